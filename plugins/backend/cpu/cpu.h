@@ -1,0 +1,218 @@
+/* cpu.h - what the kernels of this backend share: vectors of 16 floats, loops over strided views, matrix products.
+ *
+ * A function marked TD_CPU_CLONES is compiled for AVX-512, AVX2 with FMA, and plain x86-64; the loader picks. The
+ * helpers over td_vf are always inlined, so they take the instruction set of the clone they are used in. A
+ * vector has 16 lanes on every machine: narrower ones use two or four registers.
+ */
+#ifndef TD_CPU_H
+#define TD_CPU_H
+
+#include <math.h>
+#include <string.h>
+
+#include "tandem/kind/kernels.h"
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(TANDEM_SANITIZED)
+#define TD_CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define TD_CPU_CLONES
+#endif
+#define TD_CPU_INLINE static inline __attribute__((always_inline))
+
+enum { TD_LANES = 16 };
+typedef float    td_vf __attribute__((vector_size(64)));
+typedef int32_t  td_vi __attribute__((vector_size(64)));
+typedef uint32_t td_vu __attribute__((vector_size(64)));
+
+/* ---- vectors of 16 ----------------------------------------------------------------------------------------- */
+
+TD_CPU_INLINE td_vf td_vset(float x)
+{
+    return (td_vf){ x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x };
+}
+
+TD_CPU_INLINE td_vf td_vload(const float *p)
+{
+    td_vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+TD_CPU_INLINE void td_vstore(float *p, td_vf v) { memcpy(p, &v, sizeof v); }
+
+/* The first n <= 16 elements, the other lanes 0. */
+TD_CPU_INLINE td_vf td_vload_n(const float *p, int64_t n)
+{
+    td_vf v = { 0 };
+    if (n >= TD_LANES)
+        return td_vload(p);
+    memcpy(&v, p, (size_t)n * sizeof(float));
+    return v;
+}
+
+TD_CPU_INLINE void td_vstore_n(float *p, td_vf v, int64_t n)
+{
+    if (n >= TD_LANES)
+        td_vstore(p, v);
+    else
+        memcpy(p, &v, (size_t)n * sizeof(float));
+}
+
+/* a where the mask's lane is -1, b where it is 0. */
+TD_CPU_INLINE td_vf td_vpick(td_vi mask, td_vf a, td_vf b)
+{
+    return (td_vf)((mask & (td_vi)a) | (~mask & (td_vi)b));
+}
+
+TD_CPU_INLINE td_vf td_vmax(td_vf a, td_vf b) { return td_vpick(a > b, a, b); }
+TD_CPU_INLINE td_vf td_vabs(td_vf x) { return (td_vf)((td_vi)x & 0x7FFFFFFF); }
+
+/* Lanes are added in a fixed order, pairwise. */
+TD_CPU_INLINE float td_vsum(td_vf v)
+{
+    float a[TD_LANES];
+    td_vstore(a, v);
+    for (int half = TD_LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            a[i] += a[i + half];
+    return a[0];
+}
+
+TD_CPU_INLINE float td_vlargest(td_vf v)
+{
+    float a[TD_LANES];
+    td_vstore(a, v);
+    for (int half = TD_LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            a[i] = a[i] > a[i + half] ? a[i] : a[i + half];
+    return a[0];
+}
+
+/* exp, to about 1 ulp: 2^n exp(r), |r| <= ln 2 / 2. Below -87 it is 0, above 88.72 infinite. */
+TD_CPU_INLINE td_vf td_vexp(td_vf x)
+{
+    const td_vf magic = td_vset(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    td_vf z = x * 1.44269504f + magic, n = z - magic;
+    td_vf r = x - n * 0.693359375f, p = td_vset(1.9875691500e-4f);
+    td_vi half = ((td_vi)z - (td_vi)magic + 126) << 23; /* the bits of 2^(n-1): 2^128 is no float */
+
+    r = r - n * -2.12194440e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    p = p * (td_vf)half * 2.0f;
+    p = td_vpick(x < -87.0f, td_vset(0), p);
+    p = td_vpick(x > 88.72283f, td_vset(INFINITY), p);
+    return td_vpick(x == x, p, x);
+}
+
+TD_CPU_INLINE td_vf td_vsigmoid(td_vf x) { return 1.0f / (1.0f + td_vexp(-x)); }
+
+/* tanh: a polynomial where 1 - exp would cancel (Cephes). */
+TD_CPU_INLINE td_vf td_vtanh(td_vf x)
+{
+    td_vf a = td_vabs(x), z = x * x, p = td_vset(-5.70498872745e-3f);
+    td_vf big = 1.0f - 2.0f / (td_vexp(a + a) + 1.0f);
+
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    p = p * z * x + x;
+    big = (td_vf)((td_vi)big | ((td_vi)x & (int32_t)0x80000000));
+    return td_vpick(a < 0.625f, p, big);
+}
+
+/* sum x[i] y[i], four independent vectors, always in the same order. */
+TD_CPU_INLINE float td_vdot(const float *x, const float *y, int64_t n)
+{
+    td_vf   s0 = { 0 }, s1 = { 0 }, s2 = { 0 }, s3 = { 0 };
+    int64_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        s0 += td_vload(x + i) * td_vload(y + i);
+        s1 += td_vload(x + i + 16) * td_vload(y + i + 16);
+        s2 += td_vload(x + i + 32) * td_vload(y + i + 32);
+        s3 += td_vload(x + i + 48) * td_vload(y + i + 48);
+    }
+    for (; i < n; i += TD_LANES)
+        s0 += td_vload_n(x + i, n - i) * td_vload_n(y + i, n - i);
+    return td_vsum((s0 + s1) + (s2 + s3));
+}
+
+/* ---- matrix products ----------------------------------------------------------------------------------------- */
+
+/* A matrix in memory: element (i, j) is data[i * ld + j], or data[j * ld + i] if `trans`. */
+typedef struct td_cpu_matrix {
+    const float *data;
+    int64_t      ld;
+    bool         trans;
+} td_cpu_matrix;
+
+/* c[m, n] = alpha a[m, k] b[k, n] + beta c, row-major, on the calling thread. beta 0 does not read c. [any] */
+void td_cpu_sgemm(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c,
+                  int64_t ldc);
+
+/* The same, spread over the pool in tiles that depend on m, n and k only. [worker] */
+void td_cpu_gemm(const td_services *, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha,
+                 float beta, float *c, int64_t ldc);
+
+/* Which of its ways td_cpu_sgemm takes here, for people. */
+const char *td_cpu_sgemm_name(void);
+
+/* ---- loops --------------------------------------------------------------------------------------------------- */
+
+/* An elementwise kernel's inside: n elements of every operand, all contiguous. An output may be the memory of an input. */
+typedef void td_cpu_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *attrs);
+
+/* Run a leaf over all elements of the call's outputs, with the first n_in inputs broadcast to them: any strides, four-byte
+ * elements. Outputs with no data are computed into the void. */
+int td_cpu_map(const td_call *call, int n_in, td_cpu_leaf *leaf);
+
+/* Where the rows (last axis) of a view lie: dims that can be one are merged. */
+typedef struct td_cpu_rows {
+    float  *data;
+    int     rank;
+    int64_t dim[TD_MAX_RANK], stride[TD_MAX_RANK];
+    int64_t step; /* between the elements of a row */
+} td_cpu_rows;
+
+td_cpu_rows td_cpu_rows_of(const td_view *);
+
+TD_CPU_INLINE float *td_cpu_row(const td_cpu_rows *r, int64_t index)
+{
+    int64_t offset = 0;
+    for (int a = r->rank - 1; a > 0; a--) {
+        int64_t next = index / r->dim[a];
+        offset += (index - next * r->dim[a]) * r->stride[a];
+        index = next;
+    }
+    return r->data + offset + index * r->stride[0];
+}
+
+/* ---- small things -------------------------------------------------------------------------------------------- */
+
+TD_CPU_INLINE int64_t td_cpu_min(int64_t a, int64_t b) { return a < b ? a : b; }
+TD_CPU_INLINE int64_t td_cpu_max(int64_t a, int64_t b) { return a > b ? a : b; }
+TD_CPU_INLINE int64_t td_cpu_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
+TD_CPU_INLINE size_t td_cpu_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+TD_CPU_INLINE int64_t td_view_count(const td_view *v)
+{
+    int64_t n = 1;
+    for (int a = 0; a < v->rank; a++)
+        n *= v->dim[a];
+    return n;
+}
+
+TD_CPU_INLINE int64_t td_view_last(const td_view *v) { return v->rank ? v->dim[v->rank - 1] : 1; }
+
+/* A scalar input, or `otherwise` where it is absent. */
+TD_CPU_INLINE float td_view_scalar(const td_view *v, float otherwise)
+{
+    return v->data ? *(const float *)v->data : otherwise;
+}
+
+#endif
