@@ -1,0 +1,221 @@
+/* attend.c - scaled dot-product attention under a mask rule (Vaswani et al. 2017; online form: Dao et al. 2022). The
+ * lowering stores the T x T scores, which a fused kernel never does. */
+#include "define.h"
+
+#define HIDDEN -1e30 /* below any score; finite, so that differences of two are no NaN */
+
+static int check(td_tensor *const *in, td_error *error)
+{
+    const td_tensor *q = in[TD_ATTEND_Q], *k = in[TD_ATTEND_K], *v = in[TD_ATTEND_V];
+    if (q->rank != 4 || k->rank != 4 || v->rank != 4)
+        return td_fail(error, TD_EGRAPH, "queries, keys and values must be [B, H, T, E]; ranks are %d, %d, %d", q->rank,
+                       k->rank, v->rank);
+    if (q->dim[3] != k->dim[3] || k->dim[0] != q->dim[0] || v->dim[0] != q->dim[0])
+        return td_fail(error, TD_EGRAPH, "queries [%lld, .., %lld] do not fit keys [%lld, .., %lld]", (long long)q->dim[0],
+                       (long long)q->dim[3], (long long)k->dim[0], (long long)k->dim[3]);
+    if (k->dim[1] != v->dim[1] || k->dim[2] != v->dim[2])
+        return td_fail(error, TD_EGRAPH, "%lld heads of %lld keys, but %lld heads of %lld values", (long long)k->dim[1],
+                       (long long)k->dim[2], (long long)v->dim[1], (long long)v->dim[2]);
+    if (!k->dim[1] || q->dim[1] % k->dim[1])
+        return td_fail(error, TD_EGRAPH, "%lld key heads do not divide %lld query heads", (long long)k->dim[1],
+                       (long long)q->dim[1]);
+    for (int i = TD_ATTEND_Q_SEGMENT; i <= TD_ATTEND_K_POSITION; i++) {
+        bool    of_q = i == TD_ATTEND_Q_SEGMENT || i == TD_ATTEND_Q_INPUT || i == TD_ATTEND_Q_INDEX || i == TD_ATTEND_Q_POSITION;
+        int64_t length = of_q ? q->dim[2] : k->dim[2];
+        if (i == TD_ATTEND_TABLE || !in[i])
+            continue;
+        if (in[i]->dtype != TD_I32 || in[i]->rank != 2 || in[i]->dim[0] != q->dim[0] || in[i]->dim[1] != length)
+            return td_fail(error, TD_EGRAPH, "mask input %d must be i32 [%lld, %lld]", i, (long long)q->dim[0],
+                           (long long)length);
+    }
+    if (!in[TD_ATTEND_Q_SEGMENT] != !in[TD_ATTEND_K_SEGMENT] || !in[TD_ATTEND_Q_INPUT] != !in[TD_ATTEND_K_INPUT])
+        return td_fail(error, TD_EGRAPH, "segments and input marks come for both queries and keys, or for none");
+    if (in[TD_ATTEND_TABLE] && (in[TD_ATTEND_TABLE]->rank != 2 || in[TD_ATTEND_TABLE]->dim[0] != q->dim[1] ||
+                                !in[TD_ATTEND_Q_POSITION] || !in[TD_ATTEND_K_POSITION]))
+        return td_fail(error, TD_EGRAPH, "a bias table is [%lld heads, distance], with positions of queries and keys",
+                       (long long)q->dim[1]);
+    return 0;
+}
+
+static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+{
+    (void)n, (void)a;
+    if (check(in, error))
+        return TD_EGRAPH;
+    out[0] = td_shape_of(in[TD_ATTEND_Q]);
+    out[1] = out[0];
+    out[0].dim[3] = in[TD_ATTEND_V]->dim[3];
+    out[1].rank = 3;
+    return 2;
+}
+
+static int infer_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+{
+    static const int of[] = { TD_ATTEND_Q, TD_ATTEND_K, TD_ATTEND_V, TD_ATTEND_TABLE, TD_ATTEND_DENSE };
+    (void)n, (void)a, (void)error;
+    for (int k = 0; k < 5; k++)
+        if (in[of[k]])
+            out[k] = td_shape_of(in[of[k]]);
+        else
+            out[k].dtype = in[0]->dtype, out[k].rank = 1, out[k].dim[0] = 0;
+    return 5;
+}
+
+static void vjp(TD_VJP_PARAMETERS)
+{
+    static const int of[] = { TD_ATTEND_Q, TD_ATTEND_K, TD_ATTEND_V, TD_ATTEND_TABLE, TD_ATTEND_DENSE };
+    td_tensor       *inputs[TD_ATTEND_GRAD_INPUTS], *first;
+    TD_VJP_UNUSED;
+    if (!td_no_gradient_of(in, grad_out, 1, "the logsumexp of attend") || !grad_out[0])
+        return;
+    for (int k = 0; k < TD_ATTEND_INPUTS; k++)
+        inputs[k] = k < n ? in[k] : 0;
+    inputs[TD_ATTEND_GRAD] = grad_out[0], inputs[TD_ATTEND_OUT] = out[0], inputs[TD_ATTEND_LSE] = out[1];
+    first = td_emit_("attend_grad", inputs, TD_ATTEND_GRAD_INPUTS, a);
+    for (int k = 0; k < 5; k++)
+        if (of[k] < n && need[of[k]])
+            grad_in[of[k]] = td_output(first, k);
+}
+
+/* ---- the lowering -------------------------------------------------------------------------------------------------- */
+
+static td_tensor *as_query(td_tensor *x) /* [B, T] -> [B, 1, T, 1] */
+{
+    int64_t dims[] = { x->dim[0], 1, x->dim[1], 1 };
+    return td_reshape(x, dims, 4);
+}
+
+static td_tensor *as_key(td_tensor *x) /* [B, T] -> [B, 1, 1, T] */
+{
+    int64_t dims[] = { x->dim[0], 1, 1, x->dim[1] };
+    return td_reshape(x, dims, 4);
+}
+
+static td_tensor *index_or_count(td_tensor *index, td_graph *g, int64_t length)
+{
+    int64_t dims[] = { 1, length };
+    return index ? index : td_reshape(td_iota(g, TD_I32, length), dims, 2);
+}
+
+static td_tensor *integer(td_graph *g, int64_t value) { return td_full(g, TD_I32, 0, 0, (double)value); }
+static td_tensor *not_(td_tensor *x) { return td_affine(x, -1, 1); }
+
+/* The mask as 0 and 1, [B|1, 1, Tq, Tk]. */
+static td_tensor *visible(td_graph *g, td_tensor *const *in, const td_attrs *a)
+{
+    td_tensor *qi = as_query(index_or_count(in[TD_ATTEND_Q_INDEX], g, in[TD_ATTEND_Q]->dim[2]));
+    td_tensor *ki = as_key(index_or_count(in[TD_ATTEND_K_INDEX], g, in[TD_ATTEND_K]->dim[2]));
+    td_tensor *zero = integer(g, 0), *see = not_(td_mul(td_less(qi, ki), integer(g, a->i[0])));
+    if (a->i[0] && in[TD_ATTEND_Q_INPUT]) {
+        td_tensor *both = td_mul(as_query(in[TD_ATTEND_Q_INPUT]), as_key(in[TD_ATTEND_K_INPUT]));
+        see = td_maximum(see, not_(td_equal(both, zero)));
+    }
+    if (a->i[1] > 0)
+        see = td_mul(see, td_less(td_sub(qi, ki), integer(g, a->i[1])));
+    if (in[TD_ATTEND_Q_SEGMENT]) {
+        td_tensor *qs = as_query(in[TD_ATTEND_Q_SEGMENT]), *ks = as_key(in[TD_ATTEND_K_SEGMENT]);
+        see = td_mul(see, td_mul(td_equal(qs, ks), not_(td_equal(qs, zero))));
+        if (a->i[2])
+            see = td_maximum(see, td_mul(td_equal(qs, zero), td_equal(qi, ki)));
+    }
+    return see;
+}
+
+/* Grouped heads written out: [B, G, T, E] -> [B, H, T, E]. */
+static td_tensor *each_head(td_tensor *x, int64_t heads)
+{
+    int64_t groups = x->dim[1], one[] = { x->dim[0], groups, 1, x->dim[2], x->dim[3] };
+    int64_t wide[] = { x->dim[0], groups, heads / groups, x->dim[2], x->dim[3] };
+    int64_t dims[] = { x->dim[0], heads, x->dim[2], x->dim[3] };
+    return groups == heads ? x : td_reshape(td_expand(td_reshape(x, one, 5), wide), dims, 4);
+}
+
+/* And summed again. */
+static td_tensor *each_group(td_tensor *x, int64_t groups)
+{
+    int64_t wide[] = { x->dim[0], groups, x->dim[1] / groups, x->dim[2], x->dim[3] };
+    int64_t dims[] = { x->dim[0], groups, x->dim[2], x->dim[3] };
+    return x->dim[1] == groups ? x : td_reshape(td_sum(td_reshape(x, wide, 5), 2), dims, 4);
+}
+
+/* Where in the bias table each pair looks, i32 [B, Tq, Tk]. */
+static td_tensor *distance(td_graph *g, td_tensor *const *in, const td_attrs *a)
+{
+    int64_t    last = in[TD_ATTEND_TABLE]->dim[1] - 1, b = in[0]->dim[0];
+    int64_t    dims[] = { b, in[TD_ATTEND_Q]->dim[2], in[TD_ATTEND_K]->dim[2] };
+    td_tensor *d = td_sub(as_key(in[TD_ATTEND_K_POSITION]), as_query(in[TD_ATTEND_Q_POSITION]));
+    d = td_maximum(td_affine(d, 1, (double)a->i[3]), integer(g, 0));
+    return td_reshape(td_where(td_less(d, integer(g, last)), d, integer(g, last)), dims, 3);
+}
+
+static td_tensor *scores(td_graph *g, td_tensor *const *in, const td_attrs *a)
+{
+    int        order[] = { 0, 3, 1, 2 };
+    td_tensor *k = each_head(in[TD_ATTEND_K], in[TD_ATTEND_Q]->dim[1]);
+    td_tensor *s = td_scale(td_matmul(in[TD_ATTEND_Q], td_transpose(k, -1, -2)), a->f[0]);
+    if (in[TD_ATTEND_TABLE])
+        s = td_add(s, td_permute(td_gather(td_transpose(in[TD_ATTEND_TABLE], 0, 1), distance(g, in, a)), order));
+    return in[TD_ATTEND_DENSE] ? td_add(s, in[TD_ATTEND_DENSE]) : s;
+}
+
+static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+{
+    int64_t    rows[] = { in[0]->dim[0], in[0]->dim[1], in[0]->dim[2] };
+    td_tensor *s = scores(g, in, a), *see = visible(g, in, a), *floor_ = td_scalar(g, HIDDEN);
+    td_tensor *top = td_maximum(td_max(td_where(see, s, floor_), -1), floor_);
+    td_tensor *e = td_where(see, td_exp(td_sub(s, top)), td_scalar(g, 0)), *sum = td_sum(e, -1);
+    td_tensor *empty = td_equal(sum, td_scalar(g, 0));
+    (void)n, (void)used;
+    out[0] = td_div(td_matmul(e, each_head(in[TD_ATTEND_V], rows[1])), td_add(sum, empty));
+    out[1] = td_reshape(td_add(td_log(sum), top), rows, 3);
+}
+
+/* With p the weights: ds = p (do v^T - sum(do o)). */
+static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+{
+    td_tensor *q = in[TD_ATTEND_Q], *go = in[TD_ATTEND_GRAD], *lse = in[TD_ATTEND_LSE];
+    int64_t    heads = q->dim[1], groups = in[TD_ATTEND_K]->dim[1], rows[] = { q->dim[0], heads, q->dim[2], 1 };
+    int        last[] = { 0, 2, 3, 1 };
+    td_tensor *k = each_head(in[TD_ATTEND_K], heads), *v = each_head(in[TD_ATTEND_V], heads), *zero = td_scalar(g, 0);
+    td_tensor *top = td_maximum(td_reshape(lse, rows, 4), td_scalar(g, HIDDEN));
+    td_tensor *p = td_where(visible(g, in, a), td_exp(td_sub(scores(g, in, a), top)), zero);
+    td_tensor *dp = td_matmul(go, td_transpose(v, -1, -2));
+    td_tensor *ds = td_mul(p, td_sub(dp, td_sum(td_mul(go, in[TD_ATTEND_OUT]), -1)));
+    td_tensor *scaled = td_scale(ds, a->f[0]);
+    (void)n;
+    out[0] = td_matmul(scaled, k);
+    out[1] = each_group(td_matmul(td_transpose(scaled, -1, -2), q), groups);
+    out[2] = each_group(td_matmul(td_transpose(p, -1, -2), go), groups);
+    if (used[3])
+        out[3] = td_transpose(td_scatter_add(distance(g, in, a), td_permute(ds, last), 0, in[TD_ATTEND_TABLE]->dim[1]), 0, 1);
+    if (used[4])
+        out[4] = td_unbroadcast(ds, in[TD_ATTEND_DENSE]);
+}
+
+/* ---- cost ------------------------------------------------------------------------------------------------------------ */
+
+static double products(td_tensor *const *in)
+{
+    const td_tensor *q = in[TD_ATTEND_Q], *v = in[TD_ATTEND_V];
+    return (double)q->dim[0] * (double)q->dim[1] * (double)q->dim[2] * (double)v->dim[2];
+}
+
+static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a, double pairs, td_flops *f)
+{
+    (void)n, (void)out, (void)a;
+    f->matmul = 2 * products(in) * (double)(in[TD_ATTEND_Q]->dim[3] + in[TD_ATTEND_V]->dim[3]);
+    f->visible = f->matmul * pairs;
+    f->elementwise = 4 * products(in) * pairs;
+}
+
+/* Counted as the four products that a gradient needs; computing the scores again is the kernel's own choice. */
+static void flops_grad(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a, double pairs, td_flops *f)
+{
+    flops(in, n, out, a, pairs, f);
+    f->matmul *= 2, f->visible *= 2, f->elementwise *= 2;
+}
+
+TD_DEFINE_OP(td_op_attend, "attend", 3, TD_ATTEND_INPUTS, "softmax(scale q k^T + bias) v under a mask rule", .infer = infer,
+             .vjp = vjp, .lower = lower, .flops = flops);
+TD_DEFINE_OP(td_op_attend_grad, "attend_grad", TD_ATTEND_GRAD_INPUTS, TD_ATTEND_GRAD_INPUTS, "gradients of attend",
+             .infer = infer_grad, .lower = lower_grad, .flops = flops_grad);
