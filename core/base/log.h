@@ -7,21 +7,21 @@
 #include "tandem/error.h"
 #include "tandem/host.h"
 
-typedef struct td_log td_log;
+typedef struct td_journal td_journal;
 
 /* Lines at `level` and above go to stderr. [main] */
-td_log *td_log_new(int level);
-void    td_log_free(td_log *);
+td_journal *td_log_new(int level);
+void    td_log_free(td_journal *);
 
 /* Also append all lines (with date) to the file. [main] */
-int td_log_open_file(td_log *, const char *path, td_error *error);
+int td_log_open_file(td_journal *, const char *path, td_error *error);
 
 /* One line; a newline is added. A NULL log drops it. [any] */
-void td_log_line(td_log *, int level, const char *format, ...) TD_PRINTF(3, 4);
-void td_log_lines(td_log *, int level, const char *format, va_list);
+void td_log_line(td_journal *, int level, const char *format, ...) TD_PRINTF(3, 4);
+void td_log_lines(td_journal *, int level, const char *format, va_list);
 
 /* A progress line: on a terminal it is redrawn in place (and erased by the next log line), elsewhere a plain line at most
  * every few seconds. `last` forces it out. [main] */
-void td_log_progress(td_log *, bool last, const char *format, ...) TD_PRINTF(3, 4);
+void td_log_progress(td_journal *, bool last, const char *format, ...) TD_PRINTF(3, 4);
 
 #endif

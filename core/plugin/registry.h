@@ -20,7 +20,7 @@ typedef struct td_loaded {
 
 /* `paths`: extra directories, first wins, NULL at the end; NULL: none. The environment's and the installed directories are
  * appended (environment not under elevated privileges). The built-in ops are registered at once. [main] */
-td_registry *td_registry_new(const char *const *paths, td_log *log, td_error *error);
+td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error *error);
 void         td_registry_free(td_registry *);
 
 /* The plugin of `kind` ("attention/1") named `name`, loading what is needed. NULL with an error that names the nearest

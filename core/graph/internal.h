@@ -1,0 +1,81 @@
+/* internal.h - what the files of core/graph share: nodes, values and the graph itself. */
+#ifndef TD_GRAPH_INTERNAL_H
+#define TD_GRAPH_INTERNAL_H
+
+#include "base/map.h"
+#include "graph/graph.h"
+
+typedef struct td_node td_node;
+
+/* A tensor as the host sees it: the public part first. */
+typedef struct td_value {
+    td_tensor t;
+    td_node  *node;
+    int32_t   slot; /* which output of the node */
+} td_value;
+
+typedef enum td_node_kind { TD_NODE_OP, TD_NODE_VARIABLE, TD_NODE_INPUT, TD_NODE_CONSTANT, TD_NODE_ERROR } td_node_kind;
+
+struct td_node {
+    int32_t       kind, index; /* index: order of emission, which is the order of execution */
+    int32_t       region;      /* marked layer it was built in, 0: none */
+    int32_t       n_in, n_out;
+    bool          backward;
+    const td_op  *op;
+    td_attrs      attrs;
+    td_value    **in;
+    td_value     *out;
+    const char   *path;
+    td_variable  *variable;
+    const char   *input;  /* name of a graph input */
+    const double *values; /* of a constant */
+    td_node      *twin;   /* its copy in the backward pass (recompute) */
+    uint64_t      hash;
+    td_node      *next; /* in the same bucket */
+};
+
+typedef struct td_scope { const char *path, *scope; } td_scope;
+
+enum { TD_SCOPES = 64, TD_AUX = 256, TD_BUCKETS = 8192 };
+
+typedef struct td_graph_full {
+    td_graph         base; /* must be first */
+    td_arena        *arena;
+    td_registry     *registry;
+    td_variables    *variables;
+    td_graph_options options;
+    td_error         error;
+    td_node        **nodes;
+    int32_t          n_nodes, room;
+    td_node         *error_node;
+    td_map          *ops, *leaves, *inputs;
+    td_scope         scopes[TD_SCOPES];
+    int              depth;
+    int32_t          region, regions;
+    bool             backward; /* building gradients */
+    bool             unique;   /* do not merge equal nodes: recomputation and lowering */
+    td_node         *bucket[TD_BUCKETS];
+    struct { const char *name; td_tensor *scalar; double weight; } aux[TD_AUX];
+    size_t           n_aux;
+} td_graph_full;
+
+static inline td_graph_full *td_full_of(const td_graph *g) { return (td_graph_full *)(uintptr_t)g; }
+static inline td_value *td_value_of(const td_tensor *t) { return (td_value *)(uintptr_t)t; }
+
+/* A node with room for its outputs, appended to the graph. */
+td_node   *td_node_new(td_graph_full *, int kind, int n_in, int n_out);
+td_tensor *td_graph_emit(td_graph *, const char *op, td_tensor *const *in, int n, const td_attrs *);
+extern const td_host td_graph_host;
+
+/* Simpler than the node that was asked for (identity reshapes, products with ones, ..), or NULL. */
+td_tensor *td_simplify(td_graph_full *, const td_op *, td_tensor *const *in, int n, const td_attrs *, const td_shape *);
+
+/* Whether the node is the op `name`. */
+bool td_node_is(const td_node *, const char *name);
+
+/* Share of query-key pairs that an attention node's rule shows; 1 where the batch cannot tell. */
+double td_visible_pairs(const td_node *, const td_batch *);
+
+size_t td_dtype_size(int dtype);
+
+#endif
