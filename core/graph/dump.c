@@ -1,0 +1,63 @@
+/* dump.c - a graph as text, and as DOT for graphviz. */
+#include <string.h>
+
+#include "graph/internal.h"
+
+static void print_dims(td_text *out, const td_tensor *t)
+{
+    static const char *const names[] = { "real", "f32", "f64", "bf16", "i32" };
+    td_text_print(out, "%s[", names[t->dtype >= 0 && t->dtype <= TD_I32 ? t->dtype : 0]);
+    for (int k = 0; k < t->rank; k++)
+        td_text_print(out, "%s%lld", k ? ", " : "", (long long)t->dim[k]);
+    td_text_print(out, "]");
+}
+
+static const char *title(const td_node *n)
+{
+    switch (n->kind) {
+    case TD_NODE_VARIABLE: return n->variable->name;
+    case TD_NODE_INPUT: return n->input;
+    case TD_NODE_CONSTANT: return "constant";
+    case TD_NODE_ERROR: return "error";
+    default: return n->op->plugin.name;
+    }
+}
+
+void td_graph_dump_text(const td_graph *graph, td_text *out)
+{
+    const td_graph_full *g = td_full_of(graph);
+    for (int32_t i = 1; i < g->n_nodes; i++) {
+        const td_node *n = g->nodes[i];
+        td_text_print(out, "%%%d = %s(", n->index, title(n));
+        for (int k = 0; k < n->n_in; k++) {
+            td_text_print(out, "%s", k ? ", " : "");
+            if (n->in[k])
+                td_text_print(out, n->in[k]->slot ? "%%%d.%d" : "%%%d", n->in[k]->node->index, n->in[k]->slot);
+            else
+                td_text_print(out, "-");
+        }
+        td_text_print(out, ") ");
+        print_dims(out, &n->out[0].t);
+        td_text_print(out, "  %s%s\n", n->path, n->backward ? " (backward)" : "");
+    }
+}
+
+void td_graph_dump_dot(const td_graph *graph, td_text *out)
+{
+    const td_graph_full *g = td_full_of(graph);
+    td_text_print(out, "digraph tandem {\n  rankdir = BT;\n  node [shape = box, fontname = \"sans-serif\", fontsize = 10];\n");
+    for (int32_t i = 1; i < g->n_nodes; i++) {
+        const td_node *n = g->nodes[i];
+        td_text_print(out, "  n%d [label = \"%s\\n", i, title(n));
+        print_dims(out, &n->out[0].t);
+        td_text_print(out, "\", tooltip = \"%s\"%s];\n", n->path,
+                      n->kind == TD_NODE_VARIABLE ? ", style = filled, fillcolor = \"#dbe9f6\""
+                      : n->kind == TD_NODE_INPUT  ? ", style = filled, fillcolor = \"#e5f5e0\""
+                      : n->backward               ? ", style = filled, fillcolor = \"#f4f0e8\""
+                                                  : "");
+        for (int k = 0; k < n->n_in; k++)
+            if (n->in[k])
+                td_text_print(out, "  n%d -> n%d;\n", n->in[k]->node->index, i);
+    }
+    td_text_print(out, "}\n");
+}

@@ -1,0 +1,219 @@
+/* place.c - storages: which may share memory, and where each lies in the arena. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/plan.h"
+
+int32_t td_storage_root(const td_plan *p, int32_t s)
+{
+    while (p->storages[s].same_as != s)
+        s = p->storages[s].same_as;
+    return s;
+}
+
+static void merge(td_plan *p, int32_t from, int32_t into)
+{
+    td_storage *a = &p->storages[from], *b = &p->storages[into];
+    a->same_as = into;
+    b->first = a->first < b->first ? a->first : b->first;
+    b->last = a->last > b->last ? a->last : b->last;
+}
+
+static bool whole(const td_plan *p, int32_t storage, int64_t offset, const td_view *v)
+{
+    int64_t count = 1;
+    for (int k = 0; k < v->rank; k++) {
+        if (v->dim[k] > 1 && v->stride[k] == 0)
+            return false;
+        count *= v->dim[k];
+    }
+    return offset == 0 && count == p->storages[storage].count;
+}
+
+static bool same_layout(const td_view *a, const td_view *b)
+{
+    if (a->rank != b->rank || a->dtype != b->dtype)
+        return false;
+    for (int k = 0; k < a->rank; k++)
+        if (a->dim[k] != b->dim[k] || (a->dim[k] > 1 && a->stride[k] != b->stride[k]))
+            return false;
+    return true;
+}
+
+/* Output `o` of step `s` may be written over its input `k`: nobody reads that later, and no other input of the step sees
+ * the same memory in another way. */
+static bool may_overwrite(const td_plan *p, const td_step *s, int32_t index, int k, int o, bool elementwise)
+{
+    int32_t in, out;
+    if (s->in[k] < 0 || s->out[o] < 0)
+        return false;
+    in = td_storage_root(p, s->in[k]), out = td_storage_root(p, s->out[o]);
+    if (in == out || p->storages[in].kind != TD_STORAGE_ARENA || p->storages[out].kind != TD_STORAGE_ARENA)
+        return false;
+    if (p->storages[in].last != index || !same_layout(&s->call.in[k], &s->call.out[o]))
+        return false;
+    if (!whole(p, s->in[k], s->in_offset[k], &s->call.in[k]))
+        return false;
+    for (int j = 0; j < s->call.n_in; j++)
+        if (j != k && s->in[j] >= 0 && td_storage_root(p, s->in[j]) == in)
+            if (!elementwise || s->in_offset[j] || !same_layout(&s->call.in[j], &s->call.in[k]))
+                return false;
+    return true;
+}
+
+static void merge_accumulators(td_plan *p, int32_t *last_write)
+{
+    for (int32_t i = 0; i < p->n_steps; i++) {
+        const td_step *s = p->steps[i];
+        const td_op   *op = s->node ? s->node->op : NULL;
+        int            k = op ? op->accumulate_in - 1 : -1, o = op ? op->accumulate_out : 0;
+        if (k >= 0 && may_overwrite(p, s, i, k, o, false))
+            merge(p, td_storage_root(p, s->out[o]), td_storage_root(p, s->in[k]));
+        for (int j = 0; j < s->call.n_out; j++)
+            if (s->out[j] >= 0)
+                last_write[td_storage_root(p, s->out[j])] = i;
+    }
+}
+
+static bool is_assign(const td_step *s) { return s->node && td_node_is(s->node, "assign"); }
+
+/* Whether step `i` reads variable storage `v` only as the summand of what it writes to `value`. */
+static bool reads_as_summand(const td_plan *p, int32_t i, int32_t v, int32_t value)
+{
+    const td_step *s = p->steps[i];
+    const td_op   *op = s->node ? s->node->op : NULL;
+    for (int k = 0; k < s->call.n_in; k++)
+        if (s->in[k] == v && (!op || k != op->accumulate_in - 1 || s->out[op->accumulate_out] < 0 ||
+                              td_storage_root(p, s->out[op->accumulate_out]) != value ||
+                              !same_layout(&s->call.in[k], &s->call.out[op->accumulate_out])))
+            return false;
+    return true;
+}
+
+/* What is only computed to be assigned is computed in the state's own memory. */
+static void merge_assigned(td_plan *p, const int32_t *last_write)
+{
+    int32_t *last_read = calloc((size_t)p->n_storages + 1, sizeof *last_read);
+    if (!last_read)
+        return; /* an optimisation less */
+    memset(last_read, -1, (size_t)p->n_storages * sizeof *last_read);
+    for (int32_t i = 0; i < p->n_steps; i++)
+        for (int k = 0; k < p->steps[i]->call.n_in; k++)
+            if (p->steps[i]->in[k] >= 0 && !(k == 0 && is_assign(p->steps[i])))
+                last_read[p->steps[i]->in[k]] = i;
+    for (int32_t i = 0; i < p->n_steps; i++) {
+        td_step    *s = p->steps[i];
+        int32_t     state, value;
+        td_storage *v;
+        if (!is_assign(s) || (s->call.n_in > 2 && s->in[2] >= 0) || s->in[1] < 0)
+            continue;
+        state = s->in[0], value = td_storage_root(p, s->in[1]), v = &p->storages[value];
+        if (value == state) {
+            s->dropped = true;
+            continue;
+        }
+        if (v->kind != TD_STORAGE_ARENA || p->storages[state].kind != TD_STORAGE_VARIABLE || last_write[value] > i ||
+            !whole(p, s->in[1], s->in_offset[1], &s->call.in[1]) || !td_view_is_dense(&s->call.in[1]) ||
+            p->storages[s->in[1]].count != v->count)
+            continue;
+        if (last_read[state] > v->first || (last_read[state] == v->first && !reads_as_summand(p, v->first, state, value)))
+            continue;
+        merge(p, value, state);
+        s->dropped = true;
+    }
+    free(last_read);
+}
+
+static void merge_elementwise(td_plan *p)
+{
+    for (int32_t i = 0; i < p->n_steps; i++) {
+        const td_step *s = p->steps[i];
+        if (s->dropped || !(s->kernel->flags & TD_KERNEL_INPLACE))
+            continue;
+        for (int k = 0; k < s->call.n_in; k++)
+            if (may_overwrite(p, s, i, k, 0, true)) {
+                merge(p, td_storage_root(p, s->out[0]), td_storage_root(p, s->in[k]));
+                break;
+            }
+    }
+}
+
+void td_plan_merge(td_plan *p)
+{
+    int32_t *last_write = calloc((size_t)p->n_storages + 1, sizeof *last_write);
+    if (!last_write)
+        return;
+    merge_accumulators(p, last_write);
+    merge_assigned(p, last_write);
+    merge_elementwise(p);
+    free(last_write);
+}
+
+/* ---- the arena -------------------------------------------------------------------------------------------------------- */
+
+typedef struct by_size { const td_storage *storages; int32_t index; } by_size;
+
+static int larger_first(const void *a, const void *b)
+{
+    const by_size    *p = a, *q = b;
+    const td_storage *x = &p->storages[p->index], *y = &q->storages[q->index];
+    if (x->bytes != y->bytes)
+        return x->bytes > y->bytes ? -1 : 1;
+    return p->index < q->index ? -1 : 1;
+}
+
+static bool overlap(const td_storage *a, const td_storage *b) { return a->first <= b->last && b->first <= a->last; }
+
+/* The lowest gap among those placed (sorted by offset) that live at the same time. */
+static size_t lowest_gap(const td_plan *p, const int32_t *placed, int32_t count, const td_storage *s)
+{
+    size_t at = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const td_storage *o = &p->storages[placed[i]];
+        if (!overlap(o, s))
+            continue;
+        if (o->offset >= at + s->bytes)
+            break;
+        if (o->offset + o->bytes > at)
+            at = o->offset + o->bytes;
+    }
+    return at;
+}
+
+static void insert(const td_plan *p, int32_t *placed, int32_t count, int32_t s)
+{
+    int32_t i = count;
+    for (; i > 0 && p->storages[placed[i - 1]].offset > p->storages[s].offset; i--)
+        placed[i] = placed[i - 1];
+    placed[i] = s;
+}
+
+/* Largest first, each into the lowest gap. */
+int td_plan_arrange(td_plan *p, td_error *error)
+{
+    by_size *order = malloc(((size_t)p->n_storages + 1) * sizeof *order);
+    int32_t *placed = malloc(((size_t)p->n_storages + 1) * sizeof *placed), count = 0;
+
+    if (!order || !placed) {
+        free(order), free(placed);
+        return td_fail(error, TD_ENOMEM, "out of memory while placing %d buffers", p->n_storages);
+    }
+    for (int32_t i = 0; i < p->n_storages; i++)
+        if (p->storages[i].same_as == i && p->storages[i].kind == TD_STORAGE_ARENA && p->storages[i].bytes)
+            order[count++] = (by_size){ p->storages, i };
+    qsort(order, (size_t)count, sizeof *order, larger_first);
+    for (int32_t i = 0; i < count; i++) {
+        td_storage *s = &p->storages[order[i].index];
+        s->offset = lowest_gap(p, placed, i, s);
+        insert(p, placed, i, order[i].index);
+        if (s->offset + s->bytes > p->arena)
+            p->arena = s->offset + s->bytes;
+    }
+    for (int32_t i = 0; i < p->n_storages; i++) /* inputs and constants are the plan's own, one after the other */
+        if (p->storages[i].kind == TD_STORAGE_INPUT || p->storages[i].kind == TD_STORAGE_CONSTANT) {
+            p->storages[i].offset = p->own;
+            p->own += p->storages[i].bytes;
+        }
+    free(order), free(placed);
+    return 0;
+}
