@@ -159,6 +159,10 @@ void td_cpu_sgemm(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_
 void td_cpu_gemm(const td_services *, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha,
                  float beta, float *c, int64_t ldc);
 
+/* The matrix from element (i, j) on, and the tiles that td_cpu_gemm cuts. */
+td_cpu_matrix td_cpu_part(td_cpu_matrix, int64_t i, int64_t j);
+void td_cpu_gemm_tiles(int64_t m, int64_t n, int64_t k, int64_t *tile_m, int64_t *tile_n);
+
 /* Which of its ways td_cpu_sgemm takes here, for people. */
 const char *td_cpu_sgemm_name(void);
 

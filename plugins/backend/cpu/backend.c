@@ -1,0 +1,175 @@
+/* backend.c - the backend 'cpu': host memory, this machine's instruction set, OpenBLAS. */
+#include <cblas.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "cpu.h"
+#include "module.h"
+
+enum { HUGE_BYTES = 1 << 22, PEAK = 1024 };
+
+struct td_cpu {
+    const td_services *services;
+};
+
+static int backend_open(const void *config, const td_services *services, void **state, td_error *error)
+{
+    struct td_cpu *cpu = calloc(1, sizeof *cpu);
+
+    (void)config;
+    if (!cpu)
+        return td_fail(error, TD_ENOMEM, "backend 'cpu': no memory to start");
+    openblas_set_num_threads(1); /* the pool has the threads; each calls OpenBLAS for its own tile */
+    cpu->services = services;
+    *state = cpu;
+    return 0;
+}
+
+static void backend_close(void *state) { free(state); }
+
+/* Large blocks in huge pages: a training step walks through all of them. */
+static void *backend_allocate(void *state, size_t bytes)
+{
+    void *memory;
+
+    (void)state;
+    if (bytes < HUGE_BYTES) {
+        size_t room = td_cpu_align(bytes ? bytes : 1);
+        if (room < bytes || !(memory = aligned_alloc(64, room)))
+            return NULL;
+        return memset(memory, 0, room);
+    }
+    memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    (void)madvise(memory, bytes, MADV_HUGEPAGE);
+    return memory;
+}
+
+static void backend_release(void *state, void *memory, size_t bytes)
+{
+    (void)state;
+    if (bytes < HUGE_BYTES)
+        free(memory);
+    else
+        munmap(memory, bytes);
+}
+
+static const char *isa(void)
+{
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512f") ? "AVX-512"
+           : __builtin_cpu_supports("avx2")  ? "AVX2"
+                                             : "SSE2";
+#else
+    return "portable";
+#endif
+}
+
+static void backend_describe(void *state, char *text, size_t size)
+{
+    const struct td_cpu *cpu = state;
+    snprintf(text, size, "cpu: %d threads, %s, matrix products by %s, %s (%s kernels)", cpu->services->threads, isa(),
+             td_cpu_sgemm_name(), openblas_get_config(), openblas_get_corename());
+}
+
+static void add_line(char *text, size_t size, const char *line)
+{
+    size_t used = strlen(text);
+    if (used < size)
+        snprintf(text + used, size - used, "%s\n", line);
+}
+
+static void backend_diagnose(void *state, char *text, size_t size)
+{
+    const struct td_cpu *cpu = state;
+    const char          *core = getenv("OPENBLAS_CORETYPE");
+    char                 line[256];
+
+    if (size)
+        text[0] = 0;
+    if (openblas_get_parallel() == OPENBLAS_OPENMP)
+        add_line(text, size, "this OpenBLAS is the OpenMP build, which may start threads of its own beside the pool's; "
+                             "install libopenblas0-pthread");
+    if (core && *core) {
+        snprintf(line, sizeof line, "OPENBLAS_CORETYPE=%.40s makes OpenBLAS use its %.40s kernels, whatever this "
+                                    "processor (%s) could do; unset it", core, openblas_get_corename(), isa());
+        add_line(text, size, line);
+    }
+    if (cpu->services->threads > openblas_get_num_procs()) {
+        snprintf(line, sizeof line, "%d threads on %d processors: they will wait for each other; set backend.threads",
+                 cpu->services->threads, openblas_get_num_procs());
+        add_line(text, size, line);
+    }
+}
+
+/* ---- peak ------------------------------------------------------------------------------------------------------ */
+
+typedef struct peak_job {
+    float *a, *b, *c;
+} peak_job;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void by_tiles(const struct td_cpu *cpu, const peak_job *j)
+{
+    td_cpu_matrix a = { j->a, PEAK, false }, b = { j->b, PEAK, false };
+    td_cpu_gemm(cpu->services, a, b, PEAK, PEAK, PEAK, 1, 0, j->c, PEAK);
+}
+
+static void by_openblas(const struct td_cpu *cpu, const peak_job *j)
+{
+    openblas_set_num_threads(cpu->services->threads);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, PEAK, PEAK, PEAK, 1, j->a, PEAK, j->b, PEAK, 0, j->c, PEAK);
+    openblas_set_num_threads(1);
+}
+
+/* The best of some runs, after one to warm up. */
+static double rate(const struct td_cpu *cpu, const peak_job *j, void (*run)(const struct td_cpu *, const peak_job *))
+{
+    double best = 0;
+    run(cpu, j);
+    for (int i = 0; i < 12; i++) {
+        double start = now();
+        run(cpu, j);
+        best = fmax(best, 2.0 * PEAK * PEAK * PEAK / (now() - start));
+    }
+    return best;
+}
+
+static double backend_peak(void *state)
+{
+    const size_t matrix = (size_t)PEAK * PEAK;
+    float       *memory = backend_allocate(state, 3 * matrix * sizeof(float));
+    peak_job     j = { memory, memory + matrix, memory + 2 * matrix };
+    double       best;
+
+    if (!memory)
+        return 0;
+    for (size_t i = 0; i < 2 * matrix; i++)
+        memory[i] = (float)(i % 61) / 61.0f - 0.5f;
+    best = fmax(rate(state, &j, by_tiles), rate(state, &j, by_openblas));
+    backend_release(state, memory, 3 * matrix * sizeof(float));
+    return best;
+}
+
+struct empty { char none; };
+
+const td_backend td_cpu_backend = {
+    .plugin = TD_PLUGIN(td_backend, TD_BACKEND_KIND, "cpu", NULL, struct empty,
+                        .brief = "this machine's processors: OpenBLAS and vectorised kernels, in f32"),
+    .real = TD_F32,
+    .open = backend_open,
+    .close = backend_close,
+    .allocate = backend_allocate,
+    .release = backend_release,
+    .describe = backend_describe,
+    .diagnose = backend_diagnose,
+    .peak = backend_peak,
+};

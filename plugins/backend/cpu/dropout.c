@@ -1,0 +1,110 @@
+/* dropout.c - x / (1 - rate) where a random number keeps it, else 0 (Srivastava et al. 2014).
+ *
+ * The number of an element of example e at step s is word n % 4 of philox(seed, stream, n / 4): the stream mixes place, s and e; n
+ * is the element's row-major index within its example, where shared axes count as one entry.
+ */
+#include "cpu.h"
+#include "kernels.h"
+
+#include "tandem/random.h"
+
+enum { BLOCK = 256 };
+
+typedef struct dropout_job {
+    const float   *x;
+    float         *y;
+    const int32_t *example;
+    uint64_t       seed, stream;
+    uint32_t       threshold; /* a word below it drops */
+    float          scale;
+    int            rank;
+    int64_t        dim[TD_MAX_RANK], step[TD_MAX_RANK]; /* of the axes after the first: size, step in n (0: shared) */
+    int64_t        last, rows, rows_per_item, items;
+} dropout_job;
+
+TD_CPU_CLONES static void words(uint32_t *out, uint64_t seed, uint64_t stream, uint64_t first, int64_t blocks)
+{
+    for (int64_t i = 0; i < blocks; i++) {
+        td_random4 r = td_philox(seed, stream, first + (uint64_t)i);
+        for (int k = 0; k < 4; k++)
+            out[4 * i + k] = r.v[k];
+    }
+}
+
+static int64_t index_of(const dropout_job *j, int64_t row)
+{
+    int64_t n = 0;
+    for (int a = j->rank - 2; a >= 0; a--) {
+        n += row % j->dim[a] * j->step[a];
+        row /= j->dim[a];
+    }
+    return n;
+}
+
+TD_CPU_CLONES static void apply(float *y, const float *x, const uint32_t *word, int64_t n, uint32_t threshold, float scale)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = word[i] >= threshold ? x[i] * scale : 0.0f;
+}
+
+/* A row whose last axis is shared has one number. */
+static void apply_shared(const dropout_job *j, float *y, const float *x, uint64_t stream, int64_t n)
+{
+    td_random4 r = td_philox(j->seed, stream, (uint64_t)n >> 2);
+    float      scale = r.v[n & 3] >= j->threshold ? j->scale : 0.0f;
+    for (int64_t i = 0; i < j->last; i++)
+        y[i] = scale != 0 ? x[i] * scale : 0.0f;
+}
+
+static void drop_row(const dropout_job *j, float *y, const float *x, uint64_t stream, int64_t n)
+{
+    uint32_t word[BLOCK + 8];
+
+    if (j->rank && !j->step[j->rank - 1]) {
+        apply_shared(j, y, x, stream, n);
+        return;
+    }
+    for (int64_t i = 0; i < j->last; i += BLOCK) {
+        int64_t count = td_cpu_min(BLOCK, j->last - i), skip = (n + i) & 3;
+        words(word, j->seed, stream, (uint64_t)(n + i) >> 2, (skip + count + 3) / 4);
+        apply(y + i, x + i, word + skip, count, j->threshold, j->scale);
+    }
+}
+
+static void dropout_item(void *arg, int64_t item, int thread)
+{
+    const dropout_job *j = arg;
+    int64_t            b = item / j->items, first = item % j->items * j->rows_per_item;
+    uint64_t           e = (uint32_t)j->example[b], stream = j->stream + 0xD1B54A32D192ED03u * e;
+
+    (void)thread;
+    for (int64_t row = first; row < td_cpu_min(j->rows, first + j->rows_per_item); row++) {
+        int64_t at = (b * j->rows + row) * j->last;
+        drop_row(j, j->y + at, j->x + at, stream, index_of(j, row));
+    }
+}
+
+int td_cpu_dropout(const td_call *call)
+{
+    const td_view  *x = &call->in[0];
+    const td_attrs *a = call->attrs;
+    uint32_t        step = call->in[1].data ? (uint32_t)*(const int32_t *)call->in[1].data : 0;
+    dropout_job     j = { .x = x->data, .y = call->out[0].data, .example = call->in[2].data, .rank = x->rank - 1,
+                          .seed = (uint64_t)a->i[2], .stream = (uint64_t)a->i[0] + 0x9E3779B97F4A7C15u * (uint64_t)step,
+                          .threshold = (uint32_t)(a->f[0] * 4294967296.0), .scale = (float)(1 / (1 - a->f[0])),
+                          .last = 1, .rows = 1 };
+    int64_t         n = 1;
+
+    for (int k = x->rank - 1; k > 0; k--) {
+        bool shared = a->i[1] >> k & 1;
+        j.dim[k - 1] = x->dim[k], j.step[k - 1] = shared ? 0 : n;
+        n *= shared ? 1 : x->dim[k];
+        j.rows *= k < x->rank - 1 ? x->dim[k] : 1;
+    }
+    j.last = x->rank > 1 ? x->dim[x->rank - 1] : 1;
+    if (!td_view_count(x))
+        return 0;
+    j.rows_per_item = td_cpu_max(1, 4096 / j.last), j.items = td_cpu_ceil(j.rows, j.rows_per_item);
+    td_parallel(call->services, x->dim[0] * j.items, dropout_item, &j);
+    return 0;
+}

@@ -1,0 +1,146 @@
+/* matmul.c - [..., M, K] x [..., K, N] (+ an addend), any strides; transposed views are free. */
+#include "cpu.h"
+#include "kernels.h"
+
+typedef struct matmul_job {
+    td_cpu_matrix a, b;
+    td_view       a_at, b_at; /* rank: the batch dims; strides 0 where one stretches */
+    float        *c;
+    td_view       c_at;
+    int64_t       m, n, k, ldc, tile_m, tile_n, across, tiles, batch;
+    float         beta;
+} matmul_job;
+
+/* Whether the last two dims can be handed to BLAS: one of them has unit stride. */
+static bool has_unit_stride(const td_view *v)
+{
+    int64_t rows = v->dim[v->rank - 2], columns = v->dim[v->rank - 1];
+    int64_t down = v->stride[v->rank - 2], across = v->stride[v->rank - 1];
+    bool    plain = (columns == 1 || across == 1) && (rows == 1 || down >= columns);
+    bool    turned = (rows == 1 || down == 1) && (columns == 1 || across >= rows);
+    return plain || turned;
+}
+
+static td_cpu_matrix matrix_of(const td_view *v)
+{
+    int64_t rows = v->dim[v->rank - 2], columns = v->dim[v->rank - 1];
+    int64_t down = v->stride[v->rank - 2], across = v->stride[v->rank - 1];
+    bool    plain = (columns == 1 || across == 1) && (rows == 1 || down >= columns);
+
+    if (plain)
+        return (td_cpu_matrix){ v->data, rows == 1 ? columns : down, false };
+    return (td_cpu_matrix){ v->data, columns == 1 ? rows : across, true };
+}
+
+static td_view dense(const td_view *v, void *data)
+{
+    td_view d = *v;
+    int64_t stride = 1;
+    for (int a = v->rank - 1; a >= 0; a--) {
+        d.stride[a] = stride;
+        stride *= v->dim[a];
+    }
+    d.data = data;
+    return d;
+}
+
+/* Leading dims of an operand, aligned with the output's; a stretched one has stride 0. */
+static td_view batch_of(const td_view *v, const td_view *out)
+{
+    td_view b = { .rank = out->rank - 2 };
+    for (int a = 0; a < b.rank; a++) {
+        int from = a - (out->rank - v->rank);
+        b.dim[a] = out->dim[a];
+        b.stride[a] = from < 0 || v->dim[from] == 1 ? 0 : v->stride[from];
+    }
+    return b;
+}
+
+static int64_t batch_offset(const td_view *v, int64_t index)
+{
+    int64_t offset = 0;
+    for (int a = v->rank - 1; a >= 0; a--) {
+        offset += index % v->dim[a] * v->stride[a];
+        index /= v->dim[a];
+    }
+    return offset;
+}
+
+/* [B, M, K] x [K, N]: the last batch dim becomes part of M wherever the rows go on evenly, again and again. */
+static void fold_batch(matmul_job *j)
+{
+    while (j->a_at.rank > 0) {
+        int     last = j->a_at.rank - 1;
+        int64_t d = j->a_at.dim[last];
+        bool    even = !j->a.trans && j->a_at.stride[last] == j->m * j->a.ld && j->c_at.stride[last] == j->m * j->ldc;
+        if (d != 1 && (j->b_at.stride[last] || !even))
+            return;
+        j->m *= d, j->batch /= d;
+        j->a_at.rank--, j->b_at.rank--, j->c_at.rank--;
+    }
+}
+
+static void matmul_tile(void *arg, int64_t item, int thread)
+{
+    const matmul_job *j = arg;
+    int64_t           batch = item / j->tiles, tile = item % j->tiles;
+    int64_t           row = tile / j->across * j->tile_m, column = tile % j->across * j->tile_n;
+    td_cpu_matrix     a = td_cpu_part(j->a, row, 0), b = td_cpu_part(j->b, 0, column);
+
+    (void)thread;
+    a.data += batch_offset(&j->a_at, batch), b.data += batch_offset(&j->b_at, batch);
+    td_cpu_sgemm(a, b, td_cpu_min(j->tile_m, j->m - row), td_cpu_min(j->tile_n, j->n - column), j->k, 1.0f, j->beta,
+                 j->c + batch_offset(&j->c_at, batch) + row * j->ldc + column, j->ldc);
+}
+
+static int copy_to(const td_call *call, const td_view *from, const td_view *to)
+{
+    td_call copy = *call;
+    copy.in[0] = *from, copy.out[0] = *to, copy.n_in = copy.n_out = 1;
+    return td_cpu_copy(&copy);
+}
+
+/* The operand as BLAS can take it, packed into the workspace if it must be. */
+static td_view usable(const td_call *call, int input, char **workspace)
+{
+    const td_view *v = &call->in[input];
+    td_view        packed;
+
+    if (has_unit_stride(v))
+        return *v;
+    packed = dense(v, *workspace);
+    *workspace += td_cpu_align((size_t)td_view_count(v) * sizeof(float));
+    copy_to(call, v, &packed);
+    return packed;
+}
+
+size_t td_cpu_matmul_workspace(const td_call *call)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < 2; i++)
+        if (!has_unit_stride(&call->in[i]))
+            bytes += td_cpu_align((size_t)td_view_count(&call->in[i]) * sizeof(float));
+    return bytes;
+}
+
+int td_cpu_matmul(const td_call *call)
+{
+    const td_view *out = &call->out[0];
+    const td_view *sum = call->n_in > 2 && call->in[2].data ? &call->in[2] : NULL;
+    char          *workspace = call->workspace;
+    td_view        a = usable(call, 0, &workspace), b = usable(call, 1, &workspace);
+    matmul_job     j = { .a = matrix_of(&a), .b = matrix_of(&b), .c = out->data, .beta = sum ? 1 : 0 };
+
+    if (td_view_count(out) == 0)
+        return 0;
+    if (sum && sum->data != out->data)
+        copy_to(call, sum, out);
+    j.a_at = batch_of(&a, out), j.b_at = batch_of(&b, out), j.c_at = batch_of(out, out);
+    j.m = out->dim[out->rank - 2], j.n = out->dim[out->rank - 1], j.k = a.dim[a.rank - 1];
+    j.ldc = j.n, j.batch = td_view_count(out) / (j.m * j.n);
+    fold_batch(&j);
+    td_cpu_gemm_tiles(j.m, j.n, j.k, &j.tile_m, &j.tile_n);
+    j.across = td_cpu_ceil(j.n, j.tile_n), j.tiles = td_cpu_ceil(j.m, j.tile_m) * j.across;
+    td_parallel(call->services, j.batch * j.tiles, matmul_tile, &j);
+    return 0;
+}

@@ -1,0 +1,171 @@
+/* movement.c - fill, count, copy, pad, join: words of four bytes go from view to view. */
+#include "cpu.h"
+#include "kernels.h"
+
+static void copy_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+{
+    (void)a;
+    memmove(out[0], in[0], (size_t)n * 4);
+}
+
+TD_CPU_CLONES static void fill_real(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+{
+    float value = (float)a->f[0];
+    (void)in;
+    for (int64_t i = 0; i < n; i++)
+        ((float *)out[0])[i] = value;
+}
+
+TD_CPU_CLONES static void fill_i32(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+{
+    int32_t value = (int32_t)a->f[0];
+    (void)in;
+    for (int64_t i = 0; i < n; i++)
+        ((int32_t *)out[0])[i] = value;
+}
+
+static void zero_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+{
+    (void)in, (void)a;
+    memset(out[0], 0, (size_t)n * 4);
+}
+
+int td_cpu_full(const td_call *call)
+{
+    return td_cpu_map(call, 0, call->out[0].dtype == TD_I32 ? fill_i32 : fill_real);
+}
+
+int td_cpu_iota(const td_call *call)
+{
+    const td_view *out = &call->out[0];
+    int64_t        n = td_view_count(out);
+
+    for (int64_t i = 0; i < n; i++) {
+        if (out->dtype == TD_I32)
+            ((int32_t *)out->data)[i] = (int32_t)i;
+        else
+            ((float *)out->data)[i] = (float)i;
+    }
+    return 0;
+}
+
+/* ---- copy ---------------------------------------------------------------------------------------------------- */
+
+enum { TILE = 16, STRIP = 64 };
+
+/* A transposing copy: out[b][i][j] = in[b][j][i]; the input's last axis is not the output's. */
+typedef struct turn {
+    const uint32_t *in;
+    uint32_t       *out;
+    td_view         batch_in, batch_out;
+    int64_t         m, n, in_m, in_n, out_m, out_n, strips;
+} turn;
+
+static int64_t batch_offset(const td_view *v, int64_t index)
+{
+    int64_t offset = 0;
+    for (int a = v->rank - 1; a >= 0; a--) {
+        offset += index % v->dim[a] * v->stride[a];
+        index /= v->dim[a];
+    }
+    return offset;
+}
+
+static void turn_tile(const turn *t, const uint32_t *in, uint32_t *out, int64_t i0, int64_t i1, int64_t j0, int64_t j1)
+{
+    for (int64_t i = i0; i < i1; i++)
+        for (int64_t j = j0; j < j1; j++)
+            out[i * t->out_m + j * t->out_n] = in[i * t->in_m + j * t->in_n];
+}
+
+static void turn_item(void *arg, int64_t item, int thread)
+{
+    const turn     *t = arg;
+    int64_t         strip = item % t->strips, b = item / t->strips;
+    const uint32_t *in = t->in + batch_offset(&t->batch_in, b);
+    uint32_t       *out = t->out + batch_offset(&t->batch_out, b);
+    int64_t         end = td_cpu_min(t->m, (strip + 1) * STRIP);
+
+    (void)thread;
+    for (int64_t i = strip * STRIP; i < end; i += TILE)
+        for (int64_t j = 0; j < t->n; j += TILE)
+            turn_tile(t, in, out, i, td_cpu_min(i + TILE, end), j, td_cpu_min(j + TILE, t->n));
+}
+
+static void remove_axis(td_view *v, int axis)
+{
+    for (int a = axis; a + 1 < v->rank && a + 1 < TD_MAX_RANK; a++)
+        v->dim[a] = v->dim[a + 1], v->stride[a] = v->stride[a + 1];
+    v->rank--;
+}
+
+/* The axis of the input with unit stride, if it is not the last and both it and the last are long; else -1. */
+static int turned_axis(const td_view *in, const td_view *out)
+{
+    int last = out->rank - 1;
+    if (in->rank != out->rank || last < 1 || out->stride[last] != 1 || in->stride[last] <= 1 || in->dim[last] < 4)
+        return -1;
+    for (int a = 0; a < last; a++)
+        if (in->stride[a] == 1 && in->dim[a] == out->dim[a] && in->dim[a] >= 4)
+            return in->dim[last] == out->dim[last] ? a : -1;
+    return -1;
+}
+
+int td_cpu_copy(const td_call *call)
+{
+    const td_view *in = &call->in[0], *out = &call->out[0];
+    int            axis = turned_axis(in, out), last = out->rank - 1;
+    turn           t = { .in = in->data, .out = out->data, .batch_in = *in, .batch_out = *out };
+
+    if (axis < 0)
+        return td_cpu_map(call, 1, copy_leaf);
+    t.m = out->dim[axis], t.in_m = 1, t.out_m = out->stride[axis];
+    t.n = out->dim[last], t.in_n = in->stride[last], t.out_n = 1;
+    remove_axis(&t.batch_in, last), remove_axis(&t.batch_out, last);
+    remove_axis(&t.batch_in, axis), remove_axis(&t.batch_out, axis);
+    for (int a = 0; a < t.batch_in.rank; a++) {
+        if (t.batch_in.dim[a] == 1)
+            t.batch_in.stride[a] = 0;
+        t.batch_in.dim[a] = t.batch_out.dim[a];
+    }
+    t.strips = td_cpu_ceil(t.m, STRIP);
+    td_parallel(call->services, td_view_count(&t.batch_out) * t.strips, turn_item, &t);
+    return 0;
+}
+
+/* ---- pad and concat: a copy into, or zeros over, a part of the output ------------------------------------------ */
+
+static int into_part(const td_call *call, int input, int axis, int64_t start, int64_t length)
+{
+    td_call part = *call;
+
+    part.n_out = 1;
+    part.out[0].dim[axis] = length;
+    part.out[0].data = (char *)part.out[0].data + 4 * start * part.out[0].stride[axis];
+    if (input < 0)
+        return td_cpu_map(&part, 0, zero_leaf);
+    part.in[0] = call->in[input];
+    return td_cpu_map(&part, 1, copy_leaf);
+}
+
+int td_cpu_pad(const td_call *call)
+{
+    int     axis = (int)call->attrs->i[0];
+    int64_t before = call->attrs->i[1], after = call->attrs->i[2], length = call->in[0].dim[axis];
+
+    into_part(call, -1, axis, 0, before);
+    into_part(call, 0, axis, before, length);
+    return into_part(call, -1, axis, before + length, after);
+}
+
+int td_cpu_concat(const td_call *call)
+{
+    int     axis = (int)call->attrs->i[0];
+    int64_t start = 0;
+
+    for (int i = 0; i < call->n_in; i++) {
+        into_part(call, i, axis, start, call->in[i].dim[axis]);
+        start += call->in[i].dim[axis];
+    }
+    return 0;
+}

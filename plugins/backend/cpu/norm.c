@@ -1,0 +1,230 @@
+/* norm.c - RMS norm (Zhang and Sennrich 2019) and layer norm over the last axis, with their gradients.
+ *
+ * Rows may lie anywhere as long as each is contiguous; norm_accepts (module.c) sees to that. Gradients of weight and bias are
+ * summed in fixed chunks of rows, which are then added in order.
+ */
+#include "cpu.h"
+#include "kernels.h"
+
+enum { CHUNKS = 32, ROWS = 16 };
+
+typedef struct norm_job {
+    td_cpu_rows  x, y, dy, dx, mean, rstd;
+    const float *w, *b;
+    float       *dw, *db, *partial; /* partial: [chunks][dw, db][n] */
+    int64_t      n, rows, rows_per_item, items;
+    float        eps;
+    bool         layer;
+} norm_job;
+
+static int64_t rows_per_chunk(int64_t rows) { return td_cpu_max(ROWS, td_cpu_ceil(rows, CHUNKS)); }
+
+TD_CPU_CLONES static void rms_row(float *y, const float *x, const float *w, int64_t n, float eps, float *rstd)
+{
+    float r = 1.0f / sqrtf(td_vdot(x, x, n) / (float)n + eps);
+
+    *rstd = r;
+    for (int64_t i = 0; y && i < n; i += TD_LANES) {
+        td_vf v = td_vload_n(x + i, n - i) * r;
+        td_vstore_n(y + i, w ? v * td_vload_n(w + i, n - i) : v, n - i);
+    }
+}
+
+/* With a = dy w and h = x rstd:  dx = rstd (a - h mean(a h));  dw += dy h. */
+TD_CPU_CLONES static void rms_grad_row(float *dx, const float *dy, const float *x, const float *w, int64_t n, float r,
+                                       float *dw)
+{
+    td_vf sum = { 0 };
+    float k;
+
+    for (int64_t i = 0; i < n; i += TD_LANES) {
+        td_vf g = td_vload_n(dy + i, n - i), h = td_vload_n(x + i, n - i) * r, gh = g * h;
+        sum += w ? gh * td_vload_n(w + i, n - i) : gh;
+        if (dw)
+            td_vstore_n(dw + i, td_vload_n(dw + i, n - i) + gh, n - i);
+    }
+    k = td_vsum(sum) / (float)n;
+    for (int64_t i = 0; dx && i < n; i += TD_LANES) {
+        td_vf g = td_vload_n(dy + i, n - i), h = td_vload_n(x + i, n - i) * r;
+        td_vf a = w ? g * td_vload_n(w + i, n - i) : g;
+        td_vstore_n(dx + i, (a - h * k) * r, n - i);
+    }
+}
+
+TD_CPU_INLINE float sum_of(const float *x, int64_t n)
+{
+    td_vf sum = { 0 };
+    for (int64_t i = 0; i < n; i += TD_LANES)
+        sum += td_vload_n(x + i, n - i);
+    return td_vsum(sum);
+}
+
+TD_CPU_CLONES static void layer_row(float *y, const float *x, const norm_job *j, float *mean, float *rstd)
+{
+    int64_t n = j->n, i = 0;
+    float   m = sum_of(x, n) / (float)n, square, r;
+    td_vf   sum = { 0 };
+
+    for (; i + TD_LANES <= n; i += TD_LANES)
+        sum += (td_vload(x + i) - m) * (td_vload(x + i) - m);
+    for (square = td_vsum(sum); i < n; i++)
+        square += (x[i] - m) * (x[i] - m);
+    r = 1.0f / sqrtf(square / (float)n + j->eps);
+    *mean = m, *rstd = r;
+    for (i = 0; y && i < n; i += TD_LANES) {
+        td_vf v = (td_vload_n(x + i, n - i) - m) * r;
+        v = j->w ? v * td_vload_n(j->w + i, n - i) : v;
+        td_vstore_n(y + i, j->b ? v + td_vload_n(j->b + i, n - i) : v, n - i);
+    }
+}
+
+/* With a = dy w and h = (x - mean) rstd:  dx = rstd (a - mean(a) - h mean(a h));  dw += dy h;  db += dy. */
+TD_CPU_CLONES static void layer_grad_row(float *dx, const float *dy, const float *x, const norm_job *j, float m, float r,
+                                         float *dw, float *db)
+{
+    td_vf   sa = { 0 }, sah = { 0 };
+    int64_t n = j->n;
+    float   ka, kah;
+
+    for (int64_t i = 0; i < n; i += TD_LANES) {
+        td_vf g = td_vload_n(dy + i, n - i), h = (td_vload_n(x + i, n - i) - m) * r;
+        td_vf a = j->w ? g * td_vload_n(j->w + i, n - i) : g;
+        sa += a, sah += a * h;
+        if (dw)
+            td_vstore_n(dw + i, td_vload_n(dw + i, n - i) + g * h, n - i);
+        if (db)
+            td_vstore_n(db + i, td_vload_n(db + i, n - i) + g, n - i);
+    }
+    ka = td_vsum(sa) / (float)n, kah = td_vsum(sah) / (float)n;
+    for (int64_t i = 0; dx && i < n; i += TD_LANES) {
+        td_vf g = td_vload_n(dy + i, n - i), h = (td_vload_n(x + i, n - i) - m) * r;
+        td_vf a = j->w ? g * td_vload_n(j->w + i, n - i) : g;
+        td_vstore_n(dx + i, (a - ka - h * kah) * r, n - i);
+    }
+}
+
+static void forward_item(void *arg, int64_t item, int thread)
+{
+    const norm_job *j = arg;
+    int64_t         first = item * j->rows_per_item, end = td_cpu_min(j->rows, first + j->rows_per_item);
+
+    (void)thread;
+    for (int64_t i = first; i < end; i++) {
+        float        mean, rstd;
+        const float *x = td_cpu_row(&j->x, i);
+        float       *y = j->y.data ? td_cpu_row(&j->y, i) : NULL;
+        if (j->layer)
+            layer_row(y, x, j, &mean, &rstd);
+        else
+            rms_row(y, x, j->w, j->n, j->eps, &rstd);
+        if (j->layer && j->mean.data)
+            *td_cpu_row(&j->mean, i) = mean;
+        if (j->rstd.data)
+            *td_cpu_row(&j->rstd, i) = rstd;
+    }
+}
+
+static void backward_item(void *arg, int64_t item, int thread)
+{
+    const norm_job *j = arg;
+    int64_t         first = item * j->rows_per_item, end = td_cpu_min(j->rows, first + j->rows_per_item);
+    float          *dw = j->dw ? j->partial + 2 * item * j->n : NULL;
+    float          *db = j->db ? j->partial + (2 * item + 1) * j->n : NULL;
+
+    (void)thread;
+    if (dw)
+        memset(dw, 0, (size_t)j->n * sizeof *dw);
+    if (db)
+        memset(db, 0, (size_t)j->n * sizeof *db);
+    for (int64_t i = first; i < end; i++) {
+        const float *dy = td_cpu_row(&j->dy, i), *x = td_cpu_row(&j->x, i);
+        float       *dx = j->dx.data ? td_cpu_row(&j->dx, i) : NULL, rstd = *td_cpu_row(&j->rstd, i);
+        if (j->layer)
+            layer_grad_row(dx, dy, x, j, *td_cpu_row(&j->mean, i), rstd, dw, db);
+        else
+            rms_grad_row(dx, dy, x, j->w, j->n, rstd, dw);
+    }
+}
+
+static void add_partials(const norm_job *j, float *to, int which)
+{
+    for (int64_t k = 0; to && k < j->n; k++) {
+        double sum = 0;
+        for (int64_t i = 0; i < j->items; i++)
+            sum += (double)j->partial[(2 * i + which) * j->n + k];
+        to[k] = (float)sum;
+    }
+}
+
+static bool size(norm_job *j, const td_view *x)
+{
+    j->n = td_view_last(x);
+    j->rows = j->n ? td_view_count(x) / j->n : 0;
+    return j->rows > 0;
+}
+
+static int forward(const td_call *call, norm_job *j)
+{
+    j->x = td_cpu_rows_of(&call->in[0]), j->y = td_cpu_rows_of(&call->out[0]);
+    j->w = call->in[1].data, j->eps = (float)call->attrs->f[0];
+    if (!size(j, &call->in[0]))
+        return 0;
+    j->rows_per_item = td_cpu_max(1, (1 << 14) / j->n);
+    td_parallel(call->services, td_cpu_ceil(j->rows, j->rows_per_item), forward_item, j);
+    return 0;
+}
+
+static int backward(const td_call *call, norm_job *j)
+{
+    j->dy = td_cpu_rows_of(&call->in[0]), j->x = td_cpu_rows_of(&call->in[1]), j->w = call->in[2].data;
+    j->dx = td_cpu_rows_of(&call->out[0]), j->partial = call->workspace;
+    size(j, &call->in[1]);
+    j->rows_per_item = rows_per_chunk(j->rows), j->items = td_cpu_ceil(j->rows, j->rows_per_item);
+    td_parallel(call->services, j->items, backward_item, j);
+    add_partials(j, j->dw, 0);
+    add_partials(j, j->db, 1);
+    return 0;
+}
+
+static float *output(const td_call *call, int i) { return i < call->n_out ? call->out[i].data : NULL; }
+
+int td_cpu_rms_norm(const td_call *call)
+{
+    norm_job j = { .layer = false };
+    if (output(call, 1))
+        j.rstd = td_cpu_rows_of(&call->out[1]);
+    return forward(call, &j);
+}
+
+int td_cpu_layer_norm(const td_call *call)
+{
+    norm_job j = { .layer = true, .b = call->in[2].data };
+    if (output(call, 1))
+        j.mean = td_cpu_rows_of(&call->out[1]);
+    if (output(call, 2))
+        j.rstd = td_cpu_rows_of(&call->out[2]);
+    return forward(call, &j);
+}
+
+/* dy, x, w, rstd -> dx, dw */
+int td_cpu_rms_norm_grad(const td_call *call)
+{
+    norm_job j = { .rstd = td_cpu_rows_of(&call->in[3]), .dw = output(call, 1) };
+    return backward(call, &j);
+}
+
+/* dy, x, w, mean, rstd -> dx, dw, db */
+int td_cpu_layer_norm_grad(const td_call *call)
+{
+    norm_job j = { .layer = true, .mean = td_cpu_rows_of(&call->in[3]), .rstd = td_cpu_rows_of(&call->in[4]),
+                   .dw = output(call, 1), .db = output(call, 2) };
+    return backward(call, &j);
+}
+
+size_t td_cpu_norm_grad_workspace(const td_call *call)
+{
+    norm_job j = { 0 };
+    if (!size(&j, &call->in[1]))
+        return 0;
+    return (size_t)(2 * td_cpu_ceil(j.rows, rows_per_chunk(j.rows)) * j.n) * sizeof(float);
+}

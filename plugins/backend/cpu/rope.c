@@ -1,0 +1,60 @@
+/* rope.c - rotary positions (Su et al. 2021), half-split layout: (u cos - v sin, v cos + u sin). */
+#include "cpu.h"
+#include "kernels.h"
+
+typedef struct rope_job {
+    td_view      x, y;
+    td_view      cosine, sine; /* [B, T, E/2] */
+    int64_t      half;
+    float        sign;
+} rope_job;
+
+TD_CPU_INLINE void rotate(float *y, const float *x, const float *c, const float *s, int64_t half, float sign)
+{
+    for (int64_t i = 0; i < half; i += TD_LANES) {
+        td_vf u = td_vload_n(x + i, half - i), v = td_vload_n(x + half + i, half - i);
+        td_vf a = td_vload_n(c + i, half - i), b = td_vload_n(s + i, half - i) * sign;
+        td_vstore_n(y + i, u * a - v * b, half - i);
+        td_vstore_n(y + half + i, v * a + u * b, half - i);
+    }
+}
+
+/* dim 1 or the batch's own: where a table row of (b, t) begins. */
+static const float *table_row(const td_view *v, int64_t b, int64_t t)
+{
+    return (const float *)v->data + (v->dim[0] == 1 ? 0 : b * v->stride[0]) + (v->dim[1] == 1 ? 0 : t * v->stride[1]);
+}
+
+/* All heads of `count` tokens. */
+TD_CPU_CLONES static void rotate_tokens(const rope_job *j, int64_t b, int64_t first, int64_t end)
+{
+    const float *x = (const float *)j->x.data + b * j->x.stride[0];
+    float       *y = (float *)j->y.data + b * j->y.stride[0];
+
+    for (int64_t t = first; t < end; t++) {
+        const float *c = table_row(&j->cosine, b, t), *s = table_row(&j->sine, b, t);
+        for (int64_t h = 0; h < j->x.dim[1]; h++)
+            rotate(y + h * j->y.stride[1] + t * j->y.stride[2], x + h * j->x.stride[1] + t * j->x.stride[2], c, s,
+                   j->half, j->sign);
+    }
+}
+
+enum { TOKENS = 16 };
+
+static void rope_item(void *arg, int64_t item, int thread)
+{
+    const rope_job *j = arg;
+    int64_t         pieces = td_cpu_ceil(j->x.dim[2], TOKENS), first = item % pieces * TOKENS;
+
+    (void)thread;
+    rotate_tokens(j, item / pieces, first, td_cpu_min(j->x.dim[2], first + TOKENS));
+}
+
+int td_cpu_rope(const td_call *call)
+{
+    rope_job j = { .x = call->in[0], .y = call->out[0], .cosine = call->in[1], .sine = call->in[2],
+                   .half = call->in[0].dim[3] / 2, .sign = call->attrs->i[0] ? -1.0f : 1.0f };
+
+    td_parallel(call->services, j.x.dim[0] * td_cpu_ceil(j.x.dim[2], TOKENS), rope_item, &j);
+    return 0;
+}

@@ -1,0 +1,66 @@
+/* sgemm.c - matrix products on one thread, and the same spread over the pool in tiles cut by shape alone. */
+#include <cblas.h>
+
+#include "cpu.h"
+
+void td_cpu_sgemm(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c,
+                  int64_t ldc)
+{
+    if (m == 0 || n == 0)
+        return;
+    cblas_sgemm(CblasRowMajor, a.trans ? CblasTrans : CblasNoTrans, b.trans ? CblasTrans : CblasNoTrans, (blasint)m,
+                (blasint)n, (blasint)k, alpha, a.data, (blasint)td_cpu_max(1, a.ld), b.data,
+                (blasint)td_cpu_max(1, b.ld), beta, c, (blasint)td_cpu_max(1, ldc));
+}
+
+const char *td_cpu_sgemm_name(void) { return "OpenBLAS"; }
+
+typedef struct gemm_job {
+    td_cpu_matrix a, b;
+    int64_t       m, n, k, ldc, tile_m, tile_n, across;
+    float         alpha, beta, *c;
+} gemm_job;
+
+td_cpu_matrix td_cpu_part(td_cpu_matrix x, int64_t i, int64_t j)
+{
+    x.data += x.trans ? j * x.ld + i : i * x.ld + j;
+    return x;
+}
+
+static void gemm_tile(void *arg, int64_t item, int thread)
+{
+    const gemm_job *j = arg;
+    int64_t         i0 = item / j->across * j->tile_m, j0 = item % j->across * j->tile_n;
+
+    (void)thread;
+    td_cpu_sgemm(td_cpu_part(j->a, i0, 0), td_cpu_part(j->b, 0, j0), td_cpu_min(j->tile_m, j->m - i0),
+                 td_cpu_min(j->tile_n, j->n - j0), j->k, j->alpha, j->beta, j->c + i0 * j->ldc + j0, j->ldc);
+}
+
+static int64_t equal_tiles(int64_t n, int64_t most, int64_t multiple)
+{
+    int64_t parts = td_cpu_ceil(n, most);
+    return td_cpu_max(multiple, td_cpu_ceil(td_cpu_ceil(n, parts), multiple) * multiple);
+}
+
+/* About 512 x 512, and at least two tiles of a product that is worth two threads. */
+void td_cpu_gemm_tiles(int64_t m, int64_t n, int64_t k, int64_t *tile_m, int64_t *tile_n)
+{
+    *tile_m = equal_tiles(m, 512, 16), *tile_n = equal_tiles(n, 512, 32);
+    if (m <= *tile_m && n <= *tile_n && m * n * k > 1 << 18) {
+        if (n >= m)
+            *tile_n = equal_tiles(n, td_cpu_ceil(n, 2), 32);
+        else
+            *tile_m = equal_tiles(m, td_cpu_ceil(m, 2), 16);
+    }
+}
+
+void td_cpu_gemm(const td_services *services, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
+                 float alpha, float beta, float *c, int64_t ldc)
+{
+    gemm_job j = { .a = a, .b = b, .m = m, .n = n, .k = k, .ldc = ldc, .alpha = alpha, .beta = beta, .c = c };
+
+    td_cpu_gemm_tiles(m, n, k, &j.tile_m, &j.tile_n);
+    j.across = td_cpu_ceil(n, j.tile_n);
+    td_parallel(services, td_cpu_ceil(m, j.tile_m) * j.across, gemm_tile, &j);
+}
