@@ -1,0 +1,121 @@
+/* log.c - lines to stderr and to a file; a progress line. */
+#include "base/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/threads.h"
+
+struct td_journal {
+    pthread_mutex_t lock;
+    int             level;
+    FILE           *file;
+    bool            terminal, colour, drawn;
+    double          shown; /* when the progress line was last written */
+};
+
+td_journal *td_log_new(int level)
+{
+    td_journal *j = calloc(1, sizeof *j);
+    if (!j)
+        return NULL;
+    pthread_mutex_init(&j->lock, NULL);
+    j->level = level;
+    j->terminal = isatty(STDERR_FILENO);
+    j->colour = j->terminal && !getenv("NO_COLOR");
+    return j;
+}
+
+void td_log_free(td_journal *j)
+{
+    if (!j)
+        return;
+    if (j->drawn)
+        fputc('\n', stderr);
+    if (j->file)
+        fclose(j->file);
+    pthread_mutex_destroy(&j->lock);
+    free(j);
+}
+
+int td_log_open_file(td_journal *j, const char *path, td_error *error)
+{
+    FILE *file = fopen(path, "ae");
+    if (!file)
+        return td_fail(error, TD_EIO, "cannot open the log '%s' for writing: %s", path, strerror(errno));
+    if (j->file)
+        fclose(j->file);
+    j->file = file;
+    return 0;
+}
+
+static void to_stderr(td_journal *j, int level, const char *line)
+{
+    static const char *const names[] = { "debug: ", "", "warning: ", "error: " };
+    static const char *const colours[] = { "\033[2m", "", "\033[33m", "\033[31m" };
+    if (j->drawn)
+        fputs("\r\033[K", stderr);
+    j->drawn = false;
+    fprintf(stderr, "%s%s%s%s\n", j->colour ? colours[level] : "", names[level], line,
+            j->colour && *colours[level] ? "\033[0m" : "");
+}
+
+static void to_file(td_journal *j, int level, const char *line)
+{
+    static const char *const names[] = { "debug", "info", "warning", "error" };
+    struct tm when;
+    char      date[32];
+    time_t    now = time(NULL);
+    if (!localtime_r(&now, &when) || !strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S%z", &when))
+        date[0] = 0;
+    fprintf(j->file, "%s %s %s\n", date, names[level], line);
+    fflush(j->file);
+}
+
+void td_log_lines(td_journal *j, int level, const char *format, va_list args)
+{
+    char line[4096];
+    if (!j)
+        return;
+    vsnprintf(line, sizeof line, format, args);
+    pthread_mutex_lock(&j->lock);
+    if (level >= j->level)
+        to_stderr(j, level, line);
+    if (j->file)
+        to_file(j, level, line);
+    pthread_mutex_unlock(&j->lock);
+}
+
+void td_log_line(td_journal *j, int level, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    td_log_lines(j, level, format, args);
+    va_end(args);
+}
+
+void td_log_progress(td_journal *j, bool last, const char *format, ...)
+{
+    char    line[1024];
+    va_list args;
+    double  now = td_now();
+
+    if (!j || j->level > TD_LOG_INFO || (!last && now - j->shown < (j->terminal ? 0.1 : 5)))
+        return;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    pthread_mutex_lock(&j->lock);
+    j->shown = now;
+    if (j->terminal)
+        fprintf(stderr, "\r\033[K%s%s", line, last ? "\n" : "");
+    else
+        fprintf(stderr, "%s\n", line);
+    fflush(stderr);
+    j->drawn = j->terminal && !last;
+    pthread_mutex_unlock(&j->lock);
+}

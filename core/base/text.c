@@ -1,0 +1,151 @@
+/* text.c - a growable string; nearest names; numbers for people. */
+#include "base/text.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool reserve(td_text *t, size_t more)
+{
+    size_t room = t->room ? t->room : 128;
+    char  *data;
+    if (t->failed)
+        return false;
+    while (room < t->size + more + 1)
+        room *= 2;
+    if (room == t->room)
+        return true;
+    data = realloc(t->data, room);
+    t->failed = !data;
+    if (data)
+        t->data = data, t->room = room;
+    return data != NULL;
+}
+
+void td_text_append(td_text *t, const char *bytes, size_t size)
+{
+    if (!reserve(t, size))
+        return;
+    memcpy(t->data + t->size, bytes, size);
+    t->size += size;
+    t->data[t->size] = 0;
+}
+
+void td_text_print(td_text *t, const char *format, ...)
+{
+    va_list args, again;
+    int     size;
+    va_start(args, format);
+    va_copy(again, args);
+    size = vsnprintf(NULL, 0, format, args);
+    if (size >= 0 && reserve(t, (size_t)size)) {
+        vsnprintf(t->data + t->size, (size_t)size + 1, format, again);
+        t->size += (size_t)size;
+    }
+    va_end(args);
+    va_end(again);
+}
+
+void td_text_free(td_text *t)
+{
+    free(t->data);
+    *t = (td_text){ 0 };
+}
+
+const char *td_text_get(const td_text *t) { return t->data ? t->data : ""; }
+
+/* ---- names ---------------------------------------------------------------------------------------------------------------- */
+
+enum { LONGEST = 64 };
+
+/* Edit distance with swaps of neighbours (Damerau); LONGEST for long names. */
+static int distance(const char *a, const char *b)
+{
+    int rows[3][LONGEST + 1], n = (int)strlen(a), m = (int)strlen(b);
+    if (n > LONGEST || m > LONGEST)
+        return LONGEST;
+    for (int j = 0; j <= m; j++)
+        rows[0][j] = j;
+    for (int i = 1; i <= n; i++) {
+        int *now = rows[i % 3], *last = rows[(i + 2) % 3], *before = rows[(i + 1) % 3];
+        now[0] = i;
+        for (int j = 1; j <= m; j++) {
+            int best = last[j - 1] + (a[i - 1] != b[j - 1]);
+            if (last[j] + 1 < best)
+                best = last[j] + 1;
+            if (now[j - 1] + 1 < best)
+                best = now[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
+                best = before[j - 2] + 1;
+            now[j] = best;
+        }
+    }
+    return rows[n % 3][m];
+}
+
+const char *td_nearest(const char *name, const char *const *candidates, size_t count)
+{
+    const char *best = NULL;
+    int         best_distance = (int)strlen(name) / 3 + 2;
+    for (size_t i = 0; i < count; i++) {
+        int d = distance(name, candidates[i]);
+        if (d < best_distance)
+            best = candidates[i], best_distance = d;
+    }
+    return best;
+}
+
+bool td_match(const char *pattern, const char *text)
+{
+    const char *star = NULL, *back = NULL;
+    while (*text)
+        if (*pattern == '*')
+            star = pattern++, back = text;
+        else if (*pattern == '?' || *pattern == *text)
+            pattern++, text++;
+        else if (star)
+            pattern = star + 1, text = ++back;
+        else
+            return false;
+    while (*pattern == '*')
+        pattern++;
+    return !*pattern;
+}
+
+/* ---- numbers for people ------------------------------------------------------------------------------------------------------ */
+
+char *td_human_bytes(char out[32], double bytes)
+{
+    static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
+    int k = 0;
+    while (bytes >= 1024 && k < 5)
+        bytes /= 1024, k++;
+    snprintf(out, 32, k && bytes < 100 ? "%.1f %s" : "%.0f %s", bytes, units[k]);
+    return out;
+}
+
+char *td_human_count(char out[32], double count)
+{
+    static const char *const units[] = { "", "k", "M", "B", "T" };
+    int k = 0;
+    while (fabs(count) >= 1000 && k < 4)
+        count /= 1000, k++;
+    snprintf(out, 32, fabs(count) >= 1000 ? "%.2e" : k ? "%.3g%s" : "%.4g%s", count, units[k]);
+    return out;
+}
+
+char *td_human_time(char out[32], double seconds)
+{
+    long s = seconds < 1e9 ? lround(seconds) : 0;
+    if (!(seconds < 1e9))
+        snprintf(out, 32, "?");
+    else if (s < 60)
+        snprintf(out, 32, seconds < 10 ? "%.1fs" : "%.0fs", seconds);
+    else if (s < 3600)
+        snprintf(out, 32, "%ldm %02lds", s / 60, s % 60);
+    else if (s < 86400)
+        snprintf(out, 32, "%ldh %02ldm", s / 3600, s / 60 % 60);
+    else
+        snprintf(out, 32, "%ldd %02ldh", s / 86400, s / 3600 % 24);
+    return out;
+}
