@@ -29,6 +29,19 @@ void td_arena_free(td_arena *a)
     free(a);
 }
 
+void td_arena_reset(td_arena *a)
+{
+    block *first = a->blocks, *next;
+    if (!first)
+        return;
+    for (block *b = first->next; b; b = next) {
+        next = b->next;
+        free(b);
+    }
+    memset(first->data, 0, first->used);
+    first->used = 0, first->next = NULL;
+}
+
 static block *more(td_arena *a, size_t bytes)
 {
     size_t room = bytes > BLOCK / 4 ? bytes : BLOCK;
