@@ -1,0 +1,124 @@
+/* decoder.h - decoder-only models: one stack reads given and predicted tokens as one sequence. The causal model and the one
+ * whose input tokens see each other (BiAttn) differ only in the mask. */
+#ifndef TANDEM_PLUGINS_DECODER_H
+#define TANDEM_PLUGINS_DECODER_H
+
+#include "rows.h"
+#include "stack.h"
+
+static const td_option decoder_options[] = {
+    MODEL_OPTIONS,
+    TD_OPTION_NEED_INT(struct model, layers, 1, 4096, "layers"),
+    TD_OPTION_END
+};
+
+static inline td_extent decoder_extent(const void *config, int64_t given, int64_t predicted)
+{
+    (void)config;
+    return (td_extent){ given + predicted, 0 };
+}
+
+/* ---- arrays ------------------------------------------------------------------------------------------------------- */
+
+struct decoder_rows {
+    struct stream tokens;
+    int32_t      *prefix, *labels, *segments; /* prefix: NULL if no array of it is wanted; segments: last of each row */
+    float        *weights;
+};
+
+static inline int decoder_open(struct decoder_rows *d, const td_arrange_in *in, bool bidirectional, td_batch *out,
+                               td_error *error)
+{
+    int64_t rows = in->rows, length = in->extent.first;
+    memset(d, 0, sizeof *d);
+    if (stream_open(&d->tokens, out, "decoder", "input_ids", "segments", "positions", rows, length, in->special.pad))
+        return out_of_memory(error);
+    if (bidirectional)
+        d->prefix = td_batch_add(out, "prefix_mask", TD_I32, rows, length);
+    d->labels = td_batch_add(out, "labels", TD_I32, rows, length);
+    d->weights = td_batch_add(out, "loss_weights", TD_F32, rows, length);
+    d->segments = calloc((size_t)rows + 1, sizeof *d->segments);
+    if ((bidirectional && !d->prefix) || !d->labels || !d->weights || !d->segments)
+        return out_of_memory(error);
+    return 0;
+}
+
+/* Reads <s> x_1 .. x_{n-1}, is to say x_1 .. x_n; only predicted tokens weigh. */
+static inline int decoder_place(struct decoder_rows *d, const td_example *e, int32_t first, td_error *error)
+{
+    int64_t n = e->n_given + e->n_predicted, at = stream_take(&d->tokens, e->row, n, error);
+    int32_t base;
+    if (at < 0)
+        return (int)at;
+    base = d->segments[e->row] + 1;
+    d->segments[e->row] += segments_of(e);
+    for (int64_t k = 0; k < n; k++) {
+        int64_t p = k - e->n_given; /* which predicted token is the label */
+        d->tokens.ids[at + k] = k ? token_of(e, k - 1) : first;
+        d->tokens.segments[at + k] = base + document_of(e, k ? k - 1 : 0);
+        d->tokens.positions[at + k] = (int32_t)k;
+        d->labels[at + k] = token_of(e, k);
+        d->weights[at + k] = p < 0 ? 0 : e->weights ? e->weights[p] : 1;
+        if (d->prefix)
+            d->prefix[at + k] = k <= e->n_given;
+    }
+    return 0;
+}
+
+static inline int decoder_arrange(const struct model *m, const td_arrange_in *in, bool bidirectional, td_batch *out,
+                                  td_error *error)
+{
+    struct decoder_rows d;
+    int                 code = decoder_open(&d, in, bidirectional, out, error);
+    for (int64_t k = 0; !code && k < in->count; k++) {
+        code = check_example(&in->examples[k], m->vocab_size, error);
+        if (!code)
+            code = decoder_place(&d, &in->examples[k], first_token(&in->special), error);
+    }
+    free(d.tokens.used);
+    free(d.segments);
+    return code;
+}
+
+static inline int decoder_complete(const struct model *m, bool bidirectional, td_batch *batch, td_error *error)
+{
+    const td_array *ids = need_ids(batch, "input_ids", m->vocab_size, error);
+    int             code = ids ? add_leading_ones(batch, "segments", ids, "lengths", true, error) : TD_EFORMAT;
+    if (!code)
+        code = add_positions(batch, "positions", ids, NULL, error);
+    if (!code && bidirectional)
+        code = add_leading_ones(batch, "prefix_mask", ids, "prefix_lengths", false, error);
+    return code ? code : complete_labels(batch, ids, m->vocab_size, error);
+}
+
+/* ---- graph -------------------------------------------------------------------------------------------------------- */
+
+static inline void decoder_build(const struct model *m, const td_architecture_in *in, bool bidirectional,
+                                 td_architecture_out *out)
+{
+    td_graph    *g = in->graph;
+    td_tensor   *segment = td_batch_input(g, in->batch, "segments");
+    td_tensor   *prefix = bidirectional ? td_batch_input(g, in->batch, "prefix_mask") : NULL;
+    struct stack s = {
+        .model = m, .dropout = in->dropout, .scope = "model", .role = TD_ROLE_DECODER, .layers = m->layers,
+        .self_norm = "input_layernorm", .ffn_norm = "post_attention_layernorm",
+        .position = td_batch_input(g, in->batch, "positions"),
+        .mask = { .causal = true, .self = true, .q_segment = segment, .k_segment = segment,
+                  .q_input = prefix, .k_input = prefix },
+    };
+    td_tensor *table, *x;
+
+    td_push(g, "model");
+    table = embedding_table(m, g);
+    x = embed(m, in->dropout, "embeddings", table, td_batch_input(g, in->batch, "input_ids"), s.position);
+    out->hidden = run_stack(&s, x);
+    td_pop(g);
+    project_out(m, g, table, out);
+}
+
+static inline int decoder_check(const void *config, td_error *error)
+{
+    return check_parts(config, TD_ATTENTION_SELF, error);
+}
+
+#endif
