@@ -1,0 +1,44 @@
+/* index.c - gather, scatter_add, assign. */
+#include "kernels.h"
+#include "reference.h"
+
+static bool fits(const td_view *ids, int64_t rows)
+{
+    for (int64_t n = 0; n < td_ref_count(ids); n++)
+        if (td_ref_read(ids, n) < 0 || td_ref_read(ids, n) >= (double)rows)
+            return false;
+    return true;
+}
+
+int td_ref_gather(const td_call *call)
+{
+    const td_view *table = &call->in[0], *ids = &call->in[1], *y = &call->out[0];
+    int64_t        width = table->dim[0] ? td_ref_count(table) / table->dim[0] : 0;
+
+    if (!fits(ids, table->dim[0]))
+        return TD_EFORMAT;
+    for (int64_t n = 0; n < td_ref_count(y); n++)
+        td_ref_write(y, n, td_ref_read(table, (int64_t)td_ref_read(ids, n / width) * width + n % width));
+    return 0;
+}
+
+int td_ref_scatter_add(const td_call *call)
+{
+    const td_view *ids = &call->in[0], *src = &call->in[1], *y = &call->out[0];
+    int64_t        width = y->dim[0] ? td_ref_count(y) / y->dim[0] : 0;
+
+    if (!fits(ids, y->dim[0]))
+        return TD_EFORMAT;
+    td_ref_start(td_ref_in(call, 2), y);
+    for (int64_t n = 0; n < td_ref_count(src) && width; n++)
+        td_ref_add_to(y, (int64_t)td_ref_read(ids, n / width) * width + n % width, td_ref_read(src, n));
+    return 0;
+}
+
+/* Output 0 is the state's memory. */
+int td_ref_assign(const td_call *call)
+{
+    bool open = td_ref_scalar(call, 2, 1) != 0;
+    td_ref_keep(&call->in[open ? 1 : 0], &call->out[0]);
+    return 0;
+}
