@@ -1,19 +1,35 @@
 /* sgemm.c - matrix products on one thread, and the same spread over the pool in tiles cut by shape alone. */
 #include <cblas.h>
 
-#include "cpu.h"
+#include "sgemm.h"
 
+static bool has_avx512(void)
+{
+#if TD_CPU_OWN_SGEMM
+    return __builtin_cpu_supports("avx512f");
+#else
+    return false;
+#endif
+}
+
+/* With AVX-512 by our own kernel, which does not ask OPENBLAS_CORETYPE; thin products and other processors by OpenBLAS. */
 void td_cpu_sgemm(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c,
                   int64_t ldc)
 {
     if (m == 0 || n == 0)
         return;
+#if TD_CPU_OWN_SGEMM
+    if (has_avx512() && m >= 8 && n >= 16 && k > 0) {
+        td_cpu_sgemm_avx512(a, b, m, n, k, alpha, beta, c, ldc);
+        return;
+    }
+#endif
     cblas_sgemm(CblasRowMajor, a.trans ? CblasTrans : CblasNoTrans, b.trans ? CblasTrans : CblasNoTrans, (blasint)m,
                 (blasint)n, (blasint)k, alpha, a.data, (blasint)td_cpu_max(1, a.ld), b.data,
                 (blasint)td_cpu_max(1, b.ld), beta, c, (blasint)td_cpu_max(1, ldc));
 }
 
-const char *td_cpu_sgemm_name(void) { return "OpenBLAS"; }
+const char *td_cpu_sgemm_name(void) { return has_avx512() ? "own AVX-512 kernel" : "OpenBLAS"; }
 
 typedef struct gemm_job {
     td_cpu_matrix a, b;

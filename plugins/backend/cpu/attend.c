@@ -1,0 +1,146 @@
+/* attend.c - attention without the matrix of scores: online softmax over blocks of keys (Dao et al. 2022,
+ * arXiv:2205.14135; Milakov and Gimelshein 2018, arXiv:1805.02867). A task is 64 queries of one head. */
+#include "attend.h"
+#include "kernels.h"
+
+typedef struct scratch { /* one thread's */
+    float *rows;     /* [64][e or f], then transposed */
+    float *q;        /* scale q^T [e][64] */
+    float *o;        /* o^T [f][64] */
+    float *scores;   /* [keys][64] */
+    float  top[TD_BLOCK], sum[TD_BLOCK], fade[TD_BLOCK];
+} scratch;
+
+td_attend_shape td_attend_shape_of(const td_call *call)
+{
+    const td_view *q = call->in + TD_ATTEND_Q, *k = call->in + TD_ATTEND_K, *v = call->in + TD_ATTEND_V;
+    return (td_attend_shape){ .call = call, .batch = q->dim[0], .heads = q->dim[1], .groups = k->dim[1],
+                              .queries = q->dim[2], .keys = k->dim[2], .e = q->dim[3], .f = v->dim[3],
+                              .e_wide = td_attend_wide(q->dim[3]), .f_wide = td_attend_wide(v->dim[3]),
+                              .causal = call->attrs->i[0] != 0, .window = call->attrs->i[1],
+                              .self = call->attrs->i[2] != 0, .offset = call->attrs->i[3],
+                              .scale = (float)call->attrs->f[0] };
+}
+
+static size_t slice_floats(const td_attend_shape *s)
+{
+    return (size_t)(TD_BLOCK * (td_cpu_max(s->e_wide, s->f_wide) + s->e_wide + s->f_wide + TD_BLOCK));
+}
+
+size_t td_cpu_attend_workspace(const td_call *call)
+{
+    td_attend_shape s = td_attend_shape_of(call);
+    return (size_t)call->services->threads * slice_floats(&s) * sizeof(float);
+}
+
+static void take_slice(const td_attend_shape *s, int thread, scratch *w)
+{
+    w->rows = (float *)s->call->workspace + (size_t)thread * slice_floats(s);
+    w->q = w->rows + TD_BLOCK * td_cpu_max(s->e_wide, s->f_wide);
+    w->o = w->q + TD_BLOCK * s->e_wide;
+    w->scores = w->o + TD_BLOCK * s->f_wide;
+    for (int i = 0; i < TD_BLOCK; i++)
+        w->top[i] = -INFINITY, w->sum[i] = 0;
+}
+
+/* scale q^T of a block; lanes without a query are 0. */
+static void load_queries(const td_attend_shape *s, const td_attend_side *q, scratch *w)
+{
+    const td_view *v = s->call->in + TD_ATTEND_Q;
+    for (int64_t i = 0; i < TD_BLOCK; i++) {
+        const float *from = i < q->count ? td_attend_at(v, q->batch, q->head, q->first + i) : 0;
+        for (int64_t e = 0; e < s->e; e++)
+            w->rows[i * s->e_wide + e] = from ? s->scale * from[e * v->stride[3]] : 0;
+    }
+    td_tile_transpose(w->rows, s->e_wide, TD_BLOCK, s->e, w->q, TD_BLOCK);
+}
+
+/* One step of online softmax: scores become weights relative to the new largest one; `fade` rescales what was before. */
+TD_CPU_CLONES static void soften(float *scores, int64_t keys, int64_t lanes, float *top, float *sum, float *fade)
+{
+    for (int64_t i = 0; i < lanes; i += TD_LANES) {
+        td_vf was = td_vload(top + i), most = was, base, total, by;
+        for (int64_t j = 0; j < keys; j++)
+            most = td_vmax(most, td_vload(scores + j * TD_BLOCK + i));
+        base = td_vpick(most == -INFINITY, td_vset(0), most);
+        by = td_vexp(was - base);
+        total = td_vload(sum + i) * by;
+        for (int64_t j = 0; j < keys; j++) {
+            td_vf p = td_vexp(td_vload(scores + j * TD_BLOCK + i) - base);
+            td_vstore(scores + j * TD_BLOCK + i, p);
+            total += p;
+        }
+        td_vstore(top + i, most), td_vstore(sum + i, total), td_vstore(fade + i, by);
+    }
+}
+
+TD_CPU_CLONES static void rescale(float *o, int64_t f, int64_t lanes, const float *by)
+{
+    for (int64_t k = 0; k < f; k++)
+        for (int64_t i = 0; i < lanes; i += TD_LANES)
+            td_vstore(o + k * TD_BLOCK + i, td_vload(o + k * TD_BLOCK + i) * td_vload(by + i));
+}
+
+static void add_block(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, int sees, scratch *w)
+{
+    const td_view   *kv = s->call->in + TD_ATTEND_K, *vv = s->call->in + TD_ATTEND_V;
+    int64_t          group = q->head / (s->heads / s->groups), lanes = td_attend_wide(q->count);
+    td_tile_product  qk = { td_attend_at(kv, q->batch, group, k->first), kv->stride[2], kv->stride[3], w->q, TD_BLOCK,
+                            w->scores, TD_BLOCK, k->count, lanes, s->e, false };
+    td_tile_product  pv = { td_attend_at(vv, q->batch, group, k->first), vv->stride[3], vv->stride[2], w->scores,
+                            TD_BLOCK, w->o, TD_BLOCK, s->f, lanes, k->count, true };
+    td_tile_function *product = td_tile_product_here();
+
+    product(&qk);
+    td_attend_mask(s, q, k, sees, w->scores);
+    soften(w->scores, k->count, lanes, w->top, w->sum, w->fade);
+    rescale(w->o, s->f, lanes, w->fade);
+    product(&pv);
+}
+
+static void store_block(const td_attend_shape *s, const td_attend_side *q, scratch *w)
+{
+    const td_view *o = s->call->out, *lse = s->call->out + 1;
+    float         *to = lse->data;
+    if (o->data)
+        td_tile_transpose(w->o, TD_BLOCK, s->f, q->count, w->rows, s->f_wide);
+    for (int64_t i = 0; o->data && i < q->count; i++) {
+        float *row = td_attend_at(o, q->batch, q->head, q->first + i), by = w->sum[i] > 0 ? 1 / w->sum[i] : 0;
+        for (int64_t f = 0; f < s->f; f++)
+            row[f * o->stride[3]] = by > 0 ? w->rows[i * s->f_wide + f] * by : 0;
+    }
+    if (s->call->n_out < 2 || !to)
+        return;
+    to += q->batch * lse->stride[0] + q->head * lse->stride[1] + q->first * lse->stride[2];
+    for (int64_t i = 0; i < q->count; i++)
+        to[i * lse->stride[2]] = w->sum[i] > 0 ? w->top[i] + logf(w->sum[i]) : -INFINITY;
+}
+
+static void attend_task(void *arg, int64_t task, int thread)
+{
+    const td_attend_shape *s = arg;
+    int64_t                blocks = td_cpu_ceil(s->queries, TD_BLOCK), head = task / blocks;
+    td_attend_side         q, k;
+    scratch                w;
+
+    take_slice(s, thread, &w);
+    /* Under a causal mask the last blocks have the most to do: they come first. */
+    td_attend_load(s, false, head / s->heads, head % s->heads, (blocks - 1 - task % blocks) * TD_BLOCK, &q);
+    load_queries(s, &q, &w);
+    memset(w.o, 0, (size_t)(s->f_wide * TD_BLOCK) * sizeof(float));
+    for (int64_t first = 0; first < s->keys; first += TD_BLOCK) {
+        int sees;
+        td_attend_load(s, true, q.batch, q.head, first, &k);
+        sees = td_attend_sees(s, &q, &k);
+        if (sees != TD_SEES_NONE)
+            add_block(s, &q, &k, sees, &w);
+    }
+    store_block(s, &q, &w);
+}
+
+int td_cpu_attend(const td_call *call)
+{
+    td_attend_shape s = td_attend_shape_of(call);
+    td_parallel(call->services, s.batch * s.heads * td_cpu_ceil(s.queries, TD_BLOCK), attend_task, &s);
+    return 0;
+}

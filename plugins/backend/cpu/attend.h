@@ -1,0 +1,88 @@
+/* attend.h - what the forward and backward kernels of attention share: the problem, products of small blocks, the mask.
+ *
+ * Queries lie in vector lanes: a block of scores is S^T [keys][64 queries], so softmax needs no sum across lanes, and
+ * keys and values are read by broadcast from wherever they are, with any strides and without packing.
+ */
+#ifndef TD_CPU_ATTEND_H
+#define TD_CPU_ATTEND_H
+
+#include "cpu.h"
+#include "tandem/ops.h"
+
+enum { TD_BLOCK = 64 }; /* queries, and keys, of a block */
+
+typedef struct td_attend_shape {
+    const td_call *call;
+    int64_t        batch, heads, groups, queries, keys, e, f;
+    int64_t        e_wide, f_wide; /* multiples of 16 */
+    bool           causal, self, segments, inputs;
+    int64_t        window, offset;
+    float          scale;
+} td_attend_shape;
+
+td_attend_shape td_attend_shape_of(const td_call *);
+
+TD_CPU_INLINE float *td_attend_at(const td_view *v, int64_t b, int64_t h, int64_t t)
+{
+    return (float *)v->data + b * v->stride[0] + h * v->stride[1] + t * v->stride[2];
+}
+
+TD_CPU_INLINE int64_t td_attend_wide(int64_t n) { return (n + TD_LANES - 1) / TD_LANES * TD_LANES; }
+
+/* ---- products (attend_tile.c) ------------------------------------------------------------------------------------- */
+
+/* One operand by broadcast, element (m, k) at data[m * row + k * column]; the other [k][n] row-major, ld floats apart. */
+typedef struct td_tile_product {
+    const float *a;
+    int64_t      row, column;
+    const float *b;
+    int64_t      ldb;
+    float       *c;
+    int64_t      ldc;
+    int64_t      m, n, k; /* n: a multiple of 16 */
+    bool         add;     /* to c; else c is overwritten */
+} td_tile_product;
+
+typedef void td_tile_function(const td_tile_product *);
+
+/* The product for this machine's vectors. [any] */
+td_tile_function *td_tile_product_here(void);
+
+/* to[columns][ld] = from[rows][ld_from] transposed; lanes beyond `rows` are left alone. */
+void td_tile_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t columns, float *to, int64_t ld);
+
+/* ---- mask and bias (attend_mask.c) --------------------------------------------------------------------------------- */
+
+typedef struct td_attend_range { int32_t low, high; } td_attend_range;
+
+/* What the mask knows of up to 64 queries or keys. */
+typedef struct td_attend_side {
+    int32_t         segment[TD_BLOCK], index[TD_BLOCK], input[TD_BLOCK], position[TD_BLOCK];
+    int64_t         batch, head, first, count;
+    td_attend_range segments, indices, inputs; /* inputs: 0 or 1 */
+    bool            padding; /* one has segment 0 */
+} td_attend_side;
+
+enum { TD_SEES_NONE, TD_SEES_SOME, TD_SEES_ALL };
+
+void td_attend_load(const td_attend_shape *, bool keys, int64_t batch, int64_t head, int64_t first,
+                    td_attend_side *side);
+int  td_attend_sees(const td_attend_shape *, const td_attend_side *q, const td_attend_side *k);
+
+/* Add the bias to the scores [keys][64], and hide with -inf what `sees` does not show. */
+void td_attend_mask(const td_attend_shape *, const td_attend_side *q, const td_attend_side *k, int sees, float *scores);
+
+/* Where a pair looks in the bias table. */
+TD_CPU_INLINE int64_t td_attend_distance(const td_attend_shape *s, int32_t q, int32_t k)
+{
+    int64_t d = (int64_t)k - q + s->offset, last = s->call->in[TD_ATTEND_TABLE].dim[1] - 1;
+    return d < 0 ? 0 : d > last ? last : d;
+}
+
+/* Where the scores of (batch, head) begin in the dense bias, or in its gradient. */
+TD_CPU_INLINE float *td_attend_dense(const td_view *v, int64_t b, int64_t h)
+{
+    return (float *)v->data + (v->dim[0] > 1 ? b * v->stride[0] : 0) + (v->dim[1] > 1 ? h * v->stride[1] : 0);
+}
+
+#endif

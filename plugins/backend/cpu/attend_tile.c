@@ -1,0 +1,84 @@
+/* attend_tile.c - products of small blocks for attention: a few rows by a few vectors in registers, for each vector width. */
+#include "attend.h"
+
+typedef float vf8 __attribute__((vector_size(32)));
+
+/* A tile of rows x cols vectors. Constant bounds: the loops unroll and `c` stays in registers. */
+#define TILE(name, vec)                                                                                          \
+    TD_CPU_INLINE void name(const td_tile_product *p, int64_t i, int64_t j, const int rows, const int cols)      \
+    {                                                                                                            \
+        enum { LANES = sizeof(vec) / sizeof(float) };                                                            \
+        const float *a = p->a + i * p->row, *b = p->b + j;                                                       \
+        float       *to = p->c + i * p->ldc + j;                                                                 \
+        vec          c[6][4];                                                                                    \
+        _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)                                                   \
+            _Pragma("GCC unroll 8") for (int v = 0; v < cols; v++)                                               \
+                c[r][v] = p->add ? load_##vec(to + r * p->ldc + v * LANES) : (vec){ 0 };                         \
+        for (int64_t k = 0; k < p->k; k++, a += p->column, b += p->ldb) {                                        \
+            vec x[4];                                                                                            \
+            _Pragma("GCC unroll 8") for (int v = 0; v < cols; v++) x[v] = load_##vec(b + v * LANES);             \
+            _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)                                               \
+                _Pragma("GCC unroll 8") for (int v = 0; v < cols; v++) c[r][v] += a[r * p->row] * x[v];          \
+        }                                                                                                        \
+        _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)                                                   \
+            _Pragma("GCC unroll 8") for (int v = 0; v < cols; v++)                                               \
+                memcpy(to + r * p->ldc + v * LANES, &c[r][v], sizeof(vec));                                      \
+    }
+
+/* Columns by `wide` vectors, then by one; rows by `tall`, then by one. */
+#define PRODUCT(name, tile, vec, tall, wide, isa)                                                                \
+    isa static void name(const td_tile_product *p)                                                               \
+    {                                                                                                            \
+        enum { LANES = sizeof(vec) / sizeof(float) };                                                            \
+        int64_t i, j = 0;                                                                                        \
+        for (; j + (wide) * LANES <= p->n; j += (wide) * LANES) {                                                \
+            for (i = 0; i + (tall) <= p->m; i += (tall))                                                         \
+                tile(p, i, j, tall, wide);                                                                       \
+            for (; i < p->m; i++)                                                                                \
+                tile(p, i, j, 1, wide);                                                                          \
+        }                                                                                                        \
+        for (; j < p->n; j += LANES) {                                                                           \
+            for (i = 0; i + (tall) <= p->m; i += (tall))                                                         \
+                tile(p, i, j, tall, 1);                                                                          \
+            for (; i < p->m; i++)                                                                                \
+                tile(p, i, j, 1, 1);                                                                             \
+        }                                                                                                        \
+    }
+
+TD_CPU_INLINE vf8 load_vf8(const float *p)
+{
+    vf8 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+TD_CPU_INLINE td_vf load_td_vf(const float *p) { return td_vload(p); }
+
+TILE(tile16, td_vf)
+TILE(tile8, vf8)
+PRODUCT(product_plain, tile8, vf8, 2, 1, )
+
+#if defined(__x86_64__) && defined(__GNUC__)
+PRODUCT(product_avx2, tile8, vf8, 6, 2, __attribute__((target("avx2,fma"))))
+PRODUCT(product_avx512, tile16, td_vf, 4, 4, __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"))))
+
+td_tile_function *td_tile_product_here(void)
+{
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+        return product_avx512;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? product_avx2 : product_plain;
+}
+#else
+td_tile_function *td_tile_product_here(void) { return product_plain; }
+#endif
+
+/* Tiles of 16 x 16, so that both sides are read and written by whole cache lines. */
+void td_tile_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t columns, float *to, int64_t ld)
+{
+    for (int64_t r0 = 0; r0 < rows; r0 += 16)
+        for (int64_t c0 = 0; c0 < columns; c0 += 16)
+            for (int64_t c = c0; c < td_cpu_min(c0 + 16, columns); c++)
+                for (int64_t r = r0; r < td_cpu_min(r0 + 16, rows); r++)
+                    to[c * ld + r] = from[r * ld_from + c];
+}
