@@ -1,0 +1,20 @@
+/* module.h - is this file a module that this host may load? Checked before any of its code runs. */
+#ifndef TD_PLUGIN_MODULE_H
+#define TD_PLUGIN_MODULE_H
+
+#include "base/arena.h"
+#include "tandem/plugin.h"
+
+/* Reads the file's ELF headers and its `tandem_module` without running anything. 0, or TD_EPLUGIN with a message. */
+int td_module_inspect(const char *path, td_error *error);
+
+/* Loads it, checks its plugins and their option tables. The struct is the host's copy. NULL with `error`. */
+const td_module *td_module_load(const char *path, td_arena *, td_error *error);
+
+/* Whether loading the file changes the processor's floating-point mode (flush-to-zero): the host restores it. */
+bool td_module_changes_mode(const char *path, td_error *error);
+
+/* The plugin as the host's own zeroed struct of `size` bytes. */
+const td_plugin *td_plugin_copy(const td_plugin *, size_t size, td_arena *);
+
+#endif
