@@ -1,0 +1,289 @@
+/* golden.c - the tandem command against models that an independent implementation computed in double precision.
+ *
+ * Each folder beside this file is a case. $TANDEM_GOLDEN names another directory of cases. */
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <math.h>
+#include <unistd.h>
+
+#include "golden/safetensors.h"
+
+enum { PATH = 1024, TEXT = 4096 };
+
+struct run { const char *backend; int threads; };
+
+static const struct run runs[] = { { "cpu", 1 }, { "cpu", 2 }, { "reference", 1 }, { "reference", 2 } };
+enum { RUNS = sizeof runs / sizeof *runs };
+
+struct golden {
+    const char *name;
+    char        directory[PATH], scratch[PATH];
+    json_t     *facts;
+};
+
+/* ---- a config from case.json ---------------------------------------------------------------------------------------- */
+
+static const char *text_of(const struct golden *c, const char *key)
+{
+    const char *s = json_string_value(json_object_get(c->facts, key));
+    return s ? s : "";
+}
+
+static long long integer_of(const struct golden *c, const char *key)
+{
+    return json_integer_value(json_object_get(c->facts, key));
+}
+
+static double number_of(const struct golden *c, const char *key) { return json_number_value(json_object_get(c->facts, key)); }
+
+static const char *flag_of(const struct golden *c, const char *key)
+{
+    return json_is_true(json_object_get(c->facts, key)) ? "true" : "false";
+}
+
+static void write_position(FILE *f, const struct golden *c)
+{
+    const char *p = text_of(c, "position");
+    fprintf(f, "  position = { plugin = \"%s\"; ", p);
+    if (!strcmp(p, "rope"))
+        fprintf(f, "base = %.1f; ", number_of(c, "rope_base"));
+    if (!strcmp(p, "t5-relative"))
+        fprintf(f, "buckets = %lld; max_distance = %lld; ", integer_of(c, "rel_buckets"), integer_of(c, "rel_max"));
+    if (!strcmp(p, "learned"))
+        fprintf(f, "max_positions = %lld; ", integer_of(c, "max_pos"));
+    fprintf(f, "};\n");
+}
+
+static void write_model(FILE *f, const struct golden *c)
+{
+    bool encoder = !strcmp(text_of(c, "arch"), "encoder-decoder");
+    bool bidirectional = json_is_true(json_object_get(c->facts, "prefix_bidirectional"));
+
+    fprintf(f, "model = {\n  plugin = \"%s\"; vocab_size = %lld; d_model = %lld; logit_scale = \"%s\";\n",
+            encoder ? "encoder-decoder" : bidirectional ? "decoder-biattn" : "decoder-only", integer_of(c, "vocab"),
+            integer_of(c, "d"), strcmp(text_of(c, "logit_scale"), "none") ? "rsqrt" : "none");
+    if (encoder)
+        fprintf(f, "  encoder_layers = %lld; decoder_layers = %lld; continuous_positions = %s; cross_positions = %s;\n",
+                integer_of(c, "enc"), integer_of(c, "dec"), flag_of(c, "continuous"), flag_of(c, "cross_rope"));
+    else
+        fprintf(f, "  layers = %lld;\n", integer_of(c, "dec"));
+    fprintf(f, "  attention = { plugin = \"softmax\"; heads = %lld; kv_heads = %lld; head_dim = %lld; qkv_norm = %s; "
+            "output_norm = %s; eps = %e; };\n", integer_of(c, "heads"), integer_of(c, "kv_heads"), integer_of(c, "dh"),
+            flag_of(c, "qkv_norm"), flag_of(c, "out_norm"), number_of(c, "eps"));
+    write_position(f, c);
+    fprintf(f, "  norm = { plugin = \"%s\"; eps = %e; };\n", strcmp(text_of(c, "norm"), "layernorm") ? "rms" : "layer",
+            number_of(c, "eps"));
+    fprintf(f, "  ffn = { plugin = \"%s\"; d_ff = %lld; };\n};\n", text_of(c, "act"), integer_of(c, "f"));
+    fprintf(f, "loss = { plugin = \"%s\"; z_loss = %e; label_smoothing = %e; };\n", text_of(c, "loss"), number_of(c, "z"),
+            number_of(c, "smoothing"));
+}
+
+static void write_optimizer(FILE *f, const char *name)
+{
+    if (!strcmp(name, "adamw")) {
+        fprintf(f, "optimizer = { plugin = \"adamw\"; beta1 = 0.9; beta2 = 0.95; eps = 1e-8; weight_decay = 0.1; };\n"
+                   "schedule = { plugin = \"constant\"; peak = 0.003; };\n");
+        return;
+    }
+    fprintf(f, "optimizer = { plugin = \"adafactor\"; factored = %s; ", strstr(name, "-factored") ? "true" : "false");
+    if (strstr(name, "momentum-decay"))
+        fprintf(f, "beta1 = 0.9; weight_decay = 0.001; ");
+    fprintf(f, "};\nschedule = { plugin = \"cosine\"; peak = 0.01; warmup = 3; steps = 10; floor = 0.1; };\n");
+}
+
+/* Gives the path of the config. */
+static void write_config(const struct golden *c, const struct run *r, const char *optimizer, char path[PATH])
+{
+    snprintf(path, PATH, "%s/case.cfg", c->scratch);
+    FILE *f = fopen(path, "w");
+    cr_assert(f, "cannot write %s", path);
+    write_model(f, c);
+    if (optimizer)
+        write_optimizer(f, optimizer);
+    fprintf(f, "backend = { plugin = \"%s\"; threads = %d; };\n", r->backend, r->threads);
+    fclose(f);
+}
+
+/* ---- one run and its comparison --------------------------------------------------------------------------------------- */
+
+/* Run probe with `more` arguments; false and a failure that shows what it said if it does not end well. */
+static bool probe(const struct golden *c, const struct run *r, const char *optimizer, const char *more)
+{
+    char config[PATH], command[8 * PATH], said[TEXT] = "", log[PATH + 16];
+    write_config(c, r, optimizer, config);
+    snprintf(log, sizeof log, "%s/log", c->scratch);
+    snprintf(command, sizeof command, "'%s' probe -c '%s' --weights '%s/weights.safetensors' --batch '%s/batch.safetensors' "
+             "--plugin-path '%s' %s 2> '%s'", TANDEM_BINARY, config, c->directory, c->directory, TANDEM_PLUGINS, more, log);
+    int   status = system(command);
+    FILE *f = status ? fopen(log, "r") : NULL;
+    if (f) {
+        said[fread(said, 1, sizeof said - 1, f)] = 0;
+        fclose(f);
+    }
+    cr_expect(status == 0, "%s on %s, %d threads: probe failed (%d): %s", c->name, r->backend, r->threads, status, said);
+    return status == 0;
+}
+
+/* Which logits count: those of real tokens. */
+static bool *real_tokens(const struct golden *c, size_t *count)
+{
+    char           path[PATH + 32];
+    struct tensors batch;
+    snprintf(path, sizeof path, "%s/batch.safetensors", c->directory);
+    cr_assert(tensors_open(&batch, path), "cannot read %s", path);
+    struct values w = tensors_get(&batch, "loss_weights"), n = tensors_get(&batch, "lengths");
+    bool         *real = malloc(w.count + 1);
+    for (size_t i = 0; i < w.count; i++)
+        real[i] = w.at[i] != 0 || (n.at && (double)(i % (size_t)w.dim[1]) < n.at[i / (size_t)w.dim[1]]);
+    *count = w.count;
+    free(w.at), free(n.at);
+    tensors_close(&batch);
+    return real;
+}
+
+/* Largest difference over the tensor's largest entry; infinite if the tensor is missing or of other size. */
+static double distance(struct values want, struct values got, const bool *real, size_t tokens)
+{
+    double most = 0, far = 0;
+    if (!want.at || !got.at || want.count != got.count)
+        return INFINITY;
+    for (size_t i = 0; i < want.count; i++) {
+        if (real && !real[i / (want.count / tokens)])
+            continue;
+        most = fmax(most, fabs(want.at[i]));
+        if (!(fabs(want.at[i] - got.at[i]) <= far))
+            far = isnan(got.at[i]) ? INFINITY : fabs(want.at[i] - got.at[i]);
+    }
+    return most > 0 ? far / most : far;
+}
+
+static void compare_outputs(const struct golden *c, const struct run *r, const struct tensors *want, const struct tensors *got)
+{
+    size_t      tokens, compared = 0;
+    bool       *real = real_tokens(c, &tokens);
+    const char *name;
+    json_t     *entry;
+    json_object_foreach(want->header, name, entry) {
+        if (!strcmp(name, "__metadata__"))
+            continue;
+        struct values a = tensors_get(want, name), b = tensors_get(got, name);
+        double        limit = strncmp(name, "grad.", 5) ? 5e-6 : 2e-5;
+        double        d = distance(a, b, strcmp(name, "logits") ? NULL : real, tokens);
+        cr_expect(d <= limit, "%s on %s, %d threads: %s is off by %.2e (limit %.0e)", c->name, r->backend, r->threads, name, d,
+                  limit);
+        free(a.at), free(b.at);
+        compared++;
+    }
+    cr_expect(compared > 3, "%s: only %zu tensors to compare", c->name, compared);
+    free(real);
+}
+
+static void check_outputs(const struct golden *c, const struct run *r)
+{
+    char           path[PATH + 32], out[PATH + 32], more[PATH + 64];
+    struct tensors want, got;
+    snprintf(path, sizeof path, "%s/expect.safetensors", c->directory);
+    if (!tensors_open(&want, path))
+        return; /* a case for trajectories alone */
+    snprintf(out, sizeof out, "%s/out.safetensors", c->scratch);
+    snprintf(more, sizeof more, "--out '%s' > /dev/null", out);
+    if (probe(c, r, NULL, more)) {
+        bool there = tensors_open(&got, out);
+        cr_expect(there, "%s: probe wrote no %s", c->name, out);
+        if (there)
+            compare_outputs(c, r, &want, &got);
+        tensors_close(&got);
+    }
+    unlink(out);
+    tensors_close(&want);
+}
+
+static void compare_steps(const struct golden *c, const struct run *r, const char *optimizer, json_t *want, json_t *got)
+{
+    static const char *const keys[] = { "loss", "cross_entropy", "grad_norm", "lr" };
+    cr_expect(json_array_size(got) == json_array_size(want), "%s: %s: %zu steps, not %zu", c->name, optimizer,
+              json_array_size(got), json_array_size(want));
+    for (size_t s = 0; s < json_array_size(want); s++)
+        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+            json_t *found = json_object_get(json_array_get(got, s), keys[k]);
+            double  a = json_number_value(json_object_get(json_array_get(want, s), keys[k])), b = json_number_value(found);
+            cr_expect(json_is_number(found) && fabs(a - b) <= 1e-4 * fabs(a), "%s on %s, %d threads: %s, step %zu: %s is %.9g, "
+                      "not %.9g", c->name, r->backend, r->threads, optimizer, s, keys[k], b, a);
+        }
+}
+
+static void check_training(const struct golden *c, const struct run *r)
+{
+    char        path[PATH + 32], out[PATH + 32], more[PATH + 128];
+    json_t     *steps;
+    const char *optimizer;
+    snprintf(path, sizeof path, "%s/train.json", c->directory);
+    snprintf(out, sizeof out, "%s/steps.json", c->scratch);
+    json_t *train = json_load_file(path, 0, NULL);
+    cr_assert(train, "cannot read %s", path);
+    json_object_foreach(train, optimizer, steps) {
+        snprintf(more, sizeof more, "--optimizer-steps %zu --json > '%s'", json_array_size(steps), out);
+        if (!probe(c, r, optimizer, more))
+            continue;
+        json_t *got = json_load_file(out, 0, NULL);
+        compare_steps(c, r, optimizer, steps, json_object_get(got, "steps"));
+        json_decref(got);
+    }
+    unlink(out);
+    json_decref(train);
+}
+
+/* ---- all cases -------------------------------------------------------------------------------------------------------- */
+
+static const char *cases_directory(void)
+{
+    const char *other = getenv("TANDEM_GOLDEN");
+    return other ? other : TANDEM_SOURCE "/tests/golden";
+}
+
+static void remove_scratch(const char *directory)
+{
+    static const char *const names[] = { "case.cfg", "log", "out.safetensors", "steps.json" };
+    char                     path[PATH + 32];
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        snprintf(path, sizeof path, "%s/%s", directory, names[k]);
+        unlink(path);
+    }
+    rmdir(directory);
+}
+
+/* Calls check for every case; gives how many there are. */
+static size_t for_each_case(const struct run *r, void (*check)(const struct golden *, const struct run *))
+{
+    DIR   *d = opendir(cases_directory());
+    size_t count = 0;
+    cr_assert(d, "cannot list %s", cases_directory());
+    for (struct dirent *e; (e = readdir(d));) {
+        struct golden c = { .name = e->d_name, .scratch = "/tmp/tandem-golden-XXXXXX" };
+        char          path[PATH + 32];
+        if (snprintf(c.directory, PATH, "%s/%s", cases_directory(), e->d_name) >= PATH || e->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "%s/case.json", c.directory);
+        if (!(c.facts = json_load_file(path, 0, NULL)))
+            continue;
+        cr_assert(mkdtemp(c.scratch), "cannot make %s", c.scratch);
+        check(&c, r);
+        remove_scratch(c.scratch);
+        json_decref(c.facts);
+        count++;
+    }
+    closedir(d);
+    return count;
+}
+
+Test(golden, outputs_and_gradients)
+{
+    for (int k = 0; k < RUNS; k++)
+        cr_assert(for_each_case(&runs[k], check_outputs) >= 11, "cases are missing in %s", cases_directory());
+}
+
+Test(golden, training)
+{
+    for (int k = 0; k < RUNS; k++)
+        cr_assert(for_each_case(&runs[k], check_training) >= 11, "cases are missing in %s", cases_directory());
+}
