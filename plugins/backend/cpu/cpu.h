@@ -65,17 +65,28 @@ TD_CPU_INLINE td_vf td_vpick(td_vi mask, td_vf a, td_vf b)
 }
 
 TD_CPU_INLINE td_vf td_vmax(td_vf a, td_vf b) { return td_vpick(a > b, a, b); }
+TD_CPU_INLINE td_vf td_vsqrt(td_vf x)
+{
+    for (int i = 0; i < TD_LANES; i++)
+        x[i] = sqrtf(x[i]);
+    return x;
+}
+
 TD_CPU_INLINE td_vf td_vabs(td_vf x) { return (td_vf)((td_vi)x & 0x7FFFFFFF); }
 
 /* Lanes are added in a fixed order, pairwise. */
 TD_CPU_INLINE float td_vsum(td_vf v)
 {
-    float a[TD_LANES];
-    td_vstore(a, v);
-    for (int half = TD_LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            a[i] += a[i + half];
-    return a[0];
+    typedef float eight __attribute__((vector_size(32)));
+    typedef float four __attribute__((vector_size(16)));
+    eight a[2];
+    four  b[2];
+
+    memcpy(a, &v, sizeof a);
+    a[0] += a[1];
+    memcpy(b, &a[0], sizeof b);
+    b[0] += b[1];
+    return (b[0][0] + b[0][2]) + (b[0][1] + b[0][3]);
 }
 
 TD_CPU_INLINE float td_vlargest(td_vf v)

@@ -12,12 +12,27 @@ static bool has_avx512(void)
 #endif
 }
 
+/* A few rows against a matrix whose columns lie in a row each, as weights do: dot products, nothing is packed. */
+TD_CPU_CLONES static void thin(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha,
+                               float beta, float *c, int64_t ldc)
+{
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t i = 0; i < m; i++) {
+            float x = alpha * td_vdot(a.data + i * a.ld, b.data + j * b.ld, k);
+            c[i * ldc + j] = beta == 0 ? x : x + beta * c[i * ldc + j];
+        }
+}
+
 /* With AVX-512 by our own kernel, which does not ask OPENBLAS_CORETYPE; thin products and other processors by OpenBLAS. */
 void td_cpu_sgemm(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c,
                   int64_t ldc)
 {
     if (m == 0 || n == 0)
         return;
+    if (m < 8 && !a.trans && b.trans) {
+        thin(a, b, m, n, k, alpha, beta, c, ldc);
+        return;
+    }
 #if TD_CPU_OWN_SGEMM
     if (has_avx512() && m >= 8 && n >= 16 && k > 0) {
         td_cpu_sgemm_avx512(a, b, m, n, k, alpha, beta, c, ldc);

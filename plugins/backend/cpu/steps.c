@@ -96,13 +96,13 @@ int td_cpu_assign(const td_call *call)
 
 TD_CPU_CLONES static void adamw_span(const step_job *j, int64_t first, int64_t n)
 {
-    const float *p = j->p_in + first, *g = j->g + first, *m = j->m_in + first, *v = j->v_in + first;
-
-    for (int64_t i = 0; i < n; i++) {
-        float grad = g[i] * j->clip, m1 = j->b1 * m[i] + (1 - j->b1) * grad, v1 = j->b2 * v[i] + (1 - j->b2) * grad * grad;
-        float u = m1 * j->c1 / (sqrtf(v1 * j->c2) + j->eps);
-        j->m[first + i] = m1, j->v[first + i] = v1;
-        j->p[first + i] = p[i] - j->lr * (u + j->decay * p[i]);
+    for (int64_t i = first, left = n; left > 0; i += TD_LANES, left -= TD_LANES) {
+        td_vf p = td_vload_n(j->p_in + i, left), g = td_vload_n(j->g + i, left) * j->clip;
+        td_vf m = td_vload_n(j->m_in + i, left) * j->b1 + g * (1 - j->b1);
+        td_vf v = td_vload_n(j->v_in + i, left) * j->b2 + g * g * (1 - j->b2);
+        td_vf u = m * j->c1 / (td_vsqrt(v * j->c2) + j->eps);
+        td_vstore_n(j->m + i, m, left), td_vstore_n(j->v + i, v, left);
+        td_vstore_n(j->p + i, p - j->lr * (u + j->decay * p), left);
     }
 }
 
