@@ -1,0 +1,178 @@
+/* command.c - arguments that all commands take, and how they fail. */
+#include "command.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/text.h"
+
+static const td_flag common[] = {
+    { "-c", "FILE", "config file; several are merged in order", 0, 0 },
+    { "--threads", "N", "threads, 0: all processors (backend.threads)", 0, 0 },
+    { "--plugin-path", "DIR", "look for plugins here first", 0, 0 },
+    { "--json", 0, "results as JSON", 0, 0 },
+    { "--quiet", 0, "warnings and errors only", 0, 0 },
+    { "--verbose", 0, "say more", 0, 0 },
+    { "--help", 0, "this text", 0, 0 },
+    { 0, 0, 0, 0, 0 },
+};
+
+static void print_flags(const td_flag *flags, bool config)
+{
+    char left[64];
+    for (const td_flag *f = flags; f && f->name; f++) {
+        if (!config && (!strcmp(f->name, "-c") || !strcmp(f->name, "--threads")))
+            continue;
+        snprintf(left, sizeof left, "%s%s%s", f->name, f->value ? " " : "", f->value ? f->value : "");
+        printf("  %-26s %s\n", left, f->help);
+    }
+}
+
+static void print_usage(const td_usage *u)
+{
+    printf("usage: tandem %s %s%s\n\n%s\n\n", u->name, u->config ? "-c FILE.cfg [key=value ..] " : "", u->arguments, u->brief);
+    print_flags(u->flags, u->config);
+    print_flags(common, u->config);
+    if (u->example)
+        printf("\nexample: %s\n", u->example);
+}
+
+int td_tool_usage_error(td_tool *t, const char *format, ...)
+{
+    va_list args;
+    fprintf(stderr, "tandem %s: ", t->command);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\n`tandem %s --help` says more.\n", t->command);
+    return TD_EXIT_USAGE;
+}
+
+int td_tool_fail(td_tool *t, const td_error *e)
+{
+    td_log_line(t->log, TD_LOG_ERROR, "tandem %s: %s", t->command, e->code ? e->text : "failed without a message");
+    switch (e->code) {
+    case TD_ECONFIG: case TD_EPLUGIN: case TD_EGRAPH: return TD_EXIT_USAGE;
+    case TD_EDIVERGED: return TD_EXIT_DIVERGED;
+    default: return TD_EXIT_FAILED;
+    }
+}
+
+static const td_flag *find_flag(const td_flag *flags, const char *name)
+{
+    for (const td_flag *f = flags; f && f->name; f++)
+        if (!strcmp(f->name, name))
+            return f;
+    return NULL;
+}
+
+static int unknown_option(td_tool *t, const td_usage *u, const char *name)
+{
+    const char *names[64], *nearest;
+    size_t      n = 0;
+    for (const td_flag *f = u->flags; f && f->name && n < 48; f++)
+        names[n++] = f->name;
+    for (const td_flag *f = common; f->name; f++)
+        names[n++] = f->name;
+    nearest = td_nearest(name, names, n);
+    return nearest ? td_tool_usage_error(t, "there is no option '%s'; did you mean '%s'?", name, nearest)
+                   : td_tool_usage_error(t, "there is no option '%s'", name);
+}
+
+static void set_common(td_tool *t, const char *name, const char *value)
+{
+    if (!strcmp(name, "-c") && t->n_files < TD_ARGUMENTS)
+        t->files[t->n_files++] = value;
+    else if (!strcmp(name, "--plugin-path") && t->n_plugin_paths < TD_ARGUMENTS - 1)
+        t->plugin_paths[t->n_plugin_paths++] = value;
+    else if (!strcmp(name, "--threads")) {
+        snprintf(t->threads, sizeof t->threads, "backend.threads=%s", value);
+        t->overrides[t->n_overrides++] = t->threads;
+    } else if (!strcmp(name, "--json"))
+        t->json = true;
+    else if (!strcmp(name, "--quiet") || !strcmp(name, "--verbose")) {
+        td_log_free(t->log);
+        t->log = td_log_new(!strcmp(name, "--quiet") ? TD_LOG_WARN : TD_LOG_DEBUG);
+    }
+}
+
+/* One argument that begins with '-'; gives how many were taken, or 0 after an error. */
+static int take_flag(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
+{
+    char        name[64];
+    const char *equals = strncmp(argv[0], "--", 2) ? NULL : strchr(argv[0], '='), *value;
+    size_t      length = equals ? (size_t)(equals - argv[0]) : strlen(argv[0]);
+    const td_flag *f, *own;
+
+    snprintf(name, sizeof name, "%.*s", (int)length, argv[0]);
+    if (!strcmp(name, "-q") || !strcmp(name, "-v") || !strcmp(name, "-h"))
+        strcpy(name, name[1] == 'q' ? "--quiet" : name[1] == 'v' ? "--verbose" : "--help");
+    own = find_flag(u->flags, name), f = own ? own : find_flag(common, name);
+    if (!f) {
+        *code = unknown_option(t, u, name);
+        return 0;
+    }
+    value = equals ? equals + 1 : f->value && argc > 1 ? argv[1] : NULL;
+    if (f->value && !value) {
+        *code = td_tool_usage_error(t, "%s needs a value: %s %s", name, name, f->value);
+        return 0;
+    }
+    if (own && own->text)
+        *own->text = value;
+    if (own && own->on)
+        *own->on = true;
+    if (!own)
+        set_common(t, name, value);
+    return f->value && !equals ? 2 : 1;
+}
+
+bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
+{
+    for (int i = 0; i < argc;) {
+        if (t->n_overrides >= TD_ARGUMENTS - 2 || t->n_plain >= TD_ARGUMENTS - 2) {
+            *code = td_tool_usage_error(t, "too many arguments");
+            return false;
+        }
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            print_usage(u);
+            *code = TD_EXIT_OK;
+            return false;
+        }
+        if (argv[i][0] == '-' && argv[i][1]) {
+            int n = take_flag(t, u, argc - i, argv + i, code);
+            if (!n)
+                return false;
+            i += n;
+        } else if (u->config && strchr(argv[i], '='))
+            t->overrides[t->n_overrides++] = argv[i++];
+        else
+            t->plain[t->n_plain++] = argv[i++];
+    }
+    if (u->config && !t->n_files) {
+        *code = td_tool_usage_error(t, "no config: say -c FILE.cfg");
+        return false;
+    }
+    return true;
+}
+
+td_registry *td_tool_registry(td_tool *t)
+{
+    td_error e = { 0 };
+    if (!t->registry)
+        t->registry = td_registry_new(t->plugin_paths, t->log, &e);
+    if (!t->registry)
+        td_tool_fail(t, &e);
+    return t->registry;
+}
+
+char *td_tool_configs(void)
+{
+    char *bin = td_program_directory(), *path = NULL;
+    if (td_file_exists(TANDEM_SOURCE_CONFIGS))
+        path = strdup(TANDEM_SOURCE_CONFIGS);
+    else if (bin)
+        path = td_path_join(bin, "../share/tandem/configs");
+    free(bin);
+    return path;
+}

@@ -1,0 +1,69 @@
+/* main.c - the tandem command: finds the subcommand. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "command.h"
+
+typedef struct command {
+    const char *name, *brief;
+    int (*run)(td_tool *, int argc, char **argv);
+} command;
+
+static const command commands[] = {
+#define COMMAND(name, brief) { #name, brief, td_command_##name },
+#include "commands.def"
+#undef COMMAND
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(FILE *out)
+{
+    fprintf(out, "tandem %s - which language-model architecture is better, and why?\n\n"
+                 "usage: tandem COMMAND [-c FILE.cfg] [key=value ..] [options]\n\n", TANDEM_VERSION);
+    for (int k = 0; k < COMMANDS; k++)
+        fprintf(out, "  %-10s %s\n", commands[k].name, commands[k].brief);
+    fprintf(out, "\n`tandem COMMAND --help` says more.\n");
+}
+
+static int unknown(const char *name)
+{
+    const char *names[COMMANDS], *nearest;
+    for (int k = 0; k < COMMANDS; k++)
+        names[k] = commands[k].name;
+    nearest = td_nearest(name, names, COMMANDS);
+    fprintf(stderr, "tandem: there is no command '%s'", name);
+    if (nearest)
+        fprintf(stderr, "; did you mean '%s'?", nearest);
+    fprintf(stderr, "\n`tandem --help` lists them.\n");
+    return TD_EXIT_USAGE;
+}
+
+static int run(const command *c, int argc, char **argv)
+{
+    td_tool tool = { .command = c->name, .log = td_log_new(TD_LOG_INFO) };
+    int     code = c->run(&tool, argc, argv);
+    td_registry_free(tool.registry);
+    td_log_free(tool.log);
+    return fflush(stdout) || ferror(stdout) ? (perror("tandem: writing the output"), TD_EXIT_FAILED) : code;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help(stderr);
+        return TD_EXIT_USAGE;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        print_help(stdout);
+        return TD_EXIT_OK;
+    }
+    if (!strcmp(argv[1], "--version")) {
+        printf("tandem %s (plugin ABI %d.%d)\n", TANDEM_VERSION, TD_ABI_MAJOR, TD_ABI_MINOR);
+        return TD_EXIT_OK;
+    }
+    for (int k = 0; k < COMMANDS; k++)
+        if (!strcmp(argv[1], commands[k].name))
+            return run(&commands[k], argc - 2, argv + 2);
+    return unknown(argv[1]);
+}
