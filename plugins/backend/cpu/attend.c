@@ -49,8 +49,10 @@ static void load_queries(const td_attend_shape *s, const td_attend_side *q, scra
     const td_view *v = s->call->in + TD_ATTEND_Q;
     for (int64_t i = 0; i < TD_BLOCK; i++) {
         const float *from = i < q->count ? td_attend_at(v, q->batch, q->head, q->first + i) : 0;
-        for (int64_t e = 0; e < s->e; e++)
-            w->rows[i * s->e_wide + e] = from ? s->scale * from[e * v->stride[3]] : 0;
+        if (from)
+            td_attend_copy(w->rows + i * s->e_wide, 1, from, v->stride[3], s->e, s->scale);
+        else
+            memset(w->rows + i * s->e_wide, 0, (size_t)s->e * sizeof(float));
     }
     td_tile_transpose(w->rows, s->e_wide, TD_BLOCK, s->e, w->q, TD_BLOCK);
 }
@@ -106,8 +108,7 @@ static void store_block(const td_attend_shape *s, const td_attend_side *q, scrat
         td_tile_transpose(w->o, TD_BLOCK, s->f, q->count, w->rows, s->f_wide);
     for (int64_t i = 0; o->data && i < q->count; i++) {
         float *row = td_attend_at(o, q->batch, q->head, q->first + i), by = w->sum[i] > 0 ? 1 / w->sum[i] : 0;
-        for (int64_t f = 0; f < s->f; f++)
-            row[f * o->stride[3]] = by > 0 ? w->rows[i * s->f_wide + f] * by : 0;
+        td_attend_copy(row, o->stride[3], w->rows + i * s->f_wide, 1, s->f, by);
     }
     if (s->call->n_out < 2 || !to)
         return;

@@ -29,6 +29,17 @@ TD_CPU_INLINE float *td_attend_at(const td_view *v, int64_t b, int64_t h, int64_
 
 TD_CPU_INLINE int64_t td_attend_wide(int64_t n) { return (n + TD_LANES - 1) / TD_LANES * TD_LANES; }
 
+/* to[i * step] = scale * from[i * step_from]; by vectors where both are contiguous. */
+TD_CPU_INLINE void td_attend_copy(float *to, int64_t step, const float *from, int64_t step_from, int64_t n, float scale)
+{
+    if (step == 1 && step_from == 1)
+        for (int64_t i = 0; i < n; i++)
+            to[i] = scale * from[i];
+    else
+        for (int64_t i = 0; i < n; i++)
+            to[i * step] = scale * from[i * step_from];
+}
+
 /* ---- products (attend_tile.c) ------------------------------------------------------------------------------------- */
 
 /* One operand by broadcast, element (m, k) at data[m * row + k * column]; the other [k][n] row-major, ld floats apart. */

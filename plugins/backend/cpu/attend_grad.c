@@ -64,8 +64,7 @@ static void load_rows(const td_view *v, const td_attend_side *q, int64_t width, 
     memset(rows, 0, (size_t)(TD_BLOCK * wide) * sizeof(float));
     for (int64_t i = 0; i < q->count; i++) {
         const float *from = td_attend_at(v, q->batch, q->head, q->first + i);
-        for (int64_t e = 0; e < width; e++)
-            rows[i * wide + e] = scale * from[e * v->stride[3]];
+        td_attend_copy(rows + i * wide, 1, from, v->stride[3], width, scale);
     }
     td_tile_transpose(rows, wide, TD_BLOCK, width, across, TD_BLOCK);
 }
@@ -104,8 +103,7 @@ static void store_queries(const td_attend_shape *s, const td_attend_side *q, scr
     td_tile_transpose(w->dq, TD_BLOCK, s->e, q->count, w->q_rows, s->e_wide);
     for (int64_t i = 0; i < q->count; i++) {
         float *to = td_attend_at(v, q->batch, q->head, q->first + i);
-        for (int64_t e = 0; e < s->e; e++)
-            to[e * v->stride[3]] = s->scale * w->q_rows[i * s->e_wide + e];
+        td_attend_copy(to, v->stride[3], w->q_rows + i * s->e_wide, 1, s->e, s->scale);
     }
 }
 
@@ -198,8 +196,7 @@ static void head_grad(const td_attend_shape *s, int64_t batch, int64_t head, scr
 static void store_keys(const td_view *v, int64_t batch, int64_t group, const float *from, int64_t wide)
 {
     for (int64_t t = 0; v->data && t < v->dim[2]; t++)
-        for (int64_t e = 0; e < v->dim[3]; e++)
-            td_attend_at(v, batch, group, t)[e * v->stride[3]] = from[t * wide + e];
+        td_attend_copy(td_attend_at(v, batch, group, t), v->stride[3], from + t * wide, 1, v->dim[3], 1);
 }
 
 static void group_grad(const td_attend_shape *s, int64_t batch, int64_t group, scratch *w)
