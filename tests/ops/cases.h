@@ -1,0 +1,225 @@
+/* cases.h - the cases of every op: dims are primes, 1 and odd lengths, with broadcasting. */
+#ifndef TESTS_OPS_CASES_H
+#define TESTS_OPS_CASES_H
+
+#include "ops/harness.h"
+
+#define BUILD(name) static td_tensor *name(td_graph *g, td_tensor **x, int64_t o)
+#define UNUSED (void)g, (void)x, (void)o
+
+static td_tensor *emit(const char *op, td_tensor *x, int n_attrs, const int64_t *i, double f0)
+{
+    td_attrs   a;
+    td_tensor *in[] = { x };
+    memset(&a, 0, sizeof a);
+    for (int k = 0; k < n_attrs; k++)
+        a.i[k] = i[k];
+    a.f[0] = f0;
+    return td_emit(x->graph, op, in, 1, &a);
+}
+
+/* Integers [dims] from a list. */
+static td_tensor *ints(td_graph *g, const double *values, int64_t rows, int64_t columns)
+{
+    int64_t dims[] = { rows, columns };
+    return td_constant(g, TD_I32, dims, 2, values);
+}
+
+/* ---- elementwise and movement ------------------------------------------------------------------------------------------ */
+
+#define UNARY_BUILD(name) BUILD(build_##name) { UNUSED; return td_##name(x[0]); }
+#define BINARY_BUILD(name) BUILD(build_##name) { UNUSED; return td_##name(x[0], x[1]); }
+UNARY_BUILD(neg) UNARY_BUILD(exp) UNARY_BUILD(log) UNARY_BUILD(sqrt) UNARY_BUILD(rsqrt) UNARY_BUILD(sin) UNARY_BUILD(cos)
+UNARY_BUILD(tanh) UNARY_BUILD(sigmoid) UNARY_BUILD(abs) UNARY_BUILD(sign) UNARY_BUILD(floor) UNARY_BUILD(softmax)
+UNARY_BUILD(sum_squares)
+BINARY_BUILD(add) BINARY_BUILD(sub) BINARY_BUILD(mul) BINARY_BUILD(div) BINARY_BUILD(maximum) BINARY_BUILD(less)
+BINARY_BUILD(equal) BINARY_BUILD(matmul)
+
+BUILD(build_affine) { UNUSED; return td_affine(x[0], -1.75, 0.5); }
+BUILD(build_where) { UNUSED; return td_where(td_less(td_detach(x[0]), td_scalar(g, 0)), x[0], x[1]); }
+BUILD(build_copy) { UNUSED; return emit("copy", td_transpose(x[0], 0, 1), 0, 0, 0); }
+BUILD(build_detach) { UNUSED; return td_add(x[0], td_detach(td_exp(x[0]))); }
+BUILD(build_permute) { UNUSED; return td_exp(td_permute(x[0], (const int[]){ 2, 0, 1 })); }
+BUILD(build_pad) { UNUSED; return td_pad(x[0], (int)o, 2, 1); }
+BUILD(build_slice) { UNUSED; return td_exp(td_slice(x[0], (int)o, 1, td_dim(x[0], (int)o) - 2)); }
+BUILD(build_concat) { UNUSED; return td_concat(x, 3, (int)o); }
+BUILD(build_sum) { UNUSED; return td_sum_axes(x[0], o); }
+BUILD(build_max) { UNUSED; return td_max(x[0], (int)o); }
+BUILD(build_cumsum) { UNUSED; return td_cumsum(x[0], (int)(o & 3), o >> 2); }
+BUILD(build_topk) { UNUSED; return td_topk(x[0], o, 0); }
+BUILD(build_iota) { UNUSED; return td_mul(x[0], td_iota(g, TD_REAL, o)); }
+
+BUILD(build_reshape)
+{
+    int64_t dims[] = { td_count(x[0]) };
+    UNUSED;
+    return td_exp(td_reshape(td_transpose(x[0], 0, 1), dims, 1));
+}
+
+BUILD(build_expand)
+{
+    int64_t dims[] = { 3, x[0]->dim[1], 5 };
+    UNUSED;
+    return td_expand(x[0], dims);
+}
+
+BUILD(build_gather)
+{
+    UNUSED;
+    return td_gather(x[0], ints(g, (const double[]){ 0, 4, 2, 2, 1, 4 }, 2, 3));
+}
+
+BUILD(build_scatter)
+{
+    UNUSED;
+    return td_scatter_add(ints(g, (const double[]){ 0, 4, 2, 2, 1, 4 }, 2, 3), x[0], o ? x[1] : 0, 5);
+}
+
+BUILD(build_product_sum)
+{
+    td_tensor *in[] = { x[0], x[1], x[2] };
+    UNUSED;
+    return td_emit(g, "matmul", in, 3, 0);
+}
+
+BUILD(build_transposed) { UNUSED; return td_matmul(td_transpose(x[0], -1, -2), td_transpose(x[1], -1, -2)); }
+
+/* ---- layers --------------------------------------------------------------------------------------------------------------- */
+
+BUILD(build_activation) { UNUSED; return td_activate(x[0], (td_activation)o); }
+BUILD(build_glu) { UNUSED; return td_glu(x[0], x[1], (td_activation)o); }
+BUILD(build_rms) { UNUSED; return td_rms_norm(x[0], o ? x[1] : 0, 1e-6); }
+BUILD(build_layer) { UNUSED; return td_layer_norm(x[0], o > 0 ? x[1] : 0, o > 1 ? x[2] : 0, 1e-5); }
+BUILD(build_rope) { UNUSED; return td_rope(x[0], td_detach(td_cos(x[1])), td_detach(td_sin(x[2]))); }
+
+/* Rope's angles are data: only x has a gradient. */
+BUILD(build_rope_data)
+{
+    double  angle[42], c[42], s[42];
+    int64_t dims[] = { 2, 7, 3 };
+    UNUSED;
+    for (int n = 0; n < 42; n++)
+        angle[n] = noise(3, n, -3, 3), c[n] = cos(angle[n]), s[n] = sin(angle[n]);
+    return td_rope(x[0], td_constant(g, TD_REAL, dims, 3, c), td_constant(g, TD_REAL, dims, 3, s));
+}
+
+BUILD(build_dropout)
+{
+    int64_t    one = td_dim(x[0], 0);
+    td_tensor *step = td_full(g, TD_I32, 0, 0, 17), *example = td_iota(g, TD_I32, one);
+    UNUSED;
+    return td_dropout_at(x[0], step, example, 0.375, o, "here");
+}
+
+static td_tensor *cross_entropy(td_graph *g, td_tensor **x, double z_loss, double smoothing)
+{
+    static const double labels[] = { 0, 6, -1, 3, 99 }, weights[] = { 1, 0.5, 0, 2, 0 };
+    int64_t             n[] = { 5 };
+    return td_cross_entropy(x[0], x[1], td_constant(g, TD_I32, n, 1, labels), td_constant(g, TD_REAL, n, 1, weights),
+                            td_scalar(g, 3.5), 0.75, z_loss, smoothing);
+}
+
+BUILD(build_cross_entropy) { UNUSED; return cross_entropy(g, x, o & 1 ? 0.01 : 0, o & 2 ? 0.1 : 0); }
+
+/* ---- attention: rows of two packed examples and padding ------------------------------------------------------------------------ */
+
+static const double segments[] = { 1, 1, 1, 1, 2, 2, 0, 1, 1, 2, 2, 2, 2, 2 };
+static const double inputs[] = { 1, 1, 0, 0, 1, 0, 0, 1, 0, 1, 1, 1, 0, 0 };
+static const double indices[] = { 0, 1, 2, 3, 0, 1, 6, 0, 1, 0, 1, 2, 3, 4 };
+
+enum { CAUSAL = 1, SEGMENTS = 2, INPUTS_ = 4, INDICES = 8, SELF = 16, WINDOW = 32, TABLE = 64, DENSE = 128 };
+
+/* q [2, H, 7, E], k and v [2, G, 7, ..]; then the table [H, 5] or the dense bias, if asked for. */
+BUILD(build_attend)
+{
+    td_mask m = { .causal = o & CAUSAL, .self = o & SELF, .window = o & WINDOW ? 3 : 0 };
+    td_bias b = { 0 };
+    UNUSED;
+    if (o & SEGMENTS)
+        m.q_segment = m.k_segment = ints(g, segments, 2, 7);
+    if (o & INPUTS_)
+        m.q_input = m.k_input = ints(g, inputs, 2, 7);
+    if (o & INDICES)
+        m.q_index = m.k_index = ints(g, indices, 2, 7);
+    if (o & TABLE)
+        b.table = x[3], b.q_position = b.k_position = ints(g, indices, 2, 7), b.offset = 2;
+    if (o & DENSE)
+        m.dense = x[3];
+    return td_attend(x[0], x[1], x[2], &m, &b, 0.6);
+}
+
+/* Cross-attention: other lengths, queries and keys of their own. */
+BUILD(build_cross)
+{
+    td_mask m = { 0 };
+    UNUSED;
+    m.q_segment = ints(g, (const double[]){ 1, 2, 3 }, 1, 3);
+    m.k_segment = ints(g, (const double[]){ 2, 1, 1, 0, 2 }, 1, 5);
+    return td_attend(x[0], x[1], x[2], &m, 0, 0.6);
+}
+
+#define ALL_MASKS (CAUSAL | SEGMENTS | INPUTS_ | INDICES | SELF | WINDOW)
+#define UNARY_CASES(name, low, high) \
+    { #name, "3x5", low, high, build_##name, 0, false }, { #name, "1", low, high, build_##name, 0, false }
+#define BINARY_CASES(name, low, high)                                                                             \
+    { #name, "3x5,3x5", low, high, build_##name, 0, false }, { #name, "2x1x7,3x1", low, high, build_##name, 0, false }, \
+    { #name, "5,-", low, high, build_##name, 0, false }, { #name, "1x3,2x1x3", low, high, build_##name, 0, false }
+
+static const op_case cases[] = {
+    UNARY_CASES(neg, -2, 2), UNARY_CASES(exp, -2, 2), UNARY_CASES(log, 0.5, 3), UNARY_CASES(sqrt, 0.5, 3),
+    UNARY_CASES(rsqrt, 0.5, 3), UNARY_CASES(sin, -3, 3), UNARY_CASES(cos, -3, 3), UNARY_CASES(tanh, -2, 2),
+    UNARY_CASES(sigmoid, -4, 4), UNARY_CASES(abs, -2, 2), UNARY_CASES(affine, -2, 2),
+    BINARY_CASES(add, -2, 2), BINARY_CASES(sub, -2, 2), BINARY_CASES(mul, -2, 2), BINARY_CASES(div, 0.5, 2),
+    BINARY_CASES(maximum, -2, 2), BINARY_CASES(where, -2, 2),
+    { "copy", "3x5x2", -2, 2, build_copy, 0, false }, { "reshape", "3x5x2", -2, 2, build_reshape, 0, false },
+    { "permute", "3x5x2", -2, 2, build_permute, 0, false }, { "expand", "1x7x1", -2, 2, build_expand, 0, false },
+    { "pad", "3x5", -2, 2, build_pad, 0, false }, { "pad", "3x5", -2, 2, build_pad, 1, false },
+    { "slice", "3x5", -2, 2, build_slice, 0, false }, { "slice", "3x5", -2, 2, build_slice, 1, false },
+    { "concat", "2x3,5x3,1x3", -2, 2, build_concat, 0, false }, { "concat", "3x2,3x1,3x7", -2, 2, build_concat, 1, false },
+    { "sum", "3x5x2", -2, 2, build_sum, 2, false }, { "sum", "3x5x2", -2, 2, build_sum, 5, false },
+    { "sum", "31x37", -2, 2, build_sum, 3, false },
+    { "max", "3x5x2", -2, 2, build_max, 1, false }, { "max", "11x17", -2, 2, build_max, 1, false },
+    { "cumsum", "3x5x2", -2, 2, build_cumsum, 0, false }, { "cumsum", "3x5x2", -2, 2, build_cumsum, 5, false },
+    { "cumsum", "7", -2, 2, build_cumsum, 0, false },
+    { "topk", "3x7", -2, 2, build_topk, 1, false }, { "topk", "3x7", -2, 2, build_topk, 3, false },
+    { "topk", "2x2x5", -2, 2, build_topk, 5, false },
+    { "gather", "5x3", -2, 2, build_gather, 0, false }, { "gather", "5", -2, 2, build_gather, 0, false },
+    { "scatter_add", "2x3x7", -2, 2, build_scatter, 0, false }, { "scatter_add", "2x3x7,5x7", -2, 2, build_scatter, 1, false },
+    { "matmul", "3x5,5x7", -2, 2, build_matmul, 0, false }, { "matmul", "1x1,1x1", -2, 2, build_matmul, 0, false },
+    { "matmul", "2x1x3x5,1x3x5x2", -2, 2, build_matmul, 0, false }, { "matmul", "17x31,31x13", -2, 2, build_matmul, 0, false },
+    { "matmul", "2x5x3,2x7x5", -2, 2, build_transposed, 0, false },
+    { "matmul", "3x5,5x7,3x7", -2, 2, build_product_sum, 0, false },
+    { "softmax", "3x5", -2, 2, build_softmax, 0, false }, { "softmax", "2x3x17", -2, 2, build_softmax, 0, false },
+    { "sum_squares", "3x5", -2, 2, build_sum_squares, 0, false }, { "sum_squares", "1", -2, 2, build_sum_squares, 0, false },
+    { "activation", "3x5", -2, 2, build_activation, TD_SILU, false }, { "activation", "3x5", -2, 2, build_activation, TD_GELU, false },
+    { "activation", "3x5", -2, 2, build_activation, TD_RELU, false }, { "activation", "17", -2, 2, build_activation, TD_RELU2, false },
+    { "activation", "3x5", -2, 2, build_activation, TD_SIGMOID, false },
+    { "glu", "3x5,3x5", -2, 2, build_glu, TD_SILU, false }, { "glu", "3x17,3x17", -2, 2, build_glu, TD_GELU, false },
+    { "glu", "1,1", -2, 2, build_glu, TD_RELU, false },
+    { "rms_norm", "3x5", -2, 2, build_rms, 0, false }, { "rms_norm", "2x3x17,17", -2, 2, build_rms, 1, false },
+    { "layer_norm", "3x5", -2, 2, build_layer, 0, false }, { "layer_norm", "3x17,17", -2, 2, build_layer, 1, false },
+    { "layer_norm", "2x3x5,5,5", -2, 2, build_layer, 2, false },
+    { "rope", "2x3x7x6", -2, 2, build_rope_data, 0, false },
+    { "dropout", "3x5x7", -2, 2, build_dropout, 0, false }, { "dropout", "3x5x7", -2, 2, build_dropout, 2, false },
+    { "dropout", "2x5x7", -2, 2, build_dropout, 4, false }, { "dropout", "3", -2, 2, build_dropout, 0, false },
+    { "cross_entropy", "5x3,7x3", -2, 2, build_cross_entropy, 0, false },
+    { "cross_entropy", "5x3,7x3", -2, 2, build_cross_entropy, 1, false },
+    { "cross_entropy", "5x11,13x11", -1, 1, build_cross_entropy, 3, false },
+    { "attend", "2x2x7x3,2x2x7x3,2x2x7x5", -1, 1, build_attend, 0, false },
+    { "attend", "2x4x7x3,2x2x7x3,2x2x7x3", -1, 1, build_attend, CAUSAL, false },
+    { "attend", "2x3x7x5,2x1x7x5,2x1x7x2", -1, 1, build_attend, ALL_MASKS, false },
+    { "attend", "2x2x7x3,2x2x7x3,2x2x7x3", -1, 1, build_attend, CAUSAL | SEGMENTS | INDICES, false },
+    { "attend", "2x2x7x3,2x2x7x3,2x2x7x3,2x5", -1, 1, build_attend, ALL_MASKS | TABLE, false },
+    { "attend", "2x2x7x3,2x2x7x3,2x2x7x3,2x2x7x7", -1, 1, build_attend, CAUSAL | DENSE, false },
+    { "attend", "2x2x7x3,2x2x7x3,2x2x7x3,1x2x7x7", -1, 1, build_attend, SEGMENTS | DENSE, false },
+    { "attend", "1x2x3x5,1x2x5x5,1x2x5x3", -1, 1, build_cross, 0, false },
+    /* without gradients */
+    { "sign", "3x5", -2, 2, build_sign, 0, true }, { "floor", "3x5", -2, 2, build_floor, 0, true },
+    { "less", "3x5,5", -2, 2, build_less, 0, true }, { "equal", "3x5,5", -2, 2, build_equal, 0, true },
+    { "iota", "3x5", -2, 2, build_iota, 5, true }, { "detach", "3x5", -2, 2, build_detach, 0, true },
+    { "rope", "2x3x7x6,2x7x3,2x7x3", -2, 2, build_rope, 0, true },
+};
+
+enum { CASES = sizeof cases / sizeof cases[0] };
+
+#endif
