@@ -1,0 +1,251 @@
+/* checkpoint.c - saving and loading: written beside, synced, renamed. */
+#include "train/checkpoint.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "io/safetensors.h"
+
+/* ---- tensors ------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct source { const td_variable *variable; const td_device *device; } source;
+
+static int stream(void *arg, size_t offset, size_t size, void *out, td_error *error)
+{
+    const source     *s = arg;
+    const td_backend *b = s->device->backend;
+    const char       *from = (const char *)s->variable->memory + offset;
+    if (!b->download) {
+        memcpy(out, from, size);
+        return 0;
+    }
+    if (b->download(s->device->state, out, from, size))
+        return td_fail(error, TD_EIO, "backend '%s' cannot read '%s'", b->plugin.name, s->variable->name);
+    return 0;
+}
+
+static int save_kind(const char *path, td_variables *v, const td_device *device, int kind, td_error *error)
+{
+    size_t     count = td_variables_count(v), n = 0;
+    td_stored *list = calloc(count + 1, sizeof *list);
+    source    *sources = calloc(count + 1, sizeof *sources);
+    int        code;
+
+    for (size_t i = 0; list && sources && i < count; i++) {
+        td_variable *x = td_variables_at(v, i);
+        if (x->kind != kind)
+            continue;
+        sources[n] = (source){ x, device };
+        list[n] = (td_stored){ .name = x->name, .rank = x->rank, .stream = stream, .arg = &sources[n],
+                               .type = device->backend->real == TD_F64 ? TD_STORED_F64 : TD_STORED_F32 };
+        memcpy(list[n++].dim, x->dim, sizeof x->dim);
+    }
+    code = list && sources ? td_safetensors_write(path, list, n, (const char *const[]){ "format", "pt", NULL }, error)
+                           : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
+    free(list), free(sources);
+    return code;
+}
+
+static int load_one(td_variable *x, const td_stored *t, const char *path, const td_device *device, td_error *error)
+{
+    bool   same = t->rank == x->rank;
+    float *values;
+    int    code;
+    for (int k = 0; same && k < x->rank; k++)
+        same = t->dim[k] == x->dim[k];
+    if (!same)
+        return td_fail(error, TD_ECONFIG, "'%s': tensor '%s' does not have the dims that this model's config gives it", path, x->name);
+    if (device->backend->real == TD_F64 && t->type == TD_STORED_F64 && !device->backend->upload)
+        return td_stored_doubles(t, x->memory, x->count, error);
+    values = malloc((size_t)x->count * sizeof *values + 1);
+    if (!values)
+        return td_fail(error, TD_ENOMEM, "out of memory while reading '%s' from '%s'", x->name, path);
+    code = td_stored_floats(t, values, x->count, error);
+    if (!code)
+        code = td_variable_set(x, device, device->backend->real, values, error);
+    free(values);
+    return code;
+}
+
+static int load_kind(const char *path, td_variables *v, const td_device *device, int kind, td_error *error)
+{
+    td_safetensors *file = td_safetensors_open(path, error);
+    int             code = 0;
+    if (!file)
+        return error && error->code ? error->code : TD_EIO;
+    for (size_t i = 0; i < td_variables_count(v) && !code; i++) {
+        td_variable     *x = td_variables_at(v, i);
+        const td_stored *t = x->kind == kind ? td_safetensors_find(file, x->name) : NULL;
+        if (x->kind == kind && !t)
+            code = td_fail(error, TD_ECONFIG, "'%s' has no tensor '%s', which this config's model has", path, x->name);
+        else if (t)
+            code = load_one(x, t, path, device, error);
+    }
+    for (size_t i = 0; i < td_safetensors_count(file) && !code; i++) {
+        const td_stored   *t = td_safetensors_at(file, i);
+        const td_variable *x = td_variables_find(v, t->name);
+        if (!x || x->kind != kind)
+            code = td_fail(error, TD_ECONFIG, "'%s' has a tensor '%s', which this config's model does not have", path, t->name);
+    }
+    td_safetensors_close(file);
+    return code;
+}
+
+int td_weights_load(const char *path, td_variables *v, const td_device *device, td_error *error)
+{
+    return load_kind(path, v, device, TD_VARIABLE_PARAM, error);
+}
+
+/* ---- state.json ---------------------------------------------------------------------------------------------------------------- */
+
+static int save_state(const char *path, const td_progress *p, const char *about, td_error *error)
+{
+    json_t *rest = about ? json_loads(about, 0, NULL) : NULL;
+    json_t *j = json_pack("{s:i, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:f, s:I, s:o}", "version", 1, "step", (json_int_t)p->step,
+                          "record", (json_int_t)p->record, "tokens", p->tokens, "targets", p->targets, "flops", p->flops, "best",
+                          p->best, "best_step", (json_int_t)p->best_step, "norm_average", p->norm_average, "skipped",
+                          (json_int_t)p->skipped, "about", rest ? rest : json_object());
+    char   *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
+    int     code = text ? td_file_write(path, text, strlen(text), error) : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
+    free(text);
+    json_decref(j);
+    return code;
+}
+
+static json_t *read_state(const char *path, td_error *error)
+{
+    char         file[4096];
+    size_t       size;
+    json_error_t e;
+    json_t      *j;
+    char        *text;
+
+    snprintf(file, sizeof file, "%s/state.json", path);
+    text = td_file_read(file, &size, error);
+    if (!text)
+        return NULL;
+    j = json_loadb(text, size, JSON_REJECT_DUPLICATES, &e);
+    free(text);
+    if (json_is_object(j) && json_integer_value(json_object_get(j, "version")) == 1)
+        return j;
+    td_fail(error, TD_EFORMAT, "'%s' is damaged or of another version: %s", file, j ? "it is no state of version 1" : e.text);
+    json_decref(j);
+    return NULL;
+}
+
+static int load_state(const char *path, td_progress *p, td_error *error)
+{
+    json_t    *j = read_state(path, error);
+    json_int_t step, record, best_step, skipped;
+    int        bad;
+    if (!j)
+        return error && error->code ? error->code : TD_EFORMAT;
+    bad = json_unpack(j, "{s:I, s:I, s:F, s:F, s:F, s:F, s:I, s:F, s:I}", "step", &step, "record", &record, "tokens", &p->tokens,
+                      "targets", &p->targets, "flops", &p->flops, "best", &p->best, "best_step", &best_step, "norm_average",
+                      &p->norm_average, "skipped", &skipped);
+    json_decref(j);
+    if (bad || step < 0 || record < 0)
+        return td_fail(error, TD_EFORMAT, "'%s/state.json' is damaged: a field is missing or negative", path);
+    p->step = step, p->record = (uint64_t)record, p->best_step = best_step, p->skipped = skipped;
+    return 0;
+}
+
+char *td_checkpoint_about(const char *path, td_error *error)
+{
+    json_t *j = read_state(path, error);
+    char   *text = j ? json_dumps(json_object_get(j, "about"), JSON_INDENT(2)) : NULL;
+    json_decref(j);
+    return text;
+}
+
+/* ---- directories --------------------------------------------------------------------------------------------------------------- */
+
+static int write_all(const char *path, td_variables *v, const td_device *device, const td_progress *p, const char *about,
+                     td_error *error)
+{
+    char file[4096];
+    snprintf(file, sizeof file, "%s/model.safetensors", path);
+    if (save_kind(file, v, device, TD_VARIABLE_PARAM, error))
+        return TD_EIO;
+    snprintf(file, sizeof file, "%s/optimizer.safetensors", path);
+    if (save_kind(file, v, device, TD_VARIABLE_STATE, error))
+        return TD_EIO;
+    snprintf(file, sizeof file, "%s/state.json", path);
+    return save_state(file, p, about, error);
+}
+
+int td_checkpoint_save(const char *directory, td_variables *v, const td_device *device, const td_progress *p, const char *about,
+                       td_error *error)
+{
+    char temporary[3500], path[3500];
+    snprintf(path, sizeof path, "%s/step-%08" PRId64, directory, p->step);
+    snprintf(temporary, sizeof temporary, "%s/.step-%08" PRId64 ".tmp", directory, p->step);
+    if (td_remove_tree(temporary, error) || td_make_directories(temporary, error))
+        return TD_EIO;
+    if (write_all(temporary, v, device, p, about, error) || td_sync_directory(temporary, error)) {
+        td_remove_tree(temporary, NULL);
+        return error && error->code ? error->code : TD_EIO;
+    }
+    if (td_remove_tree(path, error))
+        return TD_EIO;
+    if (rename(temporary, path))
+        return td_fail(error, TD_EIO, "cannot rename '%s' to '%s': %s", temporary, path, strerror(errno));
+    return td_sync_directory(directory, error);
+}
+
+int td_checkpoint_load(const char *path, td_variables *v, const td_device *device, td_progress *p, td_error *error)
+{
+    char file[4096];
+    if (load_state(path, p, error))
+        return error && error->code ? error->code : TD_EFORMAT;
+    snprintf(file, sizeof file, "%s/model.safetensors", path);
+    if (load_kind(file, v, device, TD_VARIABLE_PARAM, error))
+        return error && error->code ? error->code : TD_EFORMAT;
+    snprintf(file, sizeof file, "%s/optimizer.safetensors", path);
+    return load_kind(file, v, device, TD_VARIABLE_STATE, error);
+}
+
+static int64_t step_of(const char *name)
+{
+    int64_t step;
+    int     used = 0;
+    return sscanf(name, "step-%" SCNd64 "%n", &step, &used) == 1 && !name[used] ? step : -1;
+}
+
+char *td_checkpoint_latest(const char *directory)
+{
+    char  **names = NULL, *latest = NULL;
+    int64_t count = td_list_directory(directory, &names, NULL);
+    for (int64_t i = count - 1; i >= 0 && !latest; i--)
+        if (step_of(names[i]) >= 0)
+            latest = td_path_join(directory, names[i]);
+    if (count >= 0)
+        td_free_names(names, count);
+    return latest;
+}
+
+int td_checkpoint_prune(const char *directory, int64_t keep, int64_t best, td_error *error)
+{
+    char  **names = NULL;
+    int64_t count = td_list_directory(directory, &names, error), kept = 0;
+    int     code = count < 0 ? TD_EIO : 0;
+    for (int64_t i = count - 1; i >= 0 && !code; i--) {
+        int64_t step = step_of(names[i]);
+        bool    half = !strncmp(names[i], ".step-", 6), remove = half;
+        char   *path;
+        if (step >= 0)
+            remove = keep > 0 && ++kept > keep && step != best;
+        if (!remove)
+            continue;
+        path = td_path_join(directory, names[i]);
+        code = path ? td_remove_tree(path, error) : td_fail(error, TD_ENOMEM, "out of memory while removing old checkpoints");
+        free(path);
+    }
+    if (count >= 0)
+        td_free_names(names, count);
+    return code;
+}

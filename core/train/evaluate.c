@@ -1,0 +1,139 @@
+/* evaluate.c - the fair protocol (spec of the study: first half given, second half scored). */
+#include "train/evaluate.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+
+typedef struct job {
+    td_engine              *engine;
+    const td_evaluate_spec *spec;
+    td_arena               *arena;
+    td_batch               *batch;
+    td_example             *examples;
+    int64_t                 done, all;
+} job;
+
+static void *allocate(void *arena, size_t bytes) { return td_arena_alloc(arena, bytes ? bytes : 1); }
+
+static int64_t wanted(const td_evaluate_spec *s, int64_t source)
+{
+    int64_t n = s->feed.data->held_out(s->feed.data_state, source);
+    return s->sequences > 0 && s->sequences < n ? s->sequences : n;
+}
+
+/* A run of tokens cut at the prefix; a pair as it is. */
+static int fetch(job *j, int64_t source, int64_t index, td_example *x, td_error *error)
+{
+    const td_feed_spec *f = &j->spec->feed;
+    td_split_in         in = { f->special, 0, allocate, j->arena };
+    td_record           r = { 0 };
+    int64_t             prefix = j->spec->prefix ? j->spec->prefix : f->length / 2;
+    int                 code = f->data->fetch_held_out(f->data_state, source, index, &in, &r, error);
+    if (code)
+        return code;
+    memset(x, 0, sizeof *x);
+    x->source = r.source, x->id = r.id;
+    if (r.inputs) {
+        x->given = r.inputs, x->n_given = r.n_inputs;
+        x->predicted = r.targets, x->n_predicted = r.n_targets, x->weights = r.weights;
+        return 0;
+    }
+    prefix = prefix < r.n_targets ? prefix : r.n_targets / 2;
+    x->given = r.targets, x->n_given = prefix;
+    x->predicted = r.targets + prefix, x->n_predicted = r.n_targets - prefix;
+    return 0;
+}
+
+static double scored_bytes(const job *j, int64_t source, int64_t index, const td_example *x)
+{
+    const td_feed_spec *f = &j->spec->feed;
+    int64_t             n = f->data->held_out_bytes ? f->data->held_out_bytes(f->data_state, source, index) : -1;
+    return n < 0 ? -1 : (double)n * (double)x->n_predicted / (double)(x->n_given + x->n_predicted);
+}
+
+static int score_batch(job *j, int64_t source, int64_t first, int64_t count, double *sum, double *bytes, int64_t *targets,
+                       td_error *error)
+{
+    double part = 0;
+    td_arena_reset(j->arena);
+    for (int64_t i = 0; i < count; i++) {
+        double b;
+        if (fetch(j, source, first + i, &j->examples[i], error))
+            return error && error->code ? error->code : TD_EFORMAT;
+        j->examples[i].row = i;
+        b = scored_bytes(j, source, first + i, &j->examples[i]);
+        *bytes = b < 0 || *bytes < 0 ? -1 : *bytes + b;
+    }
+    if (td_feed_arrange(&j->spec->feed, j->examples, count, j->batch, error) ||
+        td_engine_evaluate(j->engine, j->batch, &part, NULL, error))
+        return error && error->code ? error->code : TD_EFORMAT;
+    *sum += part, *targets += td_batch_targets(j->batch);
+    return 0;
+}
+
+static int score_source(job *j, int64_t source, td_score *out, void (*progress)(void *, int64_t, int64_t), void *arg,
+                        td_error *error)
+{
+    int64_t n = wanted(j->spec, source);
+    double  sum = 0, bytes = 0;
+    out->source = j->spec->feed.data->source_name(j->spec->feed.data_state, source), out->sequences = n;
+    for (int64_t first = 0; first < n; first += j->spec->batch) {
+        int64_t count = n - first < j->spec->batch ? n - first : j->spec->batch;
+        if (score_batch(j, source, first, count, &sum, &bytes, &out->targets, error))
+            return error && error->code ? error->code : TD_EFORMAT;
+        j->done += count;
+        if (progress)
+            progress(arg, j->done, j->all);
+    }
+    out->nll = out->targets ? sum / (double)out->targets : NAN;
+    out->bits_per_byte = bytes > 0 ? sum / log(2) / bytes : -1;
+    return 0;
+}
+
+static void average(td_evaluation *e)
+{
+    int64_t n = 0, known = 0;
+    double  bits = 0;
+    for (int64_t i = 0; i < e->count; i++) {
+        if (e->at[i].targets)
+            e->nll += e->at[i].nll, n++;
+        if (e->at[i].targets && e->at[i].bits_per_byte >= 0)
+            bits += e->at[i].bits_per_byte, known++;
+    }
+    e->nll = n ? e->nll / (double)n : NAN;
+    e->bits_per_byte = n && known == n ? bits / (double)known : -1;
+}
+
+int td_evaluate(td_engine *engine, const td_evaluate_spec *spec, void (*progress)(void *, int64_t, int64_t), void *arg,
+                td_evaluation *out, td_error *error)
+{
+    job j = { engine, spec, td_arena_new(), td_batch_new(), calloc((size_t)spec->batch, sizeof(td_example)), 0, 0 };
+    int code = 0;
+
+    memset(out, 0, sizeof *out);
+    out->count = spec->feed.data->sources(spec->feed.data_state);
+    out->at = calloc((size_t)out->count + 1, sizeof *out->at);
+    if (!j.arena || !j.batch || !j.examples || !out->at)
+        code = td_fail(error, TD_ENOMEM, "out of memory while evaluating");
+    for (int64_t s = 0; !code && s < out->count; s++)
+        j.all += wanted(spec, s);
+    if (!code && !j.all)
+        code = td_fail(error, TD_ECONFIG, "there is nothing to evaluate on: the data sources have no held-out text of %lld tokens",
+                       (long long)spec->feed.length);
+    for (int64_t s = 0; !code && s < out->count; s++)
+        code = score_source(&j, s, &out->at[s], progress, arg, error);
+    average(out);
+    td_arena_free(j.arena), td_batch_free(j.batch), free(j.examples);
+    if (code)
+        td_evaluation_free(out);
+    return code;
+}
+
+void td_evaluation_free(td_evaluation *e)
+{
+    free(e->at);
+    memset(e, 0, sizeof *e);
+}
