@@ -95,23 +95,58 @@ TD_CPU_INLINE td_vi load_int(const int32_t *p)
     return v;
 }
 
-/* The rule of ops.h, 16 queries at a time: bits of -inf where it does not hold. */
-TD_CPU_CLONES static void hide(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k,
-                               float *scores)
+/* What the rule says of one key. */
+typedef struct key_rule { int32_t segment, index, input, last, real; } key_rule;
+
+TD_CPU_INLINE key_rule rule_of(const td_attend_shape *s, const td_attend_side *k, int64_t j)
+{
+    const int64_t reach = s->window > 0 ? k->index[j] + td_cpu_min(s->window, INT32_MAX) - 1 : INT32_MAX;
+    return (key_rule){ k->segment[j], k->index[j], k->input[j] ? -1 : 0, (int32_t)td_cpu_min(reach, INT32_MAX),
+                       k->segment[j] ? -1 : 0 };
+}
+
+/* -inf where the rule of ops.h does not hold, 16 queries at a time. `plain`: one segment, no input tokens. */
+TD_CPU_INLINE void hide_rule(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, float *scores,
+                             const bool plain)
 {
     const int32_t late = s->causal ? 0 : -1, self = s->self ? -1 : 0;
     for (int64_t j = 0; j < k->count; j++) {
-        const int32_t segment = k->segment[j], index = k->index[j], input = k->input[j] ? -1 : 0;
-        const int64_t reach = s->window > 0 ? index + td_cpu_min(s->window, INT32_MAX) - 1 : INT32_MAX;
-        const int32_t last = (int32_t)td_cpu_min(reach, INT32_MAX), real = segment ? -1 : 0;
+        const key_rule r = rule_of(s, k, j);
+        const int32_t  from = s->causal ? r.index : INT32_MIN;
         for (int v = 0; v < TD_BLOCK; v += TD_LANES) {
-            td_vi qs = load_int(q->segment + v), qi = load_int(q->index + v), qn = load_int(q->input + v);
-            td_vi see = (qs == segment) & real & ((qi >= index) | late | ((qn != 0) & input)) & (qi <= last);
+            td_vi  qi = load_int(q->index + v), qs, qn, see;
             float *at = scores + j * TD_BLOCK + v;
-            see |= (qs == 0) & (qi == index) & self;
+            if (plain) {
+                td_vf x = td_vpick(qi >= from, td_vload(at), td_vset(-INFINITY));
+                td_vstore(at, s->window > 0 ? td_vpick(qi <= r.last, x, td_vset(-INFINITY)) : x);
+                continue;
+            }
+            qs = load_int(q->segment + v), qn = load_int(q->input + v);
+            see = (qs == r.segment) & r.real & ((qi >= r.index) | late | ((qn != 0) & r.input)) & (qi <= r.last);
+            see |= (qs == 0) & (qi == r.index) & self;
             td_vstore(at, td_vpick(see, td_vload(at), td_vset(-INFINITY)));
         }
     }
+}
+
+TD_CPU_CLONES static void hide_plain(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, float *scores)
+{
+    hide_rule(s, q, k, scores, true);
+}
+
+TD_CPU_CLONES static void hide_any(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, float *scores)
+{
+    hide_rule(s, q, k, scores, false);
+}
+
+static void hide(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, float *scores)
+{
+    bool one = !q->padding && q->segments.low == q->segments.high && k->segments.low == k->segments.high &&
+               q->segments.low == k->segments.low;
+    if (one && !(q->inputs.high && k->inputs.high))
+        hide_plain(s, q, k, scores);
+    else
+        hide_any(s, q, k, scores);
 }
 
 void td_attend_mask(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, int sees, float *scores)
