@@ -40,6 +40,11 @@ typedef struct td_data {
     int64_t (*held_out_bytes)(void *state, int64_t source, int64_t index);
     /* Tokens in one epoch of all training sources; negative: unknown. NULL hook: unknown. [any] */
     int64_t (*tokens)(void *state);
+    /* Make everything that `open` would make first (token shards); what is finished is kept. NULL: nothing. [main] */
+    int (*prepare)(const void *config, const td_data_in *, td_error *error);
+    /* Each training document's text in turn, to train a tokenizer on; a non-zero answer ends it. NULL: no text. [main] */
+    int (*each_document)(const void *config, const td_services *,
+                         int (*document)(void *arg, const char *text, size_t size), void *arg, td_error *error);
 } td_data;
 
 #ifdef __cplusplus
