@@ -1,0 +1,220 @@
+/* prepare.c - documents to token shards, once: in parallel over documents, written in the order of the text. */
+#include <errno.h>
+#include <glob.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "reader.h"
+#include "shard.h"
+#include "text.h"
+
+enum { BLOCK = 256 };
+#define BLOCK_BYTES ((size_t)8 << 20)
+
+/* ---- files ------------------------------------------------------------------------------------------------------- */
+
+static int expand(const text_source *s, td_strings patterns, glob_t *found, td_error *error)
+{
+    *found = (glob_t){ 0 };
+    for (size_t i = 0; i < patterns.count; i++) {
+        int code = glob(patterns.at[i], i ? GLOB_APPEND : 0, NULL, found);
+        if (code)
+            return td_fail(error, TD_EIO, "data source '%s': no file matches '%s'", s->name, patterns.at[i]);
+    }
+    return 0;
+}
+
+/* Held-out text is in files of its own, or it is every n-th document of the training files. */
+static td_strings patterns_of(const text_source *s, int part)
+{
+    return part == PART_TRAIN || !s->held_out.count ? s->files : s->held_out;
+}
+
+static bool wanted(const text_source *s, int part, int64_t document)
+{
+    if (s->held_out.count || !s->held_out_every)
+        return part == PART_TRAIN || s->held_out.count;
+    return (document % s->held_out_every == s->held_out_every - 1) == (part == PART_HELD_OUT);
+}
+
+int text_each(const text_config *c, const text_source *s, int part, const td_services *services,
+              int (*document)(void *arg, const char *text, size_t size), void *arg, td_error *error)
+{
+    glob_t  files;
+    int64_t number = 0, bad = c->max_bad_lines;
+    int     code = expand(s, patterns_of(s, part), &files, error);
+
+    for (size_t i = 0; i < files.gl_pathc && !code; i++) {
+        const char *text;
+        size_t      size;
+        reader     *r = reader_open(files.gl_pathv[i], c->text, &bad, services, error);
+        code = r ? 0 : TD_EIO;
+        while (!code && (code = reader_next(r, &text, &size, error)) == 0)
+            if (wanted(s, part, number++))
+                code = document(arg, text, size);
+        code = code == TD_EEND ? 0 : code;
+        reader_close(r);
+    }
+    globfree(&files);
+    return code;
+}
+
+/* ---- the name of a shard tells all that its content depends on ------------------------------------------------------- */
+
+static uint64_t mix(uint64_t h, const void *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        h = (h ^ ((const unsigned char *)data)[i]) * 0x100000001B3u;
+    return h;
+}
+
+static int shard_name(const text_config *c, const text_source *s, int part, const td_data_in *in, char *path,
+                      td_error *error)
+{
+    glob_t      files;
+    struct stat st;
+    const char *id = in->tokenizer_id ? in->tokenizer_id : "";
+    int64_t     numbers[] = { part, s->held_out.count ? 0 : s->held_out_every, in->special.vocab_size, in->special.eos };
+    uint64_t    h = mix(mix(td_random_stream(id), c->text, strlen(c->text) + 1), numbers, sizeof numbers);
+    int         code = expand(s, patterns_of(s, part), &files, error);
+
+    for (size_t i = 0; i < files.gl_pathc && !code; i++) {
+        if (stat(files.gl_pathv[i], &st))
+            code = td_fail(error, TD_EIO, "cannot read '%s': %s", files.gl_pathv[i], strerror(errno));
+        int64_t facts[] = { st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec };
+        h = mix(mix(h, files.gl_pathv[i], strlen(files.gl_pathv[i]) + 1), facts, sizeof facts);
+    }
+    globfree(&files);
+    if (!code && snprintf(path, 4096, "%s/%s.%s.%016llx", in->cache, s->name, part == PART_TRAIN ? "train" : "held_out",
+                          (unsigned long long)h) >= 4096)
+        code = td_fail(error, TD_ECONFIG, "the cache path '%.200s..' is too long", in->cache);
+    return code;
+}
+
+static int make_directories(const char *path, td_error *error)
+{
+    char part[4096];
+    if ((size_t)snprintf(part, sizeof part, "%s", path) >= sizeof part)
+        return td_fail(error, TD_EIO, "the cache path '%.200s..' is too long", path);
+    for (char *p = part + 1;; p++) {
+        char end = *p;
+        if (end && end != '/')
+            continue;
+        *p = 0;
+        if (mkdir(part, 0777) && errno != EEXIST)
+            return td_fail(error, TD_EIO, "cannot make the cache directory '%s': %s", part, strerror(errno));
+        *p = end;
+        if (!end)
+            return 0;
+    }
+}
+
+/* ---- tokenising ------------------------------------------------------------------------------------------------------ */
+
+typedef struct job {
+    char    *text;
+    size_t   size;
+    int32_t *ids;
+    int64_t  count;
+    td_error error;
+} job;
+
+typedef struct preparation {
+    const td_data_in *in;
+    shard_writer      writer;
+    job               jobs[BLOCK];
+    int64_t           count;
+    size_t            bytes;
+    int64_t           tokens;
+    td_error         *error;
+} preparation;
+
+static void encode_job(void *arg, int64_t i, int thread)
+{
+    preparation      *p = arg;
+    job              *j = &p->jobs[i];
+    const td_data_in *in = p->in;
+    int64_t           room = (int64_t)j->size + 2;
+
+    (void)thread;
+    for (int attempt = 0; attempt < 2; attempt++, room = j->count + 1) {
+        free(j->ids);
+        j->ids = malloc((size_t)room * sizeof *j->ids);
+        j->count = j->ids ? in->tokenizer->encode(in->tokenizer_state, j->text, j->size, j->ids, room - 1, &j->error)
+                          : td_fail(&j->error, TD_ENOMEM, "no memory to tokenise %zu bytes", j->size);
+        if (j->count < room)
+            break;
+    }
+    if (j->count >= 0 && j->ids && in->special.eos >= 0)
+        j->ids[j->count++] = in->special.eos;
+}
+
+static int flush(preparation *p)
+{
+    int code = 0;
+    td_parallel(p->in->services, p->count, encode_job, p);
+    for (int64_t i = 0; i < p->count; i++) {
+        job *j = &p->jobs[i];
+        if (!code && j->count < 0)
+            code = td_fail(p->error, (int)j->count, "%s", j->error.text);
+        if (!code && j->count > 0)
+            code = shard_add(&p->writer, j->ids, j->count, (int64_t)j->size, p->error);
+        p->tokens += j->count > 0 ? j->count : 0;
+        free(j->text), free(j->ids);
+        *j = (job){ 0 };
+    }
+    p->count = 0, p->bytes = 0;
+    return code;
+}
+
+static int add_document(void *arg, const char *text, size_t size)
+{
+    preparation *p = arg;
+    char        *copy = malloc(size + 1);
+    if (!copy)
+        return td_fail(p->error, TD_ENOMEM, "no memory for a document of %zu bytes", size);
+    memcpy(copy, text, size);
+    p->jobs[p->count++] = (job){ .text = copy, .size = size };
+    p->bytes += size;
+    return p->count == BLOCK || p->bytes >= BLOCK_BYTES ? flush(p) : 0;
+}
+
+static int make(const text_config *c, const text_source *s, int part, const td_data_in *in, const char *path,
+                td_error *error)
+{
+    preparation *p = calloc(1, sizeof *p);
+    if (!p)
+        return td_fail(error, TD_ENOMEM, "no memory to prepare '%s'", s->name);
+    p->in = in, p->error = error;
+    in->services->log(in->services, TD_LOG_INFO, "preparing %s of '%s' in '%s'",
+                      part == PART_TRAIN ? "the training text" : "the held-out text", s->name, in->cache);
+    int code = shard_create(&p->writer, path, in->special.vocab_size <= 65536, error);
+    if (!code)
+        code = text_each(c, s, part, in->services, add_document, p, error);
+    int last = flush(p); /* also frees what is left after a failure */
+    code = code ? code : last;
+    if (!code)
+        code = shard_finish(&p->writer, error);
+    shard_abandon(&p->writer);
+    if (!code)
+        in->services->log(in->services, TD_LOG_INFO, "prepared '%s': %lld tokens", s->name, (long long)p->tokens);
+    free(p);
+    return code;
+}
+
+int text_prepare(const text_config *c, const text_source *s, int part, const td_data_in *in, char *path, td_error *error)
+{
+    char index[4200];
+    if (!in->cache || !*in->cache)
+        return td_fail(error, TD_ECONFIG, "data 'text' needs a cache directory for its token shards");
+    int code = shard_name(c, s, part, in, path, error);
+    if (code)
+        return code;
+    snprintf(index, sizeof index, "%s.idx", path);
+    struct stat st;
+    if (!stat(index, &st))
+        return 0;
+    code = make_directories(in->cache, error);
+    return code ? code : make(c, s, part, in, path, error);
+}

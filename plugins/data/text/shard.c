@@ -1,0 +1,241 @@
+/* shard.c - Megatron-LM's indexed token files: reading checks everything once, so that fetching need not. */
+#include "shard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { HEADER = 34 };
+static const char magic[9] = "MMIDIDX\0"; /* with the literal's own 0 it is 9 bytes */
+
+static int64_t load64(const unsigned char *p)
+{
+    int64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static int32_t load32(const unsigned char *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static int map(const char *path, const char *end, const unsigned char **data, size_t *size, td_error *error)
+{
+    char        name[4200];
+    struct stat st;
+    snprintf(name, sizeof name, "%s%s", path, end);
+    int f = open(name, O_RDONLY | O_CLOEXEC);
+    if (f < 0 || fstat(f, &st)) {
+        if (f >= 0)
+            close(f);
+        return td_fail(error, TD_EIO, "cannot open token shard '%s': %s", name, strerror(errno));
+    }
+    *size = (size_t)st.st_size;
+    void *p = *size ? mmap(NULL, *size, PROT_READ, MAP_SHARED, f, 0) : NULL;
+    close(f);
+    if (p == MAP_FAILED)
+        return td_fail(error, TD_EIO, "cannot map token shard '%s': %s", name, strerror(errno));
+    *data = p;
+    return 0;
+}
+
+static int check_documents(shard *s)
+{
+    for (int64_t i = 0; i < s->documents; i++) {
+        int32_t size = load32(s->idx + HEADER + 4 * i);
+        int64_t at = load64(s->idx + HEADER + 4 * s->documents + 8 * i);
+        int64_t boundary = load64(s->idx + HEADER + 12 * s->documents + 8 * i);
+        if (size <= 0 || at != s->tokens * s->width || boundary != i || load64(s->len + 8 * i) < 0)
+            return -1;
+        s->tokens += size;
+    }
+    return (uint64_t)s->tokens * (unsigned)s->width == s->bin_size ? 0 : -1;
+}
+
+static int check(shard *s)
+{
+    if (s->idx_size < HEADER || memcmp(s->idx, magic, 9) || load64(s->idx + 9) != 1)
+        return -1;
+    s->width = s->idx[17] == 8 ? 2 : s->idx[17] == 4 ? 4 : 0;
+    s->documents = load64(s->idx + 18);
+    uint64_t n = (uint64_t)s->documents;
+    if (!s->width || n > s->idx_size / 20 || (uint64_t)load64(s->idx + 26) != n + 1 ||
+        s->idx_size != HEADER + 20 * n + 8 || s->len_size != 8 * n)
+        return -1;
+    return check_documents(s);
+}
+
+int shard_open(shard *s, const char *path, td_error *error)
+{
+    *s = (shard){ 0 };
+    int code = map(path, ".idx", &s->idx, &s->idx_size, error);
+    if (!code)
+        code = map(path, ".bin", &s->bin, &s->bin_size, error);
+    if (!code)
+        code = map(path, ".len", &s->len, &s->len_size, error);
+    if (!code && check(s))
+        code = td_fail(error, TD_EFORMAT, "token shard '%s.idx' is damaged or does not fit its .bin and .len; remove the "
+                       "three and prepare again", path);
+    if (code)
+        shard_close(s);
+    return code;
+}
+
+void shard_close(shard *s)
+{
+    if (s->bin)
+        munmap((void *)s->bin, s->bin_size);
+    if (s->idx)
+        munmap((void *)s->idx, s->idx_size);
+    if (s->len)
+        munmap((void *)s->len, s->len_size);
+    *s = (shard){ 0 };
+}
+
+void shard_tokens(const shard *s, int64_t begin, int64_t count, int32_t *out)
+{
+    if (s->width == 4) {
+        memcpy(out, s->bin + 4 * begin, (size_t)count * 4);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t id;
+        memcpy(&id, s->bin + 2 * (begin + i), sizeof id);
+        out[i] = id;
+    }
+}
+
+int64_t shard_document(const shard *s, int64_t i)
+{
+    return i < s->documents ? load64(s->idx + HEADER + 4 * s->documents + 8 * i) / s->width : s->tokens;
+}
+
+int64_t shard_bytes(const shard *s, int64_t i)
+{
+    return load64(s->len + 8 * i);
+}
+
+int64_t shard_find(const shard *s, int64_t token)
+{
+    int64_t low = 0, high = s->documents;
+    while (high - low > 1) {
+        int64_t middle = low + (high - low) / 2;
+        if (shard_document(s, middle) <= token)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* ---- writing --------------------------------------------------------------------------------------------------- */
+
+static FILE *create(const shard_writer *w, const char *end, td_error *error)
+{
+    char name[4200];
+    snprintf(name, sizeof name, "%s%s.tmp", w->path, end);
+    FILE *f = fopen(name, "wb");
+    if (!f)
+        td_fail(error, TD_EIO, "cannot write token shard '%s': %s", name, strerror(errno));
+    return f;
+}
+
+static int put_in_place(const shard_writer *w, const char *end, FILE *f, td_error *error)
+{
+    char from[4200], to[4200];
+    snprintf(from, sizeof from, "%s%s.tmp", w->path, end);
+    snprintf(to, sizeof to, "%s%s", w->path, end);
+    int bad = ferror(f) || fflush(f) || fsync(fileno(f));
+    bad |= fclose(f);
+    if (bad || rename(from, to))
+        return td_fail(error, TD_EIO, "cannot write token shard '%s': %s", to, strerror(errno));
+    return 0;
+}
+
+int shard_create(shard_writer *w, const char *path, bool narrow, td_error *error)
+{
+    *w = (shard_writer){ .width = narrow ? 2 : 4 };
+    if ((size_t)snprintf(w->path, sizeof w->path, "%s", path) >= sizeof w->path)
+        return td_fail(error, TD_EIO, "the path of token shard '%s' is too long", path);
+    w->bin = create(w, ".bin", error);
+    return w->bin ? 0 : TD_EIO;
+}
+
+static int grow(shard_writer *w, td_error *error)
+{
+    int64_t  room = w->room * 2 + 1024;
+    int32_t *sizes = realloc(w->sizes, (size_t)room * sizeof *sizes);
+    if (sizes)
+        w->sizes = sizes;
+    int64_t *bytes = realloc(w->bytes, (size_t)room * sizeof *bytes);
+    if (bytes)
+        w->bytes = bytes;
+    if (!sizes || !bytes)
+        return td_fail(error, TD_ENOMEM, "no memory for the index of %lld documents", (long long)room);
+    w->room = room;
+    return 0;
+}
+
+int shard_add(shard_writer *w, const int32_t *ids, int64_t count, int64_t bytes, td_error *error)
+{
+    if (count > INT32_MAX)
+        return td_fail(error, TD_EFORMAT, "a document of %lld tokens is too long for a shard", (long long)count);
+    if (w->documents == w->room && grow(w, error))
+        return TD_ENOMEM;
+    for (int64_t i = 0; i < count; i++) {
+        if (w->width == 2 && (ids[i] < 0 || ids[i] > UINT16_MAX))
+            return td_fail(error, TD_EFORMAT, "the tokenizer gave id %d, outside its vocabulary", (int)ids[i]);
+        uint16_t narrow = (uint16_t)ids[i];
+        fwrite(w->width == 2 ? (const void *)&narrow : &ids[i], (size_t)w->width, 1, w->bin);
+    }
+    w->sizes[w->documents] = (int32_t)count;
+    w->bytes[w->documents++] = bytes;
+    return ferror(w->bin) ? td_fail(error, TD_EIO, "cannot write '%s.bin': is the disk full?", w->path) : 0;
+}
+
+static void write_index(const shard_writer *w, FILE *f)
+{
+    int64_t       n = w->documents, at = 0, boundaries = n + 1, version = 1;
+    unsigned char code = w->width == 2 ? 8 : 4;
+    fwrite(magic, 1, 9, f), fwrite(&version, 8, 1, f), fwrite(&code, 1, 1, f);
+    fwrite(&n, 8, 1, f), fwrite(&boundaries, 8, 1, f);
+    if (n)
+        fwrite(w->sizes, 4, (size_t)n, f);
+    for (int64_t i = 0; i < n; at += (int64_t)w->sizes[i++] * w->width)
+        fwrite(&at, 8, 1, f);
+    for (int64_t i = 0; i <= n; i++)
+        fwrite(&i, 8, 1, f);
+}
+
+int shard_finish(shard_writer *w, td_error *error)
+{
+    FILE *f = w->bin;
+    w->bin = NULL;
+    int code = put_in_place(w, ".bin", f, error);
+    if (!code && (f = create(w, ".len", error)) != NULL) {
+        if (w->documents)
+            fwrite(w->bytes, 8, (size_t)w->documents, f);
+        code = put_in_place(w, ".len", f, error);
+    }
+    if (f && !code && (f = create(w, ".idx", error)) != NULL) {
+        write_index(w, f);
+        code = put_in_place(w, ".idx", f, error);
+    }
+    shard_abandon(w);
+    return code ? code : f ? 0 : TD_EIO;
+}
+
+void shard_abandon(shard_writer *w)
+{
+    if (w->bin)
+        fclose(w->bin);
+    free(w->sizes), free(w->bytes);
+    w->bin = NULL, w->sizes = NULL, w->bytes = NULL;
+}

@@ -1,0 +1,46 @@
+/* shard.h - token shards in Megatron-LM's indexed layout: NAME.bin holds ids, NAME.idx their documents.
+ *
+ * The index: "MMIDIDX\0\0", version u64 = 1, type code u8 (4: i32, 8: u16), documents u64, boundaries u64, then sizes i32,
+ * byte offsets i64 and boundaries i64. NAME.len, our own, holds the bytes of text of each document (i64).
+ */
+#ifndef TD_DATA_TEXT_SHARD_H
+#define TD_DATA_TEXT_SHARD_H
+
+#include <stdbool.h>
+
+#include "tandem/error.h"
+#include <stdint.h>
+#include <stdio.h>
+
+typedef struct shard {
+    const unsigned char *bin, *idx, *len; /* maps */
+    size_t               bin_size, idx_size, len_size;
+    int                  width; /* bytes of an id: 2 or 4 */
+    int64_t              documents, tokens;
+} shard;
+
+int  shard_open(shard *, const char *path, td_error *error); /* path without .bin */
+void shard_close(shard *);
+void shard_tokens(const shard *, int64_t begin, int64_t count, int32_t *out);
+/* First token of a document; document may be `documents`: the end. */
+int64_t shard_document(const shard *, int64_t document);
+int64_t shard_bytes(const shard *, int64_t document);
+/* The document that a token is in. */
+int64_t shard_find(const shard *, int64_t token);
+
+typedef struct shard_writer {
+    char     path[4096];
+    FILE    *bin;
+    int      width;
+    int32_t *sizes;
+    int64_t *bytes;
+    int64_t  documents, room;
+} shard_writer;
+
+int shard_create(shard_writer *, const char *path, bool narrow, td_error *error);
+int shard_add(shard_writer *, const int32_t *ids, int64_t count, int64_t bytes, td_error *error);
+/* The index is put in place last: it is there only if all is. */
+int  shard_finish(shard_writer *, td_error *error);
+void shard_abandon(shard_writer *);
+
+#endif
