@@ -158,6 +158,50 @@ BUILD(build_cross)
     return td_attend(x[0], x[1], x[2], &m, 0, 0.6);
 }
 
+/* ---- updates in place, and integers ------------------------------------------------------------------------------------------ */
+
+/* p, m and v after the step; option 0 shuts the gate. */
+BUILD(build_adamw)
+{
+    td_tensor *in[TD_STEP_INPUTS] = { x[0], x[1], x[2], x[3], td_scalar(g, 0.125), td_scalar(g, 3), td_scalar(g, 0.5),
+                                      td_scalar(g, (double)o) };
+    td_tensor *p = td_adamw_step(in, 0.9, 0.95, 1e-6, 0.1), *parts[] = { p, td_output(p, 1), td_output(p, 2) };
+    UNUSED;
+    return td_concat(parts, 3, 0);
+}
+
+/* With the gate shut the sum is of no use to anyone. */
+BUILD(build_moment)
+{
+    td_tensor *in[] = { x[0], x[1], td_scalar(g, 3), td_scalar(g, 0.5), td_scalar(g, (double)o) };
+    td_tensor *v = td_adafactor_moment(in, 0.8);
+    UNUSED;
+    return o ? td_mul(v, td_output(v, 1)) : v;
+}
+
+BUILD(build_adafactor)
+{
+    td_tensor *in[] = { x[0], x[1], x[2], x[3], td_scalar(g, 40), td_scalar(g, 11), td_scalar(g, 0.125), td_scalar(g, 0.5),
+                        td_scalar(g, (double)(o & 1)) };
+    td_tensor *p = td_adafactor_step(in, 0.9, o & 2 ? -1 : 0.1, 1, 1e-3), *parts[] = { p, td_output(p, 1) };
+    UNUSED;
+    return td_concat(parts, 2, 0);
+}
+
+BUILD(build_assign) { UNUSED; return td_assign(x[0], td_exp(td_transpose(x[1], 0, 1)), td_scalar(g, (double)o)); }
+
+/* Every op that integers have, side by side. */
+BUILD(build_integers)
+{
+    td_tensor *a = ints(g, (const double[]){ 3, -7, 0, 11, 2147483647, -5 }, 2, 3), *b = ints(g, (const double[]){ 5, -2, 0 }, 1, 3);
+    td_tensor *parts[] = { td_add(a, b), td_sub(a, b), td_mul(a, b), td_maximum(a, b), td_less(a, b), td_equal(a, b),
+                           td_where(td_less(a, b), a, b), td_affine(a, -0.75, 2), td_neg(a), td_abs(b), td_sign(a),
+                           td_cumsum(a, 1, true), td_sum(a, 0), td_max(a, 0), td_pad(b, 0, 1, 1), emit("copy", a, 0, 0, 0),
+                           td_gather(a, td_full(g, TD_I32, (const int64_t[]){ 1 }, 1, 1)), td_cast(td_floor(td_cast(b, TD_REAL)), TD_I32) };
+    UNUSED;
+    return td_cast(td_concat(parts, sizeof parts / sizeof parts[0], 0), TD_REAL);
+}
+
 #define ALL_MASKS (CAUSAL | SEGMENTS | INPUTS_ | INDICES | SELF | WINDOW)
 #define UNARY_CASES(name, low, high) \
     { #name, "3x5", low, high, build_##name, 0, false }, { #name, "1", low, high, build_##name, 0, false }
@@ -218,6 +262,15 @@ static const op_case cases[] = {
     { "less", "3x5,5", -2, 2, build_less, 0, true }, { "equal", "3x5,5", -2, 2, build_equal, 0, true },
     { "iota", "3x5", -2, 2, build_iota, 5, true }, { "detach", "3x5", -2, 2, build_detach, 0, true },
     { "rope", "2x3x7x6,2x7x3,2x7x3", -2, 2, build_rope, 0, true },
+    { "cumsum", "-", -2, 2, build_integers, 0, true },
+    { "adamw_step", "5x3,5x3,5x3,5x3", 0.25, 2, build_adamw, 1, true },
+    { "adamw_step", "5x3,5x3,5x3,5x3", 0.25, 2, build_adamw, 0, true },
+    { "adafactor_moment", "5x7,5x7", 0.25, 2, build_moment, 1, true },
+    { "adafactor_moment", "5x7,5x7", 0.25, 2, build_moment, 0, true },
+    { "adafactor_step", "5x3,5x3,5x3,5x3", 0.25, 2, build_adafactor, 1, true },
+    { "adafactor_step", "5x3,5x3,5x3,5x3", 0.25, 2, build_adafactor, 3, true },
+    { "adafactor_step", "5x3,5x3,5x3,5x3", 0.25, 2, build_adafactor, 0, true },
+    { "assign", "3x5,5x3", -1, 1, build_assign, 1, true }, { "assign", "3x5,5x3", -1, 1, build_assign, 0, true },
 };
 
 enum { CASES = sizeof cases / sizeof cases[0] };
