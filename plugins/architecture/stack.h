@@ -48,7 +48,7 @@ static inline const td_attention *attention_of(const struct model *m)
     return (const td_attention *)(const void *)m->attention.plugin;
 }
 
-/* Token embeddings [B, T, D] of ids [B, T]; the scope is that of the table. */
+/* The table of token embeddings [V, D], in the current scope. */
 static inline td_tensor *embedding_table(const struct model *m, td_graph *g)
 {
     int64_t dims[] = { m->vocab_size, m->d_model };
