@@ -196,15 +196,30 @@ typedef struct td_cpu_rows {
 
 td_cpu_rows td_cpu_rows_of(const td_view *);
 
-TD_CPU_INLINE float *td_cpu_row(const td_cpu_rows *r, int64_t index)
+/* A walk over the rows from the index-th on: no division on the way. `row` is NULL where the view has no data. */
+typedef struct td_cpu_cursor {
+    float  *row;
+    int64_t at[TD_MAX_RANK];
+} td_cpu_cursor;
+
+TD_CPU_INLINE td_cpu_cursor td_cpu_walk(const td_cpu_rows *r, int64_t index)
 {
-    int64_t offset = 0;
-    for (int a = r->rank - 1; a > 0; a--) {
-        int64_t next = index / r->dim[a];
-        offset += (index - next * r->dim[a]) * r->stride[a];
-        index = next;
+    td_cpu_cursor c = { .row = r->data };
+    for (int a = r->rank - 1; a >= 0 && r->data; a--) {
+        c.at[a] = index % r->dim[a], index /= r->dim[a];
+        c.row += c.at[a] * r->stride[a];
     }
-    return r->data + offset + index * r->stride[0];
+    return c;
+}
+
+TD_CPU_INLINE void td_cpu_next(const td_cpu_rows *r, td_cpu_cursor *c)
+{
+    for (int a = r->rank - 1; a >= 0 && c->row; a--) {
+        c->row += r->stride[a];
+        if (++c->at[a] < r->dim[a])
+            return;
+        c->row -= r->stride[a] * r->dim[a], c->at[a] = 0;
+    }
 }
 
 /* ---- small things -------------------------------------------------------------------------------------------- */

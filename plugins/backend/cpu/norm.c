@@ -107,20 +107,21 @@ static void forward_item(void *arg, int64_t item, int thread)
 {
     const norm_job *j = arg;
     int64_t         first = item * j->rows_per_item, end = td_cpu_min(j->rows, first + j->rows_per_item);
+    td_cpu_cursor   x = td_cpu_walk(&j->x, first), y = td_cpu_walk(&j->y, first);
+    td_cpu_cursor   mean = td_cpu_walk(&j->mean, first), rstd = td_cpu_walk(&j->rstd, first);
 
     (void)thread;
     for (int64_t i = first; i < end; i++) {
-        float        mean, rstd;
-        const float *x = td_cpu_row(&j->x, i);
-        float       *y = j->y.data ? td_cpu_row(&j->y, i) : NULL;
+        float m = 0, r;
         if (j->layer)
-            layer_row(y, x, j, &mean, &rstd);
+            layer_row(y.row, x.row, j, &m, &r);
         else
-            rms_row(y, x, j->w, j->n, j->eps, &rstd);
-        if (j->layer && j->mean.data)
-            *td_cpu_row(&j->mean, i) = mean;
-        if (j->rstd.data)
-            *td_cpu_row(&j->rstd, i) = rstd;
+            rms_row(y.row, x.row, j->w, j->n, j->eps, &r);
+        if (mean.row)
+            *mean.row = m;
+        if (rstd.row)
+            *rstd.row = r;
+        td_cpu_next(&j->x, &x), td_cpu_next(&j->y, &y), td_cpu_next(&j->mean, &mean), td_cpu_next(&j->rstd, &rstd);
     }
 }
 
@@ -130,6 +131,8 @@ static void backward_item(void *arg, int64_t item, int thread)
     int64_t         first = item * j->rows_per_item, end = td_cpu_min(j->rows, first + j->rows_per_item);
     float          *dw = j->dw ? j->partial + 2 * item * j->n : NULL;
     float          *db = j->db ? j->partial + (2 * item + 1) * j->n : NULL;
+    td_cpu_cursor   x = td_cpu_walk(&j->x, first), dy = td_cpu_walk(&j->dy, first), dx = td_cpu_walk(&j->dx, first);
+    td_cpu_cursor   mean = td_cpu_walk(&j->mean, first), rstd = td_cpu_walk(&j->rstd, first);
 
     (void)thread;
     if (dw)
@@ -137,22 +140,27 @@ static void backward_item(void *arg, int64_t item, int thread)
     if (db)
         memset(db, 0, (size_t)j->n * sizeof *db);
     for (int64_t i = first; i < end; i++) {
-        const float *dy = td_cpu_row(&j->dy, i), *x = td_cpu_row(&j->x, i);
-        float       *dx = j->dx.data ? td_cpu_row(&j->dx, i) : NULL, rstd = *td_cpu_row(&j->rstd, i);
         if (j->layer)
-            layer_grad_row(dx, dy, x, j, *td_cpu_row(&j->mean, i), rstd, dw, db);
+            layer_grad_row(dx.row, dy.row, x.row, j, *mean.row, *rstd.row, dw, db);
         else
-            rms_grad_row(dx, dy, x, j->w, j->n, rstd, dw);
+            rms_grad_row(dx.row, dy.row, x.row, j->w, j->n, *rstd.row, dw);
+        td_cpu_next(&j->x, &x), td_cpu_next(&j->dy, &dy), td_cpu_next(&j->dx, &dx);
+        td_cpu_next(&j->mean, &mean), td_cpu_next(&j->rstd, &rstd);
     }
 }
 
-static void add_partials(const norm_job *j, float *to, int which)
+enum { COLUMNS = 256 };
+
+TD_CPU_CLONES static void add_partials(const norm_job *j, float *to, int which)
 {
-    for (int64_t k = 0; to && k < j->n; k++) {
-        double sum = 0;
+    for (int64_t k = 0; to && k < j->n; k += COLUMNS) {
+        int64_t width = td_cpu_min(COLUMNS, j->n - k);
+        double  sum[COLUMNS] = { 0 };
         for (int64_t i = 0; i < j->items; i++)
-            sum += (double)j->partial[(2 * i + which) * j->n + k];
-        to[k] = (float)sum;
+            for (int64_t c = 0; c < width; c++)
+                sum[c] += (double)j->partial[(2 * i + which) * j->n + k + c];
+        for (int64_t c = 0; c < width; c++)
+            to[k + c] = (float)sum[c];
     }
 }
 
