@@ -1,0 +1,111 @@
+/* jsonl.c - logger 'jsonl': metrics.jsonl in the run's directory, one JSON object per step; clock readings come last. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tandem/kind/logger.h"
+
+struct jsonl { const char *file; };
+
+static const td_option options[] = {
+    TD_OPTION_STRING(struct jsonl, file, "metrics.jsonl", "file name in the run's directory"),
+    TD_OPTION_END
+};
+
+/* Where the first line of step `resume` or later begins, or a line that a crash cut short. */
+static long kept_bytes(FILE *f, int64_t resume)
+{
+    char  *line = NULL;
+    size_t room = 0;
+    long   at = 0;
+    for (ssize_t n; (n = getline(&line, &room, f)) > 0; at += n) {
+        long long step;
+        if (line[n - 1] != '\n' || sscanf(line, "{\"step\": %lld", &step) != 1 || step >= resume)
+            break;
+    }
+    free(line);
+    return at;
+}
+
+static int open_jsonl(const void *config, const td_logger_in *in, void **state, td_error *error)
+{
+    char path[4096];
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", in->directory, ((const struct jsonl *)config)->file) >= sizeof path)
+        return td_fail(error, TD_EIO, "the path of the metrics in '%.200s..' is too long", in->directory);
+    FILE *f = in->resume > 0 ? fopen(path, "r+") : NULL;
+    if (!f)
+        f = fopen(path, "w+");
+    long keep = f && in->resume > 0 ? kept_bytes(f, in->resume) : 0;
+    if (!f || ftruncate(fileno(f), keep) || fseek(f, keep, SEEK_SET)) {
+        int why = errno;
+        if (f)
+            fclose(f);
+        return td_fail(error, TD_EIO, "cannot write metrics to '%s': %s", path, strerror(why));
+    }
+    *state = f;
+    return 0;
+}
+
+static void close_jsonl(void *state)
+{
+    fclose(state);
+}
+
+static void put_text(FILE *f, const char *text)
+{
+    putc('"', f);
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            fprintf(f, "\\%c", c);
+        else if (c < 32)
+            fprintf(f, "\\u%04x", c);
+        else
+            putc(c, f);
+    }
+    putc('"', f);
+}
+
+/* JSON has no NaN or infinity: they become null. */
+static void put_metric(FILE *f, const td_metric *m)
+{
+    fputs(", ", f);
+    put_text(f, m->name);
+    if (isfinite(m->value))
+        fprintf(f, ": %.17g", m->value);
+    else
+        fputs(": null", f);
+}
+
+static int write_jsonl(void *state, int64_t step, const td_metric *metrics, size_t count, td_error *error)
+{
+    FILE *f = state;
+    fprintf(f, "{\"step\": %lld", (long long)step);
+    for (int time = 0; time < 2; time++)
+        for (size_t i = 0; i < count; i++)
+            if (metrics[i].time == (time != 0))
+                put_metric(f, &metrics[i]);
+    fputs("}\n", f);
+    return fflush(f) || ferror(f) ? td_fail(error, TD_EIO, "cannot write metrics of step %lld: %s", (long long)step,
+                                            strerror(errno)) : 0;
+}
+
+static int flush(void *state, td_error *error)
+{
+    if (fflush(state) || fsync(fileno((FILE *)state)))
+        return td_fail(error, TD_EIO, "cannot write the metrics: %s", strerror(errno));
+    return 0;
+}
+
+static const td_logger jsonl = {
+    .plugin = TD_PLUGIN(td_logger, TD_LOGGER_KIND, "jsonl", options, struct jsonl,
+                        .brief = "metrics.jsonl: one JSON object per step"),
+    .open = open_jsonl,
+    .close = close_jsonl,
+    .write = write_jsonl,
+    .flush = flush,
+};
+
+TD_MODULE("jsonl", "1.0", "tandem", "MIT", &jsonl.plugin)
