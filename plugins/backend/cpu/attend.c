@@ -91,13 +91,12 @@ static void add_block(const td_attend_shape *s, const td_attend_side *q, const t
                             w->scores, TD_BLOCK, k->count, lanes, s->e, false };
     td_tile_product  pv = { td_attend_at(vv, q->batch, group, k->first), vv->stride[3], vv->stride[2], w->scores,
                             TD_BLOCK, w->o, TD_BLOCK, s->f, lanes, k->count, true };
-    td_tile_function *product = td_tile_product_here();
 
-    product(&qk);
+    td_attend_product(s, q, k, sees, TD_KEYS_BY_LANES, &qk);
     td_attend_mask(s, q, k, sees, w->scores);
     soften(w->scores, k->count, lanes, w->top, w->sum, w->fade);
     rescale(w->o, s->f, lanes, w->fade);
-    product(&pv);
+    td_attend_product(s, q, k, sees, TD_OVER_KEYS, &pv);
 }
 
 static void store_block(const td_attend_shape *s, const td_attend_side *q, scratch *w)

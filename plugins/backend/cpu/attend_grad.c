@@ -161,17 +161,16 @@ static void add_pair(const pair *x, scratch *w)
                            s->e_wide, q->count, true };
     td_tile_product dv = { w->p, TD_BLOCK, 1, w->grad_rows, s->f_wide, w->dv + k->first * s->f_wide, s->f_wide, k->count,
                            s->f_wide, q->count, true };
-    td_tile_function *product = td_tile_product_here();
 
-    product(&qk);
+    td_attend_product(s, q, k, x->sees, TD_KEYS_BY_LANES, &qk);
     td_attend_mask(s, q, k, x->sees, w->p);
     weigh(w->p, k->count, x->lanes, w->lse);
-    product(&dv);
-    product(&dp);
+    td_attend_product(s, q, k, x->sees, TD_OVER_QUERIES, &dv);
+    td_attend_product(s, q, k, x->sees, TD_KEYS_BY_LANES, &dp);
     score_grad(w->p, w->ds, k->count, x->lanes, w->delta);
     bias_grad(x, w->ds);
-    product(&dq);
-    product(&dk);
+    td_attend_product(s, q, k, x->sees, TD_OVER_KEYS, &dq);
+    td_attend_product(s, q, k, x->sees, TD_OVER_QUERIES, &dk);
 }
 
 /* ---- tasks --------------------------------------------------------------------------------------------------------------- */

@@ -158,3 +158,37 @@ void td_attend_mask(const td_attend_shape *s, const td_attend_side *q, const td_
     if (sees != TD_SEES_ALL)
         hide(s, q, k, scores);
 }
+
+/* ---- products that leave out what is hidden -------------------------------------------------------------------------- */
+
+int64_t td_attend_first_lane(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, int64_t at)
+{
+    int64_t         lane = 0, keys = td_cpu_min(TD_LANES, k->count - at);
+    td_attend_range index = range_of(k->index + at, keys);
+    if (!s->causal || (q->inputs.high && k->inputs.high) || (s->self && q->padding))
+        return 0;
+    while (lane + TD_LANES < q->count && range_of(q->index + lane, TD_LANES).high < index.low)
+        lane += TD_LANES;
+    return lane;
+}
+
+void td_attend_product(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, int sees, int kind,
+                       const td_tile_product *whole)
+{
+    td_tile_function *product = td_tile_product_here();
+    if (sees == TD_SEES_ALL || !td_attend_first_lane(s, q, k, (k->count - 1) / TD_LANES * TD_LANES)) {
+        product(whole);
+        return;
+    }
+    for (int64_t at = 0; at < k->count; at += TD_LANES) {
+        int64_t         lane = td_attend_first_lane(s, q, k, at), keys = td_cpu_min(TD_LANES, k->count - at);
+        td_tile_product p = *whole;
+        p.a += at * (kind == TD_OVER_KEYS ? p.column : p.row) + (kind == TD_OVER_QUERIES ? lane * p.column : 0);
+        p.b += kind == TD_OVER_QUERIES ? lane * p.ldb : lane + (kind == TD_OVER_KEYS ? at * p.ldb : 0);
+        p.c += (kind == TD_OVER_KEYS ? 0 : at * p.ldc) + (kind == TD_OVER_QUERIES ? 0 : lane);
+        p.n -= kind == TD_OVER_QUERIES ? 0 : lane;
+        p.k = kind == TD_OVER_KEYS ? keys : kind == TD_OVER_QUERIES ? p.k - lane : p.k;
+        p.m = kind == TD_OVER_KEYS ? p.m : keys;
+        product(&p);
+    }
+}

@@ -25,24 +25,31 @@ typedef float vf8 __attribute__((vector_size(32)));
                 memcpy(to + r * p->ldc + v * LANES, &c[r][v], sizeof(vec));                                      \
     }
 
-/* Columns by `wide` vectors, then by one; rows by `tall`, then by one. */
-#define PRODUCT(name, tile, vec, tall, wide, isa)                                                                \
+/* All rows of `wide` vectors of columns, `tall` at a time. */
+#define STRIP(name, tile)                                                                                        \
+    TD_CPU_INLINE void name(const td_tile_product *p, int64_t j, const int tall, const int wide)                 \
+    {                                                                                                            \
+        int64_t i = 0;                                                                                           \
+        for (; i + tall <= p->m; i += tall)                                                                      \
+            tile(p, i, j, tall, wide);                                                                           \
+        for (; i < p->m; i++)                                                                                    \
+            tile(p, i, j, 1, wide);                                                                              \
+    }
+
+/* Columns by `wide` vectors (4 or less), then what is left of them. */
+#define PRODUCT(name, strip, vec, tall, wide, isa)                                                               \
     isa static void name(const td_tile_product *p)                                                               \
     {                                                                                                            \
         enum { LANES = sizeof(vec) / sizeof(float) };                                                            \
-        int64_t i, j = 0;                                                                                        \
-        for (; j + (wide) * LANES <= p->n; j += (wide) * LANES) {                                                \
-            for (i = 0; i + (tall) <= p->m; i += (tall))                                                         \
-                tile(p, i, j, tall, wide);                                                                       \
-            for (; i < p->m; i++)                                                                                \
-                tile(p, i, j, 1, wide);                                                                          \
-        }                                                                                                        \
-        for (; j < p->n; j += LANES) {                                                                           \
-            for (i = 0; i + (tall) <= p->m; i += (tall))                                                         \
-                tile(p, i, j, tall, 1);                                                                          \
-            for (; i < p->m; i++)                                                                                \
-                tile(p, i, j, 1, 1);                                                                             \
-        }                                                                                                        \
+        int64_t j = 0;                                                                                           \
+        for (; j + (wide) * LANES <= p->n; j += (wide) * LANES)                                                  \
+            strip(p, j, tall, wide);                                                                             \
+        if (p->n - j == 3 * LANES)                                                                               \
+            strip(p, j, tall, 3);                                                                                \
+        else if (p->n - j == 2 * LANES)                                                                          \
+            strip(p, j, tall, 2);                                                                                \
+        else if (p->n - j == LANES)                                                                              \
+            strip(p, j, tall, 1);                                                                                \
     }
 
 TD_CPU_INLINE vf8 load_vf8(const float *p)
@@ -56,12 +63,14 @@ TD_CPU_INLINE td_vf load_td_vf(const float *p) { return td_vload(p); }
 
 TILE(tile16, td_vf)
 TILE(tile8, vf8)
-PRODUCT(product_plain, tile8, vf8, 2, 1, )
+STRIP(strip16, tile16)
+STRIP(strip8, tile8)
+PRODUCT(product_plain, strip8, vf8, 2, 1, )
 
 #if defined(__x86_64__) && defined(__GNUC__)
-PRODUCT(product_avx2, tile8, vf8, 6, 2, __attribute__((target("avx2,fma"))))
+PRODUCT(product_avx2, strip8, vf8, 6, 2, __attribute__((target("avx2,fma"))))
 #define AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
-PRODUCT(product_avx512, tile16, td_vf, 4, 4, AVX512)
+PRODUCT(product_avx512, strip16, td_vf, 4, 4, AVX512)
 
 static bool has_avx512(void)
 {
