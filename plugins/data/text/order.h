@@ -26,17 +26,29 @@ static inline uint64_t order_permute(uint64_t seed, uint64_t stream, uint64_t x,
 /* Records come in blocks of this many; in each block every source has its share exactly. */
 enum { ORDER_BLOCK = 4096 };
 
-/* `ends[s]`: end of the share of source s in [0, ORDER_BLOCK). Gives the source of record `index`, and in `ordinal` how
- * many-th record of that source it is. */
-static inline int64_t order_source(uint64_t seed, const int64_t *ends, uint64_t index, uint64_t *ordinal)
+/* The block's pattern: the source of each place, and how many places before it are of that source. */
+typedef struct order_pattern {
+    int32_t source[ORDER_BLOCK], rank[ORDER_BLOCK];
+} order_pattern;
+
+/* `ends[s]`: end of the share of source s in [0, ORDER_BLOCK). `counts[s]`: 0 at first. */
+static inline void order_fill(order_pattern *p, uint64_t seed, const int64_t *ends, int64_t *counts)
 {
-    uint64_t block = index / ORDER_BLOCK;
-    int64_t  at = (int64_t)order_permute(seed, td_random_stream("sources") + block, index % ORDER_BLOCK, ORDER_BLOCK);
-    int64_t  source = 0;
-    while (at >= ends[source])
-        source++;
-    int64_t begin = source ? ends[source - 1] : 0;
-    *ordinal = block * (uint64_t)(ends[source] - begin) + (uint64_t)(at - begin);
+    for (uint64_t i = 0; i < ORDER_BLOCK; i++) {
+        int64_t at = (int64_t)order_permute(seed, td_random_stream("sources"), i, ORDER_BLOCK);
+        int32_t source = 0;
+        while (at >= ends[source])
+            source++;
+        p->source[i] = source;
+        p->rank[i] = (int32_t)counts[source]++;
+    }
+}
+
+/* The source of record `index`; `ordinal`: how many records before it are of that source. */
+static inline int64_t order_source(const order_pattern *p, const int64_t *counts, uint64_t index, uint64_t *ordinal)
+{
+    int64_t source = p->source[index % ORDER_BLOCK];
+    *ordinal = index / ORDER_BLOCK * (uint64_t)counts[source] + (uint64_t)p->rank[index % ORDER_BLOCK];
     return source;
 }
 

@@ -28,7 +28,7 @@ static const td_option options[] = {
 typedef struct opened {
     const char *name;
     shard       train, held_out;
-    int64_t     runs, held_runs, end; /* end: order_source */
+    int64_t     runs, held_runs;
     uint64_t    stream;
 } opened;
 
@@ -37,7 +37,8 @@ typedef struct state {
     int64_t     length, count;
     uint64_t    seed;
     opened     *sources;
-    int64_t    *ends;
+    int64_t    *ends, *counts; /* of each source in a block of records */
+    order_pattern pattern;
 } state;
 
 static const text_source *source_at(const text_config *c, size_t i)
@@ -135,6 +136,7 @@ static int set_shares(state *s, td_error *error)
             return td_fail(error, TD_ECONFIG, "data source '%s': its rate is below 1 of %d records: raise it or leave it out",
                            s->sources[i].name, ORDER_BLOCK);
     }
+    order_fill(&s->pattern, s->seed, s->ends, s->counts);
     return 0;
 }
 
@@ -145,7 +147,7 @@ static void close_text(void *state_)
         return;
     for (int64_t i = 0; s->sources && i < s->count; i++)
         shard_close(&s->sources[i].train), shard_close(&s->sources[i].held_out);
-    free(s->sources), free(s->ends), free(s);
+    free(s->sources), free(s->ends), free(s->counts), free(s);
 }
 
 static int open_text(const void *config, const td_data_in *in, void **out, td_error *error)
@@ -158,8 +160,9 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
         *s = (state){ .config = *c, .length = in->length, .count = (int64_t)c->sources.count, .seed = in->seed };
         s->sources = calloc(c->sources.count, sizeof *s->sources);
         s->ends = calloc(c->sources.count, sizeof *s->ends);
+        s->counts = calloc(c->sources.count, sizeof *s->counts);
     }
-    if (!s || !s->sources || !s->ends)
+    if (!s || !s->sources || !s->ends || !s->counts)
         code = td_fail(error, TD_ENOMEM, "no memory for %zu data sources", c->sources.count);
     if (!code && in->length < 1)
         code = td_fail(error, TD_ECONFIG, "data 'text' cannot cut records of %lld tokens", (long long)in->length);
@@ -207,7 +210,7 @@ static int fetch(void *state_, uint64_t index, const td_split_in *in, td_record 
 {
     const state *s = state_;
     uint64_t     ordinal;
-    int64_t      source = order_source(s->seed, s->ends, index, &ordinal);
+    int64_t      source = order_source(&s->pattern, s->counts, index, &ordinal);
     opened      *from = &s->sources[source];
     uint64_t     runs = (uint64_t)from->runs, epoch = ordinal / runs, run = ordinal % runs;
 
