@@ -83,9 +83,6 @@ int  td_attend_sees(const td_attend_shape *, const td_attend_side *q, const td_a
 /* Add the bias to the scores [keys][64], and hide with -inf what `sees` does not show. */
 void td_attend_mask(const td_attend_shape *, const td_attend_side *q, const td_attend_side *k, int sees, float *scores);
 
-/* What the 16 keys from `at` on can be seen by: the first lane (a multiple of 16) under a causal mask. */
-int64_t td_attend_first_lane(const td_attend_shape *, const td_attend_side *q, const td_attend_side *k, int64_t at);
-
 /* A product in which keys are the rows of c, or what is summed over; or whose rows are keys and that sums over queries.
  * Where a causal mask crosses the block, lanes that see nothing are left out, 16 keys at a time. */
 enum { TD_KEYS_BY_LANES, TD_OVER_KEYS, TD_OVER_QUERIES };

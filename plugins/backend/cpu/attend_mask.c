@@ -161,7 +161,8 @@ void td_attend_mask(const td_attend_shape *s, const td_attend_side *q, const td_
 
 /* ---- products that leave out what is hidden -------------------------------------------------------------------------- */
 
-int64_t td_attend_first_lane(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, int64_t at)
+/* The first lane, a multiple of 16, that can see one of the 16 keys from `at` on. */
+static int64_t first_lane(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, int64_t at)
 {
     int64_t         lane = 0, keys = td_cpu_min(TD_LANES, k->count - at);
     td_attend_range index = range_of(k->index + at, keys);
@@ -176,12 +177,12 @@ void td_attend_product(const td_attend_shape *s, const td_attend_side *q, const 
                        const td_tile_product *whole)
 {
     td_tile_function *product = td_tile_product_here();
-    if (sees == TD_SEES_ALL || !td_attend_first_lane(s, q, k, (k->count - 1) / TD_LANES * TD_LANES)) {
+    if (sees == TD_SEES_ALL || !first_lane(s, q, k, (k->count - 1) / TD_LANES * TD_LANES)) {
         product(whole);
         return;
     }
     for (int64_t at = 0; at < k->count; at += TD_LANES) {
-        int64_t         lane = td_attend_first_lane(s, q, k, at), keys = td_cpu_min(TD_LANES, k->count - at);
+        int64_t         lane = first_lane(s, q, k, at), keys = td_cpu_min(TD_LANES, k->count - at);
         td_tile_product p = *whole;
         p.a += at * (kind == TD_OVER_KEYS ? p.column : p.row) + (kind == TD_OVER_QUERIES ? lane * p.column : 0);
         p.b += kind == TD_OVER_QUERIES ? lane * p.ldb : lane + (kind == TD_OVER_KEYS ? at * p.ldb : 0);
