@@ -224,13 +224,15 @@ static inline double largest(const double *x, size_t n)
     return top;
 }
 
-/* Root by root, relative to the root's largest element; the loss, a sum that cancels, to that of what is summed. */
+/* Root by root, relative to the root's largest element; the loss, a sum that cancels, to how far
+ * as many terms go at random. */
 static inline void expect_close(const op_case *c, const char *what, const result *have, const result *want, size_t roots,
                                 double tolerance)
 {
     for (size_t k = 0; k < roots; k++) {
         size_t of = k ? k : 1;
-        double scale = largest(want->at + want->first[of], want->first[of + 1] - want->first[of]);
+        size_t count = want->first[of + 1] - want->first[of];
+        double scale = largest(want->at + want->first[of], count) * (k ? 1 : sqrt((double)count + 1));
         for (size_t i = want->first[k]; i < want->first[k + 1]; i++)
             cr_expect(have->at[i] == want->at[i] || fabs(have->at[i] - want->at[i]) <= tolerance * scale,
                       "%s [%s, %lld], %s: root %zu element %zu is %.12g, not %.12g", c->op, c->dims, (long long)c->option,

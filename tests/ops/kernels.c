@@ -10,13 +10,35 @@ static size_t roots_of(const op_case *c)
     return c->flat ? 2 : 2 + (size_t)n;
 }
 
+/* Longer than a vector, a tile or a piece of work: too slow for central differences. */
+static const op_case large[] = {
+    { "attend", "1x2x67x5,1x1x67x5,1x1x67x3", -1, 1, build_attend, 0, false },
+    { "attend", "1x2x131x16,1x2x131x16,1x2x131x16", -1, 1, build_attend, CAUSAL, false },
+    { "attend", "2x2x67x7,2x2x67x7,2x2x67x7", -1, 1, build_attend, CAUSAL | WINDOW, false },
+    { "matmul", "131x67,67x129", -1, 1, build_matmul, 0, false },
+    { "matmul", "3x67x31,3x1x67", -1, 1, build_transposed, 0, false },
+    { "softmax", "3x1031", -2, 2, build_softmax, 0, false },
+    { "rms_norm", "37x259,259", -2, 2, build_rms, 1, false },
+    { "layer_norm", "37x259,259,259", -2, 2, build_layer, 2, false },
+    { "sum", "257x131", -2, 2, build_sum, 1, false },
+    { "exp", "4099", -2, 2, build_exp, 0, false },
+    { "dropout", "3x257x37", -2, 2, build_dropout, 0, false },
+    { "sum_squares", "33331", -2, 2, build_sum_squares, 0, false },
+};
+
+static void compare_one(const op_case *c, const machine *a, const machine *b, const char *what, double tolerance)
+{
+    result have = case_result(c, a), want = case_result(c, b);
+    expect_close(c, what, &have, &want, roots_of(c), tolerance);
+    free(have.at), free(want.at);
+}
+
 static void compare(const machine *a, const machine *b, const char *what, double tolerance)
 {
-    for (int i = 0; i < CASES; i++) {
-        result have = case_result(&cases[i], a), want = case_result(&cases[i], b);
-        expect_close(&cases[i], what, &have, &want, roots_of(&cases[i]), tolerance);
-        free(have.at), free(want.at);
-    }
+    for (int i = 0; i < CASES; i++)
+        compare_one(&cases[i], a, b, what, tolerance);
+    for (size_t i = 0; i < sizeof large / sizeof large[0]; i++)
+        compare_one(&large[i], a, b, what, tolerance);
 }
 
 static void fused_against_lowered(const char *backend, double tolerance)
