@@ -179,11 +179,11 @@ const char *td_cpu_sgemm_name(void);
 
 /* ---- loops --------------------------------------------------------------------------------------------------- */
 
-/* An elementwise kernel's inside: n elements of every operand, all contiguous. An output may be the memory of an input. */
+/* An elementwise kernel's inside: n elements of every operand, all contiguous. An output may be an input's memory. */
 typedef void td_cpu_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *attrs);
 
-/* Run a leaf over all elements of the call's outputs, with the first n_in inputs broadcast to them: any strides, four-byte
- * elements. Outputs with no data are computed into the void. */
+/* Run a leaf over all elements of the call's outputs, with the first n_in inputs broadcast to them: any strides,
+ * four-byte elements. Outputs with no data are computed into the void. */
 int td_cpu_map(const td_call *call, int n_in, td_cpu_leaf *leaf);
 
 /* Where the rows (last axis) of a view lie: dims that can be one are merged. */

@@ -1,7 +1,8 @@
-/* cross_entropy.c - the loss over the projection to the vocabulary, and its gradients, without ever storing all logits.
+/* cross_entropy.c - the loss over the projection to the vocabulary, and its gradients; all logits are never stored.
  *
- * Rows of weight 0 are left out. The others go in chunks: logits of the chunk, statistics and then the gradient in their
- * place, its products with embedding and hidden states. Each row belongs to one thread, sums over rows are done in order.
+ * Rows of weight 0 are left out. The others go in chunks: logits of the chunk, statistics and then the gradient in
+ * their place, its products with embedding and hidden states. Each row belongs to one thread, sums over rows are done
+ * in order.
  */
 #include "cpu.h"
 #include "kernels.h"
@@ -122,7 +123,8 @@ static void ce_row(void *arg, int64_t i, int thread)
     int64_t       at = j->first + i, row = j->kept[at];
     int32_t       label = j->labels[row];
     float        *z = j->logits + i * j->v, top = row_max(z, j->v), z_y = z[label], weight = j->weights[row];
-    double        s = (double)j->smoothing, other = s > 0 ? s / (double)(j->v - 1) : 0, sum, log_z, target = (double)z_y;
+    double        s = (double)j->smoothing, other = s > 0 ? s / (double)(j->v - 1) : 0;
+    double        sum, log_z, target = (double)z_y;
 
     (void)thread;
     if (s > 0)

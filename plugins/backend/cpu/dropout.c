@@ -1,7 +1,7 @@
 /* dropout.c - x / (1 - rate) where a random number keeps it, else 0 (Srivastava et al. 2014).
  *
- * The number of an element of example e at step s is word n % 4 of philox(seed, stream, n / 4): the stream mixes place, s and e; n
- * is the element's row-major index within its example, where shared axes count as one entry.
+ * The number of an element of example e at step s is word n % 4 of philox(seed, stream, n / 4): the stream mixes place, s
+ * and e; n is the element's row-major index within its example, where shared axes count as one entry.
  */
 #include "cpu.h"
 #include "kernels.h"
@@ -41,7 +41,8 @@ static int64_t index_of(const dropout_job *j, int64_t row)
     return n;
 }
 
-TD_CPU_CLONES static void apply(float *y, const float *x, const uint32_t *word, int64_t n, uint32_t threshold, float scale)
+TD_CPU_CLONES static void apply(float *y, const float *x, const uint32_t *word, int64_t n, uint32_t threshold,
+                                float scale)
 {
     for (int64_t i = 0; i < n; i++)
         y[i] = word[i] >= threshold ? x[i] * scale : 0.0f;

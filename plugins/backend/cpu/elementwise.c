@@ -74,7 +74,8 @@ SCALAR(cos, cosf(x))
 /* ---- where and cast: four-byte words of either kind ---------------------------------------------------------- */
 
 /* `ignored` drops the sign of a real condition: -0 is 0. */
-TD_CPU_INLINE void choose(uint32_t *out, const uint32_t *c, const uint32_t *y, const uint32_t *z, int64_t n, int ignored)
+TD_CPU_INLINE void choose(uint32_t *out, const uint32_t *c, const uint32_t *y, const uint32_t *z, int64_t n,
+                          int ignored)
 {
     for (int64_t i = 0; i < n; i++)
         out[i] = c[i] << ignored ? y[i] : z[i];

@@ -3,8 +3,8 @@
 
 enum { OPERANDS = 8, BLOCK = 256, PIECE = 1 << 15 };
 
-/* All operands (outputs first) over the dims of the outputs: dims of 1 are gone, the outputs' smallest stride is innermost, dims that
- * lie one after another in every operand are one. */
+/* All operands (outputs first) over the dims of the outputs: dims of 1 are gone, the outputs' smallest stride is
+ * innermost, dims that lie one after another in every operand are one. */
 typedef struct loop {
     td_cpu_leaf    *leaf;
     const td_attrs *attrs;

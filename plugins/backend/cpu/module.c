@@ -6,7 +6,8 @@
 #define VIEWS (TD_KERNEL_STRIDED_IN | TD_KERNEL_STRIDED_OUT)
 #define POINTWISE (VIEWS | TD_KERNEL_INPLACE)
 
-#define ROW(op_, dtype_, flags_, ...) { .size = sizeof(td_kernel), .op = op_, .dtype = dtype_, .flags = flags_, .run = __VA_ARGS__ }
+#define ROW(op_, dtype_, flags_, ...) \
+    { .size = sizeof(td_kernel), .op = op_, .dtype = dtype_, .flags = flags_, .run = __VA_ARGS__ }
 #define MAPPED(name_) ROW(#name_, TD_F32, POINTWISE, td_cpu_##name_)
 #define MAPPED_I32(name_) ROW(#name_, TD_I32, POINTWISE, td_cpu_i32_##name_)
 #define WORDS(name_, flags_) ROW(#name_, TD_F32, flags_, td_cpu_##name_), ROW(#name_, TD_I32, flags_, td_cpu_##name_)
@@ -42,7 +43,8 @@ static bool accepts_cross_entropy(const td_call *call)
 
 static const td_kernel rows[] = {
     WORDS(full, VIEWS), WORDS(iota, 0), WORDS(copy, VIEWS), WORDS(pad, VIEWS), WORDS(concat, VIEWS),
-    WORDS(gather, 0), WORDS(cumsum, 0), WORDS(where, POINTWISE), WORDS(cast, POINTWISE), WORDS(assign, TD_KERNEL_STRIDED_IN),
+    WORDS(gather, 0), WORDS(cumsum, 0), WORDS(where, POINTWISE), WORDS(cast, POINTWISE),
+    WORDS(assign, TD_KERNEL_STRIDED_IN),
 
     MAPPED(neg), MAPPED(exp), MAPPED(log), MAPPED(sqrt), MAPPED(rsqrt), MAPPED(sin), MAPPED(cos), MAPPED(tanh),
     MAPPED(sigmoid), MAPPED(abs), MAPPED(sign), MAPPED(floor), MAPPED(affine), MAPPED(add), MAPPED(sub), MAPPED(mul),

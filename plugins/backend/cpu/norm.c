@@ -1,7 +1,7 @@
 /* norm.c - RMS norm (Zhang and Sennrich 2019) and layer norm over the last axis, with their gradients.
  *
- * Rows may lie anywhere as long as each is contiguous; norm_accepts (module.c) sees to that. Gradients of weight and bias are
- * summed in fixed chunks of rows, which are then added in order.
+ * Rows may lie anywhere as long as each is contiguous; accepts_rows (module.c) sees to that. Gradients of weight
+ * and bias are summed in fixed chunks of rows, which are then added in order.
  */
 #include "cpu.h"
 #include "kernels.h"
@@ -79,8 +79,8 @@ TD_CPU_CLONES static void layer_row(float *y, const float *x, const norm_job *j,
 }
 
 /* With a = dy w and h = (x - mean) rstd:  dx = rstd (a - mean(a) - h mean(a h));  dw += dy h;  db += dy. */
-TD_CPU_CLONES static void layer_grad_row(float *dx, const float *dy, const float *x, const norm_job *j, float m, float r,
-                                         float *dw, float *db)
+TD_CPU_CLONES static void layer_grad_row(float *dx, const float *dy, const float *x, const norm_job *j, float m,
+                                         float r, float *dw, float *db)
 {
     td_vf   sa = { 0 }, sah = { 0 };
     int64_t n = j->n;

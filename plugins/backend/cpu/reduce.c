@@ -4,8 +4,8 @@
 
 enum { COLUMNS = 64, SPAN = 1024 };
 
-/* The dims that are kept and those that are reduced, neighbours of one kind merged. When the innermost dim is kept, it is cut in
- * blocks of COLUMNS. */
+/* The dims that are kept and those that are reduced, neighbours of one kind merged. When the innermost dim is kept, it
+ * is cut in blocks of COLUMNS. */
 typedef struct reduction {
     const void *x;
     void       *y;

@@ -23,7 +23,8 @@ TD_CPU_CLONES static void thin(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int6
         }
 }
 
-/* With AVX-512 by our own kernel, which does not ask OPENBLAS_CORETYPE; thin products and other processors by OpenBLAS. */
+/* With AVX-512 by our own kernel, which does not ask OPENBLAS_CORETYPE; on other processors, and what is thin, by
+ * OpenBLAS. */
 void td_cpu_sgemm(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c,
                   int64_t ldc)
 {

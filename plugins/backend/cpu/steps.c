@@ -1,5 +1,5 @@
-/* steps.c - optimiser updates in place, sums of squares, assign. Papers: Loshchilov and Hutter 2019 (AdamW), Shazeer and
- * Stern 2018 (Adafactor, here not factored). Sums over a tensor are kept per fixed piece and added in order. */
+/* steps.c - optimiser updates in place, sums of squares, assign. Papers: Loshchilov and Hutter 2019 (AdamW), Shazeer
+ * and Stern 2018 (Adafactor, here not factored). Sums over a tensor are kept per fixed piece and added in order. */
 #include "cpu.h"
 #include "kernels.h"
 
@@ -228,7 +228,8 @@ int td_cpu_adafactor_step(const td_call *call)
     if (f[0] > 0 && j.m_in)
         j.m = call->n_out > 1 && m->data ? m->data : in[FACTOR_M].data;
     j.b1 = (float)f[0], j.decay = (float)(f[1] < 0 ? lr * lr : f[1]);
-    j.lr = (float)(clip / fmax(1, root_mean(&in[FACTOR_U2], j.n) / f[2]) * lr * fmax(f[3], root_mean(&in[FACTOR_P2], j.n)));
+    j.lr = (float)(clip / fmax(1, root_mean(&in[FACTOR_U2], j.n) / f[2]) * lr *
+                   fmax(f[3], root_mean(&in[FACTOR_P2], j.n)));
     td_parallel(call->services, pieces_of(&in[FACTOR_P]), factor_item, &j);
     return 0;
 }
