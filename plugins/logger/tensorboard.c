@@ -1,0 +1,168 @@
+/* tensorboard.c - logger 'tensorboard': scalar summaries as TensorBoard event files (TFRecord frames of Event messages).
+ *
+ * Every opening begins a new file. A resumed run's file says from which step it counts, and TensorBoard then drops what an
+ * earlier try wrote from that step on (SessionLog START).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tandem/kind/logger.h"
+
+struct tensorboard { const char *folder; };
+
+static const td_option options[] = {
+    TD_OPTION_STRING(struct tensorboard, folder, "tensorboard", "folder in the run's directory"),
+    TD_OPTION_END
+};
+
+enum { MESSAGE = 4096, NAME_LIMIT = 1024 };
+
+typedef struct message {
+    unsigned char data[MESSAGE];
+    size_t        size;
+} message;
+
+/* ---- protocol buffers ---------------------------------------------------------------------------------------------- */
+
+static void put_varint(message *m, uint64_t v)
+{
+    for (; v >= 128; v >>= 7)
+        m->data[m->size++] = (unsigned char)(v | 128);
+    m->data[m->size++] = (unsigned char)v;
+}
+
+static void put_bytes(message *m, unsigned tag, const void *data, size_t size)
+{
+    put_varint(m, tag << 3 | 2);
+    put_varint(m, size);
+    memcpy(m->data + m->size, data, size);
+    m->size += size;
+}
+
+static void put_fixed(message *m, unsigned tag, const void *data, size_t size)
+{
+    put_varint(m, tag << 3 | (size == 8 ? 1u : 5u));
+    memcpy(m->data + m->size, data, size);
+    m->size += size;
+}
+
+/* Event { wall_time = 1, step = 2 } */
+static void begin_event(message *m, int64_t step)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    double wall = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    m->size = 0;
+    put_fixed(m, 1, &wall, 8);
+    put_varint(m, 2 << 3);
+    put_varint(m, (uint64_t)step);
+}
+
+/* ---- frames -------------------------------------------------------------------------------------------------------- */
+
+/* CRC-32C, rotated and shifted as TFRecord wants it. */
+static uint32_t checksum(const void *data, size_t size)
+{
+    uint32_t c = ~0u;
+    for (size_t i = 0; i < size; i++) {
+        c ^= ((const unsigned char *)data)[i];
+        for (int k = 0; k < 8; k++)
+            c = c >> 1 ^ (0x82F63B78u & (0u - (c & 1u)));
+    }
+    c = ~c;
+    return (c >> 15 | c << 17) + 0xA282EAD8u;
+}
+
+static int write_frame(FILE *f, const message *m, td_error *error)
+{
+    uint64_t length = m->size;
+    uint32_t head = checksum(&length, 8), body = checksum(m->data, m->size);
+    fwrite(&length, 8, 1, f), fwrite(&head, 4, 1, f);
+    fwrite(m->data, 1, m->size, f), fwrite(&body, 4, 1, f);
+    return ferror(f) ? td_fail(error, TD_EIO, "cannot write TensorBoard events: %s", strerror(errno)) : 0;
+}
+
+/* ---- logger -------------------------------------------------------------------------------------------------------- */
+
+static int write_start(FILE *f, int64_t resume, td_error *error)
+{
+    static const unsigned char start[] = { 1 << 3, 1 }; /* SessionLog { status = START } */
+    message m;
+    begin_event(&m, 0);
+    put_bytes(&m, 3, "brain.Event:2", 13);
+    int code = write_frame(f, &m, error);
+    if (code || !resume)
+        return code;
+    begin_event(&m, resume);
+    put_bytes(&m, 7, start, sizeof start);
+    return write_frame(f, &m, error);
+}
+
+static int open_tensorboard(const void *config, const td_logger_in *in, void **state, td_error *error)
+{
+    char folder[3500], path[4096], host[128] = "host";
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gethostname(host, sizeof host - 1);
+    int n = snprintf(folder, sizeof folder, "%s/%s", in->directory, ((const struct tensorboard *)config)->folder);
+    snprintf(path, sizeof path, "%s/events.out.tfevents.%010lld.%09ld.%s", folder, (long long)now.tv_sec, now.tv_nsec, host);
+    if (n >= (int)sizeof folder || (mkdir(folder, 0777) && errno != EEXIST))
+        return td_fail(error, TD_EIO, "cannot make the folder '%s': %s", folder, strerror(errno));
+    FILE *f = fopen(path, "wb");
+    if (!f)
+        return td_fail(error, TD_EIO, "cannot write '%s': %s", path, strerror(errno));
+    int code = write_start(f, in->resume, error);
+    if (code)
+        fclose(f);
+    else
+        *state = f;
+    return code;
+}
+
+static void close_tensorboard(void *state)
+{
+    fclose(state);
+}
+
+/* Event { summary = 5 { value = 1 { tag = 1, simple_value = 2 } } } */
+static int write_metric(FILE *f, int64_t step, const td_metric *metric, td_error *error)
+{
+    message value = { .size = 0 }, summary = { .size = 0 }, event;
+    float   number = (float)metric->value;
+    size_t  length = strlen(metric->name);
+
+    put_bytes(&value, 1, metric->name, length < NAME_LIMIT ? length : NAME_LIMIT);
+    put_fixed(&value, 2, &number, 4);
+    put_bytes(&summary, 1, value.data, value.size);
+    begin_event(&event, step);
+    put_bytes(&event, 5, summary.data, summary.size);
+    return write_frame(f, &event, error);
+}
+
+static int write_metrics(void *state, int64_t step, const td_metric *metrics, size_t count, td_error *error)
+{
+    int code = 0;
+    for (size_t i = 0; i < count && !code; i++)
+        code = write_metric(state, step, &metrics[i], error);
+    return code;
+}
+
+static int flush(void *state, td_error *error)
+{
+    return fflush(state) ? td_fail(error, TD_EIO, "cannot write TensorBoard events: %s", strerror(errno)) : 0;
+}
+
+static const td_logger tensorboard = {
+    .plugin = TD_PLUGIN(td_logger, TD_LOGGER_KIND, "tensorboard", options, struct tensorboard,
+                        .brief = "event files that TensorBoard reads"),
+    .open = open_tensorboard,
+    .close = close_tensorboard,
+    .write = write_metrics,
+    .flush = flush,
+};
+
+TD_MODULE("tensorboard", "1.0", "tandem", "MIT", &tensorboard.plugin)
