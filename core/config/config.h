@@ -43,6 +43,10 @@ const char *td_value_origin(const td_value *);
 int td_config_bind(td_config *, td_registry *, const char *path, const char *kind, const char *fallback, td_part *out,
                    td_errors *errors);
 
+/* The same, with keys beside the plugin's own that belong to the host: `extra` describes them, `extra_out` gets them. */
+int td_config_bind_extra(td_config *, td_registry *, const char *path, const char *kind, const char *fallback,
+                         const td_option *extra, void *extra_out, td_part *out, td_errors *errors);
+
 /* Bind a group that is no plugin (train, evaluate, run) to a struct by its table. */
 int td_config_bind_table(td_config *, td_registry *, const char *path, const td_option *table, void *out,
                          td_errors *errors);

@@ -1,0 +1,422 @@
+/* bind.c - values to option structs: every key checked against its table, every error told. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/value.h"
+#include "plugin/options.h"
+
+typedef struct binder {
+    td_config   *config;
+    td_registry *registry;
+    td_errors   *errors;
+    const char  *owner; /* "attention 'softmax'" */
+} binder;
+
+static bool bind_part(binder *b, td_value *group, const char *path, const char *kind, const char *fallback, const td_option *extra,
+                      void *extra_out, td_part *out, td_resolved *at);
+
+/* ---- where from ------------------------------------------------------------------------------------------------------------------ */
+
+const char *td_value_origin(const td_value *v)
+{
+    static _Thread_local char text[1200];
+    if (!v->file)
+        return "command line";
+    snprintf(text, sizeof text, "%s:%d", v->file, v->line);
+    return text;
+}
+
+static td_resolved *record(binder *b, td_resolved *at, const char *name, const char *text, const td_value *from, const td_option *o)
+{
+    td_resolved *r = td_arena_alloc(b->config->arena, sizeof *r);
+    td_text      kind = { 0 };
+    if (!r)
+        return at;
+    r->name = td_arena_copy(b->config->arena, name), r->text = text, r->owner = b->owner, r->doc = o && o->doc ? o->doc : "";
+    r->origin = from ? td_arena_copy(b->config->arena, td_value_origin(from)) : td_arena_print(b->config->arena, "default of %s", b->owner);
+    if (o)
+        td_option_describe(o, &kind);
+    r->kind = td_arena_copy(b->config->arena, td_text_get(&kind));
+    td_text_free(&kind);
+    if (at->last)
+        at->last->next = r;
+    else
+        at->first = r;
+    return at->last = r;
+}
+
+static void complain(binder *b, const td_value *v, const char *name, const char *format, ...) TD_PRINTF(4, 5);
+
+static void complain(binder *b, const td_value *v, const char *name, const char *format, ...)
+{
+    char    text[1500];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    td_errors_add(b->errors, "%s: %s: option '%s' %s", td_value_origin(v), b->owner, name, text);
+}
+
+/* ---- scalars --------------------------------------------------------------------------------------------------------------------- */
+
+static const char *type_name(const td_value *v)
+{
+    static const char *const names[] = { "a group { }", "a list", "an integer", "a float", "a bool", "a string" };
+    return names[v->type];
+}
+
+static void print_number(td_text *t, double x)
+{
+    char text[40];
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        if (strtod(text, NULL) == x)
+            break;
+    }
+    td_text_print(t, "%s%s", text, strpbrk(text, ".en") ? "" : ".0");
+}
+
+static void print_integer(td_text *t, int64_t x) { td_text_print(t, "%lld%s", (long long)x, x > INT32_MAX || x < INT32_MIN ? "L" : ""); }
+
+static void print_string(td_text *t, const char *s)
+{
+    td_text_append(t, "\"", 1);
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\')
+            td_text_append(t, "\\", 1);
+        if (*s == '\n')
+            td_text_append(t, "\\n", 2);
+        else
+            td_text_append(t, s, 1);
+    }
+    td_text_append(t, "\"", 1);
+}
+
+static const char *keep(binder *b, td_text *t)
+{
+    const char *copy = td_arena_copy(b->config->arena, td_text_get(t));
+    td_text_free(t);
+    return copy ? copy : "";
+}
+
+static bool in_range(binder *b, const td_value *v, const td_option *o, double x)
+{
+    td_text t = { 0 };
+    if (x >= o->min && x <= o->max)
+        return true;
+    td_option_describe(o, &t);
+    complain(b, v, o->name, "is %.15g, which is out of range: it takes %s", x, td_text_get(&t));
+    td_text_free(&t);
+    return false;
+}
+
+static void want(binder *b, const td_value *v, const td_option *o)
+{
+    td_text t = { 0 };
+    td_option_describe(o, &t);
+    complain(b, v, o->name, "is %s; it takes %s", type_name(v), td_text_get(&t));
+    td_text_free(&t);
+}
+
+static void bind_choice(binder *b, const td_value *v, const td_option *o, int64_t *out)
+{
+    size_t      n = 0;
+    const char *nearest;
+    td_text     t = { 0 };
+    while (o->choices[n])
+        n++;
+    for (size_t k = 0; k < n; k++)
+        if (!strcmp(o->choices[k], v->text)) {
+            *out = (int64_t)k;
+            return;
+        }
+    nearest = td_nearest(v->text, o->choices, n);
+    td_option_describe(o, &t);
+    complain(b, v, o->name, "cannot be \"%s\"; %s%s%sit takes %s", v->text, nearest ? "did you mean \"" : "", nearest ? nearest : "",
+             nearest ? "\"? " : "", td_text_get(&t));
+    td_text_free(&t);
+}
+
+/* One value of INT, FLOAT or STRING into out[index]. */
+static void bind_item(binder *b, const td_value *v, const td_option *o, void *out, size_t index, td_text *text)
+{
+    bool ints = o->type == TD_TYPE_INT || o->type == TD_TYPE_INTS, strings = o->type == TD_TYPE_STRING || o->type == TD_TYPE_STRINGS;
+    if (strings ? v->type != TD_VALUE_STRING : ints ? v->type != TD_VALUE_INT : v->type != TD_VALUE_INT && v->type != TD_VALUE_FLOAT) {
+        want(b, v, o);
+        return;
+    }
+    if (strings) {
+        ((const char **)out)[index] = v->text;
+        print_string(text, v->text);
+    } else if (in_range(b, v, o, v->number)) {
+        if (ints) {
+            ((int64_t *)out)[index] = v->integer;
+            print_integer(text, v->integer);
+        } else {
+            ((double *)out)[index] = v->number;
+            print_number(text, v->number);
+        }
+    }
+}
+
+/* INTS, FLOATS, STRINGS: a list, or one value. */
+static void bind_items(binder *b, const td_value *v, const td_option *o, td_ints *out, td_text *text)
+{
+    size_t n = 0, k = 0;
+    void  *at;
+    for (const td_value *c = v->type == TD_VALUE_LIST ? v->first : NULL; c; c = c->next)
+        n++;
+    n = v->type == TD_VALUE_LIST ? n : 1;
+    at = td_arena_alloc(b->config->arena, n * 8 + 8);
+    if (!at)
+        return;
+    td_text_print(text, "( ");
+    if (v->type != TD_VALUE_LIST)
+        bind_item(b, v, o, at, 0, text);
+    else
+        for (const td_value *c = v->first; c; c = c->next, k++) {
+            td_text_print(text, "%s", k ? ", " : "");
+            bind_item(b, c, o, at, k, text);
+        }
+    td_text_print(text, n ? " )" : ")");
+    out->at = at, out->count = n;
+}
+
+static void print_default(const td_option *o, const char *field, td_text *t)
+{
+    switch (o->type) {
+    case TD_TYPE_BOOL: td_text_print(t, "%s", *(const bool *)(const void *)field ? "true" : "false"); break;
+    case TD_TYPE_INT: print_integer(t, *(const int64_t *)(const void *)field); break;
+    case TD_TYPE_FLOAT: print_number(t, *(const double *)(const void *)field); break;
+    case TD_TYPE_CHOICE: print_string(t, o->choices[*(const int64_t *)(const void *)field]); break;
+    case TD_TYPE_STRING: print_string(t, *(const char *const *)(const void *)field); break;
+    default: td_text_print(t, "()"); break;
+    }
+}
+
+static void bind_scalar(binder *b, const td_value *v, const td_option *o, char *field, td_resolved *at)
+{
+    td_text t = { 0 };
+    if (!v) {
+        print_default(o, field, &t);
+        record(b, at, o->name, keep(b, &t), NULL, o);
+        return;
+    }
+    switch (o->type) {
+    case TD_TYPE_BOOL:
+        if (v->type == TD_VALUE_BOOL)
+            *(bool *)(void *)field = v->integer != 0;
+        else
+            want(b, v, o);
+        break;
+    case TD_TYPE_CHOICE:
+        if (v->type == TD_VALUE_STRING)
+            bind_choice(b, v, o, (int64_t *)(void *)field);
+        else
+            want(b, v, o);
+        break;
+    case TD_TYPE_INT: case TD_TYPE_FLOAT: case TD_TYPE_STRING: bind_item(b, v, o, field, 0, &t); break;
+    default: bind_items(b, v, o, (td_ints *)(void *)field, &t); break;
+    }
+    if (o->type == TD_TYPE_BOOL || o->type == TD_TYPE_CHOICE)
+        print_default(o, field, &t);
+    record(b, at, o->name, keep(b, &t), v, o);
+}
+
+/* ---- tables ---------------------------------------------------------------------------------------------------------------------- */
+
+static void set_default(const td_option *o, char *field)
+{
+    switch (o->type) {
+    case TD_TYPE_BOOL: *(bool *)(void *)field = o->number != 0; break;
+    case TD_TYPE_INT: case TD_TYPE_CHOICE: *(int64_t *)(void *)field = (int64_t)o->number; break;
+    case TD_TYPE_FLOAT: *(double *)(void *)field = o->number; break;
+    case TD_TYPE_STRING: *(const char **)(void *)field = o->text ? o->text : ""; break;
+    default: break;
+    }
+}
+
+static void bind_rows(binder *b, td_value *group, const td_option *table, size_t size, char *out, td_resolved *at);
+
+static void unknown_keys(binder *b, const td_value *group, const td_option *table, size_t size, const td_option *extra, bool plugin)
+{
+    const char *names[256], *nearest;
+    td_option   row;
+    for (td_value *v = group ? group->first : NULL; v; v = v->next) {
+        size_t n = 0;
+        bool   known = plugin && !strcmp(v->name, "plugin");
+        if (plugin)
+            names[n++] = "plugin";
+        for (size_t i = 0; td_option_row(table, size, i, &row) && n < 200; i++)
+            known |= !strcmp(names[n++] = row.name, v->name);
+        for (size_t i = 0; extra && td_option_row(extra, sizeof row, i, &row) && n < 250; i++)
+            known |= !strcmp(names[n++] = row.name, v->name);
+        if (known)
+            continue;
+        nearest = td_nearest(v->name, names, n);
+        if (nearest)
+            complain(b, v, v->name, "is unknown; did you mean '%s'?", nearest);
+        else
+            complain(b, v, v->name, "is unknown (`tandem plugins show` lists what there is)");
+    }
+}
+
+static void bind_list(binder *b, td_value *v, const td_option *o, td_list *out, td_resolved *at)
+{
+    td_resolved *list = record(b, at, o->name, NULL, v, o);
+    size_t       n = 0;
+    char        *items;
+    list->list = true;
+    if (!v)
+        return;
+    if (v->type != TD_VALUE_LIST) {
+        want(b, v, o);
+        return;
+    }
+    for (td_value *c = v->first; c; c = c->next)
+        n++;
+    items = td_arena_alloc(b->config->arena, n * o->item_size + 1);
+    out->at = items, out->count = items ? n : 0;
+    for (td_value *c = v->first; c && items; c = c->next, items += o->item_size) {
+        if (c->type != TD_VALUE_GROUP) {
+            complain(b, c, o->name, "holds %s; each item is a group { }", type_name(c));
+            continue;
+        }
+        bind_rows(b, c, o->fields, sizeof(td_option), items, record(b, list, "", NULL, c, NULL));
+        unknown_keys(b, c, o->fields, sizeof(td_option), NULL, false);
+    }
+}
+
+static void bind_row(binder *b, td_value *v, const td_option *o, char *field, td_resolved *at)
+{
+    if (!v && o->flags & TD_OPTION_REQUIRED) {
+        td_errors_add(b->errors, "%s: option '%s' is missing and has no default: %s", b->owner, o->name, o->doc ? o->doc : "");
+        return;
+    }
+    set_default(o, field);
+    if (o->type == TD_TYPE_LIST)
+        bind_list(b, v, o, (td_list *)(void *)field, at);
+    else if (o->type == TD_TYPE_PART) {
+        const char *owner = b->owner;
+        if (v && v->type != TD_VALUE_GROUP)
+            want(b, v, o);
+        else if (v || o->text)
+            bind_part(b, v, o->name, o->choices[0], o->text, NULL, NULL, (td_part *)(void *)field, record(b, at, o->name, NULL, v, o));
+        b->owner = owner;
+    } else
+        bind_scalar(b, v, o, field, at);
+}
+
+static void bind_rows(binder *b, td_value *group, const td_option *table, size_t size, char *out, td_resolved *at)
+{
+    td_option row;
+    for (size_t i = 0; td_option_row(table, size, i, &row); i++)
+        bind_row(b, td_value_child(group, row.name), &row, out + row.offset, at);
+}
+
+/* ---- parts ------------------------------------------------------------------------------------------------------------------------ */
+
+static const char *plugin_name(binder *b, const td_value *group, const char *path, const char *kind, const char *fallback)
+{
+    const td_value *v = td_value_child(group, "plugin");
+    if (v && v->type != TD_VALUE_STRING) {
+        td_errors_add(b->errors, "%s: '%s.plugin' is %s; it takes the name of a plugin", td_value_origin(v), path, type_name(v));
+        return NULL;
+    }
+    if (!v && !fallback)
+        td_errors_add(b->errors, "%s%sgroup '%s' must name a plugin of kind %s: %s = { plugin = \"...\"; };", group ? td_value_origin(group) : "",
+                      group ? ": " : "", path, kind, path);
+    return v ? v->text : fallback;
+}
+
+static bool bind_part(binder *b, td_value *group, const char *path, const char *kind, const char *fallback, const td_option *extra,
+                      void *extra_out, td_part *out, td_resolved *at)
+{
+    size_t           before = b->errors->count;
+    const char      *name = plugin_name(b, group, path, kind, fallback);
+    const td_value  *said = td_value_child(group, "plugin");
+    const td_plugin *p;
+    td_error         e = { 0 };
+    td_text          text = { 0 };
+    char            *config;
+
+    p = name ? td_registry_find(b->registry, kind, name, &e) : NULL;
+    if (name && !p)
+        td_errors_add(b->errors, "%s%s%s", said ? td_value_origin(said) : path, ": ", e.text);
+    if (!p)
+        return false;
+    b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(kind, "/"), kind, p->name);
+    config = td_arena_alloc(b->config->arena, p->config_size + 1);
+    if (!config || !b->owner)
+        return false;
+    out->plugin = p, out->config = config;
+    print_string(&text, p->name);
+    record(b, at, "plugin", keep(b, &text), said, NULL)->doc = p->brief ? p->brief : "";
+    bind_rows(b, group, p->options, p->option_size, config, at);
+    b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(kind, "/"), kind, p->name);
+    if (extra)
+        bind_rows(b, group, extra, sizeof *extra, extra_out, at);
+    unknown_keys(b, group, p->options, p->option_size, extra, true);
+    if (b->errors->count == before && p->check && p->check(config, &e))
+        td_errors_add(b->errors, "%s: %s: %s", group ? td_value_origin(group) : path, b->owner, e.text);
+    return b->errors->count == before;
+}
+
+static td_value *find_group(td_config *c, const char *path, td_errors *errors, bool *bad)
+{
+    td_value *v = (td_value *)(uintptr_t)td_config_get(c, path);
+    *bad = v && v->type != TD_VALUE_GROUP;
+    if (*bad)
+        td_errors_add(errors, "%s: '%s' is %s; it must be a group { }", td_value_origin(v), path, type_name(v));
+    return *bad ? NULL : v;
+}
+
+int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, const char *kind, const char *fallback,
+                         const td_option *extra, void *extra_out, td_part *out, td_errors *errors)
+{
+    binder    b = { c, registry, errors, path };
+    bool      bad;
+    td_value *group = find_group(c, path, errors, &bad);
+    *out = (td_part){ NULL, NULL };
+    if (bad)
+        return TD_ECONFIG;
+    return bind_part(&b, group, path, kind, fallback, extra, extra_out, out, record(&b, &c->resolved, path, NULL, group, NULL)) ? 0
+                                                                                                                        : TD_ECONFIG;
+}
+
+int td_config_bind(td_config *c, td_registry *registry, const char *path, const char *kind, const char *fallback, td_part *out,
+                   td_errors *errors)
+{
+    return td_config_bind_extra(c, registry, path, kind, fallback, NULL, NULL, out, errors);
+}
+
+int td_config_bind_table(td_config *c, td_registry *registry, const char *path, const td_option *table, void *out, td_errors *errors)
+{
+    binder    b = { c, registry, errors, path };
+    size_t    before = errors->count;
+    bool      bad;
+    td_value *group = find_group(c, path, errors, &bad);
+    bind_rows(&b, group, table, sizeof *table, out, record(&b, &c->resolved, path, NULL, group, NULL));
+    b.owner = path;
+    unknown_keys(&b, group, table, sizeof *table, NULL, false);
+    return errors->count == before ? 0 : TD_ECONFIG;
+}
+
+int td_config_check_unused(td_config *c, td_errors *errors)
+{
+    const char *names[64], *nearest;
+    size_t      n = 0, before = errors->count;
+    for (const td_resolved *r = c->resolved.first; r && n < 64; r = r->next)
+        names[n++] = r->name;
+    for (const td_value *v = c->root->first; v; v = v->next) {
+        if (v->used)
+            continue;
+        nearest = td_nearest(v->name, names, n);
+        if (nearest)
+            td_errors_add(errors, "%s: '%s' is unknown; did you mean '%s'?", td_value_origin(v), v->name, nearest);
+        else
+            td_errors_add(errors, "%s: '%s' is unknown", td_value_origin(v), v->name);
+    }
+    return errors->count == before ? 0 : TD_ECONFIG;
+}

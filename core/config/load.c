@@ -1,0 +1,236 @@
+/* load.c - composition: extends, merging, overrides. */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "config/value.h"
+
+enum { CHAIN = 16 };
+
+void td_errors_add(td_errors *e, const char *format, ...)
+{
+    char    line[3000];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    td_text_print(&e->text, "%s%s", e->count ? "\n" : "", line);
+    e->count++;
+}
+
+void td_errors_free(td_errors *e)
+{
+    td_text_free(&e->text);
+    e->count = 0;
+}
+
+/* ---- merging ---------------------------------------------------------------------------------------------------------------------- */
+
+static bool another_plugin(const td_value *a, const td_value *b)
+{
+    const td_value *p = td_value_child(a, "plugin"), *q = td_value_child(b, "plugin");
+    return q && q->type == TD_VALUE_STRING && p && p->type == TD_VALUE_STRING && strcmp(p->text, q->text);
+}
+
+static void replace(td_value *group, td_value *old, td_value *new)
+{
+    td_value *before = NULL;
+    for (td_value *v = group->first; v != old; v = v->next)
+        before = v;
+    new->next = old->next;
+    if (before)
+        before->next = new;
+    else
+        group->first = new;
+    if (group->last == old)
+        group->last = new;
+}
+
+void td_value_merge(td_value *into, td_value *from)
+{
+    td_value *next;
+    if (another_plugin(into, from))
+        into->first = into->last = NULL;
+    into->file = from->file, into->line = from->line;
+    for (td_value *v = from->first; v; v = next) {
+        td_value *old = td_value_child(into, v->name);
+        next = v->next;
+        if (!old)
+            td_value_append(into, v);
+        else if (old->type == TD_VALUE_GROUP && v->type == TD_VALUE_GROUP)
+            td_value_merge(old, v);
+        else
+            replace(into, old, v);
+    }
+}
+
+/* ---- files ------------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct loader {
+    td_arena   *arena;
+    const char *search;
+    td_errors  *errors;
+    const char *chain[CHAIN];
+    int         depth;
+} loader;
+
+static td_value *load_file(loader *l, const char *path, const char *shown);
+
+/* Beside the including file, then in the search directory. */
+static const char *find_extended(loader *l, const td_value *v, const char *from)
+{
+    char       *directory = td_path_directory(from), *beside = directory ? td_path_join(directory, v->text) : NULL;
+    char       *shipped = l->search ? td_path_join(l->search, v->text) : NULL;
+    const char *found = NULL;
+    if (beside && td_file_exists(beside))
+        found = td_arena_copy(l->arena, beside);
+    else if (shipped && td_file_exists(shipped))
+        found = td_arena_copy(l->arena, shipped);
+    else
+        td_errors_add(l->errors, "%s:%d: extends: there is no file '%s' beside it%s%s", v->file, v->line, v->text,
+                      l->search ? " or in " : "", l->search ? l->search : "");
+    free(directory), free(beside), free(shipped);
+    return found;
+}
+
+static void extend(loader *l, td_value *base, const td_value *v, const char *from)
+{
+    const char *path;
+    td_value   *other;
+    if (v->type == TD_VALUE_LIST) {
+        for (const td_value *child = v->first; child; child = child->next)
+            extend(l, base, child, from);
+        return;
+    }
+    if (v->type != TD_VALUE_STRING) {
+        td_errors_add(l->errors, "%s:%d: extends takes a file name, or a list of them", v->file, v->line);
+        return;
+    }
+    path = find_extended(l, v, from);
+    other = path ? load_file(l, path, path) : NULL;
+    if (other)
+        td_value_merge(base, other);
+}
+
+static bool in_chain(loader *l, const char *path)
+{
+    for (int k = 0; k < l->depth; k++)
+        if (!strcmp(l->chain[k], path))
+            return true;
+    return l->depth == CHAIN;
+}
+
+static const char *real_path(loader *l, const char *path)
+{
+    char       *real = realpath(path, NULL);
+    const char *copy = td_arena_copy(l->arena, real ? real : path);
+    free(real);
+    return copy ? copy : path;
+}
+
+static td_value *load_file(loader *l, const char *path, const char *shown)
+{
+    td_error        e = { 0 };
+    const char     *real = real_path(l, path);
+    char           *text;
+    td_value       *own, *base;
+    const td_value *extends;
+
+    if (in_chain(l, real)) {
+        td_errors_add(l->errors, "%s: extends itself, or is extended too deeply", shown);
+        return NULL;
+    }
+    text = td_file_read(path, NULL, &e);
+    if (!text) {
+        td_errors_add(l->errors, "%s", e.text);
+        return NULL;
+    }
+    own = td_value_parse(l->arena, text, shown, l->errors);
+    free(text);
+    base = own ? td_value_new(l->arena, TD_VALUE_GROUP, "", shown, 1) : NULL;
+    extends = own ? td_value_child(own, "extends") : NULL;
+    if (!base || !extends)
+        return own;
+    l->chain[l->depth++] = real;
+    extend(l, base, extends, path);
+    l->depth--;
+    td_value_merge(base, own);
+    return base;
+}
+
+static void drop_extends(td_value *root)
+{
+    td_value *kept = root->first, *next;
+    root->first = root->last = NULL;
+    for (td_value *v = kept; v; v = next) {
+        next = v->next;
+        if (strcmp(v->name, "extends"))
+            td_value_append(root, v);
+    }
+}
+
+static void apply_override(td_config *c, const char *override, td_errors *errors)
+{
+    td_value *v = td_value_parse_override(c->arena, override, c->root, errors), *group;
+    group = v ? td_value_new(c->arena, TD_VALUE_GROUP, "", c->root->file, c->root->line) : NULL;
+    if (!group)
+        return;
+    td_value_append(group, v);
+    td_value_merge(c->root, group);
+}
+
+td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides, size_t n_overrides,
+                          const char *search, td_errors *errors)
+{
+    td_config *c = calloc(1, sizeof *c);
+    if (c)
+        c->arena = td_arena_new();
+    if (c && c->arena)
+        c->root = td_value_new(c->arena, TD_VALUE_GROUP, "", "", 0);
+    if (!c || !c->root) {
+        td_errors_add(errors, "out of memory while reading a config");
+        td_config_free(c);
+        return NULL;
+    }
+    for (size_t k = 0; k < n_files; k++) {
+        loader    l = { .arena = c->arena, .search = search, .errors = errors };
+        td_value *v = load_file(&l, files[k], td_arena_copy(c->arena, files[k]));
+        if (v)
+            td_value_merge(c->root, v);
+    }
+    drop_extends(c->root);
+    for (size_t k = 0; k < n_overrides; k++)
+        apply_override(c, overrides[k], errors);
+    if (!errors->count)
+        return c;
+    td_config_free(c);
+    return NULL;
+}
+
+void td_config_free(td_config *c)
+{
+    if (!c)
+        return;
+    td_arena_free(c->arena);
+    free(c);
+}
+
+td_arena *td_config_arena(td_config *c) { return c->arena; }
+
+const td_value *td_config_get(const td_config *c, const char *path)
+{
+    td_value *v = c->root;
+    char      name[256];
+    while (v && *path) {
+        size_t n = strcspn(path, ".");
+        if (n >= sizeof name)
+            return NULL;
+        memcpy(name, path, n), name[n] = 0;
+        v = td_value_child(v, name);
+        path += n + (path[n] == '.');
+    }
+    if (v)
+        v->used = true;
+    return v;
+}

@@ -1,0 +1,45 @@
+/* value.h - the tree behind a config, as read and as resolved. Shared by the files of core/config. */
+#ifndef TD_CONFIG_VALUE_H
+#define TD_CONFIG_VALUE_H
+
+#include "config/config.h"
+
+typedef enum td_value_type { TD_VALUE_GROUP, TD_VALUE_LIST, TD_VALUE_INT, TD_VALUE_FLOAT, TD_VALUE_BOOL, TD_VALUE_STRING } td_value_type;
+
+struct td_value {
+    const char *name; /* "" in lists */
+    int32_t     type; /* td_value_type */
+    int64_t     integer;
+    double      number;
+    const char *text;
+    td_value   *first, *last, *next; /* children; the next sibling */
+    const char *file; /* NULL: the command line */
+    int         line;
+    bool        used;
+};
+
+/* A resolved value: what an option got, and from where. */
+typedef struct td_resolved {
+    const char         *name, *text; /* text NULL: a group or list of groups */
+    const char         *origin, *owner, *doc, *kind; /* kind: "int 1 .. 4096, default 8" */
+    bool                list;
+    struct td_resolved *first, *last, *next;
+} td_resolved;
+
+struct td_config {
+    td_arena   *arena;
+    td_value   *root;
+    td_resolved resolved;
+};
+
+td_value *td_value_child(const td_value *group, const char *name);
+td_value *td_value_new(td_arena *, int type, const char *name, const char *file, int line);
+void      td_value_append(td_value *parent, td_value *child);
+/* Later wins; a group that names another plugin starts anew. */
+void td_value_merge(td_value *into, td_value *from);
+
+/* One file without its `extends`, or a value given on the command line. NULL after adding errors. */
+td_value *td_value_parse(td_arena *, const char *text, const char *file, td_errors *errors);
+td_value *td_value_parse_override(td_arena *, const char *override, td_value *root, td_errors *errors);
+
+#endif
