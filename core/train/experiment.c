@@ -1,0 +1,206 @@
+/* experiment.c - the groups of a config, their tables, and the rules across them. */
+#include "train/experiment.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "plugin/options.h"
+#include "tandem/kind/comm.h"
+#include "tandem/kind/tokenizer.h"
+
+/* ---- tables ---------------------------------------------------------------------------------------------------------------------- */
+
+static const char *const precisions[] = { "f32", "bf16", NULL };
+static const char *const recomputes[] = { "none", "layer", NULL };
+static const char *const guards[] = { "none", "skip", "stop", NULL };
+enum { LARGE = 1 << 30 };
+
+#define INT(f, value, lo, hi, doc) TD_OPTION_INT(td_train_options, f, value, lo, hi, doc)
+static const td_option train_table[] = {
+    INT(steps, 1000, 0, 1e12, "updates to make"),
+    INT(length, 2048, 2, 1 << 24, "tokens of one sequence, inputs and targets together"),
+    INT(batch, 8, 1, LARGE, "sequences of one update"),
+    INT(micro_batch, 0, 0, LARGE, "sequences at once; gradients are accumulated; 0: the whole batch"),
+    TD_OPTION_FLOAT(td_train_options, clip, 1, 0, 1e9, "largest global gradient norm; 0: no clipping"),
+    TD_OPTION_FLOAT(td_train_options, dropout, 0, 0, 0.99, "share of activations that is dropped"),
+    TD_OPTION_BOOL(td_train_options, dropout_shared, true, "one dropout mask for all positions of a sequence"),
+    TD_OPTION_CHOICE(td_train_options, precision, 0, precisions, "of activations"),
+    INT(seed, 1, 0, LARGE, "of everything random, unless said apart"),
+    INT(seed_data, 0, 0, LARGE, "of the order of the data; 0: seed"),
+    INT(seed_init, 0, 0, LARGE, "of initial values; 0: seed"),
+    INT(seed_dropout, 0, 0, LARGE, "of dropout; 0: seed"),
+    TD_OPTION_CHOICE(td_train_options, recompute, 0, recomputes, "what the backward pass computes again to save memory"),
+    TD_OPTION_CHOICE(td_train_options, guard, 1, guards, "when the gradient norm is no number or a spike: nothing, skip the update, stop the run"),
+    TD_OPTION_FLOAT(td_train_options, spike, 0, 0, 1e9, "a gradient norm of so many running averages is a spike; 0: never"),
+    INT(patience, 20, 0, LARGE, "skipped updates in a row that end the run as diverged; 0: never"),
+    INT(log_every, 10, 0, LARGE, "steps between metrics"),
+    INT(evaluate_every, 0, -1, LARGE, "steps between evaluations; 0: at the end only; -1: never"),
+    INT(checkpoint_every, 0, 0, LARGE, "steps between checkpoints; 0: at the end only"),
+    INT(keep_last, 2, 0, LARGE, "checkpoints kept; 0: all"),
+    TD_OPTION_BOOL(td_train_options, keep_best, true, "keep the checkpoint of the best evaluation too"),
+    INT(bucket, 64, 1, 1 << 20, "lengths are rounded up to a multiple, so that few shapes are planned"),
+    TD_OPTION_BOOL(td_train_options, pack, false, "several examples in one row, masked from each other"),
+    TD_OPTION_END
+};
+
+static const td_option evaluate_table[] = {
+    TD_OPTION_INT(td_evaluate_options, length, 0, 0, 1 << 24, "tokens of one sequence; 0: train.length"),
+    TD_OPTION_INT(td_evaluate_options, prefix, 0, 0, 1 << 24, "tokens given, the rest is scored; 0: half"),
+    TD_OPTION_INT(td_evaluate_options, sequences, 0, 0, LARGE, "of each source, at most; 0: all"),
+    TD_OPTION_INT(td_evaluate_options, batch, 0, 0, LARGE, "sequences at once; 0: train.micro_batch"),
+    TD_OPTION_END
+};
+
+static const td_option run_table[] = {
+    TD_OPTION_STRING(td_run_options, name, "run", "of the run: its directory under run.dir"),
+    TD_OPTION_STRING(td_run_options, dir, "runs", "where runs are kept"),
+    TD_OPTION_STRINGS(td_run_options, loggers, "logger plugins; none named: jsonl and tensorboard"),
+    TD_OPTION_END
+};
+
+static const td_option group_table[] = {
+    TD_OPTION_NEED_STRING(td_group_rule, match, "pattern (* and ?) of parameter names; the first rule that matches applies"),
+    TD_OPTION_FLOAT(td_group_rule, rate, 1, 0, 1e6, "multiplies the learning rate"),
+    TD_OPTION_FLOAT(td_group_rule, decay, 1, 0, 1e6, "multiplies the weight decay"),
+    TD_OPTION_BOOL(td_group_rule, freeze, false, "do not train these"),
+    TD_OPTION_END
+};
+
+typedef struct optimizer_host { td_list groups; } optimizer_host;
+static const td_option optimizer_table[] = {
+    TD_OPTION_LIST(optimizer_host, groups, td_group_rule, group_table, "rules for parameters by name"),
+    TD_OPTION_END
+};
+
+typedef struct backend_host { int64_t threads; } backend_host;
+static const td_option backend_table[] = {
+    TD_OPTION_INT(backend_host, threads, 0, 0, 1024, "of the host's pool; 0: all processors"),
+    TD_OPTION_END
+};
+
+/* ---- binding --------------------------------------------------------------------------------------------------------------------- */
+
+static bool there(const td_experiment *x, const char *path) { return td_config_get(x->config, path) != NULL; }
+
+static void bind(td_experiment *x, const char *path, const char *kind, unsigned need, unsigned needs, const td_option *extra,
+                 void *extra_out, td_part *out, td_errors *errors)
+{
+    if (there(x, path) || needs & need)
+        td_config_bind_extra(x->config, x->registry, path, kind, NULL, extra, extra_out, out, errors);
+}
+
+static void bind_loggers(td_experiment *x, td_errors *errors)
+{
+    static const char *const standard[] = { "jsonl", "tensorboard" };
+    td_strings               names = x->run.loggers.count ? x->run.loggers : (td_strings){ standard, 2 };
+    for (size_t k = 0; k < names.count; k++) {
+        td_error e = { 0 };
+        if (x->n_loggers == TD_LOGGERS)
+            td_errors_add(errors, "run.loggers names more than %d loggers", TD_LOGGERS);
+        else if (td_part_defaults(x->registry, TD_LOGGER_KIND, names.at[k], td_config_arena(x->config), &x->loggers[x->n_loggers], &e))
+            td_errors_add(errors, "run.loggers: %s", e.text);
+        else
+            x->n_loggers++;
+    }
+}
+
+static void bind_all(td_experiment *x, unsigned needs, td_errors *errors)
+{
+    optimizer_host o = { { NULL, 0 } };
+    backend_host   b = { 0 };
+    bind(x, "model", TD_ARCHITECTURE_KIND, TD_NEED_MODEL, needs, NULL, NULL, &x->model, errors);
+    bind(x, "loss", TD_LOSS_KIND, TD_NEED_LOSS, needs, NULL, NULL, &x->loss, errors);
+    bind(x, "optimizer", TD_OPTIMIZER_KIND, TD_NEED_OPTIMIZER, needs, optimizer_table, &o, &x->optimizer, errors);
+    bind(x, "schedule", TD_SCHEDULE_KIND, TD_NEED_SCHEDULE, needs, NULL, NULL, &x->schedule, errors);
+    bind(x, "tokenizer", TD_TOKENIZER_KIND, TD_NEED_TOKENIZER, needs, NULL, NULL, &x->tokenizer, errors);
+    bind(x, "data", TD_DATA_KIND, TD_NEED_DATA, needs, NULL, NULL, &x->data, errors);
+    td_config_bind_extra(x->config, x->registry, "backend", TD_BACKEND_KIND, "cpu", backend_table, &b, &x->backend, errors);
+    td_config_bind(x->config, x->registry, "comm", TD_COMM_KIND, "single", &x->comm, errors);
+    td_config_bind_table(x->config, x->registry, "train", train_table, &x->train, errors);
+    td_config_bind_table(x->config, x->registry, "evaluate", evaluate_table, &x->evaluate, errors);
+    td_config_bind_table(x->config, x->registry, "run", run_table, &x->run, errors);
+    x->groups = o.groups, x->threads = b.threads;
+    if (needs & TD_NEED_DATA)
+        bind_loggers(x, errors);
+}
+
+/* ---- rules across groups ----------------------------------------------------------------------------------------------------------- */
+
+static const char *origin(const td_experiment *x, const char *path)
+{
+    const td_value *v = td_config_get(x->config, path);
+    return v ? td_value_origin(v) : path;
+}
+
+static void check_together(td_experiment *x, td_errors *errors)
+{
+    const td_architecture *a = (const void *)x->model.plugin;
+    const td_loss         *l = (const void *)x->loss.plugin;
+    const td_comm         *c = (const void *)x->comm.plugin;
+    if (x->train.precision)
+        td_errors_add(errors, "%s: train.precision = \"bf16\": no backend has it yet; use \"f32\"", origin(x, "train.precision"));
+    if (x->train.micro_batch == 0)
+        x->train.micro_batch = x->train.batch;
+    if (x->train.batch % x->train.micro_batch)
+        td_errors_add(errors, "%s: train.micro_batch = %lld does not divide train.batch = %lld", origin(x, "train.micro_batch"),
+                      (long long)x->train.micro_batch, (long long)x->train.batch);
+    if (a && l && a->flags & TD_ARCHITECTURE_HAS_ENCODER && l->flags & TD_LOSS_NOTHING_GIVEN)
+        td_errors_add(errors, "%s: loss '%s' with architecture '%s': there is nothing to give its encoder; use 'prefix-lm'",
+                      origin(x, "loss"), l->plugin.name, a->plugin.name);
+    if (c && strcmp(c->plugin.name, "single"))
+        td_errors_add(errors, "%s: comm '%s': training on several processes is not built yet; use \"single\"", origin(x, "comm"),
+                      c->plugin.name);
+    if (x->evaluate.length == 0)
+        x->evaluate.length = x->train.length;
+    if (x->evaluate.batch == 0)
+        x->evaluate.batch = x->train.micro_batch;
+    if (x->evaluate.prefix >= x->evaluate.length)
+        td_errors_add(errors, "%s: evaluate.prefix = %lld leaves nothing to score of %lld tokens", origin(x, "evaluate.prefix"),
+                      (long long)x->evaluate.prefix, (long long)x->evaluate.length);
+    if (!x->train.seed_data)
+        x->train.seed_data = x->train.seed;
+    if (!x->train.seed_init)
+        x->train.seed_init = x->train.seed;
+    if (!x->train.seed_dropout)
+        x->train.seed_dropout = x->train.seed;
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------------------------- */
+
+td_experiment *td_experiment_open(td_registry *registry, const char *const *files, size_t n_files, const char *const *overrides,
+                                  size_t n_overrides, const char *search, unsigned needs, td_errors *errors)
+{
+    td_experiment *x = calloc(1, sizeof *x);
+    if (!x) {
+        td_errors_add(errors, "out of memory while reading a config");
+        return NULL;
+    }
+    x->registry = registry;
+    x->config = td_config_load(files, n_files, overrides, n_overrides, search, errors);
+    if (x->config) {
+        bind_all(x, needs, errors);
+        td_config_check_unused(x->config, errors);
+        if (!errors->count)
+            check_together(x, errors);
+    }
+    if (!errors->count)
+        return x;
+    td_experiment_close(x);
+    return NULL;
+}
+
+void td_experiment_close(td_experiment *x)
+{
+    if (!x)
+        return;
+    td_config_free(x->config);
+    free(x);
+}
+
+td_model td_experiment_model(const td_experiment *x)
+{
+    return (td_model){ .registry = x->registry, .architecture = x->model, .loss = x->loss, .optimizer = x->optimizer,
+                       .groups = x->groups.at, .n_groups = x->groups.count, .dropout = x->train.dropout, .clip = x->train.clip,
+                       .dropout_shared = x->train.dropout_shared, .guard = x->train.guard != TD_GUARD_NONE,
+                       .recompute = x->train.recompute != 0, .dropout_seed = (uint64_t)x->train.seed_dropout };
+}
