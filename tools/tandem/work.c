@@ -1,0 +1,147 @@
+/* work.c - from arguments to an engine and data. */
+#include "work.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "tandem/random.h"
+
+bool td_work_open(td_work *w, td_tool *tool, unsigned needs, int *code)
+{
+    td_errors    errors = { 0 };
+    td_registry *r = td_tool_registry(tool);
+    char        *configs = td_tool_configs();
+    td_error     e = { 0 };
+
+    memset(w, 0, sizeof *w);
+    w->tool = tool, *code = TD_EXIT_USAGE;
+    if (r)
+        w->x = td_experiment_open(r, tool->files, tool->n_files, tool->overrides, tool->n_overrides, configs, needs, &errors);
+    free(configs);
+    if (errors.count)
+        fprintf(stderr, "%s\n", td_text_get(&errors.text));
+    td_errors_free(&errors);
+    if (!w->x)
+        return false;
+    w->pool = td_pool_new((int)w->x->threads, tool->log, &e);
+    if (w->pool) {
+        w->services = td_pool_services(w->pool);
+        return true;
+    }
+    *code = td_tool_fail(tool, &e);
+    td_work_close(w);
+    return false;
+}
+
+void td_work_close(td_work *w)
+{
+    if (w->data)
+        ((const td_data *)(const void *)w->x->data.plugin)->close(w->data);
+    if (w->tokenizer)
+        ((const td_tokenizer *)(const void *)w->x->tokenizer.plugin)->close(w->tokenizer);
+    td_engine_close(w->engine);
+    td_pool_free(w->pool);
+    td_experiment_close(w->x);
+}
+
+int td_work_engine(td_work *w, td_error *error)
+{
+    td_engine_options o = { td_experiment_model(w->x), w->x->backend, w->services, w->tool->log, false };
+    w->engine = td_engine_open(&o, error);
+    return w->engine ? 0 : error->code;
+}
+
+/* ---- data ------------------------------------------------------------------------------------------------------------------------ */
+
+static int64_t vocabulary(const td_work *w)
+{
+    return ((const td_architecture *)(const void *)w->x->model.plugin)->vocab_size(w->x->model.config);
+}
+
+static int open_tokenizer(td_work *w, td_error *error)
+{
+    const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
+    if (t->open(w->x->tokenizer.config, w->services, &w->tokenizer, error))
+        return error->code ? error->code : TD_EIO;
+    t->special(w->tokenizer, &w->special);
+    if (w->x->model.plugin && w->special.vocab_size > vocabulary(w))
+        return td_fail(error, TD_ECONFIG, "tokenizer '%s' has %d ids; model.vocab_size = %lld is too small for them", t->plugin.name,
+                       w->special.vocab_size, (long long)vocabulary(w));
+    return 0;
+}
+
+int td_work_data(td_work *w, td_error *error)
+{
+    const td_data *d = (const void *)w->x->data.plugin;
+    const td_loss *l = (const void *)w->x->loss.plugin;
+    char          *cache = td_path_join(w->x->run.dir, "cache");
+    td_data_in     in = { .services = w->services, .tokenizer = (const void *)w->x->tokenizer.plugin, .cache = cache,
+                          .seed = (uint64_t)w->x->train.seed_data, .length = w->x->train.length };
+    int            code = cache ? open_tokenizer(w, error) : td_fail(error, TD_ENOMEM, "out of memory while opening the data");
+
+    if (!code) {
+        in.tokenizer_state = w->tokenizer, in.special = w->special;
+        in.tokenizer_id = w->x->tokenizer.plugin->name;
+        if (l)
+            in.length = l->bounds(w->x->loss.config, w->x->train.length).raw;
+        code = td_make_directories(cache, error);
+        if (!code)
+            code = d->open(w->x->data.config, &in, &w->data, error);
+    }
+    free(cache);
+    return code;
+}
+
+td_feed_spec td_work_feed(const td_work *w)
+{
+    const td_experiment *x = w->x;
+    return (td_feed_spec){ x->model, x->loss, (const void *)x->data.plugin, w->data, w->special, x->train.length, x->train.batch,
+                           x->train.micro_batch, x->train.bucket, x->train.pack, (uint64_t)x->train.seed_data };
+}
+
+td_evaluate_spec td_work_evaluate(const td_work *w)
+{
+    td_evaluate_spec e = { td_work_feed(w), w->x->evaluate.prefix, w->x->evaluate.sequences, w->x->evaluate.batch };
+    e.feed.length = w->x->evaluate.length;
+    return e;
+}
+
+/* ---- batches without data -------------------------------------------------------------------------------------------------------- */
+
+td_batch *td_work_shape(const td_work *w, int64_t rows, td_error *error)
+{
+    td_feed_spec f = td_work_feed(w);
+    td_batch    *b = td_batch_new();
+    f.micro_batch = rows;
+    if (b && !td_feed_shape(&f, b, error))
+        return b;
+    td_fail(error, TD_ENOMEM, "out of memory for a batch");
+    td_batch_free(b);
+    return NULL;
+}
+
+td_batch *td_work_random(const td_work *w, int64_t rows, td_error *error)
+{
+    const td_loss *l = (const void *)w->x->loss.plugin;
+    td_feed_spec   f = td_work_feed(w);
+    td_bounds      bounds = l->bounds(w->x->loss.config, f.length);
+    int64_t        half = bounds.raw / 2, vocab = vocabulary(w), given = bounds.given ? half : 0;
+    td_example    *x = calloc((size_t)rows + 1, sizeof *x);
+    int32_t       *ids = calloc((size_t)(rows * bounds.raw) + 1, sizeof *ids);
+    td_batch      *b = td_batch_new();
+    int            code = x && ids && b ? 0 : td_fail(error, TD_ENOMEM, "out of memory for a batch");
+
+    for (int64_t i = 0; !code && i < rows * bounds.raw; i++)
+        ids[i] = (int32_t)td_random_below(1, 0, (uint64_t)i, (uint64_t)vocab);
+    for (int64_t r = 0; !code && r < rows; r++)
+        x[r] = (td_example){ .given = ids + r * bounds.raw, .n_given = given, .predicted = ids + r * bounds.raw + given,
+                             .n_predicted = bounds.raw - given, .row = r, .id = (uint64_t)r };
+    if (!code)
+        code = td_feed_arrange(&f, x, rows, b, error);
+    free(x), free(ids);
+    if (!code)
+        return b;
+    td_batch_free(b);
+    return NULL;
+}

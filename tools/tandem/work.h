@@ -1,0 +1,35 @@
+/* work.h - what commands that compute share: a config opened, threads, an engine, tokenizer and data. */
+#ifndef TD_TOOLS_WORK_H
+#define TD_TOOLS_WORK_H
+
+#include "command.h"
+#include "train/experiment.h"
+
+typedef struct td_work {
+    td_tool           *tool;
+    td_experiment     *x;
+    td_pool           *pool;
+    const td_services *services;
+    td_engine         *engine;
+    void              *tokenizer, *data; /* states */
+    td_special         special;
+} td_work;
+
+/* The config with its parts and a thread pool. False after a message, with the exit code in `*code`. */
+bool td_work_open(td_work *, td_tool *, unsigned needs, int *code);
+void td_work_close(td_work *);
+
+/* Backend and model. */
+int td_work_engine(td_work *, td_error *error);
+/* Tokenizer and data source; prepares token shards where they are missing. */
+int td_work_data(td_work *, td_error *error);
+
+/* How training, or evaluation, lays out its batches. */
+td_feed_spec     td_work_feed(const td_work *);
+td_evaluate_spec td_work_evaluate(const td_work *);
+/* The shapes of a training micro-batch, or of `rows` rows: for planning without data. Free with td_batch_free. */
+td_batch *td_work_shape(const td_work *, int64_t rows, td_error *error);
+/* The same filled with random tokens of full length: for bench and FLOPs. */
+td_batch *td_work_random(const td_work *, int64_t rows, td_error *error);
+
+#endif
