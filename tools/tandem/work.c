@@ -71,8 +71,24 @@ static int open_tokenizer(td_work *w, td_error *error)
     return 0;
 }
 
+/* Tells shards of different tokenizers apart: the name, and a hash of what every id stands for. */
+static void identify(const td_work *w, char out[64])
+{
+    const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
+    uint64_t            h = 0;
+    for (int32_t id = 0; id < w->special.vocab_size; id++) {
+        char        text[256] = "";
+        const char *piece = t->piece ? t->piece(w->tokenizer, id) : NULL;
+        int64_t     n = piece ? 0 : t->decode(w->tokenizer, &id, 1, text, sizeof text - 1, NULL);
+        text[n > 0 && n < (int64_t)sizeof text ? n : 0] = 0;
+        h = td_random_bits(h, td_random_stream(piece ? piece : text), (uint64_t)id);
+    }
+    snprintf(out, 64, "%.40s-%016llx", t->plugin.name, (unsigned long long)h);
+}
+
 int td_work_data(td_work *w, td_error *error)
 {
+    char           id[64];
     const td_data *d = (const void *)w->x->data.plugin;
     const td_loss *l = (const void *)w->x->loss.plugin;
     char          *cache = td_path_join(w->x->run.dir, "cache");
@@ -82,7 +98,8 @@ int td_work_data(td_work *w, td_error *error)
 
     if (!code) {
         in.tokenizer_state = w->tokenizer, in.special = w->special;
-        in.tokenizer_id = w->x->tokenizer.plugin->name;
+        identify(w, id);
+        in.tokenizer_id = id;
         if (l)
             in.length = l->bounds(w->x->loss.config, w->x->train.length).raw;
         code = td_make_directories(cache, error);
