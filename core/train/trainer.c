@@ -179,7 +179,8 @@ static int log_evaluation(trainer *t, td_error *error)
     return code;
 }
 
-static int evaluate(trainer *t, td_error *error)
+/* `again`: a finished run is looked at once more; its metrics have the result already. */
+static int evaluate(trainer *t, bool again, td_error *error)
 {
     double start = td_now();
     td_evaluation_free(&t->evaluation);
@@ -190,7 +191,7 @@ static int evaluate(trainer *t, td_error *error)
     td_log_line(t->spec->log, TD_LOG_INFO, "step %lld: held-out NLL %.4f, perplexity %.3f%s", (long long)t->progress.step,
                 t->evaluation.nll, exp(t->evaluation.nll), t->progress.best_step == t->progress.step ? " (best so far)" : "");
     t->window_start += td_now() - start, t->started += td_now() - start;
-    return log_evaluation(t, error);
+    return again ? 0 : log_evaluation(t, error);
 }
 
 static int save(trainer *t, td_error *error)
@@ -217,7 +218,7 @@ static int loop(trainer *t, td_error *error)
         show_progress(t, last);
         if (due(n, s->log_every, s->steps) && log_step(t, error))
             return error && error->code ? error->code : TD_EIO;
-        if (((s->evaluate_every > 0 && n % s->evaluate_every == 0) || (last && s->evaluate_every >= 0)) && evaluate(t, error))
+        if (((s->evaluate_every > 0 && n % s->evaluate_every == 0) || (last && s->evaluate_every >= 0)) && evaluate(t, false, error))
             return error && error->code ? error->code : TD_EIO;
         if (due(n, s->checkpoint_every, s->steps)) {
             if (save(t, error))
@@ -245,7 +246,8 @@ static int resume(trainer *t, td_error *error)
 
 static int open_loggers(trainer *t, td_error *error)
 {
-    td_logger_in in = { t->spec->services, t->spec->directory, t->progress.step };
+    /* What was logged at the checkpoint's own step was written before it, and stays. */
+    td_logger_in in = { t->spec->services, t->spec->directory, t->progress.step ? t->progress.step + 1 : 0 };
     for (size_t k = 0; k < t->spec->n_loggers; k++)
         if (logger_of(t, k)->open(t->spec->loggers[k].config, &in, &t->loggers[k], error))
             return error && error->code ? error->code : TD_EIO;
@@ -290,7 +292,7 @@ int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *e
     if (!code) {
         t.first_step = t.progress.step, t.started = t.window_start = td_now();
         catch_signals(before);
-        code = t.progress.step < spec->steps ? loop(&t, error) : spec->evaluate_every >= 0 ? evaluate(&t, error) : 0;
+        code = t.progress.step < spec->steps ? loop(&t, error) : spec->evaluate_every >= 0 ? evaluate(&t, true, error) : 0;
         sigaction(SIGTERM, &before[0], NULL), sigaction(SIGINT, &before[1], NULL);
         out->seconds = td_now() - t.started, out->signal = t.progress.step < spec->steps ? (int)caught : 0;
     }

@@ -1,0 +1,192 @@
+/* train.c - runs of the real command: the same bits on 1 and 2 threads, after SIGKILL, and after SIGTERM. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+extern char **environ;
+
+static char directory[256];
+
+static void write_config(void)
+{
+    char  path[300];
+    FILE *f;
+    snprintf(path, sizeof path, "%s/model.cfg", directory);
+    f = fopen(path, "w");
+    cr_assert(f);
+    fprintf(f,
+            "model = { plugin = \"encoder-decoder\"; vocab_size = 263; d_model = 48; encoder_layers = 1; decoder_layers = 2;\n"
+            "  attention = { plugin = \"softmax\"; heads = 3; head_dim = 16; qkv_norm = true; output_norm = true; };\n"
+            "  position = { plugin = \"rope\"; }; norm = { plugin = \"rms\"; }; ffn = { plugin = \"swiglu\"; d_ff = 80; }; };\n"
+            "loss = { plugin = \"prefix-lm\"; split = \"random\"; };\n"
+            "optimizer = { plugin = \"adafactor\"; beta1 = 0.9; };\n"
+            "schedule = { plugin = \"cosine\"; peak = 0.01; warmup = 5; steps = 40; };\n"
+            "tokenizer = { plugin = \"bytes\"; };\n"
+            "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE "/data/corpus/facts.train.jsonl\" );\n"
+            "  held_out = ( \"" TANDEM_SOURCE "/data/corpus/facts.valid.jsonl\" ); } ); };\n"
+            "train = { steps = 40; length = 101; batch = 6; micro_batch = 3; dropout = 0.1; log_every = 3; checkpoint_every = 5;\n"
+            "  evaluate_every = 20; };\n"
+            "evaluate = { sequences = 5; };\n"
+            "run = { dir = \"%s\"; };\n",
+            directory);
+    cr_assert(!fclose(f));
+}
+
+static void setup(void)
+{
+    snprintf(directory, sizeof directory, "/tmp/tandem-train-XXXXXX");
+    cr_assert(mkdtemp(directory));
+    write_config();
+}
+
+static void teardown(void) { td_remove_tree(directory, NULL); }
+
+static pid_t start(const char *run, const char *threads, const char *more)
+{
+    char        config[300], name[64];
+    const char *argv[] = { TANDEM_BINARY, "train", "-c", config, name, "--quiet", "--resume", "--threads", threads, more, NULL };
+    pid_t       pid;
+    posix_spawn_file_actions_t quiet;
+
+    snprintf(config, sizeof config, "%s/model.cfg", directory);
+    snprintf(name, sizeof name, "run.name=%s", run);
+    posix_spawn_file_actions_init(&quiet);
+    posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
+    cr_assert(!posix_spawn(&pid, TANDEM_BINARY, &quiet, NULL, (char *const *)argv, environ));
+    posix_spawn_file_actions_destroy(&quiet);
+    return pid;
+}
+
+static int finish(pid_t pid)
+{
+    int status;
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static int64_t steps_saved(const char *run)
+{
+    char    path[400], **names = NULL;
+    int64_t count, last = 0;
+    snprintf(path, sizeof path, "%s/%s/checkpoints", directory, run);
+    count = td_list_directory(path, &names, NULL);
+    for (int64_t i = 0; i < count; i++)
+        if (!strncmp(names[i], "step-", 5))
+            last = atoll(names[i] + 5);
+    if (count >= 0)
+        td_free_names(names, count);
+    return last;
+}
+
+/* Wait until the run has saved a checkpoint after step `after`, then a little. */
+static void wait_for_checkpoint(const char *run, int64_t after, int more_us)
+{
+    for (int k = 0; k < 60000 && steps_saved(run) <= after; k++)
+        usleep(1000);
+    usleep((useconds_t)more_us);
+}
+
+static char *read_part(const char *run, const char *name, size_t *size)
+{
+    char     path[500];
+    td_error e = { 0 };
+    char    *text;
+    snprintf(path, sizeof path, "%s/%s/%s", directory, run, name);
+    text = td_file_read(path, size, &e);
+    cr_assert(text, "%s", e.text);
+    return text;
+}
+
+/* metrics.jsonl without its time fields, which come last on each line. */
+static char *metrics(const char *run)
+{
+    size_t size;
+    char  *text = read_part(run, "metrics.jsonl", &size), *to = text;
+    for (char *line = text; *line;) {
+        char *end = strchr(line, '\n'), *time;
+        cr_assert(end, "a torn last line");
+        *end = 0;
+        time = strstr(line, ", \"time/");
+        if (time)
+            *time = 0;
+        memmove(to, line, strlen(line));
+        to += strlen(line);
+        *to++ = '\n';
+        line = end + 1;
+    }
+    *to = 0;
+    return text;
+}
+
+static void expect_same(const char *a, const char *b)
+{
+    static const char *const files[] = { "checkpoints/step-00000040/model.safetensors",
+                                         "checkpoints/step-00000040/optimizer.safetensors" };
+    char *x, *y;
+    for (int k = 0; k < 2; k++) {
+        size_t n, m;
+        x = read_part(a, files[k], &n), y = read_part(b, files[k], &m);
+        cr_assert_eq(n, m);
+        cr_assert(!memcmp(x, y, n), "%s of '%s' and '%s' differ", files[k], a, b);
+        free(x), free(y);
+    }
+    x = metrics(a), y = metrics(b);
+    cr_assert_str_eq(x, y);
+    free(x), free(y);
+}
+
+TestSuite(train, .init = setup, .fini = teardown);
+
+Test(train, bits_do_not_depend_on_threads_or_kills)
+{
+    cr_assert_eq(finish(start("whole", "2", NULL)), 0);
+    cr_assert_eq(finish(start("one", "1", NULL)), 0);
+    expect_same("whole", "one");
+
+    for (int k = 0, last = 0; k < 3; k++) { /* at moments that nobody chose, checkpoints being written among them */
+        pid_t pid = start("killed", k & 1 ? "1" : "2", NULL);
+        wait_for_checkpoint("killed", last, 700 * (k + 1));
+        kill(pid, SIGKILL);
+        finish(pid);
+        last = (int)steps_saved("killed");
+    }
+    cr_assert_eq(finish(start("killed", "2", NULL)), 0);
+    expect_same("whole", "killed");
+}
+
+Test(train, sigterm_saves_and_says_requeue)
+{
+    pid_t pid;
+    int   code;
+    cr_assert_eq(finish(start("whole", "2", NULL)), 0);
+    pid = start("stopped", "2", NULL);
+    wait_for_checkpoint("stopped", 0, 0);
+    kill(pid, SIGTERM);
+    code = finish(pid);
+    cr_assert(code == 75 || code == 0, "exit code %d", code); /* 0: it had just finished */
+    cr_assert_gt(steps_saved("stopped"), 0);
+    cr_assert_eq(finish(start("stopped", "2", NULL)), 0);
+    expect_same("whole", "stopped");
+}
+
+Test(train, divergence_is_exit_code_3)
+{
+    cr_assert_eq(finish(start("wild", "2", "schedule.peak=1e6")), 3);
+}
+
+Test(train, a_run_is_not_overwritten)
+{
+    char command[900];
+    cr_assert_eq(finish(start("kept", "2", "train.steps=5")), 0);
+    snprintf(command, sizeof command, "%s train -c %s/model.cfg run.name=kept -q 2>%s/err; test $? = 2 && grep -q 'holds a run already' %s/err",
+             TANDEM_BINARY, directory, directory, directory);
+    cr_assert_eq(system(command), 0);
+}
