@@ -32,7 +32,7 @@ static void write_config(void)
             "tokenizer = { plugin = \"bytes\"; };\n"
             "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE "/data/corpus/facts.train.jsonl\" );\n"
             "  held_out = ( \"" TANDEM_SOURCE "/data/corpus/facts.valid.jsonl\" ); } ); };\n"
-            "train = { steps = 40; length = 101; batch = 6; micro_batch = 3; dropout = 0.1; log_every = 3; checkpoint_every = 5;\n"
+            "train = { steps = 40; length = 101; batch = 6; micro_batch = 3; dropout = 0.1; log_every = 3; checkpoint_every = 5; patience = 5;\n"
             "  evaluate_every = 20; };\n"
             "evaluate = { sequences = 5; };\n"
             "run = { dir = \"%s\"; };\n",
@@ -179,7 +179,7 @@ Test(train, sigterm_saves_and_says_requeue)
 
 Test(train, divergence_is_exit_code_3)
 {
-    cr_assert_eq(finish(start("wild", "2", "schedule.peak=1e6")), 3);
+    cr_assert_eq(finish(start("wild", "2", "train.spike=0.0001")), 3);
 }
 
 Test(train, a_run_is_not_overwritten)
