@@ -230,7 +230,8 @@ static td_node *leaf(td_graph_full *g, int kind, int dtype, const int64_t *dims,
     if (!n)
         return NULL;
     n->out[0].t.dtype = dtype ? dtype : g->options.real, n->out[0].t.rank = rank;
-    memcpy(n->out[0].t.dim, dims, (size_t)rank * sizeof *dims);
+    if (rank) /* a scalar has no dims to point at */
+        memcpy(n->out[0].t.dim, dims, (size_t)rank * sizeof *dims);
     return n;
 }
 

@@ -61,7 +61,7 @@ td_variable *td_variables_add(td_variables *v, const char *name, int kind, const
 {
     td_variable *x = td_variables_find(v, name);
     if (x)
-        return x->rank == rank && !memcmp(x->dim, dims, (size_t)rank * sizeof *dims) ? x : NULL;
+        return x->rank == rank && (!rank || !memcmp(x->dim, dims, (size_t)rank * sizeof *dims)) ? x : NULL;
     x = append(v);
     if (!x)
         return NULL;

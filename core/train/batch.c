@@ -35,7 +35,8 @@ static void *add(td_batch *b, const char *name, int dtype, int rank, const int64
     memset(a, 0, sizeof *a);
     strcpy(a->name, name);
     a->dtype = dtype, a->rank = rank;
-    memcpy(a->dim, dims, (size_t)rank * sizeof *dims);
+    if (rank)
+        memcpy(a->dim, dims, (size_t)rank * sizeof *dims);
     if (!memory->at[b->count])
         memory->at[b->count] = malloc(4), memory->room[b->count] = 4;
     a->data = memory->at[b->count];
