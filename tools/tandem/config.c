@@ -1,0 +1,86 @@
+/* config.c - `tandem config`: the resolved config, one key explained, two compared, a check without running. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "train/experiment.h"
+
+static td_experiment *open_files(td_tool *t, const char *const *files, size_t n)
+{
+    td_errors      errors = { 0 };
+    td_registry   *r = td_tool_registry(t);
+    char          *configs = td_tool_configs();
+    td_experiment *x = r ? td_experiment_open(r, files, n, t->overrides, t->n_overrides, configs, TD_NEED_MODEL | TD_NEED_LOSS, &errors)
+                         : NULL;
+    free(configs);
+    if (errors.count)
+        fprintf(stderr, "%s\n", td_text_get(&errors.text));
+    td_errors_free(&errors);
+    return x;
+}
+
+static int diff(td_tool *t)
+{
+    td_experiment *a, *b = NULL;
+    td_text        text = { 0 };
+    if (t->n_files != 2)
+        return td_tool_usage_error(t, "diff compares two configs: -c A.cfg -c B.cfg");
+    a = open_files(t, t->files, 1);
+    b = a ? open_files(t, t->files + 1, 1) : NULL;
+    if (b)
+        td_config_diff(a->config, b->config, &text);
+    fputs(td_text_get(&text), stdout);
+    td_text_free(&text);
+    td_experiment_close(a);
+    td_experiment_close(b);
+    return b ? TD_EXIT_OK : TD_EXIT_USAGE;
+}
+
+static int explain(td_tool *t, const td_experiment *x, const char *key)
+{
+    td_text text = { 0 };
+    bool    found = td_config_explain(x->config, key, &text);
+    fprintf(found ? stdout : stderr, "%s%s", td_text_get(&text), found ? "" : "\n");
+    td_text_free(&text);
+    (void)t;
+    return found ? TD_EXIT_OK : TD_EXIT_USAGE;
+}
+
+static int run(td_tool *t, const char *what, bool origins)
+{
+    td_experiment *x = open_files(t, t->files, t->n_files);
+    td_text        text = { 0 };
+    int            code = TD_EXIT_OK;
+    if (!x)
+        return TD_EXIT_USAGE;
+    if (!strcmp(what, "show")) {
+        td_config_print(x->config, origins, &text);
+        fputs(td_text_get(&text), stdout);
+    } else if (!strcmp(what, "check"))
+        puts("all is well");
+    else
+        code = explain(t, x, t->plain[1]);
+    td_text_free(&text);
+    td_experiment_close(x);
+    return code;
+}
+
+int td_command_config(td_tool *t, int argc, char **argv)
+{
+    bool           origins = false;
+    const td_flag  flags[] = { { "--origins", 0, "show: where each value comes from", 0, &origins }, { 0, 0, 0, 0, 0 } };
+    const td_usage usage = { "config", "show [--origins] | explain KEY | diff | check",
+                             "The resolved config; one key with its type, range and origin; the difference of two (-c A -c B); a check.",
+                             "tandem config explain model.attention.heads -c configs/paper/redllm-150m.cfg", flags, true };
+    const char *what;
+    int         code;
+
+    if (!td_tool_parse(t, &usage, argc, argv, &code))
+        return code;
+    what = t->n_plain ? t->plain[0] : "show";
+    if (!strcmp(what, "diff") && t->n_plain == 1)
+        return diff(t);
+    if ((!strcmp(what, "show") || !strcmp(what, "check")) ? t->n_plain > 1 : strcmp(what, "explain") || t->n_plain != 2)
+        return td_tool_usage_error(t, "say show, explain KEY, diff or check");
+    return run(t, what, origins);
+}
