@@ -1,11 +1,14 @@
-/* data.c - `tandem data`: make the project's own corpus. */
+/* data.c - `tandem data`: make the project's own corpus, prepare token shards, train a tokenizer, look at records. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
+#include "base/arena.h"
+#include "base/file.h"
 #include "corpus.h"
+#include "work.h"
 
 static bool number(const char *text, int64_t low, int64_t *out)
 {
@@ -15,7 +18,7 @@ static bool number(const char *text, int64_t low, int64_t *out)
     return *text && !*end && !errno && *out >= low && *out <= (int64_t)1 << 40;
 }
 
-int td_command_data(td_tool *tool, int argc, char **argv)
+static int make_corpus(td_tool *tool, int argc, char **argv)
 {
     const char *out = NULL, *seed_text = "1", *bytes_text = "4000000";
     const td_flag flags[] = {
@@ -41,4 +44,233 @@ int td_command_data(td_tool *tool, int argc, char **argv)
         return td_tool_fail(tool, &error);
     printf("%s\n", out);
     return TD_EXIT_OK;
+}
+
+/* ---- prepare ----------------------------------------------------------------------------------------------------- */
+
+static int prepare(td_tool *tool, int argc, char **argv)
+{
+    const td_usage usage = { .name = "data prepare", .arguments = "", .config = true,
+                             .brief = "Turn the data into token shards under run.dir/cache; what is finished is kept.",
+                             .example = "tandem data prepare -c run.cfg" };
+    td_work  w;
+    td_error e = { 0 };
+    int      code;
+
+    if (!td_tool_parse(tool, &usage, argc, argv, &code) ||
+        !td_work_open(&w, tool, TD_NEED_TOKENIZER | TD_NEED_DATA, &code))
+        return code;
+    code = td_work_data(&w, &e); /* opening prepares what is missing */
+    if (!code) {
+        const td_data *d = (const void *)w.x->data.plugin;
+        int64_t        tokens = d->tokens ? d->tokens(w.data) : -1;
+        long long      sources = (long long)d->sources(w.data);
+        if (tool->json)
+            printf("{\"sources\": %lld, \"tokens\": %lld}\n", sources, (long long)tokens);
+        else
+            printf("%lld sources, %lld tokens of training text\n", sources, (long long)tokens);
+    }
+    code = code ? td_tool_fail(tool, &e) : TD_EXIT_OK;
+    td_work_close(&w);
+    return code;
+}
+
+/* ---- train-tokenizer --------------------------------------------------------------------------------------------- */
+
+/* One document becomes one line. */
+static int write_line(void *file, const char *text, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        putc(text[i] == '\n' || text[i] == '\r' || !text[i] ? ' ' : text[i], file);
+    putc('\n', file);
+    return ferror((FILE *)file) ? TD_EIO : 0;
+}
+
+static int write_text(td_work *w, const char *path, td_error *error)
+{
+    const td_data *d = (const void *)w->x->data.plugin;
+    FILE          *f;
+    int            code;
+    if (!d->each_document)
+        return td_fail(error, TD_ECONFIG, "data '%s' has no text to train a tokenizer on; use --files", d->plugin.name);
+    f = fopen(path, "w");
+    if (!f)
+        return td_fail(error, TD_EIO, "cannot write '%s': %s", path, strerror(errno));
+    code = d->each_document(w->x->data.config, w->services, write_line, f, error);
+    if (fclose(f) && !code)
+        code = TD_EIO;
+    return code && !error->code ? td_fail(error, TD_EIO, "cannot write '%s': is the disk full?", path) : code;
+}
+
+static int train_on(td_work *w, char *files, int64_t size, const char *out, td_error *error)
+{
+    const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
+    const char         *list[64];
+    size_t              n = 0;
+    char               *rest = NULL;
+    if (!t->train)
+        return td_fail(error, TD_ECONFIG, "tokenizer '%s' has nothing to train", t->plugin.name);
+    for (char *p = strtok_r(files, ",", &rest); p; p = strtok_r(NULL, ",", &rest)) {
+        if (n == 64)
+            return td_fail(error, TD_ECONFIG, "--files takes at most 64 files");
+        list[n++] = p;
+    }
+    td_train_in in = { list, n, size, out };
+    return t->train(w->x->tokenizer.config, &in, w->services, error);
+}
+
+static int make_tokenizer(td_work *w, const char *files, int64_t size, const char *out, td_error *error)
+{
+    char name[4096];
+    int  code = 0;
+    if ((size_t)snprintf(name, sizeof name, "%s%s", files ? files : out, files ? "" : ".text.tmp") >= sizeof name)
+        return td_fail(error, TD_ECONFIG, "the paths given are longer than 4095 bytes");
+    if (!files)
+        code = write_text(w, name, error);
+    if (!code)
+        code = train_on(w, name, size, out, error);
+    if (!files) {
+        snprintf(name, sizeof name, "%s.text.tmp", out);
+        remove(name);
+    }
+    return code;
+}
+
+static int train_tokenizer(td_tool *tool, int argc, char **argv)
+{
+    const char *files = NULL, *size_text = "8000", *out = NULL;
+    const td_flag flags[] = { { "--vocab-size", "N", "pieces (8000)", &size_text, NULL },
+                              { "--out", "M.model", "the model to write", &out, NULL },
+                              { "--files", "A.txt,B.txt", "plain text to train on, not the data's", &files, NULL },
+                              { NULL, NULL, NULL, NULL, NULL } };
+    const td_usage usage = { .name = "data train-tokenizer", .arguments = "--out M.model [--vocab-size N]", .flags = flags,
+                             .config = true, .brief = "Train the config's tokenizer on the text of its data.",
+                             .example = "tandem data train-tokenizer -c run.cfg --vocab-size 8000 --out m.model" };
+    td_work  w;
+    td_error e = { 0 };
+    int64_t  size;
+    int      code;
+
+    if (!td_tool_parse(tool, &usage, argc, argv, &code))
+        return code;
+    if (!out || !number(size_text, 1, &size))
+        return td_tool_usage_error(tool, "train-tokenizer: expected --out M.model and --vocab-size from 1");
+    if (!td_work_open(&w, tool, TD_NEED_TOKENIZER | (files ? 0u : TD_NEED_DATA), &code))
+        return code;
+    code = make_tokenizer(&w, files, size, out, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
+    if (!code)
+        printf("%s\n", out);
+    td_work_close(&w);
+    return code;
+}
+
+/* ---- show -------------------------------------------------------------------------------------------------------- */
+
+static void *allocate(void *arena, size_t bytes) { return td_arena_alloc(arena, bytes ? bytes : 1); }
+
+static void show_array(const td_array *a)
+{
+    int64_t n = 1;
+    for (int32_t k = 0; k < a->rank; k++)
+        n *= a->dim[k];
+    printf("  %s:", a->name);
+    for (int64_t i = 0; i < n; i++)
+        if (a->dtype == TD_F32)
+            printf(" %g", (double)((const float *)a->data)[i]);
+        else
+            printf(" %d", ((const int32_t *)a->data)[i]);
+    putchar('\n');
+}
+
+static void show_text(const td_work *w, const char *name, const int32_t *ids, int64_t count)
+{
+    const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
+    td_error            e = { 0 };
+    int64_t             n = t->decode(w->tokenizer, ids, count, NULL, 0, &e);
+    char               *text = n > 0 ? malloc((size_t)n) : NULL;
+    if (text)
+        t->decode(w->tokenizer, ids, count, text, n, &e);
+    printf("  %s (%lld): ", name, (long long)count);
+    for (int64_t i = 0; text && i < n; i++)
+        if (text[i] == '\n')
+            fputs("\\n", stdout);
+        else
+            putchar((unsigned char)text[i] < 32 ? '?' : text[i]);
+    putchar('\n');
+    free(text);
+}
+
+static int show_one(td_work *w, uint64_t index, td_arena *arena, td_batch *b, td_error *error)
+{
+    const td_data *d = (const void *)w->x->data.plugin;
+    const td_loss *l = (const void *)w->x->loss.plugin;
+    td_feed_spec   f = td_work_feed(w);
+    td_split_in    in = { w->special, f.seed, allocate, arena };
+    td_record      record = { 0 };
+    td_example     x = { 0 };
+    int            code = d->fetch(w->data, index, &in, &record, error);
+    record.id = index;
+    if (!code)
+        code = l->split(w->x->loss.config, &record, &in, &x, error);
+    x.id = index, x.source = record.source, x.row = 0;
+    if (!code)
+        code = td_feed_arrange(&f, &x, 1, b, error);
+    if (code)
+        return code;
+    printf("record %llu of '%s'\n", (unsigned long long)index, d->source_name(w->data, record.source));
+    show_text(w, "given", x.given, x.n_given);
+    show_text(w, "predicted", x.predicted, x.n_predicted);
+    for (int32_t k = 0; k < b->count; k++)
+        show_array(&b->at[k]);
+    return 0;
+}
+
+static int show_all(td_work *w, int64_t index, int64_t count, td_error *error)
+{
+    td_arena *arena = td_arena_new();
+    td_batch *b = td_batch_new();
+    int       code = arena && b ? td_work_data(w, error) : td_fail(error, TD_ENOMEM, "out of memory for a record");
+    for (int64_t i = 0; i < count && !code; i++) {
+        td_arena_reset(arena);
+        code = show_one(w, (uint64_t)(index + i), arena, b, error);
+    }
+    td_batch_free(b);
+    td_arena_free(arena);
+    return code;
+}
+
+static int show(td_tool *tool, int argc, char **argv)
+{
+    const char *index_text = "0", *count_text = "1";
+    const td_flag flags[] = { { "--index", "N", "the first record (0)", &index_text, NULL },
+                              { "--count", "K", "how many (1)", &count_text, NULL },
+                              { NULL, NULL, NULL, NULL, NULL } };
+    const td_usage usage = { .name = "data show", .arguments = "[--index N] [--count K]", .flags = flags, .config = true,
+                             .brief = "Training records as given, predicted, weights and positions.",
+                             .example = "tandem data show -c run.cfg --index 5" };
+    td_work  w;
+    td_error e = { 0 };
+    int64_t  index, count;
+    int      code;
+
+    if (!td_tool_parse(tool, &usage, argc, argv, &code))
+        return code;
+    if (!number(index_text, 0, &index) || !number(count_text, 1, &count))
+        return td_tool_usage_error(tool, "data show: --index takes a number from 0, --count one from 1");
+    if (!td_work_open(&w, tool, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA, &code))
+        return code;
+    code = show_all(&w, index, count, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
+    td_work_close(&w);
+    return code;
+}
+
+int td_command_data(td_tool *tool, int argc, char **argv)
+{
+    static const struct { const char *name; int (*run)(td_tool *, int, char **); } commands[] = {
+        { "prepare", prepare }, { "train-tokenizer", train_tokenizer }, { "show", show },
+    };
+    for (size_t k = 0; argc && k < sizeof commands / sizeof *commands; k++)
+        if (!strcmp(argv[0], commands[k].name))
+            return commands[k].run(tool, argc - 1, argv + 1);
+    return make_corpus(tool, argc, argv);
 }
