@@ -1,7 +1,7 @@
 /* errors-messages.c - each tests/errors/NAME.cfg is refused with exit code 2 and the message in its first line. */
 #include <criterion/criterion.h>
 #include <glob.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 
