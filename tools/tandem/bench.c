@@ -1,0 +1,171 @@
+/* bench.c - `tandem bench`: the training step's rate, as a share of the machine's own matrix products. */
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/threads.h"
+#include "work.h"
+
+enum { STEPS = 4096, ROWS = 128 };
+
+typedef struct timing {
+    double   seconds[STEPS];
+    int64_t  count;
+    double   flops, peak, planning;
+    int64_t  tokens; /* of one step, inputs and targets */
+    size_t   plans;
+} timing;
+
+static int by_value(const void *a, const void *b) { return *(const double *)a < *(const double *)b ? -1 : 1; }
+
+static double median(const timing *t)
+{
+    double sorted[STEPS];
+    memcpy(sorted, t->seconds, (size_t)t->count * sizeof *sorted);
+    qsort(sorted, (size_t)t->count, sizeof *sorted, by_value);
+    return sorted[t->count / 2];
+}
+
+static int one_step(td_work *w, const td_batch *b, int64_t k, td_error *error)
+{
+    const td_schedule *schedule = (const void *)w->x->schedule.plugin;
+    td_micro           micro = { .batch = b, .divisor = td_batch_weight(b), .step = (int32_t)k };
+    td_micro_out       out;
+    td_update_out      u;
+    int                code = td_engine_gradient(w->engine, &micro, &out, error);
+    return code ? code : td_engine_update(w->engine, schedule->rate(w->x->schedule.config, k), k + 1, (double)INFINITY, &u, error);
+}
+
+static int measure(td_work *w, const td_batch *b, double seconds, timing *t, td_error *error)
+{
+    td_tensor *const *roots;
+    size_t            n;
+    td_graph         *g = td_engine_graph(w->engine, &roots, &n);
+    td_flops_phases   f;
+    double            end;
+    int               code = 0;
+
+    td_graph_flops(g, roots, n, NULL, &f);
+    t->flops = f.forward.matmul + f.backward.matmul;
+    for (int64_t k = 0; k < 2 && !code; k++) /* warm up */
+        code = one_step(w, b, k, error);
+    td_engine_profile(w->engine, false);
+    end = td_now() + seconds;
+    while (!code && t->count < STEPS && (t->count < 3 || td_now() < end)) {
+        double start = td_now();
+        code = one_step(w, b, t->count + 2, error);
+        t->seconds[t->count++] = td_now() - start;
+    }
+    t->planning = td_engine_planning(w->engine, &t->plans);
+    return code;
+}
+
+/* ---- printing ---------------------------------------------------------------------------------------------------------------------- */
+
+static int by_seconds(const void *a, const void *b)
+{
+    return ((const td_profile_row *)a)->seconds > ((const td_profile_row *)b)->seconds ? -1 : 1;
+}
+
+static int print_profile(td_work *w, const td_batch *b, td_error *error)
+{
+    td_profile_row rows[ROWS];
+    size_t         n;
+    double         all = 0;
+    int            code = 0;
+    td_engine_profile(w->engine, true);
+    for (int64_t k = 0; k < 5 && !code; k++)
+        code = one_step(w, b, k, error);
+    n = td_engine_profile_rows(w->engine, rows, ROWS);
+    qsort(rows, n, sizeof *rows, by_seconds);
+    for (size_t i = 0; i < n; i++)
+        all += rows[i].seconds;
+    printf("\n%-20s %8s %10s %7s %10s %10s\n", "op", "calls", "ms/step", "share", "GFLOP/s", "GB/s");
+    for (size_t i = 0; i < n && rows[i].seconds > 0; i++)
+        printf("%-20s %8lld %10.3f %6.1f%% %10.1f %10.1f\n", rows[i].op, (long long)rows[i].calls / 5, rows[i].seconds * 200,
+               100 * rows[i].seconds / all, rows[i].flops / rows[i].seconds * 1e-9, rows[i].bytes / rows[i].seconds * 1e-9);
+    return code;
+}
+
+static void print(const td_work *w, const timing *t)
+{
+    struct rusage use;
+    double        step = median(t), rate = t->flops / step;
+    json_t       *j;
+    getrusage(RUSAGE_SELF, &use);
+    if (w->tool->json) {
+        j = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f}", "run", w->x->run.name, "seconds_per_step", step, "tokens_per_second",
+                      (double)t->tokens / step, "flops_per_second", rate, "peak_flops_per_second", t->peak, "share_of_peak",
+                      t->peak > 0 ? rate / t->peak : 0, "steps", (json_int_t)t->count, "peak_memory", (json_int_t)use.ru_maxrss * 1024,
+                      "planning_seconds", t->planning);
+        json_dumpf(j, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(j);
+        return;
+    }
+    printf("%s: %.2f ms per step (median of %lld), %.0f tokens/s, %d threads\n", w->x->run.name, step * 1e3, (long long)t->count,
+           (double)t->tokens / step, w->services->threads);
+    printf("%.1f GFLOP/s of dense products: %.0f%% of the machine's %.1f\n", rate * 1e-9, 100 * rate / t->peak, t->peak * 1e-9);
+    printf("peak memory %.0f MiB, planning %.1f ms for %zu plans\n", (double)use.ru_maxrss / 1024, t->planning * 1e3, t->plans);
+}
+
+/* ---- the command --------------------------------------------------------------------------------------------------------------------- */
+
+static int64_t tokens_of(const td_batch *b)
+{
+    int64_t n = 0;
+    for (int32_t k = 0; k < b->count; k++)
+        if (td_match("*_ids", b->at[k].name))
+            n += b->at[k].dim[0] * b->at[k].dim[1];
+    return n;
+}
+
+static int bench(td_work *w, double seconds, bool profile, td_error *error)
+{
+    const td_device *d;
+    td_batch        *b = td_work_random(w, w->x->train.micro_batch, error);
+    timing           t = { .count = 0 };
+    int              code = b ? td_work_engine(w, error) : error->code;
+    if (!code)
+        code = td_engine_plan(w->engine, b, NULL, error);
+    if (!code)
+        code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
+    if (!code) {
+        t.tokens = tokens_of(b), d = td_engine_device(w->engine);
+        code = measure(w, b, seconds, &t, error);
+        t.peak = d->backend->peak ? d->backend->peak(d->state) : 0;
+    }
+    if (!code)
+        print(w, &t);
+    if (!code && profile && !w->tool->json)
+        code = print_profile(w, b, error);
+    td_batch_free(b);
+    return code;
+}
+
+int td_command_bench(td_tool *t, int argc, char **argv)
+{
+    const char    *seconds = NULL;
+    bool           profile = false;
+    const td_flag  flags[] = { { "--seconds", "S", "how long to measure (5)", &seconds, 0 },
+                               { "--profile", 0, "time and rate per op", 0, &profile },
+                               { 0, 0, 0, 0, 0 } };
+    const td_usage usage = { "bench", "[--seconds S] [--profile]",
+                             "Training steps of train.micro_batch random sequences, timed: tokens/s and the share of the machine's matmul rate.",
+                             "tandem bench -c configs/nano/redllm.cfg --profile", flags, true };
+    td_work  w;
+    td_error e = { 0 };
+    int      code;
+
+    if (!td_tool_parse(t, &usage, argc, argv, &code))
+        return code;
+    if (t->n_plain)
+        return td_tool_usage_error(t, "'%s' is neither an option nor key=value", t->plain[0]);
+    if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE, &code))
+        return code;
+    code = bench(&w, seconds ? atof(seconds) : 5, profile, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
+    td_work_close(&w);
+    return code;
+}
