@@ -1,0 +1,105 @@
+/* stranger.c - what someone has who knows only an installed tandem: headers, one cc line, a change of config. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+
+#define STRANGER TANDEM_SOURCE "/tests/fixtures/stranger/attention-mine.c"
+#define PKG_CONFIG "PKG_CONFIG_PATH=$(dirname $(find %1$s/prefix -name tandem.pc)) pkg-config"
+
+static char directory[256];
+
+/* A shell command in which %1$s is the scratch directory; its output goes to a log there. Gives system()'s status. */
+static int shell(const char *format)
+{
+    char command[4096], logged[4400];
+    int  n = snprintf(command, sizeof command, format, directory);
+    cr_assert(n > 0 && n < (int)sizeof command);
+    snprintf(logged, sizeof logged, "{ %s; } >>%s/log 2>&1", command, directory);
+    return system(logged);
+}
+
+static char *read_scratch(const char *name)
+{
+    char     path[400];
+    td_error e = { 0 };
+    char    *text;
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    text = td_file_read(path, NULL, &e);
+    cr_assert(text, "%s", e.text);
+    return text;
+}
+
+#define MUST(command) cr_assert_eq(shell(command), 0, "failed: %s\n%s", command, read_scratch("log"))
+
+static void write_scratch(const char *name, const char *text)
+{
+    char  path[400];
+    FILE *f;
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    f = fopen(path, "w");
+    cr_assert(f);
+    cr_assert(fputs(text, f) >= 0);
+    cr_assert(!fclose(f));
+}
+
+static const char config[] =
+    "model = { plugin = \"encoder-decoder\"; vocab_size = 263; d_model = 48; encoder_layers = 1; decoder_layers = 1;\n"
+    "  attention = { plugin = \"softmax\"; heads = 3; head_dim = 16; };\n"
+    "  position = { plugin = \"rope\"; }; norm = { plugin = \"rms\"; }; ffn = { plugin = \"swiglu\"; d_ff = 80; }; };\n"
+    "loss = { plugin = \"prefix-lm\"; };\n"
+    "optimizer = { plugin = \"adamw\"; };\n"
+    "schedule = { plugin = \"constant\"; peak = 0.01; };\n"
+    "tokenizer = { plugin = \"bytes\"; };\n"
+    "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE "/data/corpus/facts.train.jsonl\" );\n"
+    "  held_out = ( \"" TANDEM_SOURCE "/data/corpus/facts.valid.jsonl\" ); } ); };\n"
+    "train = { steps = 31; length = 67; batch = 5; };\n"
+    "evaluate = { sequences = 3; };\n";
+
+static void setup(void)
+{
+    snprintf(directory, sizeof directory, "/tmp/tandem-stranger-XXXXXX");
+    cr_assert(mkdtemp(directory));
+    write_scratch("log", "");
+    write_scratch("model.cfg", config);
+    MUST("cmake --install $(dirname " TANDEM_BINARY ")/.. --prefix %1$s/prefix");
+}
+
+static void teardown(void) { td_remove_tree(directory, NULL); }
+
+TestSuite(stranger, .init = setup, .fini = teardown);
+
+#define TRAIN "%1$s/prefix/bin/tandem train -c %1$s/model.cfg run.dir=%1$s run.name=mine model.attention.plugin=mine " \
+              "model.attention.heads=3 model.attention.head_dim=16 --threads 1 --json "
+
+Test(stranger, one_line_builds_an_attention_that_trains)
+{
+    char       *info, *summary;
+    const char *nll;
+
+    cr_assert_neq(shell(TRAIN), 0, "the plugin is not there yet");
+    MUST("mkdir %1$s/plugins");
+    MUST("cc -shared -fPIC -Wall -Wextra -Werror " STRANGER " -o %1$s/plugins/attention-mine.so $(" PKG_CONFIG " --cflags tandem)");
+    MUST("%1$s/prefix/bin/tandem plugins check %1$s/plugins/attention-mine.so");
+    MUST(TRAIN "--plugin-path %1$s/plugins >%1$s/summary.json");
+
+    info = read_scratch("mine/model-info.txt"); /* its own parameters, in encoder, decoder and cross attention */
+    cr_assert(strstr(info, "model.encoder.layers.0.self_attn.sharpness"), "%s", info);
+    cr_assert(strstr(info, "model.decoder.layers.0.cross_attn.gate_proj.weight"), "%s", info);
+    summary = read_scratch("summary.json");
+    nll = strstr(summary, "\"nll\": ");
+    cr_assert(nll);
+    cr_assert(atof(nll + 7) > 0 && atof(nll + 7) < 4.5, "it learns: a guess among 263 ids costs 5.57 nats\n%s", summary);
+    free(info), free(summary);
+}
+
+Test(stranger, the_cmake_package_builds_it_too)
+{
+    MUST("mkdir %1$s/project");
+    write_scratch("project/CMakeLists.txt", "cmake_minimum_required(VERSION 3.20)\nproject(mine C)\nfind_package(tandem 0.1 REQUIRED)\n"
+                                            "tandem_plugin(attention-mine " STRANGER ")\n");
+    MUST("cmake -S %1$s/project -B %1$s/project/build -DCMAKE_PREFIX_PATH=%1$s/prefix");
+    MUST("cmake --build %1$s/project/build");
+    MUST("%1$s/prefix/bin/tandem plugins check %1$s/project/build/attention-mine.so");
+}
