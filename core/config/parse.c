@@ -58,14 +58,25 @@ static const char *skip(const char *p, int *line)
     return end;
 }
 
+static bool is_hex(const char *p) { return p[0] == '0' && (p[1] == 'x' || p[1] == 'X'); }
+
 static bool too_wide(const char *p, const char *end)
 {
     long long value;
-    if (*end == 'L' || *end == '.' || *end == 'e' || *end == 'E')
-        return false;
+    if (*end == 'L' || *end == '.' || *end == 'e' || *end == 'E') /* L: 64 bits, no more */
+        return *end == 'L' && (errno = 0, strtoll(p, NULL, is_hex(p) ? 16 : 10), errno != 0);
     errno = 0;
-    value = strtoll(p, NULL, 0);
+    value = strtoll(p, NULL, is_hex(p) ? 16 : 10);
     return errno || value > INT32_MAX || value < INT32_MIN;
+}
+
+static void too_wide_error(td_errors *errors, const char *file, int line, const char *p, const char *end)
+{
+    int n = (int)(end - p);
+    if (*end == 'L')
+        td_errors_add(errors, "%s:%d: %.*s does not fit 64 bits", file, line, n, p);
+    else
+        td_errors_add(errors, "%s:%d: %.*s does not fit 32 bits: write %.*sL", file, line, n, p, n, p);
 }
 
 static bool check_text(const char *text, const char *file, td_errors *errors)
@@ -86,10 +97,10 @@ static bool check_text(const char *text, const char *file, td_errors *errors)
         }
         if (isdigit((unsigned char)*p) || (*p == '-' && isdigit((unsigned char)p[1]))) {
             const char *end = p + 1;
-            while (isalnum((unsigned char)*end) && *end != 'L' && *end != 'e' && *end != 'E')
+            while (isalnum((unsigned char)*end) && *end != 'L' && (is_hex(p) || (*end != 'e' && *end != 'E')))
                 end++;
-            if (!(p[0] == '0' && (p[1] == 'x' || p[1] == 'X')) && too_wide(p, end))
-                td_errors_add(errors, "%s:%d: %.*s does not fit 32 bits: write %.*sL", file, line, (int)(end - p), p, (int)(end - p), p);
+            if (too_wide(p, end))
+                too_wide_error(errors, file, line, p, end);
             for (p = end; isalnum((unsigned char)*p) || *p == '.' || ((*p == '-' || *p == '+') && (p[-1] == 'e' || p[-1] == 'E'));)
                 p++;
             continue;
@@ -167,22 +178,23 @@ td_value *td_value_parse(td_arena *arena, const char *text, const char *file, td
 
 /* ---- key=value -------------------------------------------------------------------------------------------------------------------- */
 
-static td_value *parse_value(td_arena *arena, const char *name, const char *text)
+static td_value *parse_value(td_arena *arena, const char *name, const char *text, td_errors *errors)
 {
-    td_errors errors = { 0 };
+    size_t    before = errors->count;
     config_t  c;
     td_value *v = NULL;
     char     *line = td_arena_print(arena, "value = %s;", text);
 
     config_init(&c);
-    if (line && check_text(line, "command line", &errors) && config_read_string(&c, line) &&
+    if (line && check_text(line, "command line", errors) && config_read_string(&c, line) &&
         config_setting_length(config_root_setting(&c)) == 1) {
         v = convert(arena, config_setting_get_elem(config_root_setting(&c), 0), NULL, -1);
         if (v)
             v->name = td_arena_copy(arena, name);
     }
     config_destroy(&c);
-    td_errors_free(&errors);
+    if (errors->count > before)
+        return NULL;
     if (!v && (v = td_value_new(arena, TD_VALUE_STRING, name, NULL, -1)) != NULL) /* a bare word */
         v->text = td_arena_copy(arena, text);
     return v;
@@ -214,7 +226,7 @@ td_value *td_value_parse_override(td_arena *arena, const char *override, td_valu
             td_errors_add(errors, "command line: '%s': '%s' is no name of a key", override, name);
             return NULL;
         }
-        v = rest ? td_value_new(arena, TD_VALUE_GROUP, name, NULL, -1) : parse_value(arena, name, equals + 1);
+        v = rest ? td_value_new(arena, TD_VALUE_GROUP, name, NULL, -1) : parse_value(arena, name, equals + 1, errors);
         if (!v)
             return NULL;
         if (at)

@@ -98,7 +98,7 @@ static void print(const td_work *w, const timing *t)
     if (w->tool->json) {
         j = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f}", "run", w->x->run.name, "seconds_per_step", step, "tokens_per_second",
                       (double)t->tokens / step, "flops_per_second", rate, "peak_flops_per_second", t->peak, "share_of_peak",
-                      t->peak > 0 ? rate / t->peak : 0, "steps", (json_int_t)t->count, "peak_memory", (json_int_t)use.ru_maxrss * 1024,
+                      t->peak > 0 ? rate / t->peak : 0.0, "steps", (json_int_t)t->count, "peak_memory", (json_int_t)use.ru_maxrss * 1024,
                       "planning_seconds", t->planning);
         json_dumpf(j, stdout, JSON_INDENT(2));
         putchar('\n');
@@ -107,7 +107,10 @@ static void print(const td_work *w, const timing *t)
     }
     printf("%s: %.2f ms per step (median of %lld), %.0f tokens/s, %d threads\n", w->x->run.name, step * 1e3, (long long)t->count,
            (double)t->tokens / step, w->services->threads);
-    printf("%.1f GFLOP/s of dense products: %.0f%% of the machine's %.1f\n", rate * 1e-9, 100 * rate / t->peak, t->peak * 1e-9);
+    printf("%.1f GFLOP/s of dense products", rate * 1e-9);
+    if (t->peak > 0)
+        printf(": %.0f%% of the machine's %.1f", 100 * rate / t->peak, t->peak * 1e-9);
+    putchar('\n');
     printf("peak memory %.0f MiB, planning %.1f ms for %zu plans\n", (double)use.ru_maxrss / 1024, t->planning * 1e3, t->plans);
 }
 
@@ -157,15 +160,20 @@ int td_command_bench(td_tool *t, int argc, char **argv)
                              "tandem bench -c configs/nano/redllm.cfg --profile", flags, true };
     td_work  w;
     td_error e = { 0 };
+    char    *end = NULL;
+    double   limit;
     int      code;
 
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
+    limit = seconds ? strtod(seconds, &end) : 5;
     if (t->n_plain)
         return td_tool_usage_error(t, "'%s' is neither an option nor key=value", t->plain[0]);
+    if (seconds && (end == seconds || *end || !(limit > 0 && limit < 1e6)))
+        return td_tool_usage_error(t, "--seconds takes a number above 0, not '%s'", seconds);
     if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE, &code))
         return code;
-    code = bench(&w, seconds ? atof(seconds) : 5, profile, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
+    code = bench(&w, limit, profile, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
     td_work_close(&w);
     return code;
 }
