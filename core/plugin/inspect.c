@@ -36,7 +36,7 @@ static int open_elf(elf *e, td_error *error)
     if (h->e_type != ET_DYN)
         return td_fail(error, TD_EPLUGIN, "'%s' is no shared object but an ELF file of type %d: link it with cc -shared -fPIC",
                        e->path, h->e_type);
-    if (h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phoff % 8 ||
+    if (h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phoff % 8 /* its alignment in the map */ ||
         !within(e, h->e_phoff, (uint64_t)h->e_phnum * sizeof(Elf64_Phdr)))
         return td_fail(error, TD_EPLUGIN, "'%s' is cut off or damaged: its program headers lie outside the file; build it again",
                        e->path);
@@ -59,7 +59,7 @@ static const void *at(const elf *e, uint64_t address, uint64_t size)
     return NULL;
 }
 
-typedef struct dynamic { uint64_t symbols, names, names_size, hash, gnu_hash; } dynamic;
+typedef struct dynamic { uint64_t symbols, names, names_size; } dynamic;
 
 static bool find_dynamic(const elf *e, dynamic *d)
 {
@@ -99,7 +99,7 @@ static bool find_symbol(const elf *e, const char *name, Elf64_Sym *out)
         memcpy(out, p, sizeof *out);
         if (out->st_name >= d.names_size)
             return false;
-        if (out->st_shndx != SHN_UNDEF && !strncmp(names + out->st_name, name, d.names_size - out->st_name))
+        if (out->st_shndx != SHN_UNDEF && d.names_size - out->st_name > strlen(name) && !strcmp(names + out->st_name, name))
             return true;
     }
     return false;

@@ -1,4 +1,7 @@
 /* kinds.c - the kinds of plugins that this host knows. */
+#include <string.h>
+
+#include "plugin/module.h"
 #include "plugin/registry.h"
 #include "tandem/kind/architecture.h"
 #include "tandem/kind/backend.h"
@@ -33,4 +36,45 @@ const td_kind *td_kinds(void)
         { 0, 0, 0, 0 },
     };
     return kinds;
+}
+
+/* ---- hooks that the host calls without asking whether they are there ------------------------------------------- */
+
+typedef struct hook { const char *kind, *name; size_t offset; } hook;
+
+#define HOOK(type, KIND, hook) { KIND, #hook, offsetof(type, hook) }
+static const hook needed[] = {
+    HOOK(td_architecture, TD_ARCHITECTURE_KIND, extent),     HOOK(td_architecture, TD_ARCHITECTURE_KIND, arrange),
+    HOOK(td_architecture, TD_ARCHITECTURE_KIND, build),      HOOK(td_architecture, TD_ARCHITECTURE_KIND, vocab_size),
+    HOOK(td_attention, TD_ATTENTION_KIND, build),            HOOK(td_backend, TD_BACKEND_KIND, open),
+    HOOK(td_backend, TD_BACKEND_KIND, close),                HOOK(td_backend, TD_BACKEND_KIND, allocate),
+    HOOK(td_backend, TD_BACKEND_KIND, release),              HOOK(td_comm, TD_COMM_KIND, open),
+    HOOK(td_comm, TD_COMM_KIND, close),                      HOOK(td_comm, TD_COMM_KIND, all_reduce),
+    HOOK(td_data, TD_DATA_KIND, open),                       HOOK(td_data, TD_DATA_KIND, close),
+    HOOK(td_data, TD_DATA_KIND, sources),                    HOOK(td_data, TD_DATA_KIND, source_name),
+    HOOK(td_data, TD_DATA_KIND, fetch),                      HOOK(td_data, TD_DATA_KIND, held_out),
+    HOOK(td_data, TD_DATA_KIND, fetch_held_out),             HOOK(td_ffn, TD_FFN_KIND, build),
+    HOOK(td_kernels, TD_KERNELS_KIND, backend),              HOOK(td_kernels, TD_KERNELS_KIND, rows),
+    HOOK(td_logger, TD_LOGGER_KIND, open),                   HOOK(td_logger, TD_LOGGER_KIND, close),
+    HOOK(td_logger, TD_LOGGER_KIND, write),                  HOOK(td_loss, TD_LOSS_KIND, split),
+    HOOK(td_loss, TD_LOSS_KIND, bounds),                     HOOK(td_loss, TD_LOSS_KIND, build),
+    HOOK(td_norm, TD_NORM_KIND, build),                      HOOK(td_op, TD_OP_KIND, infer),
+    HOOK(td_optimizer, TD_OPTIMIZER_KIND, build),            HOOK(td_schedule, TD_SCHEDULE_KIND, rate),
+    HOOK(td_tokenizer, TD_TOKENIZER_KIND, open),             HOOK(td_tokenizer, TD_TOKENIZER_KIND, close),
+    HOOK(td_tokenizer, TD_TOKENIZER_KIND, special),          HOOK(td_tokenizer, TD_TOKENIZER_KIND, encode),
+    HOOK(td_tokenizer, TD_TOKENIZER_KIND, decode),
+};
+
+const char *td_kind_missing_hook(const td_plugin *p)
+{
+    for (size_t k = 0; k < sizeof needed / sizeof *needed; k++) {
+        void *value = NULL;
+        if (strcmp(needed[k].kind, p->kind))
+            continue;
+        if (needed[k].offset + sizeof value <= p->size)
+            memcpy(&value, (const char *)p + needed[k].offset, sizeof value);
+        if (!value)
+            return needed[k].name;
+    }
+    return NULL;
 }

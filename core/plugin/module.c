@@ -2,10 +2,14 @@
 #include "plugin/module.h"
 
 #include <dlfcn.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "plugin/options.h"
 #include "plugin/registry.h"
+#include "tandem/kind/kernels.h"
+
+enum { LONGEST_NAME = 64, DEEPEST_LIST = 8 };
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -20,9 +24,11 @@ static void     set_mode(unsigned mode) { (void)mode; }
 static void *load(const char *path, bool *changed)
 {
     unsigned before = get_mode();
-    void    *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    char    *full = realpath(path, NULL); /* a name without a slash would be looked for among the system's libraries */
+    void    *handle = dlopen(full ? full : path, RTLD_NOW | RTLD_LOCAL);
     *changed = get_mode() != before;
     set_mode(before);
+    free(full);
     return handle;
 }
 
@@ -58,6 +64,14 @@ static size_t field_size(int64_t type)
     }
 }
 
+static bool is_choice(const td_option *o)
+{
+    double k = 0;
+    while (o->choices[(size_t)k] && k != o->number)
+        k++;
+    return o->choices[(size_t)k] != NULL;
+}
+
 static const char *wrong_row(const td_option *o, size_t config_size)
 {
     size_t size = field_size(o->type);
@@ -67,40 +81,75 @@ static const char *wrong_row(const td_option *o, size_t config_size)
         return "has an unknown type";
     if (o->offset > config_size || size > config_size - o->offset)
         return "lies outside the config struct";
+    if (o->offset % (size < sizeof(void *) ? size : sizeof(void *)))
+        return "lies at an offset that its type cannot have";
     if ((o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT) && !(o->flags & TD_OPTION_REQUIRED) &&
         !(o->number >= o->min && o->number <= o->max))
         return "has a default outside its range";
     if ((o->type == TD_TYPE_CHOICE || o->type == TD_TYPE_PART) && (!o->choices || !o->choices[0]))
         return "has no choices";
-    if (o->type == TD_TYPE_CHOICE)
-        for (int64_t k = 0; k <= (int64_t)o->number; k++)
-            if (!o->choices[k])
-                return "has a default that is none of its choices";
+    if (o->type == TD_TYPE_CHOICE && !is_choice(o))
+        return "has a default that is none of its choices";
+    if (o->type == TD_TYPE_LIST && (!o->fields || !o->item_size))
+        return "has no table of its items";
     return NULL;
 }
 
-static int check_table(const char *path, const td_plugin *p, const td_option *table, size_t config_size, td_error *error)
+static int check_table(const char *path, const td_plugin *p, const td_option *table, size_t config_size, int depth,
+                       td_error *error)
 {
     td_option row, other;
     for (size_t i = 0; td_option_row(table, p->option_size, i, &row); i++) {
-        const char *wrong = wrong_row(&row, config_size);
+        const char *wrong = depth > DEEPEST_LIST ? "is a list in too many lists" : wrong_row(&row, config_size);
         for (size_t j = 0; !wrong && j < i; j++)
             if (td_option_row(table, p->option_size, j, &other) && !strcmp(row.name, other.name))
                 wrong = "is there twice";
         if (wrong)
             return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s': option %zu ('%s') %s", path, p->name, i,
                            row.name ? row.name : "", wrong);
-        if (row.type == TD_TYPE_LIST && row.fields && check_table(path, p, row.fields, row.item_size, error))
+        if (row.type == TD_TYPE_LIST && check_table(path, p, row.fields, row.item_size, depth + 1, error))
             return TD_EPLUGIN;
     }
+    return 0;
+}
+
+/* Kernel rows lie in an array, so theirs must be exactly the host's size. */
+static int check_kernels(const char *path, const td_kernels *k, td_error *error)
+{
+    for (size_t i = 0; i < k->count; i++) {
+        if (k->rows[i].size != sizeof(td_kernel))
+            return td_fail(error, TD_EPLUGIN, "'%s': kernels '%s': row %zu says it has %zu bytes; %zu are expected: build it "
+                           "against these headers, with .size = sizeof(td_kernel)", path, k->plugin.name, i, k->rows[i].size,
+                           sizeof(td_kernel));
+        if (!k->rows[i].op || !k->rows[i].run)
+            return td_fail(error, TD_EPLUGIN, "'%s': kernels '%s': row %zu has no op or no run", path, k->plugin.name, i);
+    }
+    return 0;
+}
+
+static int check_hooks(const char *path, const td_plugin *p, td_error *error)
+{
+    const char *missing = td_kind_missing_hook(p);
+    if (missing)
+        return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' of kind '%s' has no '%s': set it", path, p->name, p->kind, missing);
+    return strcmp(p->kind, TD_KERNELS_KIND) ? 0 : check_kernels(path, (const td_kernels *)(const void *)p, error);
+}
+
+static int check_name(const char *path, const td_plugin *p, td_error *error)
+{
+    if (!p->kind || !p->name || !*p->name)
+        return td_fail(error, TD_EPLUGIN, "'%s': a plugin has no kind or no name: use TD_PLUGIN", path);
+    if (strlen(p->name) > LONGEST_NAME || strcspn(p->name, "/ \t\n\"'") < strlen(p->name))
+        return td_fail(error, TD_EPLUGIN, "'%s': the plugin name '%.80s' is longer than %d bytes or has a slash, space or quote",
+                       path, p->name, LONGEST_NAME);
     return 0;
 }
 
 static int check_plugin(const char *path, const td_plugin *p, td_error *error)
 {
     const td_kind *kind;
-    if (!p->kind || !p->name || !*p->name)
-        return td_fail(error, TD_EPLUGIN, "'%s': a plugin has no kind or no name", path);
+    if (check_name(path, p, error))
+        return TD_EPLUGIN;
     kind = find_kind(p->kind);
     if (!kind)
         return check_kind(path, p, error);
@@ -113,7 +162,9 @@ static int check_plugin(const char *path, const td_plugin *p, td_error *error)
     if (p->options && (p->option_size < offsetof(td_option, flags) || p->option_size > 4096))
         return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' says its option rows have %zu bytes: use TD_PLUGIN", path, p->name,
                        p->option_size);
-    return p->options ? check_table(path, p, p->options, p->config_size, error) : 0;
+    if (p->options && check_table(path, p, p->options, p->config_size, 0, error))
+        return TD_EPLUGIN;
+    return check_hooks(path, p, error);
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------------------------------- */
@@ -130,35 +181,45 @@ const td_plugin *td_plugin_copy(const td_plugin *p, size_t size, td_arena *arena
 bool td_module_changes_mode(const char *path, td_error *error)
 {
     bool changed = false;
-    if (!load(path, &changed))
+    if (!td_module_inspect(path, error) && !load(path, &changed))
         td_fail(error, TD_EPLUGIN, "cannot load '%s': %s", path, dlerror());
     return changed;
 }
 
+/* dlopen, with what to do when it refuses. */
+static void *open_module(const char *path, td_error *error)
+{
+    bool        changed;
+    void       *handle = load(path, &changed);
+    const char *why = handle ? NULL : dlerror();
+    if (!handle)
+        td_fail(error, TD_EPLUGIN, "cannot load '%s': %s%s", path, why ? why : "unknown reason",
+                why && strstr(why, "undefined symbol") ? " (link the library that defines it into the module)" : "");
+    return handle;
+}
+
 const td_module *td_module_load(const char *path, td_arena *arena, td_error *error)
 {
-    bool             changed;
     void            *handle;
     const td_module *m;
     td_module       *copy = td_arena_alloc(arena, sizeof *copy);
 
-    if (!copy || td_module_inspect(path, error))
+    if (!copy)
+        td_fail(error, TD_ENOMEM, "out of memory while loading '%s'", path);
+    if (!copy || td_module_inspect(path, error) || !(handle = open_module(path, error)))
         return NULL;
-    handle = load(path, &changed);
-    if (!handle) {
-        const char *why = dlerror();
-        td_fail(error, TD_EPLUGIN, "cannot load '%s': %s%s", path, why ? why : "unknown reason",
-                why && strstr(why, "undefined symbol") ? " (link the library that defines it into the module)" : "");
-        return NULL;
-    }
     m = dlsym(handle, TD_MODULE_SYMBOL);
-    if (!m || !m->plugins) {
-        td_fail(error, TD_EPLUGIN, "'%s' is no plugin: its '" TD_MODULE_SYMBOL "' lists no plugins", path);
+    if (!m || !m->plugins || !m->name) {
+        td_fail(error, TD_EPLUGIN, "'%s' is no plugin: its '" TD_MODULE_SYMBOL "' has no %s: use TD_MODULE", path,
+                m && m->plugins ? "name" : "plugins");
         return NULL;
     }
     for (size_t k = 0; m->plugins[k]; k++)
         if (check_plugin(path, m->plugins[k], error))
             return NULL;
     *copy = *m;
+    copy->version = m->version ? m->version : "?";
+    copy->author = m->author ? m->author : "?";
+    copy->licence = m->licence ? m->licence : "?";
     return copy;
 }

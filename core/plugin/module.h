@@ -14,6 +14,9 @@ const td_module *td_module_load(const char *path, td_arena *, td_error *error);
 /* Whether loading the file changes the processor's floating-point mode (flush-to-zero): the host restores it. */
 bool td_module_changes_mode(const char *path, td_error *error);
 
+/* The name of a hook of the plugin's struct that the host needs and that is NULL or not there; NULL: none is missing. */
+const char *td_kind_missing_hook(const td_plugin *);
+
 /* The plugin as the host's own zeroed struct of `size` bytes. */
 const td_plugin *td_plugin_copy(const td_plugin *, size_t size, td_arena *);
 

@@ -16,6 +16,7 @@ typedef struct found {
     const td_plugin *plugin; /* the host's copy */
     td_loaded       *from;   /* NULL: built in */
     size_t           directory;
+    const char      *clash; /* why it may not be used: another file of this directory offers it too */
 } found;
 
 struct td_registry {
@@ -34,22 +35,22 @@ struct td_registry {
 
 /* ---- lists --------------------------------------------------------------------------------------------------------------------- */
 
-static const char **append(td_registry *r, const char **list, size_t count, const char *item)
+/* Adds to a list that ends with NULL; without memory it stays as it is. */
+static void append(td_registry *r, const char ***list, size_t *count, const char *text)
 {
-    const char **larger = td_arena_alloc(r->arena, (count + 2) * sizeof *larger);
-    if (!larger)
-        return list;
-    if (count)
-        memcpy(larger, list, count * sizeof *larger);
-    larger[count] = item;
-    return larger;
+    const char **larger = td_arena_alloc(r->arena, (*count + 2) * sizeof *larger);
+    const char  *copy = td_arena_copy(r->arena, text);
+    if (!larger || !copy)
+        return;
+    if (*count)
+        memcpy(larger, *list, *count * sizeof *larger);
+    larger[(*count)++] = copy;
+    *list = larger;
 }
 
 static void refuse(td_registry *r, const char *message)
 {
-    const char *copy = td_arena_copy(r->arena, message);
-    r->refusals = append(r, r->refusals, r->n_refusals, copy ? copy : "");
-    r->n_refusals++;
+    append(r, &r->refusals, &r->n_refusals, message);
     td_log_line(r->log, TD_LOG_DEBUG, "refused: %s", message);
 }
 
@@ -58,11 +59,7 @@ static void add_path(td_registry *r, const char *directory)
     for (size_t k = 0; k < r->n_paths; k++)
         if (!strcmp(r->paths[k], directory))
             return;
-    directory = td_arena_copy(r->arena, directory);
-    if (directory) {
-        r->paths = append(r, r->paths, r->n_paths, directory);
-        r->n_paths++;
-    }
+    append(r, &r->paths, &r->n_paths, directory);
 }
 
 static void add_paths(td_registry *r, const char *list)
@@ -120,21 +117,24 @@ static int add_plugin(td_registry *r, const td_plugin *p, td_loaded *from, size_
     key_of(key, p ? p->kind : "", p ? p->name : "");
     if (!p || td_map_set(r->by_name, key, (void *)(uintptr_t)(r->count + 1)))
         return td_fail(error, TD_ENOMEM, "out of memory while listing plugins");
-    r->plugins[r->count++] = (found){ p, from, directory };
+    r->plugins[r->count++] = (found){ p, from, directory, NULL };
     return 0;
 }
 
 /* Another plugin of that kind and name: an error in one directory; across directories the earlier one stays. */
 static int check_duplicate(td_registry *r, const td_plugin *p, const char *path, size_t directory, bool *skip, td_error *error)
 {
-    const found *other = known(r, p->kind, p->name);
+    found *other = known(r, p->kind, p->name);
     *skip = other != NULL;
     if (!other)
         return 0;
     if (!other->from)
         return td_fail(error, TD_EPLUGIN, "'%s': %s '%s' is built in and cannot be replaced: choose another name", path, p->kind, p->name);
-    if (other->directory == directory)
-        return td_fail(error, TD_EPLUGIN, "%s '%s' is in both '%s' and '%s': remove one", p->kind, p->name, other->from->path, path);
+    if (other->directory == directory) {
+        other->clash = td_arena_print(r->arena, "%s '%s' is in both '%s' and '%s': remove one", p->kind, p->name,
+                                      other->from->path, path);
+        return td_fail(error, TD_EPLUGIN, "%s", other->clash ? other->clash : "out of memory");
+    }
     td_log_line(r->log, TD_LOG_INFO, "%s '%s': '%s' is used; '%s' comes later on the search path", p->kind, p->name,
                 other->from->path, path);
     return 0;
@@ -291,9 +291,11 @@ const td_plugin *td_registry_find(td_registry *r, const char *kind, const char *
         td_registry_scan(r);
         f = known(r, kind, name);
     }
-    if (f)
+    if (f && !f->clash)
         return f->plugin;
-    if (why.code)
+    if (f)
+        td_fail(error, TD_EPLUGIN, "%s", f->clash);
+    else if (why.code)
         td_fail(error, TD_EPLUGIN, "%s", why.text);
     else
         explain_missing(r, kind, name, error);
