@@ -2,13 +2,22 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "graph/describe.h"
 #include "work.h"
+
+/* Groups of parameters: the first pattern that matches a name says. */
+enum { EMBEDDING, ATTENTION, FFN, NORM, OTHER, GROUPS };
+static const char *const group_names[GROUPS] = { "embedding", "attention", "ffn", "norm", "other" };
+static const struct { const char *pattern; int group; } patterns[] = {
+    { "*embed*", EMBEDDING }, { "*lm_head*", EMBEDDING }, { "*norm*", NORM }, { "*attn*", ATTENTION }, { "*attention*", ATTENTION },
+    { "*mlp*", FFN }, { "*ffn*", FFN }, { "*", OTHER },
+};
 
 typedef struct facts {
     td_memory       memory;
     td_flops_phases flops; /* of one sequence */
     double          paper;
-    int64_t         total, embedding, attention, ffn, norm;
+    int64_t         total, group[GROUPS];
     int64_t         length;
 } facts;
 
@@ -18,35 +27,18 @@ static void count_parameters(td_variables *v, facts *f)
 {
     for (size_t i = 0; i < td_variables_count(v); i++) {
         const td_variable *x = td_variables_at(v, i);
+        size_t             k = 0;
         if (x->kind != TD_VARIABLE_PARAM)
             continue;
-        f->total += x->count;
-        if (td_match("*embed*", x->name) || td_match("*lm_head*", x->name))
-            f->embedding += x->count;
-        else if (td_match("*norm*", x->name))
-            f->norm += x->count;
-        else if (td_match("*attn*", x->name) || td_match("*attention*", x->name))
-            f->attention += x->count;
-        else if (td_match("*mlp*", x->name))
-            f->ffn += x->count;
+        while (!td_match(patterns[k].pattern, x->name))
+            k++;
+        f->group[patterns[k].group] += x->count, f->total += x->count;
     }
-}
-
-/* The paper counts an embedding lookup as a product with a one-hot matrix. */
-static double lookup_flops(td_variables *v, const td_batch *b)
-{
-    double tokens = 0, table = 0;
-    for (int32_t k = 0; k < b->count; k++)
-        if (td_match("*_ids", b->at[k].name))
-            tokens += (double)(b->at[k].dim[0] * b->at[k].dim[1]);
-    for (size_t i = 0; i < td_variables_count(v); i++)
-        if (td_match("*embed_tokens.weight", td_variables_at(v, i)->name) && td_variables_at(v, i)->kind == TD_VARIABLE_PARAM)
-            table = (double)td_variables_at(v, i)->count;
-    return 2 * tokens * table;
 }
 
 static int count_flops(td_work *w, facts *f, td_error *error)
 {
+    const td_architecture *a = (const void *)w->x->model.plugin;
     td_batch         *one = td_work_random(w, 1, error);
     td_tensor *const *roots;
     size_t            n;
@@ -55,7 +47,8 @@ static int count_flops(td_work *w, facts *f, td_error *error)
     if (!code) {
         g = td_engine_graph(w->engine, &roots, &n);
         td_graph_flops(g, roots, n, one, &f->flops);
-        f->paper = f->flops.forward.matmul + lookup_flops(td_engine_variables(w->engine), one);
+        /* The paper counts an embedding lookup as a product with a one-hot matrix. */
+        f->paper = f->flops.forward.matmul + td_graph_lookups(g, a->vocab_size(w->x->model.config));
         count_parameters(td_engine_variables(w->engine), f);
     }
     td_batch_free(one);
@@ -79,26 +72,39 @@ static int collect(td_work *w, facts *f, td_error *error)
 
 /* ---- printing ---------------------------------------------------------------------------------------------------------------------- */
 
+static json_t *json_of_flops(const td_flops *f)
+{
+    return json_pack("{s:f, s:f, s:f}", "dense", f->matmul, "visible", f->visible, "elementwise", f->elementwise);
+}
+
+static json_t *json_of_memory(const td_memory *m)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "parameters", (json_int_t)m->parameters, "gradients", (json_int_t)m->gradients,
+                     "optimizer", (json_int_t)m->states, "activations", (json_int_t)m->activations, "inputs", (json_int_t)m->inputs);
+}
+
 static void print_json(const facts *f)
 {
-    json_t *j = json_pack(
-        "{s:{s:I, s:I, s:I, s:I, s:I}, s:{s:f, s:f, s:f, s:f, s:{s:f, s:f, s:f}}, s:{s:I, s:I, s:I, s:I, s:I}, s:I}", "parameters",
-        "total", (json_int_t)f->total, "embedding", (json_int_t)f->embedding, "attention", (json_int_t)f->attention, "ffn",
-        (json_int_t)f->ffn, "norm", (json_int_t)f->norm, "flops", "paper", f->paper, "dense", f->flops.forward.matmul, "visible",
-        f->flops.forward.visible, "elementwise", f->flops.forward.elementwise, "backward", "dense", f->flops.backward.matmul, "visible",
-        f->flops.backward.visible, "elementwise", f->flops.backward.elementwise, "memory", "parameters", (json_int_t)f->memory.parameters,
-        "gradients", (json_int_t)f->memory.gradients, "optimizer", (json_int_t)f->memory.states, "activations",
-        (json_int_t)f->memory.activations, "inputs", (json_int_t)f->memory.inputs, "length", (json_int_t)f->length);
-    json_dumpf(j, stdout, JSON_INDENT(2));
+    json_t *parameters = json_pack("{s:I}", "total", (json_int_t)f->total), *flops = json_of_flops(&f->flops.forward), *all;
+    for (int k = 0; k < GROUPS; k++)
+        json_object_set_new(parameters, group_names[k], json_integer((json_int_t)f->group[k]));
+    json_object_set_new(flops, "paper", json_real(f->paper));
+    json_object_set_new(flops, "backward", json_of_flops(&f->flops.backward));
+    all = json_pack("{s:o, s:o, s:o, s:I}", "parameters", parameters, "flops", flops, "memory", json_of_memory(&f->memory), "length",
+                    (json_int_t)f->length);
+    json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
-    json_decref(j);
+    json_decref(all);
 }
 
 static void print_text(const facts *f)
 {
     char a[5][32];
-    printf("parameters   %lld: embedding %lld, attention %lld, ffn %lld, norm %lld\n", (long long)f->total, (long long)f->embedding,
-           (long long)f->attention, (long long)f->ffn, (long long)f->norm);
+    printf("parameters   %lld:", (long long)f->total);
+    for (int k = 0; k < GROUPS; k++)
+        if (f->group[k] || k != OTHER)
+            printf("%s %s %lld", k ? "," : "", group_names[k], (long long)f->group[k]);
+    putchar('\n');
     printf("FLOPs of one sequence of %lld tokens\n", (long long)f->length);
     printf("  forward    %.4g dense, %.4g visible, elementwise %.4g\n", f->flops.forward.matmul, f->flops.forward.visible,
            f->flops.forward.elementwise);

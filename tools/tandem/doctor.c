@@ -1,4 +1,5 @@
 /* doctor.c - `tandem doctor`: what this machine offers tandem, and what is wrong. */
+#include <jansson.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -8,34 +9,101 @@
 #include "plugin/options.h"
 #include "tandem/kind/backend.h"
 
-/* One backend: what it runs on, and what it complains about. Gives the number of complaints. */
-static int look_at(td_tool *t, td_registry *r, const td_backend *b, td_pool *pool)
+/* One backend: what it runs on, what it complains about, how fast it multiplies (0: not measured). */
+typedef struct finding {
+    char   about[2048], complaint[2048];
+    double peak;
+    bool   opened;
+} finding;
+
+static void look_at(td_registry *r, const td_backend *b, td_pool *pool, finding *f)
 {
     td_arena *arena = td_arena_new();
     td_error  e = { 0 };
     void     *config = arena ? td_options_defaults(r, &b->plugin, arena, &e) : NULL, *state = NULL;
-    char      text[2048] = "";
-    int       wrong = 0;
 
-    if (!config || b->open(config, td_pool_services(pool), &state, &e)) {
-        printf("backend %-12s cannot be opened: %s\n", b->plugin.name, e.text);
-        td_arena_free(arena);
-        return 1;
-    }
-    if (b->describe)
-        b->describe(state, text, sizeof text);
-    printf("backend %-12s %s\n", b->plugin.name, text);
-    text[0] = 0;
-    if (b->diagnose)
-        b->diagnose(state, text, sizeof text);
-    if (*text) {
-        printf("%s%s", text, text[strlen(text) - 1] == '\n' ? "" : "\n");
-        wrong = 1;
-    }
-    if (b->peak && t->n_plain == 0 && b->real == TD_F32)
-        printf("matrix products      %.1f GFLOP/s\n", b->peak(state) * 1e-9);
-    b->close(state);
+    memset(f, 0, sizeof *f);
+    f->opened = config && !b->open(config, td_pool_services(pool), &state, &e);
+    if (f->opened) {
+        if (b->describe)
+            b->describe(state, f->about, sizeof f->about);
+        if (b->diagnose)
+            b->diagnose(state, f->complaint, sizeof f->complaint);
+        if (b->peak && b->real == TD_F32)
+            f->peak = b->peak(state);
+        b->close(state);
+    } else
+        snprintf(f->complaint, sizeof f->complaint, "cannot be opened: %.2000s", e.text);
     td_arena_free(arena);
+}
+
+/* ---- as text --------------------------------------------------------------------------------------------------------------------- */
+
+static double memory_bytes(void) { return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE); }
+
+static void print_machine(td_registry *r)
+{
+    char memory[32];
+    printf("tandem %s, plugin ABI %d.%d\n", TANDEM_VERSION, TD_ABI_MAJOR, TD_ABI_MINOR);
+    printf("processors           %d\n", td_processors());
+    printf("memory               %s\n", td_human_bytes(memory, memory_bytes()));
+    for (const char *const *p = td_registry_paths(r); p && *p; p++)
+        printf("plugins from         %s\n", *p);
+    printf("plugins              %zu\n", td_registry_count(r));
+    for (size_t i = 0; i < td_registry_refusals(r); i++)
+        printf("refused: %s\n", td_registry_refusal(r, i));
+}
+
+static void print_backend(const char *name, const finding *f)
+{
+    size_t length = strlen(f->complaint);
+    printf("backend %-12s %s\n", name, f->opened ? f->about : f->complaint);
+    if (f->opened && length)
+        printf("%s%s", f->complaint, f->complaint[length - 1] == '\n' ? "" : "\n");
+    if (f->peak > 0)
+        printf("matrix products      %.1f GFLOP/s\n", f->peak * 1e-9);
+}
+
+/* ---- as JSON --------------------------------------------------------------------------------------------------------------------- */
+
+static json_t *json_of_machine(td_registry *r)
+{
+    char    abi[32];
+    json_t *paths = json_array(), *refused = json_array();
+    snprintf(abi, sizeof abi, "%d.%d", TD_ABI_MAJOR, TD_ABI_MINOR);
+    for (const char *const *p = td_registry_paths(r); p && *p; p++)
+        json_array_append_new(paths, json_string(*p));
+    for (size_t i = 0; i < td_registry_refusals(r); i++)
+        json_array_append_new(refused, json_string(td_registry_refusal(r, i)));
+    return json_pack("{s:s, s:s, s:i, s:I, s:o, s:I, s:o, s:o}", "tandem", TANDEM_VERSION, "abi", abi, "processors", td_processors(),
+                     "memory", (json_int_t)memory_bytes(), "plugin_paths", paths, "plugins", (json_int_t)td_registry_count(r),
+                     "refused", refused, "backends", json_array());
+}
+
+static json_t *json_of_backend(const char *name, const finding *f)
+{
+    return json_pack("{s:s, s:b, s:s, s:s, s:f}", "name", name, "works", (int)f->opened, "about", f->about, "complaint", f->complaint,
+                     "flops_per_second", f->peak);
+}
+
+/* ---- the command ----------------------------------------------------------------------------------------------------------------- */
+
+/* Gives the number of complaints. `root` NULL: print. */
+static size_t look_at_all(td_registry *r, td_pool *pool, json_t *root)
+{
+    size_t  wrong = td_registry_refusals(r);
+    finding f;
+    for (size_t i = 0; i < td_registry_count(r); i++) {
+        const td_plugin *p = td_registry_plugin(r, i);
+        if (strcmp(p->kind, TD_BACKEND_KIND))
+            continue;
+        look_at(r, (const td_backend *)(const void *)p, pool, &f);
+        wrong += f.complaint[0] != 0;
+        if (root)
+            json_array_append_new(json_object_get(root, "backends"), json_of_backend(p->name, &f));
+        else
+            print_backend(p->name, &f);
+    }
     return wrong;
 }
 
@@ -46,28 +114,30 @@ int td_command_doctor(td_tool *t, int argc, char **argv)
     td_registry *r;
     td_pool     *pool;
     td_error     e = { 0 };
-    char         memory[32];
-    int          code, wrong = 0;
+    json_t      *root;
+    int          code;
+    size_t       wrong;
 
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
+    if (t->n_plain)
+        return td_tool_usage_error(t, "'%s' is no option; it takes none of its own", t->plain[0]);
     r = td_tool_registry(t);
     pool = r ? td_pool_new(0, t->log, &e) : NULL;
     if (!pool)
-        return td_tool_fail(t, &e);
+        return r ? td_tool_fail(t, &e) : TD_EXIT_USAGE;
     td_registry_scan(r);
-    printf("tandem %s, plugin ABI %d.%d\n", TANDEM_VERSION, TD_ABI_MAJOR, TD_ABI_MINOR);
-    printf("processors           %d\n", td_processors());
-    printf("memory               %s\n", td_human_bytes(memory, (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE)));
-    for (const char *const *p = td_registry_paths(r); p && *p; p++)
-        printf("plugins from         %s\n", *p);
-    printf("plugins              %zu\n", td_registry_count(r));
-    for (size_t i = 0; i < td_registry_refusals(r); i++, wrong++)
-        printf("refused: %s\n", td_registry_refusal(r, i));
-    for (size_t i = 0; i < td_registry_count(r); i++)
-        if (!strcmp(td_registry_plugin(r, i)->kind, TD_BACKEND_KIND))
-            wrong += look_at(t, r, (const td_backend *)(const void *)td_registry_plugin(r, i), pool);
-    puts(wrong ? "\nsomething above wants attention" : "\nall is well");
+    root = t->json ? json_of_machine(r) : NULL;
+    if (!root)
+        print_machine(r);
+    wrong = look_at_all(r, pool, root);
+    if (root) {
+        json_object_set_new(root, "well", json_boolean(!wrong));
+        json_dumpf(root, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(root);
+    } else
+        puts(wrong ? "\nsomething above wants attention" : "\nall is well");
     td_pool_free(pool);
     return wrong ? TD_EXIT_FAILED : TD_EXIT_OK;
 }

@@ -1,0 +1,117 @@
+/* describe.c - the paper's models as `tandem describe` counts them: parameters to the last one, FLOPs to the last digit
+ * that the paper prints, without the memory of a model. */
+#include "child.h"
+
+#include <math.h>
+
+typedef struct row {
+    const char *config;
+    int64_t     parameters;
+    double      flops; /* forward, dense, lookups as products, of one sequence; as printed, in 1e13 */
+} row;
+
+static const row paper[] = {
+    { "decllm-150m", 167789568, 0.0962 }, { "decllm-1b", 1140918272, 0.5498 },  { "decllm-2b", 2181143040, 1.0136 },
+    { "decllm-4b", 3724692480, 1.6905 },  { "decllm-8b", 8724418560, 3.8483 },  { "redllm-150m", 146818048, 0.0477 },
+    { "redllm-1b", 1124149248, 0.2757 },  { "redllm-2b", 2207372800, 0.5154 },  { "redllm-4b", 3498209280, 0.7963 },
+    { "redllm-8b", 8590229504, 1.8863 },
+};
+
+enum { KILOBYTES_ALLOWED = 200 * 1024 };
+
+static child describe(const char *config, const char *more)
+{
+    char path[500];
+    snprintf(path, sizeof path, "%s/configs/%s.cfg", TANDEM_SOURCE, config);
+    return child_run((const char *[]){ TANDEM_BINARY, "describe", "-c", path, "--json", more, NULL });
+}
+
+static int64_t integer(const json_t *j, const char *group, const char *name)
+{
+    const json_t *value = json_object_get(json_object_get(j, group), name);
+    cr_assert(json_is_integer(value), "%s.%s", group, name);
+    return json_integer_value(value);
+}
+
+static int64_t sum_of_groups(const json_t *j)
+{
+    static const char *const groups[] = { "embedding", "attention", "ffn", "norm", "other" };
+    int64_t                  sum = 0;
+    for (size_t k = 0; k < sizeof groups / sizeof *groups; k++)
+        sum += integer(j, "parameters", groups[k]);
+    return sum;
+}
+
+Test(describe, the_papers_models)
+{
+    for (size_t k = 0; k < sizeof paper / sizeof *paper; k++) {
+        char    name[64];
+        child   c;
+        json_t *j;
+        double  flops;
+
+        snprintf(name, sizeof name, "paper/%s", paper[k].config);
+        c = describe(name, NULL);
+        cr_assert_eq(c.code, 0, "%s", c.err);
+        j = child_json(&c);
+        flops = json_real_value(json_object_get(json_object_get(j, "flops"), "paper")) * 1e-13;
+        cr_expect_eq(integer(j, "parameters", "total"), paper[k].parameters, "%s: %lld parameters", name,
+                     (long long)integer(j, "parameters", "total"));
+        cr_expect_eq(integer(j, "memory", "parameters"), 4 * paper[k].parameters, "%s", name);
+        cr_expect_eq(sum_of_groups(j), paper[k].parameters, "%s: the groups do not sum to the total", name);
+        cr_expect_eq(integer(j, "parameters", "other"), 0, "%s", name);
+        cr_expect_lt(fabs(flops - paper[k].flops), 0.5000001e-4, "%s: %.6f, not %.4f", name, flops, paper[k].flops);
+        cr_expect(!CHILD_MEASURES_MEMORY || c.kilobytes < KILOBYTES_ALLOWED, "%s took %ld KiB", name, c.kilobytes);
+        cr_log_info("%s: %.2f s, %ld KiB", name, c.seconds, c.kilobytes);
+        json_decref(j);
+        child_free(&c);
+    }
+}
+
+/* Spec formulas for a shape that no paper has: primes, uneven depths. */
+static double formula(double le, double ld, double d, double f, double v, double s, double u)
+{
+    return 2 * le * (4 * d * d + 3 * d * f) * s + 4 * le * d * s * s + 2 * ld * (4 * d * d + 3 * d * f) * u + 4 * ld * d * u * u +
+           2 * ld * 2 * d * d * (u + s) + 4 * ld * d * s * u + 2 * v * d * u + 2 * v * d * (s + u);
+}
+
+Test(describe, flops_of_an_odd_shape)
+{
+    char        path[500];
+    const char *argv[] = { TANDEM_BINARY, "describe", "-c", path, "--json", "model.vocab_size=541", "model.d_model=66",
+                           "model.encoder_layers=1", "model.decoder_layers=3", "model.attention.heads=3", "model.attention.head_dim=22",
+                           "model.ffn.d_ff=101", "train.length=142", "train.bucket=1", NULL };
+    child       c;
+    json_t     *j;
+    double      flops;
+
+    snprintf(path, sizeof path, "%s/configs/nano/redllm.cfg", TANDEM_SOURCE);
+    c = child_run(argv);
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    j = child_json(&c);
+    flops = json_real_value(json_object_get(json_object_get(j, "flops"), "paper"));
+    cr_expect_float_eq(flops, formula(1, 3, 66, 101, 541, 71, 71), 0.5, "%.1f, not %.1f", flops, formula(1, 3, 66, 101, 541, 71, 71));
+    cr_expect_eq(sum_of_groups(j), integer(j, "parameters", "total"));
+    json_decref(j);
+    child_free(&c);
+}
+
+Test(describe, groups_of_another_model)
+{
+    child   c = describe("ablations/t5-bias", NULL);
+    json_t *j;
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    j = child_json(&c);
+    cr_expect_gt(integer(j, "parameters", "total"), 0);
+    cr_expect_eq(sum_of_groups(j), integer(j, "parameters", "total"));
+    json_decref(j);
+    child_free(&c);
+}
+
+Test(describe, usage)
+{
+    child c = describe("paper/redllm-8b", "--graph=png");
+    cr_expect_eq(c.code, 2);
+    cr_expect(strstr(c.err, "--graph takes text or dot, not 'png'"), "%s", c.err);
+    child_free(&c);
+}
