@@ -162,6 +162,55 @@ char *td_checkpoint_about(const char *path, td_error *error)
     return text;
 }
 
+/* ---- hashes -------------------------------------------------------------------------------------------------------------------- */
+
+static const char *const parts[] = { "model.safetensors", "optimizer.safetensors", "state.json" };
+enum { PARTS = sizeof parts / sizeof *parts };
+
+static int hash_of(const char *path, const char *part, char hex[33], td_error *error)
+{
+    char file[4096];
+    snprintf(file, sizeof file, "%s/%s", path, part);
+    return td_file_hash(file, hex, error);
+}
+
+static int save_hashes(const char *path, td_error *error)
+{
+    char file[4096], hex[33], text[PARTS * 80] = "";
+    for (size_t k = 0, used = 0; k < PARTS; k++) {
+        if (hash_of(path, parts[k], hex, error))
+            return TD_EIO;
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s  %s\n", hex, parts[k]);
+    }
+    snprintf(file, sizeof file, "%s/hashes.txt", path);
+    return td_file_write(file, text, strlen(text), error);
+}
+
+/* Damage that the formats cannot show: a parameter with a bit flipped is a number like any other. */
+static int check_hashes(const char *path, td_error *error)
+{
+    char   file[4096], hex[33], wanted[PARTS * 80] = "", *found;
+    size_t size, used = 0;
+    snprintf(file, sizeof file, "%s/hashes.txt", path);
+    found = td_file_read(file, &size, error);
+    if (!found)
+        return TD_EIO;
+    for (size_t k = 0; k < PARTS; k++) {
+        if (hash_of(path, parts[k], hex, error)) {
+            free(found);
+            return TD_EIO;
+        }
+        used += (size_t)snprintf(wanted + used, sizeof wanted - used, "%s  %s\n", hex, parts[k]);
+        if (size < used || memcmp(found, wanted, used)) {
+            free(found);
+            return td_fail(error, TD_EFORMAT, "'%s/%s' is damaged: its hash is %s, which is not what hashes.txt beside it says", path,
+                           parts[k], hex);
+        }
+    }
+    free(found);
+    return size == used ? 0 : td_fail(error, TD_EFORMAT, "'%s' is damaged: it has more lines than there are files", file);
+}
+
 /* ---- directories --------------------------------------------------------------------------------------------------------------- */
 
 static int write_all(const char *path, td_variables *v, const td_device *device, const td_progress *p, const char *about,
@@ -175,7 +224,7 @@ static int write_all(const char *path, td_variables *v, const td_device *device,
     if (save_kind(file, v, device, TD_VARIABLE_STATE, error))
         return TD_EIO;
     snprintf(file, sizeof file, "%s/state.json", path);
-    return save_state(file, p, about, error);
+    return save_state(file, p, about, error) ? TD_EIO : save_hashes(path, error);
 }
 
 int td_checkpoint_save(const char *directory, td_variables *v, const td_device *device, const td_progress *p, const char *about,
@@ -200,7 +249,7 @@ int td_checkpoint_save(const char *directory, td_variables *v, const td_device *
 int td_checkpoint_load(const char *path, td_variables *v, const td_device *device, td_progress *p, td_error *error)
 {
     char file[4096];
-    if (load_state(path, p, error))
+    if (check_hashes(path, error) || load_state(path, p, error))
         return error && error->code ? error->code : TD_EFORMAT;
     snprintf(file, sizeof file, "%s/model.safetensors", path);
     if (load_kind(file, v, device, TD_VARIABLE_PARAM, error))

@@ -3,6 +3,7 @@
  *     checkpoints/step-00000200/model.safetensors      parameters, under the names of Hugging Face
  *                               optimizer.safetensors  optimiser state
  *                               state.json             step, data position, counters, seeds, where it was made
+ *                               hashes.txt             XXH3-128 of the three, by which damage is told (`xxhsum -H2 -c`)
  */
 #ifndef TD_TRAIN_CHECKPOINT_H
 #define TD_TRAIN_CHECKPOINT_H
@@ -23,7 +24,7 @@ typedef struct td_progress {
 int td_checkpoint_save(const char *directory, td_variables *, const td_device *, const td_progress *, const char *about,
                        td_error *error);
 
-/* Into variables that are allocated: every parameter and state must be there with its dims. */
+/* Into variables that are allocated: every parameter and state must be there with its dims, and every file whole. */
 int td_checkpoint_load(const char *path, td_variables *, const td_device *, td_progress *, td_error *error);
 
 /* "about" of a checkpoint, as JSON text; free() it. NULL with `error`. */

@@ -231,15 +231,27 @@ static int loop(trainer *t, td_error *error)
 
 /* ---- beginning and end --------------------------------------------------------------------------------------------------------- */
 
+/* A checkpoint that is damaged is never passed over in silence: the message says how to do without it. */
+static int refuse(const char *checkpoint, const td_error *why, td_error *error)
+{
+    if (why->code == TD_ECONFIG)
+        return td_fail(error, why->code, "cannot resume: %.1500s; resume with the config that the run was started with", why->text);
+    return td_fail(error, why->code, "cannot resume: %.1500s; remove the directory '%.300s' to go on from the checkpoint before it",
+                   why->text, checkpoint);
+}
+
 static int resume(trainer *t, td_error *error)
 {
     const td_trainer_spec *s = t->spec;
     char                  *latest = s->resume ? td_checkpoint_latest(t->checkpoints) : NULL;
+    td_error               why = { 0 };
     int                    code;
     if (!latest)
         return 0;
     td_log_line(s->log, TD_LOG_INFO, "resuming from %s", latest);
-    code = td_checkpoint_load(latest, td_engine_variables(s->engine), td_engine_device(s->engine), &t->progress, error);
+    code = td_checkpoint_load(latest, td_engine_variables(s->engine), td_engine_device(s->engine), &t->progress, &why);
+    if (code)
+        code = refuse(latest, &why, error);
     free(latest);
     return code;
 }

@@ -8,6 +8,7 @@
 #include "tandem/kind/logger.h"
 
 struct jsonl { const char *file; };
+typedef struct lines { FILE *file; char path[4096]; } lines;
 
 static const td_option options[] = {
     TD_OPTION_STRING(struct jsonl, file, "metrics.jsonl", "file name in the run's directory"),
@@ -29,28 +30,45 @@ static long kept_bytes(FILE *f, int64_t resume)
     return at;
 }
 
+static int fail(const lines *l, int why, td_error *error)
+{
+    return td_fail(error, TD_EIO, "cannot write metrics to '%s': %s", l->path, strerror(why));
+}
+
+static FILE *open_file(const char *path, int64_t resume)
+{
+    FILE *f = resume > 0 ? fopen(path, "r+e") : NULL;
+    long  keep;
+    if (!f)
+        f = fopen(path, "w+e");
+    keep = f && resume > 0 ? kept_bytes(f, resume) : 0;
+    if (!f || (!ftruncate(fileno(f), keep) && !fseek(f, keep, SEEK_SET)))
+        return f;
+    fclose(f);
+    return NULL;
+}
+
 static int open_jsonl(const void *config, const td_logger_in *in, void **state, td_error *error)
 {
-    char path[4096];
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", in->directory, ((const struct jsonl *)config)->file) >= sizeof path)
-        return td_fail(error, TD_EIO, "the path of the metrics in '%.200s..' is too long", in->directory);
-    FILE *f = in->resume > 0 ? fopen(path, "r+") : NULL;
-    if (!f)
-        f = fopen(path, "w+");
-    long keep = f && in->resume > 0 ? kept_bytes(f, in->resume) : 0;
-    if (!f || ftruncate(fileno(f), keep) || fseek(f, keep, SEEK_SET)) {
-        int why = errno;
-        if (f)
-            fclose(f);
-        return td_fail(error, TD_EIO, "cannot write metrics to '%s': %s", path, strerror(why));
-    }
-    *state = f;
-    return 0;
+    lines *l = calloc(1, sizeof *l);
+    int  code = 0;
+    if (!l)
+        return td_fail(error, TD_ENOMEM, "out of memory while opening the metrics");
+    if ((size_t)snprintf(l->path, sizeof l->path, "%s/%s", in->directory, ((const struct jsonl *)config)->file) >= sizeof l->path)
+        code = td_fail(error, TD_EIO, "the path of the metrics in '%.200s..' is too long", in->directory);
+    else if (!(l->file = open_file(l->path, in->resume)))
+        code = fail(l, errno, error);
+    if (code)
+        free(l);
+    else
+        *state = l;
+    return code;
 }
 
 static void close_jsonl(void *state)
 {
-    fclose(state);
+    fclose(((lines *)state)->file);
+    free(state);
 }
 
 static void put_text(FILE *f, const char *text)
@@ -81,22 +99,20 @@ static void put_metric(FILE *f, const td_metric *m)
 
 static int write_jsonl(void *state, int64_t step, const td_metric *metrics, size_t count, td_error *error)
 {
-    FILE *f = state;
+    FILE *f = ((lines *)state)->file;
     fprintf(f, "{\"step\": %lld", (long long)step);
     for (int time = 0; time < 2; time++)
         for (size_t i = 0; i < count; i++)
             if (metrics[i].time == (time != 0))
                 put_metric(f, &metrics[i]);
     fputs("}\n", f);
-    return fflush(f) || ferror(f) ? td_fail(error, TD_EIO, "cannot write metrics of step %lld: %s", (long long)step,
-                                            strerror(errno)) : 0;
+    return fflush(f) || ferror(f) ? fail(state, errno, error) : 0;
 }
 
 static int flush(void *state, td_error *error)
 {
-    if (fflush(state) || fsync(fileno((FILE *)state)))
-        return td_fail(error, TD_EIO, "cannot write the metrics: %s", strerror(errno));
-    return 0;
+    FILE *f = ((lines *)state)->file;
+    return fflush(f) || fsync(fileno(f)) ? fail(state, errno, error) : 0;
 }
 
 static const td_logger jsonl = {

@@ -1,7 +1,7 @@
 /* tensorboard.c - logger 'tensorboard': scalar summaries as TensorBoard event files (TFRecord frames of Event messages).
  *
- * Every opening begins a new file. A resumed run's file says from which step it counts, and TensorBoard then drops what an
- * earlier try wrote from that step on (SessionLog START).
+ * Every opening begins a new file, which says from which step it counts (0: a run that begins, maybe once more).
+ * TensorBoard then drops what an earlier try wrote from that step on (SessionLog START).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,6 +20,8 @@ static const td_option options[] = {
 };
 
 enum { MESSAGE = 4096, NAME_LIMIT = 1024 };
+
+typedef struct events { FILE *file; char path[4096]; } events;
 
 typedef struct message {
     unsigned char data[MESSAGE];
@@ -77,59 +79,86 @@ static uint32_t checksum(const void *data, size_t size)
     return (c >> 15 | c << 17) + 0xA282EAD8u;
 }
 
-static int write_frame(FILE *f, const message *m, td_error *error)
+static int fail(const events *e, int why, td_error *error)
 {
+    return td_fail(error, TD_EIO, "cannot write TensorBoard events to '%s': %s", e->path, strerror(why));
+}
+
+static int write_frame(const events *e, const message *m, td_error *error)
+{
+    FILE    *f = e->file;
     uint64_t length = m->size;
     uint32_t head = checksum(&length, 8), body = checksum(m->data, m->size);
     fwrite(&length, 8, 1, f), fwrite(&head, 4, 1, f);
     fwrite(m->data, 1, m->size, f), fwrite(&body, 4, 1, f);
-    return ferror(f) ? td_fail(error, TD_EIO, "cannot write TensorBoard events: %s", strerror(errno)) : 0;
+    return ferror(f) ? fail(e, errno, error) : 0;
 }
 
 /* ---- logger -------------------------------------------------------------------------------------------------------- */
 
-static int write_start(FILE *f, int64_t resume, td_error *error)
+static int write_start(const events *e, int64_t resume, td_error *error)
 {
     static const unsigned char start[] = { 1 << 3, 1 }; /* SessionLog { status = START } */
     message m;
     begin_event(&m, 0);
     put_bytes(&m, 3, "brain.Event:2", 13);
-    int code = write_frame(f, &m, error);
-    if (code || !resume)
+    int code = write_frame(e, &m, error);
+    if (code)
         return code;
     begin_event(&m, resume);
     put_bytes(&m, 7, start, sizeof start);
-    return write_frame(f, &m, error);
+    return write_frame(e, &m, error);
+}
+
+/* The folder, and a name that no other opening has. */
+static int name_file(events *e, const td_logger_in *in, const char *name, td_error *error)
+{
+    char            folder[3500], host[128] = "host";
+    struct timespec now;
+    int             n = snprintf(folder, sizeof folder, "%s/%s", in->directory, name);
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    gethostname(host, sizeof host - 1);
+    if (n < 0 || n >= (int)sizeof folder)
+        return td_fail(error, TD_EIO, "the path of the TensorBoard events in '%.200s..' is too long", in->directory);
+    if (mkdir(folder, 0777) && errno != EEXIST)
+        return td_fail(error, TD_EIO, "cannot make the folder '%s': %s", folder, strerror(errno));
+    snprintf(e->path, sizeof e->path, "%s/events.out.tfevents.%010lld.%09ld.%s", folder, (long long)now.tv_sec, now.tv_nsec, host);
+    return 0;
+}
+
+static int open_file(events *e, int64_t resume, td_error *error)
+{
+    e->file = fopen(e->path, "wbe");
+    if (!e->file)
+        return fail(e, errno, error);
+    if (!write_start(e, resume, error))
+        return 0;
+    fclose(e->file);
+    return TD_EIO;
 }
 
 static int open_tensorboard(const void *config, const td_logger_in *in, void **state, td_error *error)
 {
-    char folder[3500], path[4096], host[128] = "host";
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    gethostname(host, sizeof host - 1);
-    int n = snprintf(folder, sizeof folder, "%s/%s", in->directory, ((const struct tensorboard *)config)->folder);
-    snprintf(path, sizeof path, "%s/events.out.tfevents.%010lld.%09ld.%s", folder, (long long)now.tv_sec, now.tv_nsec, host);
-    if (n >= (int)sizeof folder || (mkdir(folder, 0777) && errno != EEXIST))
-        return td_fail(error, TD_EIO, "cannot make the folder '%s': %s", folder, strerror(errno));
-    FILE *f = fopen(path, "wb");
-    if (!f)
-        return td_fail(error, TD_EIO, "cannot write '%s': %s", path, strerror(errno));
-    int code = write_start(f, in->resume, error);
-    if (code)
-        fclose(f);
-    else
-        *state = f;
-    return code;
+    events *e = calloc(1, sizeof *e);
+    if (!e)
+        return td_fail(error, TD_ENOMEM, "out of memory while opening the TensorBoard events");
+    if (name_file(e, in, ((const struct tensorboard *)config)->folder, error) || open_file(e, in->resume, error)) {
+        free(e);
+        return TD_EIO;
+    }
+    *state = e;
+    return 0;
 }
 
 static void close_tensorboard(void *state)
 {
-    fclose(state);
+    fclose(((events *)state)->file);
+    free(state);
 }
 
 /* Event { summary = 5 { value = 1 { tag = 1, simple_value = 2 } } } */
-static int write_metric(FILE *f, int64_t step, const td_metric *metric, td_error *error)
+static int write_metric(const events *e, int64_t step, const td_metric *metric, td_error *error)
 {
     message value = { .size = 0 }, summary = { .size = 0 }, event;
     float   number = (float)metric->value;
@@ -140,7 +169,7 @@ static int write_metric(FILE *f, int64_t step, const td_metric *metric, td_error
     put_bytes(&summary, 1, value.data, value.size);
     begin_event(&event, step);
     put_bytes(&event, 5, summary.data, summary.size);
-    return write_frame(f, &event, error);
+    return write_frame(e, &event, error);
 }
 
 static int write_metrics(void *state, int64_t step, const td_metric *metrics, size_t count, td_error *error)
@@ -153,7 +182,7 @@ static int write_metrics(void *state, int64_t step, const td_metric *metrics, si
 
 static int flush(void *state, td_error *error)
 {
-    return fflush(state) ? td_fail(error, TD_EIO, "cannot write TensorBoard events: %s", strerror(errno)) : 0;
+    return fflush(((events *)state)->file) ? fail(state, errno, error) : 0;
 }
 
 static const td_logger tensorboard = {
