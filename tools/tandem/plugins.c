@@ -149,15 +149,32 @@ static int matrix(td_registry *r)
 
 /* ---- check ----------------------------------------------------------------------------------------------------------------------- */
 
-static int check(td_tool *t, const char *path)
+/* Nothing was scanned yet, so the registry holds what is built in. */
+static int check_not_built_in(const td_registry *r, const td_module *m, const char *path, td_error *error)
 {
-    td_error e = { 0 };
-    td_arena *arena = td_arena_new();
-    bool      ok = arena && td_module_load(path, arena, &e);
-    if (ok && td_module_changes_mode(path, &e))
+    for (size_t k = 0; m->plugins[k]; k++)
+        for (size_t i = 0; i < td_registry_count(r); i++) {
+            const td_plugin *p = td_registry_plugin(r, i);
+            if (!strcmp(p->kind, m->plugins[k]->kind) && !strcmp(p->name, m->plugins[k]->name))
+                return td_fail(error, TD_EPLUGIN, "'%s': %s '%s' is built in and cannot be replaced: choose another name",
+                               path, p->kind, p->name);
+        }
+    return 0;
+}
+
+static int check(td_tool *t, const td_registry *r, const char *path)
+{
+    td_error         e = { 0 };
+    td_arena        *arena = td_arena_new();
+    bool             changes = td_module_changes_mode(path, NULL); /* a constructor runs once: ask before it is loaded */
+    const td_module *m = arena ? td_module_load(path, arena, &e) : NULL;
+    bool             ok = m && !check_not_built_in(r, m, path, &e);
+    if (ok && changes)
         printf("%s: switches denormal numbers off while it is loaded (linked with -ffast-math?); tandem switches them on again\n", path);
     if (ok)
         printf("%s: all is well\n", path);
+    if (!arena)
+        td_fail(&e, TD_ENOMEM, "out of memory while checking '%s'", path);
     td_arena_free(arena);
     return ok ? TD_EXIT_OK : td_tool_fail(t, &e);
 }
@@ -178,7 +195,7 @@ int td_command_plugins(td_tool *t, int argc, char **argv)
         return TD_EXIT_FAILED;
     what = t->n_plain ? t->plain[0] : "list";
     if (!strcmp(what, "check"))
-        return t->n_plain == 2 ? check(t, t->plain[1]) : td_tool_usage_error(t, "check takes one file");
+        return t->n_plain == 2 ? check(t, r, t->plain[1]) : td_tool_usage_error(t, "check takes one file");
     td_registry_scan(r);
     if (!strcmp(what, "list") && t->n_plain <= 2)
         return list(t, r, t->n_plain > 1 ? t->plain[1] : NULL);

@@ -1,0 +1,286 @@
+/* refusals.c - what is no usable module is refused, each with its own message; what is one keeps working beside it. */
+#include "plugin/scratch.h"
+
+#include <elf.h>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+#include "plugin/module.h"
+#include "plugin/options.h"
+#include "plugin/registry.h"
+#include "tandem/kind/logger.h"
+#include "tandem/kind/op.h"
+#include "tandem/kind/schedule.h"
+
+typedef struct refusal { const char *file, *says; } refusal;
+
+static const refusal refusals[] = {
+    { "no-symbol.so", "it exports no symbol 'tandem_module'; end the file with TD_MODULE(...)" },
+    { "wrong-magic.so", "its tandem_module begins with 0x12345678, not 0x4d444e54" },
+    { "other-major.so", "is built for plugin ABI 2.0; this tandem has 1.0: build it again" },
+    { "newer-minor.so", "needs the newer plugin ABI 1.1; this tandem has 1.0: update tandem" },
+    { "short-module.so", "says its tandem_module has 24 bytes; 56 are expected: use TD_MODULE" },
+    { "no-module-name.so", "its 'tandem_module' has no name: use TD_MODULE" },
+    { "undefined-symbol.so", "undefined symbol: defined_nowhere (link the library that defines it into the module)" },
+    { "unknown-kind.so", "plugin 'fixture' is of the unknown kind 'weather/1'" },
+    { "other-revision.so", "plugin 'fixture' is of kind 'schedule/7'; this tandem has 'schedule/1': build it" },
+    { "no-kind.so", "a plugin has no kind or no name: use TD_PLUGIN" },
+    { "no-name.so", "a plugin has no kind or no name: use TD_PLUGIN" },
+    { "empty-name.so", "a plugin has no kind or no name: use TD_PLUGIN" },
+    { "slash-name.so", "the plugin name 'a/b' is longer than 64 bytes or has a slash, space or quote" },
+    { "tiny-plugin.so", "plugin 'fixture' says its struct has 8 bytes" },
+    { "newer-plugin.so", "plugin 'fixture' has a newer 'schedule/1' (96 bytes) than this tandem (88): update tandem" },
+    { "missing-hook.so", "plugin 'fixture' of kind 'schedule/1' has no 'rate': set it" },
+    { "hook-cut-off.so", "plugin 'fixture' of kind 'schedule/1' has no 'rate': set it" },
+    { "replaces-op.so", "op/1 'matmul' is built in and cannot be replaced: choose another name" },
+    { "kernel-size.so", "kernels 'fixture': row 0 says it has 8 bytes" },
+    { "kernel-no-run.so", "kernels 'fixture': row 0 has no op or no run" },
+    { "row-size.so", "plugin 'fixture' says its option rows have 4 bytes: use TD_PLUGIN" },
+    { "option-outside.so", "option 0 ('far') lies outside the config struct" },
+    { "option-overlaps-end.so", "option 0 ('far') lies outside the config struct" },
+    { "option-wraps.so", "option 0 ('far') lies outside the config struct" },
+    { "option-misaligned.so", "option 0 ('odd') lies at an offset that its type cannot have" },
+    { "option-twice.so", "option 1 ('peak') is there twice" },
+    { "option-no-name.so", "option 0 ('') has no name" },
+    { "option-type.so", "option 0 ('odd') has an unknown type" },
+    { "default-outside.so", "option 0 ('peak') has a default outside its range" },
+    { "default-nan.so", "option 0 ('peak') has a default outside its range" },
+    { "choice-without.so", "option 0 ('which') has no choices" },
+    { "list-without.so", "option 0 ('items') has no table of its items" },
+    { "program", "is no shared object but an ELF file of type 2: link it with cc -shared -fPIC" },
+};
+
+enum { REFUSALS = sizeof refusals / sizeof *refusals };
+
+static td_registry *open_registry(const char *first, const char *second)
+{
+    const char  *paths[] = { first, second, NULL };
+    td_error     e = { 0 };
+    td_registry *r = td_registry_new(paths, NULL, &e);
+    cr_assert(r, "%s", e.text);
+    return r;
+}
+
+/* A directory with this file and the good module: the file is refused, by name, and the module beside it works. */
+static void expect_refused(const char *from, const char *says)
+{
+    scratch      s = scratch_new();
+    td_error     e = { 0 };
+    char         path[256];
+    td_registry *r;
+
+    copy_to(&s, from, "bad.so");
+    copy_to(&s, FIXTURE("older.so"), "good.so");
+    r = open_registry(s.path, NULL);
+    td_registry_scan(r);
+    cr_expect_eq(td_registry_refusals(r), 1, "%s: %zu refusals", from, td_registry_refusals(r));
+    for (size_t i = 0; i < td_registry_refusals(r); i++) {
+        const char *text = td_registry_refusal(r, i);
+        cr_expect(strstr(text, says), "%s: '%s' does not say '%s'", from, text, says);
+        cr_expect(strstr(text, scratch_path(&s, "bad.so", path)), "%s: '%s' does not name the file", from, text);
+    }
+    cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "fixture", &e));
+    cr_expect(e.code == TD_EPLUGIN && strstr(e.text, says), "%s: who asks for it hears '%s'", from, e.text);
+    cr_expect(td_registry_find(r, TD_LOGGER_KIND, "older", NULL), "%s: the module beside it", from);
+    td_registry_free(r);
+    scratch_free(&s);
+}
+
+Test(refusals, modules)
+{
+    unsetenv("TANDEM_FIXTURE_RAN");
+    for (size_t i = 0; i < REFUSALS; i++) {
+        char path[512];
+        snprintf(path, sizeof path, FIXTURE("%s"), refusals[i].file);
+        expect_refused(path, refusals[i].says);
+    }
+    cr_expect(!getenv("TANDEM_FIXTURE_RAN"), "code of a module was run that its own data rules out");
+}
+
+Test(refusals, the_command_says_the_same)
+{
+    for (size_t i = 0; i < REFUSALS; i++) {
+        char arguments[600], said[4096];
+        int  code;
+        snprintf(arguments, sizeof arguments, "plugins check '" FIXTURE("%s") "'", refusals[i].file);
+        code = run_tool(arguments, said, sizeof said);
+        cr_expect_eq(code, 2, "%s: exit code %d: %s", refusals[i].file, code, said);
+        cr_expect(strstr(said, refusals[i].says), "%s: '%s' does not say '%s'", refusals[i].file, said, refusals[i].says);
+    }
+}
+
+/* ---- files that are no shared objects, or not all of one ------------------------------------------------------------ */
+
+static void refuse_bytes(const void *data, size_t size, const char *says)
+{
+    scratch s = scratch_new();
+    char    path[256];
+    write_all(&s, "bytes", data, size);
+    expect_refused(scratch_path(&s, "bytes", path), says);
+    scratch_free(&s);
+}
+
+Test(refusals, files_that_are_no_elf)
+{
+    static const char script[] = "#!/bin/sh\necho 'a plugin, more or less, of many more bytes than an ELF header has'\n";
+    refuse_bytes(script, sizeof script - 1, "it is no shared object (ELF)");
+    refuse_bytes("", 0, "it is no shared object (ELF)");
+    refuse_bytes("\177ELF", 4, "it is no shared object (ELF)");
+}
+
+/* What the loader maps ends here; only debug data and section headers come after. */
+static size_t end_of_segments(const char *data)
+{
+    Elf64_Ehdr h;
+    size_t     end = 0;
+    memcpy(&h, data, sizeof h);
+    for (size_t k = 0; k < h.e_phnum; k++) {
+        Elf64_Phdr p;
+        memcpy(&p, data + h.e_phoff + k * sizeof p, sizeof p);
+        if (p.p_type == PT_LOAD && p.p_offset + p.p_filesz > end)
+            end = p.p_offset + p.p_filesz;
+    }
+    return end;
+}
+
+Test(refusals, a_module_cut_off)
+{
+    size_t size, end;
+    char  *data = read_all(FIXTURE("good.so"), &size);
+    end = end_of_segments(data);
+    cr_assert(end > 1009 && end <= size);
+    for (size_t k = 1; k < 7; k++)
+        refuse_bytes(data, end * k / 7, "is cut off or damaged");
+    refuse_bytes(data, sizeof(Elf64_Ehdr), "is cut off or damaged");
+    refuse_bytes(data, sizeof(Elf64_Ehdr) - 1, "it is no shared object (ELF)");
+    refuse_bytes(data, end - 1, "is cut off or damaged");
+    free(data);
+}
+
+Test(refusals, another_machine)
+{
+    size_t size;
+    char  *data = read_all(FIXTURE("good.so"), &size);
+    data[offsetof(Elf64_Ehdr, e_machine)] = (char)EM_RISCV, data[offsetof(Elf64_Ehdr, e_machine) + 1] = 0;
+    refuse_bytes(data, size, "is built for another machine (ELF machine 243): build it here");
+    free(data);
+}
+
+Test(refusals, what_is_no_file)
+{
+    td_error e = { 0 };
+    cr_expect_eq(td_module_inspect("/no/such/module.so", &e), TD_EPLUGIN);
+    cr_expect(strstr(e.text, "'/no/such/module.so'"), "%s", e.text);
+    e.code = 0;
+    cr_expect_eq(td_module_inspect("/tmp", &e), TD_EPLUGIN);
+    cr_expect(strstr(e.text, "no regular file"), "%s", e.text);
+}
+
+/* ---- the same plugin twice ------------------------------------------------------------------------------------------- */
+
+Test(duplicates, of_one_directory_are_refused)
+{
+    scratch      s = scratch_new();
+    td_error     e = { 0 };
+    char         arguments[256], said[4096];
+    td_registry *r;
+
+    copy_to(&s, FIXTURE("good.so"), "one.so");
+    copy_to(&s, FIXTURE("other.so"), "two.so");
+    r = open_registry(s.path, NULL);
+    cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "fixture", &e));
+    cr_expect(strstr(e.text, "schedule/1 'fixture' is in both") && strstr(e.text, "one.so") && strstr(e.text, "two.so"), "%s",
+              e.text);
+    td_registry_free(r);
+
+    snprintf(arguments, sizeof arguments, "plugins show schedule fixture --plugin-path %s", s.path);
+    cr_expect_eq(run_tool(arguments, said, sizeof said), 2, "%s", said);
+    cr_expect(strstr(said, "one.so") && strstr(said, "two.so"), "%s", said);
+    snprintf(arguments, sizeof arguments, "plugins list schedule --plugin-path %s", s.path);
+    cr_expect_eq(run_tool(arguments, said, sizeof said), 0, "what can be used is listed: %s", said);
+    cr_expect(strstr(said, "is in both") && strstr(said, "cosine"), "%s", said);
+    scratch_free(&s);
+}
+
+static void expect_version(const char *first, const char *second, const char *version)
+{
+    td_registry     *r = open_registry(first, second);
+    const td_plugin *p = td_registry_find(r, TD_SCHEDULE_KIND, "fixture", NULL);
+    cr_assert(p);
+    cr_expect_str_eq(td_registry_module(r, p)->module->version, version);
+    td_registry_scan(r);
+    cr_expect_eq(td_registry_refusals(r), 0, "the later one is no error");
+    cr_expect_eq(td_registry_find(r, TD_SCHEDULE_KIND, "fixture", NULL), p);
+    td_registry_free(r);
+}
+
+Test(duplicates, of_two_directories_the_first_wins)
+{
+    scratch a = scratch_new(), b = scratch_new();
+    copy_to(&a, FIXTURE("good.so"), "schedule-fixture.so");
+    copy_to(&b, FIXTURE("other.so"), "schedule-fixture.so");
+    expect_version(a.path, b.path, "1.0");
+    expect_version(b.path, a.path, "other");
+    scratch_free(&a), scratch_free(&b);
+}
+
+Test(duplicates, a_file_by_another_name_is_found_by_the_scan)
+{
+    scratch a = scratch_new(), b = scratch_new();
+    copy_to(&a, FIXTURE("good.so"), "a.so");
+    copy_to(&b, FIXTURE("other.so"), "b.so");
+    expect_version(a.path, b.path, "1.0");
+    expect_version(b.path, a.path, "other");
+    scratch_free(&a), scratch_free(&b);
+}
+
+/* ---- modules that are none of the worst ------------------------------------------------------------------------------ */
+
+Test(older, structs_are_completed_with_nothing)
+{
+    td_registry     *r = open_registry(TANDEM_FIXTURES "/modules", NULL);
+    const td_logger *p = (const void *)td_registry_find(r, TD_LOGGER_KIND, "older", NULL);
+    td_arena        *arena = td_arena_new();
+    td_part          part = { 0 };
+    td_error         e = { 0 };
+
+    cr_assert(p);
+    cr_expect(p->open && p->close && p->write);
+    cr_expect_null(p->flush, "it has none; behind the older struct lies something else");
+    cr_expect(!td_part_defaults(r, TD_LOGGER_KIND, "older", arena, &part, &e), "%s", e.text);
+    cr_expect_eq(((const int64_t *)part.config)[0], 7);
+    cr_expect_eq(((const double *)part.config)[1], 0.25);
+    td_arena_free(arena);
+    td_registry_free(r);
+}
+
+Test(mode, the_floating_point_mode_stays)
+{
+#if defined(__SSE__)
+    scratch      s = scratch_new();
+    td_registry *r;
+    char         said[4096];
+    unsigned     before = _mm_getcsr() & ~0x3fu;
+
+    copy_to(&s, FIXTURE("flush-to-zero.so"), "schedule-fixture.so");
+    r = open_registry(s.path, NULL);
+    cr_expect(td_registry_find(r, TD_SCHEDULE_KIND, "fixture", NULL), "it may be used");
+    cr_expect_eq(_mm_getcsr() & ~0x3fu, before);
+    td_registry_free(r);
+    cr_expect(td_module_changes_mode(FIXTURE("flush-to-zero.so"), NULL));
+    cr_expect_eq(_mm_getcsr() & ~0x3fu, before);
+    cr_expect(!td_module_changes_mode(FIXTURE("good.so"), NULL));
+    cr_expect_eq(run_tool("plugins check '" FIXTURE("flush-to-zero.so") "'", said, sizeof said), 0, "%s", said);
+    cr_expect(strstr(said, "switches denormal numbers off"), "%s", said);
+    scratch_free(&s);
+#endif
+}
+
+Test(good, a_right_module_is_well)
+{
+    char said[4096];
+    cr_expect_eq(run_tool("plugins check '" FIXTURE("good.so") "'", said, sizeof said), 0, "%s", said);
+    cr_expect(strstr(said, "all is well"), "%s", said);
+    cr_expect_null(strstr(said, "denormal"), "%s", said);
+}
