@@ -162,17 +162,22 @@ typedef struct td_cpu_matrix {
     bool         trans;
 } td_cpu_matrix;
 
-/* c[m, n] = alpha a[m, k] b[k, n] + beta c, row-major, on the calling thread. beta 0 does not read c. [any] */
-void td_cpu_sgemm(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c,
-                  int64_t ldc);
+/* Ways to a product; the whole product's shape decides, so that every tile of it takes the same. */
+typedef enum td_cpu_way { TD_CPU_DOTS, TD_CPU_PACKED, TD_CPU_OPENBLAS } td_cpu_way;
+td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k);
 
-/* The same, spread over the pool in tiles that depend on m, n and k only. [worker] */
+/* c[m, n] = alpha a[m, k] b[k, n] + beta c, row-major, on the calling thread. beta 0 does not read c. [any] */
+void td_cpu_sgemm(td_cpu_way, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha,
+                  float beta, float *c, int64_t ldc);
+
+/* The same, spread over the pool in tiles; the bits do not depend on the threads. [worker] */
 void td_cpu_gemm(const td_services *, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha,
                  float beta, float *c, int64_t ldc);
 
 /* The matrix from element (i, j) on, and the tiles that td_cpu_gemm cuts. */
 td_cpu_matrix td_cpu_part(td_cpu_matrix, int64_t i, int64_t j);
-void td_cpu_gemm_tiles(int64_t m, int64_t n, int64_t k, int64_t *tile_m, int64_t *tile_n);
+void td_cpu_gemm_tiles(const td_services *, td_cpu_way, int64_t m, int64_t n, int64_t k, int64_t *tile_m,
+                       int64_t *tile_n);
 
 /* Which of its ways td_cpu_sgemm takes here, for people. */
 const char *td_cpu_sgemm_name(void);

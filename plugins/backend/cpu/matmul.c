@@ -3,6 +3,7 @@
 #include "kernels.h"
 
 typedef struct matmul_job {
+    td_cpu_way    way;
     td_cpu_matrix a, b;
     td_view       a_at, b_at; /* rank: the batch dims; strides 0 where one stretches */
     float        *c;
@@ -89,7 +90,7 @@ static void matmul_tile(void *arg, int64_t item, int thread)
 
     (void)thread;
     a.data += batch_offset(&j->a_at, batch), b.data += batch_offset(&j->b_at, batch);
-    td_cpu_sgemm(a, b, td_cpu_min(j->tile_m, j->m - row), td_cpu_min(j->tile_n, j->n - column), j->k, 1.0f, j->beta,
+    td_cpu_sgemm(j->way, a, b, td_cpu_min(j->tile_m, j->m - row), td_cpu_min(j->tile_n, j->n - column), j->k, 1.0f, j->beta,
                  j->c + batch_offset(&j->c_at, batch) + row * j->ldc + column, j->ldc);
 }
 
@@ -139,7 +140,8 @@ int td_cpu_matmul(const td_call *call)
     j.m = out->dim[out->rank - 2], j.n = out->dim[out->rank - 1], j.k = a.dim[a.rank - 1];
     j.ldc = j.n, j.batch = td_view_count(out) / (j.m * j.n);
     fold_batch(&j);
-    td_cpu_gemm_tiles(j.m, j.n, j.k, &j.tile_m, &j.tile_n);
+    j.way = td_cpu_sgemm_way(j.a, j.b, j.m, j.n, j.k);
+    td_cpu_gemm_tiles(call->services, j.way, j.m, j.n, j.k, &j.tile_m, &j.tile_n);
     j.across = td_cpu_ceil(j.n, j.tile_n), j.tiles = td_cpu_ceil(j.m, j.tile_m) * j.across;
     td_parallel(call->services, j.batch * j.tiles, matmul_tile, &j);
     return 0;

@@ -64,6 +64,8 @@ static void pack(float *to, int64_t step, td_cpu_matrix x, bool turned, int64_t 
 AVX512 static void kernel(int64_t depth, const float *a, const float *b, float *c, int64_t ldc, float alpha, float beta)
 {
     td_vf s[MR][2] = { 0 };
+    for (int i = 0; i < MR; i++)
+        __builtin_prefetch(c + i * ldc, 1), __builtin_prefetch(c + i * ldc + TD_LANES, 1);
 
     for (int64_t p = 0; p < depth; p++, a += STRIP, b += PANEL) {
         td_vf b0 = td_vload(b), b1 = td_vload(b + TD_LANES);
