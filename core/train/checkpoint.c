@@ -187,7 +187,7 @@ static int save_hashes(const char *path, td_error *error)
 }
 
 /* Damage that the formats cannot show: a parameter with a bit flipped is a number like any other. */
-static int check_hashes(const char *path, td_error *error)
+int td_checkpoint_check(const char *path, td_error *error)
 {
     char   file[4096], hex[33], wanted[PARTS * 80] = "", *found;
     size_t size, used = 0;
@@ -249,7 +249,7 @@ int td_checkpoint_save(const char *directory, td_variables *v, const td_device *
 int td_checkpoint_load(const char *path, td_variables *v, const td_device *device, td_progress *p, td_error *error)
 {
     char file[4096];
-    if (check_hashes(path, error) || load_state(path, p, error))
+    if (td_checkpoint_check(path, error) || load_state(path, p, error))
         return error && error->code ? error->code : TD_EFORMAT;
     snprintf(file, sizeof file, "%s/model.safetensors", path);
     if (load_kind(file, v, device, TD_VARIABLE_PARAM, error))

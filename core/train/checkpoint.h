@@ -27,6 +27,9 @@ int td_checkpoint_save(const char *directory, td_variables *, const td_device *,
 /* Into variables that are allocated: every parameter and state must be there with its dims, and every file whole. */
 int td_checkpoint_load(const char *path, td_variables *, const td_device *, td_progress *, td_error *error);
 
+/* Whether every file of a checkpoint is as it was written. */
+int td_checkpoint_check(const char *path, td_error *error);
+
 /* "about" of a checkpoint, as JSON text; free() it. NULL with `error`. */
 char *td_checkpoint_about(const char *path, td_error *error);
 

@@ -39,7 +39,10 @@ static char *find_weights(const td_work *w, const char *weights, td_error *error
     char *run = td_path_join(w->x->run.dir, w->x->run.name), *all = run ? td_path_join(run, "checkpoints") : NULL;
     char *latest = all && !weights ? td_checkpoint_latest(all) : NULL;
     char *path = weights ? td_path_join("", weights) : latest ? td_path_join(latest, "model.safetensors") : NULL;
-    if (!path)
+    if (path && latest && td_checkpoint_check(latest, error)) {
+        free(path);
+        path = NULL;
+    } else if (!path)
         td_fail(error, TD_ECONFIG, "there is no checkpoint under '%s': train first, or say --weights FILE", all ? all : "");
     free(run), free(all), free(latest);
     return path;
