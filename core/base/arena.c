@@ -2,6 +2,7 @@
 #include "base/arena.h"
 
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,7 +46,7 @@ void td_arena_reset(td_arena *a)
 static block *more(td_arena *a, size_t bytes)
 {
     size_t room = bytes > BLOCK / 4 ? bytes : BLOCK;
-    block *b = calloc(1, sizeof *b + room);
+    block *b = room <= SIZE_MAX - sizeof *b ? calloc(1, sizeof *b + room) : NULL;
     if (!b)
         return NULL;
     b->room = room;

@@ -9,6 +9,8 @@ static bool reserve(td_text *t, size_t more)
 {
     size_t room = t->room ? t->room : 128;
     char  *data;
+    if (more > SIZE_MAX / 4)
+        t->failed = true;
     if (t->failed)
         return false;
     while (room < t->size + more + 1)
@@ -56,14 +58,14 @@ const char *td_text_get(const td_text *t) { return t->data ? t->data : ""; }
 
 /* ---- names ---------------------------------------------------------------------------------------------------------------- */
 
-enum { LONGEST = 64 };
+enum { LONGEST = 64, FAR = 1 << 20 };
 
-/* Edit distance with swaps of neighbours (Damerau); LONGEST for long names. */
+/* Edit distance with swaps of neighbours (Damerau); FAR for long names. */
 static int distance(const char *a, const char *b)
 {
-    int rows[3][LONGEST + 1], n = (int)strlen(a), m = (int)strlen(b);
+    int rows[3][LONGEST + 1], n = (int)strnlen(a, LONGEST + 1), m = (int)strnlen(b, LONGEST + 1);
     if (n > LONGEST || m > LONGEST)
-        return LONGEST;
+        return FAR;
     for (int j = 0; j <= m; j++)
         rows[0][j] = j;
     for (int i = 1; i <= n; i++) {
@@ -86,7 +88,7 @@ static int distance(const char *a, const char *b)
 const char *td_nearest(const char *name, const char *const *candidates, size_t count)
 {
     const char *best = NULL;
-    int         best_distance = (int)strlen(name) / 3 + 2;
+    int         best_distance = (int)strnlen(name, LONGEST) / 3 + 2;
     for (size_t i = 0; i < count; i++) {
         int d = distance(name, candidates[i]);
         if (d < best_distance)

@@ -1,0 +1,195 @@
+/* file.c - whole reads, atomic writes that leave the old file where they fail, maps, directories, hashes. */
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+static char directory[64], path[128];
+
+static void setup(void)
+{
+    strcpy(directory, "/tmp/tandem-file-XXXXXX");
+    cr_assert(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/file", directory);
+}
+
+static void teardown(void) { td_remove_tree(directory, NULL); }
+
+TestSuite(file, .init = setup, .fini = teardown);
+
+static int64_t count_files(void)
+{
+    char  **names = NULL;
+    int64_t n = td_list_directory(directory, &names, NULL);
+    td_free_names(names, n);
+    return n;
+}
+
+static void expect_content(const char *want, size_t length)
+{
+    td_error e = { 0 };
+    size_t   size = 0;
+    char    *data = td_file_read(path, &size, &e);
+    cr_assert(data, "%s", e.text);
+    cr_expect_eq(size, length);
+    cr_expect(size == length && !memcmp(data, want, length));
+    cr_expect_eq(data[size], 0);
+    free(data);
+}
+
+Test(file, written_and_read)
+{
+    static const size_t sizes[] = { 0, 1, 31, 16383, 16384, 16385, 100003 };
+    char *data = malloc(100003);
+    for (size_t i = 0; i < 100003; i++)
+        data[i] = (char)(i * 37 % 251);
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        td_error e = { 0 };
+        cr_assert(!td_file_write(path, data, sizes[k], &e), "%s", e.text);
+        expect_content(data, sizes[k]);
+        cr_expect_eq(td_file_size(path), (int64_t)sizes[k]);
+    }
+    cr_expect_eq(count_files(), 1, "no temporary file is left");
+    free(data);
+}
+
+Test(file, abandoned_writes_leave_the_old_file)
+{
+    td_atomic_file a;
+    td_file_write(path, "old", 3, NULL);
+    cr_assert(!td_atomic_open(&a, path, NULL));
+    fputs("new", a.file);
+    cr_expect_eq(count_files(), 2);
+    td_atomic_abandon(&a);
+    cr_expect_eq(count_files(), 1);
+    expect_content("old", 3);
+}
+
+/* A write that the device refuses half way, as a full disk does. */
+Test(file, failing_writes_leave_the_old_file)
+{
+    static char         large[1 << 16];
+    const struct rlimit limit = { 10007, 10007 };
+    td_error            e = { 0 };
+    td_file_write(path, "old", 3, NULL);
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert(!setrlimit(RLIMIT_FSIZE, &limit));
+    cr_expect_eq(td_file_write(path, large, sizeof large, &e), TD_EIO);
+    cr_expect(strstr(e.text, "cannot write '") && strstr(e.text, path), "%s", e.text);
+    cr_expect_eq(count_files(), 1, "no temporary file is left");
+    expect_content("old", 3);
+}
+
+/* The same with the file system's own word for it. */
+Test(file, a_full_device_is_told_by_its_name)
+{
+    td_atomic_file a;
+    td_error       e = { 0 };
+    td_file_write(path, "old", 3, NULL);
+    cr_assert(!td_atomic_open(&a, path, NULL));
+    cr_assert(freopen("/dev/full", "w", a.file));
+    fputs("new", a.file);
+    cr_expect_eq(td_atomic_commit(&a, &e), TD_EIO);
+    cr_expect(strstr(e.text, path) && strstr(e.text, "No space left on device"), "%s", e.text);
+    cr_expect_eq(count_files(), 1);
+    expect_content("old", 3);
+}
+
+Test(file, what_is_not_there)
+{
+    td_error    e = { 0 };
+    td_map_file m;
+    char        deep[160];
+    cr_expect_null(td_file_read(path, NULL, &e));
+    cr_expect(e.code == TD_EIO && strstr(e.text, path) && strstr(e.text, "No such file"), "%s", e.text);
+    snprintf(deep, sizeof deep, "%s/no/such/file", directory);
+    e.code = 0;
+    cr_expect_eq(td_file_write(deep, "x", 1, &e), TD_EIO);
+    cr_expect(strstr(e.text, deep), "%s", e.text);
+    cr_expect_eq(td_map_open(&m, path, NULL), TD_EIO);
+    cr_expect_eq(td_map_open(&m, directory, NULL), TD_EIO);
+    e.code = 0;
+    cr_expect_null(td_file_read(directory, NULL, &e), "a directory is no file");
+    cr_expect_eq(e.code, TD_EIO);
+    cr_expect_eq(td_file_size(path), -1);
+    cr_expect(!td_file_exists(path));
+}
+
+Test(file, maps)
+{
+    td_map_file m;
+    td_file_write(path, "mapped", 6, NULL);
+    cr_assert(!td_map_open(&m, path, NULL));
+    cr_expect(m.size == 6 && !memcmp(m.data, "mapped", 6));
+    td_map_close(&m);
+    td_map_close(&m);
+    td_file_write(path, "", 0, NULL);
+    cr_assert(!td_map_open(&m, path, NULL));
+    cr_expect(m.size == 0 && !m.data);
+    td_map_close(&m);
+}
+
+Test(file, directories)
+{
+    char     deep[160];
+    td_error e = { 0 };
+    snprintf(deep, sizeof deep, "%s/a/b/c", directory);
+    cr_expect(!td_make_directories(deep, &e), "%s", e.text);
+    cr_expect(!td_make_directories(deep, &e), "twice is no error");
+    cr_expect(td_file_exists(deep));
+    td_file_write(path, "x", 1, NULL);
+    snprintf(deep, sizeof deep, "%s/file/below", directory);
+    cr_expect_eq(td_make_directories(deep, &e), TD_EIO);
+    cr_expect_eq(count_files(), 2);
+    snprintf(deep, sizeof deep, "%s/a", directory);
+    cr_expect(!td_remove_tree(deep, NULL));
+    cr_expect(!td_remove_tree(deep, NULL), "nothing there is no error");
+    cr_expect_eq(count_files(), 1);
+}
+
+/* A link in a removed tree goes; what it points to stays. */
+Test(file, removing_does_not_follow_links)
+{
+    char inside[160], target[160];
+    snprintf(inside, sizeof inside, "%s/tree", directory);
+    snprintf(target, sizeof target, "%s/tree/link", directory);
+    td_make_directories(inside, NULL);
+    td_file_write(path, "kept", 4, NULL);
+    cr_assert(!symlink(directory, target));
+    cr_expect(!td_remove_tree(inside, NULL));
+    expect_content("kept", 4);
+}
+
+Test(file, hashes)
+{
+    char     hex[33];
+    td_error e = { 0 };
+    td_file_write(path, "", 0, NULL);
+    cr_assert(!td_file_hash(path, hex, &e), "%s", e.text);
+    cr_expect_str_eq(hex, "99aa06d3014798d86001c324468d497f"); /* XXH3-128 of nothing, as xxhsum -H2 says */
+    td_file_write(path, "tandem", 6, NULL);
+    cr_assert(!td_file_hash(path, hex, &e));
+    cr_expect_str_neq(hex, "99aa06d3014798d86001c324468d497f");
+    cr_expect_eq(strlen(hex), 32);
+    cr_expect_eq(td_file_hash("/no/such/file", hex, &e), TD_EIO);
+}
+
+static void expect_path(char *got, const char *want)
+{
+    cr_expect_str_eq(got, want);
+    free(got);
+}
+
+Test(file, paths)
+{
+    expect_path(td_path_join("a", "b"), "a/b");
+    expect_path(td_path_join("a", "/b"), "/b");
+    expect_path(td_path_join("", "b"), "b");
+    expect_path(td_path_directory("a/b/c"), "a/b");
+    expect_path(td_path_directory("c"), ".");
+    expect_path(td_path_directory("/c"), "/");
+}

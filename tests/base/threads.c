@@ -1,0 +1,61 @@
+/* threads.c - the thread pool, with 1, 2 and 3 threads. */
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <string.h>
+
+#include "base/pool.h"
+
+Test(threads, each_number_of_them)
+{
+    for (int threads = 1; threads <= POOL_THREADS; threads++) {
+        const char *wrong = pool_works(threads, 20001);
+        cr_expect(!wrong, "%d threads: %s", threads, wrong ? wrong : "");
+    }
+}
+
+Test(threads, pools_come_and_go)
+{
+    for (int k = 0; k < 101; k++) {
+        td_pool *pool = td_pool_new(1 + k % POOL_THREADS, NULL, NULL);
+        cr_assert(pool);
+        if (k % 2)
+            cr_assert(!pool_runs_each_item_once(td_pool_services(pool), 17));
+        td_pool_free(pool);
+    }
+    td_pool_free(NULL);
+}
+
+Test(threads, impossible_numbers)
+{
+    td_error e = { 0 };
+    cr_expect_null(td_pool_new(-1, NULL, &e));
+    cr_expect(e.code == TD_ECONFIG && strstr(e.text, "-1 threads"), "%s", e.text);
+    e.code = 0;
+    cr_expect_null(td_pool_new(1 << 20, NULL, &e));
+    cr_expect_eq(e.code, TD_ECONFIG);
+    cr_expect(td_processors() >= 1);
+}
+
+Test(threads, none_named_means_all_processors)
+{
+    td_pool *pool = td_pool_new(0, NULL, NULL);
+    cr_assert(pool);
+    cr_expect_eq(td_pool_services(pool)->threads, td_processors());
+    td_pool_free(pool);
+}
+
+static void inner(void *argument, int64_t i, int thread) { (void)argument, (void)i, (void)thread; }
+
+static void outer(void *argument, int64_t i, int thread)
+{
+    (void)i, (void)thread;
+    td_parallel(argument, 3, inner, NULL);
+}
+
+#ifndef NDEBUG /* a bug of ours, so an assert */
+Test(threads, a_region_in_a_region_is_a_mistake, .signal = SIGABRT)
+{
+    td_pool *pool = td_pool_new(1, NULL, NULL);
+    td_parallel(td_pool_services(pool), 3, outer, (void *)(uintptr_t)td_pool_services(pool));
+}
+#endif
