@@ -203,8 +203,8 @@ int td_checkpoint_check(const char *path, td_error *error)
         used += (size_t)snprintf(wanted + used, sizeof wanted - used, "%s  %s\n", hex, parts[k]);
         if (size < used || memcmp(found, wanted, used)) {
             free(found);
-            return td_fail(error, TD_EFORMAT, "'%s/%s' is damaged: its hash is %s, which is not what hashes.txt beside it says", path,
-                           parts[k], hex);
+            return td_fail(error, TD_EFORMAT, "'%s/%s' is damaged, or hashes.txt beside it is, which does not have its hash, %s",
+                           path, parts[k], hex);
         }
     }
     free(found);
