@@ -148,3 +148,19 @@ int td_module_inspect(const char *path, td_error *error)
     td_map_close(&map);
     return code;
 }
+
+static bool holds(const td_map_file *m, const char *text)
+{
+    return m->size && memmem(m->data, m->size, text, strlen(text) + 1) != NULL;
+}
+
+bool td_module_mentions(const char *path, const char *kind, const char *name)
+{
+    td_map_file map;
+    bool        both;
+    if (td_map_open(&map, path, NULL))
+        return false;
+    both = holds(&map, kind) && holds(&map, name);
+    td_map_close(&map);
+    return both;
+}

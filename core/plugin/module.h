@@ -8,6 +8,9 @@
 /* Reads the file's ELF headers and its `tandem_module` without running anything. 0, or TD_EPLUGIN with a message. */
 int td_module_inspect(const char *path, td_error *error);
 
+/* Whether the file's bytes hold both texts, each with a 0 behind it: one that does not cannot offer that plugin. */
+bool td_module_mentions(const char *path, const char *kind, const char *name);
+
 /* Loads it, checks its plugins and their option tables. The struct is the host's copy. NULL with `error`. */
 const td_module *td_module_load(const char *path, td_arena *, td_error *error);
 

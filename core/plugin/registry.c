@@ -210,47 +210,63 @@ void td_registry_free(td_registry *r)
 
 /* ---- finding ------------------------------------------------------------------------------------------------------------------------ */
 
-/* The file K-N.so in each directory. `error` keeps why a file of that name was refused. */
-static const found *look_for_file(td_registry *r, const char *kind, const char *name, td_error *error)
+/* Calls `see` for each *.so of directory `k`. */
+static void each_file(td_registry *r, size_t k, void (*see)(td_registry *, const char *path, size_t k, void *), void *argument)
 {
-    const char *slash = strchr(kind, '/');
-    int         length = slash ? (int)(slash - kind) : (int)strlen(kind);
+    char  **names = NULL;
+    int64_t count = td_list_directory(r->paths[k], &names, NULL);
+    for (int64_t i = 0; i < count; i++) {
+        size_t      length = strlen(names[i]);
+        const char *path = td_arena_print(r->arena, "%s/%s", r->paths[k], names[i]);
+        if (path && length > 3 && !strcmp(names[i] + length - 3, ".so"))
+            see(r, path, k, argument);
+    }
+    if (count >= 0)
+        td_free_names(names, count);
+}
 
-    for (size_t k = 0; k < r->n_paths; k++) {
-        const char  *path = td_arena_print(r->arena, "%s/%.*s-%s.so", r->paths[k], length, kind, name);
+static void load_any(td_registry *r, const char *path, size_t k, void *argument)
+{
+    (void)argument;
+    try_module(r, path, k);
+}
+
+int td_registry_scan(td_registry *r)
+{
+    for (size_t k = 0; !r->scanned && k < r->n_paths; k++)
+        each_file(r, k, load_any, NULL);
+    r->scanned = true;
+    return 0;
+}
+
+typedef struct wanted { const char *kind, *name; } wanted;
+
+static void load_if_mentioned(td_registry *r, const char *path, size_t k, void *argument)
+{
+    const wanted *w = argument;
+    if (!td_map_get(r->files, path) && td_module_mentions(path, w->kind, w->name))
+        try_module(r, path, k);
+}
+
+/* In each directory the file K-N.so, then those that may offer the same: so all that a scan would say of this plugin is
+ * known, and no other module is loaded. `error` keeps why a file K-N.so was refused. */
+static const found *look_for(td_registry *r, const char *kind, const char *name, td_error *error)
+{
+    wanted w = { kind, name };
+    for (size_t k = 0; k < r->n_paths && !r->scanned; k++) {
+        const char  *path = td_arena_print(r->arena, "%s/%.*s-%s.so", r->paths[k], (int)strcspn(kind, "/"), kind, name);
         const found *f;
         td_error     why = { 0 };
-        if (!path || strchr(name, '/') || !td_file_exists(path))
-            continue;
-        if (add_module(r, path, k, &why)) {
+        if (path && !strchr(name, '/') && td_file_exists(path) && add_module(r, path, k, &why)) {
             refuse(r, why.text);
             td_fail(error, TD_EPLUGIN, "%s", why.text);
         }
+        each_file(r, k, load_if_mentioned, &w);
         f = known(r, kind, name);
         if (f)
             return f;
     }
     return NULL;
-}
-
-int td_registry_scan(td_registry *r)
-{
-    if (r->scanned)
-        return 0;
-    r->scanned = true;
-    for (size_t k = 0; k < r->n_paths; k++) {
-        char  **names = NULL;
-        int64_t count = td_list_directory(r->paths[k], &names, NULL);
-        for (int64_t i = 0; i < count; i++) {
-            size_t      length = strlen(names[i]);
-            const char *path = td_arena_print(r->arena, "%s/%s", r->paths[k], names[i]);
-            if (path && length > 3 && !strcmp(names[i] + length - 3, ".so"))
-                try_module(r, path, k);
-        }
-        if (count >= 0)
-            td_free_names(names, count);
-    }
-    return 0;
 }
 
 static void explain_missing(td_registry *r, const char *kind, const char *name, td_error *error)
@@ -286,7 +302,7 @@ const td_plugin *td_registry_find(td_registry *r, const char *kind, const char *
     const found *f = known(r, kind, name);
     td_error     why = { 0 };
     if (!f)
-        f = look_for_file(r, kind, name, &why);
+        f = look_for(r, kind, name, &why);
     if (!f) {
         td_registry_scan(r);
         f = known(r, kind, name);

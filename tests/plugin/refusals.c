@@ -203,6 +203,22 @@ Test(duplicates, of_one_directory_are_refused)
     scratch_free(&s);
 }
 
+/* Asked for by name alone: the file of that name is no excuse for not looking at its neighbours. */
+Test(duplicates, one_of_them_named_as_it_should_be)
+{
+    scratch      s = scratch_new();
+    td_error     e = { 0 };
+    td_registry *r;
+    copy_to(&s, FIXTURE("good.so"), "schedule-fixture.so");
+    copy_to(&s, FIXTURE("other.so"), "two.so");
+    r = open_registry(s.path, NULL);
+    cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "fixture", &e));
+    cr_expect(strstr(e.text, "schedule-fixture.so") && strstr(e.text, "two.so"), "%s", e.text);
+    cr_expect(td_registry_find(r, TD_SCHEDULE_KIND, "cosine", NULL), "others are not touched");
+    td_registry_free(r);
+    scratch_free(&s);
+}
+
 static void expect_version(const char *first, const char *second, const char *version)
 {
     td_registry     *r = open_registry(first, second);
@@ -225,11 +241,11 @@ Test(duplicates, of_two_directories_the_first_wins)
     scratch_free(&a), scratch_free(&b);
 }
 
-Test(duplicates, a_file_by_another_name_is_found_by_the_scan)
+Test(duplicates, a_file_by_another_name_counts_as_much)
 {
     scratch a = scratch_new(), b = scratch_new();
-    copy_to(&a, FIXTURE("good.so"), "a.so");
-    copy_to(&b, FIXTURE("other.so"), "b.so");
+    copy_to(&a, FIXTURE("good.so"), "any.so");
+    copy_to(&b, FIXTURE("other.so"), "schedule-fixture.so");
     expect_version(a.path, b.path, "1.0");
     expect_version(b.path, a.path, "other");
     scratch_free(&a), scratch_free(&b);
