@@ -81,7 +81,7 @@ static int64_t count_of(const td_array *a)
     return n;
 }
 
-/* ---- checks ------------------------------------------------------------------------------------------------------------ */
+/* ---- checks -------------------------------------------------------------------------------------------- */
 
 static int check_ids(const td_array *a, const float *weights, int64_t vocab, td_error *error)
 {
@@ -115,7 +115,7 @@ int td_batch_check(const td_batch *b, int64_t vocab, td_error *error)
     return check_ids(labels, weights->data, vocab, error);
 }
 
-/* ---- counts ------------------------------------------------------------------------------------------------------------ */
+/* ---- counts -------------------------------------------------------------------------------------------- */
 
 double td_batch_weight(const td_batch *b)
 {

@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "io/safetensors.h"
 
-/* ---- tensors ------------------------------------------------------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------------------------------------- */
 
 typedef struct source { const td_variable *variable; const td_device *device; } source;
 
@@ -100,7 +100,7 @@ int td_weights_load(const char *path, td_variables *v, const td_device *device, 
     return load_kind(path, v, device, TD_VARIABLE_PARAM, error);
 }
 
-/* ---- state.json ---------------------------------------------------------------------------------------------------------------- */
+/* ---- state.json ---------------------------------------------------------------------------------------- */
 
 static int save_state(const char *path, const td_progress *p, const char *about, td_error *error)
 {
@@ -162,7 +162,7 @@ char *td_checkpoint_about(const char *path, td_error *error)
     return text;
 }
 
-/* ---- hashes -------------------------------------------------------------------------------------------------------------------- */
+/* ---- hashes -------------------------------------------------------------------------------------------- */
 
 static const char *const parts[] = { "model.safetensors", "optimizer.safetensors", "state.json" };
 enum { PARTS = sizeof parts / sizeof *parts };
@@ -211,7 +211,7 @@ int td_checkpoint_check(const char *path, td_error *error)
     return size == used ? 0 : td_fail(error, TD_EFORMAT, "'%s' is damaged: it has more lines than there are files", file);
 }
 
-/* ---- directories --------------------------------------------------------------------------------------------------------------- */
+/* ---- directories --------------------------------------------------------------------------------------- */
 
 static int write_all(const char *path, td_variables *v, const td_device *device, const td_progress *p, const char *about,
                      td_error *error)

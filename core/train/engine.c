@@ -84,7 +84,7 @@ void td_engine_close(td_engine *e)
     free(e->entries), free(e->examples), free(e);
 }
 
-/* ---- plans ---------------------------------------------------------------------------------------------------------------- */
+/* ---- plans --------------------------------------------------------------------------------------------- */
 
 static int build(td_engine *e, entry *x, const td_batch *batch, td_error *error)
 {
@@ -223,7 +223,7 @@ int td_engine_allocate(td_engine *e, uint64_t seed, td_error *error)
     return e->update ? bind(e, e->update, error) : 0;
 }
 
-/* ---- steps ------------------------------------------------------------------------------------------------------------------ */
+/* ---- steps --------------------------------------------------------------------------------------------- */
 
 static const int32_t *counting(td_engine *e, int64_t rows)
 {
@@ -301,7 +301,7 @@ int td_engine_update(td_engine *e, double rate, int64_t step, double limit, td_u
     return 0;
 }
 
-/* ---- looking ------------------------------------------------------------------------------------------------------------------ */
+/* ---- looking ------------------------------------------------------------------------------------------- */
 
 void td_engine_profile(td_engine *e, bool on)
 {

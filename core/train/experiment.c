@@ -8,7 +8,7 @@
 #include "tandem/kind/comm.h"
 #include "tandem/kind/tokenizer.h"
 
-/* ---- tables ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------------------------------------- */
 
 static const char *const precisions[] = { "f32", "bf16", NULL };
 static const char *const recomputes[] = { "none", "layer", NULL };
@@ -78,7 +78,7 @@ static const td_option backend_table[] = {
     TD_OPTION_END
 };
 
-/* ---- binding --------------------------------------------------------------------------------------------------------------------- */
+/* ---- binding ------------------------------------------------------------------------------------------- */
 
 static bool there(const td_experiment *x, const char *path) { return td_config_get(x->config, path) != NULL; }
 
@@ -124,7 +124,7 @@ static void bind_all(td_experiment *x, unsigned needs, td_errors *errors)
         bind_loggers(x, errors);
 }
 
-/* ---- rules across groups ----------------------------------------------------------------------------------------------------------- */
+/* ---- rules across groups ------------------------------------------------------------------------------- */
 
 static const char *origin(const td_experiment *x, const char *path)
 {
@@ -165,7 +165,7 @@ static void check_together(td_experiment *x, td_errors *errors)
         x->train.seed_dropout = x->train.seed;
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------------------------------------- */
 
 td_experiment *td_experiment_open(td_registry *registry, const char *const *files, size_t n_files, const char *const *overrides,
                                   size_t n_overrides, const char *search, unsigned needs, td_errors *errors)

@@ -35,7 +35,7 @@ static const td_architecture *architecture_of(const td_feed_spec *s) { return (c
 
 static void *allocate(void *arena, size_t bytes) { return td_arena_alloc(arena, bytes ? bytes : 1); }
 
-/* ---- shapes ---------------------------------------------------------------------------------------------------------------- */
+/* ---- shapes -------------------------------------------------------------------------------------------- */
 
 static td_extent limit(const td_feed_spec *s)
 {
@@ -81,7 +81,7 @@ int td_feed_shape(const td_feed_spec *s, td_batch *out, td_error *error)
     return arrange(s, NULL, 0, s->micro_batch, limit(s), out, error);
 }
 
-/* ---- one step -------------------------------------------------------------------------------------------------------------- */
+/* ---- one step ------------------------------------------------------------------------------------------ */
 
 static int fetch(td_feed *f, slot *k, uint64_t index, td_example *out)
 {
@@ -179,7 +179,7 @@ static void make(td_feed *f, slot *k, uint64_t first)
     k->step.records = n, k->step.next = first + (uint64_t)(n > 0 ? n : 0);
 }
 
-/* ---- the thread ------------------------------------------------------------------------------------------------------------ */
+/* ---- the thread ---------------------------------------------------------------------------------------- */
 
 static void *work(void *argument)
 {

@@ -19,7 +19,7 @@ td_variable *td_model_gradient(td_variables *v, const char *parameter)
     return td_variables_find(v, name);
 }
 
-/* ---- forward ------------------------------------------------------------------------------------------------------------- */
+/* ---- forward ------------------------------------------------------------------------------------------- */
 
 static td_tensor *flat(td_tensor *x, int keep)
 {
@@ -82,7 +82,7 @@ int td_model_forward(const td_model *m, td_variables *variables, int phase, cons
     return TD_EGRAPH;
 }
 
-/* ---- backward ------------------------------------------------------------------------------------------------------------ */
+/* ---- backward ------------------------------------------------------------------------------------------ */
 
 static size_t trained(const td_model *m, const td_variables *v, td_variable **out)
 {
@@ -141,7 +141,7 @@ int td_model_backward(const td_model *m, td_variables *v, td_built *b, bool add,
     return code;
 }
 
-/* ---- update -------------------------------------------------------------------------------------------------------------- */
+/* ---- update -------------------------------------------------------------------------------------------- */
 
 /* min(1, clip / norm); a norm of 0 scales nothing. */
 static td_tensor *clip_scale(td_graph *g, td_tensor *norm, double clip)

@@ -28,7 +28,7 @@ static void on_signal(int number) { caught = number; }
 
 static const td_logger *logger_of(const trainer *t, size_t k) { return (const void *)t->spec->loggers[k].plugin; }
 
-/* ---- metrics ------------------------------------------------------------------------------------------------------------------- */
+/* ---- metrics ------------------------------------------------------------------------------------------- */
 
 static int write_metrics(trainer *t, int64_t step, const td_metric *m, size_t n, td_error *error)
 {
@@ -82,7 +82,7 @@ static void show_progress(trainer *t, bool last)
                     last ? "took" : "left", td_human_time(eta, last ? elapsed : each * (double)(s->steps - t->progress.step)));
 }
 
-/* ---- one step ------------------------------------------------------------------------------------------------------------------ */
+/* ---- one step ------------------------------------------------------------------------------------------ */
 
 static int gradients(trainer *t, const td_feed_step *batch, td_error *error)
 {
@@ -143,7 +143,7 @@ static int step(trainer *t, td_error *error)
     return after_update(t, &u, error);
 }
 
-/* ---- now and then -------------------------------------------------------------------------------------------------------------- */
+/* ---- now and then -------------------------------------------------------------------------------------- */
 
 static void evaluation_progress(void *arg, int64_t done, int64_t all)
 {
@@ -229,7 +229,7 @@ static int loop(trainer *t, td_error *error)
     return saved == t->progress.step ? 0 : save(t, error);
 }
 
-/* ---- beginning and end --------------------------------------------------------------------------------------------------------- */
+/* ---- beginning and end --------------------------------------------------------------------------------- */
 
 /* A checkpoint that is damaged is never passed over in silence: the message says how to do without it. */
 static int refuse(const char *checkpoint, const td_error *why, td_error *error)

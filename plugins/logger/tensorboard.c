@@ -28,7 +28,7 @@ typedef struct message {
     size_t        size;
 } message;
 
-/* ---- protocol buffers ---------------------------------------------------------------------------------------------- */
+/* ---- protocol buffers ---------------------------------------------------------------------------------- */
 
 static void put_varint(message *m, uint64_t v)
 {
@@ -64,7 +64,7 @@ static void begin_event(message *m, int64_t step)
     put_varint(m, (uint64_t)step);
 }
 
-/* ---- frames -------------------------------------------------------------------------------------------------------- */
+/* ---- frames -------------------------------------------------------------------------------------------- */
 
 /* CRC-32C, rotated and shifted as TFRecord wants it. */
 static uint32_t checksum(const void *data, size_t size)
@@ -94,7 +94,7 @@ static int write_frame(const events *e, const message *m, td_error *error)
     return ferror(f) ? fail(e, errno, error) : 0;
 }
 
-/* ---- logger -------------------------------------------------------------------------------------------------------- */
+/* ---- logger -------------------------------------------------------------------------------------------- */
 
 static int write_start(const events *e, int64_t resume, td_error *error)
 {

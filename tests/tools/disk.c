@@ -64,7 +64,7 @@ static void expect_whole(const char *run)
            "test $(wc -l <%1$s/whole.metrics) = 12 && cmp %1$s/whole.metrics %1$s/%3$s.metrics", run, 0, "");
 }
 
-/* ---- full ------------------------------------------------------------------------------------------------------------------- */
+/* ---- full ---------------------------------------------------------------------------------------------- */
 
 /* `ulimit -f` of sh counts 512 bytes. Ignored, SIGXFSZ leaves the failed write. */
 Test(disk, full_during_a_checkpoint)
@@ -108,7 +108,7 @@ Test(disk, full_file_system)
     expect_whole("copied");
 }
 
-/* ---- damaged ------------------------------------------------------------------------------------------------------------------ */
+/* ---- damaged ------------------------------------------------------------------------------------------- */
 
 static const char *const parts[] = { "model.safetensors", "optimizer.safetensors", "state.json", "hashes.txt" };
 

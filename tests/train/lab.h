@@ -65,8 +65,8 @@ static inline void lab_close(lab *l)
 /* The config's data settings without its data. */
 static inline td_feed_spec lab_feed(const lab *l)
 {
-    return (td_feed_spec){ .architecture = l->x->model, .loss = l->x->loss, .length = l->x->train.length, .batch = LAB_BATCH,
-                           .micro_batch = l->x->train.micro_batch, .bucket = l->x->train.bucket,
+    return (td_feed_spec){ .architecture = l->x->model, .loss = l->x->loss, .length = l->x->train.length,
+                           .batch = LAB_BATCH, .micro_batch = l->x->train.micro_batch, .bucket = l->x->train.bucket,
                            .special = { .pad = 0, .bos = -1, .eos = 1, .unk = -1, .vocab_size = LAB_VOCABULARY } };
 }
 
@@ -83,9 +83,10 @@ static inline td_batch *lab_batch(const lab *l, int64_t step, int64_t from, int6
     for (int64_t r = 0; r < rows; r++) {
         int64_t row = from + r, given = 3 + (5 * row + step) % 11, predicted = 1 + (7 * row + 3 * step) % 13;
         for (int64_t k = 0; k < given + predicted; k++)
-            tokens[r][k] = 2 + (int32_t)td_random_below(7, 0, (uint64_t)((step * LAB_BATCH + row) * LAB_TOKENS + k), LAB_VOCABULARY - 2);
-        examples[r] = (td_example){ .given = tokens[r], .n_given = given, .predicted = tokens[r] + given, .n_predicted = predicted,
-                                    .row = r, .id = (uint64_t)row };
+            tokens[r][k] = 2 + (int32_t)td_random_below(7, 0, (uint64_t)((step * LAB_BATCH + row) * LAB_TOKENS + k),
+                                                        LAB_VOCABULARY - 2);
+        examples[r] = (td_example){ .given = tokens[r], .n_given = given, .predicted = tokens[r] + given,
+                                    .n_predicted = predicted, .row = r, .id = (uint64_t)row };
     }
     cr_assert_eq(td_feed_arrange(&feed, examples, rows, b, &error), 0, "%s", error.text);
     return b;

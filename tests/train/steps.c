@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdatomic.h>
 
-/* ---- what the program allocates while it is watched ------------------------------------------------------------------------- */
+/* ---- what the program allocates while it is watched ---------------------------------------------------- */
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 enum { WATCHES = 0 }; /* the allocator is the sanitizer's */
@@ -39,7 +39,7 @@ void *realloc(void *p, size_t size)
 }
 #endif
 
-/* ---- a backend that counts ---------------------------------------------------------------------------------------------------- */
+/* ---- a backend that counts ----------------------------------------------------------------------------- */
 
 static int               allocations;
 static const td_backend *counted;
@@ -50,7 +50,7 @@ static void *counting_allocate(void *state, size_t bytes)
     return counted->allocate(state, bytes);
 }
 
-/* ---- models ------------------------------------------------------------------------------------------------------------------- */
+/* ---- models -------------------------------------------------------------------------------------------- */
 
 static const char *const configs[] = { "nano/redllm", "nano/decllm" };
 
@@ -68,12 +68,14 @@ static double *parameters_of(lab *l, size_t *count)
     for (size_t i = 0, n = 0; i < td_variables_count(v); i++) {
         const td_variable *x = td_variables_at(v, i);
         for (int64_t k = 0; x->kind == TD_VARIABLE_PARAM && k < x->count; k++)
-            all[n++] = d->backend->real == TD_F64 ? ((const double *)x->memory)[k] : (double)((const float *)x->memory)[k];
+            all[n++] = d->backend->real == TD_F64 ? ((const double *)x->memory)[k]
+                                                  : (double)((const float *)x->memory)[k];
     }
     return all;
 }
 
-static double *after_three_steps(const char *config, int64_t micro, const char *const *more, td_memory *memory, size_t *count)
+static double *after_three_steps(const char *config, int64_t micro, const char *const *more, td_memory *memory,
+                                 size_t *count)
 {
     const char *overrides[24] = { LAB_SMALL, "train.length=60" };
     size_t      n = 0;
@@ -104,10 +106,10 @@ static double largest_difference(const double *a, const double *b, size_t n)
     return most;
 }
 
-/* ---- micro-batches -------------------------------------------------------------------------------------------------------------- */
+/* ---- micro-batches ------------------------------------------------------------------------------------- */
 
-/* Of rows of uneven length, padded to the longest that is there. In double, what rounding does is far below what any mistake does, even under an optimizer that divides by the size of
- * the gradient; in single, the same of plain descent. */
+/* Of rows of uneven length, padded to the longest that is there. In double, what rounding does is far below what any
+ * mistake does, even under an optimizer that divides by the size of the gradient; in single, the same of plain descent. */
 static void expect_rounding_only(const char *const *more, double tolerance)
 {
     static const int64_t micros[] = { 1, 2, 4 };
@@ -139,18 +141,21 @@ Test(steps, micro_batches_in_single)
 /* Which elements are dropped is a matter of the example's number in the batch. */
 Test(steps, micro_batches_with_dropout)
 {
-    expect_rounding_only((const char *[]){ "backend.plugin=reference", "train.dropout=0.1", "train.bucket=64", NULL }, 1e-9);
+    expect_rounding_only((const char *[]){ "backend.plugin=reference", "train.dropout=0.1", "train.bucket=64", NULL },
+                         1e-9);
 }
 
-/* ---- recomputation ---------------------------------------------------------------------------------------------------------------- */
+/* ---- recomputation ------------------------------------------------------------------------------------- */
 
 Test(steps, recomputation_changes_no_bit)
 {
+    static const char *const none[] = { "train.recompute=none", "train.dropout=0.1", NULL };
+    static const char *const layer[] = { "train.recompute=layer", "train.dropout=0.1", NULL };
     for (size_t c = 0; c < sizeof configs / sizeof *configs; c++) {
         size_t    n, m;
         td_memory kept, again;
-        double   *a = after_three_steps(configs[c], 4, (const char *[]){ "train.recompute=none", "train.dropout=0.1", NULL }, &kept, &n);
-        double   *b = after_three_steps(configs[c], 4, (const char *[]){ "train.recompute=layer", "train.dropout=0.1", NULL }, &again, &m);
+        double   *a = after_three_steps(configs[c], 4, none, &kept, &n);
+        double   *b = after_three_steps(configs[c], 4, layer, &again, &m);
         cr_assert_eq(n, m);
         cr_expect(!memcmp(a, b, n * sizeof *a), "%s", configs[c]);
         cr_expect_lt(again.activations, kept.activations, "%s", configs[c]);
@@ -158,7 +163,7 @@ Test(steps, recomputation_changes_no_bit)
     }
 }
 
-/* ---- steps of a known shape --------------------------------------------------------------------------------------------------------- */
+/* ---- steps of a known shape ---------------------------------------------------------------------------- */
 
 /* The same micro-batches again and again, so that what the test itself does allocates nothing. */
 static void repeat(lab *l, td_batch *const *micro, int64_t n_micro, int64_t step)

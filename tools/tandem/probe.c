@@ -7,7 +7,7 @@
 #include "io/safetensors.h"
 #include "work.h"
 
-/* ---- the batch --------------------------------------------------------------------------------------------------------------------- */
+/* ---- the batch ----------------------------------------------------------------------------------------- */
 
 static int add_array(td_batch *b, const td_stored *t, td_error *error)
 {
@@ -42,7 +42,7 @@ static td_batch *read_batch(const td_work *w, const char *path, td_error *error)
     return NULL;
 }
 
-/* ---- results ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- results ------------------------------------------------------------------------------------------- */
 
 typedef struct result { const td_variable *gradient; const td_device *device; const double *values; int64_t count; } result;
 
@@ -121,7 +121,7 @@ static int probe(td_work *w, const td_batch *b, const char *out, td_error *error
     return code;
 }
 
-/* ---- updates ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- updates ------------------------------------------------------------------------------------------- */
 
 static int updates(td_work *w, const td_batch *b, int64_t steps, td_error *error)
 {
@@ -155,7 +155,7 @@ static int updates(td_work *w, const td_batch *b, int64_t steps, td_error *error
     return code;
 }
 
-/* ---- the command --------------------------------------------------------------------------------------------------------------------- */
+/* ---- the command --------------------------------------------------------------------------------------- */
 
 static int run(td_work *w, const char *weights, const char *batch, const char *out, int64_t steps, td_error *error)
 {

@@ -10,7 +10,7 @@
 #include "plugin/options.h"
 #include "work.h"
 
-/* ---- the run directory --------------------------------------------------------------------------------------------------------------- */
+/* ---- the run directory --------------------------------------------------------------------------------- */
 
 static char *run_directory(const td_work *w) { return td_path_join(w->x->run.dir, w->x->run.name); }
 
@@ -96,7 +96,7 @@ static char *describe_run(const td_work *w, const char *directory, const td_memo
     return text;
 }
 
-/* ---- the summary ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- the summary --------------------------------------------------------------------------------------- */
 
 static void print_summary(const td_work *w, const td_trainer_out *out, const char *directory)
 {
@@ -124,7 +124,7 @@ static void print_summary(const td_work *w, const td_trainer_out *out, const cha
     json_decref(sources);
 }
 
-/* ---- the command ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the command --------------------------------------------------------------------------------------- */
 
 static double step_flops(td_work *w)
 {

@@ -19,7 +19,7 @@ typedef struct event {
 
 typedef struct cursor { const unsigned char *at, *end; } cursor;
 
-/* ---- reading ------------------------------------------------------------------------------------------------------------ */
+/* ---- reading ------------------------------------------------------------------------------------------- */
 
 /* CRC-32C by its definition: long division, bits reversed. The known answer is tested below. */
 static uint32_t crc32c(const unsigned char *data, size_t size)
@@ -148,7 +148,7 @@ static int read_file(const char *path, event *out, int room)
     return n;
 }
 
-/* ---- the logger ---------------------------------------------------------------------------------------------------------- */
+/* ---- the logger ---------------------------------------------------------------------------------------- */
 
 static char             directory[64];
 static const td_logger *logger;
