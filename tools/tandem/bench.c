@@ -8,12 +8,12 @@
 #include "base/threads.h"
 #include "work.h"
 
-enum { STEPS = 4096, ROWS = 128 };
+enum { STEPS = 4096, ROWS = 128, PROFILED = 5 };
 
 typedef struct timing {
     double   seconds[STEPS];
     int64_t  count;
-    double   flops, peak, planning;
+    double   flops, peak, planning; /* flops: of one step's matrix products, masked scores not counted */
     int64_t  tokens; /* of one step, inputs and targets */
     size_t   plans;
 } timing;
@@ -47,8 +47,8 @@ static int measure(td_work *w, const td_batch *b, double seconds, timing *t, td_
     double            end;
     int               code = 0;
 
-    td_graph_flops(g, roots, n, NULL, &f);
-    t->flops = f.forward.matmul + f.backward.matmul;
+    td_graph_flops(g, roots, n, b, &f);
+    t->flops = f.forward.visible + f.backward.visible;
     for (int64_t k = 0; k < 2 && !code; k++) /* warm up */
         code = one_step(w, b, k, error);
     td_engine_profile(w->engine, false);
@@ -69,49 +69,76 @@ static int by_seconds(const void *a, const void *b)
     return ((const td_profile_row *)a)->seconds > ((const td_profile_row *)b)->seconds ? -1 : 1;
 }
 
-static int print_profile(td_work *w, const td_batch *b, td_error *error)
+/* Where five more steps go, the slowest op first. */
+static int profile(td_work *w, const td_batch *b, td_profile_row *rows, size_t *n, td_error *error)
 {
-    td_profile_row rows[ROWS];
-    size_t         n;
-    double         all = 0;
-    int            code = 0;
+    int code = 0;
     td_engine_profile(w->engine, true);
-    for (int64_t k = 0; k < 5 && !code; k++)
+    for (int64_t k = 0; k < PROFILED && !code; k++)
         code = one_step(w, b, k, error);
-    n = td_engine_profile_rows(w->engine, rows, ROWS);
-    qsort(rows, n, sizeof *rows, by_seconds);
-    for (size_t i = 0; i < n; i++)
-        all += rows[i].seconds;
-    printf("\n%-20s %8s %10s %7s %10s %10s\n", "op", "calls", "ms/step", "share", "GFLOP/s", "GB/s");
-    for (size_t i = 0; i < n && rows[i].seconds > 0; i++)
-        printf("%-20s %8lld %10.3f %6.1f%% %10.1f %10.1f\n", rows[i].op, (long long)rows[i].calls / 5, rows[i].seconds * 200,
-               100 * rows[i].seconds / all, rows[i].flops / rows[i].seconds * 1e-9, rows[i].bytes / rows[i].seconds * 1e-9);
+    *n = td_engine_profile_rows(w->engine, rows, ROWS);
+    qsort(rows, *n, sizeof *rows, by_seconds);
+    while (*n && rows[*n - 1].seconds <= 0)
+        --*n;
     return code;
 }
 
-static void print(const td_work *w, const timing *t)
+static json_t *profile_json(const td_profile_row *rows, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_pack("{s:s, s:f, s:f, s:f, s:f}", "op", rows[i].op, "calls_per_step",
+                                              (double)rows[i].calls / PROFILED, "seconds_per_step", rows[i].seconds / PROFILED,
+                                              "flops_per_second", rows[i].flops / rows[i].seconds, "bytes_per_second",
+                                              rows[i].bytes / rows[i].seconds));
+    return list;
+}
+
+static void print_profile(const td_profile_row *rows, size_t n)
+{
+    double all = 0;
+    for (size_t i = 0; i < n; i++)
+        all += rows[i].seconds;
+    printf("\n%-20s %8s %10s %7s %10s %10s\n", "op", "calls", "ms/step", "share", "GFLOP/s", "GB/s");
+    for (size_t i = 0; i < n; i++)
+        printf("%-20s %8lld %10.3f %6.1f%% %10.1f %10.1f\n", rows[i].op, (long long)rows[i].calls / PROFILED,
+               rows[i].seconds * 1e3 / PROFILED, 100 * rows[i].seconds / all, rows[i].flops / rows[i].seconds * 1e-9,
+               rows[i].bytes / rows[i].seconds * 1e-9);
+}
+
+static void print_json(const td_work *w, const timing *t, size_t peak_memory, const td_profile_row *rows, size_t n)
+{
+    double  step = median(t), rate = t->flops / step;
+    json_t *j = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:i, s:I, s:f}", "run", w->x->run.name, "seconds_per_step", step,
+                          "tokens_per_second", (double)t->tokens / step, "flops_per_step", t->flops, "flops_per_second", rate,
+                          "peak_flops_per_second", t->peak, "share_of_peak", t->peak > 0 ? rate / t->peak : 0.0, "steps",
+                          (json_int_t)t->count, "threads", w->services->threads, "peak_memory", (json_int_t)peak_memory,
+                          "planning_seconds", t->planning);
+    if (n)
+        json_object_set_new(j, "profile", profile_json(rows, n));
+    json_dumpf(j, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(j);
+}
+
+static void print(const td_work *w, const timing *t, const td_profile_row *rows, size_t n)
 {
     struct rusage use;
     double        step = median(t), rate = t->flops / step;
-    json_t       *j;
     getrusage(RUSAGE_SELF, &use);
     if (w->tool->json) {
-        j = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f}", "run", w->x->run.name, "seconds_per_step", step, "tokens_per_second",
-                      (double)t->tokens / step, "flops_per_second", rate, "peak_flops_per_second", t->peak, "share_of_peak",
-                      t->peak > 0 ? rate / t->peak : 0.0, "steps", (json_int_t)t->count, "peak_memory", (json_int_t)use.ru_maxrss * 1024,
-                      "planning_seconds", t->planning);
-        json_dumpf(j, stdout, JSON_INDENT(2));
-        putchar('\n');
-        json_decref(j);
+        print_json(w, t, (size_t)use.ru_maxrss * 1024, rows, n);
         return;
     }
     printf("%s: %.2f ms per step (median of %lld), %.0f tokens/s, %d threads\n", w->x->run.name, step * 1e3, (long long)t->count,
            (double)t->tokens / step, w->services->threads);
-    printf("%.1f GFLOP/s of dense products", rate * 1e-9);
+    printf("%.1f GFLOP/s of matrix products, masked scores not counted", rate * 1e-9);
     if (t->peak > 0)
         printf(": %.0f%% of the machine's %.1f", 100 * rate / t->peak, t->peak * 1e-9);
     putchar('\n');
     printf("peak memory %.0f MiB, planning %.1f ms for %zu plans\n", (double)use.ru_maxrss / 1024, t->planning * 1e3, t->plans);
+    if (n)
+        print_profile(rows, n);
 }
 
 /* ---- the command --------------------------------------------------------------------------------------------------------------------- */
@@ -125,8 +152,10 @@ static int64_t tokens_of(const td_batch *b)
     return n;
 }
 
-static int bench(td_work *w, double seconds, bool profile, td_error *error)
+static int bench(td_work *w, double seconds, bool profiled, td_error *error)
 {
+    td_profile_row   rows[ROWS];
+    size_t           n = 0;
     const td_device *d;
     td_batch        *b = td_work_random(w, w->x->train.micro_batch, error);
     timing           t = { .count = 0 };
@@ -140,10 +169,10 @@ static int bench(td_work *w, double seconds, bool profile, td_error *error)
         code = measure(w, b, seconds, &t, error);
         t.peak = d->backend->peak ? d->backend->peak(d->state) : 0;
     }
+    if (!code && profiled)
+        code = profile(w, b, rows, &n, error);
     if (!code)
-        print(w, &t);
-    if (!code && profile && !w->tool->json)
-        code = print_profile(w, b, error);
+        print(w, &t, rows, n);
     td_batch_free(b);
     return code;
 }
@@ -151,9 +180,9 @@ static int bench(td_work *w, double seconds, bool profile, td_error *error)
 int td_command_bench(td_tool *t, int argc, char **argv)
 {
     const char    *seconds = NULL;
-    bool           profile = false;
+    bool           profiled = false;
     const td_flag  flags[] = { { "--seconds", "S", "how long to measure (5)", &seconds, 0 },
-                               { "--profile", 0, "time and rate per op", 0, &profile },
+                               { "--profile", 0, "time and rate per op", 0, &profiled },
                                { 0, 0, 0, 0, 0 } };
     const td_usage usage = { "bench", "[--seconds S] [--profile]",
                              "Training steps of train.micro_batch random sequences, timed: tokens/s and the share of the machine's matmul rate.",
@@ -173,7 +202,7 @@ int td_command_bench(td_tool *t, int argc, char **argv)
         return td_tool_usage_error(t, "--seconds takes a number above 0, not '%s'", seconds);
     if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE, &code))
         return code;
-    code = bench(&w, limit, profile, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
+    code = bench(&w, limit, profiled, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
     td_work_close(&w);
     return code;
 }
