@@ -8,7 +8,7 @@
 /* Reads the file's ELF headers and its `tandem_module` without running anything. 0, or TD_EPLUGIN with a message. */
 int td_module_inspect(const char *path, td_error *error);
 
-/* Whether the file's bytes hold both texts, each with a 0 behind it: one that does not cannot offer that plugin. */
+/* Whether the file's bytes hold both texts, each with a 0 behind it: else it cannot offer that plugin. */
 bool td_module_mentions(const char *path, const char *kind, const char *name);
 
 /* Loads it, checks its plugins and their option tables. The struct is the host's copy. NULL with `error`. */

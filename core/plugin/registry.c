@@ -211,7 +211,8 @@ void td_registry_free(td_registry *r)
 /* ---- finding ------------------------------------------------------------------------------------------------------------------------ */
 
 /* Calls `see` for each *.so of directory `k`. */
-static void each_file(td_registry *r, size_t k, void (*see)(td_registry *, const char *path, size_t k, void *), void *argument)
+static void each_file(td_registry *r, size_t k,
+                      void (*see)(td_registry *, const char *path, size_t k, void *), void *argument)
 {
     char  **names = NULL;
     int64_t count = td_list_directory(r->paths[k], &names, NULL);
@@ -248,13 +249,14 @@ static void load_if_mentioned(td_registry *r, const char *path, size_t k, void *
         try_module(r, path, k);
 }
 
-/* In each directory the file K-N.so, then those that may offer the same: so all that a scan would say of this plugin is
- * known, and no other module is loaded. `error` keeps why a file K-N.so was refused. */
+/* In each directory the file K-N.so, then those that may offer the same: so all that a scan would say of this plugin
+ * is known, and no other module is loaded. `error` keeps why a file K-N.so was refused. */
 static const found *look_for(td_registry *r, const char *kind, const char *name, td_error *error)
 {
     wanted w = { kind, name };
+    int    length = (int)strcspn(kind, "/");
     for (size_t k = 0; k < r->n_paths && !r->scanned; k++) {
-        const char  *path = td_arena_print(r->arena, "%s/%.*s-%s.so", r->paths[k], (int)strcspn(kind, "/"), kind, name);
+        const char  *path = td_arena_print(r->arena, "%s/%.*s-%s.so", r->paths[k], length, kind, name);
         const found *f;
         td_error     why = { 0 };
         if (path && !strchr(name, '/') && td_file_exists(path) && add_module(r, path, k, &why)) {

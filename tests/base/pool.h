@@ -1,5 +1,5 @@
-/* pool.h - the pool at work, as plain functions: for Criterion, and for the thread sanitizer, which needs a program
- * without it. Each gives NULL, or what went wrong. */
+/* pool.h - the pool at work, as plain functions: for Criterion, and for the thread sanitizer, which needs a
+ * program without it. Each gives NULL, or what went wrong. */
 #ifndef TEST_BASE_POOL_H
 #define TEST_BASE_POOL_H
 
@@ -12,7 +12,7 @@ enum { POOL_ITEMS = 1009, POOL_THREADS = 3 };
 
 typedef struct pool_job {
     const td_services *services;
-    int                seen[POOL_ITEMS]; /* plain memory: that nobody else writes it is what the pool promises */
+    int                seen[POOL_ITEMS]; /* plain memory: the pool promises that nobody else writes it */
     long               sums[POOL_THREADS];
     atomic_int         wrong_thread;
 } pool_job;

@@ -8,7 +8,7 @@
 Test(threads, each_number_of_them)
 {
     for (int threads = 1; threads <= POOL_THREADS; threads++) {
-        const char *wrong = pool_works(threads, 20001);
+        const char *wrong = pool_works(threads, 3001);
         cr_expect(!wrong, "%d threads: %s", threads, wrong ? wrong : "");
     }
 }

@@ -1,4 +1,4 @@
-/* inspect.c - a damaged module is looked at without a crash: each byte that matters flipped, every kind of length. */
+/* inspect.c - a damaged module is looked at without a crash: bytes flipped, words replaced, cut off anywhere. */
 #include "plugin/scratch.h"
 
 #include <fcntl.h>
@@ -36,7 +36,8 @@ static bool look(const damaged *d)
 {
     td_error e = { 0 };
     int      code = td_module_inspect(d->path, &e);
-    cr_assert(code == 0 || (code == TD_EPLUGIN && e.code == code && strstr(e.text, d->path)), "%d: '%s'", code, e.text);
+    cr_assert(code == 0 || (code == TD_EPLUGIN && e.code == code && strstr(e.text, d->path)), "%d: '%s'", code,
+              e.text);
     return code == 0;
 }
 

@@ -1,4 +1,4 @@
-/* refusals.c - what is no usable module is refused, each with its own message; what is one keeps working beside it. */
+/* refusals.c - what is no usable module is refused with its own message; what is one works beside it. */
 #include "plugin/scratch.h"
 
 #include <elf.h>
@@ -22,7 +22,8 @@ static const refusal refusals[] = {
     { "newer-minor.so", "needs the newer plugin ABI 1.1; this tandem has 1.0: update tandem" },
     { "short-module.so", "says its tandem_module has 24 bytes; 56 are expected: use TD_MODULE" },
     { "no-module-name.so", "its 'tandem_module' has no name: use TD_MODULE" },
-    { "undefined-symbol.so", "undefined symbol: defined_nowhere (link the library that defines it into the module)" },
+    { "undefined-symbol.so",
+      "undefined symbol: defined_nowhere (link the library that defines it into the module)" },
     { "unknown-kind.so", "plugin 'fixture' is of the unknown kind 'weather/1'" },
     { "other-revision.so", "plugin 'fixture' is of kind 'schedule/7'; this tandem has 'schedule/1': build it" },
     { "no-kind.so", "a plugin has no kind or no name: use TD_PLUGIN" },
@@ -30,7 +31,8 @@ static const refusal refusals[] = {
     { "empty-name.so", "a plugin has no kind or no name: use TD_PLUGIN" },
     { "slash-name.so", "the plugin name 'a/b' is longer than 64 bytes or has a slash, space or quote" },
     { "tiny-plugin.so", "plugin 'fixture' says its struct has 8 bytes" },
-    { "newer-plugin.so", "plugin 'fixture' has a newer 'schedule/1' (96 bytes) than this tandem (88): update tandem" },
+    { "newer-plugin.so",
+      "plugin 'fixture' has a newer 'schedule/1' (96 bytes) than this tandem (88): update tandem" },
     { "missing-hook.so", "plugin 'fixture' of kind 'schedule/1' has no 'rate': set it" },
     { "hook-cut-off.so", "plugin 'fixture' of kind 'schedule/1' has no 'rate': set it" },
     { "replaces-op.so", "op/1 'matmul' is built in and cannot be replaced: choose another name" },
@@ -62,7 +64,7 @@ static td_registry *open_registry(const char *first, const char *second)
     return r;
 }
 
-/* A directory with this file and the good module: the file is refused, by name, and the module beside it works. */
+/* A directory with this file and a good one: the file is refused, by name, and the module beside it works. */
 static void expect_refused(const char *from, const char *says)
 {
     scratch      s = scratch_new();
@@ -106,7 +108,8 @@ Test(refusals, the_command_says_the_same)
         snprintf(arguments, sizeof arguments, "plugins check '" FIXTURE("%s") "'", refusals[i].file);
         code = run_tool(arguments, said, sizeof said);
         cr_expect_eq(code, 2, "%s: exit code %d: %s", refusals[i].file, code, said);
-        cr_expect(strstr(said, refusals[i].says), "%s: '%s' does not say '%s'", refusals[i].file, said, refusals[i].says);
+        cr_expect(strstr(said, refusals[i].says), "%s: '%s' does not say '%s'", refusals[i].file, said,
+                  refusals[i].says);
     }
 }
 
@@ -123,7 +126,7 @@ static void refuse_bytes(const void *data, size_t size, const char *says)
 
 Test(refusals, files_that_are_no_elf)
 {
-    static const char script[] = "#!/bin/sh\necho 'a plugin, more or less, of many more bytes than an ELF header has'\n";
+    static const char script[] = "#!/bin/sh\necho 'a plugin of many more bytes than an ELF header has'\n";
     refuse_bytes(script, sizeof script - 1, "it is no shared object (ELF)");
     refuse_bytes("", 0, "it is no shared object (ELF)");
     refuse_bytes("\177ELF", 4, "it is no shared object (ELF)");
@@ -190,8 +193,8 @@ Test(duplicates, of_one_directory_are_refused)
     copy_to(&s, FIXTURE("other.so"), "two.so");
     r = open_registry(s.path, NULL);
     cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "fixture", &e));
-    cr_expect(strstr(e.text, "schedule/1 'fixture' is in both") && strstr(e.text, "one.so") && strstr(e.text, "two.so"), "%s",
-              e.text);
+    cr_expect(strstr(e.text, "schedule/1 'fixture' is in both"), "%s", e.text);
+    cr_expect(strstr(e.text, "one.so") && strstr(e.text, "two.so"), "%s", e.text);
     td_registry_free(r);
 
     snprintf(arguments, sizeof arguments, "plugins show schedule fixture --plugin-path %s", s.path);

@@ -1,4 +1,4 @@
-/* scratch.h - what the tests of the plugin host share: a directory for modules, and copies of the fixtures in it. */
+/* scratch.h - what the tests of the plugin host share: a directory for modules, copies of fixtures in it. */
 #ifndef TEST_PLUGIN_SCRATCH_H
 #define TEST_PLUGIN_SCRATCH_H
 

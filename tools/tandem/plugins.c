@@ -166,7 +166,7 @@ static int check(td_tool *t, const td_registry *r, const char *path)
 {
     td_error         e = { 0 };
     td_arena        *arena = td_arena_new();
-    bool             changes = td_module_changes_mode(path, NULL); /* a constructor runs once: ask before it is loaded */
+    bool             changes = td_module_changes_mode(path, NULL); /* asked first: a constructor runs only once */
     const td_module *m = arena ? td_module_load(path, arena, &e) : NULL;
     bool             ok = m && !check_not_built_in(r, m, path, &e);
     if (ok && changes)
