@@ -110,57 +110,30 @@ Test(disk, full_file_system)
 
 /* ---- damaged ------------------------------------------------------------------------------------------- */
 
-static const char *const parts[] = { "model.safetensors", "optimizer.safetensors", "state.json", "hashes.txt" };
-
-static void write_part(const char *path, const char *data, size_t size)
+/* One byte of a file of the last checkpoint is another, or the file is cut short: the run does not go on, and says how it
+ * can. (More damage is in tests/train/checkpoint.c.) */
+static void hurt(const char *part, const char *how)
 {
-    FILE *f = fopen(path, "w");
-    cr_assert(f);
-    cr_assert_eq(fwrite(data, 1, size, f), size);
-    cr_assert(!fclose(f));
-}
-
-static void expect_refusal(const char *part, const char *how, size_t at)
-{
-    child c = shell("exec %2$s", "hurt");
-    cr_assert(c.code == 1 || c.code == 2, "%s, %s at %zu: exit code %d: %s", part, how, at, c.code, c.err);
-    cr_assert(strstr(c.err, "hurt/checkpoints/step-00000008/"), "%s, %s at %zu: %s", part, how, at, c.err);
-    cr_assert(strstr(c.err, "; remove the directory '"), "%s, %s at %zu: %s", part, how, at, c.err);
-    cr_assert(!strstr(c.err, "Sanitizer"), "%s", c.err);
+    char  command[600];
+    child c;
+    snprintf(command, sizeof command,
+             "cd %%1$s/hurt/checkpoints/step-00000008 && cp %s ../saved && %s %s && { %%2$s; code=$?; mv ../saved %s; exit $code; }",
+             part, how, part, part);
+    c = shell(command, "hurt");
+    cr_assert(c.code == 1 || c.code == 2, "%s %s: exit code %d: %s", how, part, c.code, c.err);
+    cr_assert(strstr(c.err, "hurt/checkpoints/step-00000008/"), "%s %s: %s", how, part, c.err);
+    cr_assert(strstr(c.err, "; remove the directory '"), "%s %s: %s", how, part, c.err);
     child_free(&c);
-}
-
-static void hurt(const char *part)
-{
-    char   path[300], *whole, *data;
-    size_t size;
-    snprintf(path, sizeof path, "%s/hurt/checkpoints/step-00000008/%s", directory, part);
-    whole = td_file_read(path, &size, NULL), data = malloc(size + 1);
-    cr_assert(whole && data && size > 16);
-    for (int k = 0; k < 3; k++) {
-        const size_t kept[] = { 0, 7, size - 1 }, flipped[] = { 2, 8 + size / 97, size - 1 };
-        write_part(path, whole, kept[k]);
-        expect_refusal(part, "truncated", kept[k]);
-        memcpy(data, whole, size);
-        data[flipped[k]] ^= (char)(1 << k);
-        write_part(path, data, size);
-        expect_refusal(part, "a bit flipped", flipped[k]);
-    }
-    memcpy(data, whole, size), data[size] = '\n';
-    write_part(path, data, size + 1);
-    expect_refusal(part, "something appended", size);
-    cr_assert(!unlink(path));
-    expect_refusal(part, "removed", 0);
-    write_part(path, whole, size);
-    free(whole), free(data);
 }
 
 Test(disk, damaged_checkpoints)
 {
     finish("whole");
     expect("exec %2$s train.steps=8", "hurt", 0, "");
-    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
-        hurt(parts[k]);
+    hurt("model.safetensors", "truncate -s -1");
+    hurt("optimizer.safetensors", "sed -i '$s/.$/x/'");
+    hurt("state.json", "sed -i 's/\"step\": 8/\"step\": 9/'");
+    hurt("hashes.txt", "truncate -s 7");
     expect("truncate -s 99 %1$s/hurt/checkpoints/step-00000008/model.safetensors;"
            "%2$s 2>%1$s/said; test $? = 1 || exit 1;"
            "rm -r \"$(sed -n \"s/.*; remove the directory '\\([^']*\\)'.*/\\1/p\" %1$s/said)\" && exec %2$s", "hurt", 0, "");
