@@ -19,7 +19,7 @@ typedef struct norm_job {
 
 static int64_t rows_per_chunk(int64_t rows) { return td_cpu_max(ROWS, td_cpu_ceil(rows, CHUNKS)); }
 
-TD_CPU_CLONES static void rms_row(float *y, const float *x, const float *w, int64_t n, float eps, float *rstd)
+TD_CPU_INLINE void rms_any(float *y, const float *x, const float *w, int64_t n, float eps, float *rstd)
 {
     float r = 1.0f / sqrtf(td_vdot(x, x, n) / (float)n + eps);
 
@@ -30,9 +30,19 @@ TD_CPU_CLONES static void rms_row(float *y, const float *x, const float *w, int6
     }
 }
 
+/* Heads' widths have loops of their own, unrolled. */
+TD_CPU_CLONES static void rms_row(float *y, const float *x, const float *w, int64_t n, float eps, float *rstd)
+{
+    if (n == 64)
+        rms_any(y, x, w, 64, eps, rstd);
+    else if (n == 128)
+        rms_any(y, x, w, 128, eps, rstd);
+    else
+        rms_any(y, x, w, n, eps, rstd);
+}
+
 /* With a = dy w and h = x rstd:  dx = rstd (a - h mean(a h));  dw += dy h. */
-TD_CPU_CLONES static void rms_grad_row(float *dx, const float *dy, const float *x, const float *w, int64_t n, float r,
-                                       float *dw)
+TD_CPU_INLINE void rms_grad_any(float *dx, const float *dy, const float *x, const float *w, int64_t n, float r, float *dw)
 {
     td_vf sum = { 0 };
     float k;
@@ -49,6 +59,17 @@ TD_CPU_CLONES static void rms_grad_row(float *dx, const float *dy, const float *
         td_vf a = w ? g * td_vload_n(w + i, n - i) : g;
         td_vstore_n(dx + i, (a - h * k) * r, n - i);
     }
+}
+
+TD_CPU_CLONES static void rms_grad_row(float *dx, const float *dy, const float *x, const float *w, int64_t n, float r,
+                                       float *dw)
+{
+    if (n == 64)
+        rms_grad_any(dx, dy, x, w, 64, r, dw);
+    else if (n == 128)
+        rms_grad_any(dx, dy, x, w, 128, r, dw);
+    else
+        rms_grad_any(dx, dy, x, w, n, r, dw);
 }
 
 TD_CPU_INLINE float sum_of(const float *x, int64_t n)
