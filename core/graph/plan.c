@@ -30,14 +30,13 @@ static bool grow(td_plan *p, void *list, int32_t count, int32_t *room, size_t si
 
 td_node_plan *td_plan_node(td_plan *p, const td_node *n)
 {
-    static td_node_plan nothing; /* only after memory ran out: never read for a result */
     if (!grow(p, &p->nodes, n->index, &p->nodes_room, sizeof *p->nodes))
-        return &nothing;
+        return &p->no_node;
     if (!p->nodes[n->index])
         p->nodes[n->index] = td_arena_alloc(p->memory, sizeof **p->nodes);
     if (!p->nodes[n->index])
         out_of_memory(p);
-    return p->nodes[n->index] ? p->nodes[n->index] : &nothing;
+    return p->nodes[n->index] ? p->nodes[n->index] : &p->no_node;
 }
 
 int32_t td_plan_storage(td_plan *p, int kind, int dtype, int64_t count)

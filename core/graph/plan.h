@@ -65,6 +65,7 @@ struct td_plan {
     td_arena       *memory; /* of the plan's own structs */
     td_node_plan  **nodes;  /* by node index */
     int32_t         n_nodes, nodes_room;
+    td_node_plan    no_node; /* stands for one that memory was too short for; never read for a result */
     td_step       **steps;
     int32_t         n_steps, steps_room;
     td_storage     *storages;
