@@ -78,8 +78,11 @@ static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q,
         p->bias(in->position.config, &bi, &bo);
     if (bo.dense)
         mask.dense = mask.dense ? td_add(mask.dense, bo.dense) : bo.dense;
-    if (in->dropout && in->dropout->rate > 0) /* shared over queries: a key is dropped for all of them */
+    if (in->dropout && in->dropout->rate > 0) { /* shared over queries: a key is dropped for all of them */
+        v = td_transpose(v, 1, 2); /* [B, S, H, E]: an element's number does not depend on S, so not on padding */
         v = td_dropout_at(v, in->dropout->step, in->dropout->example, in->dropout->rate, (int64_t)1 << 3, "weights");
+        v = td_transpose(v, 1, 2);
+    }
     return td_attend(q, k, v, &mask, &bo.table, scale);
 }
 
