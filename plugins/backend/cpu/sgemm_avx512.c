@@ -99,11 +99,21 @@ static void kernel_edge(int64_t depth, const float *a, const float *b, float *c,
         memcpy(c + i * ldc, block + i * PANEL, (size_t)columns * sizeof(float));
 }
 
+/* Ask for a part of what the next panel is packed from, `part` of `parts`: it comes while this one is multiplied. */
+static void prefetch(td_cpu_matrix next, int64_t width, int64_t depth, int64_t part, int64_t parts)
+{
+    int64_t lines = next.trans ? width : depth, length = next.trans ? depth : width;
+    for (int64_t i = lines * part / parts; i < lines * (part + 1) / parts; i++)
+        for (int64_t k = 0; k < length; k += TD_LANES)
+            __builtin_prefetch(next.data + i * next.ld + k);
+}
+
 static void panel(int64_t depth, const float *a, const float *b, float *c, int64_t ldc, float alpha, float beta,
-                  int64_t rows, int64_t columns)
+                  int64_t rows, int64_t columns, td_cpu_matrix next, int64_t next_columns)
 {
     for (int64_t i = 0; i < rows; i += MR) {
         const float *strip = a + i / STRIP * STRIP * KC + i % STRIP;
+        prefetch(next, next_columns, depth, i / MR, td_cpu_ceil(rows, MR));
         if (rows - i >= MR && columns == PANEL)
             kernel(depth, strip, b, c + i * ldc, ldc, alpha, beta);
         else
@@ -123,7 +133,8 @@ static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int
         int64_t columns = td_cpu_min(PANEL, n - j);
         pack(pb, PANEL, td_cpu_part(b, 0, j), b.trans, td_cpu_min(STRIP, columns), depth);
         pack(pb + STRIP, PANEL, td_cpu_part(b, 0, j + STRIP), b.trans, columns - STRIP, depth);
-        panel(depth, pa, pb, c + j, ldc, alpha, beta, rows, columns);
+        panel(depth, pa, pb, c + j, ldc, alpha, beta, rows, columns, td_cpu_part(b, 0, j + PANEL),
+              td_cpu_max(0, td_cpu_min(PANEL, n - j - PANEL)));
     }
 }
 
