@@ -27,8 +27,8 @@ static int make_corpus(td_tool *tool, int argc, char **argv)
         { "--bytes", "N", "training text in all, at least 10000 (4000000)", &bytes_text, NULL },
         { NULL, NULL, NULL, NULL, NULL },
     };
-    const td_usage usage = { .name = "data", .arguments = "make-corpus --out DIR", .flags = flags,
-                             .brief = "make a small corpus of six domains with held-out files, from a seed",
+    const td_usage usage = { .name = "data make-corpus", .arguments = "--out DIR", .flags = flags,
+                             .brief = "Make a small corpus of six domains with held-out files, from a seed.",
                              .example = "tandem data make-corpus --out corpus --seed 1 --bytes 4000000" };
     int      code;
     int64_t  seed, bytes;
@@ -36,8 +36,10 @@ static int make_corpus(td_tool *tool, int argc, char **argv)
 
     if (!td_tool_parse(tool, &usage, argc, argv, &code))
         return code;
-    if (tool->n_plain != 1 || strcmp(tool->plain[0], "make-corpus") || !out)
-        return td_tool_usage_error(tool, "data: expected make-corpus --out DIR");
+    if (tool->n_plain)
+        return td_tool_usage_error(tool, "data make-corpus: '%s' is no option", tool->plain[0]);
+    if (!out)
+        return td_tool_usage_error(tool, "data make-corpus: where to? Give --out DIR");
     if (!number(seed_text, 0, &seed) || !number(bytes_text, 10000, &bytes))
         return td_tool_usage_error(tool, "data: --seed takes a number from 0, --bytes one from 10000");
     if (td_corpus_write(out, (uint64_t)seed, bytes, &error))
@@ -264,13 +266,28 @@ static int show(td_tool *tool, int argc, char **argv)
     return code;
 }
 
+static const struct { const char *name, *brief; int (*run)(td_tool *, int argc, char **argv); } commands[] = {
+    { "make-corpus", "make the embedded corpus, or a larger one, from a seed", make_corpus },
+    { "train-tokenizer", "train the config's tokenizer on its data", train_tokenizer },
+    { "prepare", "turn a config's text into token shards, in parallel; goes on where it was stopped", prepare },
+    { "show", "records of a config's data, as the model sees them", show },
+};
+
+static int overview(void)
+{
+    puts("usage: tandem data COMMAND ..\n\nText, tokenizers and token shards.\n");
+    for (size_t k = 0; k < sizeof commands / sizeof *commands; k++)
+        printf("  %-18s %s\n", commands[k].name, commands[k].brief);
+    puts("\n`tandem data COMMAND --help` says what one takes.");
+    return TD_EXIT_OK;
+}
+
 int td_command_data(td_tool *tool, int argc, char **argv)
 {
-    static const struct { const char *name; int (*run)(td_tool *, int, char **); } commands[] = {
-        { "prepare", prepare }, { "train-tokenizer", train_tokenizer }, { "show", show },
-    };
-    for (size_t k = 0; argc && k < sizeof commands / sizeof *commands; k++)
+    if (!argc || !strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))
+        return overview();
+    for (size_t k = 0; k < sizeof commands / sizeof *commands; k++)
         if (!strcmp(argv[0], commands[k].name))
             return commands[k].run(tool, argc - 1, argv + 1);
-    return make_corpus(tool, argc, argv);
+    return td_tool_usage_error(tool, "'%s' is none of make-corpus, train-tokenizer, prepare, show", argv[0]);
 }
