@@ -121,7 +121,6 @@ static const exception exceptions[] = {
     { "core/train/experiment.c", "single", "the default comm, and that there is no other yet" },
     { "core/train/experiment.c", "jsonl", "a default logger" },
     { "core/train/experiment.c", "tensorboard", "a default logger" },
-    { "core/train/experiment.c", "prefix-lm", "advice in a message" },
     { "core/graph/dump.c", "constant", "a kind of node" },
     { "tools/tandem/corpus.c", "rope", "a word of the corpus" },
     { "tools/tandem/corpus.c", "text", "a field of JSONL" },

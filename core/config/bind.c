@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "config/value.h"
 #include "plugin/options.h"
 
@@ -400,6 +401,56 @@ int td_config_bind_table(td_config *c, td_registry *registry, const char *path, 
     bind_rows(&b, group, table, sizeof *table, out, record(&b, &c->resolved, path, NULL, group, NULL));
     b.owner = path;
     unknown_keys(&b, group, table, sizeof *table, NULL, false);
+    return errors->count == before ? 0 : TD_ECONFIG;
+}
+
+/* ---- the top level ------------------------------------------------------------------------------------------------ */
+
+typedef struct top_level { td_strings plugin_path; } top_level;
+static const td_option top_level_table[] = {
+    TD_OPTION_STRINGS(top_level, plugin_path, "directories of plugins; relative to the file that names them"),
+    TD_OPTION_END,
+};
+
+/* Where a path of a file leads from here; as it is if there is nothing. */
+static const char *from_here(td_config *c, const td_value *v)
+{
+    char       *directory = v->file ? td_path_directory(v->file) : NULL;
+    char       *path = directory ? td_path_join(directory, v->text) : NULL;
+    char       *full = realpath(path ? path : v->text, NULL);
+    const char *out = td_arena_copy(c->arena, full ? full : path ? path : v->text);
+    free(directory), free(path), free(full);
+    return out ? out : v->text;
+}
+
+/* One directory may stand without a list. */
+static void make_list(td_config *c, td_value *v)
+{
+    td_value *item = td_value_new(c->arena, TD_VALUE_STRING, "", v->file, v->line);
+    if (!item)
+        return;
+    item->text = v->text;
+    v->type = TD_VALUE_LIST, v->text = NULL;
+    td_value_append(v, item);
+}
+
+int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
+{
+    binder    b = { c, registry, errors, "the top level" };
+    size_t    before = errors->count;
+    top_level top = { { NULL, 0 } };
+    td_value *v = td_value_child(c->root, "plugin_path");
+    if (!v)
+        return 0;
+    v->used = true;
+    if (v->type == TD_VALUE_STRING)
+        make_list(c, v);
+    for (td_value *item = v->type == TD_VALUE_LIST ? v->first : NULL; item; item = item->next)
+        if (item->type == TD_VALUE_STRING)
+            item->text = from_here(c, item);
+    bind_rows(&b, c->root, top_level_table, sizeof *top_level_table, (char *)&top, &c->resolved);
+    for (size_t k = 0; errors->count == before && k < top.plugin_path.count; k++)
+        td_registry_add_path(registry, top.plugin_path.at[k]);
     return errors->count == before ? 0 : TD_ECONFIG;
 }
 

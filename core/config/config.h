@@ -51,6 +51,9 @@ int td_config_bind_extra(td_config *, td_registry *, const char *path, const cha
 int td_config_bind_table(td_config *, td_registry *, const char *path, const td_option *table, void *out,
                          td_errors *errors);
 
+/* Bind what stands outside of groups: `plugin_path`, directories that are searched after --plugin-path. Before parts. */
+int td_config_bind_top(td_config *, td_registry *, td_errors *errors);
+
 /* After all groups are bound: keys that nobody read are errors, with the nearest known name. */
 int td_config_check_unused(td_config *, td_errors *errors);
 

@@ -25,7 +25,7 @@ struct td_registry {
     td_map     *files;    /* path -> anything: looked at already */
     td_map     *by_name;  /* "kind name" -> 1 + index of found */
     const char **paths;
-    size_t      n_paths;
+    size_t      n_paths, n_given; /* given: by the caller, before the environment's */
     found      *plugins;
     size_t      count, room;
     const char **refusals;
@@ -190,11 +190,27 @@ td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error
     }
     for (size_t k = 0; paths && paths[k]; k++)
         add_path(r, paths[k]);
+    r->n_given = r->n_paths;
     environment = secure_getenv("TANDEM_PLUGIN_PATH"); /* none under elevated privileges */
     if (environment)
         add_paths(r, environment);
     add_own_path(r);
     return r;
+}
+
+void td_registry_add_path(td_registry *r, const char *directory)
+{
+    size_t      before = r->n_paths, at = r->n_given;
+    const char *added;
+    add_path(r, directory);
+    if (r->n_paths == before)
+        return;
+    added = r->paths[before];
+    memmove(r->paths + at + 1, r->paths + at, (before - at) * sizeof *r->paths);
+    r->paths[at] = added;
+    for (size_t k = 0; k < r->count; k++)
+        r->plugins[k].directory += r->plugins[k].from && r->plugins[k].directory >= at;
+    r->n_given++, r->scanned = false;
 }
 
 void td_registry_free(td_registry *r)

@@ -23,6 +23,9 @@ typedef struct td_loaded {
  * appended (environment not under elevated privileges). The built-in ops are registered at once. [main] */
 td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error *error);
 void         td_registry_free(td_registry *);
+/* One more directory, searched after `paths` and before the environment's; a directory that is there already stays where it
+ * is. Plugins found before are kept. [main] */
+void         td_registry_add_path(td_registry *, const char *directory);
 
 /* The plugin of `kind` ("attention/1") named `name`, loading what is needed. NULL with an error that names the nearest
  * name, the directories searched and why files were refused. Its struct is the host's copy: hooks that the module's older

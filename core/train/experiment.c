@@ -108,6 +108,7 @@ static void bind_all(td_experiment *x, unsigned needs, td_errors *errors)
 {
     optimizer_host o = { { NULL, 0 } };
     backend_host   b = { 0 };
+    td_config_bind_top(x->config, x->registry, errors);
     bind(x, "model", TD_ARCHITECTURE_KIND, TD_NEED_MODEL, needs, NULL, NULL, &x->model, errors);
     bind(x, "loss", TD_LOSS_KIND, TD_NEED_LOSS, needs, NULL, NULL, &x->loss, errors);
     bind(x, "optimizer", TD_OPTIMIZER_KIND, TD_NEED_OPTIMIZER, needs, optimizer_table, &o, &x->optimizer, errors);
@@ -145,7 +146,7 @@ static void check_together(td_experiment *x, td_errors *errors)
         td_errors_add(errors, "%s: train.micro_batch = %lld does not divide train.batch = %lld", origin(x, "train.micro_batch"),
                       (long long)x->train.micro_batch, (long long)x->train.batch);
     if (a && l && a->flags & TD_ARCHITECTURE_HAS_ENCODER && l->flags & TD_LOSS_NOTHING_GIVEN)
-        td_errors_add(errors, "%s: loss '%s' with architecture '%s': there is nothing to give its encoder; use 'prefix-lm'",
+        td_errors_add(errors, "%s: loss '%s' with architecture '%s': there is nothing to give its encoder; take a loss that splits a text in two",
                       origin(x, "loss"), l->plugin.name, a->plugin.name);
     if (c && strcmp(c->plugin.name, "single"))
         td_errors_add(errors, "%s: comm '%s': training on several processes is not built yet; use \"single\"", origin(x, "comm"),

@@ -103,3 +103,21 @@ Test(stranger, the_cmake_package_builds_it_too)
     MUST("cmake --build %1$s/project/build");
     MUST("%1$s/prefix/bin/tandem plugins check %1$s/project/build/attention-mine.so");
 }
+
+/* `plugin_path` is relative to the config that says it, wherever tandem is run from; so is the one kept with the run. */
+Test(stranger, a_config_says_where_its_plugins_are)
+{
+    MUST("mkdir %1$s/mine-too");
+    MUST("cc -shared -fPIC " STRANGER " -o %1$s/mine-too/attention-mine.so $(" PKG_CONFIG " --cflags tandem)");
+    write_scratch("path.cfg", "extends = \"model.cfg\";\nplugin_path = \"mine-too\";\n"
+                              "model = { attention = { plugin = \"mine\"; heads = 3; head_dim = 16; }; };\n"
+                              "train = { steps = 2; };\nrun = { name = \"path\"; };\n");
+    MUST("cd / && %1$s/prefix/bin/tandem train -c %1$s/path.cfg run.dir=%1$s --threads 1");
+    MUST("cd / && %1$s/prefix/bin/tandem describe -c %1$s/path/config.cfg | grep -q parameters");
+    write_scratch("wrong.cfg", "extends = \"path.cfg\";\nplugin_path = 3;\n");
+    cr_expect_neq(shell("%1$s/prefix/bin/tandem describe -c %1$s/wrong.cfg"), 0);
+    cr_expect(strstr(read_scratch("log"), "wrong.cfg:2"), "%s", read_scratch("log"));
+    write_scratch("typo.cfg", "extends = \"path.cfg\";\nplugin_paht = \"mine-too\";\n");
+    cr_expect_neq(shell("%1$s/prefix/bin/tandem describe -c %1$s/typo.cfg"), 0);
+    cr_expect(strstr(read_scratch("log"), "did you mean 'plugin_path'"), "%s", read_scratch("log"));
+}
