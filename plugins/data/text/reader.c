@@ -169,9 +169,10 @@ static const char *parse(reader *r, const char *line, size_t size, const char **
 
 static int skip_bad(reader *r, const char *why, td_error *error)
 {
-    if ((*r->bad)-- <= 0)
+    if (*r->bad <= 0)
         return td_fail(error, TD_EFORMAT, "%s:%lld: cannot take '%s' from this line: %s; mend it, or let some be skipped "
                        "with data.max_bad_lines", r->path, (long long)r->line, r->key, why);
+    --*r->bad;
     r->services->log(r->services, TD_LOG_WARN, "%s:%lld: skipped: %s", r->path, (long long)r->line, why);
     return 0;
 }

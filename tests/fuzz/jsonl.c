@@ -1,0 +1,52 @@
+/* jsonl.c - fuzz target: any bytes as JSON lines, plain or compressed by what they begin with. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "../plugins/data/text/reader.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void no_log(const td_services *s, int level, const char *format, ...) { (void)s, (void)level, (void)format; }
+
+static const char *suffix(const uint8_t *data, size_t size)
+{
+    return size && data[0] == 0x1F ? ".gz" : size && data[0] == 0x28 ? ".zst" : "";
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const td_services services = { .size = sizeof services, .threads = 1, .log = no_log };
+    char              path[64];
+    int64_t           bad = 3;
+    td_error          error = { 0 };
+    reader           *r;
+    FILE             *f;
+
+    snprintf(path, sizeof path, "/tmp/fuzz-jsonl-%d.jsonl%s", (int)getpid(), suffix(data, size));
+    f = fopen(path, "wb");
+    if (!f || fwrite(data, 1, size, f) != size || fclose(f))
+        abort();
+    r = reader_open(path, "text", &bad, &services, &error);
+    for (const char *text; r;) {
+        size_t   n;
+        unsigned sum = 0;
+        int      code = reader_next(r, &text, &n, &error);
+        for (size_t i = 0; !code && i < n; i++) /* all of it may be read */
+            sum += (unsigned char)text[i];
+        if (!code && sum == 0xFFFFFFFFu)
+            abort();
+        if (code == TD_EEND)
+            break;
+        if (code && !*error.text)
+            abort();
+        if (code)
+            break;
+    }
+    if (bad < 0)
+        abort();
+    reader_close(r);
+    unlink(path);
+    return 0;
+}
