@@ -289,10 +289,11 @@ static void bind_list(binder *b, td_value *v, const td_option *o, td_list *out, 
     }
 }
 
-static void bind_row(binder *b, td_value *v, const td_option *o, char *field, td_resolved *at)
+static void bind_row(binder *b, const td_value *group, td_value *v, const td_option *o, char *field, td_resolved *at)
 {
     if (!v && o->flags & TD_OPTION_REQUIRED) {
-        td_errors_add(b->errors, "%s: option '%s' is missing and has no default: %s", b->owner, o->name, o->doc ? o->doc : "");
+        td_errors_add(b->errors, "%s%s%s: option '%s' is missing and has no default: %s", group ? td_value_origin(group) : "",
+                      group ? ": " : "", b->owner, o->name, o->doc ? o->doc : "");
         return;
     }
     set_default(o, field);
@@ -313,7 +314,7 @@ static void bind_rows(binder *b, td_value *group, const td_option *table, size_t
 {
     td_option row;
     for (size_t i = 0; td_option_row(table, size, i, &row); i++)
-        bind_row(b, td_value_child(group, row.name), &row, out + row.offset, at);
+        bind_row(b, group, td_value_child(group, row.name), &row, out + row.offset, at);
 }
 
 /* ---- parts ------------------------------------------------------------------------------------------------------------------------ */
