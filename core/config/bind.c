@@ -88,6 +88,8 @@ static void print_string(td_text *t, const char *s)
             td_text_append(t, "\\", 1);
         if (*s == '\n')
             td_text_append(t, "\\n", 2);
+        else if ((unsigned char)*s < ' ')
+            td_text_print(t, "\\x%02x", (unsigned)(unsigned char)*s);
         else
             td_text_append(t, s, 1);
     }
@@ -424,17 +426,6 @@ static const char *from_here(td_config *c, const td_value *v)
     return out ? out : v->text;
 }
 
-/* One directory may stand without a list. */
-static void make_list(td_config *c, td_value *v)
-{
-    td_value *item = td_value_new(c->arena, TD_VALUE_STRING, "", v->file, v->line);
-    if (!item)
-        return;
-    item->text = v->text;
-    v->type = TD_VALUE_LIST, v->text = NULL;
-    td_value_append(v, item);
-}
-
 int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
 {
     binder    b = { c, registry, errors, "the top level" };
@@ -445,7 +436,7 @@ int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
         return 0;
     v->used = true;
     if (v->type == TD_VALUE_STRING)
-        make_list(c, v);
+        v->text = from_here(c, v);
     for (td_value *item = v->type == TD_VALUE_LIST ? v->first : NULL; item; item = item->next)
         if (item->type == TD_VALUE_STRING)
             item->text = from_here(c, item);
