@@ -19,14 +19,7 @@ static bool bind_part(binder *b, td_value *group, const char *path, const char *
 
 /* ---- where from ------------------------------------------------------------------------------------------------------------------ */
 
-const char *td_value_origin(const td_value *v)
-{
-    static _Thread_local char text[1200];
-    if (!v->file)
-        return "command line";
-    snprintf(text, sizeof text, "%s:%d", v->file, v->line);
-    return text;
-}
+const char *td_value_origin(const td_value *v) { return v->origin; }
 
 static td_resolved *record(binder *b, td_resolved *at, const char *name, const char *text, const td_value *from, const td_option *o)
 {
@@ -35,7 +28,7 @@ static td_resolved *record(binder *b, td_resolved *at, const char *name, const c
     if (!r)
         return at;
     r->name = td_arena_copy(b->config->arena, name), r->text = text, r->owner = b->owner, r->doc = o && o->doc ? o->doc : "";
-    r->origin = from ? td_arena_copy(b->config->arena, td_value_origin(from)) : td_arena_print(b->config->arena, "default of %s", b->owner);
+    r->origin = from ? from->origin : td_arena_print(b->config->arena, "default of %s", b->owner);
     if (o)
         td_option_describe(o, &kind);
     r->kind = td_arena_copy(b->config->arena, td_text_get(&kind));
@@ -70,7 +63,7 @@ static const char *type_name(const td_value *v)
 static void print_number(td_text *t, double x)
 {
     char text[40];
-    for (int digits = 1; digits <= 17; digits++) {
+    for (int digits = 15; digits <= 17; digits++) { /* 15: 50, not 5e+01 */
         snprintf(text, sizeof text, "%.*g", digits, x);
         if (strtod(text, NULL) == x)
             break;
@@ -354,6 +347,8 @@ static bool bind_part(binder *b, td_value *group, const char *path, const char *
     config = td_arena_alloc(b->config->arena, p->config_size + 1);
     if (!config || !b->owner)
         return false;
+    if (group && group->mark && fallback && strcmp(p->name, fallback))
+        td_value_forget_default(group);
     out->plugin = p, out->config = config;
     print_string(&text, p->name);
     record(b, at, "plugin", keep(b, &text), said, NULL)->doc = p->brief ? p->brief : "";

@@ -47,22 +47,61 @@ static void replace(td_value *group, td_value *old, td_value *new)
         group->last = new;
 }
 
-void td_value_merge(td_value *into, td_value *from)
+static void mark_all(td_value *group, uint64_t bit)
+{
+    for (td_value *v = group->first; v; v = v->next) {
+        v->marks |= bit;
+        if (v->type == TD_VALUE_GROUP)
+            mark_all(v, bit);
+    }
+}
+
+static void start_plugin(td_value *into, const td_value *from, int depth)
+{
+    if (another_plugin(into, from))
+        into->first = into->last = NULL, into->mark = 0;
+    else if (into->first && depth < 64 && td_value_child(from, "plugin") && !td_value_child(into, "plugin"))
+        mark_all(into, into->mark = 1ull << depth);
+}
+
+static void merge(td_value *into, td_value *from, int depth)
 {
     td_value *next;
-    if (another_plugin(into, from))
-        into->first = into->last = NULL;
-    into->file = from->file, into->line = from->line;
+    start_plugin(into, from, depth);
+    into->file = from->file, into->line = from->line, into->origin = from->origin;
+    into->mark |= from->mark, into->marks = 0;
     for (td_value *v = from->first; v; v = next) {
         td_value *old = td_value_child(into, v->name);
         next = v->next;
         if (!old)
             td_value_append(into, v);
         else if (old->type == TD_VALUE_GROUP && v->type == TD_VALUE_GROUP)
-            td_value_merge(old, v);
+            merge(old, v, depth + 1);
         else
             replace(into, old, v);
     }
+}
+
+void td_value_merge(td_value *into, td_value *from) { merge(into, from, 0); }
+
+static void forget(td_value *group, uint64_t bit)
+{
+    td_value *v = group->first, *next;
+    group->first = group->last = NULL;
+    for (; v; v = next) {
+        next = v->next;
+        if (v->marks & bit)
+            continue;
+        td_value_append(group, v);
+        if (v->type == TD_VALUE_GROUP)
+            forget(v, bit);
+    }
+}
+
+void td_value_forget_default(td_value *group)
+{
+    forget(group, group->mark);
+    group->mark = 0;
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------------------------------ */

@@ -14,7 +14,9 @@ td_value *td_value_new(td_arena *arena, int type, const char *name, const char *
     td_value *v = td_arena_alloc(arena, sizeof *v);
     if (v)
         v->type = type, v->name = name ? td_arena_copy(arena, name) : "", v->file = file, v->line = line;
-    return v && v->name ? v : NULL;
+    if (v)
+        v->origin = file ? td_arena_print(arena, "%s:%d", file, line) : "command line";
+    return v && v->name && v->origin ? v : NULL;
 }
 
 void td_value_append(td_value *parent, td_value *child)
@@ -215,6 +217,7 @@ td_value *td_value_parse_override(td_arena *arena, const char *override, td_valu
     const char *equals = strchr(override, '=');
     char       *path = equals ? td_arena_print(arena, "%.*s", (int)(equals - override), override) : NULL, *name, *rest = path;
     td_value   *top = NULL, *at = NULL, *v;
+    int         depth = 0;
 
     if (!path) {
         td_errors_add(errors, "command line: '%s' is no key=value", override);
@@ -224,6 +227,10 @@ td_value *td_value_parse_override(td_arena *arena, const char *override, td_valu
     while ((name = strsep(&rest, ".")) != NULL) {
         if (!good_name(name)) {
             td_errors_add(errors, "command line: '%s': '%s' is no name of a key", override, name);
+            return NULL;
+        }
+        if (++depth > DEEPEST) {
+            td_errors_add(errors, "command line: '%.60s...': groups are nested deeper than %d levels", override, DEEPEST);
             return NULL;
         }
         v = rest ? td_value_new(arena, TD_VALUE_GROUP, name, NULL, -1) : parse_value(arena, name, equals + 1, errors);

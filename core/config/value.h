@@ -4,7 +4,9 @@
 
 #include "config/config.h"
 
-typedef enum td_value_type { TD_VALUE_GROUP, TD_VALUE_LIST, TD_VALUE_INT, TD_VALUE_FLOAT, TD_VALUE_BOOL, TD_VALUE_STRING } td_value_type;
+typedef enum td_value_type {
+    TD_VALUE_GROUP, TD_VALUE_LIST, TD_VALUE_INT, TD_VALUE_FLOAT, TD_VALUE_BOOL, TD_VALUE_STRING
+} td_value_type;
 
 struct td_value {
     const char *name; /* "" in lists */
@@ -15,7 +17,12 @@ struct td_value {
     td_value   *first, *last, *next; /* children; the next sibling */
     const char *file; /* NULL: the command line */
     int         line;
+    const char *origin; /* "file.cfg:12" or "command line" */
     bool        used;
+    /* A group that another file than its first gives a plugin: what was said before is of the default plugin, if that
+     * is another one. Which plugin is default is known only when the group is bound. Until then `mark` is the bit of
+     * this group, and `marks` of a value are the groups around it that got their plugins after it. */
+    uint64_t    mark, marks;
 };
 
 /* A resolved value: what an option got, and from where. */
@@ -37,6 +44,8 @@ td_value *td_value_new(td_arena *, int type, const char *name, const char *file,
 void      td_value_append(td_value *parent, td_value *child);
 /* Later wins; a group that names another plugin starts anew. */
 void td_value_merge(td_value *into, td_value *from);
+/* Forget what was said in a group before it named its plugin. */
+void td_value_forget_default(td_value *group);
 
 /* One file without its `extends`, or a value given on the command line. NULL after adding errors. */
 td_value *td_value_parse(td_arena *, const char *text, const char *file, td_errors *errors);
