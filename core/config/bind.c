@@ -167,7 +167,7 @@ static void bind_items(binder *b, const td_value *v, const td_option *o, td_ints
     at = td_arena_alloc(b->config->arena, n * 8 + 8);
     if (!at)
         return;
-    td_text_print(text, "( ");
+    td_text_print(text, n ? "( " : "(");
     if (v->type != TD_VALUE_LIST)
         bind_item(b, v, o, at, 0, text);
     else

@@ -5,13 +5,27 @@
 #include "command.h"
 #include "train/experiment.h"
 
+/* What must be there by what is: a part to extend from, say of data only, needs nothing else. */
+static unsigned needs_of(const td_tool *t, const char *const *files, size_t n, const char *configs)
+{
+    td_errors  errors = { 0 }; /* told when it is opened */
+    td_config *c = td_config_load(files, n, t->overrides, t->n_overrides, configs, &errors);
+    unsigned   needs = 0;
+    if (c && td_config_get(c, "model"))
+        needs = TD_NEED_MODEL | TD_NEED_LOSS | (td_config_get(c, "data") ? TD_NEED_DATA | TD_NEED_TOKENIZER : 0);
+    td_config_free(c);
+    td_errors_free(&errors);
+    return needs;
+}
+
 static td_experiment *open_files(td_tool *t, const char *const *files, size_t n)
 {
     td_errors      errors = { 0 };
     td_registry   *r = td_tool_registry(t);
     char          *configs = td_tool_configs();
-    td_experiment *x = r ? td_experiment_open(r, files, n, t->overrides, t->n_overrides, configs, TD_NEED_MODEL | TD_NEED_LOSS, &errors)
-                         : NULL;
+    td_experiment *x = NULL;
+    if (r)
+        x = td_experiment_open(r, files, n, t->overrides, t->n_overrides, configs, needs_of(t, files, n, configs), &errors);
     free(configs);
     if (errors.count)
         fprintf(stderr, "%s\n", td_text_get(&errors.text));
