@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "reader.h"
 #include "shard.h"
@@ -127,8 +128,28 @@ typedef struct preparation {
     int64_t           count;
     size_t            bytes;
     int64_t           tokens;
+    const char       *name;
+    double            told; /* when progress was last told */
     td_error         *error;
 } preparation;
+
+enum { PATIENCE = 2, REPEAT = 10 }; /* seconds until progress is told, and between two tellings */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void tell(preparation *p)
+{
+    if (now() < p->told + REPEAT)
+        return;
+    p->told = now();
+    p->in->services->log(p->in->services, TD_LOG_INFO, "preparing '%s': %lld documents, %lld tokens so far", p->name,
+                         (long long)p->writer.documents, (long long)p->tokens);
+}
 
 static void encode_job(void *arg, int64_t i, int thread)
 {
@@ -165,6 +186,7 @@ static int flush(preparation *p)
         *j = (job){ 0 };
     }
     p->count = 0, p->bytes = 0;
+    tell(p);
     return code;
 }
 
@@ -186,7 +208,7 @@ static int make(const text_config *c, const text_source *s, int part, const td_d
     preparation *p = calloc(1, sizeof *p);
     if (!p)
         return td_fail(error, TD_ENOMEM, "no memory to prepare '%s'", s->name);
-    p->in = in, p->error = error;
+    p->in = in, p->name = s->name, p->error = error, p->told = now() + PATIENCE - REPEAT;
     in->services->log(in->services, TD_LOG_INFO, "preparing %s of '%s' in '%s'",
                       part == PART_TRAIN ? "the training text" : "the held-out text", s->name, in->cache);
     int code = shard_create(&p->writer, path, in->special.vocab_size <= 65536, error);
@@ -196,7 +218,7 @@ static int make(const text_config *c, const text_source *s, int part, const td_d
     code = code ? code : last;
     if (!code)
         code = shard_finish(&p->writer, error);
-    shard_abandon(&p->writer);
+    shard_abandon(&p->writer); /* nothing, if it was finished */
     if (!code)
         in->services->log(in->services, TD_LOG_INFO, "prepared '%s': %lld tokens", s->name, (long long)p->tokens);
     free(p);

@@ -56,6 +56,8 @@ static int check_documents(shard *s)
             return -1;
         s->tokens += size;
     }
+    if (load64(s->idx + HEADER + 20 * s->documents) != s->documents)
+        return -1;
     return (uint64_t)s->tokens * (unsigned)s->width == s->bin_size ? 0 : -1;
 }
 
@@ -137,6 +139,8 @@ int64_t shard_find(const shard *s, int64_t token)
 
 /* ---- writing --------------------------------------------------------------------------------------------------- */
 
+static const char *const ends[] = { ".bin", ".len", ".idx" };
+
 static FILE *create(const shard_writer *w, const char *end, td_error *error)
 {
     char name[4200];
@@ -147,23 +151,37 @@ static FILE *create(const shard_writer *w, const char *end, td_error *error)
     return f;
 }
 
-static int put_in_place(const shard_writer *w, const char *end, FILE *f, td_error *error)
+/* What is written is on the disk, still under its temporary name. */
+static int settle(const shard_writer *w, const char *end, FILE *f, td_error *error)
+{
+    int bad = ferror(f) || fflush(f) || fsync(fileno(f)), why = errno;
+    if (fclose(f) && !bad)
+        bad = 1, why = errno;
+    return bad ? td_fail(error, TD_EIO, "cannot write token shard '%s%s': %s; make room, then run this again", w->path, end,
+                         strerror(why)) : 0;
+}
+
+static int put_in_place(const shard_writer *w, const char *end, td_error *error)
 {
     char from[4200], to[4200];
     snprintf(from, sizeof from, "%s%s.tmp", w->path, end);
     snprintf(to, sizeof to, "%s%s", w->path, end);
-    int bad = ferror(f) || fflush(f) || fsync(fileno(f));
-    bad |= fclose(f);
-    if (bad || rename(from, to))
-        return td_fail(error, TD_EIO, "cannot write token shard '%s': %s", to, strerror(errno));
-    return 0;
+    return rename(from, to) ? td_fail(error, TD_EIO, "cannot write token shard '%s': %s", to, strerror(errno)) : 0;
+}
+
+static void forget(const shard_writer *w, const char *end)
+{
+    char name[4200];
+    snprintf(name, sizeof name, "%s%s.tmp", w->path, end);
+    unlink(name);
 }
 
 int shard_create(shard_writer *w, const char *path, bool narrow, td_error *error)
 {
     *w = (shard_writer){ .width = narrow ? 2 : 4 };
-    if ((size_t)snprintf(w->path, sizeof w->path, "%s", path) >= sizeof w->path)
+    if (strlen(path) >= sizeof w->path)
         return td_fail(error, TD_EIO, "the path of token shard '%s' is too long", path);
+    strcpy(w->path, path);
     w->bin = create(w, ".bin", error);
     return w->bin ? 0 : TD_EIO;
 }
@@ -197,7 +215,8 @@ int shard_add(shard_writer *w, const int32_t *ids, int64_t count, int64_t bytes,
     }
     w->sizes[w->documents] = (int32_t)count;
     w->bytes[w->documents++] = bytes;
-    return ferror(w->bin) ? td_fail(error, TD_EIO, "cannot write '%s.bin': is the disk full?", w->path) : 0;
+    return ferror(w->bin) ? td_fail(error, TD_EIO, "cannot write token shard '%s.bin': %s; make room, then run this again",
+                                    w->path, strerror(errno)) : 0;
 }
 
 static void write_index(const shard_writer *w, FILE *f)
@@ -214,28 +233,40 @@ static void write_index(const shard_writer *w, FILE *f)
         fwrite(&i, 8, 1, f);
 }
 
+static int write_small(shard_writer *w, const char *end, td_error *error)
+{
+    FILE *f = create(w, end, error);
+    if (!f)
+        return TD_EIO;
+    if (!strcmp(end, ".idx"))
+        write_index(w, f);
+    else if (w->documents)
+        fwrite(w->bytes, 8, (size_t)w->documents, f);
+    return settle(w, end, f, error);
+}
+
+/* All three are whole before the first gets its name, and the index gets its own last. */
 int shard_finish(shard_writer *w, td_error *error)
 {
     FILE *f = w->bin;
     w->bin = NULL;
-    int code = put_in_place(w, ".bin", f, error);
-    if (!code && (f = create(w, ".len", error)) != NULL) {
-        if (w->documents)
-            fwrite(w->bytes, 8, (size_t)w->documents, f);
-        code = put_in_place(w, ".len", f, error);
-    }
-    if (f && !code && (f = create(w, ".idx", error)) != NULL) {
-        write_index(w, f);
-        code = put_in_place(w, ".idx", f, error);
-    }
+    int code = settle(w, ".bin", f, error);
+    if (!code)
+        code = write_small(w, ".len", error);
+    if (!code)
+        code = write_small(w, ".idx", error);
+    for (size_t k = 0; k < 3 && !code; k++)
+        code = put_in_place(w, ends[k], error);
     shard_abandon(w);
-    return code ? code : f ? 0 : TD_EIO;
+    return code;
 }
 
 void shard_abandon(shard_writer *w)
 {
     if (w->bin)
         fclose(w->bin);
+    for (size_t k = 0; k < 3 && *w->path; k++)
+        forget(w, ends[k]);
     free(w->sizes), free(w->bytes);
-    w->bin = NULL, w->sizes = NULL, w->bytes = NULL;
+    *w = (shard_writer){ 0 };
 }

@@ -39,8 +39,9 @@ typedef struct shard_writer {
 
 int shard_create(shard_writer *, const char *path, bool narrow, td_error *error);
 int shard_add(shard_writer *, const int32_t *ids, int64_t count, int64_t bytes, td_error *error);
-/* The index is put in place last: it is there only if all is. */
+/* Where the index is, all of the shard is. */
 int  shard_finish(shard_writer *, td_error *error);
+/* Also removes what is under temporary names. */
 void shard_abandon(shard_writer *);
 
 #endif

@@ -1,9 +1,13 @@
 // sentencepiece.cc - tokenizer 'sentencepiece': unigram or BPE models. Kudo and Richardson, EMNLP 2018, arXiv 1808.06226.
+#include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 #include <string>
+#include <unistd.h>
+#include <unordered_map>
 #include <vector>
 
 #include "tandem/kind/tokenizer.h"
@@ -107,40 +111,65 @@ const char *piece(void *state, int32_t id)
     return id < 0 || id >= p->GetPieceSize() ? "" : p->IdToPiece(id).c_str();
 }
 
+// The names as SentencePiece splits them: quoted, so that a comma may be in one.
 std::string join(const td_train_in *in)
 {
     std::string files;
-    for (size_t i = 0; i < in->count; i++)
-        files += (i ? "," : "") + std::string(in->files[i]);
+    for (size_t i = 0; i < in->count; i++) {
+        files += i ? ",\"" : "\"";
+        for (const char *c = in->files[i]; *c; c++)
+            files += *c == '"' ? std::string("\"\"") : std::string(1, *c);
+        files += '"';
+    }
     return files;
 }
 
+// Under its name there is the whole model or what was there before.
+int save(const char *path, const std::string &model, td_error *error)
+{
+    std::string temporary = std::string(path) + ".tmp";
+    FILE       *f = std::fopen(temporary.c_str(), "wb");
+    bool        fine = f && std::fwrite(model.data(), 1, model.size(), f) == model.size() && !std::fflush(f) && !fsync(fileno(f));
+    int         why = errno;
+    if (f && std::fclose(f) && fine)
+        fine = false, why = errno;
+    if (fine && !std::rename(temporary.c_str(), path))
+        return 0;
+    why = fine ? errno : why;
+    std::remove(temporary.c_str());
+    return td_fail(error, TD_EIO, "cannot write the model '%s': %s", path, std::strerror(why));
+}
+
 // One thread and a fixed seed: the same text gives the same model. Byte pieces make it lossless.
+std::unordered_map<std::string, std::string> settings(const config *c, const td_train_in *in)
+{
+    return {
+        { "input", join(in) }, { "vocab_size", std::to_string(in->vocab_size) }, { "model_type", type_names[c->type] },
+        { "character_coverage", std::to_string(c->character_coverage) },
+        { "input_sentence_size", std::to_string(c->max_sentences) }, { "shuffle_input_sentence", "true" },
+        { "max_sentence_length", "65536" }, { "pad_id", "0" }, { "pad_piece", "<s>" }, { "bos_id", "-1" },
+        { "eos_id", "1" }, { "unk_id", "2" }, { "byte_fallback", "true" }, { "num_threads", "1" },
+        { "normalization_rule_name", "identity" }, { "remove_extra_whitespaces", "false" },
+        { "add_dummy_prefix", "false" }, { "split_digits", "true" }, { "hard_vocab_limit", "false" },
+        { "minloglevel", "1" },
+    };
+}
+
 int train(const void *options, const td_train_in *in, const td_services *services, td_error *error)
 {
     auto c = static_cast<const config *>(options);
     return guarded(error, "train a model", [&] {
-        std::string output = in->output, suffix = ".model";
+        std::string model, output = in->output, suffix = ".model";
         if (output.size() <= suffix.size() || output.substr(output.size() - suffix.size()) != suffix)
             return td_fail(error, TD_ECONFIG, "cannot write a model to '%s': the name must end in .model", in->output);
         services->log(services, TD_LOG_INFO, "training a SentencePiece %s model of %lld pieces on %zu files",
                       type_names[c->type], static_cast<long long>(in->vocab_size), in->count);
         sentencepiece::SetRandomGeneratorSeed(1);
-        auto status = sentencepiece::SentencePieceTrainer::Train({
-            { "input", join(in) }, { "model_prefix", output.substr(0, output.size() - suffix.size()) },
-            { "vocab_size", std::to_string(in->vocab_size) }, { "model_type", type_names[c->type] },
-            { "character_coverage", std::to_string(c->character_coverage) },
-            { "input_sentence_size", std::to_string(c->max_sentences) }, { "shuffle_input_sentence", "true" },
-            { "max_sentence_length", "65536" }, { "pad_id", "0" }, { "pad_piece", "<s>" }, { "bos_id", "-1" },
-            { "eos_id", "1" }, { "unk_id", "2" }, { "byte_fallback", "true" }, { "num_threads", "1" },
-            { "normalization_rule_name", "identity" }, { "remove_extra_whitespaces", "false" },
-            { "add_dummy_prefix", "false" }, { "split_digits", "true" }, { "hard_vocab_limit", "false" },
-            { "minloglevel", "1" },
-        });
+        auto status = sentencepiece::SentencePieceTrainer::Train(settings(c, in), nullptr, &model);
         if (!status.ok())
             return td_fail(error, TD_ECONFIG, "cannot train '%s' with %lld pieces: %s", in->output,
                            static_cast<long long>(in->vocab_size), status.ToString().c_str());
-        return 0;
+        return save(in->output, model, error);
     });
 }
 
