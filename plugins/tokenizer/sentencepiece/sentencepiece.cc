@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 #include <string>
@@ -35,15 +36,17 @@ using processor = sentencepiece::SentencePieceProcessor;
 
 processor *get(void *state) { return static_cast<processor *>(state); }
 
-// Exceptions must not cross into C.
-template <class Body> auto guarded(td_error *error, const char *what, Body body) -> decltype(body())
+// Exceptions must not cross into C. `what` was being done with `name`.
+template <class Body> auto guarded(td_error *error, const char *what, const char *name, Body body) -> decltype(body())
 {
     try {
         return body();
+    } catch (const std::bad_alloc &) {
+        return td_fail(error, TD_ENOMEM, "SentencePiece cannot %s %s: no memory", what, name);
     } catch (const std::exception &e) {
-        return td_fail(error, TD_ENOMEM, "SentencePiece cannot %s: %s", what, e.what());
+        return td_fail(error, TD_EFORMAT, "SentencePiece cannot %s %s: %s", what, name, e.what());
     } catch (...) {
-        return td_fail(error, TD_ENOMEM, "SentencePiece cannot %s", what);
+        return td_fail(error, TD_EFORMAT, "SentencePiece cannot %s %s", what, name);
     }
 }
 
@@ -53,7 +56,7 @@ int open(const void *options, const td_services *, void **state, td_error *error
     if (!*c->model)
         return td_fail(error, TD_ECONFIG, "tokenizer 'sentencepiece' needs 'model', the path of a .model file; "
                        "`tandem data train-tokenizer` makes one");
-    return guarded(error, "load its model", [&] {
+    return guarded(error, "load the model", c->model, [&] {
         auto p = std::make_unique<processor>();
         auto status = p->Load(c->model);
         if (!status.ok())
@@ -74,7 +77,7 @@ void special(void *state, td_special *out)
 
 int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room, td_error *error)
 {
-    return guarded(error, "encode a text", [&]() -> int64_t {
+    return guarded(error, "encode", "a text", [&]() -> int64_t {
         std::vector<int> found;
         auto status = get(state)->Encode(absl::string_view(text, size), &found);
         if (!status.ok())
@@ -88,7 +91,7 @@ int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t
 // Decoding a span drops the space of its first word, as SentencePiece does for a whole text.
 int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64_t room, td_error *error)
 {
-    return guarded(error, "decode ids", [&]() -> int64_t {
+    return guarded(error, "decode", "ids", [&]() -> int64_t {
         processor *p = get(state);
         for (int64_t i = 0; i < count; i++)
             if (ids[i] < 0 || ids[i] >= p->GetPieceSize())
@@ -158,7 +161,7 @@ std::unordered_map<std::string, std::string> settings(const config *c, const td_
 int train(const void *options, const td_train_in *in, const td_services *services, td_error *error)
 {
     auto c = static_cast<const config *>(options);
-    return guarded(error, "train a model", [&] {
+    return guarded(error, "train the model", in->output, [&] {
         std::string model, output = in->output, suffix = ".model";
         if (output.size() <= suffix.size() || output.substr(output.size() - suffix.size()) != suffix)
             return td_fail(error, TD_ECONFIG, "cannot write a model to '%s': the name must end in .model", in->output);

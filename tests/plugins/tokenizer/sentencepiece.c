@@ -1,0 +1,229 @@
+/* sentencepiece.c - tokenizer 'sentencepiece': any text goes there and back; damaged models are refused or harmless. */
+#include "module.h"
+#include "tools/child.h"
+
+#include "tandem/kind/tokenizer.h"
+#include "tandem/random.h"
+
+typedef struct options { /* those of the plugin */
+    const char *model;
+    int64_t     type;
+    double      character_coverage;
+    int64_t     max_sentences;
+} options;
+
+static char directory[64], model[96];
+
+/* A tiny model of the project's own corpus, by the real command. */
+static void setup(void)
+{
+    char config[96];
+    strcpy(directory, "/tmp/test-pieces-XXXXXX");
+    cr_assert(mkdtemp(directory));
+    snprintf(config, sizeof config, "%s/a.cfg", directory);
+    snprintf(model, sizeof model, "%s/a, b.model", directory);
+    FILE *f = fopen(config, "w");
+    cr_assert(f);
+    fputs("tokenizer = { plugin = \"sentencepiece\"; };\n"
+          "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE "/data/corpus/facts.valid.jsonl\" ); } ); };\n", f);
+    cr_assert(!fclose(f));
+    child c = child_run((const char *[]){ TANDEM_BINARY, "data", "train-tokenizer", "-c", config, "--vocab-size", "401", "--out",
+                                          model, NULL });
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    child_free(&c);
+}
+
+static void teardown(void) { td_remove_tree(directory, NULL); }
+
+TestSuite(sentencepiece, .init = setup, .fini = teardown);
+
+static const td_tokenizer *plugin(void) { return module_plugin("tokenizer-sentencepiece.so"); }
+
+static int open_model(const char *path, void **state, td_error *error)
+{
+    options o = { path, 0, 0.9995, 1000000 };
+    *error = (td_error){ 0 };
+    *state = NULL;
+    return plugin()->open(&o, &module_services, state, error);
+}
+
+static void *open_whole(void)
+{
+    void    *state;
+    td_error error;
+    cr_assert_eq(open_model(model, &state, &error), 0, "%s", error.text);
+    return state;
+}
+
+static void expect_round_trip(void *state, const char *text, size_t size)
+{
+    static int32_t ids[20000];
+    static char    back[20000];
+    td_error       error = { 0 };
+    int64_t        n = plugin()->encode(state, text, size, ids, 20000, &error);
+    cr_assert(n >= 0 && n <= 20000, "%s", error.text);
+    cr_assert_eq(plugin()->encode(state, text, size, NULL, 0, &error), n);
+    int64_t bytes = plugin()->decode(state, ids, n, back, sizeof back, &error);
+    cr_assert_eq(bytes, (int64_t)size, "%.60s: %lld bytes, not %zu", text, (long long)bytes, size);
+    cr_assert(!memcmp(text, back, size), "%.60s became %.60s", text, back);
+}
+
+Test(sentencepiece, leaves_the_model_alone_in_its_directory)
+{
+    char   **names;
+    td_error error = { 0 };
+    cr_assert_eq(td_list_directory(directory, &names, &error), 2);
+    cr_assert(!strcmp(names[0], "a, b.model") && !strcmp(names[1], "a.cfg"));
+    td_free_names(names, 2);
+}
+
+Test(sentencepiece, special_ids)
+{
+    void      *state = open_whole();
+    td_special s;
+    plugin()->special(state, &s);
+    cr_assert(s.pad == 0 && s.bos == 0 && s.eos == 1 && s.unk == 2 && s.vocab_size == 401);
+    cr_assert_str_eq(plugin()->piece(state, 1), "</s>");
+    cr_assert_str_eq(plugin()->piece(state, -1), "");
+    cr_assert_str_eq(plugin()->piece(state, 401), "");
+    plugin()->close(state);
+}
+
+Test(sentencepiece, text_goes_there_and_back)
+{
+    static const char *const texts[] = {
+        "", "a", " ", "  two  spaces  ", "\n\n\tdef f(x):\n    return x\n", "The harbour lies north of Mairoud.",
+        "\xC3\xA4\xC3\xB6\xC3\xBC \xE2\x82\xAC \xE6\x97\xA5\xE6\x9C\xAC \xF0\x9F\x8E\x89\xF0\x9F\x8F\xBD", "e\xCC\x81 is not \xC3\xA9",
+        "\xEF\xBB\xBFmark", "1234567890 + 7 = ?", "</s><s><unk><0x41>", "\x01\x02\x7F",
+    };
+    void *state = open_whole();
+    for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
+        expect_round_trip(state, texts[k], strlen(texts[k]));
+    expect_round_trip(state, "a\0b\0", 4);
+    plugin()->close(state);
+}
+
+static size_t put_character(uint32_t c, char *out)
+{
+    if (c < 0x80)
+        return out[0] = (char)c, 1;
+    if (c < 0x800)
+        return out[0] = (char)(0xC0 | c >> 6), out[1] = (char)(0x80 | (c & 63)), 2;
+    if (c < 0x10000)
+        return out[0] = (char)(0xE0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 63)), out[2] = (char)(0x80 | (c & 63)), 3;
+    out[0] = (char)(0xF0 | c >> 18), out[1] = (char)(0x80 | (c >> 12 & 63));
+    return out[2] = (char)(0x80 | (c >> 6 & 63)), out[3] = (char)(0x80 | (c & 63)), 4;
+}
+
+/* U+2581 alone is lost: it stands for a space. */
+Test(sentencepiece, every_character_goes_there_and_back)
+{
+    static char text[4000];
+    void       *state = open_whole();
+    size_t      n = 0;
+    for (uint32_t c = 1; c < 0x110000; c += c < 0x3000 ? 1 : 97) {
+        if (c == 0x2581 || (c >= 0xD800 && c < 0xE000))
+            continue;
+        n += put_character(c, text + n);
+        if (n > sizeof text - 8) {
+            expect_round_trip(state, text, n);
+            n = 0;
+        }
+    }
+    expect_round_trip(state, text, n);
+    plugin()->close(state);
+}
+
+Test(sentencepiece, foreign_ids_are_errors)
+{
+    static const int32_t wrong[] = { -1, 401, INT32_MAX, INT32_MIN };
+    void                *state = open_whole();
+    for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
+        td_error error = { 0 };
+        int32_t  ids[] = { 5, wrong[k] };
+        cr_assert_eq(plugin()->decode(state, ids, 2, NULL, 0, &error), TD_EFORMAT);
+        cr_assert(strstr(error.text, "token 1") && strstr(error.text, "0 .. 400"), "%s", error.text);
+    }
+    plugin()->close(state);
+}
+
+/* ---- models that are not there, or not whole ------------------------------------------------------------ */
+
+static void put(const char *path, const char *data, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    cr_assert(f && fwrite(data, 1, size, f) == size && !fclose(f));
+}
+
+/* It is refused with its name, or what it gives for a text are ids of its own vocabulary. */
+static bool harmless(const char *path)
+{
+    static const char text[] = "The harbour lies north of Mairoud, 17 miles. \xE2\x82\xAC";
+    int32_t           ids[200];
+    void             *state;
+    td_error          error;
+    td_special        s;
+    if (open_model(path, &state, &error)) {
+        cr_assert(strstr(error.text, path) && !state, "%s", error.text);
+        return false;
+    }
+    plugin()->special(state, &s);
+    int64_t n = plugin()->encode(state, text, sizeof text - 1, ids, 200, &error);
+    cr_assert(n >= 0 || *error.text);
+    for (int64_t i = 0; i < n && i < 200; i++)
+        cr_assert(ids[i] >= 0 && ids[i] < s.vocab_size);
+    cr_assert(s.pad < s.vocab_size && s.eos < s.vocab_size && s.unk < s.vocab_size);
+    if (n >= 0)
+        plugin()->decode(state, ids, n < 200 ? n : 200, NULL, 0, &error);
+    plugin()->close(state);
+    return true;
+}
+
+Test(sentencepiece, missing_models_are_named)
+{
+    void    *state;
+    td_error error;
+    cr_assert_eq(open_model("", &state, &error), TD_ECONFIG);
+    cr_assert(strstr(error.text, "tandem data train-tokenizer"), "%s", error.text);
+    cr_assert(open_model("/nowhere/a.model", &state, &error) < 0);
+    cr_assert(strstr(error.text, "/nowhere/a.model") && strstr(error.text, "No such file"), "%s", error.text);
+    cr_assert(open_model(directory, &state, &error) < 0);
+    cr_assert(strstr(error.text, directory), "%s", error.text);
+}
+
+/* But for the one that lacks only what comes after all settings that matter. */
+Test(sentencepiece, truncated_models_are_refused)
+{
+    int      taken = 0;
+    char     path[96];
+    size_t   size;
+    td_error error = { 0 };
+    char    *data = td_file_read(model, &size, &error);
+    cr_assert(data, "%s", error.text);
+    snprintf(path, sizeof path, "%s/cut.model", directory);
+    for (size_t n = 0; n < size; n++) {
+        put(path, data, n);
+        taken += harmless(path);
+    }
+    cr_assert_leq(taken, 1, "%d truncated models are taken", taken);
+    free(data);
+}
+
+Test(sentencepiece, changed_models_do_no_harm)
+{
+    char     path[96];
+    size_t   size;
+    td_error error = { 0 };
+    char    *data = td_file_read(model, &size, &error);
+    cr_assert(data, "%s", error.text);
+    snprintf(path, sizeof path, "%s/changed.model", directory);
+    for (uint64_t k = 0; k < 400; k++) {
+        size_t at = (size_t)td_random_below(1, k, 0, size);
+        char   was = data[at];
+        data[at] = (char)td_random_bits(1, k, 1);
+        put(path, data, size);
+        harmless(path);
+        data[at] = was;
+    }
+    free(data);
+}
