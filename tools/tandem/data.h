@@ -1,0 +1,13 @@
+/* data.h - what the files of `tandem data` share. */
+#ifndef TD_TOOLS_DATA_H
+#define TD_TOOLS_DATA_H
+
+#include <stdint.h>
+
+#include "command.h"
+
+/* A whole number from `low`. */
+bool td_data_number(const char *text, int64_t low, int64_t *out);
+int  td_data_train_tokenizer(td_tool *, int argc, char **argv);
+
+#endif

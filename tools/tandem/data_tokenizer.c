@@ -1,0 +1,160 @@
+/* data_tokenizer.c - `tandem data train-tokenizer`: a tokenizer's model from the text of a config's data. */
+#include "data.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "work.h"
+
+typedef struct lines {
+    FILE       *file;
+    td_journal *log;
+    double      start;
+    int64_t     documents, bytes;
+    bool        told;
+} lines;
+
+static void tell(lines *l, bool last)
+{
+    if (last ? !l->told : td_now() - l->start < 2)
+        return;
+    l->told = true;
+    td_log_progress(l->log, last, "reading text: %lld documents, %.1f MB", (long long)l->documents, 1e-6 * (double)l->bytes);
+}
+
+/* One document becomes one line. */
+static int write_line(void *lines_, const char *text, size_t size)
+{
+    lines *l = lines_;
+    for (size_t i = 0; i < size; i++)
+        putc(text[i] == '\n' || text[i] == '\r' || !text[i] ? ' ' : text[i], l->file);
+    putc('\n', l->file);
+    l->documents++, l->bytes += (int64_t)size;
+    tell(l, false);
+    return ferror(l->file) ? TD_EIO : 0;
+}
+
+/* A file beside `out` without a name: no failure and no signal leaves it behind. */
+static FILE *scratch(const char *out, td_error *error)
+{
+    char  path[4096];
+    FILE *f = NULL;
+    int   fd = -1;
+    if ((size_t)snprintf(path, sizeof path, "%s.text.XXXXXX", out) >= sizeof path) {
+        td_fail(error, TD_ECONFIG, "--out is longer than a path may be");
+        return NULL;
+    }
+    if ((fd = mkostemp(path, O_CLOEXEC)) >= 0) {
+        unlink(path);
+        f = fdopen(fd, "w");
+    }
+    if (!f) {
+        td_fail(error, TD_EIO, "cannot write '%s', the text to train on: %s", path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+    }
+    return f;
+}
+
+static int write_text(td_work *w, const char *out, FILE *f, td_error *error)
+{
+    const td_data *d = (const void *)w->x->data.plugin;
+    lines          l = { f, w->tool->log, td_now(), 0, 0, false };
+    int            code = d->each_document(w->x->data.config, w->services, write_line, &l, error);
+    tell(&l, true);
+    if (fflush(f) || ferror(f))
+        td_fail(error, TD_EIO, "cannot write the text to train on beside '%s': %s", out, strerror(errno));
+    if (!code && !error->code && !l.documents)
+        td_fail(error, TD_ECONFIG, "the data has no text to train a tokenizer on");
+    return error->code ? error->code : code;
+}
+
+static int train_on(td_work *w, const char *const *files, size_t count, int64_t size, const char *out, td_error *error)
+{
+    const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
+    td_train_in         in = { files, count, size, out };
+    return t->train(w->x->tokenizer.config, &in, w->services, error);
+}
+
+static int train_on_data(td_work *w, int64_t size, const char *out, td_error *error)
+{
+    const td_data *d = (const void *)w->x->data.plugin;
+    char           name[64];
+    const char    *list[] = { name };
+    FILE          *f;
+    int            code;
+    if (!d->each_document)
+        return td_fail(error, TD_ECONFIG, "data '%s' has no text to train a tokenizer on; use --files", d->plugin.name);
+    if (!(f = scratch(out, error)))
+        return error->code;
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fileno(f));
+    code = write_text(w, out, f, error);
+    if (!code)
+        code = train_on(w, list, 1, size, out, error);
+    fclose(f);
+    return code;
+}
+
+static int train_on_files(td_work *w, const char *files, int64_t size, const char *out, td_error *error)
+{
+    const char *list[64];
+    size_t      n = 0;
+    char       *rest = NULL, *copy = strdup(files);
+    int         code = copy ? 0 : td_fail(error, TD_ENOMEM, "no memory for the names of files");
+    for (char *p = copy ? strtok_r(copy, ",", &rest) : NULL; p && !code; p = strtok_r(NULL, ",", &rest)) {
+        if (n == 64)
+            code = td_fail(error, TD_ECONFIG, "--files takes at most 64 files");
+        else if (access(p, R_OK))
+            code = td_fail(error, TD_EIO, "cannot read '%s' of --files: %s", p, strerror(errno));
+        else
+            list[n++] = p;
+    }
+    if (!code && !n)
+        code = td_fail(error, TD_ECONFIG, "--files names no file");
+    if (!code)
+        code = train_on(w, list, n, size, out, error);
+    free(copy);
+    return code;
+}
+
+static int make_tokenizer(td_work *w, const char *files, int64_t size, const char *out, td_error *error)
+{
+    const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
+    if (!t->train)
+        return td_fail(error, TD_ECONFIG, "tokenizer '%s' has nothing to train", t->plugin.name);
+    return files ? train_on_files(w, files, size, out, error) : train_on_data(w, size, out, error);
+}
+
+int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
+{
+    const char *files = NULL, *size_text = "8000", *out = NULL;
+    const td_flag flags[] = { { "--vocab-size", "N", "pieces (8000)", &size_text, NULL },
+                              { "--out", "M.model", "the model to write", &out, NULL },
+                              { "--files", "A.txt,B.txt", "plain text to train on, not the data's", &files, NULL },
+                              { NULL, NULL, NULL, NULL, NULL } };
+    const td_usage usage = { .name = "data train-tokenizer", .arguments = "--out M.model [--vocab-size N]", .flags = flags,
+                             .config = true, .brief = "Train the config's tokenizer on the text of its data.",
+                             .example = "tandem data train-tokenizer -c run.cfg --vocab-size 8000 --out m.model" };
+    td_work  w;
+    td_error e = { 0 };
+    int64_t  size;
+    int      code;
+
+    if (!td_tool_parse(tool, &usage, argc, argv, &code))
+        return code;
+    if (tool->n_plain)
+        return td_tool_usage_error(tool, "train-tokenizer: '%s' is no option", tool->plain[0]);
+    if (!out || !td_data_number(size_text, 1, &size))
+        return td_tool_usage_error(tool, "train-tokenizer: expected --out M.model and --vocab-size from 1");
+    if (!td_work_open(&w, tool, TD_NEED_TOKENIZER | (files ? 0u : TD_NEED_DATA), &code))
+        return code;
+    code = make_tokenizer(&w, files, size, out, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
+    if (!code)
+        printf("%s\n", out);
+    td_work_close(&w);
+    return code;
+}
