@@ -119,7 +119,8 @@ static td_value *load_file(loader *l, const char *path, const char *shown);
 /* Beside the including file, then in the search directory. */
 static const char *find_extended(loader *l, const td_value *v, const char *from)
 {
-    char       *directory = td_path_directory(from), *beside = directory ? td_path_join(directory, v->text) : NULL;
+    char       *directory = strchr(from, '/') ? td_path_directory(from) : NULL; /* else a.cfg would be told as ./a.cfg */
+    char       *beside = directory ? td_path_join(directory, v->text) : strdup(v->text);
     char       *shipped = l->search ? td_path_join(l->search, v->text) : NULL;
     const char *found = NULL;
     if (beside && td_file_exists(beside))

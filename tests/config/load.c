@@ -1,0 +1,139 @@
+/* load.c - composition: what extends what, in which order, and which file a value is from. */
+#include <sys/stat.h>
+
+#include "config.h"
+#include "config/config.h"
+#include "config/value.h"
+
+static td_errors  errors;
+static td_config *config;
+
+static const td_config *load(const char *file, const char *override)
+{
+    td_config_free(config);
+    td_errors_free(&errors);
+    config = td_config_load(&file, 1, &override, override ? 1 : 0, "shipped", &errors);
+    return config;
+}
+
+static void teardown(void)
+{
+    td_config_free(config);
+    td_errors_free(&errors);
+}
+
+TestSuite(load, .fini = teardown);
+
+/* The integer at a path, and where it is from. */
+static void holds(const char *path, int64_t integer, const char *origin)
+{
+    const td_value *v = config ? td_config_get(config, path) : NULL;
+    cr_assert(v, "%s: %s", path, td_text_get(&errors.text));
+    cr_expect_eq(v->integer, integer, "%s = %lld", path, (long long)v->integer);
+    cr_expect_str_eq(td_value_origin(v), origin);
+}
+
+static void refuses(const char *file, const char *message)
+{
+    cr_expect_null(load(file, NULL));
+    cr_expect(strstr(td_text_get(&errors.text), message), "wanted '%s': %s", message, td_text_get(&errors.text));
+}
+
+Test(load, a_chain_and_an_override)
+{
+    config_file("a.cfg", "g = { x = 1; y = 1; z = 1; w = 1; };\n");
+    config_file("b.cfg", "extends = \"a.cfg\";\ng = { y = 2; z = 2; w = 2; };\n");
+    config_file("c.cfg", "extends = \"b.cfg\";\n\ng = { z = 3; w = 3; };\n");
+    cr_assert(load("c.cfg", "g.w=4"));
+    holds("g.x", 1, "a.cfg:1");
+    holds("g.y", 2, "b.cfg:2");
+    holds("g.z", 3, "c.cfg:3");
+    holds("g.w", 4, "command line");
+    cr_expect_null(td_config_get(config, "extends"));
+    cr_expect_null(td_config_get(config, "g.x.x"));
+    cr_expect_null(td_config_get(config, "g.v"));
+}
+
+Test(load, the_last_of_a_list_wins)
+{
+    config_file("a.cfg", "x = 1; y = 1; l = ( 1, 2, 3 );");
+    config_file("b.cfg", "y = 2; l = ( 4 );");
+    config_file("c.cfg", "extends = ( \"a.cfg\", \"b.cfg\" ); z = 3;");
+    config_file("d.cfg", "extends = [ \"b.cfg\", \"a.cfg\" ];");
+    cr_assert(load("c.cfg", NULL));
+    holds("x", 1, "a.cfg:1");
+    holds("y", 2, "b.cfg:1");
+    const td_value *l = td_config_get(config, "l"); /* lists are replaced, not joined */
+    cr_expect(l->first->integer == 4 && !l->first->next);
+    cr_assert(load("d.cfg", NULL));
+    holds("y", 1, "a.cfg:1");
+}
+
+Test(load, several_files_and_a_diamond)
+{
+    const char *const files[] = { "b.cfg", "c.cfg" };
+    config_file("a.cfg", "x = 1; y = 1;");
+    config_file("b.cfg", "extends = \"a.cfg\"; x = 2;");
+    config_file("c.cfg", "extends = \"a.cfg\"; y = 3;");
+    config = td_config_load(files, 2, NULL, 0, NULL, &errors);
+    holds("x", 1, "a.cfg:1"); /* c.cfg comes later, with all that it extends */
+    holds("y", 3, "c.cfg:1");
+}
+
+Test(load, beside_the_file_then_among_the_shipped)
+{
+    config_file("base.cfg", "x = 1;");
+    cr_assert(!mkdir("shipped", 0700) && !mkdir("own", 0700));
+    config_file("shipped/base.cfg", "x = 2;");
+    config_file("shipped/other.cfg", "x = 3;");
+    config_file("own/base.cfg", "x = 4;");
+    config_file("own/a.cfg", "extends = \"base.cfg\";");
+    config_file("own/b.cfg", "extends = \"other.cfg\";");
+    config_file("a.cfg", "extends = \"own/a.cfg\";");
+    cr_assert(load("a.cfg", NULL));
+    holds("x", 4, "own/base.cfg:1");
+    cr_assert(load("own/b.cfg", NULL));
+    holds("x", 3, "shipped/other.cfg:1");
+}
+
+Test(load, a_group_and_a_scalar_replace_each_other)
+{
+    config_file("a.cfg", "x = { y = 1; }; z = 1;");
+    config_file("b.cfg", "extends = \"a.cfg\"; x = 2; z = { y = 3; };");
+    cr_assert(load("b.cfg", NULL));
+    holds("x", 2, "b.cfg:1");
+    holds("z.y", 3, "b.cfg:1");
+}
+
+Test(load, another_plugin_starts_anew_and_the_same_goes_on)
+{
+    config_file("a.cfg", "g = { plugin = \"p\"; x = 1; h = { plugin = \"r\"; y = 1; }; };");
+    config_file("b.cfg", "extends = \"a.cfg\"; g = { plugin = \"p\"; h = { plugin = \"s\"; }; };");
+    config_file("c.cfg", "extends = \"a.cfg\"; g = { plugin = \"q\"; z = 5; };");
+    cr_assert(load("b.cfg", NULL));
+    holds("g.x", 1, "a.cfg:1");
+    cr_expect_null(td_config_get(config, "g.h.y"));
+    cr_assert(load("c.cfg", NULL));
+    holds("g.z", 5, "c.cfg:1");
+    cr_expect_null(td_config_get(config, "g.x"));
+    cr_expect_null(td_config_get(config, "g.h"));
+}
+
+Test(load, refused)
+{
+    config_file("self.cfg", "extends = \"self.cfg\";");
+    config_file("one.cfg", "extends = \"two.cfg\";");
+    config_file("two.cfg", "extends = \"one.cfg\";");
+    config_file("none.cfg", "\nextends = \"nothing.cfg\";");
+    config_file("type.cfg", "\n\nextends = 3;");
+    config_file("types.cfg", "extends = ( \"x.cfg\", 3 );");
+    config_file("x.cfg", "x = 1;");
+    refuses("self.cfg", "self.cfg: extends itself");
+    refuses("one.cfg", "extends itself");
+    refuses("none.cfg", "none.cfg:2: extends: there is no file 'nothing.cfg' beside it or in shipped");
+    refuses("type.cfg", "type.cfg:3: extends takes a file name, or a list of them");
+    refuses("types.cfg", "types.cfg:1: extends takes a file name, or a list of them");
+    refuses("absent.cfg", "absent.cfg");
+    cr_expect_null(load("x.cfg", "x"));
+    cr_expect(strstr(td_text_get(&errors.text), "command line: 'x' is no key=value"), "%s", td_text_get(&errors.text));
+}
