@@ -77,6 +77,14 @@ Test(data, prepared_shards_are_kept)
            "ls -li --full-time %1$s/a/cache | diff %1$s/before -", 0, "");
 }
 
+/* Text that is too short to train on can be prepared all the same; what is said is where the shards are. */
+Test(data, preparing_needs_no_whole_record)
+{
+    expect(PREPARE("a") " train.length=16777216 --json -q | grep '^{\"cache\": \"%1$s/a/cache\"}$'", 0, "cache");
+    expect(PREPARE("b") " train.length=16777216 -q", 0, "/b/cache\n");
+    expect(SAME("a", "b"), 0, "");
+}
+
 /* Preparing, killed after `microseconds` unless it is done by then. */
 static int killed_after(useconds_t microseconds)
 {

@@ -1,5 +1,6 @@
 /* data.c - `tandem data`: make the project's own corpus, prepare token shards, look at records. */
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,18 @@ static int make_corpus(td_tool *tool, int argc, char **argv)
 
 /* ---- prepare ----------------------------------------------------------------------------------------------------- */
 
+static void show_cache(const td_tool *tool, const char *run_directory)
+{
+    char   *cache = td_path_join(run_directory, "cache");
+    json_t *j = cache && tool->json ? json_pack("{s:s}", "cache", cache) : NULL;
+    if (j)
+        json_dumpf(j, stdout, 0), putchar('\n');
+    else if (cache)
+        puts(cache);
+    json_decref(j);
+    free(cache);
+}
+
 static int prepare(td_tool *tool, int argc, char **argv)
 {
     const td_usage usage = { .name = "data prepare", .arguments = "", .config = true,
@@ -63,16 +76,9 @@ static int prepare(td_tool *tool, int argc, char **argv)
     if (!td_tool_parse(tool, &usage, argc, argv, &code) ||
         !td_work_open(&w, tool, TD_NEED_TOKENIZER | TD_NEED_DATA, &code))
         return code;
-    code = td_work_data(&w, &e); /* opening prepares what is missing */
-    if (!code) {
-        const td_data *d = (const void *)w.x->data.plugin;
-        int64_t        tokens = d->tokens ? d->tokens(w.data) : -1;
-        long long      sources = (long long)d->sources(w.data);
-        if (tool->json)
-            printf("{\"sources\": %lld, \"tokens\": %lld}\n", sources, (long long)tokens);
-        else
-            printf("%lld sources, %lld tokens of training text\n", sources, (long long)tokens);
-    }
+    code = td_work_prepare(&w, &e);
+    if (!code)
+        show_cache(tool, w.x->run.dir);
     code = code ? td_tool_fail(tool, &e) : TD_EXIT_OK;
     td_work_close(&w);
     return code;

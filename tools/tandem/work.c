@@ -86,7 +86,8 @@ static void identify(const td_work *w, char out[64])
     snprintf(out, 64, "%.40s-%016llx", t->plugin.name, (unsigned long long)h);
 }
 
-int td_work_data(td_work *w, td_error *error)
+/* The data's `open` or, if it is only to prepare, its `prepare`. */
+static int with_data(td_work *w, bool open, td_error *error)
 {
     char           id[64];
     const td_data *d = (const void *)w->x->data.plugin;
@@ -103,12 +104,18 @@ int td_work_data(td_work *w, td_error *error)
         if (l)
             in.length = l->bounds(w->x->loss.config, w->x->train.length).raw;
         code = td_make_directories(cache, error);
-        if (!code)
-            code = d->open(w->x->data.config, &in, &w->data, error);
     }
+    if (!code && open)
+        code = d->open(w->x->data.config, &in, &w->data, error);
+    else if (!code && d->prepare)
+        code = d->prepare(w->x->data.config, &in, error);
     free(cache);
     return code;
 }
+
+int td_work_data(td_work *w, td_error *error) { return with_data(w, true, error); }
+
+int td_work_prepare(td_work *w, td_error *error) { return with_data(w, false, error); }
 
 td_feed_spec td_work_feed(const td_work *w)
 {

@@ -23,6 +23,8 @@ void td_work_close(td_work *);
 int td_work_engine(td_work *, td_error *error);
 /* Tokenizer and data source; prepares token shards where they are missing. */
 int td_work_data(td_work *, td_error *error);
+/* Only what opening would prepare. */
+int td_work_prepare(td_work *, td_error *error);
 
 /* How training, or evaluation, lays out its batches. */
 td_feed_spec     td_work_feed(const td_work *);
