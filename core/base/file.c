@@ -239,6 +239,21 @@ int td_remove_tree(const char *path, td_error *error)
     return code ? code : rmdir(path) ? io_error(error, "remove", path) : 0;
 }
 
+int td_replace_directory(const char *from, const char *to, td_error *error)
+{
+    if (!rename(from, to))
+        return 0;
+    if (errno != EEXIST && errno != ENOTEMPTY)
+        return io_error(error, "rename", from);
+    if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE))
+        return td_remove_tree(from, error);
+    if (errno != EINVAL && errno != ENOSYS) /* a file system that cannot exchange names: then there is a moment without */
+        return io_error(error, "rename", from);
+    if (td_remove_tree(to, error))
+        return TD_EIO;
+    return rename(from, to) ? io_error(error, "rename", from) : 0;
+}
+
 /* ---- hashes and paths ------------------------------------------------------------------------------------------------------------- */
 
 int td_file_hash(const char *path, char hex[33], td_error *error)

@@ -37,6 +37,8 @@ int   td_sync_directory(const char *path, td_error *error);
 bool  td_file_exists(const char *path);
 int64_t td_file_size(const char *path); /* -1: none */
 int   td_remove_tree(const char *path, td_error *error);
+/* Directory `from` gets the name `to`; what had it is removed. At every moment `to` is whole, old or new. */
+int   td_replace_directory(const char *from, const char *to, td_error *error);
 /* Names in a directory, sorted, without . and ..; free each and the array. -1 with `error`. */
 int64_t td_list_directory(const char *path, char ***names, td_error *error);
 void  td_free_names(char **names, int64_t count);

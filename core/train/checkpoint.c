@@ -1,7 +1,6 @@
 /* checkpoint.c - saving and loading: written beside, synced, renamed. */
 #include "train/checkpoint.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -192,6 +191,8 @@ int td_checkpoint_check(const char *path, td_error *error)
     char   file[4096], hex[33], wanted[PARTS * 80] = "", *found;
     size_t size, used = 0;
     snprintf(file, sizeof file, "%s/hashes.txt", path);
+    if (!td_file_exists(file))
+        return td_fail(error, TD_EFORMAT, "'%s' is missing: the checkpoint is damaged, or an older tandem wrote it", file);
     found = td_file_read(file, &size, error);
     if (!found)
         return TD_EIO;
@@ -230,20 +231,18 @@ static int write_all(const char *path, td_variables *v, const td_device *device,
 int td_checkpoint_save(const char *directory, td_variables *v, const td_device *device, const td_progress *p, const char *about,
                        td_error *error)
 {
-    char temporary[3500], path[3500];
+    char temporary[4000], path[4000]; /* and 96 more for the names in them */
+    int  length = snprintf(temporary, sizeof temporary, "%s/.step-%08" PRId64 ".tmp", directory, p->step);
+    if (length < 0 || (size_t)length >= sizeof temporary)
+        return td_fail(error, TD_ECONFIG, "cannot save under '%.200s..': the path is longer than %zu bytes", directory, sizeof path);
     snprintf(path, sizeof path, "%s/step-%08" PRId64, directory, p->step);
-    snprintf(temporary, sizeof temporary, "%s/.step-%08" PRId64 ".tmp", directory, p->step);
     if (td_remove_tree(temporary, error) || td_make_directories(temporary, error))
         return TD_EIO;
     if (write_all(temporary, v, device, p, about, error) || td_sync_directory(temporary, error)) {
         td_remove_tree(temporary, NULL);
         return error && error->code ? error->code : TD_EIO;
     }
-    if (td_remove_tree(path, error))
-        return TD_EIO;
-    if (rename(temporary, path))
-        return td_fail(error, TD_EIO, "cannot rename '%s' to '%s': %s", temporary, path, strerror(errno));
-    return td_sync_directory(directory, error);
+    return td_replace_directory(temporary, path, error) ? TD_EIO : td_sync_directory(directory, error);
 }
 
 int td_checkpoint_load(const char *path, td_variables *v, const td_device *device, td_progress *p, td_error *error)

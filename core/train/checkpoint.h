@@ -11,7 +11,7 @@
 #include "graph/graph.h"
 
 typedef struct td_progress {
-    int64_t  step;   /* updates done */
+    int64_t  step;   /* updates done, fewer than 10^8: names sort by it */
     uint64_t record; /* next record of the data source */
     double   tokens, targets, flops;
     double   best;   /* lowest held-out NLL so far; 0: none yet */

@@ -30,10 +30,11 @@ static int fetch(job *j, int64_t source, int64_t index, td_example *x, td_error 
     const td_feed_spec *f = &j->spec->feed;
     td_split_in         in = { f->special, 0, allocate, j->arena };
     td_record           r = { 0 };
-    int64_t             prefix = j->spec->prefix ? j->spec->prefix : f->length / 2;
+    int64_t             k = j->spec->prefix ? j->spec->prefix : f->length / 2;
     int                 code = f->data->fetch_held_out(f->data_state, source, index, &in, &r, error);
     if (code)
-        return code;
+        return error && error->code ? code : td_fail(error, TD_EIO, "data '%s' cannot read held-out record %lld of source %lld",
+                                                     f->data->plugin.name, (long long)index, (long long)source);
     memset(x, 0, sizeof *x);
     x->source = r.source, x->id = r.id;
     if (r.inputs) {
@@ -41,17 +42,19 @@ static int fetch(job *j, int64_t source, int64_t index, td_example *x, td_error 
         x->predicted = r.targets, x->n_predicted = r.n_targets, x->weights = r.weights;
         return 0;
     }
-    prefix = prefix < r.n_targets ? prefix : r.n_targets / 2;
-    x->given = r.targets, x->n_given = prefix;
-    x->predicted = r.targets + prefix, x->n_predicted = r.n_targets - prefix;
+    if (k >= r.n_targets)
+        return td_fail(error, TD_EFORMAT, "held-out record %lld of source %lld has %lld tokens: %lld given leave none to score",
+                       (long long)index, (long long)source, (long long)r.n_targets, (long long)k);
+    x->given = r.targets, x->n_given = k, x->given_documents = r.documents;
+    x->predicted = r.targets + k, x->n_predicted = r.n_targets - k;
+    x->predicted_documents = r.documents ? r.documents + k : NULL, x->weights = r.weights ? r.weights + k : NULL;
     return 0;
 }
 
 static double scored_bytes(const job *j, int64_t source, int64_t index, const td_example *x)
 {
     const td_feed_spec *f = &j->spec->feed;
-    int64_t             n = f->data->held_out_bytes ? f->data->held_out_bytes(f->data_state, source, index) : -1;
-    return n < 0 ? -1 : (double)n * (double)x->n_predicted / (double)(x->n_given + x->n_predicted);
+    return f->data->held_out_bytes ? (double)f->data->held_out_bytes(f->data_state, source, index, x->n_given) : -1;
 }
 
 static int score_batch(job *j, int64_t source, int64_t first, int64_t count, double *sum, double *bytes, int64_t *targets,
@@ -125,7 +128,8 @@ int td_evaluate(td_engine *engine, const td_evaluate_spec *spec, void (*progress
                        (long long)spec->feed.length);
     for (int64_t s = 0; !code && s < out->count; s++)
         code = score_source(&j, s, &out->at[s], progress, arg, error);
-    average(out);
+    if (!code)
+        average(out);
     td_arena_free(j.arena), td_batch_free(j.batch), free(j.examples);
     if (code)
         td_evaluation_free(out);

@@ -17,7 +17,7 @@ enum { LARGE = 1 << 30 };
 
 #define INT(f, value, lo, hi, doc) TD_OPTION_INT(td_train_options, f, value, lo, hi, doc)
 static const td_option train_table[] = {
-    INT(steps, 1000, 0, 1e12, "updates to make"),
+    INT(steps, 1000, 0, 99999999, "updates to make"),
     INT(length, 2048, 2, 1 << 24, "tokens of one sequence, inputs and targets together"),
     INT(batch, 8, 1, LARGE, "sequences of one update"),
     INT(micro_batch, 0, 0, LARGE, "sequences at once; gradients are accumulated; 0: the whole batch"),
@@ -148,6 +148,9 @@ static void check_together(td_experiment *x, td_errors *errors)
     if (a && l && a->flags & TD_ARCHITECTURE_HAS_ENCODER && l->flags & TD_LOSS_NOTHING_GIVEN)
         td_errors_add(errors, "%s: loss '%s' with architecture '%s': there is nothing to give its encoder; take a loss that splits a text in two",
                       origin(x, "loss"), l->plugin.name, a->plugin.name);
+    if (l && l->bounds(x->loss.config, x->train.length).predicted < 1)
+        td_errors_add(errors, "%s: loss '%s' leaves nothing to predict of train.length = %lld tokens", origin(x, "loss"),
+                      l->plugin.name, (long long)x->train.length);
     if (c && strcmp(c->plugin.name, "single"))
         td_errors_add(errors, "%s: comm '%s': training on several processes is not built yet; use \"single\"", origin(x, "comm"),
                       c->plugin.name);

@@ -89,8 +89,12 @@ static int fetch(td_feed *f, slot *k, uint64_t index, td_example *out)
     td_split_in in = { f->spec.special, f->spec.seed, allocate, k->arena };
     int         code = f->spec.data->fetch(f->spec.data_state, index, &in, &record, &k->error);
     record.id = index;
+    if (code && !k->error.code)
+        td_fail(&k->error, TD_EIO, "data '%s' cannot read record %llu", f->spec.data->plugin.name, (unsigned long long)index);
     if (!code)
         code = loss_of(&f->spec)->split(f->spec.loss.config, &record, &in, out, &k->error);
+    if (code && !k->error.code)
+        td_fail(&k->error, TD_EFORMAT, "loss '%s' cannot split record %llu", f->spec.loss.plugin->name, (unsigned long long)index);
     out->id = index, out->source = record.source;
     return code;
 }
@@ -111,33 +115,37 @@ static int64_t row_for(td_extent *used, const int *in_row, int64_t rows, td_exte
     return -1;
 }
 
-/* Fill the step's rows from record `first`: one example each, or as many as fit. */
+/* Fill the step's rows from record `first`, one example each, or as many as fit; how many. 0 with the slot's error. */
 static int64_t take(td_feed *f, slot *k, uint64_t first)
 {
     int64_t    rows = f->spec.batch, n = 0, most_examples = f->spec.pack ? rows * PACKED : rows;
     td_extent  most = limit(&f->spec), *used = td_arena_alloc(k->arena, (size_t)rows * sizeof *used);
     int       *in_row = td_arena_alloc(k->arena, (size_t)rows * sizeof *in_row);
 
-    if (!used || !in_row)
-        return td_fail(&k->error, TD_ENOMEM, "out of memory while making a batch");
+    if (!used || !in_row) {
+        td_fail(&k->error, TD_ENOMEM, "out of memory while making a batch");
+        return 0;
+    }
     for (; n < most_examples; n++) {
         td_example *x = &k->examples[n];
         memset(x, 0, sizeof *x);
         if (fetch(f, k, first + (uint64_t)n, x))
-            return k->error.code ? k->error.code : TD_EFORMAT;
+            return 0;
+        if (!fits((td_extent){ 0, 0 }, extent_of(&f->spec, x), most)) {
+            td_fail(&k->error, TD_EFORMAT, "record %llu is longer than train.length = %lld allows",
+                    (unsigned long long)(first + (uint64_t)n), (long long)f->spec.length);
+            return 0;
+        }
         x->row = f->spec.pack ? row_for(used, in_row, rows, extent_of(&f->spec, x), most) : n;
-        if (x->row < 0 && n > 0)
-            break;
         if (x->row < 0)
-            return td_fail(&k->error, TD_EFORMAT, "record %llu is longer than train.length = %lld allows",
-                           (unsigned long long)first, (long long)f->spec.length);
+            break;
         in_row[x->row]++;
     }
     return n;
 }
 
 /* Micro-batch m takes rows [m micro_batch, (m+1) micro_batch). */
-static int make_micro(td_feed *f, slot *k, int64_t m, int64_t n, uint64_t first)
+static int make_micro(td_feed *f, slot *k, int64_t m, int64_t n)
 {
     int64_t     rows = f->spec.micro_batch, count = 0;
     td_example *mine = td_arena_alloc(k->arena, (size_t)(n + 1) * sizeof *mine);
@@ -156,7 +164,6 @@ static int make_micro(td_feed *f, slot *k, int64_t m, int64_t n, uint64_t first)
             need.second = e.second > need.second ? e.second : need.second;
             count++;
         }
-    (void)first;
     need = f->spec.pack ? most : (td_extent){ rounded(need.first, f->spec.bucket, most.first),
                                               rounded(need.second, f->spec.bucket, most.second) };
     return arrange(&f->spec, mine, count, rows, need, b, &k->error);
@@ -170,13 +177,13 @@ static void make(td_feed *f, slot *k, uint64_t first)
     k->step.weight = 0, k->step.tokens = k->step.targets = 0;
     n = take(f, k, first);
     for (int64_t m = 0; n > 0 && m < f->n_micro && !k->error.code; m++) {
-        if (make_micro(f, k, m, n, first) && !k->error.code)
+        if (make_micro(f, k, m, n) && !k->error.code)
             td_fail(&k->error, TD_EFORMAT, "architecture '%s' cannot arrange a batch", f->spec.architecture.plugin->name);
         k->step.weight += td_batch_weight(k->step.micro[m]);
         k->step.tokens += td_batch_tokens(k->step.micro[m]);
         k->step.targets += td_batch_targets(k->step.micro[m]);
     }
-    k->step.records = n, k->step.next = first + (uint64_t)(n > 0 ? n : 0);
+    k->step.records = n, k->step.next = first + (uint64_t)n;
 }
 
 /* ---- the thread ---------------------------------------------------------------------------------------- */

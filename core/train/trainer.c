@@ -104,6 +104,8 @@ static int after_update(trainer *t, const td_update_out *u, td_error *error)
     const td_trainer_spec *s = t->spec;
     if (u->applied) {
         t->refused = 0;
+        if (!isfinite(u->norm))
+            return 0;
         t->progress.norm_average = t->progress.norm_average > 0 ? 0.98 * t->progress.norm_average + 0.02 * u->norm : u->norm;
         return 0;
     }
@@ -186,7 +188,7 @@ static int evaluate(trainer *t, bool again, td_error *error)
     td_evaluation_free(&t->evaluation);
     if (td_evaluate(t->spec->engine, &t->spec->evaluate, evaluation_progress, t, &t->evaluation, error))
         return error && error->code ? error->code : TD_EIO;
-    if (t->progress.best == 0 || t->evaluation.nll < t->progress.best)
+    if (t->evaluation.nll < t->progress.best || (t->progress.best == 0 && isfinite(t->evaluation.nll)))
         t->progress.best = t->evaluation.nll, t->progress.best_step = t->progress.step;
     td_log_line(t->spec->log, TD_LOG_INFO, "step %lld: held-out NLL %.4f, perplexity %.3f%s", (long long)t->progress.step,
                 t->evaluation.nll, exp(t->evaluation.nll), t->progress.best_step == t->progress.step ? " (best so far)" : "");
@@ -220,7 +222,7 @@ static int loop(trainer *t, td_error *error)
             return error && error->code ? error->code : TD_EIO;
         if (((s->evaluate_every > 0 && n % s->evaluate_every == 0) || (last && s->evaluate_every >= 0)) && evaluate(t, false, error))
             return error && error->code ? error->code : TD_EIO;
-        if (due(n, s->checkpoint_every, s->steps)) {
+        if (due(n, s->checkpoint_every, s->steps) || (s->keep_best && t->progress.best_step == n)) {
             if (save(t, error))
                 return error && error->code ? error->code : TD_EIO;
             saved = n;

@@ -151,6 +151,33 @@ Test(file, directories)
     cr_expect_eq(count_files(), 1);
 }
 
+static void put_in(const char *name, const char *text)
+{
+    char     file[160];
+    td_error e = { 0 };
+    snprintf(file, sizeof file, "%s/%s", directory, name);
+    cr_assert(!td_make_directories(file, &e), "%s", e.text);
+    strcat(file, "/file");
+    cr_assert(!td_file_write(file, text, strlen(text), &e), "%s", e.text);
+}
+
+Test(file, directories_are_replaced)
+{
+    char     from[160], to[160];
+    td_error e = { 0 };
+    snprintf(from, sizeof from, "%s/new", directory);
+    snprintf(to, sizeof to, "%s/name", directory);
+    snprintf(path, sizeof path, "%s/name/file", directory);
+    for (int k = 0; k < 2; k++) { /* where there is none, and where there is one */
+        put_in("new", k ? "second" : "first");
+        cr_assert(!td_replace_directory(from, to, &e), "%s", e.text);
+        expect_content(k ? "second" : "first", k ? 6 : 5);
+        cr_expect_eq(count_files(), 1);
+    }
+    cr_expect_eq(td_replace_directory(from, to, &e), TD_EIO);
+    cr_expect(strstr(e.text, from), "%s", e.text);
+}
+
 /* A link in a removed tree goes; what it points to stays. */
 Test(file, removing_does_not_follow_links)
 {

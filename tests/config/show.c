@@ -42,7 +42,9 @@ Test(show, origins)
 Test(show, what_is_shown_is_read_again)
 {
     config_file("a.cfg", CONFIG_SMALL "run = { name = \"tab\\t quote\\\" back\\\\slash\\n bell\\x07 \xc3\xa9\"; loggers = (); };\n"
-                         "train = { steps = 5000000000L; clip = 0.30000000000000004; spike = 1e9; };\n");
+                         "tokenizer = { plugin = \"bytes\"; }; data = { plugin = \"text\"; "
+                         "sources = ({ name = \"a\"; files = (\"f\"); }); max_bad_lines = 5000000000L; };\n"
+                         "train = { clip = 0.30000000000000004; spike = 1e9; };\n");
     for (int origins = 0; origins < 2; origins++) {
         child once = config_run("show", (const char *[]){ "-c", "a.cfg", origins ? "--origins" : NULL, NULL });
         cr_assert_eq(once.code, 0, "%s", once.err);
@@ -50,7 +52,7 @@ Test(show, what_is_shown_is_read_again)
         child plain = config_run("show", (const char *[]){ "-c", "a.cfg", NULL });
         child twice = config_run("show", (const char *[]){ "-c", "b.cfg", NULL });
         cr_expect_str_eq(twice.out, plain.out, "%s", twice.err);
-        cr_expect(strstr(plain.out, "steps = 5000000000L;") && strstr(plain.out, "clip = 0.30000000000000004;"), "%s", plain.out);
+        cr_expect(strstr(plain.out, "max_bad_lines = 5000000000L;") && strstr(plain.out, "clip = 0.30000000000000004;"), "%s", plain.out);
         for (const char *p = plain.out; *p; p++)
             cr_expect(*p == '\n' || (unsigned char)*p >= ' ', "a control character %d", *p);
         child_free(&once), child_free(&plain), child_free(&twice);

@@ -182,6 +182,28 @@ Test(train, divergence_is_exit_code_3)
     cr_assert_eq(finish(start("wild", "2", "train.spike=0.0001")), 3);
 }
 
+/* The first evaluation is the best so far; its checkpoint stays though no checkpoint was due. */
+Test(train, the_best_evaluation_is_saved)
+{
+    char path[400];
+    cr_assert_eq(finish(start("best", "2", "train.checkpoint_every=0")), 0);
+    snprintf(path, sizeof path, "%s/best/checkpoints/step-00000020/model.safetensors", directory);
+    cr_expect(td_file_exists(path));
+}
+
+/* Held-out text is cut as evaluation says, not as training does; without a divisor in common. */
+Test(train, evaluation_has_its_own_length)
+{
+    char command[4096];
+    cr_assert_eq(finish(start("cut", "2", "train.steps=2")), 0);
+    snprintf(command, sizeof command,
+             "%1$s evaluate -c %2$s/model.cfg run.name=cut evaluate.length=37 evaluate.prefix=5 evaluate.sequences=7 --json -q > %2$s/e &&"
+             "grep -q '\"sequences\": 7' %2$s/e && grep -q '\"targets\": 224' %2$s/e &&"
+             "%1$s evaluate -c %2$s/model.cfg run.name=cut evaluate.length=149 evaluate.sequences=3 --json -q > %2$s/e &&"
+             "grep -q '\"targets\": 225' %2$s/e", TANDEM_BINARY, directory);
+    cr_assert_eq(system(command), 0);
+}
+
 Test(train, a_run_is_not_overwritten)
 {
     char command[900];

@@ -140,6 +140,21 @@ Test(checkpoint, damage_is_told)
     cr_assert_eq(load(path_of("step-00000041"), &p, &e), 0, "%s", e.text);
 }
 
+Test(checkpoint, saved_again_it_is_replaced)
+{
+    td_progress p;
+    td_error    e = { 0 };
+    uint64_t    after;
+    save(41);
+    lab_step(&l, 1, LAB_BATCH, 0.05);
+    after = fingerprint();
+    save(41);
+    lab_step(&l, 2, LAB_BATCH, 0.05);
+    cr_assert_eq(load(path_of("step-00000041"), &p, &e), 0, "%s", e.text);
+    cr_expect_eq(fingerprint(), after);
+    cr_expect(!td_file_exists(path_of(".step-00000041.tmp")));
+}
+
 /* ---- many -------------------------------------------------------------------------------------------------------- */
 
 static void expect_latest(const char *name)

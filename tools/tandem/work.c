@@ -94,7 +94,7 @@ static int with_data(td_work *w, bool open, td_error *error)
     const td_loss *l = (const void *)w->x->loss.plugin;
     char          *cache = td_path_join(w->x->run.dir, "cache");
     td_data_in     in = { .services = w->services, .tokenizer = (const void *)w->x->tokenizer.plugin, .cache = cache,
-                          .seed = (uint64_t)w->x->train.seed_data, .length = w->x->train.length };
+                          .seed = (uint64_t)w->x->train.seed_data, .length = w->x->train.length, .held_out_length = w->x->evaluate.length };
     int            code = cache ? open_tokenizer(w, error) : td_fail(error, TD_ENOMEM, "out of memory while opening the data");
 
     if (!code) {

@@ -28,13 +28,13 @@ static const td_option options[] = {
 typedef struct opened {
     const char *name;
     shard       train, held_out;
-    int64_t     runs, held_runs;
+    int64_t     runs, held_runs; /* records of each */
     uint64_t    stream;
 } opened;
 
 typedef struct state {
     text_config config;
-    int64_t     length, count;
+    int64_t     length, held_length, count;
     uint64_t    seed;
     opened     *sources;
     int64_t    *ends, *counts; /* of each source in a block of records */
@@ -94,15 +94,17 @@ static int prepare(const void *config, const td_data_in *in, td_error *error)
 static int open_part(const text_config *c, const text_source *s, int part, const td_data_in *in, shard *out,
                      int64_t *runs, td_error *error)
 {
-    char path[4096];
-    int  code = text_prepare(c, s, part, in, path, error);
+    char    path[4096];
+    bool    train = part == PART_TRAIN;
+    int64_t length = train ? in->length : in->held_out_length;
+    int     code = text_prepare(c, s, part, in, path, error);
     if (!code)
         code = shard_open(out, path, error);
-    *runs = code ? 0 : out->tokens / in->length;
+    *runs = code ? 0 : out->tokens / length;
     if (!code && !*runs)
         code = td_fail(error, TD_ECONFIG, "data source '%s': its %s text has %lld tokens, one record needs %lld: give it more "
-                       "text or shorten train.length", s->name, part == PART_TRAIN ? "training" : "held-out",
-                       (long long)out->tokens, (long long)in->length);
+                       "text or shorten %s", s->name, train ? "training" : "held-out", (long long)out->tokens,
+                       (long long)length, train ? "train.length" : "evaluate.length");
     return code;
 }
 
@@ -157,15 +159,17 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
     int                code = 0;
 
     if (s) {
-        *s = (state){ .config = *c, .length = in->length, .count = (int64_t)c->sources.count, .seed = in->seed };
+        *s = (state){ .config = *c, .length = in->length, .held_length = in->held_out_length,
+                     .count = (int64_t)c->sources.count, .seed = in->seed };
         s->sources = calloc(c->sources.count, sizeof *s->sources);
         s->ends = calloc(c->sources.count, sizeof *s->ends);
         s->counts = calloc(c->sources.count, sizeof *s->counts);
     }
     if (!s || !s->sources || !s->ends || !s->counts)
         code = td_fail(error, TD_ENOMEM, "no memory for %zu data sources", c->sources.count);
-    if (!code && in->length < 1)
-        code = td_fail(error, TD_ECONFIG, "data 'text' cannot cut records of %lld tokens", (long long)in->length);
+    if (!code && (in->length < 1 || in->held_out_length < 1))
+        code = td_fail(error, TD_ECONFIG, "data 'text' cannot cut records of %lld tokens, held-out ones of %lld",
+                       (long long)in->length, (long long)in->held_out_length);
     for (size_t i = 0; !code && i < c->sources.count; i++)
         code = open_source(s, i, in, error);
     if (!code)
@@ -191,18 +195,19 @@ static void number_documents(const shard *from, int64_t begin, int64_t count, in
     }
 }
 
-static int read_run(const state *s, const shard *from, int64_t run, const td_split_in *in, td_record *out, td_error *error)
+static int read_run(const state *s, const shard *from, int64_t run, int64_t length, const td_split_in *in, td_record *out,
+                    td_error *error)
 {
-    size_t   bytes = (size_t)s->length * sizeof(int32_t);
+    size_t   bytes = (size_t)length * sizeof(int32_t);
     int32_t *ids = in->allocate(in->arena, bytes);
     int32_t *documents = s->config.mask_documents ? in->allocate(in->arena, bytes) : NULL;
 
     if (!ids || (s->config.mask_documents && !documents))
-        return td_fail(error, TD_ENOMEM, "no memory for a record of %lld tokens", (long long)s->length);
-    shard_tokens(from, run * s->length, s->length, ids);
+        return td_fail(error, TD_ENOMEM, "no memory for a record of %lld tokens", (long long)length);
+    shard_tokens(from, run * length, length, ids);
     if (documents)
-        number_documents(from, run * s->length, s->length, documents);
-    out->targets = ids, out->n_targets = s->length, out->documents = documents;
+        number_documents(from, run * length, length, documents);
+    out->targets = ids, out->n_targets = length, out->documents = documents;
     return 0;
 }
 
@@ -217,7 +222,7 @@ static int fetch(void *state_, uint64_t index, const td_split_in *in, td_record 
     if (s->config.shuffle)
         run = order_permute(s->seed, from->stream + epoch, run, runs);
     *out = (td_record){ .source = (int32_t)source, .id = index };
-    return read_run(s, &from->train, (int64_t)run, in, out, error);
+    return read_run(s, &from->train, (int64_t)run, s->length, in, out, error);
 }
 
 static int fetch_held_out(void *state_, int64_t source, int64_t index, const td_split_in *in, td_record *out,
@@ -228,17 +233,18 @@ static int fetch_held_out(void *state_, int64_t source, int64_t index, const td_
         return td_fail(error, TD_EEND, "held-out record %lld of source %lld does not exist", (long long)index,
                        (long long)source);
     *out = (td_record){ .source = (int32_t)source, .id = (uint64_t)index };
-    return read_run(s, &s->sources[source].held_out, index, in, out, error);
+    return read_run(s, &s->sources[source].held_out, index, s->held_length, in, out, error);
 }
 
 /* A document's bytes are spread evenly over its tokens; shares of all its runs sum to it exactly. */
-static int64_t held_out_bytes(void *state_, int64_t source, int64_t index)
+static int64_t held_out_bytes(void *state_, int64_t source, int64_t index, int64_t from_token)
 {
     const state *s = state_;
-    if (source < 0 || source >= s->count || index < 0 || index >= s->sources[source].held_runs)
+    if (source < 0 || source >= s->count || index < 0 || index >= s->sources[source].held_runs || from_token < 0 ||
+        from_token > s->held_length)
         return -1;
     const shard *h = &s->sources[source].held_out;
-    int64_t      begin = index * s->length, end = begin + s->length, total = 0;
+    int64_t      end = (index + 1) * s->held_length, begin = end - s->held_length + from_token, total = 0;
     for (int64_t d = shard_find(h, begin); d < h->documents && shard_document(h, d) < end; d++) {
         int64_t first = shard_document(h, d), tokens = shard_document(h, d + 1) - first;
         int64_t from = begin > first ? begin - first : 0, to = end - first < tokens ? end - first : tokens;

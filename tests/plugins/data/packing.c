@@ -92,7 +92,7 @@ static bench open_bench(const char *architecture, const char *loss, bool mask)
     cr_assert(b.pool, "%s", e.text);
     const td_data *d = (const void *)b.x->data.plugin;
     td_special     special = { 0, 0, 1, 2, 259 };
-    td_data_in     in = { td_pool_services(b.pool), (const void *)b.x->tokenizer.plugin, NULL, special, "bytes", LENGTH, 7, cache };
+    td_data_in     in = { td_pool_services(b.pool), (const void *)b.x->tokenizer.plugin, NULL, special, "bytes", LENGTH, LENGTH, 7, cache };
     cr_assert_eq(d->open(b.x->data.config, &in, &b.data, &e), 0, "%s", e.text);
     b.feed = (td_feed_spec){ b.x->model, b.x->loss, d, b.data, special, LENGTH, BATCH, 1, 1, false, 7 };
     return b;

@@ -18,7 +18,8 @@ typedef struct td_data_in {
     void               *tokenizer_state;
     td_special          special;
     const char         *tokenizer_id; /* tells prepared shards of different tokenizers apart */
-    int64_t             length;       /* raw tokens of one record of running text (td_bounds.raw) */
+    int64_t             length;       /* raw tokens of one training record of running text (td_bounds.raw) */
+    int64_t             held_out_length; /* and of one held-out record */
     uint64_t            seed;         /* of the order */
     const char         *cache;        /* directory for what it prepares (token shards) */
 } td_data_in;
@@ -36,8 +37,9 @@ typedef struct td_data {
     int64_t (*held_out)(void *state, int64_t source);
     int (*fetch_held_out)(void *state, int64_t source, int64_t index, const td_split_in *, td_record *out,
                           td_error *error);
-    /* Bytes of text behind one held-out record, for bits per byte; NULL hook or negative: unknown. [worker] */
-    int64_t (*held_out_bytes)(void *state, int64_t source, int64_t index);
+    /* Bytes of text behind a held-out record's tokens (inputs, then targets) from token `from` on, for bits per byte; NULL
+     * hook or negative: unknown. [worker] */
+    int64_t (*held_out_bytes)(void *state, int64_t source, int64_t index, int64_t from);
     /* Tokens in one epoch of all training sources; negative: unknown. NULL hook: unknown. [any] */
     int64_t (*tokens)(void *state);
     /* Make everything that `open` would make first (token shards); what is finished is kept. NULL: nothing. [main] */
