@@ -380,8 +380,10 @@ int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, 
     *out = (td_part){ NULL, NULL };
     if (bad)
         return TD_ECONFIG;
-    return bind_part(&b, group, path, kind, fallback, extra, extra_out, out, record(&b, &c->resolved, path, NULL, group, NULL)) ? 0
-                                                                                                                        : TD_ECONFIG;
+    if (bind_part(&b, group, path, kind, fallback, extra, extra_out, out, record(&b, &c->resolved, path, NULL, group, NULL)))
+        return 0;
+    *out = (td_part){ NULL, NULL };
+    return TD_ECONFIG;
 }
 
 int td_config_bind(td_config *c, td_registry *registry, const char *path, const char *kind, const char *fallback, td_part *out,

@@ -104,8 +104,10 @@ static void bind_loggers(td_experiment *x, td_errors *errors)
     }
 }
 
-static void bind_all(td_experiment *x, unsigned needs, td_errors *errors)
+/* Whether train and evaluate hold what the config says. */
+static bool bind_all(td_experiment *x, unsigned needs, td_errors *errors)
 {
+    bool           sized;
     optimizer_host o = { { NULL, 0 } };
     backend_host   b = { 0 };
     td_config_bind_top(x->config, x->registry, errors);
@@ -117,12 +119,13 @@ static void bind_all(td_experiment *x, unsigned needs, td_errors *errors)
     bind(x, "data", TD_DATA_KIND, TD_NEED_DATA, needs, NULL, NULL, &x->data, errors);
     td_config_bind_extra(x->config, x->registry, "backend", TD_BACKEND_KIND, "cpu", backend_table, &b, &x->backend, errors);
     td_config_bind(x->config, x->registry, "comm", TD_COMM_KIND, "single", &x->comm, errors);
-    td_config_bind_table(x->config, x->registry, "train", train_table, &x->train, errors);
-    td_config_bind_table(x->config, x->registry, "evaluate", evaluate_table, &x->evaluate, errors);
+    sized = !td_config_bind_table(x->config, x->registry, "train", train_table, &x->train, errors);
+    sized &= !td_config_bind_table(x->config, x->registry, "evaluate", evaluate_table, &x->evaluate, errors);
     td_config_bind_table(x->config, x->registry, "run", run_table, &x->run, errors);
     x->groups = o.groups, x->threads = b.threads;
     if (needs & TD_NEED_DATA)
         bind_loggers(x, errors);
+    return sized;
 }
 
 /* ---- rules across groups ------------------------------------------------------------------------------- */
@@ -133,40 +136,43 @@ static const char *origin(const td_experiment *x, const char *path)
     return v ? td_value_origin(v) : path;
 }
 
-static void check_together(td_experiment *x, td_errors *errors)
+/* Parts that were bound without an error. */
+static void check_parts(const td_experiment *x, td_errors *errors)
 {
     const td_architecture *a = (const void *)x->model.plugin;
     const td_loss         *l = (const void *)x->loss.plugin;
-    const td_comm         *c = (const void *)x->comm.plugin;
-    if (x->train.precision)
-        td_errors_add(errors, "%s: train.precision = \"bf16\": no backend has it yet; use \"f32\"", origin(x, "train.precision"));
-    if (x->train.micro_batch == 0)
-        x->train.micro_batch = x->train.batch;
-    if (x->train.batch % x->train.micro_batch)
-        td_errors_add(errors, "%s: train.micro_batch = %lld does not divide train.batch = %lld", origin(x, "train.micro_batch"),
-                      (long long)x->train.micro_batch, (long long)x->train.batch);
     if (a && l && a->flags & TD_ARCHITECTURE_HAS_ENCODER && l->flags & TD_LOSS_NOTHING_GIVEN)
         td_errors_add(errors, "%s: loss '%s' with architecture '%s': there is nothing to give its encoder; take a loss that splits a text in two",
                       origin(x, "loss"), l->plugin.name, a->plugin.name);
+}
+
+/* Sizes, once train and evaluate were bound without an error. */
+static void check_sizes(td_experiment *x, td_errors *errors)
+{
+    const td_loss *l = (const void *)x->loss.plugin;
+    if (x->train.precision)
+        td_errors_add(errors, "%s: train.precision = \"bf16\": no backend has it yet; use \"f32\"", origin(x, "train.precision"));
+    if (x->train.batch % x->train.micro_batch)
+        td_errors_add(errors, "%s: train.micro_batch = %lld does not divide train.batch = %lld", origin(x, "train.micro_batch"),
+                      (long long)x->train.micro_batch, (long long)x->train.batch);
     if (l && l->bounds(x->loss.config, x->train.length).predicted < 1)
         td_errors_add(errors, "%s: loss '%s' leaves nothing to predict of train.length = %lld tokens", origin(x, "loss"),
                       l->plugin.name, (long long)x->train.length);
-    if (c && strcmp(c->plugin.name, "single"))
-        td_errors_add(errors, "%s: comm '%s': training on several processes is not built yet; use \"single\"", origin(x, "comm"),
-                      c->plugin.name);
-    if (x->evaluate.length == 0)
-        x->evaluate.length = x->train.length;
-    if (x->evaluate.batch == 0)
-        x->evaluate.batch = x->train.micro_batch;
     if (x->evaluate.prefix >= x->evaluate.length)
         td_errors_add(errors, "%s: evaluate.prefix = %lld leaves nothing to score of %lld tokens", origin(x, "evaluate.prefix"),
                       (long long)x->evaluate.prefix, (long long)x->evaluate.length);
-    if (!x->train.seed_data)
-        x->train.seed_data = x->train.seed;
-    if (!x->train.seed_init)
-        x->train.seed_init = x->train.seed;
-    if (!x->train.seed_dropout)
-        x->train.seed_dropout = x->train.seed;
+}
+
+/* What 0 stands for. */
+static void fill_in(td_experiment *x)
+{
+    td_train_options *t = &x->train;
+    t->micro_batch = t->micro_batch ? t->micro_batch : t->batch;
+    t->seed_data = t->seed_data ? t->seed_data : t->seed;
+    t->seed_init = t->seed_init ? t->seed_init : t->seed;
+    t->seed_dropout = t->seed_dropout ? t->seed_dropout : t->seed;
+    x->evaluate.length = x->evaluate.length ? x->evaluate.length : t->length;
+    x->evaluate.batch = x->evaluate.batch ? x->evaluate.batch : t->micro_batch;
 }
 
 /* ---- life ---------------------------------------------------------------------------------------------- */
@@ -182,10 +188,12 @@ td_experiment *td_experiment_open(td_registry *registry, const char *const *file
     x->registry = registry;
     x->config = td_config_load(files, n_files, overrides, n_overrides, search, errors);
     if (x->config) {
-        bind_all(x, needs, errors);
+        bool sized = bind_all(x, needs, errors);
         td_config_check_unused(x->config, errors);
-        if (!errors->count)
-            check_together(x, errors);
+        fill_in(x);
+        check_parts(x, errors);
+        if (sized)
+            check_sizes(x, errors);
     }
     if (!errors->count)
         return x;

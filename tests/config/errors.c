@@ -1,4 +1,4 @@
-/* errors-messages.c - each tests/errors/NAME.cfg is refused with exit code 2 and the message in its first line. */
+/* errors.c - each tests/errors/NAME.cfg is refused with exit code 2 and the message in its first line. */
 #include <criterion/criterion.h>
 #include <glob.h>
 #include <stdio.h>

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "tandem/kind/comm.h"
 #include "tandem/random.h"
 
 bool td_work_open(td_work *w, td_tool *tool, unsigned needs, int *code)
@@ -45,9 +46,25 @@ void td_work_close(td_work *w)
     td_experiment_close(w->x);
 }
 
+/* There is one process: a comm that connects more is refused, not half obeyed. */
+static int check_alone(const td_work *w, td_error *error)
+{
+    const td_comm *c = (const void *)w->x->comm.plugin;
+    void          *state = NULL;
+    int            processes;
+    if (c->open(w->x->comm.config, w->services, &state, error))
+        return error->code ? error->code : td_fail(error, TD_EIO, "comm '%s' cannot open", c->plugin.name);
+    processes = c->size(state);
+    c->close(state);
+    return processes == 1 ? 0 : td_fail(error, TD_ECONFIG, "comm '%s' connects %d processes; training on more than one is not "
+                                        "built yet", c->plugin.name, processes);
+}
+
 int td_work_engine(td_work *w, td_error *error)
 {
     td_engine_options o = { td_experiment_model(w->x), w->x->backend, w->services, w->tool->log, false };
+    if (check_alone(w, error))
+        return error->code;
     w->engine = td_engine_open(&o, error);
     return w->engine ? 0 : error->code;
 }
