@@ -148,6 +148,20 @@ void td_graph_flops(const td_graph *graph, td_tensor *const *roots, size_t n, co
 
 /* ---- the mask as a picture --------------------------------------------------------------------------------------------------- */
 
+/* What could have been asked for. */
+static int no_such_attention(const td_graph_full *g, const char *path, td_error *error)
+{
+    td_text     names = { 0 };
+    const char *last = "";
+    int         code;
+    for (int32_t i = 0; i < g->n_nodes; i++)
+        if (td_node_is(g->nodes[i], "attend") && strcmp(last, g->nodes[i]->path))
+            td_text_print(&names, "%s%s", *last ? ", " : "", g->nodes[i]->path), last = g->nodes[i]->path;
+    code = td_fail(error, TD_ECONFIG, "no attention is at '%s'; there are: %s", path, td_text_get(&names));
+    td_text_free(&names);
+    return code;
+}
+
 int td_graph_dump_mask(const td_graph *graph, const td_batch *batch, const char *path, int64_t row, td_text *out,
                        td_error *error)
 {
@@ -167,5 +181,5 @@ int td_graph_dump_mask(const td_graph *graph, const td_batch *batch, const char 
                 td_text_append(out, sees(&r, row, q, k) ? "#" : ".", 1);
         return 0;
     }
-    return td_fail(error, TD_ECONFIG, "no attention is at '%s'", path);
+    return no_such_attention(g, path, error);
 }

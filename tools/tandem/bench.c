@@ -186,7 +186,7 @@ int td_command_bench(td_tool *t, int argc, char **argv)
                                { 0, 0, 0, 0, 0 } };
     const td_usage usage = { "bench", "[--seconds S] [--profile]",
                              "Training steps of train.micro_batch random sequences, timed: tokens/s and the share of the machine's matmul rate.",
-                             "tandem bench -c configs/nano/redllm.cfg --profile", flags, true };
+                             "tandem bench -c configs/nano/redllm.cfg --profile", flags, true, .json = true };
     td_work  w;
     td_error e = { 0 };
     char    *end = NULL;
@@ -196,8 +196,6 @@ int td_command_bench(td_tool *t, int argc, char **argv)
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
     limit = seconds ? strtod(seconds, &end) : 5;
-    if (t->n_plain)
-        return td_tool_usage_error(t, "'%s' is neither an option nor key=value", t->plain[0]);
     if (seconds && (end == seconds || *end || !(limit > 0 && limit < 1e6)))
         return td_tool_usage_error(t, "--seconds takes a number above 0, not '%s'", seconds);
     if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE, &code))

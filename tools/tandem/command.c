@@ -8,7 +8,8 @@
 #include "base/text.h"
 
 static const td_flag common[] = {
-    { "-c", "FILE", "config file; several are merged in order", 0, 0 },
+    { "-c", "FILE", "config file; several are merged in order; a name that ends in .cfg needs no -c", 0, 0 },
+    { "key=value", 0, "sets a key of the config: model.layers=2; `tandem config show` lists them", 0, 0 },
     { "--threads", "N", "threads, 0: all processors (backend.threads)", 0, 0 },
     { "--plugin-path", "DIR", "look for plugins here first", 0, 0 },
     { "--json", 0, "results as JSON", 0, 0 },
@@ -18,11 +19,18 @@ static const td_flag common[] = {
     { 0, 0, 0, 0, 0 },
 };
 
-static void print_flags(const td_flag *flags, bool config)
+static bool takes(const td_usage *u, const td_flag *f)
+{
+    if (!strcmp(f->name, "-c") || !strcmp(f->name, "--threads") || *f->name != '-')
+        return u->config;
+    return u->json || strcmp(f->name, "--json");
+}
+
+static void print_flags(const td_usage *u, const td_flag *flags)
 {
     char left[64];
     for (const td_flag *f = flags; f && f->name; f++) {
-        if (!config && (!strcmp(f->name, "-c") || !strcmp(f->name, "--threads")))
+        if (!takes(u, f))
             continue;
         snprintf(left, sizeof left, "%s%s%s", f->name, f->value ? " " : "", f->value ? f->value : "");
         printf("  %-26s %s\n", left, f->help);
@@ -31,9 +39,12 @@ static void print_flags(const td_flag *flags, bool config)
 
 static void print_usage(const td_usage *u)
 {
-    printf("usage: tandem %s %s%s\n\n%s\n\n", u->name, u->config ? "-c FILE.cfg [key=value ..] " : "", u->arguments, u->brief);
-    print_flags(u->flags, u->config);
-    print_flags(common, u->config);
+    printf("usage: tandem %s%s%s%s\n\n%s\n\n", u->name, u->config ? " -c FILE.cfg [key=value ..]" : "", *u->arguments ? " " : "",
+           u->arguments, u->brief);
+    print_flags(u, u->flags);
+    print_flags(u, common);
+    if (u->notes)
+        printf("\n%s", u->notes);
     if (u->example)
         printf("\nexample: %s\n", u->example);
 }
@@ -59,11 +70,11 @@ int td_tool_fail(td_tool *t, const td_error *e)
     }
 }
 
-static const td_flag *find_flag(const td_flag *flags, const char *name)
+static const td_flag *find_flag(const td_usage *u, const td_flag *flags, const char *name)
 {
     for (const td_flag *f = flags; f && f->name; f++)
         if (!strcmp(f->name, name))
-            return f;
+            return takes(u, f) ? f : NULL;
     return NULL;
 }
 
@@ -74,7 +85,8 @@ static int unknown_option(td_tool *t, const td_usage *u, const char *name)
     for (const td_flag *f = u->flags; f && f->name && n < 48; f++)
         names[n++] = f->name;
     for (const td_flag *f = common; f->name; f++)
-        names[n++] = f->name;
+        if (takes(u, f))
+            names[n++] = f->name;
     nearest = td_nearest(name, names, n);
     return nearest ? td_tool_usage_error(t, "there is no option '%s'; did you mean '%s'?", name, nearest)
                    : td_tool_usage_error(t, "there is no option '%s'", name);
@@ -108,7 +120,7 @@ static int take_flag(td_tool *t, const td_usage *u, int argc, char **argv, int *
     snprintf(name, sizeof name, "%.*s", (int)length, argv[0]);
     if (!strcmp(name, "-q") || !strcmp(name, "-v") || !strcmp(name, "-h"))
         strcpy(name, name[1] == 'q' ? "--quiet" : name[1] == 'v' ? "--verbose" : "--help");
-    own = find_flag(u->flags, name), f = own ? own : find_flag(common, name);
+    own = find_flag(u, u->flags, name), f = own ? own : find_flag(u, common, name);
     if (!f) {
         *code = unknown_option(t, u, name);
         return 0;
@@ -125,6 +137,12 @@ static int take_flag(td_tool *t, const td_usage *u, int argc, char **argv, int *
     if (!own)
         set_common(t, name, value);
     return f->value && !equals ? 2 : 1;
+}
+
+static bool is_config(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 4 && !strcmp(name + n - 4, ".cfg");
 }
 
 bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
@@ -146,8 +164,14 @@ bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *co
             i += n;
         } else if (u->config && strchr(argv[i], '='))
             t->overrides[t->n_overrides++] = argv[i++];
+        else if (u->config && is_config(argv[i]))
+            set_common(t, "-c", argv[i++]);
         else
             t->plain[t->n_plain++] = argv[i++];
+    }
+    if (t->n_plain > u->plain) {
+        *code = td_tool_usage_error(t, "what is '%s'? It is no option%s", t->plain[u->plain], u->config ? " and no key=value" : "");
+        return false;
     }
     if (u->config && !t->n_files) {
         *code = td_tool_usage_error(t, "no config: say -c FILE.cfg");

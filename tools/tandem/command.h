@@ -22,8 +22,11 @@ typedef struct td_flag {
 
 typedef struct td_usage {
     const char    *name, *arguments, *brief, *example;
-    const td_flag *flags; /* name NULL at the end; NULL: none */
+    const td_flag *flags;  /* name NULL at the end; NULL: none */
     bool           config; /* takes -c and key=value */
+    bool           json;   /* takes --json */
+    size_t         plain;  /* arguments that are no options, at most */
+    const char    *notes;  /* lines to print below the options, or NULL */
 } td_usage;
 
 enum { TD_ARGUMENTS = 256 };

@@ -38,7 +38,7 @@ static int diff(td_tool *t)
     td_experiment *a, *b = NULL;
     td_text        text = { 0 };
     if (t->n_files != 2)
-        return td_tool_usage_error(t, "diff compares two configs: -c A.cfg -c B.cfg");
+        return td_tool_usage_error(t, "diff compares two configs: tandem config diff A.cfg B.cfg");
     a = open_files(t, t->files, 1);
     b = a ? open_files(t, t->files + 1, 1) : NULL;
     if (b)
@@ -84,8 +84,12 @@ int td_command_config(td_tool *t, int argc, char **argv)
     bool           origins = false;
     const td_flag  flags[] = { { "--origins", 0, "show: where each value comes from", 0, &origins }, { 0, 0, 0, 0, 0 } };
     const td_usage usage = { "config", "show [--origins] | explain KEY | diff | check",
-                             "The resolved config; one key with its type, range and origin; the difference of two (-c A -c B); a check.",
-                             "tandem config explain model.attention.heads -c configs/paper/redllm-150m.cfg", flags, true };
+                             "The config with every default filled in; one key; the difference of two configs; a check.",
+                             "tandem config explain model.attention.heads -c configs/paper/redllm-150m.cfg", flags, true, .plain = 2,
+                             .notes = "  show           every key with its value (when nothing else is said)\n"
+                                      "  explain KEY    its value, meaning, range, and where it was set\n"
+                                      "  diff           what differs between two: tandem config diff A.cfg B.cfg\n"
+                                      "  check          says all is well, or every error at once and ends with exit code 2\n" };
     const char *what;
     int         code;
 

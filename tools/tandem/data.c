@@ -38,8 +38,6 @@ static int make_corpus(td_tool *tool, int argc, char **argv)
 
     if (!td_tool_parse(tool, &usage, argc, argv, &code))
         return code;
-    if (tool->n_plain)
-        return td_tool_usage_error(tool, "data make-corpus: '%s' is no option", tool->plain[0]);
     if (!out)
         return td_tool_usage_error(tool, "data make-corpus: where to? Give --out DIR");
     if (!td_data_number(seed_text, 0, &seed) || !td_data_number(bytes_text, 10000, &bytes))
@@ -68,7 +66,7 @@ static int prepare(td_tool *tool, int argc, char **argv)
 {
     const td_usage usage = { .name = "data prepare", .arguments = "", .config = true,
                              .brief = "Turn the data into token shards under run.dir/cache; what is finished is kept.",
-                             .example = "tandem data prepare -c run.cfg" };
+                             .example = "tandem data prepare -c run.cfg", .json = true };
     td_work  w;
     td_error e = { 0 };
     int      code;

@@ -146,8 +146,6 @@ int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
 
     if (!td_tool_parse(tool, &usage, argc, argv, &code))
         return code;
-    if (tool->n_plain)
-        return td_tool_usage_error(tool, "train-tokenizer: '%s' is no option", tool->plain[0]);
     if (!out || !td_data_number(size_text, 1, &size))
         return td_tool_usage_error(tool, "train-tokenizer: expected --out M.model and --vocab-size from 1");
     if (!td_work_open(&w, tool, TD_NEED_TOKENIZER | (files ? 0u : TD_NEED_DATA), &code))

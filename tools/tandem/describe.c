@@ -155,7 +155,9 @@ int td_command_describe(td_tool *t, int argc, char **argv)
                                { 0, 0, 0, 0, 0 } };
     const td_usage usage = { "describe", "[--json] [--graph text|dot] [--mask PATH]",
                              "Parameters, FLOPs per sequence of train.length, and memory. Nothing of the model is allocated.",
-                             "tandem describe -c configs/paper/redllm-8b.cfg --json", flags, true };
+                             "tandem describe -c configs/paper/redllm-8b.cfg --json", flags, true, .json = true,
+                             .notes = "--graph dot of a whole model is more than `dot` lays out in reasonable time: take model.layers=1, or\n"
+                                      "model.encoder_layers=1 model.decoder_layers=1.\n" };
     td_work  w;
     td_error e = { 0 };
     facts    f = { 0 };
@@ -163,8 +165,8 @@ int td_command_describe(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
-    if (t->n_plain || (graph && strcmp(graph, "text") && strcmp(graph, "dot")))
-        return td_tool_usage_error(t, t->n_plain ? "'%s' is no option" : "--graph takes text or dot, not '%s'", t->n_plain ? t->plain[0] : graph);
+    if (graph && strcmp(graph, "text") && strcmp(graph, "dot"))
+        return td_tool_usage_error(t, "--graph takes text or dot, not '%s'", graph);
     if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS, &code))
         return code;
     code = collect(&w, &f, &e);

@@ -110,7 +110,8 @@ static size_t look_at_all(td_registry *r, td_pool *pool, json_t *root)
 int td_command_doctor(td_tool *t, int argc, char **argv)
 {
     static const td_usage usage = { "doctor", "", "What BLAS, threads, instruction set and plugins there are, and what is wrong.",
-                                    "tandem doctor", NULL, false };
+                                    "tandem doctor", NULL, false, .json = true,
+                                    .notes = "Exit code 1 if something is wrong.\n" };
     td_registry *r;
     td_pool     *pool;
     td_error     e = { 0 };
@@ -120,8 +121,6 @@ int td_command_doctor(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
-    if (t->n_plain)
-        return td_tool_usage_error(t, "'%s' is no option; it takes none of its own", t->plain[0]);
     r = td_tool_registry(t);
     pool = r ? td_pool_new(0, t->log, &e) : NULL;
     if (!pool)

@@ -85,15 +85,13 @@ int td_command_evaluate(td_tool *t, int argc, char **argv)
                                { 0, 0, 0, 0, 0 } };
     const td_usage usage = { "evaluate", "[--weights W.safetensors]",
                              "Held-out NLL per source: the first half of each sequence is given, the second half scored, for every model.",
-                             "tandem evaluate -c configs/quickstart/redllm.cfg run.name=first", flags, true };
+                             "tandem evaluate -c configs/quickstart/redllm.cfg run.name=first", flags, true, .json = true };
     td_work  w;
     td_error e = { 0 };
     int      code;
 
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
-    if (t->n_plain)
-        return td_tool_usage_error(t, "'%s' is neither an option nor key=value", t->plain[0]);
     if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA, &code))
         return code;
     w.x->optimizer.plugin = NULL;

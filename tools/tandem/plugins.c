@@ -183,7 +183,7 @@ int td_command_plugins(td_tool *t, int argc, char **argv)
 {
     static const td_usage usage = { "plugins", "list [KIND] | show KIND NAME | matrix | check FILE.so",
                                     "What plugins there are, what one takes, which op runs how, and whether a file is one.",
-                                    "tandem plugins show attention softmax", NULL, false };
+                                    "tandem plugins show attention softmax", NULL, false, .json = true, .plain = 3 };
     td_registry *r;
     const char  *what;
     int          code;
@@ -197,6 +197,8 @@ int td_command_plugins(td_tool *t, int argc, char **argv)
     if (!strcmp(what, "check"))
         return t->n_plain == 2 ? check(t, r, t->plain[1]) : td_tool_usage_error(t, "check takes one file");
     td_registry_scan(r);
+    if (t->json && strcmp(what, "list"))
+        return td_tool_usage_error(t, "only list gives JSON");
     if (!strcmp(what, "list") && t->n_plain <= 2)
         return list(t, r, t->n_plain > 1 ? t->plain[1] : NULL);
     if (!strcmp(what, "show"))

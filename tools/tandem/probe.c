@@ -185,7 +185,7 @@ int td_command_probe(td_tool *t, int argc, char **argv)
                                { 0, 0, 0, 0, 0 } };
     const td_usage usage = { "probe", "--batch B.safetensors [--weights W.safetensors] [--out O.safetensors]",
                              "One batch through a model: logits, loss and gradients, to compare with another framework.",
-                             "tandem probe -c model.cfg --weights w.safetensors --batch b.safetensors --out o.safetensors", flags, true };
+                             "tandem probe -c model.cfg --weights w.safetensors --batch b.safetensors --out o.safetensors", flags, true, .json = true };
     td_work  w;
     td_error e = { 0 };
     char    *end = NULL;
@@ -195,8 +195,8 @@ int td_command_probe(td_tool *t, int argc, char **argv)
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
     n = steps ? strtol(steps, &end, 10) : 0;
-    if (!batch || t->n_plain)
-        return td_tool_usage_error(t, batch ? "'%s' is no option" : "no batch: say --batch FILE%s", batch ? t->plain[0] : "");
+    if (!batch)
+        return td_tool_usage_error(t, "no batch: say --batch FILE");
     if (steps && (*end || n < 1 || n > 1000000))
         return td_tool_usage_error(t, "--optimizer-steps takes a number from 1, not '%s'", steps);
     if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | (n ? TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE : 0u), &code))

@@ -207,15 +207,16 @@ int td_command_train(td_tool *t, int argc, char **argv)
                                { "--weights", "FILE", "start from these parameters (safetensors)", &weights, 0 },
                                { 0, 0, 0, 0, 0 } };
     const td_usage usage = { "train", "[--resume] [--weights W.safetensors]", "Train a model: data, steps, evaluations, checkpoints.",
-                             "tandem train -c configs/quickstart/redllm.cfg run.name=first train.steps=200", flags, true };
+                             "tandem train -c configs/quickstart/redllm.cfg run.name=first train.steps=200", flags, true, .json = true,
+                             .notes = "The run goes to run.dir/run.name: metrics.jsonl, TensorBoard events, checkpoints, config.cfg, log.txt.\n"
+                                      "Exit codes: 0 done, 1 failed, 2 bad config or usage, 3 diverged, 75 saved after SIGTERM, 130 after\n"
+                                      "SIGINT (both go on with --resume).\n" };
     td_work  w;
     td_error e = { 0 };
     int      code;
 
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
-    if (t->n_plain)
-        return td_tool_usage_error(t, "'%s' is neither an option nor key=value", t->plain[0]);
     if (!td_work_open(&w, t, TD_NEED_TRAINING, &code))
         return code;
     code = train(&w, weights, resume, &e);
