@@ -155,6 +155,10 @@ static entry *find(td_engine *e, purpose purpose, const td_batch *batch, td_erro
     entry  *x, **larger;
 
     td_batch_key(batch, key, sizeof key);
+    if (strlen(key) + 1 == sizeof key) { /* cut off, so perhaps not one shape's own */
+        td_fail(error, TD_EFORMAT, "the batch has more arrays than a step can be planned for: %.100s ..", key);
+        return NULL;
+    }
     for (size_t k = 0; k < e->n_entries; k++)
         if (e->entries[k]->purpose == purpose && !strcmp(e->entries[k]->key, key))
             return e->entries[k];

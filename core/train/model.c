@@ -165,6 +165,30 @@ static void update_one(const td_model *m, td_graph *g, td_variable *p, td_variab
     in->rate = rate;
 }
 
+/* A rule that no parameter follows is a mistake in its pattern. */
+static int check_rules(const td_model *m, td_variables *v, td_error *error)
+{
+    for (size_t k = 0; k < m->n_groups; k++) {
+        const td_variable *example = NULL;
+        bool               followed = false;
+        for (size_t i = 0; i < td_variables_count(v) && !followed; i++) {
+            const td_variable *x = td_variables_at(v, i);
+            size_t             first = 0;
+            if (x->kind != TD_VARIABLE_PARAM)
+                continue;
+            example = x;
+            while (first < m->n_groups && !td_match(m->groups[first].match, x->name))
+                first++;
+            followed = first == k;
+        }
+        if (!followed && example)
+            return td_fail(error, TD_ECONFIG, "optimizer.groups: no parameter follows the rule '%s': none has such a name, or rules "
+                           "before it take them all; names are like '%s' (`tandem train` writes all to model-info.txt)",
+                           m->groups[k].match, example->name);
+    }
+    return 0;
+}
+
 int td_model_update(const td_model *m, td_variables *v, td_update *out, td_error *error)
 {
     td_graph_options options = { TD_PHASE_TRAIN, m->real, 0, false };
@@ -175,6 +199,8 @@ int td_model_update(const td_model *m, td_variables *v, td_update *out, td_error
 
     if (!g)
         return td_fail(error, TD_ENOMEM, "out of memory while building the update");
+    if (check_rules(m, v, error))
+        return td_graph_free(g), TD_ECONFIG;
     for (size_t i = 0; i < count; i++) {
         td_variable *x = td_variables_at(v, i);
         if (x->kind == TD_VARIABLE_GRAD) {
