@@ -77,6 +77,15 @@ Test(data, prepared_shards_are_kept)
            "ls -li --full-time %1$s/a/cache | diff %1$s/before -", 0, "");
 }
 
+/* Two runs that start together make each shard once. */
+Test(data, two_at_once)
+{
+    expect(PREPARE("alone"), 0, "");
+    for (int k = 0; k < 5; k++)
+        expect("rm -rf %1$s/both %1$s/said; " PREPARE("both") " --threads 2 2>>%1$s/said & first=$!; " PREPARE("both") " --threads 1 2>>%1$s/said && "
+               "wait $first && " SAME("alone", "both") " && test $(grep -c prepared %1$s/said) = 4", 0, "");
+}
+
 /* Text that is too short to train on can be prepared all the same; what is said is where the shards are. */
 Test(data, preparing_needs_no_whole_record)
 {

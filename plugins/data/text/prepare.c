@@ -1,10 +1,13 @@
 /* prepare.c - documents to token shards, once: in parallel over documents, written in the order of the text. */
 #include <errno.h>
+#include <fcntl.h>
 #include <glob.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "reader.h"
 #include "shard.h"
@@ -225,18 +228,59 @@ static int make(const text_config *c, const text_source *s, int part, const td_d
     return code;
 }
 
+/* Locked, or -1 with errno. */
+static int take(const char *name, const text_source *s, const td_services *services)
+{
+    int fd = open(name, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
+    if (fd < 0 || !flock(fd, LOCK_EX | LOCK_NB))
+        return fd;
+    if (errno == EWOULDBLOCK)
+        services->log(services, TD_LOG_INFO, "another process prepares '%s': waiting for it", s->name);
+    while (errno == EWOULDBLOCK || errno == EINTR)
+        if (!flock(fd, LOCK_EX))
+            return fd;
+    close(fd);
+    return -1;
+}
+
+/* One process makes a shard, others wait for it and find it made. The lock of one that is killed falls with it. Its file
+ * is removed by who holds it, so what was waited for may be no longer the one that others see: then again. */
+static int lock(const char *name, const text_source *s, const td_data_in *in, td_error *error)
+{
+    struct stat mine, seen;
+    for (;;) {
+        int fd = take(name, s, in->services);
+        if (fd < 0)
+            return td_fail(error, TD_EIO, "cannot lock '%s', which keeps two processes from making one shard: %s", name,
+                           strerror(errno)), -1;
+        if (!fstat(fd, &mine) && !stat(name, &seen) && mine.st_ino == seen.st_ino && mine.st_dev == seen.st_dev)
+            return fd;
+        close(fd);
+    }
+}
+
 int text_prepare(const text_config *c, const text_source *s, int part, const td_data_in *in, char *path, td_error *error)
 {
-    char index[4200];
+    char index[4200], locked[4200];
     if (!in->cache || !*in->cache)
         return td_fail(error, TD_ECONFIG, "data 'text' needs a cache directory for its token shards");
     int code = shard_name(c, s, part, in, path, error);
     if (code)
         return code;
     snprintf(index, sizeof index, "%s.idx", path);
+    snprintf(locked, sizeof locked, "%s.lock", path);
     struct stat st;
-    if (!stat(index, &st))
+    if (!stat(index, &st)) {
+        unlink(locked); /* one that was killed when it had just finished */
         return 0;
+    }
     code = make_directories(in->cache, error);
-    return code ? code : make(c, s, part, in, path, error);
+    int fd = code ? -1 : lock(locked, s, in, error);
+    if (fd < 0)
+        return TD_EIO;
+    if (stat(index, &st))
+        code = make(c, s, part, in, path, error);
+    unlink(locked);
+    close(fd);
+    return code;
 }
