@@ -85,11 +85,16 @@ void td_map_close(td_map_file *m)
 
 int td_atomic_open(td_atomic_file *a, const char *path, td_error *error)
 {
-    size_t size = strlen(path) + 32;
+    struct stat info;
+    size_t      size = strlen(path) + 32;
     *a = (td_atomic_file){ NULL, strdup(path), malloc(size) };
     if (!a->path || !a->temporary) {
         td_atomic_abandon(a);
         return td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
+    }
+    if (!stat(path, &info) && !S_ISREG(info.st_mode)) {
+        td_atomic_abandon(a);
+        return td_fail(error, TD_EIO, "cannot write '%s': there is something that is no regular file", path);
     }
     snprintf(a->temporary, size, "%s.%ld.tmp", path, (long)getpid());
     a->file = fopen(a->temporary, "wbe");

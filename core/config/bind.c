@@ -327,6 +327,24 @@ static const char *plugin_name(binder *b, const td_value *group, const char *pat
     return v ? v->text : fallback;
 }
 
+static void remember(td_config *c, const td_plugin *p)
+{
+    td_bound *b = td_arena_alloc(c->arena, sizeof *b);
+    if (!b)
+        return;
+    b->plugin = p;
+    *(c->bound ? &c->last_bound->next : &c->bound) = b;
+    c->last_bound = b;
+}
+
+const td_plugin *td_config_plugin(const td_config *c, size_t i)
+{
+    const td_bound *b = c->bound;
+    while (b && i--)
+        b = b->next;
+    return b ? b->plugin : NULL;
+}
+
 static bool bind_part(binder *b, td_value *group, const char *path, const char *kind, const char *fallback, const td_option *extra,
                       void *extra_out, td_part *out, td_resolved *at)
 {
@@ -350,6 +368,7 @@ static bool bind_part(binder *b, td_value *group, const char *path, const char *
     if (group && group->mark && fallback && strcmp(p->name, fallback))
         td_value_forget_default(group);
     out->plugin = p, out->config = config;
+    remember(b->config, p);
     print_string(&text, p->name);
     record(b, at, "plugin", keep(b, &text), said, NULL)->doc = p->brief ? p->brief : "";
     bind_rows(b, group, p->options, p->option_size, config, at);

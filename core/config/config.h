@@ -47,6 +47,9 @@ int td_config_bind(td_config *, td_registry *, const char *path, const char *kin
 int td_config_bind_extra(td_config *, td_registry *, const char *path, const char *kind, const char *fallback,
                          const td_option *extra, void *extra_out, td_part *out, td_errors *errors);
 
+/* The plugins of all groups that were bound, groups in groups too, in order; NULL from the last on. */
+const td_plugin *td_config_plugin(const td_config *, size_t i);
+
 /* Bind a group that is no plugin (train, evaluate, run) to a struct by its table. */
 int td_config_bind_table(td_config *, td_registry *, const char *path, const td_option *table, void *out,
                          td_errors *errors);

@@ -33,10 +33,14 @@ typedef struct td_resolved {
     struct td_resolved *first, *last, *next;
 } td_resolved;
 
+/* A plugin that a group was bound to. */
+typedef struct td_bound { const td_plugin *plugin; struct td_bound *next; } td_bound;
+
 struct td_config {
     td_arena   *arena;
     td_value   *root;
     td_resolved resolved;
+    td_bound   *bound, *last_bound;
 };
 
 td_value *td_value_child(const td_value *group, const char *name);

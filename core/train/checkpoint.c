@@ -104,10 +104,10 @@ int td_weights_load(const char *path, td_variables *v, const td_device *device, 
 static int save_state(const char *path, const td_progress *p, const char *about, td_error *error)
 {
     json_t *rest = about ? json_loads(about, 0, NULL) : NULL;
-    json_t *j = json_pack("{s:i, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:f, s:I, s:o}", "version", 1, "step", (json_int_t)p->step,
+    json_t *j = json_pack("{s:i, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:f, s:I, s:I, s:o}", "version", 1, "step", (json_int_t)p->step,
                           "record", (json_int_t)p->record, "tokens", p->tokens, "targets", p->targets, "flops", p->flops, "best",
                           p->best, "best_step", (json_int_t)p->best_step, "norm_average", p->norm_average, "skipped",
-                          (json_int_t)p->skipped, "about", rest ? rest : json_object());
+                          (json_int_t)p->skipped, "refused", (json_int_t)p->refused, "about", rest ? rest : json_object());
     char   *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     int     code = text ? td_file_write(path, text, strlen(text), error) : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
     free(text);
@@ -139,17 +139,17 @@ static json_t *read_state(const char *path, td_error *error)
 static int load_state(const char *path, td_progress *p, td_error *error)
 {
     json_t    *j = read_state(path, error);
-    json_int_t step, record, best_step, skipped;
+    json_int_t step, record, best_step, skipped, refused;
     int        bad;
     if (!j)
         return error && error->code ? error->code : TD_EFORMAT;
-    bad = json_unpack(j, "{s:I, s:I, s:F, s:F, s:F, s:F, s:I, s:F, s:I}", "step", &step, "record", &record, "tokens", &p->tokens,
+    bad = json_unpack(j, "{s:I, s:I, s:F, s:F, s:F, s:F, s:I, s:F, s:I, s:I}", "step", &step, "record", &record, "tokens", &p->tokens,
                       "targets", &p->targets, "flops", &p->flops, "best", &p->best, "best_step", &best_step, "norm_average",
-                      &p->norm_average, "skipped", &skipped);
+                      &p->norm_average, "skipped", &skipped, "refused", &refused);
     json_decref(j);
     if (bad || step < 0 || record < 0)
         return td_fail(error, TD_EFORMAT, "'%s/state.json' is damaged: a field is missing or negative", path);
-    p->step = step, p->record = (uint64_t)record, p->best_step = best_step, p->skipped = skipped;
+    p->step = step, p->record = (uint64_t)record, p->best_step = best_step, p->skipped = skipped, p->refused = refused;
     return 0;
 }
 

@@ -17,7 +17,7 @@ typedef struct td_progress {
     double   best;   /* lowest held-out NLL so far; 0: none yet */
     int64_t  best_step;
     double   norm_average; /* of the gradient norm: the spike guard's yardstick */
-    int64_t  skipped;
+    int64_t  skipped, refused; /* updates that were refused: in all, and in a row until now */
 } td_progress;
 
 /* Save under `directory`/step-N. `about`: JSON object text of what else is worth keeping (config, plugins, machine). */

@@ -208,6 +208,26 @@ int td_engine_plan(td_engine *e, const td_batch *shape, td_memory *memory, td_er
     return 0;
 }
 
+int td_engine_plan_evaluation(td_engine *e, const td_batch *shape, td_memory *memory, td_error *error)
+{
+    entry *x = find(e, EVALUATE, shape, error);
+    if (!x)
+        return error && error->code ? error->code : TD_EGRAPH;
+    if (memory && td_plan_arena(x->plan) > memory->activations)
+        memory->activations = td_plan_arena(x->plan);
+    return 0;
+}
+
+int td_engine_flops(td_engine *e, const td_batch *batch, td_flops_phases *out, td_error *error)
+{
+    entry *x = calloc(1, sizeof *x);
+    int    code = x ? build(e, x, batch, error) : td_fail(error, TD_ENOMEM, "out of memory while counting FLOPs");
+    if (!code)
+        td_graph_flops(x->built.graph, x->roots, x->n_roots, batch, out);
+    free_entry(x);
+    return code;
+}
+
 td_graph *td_engine_graph(td_engine *e, td_tensor *const **roots, size_t *n_roots)
 {
     entry *x = e->n_entries ? e->entries[0] : NULL;

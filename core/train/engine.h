@@ -28,6 +28,10 @@ void       td_engine_close(td_engine *);
 
 /* Build and plan the step for batches of this shape (the largest to come), gradients and update included. */
 int td_engine_plan(td_engine *, const td_batch *shape, td_memory *memory, td_error *error);
+/* The same for batches that are only scored: no gradients. `memory` (or NULL) grows to what it takes. */
+int td_engine_plan_evaluation(td_engine *, const td_batch *shape, td_memory *memory, td_error *error);
+/* FLOPs of forward and backward on this very batch. */
+int td_engine_flops(td_engine *, const td_batch *, td_flops_phases *out, td_error *error);
 /* Memory for all of it, and initial values by parameter name. */
 int td_engine_allocate(td_engine *, uint64_t seed, td_error *error);
 

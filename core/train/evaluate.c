@@ -110,6 +110,29 @@ static void average(td_evaluation *e)
     e->bits_per_byte = n && known == n ? bits / (double)known : -1;
 }
 
+/* Sequences of all sources. */
+static int count_all(const td_evaluate_spec *spec, int64_t *all, td_error *error)
+{
+    *all = 0;
+    for (int64_t s = 0; s < spec->feed.data->sources(spec->feed.data_state); s++)
+        *all += wanted(spec, s);
+    return *all ? 0 : td_fail(error, TD_ECONFIG, "there is nothing to evaluate on: the data sources have no held-out text of %lld "
+                              "tokens; give them some, or set train.evaluate_every = -1", (long long)spec->feed.length);
+}
+
+int td_evaluate_plan(td_engine *engine, const td_evaluate_spec *spec, td_memory *memory, td_error *error)
+{
+    int64_t   all, given = spec->prefix ? spec->prefix : spec->feed.length / 2;
+    td_batch *shape = td_batch_new();
+    int       code = shape ? count_all(spec, &all, error) : td_fail(error, TD_ENOMEM, "out of memory while planning evaluation");
+    if (!code)
+        code = td_feed_shape_of(&spec->feed, spec->batch < all ? spec->batch : all, given, spec->feed.length - given, shape, error);
+    if (!code)
+        code = td_engine_plan_evaluation(engine, shape, memory, error);
+    td_batch_free(shape);
+    return code;
+}
+
 int td_evaluate(td_engine *engine, const td_evaluate_spec *spec, void (*progress)(void *, int64_t, int64_t), void *arg,
                 td_evaluation *out, td_error *error)
 {
@@ -121,11 +144,8 @@ int td_evaluate(td_engine *engine, const td_evaluate_spec *spec, void (*progress
     out->at = calloc((size_t)out->count + 1, sizeof *out->at);
     if (!j.arena || !j.batch || !j.examples || !out->at)
         code = td_fail(error, TD_ENOMEM, "out of memory while evaluating");
-    for (int64_t s = 0; !code && s < out->count; s++)
-        j.all += wanted(spec, s);
-    if (!code && !j.all)
-        code = td_fail(error, TD_ECONFIG, "there is nothing to evaluate on: the data sources have no held-out text of %lld tokens",
-                       (long long)spec->feed.length);
+    if (!code)
+        code = count_all(spec, &j.all, error);
     for (int64_t s = 0; !code && s < out->count; s++)
         code = score_source(&j, s, &out->at[s], progress, arg, error);
     if (!code)

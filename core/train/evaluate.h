@@ -29,6 +29,8 @@ typedef struct td_evaluate_spec {
     int64_t      batch;     /* sequences at once */
 } td_evaluate_spec;
 
+/* Plan it before the engine is allocated: a run that could not be evaluated does not begin. `memory` grows to what it takes. */
+int  td_evaluate_plan(td_engine *, const td_evaluate_spec *, td_memory *memory, td_error *error);
 /* `progress`: told after each batch how far it is; may be NULL. */
 int  td_evaluate(td_engine *, const td_evaluate_spec *, void (*progress)(void *, int64_t done, int64_t all), void *arg,
                  td_evaluation *out, td_error *error);

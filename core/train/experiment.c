@@ -141,6 +141,8 @@ static void check_parts(const td_experiment *x, td_errors *errors)
 {
     const td_architecture *a = (const void *)x->model.plugin;
     const td_loss         *l = (const void *)x->loss.plugin;
+    if (x->run.name && !*x->run.name)
+        td_errors_add(errors, "%s: run.name is empty; it names the run's directory", origin(x, "run.name"));
     if (a && l && a->flags & TD_ARCHITECTURE_HAS_ENCODER && l->flags & TD_LOSS_NOTHING_GIVEN)
         td_errors_add(errors, "%s: loss '%s' with architecture '%s': there is nothing to give its encoder; take a loss that splits a text in two",
                       origin(x, "loss"), l->plugin.name, a->plugin.name);
@@ -158,6 +160,8 @@ static void check_sizes(td_experiment *x, td_errors *errors)
     if (l && l->bounds(x->loss.config, x->train.length).predicted < 1)
         td_errors_add(errors, "%s: loss '%s' leaves nothing to predict of train.length = %lld tokens", origin(x, "loss"),
                       l->plugin.name, (long long)x->train.length);
+    if (x->train.spike > 0 && x->train.guard == TD_GUARD_NONE)
+        td_errors_add(errors, "%s: train.spike does nothing with train.guard = \"none\": leave it out, or guard", origin(x, "train.spike"));
     if (x->evaluate.prefix >= x->evaluate.length)
         td_errors_add(errors, "%s: evaluate.prefix = %lld leaves nothing to score of %lld tokens", origin(x, "evaluate.prefix"),
                       (long long)x->evaluate.prefix, (long long)x->evaluate.length);

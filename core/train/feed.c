@@ -63,17 +63,28 @@ static int arrange(const td_feed_spec *s, const td_example *x, int64_t count, in
     return architecture_of(s)->arrange(s->architecture.config, &in, out, error);
 }
 
+/* Rounded up to buckets, but no further than training goes, unless it must. */
+static td_extent widened(const td_feed_spec *s, td_extent need)
+{
+    td_extent most = limit(s);
+    return (td_extent){ rounded(need.first, s->bucket, most.first > need.first ? most.first : need.first),
+                        rounded(need.second, s->bucket, most.second > need.second ? most.second : need.second) };
+}
+
 int td_feed_arrange(const td_feed_spec *s, const td_example *x, int64_t count, td_batch *out, td_error *error)
 {
-    td_extent most = limit(s), need = { 1, 0 };
+    td_extent need = { 1, 0 };
     for (int64_t i = 0; i < count; i++) {
         td_extent e = extent_of(s, &x[i]);
         need.first = e.first > need.first ? e.first : need.first;
         need.second = e.second > need.second ? e.second : need.second;
     }
-    need.first = rounded(need.first, s->bucket, most.first > need.first ? most.first : need.first);
-    need.second = rounded(need.second, s->bucket, most.second > need.second ? most.second : need.second);
-    return arrange(s, x, count, count, need, out, error);
+    return arrange(s, x, count, count, widened(s, need), out, error);
+}
+
+int td_feed_shape_of(const td_feed_spec *s, int64_t rows, int64_t given, int64_t predicted, td_batch *out, td_error *error)
+{
+    return arrange(s, NULL, 0, rows, widened(s, extent_of(s, &(td_example){ .n_given = given, .n_predicted = predicted })), out, error);
 }
 
 int td_feed_shape(const td_feed_spec *s, td_batch *out, td_error *error)

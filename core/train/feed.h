@@ -44,6 +44,9 @@ const td_feed_step *td_feed_next(td_feed *, td_error *error);
 /* The largest shapes that a micro-batch can have, as arrays without meaning: for planning. */
 int td_feed_shape(const td_feed_spec *, td_batch *out, td_error *error);
 
+/* The shapes that `rows` examples of so many given and predicted tokens have when they are laid out. */
+int td_feed_shape_of(const td_feed_spec *, int64_t rows, int64_t given, int64_t predicted, td_batch *out, td_error *error);
+
 /* Lay `count` examples out, one per row: what evaluation and `data show` use. */
 int td_feed_arrange(const td_feed_spec *, const td_example *, int64_t count, td_batch *out, td_error *error);
 

@@ -17,7 +17,7 @@ typedef struct trainer {
     void                  *loggers[TD_LOGGERS];
     char                   checkpoints[4000];
     double                 started, window_start; /* clocks */
-    int64_t                window_tokens, window_steps, first_step, refused;
+    int64_t                window_tokens, window_steps, first_step;
     td_evaluation          evaluation;
     double                 loss, cross_entropy, norm, rate;
 } trainer;
@@ -103,20 +103,21 @@ static int after_update(trainer *t, const td_update_out *u, td_error *error)
 {
     const td_trainer_spec *s = t->spec;
     if (u->applied) {
-        t->refused = 0;
+        t->progress.refused = 0;
         if (!isfinite(u->norm))
             return 0;
         t->progress.norm_average = t->progress.norm_average > 0 ? 0.98 * t->progress.norm_average + 0.02 * u->norm : u->norm;
         return 0;
     }
-    t->progress.skipped++, t->refused++;
+    t->progress.skipped++, t->progress.refused++;
     td_log_line(s->log, TD_LOG_WARN, "step %lld: gradient norm %g (average %g): the update is skipped", (long long)t->progress.step,
                 u->norm, t->progress.norm_average);
-    if (s->guard == TD_GUARD_STOP || (s->patience > 0 && t->refused >= s->patience))
-        return td_fail(error, TD_EDIVERGED,
-                       "diverged at step %lld: loss %g, gradient norm %g, %lld updates refused in a row; lower schedule.peak, or "
-                       "set train.guard = \"skip\"", (long long)t->progress.step, t->loss, u->norm, (long long)t->refused);
-    return 0;
+    if (s->guard != TD_GUARD_STOP && (!s->patience || t->progress.refused < s->patience))
+        return 0;
+    return td_fail(error, TD_EDIVERGED, "diverged at step %lld: loss %g, gradient norm %g (average %g), %lld updates refused in a "
+                   "row; lower schedule.peak, or %s", (long long)t->progress.step, t->loss, fabs(u->norm), t->progress.norm_average,
+                   (long long)t->progress.refused, s->guard == TD_GUARD_STOP ? "go on past such steps with train.guard = \"skip\""
+                   : isfinite(u->norm) ? "raise train.spike or train.patience" : "raise train.patience");
 }
 
 static int step(trainer *t, td_error *error)
@@ -205,6 +206,25 @@ static int save(trainer *t, td_error *error)
     return td_checkpoint_prune(t->checkpoints, s->keep_last, s->keep_best ? t->progress.best_step : -1, error);
 }
 
+/* A run that ends by itself leaves what it has: refused updates changed nothing. */
+static int diverged(trainer *t, const td_error *why)
+{
+    td_error e = { 0 };
+    if (why && why->code == TD_EDIVERGED && (log_step(t, &e) || save(t, &e)))
+        td_log_line(t->spec->log, TD_LOG_WARN, "the last step is not saved: %s", e.text);
+    return why && why->code ? why->code : TD_EGRAPH;
+}
+
+/* What was trained is saved, whatever becomes of the evaluation. */
+static int evaluate_or_save(trainer *t, td_error *error)
+{
+    td_error e = { 0 };
+    int      code = evaluate(t, false, error);
+    if (code && save(t, &e))
+        td_log_line(t->spec->log, TD_LOG_WARN, "the last step is not saved: %s", e.text);
+    return code;
+}
+
 static bool due(int64_t step, int64_t every, int64_t last) { return step == last || (every > 0 && step % every == 0); }
 
 static int loop(trainer *t, td_error *error)
@@ -215,12 +235,12 @@ static int loop(trainer *t, td_error *error)
         bool    last;
         int64_t n;
         if (step(t, error))
-            return error && error->code ? error->code : TD_EGRAPH;
+            return diverged(t, error);
         n = t->progress.step, last = n == s->steps;
         show_progress(t, last);
         if (due(n, s->log_every, s->steps) && log_step(t, error))
             return error && error->code ? error->code : TD_EIO;
-        if (((s->evaluate_every > 0 && n % s->evaluate_every == 0) || (last && s->evaluate_every >= 0)) && evaluate(t, false, error))
+        if (((s->evaluate_every > 0 && n % s->evaluate_every == 0) || (last && s->evaluate_every >= 0)) && evaluate_or_save(t, error))
             return error && error->code ? error->code : TD_EIO;
         if (due(n, s->checkpoint_every, s->steps) || (s->keep_best && t->progress.best_step == n)) {
             if (save(t, error))

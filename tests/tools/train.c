@@ -177,9 +177,50 @@ Test(train, sigterm_saves_and_says_requeue)
     expect_same("whole", "stopped");
 }
 
-Test(train, divergence_is_exit_code_3)
+/* A shell command that is expected to end with 0; %1$s is the program, %2$s the scratch directory. */
+static void sh(const char *format)
 {
+    char command[4096];
+    snprintf(command, sizeof command, format, TANDEM_BINARY, directory);
+    cr_assert_eq(system(command), 0, "%s", command);
+}
+
+/* What was refused changed nothing and is saved, the count of refusals with it: going on diverges again at once. */
+Test(train, divergence_is_exit_code_3_and_saved)
+{
+    int64_t saved;
     cr_assert_eq(finish(start("wild", "2", "train.spike=0.0001")), 3);
+    saved = steps_saved("wild");
+    cr_assert_gt(saved, 20);
+    cr_assert_eq(finish(start("wild", "2", "train.spike=0.0001")), 3);
+    cr_assert_eq(steps_saved("wild"), saved + 1);
+}
+
+/* A loss that is no number any more is null, not an empty answer. */
+Test(train, json_of_what_is_no_number)
+{
+    sh("%1$s train -c %2$s/model.cfg run.name=nan -q --json train.guard=none train.clip=0 schedule.peak=1e5 schedule.warmup=0 "
+       "'optimizer.plugin=\"adamw\"' optimizer.weight_decay=0.9 train.keep_last=1 > %2$s/out && grep -q '\"nll\": null' %2$s/out && grep -q '\"source\": \"facts\"' %2$s/out");
+}
+
+Test(train, a_resumed_run_is_the_same_run)
+{
+    cr_assert_eq(finish(start("kept", "2", "train.steps=5")), 0);
+    sh("%1$s train -c %2$s/model.cfg run.name=kept -q --resume train.seed=7 train.steps=6 2>%2$s/err; test $? = 2 && "
+       "grep -q 'train.seed: 1 -> 7' %2$s/err && ! grep -q 'train.steps' %2$s/err");
+    sh("%1$s train -c %2$s/model.cfg run.name=kept --resume train.steps=6 2>%2$s/err && grep -q 'with another train.steps: 5 -> 6' %2$s/err");
+    cr_assert_eq(steps_saved("kept"), 6);
+    sh("grep -q '^attention/1 *softmax .*attention-softmax.so' %2$s/kept/environment.txt && grep -q '^logger/1' %2$s/kept/environment.txt");
+}
+
+Test(train, one_process_a_run)
+{
+    pid_t first = start("shared", "1", "train.steps=100000");
+    wait_for_checkpoint("shared", 0, 0);
+    sh("%1$s train -c %2$s/model.cfg run.name=shared -q --resume 2>%2$s/err; test $? = 2 && grep -q 'another process is training' %2$s/err");
+    kill(first, SIGKILL);
+    finish(first);
+    sh("%1$s train -c %2$s/model.cfg run.name=shared -q --resume train.steps=1 > %2$s/out");
 }
 
 /* The first evaluation is the best so far; its checkpoint stays though no checkpoint was due. */

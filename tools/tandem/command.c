@@ -1,6 +1,8 @@
 /* command.c - arguments that all commands take, and how they fail. */
 #include "command.h"
 
+#include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,6 +132,10 @@ static int take_flag(td_tool *t, const td_usage *u, int argc, char **argv, int *
         *code = td_tool_usage_error(t, "%s needs a value: %s %s", name, name, f->value);
         return 0;
     }
+    if (equals && !f->value) {
+        *code = td_tool_usage_error(t, "%s takes no value", name);
+        return 0;
+    }
     if (own && own->text)
         *own->text = value;
     if (own && own->on)
@@ -189,6 +195,8 @@ td_registry *td_tool_registry(td_tool *t)
         td_tool_fail(t, &e);
     return t->registry;
 }
+
+json_t *td_tool_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
 char *td_tool_configs(void)
 {

@@ -2,6 +2,7 @@
 #ifndef TD_TOOLS_COMMAND_H
 #define TD_TOOLS_COMMAND_H
 
+#include <jansson.h>
 #include <stdbool.h>
 
 #include "base/log.h"
@@ -54,6 +55,10 @@ td_registry *td_tool_registry(td_tool *);
 /* Print what went wrong, and give the exit code for it. */
 int td_tool_fail(td_tool *, const td_error *);
 int td_tool_usage_error(td_tool *, const char *format, ...) TD_PRINTF(2, 3);
+
+/* A number for JSON, which has no NaN and no infinity: null instead. */
+
+json_t *td_tool_number(double);
 
 /* Directory of the shipped configs: in the source tree, or where they are installed; free() it. */
 char *td_tool_configs(void);

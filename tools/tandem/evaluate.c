@@ -13,24 +13,30 @@ static void progress(void *arg, int64_t done, int64_t all)
     td_log_progress(w->tool->log, done == all, "evaluating, %" PRId64 "/%" PRId64 " sequences", done, all);
 }
 
+static void print_scores(const char *of, double nll, double bits_per_byte)
+{
+    printf("%-24s %10.4f %12.3f ", of, nll, exp(nll));
+    if (bits_per_byte < 0)
+        printf("%14s", "unknown");
+    else
+        printf("%14.4f", bits_per_byte);
+}
+
 static void print(const td_work *w, const td_evaluation *e)
 {
-    json_t *sources = json_array(), *root;
-    for (int64_t i = 0; i < e->count; i++)
-        json_array_append_new(sources, json_pack("{s:s, s:f, s:f, s:f, s:I, s:I}", "source", e->at[i].source, "nll", e->at[i].nll,
-                                                 "perplexity", exp(e->at[i].nll), "bits_per_byte", e->at[i].bits_per_byte, "sequences",
-                                                 (json_int_t)e->at[i].sequences, "targets", (json_int_t)e->at[i].targets));
-    root = json_pack("{s:f, s:f, s:f, s:O}", "nll", e->nll, "perplexity", exp(e->nll), "bits_per_byte", e->bits_per_byte, "sources", sources);
-    if (w->tool->json)
-        json_dumpf(root, stdout, JSON_INDENT(2)), putchar('\n');
-    else {
-        printf("%-24s %10s %12s %14s %10s\n", "source", "nll", "perplexity", "bits per byte", "sequences");
-        for (int64_t i = 0; i < e->count; i++)
-            printf("%-24s %10.4f %12.3f %14.4f %10" PRId64 "\n", e->at[i].source, e->at[i].nll, exp(e->at[i].nll),
-                   e->at[i].bits_per_byte, e->at[i].sequences);
-        printf("%-24s %10.4f %12.3f %14.4f\n", "mean", e->nll, exp(e->nll), e->bits_per_byte);
+    if (w->tool->json) {
+        json_t *scores = td_work_scores(e);
+        json_dumpf(scores, stdout, JSON_INDENT(2)), putchar('\n');
+        json_decref(scores);
+        return;
     }
-    json_decref(root), json_decref(sources);
+    printf("%-24s %10s %12s %14s %10s\n", "source", "nll", "perplexity", "bits per byte", "sequences");
+    for (int64_t i = 0; i < e->count; i++) {
+        print_scores(e->at[i].source, e->at[i].nll, e->at[i].bits_per_byte);
+        printf(" %10" PRId64 "\n", e->at[i].sequences);
+    }
+    print_scores("mean", e->nll, e->bits_per_byte);
+    putchar('\n');
 }
 
 /* --weights, or the newest checkpoint of the config's run. */
@@ -52,28 +58,24 @@ static int evaluate(td_work *w, const char *weights, td_error *error)
 {
     td_evaluate_spec spec;
     td_evaluation    e;
-    td_batch        *shape = NULL;
     char            *path = find_weights(w, weights, error);
     int              code = path ? td_work_data(w, error) : error->code;
 
     if (!code)
         code = td_work_engine(w, error);
-    if (!code && !(shape = td_work_shape(w, 1, error)))
-        code = error->code;
+    spec = td_work_evaluate(w);
     if (!code)
-        code = td_engine_plan(w->engine, shape, NULL, error);
+        code = td_evaluate_plan(w->engine, &spec, NULL, error);
     if (!code)
         code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
     if (!code)
         code = td_weights_load(path, td_engine_variables(w->engine), td_engine_device(w->engine), error);
-    spec = td_work_evaluate(w);
     if (!code)
         code = td_evaluate(w->engine, &spec, progress, w, &e, error);
     if (!code) {
         print(w, &e);
         td_evaluation_free(&e);
     }
-    td_batch_free(shape);
     free(path);
     return code;
 }

@@ -140,8 +140,8 @@ static int updates(td_work *w, const td_batch *b, int64_t steps, td_error *error
             code = td_engine_update(w->engine, rate, k + 1, (double)INFINITY, &u, error);
         if (code)
             break;
-        json_array_append_new(list, json_pack("{s:f, s:f, s:f, s:f}", "loss", out.loss, "cross_entropy", out.sum / weight, "grad_norm",
-                                              u.norm, "lr", rate));
+        json_array_append_new(list, json_pack("{s:o, s:o, s:o, s:f}", "loss", td_tool_number(out.loss), "cross_entropy",
+                                              td_tool_number(out.sum / weight), "grad_norm", td_tool_number(u.norm), "lr", rate));
         if (!w->tool->json)
             printf("step %lld  loss %.7g  cross-entropy %.7g  norm %.6g  lr %.6g\n", (long long)k + 1, out.loss, out.sum / weight,
                    u.norm, rate);
@@ -197,6 +197,8 @@ int td_command_probe(td_tool *t, int argc, char **argv)
     n = steps ? strtol(steps, &end, 10) : 0;
     if (!batch)
         return td_tool_usage_error(t, "no batch: say --batch FILE");
+    if (steps && out)
+        return td_tool_usage_error(t, "--out writes the results of one batch; it does not go with --optimizer-steps");
     if (steps && (*end || n < 1 || n > 1000000))
         return td_tool_usage_error(t, "--optimizer-steps takes a number from 1, not '%s'", steps);
     if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | (n ? TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE : 0u), &code))

@@ -1,6 +1,8 @@
 /* work.c - from arguments to an engine and data. */
 #include "work.h"
 
+#include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,7 +68,9 @@ int td_work_engine(td_work *w, td_error *error)
     if (check_alone(w, error))
         return error->code;
     w->engine = td_engine_open(&o, error);
-    return w->engine ? 0 : error->code;
+    if (w->engine)
+        return 0;
+    return error->code ? error->code : td_fail(error, TD_EIO, "backend '%s' cannot open", w->x->backend.plugin->name);
 }
 
 /* ---- data ------------------------------------------------------------------------------------------------------------------------ */
@@ -148,6 +152,26 @@ td_evaluate_spec td_work_evaluate(const td_work *w)
     return e;
 }
 
+json_t *td_work_scores(const td_evaluation *e)
+{
+    json_t *sources = json_array();
+    for (int64_t i = 0; i <= e->count; i++) { /* the last: the mean */
+        bool    all = i == e->count;
+        double  nll = all ? e->nll : e->at[i].nll, bits = all ? e->bits_per_byte : e->at[i].bits_per_byte;
+        json_t *j = json_pack("{s:o, s:o, s:o}", "nll", td_tool_number(nll), "perplexity", td_tool_number(exp(nll)), "bits_per_byte",
+                              td_tool_number(bits < 0 ? (double)NAN : bits));
+        if (all) {
+            json_object_set_new(j, "sources", sources);
+            return j;
+        }
+        json_object_set_new(j, "source", json_string(e->at[i].source));
+        json_object_set_new(j, "sequences", json_integer(e->at[i].sequences));
+        json_object_set_new(j, "targets", json_integer(e->at[i].targets));
+        json_array_append_new(sources, j);
+    }
+    return NULL;
+}
+
 /* ---- batches without data -------------------------------------------------------------------------------------------------------- */
 
 td_batch *td_work_shape(const td_work *w, int64_t rows, td_error *error)
@@ -185,4 +209,14 @@ td_batch *td_work_random(const td_work *w, int64_t rows, td_error *error)
         return b;
     td_batch_free(b);
     return NULL;
+}
+
+int td_work_flops(td_work *w, double *out, td_error *error)
+{
+    td_batch       *b = td_work_random(w, w->x->train.micro_batch, error);
+    td_flops_phases f = { 0 };
+    int             code = b ? td_engine_flops(w->engine, b, &f, error) : error->code;
+    td_batch_free(b);
+    *out = (f.forward.visible + f.backward.visible) * (double)(w->x->train.batch / w->x->train.micro_batch);
+    return code;
 }
