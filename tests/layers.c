@@ -1,5 +1,5 @@
-/* layers.c - the sources keep to the layers: an include goes only to a lower one, plugins and ops see the public
- * headers alone, and no plugin is named in the host or the tool. */
+/* layers.c - the sources keep to the layers: an include goes only to a lower one, plugins and ops
+ * see the public headers alone, and no plugin is named in the host or the tool. */
 #include <criterion/criterion.h>
 #include <glob.h>
 #include <stdlib.h>
@@ -10,13 +10,22 @@
 #define ROOT TANDEM_SOURCE "/"
 
 /* Lower ranks come first; two of one rank do not see each other. */
-typedef struct layer { const char *name, *directory; int rank; } layer;
+typedef struct layer {
+    const char *name, *directory;
+    int         rank;
+} layer;
 
 static const layer layers[] = {
-    { "tandem", "core/include/tandem/", 0 }, { "base", "core/base/", 1 }, { "plugin", "core/plugin/", 2 },
-    { "graph", "core/graph/", 3 },           { "config", "core/config/", 4 }, { "io", "core/io/", 4 },
-    { "train", "core/train/", 5 },           { "tools", "tools/tandem/", 6 },
-    { "ops", "core/ops/", 1 },               { "plugins", "plugins/", 1 },
+    { "tandem", "core/include/tandem/", 0 },
+    { "base", "core/base/", 1 },
+    { "plugin", "core/plugin/", 2 },
+    { "graph", "core/graph/", 3 },
+    { "config", "core/config/", 4 },
+    { "io", "core/io/", 4 },
+    { "train", "core/train/", 5 },
+    { "tools", "tools/tandem/", 6 },
+    { "ops", "core/ops/", 1 },
+    { "plugins", "plugins/", 1 },
 };
 
 enum { LAYERS = sizeof layers / sizeof *layers };
@@ -58,7 +67,8 @@ static bool may_include(const char *path, const char *name)
 }
 
 /* Calls `see` for every line of the files that match. */
-static size_t each_line(const char *pattern, void (*see)(const char *path, int number, const char *line))
+static size_t each_line(const char *pattern,
+                        void (*see)(const char *path, int number, const char *line))
 {
     glob_t files;
     size_t count;
@@ -78,14 +88,16 @@ static size_t each_line(const char *pattern, void (*see)(const char *path, int n
 }
 
 static const char *const sources[] = {
-    ROOT "core/include/tandem/*.h", ROOT "core/include/tandem/*/*.h", ROOT "core/[!i]*/*.[ch]", ROOT "core/io/*.[ch]",
-    ROOT "plugins/*/*.[ch]",        ROOT "plugins/*/*/*.[ch]*",       ROOT "tools/tandem/*.[ch]",
+    ROOT "core/include/tandem/*.h", ROOT "core/include/tandem/*/*.h", ROOT "core/[!i]*/*.[ch]",
+    ROOT "core/io/*.[ch]",          ROOT "plugins/*/*.[ch]",          ROOT "plugins/*/*/*.[ch]*",
+    ROOT "tools/tandem/*.[ch]",
 };
 
 static void see_include(const char *path, int number, const char *line)
 {
     char name[256];
-    if (sscanf(line, " # include \"%255[^\"]\"", name) == 1 || sscanf(line, "#include \"%255[^\"]\"", name) == 1)
+    if (sscanf(line, " # include \"%255[^\"]\"", name) == 1 ||
+        sscanf(line, "#include \"%255[^\"]\"", name) == 1)
         cr_expect(may_include(path, name), "%s:%d: may not include \"%s\"", path, number, name);
 }
 
@@ -109,13 +121,16 @@ Test(layers, the_rule_itself)
     cr_expect(may_include(ROOT "plugins/ffn/relu.c", "ffn.h"));
 }
 
-/* ---- names of plugins ------------------------------------------------------------------------------------------------ */
+/* ---- names of plugins ------------------------------------------------------------------------ */
 
 /* Where a plugin's name may stand all the same, and why. */
-typedef struct exception { const char *file, *name, *why; } exception;
+typedef struct exception {
+    const char *file, *name, *why;
+} exception;
 
 static const exception exceptions[] = {
-    { "core/train/experiment.c", "none", "train.recompute and train.guard: other things of that name" },
+    { "core/train/experiment.c", "none",
+      "train.recompute and train.guard: other things of that name" },
     { "core/train/experiment.c", "layer", "train.recompute" },
     { "core/train/experiment.c", "cpu", "the default backend" },
     { "core/train/experiment.c", "single", "the default comm, and that there is no other yet" },
@@ -135,7 +150,9 @@ static bool is_exception(const char *path, const char *name)
     return false;
 }
 
-typedef struct quoted { char *name, forms[2][80]; } quoted;
+typedef struct quoted {
+    char *name, forms[2][80];
+} quoted;
 
 static quoted names[256];
 static size_t n_names;
@@ -167,14 +184,16 @@ static void see_name(const char *path, int number, const char *full)
         *strstr(line, "/*") = 0;
     for (size_t k = 0; k < n_names; k++)
         if (strstr(line, names[k].forms[0]) || strstr(line, names[k].forms[1]))
-            cr_expect(is_exception(path, names[k].name), "%s:%d names the plugin '%s': %s", path, number, names[k].name, line);
+            cr_expect(is_exception(path, names[k].name), "%s:%d names the plugin '%s': %s", path,
+                      number, names[k].name, line);
 }
 
 Test(layers, no_plugin_is_named_in_host_or_tool)
 {
     static const char *const hosts[] = {
-        ROOT "core/base/*.[ch]", ROOT "core/plugin/*.[ch]", ROOT "core/graph/*.[ch]", ROOT "core/config/*.[ch]",
-        ROOT "core/io/*.[ch]",   ROOT "core/train/*.[ch]",  ROOT "tools/tandem/*.[ch]",
+        ROOT "core/base/*.[ch]",    ROOT "core/plugin/*.[ch]", ROOT "core/graph/*.[ch]",
+        ROOT "core/config/*.[ch]",  ROOT "core/io/*.[ch]",     ROOT "core/train/*.[ch]",
+        ROOT "tools/tandem/*.[ch]",
     };
     collect_names();
     cr_assert(n_names > 31, "%zu plugins", n_names);

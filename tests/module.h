@@ -18,7 +18,8 @@ static inline const void *module_plugin(const char *file)
     return module->plugins[0];
 }
 
-static inline void module_parallel(const td_services *s, int64_t n, void (*fn)(void *, int64_t, int), void *arg)
+static inline void module_parallel(const td_services *s, int64_t           n,
+                                   void (*fn)(void *, int64_t, int), void *arg)
 {
     (void)s;
     for (int64_t i = n; i-- > 0;) /* backwards: an order that nothing may depend on */
@@ -30,6 +31,7 @@ static inline void module_log(const td_services *s, int level, const char *forma
     (void)s, (void)level, (void)format;
 }
 
-static const td_services module_services = { sizeof(td_services), 1, module_parallel, module_log, 0 };
+static const td_services module_services = { sizeof(td_services), 1, module_parallel, module_log,
+                                             0 };
 
 #endif

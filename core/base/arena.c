@@ -14,7 +14,9 @@ typedef struct block {
     max_align_t   data[];
 } block;
 
-struct td_arena { block *blocks; };
+struct td_arena {
+    block *blocks;
+};
 
 td_arena *td_arena_new(void) { return calloc(1, sizeof(td_arena)); }
 
@@ -50,7 +52,8 @@ static block *more(td_arena *a, size_t bytes)
     if (!b)
         return NULL;
     b->room = room;
-    if (a->blocks && room == bytes) { /* a large piece of its own: go on filling the block in front */
+    /* a large piece of its own: go on filling the block in front */
+    if (a->blocks && room == bytes) {
         b->next = a->blocks->next;
         a->blocks->next = b;
     } else {

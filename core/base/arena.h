@@ -12,7 +12,7 @@ typedef struct td_arena td_arena;
 td_arena *td_arena_new(void);
 void      td_arena_free(td_arena *);
 /* Forget all that was allocated; one block is kept for what comes. */
-void td_arena_reset(td_arena *);
+void      td_arena_reset(td_arena *);
 
 /* Zeroed, 16-byte aligned; lives as long as the arena. NULL when memory ran out. */
 void *td_arena_alloc(td_arena *, size_t bytes);

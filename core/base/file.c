@@ -17,7 +17,7 @@ static int io_error(td_error *error, const char *what, const char *path)
     return td_fail(error, TD_EIO, "cannot %s '%s': %s", what, path, strerror(errno));
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 char *td_file_read(const char *path, size_t *size, td_error *error)
 {
@@ -41,7 +41,8 @@ char *td_file_read(const char *path, size_t *size, td_error *error)
         used += got;
     }
     if (got || ferror(file)) {
-        got ? td_fail(error, TD_ENOMEM, "out of memory while reading '%s'", path) : io_error(error, "read", path);
+        got ? td_fail(error, TD_ENOMEM, "out of memory while reading '%s'", path)
+            : io_error(error, "read", path);
         free(data);
         data = NULL;
     } else
@@ -81,7 +82,7 @@ void td_map_close(td_map_file *m)
     *m = (td_map_file){ NULL, 0 };
 }
 
-/* ---- atomic writes ------------------------------------------------------------------------------------------------------------ */
+/* ---- atomic writes --------------------------------------------------------------------------- */
 
 int td_atomic_open(td_atomic_file *a, const char *path, td_error *error)
 {
@@ -94,7 +95,8 @@ int td_atomic_open(td_atomic_file *a, const char *path, td_error *error)
     }
     if (!stat(path, &info) && !S_ISREG(info.st_mode)) {
         td_atomic_abandon(a);
-        return td_fail(error, TD_EIO, "cannot write '%s': there is something that is no regular file", path);
+        return td_fail(error, TD_EIO,
+                       "cannot write '%s': there is something that is no regular file", path);
     }
     snprintf(a->temporary, size, "%s.%ld.tmp", path, (long)getpid());
     a->file = fopen(a->temporary, "wbe");
@@ -144,7 +146,7 @@ int td_file_write(const char *path, const void *data, size_t size, td_error *err
     return td_atomic_commit(&a, error);
 }
 
-/* ---- directories ---------------------------------------------------------------------------------------------------------------- */
+/* ---- directories ----------------------------------------------------------------------------- */
 
 int td_make_directories(const char *path, td_error *error)
 {
@@ -182,7 +184,10 @@ int64_t td_file_size(const char *path)
     return stat(path, &info) ? -1 : (int64_t)info.st_size;
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 int64_t td_list_directory(const char *path, char ***names, td_error *error)
 {
@@ -237,7 +242,8 @@ int td_remove_tree(const char *path, td_error *error)
         return TD_EIO;
     for (int64_t i = 0; i < count && !code; i++) {
         char *child = td_path_join(path, names[i]);
-        code = child ? td_remove_tree(child, error) : td_fail(error, TD_ENOMEM, "out of memory while removing '%s'", path);
+        code = child ? td_remove_tree(child, error)
+                     : td_fail(error, TD_ENOMEM, "out of memory while removing '%s'", path);
         free(child);
     }
     td_free_names(names, count);
@@ -252,25 +258,27 @@ int td_replace_directory(const char *from, const char *to, td_error *error)
         return io_error(error, "rename", from);
     if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE))
         return td_remove_tree(from, error);
-    if (errno != EINVAL && errno != ENOSYS) /* a file system that cannot exchange names: then there is a moment without */
+    /* a file system that cannot exchange names: then there is a moment without */
+    if (errno != EINVAL && errno != ENOSYS)
         return io_error(error, "rename", from);
     if (td_remove_tree(to, error))
         return TD_EIO;
     return rename(from, to) ? io_error(error, "rename", from) : 0;
 }
 
-/* ---- hashes and paths ------------------------------------------------------------------------------------------------------------- */
+/* ---- hashes and paths ------------------------------------------------------------------------ */
 
 int td_file_hash(const char *path, char hex[33], td_error *error)
 {
-    FILE         *file = fopen(path, "rbe");
-    XXH3_state_t *state = XXH3_createState();
+    FILE               *file = fopen(path, "rbe");
+    XXH3_state_t       *state = XXH3_createState();
     static const size_t room = 1 << 16;
-    char         *buffer = malloc(room);
-    int           code = 0;
+    char               *buffer = malloc(room);
+    int                 code = 0;
 
     if (!file || !state || !buffer)
-        code = file ? td_fail(error, TD_ENOMEM, "out of memory while hashing '%s'", path) : io_error(error, "open", path);
+        code = file ? td_fail(error, TD_ENOMEM, "out of memory while hashing '%s'", path)
+                    : io_error(error, "open", path);
     else {
         XXH128_hash_t h;
         XXH3_128bits_reset(state);
@@ -279,7 +287,8 @@ int td_file_hash(const char *path, char hex[33], td_error *error)
         if (ferror(file))
             code = io_error(error, "read", path);
         h = XXH3_128bits_digest(state);
-        snprintf(hex, 33, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+        snprintf(hex, 33, "%016llx%016llx", (unsigned long long)h.high64,
+                 (unsigned long long)h.low64);
     }
     if (file)
         fclose(file);

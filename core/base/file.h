@@ -12,7 +12,8 @@
 /* All bytes, with a 0 after them; free() it. NULL with `error`. */
 char *td_file_read(const char *path, size_t *size, td_error *error);
 
-/* Write beside `path`, fsync, rename over it, fsync the directory: after a crash there is the old file or the new. */
+/* Write beside `path`, fsync, rename over it, fsync the directory: after a crash there is the old
+ * file or the new. */
 int td_file_write(const char *path, const void *data, size_t size, td_error *error);
 
 /* The same in pieces: write to `file`, then commit or abandon. */
@@ -21,7 +22,8 @@ typedef struct td_atomic_file {
     char *path, *temporary;
 } td_atomic_file;
 int  td_atomic_open(td_atomic_file *, const char *path, td_error *error);
-int  td_atomic_commit(td_atomic_file *, td_error *error); /* on failure the temporary file is removed */
+/* on failure the temporary file is removed */
+int  td_atomic_commit(td_atomic_file *, td_error *error);
 void td_atomic_abandon(td_atomic_file *);
 
 /* A read-only memory map. */
@@ -32,16 +34,17 @@ typedef struct td_map_file {
 int  td_map_open(td_map_file *, const char *path, td_error *error);
 void td_map_close(td_map_file *);
 
-int   td_make_directories(const char *path, td_error *error);
-int   td_sync_directory(const char *path, td_error *error);
-bool  td_file_exists(const char *path);
+int     td_make_directories(const char *path, td_error *error);
+int     td_sync_directory(const char *path, td_error *error);
+bool    td_file_exists(const char *path);
 int64_t td_file_size(const char *path); /* -1: none */
-int   td_remove_tree(const char *path, td_error *error);
-/* Directory `from` gets the name `to`; what had it is removed. At every moment `to` is whole, old or new. */
-int   td_replace_directory(const char *from, const char *to, td_error *error);
+int     td_remove_tree(const char *path, td_error *error);
+/* Directory `from` gets the name `to`; what had it is removed. At every moment `to` is whole, old
+ * or new. */
+int     td_replace_directory(const char *from, const char *to, td_error *error);
 /* Names in a directory, sorted, without . and ..; free each and the array. -1 with `error`. */
 int64_t td_list_directory(const char *path, char ***names, td_error *error);
-void  td_free_names(char **names, int64_t count);
+void    td_free_names(char **names, int64_t count);
 
 /* XXH3-128 of a file as 32 hex digits. */
 int td_file_hash(const char *path, char hex[33], td_error *error);
@@ -50,7 +53,8 @@ int td_file_hash(const char *path, char hex[33], td_error *error);
 char *td_path_join(const char *directory, const char *name);
 /* The directory part, "." if there is none; free() it. */
 char *td_path_directory(const char *path);
-/* Where this program or the library's build/install tree is: .../bin of /proc/self/exe; free() it. */
+/* Where this program or the library's build/install tree is: .../bin of /proc/self/exe; free()
+ * it. */
 char *td_program_directory(void);
 
 #endif

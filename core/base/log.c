@@ -46,7 +46,8 @@ int td_log_open_file(td_journal *j, const char *path, td_error *error)
 {
     FILE *file = fopen(path, "ae");
     if (!file)
-        return td_fail(error, TD_EIO, "cannot open the log '%s' for writing: %s", path, strerror(errno));
+        return td_fail(error, TD_EIO, "cannot open the log '%s' for writing: %s", path,
+                       strerror(errno));
     if (j->file)
         fclose(j->file);
     j->file = file;
@@ -67,9 +68,9 @@ static void to_stderr(td_journal *j, int level, const char *line)
 static void to_file(td_journal *j, int level, const char *line)
 {
     static const char *const names[] = { "debug", "info", "warning", "error" };
-    struct tm when;
-    char      date[32];
-    time_t    now = time(NULL);
+    struct tm                when;
+    char                     date[32];
+    time_t                   now = time(NULL);
     if (!localtime_r(&now, &when) || !strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S%z", &when))
         date[0] = 0;
     fprintf(j->file, "%s %s %s\n", date, names[level], line);

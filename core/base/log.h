@@ -1,4 +1,5 @@
-/* log.h - lines for people, to stderr and to the run's log file. Library code logs; it never prints. */
+/* log.h - lines for people, to stderr and to the run's log file. Library code logs; it never
+ * prints. */
 #ifndef TD_BASE_LOG_H
 #define TD_BASE_LOG_H
 
@@ -11,7 +12,7 @@ typedef struct td_journal td_journal;
 
 /* Lines at `level` and above go to stderr. [main] */
 td_journal *td_log_new(int level);
-void    td_log_free(td_journal *);
+void        td_log_free(td_journal *);
 
 /* Also append all lines (with date) to the file. [main] */
 int td_log_open_file(td_journal *, const char *path, td_error *error);
@@ -20,8 +21,8 @@ int td_log_open_file(td_journal *, const char *path, td_error *error);
 void td_log_line(td_journal *, int level, const char *format, ...) TD_PRINTF(3, 4);
 void td_log_lines(td_journal *, int level, const char *format, va_list);
 
-/* A progress line: on a terminal it is redrawn in place (and erased by the next log line), elsewhere a plain line at most
- * every few seconds. `last` forces it out. [main] */
+/* A progress line: on a terminal it is redrawn in place (and erased by the next log line),
+ * elsewhere a plain line at most every few seconds. `last` forces it out. [main] */
 void td_log_progress(td_journal *, bool last, const char *format, ...) TD_PRINTF(3, 4);
 
 #endif

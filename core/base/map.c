@@ -9,8 +9,8 @@
 #include "tandem/random.h"
 
 typedef struct entry {
-    char  *key;
-    void  *value;
+    char *key;
+    void *value;
 } entry;
 
 struct td_map {

@@ -56,7 +56,7 @@ void td_text_free(td_text *t)
 
 const char *td_text_get(const td_text *t) { return t->data ? t->data : ""; }
 
-/* ---- names ---------------------------------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 enum { LONGEST = 64, FAR = 1 << 20 };
 
@@ -77,7 +77,8 @@ static int distance(const char *a, const char *b)
                 best = last[j] + 1;
             if (now[j - 1] + 1 < best)
                 best = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                before[j - 2] + 1 < best)
                 best = before[j - 2] + 1;
             now[j] = best;
         }
@@ -114,12 +115,12 @@ bool td_match(const char *pattern, const char *text)
     return !*pattern;
 }
 
-/* ---- numbers for people ------------------------------------------------------------------------------------------------------ */
+/* ---- numbers for people ---------------------------------------------------------------------- */
 
 char *td_human_bytes(char out[32], double bytes)
 {
     static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
-    int k = 0;
+    int                      k = 0;
     while (bytes >= 1024 && k < 5)
         bytes /= 1024, k++;
     snprintf(out, 32, k && bytes < 100 ? "%.1f %s" : "%.0f %s", bytes, units[k]);
@@ -129,7 +130,7 @@ char *td_human_bytes(char out[32], double bytes)
 char *td_human_count(char out[32], double count)
 {
     static const char *const units[] = { "", "k", "M", "B", "T" };
-    int k = 0;
+    int                      k = 0;
     while (fabs(count) >= 1000 && k < 4)
         count /= 1000, k++;
     snprintf(out, 32, fabs(count) >= 1000 ? "%.2e" : k ? "%.3g%s" : "%.4g%s", count, units[k]);

@@ -8,17 +8,17 @@
 
 #include "tandem/error.h"
 
-/* Zero-initialise; `data` is always 0-terminated once something was added. After running out of memory, `failed` is set
- * and further adds do nothing. */
+/* Zero-initialise; `data` is always 0-terminated once something was added. After running out of
+ * memory, `failed` is set and further adds do nothing. */
 typedef struct td_text {
     char  *data;
     size_t size, room;
     bool   failed;
 } td_text;
 
-void td_text_print(td_text *, const char *format, ...) TD_PRINTF(2, 3);
-void td_text_append(td_text *, const char *bytes, size_t size);
-void td_text_free(td_text *);
+void        td_text_print(td_text *, const char *format, ...) TD_PRINTF(2, 3);
+void        td_text_append(td_text *, const char *bytes, size_t size);
+void        td_text_free(td_text *);
 /* Its characters, or "". */
 const char *td_text_get(const td_text *);
 

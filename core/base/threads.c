@@ -1,4 +1,5 @@
-/* threads.c - the thread pool: workers spin a little, then sleep; items are claimed from one counter. */
+/* threads.c - the thread pool: workers spin a little, then sleep; items are claimed from one
+ * counter. */
 #include "base/threads.h"
 
 #include <assert.h>
@@ -14,7 +15,11 @@
 
 enum { SPINS = 4000, MAX_THREADS = 1024 };
 
-typedef struct worker { td_pool *pool; pthread_t thread; int index; } worker;
+typedef struct worker {
+    td_pool  *pool;
+    pthread_t thread;
+    int       index;
+} worker;
 
 struct td_pool {
     td_services     services;
@@ -53,7 +58,8 @@ static int quota(void)
 int td_processors(void)
 {
     cpu_set_t set;
-    int       n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
+    int       n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN)
+                                                         : CPU_COUNT(&set);
     int       limit = quota();
     if (limit && limit < n)
         n = limit;
@@ -105,7 +111,8 @@ static void *work(void *argument)
     }
 }
 
-static void parallel(const td_services *services, int64_t n, void (*fn)(void *, int64_t, int), void *argument)
+static void parallel(const td_services *services, int64_t n, void (*fn)(void *, int64_t, int),
+                     void *argument)
 {
     td_pool *p = services->host;
     bool     nested = atomic_exchange_explicit(&p->busy, true, memory_order_acquire);
@@ -164,12 +171,14 @@ td_pool *td_pool_new(int threads, td_journal *log, td_error *error)
     int      code;
 
     if (threads < 0 || threads > MAX_THREADS) {
-        td_fail(error, TD_ECONFIG, "%d threads: choose 1 to %d, or 0 for all processors", threads, MAX_THREADS);
+        td_fail(error, TD_ECONFIG, "%d threads: choose 1 to %d, or 0 for all processors", threads,
+                MAX_THREADS);
         return NULL;
     }
     p = calloc(1, sizeof *p);
     if (p) {
-        p->services = (td_services){ sizeof p->services, threads ? threads : td_processors(), parallel, say, p };
+        p->services = (td_services){ sizeof p->services, threads ? threads : td_processors(),
+                                     parallel, say, p };
         p->workers = calloc((size_t)p->services.threads, sizeof *p->workers);
         p->log = log;
         pthread_mutex_init(&p->lock, NULL);
@@ -178,7 +187,8 @@ td_pool *td_pool_new(int threads, td_journal *log, td_error *error)
     code = p && p->workers ? start(p) : ENOMEM;
     if (!code)
         return p;
-    td_fail(error, TD_ENOMEM, "cannot start %d threads: %s", threads ? threads : td_processors(), strerror(code));
+    td_fail(error, TD_ENOMEM, "cannot start %d threads: %s", threads ? threads : td_processors(),
+            strerror(code));
     td_pool_free(p);
     return NULL;
 }

@@ -7,7 +7,8 @@
 
 typedef struct td_pool td_pool;
 
-/* `threads` in all, the caller among them; 0: as many as this process may run on. NULL with `error`. [main] */
+/* `threads` in all, the caller among them; 0: as many as this process may run on. NULL with
+ * `error`. [main] */
 td_pool *td_pool_new(int threads, td_journal *log, td_error *error);
 void     td_pool_free(td_pool *);
 

@@ -14,20 +14,23 @@ typedef struct binder {
     const char  *owner; /* "attention 'softmax'" */
 } binder;
 
-static bool bind_part(binder *b, td_value *group, const char *path, const char *kind, const char *fallback, const td_option *extra,
-                      void *extra_out, td_part *out, td_resolved *at);
+static bool bind_part(binder *b, td_value *group, const char *path, const char *kind,
+                      const char *fallback, const td_option *extra, void *extra_out, td_part *out,
+                      td_resolved *at);
 
-/* ---- where from ------------------------------------------------------------------------------------------------------------------ */
+/* ---- where from ------------------------------------------------------------------------------ */
 
 const char *td_value_origin(const td_value *v) { return v->origin; }
 
-static td_resolved *record(binder *b, td_resolved *at, const char *name, const char *text, const td_value *from, const td_option *o)
+static td_resolved *record(binder *b, td_resolved *at, const char *name, const char *text,
+                           const td_value *from, const td_option *o)
 {
     td_resolved *r = td_arena_alloc(b->config->arena, sizeof *r);
     td_text      kind = { 0 };
     if (!r)
         return at;
-    r->name = td_arena_copy(b->config->arena, name), r->text = text, r->owner = b->owner, r->doc = o && o->doc ? o->doc : "";
+    r->name = td_arena_copy(b->config->arena, name), r->text = text, r->owner = b->owner,
+    r->doc = o && o->doc ? o->doc : "";
     r->origin = from ? from->origin : td_arena_print(b->config->arena, "default of %s", b->owner);
     if (o)
         td_option_describe(o, &kind);
@@ -40,7 +43,8 @@ static td_resolved *record(binder *b, td_resolved *at, const char *name, const c
     return at->last = r;
 }
 
-static void complain(binder *b, const td_value *v, const char *name, const char *format, ...) TD_PRINTF(4, 5);
+static void complain(binder *b, const td_value *v, const char *name, const char *format, ...)
+    TD_PRINTF(4, 5);
 
 static void complain(binder *b, const td_value *v, const char *name, const char *format, ...)
 {
@@ -52,11 +56,12 @@ static void complain(binder *b, const td_value *v, const char *name, const char 
     td_errors_add(b->errors, "%s: %s: option '%s' %s", td_value_origin(v), b->owner, name, text);
 }
 
-/* ---- scalars --------------------------------------------------------------------------------------------------------------------- */
+/* ---- scalars --------------------------------------------------------------------------------- */
 
 static const char *type_name(const td_value *v)
 {
-    static const char *const names[] = { "a group { }", "a list", "an integer", "a float", "a bool", "a string" };
+    static const char *const names[] = { "a group { }", "a list", "an integer",
+                                         "a float",     "a bool", "a string" };
     return names[v->type];
 }
 
@@ -71,7 +76,10 @@ static void print_number(td_text *t, double x)
     td_text_print(t, "%s%s", text, strpbrk(text, ".en") ? "" : ".0");
 }
 
-static void print_integer(td_text *t, int64_t x) { td_text_print(t, "%lld%s", (long long)x, x > INT32_MAX || x < INT32_MIN ? "L" : ""); }
+static void print_integer(td_text *t, int64_t x)
+{
+    td_text_print(t, "%lld%s", (long long)x, x > INT32_MAX || x < INT32_MIN ? "L" : "");
+}
 
 static void print_string(td_text *t, const char *s)
 {
@@ -129,16 +137,21 @@ static void bind_choice(binder *b, const td_value *v, const td_option *o, int64_
         }
     nearest = td_nearest(v->text, o->choices, n);
     td_option_describe(o, &t);
-    complain(b, v, o->name, "cannot be \"%s\"; %s%s%sit takes %s", v->text, nearest ? "did you mean \"" : "", nearest ? nearest : "",
-             nearest ? "\"? " : "", td_text_get(&t));
+    complain(b, v, o->name, "cannot be \"%s\"; %s%s%sit takes %s", v->text,
+             nearest ? "did you mean \"" : "", nearest ? nearest : "", nearest ? "\"? " : "",
+             td_text_get(&t));
     td_text_free(&t);
 }
 
 /* One value of INT, FLOAT or STRING into out[index]. */
-static void bind_item(binder *b, const td_value *v, const td_option *o, void *out, size_t index, td_text *text)
+static void bind_item(binder *b, const td_value *v, const td_option *o, void *out, size_t index,
+                      td_text *text)
 {
-    bool ints = o->type == TD_TYPE_INT || o->type == TD_TYPE_INTS, strings = o->type == TD_TYPE_STRING || o->type == TD_TYPE_STRINGS;
-    if (strings ? v->type != TD_VALUE_STRING : ints ? v->type != TD_VALUE_INT : v->type != TD_VALUE_INT && v->type != TD_VALUE_FLOAT) {
+    bool ints = o->type == TD_TYPE_INT || o->type == TD_TYPE_INTS,
+         strings = o->type == TD_TYPE_STRING || o->type == TD_TYPE_STRINGS;
+    if (strings ? v->type != TD_VALUE_STRING
+        : ints  ? v->type != TD_VALUE_INT
+                : v->type != TD_VALUE_INT && v->type != TD_VALUE_FLOAT) {
         want(b, v, o);
         return;
     }
@@ -157,7 +170,8 @@ static void bind_item(binder *b, const td_value *v, const td_option *o, void *ou
 }
 
 /* INTS, FLOATS, STRINGS: a list, or one value. */
-static void bind_items(binder *b, const td_value *v, const td_option *o, td_ints *out, td_text *text)
+static void bind_items(binder *b, const td_value *v, const td_option *o, td_ints *out,
+                       td_text *text)
 {
     size_t n = 0, k = 0;
     void  *at;
@@ -182,16 +196,29 @@ static void bind_items(binder *b, const td_value *v, const td_option *o, td_ints
 static void print_default(const td_option *o, const char *field, td_text *t)
 {
     switch (o->type) {
-    case TD_TYPE_BOOL: td_text_print(t, "%s", *(const bool *)(const void *)field ? "true" : "false"); break;
-    case TD_TYPE_INT: print_integer(t, *(const int64_t *)(const void *)field); break;
-    case TD_TYPE_FLOAT: print_number(t, *(const double *)(const void *)field); break;
-    case TD_TYPE_CHOICE: print_string(t, o->choices[*(const int64_t *)(const void *)field]); break;
-    case TD_TYPE_STRING: print_string(t, *(const char *const *)(const void *)field); break;
-    default: td_text_print(t, "()"); break;
+    case TD_TYPE_BOOL:
+        td_text_print(t, "%s", *(const bool *)(const void *)field ? "true" : "false");
+        break;
+    case TD_TYPE_INT:
+        print_integer(t, *(const int64_t *)(const void *)field);
+        break;
+    case TD_TYPE_FLOAT:
+        print_number(t, *(const double *)(const void *)field);
+        break;
+    case TD_TYPE_CHOICE:
+        print_string(t, o->choices[*(const int64_t *)(const void *)field]);
+        break;
+    case TD_TYPE_STRING:
+        print_string(t, *(const char *const *)(const void *)field);
+        break;
+    default:
+        td_text_print(t, "()");
+        break;
     }
 }
 
-static void bind_scalar(binder *b, const td_value *v, const td_option *o, char *field, td_resolved *at)
+static void bind_scalar(binder *b, const td_value *v, const td_option *o, char *field,
+                        td_resolved *at)
 {
     td_text t = { 0 };
     if (!v) {
@@ -212,30 +239,48 @@ static void bind_scalar(binder *b, const td_value *v, const td_option *o, char *
         else
             want(b, v, o);
         break;
-    case TD_TYPE_INT: case TD_TYPE_FLOAT: case TD_TYPE_STRING: bind_item(b, v, o, field, 0, &t); break;
-    default: bind_items(b, v, o, (td_ints *)(void *)field, &t); break;
+    case TD_TYPE_INT:
+    case TD_TYPE_FLOAT:
+    case TD_TYPE_STRING:
+        bind_item(b, v, o, field, 0, &t);
+        break;
+    default:
+        bind_items(b, v, o, (td_ints *)(void *)field, &t);
+        break;
     }
     if (o->type == TD_TYPE_BOOL || o->type == TD_TYPE_CHOICE)
         print_default(o, field, &t);
     record(b, at, o->name, keep(b, &t), v, o);
 }
 
-/* ---- tables ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static void set_default(const td_option *o, char *field)
 {
     switch (o->type) {
-    case TD_TYPE_BOOL: *(bool *)(void *)field = o->number != 0; break;
-    case TD_TYPE_INT: case TD_TYPE_CHOICE: *(int64_t *)(void *)field = (int64_t)o->number; break;
-    case TD_TYPE_FLOAT: *(double *)(void *)field = o->number; break;
-    case TD_TYPE_STRING: *(const char **)(void *)field = o->text ? o->text : ""; break;
-    default: break;
+    case TD_TYPE_BOOL:
+        *(bool *)(void *)field = o->number != 0;
+        break;
+    case TD_TYPE_INT:
+    case TD_TYPE_CHOICE:
+        *(int64_t *)(void *)field = (int64_t)o->number;
+        break;
+    case TD_TYPE_FLOAT:
+        *(double *)(void *)field = o->number;
+        break;
+    case TD_TYPE_STRING:
+        *(const char **)(void *)field = o->text ? o->text : "";
+        break;
+    default:
+        break;
     }
 }
 
-static void bind_rows(binder *b, td_value *group, const td_option *table, size_t size, char *out, td_resolved *at);
+static void bind_rows(binder *b, td_value *group, const td_option *table, size_t size, char *out,
+                      td_resolved *at);
 
-static void unknown_keys(binder *b, const td_value *group, const td_option *table, size_t size, const td_option *extra, bool plugin)
+static void unknown_keys(binder *b, const td_value *group, const td_option *table, size_t size,
+                         const td_option *extra, bool plugin)
 {
     const char *names[256], *nearest;
     td_option   row;
@@ -284,11 +329,13 @@ static void bind_list(binder *b, td_value *v, const td_option *o, td_list *out, 
     }
 }
 
-static void bind_row(binder *b, const td_value *group, td_value *v, const td_option *o, char *field, td_resolved *at)
+static void bind_row(binder *b, const td_value *group, td_value *v, const td_option *o, char *field,
+                     td_resolved *at)
 {
     if (!v && o->flags & TD_OPTION_REQUIRED) {
-        td_errors_add(b->errors, "%s%s%s: option '%s' is missing and has no default: %s", group ? td_value_origin(group) : "",
-                      group ? ": " : "", b->owner, o->name, o->doc ? o->doc : "");
+        td_errors_add(b->errors, "%s%s%s: option '%s' is missing and has no default: %s",
+                      group ? td_value_origin(group) : "", group ? ": " : "", b->owner, o->name,
+                      o->doc ? o->doc : "");
         return;
     }
     set_default(o, field);
@@ -299,31 +346,36 @@ static void bind_row(binder *b, const td_value *group, td_value *v, const td_opt
         if (v && v->type != TD_VALUE_GROUP)
             want(b, v, o);
         else if (v || o->text)
-            bind_part(b, v, o->name, o->choices[0], o->text, NULL, NULL, (td_part *)(void *)field, record(b, at, o->name, NULL, v, o));
+            bind_part(b, v, o->name, o->choices[0], o->text, NULL, NULL, (td_part *)(void *)field,
+                      record(b, at, o->name, NULL, v, o));
         b->owner = owner;
     } else
         bind_scalar(b, v, o, field, at);
 }
 
-static void bind_rows(binder *b, td_value *group, const td_option *table, size_t size, char *out, td_resolved *at)
+static void bind_rows(binder *b, td_value *group, const td_option *table, size_t size, char *out,
+                      td_resolved *at)
 {
     td_option row;
     for (size_t i = 0; td_option_row(table, size, i, &row); i++)
         bind_row(b, group, td_value_child(group, row.name), &row, out + row.offset, at);
 }
 
-/* ---- parts ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- parts ----------------------------------------------------------------------------------- */
 
-static const char *plugin_name(binder *b, const td_value *group, const char *path, const char *kind, const char *fallback)
+static const char *plugin_name(binder *b, const td_value *group, const char *path, const char *kind,
+                               const char *fallback)
 {
     const td_value *v = td_value_child(group, "plugin");
     if (v && v->type != TD_VALUE_STRING) {
-        td_errors_add(b->errors, "%s: '%s.plugin' is %s; it takes the name of a plugin", td_value_origin(v), path, type_name(v));
+        td_errors_add(b->errors, "%s: '%s.plugin' is %s; it takes the name of a plugin",
+                      td_value_origin(v), path, type_name(v));
         return NULL;
     }
     if (!v && !fallback)
-        td_errors_add(b->errors, "%s%sgroup '%s' must name a plugin of kind %s: %s = { plugin = \"...\"; };", group ? td_value_origin(group) : "",
-                      group ? ": " : "", path, kind, path);
+        td_errors_add(b->errors,
+                      "%s%sgroup '%s' must name a plugin of kind %s: %s = { plugin = \"...\"; };",
+                      group ? td_value_origin(group) : "", group ? ": " : "", path, kind, path);
     return v ? v->text : fallback;
 }
 
@@ -345,8 +397,9 @@ const td_plugin *td_config_plugin(const td_config *c, size_t i)
     return b ? b->plugin : NULL;
 }
 
-static bool bind_part(binder *b, td_value *group, const char *path, const char *kind, const char *fallback, const td_option *extra,
-                      void *extra_out, td_part *out, td_resolved *at)
+static bool bind_part(binder *b, td_value *group, const char *path, const char *kind,
+                      const char *fallback, const td_option *extra, void *extra_out, td_part *out,
+                      td_resolved *at)
 {
     size_t           before = b->errors->count;
     const char      *name = plugin_name(b, group, path, kind, fallback);
@@ -361,7 +414,8 @@ static bool bind_part(binder *b, td_value *group, const char *path, const char *
         td_errors_add(b->errors, "%s%s%s", said ? td_value_origin(said) : path, ": ", e.text);
     if (!p)
         return false;
-    b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(kind, "/"), kind, p->name);
+    b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(kind, "/"), kind,
+                              p->name);
     config = td_arena_alloc(b->config->arena, p->config_size + 1);
     if (!config || !b->owner)
         return false;
@@ -372,12 +426,14 @@ static bool bind_part(binder *b, td_value *group, const char *path, const char *
     print_string(&text, p->name);
     record(b, at, "plugin", keep(b, &text), said, NULL)->doc = p->brief ? p->brief : "";
     bind_rows(b, group, p->options, p->option_size, config, at);
-    b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(kind, "/"), kind, p->name);
+    b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(kind, "/"), kind,
+                              p->name);
     if (extra)
         bind_rows(b, group, extra, sizeof *extra, extra_out, at);
     unknown_keys(b, group, p->options, p->option_size, extra, true);
     if (b->errors->count == before && p->check && p->check(config, &e))
-        td_errors_add(b->errors, "%s: %s: %s", group ? td_value_origin(group) : path, b->owner, e.text);
+        td_errors_add(b->errors, "%s: %s: %s", group ? td_value_origin(group) : path, b->owner,
+                      e.text);
     return b->errors->count == before;
 }
 
@@ -386,12 +442,14 @@ static td_value *find_group(td_config *c, const char *path, td_errors *errors, b
     td_value *v = (td_value *)(uintptr_t)td_config_get(c, path);
     *bad = v && v->type != TD_VALUE_GROUP;
     if (*bad)
-        td_errors_add(errors, "%s: '%s' is %s; it must be a group { }", td_value_origin(v), path, type_name(v));
+        td_errors_add(errors, "%s: '%s' is %s; it must be a group { }", td_value_origin(v), path,
+                      type_name(v));
     return *bad ? NULL : v;
 }
 
-int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, const char *kind, const char *fallback,
-                         const td_option *extra, void *extra_out, td_part *out, td_errors *errors)
+int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, const char *kind,
+                         const char *fallback, const td_option *extra, void *extra_out,
+                         td_part *out, td_errors *errors)
 {
     binder    b = { c, registry, errors, path };
     bool      bad;
@@ -399,35 +457,41 @@ int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, 
     *out = (td_part){ NULL, NULL };
     if (bad)
         return TD_ECONFIG;
-    if (bind_part(&b, group, path, kind, fallback, extra, extra_out, out, record(&b, &c->resolved, path, NULL, group, NULL)))
+    if (bind_part(&b, group, path, kind, fallback, extra, extra_out, out,
+                  record(&b, &c->resolved, path, NULL, group, NULL)))
         return 0;
     *out = (td_part){ NULL, NULL };
     return TD_ECONFIG;
 }
 
-int td_config_bind(td_config *c, td_registry *registry, const char *path, const char *kind, const char *fallback, td_part *out,
-                   td_errors *errors)
+int td_config_bind(td_config *c, td_registry *registry, const char *path, const char *kind,
+                   const char *fallback, td_part *out, td_errors *errors)
 {
     return td_config_bind_extra(c, registry, path, kind, fallback, NULL, NULL, out, errors);
 }
 
-int td_config_bind_table(td_config *c, td_registry *registry, const char *path, const td_option *table, void *out, td_errors *errors)
+int td_config_bind_table(td_config *c, td_registry *registry, const char *path,
+                         const td_option *table, void *out, td_errors *errors)
 {
     binder    b = { c, registry, errors, path };
     size_t    before = errors->count;
     bool      bad;
     td_value *group = find_group(c, path, errors, &bad);
-    bind_rows(&b, group, table, sizeof *table, out, record(&b, &c->resolved, path, NULL, group, NULL));
+    bind_rows(&b, group, table, sizeof *table, out,
+              record(&b, &c->resolved, path, NULL, group, NULL));
     b.owner = path;
     unknown_keys(&b, group, table, sizeof *table, NULL, false);
     return errors->count == before ? 0 : TD_ECONFIG;
 }
 
-/* ---- the top level ------------------------------------------------------------------------------------------------ */
+/* ---- the top level --------------------------------------------------------------------------- */
 
-typedef struct top_level { td_strings plugin_path; } top_level;
+typedef struct top_level {
+    td_strings plugin_path;
+} top_level;
 static const td_option top_level_table[] = {
-    TD_OPTION_STRINGS(top_level, plugin_path, "directories of plugins; relative to the file that names them"),
+    TD_OPTION_STRINGS(top_level, plugin_path,
+                      "directories of plugins; relative to the file that names them"),
     TD_OPTION_END,
 };
 
@@ -473,7 +537,8 @@ int td_config_check_unused(td_config *c, td_errors *errors)
             continue;
         nearest = td_nearest(v->name, names, n);
         if (nearest)
-            td_errors_add(errors, "%s: '%s' is unknown; did you mean '%s'?", td_value_origin(v), v->name, nearest);
+            td_errors_add(errors, "%s: '%s' is unknown; did you mean '%s'?", td_value_origin(v),
+                          v->name, nearest);
         else
             td_errors_add(errors, "%s: '%s' is unknown", td_value_origin(v), v->name);
     }

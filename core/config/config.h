@@ -1,8 +1,10 @@
-/* config.h - config files: composition, overrides, where each value came from, and binding to parts.
+/* config.h - config files: composition, overrides, where each value came from, and binding to
+ * parts.
  *
- * A config is a tree of groups, lists and scalars. `extends = "a.cfg"` (or a list) merges group by group, later wins;
- * `path.to.key=value` arguments win over files. A group whose `plugin` changes to another plugin keeps only what the new
- * one says and inherits nothing from the old plugin's options.
+ * A config is a tree of groups, lists and scalars. `extends = "a.cfg"` (or a list) merges group by
+ * group, later wins; `path.to.key=value` arguments win over files. A group whose `plugin` changes
+ * to another plugin keeps only what the new one says and inherits nothing from the old plugin's
+ * options.
  */
 #ifndef TD_CONFIG_CONFIG_H
 #define TD_CONFIG_CONFIG_H
@@ -13,7 +15,8 @@
 #include "base/text.h"
 #include "plugin/registry.h"
 
-/* All errors of a config, told at once: one message per line, each with file:line where it has one. */
+/* All errors of a config, told at once: one message per line, each with file:line where it has
+ * one. */
 typedef struct td_errors {
     td_text text;
     size_t  count;
@@ -24,51 +27,57 @@ void td_errors_free(td_errors *);
 typedef struct td_config td_config; /* the whole tree */
 typedef struct td_value  td_value;  /* one node of it */
 
-/* Read files (merged in order) and apply overrides "path.to.key=value". NULL if anything is wrong; all of it is in
- * `errors`. `search`: directory for `extends` and files that are not found relative to the including file (the shipped
- * configs/). */
-td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides, size_t n_overrides,
-                          const char *search, td_errors *errors);
-void td_config_free(td_config *);
-td_arena *td_config_arena(td_config *);
+/* Read files (merged in order) and apply overrides "path.to.key=value". NULL if anything is wrong;
+ * all of it is in `errors`. `search`: directory for `extends` and files that are not found relative
+ * to the including file (the shipped configs/). */
+td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides,
+                          size_t n_overrides, const char *search, td_errors *errors);
+void       td_config_free(td_config *);
+td_arena  *td_config_arena(td_config *);
 
 /* The value at "model.attention.heads", or NULL. */
 const td_value *td_config_get(const td_config *, const char *path);
 /* "file.cfg:12", "command line" or "default of attention 'softmax'". */
-const char *td_value_origin(const td_value *);
+const char     *td_value_origin(const td_value *);
 
-/* Bind the group at `path` to a plugin of `kind`: check every key against its option table, fill its config struct, run its
- * `check`. All errors are added. `fallback`: plugin name if the group does not name one (NULL: it must).
- * 0, or TD_ECONFIG when at least one error was added. Marks the keys as used and records the resolved values. */
-int td_config_bind(td_config *, td_registry *, const char *path, const char *kind, const char *fallback, td_part *out,
-                   td_errors *errors);
+/* Bind the group at `path` to a plugin of `kind`: check every key against its option table, fill
+ * its config struct, run its `check`. All errors are added. `fallback`: plugin name if the group
+ * does not name one (NULL: it must). 0, or TD_ECONFIG when at least one error was added. Marks the
+ * keys as used and records the resolved values. */
+int td_config_bind(td_config *, td_registry *, const char *path, const char *kind,
+                   const char *fallback, td_part *out, td_errors *errors);
 
-/* The same, with keys beside the plugin's own that belong to the host: `extra` describes them, `extra_out` gets them. */
-int td_config_bind_extra(td_config *, td_registry *, const char *path, const char *kind, const char *fallback,
-                         const td_option *extra, void *extra_out, td_part *out, td_errors *errors);
+/* The same, with keys beside the plugin's own that belong to the host: `extra` describes them,
+ * `extra_out` gets them. */
+int td_config_bind_extra(td_config *, td_registry *, const char *path, const char *kind,
+                         const char *fallback, const td_option *extra, void *extra_out,
+                         td_part *out, td_errors *errors);
 
-/* The plugins of all groups that were bound, groups in groups too, in order; NULL from the last on. */
+/* The plugins of all groups that were bound, groups in groups too, in order; NULL from the last
+ * on. */
 const td_plugin *td_config_plugin(const td_config *, size_t i);
 
 /* Bind a group that is no plugin (train, evaluate, run) to a struct by its table. */
-int td_config_bind_table(td_config *, td_registry *, const char *path, const td_option *table, void *out,
-                         td_errors *errors);
+int td_config_bind_table(td_config *, td_registry *, const char *path, const td_option *table,
+                         void *out, td_errors *errors);
 
-/* Bind what stands outside of groups: `plugin_path`, directories that are searched after --plugin-path. Before parts. */
+/* Bind what stands outside of groups: `plugin_path`, directories that are searched after
+ * --plugin-path. Before parts. */
 int td_config_bind_top(td_config *, td_registry *, td_errors *errors);
 
 /* After all groups are bound: keys that nobody read are errors, with the nearest known name. */
 int td_config_check_unused(td_config *, td_errors *errors);
 
-/* The resolved config, after binding: every option with its value, as a config file that gives the same again. With
- * `origins`, each line ends in a comment that says where the value came from. */
+/* The resolved config, after binding: every option with its value, as a config file that gives the
+ * same again. With `origins`, each line ends in a comment that says where the value came from. */
 void td_config_print(const td_config *, bool origins, td_text *out);
 
-/* One line per key that differs: "model.attention.heads: 8 -> 16". Both bound. Gives the number of differences. */
+/* One line per key that differs: "model.attention.heads: 8 -> 16". Both bound. Gives the number of
+ * differences. */
 size_t td_config_diff(const td_config *a, const td_config *b, td_text *out);
 
-/* Explain one key of a bound config: value, origin, type, default, range, owner, doc. False: no such key, and the nearest
- * is in `out`. */
+/* Explain one key of a bound config: value, origin, type, default, range, owner, doc. False: no
+ * such key, and the nearest is in `out`. */
 bool td_config_explain(const td_config *, const char *path, td_text *out);
 
 #endif

@@ -25,12 +25,13 @@ void td_errors_free(td_errors *e)
     e->count = 0;
 }
 
-/* ---- merging ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- merging --------------------------------------------------------------------------------- */
 
 static bool another_plugin(const td_value *a, const td_value *b)
 {
     const td_value *p = td_value_child(a, "plugin"), *q = td_value_child(b, "plugin");
-    return q && q->type == TD_VALUE_STRING && p && p->type == TD_VALUE_STRING && strcmp(p->text, q->text);
+    return q && q->type == TD_VALUE_STRING && p && p->type == TD_VALUE_STRING &&
+           strcmp(p->text, q->text);
 }
 
 static void replace(td_value *group, td_value *old, td_value *new)
@@ -60,7 +61,8 @@ static void start_plugin(td_value *into, const td_value *from, int depth)
 {
     if (another_plugin(into, from))
         into->first = into->last = NULL, into->mark = 0;
-    else if (into->first && depth < 64 && td_value_child(from, "plugin") && !td_value_child(into, "plugin"))
+    else if (into->first && depth < 64 && td_value_child(from, "plugin") &&
+             !td_value_child(into, "plugin"))
         mark_all(into, into->mark = 1ull << depth);
 }
 
@@ -104,7 +106,7 @@ void td_value_forget_default(td_value *group)
     group->mark = 0;
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 typedef struct loader {
     td_arena   *arena;
@@ -119,7 +121,8 @@ static td_value *load_file(loader *l, const char *path, const char *shown);
 /* Beside the including file, then in the search directory. */
 static const char *find_extended(loader *l, const td_value *v, const char *from)
 {
-    char       *directory = strchr(from, '/') ? td_path_directory(from) : NULL; /* else a.cfg would be told as ./a.cfg */
+    /* else a.cfg would be told as ./a.cfg */
+    char       *directory = strchr(from, '/') ? td_path_directory(from) : NULL;
     char       *beside = directory ? td_path_join(directory, v->text) : strdup(v->text);
     char       *shipped = l->search ? td_path_join(l->search, v->text) : NULL;
     const char *found = NULL;
@@ -128,8 +131,8 @@ static const char *find_extended(loader *l, const td_value *v, const char *from)
     else if (shipped && td_file_exists(shipped))
         found = td_arena_copy(l->arena, shipped);
     else
-        td_errors_add(l->errors, "%s:%d: extends: there is no file '%s' beside it%s%s", v->file, v->line, v->text,
-                      l->search ? " or in " : "", l->search ? l->search : "");
+        td_errors_add(l->errors, "%s:%d: extends: there is no file '%s' beside it%s%s", v->file,
+                      v->line, v->text, l->search ? " or in " : "", l->search ? l->search : "");
     free(directory), free(beside), free(shipped);
     return found;
 }
@@ -144,7 +147,8 @@ static void extend(loader *l, td_value *base, const td_value *v, const char *fro
         return;
     }
     if (v->type != TD_VALUE_STRING) {
-        td_errors_add(l->errors, "%s:%d: extends takes a file name, or a list of them", v->file, v->line);
+        td_errors_add(l->errors, "%s:%d: extends takes a file name, or a list of them", v->file,
+                      v->line);
         return;
     }
     path = find_extended(l, v, from);
@@ -220,8 +224,8 @@ static void apply_override(td_config *c, const char *override, td_errors *errors
     td_value_merge(c->root, group);
 }
 
-td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides, size_t n_overrides,
-                          const char *search, td_errors *errors)
+td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides,
+                          size_t n_overrides, const char *search, td_errors *errors)
 {
     td_config *c = calloc(1, sizeof *c);
     if (c)

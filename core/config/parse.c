@@ -1,4 +1,5 @@
-/* parse.c - libconfig text to a tree, with what libconfig 1.5 does not check: integers that do not fit, deep nesting. */
+/* parse.c - libconfig text to a tree, with what libconfig 1.5 does not check: integers that do not
+ * fit, deep nesting. */
 #include <ctype.h>
 #include <errno.h>
 #include <libconfig.h>
@@ -13,7 +14,8 @@ td_value *td_value_new(td_arena *arena, int type, const char *name, const char *
 {
     td_value *v = td_arena_alloc(arena, sizeof *v);
     if (v)
-        v->type = type, v->name = name ? td_arena_copy(arena, name) : "", v->file = file, v->line = line;
+        v->type = type, v->name = name ? td_arena_copy(arena, name) : "", v->file = file,
+        v->line = line;
     if (v)
         v->origin = file ? td_arena_print(arena, "%s:%d", file, line) : "command line";
     return v && v->name && v->origin ? v : NULL;
@@ -37,7 +39,7 @@ td_value *td_value_child(const td_value *group, const char *name)
     return NULL;
 }
 
-/* ---- the text, before libconfig sees it ------------------------------------------------------------------------------------------ */
+/* ---- the text, before libconfig sees it ------------------------------------------------------ */
 
 /* Skip a comment or a string at `p`; NULL if there is none. */
 static const char *skip(const char *p, int *line)
@@ -72,13 +74,15 @@ static bool too_wide(const char *p, const char *end)
     return errno || value > INT32_MAX || value < INT32_MIN;
 }
 
-static void too_wide_error(td_errors *errors, const char *file, int line, const char *p, const char *end)
+static void too_wide_error(td_errors *errors, const char *file, int line, const char *p,
+                           const char *end)
 {
     int n = (int)(end - p);
     if (*end == 'L')
         td_errors_add(errors, "%s:%d: %.*s does not fit 64 bits", file, line, n, p);
     else
-        td_errors_add(errors, "%s:%d: %.*s does not fit 32 bits: write %.*sL", file, line, n, p, n, p);
+        td_errors_add(errors, "%s:%d: %.*s does not fit 32 bits: write %.*sL", file, line, n, p, n,
+                      p);
 }
 
 static bool check_text(const char *text, const char *file, td_errors *errors)
@@ -94,16 +98,19 @@ static bool check_text(const char *text, const char *file, td_errors *errors)
         line += *p == '\n';
         depth += (*p == '{' || *p == '(' || *p == '[') - (*p == '}' || *p == ')' || *p == ']');
         if (depth > DEEPEST) {
-            td_errors_add(errors, "%s:%d: groups and lists are nested deeper than %d levels", file, line, DEEPEST);
+            td_errors_add(errors, "%s:%d: groups and lists are nested deeper than %d levels", file,
+                          line, DEEPEST);
             return false;
         }
         if (isdigit((unsigned char)*p) || (*p == '-' && isdigit((unsigned char)p[1]))) {
             const char *end = p + 1;
-            while (isalnum((unsigned char)*end) && *end != 'L' && (is_hex(p) || (*end != 'e' && *end != 'E')))
+            while (isalnum((unsigned char)*end) && *end != 'L' &&
+                   (is_hex(p) || (*end != 'e' && *end != 'E')))
                 end++;
             if (too_wide(p, end))
                 too_wide_error(errors, file, line, p, end);
-            for (p = end; isalnum((unsigned char)*p) || *p == '.' || ((*p == '-' || *p == '+') && (p[-1] == 'e' || p[-1] == 'E'));)
+            for (p = end; isalnum((unsigned char)*p) || *p == '.' ||
+                          ((*p == '-' || *p == '+') && (p[-1] == 'e' || p[-1] == 'E'));)
                 p++;
             continue;
         }
@@ -113,7 +120,8 @@ static bool check_text(const char *text, const char *file, td_errors *errors)
             continue;
         }
         if (*p == '@' && !strncmp(p, "@include", 8)) {
-            td_errors_add(errors, "%s:%d: @include is not supported: use extends = \"FILE\";", file, line);
+            td_errors_add(errors, "%s:%d: @include is not supported: use extends = \"FILE\";", file,
+                          line);
             return false;
         }
         p++;
@@ -121,24 +129,37 @@ static bool check_text(const char *text, const char *file, td_errors *errors)
     return errors->count == before;
 }
 
-/* ---- settings to values ---------------------------------------------------------------------------------------------------------- */
+/* ---- settings to values ---------------------------------------------------------------------- */
 
 static td_value *convert(td_arena *arena, const config_setting_t *s, const char *file, int line)
 {
-    static const int types[] = { [CONFIG_TYPE_GROUP] = TD_VALUE_GROUP, [CONFIG_TYPE_INT] = TD_VALUE_INT,
-                                 [CONFIG_TYPE_INT64] = TD_VALUE_INT,   [CONFIG_TYPE_FLOAT] = TD_VALUE_FLOAT,
-                                 [CONFIG_TYPE_STRING] = TD_VALUE_STRING, [CONFIG_TYPE_BOOL] = TD_VALUE_BOOL,
-                                 [CONFIG_TYPE_ARRAY] = TD_VALUE_LIST,  [CONFIG_TYPE_LIST] = TD_VALUE_LIST };
+    static const int types[] = {
+        [CONFIG_TYPE_GROUP] = TD_VALUE_GROUP,   [CONFIG_TYPE_INT] = TD_VALUE_INT,
+        [CONFIG_TYPE_INT64] = TD_VALUE_INT,     [CONFIG_TYPE_FLOAT] = TD_VALUE_FLOAT,
+        [CONFIG_TYPE_STRING] = TD_VALUE_STRING, [CONFIG_TYPE_BOOL] = TD_VALUE_BOOL,
+        [CONFIG_TYPE_ARRAY] = TD_VALUE_LIST,    [CONFIG_TYPE_LIST] = TD_VALUE_LIST
+    };
     int       type = config_setting_type(s);
-    td_value *v = td_value_new(arena, types[type], config_setting_name(s), file, line ? line : (int)config_setting_source_line(s));
+    td_value *v = td_value_new(arena, types[type], config_setting_name(s), file,
+                               line ? line : (int)config_setting_source_line(s));
     if (!v)
         return NULL;
     switch (type) {
-    case CONFIG_TYPE_INT: v->integer = config_setting_get_int(s); break;
-    case CONFIG_TYPE_INT64: v->integer = config_setting_get_int64(s); break;
-    case CONFIG_TYPE_BOOL: v->integer = config_setting_get_bool(s); break;
-    case CONFIG_TYPE_FLOAT: v->number = config_setting_get_float(s); break;
-    case CONFIG_TYPE_STRING: v->text = td_arena_copy(arena, config_setting_get_string(s)); break;
+    case CONFIG_TYPE_INT:
+        v->integer = config_setting_get_int(s);
+        break;
+    case CONFIG_TYPE_INT64:
+        v->integer = config_setting_get_int64(s);
+        break;
+    case CONFIG_TYPE_BOOL:
+        v->integer = config_setting_get_bool(s);
+        break;
+    case CONFIG_TYPE_FLOAT:
+        v->number = config_setting_get_float(s);
+        break;
+    case CONFIG_TYPE_STRING:
+        v->text = td_arena_copy(arena, config_setting_get_string(s));
+        break;
     default:
         for (int k = 0; k < config_setting_length(s); k++) {
             td_value *child = convert(arena, config_setting_get_elem(s, (unsigned)k), file, line);
@@ -156,7 +177,8 @@ static void syntax_error(const config_t *c, const char *file, td_errors *errors)
 {
     const char *text = config_error_text(c);
     if (text && strstr(text, "mismatched element type"))
-        text = "an array [ ] holds values of one type only: write mixed lists in ( ), and numbers all with or all without a point";
+        text = "an array [ ] holds values of one type only: write mixed lists in ( ), and numbers "
+               "all with or all without a point";
     else if (text && strstr(text, "duplicate"))
         text = "a name is there twice in one group";
     td_errors_add(errors, "%s:%d: %s", file, config_error_line(c), text ? text : "cannot be read");
@@ -178,7 +200,7 @@ td_value *td_value_parse(td_arena *arena, const char *text, const char *file, td
     return v;
 }
 
-/* ---- key=value -------------------------------------------------------------------------------------------------------------------- */
+/* ---- key=value ------------------------------------------------------------------------------- */
 
 static td_value *parse_value(td_arena *arena, const char *name, const char *text, td_errors *errors)
 {
@@ -212,12 +234,14 @@ static bool good_name(const char *name)
     return true;
 }
 
-td_value *td_value_parse_override(td_arena *arena, const char *override, td_value *root, td_errors *errors)
+td_value *td_value_parse_override(td_arena *arena, const char *override, td_value *root,
+                                  td_errors *errors)
 {
     const char *equals = strchr(override, '=');
-    char       *path = equals ? td_arena_print(arena, "%.*s", (int)(equals - override), override) : NULL, *name, *rest = path;
-    td_value   *top = NULL, *at = NULL, *v;
-    int         depth = 0;
+    char *path = equals ? td_arena_print(arena, "%.*s", (int)(equals - override), override) : NULL,
+         *name, *rest = path;
+    td_value *top = NULL, *at = NULL, *v;
+    int       depth = 0;
 
     if (!path) {
         td_errors_add(errors, "command line: '%s' is no key=value", override);
@@ -230,10 +254,13 @@ td_value *td_value_parse_override(td_arena *arena, const char *override, td_valu
             return NULL;
         }
         if (++depth > DEEPEST) {
-            td_errors_add(errors, "command line: '%.60s...': groups are nested deeper than %d levels", override, DEEPEST);
+            td_errors_add(errors,
+                          "command line: '%.60s...': groups are nested deeper than %d levels",
+                          override, DEEPEST);
             return NULL;
         }
-        v = rest ? td_value_new(arena, TD_VALUE_GROUP, name, NULL, -1) : parse_value(arena, name, equals + 1, errors);
+        v = rest ? td_value_new(arena, TD_VALUE_GROUP, name, NULL, -1)
+                 : parse_value(arena, name, equals + 1, errors);
         if (!v)
             return NULL;
         if (at)

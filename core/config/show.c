@@ -18,7 +18,9 @@ static void print_node(const td_resolved *r, int indent, bool origins, td_text *
     if (r->text) {
         td_text_print(out, "%*s%s = %s;", indent, "", r->name, r->text);
         if (origins)
-            td_text_print(out, "%*s# %s", out->size - start < 48 ? (int)(48 - (out->size - start)) : 1, "", r->origin);
+            td_text_print(out, "%*s# %s",
+                          out->size - start < 48 ? (int)(48 - (out->size - start)) : 1, "",
+                          r->origin);
         td_text_print(out, "\n");
     } else if (r->list) {
         td_text_print(out, "%*s%s = (%s", indent, "", r->name, r->first ? "\n" : "");
@@ -35,16 +37,20 @@ static void print_node(const td_resolved *r, int indent, bool origins, td_text *
     }
 }
 
-void td_config_print(const td_config *c, bool origins, td_text *out) { print_children(&c->resolved, 0, origins, out); }
+void td_config_print(const td_config *c, bool origins, td_text *out)
+{
+    print_children(&c->resolved, 0, origins, out);
+}
 
-/* ---- by path ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- by path --------------------------------------------------------------------------------- */
 
 static void flatten(const td_resolved *r, const char *path, td_map *out, td_arena *arena)
 {
     size_t index = 0;
     for (const td_resolved *c = r->first; c; c = c->next, index++) {
-        const char *full = *c->name ? td_arena_print(arena, "%s%s%s", path, *path ? "." : "", c->name)
-                                    : td_arena_print(arena, "%s[%zu]", path, index);
+        const char *full = *c->name
+                               ? td_arena_print(arena, "%s%s%s", path, *path ? "." : "", c->name)
+                               : td_arena_print(arena, "%s[%zu]", path, index);
         if (!full)
             return;
         if (c->text)
@@ -74,7 +80,8 @@ size_t td_config_diff(const td_config *a, const td_config *b, td_text *out)
     }
     for (size_t i = 0; x && y && i < td_map_count(y); i++)
         if (!td_map_get(x, td_map_key(y, i))) {
-            td_text_print(out, "%s: (absent) -> %s\n", td_map_key(y, i), ((const td_resolved *)td_map_value(y, i))->text);
+            td_text_print(out, "%s: (absent) -> %s\n", td_map_key(y, i),
+                          ((const td_resolved *)td_map_value(y, i))->text);
             n++;
         }
     td_map_free(x), td_map_free(y);
@@ -88,7 +95,8 @@ bool td_config_explain(const td_config *c, const char *path, td_text *out)
     const char        *names[1024], *nearest;
     size_t             n = 0;
     if (r) {
-        td_text_print(out, "%s = %s\n  %s\n  set by:  %s\n  owner:   %s\n", path, r->text, r->doc, r->origin, r->owner);
+        td_text_print(out, "%s = %s\n  %s\n  set by:  %s\n  owner:   %s\n", path, r->text, r->doc,
+                      r->origin, r->owner);
         if (*r->kind)
             td_text_print(out, "  takes:   %s\n", r->kind);
     } else {

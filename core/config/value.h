@@ -1,11 +1,17 @@
-/* value.h - the tree behind a config, as read and as resolved. Shared by the files of core/config. */
+/* value.h - the tree behind a config, as read and as resolved. Shared by the files of
+ * core/config. */
 #ifndef TD_CONFIG_VALUE_H
 #define TD_CONFIG_VALUE_H
 
 #include "config/config.h"
 
 typedef enum td_value_type {
-    TD_VALUE_GROUP, TD_VALUE_LIST, TD_VALUE_INT, TD_VALUE_FLOAT, TD_VALUE_BOOL, TD_VALUE_STRING
+    TD_VALUE_GROUP,
+    TD_VALUE_LIST,
+    TD_VALUE_INT,
+    TD_VALUE_FLOAT,
+    TD_VALUE_BOOL,
+    TD_VALUE_STRING
 } td_value_type;
 
 struct td_value {
@@ -15,26 +21,30 @@ struct td_value {
     double      number;
     const char *text;
     td_value   *first, *last, *next; /* children; the next sibling */
-    const char *file; /* NULL: the command line */
+    const char *file;                /* NULL: the command line */
     int         line;
     const char *origin; /* "file.cfg:12" or "command line" */
     bool        used;
-    /* A group that another file than its first gives a plugin: what was said before is of the default plugin, if that
-     * is another one. Which plugin is default is known only when the group is bound. Until then `mark` is the bit of
-     * this group, and `marks` of a value are the groups around it that got their plugins after it. */
+    /* A group that another file than its first gives a plugin: what was said before is of the
+     * default plugin, if that is another one. Which plugin is default is known only when the group
+     * is bound. Until then `mark` is the bit of this group, and `marks` of a value are the groups
+     * around it that got their plugins after it. */
     uint64_t    mark, marks;
 };
 
 /* A resolved value: what an option got, and from where. */
 typedef struct td_resolved {
-    const char         *name, *text; /* text NULL: a group or list of groups */
+    const char         *name, *text;                 /* text NULL: a group or list of groups */
     const char         *origin, *owner, *doc, *kind; /* kind: "int 1 .. 4096, default 8" */
     bool                list;
     struct td_resolved *first, *last, *next;
 } td_resolved;
 
 /* A plugin that a group was bound to. */
-typedef struct td_bound { const td_plugin *plugin; struct td_bound *next; } td_bound;
+typedef struct td_bound {
+    const td_plugin *plugin;
+    struct td_bound *next;
+} td_bound;
 
 struct td_config {
     td_arena   *arena;
@@ -47,12 +57,14 @@ td_value *td_value_child(const td_value *group, const char *name);
 td_value *td_value_new(td_arena *, int type, const char *name, const char *file, int line);
 void      td_value_append(td_value *parent, td_value *child);
 /* Later wins; a group that names another plugin starts anew. */
-void td_value_merge(td_value *into, td_value *from);
+void      td_value_merge(td_value *into, td_value *from);
 /* Forget what was said in a group before it named its plugin. */
-void td_value_forget_default(td_value *group);
+void      td_value_forget_default(td_value *group);
 
-/* One file without its `extends`, or a value given on the command line. NULL after adding errors. */
+/* One file without its `extends`, or a value given on the command line. NULL after adding
+ * errors. */
 td_value *td_value_parse(td_arena *, const char *text, const char *file, td_errors *errors);
-td_value *td_value_parse_override(td_arena *, const char *override, td_value *root, td_errors *errors);
+td_value *td_value_parse_override(td_arena *, const char *override, td_value *root,
+                                  td_errors *errors);
 
 #endif

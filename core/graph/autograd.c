@@ -37,7 +37,7 @@ static void add_gradient(walk *w, td_value *of, td_tensor *grad)
         (*at)[of->slot] = (*at)[of->slot] ? td_add((*at)[of->slot], grad) : grad;
 }
 
-/* ---- recomputation: a marked layer's nodes are emitted once more, before its gradients ---------------------------------- */
+/* ---- recomputation: a marked layer's nodes are emitted once more, before its gradients ------- */
 
 static td_value *twin_of(td_value *v, int32_t region)
 {
@@ -64,12 +64,12 @@ static void recompute(walk *w, int32_t region)
     g->unique = false;
 }
 
-/* ---- the walk ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 static void differentiate(walk *w, td_node *x)
 {
-    bool       need[TD_MAX_INPUTS] = { false }, again = w->g->options.recompute && x->region;
-    td_tensor *in[TD_MAX_INPUTS], *out[TD_MAX_OUTPUTS], *grad_in[TD_MAX_INPUTS] = { NULL };
+    bool              need[TD_MAX_INPUTS] = { false }, again = w->g->options.recompute && x->region;
+    td_tensor        *in[TD_MAX_INPUTS], *out[TD_MAX_OUTPUTS], *grad_in[TD_MAX_INPUTS] = { NULL };
     td_tensor *const *grad_out = w->grads[x->index];
 
     for (int k = 0; k < x->n_in; k++) {
@@ -99,7 +99,8 @@ static void walk_back(walk *w, int32_t from)
     }
 }
 
-int td_gradients(td_graph *graph, td_tensor *loss, td_tensor *const *wrt, size_t n, td_tensor **grads, td_error *error)
+int td_gradients(td_graph *graph, td_tensor *loss, td_tensor *const *wrt, size_t n,
+                 td_tensor **grads, td_error *error)
 {
     td_graph_full *g = td_full_of(graph);
     walk           w = { g, g->n_nodes, NULL, NULL };
@@ -108,7 +109,9 @@ int td_gradients(td_graph *graph, td_tensor *loss, td_tensor *const *wrt, size_t
     if (td_graph_error(graph, error))
         return error ? error->code : TD_EGRAPH;
     if (td_count(loss) != 1)
-        return td_fail(error, TD_EGRAPH, "gradients are of a scalar loss; this one has %lld elements", (long long)td_count(loss));
+        return td_fail(error, TD_EGRAPH,
+                       "gradients are of a scalar loss; this one has %lld elements",
+                       (long long)td_count(loss));
     w.needs = td_arena_alloc(g->arena, (size_t)w.n * sizeof *w.needs);
     w.grads = td_arena_alloc(g->arena, (size_t)w.n * sizeof *w.grads);
     if (!w.needs || !w.grads)

@@ -1,4 +1,5 @@
-/* describe.c - what a graph says of its model beyond FLOPs: the lookups in its vocabulary tables. */
+/* describe.c - what a graph says of its model beyond FLOPs: the lookups in its vocabulary
+ * tables. */
 #include "graph/describe.h"
 
 #include "graph/internal.h"
@@ -6,9 +7,11 @@
 /* A table of parameters with one row per word, read by the ids of tokens. */
 static bool looks_up(const td_node *n, int64_t vocabulary)
 {
-    const td_node *table = n->kind == TD_NODE_OP && !n->backward && td_node_is(n, "gather") ? n->in[0]->node : NULL;
-    return table && table->kind == TD_NODE_VARIABLE && table->variable->kind == TD_VARIABLE_PARAM && table->variable->rank > 0 &&
-           table->variable->dim[0] == vocabulary;
+    const td_node *table = n->kind == TD_NODE_OP && !n->backward && td_node_is(n, "gather")
+                               ? n->in[0]->node
+                               : NULL;
+    return table && table->kind == TD_NODE_VARIABLE && table->variable->kind == TD_VARIABLE_PARAM &&
+           table->variable->rank > 0 && table->variable->dim[0] == vocabulary;
 }
 
 double td_graph_lookups(const td_graph *graph, int64_t vocabulary)

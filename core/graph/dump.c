@@ -15,11 +15,16 @@ static void print_dims(td_text *out, const td_tensor *t)
 static const char *title(const td_node *n)
 {
     switch (n->kind) {
-    case TD_NODE_VARIABLE: return n->variable->name;
-    case TD_NODE_INPUT: return n->input;
-    case TD_NODE_CONSTANT: return "constant";
-    case TD_NODE_ERROR: return "error";
-    default: return n->op->plugin.name;
+    case TD_NODE_VARIABLE:
+        return n->variable->name;
+    case TD_NODE_INPUT:
+        return n->input;
+    case TD_NODE_CONSTANT:
+        return "constant";
+    case TD_NODE_ERROR:
+        return "error";
+    default:
+        return n->op->plugin.name;
     }
 }
 
@@ -32,7 +37,8 @@ void td_graph_dump_text(const td_graph *graph, td_text *out)
         for (int k = 0; k < n->n_in; k++) {
             td_text_print(out, "%s", k ? ", " : "");
             if (n->in[k])
-                td_text_print(out, n->in[k]->slot ? "%%%d.%d" : "%%%d", n->in[k]->node->index, n->in[k]->slot);
+                td_text_print(out, n->in[k]->slot ? "%%%d.%d" : "%%%d", n->in[k]->node->index,
+                              n->in[k]->slot);
             else
                 td_text_print(out, "-");
         }
@@ -45,7 +51,8 @@ void td_graph_dump_text(const td_graph *graph, td_text *out)
 void td_graph_dump_dot(const td_graph *graph, td_text *out)
 {
     const td_graph_full *g = td_full_of(graph);
-    td_text_print(out, "digraph tandem {\n  rankdir = BT;\n  node [shape = box, fontname = \"sans-serif\", fontsize = 10];\n");
+    td_text_print(out, "digraph tandem {\n  rankdir = BT;\n  node [shape = box, fontname = "
+                       "\"sans-serif\", fontsize = 10];\n");
     for (int32_t i = 1; i < g->n_nodes; i++) {
         const td_node *n = g->nodes[i];
         td_text_print(out, "  n%d [label = \"%s\\n", i, title(n));

@@ -5,25 +5,25 @@
 #include "graph/internal.h"
 #include "tandem/ops.h"
 
-size_t td_dtype_size(int dtype)
-{
-    return dtype == TD_F64 ? 8 : dtype == TD_BF16 ? 2 : 4;
-}
+size_t td_dtype_size(int dtype) { return dtype == TD_F64 ? 8 : dtype == TD_BF16 ? 2 : 4; }
 
 bool td_node_is(const td_node *n, const char *name)
 {
     return n->kind == TD_NODE_OP && !strcmp(n->op->plugin.name, name);
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
-td_graph *td_graph_new(td_registry *registry, td_variables *variables, const td_graph_options *options)
+td_graph *td_graph_new(td_registry *registry, td_variables *variables,
+                       const td_graph_options *options)
 {
     td_graph_full *g = calloc(1, sizeof *g);
     if (!g)
         return NULL;
-    g->base.host = &td_graph_host, g->registry = registry, g->variables = variables, g->options = *options;
-    g->arena = td_arena_new(), g->ops = td_map_new(), g->leaves = td_map_new(), g->inputs = td_map_new();
+    g->base.host = &td_graph_host, g->registry = registry, g->variables = variables,
+    g->options = *options;
+    g->arena = td_arena_new(), g->ops = td_map_new(), g->leaves = td_map_new(),
+    g->inputs = td_map_new();
     g->scopes[0] = (td_scope){ "", "" };
     if (g->arena && g->ops && g->leaves && g->inputs)
         g->error_node = td_node_new(g, TD_NODE_ERROR, 0, 1);
@@ -52,7 +52,7 @@ int td_graph_error(const td_graph *graph, td_error *error)
     return g->error.code ? td_fail(error, g->error.code, "%s", g->error.text) : 0;
 }
 
-/* ---- nodes --------------------------------------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static bool append(td_graph_full *g, td_node *n)
 {
@@ -76,7 +76,8 @@ td_node *td_node_new(td_graph_full *g, int kind, int n_in, int n_out)
         return NULL;
     n->out = (td_value *)(void *)(n + 1);
     n->in = (td_value **)(void *)(n->out + n_out);
-    n->kind = kind, n->n_in = n_in, n->n_out = n_out, n->region = g->region, n->backward = g->backward;
+    n->kind = kind, n->n_in = n_in, n->n_out = n_out, n->region = g->region,
+    n->backward = g->backward;
     n->path = g->scopes[g->depth].path;
     for (int k = 0; k < n_out; k++)
         n->out[k].t.graph = &g->base, n->out[k].node = n, n->out[k].slot = k;
@@ -91,7 +92,10 @@ static td_tensor *fail(td_graph *graph, const char *message)
     return &g->error_node->out[0].t;
 }
 
-static td_tensor *out_of_memory(td_graph_full *g) { return fail(&g->base, "out of memory while building the graph"); }
+static td_tensor *out_of_memory(td_graph_full *g)
+{
+    return fail(&g->base, "out of memory while building the graph");
+}
 
 static const td_op *find_op(td_graph_full *g, const char *name)
 {
@@ -123,10 +127,12 @@ static uint64_t hash_of(const td_op *op, td_tensor *const *in, int n, const td_a
 }
 
 /* An equal node that exists already: the same op on the same tensors. */
-static td_node *find_equal(td_graph_full *g, uint64_t hash, const td_op *op, td_tensor *const *in, int n, const td_attrs *a)
+static td_node *find_equal(td_graph_full *g, uint64_t hash, const td_op *op, td_tensor *const *in,
+                           int n, const td_attrs *a)
 {
     for (td_node *x = g->bucket[hash % TD_BUCKETS]; x; x = x->next) {
-        bool same = x->hash == hash && x->op == op && x->n_in == n && !memcmp(&x->attrs, a, sizeof *a);
+        bool same = x->hash == hash && x->op == op && x->n_in == n &&
+                    !memcmp(&x->attrs, a, sizeof *a);
         for (int k = 0; same && k < n; k++)
             same = in[k] ? x->in[k] == td_value_of(in[k]) : !x->in[k];
         if (same)
@@ -135,7 +141,8 @@ static td_node *find_equal(td_graph_full *g, uint64_t hash, const td_op *op, td_
     return NULL;
 }
 
-static int infer(td_graph_full *g, const td_op *op, td_tensor *const *in, int n, const td_attrs *a, td_shape *shape)
+static int infer(td_graph_full *g, const td_op *op, td_tensor *const *in, int n, const td_attrs *a,
+                 td_shape *shape)
 {
     td_error e = { 0 };
     char     text[2100];
@@ -145,7 +152,8 @@ static int infer(td_graph_full *g, const td_op *op, td_tensor *const *in, int n,
         for (int d = 0; d < shape[k].rank; d++)
             count *= shape[k].dim[d] < 0 ? 1e300 : (double)shape[k].dim[d];
         if (count > 1e15)
-            n_out = td_fail(&e, TD_EGRAPH, "output %d would have dims that are negative or too large", k);
+            n_out = td_fail(&e, TD_EGRAPH,
+                            "output %d would have dims that are negative or too large", k);
     }
     if (n_out >= 0)
         return n_out;
@@ -159,7 +167,8 @@ static td_tensor *bad_input(td_graph_full *g, const td_op *op, td_tensor *const 
 {
     char text[200];
     if (n < op->min_inputs || n > op->max_inputs) {
-        snprintf(text, sizeof text, "%s takes %d to %d inputs, not %d", op->plugin.name, op->min_inputs, op->max_inputs, n);
+        snprintf(text, sizeof text, "%s takes %d to %d inputs, not %d", op->plugin.name,
+                 op->min_inputs, op->max_inputs, n);
         return fail(&g->base, text);
     }
     for (int k = 0; k < n; k++) {
@@ -175,17 +184,18 @@ static td_tensor *bad_input(td_graph_full *g, const td_op *op, td_tensor *const 
     return NULL;
 }
 
-td_tensor *td_graph_emit(td_graph *graph, const char *name, td_tensor *const *in, int n, const td_attrs *attrs)
+td_tensor *td_graph_emit(td_graph *graph, const char *name, td_tensor *const *in, int n,
+                         const td_attrs *attrs)
 {
-    td_graph_full *g = td_full_of(graph);
-    td_attrs       none = { { 0 }, { 0 } };
+    td_graph_full  *g = td_full_of(graph);
+    td_attrs        none = { { 0 }, { 0 } };
     const td_attrs *a = attrs ? attrs : &none;
-    const td_op   *op = find_op(g, name);
-    td_shape       shape[TD_MAX_OUTPUTS] = { { 0 } };
-    td_tensor     *other = op ? bad_input(g, op, in, n) : &g->error_node->out[0].t;
-    uint64_t       hash;
-    td_node       *node;
-    int            n_out;
+    const td_op    *op = find_op(g, name);
+    td_shape        shape[TD_MAX_OUTPUTS] = { { 0 } };
+    td_tensor      *other = op ? bad_input(g, op, in, n) : &g->error_node->out[0].t;
+    uint64_t        hash;
+    td_node        *node;
+    int             n_out;
 
     if (other)
         return other;
@@ -219,10 +229,11 @@ static td_tensor *output(td_tensor *first, int index)
     td_node *n = td_value_of(first)->node;
     if (n->kind == TD_NODE_ERROR)
         return first;
-    return index >= 0 && index < n->n_out ? &n->out[index].t : fail(first->graph, "the op has no such output");
+    return index >= 0 && index < n->n_out ? &n->out[index].t
+                                          : fail(first->graph, "the op has no such output");
 }
 
-/* ---- leaves ---------------------------------------------------------------------------------------------------------------- */
+/* ---- leaves ---------------------------------------------------------------------------------- */
 
 static td_node *leaf(td_graph_full *g, int kind, int dtype, const int64_t *dims, int rank)
 {
@@ -248,21 +259,23 @@ td_tensor *td_graph_variable(td_graph *graph, td_variable *v)
     return &n->out[0].t;
 }
 
-static td_tensor *variable(td_graph *graph, const char *name, int kind, const int64_t *dims, int rank, td_init init,
-                           double initial)
+static td_tensor *variable(td_graph *graph, const char *name, int kind, const int64_t *dims,
+                           int rank, td_init init, double initial)
 {
     td_graph_full *g = td_full_of(graph);
     const char    *scope = g->scopes[g->depth].scope;
     char           full[512], text[700];
     td_variable   *v;
 
-    if (rank < 0 || rank > TD_MAX_RANK || snprintf(full, sizeof full, "%s%s%s", scope, *scope ? "." : "", name) >= (int)sizeof full)
+    if (rank < 0 || rank > TD_MAX_RANK ||
+        snprintf(full, sizeof full, "%s%s%s", scope, *scope ? "." : "", name) >= (int)sizeof full)
         return fail(graph, "a parameter's rank or name is too large");
     if (g->error.code)
         return &g->error_node->out[0].t;
     for (int k = 0; k < rank; k++)
         if (dims[k] < 1) {
-            snprintf(text, sizeof text, "parameter '%s' would have %lld entries along axis %d", full, (long long)dims[k], k);
+            snprintf(text, sizeof text, "parameter '%s' would have %lld entries along axis %d",
+                     full, (long long)dims[k], k);
             return fail(graph, text);
         }
     v = td_variables_add(g->variables, full, kind, dims, rank, init, initial);
@@ -277,13 +290,15 @@ static td_tensor *param(td_graph *g, const char *name, const int64_t *dims, int 
     return variable(g, name, TD_VARIABLE_PARAM, dims, rank, init, 0);
 }
 
-static td_tensor *state(td_graph *g, const char *name, const int64_t *dims, int rank, double initial)
+static td_tensor *state(td_graph *g, const char *name, const int64_t *dims, int rank,
+                        double initial)
 {
     td_init zero = { TD_INIT_ZEROS, 0 };
     return variable(g, name, TD_VARIABLE_STATE, dims, rank, zero, initial);
 }
 
-static td_tensor *constant(td_graph *graph, int dtype, const int64_t *dims, int rank, const double *values)
+static td_tensor *constant(td_graph *graph, int dtype, const int64_t *dims, int rank,
+                           const double *values)
 {
     td_graph_full *g = td_full_of(graph);
     td_node       *n = leaf(g, TD_NODE_CONSTANT, dtype, dims, rank);
@@ -293,10 +308,13 @@ static td_tensor *constant(td_graph *graph, int dtype, const int64_t *dims, int 
         return out_of_memory(g);
     memcpy(copy, values, bytes);
     n->values = copy;
-    for (td_node *x, **at = g->nodes; at < g->nodes + g->n_nodes - 1; at++) { /* one of equal constants */
+    /* one of equal constants */
+    for (td_node *x, **at = g->nodes; at < g->nodes + g->n_nodes - 1; at++) {
         x = *at;
-        if (x->kind == TD_NODE_CONSTANT && x->out[0].t.dtype == n->out[0].t.dtype && x->out[0].t.rank == rank &&
-            !memcmp(x->out[0].t.dim, n->out[0].t.dim, sizeof n->out[0].t.dim) && !memcmp(x->values, copy, bytes))
+        if (x->kind == TD_NODE_CONSTANT && x->out[0].t.dtype == n->out[0].t.dtype &&
+            x->out[0].t.rank == rank &&
+            !memcmp(x->out[0].t.dim, n->out[0].t.dim, sizeof n->out[0].t.dim) &&
+            !memcmp(x->values, copy, bytes))
             return &x->out[0].t;
     }
     return &n->out[0].t;
@@ -321,7 +339,7 @@ td_tensor *td_graph_find_input(const td_graph *g, const char *name)
     return n ? &n->out[0].t : NULL;
 }
 
-/* ---- scopes ------------------------------------------------------------------------------------------------------------------ */
+/* ---- scopes ---------------------------------------------------------------------------------- */
 
 static const char *joined(td_graph_full *g, const char *left, const char *right)
 {
@@ -368,7 +386,7 @@ static void mark(td_graph *graph, int begin)
     g->region = begin ? ++g->regions : 0;
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 static td_tensor *remember(td_tensor *x, const char *name, int time_axis, int64_t window)
 {
@@ -402,7 +420,9 @@ td_tensor *td_graph_total_loss(td_graph *graph, td_tensor *loss)
 {
     td_graph_full *g = td_full_of(graph);
     for (size_t k = 0; k < g->n_aux; k++)
-        loss = td_emit_("add", (td_tensor *[]){ loss, td_scale(g->aux[k].scalar, g->aux[k].weight) }, 2, 0);
+        loss = td_emit_("add",
+                        (td_tensor *[]){ loss, td_scale(g->aux[k].scalar, g->aux[k].weight) }, 2,
+                        0);
     return loss;
 }
 
@@ -419,7 +439,23 @@ static int      real(td_graph *g) { return td_full_of(g)->options.real; }
 static uint64_t seed(td_graph *g) { return td_full_of(g)->options.dropout_seed; }
 
 const td_host td_graph_host = {
-    .size = sizeof(td_host), .emit = td_graph_emit, .output = output, .param = param, .constant = constant, .input = input,
-    .state = state, .push = push, .push_path = push_path, .pop = pop, .path = path, .mark = mark, .remember = remember,
-    .carry = carry, .aux_loss = aux_loss, .fail = fail, .phase = phase, .real = real, .seed = seed,
+    .size = sizeof(td_host),
+    .emit = td_graph_emit,
+    .output = output,
+    .param = param,
+    .constant = constant,
+    .input = input,
+    .state = state,
+    .push = push,
+    .push_path = push_path,
+    .pop = pop,
+    .path = path,
+    .mark = mark,
+    .remember = remember,
+    .carry = carry,
+    .aux_loss = aux_loss,
+    .fail = fail,
+    .phase = phase,
+    .real = real,
+    .seed = seed,
 };

@@ -18,14 +18,18 @@
 #include "tandem/kind/batch.h"
 #include "tandem/kind/op.h"
 
-/* ---- variables: what outlives a graph (parameters, their gradients, states) --------------------------------- */
+/* ---- variables: what outlives a graph (parameters, their gradients, states) ------------------ */
 
 typedef struct td_variables td_variables;
 
-typedef enum td_variable_kind { TD_VARIABLE_PARAM, TD_VARIABLE_GRAD, TD_VARIABLE_STATE } td_variable_kind;
+typedef enum td_variable_kind {
+    TD_VARIABLE_PARAM,
+    TD_VARIABLE_GRAD,
+    TD_VARIABLE_STATE
+} td_variable_kind;
 
 typedef struct td_variable {
-    const char *name;  /* "model.layers.0.self_attn.q_proj.weight", "<param>.m" for a state */
+    const char *name; /* "model.layers.0.self_attn.q_proj.weight", "<param>.m" for a state */
     int32_t     kind, rank;
     int64_t     dim[TD_MAX_RANK];
     td_init     init;    /* of a parameter */
@@ -41,22 +45,23 @@ size_t        td_variables_count(const td_variables *);
 td_variable  *td_variables_at(const td_variables *, size_t i);
 td_variable  *td_variables_find(const td_variables *, const char *name);
 /* Fetch or declare; NULL when the dims differ from an earlier declaration. */
-td_variable *td_variables_add(td_variables *, const char *name, int kind, const int64_t *dims, int rank, td_init init,
-                              double initial);
+td_variable  *td_variables_add(td_variables *, const char *name, int kind, const int64_t *dims,
+                               int rank, td_init init, double initial);
 
-/* ---- building -------------------------------------------------------------------------------------------------- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 typedef struct td_graph_options {
     int      phase; /* td_phase */
     int      real;  /* TD_F32 or TD_F64 */
     uint64_t dropout_seed;
-    bool     recompute; /* layers marked by td_layer_begin are computed again in the backward pass */
+    /* layers marked by td_layer_begin are computed again in the backward pass */
+    bool     recompute;
 } td_graph_options;
 
-td_graph *td_graph_new(td_registry *, td_variables *, const td_graph_options *);
-void      td_graph_free(td_graph *);
+td_graph  *td_graph_new(td_registry *, td_variables *, const td_graph_options *);
+void       td_graph_free(td_graph *);
 /* The first mistake, as a failure; 0 if there is none. */
-int td_graph_error(const td_graph *, td_error *error);
+int        td_graph_error(const td_graph *, td_error *error);
 /* Sum of loss and weighted auxiliary losses. */
 td_tensor *td_graph_total_loss(td_graph *, td_tensor *loss);
 size_t     td_graph_aux_count(const td_graph *);
@@ -68,34 +73,39 @@ td_tensor *td_graph_variable(td_graph *, td_variable *);
 td_tensor *td_graph_find_input(const td_graph *, const char *name);
 
 /* d loss / d wrt[i] as graph tensors; NULL where nothing flows. */
-int td_gradients(td_graph *, td_tensor *loss, td_tensor *const *wrt, size_t n, td_tensor **grads, td_error *error);
+int td_gradients(td_graph *, td_tensor *loss, td_tensor *const *wrt, size_t n, td_tensor **grads,
+                 td_error *error);
 
-/* ---- planning and running ---------------------------------------------------------------------------------------- */
+/* ---- planning and running -------------------------------------------------------------------- */
 
 typedef struct td_device {
-    const td_backend *backend;
-    void             *state;
+    const td_backend  *backend;
+    void              *state;
     const td_services *services;
-    td_registry      *registry; /* for kernels */
-    bool              fallback; /* lower ops even where a fused kernel exists: for tests */
+    td_registry       *registry; /* for kernels */
+    bool               fallback; /* lower ops even where a fused kernel exists: for tests */
 } td_device;
 
 typedef struct td_plan td_plan;
 
-/* Plan the computation of `roots` (plus all effects): select kernels, lower what has none, place buffers. Allocates no
- * tensors. NULL with `error`. The graph must outlive the plan. */
-td_plan *td_plan_new(td_graph *, td_tensor *const *roots, size_t n, const td_device *, td_error *error);
+/* Plan the computation of `roots` (plus all effects): select kernels, lower what has none, place
+ * buffers. Allocates no tensors. NULL with `error`. The graph must outlive the plan. */
+td_plan *td_plan_new(td_graph *, td_tensor *const *roots, size_t n, const td_device *,
+                     td_error *error);
 void     td_plan_free(td_plan *);
 /* Bytes of the arena that a run needs (activations and workspace), and of inputs and constants. */
-size_t td_plan_arena(const td_plan *);
-size_t td_plan_inputs(const td_plan *);
+size_t   td_plan_arena(const td_plan *);
+size_t   td_plan_inputs(const td_plan *);
 
-/* Take memory: `arena` is shared by plans and must hold at least td_plan_arena bytes; inputs, constants and roots are the
- * plan's own. Variables must be allocated. */
+/* Take memory: `arena` is shared by plans and must hold at least td_plan_arena bytes; inputs,
+ * constants and roots are the plan's own. Variables must be allocated. */
 int td_plan_bind(td_plan *, void *arena, td_error *error);
-/* Set an input by name (i32, or float converted to the real type). Absent inputs are an error; unknown names ignored. */
-int td_plan_set_ints(td_plan *, const char *name, const int32_t *values, int64_t count, td_error *error);
-int td_plan_set_floats(td_plan *, const char *name, const float *values, int64_t count, td_error *error);
+/* Set an input by name (i32, or float converted to the real type). Absent inputs are an error;
+ * unknown names ignored. */
+int td_plan_set_ints(td_plan *, const char *name, const int32_t *values, int64_t count,
+                     td_error *error);
+int td_plan_set_floats(td_plan *, const char *name, const float *values, int64_t count,
+                       td_error *error);
 int td_plan_set_scalar(td_plan *, const char *name, double value, td_error *error);
 int td_plan_set_batch(td_plan *, const td_batch *, td_error *error);
 int td_plan_run(td_plan *, td_error *error);
@@ -115,18 +125,27 @@ size_t td_plan_profile_rows(const td_plan *, td_profile_row *rows, size_t room);
 /* Variables' memory on a device. */
 int  td_variables_allocate(td_variables *, const td_device *, int real, td_error *error);
 void td_variables_release(td_variables *, const td_device *);
-int  td_variables_initialise(td_variables *, const td_device *, int real, uint64_t seed, td_error *error);
-int  td_variable_set(td_variable *, const td_device *, int real, const float *values, td_error *error);
-int  td_variable_get(const td_variable *, const td_device *, int real, float *values, td_error *error);
+int  td_variables_initialise(td_variables *, const td_device *, int real, uint64_t seed,
+                             td_error *error);
+int  td_variable_set(td_variable *, const td_device *, int real, const float *values,
+                     td_error *error);
+int  td_variable_get(const td_variable *, const td_device *, int real, float *values,
+                     td_error *error);
 
-/* ---- looking ------------------------------------------------------------------------------------------------------ */
+/* ---- looking --------------------------------------------------------------------------------- */
 
-/* FLOPs of the nodes before (`forward`) and from the backward pass on. `batch`: data for counting visible pairs, or NULL. */
-typedef struct td_flops_phases { td_flops forward, backward; } td_flops_phases;
-void td_graph_flops(const td_graph *, td_tensor *const *roots, size_t n, const td_batch *batch, td_flops_phases *out);
+/* FLOPs of the nodes before (`forward`) and from the backward pass on. `batch`: data for counting
+ * visible pairs, or NULL. */
+typedef struct td_flops_phases {
+    td_flops forward, backward;
+} td_flops_phases;
+void td_graph_flops(const td_graph *, td_tensor *const *roots, size_t n, const td_batch *batch,
+                    td_flops_phases *out);
 void td_graph_dump_text(const td_graph *, td_text *out);
 void td_graph_dump_dot(const td_graph *, td_text *out);
-/* The mask of the attention node at `path` for row `row` of the batch, as text: one character per pair. */
-int td_graph_dump_mask(const td_graph *, const td_batch *, const char *path, int64_t row, td_text *out, td_error *error);
+/* The mask of the attention node at `path` for row `row` of the batch, as text: one character per
+ * pair. */
+int  td_graph_dump_mask(const td_graph *, const td_batch *, const char *path, int64_t row,
+                        td_text *out, td_error *error);
 
 #endif

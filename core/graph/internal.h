@@ -14,7 +14,13 @@ typedef struct td_value {
     int32_t   slot; /* which output of the node */
 } td_value;
 
-typedef enum td_node_kind { TD_NODE_OP, TD_NODE_VARIABLE, TD_NODE_INPUT, TD_NODE_CONSTANT, TD_NODE_ERROR } td_node_kind;
+typedef enum td_node_kind {
+    TD_NODE_OP,
+    TD_NODE_VARIABLE,
+    TD_NODE_INPUT,
+    TD_NODE_CONSTANT,
+    TD_NODE_ERROR
+} td_node_kind;
 
 struct td_node {
     int32_t       kind, index; /* index: order of emission, which is the order of execution */
@@ -34,7 +40,9 @@ struct td_node {
     td_node      *next; /* in the same bucket */
 };
 
-typedef struct td_scope { const char *path, *scope; } td_scope;
+typedef struct td_scope {
+    const char *path, *scope;
+} td_scope;
 
 enum { TD_SCOPES = 64, TD_AUX = 256, TD_BUCKETS = 8192 };
 
@@ -55,12 +63,16 @@ typedef struct td_graph_full {
     bool             backward; /* building gradients */
     bool             unique;   /* do not merge equal nodes: recomputation and lowering */
     td_node         *bucket[TD_BUCKETS];
-    struct { const char *name; td_tensor *scalar; double weight; } aux[TD_AUX];
-    size_t           n_aux;
+    struct {
+        const char *name;
+        td_tensor  *scalar;
+        double      weight;
+    } aux[TD_AUX];
+    size_t n_aux;
 } td_graph_full;
 
 static inline td_graph_full *td_full_of(const td_graph *g) { return (td_graph_full *)(uintptr_t)g; }
-static inline td_value *td_value_of(const td_tensor *t) { return (td_value *)(uintptr_t)t; }
+static inline td_value      *td_value_of(const td_tensor *t) { return (td_value *)(uintptr_t)t; }
 
 /* A node with room for its outputs, appended to the graph. */
 td_node   *td_node_new(td_graph_full *, int kind, int n_in, int n_out);
@@ -68,7 +80,8 @@ td_tensor *td_graph_emit(td_graph *, const char *op, td_tensor *const *in, int n
 extern const td_host td_graph_host;
 
 /* Simpler than the node that was asked for (identity reshapes, products with ones, ..), or NULL. */
-td_tensor *td_simplify(td_graph_full *, const td_op *, td_tensor *const *in, int n, const td_attrs *, const td_shape *);
+td_tensor *td_simplify(td_graph_full *, const td_op *, td_tensor *const *in, int n,
+                       const td_attrs *, const td_shape *);
 
 /* Whether the node is the op `name`. */
 bool td_node_is(const td_node *, const char *name);

@@ -26,17 +26,24 @@ bool td_view_is_dense(const td_view *v)
     return true;
 }
 
-/* Walks both lists of dims from the right: each run of old axes that fills a run of new ones must lie evenly. */
+/* Walks both lists of dims from the right: each run of old axes that fills a run of new ones must
+ * lie evenly. */
 bool td_view_reshape(const td_view *v, const td_tensor *to, td_view *out)
 {
-    int     a = v->rank - 1, b = to->rank - 1;
+    int a = v->rank - 1, b = to->rank - 1;
     *out = td_view_dense(v->dtype, to->rank, to->dim);
     if (td_view_is_dense(v))
         return true;
     while (a >= 0 && b >= 0) {
         int64_t old_size, new_size, stride;
-        if (v->dim[a] == 1) { a--; continue; }
-        if (to->dim[b] == 1) { b--; continue; }
+        if (v->dim[a] == 1) {
+            a--;
+            continue;
+        }
+        if (to->dim[b] == 1) {
+            b--;
+            continue;
+        }
         old_size = v->dim[a], new_size = to->dim[b], stride = v->stride[a];
         out->stride[b] = stride;
         while (old_size != new_size)
@@ -68,7 +75,8 @@ td_view td_view_like(const td_view *like, const td_tensor *dims)
             return v;
         order[k] = k;
     }
-    for (int i = 1; i < v.rank; i++) /* by stride, largest first; the order of axes where they are equal or of size 1 */
+    /* by stride, largest first; the order of axes where they are equal or of size 1 */
+    for (int i = 1; i < v.rank; i++)
         for (int j = i; j > 0; j--) {
             int p = order[j - 1], q = order[j];
             if (like->dim[p] == 1 || like->dim[q] == 1 || like->stride[p] >= like->stride[q])

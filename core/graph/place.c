@@ -40,15 +40,17 @@ static bool same_layout(const td_view *a, const td_view *b)
     return true;
 }
 
-/* Output `o` of step `s` may be written over its input `k`: nobody reads that later, and no other input of the step sees
- * the same memory in another way. */
-static bool may_overwrite(const td_plan *p, const td_step *s, int32_t index, int k, int o, bool elementwise)
+/* Output `o` of step `s` may be written over its input `k`: nobody reads that later, and no other
+ * input of the step sees the same memory in another way. */
+static bool may_overwrite(const td_plan *p, const td_step *s, int32_t index, int k, int o,
+                          bool elementwise)
 {
     int32_t in, out;
     if (s->in[k] < 0 || s->out[o] < 0)
         return false;
     in = td_storage_root(p, s->in[k]), out = td_storage_root(p, s->out[o]);
-    if (in == out || p->storages[in].kind != TD_STORAGE_ARENA || p->storages[out].kind != TD_STORAGE_ARENA)
+    if (in == out || p->storages[in].kind != TD_STORAGE_ARENA ||
+        p->storages[out].kind != TD_STORAGE_ARENA)
         return false;
     if (p->storages[in].last != index || !same_layout(&s->call.in[k], &s->call.out[o]))
         return false;
@@ -112,11 +114,12 @@ static void merge_assigned(td_plan *p, const int32_t *last_write)
             s->dropped = true;
             continue;
         }
-        if (v->kind != TD_STORAGE_ARENA || p->storages[state].kind != TD_STORAGE_VARIABLE || last_write[value] > i ||
-            !whole(p, s->in[1], s->in_offset[1], &s->call.in[1]) || !td_view_is_dense(&s->call.in[1]) ||
-            p->storages[s->in[1]].count != v->count)
+        if (v->kind != TD_STORAGE_ARENA || p->storages[state].kind != TD_STORAGE_VARIABLE ||
+            last_write[value] > i || !whole(p, s->in[1], s->in_offset[1], &s->call.in[1]) ||
+            !td_view_is_dense(&s->call.in[1]) || p->storages[s->in[1]].count != v->count)
             continue;
-        if (last_read[state] > v->first || (last_read[state] == v->first && !reads_as_summand(p, v->first, state, value)))
+        if (last_read[state] > v->first ||
+            (last_read[state] == v->first && !reads_as_summand(p, v->first, state, value)))
             continue;
         merge(p, value, state);
         s->dropped = true;
@@ -149,9 +152,12 @@ void td_plan_merge(td_plan *p)
     free(last_write);
 }
 
-/* ---- the arena -------------------------------------------------------------------------------------------------------- */
+/* ---- the arena ------------------------------------------------------------------------------- */
 
-typedef struct by_size { const td_storage *storages; int32_t index; } by_size;
+typedef struct by_size {
+    const td_storage *storages;
+    int32_t           index;
+} by_size;
 
 static int larger_first(const void *a, const void *b)
 {
@@ -162,10 +168,14 @@ static int larger_first(const void *a, const void *b)
     return p->index < q->index ? -1 : 1;
 }
 
-static bool overlap(const td_storage *a, const td_storage *b) { return a->first <= b->last && b->first <= a->last; }
+static bool overlap(const td_storage *a, const td_storage *b)
+{
+    return a->first <= b->last && b->first <= a->last;
+}
 
 /* The lowest gap among those placed (sorted by offset) that live at the same time. */
-static size_t lowest_gap(const td_plan *p, const int32_t *placed, int32_t count, const td_storage *s)
+static size_t lowest_gap(const td_plan *p, const int32_t *placed, int32_t count,
+                         const td_storage *s)
 {
     size_t at = 0;
     for (int32_t i = 0; i < count; i++) {
@@ -199,7 +209,8 @@ int td_plan_arrange(td_plan *p, td_error *error)
         return td_fail(error, TD_ENOMEM, "out of memory while placing %d buffers", p->n_storages);
     }
     for (int32_t i = 0; i < p->n_storages; i++)
-        if (p->storages[i].same_as == i && p->storages[i].kind == TD_STORAGE_ARENA && p->storages[i].bytes)
+        if (p->storages[i].same_as == i && p->storages[i].kind == TD_STORAGE_ARENA &&
+            p->storages[i].bytes)
             order[count++] = (by_size){ p->storages, i };
     qsort(order, (size_t)count, sizeof *order, larger_first);
     for (int32_t i = 0; i < count; i++) {
@@ -209,7 +220,8 @@ int td_plan_arrange(td_plan *p, td_error *error)
         if (s->offset + s->bytes > p->arena)
             p->arena = s->offset + s->bytes;
     }
-    for (int32_t i = 0; i < p->n_storages; i++) /* inputs and constants are the plan's own, one after the other */
+    /* inputs and constants are the plan's own, one after the other */
+    for (int32_t i = 0; i < p->n_storages; i++)
         if (p->storages[i].kind == TD_STORAGE_INPUT || p->storages[i].kind == TD_STORAGE_CONSTANT) {
             p->storages[i].offset = p->own;
             p->own += p->storages[i].bytes;

@@ -6,9 +6,12 @@
 
 #include "tandem/ops.h"
 
-/* ---- storage for the plan's own lists ------------------------------------------------------------------------------- */
+/* ---- storage for the plan's own lists -------------------------------------------------------- */
 
-static void out_of_memory(td_plan *p) { td_fail(&p->error, TD_ENOMEM, "out of memory while planning the graph"); }
+static void out_of_memory(td_plan *p)
+{
+    td_fail(&p->error, TD_ENOMEM, "out of memory while planning the graph");
+}
 
 static bool grow(td_plan *p, void *list, int32_t count, int32_t *room, size_t size)
 {
@@ -45,7 +48,11 @@ int32_t td_plan_storage(td_plan *p, int kind, int dtype, int64_t count)
     if (!grow(p, &p->storages, p->n_storages, &p->storages_room, sizeof *p->storages))
         return 0;
     s = &p->storages[p->n_storages];
-    *s = (td_storage){ .kind = kind, .dtype = dtype, .count = count, .first = p->n_steps, .last = p->n_steps,
+    *s = (td_storage){ .kind = kind,
+                       .dtype = dtype,
+                       .count = count,
+                       .first = p->n_steps,
+                       .last = p->n_steps,
                        .same_as = p->n_storages };
     s->bytes = ((size_t)count * td_dtype_size(dtype) + 63) / 64 * 64;
     return p->n_storages++;
@@ -58,7 +65,7 @@ td_place td_plan_dense(td_plan *p, const td_tensor *t)
     return place;
 }
 
-/* ---- kernels ----------------------------------------------------------------------------------------------------------- */
+/* ---- kernels --------------------------------------------------------------------------------- */
 
 static int collect_kernels(td_plan *p, td_error *error)
 {
@@ -119,7 +126,7 @@ static const td_kernel *kernel_of(td_plan *p, const td_node *n)
     return kernel;
 }
 
-/* ---- liveness, uses, folding ------------------------------------------------------------------------------------------- */
+/* ---- liveness, uses, folding ----------------------------------------------------------------- */
 
 static void make_live(td_plan *p, const td_node *n, int slot)
 {
@@ -128,7 +135,8 @@ static void make_live(td_plan *p, const td_node *n, int slot)
     np->live = true;
 }
 
-/* Nodes [from, to) that are needed, walking back; those that `make_live` marked, and effects, are where it starts. */
+/* Nodes [from, to) that are needed, walking back; those that `make_live` marked, and effects, are
+ * where it starts. */
 static void find_live(td_plan *p, int32_t from, int32_t to)
 {
     for (int32_t i = to - 1; i >= from && !p->error.code; i--) {
@@ -143,9 +151,13 @@ static void find_live(td_plan *p, int32_t from, int32_t to)
 }
 
 /* When a value is there: leaves always. */
-static int32_t ready(const td_value *v) { return v->node->kind == TD_NODE_OP ? v->node->index : -1; }
+static int32_t ready(const td_value *v)
+{
+    return v->node->kind == TD_NODE_OP ? v->node->index : -1;
+}
 
-/* Make the product behind `v` start from `x` instead of 0, if nobody else reads what lies between. */
+/* Make the product behind `v` start from `x` instead of 0, if nobody else reads what lies
+ * between. */
 static bool fold_into(td_plan *p, td_value *v, td_value *x)
 {
     td_node      *n = v->node;
@@ -187,7 +199,7 @@ static void fold_sums(td_plan *p, int32_t count)
     }
 }
 
-/* ---- places -------------------------------------------------------------------------------------------------------------- */
+/* ---- places ---------------------------------------------------------------------------------- */
 
 static td_value *resolve(td_plan *p, td_value *v)
 {
@@ -198,7 +210,8 @@ static td_value *resolve(td_plan *p, td_value *v)
 
 static void place_leaf(td_plan *p, td_node *n)
 {
-    static const int kinds[] = { [TD_NODE_VARIABLE] = TD_STORAGE_VARIABLE, [TD_NODE_INPUT] = TD_STORAGE_INPUT,
+    static const int kinds[] = { [TD_NODE_VARIABLE] = TD_STORAGE_VARIABLE,
+                                 [TD_NODE_INPUT] = TD_STORAGE_INPUT,
                                  [TD_NODE_CONSTANT] = TD_STORAGE_CONSTANT };
     td_node_plan    *np = td_plan_node(p, n);
     np->place[0] = td_plan_dense(p, &n->out[0].t), np->placed[0] = true;
@@ -207,7 +220,8 @@ static void place_leaf(td_plan *p, td_node *n)
     p->storages[np->place[0].storage].last = -1; /* the last step that reads it */
 }
 
-static td_place place_as(td_plan *p, const td_place *from, const td_tensor *dims, const td_node *why)
+static td_place place_as(td_plan *p, const td_place *from, const td_tensor *dims,
+                         const td_node *why)
 {
     td_place to = *from;
     if (td_view_reshape(&from->view, dims, &to.view))
@@ -225,13 +239,14 @@ static td_place place_of(td_plan *p, td_value *v, const td_node *why)
     if (!np->placed[r->slot] && r->node->kind != TD_NODE_OP)
         place_leaf(p, r->node);
     if (!np->placed[r->slot]) {
-        td_fail(&p->error, TD_EGRAPH, "%s: '%s' is read before it is computed", r->node->path, r->node->op->plugin.name);
+        td_fail(&p->error, TD_EGRAPH, "%s: '%s' is read before it is computed", r->node->path,
+                r->node->op->plugin.name);
         return td_plan_dense(p, &v->t);
     }
     return place_as(p, &np->place[r->slot], &v->t, why);
 }
 
-/* ---- steps ----------------------------------------------------------------------------------------------------------------- */
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 static td_step *new_step(td_plan *p, const td_kernel *kernel, const td_node *n)
 {
@@ -279,8 +294,8 @@ td_place td_plan_copy(td_plan *p, const td_place *from, const td_node *why)
     memcpy(t.dim, from->view.dim, sizeof t.dim);
     to = td_plan_dense(p, &t);
     if (!kernel)
-        td_fail(&p->error, TD_EUNSUPPORTED, "%s: backend '%s' has no kernel 'copy' for dtype %d", why ? why->path : "",
-                p->device.backend->plugin.name, from->view.dtype);
+        td_fail(&p->error, TD_EUNSUPPORTED, "%s: backend '%s' has no kernel 'copy' for dtype %d",
+                why ? why->path : "", p->device.backend->plugin.name, from->view.dtype);
     if (!s)
         return to;
     s->call.n_in = s->call.n_out = 1;
@@ -291,7 +306,8 @@ td_place td_plan_copy(td_plan *p, const td_place *from, const td_node *why)
 }
 
 /* Outputs: in the memory of a state, or new ones. */
-static td_place output_place(td_plan *p, const td_node *n, const td_kernel *kernel, int k, td_step *s)
+static td_place output_place(td_plan *p, const td_node *n, const td_kernel *kernel, int k,
+                             td_step *s)
 {
     td_place place;
     if (n->op->inplace[k] && s->in[n->op->inplace[k] - 1] >= 0) {
@@ -300,11 +316,14 @@ static td_place output_place(td_plan *p, const td_node *n, const td_kernel *kern
     }
     place = td_plan_dense(p, &n->out[k].t);
     if (kernel->flags & TD_KERNEL_STRIDED_OUT)
-        for (int i = 0; i < n->n_in; i++) /* the order of the first input of the same rank that is not stretched */
+        /* the order of the first input of the same rank that is not stretched */
+        for (int i = 0; i < n->n_in; i++)
             if (s->in[i] >= 0 && s->call.in[i].rank == n->out[k].t.rank &&
-                (i == 0 || !memcmp(s->call.in[i].dim, n->out[k].t.dim, (size_t)n->out[k].t.rank * sizeof(int64_t)))) {
+                (i == 0 || !memcmp(s->call.in[i].dim, n->out[k].t.dim,
+                                   (size_t)n->out[k].t.rank * sizeof(int64_t)))) {
                 bool same = n->op->flags & TD_OP_ELEMENTWISE
-                                ? !memcmp(s->call.in[i].dim, n->out[k].t.dim, (size_t)n->out[k].t.rank * sizeof(int64_t))
+                                ? !memcmp(s->call.in[i].dim, n->out[k].t.dim,
+                                          (size_t)n->out[k].t.rank * sizeof(int64_t))
                                 : true;
                 if (same) {
                     place.view = td_view_like(&s->call.in[i], &n->out[k].t);
@@ -322,7 +341,8 @@ static td_value *input_of(const td_node *n, const td_node_plan *np, int k)
 }
 
 /* The dims that input k must have: a folded summand takes those of the product. */
-static td_place input_place(td_plan *p, td_node *n, const td_node_plan *np, const td_kernel *kernel, int k)
+static td_place input_place(td_plan *p, td_node *n, const td_node_plan *np, const td_kernel *kernel,
+                            int k)
 {
     td_value *v = input_of(n, np, k);
     td_place  place = place_of(p, v, n);
@@ -388,7 +408,8 @@ static void lower(td_plan *p, td_node *n)
     }
     g->unique = true, g->backward = n->backward, g->scopes[g->depth].path = n->path;
     if (np->accumulate) /* dims of the product */
-        in[n->op->accumulate_in - 1] = td_reshape(in[n->op->accumulate_in - 1], n->out[n->op->accumulate_out].t.dim,
+        in[n->op->accumulate_in - 1] = td_reshape(in[n->op->accumulate_in - 1],
+                                                  n->out[n->op->accumulate_out].t.dim,
                                                   n->out[n->op->accumulate_out].t.rank);
     n->op->lower(&g->base, in, n_in, &n->attrs, np->used, out);
     g->unique = false, g->backward = false, g->scopes[g->depth].path = path;
@@ -450,11 +471,12 @@ static void schedule(td_plan *p, td_node *n)
     if (n->op->lower)
         lower(p, n);
     else
-        td_fail(&p->error, TD_EUNSUPPORTED, "%s: op '%s' has no kernel for %s on backend '%s', and no lowering", n->path,
+        td_fail(&p->error, TD_EUNSUPPORTED,
+                "%s: op '%s' has no kernel for %s on backend '%s', and no lowering", n->path,
                 n->op->plugin.name, dtype_name(kernel_dtype(n)), p->device.backend->plugin.name);
 }
 
-/* ---- the plan ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the plan -------------------------------------------------------------------------------- */
 
 static void place_roots(td_plan *p, td_tensor *const *roots)
 {
@@ -467,7 +489,8 @@ static void place_roots(td_plan *p, td_tensor *const *roots)
     }
 }
 
-td_plan *td_plan_new(td_graph *graph, td_tensor *const *roots, size_t n, const td_device *device, td_error *error)
+td_plan *td_plan_new(td_graph *graph, td_tensor *const *roots, size_t n, const td_device *device,
+                     td_error *error)
 {
     td_plan *p = calloc(1, sizeof *p);
     int32_t  count;

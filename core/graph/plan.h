@@ -11,19 +11,24 @@
 #include "graph/internal.h"
 #include "tandem/kind/kernels.h"
 
-typedef enum td_storage_kind { TD_STORAGE_ARENA, TD_STORAGE_VARIABLE, TD_STORAGE_INPUT, TD_STORAGE_CONSTANT } td_storage_kind;
+typedef enum td_storage_kind {
+    TD_STORAGE_ARENA,
+    TD_STORAGE_VARIABLE,
+    TD_STORAGE_INPUT,
+    TD_STORAGE_CONSTANT
+} td_storage_kind;
 
 /* A piece of memory that tensors are views of. */
 typedef struct td_storage {
-    int32_t     kind, dtype;
-    int64_t     count;       /* elements */
-    size_t      bytes;       /* rounded up to 64 */
-    int32_t     first, last; /* steps that write it first and touch it last */
-    int32_t     same_as;     /* merged into this one; itself if not */
-    size_t      offset;      /* in the arena */
-    td_node    *leaf;        /* of a variable, input or constant */
-    void       *memory;      /* once bound */
-    bool        is_set;      /* an input that was given values */
+    int32_t  kind, dtype;
+    int64_t  count;       /* elements */
+    size_t   bytes;       /* rounded up to 64 */
+    int32_t  first, last; /* steps that write it first and touch it last */
+    int32_t  same_as;     /* merged into this one; itself if not */
+    size_t   offset;      /* in the arena */
+    td_node *leaf;        /* of a variable, input or constant */
+    void    *memory;      /* once bound */
+    bool     is_set;      /* an input that was given values */
 } td_storage;
 
 /* Where a tensor is: a strided window of a storage. */
@@ -37,7 +42,7 @@ typedef struct td_step {
     const td_kernel *kernel;
     const td_node   *node; /* NULL: a copy that the planner put in */
     td_call          call;
-    int32_t          in[TD_MAX_INPUTS];   /* storages, -1: absent */
+    int32_t          in[TD_MAX_INPUTS]; /* storages, -1: absent */
     int32_t          out[TD_MAX_OUTPUTS];
     int64_t          in_offset[TD_MAX_INPUTS], out_offset[TD_MAX_OUTPUTS];
     int32_t          workspace; /* storage, -1: none */
@@ -57,47 +62,54 @@ typedef struct td_node_plan {
     bool      folded;     /* an add that is done by a product */
 } td_node_plan;
 
-typedef struct td_kernel_choice { const td_op *op; int32_t dtype; const td_kernel *kernel; } td_kernel_choice;
+typedef struct td_kernel_choice {
+    const td_op     *op;
+    int32_t          dtype;
+    const td_kernel *kernel;
+} td_kernel_choice;
 
 struct td_plan {
-    td_graph_full  *g;
-    td_device       device;
-    td_arena       *memory; /* of the plan's own structs */
-    td_node_plan  **nodes;  /* by node index */
-    int32_t         n_nodes, nodes_room;
-    td_node_plan    no_node; /* stands for one that memory was too short for; never read for a result */
-    td_step       **steps;
-    int32_t         n_steps, steps_room;
-    td_storage     *storages;
-    int32_t         n_storages, storages_room;
-    td_place       *roots;
-    td_tensor     **root_tensors;
-    size_t          n_roots;
+    td_graph_full     *g;
+    td_device          device;
+    td_arena          *memory; /* of the plan's own structs */
+    td_node_plan     **nodes;  /* by node index */
+    int32_t            n_nodes, nodes_room;
+    /* stands for one that memory was too short for; never read for a result */
+    td_node_plan       no_node;
+    td_step          **steps;
+    int32_t            n_steps, steps_room;
+    td_storage        *storages;
+    int32_t            n_storages, storages_room;
+    td_place          *roots;
+    td_tensor        **root_tensors;
+    size_t             n_roots;
     const td_kernels **kernels;
-    size_t          n_kernels;
-    td_kernel_choice choices[256];
-    int32_t         n_choices;
-    size_t          arena, own;
-    void           *own_memory, *scratch; /* inputs and constants; host memory for transfers */
-    bool            profile, bound, checked;
-    td_error        error;
+    size_t             n_kernels;
+    td_kernel_choice   choices[256];
+    int32_t            n_choices;
+    size_t             arena, own;
+    void              *own_memory, *scratch; /* inputs and constants; host memory for transfers */
+    bool               profile, bound, checked;
+    td_error           error;
 };
 
-td_node_plan *td_plan_node(td_plan *, const td_node *);
-int32_t       td_plan_storage(td_plan *, int kind, int dtype, int64_t count);
-td_place      td_plan_dense(td_plan *, const td_tensor *); /* a new dense place */
-td_place      td_plan_copy(td_plan *, const td_place *, const td_node *why);
+td_node_plan    *td_plan_node(td_plan *, const td_node *);
+int32_t          td_plan_storage(td_plan *, int kind, int dtype, int64_t count);
+td_place         td_plan_dense(td_plan *, const td_tensor *); /* a new dense place */
+td_place         td_plan_copy(td_plan *, const td_place *, const td_node *why);
 const td_kernel *td_plan_kernel(td_plan *, const char *op, int dtype);
 
 /* layout.c */
 td_view td_view_dense(int dtype, int rank, const int64_t *dims);
 bool    td_view_is_dense(const td_view *);
-bool    td_view_reshape(const td_view *, const td_tensor *to, td_view *out); /* false: needs a copy */
-td_view td_view_like(const td_view *order_of, const td_tensor *dims);        /* dense, in another's axis order */
+/* false: needs a copy */
+bool    td_view_reshape(const td_view *, const td_tensor *to, td_view *out);
+/* dense, in another's axis order */
+td_view td_view_like(const td_view *order_of, const td_tensor *dims);
 
 /* place.c */
-void td_plan_merge(td_plan *);
-int  td_plan_arrange(td_plan *, td_error *error);
+void    td_plan_merge(td_plan *);
+int     td_plan_arrange(td_plan *, td_error *error);
 int32_t td_storage_root(const td_plan *, int32_t storage);
 
 #endif

@@ -22,7 +22,7 @@ void td_plan_free(td_plan *p)
     free(p);
 }
 
-/* ---- values in and out ---------------------------------------------------------------------------------------------------- */
+/* ---- values in and out ----------------------------------------------------------------------- */
 
 static void store(void *to, int dtype, int64_t i, double value)
 {
@@ -36,8 +36,9 @@ static void store(void *to, int dtype, int64_t i, double value)
 
 static double load(const void *from, int dtype, int64_t i)
 {
-    return dtype == TD_F64 ? ((const double *)from)[i] : dtype == TD_I32 ? ((const int32_t *)from)[i]
-                                                                         : (double)((const float *)from)[i];
+    return dtype == TD_F64   ? ((const double *)from)[i]
+           : dtype == TD_I32 ? ((const int32_t *)from)[i]
+                             : (double)((const float *)from)[i];
 }
 
 /* Where the host writes values for a storage: its own memory, or a scratch that `sent` uploads. */
@@ -49,12 +50,14 @@ static void *host_side(td_plan *p, td_storage *s)
 static int sent(td_plan *p, td_storage *s, td_error *error)
 {
     const td_backend *b = p->device.backend;
-    if (b->upload && b->upload(p->device.state, s->memory, p->scratch, (size_t)s->count * td_dtype_size(s->dtype)))
+    if (b->upload && b->upload(p->device.state, s->memory, p->scratch,
+                               (size_t)s->count * td_dtype_size(s->dtype)))
         return td_fail(error, TD_EIO, "backend '%s' cannot take an input", b->plugin.name);
     return 0;
 }
 
-static int set(td_plan *p, const char *name, const void *values, int dtype, int64_t count, td_error *error)
+static int set(td_plan *p, const char *name, const void *values, int dtype, int64_t count,
+               td_error *error)
 {
     td_node      *n = td_map_get(p->g->inputs, name);
     td_node_plan *np = n ? td_plan_node(p, n) : NULL;
@@ -66,11 +69,13 @@ static int set(td_plan *p, const char *name, const void *values, int dtype, int6
     if (!s->memory)
         return td_fail(error, TD_EGRAPH, "input '%s' is set before the plan has memory", name);
     if (count != s->count)
-        return td_fail(error, TD_EGRAPH, "input '%s' has %lld elements; the graph was built for %lld", name,
+        return td_fail(error, TD_EGRAPH,
+                       "input '%s' has %lld elements; the graph was built for %lld", name,
                        (long long)count, (long long)s->count);
     if ((s->dtype == TD_I32) != (dtype == TD_I32))
         return td_fail(error, TD_EGRAPH, "input '%s' is given %s; the graph wants %s", name,
-                       dtype == TD_I32 ? "integers" : "reals", dtype == TD_I32 ? "reals" : "integers");
+                       dtype == TD_I32 ? "integers" : "reals",
+                       dtype == TD_I32 ? "reals" : "integers");
     s->is_set = true;
     if (dtype == s->dtype)
         memcpy(host_side(p, s), values, (size_t)count * td_dtype_size(dtype));
@@ -80,12 +85,14 @@ static int set(td_plan *p, const char *name, const void *values, int dtype, int6
     return sent(p, s, error);
 }
 
-int td_plan_set_ints(td_plan *p, const char *name, const int32_t *values, int64_t count, td_error *error)
+int td_plan_set_ints(td_plan *p, const char *name, const int32_t *values, int64_t count,
+                     td_error *error)
 {
     return set(p, name, values, TD_I32, count, error);
 }
 
-int td_plan_set_floats(td_plan *p, const char *name, const float *values, int64_t count, td_error *error)
+int td_plan_set_floats(td_plan *p, const char *name, const float *values, int64_t count,
+                       td_error *error)
 {
     return set(p, name, values, TD_F32, count, error);
 }
@@ -130,8 +137,8 @@ int td_plan_get(td_plan *p, const td_tensor *root, double *values, int64_t count
     if (k < 0 || !p->bound)
         return td_fail(error, TD_EGRAPH, "a tensor is read that is no root of the plan");
     if (count != td_count(root))
-        return td_fail(error, TD_EGRAPH, "%lld values are read from a tensor of %lld", (long long)count,
-                       (long long)td_count(root));
+        return td_fail(error, TD_EGRAPH, "%lld values are read from a tensor of %lld",
+                       (long long)count, (long long)td_count(root));
     s = &p->storages[td_storage_root(p, p->roots[k].storage)], size = td_dtype_size(root->dtype);
     from = (const char *)s->memory + (size_t)p->roots[k].offset * size;
     if (b->sync && b->sync(p->device.state))
@@ -153,7 +160,7 @@ double td_plan_get_scalar(td_plan *p, const td_tensor *root)
     return value;
 }
 
-/* ---- memory --------------------------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static int find_memory(td_plan *p, char *arena, td_error *error)
 {
@@ -166,22 +173,28 @@ static int find_memory(td_plan *p, char *arena, td_error *error)
         else
             s->memory = (char *)p->own_memory + s->offset;
         if (s->kind == TD_STORAGE_VARIABLE && !s->memory)
-            return td_fail(error, TD_EGRAPH, "parameter '%s' has no memory yet", s->leaf->variable->name);
+            return td_fail(error, TD_EGRAPH, "parameter '%s' has no memory yet",
+                           s->leaf->variable->name);
     }
     return 0;
 }
 
 static void *address(const td_plan *p, int32_t storage, int64_t offset, int dtype)
 {
-    return (char *)p->storages[td_storage_root(p, storage)].memory + offset * (int64_t)td_dtype_size(dtype);
+    return (char *)p->storages[td_storage_root(p, storage)].memory +
+           offset * (int64_t)td_dtype_size(dtype);
 }
 
 static void point(td_plan *p, td_step *s)
 {
     for (int k = 0; k < s->call.n_in; k++)
-        s->call.in[k].data = s->in[k] < 0 ? NULL : address(p, s->in[k], s->in_offset[k], s->call.in[k].dtype);
+        s->call.in[k].data = s->in[k] < 0
+                                 ? NULL
+                                 : address(p, s->in[k], s->in_offset[k], s->call.in[k].dtype);
     for (int k = 0; k < s->call.n_out; k++)
-        s->call.out[k].data = s->out[k] < 0 ? NULL : address(p, s->out[k], s->out_offset[k], s->call.out[k].dtype);
+        s->call.out[k].data = s->out[k] < 0
+                                  ? NULL
+                                  : address(p, s->out[k], s->out_offset[k], s->call.out[k].dtype);
     s->call.workspace = s->workspace < 0 ? NULL : address(p, s->workspace, 0, TD_F32);
 }
 
@@ -216,9 +229,11 @@ int td_plan_bind(td_plan *p, void *arena, td_error *error)
 {
     const td_backend *b = p->device.backend;
     if (!p->own_memory && p->own && !(p->own_memory = b->allocate(p->device.state, p->own)))
-        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for the inputs of a plan", p->own);
+        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for the inputs of a plan",
+                       p->own);
     if (!p->scratch && b->upload && !(p->scratch = malloc(largest_transfer(p))))
-        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for transfers", largest_transfer(p));
+        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for transfers",
+                       largest_transfer(p));
     if (find_memory(p, arena, error) || fill_constants(p, error))
         return TD_EGRAPH;
     for (int32_t i = 0; i < p->n_steps; i++)
@@ -227,13 +242,14 @@ int td_plan_bind(td_plan *p, void *arena, td_error *error)
     return 0;
 }
 
-/* ---- running ---------------------------------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static int check_inputs(td_plan *p, td_error *error)
 {
     for (int32_t i = 0; i < p->n_storages; i++)
         if (p->storages[i].kind == TD_STORAGE_INPUT && !p->storages[i].is_set)
-            return td_fail(error, TD_EGRAPH, "input '%s' was not set before the run", p->storages[i].leaf->input);
+            return td_fail(error, TD_EGRAPH, "input '%s' was not set before the run",
+                           p->storages[i].leaf->input);
     p->checked = true;
     return 0;
 }
@@ -243,8 +259,9 @@ static int run_step(td_plan *p, td_step *s, td_error *error)
     int code = s->kernel->run(&s->call);
     if (!code)
         return 0;
-    return td_fail(error, code, "%s: kernel '%s' of backend '%s' failed with code %d", s->node ? s->node->path : "",
-                   s->kernel->op, p->device.backend->plugin.name, code);
+    return td_fail(error, code, "%s: kernel '%s' of backend '%s' failed with code %d",
+                   s->node ? s->node->path : "", s->kernel->op, p->device.backend->plugin.name,
+                   code);
 }
 
 int td_plan_run(td_plan *p, td_error *error)
@@ -273,7 +290,7 @@ int td_plan_run(td_plan *p, td_error *error)
     return code;
 }
 
-/* ---- profile ---------------------------------------------------------------------------------------------------------------- */
+/* ---- profile --------------------------------------------------------------------------------- */
 
 void td_plan_profile(td_plan *p, bool on)
 {
@@ -322,7 +339,8 @@ size_t td_plan_profile_rows(const td_plan *p, td_profile_row *rows, size_t room)
             continue;
         if (k == n)
             rows[n++] = (td_profile_row){ .op = s->kernel->op };
-        rows[k].seconds += s->seconds, rows[k].calls += s->calls, rows[k].flops += calls * step_flops(s);
+        rows[k].seconds += s->seconds, rows[k].calls += s->calls,
+            rows[k].flops += calls * step_flops(s);
         for (int j = 0; j < s->call.n_in; j++)
             rows[k].bytes += calls * view_bytes(&s->call.in[j], s->in[j]);
         for (int j = 0; j < s->call.n_out; j++)

@@ -6,7 +6,8 @@
 
 static bool same_dims(const td_tensor *x, const td_shape *s)
 {
-    return x->dtype == s->dtype && x->rank == s->rank && !memcmp(x->dim, s->dim, (size_t)x->rank * sizeof *x->dim);
+    return x->dtype == s->dtype && x->rank == s->rank &&
+           !memcmp(x->dim, s->dim, (size_t)x->rank * sizeof *x->dim);
 }
 
 /* All elements of t are `value`, known while building. */
@@ -31,13 +32,15 @@ static td_tensor *simplify_permute(td_graph_full *g, td_tensor *x, const td_attr
             order[k] = (int)n->attrs.i[a->i[k]];
         return td_permute(&n->in[0]->t, order);
     }
-    /* The gradient of a transposed weight: (x y)^T = y^T x^T comes out in the weight's own layout. */
+    /* The gradient of a transposed weight: (x y)^T = y^T x^T comes out in the weight's own
+     * layout. */
     if (g->backward && swap && n->backward && td_node_is(n, "matmul") && (n->n_in < 3 || !n->in[2]))
         return td_matmul(td_transpose(&n->in[1]->t, 0, 1), td_transpose(&n->in[0]->t, 0, 1));
     return NULL;
 }
 
-td_tensor *td_simplify(td_graph_full *g, const td_op *op, td_tensor *const *in, int n, const td_attrs *a, const td_shape *s)
+td_tensor *td_simplify(td_graph_full *g, const td_op *op, td_tensor *const *in, int n,
+                       const td_attrs *a, const td_shape *s)
 {
     const char *name = op->plugin.name;
     if (!strcmp(name, "reshape")) {
@@ -57,7 +60,8 @@ td_tensor *td_simplify(td_graph_full *g, const td_op *op, td_tensor *const *in, 
             return in[0];
         return is_full(in[0], 1) && same_dims(in[1], s) ? in[1] : NULL;
     }
-    if (!strcmp(name, "affine") && td_node_is(td_value_of(in[0])->node, "full") && in[0]->dtype != TD_I32)
+    if (!strcmp(name, "affine") && td_node_is(td_value_of(in[0])->node, "full") &&
+        in[0]->dtype != TD_I32)
         return td_full(&g->base, in[0]->dtype, in[0]->dim, in[0]->rank,
                        a->f[0] * td_value_of(in[0])->node->attrs.f[0] + a->f[1]);
     return NULL;

@@ -1,4 +1,5 @@
-/* variables.c - what outlives a graph: parameters, gradients and states, with their memory and initial values. */
+/* variables.c - what outlives a graph: parameters, gradients and states, with their memory and
+ * initial values. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +38,10 @@ void td_variables_free(td_variables *v)
 
 size_t       td_variables_count(const td_variables *v) { return v->count; }
 td_variable *td_variables_at(const td_variables *v, size_t i) { return v->at[i]; }
-td_variable *td_variables_find(const td_variables *v, const char *name) { return td_map_get(v->by_name, name); }
+td_variable *td_variables_find(const td_variables *v, const char *name)
+{
+    return td_map_get(v->by_name, name);
+}
 
 static td_variable *append(td_variables *v)
 {
@@ -56,16 +60,19 @@ static td_variable *append(td_variables *v)
     return x;
 }
 
-td_variable *td_variables_add(td_variables *v, const char *name, int kind, const int64_t *dims, int rank, td_init init,
-                              double initial)
+td_variable *td_variables_add(td_variables *v, const char *name, int kind, const int64_t *dims,
+                              int rank, td_init init, double initial)
 {
     td_variable *x = td_variables_find(v, name);
     if (x)
-        return x->rank == rank && (!rank || !memcmp(x->dim, dims, (size_t)rank * sizeof *dims)) ? x : NULL;
+        return x->rank == rank && (!rank || !memcmp(x->dim, dims, (size_t)rank * sizeof *dims))
+                   ? x
+                   : NULL;
     x = append(v);
     if (!x)
         return NULL;
-    x->name = td_arena_copy(v->arena, name), x->kind = kind, x->rank = rank, x->init = init, x->initial = initial;
+    x->name = td_arena_copy(v->arena, name), x->kind = kind, x->rank = rank, x->init = init,
+    x->initial = initial;
     x->count = 1;
     for (int k = 0; k < rank; k++)
         x->count *= x->dim[k] = dims[k];
@@ -73,9 +80,12 @@ td_variable *td_variables_add(td_variables *v, const char *name, int kind, const
     return x;
 }
 
-/* ---- memory ---------------------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
-static size_t bytes_of(const td_variable *x, int real) { return (size_t)x->count * td_dtype_size(real); }
+static size_t bytes_of(const td_variable *x, int real)
+{
+    return (size_t)x->count * td_dtype_size(real);
+}
 
 int td_variables_allocate(td_variables *v, const td_device *device, int real, td_error *error)
 {
@@ -85,8 +95,8 @@ int td_variables_allocate(td_variables *v, const td_device *device, int real, td
             continue;
         x->memory = device->backend->allocate(device->state, bytes_of(x, real));
         if (!x->memory)
-            return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for '%s' on backend '%s'", bytes_of(x, real),
-                           x->name, device->backend->plugin.name);
+            return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for '%s' on backend '%s'",
+                           bytes_of(x, real), x->name, device->backend->plugin.name);
     }
     return 0;
 }
@@ -95,19 +105,21 @@ void td_variables_release(td_variables *v, const td_device *device)
 {
     for (size_t i = 0; i < v->count; i++) {
         if (v->at[i]->memory) /* the size is that of the device's real type */
-            device->backend->release(device->state, v->at[i]->memory, bytes_of(v->at[i], device->backend->real));
+            device->backend->release(device->state, v->at[i]->memory,
+                                     bytes_of(v->at[i], device->backend->real));
         v->at[i]->memory = NULL;
     }
 }
 
-/* ---- initial values ---------------------------------------------------------------------------------------------------- */
+/* ---- initial values -------------------------------------------------------------------------- */
 
 /* Two normal numbers (Box and Muller) from one counter. */
 static void normal_pair(uint64_t seed, uint64_t stream, uint64_t index, double z[2])
 {
     td_random4 r = td_philox(seed, stream, index);
-    double     u = ((double)r.v[0] + 0.5) * 0x1p-32 , w = ((double)r.v[1] + (double)r.v[2] * 0x1p-32) * 0x1p-32;
-    double     radius = sqrt(-2 * log(u)), angle = 6.283185307179586476925 * w;
+    double     u = ((double)r.v[0] + 0.5) * 0x1p-32,
+           w = ((double)r.v[1] + (double)r.v[2] * 0x1p-32) * 0x1p-32;
+    double radius = sqrt(-2 * log(u)), angle = 6.283185307179586476925 * w;
     z[0] = radius * cos(angle), z[1] = radius * sin(angle);
 }
 
@@ -127,14 +139,25 @@ static double initial_value(const td_variable *x, uint64_t seed, uint64_t stream
 {
     double z[2];
     switch (x->init.kind) {
-    case TD_INIT_ONES: return 1;
-    case TD_INIT_NORMAL: normal_pair(seed, stream, index >> 1, z); return x->init.std * z[index & 1];
-    case TD_INIT_TRUNCATED: return x->init.std * truncated_normal(seed, stream, index);
-    default: return 0;
+    case TD_INIT_ONES:
+        return 1;
+    case TD_INIT_NORMAL:
+        normal_pair(seed, stream, index >> 1, z);
+        return x->init.std * z[index & 1];
+    case TD_INIT_TRUNCATED:
+        return x->init.std * truncated_normal(seed, stream, index);
+    default:
+        return 0;
     }
 }
 
-typedef struct fill { const td_variable *x; void *to; int real; uint64_t seed, stream; int64_t chunk; } fill;
+typedef struct fill {
+    const td_variable *x;
+    void              *to;
+    int                real;
+    uint64_t           seed, stream;
+    int64_t            chunk;
+} fill;
 
 static void fill_chunk(void *arg, int64_t i, int thread)
 {
@@ -142,7 +165,9 @@ static void fill_chunk(void *arg, int64_t i, int thread)
     int64_t     end = (i + 1) * f->chunk < f->x->count ? (i + 1) * f->chunk : f->x->count;
     (void)thread;
     for (int64_t k = i * f->chunk; k < end; k++) {
-        double value = f->x->kind == TD_VARIABLE_PARAM ? initial_value(f->x, f->seed, f->stream, (uint64_t)k) : f->x->initial;
+        double value = f->x->kind == TD_VARIABLE_PARAM
+                           ? initial_value(f->x, f->seed, f->stream, (uint64_t)k)
+                           : f->x->initial;
         if (f->real == TD_F64)
             ((double *)f->to)[k] = value;
         else
@@ -150,22 +175,31 @@ static void fill_chunk(void *arg, int64_t i, int thread)
     }
 }
 
-static int initialise(td_variable *x, const td_device *device, int real, uint64_t seed, td_error *error)
+static int initialise(td_variable *x, const td_device *device, int real, uint64_t seed,
+                      td_error *error)
 {
     const td_backend *b = device->backend;
-    fill  f = { x, b->upload ? malloc(bytes_of(x, real)) : x->memory, real, seed, td_random_stream(x->name), 1 << 16 };
-    int   code = 0;
+    fill              f = { x,
+               b->upload ? malloc(bytes_of(x, real)) : x->memory,
+                            real,
+                            seed,
+                            td_random_stream(x->name),
+                            1 << 16 };
+    int               code = 0;
     if (!f.to)
-        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for initial values of '%s'", bytes_of(x, real), x->name);
+        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for initial values of '%s'",
+                       bytes_of(x, real), x->name);
     td_parallel(device->services, (x->count + f.chunk - 1) / f.chunk, fill_chunk, &f);
     if (b->upload) {
         code = b->upload(device->state, x->memory, f.to, bytes_of(x, real));
         free(f.to);
     }
-    return code ? td_fail(error, TD_EIO, "backend '%s' cannot store '%s'", b->plugin.name, x->name) : 0;
+    return code ? td_fail(error, TD_EIO, "backend '%s' cannot store '%s'", b->plugin.name, x->name)
+                : 0;
 }
 
-int td_variables_initialise(td_variables *v, const td_device *device, int real, uint64_t seed, td_error *error)
+int td_variables_initialise(td_variables *v, const td_device *device, int real, uint64_t seed,
+                            td_error *error)
 {
     for (size_t i = 0; i < v->count; i++)
         if (v->at[i]->count && initialise(v->at[i], device, real, seed, error))
@@ -173,9 +207,10 @@ int td_variables_initialise(td_variables *v, const td_device *device, int real, 
     return 0;
 }
 
-/* ---- in and out --------------------------------------------------------------------------------------------------------- */
+/* ---- in and out ------------------------------------------------------------------------------ */
 
-int td_variable_set(td_variable *x, const td_device *device, int real, const float *values, td_error *error)
+int td_variable_set(td_variable *x, const td_device *device, int real, const float *values,
+                    td_error *error)
 {
     const td_backend *b = device->backend;
     size_t            bytes = bytes_of(x, real);
@@ -185,19 +220,23 @@ int td_variable_set(td_variable *x, const td_device *device, int real, const flo
     if (real == TD_F64) {
         wide = malloc(bytes);
         if (!wide)
-            return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to set '%s'", bytes, x->name);
+            return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to set '%s'", bytes,
+                           x->name);
         for (int64_t k = 0; k < x->count; k++)
             wide[k] = (double)values[k];
     }
     if (b->upload)
-        code = b->upload(device->state, x->memory, wide ? (void *)wide : (const void *)values, bytes);
+        code = b->upload(device->state, x->memory, wide ? (void *)wide : (const void *)values,
+                         bytes);
     else
         memcpy(x->memory, wide ? (void *)wide : (const void *)values, bytes);
     free(wide);
-    return code ? td_fail(error, TD_EIO, "backend '%s' cannot store '%s'", b->plugin.name, x->name) : 0;
+    return code ? td_fail(error, TD_EIO, "backend '%s' cannot store '%s'", b->plugin.name, x->name)
+                : 0;
 }
 
-int td_variable_get(const td_variable *x, const td_device *device, int real, float *values, td_error *error)
+int td_variable_get(const td_variable *x, const td_device *device, int real, float *values,
+                    td_error *error)
 {
     const td_backend *b = device->backend;
     size_t            bytes = bytes_of(x, real);
@@ -213,5 +252,6 @@ int td_variable_get(const td_variable *x, const td_device *device, int real, flo
     for (int64_t k = 0; k < x->count; k++)
         values[k] = real == TD_F64 ? (float)((double *)raw)[k] : ((float *)raw)[k];
     free(raw);
-    return code ? td_fail(error, TD_EIO, "backend '%s' cannot read '%s'", b->plugin.name, x->name) : 0;
+    return code ? td_fail(error, TD_EIO, "backend '%s' cannot read '%s'", b->plugin.name, x->name)
+                : 0;
 }

@@ -19,9 +19,13 @@ struct td_safetensors {
     td_map     *by_name;
 };
 
-static const struct { const char *name; size_t width; } types[TD_STORED_TYPES] = {
-    [TD_STORED_F32] = { "F32", 4 },   [TD_STORED_F64] = { "F64", 8 }, [TD_STORED_I32] = { "I32", 4 },
-    [TD_STORED_I64] = { "I64", 8 },   [TD_STORED_BF16] = { "BF16", 2 }, [TD_STORED_F16] = { "F16", 2 },
+static const struct {
+    const char *name;
+    size_t      width;
+} types[TD_STORED_TYPES] = {
+    [TD_STORED_F32] = { "F32", 4 },   [TD_STORED_F64] = { "F64", 8 },
+    [TD_STORED_I32] = { "I32", 4 },   [TD_STORED_I64] = { "I64", 8 },
+    [TD_STORED_BF16] = { "BF16", 2 }, [TD_STORED_F16] = { "F16", 2 },
     [TD_STORED_U8] = { "U8", 1 },     [TD_STORED_BOOL] = { "BOOL", 1 },
 };
 
@@ -43,7 +47,7 @@ int64_t td_stored_count(const td_stored *t)
     return n;
 }
 
-/* ---- header ------------------------------------------------------------------------------------------------- */
+/* ---- header ---------------------------------------------------------------------------------- */
 
 static int find_type(const char *name)
 {
@@ -57,47 +61,56 @@ static int read_shape(const json_t *shape, td_stored *t, td_error *error)
 {
     size_t rank = json_array_size(shape);
     if (!json_is_array(shape) || rank > TD_STORED_MAX_RANK)
-        return td_fail(error, TD_EFORMAT, "tensor '%s': 'shape' is not a list of at most %d numbers", t->name,
+        return td_fail(error, TD_EFORMAT,
+                       "tensor '%s': 'shape' is not a list of at most %d numbers", t->name,
                        TD_STORED_MAX_RANK);
     int64_t bytes = (int64_t)types[t->type].width;
     t->rank = (int)rank;
     for (size_t i = 0; i < rank; i++) {
         const json_t *d = json_array_get(shape, i);
         if (!json_is_integer(d) || json_integer_value(d) < 0)
-            return td_fail(error, TD_EFORMAT, "tensor '%s': dimension %zu is not a number from 0", t->name, i);
+            return td_fail(error, TD_EFORMAT, "tensor '%s': dimension %zu is not a number from 0",
+                           t->name, i);
         t->dim[i] = json_integer_value(d);
         if (__builtin_mul_overflow(bytes, t->dim[i], &bytes))
-            return td_fail(error, TD_EFORMAT, "tensor '%s': its shape is too large for any memory", t->name);
+            return td_fail(error, TD_EFORMAT, "tensor '%s': its shape is too large for any memory",
+                           t->name);
     }
     t->size = (size_t)bytes;
     return 0;
 }
 
-static int read_offsets(const json_t *offsets, td_stored *t, const unsigned char *data, size_t room, td_error *error)
+static int read_offsets(const json_t *offsets, td_stored *t, const unsigned char *data, size_t room,
+                        td_error *error)
 {
     const json_t *b = json_array_get(offsets, 0), *e = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(b) || !json_is_integer(e))
-        return td_fail(error, TD_EFORMAT, "tensor '%s': 'data_offsets' is not a pair of numbers", t->name);
+        return td_fail(error, TD_EFORMAT, "tensor '%s': 'data_offsets' is not a pair of numbers",
+                       t->name);
     int64_t begin = json_integer_value(b), end = json_integer_value(e);
     if (begin < 0 || end < begin || (uint64_t)end > room)
-        return td_fail(error, TD_EFORMAT, "tensor '%s': bytes %lld to %lld do not lie in the file's %zu bytes of data",
+        return td_fail(error, TD_EFORMAT,
+                       "tensor '%s': bytes %lld to %lld do not lie in the file's %zu bytes of data",
                        t->name, (long long)begin, (long long)end, room);
     if ((size_t)(end - begin) != t->size)
-        return td_fail(error, TD_EFORMAT, "tensor '%s': its shape needs %zu bytes, its offsets give %lld", t->name,
+        return td_fail(error, TD_EFORMAT,
+                       "tensor '%s': its shape needs %zu bytes, its offsets give %lld", t->name,
                        t->size, (long long)(end - begin));
     t->data = data + begin;
     return 0;
 }
 
-static int read_tensor(const char *name, const json_t *entry, td_stored *t, const unsigned char *data, size_t room,
-                       td_error *error)
+static int read_tensor(const char *name, const json_t *entry, td_stored *t,
+                       const unsigned char *data, size_t room, td_error *error)
 {
     const char *type = json_string_value(json_object_get(entry, "dtype"));
     t->name = name;
     t->type = find_type(type);
     if (t->type < 0)
-        return td_fail(error, TD_EFORMAT, "tensor '%s': dtype '%s' is unknown; known are F32 F64 I32 I64 BF16 F16 U8 BOOL",
-                       name, type ? type : "(none)");
+        return td_fail(
+            error, TD_EFORMAT,
+            "tensor '%s': dtype '%s' is unknown; known are F32 F64 I32 I64 BF16 F16 U8 BOOL", name,
+            type ? type : "(none)");
     int code = read_shape(json_object_get(entry, "shape"), t, error);
     return code ? code : read_offsets(json_object_get(entry, "data_offsets"), t, data, room, error);
 }
@@ -129,7 +142,8 @@ static int read_tensors(td_safetensors *s, const unsigned char *data, size_t roo
     s->by_name = td_map_new();
     if (!s->tensors || !s->by_name)
         return td_fail(error, TD_ENOMEM, "no memory for %zu tensors", json_object_size(s->header));
-    json_object_foreach(s->header, name, entry) {
+    json_object_foreach(s->header, name, entry)
+    {
         if (!strcmp(name, "__metadata__"))
             continue;
         int code = read_tensor(name, entry, &s->tensors[s->count], data, room, error);
@@ -151,15 +165,20 @@ static int read_header(td_safetensors *s, td_error *error)
     json_error_t problem;
 
     if (s->map.size < 8)
-        return td_fail(error, TD_EFORMAT, "%zu bytes are too few: no safetensors file", s->map.size);
+        return td_fail(error, TD_EFORMAT, "%zu bytes are too few: no safetensors file",
+                       s->map.size);
     for (int i = 7; i >= 0; i--)
         length = length << 8 | s->map.data[i];
     if (length > HEADER_LIMIT || length > s->map.size - 8)
-        return td_fail(error, TD_EFORMAT, "a header of %llu bytes does not fit a file of %zu: truncated, or no safetensors",
-                       (unsigned long long)length, s->map.size);
-    s->header = json_loadb((const char *)s->map.data + 8, (size_t)length, JSON_REJECT_DUPLICATES, &problem);
+        return td_fail(
+            error, TD_EFORMAT,
+            "a header of %llu bytes does not fit a file of %zu: truncated, or no safetensors",
+            (unsigned long long)length, s->map.size);
+    s->header = json_loadb((const char *)s->map.data + 8, (size_t)length, JSON_REJECT_DUPLICATES,
+                           &problem);
     if (!s->header)
-        return td_fail(error, TD_EFORMAT, "the header is no valid JSON: %s (byte %d)", problem.text, problem.position);
+        return td_fail(error, TD_EFORMAT, "the header is no valid JSON: %s (byte %d)", problem.text,
+                       problem.position);
     if (!json_is_object(s->header))
         return td_fail(error, TD_EFORMAT, "the header is no JSON object");
     return read_tensors(s, s->map.data + 8 + length, s->map.size - 8 - (size_t)length, error);
@@ -197,10 +216,7 @@ void td_safetensors_close(td_safetensors *s)
     free(s);
 }
 
-size_t td_safetensors_count(const td_safetensors *s)
-{
-    return s->count;
-}
+size_t td_safetensors_count(const td_safetensors *s) { return s->count; }
 
 const td_stored *td_safetensors_at(const td_safetensors *s, size_t i)
 {
@@ -217,7 +233,7 @@ const char *td_safetensors_metadata(const td_safetensors *s, const char *key)
     return json_string_value(json_object_get(json_object_get(s->header, "__metadata__"), key));
 }
 
-/* ---- numbers -------------------------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 static double from_bf16(uint16_t bits)
 {
@@ -236,19 +252,31 @@ static double from_f16(uint16_t bits)
     return bits >> 15 ? -value : value;
 }
 
-#define LOAD(type, p) (__extension__({ type v_; memcpy(&v_, (p), sizeof v_); v_; }))
+#define LOAD(type, p)                \
+    (__extension__({                 \
+        type v_;                     \
+        memcpy(&v_, (p), sizeof v_); \
+        v_;                          \
+    }))
 
 static double number(const td_stored *t, int64_t i)
 {
     const unsigned char *p = (const unsigned char *)t->data + (size_t)i * types[t->type].width;
     switch (t->type) {
-    case TD_STORED_F32: return LOAD(float, p);
-    case TD_STORED_F64: return LOAD(double, p);
-    case TD_STORED_I32: return LOAD(int32_t, p);
-    case TD_STORED_I64: return (double)LOAD(int64_t, p);
-    case TD_STORED_BF16: return from_bf16(LOAD(uint16_t, p));
-    case TD_STORED_F16: return from_f16(LOAD(uint16_t, p));
-    default: return *p;
+    case TD_STORED_F32:
+        return LOAD(float, p);
+    case TD_STORED_F64:
+        return LOAD(double, p);
+    case TD_STORED_I32:
+        return LOAD(int32_t, p);
+    case TD_STORED_I64:
+        return (double)LOAD(int64_t, p);
+    case TD_STORED_BF16:
+        return from_bf16(LOAD(uint16_t, p));
+    case TD_STORED_F16:
+        return from_f16(LOAD(uint16_t, p));
+    default:
+        return *p;
     }
 }
 
@@ -287,7 +315,8 @@ int td_stored_ints(const td_stored *t, int32_t *out, int64_t count, td_error *er
     for (int64_t i = 0; !code && i < count; i++) {
         double x = number(t, i);
         if (!(x >= INT32_MIN && x <= INT32_MAX) || x != floor(x))
-            return td_fail(error, TD_EFORMAT, "tensor '%s': number %lld is %g, not a 32-bit integer", t->name,
+            return td_fail(error, TD_EFORMAT,
+                           "tensor '%s': number %lld is %g, not a 32-bit integer", t->name,
                            (long long)i, x);
         out[i] = (int32_t)x;
     }

@@ -1,6 +1,8 @@
-/* safetensors.h - named tensors in a file: a length, a JSON header, raw data. https://github.com/huggingface/safetensors
+/* safetensors.h - named tensors in a file: a length, a JSON header, raw data.
+ * https://github.com/huggingface/safetensors
  *
- * Reading maps the file and checks all of the header before anything is believed. Writing is atomic.
+ * Reading maps the file and checks all of the header before anything is believed. Writing is
+ * atomic.
  */
 #ifndef TD_IO_SAFETENSORS_H
 #define TD_IO_SAFETENSORS_H
@@ -11,8 +13,15 @@
 #include "tandem/error.h"
 
 typedef enum td_stored_type {
-    TD_STORED_F32, TD_STORED_F64, TD_STORED_I32, TD_STORED_I64, TD_STORED_BF16, TD_STORED_F16, TD_STORED_U8,
-    TD_STORED_BOOL, TD_STORED_TYPES
+    TD_STORED_F32,
+    TD_STORED_F64,
+    TD_STORED_I32,
+    TD_STORED_I64,
+    TD_STORED_BF16,
+    TD_STORED_F16,
+    TD_STORED_U8,
+    TD_STORED_BOOL,
+    TD_STORED_TYPES
 } td_stored_type;
 
 enum { TD_STORED_MAX_RANK = 8 };
@@ -39,7 +48,7 @@ void            td_safetensors_close(td_safetensors *);
 size_t           td_safetensors_count(const td_safetensors *);
 const td_stored *td_safetensors_at(const td_safetensors *, size_t i);
 const td_stored *td_safetensors_find(const td_safetensors *, const char *name); /* NULL: absent */
-const char      *td_safetensors_metadata(const td_safetensors *, const char *key); /* NULL: absent */
+const char *td_safetensors_metadata(const td_safetensors *, const char *key);   /* NULL: absent */
 
 /* Bytes of one number, and the name in files: "F32". */
 size_t      td_stored_width(int type);
@@ -52,7 +61,7 @@ int td_stored_doubles(const td_stored *, double *out, int64_t count, td_error *e
 int td_stored_ints(const td_stored *, int32_t *out, int64_t count, td_error *error);
 
 /* Write all of `tensors` in their order. `metadata`: key, value, key, value, .., NULL; or NULL. */
-int td_safetensors_write(const char *path, const td_stored *tensors, size_t count, const char *const *metadata,
-                         td_error *error);
+int td_safetensors_write(const char *path, const td_stored *tensors, size_t count,
+                         const char *const *metadata, td_error *error);
 
 #endif

@@ -1,4 +1,5 @@
-/* safetensors_write.c - writing safetensors: header first, then data in order, in pieces where it is streamed. */
+/* safetensors_write.c - writing safetensors: header first, then data in order, in pieces where it
+ * is streamed. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,9 @@ static json_t *entry(const td_stored *t, size_t begin)
     json_t *shape = json_array();
     for (int i = 0; i < t->rank; i++)
         json_array_append_new(shape, json_integer(t->dim[i]));
-    return json_pack("{s:s, s:o, s:[I,I]}", "dtype", td_stored_type_name(t->type), "shape", shape, "data_offsets",
-                     (json_int_t)begin, (json_int_t)(begin + (size_t)td_stored_count(t) * td_stored_width(t->type)));
+    return json_pack("{s:s, s:o, s:[I,I]}", "dtype", td_stored_type_name(t->type), "shape", shape,
+                     "data_offsets", (json_int_t)begin,
+                     (json_int_t)(begin + (size_t)td_stored_count(t) * td_stored_width(t->type)));
 }
 
 static json_t *metadata_object(const char *const *metadata)
@@ -26,7 +28,8 @@ static json_t *metadata_object(const char *const *metadata)
 }
 
 /* The header's JSON, padded with spaces so that the data begin at a multiple of 8; free() it. */
-static char *header_text(const td_stored *tensors, size_t count, const char *const *metadata, td_error *error)
+static char *header_text(const td_stored *tensors, size_t count, const char *const *metadata,
+                         td_error *error)
 {
     json_t *header = json_object();
     size_t  at = 0;
@@ -36,8 +39,11 @@ static char *header_text(const td_stored *tensors, size_t count, const char *con
         bad |= json_object_set_new(header, "__metadata__", metadata_object(metadata));
     for (size_t i = 0; i < count && !bad; i++) {
         const td_stored *t = &tensors[i];
-        if (!td_stored_width(t->type) || t->rank > TD_STORED_MAX_RANK || json_object_get(header, t->name)) {
-            td_fail(error, TD_EFORMAT, "tensor '%s' cannot be written: its name is taken or its type unknown", t->name);
+        if (!td_stored_width(t->type) || t->rank > TD_STORED_MAX_RANK ||
+            json_object_get(header, t->name)) {
+            td_fail(error, TD_EFORMAT,
+                    "tensor '%s' cannot be written: its name is taken or its type unknown",
+                    t->name);
             bad = 1;
         } else {
             bad |= json_object_set_new(header, t->name, entry(t, at));
@@ -50,7 +56,8 @@ static char *header_text(const td_stored *tensors, size_t count, const char *con
     char  *grown = text ? realloc(text, padded + 1) : NULL;
     if (!grown) {
         free(text);
-        td_fail(error, TD_ENOMEM, "cannot make the header of %zu tensors: no memory, or a name is no UTF-8", count);
+        td_fail(error, TD_ENOMEM,
+                "cannot make the header of %zu tensors: no memory, or a name is no UTF-8", count);
         return NULL;
     }
     memset(grown + size, ' ', padded - size);
@@ -79,8 +86,8 @@ static int put_stream(FILE *f, const char *path, const td_stored *t, size_t size
     return code;
 }
 
-static int put_all(FILE *f, const char *path, const char *header, const td_stored *tensors, size_t count,
-                   td_error *error)
+static int put_all(FILE *f, const char *path, const char *header, const td_stored *tensors,
+                   size_t count, td_error *error)
 {
     unsigned char length[8];
     uint64_t      n = strlen(header);
@@ -97,8 +104,8 @@ static int put_all(FILE *f, const char *path, const char *header, const td_store
     return code;
 }
 
-int td_safetensors_write(const char *path, const td_stored *tensors, size_t count, const char *const *metadata,
-                         td_error *error)
+int td_safetensors_write(const char *path, const td_stored *tensors, size_t count,
+                         const char *const *metadata, td_error *error)
 {
     td_atomic_file out;
     char          *header = header_text(tensors, count, metadata, error);

@@ -1,5 +1,5 @@
-/* attend.c - scaled dot-product attention under a mask rule (Vaswani et al. 2017; online form: Dao et al. 2022). The
- * lowering stores the T x T scores, which a fused kernel never does. */
+/* attend.c - scaled dot-product attention under a mask rule (Vaswani et al. 2017; online form: Dao
+ * et al. 2022). The lowering stores the T x T scores, which a fused kernel never does. */
 #include "define.h"
 
 #define HIDDEN -1e30 /* below any score; finite, so that differences of two are no NaN */
@@ -8,31 +8,41 @@ static int check(td_tensor *const *in, td_error *error)
 {
     const td_tensor *q = in[TD_ATTEND_Q], *k = in[TD_ATTEND_K], *v = in[TD_ATTEND_V];
     if (q->rank != 4 || k->rank != 4 || v->rank != 4)
-        return td_fail(error, TD_EGRAPH, "queries, keys and values must be [B, H, T, E]; ranks are %d, %d, %d", q->rank,
-                       k->rank, v->rank);
+        return td_fail(error, TD_EGRAPH,
+                       "queries, keys and values must be [B, H, T, E]; ranks are %d, %d, %d",
+                       q->rank, k->rank, v->rank);
     if (q->dim[3] != k->dim[3] || k->dim[0] != q->dim[0] || v->dim[0] != q->dim[0])
-        return td_fail(error, TD_EGRAPH, "queries [%lld, .., %lld] do not fit keys [%lld, .., %lld]", (long long)q->dim[0],
-                       (long long)q->dim[3], (long long)k->dim[0], (long long)k->dim[3]);
+        return td_fail(error, TD_EGRAPH,
+                       "queries [%lld, .., %lld] do not fit keys [%lld, .., %lld]",
+                       (long long)q->dim[0], (long long)q->dim[3], (long long)k->dim[0],
+                       (long long)k->dim[3]);
     if (k->dim[1] != v->dim[1] || k->dim[2] != v->dim[2])
-        return td_fail(error, TD_EGRAPH, "%lld heads of %lld keys, but %lld heads of %lld values", (long long)k->dim[1],
-                       (long long)k->dim[2], (long long)v->dim[1], (long long)v->dim[2]);
+        return td_fail(error, TD_EGRAPH, "%lld heads of %lld keys, but %lld heads of %lld values",
+                       (long long)k->dim[1], (long long)k->dim[2], (long long)v->dim[1],
+                       (long long)v->dim[2]);
     if (!k->dim[1] || q->dim[1] % k->dim[1])
-        return td_fail(error, TD_EGRAPH, "%lld key heads do not divide %lld query heads", (long long)k->dim[1],
-                       (long long)q->dim[1]);
+        return td_fail(error, TD_EGRAPH, "%lld key heads do not divide %lld query heads",
+                       (long long)k->dim[1], (long long)q->dim[1]);
     for (int i = TD_ATTEND_Q_SEGMENT; i <= TD_ATTEND_K_POSITION; i++) {
-        bool    of_q = i == TD_ATTEND_Q_SEGMENT || i == TD_ATTEND_Q_INPUT || i == TD_ATTEND_Q_INDEX || i == TD_ATTEND_Q_POSITION;
+        bool of_q = i == TD_ATTEND_Q_SEGMENT || i == TD_ATTEND_Q_INPUT || i == TD_ATTEND_Q_INDEX ||
+                    i == TD_ATTEND_Q_POSITION;
         int64_t length = of_q ? q->dim[2] : k->dim[2];
         if (i == TD_ATTEND_TABLE || !in[i])
             continue;
-        if (in[i]->dtype != TD_I32 || in[i]->rank != 2 || in[i]->dim[0] != q->dim[0] || in[i]->dim[1] != length)
-            return td_fail(error, TD_EGRAPH, "mask input %d must be i32 [%lld, %lld]", i, (long long)q->dim[0],
-                           (long long)length);
+        if (in[i]->dtype != TD_I32 || in[i]->rank != 2 || in[i]->dim[0] != q->dim[0] ||
+            in[i]->dim[1] != length)
+            return td_fail(error, TD_EGRAPH, "mask input %d must be i32 [%lld, %lld]", i,
+                           (long long)q->dim[0], (long long)length);
     }
-    if (!in[TD_ATTEND_Q_SEGMENT] != !in[TD_ATTEND_K_SEGMENT] || !in[TD_ATTEND_Q_INPUT] != !in[TD_ATTEND_K_INPUT])
-        return td_fail(error, TD_EGRAPH, "segments and input marks come for both queries and keys, or for none");
-    if (in[TD_ATTEND_TABLE] && (in[TD_ATTEND_TABLE]->rank != 2 || in[TD_ATTEND_TABLE]->dim[0] != q->dim[1] ||
-                                !in[TD_ATTEND_Q_POSITION] || !in[TD_ATTEND_K_POSITION]))
-        return td_fail(error, TD_EGRAPH, "a bias table is [%lld heads, distance], with positions of queries and keys",
+    if (!in[TD_ATTEND_Q_SEGMENT] != !in[TD_ATTEND_K_SEGMENT] ||
+        !in[TD_ATTEND_Q_INPUT] != !in[TD_ATTEND_K_INPUT])
+        return td_fail(error, TD_EGRAPH,
+                       "segments and input marks come for both queries and keys, or for none");
+    if (in[TD_ATTEND_TABLE] &&
+        (in[TD_ATTEND_TABLE]->rank != 2 || in[TD_ATTEND_TABLE]->dim[0] != q->dim[1] ||
+         !in[TD_ATTEND_Q_POSITION] || !in[TD_ATTEND_K_POSITION]))
+        return td_fail(error, TD_EGRAPH,
+                       "a bias table is [%lld heads, distance], with positions of queries and keys",
                        (long long)q->dim[1]);
     return 0;
 }
@@ -49,9 +59,11 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
     return 2;
 }
 
-static int infer_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                      td_error *error)
 {
-    static const int of[] = { TD_ATTEND_Q, TD_ATTEND_K, TD_ATTEND_V, TD_ATTEND_TABLE, TD_ATTEND_DENSE };
+    static const int of[] = { TD_ATTEND_Q, TD_ATTEND_K, TD_ATTEND_V, TD_ATTEND_TABLE,
+                              TD_ATTEND_DENSE };
     (void)n, (void)a, (void)error;
     for (int k = 0; k < 5; k++)
         if (in[of[k]])
@@ -63,21 +75,23 @@ static int infer_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *
 
 static void vjp(TD_VJP_PARAMETERS)
 {
-    static const int of[] = { TD_ATTEND_Q, TD_ATTEND_K, TD_ATTEND_V, TD_ATTEND_TABLE, TD_ATTEND_DENSE };
+    static const int of[] = { TD_ATTEND_Q, TD_ATTEND_K, TD_ATTEND_V, TD_ATTEND_TABLE,
+                              TD_ATTEND_DENSE };
     td_tensor       *inputs[TD_ATTEND_GRAD_INPUTS], *first;
     TD_VJP_UNUSED;
     if (!td_no_gradient_of(in, grad_out, 1, "the logsumexp of attend") || !grad_out[0])
         return;
     for (int k = 0; k < TD_ATTEND_INPUTS; k++)
         inputs[k] = k < n ? in[k] : 0;
-    inputs[TD_ATTEND_GRAD] = grad_out[0], inputs[TD_ATTEND_OUT] = out[0], inputs[TD_ATTEND_LSE] = out[1];
+    inputs[TD_ATTEND_GRAD] = grad_out[0], inputs[TD_ATTEND_OUT] = out[0],
+    inputs[TD_ATTEND_LSE] = out[1];
     first = td_emit_("attend_grad", inputs, TD_ATTEND_GRAD_INPUTS, a);
     for (int k = 0; k < 5; k++)
         if (of[k] < n && need[of[k]])
             grad_in[of[k]] = td_output(first, k);
 }
 
-/* ---- the lowering -------------------------------------------------------------------------------------------------- */
+/* ---- the lowering ---------------------------------------------------------------------------- */
 
 static td_tensor *as_query(td_tensor *x) /* [B, T] -> [B, 1, T, 1] */
 {
@@ -97,7 +111,10 @@ static td_tensor *index_or_count(td_tensor *index, td_graph *g, int64_t length)
     return index ? index : td_reshape(td_iota(g, TD_I32, length), dims, 2);
 }
 
-static td_tensor *integer(td_graph *g, int64_t value) { return td_full(g, TD_I32, 0, 0, (double)value); }
+static td_tensor *integer(td_graph *g, int64_t value)
+{
+    return td_full(g, TD_I32, 0, 0, (double)value);
+}
 static td_tensor *not_(td_tensor *x) { return td_affine(x, -1, 1); }
 
 /* The mask as 0 and 1, [B|1, 1, Tq, Tk]. */
@@ -154,11 +171,14 @@ static td_tensor *scores(td_graph *g, td_tensor *const *in, const td_attrs *a)
     td_tensor *k = each_head(in[TD_ATTEND_K], in[TD_ATTEND_Q]->dim[1]);
     td_tensor *s = td_scale(td_matmul(in[TD_ATTEND_Q], td_transpose(k, -1, -2)), a->f[0]);
     if (in[TD_ATTEND_TABLE])
-        s = td_add(s, td_permute(td_gather(td_transpose(in[TD_ATTEND_TABLE], 0, 1), distance(g, in, a)), order));
+        s = td_add(s, td_permute(td_gather(td_transpose(in[TD_ATTEND_TABLE], 0, 1),
+                                           distance(g, in, a)),
+                                 order));
     return in[TD_ATTEND_DENSE] ? td_add(s, in[TD_ATTEND_DENSE]) : s;
 }
 
-static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
+                  td_tensor **out)
 {
     int64_t    rows[] = { in[0]->dim[0], in[0]->dim[1], in[0]->dim[2] };
     td_tensor *s = scores(g, in, a), *see = visible(g, in, a), *floor_ = td_scalar(g, HIDDEN);
@@ -171,12 +191,15 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
 }
 
 /* With p the weights: ds = p (do v^T - sum(do o)). */
-static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
+                       const bool *used, td_tensor **out)
 {
     td_tensor *q = in[TD_ATTEND_Q], *go = in[TD_ATTEND_GRAD], *lse = in[TD_ATTEND_LSE];
-    int64_t    heads = q->dim[1], groups = in[TD_ATTEND_K]->dim[1], rows[] = { q->dim[0], heads, q->dim[2], 1 };
+    int64_t    heads = q->dim[1], groups = in[TD_ATTEND_K]->dim[1],
+            rows[] = { q->dim[0], heads, q->dim[2], 1 };
     int        last[] = { 0, 2, 3, 1 };
-    td_tensor *k = each_head(in[TD_ATTEND_K], heads), *v = each_head(in[TD_ATTEND_V], heads), *zero = td_scalar(g, 0);
+    td_tensor *k = each_head(in[TD_ATTEND_K], heads), *v = each_head(in[TD_ATTEND_V], heads),
+              *zero = td_scalar(g, 0);
     td_tensor *top = td_maximum(td_reshape(lse, rows, 4), td_scalar(g, HIDDEN));
     td_tensor *p = td_where(visible(g, in, a), td_exp(td_sub(scores(g, in, a), top)), zero);
     td_tensor *dp = td_matmul(go, td_transpose(v, -1, -2));
@@ -187,12 +210,14 @@ static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs 
     out[1] = each_group(td_matmul(td_transpose(scaled, -1, -2), q), groups);
     out[2] = each_group(td_matmul(td_transpose(p, -1, -2), go), groups);
     if (used[3])
-        out[3] = td_transpose(td_scatter_add(distance(g, in, a), td_permute(ds, last), 0, in[TD_ATTEND_TABLE]->dim[1]), 0, 1);
+        out[3] = td_transpose(td_scatter_add(distance(g, in, a), td_permute(ds, last), 0,
+                                             in[TD_ATTEND_TABLE]->dim[1]),
+                              0, 1);
     if (used[4])
         out[4] = td_unbroadcast(ds, in[TD_ATTEND_DENSE]);
 }
 
-/* ---- cost ------------------------------------------------------------------------------------------------------------ */
+/* ---- cost ------------------------------------------------------------------------------------ */
 
 static double products(td_tensor *const *in)
 {
@@ -200,7 +225,8 @@ static double products(td_tensor *const *in)
     return (double)q->dim[0] * (double)q->dim[1] * (double)q->dim[2] * (double)v->dim[2];
 }
 
-static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a, double pairs, td_flops *f)
+static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
+                  double pairs, td_flops *f)
 {
     (void)n, (void)out, (void)a;
     f->matmul = 2 * products(in) * (double)(in[TD_ATTEND_Q]->dim[3] + in[TD_ATTEND_V]->dim[3]);
@@ -208,14 +234,17 @@ static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_a
     f->elementwise = 4 * products(in) * pairs;
 }
 
-/* Counted as the four products that a gradient needs; computing the scores again is the kernel's own choice. */
-static void flops_grad(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a, double pairs, td_flops *f)
+/* Counted as the four products that a gradient needs; computing the scores again is the kernel's
+ * own choice. */
+static void flops_grad(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
+                       double pairs, td_flops *f)
 {
     flops(in, n, out, a, pairs, f);
     f->matmul *= 2, f->visible *= 2, f->elementwise *= 2;
 }
 
-TD_DEFINE_OP(td_op_attend, "attend", 3, TD_ATTEND_INPUTS, "softmax(scale q k^T + bias) v under a mask rule", .infer = infer,
-             .vjp = vjp, .lower = lower, .flops = flops);
-TD_DEFINE_OP(td_op_attend_grad, "attend_grad", TD_ATTEND_GRAD_INPUTS, TD_ATTEND_GRAD_INPUTS, "gradients of attend",
-             .infer = infer_grad, .lower = lower_grad, .flops = flops_grad);
+TD_DEFINE_OP(td_op_attend, "attend", 3, TD_ATTEND_INPUTS,
+             "softmax(scale q k^T + bias) v under a mask rule", .infer = infer, .vjp = vjp,
+             .lower = lower, .flops = flops);
+TD_DEFINE_OP(td_op_attend_grad, "attend_grad", TD_ATTEND_GRAD_INPUTS, TD_ATTEND_GRAD_INPUTS,
+             "gradients of attend", .infer = infer_grad, .lower = lower_grad, .flops = flops_grad);

@@ -1,16 +1,21 @@
-/* cross_entropy.c - projection and cross-entropy in one op, with z-loss (PaLM, 2022) and label smoothing as T5X has it.
- * The lowering stores the [N, V] logits, which a fused kernel never does. */
+/* cross_entropy.c - projection and cross-entropy in one op, with z-loss (PaLM, 2022) and label
+ * smoothing as T5X has it. The lowering stores the [N, V] logits, which a fused kernel never
+ * does. */
 #include "define.h"
 
 static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
-    const td_tensor *h = in[TD_CE_HIDDEN], *e = in[TD_CE_EMBEDDING], *y = in[TD_CE_LABELS], *w = in[TD_CE_WEIGHTS];
+    const td_tensor *h = in[TD_CE_HIDDEN], *e = in[TD_CE_EMBEDDING], *y = in[TD_CE_LABELS],
+                    *w = in[TD_CE_WEIGHTS];
     (void)n, (void)a;
     if (h->rank != 2 || e->rank != 2 || h->dim[1] != e->dim[1])
-        return td_fail(error, TD_EGRAPH, "hidden must be [N, D] and the embedding [V, D]; D is %lld and %lld",
+        return td_fail(error, TD_EGRAPH,
+                       "hidden must be [N, D] and the embedding [V, D]; D is %lld and %lld",
                        (long long)td_dim(h, -1), (long long)td_dim(e, -1));
-    if (y->dtype != TD_I32 || y->rank != 1 || w->rank != 1 || y->dim[0] != h->dim[0] || w->dim[0] != h->dim[0])
-        return td_fail(error, TD_EGRAPH, "labels (i32) and weights must be [%lld]", (long long)h->dim[0]);
+    if (y->dtype != TD_I32 || y->rank != 1 || w->rank != 1 || y->dim[0] != h->dim[0] ||
+        w->dim[0] != h->dim[0])
+        return td_fail(error, TD_EGRAPH, "labels (i32) and weights must be [%lld]",
+                       (long long)h->dim[0]);
     if (td_count(in[TD_CE_DIVISOR]) != 1)
         return td_fail(error, TD_EGRAPH, "the divisor must be a scalar");
     memset(out, 0, TD_CE_OUTPUTS * sizeof *out);
@@ -25,7 +30,8 @@ static void vjp(TD_VJP_PARAMETERS)
 {
     TD_VJP_UNUSED;
     if (!td_no_gradient_of(in, grad_out, TD_CE_SUM, "the reported cross-entropy") ||
-        !td_no_gradient_of(in, grad_out, TD_CE_NLL, "the cross-entropy per token") || !grad_out[TD_CE_LOSS])
+        !td_no_gradient_of(in, grad_out, TD_CE_NLL, "the cross-entropy per token") ||
+        !grad_out[TD_CE_LOSS])
         return;
     if (need[TD_CE_HIDDEN])
         grad_in[TD_CE_HIDDEN] = td_mul(out[TD_CE_GRAD_HIDDEN], grad_out[TD_CE_LOSS]);
@@ -34,7 +40,9 @@ static void vjp(TD_VJP_PARAMETERS)
 }
 
 /* The targets: `on` for the label, `off` for all others; and sum t log t. */
-typedef struct targets { double on, off, entropy; } targets;
+typedef struct targets {
+    double on, off, entropy;
+} targets;
 
 static targets smoothed(double s, int64_t vocab)
 {
@@ -54,19 +62,26 @@ static td_tensor *column(td_tensor *x)
 static td_tensor *one_hot(td_graph *g, td_tensor *labels, int64_t vocab)
 {
     int64_t dims[] = { 1, vocab };
-    return td_cast(td_equal(td_reshape(td_iota(g, TD_I32, vocab), dims, 2), column(labels)), TD_REAL);
+    return td_cast(td_equal(td_reshape(td_iota(g, TD_I32, vocab), dims, 2), column(labels)),
+                   TD_REAL);
 }
 
-static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
+                  td_tensor **out)
 {
     td_tensor *h = in[TD_CE_HIDDEN], *e = in[TD_CE_EMBEDDING], *w = column(in[TD_CE_WEIGHTS]);
     int64_t    vocab = e->dim[0], flat[] = { h->dim[0] };
     targets    t = smoothed(a->f[2], vocab);
-    td_tensor *z = td_scale(td_matmul(h, td_transpose(e, 0, 1)), a->f[0]), *hot = one_hot(g, in[TD_CE_LABELS], vocab);
+    td_tensor *z = td_scale(td_matmul(h, td_transpose(e, 0, 1)), a->f[0]),
+              *hot = one_hot(g, in[TD_CE_LABELS], vocab);
     td_tensor *top = td_max(z, -1), *ex = td_exp(td_sub(z, top)), *sum = td_sum(ex, -1);
-    td_tensor *log_z = td_add(td_log(sum), top), *z_y = td_sum(td_mul(z, hot), -1), *nll = td_sub(log_z, z_y);
-    td_tensor *t_z = a->f[2] > 0 ? td_add(td_scale(z_y, t.on - t.off), td_scale(td_sum(z, -1), t.off)) : z_y;
-    td_tensor *row = td_add(td_affine(td_sub(log_z, t_z), 1, t.entropy), td_scale(td_mul(log_z, log_z), a->f[1]));
+    td_tensor *log_z = td_add(td_log(sum), top), *z_y = td_sum(td_mul(z, hot), -1),
+              *nll = td_sub(log_z, z_y);
+    td_tensor *t_z = a->f[2] > 0
+                         ? td_add(td_scale(z_y, t.on - t.off), td_scale(td_sum(z, -1), t.off))
+                         : z_y;
+    td_tensor *row = td_add(td_affine(td_sub(log_z, t_z), 1, t.entropy),
+                            td_scale(td_mul(log_z, log_z), a->f[1]));
     td_tensor *share = td_div(w, in[TD_CE_DIVISOR]), *dz;
 
     out[TD_CE_LOSS] = td_div(td_sum_all(td_mul(w, row)), td_reshape(in[TD_CE_DIVISOR], 0, 0));
@@ -83,7 +98,8 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
         out[TD_CE_GRAD_EMBEDDING] = td_add(in[TD_CE_ACC], out[TD_CE_GRAD_EMBEDDING]);
 }
 
-static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a, double pairs, td_flops *f)
+static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
+                  double pairs, td_flops *f)
 {
     double logits = (double)in[TD_CE_HIDDEN]->dim[0] * (double)in[TD_CE_EMBEDDING]->dim[0];
     int    products = 1 + !!out[TD_CE_GRAD_HIDDEN] + !!out[TD_CE_GRAD_EMBEDDING];
@@ -92,6 +108,7 @@ static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_a
     f->elementwise = 4 * logits;
 }
 
-TD_DEFINE_OP(td_op_cross_entropy, "cross_entropy", 5, TD_CE_INPUTS, "projection, softmax, cross-entropy and z-loss in one",
-             .infer = infer, .vjp = vjp, .lower = lower, .flops = flops, .accumulate_in = TD_CE_ACC + 1,
+TD_DEFINE_OP(td_op_cross_entropy, "cross_entropy", 5, TD_CE_INPUTS,
+             "projection, softmax, cross-entropy and z-loss in one", .infer = infer, .vjp = vjp,
+             .lower = lower, .flops = flops, .accumulate_in = TD_CE_ACC + 1,
              .accumulate_out = TD_CE_GRAD_EMBEDDING);

@@ -1,4 +1,5 @@
-/* define.h - how the core's ops are written down, and what their hooks share. Only public headers: they are plugins too. */
+/* define.h - how the core's ops are written down, and what their hooks share. Only public headers:
+ * they are plugins too. */
 #ifndef TD_OPS_DEFINE_H
 #define TD_OPS_DEFINE_H
 
@@ -7,18 +8,22 @@
 #include "tandem/kind/op.h"
 #include "tandem/layers.h"
 
-#define TD_DEFINE_OP(symbol, name_, low, high, brief_, ...)                                                         \
-    const td_op symbol = {                                                                                          \
-        .plugin = { .size = sizeof(td_op), .kind = TD_OP_KIND, .name = name_, .option_size = sizeof(td_option),     \
-                    .brief = brief_ },                                                                              \
-        .min_inputs = low, .max_inputs = high, __VA_ARGS__                                                          \
-    }
+#define TD_DEFINE_OP(symbol, name_, low, high, brief_, ...)              \
+    const td_op symbol = { .plugin = { .size = sizeof(td_op),            \
+                                       .kind = TD_OP_KIND,               \
+                                       .name = name_,                    \
+                                       .option_size = sizeof(td_option), \
+                                       .brief = brief_ },                \
+                           .min_inputs = low,                            \
+                           .max_inputs = high,                           \
+                           __VA_ARGS__ }
 
 /* The parameters of a vjp hook, and the ones that it does not read. */
-#define TD_VJP_PARAMETERS                                                                                            \
-    td_tensor *const *in, int n, td_tensor *const *out, td_tensor *const *grad_out, const td_attrs *a,               \
-        const bool *need, td_tensor **grad_in
-#define TD_VJP_UNUSED (void)in, (void)n, (void)out, (void)grad_out, (void)a, (void)need, (void)grad_in
+#define TD_VJP_PARAMETERS                                                           \
+    td_tensor *const *in, int n, td_tensor *const *out, td_tensor *const *grad_out, \
+        const td_attrs *a, const bool *need, td_tensor **grad_in
+#define TD_VJP_UNUSED \
+    (void)in, (void)n, (void)out, (void)grad_out, (void)a, (void)need, (void)grad_in
 
 /* The shape of `x`, and one of the given dims. */
 static inline td_shape td_shape_of(const td_tensor *x)
@@ -48,10 +53,14 @@ static inline td_tensor *td_unbroadcast(td_tensor *grad, const td_tensor *like)
 }
 
 /* Dims of the scalar, vector or matrix of ones that seeds and masks need. */
-static inline td_tensor *td_zeros_like(const td_tensor *x) { return td_full(x->graph, x->dtype, x->dim, x->rank, 0); }
+static inline td_tensor *td_zeros_like(const td_tensor *x)
+{
+    return td_full(x->graph, x->dtype, x->dim, x->rank, 0);
+}
 
 /* For a vjp: nothing may flow into output k, a statistic that is saved for the gradient. */
-static inline bool td_no_gradient_of(td_tensor *const *in, td_tensor *const *grad_out, int k, const char *what)
+static inline bool td_no_gradient_of(td_tensor *const *in, td_tensor *const *grad_out, int k,
+                                     const char *what)
 {
     if (grad_out[k])
         td_graph_fail(in[0]->graph, "no gradient flows through %s: td_detach it", what);

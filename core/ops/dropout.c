@@ -5,9 +5,10 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
 {
     if (a->f[0] < 0 || a->f[0] >= 1)
         return td_fail(error, TD_EGRAPH, "a rate of %g is not in [0, 1)", a->f[0]);
-    if (in[1]->dtype != TD_I32 || td_count(in[1]) != 1 || in[2]->dtype != TD_I32 || in[2]->rank != 1 ||
-        in[2]->dim[0] != td_dim(in[0], 0))
-        return td_fail(error, TD_EGRAPH, "needs the step, an i32 scalar, and the examples, i32 [%lld]",
+    if (in[1]->dtype != TD_I32 || td_count(in[1]) != 1 || in[2]->dtype != TD_I32 ||
+        in[2]->rank != 1 || in[2]->dim[0] != td_dim(in[0], 0))
+        return td_fail(error, TD_EGRAPH,
+                       "needs the step, an i32 scalar, and the examples, i32 [%lld]",
                        (long long)td_dim(in[0], 0));
     return td_infer_same(in, n, a, out, error);
 }
@@ -20,4 +21,5 @@ static void vjp(TD_VJP_PARAMETERS)
     grad_in[0] = td_emit_("dropout", inputs, 3, a);
 }
 
-TD_DEFINE_OP(td_op_dropout, "dropout", 3, 3, "zero at random, scale the rest", .infer = infer, .vjp = vjp);
+TD_DEFINE_OP(td_op_dropout, "dropout", 3, 3, "zero at random, scale the rest", .infer = infer,
+             .vjp = vjp);

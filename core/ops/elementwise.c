@@ -1,23 +1,25 @@
 /* elementwise.c - ops on single elements; operands broadcast as NumPy does. */
 #include "define.h"
 
-/* ---- one operand ------------------------------------------------------------------------------------------------ */
+/* ---- one operand ----------------------------------------------------------------------------- */
 
-static int infer_real(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_real(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                      td_error *error)
 {
     if (!td_is_real(in[0]))
         return td_fail(error, TD_EGRAPH, "integers have no such function: td_cast them to reals");
     return td_infer_same(in, n, a, out, error);
 }
 
-#define UNARY(name, infer_, brief, gradient)                                                                         \
-    static void vjp_##name(TD_VJP_PARAMETERS)                                                                                 \
-    {                                                                                                                \
-        td_tensor *x = in[0], *y = out[0], *g = grad_out[0];                                                         \
-        TD_VJP_UNUSED, (void)x, (void)y;                                                                                \
-        grad_in[0] = gradient;                                                                                       \
-    }                                                                                                                \
-    TD_DEFINE_OP(td_op_##name, #name, 1, 1, brief, .flags = TD_OP_ELEMENTWISE, .infer = infer_, .vjp = vjp_##name)
+#define UNARY(name, infer_, brief, gradient)                                                    \
+    static void vjp_##name(TD_VJP_PARAMETERS)                                                   \
+    {                                                                                           \
+        td_tensor *x = in[0], *y = out[0], *g = grad_out[0];                                    \
+        TD_VJP_UNUSED, (void)x, (void)y;                                                        \
+        grad_in[0] = gradient;                                                                  \
+    }                                                                                           \
+    TD_DEFINE_OP(td_op_##name, #name, 1, 1, brief, .flags = TD_OP_ELEMENTWISE, .infer = infer_, \
+                 .vjp = vjp_##name)
 
 UNARY(neg, td_infer_same, "-x", td_neg(g));
 UNARY(exp, infer_real, "e^x", td_mul(g, y));
@@ -31,10 +33,13 @@ UNARY(sigmoid, infer_real, "1/(1+e^-x)", td_mul(g, td_mul(y, td_affine(y, -1, 1)
 UNARY(abs, td_infer_same, "|x|", td_mul(g, td_sign(x)));
 UNARY(affine, td_infer_same, "scale x + shift", td_scale(g, a->f[0]));
 
-TD_DEFINE_OP(td_op_sign, "sign", 1, 1, "-1, 0 or 1", .flags = TD_OP_ELEMENTWISE, .infer = td_infer_same);
-TD_DEFINE_OP(td_op_floor, "floor", 1, 1, "largest integer not above", .flags = TD_OP_ELEMENTWISE, .infer = infer_real);
+TD_DEFINE_OP(td_op_sign, "sign", 1, 1, "-1, 0 or 1", .flags = TD_OP_ELEMENTWISE,
+             .infer = td_infer_same);
+TD_DEFINE_OP(td_op_floor, "floor", 1, 1, "largest integer not above", .flags = TD_OP_ELEMENTWISE,
+             .infer = infer_real);
 
-static int infer_cast(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_cast(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                      td_error *error)
 {
     (void)n, (void)error;
     out[0] = td_shape_of(in[0]);
@@ -50,7 +55,7 @@ static void vjp_cast(TD_VJP_PARAMETERS)
 
 TD_DEFINE_OP(td_op_cast, "cast", 1, 1, "another dtype", .infer = infer_cast, .vjp = vjp_cast);
 
-/* ---- two and three operands ------------------------------------------------------------------------------------- */
+/* ---- two and three operands ------------------------------------------------------------------ */
 
 static int broadcast(td_shape *s, const td_tensor *x, td_error *error)
 {
@@ -58,7 +63,8 @@ static int broadcast(td_shape *s, const td_tensor *x, td_error *error)
     for (int k = 1; k <= rank; k++) { /* from the right */
         int64_t p = k <= s->rank ? s->dim[s->rank - k] : 1, q = td_dim(x, -k);
         if (p != q && p != 1 && q != 1)
-            return td_fail(error, TD_EGRAPH, "dims %lld and %lld do not match (axis %d from the right)", (long long)p,
+            return td_fail(error, TD_EGRAPH,
+                           "dims %lld and %lld do not match (axis %d from the right)", (long long)p,
                            (long long)q, k);
     }
     int64_t dim[TD_MAX_RANK];
@@ -71,7 +77,8 @@ static int broadcast(td_shape *s, const td_tensor *x, td_error *error)
     return 0;
 }
 
-static int infer_binary(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_binary(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                        td_error *error)
 {
     (void)n, (void)a;
     if (in[0]->dtype != in[1]->dtype)
@@ -80,30 +87,34 @@ static int infer_binary(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return broadcast(&out[0], in[1], error) ? TD_EGRAPH : 1;
 }
 
-#define BINARY(name, brief, left, right)                                                                             \
-    static void vjp_##name(TD_VJP_PARAMETERS)                                                                                 \
-    {                                                                                                                \
-        td_tensor *x = in[0], *y = in[1], *z = out[0], *g = grad_out[0];                                             \
-        TD_VJP_UNUSED, (void)x, (void)y, (void)z;                                                                       \
-        if (need[0])                                                                                                 \
-            grad_in[0] = td_unbroadcast(left, x);                                                                    \
-        if (need[1])                                                                                                 \
-            grad_in[1] = td_unbroadcast(right, y);                                                                   \
-    }                                                                                                                \
-    TD_DEFINE_OP(td_op_##name, #name, 2, 2, brief, .flags = TD_OP_ELEMENTWISE, .infer = infer_binary,                \
-                 .vjp = vjp_##name)
+#define BINARY(name, brief, left, right)                                       \
+    static void vjp_##name(TD_VJP_PARAMETERS)                                  \
+    {                                                                          \
+        td_tensor *x = in[0], *y = in[1], *z = out[0], *g = grad_out[0];       \
+        TD_VJP_UNUSED, (void)x, (void)y, (void)z;                              \
+        if (need[0])                                                           \
+            grad_in[0] = td_unbroadcast(left, x);                              \
+        if (need[1])                                                           \
+            grad_in[1] = td_unbroadcast(right, y);                             \
+    }                                                                          \
+    TD_DEFINE_OP(td_op_##name, #name, 2, 2, brief, .flags = TD_OP_ELEMENTWISE, \
+                 .infer = infer_binary, .vjp = vjp_##name)
 
 BINARY(add, "x + y", g, g);
 BINARY(sub, "x - y", g, td_neg(g));
 BINARY(mul, "x y", td_mul(g, y), td_mul(g, x));
 BINARY(div, "x / y", td_div(g, y), td_neg(td_mul(g, td_div(z, y))));
-BINARY(maximum, "the larger; the gradient goes to x where they are equal", td_where(td_less(x, y), td_scalar(x->graph, 0), g),
+BINARY(maximum, "the larger; the gradient goes to x where they are equal",
+       td_where(td_less(x, y), td_scalar(x->graph, 0), g),
        td_where(td_less(x, y), g, td_scalar(x->graph, 0)));
 
-TD_DEFINE_OP(td_op_less, "less", 2, 2, "1 where x < y", .flags = TD_OP_ELEMENTWISE, .infer = infer_binary);
-TD_DEFINE_OP(td_op_equal, "equal", 2, 2, "1 where x == y", .flags = TD_OP_ELEMENTWISE, .infer = infer_binary);
+TD_DEFINE_OP(td_op_less, "less", 2, 2, "1 where x < y", .flags = TD_OP_ELEMENTWISE,
+             .infer = infer_binary);
+TD_DEFINE_OP(td_op_equal, "equal", 2, 2, "1 where x == y", .flags = TD_OP_ELEMENTWISE,
+             .infer = infer_binary);
 
-static int infer_where(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_where(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                       td_error *error)
 {
     (void)n, (void)a;
     if (in[1]->dtype != in[2]->dtype)
@@ -122,5 +133,5 @@ static void vjp_where(TD_VJP_PARAMETERS)
         grad_in[2] = td_unbroadcast(td_where(in[0], zero, grad_out[0]), in[2]);
 }
 
-TD_DEFINE_OP(td_op_where, "where", 3, 3, "y where the condition is not 0, else z", .flags = TD_OP_ELEMENTWISE,
-             .infer = infer_where, .vjp = vjp_where);
+TD_DEFINE_OP(td_op_where, "where", 3, 3, "y where the condition is not 0, else z",
+             .flags = TD_OP_ELEMENTWISE, .infer = infer_where, .vjp = vjp_where);

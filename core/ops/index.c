@@ -1,14 +1,17 @@
-/* index.c - ops on rows by number: gather, scatter_add; and assign, which keeps a value for the next run. */
+/* index.c - ops on rows by number: gather, scatter_add; and assign, which keeps a value for the
+ * next run. */
 #include "define.h"
 
-static int infer_gather(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_gather(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                        td_error *error)
 {
     const td_tensor *table = in[0], *ids = in[1];
     (void)n, (void)a;
     if (ids->dtype != TD_I32)
         return td_fail(error, TD_EGRAPH, "ids must be i32");
     if (table->rank < 1 || ids->rank + table->rank - 1 > TD_MAX_RANK)
-        return td_fail(error, TD_EGRAPH, "a table of rank %d at ids of rank %d", table->rank, ids->rank);
+        return td_fail(error, TD_EGRAPH, "a table of rank %d at ids of rank %d", table->rank,
+                       ids->rank);
     out[0].dtype = table->dtype, out[0].rank = ids->rank + table->rank - 1;
     memcpy(out[0].dim, ids->dim, (size_t)ids->rank * sizeof *ids->dim);
     memcpy(out[0].dim + ids->rank, table->dim + 1, (size_t)(table->rank - 1) * sizeof *ids->dim);
@@ -22,24 +25,30 @@ static void vjp_gather(TD_VJP_PARAMETERS)
         grad_in[0] = td_scatter_add(in[1], grad_out[0], 0, in[0]->dim[0]);
 }
 
-/* An embedding lookup as the paper counts it is a product with a one-hot matrix; here it moves rows. */
-static void flops_gather(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a, double pairs, td_flops *f)
+/* An embedding lookup as the paper counts it is a product with a one-hot matrix; here it moves
+ * rows. */
+static void flops_gather(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
+                         double pairs, td_flops *f)
 {
     (void)in, (void)n, (void)out, (void)a, (void)pairs;
     memset(f, 0, sizeof *f);
 }
 
-TD_DEFINE_OP(td_op_gather, "gather", 2, 2, "rows of a table by id", .infer = infer_gather, .vjp = vjp_gather,
-             .flops = flops_gather);
+TD_DEFINE_OP(td_op_gather, "gather", 2, 2, "rows of a table by id", .infer = infer_gather,
+             .vjp = vjp_gather, .flops = flops_gather);
 
-static int infer_scatter(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_scatter(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                         td_error *error)
 {
     const td_tensor *ids = in[0], *src = in[1], *acc = n > 2 ? in[2] : 0;
-    if (ids->dtype != TD_I32 || src->rank < ids->rank || memcmp(ids->dim, src->dim, (size_t)ids->rank * sizeof *ids->dim))
+    if (ids->dtype != TD_I32 || src->rank < ids->rank ||
+        memcmp(ids->dim, src->dim, (size_t)ids->rank * sizeof *ids->dim))
         return td_fail(error, TD_EGRAPH, "the source's first dims must be those of the ids (i32)");
     out[0].dtype = src->dtype, out[0].rank = src->rank - ids->rank + 1, out[0].dim[0] = a->i[0];
-    memcpy(out[0].dim + 1, src->dim + ids->rank, (size_t)(src->rank - ids->rank) * sizeof *src->dim);
-    if (acc && (acc->rank != out[0].rank || memcmp(acc->dim, out[0].dim, (size_t)acc->rank * sizeof *acc->dim)))
+    memcpy(out[0].dim + 1, src->dim + ids->rank,
+           (size_t)(src->rank - ids->rank) * sizeof *src->dim);
+    if (acc && (acc->rank != out[0].rank ||
+                memcmp(acc->dim, out[0].dim, (size_t)acc->rank * sizeof *acc->dim)))
         return td_fail(error, TD_EGRAPH, "the accumulator has other dims than the result");
     return 1;
 }
@@ -53,17 +62,19 @@ static void vjp_scatter(TD_VJP_PARAMETERS)
         grad_in[2] = grad_out[0];
 }
 
-static void flops_scatter(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a, double pairs,
-                          td_flops *f)
+static void flops_scatter(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
+                          double pairs, td_flops *f)
 {
     (void)n, (void)out, (void)a, (void)pairs;
     f->elementwise = (double)td_count(in[1]);
 }
 
-TD_DEFINE_OP(td_op_scatter_add, "scatter_add", 2, 3, "add rows to a table by id", .infer = infer_scatter,
-             .vjp = vjp_scatter, .flops = flops_scatter, .accumulate_in = 3, .accumulate_out = 0);
+TD_DEFINE_OP(td_op_scatter_add, "scatter_add", 2, 3, "add rows to a table by id",
+             .infer = infer_scatter, .vjp = vjp_scatter, .flops = flops_scatter, .accumulate_in = 3,
+             .accumulate_out = 0);
 
-static int infer_assign(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_assign(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                        td_error *error)
 {
     if (!td_same_dims(in[0], in[1]))
         return td_fail(error, TD_EGRAPH, "the value has other dims than the state");
@@ -72,5 +83,5 @@ static int infer_assign(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return td_infer_same(in, n, a, out, error);
 }
 
-TD_DEFINE_OP(td_op_assign, "assign", 2, 3, "a state becomes a value", .flags = TD_OP_EFFECT, .infer = infer_assign,
-             .inplace = { 1 });
+TD_DEFINE_OP(td_op_assign, "assign", 2, 3, "a state becomes a value", .flags = TD_OP_EFFECT,
+             .infer = infer_assign, .inplace = { 1 });

@@ -6,27 +6,30 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
     const td_tensor *x = in[0], *y = in[1], *acc = n > 2 ? in[2] : 0;
     (void)a;
     if (x->rank < 2 || x->rank != y->rank)
-        return td_fail(error, TD_EGRAPH, "operands of rank %d and %d: both need the same, at least 2", x->rank, y->rank);
+        return td_fail(error, TD_EGRAPH,
+                       "operands of rank %d and %d: both need the same, at least 2", x->rank,
+                       y->rank);
     if (!td_is_real(x) || x->dtype != y->dtype)
         return td_fail(error, TD_EGRAPH, "operands must be reals of one dtype");
     if (td_dim(x, -1) != td_dim(y, -2))
-        return td_fail(error, TD_EGRAPH, "inner dims %lld and %lld differ", (long long)td_dim(x, -1),
-                       (long long)td_dim(y, -2));
+        return td_fail(error, TD_EGRAPH, "inner dims %lld and %lld differ",
+                       (long long)td_dim(x, -1), (long long)td_dim(y, -2));
     out[0] = td_shape_of(x);
     for (int k = 0; k < x->rank - 2; k++) {
         if (x->dim[k] != y->dim[k] && x->dim[k] != 1 && y->dim[k] != 1)
-            return td_fail(error, TD_EGRAPH, "leading dims %lld and %lld differ (axis %d)", (long long)x->dim[k],
-                           (long long)y->dim[k], k);
+            return td_fail(error, TD_EGRAPH, "leading dims %lld and %lld differ (axis %d)",
+                           (long long)x->dim[k], (long long)y->dim[k], k);
         out[0].dim[k] = x->dim[k] == 1 ? y->dim[k] : x->dim[k];
     }
     out[0].dim[x->rank - 1] = td_dim(y, -1);
-    if (acc && (acc->rank != x->rank || memcmp(acc->dim, out[0].dim, (size_t)x->rank * sizeof *acc->dim)))
+    if (acc &&
+        (acc->rank != x->rank || memcmp(acc->dim, out[0].dim, (size_t)x->rank * sizeof *acc->dim)))
         return td_fail(error, TD_EGRAPH, "the summand has other dims than the product");
     return 1;
 }
 
-static void vjp(td_tensor *const *in, int n, td_tensor *const *out, td_tensor *const *grad_out, const td_attrs *a,
-                const bool *need, td_tensor **grad_in)
+static void vjp(td_tensor *const *in, int n, td_tensor *const *out, td_tensor *const *grad_out,
+                const td_attrs *a, const bool *need, td_tensor **grad_in)
 {
     td_tensor *g = grad_out[0];
     (void)out, (void)a;
@@ -38,11 +41,12 @@ static void vjp(td_tensor *const *in, int n, td_tensor *const *out, td_tensor *c
         grad_in[2] = g;
 }
 
-static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a, double pairs, td_flops *f)
+static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
+                  double pairs, td_flops *f)
 {
     (void)n, (void)a, (void)pairs;
     f->matmul = f->visible = 2.0 * (double)td_count(out[0]) * (double)td_dim(in[0], -1);
 }
 
-TD_DEFINE_OP(td_op_matmul, "matmul", 2, 3, "matrix product, plus a summand", .infer = infer, .vjp = vjp, .flops = flops,
-             .accumulate_in = 3, .accumulate_out = 0);
+TD_DEFINE_OP(td_op_matmul, "matmul", 2, 3, "matrix product, plus a summand", .infer = infer,
+             .vjp = vjp, .flops = flops, .accumulate_in = 3, .accumulate_out = 0);

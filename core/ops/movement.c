@@ -1,13 +1,16 @@
-/* movement.c - ops that only move elements: reshape, permute, expand, slice, detach (views), copy, pad, concat. */
+/* movement.c - ops that only move elements: reshape, permute, expand, slice, detach (views), copy,
+ * pad, concat. */
 #include "define.h"
 
-static void no_flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a, double pairs, td_flops *f)
+static void no_flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
+                     double pairs, td_flops *f)
 {
     (void)in, (void)n, (void)out, (void)a, (void)pairs;
     memset(f, 0, sizeof *f);
 }
 
-static int infer_reshape(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_reshape(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                         td_error *error)
 {
     int64_t count = 1;
     (void)n;
@@ -15,8 +18,8 @@ static int infer_reshape(td_tensor *const *in, int n, const td_attrs *a, td_shap
     for (int k = 0; k < out[0].rank; k++)
         count *= out[0].dim[k] = a->i[1 + k];
     if (count != td_count(in[0]))
-        return td_fail(error, TD_EGRAPH, "%lld elements do not fit dims of %lld", (long long)td_count(in[0]),
-                       (long long)count);
+        return td_fail(error, TD_EGRAPH, "%lld elements do not fit dims of %lld",
+                       (long long)td_count(in[0]), (long long)count);
     return 1;
 }
 
@@ -29,7 +32,8 @@ static void vjp_reshape(TD_VJP_PARAMETERS)
 TD_DEFINE_OP(td_op_reshape, "reshape", 1, 1, "the same elements in other dims", .flags = TD_OP_VIEW,
              .infer = infer_reshape, .vjp = vjp_reshape, .flops = no_flops);
 
-static int infer_permute(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_permute(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                         td_error *error)
 {
     unsigned seen = 0;
     (void)n;
@@ -52,17 +56,18 @@ static void vjp_permute(TD_VJP_PARAMETERS)
     grad_in[0] = td_permute(grad_out[0], inverse);
 }
 
-TD_DEFINE_OP(td_op_permute, "permute", 1, 1, "axes in another order", .flags = TD_OP_VIEW, .infer = infer_permute,
-             .vjp = vjp_permute, .flops = no_flops);
+TD_DEFINE_OP(td_op_permute, "permute", 1, 1, "axes in another order", .flags = TD_OP_VIEW,
+             .infer = infer_permute, .vjp = vjp_permute, .flops = no_flops);
 
-static int infer_expand(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_expand(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                        td_error *error)
 {
     (void)n;
     out[0] = td_shape_of(in[0]);
     for (int k = 0; k < in[0]->rank; k++) {
         if (in[0]->dim[k] != 1 && in[0]->dim[k] != a->i[k])
-            return td_fail(error, TD_EGRAPH, "axis %d has %lld entries and cannot stretch to %lld", k,
-                           (long long)in[0]->dim[k], (long long)a->i[k]);
+            return td_fail(error, TD_EGRAPH, "axis %d has %lld entries and cannot stretch to %lld",
+                           k, (long long)in[0]->dim[k], (long long)a->i[k]);
         out[0].dim[k] = a->i[k];
     }
     return 1;
@@ -74,17 +79,20 @@ static void vjp_expand(TD_VJP_PARAMETERS)
     grad_in[0] = td_unbroadcast(grad_out[0], in[0]);
 }
 
-TD_DEFINE_OP(td_op_expand, "expand", 1, 1, "dims of 1 stretch", .flags = TD_OP_VIEW, .infer = infer_expand,
-             .vjp = vjp_expand, .flops = no_flops);
+TD_DEFINE_OP(td_op_expand, "expand", 1, 1, "dims of 1 stretch", .flags = TD_OP_VIEW,
+             .infer = infer_expand, .vjp = vjp_expand, .flops = no_flops);
 
-static int infer_slice(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_slice(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                       td_error *error)
 {
     (void)n;
     if (a->i[0] < 0 || a->i[0] >= in[0]->rank)
-        return td_fail(error, TD_EGRAPH, "axis %lld of a tensor of rank %d", (long long)a->i[0], in[0]->rank);
+        return td_fail(error, TD_EGRAPH, "axis %lld of a tensor of rank %d", (long long)a->i[0],
+                       in[0]->rank);
     if (a->i[1] < 0 || a->i[2] < 0 || a->i[1] + a->i[2] > in[0]->dim[a->i[0]])
-        return td_fail(error, TD_EGRAPH, "entries %lld .. %lld of an axis of %lld", (long long)a->i[1],
-                       (long long)(a->i[1] + a->i[2]), (long long)in[0]->dim[a->i[0]]);
+        return td_fail(error, TD_EGRAPH, "entries %lld .. %lld of an axis of %lld",
+                       (long long)a->i[1], (long long)(a->i[1] + a->i[2]),
+                       (long long)in[0]->dim[a->i[0]]);
     out[0] = td_shape_of(in[0]);
     out[0].dim[a->i[0]] = a->i[2];
     return 1;
@@ -93,11 +101,12 @@ static int infer_slice(td_tensor *const *in, int n, const td_attrs *a, td_shape 
 static void vjp_slice(TD_VJP_PARAMETERS)
 {
     TD_VJP_UNUSED;
-    grad_in[0] = td_pad(grad_out[0], (int)a->i[0], a->i[1], in[0]->dim[a->i[0]] - a->i[1] - a->i[2]);
+    grad_in[0] = td_pad(grad_out[0], (int)a->i[0], a->i[1],
+                        in[0]->dim[a->i[0]] - a->i[1] - a->i[2]);
 }
 
-TD_DEFINE_OP(td_op_slice, "slice", 1, 1, "a range of one axis", .flags = TD_OP_VIEW, .infer = infer_slice,
-             .vjp = vjp_slice, .flops = no_flops);
+TD_DEFINE_OP(td_op_slice, "slice", 1, 1, "a range of one axis", .flags = TD_OP_VIEW,
+             .infer = infer_slice, .vjp = vjp_slice, .flops = no_flops);
 
 int td_infer_same(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
@@ -112,17 +121,17 @@ static void vjp_copy(TD_VJP_PARAMETERS)
     grad_in[0] = grad_out[0];
 }
 
-TD_DEFINE_OP(td_op_detach, "detach", 1, 1, "the same value, no gradient", .flags = TD_OP_VIEW, .infer = td_infer_same,
-             .flops = no_flops);
-TD_DEFINE_OP(td_op_copy, "copy", 1, 1, "the same value, dense in memory", .infer = td_infer_same, .vjp = vjp_copy,
-             .flops = no_flops);
+TD_DEFINE_OP(td_op_detach, "detach", 1, 1, "the same value, no gradient", .flags = TD_OP_VIEW,
+             .infer = td_infer_same, .flops = no_flops);
+TD_DEFINE_OP(td_op_copy, "copy", 1, 1, "the same value, dense in memory", .infer = td_infer_same,
+             .vjp = vjp_copy, .flops = no_flops);
 
 static int infer_pad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
     (void)n;
     if (a->i[0] < 0 || a->i[0] >= in[0]->rank || a->i[1] < 0 || a->i[2] < 0)
-        return td_fail(error, TD_EGRAPH, "axis %lld by %lld and %lld", (long long)a->i[0], (long long)a->i[1],
-                       (long long)a->i[2]);
+        return td_fail(error, TD_EGRAPH, "axis %lld by %lld and %lld", (long long)a->i[0],
+                       (long long)a->i[1], (long long)a->i[2]);
     out[0] = td_shape_of(in[0]);
     out[0].dim[a->i[0]] += a->i[1] + a->i[2];
     return 1;
@@ -134,9 +143,11 @@ static void vjp_pad(TD_VJP_PARAMETERS)
     grad_in[0] = td_slice(grad_out[0], (int)a->i[0], a->i[1], in[0]->dim[a->i[0]]);
 }
 
-TD_DEFINE_OP(td_op_pad, "pad", 1, 1, "zeros before and after", .infer = infer_pad, .vjp = vjp_pad, .flops = no_flops);
+TD_DEFINE_OP(td_op_pad, "pad", 1, 1, "zeros before and after", .infer = infer_pad, .vjp = vjp_pad,
+             .flops = no_flops);
 
-static int infer_concat(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_concat(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                        td_error *error)
 {
     int axis = (int)a->i[0];
     out[0] = td_shape_of(in[0]);
@@ -147,7 +158,8 @@ static int infer_concat(td_tensor *const *in, int n, const td_attrs *a, td_shape
             return td_fail(error, TD_EGRAPH, "part %d has another rank or dtype than part 0", k);
         for (int d = 0; d < in[0]->rank; d++)
             if (d != axis && in[k]->dim[d] != in[0]->dim[d])
-                return td_fail(error, TD_EGRAPH, "axis %d has %lld entries in part %d, %lld in part 0", d,
+                return td_fail(error, TD_EGRAPH,
+                               "axis %d has %lld entries in part %d, %lld in part 0", d,
                                (long long)in[k]->dim[d], k, (long long)in[0]->dim[d]);
         out[0].dim[axis] += in[k]->dim[axis];
     }
@@ -163,5 +175,5 @@ static void vjp_concat(TD_VJP_PARAMETERS)
             grad_in[k] = td_slice(grad_out[0], (int)a->i[0], start, in[k]->dim[a->i[0]]);
 }
 
-TD_DEFINE_OP(td_op_concat, "concat", 1, TD_MAX_INPUTS, "join along an axis", .infer = infer_concat, .vjp = vjp_concat,
-             .flops = no_flops);
+TD_DEFINE_OP(td_op_concat, "concat", 1, TD_MAX_INPUTS, "join along an axis", .infer = infer_concat,
+             .vjp = vjp_concat, .flops = no_flops);

@@ -1,7 +1,9 @@
-/* norm.c - softmax, RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016) over the last axis. */
+/* norm.c - softmax, RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016) over the last
+ * axis. */
 #include "define.h"
 
-static int infer_softmax(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_softmax(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                         td_error *error)
 {
     if (!in[0]->rank || !td_is_real(in[0]))
         return td_fail(error, TD_EGRAPH, "needs reals of rank 1 or more");
@@ -14,7 +16,8 @@ static void vjp_softmax(TD_VJP_PARAMETERS)
     grad_in[0] = td_op2_("softmax_grad", grad_out[0], out[0]);
 }
 
-static void lower_softmax(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+static void lower_softmax(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
+                          const bool *used, td_tensor **out)
 {
     td_tensor *e = td_exp(td_sub(in[0], td_max(in[0], -1)));
     (void)g, (void)n, (void)a, (void)used;
@@ -22,19 +25,19 @@ static void lower_softmax(td_graph *g, td_tensor *const *in, int n, const td_att
 }
 
 /* dx = y (dy - sum(dy y)) */
-static void lower_softmax_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
-                               td_tensor **out)
+static void lower_softmax_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
+                               const bool *used, td_tensor **out)
 {
     (void)g, (void)n, (void)a, (void)used;
     out[0] = td_mul(in[1], td_sub(in[0], td_sum(td_mul(in[0], in[1]), -1)));
 }
 
-TD_DEFINE_OP(td_op_softmax, "softmax", 1, 1, "exp(x) / sum(exp(x))", .infer = infer_softmax, .vjp = vjp_softmax,
-             .lower = lower_softmax);
-TD_DEFINE_OP(td_op_softmax_grad, "softmax_grad", 2, 2, "gradient of softmax (dy, y)", .infer = td_infer_same,
-             .lower = lower_softmax_grad);
+TD_DEFINE_OP(td_op_softmax, "softmax", 1, 1, "exp(x) / sum(exp(x))", .infer = infer_softmax,
+             .vjp = vjp_softmax, .lower = lower_softmax);
+TD_DEFINE_OP(td_op_softmax_grad, "softmax_grad", 2, 2, "gradient of softmax (dy, y)",
+             .infer = td_infer_same, .lower = lower_softmax_grad);
 
-/* ---- the norms ----------------------------------------------------------------------------------------------------- */
+/* ---- the norms ------------------------------------------------------------------------------- */
 
 static int infer_norm(td_tensor *const *in, int n, int statistics, td_shape *out, td_error *error)
 {
@@ -42,7 +45,8 @@ static int infer_norm(td_tensor *const *in, int n, int statistics, td_shape *out
         return td_fail(error, TD_EGRAPH, "needs reals of rank 1 or more");
     for (int k = 1; k < n; k++)
         if (in[k] && (in[k]->rank != 1 || in[k]->dim[0] != td_dim(in[0], -1)))
-            return td_fail(error, TD_EGRAPH, "parameter %d must have one entry for each of the last axis's %lld", k,
+            return td_fail(error, TD_EGRAPH,
+                           "parameter %d must have one entry for each of the last axis's %lld", k,
                            (long long)td_dim(in[0], -1));
     for (int k = 0; k <= statistics; k++) {
         out[k] = td_shape_of(in[0]);
@@ -58,7 +62,8 @@ static int infer_rms(td_tensor *const *in, int n, const td_attrs *a, td_shape *o
     return infer_norm(in, n, 1, out, error);
 }
 
-static int infer_layer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_layer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                       td_error *error)
 {
     (void)a;
     return infer_norm(in, n, 2, out, error);
@@ -73,13 +78,15 @@ static int infer_norm_grad(td_tensor *const *in, int parameters, td_shape *out)
     return 1 + parameters;
 }
 
-static int infer_rms_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_rms_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                          td_error *error)
 {
     (void)n, (void)a, (void)error;
     return infer_norm_grad(in, 1, out);
 }
 
-static int infer_layer_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_layer_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                            td_error *error)
 {
     (void)n, (void)a, (void)error;
     return infer_norm_grad(in, 2, out);
@@ -103,7 +110,8 @@ static void vjp_rms(TD_VJP_PARAMETERS)
         grad_in[1] = td_output(grad_in[0], 1);
 }
 
-static void lower_rms(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+static void lower_rms(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
+                      td_tensor **out)
 {
     td_tensor *y;
     (void)g, (void)used;
@@ -113,9 +121,11 @@ static void lower_rms(td_graph *g, td_tensor *const *in, int n, const td_attrs *
 }
 
 /* With n = x r: dn = dy w, dx = r (dn - n mean(dn n)), dw = sum(dy n). */
-static void lower_rms_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+static void lower_rms_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
+                           const bool *used, td_tensor **out)
 {
-    td_tensor *dy = in[0], *w = in[2], *r = in[3], *norm = td_mul(in[1], r), *dn = w ? td_mul(dy, w) : dy;
+    td_tensor *dy = in[0], *w = in[2], *r = in[3], *norm = td_mul(in[1], r),
+              *dn = w ? td_mul(dy, w) : dy;
     (void)g, (void)n, (void)a;
     out[0] = td_mul(r, td_sub(dn, td_mul(norm, td_mean(td_mul(dn, norm), -1))));
     if (used[1])
@@ -135,7 +145,8 @@ static void vjp_layer(TD_VJP_PARAMETERS)
             grad_in[k] = td_output(grad_in[0], k);
 }
 
-static void lower_layer(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+static void lower_layer(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
+                        const bool *used, td_tensor **out)
 {
     td_tensor *centred, *y;
     (void)g, (void)used;
@@ -148,24 +159,27 @@ static void lower_layer(td_graph *g, td_tensor *const *in, int n, const td_attrs
 }
 
 /* With n = (x - mean) r: dx = r (dn - mean(dn) - n mean(dn n)). */
-static void lower_layer_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
-                             td_tensor **out)
+static void lower_layer_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
+                             const bool *used, td_tensor **out)
 {
     td_tensor *dy = in[0], *w = in[2], *r = in[4], *norm = td_mul(td_sub(in[1], in[3]), r);
     td_tensor *dn = w ? td_mul(dy, w) : dy;
     (void)g, (void)n, (void)a;
-    out[0] = td_mul(r, td_sub(td_sub(dn, td_mean(dn, -1)), td_mul(norm, td_mean(td_mul(dn, norm), -1))));
+    out[0] = td_mul(r, td_sub(td_sub(dn, td_mean(dn, -1)),
+                              td_mul(norm, td_mean(td_mul(dn, norm), -1))));
     if (used[1])
         out[1] = sum_rows(td_mul(dy, norm));
     if (used[2])
         out[2] = sum_rows(dy);
 }
 
-TD_DEFINE_OP(td_op_rms_norm, "rms_norm", 1, 2, "x / sqrt(mean(x^2) + eps) w", .infer = infer_rms, .vjp = vjp_rms,
-             .lower = lower_rms);
-TD_DEFINE_OP(td_op_rms_norm_grad, "rms_norm_grad", 4, 4, "gradient of rms_norm (dy, x, w, reciprocal root)",
-             .infer = infer_rms_grad, .lower = lower_rms_grad);
-TD_DEFINE_OP(td_op_layer_norm, "layer_norm", 1, 3, "(x - mean) / sqrt(var + eps) w + b", .infer = infer_layer,
-             .vjp = vjp_layer, .lower = lower_layer);
-TD_DEFINE_OP(td_op_layer_norm_grad, "layer_norm_grad", 5, 5, "gradient of layer_norm (dy, x, w, mean, deviation)",
-             .infer = infer_layer_grad, .lower = lower_layer_grad);
+TD_DEFINE_OP(td_op_rms_norm, "rms_norm", 1, 2, "x / sqrt(mean(x^2) + eps) w", .infer = infer_rms,
+             .vjp = vjp_rms, .lower = lower_rms);
+TD_DEFINE_OP(td_op_rms_norm_grad, "rms_norm_grad", 4, 4,
+             "gradient of rms_norm (dy, x, w, reciprocal root)", .infer = infer_rms_grad,
+             .lower = lower_rms_grad);
+TD_DEFINE_OP(td_op_layer_norm, "layer_norm", 1, 3, "(x - mean) / sqrt(var + eps) w + b",
+             .infer = infer_layer, .vjp = vjp_layer, .lower = lower_layer);
+TD_DEFINE_OP(td_op_layer_norm_grad, "layer_norm_grad", 5, 5,
+             "gradient of layer_norm (dy, x, w, mean, deviation)", .infer = infer_layer_grad,
+             .lower = lower_layer_grad);

@@ -1,11 +1,13 @@
 /* reduce.c - ops along axes: sum, max, cumsum, topk. */
 #include "define.h"
 
-static int infer_reduce(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_reduce(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                        td_error *error)
 {
     (void)n;
     if (a->i[0] < 0 || a->i[0] >> in[0]->rank)
-        return td_fail(error, TD_EGRAPH, "axes 0x%llx of a tensor of rank %d", (unsigned long long)a->i[0], in[0]->rank);
+        return td_fail(error, TD_EGRAPH, "axes 0x%llx of a tensor of rank %d",
+                       (unsigned long long)a->i[0], in[0]->rank);
     out[0] = td_shape_of(in[0]);
     for (int k = 0; k < in[0]->rank; k++)
         if (a->i[0] >> k & 1)
@@ -13,7 +15,8 @@ static int infer_reduce(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return 1;
 }
 
-static void flops_input(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a, double pairs, td_flops *f)
+static void flops_input(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
+                        double pairs, td_flops *f)
 {
     (void)n, (void)out, (void)a, (void)pairs;
     f->elementwise = (double)td_count(in[0]);
@@ -25,8 +28,8 @@ static void vjp_sum(TD_VJP_PARAMETERS)
     grad_in[0] = td_expand(grad_out[0], in[0]->dim);
 }
 
-TD_DEFINE_OP(td_op_sum, "sum", 1, 1, "sum over axes, kept as 1", .infer = infer_reduce, .vjp = vjp_sum,
-             .flops = flops_input);
+TD_DEFINE_OP(td_op_sum, "sum", 1, 1, "sum over axes, kept as 1", .infer = infer_reduce,
+             .vjp = vjp_sum, .flops = flops_input);
 
 /* To the first of the largest: where x equals the maximum and no earlier one does. */
 static void vjp_max(TD_VJP_PARAMETERS)
@@ -37,20 +40,23 @@ static void vjp_max(TD_VJP_PARAMETERS)
     while (!(a->i[0] >> axis & 1))
         axis++;
     if (a->i[0] != (int64_t)1 << axis) {
-        grad_in[0] = td_graph_fail(in[0]->graph, "max over several axes has no gradient: take one after the other");
+        grad_in[0] = td_graph_fail(
+            in[0]->graph, "max over several axes has no gradient: take one after the other");
         return;
     }
     first = td_mul(largest, td_equal(td_cumsum(largest, axis, false), td_scalar(in[0]->graph, 1)));
     grad_in[0] = td_mul(grad_out[0], first);
 }
 
-TD_DEFINE_OP(td_op_max, "max", 1, 1, "largest over an axis, kept as 1", .infer = infer_reduce, .vjp = vjp_max,
-             .flops = flops_input);
+TD_DEFINE_OP(td_op_max, "max", 1, 1, "largest over an axis, kept as 1", .infer = infer_reduce,
+             .vjp = vjp_max, .flops = flops_input);
 
-static int infer_cumsum(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_cumsum(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                        td_error *error)
 {
     if (a->i[0] < 0 || a->i[0] >= in[0]->rank)
-        return td_fail(error, TD_EGRAPH, "axis %lld of a tensor of rank %d", (long long)a->i[0], in[0]->rank);
+        return td_fail(error, TD_EGRAPH, "axis %lld of a tensor of rank %d", (long long)a->i[0],
+                       in[0]->rank);
     return td_infer_same(in, n, a, out, error);
 }
 
@@ -62,11 +68,13 @@ static void vjp_cumsum(TD_VJP_PARAMETERS)
 
 TD_DEFINE_OP(td_op_cumsum, "cumsum", 1, 1, "running sum", .infer = infer_cumsum, .vjp = vjp_cumsum);
 
-static int infer_topk(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_topk(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                      td_error *error)
 {
     (void)n;
     if (!in[0]->rank || a->i[0] < 1 || a->i[0] > td_dim(in[0], -1))
-        return td_fail(error, TD_EGRAPH, "the %lld largest of %lld", (long long)a->i[0], (long long)td_dim(in[0], -1));
+        return td_fail(error, TD_EGRAPH, "the %lld largest of %lld", (long long)a->i[0],
+                       (long long)td_dim(in[0], -1));
     out[0] = td_shape_of(in[0]);
     out[0].dim[in[0]->rank - 1] = a->i[0];
     out[1] = out[0];
@@ -78,16 +86,17 @@ static int infer_topk(td_tensor *const *in, int n, const td_attrs *a, td_shape *
 static void vjp_topk(TD_VJP_PARAMETERS)
 {
     td_graph *g = in[0]->graph;
-    int64_t   width = td_dim(in[0], -1), rows = width ? td_count(in[0]) / width : 0, column[] = { rows, 1 };
-    int64_t   matrix[] = { rows, a->i[0] }, flat[] = { rows * a->i[0] };
+    int64_t   width = td_dim(in[0], -1), rows = width ? td_count(in[0]) / width : 0,
+            column[] = { rows, 1 };
+    int64_t matrix[] = { rows, a->i[0] }, flat[] = { rows * a->i[0] };
     TD_VJP_UNUSED;
     if (!grad_out[0])
         return;
     td_tensor *start = td_affine(td_reshape(td_iota(g, TD_I32, rows), column, 2), (double)width, 0);
     td_tensor *ids = td_reshape(td_add(td_reshape(out[1], matrix, 2), start), flat, 1);
-    grad_in[0] = td_reshape(td_scatter_add(ids, td_reshape(grad_out[0], flat, 1), 0, rows * width), in[0]->dim,
-                            in[0]->rank);
+    grad_in[0] = td_reshape(td_scatter_add(ids, td_reshape(grad_out[0], flat, 1), 0, rows * width),
+                            in[0]->dim, in[0]->rank);
 }
 
-TD_DEFINE_OP(td_op_topk, "topk", 1, 1, "the k largest of the last axis, and where", .infer = infer_topk, .vjp = vjp_topk,
-             .flops = flops_input);
+TD_DEFINE_OP(td_op_topk, "topk", 1, 1, "the k largest of the last axis, and where",
+             .infer = infer_topk, .vjp = vjp_topk, .flops = flops_input);

@@ -5,11 +5,14 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
 {
     const td_tensor *x = in[0];
     if (x->rank != 4 || x->dim[3] % 2)
-        return td_fail(error, TD_EGRAPH, "needs [B, H, T, E] with an even E, not rank %d with E = %lld", x->rank,
+        return td_fail(error, TD_EGRAPH,
+                       "needs [B, H, T, E] with an even E, not rank %d with E = %lld", x->rank,
                        (long long)td_dim(x, -1));
     for (int k = 1; k < 3; k++)
-        if (in[k]->rank != 3 || in[k]->dim[0] != x->dim[0] || in[k]->dim[1] != x->dim[2] || in[k]->dim[2] != x->dim[3] / 2)
-            return td_fail(error, TD_EGRAPH, "cosines and sines must be [B, T, E/2] = [%lld, %lld, %lld]",
+        if (in[k]->rank != 3 || in[k]->dim[0] != x->dim[0] || in[k]->dim[1] != x->dim[2] ||
+            in[k]->dim[2] != x->dim[3] / 2)
+            return td_fail(error, TD_EGRAPH,
+                           "cosines and sines must be [B, T, E/2] = [%lld, %lld, %lld]",
                            (long long)x->dim[0], (long long)x->dim[2], (long long)x->dim[3] / 2);
     return td_infer_same(in, n, a, out, error);
 }
@@ -24,7 +27,8 @@ static void vjp(TD_VJP_PARAMETERS)
     grad_in[0] = td_emit_("rope", inputs, 3, &back);
 }
 
-static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
+                  td_tensor **out)
 {
     int64_t    half = in[0]->dim[3] / 2, dims[] = { in[1]->dim[0], 1, in[1]->dim[1], half };
     td_tensor *c = td_reshape(in[1], dims, 4), *s = td_reshape(in[2], dims, 4);
@@ -37,11 +41,12 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
     out[0] = td_concat(parts, 2, 3);
 }
 
-static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a, double pairs, td_flops *f)
+static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
+                  double pairs, td_flops *f)
 {
     (void)n, (void)out, (void)a, (void)pairs;
     f->elementwise = 3.0 * (double)td_count(in[0]);
 }
 
-TD_DEFINE_OP(td_op_rope, "rope", 3, 3, "rotate halves by position", .infer = infer, .vjp = vjp, .lower = lower,
-             .flops = flops);
+TD_DEFINE_OP(td_op_rope, "rope", 3, 3, "rotate halves by position", .infer = infer, .vjp = vjp,
+             .lower = lower, .flops = flops);

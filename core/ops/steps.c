@@ -1,8 +1,9 @@
-/* steps.c - sum of squares, and fused optimiser updates: AdamW (Loshchilov and Hutter 2019), Adafactor (Shazeer and
- * Stern 2018, as T5X computes it). */
+/* steps.c - sum of squares, and fused optimiser updates: AdamW (Loshchilov and Hutter 2019),
+ * Adafactor (Shazeer and Stern 2018, as T5X computes it). */
 #include "define.h"
 
-static int infer_scalar(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_scalar(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                        td_error *error)
 {
     (void)n, (void)a, (void)error;
     out[0].dtype = in[0]->dtype, out[0].rank = 0;
@@ -15,14 +16,15 @@ static void vjp_squares(TD_VJP_PARAMETERS)
     grad_in[0] = td_scale(td_mul(in[0], grad_out[0]), 2);
 }
 
-static void lower_squares(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+static void lower_squares(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
+                          const bool *used, td_tensor **out)
 {
     (void)g, (void)n, (void)a, (void)used;
     out[0] = td_sum_all(td_mul(in[0], in[0]));
 }
 
-TD_DEFINE_OP(td_op_sum_squares, "sum_squares", 1, 1, "sum of squares of all elements", .infer = infer_scalar,
-             .vjp = vjp_squares, .lower = lower_squares);
+TD_DEFINE_OP(td_op_sum_squares, "sum_squares", 1, 1, "sum of squares of all elements",
+             .infer = infer_scalar, .vjp = vjp_squares, .lower = lower_squares);
 
 /* Tensors [0, n_full) have the parameter's dims, the rest are scalars. */
 static int check_step(td_tensor *const *in, int n_full, int n, td_error *error)
@@ -36,7 +38,8 @@ static int check_step(td_tensor *const *in, int n_full, int n, td_error *error)
     return 0;
 }
 
-static int infer_adamw(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_adamw(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                       td_error *error)
 {
     (void)a;
     if (check_step(in, 4, n, error))
@@ -46,13 +49,19 @@ static int infer_adamw(td_tensor *const *in, int n, const td_attrs *a, td_shape 
 }
 
 /* 1 - b^t */
-static td_tensor *correction(td_tensor *t, double b) { return td_affine(td_exp(td_scale(t, log(b))), -1, 1); }
-
-static void lower_adamw(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+static td_tensor *correction(td_tensor *t, double b)
 {
-    td_tensor *p = in[TD_STEP_P], *grad = td_mul(in[TD_STEP_G], in[TD_STEP_CLIP]), *t = in[TD_STEP_T];
+    return td_affine(td_exp(td_scale(t, log(b))), -1, 1);
+}
+
+static void lower_adamw(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
+                        const bool *used, td_tensor **out)
+{
+    td_tensor *p = in[TD_STEP_P], *grad = td_mul(in[TD_STEP_G], in[TD_STEP_CLIP]),
+              *t = in[TD_STEP_T];
     td_tensor *m = td_add(td_scale(in[TD_STEP_M], a->f[0]), td_scale(grad, 1 - a->f[0]));
-    td_tensor *v = td_add(td_scale(in[TD_STEP_V], a->f[1]), td_scale(td_mul(grad, grad), 1 - a->f[1]));
+    td_tensor *v = td_add(td_scale(in[TD_STEP_V], a->f[1]),
+                          td_scale(td_mul(grad, grad), 1 - a->f[1]));
     td_tensor *root = td_affine(td_sqrt(td_div(v, correction(t, a->f[1]))), 1, a->f[2]);
     td_tensor *move = td_add(td_div(td_div(m, correction(t, a->f[0])), root), td_scale(p, a->f[3]));
     (void)g, (void)n, (void)used;
@@ -61,12 +70,14 @@ static void lower_adamw(td_graph *g, td_tensor *const *in, int n, const td_attrs
     out[2] = td_assign(in[TD_STEP_V], v, in[TD_STEP_GATE]);
 }
 
-TD_DEFINE_OP(td_op_adamw_step, "adamw_step", TD_STEP_INPUTS, TD_STEP_INPUTS, "one AdamW update", .flags = TD_OP_EFFECT,
-             .inplace = { 1 + TD_STEP_P, 1 + TD_STEP_M, 1 + TD_STEP_V }, .infer = infer_adamw, .lower = lower_adamw);
+TD_DEFINE_OP(td_op_adamw_step, "adamw_step", TD_STEP_INPUTS, TD_STEP_INPUTS, "one AdamW update",
+             .flags = TD_OP_EFFECT, .inplace = { 1 + TD_STEP_P, 1 + TD_STEP_M, 1 + TD_STEP_V },
+             .infer = infer_adamw, .lower = lower_adamw);
 
-/* ---- Adafactor, not factored ---------------------------------------------------------------------------------------- */
+/* ---- Adafactor, not factored ----------------------------------------------------------------- */
 
-static int infer_moment(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_moment(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                        td_error *error)
 {
     (void)a;
     if (check_step(in, 2, n, error))
@@ -76,22 +87,25 @@ static int infer_moment(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return 2;
 }
 
-static void lower_moment(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+static void lower_moment(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
+                         const bool *used, td_tensor **out)
 {
     td_tensor *grad = td_mul(in[0], in[3]), *square = td_mul(grad, grad);
     td_tensor *keep = td_exp(td_scale(td_log(in[2]), -a->f[0])); /* 1 - b2 */
-    td_tensor *v = td_add(td_mul(in[1], td_affine(keep, -1, 1)), td_mul(td_affine(square, 1, 1e-30), keep));
+    td_tensor *v = td_add(td_mul(in[1], td_affine(keep, -1, 1)),
+                          td_mul(td_affine(square, 1, 1e-30), keep));
     (void)g, (void)n, (void)used;
     out[0] = td_assign(in[1], v, in[4]);
     out[1] = td_sum_all(td_div(square, v));
 }
 
-TD_DEFINE_OP(td_op_adafactor_moment, "adafactor_moment", 5, 5, "second moment of Adafactor", .flags = TD_OP_EFFECT,
-             .inplace = { 2 }, .infer = infer_moment, .lower = lower_moment);
+TD_DEFINE_OP(td_op_adafactor_moment, "adafactor_moment", 5, 5, "second moment of Adafactor",
+             .flags = TD_OP_EFFECT, .inplace = { 2 }, .infer = infer_moment, .lower = lower_moment);
 
 enum { P, G, V, M, SUM_U2, SUM_P2, LR, CLIP, GATE };
 
-static int infer_adafactor(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int infer_adafactor(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                           td_error *error)
 {
     (void)a;
     if (check_step(in, 4, n, error))
@@ -100,10 +114,12 @@ static int infer_adafactor(td_tensor *const *in, int n, const td_attrs *a, td_sh
     return 2;
 }
 
-static void lower_adafactor(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used, td_tensor **out)
+static void lower_adafactor(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
+                            const bool *used, td_tensor **out)
 {
     double     each = 1 / (double)td_count(in[P]);
-    td_tensor *rms_u = td_sqrt(td_scale(in[SUM_U2], each)), *rms_p = td_sqrt(td_scale(in[SUM_P2], each));
+    td_tensor *rms_u = td_sqrt(td_scale(in[SUM_U2], each)),
+              *rms_p = td_sqrt(td_scale(in[SUM_P2], each));
     td_tensor *u = td_div(td_mul(in[G], in[CLIP]), td_sqrt(in[V]));
     td_tensor *shrink = td_maximum(td_scalar(g, 1), td_scale(rms_u, 1 / a->f[2]));
     td_tensor *rate = td_mul(in[LR], td_maximum(td_scalar(g, a->f[3]), rms_p));
@@ -120,5 +136,6 @@ static void lower_adafactor(td_graph *g, td_tensor *const *in, int n, const td_a
         out[1] = td_assign(in[M], m, in[GATE]);
 }
 
-TD_DEFINE_OP(td_op_adafactor_step, "adafactor_step", 9, 9, "one Adafactor update", .flags = TD_OP_EFFECT,
-             .inplace = { 1 + P, 1 + M }, .infer = infer_adafactor, .lower = lower_adafactor);
+TD_DEFINE_OP(td_op_adafactor_step, "adafactor_step", 9, 9, "one Adafactor update",
+             .flags = TD_OP_EFFECT, .inplace = { 1 + P, 1 + M }, .infer = infer_adafactor,
+             .lower = lower_adafactor);

@@ -1,5 +1,6 @@
-/* inspect.c - a look at an ELF file from outside: is it a shared object of this machine, and what does its
- * `tandem_module` say? Constructors run as soon as dlopen is called, so this comes first. */
+/* inspect.c - a look at an ELF file from outside: is it a shared object of this machine, and
+ * what does its `tandem_module` say? Constructors run as soon as dlopen is called, so this comes
+ * first. */
 #include <elf.h>
 #include <string.h>
 
@@ -14,7 +15,10 @@ typedef struct elf {
     size_t               n_segments;
 } elf;
 
-static bool within(const elf *e, uint64_t offset, uint64_t size) { return offset <= e->size && size <= e->size - offset; }
+static bool within(const elf *e, uint64_t offset, uint64_t size)
+{
+    return offset <= e->size && size <= e->size - offset;
+}
 
 #if defined(__x86_64__)
 enum { MACHINE = EM_X86_64 };
@@ -28,23 +32,33 @@ static int open_elf(elf *e, td_error *error)
 {
     const Elf64_Ehdr *h = (const void *)e->data;
     if (e->size < sizeof *h || memcmp(e->data, ELFMAG, SELFMAG))
-        return td_fail(error, TD_EPLUGIN, "'%s' is no plugin: it is no shared object (ELF); build it with cc -shared -fPIC",
-                       e->path);
+        return td_fail(
+            error, TD_EPLUGIN,
+            "'%s' is no plugin: it is no shared object (ELF); build it with cc -shared -fPIC",
+            e->path);
     if (h->e_ident[EI_CLASS] != ELFCLASS64 || (MACHINE != EM_NONE && h->e_machine != MACHINE))
-        return td_fail(error, TD_EPLUGIN, "'%s' is built for another machine (ELF machine %d): build it here", e->path,
+        return td_fail(error, TD_EPLUGIN,
+                       "'%s' is built for another machine (ELF machine %d): build it here", e->path,
                        h->e_machine);
     if (h->e_type != ET_DYN)
-        return td_fail(error, TD_EPLUGIN, "'%s' is no shared object but an ELF file of type %d: link it with cc -shared -fPIC",
-                       e->path, h->e_type);
+        return td_fail(
+            error, TD_EPLUGIN,
+            "'%s' is no shared object but an ELF file of type %d: link it with cc -shared -fPIC",
+            e->path, h->e_type);
     if (h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phoff % 8 /* its alignment in the map */ ||
         !within(e, h->e_phoff, (uint64_t)h->e_phnum * sizeof(Elf64_Phdr)))
-        return td_fail(error, TD_EPLUGIN, "'%s' is cut off or damaged: its program headers lie outside the file; build it again",
-                       e->path);
+        return td_fail(
+            error, TD_EPLUGIN,
+            "'%s' is cut off or damaged: its program headers lie outside the file; build it again",
+            e->path);
     e->segments = (const void *)(e->data + h->e_phoff), e->n_segments = h->e_phnum;
     for (size_t k = 0; k < e->n_segments; k++)
-        if (e->segments[k].p_type == PT_LOAD && !within(e, e->segments[k].p_offset, e->segments[k].p_filesz))
-            return td_fail(error, TD_EPLUGIN, "'%s' is cut off or damaged: a segment lies outside the file; build it again",
-                           e->path);
+        if (e->segments[k].p_type == PT_LOAD &&
+            !within(e, e->segments[k].p_offset, e->segments[k].p_filesz))
+            return td_fail(
+                error, TD_EPLUGIN,
+                "'%s' is cut off or damaged: a segment lies outside the file; build it again",
+                e->path);
     return 0;
 }
 
@@ -53,13 +67,16 @@ static const void *at(const elf *e, uint64_t address, uint64_t size)
 {
     for (size_t k = 0; k < e->n_segments; k++) {
         const Elf64_Phdr *s = &e->segments[k];
-        if (s->p_type == PT_LOAD && address >= s->p_vaddr && size <= s->p_filesz && address - s->p_vaddr <= s->p_filesz - size)
+        if (s->p_type == PT_LOAD && address >= s->p_vaddr && size <= s->p_filesz &&
+            address - s->p_vaddr <= s->p_filesz - size)
             return e->data + s->p_offset + (address - s->p_vaddr);
     }
     return NULL;
 }
 
-typedef struct dynamic { uint64_t symbols, names, names_size; } dynamic;
+typedef struct dynamic {
+    uint64_t symbols, names, names_size;
+} dynamic;
 
 static bool find_dynamic(const elf *e, dynamic *d)
 {
@@ -84,7 +101,8 @@ static bool find_dynamic(const elf *e, dynamic *d)
     return d->symbols && d->names && d->names_size;
 }
 
-/* The symbol table has no length of its own here: it ends where it stops making sense, or at the string table. */
+/* The symbol table has no length of its own here: it ends where it stops making sense, or at the
+ * string table. */
 static bool find_symbol(const elf *e, const char *name, Elf64_Sym *out)
 {
     dynamic     d;
@@ -93,13 +111,16 @@ static bool find_symbol(const elf *e, const char *name, Elf64_Sym *out)
         return false;
     for (uint64_t i = 1; i < 1u << 20; i++) {
         uint64_t    address = d.symbols + i * sizeof *out;
-        const void *p = d.symbols < d.names && address + sizeof *out > d.names ? NULL : at(e, address, sizeof *out);
+        const void *p = d.symbols < d.names && address + sizeof *out > d.names
+                            ? NULL
+                            : at(e, address, sizeof *out);
         if (!p)
             return false;
         memcpy(out, p, sizeof *out);
         if (out->st_name >= d.names_size)
             return false;
-        if (out->st_shndx != SHN_UNDEF && d.names_size - out->st_name > strlen(name) && !strcmp(names + out->st_name, name))
+        if (out->st_shndx != SHN_UNDEF && d.names_size - out->st_name > strlen(name) &&
+            !strcmp(names + out->st_name, name))
             return true;
     }
     return false;
@@ -108,17 +129,25 @@ static bool find_symbol(const elf *e, const char *name, Elf64_Sym *out)
 static int check_module(const elf *e, const td_module *m, td_error *error)
 {
     if (m->magic != TD_MAGIC)
-        return td_fail(error, TD_EPLUGIN, "'%s' is no plugin: its " TD_MODULE_SYMBOL " begins with 0x%08x, not 0x%08x; use TD_MODULE",
+        return td_fail(error, TD_EPLUGIN,
+                       "'%s' is no plugin: its " TD_MODULE_SYMBOL
+                       " begins with 0x%08x, not 0x%08x; use TD_MODULE",
                        e->path, m->magic, TD_MAGIC);
     if (m->abi_major != TD_ABI_MAJOR)
-        return td_fail(error, TD_EPLUGIN, "'%s' is built for plugin ABI %d.%d; this tandem has %d.%d: build it again against these headers",
+        return td_fail(error, TD_EPLUGIN,
+                       "'%s' is built for plugin ABI %d.%d; this tandem has %d.%d: build it again "
+                       "against these headers",
                        e->path, m->abi_major, m->abi_minor, TD_ABI_MAJOR, TD_ABI_MINOR);
     if (m->abi_minor > TD_ABI_MINOR)
-        return td_fail(error, TD_EPLUGIN, "'%s' needs the newer plugin ABI %d.%d; this tandem has %d.%d: update tandem, or build the plugin against its headers",
+        return td_fail(error, TD_EPLUGIN,
+                       "'%s' needs the newer plugin ABI %d.%d; this tandem has %d.%d: update "
+                       "tandem, or build the plugin against its headers",
                        e->path, m->abi_major, m->abi_minor, TD_ABI_MAJOR, TD_ABI_MINOR);
     if (m->size < sizeof *m)
-        return td_fail(error, TD_EPLUGIN, "'%s' says its " TD_MODULE_SYMBOL " has %llu bytes; %zu are expected: use TD_MODULE", e->path,
-                       (unsigned long long)m->size, sizeof *m);
+        return td_fail(error, TD_EPLUGIN,
+                       "'%s' says its " TD_MODULE_SYMBOL
+                       " has %llu bytes; %zu are expected: use TD_MODULE",
+                       e->path, (unsigned long long)m->size, sizeof *m);
     return 0;
 }
 
@@ -136,10 +165,13 @@ int td_module_inspect(const char *path, td_error *error)
     e.data = map.data, e.size = map.size;
     code = open_elf(&e, error);
     if (!code && !find_symbol(&e, TD_MODULE_SYMBOL, &symbol))
-        code = td_fail(error, TD_EPLUGIN, "'%s' is no plugin: it exports no symbol '" TD_MODULE_SYMBOL "'; end the file with TD_MODULE(...)",
+        code = td_fail(error, TD_EPLUGIN,
+                       "'%s' is no plugin: it exports no symbol '" TD_MODULE_SYMBOL
+                       "'; end the file with TD_MODULE(...)",
                        path);
     if (!code && !(data = at(&e, symbol.st_value, 16)))
-        code = td_fail(error, TD_EPLUGIN, "'%s' is no plugin: its '" TD_MODULE_SYMBOL "' is not constant data", path);
+        code = td_fail(error, TD_EPLUGIN,
+                       "'%s' is no plugin: its '" TD_MODULE_SYMBOL "' is not constant data", path);
     if (!code) {
         memset(&m, 0, sizeof m);
         memcpy(&m, data, 16); /* magic, version and size; the pointers are the loader's to fill */

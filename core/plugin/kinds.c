@@ -18,9 +18,12 @@
 const td_kind *td_kinds(void)
 {
     static const td_kind kinds[] = {
-        { TD_ARCHITECTURE_KIND, "architecture", "how a model reads given and predicted tokens", sizeof(td_architecture) },
-        { TD_ATTENTION_KIND, "attention", "queries and the tokens they read", sizeof(td_attention) },
-        { TD_BACKEND_KIND, "backend", "a compute device: memory, copies, a queue", sizeof(td_backend) },
+        { TD_ARCHITECTURE_KIND, "architecture", "how a model reads given and predicted tokens",
+          sizeof(td_architecture) },
+        { TD_ATTENTION_KIND, "attention", "queries and the tokens they read",
+          sizeof(td_attention) },
+        { TD_BACKEND_KIND, "backend", "a compute device: memory, copies, a queue",
+          sizeof(td_backend) },
         { TD_COMM_KIND, "comm", "communication between the processes of a run", sizeof(td_comm) },
         { TD_DATA_KIND, "data", "a source of training and held-out records", sizeof(td_data) },
         { TD_FFN_KIND, "ffn", "the feed-forward sublayer", sizeof(td_ffn) },
@@ -31,37 +34,62 @@ const td_kind *td_kinds(void)
         { TD_OP_KIND, "op", "what a node of the graph may be", sizeof(td_op) },
         { TD_OPTIMIZER_KIND, "optimizer", "the update of the parameters", sizeof(td_optimizer) },
         { TD_POSITION_KIND, "position", "a positional scheme", sizeof(td_position) },
-        { TD_SCHEDULE_KIND, "schedule", "the learning rate as a function of the step", sizeof(td_schedule) },
+        { TD_SCHEDULE_KIND, "schedule", "the learning rate as a function of the step",
+          sizeof(td_schedule) },
         { TD_TOKENIZER_KIND, "tokenizer", "text to ids and back", sizeof(td_tokenizer) },
         { 0, 0, 0, 0 },
     };
     return kinds;
 }
 
-/* ---- hooks that the host calls without asking whether they are there ------------------------------------------- */
+/* ---- hooks that the host calls without asking whether they are there ------------------------- */
 
-typedef struct hook { const char *kind, *name; size_t offset; } hook;
+typedef struct hook {
+    const char *kind, *name;
+    size_t      offset;
+} hook;
 
-#define HOOK(type, KIND, hook) { KIND, #hook, offsetof(type, hook) }
+#define HOOK(type, KIND, hook)            \
+    {                                     \
+        KIND, #hook, offsetof(type, hook) \
+    }
 static const hook needed[] = {
-    HOOK(td_architecture, TD_ARCHITECTURE_KIND, extent),     HOOK(td_architecture, TD_ARCHITECTURE_KIND, arrange),
-    HOOK(td_architecture, TD_ARCHITECTURE_KIND, build),      HOOK(td_architecture, TD_ARCHITECTURE_KIND, vocab_size),
-    HOOK(td_attention, TD_ATTENTION_KIND, build),            HOOK(td_backend, TD_BACKEND_KIND, open),
-    HOOK(td_backend, TD_BACKEND_KIND, close),                HOOK(td_backend, TD_BACKEND_KIND, allocate),
-    HOOK(td_backend, TD_BACKEND_KIND, release),              HOOK(td_comm, TD_COMM_KIND, open),
-    HOOK(td_comm, TD_COMM_KIND, close),                      HOOK(td_comm, TD_COMM_KIND, all_reduce),
-    HOOK(td_data, TD_DATA_KIND, open),                       HOOK(td_data, TD_DATA_KIND, close),
-    HOOK(td_data, TD_DATA_KIND, sources),                    HOOK(td_data, TD_DATA_KIND, source_name),
-    HOOK(td_data, TD_DATA_KIND, fetch),                      HOOK(td_data, TD_DATA_KIND, held_out),
-    HOOK(td_data, TD_DATA_KIND, fetch_held_out),             HOOK(td_ffn, TD_FFN_KIND, build),
-    HOOK(td_kernels, TD_KERNELS_KIND, backend),              HOOK(td_kernels, TD_KERNELS_KIND, rows),
-    HOOK(td_logger, TD_LOGGER_KIND, open),                   HOOK(td_logger, TD_LOGGER_KIND, close),
-    HOOK(td_logger, TD_LOGGER_KIND, write),                  HOOK(td_loss, TD_LOSS_KIND, split),
-    HOOK(td_loss, TD_LOSS_KIND, bounds),                     HOOK(td_loss, TD_LOSS_KIND, build),
-    HOOK(td_norm, TD_NORM_KIND, build),                      HOOK(td_op, TD_OP_KIND, infer),
-    HOOK(td_optimizer, TD_OPTIMIZER_KIND, build),            HOOK(td_schedule, TD_SCHEDULE_KIND, rate),
-    HOOK(td_tokenizer, TD_TOKENIZER_KIND, open),             HOOK(td_tokenizer, TD_TOKENIZER_KIND, close),
-    HOOK(td_tokenizer, TD_TOKENIZER_KIND, special),          HOOK(td_tokenizer, TD_TOKENIZER_KIND, encode),
+    HOOK(td_architecture, TD_ARCHITECTURE_KIND, extent),
+    HOOK(td_architecture, TD_ARCHITECTURE_KIND, arrange),
+    HOOK(td_architecture, TD_ARCHITECTURE_KIND, build),
+    HOOK(td_architecture, TD_ARCHITECTURE_KIND, vocab_size),
+    HOOK(td_attention, TD_ATTENTION_KIND, build),
+    HOOK(td_backend, TD_BACKEND_KIND, open),
+    HOOK(td_backend, TD_BACKEND_KIND, close),
+    HOOK(td_backend, TD_BACKEND_KIND, allocate),
+    HOOK(td_backend, TD_BACKEND_KIND, release),
+    HOOK(td_comm, TD_COMM_KIND, open),
+    HOOK(td_comm, TD_COMM_KIND, close),
+    HOOK(td_comm, TD_COMM_KIND, all_reduce),
+    HOOK(td_data, TD_DATA_KIND, open),
+    HOOK(td_data, TD_DATA_KIND, close),
+    HOOK(td_data, TD_DATA_KIND, sources),
+    HOOK(td_data, TD_DATA_KIND, source_name),
+    HOOK(td_data, TD_DATA_KIND, fetch),
+    HOOK(td_data, TD_DATA_KIND, held_out),
+    HOOK(td_data, TD_DATA_KIND, fetch_held_out),
+    HOOK(td_ffn, TD_FFN_KIND, build),
+    HOOK(td_kernels, TD_KERNELS_KIND, backend),
+    HOOK(td_kernels, TD_KERNELS_KIND, rows),
+    HOOK(td_logger, TD_LOGGER_KIND, open),
+    HOOK(td_logger, TD_LOGGER_KIND, close),
+    HOOK(td_logger, TD_LOGGER_KIND, write),
+    HOOK(td_loss, TD_LOSS_KIND, split),
+    HOOK(td_loss, TD_LOSS_KIND, bounds),
+    HOOK(td_loss, TD_LOSS_KIND, build),
+    HOOK(td_norm, TD_NORM_KIND, build),
+    HOOK(td_op, TD_OP_KIND, infer),
+    HOOK(td_optimizer, TD_OPTIMIZER_KIND, build),
+    HOOK(td_schedule, TD_SCHEDULE_KIND, rate),
+    HOOK(td_tokenizer, TD_TOKENIZER_KIND, open),
+    HOOK(td_tokenizer, TD_TOKENIZER_KIND, close),
+    HOOK(td_tokenizer, TD_TOKENIZER_KIND, special),
+    HOOK(td_tokenizer, TD_TOKENIZER_KIND, encode),
     HOOK(td_tokenizer, TD_TOKENIZER_KIND, decode),
 };
 

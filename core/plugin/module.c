@@ -20,11 +20,13 @@ static unsigned get_mode(void) { return 0; }
 static void     set_mode(unsigned mode) { (void)mode; }
 #endif
 
-/* A module linked with -ffast-math switches denormals off for the whole process while it is loaded: undo that. */
+/* A module linked with -ffast-math switches denormals off for the whole process while it is loaded:
+ * undo that. */
 static void *load(const char *path, bool *changed)
 {
     unsigned before = get_mode();
-    char    *full = realpath(path, NULL); /* a name without a slash would be looked for among the system's libraries */
+    /* a name without a slash would be looked for among the system's libraries */
+    char    *full = realpath(path, NULL);
     void    *handle = dlopen(full ? full : path, RTLD_NOW | RTLD_LOCAL);
     *changed = get_mode() != before;
     set_mode(before);
@@ -44,23 +46,38 @@ static int check_kind(const char *path, const td_plugin *p, td_error *error)
 {
     const char *slash = strchr(p->kind, '/');
     for (const td_kind *k = td_kinds(); k->id; k++)
-        if (slash && (size_t)(slash - p->kind) == strlen(k->name) && !strncmp(p->kind, k->name, strlen(k->name)))
-            return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' is of kind '%s'; this tandem has '%s': build it against its headers",
+        if (slash && (size_t)(slash - p->kind) == strlen(k->name) &&
+            !strncmp(p->kind, k->name, strlen(k->name)))
+            return td_fail(error, TD_EPLUGIN,
+                           "'%s': plugin '%s' is of kind '%s'; this tandem has '%s': build it "
+                           "against its headers",
                            path, p->name, p->kind, k->id);
-    return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' is of the unknown kind '%s'", path, p->name, p->kind);
+    return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' is of the unknown kind '%s'", path,
+                   p->name, p->kind);
 }
 
-/* ---- option tables --------------------------------------------------------------------------------------------------------- */
+/* ---- option tables --------------------------------------------------------------------------- */
 
 static size_t field_size(int64_t type)
 {
     switch (type) {
-    case TD_TYPE_BOOL: return sizeof(bool);
-    case TD_TYPE_INT: case TD_TYPE_CHOICE: return sizeof(int64_t);
-    case TD_TYPE_FLOAT: return sizeof(double);
-    case TD_TYPE_STRING: return sizeof(char *);
-    case TD_TYPE_INTS: case TD_TYPE_FLOATS: case TD_TYPE_STRINGS: case TD_TYPE_PART: case TD_TYPE_LIST: return sizeof(td_ints);
-    default: return 0;
+    case TD_TYPE_BOOL:
+        return sizeof(bool);
+    case TD_TYPE_INT:
+    case TD_TYPE_CHOICE:
+        return sizeof(int64_t);
+    case TD_TYPE_FLOAT:
+        return sizeof(double);
+    case TD_TYPE_STRING:
+        return sizeof(char *);
+    case TD_TYPE_INTS:
+    case TD_TYPE_FLOATS:
+    case TD_TYPE_STRINGS:
+    case TD_TYPE_PART:
+    case TD_TYPE_LIST:
+        return sizeof(td_ints);
+    default:
+        return 0;
     }
 }
 
@@ -95,19 +112,21 @@ static const char *wrong_row(const td_option *o, size_t config_size)
     return NULL;
 }
 
-static int check_table(const char *path, const td_plugin *p, const td_option *table, size_t config_size, int depth,
-                       td_error *error)
+static int check_table(const char *path, const td_plugin *p, const td_option *table,
+                       size_t config_size, int depth, td_error *error)
 {
     td_option row, other;
     for (size_t i = 0; td_option_row(table, p->option_size, i, &row); i++) {
-        const char *wrong = depth > DEEPEST_LIST ? "is a list in too many lists" : wrong_row(&row, config_size);
+        const char *wrong = depth > DEEPEST_LIST ? "is a list in too many lists"
+                                                 : wrong_row(&row, config_size);
         for (size_t j = 0; !wrong && j < i; j++)
             if (td_option_row(table, p->option_size, j, &other) && !strcmp(row.name, other.name))
                 wrong = "is there twice";
         if (wrong)
-            return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s': option %zu ('%s') %s", path, p->name, i,
-                           row.name ? row.name : "", wrong);
-        if (row.type == TD_TYPE_LIST && check_table(path, p, row.fields, row.item_size, depth + 1, error))
+            return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s': option %zu ('%s') %s", path,
+                           p->name, i, row.name ? row.name : "", wrong);
+        if (row.type == TD_TYPE_LIST &&
+            check_table(path, p, row.fields, row.item_size, depth + 1, error))
             return TD_EPLUGIN;
     }
     return 0;
@@ -118,11 +137,14 @@ static int check_kernels(const char *path, const td_kernels *k, td_error *error)
 {
     for (size_t i = 0; i < k->count; i++) {
         if (k->rows[i].size != sizeof(td_kernel))
-            return td_fail(error, TD_EPLUGIN, "'%s': kernels '%s': row %zu says it has %zu bytes; %zu are expected: build it "
-                           "against these headers, with .size = sizeof(td_kernel)", path, k->plugin.name, i, k->rows[i].size,
-                           sizeof(td_kernel));
+            return td_fail(
+                error, TD_EPLUGIN,
+                "'%s': kernels '%s': row %zu says it has %zu bytes; %zu are expected: build it "
+                "against these headers, with .size = sizeof(td_kernel)",
+                path, k->plugin.name, i, k->rows[i].size, sizeof(td_kernel));
         if (!k->rows[i].op || !k->rows[i].run)
-            return td_fail(error, TD_EPLUGIN, "'%s': kernels '%s': row %zu has no op or no run", path, k->plugin.name, i);
+            return td_fail(error, TD_EPLUGIN, "'%s': kernels '%s': row %zu has no op or no run",
+                           path, k->plugin.name, i);
     }
     return 0;
 }
@@ -131,17 +153,23 @@ static int check_hooks(const char *path, const td_plugin *p, td_error *error)
 {
     const char *missing = td_kind_missing_hook(p);
     if (missing)
-        return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' of kind '%s' has no '%s': set it", path, p->name, p->kind, missing);
-    return strcmp(p->kind, TD_KERNELS_KIND) ? 0 : check_kernels(path, (const td_kernels *)(const void *)p, error);
+        return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' of kind '%s' has no '%s': set it",
+                       path, p->name, p->kind, missing);
+    return strcmp(p->kind, TD_KERNELS_KIND)
+               ? 0
+               : check_kernels(path, (const td_kernels *)(const void *)p, error);
 }
 
 static int check_name(const char *path, const td_plugin *p, td_error *error)
 {
     if (!p->kind || !p->name || !*p->name)
-        return td_fail(error, TD_EPLUGIN, "'%s': a plugin has no kind or no name: use TD_PLUGIN", path);
+        return td_fail(error, TD_EPLUGIN, "'%s': a plugin has no kind or no name: use TD_PLUGIN",
+                       path);
     if (strlen(p->name) > LONGEST_NAME || strcspn(p->name, "/ \t\n\"'") < strlen(p->name))
-        return td_fail(error, TD_EPLUGIN, "'%s': the plugin name '%.80s' is longer than %d bytes or has a slash, space or quote",
-                       path, p->name, LONGEST_NAME);
+        return td_fail(
+            error, TD_EPLUGIN,
+            "'%s': the plugin name '%.80s' is longer than %d bytes or has a slash, space or quote",
+            path, p->name, LONGEST_NAME);
     return 0;
 }
 
@@ -154,20 +182,25 @@ static int check_plugin(const char *path, const td_plugin *p, td_error *error)
     if (!kind)
         return check_kind(path, p, error);
     if (p->size < sizeof *p || p->size > 1 << 16)
-        return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' says its struct has %zu bytes; a '%s' has %zu: use TD_PLUGIN", path,
-                       p->name, p->size, p->kind, kind->size);
+        return td_fail(
+            error, TD_EPLUGIN,
+            "'%s': plugin '%s' says its struct has %zu bytes; a '%s' has %zu: use TD_PLUGIN", path,
+            p->name, p->size, p->kind, kind->size);
     if (p->size > kind->size)
-        return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' has a newer '%s' (%zu bytes) than this tandem (%zu): update tandem",
-                       path, p->name, p->kind, p->size, kind->size);
+        return td_fail(
+            error, TD_EPLUGIN,
+            "'%s': plugin '%s' has a newer '%s' (%zu bytes) than this tandem (%zu): update tandem",
+            path, p->name, p->kind, p->size, kind->size);
     if (p->options && (p->option_size < offsetof(td_option, flags) || p->option_size > 4096))
-        return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' says its option rows have %zu bytes: use TD_PLUGIN", path, p->name,
-                       p->option_size);
+        return td_fail(error, TD_EPLUGIN,
+                       "'%s': plugin '%s' says its option rows have %zu bytes: use TD_PLUGIN", path,
+                       p->name, p->option_size);
     if (p->options && check_table(path, p, p->options, p->config_size, 0, error))
         return TD_EPLUGIN;
     return check_hooks(path, p, error);
 }
 
-/* ---- loading ------------------------------------------------------------------------------------------------------------------- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 const td_plugin *td_plugin_copy(const td_plugin *p, size_t size, td_arena *arena)
 {
@@ -194,7 +227,9 @@ static void *open_module(const char *path, td_error *error)
     const char *why = handle ? NULL : dlerror();
     if (!handle)
         td_fail(error, TD_EPLUGIN, "cannot load '%s': %s%s", path, why ? why : "unknown reason",
-                why && strstr(why, "undefined symbol") ? " (link the library that defines it into the module)" : "");
+                why && strstr(why, "undefined symbol")
+                    ? " (link the library that defines it into the module)"
+                    : "");
     return handle;
 }
 
@@ -210,7 +245,8 @@ const td_module *td_module_load(const char *path, td_arena *arena, td_error *err
         return NULL;
     m = dlsym(handle, TD_MODULE_SYMBOL);
     if (!m || !m->plugins || !m->name) {
-        td_fail(error, TD_EPLUGIN, "'%s' is no plugin: its '" TD_MODULE_SYMBOL "' has no %s: use TD_MODULE", path,
+        td_fail(error, TD_EPLUGIN,
+                "'%s' is no plugin: its '" TD_MODULE_SYMBOL "' has no %s: use TD_MODULE", path,
                 m && m->plugins ? "name" : "plugins");
         return NULL;
     }

@@ -14,25 +14,38 @@ bool td_option_row(const td_option *table, size_t option_size, size_t i, td_opti
     return out->type != TD_TYPE_END;
 }
 
-int td_part_defaults(td_registry *r, const char *kind, const char *name, td_arena *arena, td_part *out, td_error *error)
+int td_part_defaults(td_registry *r, const char *kind, const char *name, td_arena *arena,
+                     td_part *out, td_error *error)
 {
     const td_plugin *p = td_registry_find(r, kind, name, error);
     out->plugin = p, out->config = p ? td_options_defaults(r, p, arena, error) : NULL;
     return out->config ? 0 : TD_EPLUGIN;
 }
 
-static int set_default(td_registry *r, const td_option *o, char *field, td_arena *arena, td_error *error)
+static int set_default(td_registry *r, const td_option *o, char *field, td_arena *arena,
+                       td_error *error)
 {
     switch (o->type) {
-    case TD_TYPE_BOOL: *(bool *)(void *)field = o->number != 0; break;
-    case TD_TYPE_INT: case TD_TYPE_CHOICE: *(int64_t *)(void *)field = (int64_t)o->number; break;
-    case TD_TYPE_FLOAT: *(double *)(void *)field = o->number; break;
-    case TD_TYPE_STRING: *(const char **)(void *)field = o->text ? o->text : ""; break;
+    case TD_TYPE_BOOL:
+        *(bool *)(void *)field = o->number != 0;
+        break;
+    case TD_TYPE_INT:
+    case TD_TYPE_CHOICE:
+        *(int64_t *)(void *)field = (int64_t)o->number;
+        break;
+    case TD_TYPE_FLOAT:
+        *(double *)(void *)field = o->number;
+        break;
+    case TD_TYPE_STRING:
+        *(const char **)(void *)field = o->text ? o->text : "";
+        break;
     case TD_TYPE_PART:
         if (o->text)
-            return td_part_defaults(r, o->choices[0], o->text, arena, (td_part *)(void *)field, error);
+            return td_part_defaults(r, o->choices[0], o->text, arena, (td_part *)(void *)field,
+                                    error);
         break;
-    default: break;
+    default:
+        break;
     }
     return 0;
 }
@@ -69,17 +82,38 @@ static void print_choices(const td_option *o, td_text *out)
 void td_option_describe(const td_option *o, td_text *out)
 {
     switch (o->type) {
-    case TD_TYPE_BOOL: td_text_print(out, "true | false"); break;
-    case TD_TYPE_INT: print_range(o, "int", out); break;
-    case TD_TYPE_FLOAT: print_range(o, "float", out); break;
-    case TD_TYPE_STRING: td_text_print(out, "string"); break;
-    case TD_TYPE_CHOICE: print_choices(o, out); break;
-    case TD_TYPE_INTS: print_range(o, "list of int", out); break;
-    case TD_TYPE_FLOATS: print_range(o, "list of float", out); break;
-    case TD_TYPE_STRINGS: td_text_print(out, "list of strings"); break;
-    case TD_TYPE_PART: td_text_print(out, "group: a plugin of kind %s", o->choices[0]); break;
-    case TD_TYPE_LIST: td_text_print(out, "list of groups"); break;
-    default: break;
+    case TD_TYPE_BOOL:
+        td_text_print(out, "true | false");
+        break;
+    case TD_TYPE_INT:
+        print_range(o, "int", out);
+        break;
+    case TD_TYPE_FLOAT:
+        print_range(o, "float", out);
+        break;
+    case TD_TYPE_STRING:
+        td_text_print(out, "string");
+        break;
+    case TD_TYPE_CHOICE:
+        print_choices(o, out);
+        break;
+    case TD_TYPE_INTS:
+        print_range(o, "list of int", out);
+        break;
+    case TD_TYPE_FLOATS:
+        print_range(o, "list of float", out);
+        break;
+    case TD_TYPE_STRINGS:
+        td_text_print(out, "list of strings");
+        break;
+    case TD_TYPE_PART:
+        td_text_print(out, "group: a plugin of kind %s", o->choices[0]);
+        break;
+    case TD_TYPE_LIST:
+        td_text_print(out, "list of groups");
+        break;
+    default:
+        break;
     }
     if (o->flags & TD_OPTION_REQUIRED)
         td_text_print(out, ", required");

@@ -16,24 +16,25 @@ typedef struct found {
     const td_plugin *plugin; /* the host's copy */
     td_loaded       *from;   /* NULL: built in */
     size_t           directory;
-    const char      *clash; /* why it may not be used: another file of this directory offers it too */
+    /* why it may not be used: another file of this directory offers it too */
+    const char      *clash;
 } found;
 
 struct td_registry {
-    td_arena   *arena;
-    td_journal *log;
-    td_map     *files;    /* path -> anything: looked at already */
-    td_map     *by_name;  /* "kind name" -> 1 + index of found */
+    td_arena    *arena;
+    td_journal  *log;
+    td_map      *files;   /* path -> anything: looked at already */
+    td_map      *by_name; /* "kind name" -> 1 + index of found */
     const char **paths;
-    size_t      n_paths, n_given; /* given: by the caller, before the environment's */
-    found      *plugins;
-    size_t      count, room;
+    size_t       n_paths, n_given; /* given: by the caller, before the environment's */
+    found       *plugins;
+    size_t       count, room;
     const char **refusals;
-    size_t      n_refusals;
-    bool        scanned, sorted;
+    size_t       n_refusals;
+    bool         scanned, sorted;
 };
 
-/* ---- lists --------------------------------------------------------------------------------------------------------------------- */
+/* ---- lists ----------------------------------------------------------------------------------- */
 
 /* Adds to a list that ends with NULL; without memory it stays as it is. */
 static void append(td_registry *r, const char ***list, size_t *count, const char *text)
@@ -70,11 +71,14 @@ static void add_paths(td_registry *r, const char *list)
             add_path(r, p);
 }
 
-/* Beside libtandem: .../lib/libtandem.so and .../lib/tandem/plugins, in the build tree and when installed. */
+/* Beside libtandem: .../lib/libtandem.so and .../lib/tandem/plugins, in the build tree and when
+ * installed. */
 static void add_own_path(td_registry *r)
 {
     Dl_info info;
-    char   *directory = dladdr((void *)(uintptr_t)td_core_ops, &info) && info.dli_fname ? td_path_directory(info.dli_fname) : NULL;
+    char   *directory = dladdr((void *)(uintptr_t)td_core_ops, &info) && info.dli_fname
+                            ? td_path_directory(info.dli_fname)
+                            : NULL;
     char   *path = directory ? td_path_join(directory, "tandem/plugins") : NULL;
     if (path)
         add_path(r, path);
@@ -82,9 +86,12 @@ static void add_own_path(td_registry *r)
     free(path);
 }
 
-/* ---- plugins -------------------------------------------------------------------------------------------------------------------- */
+/* ---- plugins --------------------------------------------------------------------------------- */
 
-static void key_of(char key[256], const char *kind, const char *name) { snprintf(key, 256, "%s %s", kind, name); }
+static void key_of(char key[256], const char *kind, const char *name)
+{
+    snprintf(key, 256, "%s %s", kind, name);
+}
 
 static found *known(const td_registry *r, const char *kind, const char *name)
 {
@@ -103,7 +110,8 @@ static size_t kind_size(const char *id)
     return sizeof(td_plugin);
 }
 
-static int add_plugin(td_registry *r, const td_plugin *p, td_loaded *from, size_t directory, td_error *error)
+static int add_plugin(td_registry *r, const td_plugin *p, td_loaded *from, size_t directory,
+                      td_error *error)
 {
     char   key[256];
     found *larger;
@@ -121,22 +129,26 @@ static int add_plugin(td_registry *r, const td_plugin *p, td_loaded *from, size_
     return 0;
 }
 
-/* Another plugin of that kind and name: an error in one directory; across directories the earlier one stays. */
-static int check_duplicate(td_registry *r, const td_plugin *p, const char *path, size_t directory, bool *skip, td_error *error)
+/* Another plugin of that kind and name: an error in one directory; across directories the earlier
+ * one stays. */
+static int check_duplicate(td_registry *r, const td_plugin *p, const char *path, size_t directory,
+                           bool *skip, td_error *error)
 {
     found *other = known(r, p->kind, p->name);
     *skip = other != NULL;
     if (!other)
         return 0;
     if (!other->from)
-        return td_fail(error, TD_EPLUGIN, "'%s': %s '%s' is built in and cannot be replaced: choose another name", path, p->kind, p->name);
+        return td_fail(error, TD_EPLUGIN,
+                       "'%s': %s '%s' is built in and cannot be replaced: choose another name",
+                       path, p->kind, p->name);
     if (other->directory == directory) {
-        other->clash = td_arena_print(r->arena, "%s '%s' is in both '%s' and '%s': remove one", p->kind, p->name,
-                                      other->from->path, path);
+        other->clash = td_arena_print(r->arena, "%s '%s' is in both '%s' and '%s': remove one",
+                                      p->kind, p->name, other->from->path, path);
         return td_fail(error, TD_EPLUGIN, "%s", other->clash ? other->clash : "out of memory");
     }
-    td_log_line(r->log, TD_LOG_INFO, "%s '%s': '%s' is used; '%s' comes later on the search path", p->kind, p->name,
-                other->from->path, path);
+    td_log_line(r->log, TD_LOG_INFO, "%s '%s': '%s' is used; '%s' comes later on the search path",
+                p->kind, p->name, other->from->path, path);
     return 0;
 }
 
@@ -170,7 +182,7 @@ static void try_module(td_registry *r, const char *path, size_t directory)
         refuse(r, e.code ? e.text : "out of memory");
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error *error)
 {
@@ -224,11 +236,12 @@ void td_registry_free(td_registry *r)
     free(r);
 }
 
-/* ---- finding ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 /* Calls `see` for each *.so of directory `k`. */
 static void each_file(td_registry *r, size_t k,
-                      void (*see)(td_registry *, const char *path, size_t k, void *), void *argument)
+                      void (*see)(td_registry *, const char *path, size_t k, void *),
+                      void *argument)
 {
     char  **names = NULL;
     int64_t count = td_list_directory(r->paths[k], &names, NULL);
@@ -256,7 +269,9 @@ int td_registry_scan(td_registry *r)
     return 0;
 }
 
-typedef struct wanted { const char *kind, *name; } wanted;
+typedef struct wanted {
+    const char *kind, *name;
+} wanted;
 
 static void load_if_mentioned(td_registry *r, const char *path, size_t k, void *argument)
 {
@@ -265,14 +280,16 @@ static void load_if_mentioned(td_registry *r, const char *path, size_t k, void *
         try_module(r, path, k);
 }
 
-/* In each directory the file K-N.so, then those that may offer the same: so all that a scan would say of this plugin
- * is known, and no other module is loaded. `error` keeps why a file K-N.so was refused. */
+/* In each directory the file K-N.so, then those that may offer the same: so all that a scan would
+ * say of this plugin is known, and no other module is loaded. `error` keeps why a file K-N.so was
+ * refused. */
 static const found *look_for(td_registry *r, const char *kind, const char *name, td_error *error)
 {
     wanted w = { kind, name };
     int    length = (int)strcspn(kind, "/");
     for (size_t k = 0; k < r->n_paths && !r->scanned; k++) {
-        const char  *path = td_arena_print(r->arena, "%s/%.*s-%s.so", r->paths[k], length, kind, name);
+        const char  *path = td_arena_print(r->arena, "%s/%.*s-%s.so", r->paths[k], length, kind,
+                                           name);
         const found *f;
         td_error     why = { 0 };
         if (path && !strchr(name, '/') && td_file_exists(path) && add_module(r, path, k, &why)) {
@@ -289,16 +306,17 @@ static const found *look_for(td_registry *r, const char *kind, const char *name,
 
 static void explain_missing(td_registry *r, const char *kind, const char *name, td_error *error)
 {
-    td_text     text = { 0 };
+    td_text      text = { 0 };
     const char **names = calloc(r->count + 1, sizeof *names), *nearest;
-    const char *slash = strchr(kind, '/');
-    size_t      n = 0;
+    const char  *slash = strchr(kind, '/');
+    size_t       n = 0;
 
     for (size_t i = 0; names && i < r->count; i++)
         if (!strcmp(r->plugins[i].plugin->kind, kind))
             names[n++] = r->plugins[i].plugin->name;
     nearest = names ? td_nearest(name, names, n) : NULL;
-    td_text_print(&text, "there is no %.*s '%s'", slash ? (int)(slash - kind) : (int)strlen(kind), kind, name);
+    td_text_print(&text, "there is no %.*s '%s'", slash ? (int)(slash - kind) : (int)strlen(kind),
+                  kind, name);
     if (nearest)
         td_text_print(&text, "; did you mean '%s'?", nearest);
     else if (n)
@@ -315,7 +333,8 @@ static void explain_missing(td_registry *r, const char *kind, const char *name, 
     free(names);
 }
 
-const td_plugin *td_registry_find(td_registry *r, const char *kind, const char *name, td_error *error)
+const td_plugin *td_registry_find(td_registry *r, const char *kind, const char *name,
+                                  td_error *error)
 {
     const found *f = known(r, kind, name);
     td_error     why = { 0 };
@@ -336,7 +355,7 @@ const td_plugin *td_registry_find(td_registry *r, const char *kind, const char *
     return NULL;
 }
 
-/* ---- listing ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- listing --------------------------------------------------------------------------------- */
 
 static int by_kind_and_name(const void *a, const void *b)
 {

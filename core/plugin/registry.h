@@ -1,9 +1,10 @@
 /* registry.h - finds, checks and holds modules and their plugins.
  *
- * Search for kind K, name N: in each directory of the search path (--plugin-path, the config's plugin_path,
- * $TANDEM_PLUGIN_PATH, the build or install directory) the file `K-N.so` and every other `*.so` whose bytes mention
- * both. The first directory that has it wins; two files of it that have it are an error. Modules are loaded with
- * RTLD_NOW | RTLD_LOCAL, checked before any of their code runs, and never closed.
+ * Search for kind K, name N: in each directory of the search path (--plugin-path, the config's
+ * plugin_path, $TANDEM_PLUGIN_PATH, the build or install directory) the file `K-N.so` and every
+ * other `*.so` whose bytes mention both. The first directory that has it wins; two files of it that
+ * have it are an error. Modules are loaded with RTLD_NOW | RTLD_LOCAL, checked before any of their
+ * code runs, and never closed.
  */
 #ifndef TD_PLUGIN_REGISTRY_H
 #define TD_PLUGIN_REGISTRY_H
@@ -19,18 +20,20 @@ typedef struct td_loaded {
     const td_module *module; /* copied into the host's own struct */
 } td_loaded;
 
-/* `paths`: extra directories, first wins, NULL at the end; NULL: none. The environment's and the installed directories are
- * appended (environment not under elevated privileges). The built-in ops are registered at once. [main] */
+/* `paths`: extra directories, first wins, NULL at the end; NULL: none. The environment's and the
+ * installed directories are appended (environment not under elevated privileges). The built-in ops
+ * are registered at once. [main] */
 td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error *error);
 void         td_registry_free(td_registry *);
-/* One more directory, searched after `paths` and before the environment's; a directory that is there already stays where it
- * is. Plugins found before are kept. [main] */
+/* One more directory, searched after `paths` and before the environment's; a directory that is
+ * there already stays where it is. Plugins found before are kept. [main] */
 void         td_registry_add_path(td_registry *, const char *directory);
 
-/* The plugin of `kind` ("attention/1") named `name`, loading what is needed. NULL with an error that names the nearest
- * name, the directories searched and why files were refused. Its struct is the host's copy: hooks that the module's older
- * headers did not know are NULL. [main] */
-const td_plugin *td_registry_find(td_registry *, const char *kind, const char *name, td_error *error);
+/* The plugin of `kind` ("attention/1") named `name`, loading what is needed. NULL with an error
+ * that names the nearest name, the directories searched and why files were refused. Its struct is
+ * the host's copy: hooks that the module's older headers did not know are NULL. [main] */
+const td_plugin *td_registry_find(td_registry *, const char *kind, const char *name,
+                                  td_error *error);
 
 /* Load every module of the search path. Refused ones are in td_registry_refusals. [main] */
 int td_registry_scan(td_registry *);
@@ -49,7 +52,10 @@ const char *td_registry_refusal(const td_registry *, size_t i);
 const char *const *td_registry_paths(const td_registry *);
 
 /* Kinds that this host knows: "attention/1" .., with one line each. NULL at the end of the list. */
-typedef struct td_kind { const char *id, *name, *brief; size_t size; } td_kind;
+typedef struct td_kind {
+    const char *id, *name, *brief;
+    size_t      size;
+} td_kind;
 const td_kind *td_kinds(void);
 
 #endif

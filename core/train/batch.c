@@ -22,7 +22,8 @@ static void *add(td_batch *b, const char *name, int dtype, int rank, const int64
     if (b->count == ARRAYS || rank < 0 || rank > TD_MAX_RANK || strlen(name) >= sizeof a->name)
         return NULL;
     for (int k = 0; k < rank; k++) {
-        if (dims[k] < 0 || (dims[k] && bytes > (size_t)1 << 40) || (dims[k] && bytes * (size_t)dims[k] / (size_t)dims[k] != bytes))
+        if (dims[k] < 0 || (dims[k] && bytes > (size_t)1 << 40) ||
+            (dims[k] && bytes * (size_t)dims[k] / (size_t)dims[k] != bytes))
             return NULL;
         bytes *= (size_t)dims[k];
     }
@@ -68,10 +69,7 @@ void td_batch_free(td_batch *b)
     free(b);
 }
 
-void td_batch_clear(td_batch *b)
-{
-    b->count = 0, b->rows = 0;
-}
+void td_batch_clear(td_batch *b) { b->count = 0, b->rows = 0; }
 
 static int64_t count_of(const td_array *a)
 {
@@ -81,41 +79,48 @@ static int64_t count_of(const td_array *a)
     return n;
 }
 
-/* ---- checks -------------------------------------------------------------------------------------------- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 static int check_ids(const td_array *a, const float *weights, int64_t vocab, td_error *error)
 {
     const int32_t *ids = a->data;
     for (int64_t i = 0; i < count_of(a); i++)
         if ((!weights || weights[i] != 0) && (ids[i] < 0 || ids[i] >= vocab))
-            return td_fail(error, TD_EFORMAT, "batch: '%s'[%lld] is %d, outside the vocabulary of %lld", a->name, (long long)i,
-                           ids[i], (long long)vocab);
+            return td_fail(error, TD_EFORMAT,
+                           "batch: '%s'[%lld] is %d, outside the vocabulary of %lld", a->name,
+                           (long long)i, ids[i], (long long)vocab);
     return 0;
 }
 
 int td_batch_check(const td_batch *b, int64_t vocab, td_error *error)
 {
-    const td_array *labels = td_batch_find(b, "labels"), *weights = td_batch_find(b, "loss_weights");
+    const td_array *labels = td_batch_find(b, "labels"),
+                   *weights = td_batch_find(b, "loss_weights");
 
-    if (!labels || !weights || labels->dtype != TD_I32 || weights->dtype != TD_F32 || labels->rank != 2 ||
-        weights->rank != 2 || memcmp(labels->dim, weights->dim, 2 * sizeof *labels->dim))
-        return td_fail(error, TD_EFORMAT, "batch: 'labels' (int32) and 'loss_weights' (float32) must both be there, [rows, length]");
+    if (!labels || !weights || labels->dtype != TD_I32 || weights->dtype != TD_F32 ||
+        labels->rank != 2 || weights->rank != 2 ||
+        memcmp(labels->dim, weights->dim, 2 * sizeof *labels->dim))
+        return td_fail(error, TD_EFORMAT,
+                       "batch: 'labels' (int32) and 'loss_weights' (float32) must both be there, "
+                       "[rows, length]");
     for (int64_t i = 0; i < count_of(weights); i++)
         if (!isfinite(((const float *)weights->data)[i]))
-            return td_fail(error, TD_EFORMAT, "batch: 'loss_weights'[%lld] is not finite", (long long)i);
+            return td_fail(error, TD_EFORMAT, "batch: 'loss_weights'[%lld] is not finite",
+                           (long long)i);
     for (int32_t k = 0; k < b->count; k++) {
         const td_array *a = &b->at[k];
         size_t          length = strlen(a->name);
         if (a->rank < 1 || a->dim[0] != labels->dim[0])
-            return td_fail(error, TD_EFORMAT, "batch: '%s' does not have the %lld rows of 'labels'", a->name,
-                           (long long)labels->dim[0]);
-        if (a->dtype == TD_I32 && length > 4 && !strcmp(a->name + length - 4, "_ids") && check_ids(a, NULL, vocab, error))
+            return td_fail(error, TD_EFORMAT, "batch: '%s' does not have the %lld rows of 'labels'",
+                           a->name, (long long)labels->dim[0]);
+        if (a->dtype == TD_I32 && length > 4 && !strcmp(a->name + length - 4, "_ids") &&
+            check_ids(a, NULL, vocab, error))
             return TD_EFORMAT;
     }
     return check_ids(labels, weights->data, vocab, error);
 }
 
-/* ---- counts -------------------------------------------------------------------------------------------- */
+/* ---- counts ---------------------------------------------------------------------------------- */
 
 double td_batch_weight(const td_batch *b)
 {

@@ -9,9 +9,12 @@
 #include "base/file.h"
 #include "io/safetensors.h"
 
-/* ---- tensors ------------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
-typedef struct source { const td_variable *variable; const td_device *device; } source;
+typedef struct source {
+    const td_variable *variable;
+    const td_device   *device;
+} source;
 
 static int stream(void *arg, size_t offset, size_t size, void *out, td_error *error)
 {
@@ -23,11 +26,13 @@ static int stream(void *arg, size_t offset, size_t size, void *out, td_error *er
         return 0;
     }
     if (b->download(s->device->state, out, from, size))
-        return td_fail(error, TD_EIO, "backend '%s' cannot read '%s'", b->plugin.name, s->variable->name);
+        return td_fail(error, TD_EIO, "backend '%s' cannot read '%s'", b->plugin.name,
+                       s->variable->name);
     return 0;
 }
 
-static int save_kind(const char *path, td_variables *v, const td_device *device, int kind, td_error *error)
+static int save_kind(const char *path, td_variables *v, const td_device *device, int kind,
+                     td_error *error)
 {
     size_t     count = td_variables_count(v), n = 0;
     td_stored *list = calloc(count + 1, sizeof *list);
@@ -39,17 +44,24 @@ static int save_kind(const char *path, td_variables *v, const td_device *device,
         if (x->kind != kind)
             continue;
         sources[n] = (source){ x, device };
-        list[n] = (td_stored){ .name = x->name, .rank = x->rank, .stream = stream, .arg = &sources[n],
-                               .type = device->backend->real == TD_F64 ? TD_STORED_F64 : TD_STORED_F32 };
+        list[n] = (td_stored){ .name = x->name,
+                               .rank = x->rank,
+                               .stream = stream,
+                               .arg = &sources[n],
+                               .type = device->backend->real == TD_F64 ? TD_STORED_F64
+                                                                       : TD_STORED_F32 };
         memcpy(list[n++].dim, x->dim, sizeof x->dim);
     }
-    code = list && sources ? td_safetensors_write(path, list, n, (const char *const[]){ "format", "pt", NULL }, error)
-                           : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
+    code = list && sources
+               ? td_safetensors_write(path, list, n, (const char *const[]){ "format", "pt", NULL },
+                                      error)
+               : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
     free(list), free(sources);
     return code;
 }
 
-static int load_one(td_variable *x, const td_stored *t, const char *path, const td_device *device, td_error *error)
+static int load_one(td_variable *x, const td_stored *t, const char *path, const td_device *device,
+                    td_error *error)
 {
     bool   same = t->rank == x->rank;
     float *values;
@@ -57,12 +69,15 @@ static int load_one(td_variable *x, const td_stored *t, const char *path, const 
     for (int k = 0; same && k < x->rank; k++)
         same = t->dim[k] == x->dim[k];
     if (!same)
-        return td_fail(error, TD_ECONFIG, "'%s': tensor '%s' does not have the dims that this model's config gives it", path, x->name);
+        return td_fail(error, TD_ECONFIG,
+                       "'%s': tensor '%s' does not have the dims that this model's config gives it",
+                       path, x->name);
     if (device->backend->real == TD_F64 && t->type == TD_STORED_F64 && !device->backend->upload)
         return td_stored_doubles(t, x->memory, x->count, error);
     values = malloc((size_t)x->count * sizeof *values + 1);
     if (!values)
-        return td_fail(error, TD_ENOMEM, "out of memory while reading '%s' from '%s'", x->name, path);
+        return td_fail(error, TD_ENOMEM, "out of memory while reading '%s' from '%s'", x->name,
+                       path);
     code = td_stored_floats(t, values, x->count, error);
     if (!code)
         code = td_variable_set(x, device, device->backend->real, values, error);
@@ -70,7 +85,8 @@ static int load_one(td_variable *x, const td_stored *t, const char *path, const 
     return code;
 }
 
-static int load_kind(const char *path, td_variables *v, const td_device *device, int kind, td_error *error)
+static int load_kind(const char *path, td_variables *v, const td_device *device, int kind,
+                     td_error *error)
 {
     td_safetensors *file = td_safetensors_open(path, error);
     int             code = 0;
@@ -80,7 +96,8 @@ static int load_kind(const char *path, td_variables *v, const td_device *device,
         td_variable     *x = td_variables_at(v, i);
         const td_stored *t = x->kind == kind ? td_safetensors_find(file, x->name) : NULL;
         if (x->kind == kind && !t)
-            code = td_fail(error, TD_ECONFIG, "'%s' has no tensor '%s', which this config's model has", path, x->name);
+            code = td_fail(error, TD_ECONFIG,
+                           "'%s' has no tensor '%s', which this config's model has", path, x->name);
         else if (t)
             code = load_one(x, t, path, device, error);
     }
@@ -88,7 +105,9 @@ static int load_kind(const char *path, td_variables *v, const td_device *device,
         const td_stored   *t = td_safetensors_at(file, i);
         const td_variable *x = td_variables_find(v, t->name);
         if (!x || x->kind != kind)
-            code = td_fail(error, TD_ECONFIG, "'%s' has a tensor '%s', which this config's model does not have", path, t->name);
+            code = td_fail(error, TD_ECONFIG,
+                           "'%s' has a tensor '%s', which this config's model does not have", path,
+                           t->name);
     }
     td_safetensors_close(file);
     return code;
@@ -99,17 +118,20 @@ int td_weights_load(const char *path, td_variables *v, const td_device *device, 
     return load_kind(path, v, device, TD_VARIABLE_PARAM, error);
 }
 
-/* ---- state.json ---------------------------------------------------------------------------------------- */
+/* ---- state.json ------------------------------------------------------------------------------ */
 
 static int save_state(const char *path, const td_progress *p, const char *about, td_error *error)
 {
     json_t *rest = about ? json_loads(about, 0, NULL) : NULL;
-    json_t *j = json_pack("{s:i, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:f, s:I, s:I, s:o}", "version", 1, "step", (json_int_t)p->step,
-                          "record", (json_int_t)p->record, "tokens", p->tokens, "targets", p->targets, "flops", p->flops, "best",
-                          p->best, "best_step", (json_int_t)p->best_step, "norm_average", p->norm_average, "skipped",
-                          (json_int_t)p->skipped, "refused", (json_int_t)p->refused, "about", rest ? rest : json_object());
+    json_t *j = json_pack("{s:i, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:f, s:I, s:I, s:o}", "version",
+                          1, "step", (json_int_t)p->step, "record", (json_int_t)p->record, "tokens",
+                          p->tokens, "targets", p->targets, "flops", p->flops, "best", p->best,
+                          "best_step", (json_int_t)p->best_step, "norm_average", p->norm_average,
+                          "skipped", (json_int_t)p->skipped, "refused", (json_int_t)p->refused,
+                          "about", rest ? rest : json_object());
     char   *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
-    int     code = text ? td_file_write(path, text, strlen(text), error) : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
+    int     code = text ? td_file_write(path, text, strlen(text), error)
+                        : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
     free(text);
     json_decref(j);
     return code;
@@ -131,7 +153,8 @@ static json_t *read_state(const char *path, td_error *error)
     free(text);
     if (json_is_object(j) && json_integer_value(json_object_get(j, "version")) == 1)
         return j;
-    td_fail(error, TD_EFORMAT, "'%s' is damaged or of another version: %s", file, j ? "it is no state of version 1" : e.text);
+    td_fail(error, TD_EFORMAT, "'%s' is damaged or of another version: %s", file,
+            j ? "it is no state of version 1" : e.text);
     json_decref(j);
     return NULL;
 }
@@ -143,13 +166,16 @@ static int load_state(const char *path, td_progress *p, td_error *error)
     int        bad;
     if (!j)
         return error && error->code ? error->code : TD_EFORMAT;
-    bad = json_unpack(j, "{s:I, s:I, s:F, s:F, s:F, s:F, s:I, s:F, s:I, s:I}", "step", &step, "record", &record, "tokens", &p->tokens,
-                      "targets", &p->targets, "flops", &p->flops, "best", &p->best, "best_step", &best_step, "norm_average",
+    bad = json_unpack(j, "{s:I, s:I, s:F, s:F, s:F, s:F, s:I, s:F, s:I, s:I}", "step", &step,
+                      "record", &record, "tokens", &p->tokens, "targets", &p->targets, "flops",
+                      &p->flops, "best", &p->best, "best_step", &best_step, "norm_average",
                       &p->norm_average, "skipped", &skipped, "refused", &refused);
     json_decref(j);
     if (bad || step < 0 || record < 0)
-        return td_fail(error, TD_EFORMAT, "'%s/state.json' is damaged: a field is missing or negative", path);
-    p->step = step, p->record = (uint64_t)record, p->best_step = best_step, p->skipped = skipped, p->refused = refused;
+        return td_fail(error, TD_EFORMAT,
+                       "'%s/state.json' is damaged: a field is missing or negative", path);
+    p->step = step, p->record = (uint64_t)record, p->best_step = best_step, p->skipped = skipped,
+    p->refused = refused;
     return 0;
 }
 
@@ -161,7 +187,7 @@ char *td_checkpoint_about(const char *path, td_error *error)
     return text;
 }
 
-/* ---- hashes -------------------------------------------------------------------------------------------- */
+/* ---- hashes ---------------------------------------------------------------------------------- */
 
 static const char *const parts[] = { "model.safetensors", "optimizer.safetensors", "state.json" };
 enum { PARTS = sizeof parts / sizeof *parts };
@@ -185,14 +211,17 @@ static int save_hashes(const char *path, td_error *error)
     return td_file_write(file, text, strlen(text), error);
 }
 
-/* Damage that the formats cannot show: a parameter with a bit flipped is a number like any other. */
+/* Damage that the formats cannot show: a parameter with a bit flipped is a number like any
+ * other. */
 int td_checkpoint_check(const char *path, td_error *error)
 {
     char   file[4096], hex[33], wanted[PARTS * 80] = "", *found;
     size_t size, used = 0;
     snprintf(file, sizeof file, "%s/hashes.txt", path);
     if (!td_file_exists(file))
-        return td_fail(error, TD_EFORMAT, "'%s' is missing: the checkpoint is damaged, or an older tandem wrote it", file);
+        return td_fail(error, TD_EFORMAT,
+                       "'%s' is missing: the checkpoint is damaged, or an older tandem wrote it",
+                       file);
     found = td_file_read(file, &size, error);
     if (!found)
         return TD_EIO;
@@ -204,18 +233,22 @@ int td_checkpoint_check(const char *path, td_error *error)
         used += (size_t)snprintf(wanted + used, sizeof wanted - used, "%s  %s\n", hex, parts[k]);
         if (size < used || memcmp(found, wanted, used)) {
             free(found);
-            return td_fail(error, TD_EFORMAT, "'%s/%s' is damaged, or hashes.txt beside it is, which does not have its hash, %s",
-                           path, parts[k], hex);
+            return td_fail(
+                error, TD_EFORMAT,
+                "'%s/%s' is damaged, or hashes.txt beside it is, which does not have its hash, %s",
+                path, parts[k], hex);
         }
     }
     free(found);
-    return size == used ? 0 : td_fail(error, TD_EFORMAT, "'%s' is damaged: it has more lines than there are files", file);
+    return size == used ? 0
+                        : td_fail(error, TD_EFORMAT,
+                                  "'%s' is damaged: it has more lines than there are files", file);
 }
 
-/* ---- directories --------------------------------------------------------------------------------------- */
+/* ---- directories ----------------------------------------------------------------------------- */
 
-static int write_all(const char *path, td_variables *v, const td_device *device, const td_progress *p, const char *about,
-                     td_error *error)
+static int write_all(const char *path, td_variables *v, const td_device *device,
+                     const td_progress *p, const char *about, td_error *error)
 {
     char file[4096];
     snprintf(file, sizeof file, "%s/model.safetensors", path);
@@ -228,13 +261,16 @@ static int write_all(const char *path, td_variables *v, const td_device *device,
     return save_state(file, p, about, error) ? TD_EIO : save_hashes(path, error);
 }
 
-int td_checkpoint_save(const char *directory, td_variables *v, const td_device *device, const td_progress *p, const char *about,
-                       td_error *error)
+int td_checkpoint_save(const char *directory, td_variables *v, const td_device *device,
+                       const td_progress *p, const char *about, td_error *error)
 {
     char temporary[4000], path[4000]; /* and 96 more for the names in them */
-    int  length = snprintf(temporary, sizeof temporary, "%s/.step-%08" PRId64 ".tmp", directory, p->step);
+    int  length = snprintf(temporary, sizeof temporary, "%s/.step-%08" PRId64 ".tmp", directory,
+                           p->step);
     if (length < 0 || (size_t)length >= sizeof temporary)
-        return td_fail(error, TD_ECONFIG, "cannot save under '%.200s..': the path is longer than %zu bytes", directory, sizeof path);
+        return td_fail(error, TD_ECONFIG,
+                       "cannot save under '%.200s..': the path is longer than %zu bytes", directory,
+                       sizeof path);
     snprintf(path, sizeof path, "%s/step-%08" PRId64, directory, p->step);
     if (td_remove_tree(temporary, error) || td_make_directories(temporary, error))
         return TD_EIO;
@@ -242,10 +278,12 @@ int td_checkpoint_save(const char *directory, td_variables *v, const td_device *
         td_remove_tree(temporary, NULL);
         return error && error->code ? error->code : TD_EIO;
     }
-    return td_replace_directory(temporary, path, error) ? TD_EIO : td_sync_directory(directory, error);
+    return td_replace_directory(temporary, path, error) ? TD_EIO
+                                                        : td_sync_directory(directory, error);
 }
 
-int td_checkpoint_load(const char *path, td_variables *v, const td_device *device, td_progress *p, td_error *error)
+int td_checkpoint_load(const char *path, td_variables *v, const td_device *device, td_progress *p,
+                       td_error *error)
 {
     char file[4096];
     if (td_checkpoint_check(path, error) || load_state(path, p, error))
@@ -290,7 +328,8 @@ int td_checkpoint_prune(const char *directory, int64_t keep, int64_t best, td_er
         if (!remove)
             continue;
         path = td_path_join(directory, names[i]);
-        code = path ? td_remove_tree(path, error) : td_fail(error, TD_ENOMEM, "out of memory while removing old checkpoints");
+        code = path ? td_remove_tree(path, error)
+                    : td_fail(error, TD_ENOMEM, "out of memory while removing old checkpoints");
         free(path);
     }
     if (count >= 0)

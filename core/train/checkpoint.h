@@ -14,18 +14,21 @@ typedef struct td_progress {
     int64_t  step;   /* updates done, fewer than 10^8: names sort by it */
     uint64_t record; /* next record of the data source */
     double   tokens, targets, flops;
-    double   best;   /* lowest held-out NLL so far; 0: none yet */
+    double   best; /* lowest held-out NLL so far; 0: none yet */
     int64_t  best_step;
-    double   norm_average; /* of the gradient norm: the spike guard's yardstick */
+    double   norm_average;     /* of the gradient norm: the spike guard's yardstick */
     int64_t  skipped, refused; /* updates that were refused: in all, and in a row until now */
 } td_progress;
 
-/* Save under `directory`/step-N. `about`: JSON object text of what else is worth keeping (config, plugins, machine). */
-int td_checkpoint_save(const char *directory, td_variables *, const td_device *, const td_progress *, const char *about,
-                       td_error *error);
+/* Save under `directory`/step-N. `about`: JSON object text of what else is worth keeping (config,
+ * plugins, machine). */
+int td_checkpoint_save(const char *directory, td_variables *, const td_device *,
+                       const td_progress *, const char *about, td_error *error);
 
-/* Into variables that are allocated: every parameter and state must be there with its dims, and every file whole. */
-int td_checkpoint_load(const char *path, td_variables *, const td_device *, td_progress *, td_error *error);
+/* Into variables that are allocated: every parameter and state must be there with its dims, and
+ * every file whole. */
+int td_checkpoint_load(const char *path, td_variables *, const td_device *, td_progress *,
+                       td_error   *error);
 
 /* Whether every file of a checkpoint is as it was written. */
 int td_checkpoint_check(const char *path, td_error *error);
@@ -36,10 +39,12 @@ char *td_checkpoint_about(const char *path, td_error *error);
 /* The newest checkpoint under `directory`; free() it. NULL: there is none. */
 char *td_checkpoint_latest(const char *directory);
 
-/* Remove all but the last `keep` (0: all stay) and step `best`, and what a crash left half written. */
+/* Remove all but the last `keep` (0: all stay) and step `best`, and what a crash left half
+ * written. */
 int td_checkpoint_prune(const char *directory, int64_t keep, int64_t best, td_error *error);
 
-/* Only parameters, from one safetensors file (a checkpoint's model.safetensors, or another framework's). */
+/* Only parameters, from one safetensors file (a checkpoint's model.safetensors, or another
+ * framework's). */
 int td_weights_load(const char *path, td_variables *, const td_device *, td_error *error);
 
 #endif

@@ -84,7 +84,7 @@ void td_engine_close(td_engine *e)
     free(e->entries), free(e->examples), free(e);
 }
 
-/* ---- plans --------------------------------------------------------------------------------------------- */
+/* ---- plans ----------------------------------------------------------------------------------- */
 
 static int build(td_engine *e, entry *x, const td_batch *batch, td_error *error)
 {
@@ -94,7 +94,8 @@ static int build(td_engine *e, entry *x, const td_batch *batch, td_error *error)
         x->roots[0] = x->update.norm, x->roots[1] = x->update.gate, x->n_roots = 2;
         return code;
     }
-    code = td_model_forward(&e->model, e->variables, phase, batch, x->purpose == PROBE, &x->built, error);
+    code = td_model_forward(&e->model, e->variables, phase, batch, x->purpose == PROBE, &x->built,
+                            error);
     if (!code && x->purpose != EVALUATE)
         code = td_model_backward(&e->model, e->variables, &x->built, x->purpose == ADD, error);
     x->roots[0] = x->built.sum, x->roots[1] = x->purpose == EVALUATE ? x->built.nll : x->built.loss;
@@ -102,7 +103,8 @@ static int build(td_engine *e, entry *x, const td_batch *batch, td_error *error)
     return code;
 }
 
-static entry *make(td_engine *e, purpose purpose, const td_batch *batch, const char *key, td_error *error)
+static entry *make(td_engine *e, purpose purpose, const td_batch *batch, const char *key,
+                   td_error *error)
 {
     double    start = td_now();
     entry    *x = calloc(1, sizeof *x);
@@ -139,8 +141,11 @@ static int bind(td_engine *e, entry *x, td_error *error)
         b->release(e->device.state, e->arena, e->arena_size);
     e->arena = b->allocate(e->device.state, need), e->arena_size = e->arena ? need : 0;
     if (!e->arena)
-        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for activations: make train.micro_batch smaller, or set "
-                                         "train.recompute = \"layer\"", need);
+        return td_fail(
+            error, TD_ENOMEM,
+            "cannot allocate %zu bytes for activations: make train.micro_batch smaller, or set "
+            "train.recompute = \"layer\"",
+            need);
     for (size_t k = 0; k < e->n_entries; k++)
         if (e->entries[k] != x && td_plan_bind(e->entries[k]->plan, e->arena, error))
             return TD_ENOMEM;
@@ -151,12 +156,13 @@ static int bind(td_engine *e, entry *x, td_error *error)
 
 static entry *find(td_engine *e, purpose purpose, const td_batch *batch, td_error *error)
 {
-    char    key[1024];
-    entry  *x, **larger;
+    char   key[1024];
+    entry *x, **larger;
 
     td_batch_key(batch, key, sizeof key);
     if (strlen(key) + 1 == sizeof key) { /* cut off, so perhaps not one shape's own */
-        td_fail(error, TD_EFORMAT, "the batch has more arrays than a step can be planned for: %.100s ..", key);
+        td_fail(error, TD_EFORMAT,
+                "the batch has more arrays than a step can be planned for: %.100s ..", key);
         return NULL;
     }
     for (size_t k = 0; k < e->n_entries; k++)
@@ -203,12 +209,15 @@ int td_engine_plan(td_engine *e, const td_batch *shape, td_memory *memory, td_er
     if (e->update && td_plan_arena(e->update->plan) > arena)
         arena = td_plan_arena(e->update->plan);
     if (memory)
-        *memory = (td_memory){ bytes_of_kind(e, TD_VARIABLE_PARAM), bytes_of_kind(e, TD_VARIABLE_GRAD),
-                               bytes_of_kind(e, TD_VARIABLE_STATE), arena, td_plan_inputs(x->plan) };
+        *memory = (td_memory){ bytes_of_kind(e, TD_VARIABLE_PARAM),
+                               bytes_of_kind(e, TD_VARIABLE_GRAD),
+                               bytes_of_kind(e, TD_VARIABLE_STATE), arena,
+                               td_plan_inputs(x->plan) };
     return 0;
 }
 
-int td_engine_plan_evaluation(td_engine *e, const td_batch *shape, td_memory *memory, td_error *error)
+int td_engine_plan_evaluation(td_engine *e, const td_batch *shape, td_memory *memory,
+                              td_error *error)
 {
     entry *x = find(e, EVALUATE, shape, error);
     if (!x)
@@ -221,7 +230,8 @@ int td_engine_plan_evaluation(td_engine *e, const td_batch *shape, td_memory *me
 int td_engine_flops(td_engine *e, const td_batch *batch, td_flops_phases *out, td_error *error)
 {
     entry *x = calloc(1, sizeof *x);
-    int    code = x ? build(e, x, batch, error) : td_fail(error, TD_ENOMEM, "out of memory while counting FLOPs");
+    int    code = x ? build(e, x, batch, error)
+                    : td_fail(error, TD_ENOMEM, "out of memory while counting FLOPs");
     if (!code)
         td_graph_flops(x->built.graph, x->roots, x->n_roots, batch, out);
     free_entry(x);
@@ -247,7 +257,7 @@ int td_engine_allocate(td_engine *e, uint64_t seed, td_error *error)
     return e->update ? bind(e, e->update, error) : 0;
 }
 
-/* ---- steps --------------------------------------------------------------------------------------------- */
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 static const int32_t *counting(td_engine *e, int64_t rows)
 {
@@ -268,18 +278,21 @@ static int set_inputs(td_engine *e, entry *x, const td_micro *m, td_error *error
     const int32_t *examples = m->examples ? m->examples : counting(e, rows);
     if (!examples)
         return td_fail(error, TD_ENOMEM, "out of memory for %lld examples", (long long)rows);
-    if (td_plan_set_batch(x->plan, m->batch, error) || td_plan_set_scalar(x->plan, "loss_divisor", m->divisor, error) ||
+    if (td_plan_set_batch(x->plan, m->batch, error) ||
+        td_plan_set_scalar(x->plan, "loss_divisor", m->divisor, error) ||
         td_plan_set_scalar(x->plan, "dropout_step", m->step, error))
         return TD_EGRAPH;
     return td_plan_set_ints(x->plan, "dropout_example", examples, rows, error);
 }
 
-static int run(td_engine *e, purpose purpose, const td_micro *m, td_micro_out *out, entry **used, td_error *error)
+static int run(td_engine *e, purpose purpose, const td_micro *m, td_micro_out *out, entry **used,
+               td_error *error)
 {
     entry *x = td_batch_find(m->batch, "labels") ? find(e, purpose, m->batch, error) : NULL;
     *used = x;
     if (!x)
-        return error && error->code ? error->code : td_fail(error, TD_EFORMAT, "the batch has no 'labels'");
+        return error && error->code ? error->code
+                                    : td_fail(error, TD_EFORMAT, "the batch has no 'labels'");
     if (set_inputs(e, x, m, error) || td_plan_run(x->plan, error))
         return error && error->code ? error->code : TD_EGRAPH;
     out->sum = td_plan_get_scalar(x->plan, x->built.sum);
@@ -293,14 +306,17 @@ int td_engine_gradient(td_engine *e, const td_micro *m, td_micro_out *out, td_er
     return run(e, m->add ? ADD : FIRST, m, out, &x, error);
 }
 
-int td_engine_probe(td_engine *e, const td_micro *m, td_micro_out *out, double *logits, td_error *error)
+int td_engine_probe(td_engine *e, const td_micro *m, td_micro_out *out, double *logits,
+                    td_error *error)
 {
     entry *x;
     int    code = run(e, PROBE, m, out, &x, error);
-    return code ? code : td_plan_get(x->plan, x->built.logits, logits, td_count(x->built.logits), error);
+    return code ? code
+                : td_plan_get(x->plan, x->built.logits, logits, td_count(x->built.logits), error);
 }
 
-int td_engine_evaluate(td_engine *e, const td_batch *batch, double *sum, double *nll, td_error *error)
+int td_engine_evaluate(td_engine *e, const td_batch *batch, double *sum, double *nll,
+                       td_error *error)
 {
     td_micro     m = { .batch = batch, .divisor = 1 };
     td_micro_out out;
@@ -312,12 +328,15 @@ int td_engine_evaluate(td_engine *e, const td_batch *batch, double *sum, double 
     return nll ? td_plan_get(x->plan, x->built.nll, nll, td_count(x->built.nll), error) : 0;
 }
 
-int td_engine_update(td_engine *e, double rate, int64_t step, double limit, td_update_out *out, td_error *error)
+int td_engine_update(td_engine *e, double rate, int64_t step, double limit, td_update_out *out,
+                     td_error *error)
 {
     td_plan *p = e->update ? e->update->plan : NULL;
     if (!p)
-        return td_fail(error, TD_ECONFIG, "there is no optimizer to update with: the config names none");
-    if (td_plan_set_scalar(p, "rate", rate, error) || td_plan_set_scalar(p, "step", (double)step, error) ||
+        return td_fail(error, TD_ECONFIG,
+                       "there is no optimizer to update with: the config names none");
+    if (td_plan_set_scalar(p, "rate", rate, error) ||
+        td_plan_set_scalar(p, "step", (double)step, error) ||
         td_plan_set_scalar(p, "norm_limit", limit, error) || td_plan_run(p, error))
         return error && error->code ? error->code : TD_EGRAPH;
     out->norm = td_plan_get_scalar(p, e->update->update.norm);
@@ -325,7 +344,7 @@ int td_engine_update(td_engine *e, double rate, int64_t step, double limit, td_u
     return 0;
 }
 
-/* ---- looking ------------------------------------------------------------------------------------------- */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 void td_engine_profile(td_engine *e, bool on)
 {

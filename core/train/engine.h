@@ -1,4 +1,5 @@
-/* engine.h - a model at work on a backend: plans by shape, one arena, gradients, updates, evaluation.
+/* engine.h - a model at work on a backend: plans by shape, one arena, gradients, updates,
+ * evaluation.
  *
  *     td_engine *e = td_engine_open(&options, &error);
  *     td_engine_plan(e, largest_batch, &memory, &error);      everything is known, nothing is allocated
@@ -21,15 +22,20 @@ typedef struct td_engine_options {
     bool               lowered; /* run lowerings even where a fused kernel exists: for tests */
 } td_engine_options;
 
-typedef struct td_memory { size_t parameters, gradients, states, activations, inputs; } td_memory;
+typedef struct td_memory {
+    size_t parameters, gradients, states, activations, inputs;
+} td_memory;
 
 td_engine *td_engine_open(const td_engine_options *, td_error *error);
 void       td_engine_close(td_engine *);
 
-/* Build and plan the step for batches of this shape (the largest to come), gradients and update included. */
+/* Build and plan the step for batches of this shape (the largest to come), gradients and update
+ * included. */
 int td_engine_plan(td_engine *, const td_batch *shape, td_memory *memory, td_error *error);
-/* The same for batches that are only scored: no gradients. `memory` (or NULL) grows to what it takes. */
-int td_engine_plan_evaluation(td_engine *, const td_batch *shape, td_memory *memory, td_error *error);
+/* The same for batches that are only scored: no gradients. `memory` (or NULL) grows to what it
+ * takes. */
+int td_engine_plan_evaluation(td_engine *, const td_batch *shape, td_memory *memory,
+                              td_error *error);
 /* FLOPs of forward and backward on this very batch. */
 int td_engine_flops(td_engine *, const td_batch *, td_flops_phases *out, td_error *error);
 /* Memory for all of it, and initial values by parameter name. */
@@ -39,9 +45,10 @@ const td_device *td_engine_device(const td_engine *);
 td_variables    *td_engine_variables(td_engine *);
 const td_model  *td_engine_model(const td_engine *);
 /* The graph of the planned shape's step, and its roots, for FLOPs and dumps. */
-td_graph *td_engine_graph(td_engine *, td_tensor *const **roots, size_t *n_roots);
+td_graph        *td_engine_graph(td_engine *, td_tensor *const **roots, size_t *n_roots);
 
-/* One micro-batch. `divisor`: the weights of the whole batch; `step` and `examples` [rows] key the dropout. */
+/* One micro-batch. `divisor`: the weights of the whole batch; `step` and `examples` [rows] key the
+ * dropout. */
 typedef struct td_micro {
     const td_batch *batch;
     double          divisor;
@@ -49,19 +56,26 @@ typedef struct td_micro {
     int32_t         step;
     const int32_t  *examples; /* NULL: 0, 1, .. */
 } td_micro;
-typedef struct td_micro_out { double loss, sum; } td_micro_out;
+typedef struct td_micro_out {
+    double loss, sum;
+} td_micro_out;
 int td_engine_gradient(td_engine *, const td_micro *, td_micro_out *out, td_error *error);
 
-/* Parameters move, unless the gradient norm is not below `limit` (or not a number) and the model guards. `step` counts
- * from 1. */
-typedef struct td_update_out { double norm; bool applied; } td_update_out;
-int td_engine_update(td_engine *, double rate, int64_t step, double limit, td_update_out *out, td_error *error);
+/* Parameters move, unless the gradient norm is not below `limit` (or not a number) and the model
+ * guards. `step` counts from 1. */
+typedef struct td_update_out {
+    double norm;
+    bool   applied;
+} td_update_out;
+int td_engine_update(td_engine *, double rate, int64_t step, double limit, td_update_out *out,
+                     td_error *error);
 
 /* Forward only. `nll`: per label position [rows * length], or NULL. */
 int td_engine_evaluate(td_engine *, const td_batch *, double *sum, double *nll, td_error *error);
 
 /* Like td_engine_gradient, and the logits [rows, length, vocabulary]. */
-int td_engine_probe(td_engine *, const td_micro *, td_micro_out *out, double *logits, td_error *error);
+int td_engine_probe(td_engine *, const td_micro *, td_micro_out *out, double *logits,
+                    td_error *error);
 
 /* Time and rate per op, since it was switched on. Rows of all plans together; gives how many. */
 void   td_engine_profile(td_engine *, bool on);

@@ -16,7 +16,10 @@ typedef struct job {
     int64_t                 done, all;
 } job;
 
-static void *allocate(void *arena, size_t bytes) { return td_arena_alloc(arena, bytes ? bytes : 1); }
+static void *allocate(void *arena, size_t bytes)
+{
+    return td_arena_alloc(arena, bytes ? bytes : 1);
+}
 
 static int64_t wanted(const td_evaluate_spec *s, int64_t source)
 {
@@ -31,10 +34,13 @@ static int fetch(job *j, int64_t source, int64_t index, td_example *x, td_error 
     td_split_in         in = { f->special, 0, allocate, j->arena };
     td_record           r = { 0 };
     int64_t             k = j->spec->prefix ? j->spec->prefix : f->length / 2;
-    int                 code = f->data->fetch_held_out(f->data_state, source, index, &in, &r, error);
+    int code = f->data->fetch_held_out(f->data_state, source, index, &in, &r, error);
     if (code)
-        return error && error->code ? code : td_fail(error, TD_EIO, "data '%s' cannot read held-out record %lld of source %lld",
-                                                     f->data->plugin.name, (long long)index, (long long)source);
+        return error && error->code
+                   ? code
+                   : td_fail(error, TD_EIO,
+                             "data '%s' cannot read held-out record %lld of source %lld",
+                             f->data->plugin.name, (long long)index, (long long)source);
     memset(x, 0, sizeof *x);
     x->source = r.source, x->id = r.id;
     if (r.inputs) {
@@ -43,22 +49,27 @@ static int fetch(job *j, int64_t source, int64_t index, td_example *x, td_error 
         return 0;
     }
     if (k >= r.n_targets)
-        return td_fail(error, TD_EFORMAT, "held-out record %lld of source %lld has %lld tokens: %lld given leave none to score",
-                       (long long)index, (long long)source, (long long)r.n_targets, (long long)k);
+        return td_fail(
+            error, TD_EFORMAT,
+            "held-out record %lld of source %lld has %lld tokens: %lld given leave none to score",
+            (long long)index, (long long)source, (long long)r.n_targets, (long long)k);
     x->given = r.targets, x->n_given = k, x->given_documents = r.documents;
     x->predicted = r.targets + k, x->n_predicted = r.n_targets - k;
-    x->predicted_documents = r.documents ? r.documents + k : NULL, x->weights = r.weights ? r.weights + k : NULL;
+    x->predicted_documents = r.documents ? r.documents + k : NULL,
+    x->weights = r.weights ? r.weights + k : NULL;
     return 0;
 }
 
 static double scored_bytes(const job *j, int64_t source, int64_t index, const td_example *x)
 {
     const td_feed_spec *f = &j->spec->feed;
-    return f->data->held_out_bytes ? (double)f->data->held_out_bytes(f->data_state, source, index, x->n_given) : -1;
+    return f->data->held_out_bytes
+               ? (double)f->data->held_out_bytes(f->data_state, source, index, x->n_given)
+               : -1;
 }
 
-static int score_batch(job *j, int64_t source, int64_t first, int64_t count, double *sum, double *bytes, int64_t *targets,
-                       td_error *error)
+static int score_batch(job *j, int64_t source, int64_t first, int64_t count, double *sum,
+                       double *bytes, int64_t *targets, td_error *error)
 {
     double part = 0;
     td_arena_reset(j->arena);
@@ -77,12 +88,13 @@ static int score_batch(job *j, int64_t source, int64_t first, int64_t count, dou
     return 0;
 }
 
-static int score_source(job *j, int64_t source, td_score *out, void (*progress)(void *, int64_t, int64_t), void *arg,
-                        td_error *error)
+static int score_source(job *j, int64_t source, td_score *out,
+                        void (*progress)(void *, int64_t, int64_t), void *arg, td_error *error)
 {
     int64_t n = wanted(j->spec, source);
     double  sum = 0, bytes = 0;
-    out->source = j->spec->feed.data->source_name(j->spec->feed.data_state, source), out->sequences = n;
+    out->source = j->spec->feed.data->source_name(j->spec->feed.data_state, source),
+    out->sequences = n;
     for (int64_t first = 0; first < n; first += j->spec->batch) {
         int64_t count = n - first < j->spec->batch ? n - first : j->spec->batch;
         if (score_batch(j, source, first, count, &sum, &bytes, &out->targets, error))
@@ -116,27 +128,41 @@ static int count_all(const td_evaluate_spec *spec, int64_t *all, td_error *error
     *all = 0;
     for (int64_t s = 0; s < spec->feed.data->sources(spec->feed.data_state); s++)
         *all += wanted(spec, s);
-    return *all ? 0 : td_fail(error, TD_ECONFIG, "there is nothing to evaluate on: the data sources have no held-out text of %lld "
-                              "tokens; give them some, or set train.evaluate_every = -1", (long long)spec->feed.length);
+    return *all ? 0
+                : td_fail(error, TD_ECONFIG,
+                          "there is nothing to evaluate on: the data sources have no held-out text "
+                          "of %lld "
+                          "tokens; give them some, or set train.evaluate_every = -1",
+                          (long long)spec->feed.length);
 }
 
-int td_evaluate_plan(td_engine *engine, const td_evaluate_spec *spec, td_memory *memory, td_error *error)
+int td_evaluate_plan(td_engine *engine, const td_evaluate_spec *spec, td_memory *memory,
+                     td_error *error)
 {
     int64_t   all, given = spec->prefix ? spec->prefix : spec->feed.length / 2;
     td_batch *shape = td_batch_new();
-    int       code = shape ? count_all(spec, &all, error) : td_fail(error, TD_ENOMEM, "out of memory while planning evaluation");
+    int       code = shape ? count_all(spec, &all, error)
+                           : td_fail(error, TD_ENOMEM, "out of memory while planning evaluation");
     if (!code)
-        code = td_feed_shape_of(&spec->feed, spec->batch < all ? spec->batch : all, given, spec->feed.length - given, shape, error);
+        code = td_feed_shape_of(&spec->feed, spec->batch < all ? spec->batch : all, given,
+                                spec->feed.length - given, shape, error);
     if (!code)
         code = td_engine_plan_evaluation(engine, shape, memory, error);
     td_batch_free(shape);
     return code;
 }
 
-int td_evaluate(td_engine *engine, const td_evaluate_spec *spec, void (*progress)(void *, int64_t, int64_t), void *arg,
-                td_evaluation *out, td_error *error)
+int td_evaluate(td_engine *engine, const td_evaluate_spec        *spec,
+                void (*progress)(void *, int64_t, int64_t), void *arg, td_evaluation *out,
+                td_error *error)
 {
-    job j = { engine, spec, td_arena_new(), td_batch_new(), calloc((size_t)spec->batch, sizeof(td_example)), 0, 0 };
+    job j = { engine,
+              spec,
+              td_arena_new(),
+              td_batch_new(),
+              calloc((size_t)spec->batch, sizeof(td_example)),
+              0,
+              0 };
     int code = 0;
 
     memset(out, 0, sizeof *out);

@@ -1,7 +1,9 @@
-/* evaluate.h - held-out NLL by the fair protocol: every model gets the same prefix and is scored on the same tokens.
+/* evaluate.h - held-out NLL by the fair protocol: every model gets the same prefix and is scored on
+ * the same tokens.
  *
- * The first `prefix` tokens of each held-out sequence are given, the rest is scored, whatever the loss: an encoder-decoder
- * reads the prefix in its encoder, a decoder-only model in front. Per source, then the plain mean over sources.
+ * The first `prefix` tokens of each held-out sequence are given, the rest is scored, whatever the
+ * loss: an encoder-decoder reads the prefix in its encoder, a decoder-only model in front. Per
+ * source, then the plain mean over sources.
  */
 #ifndef TD_TRAIN_EVALUATE_H
 #define TD_TRAIN_EVALUATE_H
@@ -12,8 +14,8 @@
 typedef struct td_score {
     const char *source; /* the data source's own */
     int64_t     sequences, targets;
-    double      nll;            /* nats per token */
-    double      bits_per_byte;  /* negative: unknown */
+    double      nll;           /* nats per token */
+    double      bits_per_byte; /* negative: unknown */
 } td_score;
 
 typedef struct td_evaluation {
@@ -29,11 +31,13 @@ typedef struct td_evaluate_spec {
     int64_t      batch;     /* sequences at once */
 } td_evaluate_spec;
 
-/* Plan it before the engine is allocated: a run that could not be evaluated does not begin. `memory` grows to what it takes. */
+/* Plan it before the engine is allocated: a run that could not be evaluated does not begin.
+ * `memory` grows to what it takes. */
 int  td_evaluate_plan(td_engine *, const td_evaluate_spec *, td_memory *memory, td_error *error);
 /* `progress`: told after each batch how far it is; may be NULL. */
-int  td_evaluate(td_engine *, const td_evaluate_spec *, void (*progress)(void *, int64_t done, int64_t all), void *arg,
-                 td_evaluation *out, td_error *error);
+int  td_evaluate(td_engine *, const td_evaluate_spec *,
+                 void (*progress)(void *, int64_t done, int64_t all), void *arg, td_evaluation *out,
+                 td_error *error);
 void td_evaluation_free(td_evaluation *);
 
 #endif

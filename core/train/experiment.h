@@ -7,19 +7,30 @@
 
 /* Groups that a command needs; those that are there are bound and checked in any case. */
 enum {
-    TD_NEED_MODEL = 1, TD_NEED_LOSS = 2, TD_NEED_OPTIMIZER = 4, TD_NEED_SCHEDULE = 8, TD_NEED_TOKENIZER = 16, TD_NEED_DATA = 32,
+    TD_NEED_MODEL = 1,
+    TD_NEED_LOSS = 2,
+    TD_NEED_OPTIMIZER = 4,
+    TD_NEED_SCHEDULE = 8,
+    TD_NEED_TOKENIZER = 16,
+    TD_NEED_DATA = 32,
     TD_NEED_TRAINING = 63
 };
 
 typedef struct td_train_options {
-    int64_t steps, length, batch, micro_batch, precision, seed, seed_data, seed_init, seed_dropout, recompute, guard, patience;
+    int64_t steps, length, batch, micro_batch, precision, seed, seed_data, seed_init, seed_dropout,
+        recompute, guard, patience;
     int64_t log_every, evaluate_every, checkpoint_every, keep_last, bucket;
     double  clip, dropout, spike;
     bool    dropout_shared, keep_best, pack;
 } td_train_options;
 
-typedef struct td_evaluate_options { int64_t length, prefix, sequences, batch; } td_evaluate_options;
-typedef struct td_run_options { const char *name, *dir; td_strings loggers; } td_run_options;
+typedef struct td_evaluate_options {
+    int64_t length, prefix, sequences, batch;
+} td_evaluate_options;
+typedef struct td_run_options {
+    const char *name, *dir;
+    td_strings  loggers;
+} td_run_options;
 
 typedef struct td_experiment {
     td_config          *config;
@@ -35,8 +46,9 @@ typedef struct td_experiment {
 } td_experiment;
 
 /* Load, bind and check a config. All mistakes are in `errors`; then NULL. */
-td_experiment *td_experiment_open(td_registry *, const char *const *files, size_t n_files, const char *const *overrides,
-                                  size_t n_overrides, const char *search, unsigned needs, td_errors *errors);
+td_experiment *td_experiment_open(td_registry *, const char *const *files, size_t n_files,
+                                  const char *const *overrides, size_t n_overrides,
+                                  const char *search, unsigned needs, td_errors *errors);
 void           td_experiment_close(td_experiment *);
 
 /* The model of an experiment, for td_engine_open. */

@@ -30,12 +30,18 @@ struct td_feed {
     bool            started;
 };
 
-static const td_loss         *loss_of(const td_feed_spec *s) { return (const void *)s->loss.plugin; }
-static const td_architecture *architecture_of(const td_feed_spec *s) { return (const void *)s->architecture.plugin; }
+static const td_loss *loss_of(const td_feed_spec *s) { return (const void *)s->loss.plugin; }
+static const td_architecture *architecture_of(const td_feed_spec *s)
+{
+    return (const void *)s->architecture.plugin;
+}
 
-static void *allocate(void *arena, size_t bytes) { return td_arena_alloc(arena, bytes ? bytes : 1); }
+static void *allocate(void *arena, size_t bytes)
+{
+    return td_arena_alloc(arena, bytes ? bytes : 1);
+}
 
-/* ---- shapes -------------------------------------------------------------------------------------------- */
+/* ---- shapes ---------------------------------------------------------------------------------- */
 
 static td_extent limit(const td_feed_spec *s)
 {
@@ -54,8 +60,8 @@ static td_extent extent_of(const td_feed_spec *s, const td_example *x)
     return architecture_of(s)->extent(s->architecture.config, x->n_given, x->n_predicted);
 }
 
-static int arrange(const td_feed_spec *s, const td_example *x, int64_t count, int64_t rows, td_extent extent, td_batch *out,
-                   td_error *error)
+static int arrange(const td_feed_spec *s, const td_example *x, int64_t count, int64_t rows,
+                   td_extent extent, td_batch *out, td_error *error)
 {
     td_arrange_in in = { x, count, rows, extent, s->special };
     td_batch_clear(out);
@@ -67,11 +73,14 @@ static int arrange(const td_feed_spec *s, const td_example *x, int64_t count, in
 static td_extent widened(const td_feed_spec *s, td_extent need)
 {
     td_extent most = limit(s);
-    return (td_extent){ rounded(need.first, s->bucket, most.first > need.first ? most.first : need.first),
-                        rounded(need.second, s->bucket, most.second > need.second ? most.second : need.second) };
+    return (td_extent){
+        rounded(need.first, s->bucket, most.first > need.first ? most.first : need.first),
+        rounded(need.second, s->bucket, most.second > need.second ? most.second : need.second)
+    };
 }
 
-int td_feed_arrange(const td_feed_spec *s, const td_example *x, int64_t count, td_batch *out, td_error *error)
+int td_feed_arrange(const td_feed_spec *s, const td_example *x, int64_t count, td_batch *out,
+                    td_error *error)
 {
     td_extent need = { 1, 0 };
     for (int64_t i = 0; i < count; i++) {
@@ -82,9 +91,13 @@ int td_feed_arrange(const td_feed_spec *s, const td_example *x, int64_t count, t
     return arrange(s, x, count, count, widened(s, need), out, error);
 }
 
-int td_feed_shape_of(const td_feed_spec *s, int64_t rows, int64_t given, int64_t predicted, td_batch *out, td_error *error)
+int td_feed_shape_of(const td_feed_spec *s, int64_t rows, int64_t given, int64_t predicted,
+                     td_batch *out, td_error *error)
 {
-    return arrange(s, NULL, 0, rows, widened(s, extent_of(s, &(td_example){ .n_given = given, .n_predicted = predicted })), out, error);
+    return arrange(s, NULL, 0, rows,
+                   widened(s, extent_of(s, &(td_example){ .n_given = given,
+                                                          .n_predicted = predicted })),
+                   out, error);
 }
 
 int td_feed_shape(const td_feed_spec *s, td_batch *out, td_error *error)
@@ -92,7 +105,7 @@ int td_feed_shape(const td_feed_spec *s, td_batch *out, td_error *error)
     return arrange(s, NULL, 0, s->micro_batch, limit(s), out, error);
 }
 
-/* ---- one step ------------------------------------------------------------------------------------------ */
+/* ---- one step -------------------------------------------------------------------------------- */
 
 static int fetch(td_feed *f, slot *k, uint64_t index, td_example *out)
 {
@@ -101,11 +114,13 @@ static int fetch(td_feed *f, slot *k, uint64_t index, td_example *out)
     int         code = f->spec.data->fetch(f->spec.data_state, index, &in, &record, &k->error);
     record.id = index;
     if (code && !k->error.code)
-        td_fail(&k->error, TD_EIO, "data '%s' cannot read record %llu", f->spec.data->plugin.name, (unsigned long long)index);
+        td_fail(&k->error, TD_EIO, "data '%s' cannot read record %llu", f->spec.data->plugin.name,
+                (unsigned long long)index);
     if (!code)
         code = loss_of(&f->spec)->split(f->spec.loss.config, &record, &in, out, &k->error);
     if (code && !k->error.code)
-        td_fail(&k->error, TD_EFORMAT, "loss '%s' cannot split record %llu", f->spec.loss.plugin->name, (unsigned long long)index);
+        td_fail(&k->error, TD_EFORMAT, "loss '%s' cannot split record %llu",
+                f->spec.loss.plugin->name, (unsigned long long)index);
     out->id = index, out->source = record.source;
     return code;
 }
@@ -116,7 +131,8 @@ static bool fits(td_extent used, td_extent more, td_extent most)
 }
 
 /* First fit: the row that an example goes to, -1: none has room. */
-static int64_t row_for(td_extent *used, const int *in_row, int64_t rows, td_extent e, td_extent most)
+static int64_t row_for(td_extent *used, const int *in_row, int64_t rows, td_extent e,
+                       td_extent most)
 {
     for (int64_t r = 0; r < rows; r++)
         if (in_row[r] < PACKED && fits(used[r], e, most)) {
@@ -126,12 +142,13 @@ static int64_t row_for(td_extent *used, const int *in_row, int64_t rows, td_exte
     return -1;
 }
 
-/* Fill the step's rows from record `first`, one example each, or as many as fit; how many. 0 with the slot's error. */
+/* Fill the step's rows from record `first`, one example each, or as many as fit; how many. 0 with
+ * the slot's error. */
 static int64_t take(td_feed *f, slot *k, uint64_t first)
 {
-    int64_t    rows = f->spec.batch, n = 0, most_examples = f->spec.pack ? rows * PACKED : rows;
-    td_extent  most = limit(&f->spec), *used = td_arena_alloc(k->arena, (size_t)rows * sizeof *used);
-    int       *in_row = td_arena_alloc(k->arena, (size_t)rows * sizeof *in_row);
+    int64_t   rows = f->spec.batch, n = 0, most_examples = f->spec.pack ? rows * PACKED : rows;
+    td_extent most = limit(&f->spec), *used = td_arena_alloc(k->arena, (size_t)rows * sizeof *used);
+    int      *in_row = td_arena_alloc(k->arena, (size_t)rows * sizeof *in_row);
 
     if (!used || !in_row) {
         td_fail(&k->error, TD_ENOMEM, "out of memory while making a batch");
@@ -175,8 +192,9 @@ static int make_micro(td_feed *f, slot *k, int64_t m, int64_t n)
             need.second = e.second > need.second ? e.second : need.second;
             count++;
         }
-    need = f->spec.pack ? most : (td_extent){ rounded(need.first, f->spec.bucket, most.first),
-                                              rounded(need.second, f->spec.bucket, most.second) };
+    need = f->spec.pack ? most
+                        : (td_extent){ rounded(need.first, f->spec.bucket, most.first),
+                                       rounded(need.second, f->spec.bucket, most.second) };
     return arrange(&f->spec, mine, count, rows, need, b, &k->error);
 }
 
@@ -189,7 +207,8 @@ static void make(td_feed *f, slot *k, uint64_t first)
     n = take(f, k, first);
     for (int64_t m = 0; n > 0 && m < f->n_micro && !k->error.code; m++) {
         if (make_micro(f, k, m, n) && !k->error.code)
-            td_fail(&k->error, TD_EFORMAT, "architecture '%s' cannot arrange a batch", f->spec.architecture.plugin->name);
+            td_fail(&k->error, TD_EFORMAT, "architecture '%s' cannot arrange a batch",
+                    f->spec.architecture.plugin->name);
         k->step.weight += td_batch_weight(k->step.micro[m]);
         k->step.tokens += td_batch_tokens(k->step.micro[m]);
         k->step.targets += td_batch_targets(k->step.micro[m]);
@@ -197,7 +216,7 @@ static void make(td_feed *f, slot *k, uint64_t first)
     k->step.records = n, k->step.next = first + (uint64_t)n;
 }
 
-/* ---- the thread ---------------------------------------------------------------------------------------- */
+/* ---- the thread ------------------------------------------------------------------------------ */
 
 static void *work(void *argument)
 {

@@ -1,7 +1,7 @@
 /* feed.h - training batches, made ahead of time by a background thread.
  *
- * What a step reads is a function of the index of its first record alone, so a resumed run reads what the uninterrupted one
- * would have read.
+ * What a step reads is a function of the index of its first record alone, so a resumed run reads
+ * what the uninterrupted one would have read.
  */
 #ifndef TD_TRAIN_FEED_H
 #define TD_TRAIN_FEED_H
@@ -25,29 +25,32 @@ typedef struct td_feed_spec {
 
 /* All of one step. */
 typedef struct td_feed_step {
-    td_batch **micro; /* [n_micro] */
+    td_batch **micro;    /* [n_micro] */
     int32_t  **examples; /* per micro-batch and row: the record's number in the step, for dropout */
     int64_t    n_micro;
-    double     weight;   /* sum of loss weights: the divisor */
+    double     weight; /* sum of loss weights: the divisor */
     int64_t    tokens, targets, records;
-    uint64_t   next;     /* first record of the step after it */
+    uint64_t   next; /* first record of the step after it */
 } td_feed_step;
 
 typedef struct td_feed td_feed;
 
 /* Starts reading at record `first`. */
-td_feed *td_feed_open(const td_feed_spec *, uint64_t first, td_error *error);
-void     td_feed_close(td_feed *);
+td_feed            *td_feed_open(const td_feed_spec *, uint64_t first, td_error *error);
+void                td_feed_close(td_feed *);
 /* The next step, valid until the next call. NULL with `error`. */
 const td_feed_step *td_feed_next(td_feed *, td_error *error);
 
 /* The largest shapes that a micro-batch can have, as arrays without meaning: for planning. */
 int td_feed_shape(const td_feed_spec *, td_batch *out, td_error *error);
 
-/* The shapes that `rows` examples of so many given and predicted tokens have when they are laid out. */
-int td_feed_shape_of(const td_feed_spec *, int64_t rows, int64_t given, int64_t predicted, td_batch *out, td_error *error);
+/* The shapes that `rows` examples of so many given and predicted tokens have when they are laid
+ * out. */
+int td_feed_shape_of(const td_feed_spec *, int64_t rows, int64_t given, int64_t predicted,
+                     td_batch *out, td_error *error);
 
 /* Lay `count` examples out, one per row: what evaluation and `data show` use. */
-int td_feed_arrange(const td_feed_spec *, const td_example *, int64_t count, td_batch *out, td_error *error);
+int td_feed_arrange(const td_feed_spec *, const td_example *, int64_t count, td_batch *out,
+                    td_error *error);
 
 #endif

@@ -19,17 +19,19 @@ td_variable *td_model_gradient(td_variables *v, const char *parameter)
     return td_variables_find(v, name);
 }
 
-/* ---- forward ------------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 static td_tensor *flat(td_tensor *x, int keep)
 {
-    int64_t last = td_dim(x, -1), dims[2] = { keep ? td_count(x) / (last ? last : 1) : td_count(x), last };
+    int64_t last = td_dim(x, -1),
+            dims[2] = { keep ? td_count(x) / (last ? last : 1) : td_count(x), last };
     return td_reshape(x, dims, keep ? 2 : 1);
 }
 
 static td_tensor *logits_of(const td_architecture_out *a)
 {
-    td_tensor *z = td_scale(td_matmul(flat(a->hidden, 1), td_transpose(a->embedding, 0, 1)), a->logit_scale);
+    td_tensor *z = td_scale(td_matmul(flat(a->hidden, 1), td_transpose(a->embedding, 0, 1)),
+                            a->logit_scale);
     int64_t    dims[] = { td_dim(a->hidden, 0), td_dim(a->hidden, 1), td_dim(a->embedding, 0) };
     return td_reshape(z, dims, 3);
 }
@@ -47,8 +49,8 @@ static td_dropout dropout_of(const td_model *m, td_graph *g, const td_batch *bat
     return d;
 }
 
-int td_model_forward(const td_model *m, td_variables *variables, int phase, const td_batch *batch, bool logits, td_built *out,
-                     td_error *error)
+int td_model_forward(const td_model *m, td_variables *variables, int phase, const td_batch *batch,
+                     bool logits, td_built *out, td_error *error)
 {
     const td_architecture *architecture = (const void *)m->architecture.plugin;
     const td_loss         *loss = (const void *)m->loss.plugin;
@@ -62,13 +64,18 @@ int td_model_forward(const td_model *m, td_variables *variables, int phase, cons
     if (!g)
         return td_fail(error, TD_ENOMEM, "out of memory while building the model");
     if (!td_batch_find(batch, "labels") || !td_batch_find(batch, "loss_weights"))
-        return td_graph_free(g), td_fail(error, TD_EFORMAT, "the batch has no 'labels' or no 'loss_weights'");
+        return td_graph_free(g),
+               td_fail(error, TD_EFORMAT, "the batch has no 'labels' or no 'loss_weights'");
     dropout = dropout_of(m, g, batch);
     out->graph = g;
     architecture->build(m->architecture.config, &(td_architecture_in){ g, batch, &dropout }, &a);
     if (!td_graph_error(g, NULL)) {
-        td_loss_in in = { a.hidden, a.embedding, td_batch_input(g, batch, "labels"), td_batch_input(g, batch, "loss_weights"),
-                          td_input(g, "loss_divisor", TD_REAL, 0, 0), a.logit_scale };
+        td_loss_in in = { a.hidden,
+                          a.embedding,
+                          td_batch_input(g, batch, "labels"),
+                          td_batch_input(g, batch, "loss_weights"),
+                          td_input(g, "loss_divisor", TD_REAL, 0, 0),
+                          a.logit_scale };
         td_push(g, "loss");
         loss->build(m->loss.config, &in, &l);
         td_pop(g);
@@ -82,7 +89,7 @@ int td_model_forward(const td_model *m, td_variables *variables, int phase, cons
     return TD_EGRAPH;
 }
 
-/* ---- backward ------------------------------------------------------------------------------------------ */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 static size_t trained(const td_model *m, const td_variables *v, td_variable **out)
 {
@@ -103,15 +110,17 @@ static td_variable *gradient_of(td_variables *v, const td_variable *p)
     return td_variables_add(v, name, TD_VARIABLE_GRAD, p->dim, p->rank, zeros, 0);
 }
 
-static int assign_gradients(td_variables *v, td_graph *g, td_variable **params, td_tensor **grads, size_t n, bool add,
-                            td_error *error)
+static int assign_gradients(td_variables *v, td_graph *g, td_variable **params, td_tensor **grads,
+                            size_t n, bool add, td_error *error)
 {
     for (size_t k = 0; k < n; k++) {
         td_variable *variable = gradient_of(v, params[k]);
         td_tensor   *state = variable ? td_graph_variable(g, variable) : NULL;
         td_tensor   *value = grads[k];
         if (!variable)
-            return td_fail(error, TD_EGRAPH, "a parameter is named '%s.grad', which is the gradient's name", params[k]->name);
+            return td_fail(error, TD_EGRAPH,
+                           "a parameter is named '%s.grad', which is the gradient's name",
+                           params[k]->name);
         if (!value && add)
             continue;
         if (!value)
@@ -125,8 +134,9 @@ int td_model_backward(const td_model *m, td_variables *v, td_built *b, bool add,
 {
     size_t        count = td_variables_count(v), n;
     td_variable **params = calloc(count + 1, sizeof *params);
-    td_tensor   **leaves = calloc(count + 1, sizeof *leaves), **grads = calloc(count + 1, sizeof *grads);
-    int           code = TD_ENOMEM;
+    td_tensor   **leaves = calloc(count + 1, sizeof *leaves),
+              **grads = calloc(count + 1, sizeof *grads);
+    int code = TD_ENOMEM;
 
     if (params && leaves && grads) {
         n = trained(m, v, params);
@@ -141,7 +151,7 @@ int td_model_backward(const td_model *m, td_variables *v, td_built *b, bool add,
     return code;
 }
 
-/* ---- update -------------------------------------------------------------------------------------------- */
+/* ---- update ---------------------------------------------------------------------------------- */
 
 /* min(1, clip / norm); a norm of 0 scales nothing. */
 static td_tensor *clip_scale(td_graph *g, td_tensor *norm, double clip)
@@ -150,7 +160,8 @@ static td_tensor *clip_scale(td_graph *g, td_tensor *norm, double clip)
     return clip > 0 ? td_where(td_less(limit, norm), td_div(limit, norm), one) : one;
 }
 
-static void update_one(const td_model *m, td_graph *g, td_variable *p, td_variable *grad, td_optimizer_in *in)
+static void update_one(const td_model *m, td_graph *g, td_variable *p, td_variable *grad,
+                       td_optimizer_in *in)
 {
     const td_optimizer *optimizer = (const void *)m->optimizer.plugin;
     td_group_rule       rule = td_model_group(m, p->name);
@@ -182,8 +193,11 @@ static int check_rules(const td_model *m, td_variables *v, td_error *error)
             followed = first == k;
         }
         if (!followed && example)
-            return td_fail(error, TD_ECONFIG, "optimizer.groups: no parameter follows the rule '%s': none has such a name, or rules "
-                           "before it take them all; names are like '%s' (`tandem train` writes all to model-info.txt)",
+            return td_fail(error, TD_ECONFIG,
+                           "optimizer.groups: no parameter follows the rule '%s': none has such a "
+                           "name, or rules "
+                           "before it take them all; names are like '%s' (`tandem train` writes "
+                           "all to model-info.txt)",
                            m->groups[k].match, example->name);
     }
     return 0;
@@ -209,9 +223,11 @@ int td_model_update(const td_model *m, td_variables *v, td_update *out, td_error
         }
     }
     if (!squares)
-        return td_graph_free(g), td_fail(error, TD_ECONFIG, "there is nothing to train: every parameter is frozen");
+        return td_graph_free(g),
+               td_fail(error, TD_ECONFIG, "there is nothing to train: every parameter is frozen");
     out->graph = g, out->norm = td_sqrt(squares);
-    out->gate = m->guard ? td_less(out->norm, td_input(g, "norm_limit", TD_REAL, 0, 0)) : td_scalar(g, 1);
+    out->gate = m->guard ? td_less(out->norm, td_input(g, "norm_limit", TD_REAL, 0, 0))
+                         : td_scalar(g, 1);
     in.rate = td_input(g, "rate", TD_REAL, 0, 0), in.step = td_input(g, "step", TD_REAL, 0, 0);
     in.clip = clip_scale(g, out->norm, m->clip), in.gate = out->gate;
     for (size_t i = 0; i < count; i++) {

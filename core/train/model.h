@@ -1,4 +1,5 @@
-/* model.h - one model from its parts: the graph of a batch's loss, of its gradients, and of the update.
+/* model.h - one model from its parts: the graph of a batch's loss, of its gradients, and of the
+ * update.
  *
  * Training, evaluation, probe and bench all come here: there is one way to build a step.
  */
@@ -32,22 +33,27 @@ typedef struct td_model {
 /* What the graph of one batch gives. */
 typedef struct td_built {
     td_graph  *graph;
-    td_tensor *loss;   /* what is differentiated, auxiliary losses included, divided by the divisor */
+    /* what is differentiated, auxiliary losses included, divided by the divisor */
+    td_tensor *loss;
     td_tensor *sum;    /* cross-entropy without z-loss and smoothing, not divided */
     td_tensor *nll;    /* the same per token */
     td_tensor *logits; /* [B, U, V], only when asked for */
 } td_built;
 
 /* Forward. `batch` gives names and shapes. Free the graph with td_graph_free. */
-int td_model_forward(const td_model *, td_variables *, int phase, const td_batch *batch, bool logits, td_built *out,
-                     td_error *error);
+int td_model_forward(const td_model *, td_variables *, int phase, const td_batch *batch,
+                     bool logits, td_built *out, td_error *error);
 
-/* Append the backward pass: every trained parameter's gradient is assigned to (or, `add`, added to) its variable
- * "NAME.grad". */
+/* Append the backward pass: every trained parameter's gradient is assigned to (or, `add`, added to)
+ * its variable "NAME.grad". */
 int td_model_backward(const td_model *, td_variables *, td_built *, bool add, td_error *error);
 
-/* The update: gradients to parameters and optimiser state. Inputs "rate", "step" (from 1) and "norm_limit". */
-typedef struct td_update { td_graph *graph; td_tensor *norm, *gate; } td_update;
+/* The update: gradients to parameters and optimiser state. Inputs "rate", "step" (from 1) and
+ * "norm_limit". */
+typedef struct td_update {
+    td_graph  *graph;
+    td_tensor *norm, *gate;
+} td_update;
 int td_model_update(const td_model *, td_variables *, td_update *out, td_error *error);
 
 /* The rule for a parameter. */

@@ -26,9 +26,12 @@ static volatile sig_atomic_t caught; /* the one thing a handler may write */
 
 static void on_signal(int number) { caught = number; }
 
-static const td_logger *logger_of(const trainer *t, size_t k) { return (const void *)t->spec->loggers[k].plugin; }
+static const td_logger *logger_of(const trainer *t, size_t k)
+{
+    return (const void *)t->spec->loggers[k].plugin;
+}
 
-/* ---- metrics ------------------------------------------------------------------------------------------- */
+/* ---- metrics --------------------------------------------------------------------------------- */
 
 static int write_metrics(trainer *t, int64_t step, const td_metric *m, size_t n, td_error *error)
 {
@@ -51,19 +54,21 @@ static int log_step(trainer *t, td_error *error)
     const td_trainer_spec *s = t->spec;
     double                 now = td_now(), elapsed = now - t->window_start;
     double                 speed = elapsed > 0 ? (double)t->window_tokens / elapsed : 0;
-    double                 share = s->peak > 0 && elapsed > 0 ? s->flops * (double)t->window_steps / elapsed / s->peak : 0;
+    double                 share = s->peak > 0 && elapsed > 0
+                                       ? s->flops * (double)t->window_steps / elapsed / s->peak
+                                       : 0;
     td_metric              m[] = {
-        { "train/loss", t->loss, false },
-        { "train/cross_entropy", t->cross_entropy, false },
-        { "train/grad_norm", t->norm, false },
-        { "train/learning_rate", t->rate, false },
-        { "train/tokens", t->progress.tokens, false },
-        { "train/target_tokens", t->progress.targets, false },
-        { "train/flops", t->progress.flops, false },
-        { "train/skipped", (double)t->progress.skipped, false },
-        { "time/tokens_per_second", speed, true },
-        { "time/share_of_peak", share, true },
-        { "time/seconds", now - t->started, true },
+                     { "train/loss", t->loss, false },
+                     { "train/cross_entropy", t->cross_entropy, false },
+                     { "train/grad_norm", t->norm, false },
+                     { "train/learning_rate", t->rate, false },
+                     { "train/tokens", t->progress.tokens, false },
+                     { "train/target_tokens", t->progress.targets, false },
+                     { "train/flops", t->progress.flops, false },
+                     { "train/skipped", (double)t->progress.skipped, false },
+                     { "time/tokens_per_second", speed, true },
+                     { "time/share_of_peak", share, true },
+                     { "time/seconds", now - t->started, true },
     };
     t->window_start = now, t->window_tokens = t->window_steps = 0;
     return write_metrics(t, t->progress.step, m, sizeof m / sizeof *m, error);
@@ -72,23 +77,28 @@ static int log_step(trainer *t, td_error *error)
 static void show_progress(trainer *t, bool last)
 {
     const td_trainer_spec *s = t->spec;
-    double  elapsed = td_now() - t->started, done = (double)(t->progress.step - t->first_step);
-    double  each = done > 0 ? elapsed / done : 0, tokens = done > 0 ? t->progress.tokens / (double)t->progress.step / each : 0;
-    char    eta[32], share[32] = "";
+    double elapsed = td_now() - t->started, done = (double)(t->progress.step - t->first_step);
+    double each = done > 0 ? elapsed / done : 0,
+           tokens = done > 0 ? t->progress.tokens / (double)t->progress.step / each : 0;
+    char eta[32], share[32] = "";
     if (s->peak > 0 && each > 0)
         snprintf(share, sizeof share, ", %.0f%% of peak", 100 * s->flops / each / s->peak);
-    td_log_progress(s->log, last, "step %lld/%lld  loss %.4f  norm %.3g  lr %.3g  %.0f tokens/s%s  %s %s",
-                    (long long)t->progress.step, (long long)s->steps, t->cross_entropy, t->norm, t->rate, tokens, share,
-                    last ? "took" : "left", td_human_time(eta, last ? elapsed : each * (double)(s->steps - t->progress.step)));
+    td_log_progress(s->log, last,
+                    "step %lld/%lld  loss %.4f  norm %.3g  lr %.3g  %.0f tokens/s%s  %s %s",
+                    (long long)t->progress.step, (long long)s->steps, t->cross_entropy, t->norm,
+                    t->rate, tokens, share, last ? "took" : "left",
+                    td_human_time(eta,
+                                  last ? elapsed : each * (double)(s->steps - t->progress.step)));
 }
 
-/* ---- one step ------------------------------------------------------------------------------------------ */
+/* ---- one step -------------------------------------------------------------------------------- */
 
 static int gradients(trainer *t, const td_feed_step *batch, td_error *error)
 {
     t->loss = t->cross_entropy = 0;
     for (int64_t m = 0; m < batch->n_micro; m++) {
-        td_micro     micro = { batch->micro[m], batch->weight, m > 0, (int32_t)t->progress.step, batch->examples[m] };
+        td_micro     micro = { batch->micro[m], batch->weight, m > 0, (int32_t)t->progress.step,
+                               batch->examples[m] };
         td_micro_out out;
         if (td_engine_gradient(t->spec->engine, &micro, &out, error))
             return error && error->code ? error->code : TD_EGRAPH;
@@ -106,18 +116,26 @@ static int after_update(trainer *t, const td_update_out *u, td_error *error)
         t->progress.refused = 0;
         if (!isfinite(u->norm))
             return 0;
-        t->progress.norm_average = t->progress.norm_average > 0 ? 0.98 * t->progress.norm_average + 0.02 * u->norm : u->norm;
+        t->progress.norm_average = t->progress.norm_average > 0
+                                       ? 0.98 * t->progress.norm_average + 0.02 * u->norm
+                                       : u->norm;
         return 0;
     }
     t->progress.skipped++, t->progress.refused++;
-    td_log_line(s->log, TD_LOG_WARN, "step %lld: gradient norm %g (average %g): the update is skipped", (long long)t->progress.step,
-                u->norm, t->progress.norm_average);
+    td_log_line(s->log, TD_LOG_WARN,
+                "step %lld: gradient norm %g (average %g): the update is skipped",
+                (long long)t->progress.step, u->norm, t->progress.norm_average);
     if (s->guard != TD_GUARD_STOP && (!s->patience || t->progress.refused < s->patience))
         return 0;
-    return td_fail(error, TD_EDIVERGED, "diverged at step %lld: loss %g, gradient norm %g (average %g), %lld updates refused in a "
-                   "row; lower schedule.peak, or %s", (long long)t->progress.step, t->loss, fabs(u->norm), t->progress.norm_average,
-                   (long long)t->progress.refused, s->guard == TD_GUARD_STOP ? "go on past such steps with train.guard = \"skip\""
-                   : isfinite(u->norm) ? "raise train.spike or train.patience" : "raise train.patience");
+    return td_fail(
+        error, TD_EDIVERGED,
+        "diverged at step %lld: loss %g, gradient norm %g (average %g), %lld updates refused in a "
+        "row; lower schedule.peak, or %s",
+        (long long)t->progress.step, t->loss, fabs(u->norm), t->progress.norm_average,
+        (long long)t->progress.refused,
+        s->guard == TD_GUARD_STOP ? "go on past such steps with train.guard = \"skip\""
+        : isfinite(u->norm)       ? "raise train.spike or train.patience"
+                                  : "raise train.patience");
 }
 
 static int step(trainer *t, td_error *error)
@@ -131,7 +149,8 @@ static int step(trainer *t, td_error *error)
     if (!batch)
         return error && error->code ? error->code : TD_EIO;
     if (!(batch->weight > 0))
-        return td_fail(error, TD_EFORMAT, "step %lld: the batch has no tokens to predict", (long long)t->progress.step);
+        return td_fail(error, TD_EFORMAT, "step %lld: the batch has no tokens to predict",
+                       (long long)t->progress.step);
     if (gradients(t, batch, error))
         return error && error->code ? error->code : TD_EGRAPH;
     if (s->spike > 0 && t->progress.norm_average > 0 && t->progress.step > 20)
@@ -141,18 +160,19 @@ static int step(trainer *t, td_error *error)
         return error && error->code ? error->code : TD_EGRAPH;
     t->norm = u.norm;
     t->progress.step++, t->progress.record = batch->next;
-    t->progress.tokens += (double)batch->tokens, t->progress.targets += (double)batch->targets, t->progress.flops += s->flops;
+    t->progress.tokens += (double)batch->tokens, t->progress.targets += (double)batch->targets,
+        t->progress.flops += s->flops;
     t->window_tokens += batch->tokens, t->window_steps++;
     return after_update(t, &u, error);
 }
 
-/* ---- now and then -------------------------------------------------------------------------------------- */
+/* ---- now and then ---------------------------------------------------------------------------- */
 
 static void evaluation_progress(void *arg, int64_t done, int64_t all)
 {
     trainer *t = arg;
-    td_log_progress(t->spec->log, false, "step %lld: evaluating, %lld/%lld sequences", (long long)t->progress.step, (long long)done,
-                    (long long)all);
+    td_log_progress(t->spec->log, false, "step %lld: evaluating, %lld/%lld sequences",
+                    (long long)t->progress.step, (long long)done, (long long)all);
 }
 
 static int log_evaluation(trainer *t, td_error *error)
@@ -160,8 +180,9 @@ static int log_evaluation(trainer *t, td_error *error)
     td_evaluation *e = &t->evaluation;
     size_t         count = (size_t)e->count * 2 + 3, n = 0;
     td_metric     *m = calloc(count, sizeof *m);
-    char         (*names)[160] = calloc(count, sizeof *names);
-    int            code = m && names ? 0 : td_fail(error, TD_ENOMEM, "out of memory while logging an evaluation");
+    char(*names)[160] = calloc(count, sizeof *names);
+    int code = m && names ? 0
+                          : td_fail(error, TD_ENOMEM, "out of memory while logging an evaluation");
 
     for (int64_t i = 0; !code && i < e->count; i++) {
         snprintf(names[n], sizeof *names, "evaluate/%s/nll", e->at[i].source);
@@ -187,12 +208,15 @@ static int evaluate(trainer *t, bool again, td_error *error)
 {
     double start = td_now();
     td_evaluation_free(&t->evaluation);
-    if (td_evaluate(t->spec->engine, &t->spec->evaluate, evaluation_progress, t, &t->evaluation, error))
+    if (td_evaluate(t->spec->engine, &t->spec->evaluate, evaluation_progress, t, &t->evaluation,
+                    error))
         return error && error->code ? error->code : TD_EIO;
-    if (t->evaluation.nll < t->progress.best || (t->progress.best == 0 && isfinite(t->evaluation.nll)))
+    if (t->evaluation.nll < t->progress.best ||
+        (t->progress.best == 0 && isfinite(t->evaluation.nll)))
         t->progress.best = t->evaluation.nll, t->progress.best_step = t->progress.step;
-    td_log_line(t->spec->log, TD_LOG_INFO, "step %lld: held-out NLL %.4f, perplexity %.3f%s", (long long)t->progress.step,
-                t->evaluation.nll, exp(t->evaluation.nll), t->progress.best_step == t->progress.step ? " (best so far)" : "");
+    td_log_line(t->spec->log, TD_LOG_INFO, "step %lld: held-out NLL %.4f, perplexity %.3f%s",
+                (long long)t->progress.step, t->evaluation.nll, exp(t->evaluation.nll),
+                t->progress.best_step == t->progress.step ? " (best so far)" : "");
     t->window_start += td_now() - start, t->started += td_now() - start;
     return again ? 0 : log_evaluation(t, error);
 }
@@ -200,10 +224,12 @@ static int evaluate(trainer *t, bool again, td_error *error)
 static int save(trainer *t, td_error *error)
 {
     const td_trainer_spec *s = t->spec;
-    if (flush_metrics(t, error) || td_checkpoint_save(t->checkpoints, td_engine_variables(s->engine), td_engine_device(s->engine),
-                                                      &t->progress, s->about, error))
+    if (flush_metrics(t, error) ||
+        td_checkpoint_save(t->checkpoints, td_engine_variables(s->engine),
+                           td_engine_device(s->engine), &t->progress, s->about, error))
         return error && error->code ? error->code : TD_EIO;
-    return td_checkpoint_prune(t->checkpoints, s->keep_last, s->keep_best ? t->progress.best_step : -1, error);
+    return td_checkpoint_prune(t->checkpoints, s->keep_last,
+                               s->keep_best ? t->progress.best_step : -1, error);
 }
 
 /* A run that ends by itself leaves what it has: refused updates changed nothing. */
@@ -225,7 +251,10 @@ static int evaluate_or_save(trainer *t, td_error *error)
     return code;
 }
 
-static bool due(int64_t step, int64_t every, int64_t last) { return step == last || (every > 0 && step % every == 0); }
+static bool due(int64_t step, int64_t every, int64_t last)
+{
+    return step == last || (every > 0 && step % every == 0);
+}
 
 static int loop(trainer *t, td_error *error)
 {
@@ -240,7 +269,9 @@ static int loop(trainer *t, td_error *error)
         show_progress(t, last);
         if (due(n, s->log_every, s->steps) && log_step(t, error))
             return error && error->code ? error->code : TD_EIO;
-        if (((s->evaluate_every > 0 && n % s->evaluate_every == 0) || (last && s->evaluate_every >= 0)) && evaluate_or_save(t, error))
+        if (((s->evaluate_every > 0 && n % s->evaluate_every == 0) ||
+             (last && s->evaluate_every >= 0)) &&
+            evaluate_or_save(t, error))
             return error && error->code ? error->code : TD_EIO;
         if (due(n, s->checkpoint_every, s->steps) || (s->keep_best && t->progress.best_step == n)) {
             if (save(t, error))
@@ -251,14 +282,20 @@ static int loop(trainer *t, td_error *error)
     return saved == t->progress.step ? 0 : save(t, error);
 }
 
-/* ---- beginning and end --------------------------------------------------------------------------------- */
+/* ---- beginning and end ----------------------------------------------------------------------- */
 
-/* A checkpoint that is damaged is never passed over in silence: the message says how to do without it. */
+/* A checkpoint that is damaged is never passed over in silence: the message says how to do without
+ * it. */
 static int refuse(const char *checkpoint, const td_error *why, td_error *error)
 {
     if (why->code == TD_ECONFIG)
-        return td_fail(error, why->code, "cannot resume: %.1500s; resume with the config that the run was started with", why->text);
-    return td_fail(error, why->code, "cannot resume: %.1500s; remove the directory '%.300s' to go on from the checkpoint before it",
+        return td_fail(
+            error, why->code,
+            "cannot resume: %.1500s; resume with the config that the run was started with",
+            why->text);
+    return td_fail(error, why->code,
+                   "cannot resume: %.1500s; remove the directory '%.300s' to go on from the "
+                   "checkpoint before it",
                    why->text, checkpoint);
 }
 
@@ -271,7 +308,8 @@ static int resume(trainer *t, td_error *error)
     if (!latest)
         return 0;
     td_log_line(s->log, TD_LOG_INFO, "resuming from %s", latest);
-    code = td_checkpoint_load(latest, td_engine_variables(s->engine), td_engine_device(s->engine), &t->progress, &why);
+    code = td_checkpoint_load(latest, td_engine_variables(s->engine), td_engine_device(s->engine),
+                              &t->progress, &why);
     if (code)
         code = refuse(latest, &why, error);
     free(latest);
@@ -281,7 +319,8 @@ static int resume(trainer *t, td_error *error)
 static int open_loggers(trainer *t, td_error *error)
 {
     /* What was logged at the checkpoint's own step was written before it, and stays. */
-    td_logger_in in = { t->spec->services, t->spec->directory, t->progress.step ? t->progress.step + 1 : 0 };
+    td_logger_in in = { t->spec->services, t->spec->directory,
+                        t->progress.step ? t->progress.step + 1 : 0 };
     for (size_t k = 0; k < t->spec->n_loggers; k++)
         if (logger_of(t, k)->open(t->spec->loggers[k].config, &in, &t->loggers[k], error))
             return error && error->code ? error->code : TD_EIO;
@@ -300,7 +339,8 @@ static void catch_signals(struct sigaction before[2])
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);
-    action.sa_handler = on_signal, action.sa_flags = (int)SA_RESETHAND; /* a second one ends the program */
+    /* a second one ends the program */
+    action.sa_handler = on_signal, action.sa_flags = (int)SA_RESETHAND;
     caught = 0;
     sigaction(SIGTERM, &action, &before[0]);
     sigaction(SIGINT, &action, &before[1]);
@@ -326,15 +366,19 @@ int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *e
     if (!code) {
         t.first_step = t.progress.step, t.started = t.window_start = td_now();
         catch_signals(before);
-        code = t.progress.step < spec->steps ? loop(&t, error) : spec->evaluate_every >= 0 ? evaluate(&t, true, error) : 0;
+        code = t.progress.step < spec->steps ? loop(&t, error)
+               : spec->evaluate_every >= 0   ? evaluate(&t, true, error)
+                                             : 0;
         sigaction(SIGTERM, &before[0], NULL), sigaction(SIGINT, &before[1], NULL);
-        out->seconds = td_now() - t.started, out->signal = t.progress.step < spec->steps ? (int)caught : 0;
+        out->seconds = td_now() - t.started,
+        out->signal = t.progress.step < spec->steps ? (int)caught : 0;
     }
     if (!code)
         code = flush_metrics(&t, error);
     out->progress = t.progress, out->evaluation = t.evaluation, out->loss = t.cross_entropy;
     out->tokens_per_second = out->seconds > 0 && t.progress.step > t.first_step
-                                 ? t.progress.tokens / (double)t.progress.step * (double)(t.progress.step - t.first_step) / out->seconds
+                                 ? t.progress.tokens / (double)t.progress.step *
+                                       (double)(t.progress.step - t.first_step) / out->seconds
                                  : 0;
     close_all(&t);
     return code;

@@ -1,4 +1,5 @@
-/* decoder-biattn.c - one stack; given tokens see each other in both directions. Paper: Zhang et al. 2025 (arXiv 2510.26622). */
+/* decoder-biattn.c - one stack; given tokens see each other in both directions. Paper: Zhang et al.
+ * 2025 (arXiv 2510.26622). */
 #include "decoder.h"
 
 static int arrange(const void *config, const td_arrange_in *in, td_batch *out, td_error *error)
@@ -17,8 +18,10 @@ static void build(const void *config, const td_architecture_in *in, td_architect
 }
 
 static const td_architecture architecture = {
-    .plugin = TD_PLUGIN(td_architecture, TD_ARCHITECTURE_KIND, "decoder-biattn", decoder_options, struct model,
-                        .brief = "one stack; given tokens see each other in both directions", .check = decoder_check,
+    .plugin = TD_PLUGIN(td_architecture, TD_ARCHITECTURE_KIND, "decoder-biattn", decoder_options,
+                        struct model,
+                        .brief = "one stack; given tokens see each other in both directions",
+                        .check = decoder_check,
                         .paper = "Zhang et al., Encoder-Decoder or Decoder-Only?, 2025"),
     .extent = decoder_extent,
     .arrange = arrange,

@@ -1,5 +1,5 @@
-/* decoder.h - decoder-only models: one stack reads given and predicted tokens as one sequence. The causal model and the one
- * whose input tokens see each other (BiAttn) differ only in the mask. */
+/* decoder.h - decoder-only models: one stack reads given and predicted tokens as one sequence. The
+ * causal model and the one whose input tokens see each other (BiAttn) differ only in the mask. */
 #ifndef TANDEM_PLUGINS_DECODER_H
 #define TANDEM_PLUGINS_DECODER_H
 
@@ -7,9 +7,7 @@
 #include "stack.h"
 
 static const td_option decoder_options[] = {
-    MODEL_OPTIONS,
-    TD_OPTION_NEED_INT(struct model, layers, 1, 4096, "layers"),
-    TD_OPTION_END
+    MODEL_OPTIONS, TD_OPTION_NEED_INT(struct model, layers, 1, 4096, "layers"), TD_OPTION_END
 };
 
 static inline td_extent decoder_extent(const void *config, int64_t given, int64_t predicted)
@@ -18,20 +16,22 @@ static inline td_extent decoder_extent(const void *config, int64_t given, int64_
     return (td_extent){ given + predicted, 0 };
 }
 
-/* ---- arrays ------------------------------------------------------------------------------------------------------- */
+/* ---- arrays ---------------------------------------------------------------------------------- */
 
 struct decoder_rows {
     struct stream tokens;
-    int32_t      *prefix, *labels, *segments; /* prefix: NULL if no array of it is wanted; segments: last of each row */
+    /* prefix: NULL if no array of it is wanted; segments: last of each row */
+    int32_t      *prefix, *labels, *segments;
     float        *weights;
 };
 
-static inline int decoder_open(struct decoder_rows *d, const td_arrange_in *in, bool bidirectional, td_batch *out,
-                               td_error *error)
+static inline int decoder_open(struct decoder_rows *d, const td_arrange_in *in, bool bidirectional,
+                               td_batch *out, td_error *error)
 {
     int64_t rows = in->rows, length = in->extent.first;
     memset(d, 0, sizeof *d);
-    if (stream_open(&d->tokens, out, "decoder", "input_ids", "segments", "positions", rows, length, in->special.pad))
+    if (stream_open(&d->tokens, out, "decoder", "input_ids", "segments", "positions", rows, length,
+                    in->special.pad))
         return out_of_memory(error);
     if (bidirectional)
         d->prefix = td_batch_add(out, "prefix_mask", TD_I32, rows, length);
@@ -44,7 +44,8 @@ static inline int decoder_open(struct decoder_rows *d, const td_arrange_in *in, 
 }
 
 /* Reads <s> x_1 .. x_{n-1}, is to say x_1 .. x_n; only predicted tokens weigh. */
-static inline int decoder_place(struct decoder_rows *d, const td_example *e, int32_t first, td_error *error)
+static inline int decoder_place(struct decoder_rows *d, const td_example *e, int32_t first,
+                                td_error *error)
 {
     int64_t n = e->n_given + e->n_predicted, at = stream_take(&d->tokens, e->row, n, error);
     int32_t base;
@@ -65,8 +66,8 @@ static inline int decoder_place(struct decoder_rows *d, const td_example *e, int
     return 0;
 }
 
-static inline int decoder_arrange(const struct model *m, const td_arrange_in *in, bool bidirectional, td_batch *out,
-                                  td_error *error)
+static inline int decoder_arrange(const struct model *m, const td_arrange_in *in,
+                                  bool bidirectional, td_batch *out, td_error *error)
 {
     struct decoder_rows d;
     int                 code = decoder_open(&d, in, bidirectional, out, error);
@@ -80,10 +81,11 @@ static inline int decoder_arrange(const struct model *m, const td_arrange_in *in
     return code;
 }
 
-static inline int decoder_complete(const struct model *m, bool bidirectional, td_batch *batch, td_error *error)
+static inline int decoder_complete(const struct model *m, bool bidirectional, td_batch *batch,
+                                   td_error *error)
 {
     const td_array *ids = need_ids(batch, "input_ids", m->vocab_size, error);
-    int             code = ids ? add_leading_ones(batch, "segments", ids, "lengths", true, error) : TD_EFORMAT;
+    int code = ids ? add_leading_ones(batch, "segments", ids, "lengths", true, error) : TD_EFORMAT;
     if (!code)
         code = add_positions(batch, "positions", ids, NULL, error);
     if (!code && bidirectional)
@@ -91,26 +93,36 @@ static inline int decoder_complete(const struct model *m, bool bidirectional, td
     return code ? code : complete_labels(batch, ids, m->vocab_size, error);
 }
 
-/* ---- graph -------------------------------------------------------------------------------------------------------- */
+/* ---- graph ----------------------------------------------------------------------------------- */
 
-static inline void decoder_build(const struct model *m, const td_architecture_in *in, bool bidirectional,
-                                 td_architecture_out *out)
+static inline void decoder_build(const struct model *m, const td_architecture_in *in,
+                                 bool bidirectional, td_architecture_out *out)
 {
     td_graph    *g = in->graph;
     td_tensor   *segment = td_batch_input(g, in->batch, "segments");
     td_tensor   *prefix = bidirectional ? td_batch_input(g, in->batch, "prefix_mask") : NULL;
     struct stack s = {
-        .model = m, .dropout = in->dropout, .scope = "model", .role = TD_ROLE_DECODER, .layers = m->layers,
-        .self_norm = "input_layernorm", .ffn_norm = "post_attention_layernorm",
+        .model = m,
+        .dropout = in->dropout,
+        .scope = "model",
+        .role = TD_ROLE_DECODER,
+        .layers = m->layers,
+        .self_norm = "input_layernorm",
+        .ffn_norm = "post_attention_layernorm",
         .position = td_batch_input(g, in->batch, "positions"),
-        .mask = { .causal = true, .self = true, .q_segment = segment, .k_segment = segment,
-                  .q_input = prefix, .k_input = prefix },
+        .mask = { .causal = true,
+                  .self = true,
+                  .q_segment = segment,
+                  .k_segment = segment,
+                  .q_input = prefix,
+                  .k_input = prefix },
     };
     td_tensor *table, *x;
 
     td_push(g, "model");
     table = embedding_table(m, g);
-    x = embed(m, in->dropout, "embeddings", table, td_batch_input(g, in->batch, "input_ids"), s.position);
+    x = embed(m, in->dropout, "embeddings", table, td_batch_input(g, in->batch, "input_ids"),
+              s.position);
     out->hidden = run_stack(&s, x);
     td_pop(g);
     project_out(m, g, table, out);

@@ -1,4 +1,5 @@
-/* encoder-decoder.c - an encoder reads the given tokens, a decoder predicts. Paper: Zhang et al. 2025 (arXiv 2510.26622). */
+/* encoder-decoder.c - an encoder reads the given tokens, a decoder predicts. Paper: Zhang et al.
+ * 2025 (arXiv 2510.26622). */
 #include "rows.h"
 #include "stack.h"
 
@@ -6,8 +7,10 @@ static const td_option options[] = {
     MODEL_OPTIONS,
     TD_OPTION_NEED_INT(struct model, encoder_layers, 1, 4096, "layers of the encoder"),
     TD_OPTION_NEED_INT(struct model, decoder_layers, 1, 4096, "layers of the decoder"),
-    TD_OPTION_BOOL(struct model, continuous_positions, true, "the decoder's positions go on where the encoder's end"),
-    TD_OPTION_BOOL(struct model, cross_positions, true, "rotate queries and keys of cross-attention too"),
+    TD_OPTION_BOOL(struct model, continuous_positions, true,
+                   "the decoder's positions go on where the encoder's end"),
+    TD_OPTION_BOOL(struct model, cross_positions, true,
+                   "rotate queries and keys of cross-attention too"),
     TD_OPTION_END
 };
 
@@ -17,7 +20,7 @@ static td_extent extent(const void *config, int64_t given, int64_t predicted)
     return (td_extent){ given, predicted };
 }
 
-/* ---- arrays ------------------------------------------------------------------------------------------------------- */
+/* ---- arrays ---------------------------------------------------------------------------------- */
 
 struct rows {
     struct stream encoder, decoder;
@@ -30,8 +33,10 @@ static int open_rows(struct rows *r, const td_arrange_in *in, td_batch *out, td_
     int64_t rows = in->rows, source = in->extent.first, target = in->extent.second;
     int32_t pad = in->special.pad;
     memset(r, 0, sizeof *r);
-    if (stream_open(&r->encoder, out, "encoder", "encoder_ids", "encoder_segments", "encoder_positions", rows, source, pad) ||
-        stream_open(&r->decoder, out, "decoder", "decoder_ids", "decoder_segments", "decoder_positions", rows, target, pad))
+    if (stream_open(&r->encoder, out, "encoder", "encoder_ids", "encoder_segments",
+                    "encoder_positions", rows, source, pad) ||
+        stream_open(&r->decoder, out, "decoder", "decoder_ids", "decoder_segments",
+                    "decoder_positions", rows, target, pad))
         return out_of_memory(error);
     r->labels = td_batch_add(out, "labels", TD_I32, rows, target);
     r->weights = td_batch_add(out, "loss_weights", TD_F32, rows, target);
@@ -51,9 +56,10 @@ static int place_given(struct rows *r, const td_example *e, int32_t segment, td_
     return at < 0 ? (int)at : 0;
 }
 
-/* The decoder reads <s> x_{S+1} .. x_{T-1}, is to say x_{S+1} .. x_T; its positions start at `start`. */
-static int place_predicted(struct rows *r, const td_example *e, int32_t segment, int32_t first, int64_t start,
-                           td_error *error)
+/* The decoder reads <s> x_{S+1} .. x_{T-1}, is to say x_{S+1} .. x_T; its positions start at
+ * `start`. */
+static int place_predicted(struct rows *r, const td_example *e, int32_t segment, int32_t first,
+                           int64_t start, td_error *error)
 {
     int64_t at = stream_take(&r->decoder, e->row, e->n_predicted, error);
     for (int64_t k = 0; at >= 0 && k < e->n_predicted; k++) {
@@ -66,7 +72,8 @@ static int place_predicted(struct rows *r, const td_example *e, int32_t segment,
     return at < 0 ? (int)at : 0;
 }
 
-static int place(struct rows *r, const struct model *m, const td_example *e, int32_t first, td_error *error)
+static int place(struct rows *r, const struct model *m, const td_example *e, int32_t first,
+                 td_error *error)
 {
     int32_t segment;
     int     code = check_example(e, m->vocab_size, error);
@@ -75,7 +82,8 @@ static int place(struct rows *r, const struct model *m, const td_example *e, int
     segment = e->row >= 0 && e->row < r->encoder.rows ? r->segments[e->row] + 1 : 1;
     code = place_given(r, e, segment, error);
     if (!code)
-        code = place_predicted(r, e, segment, first, m->continuous_positions ? e->n_given : 0, error);
+        code = place_predicted(r, e, segment, first, m->continuous_positions ? e->n_given : 0,
+                               error);
     if (!code)
         r->segments[e->row] += segments_of(e);
     return code;
@@ -103,10 +111,11 @@ static int32_t *count_real(const td_batch *b)
     return n;
 }
 
-static int complete_decoder(const struct model *m, td_batch *batch, const td_array *ids, td_error *error)
+static int complete_decoder(const struct model *m, td_batch *batch, const td_array *ids,
+                            td_error *error)
 {
     int32_t *start = m->continuous_positions ? count_real(batch) : NULL;
-    int      code = add_leading_ones(batch, "decoder_segments", ids, "decoder_lengths", true, error);
+    int code = add_leading_ones(batch, "decoder_segments", ids, "decoder_lengths", true, error);
     if (!code && m->continuous_positions && !start)
         code = out_of_memory(error);
     if (!code)
@@ -125,25 +134,31 @@ static int complete(const void *config, td_batch *batch, td_error *error)
     if (!given || !ids)
         return TD_EFORMAT;
     if (given->dim[0] != ids->dim[0])
-        return td_fail(error, TD_EFORMAT, "encoder_ids has %lld rows, decoder_ids %lld", (long long)given->dim[0],
-                       (long long)ids->dim[0]);
+        return td_fail(error, TD_EFORMAT, "encoder_ids has %lld rows, decoder_ids %lld",
+                       (long long)given->dim[0], (long long)ids->dim[0]);
     code = add_leading_ones(batch, "encoder_segments", given, "encoder_lengths", true, error);
     if (!code)
         code = add_positions(batch, "encoder_positions", given, NULL, error);
     return code ? code : complete_decoder(m, batch, ids, error);
 }
 
-/* ---- graph -------------------------------------------------------------------------------------------------------- */
+/* ---- graph ----------------------------------------------------------------------------------- */
 
 static struct stack stack_of(const struct model *m, const td_architecture_in *in, td_role role)
 {
     bool         decoder = role == TD_ROLE_DECODER;
-    td_tensor   *segment = td_batch_input(in->graph, in->batch, decoder ? "decoder_segments" : "encoder_segments");
+    td_tensor   *segment = td_batch_input(in->graph, in->batch,
+                                        decoder ? "decoder_segments" : "encoder_segments");
     struct stack s = {
-        .model = m, .dropout = in->dropout, .role = role, .scope = decoder ? "model.decoder" : "model.encoder",
+        .model = m,
+        .dropout = in->dropout,
+        .role = role,
+        .scope = decoder ? "model.decoder" : "model.encoder",
         .layers = decoder ? m->decoder_layers : m->encoder_layers,
-        .self_norm = "pre_self_attn_layernorm", .ffn_norm = "pre_feedforward_layernorm",
-        .position = td_batch_input(in->graph, in->batch, decoder ? "decoder_positions" : "encoder_positions"),
+        .self_norm = "pre_self_attn_layernorm",
+        .ffn_norm = "pre_feedforward_layernorm",
+        .position = td_batch_input(in->graph, in->batch,
+                                   decoder ? "decoder_positions" : "encoder_positions"),
         .mask = { .causal = decoder, .self = true, .q_segment = segment, .k_segment = segment },
     };
     return s;
@@ -161,18 +176,22 @@ static void build(const void *config, const td_architecture_in *in, td_architect
 {
     const struct model *m = config;
     td_graph           *g = in->graph;
-    struct stack        encoder = stack_of(m, in, TD_ROLE_ENCODER), decoder = stack_of(m, in, TD_ROLE_DECODER);
-    td_tensor          *table, *x, *y;
+    struct stack        encoder = stack_of(m, in, TD_ROLE_ENCODER),
+                 decoder = stack_of(m, in, TD_ROLE_DECODER);
+    td_tensor *table, *x, *y;
 
     td_push(g, "model");
     td_push(g, "decoder");
     table = embedding_table(m, g);
     td_pop(g);
-    x = embed(m, in->dropout, "encoder", table, td_batch_input(g, in->batch, "encoder_ids"), encoder.position);
+    x = embed(m, in->dropout, "encoder", table, td_batch_input(g, in->batch, "encoder_ids"),
+              encoder.position);
     decoder.memory = run_in("encoder", &encoder, x);
     decoder.memory_position = encoder.position;
-    decoder.memory_mask = (td_mask){ .q_segment = decoder.mask.q_segment, .k_segment = encoder.mask.k_segment };
-    y = embed(m, in->dropout, "decoder", table, td_batch_input(g, in->batch, "decoder_ids"), decoder.position);
+    decoder.memory_mask = (td_mask){ .q_segment = decoder.mask.q_segment,
+                                     .k_segment = encoder.mask.k_segment };
+    y = embed(m, in->dropout, "decoder", table, td_batch_input(g, in->batch, "decoder_ids"),
+              decoder.position);
     out->hidden = run_in("decoder", &decoder, y);
     td_pop(g);
     project_out(m, g, table, out);
@@ -185,8 +204,10 @@ static int check(const void *config, td_error *error)
 }
 
 static const td_architecture encoder_decoder = {
-    .plugin = TD_PLUGIN(td_architecture, TD_ARCHITECTURE_KIND, "encoder-decoder", options, struct model,
-                        .brief = "an encoder reads the given tokens, a decoder predicts", .check = check,
+    .plugin = TD_PLUGIN(td_architecture, TD_ARCHITECTURE_KIND, "encoder-decoder", options,
+                        struct model,
+                        .brief = "an encoder reads the given tokens, a decoder predicts",
+                        .check = check,
                         .paper = "Zhang et al., Encoder-Decoder or Decoder-Only?, 2025"),
     .flags = TD_ARCHITECTURE_HAS_ENCODER,
     .extent = extent,

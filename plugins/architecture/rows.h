@@ -7,7 +7,7 @@
 
 #include "tandem/kind/architecture.h"
 
-/* ---- rows of one stream of tokens ------------------------------------------------------------------------------- */
+/* ---- rows of one stream of tokens ------------------------------------------------------------ */
 
 /* One stream of a batch: ids, segments and positions [rows, length], filled from the left. */
 struct stream {
@@ -23,8 +23,9 @@ static inline int out_of_memory(td_error *error)
 }
 
 /* Add the arrays `prefix`ids, .. of `rows` rows, all padding. Free `used` after. */
-static inline int stream_open(struct stream *s, td_batch *out, const char *name, const char *ids, const char *segments,
-                              const char *positions, int64_t rows, int64_t length, int32_t pad)
+static inline int stream_open(struct stream *s, td_batch *out, const char *name, const char *ids,
+                              const char *segments, const char *positions, int64_t rows,
+                              int64_t length, int32_t pad)
 {
     *s = (struct stream){ .name = name, .rows = rows, .length = length };
     s->ids = td_batch_add(out, ids, TD_I32, rows, length);
@@ -38,27 +39,35 @@ static inline int stream_open(struct stream *s, td_batch *out, const char *name,
     return 0;
 }
 
-/* Where the next `n` tokens of `row` go, as an index into the arrays; a negative code if they do not fit. */
+/* Where the next `n` tokens of `row` go, as an index into the arrays; a negative code if they do
+ * not fit. */
 static inline int64_t stream_take(struct stream *s, int64_t row, int64_t n, td_error *error)
 {
     int64_t at;
     if (row < 0 || row >= s->rows)
-        return td_fail(error, TD_EFORMAT, "an example asks for row %lld of a batch of %lld", (long long)row, (long long)s->rows);
+        return td_fail(error, TD_EFORMAT, "an example asks for row %lld of a batch of %lld",
+                       (long long)row, (long long)s->rows);
     if (n < 0 || n > s->length - s->used[row])
-        return td_fail(error, TD_EFORMAT, "%s: %lld tokens do not fit into row %lld, which has %lld of %lld places left",
-                       s->name, (long long)n, (long long)row, (long long)(s->length - s->used[row]), (long long)s->length);
+        return td_fail(
+            error, TD_EFORMAT,
+            "%s: %lld tokens do not fit into row %lld, which has %lld of %lld places left", s->name,
+            (long long)n, (long long)row, (long long)(s->length - s->used[row]),
+            (long long)s->length);
     at = row * s->length + s->used[row];
     s->used[row] += n;
     return at;
 }
 
 /* Every token is one of the vocabulary. */
-static inline int check_tokens(const char *what, const int32_t *tokens, int64_t n, int64_t vocab, td_error *error)
+static inline int check_tokens(const char *what, const int32_t *tokens, int64_t n, int64_t vocab,
+                               td_error *error)
 {
     for (int64_t k = 0; k < n; k++)
         if (tokens[k] < 0 || tokens[k] >= vocab)
-            return td_fail(error, TD_EFORMAT, "%s: token %lld is %d, outside the vocabulary of %lld: do tokenizer and "
-                           "model.vocab_size belong together?", what, (long long)k, tokens[k], (long long)vocab);
+            return td_fail(error, TD_EFORMAT,
+                           "%s: token %lld is %d, outside the vocabulary of %lld: do tokenizer and "
+                           "model.vocab_size belong together?",
+                           what, (long long)k, tokens[k], (long long)vocab);
     return 0;
 }
 
@@ -94,16 +103,21 @@ static inline int32_t segments_of(const td_example *e)
     return most + 1;
 }
 
-static inline int32_t first_token(const td_special *s) { return s->bos >= 0 ? s->bos : s->pad >= 0 ? s->pad : 0; }
+static inline int32_t first_token(const td_special *s)
+{
+    return s->bos >= 0 ? s->bos : s->pad >= 0 ? s->pad : 0;
+}
 
-/* ---- batches that somebody else made ------------------------------------------------------------------------------ */
+/* ---- batches that somebody else made --------------------------------------------------------- */
 
 /* The i32 array `name` [rows, columns] with ids below `vocab` (0: any), or NULL with `error`. */
-static inline const td_array *need_ids(const td_batch *b, const char *name, int64_t vocab, td_error *error)
+static inline const td_array *need_ids(const td_batch *b, const char *name, int64_t vocab,
+                                       td_error *error)
 {
     const td_array *a = td_batch_find(b, name);
     if (!a) {
-        td_fail(error, TD_EFORMAT, "the batch has no array '%s', which this architecture reads", name);
+        td_fail(error, TD_EFORMAT, "the batch has no array '%s', which this architecture reads",
+                name);
         return NULL;
     }
     if (a->dtype != TD_I32 || a->rank != 2 || a->dim[0] < 1 || a->dim[1] < 1) {
@@ -116,41 +130,47 @@ static inline const td_array *need_ids(const td_batch *b, const char *name, int6
 }
 
 /* An array that is there must be of `dtype` and have the dims of `like`. */
-static inline int check_like(const td_batch *b, const char *name, int dtype, const td_array *like, td_error *error)
+static inline int check_like(const td_batch *b, const char *name, int dtype, const td_array *like,
+                             td_error *error)
 {
     const td_array *a = td_batch_find(b, name);
-    if (a && (a->dtype != dtype || a->rank != 2 || a->dim[0] != like->dim[0] || a->dim[1] != like->dim[1]))
+    if (a && (a->dtype != dtype || a->rank != 2 || a->dim[0] != like->dim[0] ||
+              a->dim[1] != like->dim[1]))
         return td_fail(error, TD_EFORMAT, "array '%s' must be %s [%lld, %lld], as '%s' is", name,
-                       dtype == TD_I32 ? "int32" : "float32", (long long)like->dim[0], (long long)like->dim[1], like->name);
+                       dtype == TD_I32 ? "int32" : "float32", (long long)like->dim[0],
+                       (long long)like->dim[1], like->name);
     return 0;
 }
 
-/* Lengths [rows], each at most `most`. NULL where the batch has none; *failed tells an error from that. */
-static inline const int32_t *row_lengths(const td_batch *b, const char *name, const td_array *like, bool *failed,
-                                         td_error *error)
+/* Lengths [rows], each at most `most`. NULL where the batch has none; *failed tells an error from
+ * that. */
+static inline const int32_t *row_lengths(const td_batch *b, const char *name, const td_array *like,
+                                         bool *failed, td_error *error)
 {
     const td_array *a = td_batch_find(b, name);
     const int32_t  *n = a ? a->data : NULL;
     if (!n)
         return NULL;
     if (a->dtype != TD_I32 || a->rank != 1 || a->dim[0] != like->dim[0]) {
-        td_fail(error, TD_EFORMAT, "array '%s' must be int32 [%lld]", name, (long long)like->dim[0]);
+        td_fail(error, TD_EFORMAT, "array '%s' must be int32 [%lld]", name,
+                (long long)like->dim[0]);
         *failed = true;
         return NULL;
     }
     for (int64_t k = 0; k < like->dim[0]; k++)
         if (n[k] < 0 || n[k] > like->dim[1]) {
-            td_fail(error, TD_EFORMAT, "array '%s': length %d of row %lld is not in 0 .. %lld", name, n[k], (long long)k,
-                    (long long)like->dim[1]);
+            td_fail(error, TD_EFORMAT, "array '%s': length %d of row %lld is not in 0 .. %lld",
+                    name, n[k], (long long)k, (long long)like->dim[1]);
             *failed = true;
             return NULL;
         }
     return n;
 }
 
-/* Add `name` like `like`: 1 for the first lengths[row] tokens (lengths NULL: `all`), unless the batch has it. */
-static inline int add_leading_ones(td_batch *b, const char *name, const td_array *like, const char *lengths, bool all,
-                                   td_error *error)
+/* Add `name` like `like`: 1 for the first lengths[row] tokens (lengths NULL: `all`), unless the
+ * batch has it. */
+static inline int add_leading_ones(td_batch *b, const char *name, const td_array *like,
+                                   const char *lengths, bool all, td_error *error)
 {
     bool           failed = false;
     const int32_t *n = row_lengths(b, lengths, like, &failed, error);
@@ -168,7 +188,8 @@ static inline int add_leading_ones(td_batch *b, const char *name, const td_array
 }
 
 /* Add positions start[row] + 0, 1, .. (start NULL: 0), unless the batch has them. */
-static inline int add_positions(td_batch *b, const char *name, const td_array *like, const int32_t *start, td_error *error)
+static inline int add_positions(td_batch *b, const char *name, const td_array *like,
+                                const int32_t *start, td_error *error)
 {
     int32_t *to;
     if (check_like(b, name, TD_I32, like, error))

@@ -1,4 +1,5 @@
-/* stack.h - what the architectures of this folder share: their options, and a pre-norm stack of layers. */
+/* stack.h - what the architectures of this folder share: their options, and a pre-norm stack of
+ * layers. */
 #ifndef TANDEM_PLUGINS_STACK_H
 #define TANDEM_PLUGINS_STACK_H
 
@@ -18,16 +19,20 @@ static const char *const position_kind[] = { TD_POSITION_KIND, 0 };
 static const char *const norm_kind[] = { TD_NORM_KIND, 0 };
 static const char *const ffn_kind[] = { TD_FFN_KIND, 0 };
 
-#define MODEL_OPTIONS                                                                                              \
-    TD_OPTION_NEED_INT(struct model, vocab_size, 2, 1 << 24, "rows of the embedding table"),                       \
-    TD_OPTION_NEED_INT(struct model, d_model, 1, 1 << 20, "width of the model"),                                   \
-    TD_OPTION_CHOICE(struct model, logit_scale, SCALE_RSQRT, logit_scales, "logits are divided by sqrt(d_model)"), \
-    TD_OPTION_BOOL(struct model, tie_embeddings, true, "one matrix for input and output"),                         \
-    TD_OPTION_BOOL(struct model, post_norm, false, "also normalise what each attention gives, after o_proj"),      \
-    TD_OPTION_PART(struct model, attention, attention_kind, "softmax", "the attention of all layers"),             \
-    TD_OPTION_PART(struct model, position, position_kind, "rope", "the positional scheme"),                        \
-    TD_OPTION_PART(struct model, norm, norm_kind, "rms", "the normalisation before each sublayer"),                \
-    TD_OPTION_PART(struct model, ffn, ffn_kind, "swiglu", "the feed-forward sublayer")
+#define MODEL_OPTIONS                                                                           \
+    TD_OPTION_NEED_INT(struct model, vocab_size, 2, 1 << 24, "rows of the embedding table"),    \
+        TD_OPTION_NEED_INT(struct model, d_model, 1, 1 << 20, "width of the model"),            \
+        TD_OPTION_CHOICE(struct model, logit_scale, SCALE_RSQRT, logit_scales,                  \
+                         "logits are divided by sqrt(d_model)"),                                \
+        TD_OPTION_BOOL(struct model, tie_embeddings, true, "one matrix for input and output"),  \
+        TD_OPTION_BOOL(struct model, post_norm, false,                                          \
+                       "also normalise what each attention gives, after o_proj"),               \
+        TD_OPTION_PART(struct model, attention, attention_kind, "softmax",                      \
+                       "the attention of all layers"),                                          \
+        TD_OPTION_PART(struct model, position, position_kind, "rope", "the positional scheme"), \
+        TD_OPTION_PART(struct model, norm, norm_kind, "rms",                                    \
+                       "the normalisation before each sublayer"),                               \
+        TD_OPTION_PART(struct model, ffn, ffn_kind, "swiglu", "the feed-forward sublayer")
 
 /* One stack of layers: where it is, what it reads, and which names its norms have. */
 struct stack {
@@ -37,8 +42,8 @@ struct stack {
     td_role             role;
     int64_t             layers;
     const char         *self_norm, *ffn_norm;
-    td_tensor          *position; /* i32 [B, T] */
-    td_mask             mask;     /* of self-attention */
+    td_tensor          *position;                 /* i32 [B, T] */
+    td_mask             mask;                     /* of self-attention */
     td_tensor          *memory, *memory_position; /* the encoder's output [B, S, D], or NULL */
     td_mask             memory_mask;
 };
@@ -56,8 +61,8 @@ static inline td_tensor *embedding_table(const struct model *m, td_graph *g)
 }
 
 /* Rows of the table at ids, with absolute positions and dropout; the scope is the model's. */
-static inline td_tensor *embed(const struct model *m, const td_dropout *dropout, const char *place, td_tensor *table,
-                               td_tensor *ids, td_tensor *position)
+static inline td_tensor *embed(const struct model *m, const td_dropout *dropout, const char *place,
+                               td_tensor *table, td_tensor *ids, td_tensor *position)
 {
     const td_position *p = td_position_of(&m->position);
     td_tensor         *x = td_gather(table, ids);
@@ -67,25 +72,29 @@ static inline td_tensor *embed(const struct model *m, const td_dropout *dropout,
 }
 
 /* The matrix that gives the logits; the scope is empty. */
-static inline void project_out(const struct model *m, td_graph *g, td_tensor *table, td_architecture_out *out)
+static inline void project_out(const struct model *m, td_graph *g, td_tensor *table,
+                               td_architecture_out *out)
 {
     int64_t dims[] = { m->vocab_size, m->d_model };
     double  root = sqrt((double)m->d_model);
-    bool    scaled = m->logit_scale == SCALE_RSQRT; /* then the matrix starts from N(0, 1), as the embeddings do */
+    /* then the matrix starts from N(0, 1), as the embeddings do */
+    bool    scaled = m->logit_scale == SCALE_RSQRT;
     out->logit_scale = scaled ? 1 / root : 1;
-    out->embedding = m->tie_embeddings ? table
-                                       : td_param(g, "lm_head.weight", dims, 2, td_normal(scaled ? 1 : 1 / root));
+    out->embedding = m->tie_embeddings
+                         ? table
+                         : td_param(g, "lm_head.weight", dims, 2, td_normal(scaled ? 1 : 1 / root));
 }
 
 /* x + post(attention(norm(x))); `in` says what is read besides x. */
-static inline td_tensor *attend(const struct stack *s, td_tensor *x, const char *pre, const char *name, const char *post,
-                                td_attention_in in)
+static inline td_tensor *attend(const struct stack *s, td_tensor *x, const char *pre,
+                                const char *name, const char *post, td_attention_in in)
 {
     const struct model *m = s->model;
     td_tensor          *y;
     in.query = td_norm_build(&m->norm, pre, x);
     in.key = in.key ? in.key : in.query;
-    in.q_position = s->position, in.stack = s->scope, in.position = m->position, in.dropout = s->dropout;
+    in.q_position = s->position, in.stack = s->scope, in.position = m->position,
+    in.dropout = s->dropout;
     y = td_attention_build(&m->attention, name, &in);
     if (m->post_norm)
         y = td_norm_build(&m->norm, post, y);
@@ -94,16 +103,22 @@ static inline td_tensor *attend(const struct stack *s, td_tensor *x, const char 
 
 static inline td_tensor *attend_self(const struct stack *s, td_tensor *x)
 {
-    td_attention_in in = { .k_position = s->position, .mask = s->mask, .role = s->role, .rotated = true };
+    td_attention_in in = {
+        .k_position = s->position, .mask = s->mask, .role = s->role, .rotated = true
+    };
     if (s->memory && attention_of(s->model)->roles & TD_ATTENTION_MERGED)
-        in.memory = s->memory, in.memory_position = s->memory_position, in.memory_mask = s->memory_mask;
+        in.memory = s->memory, in.memory_position = s->memory_position,
+        in.memory_mask = s->memory_mask;
     return attend(s, x, s->self_norm, "self_attn", "post_self_attn_layernorm", in);
 }
 
 static inline td_tensor *attend_memory(const struct stack *s, td_tensor *x)
 {
-    td_attention_in in = { .key = s->memory, .k_position = s->memory_position, .mask = s->memory_mask,
-                           .role = TD_ROLE_CROSS, .rotated = s->model->cross_positions };
+    td_attention_in in = { .key = s->memory,
+                           .k_position = s->memory_position,
+                           .mask = s->memory_mask,
+                           .role = TD_ROLE_CROSS,
+                           .rotated = s->model->cross_positions };
     return attend(s, x, "pre_cross_attn_layernorm", "cross_attn", "post_cross_attn_layernorm", in);
 }
 
@@ -111,7 +126,7 @@ static inline td_tensor *attend_memory(const struct stack *s, td_tensor *x)
 static inline td_tensor *feed_forward(const struct stack *s, td_tensor *x)
 {
     const struct model *m = s->model;
-    td_ffn_in           in = { td_norm_build(&m->norm, s->ffn_norm, x), s->mask.q_segment, s->dropout };
+    td_ffn_in in = { td_norm_build(&m->norm, s->ffn_norm, x), s->mask.q_segment, s->dropout };
     return td_add(x, td_drop(td_ffn_build(&m->ffn, "mlp", &in), s->dropout, "mlp", 1));
 }
 
@@ -144,13 +159,18 @@ static inline int check_parts(const struct model *m, uint64_t roles, td_error *e
     if (!a || !p)
         return 0; /* another error says so */
     if (!(a->roles & roles))
-        return td_fail(error, TD_ECONFIG, "attention '%s' cannot be used in this architecture: it reads %s", a->plugin.name,
+        return td_fail(error, TD_ECONFIG,
+                       "attention '%s' cannot be used in this architecture: it reads %s",
+                       a->plugin.name,
                        roles & TD_ATTENTION_SELF ? "no tokens of its own stack" : "no encoder");
     if (p->check_head && a->head_dim)
         return p->check_head(m->position.config, a->head_dim(m->attention.config), error);
     return 0;
 }
 
-static inline int64_t vocab_size(const void *config) { return ((const struct model *)config)->vocab_size; }
+static inline int64_t vocab_size(const void *config)
+{
+    return ((const struct model *)config)->vocab_size;
+}
 
 #endif

@@ -1,9 +1,12 @@
 /* single.c - one process: nothing to communicate. */
 #include "tandem/kind/comm.h"
 
-struct single { bool unused; };
+struct single {
+    bool unused;
+};
 
-static int open_single(const void *config, const td_services *services, void **state, td_error *error)
+static int open_single(const void *config, const td_services *services, void **state,
+                       td_error *error)
 {
     (void)config, (void)services, (void)error;
     *state = NULL;
@@ -26,13 +29,16 @@ static int all_reduce(void *state, void *data, int64_t count, int dtype, td_erro
 static int broadcast(void *state, void *data, size_t bytes, int root, td_error *error)
 {
     (void)state, (void)data, (void)bytes;
-    return root == 0 ? 0 : td_fail(error, TD_ECONFIG, "comm 'single': there is no rank %d, only 0", root);
+    return root == 0
+               ? 0
+               : td_fail(error, TD_ECONFIG, "comm 'single': there is no rank %d, only 0", root);
 }
 
 static int barrier(void *state, td_error *error) { return (void)state, (void)error, 0; }
 
 static const td_comm single = {
-    .plugin = TD_PLUGIN(td_comm, TD_COMM_KIND, "single", NULL, struct single, .brief = "one process"),
+    .plugin = TD_PLUGIN(td_comm, TD_COMM_KIND, "single", NULL, struct single,
+                        .brief = "one process"),
     .open = open_single,
     .close = close_single,
     .rank = rank,

@@ -4,16 +4,19 @@
 
 #include "tandem/kind/ffn.h"
 
-struct ffn { int64_t d_ff; bool bias; };
+struct ffn {
+    int64_t d_ff;
+    bool    bias;
+};
 
 static const td_option ffn_options[] = {
     TD_OPTION_NEED_INT(struct ffn, d_ff, 1, 1 << 24, "width inside"),
-    TD_OPTION_BOOL(struct ffn, bias, false, "biases in the linear layers"),
-    TD_OPTION_END
+    TD_OPTION_BOOL(struct ffn, bias, false, "biases in the linear layers"), TD_OPTION_END
 };
 
 /* Kernels start from a truncated normal of variance 1/fan_in. */
-static inline td_tensor *ffn_linear(const struct ffn *c, const char *name, td_tensor *x, int64_t out)
+static inline td_tensor *ffn_linear(const struct ffn *c, const char *name, td_tensor *x,
+                                    int64_t out)
 {
     return td_linear_with(name, x, out, c->bias, td_truncated(1 / sqrt((double)td_dim(x, -1))));
 }
@@ -26,7 +29,8 @@ static inline td_tensor *ffn_down(const struct ffn *c, const td_ffn_in *in, td_t
 /* (f(x Wg) * (x Wu)) Wd */
 static inline td_tensor *ffn_gated(const struct ffn *c, const td_ffn_in *in, td_activation f)
 {
-    td_tensor *gate = ffn_linear(c, "gate_proj", in->x, c->d_ff), *up = ffn_linear(c, "up_proj", in->x, c->d_ff);
+    td_tensor *gate = ffn_linear(c, "gate_proj", in->x, c->d_ff),
+              *up = ffn_linear(c, "up_proj", in->x, c->d_ff);
     return ffn_down(c, in, td_glu(gate, up, f));
 }
 

@@ -1,4 +1,5 @@
-/* jsonl.c - logger 'jsonl': metrics.jsonl in the run's directory, one JSON object per step; clock readings come last. */
+/* jsonl.c - logger 'jsonl': metrics.jsonl in the run's directory, one JSON object per step; clock
+ * readings come last. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -7,13 +8,17 @@
 
 #include "tandem/kind/logger.h"
 
-struct jsonl { const char *file; };
-typedef struct lines { FILE *file; char path[4096]; } lines;
-
-static const td_option options[] = {
-    TD_OPTION_STRING(struct jsonl, file, "metrics.jsonl", "file name in the run's directory"),
-    TD_OPTION_END
+struct jsonl {
+    const char *file;
 };
+typedef struct lines {
+    FILE *file;
+    char  path[4096];
+} lines;
+
+static const td_option options[] = { TD_OPTION_STRING(struct jsonl, file, "metrics.jsonl",
+                                                      "file name in the run's directory"),
+                                     TD_OPTION_END };
 
 /* Where the first line of step `resume` or later begins, or a line that a crash cut short. */
 static long kept_bytes(FILE *f, int64_t resume)
@@ -51,11 +56,13 @@ static FILE *open_file(const char *path, int64_t resume)
 static int open_jsonl(const void *config, const td_logger_in *in, void **state, td_error *error)
 {
     lines *l = calloc(1, sizeof *l);
-    int  code = 0;
+    int    code = 0;
     if (!l)
         return td_fail(error, TD_ENOMEM, "out of memory while opening the metrics");
-    if ((size_t)snprintf(l->path, sizeof l->path, "%s/%s", in->directory, ((const struct jsonl *)config)->file) >= sizeof l->path)
-        code = td_fail(error, TD_EIO, "the path of the metrics in '%.200s..' is too long", in->directory);
+    if ((size_t)snprintf(l->path, sizeof l->path, "%s/%s", in->directory,
+                         ((const struct jsonl *)config)->file) >= sizeof l->path)
+        code = td_fail(error, TD_EIO, "the path of the metrics in '%.200s..' is too long",
+                       in->directory);
     else if (!(l->file = open_file(l->path, in->resume)))
         code = fail(l, errno, error);
     if (code)
@@ -97,7 +104,8 @@ static void put_metric(FILE *f, const td_metric *m)
         fputs(": null", f);
 }
 
-static int write_jsonl(void *state, int64_t step, const td_metric *metrics, size_t count, td_error *error)
+static int write_jsonl(void *state, int64_t step, const td_metric *metrics, size_t count,
+                       td_error *error)
 {
     FILE *f = ((lines *)state)->file;
     fprintf(f, "{\"step\": %lld", (long long)step);

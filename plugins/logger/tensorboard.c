@@ -1,7 +1,9 @@
-/* tensorboard.c - logger 'tensorboard': scalar summaries as TensorBoard event files (TFRecord frames of Event messages).
+/* tensorboard.c - logger 'tensorboard': scalar summaries as TensorBoard event files (TFRecord
+ * frames of Event messages).
  *
- * Every opening begins a new file, which says from which step it counts (0: a run that begins, maybe once more).
- * TensorBoard then drops what an earlier try wrote from that step on (SessionLog START).
+ * Every opening begins a new file, which says from which step it counts (0: a run that begins,
+ * maybe once more). TensorBoard then drops what an earlier try wrote from that step on (SessionLog
+ * START).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,23 +14,27 @@
 
 #include "tandem/kind/logger.h"
 
-struct tensorboard { const char *folder; };
-
-static const td_option options[] = {
-    TD_OPTION_STRING(struct tensorboard, folder, "tensorboard", "folder in the run's directory"),
-    TD_OPTION_END
+struct tensorboard {
+    const char *folder;
 };
+
+static const td_option options[] = { TD_OPTION_STRING(struct tensorboard, folder, "tensorboard",
+                                                      "folder in the run's directory"),
+                                     TD_OPTION_END };
 
 enum { MESSAGE = 4096, NAME_LIMIT = 1024 };
 
-typedef struct events { FILE *file; char path[4096]; } events;
+typedef struct events {
+    FILE *file;
+    char  path[4096];
+} events;
 
 typedef struct message {
     unsigned char data[MESSAGE];
     size_t        size;
 } message;
 
-/* ---- protocol buffers ---------------------------------------------------------------------------------- */
+/* ---- protocol buffers ------------------------------------------------------------------------ */
 
 static void put_varint(message *m, uint64_t v)
 {
@@ -64,7 +70,7 @@ static void begin_event(message *m, int64_t step)
     put_varint(m, (uint64_t)step);
 }
 
-/* ---- frames -------------------------------------------------------------------------------------------- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 /* CRC-32C, rotated and shifted as TFRecord wants it. */
 static uint32_t checksum(const void *data, size_t size)
@@ -81,7 +87,8 @@ static uint32_t checksum(const void *data, size_t size)
 
 static int fail(const events *e, int why, td_error *error)
 {
-    return td_fail(error, TD_EIO, "cannot write TensorBoard events to '%s': %s", e->path, strerror(why));
+    return td_fail(error, TD_EIO, "cannot write TensorBoard events to '%s': %s", e->path,
+                   strerror(why));
 }
 
 static int write_frame(const events *e, const message *m, td_error *error)
@@ -94,12 +101,12 @@ static int write_frame(const events *e, const message *m, td_error *error)
     return ferror(f) ? fail(e, errno, error) : 0;
 }
 
-/* ---- logger -------------------------------------------------------------------------------------------- */
+/* ---- logger ---------------------------------------------------------------------------------- */
 
 static int write_start(const events *e, int64_t resume, td_error *error)
 {
     static const unsigned char start[] = { 1 << 3, 1 }; /* SessionLog { status = START } */
-    message m;
+    message                    m;
     begin_event(&m, 0);
     put_bytes(&m, 3, "brain.Event:2", 13);
     int code = write_frame(e, &m, error);
@@ -120,10 +127,13 @@ static int name_file(events *e, const td_logger_in *in, const char *name, td_err
     clock_gettime(CLOCK_REALTIME, &now);
     gethostname(host, sizeof host - 1);
     if (n < 0 || n >= (int)sizeof folder)
-        return td_fail(error, TD_EIO, "the path of the TensorBoard events in '%.200s..' is too long", in->directory);
+        return td_fail(error, TD_EIO,
+                       "the path of the TensorBoard events in '%.200s..' is too long",
+                       in->directory);
     if (mkdir(folder, 0777) && errno != EEXIST)
         return td_fail(error, TD_EIO, "cannot make the folder '%s': %s", folder, strerror(errno));
-    snprintf(e->path, sizeof e->path, "%s/events.out.tfevents.%010lld.%09ld.%s", folder, (long long)now.tv_sec, now.tv_nsec, host);
+    snprintf(e->path, sizeof e->path, "%s/events.out.tfevents.%010lld.%09ld.%s", folder,
+             (long long)now.tv_sec, now.tv_nsec, host);
     return 0;
 }
 
@@ -138,12 +148,14 @@ static int open_file(events *e, int64_t resume, td_error *error)
     return TD_EIO;
 }
 
-static int open_tensorboard(const void *config, const td_logger_in *in, void **state, td_error *error)
+static int open_tensorboard(const void *config, const td_logger_in *in, void **state,
+                            td_error *error)
 {
     events *e = calloc(1, sizeof *e);
     if (!e)
         return td_fail(error, TD_ENOMEM, "out of memory while opening the TensorBoard events");
-    if (name_file(e, in, ((const struct tensorboard *)config)->folder, error) || open_file(e, in->resume, error)) {
+    if (name_file(e, in, ((const struct tensorboard *)config)->folder, error) ||
+        open_file(e, in->resume, error)) {
         free(e);
         return TD_EIO;
     }
@@ -172,7 +184,8 @@ static int write_metric(const events *e, int64_t step, const td_metric *metric, 
     return write_frame(e, &event, error);
 }
 
-static int write_metrics(void *state, int64_t step, const td_metric *metrics, size_t count, td_error *error)
+static int write_metrics(void *state, int64_t step, const td_metric *metrics, size_t count,
+                         td_error *error)
 {
     int code = 0;
     for (size_t i = 0; i < count && !code; i++)

@@ -1,23 +1,28 @@
 /* causal-lm.c - predict every token from those before it. */
 #include "cross-entropy.h"
 
-struct causal_lm { double z_loss, label_smoothing; };
+struct causal_lm {
+    double z_loss, label_smoothing;
+};
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct causal_lm, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"),
-    TD_OPTION_FLOAT(struct causal_lm, label_smoothing, 0, 0, 0.999, "share of the target spread over the other tokens"),
+    TD_OPTION_FLOAT(struct causal_lm, label_smoothing, 0, 0, 0.999,
+                    "share of the target spread over the other tokens"),
     TD_OPTION_END
 };
 
 /* A pair is one run of tokens: inputs, then targets; the inputs are predicted too. */
 static int join(const td_record *r, const td_split_in *in, td_example *out, td_error *error)
 {
-    size_t   n_inputs = (size_t)r->n_inputs, n_targets = (size_t)r->n_targets, n = n_inputs + n_targets;
+    size_t n_inputs = (size_t)r->n_inputs, n_targets = (size_t)r->n_targets,
+           n = n_inputs + n_targets;
     int32_t *tokens = in->allocate(in->arena, n * sizeof *tokens);
     float   *weights = r->weights ? in->allocate(in->arena, n * sizeof *weights) : NULL;
 
     if (!tokens || (r->weights && !weights))
-        return td_fail(error, TD_ENOMEM, "loss 'causal-lm': no memory for an example of %zu tokens", n);
+        return td_fail(error, TD_ENOMEM, "loss 'causal-lm': no memory for an example of %zu tokens",
+                       n);
     memcpy(tokens, r->inputs, n_inputs * sizeof *tokens);
     if (n_targets)
         memcpy(tokens + n_inputs, r->targets, n_targets * sizeof *tokens);
@@ -31,13 +36,15 @@ static int join(const td_record *r, const td_split_in *in, td_example *out, td_e
     return 0;
 }
 
-static int split(const void *config, const td_record *r, const td_split_in *in, td_example *out, td_error *error)
+static int split(const void *config, const td_record *r, const td_split_in *in, td_example *out,
+                 td_error *error)
 {
     (void)config;
     memset(out, 0, sizeof *out);
     out->source = r->source, out->id = r->id;
     if (r->n_inputs < 0 || r->n_targets < 0 || (r->inputs ? r->n_inputs : 0) + r->n_targets < 1)
-        return td_fail(error, TD_EFORMAT, "loss 'causal-lm': record %llu has no token to predict", (unsigned long long)r->id);
+        return td_fail(error, TD_EFORMAT, "loss 'causal-lm': record %llu has no token to predict",
+                       (unsigned long long)r->id);
     if (r->inputs && r->n_inputs)
         return join(r, in, out, error);
     out->predicted = r->targets, out->n_predicted = r->n_targets;

@@ -1,4 +1,5 @@
-/* prefix-lm.c - the first part of a sequence is given, the rest is predicted. Papers: Liu et al. 2018, Raffel et al. 2020. */
+/* prefix-lm.c - the first part of a sequence is given, the rest is predicted. Papers: Liu et al.
+ * 2018, Raffel et al. 2020. */
 #include "cross-entropy.h"
 
 struct prefix_lm {
@@ -12,9 +13,12 @@ static const char *const splits[] = { "fixed", "random", 0 };
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct prefix_lm, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"),
-    TD_OPTION_FLOAT(struct prefix_lm, label_smoothing, 0, 0, 0.999, "share of the target spread over the other tokens"),
-    TD_OPTION_CHOICE(struct prefix_lm, split, FIXED, splits, "where running text is cut: always at one place, or uniformly"),
-    TD_OPTION_INT(struct prefix_lm, prefix, 0, 0, 1 << 30, "tokens given when the split is fixed; 0: half"),
+    TD_OPTION_FLOAT(struct prefix_lm, label_smoothing, 0, 0, 0.999,
+                    "share of the target spread over the other tokens"),
+    TD_OPTION_CHOICE(struct prefix_lm, split, FIXED, splits,
+                     "where running text is cut: always at one place, or uniformly"),
+    TD_OPTION_INT(struct prefix_lm, prefix, 0, 0, 1 << 30,
+                  "tokens given when the split is fixed; 0: half"),
     TD_OPTION_END
 };
 
@@ -26,16 +30,22 @@ static int64_t cut(const struct prefix_lm *c, const td_record *r, uint64_t seed)
     return c->prefix ? c->prefix : r->n_targets / 2;
 }
 
-static int split_run(const struct prefix_lm *c, const td_record *r, uint64_t seed, td_example *out, td_error *error)
+static int split_run(const struct prefix_lm *c, const td_record *r, uint64_t seed, td_example *out,
+                     td_error *error)
 {
     int64_t k;
     if (r->n_targets < 2)
-        return td_fail(error, TD_EFORMAT, "loss 'prefix-lm': record %llu has %lld tokens; a token to give and one to predict "
-                       "are the least", (unsigned long long)r->id, (long long)r->n_targets);
+        return td_fail(
+            error, TD_EFORMAT,
+            "loss 'prefix-lm': record %llu has %lld tokens; a token to give and one to predict "
+            "are the least",
+            (unsigned long long)r->id, (long long)r->n_targets);
     k = cut(c, r, seed);
     if (k >= r->n_targets)
-        return td_fail(error, TD_EFORMAT, "loss 'prefix-lm': record %llu has %lld tokens, prefix = %lld leaves none to predict",
-                       (unsigned long long)r->id, (long long)r->n_targets, (long long)k);
+        return td_fail(
+            error, TD_EFORMAT,
+            "loss 'prefix-lm': record %llu has %lld tokens, prefix = %lld leaves none to predict",
+            (unsigned long long)r->id, (long long)r->n_targets, (long long)k);
     out->given = r->targets, out->n_given = k;
     out->predicted = r->targets + k, out->n_predicted = r->n_targets - k;
     out->weights = r->weights ? r->weights + k : NULL;
@@ -47,15 +57,18 @@ static int split_run(const struct prefix_lm *c, const td_record *r, uint64_t see
 static int split_pair(const td_record *r, td_example *out, td_error *error)
 {
     if (r->n_inputs < 1 || r->n_targets < 1)
-        return td_fail(error, TD_EFORMAT, "loss 'prefix-lm': record %llu has %lld inputs and %lld targets; each needs a token",
-                       (unsigned long long)r->id, (long long)r->n_inputs, (long long)r->n_targets);
+        return td_fail(
+            error, TD_EFORMAT,
+            "loss 'prefix-lm': record %llu has %lld inputs and %lld targets; each needs a token",
+            (unsigned long long)r->id, (long long)r->n_inputs, (long long)r->n_targets);
     out->given = r->inputs, out->n_given = r->n_inputs;
     out->predicted = r->targets, out->n_predicted = r->n_targets;
     out->weights = r->weights;
     return 0;
 }
 
-static int split(const void *config, const td_record *r, const td_split_in *in, td_example *out, td_error *error)
+static int split(const void *config, const td_record *r, const td_split_in *in, td_example *out,
+                 td_error *error)
 {
     memset(out, 0, sizeof *out);
     out->source = r->source, out->id = r->id;
@@ -81,7 +94,8 @@ static int check(const void *config, td_error *error)
 {
     const struct prefix_lm *c = config;
     if (c->split == RANDOM && c->prefix)
-        return td_fail(error, TD_ECONFIG, "prefix = %lld does nothing with split = \"random\": leave one of them out",
+        return td_fail(error, TD_ECONFIG,
+                       "prefix = %lld does nothing with split = \"random\": leave one of them out",
                        (long long)c->prefix);
     return 0;
 }
@@ -89,7 +103,8 @@ static int check(const void *config, td_error *error)
 static const td_loss prefix_lm = {
     .plugin = TD_PLUGIN(td_loss, TD_LOSS_KIND, "prefix-lm", options, struct prefix_lm,
                         .brief = "the first part is given, the rest is predicted",
-                        .paper = "Raffel et al., Exploring the Limits of Transfer Learning, 2020", .check = check),
+                        .paper = "Raffel et al., Exploring the Limits of Transfer Learning, 2020",
+                        .check = check),
     .flags = TD_LOSS_NEEDS_GIVEN,
     .split = split,
     .bounds = bounds,

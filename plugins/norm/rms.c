@@ -1,12 +1,14 @@
 /* rms.c - root-mean-square normalisation. Paper: Zhang and Sennrich 2019. */
 #include "tandem/kind/norm.h"
 
-struct rms { double eps; bool scale; };
+struct rms {
+    double eps;
+    bool   scale;
+};
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct rms, eps, 1e-6, 0, 1, "added to the mean square"),
-    TD_OPTION_BOOL(struct rms, scale, true, "a learnable scale, 1 at first"),
-    TD_OPTION_END
+    TD_OPTION_BOOL(struct rms, scale, true, "a learnable scale, 1 at first"), TD_OPTION_END
 };
 
 /* x / sqrt(mean(x^2) + eps) * w */
@@ -14,11 +16,13 @@ static td_tensor *build(const void *config, td_tensor *x)
 {
     const struct rms *c = config;
     int64_t           width = td_dim(x, -1);
-    return td_rms_norm(x, c->scale ? td_param(x->graph, "weight", &width, 1, td_ones()) : NULL, c->eps);
+    return td_rms_norm(x, c->scale ? td_param(x->graph, "weight", &width, 1, td_ones()) : NULL,
+                       c->eps);
 }
 
 static const td_norm rms = {
-    .plugin = TD_PLUGIN(td_norm, TD_NORM_KIND, "rms", options, struct rms, .brief = "root-mean-square normalisation",
+    .plugin = TD_PLUGIN(td_norm, TD_NORM_KIND, "rms", options, struct rms,
+                        .brief = "root-mean-square normalisation",
                         .paper = "Zhang and Sennrich, Root Mean Square Layer Normalization, 2019"),
     .build = build,
 };

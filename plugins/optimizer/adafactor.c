@@ -1,4 +1,5 @@
-/* adafactor.c - second moments, factored or whole, relative steps. Paper: Shazeer and Stern 2018; details as T5X has them. */
+/* adafactor.c - second moments, factored or whole, relative steps. Paper: Shazeer and Stern 2018;
+ * details as T5X has them. */
 #include "tandem/kind/optimizer.h"
 
 struct adafactor {
@@ -8,18 +9,27 @@ struct adafactor {
 };
 
 static const td_option options[] = {
-    TD_OPTION_BOOL(struct adafactor, factored, false, "keep row and column sums of matrices instead of all second moments"),
-    TD_OPTION_INT(struct adafactor, min_factored, 128, 1, 1 << 30, "factor only where the two largest axes have so many entries"),
-    TD_OPTION_FLOAT(struct adafactor, decay_rate, 0.8, 0, 4, "second moments decay by 1 - t^-decay_rate"),
-    TD_OPTION_FLOAT(struct adafactor, beta1, 0, 0, 0.999999, "momentum of the update; 0: none, and no memory for it"),
+    TD_OPTION_BOOL(struct adafactor, factored, false,
+                   "keep row and column sums of matrices instead of all second moments"),
+    TD_OPTION_INT(struct adafactor, min_factored, 128, 1, 1 << 30,
+                  "factor only where the two largest axes have so many entries"),
+    TD_OPTION_FLOAT(struct adafactor, decay_rate, 0.8, 0, 4,
+                    "second moments decay by 1 - t^-decay_rate"),
+    TD_OPTION_FLOAT(struct adafactor, beta1, 0, 0, 0.999999,
+                    "momentum of the update; 0: none, and no memory for it"),
     TD_OPTION_FLOAT(struct adafactor, weight_decay, 0, 0, 1, "decoupled, not times the rate"),
-    TD_OPTION_BOOL(struct adafactor, decay_by_rate, false, "weight decay is the square of the rate (PaLM)"),
-    TD_OPTION_FLOAT(struct adafactor, clip_threshold, 1, 1e-6, 1e6, "largest root mean square of an update"),
-    TD_OPTION_FLOAT(struct adafactor, min_scale, 1e-3, 0, 1, "least root mean square of a parameter that the rate multiplies"),
+    TD_OPTION_BOOL(struct adafactor, decay_by_rate, false,
+                   "weight decay is the square of the rate (PaLM)"),
+    TD_OPTION_FLOAT(struct adafactor, clip_threshold, 1, 1e-6, 1e6,
+                    "largest root mean square of an update"),
+    TD_OPTION_FLOAT(struct adafactor, min_scale, 1e-3, 0, 1,
+                    "least root mean square of a parameter that the rate multiplies"),
     TD_OPTION_END
 };
 
-typedef struct axes { int largest, second; } axes;
+typedef struct axes {
+    int largest, second;
+} axes;
 
 static axes largest_axes(const td_tensor *p)
 {
@@ -39,7 +49,8 @@ static bool is_factored(const struct adafactor *c, const td_tensor *p)
 }
 
 /* State `name` with one entry along `axis` (-1: whole): s = b2 s + (1-b2) square, the new value. */
-static td_tensor *decayed(const td_optimizer_in *in, const char *name, int axis, td_tensor *square, td_tensor *keep)
+static td_tensor *decayed(const td_optimizer_in *in, const char *name, int axis, td_tensor *square,
+                          td_tensor *keep)
 {
     int64_t    dims[TD_MAX_RANK];
     td_tensor *s, *next;
@@ -67,7 +78,10 @@ static td_tensor *normalised(const struct adafactor *c, const td_optimizer_in *i
     return td_div(td_div(g, td_sqrt(td_div(row, td_mean(row, a.second)))), td_sqrt(column));
 }
 
-static td_tensor *root_mean_square(td_tensor *x) { return td_sqrt(td_scale(td_sum_squares(x), 1 / (double)td_count(x))); }
+static td_tensor *root_mean_square(td_tensor *x)
+{
+    return td_sqrt(td_scale(td_sum_squares(x), 1 / (double)td_count(x)));
+}
 
 /* (1 - decay) p, the decay being lr^2 or a number */
 static td_tensor *shrunk(const struct adafactor *c, const td_optimizer_in *in)
@@ -83,7 +97,8 @@ static td_tensor *composed(const struct adafactor *c, const td_optimizer_in *in)
 {
     td_tensor *p = in->param, *u = normalised(c, in), *one = td_scalar(in->graph, 1);
     td_tensor *limit = td_maximum(one, td_scale(root_mean_square(u), 1 / c->clip_threshold));
-    td_tensor *rate = td_mul(in->rate, td_maximum(td_scalar(in->graph, c->min_scale), root_mean_square(p)));
+    td_tensor *rate = td_mul(in->rate,
+                             td_maximum(td_scalar(in->graph, c->min_scale), root_mean_square(p)));
     td_tensor *delta = td_mul(td_div(u, limit), rate);
 
     if (c->beta1 > 0) {
@@ -99,8 +114,11 @@ static td_tensor *fused(const struct adafactor *c, const td_optimizer_in *in, do
 {
     td_tensor *p = in->param, *v = td_moment(in, "v", p->dim, p->rank, 0);
     td_tensor *m = c->beta1 > 0 ? td_moment(in, "m", p->dim, p->rank, 0) : NULL;
-    td_tensor *moment = td_adafactor_moment((td_tensor *[]){ in->grad, v, in->step, in->clip, in->gate }, c->decay_rate);
-    td_tensor *step[] = { p, in->grad, moment, m, td_output(moment, 1), td_sum_squares(p), in->rate, in->clip, in->gate };
+    td_tensor *moment = td_adafactor_moment((td_tensor *[]){ in->grad, v, in->step, in->clip,
+                                                             in->gate },
+                                            c->decay_rate);
+    td_tensor *step[] = { p,        in->grad, moment,  m, td_output(moment, 1), td_sum_squares(p),
+                          in->rate, in->clip, in->gate };
     return td_adafactor_step(step, c->beta1, decay, c->clip_threshold, c->min_scale);
 }
 
@@ -118,15 +136,18 @@ static int check(const void *config, td_error *error)
 {
     const struct adafactor *c = config;
     if (c->decay_by_rate && c->weight_decay > 0)
-        return td_fail(error, TD_ECONFIG, "decay_by_rate = true takes the place of weight_decay = %g: leave one of them out",
-                       c->weight_decay);
+        return td_fail(
+            error, TD_ECONFIG,
+            "decay_by_rate = true takes the place of weight_decay = %g: leave one of them out",
+            c->weight_decay);
     return 0;
 }
 
 static const td_optimizer adafactor = {
     .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "adafactor", options, struct adafactor,
                         .brief = "Adafactor, factored or not, with relative steps", .check = check,
-                        .paper = "Shazeer and Stern, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost, 2018"),
+                        .paper = "Shazeer and Stern, Adafactor: Adaptive Learning Rates with "
+                                 "Sublinear Memory Cost, 2018"),
     .build = build,
 };
 

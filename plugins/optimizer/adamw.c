@@ -1,13 +1,16 @@
 /* adamw.c - Adam with decoupled weight decay. Paper: Loshchilov and Hutter 2019. */
 #include "tandem/kind/optimizer.h"
 
-struct adamw { double beta1, beta2, eps, weight_decay; };
+struct adamw {
+    double beta1, beta2, eps, weight_decay;
+};
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct adamw, beta1, 0.9, 0, 0.999999, "decay of the first moment"),
     TD_OPTION_FLOAT(struct adamw, beta2, 0.95, 0, 0.999999, "decay of the second moment"),
     TD_OPTION_FLOAT(struct adamw, eps, 1e-8, 0, 1, "added to the root of the second moment"),
-    TD_OPTION_FLOAT(struct adamw, weight_decay, 0.1, 0, 1, "on tensors of rank 2 and more, times the rate"),
+    TD_OPTION_FLOAT(struct adamw, weight_decay, 0.1, 0, 1,
+                    "on tensors of rank 2 and more, times the rate"),
     TD_OPTION_END
 };
 
@@ -18,19 +21,23 @@ static td_tensor *build(const void *config, const td_optimizer_in *in)
     td_tensor          *p = in->param;
     double              decay = p->rank >= 2 ? c->weight_decay * in->decay_scale : 0;
     td_tensor          *step[TD_STEP_INPUTS] = {
-        [TD_STEP_P] = p,           [TD_STEP_G] = in->grad,
-        [TD_STEP_M] = td_moment(in, "m", p->dim, p->rank, 0),
-        [TD_STEP_V] = td_moment(in, "v", p->dim, p->rank, 0),
-        [TD_STEP_LR] = in->rate,   [TD_STEP_T] = in->step,
-        [TD_STEP_CLIP] = in->clip, [TD_STEP_GATE] = in->gate,
+                 [TD_STEP_P] = p,
+                 [TD_STEP_G] = in->grad,
+                 [TD_STEP_M] = td_moment(in, "m", p->dim, p->rank, 0),
+                 [TD_STEP_V] = td_moment(in, "v", p->dim, p->rank, 0),
+                 [TD_STEP_LR] = in->rate,
+                 [TD_STEP_T] = in->step,
+                 [TD_STEP_CLIP] = in->clip,
+                 [TD_STEP_GATE] = in->gate,
     };
     return td_adamw_step(step, c->beta1, c->beta2, c->eps, decay);
 }
 
 static const td_optimizer adamw = {
-    .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "adamw", options, struct adamw,
-                        .brief = "Adam with decoupled weight decay",
-                        .paper = "Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019"),
+    .plugin =
+        TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "adamw", options, struct adamw,
+                  .brief = "Adam with decoupled weight decay",
+                  .paper = "Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019"),
     .build = build,
 };
 

@@ -1,12 +1,15 @@
 /* lion.c - the sign of an interpolated momentum. Paper: Chen et al. 2023. */
 #include "tandem/kind/optimizer.h"
 
-struct lion { double beta1, beta2, weight_decay; };
+struct lion {
+    double beta1, beta2, weight_decay;
+};
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct lion, beta1, 0.9, 0, 0.999999, "share of the momentum in the move"),
     TD_OPTION_FLOAT(struct lion, beta2, 0.99, 0, 0.999999, "decay of the momentum"),
-    TD_OPTION_FLOAT(struct lion, weight_decay, 0, 0, 10, "decoupled, on tensors of rank 2 and more, times the rate"),
+    TD_OPTION_FLOAT(struct lion, weight_decay, 0, 0, 10,
+                    "decoupled, on tensors of rank 2 and more, times the rate"),
     TD_OPTION_END
 };
 
@@ -20,7 +23,7 @@ static td_tensor *build(const void *config, const td_optimizer_in *in)
 {
     const struct lion *c = config;
     td_tensor         *p = in->param, *g = td_mul(in->grad, in->clip);
-    td_tensor         *m = td_moment(in, "m", p->dim, p->rank, 0), *move = td_sign(mix(m, g, c->beta1));
+    td_tensor *m = td_moment(in, "m", p->dim, p->rank, 0), *move = td_sign(mix(m, g, c->beta1));
 
     td_assign(m, mix(m, g, c->beta2), in->gate);
     if (c->weight_decay * in->decay_scale > 0 && p->rank >= 2)
@@ -29,9 +32,10 @@ static td_tensor *build(const void *config, const td_optimizer_in *in)
 }
 
 static const td_optimizer lion = {
-    .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "lion", options, struct lion,
-                        .brief = "the sign of an interpolated momentum",
-                        .paper = "Chen et al., Symbolic Discovery of Optimization Algorithms, 2023"),
+    .plugin =
+        TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "lion", options, struct lion,
+                  .brief = "the sign of an interpolated momentum",
+                  .paper = "Chen et al., Symbolic Discovery of Optimization Algorithms, 2023"),
     .build = build,
 };
 

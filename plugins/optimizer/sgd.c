@@ -1,12 +1,16 @@
 /* sgd.c - stochastic gradient descent with momentum. Paper: Sutskever et al. 2013. */
 #include "tandem/kind/optimizer.h"
 
-struct sgd { double momentum, weight_decay; bool nesterov; };
+struct sgd {
+    double momentum, weight_decay;
+    bool   nesterov;
+};
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct sgd, momentum, 0.9, 0, 0.999999, "share of the last move that is kept"),
     TD_OPTION_BOOL(struct sgd, nesterov, false, "look ahead along the momentum"),
-    TD_OPTION_FLOAT(struct sgd, weight_decay, 0, 0, 1, "decoupled, on tensors of rank 2 and more, times the rate"),
+    TD_OPTION_FLOAT(struct sgd, weight_decay, 0, 0, 1,
+                    "decoupled, on tensors of rank 2 and more, times the rate"),
     TD_OPTION_END
 };
 
@@ -32,14 +36,16 @@ static int check(const void *config, td_error *error)
 {
     const struct sgd *c = config;
     return c->nesterov && c->momentum == 0
-               ? td_fail(error, TD_ECONFIG, "nesterov = true needs momentum > 0: there is nothing to look ahead along")
+               ? td_fail(error, TD_ECONFIG,
+                         "nesterov = true needs momentum > 0: there is nothing to look ahead along")
                : 0;
 }
 
 static const td_optimizer sgd = {
-    .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "sgd", options, struct sgd,
-                        .brief = "stochastic gradient descent with momentum", .check = check,
-                        .paper = "Sutskever et al., On the importance of initialization and momentum, 2013"),
+    .plugin = TD_PLUGIN(
+        td_optimizer, TD_OPTIMIZER_KIND, "sgd", options, struct sgd,
+        .brief = "stochastic gradient descent with momentum", .check = check,
+        .paper = "Sutskever et al., On the importance of initialization and momentum, 2013"),
     .build = build,
 };
 

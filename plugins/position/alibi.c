@@ -3,9 +3,12 @@
 
 #include "tandem/kind/position.h"
 
-struct alibi { bool unused; };
+struct alibi {
+    bool unused;
+};
 
-/* 2^(-8(i+1)/k) for i < k, the largest power of two up to `heads`; the others take every second slope of the series for 2k. */
+/* 2^(-8(i+1)/k) for i < k, the largest power of two up to `heads`; the others take every second
+ * slope of the series for 2k. */
 static double slope(int64_t head, int64_t heads)
 {
     int64_t k = 1;
@@ -18,7 +21,8 @@ static double slope(int64_t head, int64_t heads)
 /* table[h, distance] = -slope(h) |distance|: [H, 2 reach + 1] */
 static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
 {
-    int64_t longest = in->q_length > in->k_length ? in->q_length : in->k_length, reach = longest - 1;
+    int64_t longest = in->q_length > in->k_length ? in->q_length : in->k_length,
+            reach = longest - 1;
     int64_t dims[] = { in->heads, 2 * reach + 1 };
     double *table;
     (void)config;
@@ -27,13 +31,15 @@ static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
         return;
     table = malloc((size_t)(dims[0] * dims[1]) * sizeof *table);
     if (!table) {
-        td_graph_fail(in->graph, "position 'alibi': no memory for a table of %lld distances", (long long)dims[1]);
+        td_graph_fail(in->graph, "position 'alibi': no memory for a table of %lld distances",
+                      (long long)dims[1]);
         return;
     }
     for (int64_t h = 0; h < dims[0]; h++)
         for (int64_t d = -reach; d <= reach; d++)
             table[h * dims[1] + d + reach] = -slope(h, in->heads) * (double)llabs(d);
-    out->table = (td_bias){ td_constant(in->graph, TD_REAL, dims, 2, table), in->q_position, in->k_position, reach };
+    out->table = (td_bias){ td_constant(in->graph, TD_REAL, dims, 2, table), in->q_position,
+                            in->k_position, reach };
     free(table);
 }
 

@@ -1,10 +1,13 @@
 /* learned.c - learned absolute positions, one table for all stacks. Paper: Gehring et al. 2017. */
 #include "tandem/kind/position.h"
 
-struct learned { int64_t max_positions; };
+struct learned {
+    int64_t max_positions;
+};
 
 static const td_option options[] = {
-    TD_OPTION_INT(struct learned, max_positions, 2048, 1, 1 << 24, "positions in the table: the longest total length"),
+    TD_OPTION_INT(struct learned, max_positions, 2048, 1, 1 << 24,
+                  "positions in the table: the longest total length"),
     TD_OPTION_END
 };
 
@@ -14,15 +17,20 @@ static td_tensor *embed(const void *config, td_tensor *x, td_tensor *position)
     const struct learned *c = config;
     int64_t               dims[] = { c->max_positions, td_dim(x, -1) };
     if (td_dim(x, 1) > c->max_positions)
-        return td_graph_fail(x->graph, "position 'learned': sequences of %lld tokens do not fit max_positions = %lld",
-                             (long long)td_dim(x, 1), (long long)c->max_positions);
-    return td_add(x, td_gather(td_param(x->graph, "position_embeddings.weight", dims, 2, td_normal(1)), position));
+        return td_graph_fail(
+            x->graph,
+            "position 'learned': sequences of %lld tokens do not fit max_positions = %lld",
+            (long long)td_dim(x, 1), (long long)c->max_positions);
+    return td_add(x,
+                  td_gather(td_param(x->graph, "position_embeddings.weight", dims, 2, td_normal(1)),
+                            position));
 }
 
 static const td_position learned = {
-    .plugin = TD_PLUGIN(td_position, TD_POSITION_KIND, "learned", options, struct learned,
-                        .brief = "learned absolute positions, added to the embeddings",
-                        .paper = "Gehring et al., Convolutional Sequence to Sequence Learning, 2017"),
+    .plugin =
+        TD_PLUGIN(td_position, TD_POSITION_KIND, "learned", options, struct learned,
+                  .brief = "learned absolute positions, added to the embeddings",
+                  .paper = "Gehring et al., Convolutional Sequence to Sequence Learning, 2017"),
     .embed = embed,
 };
 

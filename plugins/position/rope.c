@@ -1,5 +1,5 @@
-/* rope.c - rotary position embedding, half-split layout, with length scalings. Papers: Su et al. 2021 (RoPE); Chen et al.
- * 2023 (linear: position interpolation); Peng et al. 2023 (ntk, yarn). */
+/* rope.c - rotary position embedding, half-split layout, with length scalings. Papers: Su et al.
+ * 2021 (RoPE); Chen et al. 2023 (linear: position interpolation); Peng et al. 2023 (ntk, yarn). */
 #include "tandem/kind/position.h"
 
 struct rope {
@@ -13,19 +13,24 @@ enum { MAX_HEAD = 4096 };
 static const char *const scalings[] = { "none", "linear", "ntk", "yarn", 0 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct rope, base, 10000, 1, 1e12, "ratio of the longest to the shortest wavelength"),
-    TD_OPTION_CHOICE(struct rope, scaling, NONE, scalings, "how to reach beyond the training length"),
+    TD_OPTION_FLOAT(struct rope, base, 10000, 1, 1e12,
+                    "ratio of the longest to the shortest wavelength"),
+    TD_OPTION_CHOICE(struct rope, scaling, NONE, scalings,
+                     "how to reach beyond the training length"),
     TD_OPTION_FLOAT(struct rope, factor, 1, 1, 1e6, "how many times the training length to reach"),
     TD_OPTION_INT(struct rope, original_length, 2048, 1, 1 << 30, "training length; yarn needs it"),
-    TD_OPTION_FLOAT(struct rope, beta_fast, 32, 0.001, 1e6, "yarn: from so many turns on, a wave is kept"),
-    TD_OPTION_FLOAT(struct rope, beta_slow, 1, 0.001, 1e6, "yarn: below so many turns, a wave is interpolated"),
+    TD_OPTION_FLOAT(struct rope, beta_fast, 32, 0.001, 1e6,
+                    "yarn: from so many turns on, a wave is kept"),
+    TD_OPTION_FLOAT(struct rope, beta_slow, 1, 0.001, 1e6,
+                    "yarn: below so many turns, a wave is interpolated"),
     TD_OPTION_END
 };
 
 /* The index of the wave that turns `turns` times over the original length. */
 static double wave_of(const struct rope *c, double turns, double width)
 {
-    return width * log((double)c->original_length / (turns * 2 * 3.14159265358979323846)) / (2 * log(c->base));
+    return width * log((double)c->original_length / (turns * 2 * 3.14159265358979323846)) /
+           (2 * log(c->base));
 }
 
 /* How much of wave j is interpolated: 0 for the fast waves, 1 for the slow ones, a ramp between. */
@@ -68,11 +73,12 @@ static td_tensor *rotate(const void *config, const td_rotate_in *in)
 {
     const struct rope *c = config;
     /* yarn sharpens the scores: both queries and keys grow by this */
-    double     grow = c->scaling == YARN ? 0.1 * log(c->factor) + 1 : 1;
-    td_tensor *a;
+    double             grow = c->scaling == YARN ? 0.1 * log(c->factor) + 1 : 1;
+    td_tensor         *a;
 
     if (td_dim(in->x, -1) % 2 || td_dim(in->x, -1) > MAX_HEAD)
-        return td_graph_fail(in->x->graph, "position 'rope' needs an even head_dim up to %d", MAX_HEAD);
+        return td_graph_fail(in->x->graph, "position 'rope' needs an even head_dim up to %d",
+                             MAX_HEAD);
     a = angles(c, in->position, td_dim(in->x, -1));
     return td_rope(in->x, td_scale(td_cos(a), grow), td_scale(td_sin(a), grow));
 }
@@ -81,7 +87,8 @@ static int check_head(const void *config, int64_t head_dim, td_error *error)
 {
     (void)config;
     if (head_dim % 2 || head_dim > MAX_HEAD)
-        return td_fail(error, TD_ECONFIG, "position 'rope' turns pairs: head_dim = %lld must be even and at most %d",
+        return td_fail(error, TD_ECONFIG,
+                       "position 'rope' turns pairs: head_dim = %lld must be even and at most %d",
                        (long long)head_dim, MAX_HEAD);
     return 0;
 }
@@ -90,10 +97,13 @@ static int check(const void *config, td_error *error)
 {
     const struct rope *c = config;
     if (c->scaling == NONE && c->factor != 1)
-        return td_fail(error, TD_ECONFIG, "factor = %g does nothing without scaling: set scaling to linear, ntk or yarn",
-                       c->factor);
+        return td_fail(
+            error, TD_ECONFIG,
+            "factor = %g does nothing without scaling: set scaling to linear, ntk or yarn",
+            c->factor);
     if (c->scaling == YARN && (c->base <= 1 || c->beta_fast <= c->beta_slow))
-        return td_fail(error, TD_ECONFIG, "yarn needs base > 1 and beta_fast > beta_slow, not base = %g, %g and %g",
+        return td_fail(error, TD_ECONFIG,
+                       "yarn needs base > 1 and beta_fast > beta_slow, not base = %g, %g and %g",
                        c->base, c->beta_fast, c->beta_slow);
     return 0;
 }

@@ -1,12 +1,16 @@
-/* sinusoidal.c - fixed sine and cosine waves, added to the embeddings. Paper: Vaswani et al. 2017. */
+/* sinusoidal.c - fixed sine and cosine waves, added to the embeddings. Paper: Vaswani et al.
+ * 2017. */
 #include "tandem/kind/position.h"
 
-struct sinusoidal { double base; };
+struct sinusoidal {
+    double base;
+};
 
 enum { MAX_WIDTH = 1 << 16 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct sinusoidal, base, 10000, 1, 1e12, "ratio of the longest to the shortest wavelength"),
+    TD_OPTION_FLOAT(struct sinusoidal, base, 10000, 1, 1e12,
+                    "ratio of the longest to the shortest wavelength"),
     TD_OPTION_END
 };
 
@@ -24,13 +28,15 @@ static td_tensor *angles(const struct sinusoidal *c, td_tensor *position, int64_
 /* PE[p, 2i] = sin(angle), PE[p, 2i+1] = cos(angle) */
 static td_tensor *embed(const void *config, td_tensor *x, td_tensor *position)
 {
-    int64_t    width = td_dim(x, -1), pair[] = { td_dim(position, 0), td_dim(position, 1), width / 2, 1 };
+    int64_t width = td_dim(x, -1),
+            pair[] = { td_dim(position, 0), td_dim(position, 1), width / 2, 1 };
     int64_t    joined[] = { pair[0], pair[1], width };
     td_tensor *a, *waves[2];
 
     if (width % 2 || width > MAX_WIDTH)
-        return td_graph_fail(x->graph, "position 'sinusoidal' needs an even d_model up to %d, not %lld", MAX_WIDTH,
-                             (long long)width);
+        return td_graph_fail(x->graph,
+                             "position 'sinusoidal' needs an even d_model up to %d, not %lld",
+                             MAX_WIDTH, (long long)width);
     a = angles(config, position, width);
     waves[0] = td_reshape(td_sin(a), pair, 4), waves[1] = td_reshape(td_cos(a), pair, 4);
     return td_add(x, td_reshape(td_concat(waves, 2, 3), joined, 3));

@@ -1,15 +1,18 @@
-/* t5-relative.c - a learned bias per bucket of distances, one table for all layers of a stack. Paper: Raffel et al. 2020. */
+/* t5-relative.c - a learned bias per bucket of distances, one table for all layers of a stack.
+ * Paper: Raffel et al. 2020. */
 #include <stdlib.h>
 
 #include "tandem/kind/position.h"
 
-struct t5 { int64_t buckets, max_distance; };
-
-static const td_option options[] = {
-    TD_OPTION_INT(struct t5, buckets, 32, 4, 1 << 16, "buckets of distances"),
-    TD_OPTION_INT(struct t5, max_distance, 128, 2, 1 << 24, "distances from here on share the last bucket"),
-    TD_OPTION_END
+struct t5 {
+    int64_t buckets, max_distance;
 };
+
+static const td_option options[] = { TD_OPTION_INT(struct t5, buckets, 32, 4, 1 << 16,
+                                                   "buckets of distances"),
+                                     TD_OPTION_INT(struct t5, max_distance, 128, 2, 1 << 24,
+                                                   "distances from here on share the last bucket"),
+                                     TD_OPTION_END };
 
 /* The bucket of distance n >= 0 among b: half of them exact, the others logarithmic. */
 static int64_t bucket_of(int64_t n, int64_t b, int64_t max_distance)
@@ -17,12 +20,13 @@ static int64_t bucket_of(int64_t n, int64_t b, int64_t max_distance)
     int64_t exact = b / 2, far;
     if (n < exact)
         return n;
-    far = exact + (int64_t)floor(log((double)n / (double)exact) / log((double)max_distance / (double)exact) *
-                                 (double)(b - exact));
+    far = exact + (int64_t)floor(log((double)n / (double)exact) /
+                                 log((double)max_distance / (double)exact) * (double)(b - exact));
     return far < b - 1 ? far : b - 1;
 }
 
-/* r = key - query position. An encoder keeps the upper half for r > 0; a decoder puts all of r > 0 in bucket 0. */
+/* r = key - query position. An encoder keeps the upper half for r > 0; a decoder puts all of r > 0
+ * in bucket 0. */
 static int64_t relative_bucket(const struct t5 *c, int64_t r, bool encoder)
 {
     int64_t half = c->buckets / 2;
@@ -38,7 +42,8 @@ static td_tensor *bucket_ids(const struct t5 *c, td_graph *g, int64_t reach, boo
     double    *ids = malloc((size_t)count * sizeof *ids);
     td_tensor *t;
     if (!ids)
-        return td_graph_fail(g, "position 't5-relative': no memory for a table of %lld distances", (long long)count);
+        return td_graph_fail(g, "position 't5-relative': no memory for a table of %lld distances",
+                             (long long)count);
     for (int64_t r = -reach; r <= reach; r++)
         ids[r + reach] = (double)relative_bucket(c, r, encoder);
     t = td_constant(g, TD_I32, &count, 1, ids);
@@ -56,10 +61,12 @@ static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
     if (in->role == TD_ROLE_CROSS)
         return;
     td_push_shared(in->graph, "relative_attention_bias", in->stack);
-    weight = td_param(in->graph, "relative_attention_bias.weight", dims, 2, td_normal(1 / sqrt((double)in->heads)));
+    weight = td_param(in->graph, "relative_attention_bias.weight", dims, 2,
+                      td_normal(1 / sqrt((double)in->heads)));
     td_pop(in->graph);
     ids = bucket_ids(c, in->graph, longest - 1, in->role == TD_ROLE_ENCODER);
-    out->table = (td_bias){ td_transpose(td_gather(weight, ids), 0, 1), in->q_position, in->k_position, longest - 1 };
+    out->table = (td_bias){ td_transpose(td_gather(weight, ids), 0, 1), in->q_position,
+                            in->k_position, longest - 1 };
 }
 
 /* In an encoder, half of the buckets serve each direction and half of those are exact. */
@@ -67,10 +74,12 @@ static int check(const void *config, td_error *error)
 {
     const struct t5 *c = config;
     if (c->buckets % 4)
-        return td_fail(error, TD_ECONFIG, "buckets = %lld must be a multiple of 4: two directions, near and far",
+        return td_fail(error, TD_ECONFIG,
+                       "buckets = %lld must be a multiple of 4: two directions, near and far",
                        (long long)c->buckets);
     if (c->max_distance <= c->buckets / 2)
-        return td_fail(error, TD_ECONFIG, "max_distance = %lld must be greater than half of buckets = %lld",
+        return td_fail(error, TD_ECONFIG,
+                       "max_distance = %lld must be greater than half of buckets = %lld",
                        (long long)c->max_distance, (long long)c->buckets);
     return 0;
 }
@@ -78,7 +87,8 @@ static int check(const void *config, td_error *error)
 static const td_position t5_relative = {
     .plugin = TD_PLUGIN(td_position, TD_POSITION_KIND, "t5-relative", options, struct t5,
                         .brief = "a learned bias per bucket of distances, in self-attention",
-                        .paper = "Raffel et al., Exploring the Limits of Transfer Learning, 2020", .check = check),
+                        .paper = "Raffel et al., Exploring the Limits of Transfer Learning, 2020",
+                        .check = check),
     .bias = bias,
 };
 

@@ -1,11 +1,13 @@
 /* constant.c - one learning rate, after a warm-up if there is one. */
 #include "schedule.h"
 
-struct constant { double peak; int64_t warmup; };
-
-static const td_option options[] = {
-    SCHEDULE_PEAK(struct constant, 0.001), SCHEDULE_WARMUP(struct constant, 0), TD_OPTION_END
+struct constant {
+    double  peak;
+    int64_t warmup;
 };
+
+static const td_option options[] = { SCHEDULE_PEAK(struct constant, 0.001),
+                                     SCHEDULE_WARMUP(struct constant, 0), TD_OPTION_END };
 
 static double rate(const void *config, int64_t step)
 {

@@ -1,12 +1,15 @@
 /* linear.c - warm-up, then a straight line down to a floor. */
 #include "schedule.h"
 
-struct linear { double peak, floor; int64_t warmup, steps; };
-
-static const td_option options[] = {
-    SCHEDULE_PEAK(struct linear, 0.01), SCHEDULE_WARMUP(struct linear, 2000), SCHEDULE_STEPS(struct linear),
-    SCHEDULE_FLOOR(struct linear, 0), TD_OPTION_END
+struct linear {
+    double  peak, floor;
+    int64_t warmup, steps;
 };
+
+static const td_option options[] = { SCHEDULE_PEAK(struct linear, 0.01),
+                                     SCHEDULE_WARMUP(struct linear, 2000),
+                                     SCHEDULE_STEPS(struct linear),
+                                     SCHEDULE_FLOOR(struct linear, 0), TD_OPTION_END };
 
 /* peak (1 - (1 - floor) progress) */
 static double rate(const void *config, int64_t step)

@@ -1,11 +1,13 @@
 /* rsqrt.c - warm-up, then the reciprocal square root of the step. Paper: Vaswani et al. 2017. */
 #include "schedule.h"
 
-struct rsqrt { double peak; int64_t warmup; };
-
-static const td_option options[] = {
-    SCHEDULE_PEAK(struct rsqrt, 0.01), SCHEDULE_WARMUP(struct rsqrt, 10000), TD_OPTION_END
+struct rsqrt {
+    double  peak;
+    int64_t warmup;
 };
+
+static const td_option options[] = { SCHEDULE_PEAK(struct rsqrt, 0.01),
+                                     SCHEDULE_WARMUP(struct rsqrt, 10000), TD_OPTION_END };
 
 /* peak sqrt(warmup / step) */
 static double rate(const void *config, int64_t step)

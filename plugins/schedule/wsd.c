@@ -1,13 +1,19 @@
-/* wsd.c - warm-up, stable, decay: constant until the last steps, then a straight line. Paper: Hu et al. 2024 (MiniCPM). */
+/* wsd.c - warm-up, stable, decay: constant until the last steps, then a straight line. Paper: Hu et
+ * al. 2024 (MiniCPM). */
 #include "schedule.h"
 
-struct wsd { double peak, floor; int64_t warmup, steps, decay_steps; };
-
-static const td_option options[] = {
-    SCHEDULE_PEAK(struct wsd, 0.01), SCHEDULE_WARMUP(struct wsd, 2000), SCHEDULE_STEPS(struct wsd),
-    TD_OPTION_INT(struct wsd, decay_steps, 40000, 1, 1LL << 40, "steps of decay before `steps`"),
-    SCHEDULE_FLOOR(struct wsd, 0.1), TD_OPTION_END
+struct wsd {
+    double  peak, floor;
+    int64_t warmup, steps, decay_steps;
 };
+
+static const td_option options[] = { SCHEDULE_PEAK(struct wsd, 0.01),
+                                     SCHEDULE_WARMUP(struct wsd, 2000),
+                                     SCHEDULE_STEPS(struct wsd),
+                                     TD_OPTION_INT(struct wsd, decay_steps, 40000, 1, 1LL << 40,
+                                                   "steps of decay before `steps`"),
+                                     SCHEDULE_FLOOR(struct wsd, 0.1),
+                                     TD_OPTION_END };
 
 static double rate(const void *config, int64_t step)
 {
@@ -22,15 +28,17 @@ static int check(const void *config, td_error *error)
 {
     const struct wsd *c = config;
     if (c->decay_steps > c->steps || c->warmup > c->steps - c->decay_steps)
-        return td_fail(error, TD_ECONFIG, "warmup = %lld and decay_steps = %lld do not fit into steps = %lld",
+        return td_fail(error, TD_ECONFIG,
+                       "warmup = %lld and decay_steps = %lld do not fit into steps = %lld",
                        (long long)c->warmup, (long long)c->decay_steps, (long long)c->steps);
     return 0;
 }
 
 static const td_schedule wsd = {
-    .plugin = TD_PLUGIN(td_schedule, TD_SCHEDULE_KIND, "wsd", options, struct wsd,
-                        .brief = "warm-up, stable, decay", .check = check,
-                        .paper = "Hu et al., MiniCPM: Unveiling the Potential of Small Language Models, 2024"),
+    .plugin = TD_PLUGIN(
+        td_schedule, TD_SCHEDULE_KIND, "wsd", options, struct wsd,
+        .brief = "warm-up, stable, decay", .check = check,
+        .paper = "Hu et al., MiniCPM: Unveiling the Potential of Small Language Models, 2024"),
     .rate = rate,
 };
 

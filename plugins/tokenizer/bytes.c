@@ -3,19 +3,19 @@
 
 enum { FIRST = 3, VOCAB = 256 + FIRST };
 
-struct bytes { int64_t unused; };
+struct bytes {
+    int64_t unused;
+};
 
-static int open_bytes(const void *config, const td_services *services, void **state, td_error *error)
+static int open_bytes(const void *config, const td_services *services, void **state,
+                      td_error *error)
 {
     (void)config, (void)services, (void)error;
     *state = NULL;
     return 0;
 }
 
-static void close_bytes(void *state)
-{
-    (void)state;
-}
+static void close_bytes(void *state) { (void)state; }
 
 static void special(void *state, td_special *out)
 {
@@ -23,7 +23,8 @@ static void special(void *state, td_special *out)
     *out = (td_special){ .pad = 0, .bos = 0, .eos = 1, .unk = 2, .vocab_size = VOCAB };
 }
 
-static int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room, td_error *error)
+static int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room,
+                      td_error *error)
 {
     (void)state, (void)error;
     for (size_t i = 0; i < size && (int64_t)i < room; i++)
@@ -31,14 +32,15 @@ static int64_t encode(void *state, const char *text, size_t size, int32_t *ids, 
     return (int64_t)size;
 }
 
-static int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64_t room, td_error *error)
+static int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64_t room,
+                      td_error *error)
 {
     int64_t n = 0;
     (void)state;
     for (int64_t i = 0; i < count; i++) {
         if (ids[i] < 0 || ids[i] >= VOCAB)
-            return td_fail(error, TD_EFORMAT, "cannot decode token %lld: id %d is not in 0 .. %d", (long long)i,
-                           (int)ids[i], VOCAB - 1);
+            return td_fail(error, TD_EFORMAT, "cannot decode token %lld: id %d is not in 0 .. %d",
+                           (long long)i, (int)ids[i], VOCAB - 1);
         if (ids[i] < FIRST)
             continue;
         if (n < room)

@@ -13,7 +13,9 @@ static void expect_zero(const unsigned char *p, size_t size)
 
 Test(arena, pieces_are_zeroed_aligned_and_apart)
 {
-    static const size_t sizes[] = { 1, 0, 7, 13, 16, 17, 1021, 16384, 16385, 65536, 65537, 300007, 3 };
+    static const size_t sizes[] = {
+        1, 0, 7, 13, 16, 17, 1021, 16384, 16385, 65536, 65537, 300007, 3
+    };
     td_arena      *a = td_arena_new();
     unsigned char *pieces[sizeof sizes / sizeof *sizes];
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {

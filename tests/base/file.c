@@ -1,4 +1,5 @@
-/* file.c - whole reads, atomic writes that leave the old file where they fail, maps, directories, hashes. */
+/* file.c - whole reads, atomic writes that leave the old file where they fail, maps, directories,
+ * hashes. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -44,7 +45,7 @@ static void expect_content(const char *want, size_t length)
 Test(file, written_and_read)
 {
     static const size_t sizes[] = { 0, 1, 31, 16383, 16384, 16385, 100003 };
-    char *data = malloc(100003);
+    char               *data = malloc(100003);
     for (size_t i = 0; i < 100003; i++)
         data[i] = (char)(i * 37 % 251);
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
@@ -105,7 +106,8 @@ Test(file, what_is_not_there)
     td_map_file m;
     char        deep[160];
     cr_expect_null(td_file_read(path, NULL, &e));
-    cr_expect(e.code == TD_EIO && strstr(e.text, path) && strstr(e.text, "No such file"), "%s", e.text);
+    cr_expect(e.code == TD_EIO && strstr(e.text, path) && strstr(e.text, "No such file"), "%s",
+              e.text);
     snprintf(deep, sizeof deep, "%s/no/such/file", directory);
     e.code = 0;
     cr_expect_eq(td_file_write(deep, "x", 1, &e), TD_EIO);
@@ -197,7 +199,8 @@ Test(file, hashes)
     td_error e = { 0 };
     td_file_write(path, "", 0, NULL);
     cr_assert(!td_file_hash(path, hex, &e), "%s", e.text);
-    cr_expect_str_eq(hex, "99aa06d3014798d86001c324468d497f"); /* XXH3-128 of nothing, as xxhsum -H2 says */
+    /* XXH3-128 of nothing, as xxhsum -H2 says */
+    cr_expect_str_eq(hex, "99aa06d3014798d86001c324468d497f");
     td_file_write(path, "tandem", 6, NULL);
     cr_assert(!td_file_hash(path, hex, &e));
     cr_expect_str_neq(hex, "99aa06d3014798d86001c324468d497f");

@@ -1,5 +1,5 @@
-/* pool.h - the pool at work, as plain functions: for Criterion, and for the thread sanitizer, which needs a
- * program without it. Each gives NULL, or what went wrong. */
+/* pool.h - the pool at work, as plain functions: for Criterion, and for the thread sanitizer, which
+ * needs a program without it. Each gives NULL, or what went wrong. */
 #ifndef TEST_BASE_POOL_H
 #define TEST_BASE_POOL_H
 
@@ -12,7 +12,8 @@ enum { POOL_ITEMS = 1009, POOL_THREADS = 3 };
 
 typedef struct pool_job {
     const td_services *services;
-    int                seen[POOL_ITEMS]; /* plain memory: the pool promises that nobody else writes it */
+    /* plain memory: the pool promises that nobody else writes it */
+    int                seen[POOL_ITEMS];
     long               sums[POOL_THREADS];
     atomic_int         wrong_thread;
 } pool_job;
@@ -69,9 +70,9 @@ static inline const char *pool_orders_regions(const td_services *s, int rounds)
 static inline const char *pool_works(int threads, int rounds)
 {
     static const int64_t counts[] = { 0, 1, 2, 3, 7, 31, POOL_ITEMS };
-    td_error    e = { 0 };
-    td_pool    *pool = td_pool_new(threads, NULL, &e);
-    const char *wrong = pool ? NULL : "no pool";
+    td_error             e = { 0 };
+    td_pool             *pool = td_pool_new(threads, NULL, &e);
+    const char          *wrong = pool ? NULL : "no pool";
     for (size_t k = 0; !wrong && k < sizeof counts / sizeof *counts; k++)
         wrong = pool_runs_each_item_once(td_pool_services(pool), counts[k]);
     if (!wrong)

@@ -24,8 +24,9 @@ Test(text, grows_piece_by_piece)
 
 static const char *nearest(const char *name)
 {
-    static const char *const known[] = { "heads", "kv_heads", "head_dim", "qkv_norm", "output_norm" };
-    const char *found = td_nearest(name, known, sizeof known / sizeof *known);
+    static const char *const known[] = { "heads", "kv_heads", "head_dim", "qkv_norm",
+                                         "output_norm" };
+    const char              *found = td_nearest(name, known, sizeof known / sizeof *known);
     return found ? found : "(none)";
 }
 

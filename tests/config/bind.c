@@ -1,20 +1,26 @@
-/* bind.c - values to options: defaults, origins, ranges, switched plugins, and all mistakes at once. */
+/* bind.c - values to options: defaults, origins, ranges, switched plugins, and all mistakes at
+ * once. */
 #include "config.h"
 
-/* ---- what was said of another plugin ------------------------------------------------------------------------------ */
+/* ---- what was said of another plugin --------------------------------------------------------- */
 
 Test(bind, a_plugin_named_later_drops_options_of_the_default)
 {
     /* attention is softmax unless said otherwise, position rope: base.cfg relies on it */
-    config_file("base.cfg", "model = { plugin = \"decoder-only\"; vocab_size = 11; layers = 1; d_model = 8;"
-                            " position = { base = 50.0; };"
-                            " attention = { heads = 2; head_dim = 4; };"
-                            " ffn = { plugin = \"relu\"; d_ff = 7; }; };\n"
-                            "loss = { plugin = \"causal-lm\"; };\n");
-    config_file("alibi.cfg", "extends = \"base.cfg\"; model = { position = { plugin = \"alibi\"; }; };\n");
-    config_file("rope.cfg", "extends = \"base.cfg\"; model = { position = { plugin = \"rope\"; }; };\n");
-    config_file("none.cfg", "extends = \"rope.cfg\"; model = { position = { plugin = \"none\"; }; };\n");
-    config_file("t5.cfg", "extends = \"base.cfg\"; model = { position = { plugin = \"t5-relative\"; buckets = 8; }; };\n");
+    config_file("base.cfg",
+                "model = { plugin = \"decoder-only\"; vocab_size = 11; layers = 1; d_model = 8;"
+                " position = { base = 50.0; };"
+                " attention = { heads = 2; head_dim = 4; };"
+                " ffn = { plugin = \"relu\"; d_ff = 7; }; };\n"
+                "loss = { plugin = \"causal-lm\"; };\n");
+    config_file("alibi.cfg",
+                "extends = \"base.cfg\"; model = { position = { plugin = \"alibi\"; }; };\n");
+    config_file("rope.cfg",
+                "extends = \"base.cfg\"; model = { position = { plugin = \"rope\"; }; };\n");
+    config_file("none.cfg",
+                "extends = \"rope.cfg\"; model = { position = { plugin = \"none\"; }; };\n");
+    config_file("t5.cfg", "extends = \"base.cfg\"; model = { position = { plugin = "
+                          "\"t5-relative\"; buckets = 8; }; };\n");
 
     config_says(0, "plugin = \"alibi\";", "show", "-c", "alibi.cfg");
     config_says(0, "base = 50.0;", "show", "-c", "rope.cfg");
@@ -27,27 +33,33 @@ Test(bind, a_plugin_named_later_drops_options_of_the_default)
 Test(bind, what_is_said_with_the_new_plugin_is_checked)
 {
     config_file("base.cfg", CONFIG_SMALL);
-    config_file("bad.cfg", "extends = \"base.cfg\";\nmodel = { position = { plugin = \"alibi\"; base = 3.0; }; };\n");
-    config_says(2, "bad.cfg:2: position 'alibi': option 'base' is unknown", "check", "-c", "bad.cfg");
-    config_says(2, "command line: position 'alibi': option 'base' is unknown", "check", "-c", "base.cfg",
-                "model.position.plugin=alibi", "model.position.base=3.0");
+    config_file(
+        "bad.cfg",
+        "extends = \"base.cfg\";\nmodel = { position = { plugin = \"alibi\"; base = 3.0; }; };\n");
+    config_says(2, "bad.cfg:2: position 'alibi': option 'base' is unknown", "check", "-c",
+                "bad.cfg");
+    config_says(2, "command line: position 'alibi': option 'base' is unknown", "check", "-c",
+                "base.cfg", "model.position.plugin=alibi", "model.position.base=3.0");
 }
 
 Test(bind, two_files_that_meet)
 {
-    /* a.cfg leaves the default behind; b.cfg names the same plugin: nothing of the default comes back */
+    /* a.cfg leaves the default behind; b.cfg names the same plugin: nothing of the default comes
+     * back */
     config_file("base.cfg", CONFIG_SMALL "model = { position = { base = 50.0; }; };\n");
     config_file("small.cfg", CONFIG_SMALL);
     config_file("part.cfg", "model = { position = { base = 50.0; }; };\n");
-    config_file("a.cfg", "extends = \"part.cfg\"; model = { position = { plugin = \"alibi\"; }; };\n");
-    config_file("b.cfg", "extends = ( \"small.cfg\", \"a.cfg\" ); model = { position = { plugin = \"alibi\"; }; };\n");
+    config_file("a.cfg",
+                "extends = \"part.cfg\"; model = { position = { plugin = \"alibi\"; }; };\n");
+    config_file("b.cfg", "extends = ( \"small.cfg\", \"a.cfg\" ); model = { position = { plugin = "
+                         "\"alibi\"; }; };\n");
     config_file("c.cfg", "extends = ( \"b.cfg\", \"a.cfg\" );\n");
     config_says(0, "plugin = \"alibi\";", "show", "-c", "b.cfg");
     config_says(0, "plugin = \"alibi\";", "show", "-c", "c.cfg");
     config_says(0, "plugin = \"alibi\";", "show", "-c", "small.cfg", "-c", "a.cfg");
 }
 
-/* ---- mistakes ------------------------------------------------------------------------------------------------------ */
+/* ---- mistakes -------------------------------------------------------------------------------- */
 
 Test(bind, all_mistakes_at_once)
 {
@@ -59,8 +71,9 @@ Test(bind, all_mistakes_at_once)
         "command line: train: option 'steps' is a string",
     };
     config_file("base.cfg", CONFIG_SMALL);
-    config_file("bad.cfg", "extends = \"base.cfg\";\nmodel = { d_model = \"wide\";\n"
-                           "attention = { head = 3; }; };\ntrain = { dropout = 2; };\nevalute = { };\n");
+    config_file("bad.cfg",
+                "extends = \"base.cfg\";\nmodel = { d_model = \"wide\";\n"
+                "attention = { head = 3; }; };\ntrain = { dropout = 2; };\nevalute = { };\n");
     child c = config_run("check", (const char *[]){ "-c", "bad.cfg", "train.steps=many", NULL });
     cr_expect_eq(c.code, 2);
     for (size_t k = 0; k < sizeof wanted / sizeof *wanted; k++)
@@ -74,13 +87,15 @@ Test(bind, integers_for_floats_but_not_the_other_way)
     config_says(0, "clip = 3.0;", "show", "-c", "base.cfg", "train.clip=3");
     config_says(2, "option 'steps' is a float", "check", "-c", "base.cfg", "train.steps=3.0");
     config_says(2, "option 'pack' is an integer", "check", "-c", "base.cfg", "train.pack=1");
-    config_says(2, "'train' is an integer; it must be a group", "check", "-c", "base.cfg", "train=1");
+    config_says(2, "'train' is an integer; it must be a group", "check", "-c", "base.cfg",
+                "train=1");
 }
 
 Test(bind, defaults_say_whose_they_are)
 {
     config_file("base.cfg", CONFIG_SMALL);
-    config_says(0, "set by:  default of position 'rope'", "explain", "model.position.base", "-c", "base.cfg");
+    config_says(0, "set by:  default of position 'rope'", "explain", "model.position.base", "-c",
+                "base.cfg");
     config_says(0, "takes:   ", "explain", "model.position.base", "-c", "base.cfg");
     config_says(0, "set by:  default of train", "explain", "train.clip", "-c", "base.cfg");
 }

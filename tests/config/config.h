@@ -5,9 +5,10 @@
 #include "../tools/child.h"
 
 /* The least that `config check` takes: a model and a loss. */
-#define CONFIG_SMALL                                                                                                  \
-    "model = { plugin = \"decoder-only\"; vocab_size = 11; layers = 1; d_model = 8;"                                  \
-    " attention = { heads = 2; head_dim = 4; }; ffn = { d_ff = 7; }; }; loss = { plugin = \"causal-lm\"; };\n"
+#define CONFIG_SMALL                                                                        \
+    "model = { plugin = \"decoder-only\"; vocab_size = 11; layers = 1; d_model = 8;"        \
+    " attention = { heads = 2; head_dim = 4; }; ffn = { d_ff = 7; }; }; loss = { plugin = " \
+    "\"causal-lm\"; };\n"
 
 enum { CONFIG_ARGUMENTS = 16 };
 
@@ -27,13 +28,15 @@ __attribute__((destructor)) static void config_remove(void)
 {
     const char *const argv[] = { "rm", "-rf", config_directory, NULL };
     pid_t             pid;
-    if (!strstr(config_directory, "XXXXXX") && !posix_spawnp(&pid, "rm", NULL, NULL, (char *const *)(uintptr_t)argv, environ))
+    if (!strstr(config_directory, "XXXXXX") &&
+        !posix_spawnp(&pid, "rm", NULL, NULL, (char *const *)(uintptr_t)argv, environ))
         waitpid(pid, NULL, 0);
 }
 
 static inline child config_run(const char *what, const char *const *arguments)
 {
-    const char *argv[CONFIG_ARGUMENTS + 8] = { TANDEM_BINARY, "config", "--plugin-path", TANDEM_PLUGINS, what };
+    const char *argv[CONFIG_ARGUMENTS + 8] = { TANDEM_BINARY, "config", "--plugin-path",
+                                               TANDEM_PLUGINS, what };
     for (int k = 0; arguments[k]; k++) {
         cr_assert(k < CONFIG_ARGUMENTS);
         argv[5 + k] = arguments[k];
@@ -41,7 +44,8 @@ static inline child config_run(const char *what, const char *const *arguments)
     return child_run(argv);
 }
 
-static inline void config_expect(int code, const char *wanted, const char *what, const char *const *arguments)
+static inline void config_expect(int code, const char *wanted, const char *what,
+                                 const char *const *arguments)
 {
     child c = config_run(what, arguments);
     cr_expect_eq(c.code, code, "exit code %d:\n%s%s", c.code, c.out, c.err);
@@ -49,7 +53,9 @@ static inline void config_expect(int code, const char *wanted, const char *what,
     child_free(&c);
 }
 
-/* `tandem config WHAT ...` ends with `code` and says `wanted`: on stdout if all went well, else on stderr. */
-#define config_says(code, wanted, what, ...) config_expect(code, wanted, what, (const char *const[]){ __VA_ARGS__, NULL })
+/* `tandem config WHAT ...` ends with `code` and says `wanted`: on stdout if all went well, else on
+ * stderr. */
+#define config_says(code, wanted, what, ...) \
+    config_expect(code, wanted, what, (const char *const[]){ __VA_ARGS__, NULL })
 
 #endif

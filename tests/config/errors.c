@@ -1,4 +1,5 @@
-/* errors.c - each tests/errors/NAME.cfg is refused with exit code 2 and the message in its first line. */
+/* errors.c - each tests/errors/NAME.cfg is refused with exit code 2 and the message in its first
+ * line. */
 #include <criterion/criterion.h>
 #include <glob.h>
 #include <stdio.h>
@@ -12,7 +13,8 @@ static void refused(const char *path)
     cr_assert(f && fgets(want, sizeof want, f), "cannot read %s", path);
     fclose(f);
     want[strcspn(want, "\n")] = 0;
-    snprintf(command, sizeof command, "'%s' config check -c '%s' --plugin-path '%s' 2>&1", TANDEM_BINARY, path, TANDEM_PLUGINS);
+    snprintf(command, sizeof command, "'%s' config check -c '%s' --plugin-path '%s' 2>&1",
+             TANDEM_BINARY, path, TANDEM_PLUGINS);
     cr_assert((f = popen(command, "r")) != NULL);
     said[fread(said, 1, sizeof said - 1, f)] = 0;
     int status = pclose(f);

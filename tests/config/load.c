@@ -36,7 +36,8 @@ static void holds(const char *path, int64_t integer, const char *origin)
 static void refuses(const char *file, const char *message)
 {
     cr_expect_null(load(file, NULL));
-    cr_expect(strstr(td_text_get(&errors.text), message), "wanted '%s': %s", message, td_text_get(&errors.text));
+    cr_expect(strstr(td_text_get(&errors.text), message), "wanted '%s': %s", message,
+              td_text_get(&errors.text));
 }
 
 Test(load, a_chain_and_an_override)
@@ -130,10 +131,12 @@ Test(load, refused)
     config_file("x.cfg", "x = 1;");
     refuses("self.cfg", "self.cfg: extends itself");
     refuses("one.cfg", "extends itself");
-    refuses("none.cfg", "none.cfg:2: extends: there is no file 'nothing.cfg' beside it or in shipped");
+    refuses("none.cfg",
+            "none.cfg:2: extends: there is no file 'nothing.cfg' beside it or in shipped");
     refuses("type.cfg", "type.cfg:3: extends takes a file name, or a list of them");
     refuses("types.cfg", "types.cfg:1: extends takes a file name, or a list of them");
     refuses("absent.cfg", "absent.cfg");
     cr_expect_null(load("x.cfg", "x"));
-    cr_expect(strstr(td_text_get(&errors.text), "command line: 'x' is no key=value"), "%s", td_text_get(&errors.text));
+    cr_expect(strstr(td_text_get(&errors.text), "command line: 'x' is no key=value"), "%s",
+              td_text_get(&errors.text));
 }

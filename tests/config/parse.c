@@ -31,14 +31,17 @@ static void refuses(const char *text, const char *message)
     size_t before = errors.count;
     cr_expect_null(td_value_parse(arena, text, "f.cfg", &errors), "%s", text);
     cr_expect_gt(errors.count, before, "%s", text);
-    cr_expect(strstr(td_text_get(&errors.text), message), "wanted '%s': %s", message, td_text_get(&errors.text));
+    cr_expect(strstr(td_text_get(&errors.text), message), "wanted '%s': %s", message,
+              td_text_get(&errors.text));
 }
 
 Test(parse, types_and_lines)
 {
-    const td_value *root = td_value_parse(arena, "a = 7;\nb = 0x7fffffff; # comment 99999999999\n/* 3000000000\n*/ c = 1.5;\n"
-                                                 "d = \"3000000000 { \\\" \";\ne = true;\nf = ( 1, ( 2 ), { g = 3L; } );\n",
-                                          "f.cfg", &errors);
+    const td_value *root =
+        td_value_parse(arena,
+                       "a = 7;\nb = 0x7fffffff; # comment 99999999999\n/* 3000000000\n*/ c = 1.5;\n"
+                       "d = \"3000000000 { \\\" \";\ne = true;\nf = ( 1, ( 2 ), { g = 3L; } );\n",
+                       "f.cfg", &errors);
     cr_assert(root, "%s", td_text_get(&errors.text));
     cr_expect_eq(value(root, "a", TD_VALUE_INT)->integer, 7);
     cr_expect_eq(value(root, "a", TD_VALUE_INT)->number, 7.0);
@@ -57,8 +60,11 @@ Test(parse, types_and_lines)
 
 Test(parse, edges_of_integers)
 {
-    const td_value *root = td_value_parse(arena, "a = -2147483648; b = 9223372036854775807L; c = -9223372036854775808L;"
-                                                 "d = 3e9; e = 3000000000.0;", "f.cfg", &errors);
+    const td_value *root =
+        td_value_parse(arena,
+                       "a = -2147483648; b = 9223372036854775807L; c = -9223372036854775808L;"
+                       "d = 3e9; e = 3000000000.0;",
+                       "f.cfg", &errors);
     cr_assert(root, "%s", td_text_get(&errors.text));
     cr_expect_eq(value(root, "a", TD_VALUE_INT)->integer, INT32_MIN);
     cr_expect_eq(value(root, "b", TD_VALUE_INT)->integer, INT64_MAX);
@@ -68,7 +74,8 @@ Test(parse, edges_of_integers)
     refuses("a = 2147483648;", "f.cfg:1: 2147483648 does not fit 32 bits: write 2147483648L");
     refuses("\na = -2147483649;", "f.cfg:2: -2147483649 does not fit 32 bits");
     refuses("a = 9223372036854775808L;", "9223372036854775808 does not fit 64 bits");
-    refuses("a = 3000000000; b = 4000000000;", "4000000000 does not fit 32 bits"); /* both are told */
+    refuses("a = 3000000000; b = 4000000000;",
+            "4000000000 does not fit 32 bits"); /* both are told */
 }
 
 Test(parse, refused)
@@ -88,12 +95,16 @@ Test(parse, depth)
         strcat(text, "(");
     for (int k = 0; k < 32; k++)
         strcat(text, ")");
-    cr_expect(td_value_parse(arena, strcat(text, ";"), "f.cfg", &errors), "%s", td_text_get(&errors.text));
+    cr_expect(td_value_parse(arena, strcat(text, ";"), "f.cfg", &errors), "%s",
+              td_text_get(&errors.text));
     memmove(text + 5, text + 4, strlen(text + 4) + 1);
     refuses(text, "f.cfg:1: groups and lists are nested deeper than 32 levels");
 }
 
-static const td_value *override(const char *text) { return td_value_parse_override(arena, text, NULL, &errors); }
+static const td_value * override(const char *text)
+{
+    return td_value_parse_override(arena, text, NULL, &errors);
+}
 
 Test(parse, override_types)
 {
@@ -119,14 +130,19 @@ Test(parse, override_types)
 Test(parse, override_refused)
 {
     static const char *const wrong[][2] = {
-        { "steps", "'steps' is no key=value" },         { "=3", "'' is no name of a key" },
-        { "a..b=3", "'' is no name of a key" },         { "1a=3", "'1a' is no name of a key" },
-        { "a b=3", "'a b' is no name of a key" },       { "a=3000000000", "3000000000 does not fit 32 bits" },
-        { "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a=1", "deeper than 32 levels" },
+        { "steps", "'steps' is no key=value" },
+        { "=3", "'' is no name of a key" },
+        { "a..b=3", "'' is no name of a key" },
+        { "1a=3", "'1a' is no name of a key" },
+        { "a b=3", "'a b' is no name of a key" },
+        { "a=3000000000", "3000000000 does not fit 32 bits" },
+        { "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a=1",
+          "deeper than 32 levels" },
     };
     for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
         cr_expect_null(override(wrong[k][0]), "%s", wrong[k][0]);
-        cr_expect(strstr(td_text_get(&errors.text), wrong[k][1]), "wanted '%s': %s", wrong[k][1], td_text_get(&errors.text));
+        cr_expect(strstr(td_text_get(&errors.text), wrong[k][1]), "wanted '%s': %s", wrong[k][1],
+                  td_text_get(&errors.text));
         td_errors_free(&errors);
     }
 }

@@ -1,5 +1,6 @@
-/* resolved.c - what each shipped config comes to, kept in tests/config/resolved; TANDEM_UPDATE=1 writes it anew.
- * Some shipped files are parts of others; of those that lack what a model needs, what they lack is kept. */
+/* resolved.c - what each shipped config comes to, kept in tests/config/resolved; TANDEM_UPDATE=1
+ * writes it anew. Some shipped files are parts of others; of those that lack what a model needs,
+ * what they lack is kept. */
 #include <glob.h>
 
 #include "base/text.h"
@@ -19,7 +20,8 @@ static void kept_path(const char *config, char out[4096])
 /* Paths as from the source directory, wherever that is. */
 static void append(td_text *out, const char *text)
 {
-    for (const char *p; (p = strstr(text, TANDEM_SOURCE "/")) != NULL; text = p + strlen(TANDEM_SOURCE "/"))
+    for (const char *p; (p = strstr(text, TANDEM_SOURCE "/")) != NULL;
+         text = p + strlen(TANDEM_SOURCE "/"))
         td_text_append(out, text, (size_t)(p - text));
     td_text_print(out, "%s", text);
 }
@@ -50,8 +52,9 @@ static void compare(const char *config, const char *path, const char *is)
         if (is[k] == '\n')
             line = k + 1;
     if (was && (was[k] || is[k]))
-        cr_expect_fail("%s comes to\n%.*s\nbut %s has\n%.*s\nTANDEM_UPDATE=1 writes it anew", config,
-                       (int)strcspn(is + line, "\n"), is + line, path, (int)strcspn(was + line, "\n"), was + line);
+        cr_expect_fail("%s comes to\n%.*s\nbut %s has\n%.*s\nTANDEM_UPDATE=1 writes it anew",
+                       config, (int)strcspn(is + line, "\n"), is + line, path,
+                       (int)strcspn(was + line, "\n"), was + line);
     free(was);
 }
 
@@ -63,7 +66,8 @@ Test(resolved, as_kept)
     for (size_t i = 0; i < files.gl_pathc; i++) {
         td_text text = { 0 };
         resolve(files.gl_pathv[i], &text);
-        cr_expect(!strstr(td_text_get(&text), TANDEM_SOURCE), "%s: an absolute path", files.gl_pathv[i]);
+        cr_expect(!strstr(td_text_get(&text), TANDEM_SOURCE), "%s: an absolute path",
+                  files.gl_pathv[i]);
         kept_path(files.gl_pathv[i], path);
         if (getenv("TANDEM_UPDATE"))
             update(path, td_text_get(&text));
@@ -78,7 +82,8 @@ Test(resolved, nothing_extra)
 {
     glob_t configs, kept;
     char   path[4096];
-    cr_assert(!glob(TANDEM_SOURCE "/configs/*/*.cfg", 0, NULL, &configs) && !glob(KEPT "*", 0, NULL, &kept));
+    cr_assert(!glob(TANDEM_SOURCE "/configs/*/*.cfg", 0, NULL, &configs) &&
+              !glob(KEPT "*", 0, NULL, &kept));
     for (size_t k = 0; k < kept.gl_pathc; k++) {
         bool found = false;
         for (size_t i = 0; i < configs.gl_pathc && !found; i++) {

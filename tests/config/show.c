@@ -1,4 +1,5 @@
-/* show.c - resolved configs for people: explain, diff, show, and that what is shown is read again. */
+/* show.c - resolved configs for people: explain, diff, show, and that what is shown is read
+ * again. */
 #include "config.h"
 
 Test(show, explain_says_which_file)
@@ -9,18 +10,24 @@ Test(show, explain_says_which_file)
     config_says(0, "set by:  b.cfg:3", "explain", "train.steps", "-c", "b.cfg");
     config_says(0, "set by:  a.cfg:1", "explain", "model.ffn.d_ff", "-c", "b.cfg");
     config_says(0, "owner:   ffn 'swiglu'", "explain", "model.ffn.d_ff", "-c", "b.cfg");
-    config_says(0, "set by:  command line", "explain", "train.steps", "-c", "b.cfg", "train.steps=17");
-    config_says(2, "there is no key 'train.stesp'; did you mean 'train.steps'?", "explain", "train.stesp", "-c", "b.cfg");
+    config_says(0, "set by:  command line", "explain", "train.steps", "-c", "b.cfg",
+                "train.steps=17");
+    config_says(2, "there is no key 'train.stesp'; did you mean 'train.steps'?", "explain",
+                "train.stesp", "-c", "b.cfg");
 }
 
 Test(show, diff)
 {
     config_file("a.cfg", CONFIG_SMALL "train = { steps = 3; };\n");
-    config_file("b.cfg", "extends = \"a.cfg\"; train = { steps = 5; }; model = { position = { plugin = \"none\"; }; };\n");
+    config_file("b.cfg", "extends = \"a.cfg\"; train = { steps = 5; }; model = { position = { "
+                         "plugin = \"none\"; }; };\n");
     config_says(0, "train.steps: 3 -> 5\n", "diff", "-c", "a.cfg", "-c", "b.cfg");
-    config_says(0, "model.position.plugin: \"rope\" -> \"none\"\n", "diff", "-c", "a.cfg", "-c", "b.cfg");
-    config_says(0, "model.position.base: 10000.0 -> (absent)\n", "diff", "-c", "a.cfg", "-c", "b.cfg");
-    config_says(0, "model.position.base: (absent) -> 10000.0\n", "diff", "-c", "b.cfg", "-c", "a.cfg");
+    config_says(0, "model.position.plugin: \"rope\" -> \"none\"\n", "diff", "-c", "a.cfg", "-c",
+                "b.cfg");
+    config_says(0, "model.position.base: 10000.0 -> (absent)\n", "diff", "-c", "a.cfg", "-c",
+                "b.cfg");
+    config_says(0, "model.position.base: (absent) -> 10000.0\n", "diff", "-c", "b.cfg", "-c",
+                "a.cfg");
     config_says(2, "diff compares two configs", "diff", "-c", "a.cfg");
     child c = config_run("diff", (const char *[]){ "-c", "a.cfg", "-c", "a.cfg", NULL });
     cr_expect_str_eq(c.out, "");
@@ -30,7 +37,7 @@ Test(show, diff)
 Test(show, origins)
 {
     config_file("a.cfg", CONFIG_SMALL "train = { steps = 3; };\n");
-    child c = config_run("show", (const char *[]){ "--origins", "-c", "a.cfg", NULL });
+    child       c = config_run("show", (const char *[]){ "--origins", "-c", "a.cfg", NULL });
     const char *line = strstr(c.out, "  steps = 3;");
     cr_assert(line, "%s", c.out);
     cr_expect_eq(strcspn(line, "#"), 48);
@@ -41,18 +48,23 @@ Test(show, origins)
 /* Strings with all that has to be escaped, wide integers, floats of 17 digits, empty lists. */
 Test(show, what_is_shown_is_read_again)
 {
-    config_file("a.cfg", CONFIG_SMALL "run = { name = \"tab\\t quote\\\" back\\\\slash\\n bell\\x07 \xc3\xa9\"; loggers = (); };\n"
-                         "tokenizer = { plugin = \"bytes\"; }; data = { plugin = \"text\"; "
-                         "sources = ({ name = \"a\"; files = (\"f\"); }); max_bad_lines = 5000000000L; };\n"
-                         "train = { clip = 0.30000000000000004; spike = 1e9; };\n");
+    config_file("a.cfg", CONFIG_SMALL
+                "run = { name = \"tab\\t quote\\\" back\\\\slash\\n bell\\x07 \xc3\xa9\"; loggers "
+                "= (); };\n"
+                "tokenizer = { plugin = \"bytes\"; }; data = { plugin = \"text\"; "
+                "sources = ({ name = \"a\"; files = (\"f\"); }); max_bad_lines = 5000000000L; };\n"
+                "train = { clip = 0.30000000000000004; spike = 1e9; };\n");
     for (int origins = 0; origins < 2; origins++) {
-        child once = config_run("show", (const char *[]){ "-c", "a.cfg", origins ? "--origins" : NULL, NULL });
+        child once = config_run("show", (const char *[]){ "-c", "a.cfg",
+                                                          origins ? "--origins" : NULL, NULL });
         cr_assert_eq(once.code, 0, "%s", once.err);
         config_file("b.cfg", once.out);
         child plain = config_run("show", (const char *[]){ "-c", "a.cfg", NULL });
         child twice = config_run("show", (const char *[]){ "-c", "b.cfg", NULL });
         cr_expect_str_eq(twice.out, plain.out, "%s", twice.err);
-        cr_expect(strstr(plain.out, "max_bad_lines = 5000000000L;") && strstr(plain.out, "clip = 0.30000000000000004;"), "%s", plain.out);
+        cr_expect(strstr(plain.out, "max_bad_lines = 5000000000L;") &&
+                      strstr(plain.out, "clip = 0.30000000000000004;"),
+                  "%s", plain.out);
         for (const char *p = plain.out; *p; p++)
             cr_expect(*p == '\n' || (unsigned char)*p >= ' ', "a control character %d", *p);
         child_free(&once), child_free(&plain), child_free(&twice);

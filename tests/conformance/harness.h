@@ -1,4 +1,5 @@
-/* harness.h - tiny models of any parts, on the backend 'reference', run on two examples alone or packed into a row. */
+/* harness.h - tiny models of any parts, on the backend 'reference', run on two examples alone or
+ * packed into a row. */
 #ifndef TESTS_CONFORMANCE_HARNESS_H
 #define TESTS_CONFORMANCE_HARNESS_H
 
@@ -56,10 +57,12 @@ static inline lab lab_new(void)
     l.registry = td_registry_new(paths, NULL, &error);
     cr_assert(l.registry, "%s", error.text);
     l.pool = td_pool_new(1, NULL, &error);
-    l.device.backend = (const void *)td_registry_find(l.registry, TD_BACKEND_KIND, "reference", &error);
+    l.device.backend = (const void *)td_registry_find(l.registry, TD_BACKEND_KIND, "reference",
+                                                      &error);
     cr_assert(l.pool && l.device.backend, "%s", error.text);
     l.device.services = td_pool_services(l.pool), l.device.registry = l.registry;
-    cr_assert_eq(l.device.backend->open(NULL, l.device.services, &l.device.state, &error), 0, "%s", error.text);
+    cr_assert_eq(l.device.backend->open(NULL, l.device.services, &l.device.state, &error), 0, "%s",
+                 error.text);
     return l;
 }
 
@@ -71,13 +74,15 @@ static inline void lab_free(lab *l)
     td_arena_free(l->arena);
 }
 
-/* ---- parts --------------------------------------------------------------------------------------------------------------- */
+/* ---- parts ----------------------------------------------------------------------------------- */
 
 /* Where the option `name` of `type` is in the part's config; NULL if it has none. */
 static inline void *field(const td_part *part, const char *name, int64_t type)
 {
     td_option o;
-    for (size_t i = 0; part->plugin->options && td_option_row(part->plugin->options, part->plugin->option_size, i, &o); i++)
+    for (size_t i = 0; part->plugin->options &&
+                       td_option_row(part->plugin->options, part->plugin->option_size, i, &o);
+         i++)
         if (!strcmp(o.name, name) && o.type == type)
             return (char *)(uintptr_t)part->config + o.offset;
     return NULL;
@@ -94,14 +99,18 @@ static inline td_part part_of(lab *l, const char *kind, const char *name)
 {
     td_error error = { 0, "" };
     td_part  part;
-    cr_assert_eq(td_part_defaults(l->registry, kind, name, l->arena, &part, &error), 0, "%s", error.text);
+    cr_assert_eq(td_part_defaults(l->registry, kind, name, l->arena, &part, &error), 0, "%s",
+                 error.text);
     set_int(&part, "heads", 2), set_int(&part, "head_dim", 4), set_int(&part, "d_ff", 5);
-    set_int(&part, "max_positions", 32), set_int(&part, "vocab_size", VOCAB), set_int(&part, "d_model", WIDTH);
-    set_int(&part, "layers", 2), set_int(&part, "encoder_layers", 2), set_int(&part, "decoder_layers", 1);
+    set_int(&part, "max_positions", 32), set_int(&part, "vocab_size", VOCAB),
+        set_int(&part, "d_model", WIDTH);
+    set_int(&part, "layers", 2), set_int(&part, "encoder_layers", 2),
+        set_int(&part, "decoder_layers", 1);
     return part;
 }
 
-static inline void set_part(lab *l, const td_part *owner, const char *slot, const char *kind, const char *name)
+static inline void set_part(lab *l, const td_part *owner, const char *slot, const char *kind,
+                            const char *name)
 {
     td_part *at = field(owner, slot, TD_TYPE_PART);
     cr_assert(at, "architecture '%s' has no part '%s'", owner->plugin->name, slot);
@@ -131,11 +140,11 @@ static inline void subject_free(subject *s)
 static inline const char *label(const subject *s)
 {
     const recipe *r = &s->recipe;
-    return td_arena_print(s->lab->arena, "%s+%s+%s+%s+%s+%s", r->architecture, r->loss, r->attention, r->position, r->norm,
-                          r->ffn);
+    return td_arena_print(s->lab->arena, "%s+%s+%s+%s+%s+%s", r->architecture, r->loss,
+                          r->attention, r->position, r->norm, r->ffn);
 }
 
-/* ---- examples ------------------------------------------------------------------------------------------------------------ */
+/* ---- examples -------------------------------------------------------------------------------- */
 
 static const sentence sentences[] = {
     { { 3, 7, 2, 9 }, { 4, 10, 5 }, 4, 3 },
@@ -146,8 +155,11 @@ static const sentence sentences[] = {
 static inline td_example example_of(const subject *s, const sentence *text, int64_t row)
 {
     const td_loss *loss = (const void *)s->model.loss.plugin;
-    td_example     e = { .given = text->given, .n_given = text->n_given, .predicted = text->predicted,
-                         .n_predicted = text->n_predicted, .row = row };
+    td_example     e = { .given = text->given,
+                         .n_given = text->n_given,
+                         .predicted = text->predicted,
+                         .n_predicted = text->n_predicted,
+                         .row = row };
     if (loss->flags & TD_LOSS_NOTHING_GIVEN)
         e.n_given = 0;
     return e;
@@ -158,21 +170,26 @@ static inline td_batch *batch_of(const subject *s, const sentence *texts, int co
 {
     const td_architecture *a = (const void *)s->model.architecture.plugin;
     td_example             examples[2];
-    td_arrange_in in = { examples, count, 1, { spare, spare }, { .pad = 0, .bos = -1, .eos = 1, .unk = -1, .vocab_size = VOCAB } };
-    td_error      error = { 0, "" };
-    td_batch     *batch = td_batch_new();
+    td_arrange_in          in = { examples,
+                                  count,
+                                  1,
+                                  { spare, spare },
+                                  { .pad = 0, .bos = -1, .eos = 1, .unk = -1, .vocab_size = VOCAB } };
+    td_error               error = { 0, "" };
+    td_batch              *batch = td_batch_new();
 
     for (int k = 0; k < count; k++) {
         td_extent extent;
         examples[k] = example_of(s, &texts[k], 0);
-        extent = a->extent(s->model.architecture.config, examples[k].n_given, examples[k].n_predicted);
+        extent = a->extent(s->model.architecture.config, examples[k].n_given,
+                           examples[k].n_predicted);
         in.extent.first += extent.first, in.extent.second += extent.second;
     }
     cr_assert_eq(a->arrange(s->model.architecture.config, &in, batch, &error), 0, "%s", error.text);
     return batch;
 }
 
-/* ---- runs ---------------------------------------------------------------------------------------------------------------- */
+/* ---- runs ------------------------------------------------------------------------------------ */
 
 /* Norm scales of 1 and biases of 0 would hide mistakes: every parameter becomes a random number. */
 static inline void scramble(subject *s)
@@ -180,7 +197,10 @@ static inline void scramble(subject *s)
     for (size_t i = 0; i < td_variables_count(s->variables); i++) {
         td_variable *v = td_variables_at(s->variables, i);
         for (int64_t n = 0; v->kind == TD_VARIABLE_PARAM && n < v->count; n++)
-            ((double *)v->memory)[n] = td_random_uniform(3, td_random_stream(v->name), (uint64_t)n) * 1.6 - 0.7;
+            ((double *)v->memory)[n] = td_random_uniform(3, td_random_stream(v->name),
+                                                         (uint64_t)n) *
+                                           1.6 -
+                                       0.7;
     }
 }
 
@@ -195,12 +215,16 @@ static inline trial trial_new(subject *s, const sentence *texts, int count, int6
     td_error error = { 0, "" };
     trial    t = { .batch = batch_of(s, texts, count, spare) };
 
-    cr_assert_eq(td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, t.batch, false, &t.built, &error), 0, "%s: %s",
+    cr_assert_eq(td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, t.batch, false, &t.built,
+                                  &error),
+                 0, "%s: %s", label(s), error.text);
+    cr_assert_eq(td_model_backward(&s->model, s->variables, &t.built, false, &error), 0, "%s: %s",
                  label(s), error.text);
-    cr_assert_eq(td_model_backward(&s->model, s->variables, &t.built, false, &error), 0, "%s: %s", label(s), error.text);
-    t.plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.nll }, 2, &s->lab->device, &error);
+    t.plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.nll }, 2,
+                         &s->lab->device, &error);
     cr_assert(t.plan, "%s: %s", label(s), error.text);
-    cr_assert_eq(td_variables_allocate(s->variables, &s->lab->device, TD_F64, &error), 0, "%s", error.text);
+    cr_assert_eq(td_variables_allocate(s->variables, &s->lab->device, TD_F64, &error), 0, "%s",
+                 error.text);
     t.memory = s->lab->device.backend->allocate(s->lab->device.state, td_plan_arena(t.plan) + 64);
     cr_assert_eq(td_plan_bind(t.plan, t.memory, &error), 0, "%s", error.text);
     cr_assert_eq(td_plan_set_batch(t.plan, t.batch, &error), 0, "%s", error.text);
@@ -235,20 +259,21 @@ static inline int losses(trial *t, double *out)
     return n;
 }
 
-/* ---- which models ---------------------------------------------------------------------------------------------------------- */
+/* ---- which models ---------------------------------------------------------------------------- */
 
 static const recipe plain = { "decoder-only", "prefix-lm", "softmax", "rope", "rms", "swiglu" };
 
 /* Whether the architecture can be trained by the loss. */
 static inline bool fits(lab *l, const char *architecture, const char *loss)
 {
-    const td_architecture *a = (const void *)td_registry_find(l->registry, TD_ARCHITECTURE_KIND, architecture, NULL);
-    const td_loss         *b = (const void *)td_registry_find(l->registry, TD_LOSS_KIND, loss, NULL);
+    const td_architecture *a = (const void *)td_registry_find(l->registry, TD_ARCHITECTURE_KIND,
+                                                              architecture, NULL);
+    const td_loss *b = (const void *)td_registry_find(l->registry, TD_LOSS_KIND, loss, NULL);
     return !(a->flags & TD_ARCHITECTURE_HAS_ENCODER && b->flags & TD_LOSS_NOTHING_GIVEN);
 }
 
-/* Call f with every architecture under every loss, and with every other plugin that a model can have in every
- * architecture. */
+/* Call f with every architecture under every loss, and with every other plugin that a model can
+ * have in every architecture. */
 static inline int each_model(lab *l, void (*f)(subject *))
 {
     int count = 0;

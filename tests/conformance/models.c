@@ -1,5 +1,5 @@
-/* models.c - what every model must do, whatever plugins it is made of: right gradients, no leak between packed examples,
- * none from padding or from the future. */
+/* models.c - what every model must do, whatever plugins it is made of: right gradients, no leak
+ * between packed examples, none from padding or from the future. */
 #include "conformance/harness.h"
 
 enum { PROBES = 3 }; /* entries tried per parameter */
@@ -22,8 +22,9 @@ static void gradient_of_entry(subject *s, trial *t, td_variable *v, int64_t n)
     run(s, t);
     have = ((double *)td_model_gradient(s->variables, v->name)->memory)[n];
     want = (loss_at(s, t, x, *x + step) - loss_at(s, t, x, *x - step)) / (2 * step);
-    cr_expect(fabs(have - want) <= 1e-6 * fmax(1, fabs(want)), "%s: d loss / d %s[%lld] is %.10g, not %.10g", label(s), v->name,
-              (long long)n, have, want);
+    cr_expect(fabs(have - want) <= 1e-6 * fmax(1, fabs(want)),
+              "%s: d loss / d %s[%lld] is %.10g, not %.10g", label(s), v->name, (long long)n, have,
+              want);
 }
 
 static void check_gradients(subject *s)
@@ -34,7 +35,9 @@ static void check_gradients(subject *s)
     for (size_t i = 0; i < count; i++) {
         td_variable *v = td_variables_at(s->variables, i);
         for (uint64_t k = 0; v->kind == TD_VARIABLE_PARAM && k < PROBES; k++)
-            gradient_of_entry(s, &t, v, (int64_t)td_random_below(9, td_random_stream(v->name), k, (uint64_t)v->count));
+            gradient_of_entry(s, &t, v,
+                              (int64_t)td_random_below(9, td_random_stream(v->name), k,
+                                                       (uint64_t)v->count));
     }
     trial_free(s, &t);
 }
@@ -46,14 +49,15 @@ Test(models, gradients_match_central_differences, .timeout = 120)
     lab_free(&l);
 }
 
-/* ---- packing --------------------------------------------------------------------------------------------------------------- */
+/* ---- packing --------------------------------------------------------------------------------- */
 
 /* Add the gradients to `sum`, one parameter after the other. */
 static size_t add_gradients(subject *s, double *sum)
 {
     size_t at = 0;
     for (size_t i = 0; i < td_variables_count(s->variables); i++) {
-        td_variable *v = td_variables_at(s->variables, i), *g = td_model_gradient(s->variables, v->name);
+        td_variable *v = td_variables_at(s->variables, i),
+                    *g = td_model_gradient(s->variables, v->name);
         for (int64_t n = 0; v->kind == TD_VARIABLE_PARAM && n < v->count; n++)
             sum[at++] += ((double *)g->memory)[n];
     }
@@ -76,11 +80,12 @@ static void check_packing(subject *s)
     }
     cr_assert_eq(n, m, "%s: %d losses packed, %d alone", label(s), n, m);
     for (int i = 0; i < n; i++)
-        cr_expect(fabs(a[i] - b[i]) <= 1e-12 * fmax(1, fabs(b[i])), "%s: token %d: %.15g packed, %.15g alone", label(s), i, a[i],
-                  b[i]);
+        cr_expect(fabs(a[i] - b[i]) <= 1e-12 * fmax(1, fabs(b[i])),
+                  "%s: token %d: %.15g packed, %.15g alone", label(s), i, a[i], b[i]);
     for (size_t i = 0; i < count; i++)
         cr_expect(fabs(together[i] - apart[i]) <= 1e-12 * fmax(1, fabs(apart[i])),
-                  "%s: gradient %zu: %.15g packed, %.15g alone", label(s), i, together[i], apart[i]);
+                  "%s: gradient %zu: %.15g packed, %.15g alone", label(s), i, together[i],
+                  apart[i]);
     free(together), free(apart);
     trial_free(s, &packed);
 }
@@ -92,7 +97,7 @@ Test(models, packed_examples_are_as_alone, .timeout = 120)
     lab_free(&l);
 }
 
-/* ---- what may not be seen ---------------------------------------------------------------------------------------------------- */
+/* ---- what may not be seen -------------------------------------------------------------------- */
 
 /* The losses of both sentences, packed. */
 static int losses_of(subject *s, const sentence *texts, double *out)
@@ -105,9 +110,9 @@ static int losses_of(subject *s, const sentence *texts, double *out)
 
 static int predicted_of(const subject *s, const sentence *text)
 {
-    double  out[TOKENS];
-    trial   t = trial_new((subject *)(uintptr_t)s, text, 1, 0);
-    int     n = losses(&t, out);
+    double out[TOKENS];
+    trial  t = trial_new((subject *)(uintptr_t)s, text, 1, 0);
+    int    n = losses(&t, out);
     trial_free((subject *)(uintptr_t)s, &t);
     return n;
 }
@@ -120,13 +125,15 @@ static void check_neighbours(subject *s)
     bool     differs = false;
 
     for (int k = 0; k < 4; k++)
-        changed[0].given[k] = 10 - changed[0].given[k], changed[0].predicted[k % 3] = (int32_t)(2 + k);
+        changed[0].given[k] = 10 - changed[0].given[k],
+        changed[0].predicted[k % 3] = (int32_t)(2 + k);
     cr_assert_eq(losses_of(s, changed, after), n);
     for (int i = 0; i < first; i++)
         differs = differs || before[i] != after[i];
     cr_expect(differs, "%s: other tokens change no loss at all", label(s));
     for (int i = first; i < n; i++)
-        cr_expect_eq(before[i], after[i], "%s: token %d sees the example before its own", label(s), i);
+        cr_expect_eq(before[i], after[i], "%s: token %d sees the example before its own", label(s),
+                     i);
 }
 
 Test(models, packed_examples_do_not_see_each_other, .timeout = 120)
@@ -145,9 +152,11 @@ static void check_future(subject *s)
     changed[1].predicted[3] = 8; /* label of the last token but one, read by the last */
     cr_assert_eq(losses_of(s, changed, after), n);
     for (int i = 0; i < n - 2; i++)
-        cr_expect_eq(before[i], after[i], "%s: token %d sees a token that it is to predict later", label(s), i);
+        cr_expect_eq(before[i], after[i], "%s: token %d sees a token that it is to predict later",
+                     label(s), i);
     cr_expect_neq(before[n - 2], after[n - 2], "%s: the label does not count", label(s));
-    cr_expect_neq(before[n - 1], after[n - 1], "%s: the last token does not see the one before it", label(s));
+    cr_expect_neq(before[n - 1], after[n - 1], "%s: the last token does not see the one before it",
+                  label(s));
 }
 
 Test(models, the_future_is_hidden, .timeout = 120)

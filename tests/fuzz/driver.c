@@ -1,5 +1,6 @@
-/* driver.c - runs a fuzz target without libFuzzer: driver SECONDS SEED_FILE.. changes bytes of the seeds at random, always in
- * the same way. Build it with the target and -fsanitize=address,undefined. */
+/* driver.c - runs a fuzz target without libFuzzer: driver SECONDS SEED_FILE.. changes bytes of the
+ * seeds at random, always in the same way. Build it with the target and
+ * -fsanitize=address,undefined. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,9 +19,15 @@ static size_t change(uint8_t *data, size_t size, uint64_t run)
     for (uint64_t i = 0; i < changes && size; i++) {
         size_t at = (size_t)td_random_below(2, run, i, size);
         switch (td_random_below(3, run, i, 4)) {
-        case 0: data[at] = (uint8_t)td_random_bits(4, run, i); break;
-        case 1: data[at] ^= (uint8_t)(1u << td_random_below(5, run, i, 8)); break;
-        case 2: data[at] = (uint8_t)"0123456789-[]{}\":,eE."[td_random_below(6, run, i, 22)]; break;
+        case 0:
+            data[at] = (uint8_t)td_random_bits(4, run, i);
+            break;
+        case 1:
+            data[at] ^= (uint8_t)(1u << td_random_below(5, run, i, 8));
+            break;
+        case 2:
+            data[at] = (uint8_t) "0123456789-[]{}\":,eE."[td_random_below(6, run, i, 22)];
+            break;
         default:
             if (td_random_below(7, run, i, 4) == 0)
                 size = at;

@@ -1,4 +1,5 @@
-/* shard.c - fuzz target: any bytes as the index of a token shard; its tokens and lengths are those of the seed. */
+/* shard.c - fuzz target: any bytes as the index of a token shard; its tokens and lengths are those
+ * of the seed. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,9 +53,9 @@ static void walk(const shard *s)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const unsigned char zeros[TOKENS * 4];
-    char     path[64];
-    shard    s;
-    td_error error = { 0 };
+    char                       path[64];
+    shard                      s;
+    td_error                   error = { 0 };
     snprintf(path, sizeof path, "/tmp/fuzz-shard-%d", (int)getpid());
     put(path, ".idx", data, size);
     put(path, ".bin", zeros, TOKENS * (size_t)2);

@@ -1,4 +1,5 @@
-/* golden.c - the tandem command against models that an independent implementation computed in double precision.
+/* golden.c - the tandem command against models that an independent implementation computed in
+ * double precision.
  *
  * Each folder beside this file is a case. $TANDEM_GOLDEN names another directory of cases. */
 #include <criterion/criterion.h>
@@ -10,9 +11,14 @@
 
 enum { PATH = 1024, TEXT = 4096 };
 
-struct run { const char *backend; int threads; };
+struct run {
+    const char *backend;
+    int         threads;
+};
 
-static const struct run runs[] = { { "cpu", 1 }, { "cpu", 2 }, { "reference", 1 }, { "reference", 2 } };
+static const struct run runs[] = {
+    { "cpu", 1 }, { "cpu", 2 }, { "reference", 1 }, { "reference", 2 }
+};
 enum { RUNS = sizeof runs / sizeof *runs };
 
 struct golden {
@@ -21,7 +27,7 @@ struct golden {
     json_t     *facts;
 };
 
-/* ---- a config from case.json ---------------------------------------------------------------------------------------- */
+/* ---- a config from case.json ----------------------------------------------------------------- */
 
 static const char *text_of(const struct golden *c, const char *key)
 {
@@ -34,7 +40,10 @@ static long long integer_of(const struct golden *c, const char *key)
     return json_integer_value(json_object_get(c->facts, key));
 }
 
-static double number_of(const struct golden *c, const char *key) { return json_number_value(json_object_get(c->facts, key)); }
+static double number_of(const struct golden *c, const char *key)
+{
+    return json_number_value(json_object_get(c->facts, key));
+}
 
 static const char *flag_of(const struct golden *c, const char *key)
 {
@@ -48,7 +57,8 @@ static void write_position(FILE *f, const struct golden *c)
     if (!strcmp(p, "rope"))
         fprintf(f, "base = %.1f; ", number_of(c, "rope_base"));
     if (!strcmp(p, "t5-relative"))
-        fprintf(f, "buckets = %lld; max_distance = %lld; ", integer_of(c, "rel_buckets"), integer_of(c, "rel_max"));
+        fprintf(f, "buckets = %lld; max_distance = %lld; ", integer_of(c, "rel_buckets"),
+                integer_of(c, "rel_max"));
     if (!strcmp(p, "learned"))
         fprintf(f, "max_positions = %lld; ", integer_of(c, "max_pos"));
     fprintf(f, "};\n");
@@ -59,40 +69,56 @@ static void write_model(FILE *f, const struct golden *c)
     bool encoder = !strcmp(text_of(c, "arch"), "encoder-decoder");
     bool bidirectional = json_is_true(json_object_get(c->facts, "prefix_bidirectional"));
 
-    fprintf(f, "model = {\n  plugin = \"%s\"; vocab_size = %lld; d_model = %lld; logit_scale = \"%s\";\n",
-            encoder ? "encoder-decoder" : bidirectional ? "decoder-biattn" : "decoder-only", integer_of(c, "vocab"),
-            integer_of(c, "d"), strcmp(text_of(c, "logit_scale"), "none") ? "rsqrt" : "none");
+    fprintf(
+        f,
+        "model = {\n  plugin = \"%s\"; vocab_size = %lld; d_model = %lld; logit_scale = \"%s\";\n",
+        encoder         ? "encoder-decoder"
+        : bidirectional ? "decoder-biattn"
+                        : "decoder-only",
+        integer_of(c, "vocab"), integer_of(c, "d"),
+        strcmp(text_of(c, "logit_scale"), "none") ? "rsqrt" : "none");
     if (encoder)
-        fprintf(f, "  encoder_layers = %lld; decoder_layers = %lld; continuous_positions = %s; cross_positions = %s;\n",
-                integer_of(c, "enc"), integer_of(c, "dec"), flag_of(c, "continuous"), flag_of(c, "cross_rope"));
+        fprintf(f,
+                "  encoder_layers = %lld; decoder_layers = %lld; continuous_positions = %s; "
+                "cross_positions = %s;\n",
+                integer_of(c, "enc"), integer_of(c, "dec"), flag_of(c, "continuous"),
+                flag_of(c, "cross_rope"));
     else
         fprintf(f, "  layers = %lld;\n", integer_of(c, "dec"));
-    fprintf(f, "  attention = { plugin = \"softmax\"; heads = %lld; kv_heads = %lld; head_dim = %lld; qkv_norm = %s; "
-            "output_norm = %s; eps = %e; };\n", integer_of(c, "heads"), integer_of(c, "kv_heads"), integer_of(c, "dh"),
+    fprintf(f,
+            "  attention = { plugin = \"softmax\"; heads = %lld; kv_heads = %lld; head_dim = %lld; "
+            "qkv_norm = %s; "
+            "output_norm = %s; eps = %e; };\n",
+            integer_of(c, "heads"), integer_of(c, "kv_heads"), integer_of(c, "dh"),
             flag_of(c, "qkv_norm"), flag_of(c, "out_norm"), number_of(c, "eps"));
     write_position(f, c);
-    fprintf(f, "  norm = { plugin = \"%s\"; eps = %e; };\n", strcmp(text_of(c, "norm"), "layernorm") ? "rms" : "layer",
-            number_of(c, "eps"));
-    fprintf(f, "  ffn = { plugin = \"%s\"; d_ff = %lld; };\n};\n", text_of(c, "act"), integer_of(c, "f"));
-    fprintf(f, "loss = { plugin = \"%s\"; z_loss = %e; label_smoothing = %e; };\n", text_of(c, "loss"), number_of(c, "z"),
-            number_of(c, "smoothing"));
+    fprintf(f, "  norm = { plugin = \"%s\"; eps = %e; };\n",
+            strcmp(text_of(c, "norm"), "layernorm") ? "rms" : "layer", number_of(c, "eps"));
+    fprintf(f, "  ffn = { plugin = \"%s\"; d_ff = %lld; };\n};\n", text_of(c, "act"),
+            integer_of(c, "f"));
+    fprintf(f, "loss = { plugin = \"%s\"; z_loss = %e; label_smoothing = %e; };\n",
+            text_of(c, "loss"), number_of(c, "z"), number_of(c, "smoothing"));
 }
 
 static void write_optimizer(FILE *f, const char *name)
 {
     if (!strcmp(name, "adamw")) {
-        fprintf(f, "optimizer = { plugin = \"adamw\"; beta1 = 0.9; beta2 = 0.95; eps = 1e-8; weight_decay = 0.1; };\n"
+        fprintf(f, "optimizer = { plugin = \"adamw\"; beta1 = 0.9; beta2 = 0.95; eps = 1e-8; "
+                   "weight_decay = 0.1; };\n"
                    "schedule = { plugin = \"constant\"; peak = 0.003; };\n");
         return;
     }
-    fprintf(f, "optimizer = { plugin = \"adafactor\"; factored = %s; ", strstr(name, "-factored") ? "true" : "false");
+    fprintf(f, "optimizer = { plugin = \"adafactor\"; factored = %s; ",
+            strstr(name, "-factored") ? "true" : "false");
     if (strstr(name, "momentum-decay"))
         fprintf(f, "beta1 = 0.9; weight_decay = 0.001; ");
-    fprintf(f, "};\nschedule = { plugin = \"cosine\"; peak = 0.01; warmup = 3; steps = 10; floor = 0.1; };\n");
+    fprintf(f, "};\nschedule = { plugin = \"cosine\"; peak = 0.01; warmup = 3; steps = 10; floor = "
+               "0.1; };\n");
 }
 
 /* Gives the path of the config. */
-static void write_config(const struct golden *c, const struct run *r, const char *optimizer, char path[PATH])
+static void write_config(const struct golden *c, const struct run *r, const char *optimizer,
+                         char path[PATH])
 {
     snprintf(path, PATH, "%s/case.cfg", c->scratch);
     FILE *f = fopen(path, "w");
@@ -104,23 +130,28 @@ static void write_config(const struct golden *c, const struct run *r, const char
     fclose(f);
 }
 
-/* ---- one run and its comparison --------------------------------------------------------------------------------------- */
+/* ---- one run and its comparison -------------------------------------------------------------- */
 
-/* Run probe with `more` arguments; false and a failure that shows what it said if it does not end well. */
-static bool probe(const struct golden *c, const struct run *r, const char *optimizer, const char *more)
+/* Run probe with `more` arguments; false and a failure that shows what it said if it does not end
+ * well. */
+static bool probe(const struct golden *c, const struct run *r, const char *optimizer,
+                  const char *more)
 {
     char config[PATH], command[8 * PATH], said[TEXT] = "", log[PATH + 16];
     write_config(c, r, optimizer, config);
     snprintf(log, sizeof log, "%s/log", c->scratch);
-    snprintf(command, sizeof command, "'%s' probe -c '%s' --weights '%s/weights.safetensors' --batch '%s/batch.safetensors' "
-             "--plugin-path '%s' %s 2> '%s'", TANDEM_BINARY, config, c->directory, c->directory, TANDEM_PLUGINS, more, log);
+    snprintf(command, sizeof command,
+             "'%s' probe -c '%s' --weights '%s/weights.safetensors' --batch '%s/batch.safetensors' "
+             "--plugin-path '%s' %s 2> '%s'",
+             TANDEM_BINARY, config, c->directory, c->directory, TANDEM_PLUGINS, more, log);
     int   status = system(command);
     FILE *f = status ? fopen(log, "r") : NULL;
     if (f) {
         said[fread(said, 1, sizeof said - 1, f)] = 0;
         fclose(f);
     }
-    cr_expect(status == 0, "%s on %s, %d threads: probe failed (%d): %s", c->name, r->backend, r->threads, status, said);
+    cr_expect(status == 0, "%s on %s, %d threads: probe failed (%d): %s", c->name, r->backend,
+              r->threads, status, said);
     return status == 0;
 }
 
@@ -134,14 +165,16 @@ static bool *real_tokens(const struct golden *c, size_t *count)
     struct values w = tensors_get(&batch, "loss_weights"), n = tensors_get(&batch, "lengths");
     bool         *real = malloc(w.count + 1);
     for (size_t i = 0; i < w.count; i++)
-        real[i] = w.at[i] != 0 || (n.at && (double)(i % (size_t)w.dim[1]) < n.at[i / (size_t)w.dim[1]]);
+        real[i] = w.at[i] != 0 ||
+                  (n.at && (double)(i % (size_t)w.dim[1]) < n.at[i / (size_t)w.dim[1]]);
     *count = w.count;
     free(w.at), free(n.at);
     tensors_close(&batch);
     return real;
 }
 
-/* Largest difference over the tensor's largest entry; infinite if the tensor is missing or of other size. */
+/* Largest difference over the tensor's largest entry; infinite if the tensor is missing or of other
+ * size. */
 static double distance(struct values want, struct values got, const bool *real, size_t tokens)
 {
     double most = 0, far = 0;
@@ -157,20 +190,22 @@ static double distance(struct values want, struct values got, const bool *real, 
     return most > 0 ? far / most : far;
 }
 
-static void compare_outputs(const struct golden *c, const struct run *r, const struct tensors *want, const struct tensors *got)
+static void compare_outputs(const struct golden *c, const struct run *r, const struct tensors *want,
+                            const struct tensors *got)
 {
     size_t      tokens, compared = 0;
     bool       *real = real_tokens(c, &tokens);
     const char *name;
     json_t     *entry;
-    json_object_foreach(want->header, name, entry) {
+    json_object_foreach(want->header, name, entry)
+    {
         if (!strcmp(name, "__metadata__"))
             continue;
         struct values a = tensors_get(want, name), b = tensors_get(got, name);
         double        limit = strncmp(name, "grad.", 5) ? 5e-6 : 2e-5;
         double        d = distance(a, b, strcmp(name, "logits") ? NULL : real, tokens);
-        cr_expect(d <= limit, "%s on %s, %d threads: %s is off by %.2e (limit %.0e)", c->name, r->backend, r->threads, name, d,
-                  limit);
+        cr_expect(d <= limit, "%s on %s, %d threads: %s is off by %.2e (limit %.0e)", c->name,
+                  r->backend, r->threads, name, d, limit);
         free(a.at), free(b.at);
         compared++;
     }
@@ -198,17 +233,21 @@ static void check_outputs(const struct golden *c, const struct run *r)
     tensors_close(&want);
 }
 
-static void compare_steps(const struct golden *c, const struct run *r, const char *optimizer, json_t *want, json_t *got)
+static void compare_steps(const struct golden *c, const struct run *r, const char *optimizer,
+                          json_t *want, json_t *got)
 {
     static const char *const keys[] = { "loss", "cross_entropy", "grad_norm", "lr" };
-    cr_expect(json_array_size(got) == json_array_size(want), "%s: %s: %zu steps, not %zu", c->name, optimizer,
-              json_array_size(got), json_array_size(want));
+    cr_expect(json_array_size(got) == json_array_size(want), "%s: %s: %zu steps, not %zu", c->name,
+              optimizer, json_array_size(got), json_array_size(want));
     for (size_t s = 0; s < json_array_size(want); s++)
         for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
             json_t *found = json_object_get(json_array_get(got, s), keys[k]);
-            double  a = json_number_value(json_object_get(json_array_get(want, s), keys[k])), b = json_number_value(found);
-            cr_expect(json_is_number(found) && fabs(a - b) <= 1e-4 * fabs(a), "%s on %s, %d threads: %s, step %zu: %s is %.9g, "
-                      "not %.9g", c->name, r->backend, r->threads, optimizer, s, keys[k], b, a);
+            double  a = json_number_value(json_object_get(json_array_get(want, s), keys[k])),
+                   b = json_number_value(found);
+            cr_expect(json_is_number(found) && fabs(a - b) <= 1e-4 * fabs(a),
+                      "%s on %s, %d threads: %s, step %zu: %s is %.9g, "
+                      "not %.9g",
+                      c->name, r->backend, r->threads, optimizer, s, keys[k], b, a);
         }
 }
 
@@ -221,8 +260,10 @@ static void check_training(const struct golden *c, const struct run *r)
     snprintf(out, sizeof out, "%s/steps.json", c->scratch);
     json_t *train = json_load_file(path, 0, NULL);
     cr_assert(train, "cannot read %s", path);
-    json_object_foreach(train, optimizer, steps) {
-        snprintf(more, sizeof more, "--optimizer-steps %zu --json > '%s'", json_array_size(steps), out);
+    json_object_foreach(train, optimizer, steps)
+    {
+        snprintf(more, sizeof more, "--optimizer-steps %zu --json > '%s'", json_array_size(steps),
+                 out);
         if (!probe(c, r, optimizer, more))
             continue;
         json_t *got = json_load_file(out, 0, NULL);
@@ -233,7 +274,7 @@ static void check_training(const struct golden *c, const struct run *r)
     json_decref(train);
 }
 
-/* ---- all cases -------------------------------------------------------------------------------------------------------- */
+/* ---- all cases ------------------------------------------------------------------------------- */
 
 static const char *cases_directory(void)
 {
@@ -253,7 +294,8 @@ static void remove_scratch(const char *directory)
 }
 
 /* Calls check for every case; gives how many there are. */
-static size_t for_each_case(const struct run *r, void (*check)(const struct golden *, const struct run *))
+static size_t for_each_case(const struct run *r,
+                            void (*check)(const struct golden *, const struct run *))
 {
     DIR   *d = opendir(cases_directory());
     size_t count = 0;
@@ -261,7 +303,8 @@ static size_t for_each_case(const struct run *r, void (*check)(const struct gold
     for (struct dirent *e; (e = readdir(d));) {
         struct golden c = { .name = e->d_name, .scratch = "/tmp/tandem-golden-XXXXXX" };
         char          path[PATH + 32];
-        if (snprintf(c.directory, PATH, "%s/%s", cases_directory(), e->d_name) >= PATH || e->d_name[0] == '.')
+        if (snprintf(c.directory, PATH, "%s/%s", cases_directory(), e->d_name) >= PATH ||
+            e->d_name[0] == '.')
             continue;
         snprintf(path, sizeof path, "%s/case.json", c.directory);
         if (!(c.facts = json_load_file(path, 0, NULL)))
@@ -279,11 +322,13 @@ static size_t for_each_case(const struct run *r, void (*check)(const struct gold
 Test(golden, outputs_and_gradients)
 {
     for (int k = 0; k < RUNS; k++)
-        cr_assert(for_each_case(&runs[k], check_outputs) >= 11, "cases are missing in %s", cases_directory());
+        cr_assert(for_each_case(&runs[k], check_outputs) >= 11, "cases are missing in %s",
+                  cases_directory());
 }
 
 Test(golden, training)
 {
     for (int k = 0; k < RUNS; k++)
-        cr_assert(for_each_case(&runs[k], check_training) >= 11, "cases are missing in %s", cases_directory());
+        cr_assert(for_each_case(&runs[k], check_training) >= 11, "cases are missing in %s",
+                  cases_directory());
 }

@@ -1,4 +1,5 @@
-/* safetensors.h - a reader of its own for the golden test, which must not trust the code under test. */
+/* safetensors.h - a reader of its own for the golden test, which must not trust the code under
+ * test. */
 #ifndef TESTS_GOLDEN_SAFETENSORS_H
 #define TESTS_GOLDEN_SAFETENSORS_H
 
@@ -10,7 +11,7 @@
 #include <string.h>
 
 struct tensors {
-    char   *data; /* the whole file */
+    char   *data;        /* the whole file */
     size_t  size, first; /* first byte after the header */
     json_t *header;
 };
@@ -64,17 +65,19 @@ static inline double tensors_item(const char *dtype, const char *from, size_t i)
 static inline struct values tensors_get(const struct tensors *t, const char *name)
 {
     struct values v = { NULL, 1, { 1, 1, 1, 1 }, 0 };
-    json_t       *entry = json_object_get(t->header, name), *shape = json_object_get(entry, "shape");
-    const char   *dtype = json_string_value(json_object_get(entry, "dtype"));
-    size_t        start = (size_t)json_integer_value(json_array_get(json_object_get(entry, "data_offsets"), 0));
-    size_t        width = dtype && !strcmp(dtype, "F64") ? 8 : 4;
+    json_t     *entry = json_object_get(t->header, name), *shape = json_object_get(entry, "shape");
+    const char *dtype = json_string_value(json_object_get(entry, "dtype"));
+    size_t      start = (size_t)json_integer_value(
+             json_array_get(json_object_get(entry, "data_offsets"), 0));
+    size_t width = dtype && !strcmp(dtype, "F64") ? 8 : 4;
 
     if (!entry || !dtype || json_array_size(shape) > 4)
         return v;
     v.rank = json_array_size(shape);
     for (size_t k = 0; k < v.rank; k++)
         v.count *= (size_t)(v.dim[k] = json_integer_value(json_array_get(shape, k)));
-    if (t->first + start + v.count * width > t->size || !(v.at = malloc((v.count + 1) * sizeof *v.at)))
+    if (t->first + start + v.count * width > t->size ||
+        !(v.at = malloc((v.count + 1) * sizeof *v.at)))
         return v;
     for (size_t i = 0; i < v.count; i++)
         v.at[i] = tensors_item(dtype, t->data + t->first + start, i);

@@ -1,16 +1,19 @@
-/* buffers.c - what the planner gives memory to: no scores of all pairs of positions, no logits of all words. */
+/* buffers.c - what the planner gives memory to: no scores of all pairs of positions, no logits of
+ * all words. */
 #include "train/lab.h"
 
 #include "graph/plan.h"
 
-/* The nano models on sequences whose lengths are no other dim: 311, half of it in each half of an encoder-decoder. */
+/* The nano models on sequences whose lengths are no other dim: 311, half of it in each half of an
+ * encoder-decoder. */
 enum { ROWS = 13, NANO_VOCABULARY = 4096, NANO_HEADS = 4 };
 
 typedef struct shapes {
     int64_t q, k, tokens; /* lengths; labels */
 } shapes;
 
-/* Buffers of pairs of positions, of logits, all; the largest workspace of attention, and of any kernel. */
+/* Buffers of pairs of positions, of logits, all; the largest workspace of attention, and of any
+ * kernel. */
 typedef struct sighting {
     int    pairs, logits, outputs;
     size_t attention, workspace;
@@ -41,7 +44,8 @@ static sighting look(const td_plan *p, const shapes *s)
         const td_step *x = p->steps[i];
         size_t         bytes;
         for (int k = 0; k < x->call.n_out; k++)
-            if (x->out[k] >= 0 && p->storages[td_storage_root(p, x->out[k])].kind == TD_STORAGE_ARENA)
+            if (x->out[k] >= 0 &&
+                p->storages[td_storage_root(p, x->out[k])].kind == TD_STORAGE_ARENA)
                 look_at(&x->call.out[k], s, &seen);
         bytes = x->workspace >= 0 ? p->storages[x->workspace].bytes : 0;
         seen.workspace = bytes > seen.workspace ? bytes : seen.workspace;
@@ -65,13 +69,15 @@ static td_batch *longest(const lab *l)
 static shapes shapes_of(const td_batch *b)
 {
     const td_array *labels = td_batch_find(b, "labels"), *encoder = td_batch_find(b, "encoder_ids");
-    shapes          s = { labels->dim[1], encoder ? encoder->dim[1] : labels->dim[1], labels->dim[0] * labels->dim[1] };
+    shapes          s = { labels->dim[1], encoder ? encoder->dim[1] : labels->dim[1],
+                          labels->dim[0] * labels->dim[1] };
     return s;
 }
 
 static sighting sight(const char *config, bool lowered, shapes *s)
 {
-    const char *overrides[] = { "train.length=311", "train.bucket=1", "train.recompute=none", NULL };
+    const char *overrides[] = { "train.length=311", "train.bucket=1", "train.recompute=none",
+                                NULL };
     lab         l = lab_open(config, overrides, NULL);
     td_device   device = *td_engine_device(l.engine);
     td_batch   *b = longest(&l);
@@ -84,7 +90,8 @@ static sighting sight(const char *config, bool lowered, shapes *s)
 
     *s = shapes_of(b);
     device.fallback = lowered;
-    cr_assert_eq(td_model_forward(model, v, TD_PHASE_TRAIN, b, false, &built, &l.error), 0, "%s", l.error.text);
+    cr_assert_eq(td_model_forward(model, v, TD_PHASE_TRAIN, b, false, &built, &l.error), 0, "%s",
+                 l.error.text);
     cr_assert_eq(td_model_backward(model, v, &built, false, &l.error), 0, "%s", l.error.text);
     plan = td_plan_new(built.graph, (td_tensor *[]){ built.sum, built.loss }, 2, &device, &l.error);
     cr_assert(plan, "%s", l.error.text);
@@ -106,10 +113,12 @@ static void expect_small(const char *config)
     cr_expect_gt(seen.outputs, 50, "%s: too few buffers for a training step", config);
     cr_expect_eq(seen.pairs, 0, "%s: %d buffers of all pairs of positions", config, seen.pairs);
     cr_expect_eq(seen.logits, 0, "%s: %d buffers of the logits of all tokens", config, seen.logits);
-    cr_expect_lt(seen.attention, scores / 3, "%s: attention works in %zu bytes; scores would take %zu", config,
-                 seen.attention, scores);
-    cr_expect_lt(seen.workspace, logits / 3, "%s: a kernel works in %zu bytes; logits would take %zu", config,
-                 seen.workspace, logits);
+    cr_expect_lt(seen.attention, scores / 3,
+                 "%s: attention works in %zu bytes; scores would take %zu", config, seen.attention,
+                 scores);
+    cr_expect_lt(seen.workspace, logits / 3,
+                 "%s: a kernel works in %zu bytes; logits would take %zu", config, seen.workspace,
+                 logits);
 }
 
 Test(buffers, no_scores_and_no_logits)

@@ -1,4 +1,5 @@
-/* safetensors.c - io/safetensors: round trip; every truncation and many damaged headers are errors. */
+/* safetensors.c - io/safetensors: round trip; every truncation and many damaged headers are
+ * errors. */
 #include "io/safetensors.h"
 
 #include <criterion/criterion.h>
@@ -14,10 +15,7 @@ static void make_path(void)
     close(mkstemp(path));
 }
 
-static void remove_path(void)
-{
-    unlink(path);
-}
+static void remove_path(void) { unlink(path); }
 
 TestSuite(safetensors, .init = make_path, .fini = remove_path);
 
@@ -49,10 +47,14 @@ Test(safetensors, round_trip)
     int32_t       back;
     td_error      error = { 0 };
     td_stored     list[] = {
-        { .name = "a.weight", .type = TD_STORED_F32, .rank = 2, .dim = { 2, 3 }, .data = numbers },
-        { .name = "step", .type = TD_STORED_I32, .rank = 0, .data = &seven },
-        { .name = "none", .type = TD_STORED_F64, .rank = 2, .dim = { 0, 5 } },
-        { .name = "long", .type = TD_STORED_U8, .rank = 1, .dim = { 2500003 }, .stream = count_stream },
+            { .name = "a.weight", .type = TD_STORED_F32, .rank = 2, .dim = { 2, 3 }, .data = numbers },
+            { .name = "step", .type = TD_STORED_I32, .rank = 0, .data = &seven },
+            { .name = "none", .type = TD_STORED_F64, .rank = 2, .dim = { 0, 5 } },
+            { .name = "long",
+              .type = TD_STORED_U8,
+              .rank = 1,
+              .dim = { 2500003 },
+              .stream = count_stream },
     };
     cr_assert_eq(td_safetensors_write(path, list, 4, metadata, &error), 0, "%s", error.text);
     td_safetensors *s = td_safetensors_open(path, &error);
@@ -74,9 +76,9 @@ Test(safetensors, round_trip)
 Test(safetensors, half_precision)
 {
     const uint16_t half[] = { 0x3C00, 0xC000, 0x0001, 0x7BFF }, brain[] = { 0x3F80, 0xC040 };
-    td_stored      h = { .name = "h", .type = TD_STORED_F16, .rank = 1, .dim = { 4 }, .data = half };
-    td_stored      b = { .name = "b", .type = TD_STORED_BF16, .rank = 1, .dim = { 2 }, .data = brain };
-    double         x[4];
+    td_stored h = { .name = "h", .type = TD_STORED_F16, .rank = 1, .dim = { 4 }, .data = half };
+    td_stored b = { .name = "b", .type = TD_STORED_BF16, .rank = 1, .dim = { 2 }, .data = brain };
+    double    x[4];
     cr_assert_eq(td_stored_doubles(&h, x, 4, NULL), 0);
     cr_assert(x[0] == 1 && x[1] == -2 && x[2] == 0x1p-24 && x[3] == 65504);
     cr_assert_eq(td_stored_doubles(&b, x, 2, NULL), 0);
@@ -86,7 +88,9 @@ Test(safetensors, half_precision)
 Test(safetensors, every_truncation_is_an_error)
 {
     const float numbers[] = { 1, 2, 3 };
-    td_stored   one = { .name = "x", .type = TD_STORED_F32, .rank = 1, .dim = { 3 }, .data = numbers };
+    td_stored   one = {
+          .name = "x", .type = TD_STORED_F32, .rank = 1, .dim = { 3 }, .data = numbers
+    };
     cr_assert_eq(td_safetensors_write(path, &one, 1, NULL, NULL), 0);
     FILE *f = fopen(path, "rb");
     fseek(f, 0, SEEK_END);
@@ -103,15 +107,20 @@ Test(safetensors, every_truncation_is_an_error)
 Test(safetensors, damaged_headers_are_errors)
 {
     static const char *const headers[] = {
-        "[]", "{", "{\"x\":3}", "{\"x\":{\"dtype\":\"F31\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+        "[]",
+        "{",
+        "{\"x\":3}",
+        "{\"x\":{\"dtype\":\"F31\",\"shape\":[1],\"data_offsets\":[0,4]}}",
         "{\"x\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}",
         "{\"x\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}",
         "{\"x\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[-8,8]}}",
         "{\"x\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]}}",
         "{\"x\":{\"dtype\":\"F32\",\"shape\":[4611686018427387905],\"data_offsets\":[0,4]}}",
         "{\"x\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,4]}}",
-        "{\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"y\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[2,6]}}",
-        "{\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+        "{\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"y\":{\"dtype\":\"F32\","
+        "\"shape\":[1],\"data_offsets\":[2,6]}}",
+        "{\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"x\":{\"dtype\":\"F32\","
+        "\"shape\":[1],\"data_offsets\":[4,8]}}",
     };
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
         td_error error = { 0 };

@@ -25,29 +25,93 @@ static td_tensor *ints(td_graph *g, const double *values, int64_t rows, int64_t 
     return td_constant(g, TD_I32, dims, 2, values);
 }
 
-/* ---- elementwise and movement ------------------------------------------------------------------------------------------ */
+/* ---- elementwise and movement ---------------------------------------------------------------- */
 
-#define UNARY_BUILD(name) BUILD(build_##name) { UNUSED; return td_##name(x[0]); }
-#define BINARY_BUILD(name) BUILD(build_##name) { UNUSED; return td_##name(x[0], x[1]); }
-UNARY_BUILD(neg) UNARY_BUILD(exp) UNARY_BUILD(log) UNARY_BUILD(sqrt) UNARY_BUILD(rsqrt) UNARY_BUILD(sin) UNARY_BUILD(cos)
-UNARY_BUILD(tanh) UNARY_BUILD(sigmoid) UNARY_BUILD(abs) UNARY_BUILD(sign) UNARY_BUILD(floor) UNARY_BUILD(softmax)
-UNARY_BUILD(sum_squares)
-BINARY_BUILD(add) BINARY_BUILD(sub) BINARY_BUILD(mul) BINARY_BUILD(div) BINARY_BUILD(maximum) BINARY_BUILD(less)
-BINARY_BUILD(equal) BINARY_BUILD(matmul)
+#define UNARY_BUILD(name)       \
+    BUILD(build_##name)         \
+    {                           \
+        UNUSED;                 \
+        return td_##name(x[0]); \
+    }
+#define BINARY_BUILD(name)            \
+    BUILD(build_##name)               \
+    {                                 \
+        UNUSED;                       \
+        return td_##name(x[0], x[1]); \
+    }
+UNARY_BUILD(neg)
+UNARY_BUILD(exp)
+UNARY_BUILD(log) UNARY_BUILD(sqrt) UNARY_BUILD(rsqrt) UNARY_BUILD(sin) UNARY_BUILD(cos)
+    UNARY_BUILD(tanh) UNARY_BUILD(sigmoid) UNARY_BUILD(abs) UNARY_BUILD(sign) UNARY_BUILD(floor)
+        UNARY_BUILD(softmax) UNARY_BUILD(sum_squares) BINARY_BUILD(add) BINARY_BUILD(sub)
+            BINARY_BUILD(mul) BINARY_BUILD(div) BINARY_BUILD(maximum) BINARY_BUILD(less)
+                BINARY_BUILD(equal) BINARY_BUILD(matmul)
 
-BUILD(build_affine) { UNUSED; return td_affine(x[0], -1.75, 0.5); }
-BUILD(build_where) { UNUSED; return td_where(td_less(td_detach(x[0]), td_scalar(g, 0)), x[0], x[1]); }
-BUILD(build_copy) { UNUSED; return emit("copy", td_transpose(x[0], 0, 1), 0, 0, 0); }
-BUILD(build_detach) { UNUSED; return td_add(x[0], td_detach(td_exp(x[0]))); }
-BUILD(build_permute) { UNUSED; return td_exp(td_permute(x[0], (const int[]){ 2, 0, 1 })); }
-BUILD(build_pad) { UNUSED; return td_pad(x[0], (int)o, 2, 1); }
-BUILD(build_slice) { UNUSED; return td_exp(td_slice(x[0], (int)o, 1, td_dim(x[0], (int)o) - 2)); }
-BUILD(build_concat) { UNUSED; return td_concat(x, 3, (int)o); }
-BUILD(build_sum) { UNUSED; return td_sum_axes(x[0], o); }
-BUILD(build_max) { UNUSED; return td_max(x[0], (int)o); }
-BUILD(build_cumsum) { UNUSED; return td_cumsum(x[0], (int)(o & 3), o >> 2); }
-BUILD(build_topk) { UNUSED; return td_topk(x[0], o, 0); }
-BUILD(build_iota) { UNUSED; return td_mul(x[0], td_iota(g, TD_REAL, o)); }
+                    BUILD(build_affine)
+{
+    UNUSED;
+    return td_affine(x[0], -1.75, 0.5);
+}
+BUILD(build_where)
+{
+    UNUSED;
+    return td_where(td_less(td_detach(x[0]), td_scalar(g, 0)), x[0], x[1]);
+}
+BUILD(build_copy)
+{
+    UNUSED;
+    return emit("copy", td_transpose(x[0], 0, 1), 0, 0, 0);
+}
+BUILD(build_detach)
+{
+    UNUSED;
+    return td_add(x[0], td_detach(td_exp(x[0])));
+}
+BUILD(build_permute)
+{
+    UNUSED;
+    return td_exp(td_permute(x[0], (const int[]){ 2, 0, 1 }));
+}
+BUILD(build_pad)
+{
+    UNUSED;
+    return td_pad(x[0], (int)o, 2, 1);
+}
+BUILD(build_slice)
+{
+    UNUSED;
+    return td_exp(td_slice(x[0], (int)o, 1, td_dim(x[0], (int)o) - 2));
+}
+BUILD(build_concat)
+{
+    UNUSED;
+    return td_concat(x, 3, (int)o);
+}
+BUILD(build_sum)
+{
+    UNUSED;
+    return td_sum_axes(x[0], o);
+}
+BUILD(build_max)
+{
+    UNUSED;
+    return td_max(x[0], (int)o);
+}
+BUILD(build_cumsum)
+{
+    UNUSED;
+    return td_cumsum(x[0], (int)(o & 3), o >> 2);
+}
+BUILD(build_topk)
+{
+    UNUSED;
+    return td_topk(x[0], o, 0);
+}
+BUILD(build_iota)
+{
+    UNUSED;
+    return td_mul(x[0], td_iota(g, TD_REAL, o));
+}
 
 BUILD(build_reshape)
 {
@@ -72,7 +136,8 @@ BUILD(build_gather)
 BUILD(build_scatter)
 {
     UNUSED;
-    return td_scatter_add(ints(g, (const double[]){ 0, 4, 2, 2, 1, 4 }, 2, 3), x[0], o ? x[1] : 0, 5);
+    return td_scatter_add(ints(g, (const double[]){ 0, 4, 2, 2, 1, 4 }, 2, 3), x[0], o ? x[1] : 0,
+                          5);
 }
 
 BUILD(build_product_sum)
@@ -82,15 +147,39 @@ BUILD(build_product_sum)
     return td_emit(g, "matmul", in, 3, 0);
 }
 
-BUILD(build_transposed) { UNUSED; return td_matmul(td_transpose(x[0], -1, -2), td_transpose(x[1], -1, -2)); }
+BUILD(build_transposed)
+{
+    UNUSED;
+    return td_matmul(td_transpose(x[0], -1, -2), td_transpose(x[1], -1, -2));
+}
 
-/* ---- layers --------------------------------------------------------------------------------------------------------------- */
+/* ---- layers ---------------------------------------------------------------------------------- */
 
-BUILD(build_activation) { UNUSED; return td_activate(x[0], (td_activation)o); }
-BUILD(build_glu) { UNUSED; return td_glu(x[0], x[1], (td_activation)o); }
-BUILD(build_rms) { UNUSED; return td_rms_norm(x[0], o ? x[1] : 0, 1e-6); }
-BUILD(build_layer) { UNUSED; return td_layer_norm(x[0], o > 0 ? x[1] : 0, o > 1 ? x[2] : 0, 1e-5); }
-BUILD(build_rope) { UNUSED; return td_rope(x[0], td_detach(td_cos(x[1])), td_detach(td_sin(x[2]))); }
+BUILD(build_activation)
+{
+    UNUSED;
+    return td_activate(x[0], (td_activation)o);
+}
+BUILD(build_glu)
+{
+    UNUSED;
+    return td_glu(x[0], x[1], (td_activation)o);
+}
+BUILD(build_rms)
+{
+    UNUSED;
+    return td_rms_norm(x[0], o ? x[1] : 0, 1e-6);
+}
+BUILD(build_layer)
+{
+    UNUSED;
+    return td_layer_norm(x[0], o > 0 ? x[1] : 0, o > 1 ? x[2] : 0, 1e-5);
+}
+BUILD(build_rope)
+{
+    UNUSED;
+    return td_rope(x[0], td_detach(td_cos(x[1])), td_detach(td_sin(x[2])));
+}
 
 /* Rope's angles are data: only x has a gradient. */
 BUILD(build_rope_data)
@@ -115,19 +204,33 @@ static td_tensor *cross_entropy(td_graph *g, td_tensor **x, double z_loss, doubl
 {
     static const double labels[] = { 0, 6, -1, 3, 99 }, weights[] = { 1, 0.5, 0, 2, 0 };
     int64_t             n[] = { 5 };
-    return td_cross_entropy(x[0], x[1], td_constant(g, TD_I32, n, 1, labels), td_constant(g, TD_REAL, n, 1, weights),
-                            td_scalar(g, 3.5), 0.75, z_loss, smoothing);
+    return td_cross_entropy(x[0], x[1], td_constant(g, TD_I32, n, 1, labels),
+                            td_constant(g, TD_REAL, n, 1, weights), td_scalar(g, 3.5), 0.75, z_loss,
+                            smoothing);
 }
 
-BUILD(build_cross_entropy) { UNUSED; return cross_entropy(g, x, o & 1 ? 0.01 : 0, o & 2 ? 0.1 : 0); }
+BUILD(build_cross_entropy)
+{
+    UNUSED;
+    return cross_entropy(g, x, o & 1 ? 0.01 : 0, o & 2 ? 0.1 : 0);
+}
 
-/* ---- attention: rows of two packed examples and padding ------------------------------------------------------------------------ */
+/* ---- attention: rows of two packed examples and padding -------------------------------------- */
 
 static const double segments[] = { 1, 1, 1, 1, 2, 2, 0, 1, 1, 2, 2, 2, 2, 2 };
 static const double inputs[] = { 1, 1, 0, 0, 1, 0, 0, 1, 0, 1, 1, 1, 0, 0 };
 static const double indices[] = { 0, 1, 2, 3, 0, 1, 6, 0, 1, 0, 1, 2, 3, 4 };
 
-enum { CAUSAL = 1, SEGMENTS = 2, INPUTS_ = 4, INDICES = 8, SELF = 16, WINDOW = 32, TABLE = 64, DENSE = 128 };
+enum {
+    CAUSAL = 1,
+    SEGMENTS = 2,
+    INPUTS_ = 4,
+    INDICES = 8,
+    SELF = 16,
+    WINDOW = 32,
+    TABLE = 64,
+    DENSE = 128
+};
 
 /* q [2, H, 7, E], k and v [2, G, 7, ..]; then the table [H, 5] or the dense bias, if asked for. */
 BUILD(build_attend)
@@ -158,14 +261,21 @@ BUILD(build_cross)
     return td_attend(x[0], x[1], x[2], &m, 0, 0.6);
 }
 
-/* ---- updates in place, and integers ------------------------------------------------------------------------------------------ */
+/* ---- updates in place, and integers ---------------------------------------------------------- */
 
 /* p, m and v after the step; option 0 shuts the gate. */
 BUILD(build_adamw)
 {
-    td_tensor *in[TD_STEP_INPUTS] = { x[0], x[1], x[2], x[3], td_scalar(g, 0.125), td_scalar(g, 3), td_scalar(g, 0.5),
+    td_tensor *in[TD_STEP_INPUTS] = { x[0],
+                                      x[1],
+                                      x[2],
+                                      x[3],
+                                      td_scalar(g, 0.125),
+                                      td_scalar(g, 3),
+                                      td_scalar(g, 0.5),
                                       td_scalar(g, (double)o) };
-    td_tensor *p = td_adamw_step(in, 0.9, 0.95, 1e-6, 0.1), *parts[] = { p, td_output(p, 1), td_output(p, 2) };
+    td_tensor *p = td_adamw_step(in, 0.9, 0.95, 1e-6, 0.1),
+              *parts[] = { p, td_output(p, 1), td_output(p, 2) };
     UNUSED;
     return td_concat(parts, 3, 0);
 }
@@ -181,86 +291,158 @@ BUILD(build_moment)
 
 BUILD(build_adafactor)
 {
-    td_tensor *in[] = { x[0], x[1], x[2], x[3], td_scalar(g, 40), td_scalar(g, 11), td_scalar(g, 0.125), td_scalar(g, 0.5),
+    td_tensor *in[] = { x[0],
+                        x[1],
+                        x[2],
+                        x[3],
+                        td_scalar(g, 40),
+                        td_scalar(g, 11),
+                        td_scalar(g, 0.125),
+                        td_scalar(g, 0.5),
                         td_scalar(g, (double)(o & 1)) };
-    td_tensor *p = td_adafactor_step(in, 0.9, o & 2 ? -1 : 0.1, 1, 1e-3), *parts[] = { p, td_output(p, 1) };
+    td_tensor *p = td_adafactor_step(in, 0.9, o & 2 ? -1 : 0.1, 1, 1e-3),
+              *parts[] = { p, td_output(p, 1) };
     UNUSED;
     return td_concat(parts, 2, 0);
 }
 
-BUILD(build_assign) { UNUSED; return td_assign(x[0], td_exp(td_transpose(x[1], 0, 1)), td_scalar(g, (double)o)); }
+BUILD(build_assign)
+{
+    UNUSED;
+    return td_assign(x[0], td_exp(td_transpose(x[1], 0, 1)), td_scalar(g, (double)o));
+}
 
 /* Every op that integers have, side by side. */
 BUILD(build_integers)
 {
-    td_tensor *a = ints(g, (const double[]){ 3, -7, 0, 11, 2147483647, -5 }, 2, 3), *b = ints(g, (const double[]){ 5, -2, 0 }, 1, 3);
-    td_tensor *parts[] = { td_add(a, b), td_sub(a, b), td_mul(a, b), td_maximum(a, b), td_less(a, b), td_equal(a, b),
-                           td_where(td_less(a, b), a, b), td_affine(a, -0.75, 2), td_neg(a), td_abs(b), td_sign(a),
-                           td_cumsum(a, 1, true), td_sum(a, 0), td_max(a, 0), td_pad(b, 0, 1, 1), emit("copy", a, 0, 0, 0),
-                           td_gather(a, td_full(g, TD_I32, (const int64_t[]){ 1 }, 1, 1)), td_cast(td_floor(td_cast(b, TD_REAL)), TD_I32) };
+    td_tensor *a = ints(g, (const double[]){ 3, -7, 0, 11, 2147483647, -5 }, 2, 3),
+              *b = ints(g, (const double[]){ 5, -2, 0 }, 1, 3);
+    td_tensor *parts[] = { td_add(a, b),
+                           td_sub(a, b),
+                           td_mul(a, b),
+                           td_maximum(a, b),
+                           td_less(a, b),
+                           td_equal(a, b),
+                           td_where(td_less(a, b), a, b),
+                           td_affine(a, -0.75, 2),
+                           td_neg(a),
+                           td_abs(b),
+                           td_sign(a),
+                           td_cumsum(a, 1, true),
+                           td_sum(a, 0),
+                           td_max(a, 0),
+                           td_pad(b, 0, 1, 1),
+                           emit("copy", a, 0, 0, 0),
+                           td_gather(a, td_full(g, TD_I32, (const int64_t[]){ 1 }, 1, 1)),
+                           td_cast(td_floor(td_cast(b, TD_REAL)), TD_I32) };
     UNUSED;
     return td_cast(td_concat(parts, sizeof parts / sizeof parts[0], 0), TD_REAL);
 }
 
 #define ALL_MASKS (CAUSAL | SEGMENTS | INPUTS_ | INDICES | SELF | WINDOW)
-#define UNARY_CASES(name, low, high) \
-    { #name, "3x5", low, high, build_##name, 0, false }, { #name, "1", low, high, build_##name, 0, false }
-#define BINARY_CASES(name, low, high)                                                                             \
-    { #name, "3x5,3x5", low, high, build_##name, 0, false }, { #name, "2x1x7,3x1", low, high, build_##name, 0, false }, \
-    { #name, "5,-", low, high, build_##name, 0, false }, { #name, "1x3,2x1x3", low, high, build_##name, 0, false }
+#define UNARY_CASES(name, low, high)                     \
+    { #name, "3x5", low, high, build_##name, 0, false }, \
+    {                                                    \
+#name, "1", low, high, build_##name, 0, false    \
+    }
+#define BINARY_CASES(name, low, high)                              \
+    { #name, "3x5,3x5", low, high, build_##name, 0, false },       \
+        { #name, "2x1x7,3x1", low, high, build_##name, 0, false }, \
+        { #name, "5,-", low, high, build_##name, 0, false },       \
+    {                                                              \
+#name, "1x3,2x1x3", low, high, build_##name, 0, false      \
+    }
 
 static const op_case cases[] = {
-    UNARY_CASES(neg, -2, 2), UNARY_CASES(exp, -2, 2), UNARY_CASES(log, 0.5, 3), UNARY_CASES(sqrt, 0.5, 3),
-    UNARY_CASES(rsqrt, 0.5, 3), UNARY_CASES(sin, -3, 3), UNARY_CASES(cos, -3, 3), UNARY_CASES(tanh, -2, 2),
-    UNARY_CASES(sigmoid, -4, 4), UNARY_CASES(abs, -2, 2), UNARY_CASES(affine, -2, 2),
-    BINARY_CASES(add, -2, 2), BINARY_CASES(sub, -2, 2), BINARY_CASES(mul, -2, 2), BINARY_CASES(div, 0.5, 2),
-    BINARY_CASES(maximum, -2, 2), BINARY_CASES(where, -2, 2),
-    { "copy", "3x5x2", -2, 2, build_copy, 0, false }, { "reshape", "3x5x2", -2, 2, build_reshape, 0, false },
-    { "permute", "3x5x2", -2, 2, build_permute, 0, false }, { "expand", "1x7x1", -2, 2, build_expand, 0, false },
-    { "pad", "3x5", -2, 2, build_pad, 0, false }, { "pad", "3x5", -2, 2, build_pad, 1, false },
-    { "slice", "3x5", -2, 2, build_slice, 0, false }, { "slice", "3x5", -2, 2, build_slice, 1, false },
-    { "concat", "2x3,5x3,1x3", -2, 2, build_concat, 0, false }, { "concat", "3x2,3x1,3x7", -2, 2, build_concat, 1, false },
-    { "sum", "3x5x2", -2, 2, build_sum, 2, false }, { "sum", "3x5x2", -2, 2, build_sum, 5, false },
+    UNARY_CASES(neg, -2, 2),
+    UNARY_CASES(exp, -2, 2),
+    UNARY_CASES(log, 0.5, 3),
+    UNARY_CASES(sqrt, 0.5, 3),
+    UNARY_CASES(rsqrt, 0.5, 3),
+    UNARY_CASES(sin, -3, 3),
+    UNARY_CASES(cos, -3, 3),
+    UNARY_CASES(tanh, -2, 2),
+    UNARY_CASES(sigmoid, -4, 4),
+    UNARY_CASES(abs, -2, 2),
+    UNARY_CASES(affine, -2, 2),
+    BINARY_CASES(add, -2, 2),
+    BINARY_CASES(sub, -2, 2),
+    BINARY_CASES(mul, -2, 2),
+    BINARY_CASES(div, 0.5, 2),
+    BINARY_CASES(maximum, -2, 2),
+    BINARY_CASES(where, -2, 2),
+    { "copy", "3x5x2", -2, 2, build_copy, 0, false },
+    { "reshape", "3x5x2", -2, 2, build_reshape, 0, false },
+    { "permute", "3x5x2", -2, 2, build_permute, 0, false },
+    { "expand", "1x7x1", -2, 2, build_expand, 0, false },
+    { "pad", "3x5", -2, 2, build_pad, 0, false },
+    { "pad", "3x5", -2, 2, build_pad, 1, false },
+    { "slice", "3x5", -2, 2, build_slice, 0, false },
+    { "slice", "3x5", -2, 2, build_slice, 1, false },
+    { "concat", "2x3,5x3,1x3", -2, 2, build_concat, 0, false },
+    { "concat", "3x2,3x1,3x7", -2, 2, build_concat, 1, false },
+    { "sum", "3x5x2", -2, 2, build_sum, 2, false },
+    { "sum", "3x5x2", -2, 2, build_sum, 5, false },
     { "sum", "31x37", -2, 2, build_sum, 3, false },
-    { "max", "3x5x2", -2, 2, build_max, 1, false }, { "max", "11x17", -2, 2, build_max, 1, false },
-    { "cumsum", "3x5x2", -2, 2, build_cumsum, 0, false }, { "cumsum", "3x5x2", -2, 2, build_cumsum, 5, false },
+    { "max", "3x5x2", -2, 2, build_max, 1, false },
+    { "max", "11x17", -2, 2, build_max, 1, false },
+    { "cumsum", "3x5x2", -2, 2, build_cumsum, 0, false },
+    { "cumsum", "3x5x2", -2, 2, build_cumsum, 5, false },
     { "cumsum", "7", -2, 2, build_cumsum, 0, false },
-    { "topk", "3x7", -2, 2, build_topk, 1, false }, { "topk", "3x7", -2, 2, build_topk, 3, false },
+    { "topk", "3x7", -2, 2, build_topk, 1, false },
+    { "topk", "3x7", -2, 2, build_topk, 3, false },
     { "topk", "2x2x5", -2, 2, build_topk, 5, false },
-    { "gather", "5x3", -2, 2, build_gather, 0, false }, { "gather", "5", -2, 2, build_gather, 0, false },
-    { "scatter_add", "2x3x7", -2, 2, build_scatter, 0, false }, { "scatter_add", "2x3x7,5x7", -2, 2, build_scatter, 1, false },
-    { "matmul", "3x5,5x7", -2, 2, build_matmul, 0, false }, { "matmul", "1x1,1x1", -2, 2, build_matmul, 0, false },
-    { "matmul", "2x1x3x5,1x3x5x2", -2, 2, build_matmul, 0, false }, { "matmul", "17x31,31x13", -2, 2, build_matmul, 0, false },
+    { "gather", "5x3", -2, 2, build_gather, 0, false },
+    { "gather", "5", -2, 2, build_gather, 0, false },
+    { "scatter_add", "2x3x7", -2, 2, build_scatter, 0, false },
+    { "scatter_add", "2x3x7,5x7", -2, 2, build_scatter, 1, false },
+    { "matmul", "3x5,5x7", -2, 2, build_matmul, 0, false },
+    { "matmul", "1x1,1x1", -2, 2, build_matmul, 0, false },
+    { "matmul", "2x1x3x5,1x3x5x2", -2, 2, build_matmul, 0, false },
+    { "matmul", "17x31,31x13", -2, 2, build_matmul, 0, false },
     { "matmul", "2x5x3,2x7x5", -2, 2, build_transposed, 0, false },
     { "matmul", "3x5,5x7,3x7", -2, 2, build_product_sum, 0, false },
-    { "softmax", "3x5", -2, 2, build_softmax, 0, false }, { "softmax", "2x3x17", -2, 2, build_softmax, 0, false },
-    { "sum_squares", "3x5", -2, 2, build_sum_squares, 0, false }, { "sum_squares", "1", -2, 2, build_sum_squares, 0, false },
-    { "activation", "3x5", -2, 2, build_activation, TD_SILU, false }, { "activation", "3x5", -2, 2, build_activation, TD_GELU, false },
-    { "activation", "3x5", -2, 2, build_activation, TD_RELU, false }, { "activation", "17", -2, 2, build_activation, TD_RELU2, false },
+    { "softmax", "3x5", -2, 2, build_softmax, 0, false },
+    { "softmax", "2x3x17", -2, 2, build_softmax, 0, false },
+    { "sum_squares", "3x5", -2, 2, build_sum_squares, 0, false },
+    { "sum_squares", "1", -2, 2, build_sum_squares, 0, false },
+    { "activation", "3x5", -2, 2, build_activation, TD_SILU, false },
+    { "activation", "3x5", -2, 2, build_activation, TD_GELU, false },
+    { "activation", "3x5", -2, 2, build_activation, TD_RELU, false },
+    { "activation", "17", -2, 2, build_activation, TD_RELU2, false },
     { "activation", "3x5", -2, 2, build_activation, TD_SIGMOID, false },
-    { "glu", "3x5,3x5", -2, 2, build_glu, TD_SILU, false }, { "glu", "3x17,3x17", -2, 2, build_glu, TD_GELU, false },
+    { "glu", "3x5,3x5", -2, 2, build_glu, TD_SILU, false },
+    { "glu", "3x17,3x17", -2, 2, build_glu, TD_GELU, false },
     { "glu", "1,1", -2, 2, build_glu, TD_RELU, false },
-    { "rms_norm", "3x5", -2, 2, build_rms, 0, false }, { "rms_norm", "2x3x17,17", -2, 2, build_rms, 1, false },
-    { "layer_norm", "3x5", -2, 2, build_layer, 0, false }, { "layer_norm", "3x17,17", -2, 2, build_layer, 1, false },
+    { "rms_norm", "3x5", -2, 2, build_rms, 0, false },
+    { "rms_norm", "2x3x17,17", -2, 2, build_rms, 1, false },
+    { "layer_norm", "3x5", -2, 2, build_layer, 0, false },
+    { "layer_norm", "3x17,17", -2, 2, build_layer, 1, false },
     { "layer_norm", "2x3x5,5,5", -2, 2, build_layer, 2, false },
     { "rope", "2x3x7x6", -2, 2, build_rope_data, 0, false },
-    { "dropout", "3x5x7", -2, 2, build_dropout, 0, false }, { "dropout", "3x5x7", -2, 2, build_dropout, 2, false },
-    { "dropout", "2x5x7", -2, 2, build_dropout, 4, false }, { "dropout", "3", -2, 2, build_dropout, 0, false },
+    { "dropout", "3x5x7", -2, 2, build_dropout, 0, false },
+    { "dropout", "3x5x7", -2, 2, build_dropout, 2, false },
+    { "dropout", "2x5x7", -2, 2, build_dropout, 4, false },
+    { "dropout", "3", -2, 2, build_dropout, 0, false },
     { "cross_entropy", "5x3,7x3", -2, 2, build_cross_entropy, 0, false },
     { "cross_entropy", "5x3,7x3", -2, 2, build_cross_entropy, 1, false },
     { "cross_entropy", "5x11,13x11", -1, 1, build_cross_entropy, 3, false },
     { "attend", "2x2x7x3,2x2x7x3,2x2x7x5", -1, 1, build_attend, 0, false },
     { "attend", "2x4x7x3,2x2x7x3,2x2x7x3", -1, 1, build_attend, CAUSAL, false },
     { "attend", "2x3x7x5,2x1x7x5,2x1x7x2", -1, 1, build_attend, ALL_MASKS, false },
-    { "attend", "2x2x7x3,2x2x7x3,2x2x7x3", -1, 1, build_attend, CAUSAL | SEGMENTS | INDICES, false },
+    { "attend", "2x2x7x3,2x2x7x3,2x2x7x3", -1, 1, build_attend, CAUSAL | SEGMENTS | INDICES,
+      false },
     { "attend", "2x2x7x3,2x2x7x3,2x2x7x3,2x5", -1, 1, build_attend, ALL_MASKS | TABLE, false },
     { "attend", "2x2x7x3,2x2x7x3,2x2x7x3,2x2x7x7", -1, 1, build_attend, CAUSAL | DENSE, false },
     { "attend", "2x2x7x3,2x2x7x3,2x2x7x3,1x2x7x7", -1, 1, build_attend, SEGMENTS | DENSE, false },
     { "attend", "1x2x3x5,1x2x5x5,1x2x5x3", -1, 1, build_cross, 0, false },
     /* without gradients */
-    { "sign", "3x5", -2, 2, build_sign, 0, true }, { "floor", "3x5", -2, 2, build_floor, 0, true },
-    { "less", "3x5,5", -2, 2, build_less, 0, true }, { "equal", "3x5,5", -2, 2, build_equal, 0, true },
-    { "iota", "3x5", -2, 2, build_iota, 5, true }, { "detach", "3x5", -2, 2, build_detach, 0, true },
+    { "sign", "3x5", -2, 2, build_sign, 0, true },
+    { "floor", "3x5", -2, 2, build_floor, 0, true },
+    { "less", "3x5,5", -2, 2, build_less, 0, true },
+    { "equal", "3x5,5", -2, 2, build_equal, 0, true },
+    { "iota", "3x5", -2, 2, build_iota, 5, true },
+    { "detach", "3x5", -2, 2, build_detach, 0, true },
     { "rope", "2x3x7x6,2x7x3,2x7x3", -2, 2, build_rope, 0, true },
     { "cumsum", "-", -2, 2, build_integers, 0, true },
     { "adamw_step", "5x3,5x3,5x3,5x3", 0.25, 2, build_adamw, 1, true },
@@ -270,7 +452,8 @@ static const op_case cases[] = {
     { "adafactor_step", "5x3,5x3,5x3,5x3", 0.25, 2, build_adafactor, 1, true },
     { "adafactor_step", "5x3,5x3,5x3,5x3", 0.25, 2, build_adafactor, 3, true },
     { "adafactor_step", "5x3,5x3,5x3,5x3", 0.25, 2, build_adafactor, 0, true },
-    { "assign", "3x5,5x3", -1, 1, build_assign, 1, true }, { "assign", "3x5,5x3", -1, 1, build_assign, 0, true },
+    { "assign", "3x5,5x3", -1, 1, build_assign, 1, true },
+    { "assign", "3x5,5x3", -1, 1, build_assign, 0, true },
 };
 
 enum { CASES = sizeof cases / sizeof cases[0] };

@@ -1,4 +1,5 @@
-/* gradients.c - the gradient of every op against central differences, in double on the backend 'reference'. */
+/* gradients.c - the gradient of every op against central differences, in double on the backend
+ * 'reference'. */
 #include "ops/cases.h"
 
 static const double step = 1e-5;
@@ -20,11 +21,15 @@ static void check(const op_case *c, const machine *m)
 
     for (int k = 0; k < b.n; k++) {
         td_variable *v = td_variables_at(b.variables, (size_t)k);
-        double      *x = v->memory, *grad = r.at + r.first[2 + k], scale = largest(grad, (size_t)v->count);
+        double      *x = v->memory, *grad = r.at + r.first[2 + k],
+               scale = largest(grad, (size_t)v->count);
         for (int64_t n = 0; n < v->count; n++) {
-            double slope = (loss_at(&b, c, x + n, x[n] + step) - loss_at(&b, c, x + n, x[n] - step)) / (2 * step);
-            cr_expect(fabs(slope - grad[n]) <= 1e-6 * fmax(1, scale), "%s [%s, %lld]: d/dx%d[%lld] is %.10g, not %.10g",
-                      c->op, c->dims, (long long)c->option, k, (long long)n, grad[n], slope);
+            double slope = (loss_at(&b, c, x + n, x[n] + step) -
+                            loss_at(&b, c, x + n, x[n] - step)) /
+                           (2 * step);
+            cr_expect(fabs(slope - grad[n]) <= 1e-6 * fmax(1, scale),
+                      "%s [%s, %lld]: d/dx%d[%lld] is %.10g, not %.10g", c->op, c->dims,
+                      (long long)c->option, k, (long long)n, grad[n], slope);
         }
     }
     free(r.at);

@@ -1,4 +1,5 @@
-/* harness.h - one small graph per case, run on any backend: random real inputs, one output, its gradients. */
+/* harness.h - one small graph per case, run on any backend: random real inputs, one output, its
+ * gradients. */
 #ifndef TESTS_OPS_HARNESS_H
 #define TESTS_OPS_HARNESS_H
 
@@ -16,8 +17,8 @@
 enum { CASE_INPUTS = 6, CASE_ROOTS = CASE_INPUTS + 2 };
 
 typedef struct op_case {
-    const char *op;     /* the node that the graph must contain */
-    const char *dims;   /* of the inputs: "2x3,3,-" where - is a scalar */
+    const char *op;   /* the node that the graph must contain */
+    const char *dims; /* of the inputs: "2x3,3,-" where - is a scalar */
     double      low, high;
     td_tensor *(*build)(td_graph *, td_tensor **x, int64_t option);
     int64_t option;
@@ -60,7 +61,8 @@ static inline machine machine_new(const char *backend, int threads)
     m.device.backend = (const void *)td_registry_find(m.registry, TD_BACKEND_KIND, backend, &error);
     cr_assert(m.device.backend, "%s", error.text);
     m.device.services = td_pool_services(m.pool), m.device.registry = m.registry;
-    cr_assert_eq(m.device.backend->open(NULL, m.device.services, &m.device.state, &error), 0, "%s", error.text);
+    cr_assert_eq(m.device.backend->open(NULL, m.device.services, &m.device.state, &error), 0, "%s",
+                 error.text);
     return m;
 }
 
@@ -121,7 +123,8 @@ static inline void bench_inputs(bench *b, const op_case *c)
     for (b->n = 0; dims_of(c->dims, b->n, dims, &rank); b->n++) {
         td_variable *v;
         snprintf(name, sizeof name, "x%d", b->n);
-        v = td_variables_add(b->variables, name, TD_VARIABLE_PARAM, dims, rank, (td_init){ 0, 0 }, 0);
+        v = td_variables_add(b->variables, name, TD_VARIABLE_PARAM, dims, rank, (td_init){ 0, 0 },
+                             0);
         b->x[b->n] = td_graph_variable(b->graph, v);
     }
 }
@@ -136,7 +139,8 @@ static inline void bench_roots(bench *b, const op_case *c)
     cr_assert(contains(b->graph, c->op), "the case of '%s' has no such node", c->op);
     if (c->flat)
         return;
-    cr_assert_eq(td_gradients(b->graph, b->roots[0], b->x, (size_t)b->n, grads, &error), 0, "%s: %s", c->op, error.text);
+    cr_assert_eq(td_gradients(b->graph, b->roots[0], b->x, (size_t)b->n, grads, &error), 0,
+                 "%s: %s", c->op, error.text);
     for (int k = 0; k < b->n; k++) {
         cr_assert(grads[k], "%s: nothing flows to input %d", c->op, k);
         b->roots[b->n_roots++] = grads[k];
@@ -149,7 +153,8 @@ static inline void bench_fill(bench *b, const op_case *c, const machine *m)
     td_error error = { 0, "" };
     int      real = m->device.backend->real;
 
-    cr_assert_eq(td_variables_allocate(b->variables, &m->device, real, &error), 0, "%s", error.text);
+    cr_assert_eq(td_variables_allocate(b->variables, &m->device, real, &error), 0, "%s",
+                 error.text);
     for (int k = 0; k < b->n; k++) {
         td_variable *v = td_variables_at(b->variables, (size_t)k);
         float       *values = malloc(sizeof(float) * (size_t)(v->count + 1));
@@ -163,7 +168,9 @@ static inline void bench_fill(bench *b, const op_case *c, const machine *m)
 static inline bench bench_new(const op_case *c, const machine *m)
 {
     td_error         error = { 0, "" };
-    td_graph_options o = { .phase = TD_PHASE_TRAIN, .real = m->device.backend->real, .dropout_seed = 5 };
+    td_graph_options o = { .phase = TD_PHASE_TRAIN,
+                           .real = m->device.backend->real,
+                           .dropout_seed = 5 };
     bench            b = { .variables = td_variables_new() };
 
     b.graph = td_graph_new(m->registry, b.variables, &o);
@@ -203,8 +210,9 @@ static inline result bench_result(bench *b, const op_case *c)
     r.first[b->n_roots] = r.count;
     r.at = calloc(r.count + 1, sizeof(double));
     for (size_t k = 0; k < b->n_roots; k++)
-        cr_assert_eq(td_plan_get(b->plan, b->roots[k], r.at + r.first[k], td_count(b->roots[k]), &error), 0, "%s: %s",
-                     c->op, error.text);
+        cr_assert_eq(td_plan_get(b->plan, b->roots[k], r.at + r.first[k], td_count(b->roots[k]),
+                                 &error),
+                     0, "%s: %s", c->op, error.text);
     return r;
 }
 
@@ -226,17 +234,19 @@ static inline double largest(const double *x, size_t n)
 
 /* Root by root, relative to the root's largest element; the loss, a sum that cancels, to how far
  * as many terms go at random. */
-static inline void expect_close(const op_case *c, const char *what, const result *have, const result *want, size_t roots,
-                                double tolerance)
+static inline void expect_close(const op_case *c, const char *what, const result *have,
+                                const result *want, size_t roots, double tolerance)
 {
     for (size_t k = 0; k < roots; k++) {
         size_t of = k ? k : 1;
         size_t count = want->first[of + 1] - want->first[of];
-        double scale = largest(want->at + want->first[of], count) * (k ? 1 : sqrt((double)count + 1));
+        double scale = largest(want->at + want->first[of], count) *
+                       (k ? 1 : sqrt((double)count + 1));
         for (size_t i = want->first[k]; i < want->first[k + 1]; i++)
-            cr_expect(have->at[i] == want->at[i] || fabs(have->at[i] - want->at[i]) <= tolerance * scale,
-                      "%s [%s, %lld], %s: root %zu element %zu is %.12g, not %.12g", c->op, c->dims, (long long)c->option,
-                      what, k, i - want->first[k], have->at[i], want->at[i]);
+            cr_expect(have->at[i] == want->at[i] ||
+                          fabs(have->at[i] - want->at[i]) <= tolerance * scale,
+                      "%s [%s, %lld], %s: root %zu element %zu is %.12g, not %.12g", c->op, c->dims,
+                      (long long)c->option, what, k, i - want->first[k], have->at[i], want->at[i]);
     }
 }
 

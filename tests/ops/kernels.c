@@ -1,4 +1,5 @@
-/* kernels.c - kernels against each other: fused against lowered, 'cpu' against 'reference', one thread against two. */
+/* kernels.c - kernels against each other: fused against lowered, 'cpu' against 'reference', one
+ * thread against two. */
 #include "ops/cases.h"
 
 static size_t roots_of(const op_case *c)
@@ -26,7 +27,8 @@ static const op_case large[] = {
     { "sum_squares", "33331", -2, 2, build_sum_squares, 0, false },
 };
 
-static void compare_one(const op_case *c, const machine *a, const machine *b, const char *what, double tolerance)
+static void compare_one(const op_case *c, const machine *a, const machine *b, const char *what,
+                        double tolerance)
 {
     result have = case_result(c, a), want = case_result(c, b);
     expect_close(c, what, &have, &want, roots_of(c), tolerance);
@@ -66,7 +68,7 @@ Test(kernels, threads_change_no_bit)
     machine_free(&one), machine_free(&two);
 }
 
-/* ---- labels and ids from strangers --------------------------------------------------------------------------------------- */
+/* ---- labels and ids from strangers ----------------------------------------------------------- */
 
 /* Row 4 weighs 1 here, and its label is no token. */
 BUILD(build_bad_label)
@@ -74,17 +76,26 @@ BUILD(build_bad_label)
     static const double labels[] = { 0, 6, -1, 3, 99 }, weights[] = { 1, 0.5, 0, 2, 1 };
     int64_t             n[] = { 5 };
     UNUSED;
-    return td_cross_entropy(x[0], x[1], td_constant(g, TD_I32, n, 1, labels), td_constant(g, TD_REAL, n, 1, weights),
-                            td_scalar(g, 3.5), 1, 0, 0);
+    return td_cross_entropy(x[0], x[1], td_constant(g, TD_I32, n, 1, labels),
+                            td_constant(g, TD_REAL, n, 1, weights), td_scalar(g, 3.5), 1, 0, 0);
 }
 
-BUILD(build_bad_id) { UNUSED; return td_gather(x[0], ints(g, (const double[]){ 0, 5 }, 1, 2)); }
-BUILD(build_bad_row) { UNUSED; return td_scatter_add(ints(g, (const double[]){ 0, -1 }, 1, 2), x[0], 0, 5); }
+BUILD(build_bad_id)
+{
+    UNUSED;
+    return td_gather(x[0], ints(g, (const double[]){ 0, 5 }, 1, 2));
+}
+BUILD(build_bad_row)
+{
+    UNUSED;
+    return td_scatter_add(ints(g, (const double[]){ 0, -1 }, 1, 2), x[0], 0, 5);
+}
 
 static void expect_refused(const char *backend)
 {
     static const op_case bad[] = {
-        { "cross_entropy", "5x3,7x3", -1, 1, build_bad_label, 0, true }, { "gather", "5x3", -1, 1, build_bad_id, 0, true },
+        { "cross_entropy", "5x3,7x3", -1, 1, build_bad_label, 0, true },
+        { "gather", "5x3", -1, 1, build_bad_id, 0, true },
         { "scatter_add", "1x2x3", -1, 1, build_bad_row, 0, true },
     };
     machine m = machine_new(backend, 1);
@@ -92,7 +103,8 @@ static void expect_refused(const char *backend)
     for (int i = 0; i < 3; i++) {
         td_error error = { 0, "" };
         bench    b = bench_new(&bad[i], &m);
-        cr_expect_eq(td_plan_run(b.plan, &error), TD_EFORMAT, "%s: an index out of range was taken by '%s'", bad[i].op, backend);
+        cr_expect_eq(td_plan_run(b.plan, &error), TD_EFORMAT,
+                     "%s: an index out of range was taken by '%s'", bad[i].op, backend);
         bench_free(&b, &m);
     }
     machine_free(&m);

@@ -1,4 +1,5 @@
-/* inspect.c - a damaged module is looked at without a crash: bytes flipped, words replaced, cut off anywhere. */
+/* inspect.c - a damaged module is looked at without a crash: bytes flipped, words replaced, cut off
+ * anywhere. */
 #include "plugin/scratch.h"
 
 #include <fcntl.h>
@@ -7,7 +8,12 @@
 
 #include "plugin/module.h"
 
-typedef struct damaged { scratch s; char path[256]; unsigned char *data; size_t size; } damaged;
+typedef struct damaged {
+    scratch        s;
+    char           path[256];
+    unsigned char *data;
+    size_t         size;
+} damaged;
 
 /* A copy of the good module, writable in memory. */
 static damaged open_copy(void)
@@ -36,16 +42,16 @@ static bool look(const damaged *d)
 {
     td_error e = { 0 };
     int      code = td_module_inspect(d->path, &e);
-    cr_assert(code == 0 || (code == TD_EPLUGIN && e.code == code && strstr(e.text, d->path)), "%d: '%s'", code,
-              e.text);
+    cr_assert(code == 0 || (code == TD_EPLUGIN && e.code == code && strstr(e.text, d->path)),
+              "%d: '%s'", code, e.text);
     return code == 0;
 }
 
 Test(inspect, one_byte_wrong)
 {
     static const unsigned char flips[] = { 0x01, 0x80, 0xff };
-    damaged d = open_copy();
-    size_t  refused = 0;
+    damaged                    d = open_copy();
+    size_t                     refused = 0;
     cr_assert(look(&d));
     for (size_t i = 0; i < d.size; i += i < 4096 ? 1 : 7)
         for (size_t k = 0; k < sizeof flips; k++) {
@@ -61,7 +67,9 @@ Test(inspect, one_byte_wrong)
 /* Eight bytes at once: offsets, addresses and sizes near the limits of 64 bits. */
 Test(inspect, one_word_wrong)
 {
-    static const uint64_t words[] = { 0, 1, 7, UINT64_MAX, UINT64_MAX - 7, UINT64_C(1) << 63, UINT32_MAX };
+    static const uint64_t words[] = {
+        0, 1, 7, UINT64_MAX, UINT64_MAX - 7, UINT64_C(1) << 63, UINT32_MAX
+    };
     damaged d = open_copy();
     for (size_t i = 0; i + 8 <= d.size; i += 8)
         for (size_t k = 0; k < sizeof words / sizeof *words; k++) {

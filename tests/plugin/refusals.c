@@ -1,4 +1,5 @@
-/* refusals.c - what is no usable module is refused with its own message; what is one works beside it. */
+/* refusals.c - what is no usable module is refused with its own message; what is one works beside
+ * it. */
 #include "plugin/scratch.h"
 
 #include <elf.h>
@@ -13,7 +14,9 @@
 #include "tandem/kind/op.h"
 #include "tandem/kind/schedule.h"
 
-typedef struct refusal { const char *file, *says; } refusal;
+typedef struct refusal {
+    const char *file, *says;
+} refusal;
 
 static const refusal refusals[] = {
     { "no-symbol.so", "it exports no symbol 'tandem_module'; end the file with TD_MODULE(...)" },
@@ -25,11 +28,13 @@ static const refusal refusals[] = {
     { "undefined-symbol.so",
       "undefined symbol: defined_nowhere (link the library that defines it into the module)" },
     { "unknown-kind.so", "plugin 'fixture' is of the unknown kind 'weather/1'" },
-    { "other-revision.so", "plugin 'fixture' is of kind 'schedule/7'; this tandem has 'schedule/1': build it" },
+    { "other-revision.so",
+      "plugin 'fixture' is of kind 'schedule/7'; this tandem has 'schedule/1': build it" },
     { "no-kind.so", "a plugin has no kind or no name: use TD_PLUGIN" },
     { "no-name.so", "a plugin has no kind or no name: use TD_PLUGIN" },
     { "empty-name.so", "a plugin has no kind or no name: use TD_PLUGIN" },
-    { "slash-name.so", "the plugin name 'a/b' is longer than 64 bytes or has a slash, space or quote" },
+    { "slash-name.so",
+      "the plugin name 'a/b' is longer than 64 bytes or has a slash, space or quote" },
     { "tiny-plugin.so", "plugin 'fixture' says its struct has 8 bytes" },
     { "newer-plugin.so",
       "plugin 'fixture' has a newer 'schedule/1' (96 bytes) than this tandem (88): update tandem" },
@@ -64,7 +69,8 @@ static td_registry *open_registry(const char *first, const char *second)
     return r;
 }
 
-/* A directory with this file and a good one: the file is refused, by name, and the module beside it works. */
+/* A directory with this file and a good one: the file is refused, by name, and the module beside it
+ * works. */
 static void expect_refused(const char *from, const char *says)
 {
     scratch      s = scratch_new();
@@ -80,10 +86,12 @@ static void expect_refused(const char *from, const char *says)
     for (size_t i = 0; i < td_registry_refusals(r); i++) {
         const char *text = td_registry_refusal(r, i);
         cr_expect(strstr(text, says), "%s: '%s' does not say '%s'", from, text, says);
-        cr_expect(strstr(text, scratch_path(&s, "bad.so", path)), "%s: '%s' does not name the file", from, text);
+        cr_expect(strstr(text, scratch_path(&s, "bad.so", path)), "%s: '%s' does not name the file",
+                  from, text);
     }
     cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "fixture", &e));
-    cr_expect(e.code == TD_EPLUGIN && strstr(e.text, says), "%s: who asks for it hears '%s'", from, e.text);
+    cr_expect(e.code == TD_EPLUGIN && strstr(e.text, says), "%s: who asks for it hears '%s'", from,
+              e.text);
     cr_expect(td_registry_find(r, TD_LOGGER_KIND, "older", NULL), "%s: the module beside it", from);
     td_registry_free(r);
     scratch_free(&s);
@@ -97,7 +105,8 @@ Test(refusals, modules)
         snprintf(path, sizeof path, FIXTURE("%s"), refusals[i].file);
         expect_refused(path, refusals[i].says);
     }
-    cr_expect(!getenv("TANDEM_FIXTURE_RAN"), "code of a module was run that its own data rules out");
+    cr_expect(!getenv("TANDEM_FIXTURE_RAN"),
+              "code of a module was run that its own data rules out");
 }
 
 Test(refusals, the_command_says_the_same)
@@ -105,15 +114,16 @@ Test(refusals, the_command_says_the_same)
     for (size_t i = 0; i < REFUSALS; i++) {
         char arguments[600], said[4096];
         int  code;
-        snprintf(arguments, sizeof arguments, "plugins check '" FIXTURE("%s") "'", refusals[i].file);
+        snprintf(arguments, sizeof arguments, "plugins check '" FIXTURE("%s") "'",
+                 refusals[i].file);
         code = run_tool(arguments, said, sizeof said);
         cr_expect_eq(code, 2, "%s: exit code %d: %s", refusals[i].file, code, said);
-        cr_expect(strstr(said, refusals[i].says), "%s: '%s' does not say '%s'", refusals[i].file, said,
-                  refusals[i].says);
+        cr_expect(strstr(said, refusals[i].says), "%s: '%s' does not say '%s'", refusals[i].file,
+                  said, refusals[i].says);
     }
 }
 
-/* ---- files that are no shared objects, or not all of one ------------------------------------------------------------ */
+/* ---- files that are no shared objects, or not all of one ------------------------------------- */
 
 static void refuse_bytes(const void *data, size_t size, const char *says)
 {
@@ -126,7 +136,8 @@ static void refuse_bytes(const void *data, size_t size, const char *says)
 
 Test(refusals, files_that_are_no_elf)
 {
-    static const char script[] = "#!/bin/sh\necho 'a plugin of many more bytes than an ELF header has'\n";
+    static const char script[] =
+        "#!/bin/sh\necho 'a plugin of many more bytes than an ELF header has'\n";
     refuse_bytes(script, sizeof script - 1, "it is no shared object (ELF)");
     refuse_bytes("", 0, "it is no shared object (ELF)");
     refuse_bytes("\177ELF", 4, "it is no shared object (ELF)");
@@ -165,7 +176,8 @@ Test(refusals, another_machine)
 {
     size_t size;
     char  *data = read_all(FIXTURE("good.so"), &size);
-    data[offsetof(Elf64_Ehdr, e_machine)] = (char)EM_RISCV, data[offsetof(Elf64_Ehdr, e_machine) + 1] = 0;
+    data[offsetof(Elf64_Ehdr, e_machine)] = (char)EM_RISCV,
+                              data[offsetof(Elf64_Ehdr, e_machine) + 1] = 0;
     refuse_bytes(data, size, "is built for another machine (ELF machine 243): build it here");
     free(data);
 }
@@ -180,7 +192,7 @@ Test(refusals, what_is_no_file)
     cr_expect(strstr(e.text, "no regular file"), "%s", e.text);
 }
 
-/* ---- the same plugin twice ------------------------------------------------------------------------------------------- */
+/* ---- the same plugin twice ------------------------------------------------------------------- */
 
 Test(duplicates, of_one_directory_are_refused)
 {
@@ -254,7 +266,7 @@ Test(duplicates, a_file_by_another_name_counts_as_much)
     scratch_free(&a), scratch_free(&b);
 }
 
-/* ---- modules that are none of the worst ------------------------------------------------------------------------------ */
+/* ---- modules that are none of the worst ------------------------------------------------------ */
 
 Test(older, structs_are_completed_with_nothing)
 {
@@ -290,7 +302,8 @@ Test(mode, the_floating_point_mode_stays)
     cr_expect(td_module_changes_mode(FIXTURE("flush-to-zero.so"), NULL));
     cr_expect_eq(_mm_getcsr() & ~0x3fu, before);
     cr_expect(!td_module_changes_mode(FIXTURE("good.so"), NULL));
-    cr_expect_eq(run_tool("plugins check '" FIXTURE("flush-to-zero.so") "'", said, sizeof said), 0, "%s", said);
+    cr_expect_eq(run_tool("plugins check '" FIXTURE("flush-to-zero.so") "'", said, sizeof said), 0,
+                 "%s", said);
     cr_expect(strstr(said, "switches denormal numbers off"), "%s", said);
     scratch_free(&s);
 #endif
@@ -299,7 +312,8 @@ Test(mode, the_floating_point_mode_stays)
 Test(good, a_right_module_is_well)
 {
     char said[4096];
-    cr_expect_eq(run_tool("plugins check '" FIXTURE("good.so") "'", said, sizeof said), 0, "%s", said);
+    cr_expect_eq(run_tool("plugins check '" FIXTURE("good.so") "'", said, sizeof said), 0, "%s",
+                 said);
     cr_expect(strstr(said, "all is well"), "%s", said);
     cr_expect_null(strstr(said, "denormal"), "%s", said);
 }

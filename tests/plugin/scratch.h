@@ -1,4 +1,5 @@
-/* scratch.h - what the tests of the plugin host share: a directory for modules, copies of fixtures in it. */
+/* scratch.h - what the tests of the plugin host share: a directory for modules, copies of fixtures
+ * in it. */
 #ifndef TEST_PLUGIN_SCRATCH_H
 #define TEST_PLUGIN_SCRATCH_H
 
@@ -12,7 +13,9 @@
 
 #define FIXTURE(name) TANDEM_FIXTURES "/modules/" name
 
-typedef struct scratch { char path[64]; } scratch;
+typedef struct scratch {
+    char path[64];
+} scratch;
 
 static inline scratch scratch_new(void)
 {

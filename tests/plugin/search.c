@@ -1,4 +1,5 @@
-/* search.c - where modules are looked for, in which order, and what is said of what is not there. */
+/* search.c - where modules are looked for, in which order, and what is said of what is not
+ * there. */
 #include "plugin/scratch.h"
 
 #include <unistd.h>
@@ -19,8 +20,8 @@ static char *version_found(const char *const *paths)
 static void expect_found(const char *const *paths, const char *version)
 {
     char *found = version_found(paths);
-    cr_expect(found ? version && !strcmp(found, version) : !version, "found %s, wanted %s", found ? found : "none",
-              version ? version : "none");
+    cr_expect(found ? version && !strcmp(found, version) : !version, "found %s, wanted %s",
+              found ? found : "none", version ? version : "none");
     free(found);
 }
 
@@ -98,9 +99,11 @@ Test(search, the_scan_sorts_and_knows_where_from)
     for (size_t i = 1; i < td_registry_count(r); i++) {
         const td_plugin *p = td_registry_plugin(r, i - 1), *q = td_registry_plugin(r, i);
         int              order = strcmp(p->kind, q->kind);
-        cr_expect(order < 0 || (order == 0 && strcmp(p->name, q->name) < 0), "%s %s", q->kind, q->name);
+        cr_expect(order < 0 || (order == 0 && strcmp(p->name, q->name) < 0), "%s %s", q->kind,
+                  q->name);
         cr_expect_eq(td_registry_find(r, q->kind, q->name, NULL), q);
-        cr_expect_eq(!td_registry_module(r, q)->path, !strcmp(q->kind, TD_OP_KIND), "%s %s", q->kind, q->name);
+        cr_expect_eq(!td_registry_module(r, q)->path, !strcmp(q->kind, TD_OP_KIND), "%s %s",
+                     q->kind, q->name);
     }
     cr_expect_eq(td_registry_refusals(r), 0);
     td_registry_free(r);

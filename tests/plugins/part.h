@@ -1,4 +1,5 @@
-/* part.h - a plugin with its options, loaded straight from its module: for tests that need no host. */
+/* part.h - a plugin with its options, loaded straight from its module: for tests that need no
+ * host. */
 #ifndef TESTS_PLUGINS_PART_H
 #define TESTS_PLUGINS_PART_H
 
@@ -51,7 +52,8 @@ static inline td_part load_part(const char *file, const char *name)
     td_part part = { load_plugin(file, name), NULL };
     part.config = calloc(1, part.plugin->config_size + 8);
     for (const td_option *o = part.plugin->options; o && o->type != TD_TYPE_END; o++)
-        if (o->type == TD_TYPE_BOOL || o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT || o->type == TD_TYPE_CHOICE)
+        if (o->type == TD_TYPE_BOOL || o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT ||
+            o->type == TD_TYPE_CHOICE)
             set_option(&part, o->name, o->number);
     return part;
 }

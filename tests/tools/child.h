@@ -1,4 +1,5 @@
-/* child.h - runs of the real command from tests: its exit code, its output, and the memory that it took. */
+/* child.h - runs of the real command from tests: its exit code, its output, and the memory that it
+ * took. */
 #ifndef TESTS_TOOLS_CHILD_H
 #define TESTS_TOOLS_CHILD_H
 
@@ -50,18 +51,19 @@ static inline double child_clock(void)
 /* argv[0] is the program; NULL ends. */
 static inline child child_run(const char *const *argv)
 {
-    char          out[] = "/tmp/tandem-out-XXXXXX", err[] = "/tmp/tandem-err-XXXXXX";
-    child         c = { .seconds = child_clock() };
-    int           status, fd[2] = { mkstemp(out), mkstemp(err) };
-    pid_t         pid;
-    struct rusage usage;
+    char                       out[] = "/tmp/tandem-out-XXXXXX", err[] = "/tmp/tandem-err-XXXXXX";
+    child                      c = { .seconds = child_clock() };
+    int                        status, fd[2] = { mkstemp(out), mkstemp(err) };
+    pid_t                      pid;
+    struct rusage              usage;
     posix_spawn_file_actions_t actions;
 
     cr_assert(fd[0] >= 0 && fd[1] >= 0);
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, fd[0], 1);
     posix_spawn_file_actions_adddup2(&actions, fd[1], 2);
-    cr_assert(!posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ));
+    cr_assert(
+        !posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ));
     posix_spawn_file_actions_destroy(&actions);
     cr_assert_eq(wait4(pid, &status, 0, &usage), pid);
     close(fd[0]), close(fd[1]);

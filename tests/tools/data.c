@@ -1,4 +1,5 @@
-/* data.c - `tandem data`: shards are the same bytes however they came about; damaged text and full disks are told. */
+/* data.c - `tandem data`: shards are the same bytes however they came about; damaged text and full
+ * disks are told. */
 #include <signal.h>
 
 #include "child.h"
@@ -18,10 +19,13 @@ static void setup(void)
     strcpy(directory, "/tmp/tandem-data-XXXXXX");
     cr_assert(mkdtemp(directory));
     snprintf(config, sizeof config, "%s/data.cfg", directory);
-    write_scratch("data.cfg", "tokenizer = { plugin = \"bytes\"; };\n"
+    write_scratch("data.cfg",
+                  "tokenizer = { plugin = \"bytes\"; };\n"
                   "data = { plugin = \"text\"; sources = (\n"
-                  "  { name = \"facts\"; files = ( \"" TANDEM_SOURCE "/data/corpus/facts.*.jsonl\" ); held_out_every = 7; },\n"
-                  "  { name = \"code\"; files = ( \"" TANDEM_SOURCE "/data/corpus/code.train.jsonl\" );\n"
+                  "  { name = \"facts\"; files = ( \"" TANDEM_SOURCE
+                  "/data/corpus/facts.*.jsonl\" ); held_out_every = 7; },\n"
+                  "  { name = \"code\"; files = ( \"" TANDEM_SOURCE
+                  "/data/corpus/code.train.jsonl\" );\n"
                   "    held_out = ( \"" TANDEM_SOURCE "/data/corpus/code.valid.jsonl\" ); } ); };\n"
                   "train = { length = 101; };\n");
 }
@@ -30,7 +34,8 @@ static void teardown(void) { td_remove_tree(directory, NULL); }
 
 TestSuite(data, .init = setup, .fini = teardown);
 
-/* A shell command; %1$s is the scratch directory, %2$s `tandem data`, %3$s the arguments of a config. */
+/* A shell command; %1$s is the scratch directory, %2$s `tandem data`, %3$s the arguments of a
+ * config. */
 static child shell(const char *format)
 {
     char command[3000], arguments[160];
@@ -42,13 +47,16 @@ static child shell(const char *format)
 static void expect(const char *format, int code, const char *text)
 {
     child c = shell(format);
-    cr_assert_eq(c.code, code, "exit code %d, not %d, of: %s\n%s%s", c.code, code, format, c.out, c.err);
-    cr_assert(strstr(c.err, text) || strstr(c.out, text), "'%s' is not in: %s%s", text, c.out, c.err);
+    cr_assert_eq(c.code, code, "exit code %d, not %d, of: %s\n%s%s", c.code, code, format, c.out,
+                 c.err);
+    cr_assert(strstr(c.err, text) || strstr(c.out, text), "'%s' is not in: %s%s", text, c.out,
+              c.err);
     child_free(&c);
 }
 
 #define PREPARE(run) "%2$s prepare %3$s run.dir=%1$s/" run
-#define SAME(a, b) "test $(ls %1$s/" a "/cache | wc -l) = 12 && diff -r %1$s/" a "/cache %1$s/" b "/cache"
+#define SAME(a, b) \
+    "test $(ls %1$s/" a "/cache | wc -l) = 12 && diff -r %1$s/" a "/cache %1$s/" b "/cache"
 
 Test(data, help_shows_all_commands)
 {
@@ -73,8 +81,10 @@ Test(data, threads_do_not_change_a_byte)
 Test(data, prepared_shards_are_kept)
 {
     expect(PREPARE("a"), 0, "prepared 'code'");
-    expect("ls -li --full-time %1$s/a/cache >%1$s/before; " PREPARE("a") " 2>&1 | grep preparing; "
-           "ls -li --full-time %1$s/a/cache | diff %1$s/before -", 0, "");
+    expect("ls -li --full-time %1$s/a/cache >%1$s/before; " PREPARE(
+               "a") " 2>&1 | grep preparing; "
+                    "ls -li --full-time %1$s/a/cache | diff %1$s/before -",
+           0, "");
 }
 
 /* Two runs that start together make each shard once. */
@@ -82,14 +92,24 @@ Test(data, two_at_once)
 {
     expect(PREPARE("alone"), 0, "");
     for (int k = 0; k < 5; k++)
-        expect("rm -rf %1$s/both %1$s/said; " PREPARE("both") " --threads 2 2>>%1$s/said & first=$!; " PREPARE("both") " --threads 1 2>>%1$s/said && "
-               "wait $first && " SAME("alone", "both") " && test $(grep -c prepared %1$s/said) = 4", 0, "");
+        expect("rm -rf %1$s/both %1$s/said; " PREPARE(
+                   "both") " --threads 2 2>>%1$s/said & "
+                           "first=$!; " PREPARE(
+                               "both") " --threads 1 2>>%1$s/said "
+                                       "&& "
+                                       "wait $first && " SAME("alone", "both") " && test "
+                                                                               "$(grep -c "
+                                                                               "prepared "
+                                                                               "%1$s/said) = 4",
+               0, "");
 }
 
-/* Text that is too short to train on can be prepared all the same; what is said is where the shards are. */
+/* Text that is too short to train on can be prepared all the same; what is said is where the shards
+ * are. */
 Test(data, preparing_needs_no_whole_record)
 {
-    expect(PREPARE("a") " train.length=16777216 --json -q | grep '^{\"cache\": \"%1$s/a/cache\"}$'", 0, "cache");
+    expect(PREPARE("a") " train.length=16777216 --json -q | grep '^{\"cache\": \"%1$s/a/cache\"}$'",
+           0, "cache");
     expect(PREPARE("b") " train.length=16777216 -q", 0, "/b/cache\n");
     expect(SAME("a", "b"), 0, "");
 }
@@ -97,10 +117,11 @@ Test(data, preparing_needs_no_whole_record)
 /* Preparing, killed after `microseconds` unless it is done by then. */
 static int killed_after(useconds_t microseconds)
 {
-    char        run[96];
-    const char *argv[] = { TANDEM_BINARY, "data", "prepare", "-c", config, run, "--threads", "2", "-q", NULL };
-    int         status;
-    pid_t       pid;
+    char                       run[96];
+    const char                *argv[] = { TANDEM_BINARY, "data",      "prepare", "-c", config,
+                                          run,           "--threads", "2",       "-q", NULL };
+    int                        status;
+    pid_t                      pid;
     posix_spawn_file_actions_t actions;
     snprintf(run, sizeof run, "run.dir=%s/killed", directory);
     posix_spawn_file_actions_init(&actions);
@@ -113,7 +134,8 @@ static int killed_after(useconds_t microseconds)
     return WIFSIGNALED(status) ? -1 : WEXITSTATUS(status);
 }
 
-/* A run that was killed anywhere leaves an index only where the whole shard is; the next ones go on from there. */
+/* A run that was killed anywhere leaves an index only where the whole shard is; the next ones go on
+ * from there. */
 Test(data, killed_and_run_again)
 {
     int killed = 0;
@@ -122,8 +144,11 @@ Test(data, killed_and_run_again)
         int code = killed_after(wait);
         cr_assert(code == 0 || code == -1, "exit code %d", code);
         killed += code < 0;
-        expect("for f in %1$s/killed/cache/*.idx; do test ! -e $f || cmp $f %1$s/whole/cache/${f##*/} || exit 1;"
-               " b=${f%%.idx}; test ! -e $f || cmp $b.bin %1$s/whole/cache/${b##*/}.bin || exit 1; done", 0, "");
+        expect("for f in %1$s/killed/cache/*.idx; do test ! -e $f || cmp $f "
+               "%1$s/whole/cache/${f##*/} || exit 1;"
+               " b=${f%%.idx}; test ! -e $f || cmp $b.bin %1$s/whole/cache/${b##*/}.bin || exit 1; "
+               "done",
+               0, "");
         if (code == 0)
             break;
     }
@@ -132,17 +157,19 @@ Test(data, killed_and_run_again)
     expect(SAME("whole", "killed"), 0, "");
 }
 
-/* What a killed run had written under a temporary name, longer than what is due, is no part of the shard. */
+/* What a killed run had written under a temporary name, longer than what is due, is no part of the
+ * shard. */
 Test(data, leftovers_are_overwritten)
 {
     expect(PREPARE("whole"), 0, "");
     expect("mkdir -p %1$s/left/cache && for f in %1$s/whole/cache/*; do"
-           " { cat $f; echo more; } >%1$s/left/cache/${f##*/}.tmp; done", 0, "");
+           " { cat $f; echo more; } >%1$s/left/cache/${f##*/}.tmp; done",
+           0, "");
     expect(PREPARE("left"), 0, "");
     expect(SAME("whole", "left"), 0, "");
 }
 
-/* ---- full disks ------------------------------------------------------------------------------------------ */
+/* ---- full disks ------------------------------------------------------------------------------ */
 
 /* Files may have 64 kB; ignored, SIGXFSZ leaves the failed write. */
 Test(data, full_during_prepare)
@@ -154,61 +181,81 @@ Test(data, full_during_prepare)
     expect(SAME("whole", "full"), 0, "");
 }
 
-/* A disk of its own, in a mount namespace that ends with the shell; where this may not be, nothing is tested. */
+/* A disk of its own, in a mount namespace that ends with the shell; where this may not be, nothing
+ * is tested. */
 Test(data, full_file_system)
 {
-    child c = shell("mkdir %1$s/small && unshare -m sh -c 'mount -t tmpfs -o size=64k none %1$s/small'");
-    int   code = c.code;
+    child c = shell(
+        "mkdir %1$s/small && unshare -m sh -c 'mount -t tmpfs -o size=64k none %1$s/small'");
+    int code = c.code;
     child_free(&c);
     if (code)
         cr_skip_test("no file system can be mounted here");
-    expect("exec unshare -m sh -c 'mount -t tmpfs -o size=256k none %1$s/small || exit 9; " PREPARE("small")
-           "; test $? = 1 || exit 8; test -z \"$(ls -A %1$s/small/cache)\" || exit 7'", 0, "No space left");
+    expect("exec unshare -m sh -c 'mount -t tmpfs -o size=256k none %1$s/small || exit 9; " PREPARE(
+               "small") "; test $? = 1 || exit 8; test -z \"$(ls -A %1$s/small/cache)\" || exit 7'",
+           0, "No space left");
 }
 
 Test(data, full_during_train_tokenizer)
 {
-    expect("trap '' XFSZ; ulimit -f 8; exec %2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --vocab-size 400"
-           " --out %1$s/a.model", 1, "cannot write the text to train on");
-    expect("trap '' XFSZ; ulimit -f 8; exec %2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --vocab-size 400"
-           " --files " TANDEM_SOURCE "/data/corpus/facts.valid.jsonl --out %1$s/a.model", 1, "cannot write the model");
+    expect("trap '' XFSZ; ulimit -f 8; exec %2$s train-tokenizer %3$s "
+           "tokenizer.plugin=sentencepiece --vocab-size 400"
+           " --out %1$s/a.model",
+           1, "cannot write the text to train on");
+    expect("trap '' XFSZ; ulimit -f 8; exec %2$s train-tokenizer %3$s "
+           "tokenizer.plugin=sentencepiece --vocab-size 400"
+           " --files " TANDEM_SOURCE "/data/corpus/facts.valid.jsonl --out %1$s/a.model",
+           1, "cannot write the model");
     expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
 }
 
-/* ---- tokenizers ------------------------------------------------------------------------------------------- */
+/* ---- tokenizers ------------------------------------------------------------------------------ */
 
 Test(data, train_tokenizer_refusals)
 {
-    expect("%2$s train-tokenizer %3$s --out %1$s/a.model", 2, "tokenizer 'bytes' has nothing to train");
+    expect("%2$s train-tokenizer %3$s --out %1$s/a.model", 2,
+           "tokenizer 'bytes' has nothing to train");
     expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece", 2, "--out M.model");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.txt --vocab-size 400", 2, "must end in .model");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/no/a.model", 1, "No such file");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.model --files %1$s/none", 1, "/none' of --files");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.model --vocab-size 9", 2, "with 9 pieces");
+    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.txt --vocab-size "
+           "400",
+           2, "must end in .model");
+    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/no/a.model", 1,
+           "No such file");
+    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.model --files "
+           "%1$s/none",
+           1, "/none' of --files");
+    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.model "
+           "--vocab-size 9",
+           2, "with 9 pieces");
     expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
 }
 
 Test(data, the_same_text_gives_the_same_tokenizer)
 {
     expect("mkdir '%1$s/b,c' && cd '%1$s/b,c' && for m in a 'x,y'; do"
-           " %2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --vocab-size 397 --out \"$m.model\" || exit 1; done;"
-           " cmp a.model x,y.model && test $(ls -A | wc -l) = 2", 0, "x,y.model");
+           " %2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --vocab-size 397 --out "
+           "\"$m.model\" || exit 1; done;"
+           " cmp a.model x,y.model && test $(ls -A | wc -l) = 2",
+           0, "x,y.model");
 }
 
-/* ---- bad text ---------------------------------------------------------------------------------------------- */
+/* ---- bad text -------------------------------------------------------------------------------- */
 
 static void use_text(const char *file, int bad)
 {
     char text[600];
-    snprintf(text, sizeof text, "tokenizer = { plugin = \"bytes\"; };\ntrain = { length = 2; };\n"
-             "data = { plugin = \"text\"; max_bad_lines = %d; sources = ( { name = \"own\"; files = ( \"%s/%s\" ); } ); };\n",
+    snprintf(text, sizeof text,
+             "tokenizer = { plugin = \"bytes\"; };\ntrain = { length = 2; };\n"
+             "data = { plugin = \"text\"; max_bad_lines = %d; sources = ( { name = \"own\"; files "
+             "= ( \"%s/%s\" ); } ); };\n",
              bad, directory, file);
     write_scratch("data.cfg", text);
 }
 
 Test(data, bad_lines_are_named_and_counted)
 {
-    write_scratch("a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two\n\n{\"txet\": \"three\"}\n[1, 2]\n{\"text\": \"\xFF\"}\n{\"text\": \"six\"}\n");
+    write_scratch("a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two\n\n{\"txet\": \"three\"}\n[1, "
+                             "2]\n{\"text\": \"\xFF\"}\n{\"text\": \"six\"}\n");
     use_text("a.jsonl", 0);
     expect(PREPARE("a"), 1, "a.jsonl:2: cannot take 'text' from this line: it is no valid JSON");
     use_text("a.jsonl", 1);
@@ -218,19 +265,23 @@ Test(data, bad_lines_are_named_and_counted)
     expect("test -z \"$(ls -A %1$s/a/cache)\"", 0, "");
     use_text("a.jsonl", 4);
     expect(PREPARE("a"), 0, "a.jsonl:5: skipped: ");
-    expect("test $(cat %1$s/a/cache/own.train.*.bin | wc -c) = 16", 0, ""); /* one, six and their ends, of two bytes each */
+    /* one, six and their ends, of two bytes each */
+    expect("test $(cat %1$s/a/cache/own.train.*.bin | wc -c) = 16", 0, "");
 }
 
 Test(data, truncated_compression_is_told)
 {
-    static const char *const ends[] = { "gz", "zst" }, *const commands[] = { "gzip -c", "zstd -qc" };
+    static const char *const ends[] = { "gz", "zst" }, *const commands[] = { "gzip -c",
+                                                                             "zstd -qc" };
     for (int k = 0; k < 2; k++) {
         char name[32], command[400];
         snprintf(name, sizeof name, "cut.jsonl.%s", ends[k]);
         use_text(name, 1000);
         for (int part = 1; part <= 9; part += 4) {
-            snprintf(command, sizeof command, "%s " TANDEM_SOURCE "/data/corpus/code.train.jsonl >%%1$s/x && head -c"
-                     " $(($(wc -c <%%1$s/x) * %d / 10)) %%1$s/x >%%1$s/%s", commands[k], part, name);
+            snprintf(command, sizeof command,
+                     "%s " TANDEM_SOURCE "/data/corpus/code.train.jsonl >%%1$s/x && head -c"
+                     " $(($(wc -c <%%1$s/x) * %d / 10)) %%1$s/x >%%1$s/%s",
+                     commands[k], part, name);
             expect(command, 0, "");
             expect(PREPARE("a"), 1, name);
             expect("test -z \"$(ls -A %1$s/a/cache)\"", 0, "");

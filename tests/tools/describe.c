@@ -1,5 +1,5 @@
-/* describe.c - the paper's models as `tandem describe` counts them: parameters to the last one, FLOPs to the last digit
- * that the paper prints, without the memory of a model. */
+/* describe.c - the paper's models as `tandem describe` counts them: parameters to the last one,
+ * FLOPs to the last digit that the paper prints, without the memory of a model. */
 #include "child.h"
 
 #include <math.h>
@@ -7,14 +7,16 @@
 typedef struct row {
     const char *config;
     int64_t     parameters;
-    double      flops; /* forward, dense, lookups as products, of one sequence; as printed, in 1e13 */
+    /* forward, dense, lookups as products, of one sequence; as printed, in 1e13 */
+    double      flops;
 } row;
 
 static const row paper[] = {
-    { "decllm-150m", 167789568, 0.0962 }, { "decllm-1b", 1140918272, 0.5498 },  { "decllm-2b", 2181143040, 1.0136 },
-    { "decllm-4b", 3724692480, 1.6905 },  { "decllm-8b", 8724418560, 3.8483 },  { "redllm-150m", 146818048, 0.0477 },
-    { "redllm-1b", 1124149248, 0.2757 },  { "redllm-2b", 2207372800, 0.5154 },  { "redllm-4b", 3498209280, 0.7963 },
-    { "redllm-8b", 8590229504, 1.8863 },
+    { "decllm-150m", 167789568, 0.0962 }, { "decllm-1b", 1140918272, 0.5498 },
+    { "decllm-2b", 2181143040, 1.0136 },  { "decllm-4b", 3724692480, 1.6905 },
+    { "decllm-8b", 8724418560, 3.8483 },  { "redllm-150m", 146818048, 0.0477 },
+    { "redllm-1b", 1124149248, 0.2757 },  { "redllm-2b", 2207372800, 0.5154 },
+    { "redllm-4b", 3498209280, 0.7963 },  { "redllm-8b", 8590229504, 1.8863 },
 };
 
 enum { KILOBYTES_ALLOWED = 200 * 1024 };
@@ -23,7 +25,8 @@ static child describe(const char *config, const char *more)
 {
     char path[500];
     snprintf(path, sizeof path, "%s/configs/%s.cfg", TANDEM_SOURCE, config);
-    return child_run((const char *[]){ TANDEM_BINARY, "describe", "-c", path, "--json", more, NULL });
+    return child_run(
+        (const char *[]){ TANDEM_BINARY, "describe", "-c", path, "--json", more, NULL });
 }
 
 static int64_t integer(const json_t *j, const char *group, const char *name)
@@ -55,13 +58,16 @@ Test(describe, the_papers_models)
         cr_assert_eq(c.code, 0, "%s", c.err);
         j = child_json(&c);
         flops = json_real_value(json_object_get(json_object_get(j, "flops"), "paper")) * 1e-13;
-        cr_expect_eq(integer(j, "parameters", "total"), paper[k].parameters, "%s: %lld parameters", name,
-                     (long long)integer(j, "parameters", "total"));
+        cr_expect_eq(integer(j, "parameters", "total"), paper[k].parameters, "%s: %lld parameters",
+                     name, (long long)integer(j, "parameters", "total"));
         cr_expect_eq(integer(j, "memory", "parameters"), 4 * paper[k].parameters, "%s", name);
-        cr_expect_eq(sum_of_groups(j), paper[k].parameters, "%s: the groups do not sum to the total", name);
+        cr_expect_eq(sum_of_groups(j), paper[k].parameters,
+                     "%s: the groups do not sum to the total", name);
         cr_expect_eq(integer(j, "parameters", "other"), 0, "%s", name);
-        cr_expect_lt(fabs(flops - paper[k].flops), 0.5000001e-4, "%s: %.6f, not %.4f", name, flops, paper[k].flops);
-        cr_expect(!CHILD_MEASURES_MEMORY || c.kilobytes < KILOBYTES_ALLOWED, "%s took %ld KiB", name, c.kilobytes);
+        cr_expect_lt(fabs(flops - paper[k].flops), 0.5000001e-4, "%s: %.6f, not %.4f", name, flops,
+                     paper[k].flops);
+        cr_expect(!CHILD_MEASURES_MEMORY || c.kilobytes < KILOBYTES_ALLOWED, "%s took %ld KiB",
+                  name, c.kilobytes);
         cr_log_info("%s: %.2f s, %ld KiB", name, c.seconds, c.kilobytes);
         json_decref(j);
         child_free(&c);
@@ -79,9 +85,21 @@ static double formula(double le, double ld, double d, double f, double v, double
 Test(describe, flops_of_an_odd_shape)
 {
     char        path[500];
-    const char *argv[] = { TANDEM_BINARY, "describe", "-c", path, "--json", "model.vocab_size=541", "model.d_model=66",
-                           "model.encoder_layers=1", "model.decoder_layers=3", "model.attention.heads=3",
-                           "model.attention.head_dim=22", "model.ffn.d_ff=101", "train.length=142", "train.bucket=1", NULL };
+    const char *argv[] = { TANDEM_BINARY,
+                           "describe",
+                           "-c",
+                           path,
+                           "--json",
+                           "model.vocab_size=541",
+                           "model.d_model=66",
+                           "model.encoder_layers=1",
+                           "model.decoder_layers=3",
+                           "model.attention.heads=3",
+                           "model.attention.head_dim=22",
+                           "model.ffn.d_ff=101",
+                           "train.length=142",
+                           "train.bucket=1",
+                           NULL };
     child       c;
     json_t     *j;
     double      flops;

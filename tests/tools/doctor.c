@@ -1,4 +1,5 @@
-/* doctor.c - `tandem doctor`: the machine as text and as JSON, and a complaint about a module that cannot be loaded. */
+/* doctor.c - `tandem doctor`: the machine as text and as JSON, and a complaint about a module that
+ * cannot be loaded. */
 #include "child.h"
 
 #include "base/threads.h"
@@ -8,8 +9,7 @@ static int64_t backends_that_work(const json_t *j)
     const json_t *backend, *all = json_object_get(j, "backends");
     size_t        k;
     int64_t       n = 0;
-    json_array_foreach(all, k, backend)
-        n += json_is_true(json_object_get(backend, "works"));
+    json_array_foreach(all, k, backend) n += json_is_true(json_object_get(backend, "works"));
     return n;
 }
 
@@ -50,12 +50,14 @@ Test(doctor, a_module_that_cannot_be_loaded)
     snprintf(path, sizeof path, "%s/attention-broken.so", directory);
     f = fopen(path, "w");
     cr_assert(f && fputs("this is no module", f) >= 0 && !fclose(f));
-    c = child_run((const char *[]){ TANDEM_BINARY, "doctor", "--json", "--plugin-path", directory, NULL });
+    c = child_run(
+        (const char *[]){ TANDEM_BINARY, "doctor", "--json", "--plugin-path", directory, NULL });
     j = child_json(&c);
     cr_expect_eq(c.code, 1);
     cr_expect(json_is_false(json_object_get(j, "well")));
     cr_assert_eq(json_array_size(json_object_get(j, "refused")), 1);
-    cr_expect(strstr(json_string_value(json_array_get(json_object_get(j, "refused"), 0)), path), "%s", c.out);
+    cr_expect(strstr(json_string_value(json_array_get(json_object_get(j, "refused"), 0)), path),
+              "%s", c.out);
     json_decref(j);
     child_free(&c);
     td_remove_tree(directory, NULL);

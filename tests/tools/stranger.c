@@ -1,4 +1,5 @@
-/* stranger.c - what someone has who knows only an installed tandem: headers, one cc line, a change of config. */
+/* stranger.c - what someone has who knows only an installed tandem: headers, one cc line, a change
+ * of config. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,8 @@
 
 static char directory[256];
 
-/* A shell command in which %1$s is the scratch directory; its output goes to a log there. Gives system()'s status. */
+/* A shell command in which %1$s is the scratch directory; its output goes to a log there. Gives
+ * system()'s status. */
 static int shell(const char *format)
 {
     char command[4096], logged[4400];
@@ -31,7 +33,8 @@ static char *read_scratch(const char *name)
     return text;
 }
 
-#define MUST(command) cr_assert_eq(shell(command), 0, "failed: %s\n%s", command, read_scratch("log"))
+#define MUST(command) \
+    cr_assert_eq(shell(command), 0, "failed: %s\n%s", command, read_scratch("log"))
 
 static void write_scratch(const char *name, const char *text)
 {
@@ -45,14 +48,17 @@ static void write_scratch(const char *name, const char *text)
 }
 
 static const char config[] =
-    "model = { plugin = \"encoder-decoder\"; vocab_size = 263; d_model = 48; encoder_layers = 1; decoder_layers = 1;\n"
+    "model = { plugin = \"encoder-decoder\"; vocab_size = 263; d_model = 48; encoder_layers = 1; "
+    "decoder_layers = 1;\n"
     "  attention = { plugin = \"softmax\"; heads = 3; head_dim = 16; };\n"
-    "  position = { plugin = \"rope\"; }; norm = { plugin = \"rms\"; }; ffn = { plugin = \"swiglu\"; d_ff = 80; }; };\n"
+    "  position = { plugin = \"rope\"; }; norm = { plugin = \"rms\"; }; ffn = { plugin = "
+    "\"swiglu\"; d_ff = 80; }; };\n"
     "loss = { plugin = \"prefix-lm\"; };\n"
     "optimizer = { plugin = \"adamw\"; };\n"
     "schedule = { plugin = \"constant\"; peak = 0.01; };\n"
     "tokenizer = { plugin = \"bytes\"; };\n"
-    "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE "/data/corpus/facts.train.jsonl\" );\n"
+    "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE
+    "/data/corpus/facts.train.jsonl\" );\n"
     "  held_out = ( \"" TANDEM_SOURCE "/data/corpus/facts.valid.jsonl\" ); } ); };\n"
     "train = { steps = 31; length = 67; batch = 5; };\n"
     "evaluate = { sequences = 3; };\n";
@@ -70,8 +76,10 @@ static void teardown(void) { td_remove_tree(directory, NULL); }
 
 TestSuite(stranger, .init = setup, .fini = teardown);
 
-#define TRAIN "%1$s/prefix/bin/tandem train -c %1$s/model.cfg run.dir=%1$s run.name=mine model.attention.plugin=mine " \
-              "model.attention.heads=3 model.attention.head_dim=16 --threads 1 --json "
+#define TRAIN                                                                    \
+    "%1$s/prefix/bin/tandem train -c %1$s/model.cfg run.dir=%1$s run.name=mine " \
+    "model.attention.plugin=mine "                                               \
+    "model.attention.heads=3 model.attention.head_dim=16 --threads 1 --json "
 
 Test(stranger, one_line_builds_an_attention_that_trains)
 {
@@ -80,38 +88,46 @@ Test(stranger, one_line_builds_an_attention_that_trains)
 
     cr_assert_neq(shell(TRAIN), 0, "the plugin is not there yet");
     MUST("mkdir %1$s/plugins");
-    MUST("cc -shared -fPIC -Wall -Wextra -Werror " STRANGER " -o %1$s/plugins/attention-mine.so $(" PKG_CONFIG " --cflags tandem)");
+    MUST("cc -shared -fPIC -Wall -Wextra -Werror " STRANGER
+         " -o %1$s/plugins/attention-mine.so $(" PKG_CONFIG " --cflags tandem)");
     MUST("%1$s/prefix/bin/tandem plugins check %1$s/plugins/attention-mine.so");
     MUST(TRAIN "--plugin-path %1$s/plugins >%1$s/summary.json");
 
-    info = read_scratch("mine/model-info.txt"); /* its own parameters, in encoder, decoder and cross attention */
+    /* its own parameters, in encoder, decoder and cross attention */
+    info = read_scratch("mine/model-info.txt");
     cr_assert(strstr(info, "model.encoder.layers.0.self_attn.sharpness"), "%s", info);
     cr_assert(strstr(info, "model.decoder.layers.0.cross_attn.gate_proj.weight"), "%s", info);
     summary = read_scratch("summary.json");
     nll = strstr(summary, "\"nll\": ");
     cr_assert(nll);
-    cr_assert(atof(nll + 7) > 0 && atof(nll + 7) < 4.5, "it learns: a guess among 263 ids costs 5.57 nats\n%s", summary);
+    cr_assert(atof(nll + 7) > 0 && atof(nll + 7) < 4.5,
+              "it learns: a guess among 263 ids costs 5.57 nats\n%s", summary);
     free(info), free(summary);
 }
 
 Test(stranger, the_cmake_package_builds_it_too)
 {
     MUST("mkdir %1$s/project");
-    write_scratch("project/CMakeLists.txt", "cmake_minimum_required(VERSION 3.20)\nproject(mine C)\nfind_package(tandem 0.1 REQUIRED)\n"
-                                            "tandem_plugin(attention-mine " STRANGER ")\n");
+    write_scratch(
+        "project/CMakeLists.txt",
+        "cmake_minimum_required(VERSION 3.20)\nproject(mine C)\nfind_package(tandem 0.1 REQUIRED)\n"
+        "tandem_plugin(attention-mine " STRANGER ")\n");
     MUST("cmake -S %1$s/project -B %1$s/project/build -DCMAKE_PREFIX_PATH=%1$s/prefix");
     MUST("cmake --build %1$s/project/build");
     MUST("%1$s/prefix/bin/tandem plugins check %1$s/project/build/attention-mine.so");
 }
 
-/* `plugin_path` is relative to the config that says it, wherever tandem is run from; so is the one kept with the run. */
+/* `plugin_path` is relative to the config that says it, wherever tandem is run from; so is the one
+ * kept with the run. */
 Test(stranger, a_config_says_where_its_plugins_are)
 {
     MUST("mkdir %1$s/mine-too");
-    MUST("cc -shared -fPIC " STRANGER " -o %1$s/mine-too/attention-mine.so $(" PKG_CONFIG " --cflags tandem)");
-    write_scratch("path.cfg", "extends = \"model.cfg\";\nplugin_path = \"mine-too\";\n"
-                              "model = { attention = { plugin = \"mine\"; heads = 3; head_dim = 16; }; };\n"
-                              "train = { steps = 2; };\nrun = { name = \"path\"; };\n");
+    MUST("cc -shared -fPIC " STRANGER " -o %1$s/mine-too/attention-mine.so $(" PKG_CONFIG
+         " --cflags tandem)");
+    write_scratch("path.cfg",
+                  "extends = \"model.cfg\";\nplugin_path = \"mine-too\";\n"
+                  "model = { attention = { plugin = \"mine\"; heads = 3; head_dim = 16; }; };\n"
+                  "train = { steps = 2; };\nrun = { name = \"path\"; };\n");
     MUST("cd / && %1$s/prefix/bin/tandem train -c %1$s/path.cfg run.dir=%1$s --threads 1");
     MUST("cd / && %1$s/prefix/bin/tandem describe -c %1$s/path/config.cfg | grep -q parameters");
     write_scratch("wrong.cfg", "extends = \"path.cfg\";\nplugin_path = 3;\n");

@@ -1,4 +1,5 @@
-/* train.c - runs of the real command: the same bits on 1 and 2 threads, after SIGKILL, and after SIGTERM. */
+/* train.c - runs of the real command: the same bits on 1 and 2 threads, after SIGKILL, and after
+ * SIGTERM. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -23,16 +24,21 @@ static void write_config(void)
     f = fopen(path, "w");
     cr_assert(f);
     fprintf(f,
-            "model = { plugin = \"encoder-decoder\"; vocab_size = 263; d_model = 48; encoder_layers = 1; decoder_layers = 2;\n"
-            "  attention = { plugin = \"softmax\"; heads = 3; head_dim = 16; qkv_norm = true; output_norm = true; };\n"
-            "  position = { plugin = \"rope\"; }; norm = { plugin = \"rms\"; }; ffn = { plugin = \"swiglu\"; d_ff = 80; }; };\n"
+            "model = { plugin = \"encoder-decoder\"; vocab_size = 263; d_model = 48; "
+            "encoder_layers = 1; decoder_layers = 2;\n"
+            "  attention = { plugin = \"softmax\"; heads = 3; head_dim = 16; qkv_norm = true; "
+            "output_norm = true; };\n"
+            "  position = { plugin = \"rope\"; }; norm = { plugin = \"rms\"; }; ffn = { plugin = "
+            "\"swiglu\"; d_ff = 80; }; };\n"
             "loss = { plugin = \"prefix-lm\"; split = \"random\"; };\n"
             "optimizer = { plugin = \"adafactor\"; beta1 = 0.9; };\n"
             "schedule = { plugin = \"cosine\"; peak = 0.01; warmup = 5; steps = 40; };\n"
             "tokenizer = { plugin = \"bytes\"; };\n"
-            "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE "/data/corpus/facts.train.jsonl\" );\n"
+            "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE
+            "/data/corpus/facts.train.jsonl\" );\n"
             "  held_out = ( \"" TANDEM_SOURCE "/data/corpus/facts.valid.jsonl\" ); } ); };\n"
-            "train = { steps = 40; length = 101; batch = 6; micro_batch = 3; dropout = 0.1; log_every = 3; checkpoint_every = 5; patience = 5;\n"
+            "train = { steps = 40; length = 101; batch = 6; micro_batch = 3; dropout = 0.1; "
+            "log_every = 3; checkpoint_every = 5; patience = 5;\n"
             "  evaluate_every = 20; };\n"
             "evaluate = { sequences = 5; };\n"
             "run = { dir = \"%s\"; };\n",
@@ -52,7 +58,8 @@ static void teardown(void) { td_remove_tree(directory, NULL); }
 static pid_t start(const char *run, const char *threads, const char *more)
 {
     char        config[300], name[64];
-    const char *argv[] = { TANDEM_BINARY, "train", "-c", config, name, "--quiet", "--resume", "--threads", threads, more, NULL };
+    const char *argv[] = { TANDEM_BINARY, "train",     "-c",    config, name, "--quiet",
+                           "--resume",    "--threads", threads, more,   NULL };
     pid_t       pid;
     posix_spawn_file_actions_t quiet;
 
@@ -130,7 +137,7 @@ static void expect_same(const char *a, const char *b)
 {
     static const char *const files[] = { "checkpoints/step-00000040/model.safetensors",
                                          "checkpoints/step-00000040/optimizer.safetensors" };
-    char *x, *y;
+    char                    *x, *y;
     for (int k = 0; k < 2; k++) {
         size_t n, m;
         x = read_part(a, files[k], &n), y = read_part(b, files[k], &m);
@@ -151,7 +158,8 @@ Test(train, bits_do_not_depend_on_threads_or_kills)
     cr_assert_eq(finish(start("one", "1", NULL)), 0);
     expect_same("whole", "one");
 
-    for (int k = 0, last = 0; k < 3; k++) { /* at moments that nobody chose, checkpoints being written among them */
+    /* at moments that nobody chose, checkpoints being written among them */
+    for (int k = 0, last = 0; k < 3; k++) {
         pid_t pid = start("killed", k & 1 ? "1" : "2", NULL);
         wait_for_checkpoint("killed", last, 700 * (k + 1));
         kill(pid, SIGKILL);
@@ -177,7 +185,8 @@ Test(train, sigterm_saves_and_says_requeue)
     expect_same("whole", "stopped");
 }
 
-/* A shell command that is expected to end with 0; %1$s is the program, %2$s the scratch directory. */
+/* A shell command that is expected to end with 0; %1$s is the program, %2$s the scratch
+ * directory. */
 static void sh(const char *format)
 {
     char command[4096];
@@ -185,7 +194,8 @@ static void sh(const char *format)
     cr_assert_eq(system(command), 0, "%s", command);
 }
 
-/* What was refused changed nothing and is saved, the count of refusals with it: going on diverges again at once. */
+/* What was refused changed nothing and is saved, the count of refusals with it: going on diverges
+ * again at once. */
 Test(train, divergence_is_exit_code_3_and_saved)
 {
     int64_t saved;
@@ -199,25 +209,31 @@ Test(train, divergence_is_exit_code_3_and_saved)
 /* A loss that is no number any more is null, not an empty answer. */
 Test(train, json_of_what_is_no_number)
 {
-    sh("%1$s train -c %2$s/model.cfg run.name=nan -q --json train.guard=none train.clip=0 schedule.peak=1e5 schedule.warmup=0 "
-       "'optimizer.plugin=\"adamw\"' optimizer.weight_decay=0.9 train.keep_last=1 > %2$s/out && grep -q '\"nll\": null' %2$s/out && grep -q '\"source\": \"facts\"' %2$s/out");
+    sh("%1$s train -c %2$s/model.cfg run.name=nan -q --json train.guard=none train.clip=0 "
+       "schedule.peak=1e5 schedule.warmup=0 "
+       "'optimizer.plugin=\"adamw\"' optimizer.weight_decay=0.9 train.keep_last=1 > %2$s/out && "
+       "grep -q '\"nll\": null' %2$s/out && grep -q '\"source\": \"facts\"' %2$s/out");
 }
 
 Test(train, a_resumed_run_is_the_same_run)
 {
     cr_assert_eq(finish(start("kept", "2", "train.steps=5")), 0);
-    sh("%1$s train -c %2$s/model.cfg run.name=kept -q --resume train.seed=7 train.steps=6 2>%2$s/err; test $? = 2 && "
+    sh("%1$s train -c %2$s/model.cfg run.name=kept -q --resume train.seed=7 train.steps=6 "
+       "2>%2$s/err; test $? = 2 && "
        "grep -q 'train.seed: 1 -> 7' %2$s/err && ! grep -q 'train.steps' %2$s/err");
-    sh("%1$s train -c %2$s/model.cfg run.name=kept --resume train.steps=6 2>%2$s/err && grep -q 'with another train.steps: 5 -> 6' %2$s/err");
+    sh("%1$s train -c %2$s/model.cfg run.name=kept --resume train.steps=6 2>%2$s/err && grep -q "
+       "'with another train.steps: 5 -> 6' %2$s/err");
     cr_assert_eq(steps_saved("kept"), 6);
-    sh("grep -q '^attention/1 *softmax .*attention-softmax.so' %2$s/kept/environment.txt && grep -q '^logger/1' %2$s/kept/environment.txt");
+    sh("grep -q '^attention/1 *softmax .*attention-softmax.so' %2$s/kept/environment.txt && grep "
+       "-q '^logger/1' %2$s/kept/environment.txt");
 }
 
 Test(train, one_process_a_run)
 {
     pid_t first = start("shared", "1", "train.steps=100000");
     wait_for_checkpoint("shared", 0, 0);
-    sh("%1$s train -c %2$s/model.cfg run.name=shared -q --resume 2>%2$s/err; test $? = 2 && grep -q 'another process is training' %2$s/err");
+    sh("%1$s train -c %2$s/model.cfg run.name=shared -q --resume 2>%2$s/err; test $? = 2 && grep "
+       "-q 'another process is training' %2$s/err");
     kill(first, SIGKILL);
     finish(first);
     sh("%1$s train -c %2$s/model.cfg run.name=shared -q --resume train.steps=1 > %2$s/out");
@@ -238,10 +254,13 @@ Test(train, evaluation_has_its_own_length)
     char command[4096];
     cr_assert_eq(finish(start("cut", "2", "train.steps=2")), 0);
     snprintf(command, sizeof command,
-             "%1$s evaluate -c %2$s/model.cfg run.name=cut evaluate.length=37 evaluate.prefix=5 evaluate.sequences=7 --json -q > %2$s/e &&"
+             "%1$s evaluate -c %2$s/model.cfg run.name=cut evaluate.length=37 evaluate.prefix=5 "
+             "evaluate.sequences=7 --json -q > %2$s/e &&"
              "grep -q '\"sequences\": 7' %2$s/e && grep -q '\"targets\": 224' %2$s/e &&"
-             "%1$s evaluate -c %2$s/model.cfg run.name=cut evaluate.length=149 evaluate.sequences=3 --json -q > %2$s/e &&"
-             "grep -q '\"targets\": 225' %2$s/e", TANDEM_BINARY, directory);
+             "%1$s evaluate -c %2$s/model.cfg run.name=cut evaluate.length=149 "
+             "evaluate.sequences=3 --json -q > %2$s/e &&"
+             "grep -q '\"targets\": 225' %2$s/e",
+             TANDEM_BINARY, directory);
     cr_assert_eq(system(command), 0);
 }
 
@@ -249,7 +268,9 @@ Test(train, a_run_is_not_overwritten)
 {
     char command[900];
     cr_assert_eq(finish(start("kept", "2", "train.steps=5")), 0);
-    snprintf(command, sizeof command, "%s train -c %s/model.cfg run.name=kept -q 2>%s/err; test $? = 2 && grep -q 'holds a run already' %s/err",
+    snprintf(command, sizeof command,
+             "%s train -c %s/model.cfg run.name=kept -q 2>%s/err; test $? = 2 && grep -q 'holds a "
+             "run already' %s/err",
              TANDEM_BINARY, directory, directory, directory);
     cr_assert_eq(system(command), 0);
 }

@@ -1,4 +1,5 @@
-/* checkpoint.c - checkpoints come back bit by bit; damage to any byte of any file is told; which is newest, which stay. */
+/* checkpoint.c - checkpoints come back bit by bit; damage to any byte of any file is told; which is
+ * newest, which stay. */
 #include "lab.h"
 
 #include <unistd.h>
@@ -6,7 +7,8 @@
 #include "base/file.h"
 
 static const char *const overrides[] = { LAB_SMALL, "train.length=60", NULL };
-static const char *const parts[] = { "model.safetensors", "optimizer.safetensors", "state.json", "hashes.txt" };
+static const char *const parts[] = { "model.safetensors", "optimizer.safetensors", "state.json",
+                                     "hashes.txt" };
 static char              directory[64];
 static lab               l;
 
@@ -32,15 +34,23 @@ TestSuite(checkpoint, .init = setup, .fini = teardown);
 
 static void save(int64_t step)
 {
-    td_progress p = { .step = step, .record = 71, .tokens = 1e15 + 1, .targets = 0.1, .best = 1.0 / 3, .best_step = 3,
-                      .norm_average = 1e-300, .skipped = 2 };
-    cr_assert_eq(td_checkpoint_save(directory, td_engine_variables(l.engine), td_engine_device(l.engine), &p, "{\"a\": [7]}",
-                                    &l.error), 0, "%s", l.error.text);
+    td_progress p = { .step = step,
+                      .record = 71,
+                      .tokens = 1e15 + 1,
+                      .targets = 0.1,
+                      .best = 1.0 / 3,
+                      .best_step = 3,
+                      .norm_average = 1e-300,
+                      .skipped = 2 };
+    cr_assert_eq(td_checkpoint_save(directory, td_engine_variables(l.engine),
+                                    td_engine_device(l.engine), &p, "{\"a\": [7]}", &l.error),
+                 0, "%s", l.error.text);
 }
 
 static int load(const char *path, td_progress *p, td_error *error)
 {
-    return td_checkpoint_load(path, td_engine_variables(l.engine), td_engine_device(l.engine), p, error);
+    return td_checkpoint_load(path, td_engine_variables(l.engine), td_engine_device(l.engine), p,
+                              error);
 }
 
 static const char *path_of(const char *name)
@@ -77,14 +87,15 @@ Test(checkpoint, comes_back_whole)
     cr_assert_eq(load(path_of("step-00000041"), &p, &e), 0, "%s", e.text);
     cr_expect_eq(fingerprint(), before);
     cr_expect(p.step == 41 && p.record == 71 && p.best_step == 3 && p.skipped == 2);
-    cr_expect(p.tokens == 1e15 + 1 && p.targets == 0.1 && p.best == 1.0 / 3 && p.norm_average == 1e-300 && p.flops == 0);
+    cr_expect(p.tokens == 1e15 + 1 && p.targets == 0.1 && p.best == 1.0 / 3 &&
+              p.norm_average == 1e-300 && p.flops == 0);
     about = td_checkpoint_about(path_of("step-00000041"), &e);
     cr_assert(about);
     cr_expect(strstr(about, "7"), "%s", about);
     free(about);
 }
 
-/* ---- damage ---------------------------------------------------------------------------------------------------- */
+/* ---- damage ---------------------------------------------------------------------------------- */
 
 static void write_part(const char *path, const char *data, size_t size)
 {
@@ -101,8 +112,10 @@ static void expect_refusal(const char *part, const char *how, size_t at)
     td_error    e = { 0 };
     int         code = load(path_of("step-00000041"), &p, &e);
     cr_assert(code && e.code == code, "%s, %s at %zu: loaded", part, how, at);
-    cr_assert(strstr(e.text, path_of("step-00000041/")), "%s, %s at %zu: %s", part, how, at, e.text);
-    cr_assert_eq(fingerprint(), before, "%s, %s at %zu: refused, but parameters changed", part, how, at);
+    cr_assert(strstr(e.text, path_of("step-00000041/")), "%s, %s at %zu: %s", part, how, at,
+              e.text);
+    cr_assert_eq(fingerprint(), before, "%s, %s at %zu: refused, but parameters changed", part, how,
+                 at);
 }
 
 static void hurt(const char *part)
@@ -155,12 +168,13 @@ Test(checkpoint, saved_again_it_is_replaced)
     cr_expect(!td_file_exists(path_of(".step-00000041.tmp")));
 }
 
-/* ---- many -------------------------------------------------------------------------------------------------------- */
+/* ---- many ------------------------------------------------------------------------------------ */
 
 static void expect_latest(const char *name)
 {
     char *latest = td_checkpoint_latest(directory);
-    cr_assert(latest ? name && !strcmp(latest, path_of(name)) : !name, "%s", latest ? latest : "none");
+    cr_assert(latest ? name && !strcmp(latest, path_of(name)) : !name, "%s",
+              latest ? latest : "none");
     free(latest);
 }
 
@@ -176,7 +190,8 @@ Test(checkpoint, newest_and_pruned)
     cr_assert_eq(td_make_directories(path_of("step-00000014.old"), &e), 0);
     expect_latest("step-00000012");
     cr_assert_eq(td_checkpoint_prune(directory, 2, 9, &e), 0, "%s", e.text);
-    cr_expect(there("step-00000012") && there("step-00000011") && !there("step-00000010") && there("step-00000009"));
+    cr_expect(there("step-00000012") && there("step-00000011") && !there("step-00000010") &&
+              there("step-00000009"));
     cr_expect(!there(".step-00000013.tmp"), "half written");
     cr_expect(there("step-00000014.old"), "not ours");
     cr_assert_eq(td_checkpoint_prune(directory, 0, -1, &e), 0);

@@ -25,8 +25,10 @@ static bool same(const lab *a, const lab *b, const char *name)
 Test(groups, first_match_freezes_and_scales)
 {
     lab initial = trained("optimizer.groups=()", 0), twice = trained("optimizer.groups=()", 0.5);
-    lab l = trained("optimizer.groups=( { match = \"*embed*\"; freeze = true; }, { match = \"*norm.weight\"; rate = 0.0; },"
-                    " { match = \"*\"; rate = 2.0; } )", 0.25);
+    lab l = trained("optimizer.groups=( { match = \"*embed*\"; freeze = true; }, { match = "
+                    "\"*norm.weight\"; rate = 0.0; },"
+                    " { match = \"*\"; rate = 2.0; } )",
+                    0.25);
     td_variables *v = td_engine_variables(l.engine);
     int           frozen = 0, still = 0, moved = 0;
 
@@ -38,7 +40,8 @@ Test(groups, first_match_freezes_and_scales)
         frozen += embed, still += norm, moved += !embed && !norm;
         cr_expect(same(&l, embed || norm ? &initial : &twice, x->name), "%s", x->name);
         cr_expect(!same(&initial, &twice, x->name), "%s: a step moves it", x->name);
-        cr_expect_eq(td_model_gradient(v, x->name) == NULL, embed, "%s: only what is frozen has no gradient", x->name);
+        cr_expect_eq(td_model_gradient(v, x->name) == NULL, embed,
+                     "%s: only what is frozen has no gradient", x->name);
     }
     cr_expect(frozen && still && moved, "%d %d %d", frozen, still, moved);
     lab_close(&initial), lab_close(&twice), lab_close(&l);
@@ -57,6 +60,9 @@ static void expect_refusal(const char *groups, const char *said)
 Test(groups, a_rule_without_parameters_is_a_mistake)
 {
     expect_refusal("optimizer.groups=( { match = \"*.nrom.*\"; decay = 0.0; } )", "'*.nrom.*'");
-    expect_refusal("optimizer.groups=( { match = \"*\"; }, { match = \"*embed*\"; freeze = true; } )", "'*embed*'");
-    expect_refusal("optimizer.groups=( { match = \"*\"; freeze = true; } )", "every parameter is frozen");
+    expect_refusal(
+        "optimizer.groups=( { match = \"*\"; }, { match = \"*embed*\"; freeze = true; } )",
+        "'*embed*'");
+    expect_refusal("optimizer.groups=( { match = \"*\"; freeze = true; } )",
+                   "every parameter is frozen");
 }

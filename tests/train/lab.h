@@ -21,12 +21,13 @@ typedef struct lab {
 } lab;
 
 /* Smaller than nano in ways that matter to time only: odd widths, three heads. */
-#define LAB_SMALL                                                                                                        \
-    "model.vocab_size=211", "model.d_model=42", "model.attention.heads=3", "model.attention.head_dim=14",                 \
-        "model.ffn.d_ff=53", "train.batch=8", "train.bucket=1"
+#define LAB_SMALL                                                          \
+    "model.vocab_size=211", "model.d_model=42", "model.attention.heads=3", \
+        "model.attention.head_dim=14", "model.ffn.d_ff=53", "train.batch=8", "train.bucket=1"
 
 /* `overrides` end with NULL. `backend` NULL: the config's; else a plugin that stands in for it. */
-static inline lab lab_open(const char *config, const char *const *overrides, const td_plugin *backend)
+static inline lab lab_open(const char *config, const char *const *overrides,
+                           const td_plugin *backend)
 {
     static const char *const paths[] = { TANDEM_PLUGINS, NULL };
     lab                      l = { 0 };
@@ -48,7 +49,8 @@ static inline lab lab_open(const char *config, const char *const *overrides, con
         l.x->backend.plugin = backend;
     l.pool = td_pool_new(2, NULL, &l.error);
     cr_assert(l.pool, "%s", l.error.text);
-    o = (td_engine_options){ td_experiment_model(l.x), l.x->backend, td_pool_services(l.pool), NULL, false };
+    o = (td_engine_options){ td_experiment_model(l.x), l.x->backend, td_pool_services(l.pool), NULL,
+                             false };
     l.engine = td_engine_open(&o, &l.error);
     cr_assert(l.engine, "%s", l.error.text);
     return l;
@@ -65,12 +67,19 @@ static inline void lab_close(lab *l)
 /* The config's data settings without its data. */
 static inline td_feed_spec lab_feed(const lab *l)
 {
-    return (td_feed_spec){ .architecture = l->x->model, .loss = l->x->loss, .length = l->x->train.length,
-                           .batch = LAB_BATCH, .micro_batch = l->x->train.micro_batch, .bucket = l->x->train.bucket,
-                           .special = { .pad = 0, .bos = -1, .eos = 1, .unk = -1, .vocab_size = LAB_VOCABULARY } };
+    return (td_feed_spec){
+        .architecture = l->x->model,
+        .loss = l->x->loss,
+        .length = l->x->train.length,
+        .batch = LAB_BATCH,
+        .micro_batch = l->x->train.micro_batch,
+        .bucket = l->x->train.bucket,
+        .special = { .pad = 0, .bos = -1, .eos = 1, .unk = -1, .vocab_size = LAB_VOCABULARY }
+    };
 }
 
-/* Rows [from, from + rows) of step `step`: random tokens; no two rows of a batch have the same lengths. */
+/* Rows [from, from + rows) of step `step`: random tokens; no two rows of a batch have the same
+ * lengths. */
 static inline td_batch *lab_batch(const lab *l, int64_t step, int64_t from, int64_t rows)
 {
     int32_t      tokens[LAB_BATCH][LAB_TOKENS];
@@ -81,12 +90,20 @@ static inline td_batch *lab_batch(const lab *l, int64_t step, int64_t from, int6
 
     cr_assert(b && from + rows <= LAB_BATCH);
     for (int64_t r = 0; r < rows; r++) {
-        int64_t row = from + r, given = 3 + (5 * row + step) % 11, predicted = 1 + (7 * row + 3 * step) % 13;
+        int64_t row = from + r, given = 3 + (5 * row + step) % 11,
+                predicted = 1 + (7 * row + 3 * step) % 13;
         for (int64_t k = 0; k < given + predicted; k++)
-            tokens[r][k] = 2 + (int32_t)td_random_below(7, 0, (uint64_t)((step * LAB_BATCH + row) * LAB_TOKENS + k),
+            tokens[r][k] = 2 + (int32_t)td_random_below(7, 0,
+                                                        (uint64_t)((step * LAB_BATCH + row) *
+                                                                       LAB_TOKENS +
+                                                                   k),
                                                         LAB_VOCABULARY - 2);
-        examples[r] = (td_example){ .given = tokens[r], .n_given = given, .predicted = tokens[r] + given,
-                                    .n_predicted = predicted, .row = r, .id = (uint64_t)row };
+        examples[r] = (td_example){ .given = tokens[r],
+                                    .n_given = given,
+                                    .predicted = tokens[r] + given,
+                                    .n_predicted = predicted,
+                                    .row = r,
+                                    .id = (uint64_t)row };
     }
     cr_assert_eq(td_feed_arrange(&feed, examples, rows, b, &error), 0, "%s", error.text);
     return b;
@@ -117,7 +134,8 @@ static inline double lab_step(lab *l, int64_t step, int64_t micro, double rate)
         loss += out.loss;
         td_batch_free(b);
     }
-    cr_assert_eq(td_engine_update(l->engine, rate, step + 1, 1e30, &updated, &l->error), 0, "%s", l->error.text);
+    cr_assert_eq(td_engine_update(l->engine, rate, step + 1, 1e30, &updated, &l->error), 0, "%s",
+                 l->error.text);
     cr_assert(updated.applied);
     return loss;
 }

@@ -1,11 +1,11 @@
-/* steps.c - updates by the engine: micro-batches change rounding only, recomputation changes nothing, and a step of known
- * shape plans nothing and allocates nothing. */
+/* steps.c - updates by the engine: micro-batches change rounding only, recomputation changes
+ * nothing, and a step of known shape plans nothing and allocates nothing. */
 #include "lab.h"
 
 #include <math.h>
 #include <stdatomic.h>
 
-/* ---- what the program allocates while it is watched ---------------------------------------------------- */
+/* ---- what the program allocates while it is watched ------------------------------------------ */
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 enum { WATCHES = 0 }; /* the allocator is the sanitizer's */
@@ -39,7 +39,7 @@ void *realloc(void *p, size_t size)
 }
 #endif
 
-/* ---- a backend that counts ----------------------------------------------------------------------------- */
+/* ---- a backend that counts ------------------------------------------------------------------- */
 
 static int               allocations;
 static const td_backend *counted;
@@ -50,7 +50,7 @@ static void *counting_allocate(void *state, size_t bytes)
     return counted->allocate(state, bytes);
 }
 
-/* ---- models -------------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 static const char *const configs[] = { "nano/redllm", "nano/decllm" };
 
@@ -62,7 +62,9 @@ static double *parameters_of(lab *l, size_t *count)
     double          *all;
     *count = 0;
     for (size_t i = 0; i < td_variables_count(v); i++)
-        *count += td_variables_at(v, i)->kind == TD_VARIABLE_PARAM ? (size_t)td_variables_at(v, i)->count : 0;
+        *count += td_variables_at(v, i)->kind == TD_VARIABLE_PARAM
+                      ? (size_t)td_variables_at(v, i)->count
+                      : 0;
     all = malloc(*count * sizeof *all);
     cr_assert(all && *count);
     for (size_t i = 0, n = 0; i < td_variables_count(v); i++) {
@@ -74,8 +76,8 @@ static double *parameters_of(lab *l, size_t *count)
     return all;
 }
 
-static double *after_three_steps(const char *config, int64_t micro, const char *const *more, td_memory *memory,
-                                 size_t *count)
+static double *after_three_steps(const char *config, int64_t micro, const char *const *more,
+                                 td_memory *memory, size_t *count)
 {
     const char *overrides[24] = { LAB_SMALL, "train.length=60" };
     size_t      n = 0;
@@ -106,10 +108,11 @@ static double largest_difference(const double *a, const double *b, size_t n)
     return most;
 }
 
-/* ---- micro-batches ------------------------------------------------------------------------------------- */
+/* ---- micro-batches --------------------------------------------------------------------------- */
 
-/* Of rows of uneven length, padded to the longest that is there. In double, what rounding does is far below what any
- * mistake does, even under an optimizer that divides by the size of the gradient; in single, the same of plain descent. */
+/* Of rows of uneven length, padded to the longest that is there. In double, what rounding does is
+ * far below what any mistake does, even under an optimizer that divides by the size of the
+ * gradient; in single, the same of plain descent. */
 static void expect_rounding_only(const char *const *more, double tolerance)
 {
     static const int64_t micros[] = { 1, 2, 4 };
@@ -120,8 +123,10 @@ static void expect_rounding_only(const char *const *more, double tolerance)
             double *other = after_three_steps(configs[c], micros[k], more, NULL, &m), most;
             cr_assert_eq(n, m);
             most = largest_difference(whole, other, n);
-            cr_expect_lt(most, tolerance, "%s, %s: %lld at once: %g off", configs[c], more[0], (long long)micros[k], most);
-            cr_log_info("%s, %s: %lld at once: %g off", configs[c], more[0], (long long)micros[k], most);
+            cr_expect_lt(most, tolerance, "%s, %s: %lld at once: %g off", configs[c], more[0],
+                         (long long)micros[k], most);
+            cr_log_info("%s, %s: %lld at once: %g off", configs[c], more[0], (long long)micros[k],
+                        most);
             free(other);
         }
         free(whole);
@@ -145,7 +150,7 @@ Test(steps, micro_batches_with_dropout)
                          1e-9);
 }
 
-/* ---- recomputation ------------------------------------------------------------------------------------- */
+/* ---- recomputation --------------------------------------------------------------------------- */
 
 Test(steps, recomputation_changes_no_bit)
 {
@@ -163,7 +168,7 @@ Test(steps, recomputation_changes_no_bit)
     }
 }
 
-/* ---- steps of a known shape ---------------------------------------------------------------------------- */
+/* ---- steps of a known shape ------------------------------------------------------------------ */
 
 /* The same micro-batches again and again, so that what the test itself does allocates nothing. */
 static void repeat(lab *l, td_batch *const *micro, int64_t n_micro, int64_t step)
@@ -179,14 +184,16 @@ static void repeat(lab *l, td_batch *const *micro, int64_t n_micro, int64_t step
 
 static void expect_nothing_new(const char *config, const char *recompute)
 {
-    const char *overrides[] = { LAB_SMALL, "train.length=60", "train.dropout=0.1", recompute, NULL };
+    const char *overrides[] = { LAB_SMALL, "train.length=60", "train.dropout=0.1", recompute,
+                                NULL };
     lab         plain = lab_open(config, overrides, NULL), l;
     td_backend  counting = *(const td_backend *)(const void *)plain.x->backend.plugin;
     td_batch   *micro[3];
     size_t      plans, later;
     int         before;
 
-    counted = (const void *)plain.x->backend.plugin, counting.allocate = counting_allocate, allocations = 0;
+    counted = (const void *)plain.x->backend.plugin, counting.allocate = counting_allocate,
+    allocations = 0;
     l = lab_open(config, overrides, &counting.plugin);
     for (int64_t k = 0; k < 3; k++)
         micro[k] = lab_batch(&l, 0, 2 * k, 2);
@@ -201,7 +208,8 @@ static void expect_nothing_new(const char *config, const char *recompute)
     watched = false;
     td_engine_planning(l.engine, &later);
     cr_expect_eq(plans, later, "%s: %zu plans became %zu", config, plans, later);
-    cr_expect_eq(allocations, before, "%s: %d allocations on the backend", config, allocations - before);
+    cr_expect_eq(allocations, before, "%s: %d allocations on the backend", config,
+                 allocations - before);
     cr_expect(!WATCHES || seen == 0, "%s: %d allocations", config, seen);
     for (int64_t k = 0; k < 3; k++)
         td_batch_free(micro[k]);

@@ -1,4 +1,5 @@
-/* threads.c - the pool under the thread sanitizer: a plain program, built with what it needs of core/base. */
+/* threads.c - the pool under the thread sanitizer: a plain program, built with what it needs of
+ * core/base. */
 #include <stdio.h>
 
 #include "base/pool.h"

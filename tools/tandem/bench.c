@@ -1,4 +1,5 @@
-/* bench.c - `tandem bench`: the training step's rate, as a share of the machine's own matrix products. */
+/* bench.c - `tandem bench`: the training step's rate, as a share of the machine's own matrix
+ * products. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -11,14 +12,18 @@
 enum { STEPS = 4096, ROWS = 128, PROFILED = 5 };
 
 typedef struct timing {
-    double   seconds[STEPS];
-    int64_t  count;
-    double   flops, peak, planning; /* flops: of one step's matrix products, masked scores not counted */
-    int64_t  tokens; /* of one step, inputs and targets */
-    size_t   plans;
+    double  seconds[STEPS];
+    int64_t count;
+    /* flops: of one step's matrix products, masked scores not counted */
+    double  flops, peak, planning;
+    int64_t tokens; /* of one step, inputs and targets */
+    size_t  plans;
 } timing;
 
-static int by_value(const void *a, const void *b) { return *(const double *)a < *(const double *)b ? -1 : 1; }
+static int by_value(const void *a, const void *b)
+{
+    return *(const double *)a < *(const double *)b ? -1 : 1;
+}
 
 static double median(const timing *t)
 {
@@ -35,7 +40,9 @@ static int one_step(td_work *w, const td_batch *b, int64_t k, td_error *error)
     td_micro_out       out;
     td_update_out      u;
     int                code = td_engine_gradient(w->engine, &micro, &out, error);
-    return code ? code : td_engine_update(w->engine, schedule->rate(w->x->schedule.config, k), k + 1, (double)INFINITY, &u, error);
+    return code ? code
+                : td_engine_update(w->engine, schedule->rate(w->x->schedule.config, k), k + 1,
+                                   (double)INFINITY, &u, error);
 }
 
 static int measure(td_work *w, const td_batch *b, double seconds, timing *t, td_error *error)
@@ -62,7 +69,7 @@ static int measure(td_work *w, const td_batch *b, double seconds, timing *t, td_
     return code;
 }
 
-/* ---- printing ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- printing -------------------------------------------------------------------------------- */
 
 static int by_seconds(const void *a, const void *b)
 {
@@ -87,10 +94,11 @@ static json_t *profile_json(const td_profile_row *rows, size_t n)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++)
-        json_array_append_new(list, json_pack("{s:s, s:f, s:f, s:f, s:f}", "op", rows[i].op, "calls_per_step",
-                                              (double)rows[i].calls / PROFILED, "seconds_per_step", rows[i].seconds / PROFILED,
-                                              "flops_per_second", rows[i].flops / rows[i].seconds, "bytes_per_second",
-                                              rows[i].bytes / rows[i].seconds));
+        json_array_append_new(list, json_pack("{s:s, s:f, s:f, s:f, s:f}", "op", rows[i].op,
+                                              "calls_per_step", (double)rows[i].calls / PROFILED,
+                                              "seconds_per_step", rows[i].seconds / PROFILED,
+                                              "flops_per_second", rows[i].flops / rows[i].seconds,
+                                              "bytes_per_second", rows[i].bytes / rows[i].seconds));
     return list;
 }
 
@@ -99,20 +107,25 @@ static void print_profile(const td_profile_row *rows, size_t n)
     double all = 0;
     for (size_t i = 0; i < n; i++)
         all += rows[i].seconds;
-    printf("\n%-20s %8s %10s %7s %10s %10s\n", "op", "calls", "ms/step", "share", "GFLOP/s", "GB/s");
+    printf("\n%-20s %8s %10s %7s %10s %10s\n", "op", "calls", "ms/step", "share", "GFLOP/s",
+           "GB/s");
     for (size_t i = 0; i < n; i++)
-        printf("%-20s %8lld %10.3f %6.1f%% %10.1f %10.1f\n", rows[i].op, (long long)rows[i].calls / PROFILED,
-               rows[i].seconds * 1e3 / PROFILED, 100 * rows[i].seconds / all, rows[i].flops / rows[i].seconds * 1e-9,
+        printf("%-20s %8lld %10.3f %6.1f%% %10.1f %10.1f\n", rows[i].op,
+               (long long)rows[i].calls / PROFILED, rows[i].seconds * 1e3 / PROFILED,
+               100 * rows[i].seconds / all, rows[i].flops / rows[i].seconds * 1e-9,
                rows[i].bytes / rows[i].seconds * 1e-9);
 }
 
-static void print_json(const td_work *w, const timing *t, size_t peak_memory, const td_profile_row *rows, size_t n)
+static void print_json(const td_work *w, const timing *t, size_t peak_memory,
+                       const td_profile_row *rows, size_t n)
 {
     double  step = median(t), rate = t->flops / step;
-    json_t *j = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:i, s:I, s:f}", "run", w->x->run.name, "seconds_per_step", step,
-                          "tokens_per_second", (double)t->tokens / step, "flops_per_step", t->flops, "flops_per_second", rate,
-                          "peak_flops_per_second", t->peak, "share_of_peak", t->peak > 0 ? rate / t->peak : 0.0, "steps",
-                          (json_int_t)t->count, "threads", w->services->threads, "peak_memory", (json_int_t)peak_memory,
+    json_t *j = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:i, s:I, s:f}", "run",
+                          w->x->run.name, "seconds_per_step", step, "tokens_per_second",
+                          (double)t->tokens / step, "flops_per_step", t->flops, "flops_per_second",
+                          rate, "peak_flops_per_second", t->peak, "share_of_peak",
+                          t->peak > 0 ? rate / t->peak : 0.0, "steps", (json_int_t)t->count,
+                          "threads", w->services->threads, "peak_memory", (json_int_t)peak_memory,
                           "planning_seconds", t->planning);
     if (n)
         json_object_set_new(j, "profile", profile_json(rows, n));
@@ -130,18 +143,19 @@ static void print(const td_work *w, const timing *t, const td_profile_row *rows,
         print_json(w, t, (size_t)use.ru_maxrss * 1024, rows, n);
         return;
     }
-    printf("%s: %.2f ms per step (median of %lld), %.0f tokens/s, %d threads\n", w->x->run.name, step * 1e3, (long long)t->count,
-           (double)t->tokens / step, w->services->threads);
+    printf("%s: %.2f ms per step (median of %lld), %.0f tokens/s, %d threads\n", w->x->run.name,
+           step * 1e3, (long long)t->count, (double)t->tokens / step, w->services->threads);
     printf("%.1f GFLOP/s of matrix products, masked scores not counted", rate * 1e-9);
     if (t->peak > 0)
         printf(": %.0f%% of the machine's %.1f", 100 * rate / t->peak, t->peak * 1e-9);
     putchar('\n');
-    printf("peak memory %.0f MiB, planning %.1f ms for %zu plans\n", (double)use.ru_maxrss / 1024, t->planning * 1e3, t->plans);
+    printf("peak memory %.0f MiB, planning %.1f ms for %zu plans\n", (double)use.ru_maxrss / 1024,
+           t->planning * 1e3, t->plans);
     if (n)
         print_profile(rows, n);
 }
 
-/* ---- the command --------------------------------------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static int64_t tokens_of(const td_batch *b)
 {
@@ -184,21 +198,27 @@ int td_command_bench(td_tool *t, int argc, char **argv)
     const td_flag  flags[] = { { "--seconds", "S", "how long to measure (5)", &seconds, 0 },
                                { "--profile", 0, "time and rate per op", 0, &profiled },
                                { 0, 0, 0, 0, 0 } };
-    const td_usage usage = { "bench", "[--seconds S] [--profile]",
-                             "Training steps of train.micro_batch random sequences, timed: tokens/s and the share of the machine's matmul rate.",
-                             "tandem bench -c configs/nano/redllm.cfg --profile", flags, true, .json = true };
-    td_work  w;
-    td_error e = { 0 };
-    char    *end = NULL;
-    double   limit;
-    int      code;
+    const td_usage usage = { "bench",
+                             "[--seconds S] [--profile]",
+                             "Training steps of train.micro_batch random sequences, timed: "
+                             "tokens/s and the share of the machine's matmul rate.",
+                             "tandem bench -c configs/nano/redllm.cfg --profile",
+                             flags,
+                             true,
+                             .json = true };
+    td_work        w;
+    td_error       e = { 0 };
+    char          *end = NULL;
+    double         limit;
+    int            code;
 
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
     limit = seconds ? strtod(seconds, &end) : 5;
     if (seconds && (end == seconds || *end || !(limit > 0 && limit < 1e6)))
         return td_tool_usage_error(t, "--seconds takes a number above 0, not '%s'", seconds);
-    if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE, &code))
+    if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE,
+                      &code))
         return code;
     code = bench(&w, limit, profiled, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
     td_work_close(&w);

@@ -10,8 +10,10 @@
 #include "base/text.h"
 
 static const td_flag common[] = {
-    { "-c", "FILE", "config file; several are merged in order; a name that ends in .cfg needs no -c", 0, 0 },
-    { "key=value", 0, "sets a key of the config: model.layers=2; `tandem config show` lists them", 0, 0 },
+    { "-c", "FILE",
+      "config file; several are merged in order; a name that ends in .cfg needs no -c", 0, 0 },
+    { "key=value", 0, "sets a key of the config: model.layers=2; `tandem config show` lists them",
+      0, 0 },
     { "--threads", "N", "threads, 0: all processors (backend.threads)", 0, 0 },
     { "--plugin-path", "DIR", "look for plugins here first", 0, 0 },
     { "--json", 0, "results as JSON", 0, 0 },
@@ -34,15 +36,17 @@ static void print_flags(const td_usage *u, const td_flag *flags)
     for (const td_flag *f = flags; f && f->name; f++) {
         if (!takes(u, f))
             continue;
-        snprintf(left, sizeof left, "%s%s%s", f->name, f->value ? " " : "", f->value ? f->value : "");
+        snprintf(left, sizeof left, "%s%s%s", f->name, f->value ? " " : "",
+                 f->value ? f->value : "");
         printf("  %-26s %s\n", left, f->help);
     }
 }
 
 static void print_usage(const td_usage *u)
 {
-    printf("usage: tandem %s%s%s%s\n\n%s\n\n", u->name, u->config ? " -c FILE.cfg [key=value ..]" : "", *u->arguments ? " " : "",
-           u->arguments, u->brief);
+    printf("usage: tandem %s%s%s%s\n\n%s\n\n", u->name,
+           u->config ? " -c FILE.cfg [key=value ..]" : "", *u->arguments ? " " : "", u->arguments,
+           u->brief);
     print_flags(u, u->flags);
     print_flags(u, common);
     if (u->notes)
@@ -64,11 +68,17 @@ int td_tool_usage_error(td_tool *t, const char *format, ...)
 
 int td_tool_fail(td_tool *t, const td_error *e)
 {
-    td_log_line(t->log, TD_LOG_ERROR, "tandem %s: %s", t->command, e->code ? e->text : "failed without a message");
+    td_log_line(t->log, TD_LOG_ERROR, "tandem %s: %s", t->command,
+                e->code ? e->text : "failed without a message");
     switch (e->code) {
-    case TD_ECONFIG: case TD_EPLUGIN: case TD_EGRAPH: return TD_EXIT_USAGE;
-    case TD_EDIVERGED: return TD_EXIT_DIVERGED;
-    default: return TD_EXIT_FAILED;
+    case TD_ECONFIG:
+    case TD_EPLUGIN:
+    case TD_EGRAPH:
+        return TD_EXIT_USAGE;
+    case TD_EDIVERGED:
+        return TD_EXIT_DIVERGED;
+    default:
+        return TD_EXIT_FAILED;
     }
 }
 
@@ -90,7 +100,8 @@ static int unknown_option(td_tool *t, const td_usage *u, const char *name)
         if (takes(u, f))
             names[n++] = f->name;
     nearest = td_nearest(name, names, n);
-    return nearest ? td_tool_usage_error(t, "there is no option '%s'; did you mean '%s'?", name, nearest)
+    return nearest ? td_tool_usage_error(t, "there is no option '%s'; did you mean '%s'?", name,
+                                         nearest)
                    : td_tool_usage_error(t, "there is no option '%s'", name);
 }
 
@@ -114,9 +125,9 @@ static void set_common(td_tool *t, const char *name, const char *value)
 /* One argument that begins with '-'; gives how many were taken, or 0 after an error. */
 static int take_flag(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
 {
-    char        name[64];
-    const char *equals = strncmp(argv[0], "--", 2) ? NULL : strchr(argv[0], '='), *value;
-    size_t      length = equals ? (size_t)(equals - argv[0]) : strlen(argv[0]);
+    char           name[64];
+    const char    *equals = strncmp(argv[0], "--", 2) ? NULL : strchr(argv[0], '='), *value;
+    size_t         length = equals ? (size_t)(equals - argv[0]) : strlen(argv[0]);
     const td_flag *f, *own;
 
     snprintf(name, sizeof name, "%.*s", (int)length, argv[0]);
@@ -176,7 +187,8 @@ bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *co
             t->plain[t->n_plain++] = argv[i++];
     }
     if (t->n_plain > u->plain) {
-        *code = td_tool_usage_error(t, "what is '%s'? It is no option%s", t->plain[u->plain], u->config ? " and no key=value" : "");
+        *code = td_tool_usage_error(t, "what is '%s'? It is no option%s", t->plain[u->plain],
+                                    u->config ? " and no key=value" : "");
         return false;
     }
     if (u->config && !t->n_files) {

@@ -1,4 +1,5 @@
-/* config.c - `tandem config`: the resolved config, one key explained, two compared, a check without running. */
+/* config.c - `tandem config`: the resolved config, one key explained, two compared, a check without
+ * running. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,8 @@ static unsigned needs_of(const td_tool *t, const char *const *files, size_t n, c
     td_config *c = td_config_load(files, n, t->overrides, t->n_overrides, configs, &errors);
     unsigned   needs = 0;
     if (c && td_config_get(c, "model"))
-        needs = TD_NEED_MODEL | TD_NEED_LOSS | (td_config_get(c, "data") ? TD_NEED_DATA | TD_NEED_TOKENIZER : 0);
+        needs = TD_NEED_MODEL | TD_NEED_LOSS |
+                (td_config_get(c, "data") ? TD_NEED_DATA | TD_NEED_TOKENIZER : 0);
     td_config_free(c);
     td_errors_free(&errors);
     return needs;
@@ -25,7 +27,8 @@ static td_experiment *open_files(td_tool *t, const char *const *files, size_t n)
     char          *configs = td_tool_configs();
     td_experiment *x = NULL;
     if (r)
-        x = td_experiment_open(r, files, n, t->overrides, t->n_overrides, configs, needs_of(t, files, n, configs), &errors);
+        x = td_experiment_open(r, files, n, t->overrides, t->n_overrides, configs,
+                               needs_of(t, files, n, configs), &errors);
     free(configs);
     if (errors.count)
         fprintf(stderr, "%s\n", td_text_get(&errors.text));
@@ -82,14 +85,22 @@ static int run(td_tool *t, const char *what, bool origins)
 int td_command_config(td_tool *t, int argc, char **argv)
 {
     bool           origins = false;
-    const td_flag  flags[] = { { "--origins", 0, "show: where each value comes from", 0, &origins }, { 0, 0, 0, 0, 0 } };
-    const td_usage usage = { "config", "show [--origins] | explain KEY | diff | check",
-                             "The config with every default filled in; one key; the difference of two configs; a check.",
-                             "tandem config explain model.attention.heads -c configs/paper/redllm-150m.cfg", flags, true, .plain = 2,
-                             .notes = "  show           every key with its value (when nothing else is said)\n"
-                                      "  explain KEY    its value, meaning, range, and where it was set\n"
-                                      "  diff           what differs between two: tandem config diff A.cfg B.cfg\n"
-                                      "  check          says all is well, or every error at once and ends with exit code 2\n" };
+    const td_flag  flags[] = { { "--origins", 0, "show: where each value comes from", 0, &origins },
+                               { 0, 0, 0, 0, 0 } };
+    const td_usage usage = {
+        "config",
+        "show [--origins] | explain KEY | diff | check",
+        "The config with every default filled in; one key; the difference of two configs; a check.",
+        "tandem config explain model.attention.heads -c configs/paper/redllm-150m.cfg",
+        flags,
+        true,
+        .plain = 2,
+        .notes =
+            "  show           every key with its value (when nothing else is said)\n"
+            "  explain KEY    its value, meaning, range, and where it was set\n"
+            "  diff           what differs between two: tandem config diff A.cfg B.cfg\n"
+            "  check          says all is well, or every error at once and ends with exit code 2\n"
+    };
     const char *what;
     int         code;
 
@@ -98,7 +109,9 @@ int td_command_config(td_tool *t, int argc, char **argv)
     what = t->n_plain ? t->plain[0] : "show";
     if (!strcmp(what, "diff") && t->n_plain == 1)
         return diff(t);
-    if ((!strcmp(what, "show") || !strcmp(what, "check")) ? t->n_plain > 1 : strcmp(what, "explain") || t->n_plain != 2)
+    if ((!strcmp(what, "show") || !strcmp(what, "check"))
+            ? t->n_plain > 1
+            : strcmp(what, "explain") || t->n_plain != 2)
         return td_tool_usage_error(t, "say show, explain KEY, diff or check");
     return run(t, what, origins);
 }

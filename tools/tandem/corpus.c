@@ -1,5 +1,5 @@
-/* corpus.c - documents of six domains from small grammars: facts that are asked for later, dialogue, lists, code, tables,
- * arithmetic. A document is a function of (seed, domain, number). */
+/* corpus.c - documents of six domains from small grammars: facts that are asked for later,
+ * dialogue, lists, code, tables, arithmetic. A document is a function of (seed, domain, number). */
 #include "corpus.h"
 
 #include <jansson.h>
@@ -21,20 +21,31 @@ static uint64_t below(draw *d, uint64_t n)
 
 #define PICK(d, list) ((list)[below((d), sizeof(list) / sizeof *(list))])
 
-static const char *const onsets[] = { "b", "br", "c", "d", "dr", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "st", "t", "v" };
+static const char *const onsets[] = { "b", "br", "c", "d", "dr", "f", "g",  "h", "k",
+                                      "l", "m",  "n", "p", "r",  "s", "st", "t", "v" };
 static const char *const vowels[] = { "a", "e", "i", "o", "u", "ai", "ea", "ou" };
 static const char *const codas[] = { "", "l", "n", "r", "s", "th", "nd", "m" };
-static const char *const places[] = { "town", "village", "harbour", "island", "valley", "castle", "market", "monastery" };
+static const char *const places[] = { "town",   "village", "harbour", "island",
+                                      "valley", "castle",  "market",  "monastery" };
 static const char *const directions[] = { "north", "south", "east", "west" };
-static const char *const goods[] = { "salt", "wool", "copper", "glass", "paper", "honey", "barley", "timber", "silk", "tin",
-    "olives", "pepper", "leather", "apples", "candles", "rope", "bricks", "wine", "cheese", "ink", "pearls", "coal" };
-static const char *const jobs[] = { "weaver", "doctor", "sailor", "teacher", "baker", "painter", "judge", "farmer", "smith",
-    "printer", "merchant", "mason", "singer", "gardener", "tailor", "miller", "hunter", "scribe", "cook", "potter" };
-static const char *const traits[] = { "patient", "stubborn", "cheerful", "careful", "quiet", "generous", "curious", "proud",
-    "honest", "clever", "gentle", "nervous", "brave", "thoughtful", "lazy", "strict" };
-static const char *const animals[] = { "horse", "dog", "goat", "falcon", "cat", "mule", "raven", "goose", "sheep", "ox" };
-static const char *const colours[] = { "red", "green", "blue", "white", "black", "yellow", "grey", "brown" };
-static const char *const weathers[] = { "rain", "fog", "snow", "wind", "sunshine", "hail", "frost", "thunder" };
+static const char *const goods[] = { "salt",    "wool",   "copper",  "glass", "paper",  "honey",
+                                     "barley",  "timber", "silk",    "tin",   "olives", "pepper",
+                                     "leather", "apples", "candles", "rope",  "bricks", "wine",
+                                     "cheese",  "ink",    "pearls",  "coal" };
+static const char *const jobs[] = { "weaver",   "doctor", "sailor", "teacher",  "baker",
+                                    "painter",  "judge",  "farmer", "smith",    "printer",
+                                    "merchant", "mason",  "singer", "gardener", "tailor",
+                                    "miller",   "hunter", "scribe", "cook",     "potter" };
+static const char *const traits[] = { "patient", "stubborn",   "cheerful", "careful",
+                                      "quiet",   "generous",   "curious",  "proud",
+                                      "honest",  "clever",     "gentle",   "nervous",
+                                      "brave",   "thoughtful", "lazy",     "strict" };
+static const char *const animals[] = { "horse", "dog",   "goat",  "falcon", "cat",
+                                       "mule",  "raven", "goose", "sheep",  "ox" };
+static const char *const colours[] = { "red",   "green",  "blue", "white",
+                                       "black", "yellow", "grey", "brown" };
+static const char *const weathers[] = { "rain",     "fog",  "snow",  "wind",
+                                        "sunshine", "hail", "frost", "thunder" };
 
 static void name(draw *d, char out[32])
 {
@@ -46,21 +57,25 @@ static void name(draw *d, char out[32])
     out[0] = (char)(out[0] - 'a' + 'A');
 }
 
-/* ---- domains ------------------------------------------------------------------------------------------------------- */
+/* ---- domains --------------------------------------------------------------------------------- */
 
 static void facts(draw *d, td_text *t)
 {
     char town[32], river[32], person[32];
     name(d, town), name(d, river), name(d, person);
-    const char *kind = PICK(d, places), *way = PICK(d, directions), *good = PICK(d, goods), *job = PICK(d, jobs);
-    int         year = 1100 + (int)below(d, 800), people = 100 * (2 + (int)below(d, 400));
+    const char *kind = PICK(d, places), *way = PICK(d, directions), *good = PICK(d, goods),
+               *job = PICK(d, jobs);
+    int year = 1100 + (int)below(d, 800), people = 100 * (2 + (int)below(d, 400));
 
-    td_text_print(t, "%s is %s %s in the %s, on the river %s. It was founded in %d by the %s %s", town, *kind == 'i' ? "an" : "a", kind, way,
-                  river, year, job, person);
-    td_text_print(t, ", who was known to be %s. About %d people live there. ", PICK(d, traits), people);
-    td_text_print(t, "The %s of %s is famous for its %s, which is carried down the %s by boat. ", kind, town, good, river);
-    td_text_print(t, "In winter there is often %s, and the %s keep a %s %s in every yard.\n", PICK(d, weathers),
-                  below(d, 2) ? "families" : "traders", PICK(d, colours), PICK(d, animals));
+    td_text_print(t, "%s is %s %s in the %s, on the river %s. It was founded in %d by the %s %s",
+                  town, *kind == 'i' ? "an" : "a", kind, way, river, year, job, person);
+    td_text_print(t, ", who was known to be %s. About %d people live there. ", PICK(d, traits),
+                  people);
+    td_text_print(t, "The %s of %s is famous for its %s, which is carried down the %s by boat. ",
+                  kind, town, good, river);
+    td_text_print(t, "In winter there is often %s, and the %s keep a %s %s in every yard.\n",
+                  PICK(d, weathers), below(d, 2) ? "families" : "traders", PICK(d, colours),
+                  PICK(d, animals));
     td_text_print(t, "Question: Who founded %s? Answer: %s.\n", town, person);
     if (below(d, 2))
         td_text_print(t, "Question: What is %s famous for? Answer: %s.\n", town, good);
@@ -74,16 +89,21 @@ static void dialogue(draw *d, td_text *t)
     char a[32], b[32];
     name(d, a), name(d, b);
     int turns = 2 + (int)below(d, 4);
-    td_text_print(t, "%s, a %s, meets %s, a %s, at the market.\n", a, PICK(d, jobs), b, PICK(d, jobs));
+    td_text_print(t, "%s, a %s, meets %s, a %s, at the market.\n", a, PICK(d, jobs), b,
+                  PICK(d, jobs));
     for (int i = 0; i < turns; i++) {
         const char *good = PICK(d, goods);
         int         count = 2 + (int)below(d, 18), price = 2 + (int)below(d, 9);
-        td_text_print(t, "%s: I need %d measures of %s. How much is one?\n%s: One measure of %s is %d coins.\n", a, count, good, b,
-                      good, price);
+        td_text_print(
+            t,
+            "%s: I need %d measures of %s. How much is one?\n%s: One measure of %s is %d coins.\n",
+            a, count, good, b, good, price);
         td_text_print(t, "%s: Then %d measures are %d coins. %s\n", a, count, count * price,
-                      count * price > 60 ? "That is too much for me." : "Here they are, thank you.");
+                      count * price > 60 ? "That is too much for me."
+                                         : "Here they are, thank you.");
     }
-    td_text_print(t, "%s: Goodbye, %s. May the %s spare you.\n%s: Goodbye, %s.\n", b, a, PICK(d, weathers), a, b);
+    td_text_print(t, "%s: Goodbye, %s. May the %s spare you.\n%s: Goodbye, %s.\n", b, a,
+                  PICK(d, weathers), a, b);
 }
 
 static void lists(draw *d, td_text *t)
@@ -96,7 +116,8 @@ static void lists(draw *d, td_text *t)
         order[i] = (first + i * (1 + (int)below(d, 2)) * 2) % 22;
         td_text_print(t, "%d. %s\n", i + 1, goods[order[i]]);
     }
-    td_text_print(t, "The first is %s, the last is %s. In reverse:", goods[order[0]], goods[order[n - 1]]);
+    td_text_print(t, "The first is %s, the last is %s. In reverse:", goods[order[0]],
+                  goods[order[n - 1]]);
     for (int i = n - 1; i >= 0; i--)
         td_text_print(t, " %s%s", goods[order[i]], i ? "," : ".\n");
 }
@@ -104,18 +125,20 @@ static void lists(draw *d, td_text *t)
 static void code(draw *d, td_text *t)
 {
     static const char *const operators[] = { "+", "-", "*" };
-    const char *f = PICK(d, goods), *x = PICK(d, animals), *op = PICK(d, operators);
-    int         k = 1 + (int)below(d, 9), at = (int)below(d, 20);
-    int         value = *op == '+' ? at + k : *op == '-' ? at - k : at * k;
-    td_text_print(t, "def %s_%s(%s):\n    \"\"\"Return %s %s %d.\"\"\"\n    return %s %s %d\n\n", f, x, x, x, op, k, x, op, k);
+    const char              *f = PICK(d, goods), *x = PICK(d, animals), *op = PICK(d, operators);
+    int                      k = 1 + (int)below(d, 9), at = (int)below(d, 20);
+    int                      value = *op == '+' ? at + k : *op == '-' ? at - k : at * k;
+    td_text_print(t, "def %s_%s(%s):\n    \"\"\"Return %s %s %d.\"\"\"\n    return %s %s %d\n\n", f,
+                  x, x, x, op, k, x, op, k);
     td_text_print(t, "assert %s_%s(%d) == %d\n", f, x, at, value);
-    td_text_print(t, "for %s in range(%d):\n    print(%s_%s(%s))\n", x, 2 + (int)below(d, 8), f, x, x);
+    td_text_print(t, "for %s in range(%d):\n    print(%s_%s(%s))\n", x, 2 + (int)below(d, 8), f, x,
+                  x);
 }
 
 static void tables(draw *d, td_text *t)
 {
-    char who[4][32];
-    int  amount[4], n = 2 + (int)below(d, 3), total = 0, most = 0;
+    char        who[4][32];
+    int         amount[4], n = 2 + (int)below(d, 3), total = 0, most = 0;
     const char *good = PICK(d, goods);
     td_text_print(t, "| name | job | %s |\n|---|---|---|\n", good);
     for (int i = 0; i < n; i++) {
@@ -134,20 +157,26 @@ static void arithmetic(draw *d, td_text *t)
     for (int i = 0; i < lines; i++) {
         int a = (int)below(d, 100), b = (int)below(d, 100);
         switch (below(d, 3)) {
-        case 0: td_text_print(t, "%d + %d = %d\n", a, b, a + b); break;
-        case 1: td_text_print(t, "%d - %d = %d\n", a + b, a, b); break;
-        default: td_text_print(t, "%d * %d = %d\n", a % 13, b % 13, a % 13 * (b % 13));
+        case 0:
+            td_text_print(t, "%d + %d = %d\n", a, b, a + b);
+            break;
+        case 1:
+            td_text_print(t, "%d - %d = %d\n", a + b, a, b);
+            break;
+        default:
+            td_text_print(t, "%d * %d = %d\n", a % 13, b % 13, a % 13 * (b % 13));
         }
     }
 }
 
-/* ---- files ----------------------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static const struct domain {
     const char *name;
     void (*make)(draw *, td_text *);
     int share; /* of 100 */
-} domains[] = { { "facts", facts, 35 }, { "dialogue", dialogue, 25 }, { "lists", lists, 10 }, { "code", code, 10 },
+} domains[] = { { "facts", facts, 35 },   { "dialogue", dialogue, 25 },
+                { "lists", lists, 10 },   { "code", code, 10 },
                 { "tables", tables, 10 }, { "arithmetic", arithmetic, 10 } };
 
 /* One document as a line; its bytes of text, or -1. */
@@ -155,7 +184,8 @@ static int64_t write_document(FILE *f, const struct domain *domain, draw d)
 {
     td_text t = { 0 };
     domain->make(&d, &t);
-    json_t *line = json_pack("{s:s, s:{s:s}}", "text", td_text_get(&t), "meta", "domain", domain->name);
+    json_t *line = json_pack("{s:s, s:{s:s}}", "text", td_text_get(&t), "meta", "domain",
+                             domain->name);
     int     bad = t.failed || !line || json_dumpf(line, f, JSON_COMPACT) || putc('\n', f) == EOF;
     int64_t size = (int64_t)t.size;
     json_decref(line);
@@ -164,24 +194,27 @@ static int64_t write_document(FILE *f, const struct domain *domain, draw d)
 }
 
 /* `part` keeps the documents of the two files apart. */
-static int write_file(const char *directory, const struct domain *domain, uint64_t seed, int part, int64_t bytes,
-                      td_error *error)
+static int write_file(const char *directory, const struct domain *domain, uint64_t seed, int part,
+                      int64_t bytes, td_error *error)
 {
     char           path[4096];
     td_atomic_file out;
     uint64_t       stream = td_random_stream(domain->name) ^ (uint64_t)part << 63;
 
-    snprintf(path, sizeof path, "%s/%s.%s.jsonl", directory, domain->name, part ? "valid" : "train");
+    snprintf(path, sizeof path, "%s/%s.%s.jsonl", directory, domain->name,
+             part ? "valid" : "train");
     int code = td_atomic_open(&out, path, error);
     if (code)
         return code;
     int64_t n = 0;
-    for (uint64_t i = 0, done = 0; n >= 0 && done < (uint64_t)bytes; i++, done += n > 0 ? (uint64_t)n : 0)
+    for (uint64_t i = 0, done = 0;
+         n >= 0 && done<(uint64_t)bytes; i++, done += n> 0 ? (uint64_t)n : 0)
         n = write_document(out.file, domain, (draw){ seed, stream, i << 32 });
     if (n >= 0)
         return td_atomic_commit(&out, error);
     td_atomic_abandon(&out);
-    return td_fail(error, TD_EIO, "cannot write the corpus to '%s': no memory, or the disk is full", path);
+    return td_fail(error, TD_EIO, "cannot write the corpus to '%s': no memory, or the disk is full",
+                   path);
 }
 
 int td_corpus_write(const char *directory, uint64_t seed, int64_t bytes, td_error *error)

@@ -6,8 +6,8 @@
 
 #include "tandem/error.h"
 
-/* DOMAIN.train.jsonl and DOMAIN.valid.jsonl for each domain, about `bytes` of training text in all and a twentieth of it
- * held out. The same seed and size give the same bytes. */
+/* DOMAIN.train.jsonl and DOMAIN.valid.jsonl for each domain, about `bytes` of training text in all
+ * and a twentieth of it held out. The same seed and size give the same bytes. */
 int td_corpus_write(const char *directory, uint64_t seed, int64_t bytes, td_error *error);
 
 #endif

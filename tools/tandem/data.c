@@ -22,16 +22,20 @@ bool td_data_number(const char *text, int64_t low, int64_t *out)
 
 static int make_corpus(td_tool *tool, int argc, char **argv)
 {
-    const char *out = NULL, *seed_text = "1", *bytes_text = "4000000";
+    const char   *out = NULL, *seed_text = "1", *bytes_text = "4000000";
     const td_flag flags[] = {
         { "--out", "DIR", "where the corpus goes", &out, NULL },
         { "--seed", "N", "another seed, another corpus (1)", &seed_text, NULL },
         { "--bytes", "N", "training text in all, at least 10000 (4000000)", &bytes_text, NULL },
         { NULL, NULL, NULL, NULL, NULL },
     };
-    const td_usage usage = { .name = "data make-corpus", .arguments = "--out DIR", .flags = flags,
-                             .brief = "Make a small corpus of six domains with held-out files, from a seed.",
-                             .example = "tandem data make-corpus --out corpus --seed 1 --bytes 4000000" };
+    const td_usage usage = {
+        .name = "data make-corpus",
+        .arguments = "--out DIR",
+        .flags = flags,
+        .brief = "Make a small corpus of six domains with held-out files, from a seed.",
+        .example = "tandem data make-corpus --out corpus --seed 1 --bytes 4000000"
+    };
     int      code;
     int64_t  seed, bytes;
     td_error error = { 0 };
@@ -41,14 +45,15 @@ static int make_corpus(td_tool *tool, int argc, char **argv)
     if (!out)
         return td_tool_usage_error(tool, "data make-corpus: where to? Give --out DIR");
     if (!td_data_number(seed_text, 0, &seed) || !td_data_number(bytes_text, 10000, &bytes))
-        return td_tool_usage_error(tool, "data: --seed takes a number from 0, --bytes one from 10000");
+        return td_tool_usage_error(tool,
+                                   "data: --seed takes a number from 0, --bytes one from 10000");
     if (td_corpus_write(out, (uint64_t)seed, bytes, &error))
         return td_tool_fail(tool, &error);
     printf("%s\n", out);
     return TD_EXIT_OK;
 }
 
-/* ---- prepare ----------------------------------------------------------------------------------------------------- */
+/* ---- prepare --------------------------------------------------------------------------------- */
 
 static void show_cache(const td_tool *tool, const char *run_directory)
 {
@@ -64,9 +69,14 @@ static void show_cache(const td_tool *tool, const char *run_directory)
 
 static int prepare(td_tool *tool, int argc, char **argv)
 {
-    const td_usage usage = { .name = "data prepare", .arguments = "", .config = true,
-                             .brief = "Turn the data into token shards under run.dir/cache; what is finished is kept.",
-                             .example = "tandem data prepare -c run.cfg", .json = true };
+    const td_usage usage = {
+        .name = "data prepare",
+        .arguments = "",
+        .config = true,
+        .brief = "Turn the data into token shards under run.dir/cache; what is finished is kept.",
+        .example = "tandem data prepare -c run.cfg",
+        .json = true
+    };
     td_work  w;
     td_error e = { 0 };
     int      code;
@@ -82,9 +92,12 @@ static int prepare(td_tool *tool, int argc, char **argv)
     return code;
 }
 
-/* ---- show -------------------------------------------------------------------------------------------------------- */
+/* ---- show ------------------------------------------------------------------------------------ */
 
-static void *allocate(void *arena, size_t bytes) { return td_arena_alloc(arena, bytes ? bytes : 1); }
+static void *allocate(void *arena, size_t bytes)
+{
+    return td_arena_alloc(arena, bytes ? bytes : 1);
+}
 
 static void show_array(const td_array *a)
 {
@@ -135,7 +148,8 @@ static int show_one(td_work *w, uint64_t index, td_arena *arena, td_batch *b, td
         code = td_feed_arrange(&f, &x, 1, b, error);
     if (code)
         return code;
-    printf("record %llu of '%s'\n", (unsigned long long)index, d->source_name(w->data, record.source));
+    printf("record %llu of '%s'\n", (unsigned long long)index,
+           d->source_name(w->data, record.source));
     show_text(w, "given", x.given, x.n_given);
     show_text(w, "predicted", x.predicted, x.n_predicted);
     for (int32_t k = 0; k < b->count; k++)
@@ -147,7 +161,8 @@ static int show_all(td_work *w, int64_t index, int64_t count, td_error *error)
 {
     td_arena *arena = td_arena_new();
     td_batch *b = td_batch_new();
-    int       code = arena && b ? td_work_data(w, error) : td_fail(error, TD_ENOMEM, "out of memory for a record");
+    int       code = arena && b ? td_work_data(w, error)
+                                : td_fail(error, TD_ENOMEM, "out of memory for a record");
     for (int64_t i = 0; i < count && !code; i++) {
         td_arena_reset(arena);
         code = show_one(w, (uint64_t)(index + i), arena, b, error);
@@ -159,13 +174,18 @@ static int show_all(td_work *w, int64_t index, int64_t count, td_error *error)
 
 static int show(td_tool *tool, int argc, char **argv)
 {
-    const char *index_text = "0", *count_text = "1";
-    const td_flag flags[] = { { "--index", "N", "the first record (0)", &index_text, NULL },
-                              { "--count", "K", "how many (1)", &count_text, NULL },
-                              { NULL, NULL, NULL, NULL, NULL } };
-    const td_usage usage = { .name = "data show", .arguments = "[--index N] [--count K]", .flags = flags, .config = true,
-                             .brief = "Training records as given, predicted, weights and positions.",
-                             .example = "tandem data show -c run.cfg --index 5" };
+    const char    *index_text = "0", *count_text = "1";
+    const td_flag  flags[] = { { "--index", "N", "the first record (0)", &index_text, NULL },
+                               { "--count", "K", "how many (1)", &count_text, NULL },
+                               { NULL, NULL, NULL, NULL, NULL } };
+    const td_usage usage = {
+        .name = "data show",
+        .arguments = "[--index N] [--count K]",
+        .flags = flags,
+        .config = true,
+        .brief = "Training records as given, predicted, weights and positions.",
+        .example = "tandem data show -c run.cfg --index 5"
+    };
     td_work  w;
     td_error e = { 0 };
     int64_t  index, count;
@@ -174,18 +194,25 @@ static int show(td_tool *tool, int argc, char **argv)
     if (!td_tool_parse(tool, &usage, argc, argv, &code))
         return code;
     if (!td_data_number(index_text, 0, &index) || !td_data_number(count_text, 1, &count))
-        return td_tool_usage_error(tool, "data show: --index takes a number from 0, --count one from 1");
-    if (!td_work_open(&w, tool, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA, &code))
+        return td_tool_usage_error(tool,
+                                   "data show: --index takes a number from 0, --count one from 1");
+    if (!td_work_open(&w, tool, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA,
+                      &code))
         return code;
     code = show_all(&w, index, count, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
     td_work_close(&w);
     return code;
 }
 
-static const struct { const char *name, *brief; int (*run)(td_tool *, int argc, char **argv); } commands[] = {
+static const struct {
+    const char *name, *brief;
+    int (*run)(td_tool *, int argc, char **argv);
+} commands[] = {
     { "make-corpus", "make the embedded corpus, or a larger one, from a seed", make_corpus },
     { "train-tokenizer", "train the config's tokenizer on its data", td_data_train_tokenizer },
-    { "prepare", "turn a config's text into token shards, in parallel; goes on where it was stopped", prepare },
+    { "prepare",
+      "turn a config's text into token shards, in parallel; goes on where it was stopped",
+      prepare },
     { "show", "records of a config's data, as the model sees them", show },
 };
 
@@ -205,5 +232,6 @@ int td_command_data(td_tool *tool, int argc, char **argv)
     for (size_t k = 0; k < sizeof commands / sizeof *commands; k++)
         if (!strcmp(argv[0], commands[k].name))
             return commands[k].run(tool, argc - 1, argv + 1);
-    return td_tool_usage_error(tool, "'%s' is none of make-corpus, train-tokenizer, prepare, show", argv[0]);
+    return td_tool_usage_error(tool, "'%s' is none of make-corpus, train-tokenizer, prepare, show",
+                               argv[0]);
 }

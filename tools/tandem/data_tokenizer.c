@@ -1,4 +1,5 @@
-/* data_tokenizer.c - `tandem data train-tokenizer`: a tokenizer's model from the text of a config's data. */
+/* data_tokenizer.c - `tandem data train-tokenizer`: a tokenizer's model from the text of a config's
+ * data. */
 #include "data.h"
 
 #include <errno.h>
@@ -23,7 +24,8 @@ static void tell(lines *l, bool last)
     if (last ? !l->told : td_now() - l->start < 2)
         return;
     l->told = true;
-    td_log_progress(l->log, last, "reading text: %lld documents, %.1f MB", (long long)l->documents, 1e-6 * (double)l->bytes);
+    td_log_progress(l->log, last, "reading text: %lld documents, %.1f MB", (long long)l->documents,
+                    1e-6 * (double)l->bytes);
 }
 
 /* One document becomes one line. */
@@ -53,7 +55,8 @@ static FILE *scratch(const char *out, td_error *error)
         f = fdopen(fd, "w");
     }
     if (!f) {
-        td_fail(error, TD_EIO, "cannot write '%s', the text to train on: %s", path, strerror(errno));
+        td_fail(error, TD_EIO, "cannot write '%s', the text to train on: %s", path,
+                strerror(errno));
         if (fd >= 0)
             close(fd);
     }
@@ -67,13 +70,15 @@ static int write_text(td_work *w, const char *out, FILE *f, td_error *error)
     int            code = d->each_document(w->x->data.config, w->services, write_line, &l, error);
     tell(&l, true);
     if (fflush(f) || ferror(f))
-        td_fail(error, TD_EIO, "cannot write the text to train on beside '%s': %s", out, strerror(errno));
+        td_fail(error, TD_EIO, "cannot write the text to train on beside '%s': %s", out,
+                strerror(errno));
     if (!code && !error->code && !l.documents)
         td_fail(error, TD_ECONFIG, "the data has no text to train a tokenizer on");
     return error->code ? error->code : code;
 }
 
-static int train_on(td_work *w, const char *const *files, size_t count, int64_t size, const char *out, td_error *error)
+static int train_on(td_work *w, const char *const *files, size_t count, int64_t size,
+                    const char *out, td_error *error)
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
     td_train_in         in = { files, count, size, out };
@@ -88,7 +93,9 @@ static int train_on_data(td_work *w, int64_t size, const char *out, td_error *er
     FILE          *f;
     int            code;
     if (!d->each_document)
-        return td_fail(error, TD_ECONFIG, "data '%s' has no text to train a tokenizer on; use --files", d->plugin.name);
+        return td_fail(error, TD_ECONFIG,
+                       "data '%s' has no text to train a tokenizer on; use --files",
+                       d->plugin.name);
     if (!(f = scratch(out, error)))
         return error->code;
     snprintf(name, sizeof name, "/proc/self/fd/%d", fileno(f));
@@ -99,13 +106,15 @@ static int train_on_data(td_work *w, int64_t size, const char *out, td_error *er
     return code;
 }
 
-static int train_on_files(td_work *w, const char *files, int64_t size, const char *out, td_error *error)
+static int train_on_files(td_work *w, const char *files, int64_t size, const char *out,
+                          td_error *error)
 {
     const char *list[64];
     size_t      n = 0;
     char       *rest = NULL, *copy = strdup(files);
     int         code = copy ? 0 : td_fail(error, TD_ENOMEM, "no memory for the names of files");
-    for (char *p = copy ? strtok_r(copy, ",", &rest) : NULL; p && !code; p = strtok_r(NULL, ",", &rest)) {
+    for (char *p = copy ? strtok_r(copy, ",", &rest) : NULL; p && !code;
+         p = strtok_r(NULL, ",", &rest)) {
         if (n == 64)
             code = td_fail(error, TD_ECONFIG, "--files takes at most 64 files");
         else if (access(p, R_OK))
@@ -121,7 +130,8 @@ static int train_on_files(td_work *w, const char *files, int64_t size, const cha
     return code;
 }
 
-static int make_tokenizer(td_work *w, const char *files, int64_t size, const char *out, td_error *error)
+static int make_tokenizer(td_work *w, const char *files, int64_t size, const char *out,
+                          td_error *error)
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
     if (!t->train)
@@ -131,14 +141,20 @@ static int make_tokenizer(td_work *w, const char *files, int64_t size, const cha
 
 int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
 {
-    const char *files = NULL, *size_text = "8000", *out = NULL;
-    const td_flag flags[] = { { "--vocab-size", "N", "pieces (8000)", &size_text, NULL },
-                              { "--out", "M.model", "the model to write", &out, NULL },
-                              { "--files", "A.txt,B.txt", "plain text to train on, not the data's", &files, NULL },
-                              { NULL, NULL, NULL, NULL, NULL } };
-    const td_usage usage = { .name = "data train-tokenizer", .arguments = "--out M.model [--vocab-size N]", .flags = flags,
-                             .config = true, .brief = "Train the config's tokenizer on the text of its data.",
-                             .example = "tandem data train-tokenizer -c run.cfg --vocab-size 8000 --out m.model" };
+    const char    *files = NULL, *size_text = "8000", *out = NULL;
+    const td_flag  flags[] = { { "--vocab-size", "N", "pieces (8000)", &size_text, NULL },
+                               { "--out", "M.model", "the model to write", &out, NULL },
+                               { "--files", "A.txt,B.txt", "plain text to train on, not the data's",
+                                 &files, NULL },
+                               { NULL, NULL, NULL, NULL, NULL } };
+    const td_usage usage = {
+        .name = "data train-tokenizer",
+        .arguments = "--out M.model [--vocab-size N]",
+        .flags = flags,
+        .config = true,
+        .brief = "Train the config's tokenizer on the text of its data.",
+        .example = "tandem data train-tokenizer -c run.cfg --vocab-size 8000 --out m.model"
+    };
     td_work  w;
     td_error e = { 0 };
     int64_t  size;
@@ -147,7 +163,8 @@ int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
     if (!td_tool_parse(tool, &usage, argc, argv, &code))
         return code;
     if (!out || !td_data_number(size_text, 1, &size))
-        return td_tool_usage_error(tool, "train-tokenizer: expected --out M.model and --vocab-size from 1");
+        return td_tool_usage_error(
+            tool, "train-tokenizer: expected --out M.model and --vocab-size from 1");
     if (!td_work_open(&w, tool, TD_NEED_TOKENIZER | (files ? 0u : TD_NEED_DATA), &code))
         return code;
     code = make_tokenizer(&w, files, size, out, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;

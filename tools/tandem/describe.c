@@ -1,4 +1,5 @@
-/* describe.c - `tandem describe`: parameters, FLOPs and memory of a config's model, before anything is allocated. */
+/* describe.c - `tandem describe`: parameters, FLOPs and memory of a config's model, before anything
+ * is allocated. */
 #include <jansson.h>
 #include <string.h>
 
@@ -8,9 +9,18 @@
 /* Groups of parameters: the first pattern that matches a name says. */
 enum { EMBEDDING, ATTENTION, FFN, NORM, OTHER, GROUPS };
 static const char *const group_names[GROUPS] = { "embedding", "attention", "ffn", "norm", "other" };
-static const struct { const char *pattern; int group; } patterns[] = {
-    { "*embed*", EMBEDDING }, { "*lm_head*", EMBEDDING }, { "*norm*", NORM }, { "*attn*", ATTENTION }, { "*attention*", ATTENTION },
-    { "*mlp*", FFN }, { "*ffn*", FFN }, { "*", OTHER },
+static const struct {
+    const char *pattern;
+    int         group;
+} patterns[] = {
+    { "*embed*", EMBEDDING },
+    { "*lm_head*", EMBEDDING },
+    { "*norm*", NORM },
+    { "*attn*", ATTENTION },
+    { "*attention*", ATTENTION },
+    { "*mlp*", FFN },
+    { "*ffn*", FFN },
+    { "*", OTHER },
 };
 
 typedef struct facts {
@@ -21,7 +31,7 @@ typedef struct facts {
     int64_t         length;
 } facts;
 
-/* ---- counting ------------------------------------------------------------------------------------------ */
+/* ---- counting -------------------------------------------------------------------------------- */
 
 static void count_parameters(td_variables *v, facts *f)
 {
@@ -39,11 +49,11 @@ static void count_parameters(td_variables *v, facts *f)
 static int count_flops(td_work *w, facts *f, td_error *error)
 {
     const td_architecture *a = (const void *)w->x->model.plugin;
-    td_batch         *one = td_work_random(w, 1, error);
-    td_tensor *const *roots;
-    size_t            n;
-    td_graph         *g;
-    int               code = one ? td_engine_plan(w->engine, one, NULL, error) : error->code;
+    td_batch              *one = td_work_random(w, 1, error);
+    td_tensor *const      *roots;
+    size_t                 n;
+    td_graph              *g;
+    int                    code = one ? td_engine_plan(w->engine, one, NULL, error) : error->code;
     if (!code) {
         g = td_engine_graph(w->engine, &roots, &n);
         td_graph_flops(g, roots, n, one, &f->flops);
@@ -70,28 +80,31 @@ static int collect(td_work *w, facts *f, td_error *error)
     return code;
 }
 
-/* ---- printing ------------------------------------------------------------------------------------------ */
+/* ---- printing -------------------------------------------------------------------------------- */
 
 static json_t *json_of_flops(const td_flops *f)
 {
-    return json_pack("{s:f, s:f, s:f}", "dense", f->matmul, "visible", f->visible, "elementwise", f->elementwise);
+    return json_pack("{s:f, s:f, s:f}", "dense", f->matmul, "visible", f->visible, "elementwise",
+                     f->elementwise);
 }
 
 static json_t *json_of_memory(const td_memory *m)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "parameters", (json_int_t)m->parameters, "gradients", (json_int_t)m->gradients,
-                     "optimizer", (json_int_t)m->states, "activations", (json_int_t)m->activations, "inputs", (json_int_t)m->inputs);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "parameters", (json_int_t)m->parameters,
+                     "gradients", (json_int_t)m->gradients, "optimizer", (json_int_t)m->states,
+                     "activations", (json_int_t)m->activations, "inputs", (json_int_t)m->inputs);
 }
 
 static void print_json(const facts *f)
 {
-    json_t *parameters = json_pack("{s:I}", "total", (json_int_t)f->total), *flops = json_of_flops(&f->flops.forward), *all;
+    json_t *parameters = json_pack("{s:I}", "total", (json_int_t)f->total),
+           *flops = json_of_flops(&f->flops.forward), *all;
     for (int k = 0; k < GROUPS; k++)
         json_object_set_new(parameters, group_names[k], json_integer((json_int_t)f->group[k]));
     json_object_set_new(flops, "paper", json_real(f->paper));
     json_object_set_new(flops, "backward", json_of_flops(&f->flops.backward));
-    all = json_pack("{s:o, s:o, s:o, s:I}", "parameters", parameters, "flops", flops, "memory", json_of_memory(&f->memory), "length",
-                    (json_int_t)f->length);
+    all = json_pack("{s:o, s:o, s:o, s:I}", "parameters", parameters, "flops", flops, "memory",
+                    json_of_memory(&f->memory), "length", (json_int_t)f->length);
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);
@@ -106,14 +119,16 @@ static void print_text(const facts *f)
             printf("%s %s %lld", k ? "," : "", group_names[k], (long long)f->group[k]);
     putchar('\n');
     printf("FLOPs of one sequence of %lld tokens\n", (long long)f->length);
-    printf("  forward    %.4g dense, %.4g visible, elementwise %.4g\n", f->flops.forward.matmul, f->flops.forward.visible,
-           f->flops.forward.elementwise);
-    printf("  backward   %.4g dense, %.4g visible, elementwise %.4g\n", f->flops.backward.matmul, f->flops.backward.visible,
-           f->flops.backward.elementwise);
+    printf("  forward    %.4g dense, %.4g visible, elementwise %.4g\n", f->flops.forward.matmul,
+           f->flops.forward.visible, f->flops.forward.elementwise);
+    printf("  backward   %.4g dense, %.4g visible, elementwise %.4g\n", f->flops.backward.matmul,
+           f->flops.backward.visible, f->flops.backward.elementwise);
     printf("  as the paper counts (forward, dense, lookups as products)  %.4g\n", f->paper);
     printf("memory       parameters %s, gradients %s, optimizer %s, activations %s, inputs %s\n",
-           td_human_bytes(a[0], (double)f->memory.parameters), td_human_bytes(a[1], (double)f->memory.gradients),
-           td_human_bytes(a[2], (double)f->memory.states), td_human_bytes(a[3], (double)f->memory.activations),
+           td_human_bytes(a[0], (double)f->memory.parameters),
+           td_human_bytes(a[1], (double)f->memory.gradients),
+           td_human_bytes(a[2], (double)f->memory.states),
+           td_human_bytes(a[3], (double)f->memory.activations),
            td_human_bytes(a[4], (double)f->memory.inputs));
 }
 
@@ -138,30 +153,41 @@ static int print_mask(td_work *w, const char *path, td_error *error)
     size_t            n;
     td_batch         *one = td_work_random(w, 1, error);
     td_text           text = { 0 };
-    int code = one ? td_graph_dump_mask(td_engine_graph(w->engine, &roots, &n), one, path, 0, &text, error) : error->code;
+    int code = one ? td_graph_dump_mask(td_engine_graph(w->engine, &roots, &n), one, path, 0, &text,
+                                        error)
+                   : error->code;
     fputs(td_text_get(&text), stdout);
     td_text_free(&text);
     td_batch_free(one);
     return code;
 }
 
-/* ---- the command --------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 int td_command_describe(td_tool *t, int argc, char **argv)
 {
-    const char    *graph = NULL, *mask = NULL;
-    const td_flag  flags[] = { { "--graph", "text|dot", "print the graph of a training step on one sequence", &graph, 0 },
-                               { "--mask", "PATH", "print the mask of the attention at a path, a # for each pair that is seen", &mask, 0 },
-                               { 0, 0, 0, 0, 0 } };
-    const td_usage usage = { "describe", "[--json] [--graph text|dot] [--mask PATH]",
-                             "Parameters, FLOPs per sequence of train.length, and memory. Nothing of the model is allocated.",
-                             "tandem describe -c configs/paper/redllm-8b.cfg --json", flags, true, .json = true,
-                             .notes = "--graph dot of a whole model is more than `dot` lays out in reasonable time: take model.layers=1, or\n"
+    const char   *graph = NULL, *mask = NULL;
+    const td_flag flags[] = {
+        { "--graph", "text|dot", "print the graph of a training step on one sequence", &graph, 0 },
+        { "--mask", "PATH",
+          "print the mask of the attention at a path, a # for each pair that is seen", &mask, 0 },
+        { 0, 0, 0, 0, 0 }
+    };
+    const td_usage usage = { "describe",
+                             "[--json] [--graph text|dot] [--mask PATH]",
+                             "Parameters, FLOPs per sequence of train.length, and memory. Nothing "
+                             "of the model is allocated.",
+                             "tandem describe -c configs/paper/redllm-8b.cfg --json",
+                             flags,
+                             true,
+                             .json = true,
+                             .notes = "--graph dot of a whole model is more than `dot` lays out in "
+                                      "reasonable time: take model.layers=1, or\n"
                                       "model.encoder_layers=1 model.decoder_layers=1.\n" };
-    td_work  w;
-    td_error e = { 0 };
-    facts    f = { 0 };
-    int      code;
+    td_work        w;
+    td_error       e = { 0 };
+    facts          f = { 0 };
+    int            code;
 
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;

@@ -9,7 +9,8 @@
 #include "plugin/options.h"
 #include "tandem/kind/backend.h"
 
-/* One backend: what it runs on, what it complains about, how fast it multiplies (0: not measured). */
+/* One backend: what it runs on, what it complains about, how fast it multiplies (0: not
+ * measured). */
 typedef struct finding {
     char   about[2048], complaint[2048];
     double peak;
@@ -37,9 +38,12 @@ static void look_at(td_registry *r, const td_backend *b, td_pool *pool, finding 
     td_arena_free(arena);
 }
 
-/* ---- as text ------------------------------------------------------------------------------------------- */
+/* ---- as text --------------------------------------------------------------------------------- */
 
-static double memory_bytes(void) { return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE); }
+static double memory_bytes(void)
+{
+    return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+}
 
 static void print_machine(td_registry *r)
 {
@@ -64,7 +68,7 @@ static void print_backend(const char *name, const finding *f)
         printf("matrix products      %.1f GFLOP/s\n", f->peak * 1e-9);
 }
 
-/* ---- as JSON ------------------------------------------------------------------------------------------- */
+/* ---- as JSON --------------------------------------------------------------------------------- */
 
 static json_t *json_of_machine(td_registry *r)
 {
@@ -75,18 +79,19 @@ static json_t *json_of_machine(td_registry *r)
         json_array_append_new(paths, json_string(*p));
     for (size_t i = 0; i < td_registry_refusals(r); i++)
         json_array_append_new(refused, json_string(td_registry_refusal(r, i)));
-    return json_pack("{s:s, s:s, s:i, s:I, s:o, s:I, s:o, s:o}", "tandem", TANDEM_VERSION, "abi", abi, "processors",
-                     td_processors(), "memory", (json_int_t)memory_bytes(), "plugin_paths", paths, "plugins",
-                     (json_int_t)td_registry_count(r), "refused", refused, "backends", json_array());
+    return json_pack("{s:s, s:s, s:i, s:I, s:o, s:I, s:o, s:o}", "tandem", TANDEM_VERSION, "abi",
+                     abi, "processors", td_processors(), "memory", (json_int_t)memory_bytes(),
+                     "plugin_paths", paths, "plugins", (json_int_t)td_registry_count(r), "refused",
+                     refused, "backends", json_array());
 }
 
 static json_t *json_of_backend(const char *name, const finding *f)
 {
-    return json_pack("{s:s, s:b, s:s, s:s, s:f}", "name", name, "works", (int)f->opened, "about", f->about, "complaint",
-                     f->complaint, "flops_per_second", f->peak);
+    return json_pack("{s:s, s:b, s:s, s:s, s:f}", "name", name, "works", (int)f->opened, "about",
+                     f->about, "complaint", f->complaint, "flops_per_second", f->peak);
 }
 
-/* ---- the command --------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 /* Gives the number of complaints. `root` NULL: print. */
 static size_t look_at_all(td_registry *r, td_pool *pool, json_t *root)
@@ -109,9 +114,16 @@ static size_t look_at_all(td_registry *r, td_pool *pool, json_t *root)
 
 int td_command_doctor(td_tool *t, int argc, char **argv)
 {
-    static const td_usage usage = { "doctor", "", "What BLAS, threads, instruction set and plugins there are, and what is wrong.",
-                                    "tandem doctor", NULL, false, .json = true,
-                                    .notes = "Exit code 1 if something is wrong.\n" };
+    static const td_usage usage = {
+        "doctor",
+        "",
+        "What BLAS, threads, instruction set and plugins there are, and what is wrong.",
+        "tandem doctor",
+        NULL,
+        false,
+        .json = true,
+        .notes = "Exit code 1 if something is wrong.\n"
+    };
     td_registry *r;
     td_pool     *pool;
     td_error     e = { 0 };

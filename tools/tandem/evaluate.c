@@ -10,7 +10,8 @@
 static void progress(void *arg, int64_t done, int64_t all)
 {
     td_work *w = arg;
-    td_log_progress(w->tool->log, done == all, "evaluating, %" PRId64 "/%" PRId64 " sequences", done, all);
+    td_log_progress(w->tool->log, done == all, "evaluating, %" PRId64 "/%" PRId64 " sequences",
+                    done, all);
 }
 
 static void print_scores(const char *of, double nll, double bits_per_byte)
@@ -30,7 +31,8 @@ static void print(const td_work *w, const td_evaluation *e)
         json_decref(scores);
         return;
     }
-    printf("%-24s %10s %12s %14s %10s\n", "source", "nll", "perplexity", "bits per byte", "sequences");
+    printf("%-24s %10s %12s %14s %10s\n", "source", "nll", "perplexity", "bits per byte",
+           "sequences");
     for (int64_t i = 0; i < e->count; i++) {
         print_scores(e->at[i].source, e->at[i].nll, e->at[i].bits_per_byte);
         printf(" %10" PRId64 "\n", e->at[i].sequences);
@@ -42,14 +44,19 @@ static void print(const td_work *w, const td_evaluation *e)
 /* --weights, or the newest checkpoint of the config's run. */
 static char *find_weights(const td_work *w, const char *weights, td_error *error)
 {
-    char *run = td_path_join(w->x->run.dir, w->x->run.name), *all = run ? td_path_join(run, "checkpoints") : NULL;
+    char *run = td_path_join(w->x->run.dir, w->x->run.name),
+         *all = run ? td_path_join(run, "checkpoints") : NULL;
     char *latest = all && !weights ? td_checkpoint_latest(all) : NULL;
-    char *path = weights ? td_path_join("", weights) : latest ? td_path_join(latest, "model.safetensors") : NULL;
+    char *path = weights  ? td_path_join("", weights)
+                 : latest ? td_path_join(latest, "model.safetensors")
+                          : NULL;
     if (path && latest && td_checkpoint_check(latest, error)) {
         free(path);
         path = NULL;
     } else if (!path)
-        td_fail(error, TD_ECONFIG, "there is no checkpoint under '%s': train first, or say --weights FILE", all ? all : "");
+        td_fail(error, TD_ECONFIG,
+                "there is no checkpoint under '%s': train first, or say --weights FILE",
+                all ? all : "");
     free(run), free(all), free(latest);
     return path;
 }
@@ -69,7 +76,8 @@ static int evaluate(td_work *w, const char *weights, td_error *error)
     if (!code)
         code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
     if (!code)
-        code = td_weights_load(path, td_engine_variables(w->engine), td_engine_device(w->engine), error);
+        code = td_weights_load(path, td_engine_variables(w->engine), td_engine_device(w->engine),
+                               error);
     if (!code)
         code = td_evaluate(w->engine, &spec, progress, w, &e, error);
     if (!code) {
@@ -83,18 +91,26 @@ static int evaluate(td_work *w, const char *weights, td_error *error)
 int td_command_evaluate(td_tool *t, int argc, char **argv)
 {
     const char    *weights = NULL;
-    const td_flag  flags[] = { { "--weights", "FILE", "parameters (safetensors); else the run's newest checkpoint", &weights, 0 },
+    const td_flag  flags[] = { { "--weights", "FILE",
+                                 "parameters (safetensors); else the run's newest checkpoint",
+                                 &weights, 0 },
                                { 0, 0, 0, 0, 0 } };
-    const td_usage usage = { "evaluate", "[--weights W.safetensors]",
-                             "Held-out NLL per source: the first half of each sequence is given, the second half scored, for every model.",
-                             "tandem evaluate -c configs/quickstart/redllm.cfg run.name=first", flags, true, .json = true };
-    td_work  w;
-    td_error e = { 0 };
-    int      code;
+    const td_usage usage = { "evaluate",
+                             "[--weights W.safetensors]",
+                             "Held-out NLL per source: the first half of each sequence is given, "
+                             "the second half scored, for every model.",
+                             "tandem evaluate -c configs/quickstart/redllm.cfg run.name=first",
+                             flags,
+                             true,
+                             .json = true };
+    td_work        w;
+    td_error       e = { 0 };
+    int            code;
 
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
-    if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA, &code))
+    if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA,
+                      &code))
         return code;
     w.x->optimizer.plugin = NULL;
     code = evaluate(&w, weights, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;

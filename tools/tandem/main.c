@@ -19,8 +19,10 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(FILE *out)
 {
-    fprintf(out, "tandem %s - which language-model architecture is better, and why?\n\n"
-                 "usage: tandem COMMAND [-c FILE.cfg] [key=value ..] [options]\n\n", TANDEM_VERSION);
+    fprintf(out,
+            "tandem %s - which language-model architecture is better, and why?\n\n"
+            "usage: tandem COMMAND [-c FILE.cfg] [key=value ..] [options]\n\n",
+            TANDEM_VERSION);
     for (int k = 0; k < COMMANDS; k++)
         fprintf(out, "  %-10s %s\n", commands[k].name, commands[k].brief);
     fprintf(out, "\n`tandem COMMAND --help` says more.\n");
@@ -45,7 +47,8 @@ static int run(const command *c, int argc, char **argv)
     int     code = c->run(&tool, argc, argv);
     td_registry_free(tool.registry);
     td_log_free(tool.log);
-    return fflush(stdout) || ferror(stdout) ? (perror("tandem: writing the output"), TD_EXIT_FAILED) : code;
+    return fflush(stdout) || ferror(stdout) ? (perror("tandem: writing the output"), TD_EXIT_FAILED)
+                                            : code;
 }
 
 int main(int argc, char **argv)

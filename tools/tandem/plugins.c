@@ -17,11 +17,12 @@ static const char *file_of(const td_registry *r, const td_plugin *p)
     return path ? path : "built in";
 }
 
-/* ---- list ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- list ------------------------------------------------------------------------------------ */
 
 static bool of_kind(const td_plugin *p, const char *kind)
 {
-    return !kind || (strlen(kind) == (size_t)kind_length(p->kind) && !strncmp(kind, p->kind, strlen(kind)));
+    return !kind ||
+           (strlen(kind) == (size_t)kind_length(p->kind) && !strncmp(kind, p->kind, strlen(kind)));
 }
 
 static void list_json(const td_registry *r, const char *kind)
@@ -30,8 +31,9 @@ static void list_json(const td_registry *r, const char *kind)
     for (size_t i = 0; i < td_registry_count(r); i++) {
         const td_plugin *p = td_registry_plugin(r, i);
         if (of_kind(p, kind))
-            json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "kind", p->kind, "name", p->name, "brief",
-                                                  p->brief ? p->brief : "", "file", file_of(r, p)));
+            json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "kind", p->kind, "name",
+                                                  p->name, "brief", p->brief ? p->brief : "",
+                                                  "file", file_of(r, p)));
     }
     json_dumpf(list, stdout, JSON_INDENT(2));
     putchar('\n');
@@ -58,10 +60,11 @@ static int list(td_tool *t, const td_registry *r, const char *kind)
     }
     for (size_t i = 0; i < td_registry_refusals(r); i++)
         td_log_line(t->log, TD_LOG_WARN, "refused: %s", td_registry_refusal(r, i));
-    return shown || !kind ? TD_EXIT_OK : td_tool_usage_error(t, "there is no plugin of a kind '%s'", kind);
+    return shown || !kind ? TD_EXIT_OK
+                          : td_tool_usage_error(t, "there is no plugin of a kind '%s'", kind);
 }
 
-/* ---- show ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- show ------------------------------------------------------------------------------------ */
 
 static void show_options(const td_option *table, size_t size, int indent)
 {
@@ -69,7 +72,8 @@ static void show_options(const td_option *table, size_t size, int indent)
     for (size_t i = 0; td_option_row(table, size, i, &row); i++) {
         td_text text = { 0 };
         td_option_describe(&row, &text);
-        printf("%*s%-20s %s\n%*s%s\n", indent, "", row.name, td_text_get(&text), indent + 21, "", row.doc ? row.doc : "");
+        printf("%*s%-20s %s\n%*s%s\n", indent, "", row.name, td_text_get(&text), indent + 21, "",
+               row.doc ? row.doc : "");
         if (row.type == TD_TYPE_LIST && row.fields)
             show_options(row.fields, size, indent + 4);
         td_text_free(&text);
@@ -100,7 +104,7 @@ static int show(td_tool *t, td_registry *r, const char *kind, const char *name)
     return TD_EXIT_OK;
 }
 
-/* ---- matrix ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- matrix ---------------------------------------------------------------------------------- */
 
 static bool has_kernel(const td_registry *r, const char *backend, const char *op, int32_t dtype)
 {
@@ -147,17 +151,20 @@ static int matrix(td_registry *r)
     return TD_EXIT_OK;
 }
 
-/* ---- check ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- check ----------------------------------------------------------------------------------- */
 
 /* Nothing was scanned yet, so the registry holds what is built in. */
-static int check_not_built_in(const td_registry *r, const td_module *m, const char *path, td_error *error)
+static int check_not_built_in(const td_registry *r, const td_module *m, const char *path,
+                              td_error *error)
 {
     for (size_t k = 0; m->plugins[k]; k++)
         for (size_t i = 0; i < td_registry_count(r); i++) {
             const td_plugin *p = td_registry_plugin(r, i);
             if (!strcmp(p->kind, m->plugins[k]->kind) && !strcmp(p->name, m->plugins[k]->name))
-                return td_fail(error, TD_EPLUGIN, "'%s': %s '%s' is built in and cannot be replaced: choose another name",
-                               path, p->kind, p->name);
+                return td_fail(
+                    error, TD_EPLUGIN,
+                    "'%s': %s '%s' is built in and cannot be replaced: choose another name", path,
+                    p->kind, p->name);
         }
     return 0;
 }
@@ -166,11 +173,14 @@ static int check(td_tool *t, const td_registry *r, const char *path)
 {
     td_error         e = { 0 };
     td_arena        *arena = td_arena_new();
-    bool             changes = td_module_changes_mode(path, NULL); /* asked first: a constructor runs only once */
+    /* asked first: a constructor runs only once */
+    bool             changes = td_module_changes_mode(path, NULL);
     const td_module *m = arena ? td_module_load(path, arena, &e) : NULL;
     bool             ok = m && !check_not_built_in(r, m, path, &e);
     if (ok && changes)
-        printf("%s: switches denormal numbers off while it is loaded (linked with -ffast-math?); tandem switches them on again\n", path);
+        printf("%s: switches denormal numbers off while it is loaded (linked with -ffast-math?); "
+               "tandem switches them on again\n",
+               path);
     if (ok)
         printf("%s: all is well\n", path);
     if (!arena)
@@ -181,9 +191,16 @@ static int check(td_tool *t, const td_registry *r, const char *path)
 
 int td_command_plugins(td_tool *t, int argc, char **argv)
 {
-    static const td_usage usage = { "plugins", "list [KIND] | show KIND NAME | matrix | check FILE.so",
-                                    "What plugins there are, what one takes, which op runs how, and whether a file is one.",
-                                    "tandem plugins show attention softmax", NULL, false, .json = true, .plain = 3 };
+    static const td_usage usage = {
+        "plugins",
+        "list [KIND] | show KIND NAME | matrix | check FILE.so",
+        "What plugins there are, what one takes, which op runs how, and whether a file is one.",
+        "tandem plugins show attention softmax",
+        NULL,
+        false,
+        .json = true,
+        .plain = 3
+    };
     td_registry *r;
     const char  *what;
     int          code;
@@ -195,14 +212,16 @@ int td_command_plugins(td_tool *t, int argc, char **argv)
         return TD_EXIT_FAILED;
     what = t->n_plain ? t->plain[0] : "list";
     if (!strcmp(what, "check"))
-        return t->n_plain == 2 ? check(t, r, t->plain[1]) : td_tool_usage_error(t, "check takes one file");
+        return t->n_plain == 2 ? check(t, r, t->plain[1])
+                               : td_tool_usage_error(t, "check takes one file");
     td_registry_scan(r);
     if (t->json && strcmp(what, "list"))
         return td_tool_usage_error(t, "only list gives JSON");
     if (!strcmp(what, "list") && t->n_plain <= 2)
         return list(t, r, t->n_plain > 1 ? t->plain[1] : NULL);
     if (!strcmp(what, "show"))
-        return t->n_plain == 3 ? show(t, r, t->plain[1], t->plain[2]) : td_tool_usage_error(t, "show takes a kind and a name");
+        return t->n_plain == 3 ? show(t, r, t->plain[1], t->plain[2])
+                               : td_tool_usage_error(t, "show takes a kind and a name");
     if (!strcmp(what, "matrix"))
         return matrix(r);
     return td_tool_usage_error(t, "'%s' is none of list, show, matrix, check", what);

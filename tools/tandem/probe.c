@@ -1,4 +1,5 @@
-/* probe.c - `tandem probe`: one batch through a model, to compare with another framework. It runs what `train` runs. */
+/* probe.c - `tandem probe`: one batch through a model, to compare with another framework. It runs
+ * what `train` runs. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -7,15 +8,20 @@
 #include "io/safetensors.h"
 #include "work.h"
 
-/* ---- the batch ----------------------------------------------------------------------------------------- */
+/* ---- the batch ------------------------------------------------------------------------------- */
 
 static int add_array(td_batch *b, const td_stored *t, td_error *error)
 {
-    bool  real = t->type == TD_STORED_F32 || t->type == TD_STORED_F64 || t->type == TD_STORED_F16 || t->type == TD_STORED_BF16;
+    bool real = t->type == TD_STORED_F32 || t->type == TD_STORED_F64 || t->type == TD_STORED_F16 ||
+                t->type == TD_STORED_BF16;
     void *data = b->add(b, t->name, real ? TD_F32 : TD_I32, t->rank, t->dim);
     if (!data)
-        return td_fail(error, TD_EFORMAT, "batch: cannot take tensor '%s': too many tensors, too long a name, or no memory", t->name);
-    return real ? td_stored_floats(t, data, td_stored_count(t), error) : td_stored_ints(t, data, td_stored_count(t), error);
+        return td_fail(
+            error, TD_EFORMAT,
+            "batch: cannot take tensor '%s': too many tensors, too long a name, or no memory",
+            t->name);
+    return real ? td_stored_floats(t, data, td_stored_count(t), error)
+                : td_stored_ints(t, data, td_stored_count(t), error);
 }
 
 static td_batch *read_batch(const td_work *w, const char *path, td_error *error)
@@ -42,9 +48,14 @@ static td_batch *read_batch(const td_work *w, const char *path, td_error *error)
     return NULL;
 }
 
-/* ---- results ------------------------------------------------------------------------------------------- */
+/* ---- results --------------------------------------------------------------------------------- */
 
-typedef struct result { const td_variable *gradient; const td_device *device; const double *values; int64_t count; } result;
+typedef struct result {
+    const td_variable *gradient;
+    const td_device   *device;
+    const double      *values;
+    int64_t            count;
+} result;
 
 static int give(void *arg, size_t offset, size_t size, void *out, td_error *error)
 {
@@ -66,26 +77,32 @@ static int give(void *arg, size_t offset, size_t size, void *out, td_error *erro
     return code;
 }
 
-static int write_results(td_work *w, const char *path, const td_array *labels, const double *logits, int64_t vocab,
-                         const double scalars[2], td_error *error)
+static int write_results(td_work *w, const char *path, const td_array *labels, const double *logits,
+                         int64_t vocab, const double scalars[2], td_error *error)
 {
     td_variables *v = td_engine_variables(w->engine);
     size_t        count = td_variables_count(v), n = 0;
     td_stored    *list = calloc(count + 4, sizeof *list);
     result       *results = calloc(count + 4, sizeof *results);
-    char        (*names)[600] = calloc(count + 4, sizeof *names);
-    int           code = list && results && names ? 0 : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
+    char(*names)[600] = calloc(count + 4, sizeof *names);
+    int code = list && results && names
+                   ? 0
+                   : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
 
     if (!code) {
-        results[0] = (result){ .values = logits }, results[1] = (result){ .values = &scalars[0] }, results[2] = (result){ .values = &scalars[1] };
-        list[0] = (td_stored){ .name = "logits", .rank = 3, .dim = { labels->dim[0], labels->dim[1], vocab } };
+        results[0] = (result){ .values = logits }, results[1] = (result){ .values = &scalars[0] },
+        results[2] = (result){ .values = &scalars[1] };
+        list[0] = (td_stored){ .name = "logits",
+                               .rank = 3,
+                               .dim = { labels->dim[0], labels->dim[1], vocab } };
         list[1] = (td_stored){ .name = "loss" }, list[2] = (td_stored){ .name = "cross_entropy" };
         n = 3;
         for (size_t i = 0; i < count; i++) {
             const td_variable *x = td_variables_at(v, i);
             if (x->kind != TD_VARIABLE_GRAD)
                 continue;
-            snprintf(names[n], sizeof *names, "grad.%.*s", (int)(strlen(x->name) - 5), x->name); /* without ".grad" */
+            snprintf(names[n], sizeof *names, "grad.%.*s", (int)(strlen(x->name) - 5),
+                     x->name); /* without ".grad" */
             results[n] = (result){ .gradient = x, .device = td_engine_device(w->engine) };
             list[n] = (td_stored){ .name = names[n], .rank = x->rank };
             memcpy(list[n].dim, x->dim, sizeof x->dim);
@@ -102,13 +119,15 @@ static int write_results(td_work *w, const char *path, const td_array *labels, c
 static int probe(td_work *w, const td_batch *b, const char *out, td_error *error)
 {
     const td_array *labels = td_batch_find(b, "labels");
-    int64_t         vocab = ((const td_architecture *)(const void *)w->x->model.plugin)->vocab_size(w->x->model.config);
-    double         *logits = calloc((size_t)(labels->dim[0] * labels->dim[1] * vocab) + 1, sizeof *logits), scalars[2];
-    double          weight = td_batch_weight(b);
-    td_micro        micro = { .batch = b, .divisor = weight };
-    td_micro_out    result;
-    int             code = logits ? td_engine_probe(w->engine, &micro, &result, logits, error)
-                                  : td_fail(error, TD_ENOMEM, "out of memory for the logits");
+    int64_t         vocab = ((const td_architecture *)(const void *)w->x->model.plugin)
+                        ->vocab_size(w->x->model.config);
+    double *logits = calloc((size_t)(labels->dim[0] * labels->dim[1] * vocab) + 1, sizeof *logits),
+           scalars[2];
+    double       weight = td_batch_weight(b);
+    td_micro     micro = { .batch = b, .divisor = weight };
+    td_micro_out result;
+    int          code = logits ? td_engine_probe(w->engine, &micro, &result, logits, error)
+                               : td_fail(error, TD_ENOMEM, "out of memory for the logits");
     if (!code) {
         scalars[0] = result.loss, scalars[1] = result.sum / weight;
         if (w->tool->json)
@@ -121,7 +140,7 @@ static int probe(td_work *w, const td_batch *b, const char *out, td_error *error
     return code;
 }
 
-/* ---- updates ------------------------------------------------------------------------------------------- */
+/* ---- updates --------------------------------------------------------------------------------- */
 
 static int updates(td_work *w, const td_batch *b, int64_t steps, td_error *error)
 {
@@ -140,11 +159,13 @@ static int updates(td_work *w, const td_batch *b, int64_t steps, td_error *error
             code = td_engine_update(w->engine, rate, k + 1, (double)INFINITY, &u, error);
         if (code)
             break;
-        json_array_append_new(list, json_pack("{s:o, s:o, s:o, s:f}", "loss", td_tool_number(out.loss), "cross_entropy",
-                                              td_tool_number(out.sum / weight), "grad_norm", td_tool_number(u.norm), "lr", rate));
+        json_array_append_new(list,
+                              json_pack("{s:o, s:o, s:o, s:f}", "loss", td_tool_number(out.loss),
+                                        "cross_entropy", td_tool_number(out.sum / weight),
+                                        "grad_norm", td_tool_number(u.norm), "lr", rate));
         if (!w->tool->json)
-            printf("step %lld  loss %.7g  cross-entropy %.7g  norm %.6g  lr %.6g\n", (long long)k + 1, out.loss, out.sum / weight,
-                   u.norm, rate);
+            printf("step %lld  loss %.7g  cross-entropy %.7g  norm %.6g  lr %.6g\n",
+                   (long long)k + 1, out.loss, out.sum / weight, u.norm, rate);
     }
     root = json_pack("{s:o}", "steps", list);
     if (!code && w->tool->json) {
@@ -155,20 +176,23 @@ static int updates(td_work *w, const td_batch *b, int64_t steps, td_error *error
     return code;
 }
 
-/* ---- the command --------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
-static int run(td_work *w, const char *weights, const char *batch, const char *out, int64_t steps, td_error *error)
+static int run(td_work *w, const char *weights, const char *batch, const char *out, int64_t steps,
+               td_error *error)
 {
     td_batch *b = read_batch(w, batch, error);
     int       code = b ? td_work_engine(w, error) : error->code;
     if (!code && td_batch_weight(b) <= 0)
-        code = td_fail(error, TD_EFORMAT, "'%s': all loss_weights are 0: there is nothing to score", batch);
+        code = td_fail(error, TD_EFORMAT, "'%s': all loss_weights are 0: there is nothing to score",
+                       batch);
     if (!code)
         code = td_engine_plan(w->engine, b, NULL, error);
     if (!code)
         code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
     if (!code && weights)
-        code = td_weights_load(weights, td_engine_variables(w->engine), td_engine_device(w->engine), error);
+        code = td_weights_load(weights, td_engine_variables(w->engine), td_engine_device(w->engine),
+                               error);
     if (!code)
         code = steps ? updates(w, b, steps, error) : probe(w, b, out, error);
     td_batch_free(b);
@@ -177,15 +201,27 @@ static int run(td_work *w, const char *weights, const char *batch, const char *o
 
 int td_command_probe(td_tool *t, int argc, char **argv)
 {
-    const char    *weights = NULL, *batch = NULL, *out = NULL, *steps = NULL;
-    const td_flag  flags[] = { { "--weights", "FILE", "parameters (safetensors); else the initial ones", &weights, 0 },
-                               { "--batch", "FILE", "the batch (safetensors): ids, lengths or segments, labels, loss_weights", &batch, 0 },
-                               { "--out", "FILE", "where logits, loss, cross_entropy and grad.* go (safetensors)", &out, 0 },
-                               { "--optimizer-steps", "N", "make N updates on the batch, and print their losses", &steps, 0 },
-                               { 0, 0, 0, 0, 0 } };
-    const td_usage usage = { "probe", "--batch B.safetensors [--weights W.safetensors] [--out O.safetensors]",
-                             "One batch through a model: logits, loss and gradients, to compare with another framework.",
-                             "tandem probe -c model.cfg --weights w.safetensors --batch b.safetensors --out o.safetensors", flags, true, .json = true };
+    const char   *weights = NULL, *batch = NULL, *out = NULL, *steps = NULL;
+    const td_flag flags[] = {
+        { "--weights", "FILE", "parameters (safetensors); else the initial ones", &weights, 0 },
+        { "--batch", "FILE",
+          "the batch (safetensors): ids, lengths or segments, labels, loss_weights", &batch, 0 },
+        { "--out", "FILE", "where logits, loss, cross_entropy and grad.* go (safetensors)", &out,
+          0 },
+        { "--optimizer-steps", "N", "make N updates on the batch, and print their losses", &steps,
+          0 },
+        { 0, 0, 0, 0, 0 }
+    };
+    const td_usage usage = {
+        "probe",
+        "--batch B.safetensors [--weights W.safetensors] [--out O.safetensors]",
+        "One batch through a model: logits, loss and gradients, to compare with another framework.",
+        "tandem probe -c model.cfg --weights w.safetensors --batch b.safetensors --out "
+        "o.safetensors",
+        flags,
+        true,
+        .json = true
+    };
     td_work  w;
     td_error e = { 0 };
     char    *end = NULL;
@@ -198,10 +234,14 @@ int td_command_probe(td_tool *t, int argc, char **argv)
     if (!batch)
         return td_tool_usage_error(t, "no batch: say --batch FILE");
     if (steps && out)
-        return td_tool_usage_error(t, "--out writes the results of one batch; it does not go with --optimizer-steps");
+        return td_tool_usage_error(
+            t, "--out writes the results of one batch; it does not go with --optimizer-steps");
     if (steps && (*end || n < 1 || n > 1000000))
         return td_tool_usage_error(t, "--optimizer-steps takes a number from 1, not '%s'", steps);
-    if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | (n ? TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE : 0u), &code))
+    if (!td_work_open(&w, t,
+                      TD_NEED_MODEL | TD_NEED_LOSS |
+                          (n ? TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE : 0u),
+                      &code))
         return code;
     if (!n)
         w.x->optimizer.plugin = NULL;

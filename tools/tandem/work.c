@@ -20,7 +20,8 @@ bool td_work_open(td_work *w, td_tool *tool, unsigned needs, int *code)
     memset(w, 0, sizeof *w);
     w->tool = tool, *code = TD_EXIT_USAGE;
     if (r)
-        w->x = td_experiment_open(r, tool->files, tool->n_files, tool->overrides, tool->n_overrides, configs, needs, &errors);
+        w->x = td_experiment_open(r, tool->files, tool->n_files, tool->overrides, tool->n_overrides,
+                                  configs, needs, &errors);
     free(configs);
     if (errors.count)
         fprintf(stderr, "%s\n", td_text_get(&errors.text));
@@ -55,29 +56,38 @@ static int check_alone(const td_work *w, td_error *error)
     void          *state = NULL;
     int            processes;
     if (c->open(w->x->comm.config, w->services, &state, error))
-        return error->code ? error->code : td_fail(error, TD_EIO, "comm '%s' cannot open", c->plugin.name);
+        return error->code ? error->code
+                           : td_fail(error, TD_EIO, "comm '%s' cannot open", c->plugin.name);
     processes = c->size(state);
     c->close(state);
-    return processes == 1 ? 0 : td_fail(error, TD_ECONFIG, "comm '%s' connects %d processes; training on more than one is not "
-                                        "built yet", c->plugin.name, processes);
+    return processes == 1
+               ? 0
+               : td_fail(error, TD_ECONFIG,
+                         "comm '%s' connects %d processes; training on more than one is not "
+                         "built yet",
+                         c->plugin.name, processes);
 }
 
 int td_work_engine(td_work *w, td_error *error)
 {
-    td_engine_options o = { td_experiment_model(w->x), w->x->backend, w->services, w->tool->log, false };
+    td_engine_options o = { td_experiment_model(w->x), w->x->backend, w->services, w->tool->log,
+                            false };
     if (check_alone(w, error))
         return error->code;
     w->engine = td_engine_open(&o, error);
     if (w->engine)
         return 0;
-    return error->code ? error->code : td_fail(error, TD_EIO, "backend '%s' cannot open", w->x->backend.plugin->name);
+    return error->code
+               ? error->code
+               : td_fail(error, TD_EIO, "backend '%s' cannot open", w->x->backend.plugin->name);
 }
 
-/* ---- data ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- data ------------------------------------------------------------------------------------ */
 
 static int64_t vocabulary(const td_work *w)
 {
-    return ((const td_architecture *)(const void *)w->x->model.plugin)->vocab_size(w->x->model.config);
+    return ((const td_architecture *)(const void *)w->x->model.plugin)
+        ->vocab_size(w->x->model.config);
 }
 
 static int open_tokenizer(td_work *w, td_error *error)
@@ -87,8 +97,9 @@ static int open_tokenizer(td_work *w, td_error *error)
         return error->code ? error->code : TD_EIO;
     t->special(w->tokenizer, &w->special);
     if (w->x->model.plugin && w->special.vocab_size > vocabulary(w))
-        return td_fail(error, TD_ECONFIG, "tokenizer '%s' has %d ids; model.vocab_size = %lld is too small for them", t->plugin.name,
-                       w->special.vocab_size, (long long)vocabulary(w));
+        return td_fail(error, TD_ECONFIG,
+                       "tokenizer '%s' has %d ids; model.vocab_size = %lld is too small for them",
+                       t->plugin.name, w->special.vocab_size, (long long)vocabulary(w));
     return 0;
 }
 
@@ -114,9 +125,14 @@ static int with_data(td_work *w, bool open, td_error *error)
     const td_data *d = (const void *)w->x->data.plugin;
     const td_loss *l = (const void *)w->x->loss.plugin;
     char          *cache = td_path_join(w->x->run.dir, "cache");
-    td_data_in     in = { .services = w->services, .tokenizer = (const void *)w->x->tokenizer.plugin, .cache = cache,
-                          .seed = (uint64_t)w->x->train.seed_data, .length = w->x->train.length, .held_out_length = w->x->evaluate.length };
-    int            code = cache ? open_tokenizer(w, error) : td_fail(error, TD_ENOMEM, "out of memory while opening the data");
+    td_data_in     in = { .services = w->services,
+                          .tokenizer = (const void *)w->x->tokenizer.plugin,
+                          .cache = cache,
+                          .seed = (uint64_t)w->x->train.seed_data,
+                          .length = w->x->train.length,
+                          .held_out_length = w->x->evaluate.length };
+    int            code = cache ? open_tokenizer(w, error)
+                                : td_fail(error, TD_ENOMEM, "out of memory while opening the data");
 
     if (!code) {
         in.tokenizer_state = w->tokenizer, in.special = w->special;
@@ -141,13 +157,23 @@ int td_work_prepare(td_work *w, td_error *error) { return with_data(w, false, er
 td_feed_spec td_work_feed(const td_work *w)
 {
     const td_experiment *x = w->x;
-    return (td_feed_spec){ x->model, x->loss, (const void *)x->data.plugin, w->data, w->special, x->train.length, x->train.batch,
-                           x->train.micro_batch, x->train.bucket, x->train.pack, (uint64_t)x->train.seed_data };
+    return (td_feed_spec){ x->model,
+                           x->loss,
+                           (const void *)x->data.plugin,
+                           w->data,
+                           w->special,
+                           x->train.length,
+                           x->train.batch,
+                           x->train.micro_batch,
+                           x->train.bucket,
+                           x->train.pack,
+                           (uint64_t)x->train.seed_data };
 }
 
 td_evaluate_spec td_work_evaluate(const td_work *w)
 {
-    td_evaluate_spec e = { td_work_feed(w), w->x->evaluate.prefix, w->x->evaluate.sequences, w->x->evaluate.batch };
+    td_evaluate_spec e = { td_work_feed(w), w->x->evaluate.prefix, w->x->evaluate.sequences,
+                           w->x->evaluate.batch };
     e.feed.length = w->x->evaluate.length;
     return e;
 }
@@ -156,9 +182,11 @@ json_t *td_work_scores(const td_evaluation *e)
 {
     json_t *sources = json_array();
     for (int64_t i = 0; i <= e->count; i++) { /* the last: the mean */
-        bool    all = i == e->count;
-        double  nll = all ? e->nll : e->at[i].nll, bits = all ? e->bits_per_byte : e->at[i].bits_per_byte;
-        json_t *j = json_pack("{s:o, s:o, s:o}", "nll", td_tool_number(nll), "perplexity", td_tool_number(exp(nll)), "bits_per_byte",
+        bool   all = i == e->count;
+        double nll = all ? e->nll : e->at[i].nll,
+               bits = all ? e->bits_per_byte : e->at[i].bits_per_byte;
+        json_t *j = json_pack("{s:o, s:o, s:o}", "nll", td_tool_number(nll), "perplexity",
+                              td_tool_number(exp(nll)), "bits_per_byte",
                               td_tool_number(bits < 0 ? (double)NAN : bits));
         if (all) {
             json_object_set_new(j, "sources", sources);
@@ -172,7 +200,7 @@ json_t *td_work_scores(const td_evaluation *e)
     return NULL;
 }
 
-/* ---- batches without data -------------------------------------------------------------------------------------------------------- */
+/* ---- batches without data -------------------------------------------------------------------- */
 
 td_batch *td_work_shape(const td_work *w, int64_t rows, td_error *error)
 {
@@ -195,13 +223,17 @@ td_batch *td_work_random(const td_work *w, int64_t rows, td_error *error)
     td_example    *x = calloc((size_t)rows + 1, sizeof *x);
     int32_t       *ids = calloc((size_t)(rows * bounds.raw) + 1, sizeof *ids);
     td_batch      *b = td_batch_new();
-    int            code = x && ids && b ? 0 : td_fail(error, TD_ENOMEM, "out of memory for a batch");
+    int code = x && ids && b ? 0 : td_fail(error, TD_ENOMEM, "out of memory for a batch");
 
     for (int64_t i = 0; !code && i < rows * bounds.raw; i++)
         ids[i] = (int32_t)td_random_below(1, 0, (uint64_t)i, (uint64_t)vocab);
     for (int64_t r = 0; !code && r < rows; r++)
-        x[r] = (td_example){ .given = ids + r * bounds.raw, .n_given = given, .predicted = ids + r * bounds.raw + given,
-                             .n_predicted = bounds.raw - given, .row = r, .id = (uint64_t)r };
+        x[r] = (td_example){ .given = ids + r * bounds.raw,
+                             .n_given = given,
+                             .predicted = ids + r * bounds.raw + given,
+                             .n_predicted = bounds.raw - given,
+                             .row = r,
+                             .id = (uint64_t)r };
     if (!code)
         code = td_feed_arrange(&f, x, rows, b, error);
     free(x), free(ids);
@@ -217,6 +249,7 @@ int td_work_flops(td_work *w, double *out, td_error *error)
     td_flops_phases f = { 0 };
     int             code = b ? td_engine_flops(w->engine, b, &f, error) : error->code;
     td_batch_free(b);
-    *out = (f.forward.visible + f.backward.visible) * (double)(w->x->train.batch / w->x->train.micro_batch);
+    *out = (f.forward.visible + f.backward.visible) *
+           (double)(w->x->train.batch / w->x->train.micro_batch);
     return code;
 }

@@ -1,4 +1,5 @@
-/* work.h - what commands that compute share: a config opened, threads, an engine, tokenizer and data. */
+/* work.h - what commands that compute share: a config opened, threads, an engine, tokenizer and
+ * data. */
 #ifndef TD_TOOLS_WORK_H
 #define TD_TOOLS_WORK_H
 
@@ -15,7 +16,8 @@ typedef struct td_work {
     td_special         special;
 } td_work;
 
-/* The config with its parts and a thread pool. False after a message, with the exit code in `*code`. */
+/* The config with its parts and a thread pool. False after a message, with the exit code in
+ * `*code`. */
 bool td_work_open(td_work *, td_tool *, unsigned needs, int *code);
 void td_work_close(td_work *);
 
@@ -29,13 +31,15 @@ int td_work_prepare(td_work *, td_error *error);
 /* How training, or evaluation, lays out its batches. */
 td_feed_spec     td_work_feed(const td_work *);
 td_evaluate_spec td_work_evaluate(const td_work *);
-/* {"nll", "perplexity", "bits_per_byte", "sources": [..]} of an evaluation; unknown numbers are null. */
-json_t *td_work_scores(const td_evaluation *);
+/* {"nll", "perplexity", "bits_per_byte", "sources": [..]} of an evaluation; unknown numbers are
+ * null. */
+json_t          *td_work_scores(const td_evaluation *);
 /* FLOPs of the matrix products of one training step, scores that no mask shows not counted. */
-int td_work_flops(td_work *, double *out, td_error *error);
-/* The shapes of a training micro-batch, or of `rows` rows: for planning without data. Free with td_batch_free. */
-td_batch *td_work_shape(const td_work *, int64_t rows, td_error *error);
+int              td_work_flops(td_work *, double *out, td_error *error);
+/* The shapes of a training micro-batch, or of `rows` rows: for planning without data. Free with
+ * td_batch_free. */
+td_batch        *td_work_shape(const td_work *, int64_t rows, td_error *error);
 /* The same filled with random tokens of full length: for bench and FLOPs. */
-td_batch *td_work_random(const td_work *, int64_t rows, td_error *error);
+td_batch        *td_work_random(const td_work *, int64_t rows, td_error *error);
 
 #endif

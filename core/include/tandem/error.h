@@ -1,7 +1,8 @@
 /* error.h - how anything in tandem says what went wrong.
  *
- * A function that can fail takes a td_error and returns 0 or a negative code; the message says what was
- * tried, on what, what was found and what to do. Nothing here needs a symbol of tandem at link time.
+ * A function that can fail takes a td_error and returns 0 or a negative code; the message says what
+ * was tried, on what, what was found and what to do. Nothing here needs a symbol of tandem at link
+ * time.
  *
  *     if (!file)
  *         return td_fail(error, TD_EIO, "cannot open '%s' for reading: %s", path, strerror(errno));
@@ -17,16 +18,17 @@
 extern "C" {
 #endif
 
-/* code, number, what it means. The tool turns ECONFIG and EPLUGIN into exit code 2, the others into 1. */
-#define TD_STATUSES(X)                                              \
-    X(TD_EIO, -1, "a file, device or directory did not cooperate")  \
-    X(TD_ECONFIG, -2, "a config, option or argument is wrong")      \
-    X(TD_EFORMAT, -3, "a file's content is malformed")              \
-    X(TD_ENOMEM, -4, "memory does not suffice")                     \
-    X(TD_EPLUGIN, -5, "a plugin cannot be found or used")           \
-    X(TD_EGRAPH, -6, "a graph is built wrongly")                    \
-    X(TD_EUNSUPPORTED, -7, "the backend cannot do this")            \
-    X(TD_EDIVERGED, -8, "training diverged")                        \
+/* code, number, what it means. The tool turns ECONFIG and EPLUGIN into exit code 2, the others into
+ * 1. */
+#define TD_STATUSES(X)                                             \
+    X(TD_EIO, -1, "a file, device or directory did not cooperate") \
+    X(TD_ECONFIG, -2, "a config, option or argument is wrong")     \
+    X(TD_EFORMAT, -3, "a file's content is malformed")             \
+    X(TD_ENOMEM, -4, "memory does not suffice")                    \
+    X(TD_EPLUGIN, -5, "a plugin cannot be found or used")          \
+    X(TD_EGRAPH, -6, "a graph is built wrongly")                   \
+    X(TD_EUNSUPPORTED, -7, "the backend cannot do this")           \
+    X(TD_EDIVERGED, -8, "training diverged")                       \
     X(TD_EEND, -9, "there is no more of it")
 
 typedef enum td_status {

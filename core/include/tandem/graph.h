@@ -1,13 +1,15 @@
 /* graph.h - tensors, and what a plugin may do with the graph that it builds.
  *
- * A model plugin is a pure function from tensors to tensors: it emits nodes. Nothing is computed while building.
- * A tensor knows its graph, its dtype and its static dims; a tensor pointer stays valid as long as its graph.
+ * A model plugin is a pure function from tensors to tensors: it emits nodes. Nothing is computed
+ * while building. A tensor knows its graph, its dtype and its static dims; a tensor pointer stays
+ * valid as long as its graph.
  *
- * There are no error checks to write: the graph keeps the first mistake with its scope ("model.layers.0.self_attn:
- * matmul: inner dims 32 and 48 differ") and goes on with an error tensor; whoever runs the graph reports it.
+ * There are no error checks to write: the graph keeps the first mistake with its scope
+ * ("model.layers.0.self_attn: matmul: inner dims 32 and 48 differ") and goes on with an error
+ * tensor; whoever runs the graph reports it.
  *
- * The host's services are a table behind the graph pointer, so a module needs no tandem symbol at link time.
- * Everything here is [build]: one thread at a time per graph.
+ * The host's services are a table behind the graph pointer, so a module needs no tandem symbol at
+ * link time. Everything here is [build]: one thread at a time per graph.
  */
 #ifndef TANDEM_GRAPH_H
 #define TANDEM_GRAPH_H
@@ -22,10 +24,10 @@ enum { TD_MAX_RANK = 8, TD_MAX_INPUTS = 20, TD_MAX_OUTPUTS = 6 };
 
 typedef enum td_dtype {
     TD_REAL = 0, /* only when asking: the graph's own real type (f32, or f64 when checking) */
-    TD_F32  = 1,
-    TD_F64  = 2,
+    TD_F32 = 1,
+    TD_F64 = 2,
     TD_BF16 = 3,
-    TD_I32  = 4
+    TD_I32 = 4
 } td_dtype;
 
 typedef struct td_graph  td_graph;
@@ -45,9 +47,15 @@ typedef struct td_attrs {
     double  f[8];
 } td_attrs;
 
-typedef enum td_init_kind { TD_INIT_ZEROS, TD_INIT_ONES, TD_INIT_NORMAL, TD_INIT_TRUNCATED } td_init_kind;
+typedef enum td_init_kind {
+    TD_INIT_ZEROS,
+    TD_INIT_ONES,
+    TD_INIT_NORMAL,
+    TD_INIT_TRUNCATED
+} td_init_kind;
 
-/* How a parameter begins. TRUNCATED: normal cut at two standard deviations, rescaled so that `std` comes out. */
+/* How a parameter begins. TRUNCATED: normal cut at two standard deviations, rescaled so that `std`
+ * comes out. */
 typedef struct td_init {
     int32_t kind; /* td_init_kind */
     double  std;
@@ -60,27 +68,37 @@ typedef enum td_phase {
     TD_PHASE_STEP      /* generation: one more token per row */
 } td_phase;
 
-/* The host's table. Use the functions of ops.h and layers.h, which read better. Only ever grows at its end. */
+/* The host's table. Use the functions of ops.h and layers.h, which read better. Only ever grows at
+ * its end. */
 typedef struct td_host {
     size_t size;
-    td_tensor *(*emit)(td_graph *, const char *op, td_tensor *const *in, int n_in, const td_attrs *);
-    td_tensor *(*output)(td_tensor *first, int index); /* another output of the node that made `first` */
+    td_tensor *(*emit)(td_graph *, const char *op, td_tensor *const *in, int n_in,
+                       const td_attrs *);
+    /* another output of the node that made `first` */
+    td_tensor *(*output)(td_tensor *first, int index);
     td_tensor *(*param)(td_graph *, const char *name, const int64_t *dims, int rank, td_init);
-    td_tensor *(*constant)(td_graph *, int dtype, const int64_t *dims, int rank, const double *values);
+    td_tensor *(*constant)(td_graph *, int dtype, const int64_t *dims, int rank,
+                           const double *values);
     td_tensor *(*input)(td_graph *, const char *name, int dtype, const int64_t *dims, int rank);
-    td_tensor *(*state)(td_graph *, const char *name, const int64_t *dims, int rank, double initial);
-    void (*push)(td_graph *, const char *scope);                       /* enter: parameter scope and path */
-    void (*push_path)(td_graph *, const char *path, const char *scope); /* path grows, scope is replaced */
+    td_tensor *(*state)(td_graph *, const char *name, const int64_t *dims, int rank,
+                        double initial);
+    /* enter: parameter scope and path */
+    void (*push)(td_graph *, const char *scope);
+    /* path grows, scope is replaced */
+    void (*push_path)(td_graph *, const char *path, const char *scope);
     void (*pop)(td_graph *);
-    const char *(*path)(td_graph *);                                   /* "model.layers.0.self_attn" */
-    void (*mark)(td_graph *, int begin);                               /* a scope that recompute may redo */
+    /* "model.layers.0.self_attn" */
+    const char *(*path)(td_graph *);
+    /* a scope that recompute may redo */
+    void (*mark)(td_graph *, int begin);
     td_tensor *(*remember)(td_tensor *, const char *name, int time_axis, int64_t window);
     td_tensor *(*carry)(td_graph *, const char *name, const int64_t *dims, int rank);
     void (*aux_loss)(td_graph *, const char *name, td_tensor *scalar, double weight);
-    td_tensor *(*fail)(td_graph *, const char *message);               /* gives the error tensor */
-    int (*phase)(td_graph *);                                          /* td_phase */
-    int (*real)(td_graph *);                                           /* the dtype of reals: TD_F32 or TD_F64 */
-    uint64_t (*seed)(td_graph *);                                      /* of dropout */
+    td_tensor *(*fail)(td_graph *, const char *message); /* gives the error tensor */
+    int (*phase)(td_graph *);                            /* td_phase */
+    /* the dtype of reals: TD_F32 or TD_F64 */
+    int (*real)(td_graph *);
+    uint64_t (*seed)(td_graph *); /* of dropout */
 } td_host;
 
 /* The part of a graph that plugins may read. */
@@ -88,7 +106,7 @@ struct td_graph {
     const td_host *host;
 };
 
-/* ---- reading a tensor ------------------------------------------------------------------------------------ */
+/* ---- reading a tensor ------------------------------------------------------------------------ */
 
 /* Size along `axis`; negative axes count from the end. 1 where there is none. */
 static inline int64_t td_dim(const td_tensor *t, int axis)
@@ -105,42 +123,49 @@ static inline int64_t td_count(const td_tensor *t)
     return n;
 }
 
-/* ---- leaves ---------------------------------------------------------------------------------------------- */
+/* ---- leaves ---------------------------------------------------------------------------------- */
 
 /* The parameter `name` in the current scope, trained, one per name: asking twice shares it. */
-static inline td_tensor *td_param(td_graph *g, const char *name, const int64_t *dims, int rank, td_init init)
+static inline td_tensor *td_param(td_graph *g, const char *name, const int64_t *dims, int rank,
+                                  td_init init)
 {
     return g->host->param(g, name, dims, rank, init);
 }
 
-/* Values known while building, row-major; stored in the graph's real type, or i32. `dtype`: TD_REAL or TD_I32. */
-static inline td_tensor *td_constant(td_graph *g, int dtype, const int64_t *dims, int rank, const double *values)
+/* Values known while building, row-major; stored in the graph's real type, or i32. `dtype`: TD_REAL
+ * or TD_I32. */
+static inline td_tensor *td_constant(td_graph *g, int dtype, const int64_t *dims, int rank,
+                                     const double *values)
 {
     return g->host->constant(g, dtype, dims, rank, values);
 }
 
-/* A tensor that whoever runs the graph fills before each run. Asking twice for a name gives the same one. */
-static inline td_tensor *td_input(td_graph *g, const char *name, int dtype, const int64_t *dims, int rank)
+/* A tensor that whoever runs the graph fills before each run. Asking twice for a name gives the
+ * same one. */
+static inline td_tensor *td_input(td_graph *g, const char *name, int dtype, const int64_t *dims,
+                                  int rank)
 {
     return g->host->input(g, name, dtype, dims, rank);
 }
 
-/* ---- scopes ---------------------------------------------------------------------------------------------- */
+/* ---- scopes ---------------------------------------------------------------------------------- */
 
 static inline void td_push(td_graph *g, const char *scope) { g->host->push(g, scope); }
 static inline void td_pop(td_graph *g) { g->host->pop(g); }
 
-/* Layers that share weights: the path (caches, random streams, profiles) is their own, the parameters are `scope`'s. */
+/* Layers that share weights: the path (caches, random streams, profiles) is their own, the
+ * parameters are `scope`'s. */
 static inline void td_push_shared(td_graph *g, const char *path, const char *scope)
 {
     g->host->push_path(g, path, scope);
 }
 
-/* Around one layer: with `train.recompute = "layer"` its inside is computed again in the backward pass. */
+/* Around one layer: with `train.recompute = "layer"` its inside is computed again in the backward
+ * pass. */
 static inline void td_layer_begin(td_graph *g) { g->host->mark(g, 1); }
 static inline void td_layer_end(td_graph *g) { g->host->mark(g, 0); }
 
-/* ---- the rest -------------------------------------------------------------------------------------------- */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 /* Add `weight` times `scalar` to the loss; logged apart as `name`. */
 static inline void td_aux_loss(td_graph *g, const char *name, td_tensor *scalar, double weight)

@@ -1,6 +1,8 @@
-/* layers.h - what models are written in: linear layers, heads, memory. All of it is ops.h, with names.
+/* layers.h - what models are written in: linear layers, heads, memory. All of it is ops.h, with
+ * names.
  *
- * A linear layer's weight is [out, in] and y = x W^T, under the names that Hugging Face users know (spec section 13).
+ * A linear layer's weight is [out, in] and y = x W^T, under the names that Hugging Face users know
+ * (spec section 13).
  */
 #ifndef TANDEM_LAYERS_H
 #define TANDEM_LAYERS_H
@@ -13,16 +15,35 @@
 extern "C" {
 #endif
 
-static inline td_init td_ones(void) { td_init i = { TD_INIT_ONES, 0 }; return i; }
-static inline td_init td_zeros(void) { td_init i = { TD_INIT_ZEROS, 0 }; return i; }
-static inline td_init td_normal(double std) { td_init i = { TD_INIT_NORMAL, std }; return i; }
-static inline td_init td_truncated(double std) { td_init i = { TD_INIT_TRUNCATED, std }; return i; }
-
-/* x [.., in] by the weight `name`.weight [out, in] -> [.., out]; with `bias`, plus `name`.bias [out]. */
-static inline td_tensor *td_linear_with(const char *name, td_tensor *x, int64_t out, bool bias, td_init init)
+static inline td_init td_ones(void)
 {
-    td_graph  *g = x->graph;
-    int64_t    in = td_dim(x, -1), rows = in ? td_count(x) / in : 0, flat[] = { rows, in }, dims[] = { out, in };
+    td_init i = { TD_INIT_ONES, 0 };
+    return i;
+}
+static inline td_init td_zeros(void)
+{
+    td_init i = { TD_INIT_ZEROS, 0 };
+    return i;
+}
+static inline td_init td_normal(double std)
+{
+    td_init i = { TD_INIT_NORMAL, std };
+    return i;
+}
+static inline td_init td_truncated(double std)
+{
+    td_init i = { TD_INIT_TRUNCATED, std };
+    return i;
+}
+
+/* x [.., in] by the weight `name`.weight [out, in] -> [.., out]; with `bias`, plus `name`.bias
+ * [out]. */
+static inline td_tensor *td_linear_with(const char *name, td_tensor *x, int64_t out, bool bias,
+                                        td_init init)
+{
+    td_graph *g = x->graph;
+    int64_t   in = td_dim(x, -1), rows = in ? td_count(x) / in : 0, flat[] = { rows, in },
+            dims[] = { out, in };
     int64_t    y_dims[TD_MAX_RANK];
     td_tensor *y, *w;
 
@@ -57,9 +78,10 @@ static inline td_tensor *td_merge_heads(td_tensor *x)
     return td_reshape(td_transpose(x, 1, 2), dims, 3);
 }
 
-/* Keep x for the later steps of generation and give all that was kept, appended along `time_axis` (-2: of heads
- * [B, H, T, E]); only the last `window` if that is > 0. In training it is x. */
-static inline td_tensor *td_remember_axis(const char *name, td_tensor *x, int time_axis, int64_t window)
+/* Keep x for the later steps of generation and give all that was kept, appended along `time_axis`
+ * (-2: of heads [B, H, T, E]); only the last `window` if that is > 0. In training it is x. */
+static inline td_tensor *td_remember_axis(const char *name, td_tensor *x, int time_axis,
+                                          int64_t window)
 {
     return x->graph->host->remember(x, name, td_axis_(x, time_axis), window);
 }

@@ -1,9 +1,9 @@
 /* ops.h - the op vocabulary: one inline function per op, over the host's table.
  *
- * Primitives first, composites (which have a lowering to primitives, and may have a fused kernel) after.
- * Elementwise ops broadcast as NumPy does: dims are aligned at the right; a dim of 1 stretches.
- * "real" is the graph's real dtype (f32; f64 when checking). Axes may be negative.
- * In each comment: what it computes, then the attribute slots that the node carries.
+ * Primitives first, composites (which have a lowering to primitives, and may have a fused kernel)
+ * after. Elementwise ops broadcast as NumPy does: dims are aligned at the right; a dim of 1
+ * stretches. "real" is the graph's real dtype (f32; f64 when checking). Axes may be negative. In
+ * each comment: what it computes, then the attribute slots that the node carries.
  */
 #ifndef TANDEM_OPS_H
 #define TANDEM_OPS_H
@@ -16,12 +16,16 @@
 extern "C" {
 #endif
 
-static inline td_tensor *td_emit_(const char *op, td_tensor *const *in, int n, const td_attrs *attrs)
+static inline td_tensor *td_emit_(const char *op, td_tensor *const *in, int n,
+                                  const td_attrs *attrs)
 {
     return in[0]->graph->host->emit(in[0]->graph, op, in, n, attrs);
 }
 
-static inline int td_axis_(const td_tensor *x, int axis) { return axis < 0 ? axis + x->rank : axis; }
+static inline int td_axis_(const td_tensor *x, int axis)
+{
+    return axis < 0 ? axis + x->rank : axis;
+}
 
 static inline td_tensor *td_op1_(const char *op, td_tensor *x)
 {
@@ -35,10 +39,11 @@ static inline td_tensor *td_op2_(const char *op, td_tensor *x, td_tensor *y)
     return td_emit_(op, in, 2, 0);
 }
 
-/* ---- create ---------------------------------------------------------------------------------------------- */
+/* ---- create ---------------------------------------------------------------------------------- */
 
 /* All elements `value`. "full": i[0] rank, i[1..8] dims, i[9] dtype; f[0] value */
-static inline td_tensor *td_full(td_graph *g, int dtype, const int64_t *dims, int rank, double value)
+static inline td_tensor *td_full(td_graph *g, int dtype, const int64_t *dims, int rank,
+                                 double value)
 {
     td_attrs a;
     memset(&a, 0, sizeof a);
@@ -48,7 +53,10 @@ static inline td_tensor *td_full(td_graph *g, int dtype, const int64_t *dims, in
     return g->host->emit(g, "full", 0, 0, &a);
 }
 
-static inline td_tensor *td_scalar(td_graph *g, double value) { return td_full(g, TD_REAL, 0, 0, value); }
+static inline td_tensor *td_scalar(td_graph *g, double value)
+{
+    return td_full(g, TD_REAL, 0, 0, value);
+}
 
 /* 0, 1, .. n-1. "iota": i[0] n, i[9] dtype */
 static inline td_tensor *td_iota(td_graph *g, int dtype, int64_t n)
@@ -59,7 +67,7 @@ static inline td_tensor *td_iota(td_graph *g, int dtype, int64_t n)
     return g->host->emit(g, "iota", 0, 0, &a);
 }
 
-/* ---- movement (views where the kernels take strides) ------------------------------------------------------- */
+/* ---- movement (views where the kernels take strides) ----------------------------------------- */
 
 /* The same elements in other dims; one dim may be -1. "reshape": i[0] rank, i[1..8] dims */
 static inline td_tensor *td_reshape(td_tensor *x, const int64_t *dims, int rank)
@@ -140,7 +148,7 @@ static inline td_tensor *td_concat(td_tensor *const *x, int n, int axis)
     return td_emit_("concat", x, n, &a);
 }
 
-/* ---- elementwise ------------------------------------------------------------------------------------------- */
+/* ---- elementwise ----------------------------------------------------------------------------- */
 
 static inline td_tensor *td_neg(td_tensor *x) { return td_op1_("neg", x); }
 static inline td_tensor *td_exp(td_tensor *x) { return td_op1_("exp", x); }
@@ -152,7 +160,10 @@ static inline td_tensor *td_cos(td_tensor *x) { return td_op1_("cos", x); }
 static inline td_tensor *td_tanh(td_tensor *x) { return td_op1_("tanh", x); }
 static inline td_tensor *td_sigmoid(td_tensor *x) { return td_op1_("sigmoid", x); }
 static inline td_tensor *td_abs(td_tensor *x) { return td_op1_("abs", x); }
-static inline td_tensor *td_sign(td_tensor *x) { return td_op1_("sign", x); } /* -1, 0, 1; no gradient */
+static inline td_tensor *td_sign(td_tensor *x)
+{
+    return td_op1_("sign", x);
+} /* -1, 0, 1; no gradient */
 static inline td_tensor *td_floor(td_tensor *x) { return td_op1_("floor", x); } /* no gradient */
 
 static inline td_tensor *td_add(td_tensor *x, td_tensor *y) { return td_op2_("add", x, y); }
@@ -160,8 +171,14 @@ static inline td_tensor *td_sub(td_tensor *x, td_tensor *y) { return td_op2_("su
 static inline td_tensor *td_mul(td_tensor *x, td_tensor *y) { return td_op2_("mul", x, y); }
 static inline td_tensor *td_div(td_tensor *x, td_tensor *y) { return td_op2_("div", x, y); }
 static inline td_tensor *td_maximum(td_tensor *x, td_tensor *y) { return td_op2_("maximum", x, y); }
-static inline td_tensor *td_less(td_tensor *x, td_tensor *y) { return td_op2_("less", x, y); }   /* 0 or 1, x's dtype */
-static inline td_tensor *td_equal(td_tensor *x, td_tensor *y) { return td_op2_("equal", x, y); } /* 0 or 1, x's dtype */
+static inline td_tensor *td_less(td_tensor *x, td_tensor *y)
+{
+    return td_op2_("less", x, y);
+} /* 0 or 1, x's dtype */
+static inline td_tensor *td_equal(td_tensor *x, td_tensor *y)
+{
+    return td_op2_("equal", x, y);
+} /* 0 or 1, x's dtype */
 
 /* y where `condition` (i32 or real) is not 0, else z. "where" */
 static inline td_tensor *td_where(td_tensor *condition, td_tensor *y, td_tensor *z)
@@ -195,9 +212,10 @@ static inline td_tensor *td_cast(td_tensor *x, int dtype)
 /* The same value; no gradient flows through. "detach" */
 static inline td_tensor *td_detach(td_tensor *x) { return td_op1_("detach", x); }
 
-/* ---- reduce, index, matmul --------------------------------------------------------------------------------- */
+/* ---- reduce, index, matmul ------------------------------------------------------------------- */
 
-/* Sum over the axes in the bit set `axes` (bit k: axis k), which stay as dims of 1. "sum": i[0] axes */
+/* Sum over the axes in the bit set `axes` (bit k: axis k), which stay as dims of 1. "sum": i[0]
+ * axes */
 static inline td_tensor *td_sum_axes(td_tensor *x, int64_t axes)
 {
     td_attrs   a;
@@ -207,7 +225,10 @@ static inline td_tensor *td_sum_axes(td_tensor *x, int64_t axes)
     return axes ? td_emit_("sum", in, 1, &a) : x;
 }
 
-static inline td_tensor *td_sum(td_tensor *x, int axis) { return td_sum_axes(x, (int64_t)1 << td_axis_(x, axis)); }
+static inline td_tensor *td_sum(td_tensor *x, int axis)
+{
+    return td_sum_axes(x, (int64_t)1 << td_axis_(x, axis));
+}
 
 static inline td_tensor *td_mean(td_tensor *x, int axis)
 {
@@ -220,7 +241,8 @@ static inline td_tensor *td_sum_all(td_tensor *x)
     return td_reshape(td_sum_axes(x, ((int64_t)1 << x->rank) - 1), 0, 0);
 }
 
-/* Largest over the axes in the bit set, kept as dims of 1; the gradient goes to the first largest. "max": i[0] axes */
+/* Largest over the axes in the bit set, kept as dims of 1; the gradient goes to the first largest.
+ * "max": i[0] axes */
 static inline td_tensor *td_max(td_tensor *x, int axis)
 {
     td_attrs   a;
@@ -240,7 +262,8 @@ static inline td_tensor *td_cumsum(td_tensor *x, int axis, bool reverse)
     return td_emit_("cumsum", in, 1, &a);
 }
 
-/* The k largest of the last axis, descending, ties by index. Output 1: their indices (i32). "topk": i[0] k */
+/* The k largest of the last axis, descending, ties by index. Output 1: their indices (i32). "topk":
+ * i[0] k */
 static inline td_tensor *td_topk(td_tensor *x, int64_t k, td_tensor **indices)
 {
     td_attrs   a;
@@ -253,11 +276,17 @@ static inline td_tensor *td_topk(td_tensor *x, int64_t k, td_tensor **indices)
     return y;
 }
 
-/* Rows of `table` [N, ...] at `ids` (i32, any dims): [ids..., ...]. An embedding lookup. "gather" */
-static inline td_tensor *td_gather(td_tensor *table, td_tensor *ids) { return td_op2_("gather", table, ids); }
+/* Rows of `table` [N, ...] at `ids` (i32, any dims): [ids..., ...]. An embedding lookup.
+ * "gather" */
+static inline td_tensor *td_gather(td_tensor *table, td_tensor *ids)
+{
+    return td_op2_("gather", table, ids);
+}
 
-/* `acc` [rows, ...] (NULL: zeros) plus the rows `src` [ids..., ...] at `ids`. "scatter_add": i[0] rows */
-static inline td_tensor *td_scatter_add(td_tensor *ids, td_tensor *src, td_tensor *acc, int64_t rows)
+/* `acc` [rows, ...] (NULL: zeros) plus the rows `src` [ids..., ...] at `ids`. "scatter_add": i[0]
+ * rows */
+static inline td_tensor *td_scatter_add(td_tensor *ids, td_tensor *src, td_tensor *acc,
+                                        int64_t rows)
 {
     td_attrs   a;
     td_tensor *in[] = { ids, src, acc };
@@ -266,29 +295,29 @@ static inline td_tensor *td_scatter_add(td_tensor *ids, td_tensor *src, td_tenso
     return td_emit_("scatter_add", in, 3, &a);
 }
 
-/* [..., M, K] x [..., K, N] -> [..., M, N]; leading dims of 1 stretch. A transposed operand is a td_transpose, free of
- * charge. Input 2, if any, is added: the planner puts sums there. "matmul" */
+/* [..., M, K] x [..., K, N] -> [..., M, N]; leading dims of 1 stretch. A transposed operand is a
+ * td_transpose, free of charge. Input 2, if any, is added: the planner puts sums there. "matmul" */
 static inline td_tensor *td_matmul(td_tensor *a, td_tensor *b)
 {
     td_tensor *in[] = { a, b, 0 };
     return td_emit_("matmul", in, 3, 0);
 }
 
-/* `state` becomes `value` when the run reaches it, if `gate` (scalar, NULL: always) is not 0. Gives the new
- * content. "assign" */
+/* `state` becomes `value` when the run reaches it, if `gate` (scalar, NULL: always) is not 0. Gives
+ * the new content. "assign" */
 static inline td_tensor *td_assign(td_tensor *state, td_tensor *value, td_tensor *gate)
 {
     td_tensor *in[] = { state, value, gate };
     return td_emit_("assign", in, 3, 0);
 }
 
-/* ---- composites ---------------------------------------------------------------------------------------------- */
+/* ---- composites ------------------------------------------------------------------------------ */
 
 /* exp(x) / sum(exp(x)) over the last axis. "softmax" */
 static inline td_tensor *td_softmax(td_tensor *x) { return td_op1_("softmax", x); }
 
-/* x / sqrt(mean(x^2) + eps) * w over the last axis; w [E] or NULL. Output 1: the reciprocal root [.., 1].
- * "rms_norm": f[0] eps */
+/* x / sqrt(mean(x^2) + eps) * w over the last axis; w [E] or NULL. Output 1: the reciprocal root
+ * [.., 1]. "rms_norm": f[0] eps */
 static inline td_tensor *td_rms_norm(td_tensor *x, td_tensor *w, double eps)
 {
     td_attrs   a;
@@ -298,8 +327,8 @@ static inline td_tensor *td_rms_norm(td_tensor *x, td_tensor *w, double eps)
     return td_emit_("rms_norm", in, 2, &a);
 }
 
-/* (x - mean) / sqrt(var + eps) * w + b over the last axis; w, b [E] or NULL. Outputs 1, 2: mean, reciprocal deviation.
- * "layer_norm": f[0] eps */
+/* (x - mean) / sqrt(var + eps) * w + b over the last axis; w, b [E] or NULL. Outputs 1, 2: mean,
+ * reciprocal deviation. "layer_norm": f[0] eps */
 static inline td_tensor *td_layer_norm(td_tensor *x, td_tensor *w, td_tensor *b, double eps)
 {
     td_attrs   a;
@@ -309,8 +338,8 @@ static inline td_tensor *td_layer_norm(td_tensor *x, td_tensor *w, td_tensor *b,
     return td_emit_("layer_norm", in, 3, &a);
 }
 
-/* Rotate the halves (u, v) of the last axis of x [B, H, T, E] by angles whose cosines and sines [B, T, E/2] are given:
- * (u cos - v sin, v cos + u sin). "rope": i[0] 1: rotate back */
+/* Rotate the halves (u, v) of the last axis of x [B, H, T, E] by angles whose cosines and sines [B,
+ * T, E/2] are given: (u cos - v sin, v cos + u sin). "rope": i[0] 1: rotate back */
 static inline td_tensor *td_rope(td_tensor *x, td_tensor *cosine, td_tensor *sine)
 {
     td_attrs   a;
@@ -320,10 +349,10 @@ static inline td_tensor *td_rope(td_tensor *x, td_tensor *cosine, td_tensor *sin
 }
 
 typedef enum td_activation {
-    TD_SILU,    /* x sigmoid(x) */
-    TD_GELU,    /* tanh form */
+    TD_SILU, /* x sigmoid(x) */
+    TD_GELU, /* tanh form */
     TD_RELU,
-    TD_RELU2,   /* max(x, 0)^2 */
+    TD_RELU2, /* max(x, 0)^2 */
     TD_SIGMOID
 } td_activation;
 
@@ -354,7 +383,8 @@ static inline td_tensor *td_glu(td_tensor *gate, td_tensor *up, td_activation f)
  *     and, if window > 0,                    q_index[i] - k_index[j] < window
  *     or, if self, the token itself          k_index[j] == q_index[i] of a padding query (segment 0)
  *
- * A query with no key gets 0. All tensors are i32 [B, T]; a NULL index counts 0, 1, ..; NULL inputs: no token is one. */
+ * A query with no key gets 0. All tensors are i32 [B, T]; a NULL index counts 0, 1, ..; NULL
+ * inputs: no token is one. */
 typedef struct td_mask {
     bool       causal, self;
     int64_t    window;
@@ -364,33 +394,58 @@ typedef struct td_mask {
     td_tensor *dense; /* real [B|1, H|1, Tq, Tk], added to the scores (-inf hides), or NULL: slow */
 } td_mask;
 
-/* What is added to the score of query i and key j of head h: table[h, clamp(k_pos[j] - q_pos[i] + offset)]. */
+/* What is added to the score of query i and key j of head h: table[h, clamp(k_pos[j] - q_pos[i] +
+ * offset)]. */
 typedef struct td_bias {
-    td_tensor *table;                     /* real [H, R], or NULL: no bias */
-    td_tensor *q_position, *k_position;   /* i32 [B, T] */
-    int64_t    offset;                    /* the index of distance 0 */
+    td_tensor *table;                   /* real [H, R], or NULL: no bias */
+    td_tensor *q_position, *k_position; /* i32 [B, T] */
+    int64_t    offset;                  /* the index of distance 0 */
 } td_bias;
 
-/* The inputs of "attend". "attend_grad" has the same, then the gradient of the output, the output, and output 1. */
+/* The inputs of "attend". "attend_grad" has the same, then the gradient of the output, the output,
+ * and output 1. */
 enum {
-    TD_ATTEND_Q, TD_ATTEND_K, TD_ATTEND_V,
-    TD_ATTEND_Q_SEGMENT, TD_ATTEND_K_SEGMENT, TD_ATTEND_Q_INPUT, TD_ATTEND_K_INPUT,
-    TD_ATTEND_Q_INDEX, TD_ATTEND_K_INDEX,
-    TD_ATTEND_TABLE, TD_ATTEND_Q_POSITION, TD_ATTEND_K_POSITION, TD_ATTEND_DENSE,
+    TD_ATTEND_Q,
+    TD_ATTEND_K,
+    TD_ATTEND_V,
+    TD_ATTEND_Q_SEGMENT,
+    TD_ATTEND_K_SEGMENT,
+    TD_ATTEND_Q_INPUT,
+    TD_ATTEND_K_INPUT,
+    TD_ATTEND_Q_INDEX,
+    TD_ATTEND_K_INDEX,
+    TD_ATTEND_TABLE,
+    TD_ATTEND_Q_POSITION,
+    TD_ATTEND_K_POSITION,
+    TD_ATTEND_DENSE,
     TD_ATTEND_INPUTS,
-    TD_ATTEND_GRAD = TD_ATTEND_INPUTS, TD_ATTEND_OUT, TD_ATTEND_LSE, TD_ATTEND_GRAD_INPUTS
+    TD_ATTEND_GRAD = TD_ATTEND_INPUTS,
+    TD_ATTEND_OUT,
+    TD_ATTEND_LSE,
+    TD_ATTEND_GRAD_INPUTS
 };
 
-/* softmax(scale q k^T + bias, over the keys that the mask shows) v. q [B, H, Tq, E], k [B, G, Tk, E], v [B, G, Tk, F],
- * G dividing H (grouped heads: head h reads group h / (H/G)). -> [B, H, Tq, F]; output 1: logsumexp [B, H, Tq].
- * "attend": i[0] causal, i[1] window, i[2] self, i[3] bias offset; f[0] scale.
- * "attend_grad": -> dq, dk, dv, dtable [H, R], ddense */
-static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, const td_mask *mask, const td_bias *bias,
-                                   double scale)
+/* softmax(scale q k^T + bias, over the keys that the mask shows) v. q [B, H, Tq, E], k [B, G, Tk,
+ * E], v [B, G, Tk, F], G dividing H (grouped heads: head h reads group h / (H/G)). -> [B, H, Tq,
+ * F]; output 1: logsumexp [B, H, Tq]. "attend": i[0] causal, i[1] window, i[2] self, i[3] bias
+ * offset; f[0] scale. "attend_grad": -> dq, dk, dv, dtable [H, R], ddense */
+static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, const td_mask *mask,
+                                   const td_bias *bias, double scale)
 {
     td_attrs   a;
-    td_tensor *in[TD_ATTEND_INPUTS] = { q, k, v, mask->q_segment, mask->k_segment, mask->q_input, mask->k_input,
-                                        mask->q_index, mask->k_index, 0, 0, 0, mask->dense };
+    td_tensor *in[TD_ATTEND_INPUTS] = { q,
+                                        k,
+                                        v,
+                                        mask->q_segment,
+                                        mask->k_segment,
+                                        mask->q_input,
+                                        mask->k_input,
+                                        mask->q_index,
+                                        mask->k_index,
+                                        0,
+                                        0,
+                                        0,
+                                        mask->dense };
     memset(&a, 0, sizeof a);
     a.i[0] = mask->causal, a.i[1] = mask->window, a.i[2] = mask->self, a.f[0] = scale;
     if (bias && bias->table) {
@@ -401,18 +456,28 @@ static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, con
     return td_emit_("attend", in, TD_ATTEND_INPUTS, &a);
 }
 
-enum { TD_CE_HIDDEN, TD_CE_EMBEDDING, TD_CE_LABELS, TD_CE_WEIGHTS, TD_CE_DIVISOR, TD_CE_ACC, TD_CE_INPUTS };
+enum {
+    TD_CE_HIDDEN,
+    TD_CE_EMBEDDING,
+    TD_CE_LABELS,
+    TD_CE_WEIGHTS,
+    TD_CE_DIVISOR,
+    TD_CE_ACC,
+    TD_CE_INPUTS
+};
 enum { TD_CE_LOSS, TD_CE_SUM, TD_CE_NLL, TD_CE_GRAD_HIDDEN, TD_CE_GRAD_EMBEDDING, TD_CE_OUTPUTS };
 
-/* Cross-entropy of logits z = scale * hidden embedding^T, fused with the projection and chunked, so that [N, V] never
- * exists. hidden [N, D], embedding [V, D], labels i32 [N], weights real [N], divisor: a scalar, the global sum of weights.
+/* Cross-entropy of logits z = scale * hidden embedding^T, fused with the projection and chunked, so
+ * that [N, V] never exists. hidden [N, D], embedding [V, D], labels i32 [N], weights real [N],
+ * divisor: a scalar, the global sum of weights.
  *     loss = sum_n w_n (log Z - sum_v t_v z_v + z_loss (log Z)^2 - smoothing's constant) / divisor
- * with t = onehot, or 1-s and s/(V-1) (spec section 3). Outputs: 0 loss, 1 sum_n w_n (log Z - z_y), a scalar not divided,
- * 2 log Z - z_y [N], 3 dloss/dhidden, 4 dloss/dembedding (plus input 5, if any); those nobody uses are not computed.
- * "cross_entropy": f[0] scale, f[1] z_loss, f[2] smoothing */
-static inline td_tensor *td_cross_entropy(td_tensor *hidden, td_tensor *embedding, td_tensor *labels,
-                                          td_tensor *weights, td_tensor *divisor, double scale, double z_loss,
-                                          double smoothing)
+ * with t = onehot, or 1-s and s/(V-1) (spec section 3). Outputs: 0 loss, 1 sum_n w_n (log Z - z_y),
+ * a scalar not divided, 2 log Z - z_y [N], 3 dloss/dhidden, 4 dloss/dembedding (plus input 5, if
+ * any); those nobody uses are not computed. "cross_entropy": f[0] scale, f[1] z_loss, f[2]
+ * smoothing */
+static inline td_tensor *td_cross_entropy(td_tensor *hidden, td_tensor *embedding,
+                                          td_tensor *labels, td_tensor *weights, td_tensor *divisor,
+                                          double scale, double z_loss, double smoothing)
 {
     td_attrs   a;
     td_tensor *in[TD_CE_INPUTS] = { hidden, embedding, labels, weights, divisor, 0 };
@@ -421,11 +486,12 @@ static inline td_tensor *td_cross_entropy(td_tensor *hidden, td_tensor *embeddin
     return td_emit_("cross_entropy", in, TD_CE_INPUTS, &a);
 }
 
-/* x / (1 - rate) where a random number keeps it, else 0. The number depends on (seed, step, example, place, element):
- * `step` is a scalar i32, `example` i32 [B] with B = dim 0 of x, the place is the path in the model. Axes in the bit set
- * `shared` share one number. Identity outside training. "dropout": f[0] rate, i[0] place, i[1] shared, i[2] seed */
-static inline td_tensor *td_dropout_at(td_tensor *x, td_tensor *step, td_tensor *example, double rate, int64_t shared,
-                                       const char *place)
+/* x / (1 - rate) where a random number keeps it, else 0. The number depends on (seed, step,
+ * example, place, element): `step` is a scalar i32, `example` i32 [B] with B = dim 0 of x, the
+ * place is the path in the model. Axes in the bit set `shared` share one number. Identity outside
+ * training. "dropout": f[0] rate, i[0] place, i[1] shared, i[2] seed */
+static inline td_tensor *td_dropout_at(td_tensor *x, td_tensor *step, td_tensor *example,
+                                       double rate, int64_t shared, const char *place)
 {
     td_attrs   a;
     td_tensor *in[] = { x, step, example };
@@ -436,21 +502,33 @@ static inline td_tensor *td_dropout_at(td_tensor *x, td_tensor *step, td_tensor 
         h = (h ^ (unsigned char)*p) * 0x100000001B3u;
     for (const char *p = place; *p; p++)
         h = (h ^ (unsigned char)*p) * 0x100000001B3u;
-    a.f[0] = rate, a.i[0] = (int64_t)(h >> 1), a.i[1] = shared, a.i[2] = (int64_t)(g->host->seed(g) >> 1);
+    a.f[0] = rate, a.i[0] = (int64_t)(h >> 1), a.i[1] = shared,
+    a.i[2] = (int64_t)(g->host->seed(g) >> 1);
     return rate > 0 && td_is_training(g) ? td_emit_("dropout", in, 3, &a) : x;
 }
 
 /* Sum of squares of all elements, a scalar; partial sums belong to fixed chunks. "sum_squares" */
 static inline td_tensor *td_sum_squares(td_tensor *x) { return td_op1_("sum_squares", x); }
 
-/* One AdamW update in place (Loshchilov and Hutter 2019). Inputs: p, g, m, v, then scalars lr, t (from 1, real),
- * clip (multiplies g) and gate (0: change nothing). Outputs 0 p, 1 m, 2 v share the memory of their inputs.
+/* One AdamW update in place (Loshchilov and Hutter 2019). Inputs: p, g, m, v, then scalars lr, t
+ * (from 1, real), clip (multiplies g) and gate (0: change nothing). Outputs 0 p, 1 m, 2 v share the
+ * memory of their inputs.
  *     m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  p -= lr (m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) + decay p)
  * "adamw_step": f[0] b1, f[1] b2, f[2] eps, f[3] decay */
-enum { TD_STEP_P, TD_STEP_G, TD_STEP_M, TD_STEP_V, TD_STEP_LR, TD_STEP_T, TD_STEP_CLIP, TD_STEP_GATE, TD_STEP_INPUTS };
+enum {
+    TD_STEP_P,
+    TD_STEP_G,
+    TD_STEP_M,
+    TD_STEP_V,
+    TD_STEP_LR,
+    TD_STEP_T,
+    TD_STEP_CLIP,
+    TD_STEP_GATE,
+    TD_STEP_INPUTS
+};
 
-static inline td_tensor *td_adamw_step(td_tensor *const in[TD_STEP_INPUTS], double b1, double b2, double eps,
-                                       double decay)
+static inline td_tensor *td_adamw_step(td_tensor *const in[TD_STEP_INPUTS], double b1, double b2,
+                                       double eps, double decay)
 {
     td_attrs a;
     memset(&a, 0, sizeof a);
@@ -458,7 +536,8 @@ static inline td_tensor *td_adamw_step(td_tensor *const in[TD_STEP_INPUTS], doub
     return td_emit_("adamw_step", in, TD_STEP_INPUTS, &a);
 }
 
-/* Adafactor, not factored, first half: the second moment, in place. Inputs: g, v, t (from 1), clip, gate.
+/* Adafactor, not factored, first half: the second moment, in place. Inputs: g, v, t (from 1), clip,
+ * gate.
  *     b2 = 1 - t^-rate;  v = b2 v + (1-b2) ((clip g)^2 + 1e-30);  outputs 0 v, 1 sum((clip g)^2 / v), a scalar
  * "adafactor_moment": f[0] rate (0.8) */
 static inline td_tensor *td_adafactor_moment(td_tensor *const in[5], double rate)
@@ -469,12 +548,13 @@ static inline td_tensor *td_adafactor_moment(td_tensor *const in[5], double rate
     return td_emit_("adafactor_moment", in, 5, &a);
 }
 
-/* Second half. Inputs: p, g, v, m (or NULL), sum_u2, sum_p2 (scalars), lr, clip, gate. Outputs 0 p, 1 m, in place.
+/* Second half. Inputs: p, g, v, m (or NULL), sum_u2, sum_p2 (scalars), lr, clip, gate. Outputs 0 p,
+ * 1 m, in place.
  *     u = clip g / sqrt(v) / max(1, sqrt(sum_u2/n));  delta = lr max(1e-3, sqrt(sum_p2/n)) u
  *     m = b1 m + (1-b1) delta (if b1 > 0);  p = (1 - decay) p - (m or delta), or with decay = lr^2 where f[1] < 0
  * "adafactor_step": f[0] b1, f[1] decay, f[2] clip threshold, f[3] smallest scale */
-static inline td_tensor *td_adafactor_step(td_tensor *const in[9], double b1, double decay, double threshold,
-                                           double smallest)
+static inline td_tensor *td_adafactor_step(td_tensor *const in[9], double b1, double decay,
+                                           double threshold, double smallest)
 {
     td_attrs a;
     memset(&a, 0, sizeof a);
@@ -483,12 +563,16 @@ static inline td_tensor *td_adafactor_step(td_tensor *const in[9], double b1, do
 }
 
 /* The op as a name, for ops that a third module brings: see kind/op.h. */
-static inline td_tensor *td_emit(td_graph *g, const char *op, td_tensor *const *in, int n, const td_attrs *attrs)
+static inline td_tensor *td_emit(td_graph *g, const char *op, td_tensor *const *in, int n,
+                                 const td_attrs *attrs)
 {
     return g->host->emit(g, op, in, n, attrs);
 }
 
-static inline td_tensor *td_output(td_tensor *first, int index) { return first->graph->host->output(first, index); }
+static inline td_tensor *td_output(td_tensor *first, int index)
+{
+    return first->graph->host->output(first, index);
+}
 
 #ifdef __cplusplus
 }

@@ -1,8 +1,9 @@
 /* plugin.h - what a module is, and how a plugin describes itself and its options.
  *
- * A module is one shared object that exports one symbol, `tandem_module`: constant data, which the host checks
- * (magic, ABI version, size) before any code of the module runs. It lists plugins. A plugin is one variant of one
- * kind: the attention 'softmax', the optimiser 'adamw'. A part is a plugin with its options filled in.
+ * A module is one shared object that exports one symbol, `tandem_module`: constant data, which the
+ * host checks (magic, ABI version, size) before any code of the module runs. It lists plugins. A
+ * plugin is one variant of one kind: the attention 'softmax', the optimiser 'adamw'. A part is a
+ * plugin with its options filled in.
  *
  *     struct softmax { int64_t heads; bool qkv_norm; };
  *
@@ -21,7 +22,8 @@
  *
  *     TD_MODULE("softmax", "1.0", "you", "MIT", &softmax.plugin)
  *
- * The build is `cc -shared -fPIC mine.c -o attention-mine.so $(pkg-config --cflags tandem)`: no tandem symbol is needed.
+ * The build is `cc -shared -fPIC mine.c -o attention-mine.so $(pkg-config --cflags tandem)`: no
+ * tandem symbol is needed.
  */
 #ifndef TANDEM_PLUGIN_H
 #define TANDEM_PLUGIN_H
@@ -36,11 +38,11 @@
 extern "C" {
 #endif
 
-#define TD_MAGIC     0x4D444E54u /* "TNDM" in memory */
-#define TD_ABI_MAJOR 1           /* a module of another major is refused */
-#define TD_ABI_MINOR 0           /* a module of a newer minor is refused, of an older one it runs */
+#define TD_MAGIC 0x4D444E54u /* "TNDM" in memory */
+#define TD_ABI_MAJOR 1       /* a module of another major is refused */
+#define TD_ABI_MINOR 0       /* a module of a newer minor is refused, of an older one it runs */
 
-/* ---- options --------------------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 typedef enum td_option_type {
     TD_TYPE_END = 0, /* closes a table */
@@ -56,10 +58,23 @@ typedef enum td_option_type {
     TD_TYPE_LIST     /* td_list: a list of groups, each described by `fields` */
 } td_option_type;
 
-typedef struct td_ints    { const int64_t *at; size_t count; } td_ints;
-typedef struct td_floats  { const double *at; size_t count; } td_floats;
-typedef struct td_strings { const char *const *at; size_t count; } td_strings;
-typedef struct td_list    { const void *at; size_t count; } td_list; /* at: array of the item struct */
+typedef struct td_ints {
+    const int64_t *at;
+    size_t         count;
+} td_ints;
+typedef struct td_floats {
+    const double *at;
+    size_t        count;
+} td_floats;
+typedef struct td_strings {
+    const char *const *at;
+    size_t             count;
+} td_strings;
+/* at: array of the item struct */
+typedef struct td_list {
+    const void *at;
+    size_t      count;
+} td_list;
 
 struct td_plugin;
 
@@ -72,17 +87,20 @@ typedef struct td_part {
 enum { TD_OPTION_REQUIRED = 1 }; /* the config must say it; there is no default */
 
 typedef struct td_option {
-    const char             *name;       /* as in the config; unique in its table */
-    const char             *doc;        /* one sentence: meaning, unit, source */
-    int64_t                 type;       /* td_option_type */
-    size_t                  offset;     /* of the field in the config struct */
-    double                  number;     /* default of BOOL (0, 1), INT, FLOAT, CHOICE */
-    const char             *text;       /* default of STRING; default plugin name of PART (NULL: none) */
-    double                  min, max;   /* inclusive range of INT and FLOAT, and of each INTS and FLOATS item */
-    const char *const      *choices;    /* CHOICE: names, NULL at the end; PART: the kind with its revision */
-    const struct td_option *fields;     /* LIST: the table of one item */
-    size_t                  item_size;  /* LIST: sizeof the item struct */
-    uint64_t                flags;      /* TD_OPTION_REQUIRED */
+    const char             *name;   /* as in the config; unique in its table */
+    const char             *doc;    /* one sentence: meaning, unit, source */
+    int64_t                 type;   /* td_option_type */
+    size_t                  offset; /* of the field in the config struct */
+    double                  number; /* default of BOOL (0, 1), INT, FLOAT, CHOICE */
+    /* default of STRING; default plugin name of PART (NULL: none) */
+    const char             *text;
+    /* inclusive range of INT and FLOAT, and of each INTS and FLOATS item */
+    double                  min, max;
+    /* CHOICE: names, NULL at the end; PART: the kind with its revision */
+    const char *const      *choices;
+    const struct td_option *fields;    /* LIST: the table of one item */
+    size_t                  item_size; /* LIST: sizeof the item struct */
+    uint64_t                flags;     /* TD_OPTION_REQUIRED */
 } td_option;
 
 /* The field must have the C type that the option stores into: a wrong one does not compile. */
@@ -98,9 +116,10 @@ extern "C" {
 #define TD_FIELD(S, f, type) td_field_offset<type, decltype(S::f)>(offsetof(S, f))
 #else
 #define TD_FIELD(S, f, type) \
-    (offsetof(S, f) + 0 * sizeof(char[_Generic(((S *)0)->f, type: 1, default: -1)]))
+    (offsetof(S, f) + 0 * sizeof(char[_Generic(((S *)0)->f, type : 1, default : -1)]))
 #endif
 
+/* clang-format off */
 #define TD_OPTION_END { 0, 0, TD_TYPE_END, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define TD_OPTION_BOOL(S, f, value, doc) \
     { #f, doc, TD_TYPE_BOOL, TD_FIELD(S, f, bool), value, 0, 0, 1, 0, 0, 0, 0 }
@@ -118,7 +137,8 @@ extern "C" {
     { #f, doc, TD_TYPE_FLOATS, TD_FIELD(S, f, td_floats), 0, 0, lo, hi, 0, 0, 0, 0 }
 #define TD_OPTION_STRINGS(S, f, doc) \
     { #f, doc, TD_TYPE_STRINGS, TD_FIELD(S, f, td_strings), 0, 0, 0, 0, 0, 0, 0, 0 }
-#define TD_OPTION_PART(S, f, kind, name, doc) /* kind: a `static const char *const k[] = {"norm/1", 0}` */ \
+/* kind: a `static const char *const k[] = { "norm/1", 0 }` */
+#define TD_OPTION_PART(S, f, kind, name, doc) \
     { #f, doc, TD_TYPE_PART, TD_FIELD(S, f, td_part), 0, name, 0, 0, kind, 0, 0, 0 }
 #define TD_OPTION_LIST(S, f, Item, table, doc) \
     { #f, doc, TD_TYPE_LIST, TD_FIELD(S, f, td_list), 0, 0, 0, 0, 0, table, sizeof(Item), 0 }
@@ -128,9 +148,11 @@ extern "C" {
 #define TD_OPTION_NEED_FLOAT(S, f, lo, hi, doc) \
     { #f, doc, TD_TYPE_FLOAT, TD_FIELD(S, f, double), 0, 0, lo, hi, 0, 0, 0, TD_OPTION_REQUIRED }
 #define TD_OPTION_NEED_STRING(S, f, doc) \
-    { #f, doc, TD_TYPE_STRING, TD_FIELD(S, f, const char *), 0, "", 0, 0, 0, 0, 0, TD_OPTION_REQUIRED }
+    { #f, doc, TD_TYPE_STRING, TD_FIELD(S, f, const char *), 0, "", 0, 0, 0, 0, 0, \
+      TD_OPTION_REQUIRED }
+/* clang-format on */
 
-/* ---- plugins --------------------------------------------------------------------------------------------- */
+/* ---- plugins --------------------------------------------------------------------------------- */
 
 /* Every kind's struct begins with this and goes on with typed hooks. */
 typedef struct td_plugin {
@@ -143,17 +165,18 @@ typedef struct td_plugin {
     const char      *brief;       /* one line */
     const char      *doc;         /* more, or NULL */
     const char      *paper;       /* where it is from, or NULL */
-    /* Rules across options; NULL: none. Says what is wrong in `error` and returns its code. [main] */
+    /* Rules across options; NULL: none. Says what is wrong in `error` and returns its code.
+     * [main] */
     int (*check)(const void *config, td_error *error);
 } td_plugin;
 
-#define TD_PLUGIN(type, kind_, name_, options_, config_type, ...)                                      \
-    {                                                                                                 \
-        .size = sizeof(type), .kind = kind_, .name = name_, .options = options_,                      \
-        .option_size = sizeof(td_option), .config_size = sizeof(config_type), __VA_ARGS__             \
+#define TD_PLUGIN(type, kind_, name_, options_, config_type, ...)                         \
+    {                                                                                     \
+        .size = sizeof(type), .kind = kind_, .name = name_, .options = options_,          \
+        .option_size = sizeof(td_option), .config_size = sizeof(config_type), __VA_ARGS__ \
     }
 
-/* ---- modules --------------------------------------------------------------------------------------------- */
+/* ---- modules --------------------------------------------------------------------------------- */
 
 typedef struct td_module {
     uint32_t                magic;     /* TD_MAGIC */
@@ -178,12 +201,12 @@ typedef struct td_module {
 #define TD_LINKAGE extern
 #endif
 
-#define TD_MODULE(name_, version_, author_, licence_, ...)                              \
-    static const td_plugin *const td_module_plugins[] = { __VA_ARGS__, 0 };             \
-    TD_LINKAGE TD_EXPORT const td_module tandem_module;                                 \
-    const td_module tandem_module = { TD_MAGIC, TD_ABI_MAJOR, TD_ABI_MINOR,             \
-                                      sizeof(td_module), name_, version_, author_,      \
-                                      licence_, td_module_plugins };
+#define TD_MODULE(name_, version_, author_, licence_, ...)                           \
+    static const td_plugin *const        td_module_plugins[] = { __VA_ARGS__, 0 };   \
+    TD_LINKAGE TD_EXPORT const td_module tandem_module;                              \
+    const td_module tandem_module = { TD_MAGIC,          TD_ABI_MAJOR, TD_ABI_MINOR, \
+                                      sizeof(td_module), name_,        version_,     \
+                                      author_,           licence_,     td_module_plugins };
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,5 @@
-/* random.h - counter-based randomness (Philox4x32-10): a number is a function of (seed, stream, index).
+/* random.h - counter-based randomness (Philox4x32-10): a number is a function of (seed, stream,
+ * index).
  *
  * Nothing is ever drawn "next", so no number depends on threads, ranks or order of arrival.
  * Paper: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
@@ -12,7 +13,9 @@
 extern "C" {
 #endif
 
-typedef struct td_random4 { uint32_t v[4]; } td_random4;
+typedef struct td_random4 {
+    uint32_t v[4];
+} td_random4;
 
 /* Four random words for the 128-bit counter (stream, index) under `seed`. [any] */
 static inline td_random4 td_philox(uint64_t seed, uint64_t stream, uint64_t index)

@@ -1,10 +1,11 @@
-/* activation.c - activations, gated linear units (Shazeer 2020) and softmax, with their gradients. */
+/* activation.c - activations, gated linear units (Shazeer 2020) and softmax, with their
+ * gradients. */
 #include "cpu.h"
 #include "kernels.h"
 
 #include "tandem/ops.h"
 
-#define GELU_ROOT  0.7978845608f /* sqrt(2 / pi) */
+#define GELU_ROOT 0.7978845608f /* sqrt(2 / pi) */
 #define GELU_CUBIC 0.044715f
 
 TD_CPU_INLINE td_vf activate(int64_t kind, td_vf x)
@@ -12,11 +13,16 @@ TD_CPU_INLINE td_vf activate(int64_t kind, td_vf x)
     td_vf positive = td_vpick(x > 0, x, td_vset(0));
 
     switch (kind) {
-    case TD_SILU: return x * td_vsigmoid(x);
-    case TD_GELU: return 0.5f * x * (1.0f + td_vtanh(GELU_ROOT * (x + GELU_CUBIC * x * x * x)));
-    case TD_RELU: return positive;
-    case TD_RELU2: return positive * positive;
-    default: return td_vsigmoid(x);
+    case TD_SILU:
+        return x * td_vsigmoid(x);
+    case TD_GELU:
+        return 0.5f * x * (1.0f + td_vtanh(GELU_ROOT * (x + GELU_CUBIC * x * x * x)));
+    case TD_RELU:
+        return positive;
+    case TD_RELU2:
+        return positive * positive;
+    default:
+        return td_vsigmoid(x);
     }
 }
 
@@ -31,7 +37,8 @@ TD_CPU_INLINE td_vf slope(int64_t kind, td_vf x, td_vf *value)
         return s + *value * (1.0f - s);
     case TD_GELU:
         s = td_vtanh(GELU_ROOT * (x + GELU_CUBIC * x * x * x)), *value = 0.5f * x * (1.0f + s);
-        return 0.5f * (1.0f + s) + 0.5f * x * (1.0f - s * s) * GELU_ROOT * (1.0f + 3 * GELU_CUBIC * x * x);
+        return 0.5f * (1.0f + s) +
+               0.5f * x * (1.0f - s * s) * GELU_ROOT * (1.0f + 3 * GELU_CUBIC * x * x);
     case TD_RELU:
         *value = positive;
         return td_vpick(x > 0, td_vset(1), td_vset(0));
@@ -47,13 +54,15 @@ TD_CPU_INLINE td_vf slope(int64_t kind, td_vf x, td_vf *value)
 #define LOAD(i_) td_vload_n((const float *)in[i_] + i, n - i)
 #define STORE(i_, value_) td_vstore_n((float *)out[i_] + i, value_, n - i)
 
-TD_CPU_CLONES static void activation_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+TD_CPU_CLONES static void activation_leaf(void *const *out, const void *const *in, int64_t n,
+                                          const td_attrs *a)
 {
     for (int64_t i = 0; i < n; i += TD_LANES)
         STORE(0, activate(a->i[0], LOAD(0)));
 }
 
-TD_CPU_CLONES static void activation_grad_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+TD_CPU_CLONES static void activation_grad_leaf(void *const *out, const void *const *in, int64_t n,
+                                               const td_attrs *a)
 {
     for (int64_t i = 0; i < n; i += TD_LANES) {
         td_vf value;
@@ -61,14 +70,16 @@ TD_CPU_CLONES static void activation_grad_leaf(void *const *out, const void *con
     }
 }
 
-TD_CPU_CLONES static void glu_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+TD_CPU_CLONES static void glu_leaf(void *const *out, const void *const *in, int64_t n,
+                                   const td_attrs *a)
 {
     for (int64_t i = 0; i < n; i += TD_LANES)
         STORE(0, activate(a->i[0], LOAD(0)) * LOAD(1));
 }
 
 /* In: dy, gate, up. Out: dgate, dup. */
-TD_CPU_CLONES static void glu_grad_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+TD_CPU_CLONES static void glu_grad_leaf(void *const *out, const void *const *in, int64_t n,
+                                        const td_attrs *a)
 {
     for (int64_t i = 0; i < n; i += TD_LANES) {
         td_vf dy = LOAD(0), up = LOAD(2), value, derivative = slope(a->i[0], LOAD(1), &value);
@@ -78,11 +89,14 @@ TD_CPU_CLONES static void glu_grad_leaf(void *const *out, const void *const *in,
 }
 
 int td_cpu_activation(const td_call *call) { return td_cpu_map(call, 1, activation_leaf); }
-int td_cpu_activation_grad(const td_call *call) { return td_cpu_map(call, 2, activation_grad_leaf); }
+int td_cpu_activation_grad(const td_call *call)
+{
+    return td_cpu_map(call, 2, activation_grad_leaf);
+}
 int td_cpu_glu(const td_call *call) { return td_cpu_map(call, 2, glu_leaf); }
 int td_cpu_glu_grad(const td_call *call) { return td_cpu_map(call, 3, glu_grad_leaf); }
 
-/* ---- softmax over the last axis of dense tensors --------------------------------------------------------------- */
+/* ---- softmax over the last axis of dense tensors --------------------------------------------- */
 
 typedef struct softmax_job {
     const float *x, *y;
@@ -92,8 +106,8 @@ typedef struct softmax_job {
 
 TD_CPU_CLONES static void softmax_row(float *y, const float *x, int64_t n)
 {
-    td_vf top = td_vset(-INFINITY), sum = { 0 };
-    float largest = -INFINITY, scale;
+    td_vf   top = td_vset(-INFINITY), sum = { 0 };
+    float   largest = -INFINITY, scale;
     int64_t i = 0;
 
     for (; i + TD_LANES <= n; i += TD_LANES)
@@ -127,7 +141,7 @@ TD_CPU_CLONES static void softmax_grad_row(float *dx, const float *dy, const flo
 static void softmax_item(void *arg, int64_t item, int thread)
 {
     const softmax_job *j = arg;
-    int64_t            first = item * j->rows_per_item, end = td_cpu_min(j->rows, first + j->rows_per_item);
+    int64_t first = item * j->rows_per_item, end = td_cpu_min(j->rows, first + j->rows_per_item);
 
     (void)thread;
     for (int64_t at = first * j->n; at < end * j->n; at += j->n) {
@@ -140,7 +154,9 @@ static void softmax_item(void *arg, int64_t item, int thread)
 
 static int softmax(const td_call *call, const float *y)
 {
-    softmax_job j = { .x = call->in[0].data, .y = y, .out = call->out[0].data, .n = td_view_last(&call->in[0]) };
+    softmax_job j = {
+        .x = call->in[0].data, .y = y, .out = call->out[0].data, .n = td_view_last(&call->in[0])
+    };
 
     if (!j.n)
         return 0;

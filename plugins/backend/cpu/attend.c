@@ -1,30 +1,42 @@
-/* attend.c - attention without the matrix of scores: online softmax over blocks of keys (Dao et al. 2022,
- * arXiv:2205.14135; Milakov and Gimelshein 2018, arXiv:1805.02867). A task is 64 queries of one head. */
+/* attend.c - attention without the matrix of scores: online softmax over blocks of keys (Dao et al.
+ * 2022, arXiv:2205.14135; Milakov and Gimelshein 2018, arXiv:1805.02867). A task is 64 queries of
+ * one head. */
 #include "attend.h"
 #include "kernels.h"
 
 typedef struct scratch { /* one thread's */
-    float *rows;     /* [64][e or f], then transposed */
-    float *q;        /* scale q^T [e][64] */
-    float *o;        /* o^T [f][64] */
-    float *scores;   /* [keys][64] */
+    float *rows;         /* [64][e or f], then transposed */
+    float *q;            /* scale q^T [e][64] */
+    float *o;            /* o^T [f][64] */
+    float *scores;       /* [keys][64] */
     float  top[TD_BLOCK], sum[TD_BLOCK], fade[TD_BLOCK];
 } scratch;
 
 td_attend_shape td_attend_shape_of(const td_call *call)
 {
-    const td_view *q = call->in + TD_ATTEND_Q, *k = call->in + TD_ATTEND_K, *v = call->in + TD_ATTEND_V;
-    return (td_attend_shape){ .call = call, .batch = q->dim[0], .heads = q->dim[1], .groups = k->dim[1],
-                              .queries = q->dim[2], .keys = k->dim[2], .e = q->dim[3], .f = v->dim[3],
-                              .e_wide = td_attend_wide(q->dim[3]), .f_wide = td_attend_wide(v->dim[3]),
-                              .causal = call->attrs->i[0] != 0, .window = call->attrs->i[1],
-                              .self = call->attrs->i[2] != 0, .offset = call->attrs->i[3],
+    const td_view *q = call->in + TD_ATTEND_Q, *k = call->in + TD_ATTEND_K,
+                  *v = call->in + TD_ATTEND_V;
+    return (td_attend_shape){ .call = call,
+                              .batch = q->dim[0],
+                              .heads = q->dim[1],
+                              .groups = k->dim[1],
+                              .queries = q->dim[2],
+                              .keys = k->dim[2],
+                              .e = q->dim[3],
+                              .f = v->dim[3],
+                              .e_wide = td_attend_wide(q->dim[3]),
+                              .f_wide = td_attend_wide(v->dim[3]),
+                              .causal = call->attrs->i[0] != 0,
+                              .window = call->attrs->i[1],
+                              .self = call->attrs->i[2] != 0,
+                              .offset = call->attrs->i[3],
                               .scale = (float)call->attrs->f[0] };
 }
 
 static size_t slice_floats(const td_attend_shape *s)
 {
-    return (size_t)(TD_BLOCK * (td_cpu_max(s->e_wide, s->f_wide) + s->e_wide + s->f_wide + TD_BLOCK));
+    return (size_t)(TD_BLOCK *
+                    (td_cpu_max(s->e_wide, s->f_wide) + s->e_wide + s->f_wide + TD_BLOCK));
 }
 
 size_t td_cpu_attend_workspace(const td_call *call)
@@ -57,8 +69,10 @@ static void load_queries(const td_attend_shape *s, const td_attend_side *q, scra
     td_tile_transpose(w->rows, s->e_wide, TD_BLOCK, s->e, w->q, TD_BLOCK);
 }
 
-/* One step of online softmax: scores become weights relative to the new largest one; `fade` rescales what was before. */
-TD_CPU_CLONES static void soften(float *scores, int64_t keys, int64_t lanes, float *top, float *sum, float *fade)
+/* One step of online softmax: scores become weights relative to the new largest one; `fade`
+ * rescales what was before. */
+TD_CPU_CLONES static void soften(float *scores, int64_t keys, int64_t lanes, float *top, float *sum,
+                                 float *fade)
 {
     for (int64_t i = 0; i < lanes; i += TD_LANES) {
         td_vf was = td_vload(top + i), most = was, base, total, by;
@@ -83,14 +97,33 @@ TD_CPU_CLONES static void rescale(float *o, int64_t f, int64_t lanes, const floa
             td_vstore(o + k * TD_BLOCK + i, td_vload(o + k * TD_BLOCK + i) * td_vload(by + i));
 }
 
-static void add_block(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, int sees, scratch *w)
+static void add_block(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k,
+                      int sees, scratch *w)
 {
-    const td_view   *kv = s->call->in + TD_ATTEND_K, *vv = s->call->in + TD_ATTEND_V;
-    int64_t          group = q->head / (s->heads / s->groups), lanes = td_attend_wide(q->count);
-    td_tile_product  qk = { td_attend_at(kv, q->batch, group, k->first), kv->stride[2], kv->stride[3], w->q, TD_BLOCK,
-                            w->scores, TD_BLOCK, k->count, lanes, s->e, false };
-    td_tile_product  pv = { td_attend_at(vv, q->batch, group, k->first), vv->stride[3], vv->stride[2], w->scores,
-                            TD_BLOCK, w->o, TD_BLOCK, s->f, lanes, k->count, true };
+    const td_view  *kv = s->call->in + TD_ATTEND_K, *vv = s->call->in + TD_ATTEND_V;
+    int64_t         group = q->head / (s->heads / s->groups), lanes = td_attend_wide(q->count);
+    td_tile_product qk = { td_attend_at(kv, q->batch, group, k->first),
+                           kv->stride[2],
+                           kv->stride[3],
+                           w->q,
+                           TD_BLOCK,
+                           w->scores,
+                           TD_BLOCK,
+                           k->count,
+                           lanes,
+                           s->e,
+                           false };
+    td_tile_product pv = { td_attend_at(vv, q->batch, group, k->first),
+                           vv->stride[3],
+                           vv->stride[2],
+                           w->scores,
+                           TD_BLOCK,
+                           w->o,
+                           TD_BLOCK,
+                           s->f,
+                           lanes,
+                           k->count,
+                           true };
 
     td_attend_product(s, q, k, sees, TD_KEYS_BY_LANES, &qk);
     td_attend_mask(s, q, k, sees, w->scores);
@@ -106,7 +139,8 @@ static void store_block(const td_attend_shape *s, const td_attend_side *q, scrat
     if (o->data)
         td_tile_transpose(w->o, TD_BLOCK, s->f, q->count, w->rows, s->f_wide);
     for (int64_t i = 0; o->data && i < q->count; i++) {
-        float *row = td_attend_at(o, q->batch, q->head, q->first + i), by = w->sum[i] > 0 ? 1 / w->sum[i] : 0;
+        float *row = td_attend_at(o, q->batch, q->head, q->first + i),
+              by = w->sum[i] > 0 ? 1 / w->sum[i] : 0;
         td_attend_copy(row, o->stride[3], w->rows + i * s->f_wide, 1, s->f, by);
     }
     if (s->call->n_out < 2 || !to)
@@ -125,7 +159,8 @@ static void attend_task(void *arg, int64_t task, int thread)
 
     take_slice(s, thread, &w);
     /* Under a causal mask the last blocks have the most to do: they come first. */
-    td_attend_load(s, false, head / s->heads, head % s->heads, (blocks - 1 - task % blocks) * TD_BLOCK, &q);
+    td_attend_load(s, false, head / s->heads, head % s->heads,
+                   (blocks - 1 - task % blocks) * TD_BLOCK, &q);
     load_queries(s, &q, &w);
     memset(w.o, 0, (size_t)(s->f_wide * TD_BLOCK) * sizeof(float));
     for (int64_t first = 0; first < s->keys; first += TD_BLOCK) {
@@ -141,6 +176,7 @@ static void attend_task(void *arg, int64_t task, int thread)
 int td_cpu_attend(const td_call *call)
 {
     td_attend_shape s = td_attend_shape_of(call);
-    td_parallel(call->services, s.batch * s.heads * td_cpu_ceil(s.queries, TD_BLOCK), attend_task, &s);
+    td_parallel(call->services, s.batch * s.heads * td_cpu_ceil(s.queries, TD_BLOCK), attend_task,
+                &s);
     return 0;
 }

@@ -1,7 +1,9 @@
-/* attend.h - what the forward and backward kernels of attention share: the problem, products of small blocks, the mask.
+/* attend.h - what the forward and backward kernels of attention share: the problem, products of
+ * small blocks, the mask.
  *
- * Queries lie in vector lanes: a block of scores is S^T [keys][64 queries], so softmax needs no sum across lanes, and
- * keys and values are read by broadcast from wherever they are, with any strides and without packing.
+ * Queries lie in vector lanes: a block of scores is S^T [keys][64 queries], so softmax needs no sum
+ * across lanes, and keys and values are read by broadcast from wherever they are, with any strides
+ * and without packing.
  */
 #ifndef TD_CPU_ATTEND_H
 #define TD_CPU_ATTEND_H
@@ -30,7 +32,8 @@ TD_CPU_INLINE float *td_attend_at(const td_view *v, int64_t b, int64_t h, int64_
 TD_CPU_INLINE int64_t td_attend_wide(int64_t n) { return (n + TD_LANES - 1) / TD_LANES * TD_LANES; }
 
 /* to[i * step] = scale * from[i * step_from]; by vectors where both are contiguous. */
-TD_CPU_INLINE void td_attend_copy(float *to, int64_t step, const float *from, int64_t step_from, int64_t n, float scale)
+TD_CPU_INLINE void td_attend_copy(float *to, int64_t step, const float *from, int64_t step_from,
+                                  int64_t n, float scale)
 {
     if (step == 1 && step_from == 1)
         for (int64_t i = 0; i < n; i++)
@@ -40,9 +43,10 @@ TD_CPU_INLINE void td_attend_copy(float *to, int64_t step, const float *from, in
             to[i * step] = scale * from[i * step_from];
 }
 
-/* ---- products (attend_tile.c) ------------------------------------------------------------------------------------- */
+/* ---- products (attend_tile.c) ---------------------------------------------------------------- */
 
-/* One operand by broadcast, element (m, k) at data[m * row + k * column]; the other [k][n] row-major, ld floats apart. */
+/* One operand by broadcast, element (m, k) at data[m * row + k * column]; the other [k][n]
+ * row-major, ld floats apart. */
 typedef struct td_tile_product {
     const float *a;
     int64_t      row, column;
@@ -60,18 +64,21 @@ typedef void td_tile_function(const td_tile_product *);
 td_tile_function *td_tile_product_here(void);
 
 /* to[columns][ld] = from[rows][ld_from] transposed; lanes beyond `rows` are left alone. */
-void td_tile_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t columns, float *to, int64_t ld);
+void td_tile_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t columns, float *to,
+                       int64_t ld);
 
-/* ---- mask and bias (attend_mask.c) --------------------------------------------------------------------------------- */
+/* ---- mask and bias (attend_mask.c) ----------------------------------------------------------- */
 
-typedef struct td_attend_range { int32_t low, high; } td_attend_range;
+typedef struct td_attend_range {
+    int32_t low, high;
+} td_attend_range;
 
 /* What the mask knows of up to 64 queries or keys. */
 typedef struct td_attend_side {
     int32_t         segment[TD_BLOCK], index[TD_BLOCK], input[TD_BLOCK], position[TD_BLOCK];
     int64_t         batch, head, first, count;
     td_attend_range segments, indices, inputs; /* inputs: 0 or 1 */
-    bool            padding; /* one has segment 0 */
+    bool            padding;                   /* one has segment 0 */
 } td_attend_side;
 
 enum { TD_SEES_NONE, TD_SEES_SOME, TD_SEES_ALL };
@@ -81,14 +88,16 @@ void td_attend_load(const td_attend_shape *, bool keys, int64_t batch, int64_t h
 int  td_attend_sees(const td_attend_shape *, const td_attend_side *q, const td_attend_side *k);
 
 /* Add the bias to the scores [keys][64], and hide with -inf what `sees` does not show. */
-void td_attend_mask(const td_attend_shape *, const td_attend_side *q, const td_attend_side *k, int sees, float *scores);
+void td_attend_mask(const td_attend_shape *, const td_attend_side *q, const td_attend_side *k,
+                    int sees, float *scores);
 
-/* A product in which keys are the rows of c, or what is summed over; or whose rows are keys and that sums over queries.
- * Where a causal mask crosses the block, lanes that see nothing are left out, 16 keys at a time. */
+/* A product in which keys are the rows of c, or what is summed over; or whose rows are keys and
+ * that sums over queries. Where a causal mask crosses the block, lanes that see nothing are left
+ * out, 16 keys at a time. */
 enum { TD_KEYS_BY_LANES, TD_OVER_KEYS, TD_OVER_QUERIES };
 
-void td_attend_product(const td_attend_shape *, const td_attend_side *q, const td_attend_side *k, int sees, int kind,
-                       const td_tile_product *);
+void td_attend_product(const td_attend_shape *, const td_attend_side *q, const td_attend_side *k,
+                       int sees, int kind, const td_tile_product *);
 
 /* Where a pair looks in the bias table. */
 TD_CPU_INLINE int64_t td_attend_distance(const td_attend_shape *s, int32_t q, int32_t k)
@@ -100,7 +109,8 @@ TD_CPU_INLINE int64_t td_attend_distance(const td_attend_shape *s, int32_t q, in
 /* Where the scores of (batch, head) begin in the dense bias, or in its gradient. */
 TD_CPU_INLINE float *td_attend_dense(const td_view *v, int64_t b, int64_t h)
 {
-    return (float *)v->data + (v->dim[0] > 1 ? b * v->stride[0] : 0) + (v->dim[1] > 1 ? h * v->stride[1] : 0);
+    return (float *)v->data + (v->dim[0] > 1 ? b * v->stride[0] : 0) +
+           (v->dim[1] > 1 ? h * v->stride[1] : 0);
 }
 
 #endif

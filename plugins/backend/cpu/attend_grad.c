@@ -1,18 +1,20 @@
-/* attend_grad.c - the gradients of attention, from the output and its logsumexp (Dao et al. 2022, arXiv:2205.14135).
+/* attend_grad.c - the gradients of attention, from the output and its logsumexp (Dao et al. 2022,
+ * arXiv:2205.14135).
  *
- * A task is all heads of one group of one example: nobody else adds to its dk and dv, so the bits depend on no thread.
- * With p the weights and delta = sum(do o): dv = p^T do, ds = p (do v^T - delta), dq = scale ds k, dk = scale ds^T q. */
+ * A task is all heads of one group of one example: nobody else adds to its dk and dv, so the bits
+ * depend on no thread. With p the weights and delta = sum(do o): dv = p^T do, ds = p (do v^T -
+ * delta), dq = scale ds k, dk = scale ds^T q. */
 #include "attend.h"
 #include "kernels.h"
 
 enum { OUT_Q, OUT_K, OUT_V, OUT_TABLE, OUT_DENSE };
 
-typedef struct scratch { /* one thread's */
-    float *q_rows, *q;         /* scale q [64][e_wide], and transposed [e][64] */
-    float *grad_rows, *grad;   /* do [64][f_wide], and transposed [f][64] */
-    float *p, *ds;             /* [keys][64] */
-    float *dq;                 /* [e][64] */
-    float *dk, *dv;            /* [all keys][e_wide], [all keys][f_wide] */
+typedef struct scratch {     /* one thread's */
+    float *q_rows, *q;       /* scale q [64][e_wide], and transposed [e][64] */
+    float *grad_rows, *grad; /* do [64][f_wide], and transposed [f][64] */
+    float *p, *ds;           /* [keys][64] */
+    float *dq;               /* [e][64] */
+    float *dk, *dv;          /* [all keys][e_wide], [all keys][f_wide] */
     float  lse[TD_BLOCK], delta[TD_BLOCK];
 } scratch;
 
@@ -25,7 +27,8 @@ typedef struct pair { /* a block of queries with a block of keys */
 
 static size_t slice_floats(const td_attend_shape *s)
 {
-    return (size_t)(TD_BLOCK * (3 * s->e_wide + 2 * s->f_wide + 2 * TD_BLOCK) + s->keys * (s->e_wide + s->f_wide));
+    return (size_t)(TD_BLOCK * (3 * s->e_wide + 2 * s->f_wide + 2 * TD_BLOCK) +
+                    s->keys * (s->e_wide + s->f_wide));
 }
 
 /* The distances of the bias table, summed by each (example, head) in double. */
@@ -38,7 +41,8 @@ static size_t table_bytes(const td_attend_shape *s)
 size_t td_cpu_attend_grad_workspace(const td_call *call)
 {
     td_attend_shape s = td_attend_shape_of(call);
-    return td_cpu_align(table_bytes(&s)) + (size_t)call->services->threads * slice_floats(&s) * sizeof(float);
+    return td_cpu_align(table_bytes(&s)) +
+           (size_t)call->services->threads * slice_floats(&s) * sizeof(float);
 }
 
 static void take_slice(const td_attend_shape *s, int thread, scratch *w)
@@ -55,11 +59,11 @@ static void take_slice(const td_attend_shape *s, int thread, scratch *w)
     w->dv = w->dk + s->keys * s->e_wide;
 }
 
-/* ---- a block of queries ------------------------------------------------------------------------------------------------ */
+/* ---- a block of queries ---------------------------------------------------------------------- */
 
 /* Rows of a block, zeros where there is none, and their transpose. */
-static void load_rows(const td_view *v, const td_attend_side *q, int64_t width, int64_t wide, float scale, float *rows,
-                      float *across)
+static void load_rows(const td_view *v, const td_attend_side *q, int64_t width, int64_t wide,
+                      float scale, float *rows, float *across)
 {
     memset(rows, 0, (size_t)(TD_BLOCK * wide) * sizeof(float));
     for (int64_t i = 0; i < q->count; i++) {
@@ -69,7 +73,8 @@ static void load_rows(const td_view *v, const td_attend_side *q, int64_t width, 
     td_tile_transpose(rows, wide, TD_BLOCK, width, across, TD_BLOCK);
 }
 
-static float dot_output(const td_attend_shape *s, const td_attend_side *q, const float *grad, int64_t i)
+static float dot_output(const td_attend_shape *s, const td_attend_side *q, const float *grad,
+                        int64_t i)
 {
     const td_view *o = s->call->in + TD_ATTEND_OUT;
     const float   *row = td_attend_at(o, q->batch, q->head, q->first + i);
@@ -90,7 +95,8 @@ static void load_queries(const td_attend_shape *s, const td_attend_side *q, scra
     memset(w->dq, 0, (size_t)(TD_BLOCK * s->e_wide) * sizeof(float));
     for (int64_t i = 0; i < TD_BLOCK; i++) {
         float x = i < q->count ? lse[(q->first + i) * v->stride[2]] : INFINITY;
-        w->lse[i] = x == -INFINITY ? INFINITY : x; /* a query that sees nothing: all its weights become 0 */
+        /* a query that sees nothing: all its weights become 0 */
+        w->lse[i] = x == -INFINITY ? INFINITY : x;
         w->delta[i] = i < q->count ? dot_output(s, q, w->grad_rows + i * s->f_wide, i) : 0;
     }
 }
@@ -107,22 +113,25 @@ static void store_queries(const td_attend_shape *s, const td_attend_side *q, scr
     }
 }
 
-/* ---- a block of scores ------------------------------------------------------------------------------------------------- */
+/* ---- a block of scores ----------------------------------------------------------------------- */
 
 /* Scores become weights. */
 TD_CPU_CLONES static void weigh(float *p, int64_t keys, int64_t lanes, const float *lse)
 {
     for (int64_t j = 0; j < keys; j++)
         for (int64_t i = 0; i < lanes; i += TD_LANES)
-            td_vstore(p + j * TD_BLOCK + i, td_vexp(td_vload(p + j * TD_BLOCK + i) - td_vload(lse + i)));
+            td_vstore(p + j * TD_BLOCK + i,
+                      td_vexp(td_vload(p + j * TD_BLOCK + i) - td_vload(lse + i)));
 }
 
 /* ds = p (dp - delta), exactly 0 where p is: a hidden value may be anything. */
-TD_CPU_CLONES static void score_grad(const float *p, float *ds, int64_t keys, int64_t lanes, const float *delta)
+TD_CPU_CLONES static void score_grad(const float *p, float *ds, int64_t keys, int64_t lanes,
+                                     const float *delta)
 {
     for (int64_t j = 0; j < keys; j++)
         for (int64_t i = 0; i < lanes; i += TD_LANES) {
-            td_vf w = td_vload(p + j * TD_BLOCK + i), d = td_vload(ds + j * TD_BLOCK + i) - td_vload(delta + i);
+            td_vf w = td_vload(p + j * TD_BLOCK + i),
+                  d = td_vload(ds + j * TD_BLOCK + i) - td_vload(delta + i);
             td_vstore(ds + j * TD_BLOCK + i, td_vpick(w > 0, w * d, td_vset(0)));
         }
 }
@@ -133,13 +142,16 @@ static void bias_grad(const pair *x, const float *ds)
     const td_attend_side  *q = x->q, *k = x->k;
     const td_view         *dense = s->call->out + OUT_DENSE;
     if (s->call->out[OUT_TABLE].data) {
-        double *sums = (double *)s->call->workspace + (q->batch * s->heads + q->head) * s->call->in[TD_ATTEND_TABLE].dim[1];
+        double *sums = (double *)s->call->workspace +
+                       (q->batch * s->heads + q->head) * s->call->in[TD_ATTEND_TABLE].dim[1];
         for (int64_t j = 0; j < k->count; j++)
             for (int64_t i = 0; i < q->count; i++)
-                sums[td_attend_distance(s, q->position[i], k->position[j])] += (double)ds[j * TD_BLOCK + i];
+                sums[td_attend_distance(s, q->position[i], k->position[j])] += (double)
+                    ds[j * TD_BLOCK + i];
     }
     if (dense->data) {
-        float *to = td_attend_dense(dense, q->batch, q->head) + q->first * dense->stride[2] + k->first * dense->stride[3];
+        float *to = td_attend_dense(dense, q->batch, q->head) + q->first * dense->stride[2] +
+                    k->first * dense->stride[3];
         for (int64_t i = 0; i < q->count; i++)
             for (int64_t j = 0; j < k->count; j++)
                 to[i * dense->stride[2] + j * dense->stride[3]] += ds[j * TD_BLOCK + i];
@@ -153,14 +165,20 @@ static void add_pair(const pair *x, scratch *w)
     const td_view         *kv = s->call->in + TD_ATTEND_K, *vv = s->call->in + TD_ATTEND_V;
     const float           *key = td_attend_at(kv, q->batch, x->group, k->first);
     const float           *value = td_attend_at(vv, q->batch, x->group, k->first);
-    td_tile_product qk = { key, kv->stride[2], kv->stride[3], w->q, TD_BLOCK, w->p, TD_BLOCK, k->count, x->lanes, s->e, false };
-    td_tile_product dp = { value, vv->stride[2], vv->stride[3], w->grad, TD_BLOCK, w->ds, TD_BLOCK, k->count, x->lanes, s->f,
-                           false };
-    td_tile_product dq = { key, kv->stride[3], kv->stride[2], w->ds, TD_BLOCK, w->dq, TD_BLOCK, s->e, x->lanes, k->count, true };
-    td_tile_product dk = { w->ds, TD_BLOCK, 1, w->q_rows, s->e_wide, w->dk + k->first * s->e_wide, s->e_wide, k->count,
-                           s->e_wide, q->count, true };
-    td_tile_product dv = { w->p, TD_BLOCK, 1, w->grad_rows, s->f_wide, w->dv + k->first * s->f_wide, s->f_wide, k->count,
-                           s->f_wide, q->count, true };
+    td_tile_product        qk = { key,      kv->stride[2], kv->stride[3], w->q, TD_BLOCK, w->p,
+                                  TD_BLOCK, k->count,      x->lanes,      s->e, false };
+    td_tile_product        dp = { value,    vv->stride[2], vv->stride[3], w->grad, TD_BLOCK, w->ds,
+                                  TD_BLOCK, k->count,      x->lanes,      s->f,    false };
+    td_tile_product        dq = { key,      kv->stride[3], kv->stride[2], w->ds,    TD_BLOCK, w->dq,
+                                  TD_BLOCK, s->e,          x->lanes,      k->count, true };
+    td_tile_product        dk = { w->ds,     TD_BLOCK,  1,
+                                  w->q_rows, s->e_wide, w->dk + k->first * s->e_wide,
+                                  s->e_wide, k->count,  s->e_wide,
+                                  q->count,  true };
+    td_tile_product        dv = { w->p,         TD_BLOCK,  1,
+                                  w->grad_rows, s->f_wide, w->dv + k->first * s->f_wide,
+                                  s->f_wide,    k->count,  s->f_wide,
+                                  q->count,     true };
 
     td_attend_product(s, q, k, x->sees, TD_KEYS_BY_LANES, &qk);
     td_attend_mask(s, q, k, x->sees, w->p);
@@ -173,7 +191,7 @@ static void add_pair(const pair *x, scratch *w)
     td_attend_product(s, q, k, x->sees, TD_OVER_QUERIES, &dk);
 }
 
-/* ---- tasks --------------------------------------------------------------------------------------------------------------- */
+/* ---- tasks ----------------------------------------------------------------------------------- */
 
 static void head_grad(const td_attend_shape *s, int64_t batch, int64_t head, scratch *w)
 {
@@ -182,7 +200,8 @@ static void head_grad(const td_attend_shape *s, int64_t batch, int64_t head, scr
         td_attend_load(s, false, batch, head, first, &q);
         load_queries(s, &q, w);
         for (int64_t at = 0; at < s->keys; at += TD_BLOCK) {
-            pair x = { s, &q, &k, head / (s->heads / s->groups), td_attend_wide(q.count), TD_SEES_NONE };
+            pair x = { s,           &q, &k, head / (s->heads / s->groups), td_attend_wide(q.count),
+                       TD_SEES_NONE };
             td_attend_load(s, true, batch, head, at, &k);
             x.sees = td_attend_sees(s, &q, &k);
             if (x.sees != TD_SEES_NONE)
@@ -192,10 +211,12 @@ static void head_grad(const td_attend_shape *s, int64_t batch, int64_t head, scr
     }
 }
 
-static void store_keys(const td_view *v, int64_t batch, int64_t group, const float *from, int64_t wide)
+static void store_keys(const td_view *v, int64_t batch, int64_t group, const float *from,
+                       int64_t wide)
 {
     for (int64_t t = 0; v->data && t < v->dim[2]; t++)
-        td_attend_copy(td_attend_at(v, batch, group, t), v->stride[3], from + t * wide, 1, v->dim[3], 1);
+        td_attend_copy(td_attend_at(v, batch, group, t), v->stride[3], from + t * wide, 1,
+                       v->dim[3], 1);
 }
 
 static void group_grad(const td_attend_shape *s, int64_t batch, int64_t group, scratch *w)
@@ -261,7 +282,9 @@ int td_cpu_attend_grad(const td_call *call)
         memset(call->workspace, 0, table_bytes(&s));
     if (call->out[OUT_DENSE].data)
         clear_dense(call->out + OUT_DENSE);
-    td_parallel(call->services, s.batch / td_cpu_max(1, batches_of_task(&s)) * (s.groups / td_cpu_max(1, groups_of_task(&s))),
+    td_parallel(call->services,
+                s.batch / td_cpu_max(1, batches_of_task(&s)) *
+                    (s.groups / td_cpu_max(1, groups_of_task(&s))),
                 grad_task, &s);
     if (call->out[OUT_TABLE].data)
         store_table(&s);

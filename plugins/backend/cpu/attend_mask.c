@@ -1,4 +1,5 @@
-/* attend_mask.c - which keys a block of queries sees, decided per block where that is possible, and the biases. */
+/* attend_mask.c - which keys a block of queries sees, decided per block where that is possible, and
+ * the biases. */
 #include <limits.h>
 
 #include "attend.h"
@@ -14,7 +15,8 @@ static td_attend_range range_of(const int32_t *x, int64_t n)
 }
 
 /* Entries first .. of row `b`, or `absent` + step i where the input is not there. */
-static void fill(const td_view *v, int64_t b, int64_t first, int64_t n, int32_t absent, int32_t step, int32_t *to)
+static void fill(const td_view *v, int64_t b, int64_t first, int64_t n, int32_t absent,
+                 int32_t step, int32_t *to)
 {
     const int32_t *from = v->data;
     if (from)
@@ -28,7 +30,8 @@ static void fill(const td_view *v, int64_t b, int64_t first, int64_t n, int32_t 
 void td_attend_load(const td_attend_shape *s, bool keys, int64_t batch, int64_t head, int64_t first,
                     td_attend_side *side)
 {
-    const td_view *in = s->call->in + (keys ? 1 : 0); /* the inputs of keys follow those of queries */
+    /* the inputs of keys follow those of queries */
+    const td_view *in = s->call->in + (keys ? 1 : 0);
     int64_t        n = td_cpu_min(TD_BLOCK, (keys ? s->keys : s->queries) - first);
     side->batch = batch, side->head = head, side->first = first, side->count = n;
     fill(in + TD_ATTEND_Q_SEGMENT, batch, first, n, 1, 0, side->segment);
@@ -59,8 +62,8 @@ static bool sees_none(const td_attend_shape *s, const td_attend_side *q, const t
 
 static bool sees_all(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k)
 {
-    return !q->padding && q->segments.low == q->segments.high && k->segments.low == q->segments.low &&
-           k->segments.high == q->segments.low &&
+    return !q->padding && q->segments.low == q->segments.high &&
+           k->segments.low == q->segments.low && k->segments.high == q->segments.low &&
            (!s->causal || k->indices.high <= q->indices.low || (q->inputs.low && k->inputs.low)) &&
            (s->window <= 0 || (int64_t)q->indices.high - k->indices.low < s->window);
 }
@@ -70,19 +73,23 @@ int td_attend_sees(const td_attend_shape *s, const td_attend_side *q, const td_a
     return sees_none(s, q, k) ? TD_SEES_NONE : sees_all(s, q, k) ? TD_SEES_ALL : TD_SEES_SOME;
 }
 
-static void add_table(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, float *scores)
+static void add_table(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k,
+                      float *scores)
 {
     const td_view *v = s->call->in + TD_ATTEND_TABLE;
     const float   *table = (const float *)v->data + q->head * v->stride[0];
     for (int64_t j = 0; j < k->count; j++)
         for (int64_t i = 0; i < q->count; i++)
-            scores[j * TD_BLOCK + i] += table[td_attend_distance(s, q->position[i], k->position[j]) * v->stride[1]];
+            scores[j * TD_BLOCK + i] +=
+                table[td_attend_distance(s, q->position[i], k->position[j]) * v->stride[1]];
 }
 
-static void add_dense(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, float *scores)
+static void add_dense(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k,
+                      float *scores)
 {
     const td_view *v = s->call->in + TD_ATTEND_DENSE;
-    const float   *dense = td_attend_dense(v, q->batch, q->head) + q->first * v->stride[2] + k->first * v->stride[3];
+    const float   *dense = td_attend_dense(v, q->batch, q->head) + q->first * v->stride[2] +
+                         k->first * v->stride[3];
     for (int64_t i = 0; i < q->count; i++)
         for (int64_t j = 0; j < k->count; j++)
             scores[j * TD_BLOCK + i] += dense[i * v->stride[2] + j * v->stride[3]];
@@ -96,18 +103,22 @@ TD_CPU_INLINE td_vi load_int(const int32_t *p)
 }
 
 /* What the rule says of one key. */
-typedef struct key_rule { int32_t segment, index, input, last, real; } key_rule;
+typedef struct key_rule {
+    int32_t segment, index, input, last, real;
+} key_rule;
 
 TD_CPU_INLINE key_rule rule_of(const td_attend_shape *s, const td_attend_side *k, int64_t j)
 {
-    const int64_t reach = s->window > 0 ? k->index[j] + td_cpu_min(s->window, INT32_MAX) - 1 : INT32_MAX;
-    return (key_rule){ k->segment[j], k->index[j], k->input[j] ? -1 : 0, (int32_t)td_cpu_min(reach, INT32_MAX),
-                       k->segment[j] ? -1 : 0 };
+    const int64_t reach = s->window > 0 ? k->index[j] + td_cpu_min(s->window, INT32_MAX) - 1
+                                        : INT32_MAX;
+    return (key_rule){ k->segment[j], k->index[j], k->input[j] ? -1 : 0,
+                       (int32_t)td_cpu_min(reach, INT32_MAX), k->segment[j] ? -1 : 0 };
 }
 
-/* -inf where the rule of ops.h does not hold, 16 queries at a time. `plain`: one segment, no input tokens. */
-TD_CPU_INLINE void hide_rule(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, float *scores,
-                             const bool plain)
+/* -inf where the rule of ops.h does not hold, 16 queries at a time. `plain`: one segment, no input
+ * tokens. */
+TD_CPU_INLINE void hide_rule(const td_attend_shape *s, const td_attend_side *q,
+                             const td_attend_side *k, float *scores, const bool plain)
 {
     const int32_t late = s->causal ? 0 : -1, self = s->self ? -1 : 0;
     for (int64_t j = 0; j < k->count; j++) {
@@ -122,34 +133,39 @@ TD_CPU_INLINE void hide_rule(const td_attend_shape *s, const td_attend_side *q, 
                 continue;
             }
             qs = load_int(q->segment + v), qn = load_int(q->input + v);
-            see = (qs == r.segment) & r.real & ((qi >= r.index) | late | ((qn != 0) & r.input)) & (qi <= r.last);
+            see = (qs == r.segment) & r.real & ((qi >= r.index) | late | ((qn != 0) & r.input)) &
+                  (qi <= r.last);
             see |= (qs == 0) & (qi == r.index) & self;
             td_vstore(at, td_vpick(see, td_vload(at), td_vset(-INFINITY)));
         }
     }
 }
 
-TD_CPU_CLONES static void hide_plain(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, float *scores)
+TD_CPU_CLONES static void hide_plain(const td_attend_shape *s, const td_attend_side *q,
+                                     const td_attend_side *k, float *scores)
 {
     hide_rule(s, q, k, scores, true);
 }
 
-TD_CPU_CLONES static void hide_any(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, float *scores)
+TD_CPU_CLONES static void hide_any(const td_attend_shape *s, const td_attend_side *q,
+                                   const td_attend_side *k, float *scores)
 {
     hide_rule(s, q, k, scores, false);
 }
 
-static void hide(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, float *scores)
+static void hide(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k,
+                 float *scores)
 {
-    bool one = !q->padding && q->segments.low == q->segments.high && k->segments.low == k->segments.high &&
-               q->segments.low == k->segments.low;
+    bool one = !q->padding && q->segments.low == q->segments.high &&
+               k->segments.low == k->segments.high && q->segments.low == k->segments.low;
     if (one && !(q->inputs.high && k->inputs.high))
         hide_plain(s, q, k, scores);
     else
         hide_any(s, q, k, scores);
 }
 
-void td_attend_mask(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, int sees, float *scores)
+void td_attend_mask(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k,
+                    int sees, float *scores)
 {
     if (s->call->in[TD_ATTEND_TABLE].data)
         add_table(s, q, k, scores);
@@ -159,10 +175,11 @@ void td_attend_mask(const td_attend_shape *s, const td_attend_side *q, const td_
         hide(s, q, k, scores);
 }
 
-/* ---- products that leave out what is hidden -------------------------------------------------------------------------- */
+/* ---- products that leave out what is hidden -------------------------------------------------- */
 
 /* The first lane, a multiple of 16, that can see one of the 16 keys from `at` on. */
-static int64_t first_lane(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, int64_t at)
+static int64_t first_lane(const td_attend_shape *s, const td_attend_side *q,
+                          const td_attend_side *k, int64_t at)
 {
     int64_t         lane = 0, keys = td_cpu_min(TD_LANES, k->count - at);
     td_attend_range index = range_of(k->index + at, keys);
@@ -173,8 +190,8 @@ static int64_t first_lane(const td_attend_shape *s, const td_attend_side *q, con
     return lane;
 }
 
-void td_attend_product(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k, int sees, int kind,
-                       const td_tile_product *whole)
+void td_attend_product(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k,
+                       int sees, int kind, const td_tile_product *whole)
 {
     td_tile_function *product = td_tile_product_here();
     if (sees == TD_SEES_ALL || !first_lane(s, q, k, (k->count - 1) / TD_LANES * TD_LANES)) {
@@ -184,8 +201,10 @@ void td_attend_product(const td_attend_shape *s, const td_attend_side *q, const 
     for (int64_t at = 0; at < k->count; at += TD_LANES) {
         int64_t         lane = first_lane(s, q, k, at), keys = td_cpu_min(TD_LANES, k->count - at);
         td_tile_product p = *whole;
-        p.a += at * (kind == TD_OVER_KEYS ? p.column : p.row) + (kind == TD_OVER_QUERIES ? lane * p.column : 0);
-        p.b += kind == TD_OVER_QUERIES ? lane * p.ldb : lane + (kind == TD_OVER_KEYS ? at * p.ldb : 0);
+        p.a += at * (kind == TD_OVER_KEYS ? p.column : p.row) +
+               (kind == TD_OVER_QUERIES ? lane * p.column : 0);
+        p.b += kind == TD_OVER_QUERIES ? lane * p.ldb
+                                       : lane + (kind == TD_OVER_KEYS ? at * p.ldb : 0);
         p.c += (kind == TD_OVER_KEYS ? 0 : at * p.ldc) + (kind == TD_OVER_QUERIES ? 0 : lane);
         p.n -= kind == TD_OVER_QUERIES ? 0 : lane;
         p.k = kind == TD_OVER_KEYS ? keys : kind == TD_OVER_QUERIES ? p.k - lane : p.k;

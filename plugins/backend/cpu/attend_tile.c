@@ -1,55 +1,59 @@
-/* attend_tile.c - products of small blocks for attention: a few rows by a few vectors in registers, for each vector width. */
+/* attend_tile.c - products of small blocks for attention: a few rows by a few vectors in registers,
+ * for each vector width. */
 #include "attend.h"
 
 typedef float vf8 __attribute__((vector_size(32)));
 
 /* A tile of rows x cols vectors. Constant bounds: the loops unroll and `c` stays in registers. */
-#define TILE(name, vec)                                                                                          \
-    TD_CPU_INLINE void name(const td_tile_product *p, int64_t i, int64_t j, const int rows, const int cols)      \
-    {                                                                                                            \
-        enum { LANES = sizeof(vec) / sizeof(float) };                                                            \
-        const float *a = p->a + i * p->row, *b = p->b + j;                                                       \
-        float       *to = p->c + i * p->ldc + j;                                                                 \
-        vec          c[6][4];                                                                                    \
-        _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)                                                   \
-            _Pragma("GCC unroll 8") for (int v = 0; v < cols; v++)                                               \
-                c[r][v] = p->add ? load_##vec(to + r * p->ldc + v * LANES) : (vec){ 0 };                         \
-        for (int64_t k = 0; k < p->k; k++, a += p->column, b += p->ldb) {                                        \
-            vec x[4];                                                                                            \
-            _Pragma("GCC unroll 8") for (int v = 0; v < cols; v++) x[v] = load_##vec(b + v * LANES);             \
-            _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)                                               \
-                _Pragma("GCC unroll 8") for (int v = 0; v < cols; v++) c[r][v] += a[r * p->row] * x[v];          \
-        }                                                                                                        \
-        _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)                                                   \
-            _Pragma("GCC unroll 8") for (int v = 0; v < cols; v++)                                               \
-                memcpy(to + r * p->ldc + v * LANES, &c[r][v], sizeof(vec));                                      \
+#define TILE(name, vec)                                                                     \
+    TD_CPU_INLINE void name(const td_tile_product *p, int64_t i, int64_t j, const int rows, \
+                            const int cols)                                                 \
+    {                                                                                       \
+        enum { LANES = sizeof(vec) / sizeof(float) };                                       \
+        const float *a = p->a + i * p->row, *b = p->b + j;                                  \
+        float       *to = p->c + i * p->ldc + j;                                            \
+        vec          c[6][4];                                                               \
+        _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)                              \
+            _Pragma("GCC unroll 8") for (int v = 0; v < cols; v++)                          \
+                c[r][v] = p->add ? load_##vec(to + r * p->ldc + v * LANES) : (vec){ 0 };    \
+        for (int64_t k = 0; k < p->k; k++, a += p->column, b += p->ldb) {                   \
+            vec x[4];                                                                       \
+            _Pragma("GCC unroll 8") for (int v = 0; v < cols; v++)                          \
+                x[v] = load_##vec(b + v * LANES);                                           \
+            _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)                          \
+                _Pragma("GCC unroll 8") for (int v = 0; v < cols; v++)                      \
+                    c[r][v] += a[r * p->row] * x[v];                                        \
+        }                                                                                   \
+        _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)                              \
+            _Pragma("GCC unroll 8") for (int v = 0; v < cols; v++)                          \
+                memcpy(to + r * p->ldc + v * LANES, &c[r][v], sizeof(vec));                 \
     }
 
 /* All rows of `wide` vectors of columns, `tall` at a time. */
-#define STRIP(name, tile)                                                                                        \
-    TD_CPU_INLINE void name(const td_tile_product *p, int64_t j, const int tall, const int wide)                 \
-    {                                                                                                            \
-        int64_t i = 0;                                                                                           \
-        for (; i + tall <= p->m; i += tall)                                                                      \
-            tile(p, i, j, tall, wide);                                                                           \
-        for (; i < p->m; i++)                                                                                    \
-            tile(p, i, j, 1, wide);                                                                              \
+#define STRIP(name, tile)                                                                        \
+    TD_CPU_INLINE void name(const td_tile_product *p, int64_t j, const int tall, const int wide) \
+    {                                                                                            \
+        int64_t i = 0;                                                                           \
+        for (; i + tall <= p->m; i += tall)                                                      \
+            tile(p, i, j, tall, wide);                                                           \
+        for (; i < p->m; i++)                                                                    \
+            tile(p, i, j, 1, wide);                                                              \
     }
 
 /* Columns by `wide` vectors (4 or less), then what is left of them. */
-#define PRODUCT(name, strip, vec, tall, wide, isa)                                                               \
-    isa static void name(const td_tile_product *p)                                                               \
-    {                                                                                                            \
-        enum { LANES = sizeof(vec) / sizeof(float) };                                                            \
-        int64_t j = 0;                                                                                           \
-        for (; j + (wide) * LANES <= p->n; j += (wide) * LANES)                                                  \
-            strip(p, j, tall, wide);                                                                             \
-        if (p->n - j == 3 * LANES)                                                                               \
-            strip(p, j, tall, 3);                                                                                \
-        else if (p->n - j == 2 * LANES)                                                                          \
-            strip(p, j, tall, 2);                                                                                \
-        else if (p->n - j == LANES)                                                                              \
-            strip(p, j, tall, 1);                                                                                \
+#define PRODUCT(name, strip, vec, tall, wide, isa)          \
+    isa static void name(const td_tile_product *p)          \
+    {                                                       \
+        enum { LANES = sizeof(vec) / sizeof(float) };       \
+        int64_t j = 0;                                      \
+        for (; j + (wide)*LANES <= p->n; j += (wide)*LANES) \
+            strip(p, j, tall, wide);                        \
+        if (p->n - j == 3 * LANES)                          \
+            strip(p, j, tall, 3);                           \
+        else if (p->n - j == 2 * LANES)                     \
+            strip(p, j, tall, 2);                           \
+        else if (p->n - j == LANES)                         \
+            strip(p, j, tall, 1);                           \
     }
 
 TD_CPU_INLINE vf8 load_vf8(const float *p)
@@ -82,15 +86,17 @@ td_tile_function *td_tile_product_here(void)
 {
     if (has_avx512())
         return product_avx512;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? product_avx2 : product_plain;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? product_avx2
+                                                                           : product_plain;
 }
 #else
 td_tile_function *td_tile_product_here(void) { return product_plain; }
 #endif
 
-/* ---- transposes ------------------------------------------------------------------------------------------------------ */
+/* ---- transposes ------------------------------------------------------------------------------ */
 
-static void transpose_plain(const float *from, int64_t ld_from, int64_t rows, int64_t columns, float *to, int64_t ld)
+static void transpose_plain(const float *from, int64_t ld_from, int64_t rows, int64_t columns,
+                            float *to, int64_t ld)
 {
     for (int64_t c = 0; c < columns; c++)
         for (int64_t r = 0; r < rows; r++)
@@ -98,14 +104,17 @@ static void transpose_plain(const float *from, int64_t ld_from, int64_t rows, in
 }
 
 #if defined(__x86_64__) && defined(__GNUC__)
-/* 16 x 16 in registers: four rounds of interleaving the upper half of the rows with the lower one. */
+/* 16 x 16 in registers: four rounds of interleaving the upper half of the rows with the lower
+ * one. */
 AVX512 static void transpose_16(const float *from, int64_t ld_from, float *to, int64_t ld)
 {
     const td_vi low = { 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23 };
     td_vf       x[16], y[16];
     _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) x[i] = td_vload(from + i * ld_from);
-    _Pragma("GCC unroll 4") for (int round = 0; round < 4; round++) {
-        _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++) {
+    _Pragma("GCC unroll 4") for (int round = 0; round < 4; round++)
+    {
+        _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++)
+        {
             y[2 * i] = __builtin_shuffle(x[i], x[i + 8], low);
             y[2 * i + 1] = __builtin_shuffle(x[i], x[i + 8], low + 8);
         }
@@ -116,7 +125,8 @@ AVX512 static void transpose_16(const float *from, int64_t ld_from, float *to, i
 #endif
 
 /* Tiles of 16 x 16, so that both sides are read and written by whole cache lines. */
-void td_tile_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t columns, float *to, int64_t ld)
+void td_tile_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t columns, float *to,
+                       int64_t ld)
 {
     for (int64_t r = 0; r < rows; r += 16)
         for (int64_t c = 0; c < columns; c += 16) {
@@ -128,6 +138,7 @@ void td_tile_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t
                 continue;
             }
 #endif
-            transpose_plain(x, ld_from, td_cpu_min(16, rows - r), td_cpu_min(16, columns - c), y, ld);
+            transpose_plain(x, ld_from, td_cpu_min(16, rows - r), td_cpu_min(16, columns - c), y,
+                            ld);
         }
 }

@@ -13,14 +13,16 @@ struct td_cpu {
     const td_services *services;
 };
 
-static int backend_open(const void *config, const td_services *services, void **state, td_error *error)
+static int backend_open(const void *config, const td_services *services, void **state,
+                        td_error *error)
 {
     struct td_cpu *cpu = calloc(1, sizeof *cpu);
 
     (void)config;
     if (!cpu)
         return td_fail(error, TD_ENOMEM, "backend 'cpu': no memory to start");
-    openblas_set_num_threads(1); /* the pool has the threads; each calls OpenBLAS for its own tile */
+    /* the pool has the threads; each calls OpenBLAS for its own tile */
+    openblas_set_num_threads(1);
     cpu->services = services;
     *state = cpu;
     return 0;
@@ -70,8 +72,9 @@ static const char *isa(void)
 static void backend_describe(void *state, char *text, size_t size)
 {
     const struct td_cpu *cpu = state;
-    snprintf(text, size, "cpu: %d threads, %s, matrix products by %s, %s (%s kernels)", cpu->services->threads, isa(),
-             td_cpu_sgemm_name(), openblas_get_config(), openblas_get_corename());
+    snprintf(text, size, "cpu: %d threads, %s, matrix products by %s, %s (%s kernels)",
+             cpu->services->threads, isa(), td_cpu_sgemm_name(), openblas_get_config(),
+             openblas_get_corename());
 }
 
 static void add_line(char *text, size_t size, const char *line)
@@ -90,22 +93,26 @@ static void backend_diagnose(void *state, char *text, size_t size)
     if (size)
         text[0] = 0;
     if (openblas_get_parallel() == OPENBLAS_OPENMP)
-        add_line(text, size, "this OpenBLAS is the OpenMP build, which may start threads of its own beside the pool's; "
-                             "install libopenblas0-pthread");
+        add_line(text, size,
+                 "this OpenBLAS is the OpenMP build, which may start threads of its own beside the "
+                 "pool's; "
+                 "install libopenblas0-pthread");
     if (core && *core) {
-        snprintf(line, sizeof line, "OPENBLAS_CORETYPE=%.40s makes OpenBLAS use its %.40s kernels, whatever this "
-                                    "processor (%s) could do; unset it (matrix products here: %s)",
+        snprintf(line, sizeof line,
+                 "OPENBLAS_CORETYPE=%.40s makes OpenBLAS use its %.40s kernels, whatever this "
+                 "processor (%s) could do; unset it (matrix products here: %s)",
                  core, openblas_get_corename(), isa(), td_cpu_sgemm_name());
         add_line(text, size, line);
     }
     if (cpu->services->threads > openblas_get_num_procs()) {
-        snprintf(line, sizeof line, "%d threads on %d processors: they will wait for each other; set backend.threads",
+        snprintf(line, sizeof line,
+                 "%d threads on %d processors: they will wait for each other; set backend.threads",
                  cpu->services->threads, openblas_get_num_procs());
         add_line(text, size, line);
     }
 }
 
-/* ---- peak ------------------------------------------------------------------------------------------------------ */
+/* ---- peak ------------------------------------------------------------------------------------ */
 
 typedef struct peak_job {
     float *a, *b, *c;
@@ -127,18 +134,17 @@ static void by_tiles(const struct td_cpu *cpu, const peak_job *j)
 static void by_openblas(const struct td_cpu *cpu, const peak_job *j)
 {
     openblas_set_num_threads(cpu->services->threads);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, PEAK, PEAK, PEAK, 1, j->a, PEAK, j->b, PEAK, 0, j->c, PEAK);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, PEAK, PEAK, PEAK, 1, j->a, PEAK, j->b,
+                PEAK, 0, j->c, PEAK);
     openblas_set_num_threads(1);
 }
 
 /* OpenBLAS's own threads spin for a while when they are done, in the way of the pool's. */
-static void let_threads_sleep(void)
-{
-    nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
-}
+static void let_threads_sleep(void) { nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL); }
 
 /* The best of some runs, after one to warm up. */
-static double rate(const struct td_cpu *cpu, const peak_job *j, void (*run)(const struct td_cpu *, const peak_job *))
+static double rate(const struct td_cpu *cpu, const peak_job *j,
+                   void (*run)(const struct td_cpu *, const peak_job *))
 {
     double best = 0;
     run(cpu, j);
@@ -168,11 +174,14 @@ static double backend_peak(void *state)
     return best;
 }
 
-struct empty { char none; };
+struct empty {
+    char none;
+};
 
 const td_backend td_cpu_backend = {
-    .plugin = TD_PLUGIN(td_backend, TD_BACKEND_KIND, "cpu", NULL, struct empty,
-                        .brief = "this machine's processors: OpenBLAS and vectorised kernels, in f32"),
+    .plugin =
+        TD_PLUGIN(td_backend, TD_BACKEND_KIND, "cpu", NULL, struct empty,
+                  .brief = "this machine's processors: OpenBLAS and vectorised kernels, in f32"),
     .real = TD_F32,
     .open = backend_open,
     .close = backend_close,

@@ -1,8 +1,10 @@
-/* cpu.h - what the kernels of this backend share: vectors of 16 floats, loops over strided views, matrix products.
+/* cpu.h - what the kernels of this backend share: vectors of 16 floats, loops over strided views,
+ * matrix products.
  *
- * A function marked TD_CPU_CLONES is compiled for AVX-512, AVX2 with FMA, and plain x86-64; the loader picks. The
- * helpers over td_vf are always inlined, so they take the instruction set of the clone they are used in. A
- * vector has 16 lanes on every machine: narrower ones use two or four registers.
+ * A function marked TD_CPU_CLONES is compiled for AVX-512, AVX2 with FMA, and plain x86-64; the
+ * loader picks. The helpers over td_vf are always inlined, so they take the instruction set of the
+ * clone they are used in. A vector has 16 lanes on every machine: narrower ones use two or four
+ * registers.
  */
 #ifndef TD_CPU_H
 #define TD_CPU_H
@@ -24,7 +26,7 @@ typedef float    td_vf __attribute__((vector_size(64)));
 typedef int32_t  td_vi __attribute__((vector_size(64)));
 typedef uint32_t td_vu __attribute__((vector_size(64)));
 
-/* ---- vectors of 16 ----------------------------------------------------------------------------------------- */
+/* ---- vectors of 16 --------------------------------------------------------------------------- */
 
 TD_CPU_INLINE td_vf td_vset(float x)
 {
@@ -79,8 +81,8 @@ TD_CPU_INLINE float td_vsum(td_vf v)
 {
     typedef float eight __attribute__((vector_size(32)));
     typedef float four __attribute__((vector_size(16)));
-    eight a[2];
-    four  b[2];
+    eight         a[2];
+    four          b[2];
 
     memcpy(a, &v, sizeof a);
     a[0] += a[1];
@@ -103,8 +105,8 @@ TD_CPU_INLINE float td_vlargest(td_vf v)
 TD_CPU_INLINE td_vf td_vexp(td_vf x)
 {
     const td_vf magic = td_vset(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-    td_vf z = x * 1.44269504f + magic, n = z - magic;
-    td_vf r = x - n * 0.693359375f, p = td_vset(1.9875691500e-4f);
+    td_vf       z = x * 1.44269504f + magic, n = z - magic;
+    td_vf       r = x - n * 0.693359375f, p = td_vset(1.9875691500e-4f);
     td_vi half = ((td_vi)z - (td_vi)magic + 126) << 23; /* the bits of 2^(n-1): 2^128 is no float */
 
     r = r - n * -2.12194440e-4f;
@@ -153,7 +155,7 @@ TD_CPU_INLINE float td_vdot(const float *x, const float *y, int64_t n)
     return td_vsum((s0 + s1) + (s2 + s3));
 }
 
-/* ---- matrix products ----------------------------------------------------------------------------------------- */
+/* ---- matrix products ------------------------------------------------------------------------- */
 
 /* A matrix in memory: element (i, j) is data[i * ld + j], or data[j * ld + i] if `trans`. */
 typedef struct td_cpu_matrix {
@@ -166,29 +168,31 @@ typedef struct td_cpu_matrix {
 typedef enum td_cpu_way { TD_CPU_DOTS, TD_CPU_PACKED, TD_CPU_OPENBLAS } td_cpu_way;
 td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k);
 
-/* c[m, n] = alpha a[m, k] b[k, n] + beta c, row-major, on the calling thread. beta 0 does not read c. [any] */
-void td_cpu_sgemm(td_cpu_way, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha,
-                  float beta, float *c, int64_t ldc);
+/* c[m, n] = alpha a[m, k] b[k, n] + beta c, row-major, on the calling thread. beta 0 does not read
+ * c. [any] */
+void td_cpu_sgemm(td_cpu_way, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
+                  float alpha, float beta, float *c, int64_t ldc);
 
 /* The same, spread over the pool in tiles; the bits do not depend on the threads. [worker] */
-void td_cpu_gemm(const td_services *, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha,
-                 float beta, float *c, int64_t ldc);
+void td_cpu_gemm(const td_services *, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n,
+                 int64_t k, float alpha, float beta, float *c, int64_t ldc);
 
 /* The matrix from element (i, j) on, and the tiles that td_cpu_gemm cuts. */
 td_cpu_matrix td_cpu_part(td_cpu_matrix, int64_t i, int64_t j);
-void td_cpu_gemm_tiles(const td_services *, td_cpu_way, int64_t m, int64_t n, int64_t k, int64_t *tile_m,
-                       int64_t *tile_n);
+void          td_cpu_gemm_tiles(const td_services *, td_cpu_way, int64_t m, int64_t n, int64_t k,
+                                int64_t *tile_m, int64_t *tile_n);
 
 /* Which of its ways td_cpu_sgemm takes here, for people. */
 const char *td_cpu_sgemm_name(void);
 
-/* ---- loops --------------------------------------------------------------------------------------------------- */
+/* ---- loops ----------------------------------------------------------------------------------- */
 
-/* An elementwise kernel's inside: n elements of every operand, all contiguous. An output may be an input's memory. */
+/* An elementwise kernel's inside: n elements of every operand, all contiguous. An output may be an
+ * input's memory. */
 typedef void td_cpu_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *attrs);
 
-/* Run a leaf over all elements of the call's outputs, with the first n_in inputs broadcast to them: any strides,
- * four-byte elements. Outputs with no data are computed into the void. */
+/* Run a leaf over all elements of the call's outputs, with the first n_in inputs broadcast to them:
+ * any strides, four-byte elements. Outputs with no data are computed into the void. */
 int td_cpu_map(const td_call *call, int n_in, td_cpu_leaf *leaf);
 
 /* Where the rows (last axis) of a view lie: dims that can be one are merged. */
@@ -201,7 +205,8 @@ typedef struct td_cpu_rows {
 
 td_cpu_rows td_cpu_rows_of(const td_view *);
 
-/* A walk over the rows from the index-th on: no division on the way. `row` is NULL where the view has no data. */
+/* A walk over the rows from the index-th on: no division on the way. `row` is NULL where the view
+ * has no data. */
 typedef struct td_cpu_cursor {
     float  *row;
     int64_t at[TD_MAX_RANK];
@@ -227,12 +232,12 @@ TD_CPU_INLINE void td_cpu_next(const td_cpu_rows *r, td_cpu_cursor *c)
     }
 }
 
-/* ---- small things -------------------------------------------------------------------------------------------- */
+/* ---- small things ---------------------------------------------------------------------------- */
 
 TD_CPU_INLINE int64_t td_cpu_min(int64_t a, int64_t b) { return a < b ? a : b; }
 TD_CPU_INLINE int64_t td_cpu_max(int64_t a, int64_t b) { return a > b ? a : b; }
 TD_CPU_INLINE int64_t td_cpu_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
-TD_CPU_INLINE size_t td_cpu_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+TD_CPU_INLINE size_t  td_cpu_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 TD_CPU_INLINE int64_t td_view_count(const td_view *v)
 {

@@ -1,8 +1,9 @@
-/* cross_entropy.c - the loss over the projection to the vocabulary, and its gradients; all logits are never stored.
+/* cross_entropy.c - the loss over the projection to the vocabulary, and its gradients; all logits
+ * are never stored.
  *
- * Rows of weight 0 are left out. The others go in chunks: logits of the chunk, statistics and then the gradient in
- * their place, its products with embedding and hidden states. Each row belongs to one thread, sums over rows are done
- * in order.
+ * Rows of weight 0 are left out. The others go in chunks: logits of the chunk, statistics and then
+ * the gradient in their place, its products with embedding and hidden states. Each row belongs to
+ * one thread, sums over rows are done in order.
  */
 #include "cpu.h"
 #include "kernels.h"
@@ -14,14 +15,15 @@ enum { SPAN = 4096 };
 typedef struct ce_job {
     const float   *hidden, *weights;
     const int32_t *labels;
-    int64_t        n, d, v, chunk, first, rows; /* rows: of the present chunk, from kept[first] on */
+    /* rows: of the present chunk, from kept[first] on */
+    int64_t        n, d, v, chunk, first, rows;
     float          divisor, scale, z_loss, smoothing, constant;
     bool           backward;
     float         *nll, *grad_hidden;
     /* in the workspace */
-    double  *row_loss, *row_nll;
-    int32_t *kept;
-    float   *h, *dh, *logits;
+    double        *row_loss, *row_nll;
+    int32_t       *kept;
+    float         *h, *dh, *logits;
 } ce_job;
 
 static int64_t chunk_of(int64_t n, int64_t v)
@@ -34,8 +36,8 @@ static size_t lay_out(ce_job *j, char *base)
 {
     size_t at = 0;
     size_t n = (size_t)j->n, rows = (size_t)j->chunk;
-    size_t bytes[6] = { n * sizeof(double), n * sizeof(double), n * sizeof(int32_t), rows * (size_t)j->d * 4,
-                        rows * (size_t)j->d * 4, rows * (size_t)j->v * 4 };
+    size_t bytes[6] = { n * sizeof(double),      n * sizeof(double),      n * sizeof(int32_t),
+                        rows * (size_t)j->d * 4, rows * (size_t)j->d * 4, rows * (size_t)j->v * 4 };
     char  *part[6];
 
     for (int i = 0; i < 6; i++) {
@@ -49,7 +51,8 @@ static size_t lay_out(ce_job *j, char *base)
 
 static ce_job sizes(const td_call *call)
 {
-    ce_job j = { .n = call->in[TD_CE_HIDDEN].dim[0], .d = call->in[TD_CE_HIDDEN].dim[1],
+    ce_job j = { .n = call->in[TD_CE_HIDDEN].dim[0],
+                 .d = call->in[TD_CE_HIDDEN].dim[1],
                  .v = call->in[TD_CE_EMBEDDING].dim[0] };
     j.chunk = chunk_of(j.n, j.v);
     return j;
@@ -61,7 +64,7 @@ size_t td_cpu_cross_entropy_workspace(const td_call *call)
     return lay_out(&j, NULL);
 }
 
-/* ---- one row ------------------------------------------------------------------------------------------------- */
+/* ---- one row --------------------------------------------------------------------------------- */
 
 TD_CPU_CLONES static float row_max(const float *z, int64_t n)
 {
@@ -122,26 +125,29 @@ static void ce_row(void *arg, int64_t i, int thread)
     const ce_job *j = arg;
     int64_t       at = j->first + i, row = j->kept[at];
     int32_t       label = j->labels[row];
-    float        *z = j->logits + i * j->v, top = row_max(z, j->v), z_y = z[label], weight = j->weights[row];
-    double        s = (double)j->smoothing, other = s > 0 ? s / (double)(j->v - 1) : 0;
-    double        sum, log_z, target = (double)z_y;
+    float        *z = j->logits + i * j->v, top = row_max(z, j->v), z_y = z[label],
+          weight = j->weights[row];
+    double s = (double)j->smoothing, other = s > 0 ? s / (double)(j->v - 1) : 0;
+    double sum, log_z, target = (double)z_y;
 
     (void)thread;
     if (s > 0)
         target = (1 - s - other) * (double)z_y + other * row_sum(z, j->v);
     sum = row_exp(z, j->v, top), log_z = (double)top + log(sum);
     j->row_nll[at] = (log_z - (double)z_y) * (double)weight;
-    j->row_loss[at] = (log_z - target + (double)j->z_loss * log_z * log_z - (double)j->constant) * (double)weight;
+    j->row_loss[at] = (log_z - target + (double)j->z_loss * log_z * log_z - (double)j->constant) *
+                      (double)weight;
     if (j->nll)
         j->nll[row] = (float)(log_z - (double)z_y);
     if (j->backward) {
         double k = (double)(weight / j->divisor * j->scale);
-        row_affine(z, j->v, (float)(k * (1 + 2 * (double)j->z_loss * log_z) / sum), (float)(-k * other));
+        row_affine(z, j->v, (float)(k * (1 + 2 * (double)j->z_loss * log_z) / sum),
+                   (float)(-k * other));
         z[label] -= (float)(k * (1 - s - other));
     }
 }
 
-/* ---- chunks ---------------------------------------------------------------------------------------------------- */
+/* ---- chunks ---------------------------------------------------------------------------------- */
 
 /* The rows that count, in order; -1 if one of them has a label that is no token. */
 static int64_t keep_rows(const ce_job *j)
@@ -162,26 +168,33 @@ static void forward_chunk(const td_call *call, ce_job *j, td_cpu_matrix embeddin
     td_cpu_matrix h = { j->h, j->d, false };
 
     for (int64_t i = 0; i < j->rows; i++)
-        memcpy(j->h + i * j->d, j->hidden + j->kept[j->first + i] * j->d, (size_t)j->d * sizeof(float));
+        memcpy(j->h + i * j->d, j->hidden + j->kept[j->first + i] * j->d,
+               (size_t)j->d * sizeof(float));
     embedding.trans = true;
     td_cpu_gemm(call->services, h, embedding, j->rows, j->v, j->d, j->scale, 0, j->logits, j->v);
     td_parallel(call->services, j->rows, ce_row, j);
 }
 
-static void backward_chunk(const td_call *call, ce_job *j, td_cpu_matrix embedding, float *grad_embedding, float beta)
+static void backward_chunk(const td_call *call, ce_job *j, td_cpu_matrix embedding,
+                           float *grad_embedding, float beta)
 {
-    td_cpu_matrix g = { j->logits, j->v, false }, gt = { j->logits, j->v, true }, h = { j->h, j->d, false };
+    td_cpu_matrix g = { j->logits, j->v, false }, gt = { j->logits, j->v, true },
+                  h = { j->h, j->d, false };
 
     if (j->grad_hidden) {
         td_cpu_gemm(call->services, g, embedding, j->rows, j->d, j->v, 1, 0, j->dh, j->d);
         for (int64_t i = 0; i < j->rows; i++)
-            memcpy(j->grad_hidden + j->kept[j->first + i] * j->d, j->dh + i * j->d, (size_t)j->d * sizeof(float));
+            memcpy(j->grad_hidden + j->kept[j->first + i] * j->d, j->dh + i * j->d,
+                   (size_t)j->d * sizeof(float));
     }
     if (grad_embedding)
         td_cpu_gemm(call->services, gt, h, j->v, j->d, j->rows, 1, beta, grad_embedding, j->d);
 }
 
-static float *wanted(const td_call *call, int i) { return i < call->n_out ? call->out[i].data : NULL; }
+static float *wanted(const td_call *call, int i)
+{
+    return i < call->n_out ? call->out[i].data : NULL;
+}
 
 static ce_job begin(const td_call *call)
 {
@@ -189,17 +202,21 @@ static ce_job begin(const td_call *call)
     double s = call->attrs->f[2];
 
     j.hidden = call->in[TD_CE_HIDDEN].data, j.labels = call->in[TD_CE_LABELS].data;
-    j.weights = call->in[TD_CE_WEIGHTS].data, j.divisor = td_view_scalar(&call->in[TD_CE_DIVISOR], 1);
+    j.weights = call->in[TD_CE_WEIGHTS].data,
+    j.divisor = td_view_scalar(&call->in[TD_CE_DIVISOR], 1);
     j.scale = (float)call->attrs->f[0], j.z_loss = (float)call->attrs->f[1], j.smoothing = (float)s;
-    j.constant = s > 0 && j.v > 1 ? (float)-((1 - s) * log(1 - s) + s * log(s / (double)(j.v - 1))) : 0;
+    j.constant = s > 0 && j.v > 1 ? (float)-((1 - s) * log(1 - s) + s * log(s / (double)(j.v - 1)))
+                                  : 0;
     j.nll = wanted(call, TD_CE_NLL), j.grad_hidden = wanted(call, TD_CE_GRAD_HIDDEN);
     j.backward = j.grad_hidden || wanted(call, TD_CE_GRAD_EMBEDDING);
     lay_out(&j, call->workspace);
     return j;
 }
 
-/* The gradients before any chunk: zeros, or what the embedding's is added to. Whether that is there already. */
-static bool start_gradients(const td_call *call, const ce_job *j, int64_t kept, float *grad_embedding)
+/* The gradients before any chunk: zeros, or what the embedding's is added to. Whether that is there
+ * already. */
+static bool start_gradients(const td_call *call, const ce_job *j, int64_t kept,
+                            float *grad_embedding)
 {
     const td_view *acc = &call->in[TD_CE_ACC];
     size_t         bytes = (size_t)(j->v * j->d) * sizeof(float);

@@ -1,7 +1,8 @@
 /* dropout.c - x / (1 - rate) where a random number keeps it, else 0 (Srivastava et al. 2014).
  *
- * The number of an element of example e at step s is word n % 4 of philox(seed, stream, n / 4): the stream mixes place, s
- * and e; n is the element's row-major index within its example, where shared axes count as one entry.
+ * The number of an element of example e at step s is word n % 4 of philox(seed, stream, n / 4): the
+ * stream mixes place, s and e; n is the element's row-major index within its example, where shared
+ * axes count as one entry.
  */
 #include "cpu.h"
 #include "kernels.h"
@@ -18,11 +19,13 @@ typedef struct dropout_job {
     uint32_t       threshold; /* a word below it drops */
     float          scale;
     int            rank;
-    int64_t        dim[TD_MAX_RANK], step[TD_MAX_RANK]; /* of the axes after the first: size, step in n (0: shared) */
+    /* of the axes after the first: size, step in n (0: shared) */
+    int64_t        dim[TD_MAX_RANK], step[TD_MAX_RANK];
     int64_t        last, rows, rows_per_item, items;
 } dropout_job;
 
-TD_CPU_CLONES static void words(uint32_t *out, uint64_t seed, uint64_t stream, uint64_t first, int64_t blocks)
+TD_CPU_CLONES static void words(uint32_t *out, uint64_t seed, uint64_t stream, uint64_t first,
+                                int64_t blocks)
 {
     for (int64_t i = 0; i < blocks; i++) {
         td_random4 r = td_philox(seed, stream, first + (uint64_t)i);
@@ -41,8 +44,8 @@ static int64_t index_of(const dropout_job *j, int64_t row)
     return n;
 }
 
-TD_CPU_CLONES static void apply(float *y, const float *x, const uint32_t *word, int64_t n, uint32_t threshold,
-                                float scale)
+TD_CPU_CLONES static void apply(float *y, const float *x, const uint32_t *word, int64_t n,
+                                uint32_t threshold, float scale)
 {
     for (int64_t i = 0; i < n; i++)
         y[i] = word[i] >= threshold ? x[i] * scale : 0.0f;
@@ -89,11 +92,17 @@ int td_cpu_dropout(const td_call *call)
 {
     const td_view  *x = &call->in[0];
     const td_attrs *a = call->attrs;
-    uint32_t        step = call->in[1].data ? (uint32_t)*(const int32_t *)call->in[1].data : 0;
-    dropout_job     j = { .x = x->data, .y = call->out[0].data, .example = call->in[2].data, .rank = x->rank - 1,
-                          .seed = (uint64_t)a->i[2], .stream = (uint64_t)a->i[0] + 0x9E3779B97F4A7C15u * (uint64_t)step,
-                          .threshold = (uint32_t)(a->f[0] * 4294967296.0), .scale = (float)(1 / (1 - a->f[0])),
-                          .last = 1, .rows = 1 };
+    uint32_t        step = call->in[1].data ? (uint32_t) * (const int32_t *)call->in[1].data : 0;
+    dropout_job     j = { .x = x->data,
+                          .y = call->out[0].data,
+                          .example = call->in[2].data,
+                          .rank = x->rank - 1,
+                          .seed = (uint64_t)a->i[2],
+                          .stream = (uint64_t)a->i[0] + 0x9E3779B97F4A7C15u * (uint64_t)step,
+                          .threshold = (uint32_t)(a->f[0] * 4294967296.0),
+                          .scale = (float)(1 / (1 - a->f[0])),
+                          .last = 1,
+                          .rows = 1 };
     int64_t         n = 1;
 
     for (int k = x->rank - 1; k > 0; k--) {

@@ -1,50 +1,56 @@
-/* elementwise.c - one leaf per elementwise op on reals; loop.c takes care of strides and broadcasting. */
+/* elementwise.c - one leaf per elementwise op on reals; loop.c takes care of strides and
+ * broadcasting. */
 #include "cpu.h"
 #include "kernels.h"
 
 /* The op `name` of inputs x, y, z (as many as it has): the value of 16 elements at a time. */
-#define ELEMENTWISE(name, inputs, ...)                                                                        \
-    TD_CPU_CLONES static void name##_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a) \
-    {                                                                                                         \
-        const float *const *p = (const float *const *)in;                                                     \
-        (void)a;                                                                                              \
-        for (int64_t i = 0; i < n; i += TD_LANES) {                                                           \
-            td_vf x = td_vload_n(p[0] + i, n - i), y = x;                                                     \
-            if ((inputs) > 1)                                                                                 \
-                y = td_vload_n(p[1] + i, n - i);                                                              \
-            (void)y;                                                                                          \
-            td_vstore_n((float *)out[0] + i, (__VA_ARGS__), n - i);                                           \
-        }                                                                                                     \
-    }                                                                                                         \
+#define ELEMENTWISE(name, inputs, ...)                                                        \
+    TD_CPU_CLONES static void name##_leaf(void *const *out, const void *const *in, int64_t n, \
+                                          const td_attrs *a)                                  \
+    {                                                                                         \
+        const float *const *p = (const float *const *)in;                                     \
+        (void)a;                                                                              \
+        for (int64_t i = 0; i < n; i += TD_LANES) {                                           \
+            td_vf x = td_vload_n(p[0] + i, n - i), y = x;                                     \
+            if ((inputs) > 1)                                                                 \
+                y = td_vload_n(p[1] + i, n - i);                                              \
+            (void)y;                                                                          \
+            td_vstore_n((float *)out[0] + i, (__VA_ARGS__), n - i);                           \
+        }                                                                                     \
+    }                                                                                         \
     int td_cpu_##name(const td_call *call) { return td_cpu_map(call, inputs, name##_leaf); }
 
 /* The same through a function of libm, one element at a time. */
-#define SCALAR(name, ...)                                                                                      \
-    static void name##_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)             \
-    {                                                                                                         \
-        (void)a;                                                                                              \
-        for (int64_t i = 0; i < n; i++) {                                                                     \
-            float x = ((const float *)in[0])[i];                                                              \
-            ((float *)out[0])[i] = (__VA_ARGS__);                                                             \
-        }                                                                                                     \
-    }                                                                                                         \
+#define SCALAR(name, ...)                                                                          \
+    static void name##_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a) \
+    {                                                                                              \
+        (void)a;                                                                                   \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            float x = ((const float *)in[0])[i];                                                   \
+            ((float *)out[0])[i] = (__VA_ARGS__);                                                  \
+        }                                                                                          \
+    }                                                                                              \
     int td_cpu_##name(const td_call *call) { return td_cpu_map(call, 1, name##_leaf); }
 
 /* A loop that the compiler vectorises by itself: root and rounding are instructions. */
-#define PLAIN(name, ...)                                                                                       \
-    TD_CPU_CLONES static void name##_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a) \
-    {                                                                                                         \
-        (void)a;                                                                                              \
-        for (int64_t i = 0; i < n; i++) {                                                                     \
-            float x = ((const float *)in[0])[i];                                                              \
-            ((float *)out[0])[i] = (__VA_ARGS__);                                                             \
-        }                                                                                                     \
-    }                                                                                                         \
+#define PLAIN(name, ...)                                                                      \
+    TD_CPU_CLONES static void name##_leaf(void *const *out, const void *const *in, int64_t n, \
+                                          const td_attrs *a)                                  \
+    {                                                                                         \
+        (void)a;                                                                              \
+        for (int64_t i = 0; i < n; i++) {                                                     \
+            float x = ((const float *)in[0])[i];                                              \
+            ((float *)out[0])[i] = (__VA_ARGS__);                                             \
+        }                                                                                     \
+    }                                                                                         \
     int td_cpu_##name(const td_call *call) { return td_cpu_map(call, 1, name##_leaf); }
 
 TD_CPU_INLINE td_vf one_where(td_vi mask) { return td_vpick(mask, td_vset(1), td_vset(0)); }
 
-TD_CPU_INLINE td_vf affine(td_vf x, const td_attrs *a) { return x * (float)a->f[0] + (float)a->f[1]; }
+TD_CPU_INLINE td_vf affine(td_vf x, const td_attrs *a)
+{
+    return x * (float)a->f[0] + (float)a->f[1];
+}
 
 /* The larger; a NaN wins, as it does in the reduction. */
 TD_CPU_INLINE td_vf larger(td_vf x, td_vf y) { return td_vpick((x > y) | (x != x), x, y); }
@@ -58,7 +64,7 @@ ELEMENTWISE(sign, 1, one_where(x > 0) - one_where(x < 0))
 ELEMENTWISE(affine, 1, affine(x, a))
 ELEMENTWISE(add, 2, x + y)
 ELEMENTWISE(sub, 2, x - y)
-ELEMENTWISE(mul, 2, x * y)
+ELEMENTWISE(mul, 2, x *y)
 ELEMENTWISE(div, 2, x / y)
 ELEMENTWISE(maximum, 2, larger(x, y))
 ELEMENTWISE(less, 2, one_where(x < y))
@@ -71,23 +77,25 @@ SCALAR(log, logf(x))
 SCALAR(sin, sinf(x))
 SCALAR(cos, cosf(x))
 
-/* ---- where and cast: four-byte words of either kind ---------------------------------------------------------- */
+/* ---- where and cast: four-byte words of either kind ------------------------------------------ */
 
 /* `ignored` drops the sign of a real condition: -0 is 0. */
-TD_CPU_INLINE void choose(uint32_t *out, const uint32_t *c, const uint32_t *y, const uint32_t *z, int64_t n,
-                          int ignored)
+TD_CPU_INLINE void choose(uint32_t *out, const uint32_t *c, const uint32_t *y, const uint32_t *z,
+                          int64_t n, int ignored)
 {
     for (int64_t i = 0; i < n; i++)
         out[i] = c[i] << ignored ? y[i] : z[i];
 }
 
-TD_CPU_CLONES static void where_real(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+TD_CPU_CLONES static void where_real(void *const *out, const void *const *in, int64_t n,
+                                     const td_attrs *a)
 {
     (void)a;
     choose(out[0], in[0], in[1], in[2], n, 1);
 }
 
-TD_CPU_CLONES static void where_i32(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+TD_CPU_CLONES static void where_i32(void *const *out, const void *const *in, int64_t n,
+                                    const td_attrs *a)
 {
     (void)a;
     choose(out[0], in[0], in[1], in[2], n, 0);
@@ -98,7 +106,8 @@ int td_cpu_where(const td_call *call)
     return td_cpu_map(call, 3, call->in[0].dtype == TD_I32 ? where_i32 : where_real);
 }
 
-TD_CPU_CLONES static void to_real(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+TD_CPU_CLONES static void to_real(void *const *out, const void *const *in, int64_t n,
+                                  const td_attrs *a)
 {
     (void)a;
     for (int64_t i = 0; i < n; i++)

@@ -67,8 +67,12 @@ static void scatter_item(void *arg, int64_t item, int thread)
 int td_cpu_scatter_add(const td_call *call)
 {
     const td_view *out = &call->out[0];
-    rows_job       j = { .ids = call->in[0].data, .from = call->in[1].data, .acc = call->in[2].data,
-                         .to = out->data, .n = td_view_count(&call->in[0]), .rows = call->attrs->i[0] };
+    rows_job       j = { .ids = call->in[0].data,
+                         .from = call->in[1].data,
+                         .acc = call->in[2].data,
+                         .to = out->data,
+                         .n = td_view_count(&call->in[0]),
+                         .rows = call->attrs->i[0] };
 
     if (!ids_fit(j.ids, j.n, j.rows))
         return TD_EFORMAT;
@@ -80,7 +84,7 @@ int td_cpu_scatter_add(const td_call *call)
     return 0;
 }
 
-/* ---- topk ---------------------------------------------------------------------------------------------------- */
+/* ---- topk ------------------------------------------------------------------------------------ */
 
 typedef struct topk_job {
     const float *x;
@@ -89,7 +93,8 @@ typedef struct topk_job {
     int64_t      k, n;
 } topk_job;
 
-/* Insertion into the k best so far; only a strictly larger one goes before another, so ties keep their order. */
+/* Insertion into the k best so far; only a strictly larger one goes before another, so ties keep
+ * their order. */
 static void topk_item(void *arg, int64_t row, int thread)
 {
     const topk_job *j = arg;
@@ -117,7 +122,9 @@ size_t td_cpu_topk_workspace(const td_call *call)
 
 int td_cpu_topk(const td_call *call)
 {
-    topk_job j = { .x = call->in[0].data, .values = call->out[0].data, .k = call->attrs->i[0],
+    topk_job j = { .x = call->in[0].data,
+                   .values = call->out[0].data,
+                   .k = call->attrs->i[0],
                    .n = td_view_last(&call->in[0]) };
 
     j.indices = call->n_out > 1 && call->out[1].data ? call->out[1].data : call->workspace;
@@ -126,7 +133,7 @@ int td_cpu_topk(const td_call *call)
     return 0;
 }
 
-/* ---- cumsum -------------------------------------------------------------------------------------------------- */
+/* ---- cumsum ---------------------------------------------------------------------------------- */
 
 typedef struct cumsum_job {
     const void *x;
@@ -156,8 +163,12 @@ int td_cpu_cumsum(const td_call *call)
 {
     const td_view *x = &call->in[0];
     int            axis = (int)call->attrs->i[0];
-    cumsum_job     j = { .x = x->data, .y = call->out[0].data, .n = x->dim[axis], .inner = 1,
-                         .reverse = call->attrs->i[1] != 0, .integer = x->dtype == TD_I32 };
+    cumsum_job     j = { .x = x->data,
+                         .y = call->out[0].data,
+                         .n = x->dim[axis],
+                         .inner = 1,
+                         .reverse = call->attrs->i[1] != 0,
+                         .integer = x->dtype == TD_I32 };
 
     for (int a = axis + 1; a < x->rank; a++)
         j.inner *= x->dim[a];

@@ -3,8 +3,8 @@
 
 enum { OPERANDS = 8, BLOCK = 256, PIECE = 1 << 15 };
 
-/* All operands (outputs first) over the dims of the outputs: dims of 1 are gone, the outputs' smallest stride is
- * innermost, dims that lie one after another in every operand are one. */
+/* All operands (outputs first) over the dims of the outputs: dims of 1 are gone, the outputs'
+ * smallest stride is innermost, dims that lie one after another in every operand are one. */
 typedef struct loop {
     td_cpu_leaf    *leaf;
     const td_attrs *attrs;
@@ -94,9 +94,10 @@ static void scatter(char *to, const uint32_t *from, int64_t stride, int64_t n)
         p[i * stride] = from[i];
 }
 
-/* One contiguous call of the leaf, with buffers for the operands that are not contiguous. A broadcast one is filled
- * once, when `fill` says that the row is new. */
-static void run_block(const loop *l, char *const *at, int64_t n, uint32_t buffer[][BLOCK], bool fill)
+/* One contiguous call of the leaf, with buffers for the operands that are not contiguous. A
+ * broadcast one is filled once, when `fill` says that the row is new. */
+static void run_block(const loop *l, char *const *at, int64_t n, uint32_t buffer[][BLOCK],
+                      bool fill)
 {
     const int64_t *stride = l->stride[l->rank - 1];
     void          *out[OPERANDS];
@@ -125,7 +126,8 @@ static bool contiguous(const loop *l)
     return true;
 }
 
-static void run_row(const loop *l, int64_t row, int64_t start, int64_t end, uint32_t buffer[][BLOCK])
+static void run_row(const loop *l, int64_t row, int64_t start, int64_t end,
+                    uint32_t buffer[][BLOCK])
 {
     const int64_t *inner = l->stride[l->rank - 1];
     int64_t        offset[OPERANDS] = { 0 }, step = contiguous(l) ? PIECE : BLOCK;
@@ -165,7 +167,8 @@ int td_cpu_map(const td_call *call, int n_in, td_cpu_leaf *leaf)
         return 0;
     l.inner_pieces = td_cpu_ceil(l.inner, PIECE);
     l.rows_per_item = td_cpu_max(1, PIECE / l.inner);
-    td_parallel(call->services, l.inner_pieces * td_cpu_ceil(l.rows, l.rows_per_item), run_item, &l);
+    td_parallel(call->services, l.inner_pieces * td_cpu_ceil(l.rows, l.rows_per_item), run_item,
+                &l);
     return 0;
 }
 

@@ -67,13 +67,15 @@ static int64_t batch_offset(const td_view *v, int64_t index)
     return offset;
 }
 
-/* [B, M, K] x [K, N]: the last batch dim becomes part of M wherever the rows go on evenly, again and again. */
+/* [B, M, K] x [K, N]: the last batch dim becomes part of M wherever the rows go on evenly, again
+ * and again. */
 static void fold_batch(matmul_job *j)
 {
     while (j->a_at.rank > 0) {
         int     last = j->a_at.rank - 1;
         int64_t d = j->a_at.dim[last];
-        bool    even = !j->a.trans && j->a_at.stride[last] == j->m * j->a.ld && j->c_at.stride[last] == j->m * j->ldc;
+        bool    even = !j->a.trans && j->a_at.stride[last] == j->m * j->a.ld &&
+                    j->c_at.stride[last] == j->m * j->ldc;
         if (d != 1 && (j->b_at.stride[last] || !even))
             return;
         j->m *= d, j->batch /= d;
@@ -90,7 +92,8 @@ static void matmul_tile(void *arg, int64_t item, int thread)
 
     (void)thread;
     a.data += batch_offset(&j->a_at, batch), b.data += batch_offset(&j->b_at, batch);
-    td_cpu_sgemm(j->way, a, b, td_cpu_min(j->tile_m, j->m - row), td_cpu_min(j->tile_n, j->n - column), j->k, 1.0f, j->beta,
+    td_cpu_sgemm(j->way, a, b, td_cpu_min(j->tile_m, j->m - row),
+                 td_cpu_min(j->tile_n, j->n - column), j->k, 1.0f, j->beta,
                  j->c + batch_offset(&j->c_at, batch) + row * j->ldc + column, j->ldc);
 }
 
@@ -130,7 +133,7 @@ int td_cpu_matmul(const td_call *call)
     const td_view *sum = call->n_in > 2 && call->in[2].data ? &call->in[2] : NULL;
     char          *workspace = call->workspace;
     td_view        a = usable(call, 0, &workspace), b = usable(call, 1, &workspace);
-    matmul_job     j = { .a = matrix_of(&a), .b = matrix_of(&b), .c = out->data, .beta = sum ? 1 : 0 };
+    matmul_job j = { .a = matrix_of(&a), .b = matrix_of(&b), .c = out->data, .beta = sum ? 1 : 0 };
 
     if (td_view_count(out) == 0)
         return 0;

@@ -6,18 +6,24 @@
 #define VIEWS (TD_KERNEL_STRIDED_IN | TD_KERNEL_STRIDED_OUT)
 #define POINTWISE (VIEWS | TD_KERNEL_INPLACE)
 
-#define ROW(op_, dtype_, flags_, ...) \
-    { .size = sizeof(td_kernel), .op = op_, .dtype = dtype_, .flags = flags_, .run = __VA_ARGS__ }
+#define ROW(op_, dtype_, flags_, ...)                                                              \
+    {                                                                                              \
+        .size = sizeof(td_kernel), .op = op_, .dtype = dtype_, .flags = flags_, .run = __VA_ARGS__ \
+    }
 #define MAPPED(name_) ROW(#name_, TD_F32, POINTWISE, td_cpu_##name_)
 #define MAPPED_I32(name_) ROW(#name_, TD_I32, POINTWISE, td_cpu_i32_##name_)
-#define WORDS(name_, flags_) ROW(#name_, TD_F32, flags_, td_cpu_##name_), ROW(#name_, TD_I32, flags_, td_cpu_##name_)
+#define WORDS(name_, flags_) \
+    ROW(#name_, TD_F32, flags_, td_cpu_##name_), ROW(#name_, TD_I32, flags_, td_cpu_##name_)
 
 static bool unit_rows(const td_view *v)
 {
     return !v->rank || v->dim[v->rank - 1] == 1 || v->stride[v->rank - 1] == 1;
 }
 
-static bool dense_vector(const td_view *v) { return v->rank != 1 || v->dim[0] == 1 || v->stride[0] == 1; }
+static bool dense_vector(const td_view *v)
+{
+    return v->rank != 1 || v->dim[0] == 1 || v->stride[0] == 1;
+}
 
 /* Norms and rope: rows may lie anywhere, each contiguous. */
 static bool accepts_rows(const td_call *call)
@@ -33,7 +39,8 @@ static bool accepts_rows(const td_call *call)
 
 static bool accepts_rope(const td_call *call)
 {
-    return call->in[0].rank == 4 && call->in[1].rank == 3 && call->in[2].rank == 3 && accepts_rows(call);
+    return call->in[0].rank == 4 && call->in[1].rank == 3 && call->in[2].rank == 3 &&
+           accepts_rows(call);
 }
 
 static bool accepts_cross_entropy(const td_call *call)
@@ -42,47 +49,89 @@ static bool accepts_cross_entropy(const td_call *call)
 }
 
 static const td_kernel rows[] = {
-    WORDS(full, VIEWS), WORDS(iota, 0), WORDS(copy, VIEWS), WORDS(pad, VIEWS), WORDS(concat, VIEWS),
-    WORDS(gather, 0), WORDS(cumsum, 0), WORDS(where, POINTWISE), WORDS(cast, POINTWISE),
+    WORDS(full, VIEWS),
+    WORDS(iota, 0),
+    WORDS(copy, VIEWS),
+    WORDS(pad, VIEWS),
+    WORDS(concat, VIEWS),
+    WORDS(gather, 0),
+    WORDS(cumsum, 0),
+    WORDS(where, POINTWISE),
+    WORDS(cast, POINTWISE),
     WORDS(assign, TD_KERNEL_STRIDED_IN),
 
-    MAPPED(neg), MAPPED(exp), MAPPED(log), MAPPED(sqrt), MAPPED(rsqrt), MAPPED(sin), MAPPED(cos), MAPPED(tanh),
-    MAPPED(sigmoid), MAPPED(abs), MAPPED(sign), MAPPED(floor), MAPPED(affine), MAPPED(add), MAPPED(sub), MAPPED(mul),
-    MAPPED(div), MAPPED(maximum), MAPPED(less), MAPPED(equal), MAPPED(activation), MAPPED(activation_grad), MAPPED(glu),
-    MAPPED_I32(neg), MAPPED_I32(abs), MAPPED_I32(sign), MAPPED_I32(affine), MAPPED_I32(add), MAPPED_I32(sub),
-    MAPPED_I32(mul), MAPPED_I32(maximum), MAPPED_I32(less), MAPPED_I32(equal),
+    MAPPED(neg),
+    MAPPED(exp),
+    MAPPED(log),
+    MAPPED(sqrt),
+    MAPPED(rsqrt),
+    MAPPED(sin),
+    MAPPED(cos),
+    MAPPED(tanh),
+    MAPPED(sigmoid),
+    MAPPED(abs),
+    MAPPED(sign),
+    MAPPED(floor),
+    MAPPED(affine),
+    MAPPED(add),
+    MAPPED(sub),
+    MAPPED(mul),
+    MAPPED(div),
+    MAPPED(maximum),
+    MAPPED(less),
+    MAPPED(equal),
+    MAPPED(activation),
+    MAPPED(activation_grad),
+    MAPPED(glu),
+    MAPPED_I32(neg),
+    MAPPED_I32(abs),
+    MAPPED_I32(sign),
+    MAPPED_I32(affine),
+    MAPPED_I32(add),
+    MAPPED_I32(sub),
+    MAPPED_I32(mul),
+    MAPPED_I32(maximum),
+    MAPPED_I32(less),
+    MAPPED_I32(equal),
 
     ROW("glu_grad", TD_F32, VIEWS, td_cpu_glu_grad),
-    ROW("sum", TD_F32, 0, td_cpu_sum), ROW("sum", TD_I32, 0, td_cpu_i32_sum),
-    ROW("max", TD_F32, 0, td_cpu_max_over), ROW("max", TD_I32, 0, td_cpu_i32_max_over),
+    ROW("sum", TD_F32, 0, td_cpu_sum),
+    ROW("sum", TD_I32, 0, td_cpu_i32_sum),
+    ROW("max", TD_F32, 0, td_cpu_max_over),
+    ROW("max", TD_I32, 0, td_cpu_i32_max_over),
     ROW("topk", TD_F32, 0, td_cpu_topk, .workspace = td_cpu_topk_workspace),
     ROW("scatter_add", TD_F32, 0, td_cpu_scatter_add),
-    ROW("matmul", TD_F32, TD_KERNEL_STRIDED_IN, td_cpu_matmul, .workspace = td_cpu_matmul_workspace),
+    ROW("matmul", TD_F32, TD_KERNEL_STRIDED_IN, td_cpu_matmul,
+        .workspace = td_cpu_matmul_workspace),
 
     ROW("softmax", TD_F32, TD_KERNEL_INPLACE, td_cpu_softmax),
     ROW("softmax_grad", TD_F32, TD_KERNEL_INPLACE, td_cpu_softmax_grad),
     ROW("rms_norm", TD_F32, VIEWS, td_cpu_rms_norm, .accepts = accepts_rows),
-    ROW("rms_norm_grad", TD_F32, VIEWS, td_cpu_rms_norm_grad, .workspace = td_cpu_norm_grad_workspace,
-        .accepts = accepts_rows),
+    ROW("rms_norm_grad", TD_F32, VIEWS, td_cpu_rms_norm_grad,
+        .workspace = td_cpu_norm_grad_workspace, .accepts = accepts_rows),
     ROW("layer_norm", TD_F32, VIEWS, td_cpu_layer_norm, .accepts = accepts_rows),
-    ROW("layer_norm_grad", TD_F32, VIEWS, td_cpu_layer_norm_grad, .workspace = td_cpu_norm_grad_workspace,
-        .accepts = accepts_rows),
+    ROW("layer_norm_grad", TD_F32, VIEWS, td_cpu_layer_norm_grad,
+        .workspace = td_cpu_norm_grad_workspace, .accepts = accepts_rows),
     ROW("rope", TD_F32, VIEWS | TD_KERNEL_INPLACE, td_cpu_rope, .accepts = accepts_rope),
     ROW("dropout", TD_F32, TD_KERNEL_INPLACE, td_cpu_dropout),
-    ROW("cross_entropy", TD_F32, 0, td_cpu_cross_entropy, .workspace = td_cpu_cross_entropy_workspace,
-        .accepts = accepts_cross_entropy),
+    ROW("cross_entropy", TD_F32, 0, td_cpu_cross_entropy,
+        .workspace = td_cpu_cross_entropy_workspace, .accepts = accepts_cross_entropy),
 #ifdef TD_CPU_ATTEND /* without it the op's lowering is used */
     ROW("attend", TD_F32, VIEWS, td_cpu_attend, .workspace = td_cpu_attend_workspace),
-    ROW("attend_grad", TD_F32, VIEWS, td_cpu_attend_grad, .workspace = td_cpu_attend_grad_workspace),
+    ROW("attend_grad", TD_F32, VIEWS, td_cpu_attend_grad,
+        .workspace = td_cpu_attend_grad_workspace),
 #endif
 
     ROW("sum_squares", TD_F32, 0, td_cpu_sum_squares, .workspace = td_cpu_sum_squares_workspace),
     ROW("adamw_step", TD_F32, 0, td_cpu_adamw_step),
-    ROW("adafactor_moment", TD_F32, 0, td_cpu_adafactor_moment, .workspace = td_cpu_adafactor_moment_workspace),
+    ROW("adafactor_moment", TD_F32, 0, td_cpu_adafactor_moment,
+        .workspace = td_cpu_adafactor_moment_workspace),
     ROW("adafactor_step", TD_F32, 0, td_cpu_adafactor_step),
 };
 
-struct empty { char none; };
+struct empty {
+    char none;
+};
 
 static const td_kernels kernels = {
     .plugin = TD_PLUGIN(td_kernels, TD_KERNELS_KIND, "cpu", NULL, struct empty,
@@ -92,4 +141,5 @@ static const td_kernels kernels = {
     .count = sizeof rows / sizeof rows[0],
 };
 
-TD_MODULE("backend-cpu", "0.1.0", "the tandem authors", "MIT", &td_cpu_backend.plugin, &kernels.plugin)
+TD_MODULE("backend-cpu", "0.1.0", "the tandem authors", "MIT", &td_cpu_backend.plugin,
+          &kernels.plugin)

@@ -8,7 +8,8 @@ static void copy_leaf(void *const *out, const void *const *in, int64_t n, const 
     memmove(out[0], in[0], (size_t)n * 4);
 }
 
-TD_CPU_CLONES static void fill_real(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+TD_CPU_CLONES static void fill_real(void *const *out, const void *const *in, int64_t n,
+                                    const td_attrs *a)
 {
     float value = (float)a->f[0];
     (void)in;
@@ -16,7 +17,8 @@ TD_CPU_CLONES static void fill_real(void *const *out, const void *const *in, int
         ((float *)out[0])[i] = value;
 }
 
-TD_CPU_CLONES static void fill_i32(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+TD_CPU_CLONES static void fill_i32(void *const *out, const void *const *in, int64_t n,
+                                   const td_attrs *a)
 {
     int32_t value = (int32_t)a->f[0];
     (void)in;
@@ -49,7 +51,7 @@ int td_cpu_iota(const td_call *call)
     return 0;
 }
 
-/* ---- copy ---------------------------------------------------------------------------------------------------- */
+/* ---- copy ------------------------------------------------------------------------------------ */
 
 enum { TILE = 16, STRIP = 64 };
 
@@ -71,7 +73,8 @@ static int64_t batch_offset(const td_view *v, int64_t index)
     return offset;
 }
 
-static void turn_tile(const turn *t, const uint32_t *in, uint32_t *out, int64_t i0, int64_t i1, int64_t j0, int64_t j1)
+static void turn_tile(const turn *t, const uint32_t *in, uint32_t *out, int64_t i0, int64_t i1,
+                      int64_t j0, int64_t j1)
 {
     for (int64_t i = i0; i < i1; i++)
         for (int64_t j = j0; j < j1; j++)
@@ -99,11 +102,13 @@ static void remove_axis(td_view *v, int axis)
     v->rank--;
 }
 
-/* The axis of the input with unit stride, if it is not the last and both it and the last are long; else -1. */
+/* The axis of the input with unit stride, if it is not the last and both it and the last are long;
+ * else -1. */
 static int turned_axis(const td_view *in, const td_view *out)
 {
     int last = out->rank - 1;
-    if (in->rank != out->rank || last < 1 || out->stride[last] != 1 || in->stride[last] <= 1 || in->dim[last] < 4)
+    if (in->rank != out->rank || last < 1 || out->stride[last] != 1 || in->stride[last] <= 1 ||
+        in->dim[last] < 4)
         return -1;
     for (int a = 0; a < last; a++)
         if (in->stride[a] == 1 && in->dim[a] == out->dim[a] && in->dim[a] >= 4)
@@ -133,7 +138,7 @@ int td_cpu_copy(const td_call *call)
     return 0;
 }
 
-/* ---- pad and concat: a copy into, or zeros over, a part of the output ------------------------------------------ */
+/* ---- pad and concat: a copy into, or zeros over, a part of the output ------------------------ */
 
 static int into_part(const td_call *call, int input, int axis, int64_t start, int64_t length)
 {

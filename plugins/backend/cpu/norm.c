@@ -1,7 +1,8 @@
-/* norm.c - RMS norm (Zhang and Sennrich 2019) and layer norm over the last axis, with their gradients.
+/* norm.c - RMS norm (Zhang and Sennrich 2019) and layer norm over the last axis, with their
+ * gradients.
  *
- * Rows may lie anywhere as long as each is contiguous; accepts_rows (module.c) sees to that. Gradients of weight
- * and bias are summed in fixed chunks of rows, which are then added in order.
+ * Rows may lie anywhere as long as each is contiguous; accepts_rows (module.c) sees to that.
+ * Gradients of weight and bias are summed in fixed chunks of rows, which are then added in order.
  */
 #include "cpu.h"
 #include "kernels.h"
@@ -19,7 +20,8 @@ typedef struct norm_job {
 
 static int64_t rows_per_chunk(int64_t rows) { return td_cpu_max(ROWS, td_cpu_ceil(rows, CHUNKS)); }
 
-TD_CPU_INLINE void rms_any(float *y, const float *x, const float *w, int64_t n, float eps, float *rstd)
+TD_CPU_INLINE void rms_any(float *y, const float *x, const float *w, int64_t n, float eps,
+                           float *rstd)
 {
     float r = 1.0f / sqrtf(td_vdot(x, x, n) / (float)n + eps);
 
@@ -31,7 +33,8 @@ TD_CPU_INLINE void rms_any(float *y, const float *x, const float *w, int64_t n, 
 }
 
 /* Heads' widths have loops of their own, unrolled. */
-TD_CPU_CLONES static void rms_row(float *y, const float *x, const float *w, int64_t n, float eps, float *rstd)
+TD_CPU_CLONES static void rms_row(float *y, const float *x, const float *w, int64_t n, float eps,
+                                  float *rstd)
 {
     if (n == 64)
         rms_any(y, x, w, 64, eps, rstd);
@@ -42,7 +45,8 @@ TD_CPU_CLONES static void rms_row(float *y, const float *x, const float *w, int6
 }
 
 /* With a = dy w and h = x rstd:  dx = rstd (a - h mean(a h));  dw += dy h. */
-TD_CPU_INLINE void rms_grad_any(float *dx, const float *dy, const float *x, const float *w, int64_t n, float r, float *dw)
+TD_CPU_INLINE void rms_grad_any(float *dx, const float *dy, const float *x, const float *w,
+                                int64_t n, float r, float *dw)
 {
     td_vf sum = { 0 };
     float k;
@@ -61,8 +65,8 @@ TD_CPU_INLINE void rms_grad_any(float *dx, const float *dy, const float *x, cons
     }
 }
 
-TD_CPU_CLONES static void rms_grad_row(float *dx, const float *dy, const float *x, const float *w, int64_t n, float r,
-                                       float *dw)
+TD_CPU_CLONES static void rms_grad_row(float *dx, const float *dy, const float *x, const float *w,
+                                       int64_t n, float r, float *dw)
 {
     if (n == 64)
         rms_grad_any(dx, dy, x, w, 64, r, dw);
@@ -80,7 +84,8 @@ TD_CPU_INLINE float sum_of(const float *x, int64_t n)
     return td_vsum(sum);
 }
 
-TD_CPU_CLONES static void layer_row(float *y, const float *x, const norm_job *j, float *mean, float *rstd)
+TD_CPU_CLONES static void layer_row(float *y, const float *x, const norm_job *j, float *mean,
+                                    float *rstd)
 {
     int64_t n = j->n, i = 0;
     float   m = sum_of(x, n) / (float)n, square, r;
@@ -99,9 +104,10 @@ TD_CPU_CLONES static void layer_row(float *y, const float *x, const norm_job *j,
     }
 }
 
-/* With a = dy w and h = (x - mean) rstd:  dx = rstd (a - mean(a) - h mean(a h));  dw += dy h;  db += dy. */
-TD_CPU_CLONES static void layer_grad_row(float *dx, const float *dy, const float *x, const norm_job *j, float m,
-                                         float r, float *dw, float *db)
+/* With a = dy w and h = (x - mean) rstd:  dx = rstd (a - mean(a) - h mean(a h));  dw += dy h;  db
+ * += dy. */
+TD_CPU_CLONES static void layer_grad_row(float *dx, const float *dy, const float *x,
+                                         const norm_job *j, float m, float r, float *dw, float *db)
 {
     td_vf   sa = { 0 }, sah = { 0 };
     int64_t n = j->n;
@@ -127,9 +133,9 @@ TD_CPU_CLONES static void layer_grad_row(float *dx, const float *dy, const float
 static void forward_item(void *arg, int64_t item, int thread)
 {
     const norm_job *j = arg;
-    int64_t         first = item * j->rows_per_item, end = td_cpu_min(j->rows, first + j->rows_per_item);
-    td_cpu_cursor   x = td_cpu_walk(&j->x, first), y = td_cpu_walk(&j->y, first);
-    td_cpu_cursor   mean = td_cpu_walk(&j->mean, first), rstd = td_cpu_walk(&j->rstd, first);
+    int64_t first = item * j->rows_per_item, end = td_cpu_min(j->rows, first + j->rows_per_item);
+    td_cpu_cursor x = td_cpu_walk(&j->x, first), y = td_cpu_walk(&j->y, first);
+    td_cpu_cursor mean = td_cpu_walk(&j->mean, first), rstd = td_cpu_walk(&j->rstd, first);
 
     (void)thread;
     for (int64_t i = first; i < end; i++) {
@@ -142,18 +148,20 @@ static void forward_item(void *arg, int64_t item, int thread)
             *mean.row = m;
         if (rstd.row)
             *rstd.row = r;
-        td_cpu_next(&j->x, &x), td_cpu_next(&j->y, &y), td_cpu_next(&j->mean, &mean), td_cpu_next(&j->rstd, &rstd);
+        td_cpu_next(&j->x, &x), td_cpu_next(&j->y, &y), td_cpu_next(&j->mean, &mean),
+            td_cpu_next(&j->rstd, &rstd);
     }
 }
 
 static void backward_item(void *arg, int64_t item, int thread)
 {
     const norm_job *j = arg;
-    int64_t         first = item * j->rows_per_item, end = td_cpu_min(j->rows, first + j->rows_per_item);
-    float          *dw = j->dw ? j->partial + 2 * item * j->n : NULL;
-    float          *db = j->db ? j->partial + (2 * item + 1) * j->n : NULL;
-    td_cpu_cursor   x = td_cpu_walk(&j->x, first), dy = td_cpu_walk(&j->dy, first), dx = td_cpu_walk(&j->dx, first);
-    td_cpu_cursor   mean = td_cpu_walk(&j->mean, first), rstd = td_cpu_walk(&j->rstd, first);
+    int64_t first = item * j->rows_per_item, end = td_cpu_min(j->rows, first + j->rows_per_item);
+    float  *dw = j->dw ? j->partial + 2 * item * j->n : NULL;
+    float  *db = j->db ? j->partial + (2 * item + 1) * j->n : NULL;
+    td_cpu_cursor x = td_cpu_walk(&j->x, first), dy = td_cpu_walk(&j->dy, first),
+                  dx = td_cpu_walk(&j->dx, first);
+    td_cpu_cursor mean = td_cpu_walk(&j->mean, first), rstd = td_cpu_walk(&j->rstd, first);
 
     (void)thread;
     if (dw)
@@ -205,7 +213,8 @@ static int forward(const td_call *call, norm_job *j)
 
 static int backward(const td_call *call, norm_job *j)
 {
-    j->dy = td_cpu_rows_of(&call->in[0]), j->x = td_cpu_rows_of(&call->in[1]), j->w = call->in[2].data;
+    j->dy = td_cpu_rows_of(&call->in[0]), j->x = td_cpu_rows_of(&call->in[1]),
+    j->w = call->in[2].data;
     j->dx = td_cpu_rows_of(&call->out[0]), j->partial = call->workspace;
     size(j, &call->in[1]);
     j->rows_per_item = rows_per_chunk(j->rows), j->items = td_cpu_ceil(j->rows, j->rows_per_item);
@@ -215,7 +224,10 @@ static int backward(const td_call *call, norm_job *j)
     return 0;
 }
 
-static float *output(const td_call *call, int i) { return i < call->n_out ? call->out[i].data : NULL; }
+static float *output(const td_call *call, int i)
+{
+    return i < call->n_out ? call->out[i].data : NULL;
+}
 
 int td_cpu_rms_norm(const td_call *call)
 {
@@ -245,8 +257,11 @@ int td_cpu_rms_norm_grad(const td_call *call)
 /* dy, x, w, mean, rstd -> dx, dw, db */
 int td_cpu_layer_norm_grad(const td_call *call)
 {
-    norm_job j = { .layer = true, .mean = td_cpu_rows_of(&call->in[3]), .rstd = td_cpu_rows_of(&call->in[4]),
-                   .dw = output(call, 1), .db = output(call, 2) };
+    norm_job j = { .layer = true,
+                   .mean = td_cpu_rows_of(&call->in[3]),
+                   .rstd = td_cpu_rows_of(&call->in[4]),
+                   .dw = output(call, 1),
+                   .db = output(call, 2) };
     return backward(call, &j);
 }
 

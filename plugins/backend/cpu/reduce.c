@@ -1,23 +1,27 @@
-/* reduce.c - sum and max over any axes of a dense tensor, each output by one thread, in a fixed order. */
+/* reduce.c - sum and max over any axes of a dense tensor, each output by one thread, in a fixed
+ * order. */
 #include "cpu.h"
 #include "kernels.h"
 
 enum { COLUMNS = 64, SPAN = 1024 };
 
-/* The dims that are kept and those that are reduced, neighbours of one kind merged. When the innermost dim is kept, it
- * is cut in blocks of COLUMNS. */
+/* The dims that are kept and those that are reduced, neighbours of one kind merged. When the
+ * innermost dim is kept, it is cut in blocks of COLUMNS. */
 typedef struct reduction {
     const void *x;
     void       *y;
     int         kept, gone; /* how many dims of each */
-    int64_t     kept_dim[TD_MAX_RANK], kept_stride[TD_MAX_RANK], gone_dim[TD_MAX_RANK], gone_stride[TD_MAX_RANK];
-    int64_t     columns, blocks, runs, span; /* span: the innermost reduced dim where it is contiguous, else 1 */
+    int64_t     kept_dim[TD_MAX_RANK], kept_stride[TD_MAX_RANK], gone_dim[TD_MAX_RANK],
+        gone_stride[TD_MAX_RANK];
+    /* span: the innermost reduced dim where it is contiguous, else 1 */
+    int64_t columns, blocks, runs, span;
 } reduction;
 
 static void add_dim(reduction *r, bool gone, int64_t dim, int64_t stride, bool merge)
 {
-    int64_t *dims = gone ? r->gone_dim : r->kept_dim, *strides = gone ? r->gone_stride : r->kept_stride;
-    int     *count = gone ? &r->gone : &r->kept;
+    int64_t *dims = gone ? r->gone_dim : r->kept_dim,
+            *strides = gone ? r->gone_stride : r->kept_stride;
+    int *count = gone ? &r->gone : &r->kept;
 
     if (merge)
         dims[*count - 1] *= dim, strides[*count - 1] = stride;
@@ -28,9 +32,11 @@ static void add_dim(reduction *r, bool gone, int64_t dim, int64_t stride, bool m
 static reduction plan(const td_call *call)
 {
     const td_view *x = &call->in[0];
-    reduction      r = { .x = x->data, .y = call->out[0].data, .columns = 1, .blocks = 1, .runs = 1, .span = 1 };
-    int64_t        stride = td_view_count(x);
-    int            before = -1;
+    reduction      r = {
+             .x = x->data, .y = call->out[0].data, .columns = 1, .blocks = 1, .runs = 1, .span = 1
+    };
+    int64_t stride = td_view_count(x);
+    int     before = -1;
 
     for (int a = 0; a < x->rank; a++) {
         int gone = (int)(call->attrs->i[0] >> a & 1);
@@ -86,8 +92,9 @@ static void sum_item(void *arg, int64_t item, int thread)
     const reduction *r = arg;
     int64_t          outer = item / r->blocks, first = item % r->blocks * COLUMNS;
     int64_t          width = td_cpu_min(COLUMNS, r->columns - first);
-    const float     *x = (const float *)r->x + offset_of(outer, r->kept, r->kept_dim, r->kept_stride) + first;
-    double           sum[COLUMNS] = { 0 };
+    const float *x = (const float *)r->x + offset_of(outer, r->kept, r->kept_dim, r->kept_stride) +
+                     first;
+    double sum[COLUMNS] = { 0 };
 
     (void)thread;
     for (int64_t i = 0; i < r->runs; i++) {
@@ -106,8 +113,9 @@ static void max_item(void *arg, int64_t item, int thread)
     const reduction *r = arg;
     int64_t          outer = item / r->blocks, first = item % r->blocks * COLUMNS;
     int64_t          width = td_cpu_min(COLUMNS, r->columns - first);
-    const float     *x = (const float *)r->x + offset_of(outer, r->kept, r->kept_dim, r->kept_stride) + first;
-    float           *y = (float *)r->y + outer * r->columns + first;
+    const float *x = (const float *)r->x + offset_of(outer, r->kept, r->kept_dim, r->kept_stride) +
+                     first;
+    float *y = (float *)r->y + outer * r->columns + first;
 
     (void)thread;
     for (int64_t j = 0; j < width; j++)
@@ -126,8 +134,9 @@ static void i32_item(const reduction *r, int64_t item, bool sum)
 {
     int64_t        outer = item / r->blocks, first = item % r->blocks * COLUMNS;
     int64_t        width = td_cpu_min(COLUMNS, r->columns - first);
-    const int32_t *x = (const int32_t *)r->x + offset_of(outer, r->kept, r->kept_dim, r->kept_stride) + first;
-    int32_t       *y = (int32_t *)r->y + outer * r->columns + first;
+    const int32_t *x = (const int32_t *)r->x +
+                       offset_of(outer, r->kept, r->kept_dim, r->kept_stride) + first;
+    int32_t *y = (int32_t *)r->y + outer * r->columns + first;
 
     for (int64_t j = 0; j < width; j++)
         y[j] = sum ? 0 : INT32_MIN;

@@ -3,13 +3,14 @@
 #include "kernels.h"
 
 typedef struct rope_job {
-    td_view      x, y;
-    td_view      cosine, sine; /* [B, T, E/2] */
-    int64_t      half;
-    float        sign;
+    td_view x, y;
+    td_view cosine, sine; /* [B, T, E/2] */
+    int64_t half;
+    float   sign;
 } rope_job;
 
-TD_CPU_INLINE void rotate(float *y, const float *x, const float *c, const float *s, int64_t half, float sign)
+TD_CPU_INLINE void rotate(float *y, const float *x, const float *c, const float *s, int64_t half,
+                          float sign)
 {
     for (int64_t i = 0; i < half; i += TD_LANES) {
         td_vf u = td_vload_n(x + i, half - i), v = td_vload_n(x + half + i, half - i);
@@ -22,7 +23,8 @@ TD_CPU_INLINE void rotate(float *y, const float *x, const float *c, const float 
 /* dim 1 or the batch's own: where a table row of (b, t) begins. */
 static const float *table_row(const td_view *v, int64_t b, int64_t t)
 {
-    return (const float *)v->data + (v->dim[0] == 1 ? 0 : b * v->stride[0]) + (v->dim[1] == 1 ? 0 : t * v->stride[1]);
+    return (const float *)v->data + (v->dim[0] == 1 ? 0 : b * v->stride[0]) +
+           (v->dim[1] == 1 ? 0 : t * v->stride[1]);
 }
 
 /* All heads of `count` tokens. */
@@ -34,8 +36,8 @@ TD_CPU_CLONES static void rotate_tokens(const rope_job *j, int64_t b, int64_t fi
     for (int64_t t = first; t < end; t++) {
         const float *c = table_row(&j->cosine, b, t), *s = table_row(&j->sine, b, t);
         for (int64_t h = 0; h < j->x.dim[1]; h++)
-            rotate(y + h * j->y.stride[1] + t * j->y.stride[2], x + h * j->x.stride[1] + t * j->x.stride[2], c, s,
-                   j->half, j->sign);
+            rotate(y + h * j->y.stride[1] + t * j->y.stride[2],
+                   x + h * j->x.stride[1] + t * j->x.stride[2], c, s, j->half, j->sign);
     }
 }
 
@@ -52,8 +54,12 @@ static void rope_item(void *arg, int64_t item, int thread)
 
 int td_cpu_rope(const td_call *call)
 {
-    rope_job j = { .x = call->in[0], .y = call->out[0], .cosine = call->in[1], .sine = call->in[2],
-                   .half = call->in[0].dim[3] / 2, .sign = call->attrs->i[0] ? -1.0f : 1.0f };
+    rope_job j = { .x = call->in[0],
+                   .y = call->out[0],
+                   .cosine = call->in[1],
+                   .sine = call->in[2],
+                   .half = call->in[0].dim[3] / 2,
+                   .sign = call->attrs->i[0] ? -1.0f : 1.0f };
 
     td_parallel(call->services, j.x.dim[0] * td_cpu_ceil(j.x.dim[2], TOKENS), rope_item, &j);
     return 0;

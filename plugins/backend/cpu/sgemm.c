@@ -1,4 +1,5 @@
-/* sgemm.c - matrix products on one thread, and the same spread over the pool in tiles cut by shape alone. */
+/* sgemm.c - matrix products on one thread, and the same spread over the pool in tiles cut by shape
+ * alone. */
 #include <cblas.h>
 
 #include "sgemm.h"
@@ -12,9 +13,10 @@ static bool has_avx512(void)
 #endif
 }
 
-/* A few rows against a matrix whose columns lie in a row each, as weights do: dot products, nothing is packed. */
-TD_CPU_CLONES static void thin(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha,
-                               float beta, float *c, int64_t ldc)
+/* A few rows against a matrix whose columns lie in a row each, as weights do: dot products, nothing
+ * is packed. */
+TD_CPU_CLONES static void thin(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
+                               float alpha, float beta, float *c, int64_t ldc)
 {
     for (int64_t j = 0; j < n; j++)
         for (int64_t i = 0; i < m; i++) {
@@ -23,7 +25,8 @@ TD_CPU_CLONES static void thin(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int6
         }
 }
 
-/* With AVX-512 our own kernel, which does not ask OPENBLAS_CORETYPE; elsewhere, and for what is narrow, OpenBLAS. */
+/* With AVX-512 our own kernel, which does not ask OPENBLAS_CORETYPE; elsewhere, and for what is
+ * narrow, OpenBLAS. */
 td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k)
 {
     if (m < 8 && !a.trans && b.trans)
@@ -31,8 +34,8 @@ td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t
     return has_avx512() && m >= 8 && n >= 16 && k > 0 ? TD_CPU_PACKED : TD_CPU_OPENBLAS;
 }
 
-void td_cpu_sgemm(td_cpu_way way, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha,
-                  float beta, float *c, int64_t ldc)
+void td_cpu_sgemm(td_cpu_way way, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
+                  float alpha, float beta, float *c, int64_t ldc)
 {
     if (m == 0 || n == 0)
         return;
@@ -43,9 +46,10 @@ void td_cpu_sgemm(td_cpu_way way, td_cpu_matrix a, td_cpu_matrix b, int64_t m, i
         td_cpu_sgemm_avx512(a, b, m, n, k, alpha, beta, c, ldc);
 #endif
     else
-        cblas_sgemm(CblasRowMajor, a.trans ? CblasTrans : CblasNoTrans, b.trans ? CblasTrans : CblasNoTrans, (blasint)m,
-                    (blasint)n, (blasint)k, alpha, a.data, (blasint)td_cpu_max(1, a.ld), b.data,
-                    (blasint)td_cpu_max(1, b.ld), beta, c, (blasint)td_cpu_max(1, ldc));
+        cblas_sgemm(CblasRowMajor, a.trans ? CblasTrans : CblasNoTrans,
+                    b.trans ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
+                    a.data, (blasint)td_cpu_max(1, a.ld), b.data, (blasint)td_cpu_max(1, b.ld),
+                    beta, c, (blasint)td_cpu_max(1, ldc));
 }
 
 const char *td_cpu_sgemm_name(void) { return has_avx512() ? "own AVX-512 kernel" : "OpenBLAS"; }
@@ -69,8 +73,9 @@ static void gemm_tile(void *arg, int64_t item, int thread)
     int64_t         i0 = item / j->across * j->tile_m, j0 = item % j->across * j->tile_n;
 
     (void)thread;
-    td_cpu_sgemm(j->way, td_cpu_part(j->a, i0, 0), td_cpu_part(j->b, 0, j0), td_cpu_min(j->tile_m, j->m - i0),
-                 td_cpu_min(j->tile_n, j->n - j0), j->k, j->alpha, j->beta, j->c + i0 * j->ldc + j0, j->ldc);
+    td_cpu_sgemm(j->way, td_cpu_part(j->a, i0, 0), td_cpu_part(j->b, 0, j0),
+                 td_cpu_min(j->tile_m, j->m - i0), td_cpu_min(j->tile_n, j->n - j0), j->k, j->alpha,
+                 j->beta, j->c + i0 * j->ldc + j0, j->ldc);
 }
 
 static int64_t equal_tiles(int64_t n, int64_t most, int64_t multiple)
@@ -79,8 +84,8 @@ static int64_t equal_tiles(int64_t n, int64_t most, int64_t multiple)
     return td_cpu_max(multiple, td_cpu_ceil(td_cpu_ceil(n, parts), multiple) * multiple);
 }
 
-/* Packing costs what a tile reads anew, so tiles are wide: as many as occupy all threads evenly. Elements of c are the
- * same bits in any tile. */
+/* Packing costs what a tile reads anew, so tiles are wide: as many as occupy all threads evenly.
+ * Elements of c are the same bits in any tile. */
 static void packed_tiles(int threads, int64_t m, int64_t n, int64_t *tile_m, int64_t *tile_n)
 {
     int64_t down, across = 1;
@@ -91,7 +96,8 @@ static void packed_tiles(int threads, int64_t m, int64_t n, int64_t *tile_m, int
     *tile_n = equal_tiles(n, td_cpu_ceil(n, across), 32);
 }
 
-/* About 512 x 512, and at least two tiles of a product that is worth two threads; by shape alone. */
+/* About 512 x 512, and at least two tiles of a product that is worth two threads; by shape
+ * alone. */
 static void plain_tiles(int64_t m, int64_t n, int64_t *tile_m, int64_t *tile_n)
 {
     *tile_m = equal_tiles(m, 512, 16), *tile_n = equal_tiles(n, 512, 32);
@@ -103,8 +109,8 @@ static void plain_tiles(int64_t m, int64_t n, int64_t *tile_m, int64_t *tile_n)
     }
 }
 
-void td_cpu_gemm_tiles(const td_services *services, td_cpu_way way, int64_t m, int64_t n, int64_t k, int64_t *tile_m,
-                       int64_t *tile_n)
+void td_cpu_gemm_tiles(const td_services *services, td_cpu_way way, int64_t m, int64_t n, int64_t k,
+                       int64_t *tile_m, int64_t *tile_n)
 {
     if (m * n * k <= 1 << 18)
         *tile_m = td_cpu_max(1, m), *tile_n = td_cpu_max(1, n);
@@ -114,10 +120,12 @@ void td_cpu_gemm_tiles(const td_services *services, td_cpu_way way, int64_t m, i
         plain_tiles(m, n, tile_m, tile_n);
 }
 
-void td_cpu_gemm(const td_services *services, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
-                 float alpha, float beta, float *c, int64_t ldc)
+void td_cpu_gemm(const td_services *services, td_cpu_matrix a, td_cpu_matrix b, int64_t m,
+                 int64_t n, int64_t k, float alpha, float beta, float *c, int64_t ldc)
 {
-    gemm_job j = { .a = a, .b = b, .m = m, .n = n, .k = k, .ldc = ldc, .alpha = alpha, .beta = beta, .c = c };
+    gemm_job j = {
+        .a = a, .b = b, .m = m, .n = n, .k = k, .ldc = ldc, .alpha = alpha, .beta = beta, .c = c
+    };
 
     j.way = td_cpu_sgemm_way(a, b, m, n, k);
     td_cpu_gemm_tiles(services, j.way, m, n, k, &j.tile_m, &j.tile_n);

@@ -11,7 +11,7 @@
 #endif
 
 /* As td_cpu_sgemm, k >= 1, on a processor with AVX-512; about 600 KiB of stack. */
-void td_cpu_sgemm_avx512(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha, float beta,
-                         float *c, int64_t ldc);
+void td_cpu_sgemm_avx512(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
+                         float alpha, float beta, float *c, int64_t ldc);
 
 #endif

@@ -1,9 +1,10 @@
 /* sgemm_avx512.c - matrix products with AVX-512, packed as in Goto and van de Geijn, "Anatomy of
  * high-performance matrix multiplication", ACM TOMS 2008.
  *
- * A block of a (up to 512 x 256) is packed into strips of 16 rows and stays in the second-level cache; of b one panel
- * of 32 columns at a time is packed, which stays in the first. The kernel keeps 8 x 32 of c in registers. The order of
- * additions depends on the place in k alone. On Zen 5 this is about 1.6 times as fast as OpenBLAS's AVX2 kernels.
+ * A block of a (up to 512 x 256) is packed into strips of 16 rows and stays in the second-level
+ * cache; of b one panel of 32 columns at a time is packed, which stays in the first. The kernel
+ * keeps 8 x 32 of c in registers. The order of additions depends on the place in k alone. On Zen 5
+ * this is about 1.6 times as fast as OpenBLAS's AVX2 kernels.
  */
 #include "sgemm.h"
 
@@ -13,21 +14,22 @@
 
 enum { MC = 512, KC = 256, STRIP = 16, PANEL = 32, MR = 8 };
 
-/* ---- packing ------------------------------------------------------------------------------------------------- */
+/* ---- packing --------------------------------------------------------------------------------- */
 
 /* One of four rounds of a transposition: lanes of i and i + 8 are dealt out to 2i and 2i + 1. */
 AVX512 TD_CPU_INLINE void deal(td_vf *to, const td_vf *from)
 {
     for (int i = 0; i < 8; i++) {
-        to[2 * i] = __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
-                                            23);
-        to[2 * i + 1] = __builtin_shufflevector(from[i], from[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14,
-                                                30, 15, 31);
+        to[2 * i] = __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
+                                            5, 21, 6, 22, 7, 23);
+        to[2 * i + 1] = __builtin_shufflevector(from[i], from[i + 8], 8, 24, 9, 25, 10, 26, 11, 27,
+                                                12, 28, 13, 29, 14, 30, 15, 31);
     }
 }
 
 /* to[p * step + i] = from[i * ld + p] for i < 16, p < depth; zeros for i >= width. */
-AVX512 static void pack_turned(float *to, int64_t step, const float *from, int64_t ld, int64_t width, int64_t depth)
+AVX512 static void pack_turned(float *to, int64_t step, const float *from, int64_t ld,
+                               int64_t width, int64_t depth)
 {
     for (int64_t p = 0; p < depth; p += STRIP) {
         td_vf   x[STRIP], y[STRIP];
@@ -41,13 +43,15 @@ AVX512 static void pack_turned(float *to, int64_t step, const float *from, int64
 }
 
 /* to[p * step + i] = from[p * ld + i]. */
-AVX512 static void pack_straight(float *to, int64_t step, const float *from, int64_t ld, int64_t width, int64_t depth)
+AVX512 static void pack_straight(float *to, int64_t step, const float *from, int64_t ld,
+                                 int64_t width, int64_t depth)
 {
     for (int64_t p = 0; p < depth; p++)
         td_vstore(to + p * step, td_vload_n(from + p * ld, width));
 }
 
-static void pack(float *to, int64_t step, td_cpu_matrix x, bool turned, int64_t width, int64_t depth)
+static void pack(float *to, int64_t step, td_cpu_matrix x, bool turned, int64_t width,
+                 int64_t depth)
 {
     if (width <= 0)
         for (int64_t p = 0; p < depth; p++)
@@ -58,10 +62,11 @@ static void pack(float *to, int64_t step, td_cpu_matrix x, bool turned, int64_t 
         pack_straight(to, step, x.data, x.ld, width, depth);
 }
 
-/* ---- the kernel ------------------------------------------------------------------------------------------------ */
+/* ---- the kernel ------------------------------------------------------------------------------ */
 
 /* c[8, 32] = alpha sum_p a[p][i] b[p][j] + beta c. */
-AVX512 static void kernel(int64_t depth, const float *a, const float *b, float *c, int64_t ldc, float alpha, float beta)
+AVX512 static void kernel(int64_t depth, const float *a, const float *b, float *c, int64_t ldc,
+                          float alpha, float beta)
 {
     td_vf s[MR][2] = { 0 };
     for (int i = 0; i < MR; i++)
@@ -88,8 +93,8 @@ AVX512 static void kernel(int64_t depth, const float *a, const float *b, float *
 }
 
 /* At the edges of c: the kernel writes a whole block elsewhere. */
-static void kernel_edge(int64_t depth, const float *a, const float *b, float *c, int64_t ldc, float alpha, float beta,
-                        int64_t rows, int64_t columns)
+static void kernel_edge(int64_t depth, const float *a, const float *b, float *c, int64_t ldc,
+                        float alpha, float beta, int64_t rows, int64_t columns)
 {
     float block[MR * PANEL] = { 0 };
     for (int64_t i = 0; i < rows && beta != 0; i++)
@@ -99,7 +104,8 @@ static void kernel_edge(int64_t depth, const float *a, const float *b, float *c,
         memcpy(c + i * ldc, block + i * PANEL, (size_t)columns * sizeof(float));
 }
 
-/* Ask for a part of what the next panel is packed from, `part` of `parts`: it comes while this one is multiplied. */
+/* Ask for a part of what the next panel is packed from, `part` of `parts`: it comes while this one
+ * is multiplied. */
 static void prefetch(td_cpu_matrix next, int64_t width, int64_t depth, int64_t part, int64_t parts)
 {
     int64_t lines = next.trans ? width : depth, length = next.trans ? depth : width;
@@ -108,8 +114,9 @@ static void prefetch(td_cpu_matrix next, int64_t width, int64_t depth, int64_t p
             __builtin_prefetch(next.data + i * next.ld + k);
 }
 
-static void panel(int64_t depth, const float *a, const float *b, float *c, int64_t ldc, float alpha, float beta,
-                  int64_t rows, int64_t columns, td_cpu_matrix next, int64_t next_columns)
+static void panel(int64_t depth, const float *a, const float *b, float *c, int64_t ldc, float alpha,
+                  float beta, int64_t rows, int64_t columns, td_cpu_matrix next,
+                  int64_t next_columns)
 {
     for (int64_t i = 0; i < rows; i += MR) {
         const float *strip = a + i / STRIP * STRIP * KC + i % STRIP;
@@ -117,18 +124,20 @@ static void panel(int64_t depth, const float *a, const float *b, float *c, int64
         if (rows - i >= MR && columns == PANEL)
             kernel(depth, strip, b, c + i * ldc, ldc, alpha, beta);
         else
-            kernel_edge(depth, strip, b, c + i * ldc, ldc, alpha, beta, td_cpu_min(MR, rows - i), columns);
+            kernel_edge(depth, strip, b, c + i * ldc, ldc, alpha, beta, td_cpu_min(MR, rows - i),
+                        columns);
     }
 }
 
 /* One block of a with all columns of b. */
-static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int64_t depth, float alpha, float beta,
-                  float *c, int64_t ldc)
+static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int64_t depth,
+                  float alpha, float beta, float *c, int64_t ldc)
 {
     float pa[MC * KC] __attribute__((aligned(64))), pb[KC * PANEL] __attribute__((aligned(64)));
 
     for (int64_t i = 0; i < rows; i += STRIP)
-        pack(pa + i * KC, STRIP, td_cpu_part(a, i, 0), !a.trans, td_cpu_min(STRIP, rows - i), depth);
+        pack(pa + i * KC, STRIP, td_cpu_part(a, i, 0), !a.trans, td_cpu_min(STRIP, rows - i),
+             depth);
     for (int64_t j = 0; j < n; j += PANEL) {
         int64_t columns = td_cpu_min(PANEL, n - j);
         pack(pb, PANEL, td_cpu_part(b, 0, j), b.trans, td_cpu_min(STRIP, columns), depth);
@@ -138,13 +147,13 @@ static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int
     }
 }
 
-void td_cpu_sgemm_avx512(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k, float alpha, float beta,
-                         float *c, int64_t ldc)
+void td_cpu_sgemm_avx512(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
+                         float alpha, float beta, float *c, int64_t ldc)
 {
     for (int64_t p = 0; p < k; p += KC)
         for (int64_t i = 0; i < m; i += MC)
-            block(td_cpu_part(a, i, p), td_cpu_part(b, p, 0), td_cpu_min(MC, m - i), n, td_cpu_min(KC, k - p), alpha,
-                  p ? 1.0f : beta, c + i * ldc, ldc);
+            block(td_cpu_part(a, i, p), td_cpu_part(b, p, 0), td_cpu_min(MC, m - i), n,
+                  td_cpu_min(KC, k - p), alpha, p ? 1.0f : beta, c + i * ldc, ldc);
 }
 
 #endif

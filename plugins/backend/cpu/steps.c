@@ -1,5 +1,6 @@
-/* steps.c - optimiser updates in place, sums of squares, assign. Papers: Loshchilov and Hutter 2019 (AdamW), Shazeer
- * and Stern 2018 (Adafactor, here not factored). Sums over a tensor are kept per fixed piece and added in order. */
+/* steps.c - optimiser updates in place, sums of squares, assign. Papers: Loshchilov and Hutter 2019
+ * (AdamW), Shazeer and Stern 2018 (Adafactor, here not factored). Sums over a tensor are kept per
+ * fixed piece and added in order. */
 #include "cpu.h"
 #include "kernels.h"
 
@@ -12,7 +13,8 @@ typedef struct step_job {
     float       *p, *m, *v;
     double      *partial;
     int64_t      n;
-    float        lr, clip, b1, b2, c1, c2, eps, decay; /* c1, c2: the bias corrections, 1 / (1 - b^t) */
+    /* c1, c2: the bias corrections, 1 / (1 - b^t) */
+    float        lr, clip, b1, b2, c1, c2, eps, decay;
 } step_job;
 
 static int64_t pieces_of(const td_view *v) { return td_cpu_ceil(td_view_count(v), PIECE); }
@@ -21,7 +23,8 @@ static bool gate_open(const td_view *gate)
 {
     if (!gate->data)
         return true;
-    return gate->dtype == TD_I32 ? *(const int32_t *)gate->data != 0 : *(const float *)gate->data != 0;
+    return gate->dtype == TD_I32 ? *(const int32_t *)gate->data != 0
+                                 : *(const float *)gate->data != 0;
 }
 
 static void keep(const td_view *from, const td_view *to)
@@ -30,7 +33,7 @@ static void keep(const td_view *from, const td_view *to)
         memcpy(to->data, from->data, (size_t)td_view_count(to) * 4);
 }
 
-/* ---- sums of squares ----------------------------------------------------------------------------------------- */
+/* ---- sums of squares ------------------------------------------------------------------------- */
 
 TD_CPU_CLONES static double squares(const float *x, int64_t n)
 {
@@ -64,14 +67,16 @@ size_t td_cpu_sum_squares_workspace(const td_call *call)
 
 int td_cpu_sum_squares(const td_call *call)
 {
-    step_job j = { .g = call->in[0].data, .partial = call->workspace, .n = td_view_count(&call->in[0]) };
+    step_job j = { .g = call->in[0].data,
+                   .partial = call->workspace,
+                   .n = td_view_count(&call->in[0]) };
 
     td_parallel(call->services, pieces_of(&call->in[0]), squares_item, &j);
     *(float *)call->out[0].data = total_of(j.partial, pieces_of(&call->in[0]));
     return 0;
 }
 
-/* ---- assign ---------------------------------------------------------------------------------------------------- */
+/* ---- assign ---------------------------------------------------------------------------------- */
 
 static void assign_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
 {
@@ -92,7 +97,7 @@ int td_cpu_assign(const td_call *call)
     return td_cpu_map(&from, 1, assign_leaf);
 }
 
-/* ---- AdamW ----------------------------------------------------------------------------------------------------- */
+/* ---- AdamW ----------------------------------------------------------------------------------- */
 
 TD_CPU_CLONES static void adamw_span(const step_job *j, int64_t first, int64_t n)
 {
@@ -116,27 +121,46 @@ static void adamw_item(void *arg, int64_t item, int thread)
 int td_cpu_adamw_step(const td_call *call)
 {
     const td_view *in = call->in;
-    double         t = (double)td_view_scalar(&in[TD_STEP_T], 1), b1 = call->attrs->f[0], b2 = call->attrs->f[1];
-    step_job       j = { .p_in = in[TD_STEP_P].data, .g = in[TD_STEP_G].data, .m_in = in[TD_STEP_M].data,
-                         .v_in = in[TD_STEP_V].data, .p = call->out[0].data, .m = call->out[1].data,
-                         .v = call->out[2].data, .n = td_view_count(&in[TD_STEP_P]) };
+    double         t = (double)td_view_scalar(&in[TD_STEP_T], 1), b1 = call->attrs->f[0],
+           b2 = call->attrs->f[1];
+    step_job j = { .p_in = in[TD_STEP_P].data,
+                   .g = in[TD_STEP_G].data,
+                   .m_in = in[TD_STEP_M].data,
+                   .v_in = in[TD_STEP_V].data,
+                   .p = call->out[0].data,
+                   .m = call->out[1].data,
+                   .v = call->out[2].data,
+                   .n = td_view_count(&in[TD_STEP_P]) };
 
     if (!gate_open(&in[TD_STEP_GATE])) {
-        keep(&in[TD_STEP_P], &call->out[0]), keep(&in[TD_STEP_M], &call->out[1]), keep(&in[TD_STEP_V], &call->out[2]);
+        keep(&in[TD_STEP_P], &call->out[0]), keep(&in[TD_STEP_M], &call->out[1]),
+            keep(&in[TD_STEP_V], &call->out[2]);
         return 0;
     }
-    j.p = j.p ? j.p : in[TD_STEP_P].data, j.m = j.m ? j.m : in[TD_STEP_M].data, j.v = j.v ? j.v : in[TD_STEP_V].data;
+    j.p = j.p ? j.p : in[TD_STEP_P].data, j.m = j.m ? j.m : in[TD_STEP_M].data,
+    j.v = j.v ? j.v : in[TD_STEP_V].data;
     j.lr = td_view_scalar(&in[TD_STEP_LR], 0), j.clip = td_view_scalar(&in[TD_STEP_CLIP], 1);
-    j.b1 = (float)b1, j.b2 = (float)b2, j.eps = (float)call->attrs->f[2], j.decay = (float)call->attrs->f[3];
+    j.b1 = (float)b1, j.b2 = (float)b2, j.eps = (float)call->attrs->f[2],
+    j.decay = (float)call->attrs->f[3];
     j.c1 = (float)(1 / (1 - pow(b1, t))), j.c2 = (float)(1 / (1 - pow(b2, t)));
     td_parallel(call->services, pieces_of(&in[TD_STEP_P]), adamw_item, &j);
     return 0;
 }
 
-/* ---- Adafactor ------------------------------------------------------------------------------------------------- */
+/* ---- Adafactor ------------------------------------------------------------------------------- */
 
 enum { MOMENT_G, MOMENT_V, MOMENT_T, MOMENT_CLIP, MOMENT_GATE };
-enum { FACTOR_P, FACTOR_G, FACTOR_V, FACTOR_M, FACTOR_U2, FACTOR_P2, FACTOR_LR, FACTOR_CLIP, FACTOR_GATE };
+enum {
+    FACTOR_P,
+    FACTOR_G,
+    FACTOR_V,
+    FACTOR_M,
+    FACTOR_U2,
+    FACTOR_P2,
+    FACTOR_LR,
+    FACTOR_CLIP,
+    FACTOR_GATE
+};
 
 /* v = b2 v + (1-b2) (g^2 + 1e-30); returns the sum of g^2 / v. */
 TD_CPU_CLONES static double moment_span(const step_job *j, int64_t first, int64_t n)
@@ -172,7 +196,9 @@ int td_cpu_adafactor_moment(const td_call *call)
 {
     const td_view *in = call->in;
     float         *sum = call->n_out > 1 ? call->out[1].data : NULL;
-    step_job       j = { .g = in[MOMENT_G].data, .v_in = in[MOMENT_V].data, .partial = call->workspace,
+    step_job       j = { .g = in[MOMENT_G].data,
+                         .v_in = in[MOMENT_V].data,
+                         .partial = call->workspace,
                          .v = call->out[0].data ? call->out[0].data : in[MOMENT_V].data };
 
     if (!gate_open(&in[MOMENT_GATE])) {
@@ -207,16 +233,24 @@ static void factor_item(void *arg, int64_t item, int thread)
     factor_span(j, item * PIECE, td_cpu_min(PIECE, j->n - item * PIECE));
 }
 
-static double root_mean(const td_view *sum, int64_t n) { return sqrt((double)td_view_scalar(sum, 0) / (double)n); }
+static double root_mean(const td_view *sum, int64_t n)
+{
+    return sqrt((double)td_view_scalar(sum, 0) / (double)n);
+}
 
 int td_cpu_adafactor_step(const td_call *call)
 {
     const td_view *in = call->in;
     const double  *f = call->attrs->f;
     const td_view *m = &call->out[1];
-    double         lr = (double)td_view_scalar(&in[FACTOR_LR], 0), clip = (double)td_view_scalar(&in[FACTOR_CLIP], 1);
-    step_job       j = { .p_in = in[FACTOR_P].data, .g = in[FACTOR_G].data, .v_in = in[FACTOR_V].data,
-                         .m_in = in[FACTOR_M].data, .p = call->out[0].data, .n = td_view_count(&in[FACTOR_P]) };
+    double         lr = (double)td_view_scalar(&in[FACTOR_LR], 0),
+           clip = (double)td_view_scalar(&in[FACTOR_CLIP], 1);
+    step_job j = { .p_in = in[FACTOR_P].data,
+                   .g = in[FACTOR_G].data,
+                   .v_in = in[FACTOR_V].data,
+                   .m_in = in[FACTOR_M].data,
+                   .p = call->out[0].data,
+                   .n = td_view_count(&in[FACTOR_P]) };
 
     if (!gate_open(&in[FACTOR_GATE])) {
         keep(&in[FACTOR_P], &call->out[0]);

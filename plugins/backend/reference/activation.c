@@ -1,4 +1,5 @@
-/* activation.c - activations, gated linear units (Shazeer 2020) and their gradients; GELU in its tanh form. */
+/* activation.c - activations, gated linear units (Shazeer 2020) and their gradients; GELU in its
+ * tanh form. */
 #include "kernels.h"
 #include "reference.h"
 
@@ -11,11 +12,16 @@ static double gelu_tanh(double x) { return tanh(root * (x + cubic * x * x * x));
 static double value(double x, int64_t f)
 {
     switch (f) {
-    case TD_SILU: return x * sigmoid(x);
-    case TD_GELU: return 0.5 * x * (1 + gelu_tanh(x));
-    case TD_RELU: return x > 0 ? x : 0;
-    case TD_RELU2: return x > 0 ? x * x : 0;
-    default: return sigmoid(x);
+    case TD_SILU:
+        return x * sigmoid(x);
+    case TD_GELU:
+        return 0.5 * x * (1 + gelu_tanh(x));
+    case TD_RELU:
+        return x > 0 ? x : 0;
+    case TD_RELU2:
+        return x > 0 ? x * x : 0;
+    default:
+        return sigmoid(x);
     }
 }
 
@@ -23,11 +29,16 @@ static double slope(double x, int64_t f)
 {
     double s = sigmoid(x), t = gelu_tanh(x);
     switch (f) {
-    case TD_SILU: return s * (1 + x * (1 - s));
-    case TD_GELU: return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * root * (1 + 3 * cubic * x * x);
-    case TD_RELU: return x > 0;
-    case TD_RELU2: return x > 0 ? 2 * x : 0;
-    default: return s * (1 - s);
+    case TD_SILU:
+        return s * (1 + x * (1 - s));
+    case TD_GELU:
+        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * root * (1 + 3 * cubic * x * x);
+    case TD_RELU:
+        return x > 0;
+    case TD_RELU2:
+        return x > 0 ? 2 * x : 0;
+    default:
+        return s * (1 - s);
     }
 }
 
@@ -61,7 +72,8 @@ int td_ref_glu_grad(const td_call *call)
     const td_view *dgate = td_ref_out(call, 0), *dup = td_ref_out(call, 1);
 
     for (int64_t n = 0; n < td_ref_count(&call->in[0]); n++) {
-        double dy = td_ref_read(&call->in[0], n), gate = td_ref_read(&call->in[1], n), up = td_ref_read(&call->in[2], n);
+        double dy = td_ref_read(&call->in[0], n), gate = td_ref_read(&call->in[1], n),
+               up = td_ref_read(&call->in[2], n);
         if (dgate)
             td_ref_write(dgate, n, dy * up * slope(gate, call->attrs->i[0]));
         if (dup)

@@ -3,7 +3,9 @@
 #include "reference.h"
 
 /* Query i of head h in row b, and the key j that it looks at. */
-typedef struct pair { int64_t b, h, i, j; } pair;
+typedef struct pair {
+    int64_t b, h, i, j;
+} pair;
 
 static double at4(const td_view *v, int64_t b, int64_t h, int64_t t, int64_t e)
 {
@@ -33,9 +35,11 @@ static int64_t entry(const td_call *call, int input, int64_t b, int64_t t, int64
 static bool visible(const td_call *call, pair p)
 {
     const int64_t *rule = call->attrs->i;
-    int64_t        q = entry(call, TD_ATTEND_Q_INDEX, p.b, p.i, p.i), k = entry(call, TD_ATTEND_K_INDEX, p.b, p.j, p.j);
-    int64_t        segment = entry(call, TD_ATTEND_Q_SEGMENT, p.b, p.i, 1);
-    bool           inputs = entry(call, TD_ATTEND_Q_INPUT, p.b, p.i, 0) && entry(call, TD_ATTEND_K_INPUT, p.b, p.j, 0);
+    int64_t        q = entry(call, TD_ATTEND_Q_INDEX, p.b, p.i, p.i),
+            k = entry(call, TD_ATTEND_K_INDEX, p.b, p.j, p.j);
+    int64_t segment = entry(call, TD_ATTEND_Q_SEGMENT, p.b, p.i, 1);
+    bool    inputs = entry(call, TD_ATTEND_Q_INPUT, p.b, p.i, 0) &&
+                  entry(call, TD_ATTEND_K_INPUT, p.b, p.j, 0);
 
     if (segment == 0)
         return rule[2] && q == k;
@@ -50,8 +54,8 @@ static bool visible(const td_call *call, pair p)
 static int64_t distance(const td_call *call, pair p)
 {
     int64_t last = call->in[TD_ATTEND_TABLE].dim[1] - 1;
-    int64_t d = entry(call, TD_ATTEND_K_POSITION, p.b, p.j, 0) - entry(call, TD_ATTEND_Q_POSITION, p.b, p.i, 0) +
-                call->attrs->i[3];
+    int64_t d = entry(call, TD_ATTEND_K_POSITION, p.b, p.j, 0) -
+                entry(call, TD_ATTEND_Q_POSITION, p.b, p.i, 0) + call->attrs->i[3];
     return d < 0 ? 0 : d > last ? last : d;
 }
 
@@ -59,8 +63,9 @@ static int64_t distance(const td_call *call, pair p)
 static double score(const td_call *call, pair p)
 {
     const td_view *q = &call->in[TD_ATTEND_Q], *k = &call->in[TD_ATTEND_K];
-    const td_view *table = td_ref_in(call, TD_ATTEND_TABLE), *dense = td_ref_in(call, TD_ATTEND_DENSE);
-    double         dot = 0;
+    const td_view *table = td_ref_in(call, TD_ATTEND_TABLE),
+                  *dense = td_ref_in(call, TD_ATTEND_DENSE);
+    double dot = 0;
 
     if (!visible(call, p))
         return -INFINITY;
@@ -117,14 +122,16 @@ int td_ref_attend(const td_call *call)
     return 0;
 }
 
-/* ---- gradients: with weights p, ds = p (do v^T - do o) ------------------------------------------------------------------ */
+/* ---- gradients: with weights p, ds = p (do v^T - do o) --------------------------------------- */
 
 enum { DQ, DK, DV, DTABLE, DDENSE };
 
 static void grad_pair(const td_call *call, pair p, double weight, double ds)
 {
-    const td_view *q = &call->in[TD_ATTEND_Q], *k = &call->in[TD_ATTEND_K], *go = &call->in[TD_ATTEND_GRAD];
-    const td_view *dq = td_ref_out(call, DQ), *dk = td_ref_out(call, DK), *dv = td_ref_out(call, DV);
+    const td_view *q = &call->in[TD_ATTEND_Q], *k = &call->in[TD_ATTEND_K],
+                  *go = &call->in[TD_ATTEND_GRAD];
+    const td_view *dq = td_ref_out(call, DQ), *dk = td_ref_out(call, DK),
+                  *dv = td_ref_out(call, DV);
     const td_view *dtable = td_ref_out(call, DTABLE), *ddense = td_ref_out(call, DDENSE);
     int64_t        g = group(call, p.h);
     double         scaled = ds * call->attrs->f[0];
@@ -145,8 +152,9 @@ static void grad_pair(const td_call *call, pair p, double weight, double ds)
 
 static void grad_query(const td_call *call, int64_t n, pair p)
 {
-    const td_view *v = &call->in[TD_ATTEND_V], *go = &call->in[TD_ATTEND_GRAD], *o = &call->in[TD_ATTEND_OUT];
-    double         all = td_ref_read(&call->in[TD_ATTEND_LSE], n), mean = 0;
+    const td_view *v = &call->in[TD_ATTEND_V], *go = &call->in[TD_ATTEND_GRAD],
+                  *o = &call->in[TD_ATTEND_OUT];
+    double all = td_ref_read(&call->in[TD_ATTEND_LSE], n), mean = 0;
 
     for (int64_t e = 0; e < v->dim[3]; e++)
         mean += at4(go, p.b, p.h, p.i, e) * at4(o, p.b, p.h, p.i, e);

@@ -1,4 +1,5 @@
-/* backend.c - the backend 'reference': plain double arithmetic in host memory, to check the others against. */
+/* backend.c - the backend 'reference': plain double arithmetic in host memory, to check the others
+ * against. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +7,8 @@
 #include "kernels.h"
 #include "tandem/kind/backend.h"
 
-static int backend_open(const void *config, const td_services *services, void **state, td_error *error)
+static int backend_open(const void *config, const td_services *services, void **state,
+                        td_error *error)
 {
     (void)config, (void)services, (void)error;
     *state = NULL; /* there is nothing to remember */
@@ -38,7 +40,9 @@ static void backend_describe(void *state, char *text, size_t size)
     snprintf(text, size, "reference: one thread, plain C in double");
 }
 
-struct empty { char none; };
+struct empty {
+    char none;
+};
 
 static const td_backend reference = {
     .plugin = TD_PLUGIN(td_backend, TD_BACKEND_KIND, "reference", NULL, struct empty,
@@ -52,7 +56,11 @@ static const td_backend reference = {
 };
 
 #define ROW(name, dtype_, flags_) \
-    { .size = sizeof(td_kernel), .op = #name, .dtype = dtype_, .flags = flags_, .run = td_ref_##name },
+    { .size = sizeof(td_kernel),  \
+      .op = #name,                \
+      .dtype = dtype_,            \
+      .flags = flags_,            \
+      .run = td_ref_##name },
 #define REAL(name, flags) ROW(name, TD_F64, flags)
 #define BOTH(name, flags) ROW(name, TD_F64, flags) ROW(name, TD_I32, flags)
 
@@ -66,4 +74,5 @@ static const td_kernels kernels = {
     .count = sizeof rows / sizeof rows[0],
 };
 
-TD_MODULE("backend-reference", "0.1.0", "the tandem authors", "MIT", &reference.plugin, &kernels.plugin)
+TD_MODULE("backend-reference", "0.1.0", "the tandem authors", "MIT", &reference.plugin,
+          &kernels.plugin)

@@ -1,5 +1,6 @@
-/* cross_entropy.c - cross-entropy over the projection to the vocabulary, with z-loss (PaLM, 2022) and label smoothing as
- * T5X has it. Logits are computed again wherever they are needed. Rows of weight 0 do not exist, whatever their label. */
+/* cross_entropy.c - cross-entropy over the projection to the vocabulary, with z-loss (PaLM, 2022)
+ * and label smoothing as T5X has it. Logits are computed again wherever they are needed. Rows of
+ * weight 0 do not exist, whatever their label. */
 #include "kernels.h"
 #include "reference.h"
 
@@ -9,7 +10,9 @@ typedef struct row {
 } row;
 
 /* The targets: `on` for the label, `off` for all others; and sum t log t. */
-typedef struct targets { double on, off, entropy; } targets;
+typedef struct targets {
+    double on, off, entropy;
+} targets;
 
 static targets smoothed(double s, int64_t vocab)
 {
@@ -24,7 +27,8 @@ static double logit(const td_call *call, int64_t n, int64_t v)
     const td_view *h = &call->in[TD_CE_HIDDEN], *e = &call->in[TD_CE_EMBEDDING];
     double         sum = 0;
     for (int64_t d = 0; d < h->dim[1]; d++)
-        sum += td_ref_get(h, n * h->stride[0] + d * h->stride[1]) * td_ref_get(e, v * e->stride[0] + d * e->stride[1]);
+        sum += td_ref_get(h, n * h->stride[0] + d * h->stride[1]) *
+               td_ref_get(e, v * e->stride[0] + d * e->stride[1]);
     return call->attrs->f[0] * sum;
 }
 
@@ -48,7 +52,8 @@ static row row_of(const td_call *call, int64_t n)
 }
 
 /* The gradient of the loss by every logit of the row goes on to hidden state and embedding. */
-static void backward(const td_call *call, const row *r, targets t, const td_view *dh, const td_view *de)
+static void backward(const td_call *call, const row *r, targets t, const td_view *dh,
+                     const td_view *de)
 {
     const td_view *h = &call->in[TD_CE_HIDDEN], *e = &call->in[TD_CE_EMBEDDING];
     double         by = call->attrs->f[0] * r->weight / td_ref_scalar(call, TD_CE_DIVISOR, 1);
@@ -56,7 +61,8 @@ static void backward(const td_call *call, const row *r, targets t, const td_view
 
     for (int64_t v = 0; v < e->dim[0]; v++) {
         double p = exp(logit(call, r->at, v) - r->log_z);
-        double dz = by * (p * (1 + 2 * call->attrs->f[1] * r->log_z) - (v == r->label ? t.on : t.off));
+        double dz = by *
+                    (p * (1 + 2 * call->attrs->f[1] * r->log_z) - (v == r->label ? t.on : t.off));
         for (int64_t d = 0; d < width; d++) {
             if (dh)
                 td_ref_add_to(dh, r->at * width + d, dz * td_ref_read(e, v * width + d));
@@ -71,7 +77,8 @@ static bool labels_fit(const td_call *call)
     const td_view *labels = &call->in[TD_CE_LABELS];
     for (int64_t n = 0; n < td_ref_count(labels); n++) {
         double y = td_ref_read(labels, n);
-        if (td_ref_read(&call->in[TD_CE_WEIGHTS], n) != 0 && (y < 0 || y >= (double)call->in[TD_CE_EMBEDDING].dim[0]))
+        if (td_ref_read(&call->in[TD_CE_WEIGHTS], n) != 0 &&
+            (y < 0 || y >= (double)call->in[TD_CE_EMBEDDING].dim[0]))
             return false;
     }
     return true;
@@ -85,7 +92,8 @@ static void write_wanted(const td_view *v, double x)
 
 int td_ref_cross_entropy(const td_call *call)
 {
-    const td_view *dh = td_ref_out(call, TD_CE_GRAD_HIDDEN), *de = td_ref_out(call, TD_CE_GRAD_EMBEDDING);
+    const td_view *dh = td_ref_out(call, TD_CE_GRAD_HIDDEN),
+                  *de = td_ref_out(call, TD_CE_GRAD_EMBEDDING);
     const td_view *nll = td_ref_out(call, TD_CE_NLL);
     targets        t = smoothed(call->attrs->f[2], call->in[TD_CE_EMBEDDING].dim[0]);
     double         loss = 0, sum = 0;
@@ -97,7 +105,7 @@ int td_ref_cross_entropy(const td_call *call)
     if (de)
         td_ref_start(td_ref_in(call, TD_CE_ACC), de);
     for (int64_t n = 0; n < call->in[TD_CE_HIDDEN].dim[0]; n++) {
-        row r = row_of(call, n); /* all zeros where the weight is */
+        row    r = row_of(call, n); /* all zeros where the weight is */
         double target = (t.on - t.off) * r.z_y + t.off * r.z_sum;
         loss += r.weight * (r.log_z - target + t.entropy + call->attrs->f[1] * r.log_z * r.log_z);
         sum += r.weight * (r.log_z - r.z_y);
@@ -106,7 +114,8 @@ int td_ref_cross_entropy(const td_call *call)
         if (r.weight != 0 && (dh || de))
             backward(call, &r, t, dh, de);
     }
-    write_wanted(td_ref_out(call, TD_CE_LOSS), sum == 0 && loss == 0 ? 0 : loss / td_ref_scalar(call, TD_CE_DIVISOR, 1));
+    write_wanted(td_ref_out(call, TD_CE_LOSS),
+                 sum == 0 && loss == 0 ? 0 : loss / td_ref_scalar(call, TD_CE_DIVISOR, 1));
     write_wanted(td_ref_out(call, TD_CE_SUM), sum);
     return 0;
 }

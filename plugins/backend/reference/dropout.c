@@ -27,7 +27,8 @@ int td_ref_dropout(const td_call *call)
         n = number(x, index, a->i[1]);
         example = (uint32_t)(int32_t)td_ref_read(&call->in[2], index[0]);
         stream = (uint64_t)a->i[0] + 0x9E3779B97F4A7C15u * step + 0xD1B54A32D192ED03u * example;
-        if (td_philox((uint64_t)a->i[2], stream, n >> 2).v[n & 3] >= (uint32_t)(a->f[0] * 4294967296.0))
+        if (td_philox((uint64_t)a->i[2], stream, n >> 2).v[n & 3] >=
+            (uint32_t)(a->f[0] * 4294967296.0))
             td_ref_write(y, i, td_ref_read(x, i) / (1 - a->f[0]));
         else
             td_ref_write(y, i, 0);

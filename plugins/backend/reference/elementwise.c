@@ -20,12 +20,12 @@ static int map(const td_call *call, int inputs, element *f)
     return 0;
 }
 
-#define ELEMENT(name, inputs, ...)                                                 \
-    static double name##_of(const double *x, const td_attrs *a)                    \
-    {                                                                              \
-        (void)a;                                                                   \
-        return __VA_ARGS__;                                                        \
-    }                                                                              \
+#define ELEMENT(name, inputs, ...)                              \
+    static double name##_of(const double *x, const td_attrs *a) \
+    {                                                           \
+        (void)a;                                                \
+        return __VA_ARGS__;                                     \
+    }                                                           \
     int td_ref_##name(const td_call *call) { return map(call, inputs, name##_of); }
 
 ELEMENT(neg, 1, -x[0])
@@ -48,12 +48,18 @@ ELEMENT(less, 2, x[0] < x[1])
 ELEMENT(equal, 2, x[0] == x[1])
 ELEMENT(where, 3, x[0] != 0 ? x[1] : x[2])
 
-/* ---- where integers differ --------------------------------------------------------------------------------------- */
+/* ---- where integers differ ------------------------------------------------------------------- */
 
-static double clamped(double x) { return isnan(x) ? 0 : fmin(fmax(x, -2147483648.0), 2147483647.0); }
+static double clamped(double x)
+{
+    return isnan(x) ? 0 : fmin(fmax(x, -2147483648.0), 2147483647.0);
+}
 
 static double real_affine(const double *x, const td_attrs *a) { return a->f[0] * x[0] + a->f[1]; }
-static double integer_affine(const double *x, const td_attrs *a) { return clamped(floor(real_affine(x, a))); }
+static double integer_affine(const double *x, const td_attrs *a)
+{
+    return clamped(floor(real_affine(x, a)));
+}
 
 int td_ref_affine(const td_call *call)
 {
@@ -72,7 +78,10 @@ static double truncated(const double *x, const td_attrs *a)
     return trunc(clamped(x[0]));
 }
 
-int td_ref_cast(const td_call *call) { return map(call, 1, call->out[0].dtype == TD_I32 ? truncated : same); }
+int td_ref_cast(const td_call *call)
+{
+    return map(call, 1, call->out[0].dtype == TD_I32 ? truncated : same);
+}
 
 static double real_mul(const double *x, const td_attrs *a)
 {
@@ -87,4 +96,7 @@ static double integer_mul(const double *x, const td_attrs *a)
     return (double)(uint32_t)((uint64_t)(int64_t)x[0] * (uint64_t)(int64_t)x[1]);
 }
 
-int td_ref_mul(const td_call *call) { return map(call, 2, call->out[0].dtype == TD_I32 ? integer_mul : real_mul); }
+int td_ref_mul(const td_call *call)
+{
+    return map(call, 2, call->out[0].dtype == TD_I32 ? integer_mul : real_mul);
+}

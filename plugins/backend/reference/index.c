@@ -18,7 +18,8 @@ int td_ref_gather(const td_call *call)
     if (!fits(ids, table->dim[0]))
         return TD_EFORMAT;
     for (int64_t n = 0; n < td_ref_count(y); n++)
-        td_ref_write(y, n, td_ref_read(table, (int64_t)td_ref_read(ids, n / width) * width + n % width));
+        td_ref_write(y, n,
+                     td_ref_read(table, (int64_t)td_ref_read(ids, n / width) * width + n % width));
     return 0;
 }
 
@@ -31,7 +32,8 @@ int td_ref_scatter_add(const td_call *call)
         return TD_EFORMAT;
     td_ref_start(td_ref_in(call, 2), y);
     for (int64_t n = 0; n < td_ref_count(src) && width; n++)
-        td_ref_add_to(y, (int64_t)td_ref_read(ids, n / width) * width + n % width, td_ref_read(src, n));
+        td_ref_add_to(y, (int64_t)td_ref_read(ids, n / width) * width + n % width,
+                      td_ref_read(src, n));
     return 0;
 }
 

@@ -23,7 +23,8 @@ int td_ref_copy(const td_call *call)
 
     for (int64_t n = 0; n < td_ref_count(y); n++) {
         td_ref_unravel(y, n, index);
-        td_ref_put(y, td_ref_offset(y, index, y->rank), td_ref_get(x, td_ref_offset(x, index, y->rank)));
+        td_ref_put(y, td_ref_offset(y, index, y->rank),
+                   td_ref_get(x, td_ref_offset(x, index, y->rank)));
     }
     return 0;
 }

@@ -1,12 +1,15 @@
-/* norm.c - softmax, RMSNorm (Zhang and Sennrich 2019), LayerNorm (Ba et al. 2016), rope (Su et al. 2021), over the last
- * axis. */
+/* norm.c - softmax, RMSNorm (Zhang and Sennrich 2019), LayerNorm (Ba et al. 2016), rope (Su et al.
+ * 2021), over the last axis. */
 #include "kernels.h"
 #include "reference.h"
 
-static int64_t rows_of(const td_view *x) { return td_ref_last(x) ? td_ref_count(x) / td_ref_last(x) : 0; }
-static double  weight(const td_view *w, int64_t k) { return w ? td_ref_read(w, k) : 1; }
+static int64_t rows_of(const td_view *x)
+{
+    return td_ref_last(x) ? td_ref_count(x) / td_ref_last(x) : 0;
+}
+static double weight(const td_view *w, int64_t k) { return w ? td_ref_read(w, k) : 1; }
 
-/* ---- softmax ------------------------------------------------------------------------------------------------------- */
+/* ---- softmax --------------------------------------------------------------------------------- */
 
 int td_ref_softmax(const td_call *call)
 {
@@ -40,7 +43,7 @@ int td_ref_softmax_grad(const td_call *call)
     return 0;
 }
 
-/* ---- the norms: y = (x - mean) r w + b, where RMSNorm's mean is 0 ----------------------------------------------------- */
+/* ---- the norms: y = (x - mean) r w + b, where RMSNorm's mean is 0 ---------------------------- */
 
 static double mean_of(const td_view *x, int64_t row)
 {
@@ -62,15 +65,18 @@ static double reciprocal_root(const td_view *x, int64_t row, double mean, double
 
 static int norm(const td_call *call, bool centre, const td_view *means, const td_view *roots)
 {
-    const td_view *x = &call->in[0], *w = td_ref_in(call, 1), *b = centre ? td_ref_in(call, 2) : NULL;
+    const td_view *x = &call->in[0], *w = td_ref_in(call, 1),
+                  *b = centre ? td_ref_in(call, 2) : NULL;
     const td_view *y = td_ref_out(call, 0);
     int64_t        width = td_ref_last(x);
 
     for (int64_t r = 0; r < rows_of(x); r++) {
-        double mean = centre ? mean_of(x, r) : 0, root = reciprocal_root(x, r, mean, call->attrs->f[0]);
+        double mean = centre ? mean_of(x, r) : 0,
+               root = reciprocal_root(x, r, mean, call->attrs->f[0]);
         for (int64_t k = 0; y && k < width; k++)
-            td_ref_write(y, r * width + k, (td_ref_read(x, r * width + k) - mean) * root * weight(w, k) +
-                                               (b ? td_ref_read(b, k) : 0));
+            td_ref_write(y, r * width + k,
+                         (td_ref_read(x, r * width + k) - mean) * root * weight(w, k) +
+                             (b ? td_ref_read(b, k) : 0));
         if (means)
             td_ref_write(means, r, mean);
         if (roots)
@@ -80,9 +86,13 @@ static int norm(const td_call *call, bool centre, const td_view *means, const td
 }
 
 int td_ref_rms_norm(const td_call *call) { return norm(call, false, NULL, td_ref_out(call, 1)); }
-int td_ref_layer_norm(const td_call *call) { return norm(call, true, td_ref_out(call, 1), td_ref_out(call, 2)); }
+int td_ref_layer_norm(const td_call *call)
+{
+    return norm(call, true, td_ref_out(call, 1), td_ref_out(call, 2));
+}
 
-/* With n = (x - mean) r and dn = dy w: dx = r (dn - mean(dn) - n mean(dn n)), without mean(dn) for RMSNorm. */
+/* With n = (x - mean) r and dn = dy w: dx = r (dn - mean(dn) - n mean(dn n)), without mean(dn) for
+ * RMSNorm. */
 static void norm_grad_row(const td_call *call, int64_t r, const td_view *means, double root)
 {
     const td_view *dy = &call->in[0], *x = &call->in[1], *w = td_ref_in(call, 2);
@@ -91,7 +101,8 @@ static void norm_grad_row(const td_call *call, int64_t r, const td_view *means, 
     double         mean = means ? td_ref_read(means, r) : 0, sum = 0, dot = 0;
 
     for (int64_t k = 0; k < width; k++) {
-        double g = td_ref_read(dy, r * width + k), n = (td_ref_read(x, r * width + k) - mean) * root;
+        double g = td_ref_read(dy, r * width + k),
+               n = (td_ref_read(x, r * width + k) - mean) * root;
         sum += means ? g * weight(w, k) : 0;
         dot += g * weight(w, k) * n;
         if (dw)
@@ -100,8 +111,10 @@ static void norm_grad_row(const td_call *call, int64_t r, const td_view *means, 
             td_ref_add_to(db, k, g);
     }
     for (int64_t k = 0; dx && k < width; k++) {
-        double g = td_ref_read(dy, r * width + k), n = (td_ref_read(x, r * width + k) - mean) * root;
-        td_ref_write(dx, r * width + k, root * (g * weight(w, k) - sum / (double)width - n * dot / (double)width));
+        double g = td_ref_read(dy, r * width + k),
+               n = (td_ref_read(x, r * width + k) - mean) * root;
+        td_ref_write(dx, r * width + k,
+                     root * (g * weight(w, k) - sum / (double)width - n * dot / (double)width));
     }
 }
 
@@ -116,9 +129,12 @@ static int norm_grad(const td_call *call, const td_view *means, const td_view *r
 }
 
 int td_ref_rms_norm_grad(const td_call *call) { return norm_grad(call, NULL, &call->in[3]); }
-int td_ref_layer_norm_grad(const td_call *call) { return norm_grad(call, &call->in[3], &call->in[4]); }
+int td_ref_layer_norm_grad(const td_call *call)
+{
+    return norm_grad(call, &call->in[3], &call->in[4]);
+}
 
-/* ---- rope ------------------------------------------------------------------------------------------------------------ */
+/* ---- rope ------------------------------------------------------------------------------------ */
 
 /* Element (b, h, t, e) of the first half turns with (b, h, t, e + half). */
 int td_ref_rope(const td_call *call)
@@ -128,9 +144,10 @@ int td_ref_rope(const td_call *call)
 
     for (int64_t r = 0; r < rows_of(x); r++)
         for (int64_t e = 0; e < half; e++) {
-            int64_t angle = (r / (heads * length) * length + r % length) * half + e, n = r * 2 * half + e;
-            double  c = td_ref_read(&call->in[1], angle), s = td_ref_read(&call->in[2], angle);
-            double  u = td_ref_read(x, n), v = td_ref_read(x, n + half);
+            int64_t angle = (r / (heads * length) * length + r % length) * half + e,
+                    n = r * 2 * half + e;
+            double c = td_ref_read(&call->in[1], angle), s = td_ref_read(&call->in[2], angle);
+            double u = td_ref_read(x, n), v = td_ref_read(x, n + half);
             s = call->attrs->i[0] ? -s : s;
             td_ref_write(y, n, u * c - v * s);
             td_ref_write(y, n + half, v * c + u * s);

@@ -64,13 +64,15 @@ static bool before(const td_view *x, int64_t row, int64_t i, int64_t j)
 int td_ref_topk(const td_call *call)
 {
     const td_view *x = &call->in[0], *values = td_ref_out(call, 0), *places = td_ref_out(call, 1);
-    int64_t        k = call->attrs->i[0], width = td_ref_last(x), rows = width ? td_ref_count(x) / width : 0;
+    int64_t        k = call->attrs->i[0], width = td_ref_last(x),
+            rows = width ? td_ref_count(x) / width : 0;
 
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0, last = -1; i < k; i++) {
             int64_t best = -1;
             for (int64_t j = 0; j < width; j++)
-                if ((last < 0 || before(x, r * width, last, j)) && (best < 0 || before(x, r * width, j, best)))
+                if ((last < 0 || before(x, r * width, last, j)) &&
+                    (best < 0 || before(x, r * width, j, best)))
                     best = j;
             last = best < 0 ? last : best; /* NaNs come before nothing */
             if (values)

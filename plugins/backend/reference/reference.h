@@ -1,5 +1,6 @@
-/* reference.h - how the kernels of the backend 'reference' reach elements: by row-major number or by index, at any
- * strides. Speed does not matter here; being obviously right does. Integers pass through double, which holds them all. */
+/* reference.h - how the kernels of the backend 'reference' reach elements: by row-major number or
+ * by index, at any strides. Speed does not matter here; being obviously right does. Integers pass
+ * through double, which holds them all. */
 #ifndef TD_REFERENCE_H
 #define TD_REFERENCE_H
 
@@ -39,7 +40,8 @@ static inline void td_ref_unravel(const td_view *v, int64_t n, int64_t *index)
     }
 }
 
-/* Where `index` of `rank` axes lies in v, which may broadcast: aligned at the right, dims of 1 stretch. */
+/* Where `index` of `rank` axes lies in v, which may broadcast: aligned at the right, dims of 1
+ * stretch. */
 static inline int64_t td_ref_offset(const td_view *v, const int64_t *index, int rank)
 {
     int64_t offset = 0;
@@ -51,9 +53,12 @@ static inline int64_t td_ref_offset(const td_view *v, const int64_t *index, int 
 static inline double td_ref_get(const td_view *v, int64_t offset)
 {
     switch (v->dtype) {
-    case TD_I32: return ((const int32_t *)v->data)[offset];
-    case TD_F32: return (double)((const float *)v->data)[offset];
-    default: return ((const double *)v->data)[offset];
+    case TD_I32:
+        return ((const int32_t *)v->data)[offset];
+    case TD_F32:
+        return (double)((const float *)v->data)[offset];
+    default:
+        return ((const double *)v->data)[offset];
     }
 }
 
@@ -61,9 +66,15 @@ static inline double td_ref_get(const td_view *v, int64_t offset)
 static inline void td_ref_put(const td_view *v, int64_t offset, double x)
 {
     switch (v->dtype) {
-    case TD_I32: ((int32_t *)v->data)[offset] = x > -0x1p53 && x < 0x1p53 ? (int32_t)(uint32_t)(int64_t)x : 0; break;
-    case TD_F32: ((float *)v->data)[offset] = (float)x; break;
-    default: ((double *)v->data)[offset] = x;
+    case TD_I32:
+        ((int32_t *)v->data)[offset] = x > -0x1p53 && x < 0x1p53 ? (int32_t)(uint32_t)(int64_t)x
+                                                                 : 0;
+        break;
+    case TD_F32:
+        ((float *)v->data)[offset] = (float)x;
+        break;
+    default:
+        ((double *)v->data)[offset] = x;
     }
 }
 
@@ -75,8 +86,14 @@ static inline int64_t td_ref_place(const td_view *v, int64_t n)
 }
 
 /* Element n in row-major order. */
-static inline double td_ref_read(const td_view *v, int64_t n) { return td_ref_get(v, td_ref_place(v, n)); }
-static inline void td_ref_write(const td_view *v, int64_t n, double x) { td_ref_put(v, td_ref_place(v, n), x); }
+static inline double td_ref_read(const td_view *v, int64_t n)
+{
+    return td_ref_get(v, td_ref_place(v, n));
+}
+static inline void td_ref_write(const td_view *v, int64_t n, double x)
+{
+    td_ref_put(v, td_ref_place(v, n), x);
+}
 
 static inline void td_ref_add_to(const td_view *v, int64_t n, double x)
 {

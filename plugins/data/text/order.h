@@ -1,11 +1,12 @@
-/* order.h - the order of records as a function of (seed, index): nothing is stored, so resuming is exact. */
+/* order.h - the order of records as a function of (seed, index): nothing is stored, so resuming is
+ * exact. */
 #ifndef TD_DATA_TEXT_ORDER_H
 #define TD_DATA_TEXT_ORDER_H
 
 #include "tandem/random.h"
 
-/* Where x of [0, n) goes in a permutation of [0, n) chosen by (seed, stream): a Feistel network on the next even power of two,
- * walked until it is back inside. */
+/* Where x of [0, n) goes in a permutation of [0, n) chosen by (seed, stream): a Feistel network on
+ * the next even power of two, walked until it is back inside. */
 static inline uint64_t order_permute(uint64_t seed, uint64_t stream, uint64_t x, uint64_t n)
 {
     int half = 1;
@@ -26,7 +27,8 @@ static inline uint64_t order_permute(uint64_t seed, uint64_t stream, uint64_t x,
 /* Records come in blocks of this many; in each block every source has its share exactly. */
 enum { ORDER_BLOCK = 4096 };
 
-/* The block's pattern: the source of each place, and how many places before it are of that source. */
+/* The block's pattern: the source of each place, and how many places before it are of that
+ * source. */
 typedef struct order_pattern {
     int32_t source[ORDER_BLOCK], rank[ORDER_BLOCK];
 } order_pattern;
@@ -45,10 +47,12 @@ static inline void order_fill(order_pattern *p, uint64_t seed, const int64_t *en
 }
 
 /* The source of record `index`; `ordinal`: how many records before it are of that source. */
-static inline int64_t order_source(const order_pattern *p, const int64_t *counts, uint64_t index, uint64_t *ordinal)
+static inline int64_t order_source(const order_pattern *p, const int64_t *counts, uint64_t index,
+                                   uint64_t *ordinal)
 {
     int64_t source = p->source[index % ORDER_BLOCK];
-    *ordinal = index / ORDER_BLOCK * (uint64_t)counts[source] + (uint64_t)p->rank[index % ORDER_BLOCK];
+    *ordinal = index / ORDER_BLOCK * (uint64_t)counts[source] +
+               (uint64_t)p->rank[index % ORDER_BLOCK];
     return source;
 }
 

@@ -1,4 +1,5 @@
-/* prepare.c - documents to token shards, once: in parallel over documents, written in the order of the text. */
+/* prepare.c - documents to token shards, once: in parallel over documents, written in the order of
+ * the text. */
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
@@ -16,7 +17,7 @@
 enum { BLOCK = 256 };
 #define BLOCK_BYTES ((size_t)8 << 20)
 
-/* ---- files ------------------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static int expand(const text_source *s, td_strings patterns, glob_t *found, td_error *error)
 {
@@ -24,7 +25,8 @@ static int expand(const text_source *s, td_strings patterns, glob_t *found, td_e
     for (size_t i = 0; i < patterns.count; i++) {
         int code = glob(patterns.at[i], i ? GLOB_APPEND : 0, NULL, found);
         if (code)
-            return td_fail(error, TD_EIO, "data source '%s': no file matches '%s'", s->name, patterns.at[i]);
+            return td_fail(error, TD_EIO, "data source '%s': no file matches '%s'", s->name,
+                           patterns.at[i]);
     }
     return 0;
 }
@@ -64,7 +66,7 @@ int text_each(const text_config *c, const text_source *s, int part, const td_ser
     return code;
 }
 
-/* ---- the name of a shard tells all that its content depends on ------------------------------------------------------- */
+/* ---- the name of a shard tells all that its content depends on ------------------------------- */
 
 static uint64_t mix(uint64_t h, const void *data, size_t size)
 {
@@ -73,25 +75,28 @@ static uint64_t mix(uint64_t h, const void *data, size_t size)
     return h;
 }
 
-static int shard_name(const text_config *c, const text_source *s, int part, const td_data_in *in, char *path,
-                      td_error *error)
+static int shard_name(const text_config *c, const text_source *s, int part, const td_data_in *in,
+                      char *path, td_error *error)
 {
     glob_t      files;
     struct stat st;
     const char *id = in->tokenizer_id ? in->tokenizer_id : "";
-    int64_t     numbers[] = { part, s->held_out.count ? 0 : s->held_out_every, in->special.vocab_size, in->special.eos };
-    uint64_t    h = mix(mix(td_random_stream(id), c->text, strlen(c->text) + 1), numbers, sizeof numbers);
-    int         code = expand(s, patterns_of(s, part), &files, error);
+    int64_t  numbers[] = { part, s->held_out.count ? 0 : s->held_out_every, in->special.vocab_size,
+                           in->special.eos };
+    uint64_t h = mix(mix(td_random_stream(id), c->text, strlen(c->text) + 1), numbers,
+                     sizeof numbers);
+    int      code = expand(s, patterns_of(s, part), &files, error);
 
     for (size_t i = 0; i < files.gl_pathc && !code; i++) {
         if (stat(files.gl_pathv[i], &st))
-            code = td_fail(error, TD_EIO, "cannot read '%s': %s", files.gl_pathv[i], strerror(errno));
+            code = td_fail(error, TD_EIO, "cannot read '%s': %s", files.gl_pathv[i],
+                           strerror(errno));
         int64_t facts[] = { st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec };
         h = mix(mix(h, files.gl_pathv[i], strlen(files.gl_pathv[i]) + 1), facts, sizeof facts);
     }
     globfree(&files);
-    if (!code && snprintf(path, 4096, "%s/%s.%s.%016llx", in->cache, s->name, part == PART_TRAIN ? "train" : "held_out",
-                          (unsigned long long)h) >= 4096)
+    if (!code && snprintf(path, 4096, "%s/%s.%s.%016llx", in->cache, s->name,
+                          part == PART_TRAIN ? "train" : "held_out", (unsigned long long)h) >= 4096)
         code = td_fail(error, TD_ECONFIG, "the cache path '%.200s..' is too long", in->cache);
     return code;
 }
@@ -107,14 +112,15 @@ static int make_directories(const char *path, td_error *error)
             continue;
         *p = 0;
         if (mkdir(part, 0777) && errno != EEXIST)
-            return td_fail(error, TD_EIO, "cannot make the cache directory '%s': %s", part, strerror(errno));
+            return td_fail(error, TD_EIO, "cannot make the cache directory '%s': %s", part,
+                           strerror(errno));
         *p = end;
         if (!end)
             return 0;
     }
 }
 
-/* ---- tokenising ------------------------------------------------------------------------------------------------------ */
+/* ---- tokenising ------------------------------------------------------------------------------ */
 
 typedef struct job {
     char    *text;
@@ -150,7 +156,8 @@ static void tell(preparation *p)
     if (now() < p->told + REPEAT)
         return;
     p->told = now();
-    p->in->services->log(p->in->services, TD_LOG_INFO, "preparing '%s': %lld documents, %lld tokens so far", p->name,
+    p->in->services->log(p->in->services, TD_LOG_INFO,
+                         "preparing '%s': %lld documents, %lld tokens so far", p->name,
                          (long long)p->writer.documents, (long long)p->tokens);
 }
 
@@ -165,8 +172,10 @@ static void encode_job(void *arg, int64_t i, int thread)
     for (int attempt = 0; attempt < 2; attempt++, room = j->count + 1) {
         free(j->ids);
         j->ids = malloc((size_t)room * sizeof *j->ids);
-        j->count = j->ids ? in->tokenizer->encode(in->tokenizer_state, j->text, j->size, j->ids, room - 1, &j->error)
-                          : td_fail(&j->error, TD_ENOMEM, "no memory to tokenise %zu bytes", j->size);
+        j->count = j->ids
+                       ? in->tokenizer->encode(in->tokenizer_state, j->text, j->size, j->ids,
+                                               room - 1, &j->error)
+                       : td_fail(&j->error, TD_ENOMEM, "no memory to tokenise %zu bytes", j->size);
         if (j->count < room)
             break;
     }
@@ -205,15 +214,16 @@ static int add_document(void *arg, const char *text, size_t size)
     return p->count == BLOCK || p->bytes >= BLOCK_BYTES ? flush(p) : 0;
 }
 
-static int make(const text_config *c, const text_source *s, int part, const td_data_in *in, const char *path,
-                td_error *error)
+static int make(const text_config *c, const text_source *s, int part, const td_data_in *in,
+                const char *path, td_error *error)
 {
     preparation *p = calloc(1, sizeof *p);
     if (!p)
         return td_fail(error, TD_ENOMEM, "no memory to prepare '%s'", s->name);
     p->in = in, p->name = s->name, p->error = error, p->told = now() + PATIENCE - REPEAT;
     in->services->log(in->services, TD_LOG_INFO, "preparing %s of '%s' in '%s'",
-                      part == PART_TRAIN ? "the training text" : "the held-out text", s->name, in->cache);
+                      part == PART_TRAIN ? "the training text" : "the held-out text", s->name,
+                      in->cache);
     int code = shard_create(&p->writer, path, in->special.vocab_size <= 65536, error);
     if (!code)
         code = text_each(c, s, part, in->services, add_document, p, error);
@@ -223,7 +233,8 @@ static int make(const text_config *c, const text_source *s, int part, const td_d
         code = shard_finish(&p->writer, error);
     shard_abandon(&p->writer); /* nothing, if it was finished */
     if (!code)
-        in->services->log(in->services, TD_LOG_INFO, "prepared '%s': %lld tokens", s->name, (long long)p->tokens);
+        in->services->log(in->services, TD_LOG_INFO, "prepared '%s': %lld tokens", s->name,
+                          (long long)p->tokens);
     free(p);
     return code;
 }
@@ -235,7 +246,8 @@ static int take(const char *name, const text_source *s, const td_services *servi
     if (fd < 0 || !flock(fd, LOCK_EX | LOCK_NB))
         return fd;
     if (errno == EWOULDBLOCK)
-        services->log(services, TD_LOG_INFO, "another process prepares '%s': waiting for it", s->name);
+        services->log(services, TD_LOG_INFO, "another process prepares '%s': waiting for it",
+                      s->name);
     while (errno == EWOULDBLOCK || errno == EINTR)
         if (!flock(fd, LOCK_EX))
             return fd;
@@ -243,27 +255,33 @@ static int take(const char *name, const text_source *s, const td_services *servi
     return -1;
 }
 
-/* One process makes a shard, others wait for it and find it made. The lock of one that is killed falls with it. Its file
- * is removed by who holds it, so what was waited for may be no longer the one that others see: then again. */
+/* One process makes a shard, others wait for it and find it made. The lock of one that is killed
+ * falls with it. Its file is removed by who holds it, so what was waited for may be no longer the
+ * one that others see: then again. */
 static int lock(const char *name, const text_source *s, const td_data_in *in, td_error *error)
 {
     struct stat mine, seen;
     for (;;) {
         int fd = take(name, s, in->services);
         if (fd < 0)
-            return td_fail(error, TD_EIO, "cannot lock '%s', which keeps two processes from making one shard: %s", name,
-                           strerror(errno)), -1;
-        if (!fstat(fd, &mine) && !stat(name, &seen) && mine.st_ino == seen.st_ino && mine.st_dev == seen.st_dev)
+            return td_fail(error, TD_EIO,
+                           "cannot lock '%s', which keeps two processes from making one shard: %s",
+                           name, strerror(errno)),
+                   -1;
+        if (!fstat(fd, &mine) && !stat(name, &seen) && mine.st_ino == seen.st_ino &&
+            mine.st_dev == seen.st_dev)
             return fd;
         close(fd);
     }
 }
 
-int text_prepare(const text_config *c, const text_source *s, int part, const td_data_in *in, char *path, td_error *error)
+int text_prepare(const text_config *c, const text_source *s, int part, const td_data_in *in,
+                 char *path, td_error *error)
 {
     char index[4200], locked[4200];
     if (!in->cache || !*in->cache)
-        return td_fail(error, TD_ECONFIG, "data 'text' needs a cache directory for its token shards");
+        return td_fail(error, TD_ECONFIG,
+                       "data 'text' needs a cache directory for its token shards");
     int code = shard_name(c, s, part, in, path, error);
     if (code)
         return code;

@@ -10,7 +10,7 @@
 #include <zstd.h>
 
 #define LINE_LIMIT ((size_t)1 << 30)
-#define CHUNK      ((size_t)1 << 17)
+#define CHUNK ((size_t)1 << 17)
 
 struct reader {
     const char        *path, *key;
@@ -21,7 +21,7 @@ struct reader {
     FILE              *file;  /* zstd */
     ZSTD_DStream      *zstd;
     ZSTD_inBuffer      input;
-    size_t             pending; /* zstd: not 0 in the midst of a frame */
+    size_t             pending;         /* zstd: not 0 in the midst of a frame */
     char              *packed, *buffer; /* compressed and plain bytes */
     size_t             begin, end, room;
     bool               ended;
@@ -45,10 +45,13 @@ static int open_streams(reader *r, td_error *error)
         if (r->file && (!r->zstd || !r->packed))
             return td_fail(error, TD_ENOMEM, "no memory to read '%s'", r->path);
     }
-    return r->gz || r->file ? 0 : td_fail(error, TD_EIO, "cannot open '%s' for reading: %s", r->path, strerror(errno));
+    return r->gz || r->file ? 0
+                            : td_fail(error, TD_EIO, "cannot open '%s' for reading: %s", r->path,
+                                      strerror(errno));
 }
 
-reader *reader_open(const char *path, const char *key, int64_t *bad, const td_services *services, td_error *error)
+reader *reader_open(const char *path, const char *key, int64_t *bad, const td_services *services,
+                    td_error *error)
 {
     reader *r = calloc(1, sizeof *r);
     if (!r) {
@@ -80,10 +83,11 @@ void reader_close(reader *r)
 
 static int64_t read_gz(reader *r, char *out, td_error *error)
 {
-    int code, n = gzread(r->gz, out, (unsigned)CHUNK);
+    int         code, n = gzread(r->gz, out, (unsigned)CHUNK);
     const char *why = gzerror(r->gz, &code);
     if (n < 0 || (n == 0 && code != Z_OK && code != Z_STREAM_END))
-        return td_fail(error, TD_EFORMAT, "%s: cannot be read as gzip: %s", r->path, code == Z_ERRNO ? strerror(errno) : why);
+        return td_fail(error, TD_EFORMAT, "%s: cannot be read as gzip: %s", r->path,
+                       code == Z_ERRNO ? strerror(errno) : why);
     return n;
 }
 
@@ -96,13 +100,15 @@ static int64_t read_zstd(reader *r, char *out, td_error *error)
             if (ferror(r->file))
                 return td_fail(error, TD_EIO, "cannot read '%s': %s", r->path, strerror(errno));
             if (!r->input.size && r->pending)
-                return td_fail(error, TD_EFORMAT, "%s: ends in the midst of a zstd frame: it is truncated", r->path);
+                return td_fail(error, TD_EFORMAT,
+                               "%s: ends in the midst of a zstd frame: it is truncated", r->path);
             if (!r->input.size)
                 return 0;
         }
         r->pending = ZSTD_decompressStream(r->zstd, &o, &r->input);
         if (ZSTD_isError(r->pending))
-            return td_fail(error, TD_EFORMAT, "%s: cannot be read as zstd: %s", r->path, ZSTD_getErrorName(r->pending));
+            return td_fail(error, TD_EFORMAT, "%s: cannot be read as zstd: %s", r->path,
+                           ZSTD_getErrorName(r->pending));
     }
     return (int64_t)o.pos;
 }
@@ -115,15 +121,18 @@ static int fill(reader *r, td_error *error)
         r->end -= r->begin, r->begin = 0;
     }
     if (r->end > LINE_LIMIT)
-        return td_fail(error, TD_EFORMAT, "%s:%lld: is longer than %zu bytes", r->path, (long long)r->line + 1, LINE_LIMIT);
+        return td_fail(error, TD_EFORMAT, "%s:%lld: is longer than %zu bytes", r->path,
+                       (long long)r->line + 1, LINE_LIMIT);
     if (r->room - r->end < CHUNK) {
         size_t room = r->room * 2 + CHUNK;
         char  *grown = realloc(r->buffer, room);
         if (!grown)
-            return td_fail(error, TD_ENOMEM, "%s:%lld: no memory for a line", r->path, (long long)r->line + 1);
+            return td_fail(error, TD_ENOMEM, "%s:%lld: no memory for a line", r->path,
+                           (long long)r->line + 1);
         r->buffer = grown, r->room = room;
     }
-    int64_t n = r->gz ? read_gz(r, r->buffer + r->end, error) : read_zstd(r, r->buffer + r->end, error);
+    int64_t n = r->gz ? read_gz(r, r->buffer + r->end, error)
+                      : read_zstd(r, r->buffer + r->end, error);
     if (n < 0)
         return (int)n;
     r->ended = n == 0;
@@ -136,7 +145,9 @@ static int next_line(reader *r, const char **line, size_t *size, td_error *error
     size_t seen = 0;
     for (;;) {
         size_t      have = r->end - r->begin;
-        const char *stop = have > seen && !r->whole ? memchr(r->buffer + r->begin + seen, '\n', have - seen) : NULL;
+        const char *stop = have > seen && !r->whole
+                               ? memchr(r->buffer + r->begin + seen, '\n', have - seen)
+                               : NULL;
         if (stop || r->ended) {
             if (!have)
                 return TD_EEND;
@@ -154,7 +165,8 @@ static int next_line(reader *r, const char **line, size_t *size, td_error *error
 }
 
 /* Why a line is bad, or NULL. */
-static const char *parse(reader *r, const char *line, size_t size, const char **text, size_t *length)
+static const char *parse(reader *r, const char *line, size_t size, const char **text,
+                         size_t *length)
 {
     json_error_t problem;
     json_decref(r->object);
@@ -170,10 +182,14 @@ static const char *parse(reader *r, const char *line, size_t size, const char **
 static int skip_bad(reader *r, const char *why, td_error *error)
 {
     if (*r->bad <= 0)
-        return td_fail(error, TD_EFORMAT, "%s:%lld: cannot take '%s' from this line: %s; mend it, or let some be skipped "
-                       "with data.max_bad_lines", r->path, (long long)r->line, r->key, why);
+        return td_fail(
+            error, TD_EFORMAT,
+            "%s:%lld: cannot take '%s' from this line: %s; mend it, or let some be skipped "
+            "with data.max_bad_lines",
+            r->path, (long long)r->line, r->key, why);
     --*r->bad;
-    r->services->log(r->services, TD_LOG_WARN, "%s:%lld: skipped: %s", r->path, (long long)r->line, why);
+    r->services->log(r->services, TD_LOG_WARN, "%s:%lld: skipped: %s", r->path, (long long)r->line,
+                     why);
     return 0;
 }
 

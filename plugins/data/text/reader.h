@@ -1,4 +1,5 @@
-/* reader.h - documents of text files: .jsonl (one object per line) or .txt (one document), each plain, .gz or .zst. */
+/* reader.h - documents of text files: .jsonl (one object per line) or .txt (one document), each
+ * plain, .gz or .zst. */
 #ifndef TD_DATA_TEXT_READER_H
 #define TD_DATA_TEXT_READER_H
 
@@ -9,8 +10,10 @@
 
 typedef struct reader reader;
 
-/* `key`: of the text in a JSON object. `bad`: how many bad lines may still be skipped, shared by several files. */
-reader *reader_open(const char *path, const char *key, int64_t *bad, const td_services *, td_error *error);
+/* `key`: of the text in a JSON object. `bad`: how many bad lines may still be skipped, shared by
+ * several files. */
+reader *reader_open(const char *path, const char *key, int64_t *bad, const td_services *,
+                    td_error *error);
 void    reader_close(reader *);
 
 /* The next document, valid until the next call. 0, TD_EEND, or another code with `error`. */

@@ -1,4 +1,5 @@
-/* shard.c - Megatron-LM's indexed token files: reading checks everything once, so that fetching need not. */
+/* shard.c - Megatron-LM's indexed token files: reading checks everything once, so that fetching
+ * need not. */
 #include "shard.h"
 
 #include <errno.h>
@@ -26,7 +27,8 @@ static int32_t load32(const unsigned char *p)
     return v;
 }
 
-static int map(const char *path, const char *end, const unsigned char **data, size_t *size, td_error *error)
+static int map(const char *path, const char *end, const unsigned char **data, size_t *size,
+               td_error *error)
 {
     char        name[4200];
     struct stat st;
@@ -83,8 +85,11 @@ int shard_open(shard *s, const char *path, td_error *error)
     if (!code)
         code = map(path, ".len", &s->len, &s->len_size, error);
     if (!code && check(s))
-        code = td_fail(error, TD_EFORMAT, "token shard '%s.idx' is damaged or does not fit its .bin and .len; remove the "
-                       "three and prepare again", path);
+        code =
+            td_fail(error, TD_EFORMAT,
+                    "token shard '%s.idx' is damaged or does not fit its .bin and .len; remove the "
+                    "three and prepare again",
+                    path);
     if (code)
         shard_close(s);
     return code;
@@ -116,13 +121,11 @@ void shard_tokens(const shard *s, int64_t begin, int64_t count, int32_t *out)
 
 int64_t shard_document(const shard *s, int64_t i)
 {
-    return i < s->documents ? load64(s->idx + HEADER + 4 * s->documents + 8 * i) / s->width : s->tokens;
+    return i < s->documents ? load64(s->idx + HEADER + 4 * s->documents + 8 * i) / s->width
+                            : s->tokens;
 }
 
-int64_t shard_bytes(const shard *s, int64_t i)
-{
-    return load64(s->len + 8 * i);
-}
+int64_t shard_bytes(const shard *s, int64_t i) { return load64(s->len + 8 * i); }
 
 int64_t shard_find(const shard *s, int64_t token)
 {
@@ -137,7 +140,7 @@ int64_t shard_find(const shard *s, int64_t token)
     return low;
 }
 
-/* ---- writing --------------------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static const char *const ends[] = { ".bin", ".len", ".idx" };
 
@@ -157,8 +160,10 @@ static int settle(const shard_writer *w, const char *end, FILE *f, td_error *err
     int bad = ferror(f) || fflush(f) || fsync(fileno(f)), why = errno;
     if (fclose(f) && !bad)
         bad = 1, why = errno;
-    return bad ? td_fail(error, TD_EIO, "cannot write token shard '%s%s': %s; make room, then run this again", w->path, end,
-                         strerror(why)) : 0;
+    return bad ? td_fail(error, TD_EIO,
+                         "cannot write token shard '%s%s': %s; make room, then run this again",
+                         w->path, end, strerror(why))
+               : 0;
 }
 
 static int put_in_place(const shard_writer *w, const char *end, td_error *error)
@@ -166,7 +171,9 @@ static int put_in_place(const shard_writer *w, const char *end, td_error *error)
     char from[4200], to[4200];
     snprintf(from, sizeof from, "%s%s.tmp", w->path, end);
     snprintf(to, sizeof to, "%s%s", w->path, end);
-    return rename(from, to) ? td_fail(error, TD_EIO, "cannot write token shard '%s': %s", to, strerror(errno)) : 0;
+    return rename(from, to)
+               ? td_fail(error, TD_EIO, "cannot write token shard '%s': %s", to, strerror(errno))
+               : 0;
 }
 
 static void forget(const shard_writer *w, const char *end)
@@ -196,7 +203,8 @@ static int grow(shard_writer *w, td_error *error)
     if (bytes)
         w->bytes = bytes;
     if (!sizes || !bytes)
-        return td_fail(error, TD_ENOMEM, "no memory for the index of %lld documents", (long long)room);
+        return td_fail(error, TD_ENOMEM, "no memory for the index of %lld documents",
+                       (long long)room);
     w->room = room;
     return 0;
 }
@@ -204,19 +212,24 @@ static int grow(shard_writer *w, td_error *error)
 int shard_add(shard_writer *w, const int32_t *ids, int64_t count, int64_t bytes, td_error *error)
 {
     if (count > INT32_MAX)
-        return td_fail(error, TD_EFORMAT, "a document of %lld tokens is too long for a shard", (long long)count);
+        return td_fail(error, TD_EFORMAT, "a document of %lld tokens is too long for a shard",
+                       (long long)count);
     if (w->documents == w->room && grow(w, error))
         return TD_ENOMEM;
     for (int64_t i = 0; i < count; i++) {
         if (w->width == 2 && (ids[i] < 0 || ids[i] > UINT16_MAX))
-            return td_fail(error, TD_EFORMAT, "the tokenizer gave id %d, outside its vocabulary", (int)ids[i]);
+            return td_fail(error, TD_EFORMAT, "the tokenizer gave id %d, outside its vocabulary",
+                           (int)ids[i]);
         uint16_t narrow = (uint16_t)ids[i];
         fwrite(w->width == 2 ? (const void *)&narrow : &ids[i], (size_t)w->width, 1, w->bin);
     }
     w->sizes[w->documents] = (int32_t)count;
     w->bytes[w->documents++] = bytes;
-    return ferror(w->bin) ? td_fail(error, TD_EIO, "cannot write token shard '%s.bin': %s; make room, then run this again",
-                                    w->path, strerror(errno)) : 0;
+    return ferror(w->bin)
+               ? td_fail(error, TD_EIO,
+                         "cannot write token shard '%s.bin': %s; make room, then run this again",
+                         w->path, strerror(errno))
+               : 0;
 }
 
 static void write_index(const shard_writer *w, FILE *f)

@@ -1,7 +1,9 @@
-/* shard.h - token shards in Megatron-LM's indexed layout: NAME.bin holds ids, NAME.idx their documents.
+/* shard.h - token shards in Megatron-LM's indexed layout: NAME.bin holds ids, NAME.idx their
+ * documents.
  *
- * The index: "MMIDIDX\0\0", version u64 = 1, type code u8 (4: i32, 8: u16), documents u64, boundaries u64, then sizes i32,
- * byte offsets i64 and boundaries i64. NAME.len, our own, holds the bytes of text of each document (i64).
+ * The index: "MMIDIDX\0\0", version u64 = 1, type code u8 (4: i32, 8: u16), documents u64,
+ * boundaries u64, then sizes i32, byte offsets i64 and boundaries i64. NAME.len, our own, holds the
+ * bytes of text of each document (i64).
  */
 #ifndef TD_DATA_TEXT_SHARD_H
 #define TD_DATA_TEXT_SHARD_H
@@ -19,9 +21,9 @@ typedef struct shard {
     int64_t              documents, tokens;
 } shard;
 
-int  shard_open(shard *, const char *path, td_error *error); /* path without .bin */
-void shard_close(shard *);
-void shard_tokens(const shard *, int64_t begin, int64_t count, int32_t *out);
+int     shard_open(shard *, const char *path, td_error *error); /* path without .bin */
+void    shard_close(shard *);
+void    shard_tokens(const shard *, int64_t begin, int64_t count, int32_t *out);
 /* First token of a document; document may be `documents`: the end. */
 int64_t shard_document(const shard *, int64_t document);
 int64_t shard_bytes(const shard *, int64_t document);
@@ -37,8 +39,8 @@ typedef struct shard_writer {
     int64_t  documents, room;
 } shard_writer;
 
-int shard_create(shard_writer *, const char *path, bool narrow, td_error *error);
-int shard_add(shard_writer *, const int32_t *ids, int64_t count, int64_t bytes, td_error *error);
+int  shard_create(shard_writer *, const char *path, bool narrow, td_error *error);
+int  shard_add(shard_writer *, const int32_t *ids, int64_t count, int64_t bytes, td_error *error);
 /* Where the index is, all of the shard is. */
 int  shard_finish(shard_writer *, td_error *error);
 /* Also removes what is under temporary names. */

@@ -9,19 +9,25 @@
 
 static const td_option source_options[] = {
     TD_OPTION_NEED_STRING(text_source, name, "name of the source, in metrics and shard files"),
-    TD_OPTION_STRINGS(text_source, files, "training files or patterns: .jsonl or .txt, plain, .gz or .zst"),
+    TD_OPTION_STRINGS(text_source, files,
+                      "training files or patterns: .jsonl or .txt, plain, .gz or .zst"),
     TD_OPTION_STRINGS(text_source, held_out, "held-out files or patterns"),
-    TD_OPTION_INT(text_source, held_out_every, 0, 0, 1e9, "without held_out: every n-th document of `files` is held out; 0: none"),
-    TD_OPTION_FLOAT(text_source, rate, 0, 0, 1e9, "share of the training records, relative; 0 everywhere: by size"),
+    TD_OPTION_INT(text_source, held_out_every, 0, 0, 1e9,
+                  "without held_out: every n-th document of `files` is held out; 0: none"),
+    TD_OPTION_FLOAT(text_source, rate, 0, 0, 1e9,
+                    "share of the training records, relative; 0 everywhere: by size"),
     TD_OPTION_END
 };
 
 static const td_option options[] = {
     TD_OPTION_LIST(text_config, sources, text_source, source_options, "what to read"),
     TD_OPTION_STRING(text_config, text, "text", "key of the text in a JSON line"),
-    TD_OPTION_INT(text_config, max_bad_lines, 0, 0, 1e12, "bad lines of a source that may be skipped"),
-    TD_OPTION_BOOL(text_config, mask_documents, false, "tokens attend only within their own document"),
-    TD_OPTION_BOOL(text_config, shuffle, true, "a new order in every epoch; otherwise that of the files"),
+    TD_OPTION_INT(text_config, max_bad_lines, 0, 0, 1e12,
+                  "bad lines of a source that may be skipped"),
+    TD_OPTION_BOOL(text_config, mask_documents, false,
+                   "tokens attend only within their own document"),
+    TD_OPTION_BOOL(text_config, shuffle, true,
+                   "a new order in every epoch; otherwise that of the files"),
     TD_OPTION_END
 };
 
@@ -33,11 +39,11 @@ typedef struct opened {
 } opened;
 
 typedef struct state {
-    text_config config;
-    int64_t     length, held_length, count;
-    uint64_t    seed;
-    opened     *sources;
-    int64_t    *ends, *counts; /* of each source in a block of records */
+    text_config   config;
+    int64_t       length, held_length, count;
+    uint64_t      seed;
+    opened       *sources;
+    int64_t      *ends, *counts; /* of each source in a block of records */
     order_pattern pattern;
 } state;
 
@@ -50,10 +56,13 @@ static int check_source(const text_config *c, size_t i, td_error *error)
 {
     const text_source *s = source_at(c, i);
     if (!*s->name || strchr(s->name, '/') || !s->files.count)
-        return td_fail(error, TD_ECONFIG, "data 'text': source %zu needs 'files' and a name without '/'", i + 1);
+        return td_fail(error, TD_ECONFIG,
+                       "data 'text': source %zu needs 'files' and a name without '/'", i + 1);
     if ((s->rate > 0) != (source_at(c, 0)->rate > 0))
-        return td_fail(error, TD_ECONFIG, "data 'text': '%s' and '%s': either all sources have a rate above 0 or none has",
-                       source_at(c, 0)->name, s->name);
+        return td_fail(
+            error, TD_ECONFIG,
+            "data 'text': '%s' and '%s': either all sources have a rate above 0 or none has",
+            source_at(c, 0)->name, s->name);
     for (size_t k = 0; k < i; k++)
         if (!strcmp(s->name, source_at(c, k)->name))
             return td_fail(error, TD_ECONFIG, "data 'text': two sources are named '%s'", s->name);
@@ -71,10 +80,7 @@ static int check(const void *config, td_error *error)
     return 0;
 }
 
-static bool holds_out(const text_source *s)
-{
-    return s->held_out.count || s->held_out_every;
-}
+static bool holds_out(const text_source *s) { return s->held_out.count || s->held_out_every; }
 
 static int prepare(const void *config, const td_data_in *in, td_error *error)
 {
@@ -89,10 +95,10 @@ static int prepare(const void *config, const td_data_in *in, td_error *error)
     return code;
 }
 
-/* ---- open and close ----------------------------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
-static int open_part(const text_config *c, const text_source *s, int part, const td_data_in *in, shard *out,
-                     int64_t *runs, td_error *error)
+static int open_part(const text_config *c, const text_source *s, int part, const td_data_in *in,
+                     shard *out, int64_t *runs, td_error *error)
 {
     char    path[4096];
     bool    train = part == PART_TRAIN;
@@ -102,9 +108,12 @@ static int open_part(const text_config *c, const text_source *s, int part, const
         code = shard_open(out, path, error);
     *runs = code ? 0 : out->tokens / length;
     if (!code && !*runs)
-        code = td_fail(error, TD_ECONFIG, "data source '%s': its %s text has %lld tokens, one record needs %lld: give it more "
-                       "text or shorten %s", s->name, train ? "training" : "held-out", (long long)out->tokens,
-                       (long long)length, train ? "train.length" : "evaluate.length");
+        code = td_fail(
+            error, TD_ECONFIG,
+            "data source '%s': its %s text has %lld tokens, one record needs %lld: give it more "
+            "text or shorten %s",
+            s->name, train ? "training" : "held-out", (long long)out->tokens, (long long)length,
+            train ? "train.length" : "evaluate.length");
     return code;
 }
 
@@ -135,8 +144,10 @@ static int set_shares(state *s, td_error *error)
         sum += weight_of(s, i);
         s->ends[i] = i + 1 == s->count ? ORDER_BLOCK : (int64_t)(sum / total * ORDER_BLOCK + 0.5);
         if (s->ends[i] <= (i ? s->ends[i - 1] : 0))
-            return td_fail(error, TD_ECONFIG, "data source '%s': its rate is below 1 of %d records: raise it or leave it out",
-                           s->sources[i].name, ORDER_BLOCK);
+            return td_fail(
+                error, TD_ECONFIG,
+                "data source '%s': its rate is below 1 of %d records: raise it or leave it out",
+                s->sources[i].name, ORDER_BLOCK);
     }
     order_fill(&s->pattern, s->seed, s->ends, s->counts);
     return 0;
@@ -159,8 +170,11 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
     int                code = 0;
 
     if (s) {
-        *s = (state){ .config = *c, .length = in->length, .held_length = in->held_out_length,
-                     .count = (int64_t)c->sources.count, .seed = in->seed };
+        *s = (state){ .config = *c,
+                      .length = in->length,
+                      .held_length = in->held_out_length,
+                      .count = (int64_t)c->sources.count,
+                      .seed = in->seed };
         s->sources = calloc(c->sources.count, sizeof *s->sources);
         s->ends = calloc(c->sources.count, sizeof *s->ends);
         s->counts = calloc(c->sources.count, sizeof *s->counts);
@@ -168,7 +182,8 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
     if (!s || !s->sources || !s->ends || !s->counts)
         code = td_fail(error, TD_ENOMEM, "no memory for %zu data sources", c->sources.count);
     if (!code && (in->length < 1 || in->held_out_length < 1))
-        code = td_fail(error, TD_ECONFIG, "data 'text' cannot cut records of %lld tokens, held-out ones of %lld",
+        code = td_fail(error, TD_ECONFIG,
+                       "data 'text' cannot cut records of %lld tokens, held-out ones of %lld",
                        (long long)in->length, (long long)in->held_out_length);
     for (size_t i = 0; !code && i < c->sources.count; i++)
         code = open_source(s, i, in, error);
@@ -181,7 +196,7 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
     return code;
 }
 
-/* ---- records --------------------------------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 /* Number the documents of a run from 1. */
 static void number_documents(const shard *from, int64_t begin, int64_t count, int32_t *out)
@@ -195,15 +210,16 @@ static void number_documents(const shard *from, int64_t begin, int64_t count, in
     }
 }
 
-static int read_run(const state *s, const shard *from, int64_t run, int64_t length, const td_split_in *in, td_record *out,
-                    td_error *error)
+static int read_run(const state *s, const shard *from, int64_t run, int64_t length,
+                    const td_split_in *in, td_record *out, td_error *error)
 {
     size_t   bytes = (size_t)length * sizeof(int32_t);
     int32_t *ids = in->allocate(in->arena, bytes);
     int32_t *documents = s->config.mask_documents ? in->allocate(in->arena, bytes) : NULL;
 
     if (!ids || (s->config.mask_documents && !documents))
-        return td_fail(error, TD_ENOMEM, "no memory for a record of %lld tokens", (long long)length);
+        return td_fail(error, TD_ENOMEM, "no memory for a record of %lld tokens",
+                       (long long)length);
     shard_tokens(from, run * length, length, ids);
     if (documents)
         number_documents(from, run * length, length, documents);
@@ -211,7 +227,8 @@ static int read_run(const state *s, const shard *from, int64_t run, int64_t leng
     return 0;
 }
 
-static int fetch(void *state_, uint64_t index, const td_split_in *in, td_record *out, td_error *error)
+static int fetch(void *state_, uint64_t index, const td_split_in *in, td_record *out,
+                 td_error *error)
 {
     const state *s = state_;
     uint64_t     ordinal;
@@ -225,39 +242,39 @@ static int fetch(void *state_, uint64_t index, const td_split_in *in, td_record 
     return read_run(s, &from->train, (int64_t)run, s->length, in, out, error);
 }
 
-static int fetch_held_out(void *state_, int64_t source, int64_t index, const td_split_in *in, td_record *out,
-                          td_error *error)
+static int fetch_held_out(void *state_, int64_t source, int64_t index, const td_split_in *in,
+                          td_record *out, td_error *error)
 {
     const state *s = state_;
     if (source < 0 || source >= s->count || index < 0 || index >= s->sources[source].held_runs)
-        return td_fail(error, TD_EEND, "held-out record %lld of source %lld does not exist", (long long)index,
-                       (long long)source);
+        return td_fail(error, TD_EEND, "held-out record %lld of source %lld does not exist",
+                       (long long)index, (long long)source);
     *out = (td_record){ .source = (int32_t)source, .id = (uint64_t)index };
     return read_run(s, &s->sources[source].held_out, index, s->held_length, in, out, error);
 }
 
-/* A document's bytes are spread evenly over its tokens; shares of all its runs sum to it exactly. */
+/* A document's bytes are spread evenly over its tokens; shares of all its runs sum to it
+ * exactly. */
 static int64_t held_out_bytes(void *state_, int64_t source, int64_t index, int64_t from_token)
 {
     const state *s = state_;
-    if (source < 0 || source >= s->count || index < 0 || index >= s->sources[source].held_runs || from_token < 0 ||
-        from_token > s->held_length)
+    if (source < 0 || source >= s->count || index < 0 || index >= s->sources[source].held_runs ||
+        from_token < 0 || from_token > s->held_length)
         return -1;
     const shard *h = &s->sources[source].held_out;
-    int64_t      end = (index + 1) * s->held_length, begin = end - s->held_length + from_token, total = 0;
+    int64_t      end = (index + 1) * s->held_length, begin = end - s->held_length + from_token,
+            total = 0;
     for (int64_t d = shard_find(h, begin); d < h->documents && shard_document(h, d) < end; d++) {
         int64_t first = shard_document(h, d), tokens = shard_document(h, d + 1) - first;
-        int64_t from = begin > first ? begin - first : 0, to = end - first < tokens ? end - first : tokens;
-        double  each = (double)shard_bytes(h, d) / (double)tokens;
+        int64_t from = begin > first ? begin - first : 0,
+                to = end - first < tokens ? end - first : tokens;
+        double each = (double)shard_bytes(h, d) / (double)tokens;
         total += (int64_t)(each * (double)to + 0.5) - (int64_t)(each * (double)from + 0.5);
     }
     return total;
 }
 
-static int64_t sources(void *state_)
-{
-    return ((const state *)state_)->count;
-}
+static int64_t sources(void *state_) { return ((const state *)state_)->count; }
 
 static const char *source_name(void *state_, int64_t source)
 {
@@ -278,8 +295,9 @@ static int64_t tokens(void *state_)
     return sum;
 }
 
-static int each_document(const void *config, const td_services *services,
-                         int (*document)(void *arg, const char *text, size_t size), void *arg, td_error *error)
+static int each_document(const void *config, const td_services                           *services,
+                         int (*document)(void *arg, const char *text, size_t size), void *arg,
+                         td_error *error)
 {
     const text_config *c = config;
     int                code = 0;

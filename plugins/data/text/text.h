@@ -20,11 +20,14 @@ typedef struct text_config {
 
 enum { PART_TRAIN, PART_HELD_OUT };
 
-/* The shard of a source's part, made first unless it is there. `path` [4096] gets its name without .bin. */
-int text_prepare(const text_config *, const text_source *, int part, const td_data_in *, char *path, td_error *error);
+/* The shard of a source's part, made first unless it is there. `path` [4096] gets its name without
+ * .bin. */
+int text_prepare(const text_config *, const text_source *, int part, const td_data_in *, char *path,
+                 td_error *error);
 
 /* Every document of a part, in order. */
 int text_each(const text_config *, const text_source *, int part, const td_services *,
-              int (*document)(void *arg, const char *text, size_t size), void *arg, td_error *error);
+              int (*document)(void *arg, const char *text, size_t size), void *arg,
+              td_error *error);
 
 #endif

@@ -13,7 +13,8 @@
 
 #include "tandem/kind/tokenizer.h"
 
-namespace {
+namespace
+{
 
 struct config {
     const char *model;
@@ -27,7 +28,8 @@ const char *const type_names[] = { "unigram", "bpe", nullptr };
 const td_option options[] = {
     TD_OPTION_STRING(config, model, "", "path of the .model file"),
     TD_OPTION_CHOICE(config, type, 0, type_names, "kind of model that training makes"),
-    TD_OPTION_FLOAT(config, character_coverage, 0.9995, 0.5, 1, "share of characters with a piece of their own; training"),
+    TD_OPTION_FLOAT(config, character_coverage, 0.9995, 0.5, 1,
+                    "share of characters with a piece of their own; training"),
     TD_OPTION_INT(config, max_sentences, 1000000, 1, 1e9, "lines that training reads at most"),
     TD_OPTION_END
 };
@@ -37,7 +39,8 @@ using processor = sentencepiece::SentencePieceProcessor;
 processor *get(void *state) { return static_cast<processor *>(state); }
 
 // Exceptions must not cross into C. `what` was being done with `name`.
-template <class Body> auto guarded(td_error *error, const char *what, const char *name, Body body) -> decltype(body())
+template <class Body>
+auto guarded(td_error *error, const char *what, const char *name, Body body) -> decltype(body())
 {
     try {
         return body();
@@ -54,14 +57,15 @@ int open(const void *options, const td_services *, void **state, td_error *error
 {
     auto c = static_cast<const config *>(options);
     if (!*c->model)
-        return td_fail(error, TD_ECONFIG, "tokenizer 'sentencepiece' needs 'model', the path of a .model file; "
+        return td_fail(error, TD_ECONFIG,
+                       "tokenizer 'sentencepiece' needs 'model', the path of a .model file; "
                        "`tandem data train-tokenizer` makes one");
     return guarded(error, "load the model", c->model, [&] {
         auto p = std::make_unique<processor>();
         auto status = p->Load(c->model);
         if (!status.ok())
-            return td_fail(error, TD_EFORMAT, "cannot load the SentencePiece model '%s': %s", c->model,
-                           status.ToString().c_str());
+            return td_fail(error, TD_EFORMAT, "cannot load the SentencePiece model '%s': %s",
+                           c->model, status.ToString().c_str());
         *state = p.release();
         return 0;
     });
@@ -75,13 +79,15 @@ void special(void *state, td_special *out)
     *out = { p->pad_id(), p->bos_id(), p->eos_id(), p->unk_id(), p->GetPieceSize() };
 }
 
-int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room, td_error *error)
+int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room,
+               td_error *error)
 {
     return guarded(error, "encode", "a text", [&]() -> int64_t {
         std::vector<int> found;
-        auto status = get(state)->Encode(absl::string_view(text, size), &found);
+        auto             status = get(state)->Encode(absl::string_view(text, size), &found);
         if (!status.ok())
-            return td_fail(error, TD_EFORMAT, "cannot encode %zu bytes: %s", size, status.ToString().c_str());
+            return td_fail(error, TD_EFORMAT, "cannot encode %zu bytes: %s", size,
+                           status.ToString().c_str());
         for (size_t i = 0; i < found.size() && static_cast<int64_t>(i) < room; i++)
             ids[i] = found[i];
         return static_cast<int64_t>(found.size());
@@ -89,19 +95,22 @@ int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t
 }
 
 // Decoding a span drops the space of its first word, as SentencePiece does for a whole text.
-int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64_t room, td_error *error)
+int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64_t room,
+               td_error *error)
 {
     return guarded(error, "decode", "ids", [&]() -> int64_t {
         processor *p = get(state);
         for (int64_t i = 0; i < count; i++)
             if (ids[i] < 0 || ids[i] >= p->GetPieceSize())
-                return td_fail(error, TD_EFORMAT, "cannot decode token %lld: id %d is not in 0 .. %d",
-                               static_cast<long long>(i), static_cast<int>(ids[i]), p->GetPieceSize() - 1);
+                return td_fail(error, TD_EFORMAT,
+                               "cannot decode token %lld: id %d is not in 0 .. %d",
+                               static_cast<long long>(i), static_cast<int>(ids[i]),
+                               p->GetPieceSize() - 1);
         std::string out;
-        auto status = p->Decode(std::vector<int>(ids, ids + count), &out);
+        auto        status = p->Decode(std::vector<int>(ids, ids + count), &out);
         if (!status.ok())
-            return td_fail(error, TD_EFORMAT, "cannot decode %lld ids: %s", static_cast<long long>(count),
-                           status.ToString().c_str());
+            return td_fail(error, TD_EFORMAT, "cannot decode %lld ids: %s",
+                           static_cast<long long>(count), status.ToString().c_str());
         if (room > 0)
             std::memcpy(text, out.data(), std::min(out.size(), static_cast<size_t>(room)));
         return static_cast<int64_t>(out.size());
@@ -132,8 +141,9 @@ int save(const char *path, const std::string &model, td_error *error)
 {
     std::string temporary = std::string(path) + ".tmp";
     FILE       *f = std::fopen(temporary.c_str(), "wb");
-    bool        fine = f && std::fwrite(model.data(), 1, model.size(), f) == model.size() && !std::fflush(f) && !fsync(fileno(f));
-    int         why = errno;
+    bool        fine = f && std::fwrite(model.data(), 1, model.size(), f) == model.size() &&
+                !std::fflush(f) && !fsync(fileno(f));
+    int why = errno;
     if (f && std::fclose(f) && fine)
         fine = false, why = errno;
     if (fine && !std::rename(temporary.c_str(), path))
@@ -147,13 +157,25 @@ int save(const char *path, const std::string &model, td_error *error)
 std::unordered_map<std::string, std::string> settings(const config *c, const td_train_in *in)
 {
     return {
-        { "input", join(in) }, { "vocab_size", std::to_string(in->vocab_size) }, { "model_type", type_names[c->type] },
+        { "input", join(in) },
+        { "vocab_size", std::to_string(in->vocab_size) },
+        { "model_type", type_names[c->type] },
         { "character_coverage", std::to_string(c->character_coverage) },
-        { "input_sentence_size", std::to_string(c->max_sentences) }, { "shuffle_input_sentence", "true" },
-        { "max_sentence_length", "65536" }, { "pad_id", "0" }, { "pad_piece", "<s>" }, { "bos_id", "-1" },
-        { "eos_id", "1" }, { "unk_id", "2" }, { "byte_fallback", "true" }, { "num_threads", "1" },
-        { "normalization_rule_name", "identity" }, { "remove_extra_whitespaces", "false" },
-        { "add_dummy_prefix", "false" }, { "split_digits", "true" }, { "hard_vocab_limit", "false" },
+        { "input_sentence_size", std::to_string(c->max_sentences) },
+        { "shuffle_input_sentence", "true" },
+        { "max_sentence_length", "65536" },
+        { "pad_id", "0" },
+        { "pad_piece", "<s>" },
+        { "bos_id", "-1" },
+        { "eos_id", "1" },
+        { "unk_id", "2" },
+        { "byte_fallback", "true" },
+        { "num_threads", "1" },
+        { "normalization_rule_name", "identity" },
+        { "remove_extra_whitespaces", "false" },
+        { "add_dummy_prefix", "false" },
+        { "split_digits", "true" },
+        { "hard_vocab_limit", "false" },
         { "minloglevel", "1" },
     };
 }
@@ -163,9 +185,12 @@ int train(const void *options, const td_train_in *in, const td_services *service
     auto c = static_cast<const config *>(options);
     return guarded(error, "train the model", in->output, [&] {
         std::string model, output = in->output, suffix = ".model";
-        if (output.size() <= suffix.size() || output.substr(output.size() - suffix.size()) != suffix)
-            return td_fail(error, TD_ECONFIG, "cannot write a model to '%s': the name must end in .model", in->output);
-        services->log(services, TD_LOG_INFO, "training a SentencePiece %s model of %lld pieces on %zu files",
+        if (output.size() <= suffix.size() ||
+            output.substr(output.size() - suffix.size()) != suffix)
+            return td_fail(error, TD_ECONFIG,
+                           "cannot write a model to '%s': the name must end in .model", in->output);
+        services->log(services, TD_LOG_INFO,
+                      "training a SentencePiece %s model of %lld pieces on %zu files",
                       type_names[c->type], static_cast<long long>(in->vocab_size), in->count);
         sentencepiece::SetRandomGeneratorSeed(1);
         auto status = sentencepiece::SentencePieceTrainer::Train(settings(c, in), nullptr, &model);

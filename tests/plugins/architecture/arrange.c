@@ -1,4 +1,5 @@
-/* arrange.c - examples in rows: shifted labels, packing, documents, completing batches, and what is refused. */
+/* arrange.c - examples in rows: shifted labels, packing, documents, completing batches, and what is
+ * refused. */
 #include "plugins/part.h"
 #include "tandem/kind/architecture.h"
 #include "train/batch.h"
@@ -9,19 +10,22 @@ static const float   b_weights[] = { 1, 0, 0.5f };
 
 static const td_special special = { .pad = 0, .bos = -1, .eos = 1, .unk = 2, .vocab_size = 17 };
 
-static const td_architecture *architecture_of(const td_part *p) { return (const td_architecture *)(const void *)p->plugin; }
+static const td_architecture *architecture_of(const td_part *p)
+{
+    return (const td_architecture *)(const void *)p->plugin;
+}
 
 static td_part load(const char *name)
 {
-    char    file[64];
+    char file[64];
     snprintf(file, sizeof file, "architecture-%s", name);
     td_part p = load_part(file, name);
     set_option(&p, "vocab_size", 17);
     return p;
 }
 
-static int arrange(const td_part *p, const td_example *e, int64_t n, int64_t rows, td_extent extent, td_batch *out,
-                   td_error *error)
+static int arrange(const td_part *p, const td_example *e, int64_t n, int64_t rows, td_extent extent,
+                   td_batch *out, td_error *error)
 {
     td_arrange_in in = { e, n, rows, extent, special };
     return architecture_of(p)->arrange(p->config, &in, out, error);
@@ -30,10 +34,11 @@ static int arrange(const td_part *p, const td_example *e, int64_t n, int64_t row
 static void expect_ints(const td_batch *b, const char *name, const int32_t *want, int64_t n)
 {
     const td_array *a = td_batch_find(b, name);
-    cr_assert(a && a->dtype == TD_I32 && a->dim[0] * a->dim[1] == n, "%s is missing or of other size", name);
+    cr_assert(a && a->dtype == TD_I32 && a->dim[0] * a->dim[1] == n,
+              "%s is missing or of other size", name);
     for (int64_t k = 0; k < n; k++)
-        cr_expect(((int32_t *)a->data)[k] == want[k], "%s[%lld] is %d, not %d", name, (long long)k, ((int32_t *)a->data)[k],
-                  want[k]);
+        cr_expect(((int32_t *)a->data)[k] == want[k], "%s[%lld] is %d, not %d", name, (long long)k,
+                  ((int32_t *)a->data)[k], want[k]);
 }
 
 static void expect_weights(const td_batch *b, const float *want, int64_t n)
@@ -43,17 +48,24 @@ static void expect_weights(const td_batch *b, const float *want, int64_t n)
     cr_expect(!memcmp(a->data, want, (size_t)n * sizeof *want));
 }
 
-#define INTS(b, name, ...) \
-    expect_ints(b, name, (int32_t[]){ __VA_ARGS__ }, sizeof((int32_t[]){ __VA_ARGS__ }) / sizeof(int32_t))
+#define INTS(b, name, ...)                           \
+    expect_ints(b, name, (int32_t[]){ __VA_ARGS__ }, \
+                sizeof((int32_t[]){ __VA_ARGS__ }) / sizeof(int32_t))
 
 static td_example example_a(int64_t row)
 {
-    return (td_example){ .given = a_given, .n_given = 3, .predicted = a_predicted, .n_predicted = 2, .row = row };
+    return (td_example){
+        .given = a_given, .n_given = 3, .predicted = a_predicted, .n_predicted = 2, .row = row
+    };
 }
 
 static td_example example_b(int64_t row)
 {
-    return (td_example){ .given = b_given, .n_given = 1, .predicted = b_predicted, .n_predicted = 3, .weights = b_weights,
+    return (td_example){ .given = b_given,
+                         .n_given = 1,
+                         .predicted = b_predicted,
+                         .n_predicted = 3,
+                         .weights = b_weights,
                          .row = row };
 }
 
@@ -87,7 +99,8 @@ Test(decoder, packing_and_the_bidirectional_prefix)
     free_part(&p);
 }
 
-/* <s> and x_1, x_2 | x_3, x_4 | ..: an input token belongs to its own document, the next example starts a new segment. */
+/* <s> and x_1, x_2 | x_3, x_4 | ..: an input token belongs to its own document, the next example
+ * starts a new segment. */
 Test(decoder, documents_are_segments)
 {
     static const int32_t given_documents[] = { 1, 1, 2 }, predicted_documents[] = { 2, 3 };
@@ -179,18 +192,21 @@ Test(refusals, batches_that_others_made)
     td_part   p = load("decoder-only");
     td_batch *b = td_batch_new();
     td_error  error = { 0 };
-    cr_expect(architecture_of(&p)->complete(p.config, b, &error) == TD_EFORMAT && strstr(error.text, "input_ids"));
+    cr_expect(architecture_of(&p)->complete(p.config, b, &error) == TD_EFORMAT &&
+              strstr(error.text, "input_ids"));
     td_batch_add(b, "input_ids", TD_I32, 1, 3);
     td_batch_add(b, "labels", TD_I32, 1, 2);
     memset(&error, 0, sizeof error);
-    cr_expect(architecture_of(&p)->complete(p.config, b, &error) == TD_EFORMAT && strstr(error.text, "labels"), "%s",
-              error.text);
+    cr_expect(architecture_of(&p)->complete(p.config, b, &error) == TD_EFORMAT &&
+                  strstr(error.text, "labels"),
+              "%s", error.text);
     td_batch_free(b);
     b = td_batch_new(), memset(&error, 0, sizeof error);
     td_batch_add(b, "input_ids", TD_I32, 1, 3);
     *(int32_t *)b->add(b, "lengths", TD_I32, 1, (int64_t[]){ 1 }) = 4;
-    cr_expect(architecture_of(&p)->complete(p.config, b, &error) == TD_EFORMAT && strstr(error.text, "length 4"), "%s",
-              error.text);
+    cr_expect(architecture_of(&p)->complete(p.config, b, &error) == TD_EFORMAT &&
+                  strstr(error.text, "length 4"),
+              "%s", error.text);
     td_batch_free(b);
     free_part(&p);
 }

@@ -1,4 +1,5 @@
-/* cpu-attend.c - attention of the cpu backend and its gradients against plain loops in double precision. */
+/* cpu-attend.c - attention of the cpu backend and its gradients against plain loops in double
+ * precision. */
 #include <criterion/criterion.h>
 #include <dlfcn.h>
 #include <math.h>
@@ -9,7 +10,16 @@
 #include "tandem/kind/kernels.h"
 #include "tandem/ops.h"
 
-enum { BIASED = 1, DENSE = 2, PADDED = 4, PACKED = 8, INPUTS = 16, NO_LSE = 32, SHARED_DENSE = 64, INDEXED = 128 };
+enum {
+    BIASED = 1,
+    DENSE = 2,
+    PADDED = 4,
+    PACKED = 8,
+    INPUTS = 16,
+    NO_LSE = 32,
+    SHARED_DENSE = 64,
+    INDEXED = 128
+};
 
 typedef struct problem {
     int B, H, G, Tq, Tk, E, F, causal, self, window, flags;
@@ -38,7 +48,9 @@ static void *keep(data *d, size_t bytes)
 /* [B, H, T, E] seen in memory [B, T, H, E]. */
 static td_view heads_view(data *d, int64_t b, int64_t h, int64_t t, int64_t e)
 {
-    td_view v = { keep(d, (size_t)(b * h * t * e) * 4), TD_F32, 4, { b, h, t, e }, { t * h * e, e, h * e, 1 } };
+    td_view v = {
+        keep(d, (size_t)(b * h * t * e) * 4), TD_F32, 4, { b, h, t, e }, { t * h * e, e, h * e, 1 }
+    };
     return v;
 }
 
@@ -73,8 +85,8 @@ static void marks(data *d, int input, int length)
     const problem *p = &d->p;
     int64_t        dims[] = { p->B, length };
     int            is_key = input == TD_ATTEND_K_SEGMENT;
-    td_view        segment = dense_view(d, TD_I32, 2, dims), inputs = dense_view(d, TD_I32, 2, dims);
-    td_view        index = dense_view(d, TD_I32, 2, dims), position = dense_view(d, TD_I32, 2, dims);
+    td_view segment = dense_view(d, TD_I32, 2, dims), inputs = dense_view(d, TD_I32, 2, dims);
+    td_view index = dense_view(d, TD_I32, 2, dims), position = dense_view(d, TD_I32, 2, dims);
     for (int b = 0; b < p->B; b++)
         for (int t = 0; t < length; t++) {
             ((int32_t *)segment.data)[b * length + t] = segment_of(p, b, t, length);
@@ -108,11 +120,13 @@ static void set_up(data *d, const problem *p)
         randomise(d->in + i, &state, 1.5);
     randomise(d->in + TD_ATTEND_GRAD, &state, 1);
     if (p->flags & BIASED) {
-        d->in[TD_ATTEND_TABLE] = dense_view(d, TD_F32, 2, table), randomise(d->in + TD_ATTEND_TABLE, &state, 1);
+        d->in[TD_ATTEND_TABLE] = dense_view(d, TD_F32, 2, table),
+        randomise(d->in + TD_ATTEND_TABLE, &state, 1);
         d->grad[3] = dense_view(d, TD_F32, 2, table);
     }
     if (p->flags & DENSE) {
-        d->in[TD_ATTEND_DENSE] = dense_view(d, TD_F32, 4, dense), randomise(d->in + TD_ATTEND_DENSE, &state, 1);
+        d->in[TD_ATTEND_DENSE] = dense_view(d, TD_F32, 4, dense),
+        randomise(d->in + TD_ATTEND_DENSE, &state, 1);
         d->grad[4] = dense_view(d, TD_F32, 4, dense);
         for (int64_t i = 0; i < dense[0] * dense[1] * dense[2] * dense[3]; i += 5)
             ((float *)d->in[TD_ATTEND_DENSE].data)[i] = -INFINITY;
@@ -122,7 +136,9 @@ static void set_up(data *d, const problem *p)
     d->out[1] = d->in[TD_ATTEND_LSE] = dense_view(d, TD_F32, 3, lse);
     for (int i = 0; i < 3; i++) {
         d->grad[i] = d->in[i];
-        d->grad[i].data = keep(d, (size_t)(d->in[i].dim[0] * d->in[i].dim[1] * d->in[i].dim[2] * d->in[i].dim[3]) * 4);
+        d->grad[i].data = keep(d, (size_t)(d->in[i].dim[0] * d->in[i].dim[1] * d->in[i].dim[2] *
+                                           d->in[i].dim[3]) *
+                                      4);
     }
 }
 
@@ -132,13 +148,14 @@ static void tear_down(data *d)
         free(d->blocks[i]);
 }
 
-/* ---- the kernels ------------------------------------------------------------------------------------------------------- */
+/* ---- the kernels ----------------------------------------------------------------------------- */
 
 static const td_kernel *kernel(const char *op)
 {
     void *module = dlopen(TANDEM_PLUGINS "/backend-cpu.so", RTLD_NOW | RTLD_LOCAL);
     cr_assert(module, "%s", dlerror());
-    for (const td_plugin *const *p = ((const td_module *)dlsym(module, TD_MODULE_SYMBOL))->plugins; *p; p++) {
+    for (const td_plugin *const *p = ((const td_module *)dlsym(module, TD_MODULE_SYMBOL))->plugins;
+         *p; p++) {
         const td_kernels *k = (const td_kernels *)(const void *)*p;
         for (size_t i = 0; !strcmp((*p)->kind, TD_KERNELS_KIND) && i < k->count; i++)
             if (!strcmp(k->rows[i].op, op) && k->rows[i].dtype == TD_F32)
@@ -148,7 +165,8 @@ static const td_kernel *kernel(const char *op)
     return 0;
 }
 
-static void call(data *d, const char *op, int n_in, td_view *out, int n_out, const td_services *services)
+static void call(data *d, const char *op, int n_in, td_view *out, int n_out,
+                 const td_services *services)
 {
     const td_kernel *k = kernel(op);
     td_attrs         a = { { d->p.causal, d->p.window, d->p.self, 5 }, { 0.37 } };
@@ -173,11 +191,12 @@ static void compute(data *d, int threads)
     td_pool_free(pool);
 }
 
-/* ---- plain loops ------------------------------------------------------------------------------------------------------- */
+/* ---- plain loops ----------------------------------------------------------------------------- */
 
 static float *at(const td_view *v, int64_t b, int64_t h, int64_t t, int64_t e)
 {
-    return (float *)v->data + b * v->stride[0] + h * v->stride[1] + t * v->stride[2] + e * v->stride[3];
+    return (float *)v->data + b * v->stride[0] + h * v->stride[1] + t * v->stride[2] +
+           e * v->stride[3];
 }
 
 static int mark(const data *d, int input, int b, int t, int absent)
@@ -207,7 +226,8 @@ static int distance(const data *d, int b, int i, int j)
 static int64_t dense_at(const data *d, int b, int h, int i, int j)
 {
     const td_view *v = d->in + TD_ATTEND_DENSE;
-    return (v->dim[0] > 1 ? b * v->stride[0] : 0) + (v->dim[1] > 1 ? h * v->stride[1] : 0) + i * v->stride[2] + j;
+    return (v->dim[0] > 1 ? b * v->stride[0] : 0) + (v->dim[1] > 1 ? h * v->stride[1] : 0) +
+           i * v->stride[2] + j;
 }
 
 /* The weights of one query; -inf or the logsumexp. */
@@ -233,7 +253,9 @@ static double weights_of(const data *d, int b, int h, int i, double *w)
     return sum > 0 ? top + log(sum) : -INFINITY;
 }
 
-typedef struct truth { double *o, *lse, *grad[5]; } truth;
+typedef struct truth {
+    double *o, *lse, *grad[5];
+} truth;
 
 static double *zeros(const td_view *v)
 {
@@ -243,7 +265,8 @@ static double *zeros(const td_view *v)
     return calloc((size_t)n + 1, sizeof(double));
 }
 
-/* Gives where an element is in the plain copy of a view: the same place, for views of one dense block. */
+/* Gives where an element is in the plain copy of a view: the same place, for views of one dense
+ * block. */
 #define PLACE(v, b, h, t, e) (at(&(v), b, h, t, e) - (float *)(v).data)
 
 static void query_truth(const data *d, truth *r, int b, int h, int i, double *w)
@@ -288,8 +311,8 @@ static void compare(const char *what, const td_view *got, const double *want, do
         most = fmax(most, isfinite(want[i]) ? fabs(want[i]) : 0);
     for (int64_t i = 0; i < n; i++) {
         double x = ((float *)got->data)[i];
-        cr_assert(x == want[i] || fabs(x - want[i]) <= tolerance * most, "%s[%lld]: %.9g, not %.9g (largest %g)", what,
-                  (long long)i, x, want[i], most);
+        cr_assert(x == want[i] || fabs(x - want[i]) <= tolerance * most,
+                  "%s[%lld]: %.9g, not %.9g (largest %g)", what, (long long)i, x, want[i], most);
     }
 }
 
@@ -319,21 +342,33 @@ static void check(problem p)
 }
 
 /*                                                       B  H  G  Tq   Tk  E   F  causal self window flags */
-Test(attend, one_token) { check((problem){               1, 1, 1, 1,   1,  7,  7,  1, 0, 0, 0 }); }
-Test(attend, all_see_all) { check((problem){             2, 3, 3, 67, 131, 24, 24, 0, 0, 0, 0 }); }
-Test(attend, causal) { check((problem){                  2, 2, 2, 193, 193, 16, 16, 1, 0, 0, 0 }); }
-Test(attend, grouped_heads) { check((problem){           2, 6, 2, 71, 71, 7,  13, 1, 0, 0, 0 }); }
-Test(attend, one_group) { check((problem){               1, 5, 1, 5, 130, 32, 48, 0, 0, 0, PADDED }); }
-Test(attend, window) { check((problem){                  1, 2, 2, 211, 211, 8, 8, 1, 0, 29, 0 }); }
-Test(attend, packed) { check((problem){                  3, 2, 1, 151, 151, 17, 17, 1, 1, 0, PACKED | PADDED }); }
-Test(attend, cross_packed) { check((problem){            3, 2, 2, 83, 151, 17, 19, 0, 0, 0, PACKED | PADDED }); }
-Test(attend, prefix) { check((problem){                  2, 2, 2, 149, 149, 16, 16, 1, 1, 0, INPUTS | PADDED }); }
-Test(attend, prefix_window) { check((problem){           2, 2, 2, 149, 149, 16, 16, 1, 0, 37, INPUTS | INDEXED }); }
-Test(attend, table) { check((problem){                   2, 3, 3, 97, 101, 16, 16, 1, 0, 0, BIASED }); }
-Test(attend, dense) { check((problem){                   2, 4, 2, 67, 71, 16, 16, 0, 0, 0, DENSE }); }
-Test(attend, shared_dense) { check((problem){            2, 4, 2, 67, 71, 16, 16, 1, 0, 0, DENSE | SHARED_DENSE | BIASED }); }
+Test(attend, one_token) { check((problem){ 1, 1, 1, 1, 1, 7, 7, 1, 0, 0, 0 }); }
+Test(attend, all_see_all) { check((problem){ 2, 3, 3, 67, 131, 24, 24, 0, 0, 0, 0 }); }
+Test(attend, causal) { check((problem){ 2, 2, 2, 193, 193, 16, 16, 1, 0, 0, 0 }); }
+Test(attend, grouped_heads) { check((problem){ 2, 6, 2, 71, 71, 7, 13, 1, 0, 0, 0 }); }
+Test(attend, one_group) { check((problem){ 1, 5, 1, 5, 130, 32, 48, 0, 0, 0, PADDED }); }
+Test(attend, window) { check((problem){ 1, 2, 2, 211, 211, 8, 8, 1, 0, 29, 0 }); }
+Test(attend, packed) { check((problem){ 3, 2, 1, 151, 151, 17, 17, 1, 1, 0, PACKED | PADDED }); }
+Test(attend, cross_packed)
+{
+    check((problem){ 3, 2, 2, 83, 151, 17, 19, 0, 0, 0, PACKED | PADDED });
+}
+Test(attend, prefix) { check((problem){ 2, 2, 2, 149, 149, 16, 16, 1, 1, 0, INPUTS | PADDED }); }
+Test(attend, prefix_window)
+{
+    check((problem){ 2, 2, 2, 149, 149, 16, 16, 1, 0, 37, INPUTS | INDEXED });
+}
+Test(attend, table) { check((problem){ 2, 3, 3, 97, 101, 16, 16, 1, 0, 0, BIASED }); }
+Test(attend, dense) { check((problem){ 2, 4, 2, 67, 71, 16, 16, 0, 0, 0, DENSE }); }
+Test(attend, shared_dense)
+{
+    check((problem){ 2, 4, 2, 67, 71, 16, 16, 1, 0, 0, DENSE | SHARED_DENSE | BIASED });
+}
 
-static size_t bytes_of(const td_view *v) { return (size_t)(v->dim[0] * v->dim[1] * v->dim[2] * v->dim[3]) * 4; }
+static size_t bytes_of(const td_view *v)
+{
+    return (size_t)(v->dim[0] * v->dim[1] * v->dim[2] * v->dim[3]) * 4;
+}
 
 Test(attend, bits_do_not_depend_on_threads)
 {
@@ -343,7 +378,8 @@ Test(attend, bits_do_not_depend_on_threads)
     compute(&one, 1), compute(&two, 2);
     cr_assert(!memcmp(one.out[0].data, two.out[0].data, bytes_of(one.out)));
     for (int k = 0; k < 3; k++)
-        cr_assert(!memcmp(one.grad[k].data, two.grad[k].data, bytes_of(one.grad + k)), "gradient %d", k);
+        cr_assert(!memcmp(one.grad[k].data, two.grad[k].data, bytes_of(one.grad + k)),
+                  "gradient %d", k);
     cr_assert(!memcmp(one.grad[3].data, two.grad[3].data, (size_t)p.H * 13 * 4));
     tear_down(&one), tear_down(&two);
 }
@@ -362,7 +398,8 @@ Test(attend, hidden_keys_do_not_matter)
     compute(&plain, 2), compute(&wild, 2);
     cr_assert(!memcmp(plain.out[0].data, wild.out[0].data, bytes_of(plain.out)));
     for (int k = 0; k < 3; k++)
-        cr_assert(!memcmp(plain.grad[k].data, wild.grad[k].data, bytes_of(plain.grad + k)), "gradient %d", k);
+        cr_assert(!memcmp(plain.grad[k].data, wild.grad[k].data, bytes_of(plain.grad + k)),
+                  "gradient %d", k);
     tear_down(&plain), tear_down(&wild);
 }
 

@@ -43,7 +43,8 @@ static td_view view_of(void *data, int dtype, int rank, const int64_t *dim)
     return v;
 }
 
-#define DIMS(...) (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[]){ __VA_ARGS__ }
+#define DIMS(...) \
+    (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
 #define REAL(data, ...) view_of(data, TD_F32, DIMS(__VA_ARGS__))
 #define WHOLE(data, ...) view_of(data, TD_I32, DIMS(__VA_ARGS__))
 #define SCALAR(data) view_of(data, TD_F32, 0, NULL)
@@ -99,7 +100,8 @@ static int cpu_run(const char *op, int dtype, td_call *call, const td_attrs *att
             if (threads == 1)
                 memcpy(first[k], call->out[k].data, bytes[k]);
             else
-                cr_assert(!memcmp(first[k], call->out[k].data, bytes[k]), "%s: output %d depends on threads", op, k);
+                cr_assert(!memcmp(first[k], call->out[k].data, bytes[k]),
+                          "%s: output %d depends on threads", op, k);
         }
         td_pool_free(pool);
     }
@@ -111,7 +113,8 @@ static int cpu_run(const char *op, int dtype, td_call *call, const td_attrs *att
 
 static void near(const char *what, double got, double want, double tolerance)
 {
-    cr_assert(fabs(got - want) <= tolerance * (1 + fabs(want)), "%s: %.9g, expected %.9g", what, got, want);
+    cr_assert(fabs(got - want) <= tolerance * (1 + fabs(want)), "%s: %.9g, expected %.9g", what,
+              got, want);
 }
 
 #endif

@@ -1,4 +1,5 @@
-/* packing.c - documents of any length in rows of one length: by data 'text', whose runs cross documents, and by train.pack. */
+/* packing.c - documents of any length in rows of one length: by data 'text', whose runs cross
+ * documents, and by train.pack. */
 #include "tools/child.h"
 #include "base/threads.h"
 #include "train/experiment.h"
@@ -6,7 +7,8 @@
 
 enum { LENGTH = 13, BATCH = 3, BOS = 0, EOS = 1, FIRST = 3 };
 
-static const int lengths[] = { 1, 2, 31, 5, 3, 1, 11, 12, 13, 7, 1, 1, 1, 17, 23, 4 }; /* of documents, without their ends */
+/* of documents, without their ends */
+static const int lengths[] = { 1, 2, 31, 5, 3, 1, 11, 12, 13, 7, 1, 1, 1, 17, 23, 4 };
 enum { DOCUMENTS = sizeof lengths / sizeof *lengths };
 
 static char directory[64];
@@ -42,7 +44,7 @@ static int64_t stream(int32_t *tokens, int32_t *documents)
     return n;
 }
 
-/* ---- a config opened ----------------------------------------------------------------------------------- */
+/* ---- a config opened ------------------------------------------------------------------------- */
 
 typedef struct bench {
     td_registry   *registry;
@@ -52,49 +54,66 @@ typedef struct bench {
     td_feed_spec   feed;
 } bench;
 
-static void write_config(const char *path, const char *architecture, const char *loss, bool mask, bool shuffle)
+static void write_config(const char *path, const char *architecture, const char *loss, bool mask,
+                         bool shuffle)
 {
     bool  two = !strcmp(architecture, "encoder-decoder");
     FILE *f = fopen(path, "w");
     cr_assert(f);
-    fprintf(f,
-            "model = { plugin = \"%s\"; vocab_size = 263; d_model = 24; %s attention = { plugin = \"softmax\"; heads = 3;\n"
-            "  head_dim = 8; }; position = { plugin = \"rope\"; }; norm = { plugin = \"rms\"; }; ffn = { plugin = \"swiglu\"; d_ff = 41; }; };\n"
-            "loss = { plugin = \"%s\"; };\n"
-            "optimizer = { plugin = \"adamw\"; };\nschedule = { plugin = \"constant\"; peak = 0.01; };\n"
-            "tokenizer = { plugin = \"bytes\"; };\n"
-            "data = { plugin = \"text\"; mask_documents = %s; shuffle = %s; sources = ( { name = \"a\"; files = ( \"%s/a.jsonl\" );\n"
-            "  held_out = ( \"%s/a.jsonl\" ); } ); };\n"
-            "train = { steps = 3; length = %d; batch = %d; micro_batch = 1; evaluate_every = -1; };\n"
-            "run = { dir = \"%s\"; name = \"run\"; };\n",
-            architecture, two ? "encoder_layers = 1; decoder_layers = 1;" : "layers = 1;", loss, mask ? "true" : "false",
-            shuffle ? "true" : "false", directory, directory, LENGTH, BATCH, directory);
+    fprintf(
+        f,
+        "model = { plugin = \"%s\"; vocab_size = 263; d_model = 24; %s attention = { plugin = "
+        "\"softmax\"; heads = 3;\n"
+        "  head_dim = 8; }; position = { plugin = \"rope\"; }; norm = { plugin = \"rms\"; }; ffn = "
+        "{ plugin = \"swiglu\"; d_ff = 41; }; };\n"
+        "loss = { plugin = \"%s\"; };\n"
+        "optimizer = { plugin = \"adamw\"; };\nschedule = { plugin = \"constant\"; peak = 0.01; "
+        "};\n"
+        "tokenizer = { plugin = \"bytes\"; };\n"
+        "data = { plugin = \"text\"; mask_documents = %s; shuffle = %s; sources = ( { name = "
+        "\"a\"; files = ( \"%s/a.jsonl\" );\n"
+        "  held_out = ( \"%s/a.jsonl\" ); } ); };\n"
+        "train = { steps = 3; length = %d; batch = %d; micro_batch = 1; evaluate_every = -1; };\n"
+        "run = { dir = \"%s\"; name = \"run\"; };\n",
+        architecture, two ? "encoder_layers = 1; decoder_layers = 1;" : "layers = 1;", loss,
+        mask ? "true" : "false", shuffle ? "true" : "false", directory, directory, LENGTH, BATCH,
+        directory);
     cr_assert(!fclose(f));
 }
 
 static bench open_bench(const char *architecture, const char *loss, bool mask)
 {
     static const char *const paths[] = { TANDEM_PLUGINS, NULL };
-    bench       b = { 0 };
-    td_error    e = { 0 };
-    td_errors   errors = { 0 };
-    char        config[96], cache[96];
-    const char *files[] = { config };
+    bench                    b = { 0 };
+    td_error                 e = { 0 };
+    td_errors                errors = { 0 };
+    char                     config[96], cache[96];
+    const char              *files[] = { config };
 
     snprintf(config, sizeof config, "%s/a.cfg", directory);
     snprintf(cache, sizeof cache, "%s/cache", directory);
     write_config(config, architecture, loss, mask, false);
     b.registry = td_registry_new(paths, NULL, &e);
     cr_assert(b.registry, "%s", e.text);
-    b.x = td_experiment_open(b.registry, files, 1, NULL, 0, TANDEM_SOURCE "/configs", TD_NEED_TRAINING, &errors);
+    b.x = td_experiment_open(b.registry, files, 1, NULL, 0, TANDEM_SOURCE "/configs",
+                             TD_NEED_TRAINING, &errors);
     cr_assert(b.x, "%s", td_text_get(&errors.text));
     b.pool = td_pool_new(2, NULL, &e);
     cr_assert(b.pool, "%s", e.text);
     const td_data *d = (const void *)b.x->data.plugin;
     td_special     special = { 0, 0, 1, 2, 259 };
-    td_data_in     in = { td_pool_services(b.pool), (const void *)b.x->tokenizer.plugin, NULL, special, "bytes", LENGTH, LENGTH, 7, cache };
+    td_data_in     in = { td_pool_services(b.pool),
+                          (const void *)b.x->tokenizer.plugin,
+                          NULL,
+                          special,
+                          "bytes",
+                          LENGTH,
+                          LENGTH,
+                          7,
+                          cache };
     cr_assert_eq(d->open(b.x->data.config, &in, &b.data, &e), 0, "%s", e.text);
-    b.feed = (td_feed_spec){ b.x->model, b.x->loss, d, b.data, special, LENGTH, BATCH, 1, 1, false, 7 };
+    b.feed = (td_feed_spec){ b.x->model, b.x->loss, d, b.data, special, LENGTH,
+                             BATCH,      1,         1, false,  7 };
     return b;
 }
 
@@ -113,21 +132,26 @@ static const int32_t *ints(const td_batch *b, const char *name)
     return a->data;
 }
 
-/* ---- data 'text' ----------------------------------------------------------------------------------------- */
+/* ---- data 'text' ----------------------------------------------------------------------------- */
 
-/* Row of record `record`: <s> and its tokens but the last; a segment for each document, 1 first; positions go through. */
-static void expect_run(const td_batch *b, int64_t record, const int32_t *tokens, const int32_t *documents, bool mask)
+/* Row of record `record`: <s> and its tokens but the last; a segment for each document, 1 first;
+ * positions go through. */
+static void expect_run(const td_batch *b, int64_t record, const int32_t *tokens,
+                       const int32_t *documents, bool mask)
 {
-    const int32_t *ids = ints(b, "input_ids"), *segments = ints(b, "segments"), *positions = ints(b, "positions");
+    const int32_t *ids = ints(b, "input_ids"), *segments = ints(b, "segments"),
+                  *positions = ints(b, "positions");
     const int32_t *labels = ints(b, "labels");
     int64_t        at = record * LENGTH;
     for (int64_t k = 0; k < LENGTH; k++) {
         int64_t read = at + (k ? k - 1 : 0);
-        cr_assert_eq(ids[k], k ? tokens[read] : BOS, "record %lld, token %lld", (long long)record, (long long)k);
+        cr_assert_eq(ids[k], k ? tokens[read] : BOS, "record %lld, token %lld", (long long)record,
+                     (long long)k);
         cr_assert_eq(labels[k], tokens[at + k]);
         cr_assert_eq(positions[k], k);
-        cr_assert_eq(segments[k], mask ? 1 + documents[read] - documents[at] : 1, "record %lld, token %lld: segment %d",
-                     (long long)record, (long long)k, segments[k]);
+        cr_assert_eq(segments[k], mask ? 1 + documents[read] - documents[at] : 1,
+                     "record %lld, token %lld: segment %d", (long long)record, (long long)k,
+                     segments[k]);
     }
 }
 
@@ -153,10 +177,12 @@ static void expect_epochs(bool mask)
 Test(packing, documents_in_a_run_are_segments) { expect_epochs(true); }
 Test(packing, without_a_mask_a_run_is_one_segment) { expect_epochs(false); }
 
-/* ---- train.pack ------------------------------------------------------------------------------------------- */
+/* ---- train.pack ------------------------------------------------------------------------------ */
 
-/* Pairs of uneven lengths, all that fit in a row of LENGTH: record i is a document of (i) tokens, cut in two. */
-static int fetch_pair(void *state, uint64_t index, const td_split_in *in, td_record *out, td_error *error)
+/* Pairs of uneven lengths, all that fit in a row of LENGTH: record i is a document of (i) tokens,
+ * cut in two. */
+static int fetch_pair(void *state, uint64_t index, const td_split_in *in, td_record *out,
+                      td_error *error)
 {
     int64_t  n = 2 + (int64_t)(index * 5 % 7), given = 1 + (int64_t)index % (n - 1);
     int32_t *ids = in->allocate(in->arena, (size_t)n * sizeof *ids);
@@ -165,14 +191,18 @@ static int fetch_pair(void *state, uint64_t index, const td_split_in *in, td_rec
         return td_fail(error, TD_ENOMEM, "no memory");
     for (int64_t k = 0; k < n; k++)
         ids[k] = (int32_t)(10 + (index * 31 + (uint64_t)k) % 200);
-    *out = (td_record){ .inputs = ids, .n_inputs = given, .targets = ids + given, .n_targets = n - given };
+    *out = (td_record){
+        .inputs = ids, .n_inputs = given, .targets = ids + given, .n_targets = n - given
+    };
     return 0;
 }
 
-/* Every token of a row belongs to the record that its segment stands for, at its place in it. Gives the records found. */
+/* Every token of a row belongs to the record that its segment stands for, at its place in it. Gives
+ * the records found. */
 static int64_t expect_packed_row(const td_batch *b)
 {
-    const int32_t *ids = ints(b, "input_ids"), *segments = ints(b, "segments"), *positions = ints(b, "positions");
+    const int32_t *ids = ints(b, "input_ids"), *segments = ints(b, "segments"),
+                  *positions = ints(b, "positions");
     const int32_t *labels = ints(b, "labels");
     int64_t        width = td_batch_find(b, "input_ids")->dim[1], found = 0;
     cr_assert_eq(width, LENGTH);
@@ -187,7 +217,8 @@ static int64_t expect_packed_row(const td_batch *b)
         found += starts;
         cr_assert_eq(segments[k], found);
         cr_assert_eq(positions[k], starts ? 0 : positions[k - 1] + 1);
-        cr_assert_eq(ids[k], starts ? BOS : labels[k - 1], "what is read is what was said before, in its own segment");
+        cr_assert_eq(ids[k], starts ? BOS : labels[k - 1],
+                     "what is read is what was said before, in its own segment");
     }
     return found;
 }
@@ -215,45 +246,56 @@ Test(packing, several_pairs_in_a_row)
         records += s->records, rows += BATCH;
         cr_assert_eq((uint64_t)records, s->next);
     }
-    cr_assert_geq(records, 2 * rows, "%lld records in %lld rows", (long long)records, (long long)rows);
+    cr_assert_geq(records, 2 * rows, "%lld records in %lld rows", (long long)records,
+                  (long long)rows);
     td_feed_close(feed);
     close_bench(&b);
 }
 
-/* The layout of evaluation, whatever train.pack says: an example a row, which is one segment and padding. */
+/* The layout of evaluation, whatever train.pack says: an example a row, which is one segment and
+ * padding. */
 Test(packing, evaluation_never_packs)
 {
     static const int32_t ids[] = { 11, 12, 13, 14, 15 };
-    bench      b = open_bench("encoder-decoder", "prefix-lm", true);
-    td_batch  *out = td_batch_new();
-    td_error   e = { 0 };
-    td_example x[BATCH] = { { .given = ids, .n_given = 1, .predicted = ids + 1, .n_predicted = 2, .row = 0 },
-                            { .given = ids, .n_given = 2, .predicted = ids + 2, .n_predicted = 1, .row = 1 },
-                            { .given = ids, .n_given = 1, .predicted = ids + 1, .n_predicted = 1, .row = 2 } };
+    bench                b = open_bench("encoder-decoder", "prefix-lm", true);
+    td_batch            *out = td_batch_new();
+    td_error             e = { 0 };
+    td_example           x[BATCH] = {
+                  { .given = ids, .n_given = 1, .predicted = ids + 1, .n_predicted = 2, .row = 0 },
+                  { .given = ids, .n_given = 2, .predicted = ids + 2, .n_predicted = 1, .row = 1 },
+                  { .given = ids, .n_given = 1, .predicted = ids + 1, .n_predicted = 1, .row = 2 }
+    };
     b.feed.pack = true;
     cr_assert_eq(td_feed_arrange(&b.feed, x, BATCH, out, &e), 0, "%s", e.text);
-    const td_array *segments = td_batch_find(out, "encoder_segments"), *decoder = td_batch_find(out, "decoder_segments");
+    const td_array *segments = td_batch_find(out, "encoder_segments"),
+                   *decoder = td_batch_find(out, "decoder_segments");
     cr_assert(out->rows == BATCH && segments->dim[0] == BATCH && decoder->dim[0] == BATCH);
     for (int64_t r = 0; r < BATCH; r++) {
         for (int64_t k = 0; k < segments->dim[1]; k++)
-            cr_assert_eq(((const int32_t *)segments->data)[r * segments->dim[1] + k], k < x[r].n_given);
+            cr_assert_eq(((const int32_t *)segments->data)[r * segments->dim[1] + k],
+                         k < x[r].n_given);
         for (int64_t k = 0; k < decoder->dim[1]; k++)
-            cr_assert_eq(((const int32_t *)decoder->data)[r * decoder->dim[1] + k], k < x[r].n_predicted);
+            cr_assert_eq(((const int32_t *)decoder->data)[r * decoder->dim[1] + k],
+                         k < x[r].n_predicted);
     }
     td_batch_free(out);
     close_bench(&b);
 }
 
-/* A run trained with packed rows is evaluated as one without: the same numbers, and each held-out run as often. */
+/* A run trained with packed rows is evaluated as one without: the same numbers, and each held-out
+ * run as often. */
 Test(packing, evaluation_by_the_command_is_the_same)
 {
     char config[96], command[800];
     snprintf(config, sizeof config, "%s/a.cfg", directory);
     write_config(config, "encoder-decoder", "prefix-lm", true, true);
     snprintf(command, sizeof command,
-             "cd %s && %s train -c a.cfg train.pack=true -q --threads 1 >/dev/null && for p in true false; do"
-             " %s evaluate -c a.cfg train.pack=$p --threads 1 --json | sed 's/, \"[a-z_]*seconds\":[^,}]*//g' >$p || exit 5; done;"
-             " cat true; cmp true false", directory, TANDEM_BINARY, TANDEM_BINARY);
+             "cd %s && %s train -c a.cfg train.pack=true -q --threads 1 >/dev/null && for p in "
+             "true false; do"
+             " %s evaluate -c a.cfg train.pack=$p --threads 1 --json | sed 's/, "
+             "\"[a-z_]*seconds\":[^,}]*//g' >$p || exit 5; done;"
+             " cat true; cmp true false",
+             directory, TANDEM_BINARY, TANDEM_BINARY);
     child c = child_run((const char *[]){ "sh", "-c", command, NULL });
     cr_assert_eq(c.code, 0, "%s%s", c.out, c.err);
     cr_assert(strstr(c.out, "nll"), "%s", c.out);

@@ -1,4 +1,5 @@
-/* shard.c - token shards that are damaged are refused, with a message that says which and what to do. */
+/* shard.c - token shards that are damaged are refused, with a message that says which and what to
+ * do. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,7 +74,8 @@ Test(shard, is_read_as_written)
     shard_tokens(&s, shard_document(&s, 2), 13, ids);
     cr_assert(ids[0] == 2000 && ids[12] == 2012);
     cr_assert(shard_bytes(&s, 3) == 6 && shard_document(&s, DOCUMENTS) == TOKENS);
-    cr_assert(shard_find(&s, 0) == 0 && shard_find(&s, 7) == 1 && shard_find(&s, 8) == 2 && shard_find(&s, TOKENS - 1) == 4);
+    cr_assert(shard_find(&s, 0) == 0 && shard_find(&s, 7) == 1 && shard_find(&s, 8) == 2 &&
+              shard_find(&s, TOKENS - 1) == 4);
     shard_close(&s);
 }
 
@@ -83,7 +85,8 @@ Test(shard, leaves_no_temporary_files)
     char   **names;
     td_error error = { 0 };
     cr_assert_eq(td_list_directory(directory, &names, &error), 3);
-    cr_assert(!strcmp(names[0], "a.bin") && !strcmp(names[1], "a.idx") && !strcmp(names[2], "a.len"));
+    cr_assert(!strcmp(names[0], "a.bin") && !strcmp(names[1], "a.idx") &&
+              !strcmp(names[2], "a.len"));
     td_free_names(names, 3);
 }
 
@@ -132,7 +135,8 @@ Test(shard, every_changed_bit_of_the_index_is_refused)
     free(data);
 }
 
-static void expect_refused_with(const char *data, size_t size, size_t at, int64_t value, size_t width)
+static void expect_refused_with(const char *data, size_t size, size_t at, int64_t value,
+                                size_t width)
 {
     char *copy = malloc(size);
     memcpy(copy, data, size);
@@ -145,15 +149,19 @@ static void expect_refused_with(const char *data, size_t size, size_t at, int64_
 /* Counts whose products wrap, lengths and offsets that are negative or beyond the tokens. */
 Test(shard, numbers_that_overflow_are_refused)
 {
-    static const int64_t counts[] = { -1, 0, 1, 4, 6, INT64_MAX, INT64_MIN, INT64_MAX / 20, (int64_t)1 << 62, INT64_MAX / 4 + 6 };
-    static const int64_t offsets[] = { -2, INT64_MAX - 1, 2 * TOKENS, 2 * TOKENS + 2, (int64_t)1 << 33 };
-    size_t size;
-    char  *data = read_part(".idx", &size);
+    static const int64_t counts[] = {
+        -1, 0, 1, 4, 6, INT64_MAX, INT64_MIN, INT64_MAX / 20, (int64_t)1 << 62, INT64_MAX / 4 + 6
+    };
+    static const int64_t offsets[] = { -2, INT64_MAX - 1, 2 * TOKENS, 2 * TOKENS + 2,
+                                       (int64_t)1 << 33 };
+    size_t               size;
+    char                *data = read_part(".idx", &size);
     for (size_t k = 0; k < sizeof counts / sizeof *counts; k++)
         expect_refused_with(data, size, 18, counts[k], 8);
     for (int64_t d = 0; d < DOCUMENTS; d++) {
         for (size_t k = 0; k < sizeof offsets / sizeof *offsets; k++)
-            expect_refused_with(data, size, (size_t)(HEADER + 4 * DOCUMENTS + 8 * d), offsets[k], 8);
+            expect_refused_with(data, size, (size_t)(HEADER + 4 * DOCUMENTS + 8 * d), offsets[k],
+                                8);
         expect_refused_with(data, size, (size_t)(HEADER + 4 * d), INT32_MAX, 4);
         expect_refused_with(data, size, (size_t)(HEADER + 4 * d), INT32_MIN, 4);
         expect_refused_with(data, size, (size_t)(HEADER + 4 * d), 0, 4);
@@ -195,7 +203,8 @@ Test(shard, a_full_disk_leaves_nothing)
         cr_assert_eq(shard_create(&w, other, false, &error), 0);
         cr_assert_eq(shard_add(&w, ids, 3, 3, &error), 0);
         cr_assert_eq(shard_finish(&w, &error), TD_EIO);
-        cr_assert(strstr(error.text, other) && strstr(error.text, "No space left"), "%s", error.text);
+        cr_assert(strstr(error.text, other) && strstr(error.text, "No space left"), "%s",
+                  error.text);
         for (int j = 0; j < 6; j++) {
             snprintf(link, sizeof link, "%s%s%s", other, parts[j % 3], j < 3 ? "" : ".tmp");
             cr_assert(lstat(link, &st), "%s is left", link);

@@ -1,4 +1,5 @@
-/* text.c - data 'text': records are the text, each once per epoch, mixed by rate; broken files are errors. */
+/* text.c - data 'text': records are the text, each once per epoch, mixed by rate; broken files are
+ * errors. */
 #include "module.h"
 
 #include <stdlib.h>
@@ -44,7 +45,8 @@ static void *take(void *arena, size_t bytes)
 static td_data_in input(int64_t length, char *cache)
 {
     const td_tokenizer *t = module_plugin("tokenizer-bytes.so");
-    td_data_in in = { &module_services, t, NULL, { 0, 0, 1, 2, 259 }, "bytes", length, length, 5, cache };
+    td_data_in          in = { &module_services, t, NULL, { 0, 0, 1, 2, 259 }, "bytes", length,
+                               length,           5, cache };
     snprintf(cache, 128, "%s/a/cache", directory);
     return in;
 }
@@ -64,9 +66,9 @@ Test(text, permutation_is_a_bijection)
 Test(text, sources_have_their_rates_in_order)
 {
     static order_pattern pattern;
-    const int64_t ends[] = { 1000, 1001, 4096 };
-    int64_t       counts[3] = { 0 };
-    uint64_t      next[3] = { 0 };
+    const int64_t        ends[] = { 1000, 1001, 4096 };
+    int64_t              counts[3] = { 0 };
+    uint64_t             next[3] = { 0 };
     order_fill(&pattern, 3, ends, counts);
     for (uint64_t i = 0; i < 3 * ORDER_BLOCK; i++) {
         uint64_t ordinal;
@@ -79,14 +81,15 @@ Test(text, sources_have_their_rates_in_order)
 Test(text, an_epoch_is_the_text)
 {
     char        cache[128], train[300];
-    const char *file = put("a.jsonl", "{\"text\": \"abcdefg\"}\n\n{\"text\": \"hijk\"}\r\n{\"text\": \"lmnop\"}");
-    text_source source = { "a", { &file, 1 }, { 0 }, 0, 0 };
-    text_config config = { { &source, 1 }, "text", 0, true, true };
-    td_data_in  in = input(3, cache);
-    td_split_in split = { .allocate = take };
+    const char *file =
+        put("a.jsonl", "{\"text\": \"abcdefg\"}\n\n{\"text\": \"hijk\"}\r\n{\"text\": \"lmnop\"}");
+    text_source    source = { "a", { &file, 1 }, { 0 }, 0, 0 };
+    text_config    config = { { &source, 1 }, "text", 0, true, true };
+    td_data_in     in = input(3, cache);
+    td_split_in    split = { .allocate = take };
     const td_data *d = module_plugin("data-text.so");
-    td_error    error = { 0 };
-    void       *state;
+    td_error       error = { 0 };
+    void          *state;
 
     cr_assert_eq(d->open(&config, &in, &state, &error), 0, "%s", error.text);
     cr_assert_eq(d->tokens(state), 19); /* 16 letters and 3 ends */
@@ -109,16 +112,17 @@ Test(text, an_epoch_is_the_text)
 
 Test(text, held_out_bytes_sum_to_the_text)
 {
-    char        cache[128];
-    const char *file = put("a.txt", "0123456789012345678");
-    const char *held = put("h.jsonl", "{\"text\": \"abcdefg\"}\n{\"text\": \"hi\"}\n{\"text\": \"j\"}\n");
-    text_source source = { "a", { &file, 1 }, { &held, 1 }, 0, 0 };
-    text_config config = { { &source, 1 }, "text", 0, false, true };
-    td_data_in  in = input(1, cache);
+    char           cache[128];
+    const char    *file = put("a.txt", "0123456789012345678");
+    const char    *held = put("h.jsonl",
+                              "{\"text\": \"abcdefg\"}\n{\"text\": \"hi\"}\n{\"text\": \"j\"}\n");
+    text_source    source = { "a", { &file, 1 }, { &held, 1 }, 0, 0 };
+    text_config    config = { { &source, 1 }, "text", 0, false, true };
+    td_data_in     in = input(1, cache);
     const td_data *d = module_plugin("data-text.so");
-    td_error    error = { 0 };
-    void       *state;
-    int64_t     sum = 0;
+    td_error       error = { 0 };
+    void          *state;
+    int64_t        sum = 0;
 
     cr_assert_eq(d->open(&config, &in, &state, &error), 0, "%s", error.text);
     cr_assert_eq(d->held_out(state, 0), 13);
@@ -130,14 +134,15 @@ Test(text, held_out_bytes_sum_to_the_text)
 
 Test(text, a_bad_line_is_named)
 {
-    char        cache[128];
-    const char *file = put("bad.jsonl", "{\"text\": \"fine\"}\n{\"text\": 7}\n{\"text\": \"good\"}\n");
-    text_source source = { "a", { &file, 1 }, { 0 }, 0, 0 };
-    text_config config = { { &source, 1 }, "text", 0, false, true };
-    td_data_in  in = input(2, cache);
+    char           cache[128];
+    const char    *file = put("bad.jsonl",
+                              "{\"text\": \"fine\"}\n{\"text\": 7}\n{\"text\": \"good\"}\n");
+    text_source    source = { "a", { &file, 1 }, { 0 }, 0, 0 };
+    text_config    config = { { &source, 1 }, "text", 0, false, true };
+    td_data_in     in = input(2, cache);
     const td_data *d = module_plugin("data-text.so");
-    td_error    error = { 0 }, none = { 0 };
-    void       *state;
+    td_error       error = { 0 }, none = { 0 };
+    void          *state;
 
     cr_assert_eq(d->open(&config, &in, &state, &error), TD_EFORMAT);
     cr_assert(strstr(error.text, "bad.jsonl:2"), "%s", error.text);
@@ -155,7 +160,8 @@ Test(text, truncated_compression_is_an_error)
         for (int cut = 1; cut < 40; cut += 7) {
             char cache[128], command[512], path[128];
             snprintf(path, sizeof path, "%s/b%d.jsonl.%s", directory, cut, ends[k]);
-            snprintf(command, sizeof command, "%s %s/a.jsonl | head -c %d > %s", commands[k], directory, cut, path);
+            snprintf(command, sizeof command, "%s %s/a.jsonl | head -c %d > %s", commands[k],
+                     directory, cut, path);
             cr_assert_eq(system(command), 0);
             const char *file = path;
             text_source source = { "a", { &file, 1 }, { 0 }, 0, 0 };
@@ -163,7 +169,8 @@ Test(text, truncated_compression_is_an_error)
             td_data_in  in = input(2, cache);
             td_error    error = { 0 };
             void       *state;
-            cr_assert(((const td_data *)module_plugin("data-text.so"))->open(&config, &in, &state, &error) < 0);
+            cr_assert(((const td_data *)module_plugin("data-text.so"))
+                          ->open(&config, &in, &state, &error) < 0);
             cr_assert(error.code && *error.text);
         }
     }

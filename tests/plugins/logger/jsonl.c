@@ -13,7 +13,9 @@ Test(jsonl, writes_and_resumes)
     const td_logger *l = module_plugin("logger-jsonl.so");
     const char      *config = "metrics.jsonl"; /* the config struct is this one field */
     char             directory[] = "/tmp/test-jsonl-XXXXXX", path[64], command[64];
-    td_metric        m[] = { { "time/step", 2, true }, { "train/\"x\"", 0.1, false }, { "bad", NAN, false } };
+    td_metric        m[] = { { "time/step", 2, true },
+                             { "train/\"x\"", 0.1, false },
+                             { "bad", NAN, false } };
     td_error         error = { 0 };
     void            *state;
 

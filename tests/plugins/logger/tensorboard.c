@@ -1,4 +1,5 @@
-/* tensorboard.c - logger 'tensorboard': event files read back byte by byte: frames, checksums, messages, resuming. */
+/* tensorboard.c - logger 'tensorboard': event files read back byte by byte: frames, checksums,
+ * messages, resuming. */
 #include "module.h"
 
 #include <math.h>
@@ -17,9 +18,11 @@ typedef struct event {
     bool    scalar;
 } event;
 
-typedef struct cursor { const unsigned char *at, *end; } cursor;
+typedef struct cursor {
+    const unsigned char *at, *end;
+} cursor;
 
-/* ---- reading ------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* CRC-32C by its definition: long division, bits reversed. The known answer is tested below. */
 static uint32_t crc32c(const unsigned char *data, size_t size)
@@ -90,7 +93,8 @@ static void read_value(cursor c, event *e)
         if (key == (1 << 3 | 2))
             copy_text(e->tag, sizeof e->tag, bytes(&c));
         else {
-            cr_assert_eq(key, 2 << 3 | 5, "an unknown field %llu of a value", (unsigned long long)key);
+            cr_assert_eq(key, 2 << 3 | 5, "an unknown field %llu of a value",
+                         (unsigned long long)key);
             bits = (uint32_t)little(fixed(&c, 4), 4);
             memcpy(&e->value, &bits, 4);
             e->scalar = true;
@@ -105,9 +109,15 @@ static event read_event(cursor c)
         uint64_t key = varint(&c), bits;
         cursor   part;
         switch (key) {
-        case 1 << 3 | 1: bits = little(fixed(&c, 8), 8), memcpy(&e.wall, &bits, 8); break;
-        case 2 << 3: e.step = (int64_t)varint(&c); break;
-        case 3 << 3 | 2: copy_text(e.version, sizeof e.version, bytes(&c)); break;
+        case 1 << 3 | 1:
+            bits = little(fixed(&c, 8), 8), memcpy(&e.wall, &bits, 8);
+            break;
+        case 2 << 3:
+            e.step = (int64_t)varint(&c);
+            break;
+        case 3 << 3 | 2:
+            copy_text(e.version, sizeof e.version, bytes(&c));
+            break;
         case 5 << 3 | 2:
             part = bytes(&c);
             cr_assert_eq(varint(&part), 1 << 3 | 2);
@@ -119,7 +129,8 @@ static event read_event(cursor c)
             cr_assert_eq(varint(&part), 1 << 3);
             e.session = (int)varint(&part);
             break;
-        default: cr_assert_fail("an unknown field %llu of an event", (unsigned long long)key);
+        default:
+            cr_assert_fail("an unknown field %llu of an event", (unsigned long long)key);
         }
     }
     return e;
@@ -148,7 +159,7 @@ static int read_file(const char *path, event *out, int room)
     return n;
 }
 
-/* ---- the logger ---------------------------------------------------------------------------------------- */
+/* ---- the logger ------------------------------------------------------------------------------ */
 
 static char             directory[64];
 static const td_logger *logger;
@@ -181,7 +192,8 @@ static int events_of(int k, event *out, int room)
     snprintf(path, sizeof path, "%s/events", directory);
     count = td_list_directory(path, &names, NULL);
     cr_assert_lt(k, count);
-    cr_assert(!strncmp(names[k], "events.out.tfevents.", 20), "TensorBoard would not find '%s'", names[k]);
+    cr_assert(!strncmp(names[k], "events.out.tfevents.", 20), "TensorBoard would not find '%s'",
+              names[k]);
     snprintf(path, sizeof path, "%s/events/%s", directory, names[k]);
     n = read_file(path, out, room);
     td_free_names(names, count);
@@ -206,7 +218,9 @@ Test(tensorboard, the_checksum_is_crc32c)
 Test(tensorboard, scalars)
 {
     static const int64_t steps[] = { 1, 127, 128, 16384, 3000000019 };
-    td_metric            m[] = { { "train/loss", 0.1, false }, { "bad", NAN, false }, { "time/step", -1e30, true } };
+    td_metric            m[] = { { "train/loss", 0.1, false },
+                                 { "bad", NAN, false },
+                                 { "time/step", -1e30, true } };
     td_error             error = { 0 };
     void                *state = open_logger(0);
     event                e[20];
@@ -274,6 +288,7 @@ Test(tensorboard, a_full_disk_is_named)
     cr_assert(*file);
     cr_assert_eq(logger->write(state, 1, &m, 1, &error), 0);
     cr_expect_neq(logger->flush(state, &error), 0);
-    cr_expect(strstr(error.text, "events.out.tfevents.") && strstr(error.text, "No space left"), "%s", error.text);
+    cr_expect(strstr(error.text, "events.out.tfevents.") && strstr(error.text, "No space left"),
+              "%s", error.text);
     logger->close(state);
 }

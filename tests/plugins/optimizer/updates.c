@@ -12,7 +12,7 @@ enum { ROWS = 3, COLUMNS = 5, N = ROWS * COLUMNS, STEPS = 3 };
 static const double rates[STEPS] = { 0.01, 0.1, 0.05 };
 static const double clip = 0.5, decay_scale = 0.75;
 
-/* ---- the plugin, on the reference backend ------------------------------------------------------------------------------ */
+/* ---- the plugin, on the reference backend ---------------------------------------------------- */
 
 struct machine {
     td_registry  *registry;
@@ -26,13 +26,18 @@ static void machine_open(struct machine *m)
 {
     static const char *const paths[] = { TANDEM_PLUGINS, NULL };
     td_error                 error = { 0 };
-    *m = (struct machine){ .registry = td_registry_new(paths, NULL, &error), .pool = td_pool_new(1, NULL, &error),
-                           .arena = td_arena_new(), .variables = td_variables_new() };
+    *m = (struct machine){ .registry = td_registry_new(paths, NULL, &error),
+                           .pool = td_pool_new(1, NULL, &error),
+                           .arena = td_arena_new(),
+                           .variables = td_variables_new() };
     cr_assert(m->registry && m->pool, "%s", error.text);
-    m->device = (td_device){ .backend = (const void *)td_registry_find(m->registry, TD_BACKEND_KIND, "reference", &error),
-                             .services = td_pool_services(m->pool), .registry = m->registry };
+    m->device = (td_device){ .backend = (const void *)td_registry_find(m->registry, TD_BACKEND_KIND,
+                                                                       "reference", &error),
+                             .services = td_pool_services(m->pool),
+                             .registry = m->registry };
     cr_assert(m->device.backend, "%s", error.text);
-    cr_assert(m->device.backend->open(NULL, m->device.services, &m->device.state, &error) == 0, "%s", error.text);
+    cr_assert(m->device.backend->open(NULL, m->device.services, &m->device.state, &error) == 0,
+              "%s", error.text);
 }
 
 static void machine_close(struct machine *m)
@@ -49,7 +54,8 @@ static td_part part_of(struct machine *m, const char *name)
 {
     td_part  p;
     td_error error = { 0 };
-    cr_assert(td_part_defaults(m->registry, TD_OPTIMIZER_KIND, name, m->arena, &p, &error) == 0, "%s", error.text);
+    cr_assert(td_part_defaults(m->registry, TD_OPTIMIZER_KIND, name, m->arena, &p, &error) == 0,
+              "%s", error.text);
     return p;
 }
 
@@ -75,14 +81,17 @@ static double gradient(int step, int k) { return 0.125 * ((k * 5 + step * 3) % 1
 
 static td_graph *build(struct machine *m, const td_part *p)
 {
-    int64_t          dims[] = { ROWS, COLUMNS };
-    td_graph        *g = td_graph_new(m->registry, m->variables, &(td_graph_options){ .phase = TD_PHASE_TRAIN, .real = TD_F64 });
-    td_optimizer_in  in = { .graph = g, .name = "w", .decay_scale = decay_scale };
-    in.param = td_param(g, "w", dims, 2, td_zeros()), in.grad = td_input(g, "grad", TD_REAL, dims, 2);
+    int64_t         dims[] = { ROWS, COLUMNS };
+    td_graph       *g = td_graph_new(m->registry, m->variables,
+                                     &(td_graph_options){ .phase = TD_PHASE_TRAIN, .real = TD_F64 });
+    td_optimizer_in in = { .graph = g, .name = "w", .decay_scale = decay_scale };
+    in.param = td_param(g, "w", dims, 2, td_zeros()),
+    in.grad = td_input(g, "grad", TD_REAL, dims, 2);
     in.rate = td_input(g, "rate", TD_REAL, 0, 0), in.step = td_input(g, "step", TD_REAL, 0, 0);
     in.clip = td_scalar(g, clip), in.gate = td_input(g, "gate", TD_REAL, 0, 0);
     td_push(g, "w");
-    td_assign(in.param, ((const td_optimizer *)(const void *)p->plugin)->build(p->config, &in), in.gate);
+    td_assign(in.param, ((const td_optimizer *)(const void *)p->plugin)->build(p->config, &in),
+              in.gate);
     td_pop(g);
     return g;
 }
@@ -93,9 +102,10 @@ static void run_step(td_plan *plan, int step, double gate)
     td_error error = { 0 };
     for (int k = 0; k < N; k++)
         grad[k] = (float)gradient(step, k);
-    int code = td_plan_set_floats(plan, "grad", grad, N, &error) || td_plan_set_scalar(plan, "rate", rates[step], &error) ||
-               td_plan_set_scalar(plan, "step", step + 1, &error) || td_plan_set_scalar(plan, "gate", gate, &error) ||
-               td_plan_run(plan, &error);
+    int code = td_plan_set_floats(plan, "grad", grad, N, &error) ||
+               td_plan_set_scalar(plan, "rate", rates[step], &error) ||
+               td_plan_set_scalar(plan, "step", step + 1, &error) ||
+               td_plan_set_scalar(plan, "gate", gate, &error) || td_plan_run(plan, &error);
     cr_assert(!code, "%s", error.text);
 }
 
@@ -107,9 +117,11 @@ static void update(struct machine *m, const td_part *p, float out[N])
     td_plan  *plan = td_plan_new(g, NULL, 0, &m->device, &error);
     cr_assert(!td_graph_error(g, &error) && plan, "%s", error.text);
     void *arena = aligned_alloc(64, (td_plan_arena(plan) + 127) / 64 * 64);
-    cr_assert(td_variables_allocate(m->variables, &m->device, TD_F64, &error) == 0, "%s", error.text);
+    cr_assert(td_variables_allocate(m->variables, &m->device, TD_F64, &error) == 0, "%s",
+              error.text);
     cr_assert(td_plan_bind(plan, arena, &error) == 0, "%s", error.text);
-    cr_assert(td_variables_initialise(m->variables, &m->device, TD_F64, 1, &error) == 0, "%s", error.text);
+    cr_assert(td_variables_initialise(m->variables, &m->device, TD_F64, 1, &error) == 0, "%s",
+              error.text);
     td_variable *w = td_variables_at(m->variables, 0);
     for (int k = 0; k < N; k++)
         out[k] = (float)first(k);
@@ -127,10 +139,11 @@ static void update(struct machine *m, const td_part *p, float out[N])
 static void expect(const char *what, const float got[N], const double want[N])
 {
     for (int k = 0; k < N; k++)
-        cr_expect(fabs(got[k] - want[k]) <= 1e-6, "%s: element %d is %.9g, not %.9g", what, k, got[k], want[k]);
+        cr_expect(fabs(got[k] - want[k]) <= 1e-6, "%s: element %d is %.9g, not %.9g", what, k,
+                  got[k], want[k]);
 }
 
-/* ---- plain loops ----------------------------------------------------------------------------------------------------------- */
+/* ---- plain loops ----------------------------------------------------------------------------- */
 
 Test(optimizer, sgd)
 {
@@ -176,7 +189,9 @@ Test(optimizer, lion)
     machine_close(&m);
 }
 
-struct second { double whole[N], row[ROWS], column[COLUMNS]; };
+struct second {
+    double whole[N], row[ROWS], column[COLUMNS];
+};
 
 /* v from the whole matrix, or from its rows and columns. */
 static void second_moment(struct second *v, int step, bool factored, double out[N])
@@ -203,7 +218,8 @@ static double rms(const double *x)
     return sqrt(sum / N);
 }
 
-static void adafactor_step(double p[N], double m[N], struct second *state, int s, bool factored, double decay)
+static void adafactor_step(double p[N], double m[N], struct second *state, int s, bool factored,
+                           double decay)
 {
     double v[N], u[N], scale = rates[s] * fmax(1e-3, rms(p));
     second_moment(state, s, factored, v);
@@ -230,7 +246,8 @@ static void check_adafactor(bool factored, bool by_rate)
     for (int k = 0; k < N; k++)
         p[k] = first(k);
     for (int s = 0; s < STEPS; s++)
-        adafactor_step(p, m, &state, s, factored, decay_scale * (by_rate ? rates[s] * rates[s] : 0.02));
+        adafactor_step(p, m, &state, s, factored,
+                       decay_scale * (by_rate ? rates[s] * rates[s] : 0.02));
     expect(factored ? "adafactor, factored" : "adafactor", got, p);
     machine_close(&machine);
 }
@@ -254,8 +271,9 @@ Test(optimizer, adamw)
         for (int k = 0; k < N; k++) {
             double g = clip * gradient(s, k);
             m[k] = 0.9 * m[k] + 0.1 * g, v[k] = 0.95 * v[k] + 0.05 * g * g;
-            p[k] -= rates[s] * (m[k] / (1 - pow(0.9, s + 1)) / (sqrt(v[k] / (1 - pow(0.95, s + 1))) + 1e-8) +
-                                0.1 * decay_scale * p[k]);
+            p[k] -= rates[s] *
+                    (m[k] / (1 - pow(0.9, s + 1)) / (sqrt(v[k] / (1 - pow(0.95, s + 1))) + 1e-8) +
+                     0.1 * decay_scale * p[k]);
         }
     expect("adamw", got, p);
     machine_close(&machine);

@@ -11,8 +11,9 @@ static double rate(const td_part *p, int64_t step)
 
 static void expect(const td_part *p, int64_t step, double value)
 {
-    cr_expect(fabs(rate(p, step) - value) <= 1e-15 + 1e-12 * fabs(value), "%s at step %lld is %.17g, not %.17g",
-              p->plugin->name, (long long)step, rate(p, step), value);
+    cr_expect(fabs(rate(p, step) - value) <= 1e-15 + 1e-12 * fabs(value),
+              "%s at step %lld is %.17g, not %.17g", p->plugin->name, (long long)step,
+              rate(p, step), value);
 }
 
 Test(schedule, cosine_is_the_papers)

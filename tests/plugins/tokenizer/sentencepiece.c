@@ -1,4 +1,5 @@
-/* sentencepiece.c - tokenizer 'sentencepiece': any text goes there and back; damaged models are refused or harmless. */
+/* sentencepiece.c - tokenizer 'sentencepiece': any text goes there and back; damaged models are
+ * refused or harmless. */
 #include "module.h"
 #include "tools/child.h"
 
@@ -25,10 +26,12 @@ static void setup(void)
     FILE *f = fopen(config, "w");
     cr_assert(f);
     fputs("tokenizer = { plugin = \"sentencepiece\"; };\n"
-          "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE "/data/corpus/facts.valid.jsonl\" ); } ); };\n", f);
+          "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE
+          "/data/corpus/facts.valid.jsonl\" ); } ); };\n",
+          f);
     cr_assert(!fclose(f));
-    child c = child_run((const char *[]){ TANDEM_BINARY, "data", "train-tokenizer", "-c", config, "--vocab-size", "401", "--out",
-                                          model, NULL });
+    child c = child_run((const char *[]){ TANDEM_BINARY, "data", "train-tokenizer", "-c", config,
+                                          "--vocab-size", "401", "--out", model, NULL });
     cr_assert_eq(c.code, 0, "%s", c.err);
     child_free(&c);
 }
@@ -92,9 +95,19 @@ Test(sentencepiece, special_ids)
 Test(sentencepiece, text_goes_there_and_back)
 {
     static const char *const texts[] = {
-        "", "a", " ", "  two  spaces  ", "\n\n\tdef f(x):\n    return x\n", "The harbour lies north of Mairoud.",
-        "\xC3\xA4\xC3\xB6\xC3\xBC \xE2\x82\xAC \xE6\x97\xA5\xE6\x9C\xAC \xF0\x9F\x8E\x89\xF0\x9F\x8F\xBD", "e\xCC\x81 is not \xC3\xA9",
-        "\xEF\xBB\xBFmark", "1234567890 + 7 = ?", "</s><s><unk><0x41>", "\x01\x02\x7F",
+        "",
+        "a",
+        " ",
+        "  two  spaces  ",
+        "\n\n\tdef f(x):\n    return x\n",
+        "The harbour lies north of Mairoud.",
+        "\xC3\xA4\xC3\xB6\xC3\xBC \xE2\x82\xAC \xE6\x97\xA5\xE6\x9C\xAC "
+        "\xF0\x9F\x8E\x89\xF0\x9F\x8F\xBD",
+        "e\xCC\x81 is not \xC3\xA9",
+        "\xEF\xBB\xBFmark",
+        "1234567890 + 7 = ?",
+        "</s><s><unk><0x41>",
+        "\x01\x02\x7F",
     };
     void *state = open_whole();
     for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
@@ -110,7 +123,8 @@ static size_t put_character(uint32_t c, char *out)
     if (c < 0x800)
         return out[0] = (char)(0xC0 | c >> 6), out[1] = (char)(0x80 | (c & 63)), 2;
     if (c < 0x10000)
-        return out[0] = (char)(0xE0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 63)), out[2] = (char)(0x80 | (c & 63)), 3;
+        return out[0] = (char)(0xE0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 63)),
+               out[2] = (char)(0x80 | (c & 63)), 3;
     out[0] = (char)(0xF0 | c >> 18), out[1] = (char)(0x80 | (c >> 12 & 63));
     return out[2] = (char)(0x80 | (c >> 6 & 63)), out[3] = (char)(0x80 | (c & 63)), 4;
 }
@@ -142,12 +156,13 @@ Test(sentencepiece, foreign_ids_are_errors)
         td_error error = { 0 };
         int32_t  ids[] = { 5, wrong[k] };
         cr_assert_eq(plugin()->decode(state, ids, 2, NULL, 0, &error), TD_EFORMAT);
-        cr_assert(strstr(error.text, "token 1") && strstr(error.text, "0 .. 400"), "%s", error.text);
+        cr_assert(strstr(error.text, "token 1") && strstr(error.text, "0 .. 400"), "%s",
+                  error.text);
     }
     plugin()->close(state);
 }
 
-/* ---- models that are not there, or not whole ------------------------------------------------------------ */
+/* ---- models that are not there, or not whole ------------------------------------------------- */
 
 static void put(const char *path, const char *data, size_t size)
 {
@@ -186,7 +201,8 @@ Test(sentencepiece, missing_models_are_named)
     cr_assert_eq(open_model("", &state, &error), TD_ECONFIG);
     cr_assert(strstr(error.text, "tandem data train-tokenizer"), "%s", error.text);
     cr_assert(open_model("/nowhere/a.model", &state, &error) < 0);
-    cr_assert(strstr(error.text, "/nowhere/a.model") && strstr(error.text, "No such file"), "%s", error.text);
+    cr_assert(strstr(error.text, "/nowhere/a.model") && strstr(error.text, "No such file"), "%s",
+              error.text);
     cr_assert(open_model(directory, &state, &error) < 0);
     cr_assert(strstr(error.text, directory), "%s", error.text);
 }

@@ -1,8 +1,9 @@
 /* kind/architecture.h - how a model reads given and predicted tokens. Stateless.
  *
- * `arrange` lays examples out as named arrays; `build` turns those, as graph inputs, into hidden states. The names are
- * those of the golden files: input_ids, segments, positions, prefix_mask; encoder_ids, decoder_ids, ...; always labels
- * (i32 [B, U]) and loss_weights (f32 [B, U]), aligned with the hidden states.
+ * `arrange` lays examples out as named arrays; `build` turns those, as graph inputs, into hidden
+ * states. The names are those of the golden files: input_ids, segments, positions, prefix_mask;
+ * encoder_ids, decoder_ids, ...; always labels (i32 [B, U]) and loss_weights (f32 [B, U]), aligned
+ * with the hidden states.
  */
 #ifndef TANDEM_KIND_ARCHITECTURE_H
 #define TANDEM_KIND_ARCHITECTURE_H
@@ -18,9 +19,11 @@ extern "C" {
 
 #define TD_ARCHITECTURE_KIND "architecture/1"
 
-/* Tokens that an example takes in each stream that the architecture reads: decoder-only { all, 0 }, encoder-decoder
- * { encoder, decoder }. */
-typedef struct td_extent { int64_t first, second; } td_extent;
+/* Tokens that an example takes in each stream that the architecture reads: decoder-only { all, 0 },
+ * encoder-decoder { encoder, decoder }. */
+typedef struct td_extent {
+    int64_t first, second;
+} td_extent;
 
 typedef struct td_arrange_in {
     const td_example *examples; /* each says its row; several in one row are packed, in order */
@@ -50,7 +53,8 @@ typedef struct td_architecture {
     td_extent (*extent)(const void *config, int64_t given, int64_t predicted);
     /* Examples to arrays. [worker] */
     int (*arrange)(const void *config, const td_arrange_in *in, td_batch *out, td_error *error);
-    /* Arrays that somebody else made (probe): add what follows from the others, such as segments from lengths. [main] */
+    /* Arrays that somebody else made (probe): add what follows from the others, such as segments
+     * from lengths. [main] */
     int (*complete)(const void *config, td_batch *batch, td_error *error);
     /* The scope is empty: push "model". [build] */
     void (*build)(const void *config, const td_architecture_in *in, td_architecture_out *out);

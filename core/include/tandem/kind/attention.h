@@ -29,9 +29,10 @@ typedef struct td_attention_in {
     td_tensor        *key;                     /* [B, S, D]: the same tensor in self-attention */
     td_tensor        *q_position, *k_position; /* i32 [B, T], [B, S] */
     td_mask           mask;                    /* over (T, S) */
-    td_tensor        *memory;                  /* MERGED: the encoder's output [B, M, D], read beside `key` */
-    td_tensor        *memory_position;         /* i32 [B, M] */
-    td_mask           memory_mask;             /* over (T, M) */
+    /* MERGED: the encoder's output [B, M, D], read beside `key` */
+    td_tensor        *memory;
+    td_tensor        *memory_position; /* i32 [B, M] */
+    td_mask           memory_mask;     /* over (T, M) */
     td_role           role;
     const char       *stack;    /* parameter scope of the stack: "model.decoder" */
     td_part           position; /* the positional scheme */
@@ -64,29 +65,35 @@ static inline td_tensor *td_remember(const td_attention_in *in, const char *name
     return in->role == TD_ROLE_CROSS ? x : td_remember_axis(name, x, -2, in->mask.window);
 }
 
-/* The fused attention under in's mask and positional bias; attention dropout included (rows of v, spec section 7). */
-static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q, td_tensor *k, td_tensor *v,
-                                        int64_t heads, double scale)
+/* The fused attention under in's mask and positional bias; attention dropout included (rows of v,
+ * spec section 7). */
+static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q, td_tensor *k,
+                                        td_tensor *v, int64_t heads, double scale)
 {
     const td_position *p = td_position_of(&in->position);
     td_mask            mask = in->mask;
-    td_bias_in  bi = { q->graph, in->role, in->stack, heads, td_dim(q, 2), td_dim(k, 2), in->q_position, in->k_position };
-    td_bias_out bo;
+    td_bias_in         bi = { q->graph,     in->role,     in->stack,      heads,
+                              td_dim(q, 2), td_dim(k, 2), in->q_position, in->k_position };
+    td_bias_out        bo;
 
     memset(&bo, 0, sizeof bo);
     if (p->bias)
         p->bias(in->position.config, &bi, &bo);
     if (bo.dense)
         mask.dense = mask.dense ? td_add(mask.dense, bo.dense) : bo.dense;
-    if (in->dropout && in->dropout->rate > 0) { /* shared over queries: a key is dropped for all of them */
-        v = td_transpose(v, 1, 2); /* [B, S, H, E]: an element's number does not depend on S, so not on padding */
-        v = td_dropout_at(v, in->dropout->step, in->dropout->example, in->dropout->rate, (int64_t)1 << 3, "weights");
+    /* shared over queries: a key is dropped for all of them */
+    if (in->dropout && in->dropout->rate > 0) {
+        /* [B, S, H, E]: an element's number does not depend on S, so not on padding */
+        v = td_transpose(v, 1, 2);
+        v = td_dropout_at(v, in->dropout->step, in->dropout->example, in->dropout->rate,
+                          (int64_t)1 << 3, "weights");
         v = td_transpose(v, 1, 2);
     }
     return td_attend(q, k, v, &mask, &bo.table, scale);
 }
 
-static inline td_tensor *td_attention_build(const td_part *part, const char *name, const td_attention_in *in)
+static inline td_tensor *td_attention_build(const td_part *part, const char *name,
+                                            const td_attention_in *in)
 {
     td_tensor *y;
     td_push(in->query->graph, name);

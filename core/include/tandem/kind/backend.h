@@ -1,4 +1,5 @@
-/* kind/backend.h - a compute backend: memory, copies and a queue. Its kernels are plugins of kind/kernels.h. */
+/* kind/backend.h - a compute backend: memory, copies and a queue. Its kernels are plugins of
+ * kind/kernels.h. */
 #ifndef TANDEM_KIND_BACKEND_H
 #define TANDEM_KIND_BACKEND_H
 
@@ -20,7 +21,8 @@ typedef struct td_backend {
     /* Zeroed, 64-byte aligned device memory, or NULL. [main] */
     void *(*allocate)(void *state, size_t bytes);
     void (*release)(void *state, void *memory, size_t bytes);
-    /* Copies between host and device memory; ordered with the queue. NULL hooks: device memory is host memory. [main] */
+    /* Copies between host and device memory; ordered with the queue. NULL hooks: device memory is
+     * host memory. [main] */
     int (*upload)(void *state, void *device, const void *host, size_t bytes);
     int (*download)(void *state, void *host, const void *device, size_t bytes);
     /* Wait for all that was queued. NULL: nothing is queued. [main] */
@@ -29,7 +31,8 @@ typedef struct td_backend {
     void (*describe)(void *state, char *text, size_t size);
     /* What is wrong or slow about it here, a line each; "" if all is well. NULL: never. [main] */
     void (*diagnose)(void *state, char *text, size_t size);
-    /* The machine's own dense matmul rate in FLOP/s in `real`, measured now; the yardstick of bench. [main] */
+    /* The machine's own dense matmul rate in FLOP/s in `real`, measured now; the yardstick of
+     * bench. [main] */
     double (*peak)(void *state);
 } td_backend;
 

@@ -1,7 +1,9 @@
-/* kind/batch.h - not a kind: examples and batches, the things that losses and architectures hand to each other.
+/* kind/batch.h - not a kind: examples and batches, the things that losses and architectures hand to
+ * each other.
  *
- * A record is raw data: a run of tokens, or an (inputs, targets) pair. A loss splits it into an example: given tokens and
- * predicted tokens with weights. An architecture arranges examples into a batch: named arrays, the graph's inputs.
+ * A record is raw data: a run of tokens, or an (inputs, targets) pair. A loss splits it into an
+ * example: given tokens and predicted tokens with weights. An architecture arranges examples into a
+ * batch: named arrays, the graph's inputs.
  */
 #ifndef TANDEM_KIND_BATCH_H
 #define TANDEM_KIND_BATCH_H
@@ -19,14 +21,15 @@ typedef struct td_special {
 } td_special;
 
 typedef struct td_record {
-    const int32_t *inputs;  /* NULL: a plain run of tokens, all in `targets` */
+    const int32_t *inputs; /* NULL: a plain run of tokens, all in `targets` */
     int64_t        n_inputs;
     const int32_t *targets;
     int64_t        n_targets;
-    const float   *weights;   /* of the targets, or NULL: all 1 */
-    const int32_t *documents; /* document number of each target token from 1, or NULL: do not mask by document */
-    int32_t        source;    /* index of the source it came from */
-    uint64_t       id;        /* of the record in its run: the stream of its random numbers */
+    const float   *weights; /* of the targets, or NULL: all 1 */
+    /* document number of each target token from 1, or NULL: do not mask by document */
+    const int32_t *documents;
+    int32_t        source; /* index of the source it came from */
+    uint64_t       id;     /* of the record in its run: the stream of its random numbers */
 } td_record;
 
 typedef struct td_example {
@@ -72,13 +75,15 @@ static inline const td_array *td_batch_find(const td_batch *b, const char *name)
     return 0;
 }
 
-static inline void *td_batch_add(td_batch *b, const char *name, int dtype, int64_t rows, int64_t columns)
+static inline void *td_batch_add(td_batch *b, const char *name, int dtype, int64_t rows,
+                                 int64_t columns)
 {
     int64_t dims[] = { rows, columns };
     return b->add(b, name, dtype, 2, dims);
 }
 
-/* The graph's input for the array `name`, or NULL if the batch has none. Floats become the graph's reals. */
+/* The graph's input for the array `name`, or NULL if the batch has none. Floats become the graph's
+ * reals. */
 static inline td_tensor *td_batch_input(td_graph *g, const td_batch *b, const char *name)
 {
     const td_array *a = td_batch_find(b, name);

@@ -15,12 +15,15 @@ typedef struct td_dropout {
     td_tensor *example; /* i32 [B]: which example of the step each row is */
 } td_dropout;
 
-/* Drop elements of x, whose dim 0 is the batch; `time_axis` is the axis that a shared mask spans. */
-static inline td_tensor *td_drop(td_tensor *x, const td_dropout *d, const char *place, int time_axis)
+/* Drop elements of x, whose dim 0 is the batch; `time_axis` is the axis that a shared mask
+ * spans. */
+static inline td_tensor *td_drop(td_tensor *x, const td_dropout *d, const char *place,
+                                 int time_axis)
 {
     if (!d || d->rate <= 0)
         return x;
-    return td_dropout_at(x, d->step, d->example, d->rate, d->shared ? (int64_t)1 << td_axis_(x, time_axis) : 0, place);
+    return td_dropout_at(x, d->step, d->example, d->rate,
+                         d->shared ? (int64_t)1 << td_axis_(x, time_axis) : 0, place);
 }
 
 #ifdef __cplusplus

@@ -1,9 +1,10 @@
-/* kind/kernels.h - kernels: how ops are computed on a backend. Rows of (op, dtype, function); any module may bring more
- * rows for a backend that it did not write.
+/* kind/kernels.h - kernels: how ops are computed on a backend. Rows of (op, dtype, function); any
+ * module may bring more rows for a backend that it did not write.
  *
- * The run picks: a kernel for (op, backend, dtype); else the op's lowering; else an error that names op, backend, dtype
- * and scope. A kernel allocates nothing: it asks for workspace before the run. Its result must not depend on the number
- * of threads: partial sums belong to fixed pieces of the data and are added in order.
+ * The run picks: a kernel for (op, backend, dtype); else the op's lowering; else an error that
+ * names op, backend, dtype and scope. A kernel allocates nothing: it asks for workspace before the
+ * run. Its result must not depend on the number of threads: partial sums belong to fixed pieces of
+ * the data and are added in order.
  */
 #ifndef TANDEM_KIND_KERNELS_H
 #define TANDEM_KIND_KERNELS_H
@@ -17,7 +18,8 @@ extern "C" {
 
 #define TD_KERNELS_KIND "kernels/1"
 
-/* A tensor in memory. Strides count elements. data is NULL for an absent input and for an output that nobody reads. */
+/* A tensor in memory. Strides count elements. data is NULL for an absent input and for an output
+ * that nobody reads. */
 typedef struct td_view {
     void   *data;
     int32_t dtype, rank;
@@ -31,14 +33,18 @@ typedef struct td_call {
     int32_t            n_in, n_out;
     td_view            in[TD_MAX_INPUTS];
     td_view            out[TD_MAX_OUTPUTS];
-    void              *workspace; /* as many bytes as the kernel's `workspace` hook asked for, 64-byte aligned */
-    void              *backend;   /* the backend's state */
+    /* as many bytes as the kernel's `workspace` hook asked for, 64-byte aligned */
+    void              *workspace;
+    void              *backend; /* the backend's state */
 } td_call;
 
 enum {
-    TD_KERNEL_STRIDED_IN  = 1, /* takes inputs of any strides; else the planner copies them to dense row-major first */
-    TD_KERNEL_STRIDED_OUT = 2, /* writes outputs of any dense axis order; the planner then keeps that of input 0 */
-    TD_KERNEL_INPLACE     = 4  /* output 0 may be the memory of an input of the same strides (elementwise) */
+    TD_KERNEL_STRIDED_IN =
+        1, /* takes inputs of any strides; else the planner copies them to dense row-major first */
+    TD_KERNEL_STRIDED_OUT =
+        2, /* writes outputs of any dense axis order; the planner then keeps that of input 0 */
+    TD_KERNEL_INPLACE =
+        4 /* output 0 may be the memory of an input of the same strides (elementwise) */
 };
 
 typedef struct td_kernel {
@@ -48,7 +54,8 @@ typedef struct td_kernel {
     uint64_t    flags;
     /* Compute the outputs. 0 or a negative code. [worker] */
     int (*run)(const td_call *);
-    /* Bytes of workspace for a call of these dims (data pointers are not valid yet); NULL: none. [build] */
+    /* Bytes of workspace for a call of these dims (data pointers are not valid yet); NULL: none.
+     * [build] */
     size_t (*workspace)(const td_call *);
     /* Whether it takes this call; NULL: always. Refusing falls back to the lowering. [build] */
     bool (*accepts)(const td_call *);

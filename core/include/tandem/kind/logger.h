@@ -13,7 +13,8 @@ extern "C" {
 typedef struct td_logger_in {
     const td_services *services;
     const char        *directory; /* of the run */
-    int64_t            resume;    /* first step to come: later lines of an earlier try are cut; 0: a new run */
+    /* first step to come: later lines of an earlier try are cut; 0: a new run */
+    int64_t            resume;
 } td_logger_in;
 
 typedef struct td_metric {
@@ -27,7 +28,8 @@ typedef struct td_logger {
     int (*open)(const void *config, const td_logger_in *, void **state, td_error *error);
     void (*close)(void *state);
     /* The metrics of one step. [main] */
-    int (*write)(void *state, int64_t step, const td_metric *metrics, size_t count, td_error *error);
+    int (*write)(void *state, int64_t step, const td_metric *metrics, size_t count,
+                 td_error *error);
     /* Make all that was written last (before a checkpoint). [main] */
     int (*flush)(void *state, td_error *error);
 } td_logger;

@@ -1,4 +1,5 @@
-/* kind/loss.h - a training objective: which tokens are given, which are predicted, and the scalar. Stateless. */
+/* kind/loss.h - a training objective: which tokens are given, which are predicted, and the scalar.
+ * Stateless. */
 #ifndef TANDEM_KIND_LOSS_H
 #define TANDEM_KIND_LOSS_H
 
@@ -20,8 +21,11 @@ typedef struct td_split_in {
     void *arena;
 } td_split_in;
 
-/* For a sequence of T tokens: how many raw tokens to take, and the longest given and predicted parts. */
-typedef struct td_bounds { int64_t raw, given, predicted; } td_bounds;
+/* For a sequence of T tokens: how many raw tokens to take, and the longest given and predicted
+ * parts. */
+typedef struct td_bounds {
+    int64_t raw, given, predicted;
+} td_bounds;
 
 typedef struct td_loss_in {
     td_tensor *hidden;    /* [B, U, D] */
@@ -34,17 +38,22 @@ typedef struct td_loss_in {
 
 typedef struct td_loss_out {
     td_tensor *loss; /* scalar: this batch's share of the loss, divided by the divisor */
-    td_tensor *sum;  /* scalar: sum of weights times cross-entropy, without z-loss and smoothing, not divided */
-    td_tensor *nll;  /* [B * U] cross-entropy per token */
+    /* scalar: sum of weights times cross-entropy, without z-loss and smoothing, not divided */
+    td_tensor *sum;
+    td_tensor *nll; /* [B * U] cross-entropy per token */
 } td_loss_out;
 
-enum { TD_LOSS_NEEDS_GIVEN = 1 /* some tokens are always given */, TD_LOSS_NOTHING_GIVEN = 2 /* never any */ };
+enum {
+    TD_LOSS_NEEDS_GIVEN = 1 /* some tokens are always given */,
+    TD_LOSS_NOTHING_GIVEN = 2 /* never any */
+};
 
 typedef struct td_loss {
     td_plugin plugin;
     uint64_t  flags;
     /* Record to example. Arrays may point into the record. [worker] */
-    int (*split)(const void *config, const td_record *, const td_split_in *, td_example *out, td_error *error);
+    int (*split)(const void *config, const td_record *, const td_split_in *, td_example *out,
+                 td_error *error);
     /* [any] */
     td_bounds (*bounds)(const void *config, int64_t length);
     /* [build] */

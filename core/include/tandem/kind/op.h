@@ -1,7 +1,9 @@
-/* kind/op.h - an op: what a node of the graph may be. Stateless; the core's own ops are plugins of this kind too.
+/* kind/op.h - an op: what a node of the graph may be. Stateless; the core's own ops are plugins of
+ * this kind too.
  *
- * An op says its shapes, its gradient as ops of the same vocabulary, and (composites) its lowering to simpler ops. How it
- * is computed is a kernel's business (kind/kernels.h). Emit it with td_emit(graph, "name", inputs, n, &attrs).
+ * An op says its shapes, its gradient as ops of the same vocabulary, and (composites) its lowering
+ * to simpler ops. How it is computed is a kernel's business (kind/kernels.h). Emit it with
+ * td_emit(graph, "name", inputs, n, &attrs).
  */
 #ifndef TANDEM_KIND_OP_H
 #define TANDEM_KIND_OP_H
@@ -21,13 +23,14 @@ typedef struct td_shape {
 } td_shape;
 
 enum {
-    TD_OP_EFFECT      = 1, /* writes to a state: never dropped, merged or moved */
+    TD_OP_EFFECT = 1,      /* writes to a state: never dropped, merged or moved */
     TD_OP_ELEMENTWISE = 2, /* output element i needs only input elements i (after broadcasting) */
-    TD_OP_VIEW        = 4, /* may share its input's memory: reshape, permute, expand, slice, detach */
-    TD_OP_LINEAR_COST = 8  /* cheap: worth computing again rather than keeping */
+    TD_OP_VIEW = 4, /* may share its input's memory: reshape, permute, expand, slice, detach */
+    TD_OP_LINEAR_COST = 8 /* cheap: worth computing again rather than keeping */
 };
 
-/* FLOPs of one node; a multiply-add counts 2. `visible` is the share of attention scores that the mask shows (1: all). */
+/* FLOPs of one node; a multiply-add counts 2. `visible` is the share of attention scores that the
+ * mask shows (1: all). */
 typedef struct td_flops {
     double matmul;      /* every score of attention counted */
     double visible;     /* only the pairs that the mask lets through */
@@ -39,20 +42,25 @@ typedef struct td_op {
     int32_t   min_inputs, max_inputs;
     uint64_t  flags;
     /* inplace[k] = 1 + the input whose memory output k must share (a state); 0: none. */
-    int8_t inplace[TD_MAX_OUTPUTS];
-    /* Output `accumulate_out` can start from input `accumulate_in` - 1 instead of 0 (the planner folds sums there). */
-    int8_t accumulate_in, accumulate_out;
-    /* Dtypes and dims of the outputs; gives their number, or a negative code with `error`. in[k] may be NULL. [build] */
+    int8_t    inplace[TD_MAX_OUTPUTS];
+    /* Output `accumulate_out` can start from input `accumulate_in` - 1 instead of 0 (the planner
+     * folds sums there). */
+    int8_t    accumulate_in, accumulate_out;
+    /* Dtypes and dims of the outputs; gives their number, or a negative code with `error`. in[k]
+     * may be NULL. [build] */
     int (*infer)(td_tensor *const *in, int n_in, const td_attrs *, td_shape *out, td_error *error);
-    /* Emit the gradients: grad_in[k] for every k with need[k], from grad_out (NULL: nothing flows). NULL hook: the op has
-     * no gradient. [build] */
+    /* Emit the gradients: grad_in[k] for every k with need[k], from grad_out (NULL: nothing flows).
+     * NULL hook: the op has no gradient. [build] */
     void (*vjp)(td_tensor *const *in, int n_in, td_tensor *const *out, td_tensor *const *grad_out,
                 const td_attrs *, const bool *need, td_tensor **grad_in);
-    /* Emit simpler ops that compute out[]; NULL hook: a primitive. `used[k]`: somebody reads output k. [build] */
-    void (*lower)(td_graph *, td_tensor *const *in, int n_in, const td_attrs *, const bool *used, td_tensor **out);
-    /* NULL: one elementwise operation per element of output 0. `pairs`: share of visible scores. [build] */
-    void (*flops)(td_tensor *const *in, int n_in, td_tensor *const *out, const td_attrs *, double pairs,
-                  td_flops *flops);
+    /* Emit simpler ops that compute out[]; NULL hook: a primitive. `used[k]`: somebody reads output
+     * k. [build] */
+    void (*lower)(td_graph *, td_tensor *const *in, int n_in, const td_attrs *, const bool *used,
+                  td_tensor **out);
+    /* NULL: one elementwise operation per element of output 0. `pairs`: share of visible scores.
+     * [build] */
+    void (*flops)(td_tensor *const *in, int n_in, td_tensor *const *out, const td_attrs *,
+                  double pairs, td_flops *flops);
 } td_op;
 
 #ifdef __cplusplus

@@ -1,4 +1,5 @@
-/* kind/optimizer.h - an optimiser emits its update of one parameter as a graph. Stateless; its state is td_moment's. */
+/* kind/optimizer.h - an optimiser emits its update of one parameter as a graph. Stateless; its
+ * state is td_moment's. */
 #ifndef TANDEM_KIND_OPTIMIZER_H
 #define TANDEM_KIND_OPTIMIZER_H
 
@@ -26,14 +27,16 @@ enum { TD_OPTIMIZER_WHOLE_MATRIX = 1 /* needs whole tensors, not shards */ };
 typedef struct td_optimizer {
     td_plugin plugin;
     uint64_t  flags;
-    /* The parameter's new value, which the host assigns (through the gate). The optimiser itself assigns its moments, with
-     * td_assign(m, new_m, in->gate), or uses a fused step, which does both. [build] */
+    /* The parameter's new value, which the host assigns (through the gate). The optimiser itself
+     * assigns its moments, with td_assign(m, new_m, in->gate), or uses a fused step, which does
+     * both. [build] */
     td_tensor *(*build)(const void *config, const td_optimizer_in *in);
 } td_optimizer;
 
-/* State of the optimiser, kept from step to step and in checkpoints: name "m", filled with `initial` at first. */
-static inline td_tensor *td_moment(const td_optimizer_in *in, const char *name, const int64_t *dims, int rank,
-                                   double initial)
+/* State of the optimiser, kept from step to step and in checkpoints: name "m", filled with
+ * `initial` at first. */
+static inline td_tensor *td_moment(const td_optimizer_in *in, const char *name, const int64_t *dims,
+                                   int rank, double initial)
 {
     return in->graph->host->state(in->graph, name, dims, rank, initial);
 }

@@ -24,7 +24,7 @@ typedef struct td_bias_in {
     td_role     role;
     const char *stack; /* parameter scope that all layers of the stack share: "model.decoder" */
     int64_t     heads;
-    int64_t     q_length, k_length;       /* Tq, Tk */
+    int64_t     q_length, k_length;      /* Tq, Tk */
     td_tensor  *q_position, *k_position; /* i32 [B, T] */
 } td_bias_in;
 
@@ -41,7 +41,8 @@ typedef struct td_position {
     td_tensor *(*rotate)(const void *config, const td_rotate_in *in);
     /* A bias on the scores; leave `out` zeroed for none. [build] */
     void (*bias)(const void *config, const td_bias_in *in, td_bias_out *out);
-    /* Rules that need the model: an odd head_dim, say. Called for each attention. NULL: none. [main] */
+    /* Rules that need the model: an odd head_dim, say. Called for each attention. NULL: none.
+     * [main] */
     int (*check_head)(const void *config, int64_t head_dim, td_error *error);
 } td_position;
 

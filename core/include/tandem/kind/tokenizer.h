@@ -1,4 +1,5 @@
-/* kind/tokenizer.h - text to ids and back. Opened once; encode and decode may run on several threads. */
+/* kind/tokenizer.h - text to ids and back. Opened once; encode and decode may run on several
+ * threads. */
 #ifndef TANDEM_KIND_TOKENIZER_H
 #define TANDEM_KIND_TOKENIZER_H
 
@@ -26,12 +27,15 @@ typedef struct td_tokenizer {
     int (*open)(const void *config, const td_services *, void **state, td_error *error);
     void (*close)(void *state);
     void (*special)(void *state, td_special *out);
-    /* Ids of the text's `size` bytes. Writes at most `room` ids and gives how many there are (call again with more room
-     * if it is larger), or a negative code. No eos is added. [any] */
-    int64_t (*encode)(void *state, const char *text, size_t size, int32_t *ids, int64_t room, td_error *error);
+    /* Ids of the text's `size` bytes. Writes at most `room` ids and gives how many there are (call
+     * again with more room if it is larger), or a negative code. No eos is added. [any] */
+    int64_t (*encode)(void *state, const char *text, size_t size, int32_t *ids, int64_t room,
+                      td_error *error);
     /* The same for text; ids outside the vocabulary are an error. Not 0-terminated. [any] */
-    int64_t (*decode)(void *state, const int32_t *ids, int64_t count, char *text, int64_t room, td_error *error);
-    /* The piece of one id as a person would read it, owned by the state; NULL hook: decode it. [any] */
+    int64_t (*decode)(void *state, const int32_t *ids, int64_t count, char *text, int64_t room,
+                      td_error *error);
+    /* The piece of one id as a person would read it, owned by the state; NULL hook: decode it.
+     * [any] */
     const char *(*piece)(void *state, int32_t id);
     /* Make a model from text; NULL: there is nothing to train. [main] */
     int (*train)(const void *config, const td_train_in *, const td_services *, td_error *error);
