@@ -7,13 +7,14 @@
 
 #include "base/threads.h"
 
-typedef enum purpose { FIRST, ADD, EVALUATE, PROBE, UPDATE } purpose;
+typedef enum purpose { FIRST, ADD, EVALUATE, PROBE, UPDATE, NORMS } purpose;
 
 typedef struct entry {
     char       key[1024];
     purpose    purpose;
     td_built   built;
     td_update  update;
+    td_norms   norms;
     td_plan   *plan;
     td_tensor *roots[4];
     size_t     n_roots;
@@ -26,7 +27,7 @@ struct td_engine {
     td_variables *variables;
     entry       **entries;
     size_t        n_entries;
-    entry        *update;
+    entry        *update, *norms; /* no batch has a part in them */
     void         *arena;
     size_t        arena_size;
     double        planning;
@@ -66,6 +67,7 @@ static void free_entry(entry *x)
     td_plan_free(x->plan);
     td_graph_free(x->built.graph);
     td_graph_free(x->update.graph);
+    td_norms_free(&x->norms);
     free(x);
 }
 
@@ -75,7 +77,7 @@ void td_engine_close(td_engine *e)
         return;
     for (size_t k = 0; k < e->n_entries; k++)
         free_entry(e->entries[k]);
-    free_entry(e->update);
+    free_entry(e->update), free_entry(e->norms);
     if (e->arena)
         e->device.backend->release(e->device.state, e->arena, e->arena_size);
     td_variables_release(e->variables, &e->device);
@@ -94,6 +96,8 @@ static int build(td_engine *e, entry *x, const td_batch *batch, td_error *error)
         x->roots[0] = x->update.norm, x->roots[1] = x->update.gate, x->n_roots = 2;
         return code;
     }
+    if (x->purpose == NORMS)
+        return td_model_norms(&e->model, e->variables, &x->norms, error);
     code = td_model_forward(&e->model, e->variables, phase, batch, x->purpose == PROBE, &x->built,
                             error);
     if (!code && x->purpose != EVALUATE)
@@ -106,9 +110,8 @@ static int build(td_engine *e, entry *x, const td_batch *batch, td_error *error)
 static entry *make(td_engine *e, purpose purpose, const td_batch *batch, const char *key,
                    td_error *error)
 {
-    double    start = td_now();
-    entry    *x = calloc(1, sizeof *x);
-    td_graph *g;
+    double start = td_now();
+    entry *x = calloc(1, sizeof *x);
 
     if (!x) {
         td_fail(error, TD_ENOMEM, "out of memory while planning a step");
@@ -117,8 +120,12 @@ static entry *make(td_engine *e, purpose purpose, const td_batch *batch, const c
     x->purpose = purpose;
     snprintf(x->key, sizeof x->key, "%s", key);
     if (!build(e, x, batch, error)) {
-        g = purpose == UPDATE ? x->update.graph : x->built.graph;
-        x->plan = td_plan_new(g, x->roots, x->n_roots, &e->device, error);
+        if (purpose == NORMS)
+            x->plan = td_plan_new(x->norms.graph, x->norms.at, 2 * x->norms.count, &e->device,
+                                  error);
+        else
+            x->plan = td_plan_new(purpose == UPDATE ? x->update.graph : x->built.graph, x->roots,
+                                  x->n_roots, &e->device, error);
     }
     e->planning += td_now() - start;
     if (x->plan) {
@@ -150,6 +157,8 @@ static int bind(td_engine *e, entry *x, td_error *error)
         if (e->entries[k] != x && td_plan_bind(e->entries[k]->plan, e->arena, error))
             return TD_ENOMEM;
     if (e->update && e->update != x && td_plan_bind(e->update->plan, e->arena, error))
+        return TD_ENOMEM;
+    if (e->norms && e->norms != x && td_plan_bind(e->norms->plan, e->arena, error))
         return TD_ENOMEM;
     return td_plan_bind(x->plan, e->arena, error);
 }
@@ -341,6 +350,27 @@ int td_engine_update(td_engine *e, double rate, int64_t step, double limit, td_u
         return error && error->code ? error->code : TD_EGRAPH;
     out->norm = td_plan_get_scalar(p, e->update->update.norm);
     out->applied = td_plan_get_scalar(p, e->update->update.gate) != 0;
+    return 0;
+}
+
+int td_engine_norms(td_engine *e, td_parameter_norms **out, size_t *count, td_error *error)
+{
+    const td_norms *n;
+    if (!e->norms) {
+        e->norms = make(e, NORMS, NULL, "norms", error);
+        if (!e->norms || bind(e, e->norms, error))
+            return error && error->code ? error->code : TD_EGRAPH;
+    }
+    n = &e->norms->norms;
+    if (td_plan_run(e->norms->plan, error))
+        return error && error->code ? error->code : TD_EGRAPH;
+    *out = calloc(n->count + 1, sizeof **out), *count = n->count;
+    if (!*out)
+        return td_fail(error, TD_ENOMEM, "out of memory for %zu norms", n->count);
+    for (size_t k = 0; k < n->count; k++)
+        (*out)[k] = (td_parameter_norms){ n->parameters[k]->name,
+                                          td_plan_get_scalar(e->norms->plan, n->at[2 * k]),
+                                          td_plan_get_scalar(e->norms->plan, n->at[2 * k + 1]) };
     return 0;
 }
 

@@ -70,6 +70,13 @@ typedef struct td_update_out {
 int td_engine_update(td_engine *, double rate, int64_t step, double limit, td_update_out *out,
                      td_error *error);
 
+/* Norms of each trained parameter and of its gradient, as they are now; free(*out). */
+typedef struct td_parameter_norms {
+    const char *name; /* of the parameter */
+    double      parameter, gradient;
+} td_parameter_norms;
+int td_engine_norms(td_engine *, td_parameter_norms **out, size_t *count, td_error *error);
+
 /* Forward only. `nll`: per label position [rows * length], or NULL. */
 int td_engine_evaluate(td_engine *, const td_batch *, double *sum, double *nll, td_error *error);
 

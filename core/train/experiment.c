@@ -41,6 +41,8 @@ static const td_option train_table[] = {
                     "a gradient norm of so many running averages is a spike; 0: never"),
     INT(patience, 20, 0, LARGE, "skipped updates in a row that end the run as diverged; 0: never"),
     INT(log_every, 10, 0, LARGE, "steps between metrics"),
+    INT(norms_every, 0, 0, LARGE,
+        "steps between norms of each parameter and its gradient in the metrics; 0: never"),
     INT(evaluate_every, 0, -1, LARGE, "steps between evaluations; 0: at the end only; -1: never"),
     INT(checkpoint_every, 0, 0, LARGE, "steps between checkpoints; 0: at the end only"),
     INT(keep_last, 2, 0, LARGE, "checkpoints kept; 0: all"),

@@ -19,7 +19,7 @@ enum {
 typedef struct td_train_options {
     int64_t steps, length, batch, micro_batch, precision, seed, seed_data, seed_init, seed_dropout,
         recompute, guard, patience;
-    int64_t log_every, evaluate_every, checkpoint_every, keep_last, bucket;
+    int64_t log_every, norms_every, evaluate_every, checkpoint_every, keep_last, bucket;
     double  clip, dropout, spike;
     bool    dropout_shared, keep_best, pack;
 } td_train_options;

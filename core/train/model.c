@@ -241,3 +241,39 @@ int td_model_update(const td_model *m, td_variables *v, td_update *out, td_error
     td_graph_free(g);
     return TD_EGRAPH;
 }
+
+/* ---- norms ----------------------------------------------------------------------------------- */
+
+static td_tensor *norm_of(td_graph *g, td_variable *v)
+{
+    return td_sqrt(td_sum_squares(td_graph_variable(g, v)));
+}
+
+int td_model_norms(const td_model *m, td_variables *v, td_norms *out, td_error *error)
+{
+    td_graph_options options = { TD_PHASE_TRAIN, m->real, 0, false };
+    size_t           count = td_variables_count(v);
+
+    *out = (td_norms){ .graph = td_graph_new(m->registry, v, &options),
+                       .parameters = calloc(count + 1, sizeof *out->parameters),
+                       .at = calloc(2 * count + 1, sizeof *out->at) };
+    if (!out->graph || !out->parameters || !out->at)
+        return td_fail(error, TD_ENOMEM, "out of memory while building the norms of parameters");
+    for (size_t i = 0; i < count; i++) {
+        td_variable *p = td_variables_at(v, i);
+        td_variable *grad = p->kind == TD_VARIABLE_PARAM ? td_model_gradient(v, p->name) : NULL;
+        if (!grad)
+            continue;
+        out->parameters[out->count] = p;
+        out->at[2 * out->count] = norm_of(out->graph, p);
+        out->at[2 * out->count++ + 1] = norm_of(out->graph, grad);
+    }
+    return td_graph_error(out->graph, error);
+}
+
+void td_norms_free(td_norms *n)
+{
+    td_graph_free(n->graph);
+    free(n->parameters), free(n->at);
+    *n = (td_norms){ 0 };
+}

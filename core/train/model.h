@@ -56,6 +56,16 @@ typedef struct td_update {
 } td_update;
 int td_model_update(const td_model *, td_variables *, td_update *out, td_error *error);
 
+/* Norms to look at: at[2k] of the k-th trained parameter, at[2k + 1] of its gradient. */
+typedef struct td_norms {
+    td_graph           *graph;
+    const td_variable **parameters; /* [count] */
+    td_tensor         **at;         /* [2 count] */
+    size_t              count;
+} td_norms;
+int  td_model_norms(const td_model *, td_variables *, td_norms *out, td_error *error);
+void td_norms_free(td_norms *);
+
 /* The rule for a parameter. */
 td_group_rule td_model_group(const td_model *, const char *parameter);
 

@@ -74,6 +74,30 @@ static int log_step(trainer *t, td_error *error)
     return write_metrics(t, t->progress.step, m, sizeof m / sizeof *m, error);
 }
 
+/* Of each trained parameter and its gradient, after the update of this step. */
+static int log_norms(trainer *t, td_error *error)
+{
+    char(*names)[400] = NULL;
+    td_parameter_norms *norms = NULL;
+    td_metric          *m = NULL;
+    size_t              n = 0;
+    int                 code = td_engine_norms(t->spec->engine, &norms, &n, error);
+
+    if (!code &&
+        (!(m = calloc(2 * n + 1, sizeof *m)) || !(names = calloc(2 * n + 1, sizeof *names))))
+        code = td_fail(error, TD_ENOMEM, "out of memory while logging norms");
+    for (size_t k = 0; !code && k < n; k++) {
+        snprintf(names[2 * k], sizeof *names, "norm/%s", norms[k].name);
+        snprintf(names[2 * k + 1], sizeof *names, "grad_norm/%s", norms[k].name);
+        m[2 * k] = (td_metric){ names[2 * k], norms[k].parameter, false };
+        m[2 * k + 1] = (td_metric){ names[2 * k + 1], norms[k].gradient, false };
+    }
+    if (!code)
+        code = write_metrics(t, t->progress.step, m, 2 * n, error);
+    free(m), free(names), free(norms);
+    return code;
+}
+
 static void show_progress(trainer *t, bool last)
 {
     const td_trainer_spec *s = t->spec;
@@ -268,6 +292,8 @@ static int loop(trainer *t, td_error *error)
         n = t->progress.step, last = n == s->steps;
         show_progress(t, last);
         if (due(n, s->log_every, s->steps) && log_step(t, error))
+            return error && error->code ? error->code : TD_EIO;
+        if (s->norms_every > 0 && n % s->norms_every == 0 && log_norms(t, error))
             return error && error->code ? error->code : TD_EIO;
         if (((s->evaluate_every > 0 && n % s->evaluate_every == 0) ||
              (last && s->evaluate_every >= 0)) &&

@@ -23,7 +23,7 @@ typedef struct td_trainer_spec {
     const char        *about;
     bool               resume;
     /* 0: never; keep_last 0: all */
-    int64_t            steps, log_every, evaluate_every, checkpoint_every, keep_last;
+    int64_t            steps, log_every, norms_every, evaluate_every, checkpoint_every, keep_last;
     bool               keep_best;
     int                guard; /* td_guard */
     double             spike; /* a norm above this many running averages is a spike; 0: none is */

@@ -118,9 +118,9 @@ static void write_optimizer(FILE *f, const char *name)
 
 /* Gives the path of the config. */
 static void write_config(const struct golden *c, const struct run *r, const char *optimizer,
-                         char path[PATH])
+                         char path[PATH + 16])
 {
-    snprintf(path, PATH, "%s/case.cfg", c->scratch);
+    snprintf(path, PATH + 16, "%s/case.cfg", c->scratch);
     FILE *f = fopen(path, "w");
     cr_assert(f, "cannot write %s", path);
     write_model(f, c);
@@ -137,7 +137,7 @@ static void write_config(const struct golden *c, const struct run *r, const char
 static bool probe(const struct golden *c, const struct run *r, const char *optimizer,
                   const char *more)
 {
-    char config[PATH], command[8 * PATH], said[TEXT] = "", log[PATH + 16];
+    char config[PATH + 16], command[8 * PATH], said[TEXT] = "", log[PATH + 16];
     write_config(c, r, optimizer, config);
     snprintf(log, sizeof log, "%s/log", c->scratch);
     snprintf(command, sizeof command,

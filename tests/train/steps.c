@@ -108,6 +108,57 @@ static double largest_difference(const double *a, const double *b, size_t n)
     return most;
 }
 
+/* ---- norms ----------------------------------------------------------------------------------- */
+
+static double root_of_squares(const td_variable *v, bool in_double)
+{
+    double sum = 0;
+    for (int64_t k = 0; k < v->count; k++) {
+        double x = in_double ? ((const double *)v->memory)[k]
+                             : (double)((const float *)v->memory)[k];
+        sum += x * x;
+    }
+    return sqrt(sum);
+}
+
+/* What train.norms_every logs is of the parameters after the update and of the gradients that made
+ * it; frozen parameters have none. */
+static void expect_norms(const char *backend, double tolerance)
+{
+    const char         *overrides[] = { LAB_SMALL, "train.length=60", backend,
+                                        "optimizer.groups=({match=\"*embed*\";freeze=true;})", NULL };
+    lab                 l = lab_open("nano/redllm", overrides, NULL);
+    td_variables       *v = td_engine_variables(l.engine);
+    bool                in_double = td_engine_device(l.engine)->backend->real == TD_F64;
+    td_batch           *largest = lab_batch(&l, 0, 0, LAB_BATCH);
+    td_parameter_norms *norms;
+    size_t              count, parameters = 0;
+
+    lab_allocate(&l, largest, NULL);
+    for (int64_t step = 0; step < 2; step++) { /* the second time by the same plan */
+        lab_step(&l, step, LAB_BATCH / 2, 0.05);
+        cr_assert_eq(td_engine_norms(l.engine, &norms, &count, &l.error), 0, "%s", l.error.text);
+        for (size_t k = 0; k < count; k++) {
+            double p = root_of_squares(td_variables_find(v, norms[k].name), in_double);
+            double g = root_of_squares(td_model_gradient(v, norms[k].name), in_double);
+            cr_expect(p > 0 && fabs(norms[k].parameter / p - 1) < tolerance, "%s", norms[k].name);
+            cr_expect(g > 0 && fabs(norms[k].gradient / g - 1) < tolerance, "%s", norms[k].name);
+        }
+        free(norms);
+    }
+    for (size_t i = 0; i < td_variables_count(v); i++)
+        parameters += td_variables_at(v, i)->kind == TD_VARIABLE_PARAM;
+    cr_expect_eq(count, parameters - 1, "%zu norms of %zu parameters", count, parameters);
+    td_batch_free(largest);
+    lab_close(&l);
+}
+
+Test(steps, norms)
+{
+    expect_norms("backend.plugin=cpu", 1e-6);
+    expect_norms("backend.plugin=reference", 1e-12);
+}
+
 /* ---- micro-batches --------------------------------------------------------------------------- */
 
 /* Of rows of uneven length, padded to the longest that is there. In double, what rounding does is

@@ -280,6 +280,7 @@ static td_trainer_spec trainer_spec(td_work *w, const char *directory, const cha
                 .resume = resume,
                 .steps = o->steps,
                 .log_every = o->log_every,
+                .norms_every = o->norms_every,
                 .evaluate_every = o->evaluate_every,
                 .checkpoint_every = o->checkpoint_every,
                 .keep_last = o->keep_last,
