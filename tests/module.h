@@ -31,7 +31,9 @@ static inline void module_log(const td_services *s, int level, const char *forma
     (void)s, (void)level, (void)format;
 }
 
-static const td_services module_services = { sizeof(td_services), 1, module_parallel, module_log,
-                                             0 };
+static const td_services module_services = { .size = sizeof(td_services),
+                                             .threads = 1,
+                                             .parallel = module_parallel,
+                                             .log = module_log };
 
 #endif

@@ -177,8 +177,11 @@ td_pool *td_pool_new(int threads, td_journal *log, td_error *error)
     }
     p = calloc(1, sizeof *p);
     if (p) {
-        p->services = (td_services){ sizeof p->services, threads ? threads : td_processors(),
-                                     parallel, say, p };
+        p->services = (td_services){ .size = sizeof p->services,
+                                     .threads = threads ? threads : td_processors(),
+                                     .parallel = parallel,
+                                     .log = say,
+                                     .host = p };
         p->workers = calloc((size_t)p->services.threads, sizeof *p->workers);
         p->log = log;
         pthread_mutex_init(&p->lock, NULL);
@@ -211,3 +214,5 @@ void td_pool_free(td_pool *p)
 }
 
 const td_services *td_pool_services(td_pool *p) { return &p->services; }
+
+void td_pool_set_shipped(td_pool *p, const char *directory) { p->services.shipped = directory; }

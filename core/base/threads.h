@@ -14,6 +14,8 @@ void     td_pool_free(td_pool *);
 
 /* What plugins get; lives as long as the pool. */
 const td_services *td_pool_services(td_pool *);
+/* What td_services.shipped says from now on; the text outlives the pool. */
+void               td_pool_set_shipped(td_pool *, const char *directory);
 
 /* Processors that this process may run on. */
 int td_processors(void);

@@ -28,8 +28,8 @@ typedef struct td_config td_config; /* the whole tree */
 typedef struct td_value  td_value;  /* one node of it */
 
 /* Read files (merged in order) and apply overrides "path.to.key=value". NULL if anything is wrong;
- * all of it is in `errors`. `search`: directory for `extends` and files that are not found relative
- * to the including file (the shipped configs/). */
+ * all of it is in `errors`. `search`: directory for files that are not found here and, with
+ * `extends`, not beside the including file (the shipped configs/). */
 td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides,
                           size_t n_overrides, const char *search, td_errors *errors);
 void       td_config_free(td_config *);

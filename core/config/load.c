@@ -116,7 +116,7 @@ typedef struct loader {
     int         depth;
 } loader;
 
-static td_value *load_file(loader *l, const char *path, const char *shown);
+static td_value *load_file(loader *l, const char *path);
 
 /* Beside the including file, then in the search directory. */
 static const char *find_extended(loader *l, const td_value *v, const char *from)
@@ -137,6 +137,22 @@ static const char *find_extended(loader *l, const td_value *v, const char *from)
     return found;
 }
 
+/* Here, then in the search directory. */
+static const char *find_given(loader *l, const char *path)
+{
+    bool        here = *path == '/' || !l->search || td_file_exists(path);
+    char       *shipped = here ? NULL : td_path_join(l->search, path);
+    const char *found = NULL;
+    if (here)
+        found = td_arena_copy(l->arena, path);
+    else if (shipped && td_file_exists(shipped))
+        found = td_arena_copy(l->arena, shipped);
+    else
+        td_errors_add(l->errors, "there is no config '%s' here or in '%s'", path, l->search);
+    free(shipped);
+    return found;
+}
+
 static void extend(loader *l, td_value *base, const td_value *v, const char *from)
 {
     const char *path;
@@ -152,7 +168,7 @@ static void extend(loader *l, td_value *base, const td_value *v, const char *fro
         return;
     }
     path = find_extended(l, v, from);
-    other = path ? load_file(l, path, path) : NULL;
+    other = path ? load_file(l, path) : NULL;
     if (other)
         td_value_merge(base, other);
 }
@@ -173,7 +189,7 @@ static const char *real_path(loader *l, const char *path)
     return copy ? copy : path;
 }
 
-static td_value *load_file(loader *l, const char *path, const char *shown)
+static td_value *load_file(loader *l, const char *path)
 {
     td_error        e = { 0 };
     const char     *real = real_path(l, path);
@@ -182,7 +198,7 @@ static td_value *load_file(loader *l, const char *path, const char *shown)
     const td_value *extends;
 
     if (in_chain(l, real)) {
-        td_errors_add(l->errors, "%s: extends itself, or is extended too deeply", shown);
+        td_errors_add(l->errors, "%s: extends itself, or is extended too deeply", path);
         return NULL;
     }
     text = td_file_read(path, NULL, &e);
@@ -190,9 +206,9 @@ static td_value *load_file(loader *l, const char *path, const char *shown)
         td_errors_add(l->errors, "%s", e.text);
         return NULL;
     }
-    own = td_value_parse(l->arena, text, shown, l->errors);
+    own = td_value_parse(l->arena, text, path, l->errors);
     free(text);
-    base = own ? td_value_new(l->arena, TD_VALUE_GROUP, "", shown, 1) : NULL;
+    base = own ? td_value_new(l->arena, TD_VALUE_GROUP, "", path, 1) : NULL;
     extends = own ? td_value_child(own, "extends") : NULL;
     if (!base || !extends)
         return own;
@@ -238,8 +254,9 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
         return NULL;
     }
     for (size_t k = 0; k < n_files; k++) {
-        loader    l = { .arena = c->arena, .search = search, .errors = errors };
-        td_value *v = load_file(&l, files[k], td_arena_copy(c->arena, files[k]));
+        loader      l = { .arena = c->arena, .search = search, .errors = errors };
+        const char *path = find_given(&l, files[k]);
+        td_value   *v = path ? load_file(&l, path) : NULL;
         if (v)
             td_value_merge(c->root, v);
     }

@@ -298,3 +298,16 @@ Test(data, missing_files_are_named)
     use_text("none*.jsonl", 0);
     expect(PREPARE("a"), 1, "/none*.jsonl'");
 }
+
+/* Shipped configs and their corpus are found from anywhere; a file here comes first. */
+Test(data, the_embedded_corpus_is_found_from_anywhere)
+{
+    expect("cd %1$s && %2$s show -c quickstart/redllm.cfg --count 1 run.dir=%1$s/r", 0,
+           "prepared 'facts'");
+    expect("cd %1$s && mkdir -p data/corpus && printf 'no JSON\\n' >data/corpus/facts.train.jsonl"
+           " && %2$s show -c quickstart/redllm.cfg --count 1 run.dir=%1$s/r",
+           1, "data/corpus/facts.train.jsonl");
+    expect("cd %1$s && %2$s show -c quickstart/redllm.cfg --count 1 run.dir=%1$s/r"
+           " 'data.sources=({name=\"a\";files=(\"none*.jsonl\");})'",
+           1, "no file matches 'none*.jsonl'; it was looked for from '/tmp/tandem-data-");
+}

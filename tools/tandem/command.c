@@ -210,13 +210,20 @@ td_registry *td_tool_registry(td_tool *t)
 
 json_t *td_tool_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
+char *td_tool_shipped(void)
+{
+    char *bin = td_program_directory();
+    char *installed = bin ? td_path_join(bin, "../share/tandem") : NULL;
+    free(bin);
+    if (installed && td_file_exists(installed))
+        return installed;
+    free(installed);
+    return strdup(TANDEM_SOURCE_TREE);
+}
+
 char *td_tool_configs(void)
 {
-    char *bin = td_program_directory(), *path = NULL;
-    if (td_file_exists(TANDEM_SOURCE_CONFIGS))
-        path = strdup(TANDEM_SOURCE_CONFIGS);
-    else if (bin)
-        path = td_path_join(bin, "../share/tandem/configs");
-    free(bin);
+    char *shipped = td_tool_shipped(), *path = shipped ? td_path_join(shipped, "configs") : NULL;
+    free(shipped);
     return path;
 }

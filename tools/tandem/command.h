@@ -64,10 +64,12 @@ int          td_tool_fail(td_tool *, const td_error *);
 int          td_tool_usage_error(td_tool *, const char *format, ...) TD_PRINTF(2, 3);
 
 /* A number for JSON, which has no NaN and no infinity: null instead. */
-
 json_t *td_tool_number(double);
 
-/* Directory of the shipped configs: in the source tree, or where they are installed; free() it. */
+/* Directory of the shipped configs/ and data/: where they are installed, or the source tree; free()
+ * it. */
+char *td_tool_shipped(void);
+/* Its configs/; free() it. */
 char *td_tool_configs(void);
 
 #define COMMAND(name, brief) int td_command_##name(td_tool *, int argc, char **argv);

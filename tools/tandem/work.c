@@ -30,6 +30,8 @@ bool td_work_open(td_work *w, td_tool *tool, unsigned needs, int *code)
         return false;
     w->pool = td_pool_new((int)w->x->threads, tool->log, &e);
     if (w->pool) {
+        w->shipped = td_tool_shipped();
+        td_pool_set_shipped(w->pool, w->shipped);
         w->services = td_pool_services(w->pool);
         return true;
     }
@@ -46,6 +48,7 @@ void td_work_close(td_work *w)
         ((const td_tokenizer *)(const void *)w->x->tokenizer.plugin)->close(w->tokenizer);
     td_engine_close(w->engine);
     td_pool_free(w->pool);
+    free(w->shipped);
     td_experiment_close(w->x);
 }
 

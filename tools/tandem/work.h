@@ -10,6 +10,7 @@ typedef struct td_work {
     td_tool           *tool;
     td_experiment     *x;
     td_pool           *pool;
+    char              *shipped; /* what services->shipped says */
     const td_services *services;
     td_engine         *engine;
     void              *tokenizer, *data; /* states */

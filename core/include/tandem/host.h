@@ -28,6 +28,9 @@ struct td_services {
     /* One line for the run's log; a newline is added. [any] */
     void (*log)(const td_services *, int level, const char *format, ...);
     void *host; /* the host's own */
+    /* Where the shipped configs/ and data/ are: a relative file that is not found is looked for
+     * there; NULL: nowhere. */
+    const char *shipped;
 };
 
 static inline void td_parallel(const td_services *s, int64_t n, void (*fn)(void *, int64_t, int),

@@ -19,15 +19,29 @@ enum { BLOCK = 256 };
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-static int expand(const text_source *s, td_strings patterns, glob_t *found, td_error *error)
+/* Files that match, here or, if there are none, among the shipped ones. */
+static bool match(const char *pattern, const td_services *services, int flags, glob_t *found)
 {
+    char shipped[4096];
+    if (!glob(pattern, flags, NULL, found))
+        return true;
+    return *pattern != '/' && services->shipped &&
+           (size_t)snprintf(shipped, sizeof shipped, "%s/%s", services->shipped, pattern) <
+               sizeof shipped &&
+           !glob(shipped, flags, NULL, found);
+}
+
+static int expand(const text_source *s, td_strings patterns, const td_services *services,
+                  glob_t *found, td_error *error)
+{
+    char here[4096];
     *found = (glob_t){ 0 };
-    for (size_t i = 0; i < patterns.count; i++) {
-        int code = glob(patterns.at[i], i ? GLOB_APPEND : 0, NULL, found);
-        if (code)
-            return td_fail(error, TD_EIO, "data source '%s': no file matches '%s'", s->name,
-                           patterns.at[i]);
-    }
+    for (size_t i = 0; i < patterns.count; i++)
+        if (!match(patterns.at[i], services, i ? GLOB_APPEND : 0, found))
+            return td_fail(error, TD_EIO,
+                           "data source '%s': no file matches '%s'; it was looked for from '%s'",
+                           s->name, patterns.at[i],
+                           getcwd(here, sizeof here) ? here : "the working directory");
     return 0;
 }
 
@@ -49,7 +63,7 @@ int text_each(const text_config *c, const text_source *s, int part, const td_ser
 {
     glob_t  files;
     int64_t number = 0, bad = c->max_bad_lines;
-    int     code = expand(s, patterns_of(s, part), &files, error);
+    int     code = expand(s, patterns_of(s, part), services, &files, error);
 
     for (size_t i = 0; i < files.gl_pathc && !code; i++) {
         const char *text;
@@ -85,7 +99,7 @@ static int shard_name(const text_config *c, const text_source *s, int part, cons
                            in->special.eos };
     uint64_t h = mix(mix(td_random_stream(id), c->text, strlen(c->text) + 1), numbers,
                      sizeof numbers);
-    int      code = expand(s, patterns_of(s, part), &files, error);
+    int      code = expand(s, patterns_of(s, part), in->services, &files, error);
 
     for (size_t i = 0; i < files.gl_pathc && !code; i++) {
         if (stat(files.gl_pathv[i], &st))
