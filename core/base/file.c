@@ -198,7 +198,7 @@ int64_t td_list_directory(const char *path, char ***names, td_error *error)
 
     if (!dir)
         return io_error(error, "list", path);
-    while ((e = readdir(dir)) != NULL) {
+    while (errno = 0, (e = readdir(dir)) != NULL) {
         char **larger;
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
             continue;
@@ -211,6 +211,12 @@ int64_t td_list_directory(const char *path, char ***names, td_error *error)
             return td_fail(error, TD_ENOMEM, "out of memory while listing '%s'", path);
         }
         count++;
+    }
+    if (errno) {
+        int code = io_error(error, "list", path);
+        closedir(dir);
+        td_free_names(list, (int64_t)count);
+        return code;
     }
     closedir(dir);
     if (count)

@@ -1,8 +1,10 @@
 /* checkpoint.c - saving and loading: written beside, synced, renamed. */
 #include "train/checkpoint.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,17 +120,22 @@ int td_weights_load(const char *path, td_variables *v, const td_device *device, 
     return load_kind(path, v, device, TD_VARIABLE_PARAM, error);
 }
 
+enum { STATE_VERSION = 2 };
+
 /* ---- state.json ------------------------------------------------------------------------------ */
 
 static int save_state(const char *path, const td_progress *p, const char *about, td_error *error)
 {
     json_t *rest = about ? json_loads(about, 0, NULL) : NULL;
-    json_t *j = json_pack("{s:i, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:f, s:I, s:I, s:o}", "version",
-                          1, "step", (json_int_t)p->step, "record", (json_int_t)p->record, "tokens",
-                          p->tokens, "targets", p->targets, "flops", p->flops, "best", p->best,
-                          "best_step", (json_int_t)p->best_step, "norm_average", p->norm_average,
-                          "skipped", (json_int_t)p->skipped, "refused", (json_int_t)p->refused,
-                          "about", rest ? rest : json_object());
+    json_t *j = json_pack("{s:i, s:I, s:I, s:f, s:f, s:f, s:o, s:f, s:I, s:I, s:f, s:I, s:I, s:o}",
+                          "version", STATE_VERSION, "step", (json_int_t)p->step, "record",
+                          (json_int_t)p->record, "tokens", p->tokens, "targets", p->targets,
+                          "flops", p->flops, "cross_entropy",
+                          isfinite(p->cross_entropy) ? json_real(p->cross_entropy) : json_null(),
+                          "best", p->best, "best_step", (json_int_t)p->best_step, "evaluated",
+                          (json_int_t)p->evaluated, "norm_average", p->norm_average, "skipped",
+                          (json_int_t)p->skipped, "refused", (json_int_t)p->refused, "about",
+                          rest ? rest : json_object());
     char   *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     int     code = text ? td_file_write(path, text, strlen(text), error)
                         : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
@@ -151,10 +158,10 @@ static json_t *read_state(const char *path, td_error *error)
         return NULL;
     j = json_loadb(text, size, JSON_REJECT_DUPLICATES, &e);
     free(text);
-    if (json_is_object(j) && json_integer_value(json_object_get(j, "version")) == 1)
+    if (json_is_object(j) && json_integer_value(json_object_get(j, "version")) == STATE_VERSION)
         return j;
     td_fail(error, TD_EFORMAT, "'%s' is damaged or of another version: %s", file,
-            j ? "it is no state of version 1" : e.text);
+            j ? "it is no state of the version that this tandem writes" : e.text);
     json_decref(j);
     return NULL;
 }
@@ -162,20 +169,24 @@ static json_t *read_state(const char *path, td_error *error)
 static int load_state(const char *path, td_progress *p, td_error *error)
 {
     json_t    *j = read_state(path, error);
-    json_int_t step, record, best_step, skipped, refused;
+    json_int_t step, record, best_step, evaluated, skipped, refused;
+    json_t    *loss;
     int        bad;
     if (!j)
-        return error && error->code ? error->code : TD_EFORMAT;
-    bad = json_unpack(j, "{s:I, s:I, s:F, s:F, s:F, s:F, s:I, s:F, s:I, s:I}", "step", &step,
-                      "record", &record, "tokens", &p->tokens, "targets", &p->targets, "flops",
-                      &p->flops, "best", &p->best, "best_step", &best_step, "norm_average",
-                      &p->norm_average, "skipped", &skipped, "refused", &refused);
+        return td_failed(error, TD_EFORMAT);
+    bad = json_unpack(j, "{s:I, s:I, s:F, s:F, s:F, s:o, s:F, s:I, s:I, s:F, s:I, s:I}", "step",
+                      &step, "record", &record, "tokens", &p->tokens, "targets", &p->targets,
+                      "flops", &p->flops, "cross_entropy", &loss, "best", &p->best, "best_step",
+                      &best_step, "evaluated", &evaluated, "norm_average", &p->norm_average,
+                      "skipped", &skipped, "refused", &refused);
+    if (!bad)
+        p->cross_entropy = json_is_number(loss) ? json_number_value(loss) : (double)NAN;
     json_decref(j);
     if (bad || step < 0 || record < 0)
         return td_fail(error, TD_EFORMAT,
                        "'%s/state.json' is damaged: a field is missing or negative", path);
-    p->step = step, p->record = (uint64_t)record, p->best_step = best_step, p->skipped = skipped,
-    p->refused = refused;
+    p->step = step, p->record = (uint64_t)record, p->best_step = best_step;
+    p->evaluated = evaluated, p->skipped = skipped, p->refused = refused;
     return 0;
 }
 
@@ -302,16 +313,22 @@ static int64_t step_of(const char *name)
     return sscanf(name, "step-%" SCNd64 "%n", &step, &used) == 1 && !name[used] ? step : -1;
 }
 
-char *td_checkpoint_latest(const char *directory)
+int td_checkpoint_latest(const char *directory, char **latest, td_error *error)
 {
-    char  **names = NULL, *latest = NULL;
-    int64_t count = td_list_directory(directory, &names, NULL);
-    for (int64_t i = count - 1; i >= 0 && !latest; i--)
-        if (step_of(names[i]) >= 0)
-            latest = td_path_join(directory, names[i]);
-    if (count >= 0)
-        td_free_names(names, count);
-    return latest;
+    char  **names = NULL;
+    int64_t count;
+    int     code = 0;
+    *latest = NULL;
+    if (!td_file_exists(directory) && errno == ENOENT)
+        return 0;
+    count = td_list_directory(directory, &names, error);
+    if (count < 0)
+        return td_failed(error, TD_EIO);
+    for (int64_t i = count - 1; i >= 0 && !*latest && !code; i--)
+        if (step_of(names[i]) >= 0 && !(*latest = td_path_join(directory, names[i])))
+            code = td_fail(error, TD_ENOMEM, "out of memory while looking into '%s'", directory);
+    td_free_names(names, count);
+    return code;
 }
 
 int td_checkpoint_prune(const char *directory, int64_t keep, int64_t best, td_error *error)

@@ -2,8 +2,8 @@
  *
  *     checkpoints/step-00000200/model.safetensors      parameters, under the names of Hugging Face
  *                               optimizer.safetensors  optimiser state
- *                               state.json             step, data position, counters, seeds, where it was made
- *                               hashes.txt             XXH3-128 of the three, by which damage is told (`xxhsum -H2 -c`)
+ *                               state.json             step, data position, counters, config, plugins, text
+ *                               hashes.txt             XXH3-128 of the three: damage is told (`xxhsum -H2 -c`)
  */
 #ifndef TD_TRAIN_CHECKPOINT_H
 #define TD_TRAIN_CHECKPOINT_H
@@ -14,10 +14,11 @@ typedef struct td_progress {
     int64_t  step;   /* updates done, fewer than 10^8: names sort by it */
     uint64_t record; /* next record of the data source */
     double   tokens, targets, flops;
-    double   best; /* lowest held-out NLL so far; 0: none yet */
-    int64_t  best_step;
-    double   norm_average;     /* of the gradient norm: the spike guard's yardstick */
-    int64_t  skipped, refused; /* updates that were refused: in all, and in a row until now */
+    double   best;                 /* lowest held-out NLL so far; 0: none yet */
+    int64_t  best_step, evaluated; /* of the best evaluation; of the last; -1: none yet */
+    double   cross_entropy;        /* of the last step */
+    double   norm_average;         /* of the gradient norm: the spike guard's yardstick */
+    int64_t  skipped, refused;     /* updates that were refused: in all, and in a row until now */
 } td_progress;
 
 /* Save under `directory`/step-N. `about`: JSON object text of what else is worth keeping (config,
@@ -36,8 +37,8 @@ int td_checkpoint_check(const char *path, td_error *error);
 /* "about" of a checkpoint, as JSON text; free() it. NULL with `error`. */
 char *td_checkpoint_about(const char *path, td_error *error);
 
-/* The newest checkpoint under `directory`; free() it. NULL: there is none. */
-char *td_checkpoint_latest(const char *directory);
+/* The newest checkpoint under `directory`; free() it. NULL: there is none, nor a directory. */
+int td_checkpoint_latest(const char *directory, char **latest, td_error *error);
 
 /* Remove all but the last `keep` (0: all stay) and step `best`, and what a crash left half
  * written. */

@@ -68,8 +68,13 @@ static double scored_bytes(const job *j, int64_t source, int64_t index, const td
                : -1;
 }
 
-static int score_batch(job *j, int64_t source, int64_t first, int64_t count, double *sum,
-                       double *bytes, int64_t *targets, td_error *error)
+/* Over the records of a source. */
+typedef struct sums {
+    double nll, weight, bytes; /* bytes < 0: unknown */
+} sums;
+
+static int score_batch(job *j, int64_t source, int64_t first, int64_t count, sums *s, td_score *out,
+                       td_error *error)
 {
     double part = 0;
     td_arena_reset(j->arena);
@@ -79,33 +84,35 @@ static int score_batch(job *j, int64_t source, int64_t first, int64_t count, dou
             return error && error->code ? error->code : TD_EFORMAT;
         j->examples[i].row = i;
         b = scored_bytes(j, source, first + i, &j->examples[i]);
-        *bytes = b < 0 || *bytes < 0 ? -1 : *bytes + b;
+        s->bytes = b < 0 || s->bytes < 0 ? -1 : s->bytes + b;
     }
     if (td_feed_arrange(&j->spec->feed, j->examples, count, j->batch, error) ||
         td_engine_evaluate(j->engine, j->batch, &part, NULL, error))
         return error && error->code ? error->code : TD_EFORMAT;
-    *sum += part, *targets += td_batch_targets(j->batch);
+    out->targets += td_batch_targets(j->batch);
+    s->nll += part, s->weight += td_batch_weight(j->batch);
     return 0;
 }
 
-static int score_source(job *j, int64_t source, td_score *out,
-                        void (*progress)(void *, int64_t, int64_t), void *arg, td_error *error)
+static int score_source(job *j, int64_t source, td_score *out, td_evaluate_progress *progress,
+                        void *arg, td_error *error)
 {
     int64_t n = wanted(j->spec, source);
-    double  sum = 0, bytes = 0;
+    sums    s = { 0 };
+    int     code = 0;
     out->source = j->spec->feed.data->source_name(j->spec->feed.data_state, source),
     out->sequences = n;
-    for (int64_t first = 0; first < n; first += j->spec->batch) {
+    for (int64_t first = 0; first < n && !code; first += j->spec->batch) {
         int64_t count = n - first < j->spec->batch ? n - first : j->spec->batch;
-        if (score_batch(j, source, first, count, &sum, &bytes, &out->targets, error))
-            return error && error->code ? error->code : TD_EFORMAT;
+        if (score_batch(j, source, first, count, &s, out, error))
+            return td_failed(error, TD_EFORMAT);
         j->done += count;
         if (progress)
-            progress(arg, j->done, j->all);
+            code = progress(arg, j->done, j->all);
     }
-    out->nll = out->targets ? sum / (double)out->targets : NAN;
-    out->bits_per_byte = bytes > 0 ? sum / log(2) / bytes : -1;
-    return 0;
+    out->nll = s.weight > 0 ? s.nll / s.weight : (double)NAN;
+    out->bits_per_byte = s.bytes > 0 ? s.nll / log(2) / s.bytes : -1;
+    return code;
 }
 
 static void average(td_evaluation *e)
@@ -152,9 +159,8 @@ int td_evaluate_plan(td_engine *engine, const td_evaluate_spec *spec, td_memory 
     return code;
 }
 
-int td_evaluate(td_engine *engine, const td_evaluate_spec        *spec,
-                void (*progress)(void *, int64_t, int64_t), void *arg, td_evaluation *out,
-                td_error *error)
+int td_evaluate(td_engine *engine, const td_evaluate_spec *spec, td_evaluate_progress *progress,
+                void *arg, td_evaluation *out, td_error *error)
 {
     job j = { engine,
               spec,

@@ -14,7 +14,7 @@
 typedef struct td_score {
     const char *source; /* the data source's own */
     int64_t     sequences, targets;
-    double      nll;           /* nats per token */
+    double      nll;           /* nats per token, weighted; NaN: no held-out text */
     double      bits_per_byte; /* negative: unknown */
 } td_score;
 
@@ -33,11 +33,12 @@ typedef struct td_evaluate_spec {
 
 /* Plan it before the engine is allocated: a run that could not be evaluated does not begin.
  * `memory` grows to what it takes. */
-int  td_evaluate_plan(td_engine *, const td_evaluate_spec *, td_memory *memory, td_error *error);
-/* `progress`: told after each batch how far it is; may be NULL. */
-int  td_evaluate(td_engine *, const td_evaluate_spec *,
-                 void (*progress)(void *, int64_t done, int64_t all), void *arg, td_evaluation *out,
-                 td_error *error);
-void td_evaluation_free(td_evaluation *);
+int td_evaluate_plan(td_engine *, const td_evaluate_spec *, td_memory *memory, td_error *error);
+/* `progress`: told after each batch how far it is; what it gives ends the evaluation unless it is
+ * 0, with that code and no message. NULL: nobody is told. */
+typedef int td_evaluate_progress(void *arg, int64_t done, int64_t all);
+int         td_evaluate(td_engine *, const td_evaluate_spec *, td_evaluate_progress *, void *arg,
+                        td_evaluation *out, td_error *error);
+void        td_evaluation_free(td_evaluation *);
 
 #endif

@@ -19,14 +19,16 @@ enum {
 typedef struct td_train_options {
     int64_t steps, length, batch, micro_batch, precision, seed, seed_data, seed_init, seed_dropout,
         recompute, guard, patience;
-    int64_t log_every, norms_every, evaluate_every, checkpoint_every, keep_last, bucket;
-    double  clip, dropout, spike;
-    bool    dropout_shared, keep_best, pack;
+    int64_t     log_every, norms_every, evaluate_every, checkpoint_every, keep_last, bucket;
+    double      clip, dropout, spike;
+    bool        dropout_shared, keep_best, pack;
+    const char *weights;
 } td_train_options;
 
 typedef struct td_evaluate_options {
     int64_t length, prefix, sequences, batch;
 } td_evaluate_options;
+
 typedef struct td_run_options {
     const char *name, *dir;
     td_strings  loggers;

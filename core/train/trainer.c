@@ -14,40 +14,22 @@ typedef struct trainer {
     const td_trainer_spec *spec;
     td_progress            progress;
     td_feed               *feed;
-    void                  *loggers[TD_LOGGERS];
+    td_metrics             metrics;
     char                   checkpoints[4000];
     double                 started, window_start; /* clocks */
     int64_t                window_tokens, window_steps, first_step;
+    int64_t                saved; /* step of the newest checkpoint; -1: none, or no longer true */
     td_evaluation          evaluation;
-    double                 loss, cross_entropy, norm, rate;
+    double                 loss, norm, rate;
+    bool                   torn;        /* an update failed half way: parameters are of no step */
+    bool                   interrupted; /* a signal ended an evaluation */
 } trainer;
 
 static volatile sig_atomic_t caught; /* the one thing a handler may write */
 
 static void on_signal(int number) { caught = number; }
 
-static const td_logger *logger_of(const trainer *t, size_t k)
-{
-    return (const void *)t->spec->loggers[k].plugin;
-}
-
-/* ---- metrics --------------------------------------------------------------------------------- */
-
-static int write_metrics(trainer *t, int64_t step, const td_metric *m, size_t n, td_error *error)
-{
-    for (size_t k = 0; k < t->spec->n_loggers; k++)
-        if (logger_of(t, k)->write(t->loggers[k], step, m, n, error))
-            return error && error->code ? error->code : TD_EIO;
-    return 0;
-}
-
-static int flush_metrics(trainer *t, td_error *error)
-{
-    for (size_t k = 0; k < t->spec->n_loggers; k++)
-        if (logger_of(t, k)->flush && logger_of(t, k)->flush(t->loggers[k], error))
-            return error && error->code ? error->code : TD_EIO;
-    return 0;
-}
+/* ---- telling --------------------------------------------------------------------------------- */
 
 static int log_step(trainer *t, td_error *error)
 {
@@ -59,7 +41,7 @@ static int log_step(trainer *t, td_error *error)
                                        : 0;
     td_metric              m[] = {
                      { "train/loss", t->loss, false },
-                     { "train/cross_entropy", t->cross_entropy, false },
+                     { "train/cross_entropy", t->progress.cross_entropy, false },
                      { "train/grad_norm", t->norm, false },
                      { "train/learning_rate", t->rate, false },
                      { "train/tokens", t->progress.tokens, false },
@@ -71,31 +53,7 @@ static int log_step(trainer *t, td_error *error)
                      { "time/seconds", now - t->started, true },
     };
     t->window_start = now, t->window_tokens = t->window_steps = 0;
-    return write_metrics(t, t->progress.step, m, sizeof m / sizeof *m, error);
-}
-
-/* Of each trained parameter and its gradient, after the update of this step. */
-static int log_norms(trainer *t, td_error *error)
-{
-    char(*names)[400] = NULL;
-    td_parameter_norms *norms = NULL;
-    td_metric          *m = NULL;
-    size_t              n = 0;
-    int                 code = td_engine_norms(t->spec->engine, &norms, &n, error);
-
-    if (!code &&
-        (!(m = calloc(2 * n + 1, sizeof *m)) || !(names = calloc(2 * n + 1, sizeof *names))))
-        code = td_fail(error, TD_ENOMEM, "out of memory while logging norms");
-    for (size_t k = 0; !code && k < n; k++) {
-        snprintf(names[2 * k], sizeof *names, "norm/%s", norms[k].name);
-        snprintf(names[2 * k + 1], sizeof *names, "grad_norm/%s", norms[k].name);
-        m[2 * k] = (td_metric){ names[2 * k], norms[k].parameter, false };
-        m[2 * k + 1] = (td_metric){ names[2 * k + 1], norms[k].gradient, false };
-    }
-    if (!code)
-        code = write_metrics(t, t->progress.step, m, 2 * n, error);
-    free(m), free(names), free(norms);
-    return code;
+    return td_metrics_write(&t->metrics, t->progress.step, m, sizeof m / sizeof *m, error);
 }
 
 static void show_progress(trainer *t, bool last)
@@ -109,8 +67,8 @@ static void show_progress(trainer *t, bool last)
         snprintf(share, sizeof share, ", %.0f%% of peak", 100 * s->flops / each / s->peak);
     td_log_progress(s->log, last,
                     "step %lld/%lld  loss %.4f  norm %.3g  lr %.3g  %.0f tokens/s%s  %s %s",
-                    (long long)t->progress.step, (long long)s->steps, t->cross_entropy, t->norm,
-                    t->rate, tokens, share, last ? "took" : "left",
+                    (long long)t->progress.step, (long long)s->steps, t->progress.cross_entropy,
+                    t->norm, t->rate, tokens, share, last ? "took" : "left",
                     td_human_time(eta,
                                   last ? elapsed : each * (double)(s->steps - t->progress.step)));
 }
@@ -119,16 +77,17 @@ static void show_progress(trainer *t, bool last)
 
 static int gradients(trainer *t, const td_feed_step *batch, td_error *error)
 {
-    t->loss = t->cross_entropy = 0;
+    double sum = 0;
+    t->loss = 0;
     for (int64_t m = 0; m < batch->n_micro; m++) {
         td_micro     micro = { batch->micro[m], batch->weight, m > 0, (int32_t)t->progress.step,
                                batch->examples[m] };
         td_micro_out out;
         if (td_engine_gradient(t->spec->engine, &micro, &out, error))
-            return error && error->code ? error->code : TD_EGRAPH;
-        t->loss += out.loss, t->cross_entropy += out.sum;
+            return td_failed(error, TD_EGRAPH);
+        t->loss += out.loss, sum += out.sum;
     }
-    t->cross_entropy /= batch->weight;
+    t->progress.cross_entropy = sum / batch->weight;
     return 0;
 }
 
@@ -171,17 +130,19 @@ static int step(trainer *t, td_error *error)
     td_update_out          u;
 
     if (!batch)
-        return error && error->code ? error->code : TD_EIO;
+        return td_failed(error, TD_EIO);
     if (!(batch->weight > 0))
         return td_fail(error, TD_EFORMAT, "step %lld: the batch has no tokens to predict",
                        (long long)t->progress.step);
     if (gradients(t, batch, error))
-        return error && error->code ? error->code : TD_EGRAPH;
+        return td_failed(error, TD_EGRAPH);
     if (s->spike > 0 && t->progress.norm_average > 0 && t->progress.step > 20)
         limit = s->spike * t->progress.norm_average;
     t->rate = schedule->rate(s->schedule.config, t->progress.step);
-    if (td_engine_update(s->engine, t->rate, t->progress.step + 1, limit, &u, error))
-        return error && error->code ? error->code : TD_EGRAPH;
+    if (td_engine_update(s->engine, t->rate, t->progress.step + 1, limit, &u, error)) {
+        t->torn = true;
+        return td_failed(error, TD_EGRAPH);
+    }
     t->norm = u.norm;
     t->progress.step++, t->progress.record = batch->next;
     t->progress.tokens += (double)batch->tokens, t->progress.targets += (double)batch->targets,
@@ -192,120 +153,106 @@ static int step(trainer *t, td_error *error)
 
 /* ---- now and then ---------------------------------------------------------------------------- */
 
-static void evaluation_progress(void *arg, int64_t done, int64_t all)
+static int evaluation_progress(void *arg, int64_t done, int64_t all)
 {
     trainer *t = arg;
     td_log_progress(t->spec->log, false, "step %lld: evaluating, %lld/%lld sequences",
                     (long long)t->progress.step, (long long)done, (long long)all);
+    return caught ? TD_EEND : 0;
 }
 
-static int log_evaluation(trainer *t, td_error *error)
+/* A signal ends it: it is made when the run goes on. `known`: the metrics have it already. */
+static int evaluate(trainer *t, bool known, td_error *error)
 {
-    td_evaluation *e = &t->evaluation;
-    size_t         count = (size_t)e->count * 2 + 3, n = 0;
-    td_metric     *m = calloc(count, sizeof *m);
-    char(*names)[160] = calloc(count, sizeof *names);
-    int code = m && names ? 0
-                          : td_fail(error, TD_ENOMEM, "out of memory while logging an evaluation");
+    td_progress *p = &t->progress;
+    double       start = td_now();
+    int          code;
 
-    for (int64_t i = 0; !code && i < e->count; i++) {
-        snprintf(names[n], sizeof *names, "evaluate/%s/nll", e->at[i].source);
-        m[n] = (td_metric){ names[n], e->at[i].nll, false }, n++;
-        if (e->at[i].bits_per_byte < 0)
-            continue;
-        snprintf(names[n], sizeof *names, "evaluate/%s/bits_per_byte", e->at[i].source);
-        m[n] = (td_metric){ names[n], e->at[i].bits_per_byte, false }, n++;
-    }
-    if (!code) {
-        m[n++] = (td_metric){ "evaluate/nll", e->nll, false };
-        m[n++] = (td_metric){ "evaluate/perplexity", exp(e->nll), false };
-        if (e->bits_per_byte >= 0)
-            m[n++] = (td_metric){ "evaluate/bits_per_byte", e->bits_per_byte, false };
-        code = write_metrics(t, t->progress.step, m, n, error);
-    }
-    free(m), free(names);
-    return code;
-}
-
-/* `again`: a finished run is looked at once more; its metrics have the result already. */
-static int evaluate(trainer *t, bool again, td_error *error)
-{
-    double start = td_now();
     td_evaluation_free(&t->evaluation);
-    if (td_evaluate(t->spec->engine, &t->spec->evaluate, evaluation_progress, t, &t->evaluation,
-                    error))
-        return error && error->code ? error->code : TD_EIO;
-    if (t->evaluation.nll < t->progress.best ||
-        (t->progress.best == 0 && isfinite(t->evaluation.nll)))
-        t->progress.best = t->evaluation.nll, t->progress.best_step = t->progress.step;
-    td_log_line(t->spec->log, TD_LOG_INFO, "step %lld: held-out NLL %.4f, perplexity %.3f%s",
-                (long long)t->progress.step, t->evaluation.nll, exp(t->evaluation.nll),
-                t->progress.best_step == t->progress.step ? " (best so far)" : "");
+    code = td_evaluate(t->spec->engine, &t->spec->evaluate, evaluation_progress, t, &t->evaluation,
+                       error);
     t->window_start += td_now() - start, t->started += td_now() - start;
-    return again ? 0 : log_evaluation(t, error);
+    t->interrupted = code == TD_EEND && caught;
+    if (code)
+        return t->interrupted ? 0 : td_failed(error, TD_EIO);
+    if (t->evaluation.nll < p->best || (p->best_step < 0 && isfinite(t->evaluation.nll)))
+        p->best = t->evaluation.nll, p->best_step = p->step;
+    td_log_line(t->spec->log, TD_LOG_INFO, "step %lld: held-out NLL %.4f, perplexity %.3f%s",
+                (long long)p->step, t->evaluation.nll, exp(t->evaluation.nll),
+                p->best_step == p->step ? " (best so far)" : "");
+    if (known)
+        return 0;
+    p->evaluated = p->step, t->saved = -1;
+    return td_metrics_evaluation(&t->metrics, p->step, &t->evaluation, error);
 }
 
 static int save(trainer *t, td_error *error)
 {
     const td_trainer_spec *s = t->spec;
-    if (flush_metrics(t, error) ||
+    if (td_metrics_flush(&t->metrics, error) ||
         td_checkpoint_save(t->checkpoints, td_engine_variables(s->engine),
                            td_engine_device(s->engine), &t->progress, s->about, error))
-        return error && error->code ? error->code : TD_EIO;
+        return td_failed(error, TD_EIO);
+    t->saved = t->progress.step;
     return td_checkpoint_prune(t->checkpoints, s->keep_last,
                                s->keep_best ? t->progress.best_step : -1, error);
 }
 
-/* A run that ends by itself leaves what it has: refused updates changed nothing. */
-static int diverged(trainer *t, const td_error *why)
+/* A run that cannot go on leaves what it has: parameters are those of the last whole step, as a
+ * refused update and an evaluation change nothing. */
+static int give_up(trainer *t, const td_error *why)
 {
     td_error e = { 0 };
-    if (why && why->code == TD_EDIVERGED && (log_step(t, &e) || save(t, &e)))
+    int      code = td_failed(why, TD_EGRAPH);
+    if (t->torn || t->saved == t->progress.step)
+        return code;
+    if ((code == TD_EDIVERGED && log_step(t, &e)) || save(t, &e))
         td_log_line(t->spec->log, TD_LOG_WARN, "the last step is not saved: %s", e.text);
-    return why && why->code ? why->code : TD_EGRAPH;
-}
-
-/* What was trained is saved, whatever becomes of the evaluation. */
-static int evaluate_or_save(trainer *t, td_error *error)
-{
-    td_error e = { 0 };
-    int      code = evaluate(t, false, error);
-    if (code && save(t, &e))
-        td_log_line(t->spec->log, TD_LOG_WARN, "the last step is not saved: %s", e.text);
+    else
+        td_log_line(t->spec->log, TD_LOG_INFO, "step %lld is saved", (long long)t->progress.step);
     return code;
 }
 
-static bool due(int64_t step, int64_t every, int64_t last)
+static bool every(int64_t step, int64_t interval) { return interval > 0 && step % interval == 0; }
+
+static bool evaluation_due(const trainer *t)
 {
-    return step == last || (every > 0 && step % every == 0);
+    const td_trainer_spec *s = t->spec;
+    if (t->progress.step == s->steps)
+        return s->evaluate_every >= 0;
+    return t->progress.step > 0 && every(t->progress.step, s->evaluate_every);
+}
+
+/* What there is to do after step n, beside training. Metrics that cannot be written end the run
+ * without a checkpoint, which would lack their lines. */
+static int after_step(trainer *t, td_error *error)
+{
+    const td_trainer_spec *s = t->spec;
+    int64_t                n = t->progress.step;
+
+    if ((n == s->steps || every(n, s->log_every)) && log_step(t, error))
+        return td_failed(error, TD_EIO);
+    if (every(n, s->norms_every) && td_metrics_norms(&t->metrics, n, s->engine, error))
+        return td_failed(error, TD_EIO);
+    if (evaluation_due(t) && evaluate(t, false, error))
+        return give_up(t, error);
+    if (n == s->steps || every(n, s->checkpoint_every) ||
+        (s->keep_best && t->progress.best_step == n))
+        return save(t, error);
+    return 0;
 }
 
 static int loop(trainer *t, td_error *error)
 {
-    const td_trainer_spec *s = t->spec;
-    int64_t                saved = t->progress.step;
-    while (t->progress.step < s->steps && !caught) {
-        bool    last;
-        int64_t n;
+    int code;
+    while (t->progress.step < t->spec->steps && !caught) {
         if (step(t, error))
-            return diverged(t, error);
-        n = t->progress.step, last = n == s->steps;
-        show_progress(t, last);
-        if (due(n, s->log_every, s->steps) && log_step(t, error))
-            return error && error->code ? error->code : TD_EIO;
-        if (s->norms_every > 0 && n % s->norms_every == 0 && log_norms(t, error))
-            return error && error->code ? error->code : TD_EIO;
-        if (((s->evaluate_every > 0 && n % s->evaluate_every == 0) ||
-             (last && s->evaluate_every >= 0)) &&
-            evaluate_or_save(t, error))
-            return error && error->code ? error->code : TD_EIO;
-        if (due(n, s->checkpoint_every, s->steps) || (s->keep_best && t->progress.best_step == n)) {
-            if (save(t, error))
-                return error && error->code ? error->code : TD_EIO;
-            saved = n;
-        }
+            return give_up(t, error);
+        show_progress(t, t->progress.step == t->spec->steps);
+        if ((code = after_step(t, error)) != 0)
+            return code;
     }
-    return saved == t->progress.step ? 0 : save(t, error);
+    return t->saved == t->progress.step ? 0 : save(t, error);
 }
 
 /* ---- beginning and end ----------------------------------------------------------------------- */
@@ -314,51 +261,54 @@ static int loop(trainer *t, td_error *error)
  * it. */
 static int refuse(const char *checkpoint, const td_error *why, td_error *error)
 {
-    if (why->code == TD_ECONFIG)
-        return td_fail(
-            error, why->code,
-            "cannot resume: %.1500s; resume with the config that the run was started with",
-            why->text);
-    return td_fail(error, why->code,
-                   "cannot resume: %.1500s; remove the directory '%.300s' to go on from the "
-                   "checkpoint before it",
-                   why->text, checkpoint);
+    if (why->code == TD_EFORMAT)
+        return td_fail(error, why->code,
+                       "cannot resume: %.1500s; remove the directory '%.300s' to go on from the "
+                       "checkpoint before it",
+                       why->text, checkpoint);
+    return td_fail(error, why->code, "cannot resume: %.1900s", why->text);
 }
 
-static int resume(trainer *t, td_error *error)
+static int load(trainer *t, td_error *error)
 {
     const td_trainer_spec *s = t->spec;
-    char                  *latest = s->resume ? td_checkpoint_latest(t->checkpoints) : NULL;
     td_error               why = { 0 };
-    int                    code;
-    if (!latest)
+    t->progress = (td_progress){ .best_step = -1, .evaluated = -1, .cross_entropy = (double)NAN };
+    t->saved = -1;
+    if (!s->resume)
         return 0;
-    td_log_line(s->log, TD_LOG_INFO, "resuming from %s", latest);
-    code = td_checkpoint_load(latest, td_engine_variables(s->engine), td_engine_device(s->engine),
-                              &t->progress, &why);
-    if (code)
-        code = refuse(latest, &why, error);
-    free(latest);
-    return code;
-}
-
-static int open_loggers(trainer *t, td_error *error)
-{
-    /* What was logged at the checkpoint's own step was written before it, and stays. */
-    td_logger_in in = { t->spec->services, t->spec->directory,
-                        t->progress.step ? t->progress.step + 1 : 0 };
-    for (size_t k = 0; k < t->spec->n_loggers; k++)
-        if (logger_of(t, k)->open(t->spec->loggers[k].config, &in, &t->loggers[k], error))
-            return error && error->code ? error->code : TD_EIO;
+    if (td_checkpoint_load(s->resume, td_engine_variables(s->engine), td_engine_device(s->engine),
+                           &t->progress, &why))
+        return refuse(s->resume, &why, error);
+    t->saved = t->progress.step;
+    td_log_line(s->log, TD_LOG_INFO, "resuming from %s", s->resume);
+    if (s->other_evaluation && t->progress.best_step >= 0) {
+        td_log_line(s->log, TD_LOG_INFO,
+                    "the best evaluation so far, of step %lld, was another: it is forgotten",
+                    (long long)t->progress.best_step);
+        t->progress.best = 0, t->progress.best_step = -1;
+    }
+    if (t->progress.step > s->steps)
+        td_log_line(s->log, TD_LOG_WARN, "the run is at step %lld, past train.steps = %lld",
+                    (long long)t->progress.step, (long long)s->steps);
     return 0;
 }
 
-static void close_all(trainer *t)
+/* Whether the evaluation after the step that was resumed from is still to be made: a signal or an
+ * error came first. */
+static bool evaluation_missed(const trainer *t)
 {
-    td_feed_close(t->feed);
-    for (size_t k = 0; k < t->spec->n_loggers; k++)
-        if (t->loggers[k])
-            logger_of(t, k)->close(t->loggers[k]);
+    return evaluation_due(t) && t->progress.evaluated < t->progress.step;
+}
+
+static int open_metrics(trainer *t, td_error *error)
+{
+    const td_trainer_spec *s = t->spec;
+    td_logger_in           in = { .services = s->services,
+                                  .directory = s->directory,
+                                  .resume = t->progress.step ? t->progress.step + 1 : 0,
+                                  .evaluate_again = evaluation_missed(t) };
+    return td_metrics_open(&t->metrics, s->loggers, s->n_loggers, &in, error);
 }
 
 static void catch_signals(struct sigaction before[2])
@@ -372,6 +322,28 @@ static void catch_signals(struct sigaction before[2])
     sigaction(SIGINT, &action, &before[1]);
 }
 
+/* An evaluation that was missed, then steps; of a finished run the last evaluation, to show it. */
+static int go_on(trainer *t, td_error *error)
+{
+    bool finished = t->progress.step >= t->spec->steps, missed = evaluation_missed(t);
+    if (missed && evaluate(t, false, error))
+        return give_up(t, error);
+    if (!finished || missed)
+        return loop(t, error);
+    return t->spec->evaluate_every >= 0 ? evaluate(t, true, error) : 0;
+}
+
+static void report(const trainer *t, td_trainer_out *out)
+{
+    int64_t steps = t->progress.step - t->first_step;
+    out->seconds = td_now() - t->started;
+    out->progress = t->progress, out->evaluation = t->evaluation;
+    out->signal = t->progress.step < t->spec->steps || t->interrupted ? (int)caught : 0;
+    if (out->seconds > 0 && steps > 0)
+        out->tokens_per_second = t->progress.tokens / (double)t->progress.step * (double)steps /
+                                 out->seconds;
+}
+
 int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *error)
 {
     trainer          t = { .spec = spec };
@@ -382,30 +354,23 @@ int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *e
     snprintf(t.checkpoints, sizeof t.checkpoints, "%s/checkpoints", spec->directory);
     code = td_make_directories(t.checkpoints, error);
     if (!code)
-        code = resume(&t, error);
+        code = load(&t, error);
     if (!code)
-        code = open_loggers(&t, error);
+        code = open_metrics(&t, error);
     if (!code && t.progress.step < spec->steps) {
         t.feed = td_feed_open(&spec->feed, t.progress.record, error);
-        code = t.feed ? 0 : TD_ENOMEM;
+        code = t.feed ? 0 : td_failed(error, TD_ENOMEM);
     }
     if (!code) {
         t.first_step = t.progress.step, t.started = t.window_start = td_now();
         catch_signals(before);
-        code = t.progress.step < spec->steps ? loop(&t, error)
-               : spec->evaluate_every >= 0   ? evaluate(&t, true, error)
-                                             : 0;
+        code = go_on(&t, error);
+        report(&t, out);
         sigaction(SIGTERM, &before[0], NULL), sigaction(SIGINT, &before[1], NULL);
-        out->seconds = td_now() - t.started,
-        out->signal = t.progress.step < spec->steps ? (int)caught : 0;
     }
     if (!code)
-        code = flush_metrics(&t, error);
-    out->progress = t.progress, out->evaluation = t.evaluation, out->loss = t.cross_entropy;
-    out->tokens_per_second = out->seconds > 0 && t.progress.step > t.first_step
-                                 ? t.progress.tokens / (double)t.progress.step *
-                                       (double)(t.progress.step - t.first_step) / out->seconds
-                                 : 0;
-    close_all(&t);
+        code = td_metrics_flush(&t.metrics, error);
+    td_feed_close(t.feed);
+    td_metrics_close(&t.metrics);
     return code;
 }

@@ -2,12 +2,9 @@
 #ifndef TD_TRAIN_TRAINER_H
 #define TD_TRAIN_TRAINER_H
 
-#include "tandem/kind/logger.h"
 #include "tandem/kind/schedule.h"
 #include "train/checkpoint.h"
-#include "train/evaluate.h"
-
-enum { TD_LOGGERS = 8 };
+#include "train/metrics.h"
 
 typedef struct td_trainer_spec {
     td_engine         *engine;
@@ -21,7 +18,8 @@ typedef struct td_trainer_spec {
     const char        *directory; /* of the run; it exists */
     /* JSON object: config, plugins, machine; goes into each checkpoint */
     const char        *about;
-    bool               resume;
+    const char        *resume;           /* checkpoint to go on from; NULL: from the start */
+    bool               other_evaluation; /* than the one that the checkpoint's best is of */
     /* 0: never; keep_last 0: all */
     int64_t            steps, log_every, norms_every, evaluate_every, checkpoint_every, keep_last;
     bool               keep_best;
@@ -37,11 +35,11 @@ typedef enum td_guard { TD_GUARD_NONE, TD_GUARD_SKIP, TD_GUARD_STOP } td_guard;
 typedef struct td_trainer_out {
     td_progress   progress;
     td_evaluation evaluation; /* the last one; td_evaluation_free */
-    double        loss, seconds, tokens_per_second;
+    double        seconds, tokens_per_second;
     int           signal; /* that ended it, 0: none */
 } td_trainer_out;
 
-/* Train from the start or the last checkpoint to `steps`. Catches SIGTERM and SIGINT meanwhile: the
+/* Train from the start or a checkpoint to `steps`. Catches SIGTERM and SIGINT meanwhile: the
  * step is finished, a checkpoint saved. TD_EDIVERGED when the guard stops it. */
 int td_trainer_run(const td_trainer_spec *, td_trainer_out *out, td_error *error);
 

@@ -20,15 +20,25 @@ static const td_option options[] = { TD_OPTION_STRING(struct jsonl, file, "metri
                                                       "file name in the run's directory"),
                                      TD_OPTION_END };
 
-/* Where the first line of step `resume` or later begins, or a line that a crash cut short. */
-static long kept_bytes(FILE *f, int64_t resume)
+/* A line of step `resume` or later, or of an evaluation of the step before that comes again. */
+static bool comes_again(const char *line, const td_logger_in *in)
+{
+    long long step;
+    int       end = 0;
+    if (sscanf(line, "{\"step\": %lld%n", &step, &end) != 1 || step >= in->resume)
+        return true;
+    return in->evaluate_again && step == in->resume - 1 &&
+           !strncmp(line + end, ", \"evaluate/", strlen(", \"evaluate/"));
+}
+
+/* Where the first line that comes again begins, or a line that a crash cut short. */
+static long kept_bytes(FILE *f, const td_logger_in *in)
 {
     char  *line = NULL;
     size_t room = 0;
     long   at = 0;
     for (ssize_t n; (n = getline(&line, &room, f)) > 0; at += n) {
-        long long step;
-        if (line[n - 1] != '\n' || sscanf(line, "{\"step\": %lld", &step) != 1 || step >= resume)
+        if (line[n - 1] != '\n' || comes_again(line, in))
             break;
     }
     free(line);
@@ -40,13 +50,13 @@ static int fail(const lines *l, int why, td_error *error)
     return td_fail(error, TD_EIO, "cannot write metrics to '%s': %s", l->path, strerror(why));
 }
 
-static FILE *open_file(const char *path, int64_t resume)
+static FILE *open_file(const char *path, const td_logger_in *in)
 {
-    FILE *f = resume > 0 ? fopen(path, "r+e") : NULL;
+    FILE *f = in->resume > 0 ? fopen(path, "r+e") : NULL;
     long  keep;
     if (!f)
         f = fopen(path, "w+e");
-    keep = f && resume > 0 ? kept_bytes(f, resume) : 0;
+    keep = f && in->resume > 0 ? kept_bytes(f, in) : 0;
     if (!f || (!ftruncate(fileno(f), keep) && !fseek(f, keep, SEEK_SET)))
         return f;
     fclose(f);
@@ -63,7 +73,7 @@ static int open_jsonl(const void *config, const td_logger_in *in, void **state, 
                          ((const struct jsonl *)config)->file) >= sizeof l->path)
         code = td_fail(error, TD_EIO, "the path of the metrics in '%.200s..' is too long",
                        in->directory);
-    else if (!(l->file = open_file(l->path, in->resume)))
+    else if (!(l->file = open_file(l->path, in)))
         code = fail(l, errno, error);
     if (code)
         free(l);

@@ -185,6 +185,23 @@ Test(train, sigterm_saves_and_says_requeue)
     expect_same("whole", "stopped");
 }
 
+/* An evaluation does not hold up a signal: it is made when the run goes on. */
+Test(train, sigterm_ends_an_evaluation)
+{
+    pid_t pid;
+    cr_assert_eq(finish(start("whole", "2", "evaluate.sequences=0")), 0);
+    pid = start("stopped", "2", "evaluate.sequences=0");
+    for (int k = 0; k < 3; k++) { /* at moments that nobody chose, evaluations among them */
+        usleep(150000 + 170000 * (useconds_t)k);
+        kill(pid, SIGTERM);
+        int code = finish(pid);
+        cr_assert(code == 75 || code == 0, "exit code %d", code);
+        pid = start("stopped", "2", "evaluate.sequences=0");
+    }
+    cr_assert_eq(finish(pid), 0);
+    expect_same("whole", "stopped");
+}
+
 /* A shell command that is expected to end with 0; %1$s is the program, %2$s the scratch
  * directory. */
 static void sh(const char *format)
@@ -226,6 +243,54 @@ Test(train, a_resumed_run_is_the_same_run)
     cr_assert_eq(steps_saved("kept"), 6);
     sh("grep -q '^attention/1 *softmax .*attention-softmax.so' %2$s/kept/environment.txt && grep "
        "-q '^logger/1' %2$s/kept/environment.txt");
+}
+
+/* What it began from is part of its config: resumed before its first checkpoint, it begins there
+ * again. */
+Test(train, a_run_from_weights)
+{
+    cr_assert_eq(finish(start("first", "2", "train.steps=5")), 0);
+    sh("W=%2$s/first/checkpoints/step-00000005/model.safetensors; T='%1$s train -c %2$s/model.cfg "
+       "-q "
+       "train.steps=5 --json';"
+       "$T run.name=a train.weights=$W >%2$s/a.out && $T run.name=b --weights $W --resume "
+       ">%2$s/b.out &&"
+       "$T run.name=c >%2$s/c.out && grep '\"nll\"' %2$s/a.out >%2$s/x.out && grep '\"nll\"' "
+       "%2$s/b.out >%2$s/y.out &&"
+       "grep '\"nll\"' %2$s/c.out >%2$s/z.out && cmp %2$s/x.out %2$s/y.out && ! cmp -s %2$s/x.out "
+       "%2$s/z.out");
+    sh("%1$s train -c %2$s/model.cfg run.name=a -q train.steps=9 --resume 2>%2$s/err; test $? = 2 "
+       "&& "
+       "grep -q 'train.weights' %2$s/err");
+    sh("! %1$s train -c %2$s/model.cfg run.name=d --weights %2$s/none 2>%2$s/err && grep -q "
+       "\"'%2$s/none'\" %2$s/err");
+}
+
+/* Looked at again, a finished run says what it said. */
+Test(train, a_finished_run_shows_its_result)
+{
+    sh("T='%1$s train -c %2$s/model.cfg -q --json train.steps=6 run.name=done --resume'; $T "
+       ">%2$s/a.out && "
+       "$T >%2$s/b.out && grep -v tokens_per_second %2$s/a.out >%2$s/x.out && grep -v "
+       "tokens_per_second %2$s/b.out "
+       ">%2$s/y.out && cmp %2$s/x.out %2$s/y.out && test $(wc -l <%2$s/done/metrics.jsonl) = 3");
+    sh("test $(grep -c '^started: ' %2$s/done/environment.txt) = 2 && grep -q '^processor: ' "
+       "%2$s/done/environment.txt");
+    sh("%1$s train -c %2$s/model.cfg -q --json train.steps=0 run.name=untrained >%2$s/a.out && "
+       "grep -q "
+       "evaluate/nll %2$s/untrained/metrics.jsonl");
+}
+
+/* Of other parameters than the config's nobody is left in doubt. */
+Test(train, evaluation_says_of_what)
+{
+    cr_assert_eq(finish(start("kept", "2", "train.steps=5")), 0);
+    sh("%1$s evaluate -c %2$s/model.cfg run.name=kept model.position.base=50.0 >%2$s/out "
+       "2>%2$s/err && "
+       "grep -q 'of another model.position.base: 10000.0 -> 50.0' %2$s/err && "
+       "grep -q 'kept/checkpoints/step-00000005/model.safetensors' %2$s/out");
+    sh("! %1$s evaluate -c %2$s/model.cfg run.name=none 2>%2$s/err && grep -q 'there is no "
+       "checkpoint' %2$s/err");
 }
 
 Test(train, one_process_a_run)

@@ -172,7 +172,9 @@ Test(checkpoint, saved_again_it_is_replaced)
 
 static void expect_latest(const char *name)
 {
-    char *latest = td_checkpoint_latest(directory);
+    char    *latest;
+    td_error e = { 0 };
+    cr_assert_eq(td_checkpoint_latest(directory, &latest, &e), 0, "%s", e.text);
     cr_assert(latest ? name && !strcmp(latest, path_of(name)) : !name, "%s",
               latest ? latest : "none");
     free(latest);

@@ -1,9 +1,8 @@
 /* doctor.c - `tandem doctor`: what this machine offers tandem, and what is wrong. */
 #include <jansson.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/text.h"
+#include "base/machine.h"
 #include "base/threads.h"
 #include "command.h"
 #include "plugin/options.h"
@@ -40,17 +39,12 @@ static void look_at(td_registry *r, const td_backend *b, td_pool *pool, finding 
 
 /* ---- as text --------------------------------------------------------------------------------- */
 
-static double memory_bytes(void)
-{
-    return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-}
-
 static void print_machine(td_registry *r)
 {
     char memory[32];
     printf("tandem %s, plugin ABI %d.%d\n", TANDEM_VERSION, TD_ABI_MAJOR, TD_ABI_MINOR);
     printf("processors           %d\n", td_processors());
-    printf("memory               %s\n", td_human_bytes(memory, memory_bytes()));
+    printf("memory               %s\n", td_human_bytes(memory, td_memory_bytes()));
     for (const char *const *p = td_registry_paths(r); p && *p; p++)
         printf("plugins from         %s\n", *p);
     printf("plugins              %zu\n", td_registry_count(r));
@@ -80,7 +74,7 @@ static json_t *json_of_machine(td_registry *r)
     for (size_t i = 0; i < td_registry_refusals(r); i++)
         json_array_append_new(refused, json_string(td_registry_refusal(r, i)));
     return json_pack("{s:s, s:s, s:i, s:I, s:o, s:I, s:o, s:o}", "tandem", TANDEM_VERSION, "abi",
-                     abi, "processors", td_processors(), "memory", (json_int_t)memory_bytes(),
+                     abi, "processors", td_processors(), "memory", (json_int_t)td_memory_bytes(),
                      "plugin_paths", paths, "plugins", (json_int_t)td_registry_count(r), "refused",
                      refused, "backends", json_array());
 }

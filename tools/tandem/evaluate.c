@@ -3,15 +3,17 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
-#include "work.h"
+#include "run_directory.h"
 
-static void progress(void *arg, int64_t done, int64_t all)
+static int progress(void *arg, int64_t done, int64_t all)
 {
     td_work *w = arg;
     td_log_progress(w->tool->log, done == all, "evaluating, %" PRId64 "/%" PRId64 " sequences",
                     done, all);
+    return 0;
 }
 
 static void print_scores(const char *of, double nll, double bits_per_byte)
@@ -23,10 +25,11 @@ static void print_scores(const char *of, double nll, double bits_per_byte)
         printf("%14.4f", bits_per_byte);
 }
 
-static void print(const td_work *w, const td_evaluation *e)
+static void print(const td_work *w, const td_evaluation *e, const char *weights)
 {
     if (w->tool->json) {
         json_t *scores = td_work_scores(e);
+        json_object_set_new(scores, "weights", json_string(weights));
         json_dumpf(scores, stdout, JSON_INDENT(2)), putchar('\n');
         json_decref(scores);
         return;
@@ -34,30 +37,34 @@ static void print(const td_work *w, const td_evaluation *e)
     printf("%-24s %10s %12s %14s %10s\n", "source", "nll", "perplexity", "bits per byte",
            "sequences");
     for (int64_t i = 0; i < e->count; i++) {
-        print_scores(e->at[i].source, e->at[i].nll, e->at[i].bits_per_byte);
+        if (e->at[i].targets)
+            print_scores(e->at[i].source, e->at[i].nll, e->at[i].bits_per_byte);
+        else
+            printf("%-24s %10s %12s %14s", e->at[i].source, "-", "-", "-");
         printf(" %10" PRId64 "\n", e->at[i].sequences);
     }
     print_scores("mean", e->nll, e->bits_per_byte);
-    putchar('\n');
+    printf("\n\nof '%s'\n", weights);
 }
 
-/* --weights, or the newest checkpoint of the config's run. */
+/* --weights, or the newest checkpoint of the config's run; free() it. */
 static char *find_weights(const td_work *w, const char *weights, td_error *error)
 {
-    char *run = td_path_join(w->x->run.dir, w->x->run.name),
-         *all = run ? td_path_join(run, "checkpoints") : NULL;
-    char *latest = all && !weights ? td_checkpoint_latest(all) : NULL;
-    char *path = weights  ? td_path_join("", weights)
-                 : latest ? td_path_join(latest, "model.safetensors")
-                          : NULL;
-    if (path && latest && td_checkpoint_check(latest, error)) {
-        free(path);
-        path = NULL;
-    } else if (!path)
+    char *latest = NULL, *path = NULL;
+    if (weights)
+        path = strdup(weights);
+    else if (td_run_latest(w, &latest, error))
+        return NULL;
+    else if (!latest)
         td_fail(error, TD_ECONFIG,
-                "there is no checkpoint under '%s': train first, or say --weights FILE",
-                all ? all : "");
-    free(run), free(all), free(latest);
+                "there is no checkpoint under '%s/%s/checkpoints': train first, or say --weights "
+                "FILE",
+                w->x->run.dir, w->x->run.name);
+    else if (!td_checkpoint_check(latest, error))
+        path = td_path_join(latest, "model.safetensors");
+    free(latest);
+    if (!path)
+        td_fail(error, TD_ENOMEM, "out of memory while looking for weights");
     return path;
 }
 
@@ -65,9 +72,9 @@ static int evaluate(td_work *w, const char *weights, td_error *error)
 {
     td_evaluate_spec spec;
     td_evaluation    e;
-    char            *path = find_weights(w, weights, error);
-    int              code = path ? td_work_data(w, error) : error->code;
+    int              code = td_work_data(w, error);
 
+    td_run_tell_other_model(w, weights);
     if (!code)
         code = td_work_engine(w, error);
     spec = td_work_evaluate(w);
@@ -76,15 +83,14 @@ static int evaluate(td_work *w, const char *weights, td_error *error)
     if (!code)
         code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
     if (!code)
-        code = td_weights_load(path, td_engine_variables(w->engine), td_engine_device(w->engine),
+        code = td_weights_load(weights, td_engine_variables(w->engine), td_engine_device(w->engine),
                                error);
     if (!code)
         code = td_evaluate(w->engine, &spec, progress, w, &e, error);
     if (!code) {
-        print(w, &e);
+        print(w, &e, weights);
         td_evaluation_free(&e);
     }
-    free(path);
     return code;
 }
 
@@ -105,6 +111,7 @@ int td_command_evaluate(td_tool *t, int argc, char **argv)
                              .json = true };
     td_work        w;
     td_error       e = { 0 };
+    char          *path;
     int            code;
 
     if (!td_tool_parse(t, &usage, argc, argv, &code))
@@ -113,7 +120,9 @@ int td_command_evaluate(td_tool *t, int argc, char **argv)
                       &code))
         return code;
     w.x->optimizer.plugin = NULL;
-    code = evaluate(&w, weights, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
+    path = find_weights(&w, weights, &e);
+    code = !path || evaluate(&w, path, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
+    free(path);
     td_work_close(&w);
     return code;
 }

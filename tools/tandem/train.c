@@ -1,205 +1,13 @@
 /* train.c - `tandem train`: a run directory, the training loop, a summary. */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
-#include "base/file.h"
-#include "plugin/options.h"
-#include "work.h"
-
-/* ---- the run directory ----------------------------------------------------------------------- */
-
-static char *run_directory(const td_work *w) { return td_path_join(w->x->run.dir, w->x->run.name); }
-
-/* One process a run: the lock falls with the process. */
-static int lock(const char *directory, td_error *error)
-{
-    char *name = td_path_join(directory, ".lock");
-    int   fd = name ? open(name, O_CREAT | O_RDWR | O_CLOEXEC, 0666) : -1, code = 0;
-    if (fd < 0)
-        code = td_fail(error, TD_EIO, "cannot make '%s/.lock': %s", directory, strerror(errno));
-    else if (flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
-        code =
-            td_fail(error, TD_ECONFIG,
-                    "another process is training in '%s': wait for it, or choose another run.name",
-                    directory);
-        close(fd);
-    }
-    free(name);
-    return code;
-}
-
-/* What may change from one part of a run to the next (docs/config.md): how long it goes on, and
- * what it says. */
-static bool may_change(const char *key)
-{
-    static const char *const allowed[] = { "train.steps",     "train.*_every", "train.keep_*",
-                                           "train.guard",     "train.spike",   "train.patience",
-                                           "schedule.*",      "evaluate.*",    "run.*",
-                                           "backend.threads", "plugin_path" };
-    for (size_t k = 0; k < sizeof allowed / sizeof *allowed; k++)
-        if (td_match(allowed[k], key))
-            return true;
-    return false;
-}
-
-/* The differences between the config that the run was started with and this one: those allowed are
- * told, others refused. */
-static int check_changes(const td_work *w, td_text *differences, td_error *error)
-{
-    td_text refused = { 0 };
-    char   *rest = NULL;
-    int     code = 0;
-    for (char *line = strtok_r(differences->data, "\n", &rest); line;
-         line = strtok_r(NULL, "\n", &rest)) {
-        char key[300];
-        snprintf(key, sizeof key, "%.*s", (int)strcspn(line, ":"), line);
-        if (may_change(key))
-            td_log_line(w->tool->log, TD_LOG_INFO, "resuming with another %s", line);
-        else
-            td_text_print(&refused, "\n  %s", line);
-    }
-    if (refused.size)
-        code = td_fail(error, TD_ECONFIG,
-                       "cannot resume: this config differs from the run's own in what it "
-                       "computes:%.1600s\nundo that, "
-                       "or start another run.name with --weights",
-                       td_text_get(&refused));
-    td_text_free(&refused);
-    return code;
-}
-
-static int compare_configs(const td_work *w, const char *directory, td_error *error)
-{
-    td_errors      errors = { 0 };
-    char          *configs = td_tool_configs(), *path = td_path_join(directory, "config.cfg");
-    td_experiment *before = NULL;
-    td_text        differences = { 0 };
-    int            code = 0;
-    if (path && td_file_exists(path))
-        before = td_experiment_open(w->x->registry, (const char *const *)&path, 1, NULL, 0, configs,
-                                    TD_NEED_TRAINING, &errors);
-    if (before && td_config_diff(before->config, w->x->config, &differences))
-        code = check_changes(w, &differences, error);
-    else if (!before)
-        code =
-            td_fail(error, TD_ECONFIG,
-                    "cannot resume: '%s/config.cfg' does not say how the run was started: %.1500s",
-                    directory, errors.count ? td_text_get(&errors.text) : "there is no such file");
-    td_experiment_close(before);
-    td_errors_free(&errors), td_text_free(&differences);
-    free(configs), free(path);
-    return code;
-}
-
-/* A directory that holds a run already is only touched to resume it. */
-static int check_directory(const td_work *w, const char *directory, bool resume, td_error *error)
-{
-    char *checkpoints = td_path_join(directory, "checkpoints"),
-         *latest = checkpoints ? td_checkpoint_latest(checkpoints) : NULL;
-    int code = td_make_directories(directory, error);
-    if (!code)
-        code = lock(directory, error);
-    if (!code && latest && !resume)
-        code = td_fail(error, TD_ECONFIG,
-                       "'%s' holds a run already: go on with --resume, or choose another run.name",
-                       directory);
-    else if (!code && latest)
-        code = compare_configs(w, directory, error);
-    free(checkpoints), free(latest);
-    return code;
-}
-
-static int write_text(const char *directory, const char *name, const td_text *text, td_error *error)
-{
-    char *path = td_path_join(directory, name);
-    int   code = path ? td_file_write(path, td_text_get(text), text->size, error) : TD_ENOMEM;
-    free(path);
-    return code;
-}
-
-static void list_part(const td_work *w, const td_plugin *p, json_t *plugins, td_text *text)
-{
-    const td_loaded *m = td_registry_module(w->x->registry, p);
-    const char      *version = m && m->path ? m->module->version : "";
-    char             hash[33] = "";
-    if (m && m->path)
-        td_file_hash(m->path, hash, NULL);
-    td_text_print(text, "%-16s %-16s %s %s %s\n", p->kind, p->name, version, hash,
-                  m && m->path ? m->path : "built in");
-    json_array_append_new(plugins, json_pack("{s:s, s:s, s:s, s:s}", "kind", p->kind, "name",
-                                             p->name, "version", version, "hash", hash));
-}
-
-static void list_parts(const td_work *w, json_t *plugins, td_text *text)
-{
-    const td_plugin *p;
-    for (size_t i = 0; (p = td_config_plugin(w->x->config, i)); i++)
-        list_part(w, p, plugins, text);
-    for (size_t k = 0; k < w->x->n_loggers; k++)
-        list_part(w, w->x->loggers[k].plugin, plugins, text);
-}
-
-/* environment.txt, config.cfg (resolved), model-info.txt; and what goes into each checkpoint. */
-static char *describe_run(const td_work *w, const char *directory, const td_memory *memory,
-                          td_error *error)
-{
-    td_text           environment = { 0 }, config = { 0 }, model = { 0 };
-    json_t           *plugins = json_array(), *about;
-    const td_backend *b = td_engine_device(w->engine)->backend;
-    td_variables     *v = td_engine_variables(w->engine);
-    char              device[1024] = "", bytes[5][32], *text = NULL;
-    int64_t           total = 0;
-
-    if (b->describe)
-        b->describe(td_engine_device(w->engine)->state, device, sizeof device);
-    td_text_print(&environment, "tandem %s, plugin ABI %d.%d\nbackend: %s: %s\nthreads: %d\n\n",
-                  TANDEM_VERSION, TD_ABI_MAJOR, TD_ABI_MINOR, b->plugin.name, device,
-                  w->services->threads);
-    list_parts(w, plugins, &environment);
-    td_config_print(w->x->config, true, &config);
-    for (size_t i = 0; i < td_variables_count(v); i++) {
-        const td_variable *x = td_variables_at(v, i);
-        if (x->kind != TD_VARIABLE_PARAM)
-            continue;
-        total += x->count;
-        td_text_print(&model, "%-60s %12lld  [", x->name, (long long)x->count);
-        for (int k = 0; k < x->rank; k++)
-            td_text_print(&model, "%s%lld", k ? ", " : "", (long long)x->dim[k]);
-        td_text_print(&model, "]\n");
-    }
-    td_text_print(&model,
-                  "\nparameters %lld\nmemory: parameters %s, gradients %s, optimizer %s, "
-                  "activations %s, inputs %s\n",
-                  (long long)total, td_human_bytes(bytes[0], (double)memory->parameters),
-                  td_human_bytes(bytes[1], (double)memory->gradients),
-                  td_human_bytes(bytes[2], (double)memory->states),
-                  td_human_bytes(bytes[3], (double)memory->activations),
-                  td_human_bytes(bytes[4], (double)memory->inputs));
-    td_log_line(w->tool->log, TD_LOG_INFO,
-                "%s: %lld parameters; parameters %s, gradients %s, optimizer %s, activations %s",
-                w->x->run.name, (long long)total, bytes[0], bytes[1], bytes[2], bytes[3]);
-    if (!write_text(directory, "environment.txt", &environment, error) &&
-        !write_text(directory, "config.cfg", &config, error) &&
-        !write_text(directory, "model-info.txt", &model, error)) {
-        about = json_pack("{s:s, s:s, s:O}", "tandem", TANDEM_VERSION, "config",
-                          td_text_get(&config), "plugins", plugins);
-        text = about ? json_dumps(about, 0) : NULL;
-        json_decref(about);
-        if (!text)
-            td_fail(error, TD_ENOMEM, "out of memory while describing the run");
-    }
-    json_decref(plugins);
-    td_text_free(&environment), td_text_free(&config), td_text_free(&model);
-    return text;
-}
+#include "run_directory.h"
 
 /* ---- the summary ----------------------------------------------------------------------------- */
 
@@ -210,7 +18,7 @@ static void print_summary(const td_work *w, const td_trainer_out *out, const cha
         json_t *scores = e->count ? td_work_scores(e) : json_object();
         json_t *root = json_pack("{s:s, s:s, s:I, s:o, s:f}", "run", w->x->run.name, "directory",
                                  directory, "step", (json_int_t)out->progress.step, "loss",
-                                 td_tool_number(out->loss), "tokens_per_second",
+                                 td_tool_number(out->progress.cross_entropy), "tokens_per_second",
                                  out->tokens_per_second);
         json_object_update(root, scores);
         json_decref(scores);
@@ -233,37 +41,83 @@ static void print_summary(const td_work *w, const td_trainer_out *out, const cha
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
-static int prepare(td_work *w, const char *directory, bool resume, td_memory *memory, char **about,
-                   td_error *error)
+/* Until the first step there is nothing to save: what was prepared is kept as it is. */
+static void leave(int signal_)
 {
-    td_batch *shape = NULL;
-    char     *log = td_path_join(directory, "log.txt");
-    int       code = check_directory(w, directory, resume, error);
-    if (!code)
-        code = log ? td_log_open_file(w->tool->log, log, error) : TD_ENOMEM;
-    if (!code)
-        code = td_work_data(w, error);
-    if (!code)
-        code = td_work_engine(w, error);
-    if (!code && !(shape = td_work_shape(w, w->x->train.micro_batch, error)))
-        code = error->code;
-    if (!code)
-        code = td_engine_plan(w->engine, shape, memory, error);
+    _exit(signal_ == SIGTERM ? TD_EXIT_REQUEUE : TD_EXIT_INTERRUPTED);
+}
+
+static void leave_on_signals(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = leave;
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+}
+
+/* How often the text is read, and what is not evaluated. */
+static void tell_data(const td_work *w)
+{
+    const td_data *d = (const void *)w->x->data.plugin;
+    const td_loss *l = (const void *)w->x->loss.plugin;
+    int64_t        tokens = d->tokens ? d->tokens(w->data) : -1, sources = d->sources(w->data);
+    double         read = (double)w->x->train.steps * (double)w->x->train.batch *
+                  (double)l->bounds(w->x->loss.config, w->x->train.length).raw;
+    char count[32];
+    if (tokens > 0)
+        td_log_line(w->tool->log, TD_LOG_INFO,
+                    "%s tokens of training text; %" PRId64 " steps read them %.3g times",
+                    td_human_count(count, (double)tokens), w->x->train.steps,
+                    read / (double)tokens);
+    for (int64_t i = 0; i < sources && w->x->train.evaluate_every >= 0; i++)
+        if (d->held_out(w->data, i) < 1)
+            td_log_line(w->tool->log, TD_LOG_WARN,
+                        "source '%s' has no held-out text: the mean over sources is without it",
+                        d->source_name(w->data, i));
+}
+
+/* Memory for all, known before it is taken. */
+static int plan(td_work *w, td_memory *memory, td_error *error)
+{
+    td_batch *shape = td_work_shape(w, w->x->train.micro_batch, error);
+    int       code = shape ? td_engine_plan(w->engine, shape, memory, error) : error->code;
     if (!code && w->x->train.evaluate_every >= 0) {
         td_evaluate_spec evaluation = td_work_evaluate(w);
         code = td_evaluate_plan(w->engine, &evaluation, memory, error);
     }
-    if (!code)
-        code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
-    if (!code && !(*about = describe_run(w, directory, memory, error)))
-        code = error->code;
     td_batch_free(shape);
-    free(log);
     return code;
 }
 
-static td_trainer_spec trainer_spec(td_work *w, const char *directory, const char *about,
-                                    double flops, bool resume)
+static int prepare(td_work *w, td_run_directory *r, char **about, td_error *error)
+{
+    const char *weights = w->x->train.weights;
+    td_memory   memory;
+    int         code = td_work_data(w, error);
+
+    if (!code)
+        code = td_work_engine(w, error);
+    if (!code && !(*about = td_run_about(w, error)))
+        code = error->code;
+    if (!code && r->latest)
+        code = td_run_compare(r, w, *about, error);
+    if (!code)
+        code = plan(w, &memory, error);
+    if (!code)
+        code = td_run_describe(r, w, &memory, error);
+    if (code)
+        return code;
+    tell_data(w);
+    code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
+    if (!code && *weights && !r->latest)
+        code = td_weights_load(weights, td_engine_variables(w->engine), td_engine_device(w->engine),
+                               error);
+    return code;
+}
+
+static td_trainer_spec trainer_spec(const td_work *w, const td_run_directory *r, const char *about,
+                                    double flops)
 {
     const td_train_options *o = &w->x->train;
     const td_device        *d = td_engine_device(w->engine);
@@ -275,9 +129,10 @@ static td_trainer_spec trainer_spec(td_work *w, const char *directory, const cha
                 .n_loggers = w->x->n_loggers,
                 .log = w->tool->log,
                 .services = w->services,
-                .directory = directory,
+                .directory = r->path,
                 .about = about,
-                .resume = resume,
+                .resume = r->latest,
+                .other_evaluation = r->other_evaluation,
                 .steps = o->steps,
                 .log_every = o->log_every,
                 .norms_every = o->norms_every,
@@ -295,46 +150,57 @@ static td_trainer_spec trainer_spec(td_work *w, const char *directory, const cha
     return s;
 }
 
-static int train(td_work *w, const char *weights, bool resume, td_error *error)
+static int train(td_work *w, bool resume, td_error *error)
 {
-    char           *directory = run_directory(w), *about = NULL;
-    td_memory       memory;
-    td_trainer_spec spec;
-    td_trainer_out  out = { 0 };
-    double          flops = 0;
-    int             code = directory ? prepare(w, directory, resume, &memory, &about, error)
-                                     : td_fail(error, TD_ENOMEM, "out of memory");
+    td_run_directory r;
+    char            *about = NULL;
+    td_trainer_out   out = { 0 };
+    double           flops = 0;
+    int              code = td_run_open(&r, w, resume, error);
 
     if (!code)
+        code = prepare(w, &r, &about, error);
+    if (!code)
         code = td_work_flops(w, &flops, error);
-    if (!code && weights)
-        code = td_weights_load(weights, td_engine_variables(w->engine), td_engine_device(w->engine),
-                               error);
     if (!code) {
-        spec = trainer_spec(w, directory, about, flops, resume);
+        td_trainer_spec spec = trainer_spec(w, &r, about, flops);
         code = td_trainer_run(&spec, &out, error);
     }
     if (!code)
-        print_summary(w, &out, directory);
+        print_summary(w, &out, r.path);
     if (!code && out.signal)
         td_log_line(w->tool->log, TD_LOG_INFO,
                     "stopped by a signal at step %" PRId64 "; go on with --resume",
                     out.progress.step);
     td_evaluation_free(&out.evaluation);
-    free(directory), free(about);
-    return code                    ? code
-           : out.signal == SIGTERM ? TD_EXIT_REQUEUE
-           : out.signal            ? TD_EXIT_INTERRUPTED
-                                   : 0;
+    td_run_close(&r);
+    free(about);
+    if (code || !out.signal)
+        return code;
+    return out.signal == SIGTERM ? TD_EXIT_REQUEUE : TD_EXIT_INTERRUPTED;
+}
+
+/* --weights FILE is train.weights="FILE". */
+static void set_weights(td_tool *t, const char *file, char *out, size_t size)
+{
+    size_t n = (size_t)snprintf(out, size, "train.weights=\"");
+    for (; *file && n + 4 < size; file++) {
+        if (*file == '"' || *file == '\\')
+            out[n++] = '\\';
+        out[n++] = *file;
+    }
+    snprintf(out + n, size - n, "\"");
+    t->overrides[t->n_overrides++] = out;
 }
 
 int td_command_train(td_tool *t, int argc, char **argv)
 {
     bool          resume = false;
     const char   *weights = NULL;
+    char          override[8300];
     const td_flag flags[] = {
         { "--resume", 0, "go on from the last checkpoint, if there is one", 0, &resume },
-        { "--weights", "FILE", "start from these parameters (safetensors)", &weights, 0 },
+        { "--weights", "FILE", "start from these parameters: train.weights", &weights, 0 },
         { 0, 0, 0, 0, 0 }
     };
     const td_usage usage = {
@@ -357,9 +223,12 @@ int td_command_train(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
+    if (weights)
+        set_weights(t, weights, override, sizeof override);
     if (!td_work_open(&w, t, TD_NEED_TRAINING, &code))
         return code;
-    code = train(&w, weights, resume, &e);
+    leave_on_signals();
+    code = train(&w, resume, &e);
     if (code < 0)
         code = td_tool_fail(t, &e);
     td_work_close(&w);

@@ -124,7 +124,6 @@ static void identify(const td_work *w, char out[64])
 /* The data's `open` or, if it is only to prepare, its `prepare`. */
 static int with_data(td_work *w, bool open, td_error *error)
 {
-    char           id[64];
     const td_data *d = (const void *)w->x->data.plugin;
     const td_loss *l = (const void *)w->x->loss.plugin;
     char          *cache = td_path_join(w->x->run.dir, "cache");
@@ -139,8 +138,8 @@ static int with_data(td_work *w, bool open, td_error *error)
 
     if (!code) {
         in.tokenizer_state = w->tokenizer, in.special = w->special;
-        identify(w, id);
-        in.tokenizer_id = id;
+        identify(w, w->tokenizer_id);
+        in.tokenizer_id = w->tokenizer_id;
         if (l)
             in.length = l->bounds(w->x->loss.config, w->x->train.length).raw;
         code = td_make_directories(cache, error);

@@ -14,6 +14,7 @@ typedef struct td_work {
     const td_services *services;
     td_engine         *engine;
     void              *tokenizer, *data; /* states */
+    char               tokenizer_id[64]; /* tells what tokenizers of other pieces are not */
     td_special         special;
 } td_work;
 

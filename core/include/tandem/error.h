@@ -64,6 +64,13 @@ static inline int td_fail(td_error *error, int code, const char *format, ...)
     return code;
 }
 
+/* The code of what was recorded; `otherwise` if nothing was (a plugin that gave no message).
+ * [any] */
+static inline int td_failed(const td_error *error, int otherwise)
+{
+    return error && error->code ? error->code : otherwise;
+}
+
 #ifdef __cplusplus
 }
 #endif

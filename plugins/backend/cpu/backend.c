@@ -77,6 +77,13 @@ static void backend_describe(void *state, char *text, size_t size)
              openblas_get_corename());
 }
 
+static void backend_arithmetic(void *state, char *text, size_t size)
+{
+    (void)state;
+    snprintf(text, size, "%s, matrix products by %s, OpenBLAS's %s kernels", isa(),
+             td_cpu_sgemm_name(), openblas_get_corename());
+}
+
 static void add_line(char *text, size_t size, const char *line)
 {
     size_t used = strlen(text);
@@ -190,4 +197,5 @@ const td_backend td_cpu_backend = {
     .describe = backend_describe,
     .diagnose = backend_diagnose,
     .peak = backend_peak,
+    .arithmetic = backend_arithmetic,
 };

@@ -20,7 +20,7 @@ Test(jsonl, writes_and_resumes)
     void            *state;
 
     cr_assert(mkdtemp(directory));
-    td_logger_in in = { &module_services, directory, 0 };
+    td_logger_in in = { .services = &module_services, .directory = directory };
     snprintf(path, sizeof path, "%s/metrics.jsonl", directory);
     cr_assert_eq(l->open(&config, &in, &state, &error), 0, "%s", error.text);
     for (int64_t step = 1; step <= 5; step++)
@@ -48,6 +48,24 @@ Test(jsonl, writes_and_resumes)
         json_decref(o);
     }
     cr_assert_null(fgets(line, sizeof line, f));
+    fclose(f);
+
+    /* an evaluation that comes again replaces the one that is there */
+    td_metric e = { "evaluate/nll", 1, false };
+    in.resume = 5;
+    cr_assert_eq(l->open(&config, &in, &state, &error), 0, "%s", error.text);
+    cr_assert_eq(l->write(state, 4, &e, 1, &error), 0);
+    l->close(state);
+    in.evaluate_again = true;
+    cr_assert_eq(l->open(&config, &in, &state, &error), 0, "%s", error.text);
+    cr_assert_eq(l->write(state, 4, &e, 1, &error), 0);
+    l->close(state);
+    f = fopen(path, "r");
+    int lines = 0;
+    while (fgets(line, sizeof line, f))
+        lines++;
+    cr_assert_eq(lines, 5);
+    cr_assert(strstr(line, "\"step\": 4, \"evaluate/nll\""), "%s", line);
     fclose(f);
     snprintf(command, sizeof command, "rm -r %s", directory);
     cr_assert_eq(system(command), 0);

@@ -176,7 +176,7 @@ static void teardown(void) { td_remove_tree(directory, NULL); }
 static void *open_logger(int64_t resume)
 {
     const char  *config = "events"; /* the config struct is this one field */
-    td_logger_in in = { &module_services, directory, resume };
+    td_logger_in in = { .services = &module_services, .directory = directory, .resume = resume };
     td_error     error = { 0 };
     void        *state;
     cr_assert_eq(logger->open(&config, &in, &state, &error), 0, "%s", error.text);

@@ -34,6 +34,9 @@ typedef struct td_backend {
     /* The machine's own dense matmul rate in FLOP/s in `real`, measured now; the yardstick of
      * bench. [main] */
     double (*peak)(void *state);
+    /* What decides the bits of its results beside the inputs: instruction set, libraries; not
+     * threads. A run resumed where it differs is told so. NULL: nothing does. [main] */
+    void (*arithmetic)(void *state, char *text, size_t size);
 } td_backend;
 
 #ifdef __cplusplus

@@ -53,6 +53,9 @@ typedef struct td_data {
     int (*each_document)(const void *config, const td_services *,
                          int (*document)(void *arg, const char *text, size_t size), void *arg,
                          td_error *error);
+    /* The same number means the same records, held-out ones too, so that a run is not resumed on
+     * other text. NULL: nobody knows. [main] */
+    uint64_t (*fingerprint)(void *state);
 } td_data;
 
 #ifdef __cplusplus

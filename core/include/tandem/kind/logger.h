@@ -15,6 +15,8 @@ typedef struct td_logger_in {
     const char        *directory; /* of the run */
     /* first step to come: later lines of an earlier try are cut; 0: a new run */
     int64_t            resume;
+    /* the evaluation of the step before (metrics "evaluate/..") comes again: cut it too */
+    bool               evaluate_again;
 } td_logger_in;
 
 typedef struct td_metric {

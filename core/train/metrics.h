@@ -1,0 +1,29 @@
+/* metrics.h - what a run's loggers are told, beside the trainer's own line of a step. */
+#ifndef TD_TRAIN_METRICS_H
+#define TD_TRAIN_METRICS_H
+
+#include "tandem/kind/logger.h"
+#include "train/engine.h"
+#include "train/evaluate.h"
+
+enum { TD_LOGGERS = 8 };
+
+typedef struct td_metrics {
+    const td_part *loggers;
+    void          *state[TD_LOGGERS];
+    size_t         opened;
+} td_metrics;
+
+/* `loggers` [n], n <= TD_LOGGERS, outlive it. After a failure, too, td_metrics_close. */
+int  td_metrics_open(td_metrics *, const td_part *loggers, size_t n, const td_logger_in *,
+                     td_error *error);
+void td_metrics_close(td_metrics *);
+int  td_metrics_write(td_metrics *, int64_t step, const td_metric *, size_t n, td_error *error);
+int  td_metrics_flush(td_metrics *, td_error *error);
+
+/* "norm/NAME" and "grad_norm/NAME" of each trained parameter, as they are now. */
+int td_metrics_norms(td_metrics *, int64_t step, td_engine *, td_error *error);
+/* "evaluate/SOURCE/nll" and so on, then the means over sources. */
+int td_metrics_evaluation(td_metrics *, int64_t step, const td_evaluation *, td_error *error);
+
+#endif
