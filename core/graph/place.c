@@ -168,44 +168,44 @@ static int larger_first(const void *a, const void *b)
     return p->index < q->index ? -1 : 1;
 }
 
-static bool overlap(const td_storage *a, const td_storage *b)
-{
-    return a->first <= b->last && b->first <= a->last;
-}
+/* What the search for gaps reads of a storage, close together. */
+typedef struct placed {
+    size_t  offset, end;
+    int32_t first, last; /* steps */
+} placed;
 
 /* The lowest gap among those placed (sorted by offset) that live at the same time. */
-static size_t lowest_gap(const td_plan *p, const int32_t *placed, int32_t count,
-                         const td_storage *s)
+static size_t lowest_gap(const placed *list, int32_t count, const td_storage *s)
 {
     size_t at = 0;
-    for (int32_t i = 0; i < count; i++) {
-        const td_storage *o = &p->storages[placed[i]];
-        if (!overlap(o, s))
+    for (const placed *o = list; o < list + count; o++) {
+        if (o->first > s->last || s->first > o->last)
             continue;
         if (o->offset >= at + s->bytes)
             break;
-        if (o->offset + o->bytes > at)
-            at = o->offset + o->bytes;
+        if (o->end > at)
+            at = o->end;
     }
     return at;
 }
 
-static void insert(const td_plan *p, int32_t *placed, int32_t count, int32_t s)
+static void insert(placed *list, int32_t count, const td_storage *s)
 {
     int32_t i = count;
-    for (; i > 0 && p->storages[placed[i - 1]].offset > p->storages[s].offset; i--)
-        placed[i] = placed[i - 1];
-    placed[i] = s;
+    for (; i > 0 && list[i - 1].offset > s->offset; i--)
+        list[i] = list[i - 1];
+    list[i] = (placed){ s->offset, s->offset + s->bytes, s->first, s->last };
 }
 
 /* Largest first, each into the lowest gap. */
 int td_plan_arrange(td_plan *p, td_error *error)
 {
     by_size *order = malloc(((size_t)p->n_storages + 1) * sizeof *order);
-    int32_t *placed = malloc(((size_t)p->n_storages + 1) * sizeof *placed), count = 0;
+    placed  *list = malloc(((size_t)p->n_storages + 1) * sizeof *list);
+    int32_t  count = 0;
 
-    if (!order || !placed) {
-        free(order), free(placed);
+    if (!order || !list) {
+        free(order), free(list);
         return td_fail(error, TD_ENOMEM, "out of memory while placing %d buffers", p->n_storages);
     }
     for (int32_t i = 0; i < p->n_storages; i++)
@@ -215,8 +215,8 @@ int td_plan_arrange(td_plan *p, td_error *error)
     qsort(order, (size_t)count, sizeof *order, larger_first);
     for (int32_t i = 0; i < count; i++) {
         td_storage *s = &p->storages[order[i].index];
-        s->offset = lowest_gap(p, placed, i, s);
-        insert(p, placed, i, order[i].index);
+        s->offset = lowest_gap(list, i, s);
+        insert(list, i, s);
         if (s->offset + s->bytes > p->arena)
             p->arena = s->offset + s->bytes;
     }
@@ -226,6 +226,6 @@ int td_plan_arrange(td_plan *p, td_error *error)
             p->storages[i].offset = p->own;
             p->own += p->storages[i].bytes;
         }
-    free(order), free(placed);
+    free(order), free(list);
     return 0;
 }
