@@ -388,9 +388,9 @@ static void mark(td_graph *graph, int begin)
 
 /* ---- the rest -------------------------------------------------------------------------------- */
 
-static td_tensor *remember(td_tensor *x, const char *name, int time_axis, int64_t window)
+static td_tensor *remember(td_tensor *x, const char *name, int time_axis, int64_t window, int mode)
 {
-    (void)time_axis, (void)window;
+    (void)time_axis, (void)window, (void)mode;
     if (td_full_of(x->graph)->options.phase <= TD_PHASE_EVALUATE)
         return x;
     (void)name;

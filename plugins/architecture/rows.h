@@ -75,6 +75,10 @@ static inline int check_example(const td_example *e, int64_t vocab, td_error *er
 {
     if (e->n_given < 0 || e->n_predicted < 0)
         return td_fail(error, TD_EFORMAT, "an example has a negative number of tokens");
+    if (e->places)
+        return td_fail(error, TD_ECONFIG,
+                       "this loss predicts tokens in their places; this architecture predicts only "
+                       "what follows");
     if (check_tokens("given tokens", e->given, e->n_given, vocab, error))
         return TD_EFORMAT;
     return check_tokens("predicted tokens", e->predicted, e->n_predicted, vocab, error);

@@ -20,7 +20,7 @@ static void close_bytes(void *state) { (void)state; }
 static void special(void *state, td_special *out)
 {
     (void)state;
-    *out = (td_special){ .pad = 0, .bos = 0, .eos = 1, .unk = 2, .vocab_size = VOCAB };
+    out->pad = out->bos = 0, out->eos = 1, out->unk = 2, out->vocab_size = VOCAB;
 }
 
 static int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room,

@@ -98,6 +98,7 @@ static int open_tokenizer(td_work *w, td_error *error)
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
     if (t->open(w->x->tokenizer.config, w->services, &w->tokenizer, error))
         return error->code ? error->code : TD_EIO;
+    w->special = (td_special){ .pad = -1, .bos = -1, .eos = -1, .unk = -1, .mode = { -1, -1, -1 } };
     t->special(w->tokenizer, &w->special);
     if (w->x->model.plugin && w->special.vocab_size > vocabulary(w))
         return td_fail(error, TD_ECONFIG,

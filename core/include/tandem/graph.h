@@ -68,6 +68,12 @@ typedef enum td_phase {
     TD_PHASE_STEP      /* generation: one more token per row */
 } td_phase;
 
+/* What td_remember_axis does with what comes in a step of generation. */
+typedef enum td_remember_mode {
+    TD_REMEMBER_APPEND, /* it goes behind what is there */
+    TD_REMEMBER_KEEP    /* it is not computed: what was there after the prompt stays */
+} td_remember_mode;
+
 /* The host's table. Use the functions of ops.h and layers.h, which read better. Only ever grows at
  * its end. */
 typedef struct td_host {
@@ -91,7 +97,7 @@ typedef struct td_host {
     const char *(*path)(td_graph *);
     /* a scope that recompute may redo */
     void (*mark)(td_graph *, int begin);
-    td_tensor *(*remember)(td_tensor *, const char *name, int time_axis, int64_t window);
+    td_tensor *(*remember)(td_tensor *, const char *name, int time_axis, int64_t window, int mode);
     td_tensor *(*carry)(td_graph *, const char *name, const int64_t *dims, int rank);
     void (*aux_loss)(td_graph *, const char *name, td_tensor *scalar, double weight);
     td_tensor *(*fail)(td_graph *, const char *message); /* gives the error tensor */

@@ -27,7 +27,7 @@ struct td_services {
                      void *arg);
     /* One line for the run's log; a newline is added. [any] */
     void (*log)(const td_services *, int level, const char *format, ...);
-    void *host; /* the host's own */
+    void       *host; /* the host's own */
     /* Where the shipped configs/ and data/ are: a relative file that is not found is looked for
      * there; NULL: nowhere. */
     const char *shipped;

@@ -78,12 +78,19 @@ static inline td_tensor *td_merge_heads(td_tensor *x)
     return td_reshape(td_transpose(x, 1, 2), dims, 3);
 }
 
-/* Keep x for the later steps of generation and give all that was kept, appended along `time_axis`
- * (-2: of heads [B, H, T, E]); only the last `window` if that is > 0. In training it is x. */
+/* Keep x for the later steps of generation and give all that was kept along `time_axis` (-2: of
+ * heads [B, H, T, E]); only the last `window` if that is > 0. In training it is x. */
 static inline td_tensor *td_remember_axis(const char *name, td_tensor *x, int time_axis,
-                                          int64_t window)
+                                          int64_t window, td_remember_mode mode)
 {
-    return x->graph->host->remember(x, name, td_axis_(x, time_axis), window);
+    return x->graph->host->remember(x, name, td_axis_(x, time_axis), window, mode);
+}
+
+/* Recurrent state [dims], zeros at first: a step of generation finds what td_assign left in it. Its
+ * first axis is the batch. */
+static inline td_tensor *td_carry(td_graph *g, const char *name, const int64_t *dims, int rank)
+{
+    return g->host->carry(g, name, dims, rank);
 }
 
 #ifdef __cplusplus

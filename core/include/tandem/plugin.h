@@ -113,7 +113,7 @@ template <class Want, class Have> constexpr size_t td_field_offset(size_t offset
     return offset;
 }
 extern "C" {
-#define TD_FIELD(S, f, type) td_field_offset<type, decltype(S::f)>(offsetof(S, f))
+#define TD_FIELD(S, f, type) td_field_offset<type, decltype(((S *)nullptr)->f)>(offsetof(S, f))
 #else
 #define TD_FIELD(S, f, type) \
     (offsetof(S, f) + 0 * sizeof(char[_Generic(((S *)0)->f, type : 1, default : -1)]))
@@ -170,6 +170,7 @@ typedef struct td_plugin {
     int (*check)(const void *config, td_error *error);
 } td_plugin;
 
+/* At least `.brief = ".."` follows. In C++ this needs C++20 (designated initialisers). */
 #define TD_PLUGIN(type, kind_, name_, options_, config_type, ...)                         \
     {                                                                                     \
         .size = sizeof(type), .kind = kind_, .name = name_, .options = options_,          \

@@ -44,7 +44,7 @@ static inline uint64_t td_random_bits(uint64_t seed, uint64_t stream, uint64_t i
 /* Uniform in [0, 1), 53 bits. [any] */
 static inline double td_random_uniform(uint64_t seed, uint64_t stream, uint64_t index)
 {
-    return (double)(td_random_bits(seed, stream, index) >> 11) * 0x1p-53;
+    return (double)(td_random_bits(seed, stream, index) >> 11) * (1.0 / 9007199254740992.0);
 }
 
 /* Uniform integer in [0, n), n >= 1; without modulo bias beyond 2^-64 n. [any] */

@@ -76,7 +76,8 @@ void close(void *state) { delete get(state); }
 void special(void *state, td_special *out)
 {
     processor *p = get(state);
-    *out = { p->pad_id(), p->bos_id(), p->eos_id(), p->unk_id(), p->GetPieceSize() };
+    out->pad = p->pad_id(), out->bos = p->bos_id(), out->eos = p->eos_id();
+    out->unk = p->unk_id(), out->vocab_size = p->GetPieceSize();
 }
 
 int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room,

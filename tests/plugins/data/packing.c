@@ -101,7 +101,7 @@ static bench open_bench(const char *architecture, const char *loss, bool mask)
     b.pool = td_pool_new(2, NULL, &e);
     cr_assert(b.pool, "%s", e.text);
     const td_data *d = (const void *)b.x->data.plugin;
-    td_special     special = { 0, 0, 1, 2, 259 };
+    td_special     special = { .eos = 1, .unk = 2, .vocab_size = 259 };
     td_data_in     in = { td_pool_services(b.pool),
                           (const void *)b.x->tokenizer.plugin,
                           NULL,

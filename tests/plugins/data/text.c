@@ -45,8 +45,14 @@ static void *take(void *arena, size_t bytes)
 static td_data_in input(int64_t length, char *cache)
 {
     const td_tokenizer *t = module_plugin("tokenizer-bytes.so");
-    td_data_in          in = { &module_services, t, NULL, { 0, 0, 1, 2, 259 }, "bytes", length,
-                               length,           5, cache };
+    td_data_in          in = { .services = &module_services,
+                               .tokenizer = t,
+                               .special = { .eos = 1, .unk = 2, .vocab_size = 259 },
+                               .tokenizer_id = "bytes",
+                               .length = length,
+                               .held_out_length = length,
+                               .seed = 5,
+                               .cache = cache };
     snprintf(cache, 128, "%s/a/cache", directory);
     return in;
 }

@@ -12,7 +12,10 @@ static void *allocate(void *arena, size_t bytes)
 static char  room[4096];
 static char *next_room = room;
 
-static const td_split_in in = { { 0, -1, 1, 2, 61 }, 42, allocate, &next_room };
+static const td_split_in in = { { .bos = -1, .eos = 1, .unk = 2, .vocab_size = 61 },
+                                42,
+                                allocate,
+                                &next_room };
 
 static const td_loss *loss_of(const td_part *p) { return (const td_loss *)(const void *)p->plugin; }
 

@@ -59,23 +59,45 @@ static inline td_tensor *td_rotate(const td_attention_in *in, td_tensor *x, bool
     return td_position_of(&in->position)->rotate(in->position.config, &r);
 }
 
-/* Keep heads x [B, H, S, E] for later steps of generation. In training it is x. */
+/* Keep heads x [B, H, S, E] of `key` for later steps of generation: in self-attention those of new
+ * tokens are appended, the encoder's stay. In training it is x. */
 static inline td_tensor *td_remember(const td_attention_in *in, const char *name, td_tensor *x)
 {
-    return in->role == TD_ROLE_CROSS ? x : td_remember_axis(name, x, -2, in->mask.window);
+    return td_remember_axis(name, x, -2, in->mask.window,
+                            in->role == TD_ROLE_CROSS ? TD_REMEMBER_KEEP : TD_REMEMBER_APPEND);
 }
 
-/* The fused attention under in's mask and positional bias; attention dropout included (rows of v,
- * spec section 7). */
+/* The same for what a MERGED attention makes of `memory`. */
+static inline td_tensor *td_remember_memory(const char *name, td_tensor *x)
+{
+    return td_remember_axis(name, x, -2, 0, TD_REMEMBER_KEEP);
+}
+
+/* What is known of key tokens, i32 [B, S], for all keys that td_remember gives; NULL stays NULL. */
+static inline td_tensor *td_remember_tokens(const td_attention_in *in, const char *name,
+                                            td_tensor *x)
+{
+    return x ? td_remember_axis(name, x, -1, in->mask.window,
+                                in->role == TD_ROLE_CROSS ? TD_REMEMBER_KEEP : TD_REMEMBER_APPEND)
+             : x;
+}
+
+/* The fused attention of q with all keys that are remembered, under in's mask and positional bias.
+ * Attention dropout included: rows of v are dropped for all queries at once (spec section 7), and
+ * with grouped heads for a whole group, whatever train.dropout_shared says. */
 static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q, td_tensor *k,
                                         td_tensor *v, int64_t heads, double scale)
 {
     const td_position *p = td_position_of(&in->position);
     td_mask            mask = in->mask;
+    td_tensor         *k_position = td_remember_tokens(in, "k_position", in->k_position);
     td_bias_in         bi = { q->graph,     in->role,     in->stack,      heads,
-                              td_dim(q, 2), td_dim(k, 2), in->q_position, in->k_position };
+                              td_dim(q, 2), td_dim(k, 2), in->q_position, k_position };
     td_bias_out        bo;
 
+    mask.k_segment = td_remember_tokens(in, "k_segment", mask.k_segment);
+    mask.k_input = td_remember_tokens(in, "k_input", mask.k_input);
+    mask.k_index = td_remember_tokens(in, "k_index", mask.k_index);
     memset(&bo, 0, sizeof bo);
     if (p->bias)
         p->bias(in->position.config, &bi, &bo);

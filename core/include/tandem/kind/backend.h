@@ -17,7 +17,7 @@ typedef struct td_backend {
     int32_t   real; /* td_dtype that it computes in: TD_F32; TD_F64 for a checking backend */
     /* Start: `state` is the plugin's own. The services (thread pool) outlive it. [main] */
     int (*open)(const void *config, const td_services *, void **state, td_error *error);
-    void (*close)(void *state);
+    void (*close)(void *state); /* [main] */
     /* Zeroed, 64-byte aligned device memory, or NULL. [main] */
     void *(*allocate)(void *state, size_t bytes);
     void (*release)(void *state, void *memory, size_t bytes);

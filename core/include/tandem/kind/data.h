@@ -28,8 +28,9 @@ typedef struct td_data_in {
 
 typedef struct td_data {
     td_plugin plugin;
+    /* Prepare what is not there yet, and open it; `state` is the plugin's own. [main] */
     int (*open)(const void *config, const td_data_in *, void **state, td_error *error);
-    void (*close)(void *state);
+    void (*close)(void *state); /* [main] */
     /* Number of sources, and the name of each. [any] */
     int64_t (*sources)(void *state);
     const char *(*source_name)(void *state, int64_t source);

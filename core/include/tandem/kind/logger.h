@@ -27,8 +27,9 @@ typedef struct td_metric {
 
 typedef struct td_logger {
     td_plugin plugin;
+    /* Begin, or go on where `resume` says; `state` is the plugin's own. [main] */
     int (*open)(const void *config, const td_logger_in *, void **state, td_error *error);
-    void (*close)(void *state);
+    void (*close)(void *state); /* [main] */
     /* The metrics of one step. [main] */
     int (*write)(void *state, int64_t step, const td_metric *metrics, size_t count,
                  td_error *error);

@@ -44,6 +44,8 @@ typedef struct td_position {
     /* Rules that need the model: an odd head_dim, say. Called for each attention. NULL: none.
      * [main] */
     int (*check_head)(const void *config, int64_t head_dim, td_error *error);
+    /* The same for the number of positions, 0 .. positions - 1, that sequences will have. [main] */
+    int (*check_positions)(const void *config, int64_t positions, td_error *error);
 } td_position;
 
 static inline const td_position *td_position_of(const td_part *part)

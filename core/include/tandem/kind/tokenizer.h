@@ -24,8 +24,10 @@ typedef struct td_train_in {
 typedef struct td_tokenizer {
     td_plugin plugin;
     uint64_t  flags;
+    /* Read the model; `state` is the plugin's own. [main] */
     int (*open)(const void *config, const td_services *, void **state, td_error *error);
-    void (*close)(void *state);
+    void (*close)(void *state); /* [main] */
+    /* Its special ids; `out` comes with -1 and no sentinels. [any] */
     void (*special)(void *state, td_special *out);
     /* Ids of the text's `size` bytes. Writes at most `room` ids and gives how many there are (call
      * again with more room if it is larger), or a negative code. No eos is added. [any] */
