@@ -2,59 +2,10 @@
  * disks are told. */
 #include <signal.h>
 
-#include "child.h"
-
-static char directory[64], config[96];
-
-static void write_scratch(const char *name, const char *text)
-{
-    char path[160];
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    FILE *f = fopen(path, "w");
-    cr_assert(f && fputs(text, f) >= 0 && !fclose(f));
-}
-
-static void setup(void)
-{
-    strcpy(directory, "/tmp/tandem-data-XXXXXX");
-    cr_assert(mkdtemp(directory));
-    snprintf(config, sizeof config, "%s/data.cfg", directory);
-    write_scratch("data.cfg",
-                  "tokenizer = { plugin = \"bytes\"; };\n"
-                  "data = { plugin = \"text\"; sources = (\n"
-                  "  { name = \"facts\"; files = ( \"" TANDEM_SOURCE
-                  "/data/corpus/facts.*.jsonl\" ); held_out_every = 7; },\n"
-                  "  { name = \"code\"; files = ( \"" TANDEM_SOURCE
-                  "/data/corpus/code.train.jsonl\" );\n"
-                  "    held_out = ( \"" TANDEM_SOURCE "/data/corpus/code.valid.jsonl\" ); } ); };\n"
-                  "train = { length = 101; };\n");
-}
-
-static void teardown(void) { td_remove_tree(directory, NULL); }
+#include "data.h"
 
 TestSuite(data, .init = setup, .fini = teardown);
 
-/* A shell command; %1$s is the scratch directory, %2$s `tandem data`, %3$s the arguments of a
- * config. */
-static child shell(const char *format)
-{
-    char command[3000], arguments[160];
-    snprintf(arguments, sizeof arguments, "-c %s", config);
-    snprintf(command, sizeof command, format, directory, TANDEM_BINARY " data", arguments);
-    return child_run((const char *[]){ "sh", "-c", command, NULL });
-}
-
-static void expect(const char *format, int code, const char *text)
-{
-    child c = shell(format);
-    cr_assert_eq(c.code, code, "exit code %d, not %d, of: %s\n%s%s", c.code, code, format, c.out,
-                 c.err);
-    cr_assert(strstr(c.err, text) || strstr(c.out, text), "'%s' is not in: %s%s", text, c.out,
-              c.err);
-    child_free(&c);
-}
-
-#define PREPARE(run) "%2$s prepare %3$s run.dir=%1$s/" run
 #define SAME(a, b) \
     "test $(ls %1$s/" a "/cache | wc -l) = 12 && diff -r %1$s/" a "/cache %1$s/" b "/cache"
 
@@ -194,49 +145,6 @@ Test(data, full_file_system)
     expect("exec unshare -m sh -c 'mount -t tmpfs -o size=256k none %1$s/small || exit 9; " PREPARE(
                "small") "; test $? = 1 || exit 8; test -z \"$(ls -A %1$s/small/cache)\" || exit 7'",
            0, "No space left");
-}
-
-Test(data, full_during_train_tokenizer)
-{
-    expect("trap '' XFSZ; ulimit -f 8; exec %2$s train-tokenizer %3$s "
-           "tokenizer.plugin=sentencepiece --vocab-size 400"
-           " --out %1$s/a.model",
-           1, "cannot write the text to train on");
-    expect("trap '' XFSZ; ulimit -f 8; exec %2$s train-tokenizer %3$s "
-           "tokenizer.plugin=sentencepiece --vocab-size 400"
-           " --files " TANDEM_SOURCE "/data/corpus/facts.valid.jsonl --out %1$s/a.model",
-           1, "cannot write the model");
-    expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
-}
-
-/* ---- tokenizers ------------------------------------------------------------------------------ */
-
-Test(data, train_tokenizer_refusals)
-{
-    expect("%2$s train-tokenizer %3$s --out %1$s/a.model", 2,
-           "tokenizer 'bytes' has nothing to train");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece", 2, "--out M.model");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.txt --vocab-size "
-           "400",
-           2, "must end in .model");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/no/a.model", 1,
-           "No such file");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.model --files "
-           "%1$s/none",
-           1, "/none' of --files");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.model "
-           "--vocab-size 9",
-           2, "with 9 pieces");
-    expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
-}
-
-Test(data, the_same_text_gives_the_same_tokenizer)
-{
-    expect("mkdir '%1$s/b,c' && cd '%1$s/b,c' && for m in a 'x,y'; do"
-           " %2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --vocab-size 397 --out "
-           "\"$m.model\" || exit 1; done;"
-           " cmp a.model x,y.model && test $(ls -A | wc -l) = 2",
-           0, "x,y.model");
 }
 
 /* ---- bad text -------------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@ extern "C" {
 enum { TD_TOKENIZER_LOSSLESS_BYTES = 1, TD_TOKENIZER_LOSSLESS_UTF8 = 2 /* but for U+2581 */ };
 
 typedef struct td_train_in {
-    const char *const *files; /* plain text, a document per line or file */
+    const char *const *files; /* text, a sentence or more per line; lines of any length */
     size_t             count;
     int64_t            vocab_size;
     const char        *output; /* path of the model to write */
