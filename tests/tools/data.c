@@ -207,6 +207,14 @@ Test(data, missing_files_are_named)
     expect(PREPARE("a"), 1, "/none*.jsonl'");
 }
 
+Test(data, held_out_text_is_not_trained_on)
+{
+    expect("cd " TANDEM_SOURCE " && %2$s prepare %3$s run.dir=%1$s/a "
+           "'data.sources=({name=\"a\";files=(\"data/corpus/facts.*.jsonl\");"
+           "held_out=(\"data/corpus/facts.valid.jsonl\");})'",
+           2, "'data/corpus/facts.valid.jsonl' is held out by ");
+}
+
 /* Shipped configs and their corpus are found from anywhere; a file here comes first. */
 Test(data, the_embedded_corpus_is_found_from_anywhere)
 {

@@ -2,7 +2,6 @@
  * the text. */
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -17,39 +16,7 @@
 enum { BLOCK = 256 };
 #define BLOCK_BYTES ((size_t)8 << 20)
 
-/* ---- files ----------------------------------------------------------------------------------- */
-
-/* Files that match, here or, if there are none, among the shipped ones. */
-static bool match(const char *pattern, const td_services *services, int flags, glob_t *found)
-{
-    char shipped[4096];
-    if (!glob(pattern, flags, NULL, found))
-        return true;
-    return *pattern != '/' && services->shipped &&
-           (size_t)snprintf(shipped, sizeof shipped, "%s/%s", services->shipped, pattern) <
-               sizeof shipped &&
-           !glob(shipped, flags, NULL, found);
-}
-
-static int expand(const text_source *s, td_strings patterns, const td_services *services,
-                  glob_t *found, td_error *error)
-{
-    char here[4096];
-    *found = (glob_t){ 0 };
-    for (size_t i = 0; i < patterns.count; i++)
-        if (!match(patterns.at[i], services, i ? GLOB_APPEND : 0, found))
-            return td_fail(error, TD_EIO,
-                           "data source '%s': no file matches '%s'; it was looked for from '%s'",
-                           s->name, patterns.at[i],
-                           getcwd(here, sizeof here) ? here : "the working directory");
-    return 0;
-}
-
-/* Held-out text is in files of its own, or it is every n-th document of the training files. */
-static td_strings patterns_of(const text_source *s, int part)
-{
-    return part == PART_TRAIN || !s->held_out.count ? s->files : s->held_out;
-}
+/* ---- documents ------------------------------------------------------------------------------- */
 
 static bool wanted(const text_source *s, int part, int64_t document)
 {
@@ -63,7 +30,7 @@ int text_each(const text_config *c, const text_source *s, int part, const td_ser
 {
     glob_t  files;
     int64_t number = 0, bad = c->max_bad_lines;
-    int     code = expand(s, patterns_of(s, part), services, &files, error);
+    int     code = text_files(s, part, services, &files, error);
 
     for (size_t i = 0; i < files.gl_pathc && !code; i++) {
         const char *text;
@@ -99,7 +66,7 @@ static int shard_name(const text_config *c, const text_source *s, int part, cons
                            in->special.eos };
     uint64_t h = mix(mix(td_random_stream(id), c->text, strlen(c->text) + 1), numbers,
                      sizeof numbers);
-    int      code = expand(s, patterns_of(s, part), in->services, &files, error);
+    int      code = text_files(s, part, in->services, &files, error);
 
     for (size_t i = 0; i < files.gl_pathc && !code; i++) {
         if (stat(files.gl_pathv[i], &st))

@@ -86,7 +86,7 @@ static int prepare(const void *config, const td_data_in *in, td_error *error)
 {
     const text_config *c = config;
     char               path[4096];
-    int                code = 0;
+    int                code = text_check_files(c, in->services, error);
     for (size_t i = 0; i < c->sources.count && !code; i++) {
         code = text_prepare(c, source_at(c, i), PART_TRAIN, in, path, error);
         if (!code && holds_out(source_at(c, i)))
@@ -185,6 +185,8 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
         code = td_fail(error, TD_ECONFIG,
                        "data 'text' cannot cut records of %lld tokens, held-out ones of %lld",
                        (long long)in->length, (long long)in->held_out_length);
+    if (!code)
+        code = text_check_files(c, in->services, error);
     for (size_t i = 0; !code && i < c->sources.count; i++)
         code = open_source(s, i, in, error);
     if (!code)
@@ -300,7 +302,7 @@ static int each_document(const void *config, const td_services                  
                          td_error *error)
 {
     const text_config *c = config;
-    int                code = 0;
+    int                code = text_check_files(c, services, error);
     for (size_t i = 0; i < c->sources.count && !code; i++)
         code = text_each(c, source_at(c, i), PART_TRAIN, services, document, arg, error);
     return code;
