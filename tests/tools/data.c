@@ -177,6 +177,27 @@ Test(data, bad_lines_are_named_and_counted)
     expect("test $(cat %1$s/a/cache/own.train.*.bin | wc -c) = 16", 0, "");
 }
 
+/* A shard that was made when bad lines were allowed is not one for a config that allows fewer. */
+Test(data, bad_lines_of_prepared_shards_count)
+{
+    write_scratch("a.jsonl", "{\"text\": \"one\"}\nno JSON\n[2]\n{\"text\": \"four\"}\n");
+    use_text("a.jsonl", 7);
+    expect(PREPARE("a"), 0, "a.jsonl:3: skipped: ");
+    expect("ls -li --full-time %1$s/a/cache >%1$s/before", 0, "");
+    use_text("a.jsonl", 1);
+    expect(PREPARE("a"), 1,
+           "data source 'own': 2 bad lines were skipped when its token shard was prepared, and "
+           "data.max_bad_lines = 1: ");
+    use_text("a.jsonl", 0);
+    expect("%2$s show %3$s run.dir=%1$s/a loss.plugin=causal-lm model.plugin=decoder-only"
+           " model.vocab_size=259 model.layers=1 model.d_model=8 model.ffn.d_ff=8",
+           1, "data.max_bad_lines = 0: ");
+    use_text("a.jsonl", 2);
+    expect(PREPARE("a") " && ls -li --full-time %1$s/a/cache | diff %1$s/before -", 0, "");
+    use_text("a.jsonl", 1);
+    expect("rm %1$s/a/cache/*.idx && " PREPARE("a"), 1, "a.jsonl:3: cannot take 'text'");
+}
+
 Test(data, truncated_compression_is_told)
 {
     static const char *const ends[] = { "gz", "zst" }, *const commands[] = { "gzip -c",

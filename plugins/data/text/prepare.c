@@ -26,16 +26,17 @@ static bool wanted(const text_source *s, int part, int64_t document)
 }
 
 int text_each(const text_config *c, const text_source *s, int part, const td_services *services,
-              int (*document)(void *arg, const char *text, size_t size), void *arg, td_error *error)
+              int64_t *bad, int (*document)(void *arg, const char *text, size_t size), void *arg,
+              td_error *error)
 {
     glob_t  files;
-    int64_t number = 0, bad = c->max_bad_lines;
+    int64_t number = 0;
     int     code = text_files(s, part, services, &files, error);
 
     for (size_t i = 0; i < files.gl_pathc && !code; i++) {
         const char *text;
         size_t      size;
-        reader     *r = reader_open(files.gl_pathv[i], c->text, &bad, services, error);
+        reader     *r = reader_open(files.gl_pathv[i], c->text, bad, services, error);
         code = r ? 0 : TD_EIO;
         while (!code && (code = reader_next(r, &text, &size, error)) == 0)
             if (wanted(s, part, number++))
@@ -56,17 +57,19 @@ static uint64_t mix(uint64_t h, const void *data, size_t size)
     return h;
 }
 
+enum { LAYOUT = 2 }; /* of a shard's three files; those of another are made anew */
+
 static int shard_name(const text_config *c, const text_source *s, int part, const td_data_in *in,
                       char *path, td_error *error)
 {
     glob_t      files;
     struct stat st;
     const char *id = in->tokenizer_id ? in->tokenizer_id : "";
-    int64_t  numbers[] = { part, s->held_out.count ? 0 : s->held_out_every, in->special.vocab_size,
-                           in->special.eos };
-    uint64_t h = mix(mix(td_random_stream(id), c->text, strlen(c->text) + 1), numbers,
-                     sizeof numbers);
-    int      code = text_files(s, part, in->services, &files, error);
+    int64_t     numbers[] = { LAYOUT, part, s->held_out.count ? 0 : s->held_out_every,
+                              in->special.vocab_size, in->special.eos };
+    uint64_t    h = mix(mix(td_random_stream(id), c->text, strlen(c->text) + 1), numbers,
+                        sizeof numbers);
+    int         code = text_files(s, part, in->services, &files, error);
 
     for (size_t i = 0; i < files.gl_pathc && !code; i++) {
         if (stat(files.gl_pathv[i], &st))
@@ -205,9 +208,11 @@ static int make(const text_config *c, const text_source *s, int part, const td_d
     in->services->log(in->services, TD_LOG_INFO, "preparing %s of '%s' in '%s'",
                       part == PART_TRAIN ? "the training text" : "the held-out text", s->name,
                       in->cache);
-    int code = shard_create(&p->writer, path, in->special.vocab_size <= 65536, error);
+    int     code = shard_create(&p->writer, path, in->special.vocab_size <= 65536, error);
+    int64_t bad = c->max_bad_lines;
     if (!code)
-        code = text_each(c, s, part, in->services, add_document, p, error);
+        code = text_each(c, s, part, in->services, &bad, add_document, p, error);
+    p->writer.skipped = c->max_bad_lines - bad;
     int last = flush(p); /* also frees what is left after a failure */
     code = code ? code : last;
     if (!code)
@@ -256,6 +261,22 @@ static int lock(const char *name, const text_source *s, const td_data_in *in, td
     }
 }
 
+/* One that is there already may have been made when more bad lines were allowed. */
+static int check_skipped(const text_config *c, const text_source *s, const char *path,
+                         td_error *error)
+{
+    int64_t skipped = shard_skipped(path, error);
+    if (skipped < 0)
+        return (int)skipped;
+    return skipped <= c->max_bad_lines
+               ? 0
+               : td_fail(error, TD_EFORMAT,
+                         "data source '%s': %lld bad lines were skipped when its token shard was "
+                         "prepared, and data.max_bad_lines = %lld: mend them (remove "
+                         "'%s.idx' to have them named), or allow as many",
+                         s->name, (long long)skipped, (long long)c->max_bad_lines, path);
+}
+
 int text_prepare(const text_config *c, const text_source *s, int part, const td_data_in *in,
                  char *path, td_error *error)
 {
@@ -271,14 +292,13 @@ int text_prepare(const text_config *c, const text_source *s, int part, const td_
     struct stat st;
     if (!stat(index, &st)) {
         unlink(locked); /* one that was killed when it had just finished */
-        return 0;
+        return check_skipped(c, s, path, error);
     }
     code = make_directories(in->cache, error);
     int fd = code ? -1 : lock(locked, s, in, error);
     if (fd < 0)
         return TD_EIO;
-    if (stat(index, &st))
-        code = make(c, s, part, in, path, error);
+    code = stat(index, &st) ? make(c, s, part, in, path, error) : check_skipped(c, s, path, error);
     unlink(locked);
     close(fd);
     return code;

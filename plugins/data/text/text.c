@@ -309,8 +309,10 @@ static int each_document(const void *config, const td_services                  
 {
     const text_config *c = config;
     int                code = text_check_files(c, services, error);
-    for (size_t i = 0; i < c->sources.count && !code; i++)
-        code = text_each(c, source_at(c, i), PART_TRAIN, services, document, arg, error);
+    for (size_t i = 0; i < c->sources.count && !code; i++) {
+        int64_t bad = c->max_bad_lines;
+        code = text_each(c, source_at(c, i), PART_TRAIN, services, &bad, document, arg, error);
+    }
     return code;
 }
 

@@ -33,8 +33,9 @@ int text_check_files(const text_config *, const td_services *, td_error *error);
 int text_prepare(const text_config *, const text_source *, int part, const td_data_in *, char *path,
                  td_error *error);
 
-/* Every document of a part, in order. */
-int text_each(const text_config *, const text_source *, int part, const td_services *,
+/* Every document of a part, in order. `bad`: how many bad lines may be skipped; those that are, are
+ * taken off. */
+int text_each(const text_config *, const text_source *, int part, const td_services *, int64_t *bad,
               int (*document)(void *arg, const char *text, size_t size), void *arg,
               td_error *error);
 
