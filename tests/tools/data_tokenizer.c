@@ -2,6 +2,8 @@
  * is told. */
 #include "data.h"
 
+#define SOURCES(files) "'data.sources=({name=\"a\"; files=(" files ");})'"
+
 TestSuite(tokenizer, .init = setup, .fini = teardown);
 
 Test(tokenizer, train_tokenizer_refusals)
@@ -45,12 +47,27 @@ Test(tokenizer, full_during_train_tokenizer)
     expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
 }
 
+/* ---- what tells tokenizers apart ------------------------------------------------------------- */
+
+#define LONG(end, shards)                                                                          \
+    "cd %1$s && %2$s prepare -c data.cfg --plugin-path p tokenizer.plugin=long tokenizer.end=" end \
+    " run.dir=r " SOURCES("\"a.jsonl\"") " && test $(ls r/cache/*.idx | wc -l) = " shards
+
+/* Without a fingerprint ids are told apart by all of their text, here only by its 1000th byte. */
+Test(tokenizer, shards_are_of_one_tokenizer)
+{
+    write_scratch("a.jsonl", "{\"text\": \"some text\"}\n");
+    expect("mkdir %1$s/p && cp " TANDEM_FIXTURES "/modules/tokenizer-long.so %1$s/p", 0, "");
+    expect(LONG("a", "1"), 0, "");
+    expect(LONG("b", "2"), 0, "");
+    expect(LONG("a", "2"), 0, "");
+}
+
 /* ---- long documents ------------------------------------------------------------------------- */
 
 #define TRAIN(model, files)                                                                  \
     "cd %1$s && %2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece tokenizer.type=bpe" \
     " --vocab-size 340 --out " model ".model " files
-#define SOURCES(files) "'data.sources=({name=\"a\"; files=(" files ");})'"
 
 /* 12000 words, the last of them unlike the others, with `between` after each. */
 static void write_book(const char *name, const char *between)

@@ -50,13 +50,6 @@ int text_each(const text_config *c, const text_source *s, int part, const td_ser
 
 /* ---- the name of a shard tells all that its content depends on ------------------------------- */
 
-static uint64_t mix(uint64_t h, const void *data, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        h = (h ^ ((const unsigned char *)data)[i]) * 0x100000001B3u;
-    return h;
-}
-
 enum { LAYOUT = 2 }; /* of a shard's three files; those of another are made anew */
 
 static int shard_name(const text_config *c, const text_source *s, int part, const td_data_in *in,
@@ -67,8 +60,8 @@ static int shard_name(const text_config *c, const text_source *s, int part, cons
     const char *id = in->tokenizer_id ? in->tokenizer_id : "";
     int64_t     numbers[] = { LAYOUT, part, s->held_out.count ? 0 : s->held_out_every,
                               in->special.vocab_size, in->special.eos };
-    uint64_t    h = mix(mix(td_random_stream(id), c->text, strlen(c->text) + 1), numbers,
-                        sizeof numbers);
+    uint64_t    h = td_hash(td_hash(td_random_stream(id), c->text, strlen(c->text) + 1), numbers,
+                            sizeof numbers);
     int         code = text_files(s, part, in->services, &files, error);
 
     for (size_t i = 0; i < files.gl_pathc && !code; i++) {
@@ -76,7 +69,8 @@ static int shard_name(const text_config *c, const text_source *s, int part, cons
             code = td_fail(error, TD_EIO, "cannot read '%s': %s", files.gl_pathv[i],
                            strerror(errno));
         int64_t facts[] = { st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec };
-        h = mix(mix(h, files.gl_pathv[i], strlen(files.gl_pathv[i]) + 1), facts, sizeof facts);
+        h = td_hash(td_hash(h, files.gl_pathv[i], strlen(files.gl_pathv[i]) + 1), facts,
+                    sizeof facts);
     }
     globfree(&files);
     if (!code && snprintf(path, 4096, "%s/%s.%s.%016llx", in->cache, s->name,

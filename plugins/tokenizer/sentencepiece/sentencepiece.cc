@@ -13,6 +13,7 @@
 
 #include "sentences.h"
 #include "tandem/kind/tokenizer.h"
+#include "tandem/random.h"
 
 namespace
 {
@@ -123,6 +124,16 @@ const char *piece(void *state, int32_t id)
 {
     processor *p = get(state);
     return id < 0 || id >= p->GetPieceSize() ? "" : p->IdToPiece(id).c_str();
+}
+
+// Models with the same pieces still differ by scores and normalisation.
+int fingerprint(void *state, uint64_t *out, td_error *error)
+{
+    return guarded(error, "hash", "the model", [&] {
+        std::string model = get(state)->serialized_model_proto();
+        *out = td_hash(td_random_stream(""), model.data(), model.size());
+        return 0;
+    });
 }
 
 // Under its name there is the whole model or what was there before.
@@ -236,6 +247,7 @@ constexpr td_tokenizer make()
     t.decode = decode;
     t.piece = piece;
     t.train = train;
+    t.fingerprint = fingerprint;
     return t;
 }
 

@@ -39,6 +39,9 @@ typedef struct td_tokenizer {
     const char *(*piece)(void *state, int32_t id);
     /* Make a model from text; NULL: there is nothing to train. [main] */
     int (*train)(const void *config, const td_train_in *, const td_services *, td_error *error);
+    /* A hash of all that ids depend on: prepared data of another one is not taken. NULL: that of
+     * the pieces. [main] */
+    int (*fingerprint)(void *state, uint64_t *out, td_error *error);
 } td_tokenizer;
 
 #ifdef __cplusplus
