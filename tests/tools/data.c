@@ -225,7 +225,7 @@ Test(data, truncated_compression_is_told)
 Test(data, missing_files_are_named)
 {
     use_text("none*.jsonl", 0);
-    expect(PREPARE("a"), 1, "/none*.jsonl'");
+    expect(PREPARE("a"), 2, "/none*.jsonl'");
 }
 
 Test(data, held_out_text_is_not_trained_on)
@@ -246,5 +246,5 @@ Test(data, the_embedded_corpus_is_found_from_anywhere)
            1, "data/corpus/facts.train.jsonl");
     expect("cd %1$s && %2$s show -c quickstart/redllm.cfg --count 1 run.dir=%1$s/r"
            " 'data.sources=({name=\"a\";files=(\"none*.jsonl\");})'",
-           1, "no file matches 'none*.jsonl'; it was looked for from '/tmp/tandem-data-");
+           2, "no file matches 'none*.jsonl'; it was looked for from '/tmp/tandem-data-");
 }

@@ -27,7 +27,7 @@ static int expand(const text_source *s, td_strings patterns, const td_services *
     *found = (glob_t){ 0 };
     for (size_t i = 0; i < patterns.count; i++)
         if (!match(patterns.at[i], services, i ? GLOB_APPEND : 0, found))
-            return td_fail(error, TD_EIO,
+            return td_fail(error, TD_ECONFIG,
                            "data source '%s': no file matches '%s'; it was looked for from '%s'",
                            s->name, patterns.at[i],
                            getcwd(here, sizeof here) ? here : "the working directory");
