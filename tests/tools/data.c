@@ -147,6 +147,14 @@ Test(data, full_file_system)
            0, "No space left");
 }
 
+/* The tokenizer 'bytes' has 259 ids. */
+Test(data, a_vocabulary_that_is_too_small)
+{
+    expect("%2$s show -c quickstart/redllm.cfg run.dir=%1$s/a model.vocab_size=258", 2,
+           "tokenizer 'bytes' has 259 ids; model.vocab_size = 258 is too small for them");
+    expect("%2$s show -c quickstart/redllm.cfg run.dir=%1$s/a model.vocab_size=259", 0, "record 0");
+}
+
 /* ---- bad text -------------------------------------------------------------------------------- */
 
 static void use_text(const char *file, int bad)

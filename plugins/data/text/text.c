@@ -55,8 +55,14 @@ static const text_source *source_at(const text_config *c, size_t i)
 static int check_source(const text_config *c, size_t i, td_error *error)
 {
     const text_source *s = source_at(c, i);
-    if (!*s->name || strchr(s->name, '/') || !s->files.count)
-        return td_fail(error, TD_ECONFIG, "source %zu needs 'files' and a name without '/'", i + 1);
+    if (!*s->name || strchr(s->name, '/'))
+        return td_fail(error, TD_ECONFIG,
+                       "source %zu is named '%s'; it is part of file names: it cannot be empty "
+                       "or have a '/'",
+                       i + 1, s->name);
+    if (!s->files.count)
+        return td_fail(error, TD_ECONFIG, "source %zu, '%s', has no 'files' to train on", i + 1,
+                       s->name);
     if ((s->rate > 0) != (source_at(c, 0)->rate > 0))
         return td_fail(error, TD_ECONFIG,
                        "'%s' and '%s': either all sources have a rate above 0 or none has",
