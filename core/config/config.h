@@ -76,8 +76,8 @@ void td_config_print(const td_config *, bool origins, td_text *out);
  * differences. */
 size_t td_config_diff(const td_config *a, const td_config *b, td_text *out);
 
-/* Explain one key of a bound config: value, origin, type, default, range, owner, doc. False: no
- * such key, and the nearest is in `out`. */
+/* Explain one key of a bound config: value, origin, type, default, range, owner, doc; or a group:
+ * its plugin, and its keys with value and doc. False: no such key, and the nearest is in `out`. */
 bool td_config_explain(const td_config *, const char *path, td_text *out);
 
 #endif

@@ -189,9 +189,28 @@ static const char *real_path(loader *l, const char *path)
     return copy ? copy : path;
 }
 
+/* The text of a file, or NULL after an error; free() it. */
+static char *read_text(loader *l, const char *path)
+{
+    td_error e = { 0 };
+    size_t   size, line = 1;
+    char    *text = td_file_read(path, &size, &e);
+    if (!text)
+        td_errors_add(l->errors, "%s", e.text);
+    if (!text || strlen(text) == size)
+        return text;
+    for (const char *p = text; *p; p++)
+        line += *p == '\n';
+    td_errors_add(l->errors,
+                  "%s:%zu: there is a 0 byte, and nothing behind it would be read: save the config "
+                  "as UTF-8 text",
+                  path, line);
+    free(text);
+    return NULL;
+}
+
 static td_value *load_file(loader *l, const char *path)
 {
-    td_error        e = { 0 };
     const char     *real = real_path(l, path);
     char           *text;
     td_value       *own, *base;
@@ -201,11 +220,9 @@ static td_value *load_file(loader *l, const char *path)
         td_errors_add(l->errors, "%s: extends itself, or is extended too deeply", path);
         return NULL;
     }
-    text = td_file_read(path, NULL, &e);
-    if (!text) {
-        td_errors_add(l->errors, "%s", e.text);
+    text = read_text(l, path);
+    if (!text)
         return NULL;
-    }
     own = td_value_parse(l->arena, text, path, l->errors);
     free(text);
     base = own ? td_value_new(l->arena, TD_VALUE_GROUP, "", path, 1) : NULL;

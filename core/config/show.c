@@ -44,7 +44,9 @@ void td_config_print(const td_config *c, bool origins, td_text *out)
 
 /* ---- by path --------------------------------------------------------------------------------- */
 
-static void flatten(const td_resolved *r, const char *path, td_map *out, td_arena *arena)
+/* Keys by path; with `groups`, groups and lists too. */
+static void flatten(const td_resolved *r, const char *path, bool groups, td_map *out,
+                    td_arena *arena)
 {
     size_t index = 0;
     for (const td_resolved *c = r->first; c; c = c->next, index++) {
@@ -53,23 +55,23 @@ static void flatten(const td_resolved *r, const char *path, td_map *out, td_aren
                                : td_arena_print(arena, "%s[%zu]", path, index);
         if (!full)
             return;
-        if (c->text)
+        if (c->text || groups)
             td_map_set(out, full, (void *)(uintptr_t)c);
-        flatten(c, full, out, arena);
+        flatten(c, full, groups, out, arena);
     }
 }
 
-static td_map *flat(const td_config *c)
+static td_map *flat(const td_config *c, bool groups)
 {
     td_map *m = td_map_new();
     if (m)
-        flatten(&c->resolved, "", m, c->arena);
+        flatten(&c->resolved, "", groups, m, c->arena);
     return m;
 }
 
 size_t td_config_diff(const td_config *a, const td_config *b, td_text *out)
 {
-    td_map *x = flat(a), *y = flat(b);
+    td_map *x = flat(a, false), *y = flat(b, false);
     size_t  n = 0;
     for (size_t i = 0; x && y && i < td_map_count(x); i++) {
         const td_resolved *p = td_map_value(x, i), *q = td_map_get(y, td_map_key(x, i));
@@ -88,18 +90,65 @@ size_t td_config_diff(const td_config *a, const td_config *b, td_text *out)
     return n;
 }
 
+/* What a group's plugin is recorded as, or NULL. */
+static const td_resolved *plugin_of(const td_resolved *group)
+{
+    const td_resolved *first = group->text || group->list ? NULL : group->first;
+    return first && !strcmp(first->name, "plugin") ? first : NULL;
+}
+
+static void explain_key(const td_resolved *r, const char *path, td_text *out)
+{
+    td_text_print(out, "%s = %s\n  %s\n  set by:  %s\n  owner:   %s\n", path, r->text, r->doc,
+                  r->origin, r->owner);
+    if (*r->kind)
+        td_text_print(out, "  takes:   %s\n", r->kind);
+}
+
+static void explain_line(const td_resolved *r, size_t index, td_text *out)
+{
+    const td_resolved *plugin = plugin_of(r);
+    const char        *brackets = r->first ? r->list ? "( .. )" : "{ .. }" : r->list ? "()" : "{ }";
+    const char        *doc = plugin ? plugin->owner : r->doc;
+    size_t             start = out->size;
+    if (*r->name)
+        td_text_print(out, "  %s = %s", r->name, r->text ? r->text : brackets);
+    else
+        td_text_print(out, "  [%zu] = %s", index, brackets);
+    if (*doc)
+        td_text_print(out, "%*s%s", out->size - start < 30 ? (int)(32 - (out->size - start)) : 2,
+                      "", doc);
+    td_text_print(out, "\n");
+}
+
+static void explain_group(const td_resolved *r, const char *path, td_text *out)
+{
+    const td_resolved *plugin = plugin_of(r), *first = plugin ? plugin->next : r->first;
+    size_t             index = 0;
+    if (plugin)
+        td_text_print(out, "%s: %s, %s\n  set by:  %s\n", path, plugin->owner, plugin->doc,
+                      plugin->origin);
+    else
+        td_text_print(out, "%s: %s\n", path,
+                      *r->doc    ? r->doc
+                      : *r->name ? "a table of tandem's own, no plugin"
+                                 : "an item of the list");
+    td_text_print(out, "%s", first ? "\n" : "");
+    for (const td_resolved *c = first; c; c = c->next)
+        explain_line(c, index++, out);
+}
+
 bool td_config_explain(const td_config *c, const char *path, td_text *out)
 {
-    td_map            *m = flat(c);
+    td_map            *m = flat(c, true);
     const td_resolved *r = m ? td_map_get(m, path) : NULL;
     const char        *names[1024], *nearest;
     size_t             n = 0;
-    if (r) {
-        td_text_print(out, "%s = %s\n  %s\n  set by:  %s\n  owner:   %s\n", path, r->text, r->doc,
-                      r->origin, r->owner);
-        if (*r->kind)
-            td_text_print(out, "  takes:   %s\n", r->kind);
-    } else {
+    if (r && r->text)
+        explain_key(r, path, out);
+    else if (r)
+        explain_group(r, path, out);
+    else {
         for (size_t i = 0; m && i < td_map_count(m) && n < 1024; i++)
             names[n++] = td_map_key(m, i);
         nearest = td_nearest(path, names, n);

@@ -120,6 +120,22 @@ Test(load, another_plugin_starts_anew_and_the_same_goes_on)
     cr_expect_null(td_config_get(config, "g.h"));
 }
 
+/* Nothing of a file is left unread: neither after a 0 byte nor as UTF-16. */
+Test(load, a_0_byte_is_refused)
+{
+    static const char texts[][40] = { "x = 1;\n\0stpes = 3;\n", "x\0 \0=\0", "\0" };
+    static const int  sizes[] = { 19, 6, 1 }, lines[] = { 2, 1, 1 };
+    for (int k = 0; k < 3; k++) {
+        char  message[96];
+        FILE *f = (config_file("a.cfg", ""), fopen("a.cfg", "w"));
+        cr_assert(f && fwrite(texts[k], (size_t)sizes[k], 1, f) == 1 && !fclose(f));
+        config_file("b.cfg", "extends = \"a.cfg\";");
+        snprintf(message, sizeof message, "a.cfg:%d: there is a 0 byte", lines[k]);
+        refuses("a.cfg", message);
+        refuses("b.cfg", message);
+    }
+}
+
 Test(load, refused)
 {
     config_file("self.cfg", "extends = \"self.cfg\";");

@@ -16,6 +16,39 @@ Test(show, explain_says_which_file)
                 "train.stesp", "-c", "b.cfg");
 }
 
+/* A group: its plugin or table, then a line for each key, group and list in it. */
+Test(show, explain_takes_groups)
+{
+    config_file("a.cfg",
+                CONFIG_SMALL "tokenizer = { plugin = \"bytes\"; };\n"
+                             "data = { plugin = \"text\"; sources = ( { name = \"a\"; files "
+                             "= ( \"f\" ); } ); };\ntrain = { steps = 13; };\n");
+    config_says(0,
+                "model.attention: attention 'softmax', multi-head softmax attention, grouped heads "
+                "and norms optional\n  set by:  default of attention 'softmax'\n\n"
+                "  heads = 2                     query heads\n",
+                "explain", "model.attention", "-c", "a.cfg");
+    config_says(0, "\n  ffn = { .. }                  ffn 'swiglu'\n", "explain", "model", "-c",
+                "a.cfg");
+    config_says(0,
+                "train: a table of tandem's own, no plugin\n\n"
+                "  steps = 13                    updates to make\n",
+                "explain", "train", "-c", "a.cfg");
+    config_says(0, "\n  sources = ( .. )              what to read\n", "explain", "data", "-c",
+                "a.cfg");
+    config_says(0, "data.sources: what to read\n\n  [0] = { .. }\n", "explain", "data.sources",
+                "-c", "a.cfg");
+    config_says(0, "data.sources[0]: an item of the list\n\n  name = \"a\"  ", "explain",
+                "data.sources[0]", "-c", "a.cfg");
+    config_says(2, "there is no key 'model.atention'; did you mean 'model.attention'?", "explain",
+                "model.atention", "-c", "a.cfg");
+    child c = config_run("explain", (const char *[]){ "tokenizer", "-c", "a.cfg", NULL });
+    cr_expect(strstr(c.out, "tokenizer: tokenizer 'bytes', one token per byte") &&
+                  strstr(c.out, "  set by:  a.cfg:2\n") && !strstr(c.out, "\n\n"),
+              "%s", c.out);
+    child_free(&c);
+}
+
 Test(show, diff)
 {
     config_file("a.cfg", CONFIG_SMALL "train = { steps = 3; };\n");

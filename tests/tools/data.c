@@ -2,59 +2,10 @@
  * disks are told. */
 #include <signal.h>
 
-#include "child.h"
-
-static char directory[64], config[96];
-
-static void write_scratch(const char *name, const char *text)
-{
-    char path[160];
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    FILE *f = fopen(path, "w");
-    cr_assert(f && fputs(text, f) >= 0 && !fclose(f));
-}
-
-static void setup(void)
-{
-    strcpy(directory, "/tmp/tandem-data-XXXXXX");
-    cr_assert(mkdtemp(directory));
-    snprintf(config, sizeof config, "%s/data.cfg", directory);
-    write_scratch("data.cfg",
-                  "tokenizer = { plugin = \"bytes\"; };\n"
-                  "data = { plugin = \"text\"; sources = (\n"
-                  "  { name = \"facts\"; files = ( \"" TANDEM_SOURCE
-                  "/data/corpus/facts.*.jsonl\" ); held_out_every = 7; },\n"
-                  "  { name = \"code\"; files = ( \"" TANDEM_SOURCE
-                  "/data/corpus/code.train.jsonl\" );\n"
-                  "    held_out = ( \"" TANDEM_SOURCE "/data/corpus/code.valid.jsonl\" ); } ); };\n"
-                  "train = { length = 101; };\n");
-}
-
-static void teardown(void) { td_remove_tree(directory, NULL); }
+#include "data.h"
 
 TestSuite(data, .init = setup, .fini = teardown);
 
-/* A shell command; %1$s is the scratch directory, %2$s `tandem data`, %3$s the arguments of a
- * config. */
-static child shell(const char *format)
-{
-    char command[3000], arguments[160];
-    snprintf(arguments, sizeof arguments, "-c %s", config);
-    snprintf(command, sizeof command, format, directory, TANDEM_BINARY " data", arguments);
-    return child_run((const char *[]){ "sh", "-c", command, NULL });
-}
-
-static void expect(const char *format, int code, const char *text)
-{
-    child c = shell(format);
-    cr_assert_eq(c.code, code, "exit code %d, not %d, of: %s\n%s%s", c.code, code, format, c.out,
-                 c.err);
-    cr_assert(strstr(c.err, text) || strstr(c.out, text), "'%s' is not in: %s%s", text, c.out,
-              c.err);
-    child_free(&c);
-}
-
-#define PREPARE(run) "%2$s prepare %3$s run.dir=%1$s/" run
 #define SAME(a, b) \
     "test $(ls %1$s/" a "/cache | wc -l) = 12 && diff -r %1$s/" a "/cache %1$s/" b "/cache"
 
@@ -196,47 +147,12 @@ Test(data, full_file_system)
            0, "No space left");
 }
 
-Test(data, full_during_train_tokenizer)
+/* The tokenizer 'bytes' has 259 ids. */
+Test(data, a_vocabulary_that_is_too_small)
 {
-    expect("trap '' XFSZ; ulimit -f 8; exec %2$s train-tokenizer %3$s "
-           "tokenizer.plugin=sentencepiece --vocab-size 400"
-           " --out %1$s/a.model",
-           1, "cannot write the text to train on");
-    expect("trap '' XFSZ; ulimit -f 8; exec %2$s train-tokenizer %3$s "
-           "tokenizer.plugin=sentencepiece --vocab-size 400"
-           " --files " TANDEM_SOURCE "/data/corpus/facts.valid.jsonl --out %1$s/a.model",
-           1, "cannot write the model");
-    expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
-}
-
-/* ---- tokenizers ------------------------------------------------------------------------------ */
-
-Test(data, train_tokenizer_refusals)
-{
-    expect("%2$s train-tokenizer %3$s --out %1$s/a.model", 2,
-           "tokenizer 'bytes' has nothing to train");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece", 2, "--out M.model");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.txt --vocab-size "
-           "400",
-           2, "must end in .model");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/no/a.model", 1,
-           "No such file");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.model --files "
-           "%1$s/none",
-           1, "/none' of --files");
-    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.model "
-           "--vocab-size 9",
-           2, "with 9 pieces");
-    expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
-}
-
-Test(data, the_same_text_gives_the_same_tokenizer)
-{
-    expect("mkdir '%1$s/b,c' && cd '%1$s/b,c' && for m in a 'x,y'; do"
-           " %2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --vocab-size 397 --out "
-           "\"$m.model\" || exit 1; done;"
-           " cmp a.model x,y.model && test $(ls -A | wc -l) = 2",
-           0, "x,y.model");
+    expect("%2$s show -c quickstart/redllm.cfg run.dir=%1$s/a model.vocab_size=258", 2,
+           "tokenizer 'bytes' has 259 ids; model.vocab_size = 258 is too small for them");
+    expect("%2$s show -c quickstart/redllm.cfg run.dir=%1$s/a model.vocab_size=259", 0, "record 0");
 }
 
 /* ---- bad text -------------------------------------------------------------------------------- */
@@ -269,6 +185,27 @@ Test(data, bad_lines_are_named_and_counted)
     expect("test $(cat %1$s/a/cache/own.train.*.bin | wc -c) = 16", 0, "");
 }
 
+/* A shard that was made when bad lines were allowed is not one for a config that allows fewer. */
+Test(data, bad_lines_of_prepared_shards_count)
+{
+    write_scratch("a.jsonl", "{\"text\": \"one\"}\nno JSON\n[2]\n{\"text\": \"four\"}\n");
+    use_text("a.jsonl", 7);
+    expect(PREPARE("a"), 0, "a.jsonl:3: skipped: ");
+    expect("ls -li --full-time %1$s/a/cache >%1$s/before", 0, "");
+    use_text("a.jsonl", 1);
+    expect(PREPARE("a"), 1,
+           "data source 'own': 2 bad lines were skipped when its token shard was prepared, and "
+           "data.max_bad_lines = 1: ");
+    use_text("a.jsonl", 0);
+    expect("%2$s show %3$s run.dir=%1$s/a loss.plugin=causal-lm model.plugin=decoder-only"
+           " model.vocab_size=259 model.layers=1 model.d_model=8 model.ffn.d_ff=8",
+           1, "data.max_bad_lines = 0: ");
+    use_text("a.jsonl", 2);
+    expect(PREPARE("a") " && ls -li --full-time %1$s/a/cache | diff %1$s/before -", 0, "");
+    use_text("a.jsonl", 1);
+    expect("rm %1$s/a/cache/*.idx && " PREPARE("a"), 1, "a.jsonl:3: cannot take 'text'");
+}
+
 Test(data, truncated_compression_is_told)
 {
     static const char *const ends[] = { "gz", "zst" }, *const commands[] = { "gzip -c",
@@ -296,7 +233,15 @@ Test(data, truncated_compression_is_told)
 Test(data, missing_files_are_named)
 {
     use_text("none*.jsonl", 0);
-    expect(PREPARE("a"), 1, "/none*.jsonl'");
+    expect(PREPARE("a"), 2, "/none*.jsonl'");
+}
+
+Test(data, held_out_text_is_not_trained_on)
+{
+    expect("cd " TANDEM_SOURCE " && %2$s prepare %3$s run.dir=%1$s/a "
+           "'data.sources=({name=\"a\";files=(\"data/corpus/facts.*.jsonl\");"
+           "held_out=(\"data/corpus/facts.valid.jsonl\");})'",
+           2, "'data/corpus/facts.valid.jsonl' is held out by ");
 }
 
 /* Shipped configs and their corpus are found from anywhere; a file here comes first. */
@@ -309,5 +254,5 @@ Test(data, the_embedded_corpus_is_found_from_anywhere)
            1, "data/corpus/facts.train.jsonl");
     expect("cd %1$s && %2$s show -c quickstart/redllm.cfg --count 1 run.dir=%1$s/r"
            " 'data.sources=({name=\"a\";files=(\"none*.jsonl\");})'",
-           1, "no file matches 'none*.jsonl'; it was looked for from '/tmp/tandem-data-");
+           2, "no file matches 'none*.jsonl'; it was looked for from '/tmp/tandem-data-");
 }

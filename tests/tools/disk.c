@@ -26,7 +26,7 @@ static void setup(void)
             "tokenizer = { plugin = \"bytes\"; };\n"
             "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE
             "/data/corpus/facts.valid.jsonl\" );\n"
-            "  held_out = ( \"" TANDEM_SOURCE "/data/corpus/facts.valid.jsonl\" ); } ); };\n"
+            "  held_out = ( \"" TANDEM_SOURCE "/data/corpus/lists.valid.jsonl\" ); } ); };\n"
             "train = { steps = %d; length = 53; batch = 4; micro_batch = 2; dropout = 0.1; "
             "log_every = 1; checkpoint_every = %d;\n"
             "  keep_last = 0; evaluate_every = -1; };\n"

@@ -97,7 +97,9 @@ int td_command_config(td_tool *t, int argc, char **argv)
         .plain = 2,
         .notes =
             "  show           every key with its value (when nothing else is said)\n"
-            "  explain KEY    its value, meaning, range, and where it was set\n"
+            "  explain KEY    its value, meaning, range, and where it was set; of a group, its "
+            "plugin\n"
+            "                 and all its keys\n"
             "  diff           what differs between two: tandem config diff A.cfg B.cfg\n"
             "  check          says all is well, or every error at once and ends with exit code 2\n"
     };

@@ -73,7 +73,9 @@ static int prepare(td_tool *tool, int argc, char **argv)
         .name = "data prepare",
         .arguments = "",
         .config = true,
-        .brief = "Turn the data into token shards under run.dir/cache; what is finished is kept.",
+        .brief =
+            "Turn the data into token shards under run.dir/cache. A shard that is whole is kept; "
+            "one that was stopped is begun again.",
         .example = "tandem data prepare -c run.cfg",
         .json = true
     };
@@ -211,7 +213,7 @@ static const struct {
     { "make-corpus", "make the embedded corpus, or a larger one, from a seed", make_corpus },
     { "train-tokenizer", "train the config's tokenizer on its data", td_data_train_tokenizer },
     { "prepare",
-      "turn a config's text into token shards, in parallel; goes on where it was stopped",
+      "turn a config's text into token shards, in parallel; those that are whole are kept",
       prepare },
     { "show", "records of a config's data, as the model sees them", show },
 };

@@ -28,12 +28,11 @@ static void tell(lines *l, bool last)
                     1e-6 * (double)l->bytes);
 }
 
-/* One document becomes one line. */
-static int write_line(void *lines_, const char *text, size_t size)
+/* As it is: its lines are what a tokenizer trains on. */
+static int write_document(void *lines_, const char *text, size_t size)
 {
     lines *l = lines_;
-    for (size_t i = 0; i < size; i++)
-        putc(text[i] == '\n' || text[i] == '\r' || !text[i] ? ' ' : text[i], l->file);
+    fwrite(text, 1, size, l->file);
     putc('\n', l->file);
     l->documents++, l->bytes += (int64_t)size;
     tell(l, false);
@@ -67,7 +66,7 @@ static int write_text(td_work *w, const char *out, FILE *f, td_error *error)
 {
     const td_data *d = (const void *)w->x->data.plugin;
     lines          l = { f, w->tool->log, td_now(), 0, 0, false };
-    int            code = d->each_document(w->x->data.config, w->services, write_line, &l, error);
+    int code = d->each_document(w->x->data.config, w->services, write_document, &l, error);
     tell(&l, true);
     if (fflush(f) || ferror(f))
         td_fail(error, TD_EIO, "cannot write the text to train on beside '%s': %s", out,

@@ -107,19 +107,35 @@ static int open_tokenizer(td_work *w, td_error *error)
     return 0;
 }
 
-/* Tells shards of different tokenizers apart: the name, and a hash of what every id stands for. */
-static void identify(const td_work *w, char out[64])
+/* What an id stands for: its piece, or the text that it becomes. */
+static int hash_id(const td_work *w, int32_t id, uint64_t *h, td_error *error)
+{
+    const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
+    const char         *piece = t->piece ? t->piece(w->tokenizer, id) : NULL;
+    int64_t n = piece ? (int64_t)strlen(piece) : t->decode(w->tokenizer, &id, 1, NULL, 0, NULL);
+    char   *text = !piece && n > 0 ? malloc((size_t)n) : NULL;
+    if (!piece && n > 0 && !text)
+        return td_fail(error, TD_ENOMEM, "no memory for the %lld bytes of token %d", (long long)n,
+                       (int)id);
+    if (text)
+        n = t->decode(w->tokenizer, &id, 1, text, n, NULL);
+    uint64_t one = td_hash(td_random_stream(""), piece ? piece : text, n > 0 ? (size_t)n : 0);
+    *h = td_random_bits(*h, one, (uint64_t)id);
+    free(text);
+    return 0;
+}
+
+/* Tells shards of different tokenizers apart: the name, and its own fingerprint or what every id
+ * stands for. */
+static int identify(const td_work *w, char out[64], td_error *error)
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
     uint64_t            h = 0;
-    for (int32_t id = 0; id < w->special.vocab_size; id++) {
-        char        text[256] = "";
-        const char *piece = t->piece ? t->piece(w->tokenizer, id) : NULL;
-        int64_t     n = piece ? 0 : t->decode(w->tokenizer, &id, 1, text, sizeof text - 1, NULL);
-        text[n > 0 && n < (int64_t)sizeof text ? n : 0] = 0;
-        h = td_random_bits(h, td_random_stream(piece ? piece : text), (uint64_t)id);
-    }
+    int                 code = t->fingerprint ? t->fingerprint(w->tokenizer, &h, error) : 0;
+    for (int32_t id = 0; !t->fingerprint && !code && id < w->special.vocab_size; id++)
+        code = hash_id(w, id, &h, error);
     snprintf(out, 64, "%.40s-%016llx", t->plugin.name, (unsigned long long)h);
+    return code;
 }
 
 /* The data's `open` or, if it is only to prepare, its `prepare`. */
@@ -139,12 +155,13 @@ static int with_data(td_work *w, bool open, td_error *error)
 
     if (!code) {
         in.tokenizer_state = w->tokenizer, in.special = w->special;
-        identify(w, w->tokenizer_id);
+        code = identify(w, w->tokenizer_id, error);
         in.tokenizer_id = w->tokenizer_id;
         if (l)
             in.length = l->bounds(w->x->loss.config, w->x->train.length).raw;
-        code = td_make_directories(cache, error);
     }
+    if (!code)
+        code = td_make_directories(cache, error);
     if (!code && open)
         code = d->open(w->x->data.config, &in, &w->data, error);
     else if (!code && d->prepare)

@@ -18,8 +18,8 @@
 extern "C" {
 #endif
 
-/* code, number, what it means. The tool turns ECONFIG and EPLUGIN into exit code 2, the others into
- * 1. */
+/* code, number, what it means. The tool turns ECONFIG, EPLUGIN and EGRAPH into exit code 2,
+ * EDIVERGED into 3, the others into 1. */
 #define TD_STATUSES(X)                                             \
     X(TD_EIO, -1, "a file, device or directory did not cooperate") \
     X(TD_ECONFIG, -2, "a config, option or argument is wrong")     \

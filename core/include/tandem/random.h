@@ -7,6 +7,7 @@
 #ifndef TANDEM_RANDOM_H
 #define TANDEM_RANDOM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -62,6 +63,15 @@ static inline uint64_t td_random_stream(const char *name)
     uint64_t h = 0xCBF29CE484222325u;
     for (; *name; name++)
         h = (h ^ (unsigned char)*name) * 0x100000001B3u;
+    return h;
+}
+
+/* FNV-1a going on from `h` with these bytes; it begins with td_random_stream(""). [any] */
+static inline uint64_t td_hash(uint64_t h, const void *data, size_t size)
+{
+    const unsigned char *bytes = (const unsigned char *)data;
+    for (size_t i = 0; i < size; i++)
+        h = (h ^ bytes[i]) * 0x100000001B3u;
     return h;
 }
 

@@ -2,7 +2,6 @@
  * the text. */
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -17,39 +16,7 @@
 enum { BLOCK = 256 };
 #define BLOCK_BYTES ((size_t)8 << 20)
 
-/* ---- files ----------------------------------------------------------------------------------- */
-
-/* Files that match, here or, if there are none, among the shipped ones. */
-static bool match(const char *pattern, const td_services *services, int flags, glob_t *found)
-{
-    char shipped[4096];
-    if (!glob(pattern, flags, NULL, found))
-        return true;
-    return *pattern != '/' && services->shipped &&
-           (size_t)snprintf(shipped, sizeof shipped, "%s/%s", services->shipped, pattern) <
-               sizeof shipped &&
-           !glob(shipped, flags, NULL, found);
-}
-
-static int expand(const text_source *s, td_strings patterns, const td_services *services,
-                  glob_t *found, td_error *error)
-{
-    char here[4096];
-    *found = (glob_t){ 0 };
-    for (size_t i = 0; i < patterns.count; i++)
-        if (!match(patterns.at[i], services, i ? GLOB_APPEND : 0, found))
-            return td_fail(error, TD_EIO,
-                           "data source '%s': no file matches '%s'; it was looked for from '%s'",
-                           s->name, patterns.at[i],
-                           getcwd(here, sizeof here) ? here : "the working directory");
-    return 0;
-}
-
-/* Held-out text is in files of its own, or it is every n-th document of the training files. */
-static td_strings patterns_of(const text_source *s, int part)
-{
-    return part == PART_TRAIN || !s->held_out.count ? s->files : s->held_out;
-}
+/* ---- documents ------------------------------------------------------------------------------- */
 
 static bool wanted(const text_source *s, int part, int64_t document)
 {
@@ -59,16 +26,17 @@ static bool wanted(const text_source *s, int part, int64_t document)
 }
 
 int text_each(const text_config *c, const text_source *s, int part, const td_services *services,
-              int (*document)(void *arg, const char *text, size_t size), void *arg, td_error *error)
+              int64_t *bad, int (*document)(void *arg, const char *text, size_t size), void *arg,
+              td_error *error)
 {
     glob_t  files;
-    int64_t number = 0, bad = c->max_bad_lines;
-    int     code = expand(s, patterns_of(s, part), services, &files, error);
+    int64_t number = 0;
+    int     code = text_files(s, part, services, &files, error);
 
     for (size_t i = 0; i < files.gl_pathc && !code; i++) {
         const char *text;
         size_t      size;
-        reader     *r = reader_open(files.gl_pathv[i], c->text, &bad, services, error);
+        reader     *r = reader_open(files.gl_pathv[i], c->text, bad, services, error);
         code = r ? 0 : TD_EIO;
         while (!code && (code = reader_next(r, &text, &size, error)) == 0)
             if (wanted(s, part, number++))
@@ -82,12 +50,7 @@ int text_each(const text_config *c, const text_source *s, int part, const td_ser
 
 /* ---- the name of a shard tells all that its content depends on ------------------------------- */
 
-static uint64_t mix(uint64_t h, const void *data, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        h = (h ^ ((const unsigned char *)data)[i]) * 0x100000001B3u;
-    return h;
-}
+enum { LAYOUT = 2 }; /* of a shard's three files; those of another are made anew */
 
 static int shard_name(const text_config *c, const text_source *s, int part, const td_data_in *in,
                       char *path, td_error *error)
@@ -95,18 +58,19 @@ static int shard_name(const text_config *c, const text_source *s, int part, cons
     glob_t      files;
     struct stat st;
     const char *id = in->tokenizer_id ? in->tokenizer_id : "";
-    int64_t  numbers[] = { part, s->held_out.count ? 0 : s->held_out_every, in->special.vocab_size,
-                           in->special.eos };
-    uint64_t h = mix(mix(td_random_stream(id), c->text, strlen(c->text) + 1), numbers,
-                     sizeof numbers);
-    int      code = expand(s, patterns_of(s, part), in->services, &files, error);
+    int64_t     numbers[] = { LAYOUT, part, s->held_out.count ? 0 : s->held_out_every,
+                              in->special.vocab_size, in->special.eos };
+    uint64_t    h = td_hash(td_hash(td_random_stream(id), c->text, strlen(c->text) + 1), numbers,
+                            sizeof numbers);
+    int         code = text_files(s, part, in->services, &files, error);
 
     for (size_t i = 0; i < files.gl_pathc && !code; i++) {
         if (stat(files.gl_pathv[i], &st))
             code = td_fail(error, TD_EIO, "cannot read '%s': %s", files.gl_pathv[i],
                            strerror(errno));
         int64_t facts[] = { st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec };
-        h = mix(mix(h, files.gl_pathv[i], strlen(files.gl_pathv[i]) + 1), facts, sizeof facts);
+        h = td_hash(td_hash(h, files.gl_pathv[i], strlen(files.gl_pathv[i]) + 1), facts,
+                    sizeof facts);
     }
     globfree(&files);
     if (!code && snprintf(path, 4096, "%s/%s.%s.%016llx", in->cache, s->name,
@@ -238,9 +202,11 @@ static int make(const text_config *c, const text_source *s, int part, const td_d
     in->services->log(in->services, TD_LOG_INFO, "preparing %s of '%s' in '%s'",
                       part == PART_TRAIN ? "the training text" : "the held-out text", s->name,
                       in->cache);
-    int code = shard_create(&p->writer, path, in->special.vocab_size <= 65536, error);
+    int     code = shard_create(&p->writer, path, in->special.vocab_size <= 65536, error);
+    int64_t bad = c->max_bad_lines;
     if (!code)
-        code = text_each(c, s, part, in->services, add_document, p, error);
+        code = text_each(c, s, part, in->services, &bad, add_document, p, error);
+    p->writer.skipped = c->max_bad_lines - bad;
     int last = flush(p); /* also frees what is left after a failure */
     code = code ? code : last;
     if (!code)
@@ -289,6 +255,22 @@ static int lock(const char *name, const text_source *s, const td_data_in *in, td
     }
 }
 
+/* One that is there already may have been made when more bad lines were allowed. */
+static int check_skipped(const text_config *c, const text_source *s, const char *path,
+                         td_error *error)
+{
+    int64_t skipped = shard_skipped(path, error);
+    if (skipped < 0)
+        return (int)skipped;
+    return skipped <= c->max_bad_lines
+               ? 0
+               : td_fail(error, TD_EFORMAT,
+                         "data source '%s': %lld bad lines were skipped when its token shard was "
+                         "prepared, and data.max_bad_lines = %lld: mend them (remove "
+                         "'%s.idx' to have them named), or allow as many",
+                         s->name, (long long)skipped, (long long)c->max_bad_lines, path);
+}
+
 int text_prepare(const text_config *c, const text_source *s, int part, const td_data_in *in,
                  char *path, td_error *error)
 {
@@ -304,14 +286,13 @@ int text_prepare(const text_config *c, const text_source *s, int part, const td_
     struct stat st;
     if (!stat(index, &st)) {
         unlink(locked); /* one that was killed when it had just finished */
-        return 0;
+        return check_skipped(c, s, path, error);
     }
     code = make_directories(in->cache, error);
     int fd = code ? -1 : lock(locked, s, in, error);
     if (fd < 0)
         return TD_EIO;
-    if (stat(index, &st))
-        code = make(c, s, part, in, path, error);
+    code = stat(index, &st) ? make(c, s, part, in, path, error) : check_skipped(c, s, path, error);
     unlink(locked);
     close(fd);
     return code;

@@ -71,9 +71,18 @@ static int check(shard *s)
     s->documents = load64(s->idx + 18);
     uint64_t n = (uint64_t)s->documents;
     if (!s->width || n > s->idx_size / 20 || (uint64_t)load64(s->idx + 26) != n + 1 ||
-        s->idx_size != HEADER + 20 * n + 8 || s->len_size != 8 * n)
+        s->idx_size != HEADER + 20 * n + 8 || s->len_size != 8 * n + 8 ||
+        load64(s->len + 8 * n) < 0)
         return -1;
     return check_documents(s);
+}
+
+static int damaged(const char *path, td_error *error)
+{
+    return td_fail(error, TD_EFORMAT,
+                   "token shard '%s.idx' is damaged or does not fit its .bin and .len; remove the "
+                   "three and prepare again",
+                   path);
 }
 
 int shard_open(shard *s, const char *path, td_error *error)
@@ -85,11 +94,7 @@ int shard_open(shard *s, const char *path, td_error *error)
     if (!code)
         code = map(path, ".len", &s->len, &s->len_size, error);
     if (!code && check(s))
-        code =
-            td_fail(error, TD_EFORMAT,
-                    "token shard '%s.idx' is damaged or does not fit its .bin and .len; remove the "
-                    "three and prepare again",
-                    path);
+        code = damaged(path, error);
     if (code)
         shard_close(s);
     return code;
@@ -126,6 +131,17 @@ int64_t shard_document(const shard *s, int64_t i)
 }
 
 int64_t shard_bytes(const shard *s, int64_t i) { return load64(s->len + 8 * i); }
+
+int64_t shard_skipped(const char *path, td_error *error)
+{
+    shard s = { 0 };
+    int   code = map(path, ".len", &s.len, &s.len_size, error);
+    if (code)
+        return code;
+    int64_t n = s.len_size && s.len_size % 8 == 0 ? load64(s.len + s.len_size - 8) : -1;
+    shard_close(&s);
+    return n < 0 ? damaged(path, error) : n;
+}
 
 int64_t shard_find(const shard *s, int64_t token)
 {
@@ -246,6 +262,13 @@ static void write_index(const shard_writer *w, FILE *f)
         fwrite(&i, 8, 1, f);
 }
 
+static void write_lengths(const shard_writer *w, FILE *f)
+{
+    if (w->documents)
+        fwrite(w->bytes, 8, (size_t)w->documents, f);
+    fwrite(&w->skipped, 8, 1, f);
+}
+
 static int write_small(shard_writer *w, const char *end, td_error *error)
 {
     FILE *f = create(w, end, error);
@@ -253,8 +276,8 @@ static int write_small(shard_writer *w, const char *end, td_error *error)
         return TD_EIO;
     if (!strcmp(end, ".idx"))
         write_index(w, f);
-    else if (w->documents)
-        fwrite(w->bytes, 8, (size_t)w->documents, f);
+    else
+        write_lengths(w, f);
     return settle(w, end, f, error);
 }
 

@@ -3,7 +3,7 @@
  *
  * The index: "MMIDIDX\0\0", version u64 = 1, type code u8 (4: i32, 8: u16), documents u64,
  * boundaries u64, then sizes i32, byte offsets i64 and boundaries i64. NAME.len, our own, holds the
- * bytes of text of each document (i64).
+ * bytes of text of each document (i64), then how many bad lines of the text were skipped (i64).
  */
 #ifndef TD_DATA_TEXT_SHARD_H
 #define TD_DATA_TEXT_SHARD_H
@@ -29,6 +29,8 @@ int64_t shard_document(const shard *, int64_t document);
 int64_t shard_bytes(const shard *, int64_t document);
 /* The document that a token is in. */
 int64_t shard_find(const shard *, int64_t token);
+/* How many bad lines were skipped, of a shard that is not opened; negative with `error`. */
+int64_t shard_skipped(const char *path, td_error *error);
 
 typedef struct shard_writer {
     char     path[4096];
@@ -37,6 +39,7 @@ typedef struct shard_writer {
     int32_t *sizes;
     int64_t *bytes;
     int64_t  documents, room;
+    int64_t  skipped; /* bad lines of the text, set before shard_finish */
 } shard_writer;
 
 int  shard_create(shard_writer *, const char *path, bool narrow, td_error *error);

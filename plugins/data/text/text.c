@@ -13,7 +13,7 @@ static const td_option source_options[] = {
                       "training files or patterns: .jsonl or .txt, plain, .gz or .zst"),
     TD_OPTION_STRINGS(text_source, held_out, "held-out files or patterns"),
     TD_OPTION_INT(text_source, held_out_every, 0, 0, 1e9,
-                  "without held_out: every n-th document of `files` is held out; 0: none"),
+                  "every n-th document of `files` is held out, instead of held_out; 0: none"),
     TD_OPTION_FLOAT(text_source, rate, 0, 0, 1e9,
                     "share of the training records, relative; 0 everywhere: by size"),
     TD_OPTION_END
@@ -55,17 +55,28 @@ static const text_source *source_at(const text_config *c, size_t i)
 static int check_source(const text_config *c, size_t i, td_error *error)
 {
     const text_source *s = source_at(c, i);
-    if (!*s->name || strchr(s->name, '/') || !s->files.count)
+    if (!*s->name || strchr(s->name, '/'))
         return td_fail(error, TD_ECONFIG,
-                       "data 'text': source %zu needs 'files' and a name without '/'", i + 1);
+                       "source %zu is named '%s'; it is part of file names: it cannot be empty "
+                       "or have a '/'",
+                       i + 1, s->name);
+    if (!s->files.count)
+        return td_fail(error, TD_ECONFIG, "source %zu, '%s', has no 'files' to train on", i + 1,
+                       s->name);
     if ((s->rate > 0) != (source_at(c, 0)->rate > 0))
-        return td_fail(
-            error, TD_ECONFIG,
-            "data 'text': '%s' and '%s': either all sources have a rate above 0 or none has",
-            source_at(c, 0)->name, s->name);
+        return td_fail(error, TD_ECONFIG,
+                       "'%s' and '%s': either all sources have a rate above 0 or none has",
+                       source_at(c, 0)->name, s->name);
+    if (s->held_out.count && s->held_out_every)
+        return td_fail(error, TD_ECONFIG,
+                       "'%s' has held_out and held_out_every = %lld: hold out files, or "
+                       "every n-th document, not both",
+                       s->name, (long long)s->held_out_every);
     for (size_t k = 0; k < i; k++)
         if (!strcmp(s->name, source_at(c, k)->name))
-            return td_fail(error, TD_ECONFIG, "data 'text': two sources are named '%s'", s->name);
+            return td_fail(error, TD_ECONFIG,
+                           "two sources are named '%s'; metrics and shards need a name for each",
+                           s->name);
     return 0;
 }
 
@@ -73,7 +84,8 @@ static int check(const void *config, td_error *error)
 {
     const text_config *c = config;
     if (!c->sources.count)
-        return td_fail(error, TD_ECONFIG, "data 'text' needs at least one group in 'sources'");
+        return td_fail(error, TD_ECONFIG,
+                       "there is no source: give at least one group in 'sources'");
     for (size_t i = 0; i < c->sources.count; i++)
         if (check_source(c, i, error))
             return TD_ECONFIG;
@@ -86,7 +98,7 @@ static int prepare(const void *config, const td_data_in *in, td_error *error)
 {
     const text_config *c = config;
     char               path[4096];
-    int                code = 0;
+    int                code = text_check_files(c, in->services, error);
     for (size_t i = 0; i < c->sources.count && !code; i++) {
         code = text_prepare(c, source_at(c, i), PART_TRAIN, in, path, error);
         if (!code && holds_out(source_at(c, i)))
@@ -185,6 +197,8 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
         code = td_fail(error, TD_ECONFIG,
                        "data 'text' cannot cut records of %lld tokens, held-out ones of %lld",
                        (long long)in->length, (long long)in->held_out_length);
+    if (!code)
+        code = text_check_files(c, in->services, error);
     for (size_t i = 0; !code && i < c->sources.count; i++)
         code = open_source(s, i, in, error);
     if (!code)
@@ -300,9 +314,11 @@ static int each_document(const void *config, const td_services                  
                          td_error *error)
 {
     const text_config *c = config;
-    int                code = 0;
-    for (size_t i = 0; i < c->sources.count && !code; i++)
-        code = text_each(c, source_at(c, i), PART_TRAIN, services, document, arg, error);
+    int                code = text_check_files(c, services, error);
+    for (size_t i = 0; i < c->sources.count && !code; i++) {
+        int64_t bad = c->max_bad_lines;
+        code = text_each(c, source_at(c, i), PART_TRAIN, services, &bad, document, arg, error);
+    }
     return code;
 }
 

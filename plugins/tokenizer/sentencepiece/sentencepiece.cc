@@ -11,7 +11,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "sentences.h"
 #include "tandem/kind/tokenizer.h"
+#include "tandem/random.h"
 
 namespace
 {
@@ -30,7 +32,8 @@ const td_option options[] = {
     TD_OPTION_CHOICE(config, type, 0, type_names, "kind of model that training makes"),
     TD_OPTION_FLOAT(config, character_coverage, 0.9995, 0.5, 1,
                     "share of characters with a piece of their own; training"),
-    TD_OPTION_INT(config, max_sentences, 1000000, 1, 1e9, "lines that training reads at most"),
+    TD_OPTION_INT(config, max_sentences, 1000000, 101, 1e9,
+                  "lines to train on at most, drawn at random from more"),
     TD_OPTION_END
 };
 
@@ -124,17 +127,14 @@ const char *piece(void *state, int32_t id)
     return id < 0 || id >= p->GetPieceSize() ? "" : p->IdToPiece(id).c_str();
 }
 
-// The names as SentencePiece splits them: quoted, so that a comma may be in one.
-std::string join(const td_train_in *in)
+// Models with the same pieces still differ by scores and normalisation.
+int fingerprint(void *state, uint64_t *out, td_error *error)
 {
-    std::string files;
-    for (size_t i = 0; i < in->count; i++) {
-        files += i ? ",\"" : "\"";
-        for (const char *c = in->files[i]; *c; c++)
-            files += *c == '"' ? std::string("\"\"") : std::string(1, *c);
-        files += '"';
-    }
-    return files;
+    return guarded(error, "hash", "the model", [&] {
+        std::string model = get(state)->serialized_model_proto();
+        *out = td_hash(td_random_stream(""), model.data(), model.size());
+        return 0;
+    });
 }
 
 // Under its name there is the whole model or what was there before.
@@ -158,13 +158,12 @@ int save(const char *path, const std::string &model, td_error *error)
 std::unordered_map<std::string, std::string> settings(const config *c, const td_train_in *in)
 {
     return {
-        { "input", join(in) },
         { "vocab_size", std::to_string(in->vocab_size) },
         { "model_type", type_names[c->type] },
         { "character_coverage", std::to_string(c->character_coverage) },
         { "input_sentence_size", std::to_string(c->max_sentences) },
         { "shuffle_input_sentence", "true" },
-        { "max_sentence_length", "65536" },
+        { "max_sentence_length", std::to_string(sentences::longest) },
         { "pad_id", "0" },
         { "pad_piece", "<s>" },
         { "bos_id", "-1" },
@@ -181,23 +180,51 @@ std::unordered_map<std::string, std::string> settings(const config *c, const td_
     };
 }
 
+int check_output(const char *name, td_error *error)
+{
+    std::string output = name, suffix = ".model";
+    return output.size() > suffix.size() && output.substr(output.size() - suffix.size()) == suffix
+               ? 0
+               : td_fail(error, TD_ECONFIG,
+                         "cannot write a model to '%s': the name must end in .model", name);
+}
+
+void tell_left_out(const config *c, const sentences &read, const td_services *services)
+{
+    if (read.left_out())
+        services->log(services, TD_LOG_WARN,
+                      "left out U+2585 in %lld place%s: SentencePiece keeps it for itself",
+                      static_cast<long long>(read.left_out()), read.left_out() > 1 ? "s" : "");
+    if (read.count() > c->max_sentences)
+        services->log(services, TD_LOG_INFO,
+                      "trained on %lld lines, drawn at random from %lld: tokenizer.max_sentences",
+                      static_cast<long long>(c->max_sentences),
+                      static_cast<long long>(read.count()));
+}
+
 int train(const void *options, const td_train_in *in, const td_services *services, td_error *error)
 {
     auto c = static_cast<const config *>(options);
     return guarded(error, "train the model", in->output, [&] {
-        std::string model, output = in->output, suffix = ".model";
-        if (output.size() <= suffix.size() ||
-            output.substr(output.size() - suffix.size()) != suffix)
-            return td_fail(error, TD_ECONFIG,
-                           "cannot write a model to '%s': the name must end in .model", in->output);
+        if (check_output(in->output, error))
+            return error->code;
+        std::string model;
+        sentences   read(in, error);
+        if (error->code)
+            return error->code;
+        if (read.done())
+            return td_fail(error, TD_ECONFIG, "cannot train '%s': there is no text to train it on",
+                           in->output);
         services->log(services, TD_LOG_INFO,
                       "training a SentencePiece %s model of %lld pieces on %zu files",
                       type_names[c->type], static_cast<long long>(in->vocab_size), in->count);
         sentencepiece::SetRandomGeneratorSeed(1);
-        auto status = sentencepiece::SentencePieceTrainer::Train(settings(c, in), nullptr, &model);
-        if (!status.ok())
+        auto status = sentencepiece::SentencePieceTrainer::Train(settings(c, in), &read, &model);
+        if (!status.ok()) // a failure to read comes first
             return td_fail(error, TD_ECONFIG, "cannot train '%s' with %lld pieces: %s", in->output,
-                           static_cast<long long>(in->vocab_size), status.ToString().c_str());
+                           static_cast<long long>(in->vocab_size), status.ToString().c_str()),
+                   error->code;
+        tell_left_out(c, read, services);
         return save(in->output, model, error);
     });
 }
@@ -221,6 +248,7 @@ constexpr td_tokenizer make()
     t.decode = decode;
     t.piece = piece;
     t.train = train;
+    t.fingerprint = fingerprint;
     return t;
 }
 

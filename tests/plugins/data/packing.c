@@ -13,12 +13,10 @@ enum { DOCUMENTS = sizeof lengths / sizeof *lengths };
 
 static char directory[64];
 
-static void put_documents(void)
+static void put_file(const char *name)
 {
     char path[96];
-    strcpy(directory, "/tmp/tandem-packing-XXXXXX");
-    cr_assert(mkdtemp(directory));
-    snprintf(path, sizeof path, "%s/a.jsonl", directory);
+    snprintf(path, sizeof path, "%s/%s", directory, name);
     FILE *f = fopen(path, "w");
     cr_assert(f);
     for (int d = 0; d < DOCUMENTS; d++) {
@@ -28,6 +26,14 @@ static void put_documents(void)
         fputs("\"}\n", f);
     }
     cr_assert(!fclose(f));
+}
+
+/* The held-out text is the same, in another file. */
+static void put_documents(void)
+{
+    strcpy(directory, "/tmp/tandem-packing-XXXXXX");
+    cr_assert(mkdtemp(directory));
+    put_file("a.jsonl"), put_file("held.jsonl");
 }
 
 static void teardown(void) { td_remove_tree(directory, NULL); }
@@ -72,7 +78,7 @@ static void write_config(const char *path, const char *architecture, const char 
         "tokenizer = { plugin = \"bytes\"; };\n"
         "data = { plugin = \"text\"; mask_documents = %s; shuffle = %s; sources = ( { name = "
         "\"a\"; files = ( \"%s/a.jsonl\" );\n"
-        "  held_out = ( \"%s/a.jsonl\" ); } ); };\n"
+        "  held_out = ( \"%s/held.jsonl\" ); } ); };\n"
         "train = { steps = 3; length = %d; batch = %d; micro_batch = 1; evaluate_every = -1; };\n"
         "run = { dir = \"%s\"; name = \"run\"; };\n",
         architecture, two ? "encoder_layers = 1; decoder_layers = 1;" : "layers = 1;", loss,

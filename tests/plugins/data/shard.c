@@ -28,6 +28,7 @@ static void setup(void)
             ids[i] = (int32_t)(1000 * d + i);
         cr_assert_eq(shard_add(&w, ids, sizes[d], sizes[d] * 3, &error), 0);
     }
+    w.skipped = 17;
     cr_assert_eq(shard_finish(&w, &error), 0, "%s", error.text);
 }
 
@@ -77,6 +78,30 @@ Test(shard, is_read_as_written)
     cr_assert(shard_find(&s, 0) == 0 && shard_find(&s, 7) == 1 && shard_find(&s, 8) == 2 &&
               shard_find(&s, TOKENS - 1) == 4);
     shard_close(&s);
+    cr_assert_eq(shard_skipped(path, &error), 17);
+}
+
+/* The number of bad lines comes last; it is asked for without the rest of the shard. */
+Test(shard, skipped_lines_are_checked)
+{
+    size_t   size;
+    char    *data = read_part(".len", &size);
+    int64_t  wrong = -1;
+    td_error error = { 0 }, none = { 0 };
+    cr_assert_eq(size, 8 * DOCUMENTS + 8);
+    for (size_t n = 0; n < 2; n++) {
+        write_part(".len", data, n * 9);
+        cr_assert_eq(shard_skipped(path, &error), TD_EFORMAT);
+        cr_assert(strstr(error.text, "prepare again"), "%s", error.text);
+    }
+    memcpy(data + 8 * DOCUMENTS, &wrong, 8);
+    write_part(".len", data, size);
+    cr_assert_eq(shard_skipped(path, &error), TD_EFORMAT);
+    expect_refused("a negative number of bad lines", 0);
+    snprintf(path, sizeof path, "%s/none", directory);
+    cr_assert_eq(shard_skipped(path, &none), TD_EIO);
+    cr_assert(strstr(none.text, "/none.len"), "%s", none.text);
+    free(data);
 }
 
 /* Nothing but the three files is left, under their own names. */

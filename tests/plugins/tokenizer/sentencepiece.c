@@ -50,6 +50,12 @@ static int open_model(const char *path, void **state, td_error *error)
     return plugin()->open(&o, &module_services, state, error);
 }
 
+static void put(const char *path, const char *data, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    cr_assert(f && fwrite(data, 1, size, f) == size && !fclose(f));
+}
+
 static void *open_whole(void)
 {
     void    *state;
@@ -162,13 +168,70 @@ Test(sentencepiece, foreign_ids_are_errors)
     plugin()->close(state);
 }
 
-/* ---- models that are not there, or not whole ------------------------------------------------- */
+/* ---- what tells models apart ----------------------------------------------------------------- */
 
-static void put(const char *path, const char *data, size_t size)
+/* A copy of the model in which one score is another: after the piece, in the protocol buffer. */
+static void change_a_score(void *state, const char *path)
 {
-    FILE *f = fopen(path, "wb");
-    cr_assert(f && fwrite(data, 1, size, f) == size && !fclose(f));
+    size_t      size;
+    td_error    error = { 0 };
+    char       *data = td_file_read(model, &size, &error), *at;
+    const char *piece = plugin()->piece(state, 300);
+    cr_assert(data, "%s", error.text);
+    at = memmem(data, size, piece, strlen(piece));
+    while (at && at[strlen(piece)] != 0x15) /* field 2, a float */
+        at = memmem(at + 1, size - (size_t)(at + 1 - data), piece, strlen(piece));
+    cr_assert(at, "'%s'", piece);
+    at[strlen(piece) + 1] ^= 1;
+    put(path, data, size);
+    free(data);
 }
+
+static uint64_t fingerprint(void *state)
+{
+    uint64_t h = 0;
+    td_error error = { 0 };
+    cr_assert_eq(plugin()->fingerprint(state, &h, &error), 0, "%s", error.text);
+    return h;
+}
+
+Test(sentencepiece, models_with_the_same_pieces_differ)
+{
+    char     path[96];
+    void    *state = open_whole(), *again = open_whole(), *other;
+    td_error error;
+    snprintf(path, sizeof path, "%s/other.model", directory);
+    change_a_score(state, path);
+    cr_assert_eq(open_model(path, &other, &error), 0, "%s", error.text);
+    for (int32_t id = 0; id < 401; id++) {
+        char piece[64];
+        snprintf(piece, sizeof piece, "%s", plugin()->piece(state, id));
+        cr_assert_str_eq(piece, plugin()->piece(other, id));
+    }
+    cr_assert_eq(fingerprint(state), fingerprint(again));
+    cr_assert_neq(fingerprint(state), fingerprint(other));
+    plugin()->close(state), plugin()->close(again), plugin()->close(other);
+}
+
+/* The command prepares the text anew for such a model, and only then. */
+Test(sentencepiece, shards_are_of_one_model)
+{
+    char  command[800];
+    void *state = open_whole();
+    snprintf(command, sizeof command, "%s/other.model", directory);
+    change_a_score(state, command);
+    plugin()->close(state);
+    snprintf(command, sizeof command,
+             "cd %s && for m in 'a, b' other 'a, b' other; do"
+             " %s data prepare -q -c a.cfg \"tokenizer.model=$m.model\" run.dir=r || exit 9; done;"
+             " ls r/cache/*.idx | wc -l",
+             directory, TANDEM_BINARY);
+    child c = child_run((const char *[]){ "sh", "-c", command, NULL });
+    cr_assert(c.code == 0 && strstr(c.out, "\n2\n"), "%s%s", c.out, c.err);
+    child_free(&c);
+}
+
+/* ---- models that are not there, or not whole ------------------------------------------------- */
 
 /* It is refused with its name, or what it gives for a text are ids of its own vocabulary. */
 static bool harmless(const char *path)

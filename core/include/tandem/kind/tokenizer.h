@@ -15,7 +15,7 @@ extern "C" {
 enum { TD_TOKENIZER_LOSSLESS_BYTES = 1, TD_TOKENIZER_LOSSLESS_UTF8 = 2 /* but for U+2581 */ };
 
 typedef struct td_train_in {
-    const char *const *files; /* plain text, a document per line or file */
+    const char *const *files; /* text, a sentence or more per line; lines of any length */
     size_t             count;
     int64_t            vocab_size;
     const char        *output; /* path of the model to write */
@@ -41,6 +41,9 @@ typedef struct td_tokenizer {
     const char *(*piece)(void *state, int32_t id);
     /* Make a model from text; NULL: there is nothing to train. [main] */
     int (*train)(const void *config, const td_train_in *, const td_services *, td_error *error);
+    /* A hash of all that ids depend on: prepared data of another one is not taken. NULL: that of
+     * the pieces. [main] */
+    int (*fingerprint)(void *state, uint64_t *out, td_error *error);
 } td_tokenizer;
 
 #ifdef __cplusplus
