@@ -59,7 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     snprintf(path, sizeof path, "/tmp/fuzz-shard-%d", (int)getpid());
     put(path, ".idx", data, size);
     put(path, ".bin", zeros, TOKENS * (size_t)2);
-    put(path, ".len", zeros, (DOCUMENTS + 1) * sizeof(int64_t)); /* and the bad lines */
+    put(path, ".len", zeros, (DOCUMENTS + 2) * sizeof(int64_t)); /* and hash, bad lines */
     if (!shard_open(&s, path, &error)) {
         walk(&s);
         shard_close(&s);

@@ -245,6 +245,21 @@ Test(train, a_resumed_run_is_the_same_run)
        "-q '^logger/1' %2$s/kept/environment.txt");
 }
 
+/* Text of the same name and length, but other text. */
+Test(train, other_text_is_refused)
+{
+    sh("cp " TANDEM_SOURCE
+       "/data/corpus/facts.train.jsonl %2$s/t.jsonl; head -c 20000 %2$s/t.jsonl | head "
+       "-n -1 >%2$s/x.jsonl; O='data.sources=({name=\"t\";files=(\"%2$s/x.jsonl\");})'; "
+       "T='%1$s train -c %2$s/model.cfg -q run.name=kept --resume train.evaluate_every=-1'; "
+       "$T train.steps=5 \"$O\" >%2$s/a.out && $T train.steps=6 \"$O\" >%2$s/a.out && "
+       "touch %2$s/x.jsonl && $T train.steps=7 \"$O\" >%2$s/a.out && "
+       "tac %2$s/x.jsonl >%2$s/y.jsonl && mv %2$s/y.jsonl %2$s/x.jsonl && "
+       "{ $T train.steps=8 \"$O\" 2>%2$s/err; test $? = 2; } && grep -q 'text is not that of the "
+       "run' "
+       "%2$s/err");
+}
+
 /* What it began from is part of its config: resumed before its first checkpoint, it begins there
  * again. */
 Test(train, a_run_from_weights)

@@ -50,7 +50,7 @@ int text_each(const text_config *c, const text_source *s, int part, const td_ser
 
 /* ---- the name of a shard tells all that its content depends on ------------------------------- */
 
-enum { LAYOUT = 2 }; /* of a shard's three files; those of another are made anew */
+enum { LAYOUT = 3 }; /* of a shard's three files; those of another are made anew */
 
 static int shard_name(const text_config *c, const text_source *s, int part, const td_data_in *in,
                       char *path, td_error *error)

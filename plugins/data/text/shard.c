@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tandem/random.h"
+
 enum { HEADER = 34 };
 static const char magic[9] = "MMIDIDX\0"; /* with the literal's own 0 it is 9 bytes */
 
@@ -71,8 +73,8 @@ static int check(shard *s)
     s->documents = load64(s->idx + 18);
     uint64_t n = (uint64_t)s->documents;
     if (!s->width || n > s->idx_size / 20 || (uint64_t)load64(s->idx + 26) != n + 1 ||
-        s->idx_size != HEADER + 20 * n + 8 || s->len_size != 8 * n + 8 ||
-        load64(s->len + 8 * n) < 0)
+        s->idx_size != HEADER + 20 * n + 8 || s->len_size != 8 * n + 16 ||
+        load64(s->len + 8 * n + 8) < 0)
         return -1;
     return check_documents(s);
 }
@@ -131,6 +133,8 @@ int64_t shard_document(const shard *s, int64_t i)
 }
 
 int64_t shard_bytes(const shard *s, int64_t i) { return load64(s->len + 8 * i); }
+
+uint64_t shard_hash(const shard *s) { return (uint64_t)load64(s->len + 8 * s->documents); }
 
 int64_t shard_skipped(const char *path, td_error *error)
 {
@@ -239,6 +243,7 @@ int shard_add(shard_writer *w, const int32_t *ids, int64_t count, int64_t bytes,
         uint16_t narrow = (uint16_t)ids[i];
         fwrite(w->width == 2 ? (const void *)&narrow : &ids[i], (size_t)w->width, 1, w->bin);
     }
+    w->hash = td_hash(td_hash(w->hash, &count, sizeof count), ids, (size_t)count * sizeof *ids);
     w->sizes[w->documents] = (int32_t)count;
     w->bytes[w->documents++] = bytes;
     return ferror(w->bin)
@@ -266,7 +271,7 @@ static void write_lengths(const shard_writer *w, FILE *f)
 {
     if (w->documents)
         fwrite(w->bytes, 8, (size_t)w->documents, f);
-    fwrite(&w->skipped, 8, 1, f);
+    fwrite(&w->hash, 8, 1, f), fwrite(&w->skipped, 8, 1, f);
 }
 
 static int write_small(shard_writer *w, const char *end, td_error *error)

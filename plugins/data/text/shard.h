@@ -3,7 +3,8 @@
  *
  * The index: "MMIDIDX\0\0", version u64 = 1, type code u8 (4: i32, 8: u16), documents u64,
  * boundaries u64, then sizes i32, byte offsets i64 and boundaries i64. NAME.len, our own, holds the
- * bytes of text of each document (i64), then how many bad lines of the text were skipped (i64).
+ * bytes of text of each document (i64), a hash of all tokens (u64), and how many bad lines of the
+ * text were skipped (i64).
  */
 #ifndef TD_DATA_TEXT_SHARD_H
 #define TD_DATA_TEXT_SHARD_H
@@ -21,16 +22,18 @@ typedef struct shard {
     int64_t              documents, tokens;
 } shard;
 
-int     shard_open(shard *, const char *path, td_error *error); /* path without .bin */
-void    shard_close(shard *);
-void    shard_tokens(const shard *, int64_t begin, int64_t count, int32_t *out);
+int      shard_open(shard *, const char *path, td_error *error); /* path without .bin */
+void     shard_close(shard *);
+void     shard_tokens(const shard *, int64_t begin, int64_t count, int32_t *out);
 /* First token of a document; document may be `documents`: the end. */
-int64_t shard_document(const shard *, int64_t document);
-int64_t shard_bytes(const shard *, int64_t document);
+int64_t  shard_document(const shard *, int64_t document);
+int64_t  shard_bytes(const shard *, int64_t document);
+/* The same hash means the same documents of the same tokens. */
+uint64_t shard_hash(const shard *);
 /* The document that a token is in. */
-int64_t shard_find(const shard *, int64_t token);
+int64_t  shard_find(const shard *, int64_t token);
 /* How many bad lines were skipped, of a shard that is not opened; negative with `error`. */
-int64_t shard_skipped(const char *path, td_error *error);
+int64_t  shard_skipped(const char *path, td_error *error);
 
 typedef struct shard_writer {
     char     path[4096];
@@ -40,6 +43,7 @@ typedef struct shard_writer {
     int64_t *bytes;
     int64_t  documents, room;
     int64_t  skipped; /* bad lines of the text, set before shard_finish */
+    uint64_t hash;
 } shard_writer;
 
 int  shard_create(shard_writer *, const char *path, bool narrow, td_error *error);

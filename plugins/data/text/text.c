@@ -309,6 +309,19 @@ static int64_t tokens(void *state_)
     return sum;
 }
 
+static uint64_t fingerprint(void *state_)
+{
+    const state *s = state_;
+    uint64_t     h = td_random_stream("text");
+    for (int64_t i = 0; i < s->count; i++) {
+        const opened *o = &s->sources[i];
+        uint64_t      hashes[] = { o->stream, shard_hash(&o->train),
+                              o->held_runs ? shard_hash(&o->held_out) : 0 };
+        h = td_hash(h, hashes, sizeof hashes);
+    }
+    return h;
+}
+
 static int each_document(const void *config, const td_services                           *services,
                          int (*document)(void *arg, const char *text, size_t size), void *arg,
                          td_error *error)
@@ -328,6 +341,7 @@ static const td_data text = {
     .open = open_text,
     .close = close_text,
     .sources = sources,
+    .fingerprint = fingerprint,
     .source_name = source_name,
     .fetch = fetch,
     .held_out = held_out,

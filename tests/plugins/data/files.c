@@ -60,15 +60,14 @@ static int prepare(names a, names b, td_error *error)
     };
     text_config    config = { { sources, b.files ? 2 : 1 }, "text", 0, false, true };
     const td_data *d = module_plugin("data-text.so");
-    td_data_in     in = { &module_services,
-                          module_plugin("tokenizer-bytes.so"),
-                          NULL,
-                          { 0, 0, 1, 2, 259 },
-                          "bytes",
-                          3,
-                          3,
-                          5,
-                          "cache" };
+    td_data_in     in = { .services = &module_services,
+                          .tokenizer = module_plugin("tokenizer-bytes.so"),
+                          .special = { .eos = 1, .unk = 2, .vocab_size = 259 },
+                          .tokenizer_id = "bytes",
+                          .length = 3,
+                          .held_out_length = 3,
+                          .seed = 5,
+                          .cache = "cache" };
     *error = (td_error){ 0 };
     return d->prepare(&config, &in, error);
 }

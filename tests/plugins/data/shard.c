@@ -88,13 +88,13 @@ Test(shard, skipped_lines_are_checked)
     char    *data = read_part(".len", &size);
     int64_t  wrong = -1;
     td_error error = { 0 }, none = { 0 };
-    cr_assert_eq(size, 8 * DOCUMENTS + 8);
+    cr_assert_eq(size, 8 * DOCUMENTS + 16);
     for (size_t n = 0; n < 2; n++) {
         write_part(".len", data, n * 9);
         cr_assert_eq(shard_skipped(path, &error), TD_EFORMAT);
         cr_assert(strstr(error.text, "prepare again"), "%s", error.text);
     }
-    memcpy(data + 8 * DOCUMENTS, &wrong, 8);
+    memcpy(data + 8 * DOCUMENTS + 8, &wrong, 8);
     write_part(".len", data, size);
     cr_assert_eq(shard_skipped(path, &error), TD_EFORMAT);
     expect_refused("a negative number of bad lines", 0);
