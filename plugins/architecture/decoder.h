@@ -87,10 +87,12 @@ static inline int decoder_complete(const struct model *m, bool bidirectional, td
     const td_array *ids = need_ids(batch, "input_ids", m->vocab_size, error);
     int code = ids ? add_leading_ones(batch, "segments", ids, "lengths", true, error) : TD_EFORMAT;
     if (!code)
-        code = add_positions(batch, "positions", ids, NULL, error);
+        code = add_positions(batch, "positions", "segments", ids, NULL, error);
+    if (!code)
+        code = check_positions(batch, "positions", "segments", &m->position, error);
     if (!code && bidirectional)
         code = add_leading_ones(batch, "prefix_mask", ids, "prefix_lengths", false, error);
-    return code ? code : complete_labels(batch, ids, m->vocab_size, error);
+    return code ? code : complete_labels(batch, "segments", ids, m->vocab_size, error);
 }
 
 /* ---- graph ----------------------------------------------------------------------------------- */

@@ -119,9 +119,11 @@ static int complete_decoder(const struct model *m, td_batch *batch, const td_arr
     if (!code && m->continuous_positions && !start)
         code = out_of_memory(error);
     if (!code)
-        code = add_positions(batch, "decoder_positions", ids, start, error);
+        code = add_positions(batch, "decoder_positions", "decoder_segments", ids, start, error);
     free(start);
-    return code ? code : complete_labels(batch, ids, m->vocab_size, error);
+    if (!code)
+        code = check_positions(batch, "decoder_positions", "decoder_segments", &m->position, error);
+    return code ? code : complete_labels(batch, "decoder_segments", ids, m->vocab_size, error);
 }
 
 static int complete(const void *config, td_batch *batch, td_error *error)
@@ -138,7 +140,9 @@ static int complete(const void *config, td_batch *batch, td_error *error)
                        (long long)given->dim[0], (long long)ids->dim[0]);
     code = add_leading_ones(batch, "encoder_segments", given, "encoder_lengths", true, error);
     if (!code)
-        code = add_positions(batch, "encoder_positions", given, NULL, error);
+        code = add_positions(batch, "encoder_positions", "encoder_segments", given, NULL, error);
+    if (!code)
+        code = check_positions(batch, "encoder_positions", "encoder_segments", &m->position, error);
     return code ? code : complete_decoder(m, batch, ids, error);
 }
 

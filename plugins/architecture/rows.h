@@ -191,15 +191,30 @@ static inline int add_leading_ones(td_batch *b, const char *name, const td_array
     return 0;
 }
 
+/* Whether a row of `segments` has more than one, which is to say examples that are packed. */
+static inline bool is_packed(const td_array *segments)
+{
+    const int32_t *s = segments->data;
+    for (int64_t k = 0; s && k < segments->dim[0] * segments->dim[1]; k++)
+        if (s[k] > 1)
+            return true;
+    return false;
+}
+
 /* Add positions start[row] + 0, 1, .. (start NULL: 0), unless the batch has them. */
-static inline int add_positions(td_batch *b, const char *name, const td_array *like,
-                                const int32_t *start, td_error *error)
+static inline int add_positions(td_batch *b, const char *name, const char *segments,
+                                const td_array *like, const int32_t *start, td_error *error)
 {
     int32_t *to;
     if (check_like(b, name, TD_I32, like, error))
         return TD_EFORMAT;
     if (td_batch_find(b, name))
         return 0;
+    if (is_packed(td_batch_find(b, segments)))
+        return td_fail(error, TD_EFORMAT,
+                       "the batch has several examples in a row ('%s'), but no array '%s' to say "
+                       "where each begins",
+                       segments, name);
     if (!(to = td_batch_add(b, name, TD_I32, like->dim[0], like->dim[1])))
         return out_of_memory(error);
     for (int64_t r = 0; r < like->dim[0]; r++)
@@ -208,20 +223,72 @@ static inline int add_positions(td_batch *b, const char *name, const td_array *l
     return 0;
 }
 
-/* Labels must be there; weights are 1 where the batch has none. */
-static inline int complete_labels(td_batch *b, const td_array *like, int64_t vocab, td_error *error)
+/* A token of k's example in k's row, so many positions or more from it; k: there is none. */
+static inline int64_t far_from(const int32_t *at, const int32_t *segment, int64_t k,
+                               int64_t columns)
 {
-    float *w;
-    if (!need_ids(b, "labels", vocab, error) || check_like(b, "labels", TD_I32, like, error) ||
+    int64_t j = k - k % columns;
+    while (j < k && (segment[j] != segment[k] || llabs((long long)at[k] - at[j]) < columns))
+        j++;
+    return j;
+}
+
+/* Positions are not negative, as many as the scheme has and, where a bias depends on distances, no
+ * two of one example further apart than the row is long: tables of biases go no further. */
+static inline int check_positions(const td_batch *b, const char *name, const char *segments,
+                                  const td_part *scheme, td_error *error)
+{
+    const td_position *p = td_position_of(scheme);
+    const td_array    *a = td_batch_find(b, name), *s = td_batch_find(b, segments);
+    const int32_t     *at = a->data, *segment = s->data;
+    int64_t            columns = a->dim[1], most = 0;
+
+    for (int64_t k = 0; at && k < a->dim[0] * columns; k++) {
+        int64_t j = p->bias ? far_from(at, segment, k, columns) : k;
+        if (at[k] < 0)
+            return td_fail(error, TD_EFORMAT, "array '%s': row %lld, token %lld is at position %d",
+                           name, (long long)(k / columns), (long long)(k % columns), at[k]);
+        most = at[k] > most ? at[k] : most;
+        if (j < k)
+            return td_fail(error, TD_EFORMAT,
+                           "array '%s': row %lld has positions %d and %d in one example; position "
+                           "'%s' needs them less than the row's %lld tokens apart",
+                           name, (long long)(k / columns), at[j], at[k], p->plugin.name,
+                           (long long)columns);
+    }
+    return p->check_positions ? p->check_positions(scheme->config, most + 1, error) : 0;
+}
+
+/* Labels must be there; weights are 1 where the batch has none. Padding has no weight, and a label
+ * without weight may be anything (-100, say): it becomes 0. */
+static inline int complete_labels(td_batch *b, const char *segments, const td_array *like,
+                                  int64_t vocab, td_error *error)
+{
+    const td_array *labels = need_ids(b, "labels", 0, error);
+    const int32_t  *segment = td_batch_find(b, segments)->data;
+    int32_t        *label = labels ? labels->data : NULL;
+    float          *w;
+
+    if (!labels || check_like(b, "labels", TD_I32, like, error) ||
         check_like(b, "loss_weights", TD_F32, like, error))
         return TD_EFORMAT;
     if (td_batch_find(b, "loss_weights"))
-        return 0;
-    if (!(w = td_batch_add(b, "loss_weights", TD_F32, like->dim[0], like->dim[1])))
-        return out_of_memory(error);
-    for (int64_t k = 0; k < like->dim[0] * like->dim[1]; k++)
-        w[k] = 1;
-    return 0;
+        w = td_batch_find(b, "loss_weights")->data;
+    else {
+        if (!(w = td_batch_add(b, "loss_weights", TD_F32, like->dim[0], like->dim[1])))
+            return out_of_memory(error);
+        for (int64_t k = 0; k < like->dim[0] * like->dim[1]; k++)
+            w[k] = segment[k] != 0;
+    }
+    for (int64_t k = 0; label && w && k < like->dim[0] * like->dim[1]; k++) {
+        if (w[k] != 0 && !segment[k])
+            return td_fail(
+                error, TD_EFORMAT,
+                "array 'loss_weights': row %lld, token %lld weighs %g, but it is padding",
+                (long long)(k / like->dim[1]), (long long)(k % like->dim[1]), (double)w[k]);
+        label[k] = w[k] != 0 ? label[k] : 0;
+    }
+    return need_ids(b, "labels", vocab, error) ? 0 : TD_EFORMAT;
 }
 
 #endif

@@ -16,14 +16,19 @@ static td_tensor *embed(const void *config, td_tensor *x, td_tensor *position)
 {
     const struct learned *c = config;
     int64_t               dims[] = { c->max_positions, td_dim(x, -1) };
-    if (td_dim(x, 1) > c->max_positions)
-        return td_graph_fail(
-            x->graph,
-            "position 'learned': sequences of %lld tokens do not fit max_positions = %lld",
-            (long long)td_dim(x, 1), (long long)c->max_positions);
     return td_add(x,
                   td_gather(td_param(x->graph, "position_embeddings.weight", dims, 2, td_normal(1)),
                             position));
+}
+
+static int check_positions(const void *config, int64_t positions, td_error *error)
+{
+    const struct learned *c = config;
+    return positions <= c->max_positions
+               ? 0
+               : td_fail(error, TD_ECONFIG,
+                         "position 'learned': max_positions = %lld, but sequences have %lld",
+                         (long long)c->max_positions, (long long)positions);
 }
 
 static const td_position learned = {
@@ -32,6 +37,7 @@ static const td_position learned = {
                   .brief = "learned absolute positions, added to the embeddings",
                   .paper = "Gehring et al., Convolutional Sequence to Sequence Learning, 2017"),
     .embed = embed,
+    .check_positions = check_positions,
 };
 
 TD_MODULE("learned", "1.0", "tandem", "MIT", &learned.plugin)

@@ -14,32 +14,32 @@ static const td_option options[] = {
     TD_OPTION_END
 };
 
-/* p base^(-2i/d) for every position and wave: [B, T, d/2] */
+/* p base^(-2i/d) for every position and wave: [B, T, ceil(d/2)] */
 static td_tensor *angles(const struct sinusoidal *c, td_tensor *position, int64_t width)
 {
     double     frequency[MAX_WIDTH / 2];
-    int64_t    half = width / 2, column[] = { td_dim(position, 0), td_dim(position, 1), 1 };
+    int64_t    half = (width + 1) / 2, column[] = { td_dim(position, 0), td_dim(position, 1), 1 };
     td_tensor *p = td_reshape(td_cast(position, TD_REAL), column, 3);
     for (int64_t i = 0; i < half; i++)
         frequency[i] = pow(c->base, -2.0 * (double)i / (double)width);
     return td_mul(p, td_constant(position->graph, TD_REAL, &half, 1, frequency));
 }
 
-/* PE[p, 2i] = sin(angle), PE[p, 2i+1] = cos(angle) */
+/* PE[p, 2i] = sin(angle), PE[p, 2i+1] = cos(angle); an odd width ends with a sine. */
 static td_tensor *embed(const void *config, td_tensor *x, td_tensor *position)
 {
-    int64_t width = td_dim(x, -1),
-            pair[] = { td_dim(position, 0), td_dim(position, 1), width / 2, 1 };
-    int64_t    joined[] = { pair[0], pair[1], width };
+    int64_t    width = td_dim(x, -1), half = (width + 1) / 2;
+    int64_t    pair[] = { td_dim(position, 0), td_dim(position, 1), half, 1 };
+    int64_t    joined[] = { pair[0], pair[1], 2 * half };
     td_tensor *a, *waves[2];
 
-    if (width % 2 || width > MAX_WIDTH)
-        return td_graph_fail(x->graph,
-                             "position 'sinusoidal' needs an even d_model up to %d, not %lld",
+    if (width > MAX_WIDTH)
+        return td_graph_fail(x->graph, "position 'sinusoidal' takes a d_model up to %d, not %lld",
                              MAX_WIDTH, (long long)width);
     a = angles(config, position, width);
     waves[0] = td_reshape(td_sin(a), pair, 4), waves[1] = td_reshape(td_cos(a), pair, 4);
-    return td_add(x, td_reshape(td_concat(waves, 2, 3), joined, 3));
+    a = td_reshape(td_concat(waves, 2, 3), joined, 3);
+    return td_add(x, td_slice(a, -1, 0, width));
 }
 
 static const td_position sinusoidal = {

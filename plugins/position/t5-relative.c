@@ -69,14 +69,15 @@ static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
                             in->k_position, longest - 1 };
 }
 
-/* In an encoder, half of the buckets serve each direction and half of those are exact. */
+/* In an encoder, half of the buckets serve each direction. */
 static int check(const void *config, td_error *error)
 {
     const struct t5 *c = config;
-    if (c->buckets % 4)
-        return td_fail(error, TD_ECONFIG,
-                       "buckets = %lld must be a multiple of 4: two directions, near and far",
-                       (long long)c->buckets);
+    if (c->buckets % 2)
+        return td_fail(
+            error, TD_ECONFIG,
+            "buckets = %lld must be even: an encoder has half of them for each direction",
+            (long long)c->buckets);
     if (c->max_distance <= c->buckets / 2)
         return td_fail(error, TD_ECONFIG,
                        "max_distance = %lld must be greater than half of buckets = %lld",

@@ -58,6 +58,14 @@ static inline td_part load_part(const char *file, const char *name)
     return part;
 }
 
+/* Give a part inside another its own; the outer one does not free it. */
+static inline void set_part(td_part *part, const char *name, td_part inner)
+{
+    const td_option *o = find_option(part->plugin, name);
+    cr_assert_eq(o->type, TD_TYPE_PART);
+    *(td_part *)(void *)((char *)(uintptr_t)part->config + o->offset) = inner;
+}
+
 static inline void free_part(td_part *part) { free((void *)(uintptr_t)part->config); }
 
 #endif

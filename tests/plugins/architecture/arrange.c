@@ -21,6 +21,7 @@ static td_part load(const char *name)
     snprintf(file, sizeof file, "architecture-%s", name);
     td_part p = load_part(file, name);
     set_option(&p, "vocab_size", 17);
+    set_part(&p, "position", load_part("position-none", "none"));
     return p;
 }
 
@@ -208,5 +209,65 @@ Test(refusals, batches_that_others_made)
                   strstr(error.text, "length 4"),
               "%s", error.text);
     td_batch_free(b);
+    free_part(&p);
+}
+
+/* A batch of one row for `name` with these segments, positions, labels and weights. */
+static int complete(td_part *p, const int32_t *segments, const int32_t *positions,
+                    const int32_t *labels, const float *weights, td_batch *b, td_error *error)
+{
+    memset(error, 0, sizeof *error);
+    td_batch_add(b, "input_ids", TD_I32, 1, 4);
+    memcpy(td_batch_add(b, "segments", TD_I32, 1, 4), segments, 4 * sizeof *segments);
+    memcpy(td_batch_add(b, "labels", TD_I32, 1, 4), labels, 4 * sizeof *labels);
+    memcpy(td_batch_add(b, "loss_weights", TD_F32, 1, 4), weights, 4 * sizeof *weights);
+    if (positions)
+        memcpy(td_batch_add(b, "positions", TD_I32, 1, 4), positions, 4 * sizeof *positions);
+    return architecture_of(p)->complete(p->config, b, error);
+}
+
+static void expect_incomplete(td_part *p, const int32_t *segments, const int32_t *positions,
+                              const float *weights, const char *says)
+{
+    static const int32_t labels[] = { 1, 2, 3, 4 };
+    td_batch            *b = td_batch_new();
+    td_error             error;
+    cr_expect(complete(p, segments, positions, labels, weights, b, &error) < 0 &&
+                  strstr(error.text, says),
+              "'%s' does not say '%s'", error.text, says);
+    td_batch_free(b);
+}
+
+#define FOUR(...) ((const int32_t[]){ __VA_ARGS__ })
+
+Test(refusals, positions_and_weights_that_others_made)
+{
+    static const float   weights[] = { 1, 0, 1, 0 }, on_padding[] = { 0, 0, 0, 1 };
+    static const int32_t ignored[] = { 5, -100, 16, 17 };
+    td_part              p = load("decoder-only");
+    td_batch            *b = td_batch_new();
+    td_error             error;
+
+    expect_incomplete(&p, FOUR(1, 1, 2, 2), NULL, weights, "no array 'positions'");
+    expect_incomplete(&p, FOUR(1, 1, 1, 0), NULL, on_padding,
+                      "token 3 weighs 1, but it is padding");
+    expect_incomplete(&p, FOUR(1, 1, 1, 1), FOUR(0, 1, -1, 2), weights,
+                      "token 2 is at position -1");
+    /* what has no weight may have any label */
+    cr_expect_eq(complete(&p, FOUR(1, 1, 1, 0), NULL, ignored, weights, b, &error), 0, "%s",
+                 error.text);
+    INTS(b, "labels", 5, 0, 16, 0);
+    td_batch_free(b);
+
+    /* a table of biases reaches as far as a row is long; other examples do not matter */
+    set_part(&p, "position", load_part("position-alibi", "alibi"));
+    expect_incomplete(&p, FOUR(1, 1, 1, 1), FOUR(0, 1, 4, 5), weights, "positions 0 and 4");
+    b = td_batch_new();
+    cr_expect_eq(complete(&p, FOUR(1, 1, 2, 2), FOUR(0, 1, 7, 8), FOUR(1, 2, 3, 4), weights, b,
+                          &error),
+                 0, "%s", error.text);
+    td_batch_free(b);
+    set_part(&p, "position", load_part("position-learned", "learned"));
+    expect_incomplete(&p, FOUR(1, 1, 1, 1), FOUR(0, 1, 2, 2048), weights, "max_positions = 2048");
     free_part(&p);
 }
