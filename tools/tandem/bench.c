@@ -22,7 +22,8 @@ typedef struct timing {
 
 static int by_value(const void *a, const void *b)
 {
-    return *(const double *)a < *(const double *)b ? -1 : 1;
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
 }
 
 static double median(const timing *t)
@@ -73,7 +74,8 @@ static int measure(td_work *w, const td_batch *b, double seconds, timing *t, td_
 
 static int by_seconds(const void *a, const void *b)
 {
-    return ((const td_profile_row *)a)->seconds > ((const td_profile_row *)b)->seconds ? -1 : 1;
+    double x = ((const td_profile_row *)a)->seconds, y = ((const td_profile_row *)b)->seconds;
+    return (x < y) - (x > y);
 }
 
 /* Where five more steps go, the slowest op first. */
