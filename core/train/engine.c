@@ -15,6 +15,7 @@ typedef struct entry {
     td_built   built;
     td_update  update;
     td_norms   norms;
+    td_cost    cost; /* of gradients */
     td_plan   *plan;
     td_tensor *roots[4];
     size_t     n_roots;
@@ -65,6 +66,7 @@ static void free_entry(entry *x)
     if (!x)
         return;
     td_plan_free(x->plan);
+    td_cost_free(&x->cost);
     td_graph_free(x->built.graph);
     td_graph_free(x->update.graph);
     td_norms_free(&x->norms);
@@ -104,6 +106,8 @@ static int build(td_engine *e, entry *x, const td_batch *batch, td_error *error)
         code = td_model_backward(&e->model, e->variables, &x->built, x->purpose == ADD, error);
     x->roots[0] = x->built.sum, x->roots[1] = x->purpose == EVALUATE ? x->built.nll : x->built.loss;
     x->roots[2] = x->built.logits, x->n_roots = x->purpose == PROBE ? 3 : 2;
+    if (!code && (x->purpose == FIRST || x->purpose == ADD))
+        code = td_graph_cost(x->built.graph, x->roots, x->n_roots, &x->cost, error);
     return code;
 }
 
@@ -236,17 +240,6 @@ int td_engine_plan_evaluation(td_engine *e, const td_batch *shape, td_memory *me
     return 0;
 }
 
-int td_engine_flops(td_engine *e, const td_batch *batch, td_flops_phases *out, td_error *error)
-{
-    entry *x = calloc(1, sizeof *x);
-    int    code = x ? build(e, x, batch, error)
-                    : td_fail(error, TD_ENOMEM, "out of memory while counting FLOPs");
-    if (!code)
-        td_graph_flops(x->built.graph, x->roots, x->n_roots, batch, out);
-    free_entry(x);
-    return code;
-}
-
 td_graph *td_engine_graph(td_engine *e, td_tensor *const **roots, size_t *n_roots)
 {
     entry *x = e->n_entries ? e->entries[0] : NULL;
@@ -312,7 +305,9 @@ static int run(td_engine *e, purpose purpose, const td_micro *m, td_micro_out *o
 int td_engine_gradient(td_engine *e, const td_micro *m, td_micro_out *out, td_error *error)
 {
     entry *x;
-    return run(e, m->add ? ADD : FIRST, m, out, &x, error);
+    int    code = run(e, m->add ? ADD : FIRST, m, out, &x, error);
+    out->flops = code ? 0 : td_cost_of(&x->cost, m->batch);
+    return code;
 }
 
 int td_engine_probe(td_engine *e, const td_micro *m, td_micro_out *out, double *logits,

@@ -36,8 +36,6 @@ int td_engine_plan(td_engine *, const td_batch *shape, td_memory *memory, td_err
  * takes. */
 int td_engine_plan_evaluation(td_engine *, const td_batch *shape, td_memory *memory,
                               td_error *error);
-/* FLOPs of forward and backward on this very batch. */
-int td_engine_flops(td_engine *, const td_batch *, td_flops_phases *out, td_error *error);
 /* Memory for all of it, and initial values by parameter name. */
 int td_engine_allocate(td_engine *, uint64_t seed, td_error *error);
 
@@ -58,6 +56,9 @@ typedef struct td_micro {
 } td_micro;
 typedef struct td_micro_out {
     double loss, sum;
+    /* td_engine_gradient: of the matrix products, forward and backward, of this very batch; scores
+     * that no mask shows are not counted */
+    double flops;
 } td_micro_out;
 int td_engine_gradient(td_engine *, const td_micro *, td_micro_out *out, td_error *error);
 

@@ -82,9 +82,10 @@ static double formula(double le, double ld, double d, double f, double v, double
            2 * ld * 2 * d * d * (u + s) + 4 * ld * d * s * u + 2 * v * d * u + 2 * v * d * (s + u);
 }
 
-Test(describe, flops_of_an_odd_shape)
+/* However the loss splits a sequence, and whatever buckets training has. Gives U. */
+static int64_t expect_formula(const char *split, double length)
 {
-    char        path[500];
+    char        path[500], tokens[40];
     const char *argv[] = { TANDEM_BINARY,
                            "describe",
                            "-c",
@@ -97,22 +98,37 @@ Test(describe, flops_of_an_odd_shape)
                            "model.attention.heads=3",
                            "model.attention.head_dim=22",
                            "model.ffn.d_ff=101",
-                           "train.length=142",
-                           "train.bucket=1",
+                           split,
+                           tokens,
                            NULL };
     child       c;
     json_t     *j;
-    double      flops;
+    double      flops, wanted;
+    int64_t     predicted;
 
     snprintf(path, sizeof path, "%s/configs/nano/redllm.cfg", TANDEM_SOURCE);
+    snprintf(tokens, sizeof tokens, "train.length=%.0f", length);
     c = child_run(argv);
     cr_assert_eq(c.code, 0, "%s", c.err);
     j = child_json(&c);
     flops = json_real_value(json_object_get(json_object_get(j, "flops"), "paper"));
-    cr_expect_float_eq(flops, formula(1, 3, 66, 101, 541, 71, 71), 0.5, "%.1f FLOPs", flops);
+    predicted = json_integer_value(json_object_get(j, "predicted"));
+    wanted = formula(1, 3, 66, 101, 541, length - (double)predicted, (double)predicted);
+    cr_expect_float_eq(flops, wanted, 0.5, "%s: %.1f FLOPs, not %.1f", split, flops, wanted);
     cr_expect_eq(sum_of_groups(j), integer(j, "parameters", "total"));
     json_decref(j);
     child_free(&c);
+    return predicted;
+}
+
+Test(describe, flops_of_odd_shapes)
+{
+    int64_t random;
+    cr_expect_eq(expect_formula("loss.prefix=0", 142), 71);
+    cr_expect_eq(expect_formula("loss.prefix=8", 64), 56);
+    cr_expect_eq(expect_formula("loss.prefix=139", 142), 3);
+    random = expect_formula("loss.split=random", 142);
+    cr_expect(random >= 1 && random <= 141, "%lld tokens", (long long)random);
 }
 
 Test(describe, groups_of_another_model)

@@ -116,8 +116,7 @@ static int prepare(td_work *w, td_run_directory *r, char **about, td_error *erro
     return code;
 }
 
-static td_trainer_spec trainer_spec(const td_work *w, const td_run_directory *r, const char *about,
-                                    double flops)
+static td_trainer_spec trainer_spec(const td_work *w, const td_run_directory *r, const char *about)
 {
     const td_train_options *o = &w->x->train;
     const td_device        *d = td_engine_device(w->engine);
@@ -143,7 +142,6 @@ static td_trainer_spec trainer_spec(const td_work *w, const td_run_directory *r,
                 .guard = (int)o->guard,
                 .spike = o->spike,
                 .patience = o->patience,
-                .flops = flops,
                 .peak = d->backend->peak ? d->backend->peak(d->state) : 0,
     };
     memcpy(s.loggers, w->x->loggers, sizeof s.loggers);
@@ -155,15 +153,12 @@ static int train(td_work *w, bool resume, td_error *error)
     td_run_directory r;
     char            *about = NULL;
     td_trainer_out   out = { 0 };
-    double           flops = 0;
     int              code = td_run_open(&r, w, resume, error);
 
     if (!code)
         code = prepare(w, &r, &about, error);
-    if (!code)
-        code = td_work_flops(w, &flops, error);
     if (!code) {
-        td_trainer_spec spec = trainer_spec(w, &r, about, flops);
+        td_trainer_spec spec = trainer_spec(w, &r, about);
         code = td_trainer_run(&spec, &out, error);
     }
     if (!code)

@@ -234,42 +234,41 @@ td_batch *td_work_shape(const td_work *w, int64_t rows, td_error *error)
     return NULL;
 }
 
-td_batch *td_work_random(const td_work *w, int64_t rows, td_error *error)
+/* Records of running text, as the loss splits those of data. */
+static int split_random(const td_work *w, const td_feed_spec *f, td_arena *arena, int64_t rows,
+                        td_example *out, td_error *error)
 {
     const td_loss *l = (const void *)w->x->loss.plugin;
-    td_feed_spec   f = td_work_feed(w);
-    td_bounds      bounds = l->bounds(w->x->loss.config, f.length);
-    int64_t        half = bounds.raw / 2, vocab = vocabulary(w), given = bounds.given ? half : 0;
-    td_example    *x = calloc((size_t)rows + 1, sizeof *x);
-    int32_t       *ids = calloc((size_t)(rows * bounds.raw) + 1, sizeof *ids);
-    td_batch      *b = td_batch_new();
-    int code = x && ids && b ? 0 : td_fail(error, TD_ENOMEM, "out of memory for a batch");
+    int64_t        n = l->bounds(w->x->loss.config, f->length).raw;
+    int32_t       *ids = td_arena_alloc(arena, (size_t)(rows * n) * sizeof *ids + 1);
+    int            code = 0;
 
-    for (int64_t i = 0; !code && i < rows * bounds.raw; i++)
-        ids[i] = (int32_t)td_random_below(1, 0, (uint64_t)i, (uint64_t)vocab);
-    for (int64_t r = 0; !code && r < rows; r++)
-        x[r] = (td_example){ .given = ids + r * bounds.raw,
-                             .n_given = given,
-                             .predicted = ids + r * bounds.raw + given,
-                             .n_predicted = bounds.raw - given,
-                             .row = r,
-                             .id = (uint64_t)r };
+    if (!ids)
+        return td_fail(error, TD_ENOMEM, "out of memory for a batch");
+    for (int64_t i = 0; i < rows * n; i++)
+        ids[i] = (int32_t)td_random_below(1, 0, (uint64_t)i, (uint64_t)vocabulary(w));
+    for (int64_t r = 0; !code && r < rows; r++) {
+        td_record record = { .targets = ids + r * n, .n_targets = n, .id = (uint64_t)r };
+        code = td_feed_split(f, &record, arena, &out[r], error);
+        out[r].row = r;
+    }
+    return code;
+}
+
+td_batch *td_work_random(const td_work *w, int64_t rows, int64_t bucket, td_error *error)
+{
+    td_feed_spec f = td_work_feed(w);
+    td_arena    *arena = td_arena_new();
+    td_example  *x = calloc((size_t)rows + 1, sizeof *x);
+    td_batch    *b = td_batch_new();
+    int          code = x && arena && b ? split_random(w, &f, arena, rows, x, error)
+                                        : td_fail(error, TD_ENOMEM, "out of memory for a batch");
+    f.bucket = bucket;
     if (!code)
         code = td_feed_arrange(&f, x, rows, b, error);
-    free(x), free(ids);
+    free(x), td_arena_free(arena);
     if (!code)
         return b;
     td_batch_free(b);
     return NULL;
-}
-
-int td_work_flops(td_work *w, double *out, td_error *error)
-{
-    td_batch       *b = td_work_random(w, w->x->train.micro_batch, error);
-    td_flops_phases f = { 0 };
-    int             code = b ? td_engine_flops(w->engine, b, &f, error) : error->code;
-    td_batch_free(b);
-    *out = (f.forward.visible + f.backward.visible) *
-           (double)(w->x->train.batch / w->x->train.micro_batch);
-    return code;
 }

@@ -36,12 +36,11 @@ td_evaluate_spec td_work_evaluate(const td_work *);
 /* {"nll", "perplexity", "bits_per_byte", "sources": [..]} of an evaluation; unknown numbers are
  * null. */
 json_t          *td_work_scores(const td_evaluation *);
-/* FLOPs of the matrix products of one training step, scores that no mask shows not counted. */
-int              td_work_flops(td_work *, double *out, td_error *error);
 /* The shapes of a training micro-batch, or of `rows` rows: for planning without data. Free with
  * td_batch_free. */
 td_batch        *td_work_shape(const td_work *, int64_t rows, td_error *error);
-/* The same filled with random tokens of full length: for bench and FLOPs. */
-td_batch        *td_work_random(const td_work *, int64_t rows, td_error *error);
+/* Rows of random tokens of full length, given and predicted as the loss splits them; lengths are
+ * rounded up to `bucket` as in training. */
+td_batch        *td_work_random(const td_work *, int64_t rows, int64_t bucket, td_error *error);
 
 #endif
