@@ -203,6 +203,12 @@ static void check_sizes(td_experiment *x, td_errors *errors)
             errors,
             "%s: train.spike does nothing with train.guard = \"none\": leave it out, or guard",
             origin(x, "train.spike"));
+    if (x->train.pack && x->train.dropout > 0)
+        td_errors_add(
+            errors,
+            "%s: train.pack with train.dropout = %g: a dropout mask belongs to one example, "
+            "and a packed row holds several; train without one of the two",
+            origin(x, "train.pack"), x->train.dropout);
     if (x->evaluate.prefix >= x->evaluate.length)
         td_errors_add(errors, "%s: evaluate.prefix = %lld leaves nothing to score of %lld tokens",
                       origin(x, "evaluate.prefix"), (long long)x->evaluate.prefix,

@@ -26,8 +26,9 @@ typedef struct td_feed_spec {
 
 /* All of one step. */
 typedef struct td_feed_step {
-    td_batch **micro;    /* [n_micro] */
-    int32_t  **examples; /* per micro-batch and row: the record's number in the step, for dropout */
+    td_batch **micro; /* [n_micro] */
+    /* per micro-batch and row: the record's number in the step, for dropout; no meaning if packed */
+    int32_t  **examples;
     int64_t    n_micro;
     double     weight; /* sum of loss weights: the divisor */
     int64_t    tokens, targets, records;
