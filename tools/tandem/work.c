@@ -42,9 +42,9 @@ bool td_work_open(td_work *w, td_tool *tool, unsigned needs, int *code)
 
 void td_work_close(td_work *w)
 {
-    if (w->data)
+    if (w->data_opened)
         ((const td_data *)(const void *)w->x->data.plugin)->close(w->data);
-    if (w->tokenizer)
+    if (w->tokenizer_opened)
         ((const td_tokenizer *)(const void *)w->x->tokenizer.plugin)->close(w->tokenizer);
     td_engine_close(w->engine);
     td_pool_free(w->pool);
@@ -99,6 +99,7 @@ static int open_tokenizer(td_work *w, td_error *error)
     if (t->open(w->x->tokenizer.config, w->services, &w->tokenizer, error))
         return error->code ? error->code : TD_EIO;
     w->special = (td_special){ .pad = -1, .bos = -1, .eos = -1, .unk = -1, .mode = { -1, -1, -1 } };
+    w->tokenizer_opened = true;
     t->special(w->tokenizer, &w->special);
     if (w->x->model.plugin && w->special.vocab_size > vocabulary(w))
         return td_fail(error, TD_ECONFIG,
@@ -162,9 +163,10 @@ static int with_data(td_work *w, bool open, td_error *error)
     }
     if (!code)
         code = td_make_directories(cache, error);
-    if (!code && open)
+    if (!code && open) {
         code = d->open(w->x->data.config, &in, &w->data, error);
-    else if (!code && d->prepare)
+        w->data_opened = !code;
+    } else if (!code && d->prepare)
         code = d->prepare(w->x->data.config, &in, error);
     free(cache);
     return code;
@@ -179,7 +181,7 @@ td_feed_spec td_work_feed(const td_work *w)
     const td_experiment *x = w->x;
     return (td_feed_spec){ x->model,
                            x->loss,
-                           (const void *)x->data.plugin,
+                           w->data_opened ? (const void *)x->data.plugin : NULL,
                            w->data,
                            w->special,
                            x->train.length,

@@ -13,7 +13,8 @@ typedef struct td_work {
     char              *shipped; /* what services->shipped says */
     const td_services *services;
     td_engine         *engine;
-    void              *tokenizer, *data; /* states */
+    void              *tokenizer, *data; /* states, which may be NULL */
+    bool               tokenizer_opened, data_opened;
     char               tokenizer_id[64]; /* tells what tokenizers of other pieces are not */
     td_special         special;
 } td_work;
@@ -30,7 +31,7 @@ int td_work_data(td_work *, td_error *error);
 /* Only what opening would prepare. */
 int td_work_prepare(td_work *, td_error *error);
 
-/* How training, or evaluation, lays out its batches. */
+/* How training, or evaluation, lays out its batches; without data until td_work_data. */
 td_feed_spec     td_work_feed(const td_work *);
 td_evaluate_spec td_work_evaluate(const td_work *);
 /* {"nll", "perplexity", "bits_per_byte", "sources": [..]} of an evaluation; unknown numbers are
