@@ -142,10 +142,11 @@ static int count_all(const td_evaluate_spec *spec, int64_t *all, td_error *error
 int td_evaluate_plan(td_engine *engine, const td_evaluate_spec *spec, td_memory *memory,
                      td_error *error)
 {
-    int64_t   all, given = spec->prefix ? spec->prefix : spec->feed.length / 2;
+    int64_t   all = spec->batch, given = spec->prefix ? spec->prefix : spec->feed.length / 2;
     td_batch *shape = td_batch_new();
-    int       code = shape ? count_all(spec, &all, error)
-                           : td_fail(error, TD_ENOMEM, "out of memory while planning evaluation");
+    int code = shape ? 0 : td_fail(error, TD_ENOMEM, "out of memory while planning evaluation");
+    if (!code && spec->feed.data)
+        code = count_all(spec, &all, error);
     if (!code)
         code = td_feed_shape_of(&spec->feed, spec->batch < all ? spec->batch : all, given,
                                 spec->feed.length - given, shape, error);

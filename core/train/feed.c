@@ -316,6 +316,11 @@ void td_feed_close(td_feed *f)
     free(f);
 }
 
+size_t td_feed_bytes(const td_feed_spec *s, const td_batch *shape)
+{
+    return AHEAD * (size_t)(s->batch / s->micro_batch) * td_batch_bytes(shape);
+}
+
 const td_feed_step *td_feed_next(td_feed *f, td_error *error)
 {
     slot *k;

@@ -40,6 +40,8 @@ typedef struct td_feed td_feed;
 /* Starts reading at record `first`. */
 td_feed            *td_feed_open(const td_feed_spec *, uint64_t first, td_error *error);
 void                td_feed_close(td_feed *);
+/* What the batches that it makes ahead take, if each is like `shape`. */
+size_t              td_feed_bytes(const td_feed_spec *, const td_batch *shape);
 /* The next step, valid until the next call. NULL with `error`. */
 const td_feed_step *td_feed_next(td_feed *, td_error *error);
 

@@ -131,6 +131,42 @@ Test(describe, flops_of_odd_shapes)
     cr_expect(random >= 1 && random <= 141, "%lld tokens", (long long)random);
 }
 
+static json_t *memory_of(const char *first, const char *second)
+{
+    char        path[500];
+    const char *argv[] = {
+        TANDEM_BINARY,         "describe", "-c",   path, "--json", "train.length=77",
+        "train.micro_batch=4", first,      second, NULL
+    };
+    child   c;
+    json_t *j;
+    snprintf(path, sizeof path, "%s/configs/nano/decllm.cfg", TANDEM_SOURCE);
+    c = child_run(argv);
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    j = child_json(&c);
+    child_free(&c);
+    return j;
+}
+
+/* Of a run: batches that are read ahead (three steps of them), micro-batches that add, evaluation. */
+Test(describe, memory_is_that_of_a_run)
+{
+    json_t *one = memory_of("train.batch=4", "evaluate.batch=1"),
+           *two = memory_of("train.batch=8", "evaluate.batch=1"),
+           *ten = memory_of("train.batch=40", "evaluate.batch=1"),
+           *long_one = memory_of("train.batch=4", "evaluate.length=1999"),
+           *without = memory_of("train.evaluate_every=-1", "evaluate.length=1999");
+    int64_t batch = 4 * 77 * 5 * 4; /* ids, segments, positions, labels, weights */
+    cr_expect_eq(integer(ten, "memory", "inputs") - integer(two, "memory", "inputs"),
+                 3 * 8 * batch);
+    cr_expect_gt(integer(two, "memory", "inputs") - integer(one, "memory", "inputs"), 3 * batch,
+                 "the plan that adds has inputs of its own");
+    cr_expect_gt(integer(long_one, "memory", "activations"),
+                 integer(without, "memory", "activations"));
+    json_decref(one), json_decref(two), json_decref(ten), json_decref(long_one);
+    json_decref(without);
+}
+
 Test(describe, groups_of_another_model)
 {
     child   c = describe("ablations/t5-bias", NULL);

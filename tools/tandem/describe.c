@@ -77,17 +77,11 @@ static int collect(td_work *w, facts *f, td_error *error)
 {
     const td_loss *l = (const void *)w->x->loss.plugin;
     td_bounds      bounds = l->bounds(w->x->loss.config, w->x->train.length);
-    td_batch      *shape = NULL;
     int            code = td_work_engine(w, error);
     f->length = w->x->train.length, f->varies = bounds.given + bounds.predicted > bounds.raw;
     if (!code)
         code = count_flops(w, f, error);
-    if (!code && !(shape = td_work_shape(w, w->x->train.micro_batch, error)))
-        code = error->code;
-    if (!code)
-        code = td_engine_plan(w->engine, shape, &f->memory, error);
-    td_batch_free(shape);
-    return code;
+    return code ? code : td_work_plan(w, &f->memory, error);
 }
 
 /* ---- printing -------------------------------------------------------------------------------- */

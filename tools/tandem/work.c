@@ -222,19 +222,36 @@ json_t *td_work_scores(const td_evaluation *e)
     return NULL;
 }
 
-/* ---- batches without data -------------------------------------------------------------------- */
+/* ---- planning -------------------------------------------------------------------------------- */
 
-td_batch *td_work_shape(const td_work *w, int64_t rows, td_error *error)
+static int plan_steps(td_work *w, const td_feed_spec *f, const td_batch *shape, td_memory *memory,
+                      td_error *error)
 {
-    td_feed_spec f = td_work_feed(w);
-    td_batch    *b = td_batch_new();
-    f.micro_batch = rows;
-    if (b && !td_feed_shape(&f, b, error))
-        return b;
-    td_fail(error, TD_ENOMEM, "out of memory for a batch");
-    td_batch_free(b);
-    return NULL;
+    int code = td_engine_plan(w->engine, shape, memory, error);
+    if (!code && f->micro_batch < f->batch)
+        code = td_engine_plan_adding(w->engine, shape, memory, error);
+    if (!code && w->x->train.norms_every > 0)
+        code = td_engine_plan_norms(w->engine, memory, error);
+    memory->inputs += code ? 0 : td_feed_bytes(f, shape);
+    return code;
 }
+
+int td_work_plan(td_work *w, td_memory *memory, td_error *error)
+{
+    td_feed_spec     f = td_work_feed(w);
+    td_evaluate_spec evaluation = td_work_evaluate(w);
+    td_batch        *shape = td_batch_new();
+    int              code = shape ? td_feed_shape(&f, shape, error)
+                                  : td_fail(error, TD_ENOMEM, "out of memory while planning a run");
+    if (!code)
+        code = plan_steps(w, &f, shape, memory, error);
+    if (!code && w->x->train.evaluate_every >= 0)
+        code = td_evaluate_plan(w->engine, &evaluation, memory, error);
+    td_batch_free(shape);
+    return code;
+}
+
+/* ---- batches without data -------------------------------------------------------------------- */
 
 /* Records of running text, as the loss splits those of data. */
 static int split_random(const td_work *w, const td_feed_spec *f, td_arena *arena, int64_t rows,

@@ -37,9 +37,9 @@ td_evaluate_spec td_work_evaluate(const td_work *);
 /* {"nll", "perplexity", "bits_per_byte", "sources": [..]} of an evaluation; unknown numbers are
  * null. */
 json_t          *td_work_scores(const td_evaluation *);
-/* The shapes of a training micro-batch, or of `rows` rows: for planning without data. Free with
- * td_batch_free. */
-td_batch        *td_work_shape(const td_work *, int64_t rows, td_error *error);
+/* Plan all that a run of the config does: steps of the largest micro-batches that can come, norms,
+ * evaluation. Memory for all of it, the batches that are read ahead among the inputs. */
+int              td_work_plan(td_work *, td_memory *memory, td_error *error);
 /* Rows of random tokens of full length, given and predicted as the loss splits them; lengths are
  * rounded up to `bucket` as in training. */
 td_batch        *td_work_random(const td_work *, int64_t rows, int64_t bucket, td_error *error);
