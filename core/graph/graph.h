@@ -131,6 +131,9 @@ int  td_variable_set(td_variable *, const td_device *, int real, const float *va
                      td_error *error);
 int  td_variable_get(const td_variable *, const td_device *, int real, float *values,
                      td_error *error);
+/* Elements [first, first + count) of it, and no more of the device's memory. */
+int  td_variable_slice(const td_variable *, const td_device *, int real, int64_t first,
+                       int64_t count, float *values, td_error *error);
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
