@@ -55,20 +55,20 @@ static int log_step(trainer *t, td_error *error)
     return td_metrics_write(&t->metrics, t->progress.step, m, sizeof m / sizeof *m, error);
 }
 
+/* Within 80 columns, of long runs too. */
 static void show_progress(trainer *t, bool last)
 {
     const td_trainer_spec *s = t->spec;
     double elapsed = td_now() - t->started, done = (double)(t->progress.step - t->first_step);
     double each = done > 0 ? elapsed / done : 0,
            tokens = done > 0 ? t->progress.tokens / (double)t->progress.step / each : 0;
-    char eta[32], share[32] = "";
+    char eta[32], rate[32], share[32] = "";
     if (s->peak > 0 && each > 0)
-        snprintf(share, sizeof share, ", %.0f%% of peak",
+        snprintf(share, sizeof share, " %.0f%% peak",
                  100 * (t->progress.flops - t->first_flops) / elapsed / s->peak);
-    td_log_progress(s->log, last,
-                    "step %lld/%lld  loss %.4f  norm %.3g  lr %.3g  %.0f tokens/s%s  %s %s",
+    td_log_progress(s->log, last, "%lld/%lld loss %.3f norm %.2g lr %.2g %s tok/s%s %s %s",
                     (long long)t->progress.step, (long long)s->steps, t->progress.cross_entropy,
-                    t->norm, t->rate, tokens, share, last ? "took" : "left",
+                    t->norm, t->rate, td_human_count(rate, tokens), share, last ? "took" : "eta",
                     td_human_time(eta,
                                   last ? elapsed : each * (double)(s->steps - t->progress.step)));
 }
