@@ -244,6 +244,16 @@ Test(train, divergence_is_exit_code_3_and_saved)
     cr_assert_eq(steps_saved("wild"), saved + 1);
 }
 
+/* Those that are named, and no others, with what the config says of them. */
+Test(train, loggers_have_options)
+{
+    sh("%1$s train -c %2$s/model.cfg run.name=told -q train.steps=3 "
+       "'run.loggers=({plugin=\"jsonl\";file=\"m.jsonl\";})' >%2$s/out && "
+       "grep -q train/loss %2$s/told/m.jsonl && test ! -e %2$s/told/metrics.jsonl && "
+       "test ! -e %2$s/told/tensorboard && test $(grep -c '^logger' %2$s/told/environment.txt) = "
+       "1");
+}
+
 /* A loss that is no number any more is null, not an empty answer. */
 Test(train, json_of_what_is_no_number)
 {
