@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -99,6 +100,27 @@ void td_log_line(td_journal *j, int level, const char *format, ...)
     va_end(args);
 }
 
+/* ---- progress -------------------------------------------------------------------------------- */
+
+/* Of the terminal; where it does not say, the usual. */
+static size_t columns(void)
+{
+    struct winsize w = { 0 };
+    return !ioctl(STDERR_FILENO, TIOCGWINSZ, &w) && w.ws_col > 0 ? w.ws_col : 80;
+}
+
+/* A line that wraps cannot be redrawn in place; some terminals wrap when the last column is
+ * written. */
+static void cut(char *line, size_t width)
+{
+    size_t shown = 0;
+    for (; *line; line++)
+        if (((unsigned char)*line & 0xC0) != 0x80 && ++shown == width) { /* characters of UTF-8 */
+            *line = 0;
+            return;
+        }
+}
+
 void td_log_progress(td_journal *j, bool last, const char *format, ...)
 {
     char    line[1024];
@@ -112,9 +134,10 @@ void td_log_progress(td_journal *j, bool last, const char *format, ...)
     va_end(args);
     pthread_mutex_lock(&j->lock);
     j->shown = now;
-    if (j->terminal)
+    if (j->terminal) {
+        cut(line, columns());
         fprintf(stderr, "\r\033[K%s%s", line, last ? "\n" : "");
-    else
+    } else
         fprintf(stderr, "%s\n", line);
     fflush(stderr);
     j->drawn = j->terminal && !last;

@@ -329,6 +329,51 @@ static void bind_list(binder *b, td_value *v, const td_option *o, td_list *out, 
     }
 }
 
+/* A plugin that is only named is a group that says nothing else. */
+static td_value *named(binder *b, const td_value *v)
+{
+    td_arena *arena = b->config->arena;
+    td_value *group = td_value_new(arena, TD_VALUE_GROUP, "", v->file, v->line),
+             *name = td_value_new(arena, TD_VALUE_STRING, "plugin", v->file, v->line);
+    if (!group || !name)
+        return NULL;
+    group->origin = name->origin = v->origin, name->text = v->text;
+    td_value_append(group, name);
+    return group;
+}
+
+static void bind_item_of_parts(binder *b, td_value *v, const td_option *o, td_part *out,
+                               td_resolved *list)
+{
+    const char *owner = b->owner;
+    td_value   *group = v->type == TD_VALUE_STRING ? named(b, v) : v;
+    if (group && group->type != TD_VALUE_GROUP)
+        complain(b, v, o->name,
+                 "holds %s; each item is the name of a plugin, or a group { plugin = "
+                 "\"...\"; .. }",
+                 type_name(v));
+    else if (group)
+        bind_part(b, group, o->name, o->choices[0], NULL, NULL, NULL, out,
+                  record(b, list, "", NULL, v, NULL));
+    b->owner = owner;
+}
+
+/* A list, or one item. */
+static void bind_parts(binder *b, td_value *v, const td_option *o, td_parts *out, td_resolved *at)
+{
+    bool         many = v && v->type == TD_VALUE_LIST;
+    td_value    *first = many ? v->first : v;
+    td_part     *items;
+    td_resolved *list = record(b, at, o->name, first ? NULL : "()", v, o);
+    size_t       n = 0;
+    for (td_value *c = first; c; c = many ? c->next : NULL)
+        n++;
+    items = td_arena_alloc(b->config->arena, n * sizeof *items + 1);
+    out->at = items, out->count = items ? n : 0, list->list = n > 0;
+    for (td_value *c = first; c && items; c = many ? c->next : NULL)
+        bind_item_of_parts(b, c, o, items++, list);
+}
+
 static void bind_row(binder *b, const td_value *group, td_value *v, const td_option *o, char *field,
                      td_resolved *at)
 {
@@ -341,6 +386,8 @@ static void bind_row(binder *b, const td_value *group, td_value *v, const td_opt
     set_default(o, field);
     if (o->type == TD_TYPE_LIST)
         bind_list(b, v, o, (td_list *)(void *)field, at);
+    else if (o->type == TD_TYPE_PARTS)
+        bind_parts(b, v, o, (td_parts *)(void *)field, at);
     else if (o->type == TD_TYPE_PART) {
         const char *owner = b->owner;
         if (v && v->type != TD_VALUE_GROUP)

@@ -131,6 +131,9 @@ int  td_variable_set(td_variable *, const td_device *, int real, const float *va
                      td_error *error);
 int  td_variable_get(const td_variable *, const td_device *, int real, float *values,
                      td_error *error);
+/* Elements [first, first + count) of it, and no more of the device's memory. */
+int  td_variable_slice(const td_variable *, const td_device *, int real, int64_t first,
+                       int64_t count, float *values, td_error *error);
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
@@ -141,6 +144,19 @@ typedef struct td_flops_phases {
 } td_flops_phases;
 void td_graph_flops(const td_graph *, td_tensor *const *roots, size_t n, const td_batch *batch,
                     td_flops_phases *out);
+
+/* FLOPs of the matrix products for any batch of the graph's shape, visible pairs only: counted once,
+ * told for each batch without allocating. The graph must outlive it. */
+typedef struct td_cost {
+    double            products; /* of every batch */
+    struct td_masked *masks;    /* scores, of which a batch's mask shows a share */
+    size_t            n_masks;
+} td_cost;
+int    td_graph_cost(const td_graph *, td_tensor *const *roots, size_t n, td_cost *out,
+                     td_error *error);
+double td_cost_of(const td_cost *, const td_batch *);
+void   td_cost_free(td_cost *);
+
 void td_graph_dump_text(const td_graph *, td_text *out);
 void td_graph_dump_dot(const td_graph *, td_text *out);
 /* The mask of the attention node at `path` for row `row` of the batch, as text: one character per

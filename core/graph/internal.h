@@ -88,6 +88,8 @@ bool td_node_is(const td_node *, const char *name);
 
 /* Share of query-key pairs that an attention node's rule shows; 1 where the batch cannot tell. */
 double td_visible_pairs(const td_node *, const td_batch *);
+/* Whether two attention nodes show the same pairs of any batch. */
+bool   td_same_mask(const td_node *, const td_node *);
 
 size_t td_dtype_size(int dtype);
 

@@ -235,23 +235,29 @@ int td_variable_set(td_variable *x, const td_device *device, int real, const flo
                 : 0;
 }
 
+int td_variable_slice(const td_variable *x, const td_device *device, int real, int64_t first,
+                      int64_t count, float *values, td_error *error)
+{
+    const td_backend *b = device->backend;
+    size_t            width = td_dtype_size(real), bytes = (size_t)count * width;
+    const char       *memory = (const char *)x->memory + (size_t)first * width;
+    void             *copy = b->download ? malloc(bytes ? bytes : 1) : NULL;
+    const void       *raw = b->download ? copy : memory;
+    int               code = 0;
+
+    if (b->download && !copy)
+        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to read '%s'", bytes, x->name);
+    if (b->download)
+        code = b->download(device->state, copy, memory, bytes);
+    for (int64_t k = 0; !code && k < count; k++)
+        values[k] = real == TD_F64 ? (float)((const double *)raw)[k] : ((const float *)raw)[k];
+    free(copy);
+    return code ? td_fail(error, TD_EIO, "backend '%s' cannot read '%s'", b->plugin.name, x->name)
+                : 0;
+}
+
 int td_variable_get(const td_variable *x, const td_device *device, int real, float *values,
                     td_error *error)
 {
-    const td_backend *b = device->backend;
-    size_t            bytes = bytes_of(x, real);
-    void             *raw = malloc(bytes ? bytes : 1);
-    int               code = 0;
-
-    if (!raw)
-        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to read '%s'", bytes, x->name);
-    if (b->download)
-        code = b->download(device->state, raw, x->memory, bytes);
-    else
-        memcpy(raw, x->memory, bytes);
-    for (int64_t k = 0; k < x->count; k++)
-        values[k] = real == TD_F64 ? (float)((double *)raw)[k] : ((float *)raw)[k];
-    free(raw);
-    return code ? td_fail(error, TD_EIO, "backend '%s' cannot read '%s'", b->plugin.name, x->name)
-                : 0;
+    return td_variable_slice(x, device, real, 0, x->count, values, error);
 }

@@ -75,6 +75,7 @@ static size_t field_size(int64_t type)
     case TD_TYPE_STRINGS:
     case TD_TYPE_PART:
     case TD_TYPE_LIST:
+    case TD_TYPE_PARTS:
         return sizeof(td_ints);
     default:
         return 0;
@@ -103,7 +104,8 @@ static const char *wrong_row(const td_option *o, size_t config_size)
     if ((o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT) && !(o->flags & TD_OPTION_REQUIRED) &&
         !(o->number >= o->min && o->number <= o->max))
         return "has a default outside its range";
-    if ((o->type == TD_TYPE_CHOICE || o->type == TD_TYPE_PART) && (!o->choices || !o->choices[0]))
+    if ((o->type == TD_TYPE_CHOICE || o->type == TD_TYPE_PART || o->type == TD_TYPE_PARTS) &&
+        (!o->choices || !o->choices[0]))
         return "has no choices";
     if (o->type == TD_TYPE_CHOICE && !is_choice(o))
         return "has a default that is none of its choices";

@@ -109,6 +109,9 @@ void td_option_describe(const td_option *o, td_text *out)
     case TD_TYPE_PART:
         td_text_print(out, "group: a plugin of kind %s", o->choices[0]);
         break;
+    case TD_TYPE_PARTS:
+        td_text_print(out, "list of plugins of kind %s, each a name or a group", o->choices[0]);
+        break;
     case TD_TYPE_LIST:
         td_text_print(out, "list of groups");
         break;

@@ -154,6 +154,14 @@ int64_t td_batch_tokens(const td_batch *b)
     return n;
 }
 
+size_t td_batch_bytes(const td_batch *b)
+{
+    size_t bytes = 0;
+    for (int32_t k = 0; k < b->count; k++)
+        bytes += (size_t)count_of(&b->at[k]) * 4;
+    return bytes;
+}
+
 void td_batch_key(const td_batch *b, char *out, size_t size)
 {
     size_t at = 0;

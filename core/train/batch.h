@@ -19,6 +19,9 @@ double  td_batch_weight(const td_batch *);
 int64_t td_batch_targets(const td_batch *);
 int64_t td_batch_tokens(const td_batch *);
 
+/* What its arrays take. */
+size_t td_batch_bytes(const td_batch *);
+
 /* The shapes as text: the key of the plans that were made for them. */
 void td_batch_key(const td_batch *, char *out, size_t size);
 

@@ -15,6 +15,7 @@ typedef struct entry {
     td_built   built;
     td_update  update;
     td_norms   norms;
+    td_cost    cost; /* of gradients */
     td_plan   *plan;
     td_tensor *roots[4];
     size_t     n_roots;
@@ -65,6 +66,7 @@ static void free_entry(entry *x)
     if (!x)
         return;
     td_plan_free(x->plan);
+    td_cost_free(&x->cost);
     td_graph_free(x->built.graph);
     td_graph_free(x->update.graph);
     td_norms_free(&x->norms);
@@ -104,6 +106,8 @@ static int build(td_engine *e, entry *x, const td_batch *batch, td_error *error)
         code = td_model_backward(&e->model, e->variables, &x->built, x->purpose == ADD, error);
     x->roots[0] = x->built.sum, x->roots[1] = x->purpose == EVALUATE ? x->built.nll : x->built.loss;
     x->roots[2] = x->built.logits, x->n_roots = x->purpose == PROBE ? 3 : 2;
+    if (!code && (x->purpose == FIRST || x->purpose == ADD))
+        code = td_graph_cost(x->built.graph, x->roots, x->n_roots, &x->cost, error);
     return code;
 }
 
@@ -202,49 +206,51 @@ static size_t bytes_of_kind(const td_engine *e, int kind)
     return n * (e->model.real == TD_F64 ? 8 : 4);
 }
 
+/* Plans share the arena and have inputs of their own. */
+static int grow(td_memory *memory, const entry *x, const td_error *error)
+{
+    size_t arena = x ? td_plan_arena(x->plan) : 0;
+    if (!x)
+        return td_failed(error, TD_EGRAPH);
+    if (!memory)
+        return 0;
+    memory->activations = arena > memory->activations ? arena : memory->activations;
+    memory->inputs += td_plan_inputs(x->plan);
+    return 0;
+}
+
 int td_engine_plan(td_engine *e, const td_batch *shape, td_memory *memory, td_error *error)
 {
     entry *x = find(e, FIRST, shape, error);
-    size_t arena;
+    int    code;
 
-    if (!x)
-        return error && error->code ? error->code : TD_EGRAPH;
-    arena = td_plan_arena(x->plan);
-    if (e->model.optimizer.plugin && !e->update) {
-        e->update = make(e, UPDATE, shape, "update", error);
-        if (!e->update)
-            return error && error->code ? error->code : TD_EGRAPH;
-    }
-    if (e->update && td_plan_arena(e->update->plan) > arena)
-        arena = td_plan_arena(e->update->plan);
+    if (x && e->model.optimizer.plugin && !e->update &&
+        !(e->update = make(e, UPDATE, shape, "update", error)))
+        return td_failed(error, TD_EGRAPH);
     if (memory)
-        *memory = (td_memory){ bytes_of_kind(e, TD_VARIABLE_PARAM),
-                               bytes_of_kind(e, TD_VARIABLE_GRAD),
-                               bytes_of_kind(e, TD_VARIABLE_STATE), arena,
-                               td_plan_inputs(x->plan) };
-    return 0;
+        *memory = (td_memory){ .parameters = bytes_of_kind(e, TD_VARIABLE_PARAM),
+                               .gradients = bytes_of_kind(e, TD_VARIABLE_GRAD),
+                               .states = bytes_of_kind(e, TD_VARIABLE_STATE) };
+    code = grow(memory, x, error);
+    return code || !e->update ? code : grow(memory, e->update, error);
+}
+
+int td_engine_plan_adding(td_engine *e, const td_batch *shape, td_memory *memory, td_error *error)
+{
+    return grow(memory, find(e, ADD, shape, error), error);
 }
 
 int td_engine_plan_evaluation(td_engine *e, const td_batch *shape, td_memory *memory,
                               td_error *error)
 {
-    entry *x = find(e, EVALUATE, shape, error);
-    if (!x)
-        return error && error->code ? error->code : TD_EGRAPH;
-    if (memory && td_plan_arena(x->plan) > memory->activations)
-        memory->activations = td_plan_arena(x->plan);
-    return 0;
+    return grow(memory, find(e, EVALUATE, shape, error), error);
 }
 
-int td_engine_flops(td_engine *e, const td_batch *batch, td_flops_phases *out, td_error *error)
+int td_engine_plan_norms(td_engine *e, td_memory *memory, td_error *error)
 {
-    entry *x = calloc(1, sizeof *x);
-    int    code = x ? build(e, x, batch, error)
-                    : td_fail(error, TD_ENOMEM, "out of memory while counting FLOPs");
-    if (!code)
-        td_graph_flops(x->built.graph, x->roots, x->n_roots, batch, out);
-    free_entry(x);
-    return code;
+    if (!e->norms)
+        e->norms = make(e, NORMS, NULL, "norms", error);
+    return grow(memory, e->norms, error);
 }
 
 td_graph *td_engine_graph(td_engine *e, td_tensor *const **roots, size_t *n_roots)
@@ -263,7 +269,9 @@ int td_engine_allocate(td_engine *e, uint64_t seed, td_error *error)
     for (size_t k = 0; k < e->n_entries; k++)
         if (bind(e, e->entries[k], error))
             return TD_ENOMEM;
-    return e->update ? bind(e, e->update, error) : 0;
+    if (e->update && bind(e, e->update, error))
+        return TD_ENOMEM;
+    return e->norms ? bind(e, e->norms, error) : 0;
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
@@ -312,7 +320,9 @@ static int run(td_engine *e, purpose purpose, const td_micro *m, td_micro_out *o
 int td_engine_gradient(td_engine *e, const td_micro *m, td_micro_out *out, td_error *error)
 {
     entry *x;
-    return run(e, m->add ? ADD : FIRST, m, out, &x, error);
+    int    code = run(e, m->add ? ADD : FIRST, m, out, &x, error);
+    out->flops = code ? 0 : td_cost_of(&x->cost, m->batch);
+    return code;
 }
 
 int td_engine_probe(td_engine *e, const td_micro *m, td_micro_out *out, double *logits,
@@ -356,11 +366,8 @@ int td_engine_update(td_engine *e, double rate, int64_t step, double limit, td_u
 int td_engine_norms(td_engine *e, td_parameter_norms **out, size_t *count, td_error *error)
 {
     const td_norms *n;
-    if (!e->norms) {
-        e->norms = make(e, NORMS, NULL, "norms", error);
-        if (!e->norms || bind(e, e->norms, error))
-            return error && error->code ? error->code : TD_EGRAPH;
-    }
+    if (!e->norms && (td_engine_plan_norms(e, NULL, error) || bind(e, e->norms, error)))
+        return td_failed(error, TD_EGRAPH);
     n = &e->norms->norms;
     if (td_plan_run(e->norms->plan, error))
         return error && error->code ? error->code : TD_EGRAPH;

@@ -23,7 +23,9 @@ typedef struct td_engine_options {
 } td_engine_options;
 
 typedef struct td_memory {
-    size_t parameters, gradients, states, activations, inputs;
+    size_t parameters, gradients, states;
+    size_t activations; /* the arena of all plans */
+    size_t inputs;      /* of each plan */
 } td_memory;
 
 td_engine *td_engine_open(const td_engine_options *, td_error *error);
@@ -32,12 +34,14 @@ void       td_engine_close(td_engine *);
 /* Build and plan the step for batches of this shape (the largest to come), gradients and update
  * included. */
 int td_engine_plan(td_engine *, const td_batch *shape, td_memory *memory, td_error *error);
-/* The same for batches that are only scored: no gradients. `memory` (or NULL) grows to what it
- * takes. */
+/* What else is known to come, so that no step has to plan or allocate; `memory` (or NULL) grows to
+ * what it takes. After td_engine_plan: the micro-batches of a step but its first. */
+int td_engine_plan_adding(td_engine *, const td_batch *shape, td_memory *memory, td_error *error);
+/* td_engine_norms. */
+int td_engine_plan_norms(td_engine *, td_memory *memory, td_error *error);
+/* Batches that are only scored: no gradients. */
 int td_engine_plan_evaluation(td_engine *, const td_batch *shape, td_memory *memory,
                               td_error *error);
-/* FLOPs of forward and backward on this very batch. */
-int td_engine_flops(td_engine *, const td_batch *, td_flops_phases *out, td_error *error);
 /* Memory for all of it, and initial values by parameter name. */
 int td_engine_allocate(td_engine *, uint64_t seed, td_error *error);
 
@@ -58,6 +62,9 @@ typedef struct td_micro {
 } td_micro;
 typedef struct td_micro_out {
     double loss, sum;
+    /* td_engine_gradient: of the matrix products, forward and backward, of this very batch; scores
+     * that no mask shows are not counted */
+    double flops;
 } td_micro_out;
 int td_engine_gradient(td_engine *, const td_micro *, td_micro_out *out, td_error *error);
 

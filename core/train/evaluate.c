@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/arena.h"
-
 typedef struct job {
     td_engine              *engine;
     const td_evaluate_spec *spec;
@@ -15,11 +13,6 @@ typedef struct job {
     td_example             *examples;
     int64_t                 done, all;
 } job;
-
-static void *allocate(void *arena, size_t bytes)
-{
-    return td_arena_alloc(arena, bytes ? bytes : 1);
-}
 
 static int64_t wanted(const td_evaluate_spec *s, int64_t source)
 {
@@ -31,10 +24,13 @@ static int64_t wanted(const td_evaluate_spec *s, int64_t source)
 static int fetch(job *j, int64_t source, int64_t index, td_example *x, td_error *error)
 {
     const td_feed_spec *f = &j->spec->feed;
-    td_split_in         in = { f->special, 0, allocate, j->arena };
+    td_split_in         in = td_feed_split_in(f, j->arena);
     td_record           r = { 0 };
     int64_t             k = j->spec->prefix ? j->spec->prefix : f->length / 2;
-    int code = f->data->fetch_held_out(f->data_state, source, index, &in, &r, error);
+    int                 code;
+
+    in.seed = 0; /* the same records for every run */
+    code = f->data->fetch_held_out(f->data_state, source, index, &in, &r, error);
     if (code)
         return error && error->code
                    ? code
@@ -146,10 +142,11 @@ static int count_all(const td_evaluate_spec *spec, int64_t *all, td_error *error
 int td_evaluate_plan(td_engine *engine, const td_evaluate_spec *spec, td_memory *memory,
                      td_error *error)
 {
-    int64_t   all, given = spec->prefix ? spec->prefix : spec->feed.length / 2;
+    int64_t   all = spec->batch, given = spec->prefix ? spec->prefix : spec->feed.length / 2;
     td_batch *shape = td_batch_new();
-    int       code = shape ? count_all(spec, &all, error)
-                           : td_fail(error, TD_ENOMEM, "out of memory while planning evaluation");
+    int code = shape ? 0 : td_fail(error, TD_ENOMEM, "out of memory while planning evaluation");
+    if (!code && spec->feed.data)
+        code = count_all(spec, &all, error);
     if (!code)
         code = td_feed_shape_of(&spec->feed, spec->batch < all ? spec->batch : all, given,
                                 spec->feed.length - given, shape, error);

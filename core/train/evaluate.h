@@ -32,7 +32,7 @@ typedef struct td_evaluate_spec {
 } td_evaluate_spec;
 
 /* Plan it before the engine is allocated: a run that could not be evaluated does not begin.
- * `memory` grows to what it takes. */
+ * `memory` grows to what it takes. Without data (NULL), for as many sequences at once as may be. */
 int td_evaluate_plan(td_engine *, const td_evaluate_spec *, td_memory *memory, td_error *error);
 /* `progress`: told after each batch how far it is; what it gives ends the evaluation unless it is
  * 0, with that code and no message. NULL: nobody is told. */

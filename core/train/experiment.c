@@ -68,11 +68,13 @@ static const td_option evaluate_table[] = {
     TD_OPTION_END
 };
 
-static const td_option run_table[] = {
-    TD_OPTION_STRING(td_run_options, name, "run", "of the run: its directory under run.dir"),
-    TD_OPTION_STRING(td_run_options, dir, "runs", "where runs are kept"),
-    TD_OPTION_STRINGS(td_run_options, loggers, "logger plugins; none named: jsonl and tensorboard"),
-    TD_OPTION_END
+static const char *const logger_kind[] = { TD_LOGGER_KIND, NULL };
+static const td_option   run_table[] = {
+      TD_OPTION_STRING(td_run_options, name, "run", "of the run: its directory under run.dir"),
+      TD_OPTION_STRING(td_run_options, dir, "runs", "where runs are kept"),
+      TD_OPTION_PARTS(td_run_options, loggers, logger_kind,
+                      "where metrics go; none named: jsonl and tensorboard"),
+      TD_OPTION_END
 };
 
 static const td_option group_table[] = {
@@ -115,19 +117,44 @@ static void bind(td_experiment *x, const char *path, const char *kind, unsigned 
                              errors);
 }
 
-static void bind_loggers(td_experiment *x, td_errors *errors)
+static const char *origin(const td_experiment *x, const char *path)
+{
+    const td_value *v = td_config_get(x->config, path);
+    return v ? td_value_origin(v) : path;
+}
+
+static void add_logger(td_experiment *x, const td_part *logger, td_errors *errors)
+{
+    for (size_t k = 0; k < x->n_loggers; k++)
+        if (x->loggers[k].plugin == logger->plugin) {
+            td_errors_add(errors, "%s: run.loggers names '%s' twice", origin(x, "run.loggers"),
+                          logger->plugin->name);
+            return;
+        }
+    if (x->n_loggers < TD_LOGGERS)
+        x->loggers[x->n_loggers++] = *logger;
+    else
+        td_errors_add(errors, "%s: run.loggers names more than %d loggers",
+                      origin(x, "run.loggers"), TD_LOGGERS);
+}
+
+/* Those named, or the standard ones where a run is to be made. */
+static void bind_loggers(td_experiment *x, unsigned needs, td_errors *errors)
 {
     static const char *const standard[] = { "jsonl", "tensorboard" };
-    td_strings names = x->run.loggers.count ? x->run.loggers : (td_strings){ standard, 2 };
-    for (size_t k = 0; k < names.count; k++) {
+    const td_parts          *named = &x->run.loggers;
+    size_t                   n_standard = named->count || !(needs & TD_NEED_DATA) ? 0 : 2;
+    for (size_t k = 0; k < named->count; k++)
+        if (named->at[k].plugin)
+            add_logger(x, &named->at[k], errors);
+    for (size_t k = 0; k < n_standard; k++) {
+        td_part  logger;
         td_error e = { 0 };
-        if (x->n_loggers == TD_LOGGERS)
-            td_errors_add(errors, "run.loggers names more than %d loggers", TD_LOGGERS);
-        else if (td_part_defaults(x->registry, TD_LOGGER_KIND, names.at[k],
-                                  td_config_arena(x->config), &x->loggers[x->n_loggers], &e))
+        if (td_part_defaults(x->registry, TD_LOGGER_KIND, standard[k], td_config_arena(x->config),
+                             &logger, &e))
             td_errors_add(errors, "run.loggers: %s", e.text);
         else
-            x->n_loggers++;
+            add_logger(x, &logger, errors);
     }
 }
 
@@ -155,18 +182,11 @@ static bool bind_all(td_experiment *x, unsigned needs, td_errors *errors)
                                    errors);
     td_config_bind_table(x->config, x->registry, "run", run_table, &x->run, errors);
     x->groups = o.groups, x->threads = b.threads;
-    if (needs & TD_NEED_DATA)
-        bind_loggers(x, errors);
+    bind_loggers(x, needs, errors);
     return sized;
 }
 
 /* ---- rules across groups --------------------------------------------------------------------- */
-
-static const char *origin(const td_experiment *x, const char *path)
-{
-    const td_value *v = td_config_get(x->config, path);
-    return v ? td_value_origin(v) : path;
-}
 
 /* Parts that were bound without an error. */
 static void check_parts(const td_experiment *x, td_errors *errors)
@@ -203,6 +223,12 @@ static void check_sizes(td_experiment *x, td_errors *errors)
             errors,
             "%s: train.spike does nothing with train.guard = \"none\": leave it out, or guard",
             origin(x, "train.spike"));
+    if (x->train.pack && x->train.dropout > 0)
+        td_errors_add(
+            errors,
+            "%s: train.pack with train.dropout = %g: a dropout mask belongs to one example, "
+            "and a packed row holds several; train without one of the two",
+            origin(x, "train.pack"), x->train.dropout);
     if (x->evaluate.prefix >= x->evaluate.length)
         td_errors_add(errors, "%s: evaluate.prefix = %lld leaves nothing to score of %lld tokens",
                       origin(x, "evaluate.prefix"), (long long)x->evaluate.prefix,

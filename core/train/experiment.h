@@ -31,7 +31,7 @@ typedef struct td_evaluate_options {
 
 typedef struct td_run_options {
     const char *name, *dir;
-    td_strings  loggers;
+    td_parts    loggers;
 } td_run_options;
 
 typedef struct td_experiment {

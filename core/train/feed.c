@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/arena.h"
-
 enum { AHEAD = 3, PACKED = 64 }; /* steps made ahead; examples per row when packing, at most */
 
 typedef struct slot {
@@ -34,11 +32,6 @@ static const td_loss *loss_of(const td_feed_spec *s) { return (const void *)s->l
 static const td_architecture *architecture_of(const td_feed_spec *s)
 {
     return (const void *)s->architecture.plugin;
-}
-
-static void *allocate(void *arena, size_t bytes)
-{
-    return td_arena_alloc(arena, bytes ? bytes : 1);
 }
 
 /* ---- shapes ---------------------------------------------------------------------------------- */
@@ -105,25 +98,43 @@ int td_feed_shape(const td_feed_spec *s, td_batch *out, td_error *error)
     return arrange(s, NULL, 0, s->micro_batch, limit(s), out, error);
 }
 
-/* ---- one step -------------------------------------------------------------------------------- */
+/* ---- examples -------------------------------------------------------------------------------- */
 
-static int fetch(td_feed *f, slot *k, uint64_t index, td_example *out)
+static void *allocate(void *arena, size_t bytes)
 {
-    td_record   record = { 0 };
-    td_split_in in = { f->spec.special, f->spec.seed, allocate, k->arena };
-    int         code = f->spec.data->fetch(f->spec.data_state, index, &in, &record, &k->error);
-    record.id = index;
-    if (code && !k->error.code)
-        td_fail(&k->error, TD_EIO, "data '%s' cannot read record %llu", f->spec.data->plugin.name,
-                (unsigned long long)index);
-    if (!code)
-        code = loss_of(&f->spec)->split(f->spec.loss.config, &record, &in, out, &k->error);
-    if (code && !k->error.code)
-        td_fail(&k->error, TD_EFORMAT, "loss '%s' cannot split record %llu",
-                f->spec.loss.plugin->name, (unsigned long long)index);
-    out->id = index, out->source = record.source;
-    return code;
+    return td_arena_alloc(arena, bytes ? bytes : 1);
 }
+
+td_split_in td_feed_split_in(const td_feed_spec *s, td_arena *arena)
+{
+    return (td_split_in){ s->special, s->seed, allocate, arena };
+}
+
+int td_feed_split(const td_feed_spec *s, const td_record *record, td_arena *arena, td_example *out,
+                  td_error *error)
+{
+    td_split_in in = td_feed_split_in(s, arena);
+    memset(out, 0, sizeof *out);
+    if (loss_of(s)->split(s->loss.config, record, &in, out, error))
+        return td_fail(error, td_failed(error, TD_EFORMAT), "loss '%s' cannot split record %llu",
+                       s->loss.plugin->name, (unsigned long long)record->id);
+    out->id = record->id, out->source = record->source;
+    return 0;
+}
+
+int td_feed_fetch(const td_feed_spec *s, uint64_t index, td_arena *arena, td_example *out,
+                  td_error *error)
+{
+    td_split_in in = td_feed_split_in(s, arena);
+    td_record   record = { 0 };
+    if (s->data->fetch(s->data_state, index, &in, &record, error))
+        return td_fail(error, td_failed(error, TD_EIO), "data '%s' cannot read record %llu",
+                       s->data->plugin.name, (unsigned long long)index);
+    record.id = index;
+    return td_feed_split(s, &record, arena, out, error);
+}
+
+/* ---- one step -------------------------------------------------------------------------------- */
 
 static bool fits(td_extent used, td_extent more, td_extent most)
 {
@@ -156,8 +167,7 @@ static int64_t take(td_feed *f, slot *k, uint64_t first)
     }
     for (; n < most_examples; n++) {
         td_example *x = &k->examples[n];
-        memset(x, 0, sizeof *x);
-        if (fetch(f, k, first + (uint64_t)n, x))
+        if (td_feed_fetch(&f->spec, first + (uint64_t)n, k->arena, x, &k->error))
             return 0;
         if (!fits((td_extent){ 0, 0 }, extent_of(&f->spec, x), most)) {
             td_fail(&k->error, TD_EFORMAT, "record %llu is longer than train.length = %lld allows",
@@ -225,7 +235,7 @@ static void *work(void *argument)
     while (!f->stop) {
         slot    *k = &f->slots[f->made % AHEAD];
         uint64_t first = f->next;
-        if (k->ready || (f->holding && f->made - f->taken >= AHEAD - 1)) {
+        if (k->ready) { /* the one that is held, too */
             pthread_cond_wait(&f->changed, &f->lock);
             continue;
         }
@@ -304,6 +314,11 @@ void td_feed_close(td_feed *f)
     pthread_cond_destroy(&f->changed);
     pthread_mutex_destroy(&f->lock);
     free(f);
+}
+
+size_t td_feed_bytes(const td_feed_spec *s, const td_batch *shape)
+{
+    return AHEAD * (size_t)(s->batch / s->micro_batch) * td_batch_bytes(shape);
 }
 
 const td_feed_step *td_feed_next(td_feed *f, td_error *error)

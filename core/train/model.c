@@ -4,12 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The rule that a parameter follows: the first that matches; n_groups: none. */
+static size_t rule_of(const td_model *m, const char *parameter)
+{
+    size_t k = 0;
+    while (k < m->n_groups && !td_match(m->groups[k].match, parameter))
+        k++;
+    return k;
+}
+
 td_group_rule td_model_group(const td_model *m, const char *parameter)
 {
-    for (size_t k = 0; k < m->n_groups; k++)
-        if (td_match(m->groups[k].match, parameter))
-            return m->groups[k];
-    return (td_group_rule){ "*", 1, 1, false };
+    size_t k = rule_of(m, parameter);
+    return k < m->n_groups ? m->groups[k] : (td_group_rule){ "*", 1, 1, false };
 }
 
 td_variable *td_model_gradient(td_variables *v, const char *parameter)
@@ -184,13 +191,9 @@ static int check_rules(const td_model *m, td_variables *v, td_error *error)
         bool               followed = false;
         for (size_t i = 0; i < td_variables_count(v) && !followed; i++) {
             const td_variable *x = td_variables_at(v, i);
-            size_t             first = 0;
             if (x->kind != TD_VARIABLE_PARAM)
                 continue;
-            example = x;
-            while (first < m->n_groups && !td_match(m->groups[first].match, x->name))
-                first++;
-            followed = first == k;
+            example = x, followed = rule_of(m, x->name) == k;
         }
         if (!followed && example)
             return td_fail(error, TD_ECONFIG,

@@ -17,7 +17,8 @@ typedef struct trainer {
     td_metrics             metrics;
     char                   checkpoints[4000];
     double                 started, window_start; /* clocks */
-    int64_t                window_tokens, window_steps, first_step;
+    int64_t                window_tokens, first_step;
+    double                 step_flops, window_flops, first_flops;
     int64_t                saved; /* step of the newest checkpoint; -1: none, or no longer true */
     td_evaluation          evaluation;
     double                 loss, norm, rate;
@@ -36,39 +37,38 @@ static int log_step(trainer *t, td_error *error)
     const td_trainer_spec *s = t->spec;
     double                 now = td_now(), elapsed = now - t->window_start;
     double                 speed = elapsed > 0 ? (double)t->window_tokens / elapsed : 0;
-    double                 share = s->peak > 0 && elapsed > 0
-                                       ? s->flops * (double)t->window_steps / elapsed / s->peak
-                                       : 0;
-    td_metric              m[] = {
-                     { "train/loss", t->loss, false },
-                     { "train/cross_entropy", t->progress.cross_entropy, false },
-                     { "train/grad_norm", t->norm, false },
-                     { "train/learning_rate", t->rate, false },
-                     { "train/tokens", t->progress.tokens, false },
-                     { "train/target_tokens", t->progress.targets, false },
-                     { "train/flops", t->progress.flops, false },
-                     { "train/skipped", (double)t->progress.skipped, false },
-                     { "time/tokens_per_second", speed, true },
-                     { "time/share_of_peak", share, true },
-                     { "time/seconds", now - t->started, true },
+    double    share = s->peak > 0 && elapsed > 0 ? t->window_flops / elapsed / s->peak : 0;
+    td_metric m[] = {
+        { "train/loss", t->loss, false },
+        { "train/cross_entropy", t->progress.cross_entropy, false },
+        { "train/grad_norm", t->norm, false },
+        { "train/learning_rate", t->rate, false },
+        { "train/tokens", t->progress.tokens, false },
+        { "train/target_tokens", t->progress.targets, false },
+        { "train/flops", t->progress.flops, false },
+        { "train/skipped", (double)t->progress.skipped, false },
+        { "time/tokens_per_second", speed, true },
+        { "time/share_of_peak", share, true },
+        { "time/seconds", now - t->started, true },
     };
-    t->window_start = now, t->window_tokens = t->window_steps = 0;
+    t->window_start = now, t->window_tokens = 0, t->window_flops = 0;
     return td_metrics_write(&t->metrics, t->progress.step, m, sizeof m / sizeof *m, error);
 }
 
+/* Within 80 columns, of long runs too. */
 static void show_progress(trainer *t, bool last)
 {
     const td_trainer_spec *s = t->spec;
     double elapsed = td_now() - t->started, done = (double)(t->progress.step - t->first_step);
     double each = done > 0 ? elapsed / done : 0,
            tokens = done > 0 ? t->progress.tokens / (double)t->progress.step / each : 0;
-    char eta[32], share[32] = "";
+    char eta[32], rate[32], share[32] = "";
     if (s->peak > 0 && each > 0)
-        snprintf(share, sizeof share, ", %.0f%% of peak", 100 * s->flops / each / s->peak);
-    td_log_progress(s->log, last,
-                    "step %lld/%lld  loss %.4f  norm %.3g  lr %.3g  %.0f tokens/s%s  %s %s",
+        snprintf(share, sizeof share, " %.0f%% peak",
+                 100 * (t->progress.flops - t->first_flops) / elapsed / s->peak);
+    td_log_progress(s->log, last, "%lld/%lld loss %.3f norm %.2g lr %.2g %s tok/s%s %s %s",
                     (long long)t->progress.step, (long long)s->steps, t->progress.cross_entropy,
-                    t->norm, t->rate, tokens, share, last ? "took" : "left",
+                    t->norm, t->rate, td_human_count(rate, tokens), share, last ? "took" : "eta",
                     td_human_time(eta,
                                   last ? elapsed : each * (double)(s->steps - t->progress.step)));
 }
@@ -78,7 +78,7 @@ static void show_progress(trainer *t, bool last)
 static int gradients(trainer *t, const td_feed_step *batch, td_error *error)
 {
     double sum = 0;
-    t->loss = 0;
+    t->loss = 0, t->step_flops = 0;
     for (int64_t m = 0; m < batch->n_micro; m++) {
         td_micro     micro = { batch->micro[m], batch->weight, m > 0, (int32_t)t->progress.step,
                                batch->examples[m] };
@@ -86,6 +86,7 @@ static int gradients(trainer *t, const td_feed_step *batch, td_error *error)
         if (td_engine_gradient(t->spec->engine, &micro, &out, error))
             return td_failed(error, TD_EGRAPH);
         t->loss += out.loss, sum += out.sum;
+        t->step_flops += out.flops;
     }
     t->progress.cross_entropy = sum / batch->weight;
     return 0;
@@ -146,8 +147,8 @@ static int step(trainer *t, td_error *error)
     t->norm = u.norm;
     t->progress.step++, t->progress.record = batch->next;
     t->progress.tokens += (double)batch->tokens, t->progress.targets += (double)batch->targets,
-        t->progress.flops += s->flops;
-    t->window_tokens += batch->tokens, t->window_steps++;
+        t->progress.flops += t->step_flops;
+    t->window_tokens += batch->tokens, t->window_flops += t->step_flops;
     return after_update(t, &u, error);
 }
 
@@ -362,7 +363,8 @@ int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *e
         code = t.feed ? 0 : td_failed(error, TD_ENOMEM);
     }
     if (!code) {
-        t.first_step = t.progress.step, t.started = t.window_start = td_now();
+        t.first_step = t.progress.step, t.first_flops = t.progress.flops;
+        t.started = t.window_start = td_now();
         catch_signals(before);
         code = go_on(&t, error);
         report(&t, out);

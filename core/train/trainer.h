@@ -25,7 +25,6 @@ typedef struct td_trainer_spec {
     bool               keep_best;
     int                guard; /* td_guard */
     double             spike; /* a norm above this many running averages is a spike; 0: none is */
-    double             flops; /* of one full step, for the metrics */
     double             peak;  /* the machine's matmul rate in FLOP/s, 0: unknown */
     int64_t            patience; /* unapplied updates in a row that end the run as diverged */
 } td_trainer_spec;

@@ -184,18 +184,19 @@ static int write_metric(const events *e, int64_t step, const td_metric *metric, 
     return write_frame(e, &event, error);
 }
 
+static int flush(void *state, td_error *error)
+{
+    return fflush(((events *)state)->file) ? fail(state, errno, error) : 0;
+}
+
+/* In the file at once: TensorBoard shows a run while it goes on. */
 static int write_metrics(void *state, int64_t step, const td_metric *metrics, size_t count,
                          td_error *error)
 {
     int code = 0;
     for (size_t i = 0; i < count && !code; i++)
         code = write_metric(state, step, &metrics[i], error);
-    return code;
-}
-
-static int flush(void *state, td_error *error)
-{
-    return fflush(((events *)state)->file) ? fail(state, errno, error) : 0;
+    return code ? code : flush(state, error);
 }
 
 static const td_logger tensorboard = {

@@ -59,6 +59,45 @@ Test(bind, two_files_that_meet)
     config_says(0, "plugin = \"alibi\";", "show", "-c", "small.cfg", "-c", "a.cfg");
 }
 
+/* ---- lists of plugins ------------------------------------------------------------------------ */
+
+#define TENSORBOARD_AND_JSONL \
+    "run = { loggers = ( \"tensorboard\",\n { plugin = \"jsonl\"; file = \"m.jsonl\"; } ); };\n"
+
+Test(bind, plugins_by_name_or_as_groups)
+{
+    config_file("none.cfg", CONFIG_SMALL);
+    config_file("both.cfg", CONFIG_SMALL TENSORBOARD_AND_JSONL);
+    config_says(0, "loggers = ();", "show", "-c", "none.cfg");
+    config_says(0, "file = \"metrics.jsonl\";", "show", "-c", "none.cfg",
+                "run.loggers=[\"jsonl\"]");
+    config_says(0, "folder = \"tensorboard\";", "show", "-c", "none.cfg",
+                "run.loggers=tensorboard");
+    config_says(0, "folder = \"tensorboard\";", "show", "-c", "both.cfg");
+    config_says(0, "set by:  both.cfg:3", "explain", "run.loggers[1].file", "-c", "both.cfg");
+    config_says(0, "set by:  default of logger 'tensorboard'", "explain", "run.loggers[0].folder",
+                "-c", "both.cfg");
+    config_says(0, "takes:   list of plugins of kind logger/1, each a name or a group", "explain",
+                "run.loggers", "-c", "none.cfg");
+}
+
+Test(bind, wrong_lists_of_plugins)
+{
+    config_file("a.cfg", CONFIG_SMALL);
+    config_says(2, "command line: there is no logger 'jsnol'", "check", "-c", "a.cfg",
+                "run.loggers=[\"jsnol\"]");
+    config_says(2, "logger 'jsonl': option 'flie' is unknown; did you mean 'file'?", "check", "-c",
+                "a.cfg", "run.loggers=({plugin=\"jsonl\";flie=\"m\";})");
+    config_says(2,
+                "command line: run: option 'loggers' holds an integer; each item is the name of "
+                "a plugin, or a group",
+                "check", "-c", "a.cfg", "run.loggers=(3)");
+    config_says(2, "group 'loggers' must name a plugin of kind logger/1", "check", "-c", "a.cfg",
+                "run.loggers=({file=\"m\";})");
+    config_says(2, "command line: run.loggers names 'jsonl' twice", "check", "-c", "a.cfg",
+                "run.loggers=(\"jsonl\",{plugin=\"jsonl\";file=\"m\";})");
+}
+
 /* ---- mistakes -------------------------------------------------------------------------------- */
 
 Test(bind, all_mistakes_at_once)

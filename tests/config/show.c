@@ -83,7 +83,8 @@ Test(show, what_is_shown_is_read_again)
 {
     config_file("a.cfg", CONFIG_SMALL
                 "run = { name = \"tab\\t quote\\\" back\\\\slash\\n bell\\x07 \xc3\xa9\"; loggers "
-                "= (); };\n"
+                "= ( \"tensorboard\", { plugin = \"jsonl\"; file = \"m\"; } ); };\n"
+                "optimizer = { plugin = \"sgd\"; groups = (); };\n"
                 "tokenizer = { plugin = \"bytes\"; }; data = { plugin = \"text\"; "
                 "sources = ({ name = \"a\"; files = (\"f\"); }); max_bad_lines = 5000000000L; };\n"
                 "train = { clip = 0.30000000000000004; spike = 1e9; };\n");

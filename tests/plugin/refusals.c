@@ -54,6 +54,7 @@ static const refusal refusals[] = {
     { "default-outside.so", "option 0 ('peak') has a default outside its range" },
     { "default-nan.so", "option 0 ('peak') has a default outside its range" },
     { "choice-without.so", "option 0 ('which') has no choices" },
+    { "parts-without.so", "option 0 ('parts') has no choices" },
     { "list-without.so", "option 0 ('items') has no table of its items" },
     { "program", "is no shared object but an ELF file of type 2: link it with cc -shared -fPIC" },
 };

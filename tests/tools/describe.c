@@ -82,9 +82,10 @@ static double formula(double le, double ld, double d, double f, double v, double
            2 * ld * 2 * d * d * (u + s) + 4 * ld * d * s * u + 2 * v * d * u + 2 * v * d * (s + u);
 }
 
-Test(describe, flops_of_an_odd_shape)
+/* However the loss splits a sequence, and whatever buckets training has. Gives U. */
+static int64_t expect_formula(const char *split, double length)
 {
-    char        path[500];
+    char        path[500], tokens[40];
     const char *argv[] = { TANDEM_BINARY,
                            "describe",
                            "-c",
@@ -97,22 +98,73 @@ Test(describe, flops_of_an_odd_shape)
                            "model.attention.heads=3",
                            "model.attention.head_dim=22",
                            "model.ffn.d_ff=101",
-                           "train.length=142",
-                           "train.bucket=1",
+                           split,
+                           tokens,
                            NULL };
     child       c;
     json_t     *j;
-    double      flops;
+    double      flops, wanted;
+    int64_t     predicted;
 
     snprintf(path, sizeof path, "%s/configs/nano/redllm.cfg", TANDEM_SOURCE);
+    snprintf(tokens, sizeof tokens, "train.length=%.0f", length);
     c = child_run(argv);
     cr_assert_eq(c.code, 0, "%s", c.err);
     j = child_json(&c);
     flops = json_real_value(json_object_get(json_object_get(j, "flops"), "paper"));
-    cr_expect_float_eq(flops, formula(1, 3, 66, 101, 541, 71, 71), 0.5, "%.1f FLOPs", flops);
+    predicted = json_integer_value(json_object_get(j, "predicted"));
+    wanted = formula(1, 3, 66, 101, 541, length - (double)predicted, (double)predicted);
+    cr_expect_float_eq(flops, wanted, 0.5, "%s: %.1f FLOPs, not %.1f", split, flops, wanted);
     cr_expect_eq(sum_of_groups(j), integer(j, "parameters", "total"));
     json_decref(j);
     child_free(&c);
+    return predicted;
+}
+
+Test(describe, flops_of_odd_shapes)
+{
+    int64_t random;
+    cr_expect_eq(expect_formula("loss.prefix=0", 142), 71);
+    cr_expect_eq(expect_formula("loss.prefix=8", 64), 56);
+    cr_expect_eq(expect_formula("loss.prefix=139", 142), 3);
+    random = expect_formula("loss.split=random", 142);
+    cr_expect(random >= 1 && random <= 141, "%lld tokens", (long long)random);
+}
+
+static json_t *memory_of(const char *first, const char *second)
+{
+    char        path[500];
+    const char *argv[] = {
+        TANDEM_BINARY,         "describe", "-c",   path, "--json", "train.length=77",
+        "train.micro_batch=4", first,      second, NULL
+    };
+    child   c;
+    json_t *j;
+    snprintf(path, sizeof path, "%s/configs/nano/decllm.cfg", TANDEM_SOURCE);
+    c = child_run(argv);
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    j = child_json(&c);
+    child_free(&c);
+    return j;
+}
+
+/* Of a run: batches that are read ahead (three steps of them), micro-batches that add, evaluation. */
+Test(describe, memory_is_that_of_a_run)
+{
+    json_t *one = memory_of("train.batch=4", "evaluate.batch=1"),
+           *two = memory_of("train.batch=8", "evaluate.batch=1"),
+           *ten = memory_of("train.batch=40", "evaluate.batch=1"),
+           *long_one = memory_of("train.batch=4", "evaluate.length=1999"),
+           *without = memory_of("train.evaluate_every=-1", "evaluate.length=1999");
+    int64_t batch = 4 * 77 * 5 * 4; /* ids, segments, positions, labels, weights */
+    cr_expect_eq(integer(ten, "memory", "inputs") - integer(two, "memory", "inputs"),
+                 3 * 8 * batch);
+    cr_expect_gt(integer(two, "memory", "inputs") - integer(one, "memory", "inputs"), 3 * batch,
+                 "the plan that adds has inputs of its own");
+    cr_expect_gt(integer(long_one, "memory", "activations"),
+                 integer(without, "memory", "activations"));
+    json_decref(one), json_decref(two), json_decref(ten), json_decref(long_one);
+    json_decref(without);
 }
 
 Test(describe, groups_of_another_model)

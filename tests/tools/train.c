@@ -152,6 +152,27 @@ static void expect_same(const char *a, const char *b)
 
 TestSuite(train, .init = setup, .fini = teardown);
 
+/* The FLOPs so far in each line of metrics that has them. */
+static int flops_of(const char *run, double *out, int room)
+{
+    char *text = metrics(run);
+    int   n = 0;
+    for (const char *p = text; (p = strstr(p, "\"train/flops\": ")) && n < room; p++)
+        out[n++] = atof(p + strlen("\"train/flops\": "));
+    free(text);
+    return n;
+}
+
+/* Sequences are split at random, so no two steps cost the same. */
+Test(train, flops_are_those_of_each_step)
+{
+    double at[9];
+    cr_assert_eq(finish(start("counted", "2", "train.bucket=1")), 0);
+    cr_assert_eq(flops_of("counted", at, 9), 9);
+    for (int k = 2; k < 9; k++)
+        cr_expect_neq(at[k] - at[k - 1], at[k - 1] - at[k - 2]);
+}
+
 Test(train, bits_do_not_depend_on_threads_or_kills)
 {
     cr_assert_eq(finish(start("whole", "2", NULL)), 0);
@@ -221,6 +242,16 @@ Test(train, divergence_is_exit_code_3_and_saved)
     cr_assert_gt(saved, 20);
     cr_assert_eq(finish(start("wild", "2", "train.spike=0.0001")), 3);
     cr_assert_eq(steps_saved("wild"), saved + 1);
+}
+
+/* Those that are named, and no others, with what the config says of them. */
+Test(train, loggers_have_options)
+{
+    sh("%1$s train -c %2$s/model.cfg run.name=told -q train.steps=3 "
+       "'run.loggers=({plugin=\"jsonl\";file=\"m.jsonl\";})' >%2$s/out && "
+       "grep -q train/loss %2$s/told/m.jsonl && test ! -e %2$s/told/metrics.jsonl && "
+       "test ! -e %2$s/told/tensorboard && test $(grep -c '^logger' %2$s/told/environment.txt) = "
+       "1");
 }
 
 /* A loss that is no number any more is null, not an empty answer. */

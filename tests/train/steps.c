@@ -273,6 +273,48 @@ Test(steps, a_known_shape_plans_and_allocates_nothing)
     expect_nothing_new("nano/decllm", "train.recompute=layer");
 }
 
+/* All that the planner was told of is ready before the first step. */
+static void expect_ready(const char *config, const char *recompute)
+{
+    const char         *overrides[] = { LAB_SMALL,         "train.length=60", "train.dropout=0.1",
+                                        "train.bucket=64", recompute,         NULL };
+    lab                 plain = lab_open(config, overrides, NULL), l;
+    td_backend          counting = *(const td_backend *)(const void *)plain.x->backend.plugin;
+    td_batch           *micro[2];
+    td_memory           memory;
+    td_parameter_norms *norms = NULL;
+    size_t              plans, later, count;
+    int                 before;
+
+    counted = (const void *)plain.x->backend.plugin, counting.allocate = counting_allocate,
+    allocations = 0;
+    l = lab_open(config, overrides, &counting.plugin);
+    for (int64_t k = 0; k < 2; k++)
+        micro[k] = lab_batch(&l, 0, 2 * k, 2);
+    cr_assert_eq(td_engine_plan(l.engine, micro[0], &memory, &l.error), 0, "%s", l.error.text);
+    cr_assert_eq(td_engine_plan_adding(l.engine, micro[0], &memory, &l.error), 0);
+    cr_assert_eq(td_engine_plan_norms(l.engine, &memory, &l.error), 0);
+    cr_assert_eq(td_engine_allocate(l.engine, 3, &l.error), 0);
+    td_engine_planning(l.engine, &plans), before = allocations;
+    repeat(&l, micro, 2, 0);
+    cr_assert_eq(td_engine_norms(l.engine, &norms, &count, &l.error), 0);
+    td_engine_planning(l.engine, &later);
+    cr_expect_eq(plans, later, "%s: %zu plans became %zu", config, plans, later);
+    cr_expect_eq(allocations, before, "%s: %d allocations in the first step", config,
+                 allocations - before);
+    free(norms);
+    for (int64_t k = 0; k < 2; k++)
+        td_batch_free(micro[k]);
+    lab_close(&l), lab_close(&plain);
+}
+
+Test(steps, what_was_planned_is_ready)
+{
+    expect_ready("nano/redllm", "train.recompute=none");
+    expect_ready("nano/redllm", "train.recompute=layer");
+    expect_ready("nano/decllm", "train.recompute=layer");
+}
+
 Test(steps, the_watch_sees)
 {
     void *volatile p;

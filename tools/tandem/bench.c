@@ -16,13 +16,14 @@ typedef struct timing {
     int64_t count;
     /* flops: of one step's matrix products, masked scores not counted */
     double  flops, peak, planning;
-    int64_t tokens; /* of one step, inputs and targets */
+    int64_t tokens; /* of one step, inputs and targets, without padding */
     size_t  plans;
 } timing;
 
 static int by_value(const void *a, const void *b)
 {
-    return *(const double *)a < *(const double *)b ? -1 : 1;
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
 }
 
 static double median(const timing *t)
@@ -33,13 +34,14 @@ static double median(const timing *t)
     return sorted[t->count / 2];
 }
 
-static int one_step(td_work *w, const td_batch *b, int64_t k, td_error *error)
+static int one_step(td_work *w, const td_batch *b, int64_t k, double *flops, td_error *error)
 {
     const td_schedule *schedule = (const void *)w->x->schedule.plugin;
     td_micro           micro = { .batch = b, .divisor = td_batch_weight(b), .step = (int32_t)k };
     td_micro_out       out;
     td_update_out      u;
     int                code = td_engine_gradient(w->engine, &micro, &out, error);
+    *flops = out.flops;
     return code ? code
                 : td_engine_update(w->engine, schedule->rate(w->x->schedule.config, k), k + 1,
                                    (double)INFINITY, &u, error);
@@ -47,22 +49,16 @@ static int one_step(td_work *w, const td_batch *b, int64_t k, td_error *error)
 
 static int measure(td_work *w, const td_batch *b, double seconds, timing *t, td_error *error)
 {
-    td_tensor *const *roots;
-    size_t            n;
-    td_graph         *g = td_engine_graph(w->engine, &roots, &n);
-    td_flops_phases   f;
-    double            end;
-    int               code = 0;
+    double end;
+    int    code = 0;
 
-    td_graph_flops(g, roots, n, b, &f);
-    t->flops = f.forward.visible + f.backward.visible;
     for (int64_t k = 0; k < 2 && !code; k++) /* warm up */
-        code = one_step(w, b, k, error);
+        code = one_step(w, b, k, &t->flops, error);
     td_engine_profile(w->engine, false);
     end = td_now() + seconds;
     while (!code && t->count < STEPS && (t->count < 3 || td_now() < end)) {
         double start = td_now();
-        code = one_step(w, b, t->count + 2, error);
+        code = one_step(w, b, t->count + 2, &t->flops, error);
         t->seconds[t->count++] = td_now() - start;
     }
     t->planning = td_engine_planning(w->engine, &t->plans);
@@ -73,16 +69,18 @@ static int measure(td_work *w, const td_batch *b, double seconds, timing *t, td_
 
 static int by_seconds(const void *a, const void *b)
 {
-    return ((const td_profile_row *)a)->seconds > ((const td_profile_row *)b)->seconds ? -1 : 1;
+    double x = ((const td_profile_row *)a)->seconds, y = ((const td_profile_row *)b)->seconds;
+    return (x < y) - (x > y);
 }
 
 /* Where five more steps go, the slowest op first. */
 static int profile(td_work *w, const td_batch *b, td_profile_row *rows, size_t *n, td_error *error)
 {
-    int code = 0;
+    double flops;
+    int    code = 0;
     td_engine_profile(w->engine, true);
     for (int64_t k = 0; k < PROFILED && !code; k++)
-        code = one_step(w, b, k, error);
+        code = one_step(w, b, k, &flops, error);
     *n = td_engine_profile_rows(w->engine, rows, ROWS);
     qsort(rows, *n, sizeof *rows, by_seconds);
     while (*n && rows[*n - 1].seconds <= 0)
@@ -157,21 +155,12 @@ static void print(const td_work *w, const timing *t, const td_profile_row *rows,
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
-static int64_t tokens_of(const td_batch *b)
-{
-    int64_t n = 0;
-    for (int32_t k = 0; k < b->count; k++)
-        if (td_match("*_ids", b->at[k].name))
-            n += b->at[k].dim[0] * b->at[k].dim[1];
-    return n;
-}
-
 static int bench(td_work *w, double seconds, bool profiled, td_error *error)
 {
     td_profile_row   rows[ROWS];
     size_t           n = 0;
     const td_device *d;
-    td_batch        *b = td_work_random(w, w->x->train.micro_batch, error);
+    td_batch        *b = td_work_random(w, w->x->train.micro_batch, w->x->train.bucket, error);
     timing           t = { .count = 0 };
     int              code = b ? td_work_engine(w, error) : error->code;
     if (!code)
@@ -179,7 +168,7 @@ static int bench(td_work *w, double seconds, bool profiled, td_error *error)
     if (!code)
         code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
     if (!code) {
-        t.tokens = tokens_of(b), d = td_engine_device(w->engine);
+        t.tokens = td_batch_tokens(b), d = td_engine_device(w->engine);
         code = measure(w, b, seconds, &t, error);
         t.peak = d->backend->peak ? d->backend->peak(d->state) : 0;
     }

@@ -96,11 +96,6 @@ static int prepare(td_tool *tool, int argc, char **argv)
 
 /* ---- show ------------------------------------------------------------------------------------ */
 
-static void *allocate(void *arena, size_t bytes)
-{
-    return td_arena_alloc(arena, bytes ? bytes : 1);
-}
-
 static void show_array(const td_array *a)
 {
     int64_t n = 1;
@@ -136,22 +131,14 @@ static void show_text(const td_work *w, const char *name, const int32_t *ids, in
 static int show_one(td_work *w, uint64_t index, td_arena *arena, td_batch *b, td_error *error)
 {
     const td_data *d = (const void *)w->x->data.plugin;
-    const td_loss *l = (const void *)w->x->loss.plugin;
     td_feed_spec   f = td_work_feed(w);
-    td_split_in    in = { w->special, f.seed, allocate, arena };
-    td_record      record = { 0 };
-    td_example     x = { 0 };
-    int            code = d->fetch(w->data, index, &in, &record, error);
-    record.id = index;
-    if (!code)
-        code = l->split(w->x->loss.config, &record, &in, &x, error);
-    x.id = index, x.source = record.source, x.row = 0;
+    td_example     x;
+    int            code = td_feed_fetch(&f, index, arena, &x, error);
     if (!code)
         code = td_feed_arrange(&f, &x, 1, b, error);
     if (code)
         return code;
-    printf("record %llu of '%s'\n", (unsigned long long)index,
-           d->source_name(w->data, record.source));
+    printf("record %llu of '%s'\n", (unsigned long long)index, d->source_name(w->data, x.source));
     show_text(w, "given", x.given, x.n_given);
     show_text(w, "predicted", x.predicted, x.n_predicted);
     for (int32_t k = 0; k < b->count; k++)

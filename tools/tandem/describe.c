@@ -28,7 +28,8 @@ typedef struct facts {
     td_flops_phases flops; /* of one sequence */
     double          paper;
     int64_t         total, group[GROUPS];
-    int64_t         length;
+    int64_t         length, predicted; /* tokens of it */
+    bool            varies;            /* other sequences are split elsewhere */
 } facts;
 
 /* ---- counting -------------------------------------------------------------------------------- */
@@ -46,10 +47,16 @@ static void count_parameters(td_variables *v, facts *f)
     }
 }
 
+/* Of one sequence without padding. */
+static td_batch *sequence(const td_work *w, td_error *error)
+{
+    return td_work_random(w, 1, 1, error);
+}
+
 static int count_flops(td_work *w, facts *f, td_error *error)
 {
     const td_architecture *a = (const void *)w->x->model.plugin;
-    td_batch              *one = td_work_random(w, 1, error);
+    td_batch              *one = sequence(w, error);
     td_tensor *const      *roots;
     size_t                 n;
     td_graph              *g;
@@ -57,6 +64,7 @@ static int count_flops(td_work *w, facts *f, td_error *error)
     if (!code) {
         g = td_engine_graph(w->engine, &roots, &n);
         td_graph_flops(g, roots, n, one, &f->flops);
+        f->predicted = td_batch_targets(one);
         /* The paper counts an embedding lookup as a product with a one-hot matrix. */
         f->paper = f->flops.forward.matmul + td_graph_lookups(g, a->vocab_size(w->x->model.config));
         count_parameters(td_engine_variables(w->engine), f);
@@ -67,17 +75,13 @@ static int count_flops(td_work *w, facts *f, td_error *error)
 
 static int collect(td_work *w, facts *f, td_error *error)
 {
-    td_batch *shape = NULL;
-    int       code = td_work_engine(w, error);
-    f->length = w->x->train.length;
+    const td_loss *l = (const void *)w->x->loss.plugin;
+    td_bounds      bounds = l->bounds(w->x->loss.config, w->x->train.length);
+    int            code = td_work_engine(w, error);
+    f->length = w->x->train.length, f->varies = bounds.given + bounds.predicted > bounds.raw;
     if (!code)
         code = count_flops(w, f, error);
-    if (!code && !(shape = td_work_shape(w, w->x->train.micro_batch, error)))
-        code = error->code;
-    if (!code)
-        code = td_engine_plan(w->engine, shape, &f->memory, error);
-    td_batch_free(shape);
-    return code;
+    return code ? code : td_work_plan(w, &f->memory, error);
 }
 
 /* ---- printing -------------------------------------------------------------------------------- */
@@ -103,8 +107,9 @@ static void print_json(const facts *f)
         json_object_set_new(parameters, group_names[k], json_integer((json_int_t)f->group[k]));
     json_object_set_new(flops, "paper", json_real(f->paper));
     json_object_set_new(flops, "backward", json_of_flops(&f->flops.backward));
-    all = json_pack("{s:o, s:o, s:o, s:I}", "parameters", parameters, "flops", flops, "memory",
-                    json_of_memory(&f->memory), "length", (json_int_t)f->length);
+    all = json_pack("{s:o, s:o, s:o, s:I, s:I}", "parameters", parameters, "flops", flops, "memory",
+                    json_of_memory(&f->memory), "length", (json_int_t)f->length, "predicted",
+                    (json_int_t)f->predicted);
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);
@@ -118,7 +123,8 @@ static void print_text(const facts *f)
         if (f->group[k] || k != OTHER)
             printf("%s %s %lld", k ? "," : "", group_names[k], (long long)f->group[k]);
     putchar('\n');
-    printf("FLOPs of one sequence of %lld tokens\n", (long long)f->length);
+    printf("FLOPs of one sequence of %lld tokens, %lld of them predicted%s\n", (long long)f->length,
+           (long long)f->predicted, f->varies ? " (the split varies)" : "");
     printf("  forward    %.4g dense, %.4g visible, elementwise %.4g\n", f->flops.forward.matmul,
            f->flops.forward.visible, f->flops.forward.elementwise);
     printf("  backward   %.4g dense, %.4g visible, elementwise %.4g\n", f->flops.backward.matmul,
@@ -151,7 +157,7 @@ static int print_mask(td_work *w, const char *path, td_error *error)
 {
     td_tensor *const *roots;
     size_t            n;
-    td_batch         *one = td_work_random(w, 1, error);
+    td_batch         *one = sequence(w, error);
     td_text           text = { 0 };
     int code = one ? td_graph_dump_mask(td_engine_graph(w->engine, &roots, &n), one, path, 0, &text,
                                         error)

@@ -60,21 +60,13 @@ typedef struct result {
 static int give(void *arg, size_t offset, size_t size, void *out, td_error *error)
 {
     const result *r = arg;
-    float        *all;
-    int           code = 0;
-    if (!r->gradient) {
-        for (size_t i = 0; i < size / 4; i++)
-            ((float *)out)[i] = (float)r->values[offset / 4 + i];
-        return 0;
-    }
-    all = malloc((size_t)r->gradient->count * 4 + 4);
-    if (!all)
-        return td_fail(error, TD_ENOMEM, "out of memory while writing gradients");
-    code = td_variable_get(r->gradient, r->device, r->device->backend->real, all, error);
-    if (!code)
-        memcpy(out, (const char *)all + offset, size);
-    free(all);
-    return code;
+    int64_t       first = (int64_t)(offset / 4), count = (int64_t)(size / 4);
+    if (r->gradient)
+        return td_variable_slice(r->gradient, r->device, r->device->backend->real, first, count,
+                                 out, error);
+    for (int64_t i = 0; i < count; i++)
+        ((float *)out)[i] = (float)r->values[first + i];
+    return 0;
 }
 
 static int write_results(td_work *w, const char *path, const td_array *labels, const double *logits,

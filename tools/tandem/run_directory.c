@@ -206,7 +206,7 @@ static json_t *json_of_plugins(const td_work *w)
     const td_plugin *p;
     for (size_t i = 0; (p = td_config_plugin(w->x->config, i)); i++)
         json_array_append_new(plugins, json_of_plugin(w, p));
-    for (size_t k = 0; k < w->x->n_loggers; k++)
+    for (size_t k = 0; !w->x->run.loggers.count && k < w->x->n_loggers; k++) /* named by nobody */
         json_array_append_new(plugins, json_of_plugin(w, w->x->loggers[k].plugin));
     return plugins;
 }

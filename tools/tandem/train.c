@@ -77,19 +77,6 @@ static void tell_data(const td_work *w)
                         d->source_name(w->data, i));
 }
 
-/* Memory for all, known before it is taken. */
-static int plan(td_work *w, td_memory *memory, td_error *error)
-{
-    td_batch *shape = td_work_shape(w, w->x->train.micro_batch, error);
-    int       code = shape ? td_engine_plan(w->engine, shape, memory, error) : error->code;
-    if (!code && w->x->train.evaluate_every >= 0) {
-        td_evaluate_spec evaluation = td_work_evaluate(w);
-        code = td_evaluate_plan(w->engine, &evaluation, memory, error);
-    }
-    td_batch_free(shape);
-    return code;
-}
-
 static int prepare(td_work *w, td_run_directory *r, char **about, td_error *error)
 {
     const char *weights = w->x->train.weights;
@@ -103,7 +90,7 @@ static int prepare(td_work *w, td_run_directory *r, char **about, td_error *erro
     if (!code && r->latest)
         code = td_run_compare(r, w, *about, error);
     if (!code)
-        code = plan(w, &memory, error);
+        code = td_work_plan(w, &memory, error);
     if (!code)
         code = td_run_describe(r, w, &memory, error);
     if (code)
@@ -116,8 +103,7 @@ static int prepare(td_work *w, td_run_directory *r, char **about, td_error *erro
     return code;
 }
 
-static td_trainer_spec trainer_spec(const td_work *w, const td_run_directory *r, const char *about,
-                                    double flops)
+static td_trainer_spec trainer_spec(const td_work *w, const td_run_directory *r, const char *about)
 {
     const td_train_options *o = &w->x->train;
     const td_device        *d = td_engine_device(w->engine);
@@ -143,7 +129,6 @@ static td_trainer_spec trainer_spec(const td_work *w, const td_run_directory *r,
                 .guard = (int)o->guard,
                 .spike = o->spike,
                 .patience = o->patience,
-                .flops = flops,
                 .peak = d->backend->peak ? d->backend->peak(d->state) : 0,
     };
     memcpy(s.loggers, w->x->loggers, sizeof s.loggers);
@@ -155,15 +140,12 @@ static int train(td_work *w, bool resume, td_error *error)
     td_run_directory r;
     char            *about = NULL;
     td_trainer_out   out = { 0 };
-    double           flops = 0;
     int              code = td_run_open(&r, w, resume, error);
 
     if (!code)
         code = prepare(w, &r, &about, error);
-    if (!code)
-        code = td_work_flops(w, &flops, error);
     if (!code) {
-        td_trainer_spec spec = trainer_spec(w, &r, about, flops);
+        td_trainer_spec spec = trainer_spec(w, &r, about);
         code = td_trainer_run(&spec, &out, error);
     }
     if (!code)

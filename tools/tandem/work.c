@@ -42,9 +42,9 @@ bool td_work_open(td_work *w, td_tool *tool, unsigned needs, int *code)
 
 void td_work_close(td_work *w)
 {
-    if (w->data)
+    if (w->data_opened)
         ((const td_data *)(const void *)w->x->data.plugin)->close(w->data);
-    if (w->tokenizer)
+    if (w->tokenizer_opened)
         ((const td_tokenizer *)(const void *)w->x->tokenizer.plugin)->close(w->tokenizer);
     td_engine_close(w->engine);
     td_pool_free(w->pool);
@@ -99,6 +99,7 @@ static int open_tokenizer(td_work *w, td_error *error)
     if (t->open(w->x->tokenizer.config, w->services, &w->tokenizer, error))
         return error->code ? error->code : TD_EIO;
     w->special = (td_special){ .pad = -1, .bos = -1, .eos = -1, .unk = -1, .mode = { -1, -1, -1 } };
+    w->tokenizer_opened = true;
     t->special(w->tokenizer, &w->special);
     if (w->x->model.plugin && w->special.vocab_size > vocabulary(w))
         return td_fail(error, TD_ECONFIG,
@@ -162,9 +163,10 @@ static int with_data(td_work *w, bool open, td_error *error)
     }
     if (!code)
         code = td_make_directories(cache, error);
-    if (!code && open)
+    if (!code && open) {
         code = d->open(w->x->data.config, &in, &w->data, error);
-    else if (!code && d->prepare)
+        w->data_opened = !code;
+    } else if (!code && d->prepare)
         code = d->prepare(w->x->data.config, &in, error);
     free(cache);
     return code;
@@ -179,7 +181,7 @@ td_feed_spec td_work_feed(const td_work *w)
     const td_experiment *x = w->x;
     return (td_feed_spec){ x->model,
                            x->loss,
-                           (const void *)x->data.plugin,
+                           w->data_opened ? (const void *)x->data.plugin : NULL,
                            w->data,
                            w->special,
                            x->train.length,
@@ -220,56 +222,72 @@ json_t *td_work_scores(const td_evaluation *e)
     return NULL;
 }
 
+/* ---- planning -------------------------------------------------------------------------------- */
+
+static int plan_steps(td_work *w, const td_feed_spec *f, const td_batch *shape, td_memory *memory,
+                      td_error *error)
+{
+    int code = td_engine_plan(w->engine, shape, memory, error);
+    if (!code && f->micro_batch < f->batch)
+        code = td_engine_plan_adding(w->engine, shape, memory, error);
+    if (!code && w->x->train.norms_every > 0)
+        code = td_engine_plan_norms(w->engine, memory, error);
+    memory->inputs += code ? 0 : td_feed_bytes(f, shape);
+    return code;
+}
+
+int td_work_plan(td_work *w, td_memory *memory, td_error *error)
+{
+    td_feed_spec     f = td_work_feed(w);
+    td_evaluate_spec evaluation = td_work_evaluate(w);
+    td_batch        *shape = td_batch_new();
+    int              code = shape ? td_feed_shape(&f, shape, error)
+                                  : td_fail(error, TD_ENOMEM, "out of memory while planning a run");
+    if (!code)
+        code = plan_steps(w, &f, shape, memory, error);
+    if (!code && w->x->train.evaluate_every >= 0)
+        code = td_evaluate_plan(w->engine, &evaluation, memory, error);
+    td_batch_free(shape);
+    return code;
+}
+
 /* ---- batches without data -------------------------------------------------------------------- */
 
-td_batch *td_work_shape(const td_work *w, int64_t rows, td_error *error)
-{
-    td_feed_spec f = td_work_feed(w);
-    td_batch    *b = td_batch_new();
-    f.micro_batch = rows;
-    if (b && !td_feed_shape(&f, b, error))
-        return b;
-    td_fail(error, TD_ENOMEM, "out of memory for a batch");
-    td_batch_free(b);
-    return NULL;
-}
-
-td_batch *td_work_random(const td_work *w, int64_t rows, td_error *error)
+/* Records of running text, as the loss splits those of data. */
+static int split_random(const td_work *w, const td_feed_spec *f, td_arena *arena, int64_t rows,
+                        td_example *out, td_error *error)
 {
     const td_loss *l = (const void *)w->x->loss.plugin;
-    td_feed_spec   f = td_work_feed(w);
-    td_bounds      bounds = l->bounds(w->x->loss.config, f.length);
-    int64_t        half = bounds.raw / 2, vocab = vocabulary(w), given = bounds.given ? half : 0;
-    td_example    *x = calloc((size_t)rows + 1, sizeof *x);
-    int32_t       *ids = calloc((size_t)(rows * bounds.raw) + 1, sizeof *ids);
-    td_batch      *b = td_batch_new();
-    int code = x && ids && b ? 0 : td_fail(error, TD_ENOMEM, "out of memory for a batch");
+    int64_t        n = l->bounds(w->x->loss.config, f->length).raw;
+    int32_t       *ids = td_arena_alloc(arena, (size_t)(rows * n) * sizeof *ids + 1);
+    int            code = 0;
 
-    for (int64_t i = 0; !code && i < rows * bounds.raw; i++)
-        ids[i] = (int32_t)td_random_below(1, 0, (uint64_t)i, (uint64_t)vocab);
-    for (int64_t r = 0; !code && r < rows; r++)
-        x[r] = (td_example){ .given = ids + r * bounds.raw,
-                             .n_given = given,
-                             .predicted = ids + r * bounds.raw + given,
-                             .n_predicted = bounds.raw - given,
-                             .row = r,
-                             .id = (uint64_t)r };
+    if (!ids)
+        return td_fail(error, TD_ENOMEM, "out of memory for a batch");
+    for (int64_t i = 0; i < rows * n; i++)
+        ids[i] = (int32_t)td_random_below(1, 0, (uint64_t)i, (uint64_t)vocabulary(w));
+    for (int64_t r = 0; !code && r < rows; r++) {
+        td_record record = { .targets = ids + r * n, .n_targets = n, .id = (uint64_t)r };
+        code = td_feed_split(f, &record, arena, &out[r], error);
+        out[r].row = r;
+    }
+    return code;
+}
+
+td_batch *td_work_random(const td_work *w, int64_t rows, int64_t bucket, td_error *error)
+{
+    td_feed_spec f = td_work_feed(w);
+    td_arena    *arena = td_arena_new();
+    td_example  *x = calloc((size_t)rows + 1, sizeof *x);
+    td_batch    *b = td_batch_new();
+    int          code = x && arena && b ? split_random(w, &f, arena, rows, x, error)
+                                        : td_fail(error, TD_ENOMEM, "out of memory for a batch");
+    f.bucket = bucket;
     if (!code)
         code = td_feed_arrange(&f, x, rows, b, error);
-    free(x), free(ids);
+    free(x), td_arena_free(arena);
     if (!code)
         return b;
     td_batch_free(b);
     return NULL;
-}
-
-int td_work_flops(td_work *w, double *out, td_error *error)
-{
-    td_batch       *b = td_work_random(w, w->x->train.micro_batch, error);
-    td_flops_phases f = { 0 };
-    int             code = b ? td_engine_flops(w->engine, b, &f, error) : error->code;
-    td_batch_free(b);
-    *out = (f.forward.visible + f.backward.visible) *
-           (double)(w->x->train.batch / w->x->train.micro_batch);
-    return code;
 }

@@ -13,7 +13,8 @@ typedef struct td_work {
     char              *shipped; /* what services->shipped says */
     const td_services *services;
     td_engine         *engine;
-    void              *tokenizer, *data; /* states */
+    void              *tokenizer, *data; /* states, which may be NULL */
+    bool               tokenizer_opened, data_opened;
     char               tokenizer_id[64]; /* tells what tokenizers of other pieces are not */
     td_special         special;
 } td_work;
@@ -30,18 +31,17 @@ int td_work_data(td_work *, td_error *error);
 /* Only what opening would prepare. */
 int td_work_prepare(td_work *, td_error *error);
 
-/* How training, or evaluation, lays out its batches. */
+/* How training, or evaluation, lays out its batches; without data until td_work_data. */
 td_feed_spec     td_work_feed(const td_work *);
 td_evaluate_spec td_work_evaluate(const td_work *);
 /* {"nll", "perplexity", "bits_per_byte", "sources": [..]} of an evaluation; unknown numbers are
  * null. */
 json_t          *td_work_scores(const td_evaluation *);
-/* FLOPs of the matrix products of one training step, scores that no mask shows not counted. */
-int              td_work_flops(td_work *, double *out, td_error *error);
-/* The shapes of a training micro-batch, or of `rows` rows: for planning without data. Free with
- * td_batch_free. */
-td_batch        *td_work_shape(const td_work *, int64_t rows, td_error *error);
-/* The same filled with random tokens of full length: for bench and FLOPs. */
-td_batch        *td_work_random(const td_work *, int64_t rows, td_error *error);
+/* Plan all that a run of the config does: steps of the largest micro-batches that can come, norms,
+ * evaluation. Memory for all of it, the batches that are read ahead among the inputs. */
+int              td_work_plan(td_work *, td_memory *memory, td_error *error);
+/* Rows of random tokens of full length, given and predicted as the loss splits them; lengths are
+ * rounded up to `bucket` as in training. */
+td_batch        *td_work_random(const td_work *, int64_t rows, int64_t bucket, td_error *error);
 
 #endif

@@ -55,7 +55,8 @@ typedef enum td_option_type {
     TD_TYPE_FLOATS,  /* td_floats */
     TD_TYPE_STRINGS, /* td_strings */
     TD_TYPE_PART,    /* td_part: a group that names a plugin of kind `choices[0]` */
-    TD_TYPE_LIST     /* td_list: a list of groups, each described by `fields` */
+    TD_TYPE_LIST,    /* td_list: a list of groups, each described by `fields` */
+    TD_TYPE_PARTS    /* td_parts: plugins of kind `choices[0]`, each a name or a group */
 } td_option_type;
 
 typedef struct td_ints {
@@ -84,6 +85,11 @@ typedef struct td_part {
     const void             *config; /* the plugin's config struct, owned by the host */
 } td_part;
 
+typedef struct td_parts {
+    const td_part *at;
+    size_t         count;
+} td_parts;
+
 enum { TD_OPTION_REQUIRED = 1 }; /* the config must say it; there is no default */
 
 typedef struct td_option {
@@ -96,7 +102,7 @@ typedef struct td_option {
     const char             *text;
     /* inclusive range of INT and FLOAT, and of each INTS and FLOATS item */
     double                  min, max;
-    /* CHOICE: names, NULL at the end; PART: the kind with its revision */
+    /* CHOICE: names, NULL at the end; PART, PARTS: the kind with its revision */
     const char *const      *choices;
     const struct td_option *fields;    /* LIST: the table of one item */
     size_t                  item_size; /* LIST: sizeof the item struct */
@@ -140,6 +146,8 @@ extern "C" {
 /* kind: a `static const char *const k[] = { "norm/1", 0 }` */
 #define TD_OPTION_PART(S, f, kind, name, doc) \
     { #f, doc, TD_TYPE_PART, TD_FIELD(S, f, td_part), 0, name, 0, 0, kind, 0, 0, 0 }
+#define TD_OPTION_PARTS(S, f, kind, doc) \
+    { #f, doc, TD_TYPE_PARTS, TD_FIELD(S, f, td_parts), 0, 0, 0, 0, kind, 0, 0, 0 }
 #define TD_OPTION_LIST(S, f, Item, table, doc) \
     { #f, doc, TD_TYPE_LIST, TD_FIELD(S, f, td_list), 0, 0, 0, 0, 0, table, sizeof(Item), 0 }
 /* The same rows, but the config must give a value. */

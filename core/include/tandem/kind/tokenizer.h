@@ -12,6 +12,8 @@ extern "C" {
 
 #define TD_TOKENIZER_KIND "tokenizer/1"
 
+/* What a tokenizer promises of decoding what it encoded: all bytes, or all UTF-8, come back. For
+ * whoever chooses among tokenizers; the host does not ask. */
 enum { TD_TOKENIZER_LOSSLESS_BYTES = 1, TD_TOKENIZER_LOSSLESS_UTF8 = 2 /* but for U+2581 */ };
 
 typedef struct td_train_in {

@@ -1,0 +1,103 @@
+/* mask.c - pairs that a mask shows, counted by runs of segments, against its picture, pair by
+ * pair. */
+#include "ops/harness.h"
+#include "train/batch.h"
+
+enum { ROWS = 3, Q = 23, K = 19 };
+
+/* What a rule is made of: bits of `option`. */
+enum { CAUSAL = 1, WINDOW = 2, SELF = 4, SEGMENTS = 8, INPUTS = 16, INDICES = 32, ALL = 64 };
+
+static td_tensor *numbers(td_graph *g, bool there, const char *name, int64_t n)
+{
+    int64_t dims[] = { ROWS, n };
+    return there ? td_input(g, name, TD_I32, dims, 2) : NULL;
+}
+
+/* `keys` NULL: they are the queries. */
+static td_tensor *attention(td_graph *g, int option, int64_t keys)
+{
+    int64_t    q[] = { ROWS, 1, Q, 2 }, k[] = { ROWS, 1, keys, 2 };
+    bool       same = keys == Q;
+    td_tensor *key = td_input(g, "k", TD_REAL, k, 4);
+    td_mask    mask = {
+           .causal = option & CAUSAL,
+           .window = option & WINDOW ? 4 : 0,
+           .self = option & SELF,
+           .q_segment = numbers(g, option & SEGMENTS, "q_segment", Q),
+           .q_input = numbers(g, option & INPUTS, "q_input", Q),
+           .q_index = numbers(g, option & INDICES, "q_index", Q),
+    };
+    mask.k_segment = same ? mask.q_segment : numbers(g, option & SEGMENTS, "k_segment", keys);
+    mask.k_input = same ? mask.q_input : numbers(g, option & INPUTS, "k_input", keys);
+    mask.k_index = same ? mask.q_index : numbers(g, option & INDICES, "k_index", keys);
+    return td_attend(td_input(g, "q", TD_REAL, q, 4), key, key, &mask, NULL, 1);
+}
+
+/* Segments 0 .. 3 in runs, or (odd rows) in any order; inputs here and there; indices shuffled. */
+static td_batch *fill(const td_graph *g, uint64_t seed)
+{
+    const td_graph_full *full = td_full_of(g);
+    td_batch            *b = td_batch_new();
+    for (int32_t i = 0; i < full->n_nodes; i++) {
+        const td_node *n = full->nodes[i];
+        int32_t       *to;
+        int64_t        length;
+        if (n->kind != TD_NODE_INPUT || n->out[0].t.dtype != TD_I32)
+            continue;
+        length = n->out[0].t.dim[1], to = td_batch_add(b, n->input, TD_I32, ROWS, length);
+        cr_assert(to);
+        for (int64_t k = 0; k < ROWS * length; k++) {
+            uint64_t x = td_random_below(seed, (uint64_t)i, (uint64_t)k, 1 << 20);
+            bool     run = strstr(n->input, "segment") && k % length && k / length % 2 == 0;
+            to[k] = strstr(n->input, "input")   ? x % 3 == 0
+                    : strstr(n->input, "index") ? (int32_t)(x % Q)
+                    : run && x % 5              ? to[k - 1]
+                                                : (int32_t)(x >> 4) % 4;
+        }
+    }
+    return b;
+}
+
+static int64_t pictured(const td_graph *g, const td_batch *b)
+{
+    int64_t  count = 0;
+    td_error error = { 0 };
+    for (int64_t row = 0; row < ROWS; row++) {
+        td_text text = { 0 };
+        cr_assert_eq(td_graph_dump_mask(g, b, "", row, &text, &error), 0, "%s", error.text);
+        for (const char *p = strchr(td_text_get(&text), '\n'); *p; p++)
+            count += *p == '#';
+        td_text_free(&text);
+    }
+    return count;
+}
+
+static void expect_counted(td_registry *r, int option, int64_t keys)
+{
+    td_graph_options options = { TD_PHASE_TRAIN, TD_F32, 0, false };
+    td_variables    *v = td_variables_new();
+    td_graph        *g = td_graph_new(r, v, &options);
+    td_tensor       *y = attention(g, option, keys);
+    td_error         error = { 0 };
+
+    cr_assert_eq(td_graph_error(g, &error), 0, "%s", error.text);
+    for (uint64_t seed = 0; seed < 4; seed++) {
+        td_batch *b = fill(g, seed);
+        double    pairs = td_visible_pairs(td_value_of(y)->node, b) * (double)(ROWS * Q * keys);
+        cr_expect_float_eq(pairs, (double)pictured(g, b), 1e-6, "rule %d, %lld keys: %g, not %lld",
+                           option, (long long)keys, pairs, (long long)pictured(g, b));
+        td_batch_free(b);
+    }
+    td_graph_free(g), td_variables_free(v);
+}
+
+Test(mask, pairs_of_all_rules)
+{
+    machine m = machine_new("reference", 1);
+    for (int option = 0; option < ALL; option++) {
+        expect_counted(m.registry, option, Q);
+        expect_counted(m.registry, option, K);
+    }
+    machine_free(&m);
+}
