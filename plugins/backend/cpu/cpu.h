@@ -168,14 +168,23 @@ typedef struct td_cpu_matrix {
 typedef enum td_cpu_way { TD_CPU_DOTS, TD_CPU_PACKED, TD_CPU_OPENBLAS } td_cpu_way;
 td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k);
 
-/* c[m, n] = alpha a[m, k] b[k, n] + beta c, row-major, on the calling thread. beta 0 does not read
- * c. [any] */
-void td_cpu_sgemm(td_cpu_way, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
-                  float alpha, float beta, float *c, int64_t ldc);
+/* The backend's state: `backend` of every call. */
+typedef struct td_cpu {
+    const td_services *services;
+    float             *packing; /* td_cpu_packing_floats for each thread */
+} td_cpu;
+
+/* What td_cpu_sgemm packs into, on each thread: 0 where it packs nothing. */
+size_t td_cpu_packing_floats(void);
+
+/* c[m, n] = alpha a[m, k] b[k, n] + beta c, row-major, on the calling thread, which is `thread` of
+ * the pool. beta 0 does not read c. [any] */
+void td_cpu_sgemm(const td_cpu *, int thread, td_cpu_way, td_cpu_matrix a, td_cpu_matrix b,
+                  int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c, int64_t ldc);
 
 /* The same, spread over the pool in tiles; the bits do not depend on the threads. [worker] */
-void td_cpu_gemm(const td_services *, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n,
-                 int64_t k, float alpha, float beta, float *c, int64_t ldc);
+void td_cpu_gemm(const td_cpu *, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
+                 float alpha, float beta, float *c, int64_t ldc);
 
 /* The matrix from element (i, j) on, and the tiles that td_cpu_gemm cuts. */
 td_cpu_matrix td_cpu_part(td_cpu_matrix, int64_t i, int64_t j);

@@ -14,6 +14,8 @@
 
 enum { MC = 512, KC = 256, STRIP = 16, PANEL = 32, MR = 8 };
 
+_Static_assert(MC *KC == TD_CPU_PACKED_A && KC * PANEL == TD_CPU_PACKED_B, "sgemm.h says so");
+
 /* ---- packing --------------------------------------------------------------------------------- */
 
 /* One of four rounds of a transposition: lanes of i and i + 8 are dealt out to 2i and 2i + 1. */
@@ -131,9 +133,9 @@ static void panel(int64_t depth, const float *a, const float *b, float *c, int64
 
 /* One block of a with all columns of b. */
 static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int64_t depth,
-                  float alpha, float beta, float *c, int64_t ldc)
+                  float alpha, float beta, float *c, int64_t ldc, float *pa)
 {
-    float pa[MC * KC] __attribute__((aligned(64))), pb[KC * PANEL] __attribute__((aligned(64)));
+    float *pb = pa + TD_CPU_PACKED_A;
 
     for (int64_t i = 0; i < rows; i += STRIP)
         pack(pa + i * KC, STRIP, td_cpu_part(a, i, 0), !a.trans, td_cpu_min(STRIP, rows - i),
@@ -148,12 +150,12 @@ static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int
 }
 
 void td_cpu_sgemm_avx512(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
-                         float alpha, float beta, float *c, int64_t ldc)
+                         float alpha, float beta, float *c, int64_t ldc, float *packing)
 {
     for (int64_t p = 0; p < k; p += KC)
         for (int64_t i = 0; i < m; i += MC)
             block(td_cpu_part(a, i, p), td_cpu_part(b, p, 0), td_cpu_min(MC, m - i), n,
-                  td_cpu_min(KC, k - p), alpha, p ? 1.0f : beta, c + i * ldc, ldc);
+                  td_cpu_min(KC, k - p), alpha, p ? 1.0f : beta, c + i * ldc, ldc, packing);
 }
 
 #endif
