@@ -14,7 +14,17 @@
 
 #include "tandem/kind/kernels.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(TANDEM_SANITIZED)
+/* Whether there are functions for AVX beside the plain ones. clang passes no vectors between
+ * functions for different instruction sets, not even to inlined ones. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define TD_CPU_AVX 1
+#define TD_CPU_AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
+#define TD_CPU_AVX2 __attribute__((target("avx2,fma")))
+#else
+#define TD_CPU_AVX 0
+#endif
+
+#if TD_CPU_AVX && !defined(TANDEM_SANITIZED)
 #define TD_CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define TD_CPU_CLONES
@@ -153,6 +163,45 @@ TD_CPU_INLINE float td_vdot(const float *x, const float *y, int64_t n)
     for (; i < n; i += TD_LANES)
         s0 += td_vload_n(x + i, n - i) * td_vload_n(y + i, n - i);
     return td_vsum((s0 + s1) + (s2 + s3));
+}
+
+/* One of four rounds of a transposition: lanes of i and i + 8 are dealt out to 2i and 2i + 1. */
+TD_CPU_INLINE void td_vdeal(td_vf *to, const td_vf *from)
+{
+    for (int i = 0; i < TD_LANES / 2; i++) {
+        to[2 * i] = __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
+                                            5, 21, 6, 22, 7, 23);
+        to[2 * i + 1] = __builtin_shufflevector(from[i], from[i + 8], 8, 24, 9, 25, 10, 26, 11, 27,
+                                                12, 28, 13, 29, 14, 30, 15, 31);
+    }
+}
+
+/* Transpose 16 x 16 in registers. */
+TD_CPU_INLINE void td_vturn(td_vf x[TD_LANES])
+{
+    td_vf y[TD_LANES];
+    td_vdeal(y, x), td_vdeal(x, y), td_vdeal(y, x), td_vdeal(x, y);
+}
+
+/* ---- this processor -------------------------------------------------------------------------- */
+
+TD_CPU_INLINE bool td_cpu_has_avx512(void)
+{
+#if TD_CPU_AVX
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+#else
+    return false;
+#endif
+}
+
+TD_CPU_INLINE bool td_cpu_has_avx2(void)
+{
+#if TD_CPU_AVX
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return false;
+#endif
 }
 
 /* ---- matrix products ------------------------------------------------------------------------- */

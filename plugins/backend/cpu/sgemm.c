@@ -4,15 +4,6 @@
 
 #include "sgemm.h"
 
-static bool has_avx512(void)
-{
-#if TD_CPU_OWN_SGEMM
-    return __builtin_cpu_supports("avx512f");
-#else
-    return false;
-#endif
-}
-
 /* A few rows against a matrix whose columns lie in a row each, as weights do: dot products, nothing
  * is packed. */
 TD_CPU_CLONES static void thin(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
@@ -31,10 +22,13 @@ td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t
 {
     if (m < 8 && !a.trans && b.trans)
         return TD_CPU_DOTS;
-    return has_avx512() && m >= 8 && n >= 16 && k > 0 ? TD_CPU_PACKED : TD_CPU_OPENBLAS;
+    return td_cpu_has_avx512() && m >= 8 && n >= 16 && k > 0 ? TD_CPU_PACKED : TD_CPU_OPENBLAS;
 }
 
-size_t td_cpu_packing_floats(void) { return has_avx512() ? TD_CPU_PACKED_A + TD_CPU_PACKED_B : 0; }
+size_t td_cpu_packing_floats(void)
+{
+    return td_cpu_has_avx512() ? TD_CPU_PACKED_A + TD_CPU_PACKED_B : 0;
+}
 
 /* On this thread alone: the pool has the threads. In OpenBLAS's OpenMP build the limit belongs to
  * the thread that sets it, so each call does. */
@@ -52,11 +46,12 @@ static void by_openblas(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, 
 void td_cpu_sgemm(const td_cpu *cpu, int thread, td_cpu_way way, td_cpu_matrix a, td_cpu_matrix b,
                   int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c, int64_t ldc)
 {
+    (void)cpu, (void)thread;
     if (m == 0 || n == 0)
         return;
     if (way == TD_CPU_DOTS)
         thin(a, b, m, n, k, alpha, beta, c, ldc);
-#if TD_CPU_OWN_SGEMM
+#if TD_CPU_AVX
     else if (way == TD_CPU_PACKED)
         td_cpu_sgemm_avx512(a, b, m, n, k, alpha, beta, c, ldc,
                             cpu->packing + (size_t)thread * td_cpu_packing_floats());
@@ -65,7 +60,10 @@ void td_cpu_sgemm(const td_cpu *cpu, int thread, td_cpu_way way, td_cpu_matrix a
         by_openblas(a, b, m, n, k, alpha, beta, c, ldc);
 }
 
-const char *td_cpu_sgemm_name(void) { return has_avx512() ? "own AVX-512 kernel" : "OpenBLAS"; }
+const char *td_cpu_sgemm_name(void)
+{
+    return td_cpu_has_avx512() ? "own AVX-512 kernel" : "OpenBLAS";
+}
 
 typedef struct gemm_job {
     const td_cpu *cpu;

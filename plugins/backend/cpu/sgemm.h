@@ -4,12 +4,6 @@
 
 #include "cpu.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define TD_CPU_OWN_SGEMM 1
-#else
-#define TD_CPU_OWN_SGEMM 0
-#endif
-
 /* A block of a, 512 x 256, and a panel of b, 256 x 32. */
 enum { TD_CPU_PACKED_A = 512 * 256, TD_CPU_PACKED_B = 256 * 32 };
 
