@@ -66,25 +66,27 @@ static td_tensor *one_hot(td_graph *g, td_tensor *labels, int64_t vocab)
                    TD_REAL);
 }
 
+/* Rows of weight 0 are not there, whatever they hold. */
 static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                   td_tensor **out)
 {
-    td_tensor *h = in[TD_CE_HIDDEN], *e = in[TD_CE_EMBEDDING], *w = column(in[TD_CE_WEIGHTS]);
+    td_tensor *zero = td_scalar(g, 0), *w = column(in[TD_CE_WEIGHTS]);
+    td_tensor *h = td_where(w, in[TD_CE_HIDDEN], zero), *e = in[TD_CE_EMBEDDING];
     int64_t    vocab = e->dim[0], flat[] = { h->dim[0] };
     targets    t = smoothed(a->f[2], vocab);
     td_tensor *z = td_scale(td_matmul(h, td_transpose(e, 0, 1)), a->f[0]),
               *hot = one_hot(g, in[TD_CE_LABELS], vocab);
     td_tensor *top = td_max(z, -1), *ex = td_exp(td_sub(z, top)), *sum = td_sum(ex, -1);
     td_tensor *log_z = td_add(td_log(sum), top), *z_y = td_sum(td_mul(z, hot), -1),
-              *nll = td_sub(log_z, z_y);
+              *nll = td_where(w, td_sub(log_z, z_y), zero);
     td_tensor *t_z = a->f[2] > 0
                          ? td_add(td_scale(z_y, t.on - t.off), td_scale(td_sum(z, -1), t.off))
                          : z_y;
     td_tensor *row = td_add(td_affine(td_sub(log_z, t_z), 1, t.entropy),
                             td_scale(td_mul(log_z, log_z), a->f[1]));
-    td_tensor *share = td_div(w, in[TD_CE_DIVISOR]), *dz;
+    td_tensor *share = td_where(w, td_div(w, in[TD_CE_DIVISOR]), zero), *dz;
 
-    out[TD_CE_LOSS] = td_div(td_sum_all(td_mul(w, row)), td_reshape(in[TD_CE_DIVISOR], 0, 0));
+    out[TD_CE_LOSS] = td_sum_all(td_mul(share, row));
     out[TD_CE_SUM] = td_sum_all(td_mul(w, nll));
     out[TD_CE_NLL] = td_reshape(nll, flat, 1);
     if (!used[TD_CE_GRAD_HIDDEN] && !used[TD_CE_GRAD_EMBEDDING])

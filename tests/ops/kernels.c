@@ -11,6 +11,20 @@ static size_t roots_of(const op_case *c)
     return c->flat ? 2 : 2 + (size_t)n;
 }
 
+/* Row 2 weighs nothing, and holds no number. Option 0: the loss; 1: its rows; 2: the loss where no
+ * row weighs anything. */
+BUILD(build_weightless)
+{
+    static const double labels[] = { 0, 6, -1, 3, 2 }, weights[] = { 1, 0.5, 0, 2, 1 }, none[5];
+    static const double holes[] = { 0, 0, NAN, 0, 0 };
+    int64_t             n[] = { 5 }, column[] = { 5, 1 };
+    td_tensor          *hidden = td_add(x[0], td_constant(g, TD_REAL, column, 2, holes)), *loss;
+    loss = td_cross_entropy(hidden, x[1], td_constant(g, TD_I32, n, 1, labels),
+                            td_constant(g, TD_REAL, n, 1, o == 2 ? none : weights),
+                            td_scalar(g, o == 2 ? 0 : 4.5), 1, 0.1, 0.2);
+    return o == 1 ? td_output(loss, TD_CE_NLL) : loss;
+}
+
 /* Longer than a vector, a tile or a piece of work: too slow for central differences. */
 static const op_case large[] = {
     { "attend", "1x2x67x5,1x1x67x5,1x1x67x3", -1, 1, build_attend, 0, false },
@@ -25,6 +39,9 @@ static const op_case large[] = {
     { "exp", "4099", -2, 2, build_exp, 0, false },
     { "dropout", "3x257x37", -2, 2, build_dropout, 0, false },
     { "sum_squares", "33331", -2, 2, build_sum_squares, 0, false },
+    { "cross_entropy", "5x3,7x3", -1, 1, build_weightless, 0, false },
+    { "cross_entropy", "5x3,7x3", -1, 1, build_weightless, 1, true },
+    { "cross_entropy", "5x3,7x3", -1, 1, build_weightless, 2, false },
 };
 
 static void compare_one(const op_case *c, const machine *a, const machine *b, const char *what,
@@ -66,6 +83,48 @@ Test(kernels, threads_change_no_bit)
     machine one = machine_new("cpu", 1), two = machine_new("cpu", 2);
     compare(&two, &one, "two threads against one", 0);
     machine_free(&one), machine_free(&two);
+}
+
+/* ---- what is no number ----------------------------------------------------------------------- */
+
+enum { FIRST, SECOND, LARGEST, UNIT };
+
+/* x with a NaN at [0][1], first or second of a maximum, under a maximum over rows, or in a unit. */
+BUILD(build_nan)
+{
+    static const double hole[] = { 0, NAN, 0, 0, 0, 0 };
+    int64_t             dims[] = { 2, 3 };
+    td_tensor          *y = td_add(x[0], td_constant(g, TD_REAL, dims, 2, hole));
+    td_tensor          *one = td_scalar(g, 1);
+    return o == FIRST     ? td_maximum(y, one)
+           : o == SECOND  ? td_maximum(one, y)
+           : o == LARGEST ? td_max(y, -1)
+                          : td_activate(y, o == UNIT ? TD_RELU : TD_RELU2);
+}
+
+static void expect_nan(const machine *m, const char *what)
+{
+    static const char *const ops[] = { "maximum", "maximum", "max", "activation", "activation" };
+    for (int k = 0; k < 5; k++) {
+        op_case c = { ops[k], "2x3", -1, 1, build_nan, k, true };
+        result  r = case_result(&c, m);
+        for (size_t i = r.first[1]; i < r.first[2]; i++)
+            cr_expect_eq(!!isnan(r.at[i]), i - r.first[1] == (k == LARGEST ? 0 : 1),
+                         "%s, %s %d: element %zu is %g", what, ops[k], k, i - r.first[1], r.at[i]);
+        free(r.at);
+    }
+}
+
+Test(kernels, nan_is_not_hidden)
+{
+    static const char *const backends[] = { "cpu", "reference" };
+    for (int i = 0; i < 2; i++) {
+        machine m = machine_new(backends[i], 2);
+        expect_nan(&m, backends[i]);
+        m.device.fallback = true;
+        expect_nan(&m, "lowered");
+        machine_free(&m);
+    }
 }
 
 /* ---- labels and ids from strangers ----------------------------------------------------------- */

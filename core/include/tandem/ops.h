@@ -170,6 +170,7 @@ static inline td_tensor *td_add(td_tensor *x, td_tensor *y) { return td_op2_("ad
 static inline td_tensor *td_sub(td_tensor *x, td_tensor *y) { return td_op2_("sub", x, y); }
 static inline td_tensor *td_mul(td_tensor *x, td_tensor *y) { return td_op2_("mul", x, y); }
 static inline td_tensor *td_div(td_tensor *x, td_tensor *y) { return td_op2_("div", x, y); }
+/* The larger; NaN where either is, so that no divergence is hidden. */
 static inline td_tensor *td_maximum(td_tensor *x, td_tensor *y) { return td_op2_("maximum", x, y); }
 static inline td_tensor *td_less(td_tensor *x, td_tensor *y)
 {
@@ -241,8 +242,8 @@ static inline td_tensor *td_sum_all(td_tensor *x)
     return td_reshape(td_sum_axes(x, ((int64_t)1 << x->rank) - 1), 0, 0);
 }
 
-/* Largest over the axes in the bit set, kept as dims of 1; the gradient goes to the first largest.
- * "max": i[0] axes */
+/* Largest over the axes in the bit set, kept as dims of 1, NaN where one is; the gradient goes to
+ * the first largest. "max": i[0] axes */
 static inline td_tensor *td_max(td_tensor *x, int axis)
 {
     td_attrs   a;
@@ -349,9 +350,9 @@ static inline td_tensor *td_rope(td_tensor *x, td_tensor *cosine, td_tensor *sin
 }
 
 typedef enum td_activation {
-    TD_SILU, /* x sigmoid(x) */
-    TD_GELU, /* tanh form */
-    TD_RELU,
+    TD_SILU,  /* x sigmoid(x) */
+    TD_GELU,  /* tanh form */
+    TD_RELU,  /* max(x, 0), NaN for NaN */
     TD_RELU2, /* max(x, 0)^2 */
     TD_SIGMOID
 } td_activation;
@@ -471,7 +472,8 @@ enum { TD_CE_LOSS, TD_CE_SUM, TD_CE_NLL, TD_CE_GRAD_HIDDEN, TD_CE_GRAD_EMBEDDING
  * that [N, V] never exists. hidden [N, D], embedding [V, D], labels i32 [N], weights real [N],
  * divisor: a scalar, the global sum of weights.
  *     loss = sum_n w_n (log Z - sum_v t_v z_v + z_loss (log Z)^2 - smoothing's constant) / divisor
- * with t = onehot, or 1-s and s/(V-1) (spec section 3). Outputs: 0 loss, 1 sum_n w_n (log Z - z_y),
+ * with t = onehot, or 1-s and s/(V-1) (spec section 3). Rows of weight 0 are not there: whatever
+ * they hold, their nll and gradient are 0, and so is a loss without any weight. Outputs: 0 loss, 1 sum_n w_n (log Z - z_y),
  * a scalar not divided, 2 log Z - z_y [N], 3 dloss/dhidden, 4 dloss/dembedding (plus input 5, if
  * any); those nobody uses are not computed. "cross_entropy": f[0] scale, f[1] z_loss, f[2]
  * smoothing */

@@ -10,7 +10,7 @@
 
 TD_CPU_INLINE td_vf activate(int64_t kind, td_vf x)
 {
-    td_vf positive = td_vpick(x > 0, x, td_vset(0));
+    td_vf positive = td_vpick(x <= 0, td_vset(0), x);
 
     switch (kind) {
     case TD_SILU:
@@ -29,7 +29,7 @@ TD_CPU_INLINE td_vf activate(int64_t kind, td_vf x)
 /* The value and the derivative together. */
 TD_CPU_INLINE td_vf slope(int64_t kind, td_vf x, td_vf *value)
 {
-    td_vf s, positive = td_vpick(x > 0, x, td_vset(0));
+    td_vf s, positive = td_vpick(x <= 0, td_vset(0), x);
 
     switch (kind) {
     case TD_SILU:

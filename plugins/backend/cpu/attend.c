@@ -140,14 +140,14 @@ static void store_block(const td_attend_shape *s, const td_attend_side *q, scrat
         td_tile_transpose(w->o, TD_BLOCK, s->f, q->count, w->rows, s->f_wide);
     for (int64_t i = 0; o->data && i < q->count; i++) {
         float *row = td_attend_at(o, q->batch, q->head, q->first + i),
-              by = w->sum[i] > 0 ? 1 / w->sum[i] : 0;
+              by = w->sum[i] == 0 ? 0 : 1 / w->sum[i];
         td_attend_copy(row, o->stride[3], w->rows + i * s->f_wide, 1, s->f, by);
     }
     if (s->call->n_out < 2 || !to)
         return;
     to += q->batch * lse->stride[0] + q->head * lse->stride[1] + q->first * lse->stride[2];
     for (int64_t i = 0; i < q->count; i++)
-        to[i * lse->stride[2]] = w->sum[i] > 0 ? w->top[i] + logf(w->sum[i]) : -INFINITY;
+        to[i * lse->stride[2]] = w->sum[i] == 0 ? -INFINITY : w->top[i] + logf(w->sum[i]);
 }
 
 static void attend_task(void *arg, int64_t task, int thread)

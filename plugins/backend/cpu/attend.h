@@ -79,6 +79,7 @@ typedef struct td_attend_side {
     int64_t         batch, head, first, count;
     td_attend_range segments, indices, inputs; /* inputs: 0 or 1 */
     bool            padding;                   /* one has segment 0 */
+    bool            consecutive;               /* positions count up by one */
 } td_attend_side;
 
 enum { TD_SEES_NONE, TD_SEES_SOME, TD_SEES_ALL };
@@ -100,10 +101,26 @@ void td_attend_product(const td_attend_shape *, const td_attend_side *q, const t
                        int sees, int kind, const td_tile_product *);
 
 /* Where a pair looks in the bias table. */
-TD_CPU_INLINE int64_t td_attend_distance(const td_attend_shape *s, int32_t q, int32_t k)
+TD_CPU_INLINE int64_t td_attend_distance(const td_attend_shape *s, int64_t q, int64_t k)
 {
-    int64_t d = (int64_t)k - q + s->offset, last = s->call->in[TD_ATTEND_TABLE].dim[1] - 1;
+    int64_t d = k - q + s->offset, last = s->call->in[TD_ATTEND_TABLE].dim[1] - 1;
     return d < 0 ? 0 : d > last ? last : d;
+}
+
+/* Where positions of queries and keys are consecutive, a pair's place in the table depends on j - i
+ * alone: entry runs[keys - 1 - j + i] of so many. */
+enum { TD_RUNS = 2 * TD_BLOCK };
+
+TD_CPU_INLINE bool td_attend_in_runs(const td_attend_side *q, const td_attend_side *k)
+{
+    return q->consecutive && k->consecutive;
+}
+
+/* The place in the table of entry x of the runs. */
+TD_CPU_INLINE int64_t td_attend_run(const td_attend_shape *s, const td_attend_side *q,
+                                    const td_attend_side *k, int64_t x)
+{
+    return td_attend_distance(s, q->position[0] + x, k->position[k->count - 1]);
 }
 
 /* Where the scores of (batch, head) begin in the dense bias, or in its gradient. */

@@ -2,12 +2,14 @@
  * arXiv:2205.14135).
  *
  * A task is all heads of one group of one example: nobody else adds to its dk and dv, so the bits
- * depend on no thread. With p the weights and delta = sum(do o): dv = p^T do, ds = p (do v^T -
+ * depend on no thread. Where there are few such groups, a task is a part of the heads, and the
+ * parts' dk and dv are added in order. With p the weights and delta = sum(do o): dv = p^T do, ds = p (do v^T -
  * delta), dq = scale ds k, dk = scale ds^T q. */
 #include "attend.h"
 #include "kernels.h"
 
 enum { OUT_Q, OUT_K, OUT_V, OUT_TABLE, OUT_DENSE };
+enum { ENOUGH_TASKS = 8 };
 
 typedef struct scratch {     /* one thread's */
     float *q_rows, *q;       /* scale q [64][e_wide], and transposed [e][64] */
@@ -27,25 +29,56 @@ typedef struct pair { /* a block of queries with a block of keys */
 
 static size_t slice_floats(const td_attend_shape *s)
 {
-    return (size_t)(TD_BLOCK * (3 * s->e_wide + 2 * s->f_wide + 2 * TD_BLOCK) +
-                    s->keys * (s->e_wide + s->f_wide));
+    return (size_t)(TD_BLOCK * (3 * s->e_wide + 2 * s->f_wide + 2 * TD_BLOCK));
 }
 
-/* The distances of the bias table, summed by each (example, head) in double. */
+static size_t key_floats(const td_attend_shape *s)
+{
+    return (size_t)(s->keys * (s->e_wide + s->f_wide));
+}
+
+/* Into how many tasks the heads of a group are cut; by shape alone. */
+static int64_t parts_of(const td_attend_shape *s)
+{
+    const td_view *dense = s->call->out + OUT_DENSE;
+    int64_t        tasks = td_cpu_max(1, s->batch * s->groups);
+    if (dense->data && (dense->dim[0] == 1 || dense->dim[1] == 1))
+        return 1; /* heads may add to the same */
+    return td_cpu_min(s->heads / td_cpu_max(1, s->groups), td_cpu_ceil(ENOUGH_TASKS, tasks));
+}
+
+/* dk and dv: of each thread's present task, or of every task, if they are to be added. */
+static int64_t key_sums(const td_attend_shape *s)
+{
+    int64_t parts = parts_of(s);
+    return parts > 1 ? s->batch * s->groups * parts : s->call->services->threads;
+}
+
+/* The distances of the bias table, summed by each (example, head) in double. While the plan is made
+ * `data` already says whether the gradient is wanted. */
 static size_t table_bytes(const td_attend_shape *s)
 {
-    const td_view *table = s->call->in + TD_ATTEND_TABLE;
-    return table->rank == 2 ? (size_t)(s->batch * s->heads * table->dim[1]) * sizeof(double) : 0;
+    const td_view *table = s->call->out + OUT_TABLE;
+    return table->data ? (size_t)(s->batch * s->heads * table->dim[1]) * sizeof(double) : 0;
 }
 
 size_t td_cpu_attend_grad_workspace(const td_call *call)
 {
     td_attend_shape s = td_attend_shape_of(call);
-    return td_cpu_align(table_bytes(&s)) +
-           (size_t)call->services->threads * slice_floats(&s) * sizeof(float);
+    return td_cpu_align(table_bytes(&s)) + ((size_t)call->services->threads * slice_floats(&s) +
+                                            (size_t)key_sums(&s) * key_floats(&s)) *
+                                               sizeof(float);
 }
 
-static void take_slice(const td_attend_shape *s, int thread, scratch *w)
+/* dk and dv number `index`. */
+static float *key_sum(const td_attend_shape *s, int64_t index)
+{
+    char *base = (char *)s->call->workspace + td_cpu_align(table_bytes(s));
+    return (float *)(void *)base + (size_t)s->call->services->threads * slice_floats(s) +
+           (size_t)index * key_floats(s);
+}
+
+static void take_slice(const td_attend_shape *s, int thread, int64_t sum, scratch *w)
 {
     char *base = (char *)s->call->workspace + td_cpu_align(table_bytes(s));
     w->q_rows = (float *)(void *)base + (size_t)thread * slice_floats(s);
@@ -55,7 +88,7 @@ static void take_slice(const td_attend_shape *s, int thread, scratch *w)
     w->grad = w->grad_rows + TD_BLOCK * s->f_wide;
     w->p = w->grad + TD_BLOCK * s->f_wide;
     w->ds = w->p + TD_BLOCK * TD_BLOCK;
-    w->dk = w->ds + TD_BLOCK * TD_BLOCK;
+    w->dk = key_sum(s, sum);
     w->dv = w->dk + s->keys * s->e_wide;
 }
 
@@ -136,19 +169,43 @@ TD_CPU_CLONES static void score_grad(const float *p, float *ds, int64_t keys, in
         }
 }
 
+/* runs += the diagonals of ds. */
+TD_CPU_CLONES static void sum_runs(const float *ds, int64_t keys, int64_t lanes, float *runs)
+{
+    for (int64_t j = 0; j < keys; j++)
+        for (int64_t i = 0; i < lanes; i += TD_LANES) {
+            float *to = runs + keys - 1 - j + i;
+            td_vstore(to, td_vload(to) + td_vload(ds + j * TD_BLOCK + i));
+        }
+}
+
+static void table_grad(const pair *x, const float *ds)
+{
+    const td_attend_shape *s = x->s;
+    const td_attend_side  *q = x->q, *k = x->k;
+    float                  runs[TD_RUNS] = { 0 };
+    double                *sums = (double *)s->call->workspace +
+                   (q->batch * s->heads + q->head) * s->call->in[TD_ATTEND_TABLE].dim[1];
+
+    if (td_attend_in_runs(q, k)) {
+        sum_runs(ds, k->count, x->lanes, runs);
+        for (int64_t r = 0; r < TD_RUNS; r++)
+            sums[td_attend_run(s, q, k, r)] += (double)runs[r];
+        return;
+    }
+    for (int64_t j = 0; j < k->count; j++)
+        for (int64_t i = 0; i < q->count; i++)
+            sums[td_attend_distance(s, q->position[i], k->position[j])] += (double)
+                ds[j * TD_BLOCK + i];
+}
+
 static void bias_grad(const pair *x, const float *ds)
 {
     const td_attend_shape *s = x->s;
     const td_attend_side  *q = x->q, *k = x->k;
     const td_view         *dense = s->call->out + OUT_DENSE;
-    if (s->call->out[OUT_TABLE].data) {
-        double *sums = (double *)s->call->workspace +
-                       (q->batch * s->heads + q->head) * s->call->in[TD_ATTEND_TABLE].dim[1];
-        for (int64_t j = 0; j < k->count; j++)
-            for (int64_t i = 0; i < q->count; i++)
-                sums[td_attend_distance(s, q->position[i], k->position[j])] += (double)
-                    ds[j * TD_BLOCK + i];
-    }
+    if (s->call->out[OUT_TABLE].data)
+        table_grad(x, ds);
     if (dense->data) {
         float *to = td_attend_dense(dense, q->batch, q->head) + q->first * dense->stride[2] +
                     k->first * dense->stride[3];
@@ -211,22 +268,32 @@ static void head_grad(const td_attend_shape *s, int64_t batch, int64_t head, scr
     }
 }
 
+/* Rows first .. end of dk or dv. */
 static void store_keys(const td_view *v, int64_t batch, int64_t group, const float *from,
-                       int64_t wide)
+                       int64_t wide, int64_t first, int64_t end)
 {
-    for (int64_t t = 0; v->data && t < v->dim[2]; t++)
+    for (int64_t t = first; v->data && t < end; t++)
         td_attend_copy(td_attend_at(v, batch, group, t), v->stride[3], from + t * wide, 1,
                        v->dim[3], 1);
 }
 
-static void group_grad(const td_attend_shape *s, int64_t batch, int64_t group, scratch *w)
+static void store_group(const td_attend_shape *s, int64_t batch, int64_t group, const float *dk,
+                        int64_t first, int64_t end)
 {
-    int64_t shared = s->heads / s->groups;
+    const float *dv = dk + s->keys * s->e_wide;
+    store_keys(s->call->out + OUT_K, batch, group, dk, s->e_wide, first, end);
+    store_keys(s->call->out + OUT_V, batch, group, dv, s->f_wide, first, end);
+}
+
+static void group_grad(const td_attend_shape *s, int64_t batch, int64_t group, int64_t part,
+                       scratch *w)
+{
+    int64_t shared = s->heads / s->groups, parts = parts_of(s);
     memset(w->dk, 0, (size_t)(s->keys * (s->e_wide + s->f_wide)) * sizeof(float));
-    for (int64_t h = 0; h < shared; h++)
+    for (int64_t h = shared * part / parts; h < shared * (part + 1) / parts; h++)
         head_grad(s, batch, group * shared + h, w);
-    store_keys(s->call->out + OUT_K, batch, group, w->dk, s->e_wide);
-    store_keys(s->call->out + OUT_V, batch, group, w->dv, s->f_wide);
+    if (parts == 1)
+        store_group(s, batch, group, w->dk, 0, s->keys);
 }
 
 /* Where several examples or heads add to one dense bias, one task does all of them, in order. */
@@ -246,11 +313,38 @@ static void grad_task(void *arg, int64_t task, int thread)
 {
     const td_attend_shape *s = arg;
     int64_t                nb = batches_of_task(s), ng = groups_of_task(s), across = s->groups / ng;
+    int64_t                parts = parts_of(s), part = task % parts;
     scratch                w;
-    take_slice(s, thread, &w);
+    take_slice(s, thread, parts > 1 ? task : thread, &w);
+    task /= parts;
     for (int64_t b = task / across * nb; b < (task / across + 1) * nb; b++)
         for (int64_t g = task % across * ng; g < (task % across + 1) * ng; g++)
-            group_grad(s, b, g, &w);
+            group_grad(s, b, g, part, &w);
+}
+
+static void add_rows(float *to, const float *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] += from[i];
+}
+
+/* A block of keys of one group: its parts are added in order. */
+static void join_task(void *arg, int64_t task, int thread)
+{
+    const td_attend_shape *s = arg;
+    int64_t                parts = parts_of(s), blocks = td_cpu_ceil(s->keys, TD_BLOCK);
+    int64_t                group = task / blocks, first = task % blocks * TD_BLOCK;
+    int64_t                end = td_cpu_min(s->keys, first + TD_BLOCK);
+    float                 *dk = key_sum(s, group * parts), *dv = dk + s->keys * s->e_wide;
+
+    (void)thread;
+    for (int64_t p = 1; p < parts; p++) {
+        const float *from = key_sum(s, group * parts + p);
+        add_rows(dk + first * s->e_wide, from + first * s->e_wide, (end - first) * s->e_wide);
+        from += s->keys * s->e_wide;
+        add_rows(dv + first * s->f_wide, from + first * s->f_wide, (end - first) * s->f_wide);
+    }
+    store_group(s, group / s->groups, group % s->groups, dk, first, end);
 }
 
 static void store_table(const td_attend_shape *s)
@@ -278,14 +372,18 @@ static void clear_dense(const td_view *v)
 int td_cpu_attend_grad(const td_call *call)
 {
     td_attend_shape s = td_attend_shape_of(call);
+    int64_t         parts = parts_of(&s);
     if (call->out[OUT_TABLE].data)
         memset(call->workspace, 0, table_bytes(&s));
     if (call->out[OUT_DENSE].data)
         clear_dense(call->out + OUT_DENSE);
     td_parallel(call->services,
                 s.batch / td_cpu_max(1, batches_of_task(&s)) *
-                    (s.groups / td_cpu_max(1, groups_of_task(&s))),
+                    (s.groups / td_cpu_max(1, groups_of_task(&s))) * parts,
                 grad_task, &s);
+    if (parts > 1)
+        td_parallel(call->services, s.batch * s.groups * td_cpu_ceil(s.keys, TD_BLOCK), join_task,
+                    &s);
     if (call->out[OUT_TABLE].data)
         store_table(&s);
     return 0;

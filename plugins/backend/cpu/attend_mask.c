@@ -27,6 +27,14 @@ static void fill(const td_view *v, int64_t b, int64_t first, int64_t n, int32_t 
         to[i] = 0;
 }
 
+static bool counts_up(const int32_t *x, int64_t n)
+{
+    bool up = true;
+    for (int64_t i = 1; i < n; i++)
+        up &= (int64_t)x[i] == (int64_t)x[i - 1] + 1;
+    return up;
+}
+
 void td_attend_load(const td_attend_shape *s, bool keys, int64_t batch, int64_t head, int64_t first,
                     td_attend_side *side)
 {
@@ -37,8 +45,10 @@ void td_attend_load(const td_attend_shape *s, bool keys, int64_t batch, int64_t 
     fill(in + TD_ATTEND_Q_SEGMENT, batch, first, n, 1, 0, side->segment);
     fill(in + TD_ATTEND_Q_INPUT, batch, first, n, 0, 0, side->input);
     fill(in + TD_ATTEND_Q_INDEX, batch, first, n, 0, 1, side->index);
-    if (s->call->in[TD_ATTEND_TABLE].data)
+    if (s->call->in[TD_ATTEND_TABLE].data) {
         fill(in + TD_ATTEND_Q_POSITION, batch, first, n, 0, 1, side->position);
+        side->consecutive = counts_up(side->position, n);
+    }
     side->padding = false;
     for (int64_t i = 0; i < n; i++) {
         side->input[i] = side->input[i] != 0;
@@ -73,11 +83,28 @@ int td_attend_sees(const td_attend_shape *s, const td_attend_side *q, const td_a
     return sees_none(s, q, k) ? TD_SEES_NONE : sees_all(s, q, k) ? TD_SEES_ALL : TD_SEES_SOME;
 }
 
+TD_CPU_CLONES static void add_runs(const float *runs, int64_t keys, int64_t lanes, float *scores)
+{
+    for (int64_t j = 0; j < keys; j++)
+        for (int64_t i = 0; i < lanes; i += TD_LANES) {
+            float *to = scores + j * TD_BLOCK + i;
+            td_vstore(to, td_vload(to) + td_vload(runs + keys - 1 - j + i));
+        }
+}
+
 static void add_table(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k,
                       float *scores)
 {
     const td_view *v = s->call->in + TD_ATTEND_TABLE;
     const float   *table = (const float *)v->data + q->head * v->stride[0];
+    float          runs[TD_RUNS];
+
+    if (td_attend_in_runs(q, k)) {
+        for (int64_t x = 0; x < TD_RUNS; x++)
+            runs[x] = table[td_attend_run(s, q, k, x) * v->stride[1]];
+        add_runs(runs, k->count, td_attend_wide(q->count), scores);
+        return;
+    }
     for (int64_t j = 0; j < k->count; j++)
         for (int64_t i = 0; i < q->count; i++)
             scores[j * TD_BLOCK + i] +=

@@ -63,31 +63,21 @@ TD_CPU_INLINE vf8 load_vf8(const float *p)
     return v;
 }
 
-TD_CPU_INLINE td_vf load_td_vf(const float *p) { return td_vload(p); }
-
-TILE(tile16, td_vf)
 TILE(tile8, vf8)
-STRIP(strip16, tile16)
 STRIP(strip8, tile8)
 PRODUCT(product_plain, strip8, vf8, 2, 1, )
 
-#if defined(__x86_64__) && defined(__GNUC__)
-PRODUCT(product_avx2, strip8, vf8, 6, 2, __attribute__((target("avx2,fma"))))
-#define AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
-PRODUCT(product_avx512, strip16, td_vf, 4, 4, AVX512)
+#if TD_CPU_AVX
+TD_CPU_INLINE td_vf load_td_vf(const float *p) { return td_vload(p); }
 
-static bool has_avx512(void)
-{
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
-}
+TILE(tile16, td_vf)
+STRIP(strip16, tile16)
+PRODUCT(product_avx2, strip8, vf8, 6, 2, TD_CPU_AVX2)
+PRODUCT(product_avx512, strip16, td_vf, 4, 4, TD_CPU_AVX512)
 
 td_tile_function *td_tile_product_here(void)
 {
-    if (has_avx512())
-        return product_avx512;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? product_avx2
-                                                                           : product_plain;
+    return td_cpu_has_avx512() ? product_avx512 : td_cpu_has_avx2() ? product_avx2 : product_plain;
 }
 #else
 td_tile_function *td_tile_product_here(void) { return product_plain; }
@@ -103,24 +93,15 @@ static void transpose_plain(const float *from, int64_t ld_from, int64_t rows, in
             to[c * ld + r] = from[r * ld_from + c];
 }
 
-#if defined(__x86_64__) && defined(__GNUC__)
-/* 16 x 16 in registers: four rounds of interleaving the upper half of the rows with the lower
- * one. */
-AVX512 static void transpose_16(const float *from, int64_t ld_from, float *to, int64_t ld)
+#if TD_CPU_AVX
+TD_CPU_AVX512 static void transpose_16(const float *from, int64_t ld_from, float *to, int64_t ld)
 {
-    const td_vi low = { 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23 };
-    td_vf       x[16], y[16];
-    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) x[i] = td_vload(from + i * ld_from);
-    _Pragma("GCC unroll 4") for (int round = 0; round < 4; round++)
-    {
-        _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++)
-        {
-            y[2 * i] = __builtin_shuffle(x[i], x[i + 8], low);
-            y[2 * i + 1] = __builtin_shuffle(x[i], x[i + 8], low + 8);
-        }
-        _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) x[i] = y[i];
-    }
-    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) td_vstore(to + i * ld, x[i]);
+    td_vf x[TD_LANES];
+    for (int i = 0; i < TD_LANES; i++)
+        x[i] = td_vload(from + i * ld_from);
+    td_vturn(x);
+    for (int i = 0; i < TD_LANES; i++)
+        td_vstore(to + i * ld, x[i]);
 }
 #endif
 
@@ -132,8 +113,8 @@ void td_tile_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t
         for (int64_t c = 0; c < columns; c += 16) {
             const float *x = from + r * ld_from + c;
             float       *y = to + c * ld + r;
-#if defined(__x86_64__) && defined(__GNUC__)
-            if (rows - r >= 16 && columns - c >= 16 && has_avx512()) {
+#if TD_CPU_AVX
+            if (rows - r >= 16 && columns - c >= 16 && td_cpu_has_avx512()) {
                 transpose_16(x, ld_from, y, ld);
                 continue;
             }

@@ -9,27 +9,6 @@
 
 enum { HUGE_BYTES = 1 << 22, PEAK = 1024 };
 
-struct td_cpu {
-    const td_services *services;
-};
-
-static int backend_open(const void *config, const td_services *services, void **state,
-                        td_error *error)
-{
-    struct td_cpu *cpu = calloc(1, sizeof *cpu);
-
-    (void)config;
-    if (!cpu)
-        return td_fail(error, TD_ENOMEM, "backend 'cpu': no memory to start");
-    /* the pool has the threads; each calls OpenBLAS for its own tile */
-    openblas_set_num_threads(1);
-    cpu->services = services;
-    *state = cpu;
-    return 0;
-}
-
-static void backend_close(void *state) { free(state); }
-
 /* Large blocks in huge pages: a training step walks through all of them. */
 static void *backend_allocate(void *state, size_t bytes)
 {
@@ -58,30 +37,83 @@ static void backend_release(void *state, void *memory, size_t bytes)
         munmap(memory, bytes);
 }
 
+static size_t packing_bytes(const td_cpu *cpu)
+{
+    return (size_t)cpu->services->threads * td_cpu_packing_floats() * sizeof(float);
+}
+
+static void backend_close(void *state)
+{
+    td_cpu *cpu = state;
+    if (cpu->packing)
+        backend_release(cpu, cpu->packing, packing_bytes(cpu));
+    free(cpu);
+}
+
+static int backend_open(const void *config, const td_services *services, void **state,
+                        td_error *error)
+{
+    td_cpu *cpu = calloc(1, sizeof *cpu);
+
+    (void)config;
+    if (cpu) {
+        cpu->services = services;
+        cpu->packing = backend_allocate(cpu, packing_bytes(cpu));
+    }
+    if (!cpu || !cpu->packing) {
+        free(cpu);
+        return td_fail(error, TD_ENOMEM, "backend 'cpu': no memory to start");
+    }
+    openblas_set_num_threads(1); /* the pool has the threads; each calls it for its own tile */
+    *state = cpu;
+    return 0;
+}
+
+/* What the kernels of this build use on this processor. */
 static const char *isa(void)
 {
 #if defined(__x86_64__)
-    return __builtin_cpu_supports("avx512f") ? "AVX-512"
-           : __builtin_cpu_supports("avx2")  ? "AVX2"
-                                             : "SSE2";
+    return td_cpu_has_avx512() ? "AVX-512" : td_cpu_has_avx2() ? "AVX2" : "SSE2";
 #else
     return "portable";
 #endif
 }
 
+/* Whether the processor could do more than this build has kernels for. */
+static bool lacks_kernels(void)
+{
+#if defined(__x86_64__) && !TD_CPU_AVX
+    return __builtin_cpu_supports("avx2");
+#else
+    return false;
+#endif
+}
+
 static void backend_describe(void *state, char *text, size_t size)
 {
-    const struct td_cpu *cpu = state;
+    const td_cpu *cpu = state;
     snprintf(text, size, "cpu: %d threads, %s, matrix products by %s, %s (%s kernels)",
              cpu->services->threads, isa(), td_cpu_sgemm_name(), openblas_get_config(),
              openblas_get_corename());
 }
 
+static const char *threading(void)
+{
+    int parallel = openblas_get_parallel();
+    return parallel == OPENBLAS_OPENMP   ? "OpenMP"
+           : parallel == OPENBLAS_THREAD ? "pthreads"
+                                         : "sequential";
+}
+
 static void backend_arithmetic(void *state, char *text, size_t size)
 {
+    const char *config = openblas_get_config(); /* "OpenBLAS 0.3.21 NO_LAPACKE ..." */
+    int         version = (int)strcspn(config, " ");
+
     (void)state;
-    snprintf(text, size, "%s, matrix products by %s, OpenBLAS's %s kernels", isa(),
-             td_cpu_sgemm_name(), openblas_get_corename());
+    version += (int)strcspn(config + version + !!config[version], " ") + !!config[version];
+    snprintf(text, size, "%s, matrix products by %s, %.*s (%s), %s kernels", isa(),
+             td_cpu_sgemm_name(), version, config, threading(), openblas_get_corename());
 }
 
 static void add_line(char *text, size_t size, const char *line)
@@ -93,17 +125,16 @@ static void add_line(char *text, size_t size, const char *line)
 
 static void backend_diagnose(void *state, char *text, size_t size)
 {
-    const struct td_cpu *cpu = state;
-    const char          *core = getenv("OPENBLAS_CORETYPE");
-    char                 line[256];
+    const td_cpu *cpu = state;
+    const char   *core = getenv("OPENBLAS_CORETYPE");
+    char          line[256];
 
     if (size)
         text[0] = 0;
-    if (openblas_get_parallel() == OPENBLAS_OPENMP)
+    if (lacks_kernels())
         add_line(text, size,
-                 "this OpenBLAS is the OpenMP build, which may start threads of its own beside the "
-                 "pool's; "
-                 "install libopenblas0-pthread");
+                 "this build has no AVX kernels, which only gcc compiles: built by gcc it is "
+                 "several times as fast");
     if (core && *core) {
         snprintf(line, sizeof line,
                  "OPENBLAS_CORETYPE=%.40s makes OpenBLAS use its %.40s kernels, whatever this "
@@ -132,13 +163,13 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void by_tiles(const struct td_cpu *cpu, const peak_job *j)
+static void by_tiles(const td_cpu *cpu, const peak_job *j)
 {
     td_cpu_matrix a = { j->a, PEAK, false }, b = { j->b, PEAK, false };
-    td_cpu_gemm(cpu->services, a, b, PEAK, PEAK, PEAK, 1, 0, j->c, PEAK);
+    td_cpu_gemm(cpu, a, b, PEAK, PEAK, PEAK, 1, 0, j->c, PEAK);
 }
 
-static void by_openblas(const struct td_cpu *cpu, const peak_job *j)
+static void by_openblas(const td_cpu *cpu, const peak_job *j)
 {
     openblas_set_num_threads(cpu->services->threads);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, PEAK, PEAK, PEAK, 1, j->a, PEAK, j->b,
@@ -150,8 +181,8 @@ static void by_openblas(const struct td_cpu *cpu, const peak_job *j)
 static void let_threads_sleep(void) { nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL); }
 
 /* The best of some runs, after one to warm up. */
-static double rate(const struct td_cpu *cpu, const peak_job *j,
-                   void (*run)(const struct td_cpu *, const peak_job *))
+static double rate(const td_cpu *cpu, const peak_job *j,
+                   void (*run)(const td_cpu *, const peak_job *))
 {
     double best = 0;
     run(cpu, j);

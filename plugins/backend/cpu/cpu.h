@@ -14,7 +14,17 @@
 
 #include "tandem/kind/kernels.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(TANDEM_SANITIZED)
+/* Whether there are functions for AVX beside the plain ones. clang passes no vectors between
+ * functions for different instruction sets, not even to inlined ones. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define TD_CPU_AVX 1
+#define TD_CPU_AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
+#define TD_CPU_AVX2 __attribute__((target("avx2,fma")))
+#else
+#define TD_CPU_AVX 0
+#endif
+
+#if TD_CPU_AVX && !defined(TANDEM_SANITIZED)
 #define TD_CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define TD_CPU_CLONES
@@ -155,6 +165,45 @@ TD_CPU_INLINE float td_vdot(const float *x, const float *y, int64_t n)
     return td_vsum((s0 + s1) + (s2 + s3));
 }
 
+/* One of four rounds of a transposition: lanes of i and i + 8 are dealt out to 2i and 2i + 1. */
+TD_CPU_INLINE void td_vdeal(td_vf *to, const td_vf *from)
+{
+    for (int i = 0; i < TD_LANES / 2; i++) {
+        to[2 * i] = __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
+                                            5, 21, 6, 22, 7, 23);
+        to[2 * i + 1] = __builtin_shufflevector(from[i], from[i + 8], 8, 24, 9, 25, 10, 26, 11, 27,
+                                                12, 28, 13, 29, 14, 30, 15, 31);
+    }
+}
+
+/* Transpose 16 x 16 in registers. */
+TD_CPU_INLINE void td_vturn(td_vf x[TD_LANES])
+{
+    td_vf y[TD_LANES];
+    td_vdeal(y, x), td_vdeal(x, y), td_vdeal(y, x), td_vdeal(x, y);
+}
+
+/* ---- this processor -------------------------------------------------------------------------- */
+
+TD_CPU_INLINE bool td_cpu_has_avx512(void)
+{
+#if TD_CPU_AVX
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+#else
+    return false;
+#endif
+}
+
+TD_CPU_INLINE bool td_cpu_has_avx2(void)
+{
+#if TD_CPU_AVX
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return false;
+#endif
+}
+
 /* ---- matrix products ------------------------------------------------------------------------- */
 
 /* A matrix in memory: element (i, j) is data[i * ld + j], or data[j * ld + i] if `trans`. */
@@ -168,14 +217,23 @@ typedef struct td_cpu_matrix {
 typedef enum td_cpu_way { TD_CPU_DOTS, TD_CPU_PACKED, TD_CPU_OPENBLAS } td_cpu_way;
 td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k);
 
-/* c[m, n] = alpha a[m, k] b[k, n] + beta c, row-major, on the calling thread. beta 0 does not read
- * c. [any] */
-void td_cpu_sgemm(td_cpu_way, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
-                  float alpha, float beta, float *c, int64_t ldc);
+/* The backend's state: `backend` of every call. */
+typedef struct td_cpu {
+    const td_services *services;
+    float             *packing; /* td_cpu_packing_floats for each thread */
+} td_cpu;
+
+/* What td_cpu_sgemm packs into, on each thread: 0 where it packs nothing. */
+size_t td_cpu_packing_floats(void);
+
+/* c[m, n] = alpha a[m, k] b[k, n] + beta c, row-major, on the calling thread, which is `thread` of
+ * the pool. beta 0 does not read c. [any] */
+void td_cpu_sgemm(const td_cpu *, int thread, td_cpu_way, td_cpu_matrix a, td_cpu_matrix b,
+                  int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c, int64_t ldc);
 
 /* The same, spread over the pool in tiles; the bits do not depend on the threads. [worker] */
-void td_cpu_gemm(const td_services *, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n,
-                 int64_t k, float alpha, float beta, float *c, int64_t ldc);
+void td_cpu_gemm(const td_cpu *, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
+                 float alpha, float beta, float *c, int64_t ldc);
 
 /* The matrix from element (i, j) on, and the tiles that td_cpu_gemm cuts. */
 td_cpu_matrix td_cpu_part(td_cpu_matrix, int64_t i, int64_t j);

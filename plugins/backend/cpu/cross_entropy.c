@@ -171,7 +171,7 @@ static void forward_chunk(const td_call *call, ce_job *j, td_cpu_matrix embeddin
         memcpy(j->h + i * j->d, j->hidden + j->kept[j->first + i] * j->d,
                (size_t)j->d * sizeof(float));
     embedding.trans = true;
-    td_cpu_gemm(call->services, h, embedding, j->rows, j->v, j->d, j->scale, 0, j->logits, j->v);
+    td_cpu_gemm(call->backend, h, embedding, j->rows, j->v, j->d, j->scale, 0, j->logits, j->v);
     td_parallel(call->services, j->rows, ce_row, j);
 }
 
@@ -182,13 +182,13 @@ static void backward_chunk(const td_call *call, ce_job *j, td_cpu_matrix embeddi
                   h = { j->h, j->d, false };
 
     if (j->grad_hidden) {
-        td_cpu_gemm(call->services, g, embedding, j->rows, j->d, j->v, 1, 0, j->dh, j->d);
+        td_cpu_gemm(call->backend, g, embedding, j->rows, j->d, j->v, 1, 0, j->dh, j->d);
         for (int64_t i = 0; i < j->rows; i++)
             memcpy(j->grad_hidden + j->kept[j->first + i] * j->d, j->dh + i * j->d,
                    (size_t)j->d * sizeof(float));
     }
     if (grad_embedding)
-        td_cpu_gemm(call->services, gt, h, j->v, j->d, j->rows, 1, beta, grad_embedding, j->d);
+        td_cpu_gemm(call->backend, gt, h, j->v, j->d, j->rows, 1, beta, grad_embedding, j->d);
 }
 
 static float *wanted(const td_call *call, int i)

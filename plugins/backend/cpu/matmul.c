@@ -3,6 +3,7 @@
 #include "kernels.h"
 
 typedef struct matmul_job {
+    const td_cpu *cpu;
     td_cpu_way    way;
     td_cpu_matrix a, b;
     td_view       a_at, b_at; /* rank: the batch dims; strides 0 where one stretches */
@@ -90,9 +91,8 @@ static void matmul_tile(void *arg, int64_t item, int thread)
     int64_t           row = tile / j->across * j->tile_m, column = tile % j->across * j->tile_n;
     td_cpu_matrix     a = td_cpu_part(j->a, row, 0), b = td_cpu_part(j->b, 0, column);
 
-    (void)thread;
     a.data += batch_offset(&j->a_at, batch), b.data += batch_offset(&j->b_at, batch);
-    td_cpu_sgemm(j->way, a, b, td_cpu_min(j->tile_m, j->m - row),
+    td_cpu_sgemm(j->cpu, thread, j->way, a, b, td_cpu_min(j->tile_m, j->m - row),
                  td_cpu_min(j->tile_n, j->n - column), j->k, 1.0f, j->beta,
                  j->c + batch_offset(&j->c_at, batch) + row * j->ldc + column, j->ldc);
 }
@@ -133,7 +133,11 @@ int td_cpu_matmul(const td_call *call)
     const td_view *sum = call->n_in > 2 && call->in[2].data ? &call->in[2] : NULL;
     char          *workspace = call->workspace;
     td_view        a = usable(call, 0, &workspace), b = usable(call, 1, &workspace);
-    matmul_job j = { .a = matrix_of(&a), .b = matrix_of(&b), .c = out->data, .beta = sum ? 1 : 0 };
+    matmul_job     j = { .cpu = call->backend,
+                         .a = matrix_of(&a),
+                         .b = matrix_of(&b),
+                         .c = out->data,
+                         .beta = sum ? 1 : 0 };
 
     if (td_view_count(out) == 0)
         return 0;

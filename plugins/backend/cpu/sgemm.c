@@ -4,15 +4,6 @@
 
 #include "sgemm.h"
 
-static bool has_avx512(void)
-{
-#if TD_CPU_OWN_SGEMM
-    return __builtin_cpu_supports("avx512f");
-#else
-    return false;
-#endif
-}
-
 /* A few rows against a matrix whose columns lie in a row each, as weights do: dot products, nothing
  * is packed. */
 TD_CPU_CLONES static void thin(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
@@ -31,30 +22,51 @@ td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t
 {
     if (m < 8 && !a.trans && b.trans)
         return TD_CPU_DOTS;
-    return has_avx512() && m >= 8 && n >= 16 && k > 0 ? TD_CPU_PACKED : TD_CPU_OPENBLAS;
+    return td_cpu_has_avx512() && m >= 8 && n >= 16 && k > 0 ? TD_CPU_PACKED : TD_CPU_OPENBLAS;
 }
 
-void td_cpu_sgemm(td_cpu_way way, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
-                  float alpha, float beta, float *c, int64_t ldc)
+size_t td_cpu_packing_floats(void)
 {
+    return td_cpu_has_avx512() ? TD_CPU_PACKED_A + TD_CPU_PACKED_B : 0;
+}
+
+/* On this thread alone: the pool has the threads. In OpenBLAS's OpenMP build the limit belongs to
+ * the thread that sets it, so each call does. */
+static void by_openblas(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
+                        float alpha, float beta, float *c, int64_t ldc)
+{
+    if (openblas_get_parallel() == OPENBLAS_OPENMP)
+        openblas_set_num_threads(1);
+    cblas_sgemm(CblasRowMajor, a.trans ? CblasTrans : CblasNoTrans,
+                b.trans ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
+                a.data, (blasint)td_cpu_max(1, a.ld), b.data, (blasint)td_cpu_max(1, b.ld), beta, c,
+                (blasint)td_cpu_max(1, ldc));
+}
+
+void td_cpu_sgemm(const td_cpu *cpu, int thread, td_cpu_way way, td_cpu_matrix a, td_cpu_matrix b,
+                  int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c, int64_t ldc)
+{
+    (void)cpu, (void)thread;
     if (m == 0 || n == 0)
         return;
     if (way == TD_CPU_DOTS)
         thin(a, b, m, n, k, alpha, beta, c, ldc);
-#if TD_CPU_OWN_SGEMM
+#if TD_CPU_AVX
     else if (way == TD_CPU_PACKED)
-        td_cpu_sgemm_avx512(a, b, m, n, k, alpha, beta, c, ldc);
+        td_cpu_sgemm_avx512(a, b, m, n, k, alpha, beta, c, ldc,
+                            cpu->packing + (size_t)thread * td_cpu_packing_floats());
 #endif
     else
-        cblas_sgemm(CblasRowMajor, a.trans ? CblasTrans : CblasNoTrans,
-                    b.trans ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
-                    a.data, (blasint)td_cpu_max(1, a.ld), b.data, (blasint)td_cpu_max(1, b.ld),
-                    beta, c, (blasint)td_cpu_max(1, ldc));
+        by_openblas(a, b, m, n, k, alpha, beta, c, ldc);
 }
 
-const char *td_cpu_sgemm_name(void) { return has_avx512() ? "own AVX-512 kernel" : "OpenBLAS"; }
+const char *td_cpu_sgemm_name(void)
+{
+    return td_cpu_has_avx512() ? "own AVX-512 kernel" : "OpenBLAS";
+}
 
 typedef struct gemm_job {
+    const td_cpu *cpu;
     td_cpu_way    way;
     td_cpu_matrix a, b;
     int64_t       m, n, k, ldc, tile_m, tile_n, across;
@@ -72,8 +84,7 @@ static void gemm_tile(void *arg, int64_t item, int thread)
     const gemm_job *j = arg;
     int64_t         i0 = item / j->across * j->tile_m, j0 = item % j->across * j->tile_n;
 
-    (void)thread;
-    td_cpu_sgemm(j->way, td_cpu_part(j->a, i0, 0), td_cpu_part(j->b, 0, j0),
+    td_cpu_sgemm(j->cpu, thread, j->way, td_cpu_part(j->a, i0, 0), td_cpu_part(j->b, 0, j0),
                  td_cpu_min(j->tile_m, j->m - i0), td_cpu_min(j->tile_n, j->n - j0), j->k, j->alpha,
                  j->beta, j->c + i0 * j->ldc + j0, j->ldc);
 }
@@ -120,15 +131,22 @@ void td_cpu_gemm_tiles(const td_services *services, td_cpu_way way, int64_t m, i
         plain_tiles(m, n, tile_m, tile_n);
 }
 
-void td_cpu_gemm(const td_services *services, td_cpu_matrix a, td_cpu_matrix b, int64_t m,
-                 int64_t n, int64_t k, float alpha, float beta, float *c, int64_t ldc)
+void td_cpu_gemm(const td_cpu *cpu, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n,
+                 int64_t k, float alpha, float beta, float *c, int64_t ldc)
 {
-    gemm_job j = {
-        .a = a, .b = b, .m = m, .n = n, .k = k, .ldc = ldc, .alpha = alpha, .beta = beta, .c = c
-    };
+    gemm_job j = { .cpu = cpu,
+                   .a = a,
+                   .b = b,
+                   .m = m,
+                   .n = n,
+                   .k = k,
+                   .ldc = ldc,
+                   .alpha = alpha,
+                   .beta = beta,
+                   .c = c };
 
     j.way = td_cpu_sgemm_way(a, b, m, n, k);
-    td_cpu_gemm_tiles(services, j.way, m, n, k, &j.tile_m, &j.tile_n);
+    td_cpu_gemm_tiles(cpu->services, j.way, m, n, k, &j.tile_m, &j.tile_n);
     j.across = td_cpu_ceil(n, j.tile_n);
-    td_parallel(services, td_cpu_ceil(m, j.tile_m) * j.across, gemm_tile, &j);
+    td_parallel(cpu->services, td_cpu_ceil(m, j.tile_m) * j.across, gemm_tile, &j);
 }

@@ -8,43 +8,32 @@
  */
 #include "sgemm.h"
 
-#if TD_CPU_OWN_SGEMM
-
-#define AVX512 __attribute__((target("avx512f")))
+#if TD_CPU_AVX
 
 enum { MC = 512, KC = 256, STRIP = 16, PANEL = 32, MR = 8 };
 
+_Static_assert(MC *KC == TD_CPU_PACKED_A && KC * PANEL == TD_CPU_PACKED_B, "sgemm.h says so");
+
 /* ---- packing --------------------------------------------------------------------------------- */
 
-/* One of four rounds of a transposition: lanes of i and i + 8 are dealt out to 2i and 2i + 1. */
-AVX512 TD_CPU_INLINE void deal(td_vf *to, const td_vf *from)
-{
-    for (int i = 0; i < 8; i++) {
-        to[2 * i] = __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
-                                            5, 21, 6, 22, 7, 23);
-        to[2 * i + 1] = __builtin_shufflevector(from[i], from[i + 8], 8, 24, 9, 25, 10, 26, 11, 27,
-                                                12, 28, 13, 29, 14, 30, 15, 31);
-    }
-}
-
 /* to[p * step + i] = from[i * ld + p] for i < 16, p < depth; zeros for i >= width. */
-AVX512 static void pack_turned(float *to, int64_t step, const float *from, int64_t ld,
-                               int64_t width, int64_t depth)
+TD_CPU_AVX512 static void pack_turned(float *to, int64_t step, const float *from, int64_t ld,
+                                      int64_t width, int64_t depth)
 {
     for (int64_t p = 0; p < depth; p += STRIP) {
-        td_vf   x[STRIP], y[STRIP];
+        td_vf   x[STRIP];
         int64_t left = td_cpu_min(STRIP, depth - p);
         for (int i = 0; i < STRIP; i++)
             x[i] = i < width ? td_vload_n(from + i * ld + p, left) : td_vset(0);
-        deal(y, x), deal(x, y), deal(y, x), deal(x, y);
+        td_vturn(x);
         for (int i = 0; i < left; i++)
             td_vstore(to + (p + i) * step, x[i]);
     }
 }
 
 /* to[p * step + i] = from[p * ld + i]. */
-AVX512 static void pack_straight(float *to, int64_t step, const float *from, int64_t ld,
-                                 int64_t width, int64_t depth)
+TD_CPU_AVX512 static void pack_straight(float *to, int64_t step, const float *from, int64_t ld,
+                                        int64_t width, int64_t depth)
 {
     for (int64_t p = 0; p < depth; p++)
         td_vstore(to + p * step, td_vload_n(from + p * ld, width));
@@ -65,8 +54,8 @@ static void pack(float *to, int64_t step, td_cpu_matrix x, bool turned, int64_t 
 /* ---- the kernel ------------------------------------------------------------------------------ */
 
 /* c[8, 32] = alpha sum_p a[p][i] b[p][j] + beta c. */
-AVX512 static void kernel(int64_t depth, const float *a, const float *b, float *c, int64_t ldc,
-                          float alpha, float beta)
+TD_CPU_AVX512 static void kernel(int64_t depth, const float *a, const float *b, float *c,
+                                 int64_t ldc, float alpha, float beta)
 {
     td_vf s[MR][2] = { 0 };
     for (int i = 0; i < MR; i++)
@@ -131,9 +120,9 @@ static void panel(int64_t depth, const float *a, const float *b, float *c, int64
 
 /* One block of a with all columns of b. */
 static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int64_t depth,
-                  float alpha, float beta, float *c, int64_t ldc)
+                  float alpha, float beta, float *c, int64_t ldc, float *pa)
 {
-    float pa[MC * KC] __attribute__((aligned(64))), pb[KC * PANEL] __attribute__((aligned(64)));
+    float *pb = pa + TD_CPU_PACKED_A;
 
     for (int64_t i = 0; i < rows; i += STRIP)
         pack(pa + i * KC, STRIP, td_cpu_part(a, i, 0), !a.trans, td_cpu_min(STRIP, rows - i),
@@ -148,12 +137,12 @@ static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int
 }
 
 void td_cpu_sgemm_avx512(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
-                         float alpha, float beta, float *c, int64_t ldc)
+                         float alpha, float beta, float *c, int64_t ldc, float *packing)
 {
     for (int64_t p = 0; p < k; p += KC)
         for (int64_t i = 0; i < m; i += MC)
             block(td_cpu_part(a, i, p), td_cpu_part(b, p, 0), td_cpu_min(MC, m - i), n,
-                  td_cpu_min(KC, k - p), alpha, p ? 1.0f : beta, c + i * ldc, ldc);
+                  td_cpu_min(KC, k - p), alpha, p ? 1.0f : beta, c + i * ldc, ldc, packing);
 }
 
 #endif

@@ -15,6 +15,7 @@ typedef struct step_job {
     int64_t      n;
     /* c1, c2: the bias corrections, 1 / (1 - b^t) */
     float        lr, clip, b1, b2, c1, c2, eps, decay;
+    float        fresh; /* 1 - b2, which a rounded b2 does not have: 3e-5 at t = 400000 */
 } step_job;
 
 static int64_t pieces_of(const td_view *v) { return td_cpu_ceil(td_view_count(v), PIECE); }
@@ -171,7 +172,7 @@ TD_CPU_CLONES static double moment_span(const step_job *j, int64_t first, int64_
     for (int64_t i = first; i < first + n; i += TD_LANES) {
         int64_t left = first + n - i;
         td_vf   g = td_vload_n(j->g + i, left) * j->clip, s = g * g + 1e-30f;
-        td_vf   v = td_vload_n(j->v_in + i, left) * j->b2 + s * (1 - j->b2), u2 = g * g / v;
+        td_vf   v = td_vload_n(j->v_in + i, left) * j->b2 + s * j->fresh, u2 = g * g / v;
         td_vstore_n(j->v + i, v, left);
         sum += u2;
         if ((i - first) % SPAN == SPAN - TD_LANES)
@@ -196,6 +197,7 @@ int td_cpu_adafactor_moment(const td_call *call)
 {
     const td_view *in = call->in;
     float         *sum = call->n_out > 1 ? call->out[1].data : NULL;
+    double         fresh;
     step_job       j = { .g = in[MOMENT_G].data,
                          .v_in = in[MOMENT_V].data,
                          .partial = call->workspace,
@@ -208,7 +210,8 @@ int td_cpu_adafactor_moment(const td_call *call)
         return 0;
     }
     j.n = td_view_count(&in[MOMENT_G]), j.clip = td_view_scalar(&in[MOMENT_CLIP], 1);
-    j.b2 = (float)(1 - pow((double)td_view_scalar(&in[MOMENT_T], 1), -call->attrs->f[0]));
+    fresh = pow((double)td_view_scalar(&in[MOMENT_T], 1), -call->attrs->f[0]);
+    j.fresh = (float)fresh, j.b2 = (float)(1 - fresh);
     td_parallel(call->services, pieces_of(&in[MOMENT_G]), moment_item, &j);
     if (sum)
         *sum = total_of(j.partial, pieces_of(&in[MOMENT_G]));

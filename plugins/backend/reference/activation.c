@@ -17,9 +17,9 @@ static double value(double x, int64_t f)
     case TD_GELU:
         return 0.5 * x * (1 + gelu_tanh(x));
     case TD_RELU:
-        return x > 0 ? x : 0;
+        return x <= 0 ? 0 : x;
     case TD_RELU2:
-        return x > 0 ? x * x : 0;
+        return x <= 0 ? 0 : x * x;
     default:
         return sigmoid(x);
     }
@@ -36,7 +36,7 @@ static double slope(double x, int64_t f)
     case TD_RELU:
         return x > 0;
     case TD_RELU2:
-        return x > 0 ? 2 * x : 0;
+        return x <= 0 ? 0 : 2 * x;
     default:
         return s * (1 - s);
     }

@@ -97,6 +97,7 @@ int td_ref_cross_entropy(const td_call *call)
     const td_view *nll = td_ref_out(call, TD_CE_NLL);
     targets        t = smoothed(call->attrs->f[2], call->in[TD_CE_EMBEDDING].dim[0]);
     double         loss = 0, sum = 0;
+    bool           weighs = false;
 
     if (!labels_fit(call))
         return TD_EFORMAT;
@@ -107,6 +108,7 @@ int td_ref_cross_entropy(const td_call *call)
     for (int64_t n = 0; n < call->in[TD_CE_HIDDEN].dim[0]; n++) {
         row    r = row_of(call, n); /* all zeros where the weight is */
         double target = (t.on - t.off) * r.z_y + t.off * r.z_sum;
+        weighs |= r.weight != 0;
         loss += r.weight * (r.log_z - target + t.entropy + call->attrs->f[1] * r.log_z * r.log_z);
         sum += r.weight * (r.log_z - r.z_y);
         if (nll)
@@ -115,7 +117,7 @@ int td_ref_cross_entropy(const td_call *call)
             backward(call, &r, t, dh, de);
     }
     write_wanted(td_ref_out(call, TD_CE_LOSS),
-                 sum == 0 && loss == 0 ? 0 : loss / td_ref_scalar(call, TD_CE_DIVISOR, 1));
+                 weighs ? loss / td_ref_scalar(call, TD_CE_DIVISOR, 1) : 0);
     write_wanted(td_ref_out(call, TD_CE_SUM), sum);
     return 0;
 }

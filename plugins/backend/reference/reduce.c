@@ -30,7 +30,7 @@ int td_ref_max(const td_call *call)
     for (int64_t n = 0; n < td_ref_count(x); n++) {
         int64_t at = target(x, y, n);
         double  value = td_ref_read(x, n);
-        if (value > td_ref_get(y, at))
+        if (value > td_ref_get(y, at) || isnan(value))
             td_ref_put(y, at, value);
     }
     return 0;

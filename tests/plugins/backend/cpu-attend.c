@@ -18,7 +18,8 @@ enum {
     INPUTS = 16,
     NO_LSE = 32,
     SHARED_DENSE = 64,
-    INDEXED = 128
+    INDEXED = 128,
+    CONSECUTIVE = 256
 };
 
 typedef struct problem {
@@ -92,7 +93,9 @@ static void marks(data *d, int input, int length)
             ((int32_t *)segment.data)[b * length + t] = segment_of(p, b, t, length);
             ((int32_t *)inputs.data)[b * length + t] = t < 2 + length / 3;
             ((int32_t *)index.data)[b * length + t] = t + 2;
-            ((int32_t *)position.data)[b * length + t] = 2 * t + b + is_key;
+            ((int32_t *)position.data)[b * length + t] = p->flags & CONSECUTIVE
+                                                             ? t - (t < 70 ? 0 : b)
+                                                             : 2 * t + b + is_key;
         }
     if (p->flags & (PADDED | PACKED))
         d->in[input] = segment;
@@ -359,6 +362,12 @@ Test(attend, prefix_window)
     check((problem){ 2, 2, 2, 149, 149, 16, 16, 1, 0, 37, INPUTS | INDEXED });
 }
 Test(attend, table) { check((problem){ 2, 3, 3, 97, 101, 16, 16, 1, 0, 0, BIASED }); }
+/* Blocks in which positions count up, and, in the later examples, one in which they do not. */
+Test(attend, table_by_runs)
+{
+    check((problem){ 3, 2, 2, 197, 211, 16, 16, 1, 0, 0, BIASED | CONSECUTIVE });
+    check((problem){ 1, 3, 1, 67, 131, 7, 5, 0, 0, 0, BIASED | CONSECUTIVE | PADDED });
+}
 Test(attend, dense) { check((problem){ 2, 4, 2, 67, 71, 16, 16, 0, 0, 0, DENSE }); }
 Test(attend, shared_dense)
 {
@@ -370,18 +379,25 @@ static size_t bytes_of(const td_view *v)
     return (size_t)(v->dim[0] * v->dim[1] * v->dim[2] * v->dim[3]) * 4;
 }
 
-Test(attend, bits_do_not_depend_on_threads)
+static void same_bits(problem p)
 {
-    problem p = { 3, 4, 2, 131, 137, 24, 24, 1, 1, 0, PACKED | PADDED | BIASED };
-    data    one, two;
+    data one, two;
     set_up(&one, &p), set_up(&two, &p);
-    compute(&one, 1), compute(&two, 2);
+    compute(&one, 1), compute(&two, 3);
     cr_assert(!memcmp(one.out[0].data, two.out[0].data, bytes_of(one.out)));
     for (int k = 0; k < 3; k++)
         cr_assert(!memcmp(one.grad[k].data, two.grad[k].data, bytes_of(one.grad + k)),
                   "gradient %d", k);
     cr_assert(!memcmp(one.grad[3].data, two.grad[3].data, (size_t)p.H * 13 * 4));
     tear_down(&one), tear_down(&two);
+}
+
+Test(attend, bits_do_not_depend_on_threads)
+{
+    problem p = { 3, 4, 2, 131, 137, 24, 24, 1, 1, 0, PACKED | PADDED | BIASED };
+    same_bits(p);
+    p.B = 1, p.H = 7, p.G = 1, p.flags |= CONSECUTIVE; /* the heads of one group are shared out */
+    same_bits(p);
 }
 
 /* Keys that nobody sees may hold anything finite. */

@@ -1,5 +1,7 @@
 /* cpu.c - the kernels of the backend 'cpu' for movement, elementwise, reduction, index and matmul,
  * against plain loops. */
+#include <pthread.h>
+
 #include "cpu.h"
 
 typedef double (*unary)(double);
@@ -247,6 +249,47 @@ static void check_product(int64_t batch, int64_t m, int64_t n, int64_t k, int tu
                 near("matmul", c[(s * m + i) * n + j], sum, 2e-6 * sqrt((double)k));
             }
     free(a), free(b), free(c), free(old);
+}
+
+/* Narrow: OpenBLAS does it, on every processor. Cut over threads, its sums would be others. */
+Test(cpu, openblas_gives_the_same_bits_every_time)
+{
+    for (int i = 0; i < 5; i++)
+        check_product(3, 509, 13, 2053, 1, 0, false);
+}
+
+static void *run_product(void *unused)
+{
+    check_product(1, 131, 67, 300, 0, 0, false);
+    return unused;
+}
+
+Test(cpu, products_need_little_stack)
+{
+    pthread_attr_t attributes;
+    pthread_t      thread;
+    pthread_attr_init(&attributes);
+    cr_assert_eq(pthread_attr_setstacksize(&attributes, 256 << 10), 0);
+    cr_assert_eq(pthread_create(&thread, &attributes, run_product, NULL), 0);
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&attributes);
+}
+
+/* What decides bits: a run that is resumed elsewhere is told. */
+Test(cpu, arithmetic_names_the_library)
+{
+    char     text[256];
+    td_error error = { 0 };
+    td_pool *pool = td_pool_new(1, NULL, &error);
+    void    *state;
+    cr_assert_eq(cpu_backend()->open(NULL, td_pool_services(pool), &state, &error), 0);
+    cpu_backend()->arithmetic(state, text, sizeof text);
+    cpu_backend()->close(state);
+    td_pool_free(pool);
+    cr_assert(strstr(text, "matrix products by ") && strstr(text, "OpenBLAS 0."), "%s", text);
+    cr_assert(strstr(text, "(pthreads)") || strstr(text, "(OpenMP)") ||
+                  strstr(text, "(sequential)"),
+              "%s", text);
 }
 
 Test(cpu, matmul)

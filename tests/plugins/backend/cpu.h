@@ -64,6 +64,8 @@ static float *randoms(int64_t n, uint64_t stream)
     return x;
 }
 
+static const td_backend *cpu_backend(void) { return (const td_backend *)cpu_module()->plugins[0]; }
+
 /* Run with 1 and with 3 threads: the outputs' bits must agree. Memory of output k: `bytes[k]`. */
 static int cpu_run(const char *op, int dtype, td_call *call, const td_attrs *attrs)
 {
@@ -90,6 +92,7 @@ static int cpu_run(const char *op, int dtype, td_call *call, const td_attrs *att
         td_pool *pool = td_pool_new(threads, NULL, &error);
         cr_assert(pool, "%s", error.text);
         call->services = td_pool_services(pool);
+        cr_assert_eq(cpu_backend()->open(NULL, call->services, &call->backend, &error), 0);
         for (int k = 0; k < call->n_out; k++)
             if (call->out[k].data)
                 memcpy(call->out[k].data, before[k], bytes[k]);
@@ -103,6 +106,7 @@ static int cpu_run(const char *op, int dtype, td_call *call, const td_attrs *att
                 cr_assert(!memcmp(first[k], call->out[k].data, bytes[k]),
                           "%s: output %d depends on threads", op, k);
         }
+        cpu_backend()->close(call->backend);
         td_pool_free(pool);
     }
     for (int k = 0; k < call->n_out; k++)

@@ -364,6 +364,22 @@ Test(cpu_layers, adamw)
     free(p), free(g), free(m), free(v), free(p0), free(m0), free(v0);
 }
 
+/* A moment that was 0 becomes t^-0.8 g^2, however small. */
+Test(cpu_layers, adafactor_late)
+{
+    float    g[37], v[37] = { 0 }, t = 400000, clip = 1, gate = 1, u2;
+    td_attrs rate = { .f = { 0.8 } };
+    td_call  a = { .n_in = 5,
+                   .n_out = 2,
+                   .in = { REAL(g, 37), REAL(v, 37), SCALAR(&t), SCALAR(&clip), SCALAR(&gate) },
+                   .out = { REAL(v, 37), SCALAR(&u2) } };
+    for (int i = 0; i < 37; i++)
+        g[i] = (float)(i + 1);
+    cpu_run("adafactor_moment", TD_F32, &a, &rate);
+    for (int i = 0; i < 37; i++)
+        near("v", v[i] / (g[i] * g[i] * pow(400000, -0.8)), 1, 1e-6);
+}
+
 Test(cpu_layers, adafactor)
 {
     int64_t n = 40009;
