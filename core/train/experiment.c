@@ -203,8 +203,27 @@ static void check_parts(const td_experiment *x, td_errors *errors)
                       origin(x, "loss"), l->plugin.name, a->plugin.name);
 }
 
+/* The lengths of training, then of evaluation. */
+static void check_bounds(const td_experiment *x, td_errors *errors)
+{
+    const td_architecture *a = (const void *)x->model.plugin;
+    const td_loss         *l = (const void *)x->loss.plugin;
+    int64_t   length = x->evaluate.length, k = x->evaluate.prefix ? x->evaluate.prefix : length / 2;
+    td_bounds evaluation = { length, k, length - k, length };
+    for (int i = 0; a && l && a->check_bounds && i < 2; i++) {
+        td_bounds b = i ? evaluation : l->bounds(x->loss.config, x->train.length);
+        td_error  e = { 0 };
+        if (!a->check_bounds(x->model.config, &b, &e))
+            continue;
+        td_errors_add(errors, "%s: %s.length = %lld: %s",
+                      origin(x, i ? "evaluate.length" : "train.length"), i ? "evaluate" : "train",
+                      (long long)(i ? length : x->train.length), e.text);
+        return;
+    }
+}
+
 /* Sizes, once train and evaluate were bound without an error. */
-static void check_sizes(td_experiment *x, td_errors *errors)
+static void check_sizes(td_experiment *x, bool lengths, td_errors *errors)
 {
     const td_loss *l = (const void *)x->loss.plugin;
     if (x->train.precision)
@@ -229,6 +248,8 @@ static void check_sizes(td_experiment *x, td_errors *errors)
             "%s: train.pack with train.dropout = %g: a dropout mask belongs to one example, "
             "and a packed row holds several; train without one of the two",
             origin(x, "train.pack"), x->train.dropout);
+    if (lengths)
+        check_bounds(x, errors);
     if (x->evaluate.prefix >= x->evaluate.length)
         td_errors_add(errors, "%s: evaluate.prefix = %lld leaves nothing to score of %lld tokens",
                       origin(x, "evaluate.prefix"), (long long)x->evaluate.prefix,
@@ -261,12 +282,14 @@ td_experiment *td_experiment_open(td_registry *registry, const char *const *file
     x->registry = registry;
     x->config = td_config_load(files, n_files, overrides, n_overrides, search, errors);
     if (x->config) {
+        /* a probe's batch has lengths of its own */
+        bool lengths = needs & TD_NEED_DATA || there(x, "train.length");
         bool sized = bind_all(x, needs, errors);
         td_config_check_unused(x->config, errors);
         fill_in(x);
         check_parts(x, errors);
         if (sized)
-            check_sizes(x, errors);
+            check_sizes(x, lengths, errors);
     }
     if (!errors->count)
         return x;

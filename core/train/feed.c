@@ -39,7 +39,7 @@ static const td_architecture *architecture_of(const td_feed_spec *s)
 static td_extent limit(const td_feed_spec *s)
 {
     td_bounds b = loss_of(s)->bounds(s->loss.config, s->length);
-    return architecture_of(s)->extent(s->architecture.config, b.given, b.predicted);
+    return architecture_of(s)->extent(s->architecture.config, &b);
 }
 
 static int64_t rounded(int64_t n, int64_t to, int64_t most)
@@ -50,7 +50,9 @@ static int64_t rounded(int64_t n, int64_t to, int64_t most)
 
 static td_extent extent_of(const td_feed_spec *s, const td_example *x)
 {
-    return architecture_of(s)->extent(s->architecture.config, x->n_given, x->n_predicted);
+    int64_t   total = x->n_given + x->n_predicted;
+    td_bounds b = { total, x->n_given, x->n_predicted, total };
+    return architecture_of(s)->extent(s->architecture.config, &b);
 }
 
 static int arrange(const td_feed_spec *s, const td_example *x, int64_t count, int64_t rows,

@@ -24,6 +24,7 @@ static const td_architecture architecture = {
                         .check = decoder_check,
                         .paper = "Zhang et al., Encoder-Decoder or Decoder-Only?, 2025"),
     .extent = decoder_extent,
+    .check_bounds = decoder_check_bounds,
     .arrange = arrange,
     .complete = complete,
     .build = build,

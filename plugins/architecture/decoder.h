@@ -10,10 +10,15 @@ static const td_option decoder_options[] = {
     MODEL_OPTIONS, TD_OPTION_NEED_INT(struct model, layers, 1, 4096, "layers"), TD_OPTION_END
 };
 
-static inline td_extent decoder_extent(const void *config, int64_t given, int64_t predicted)
+static inline td_extent decoder_extent(const void *config, const td_bounds *b)
 {
     (void)config;
-    return (td_extent){ given + predicted, 0 };
+    return (td_extent){ b->total, 0 };
+}
+
+static inline int decoder_check_bounds(const void *config, const td_bounds *b, td_error *error)
+{
+    return check_scheme(config, b->total, error);
 }
 
 /* ---- arrays ---------------------------------------------------------------------------------- */

@@ -14,10 +14,17 @@ static const td_option options[] = {
     TD_OPTION_END
 };
 
-static td_extent extent(const void *config, int64_t given, int64_t predicted)
+static td_extent extent(const void *config, const td_bounds *b)
 {
     (void)config;
-    return (td_extent){ given, predicted };
+    return (td_extent){ b->given, b->predicted };
+}
+
+static int check_bounds(const void *config, const td_bounds *b, td_error *error)
+{
+    const struct model *m = config;
+    int64_t             longest = b->given > b->predicted ? b->given : b->predicted;
+    return check_scheme(m, m->continuous_positions ? b->total : longest, error);
 }
 
 /* ---- arrays ---------------------------------------------------------------------------------- */
@@ -215,6 +222,7 @@ static const td_architecture encoder_decoder = {
                         .paper = "Zhang et al., Encoder-Decoder or Decoder-Only?, 2025"),
     .flags = TD_ARCHITECTURE_HAS_ENCODER,
     .extent = extent,
+    .check_bounds = check_bounds,
     .arrange = arrange,
     .complete = complete,
     .build = build,

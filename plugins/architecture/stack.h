@@ -168,6 +168,13 @@ static inline int check_parts(const struct model *m, uint64_t roles, td_error *e
     return 0;
 }
 
+/* Positions 0 .. positions - 1 will occur. */
+static inline int check_scheme(const struct model *m, int64_t positions, td_error *error)
+{
+    const td_position *p = td_position_of(&m->position);
+    return p->check_positions ? p->check_positions(m->position.config, positions, error) : 0;
+}
+
 static inline int64_t vocab_size(const void *config)
 {
     return ((const struct model *)config)->vocab_size;

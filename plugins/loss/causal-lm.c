@@ -55,7 +55,7 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
 static td_bounds bounds(const void *config, int64_t length)
 {
     (void)config;
-    return (td_bounds){ length, 0, length };
+    return (td_bounds){ length, 0, length, length };
 }
 
 static void build(const void *config, const td_loss_in *in, td_loss_out *out)

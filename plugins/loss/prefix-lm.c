@@ -80,8 +80,8 @@ static td_bounds bounds(const void *config, int64_t length)
     const struct prefix_lm *c = config;
     int64_t                 k = c->prefix ? c->prefix : length / 2;
     if (c->split == RANDOM)
-        return (td_bounds){ length, length - 1, length - 1 };
-    return (td_bounds){ length, k, length - k };
+        return (td_bounds){ length, length - 1, length - 1, length };
+    return (td_bounds){ length, k, length - k, length };
 }
 
 static void build(const void *config, const td_loss_in *in, td_loss_out *out)

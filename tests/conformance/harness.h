@@ -180,9 +180,11 @@ static inline td_batch *batch_of(const subject *s, const sentence *texts, int co
 
     for (int k = 0; k < count; k++) {
         td_extent extent;
+        td_bounds bounds;
         examples[k] = example_of(s, &texts[k], 0);
-        extent = a->extent(s->model.architecture.config, examples[k].n_given,
-                           examples[k].n_predicted);
+        bounds.given = examples[k].n_given, bounds.predicted = examples[k].n_predicted;
+        bounds.raw = bounds.total = bounds.given + bounds.predicted;
+        extent = a->extent(s->model.architecture.config, &bounds);
         in.extent.first += extent.first, in.extent.second += extent.second;
     }
     cr_assert_eq(a->arrange(s->model.architecture.config, &in, batch, &error), 0, "%s", error.text);

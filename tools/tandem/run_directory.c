@@ -216,16 +216,16 @@ char *td_run_about(const td_work *w, td_error *error)
     const td_device *d = td_engine_device(w->engine);
     const td_data   *data = (const void *)w->x->data.plugin;
     td_text          config = { 0 };
-    char             arithmetic[1024] = "", text[32] = "", *out;
+    char             arithmetic[1024] = "", records[32] = "", *out;
     json_t          *about;
 
     if (d->backend->arithmetic)
         d->backend->arithmetic(d->state, arithmetic, sizeof arithmetic);
     if (data->fingerprint)
-        snprintf(text, sizeof text, "%016" PRIx64, data->fingerprint(w->data));
+        snprintf(records, sizeof records, "%016" PRIx64, data->fingerprint(w->data));
     td_config_print(w->x->config, true, &config);
     about = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o}", "tandem", TANDEM_VERSION, "arithmetic",
-                      arithmetic, "tokenizer", w->tokenizer_id, "text", text, "config",
+                      arithmetic, "tokenizer", w->tokenizer_id, "records", records, "config",
                       td_text_get(&config), "plugins", json_of_plugins(w));
     out = about ? json_dumps(about, 0) : NULL;
     json_decref(about);
@@ -294,7 +294,7 @@ int td_run_compare(const td_run_directory *r, const td_work *w, const char *abou
     json_t *before = saved ? json_loads(saved, 0, NULL) : NULL, *now = json_loads(about, 0, NULL);
     int     code = saved ? 0 : td_failed(error, TD_EFORMAT);
     if (!code)
-        code = refuse_other(before, now, "text", "training or held-out text", error);
+        code = refuse_other(before, now, "records", "training or held-out text", error);
     if (!code)
         code = refuse_other(before, now, "tokenizer", "tokenizer", error);
     if (!code) {

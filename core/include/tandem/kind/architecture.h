@@ -49,8 +49,8 @@ enum { TD_ARCHITECTURE_HAS_ENCODER = 1 /* a loss that gives nothing is refused *
 typedef struct td_architecture {
     td_plugin plugin;
     uint64_t  flags;
-    /* [any] */
-    td_extent (*extent)(const void *config, int64_t given, int64_t predicted);
+    /* What the largest example within these bounds takes. [any] */
+    td_extent (*extent)(const void *config, const td_bounds *);
     /* Examples to arrays. [worker] */
     int (*arrange)(const void *config, const td_arrange_in *in, td_batch *out, td_error *error);
     /* Arrays that somebody else made (probe): add what follows from the others, such as segments
@@ -60,6 +60,8 @@ typedef struct td_architecture {
     void (*build)(const void *config, const td_architecture_in *in, td_architecture_out *out);
     /* Rows of the embedding table. [any] */
     int64_t (*vocab_size)(const void *config);
+    /* Rules that need the lengths: as many positions as a scheme has, say. NULL: none. [main] */
+    int (*check_bounds)(const void *config, const td_bounds *, td_error *error);
 } td_architecture;
 
 #ifdef __cplusplus

@@ -51,6 +51,12 @@ typedef struct td_example {
     const int32_t *places;
 } td_example;
 
+/* How much there is of examples: how many raw tokens one is made from, its longest given and
+ * predicted parts, and the longest of both together. */
+typedef struct td_bounds {
+    int64_t raw, given, predicted, total;
+} td_bounds;
+
 typedef struct td_array {
     char    name[32];
     int32_t dtype, rank; /* TD_I32 or TD_F32 */

@@ -21,12 +21,6 @@ typedef struct td_split_in {
     void *arena;
 } td_split_in;
 
-/* For a sequence of T tokens: how many raw tokens to take, and the longest given and predicted
- * parts. */
-typedef struct td_bounds {
-    int64_t raw, given, predicted;
-} td_bounds;
-
 typedef struct td_loss_in {
     td_tensor *hidden;    /* [B, U, D] */
     td_tensor *embedding; /* [V, D] */
@@ -56,7 +50,7 @@ typedef struct td_loss {
     /* Record to example. Arrays may point into the record. [worker] */
     int (*split)(const void *config, const td_record *, const td_split_in *, td_example *out,
                  td_error *error);
-    /* [any] */
+    /* What a sequence of `length` tokens can come to. [any] */
     td_bounds (*bounds)(const void *config, int64_t length);
     /* [build] */
     void (*build)(const void *config, const td_loss_in *in, td_loss_out *out);
