@@ -140,6 +140,7 @@ static const exception exceptions[] = {
     { "tools/tandem/corpus.c", "rope", "a word of the corpus" },
     { "tools/tandem/corpus.c", "text", "a field of JSONL" },
     { "tools/tandem/describe.c", "text", "a format" },
+    { "tools/tandem/run_directory.c", "text", "a key of what a checkpoint keeps" },
 };
 
 static bool is_exception(const char *path, const char *name)
