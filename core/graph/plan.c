@@ -6,6 +6,8 @@
 
 #include "tandem/ops.h"
 
+enum { STRIDED = TD_KERNEL_STRIDED_IN | TD_KERNEL_STRIDED_OUT };
+
 /* ---- storage for the plan's own lists -------------------------------------------------------- */
 
 static void out_of_memory(td_plan *p)
@@ -306,8 +308,7 @@ td_place td_plan_copy(td_plan *p, const td_place *from, const td_node *why)
 }
 
 /* Outputs: in the memory of a state, or new ones. */
-static td_place output_place(td_plan *p, const td_node *n, const td_kernel *kernel, int k,
-                             td_step *s)
+static td_place output_place(td_plan *p, const td_node *n, uint64_t flags, int k, td_step *s)
 {
     td_place place;
     if (n->op->inplace[k] && s->in[n->op->inplace[k] - 1] >= 0) {
@@ -315,7 +316,7 @@ static td_place output_place(td_plan *p, const td_node *n, const td_kernel *kern
         return (td_place){ s->in[from], s->in_offset[from], s->call.in[from] };
     }
     place = td_plan_dense(p, &n->out[k].t);
-    if (kernel->flags & TD_KERNEL_STRIDED_OUT)
+    if (flags & TD_KERNEL_STRIDED_OUT)
         /* the order of the first input of the same rank that is not stretched */
         for (int i = 0; i < n->n_in; i++)
             if (s->in[i] >= 0 && s->call.in[i].rank == n->out[k].t.rank &&
@@ -341,8 +342,7 @@ static td_value *input_of(const td_node *n, const td_node_plan *np, int k)
 }
 
 /* The dims that input k must have: a folded summand takes those of the product. */
-static td_place input_place(td_plan *p, td_node *n, const td_node_plan *np, const td_kernel *kernel,
-                            int k)
+static td_place input_place(td_plan *p, td_node *n, const td_node_plan *np, uint64_t flags, int k)
 {
     td_value *v = input_of(n, np, k);
     td_place  place = place_of(p, v, n);
@@ -353,13 +353,14 @@ static td_place input_place(td_plan *p, td_node *n, const td_node_plan *np, cons
         place = place_as(p, &place, &n->out[n->op->accumulate_out].t, n);
     if (state && p->storages[place.storage].kind != TD_STORAGE_VARIABLE)
         return td_plan_copy(p, &place, n); /* not ours to change */
-    if (!(kernel->flags & TD_KERNEL_STRIDED_IN) && !td_view_is_dense(&place.view))
+    if (!(flags & TD_KERNEL_STRIDED_IN) && !td_view_is_dense(&place.view))
         place = td_plan_copy(p, &place, n);
     return place;
 }
 
-/* Fill a step for the node; false if the kernel does not take the call. */
-static bool run_kernel(td_plan *p, td_node *n, const td_kernel *kernel)
+/* Fill a step for the node, with the kernel's flags or fewer of them; false if the kernel does not
+ * take the call. */
+static bool run_kernel(td_plan *p, td_node *n, const td_kernel *kernel, uint64_t flags)
 {
     td_node_plan *np = td_plan_node(p, n);
     int           n_in = n->n_in > n->op->accumulate_in ? n->n_in : n->op->accumulate_in;
@@ -368,7 +369,7 @@ static bool run_kernel(td_plan *p, td_node *n, const td_kernel *kernel)
 
     for (int k = 0; k < n_in; k++)
         if (input_of(n, np, k))
-            in[k] = input_place(p, n, np, kernel, k);
+            in[k] = input_place(p, n, np, flags, k);
     s = new_step(p, kernel, n);
     if (!s)
         return true;
@@ -380,13 +381,32 @@ static bool run_kernel(td_plan *p, td_node *n, const td_kernel *kernel)
         s->call.out[k] = td_view_dense(n->out[k].t.dtype, n->out[k].t.rank, n->out[k].t.dim);
         if (!np->used[k] && !n->op->inplace[k])
             continue;
-        np->place[k] = output_place(p, n, kernel, k, s), np->placed[k] = true;
+        np->place[k] = output_place(p, n, flags, k, s), np->placed[k] = true;
         set_out(p, s, k, &np->place[k]);
     }
     if (kernel->accepts && !kernel->accepts(&s->call))
         return false;
     finish_step(p, s);
     return true;
+}
+
+/* Whether a kernel that does not take these strides takes the call with dense operands. */
+static bool takes_dense(td_plan *p, td_node *n, const td_kernel *kernel)
+{
+    const td_node_plan *np = td_plan_node(p, n);
+    td_call             call = { .attrs = &n->attrs, .n_in = n->n_in, .n_out = n->n_out };
+
+    for (int k = 0; k < n->n_in; k++)
+        if (n->in[k]) {
+            call.in[k] = td_view_dense(n->in[k]->t.dtype, n->in[k]->t.rank, n->in[k]->t.dim);
+            call.in[k].data = n;
+        }
+    for (int k = 0; k < n->n_out; k++) {
+        call.out[k] = td_view_dense(n->out[k].t.dtype, n->out[k].t.rank, n->out[k].t.dim);
+        call.out[k].data = np->used[k] ? n : NULL;
+    }
+    call.services = p->device.services, call.backend = p->device.state;
+    return (kernel->flags & STRIDED) && kernel->accepts(&call);
 }
 
 static void schedule(td_plan *p, td_node *n);
@@ -466,7 +486,10 @@ static void schedule(td_plan *p, td_node *n)
         return;
     }
     kernel = kernel_of(p, n);
-    if (kernel && run_kernel(p, n, kernel))
+    if (kernel && run_kernel(p, n, kernel, kernel->flags))
+        return;
+    if (kernel && takes_dense(p, n, kernel) &&
+        run_kernel(p, n, kernel, kernel->flags & ~(uint64_t)STRIDED))
         return;
     if (n->op->lower)
         lower(p, n);

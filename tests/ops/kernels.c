@@ -1,5 +1,6 @@
 /* kernels.c - kernels against each other: fused against lowered, 'cpu' against 'reference', one
  * thread against two. */
+#include "graph/plan.h"
 #include "ops/cases.h"
 
 static size_t roots_of(const op_case *c)
@@ -25,6 +26,18 @@ BUILD(build_weightless)
     return o == 1 ? td_output(loss, TD_CE_NLL) : loss;
 }
 
+/* A norm of columns. */
+BUILD(build_rms_of_columns)
+{
+    td_tensor *turned[] = { td_transpose(x[0], 0, 1), x[1] };
+    return build_rms(g, turned, o);
+}
+BUILD(build_layer_of_columns)
+{
+    td_tensor *turned[] = { td_transpose(x[0], 0, 1), x[1], x[2] };
+    return build_layer(g, turned, o);
+}
+
 /* Longer than a vector, a tile or a piece of work: too slow for central differences. */
 static const op_case large[] = {
     { "attend", "1x2x67x5,1x1x67x5,1x1x67x3", -1, 1, build_attend, 0, false },
@@ -35,6 +48,8 @@ static const op_case large[] = {
     { "softmax", "3x1031", -2, 2, build_softmax, 0, false },
     { "rms_norm", "37x259,259", -2, 2, build_rms, 1, false },
     { "layer_norm", "37x259,259,259", -2, 2, build_layer, 2, false },
+    { "rms_norm", "17x5,17", -2, 2, build_rms_of_columns, 1, false },
+    { "layer_norm", "17x5,17,17", -2, 2, build_layer_of_columns, 2, false },
     { "sum", "257x131", -2, 2, build_sum, 1, false },
     { "exp", "4099", -2, 2, build_exp, 0, false },
     { "dropout", "3x257x37", -2, 2, build_dropout, 0, false },
@@ -83,6 +98,29 @@ Test(kernels, threads_change_no_bit)
     machine one = machine_new("cpu", 1), two = machine_new("cpu", 2);
     compare(&two, &one, "two threads against one", 0);
     machine_free(&one), machine_free(&two);
+}
+
+/* ---- strides that a kernel does not take: a copy, not the lowering --------------------------- */
+
+static const op_case columns[] = {
+    { "rms_norm", "17x5,17", -2, 2, build_rms_of_columns, 1, false },
+    { "layer_norm", "17x5,17,17", -2, 2, build_layer_of_columns, 2, false },
+};
+
+Test(kernels, a_norm_of_columns_is_copied)
+{
+    machine m = machine_new("cpu", 2);
+    for (int i = 0; i < 2; i++) {
+        bench b = bench_new(&columns[i], &m);
+        int   whole = 0;
+        for (int32_t k = 0; k < b.plan->n_steps; k++) {
+            const td_node *node = b.plan->steps[k]->node;
+            whole += node && td_node_is(node, columns[i].op);
+        }
+        cr_expect_eq(whole, 1, "%s was lowered", columns[i].op);
+        bench_free(&b, &m);
+    }
+    machine_free(&m);
 }
 
 /* ---- what is no number ----------------------------------------------------------------------- */

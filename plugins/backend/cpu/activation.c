@@ -106,16 +106,11 @@ typedef struct softmax_job {
 
 TD_CPU_CLONES static void softmax_row(float *y, const float *x, int64_t n)
 {
-    td_vf   top = td_vset(-INFINITY), sum = { 0 };
-    float   largest = -INFINITY, scale;
+    td_vf   sum = { 0 };
+    float   largest = td_vtop(x, n), scale;
     int64_t i = 0;
 
-    for (; i + TD_LANES <= n; i += TD_LANES)
-        top = td_vmax(td_vload(x + i), top);
-    largest = td_vlargest(top);
-    for (; i < n; i++)
-        largest = x[i] > largest ? x[i] : largest;
-    for (i = 0; i + TD_LANES <= n; i += TD_LANES) {
+    for (; i + TD_LANES <= n; i += TD_LANES) {
         td_vf e = td_vexp(td_vload(x + i) - largest);
         td_vstore(y + i, e), sum += e;
     }

@@ -36,6 +36,10 @@ typedef float    td_vf __attribute__((vector_size(64)));
 typedef int32_t  td_vi __attribute__((vector_size(64)));
 typedef uint32_t td_vu __attribute__((vector_size(64)));
 
+TD_CPU_INLINE int64_t td_cpu_min(int64_t a, int64_t b) { return a < b ? a : b; }
+TD_CPU_INLINE int64_t td_cpu_max(int64_t a, int64_t b) { return a > b ? a : b; }
+TD_CPU_INLINE int64_t td_cpu_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 /* ---- vectors of 16 --------------------------------------------------------------------------- */
 
 TD_CPU_INLINE td_vf td_vset(float x)
@@ -165,6 +169,35 @@ TD_CPU_INLINE float td_vdot(const float *x, const float *y, int64_t n)
     return td_vsum((s0 + s1) + (s2 + s3));
 }
 
+/* The largest of a row, -INFINITY of none. What is no number is passed over. */
+TD_CPU_INLINE float td_vtop(const float *x, int64_t n)
+{
+    td_vf   top = td_vset(-INFINITY);
+    int64_t i = 0;
+    float   largest;
+
+    for (; i + TD_LANES <= n; i += TD_LANES)
+        top = td_vmax(td_vload(x + i), top);
+    for (largest = td_vlargest(top); i < n; i++)
+        largest = x[i] > largest ? x[i] : largest;
+    return largest;
+}
+
+/* The sum of a row: spans by lanes, their sums in double. */
+TD_CPU_INLINE double td_vtotal(const float *x, int64_t n)
+{
+    enum { SPAN = 1024 };
+    double total = 0;
+    for (int64_t start = 0; start < n; start += SPAN) {
+        int64_t end = td_cpu_min(n, start + SPAN);
+        td_vf   sum = { 0 };
+        for (int64_t i = start; i < end; i += TD_LANES)
+            sum += td_vload_n(x + i, end - i);
+        total += (double)td_vsum(sum);
+    }
+    return total;
+}
+
 /* One of four rounds of a transposition: lanes of i and i + 8 are dealt out to 2i and 2i + 1. */
 TD_CPU_INLINE void td_vdeal(td_vf *to, const td_vf *from)
 {
@@ -258,7 +291,6 @@ typedef struct td_cpu_rows {
     float  *data;
     int     rank;
     int64_t dim[TD_MAX_RANK], stride[TD_MAX_RANK];
-    int64_t step; /* between the elements of a row */
 } td_cpu_rows;
 
 td_cpu_rows td_cpu_rows_of(const td_view *);
@@ -292,10 +324,7 @@ TD_CPU_INLINE void td_cpu_next(const td_cpu_rows *r, td_cpu_cursor *c)
 
 /* ---- small things ---------------------------------------------------------------------------- */
 
-TD_CPU_INLINE int64_t td_cpu_min(int64_t a, int64_t b) { return a < b ? a : b; }
-TD_CPU_INLINE int64_t td_cpu_max(int64_t a, int64_t b) { return a > b ? a : b; }
-TD_CPU_INLINE int64_t td_cpu_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
-TD_CPU_INLINE size_t  td_cpu_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+TD_CPU_INLINE size_t td_cpu_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 TD_CPU_INLINE int64_t td_view_count(const td_view *v)
 {
@@ -303,6 +332,23 @@ TD_CPU_INLINE int64_t td_view_count(const td_view *v)
     for (int a = 0; a < v->rank; a++)
         n *= v->dim[a];
     return n;
+}
+
+/* Where element `index` of dims and strides lies, counted row by row. */
+TD_CPU_INLINE int64_t td_cpu_offset(int64_t index, int rank, const int64_t *dim,
+                                    const int64_t *stride)
+{
+    int64_t offset = 0;
+    for (int a = rank - 1; a >= 0; a--) {
+        offset += index % dim[a] * stride[a];
+        index /= dim[a];
+    }
+    return offset;
+}
+
+TD_CPU_INLINE int64_t td_view_offset(const td_view *v, int64_t index)
+{
+    return td_cpu_offset(index, v->rank, v->dim, v->stride);
 }
 
 TD_CPU_INLINE int64_t td_view_last(const td_view *v) { return v->rank ? v->dim[v->rank - 1] : 1; }

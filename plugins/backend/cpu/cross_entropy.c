@@ -66,31 +66,8 @@ size_t td_cpu_cross_entropy_workspace(const td_call *call)
 
 /* ---- one row --------------------------------------------------------------------------------- */
 
-TD_CPU_CLONES static float row_max(const float *z, int64_t n)
-{
-    td_vf   top = td_vset(-INFINITY);
-    int64_t i = 0;
-    float   largest;
-
-    for (; i + TD_LANES <= n; i += TD_LANES)
-        top = td_vmax(td_vload(z + i), top);
-    for (largest = td_vlargest(top); i < n; i++)
-        largest = z[i] > largest ? z[i] : largest;
-    return largest;
-}
-
-TD_CPU_CLONES static double row_sum(const float *z, int64_t n)
-{
-    double total = 0;
-    for (int64_t start = 0; start < n; start += SPAN) {
-        int64_t end = td_cpu_min(n, start + SPAN);
-        td_vf   sum = { 0 };
-        for (int64_t i = start; i < end; i += TD_LANES)
-            sum += td_vload_n(z + i, end - i);
-        total += (double)td_vsum(sum);
-    }
-    return total;
-}
+TD_CPU_CLONES static float  row_max(const float *z, int64_t n) { return td_vtop(z, n); }
+TD_CPU_CLONES static double row_sum(const float *z, int64_t n) { return td_vtotal(z, n); }
 
 /* z becomes exp(z - top); the sum of it. */
 TD_CPU_CLONES static double row_exp(float *z, int64_t n, float top)

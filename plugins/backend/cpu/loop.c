@@ -174,10 +174,8 @@ int td_cpu_map(const td_call *call, int n_in, td_cpu_leaf *leaf)
 
 td_cpu_rows td_cpu_rows_of(const td_view *v)
 {
-    td_cpu_rows r = { .data = v->data, .step = v->rank ? v->stride[v->rank - 1] : 1 };
+    td_cpu_rows r = { .data = v->data };
 
-    if (td_view_last(v) == 1)
-        r.step = 1;
     for (int a = 0; a < v->rank - 1; a++) {
         if (v->dim[a] == 1)
             continue;

@@ -58,16 +58,6 @@ static td_view batch_of(const td_view *v, const td_view *out)
     return b;
 }
 
-static int64_t batch_offset(const td_view *v, int64_t index)
-{
-    int64_t offset = 0;
-    for (int a = v->rank - 1; a >= 0; a--) {
-        offset += index % v->dim[a] * v->stride[a];
-        index /= v->dim[a];
-    }
-    return offset;
-}
-
 /* [B, M, K] x [K, N]: the last batch dim becomes part of M wherever the rows go on evenly, again
  * and again. */
 static void fold_batch(matmul_job *j)
@@ -91,10 +81,10 @@ static void matmul_tile(void *arg, int64_t item, int thread)
     int64_t           row = tile / j->across * j->tile_m, column = tile % j->across * j->tile_n;
     td_cpu_matrix     a = td_cpu_part(j->a, row, 0), b = td_cpu_part(j->b, 0, column);
 
-    a.data += batch_offset(&j->a_at, batch), b.data += batch_offset(&j->b_at, batch);
+    a.data += td_view_offset(&j->a_at, batch), b.data += td_view_offset(&j->b_at, batch);
     td_cpu_sgemm(j->cpu, thread, j->way, a, b, td_cpu_min(j->tile_m, j->m - row),
                  td_cpu_min(j->tile_n, j->n - column), j->k, 1.0f, j->beta,
-                 j->c + batch_offset(&j->c_at, batch) + row * j->ldc + column, j->ldc);
+                 j->c + td_view_offset(&j->c_at, batch) + row * j->ldc + column, j->ldc);
 }
 
 static int copy_to(const td_call *call, const td_view *from, const td_view *to)

@@ -63,16 +63,6 @@ typedef struct turn {
     int64_t         m, n, in_m, in_n, out_m, out_n, strips;
 } turn;
 
-static int64_t batch_offset(const td_view *v, int64_t index)
-{
-    int64_t offset = 0;
-    for (int a = v->rank - 1; a >= 0; a--) {
-        offset += index % v->dim[a] * v->stride[a];
-        index /= v->dim[a];
-    }
-    return offset;
-}
-
 static void turn_tile(const turn *t, const uint32_t *in, uint32_t *out, int64_t i0, int64_t i1,
                       int64_t j0, int64_t j1)
 {
@@ -85,8 +75,8 @@ static void turn_item(void *arg, int64_t item, int thread)
 {
     const turn     *t = arg;
     int64_t         strip = item % t->strips, b = item / t->strips;
-    const uint32_t *in = t->in + batch_offset(&t->batch_in, b);
-    uint32_t       *out = t->out + batch_offset(&t->batch_out, b);
+    const uint32_t *in = t->in + td_view_offset(&t->batch_in, b);
+    uint32_t       *out = t->out + td_view_offset(&t->batch_out, b);
     int64_t         end = td_cpu_min(t->m, (strip + 1) * STRIP);
 
     (void)thread;

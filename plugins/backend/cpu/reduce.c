@@ -3,7 +3,7 @@
 #include "cpu.h"
 #include "kernels.h"
 
-enum { COLUMNS = 64, SPAN = 1024 };
+enum { COLUMNS = 64 };
 
 /* The dims that are kept and those that are reduced, neighbours of one kind merged. When the
  * innermost dim is kept, it is cut in blocks of COLUMNS. */
@@ -56,28 +56,7 @@ static reduction plan(const td_call *call)
     return r;
 }
 
-static int64_t offset_of(int64_t index, int rank, const int64_t *dim, const int64_t *stride)
-{
-    int64_t offset = 0;
-    for (int a = rank - 1; a >= 0; a--) {
-        offset += index % dim[a] * stride[a];
-        index /= dim[a];
-    }
-    return offset;
-}
-
-TD_CPU_CLONES static double sum_span(const float *x, int64_t n)
-{
-    double total = 0;
-    for (int64_t start = 0; start < n; start += SPAN) {
-        int64_t end = td_cpu_min(n, start + SPAN);
-        td_vf   sum = { 0 };
-        for (int64_t i = start; i < end; i += TD_LANES)
-            sum += td_vload_n(x + i, end - i);
-        total += (double)td_vsum(sum);
-    }
-    return total;
-}
+TD_CPU_CLONES static double sum_span(const float *x, int64_t n) { return td_vtotal(x, n); }
 
 TD_CPU_CLONES static void add_columns(double *sum, const float *x, int64_t n)
 {
@@ -92,13 +71,13 @@ static void sum_item(void *arg, int64_t item, int thread)
     const reduction *r = arg;
     int64_t          outer = item / r->blocks, first = item % r->blocks * COLUMNS;
     int64_t          width = td_cpu_min(COLUMNS, r->columns - first);
-    const float *x = (const float *)r->x + offset_of(outer, r->kept, r->kept_dim, r->kept_stride) +
-                     first;
+    const float     *x = (const float *)r->x +
+                     td_cpu_offset(outer, r->kept, r->kept_dim, r->kept_stride) + first;
     double sum[COLUMNS] = { 0 };
 
     (void)thread;
     for (int64_t i = 0; i < r->runs; i++) {
-        const float *p = x + offset_of(i, r->gone, r->gone_dim, r->gone_stride);
+        const float *p = x + td_cpu_offset(i, r->gone, r->gone_dim, r->gone_stride);
         if (r->columns == 1)
             sum[0] += sum_span(p, r->span);
         else
@@ -113,15 +92,15 @@ static void max_item(void *arg, int64_t item, int thread)
     const reduction *r = arg;
     int64_t          outer = item / r->blocks, first = item % r->blocks * COLUMNS;
     int64_t          width = td_cpu_min(COLUMNS, r->columns - first);
-    const float *x = (const float *)r->x + offset_of(outer, r->kept, r->kept_dim, r->kept_stride) +
-                     first;
+    const float     *x = (const float *)r->x +
+                     td_cpu_offset(outer, r->kept, r->kept_dim, r->kept_stride) + first;
     float *y = (float *)r->y + outer * r->columns + first;
 
     (void)thread;
     for (int64_t j = 0; j < width; j++)
         y[j] = -INFINITY;
     for (int64_t i = 0; i < r->runs; i++) {
-        const float *p = x + offset_of(i, r->gone, r->gone_dim, r->gone_stride);
+        const float *p = x + td_cpu_offset(i, r->gone, r->gone_dim, r->gone_stride);
         for (int64_t j = 0; j < width; j++)
             y[j] = larger(y[j], p[j]);
         for (int64_t j = 1; j < r->span; j++)
@@ -135,13 +114,13 @@ static void i32_item(const reduction *r, int64_t item, bool sum)
     int64_t        outer = item / r->blocks, first = item % r->blocks * COLUMNS;
     int64_t        width = td_cpu_min(COLUMNS, r->columns - first);
     const int32_t *x = (const int32_t *)r->x +
-                       offset_of(outer, r->kept, r->kept_dim, r->kept_stride) + first;
+                       td_cpu_offset(outer, r->kept, r->kept_dim, r->kept_stride) + first;
     int32_t *y = (int32_t *)r->y + outer * r->columns + first;
 
     for (int64_t j = 0; j < width; j++)
         y[j] = sum ? 0 : INT32_MIN;
     for (int64_t i = 0; i < r->runs; i++) {
-        const int32_t *p = x + offset_of(i, r->gone, r->gone_dim, r->gone_stride);
+        const int32_t *p = x + td_cpu_offset(i, r->gone, r->gone_dim, r->gone_stride);
         for (int64_t j = 0; j < td_cpu_max(width, r->span); j++) {
             int32_t *to = &y[r->span > 1 ? 0 : j];
             *to = sum ? (int32_t)((uint32_t)*to + (uint32_t)p[j]) : *to > p[j] ? *to : p[j];

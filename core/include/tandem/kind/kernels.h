@@ -54,10 +54,11 @@ typedef struct td_kernel {
     uint64_t    flags;
     /* Compute the outputs. 0 or a negative code. [worker] */
     int (*run)(const td_call *);
-    /* Bytes of workspace for a call of these dims (data pointers are not valid yet); NULL: none.
-     * [build] */
+    /* Bytes of workspace for a call of these dims (data only says what is there and wanted: it
+     * points nowhere yet); NULL: none. [build] */
     size_t (*workspace)(const td_call *);
-    /* Whether it takes this call; NULL: always. Refusing falls back to the lowering. [build] */
+    /* Whether it takes this call; NULL: always. A call whose strides are refused is asked about
+     * again with all operands dense, and they are copied; else the op is lowered. [build] */
     bool (*accepts)(const td_call *);
 } td_kernel;
 
