@@ -15,7 +15,9 @@ typedef struct step_job {
     int64_t      n;
     /* c1, c2: the bias corrections, 1 / (1 - b^t) */
     float        lr, clip, b1, b2, c1, c2, eps, decay;
-    float        fresh; /* 1 - b2, which a rounded b2 does not have: 3e-5 at t = 400000 */
+    /* 1 - b1 and 1 - b2, which rounded ones do not have: 3e-5 at Adafactor's t = 400000, 1e-5 off
+     * where b2 = 0.999 */
+    float        new1, fresh;
 } step_job;
 
 static int64_t pieces_of(const td_view *v) { return td_cpu_ceil(td_view_count(v), PIECE); }
@@ -104,8 +106,8 @@ TD_CPU_CLONES static void adamw_span(const step_job *j, int64_t first, int64_t n
 {
     for (int64_t i = first, left = n; left > 0; i += TD_LANES, left -= TD_LANES) {
         td_vf p = td_vload_n(j->p_in + i, left), g = td_vload_n(j->g + i, left) * j->clip;
-        td_vf m = td_vload_n(j->m_in + i, left) * j->b1 + g * (1 - j->b1);
-        td_vf v = td_vload_n(j->v_in + i, left) * j->b2 + g * g * (1 - j->b2);
+        td_vf m = td_vload_n(j->m_in + i, left) * j->b1 + g * j->new1;
+        td_vf v = td_vload_n(j->v_in + i, left) * j->b2 + g * g * j->fresh;
         td_vf u = m * j->c1 / (td_vsqrt(v * j->c2) + j->eps);
         td_vstore_n(j->m + i, m, left), td_vstore_n(j->v + i, v, left);
         td_vstore_n(j->p + i, p - j->lr * (u + j->decay * p), left);
@@ -143,6 +145,7 @@ int td_cpu_adamw_step(const td_call *call)
     j.lr = td_view_scalar(&in[TD_STEP_LR], 0), j.clip = td_view_scalar(&in[TD_STEP_CLIP], 1);
     j.b1 = (float)b1, j.b2 = (float)b2, j.eps = (float)call->attrs->f[2],
     j.decay = (float)call->attrs->f[3];
+    j.new1 = (float)(1 - b1), j.fresh = (float)(1 - b2);
     j.c1 = (float)(1 / (1 - pow(b1, t))), j.c2 = (float)(1 / (1 - pow(b2, t)));
     td_parallel(call->services, pieces_of(&in[TD_STEP_P]), adamw_item, &j);
     return 0;
@@ -224,7 +227,7 @@ TD_CPU_CLONES static void factor_span(const step_job *j, int64_t first, int64_t 
     for (int64_t i = first; i < first + n; i++) {
         float delta = j->lr * (j->g[i] / sqrtf(j->v_in[i]));
         if (j->m)
-            j->m[i] = delta = j->b1 * j->m_in[i] + (1 - j->b1) * delta;
+            j->m[i] = delta = j->b1 * j->m_in[i] + j->new1 * delta;
         j->p[i] = (1 - j->decay) * j->p_in[i] - delta;
     }
 }
@@ -264,7 +267,7 @@ int td_cpu_adafactor_step(const td_call *call)
     j.p = j.p ? j.p : in[FACTOR_P].data;
     if (f[0] > 0 && j.m_in)
         j.m = call->n_out > 1 && m->data ? m->data : in[FACTOR_M].data;
-    j.b1 = (float)f[0], j.decay = (float)(f[1] < 0 ? lr * lr : f[1]);
+    j.b1 = (float)f[0], j.new1 = (float)(1 - f[0]), j.decay = (float)(f[1] < 0 ? lr * lr : f[1]);
     j.lr = (float)(clip / fmax(1, root_mean(&in[FACTOR_U2], j.n) / f[2]) * lr *
                    fmax(f[3], root_mean(&in[FACTOR_P2], j.n)));
     td_parallel(call->services, pieces_of(&in[FACTOR_P]), factor_item, &j);
