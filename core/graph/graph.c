@@ -126,7 +126,39 @@ static uint64_t hash_of(const td_op *op, td_tensor *const *in, int n, const td_a
     return h;
 }
 
-/* An equal node that exists already: the same op on the same tensors. */
+td_node *td_state_of(const td_value *v)
+{
+    while (v->node->kind == TD_NODE_OP) {
+        const td_node *n = v->node;
+        int            k = n->op->flags & TD_OP_VIEW ? 0 : n->op->inplace[v->slot] - 1;
+        if (k < 0 || k >= n->n_in || !n->in[k])
+            return NULL;
+        v = n->in[k];
+    }
+    return v->node->kind == TD_NODE_VARIABLE ? v->node : NULL;
+}
+
+bool td_written_since(const td_node *n)
+{
+    for (int k = 0; k < n->n_in; k++) {
+        const td_node *state = n->in[k] ? td_state_of(n->in[k]) : NULL;
+        if (state && state->written > n->index)
+            return true;
+    }
+    return false;
+}
+
+/* What the node writes in place is another state from here on. */
+static void note_writes(const td_node *n)
+{
+    for (int k = 0; k < n->n_out; k++) {
+        td_node *state = n->op->inplace[k] ? td_state_of(&n->out[k]) : NULL;
+        if (state)
+            state->written = n->index;
+    }
+}
+
+/* An equal node that exists already: the same op on the same tensors, and on what states hold. */
 static td_node *find_equal(td_graph_full *g, uint64_t hash, const td_op *op, td_tensor *const *in,
                            int n, const td_attrs *a)
 {
@@ -135,7 +167,7 @@ static td_node *find_equal(td_graph_full *g, uint64_t hash, const td_op *op, td_
                     !memcmp(&x->attrs, a, sizeof *a);
         for (int k = 0; same && k < n; k++)
             same = in[k] ? x->in[k] == td_value_of(in[k]) : !x->in[k];
-        if (same)
+        if (same && !td_written_since(x))
             return x;
     }
     return NULL;
@@ -219,6 +251,7 @@ td_tensor *td_graph_emit(td_graph *graph, const char *name, td_tensor *const *in
         node->out[k].t.dtype = shape[k].dtype, node->out[k].t.rank = shape[k].rank;
         memcpy(node->out[k].t.dim, shape[k].dim, sizeof shape[k].dim);
     }
+    note_writes(node);
     if (!g->unique)
         node->next = g->bucket[hash % TD_BUCKETS], g->bucket[hash % TD_BUCKETS] = node;
     return &node->out[0].t;

@@ -33,9 +33,10 @@ struct td_node {
     td_value     *out;
     const char   *path;
     td_variable  *variable;
-    const char   *input;  /* name of a graph input */
-    const double *values; /* of a constant */
-    td_node      *twin;   /* its copy in the backward pass (recompute) */
+    int32_t       written; /* of a variable: the last node that writes to it, 0: none */
+    const char   *input;   /* name of a graph input */
+    const double *values;  /* of a constant */
+    td_node      *twin;    /* its copy in the backward pass (recompute) */
     uint64_t      hash;
     td_node      *next; /* in the same bucket */
 };
@@ -82,6 +83,12 @@ extern const td_host td_graph_host;
 /* Simpler than the node that was asked for (identity reshapes, products with ones, ..), or NULL. */
 td_tensor *td_simplify(td_graph_full *, const td_op *, td_tensor *const *in, int n,
                        const td_attrs *, const td_shape *);
+
+/* The variable whose memory the value is: itself, or through views and what is written in place;
+ * NULL: memory of its own. Such a value is read when its reader runs. */
+td_node *td_state_of(const td_value *);
+/* Whether a state that `n` reads was written to after it: the same node now would read another. */
+bool     td_written_since(const td_node *n);
 
 /* Whether the node is the op `name`. */
 bool td_node_is(const td_node *, const char *name);

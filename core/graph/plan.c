@@ -90,12 +90,14 @@ static int collect_kernels(td_plan *p, td_error *error)
     return own ? 0 : td_fail(error, TD_EPLUGIN, "backend '%s' has no kernels", backend);
 }
 
-const td_kernel *td_plan_kernel(td_plan *p, const char *op, int dtype)
+const td_kernel *td_plan_kernel(td_plan *p, const char *op, int dtype, const td_kernel *after)
 {
     for (size_t i = 0; i < p->n_kernels; i++)
         for (size_t k = 0; k < p->kernels[i]->count; k++) {
             const td_kernel *row = &p->kernels[i]->rows[k];
-            if (row->dtype == dtype && !strcmp(row->op, op))
+            if (row == after)
+                after = NULL;
+            else if (!after && row->dtype == dtype && !strcmp(row->op, op))
                 return row;
         }
     return NULL;
@@ -111,6 +113,7 @@ static int kernel_dtype(const td_node *n)
     return n->out[0].t.dtype;
 }
 
+/* The first that computes the op; it may refuse the call. */
 static const td_kernel *kernel_of(td_plan *p, const td_node *n)
 {
     int              dtype = kernel_dtype(n);
@@ -120,7 +123,7 @@ static const td_kernel *kernel_of(td_plan *p, const td_node *n)
     for (int32_t i = 0; i < p->n_choices; i++)
         if (p->choices[i].op == n->op && p->choices[i].dtype == dtype)
             return p->choices[i].kernel;
-    kernel = td_plan_kernel(p, n->op->plugin.name, dtype);
+    kernel = td_plan_kernel(p, n->op->plugin.name, dtype, NULL);
     if (p->n_choices < (int32_t)(sizeof p->choices / sizeof *p->choices))
         p->choices[p->n_choices++] = (td_kernel_choice){ n->op, dtype, kernel };
     return kernel;
@@ -150,10 +153,24 @@ static void find_live(td_plan *p, int32_t from, int32_t to)
     }
 }
 
-/* When a value is there: leaves always. */
-static int32_t ready(const td_value *v)
+/* Notes which states the node writes to. */
+static void note_writes(td_plan *p, const td_node *n)
 {
-    return v->node->kind == TD_NODE_OP ? v->node->index : -1;
+    for (int k = 0; n->kind == TD_NODE_OP && k < n->n_out; k++) {
+        const td_node *state = n->op->inplace[k] ? td_state_of(&n->out[k]) : NULL;
+        if (state)
+            td_plan_node(p, state)->written = n->index;
+    }
+}
+
+/* The node after which a value is there: leaves are there from the start, a state's content since
+ * it was last written. */
+static int32_t ready(td_plan *p, const td_value *v)
+{
+    const td_node *state = td_state_of(v);
+    int32_t        computed = v->node->kind == TD_NODE_OP ? v->node->index : 0;
+    int32_t        written = state ? td_plan_node(p, state)->written : 0;
+    return written > computed ? written : computed;
 }
 
 /* Make the product behind `v` start from `x` instead of 0, if nobody else reads what lies
@@ -167,7 +184,7 @@ static bool fold_into(td_plan *p, td_value *v, td_value *x)
         return false;
     if (td_node_is(n, "reshape") || (np->folded && np->alias[0]))
         return fold_into(p, np->folded ? np->alias[0] : n->in[0], x);
-    if (!n->op->accumulate_in || v->slot != n->op->accumulate_out || ready(x) >= n->index)
+    if (!n->op->accumulate_in || v->slot != n->op->accumulate_out || ready(p, x) >= n->index)
         return false;
     if (n->op->accumulate_in <= n->n_in && n->in[n->op->accumulate_in - 1])
         return false;
@@ -191,6 +208,7 @@ static void fold_sums(td_plan *p, int32_t count)
     for (int32_t i = 0; i < count && !p->error.code; i++) {
         td_node      *n = p->g->nodes[i];
         td_node_plan *np = td_plan_node(p, n);
+        note_writes(p, n);
         if (!np->live || !td_node_is(n, "add") || n->in[0] == n->in[1] || !whole_sum(n))
             continue;
         for (int k = 1; k >= 0 && !np->folded; k--)
@@ -231,6 +249,16 @@ static td_place place_as(td_plan *p, const td_place *from, const td_tensor *dims
     return to;
 }
 
+/* A view of a state is read when its reader runs; where it had to be copied, that must come before
+ * the state changes. */
+static bool is_stale(td_plan *p, const td_value *v)
+{
+    const td_node      *state = v->node->kind == TD_NODE_OP ? td_state_of(v) : NULL;
+    const td_node_plan *np = td_plan_node(p, v->node);
+    return state && p->storages[np->place[v->slot].storage].kind == TD_STORAGE_ARENA &&
+           td_plan_node(p, state)->changed > np->copied;
+}
+
 /* Where value v is; a value that stands for another may have other dims. */
 static td_place place_of(td_plan *p, td_value *v, const td_node *why)
 {
@@ -243,6 +271,11 @@ static td_place place_of(td_plan *p, td_value *v, const td_node *why)
                 r->node->op->plugin.name);
         return td_plan_dense(p, &v->t);
     }
+    if (is_stale(p, r))
+        td_fail(&p->error, TD_EGRAPH,
+                "%s: a '%s' of the state '%s' had to be copied, and is read after the state was "
+                "written to: take it again after that",
+                r->node->path, r->node->op->plugin.name, td_state_of(r)->variable->name);
     return place_as(p, &np->place[r->slot], &v->t, why);
 }
 
@@ -287,11 +320,15 @@ static void finish_step(td_plan *p, td_step *s)
 td_place td_plan_copy(td_plan *p, const td_place *from, const td_node *why)
 {
     td_tensor        t = { .dtype = from->view.dtype, .rank = from->view.rank };
-    const td_kernel *kernel = td_plan_kernel(p, "copy", from->view.dtype);
-    td_step         *s = kernel ? new_step(p, kernel, NULL) : NULL;
-    td_place         to;
+    const td_kernel *kernel = td_plan_kernel(p, "copy", from->view.dtype, NULL);
+    td_step         *s;
+    td_place         to = *from;
 
     memcpy(t.dim, from->view.dim, sizeof t.dim);
+    to.view = td_view_dense(t.dtype, t.rank, t.dim);
+    if (p->asking)
+        return to;
+    s = kernel ? new_step(p, kernel, NULL) : NULL;
     to = td_plan_dense(p, &t);
     if (!kernel)
         td_fail(&p->error, TD_EUNSUPPORTED, "%s: backend '%s' has no kernel 'copy' for dtype %d",
@@ -305,32 +342,44 @@ td_place td_plan_copy(td_plan *p, const td_place *from, const td_node *why)
     return to;
 }
 
-/* Outputs: in the memory of a state, or new ones. */
-static td_place output_place(td_plan *p, const td_node *n, const td_kernel *kernel, int k,
-                             td_step *s)
+/* The input whose memory output k shares, -1: none. */
+static int shared_input(const td_node *n, const td_call *call, int k)
 {
-    td_place place;
-    if (n->op->inplace[k] && s->in[n->op->inplace[k] - 1] >= 0) {
-        int from = n->op->inplace[k] - 1;
-        return (td_place){ s->in[from], s->in_offset[from], s->call.in[from] };
-    }
-    place = td_plan_dense(p, &n->out[k].t);
-    if (kernel->flags & TD_KERNEL_STRIDED_OUT)
-        /* the order of the first input of the same rank that is not stretched */
-        for (int i = 0; i < n->n_in; i++)
-            if (s->in[i] >= 0 && s->call.in[i].rank == n->out[k].t.rank &&
-                (i == 0 || !memcmp(s->call.in[i].dim, n->out[k].t.dim,
-                                   (size_t)n->out[k].t.rank * sizeof(int64_t)))) {
-                bool same = n->op->flags & TD_OP_ELEMENTWISE
-                                ? !memcmp(s->call.in[i].dim, n->out[k].t.dim,
-                                          (size_t)n->out[k].t.rank * sizeof(int64_t))
-                                : true;
-                if (same) {
-                    place.view = td_view_like(&s->call.in[i], &n->out[k].t);
-                    break;
-                }
-            }
-    return place;
+    int from = n->op->inplace[k] - 1;
+    return from >= 0 && from < call->n_in && call->in[from].data ? from : -1;
+}
+
+/* Whether an output may have the order of axes of input i. */
+static bool gives_order(const td_node *n, const td_view *in, int i, const td_tensor *out)
+{
+    if (!in->data || in->rank != out->rank)
+        return false;
+    return (i == 0 && !(n->op->flags & TD_OP_ELEMENTWISE)) ||
+           !memcmp(in->dim, out->dim, (size_t)out->rank * sizeof *out->dim);
+}
+
+/* As the state that it shares, in the order of the first input of the same dims, or dense. */
+static td_view output_view(const td_node *n, const td_kernel *kernel, int k, const td_call *call)
+{
+    const td_tensor *t = &n->out[k].t;
+    int              from = shared_input(n, call, k);
+    if (from >= 0)
+        return call->in[from];
+    for (int i = 0; kernel->flags & TD_KERNEL_STRIDED_OUT && i < n->n_in; i++)
+        if (gives_order(n, &call->in[i], i, t))
+            return td_view_like(&call->in[i], t);
+    return td_view_dense(t->dtype, t->rank, t->dim);
+}
+
+static td_place output_place(td_plan *p, const td_node *n, const td_kernel *kernel, int k,
+                             const td_step *s)
+{
+    const td_tensor *t = &n->out[k].t;
+    td_view          view = output_view(n, kernel, k, &s->call);
+    int              from = shared_input(n, &s->call, k);
+    if (from >= 0)
+        return (td_place){ s->in[from], s->in_offset[from], view };
+    return (td_place){ td_plan_storage(p, TD_STORAGE_ARENA, t->dtype, td_count(t)), 0, view };
 }
 
 static td_value *input_of(const td_node *n, const td_node_plan *np, int k)
@@ -351,11 +400,82 @@ static td_place input_place(td_plan *p, td_node *n, const td_node_plan *np, cons
         state |= n->op->inplace[o] == k + 1;
     if (np->accumulate && k == n->op->accumulate_in - 1)
         place = place_as(p, &place, &n->out[n->op->accumulate_out].t, n);
-    if (state && p->storages[place.storage].kind != TD_STORAGE_VARIABLE)
+    if (state && p->storages[place.storage].kind != TD_STORAGE_VARIABLE) {
+        if (td_state_of(v))
+            td_fail(&p->error, TD_EGRAPH,
+                    "%s: '%s' cannot write to the state '%s' as it is shown here, which needs a "
+                    "copy: give it the state itself",
+                    n->path, n->op->plugin.name, td_state_of(v)->variable->name);
         return td_plan_copy(p, &place, n); /* not ours to change */
+    }
     if (!(kernel->flags & TD_KERNEL_STRIDED_IN) && !td_view_is_dense(&place.view))
         place = td_plan_copy(p, &place, n);
     return place;
+}
+
+/* An output that somebody reads, or a state. */
+static bool is_written(td_plan *p, const td_node *n, const td_call *call, int k)
+{
+    return td_plan_node(p, n)->used[k] || shared_input(n, call, k) >= 0;
+}
+
+static void note_changes(td_plan *p, const td_node *n)
+{
+    for (int k = 0; k < n->n_out; k++) {
+        const td_node *state = n->op->inplace[k] ? td_state_of(&n->out[k]) : NULL;
+        if (state)
+            td_plan_node(p, state)->changed = p->n_steps;
+    }
+}
+
+/* Other windows of a state that the step writes to are copied before it does. */
+static void keep_apart(td_plan *p, td_node *n, td_place *in, const bool *present, int n_in)
+{
+    for (int o = 0; o < n->n_out; o++) {
+        int state = n->op->inplace[o] - 1;
+        for (int k = 0; state >= 0 && present[state] && k < n_in; k++)
+            if (k != state && present[k] && in[k].storage == in[state].storage &&
+                (in[k].offset != in[state].offset || !td_view_same(&in[k].view, &in[state].view)))
+                in[k] = td_plan_copy(p, &in[k], n);
+    }
+}
+
+static void input_places(td_plan *p, td_node *n, const td_kernel *kernel, td_place *in,
+                         bool *present, int n_in)
+{
+    td_node_plan *np = td_plan_node(p, n);
+    for (int k = 0; k < n_in; k++) {
+        present[k] = input_of(n, np, k) != NULL;
+        if (present[k])
+            in[k] = input_place(p, n, np, kernel, k);
+    }
+    keep_apart(p, n, in, present, n_in);
+}
+
+/* Whether the kernel takes the call: asked before anything is copied for it. */
+static bool accepts(td_plan *p, td_node *n, const td_kernel *kernel, int n_in)
+{
+    td_call  call = { .services = p->device.services,
+                      .backend = p->device.state,
+                      .attrs = &n->attrs,
+                      .n_in = n_in,
+                      .n_out = n->n_out };
+    td_place in[TD_MAX_INPUTS];
+    bool     present[TD_MAX_INPUTS];
+
+    if (!kernel->accepts)
+        return true;
+    p->asking = true;
+    input_places(p, n, kernel, in, present, n_in);
+    p->asking = false;
+    for (int k = 0; k < n_in; k++)
+        if (present[k])
+            call.in[k] = in[k].view, call.in[k].data = n;
+    for (int k = 0; k < n->n_out; k++) {
+        call.out[k] = output_view(n, kernel, k, &call);
+        call.out[k].data = is_written(p, n, &call, k) ? n : NULL;
+    }
+    return kernel->accepts(&call);
 }
 
 /* Fill a step for the node; false if the kernel does not take the call. */
@@ -364,28 +484,28 @@ static bool run_kernel(td_plan *p, td_node *n, const td_kernel *kernel)
     td_node_plan *np = td_plan_node(p, n);
     int           n_in = n->n_in > n->op->accumulate_in ? n->n_in : n->op->accumulate_in;
     td_place      in[TD_MAX_INPUTS];
+    bool          present[TD_MAX_INPUTS];
     td_step      *s;
 
-    for (int k = 0; k < n_in; k++)
-        if (input_of(n, np, k))
-            in[k] = input_place(p, n, np, kernel, k);
+    if (!accepts(p, n, kernel, n_in))
+        return false;
+    input_places(p, n, kernel, in, present, n_in);
     s = new_step(p, kernel, n);
     if (!s)
         return true;
     s->call.attrs = &n->attrs, s->call.n_in = n_in, s->call.n_out = n->n_out;
     for (int k = 0; k < n_in; k++)
-        if (input_of(n, np, k))
+        if (present[k])
             set_in(p, s, k, &in[k]);
     for (int k = 0; k < n->n_out; k++) {
         s->call.out[k] = td_view_dense(n->out[k].t.dtype, n->out[k].t.rank, n->out[k].t.dim);
-        if (!np->used[k] && !n->op->inplace[k])
+        if (!is_written(p, n, &s->call, k))
             continue;
         np->place[k] = output_place(p, n, kernel, k, s), np->placed[k] = true;
         set_out(p, s, k, &np->place[k]);
     }
-    if (kernel->accepts && !kernel->accepts(&s->call))
-        return false;
     finish_step(p, s);
+    note_changes(p, n);
     return true;
 }
 
@@ -447,7 +567,7 @@ static void view(td_plan *p, td_node *n)
         to.offset += n->attrs.i[1] * from.view.stride[n->attrs.i[0]];
         to.view.dim[n->attrs.i[0]] = n->attrs.i[2];
     }
-    np->place[0] = to, np->placed[0] = true;
+    np->place[0] = to, np->placed[0] = true, np->copied = p->n_steps;
 }
 
 static const char *dtype_name(int dtype)
@@ -465,9 +585,10 @@ static void schedule(td_plan *p, td_node *n)
         view(p, n);
         return;
     }
-    kernel = kernel_of(p, n);
-    if (kernel && run_kernel(p, n, kernel))
-        return;
+    for (kernel = kernel_of(p, n); kernel;
+         kernel = td_plan_kernel(p, n->op->plugin.name, kernel_dtype(n), kernel))
+        if (run_kernel(p, n, kernel))
+            return;
     if (n->op->lower)
         lower(p, n);
     else

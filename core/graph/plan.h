@@ -60,6 +60,9 @@ typedef struct td_node_plan {
     bool      placed[TD_MAX_OUTPUTS];
     td_value *accumulate; /* a summand folded into this node */
     bool      folded;     /* an add that is done by a product */
+    int32_t   written;    /* of a variable: the last node so far that writes to it, 0: none */
+    int32_t   changed;    /* and after how many steps, while they are planned */
+    int32_t   copied;     /* of a view: after how many steps it was taken */
 } td_node_plan;
 
 typedef struct td_kernel_choice {
@@ -73,7 +76,7 @@ struct td_plan {
     td_device          device;
     td_arena          *memory; /* of the plan's own structs */
     td_node_plan     **nodes;  /* by node index */
-    int32_t            n_nodes, nodes_room;
+    int32_t            nodes_room;
     /* stands for one that memory was too short for; never read for a result */
     td_node_plan       no_node;
     td_step          **steps;
@@ -90,6 +93,7 @@ struct td_plan {
     size_t             arena, own;
     void              *own_memory, *scratch; /* inputs and constants; host memory for transfers */
     bool               profile, bound, checked;
+    bool               asking; /* td_plan_copy only says how the copy would look */
     td_error           error;
 };
 
@@ -97,11 +101,14 @@ td_node_plan    *td_plan_node(td_plan *, const td_node *);
 int32_t          td_plan_storage(td_plan *, int kind, int dtype, int64_t count);
 td_place         td_plan_dense(td_plan *, const td_tensor *); /* a new dense place */
 td_place         td_plan_copy(td_plan *, const td_place *, const td_node *why);
-const td_kernel *td_plan_kernel(td_plan *, const char *op, int dtype);
+/* The first row for the op, or the next one after `after`; NULL: there is no other. */
+const td_kernel *td_plan_kernel(td_plan *, const char *op, int dtype, const td_kernel *after);
 
 /* layout.c */
 td_view td_view_dense(int dtype, int rank, const int64_t *dims);
 bool    td_view_is_dense(const td_view *);
+/* the same dims, strides and dtype */
+bool    td_view_same(const td_view *, const td_view *);
 /* false: needs a copy */
 bool    td_view_reshape(const td_view *, const td_tensor *to, td_view *out);
 /* dense, in another's axis order */

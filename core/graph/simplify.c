@@ -34,7 +34,8 @@ static td_tensor *simplify_permute(td_graph_full *g, td_tensor *x, const td_attr
     }
     /* The gradient of a transposed weight: (x y)^T = y^T x^T comes out in the weight's own
      * layout. */
-    if (g->backward && swap && n->backward && td_node_is(n, "matmul") && (n->n_in < 3 || !n->in[2]))
+    if (g->backward && swap && n->backward && td_node_is(n, "matmul") &&
+        (n->n_in < 3 || !n->in[2]) && !td_written_since(n))
         return td_matmul(td_transpose(&n->in[1]->t, 0, 1), td_transpose(&n->in[0]->t, 0, 1));
     return NULL;
 }
