@@ -88,6 +88,11 @@ static void check_states(td_graph_full *g, const td_node *x, int32_t from)
 
 /* ---- the walk -------------------------------------------------------------------------------- */
 
+static bool fits(const td_tensor *grad, const td_tensor *x)
+{
+    return td_has_dims(grad, x->dtype, x->rank, x->dim);
+}
+
 static void differentiate(walk *w, td_node *x)
 {
     bool              need[TD_MAX_INPUTS] = { false }, again = w->g->options.recompute && x->region;
@@ -105,9 +110,14 @@ static void differentiate(walk *w, td_node *x)
     w->g->scopes[w->g->depth].path = x->path;
     x->op->vjp(in, x->n_in, out, grad_out, &x->attrs, need, grad_in);
     check_states(w->g, x, from);
-    for (int k = 0; k < x->n_in; k++)
-        if (need[k] && grad_in[k])
+    for (int k = 0; k < x->n_in && !w->g->error.code; k++)
+        if (need[k] && grad_in[k] && fits(grad_in[k], &x->in[k]->t))
             add_gradient(w, x->in[k], grad_in[k]);
+        else if (need[k] && grad_in[k])
+            td_graph_fail(&w->g->base,
+                          "%s: the gradient of input %d has other dims or another dtype than the "
+                          "input",
+                          x->op->plugin.name, k);
 }
 
 static void walk_back(walk *w, int32_t from)

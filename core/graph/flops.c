@@ -79,7 +79,7 @@ typedef struct pairs_of {
 /* Layers share their masks: equal mask inputs are counted once. */
 static double pairs(const td_node *n, const td_batch *b, pairs_of *known, int *count)
 {
-    if (strncmp(n->op->plugin.name, "attend", 6) || n->n_in < TD_ATTEND_K_INDEX)
+    if (!td_node_is(n, "attend") && !td_node_is(n, "attend_grad"))
         return 1;
     for (int i = 0; i < *count; i++) {
         bool same = !memcmp(known[i].node->attrs.i, n->attrs.i, 3 * sizeof(int64_t)) &&

@@ -96,6 +96,10 @@ bool td_node_is(const td_node *, const char *name);
 /* Share of query-key pairs that an attention node's rule shows; 1 where the batch cannot tell. */
 double td_visible_pairs(const td_node *, const td_batch *);
 
-size_t td_dtype_size(int dtype);
+size_t      td_dtype_size(int dtype);
+const char *td_dtype_name(int dtype); /* "f32" */
+/* "f32[2, 3]" */
+void        td_print_dims(td_text *out, int dtype, int rank, const int64_t *dims);
+bool        td_has_dims(const td_tensor *, int dtype, int rank, const int64_t *dims);
 
 #endif

@@ -248,7 +248,8 @@ int td_plan_arrange(td_plan *p, td_error *error)
     placed  *list = malloc(((size_t)p->n_storages + 1) * sizeof *list);
     int32_t  count = 0;
 
-    if (!order || !list) {
+    p->inputs = td_arena_alloc(p->memory, ((size_t)p->n_storages + 1) * sizeof *p->inputs);
+    if (!order || !list || !p->inputs) {
         free(order), free(list);
         return td_fail(error, TD_ENOMEM, "out of memory while placing %d buffers", p->n_storages);
     }
@@ -269,6 +270,8 @@ int td_plan_arrange(td_plan *p, td_error *error)
         if (p->storages[i].kind == TD_STORAGE_INPUT || p->storages[i].kind == TD_STORAGE_CONSTANT) {
             p->storages[i].offset = p->own;
             p->own += p->storages[i].bytes;
+            if (p->storages[i].kind == TD_STORAGE_INPUT)
+                p->inputs[p->n_inputs++] = i;
         }
     free(order), free(list);
     return 0;

@@ -331,8 +331,9 @@ td_place td_plan_copy(td_plan *p, const td_place *from, const td_node *why)
     s = kernel ? new_step(p, kernel, NULL) : NULL;
     to = td_plan_dense(p, &t);
     if (!kernel)
-        td_fail(&p->error, TD_EUNSUPPORTED, "%s: backend '%s' has no kernel 'copy' for dtype %d",
-                why ? why->path : "", p->device.backend->plugin.name, from->view.dtype);
+        td_fail(&p->error, TD_EUNSUPPORTED, "%s: backend '%s' has no kernel 'copy' for %s",
+                why ? why->path : "", p->device.backend->plugin.name,
+                td_dtype_name(from->view.dtype));
     if (!s)
         return to;
     s->call.n_in = s->call.n_out = 1;
@@ -511,6 +512,21 @@ static bool run_kernel(td_plan *p, td_node *n, const td_kernel *kernel)
 
 static void schedule(td_plan *p, td_node *n);
 
+/* The lowering gives what the op says: kernels rely on the op's dims. */
+static int check_lowered(td_plan *p, const td_node *n, td_tensor *const *out)
+{
+    const bool *used = td_plan_node(p, n)->used;
+    for (int k = 0; k < n->n_out; k++) {
+        const td_tensor *t = &n->out[k].t;
+        if (used[k] && (!out[k] || !td_has_dims(out[k], t->dtype, t->rank, t->dim)))
+            return td_fail(&p->error, TD_EGRAPH,
+                           "%s: the lowering of '%s' gives output %d %s the op has", n->path,
+                           n->op->plugin.name, k,
+                           out[k] ? "with other dims or another dtype than" : "not at all, which");
+    }
+    return 0;
+}
+
 /* No kernel: emit simpler ops in the node's place, and schedule those. */
 static void lower(td_plan *p, td_node *n)
 {
@@ -533,10 +549,10 @@ static void lower(td_plan *p, td_node *n)
                                                   n->out[n->op->accumulate_out].t.rank);
     n->op->lower(&g->base, in, n_in, &n->attrs, np->used, out);
     g->unique = false, g->backward = false, g->scopes[g->depth].path = path;
-    if (td_graph_error(&g->base, &p->error))
+    if (td_graph_error(&g->base, &p->error) || check_lowered(p, n, out))
         return;
     for (int k = 0; k < n->n_out; k++)
-        if (np->used[k] && out[k]) {
+        if (np->used[k]) {
             np->alias[k] = td_value_of(out[k]);
             make_live(p, td_value_of(out[k])->node, td_value_of(out[k])->slot);
         }
@@ -570,12 +586,6 @@ static void view(td_plan *p, td_node *n)
     np->place[0] = to, np->placed[0] = true, np->copied = p->n_steps;
 }
 
-static const char *dtype_name(int dtype)
-{
-    static const char *const names[] = { "real", "f32", "f64", "bf16", "i32" };
-    return dtype >= 0 && dtype <= TD_I32 ? names[dtype] : "unknown";
-}
-
 static void schedule(td_plan *p, td_node *n)
 {
     const td_kernel *kernel;
@@ -594,7 +604,7 @@ static void schedule(td_plan *p, td_node *n)
     else
         td_fail(&p->error, TD_EUNSUPPORTED,
                 "%s: op '%s' has no kernel for %s on backend '%s', and no lowering", n->path,
-                n->op->plugin.name, dtype_name(kernel_dtype(n)), p->device.backend->plugin.name);
+                n->op->plugin.name, td_dtype_name(kernel_dtype(n)), p->device.backend->plugin.name);
 }
 
 /* ---- the plan -------------------------------------------------------------------------------- */

@@ -91,8 +91,9 @@ struct td_plan {
     td_kernel_choice   choices[256];
     int32_t            n_choices;
     size_t             arena, own;
+    int32_t           *inputs, n_inputs;     /* storages of graph inputs */
     void              *own_memory, *scratch; /* inputs and constants; host memory for transfers */
-    bool               profile, bound, checked;
+    bool               profile, bound;
     bool               asking; /* td_plan_copy only says how the copy would look */
     td_error           error;
 };

@@ -5,7 +5,9 @@
 static int infer_scalar(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
-    (void)n, (void)a, (void)error;
+    (void)n, (void)a;
+    if (!td_is_real(in[0]))
+        return td_fail(error, TD_EGRAPH, "needs reals");
     out[0].dtype = in[0]->dtype, out[0].rank = 0;
     return 1;
 }
@@ -26,10 +28,14 @@ static void lower_squares(td_graph *g, td_tensor *const *in, int n, const td_att
 TD_DEFINE_OP(td_op_sum_squares, "sum_squares", 1, 1, "sum of squares of all elements",
              .infer = infer_scalar, .vjp = vjp_squares, .lower = lower_squares);
 
-/* Tensors [0, n_full) have the parameter's dims, the rest are scalars. */
-static int check_step(td_tensor *const *in, int n_full, int n, td_error *error)
+/* Tensors [0, n_full) have the parameter's dims, the rest are scalars; all are reals of one dtype. */
+static int check_step(td_tensor *const *in, int n_full, int n, unsigned optional, td_error *error)
 {
+    if (td_require(in, n, optional, error))
+        return TD_EGRAPH;
     for (int k = 0; k < n; k++) {
+        if (in[k] && (!td_is_real(in[k]) || in[k]->dtype != in[0]->dtype))
+            return td_fail(error, TD_EGRAPH, "input %d must be real, as the parameter is", k);
         if (in[k] && k < n_full && !td_same_dims(in[k], in[0]))
             return td_fail(error, TD_EGRAPH, "input %d has other dims than the parameter", k);
         if (in[k] && k >= n_full && td_count(in[k]) != 1)
@@ -42,7 +48,7 @@ static int infer_adamw(td_tensor *const *in, int n, const td_attrs *a, td_shape 
                        td_error *error)
 {
     (void)a;
-    if (check_step(in, 4, n, error))
+    if (check_step(in, 4, n, 0, error))
         return TD_EGRAPH;
     out[0] = out[1] = out[2] = td_shape_of(in[0]);
     return 3;
@@ -80,7 +86,7 @@ static int infer_moment(td_tensor *const *in, int n, const td_attrs *a, td_shape
                         td_error *error)
 {
     (void)a;
-    if (check_step(in, 2, n, error))
+    if (check_step(in, 2, n, 0, error))
         return TD_EGRAPH;
     out[0] = td_shape_of(in[TD_MOMENT_V]);
     out[1].dtype = in[0]->dtype, out[1].rank = 0;
@@ -106,8 +112,7 @@ TD_DEFINE_OP(td_op_adafactor_moment, "adafactor_moment", TD_MOMENT_INPUTS, TD_MO
 static int infer_adafactor(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                            td_error *error)
 {
-    (void)a;
-    if (check_step(in, 4, n, error))
+    if (check_step(in, 4, n, a->f[0] > 0 ? 0 : 1u << TD_FACTOR_M, error))
         return TD_EGRAPH;
     out[0] = out[1] = td_shape_of(in[0]);
     return 2;
