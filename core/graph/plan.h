@@ -1,6 +1,7 @@
 /* plan.h - what the files of the planner share.
  *
  * plan.c   orders the live nodes, picks kernels, lowers what has none, folds sums into products
+ * steps.c  kernel calls: inputs, outputs, copies
  * layout.c strides: views, dense copies
  * place.c  merges storages (in place, straight into states) and gives each a place in the arena
  * run.c    binds memory and runs
@@ -98,12 +99,26 @@ struct td_plan {
     td_error           error;
 };
 
+void             td_plan_out_of_memory(td_plan *);
+/* Room for one more in a list of `count`; new room is 0. */
+bool             td_plan_grow(td_plan *, void *list, int32_t count, int32_t *room, size_t size);
 td_node_plan    *td_plan_node(td_plan *, const td_node *);
 int32_t          td_plan_storage(td_plan *, int kind, int dtype, int64_t count);
 td_place         td_plan_dense(td_plan *, const td_tensor *); /* a new dense place */
 td_place         td_plan_copy(td_plan *, const td_place *, const td_node *why);
 /* The first row for the op, or the next one after `after`; NULL: there is no other. */
 const td_kernel *td_plan_kernel(td_plan *, const char *op, int dtype, const td_kernel *after);
+
+/* steps.c */
+/* the value that it stands for */
+td_value *td_plan_resolve(td_plan *, td_value *);
+/* Where a value is; it may be copied into its dims, for `why`. */
+td_place  td_plan_place_of(td_plan *, td_value *, const td_node *why);
+td_place  td_plan_place_as(td_plan *, const td_place *, const td_tensor *dims, const td_node *why);
+/* Input k, a folded summand among them; or NULL. */
+td_value *td_plan_input(const td_node *, const td_node_plan *, int k);
+/* The kernel's call for the node; false if it does not take it. */
+bool      td_plan_step(td_plan *, td_node *, const td_kernel *);
 
 /* layout.c */
 td_view td_view_dense(int dtype, int rank, const int64_t *dims);

@@ -57,7 +57,8 @@ typedef struct td_kernel {
     /* Bytes of workspace for a call of these dims (data pointers are not valid yet); NULL: none.
      * [build] */
     size_t (*workspace)(const td_call *);
-    /* Whether it takes this call; NULL: always. Refusing falls back to the lowering. [build] */
+    /* Whether it takes this call; NULL: always. If not, the next kernel is asked, then the op is
+     * lowered. [build] */
     bool (*accepts)(const td_call *);
 } td_kernel;
 
