@@ -53,6 +53,8 @@ static void recompute(walk *w, int32_t region)
         td_tensor *in[TD_MAX_INPUTS], *out;
         if (x->region != region || x->kind != TD_NODE_OP || x->op->flags & TD_OP_EFFECT)
             continue;
+        if (td_written_since(x)) /* would be another value now: the first one is kept */
+            continue;
         for (int k = 0; k < x->n_in; k++) {
             td_value *v = twin_of(x->in[k], region);
             in[k] = v ? &v->t : NULL;
@@ -64,13 +66,39 @@ static void recompute(walk *w, int32_t region)
     g->unique = false;
 }
 
+/* ---- states ---------------------------------------------------------------------------------- */
+
+/* A gradient needs what the forward pass read: no state that was written to in between. `from`: the
+ * first node of the gradient of `x`. */
+static void check_states(td_graph_full *g, const td_node *x, int32_t from)
+{
+    if (!td_written_since(x))
+        return;
+    for (int32_t i = from; i < g->n_nodes; i++)
+        for (int k = 0; k < g->nodes[i]->n_in; k++) {
+            const td_value *v = g->nodes[i]->in[k];
+            const td_node  *state = v ? td_state_of(v) : NULL;
+            if (state && state->written > x->index)
+                td_graph_fail(&g->base,
+                              "the gradient of '%s' needs the state '%s' as it was before it was "
+                              "written to: assign to it after the gradients",
+                              x->op->plugin.name, state->variable->name);
+        }
+}
+
 /* ---- the walk -------------------------------------------------------------------------------- */
+
+static bool fits(const td_tensor *grad, const td_tensor *x)
+{
+    return td_has_dims(grad, x->dtype, x->rank, x->dim);
+}
 
 static void differentiate(walk *w, td_node *x)
 {
     bool              need[TD_MAX_INPUTS] = { false }, again = w->g->options.recompute && x->region;
     td_tensor        *in[TD_MAX_INPUTS], *out[TD_MAX_OUTPUTS], *grad_in[TD_MAX_INPUTS] = { NULL };
     td_tensor *const *grad_out = w->grads[x->index];
+    int32_t           from = w->g->n_nodes;
 
     for (int k = 0; k < x->n_in; k++) {
         td_value *v = again ? twin_of(x->in[k], x->region) : x->in[k];
@@ -81,9 +109,15 @@ static void differentiate(walk *w, td_node *x)
         out[k] = again ? &twin_of(&x->out[k], x->region)->t : &x->out[k].t;
     w->g->scopes[w->g->depth].path = x->path;
     x->op->vjp(in, x->n_in, out, grad_out, &x->attrs, need, grad_in);
-    for (int k = 0; k < x->n_in; k++)
-        if (need[k] && grad_in[k])
+    check_states(w->g, x, from);
+    for (int k = 0; k < x->n_in && !w->g->error.code; k++)
+        if (need[k] && grad_in[k] && fits(grad_in[k], &x->in[k]->t))
             add_gradient(w, x->in[k], grad_in[k]);
+        else if (need[k] && grad_in[k])
+            td_graph_fail(&w->g->base,
+                          "%s: the gradient of input %d has other dims or another dtype than the "
+                          "input",
+                          x->op->plugin.name, k);
 }
 
 static void walk_back(walk *w, int32_t from)

@@ -3,12 +3,17 @@
 
 #include "graph/internal.h"
 
-static void print_dims(td_text *out, const td_tensor *t)
+const char *td_dtype_name(int dtype)
 {
     static const char *const names[] = { "real", "f32", "f64", "bf16", "i32" };
-    td_text_print(out, "%s[", names[t->dtype >= 0 && t->dtype <= TD_I32 ? t->dtype : 0]);
-    for (int k = 0; k < t->rank; k++)
-        td_text_print(out, "%s%lld", k ? ", " : "", (long long)t->dim[k]);
+    return dtype >= 0 && dtype <= TD_I32 ? names[dtype] : "unknown";
+}
+
+void td_print_dims(td_text *out, int dtype, int rank, const int64_t *dims)
+{
+    td_text_print(out, "%s[", td_dtype_name(dtype));
+    for (int k = 0; k < rank; k++)
+        td_text_print(out, "%s%lld", k ? ", " : "", (long long)dims[k]);
     td_text_print(out, "]");
 }
 
@@ -43,7 +48,7 @@ void td_graph_dump_text(const td_graph *graph, td_text *out)
                 td_text_print(out, "-");
         }
         td_text_print(out, ") ");
-        print_dims(out, &n->out[0].t);
+        td_print_dims(out, n->out[0].t.dtype, n->out[0].t.rank, n->out[0].t.dim);
         td_text_print(out, "  %s%s\n", n->path, n->backward ? " (backward)" : "");
     }
 }
@@ -56,7 +61,7 @@ void td_graph_dump_dot(const td_graph *graph, td_text *out)
     for (int32_t i = 1; i < g->n_nodes; i++) {
         const td_node *n = g->nodes[i];
         td_text_print(out, "  n%d [label = \"%s\\n", i, title(n));
-        print_dims(out, &n->out[0].t);
+        td_print_dims(out, n->out[0].t.dtype, n->out[0].t.rank, n->out[0].t.dim);
         td_text_print(out, "\", tooltip = \"%s\"%s];\n", n->path,
                       n->kind == TD_NODE_VARIABLE ? ", style = filled, fillcolor = \"#dbe9f6\""
                       : n->kind == TD_NODE_INPUT  ? ", style = filled, fillcolor = \"#e5f5e0\""

@@ -7,6 +7,12 @@
 
 size_t td_dtype_size(int dtype) { return dtype == TD_F64 ? 8 : dtype == TD_BF16 ? 2 : 4; }
 
+bool td_has_dims(const td_tensor *t, int dtype, int rank, const int64_t *dims)
+{
+    return t->dtype == dtype && t->rank == rank &&
+           (!rank || !memcmp(t->dim, dims, (size_t)rank * sizeof *dims));
+}
+
 bool td_node_is(const td_node *n, const char *name)
 {
     return n->kind == TD_NODE_OP && !strcmp(n->op->plugin.name, name);
@@ -126,7 +132,39 @@ static uint64_t hash_of(const td_op *op, td_tensor *const *in, int n, const td_a
     return h;
 }
 
-/* An equal node that exists already: the same op on the same tensors. */
+td_node *td_state_of(const td_value *v)
+{
+    while (v->node->kind == TD_NODE_OP) {
+        const td_node *n = v->node;
+        int            k = n->op->flags & TD_OP_VIEW ? 0 : n->op->inplace[v->slot] - 1;
+        if (k < 0 || k >= n->n_in || !n->in[k])
+            return NULL;
+        v = n->in[k];
+    }
+    return v->node->kind == TD_NODE_VARIABLE ? v->node : NULL;
+}
+
+bool td_written_since(const td_node *n)
+{
+    for (int k = 0; k < n->n_in; k++) {
+        const td_node *state = n->in[k] ? td_state_of(n->in[k]) : NULL;
+        if (state && state->written > n->index)
+            return true;
+    }
+    return false;
+}
+
+/* What the node writes in place is another state from here on. */
+static void note_writes(const td_node *n)
+{
+    for (int k = 0; k < n->n_out; k++) {
+        td_node *state = n->op->inplace[k] ? td_state_of(&n->out[k]) : NULL;
+        if (state)
+            state->written = n->index;
+    }
+}
+
+/* An equal node that exists already: the same op on the same tensors, and on what states hold. */
 static td_node *find_equal(td_graph_full *g, uint64_t hash, const td_op *op, td_tensor *const *in,
                            int n, const td_attrs *a)
 {
@@ -135,29 +173,67 @@ static td_node *find_equal(td_graph_full *g, uint64_t hash, const td_op *op, td_
                     !memcmp(&x->attrs, a, sizeof *a);
         for (int k = 0; same && k < n; k++)
             same = in[k] ? x->in[k] == td_value_of(in[k]) : !x->in[k];
-        if (same)
+        if (same && !td_written_since(x))
             return x;
     }
     return NULL;
+}
+
+/* What an op may not give, whoever wrote it: what follows relies on it. */
+static int check_shape(const td_shape *s, int k, td_error *error)
+{
+    double count = 1;
+    if (s->rank < 0 || s->rank > TD_MAX_RANK || s->dtype < TD_F32 || s->dtype > TD_I32)
+        return td_fail(error, TD_EGRAPH, "output %d would have rank %d and dtype %d", k, s->rank,
+                       s->dtype);
+    for (int d = 0; d < s->rank; d++)
+        count *= s->dim[d] < 0 ? 1e300 : (double)s->dim[d];
+    return count > 1e15 ? td_fail(error, TD_EGRAPH,
+                                  "output %d would have dims that are negative or too large", k)
+                        : 0;
+}
+
+/* A state is written to in its own dims, and a sum is made in those of its summand. */
+static int check_shared(const td_op *op, td_tensor *const *in, int n, const td_shape *shape,
+                        int n_out, td_error *error)
+{
+    const td_shape *sum;
+    int             from = op->accumulate_in - 1;
+    for (int k = 0; k < n_out; k++) {
+        int state = op->inplace[k] - 1;
+        if (state >= 0 && state < n && in[state] &&
+            !td_has_dims(in[state], shape[k].dtype, shape[k].rank, shape[k].dim))
+            return td_fail(error, TD_EGRAPH,
+                           "output %d has other dims or another dtype than input %d, in whose "
+                           "memory it is",
+                           k, state);
+    }
+    if (from >= 0 && op->accumulate_out >= n_out)
+        return td_fail(error, TD_EGRAPH, "there is no output %d to add to", op->accumulate_out);
+    sum = &shape[from >= 0 ? op->accumulate_out : 0];
+    if (from >= 0 && from < n && in[from] &&
+        !td_has_dims(in[from], sum->dtype, sum->rank, sum->dim))
+        return td_fail(error, TD_EGRAPH,
+                       "the summand has other dims or another dtype than the sum");
+    return 0;
 }
 
 static int infer(td_graph_full *g, const td_op *op, td_tensor *const *in, int n, const td_attrs *a,
                  td_shape *shape)
 {
     td_error e = { 0 };
-    char     text[2100];
-    int      n_out = op->infer(in, n, a, shape, &e);
-    for (int k = 0; k < n_out; k++) {
-        double count = 1;
-        for (int d = 0; d < shape[k].rank; d++)
-            count *= shape[k].dim[d] < 0 ? 1e300 : (double)shape[k].dim[d];
-        if (count > 1e15)
-            n_out = td_fail(&e, TD_EGRAPH,
-                            "output %d would have dims that are negative or too large", k);
-    }
-    if (n_out >= 0)
+    char     text[2200];
+    int      n_out = op->infer(in, n, a, shape, &e), code = n_out < 0 ? n_out : 0;
+    if (!code && (n_out == 0 || n_out > TD_MAX_OUTPUTS))
+        code = td_fail(&e, TD_EGRAPH, "has %d outputs; an op may have 1 to %d", n_out,
+                       TD_MAX_OUTPUTS);
+    for (int k = 0; !code && k < n_out; k++)
+        code = check_shape(&shape[k], k, &e);
+    if (!code)
+        code = check_shared(op, in, n, shape, n_out, &e);
+    if (!code)
         return n_out;
-    snprintf(text, sizeof text, "%s: %s", op->plugin.name, e.text);
+    snprintf(text, sizeof text, "%s: %s", op->plugin.name, e.code ? e.text : "refused");
     fail(&g->base, text);
     return -1;
 }
@@ -219,6 +295,7 @@ td_tensor *td_graph_emit(td_graph *graph, const char *name, td_tensor *const *in
         node->out[k].t.dtype = shape[k].dtype, node->out[k].t.rank = shape[k].rank;
         memcpy(node->out[k].t.dim, shape[k].dim, sizeof shape[k].dim);
     }
+    note_writes(node);
     if (!g->unique)
         node->next = g->bucket[hash % TD_BUCKETS], g->bucket[hash % TD_BUCKETS] = node;
     return &node->out[0].t;
@@ -244,6 +321,21 @@ static td_node *leaf(td_graph_full *g, int kind, int dtype, const int64_t *dims,
     if (rank) /* a scalar has no dims to point at */
         memcpy(n->out[0].t.dim, dims, (size_t)rank * sizeof *dims);
     return n;
+}
+
+/* Whether there can be such a leaf; a mistake if not. */
+static bool check_leaf(td_graph *graph, const char *what, int dtype, const int64_t *dims, int rank)
+{
+    td_shape s = { dtype ? dtype : td_full_of(graph)->options.real, rank, { 0 } };
+    td_error e = { 0 };
+    char     text[2200];
+    if (rank > 0 && rank <= TD_MAX_RANK)
+        memcpy(s.dim, dims, (size_t)rank * sizeof *dims);
+    if (!check_shape(&s, 0, &e))
+        return true;
+    snprintf(text, sizeof text, "%s: %s", what, e.text);
+    fail(graph, text);
+    return false;
 }
 
 td_tensor *td_graph_variable(td_graph *graph, td_variable *v)
@@ -297,26 +389,43 @@ static td_tensor *state(td_graph *g, const char *name, const int64_t *dims, int 
     return variable(g, name, TD_VARIABLE_STATE, dims, rank, zero, initial);
 }
 
+/* One of equal constants. */
+static td_node *find_constant(td_graph_full *g, int dtype, const int64_t *dims, int rank,
+                              const double *values, size_t bytes)
+{
+    for (int32_t i = 0; i < g->n_nodes; i++) {
+        td_node         *x = g->nodes[i];
+        const td_tensor *t = &x->out[0].t;
+        if (x->kind == TD_NODE_CONSTANT && td_has_dims(t, dtype, rank, dims) &&
+            !memcmp(x->values, values, bytes))
+            return x;
+    }
+    return NULL;
+}
+
 static td_tensor *constant(td_graph *graph, int dtype, const int64_t *dims, int rank,
                            const double *values)
 {
     td_graph_full *g = td_full_of(graph);
-    td_node       *n = leaf(g, TD_NODE_CONSTANT, dtype, dims, rank);
-    size_t         bytes = n ? (size_t)td_count(&n->out[0].t) * sizeof *values : 0;
-    double        *copy = n ? td_arena_alloc(g->arena, bytes ? bytes : 8) : NULL;
+    size_t         bytes = sizeof *values;
+    td_node       *n;
+    double        *copy;
+
+    if (!check_leaf(graph, "a constant", dtype, dims, rank))
+        return &g->error_node->out[0].t;
+    dtype = dtype ? dtype : g->options.real;
+    for (int k = 0; k < rank; k++)
+        bytes *= (size_t)dims[k];
+    n = find_constant(g, dtype, dims, rank, values, bytes);
+    if (n)
+        return &n->out[0].t;
+    n = leaf(g, TD_NODE_CONSTANT, dtype, dims, rank);
+    copy = n ? td_arena_alloc(g->arena, bytes ? bytes : 8) : NULL;
     if (!copy)
         return out_of_memory(g);
-    memcpy(copy, values, bytes);
+    if (bytes)
+        memcpy(copy, values, bytes);
     n->values = copy;
-    /* one of equal constants */
-    for (td_node *x, **at = g->nodes; at < g->nodes + g->n_nodes - 1; at++) {
-        x = *at;
-        if (x->kind == TD_NODE_CONSTANT && x->out[0].t.dtype == n->out[0].t.dtype &&
-            x->out[0].t.rank == rank &&
-            !memcmp(x->out[0].t.dim, n->out[0].t.dim, sizeof n->out[0].t.dim) &&
-            !memcmp(x->values, copy, bytes))
-            return &x->out[0].t;
-    }
     return &n->out[0].t;
 }
 
@@ -324,8 +433,19 @@ static td_tensor *input(td_graph *graph, const char *name, int dtype, const int6
 {
     td_graph_full *g = td_full_of(graph);
     td_node       *n = td_map_get(g->inputs, name);
-    if (n)
+    char           text[400];
+
+    snprintf(text, sizeof text, "input '%.200s'", name);
+    if (!check_leaf(graph, text, dtype, dims, rank))
+        return &g->error_node->out[0].t;
+    dtype = dtype ? dtype : g->options.real;
+    if (n && td_has_dims(&n->out[0].t, dtype, rank, dims))
         return &n->out[0].t;
+    if (n) {
+        snprintf(text, sizeof text,
+                 "input '%.200s' is asked for with other dims or another dtype than before", name);
+        return fail(graph, text);
+    }
     n = leaf(g, TD_NODE_INPUT, dtype, dims, rank);
     if (!n || td_map_set(g->inputs, name, n))
         return out_of_memory(g);

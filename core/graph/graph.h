@@ -100,8 +100,8 @@ size_t   td_plan_inputs(const td_plan *);
 /* Take memory: `arena` is shared by plans and must hold at least td_plan_arena bytes; inputs,
  * constants and roots are the plan's own. Variables must be allocated. */
 int td_plan_bind(td_plan *, void *arena, td_error *error);
-/* Set an input by name (i32, or float converted to the real type). Absent inputs are an error;
- * unknown names ignored. */
+/* Set an input by name (i32, or float converted to the real type), before each run: a run that
+ * misses one is an error. Unknown names are ignored. */
 int td_plan_set_ints(td_plan *, const char *name, const int32_t *values, int64_t count,
                      td_error *error);
 int td_plan_set_floats(td_plan *, const char *name, const float *values, int64_t count,

@@ -33,9 +33,10 @@ struct td_node {
     td_value     *out;
     const char   *path;
     td_variable  *variable;
-    const char   *input;  /* name of a graph input */
-    const double *values; /* of a constant */
-    td_node      *twin;   /* its copy in the backward pass (recompute) */
+    int32_t       written; /* of a variable: the last node that writes to it, 0: none */
+    const char   *input;   /* name of a graph input */
+    const double *values;  /* of a constant */
+    td_node      *twin;    /* its copy in the backward pass (recompute) */
     uint64_t      hash;
     td_node      *next; /* in the same bucket */
 };
@@ -83,6 +84,12 @@ extern const td_host td_graph_host;
 td_tensor *td_simplify(td_graph_full *, const td_op *, td_tensor *const *in, int n,
                        const td_attrs *, const td_shape *);
 
+/* The variable whose memory the value is: itself, or through views and what is written in place;
+ * NULL: memory of its own. Such a value is read when its reader runs. */
+td_node *td_state_of(const td_value *);
+/* Whether a state that `n` reads was written to after it: the same node now would read another. */
+bool     td_written_since(const td_node *n);
+
 /* Whether the node is the op `name`. */
 bool td_node_is(const td_node *, const char *name);
 
@@ -91,6 +98,10 @@ double td_visible_pairs(const td_node *, const td_batch *);
 /* Whether two attention nodes show the same pairs of any batch. */
 bool   td_same_mask(const td_node *, const td_node *);
 
-size_t td_dtype_size(int dtype);
+size_t      td_dtype_size(int dtype);
+const char *td_dtype_name(int dtype); /* "f32" */
+/* "f32[2, 3]" */
+void        td_print_dims(td_text *out, int dtype, int rank, const int64_t *dims);
+bool        td_has_dims(const td_tensor *, int dtype, int rank, const int64_t *dims);
 
 #endif

@@ -26,6 +26,16 @@ bool td_view_is_dense(const td_view *v)
     return true;
 }
 
+bool td_view_same(const td_view *a, const td_view *b)
+{
+    if (a->rank != b->rank || a->dtype != b->dtype)
+        return false;
+    for (int k = 0; k < a->rank; k++)
+        if (a->dim[k] != b->dim[k] || (a->dim[k] > 1 && a->stride[k] != b->stride[k]))
+            return false;
+    return true;
+}
+
 /* Walks both lists of dims from the right: each run of old axes that fills a run of new ones must
  * lie evenly. */
 bool td_view_reshape(const td_view *v, const td_tensor *to, td_view *out)

@@ -30,16 +30,6 @@ static bool whole(const td_plan *p, int32_t storage, int64_t offset, const td_vi
     return offset == 0 && count == p->storages[storage].count;
 }
 
-static bool same_layout(const td_view *a, const td_view *b)
-{
-    if (a->rank != b->rank || a->dtype != b->dtype)
-        return false;
-    for (int k = 0; k < a->rank; k++)
-        if (a->dim[k] != b->dim[k] || (a->dim[k] > 1 && a->stride[k] != b->stride[k]))
-            return false;
-    return true;
-}
-
 /* Output `o` of step `s` may be written over its input `k`: nobody reads that later, and no other
  * input of the step sees the same memory in another way. */
 static bool may_overwrite(const td_plan *p, const td_step *s, int32_t index, int k, int o,
@@ -52,13 +42,13 @@ static bool may_overwrite(const td_plan *p, const td_step *s, int32_t index, int
     if (in == out || p->storages[in].kind != TD_STORAGE_ARENA ||
         p->storages[out].kind != TD_STORAGE_ARENA)
         return false;
-    if (p->storages[in].last != index || !same_layout(&s->call.in[k], &s->call.out[o]))
+    if (p->storages[in].last != index || !td_view_same(&s->call.in[k], &s->call.out[o]))
         return false;
     if (!whole(p, s->in[k], s->in_offset[k], &s->call.in[k]))
         return false;
     for (int j = 0; j < s->call.n_in; j++)
         if (j != k && s->in[j] >= 0 && td_storage_root(p, s->in[j]) == in)
-            if (!elementwise || s->in_offset[j] || !same_layout(&s->call.in[j], &s->call.in[k]))
+            if (!elementwise || s->in_offset[j] || !td_view_same(&s->call.in[j], &s->call.in[k]))
                 return false;
     return true;
 }
@@ -87,44 +77,98 @@ static bool reads_as_summand(const td_plan *p, int32_t i, int32_t v, int32_t val
     for (int k = 0; k < s->call.n_in; k++)
         if (s->in[k] == v && (!op || k != op->accumulate_in - 1 || s->out[op->accumulate_out] < 0 ||
                               td_storage_root(p, s->out[op->accumulate_out]) != value ||
-                              !same_layout(&s->call.in[k], &s->call.out[op->accumulate_out])))
+                              !td_view_same(&s->call.in[k], &s->call.out[op->accumulate_out])))
             return false;
     return true;
+}
+
+/* What merge_assigned knows of a state's storage. */
+typedef struct history {
+    int32_t last_read; /* the last step that reads it, -1: none */
+    int32_t writers;   /* steps that write to it */
+} history;
+
+static history *histories(const td_plan *p)
+{
+    history *h = calloc((size_t)p->n_storages + 1, sizeof *h);
+    for (int32_t i = 0; h && i < p->n_storages; i++)
+        h[i].last_read = -1;
+    for (int32_t i = 0; h && i < p->n_steps; i++) {
+        const td_step *s = p->steps[i];
+        for (int k = 0; k < s->call.n_in; k++)
+            if (s->in[k] >= 0 && !(k == 0 && is_assign(s)))
+                h[s->in[k]].last_read = i;
+        for (int k = 0; k < s->call.n_out; k++)
+            if (s->out[k] >= 0)
+                h[s->out[k]].writers++;
+    }
+    return h;
+}
+
+/* Whether another step than `i` writes to the state while `v` is computed, assigned and read. */
+static bool is_written_while(const td_plan *p, int32_t state, const td_storage *v, int32_t i)
+{
+    int32_t end = v->last > i ? v->last : i;
+    for (int32_t j = v->first; j <= end && j < p->n_steps; j++) {
+        const td_step *s = p->steps[j];
+        for (int k = 0; j != i && !s->dropped && k < s->call.n_out; k++)
+            if (s->out[k] >= 0 && td_storage_root(p, s->out[k]) == state)
+                return true;
+    }
+    return false;
+}
+
+/* Whether the value that step `i` assigns may be computed in the state's own memory: it is all of
+ * both, and nobody misses what the state held before. */
+static bool may_compute_there(const td_plan *p, int32_t i, const int32_t *last_write,
+                              const history *h)
+{
+    const td_step    *s = p->steps[i];
+    int32_t           state = s->in[0], value = td_storage_root(p, s->in[1]);
+    const td_storage *v = &p->storages[value];
+
+    if (v->kind != TD_STORAGE_ARENA || p->storages[state].kind != TD_STORAGE_VARIABLE ||
+        last_write[value] > i || !whole(p, s->in[1], s->in_offset[1], &s->call.in[1]) ||
+        !td_view_is_dense(&s->call.in[1]) || p->storages[s->in[1]].count != v->count)
+        return false;
+    if (s->in_offset[0] || p->storages[state].count != v->count ||
+        !td_view_same(&s->call.in[0], &s->call.in[1]))
+        return false;
+    if (h[state].last_read > v->first ||
+        (h[state].last_read == v->first && !reads_as_summand(p, v->first, state, value)))
+        return false;
+    return h[state].writers == 1 || !is_written_while(p, state, v, i);
+}
+
+/* The value is in the state's memory already: a fused step's result. */
+static bool is_there(const td_plan *p, const td_step *s)
+{
+    return td_storage_root(p, s->in[1]) == s->in[0] && s->in_offset[1] == s->in_offset[0] &&
+           td_view_same(&s->call.in[1], &s->call.in[0]);
 }
 
 /* What is only computed to be assigned is computed in the state's own memory. */
 static void merge_assigned(td_plan *p, const int32_t *last_write)
 {
-    int32_t *last_read = calloc((size_t)p->n_storages + 1, sizeof *last_read);
-    if (!last_read)
+    history *h = histories(p);
+    if (!h)
         return; /* an optimisation less */
-    memset(last_read, -1, (size_t)p->n_storages * sizeof *last_read);
-    for (int32_t i = 0; i < p->n_steps; i++)
-        for (int k = 0; k < p->steps[i]->call.n_in; k++)
-            if (p->steps[i]->in[k] >= 0 && !(k == 0 && is_assign(p->steps[i])))
-                last_read[p->steps[i]->in[k]] = i;
     for (int32_t i = 0; i < p->n_steps; i++) {
-        td_step    *s = p->steps[i];
-        int32_t     state, value;
-        td_storage *v;
-        if (!is_assign(s) || (s->call.n_in > 2 && s->in[2] >= 0) || s->in[1] < 0)
+        td_step *s = p->steps[i];
+        int32_t  value;
+        if (!is_assign(s) || s->in[1] < 0)
             continue;
-        state = s->in[0], value = td_storage_root(p, s->in[1]), v = &p->storages[value];
-        if (value == state) {
-            s->dropped = true;
+        s->dropped = is_there(p, s);
+        if (s->dropped || (s->call.n_in > 2 && s->in[2] >= 0) ||
+            !may_compute_there(p, i, last_write, h))
             continue;
-        }
-        if (v->kind != TD_STORAGE_ARENA || p->storages[state].kind != TD_STORAGE_VARIABLE ||
-            last_write[value] > i || !whole(p, s->in[1], s->in_offset[1], &s->call.in[1]) ||
-            !td_view_is_dense(&s->call.in[1]) || p->storages[s->in[1]].count != v->count)
-            continue;
-        if (last_read[state] > v->first ||
-            (last_read[state] == v->first && !reads_as_summand(p, v->first, state, value)))
-            continue;
-        merge(p, value, state);
+        value = td_storage_root(p, s->in[1]);
+        if (h[s->in[0]].last_read < p->storages[value].last)
+            h[s->in[0]].last_read = p->storages[value].last;
+        merge(p, value, s->in[0]);
         s->dropped = true;
     }
-    free(last_read);
+    free(h);
 }
 
 static void merge_elementwise(td_plan *p)
@@ -204,7 +248,8 @@ int td_plan_arrange(td_plan *p, td_error *error)
     placed  *list = malloc(((size_t)p->n_storages + 1) * sizeof *list);
     int32_t  count = 0;
 
-    if (!order || !list) {
+    p->inputs = td_arena_alloc(p->memory, ((size_t)p->n_storages + 1) * sizeof *p->inputs);
+    if (!order || !list || !p->inputs) {
         free(order), free(list);
         return td_fail(error, TD_ENOMEM, "out of memory while placing %d buffers", p->n_storages);
     }
@@ -225,6 +270,8 @@ int td_plan_arrange(td_plan *p, td_error *error)
         if (p->storages[i].kind == TD_STORAGE_INPUT || p->storages[i].kind == TD_STORAGE_CONSTANT) {
             p->storages[i].offset = p->own;
             p->own += p->storages[i].bytes;
+            if (p->storages[i].kind == TD_STORAGE_INPUT)
+                p->inputs[p->n_inputs++] = i;
         }
     free(order), free(list);
     return 0;

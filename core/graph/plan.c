@@ -1,4 +1,4 @@
-/* plan.c - from nodes to steps: liveness, order, kernels, lowering, folding, layouts. */
+/* plan.c - from nodes to steps: liveness, order, kernels, lowering, folding. */
 #include "graph/plan.h"
 
 #include <stdlib.h>
@@ -6,16 +6,14 @@
 
 #include "tandem/ops.h"
 
-enum { STRIDED = TD_KERNEL_STRIDED_IN | TD_KERNEL_STRIDED_OUT };
-
 /* ---- storage for the plan's own lists -------------------------------------------------------- */
 
-static void out_of_memory(td_plan *p)
+void td_plan_out_of_memory(td_plan *p)
 {
     td_fail(&p->error, TD_ENOMEM, "out of memory while planning the graph");
 }
 
-static bool grow(td_plan *p, void *list, int32_t count, int32_t *room, size_t size)
+bool td_plan_grow(td_plan *p, void *list, int32_t count, int32_t *room, size_t size)
 {
     void  **at = list, *larger;
     int32_t wanted = *room ? *room : 256;
@@ -25,7 +23,7 @@ static bool grow(td_plan *p, void *list, int32_t count, int32_t *room, size_t si
         wanted *= 2;
     larger = realloc(*at, (size_t)wanted * size);
     if (!larger) {
-        out_of_memory(p);
+        td_plan_out_of_memory(p);
         return false;
     }
     memset((char *)larger + (size_t)*room * size, 0, (size_t)(wanted - *room) * size);
@@ -35,19 +33,19 @@ static bool grow(td_plan *p, void *list, int32_t count, int32_t *room, size_t si
 
 td_node_plan *td_plan_node(td_plan *p, const td_node *n)
 {
-    if (!grow(p, &p->nodes, n->index, &p->nodes_room, sizeof *p->nodes))
+    if (!td_plan_grow(p, &p->nodes, n->index, &p->nodes_room, sizeof *p->nodes))
         return &p->no_node;
     if (!p->nodes[n->index])
         p->nodes[n->index] = td_arena_alloc(p->memory, sizeof **p->nodes);
     if (!p->nodes[n->index])
-        out_of_memory(p);
+        td_plan_out_of_memory(p);
     return p->nodes[n->index] ? p->nodes[n->index] : &p->no_node;
 }
 
 int32_t td_plan_storage(td_plan *p, int kind, int dtype, int64_t count)
 {
     td_storage *s;
-    if (!grow(p, &p->storages, p->n_storages, &p->storages_room, sizeof *p->storages))
+    if (!td_plan_grow(p, &p->storages, p->n_storages, &p->storages_room, sizeof *p->storages))
         return 0;
     s = &p->storages[p->n_storages];
     *s = (td_storage){ .kind = kind,
@@ -92,12 +90,14 @@ static int collect_kernels(td_plan *p, td_error *error)
     return own ? 0 : td_fail(error, TD_EPLUGIN, "backend '%s' has no kernels", backend);
 }
 
-const td_kernel *td_plan_kernel(td_plan *p, const char *op, int dtype)
+const td_kernel *td_plan_kernel(td_plan *p, const char *op, int dtype, const td_kernel *after)
 {
     for (size_t i = 0; i < p->n_kernels; i++)
         for (size_t k = 0; k < p->kernels[i]->count; k++) {
             const td_kernel *row = &p->kernels[i]->rows[k];
-            if (row->dtype == dtype && !strcmp(row->op, op))
+            if (row == after)
+                after = NULL;
+            else if (!after && row->dtype == dtype && !strcmp(row->op, op))
                 return row;
         }
     return NULL;
@@ -113,6 +113,7 @@ static int kernel_dtype(const td_node *n)
     return n->out[0].t.dtype;
 }
 
+/* The first that computes the op; it may refuse the call. */
 static const td_kernel *kernel_of(td_plan *p, const td_node *n)
 {
     int              dtype = kernel_dtype(n);
@@ -122,7 +123,7 @@ static const td_kernel *kernel_of(td_plan *p, const td_node *n)
     for (int32_t i = 0; i < p->n_choices; i++)
         if (p->choices[i].op == n->op && p->choices[i].dtype == dtype)
             return p->choices[i].kernel;
-    kernel = td_plan_kernel(p, n->op->plugin.name, dtype);
+    kernel = td_plan_kernel(p, n->op->plugin.name, dtype, NULL);
     if (p->n_choices < (int32_t)(sizeof p->choices / sizeof *p->choices))
         p->choices[p->n_choices++] = (td_kernel_choice){ n->op, dtype, kernel };
     return kernel;
@@ -152,10 +153,24 @@ static void find_live(td_plan *p, int32_t from, int32_t to)
     }
 }
 
-/* When a value is there: leaves always. */
-static int32_t ready(const td_value *v)
+/* Notes which states the node writes to. */
+static void note_writes(td_plan *p, const td_node *n)
 {
-    return v->node->kind == TD_NODE_OP ? v->node->index : -1;
+    for (int k = 0; n->kind == TD_NODE_OP && k < n->n_out; k++) {
+        const td_node *state = n->op->inplace[k] ? td_state_of(&n->out[k]) : NULL;
+        if (state)
+            td_plan_node(p, state)->written = n->index;
+    }
+}
+
+/* The node after which a value is there: leaves are there from the start, a state's content since
+ * it was last written. */
+static int32_t ready(td_plan *p, const td_value *v)
+{
+    const td_node *state = td_state_of(v);
+    int32_t        computed = v->node->kind == TD_NODE_OP ? v->node->index : 0;
+    int32_t        written = state ? td_plan_node(p, state)->written : 0;
+    return written > computed ? written : computed;
 }
 
 /* Make the product behind `v` start from `x` instead of 0, if nobody else reads what lies
@@ -169,7 +184,7 @@ static bool fold_into(td_plan *p, td_value *v, td_value *x)
         return false;
     if (td_node_is(n, "reshape") || (np->folded && np->alias[0]))
         return fold_into(p, np->folded ? np->alias[0] : n->in[0], x);
-    if (!n->op->accumulate_in || v->slot != n->op->accumulate_out || ready(x) >= n->index)
+    if (!n->op->accumulate_in || v->slot != n->op->accumulate_out || ready(p, x) >= n->index)
         return false;
     if (n->op->accumulate_in <= n->n_in && n->in[n->op->accumulate_in - 1])
         return false;
@@ -193,6 +208,7 @@ static void fold_sums(td_plan *p, int32_t count)
     for (int32_t i = 0; i < count && !p->error.code; i++) {
         td_node      *n = p->g->nodes[i];
         td_node_plan *np = td_plan_node(p, n);
+        note_writes(p, n);
         if (!np->live || !td_node_is(n, "add") || n->in[0] == n->in[1] || !whole_sum(n))
             continue;
         for (int k = 1; k >= 0 && !np->folded; k--)
@@ -201,215 +217,24 @@ static void fold_sums(td_plan *p, int32_t count)
     }
 }
 
-/* ---- places ---------------------------------------------------------------------------------- */
-
-static td_value *resolve(td_plan *p, td_value *v)
-{
-    for (td_value *next; (next = td_plan_node(p, v->node)->alias[v->slot]) != NULL;)
-        v = next;
-    return v;
-}
-
-static void place_leaf(td_plan *p, td_node *n)
-{
-    static const int kinds[] = { [TD_NODE_VARIABLE] = TD_STORAGE_VARIABLE,
-                                 [TD_NODE_INPUT] = TD_STORAGE_INPUT,
-                                 [TD_NODE_CONSTANT] = TD_STORAGE_CONSTANT };
-    td_node_plan    *np = td_plan_node(p, n);
-    np->place[0] = td_plan_dense(p, &n->out[0].t), np->placed[0] = true;
-    p->storages[np->place[0].storage].kind = kinds[n->kind];
-    p->storages[np->place[0].storage].leaf = n;
-    p->storages[np->place[0].storage].last = -1; /* the last step that reads it */
-}
-
-static td_place place_as(td_plan *p, const td_place *from, const td_tensor *dims,
-                         const td_node *why)
-{
-    td_place to = *from;
-    if (td_view_reshape(&from->view, dims, &to.view))
-        return to;
-    to = td_plan_copy(p, from, why);
-    to.view = td_view_dense(dims->dtype, dims->rank, dims->dim);
-    return to;
-}
-
-/* Where value v is; a value that stands for another may have other dims. */
-static td_place place_of(td_plan *p, td_value *v, const td_node *why)
-{
-    td_value     *r = resolve(p, v);
-    td_node_plan *np = td_plan_node(p, r->node);
-    if (!np->placed[r->slot] && r->node->kind != TD_NODE_OP)
-        place_leaf(p, r->node);
-    if (!np->placed[r->slot]) {
-        td_fail(&p->error, TD_EGRAPH, "%s: '%s' is read before it is computed", r->node->path,
-                r->node->op->plugin.name);
-        return td_plan_dense(p, &v->t);
-    }
-    return place_as(p, &np->place[r->slot], &v->t, why);
-}
-
-/* ---- steps ----------------------------------------------------------------------------------- */
-
-static td_step *new_step(td_plan *p, const td_kernel *kernel, const td_node *n)
-{
-    td_step *s = td_arena_alloc(p->memory, sizeof *s);
-    if (!s || !grow(p, &p->steps, p->n_steps, &p->steps_room, sizeof *p->steps)) {
-        out_of_memory(p);
-        return NULL;
-    }
-    s->kernel = kernel, s->node = n, s->workspace = -1;
-    s->call.services = p->device.services, s->call.backend = p->device.state;
-    memset(s->in, -1, sizeof s->in), memset(s->out, -1, sizeof s->out);
-    return s;
-}
-
-static void set_in(td_plan *p, td_step *s, int k, const td_place *place)
-{
-    s->call.in[k] = place->view, s->in[k] = place->storage, s->in_offset[k] = place->offset;
-    s->call.in[k].data = s; /* present; bind puts the address */
-    p->storages[place->storage].last = p->n_steps;
-}
-
-static void set_out(td_plan *p, td_step *s, int k, const td_place *place)
-{
-    s->call.out[k] = place->view, s->out[k] = place->storage, s->out_offset[k] = place->offset;
-    s->call.out[k].data = s;
-    if (p->storages[place->storage].last < p->n_steps)
-        p->storages[place->storage].last = p->n_steps;
-}
-
-static void finish_step(td_plan *p, td_step *s)
-{
-    size_t bytes = s->kernel->workspace ? s->kernel->workspace(&s->call) : 0;
-    if (bytes)
-        s->workspace = td_plan_storage(p, TD_STORAGE_ARENA, TD_F32, (int64_t)((bytes + 3) / 4));
-    p->steps[p->n_steps++] = s;
-}
-
-td_place td_plan_copy(td_plan *p, const td_place *from, const td_node *why)
-{
-    td_tensor        t = { .dtype = from->view.dtype, .rank = from->view.rank };
-    const td_kernel *kernel = td_plan_kernel(p, "copy", from->view.dtype);
-    td_step         *s = kernel ? new_step(p, kernel, NULL) : NULL;
-    td_place         to;
-
-    memcpy(t.dim, from->view.dim, sizeof t.dim);
-    to = td_plan_dense(p, &t);
-    if (!kernel)
-        td_fail(&p->error, TD_EUNSUPPORTED, "%s: backend '%s' has no kernel 'copy' for dtype %d",
-                why ? why->path : "", p->device.backend->plugin.name, from->view.dtype);
-    if (!s)
-        return to;
-    s->call.n_in = s->call.n_out = 1;
-    set_in(p, s, 0, from);
-    set_out(p, s, 0, &to);
-    finish_step(p, s);
-    return to;
-}
-
-/* Outputs: in the memory of a state, or new ones. */
-static td_place output_place(td_plan *p, const td_node *n, uint64_t flags, int k, td_step *s)
-{
-    td_place place;
-    if (n->op->inplace[k] && s->in[n->op->inplace[k] - 1] >= 0) {
-        int from = n->op->inplace[k] - 1;
-        return (td_place){ s->in[from], s->in_offset[from], s->call.in[from] };
-    }
-    place = td_plan_dense(p, &n->out[k].t);
-    if (flags & TD_KERNEL_STRIDED_OUT)
-        /* the order of the first input of the same rank that is not stretched */
-        for (int i = 0; i < n->n_in; i++)
-            if (s->in[i] >= 0 && s->call.in[i].rank == n->out[k].t.rank &&
-                (i == 0 || !memcmp(s->call.in[i].dim, n->out[k].t.dim,
-                                   (size_t)n->out[k].t.rank * sizeof(int64_t)))) {
-                bool same = n->op->flags & TD_OP_ELEMENTWISE
-                                ? !memcmp(s->call.in[i].dim, n->out[k].t.dim,
-                                          (size_t)n->out[k].t.rank * sizeof(int64_t))
-                                : true;
-                if (same) {
-                    place.view = td_view_like(&s->call.in[i], &n->out[k].t);
-                    break;
-                }
-            }
-    return place;
-}
-
-static td_value *input_of(const td_node *n, const td_node_plan *np, int k)
-{
-    if (np->accumulate && k == n->op->accumulate_in - 1)
-        return np->accumulate;
-    return k < n->n_in ? n->in[k] : NULL;
-}
-
-/* The dims that input k must have: a folded summand takes those of the product. */
-static td_place input_place(td_plan *p, td_node *n, const td_node_plan *np, uint64_t flags, int k)
-{
-    td_value *v = input_of(n, np, k);
-    td_place  place = place_of(p, v, n);
-    bool      state = false;
-    for (int o = 0; o < n->n_out; o++)
-        state |= n->op->inplace[o] == k + 1;
-    if (np->accumulate && k == n->op->accumulate_in - 1)
-        place = place_as(p, &place, &n->out[n->op->accumulate_out].t, n);
-    if (state && p->storages[place.storage].kind != TD_STORAGE_VARIABLE)
-        return td_plan_copy(p, &place, n); /* not ours to change */
-    if (!(flags & TD_KERNEL_STRIDED_IN) && !td_view_is_dense(&place.view))
-        place = td_plan_copy(p, &place, n);
-    return place;
-}
-
-/* Fill a step for the node, with the kernel's flags or fewer of them; false if the kernel does not
- * take the call. */
-static bool run_kernel(td_plan *p, td_node *n, const td_kernel *kernel, uint64_t flags)
-{
-    td_node_plan *np = td_plan_node(p, n);
-    int           n_in = n->n_in > n->op->accumulate_in ? n->n_in : n->op->accumulate_in;
-    td_place      in[TD_MAX_INPUTS];
-    td_step      *s;
-
-    for (int k = 0; k < n_in; k++)
-        if (input_of(n, np, k))
-            in[k] = input_place(p, n, np, flags, k);
-    s = new_step(p, kernel, n);
-    if (!s)
-        return true;
-    s->call.attrs = &n->attrs, s->call.n_in = n_in, s->call.n_out = n->n_out;
-    for (int k = 0; k < n_in; k++)
-        if (input_of(n, np, k))
-            set_in(p, s, k, &in[k]);
-    for (int k = 0; k < n->n_out; k++) {
-        s->call.out[k] = td_view_dense(n->out[k].t.dtype, n->out[k].t.rank, n->out[k].t.dim);
-        if (!np->used[k] && !n->op->inplace[k])
-            continue;
-        np->place[k] = output_place(p, n, flags, k, s), np->placed[k] = true;
-        set_out(p, s, k, &np->place[k]);
-    }
-    if (kernel->accepts && !kernel->accepts(&s->call))
-        return false;
-    finish_step(p, s);
-    return true;
-}
-
-/* Whether a kernel that does not take these strides takes the call with dense operands. */
-static bool takes_dense(td_plan *p, td_node *n, const td_kernel *kernel)
-{
-    const td_node_plan *np = td_plan_node(p, n);
-    td_call             call = { .attrs = &n->attrs, .n_in = n->n_in, .n_out = n->n_out };
-
-    for (int k = 0; k < n->n_in; k++)
-        if (n->in[k]) {
-            call.in[k] = td_view_dense(n->in[k]->t.dtype, n->in[k]->t.rank, n->in[k]->t.dim);
-            call.in[k].data = n;
-        }
-    for (int k = 0; k < n->n_out; k++) {
-        call.out[k] = td_view_dense(n->out[k].t.dtype, n->out[k].t.rank, n->out[k].t.dim);
-        call.out[k].data = np->used[k] ? n : NULL;
-    }
-    call.services = p->device.services, call.backend = p->device.state;
-    return (kernel->flags & STRIDED) && kernel->accepts(&call);
-}
+/* ---- lowering ---------------------------------------------------------------------------------- */
 
 static void schedule(td_plan *p, td_node *n);
+
+/* The lowering gives what the op says: kernels rely on the op's dims. */
+static int check_lowered(td_plan *p, const td_node *n, td_tensor *const *out)
+{
+    const bool *used = td_plan_node(p, n)->used;
+    for (int k = 0; k < n->n_out; k++) {
+        const td_tensor *t = &n->out[k].t;
+        if (used[k] && (!out[k] || !td_has_dims(out[k], t->dtype, t->rank, t->dim)))
+            return td_fail(&p->error, TD_EGRAPH,
+                           "%s: the lowering of '%s' gives output %d %s the op has", n->path,
+                           n->op->plugin.name, k,
+                           out[k] ? "with other dims or another dtype than" : "not at all, which");
+    }
+    return 0;
+}
 
 /* No kernel: emit simpler ops in the node's place, and schedule those. */
 static void lower(td_plan *p, td_node *n)
@@ -422,9 +247,9 @@ static void lower(td_plan *p, td_node *n)
     const char    *path = g->scopes[g->depth].path;
 
     for (int k = 0; k < n_in; k++) {
-        td_value *v = input_of(n, np, k);
+        td_value *v = td_plan_input(n, np, k);
         if (v)
-            in[k] = &resolve(p, v)->t;
+            in[k] = &td_plan_resolve(p, v)->t;
     }
     g->unique = true, g->backward = n->backward, g->scopes[g->depth].path = n->path;
     if (np->accumulate) /* dims of the product */
@@ -433,10 +258,10 @@ static void lower(td_plan *p, td_node *n)
                                                   n->out[n->op->accumulate_out].t.rank);
     n->op->lower(&g->base, in, n_in, &n->attrs, np->used, out);
     g->unique = false, g->backward = false, g->scopes[g->depth].path = path;
-    if (td_graph_error(&g->base, &p->error))
+    if (td_graph_error(&g->base, &p->error) || check_lowered(p, n, out))
         return;
     for (int k = 0; k < n->n_out; k++)
-        if (np->used[k] && out[k]) {
+        if (np->used[k]) {
             np->alias[k] = td_value_of(out[k]);
             make_live(p, td_value_of(out[k])->node, td_value_of(out[k])->slot);
         }
@@ -450,11 +275,11 @@ static void lower(td_plan *p, td_node *n)
 static void view(td_plan *p, td_node *n)
 {
     td_node_plan    *np = td_plan_node(p, n);
-    td_place         from = place_of(p, n->in[0], n), to = from;
+    td_place         from = td_plan_place_of(p, n->in[0], n), to = from;
     const td_tensor *t = &n->out[0].t;
 
     if (td_node_is(n, "reshape"))
-        to = place_as(p, &from, t, n);
+        to = td_plan_place_as(p, &from, t, n);
     else if (td_node_is(n, "permute"))
         for (int k = 0; k < t->rank; k++)
             to.view.dim[k] = t->dim[k], to.view.stride[k] = from.view.stride[n->attrs.i[k]];
@@ -467,13 +292,7 @@ static void view(td_plan *p, td_node *n)
         to.offset += n->attrs.i[1] * from.view.stride[n->attrs.i[0]];
         to.view.dim[n->attrs.i[0]] = n->attrs.i[2];
     }
-    np->place[0] = to, np->placed[0] = true;
-}
-
-static const char *dtype_name(int dtype)
-{
-    static const char *const names[] = { "real", "f32", "f64", "bf16", "i32" };
-    return dtype >= 0 && dtype <= TD_I32 ? names[dtype] : "unknown";
+    np->place[0] = to, np->placed[0] = true, np->copied = p->n_steps;
 }
 
 static void schedule(td_plan *p, td_node *n)
@@ -485,18 +304,16 @@ static void schedule(td_plan *p, td_node *n)
         view(p, n);
         return;
     }
-    kernel = kernel_of(p, n);
-    if (kernel && run_kernel(p, n, kernel, kernel->flags))
-        return;
-    if (kernel && takes_dense(p, n, kernel) &&
-        run_kernel(p, n, kernel, kernel->flags & ~(uint64_t)STRIDED))
-        return;
+    for (kernel = kernel_of(p, n); kernel;
+         kernel = td_plan_kernel(p, n->op->plugin.name, kernel_dtype(n), kernel))
+        if (td_plan_step(p, n, kernel))
+            return;
     if (n->op->lower)
         lower(p, n);
     else
         td_fail(&p->error, TD_EUNSUPPORTED,
                 "%s: op '%s' has no kernel for %s on backend '%s', and no lowering", n->path,
-                n->op->plugin.name, dtype_name(kernel_dtype(n)), p->device.backend->plugin.name);
+                n->op->plugin.name, td_dtype_name(kernel_dtype(n)), p->device.backend->plugin.name);
 }
 
 /* ---- the plan -------------------------------------------------------------------------------- */
@@ -504,7 +321,7 @@ static void schedule(td_plan *p, td_node *n)
 static void place_roots(td_plan *p, td_tensor *const *roots)
 {
     for (size_t k = 0; k < p->n_roots && !p->error.code; k++) {
-        td_place place = place_of(p, td_value_of(roots[k]), NULL);
+        td_place place = td_plan_place_of(p, td_value_of(roots[k]), NULL);
         if (!td_view_is_dense(&place.view))
             place = td_plan_copy(p, &place, NULL);
         p->roots[k] = place, p->root_tensors[k] = roots[k];
@@ -527,7 +344,7 @@ td_plan *td_plan_new(td_graph *graph, td_tensor *const *roots, size_t n, const t
     p->roots = td_arena_alloc(p->memory, (n + 1) * sizeof *p->roots);
     p->root_tensors = td_arena_alloc(p->memory, (n + 1) * sizeof *p->root_tensors);
     if (!p->roots || !p->root_tensors)
-        out_of_memory(p);
+        td_plan_out_of_memory(p);
     else if (!td_graph_error(graph, &p->error) && !collect_kernels(p, &p->error)) {
         count = p->g->n_nodes;
         for (size_t k = 0; k < n; k++)

@@ -1,6 +1,7 @@
 /* plan.h - what the files of the planner share.
  *
  * plan.c   orders the live nodes, picks kernels, lowers what has none, folds sums into products
+ * steps.c  kernel calls: inputs, outputs, copies
  * layout.c strides: views, dense copies
  * place.c  merges storages (in place, straight into states) and gives each a place in the arena
  * run.c    binds memory and runs
@@ -60,6 +61,9 @@ typedef struct td_node_plan {
     bool      placed[TD_MAX_OUTPUTS];
     td_value *accumulate; /* a summand folded into this node */
     bool      folded;     /* an add that is done by a product */
+    int32_t   written;    /* of a variable: the last node so far that writes to it, 0: none */
+    int32_t   changed;    /* and after how many steps, while they are planned */
+    int32_t   copied;     /* of a view: after how many steps it was taken */
 } td_node_plan;
 
 typedef struct td_kernel_choice {
@@ -73,7 +77,7 @@ struct td_plan {
     td_device          device;
     td_arena          *memory; /* of the plan's own structs */
     td_node_plan     **nodes;  /* by node index */
-    int32_t            n_nodes, nodes_room;
+    int32_t            nodes_room;
     /* stands for one that memory was too short for; never read for a result */
     td_node_plan       no_node;
     td_step          **steps;
@@ -88,20 +92,39 @@ struct td_plan {
     td_kernel_choice   choices[256];
     int32_t            n_choices;
     size_t             arena, own;
+    int32_t           *inputs, n_inputs;     /* storages of graph inputs */
     void              *own_memory, *scratch; /* inputs and constants; host memory for transfers */
-    bool               profile, bound, checked;
+    bool               profile, bound;
+    bool               asking; /* td_plan_copy only says how the copy would look */
     td_error           error;
 };
 
+void             td_plan_out_of_memory(td_plan *);
+/* Room for one more in a list of `count`; new room is 0. */
+bool             td_plan_grow(td_plan *, void *list, int32_t count, int32_t *room, size_t size);
 td_node_plan    *td_plan_node(td_plan *, const td_node *);
 int32_t          td_plan_storage(td_plan *, int kind, int dtype, int64_t count);
 td_place         td_plan_dense(td_plan *, const td_tensor *); /* a new dense place */
 td_place         td_plan_copy(td_plan *, const td_place *, const td_node *why);
-const td_kernel *td_plan_kernel(td_plan *, const char *op, int dtype);
+/* The first row for the op, or the next one after `after`; NULL: there is no other. */
+const td_kernel *td_plan_kernel(td_plan *, const char *op, int dtype, const td_kernel *after);
+
+/* steps.c */
+/* the value that it stands for */
+td_value *td_plan_resolve(td_plan *, td_value *);
+/* Where a value is; it may be copied into its dims, for `why`. */
+td_place  td_plan_place_of(td_plan *, td_value *, const td_node *why);
+td_place  td_plan_place_as(td_plan *, const td_place *, const td_tensor *dims, const td_node *why);
+/* Input k, a folded summand among them; or NULL. */
+td_value *td_plan_input(const td_node *, const td_node_plan *, int k);
+/* The kernel's call for the node; false if it does not take it. */
+bool      td_plan_step(td_plan *, td_node *, const td_kernel *);
 
 /* layout.c */
 td_view td_view_dense(int dtype, int rank, const int64_t *dims);
 bool    td_view_is_dense(const td_view *);
+/* the same dims, strides and dtype */
+bool    td_view_same(const td_view *, const td_view *);
 /* false: needs a copy */
 bool    td_view_reshape(const td_view *, const td_tensor *to, td_view *out);
 /* dense, in another's axis order */

@@ -244,24 +244,53 @@ int td_plan_bind(td_plan *p, void *arena, td_error *error)
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-static int check_inputs(td_plan *p, td_error *error)
+/* Each run wants its own: one that is forgotten would keep the last run's values. */
+static int take_inputs(td_plan *p, td_error *error)
 {
-    for (int32_t i = 0; i < p->n_storages; i++)
-        if (p->storages[i].kind == TD_STORAGE_INPUT && !p->storages[i].is_set)
+    for (int32_t i = 0; i < p->n_inputs; i++) {
+        td_storage *s = &p->storages[p->inputs[i]];
+        if (!s->is_set)
             return td_fail(error, TD_EGRAPH, "input '%s' was not set before the run",
-                           p->storages[i].leaf->input);
-    p->checked = true;
+                           s->leaf->input);
+        s->is_set = false;
+    }
     return 0;
+}
+
+static const char *status_text(int code)
+{
+    switch (code) {
+#define X(name, number, text) \
+    case number:              \
+        return text;
+        TD_STATUSES(X)
+#undef X
+    default:
+        return "for a reason of its own";
+    }
+}
+
+static int step_failed(const td_plan *p, const td_step *s, int code, td_error *error)
+{
+    td_text inputs = { 0 };
+    for (int k = 0; k < s->call.n_in; k++)
+        if (s->in[k] >= 0) {
+            td_text_print(&inputs, "%sinput %d ", *td_text_get(&inputs) ? ", " : "", k);
+            td_print_dims(&inputs, s->call.in[k].dtype, s->call.in[k].rank, s->call.in[k].dim);
+        }
+    td_fail(error, code,
+            "%s: kernel '%s' of backend '%s' failed with code %d, %s; it was given %s%s",
+            s->node ? s->node->path : "", s->kernel->op, p->device.backend->plugin.name, code,
+            status_text(code), td_text_get(&inputs),
+            code == TD_EFORMAT ? ": is an id or a label outside its table?" : "");
+    td_text_free(&inputs);
+    return code;
 }
 
 static int run_step(td_plan *p, td_step *s, td_error *error)
 {
     int code = s->kernel->run(&s->call);
-    if (!code)
-        return 0;
-    return td_fail(error, code, "%s: kernel '%s' of backend '%s' failed with code %d",
-                   s->node ? s->node->path : "", s->kernel->op, p->device.backend->plugin.name,
-                   code);
+    return code ? step_failed(p, s, code, error) : 0;
 }
 
 int td_plan_run(td_plan *p, td_error *error)
@@ -271,7 +300,7 @@ int td_plan_run(td_plan *p, td_error *error)
 
     if (!p->bound)
         return td_fail(error, TD_EGRAPH, "the plan has no memory yet");
-    if (!p->checked && check_inputs(p, error))
+    if (take_inputs(p, error))
         return TD_EGRAPH;
     for (int32_t i = 0; i < p->n_steps && !code; i++) {
         td_step *s = p->steps[i];

@@ -4,12 +4,6 @@
 #include "graph/internal.h"
 #include "tandem/ops.h"
 
-static bool same_dims(const td_tensor *x, const td_shape *s)
-{
-    return x->dtype == s->dtype && x->rank == s->rank &&
-           !memcmp(x->dim, s->dim, (size_t)x->rank * sizeof *x->dim);
-}
-
 /* All elements of t are `value`, known while building. */
 static bool is_full(const td_tensor *t, double value)
 {
@@ -34,7 +28,8 @@ static td_tensor *simplify_permute(td_graph_full *g, td_tensor *x, const td_attr
     }
     /* The gradient of a transposed weight: (x y)^T = y^T x^T comes out in the weight's own
      * layout. */
-    if (g->backward && swap && n->backward && td_node_is(n, "matmul") && (n->n_in < 3 || !n->in[2]))
+    if (g->backward && swap && n->backward && td_node_is(n, "matmul") &&
+        (n->n_in < 3 || !n->in[2]) && !td_written_since(n))
         return td_matmul(td_transpose(&n->in[1]->t, 0, 1), td_transpose(&n->in[0]->t, 0, 1));
     return NULL;
 }
@@ -45,20 +40,20 @@ td_tensor *td_simplify(td_graph_full *g, const td_op *op, td_tensor *const *in, 
     const char *name = op->plugin.name;
     if (!strcmp(name, "reshape")) {
         const td_node *x = td_value_of(in[0])->node;
-        if (same_dims(in[0], s))
+        if (td_has_dims(in[0], s->dtype, s->rank, s->dim))
             return in[0];
         return td_node_is(x, "reshape") ? td_reshape(&x->in[0]->t, s->dim, s->rank) : NULL;
     }
     if (!strcmp(name, "permute"))
         return simplify_permute(g, in[0], a);
     if (!strcmp(name, "expand") || (!strcmp(name, "slice")) || !strcmp(name, "pad"))
-        return same_dims(in[0], s) ? in[0] : NULL;
+        return td_has_dims(in[0], s->dtype, s->rank, s->dim) ? in[0] : NULL;
     if (!strcmp(name, "concat"))
         return n == 1 ? in[0] : NULL;
     if (!strcmp(name, "mul")) {
-        if (is_full(in[1], 1) && same_dims(in[0], s))
+        if (is_full(in[1], 1) && td_has_dims(in[0], s->dtype, s->rank, s->dim))
             return in[0];
-        return is_full(in[0], 1) && same_dims(in[1], s) ? in[1] : NULL;
+        return is_full(in[0], 1) && td_has_dims(in[1], s->dtype, s->rank, s->dim) ? in[1] : NULL;
     }
     if (!strcmp(name, "affine") && td_node_is(td_value_of(in[0])->node, "full") &&
         in[0]->dtype != TD_I32)

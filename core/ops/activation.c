@@ -54,9 +54,11 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
 {
     if (a->i[0] < TD_SILU || a->i[0] > TD_SIGMOID)
         return td_fail(error, TD_EGRAPH, "there is no activation %lld", (long long)a->i[0]);
-    for (int k = 1; k < n; k++)
-        if (!td_same_dims(in[0], in[k]))
-            return td_fail(error, TD_EGRAPH, "operands of different dims");
+    if (td_require(in, n, 0, error))
+        return TD_EGRAPH;
+    for (int k = 0; k < n; k++)
+        if (!td_is_real(in[k]) || !td_is_alike(in[0], in[k]))
+            return td_fail(error, TD_EGRAPH, "operands must be reals of the same dims");
     return td_infer_same(in, n, a, out, error);
 }
 

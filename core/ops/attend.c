@@ -4,13 +4,14 @@
 
 #define HIDDEN -1e30 /* below any score; finite, so that differences of two are no NaN */
 
-static int check(td_tensor *const *in, td_error *error)
+static int check_heads(const td_tensor *q, const td_tensor *k, const td_tensor *v, td_error *error)
 {
-    const td_tensor *q = in[TD_ATTEND_Q], *k = in[TD_ATTEND_K], *v = in[TD_ATTEND_V];
     if (q->rank != 4 || k->rank != 4 || v->rank != 4)
         return td_fail(error, TD_EGRAPH,
                        "queries, keys and values must be [B, H, T, E]; ranks are %d, %d, %d",
                        q->rank, k->rank, v->rank);
+    if (!td_is_real(q) || k->dtype != q->dtype || v->dtype != q->dtype)
+        return td_fail(error, TD_EGRAPH, "queries, keys and values must be reals of one dtype");
     if (q->dim[3] != k->dim[3] || k->dim[0] != q->dim[0] || v->dim[0] != q->dim[0])
         return td_fail(error, TD_EGRAPH,
                        "queries [%lld, .., %lld] do not fit keys [%lld, .., %lld]",
@@ -23,6 +24,13 @@ static int check(td_tensor *const *in, td_error *error)
     if (!k->dim[1] || q->dim[1] % k->dim[1])
         return td_fail(error, TD_EGRAPH, "%lld key heads do not divide %lld query heads",
                        (long long)k->dim[1], (long long)q->dim[1]);
+    return 0;
+}
+
+/* The integers per token. */
+static int check_rule(td_tensor *const *in, td_error *error)
+{
+    const td_tensor *q = in[TD_ATTEND_Q], *k = in[TD_ATTEND_K];
     for (int i = TD_ATTEND_Q_SEGMENT; i <= TD_ATTEND_K_POSITION; i++) {
         bool of_q = i == TD_ATTEND_Q_SEGMENT || i == TD_ATTEND_Q_INPUT || i == TD_ATTEND_Q_INDEX ||
                     i == TD_ATTEND_Q_POSITION;
@@ -38,13 +46,39 @@ static int check(td_tensor *const *in, td_error *error)
         !in[TD_ATTEND_Q_INPUT] != !in[TD_ATTEND_K_INPUT])
         return td_fail(error, TD_EGRAPH,
                        "segments and input marks come for both queries and keys, or for none");
-    if (in[TD_ATTEND_TABLE] &&
-        (in[TD_ATTEND_TABLE]->rank != 2 || in[TD_ATTEND_TABLE]->dim[0] != q->dim[1] ||
-         !in[TD_ATTEND_Q_POSITION] || !in[TD_ATTEND_K_POSITION]))
-        return td_fail(error, TD_EGRAPH,
-                       "a bias table is [%lld heads, distance], with positions of queries and keys",
-                       (long long)q->dim[1]);
     return 0;
+}
+
+static bool is_or_one(int64_t dim, int64_t wanted) { return dim == wanted || dim == 1; }
+
+/* What is added to the scores. */
+static int check_bias(td_tensor *const *in, td_error *error)
+{
+    const td_tensor *q = in[TD_ATTEND_Q], *k = in[TD_ATTEND_K], *table = in[TD_ATTEND_TABLE],
+                    *dense = in[TD_ATTEND_DENSE];
+    if (table && (table->dtype != q->dtype || table->rank != 2 || table->dim[0] != q->dim[1] ||
+                  table->dim[1] < 1 || !in[TD_ATTEND_Q_POSITION] || !in[TD_ATTEND_K_POSITION]))
+        return td_fail(error, TD_EGRAPH,
+                       "a bias table is real [%lld heads, distance], not empty, with positions of "
+                       "queries and keys",
+                       (long long)q->dim[1]);
+    if (dense && (dense->dtype != q->dtype || dense->rank != 4 ||
+                  !is_or_one(dense->dim[0], q->dim[0]) || !is_or_one(dense->dim[1], q->dim[1]) ||
+                  dense->dim[2] != q->dim[2] || dense->dim[3] != k->dim[2]))
+        return td_fail(error, TD_EGRAPH,
+                       "a dense mask is real [%lld or 1, %lld or 1, %lld queries, %lld keys]",
+                       (long long)q->dim[0], (long long)q->dim[1], (long long)q->dim[2],
+                       (long long)k->dim[2]);
+    return 0;
+}
+
+static int check(td_tensor *const *in, td_error *error)
+{
+    if (td_require(in, TD_ATTEND_V + 1, 0, error) ||
+        check_heads(in[TD_ATTEND_Q], in[TD_ATTEND_K], in[TD_ATTEND_V], error) ||
+        check_rule(in, error))
+        return TD_EGRAPH;
+    return check_bias(in, error);
 }
 
 static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
@@ -59,12 +93,28 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
     return 2;
 }
 
+/* The output, its gradient and the logsumexp are as `infer` gives them. */
+static int check_results(td_tensor *const *in, td_error *error)
+{
+    const td_tensor *q = in[TD_ATTEND_Q];
+    for (int k = TD_ATTEND_GRAD; k < TD_ATTEND_GRAD_INPUTS; k++) {
+        bool lse = k == TD_ATTEND_LSE;
+        if (!in[k] || in[k]->dtype != q->dtype || in[k]->rank != (lse ? 3 : 4) ||
+            memcmp(in[k]->dim, q->dim, 3 * sizeof *q->dim) ||
+            (!lse && in[k]->dim[3] != in[TD_ATTEND_V]->dim[3]))
+            return td_fail(error, TD_EGRAPH, "input %d has not the dims of attend's outputs", k);
+    }
+    return 0;
+}
+
 static int infer_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                       td_error *error)
 {
     static const int of[] = { TD_ATTEND_Q, TD_ATTEND_K, TD_ATTEND_V, TD_ATTEND_TABLE,
                               TD_ATTEND_DENSE };
-    (void)n, (void)a, (void)error;
+    (void)n, (void)a;
+    if (check(in, error) || check_results(in, error))
+        return TD_EGRAPH;
     for (int k = 0; k < 5; k++)
         if (in[of[k]])
             out[k] = td_shape_of(in[of[k]]);
@@ -243,7 +293,7 @@ static void flops_grad(td_tensor *const *in, int n, td_tensor *const *out, const
     f->matmul *= 2, f->visible *= 2, f->elementwise *= 2;
 }
 
-TD_DEFINE_OP(td_op_attend, "attend", 3, TD_ATTEND_INPUTS,
+TD_DEFINE_OP(td_op_attend, "attend", TD_ATTEND_INPUTS, TD_ATTEND_INPUTS,
              "softmax(scale q k^T + bias) v under a mask rule", .infer = infer, .vjp = vjp,
              .lower = lower, .flops = flops);
 TD_DEFINE_OP(td_op_attend_grad, "attend_grad", TD_ATTEND_GRAD_INPUTS, TD_ATTEND_GRAD_INPUTS,

@@ -7,7 +7,13 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
 {
     const td_tensor *h = in[TD_CE_HIDDEN], *e = in[TD_CE_EMBEDDING], *y = in[TD_CE_LABELS],
                     *w = in[TD_CE_WEIGHTS];
-    (void)n, (void)a;
+    (void)a;
+    if (td_require(in, n, 1u << TD_CE_ACC, error))
+        return TD_EGRAPH;
+    if (!td_is_real(h) || e->dtype != h->dtype || w->dtype != h->dtype ||
+        in[TD_CE_DIVISOR]->dtype != h->dtype)
+        return td_fail(error, TD_EGRAPH,
+                       "hidden, embedding, weights and divisor must be reals of one dtype");
     if (h->rank != 2 || e->rank != 2 || h->dim[1] != e->dim[1])
         return td_fail(error, TD_EGRAPH,
                        "hidden must be [N, D] and the embedding [V, D]; D is %lld and %lld",

@@ -38,6 +38,21 @@ static inline bool td_same_dims(const td_tensor *x, const td_tensor *y)
     return x->rank == y->rank && !memcmp(x->dim, y->dim, (size_t)x->rank * sizeof *x->dim);
 }
 
+/* Of the same dims and dtype. */
+static inline bool td_is_alike(const td_tensor *x, const td_tensor *y)
+{
+    return x->dtype == y->dtype && td_same_dims(x, y);
+}
+
+/* 0 if all inputs are there but those in the bit set `optional`. */
+static inline int td_require(td_tensor *const *in, int n, unsigned optional, td_error *error)
+{
+    for (int k = 0; k < n; k++)
+        if (!in[k] && !(optional >> k & 1))
+            return td_fail(error, TD_EGRAPH, "input %d is missing", k);
+    return 0;
+}
+
 static inline bool td_is_real(const td_tensor *x) { return x->dtype != TD_I32; }
 
 /* `grad`, which has the dims of a broadcast result, summed to the dims of `like`. */

@@ -5,6 +5,10 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
 {
     if (a->f[0] < 0 || a->f[0] >= 1)
         return td_fail(error, TD_EGRAPH, "a rate of %g is not in [0, 1)", a->f[0]);
+    if (td_require(in, n, 0, error))
+        return TD_EGRAPH;
+    if (!td_is_real(in[0]))
+        return td_fail(error, TD_EGRAPH, "needs reals");
     if (in[1]->dtype != TD_I32 || td_count(in[1]) != 1 || in[2]->dtype != TD_I32 ||
         in[2]->rank != 1 || in[2]->dim[0] != td_dim(in[0], 0))
         return td_fail(error, TD_EGRAPH,

@@ -80,7 +80,9 @@ static int broadcast(td_shape *s, const td_tensor *x, td_error *error)
 static int infer_binary(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
-    (void)n, (void)a;
+    (void)a;
+    if (td_require(in, n, 0, error))
+        return TD_EGRAPH;
     if (in[0]->dtype != in[1]->dtype)
         return td_fail(error, TD_EGRAPH, "operands of different dtypes: td_cast one");
     out[0] = td_shape_of(in[0]);
@@ -116,7 +118,9 @@ TD_DEFINE_OP(td_op_equal, "equal", 2, 2, "1 where x == y", .flags = TD_OP_ELEMEN
 static int infer_where(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                        td_error *error)
 {
-    (void)n, (void)a;
+    (void)a;
+    if (td_require(in, n, 0, error))
+        return TD_EGRAPH;
     if (in[1]->dtype != in[2]->dtype)
         return td_fail(error, TD_EGRAPH, "the two choices have different dtypes: td_cast one");
     out[0] = td_shape_of(in[1]);

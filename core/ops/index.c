@@ -6,7 +6,9 @@ static int infer_gather(td_tensor *const *in, int n, const td_attrs *a, td_shape
                         td_error *error)
 {
     const td_tensor *table = in[0], *ids = in[1];
-    (void)n, (void)a;
+    (void)a;
+    if (td_require(in, n, 0, error))
+        return TD_EGRAPH;
     if (ids->dtype != TD_I32)
         return td_fail(error, TD_EGRAPH, "ids must be i32");
     if (table->rank < 1 || ids->rank + table->rank - 1 > TD_MAX_RANK)
@@ -40,16 +42,18 @@ TD_DEFINE_OP(td_op_gather, "gather", 2, 2, "rows of a table by id", .infer = inf
 static int infer_scatter(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                          td_error *error)
 {
-    const td_tensor *ids = in[0], *src = in[1], *acc = n > 2 ? in[2] : 0;
+    const td_tensor *ids = in[0], *src = in[1];
+    if (td_require(in, n, 1u << 2, error))
+        return TD_EGRAPH;
     if (ids->dtype != TD_I32 || src->rank < ids->rank ||
         memcmp(ids->dim, src->dim, (size_t)ids->rank * sizeof *ids->dim))
         return td_fail(error, TD_EGRAPH, "the source's first dims must be those of the ids (i32)");
+    if (src->rank - ids->rank + 1 > TD_MAX_RANK)
+        return td_fail(error, TD_EGRAPH, "a source of rank %d at ids of rank %d", src->rank,
+                       ids->rank);
     out[0].dtype = src->dtype, out[0].rank = src->rank - ids->rank + 1, out[0].dim[0] = a->i[0];
     memcpy(out[0].dim + 1, src->dim + ids->rank,
            (size_t)(src->rank - ids->rank) * sizeof *src->dim);
-    if (acc && (acc->rank != out[0].rank ||
-                memcmp(acc->dim, out[0].dim, (size_t)acc->rank * sizeof *acc->dim)))
-        return td_fail(error, TD_EGRAPH, "the accumulator has other dims than the result");
     return 1;
 }
 
@@ -76,10 +80,13 @@ TD_DEFINE_OP(td_op_scatter_add, "scatter_add", 2, 3, "add rows to a table by id"
 static int infer_assign(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
-    if (!td_same_dims(in[0], in[1]))
-        return td_fail(error, TD_EGRAPH, "the value has other dims than the state");
-    if (n > 2 && in[2] && td_count(in[2]) != 1)
-        return td_fail(error, TD_EGRAPH, "the gate must be a scalar");
+    if (td_require(in, n, 1u << 2, error))
+        return TD_EGRAPH;
+    if (!td_is_alike(in[0], in[1]))
+        return td_fail(error, TD_EGRAPH,
+                       "the value has other dims or another dtype than the state");
+    if (n > 2 && in[2] && (td_count(in[2]) != 1 || in[2]->dtype != in[0]->dtype))
+        return td_fail(error, TD_EGRAPH, "the gate must be a scalar of the state's dtype");
     return td_infer_same(in, n, a, out, error);
 }
 

@@ -3,8 +3,10 @@
 
 static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
-    const td_tensor *x = in[0], *y = in[1], *acc = n > 2 ? in[2] : 0;
+    const td_tensor *x = in[0], *y = in[1];
     (void)a;
+    if (td_require(in, n, 1u << 2, error))
+        return TD_EGRAPH;
     if (x->rank < 2 || x->rank != y->rank)
         return td_fail(error, TD_EGRAPH,
                        "operands of rank %d and %d: both need the same, at least 2", x->rank,
@@ -22,9 +24,6 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
         out[0].dim[k] = x->dim[k] == 1 ? y->dim[k] : x->dim[k];
     }
     out[0].dim[x->rank - 1] = td_dim(y, -1);
-    if (acc &&
-        (acc->rank != x->rank || memcmp(acc->dim, out[0].dim, (size_t)x->rank * sizeof *acc->dim)))
-        return td_fail(error, TD_EGRAPH, "the summand has other dims than the product");
     return 1;
 }
 

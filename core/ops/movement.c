@@ -12,14 +12,17 @@ static void no_flops(td_tensor *const *in, int n, td_tensor *const *out, const t
 static int infer_reshape(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                          td_error *error)
 {
-    int64_t count = 1;
+    double count = 1; /* dims of anyone's may be large enough to wrap */
     (void)n;
+    if (a->i[0] < 0 || a->i[0] > TD_MAX_RANK)
+        return td_fail(error, TD_EGRAPH, "rank %lld is not in 0 .. %d", (long long)a->i[0],
+                       TD_MAX_RANK);
     out[0].dtype = in[0]->dtype, out[0].rank = (int32_t)a->i[0];
     for (int k = 0; k < out[0].rank; k++)
-        count *= out[0].dim[k] = a->i[1 + k];
-    if (count != td_count(in[0]))
-        return td_fail(error, TD_EGRAPH, "%lld elements do not fit dims of %lld",
-                       (long long)td_count(in[0]), (long long)count);
+        count *= (double)(out[0].dim[k] = a->i[1 + k]);
+    if (count != (double)td_count(in[0]))
+        return td_fail(error, TD_EGRAPH, "%lld elements do not fit dims of %.0f",
+                       (long long)td_count(in[0]), count);
     return 1;
 }
 
@@ -89,10 +92,9 @@ static int infer_slice(td_tensor *const *in, int n, const td_attrs *a, td_shape 
     if (a->i[0] < 0 || a->i[0] >= in[0]->rank)
         return td_fail(error, TD_EGRAPH, "axis %lld of a tensor of rank %d", (long long)a->i[0],
                        in[0]->rank);
-    if (a->i[1] < 0 || a->i[2] < 0 || a->i[1] + a->i[2] > in[0]->dim[a->i[0]])
-        return td_fail(error, TD_EGRAPH, "entries %lld .. %lld of an axis of %lld",
-                       (long long)a->i[1], (long long)(a->i[1] + a->i[2]),
-                       (long long)in[0]->dim[a->i[0]]);
+    if (a->i[1] < 0 || a->i[2] < 0 || a->i[1] > in[0]->dim[a->i[0]] - a->i[2])
+        return td_fail(error, TD_EGRAPH, "%lld entries from %lld on, of an axis of %lld",
+                       (long long)a->i[2], (long long)a->i[1], (long long)in[0]->dim[a->i[0]]);
     out[0] = td_shape_of(in[0]);
     out[0].dim[a->i[0]] = a->i[2];
     return 1;
@@ -129,7 +131,8 @@ TD_DEFINE_OP(td_op_copy, "copy", 1, 1, "the same value, dense in memory", .infer
 static int infer_pad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
     (void)n;
-    if (a->i[0] < 0 || a->i[0] >= in[0]->rank || a->i[1] < 0 || a->i[2] < 0)
+    if (a->i[0] < 0 || a->i[0] >= in[0]->rank || a->i[1] < 0 || a->i[2] < 0 ||
+        a->i[1] > INT32_MAX || a->i[2] > INT32_MAX)
         return td_fail(error, TD_EGRAPH, "axis %lld by %lld and %lld", (long long)a->i[0],
                        (long long)a->i[1], (long long)a->i[2]);
     out[0] = td_shape_of(in[0]);
@@ -149,10 +152,13 @@ TD_DEFINE_OP(td_op_pad, "pad", 1, 1, "zeros before and after", .infer = infer_pa
 static int infer_concat(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
-    int axis = (int)a->i[0];
+    int64_t axis = a->i[0];
+    if (td_require(in, n, 0, error))
+        return TD_EGRAPH;
     out[0] = td_shape_of(in[0]);
     if (axis < 0 || axis >= in[0]->rank)
-        return td_fail(error, TD_EGRAPH, "axis %d of tensors of rank %d", axis, in[0]->rank);
+        return td_fail(error, TD_EGRAPH, "axis %lld of tensors of rank %d", (long long)axis,
+                       in[0]->rank);
     for (int k = 1; k < n; k++) {
         if (in[k]->rank != in[0]->rank || in[k]->dtype != in[0]->dtype)
             return td_fail(error, TD_EGRAPH, "part %d has another rank or dtype than part 0", k);

@@ -10,6 +10,16 @@ static int infer_softmax(td_tensor *const *in, int n, const td_attrs *a, td_shap
     return td_infer_same(in, n, a, out, error);
 }
 
+static int infer_softmax_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
+                              td_error *error)
+{
+    if (td_require(in, n, 0, error))
+        return TD_EGRAPH;
+    if (!td_is_alike(in[0], in[1]))
+        return td_fail(error, TD_EGRAPH, "the gradient has other dims than the output");
+    return infer_softmax(in, n, a, out, error);
+}
+
 static void vjp_softmax(TD_VJP_PARAMETERS)
 {
     TD_VJP_UNUSED;
@@ -35,19 +45,32 @@ static void lower_softmax_grad(td_graph *g, td_tensor *const *in, int n, const t
 TD_DEFINE_OP(td_op_softmax, "softmax", 1, 1, "exp(x) / sum(exp(x))", .infer = infer_softmax,
              .vjp = vjp_softmax, .lower = lower_softmax);
 TD_DEFINE_OP(td_op_softmax_grad, "softmax_grad", 2, 2, "gradient of softmax (dy, y)",
-             .infer = td_infer_same, .lower = lower_softmax_grad);
+             .infer = infer_softmax_grad, .lower = lower_softmax_grad);
 
 /* ---- the norms ------------------------------------------------------------------------------- */
+
+/* One entry for each of the last axis of x. */
+static bool is_row(const td_tensor *w, const td_tensor *x)
+{
+    return w->dtype == x->dtype && w->rank == 1 && w->dim[0] == td_dim(x, -1);
+}
+
+/* One entry for each row of x: [.., 1]. */
+static bool is_column(const td_tensor *s, const td_tensor *x)
+{
+    return s->dtype == x->dtype && s->rank == x->rank && td_dim(s, -1) == 1 &&
+           !memcmp(s->dim, x->dim, (size_t)(x->rank - 1) * sizeof *x->dim);
+}
 
 static int infer_norm(td_tensor *const *in, int n, int statistics, td_shape *out, td_error *error)
 {
     if (!in[0]->rank || !td_is_real(in[0]))
         return td_fail(error, TD_EGRAPH, "needs reals of rank 1 or more");
     for (int k = 1; k < n; k++)
-        if (in[k] && (in[k]->rank != 1 || in[k]->dim[0] != td_dim(in[0], -1)))
+        if (in[k] && !is_row(in[k], in[0]))
             return td_fail(error, TD_EGRAPH,
-                           "parameter %d must have one entry for each of the last axis's %lld", k,
-                           (long long)td_dim(in[0], -1));
+                           "parameter %d must be real, one entry for each of the last axis's %lld",
+                           k, (long long)td_dim(in[0], -1));
     for (int k = 0; k <= statistics; k++) {
         out[k] = td_shape_of(in[0]);
         if (k)
@@ -69,9 +92,19 @@ static int infer_layer(td_tensor *const *in, int n, const td_attrs *a, td_shape 
     return infer_norm(in, n, 2, out, error);
 }
 
-/* Gradients: of x, then of each parameter [E]. */
-static int infer_norm_grad(td_tensor *const *in, int parameters, td_shape *out)
+/* From (dy, x, w, statistics ..) the gradients: of x, then of each parameter [E]. */
+static int infer_norm_grad(td_tensor *const *in, int n, int parameters, td_shape *out,
+                           td_error *error)
 {
+    if (td_require(in, n, 1u << 2, error))
+        return TD_EGRAPH;
+    if (!in[1]->rank || !td_is_real(in[1]) || !td_is_alike(in[0], in[1]) ||
+        (in[2] && !is_row(in[2], in[1])))
+        return td_fail(error, TD_EGRAPH,
+                       "the gradient and the input must be reals of one shape, the weight one row");
+    for (int k = 3; k < n; k++)
+        if (!is_column(in[k], in[1]))
+            return td_fail(error, TD_EGRAPH, "statistic %d must be one number for each row", k - 3);
     out[0] = td_shape_of(in[1]);
     for (int k = 1; k <= parameters; k++)
         out[k].dtype = in[1]->dtype, out[k].rank = 1, out[k].dim[0] = td_dim(in[1], -1);
@@ -81,15 +114,15 @@ static int infer_norm_grad(td_tensor *const *in, int parameters, td_shape *out)
 static int infer_rms_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                           td_error *error)
 {
-    (void)n, (void)a, (void)error;
-    return infer_norm_grad(in, 1, out);
+    (void)a;
+    return infer_norm_grad(in, n, 1, out, error);
 }
 
 static int infer_layer_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                             td_error *error)
 {
-    (void)n, (void)a, (void)error;
-    return infer_norm_grad(in, 2, out);
+    (void)a;
+    return infer_norm_grad(in, n, 2, out, error);
 }
 
 /* Sum over all axes but the last: [E]. */

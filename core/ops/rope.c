@@ -4,6 +4,10 @@
 static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
     const td_tensor *x = in[0];
+    if (td_require(in, n, 0, error))
+        return TD_EGRAPH;
+    if (!td_is_real(x) || in[1]->dtype != x->dtype || in[2]->dtype != x->dtype)
+        return td_fail(error, TD_EGRAPH, "needs reals of one dtype");
     if (x->rank != 4 || x->dim[3] % 2)
         return td_fail(error, TD_EGRAPH,
                        "needs [B, H, T, E] with an even E, not rank %d with E = %lld", x->rank,

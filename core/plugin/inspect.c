@@ -192,7 +192,7 @@ bool td_module_mentions(const char *path, const char *kind, const char *name)
     bool        both;
     if (td_map_open(&map, path, NULL))
         return false;
-    both = holds(&map, kind) && holds(&map, name);
+    both = holds(&map, kind) && (!name || holds(&map, name));
     td_map_close(&map);
     return both;
 }

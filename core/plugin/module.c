@@ -8,6 +8,7 @@
 #include "plugin/options.h"
 #include "plugin/registry.h"
 #include "tandem/kind/kernels.h"
+#include "tandem/kind/op.h"
 
 enum { LONGEST_NAME = 64, DEEPEST_LIST = 8 };
 
@@ -151,12 +152,39 @@ static int check_kernels(const char *path, const td_kernels *k, td_error *error)
     return 0;
 }
 
+/* Planning keeps arrays of these sizes, and moves and merges nodes by these flags. */
+static const char *wrong_op(const td_op *o)
+{
+    if (o->min_inputs < 0 || o->min_inputs > o->max_inputs || o->max_inputs > TD_MAX_INPUTS)
+        return "takes a number of inputs that is not 0 .. TD_MAX_INPUTS";
+    if (o->flags & TD_OP_VIEW)
+        return "has TD_OP_VIEW, which only built-in ops may have";
+    for (int k = 0; k < TD_MAX_OUTPUTS; k++) {
+        if (o->inplace[k] < 0 || o->inplace[k] > o->max_inputs)
+            return "writes in place to an input that it does not take";
+        if (o->inplace[k] && !(o->flags & TD_OP_EFFECT))
+            return "writes in place without TD_OP_EFFECT";
+    }
+    if (o->accumulate_in < 0 || o->accumulate_in > o->max_inputs || o->accumulate_out < 0 ||
+        o->accumulate_out >= TD_MAX_OUTPUTS)
+        return "adds an input that it does not take, or to an output that it cannot have";
+    return NULL;
+}
+
+static int check_op(const char *path, const td_op *o, td_error *error)
+{
+    const char *wrong = wrong_op(o);
+    return wrong ? td_fail(error, TD_EPLUGIN, "'%s': op '%s' %s", path, o->plugin.name, wrong) : 0;
+}
+
 static int check_hooks(const char *path, const td_plugin *p, td_error *error)
 {
     const char *missing = td_kind_missing_hook(p);
     if (missing)
         return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' of kind '%s' has no '%s': set it",
                        path, p->name, p->kind, missing);
+    if (!strcmp(p->kind, TD_OP_KIND))
+        return check_op(path, (const td_op *)(const void *)p, error);
     return strcmp(p->kind, TD_KERNELS_KIND)
                ? 0
                : check_kernels(path, (const td_kernels *)(const void *)p, error);

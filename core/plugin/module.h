@@ -10,7 +10,7 @@
 int td_module_inspect(const char *path, td_error *error);
 
 /* Whether the file's bytes hold both texts, each with a 0 behind it: else it cannot offer that
- * plugin. */
+ * plugin. `name` NULL: any of the kind. */
 bool td_module_mentions(const char *path, const char *kind, const char *name);
 
 /* Loads it, checks its plugins and their option tables. The struct is the host's copy. NULL with

@@ -79,7 +79,7 @@ static void print_choices(const td_option *o, td_text *out)
         td_text_print(out, "%s\"%s\"", k ? " | " : "", o->choices[k]);
 }
 
-void td_option_describe(const td_option *o, td_text *out)
+static void print_type(const td_option *o, td_text *out)
 {
     switch (o->type) {
     case TD_TYPE_BOOL:
@@ -118,6 +118,10 @@ void td_option_describe(const td_option *o, td_text *out)
     default:
         break;
     }
+}
+
+static void print_default(const td_option *o, td_text *out)
+{
     if (o->flags & TD_OPTION_REQUIRED)
         td_text_print(out, ", required");
     else if (o->type == TD_TYPE_BOOL)
@@ -128,4 +132,10 @@ void td_option_describe(const td_option *o, td_text *out)
         td_text_print(out, ", default \"%s\"", o->choices[(size_t)o->number]);
     else if ((o->type == TD_TYPE_STRING || o->type == TD_TYPE_PART) && o->text && *o->text)
         td_text_print(out, ", default \"%s\"", o->text);
+}
+
+void td_option_describe(const td_option *o, td_text *out)
+{
+    print_type(o, out);
+    print_default(o, out);
 }

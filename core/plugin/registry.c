@@ -24,6 +24,7 @@ struct td_registry {
     td_arena    *arena;
     td_journal  *log;
     td_map      *files;   /* path -> anything: looked at already */
+    td_map      *refused; /* path -> why */
     td_map      *by_name; /* "kind name" -> 1 + index of found */
     const char **paths;
     size_t       n_paths, n_given; /* given: by the caller, before the environment's */
@@ -49,9 +50,10 @@ static void append(td_registry *r, const char ***list, size_t *count, const char
     *list = larger;
 }
 
-static void refuse(td_registry *r, const char *message)
+static void refuse(td_registry *r, const char *path, const char *message)
 {
     append(r, &r->refusals, &r->n_refusals, message);
+    td_map_set(r->refused, path, td_arena_copy(r->arena, message));
     td_log_line(r->log, TD_LOG_DEBUG, "refused: %s", message);
 }
 
@@ -126,6 +128,7 @@ static int add_plugin(td_registry *r, const td_plugin *p, td_loaded *from, size_
     if (!p || td_map_set(r->by_name, key, (void *)(uintptr_t)(r->count + 1)))
         return td_fail(error, TD_ENOMEM, "out of memory while listing plugins");
     r->plugins[r->count++] = (found){ p, from, directory, NULL };
+    r->sorted = false;
     return 0;
 }
 
@@ -179,7 +182,7 @@ static void try_module(td_registry *r, const char *path, size_t directory)
 {
     td_error e = { 0 };
     if (add_module(r, path, directory, &e))
-        refuse(r, e.code ? e.text : "out of memory");
+        refuse(r, path, e.code ? e.text : "out of memory");
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -191,8 +194,9 @@ td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error
     bool         ok;
 
     if (r)
-        r->arena = td_arena_new(), r->files = td_map_new(), r->by_name = td_map_new(), r->log = log;
-    ok = r && r->arena && r->files && r->by_name;
+        r->arena = td_arena_new(), r->files = td_map_new(), r->refused = td_map_new(),
+        r->by_name = td_map_new(), r->log = log;
+    ok = r && r->arena && r->files && r->refused && r->by_name;
     for (size_t k = 0; ok && td_core_ops[k]; k++)
         ok = !add_plugin(r, td_core_ops[k], NULL, 0, error);
     if (!ok) {
@@ -230,6 +234,7 @@ void td_registry_free(td_registry *r)
     if (!r)
         return;
     td_map_free(r->files);
+    td_map_free(r->refused);
     td_map_free(r->by_name);
     td_arena_free(r->arena);
     free(r->plugins);
@@ -270,7 +275,7 @@ int td_registry_scan(td_registry *r)
 }
 
 typedef struct wanted {
-    const char *kind, *name;
+    const char *kind, *name; /* name NULL: any */
 } wanted;
 
 static void load_if_mentioned(td_registry *r, const char *path, size_t k, void *argument)
@@ -280,28 +285,52 @@ static void load_if_mentioned(td_registry *r, const char *path, size_t k, void *
         try_module(r, path, k);
 }
 
-/* In each directory the file K-N.so, then those that may offer the same: so all that a scan would
- * say of this plugin is known, and no other module is loaded. `error` keeps why a file K-N.so was
- * refused. */
-static const found *look_for(td_registry *r, const char *kind, const char *name, td_error *error)
+int td_registry_scan_kind(td_registry *r, const char *kind)
 {
-    wanted w = { kind, name };
-    int    length = (int)strcspn(kind, "/");
-    for (size_t k = 0; k < r->n_paths && !r->scanned; k++) {
-        const char  *path = td_arena_print(r->arena, "%s/%.*s-%s.so", r->paths[k], length, kind,
-                                           name);
-        const found *f;
-        td_error     why = { 0 };
-        if (path && !strchr(name, '/') && td_file_exists(path) && add_module(r, path, k, &why)) {
-            refuse(r, why.text);
-            td_fail(error, TD_EPLUGIN, "%s", why.text);
-        }
+    wanted w = { kind, NULL };
+    for (size_t k = 0; !r->scanned && k < r->n_paths; k++)
         each_file(r, k, load_if_mentioned, &w);
-        f = known(r, kind, name);
-        if (f)
-            return f;
+    return 0;
+}
+
+/* The file K-N.so of directory `k`; NULL: such a name is no file's. */
+static const char *named_file(const td_registry *r, size_t k, const char *kind, const char *name)
+{
+    return strchr(name, '/') ? NULL
+                             : td_arena_print(r->arena, "%s/%.*s-%s.so", r->paths[k],
+                                              (int)strcspn(kind, "/"), kind, name);
+}
+
+/* Why a file K-N.so was refused that comes before what was found: it is what was asked for, and
+ * another one in its place would go unnoticed. */
+static const char *refusal_before(const td_registry *r, const char *kind, const char *name,
+                                  const found *f)
+{
+    size_t end = f ? f->directory + 1 : r->n_paths;
+    for (size_t k = 0; r->n_refusals && (!f || f->from) && k < end; k++) {
+        const char *path = named_file(r, k, kind, name);
+        const char *why = path ? td_map_get(r->refused, path) : NULL;
+        if (why && !(f && !strcmp(f->from->path, path))) /* refused for another of its plugins */
+            return why;
     }
     return NULL;
+}
+
+/* In each directory the file K-N.so, then those that may offer the same: so all that a scan would
+ * say of this plugin is known, and no other module is loaded. Ends where K-N.so is refused. */
+static void look_for(td_registry *r, const char *kind, const char *name)
+{
+    wanted w = { kind, name };
+    for (size_t k = 0; k < r->n_paths && !r->scanned; k++) {
+        const char *path = named_file(r, k, kind, name);
+        if (path && td_file_exists(path))
+            try_module(r, path, k);
+        if (path && td_map_get(r->refused, path))
+            return;
+        each_file(r, k, load_if_mentioned, &w);
+        if (known(r, kind, name))
+            return;
+    }
 }
 
 static void explain_missing(td_registry *r, const char *kind, const char *name, td_error *error)
@@ -337,19 +366,22 @@ const td_plugin *td_registry_find(td_registry *r, const char *kind, const char *
                                   td_error *error)
 {
     const found *f = known(r, kind, name);
-    td_error     why = { 0 };
-    if (!f)
-        f = look_for(r, kind, name, &why);
+    const char  *why;
     if (!f) {
-        td_registry_scan(r);
+        look_for(r, kind, name);
         f = known(r, kind, name);
     }
-    if (f && !f->clash)
+    why = refusal_before(r, kind, name, f);
+    if (!f && !why) {
+        td_registry_scan(r);
+        f = known(r, kind, name), why = refusal_before(r, kind, name, f);
+    }
+    if (f && f->clash)
+        why = f->clash;
+    if (f && !why)
         return f->plugin;
-    if (f)
-        td_fail(error, TD_EPLUGIN, "%s", f->clash);
-    else if (why.code)
-        td_fail(error, TD_EPLUGIN, "%s", why.text);
+    if (why)
+        td_fail(error, TD_EPLUGIN, "%s", why);
     else
         explain_missing(r, kind, name, error);
     return NULL;
@@ -376,7 +408,7 @@ static void sort(td_registry *r)
 
 size_t td_registry_count(const td_registry *r)
 {
-    if (r->scanned && !r->sorted) {
+    if (!r->sorted) {
         td_registry *own = (td_registry *)(uintptr_t)r;
         sort(own);
         own->sorted = true;

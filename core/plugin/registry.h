@@ -3,7 +3,7 @@
  * Search for kind K, name N: in each directory of the search path (--plugin-path, the config's
  * plugin_path, $TANDEM_PLUGIN_PATH, the build or install directory) the file `K-N.so` and every
  * other `*.so` whose bytes mention both. The first directory that has it wins; two files of it that
- * have it are an error. Modules are loaded with RTLD_NOW | RTLD_LOCAL, checked before any of their
+ * have it are an error, and so is a file `K-N.so` that is refused. Modules are loaded with RTLD_NOW | RTLD_LOCAL, checked before any of their
  * code runs, and never closed.
  */
 #ifndef TD_PLUGIN_REGISTRY_H
@@ -38,7 +38,10 @@ const td_plugin *td_registry_find(td_registry *, const char *kind, const char *n
 /* Load every module of the search path. Refused ones are in td_registry_refusals. [main] */
 int td_registry_scan(td_registry *);
 
-/* After a scan: all plugins, sorted by kind and name. */
+/* Load every module whose bytes mention the kind ("kernels/1"). [main] */
+int td_registry_scan_kind(td_registry *, const char *kind);
+
+/* The plugins found so far (after a scan: all), sorted by kind and name. */
 size_t           td_registry_count(const td_registry *);
 const td_plugin *td_registry_plugin(const td_registry *, size_t i);
 /* The module that a plugin came from; path NULL: built in. */

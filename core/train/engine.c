@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/threads.h"
+#include "tandem/kind/kernels.h"
 
 typedef enum purpose { FIRST, ADD, EVALUATE, PROBE, UPDATE, NORMS } purpose;
 
@@ -41,6 +42,23 @@ const td_device *td_engine_device(const td_engine *e) { return &e->device; }
 td_variables    *td_engine_variables(td_engine *e) { return e->variables; }
 const td_model  *td_engine_model(const td_engine *e) { return &e->model; }
 
+/* Kernels that other modules bring go before the backend's own, and may change bits: say so. */
+static void find_kernels(const td_engine *e)
+{
+    td_registry *r = e->device.registry;
+    const char  *backend = e->device.backend->plugin.name;
+    td_registry_scan_kind(r, TD_KERNELS_KIND);
+    for (size_t i = 0; i < td_registry_count(r); i++) {
+        const td_plugin  *p = td_registry_plugin(r, i);
+        const td_kernels *k = (const void *)p;
+        if (!strcmp(p->kind, TD_KERNELS_KIND) && !strcmp(k->backend, backend) &&
+            strcmp(p->name, backend))
+            td_log_line(e->log, TD_LOG_INFO,
+                        "kernels '%s' from '%s' are tried before those of backend '%s'", p->name,
+                        td_registry_module(r, p)->path, backend);
+    }
+}
+
 td_engine *td_engine_open(const td_engine_options *o, td_error *error)
 {
     td_engine        *e = calloc(1, sizeof *e);
@@ -53,7 +71,7 @@ td_engine *td_engine_open(const td_engine_options *o, td_error *error)
     }
     e->model = o->model, e->model.real = b->real, e->log = o->log;
     e->device = (td_device){ b, NULL, o->services, o->model.registry, o->lowered };
-    td_registry_scan(o->model.registry); /* kernels that other modules bring */
+    find_kernels(e);
     if (!b->open(o->backend.config, o->services, &e->device.state, error))
         return e;
     td_variables_free(e->variables);

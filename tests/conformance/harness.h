@@ -209,6 +209,8 @@ static inline void scramble(subject *s)
 static inline void run(const subject *s, trial *t)
 {
     td_error error = { 0, "" };
+    cr_assert_eq(td_plan_set_batch(t->plan, t->batch, &error), 0, "%s", error.text);
+    cr_assert_eq(td_plan_set_scalar(t->plan, "loss_divisor", 4, &error), 0, "%s", error.text);
     cr_assert_eq(td_plan_run(t->plan, &error), 0, "%s: %s", label(s), error.text);
 }
 
@@ -229,8 +231,6 @@ static inline trial trial_new(subject *s, const sentence *texts, int count, int6
                  error.text);
     t.memory = s->lab->device.backend->allocate(s->lab->device.state, td_plan_arena(t.plan) + 64);
     cr_assert_eq(td_plan_bind(t.plan, t.memory, &error), 0, "%s", error.text);
-    cr_assert_eq(td_plan_set_batch(t.plan, t.batch, &error), 0, "%s", error.text);
-    cr_assert_eq(td_plan_set_scalar(t.plan, "loss_divisor", 4, &error), 0, "%s", error.text);
     scramble(s);
     run(s, &t);
     return t;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "plugin/registry.h"
+#include "tandem/kind/kernels.h"
 #include "tandem/kind/op.h"
 #include "tandem/kind/schedule.h"
 
@@ -57,7 +58,8 @@ Test(search, a_relative_directory)
     scratch_free(&s);
 }
 
-/* Neither what is no module by its name, nor what cannot be read as one, stops the search. */
+/* What is no module by its name does not stop the search, nor does another file that cannot be read
+ * as one. */
 Test(search, other_files_do_not_matter)
 {
     scratch           s = scratch_new();
@@ -68,9 +70,92 @@ Test(search, other_files_do_not_matter)
     write_all(&s, "schedule-fixture.txt", "x", 1);
     cr_assert(!td_make_directories(scratch_path(&s, "directory.so", deep), NULL));
     expect_found(paths, NULL);
-    write_all(&s, "schedule-fixture.so", "fixture", 8);
+    write_all(&s, "a.so", "fixture", 8);
     copy_to(&s, FIXTURE("good.so"), "z.so");
     expect_found(paths, "1.0");
+    scratch_free(&s);
+}
+
+static void expect_refusal(const char *const *paths, bool scanned, const char *path,
+                           const char *says)
+{
+    td_registry *r = td_registry_new(paths, NULL, NULL);
+    td_error     e = { 0 };
+    if (scanned)
+        td_registry_scan(r);
+    cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "fixture", &e));
+    cr_expect(e.code == TD_EPLUGIN && strstr(e.text, path) && strstr(e.text, says), "said '%s'",
+              e.text);
+    td_registry_free(r);
+}
+
+/* Else a run would go on with another plugin than the one that was just built. */
+Test(search, a_refused_file_of_that_name_is_an_error)
+{
+    scratch           a = scratch_new(), b = scratch_new();
+    const char *const bad_first[] = { a.path, b.path, NULL }, *const bad_last[] = { b.path, a.path,
+                                                                                    NULL };
+    char   path[256], said[4096], arguments[512];
+    size_t size;
+    char  *data = read_all(FIXTURE("good.so"), &size);
+
+    copy_to(&b, FIXTURE("other.so"), "schedule-fixture.so");
+    scratch_path(&a, "schedule-fixture.so", path);
+    write_all(&a, "schedule-fixture.so", data, size / 2);
+    for (int scanned = 0; scanned < 2; scanned++)
+        expect_refusal(bad_first, scanned, path, "cut off");
+    copy_to(&a, FIXTURE("other-major.so"), "schedule-fixture.so");
+    for (int scanned = 0; scanned < 2; scanned++)
+        expect_refusal(bad_first, scanned, path, "plugin ABI");
+    copy_to(&a, FIXTURE("good.so"), "any.so");
+    expect_refusal(bad_first, true, path, "plugin ABI");
+    expect_found(bad_last, "other");
+    snprintf(arguments, sizeof arguments,
+             "config --plugin-path '%s' -c '" TANDEM_SOURCE
+             "/configs/nano/decllm.cfg' check schedule.plugin=fixture",
+             a.path);
+    cr_expect_eq(run_tool(arguments, said, sizeof said), 2, "%s", said);
+    cr_expect(strstr(said, path) && strstr(said, "plugin ABI"), "%s", said);
+    free(data);
+    scratch_free(&a), scratch_free(&b);
+}
+
+/* Only modules that mention the kind are loaded. */
+Test(search, a_scan_for_one_kind)
+{
+    scratch           s = scratch_new();
+    const char *const paths[] = { s.path, NULL };
+    td_registry      *r = td_registry_new(paths, NULL, NULL);
+    size_t            kernels = 0;
+    copy_to(&s, FIXTURE("good.so"), "good.so");
+    copy_to(&s, FIXTURE("kernel-size.so"), "kernels.so");
+    td_registry_scan_kind(r, TD_KERNELS_KIND);
+    for (size_t i = 0; i < td_registry_count(r); i++) {
+        const td_plugin *p = td_registry_plugin(r, i);
+        kernels += !strcmp(p->kind, TD_KERNELS_KIND);
+        cr_expect(strcmp(p->kind, TD_SCHEDULE_KIND), "'%s' was loaded", p->name);
+    }
+    cr_expect_eq(kernels, 2, "%zu: cpu and reference", kernels);
+    cr_expect_eq(td_registry_refusals(r), 1);
+    td_registry_free(r);
+    scratch_free(&s);
+}
+
+/* A directory that comes later is sorted in, too. */
+Test(search, a_second_scan_sorts_again)
+{
+    scratch      s = scratch_new();
+    td_registry *r = td_registry_new(NULL, NULL, NULL);
+    copy_to(&s, FIXTURE("good.so"), "good.so");
+    td_registry_scan(r);
+    cr_assert(td_registry_count(r));
+    td_registry_add_path(r, s.path);
+    td_registry_scan(r);
+    for (size_t i = 1; i < td_registry_count(r); i++)
+        cr_expect_leq(strcmp(td_registry_plugin(r, i - 1)->kind, td_registry_plugin(r, i)->kind), 0,
+                      "%s", td_registry_plugin(r, i)->name);
+    cr_expect(td_registry_find(r, TD_SCHEDULE_KIND, "fixture", NULL));
+    td_registry_free(r);
     scratch_free(&s);
 }
 

@@ -147,7 +147,7 @@ static inline td_tensor *td_constant(td_graph *g, int dtype, const int64_t *dims
 }
 
 /* A tensor that whoever runs the graph fills before each run. Asking twice for a name gives the
- * same one. */
+ * same one; with other dims or another dtype it is a mistake. */
 static inline td_tensor *td_input(td_graph *g, const char *name, int dtype, const int64_t *dims,
                                   int rank)
 {

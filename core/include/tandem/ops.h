@@ -305,7 +305,9 @@ static inline td_tensor *td_matmul(td_tensor *a, td_tensor *b)
 }
 
 /* `state` becomes `value` when the run reaches it, if `gate` (scalar, NULL: always) is not 0. Gives
- * the new content. "assign" */
+ * the new content. Nodes run in the order in which they are emitted: one that reads the state before
+ * this sees the old content, one after it the new. The state itself, views of it (reshape, permute,
+ * ..) and what this gives are one memory, which is read when its reader runs. "assign" */
 static inline td_tensor *td_assign(td_tensor *state, td_tensor *value, td_tensor *gate)
 {
     td_tensor *in[] = { state, value, gate };
@@ -538,16 +540,18 @@ static inline td_tensor *td_adamw_step(td_tensor *const in[TD_STEP_INPUTS], doub
     return td_emit_("adamw_step", in, TD_STEP_INPUTS, &a);
 }
 
-/* Adafactor, not factored, first half: the second moment, in place. Inputs: g, v, t (from 1), clip,
- * gate.
+/* Adafactor, not factored, first half: the second moment, in place. Inputs: g, v, then scalars t
+ * (from 1), clip and gate.
  *     b2 = 1 - t^-rate;  v = b2 v + (1-b2) ((clip g)^2 + 1e-30);  outputs 0 v, 1 sum((clip g)^2 / v), a scalar
  * "adafactor_moment": f[0] rate (0.8) */
-static inline td_tensor *td_adafactor_moment(td_tensor *const in[5], double rate)
+enum { TD_MOMENT_G, TD_MOMENT_V, TD_MOMENT_T, TD_MOMENT_CLIP, TD_MOMENT_GATE, TD_MOMENT_INPUTS };
+
+static inline td_tensor *td_adafactor_moment(td_tensor *const in[TD_MOMENT_INPUTS], double rate)
 {
     td_attrs a;
     memset(&a, 0, sizeof a);
     a.f[0] = rate;
-    return td_emit_("adafactor_moment", in, 5, &a);
+    return td_emit_("adafactor_moment", in, TD_MOMENT_INPUTS, &a);
 }
 
 /* Second half. Inputs: p, g, v, m (or NULL), sum_u2, sum_p2 (scalars), lr, clip, gate. Outputs 0 p,
@@ -555,13 +559,26 @@ static inline td_tensor *td_adafactor_moment(td_tensor *const in[5], double rate
  *     u = clip g / sqrt(v) / max(1, sqrt(sum_u2/n));  delta = lr max(1e-3, sqrt(sum_p2/n)) u
  *     m = b1 m + (1-b1) delta (if b1 > 0);  p = (1 - decay) p - (m or delta), or with decay = lr^2 where f[1] < 0
  * "adafactor_step": f[0] b1, f[1] decay, f[2] clip threshold, f[3] smallest scale */
-static inline td_tensor *td_adafactor_step(td_tensor *const in[9], double b1, double decay,
-                                           double threshold, double smallest)
+enum {
+    TD_FACTOR_P,
+    TD_FACTOR_G,
+    TD_FACTOR_V,
+    TD_FACTOR_M,
+    TD_FACTOR_SUM_U2,
+    TD_FACTOR_SUM_P2,
+    TD_FACTOR_LR,
+    TD_FACTOR_CLIP,
+    TD_FACTOR_GATE,
+    TD_FACTOR_INPUTS
+};
+
+static inline td_tensor *td_adafactor_step(td_tensor *const in[TD_FACTOR_INPUTS], double b1,
+                                           double decay, double threshold, double smallest)
 {
     td_attrs a;
     memset(&a, 0, sizeof a);
     a.f[0] = b1, a.f[1] = decay, a.f[2] = threshold, a.f[3] = smallest;
-    return td_emit_("adafactor_step", in, 9, &a);
+    return td_emit_("adafactor_step", in, TD_FACTOR_INPUTS, &a);
 }
 
 /* The op as a name, for ops that a third module brings: see kind/op.h. */

@@ -58,7 +58,8 @@ typedef struct td_kernel {
      * points nowhere yet); NULL: none. [build] */
     size_t (*workspace)(const td_call *);
     /* Whether it takes this call; NULL: always. A call whose strides are refused is asked about
-     * again with all operands dense, and they are copied; else the op is lowered. [build] */
+     * again with all operands dense, and they are copied; else the next kernel is asked, then the
+     * op is lowered. [build] */
     bool (*accepts)(const td_call *);
 } td_kernel;
 

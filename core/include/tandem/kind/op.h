@@ -25,8 +25,8 @@ typedef struct td_shape {
 enum {
     TD_OP_EFFECT = 1,      /* writes to a state: never dropped, merged or moved */
     TD_OP_ELEMENTWISE = 2, /* output element i needs only input elements i (after broadcasting) */
-    TD_OP_VIEW = 4, /* may share its input's memory: reshape, permute, expand, slice, detach */
-    TD_OP_LINEAR_COST = 8 /* cheap: worth computing again rather than keeping */
+    TD_OP_VIEW =
+        4 /* only built-in ops: another window of the input's memory (reshape, permute, ..) */
 };
 
 /* FLOPs of one node; a multiply-add counts 2. `visible` is the share of attention scores that the
