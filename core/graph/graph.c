@@ -528,30 +528,23 @@ static td_tensor *carry(td_graph *g, const char *name, const int64_t *dims, int 
 static void aux_loss(td_graph *graph, const char *name, td_tensor *scalar, double weight)
 {
     td_graph_full *g = td_full_of(graph);
-    if (g->n_aux == TD_AUX) {
-        fail(graph, "too many auxiliary losses");
-        return;
-    }
-    g->aux[g->n_aux].name = joined(g, path(graph), name), g->aux[g->n_aux].scalar = scalar;
-    g->aux[g->n_aux++].weight = weight;
+    td_tensor     *loss = td_scale(scalar, weight);
+    size_t         k = 0;
+    while (k < g->n_aux && strcmp(g->aux[k].name, name))
+        k++;
+    if (k == TD_AUX)
+        td_graph_fail(graph, "auxiliary losses have more than %d names; one more is '%s'", TD_AUX,
+                      name);
+    else if (k < g->n_aux)
+        g->aux[k].loss = td_add(g->aux[k].loss, loss);
+    else
+        g->aux[g->n_aux++] = (td_aux){ td_arena_copy(g->arena, name), loss };
 }
 
-td_tensor *td_graph_total_loss(td_graph *graph, td_tensor *loss)
+const td_aux *td_graph_aux(const td_graph *g, size_t *count)
 {
-    td_graph_full *g = td_full_of(graph);
-    for (size_t k = 0; k < g->n_aux; k++)
-        loss = td_emit_("add",
-                        (td_tensor *[]){ loss, td_scale(g->aux[k].scalar, g->aux[k].weight) }, 2,
-                        0);
-    return loss;
-}
-
-size_t td_graph_aux_count(const td_graph *g) { return td_full_of(g)->n_aux; }
-
-td_tensor *td_graph_aux(const td_graph *g, size_t i, const char **name)
-{
-    *name = td_full_of(g)->aux[i].name;
-    return td_full_of(g)->aux[i].scalar;
+    *count = td_full_of(g)->n_aux;
+    return td_full_of(g)->aux;
 }
 
 static int      phase(td_graph *g) { return td_full_of(g)->options.phase; }

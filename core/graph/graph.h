@@ -58,14 +58,17 @@ typedef struct td_graph_options {
     bool     recompute;
 } td_graph_options;
 
-td_graph  *td_graph_new(td_registry *, td_variables *, const td_graph_options *);
-void       td_graph_free(td_graph *);
+td_graph *td_graph_new(td_registry *, td_variables *, const td_graph_options *);
+void      td_graph_free(td_graph *);
 /* The first mistake, as a failure; 0 if there is none. */
-int        td_graph_error(const td_graph *, td_error *error);
-/* Sum of loss and weighted auxiliary losses. */
-td_tensor *td_graph_total_loss(td_graph *, td_tensor *loss);
-size_t     td_graph_aux_count(const td_graph *);
-td_tensor *td_graph_aux(const td_graph *, size_t i, const char **name);
+int       td_graph_error(const td_graph *, td_error *error);
+/* Auxiliary losses of one name: the weighted sum of all that td_aux_loss was told. */
+enum { TD_AUX = 8 };
+typedef struct td_aux {
+    const char *name;
+    td_tensor  *loss; /* scalar */
+} td_aux;
+const td_aux *td_graph_aux(const td_graph *, size_t *count);
 
 /* The leaf for a variable: a parameter, or (kind GRAD, STATE) storage to assign to. */
 td_tensor *td_graph_variable(td_graph *, td_variable *);

@@ -45,7 +45,7 @@ typedef struct td_scope {
     const char *path, *scope;
 } td_scope;
 
-enum { TD_SCOPES = 64, TD_AUX = 256, TD_BUCKETS = 8192 };
+enum { TD_SCOPES = 64, TD_BUCKETS = 8192 };
 
 typedef struct td_graph_full {
     td_graph         base; /* must be first */
@@ -64,12 +64,8 @@ typedef struct td_graph_full {
     bool             backward; /* building gradients */
     bool             unique;   /* do not merge equal nodes: recomputation and lowering */
     td_node         *bucket[TD_BUCKETS];
-    struct {
-        const char *name;
-        td_tensor  *scalar;
-        double      weight;
-    } aux[TD_AUX];
-    size_t n_aux;
+    td_aux           aux[TD_AUX];
+    size_t           n_aux;
 } td_graph_full;
 
 static inline td_graph_full *td_full_of(const td_graph *g) { return (td_graph_full *)(uintptr_t)g; }

@@ -111,7 +111,7 @@ int td_safetensors_write(const char *path, const td_stored *tensors, size_t coun
     char          *header = header_text(tensors, count, metadata, error);
 
     if (!header)
-        return error && error->code ? error->code : TD_EFORMAT;
+        return td_failed(error, TD_EFORMAT);
     int code = td_atomic_open(&out, path, error);
     if (!code) {
         code = put_all(out.file, path, header, tensors, count, error);

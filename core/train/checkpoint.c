@@ -93,7 +93,7 @@ static int load_kind(const char *path, td_variables *v, const td_device *device,
     td_safetensors *file = td_safetensors_open(path, error);
     int             code = 0;
     if (!file)
-        return error && error->code ? error->code : TD_EIO;
+        return td_failed(error, TD_EIO);
     for (size_t i = 0; i < td_variables_count(v) && !code; i++) {
         td_variable     *x = td_variables_at(v, i);
         const td_stored *t = x->kind == kind ? td_safetensors_find(file, x->name) : NULL;
@@ -287,7 +287,7 @@ int td_checkpoint_save(const char *directory, td_variables *v, const td_device *
         return TD_EIO;
     if (write_all(temporary, v, device, p, about, error) || td_sync_directory(temporary, error)) {
         td_remove_tree(temporary, NULL);
-        return error && error->code ? error->code : TD_EIO;
+        return td_failed(error, TD_EIO);
     }
     return td_replace_directory(temporary, path, error) ? TD_EIO
                                                         : td_sync_directory(directory, error);
@@ -298,10 +298,10 @@ int td_checkpoint_load(const char *path, td_variables *v, const td_device *devic
 {
     char file[4096];
     if (td_checkpoint_check(path, error) || load_state(path, p, error))
-        return error && error->code ? error->code : TD_EFORMAT;
+        return td_failed(error, TD_EFORMAT);
     snprintf(file, sizeof file, "%s/model.safetensors", path);
     if (load_kind(file, v, device, TD_VARIABLE_PARAM, error))
-        return error && error->code ? error->code : TD_EFORMAT;
+        return td_failed(error, TD_EFORMAT);
     snprintf(file, sizeof file, "%s/optimizer.safetensors", path);
     return load_kind(file, v, device, TD_VARIABLE_STATE, error);
 }

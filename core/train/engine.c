@@ -18,7 +18,7 @@ typedef struct entry {
     td_norms   norms;
     td_cost    cost; /* of gradients */
     td_plan   *plan;
-    td_tensor *roots[4];
+    td_tensor *roots[3 + TD_AUX];
     size_t     n_roots;
 } entry;
 
@@ -123,7 +123,11 @@ static int build(td_engine *e, entry *x, const td_batch *batch, td_error *error)
     if (!code && x->purpose != EVALUATE)
         code = td_model_backward(&e->model, e->variables, &x->built, x->purpose == ADD, error);
     x->roots[0] = x->built.sum, x->roots[1] = x->purpose == EVALUATE ? x->built.nll : x->built.loss;
-    x->roots[2] = x->built.logits, x->n_roots = x->purpose == PROBE ? 3 : 2;
+    x->n_roots = 2;
+    if (x->purpose == PROBE)
+        x->roots[x->n_roots++] = x->built.logits;
+    for (size_t k = 0; k < x->built.n_aux && x->purpose != EVALUATE; k++)
+        x->roots[x->n_roots++] = x->built.aux[k].loss;
     if (!code && (x->purpose == FIRST || x->purpose == ADD))
         code = td_graph_cost(x->built.graph, x->roots, x->n_roots, &x->cost, error);
     return code;
@@ -326,12 +330,15 @@ static int run(td_engine *e, purpose purpose, const td_micro *m, td_micro_out *o
     entry *x = td_batch_find(m->batch, "labels") ? find(e, purpose, m->batch, error) : NULL;
     *used = x;
     if (!x)
-        return error && error->code ? error->code
-                                    : td_fail(error, TD_EFORMAT, "the batch has no 'labels'");
+        return td_failed(error, td_fail(error, TD_EFORMAT, "the batch has no 'labels'"));
     if (set_inputs(e, x, m, error) || td_plan_run(x->plan, error))
-        return error && error->code ? error->code : TD_EGRAPH;
+        return td_failed(error, TD_EGRAPH);
     out->sum = td_plan_get_scalar(x->plan, x->built.sum);
     out->loss = purpose == EVALUATE ? 0 : td_plan_get_scalar(x->plan, x->built.loss);
+    out->n_aux = purpose == EVALUATE ? 0 : x->built.n_aux;
+    for (size_t k = 0; k < out->n_aux; k++)
+        out->aux[k] = (td_auxiliary){ x->built.aux[k].name,
+                                      td_plan_get_scalar(x->plan, x->built.aux[k].loss) };
     return 0;
 }
 
@@ -375,7 +382,7 @@ int td_engine_update(td_engine *e, double rate, int64_t step, double limit, td_u
     if (td_plan_set_scalar(p, "rate", rate, error) ||
         td_plan_set_scalar(p, "step", (double)step, error) ||
         td_plan_set_scalar(p, "norm_limit", limit, error) || td_plan_run(p, error))
-        return error && error->code ? error->code : TD_EGRAPH;
+        return td_failed(error, TD_EGRAPH);
     out->norm = td_plan_get_scalar(p, e->update->update.norm);
     out->applied = td_plan_get_scalar(p, e->update->update.gate) != 0;
     return 0;
@@ -388,7 +395,7 @@ int td_engine_norms(td_engine *e, td_parameter_norms **out, size_t *count, td_er
         return td_failed(error, TD_EGRAPH);
     n = &e->norms->norms;
     if (td_plan_run(e->norms->plan, error))
-        return error && error->code ? error->code : TD_EGRAPH;
+        return td_failed(error, TD_EGRAPH);
     *out = calloc(n->count + 1, sizeof **out), *count = n->count;
     if (!*out)
         return td_fail(error, TD_ENOMEM, "out of memory for %zu norms", n->count);

@@ -60,11 +60,18 @@ typedef struct td_micro {
     int32_t         step;
     const int32_t  *examples; /* NULL: 0, 1, .. */
 } td_micro;
+/* An auxiliary loss, a part of the loss. */
+typedef struct td_auxiliary {
+    const char *name;
+    double      loss;
+} td_auxiliary;
 typedef struct td_micro_out {
-    double loss, sum;
+    double       loss, sum;
     /* td_engine_gradient: of the matrix products, forward and backward, of this very batch; scores
      * that no mask shows are not counted */
-    double flops;
+    double       flops;
+    td_auxiliary aux[TD_AUX];
+    size_t       n_aux;
 } td_micro_out;
 int td_engine_gradient(td_engine *, const td_micro *, td_micro_out *out, td_error *error);
 

@@ -77,14 +77,14 @@ static int score_batch(job *j, int64_t source, int64_t first, int64_t count, sum
     for (int64_t i = 0; i < count; i++) {
         double b;
         if (fetch(j, source, first + i, &j->examples[i], error))
-            return error && error->code ? error->code : TD_EFORMAT;
+            return td_failed(error, TD_EFORMAT);
         j->examples[i].row = i;
         b = scored_bytes(j, source, first + i, &j->examples[i]);
         s->bytes = b < 0 || s->bytes < 0 ? -1 : s->bytes + b;
     }
     if (td_feed_arrange(&j->spec->feed, j->examples, count, j->batch, error) ||
         td_engine_evaluate(j->engine, j->batch, &part, NULL, error))
-        return error && error->code ? error->code : TD_EFORMAT;
+        return td_failed(error, TD_EFORMAT);
     out->targets += td_batch_targets(j->batch);
     s->nll += part, s->weight += td_batch_weight(j->batch);
     return 0;

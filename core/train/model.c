@@ -56,6 +56,18 @@ static td_dropout dropout_of(const td_model *m, td_graph *g, const td_batch *bat
     return d;
 }
 
+/* Means over a micro-batch weigh by its share of the targets, as the loss itself does. */
+static void add_auxiliary(td_graph *g, const td_loss_in *in, td_tensor *loss, td_built *out)
+{
+    const td_aux *aux = td_graph_aux(g, &out->n_aux);
+    td_tensor    *share = out->n_aux ? td_div(td_sum_all(in->weights), in->divisor) : NULL;
+    out->loss = loss;
+    for (size_t k = 0; k < out->n_aux; k++) {
+        out->aux[k] = (td_aux){ aux[k].name, td_mul(aux[k].loss, share) };
+        out->loss = td_add(out->loss, out->aux[k].loss);
+    }
+}
+
 int td_model_forward(const td_model *m, td_variables *variables, int phase, const td_batch *batch,
                      bool logits, td_built *out, td_error *error)
 {
@@ -86,7 +98,8 @@ int td_model_forward(const td_model *m, td_variables *variables, int phase, cons
         td_push(g, "loss");
         loss->build(m->loss.config, &in, &l);
         td_pop(g);
-        out->loss = td_graph_total_loss(g, l.loss), out->sum = l.sum, out->nll = l.nll;
+        out->sum = l.sum, out->nll = l.nll;
+        add_auxiliary(g, &in, l.loss, out);
         out->logits = logits ? logits_of(&a) : NULL;
     }
     if (!td_graph_error(g, error))

@@ -38,6 +38,9 @@ typedef struct td_built {
     td_tensor *sum;    /* cross-entropy without z-loss and smoothing, not divided */
     td_tensor *nll;    /* the same per token */
     td_tensor *logits; /* [B, U, V], only when asked for */
+    /* auxiliary losses, already in `loss`: each times this batch's share of the divisor */
+    td_aux     aux[TD_AUX];
+    size_t     n_aux;
 } td_built;
 
 /* Forward. `batch` gives names and shapes. Free the graph with td_graph_free. */

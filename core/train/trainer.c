@@ -22,6 +22,8 @@ typedef struct trainer {
     int64_t                saved; /* step of the newest checkpoint; -1: none, or no longer true */
     td_evaluation          evaluation;
     double                 loss, norm, rate;
+    td_auxiliary           aux[TD_AUX]; /* of the last step */
+    size_t                 n_aux;
     bool                   torn;        /* an update failed half way: parameters are of no step */
     bool                   interrupted; /* a signal ended an evaluation */
 } trainer;
@@ -38,7 +40,9 @@ static int log_step(trainer *t, td_error *error)
     double                 now = td_now(), elapsed = now - t->window_start;
     double                 speed = elapsed > 0 ? (double)t->window_tokens / elapsed : 0;
     double    share = s->peak > 0 && elapsed > 0 ? t->window_flops / elapsed / s->peak : 0;
-    td_metric m[] = {
+    char      names[TD_AUX][120];
+    size_t    n = 11;
+    td_metric m[11 + TD_AUX] = {
         { "train/loss", t->loss, false },
         { "train/cross_entropy", t->progress.cross_entropy, false },
         { "train/grad_norm", t->norm, false },
@@ -51,8 +55,12 @@ static int log_step(trainer *t, td_error *error)
         { "time/share_of_peak", share, true },
         { "time/seconds", now - t->started, true },
     };
+    for (size_t k = 0; k < t->n_aux; k++) {
+        snprintf(names[k], sizeof *names, "train/%s", t->aux[k].name);
+        m[n++] = (td_metric){ names[k], t->aux[k].loss, false };
+    }
     t->window_start = now, t->window_tokens = 0, t->window_flops = 0;
-    return td_metrics_write(&t->metrics, t->progress.step, m, sizeof m / sizeof *m, error);
+    return td_metrics_write(&t->metrics, t->progress.step, m, n, error);
 }
 
 /* Within 80 columns, of long runs too. */
@@ -86,6 +94,11 @@ static int gradients(trainer *t, const td_feed_step *batch, td_error *error)
         if (td_engine_gradient(t->spec->engine, &micro, &out, error))
             return td_failed(error, TD_EGRAPH);
         t->loss += out.loss, sum += out.sum;
+        for (size_t k = 0; k < out.n_aux; k++) {
+            out.aux[k].loss += m ? t->aux[k].loss : 0;
+            t->aux[k] = out.aux[k];
+        }
+        t->n_aux = out.n_aux;
         t->step_flops += out.flops;
     }
     t->progress.cross_entropy = sum / batch->weight;

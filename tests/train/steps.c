@@ -194,6 +194,40 @@ Test(steps, micro_batches_in_single)
     expect_rounding_only((const char *[]){ "optimizer.plugin=sgd", NULL }, 1e-5);
 }
 
+/* An auxiliary loss counts once a step, however the batch is cut, and is told by its name. */
+#define AUXILIARY "plugin_path=[\"" TANDEM_FIXTURES "/parts\"]", "model.ffn={plugin=\"auxiliary\";}"
+
+Test(steps, micro_batches_with_an_auxiliary_loss)
+{
+    const char *overrides[] = {
+        "model.vocab_size=211",        "model.d_model=42", "model.attention.heads=3",
+        "model.attention.head_dim=14", "train.length=60",  "train.bucket=1",
+        "backend.plugin=reference",    AUXILIARY,          NULL
+    };
+    lab          l = lab_open("nano/decllm", overrides, NULL);
+    td_batch    *whole = lab_batch(&l, 0, 0, LAB_BATCH), *half = lab_batch(&l, 0, 0, LAB_BATCH / 2);
+    double       divisor = td_batch_weight(whole), mean = 0;
+    td_micro     micro = { .batch = whole, .divisor = divisor };
+    td_micro_out all, part;
+
+    lab_allocate(&l, whole, NULL);
+    for (size_t i = 0; i < td_variables_count(td_engine_variables(l.engine)); i++) {
+        const td_variable *x = td_variables_at(td_engine_variables(l.engine), i);
+        if (x->kind == TD_VARIABLE_PARAM && strstr(x->name, "mlp"))
+            mean += pow(root_of_squares(x, true), 2) / (double)x->count;
+    }
+    cr_assert_eq(td_engine_gradient(l.engine, &micro, &all, &l.error), 0, "%s", l.error.text);
+    cr_assert(all.n_aux == 1 && !strcmp(all.aux[0].name, "size"));
+    cr_expect(fabs(all.aux[0].loss - 0.5 * mean) < 1e-12, "%g, not %g", all.aux[0].loss,
+              0.5 * mean);
+    micro.batch = half;
+    cr_assert_eq(td_engine_gradient(l.engine, &micro, &part, &l.error), 0, "%s", l.error.text);
+    cr_expect(fabs(part.aux[0].loss - 0.5 * mean * td_batch_weight(half) / divisor) < 1e-12);
+    cr_expect(all.loss > all.aux[0].loss && all.aux[0].loss > part.aux[0].loss);
+    td_batch_free(whole), td_batch_free(half);
+    lab_close(&l);
+}
+
 /* Which elements are dropped is a matter of the example's number in the batch. */
 Test(steps, micro_batches_with_dropout)
 {

@@ -73,7 +73,7 @@ static int write_text(td_work *w, const char *out, FILE *f, td_error *error)
                 strerror(errno));
     if (!code && !error->code && !l.documents)
         td_fail(error, TD_ECONFIG, "the data has no text to train a tokenizer on");
-    return error->code ? error->code : code;
+    return td_failed(error, code);
 }
 
 static int train_on(td_work *w, const char *const *files, size_t count, int64_t size,

@@ -97,7 +97,7 @@ static int open_tokenizer(td_work *w, td_error *error)
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
     if (t->open(w->x->tokenizer.config, w->services, &w->tokenizer, error))
-        return error->code ? error->code : TD_EIO;
+        return td_failed(error, TD_EIO);
     w->special = (td_special){ .pad = -1, .bos = -1, .eos = -1, .unk = -1, .mode = { -1, -1, -1 } };
     w->tokenizer_opened = true;
     t->special(w->tokenizer, &w->special);

@@ -153,19 +153,6 @@ int td_cpu_adamw_step(const td_call *call)
 
 /* ---- Adafactor ------------------------------------------------------------------------------- */
 
-enum { MOMENT_G, MOMENT_V, MOMENT_T, MOMENT_CLIP, MOMENT_GATE };
-enum {
-    FACTOR_P,
-    FACTOR_G,
-    FACTOR_V,
-    FACTOR_M,
-    FACTOR_U2,
-    FACTOR_P2,
-    FACTOR_LR,
-    FACTOR_CLIP,
-    FACTOR_GATE
-};
-
 /* v = b2 v + (1-b2) (g^2 + 1e-30); returns the sum of g^2 / v. */
 TD_CPU_CLONES static double moment_span(const step_job *j, int64_t first, int64_t n)
 {
@@ -193,7 +180,7 @@ static void moment_item(void *arg, int64_t item, int thread)
 
 size_t td_cpu_adafactor_moment_workspace(const td_call *call)
 {
-    return (size_t)pieces_of(&call->in[MOMENT_G]) * sizeof(double);
+    return (size_t)pieces_of(&call->in[TD_MOMENT_G]) * sizeof(double);
 }
 
 int td_cpu_adafactor_moment(const td_call *call)
@@ -201,23 +188,23 @@ int td_cpu_adafactor_moment(const td_call *call)
     const td_view *in = call->in;
     float         *sum = call->n_out > 1 ? call->out[1].data : NULL;
     double         fresh;
-    step_job       j = { .g = in[MOMENT_G].data,
-                         .v_in = in[MOMENT_V].data,
+    step_job       j = { .g = in[TD_MOMENT_G].data,
+                         .v_in = in[TD_MOMENT_V].data,
                          .partial = call->workspace,
-                         .v = call->out[0].data ? call->out[0].data : in[MOMENT_V].data };
+                         .v = call->out[0].data ? call->out[0].data : in[TD_MOMENT_V].data };
 
-    if (!gate_open(&in[MOMENT_GATE])) {
-        keep(&in[MOMENT_V], &call->out[0]);
+    if (!gate_open(&in[TD_MOMENT_GATE])) {
+        keep(&in[TD_MOMENT_V], &call->out[0]);
         if (sum)
             *sum = 0;
         return 0;
     }
-    j.n = td_view_count(&in[MOMENT_G]), j.clip = td_view_scalar(&in[MOMENT_CLIP], 1);
-    fresh = pow((double)td_view_scalar(&in[MOMENT_T], 1), -call->attrs->f[0]);
+    j.n = td_view_count(&in[TD_MOMENT_G]), j.clip = td_view_scalar(&in[TD_MOMENT_CLIP], 1);
+    fresh = pow((double)td_view_scalar(&in[TD_MOMENT_T], 1), -call->attrs->f[0]);
     j.fresh = (float)fresh, j.b2 = (float)(1 - fresh);
-    td_parallel(call->services, pieces_of(&in[MOMENT_G]), moment_item, &j);
+    td_parallel(call->services, pieces_of(&in[TD_MOMENT_G]), moment_item, &j);
     if (sum)
-        *sum = total_of(j.partial, pieces_of(&in[MOMENT_G]));
+        *sum = total_of(j.partial, pieces_of(&in[TD_MOMENT_G]));
     return 0;
 }
 
@@ -249,27 +236,27 @@ int td_cpu_adafactor_step(const td_call *call)
     const td_view *in = call->in;
     const double  *f = call->attrs->f;
     const td_view *m = &call->out[1];
-    double         lr = (double)td_view_scalar(&in[FACTOR_LR], 0),
-           clip = (double)td_view_scalar(&in[FACTOR_CLIP], 1);
-    step_job j = { .p_in = in[FACTOR_P].data,
-                   .g = in[FACTOR_G].data,
-                   .v_in = in[FACTOR_V].data,
-                   .m_in = in[FACTOR_M].data,
+    double         lr = (double)td_view_scalar(&in[TD_FACTOR_LR], 0),
+           clip = (double)td_view_scalar(&in[TD_FACTOR_CLIP], 1);
+    step_job j = { .p_in = in[TD_FACTOR_P].data,
+                   .g = in[TD_FACTOR_G].data,
+                   .v_in = in[TD_FACTOR_V].data,
+                   .m_in = in[TD_FACTOR_M].data,
                    .p = call->out[0].data,
-                   .n = td_view_count(&in[FACTOR_P]) };
+                   .n = td_view_count(&in[TD_FACTOR_P]) };
 
-    if (!gate_open(&in[FACTOR_GATE])) {
-        keep(&in[FACTOR_P], &call->out[0]);
+    if (!gate_open(&in[TD_FACTOR_GATE])) {
+        keep(&in[TD_FACTOR_P], &call->out[0]);
         if (call->n_out > 1)
-            keep(&in[FACTOR_M], m);
+            keep(&in[TD_FACTOR_M], m);
         return 0;
     }
-    j.p = j.p ? j.p : in[FACTOR_P].data;
+    j.p = j.p ? j.p : in[TD_FACTOR_P].data;
     if (f[0] > 0 && j.m_in)
-        j.m = call->n_out > 1 && m->data ? m->data : in[FACTOR_M].data;
+        j.m = call->n_out > 1 && m->data ? m->data : in[TD_FACTOR_M].data;
     j.b1 = (float)f[0], j.new1 = (float)(1 - f[0]), j.decay = (float)(f[1] < 0 ? lr * lr : f[1]);
-    j.lr = (float)(clip / fmax(1, root_mean(&in[FACTOR_U2], j.n) / f[2]) * lr *
-                   fmax(f[3], root_mean(&in[FACTOR_P2], j.n)));
-    td_parallel(call->services, pieces_of(&in[FACTOR_P]), factor_item, &j);
+    j.lr = (float)(clip / fmax(1, root_mean(&in[TD_FACTOR_SUM_U2], j.n) / f[2]) * lr *
+                   fmax(f[3], root_mean(&in[TD_FACTOR_SUM_P2], j.n)));
+    td_parallel(call->services, pieces_of(&in[TD_FACTOR_P]), factor_item, &j);
     return 0;
 }

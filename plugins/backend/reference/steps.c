@@ -43,68 +43,54 @@ int td_ref_adamw_step(const td_call *call)
     return 0;
 }
 
-enum { MOMENT_G, MOMENT_V, MOMENT_T, MOMENT_CLIP, MOMENT_GATE };
-
 int td_ref_adafactor_moment(const td_call *call)
 {
     const td_view *v = td_ref_out(call, 0), *total = td_ref_out(call, 1);
-    double         b2 = 1 - pow(td_ref_scalar(call, MOMENT_T, 1), -call->attrs->f[0]), sum = 0;
-    bool           open = td_ref_scalar(call, MOMENT_GATE, 1) != 0;
+    double         b2 = 1 - pow(td_ref_scalar(call, TD_MOMENT_T, 1), -call->attrs->f[0]), sum = 0;
+    bool           open = td_ref_scalar(call, TD_MOMENT_GATE, 1) != 0;
 
-    for (int64_t n = 0; open && n < td_ref_count(&call->in[MOMENT_G]); n++) {
-        double square = pow(td_ref_scalar(call, MOMENT_CLIP, 1) *
-                                td_ref_read(&call->in[MOMENT_G], n),
+    for (int64_t n = 0; open && n < td_ref_count(&call->in[TD_MOMENT_G]); n++) {
+        double square = pow(td_ref_scalar(call, TD_MOMENT_CLIP, 1) *
+                                td_ref_read(&call->in[TD_MOMENT_G], n),
                             2);
-        double v1 = b2 * td_ref_read(&call->in[MOMENT_V], n) + (1 - b2) * (square + 1e-30);
+        double v1 = b2 * td_ref_read(&call->in[TD_MOMENT_V], n) + (1 - b2) * (square + 1e-30);
         sum += square / v1;
         write_wanted(v, n, v1);
     }
     if (!open)
-        td_ref_keep(&call->in[MOMENT_V], v);
+        td_ref_keep(&call->in[TD_MOMENT_V], v);
     if (total)
         td_ref_put(total, 0, sum);
     return 0;
 }
 
-enum {
-    FACTOR_P,
-    FACTOR_G,
-    FACTOR_V,
-    FACTOR_M,
-    FACTOR_U2,
-    FACTOR_P2,
-    FACTOR_LR,
-    FACTOR_CLIP,
-    FACTOR_GATE
-};
-
 /* What g / sqrt(v) is multiplied by: the learning rate in units of the parameter, and the update's
  * own clipping. */
 static double factor(const td_call *call, double count)
 {
-    double u = sqrt(td_ref_scalar(call, FACTOR_U2, 0) / count),
-           p = sqrt(td_ref_scalar(call, FACTOR_P2, 0) / count);
-    return td_ref_scalar(call, FACTOR_CLIP, 1) / fmax(1, u / call->attrs->f[2]) *
-           td_ref_scalar(call, FACTOR_LR, 0) * fmax(call->attrs->f[3], p);
+    double u = sqrt(td_ref_scalar(call, TD_FACTOR_SUM_U2, 0) / count),
+           p = sqrt(td_ref_scalar(call, TD_FACTOR_SUM_P2, 0) / count);
+    return td_ref_scalar(call, TD_FACTOR_CLIP, 1) / fmax(1, u / call->attrs->f[2]) *
+           td_ref_scalar(call, TD_FACTOR_LR, 0) * fmax(call->attrs->f[3], p);
 }
 
 int td_ref_adafactor_step(const td_call *call)
 {
     const td_view *p = td_ref_out(call, 0), *m = td_ref_out(call, 1),
-                  *old_m = td_ref_in(call, FACTOR_M);
-    const td_view *old_p = &call->in[FACTOR_P];
+                  *old_m = td_ref_in(call, TD_FACTOR_M);
+    const td_view *old_p = &call->in[TD_FACTOR_P];
     int64_t        count = td_ref_count(old_p);
-    double         lr = td_ref_scalar(call, FACTOR_LR, 0), b1 = call->attrs->f[0],
+    double         lr = td_ref_scalar(call, TD_FACTOR_LR, 0), b1 = call->attrs->f[0],
            by = factor(call, (double)count);
     double decay = call->attrs->f[1] < 0 ? lr * lr : call->attrs->f[1];
 
-    if (td_ref_scalar(call, FACTOR_GATE, 1) == 0) {
+    if (td_ref_scalar(call, TD_FACTOR_GATE, 1) == 0) {
         td_ref_keep(old_p, p), td_ref_keep(old_m, m);
         return 0;
     }
     for (int64_t n = 0; n < count; n++) {
-        double delta = by * td_ref_read(&call->in[FACTOR_G], n) /
-                       sqrt(td_ref_read(&call->in[FACTOR_V], n));
+        double delta = by * td_ref_read(&call->in[TD_FACTOR_G], n) /
+                       sqrt(td_ref_read(&call->in[TD_FACTOR_V], n));
         if (b1 > 0 && old_m) {
             delta = b1 * td_ref_read(old_m, n) + (1 - b1) * delta;
             write_wanted(m, n, delta);
