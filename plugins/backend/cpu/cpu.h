@@ -34,6 +34,7 @@
 enum { TD_LANES = 16 };
 typedef float    td_vf __attribute__((vector_size(64)));
 typedef int32_t  td_vi __attribute__((vector_size(64)));
+typedef uint32_t td_vu __attribute__((vector_size(64))); /* may wrap */
 typedef uint32_t td_vu __attribute__((vector_size(64)));
 
 TD_CPU_INLINE int64_t td_cpu_min(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -121,7 +122,8 @@ TD_CPU_INLINE td_vf td_vexp(td_vf x)
     const td_vf magic = td_vset(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
     td_vf       z = x * 1.44269504f + magic, n = z - magic;
     td_vf       r = x - n * 0.693359375f, p = td_vset(1.9875691500e-4f);
-    td_vi half = ((td_vi)z - (td_vi)magic + 126) << 23; /* the bits of 2^(n-1): 2^128 is no float */
+    /* the bits of 2^(n-1), as 2^128 is no float; of no use where x is out of range */
+    td_vu       half = ((td_vu)z - (td_vu)magic + 126u) << 23;
 
     r = r - n * -2.12194440e-4f;
     p = p * r + 1.3981999507e-3f;
