@@ -14,7 +14,24 @@ double td_memory_bytes(void)
     return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
 }
 
-/* The first "model name : .." of /proc/cpuinfo; "unknown" where there is none. */
+static double number_in(const char *path, double otherwise)
+{
+    double value;
+    FILE  *f = fopen(path, "re");
+    bool   known = f && fscanf(f, "%lf", &value) == 1; /* cgroups say "max" where there is none */
+    if (f)
+        fclose(f);
+    return known ? value : otherwise;
+}
+
+double td_memory_limit(void)
+{
+    double all = td_memory_bytes(), v2 = number_in("/sys/fs/cgroup/memory.max", all),
+           v1 = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", all);
+    return v2 < all ? v2 : v1 < all ? v1 : all;
+}
+
+/* The first "model name : .. of /proc/cpuinfo; "unknown" where there is none. */
 static void processor(char *out, size_t size)
 {
     char  line[512];

@@ -5,6 +5,8 @@
 #include "base/text.h"
 
 double td_memory_bytes(void); /* of RAM */
+/* What this process may use of it: a container may allow less. */
+double td_memory_limit(void);
 
 /* A line each: host, system, processor, memory, compiler, and the command line of this program. */
 void td_machine_describe(td_text *out);

@@ -123,6 +123,19 @@ static int by_data(const void *a, const void *b)
     return x->size < y->size ? -1 : x->size > y->size;
 }
 
+/* The format has no holes, and nothing behind the last tensor: such a file is another's work. */
+static int check_cover(const td_safetensors *s, size_t room, td_error *error)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < s->count; i++)
+        used += s->tensors[i].size;
+    return used == room
+               ? 0
+               : td_fail(error, TD_EFORMAT,
+                         "the tensors have %zu bytes, the file's data has %zu: it is damaged", used,
+                         room);
+}
+
 static int check_overlap(const td_safetensors *s, td_error *error)
 {
     for (size_t i = 1; i < s->count; i++) {
@@ -156,7 +169,7 @@ static int read_tensors(td_safetensors *s, const unsigned char *data, size_t roo
     for (size_t i = 0; i < s->count; i++)
         if (td_map_set(s->by_name, s->tensors[i].name, &s->tensors[i]))
             return td_fail(error, TD_ENOMEM, "no memory for %zu tensors", s->count);
-    return check_overlap(s, error);
+    return check_overlap(s, error) || check_cover(s, room, error) ? TD_EFORMAT : 0;
 }
 
 static int read_header(td_safetensors *s, td_error *error)
@@ -286,6 +299,12 @@ static int check_count(const td_stored *t, int64_t count, td_error *error)
         return 0;
     return td_fail(error, TD_EFORMAT, "tensor '%s' has %lld numbers, %lld are needed", t->name,
                    (long long)td_stored_count(t), (long long)count);
+}
+
+bool td_stored_is_real(const td_stored *t)
+{
+    return t->type == TD_STORED_F32 || t->type == TD_STORED_F64 || t->type == TD_STORED_F16 ||
+           t->type == TD_STORED_BF16;
 }
 
 int td_stored_floats(const td_stored *t, float *out, int64_t count, td_error *error)

@@ -7,6 +7,7 @@
 #ifndef TD_IO_SAFETENSORS_H
 #define TD_IO_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,10 +56,12 @@ size_t      td_stored_width(int type);
 const char *td_stored_type_name(int type);
 int64_t     td_stored_count(const td_stored *);
 
+/* Whether it holds floating-point numbers, of any width. */
+bool td_stored_is_real(const td_stored *);
 /* All numbers, converted. `count` must be td_stored_count. */
-int td_stored_floats(const td_stored *, float *out, int64_t count, td_error *error);
-int td_stored_doubles(const td_stored *, double *out, int64_t count, td_error *error);
-int td_stored_ints(const td_stored *, int32_t *out, int64_t count, td_error *error);
+int  td_stored_floats(const td_stored *, float *out, int64_t count, td_error *error);
+int  td_stored_doubles(const td_stored *, double *out, int64_t count, td_error *error);
+int  td_stored_ints(const td_stored *, int32_t *out, int64_t count, td_error *error);
 
 /* Write all of `tensors` in their order. `metadata`: key, value, key, value, .., NULL; or NULL. */
 int td_safetensors_write(const char *path, const td_stored *tensors, size_t count,

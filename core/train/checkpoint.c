@@ -62,17 +62,32 @@ static int save_kind(const char *path, td_variables *v, const td_device *device,
     return code;
 }
 
+/* "[2, 3]" */
+static void dims_of(char out[200], int rank, const int64_t *dim)
+{
+    size_t n = (size_t)snprintf(out, 200, "[");
+    for (int k = 0; k < rank && n < 180; k++)
+        n += (size_t)snprintf(out + n, 200 - n, "%s%" PRId64, k ? ", " : "", dim[k]);
+    snprintf(out + n, 200 - n, "]");
+}
+
 static int load_one(td_variable *x, const td_stored *t, const char *path, const td_device *device,
                     td_error *error)
 {
     bool   same = t->rank == x->rank;
+    char   has[200], wanted[200];
     float *values;
     int    code;
     for (int k = 0; same && k < x->rank; k++)
         same = t->dim[k] == x->dim[k];
+    dims_of(has, t->rank, t->dim), dims_of(wanted, x->rank, x->dim);
     if (!same)
         return td_fail(error, TD_ECONFIG,
-                       "'%s': tensor '%s' does not have the dims that this model's config gives it",
+                       "'%s': tensor '%s' is %s; this config's model has %s there", path, x->name,
+                       has, wanted);
+    if (!td_stored_is_real(t))
+        return td_fail(error, TD_EFORMAT,
+                       "'%s': tensor '%s' holds integers; parameters are F32, F64, F16 or BF16",
                        path, x->name);
     if (device->backend->real == TD_F64 && t->type == TD_STORED_F64 && !device->backend->upload)
         return td_stored_doubles(t, x->memory, x->count, error);
@@ -293,19 +308,6 @@ int td_checkpoint_save(const char *directory, td_variables *v, const td_device *
                                                         : td_sync_directory(directory, error);
 }
 
-int td_checkpoint_load(const char *path, td_variables *v, const td_device *device, td_progress *p,
-                       td_error *error)
-{
-    char file[4096];
-    if (td_checkpoint_check(path, error) || load_state(path, p, error))
-        return td_failed(error, TD_EFORMAT);
-    snprintf(file, sizeof file, "%s/model.safetensors", path);
-    if (load_kind(file, v, device, TD_VARIABLE_PARAM, error))
-        return td_failed(error, TD_EFORMAT);
-    snprintf(file, sizeof file, "%s/optimizer.safetensors", path);
-    return load_kind(file, v, device, TD_VARIABLE_STATE, error);
-}
-
 static int64_t step_of(const char *name)
 {
     int64_t step;
@@ -313,10 +315,32 @@ static int64_t step_of(const char *name)
     return sscanf(name, "step-%" SCNd64 "%n", &step, &used) == 1 && !name[used] ? step : -1;
 }
 
+static const char *name_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+int td_checkpoint_load(const char *path, td_variables *v, const td_device *device, td_progress *p,
+                       td_error *error)
+{
+    char file[4096];
+    if (td_checkpoint_check(path, error) || load_state(path, p, error))
+        return td_failed(error, TD_EFORMAT);
+    if (step_of(name_of(path)) != p->step)
+        return td_fail(error, TD_EFORMAT, "'%s' holds step %" PRId64 ": it was renamed", path,
+                       p->step);
+    snprintf(file, sizeof file, "%s/model.safetensors", path);
+    if (load_kind(file, v, device, TD_VARIABLE_PARAM, error))
+        return td_failed(error, TD_EFORMAT);
+    snprintf(file, sizeof file, "%s/optimizer.safetensors", path);
+    return load_kind(file, v, device, TD_VARIABLE_STATE, error);
+}
+
 int td_checkpoint_latest(const char *directory, char **latest, td_error *error)
 {
     char  **names = NULL;
-    int64_t count;
+    int64_t count, newest = -1;
     int     code = 0;
     *latest = NULL;
     if (!td_file_exists(directory) && errno == ENOENT)
@@ -324,9 +348,11 @@ int td_checkpoint_latest(const char *directory, char **latest, td_error *error)
     count = td_list_directory(directory, &names, error);
     if (count < 0)
         return td_failed(error, TD_EIO);
-    for (int64_t i = count - 1; i >= 0 && !*latest && !code; i--)
-        if (step_of(names[i]) >= 0 && !(*latest = td_path_join(directory, names[i])))
-            code = td_fail(error, TD_ENOMEM, "out of memory while looking into '%s'", directory);
+    for (int64_t i = 0; i < count; i++)
+        if (step_of(names[i]) >= 0 && (newest < 0 || step_of(names[i]) > step_of(names[newest])))
+            newest = i;
+    if (newest >= 0 && !(*latest = td_path_join(directory, names[newest])))
+        code = td_fail(error, TD_ENOMEM, "out of memory while looking into '%s'", directory);
     td_free_names(names, count);
     return code;
 }

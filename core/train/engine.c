@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/machine.h"
 #include "base/threads.h"
 #include "tandem/kind/kernels.h"
 
@@ -282,8 +283,36 @@ td_graph *td_engine_graph(td_engine *e, td_tensor *const **roots, size_t *n_root
     return x ? x->built.graph : NULL;
 }
 
+int td_memory_check(const td_memory *m, const td_device *device, td_error *error)
+{
+    double all = (double)m->parameters + (double)m->gradients + (double)m->states +
+                 (double)m->activations + (double)m->inputs;
+    char b[7][32];
+    if (device->backend->download || all <= td_memory_limit())
+        return 0;
+    return td_fail(error, TD_ECONFIG,
+                   "this needs %s of memory (parameters %s, gradients %s, optimizer %s, "
+                   "activations %s, inputs %s), and there is %s: make the model, "
+                   "train.micro_batch or evaluate.batch smaller, or set train.recompute = "
+                   "\"layer\"",
+                   td_human_bytes(b[0], all), td_human_bytes(b[1], (double)m->parameters),
+                   td_human_bytes(b[2], (double)m->gradients),
+                   td_human_bytes(b[3], (double)m->states),
+                   td_human_bytes(b[4], (double)m->activations),
+                   td_human_bytes(b[5], (double)m->inputs),
+                   td_human_bytes(b[6], td_memory_limit()));
+}
+
 int td_engine_allocate(td_engine *e, uint64_t seed, td_error *error)
 {
+    td_memory memory = { bytes_of_kind(e, TD_VARIABLE_PARAM), bytes_of_kind(e, TD_VARIABLE_GRAD),
+                         bytes_of_kind(e, TD_VARIABLE_STATE),
+                         e->update ? td_plan_arena(e->update->plan) : 0, 0 };
+    for (size_t k = 0; k < e->n_entries; k++)
+        if (td_plan_arena(e->entries[k]->plan) > memory.activations)
+            memory.activations = td_plan_arena(e->entries[k]->plan);
+    if (td_memory_check(&memory, &e->device, error))
+        return TD_ECONFIG;
     if (td_variables_allocate(e->variables, &e->device, e->model.real, error) ||
         td_variables_initialise(e->variables, &e->device, e->model.real, seed, error))
         return TD_ENOMEM;

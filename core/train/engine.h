@@ -28,6 +28,10 @@ typedef struct td_memory {
     size_t inputs;      /* of each plan */
 } td_memory;
 
+/* Whether so much can be had of this machine's memory; a backend with memory of its own is not
+ * asked. */
+int td_memory_check(const td_memory *, const td_device *, td_error *error);
+
 td_engine *td_engine_open(const td_engine_options *, td_error *error);
 void       td_engine_close(td_engine *);
 

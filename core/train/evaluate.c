@@ -159,22 +159,17 @@ int td_evaluate_plan(td_engine *engine, const td_evaluate_spec *spec, td_memory 
 int td_evaluate(td_engine *engine, const td_evaluate_spec *spec, td_evaluate_progress *progress,
                 void *arg, td_evaluation *out, td_error *error)
 {
-    job j = { engine,
-              spec,
-              td_arena_new(),
-              td_batch_new(),
-              calloc((size_t)spec->batch, sizeof(td_example)),
-              0,
-              0 };
-    int code = 0;
+    job j = { .engine = engine, .spec = spec, .arena = td_arena_new(), .batch = td_batch_new() };
+    int code = count_all(spec, &j.all, error);
+    int64_t batch = spec->batch < j.all ? spec->batch : j.all;
 
     memset(out, 0, sizeof *out);
     out->count = spec->feed.data->sources(spec->feed.data_state);
     out->at = calloc((size_t)out->count + 1, sizeof *out->at);
+    j.examples = calloc((size_t)batch + 1, sizeof *j.examples);
     if (!j.arena || !j.batch || !j.examples || !out->at)
-        code = td_fail(error, TD_ENOMEM, "out of memory while evaluating");
-    if (!code)
-        code = count_all(spec, &j.all, error);
+        code = td_fail(error, TD_ENOMEM, "out of memory while evaluating %lld sequences at once",
+                       (long long)batch);
     for (int64_t s = 0; !code && s < out->count; s++)
         code = score_source(&j, s, &out->at[s], progress, arg, error);
     if (!code)

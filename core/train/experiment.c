@@ -193,9 +193,12 @@ static void check_parts(const td_experiment *x, td_errors *errors)
 {
     const td_architecture *a = (const void *)x->model.plugin;
     const td_loss         *l = (const void *)x->loss.plugin;
-    if (x->run.name && !*x->run.name)
-        td_errors_add(errors, "%s: run.name is empty; it names the run's directory",
-                      origin(x, "run.name"));
+    if (x->run.name && (!*x->run.name || !strcmp(x->run.name, ".") || !strcmp(x->run.name, "..") ||
+                        !strcmp(x->run.name, "cache")))
+        td_errors_add(errors,
+                      "%s: run.name = \"%s\" cannot name the run's directory in run.dir: take "
+                      "another",
+                      origin(x, "run.name"), x->run.name);
     if (a && l && a->flags & TD_ARCHITECTURE_HAS_ENCODER && l->flags & TD_LOSS_NOTHING_GIVEN)
         td_errors_add(errors,
                       "%s: loss '%s' with architecture '%s': there is nothing to give its encoder; "

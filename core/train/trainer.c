@@ -248,10 +248,12 @@ static int after_step(trainer *t, td_error *error)
         return td_failed(error, TD_EIO);
     if (every(n, s->norms_every) && td_metrics_norms(&t->metrics, n, s->engine, error))
         return td_failed(error, TD_EIO);
+    if (n == s->steps && evaluation_due(t) && save(t, error)) /* it may be long */
+        return td_failed(error, TD_EIO);
     if (evaluation_due(t) && evaluate(t, false, error))
         return give_up(t, error);
-    if (n == s->steps || every(n, s->checkpoint_every) ||
-        (s->keep_best && t->progress.best_step == n))
+    if (t->saved != n && (n == s->steps || every(n, s->checkpoint_every) ||
+                          (s->keep_best && t->progress.best_step == n)))
         return save(t, error);
     return 0;
 }

@@ -24,6 +24,7 @@ static const td_architecture architecture = {
                         .paper = "Zhang et al., Encoder-Decoder or Decoder-Only?, 2025"),
     .extent = decoder_extent,
     .check_bounds = decoder_check_bounds,
+    .arrays = decoder_arrays,
     .arrange = arrange,
     .complete = complete,
     .build = build,

@@ -21,6 +21,10 @@ static inline int decoder_check_bounds(const void *config, const td_bounds *b, t
     return check_scheme(config, b->total, error);
 }
 
+static const char *const decoder_arrays[] = { "input_ids", "lengths",      "segments",
+                                              "positions", "prefix_mask",  "prefix_lengths",
+                                              "labels",    "loss_weights", NULL };
+
 /* ---- arrays ---------------------------------------------------------------------------------- */
 
 struct decoder_rows {

@@ -27,6 +27,18 @@ static int check_bounds(const void *config, const td_bounds *b, td_error *error)
     return check_scheme(m, m->continuous_positions ? b->total : longest, error);
 }
 
+static const char *const arrays[] = { "encoder_ids",
+                                      "encoder_lengths",
+                                      "encoder_segments",
+                                      "encoder_positions",
+                                      "decoder_ids",
+                                      "decoder_lengths",
+                                      "decoder_segments",
+                                      "decoder_positions",
+                                      "labels",
+                                      "loss_weights",
+                                      NULL };
+
 /* ---- arrays ---------------------------------------------------------------------------------- */
 
 struct rows {
@@ -223,6 +235,7 @@ static const td_architecture encoder_decoder = {
     .flags = TD_ARCHITECTURE_HAS_ENCODER,
     .extent = extent,
     .check_bounds = check_bounds,
+    .arrays = arrays,
     .arrange = arrange,
     .complete = complete,
     .build = build,

@@ -245,6 +245,10 @@ static inline int check_positions(const td_batch *b, const char *name, const cha
 
     for (int64_t k = 0; at && k < a->dim[0] * columns; k++) {
         int64_t j = p->bias ? far_from(at, segment, k, columns) : k;
+        if (segment[k] < 0)
+            return td_fail(error, TD_EFORMAT, "array '%s': row %lld, token %lld is in segment %d",
+                           segments, (long long)(k / columns), (long long)(k % columns),
+                           segment[k]);
         if (at[k] < 0)
             return td_fail(error, TD_EFORMAT, "array '%s': row %lld, token %lld is at position %d",
                            name, (long long)(k / columns), (long long)(k % columns), at[k]);

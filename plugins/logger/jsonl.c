@@ -25,7 +25,9 @@ static bool comes_again(const char *line, const td_logger_in *in)
 {
     long long step;
     int       end = 0;
-    if (sscanf(line, "{\"step\": %lld%n", &step, &end) != 1 || step >= in->resume)
+    if (sscanf(line, "{\"step\": %lld%n", &step, &end) != 1)
+        return false; /* no line of ours */
+    if (step >= in->resume)
         return true;
     return in->evaluate_again && step == in->resume - 1 &&
            !strncmp(line + end, ", \"evaluate/", strlen(", \"evaluate/"));

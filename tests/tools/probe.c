@@ -102,3 +102,49 @@ Test(probe, gradients_in_pieces)
     expect_gradients("backend.plugin=cpu");
     expect_gradients("backend.plugin=reference");
 }
+
+/* ---- what is refused --------------------------------------------------------------------------- */
+
+static void write_tensors(const char *path, td_stored *list, size_t n)
+{
+    td_error error = { 0 };
+    cr_assert_eq(td_safetensors_write(path, list, n, NULL, &error), 0, "%s", error.text);
+}
+
+static void expect_refused(const char *option, const char *path, int code, const char *says)
+{
+    const char *argv[] = { TANDEM_BINARY, "probe",
+                           "-c",          TANDEM_SOURCE "/configs/nano/decllm.cfg",
+                           "--batch",     batch_path,
+                           option,        path,
+                           MODEL,         NULL };
+    child       c = child_run(argv);
+    cr_expect(c.code == code && strstr(c.err, says), "%d: %s", c.code, c.err);
+    child_free(&c);
+}
+
+Test(probe, refusals)
+{
+    char      other[120];
+    td_stored list[] = { { .name = "input_ids", .data = ids },
+                         { .name = "labels", .data = labels },
+                         { .name = "lenghts", .data = labels } };
+    FILE     *f;
+
+    snprintf(other, sizeof other, "%s/other.safetensors", directory);
+    for (int k = 0; k < 3; k++)
+        list[k].type = TD_STORED_I32, list[k].rank = 2, list[k].dim[0] = 1, list[k].dim[1] = TOKENS;
+    /* what is read is not written over */
+    expect_refused("--out", batch_path, 2, "is a file that is read");
+    /* a misspelt name */
+    list[2].rank = 1, list[2].dim[0] = 1;
+    write_tensors(other, list, 3);
+    expect_refused("--batch", other, 1, "no array 'lenghts'; did you mean 'lengths'?");
+    /* bytes behind the last tensor */
+    write_tensors(other, list, 2);
+    f = fopen(other, "a");
+    cr_assert(f && fputs("more", f) >= 0 && !fclose(f));
+    expect_refused("--batch", other, 1, "it is damaged");
+    /* parameters that are not there */
+    expect_refused("--weights", batch_path, 2, "has no tensor 'model.embed_tokens.weight'");
+}

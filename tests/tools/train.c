@@ -254,13 +254,49 @@ Test(train, loggers_have_options)
        "1");
 }
 
-/* A loss that is no number any more is null, not an empty answer. */
+/* A loss that is no number any more is null in the answer, and the run has diverged, whatever the
+ * guard let pass. */
 Test(train, json_of_what_is_no_number)
 {
     sh("%1$s train -c %2$s/model.cfg run.name=nan -q --json train.guard=none train.clip=0 "
        "schedule.peak=1e5 schedule.warmup=0 "
-       "'optimizer.plugin=\"adamw\"' optimizer.weight_decay=0.9 train.keep_last=1 > %2$s/out && "
-       "grep -q '\"nll\": null' %2$s/out && grep -q '\"source\": \"facts\"' %2$s/out");
+       "'optimizer.plugin=\"adamw\"' optimizer.weight_decay=0.9 train.keep_last=1 > %2$s/out; "
+       "test $? = 3 && grep -q '\"nll\": null' %2$s/out && grep -q '\"source\": \"facts\"' "
+       "%2$s/out");
+    sh("%1$s evaluate -c %2$s/model.cfg run.name=nan -q > %2$s/out; test $? = 3");
+}
+
+/* Known before any memory is taken, and before anything is trained. */
+Test(train, more_memory_than_there_is)
+{
+    sh("! %1$s train -c %2$s/model.cfg run.name=a model.d_model=65536 model.ffn.d_ff=262144 "
+       "2>%2$s/err && grep -q 'of memory (parameters' %2$s/err && grep -q 'and there is' %2$s/err");
+    sh("! %1$s train -c %2$s/model.cfg run.name=b train.batch=1073741823 train.micro_batch=1 "
+       "2>%2$s/err && grep -q 'of memory (parameters' %2$s/err");
+    /* as many as there are */
+    sh("%1$s train -c %2$s/model.cfg run.name=c -q train.steps=1 evaluate.batch=1073741823 "
+       ">%2$s/out");
+}
+
+/* One byte of a line that somebody damaged costs no other line; without standard files nothing is
+ * written where it does not belong. */
+Test(train, metrics_are_kept)
+{
+    cr_assert_eq(finish(start("kept", "2", "train.steps=12")), 0);
+    sh("cd %2$s/kept && cp metrics.jsonl before && sed -i '1s/./x/' metrics.jsonl && "
+       "%1$s train -c %2$s/model.cfg run.name=kept -q --resume train.steps=13 >%2$s/out && "
+       "sed -n 2,4p before >../x && sed -n 2,4p metrics.jsonl | cmp - ../x");
+    sh("%1$s train -c %2$s/model.cfg run.name=closed train.steps=9 0<&- 1>&- 2>&-; "
+       "! grep -qv '^{.*}$' %2$s/closed/metrics.jsonl && test ! -s %2$s/closed/.lock");
+}
+
+/* A checkpoint's step is its own; the newest has the largest, whatever the width of its name. */
+Test(train, checkpoints_that_were_renamed)
+{
+    cr_assert_eq(finish(start("kept", "2", "train.steps=5")), 0);
+    sh("cd %2$s/kept/checkpoints && cp -r step-00000005 step-9 && cd %2$s && "
+       "! %1$s train -c %2$s/model.cfg run.name=kept -q --resume train.steps=20 2>%2$s/err && "
+       "grep -q \"step-9' holds step 5\" %2$s/err && grep -q \"remove the directory\" %2$s/err");
 }
 
 Test(train, a_resumed_run_is_the_same_run)
@@ -335,6 +371,10 @@ Test(train, evaluation_says_of_what)
        "2>%2$s/err && "
        "grep -q 'of another model.position.base: 10000.0 -> 50.0' %2$s/err && "
        "grep -q 'kept/checkpoints/step-00000005/model.safetensors' %2$s/out");
+    sh("sed -i 's/\"tokenizer\": \"[^\"]*\"/\"tokenizer\": \"another\"/' "
+       "%2$s/kept/checkpoints/step-00000005/state.json; W=%2$s/kept/checkpoints/step-00000005/"
+       "model.safetensors; ! %1$s evaluate -c %2$s/model.cfg --weights $W 2>%2$s/err && grep -q "
+       "'trained with another tokenizer (another' %2$s/err");
     sh("! %1$s evaluate -c %2$s/model.cfg run.name=none 2>%2$s/err && grep -q 'there is no "
        "checkpoint' %2$s/err");
 }

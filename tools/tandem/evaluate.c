@@ -74,6 +74,8 @@ static int evaluate(td_work *w, const char *weights, td_error *error)
     td_evaluation    e;
     int              code = td_work_data(w, error);
 
+    if (!code)
+        code = td_run_check_tokenizer(w, weights, error);
     td_run_tell_other_model(w, weights);
     if (!code)
         code = td_work_engine(w, error);
@@ -89,6 +91,10 @@ static int evaluate(td_work *w, const char *weights, td_error *error)
         code = td_evaluate(w->engine, &spec, progress, w, &e, error);
     if (!code) {
         print(w, &e, weights);
+        if (!isfinite(e.nll))
+            code = td_fail(error, TD_EDIVERGED,
+                           "the held-out NLL is %g: '%s' holds numbers that are none", e.nll,
+                           weights);
         td_evaluation_free(&e);
     }
     return code;

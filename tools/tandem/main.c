@@ -1,6 +1,8 @@
 /* main.c - the tandem command: finds the subcommand. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/text.h"
 #include "command.h"
@@ -51,8 +53,19 @@ static int run(const command *c, int argc, char **argv)
                                             : code;
 }
 
+/* Where 0, 1 or 2 is closed, the next file would get its number, and what is said would go there. */
+static void open_standard_files(void)
+{
+    int fd;
+    while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= 2)
+        ;
+    if (fd > 2)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    open_standard_files();
     if (argc < 2) {
         print_help(stderr);
         return TD_EXIT_USAGE;

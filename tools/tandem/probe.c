@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "io/safetensors.h"
 #include "work.h"
@@ -12,8 +13,7 @@
 
 static int add_array(td_batch *b, const td_stored *t, td_error *error)
 {
-    bool real = t->type == TD_STORED_F32 || t->type == TD_STORED_F64 || t->type == TD_STORED_F16 ||
-                t->type == TD_STORED_BF16;
+    bool  real = td_stored_is_real(t);
     void *data = b->add(b, t->name, real ? TD_F32 : TD_I32, t->rank, t->dim);
     if (!data)
         return td_fail(
@@ -22,6 +22,22 @@ static int add_array(td_batch *b, const td_stored *t, td_error *error)
             t->name);
     return real ? td_stored_floats(t, data, td_stored_count(t), error)
                 : td_stored_ints(t, data, td_stored_count(t), error);
+}
+
+/* A misspelt name would leave an array out in silence. */
+static int check_name(const td_architecture *a, const char *name, td_error *error)
+{
+    size_t      n = 0;
+    const char *nearest;
+    while (a->arrays && a->arrays[n] && strcmp(a->arrays[n], name))
+        n++;
+    if (!a->arrays || a->arrays[n])
+        return 0;
+    nearest = td_nearest(name, a->arrays, n);
+    return td_fail(error, TD_EFORMAT,
+                   "architecture '%s' reads no array '%s'%s%s%s: rename it, or leave it out",
+                   a->plugin.name, name, nearest ? "; did you mean '" : "", nearest ? nearest : "",
+                   nearest ? "'?" : "");
 }
 
 static td_batch *read_batch(const td_work *w, const char *path, td_error *error)
@@ -33,7 +49,8 @@ static td_batch *read_batch(const td_work *w, const char *path, td_error *error)
     const td_array        *labels;
 
     for (size_t i = 0; file && !code && i < td_safetensors_count(file); i++)
-        code = add_array(b, td_safetensors_at(file, i), error);
+        if (!(code = check_name(a, td_safetensors_at(file, i)->name, error)))
+            code = add_array(b, td_safetensors_at(file, i), error);
     labels = b ? td_batch_find(b, "labels") : NULL;
     if (!code) {
         b->rows = labels && labels->rank == 2 ? labels->dim[0] : 0;
@@ -108,6 +125,15 @@ static int write_results(td_work *w, const char *path, const td_array *labels, c
     return code;
 }
 
+static void print_scalars(const double scalars[2])
+{
+    json_t *j = json_pack("{s:o, s:o}", "loss", td_tool_number(scalars[0]), "cross_entropy",
+                          td_tool_number(scalars[1]));
+    json_dumpf(j, stdout, JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(j);
+}
+
 static int probe(td_work *w, const td_batch *b, const char *out, td_error *error)
 {
     const td_array *labels = td_batch_find(b, "labels");
@@ -123,7 +149,7 @@ static int probe(td_work *w, const td_batch *b, const char *out, td_error *error
     if (!code) {
         scalars[0] = result.loss, scalars[1] = result.sum / weight;
         if (w->tool->json)
-            printf("{\"loss\": %.9g, \"cross_entropy\": %.9g}\n", scalars[0], scalars[1]);
+            print_scalars(scalars);
         else
             printf("loss %.9g\ncross-entropy %.9g\n", scalars[0], scalars[1]);
         code = out ? write_results(w, out, labels, logits, vocab, scalars, error) : 0;
@@ -173,11 +199,14 @@ static int updates(td_work *w, const td_batch *b, int64_t steps, td_error *error
 static int run(td_work *w, const char *weights, const char *batch, const char *out, int64_t steps,
                td_error *error)
 {
-    td_batch *b = read_batch(w, batch, error);
-    int       code = b ? td_work_engine(w, error) : error->code;
-    if (!code && td_batch_weight(b) <= 0)
-        code = td_fail(error, TD_EFORMAT, "'%s': all loss_weights are 0: there is nothing to score",
-                       batch);
+    td_error  why = { 0 };
+    td_batch *b = read_batch(w, batch, &why);
+    int       code = b ? td_work_engine(w, error)
+                       : td_fail(error, why.code, "--batch '%s': %.1900s", batch, why.text);
+    if (!code && !(td_batch_weight(b) > 0))
+        code = td_fail(error, TD_EFORMAT,
+                       "'%s': the sum of loss_weights is %g: there is nothing to score", batch,
+                       td_batch_weight(b));
     if (!code)
         code = td_engine_plan(w->engine, b, NULL, error);
     if (!code)
@@ -189,6 +218,12 @@ static int run(td_work *w, const char *weights, const char *batch, const char *o
         code = steps ? updates(w, b, steps, error) : probe(w, b, out, error);
     td_batch_free(b);
     return code;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 int td_command_probe(td_tool *t, int argc, char **argv)
@@ -228,6 +263,8 @@ int td_command_probe(td_tool *t, int argc, char **argv)
     if (steps && out)
         return td_tool_usage_error(
             t, "--out writes the results of one batch; it does not go with --optimizer-steps");
+    if (out && (same_file(out, batch) || (weights && same_file(out, weights))))
+        return td_tool_usage_error(t, "--out '%s' is a file that is read", out);
     if (steps && (*end || n < 1 || n > 1000000))
         return td_tool_usage_error(t, "--optimizer-steps takes a number from 1, not '%s'", steps);
     if (!td_work_open(&w, t,

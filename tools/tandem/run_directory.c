@@ -253,6 +253,25 @@ static int refuse_other(const json_t *before, const json_t *now, const char *key
                    what, a, b);
 }
 
+int td_run_check_tokenizer(const td_work *w, const char *weights, td_error *error)
+{
+    char   *directory = td_path_directory(weights);
+    char   *state = directory ? td_path_join(directory, "state.json") : NULL;
+    char   *about = state && td_file_exists(state) ? td_checkpoint_about(directory, NULL) : NULL;
+    json_t *j = about ? json_loads(about, 0, NULL) : NULL;
+    const char *was = word(j, "tokenizer");
+    int         code = 0;
+    if (*was && strcmp(was, w->tokenizer_id))
+        code =
+            td_fail(error, TD_ECONFIG,
+                    "'%s' was trained with another tokenizer (%s; the config's is %s): take that "
+                    "one",
+                    weights, was, w->tokenizer_id);
+    json_decref(j);
+    free(directory), free(state), free(about);
+    return code;
+}
+
 /* Plugins whose file is another; loggers compute nothing. */
 static void tell_other_builds(const td_work *w, const json_t *before, const json_t *now)
 {

@@ -36,6 +36,9 @@ int td_run_describe(const td_run_directory *, const td_work *, const td_memory *
  * (a model may be evaluated otherwise than it was trained, but nobody should overlook it). */
 void td_run_tell_other_model(const td_work *, const char *weights);
 
+/* Parameters of a checkpoint mean nothing to another tokenizer. The data is open. */
+int td_run_check_tokenizer(const td_work *, const char *weights, td_error *error);
+
 /* The newest checkpoint of the config's run; free() it. NULL: there is none. */
 int td_run_latest(const td_work *, char **latest, td_error *error);
 

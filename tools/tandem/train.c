@@ -92,6 +92,8 @@ static int prepare(td_work *w, td_run_directory *r, char **about, td_error *erro
     if (!code)
         code = td_work_plan(w, &memory, error);
     if (!code)
+        code = td_memory_check(&memory, td_engine_device(w->engine), error);
+    if (!code)
         code = td_run_describe(r, w, &memory, error);
     if (code)
         return code;
@@ -135,6 +137,22 @@ static td_trainer_spec trainer_spec(const td_work *w, const td_run_directory *r,
     return s;
 }
 
+/* What ended in numbers that are none has diverged, whatever the guard let pass. */
+static int check_numbers(const td_trainer_out *out, td_error *error)
+{
+    const td_evaluation *e = &out->evaluation;
+    if (out->progress.step && !isfinite(out->progress.cross_entropy))
+        return td_fail(error, TD_EDIVERGED,
+                       "diverged: the loss of step %" PRId64 " is %g; lower schedule.peak, or set "
+                       "train.guard",
+                       out->progress.step, out->progress.cross_entropy);
+    return e->count && !isfinite(e->nll)
+               ? td_fail(error, TD_EDIVERGED,
+                         "the held-out NLL is %g: the parameters hold numbers that are none",
+                         e->nll)
+               : 0;
+}
+
 static int train(td_work *w, bool resume, td_error *error)
 {
     td_run_directory r;
@@ -154,6 +172,8 @@ static int train(td_work *w, bool resume, td_error *error)
         td_log_line(w->tool->log, TD_LOG_INFO,
                     "stopped by a signal at step %" PRId64 "; go on with --resume",
                     out.progress.step);
+    if (!code && !out.signal)
+        code = check_numbers(&out, error);
     td_evaluation_free(&out.evaluation);
     td_run_close(&r);
     free(about);

@@ -82,11 +82,13 @@ static double logsumexp(const td_call *call, pair p)
     int64_t keys = call->in[TD_ATTEND_K].dim[2];
     double  top = -INFINITY, sum = 0;
 
-    for (p.j = 0; p.j < keys; p.j++)
-        top = fmax(top, score(call, p));
-    for (p.j = 0; p.j < keys && top > -INFINITY; p.j++)
+    for (p.j = 0; p.j < keys; p.j++) {
+        double x = score(call, p);
+        top = isnan(top) || x <= top ? top : x; /* NaN stays */
+    }
+    for (p.j = 0; p.j < keys && top != -INFINITY; p.j++)
         sum += exp(score(call, p) - top);
-    return sum > 0 ? top + log(sum) : -INFINITY;
+    return top == -INFINITY ? top : top + log(sum);
 }
 
 static void attend_query(const td_call *call, int64_t n, pair p)
@@ -96,9 +98,9 @@ static void attend_query(const td_call *call, int64_t n, pair p)
 
     if (lse)
         td_ref_write(lse, n, all);
-    for (p.j = 0; o && all > -INFINITY && p.j < v->dim[2]; p.j++) {
+    for (p.j = 0; o && all != -INFINITY && p.j < v->dim[2]; p.j++) {
         double weight = exp(score(call, p) - all);
-        for (int64_t e = 0; e < v->dim[3] && weight > 0; e++)
+        for (int64_t e = 0; e < v->dim[3] && weight != 0; e++)
             add4(o, p.b, p.h, p.i, e, weight * at4(v, p.b, group(call, p.h), p.j, e));
     }
 }

@@ -62,6 +62,9 @@ typedef struct td_architecture {
     int64_t (*vocab_size)(const void *config);
     /* Rules that need the lengths: as many positions as a scheme has, say. NULL: none. [main] */
     int (*check_bounds)(const void *config, const td_bounds *, td_error *error);
+    /* Names of arrays that `complete` and `build` read, NULL at the end; batches of others may have
+     * no other. NULL: any. */
+    const char *const *arrays;
 } td_architecture;
 
 #ifdef __cplusplus
