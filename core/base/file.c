@@ -150,6 +150,8 @@ int td_file_write(const char *path, const void *data, size_t size, td_error *err
 
 int td_make_directories(const char *path, td_error *error)
 {
+    if (!*path)
+        return td_fail(error, TD_ECONFIG, "cannot make a directory: its name is empty");
     char *copy = strdup(path);
     int   code = copy ? 0 : td_fail(error, TD_ENOMEM, "out of memory while making '%s'", path);
     for (char *p = copy; !code && p;) {

@@ -34,6 +34,7 @@ typedef struct td_map_file {
 int  td_map_open(td_map_file *, const char *path, td_error *error);
 void td_map_close(td_map_file *);
 
+/* With those above it. The empty path is a mistake of the config. */
 int     td_make_directories(const char *path, td_error *error);
 int     td_sync_directory(const char *path, td_error *error);
 bool    td_file_exists(const char *path);

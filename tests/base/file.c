@@ -144,6 +144,8 @@ Test(file, directories)
     cr_expect(!td_make_directories(deep, &e), "twice is no error");
     cr_expect(td_file_exists(deep));
     td_file_write(path, "x", 1, NULL);
+    cr_expect_eq(td_make_directories("", &e), TD_ECONFIG);
+    cr_expect(strstr(e.text, "its name is empty"), "%s", e.text);
     snprintf(deep, sizeof deep, "%s/file/below", directory);
     cr_expect_eq(td_make_directories(deep, &e), TD_EIO);
     cr_expect_eq(count_files(), 2);

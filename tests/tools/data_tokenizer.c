@@ -11,6 +11,8 @@ Test(tokenizer, train_tokenizer_refusals)
     expect("%2$s train-tokenizer %3$s --out %1$s/a.model", 2,
            "tokenizer 'bytes' has nothing to train");
     expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece", 2, "--out M.model");
+    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out ''", 2,
+           "--out M.model");
     expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.txt --vocab-size "
            "400",
            2, "must end in .model");
