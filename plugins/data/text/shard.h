@@ -18,11 +18,13 @@
 typedef struct shard {
     const unsigned char *bin, *idx, *len; /* maps */
     size_t               bin_size, idx_size, len_size;
-    int                  width; /* bytes of an id: 2 or 4 */
-    int64_t              documents, tokens;
+    int                  width;                    /* bytes of an id: 2 or 4 */
+    int64_t              documents, tokens, bytes; /* of text */
 } shard;
 
-int      shard_open(shard *, const char *path, td_error *error); /* path without .bin */
+/* Path without .bin. What contradicts itself, or has an id outside the vocabulary, is
+ * refused. */
+int      shard_open(shard *, const char *path, int64_t vocab_size, td_error *error);
 void     shard_close(shard *);
 void     shard_tokens(const shard *, int64_t begin, int64_t count, int32_t *out);
 /* First token of a document; document may be `documents`: the end. */

@@ -117,7 +117,7 @@ static int open_part(const text_config *c, const text_source *s, int part, const
     int64_t length = train ? in->length : in->held_out_length;
     int     code = text_prepare(c, s, part, in, path, error);
     if (!code)
-        code = shard_open(out, path, error);
+        code = shard_open(out, path, in->special.vocab_size, error);
     *runs = code ? 0 : out->tokens / length;
     if (!code && !*runs)
         code = td_fail(
