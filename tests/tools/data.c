@@ -271,6 +271,20 @@ Test(data, truncated_compression_is_told)
     }
 }
 
+Test(data, empty_text_is_told)
+{
+    write_scratch("a.txt", "");
+    use_text("a.txt", 0);
+    expect(PREPARE("a"), 0, "prepared 'own': 0 tokens: its files have no text");
+}
+
+Test(data, a_pipe_is_no_text)
+{
+    expect("mkfifo %1$s/a.jsonl", 0, "");
+    use_text("a.jsonl", 0);
+    expect(PREPARE("a"), 1, "a.jsonl' for reading: it is no regular file");
+}
+
 Test(data, missing_files_are_named)
 {
     use_text("none*.jsonl", 0);

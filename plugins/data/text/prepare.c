@@ -213,8 +213,9 @@ static int make(const text_config *c, const text_source *s, int part, const td_d
         code = shard_finish(&p->writer, error);
     shard_abandon(&p->writer); /* nothing, if it was finished */
     if (!code)
-        in->services->log(in->services, TD_LOG_INFO, "prepared '%s': %lld tokens", s->name,
-                          (long long)p->tokens);
+        in->services->log(in->services, p->tokens ? TD_LOG_INFO : TD_LOG_WARN,
+                          "prepared '%s': %lld tokens%s", s->name, (long long)p->tokens,
+                          p->tokens ? "" : ": its files have no text");
     free(p);
     return code;
 }
