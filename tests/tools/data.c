@@ -278,6 +278,23 @@ Test(data, empty_text_is_told)
     expect(PREPARE("a"), 0, "prepared 'own': 0 tokens: its files have no text");
 }
 
+/* Names are given as libconfig escapes. */
+Test(data, names_are_of_files_and_lines)
+{
+    static const char *const names[] = { "a\\n", "a\\x7F", "a\\xFF", "a/b" }, *const why[] = {
+        "byte 0x0A after 'a'", "byte 0x7F after 'a'", "byte 0xFF after 'a'", "byte 0x2F after 'a'"
+    };
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        char text[300];
+        snprintf(text, sizeof text,
+                 "tokenizer = { plugin = \"bytes\"; };\ndata = { plugin = \"text\"; sources = "
+                 "( { name = \"%s\"; files = ( \"a\" ); } ); };\n",
+                 names[k]);
+        write_scratch("data.cfg", text);
+        expect(PREPARE("a"), 2, why[k]);
+    }
+}
+
 Test(data, a_pipe_is_no_text)
 {
     expect("mkfifo %1$s/a.jsonl", 0, "");

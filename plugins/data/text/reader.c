@@ -13,6 +13,8 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "utf8.h"
+
 #ifndef LINE_LIMIT /* a test takes less */
 #define LINE_LIMIT ((size_t)1 << 30)
 #endif
@@ -276,30 +278,12 @@ static bool parse(reader *r, const char *line, size_t size, const char **text, s
     return *text != NULL;
 }
 
-/* Bytes of the UTF-8 character that begins here; 0: there is none, or NUL. */
-static size_t character(const unsigned char *p, size_t room)
-{
-    if (*p < 0x80)
-        return *p != 0;
-    size_t n = *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : *p < 0xF5 ? 4 : 0;
-    if (!n || n > room)
-        return 0;
-    for (size_t k = 1; k < n; k++)
-        if ((p[k] & 0xC0) != 0x80)
-            return 0;
-    /* longer than need be, surrogates, above U+10FFFF */
-    if ((*p == 0xE0 && p[1] < 0xA0) || (*p == 0xED && p[1] > 0x9F) || (*p == 0xF0 && p[1] < 0x90) ||
-        (*p == 0xF4 && p[1] > 0x8F))
-        return 0;
-    return n;
-}
-
 /* Of a whole file; false: `why` says where it is none, and `line` is there. */
 static bool is_text(reader *r, const char *text, size_t size, char why[WHY])
 {
     const unsigned char *p = (const unsigned char *)text;
     size_t               at = 0;
-    for (size_t n; at < size && (n = character(p + at, size - at)) != 0; at += n)
+    for (size_t n; at < size && (n = utf8_character(p + at, size - at)) != 0; at += n)
         r->line += p[at] == '\n';
     if (at == size)
         return true;
