@@ -182,7 +182,7 @@ int64_t shard_bytes(const shard *s, int64_t i) { return load64(s->len + 8 * i); 
 
 uint64_t shard_hash(const shard *s) { return (uint64_t)load64(s->len + 8 * s->documents); }
 
-int64_t shard_skipped(const char *path, td_error *error)
+int64_t shard_skipped(const char *path, bool *empty, td_error *error)
 {
     shard   s = { 0 };
     int64_t n = map(path, ".len", &s.len, &s.len_size, error);
@@ -190,6 +190,7 @@ int64_t shard_skipped(const char *path, td_error *error)
         n = map(path, ".idx", &s.idx, &s.idx_size, error);
     if (!n)
         n = check_sizes(&s) ? damaged(path, error) : skipped(&s);
+    *empty = n >= 0 && !s.documents;
     shard_close(&s);
     return n;
 }

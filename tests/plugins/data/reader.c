@@ -119,6 +119,20 @@ Test(reader, large_numbers_are_taken)
     cr_expect_eq(read_all(&error), 1, "%s", error.text);
 }
 
+Test(reader, deep_lines_are_told)
+{
+    enum { DEPTH = 3000 };
+    td_error error = { 0 };
+    FILE    *f = create("a.jsonl");
+    fputs("{\"text\": \"a\", \"deep\": ", f);
+    for (int k = 0; k < 2 * DEPTH; k++)
+        putc(k < DEPTH ? '[' : ']', f);
+    cr_assert(fputs("}\n", f) >= 0 && !fclose(f));
+    cr_expect_eq(read_all(&error), 0);
+    cr_expect(strstr(error.text, "jansson cannot take such JSON: maximum parsing depth"), "%s",
+              error.text);
+}
+
 /* What is told of a file of these bytes; NULL: nothing, it is read. */
 static void told(const char *name, const void *bytes, size_t size, const char *why)
 {
