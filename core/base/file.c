@@ -19,16 +19,41 @@ static int io_error(td_error *error, const char *what, const char *path)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
+/* A pipe with nobody at its other end would be waited for without a word. */
+static int open_regular(const char *path, td_error *error)
+{
+    struct stat info;
+    int         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return io_error(error, "open", path), -1;
+    if (!fstat(fd, &info) && S_ISREG(info.st_mode))
+        return fd;
+    close(fd);
+    return td_fail(error, TD_EIO, "cannot read '%s': it is no regular file", path), -1;
+}
+
+/* Below /dev and /proc are standard input and the pipes that a shell makes for `<(command)`: those
+ * have another end. */
+static FILE *open_file(const char *path, td_error *error)
+{
+    bool  given = !strncmp(path, "/dev/", 5) || !strncmp(path, "/proc/", 6);
+    int   fd = given ? open(path, O_RDONLY | O_CLOEXEC) : open_regular(path, error);
+    FILE *file = fd >= 0 ? fdopen(fd, "rb") : NULL;
+    if (!file)
+        io_error(error, "open", path);
+    if (!file && fd >= 0)
+        close(fd);
+    return file;
+}
+
 char *td_file_read(const char *path, size_t *size, td_error *error)
 {
-    FILE  *file = fopen(path, "rbe");
+    FILE  *file = open_file(path, error);
     char  *data = NULL, *larger;
     size_t used = 0, room = 0, got = 1;
 
-    if (!file) {
-        io_error(error, "open", path);
+    if (!file)
         return NULL;
-    }
     while (got) {
         if (used + 1 >= room) {
             room = room ? 2 * room : 1 << 14;
@@ -56,15 +81,15 @@ char *td_file_read(const char *path, size_t *size, td_error *error)
 int td_map_open(td_map_file *m, const char *path, td_error *error)
 {
     struct stat info;
-    int         fd = open(path, O_RDONLY | O_CLOEXEC);
+    int         fd = open_regular(path, error);
     void       *data = NULL;
 
     *m = (td_map_file){ NULL, 0 };
     if (fd < 0)
-        return io_error(error, "open", path);
-    if (fstat(fd, &info) || !S_ISREG(info.st_mode)) {
+        return TD_EIO;
+    if (fstat(fd, &info)) {
         close(fd);
-        return td_fail(error, TD_EIO, "cannot map '%s': it is no regular file", path);
+        return io_error(error, "map", path);
     }
     if (info.st_size > 0)
         data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
@@ -150,6 +175,8 @@ int td_file_write(const char *path, const void *data, size_t size, td_error *err
 
 int td_make_directories(const char *path, td_error *error)
 {
+    if (!*path)
+        return td_fail(error, TD_ECONFIG, "cannot make a directory: its name is empty");
     char *copy = strdup(path);
     int   code = copy ? 0 : td_fail(error, TD_ENOMEM, "out of memory while making '%s'", path);
     for (char *p = copy; !code && p;) {
@@ -276,15 +303,14 @@ int td_replace_directory(const char *from, const char *to, td_error *error)
 
 int td_file_hash(const char *path, char hex[33], td_error *error)
 {
-    FILE               *file = fopen(path, "rbe");
+    FILE               *file = open_file(path, error);
     XXH3_state_t       *state = XXH3_createState();
     static const size_t room = 1 << 16;
     char               *buffer = malloc(room);
     int                 code = 0;
 
     if (!file || !state || !buffer)
-        code = file ? td_fail(error, TD_ENOMEM, "out of memory while hashing '%s'", path)
-                    : io_error(error, "open", path);
+        code = file ? td_fail(error, TD_ENOMEM, "out of memory while hashing '%s'", path) : TD_EIO;
     else {
         XXH128_hash_t h;
         XXH3_128bits_reset(state);

@@ -9,7 +9,8 @@
 
 #include "tandem/error.h"
 
-/* All bytes, with a 0 after them; free() it. NULL with `error`. */
+/* All bytes, with a 0 after them; free() it. NULL with `error`. What is no regular file is read only
+ * below /dev and /proc; elsewhere it is refused, here and below. */
 char *td_file_read(const char *path, size_t *size, td_error *error);
 
 /* Write beside `path`, fsync, rename over it, fsync the directory: after a crash there is the old
@@ -34,6 +35,7 @@ typedef struct td_map_file {
 int  td_map_open(td_map_file *, const char *path, td_error *error);
 void td_map_close(td_map_file *);
 
+/* With those above it. The empty path is a mistake of the config. */
 int     td_make_directories(const char *path, td_error *error);
 int     td_sync_directory(const char *path, td_error *error);
 bool    td_file_exists(const char *path);

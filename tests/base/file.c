@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -121,6 +122,25 @@ Test(file, what_is_not_there)
     cr_expect(!td_file_exists(path));
 }
 
+/* A pipe without another end is not waited for; that of a shell is read. */
+Test(file, pipes)
+{
+    td_error    e = { 0 };
+    td_map_file m;
+    size_t      size;
+    char        hex[33], shell[32], *text;
+    FILE       *pipe = popen("echo piped", "r");
+    cr_assert(pipe && !mkfifo(path, 0600));
+    cr_expect_null(td_file_read(path, NULL, &e));
+    cr_expect(strstr(e.text, path) && strstr(e.text, "it is no regular file"), "%s", e.text);
+    cr_expect_eq(td_map_open(&m, path, NULL), TD_EIO);
+    cr_expect_eq(td_file_hash(path, hex, NULL), TD_EIO);
+    snprintf(shell, sizeof shell, "/dev/fd/%d", fileno(pipe));
+    cr_assert((text = td_file_read(shell, &size, &e)) != NULL);
+    cr_expect(size == 6 && !strcmp(text, "piped\n"));
+    free(text), pclose(pipe);
+}
+
 Test(file, maps)
 {
     td_map_file m;
@@ -144,6 +164,8 @@ Test(file, directories)
     cr_expect(!td_make_directories(deep, &e), "twice is no error");
     cr_expect(td_file_exists(deep));
     td_file_write(path, "x", 1, NULL);
+    cr_expect_eq(td_make_directories("", &e), TD_ECONFIG);
+    cr_expect(strstr(e.text, "its name is empty"), "%s", e.text);
     snprintf(deep, sizeof deep, "%s/file/below", directory);
     cr_expect_eq(td_make_directories(deep, &e), TD_EIO);
     cr_expect_eq(count_files(), 2);

@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     put(path, ".idx", data, size);
     put(path, ".bin", zeros, TOKENS * (size_t)2);
     put(path, ".len", zeros, (DOCUMENTS + 2) * sizeof(int64_t)); /* and hash, bad lines */
-    if (!shard_open(&s, path, &error)) {
+    if (!shard_open(&s, path, 1 << 16, &error)) {
         walk(&s);
         shard_close(&s);
     } else if (!*error.text) {

@@ -20,6 +20,47 @@ Test(data, help_shows_all_commands)
     expect("%2$s prepair", 2, "'prepair' is none of");
 }
 
+Test(data, options_name_their_range)
+{
+    expect("%2$s make-corpus --out %1$s/c --bytes 9999", 2,
+           "option '--bytes' is '9999'; it takes a whole number in 10000 .. ");
+    expect("%2$s make-corpus --out %1$s/c --seed x", 2, "option '--seed' is 'x'");
+    expect("%2$s show %3$s --index -1", 2, "option '--index' is '-1'");
+    expect("%2$s show %3$s --count 0", 2, "option '--count' is '0'");
+    expect("%2$s train-tokenizer %3$s --out a.model --vocab-size 2147483647", 2,
+           "option '--vocab-size' is '2147483647'; it takes a whole number in 2 .. 16777216");
+}
+
+/* ---- the corpus ------------------------------------------------------------------------------ */
+
+#define CORPUS "%2$s make-corpus --bytes 10000 --out "
+
+Test(data, a_corpus_needs_a_directory)
+{
+    expect("cd %1$s && " CORPUS "''", 2, "Give --out DIR");
+    expect("cd %1$s && " CORPUS "data.cfg/c", 1, "Not a directory");
+    expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
+}
+
+Test(data, a_corpus_replaces_files_when_told_to)
+{
+    expect(CORPUS "%1$s/c && cp -r %1$s/c %1$s/d && test $(ls %1$s/c | wc -l) = 12", 0, "/c\n");
+    expect("rm %1$s/c/facts.train.jsonl && echo mine >%1$s/c/code.valid.jsonl", 0, "");
+    expect(CORPUS "%1$s/c", 2, "/c/");
+    expect("grep mine %1$s/c/code.valid.jsonl && test ! -e %1$s/c/facts.train.jsonl", 0, "mine");
+    expect(CORPUS "%1$s/c --force && diff -r %1$s/c %1$s/d", 0, "");
+}
+
+/* Process 1 is alive, the shell's has ended. */
+Test(data, what_a_killed_corpus_left_is_removed)
+{
+    expect("mkdir %1$s/c && cd %1$s/c && sh -c 'touch facts.train.jsonl.$$.tmp'"
+           " && touch code.train.jsonl.1.tmp own.7777777.tmp",
+           0, "");
+    expect(CORPUS "%1$s/c", 0, "");
+    expect("cd %1$s/c && test \"$(echo *.tmp)\" = 'code.train.jsonl.1.tmp own.7777777.tmp'", 0, "");
+}
+
 Test(data, threads_do_not_change_a_byte)
 {
     expect(PREPARE("one") " --threads 1", 0, "");
@@ -228,6 +269,38 @@ Test(data, truncated_compression_is_told)
         expect(PREPARE("a"), 0, "prepared 'own'");
         expect("rm -r %1$s/a", 0, "");
     }
+}
+
+Test(data, empty_text_is_told)
+{
+    write_scratch("a.txt", "");
+    use_text("a.txt", 0);
+    expect(PREPARE("a"), 0, "prepared 'own': 0 tokens: its files have no text");
+    expect(PREPARE("a"), 0, "'own' has 0 tokens: its files have no text");
+}
+
+/* Names are given as libconfig escapes. */
+Test(data, names_are_of_files_and_lines)
+{
+    static const char *const names[] = { "a\\n", "a\\x7F", "a\\xFF", "a/b" }, *const why[] = {
+        "byte 0x0A after 'a'", "byte 0x7F after 'a'", "byte 0xFF after 'a'", "byte 0x2F after 'a'"
+    };
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        char text[300];
+        snprintf(text, sizeof text,
+                 "tokenizer = { plugin = \"bytes\"; };\ndata = { plugin = \"text\"; sources = "
+                 "( { name = \"%s\"; files = ( \"a\" ); } ); };\n",
+                 names[k]);
+        write_scratch("data.cfg", text);
+        expect(PREPARE("a"), 2, why[k]);
+    }
+}
+
+Test(data, a_pipe_is_no_text)
+{
+    expect("mkfifo %1$s/a.jsonl", 0, "");
+    use_text("a.jsonl", 0);
+    expect(PREPARE("a"), 1, "a.jsonl' for reading: it is no regular file");
 }
 
 Test(data, missing_files_are_named)

@@ -11,6 +11,7 @@ Test(tokenizer, train_tokenizer_refusals)
     expect("%2$s train-tokenizer %3$s --out %1$s/a.model", 2,
            "tokenizer 'bytes' has nothing to train");
     expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece", 2, "--out M.model");
+    expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out ''", 2, "--out M.model");
     expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.txt --vocab-size "
            "400",
            2, "must end in .model");
@@ -134,4 +135,30 @@ Test(tokenizer, no_text_is_refused)
     expect(TRAIN("a", "--files /dev/null"), 2, "there is no text to train it on");
     expect(TRAIN("a", "--files /"), 1, "cannot read '/': Is a directory");
     expect("test ! -e %1$s/a.model", 0, "");
+}
+
+Test(tokenizer, how_many_pieces_were_made_is_told)
+{
+    write_scratch("small.txt", "A small file.\n");
+    expect(TRAIN("a", SOURCES("\"small.txt\"")), 0, "a.model' has 2");
+    expect(TRAIN("a", SOURCES("\"small.txt\"")), 0, "pieces: the text gives no more");
+    expect(TRAIN("a", "--files " TANDEM_SOURCE "/data/corpus/facts.train.jsonl"), 0,
+           "a.model' has 340 pieces\n");
+}
+
+#define LOAD(model) \
+    "%2$s prepare %3$s tokenizer.plugin=sentencepiece run.dir=%1$s/r tokenizer.model=%1$s/" model
+
+/* What is said is ours, not that of SentencePiece's source. */
+Test(tokenizer, what_is_no_model_is_told)
+{
+    write_scratch("a.model", "This is no model, whatever its name is.");
+    write_scratch("empty.model", "");
+    expect("mkfifo %1$s/pipe.model; mkdir %1$s/d.model", 0, "");
+    expect(LOAD("a.model"), 1, "/a.model' is no SentencePiece model, or it is damaged; name ");
+    expect(LOAD("empty.model"), 1, "is no SentencePiece model, or it is damaged: unk is not");
+    expect(LOAD("pipe.model"), 1, "/pipe.model': it is no regular file; name another with ");
+    expect(LOAD("d.model"), 1, "/d.model': it is no regular file; ");
+    expect(LOAD("none.model"), 1, "/none.model': No such file or directory; ");
+    expect(LOAD("a.model") " 2>&1 | grep -F .cc", 1, "");
 }

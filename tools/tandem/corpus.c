@@ -2,9 +2,12 @@
  * dialogue, lists, code, tables, arithmetic. A document is a function of (seed, domain, number). */
 #include "corpus.h"
 
+#include <errno.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -193,17 +196,22 @@ static int64_t write_document(FILE *f, const struct domain *domain, draw d)
     return bad ? -1 : size;
 }
 
+enum { DOMAINS = sizeof domains / sizeof *domains };
+
+/* Part 0 is to train on, part 1 is held out. */
+static char *file_name(char out[32], int domain, int part)
+{
+    snprintf(out, 32, "%s.%s.jsonl", domains[domain].name, part ? "valid" : "train");
+    return out;
+}
+
 /* `part` keeps the documents of the two files apart. */
-static int write_file(const char *directory, const struct domain *domain, uint64_t seed, int part,
+static int write_file(const char *path, const struct domain *domain, uint64_t seed, int part,
                       int64_t bytes, td_error *error)
 {
-    char           path[4096];
     td_atomic_file out;
     uint64_t       stream = td_random_stream(domain->name) ^ (uint64_t)part << 63;
-
-    snprintf(path, sizeof path, "%s/%s.%s.jsonl", directory, domain->name,
-             part ? "valid" : "train");
-    int code = td_atomic_open(&out, path, error);
+    int            code = td_atomic_open(&out, path, error);
     if (code)
         return code;
     int64_t n = 0;
@@ -217,14 +225,87 @@ static int write_file(const char *directory, const struct domain *domain, uint64
                    path);
 }
 
-int td_corpus_write(const char *directory, uint64_t seed, int64_t bytes, td_error *error)
+/* The process that wrote a temporary file of ours, or 0: the name is no such. */
+static long writer_of(const char *name)
 {
-    int code = td_make_directories(directory, error);
-    for (size_t i = 0; i < sizeof domains / sizeof *domains && !code; i++) {
-        int64_t share = bytes / 100 * domains[i].share;
-        code = write_file(directory, &domains[i], seed, 0, share, error);
-        if (!code)
-            code = write_file(directory, &domains[i], seed, 1, share / 20, error);
+    char own[32], *end;
+    for (int i = 0; i < 2 * DOMAINS; i++) {
+        size_t n = strlen(file_name(own, i / 2, i % 2));
+        if (strncmp(name, own, n) || name[n] != '.')
+            continue;
+        long pid = strtol(name + n + 1, &end, 10);
+        return pid > 0 && !strcmp(end, ".tmp") ? pid : 0;
+    }
+    return 0;
+}
+
+/* What a run that was killed has left. */
+static int remove_leftovers(const char *directory, td_error *error)
+{
+    char  **names;
+    int64_t count = td_list_directory(directory, &names, error);
+    if (count < 0)
+        return TD_EIO;
+    for (int64_t i = 0; i < count; i++) {
+        long pid = writer_of(names[i]);
+        if (!pid || !kill((pid_t)pid, 0) || errno != ESRCH)
+            continue;
+        char *path = td_path_join(directory, names[i]);
+        if (path)
+            unlink(path);
+        free(path);
+    }
+    td_free_names(names, count);
+    return 0;
+}
+
+typedef struct corpus {
+    const char *directory;
+    uint64_t    seed;
+    int64_t     bytes;
+} corpus;
+
+static int refuse_old(const corpus *c, int domain, int part, const char *path, td_error *error)
+{
+    (void)domain, (void)part;
+    return td_file_exists(path)
+               ? td_fail(error, TD_ECONFIG,
+                         "cannot make a corpus in '%s': '%s' is there; give another --out, or "
+                         "--force to replace it",
+                         c->directory, path)
+               : 0;
+}
+
+static int write_new(const corpus *c, int domain, int part, const char *path, td_error *error)
+{
+    int64_t share = c->bytes / 100 * domains[domain].share;
+    return write_file(path, &domains[domain], c->seed, part, part ? share / 20 : share, error);
+}
+
+static int each_file(const corpus *c,
+                     int (*file)(const corpus *, int domain, int part, const char *path,
+                                 td_error *error),
+                     td_error *error)
+{
+    int code = 0;
+    for (int i = 0; i < 2 * DOMAINS && !code; i++) {
+        char  name[32];
+        char *path = td_path_join(c->directory, file_name(name, i / 2, i % 2));
+        code = path ? file(c, i / 2, i % 2, path, error)
+                    : td_fail(error, TD_ENOMEM, "no memory for the name of '%s'", name);
+        free(path);
     }
     return code;
+}
+
+int td_corpus_write(const char *directory, uint64_t seed, int64_t bytes, bool force,
+                    td_error *error)
+{
+    const corpus c = { directory, seed, bytes };
+    int          code = force ? 0 : each_file(&c, refuse_old, error);
+    if (!code)
+        code = td_make_directories(directory, error);
+    if (!code)
+        code = remove_leftovers(directory, error);
+    return code ? code : each_file(&c, write_new, error);
 }

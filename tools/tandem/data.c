@@ -12,21 +12,30 @@
 #include "data.h"
 #include "work.h"
 
-bool td_data_number(const char *text, int64_t low, int64_t *out)
+#define LARGEST ((int64_t)1 << 40)
+
+bool td_data_number(td_tool *tool, const char *option, const char *text, int64_t low, int64_t high,
+                    int64_t *out)
 {
     char *end;
     errno = 0;
     *out = strtoll(text, &end, 10);
-    return *text && !*end && !errno && *out >= low && *out <= (int64_t)1 << 40;
+    if (*text && !*end && !errno && *out >= low && *out <= high)
+        return true;
+    td_tool_usage_error(tool, "option '%s' is '%s'; it takes a whole number in %lld .. %lld",
+                        option, text, (long long)low, (long long)high);
+    return false;
 }
 
 static int make_corpus(td_tool *tool, int argc, char **argv)
 {
     const char   *out = NULL, *seed_text = "1", *bytes_text = "4000000";
+    bool          force = false;
     const td_flag flags[] = {
         { "--out", "DIR", "where the corpus goes", &out, NULL },
         { "--seed", "N", "another seed, another corpus (1)", &seed_text, NULL },
         { "--bytes", "N", "training text in all, at least 10000 (4000000)", &bytes_text, NULL },
+        { "--force", NULL, "replace files that are there", NULL, &force },
         { NULL, NULL, NULL, NULL, NULL },
     };
     const td_usage usage = {
@@ -42,12 +51,12 @@ static int make_corpus(td_tool *tool, int argc, char **argv)
 
     if (!td_tool_parse(tool, &usage, argc, argv, &code))
         return code;
-    if (!out)
+    if (!out || !*out)
         return td_tool_usage_error(tool, "data make-corpus: where to? Give --out DIR");
-    if (!td_data_number(seed_text, 0, &seed) || !td_data_number(bytes_text, 10000, &bytes))
-        return td_tool_usage_error(tool,
-                                   "data: --seed takes a number from 0, --bytes one from 10000");
-    if (td_corpus_write(out, (uint64_t)seed, bytes, &error))
+    if (!td_data_number(tool, "--seed", seed_text, 0, LARGEST, &seed) ||
+        !td_data_number(tool, "--bytes", bytes_text, 10000, LARGEST, &bytes))
+        return TD_EXIT_USAGE;
+    if (td_corpus_write(out, (uint64_t)seed, bytes, force, &error))
         return td_tool_fail(tool, &error);
     printf("%s\n", out);
     return TD_EXIT_OK;
@@ -182,9 +191,9 @@ static int show(td_tool *tool, int argc, char **argv)
 
     if (!td_tool_parse(tool, &usage, argc, argv, &code))
         return code;
-    if (!td_data_number(index_text, 0, &index) || !td_data_number(count_text, 1, &count))
-        return td_tool_usage_error(tool,
-                                   "data show: --index takes a number from 0, --count one from 1");
+    if (!td_data_number(tool, "--index", index_text, 0, LARGEST, &index) ||
+        !td_data_number(tool, "--count", count_text, 1, LARGEST, &count))
+        return TD_EXIT_USAGE;
     if (!td_work_open(&w, tool, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA,
                       &code))
         return code;

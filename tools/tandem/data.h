@@ -6,8 +6,9 @@
 
 #include "command.h"
 
-/* A whole number from `low`. */
-bool td_data_number(const char *text, int64_t low, int64_t *out);
+/* An option's whole number in low .. high; false: it is none, which was said. */
+bool td_data_number(td_tool *, const char *option, const char *text, int64_t low, int64_t high,
+                    int64_t *out);
 int  td_data_train_tokenizer(td_tool *, int argc, char **argv);
 
 #endif

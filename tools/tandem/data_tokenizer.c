@@ -11,6 +11,8 @@
 
 #include "work.h"
 
+enum { LARGEST_VOCABULARY = 1 << 24 }; /* as model.vocab_size */
+
 typedef struct lines {
     FILE       *file;
     td_journal *log;
@@ -161,9 +163,10 @@ int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
 
     if (!td_tool_parse(tool, &usage, argc, argv, &code))
         return code;
-    if (!out || !td_data_number(size_text, 1, &size))
-        return td_tool_usage_error(
-            tool, "train-tokenizer: expected --out M.model and --vocab-size from 1");
+    if (!out || !*out)
+        return td_tool_usage_error(tool, "data train-tokenizer: where to? Give --out M.model");
+    if (!td_data_number(tool, "--vocab-size", size_text, 2, LARGEST_VOCABULARY, &size))
+        return TD_EXIT_USAGE;
     if (!td_work_open(&w, tool, TD_NEED_TOKENIZER | (files ? 0u : TD_NEED_DATA), &code))
         return code;
     code = make_tokenizer(&w, files, size, out, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;

@@ -213,8 +213,9 @@ static int make(const text_config *c, const text_source *s, int part, const td_d
         code = shard_finish(&p->writer, error);
     shard_abandon(&p->writer); /* nothing, if it was finished */
     if (!code)
-        in->services->log(in->services, TD_LOG_INFO, "prepared '%s': %lld tokens", s->name,
-                          (long long)p->tokens);
+        in->services->log(in->services, p->tokens ? TD_LOG_INFO : TD_LOG_WARN,
+                          "prepared '%s': %lld tokens%s", s->name, (long long)p->tokens,
+                          p->tokens ? "" : ": its files have no text");
     free(p);
     return code;
 }
@@ -256,12 +257,15 @@ static int lock(const char *name, const text_source *s, const td_data_in *in, td
 }
 
 /* One that is there already may have been made when more bad lines were allowed. */
-static int check_skipped(const text_config *c, const text_source *s, const char *path,
-                         td_error *error)
+static int check_skipped(const text_config *c, const text_source *s, const td_services *services,
+                         const char *path, td_error *error)
 {
-    int64_t skipped = shard_skipped(path, error);
+    bool    empty;
+    int64_t skipped = shard_skipped(path, &empty, error);
     if (skipped < 0)
         return (int)skipped;
+    if (empty)
+        services->log(services, TD_LOG_WARN, "'%s' has 0 tokens: its files have no text", s->name);
     return skipped <= c->max_bad_lines
                ? 0
                : td_fail(error, TD_EFORMAT,
@@ -286,13 +290,14 @@ int text_prepare(const text_config *c, const text_source *s, int part, const td_
     struct stat st;
     if (!stat(index, &st)) {
         unlink(locked); /* one that was killed when it had just finished */
-        return check_skipped(c, s, path, error);
+        return check_skipped(c, s, in->services, path, error);
     }
     code = make_directories(in->cache, error);
     int fd = code ? -1 : lock(locked, s, in, error);
     if (fd < 0)
         return TD_EIO;
-    code = stat(index, &st) ? make(c, s, part, in, path, error) : check_skipped(c, s, path, error);
+    code = stat(index, &st) ? make(c, s, part, in, path, error)
+                            : check_skipped(c, s, in->services, path, error);
     unlink(locked);
     close(fd);
     return code;

@@ -2,29 +2,37 @@
 #include "reader.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
+
+#include "utf8.h"
 
 #ifndef LINE_LIMIT /* a test takes less */
 #define LINE_LIMIT ((size_t)1 << 30)
 #endif
 #define CHUNK ((size_t)1 << 17)
 enum { WHY = 300 };
+enum { PLAIN, GZIP, ZSTD };
 
 struct reader {
     const char        *path, *key;
     const td_services *services;
     int64_t           *bad, line;
     bool               whole; /* a .txt file is one document */
-    gzFile             gz;    /* also reads what is not compressed */
-    FILE              *file;  /* zstd */
+    int                packing;
+    FILE              *file;
+    z_stream           gzip;
     ZSTD_DStream      *zstd;
-    ZSTD_inBuffer      input;
-    size_t             pending;         /* zstd: not 0 in the midst of a frame */
+    ZSTD_inBuffer      input;  /* compressed bytes, in `packed` */
+    bool               inside; /* a gzip member or zstd frame has not ended, or not begun yet */
     char              *packed, *buffer; /* compressed and plain bytes */
     size_t             begin, end, room;
     bool               ended;
@@ -37,20 +45,36 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && !strcmp(text + n - m, end);
 }
 
+/* A pipe is not waited for. */
+static FILE *open_regular(const char *path, td_error *error)
+{
+    struct stat st;
+    int         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool        regular = fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode);
+    FILE       *file = regular ? fdopen(fd, "rb") : NULL;
+    if (file)
+        return file;
+    td_fail(error, TD_EIO, "cannot open '%s' for reading: %s", path,
+            fd >= 0 && !regular ? "it is no regular file" : strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return NULL;
+}
+
 static int open_streams(reader *r, td_error *error)
 {
-    if (!ends_with(r->path, ".zst")) {
-        r->gz = gzopen(r->path, "rb");
-    } else {
-        r->file = fopen(r->path, "rb");
-        r->zstd = ZSTD_createDStream();
-        r->packed = malloc(CHUNK);
-        if (r->file && (!r->zstd || !r->packed))
-            return td_fail(error, TD_ENOMEM, "no memory to read '%s'", r->path);
-    }
-    return r->gz || r->file ? 0
-                            : td_fail(error, TD_EIO, "cannot open '%s' for reading: %s", r->path,
-                                      strerror(errno));
+    r->file = open_regular(r->path, error);
+    if (!r->file)
+        return TD_EIO;
+    r->packing = ends_with(r->path, ".gz") ? GZIP : ends_with(r->path, ".zst") ? ZSTD : PLAIN;
+    if (r->packing == PLAIN)
+        return 0;
+    r->inside = true;
+    r->packed = malloc(CHUNK);
+    /* 15 + 16: the largest window, and gzip alone */
+    bool ready = r->packing == GZIP ? inflateInit2(&r->gzip, 15 + 16) == Z_OK
+                                    : (r->zstd = ZSTD_createDStream()) != NULL;
+    return r->packed && ready ? 0 : td_fail(error, TD_ENOMEM, "no memory to read '%s'", r->path);
 }
 
 reader *reader_open(const char *path, const char *key, int64_t *bad, const td_services *services,
@@ -74,47 +98,94 @@ void reader_close(reader *r)
     if (!r)
         return;
     json_decref(r->object);
-    if (r->gz)
-        gzclose(r->gz);
     if (r->file)
         fclose(r->file);
+    inflateEnd(&r->gzip);
     ZSTD_freeDStream(r->zstd);
     free(r->packed);
     free(r->buffer);
     free(r);
 }
 
-static int64_t read_gz(reader *r, char *out, td_error *error)
+/* ---- compression ----------------------------------------------------------------------------- */
+
+static int64_t read_file(reader *r, char *out, td_error *error)
 {
-    int         code, n = gzread(r->gz, out, (unsigned)CHUNK);
-    const char *why = gzerror(r->gz, &code);
-    if (n < 0 || (n == 0 && code != Z_OK && code != Z_STREAM_END))
-        return td_fail(error, TD_EFORMAT, "%s: cannot be read as gzip: %s", r->path,
-                       code == Z_ERRNO ? strerror(errno) : why);
-    return n;
+    size_t n = fread(out, 1, CHUNK, r->file);
+    return ferror(r->file)
+               ? td_fail(error, TD_EIO, "cannot read '%s': %s", r->path, strerror(errno))
+               : (int64_t)n;
 }
 
+/* Compressed bytes that are left, or new ones; 0 at the end of the file. */
+static int64_t take_in(reader *r, const char *what, td_error *error)
+{
+    if (r->input.pos == r->input.size) {
+        int64_t n = read_file(r, r->packed, error);
+        if (n < 0)
+            return n;
+        r->input = (ZSTD_inBuffer){ r->packed, (size_t)n, 0 };
+    }
+    if (r->input.pos == r->input.size && r->inside)
+        return td_fail(error, TD_EFORMAT,
+                       "%s: ends in the midst of a %s: it is truncated; get it anew", r->path,
+                       what);
+    return (int64_t)(r->input.size - r->input.pos);
+}
+
+static int64_t refuse(const reader *r, const char *what, const char *why, td_error *error)
+{
+    return td_fail(error, TD_EFORMAT,
+                   "%s: cannot be read as %s: %s, before byte %lld: it is damaged, or is something "
+                   "else, or something follows it",
+                   r->path, what, why,
+                   (long long)ftello(r->file) - (long long)(r->input.size - r->input.pos));
+}
+
+/* A file is one member or several, and nothing else. */
+static int64_t read_gzip(reader *r, char *out, td_error *error)
+{
+    r->gzip.next_out = (Bytef *)out, r->gzip.avail_out = CHUNK;
+    while (r->gzip.avail_out == CHUNK) {
+        int64_t have = take_in(r, "gzip member", error);
+        if (have <= 0)
+            return have;
+        r->gzip.next_in = (Bytef *)r->packed + r->input.pos, r->gzip.avail_in = (uInt)have;
+        int code = r->inside ? Z_OK : inflateReset(&r->gzip);
+        if (code == Z_OK)
+            code = inflate(&r->gzip, Z_NO_FLUSH);
+        r->input.pos = r->input.size - r->gzip.avail_in;
+        r->inside = code != Z_STREAM_END;
+        if (code != Z_OK && code != Z_STREAM_END)
+            return refuse(r, "gzip", r->gzip.msg ? r->gzip.msg : zError(code), error);
+    }
+    return (int64_t)(CHUNK - r->gzip.avail_out);
+}
+
+/* zstd keeps a byte of the input until all of a frame's output is taken. */
 static int64_t read_zstd(reader *r, char *out, td_error *error)
 {
     ZSTD_outBuffer o = { out, CHUNK, 0 };
     while (o.pos == 0) {
-        if (r->input.pos == r->input.size) {
-            r->input = (ZSTD_inBuffer){ r->packed, fread(r->packed, 1, CHUNK, r->file), 0 };
-            if (ferror(r->file))
-                return td_fail(error, TD_EIO, "cannot read '%s': %s", r->path, strerror(errno));
-            if (!r->input.size && r->pending)
-                return td_fail(error, TD_EFORMAT,
-                               "%s: ends in the midst of a zstd frame: it is truncated", r->path);
-            if (!r->input.size)
-                return 0;
-        }
-        r->pending = ZSTD_decompressStream(r->zstd, &o, &r->input);
-        if (ZSTD_isError(r->pending))
-            return td_fail(error, TD_EFORMAT, "%s: cannot be read as zstd: %s", r->path,
-                           ZSTD_getErrorName(r->pending));
+        int64_t have = take_in(r, "zstd frame", error);
+        if (have <= 0)
+            return have;
+        size_t more = ZSTD_decompressStream(r->zstd, &o, &r->input);
+        if (ZSTD_isError(more))
+            return refuse(r, "zstd", ZSTD_getErrorName(more), error);
+        r->inside = more != 0;
     }
     return (int64_t)o.pos;
 }
+
+static int64_t read_chunk(reader *r, char *out, td_error *error)
+{
+    return r->packing == GZIP   ? read_gzip(r, out, error)
+           : r->packing == ZSTD ? read_zstd(r, out, error)
+                                : read_file(r, out, error);
+}
+
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 /* More plain bytes behind those that are there. */
 static int fill(reader *r, td_error *error)
@@ -137,8 +208,7 @@ static int fill(reader *r, td_error *error)
                            (long long)r->line + 1);
         r->buffer = grown, r->room = room;
     }
-    int64_t n = r->gz ? read_gz(r, r->buffer + r->end, error)
-                      : read_zstd(r, r->buffer + r->end, error);
+    int64_t n = read_chunk(r, r->buffer + r->end, error);
     if (n < 0)
         return (int)n;
     r->ended = n == 0;
@@ -170,18 +240,36 @@ static int next_line(reader *r, const char **line, size_t *size, td_error *error
     }
 }
 
+/* Whether jansson takes no such JSON at all, be it well formed. */
+static bool beyond_jansson(const json_error_t *e)
+{
+    switch (json_error_code(e)) {
+    case json_error_numeric_overflow:
+    case json_error_stack_overflow:
+    case json_error_null_byte_in_key:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* False: the line is bad, and `why` says why. */
 static bool parse(reader *r, const char *line, size_t size, const char **text, size_t *length,
                   char why[WHY])
 {
+    /* whole numbers of any size are of no concern here: as reals they are taken */
+    const size_t flags = JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL;
     json_error_t problem;
     json_decref(r->object);
-    r->object = json_loadb(line, size, JSON_ALLOW_NUL, &problem);
+    r->object = json_loadb(line, size, flags, &problem);
     const json_t *value = json_object_get(r->object, r->key);
     *text = json_string_value(value);
     *length = json_string_length(value);
     if (!r->object)
-        snprintf(why, WHY, "it is no valid JSON: %s, at column %d", problem.text, problem.column);
+        snprintf(why, WHY, "%s: %s, at column %d",
+                 beyond_jansson(&problem) ? "the library jansson cannot take such JSON"
+                                          : "it is no valid JSON",
+                 problem.text, problem.column);
     else if (!*text)
         snprintf(why, WHY, "%s",
                  !json_is_object(r->object) ? "it is no object { }"
@@ -190,14 +278,28 @@ static bool parse(reader *r, const char *line, size_t size, const char **text, s
     return *text != NULL;
 }
 
+/* Of a whole file; false: `why` says where it is none, and `line` is there. */
+static bool is_text(reader *r, const char *text, size_t size, char why[WHY])
+{
+    const unsigned char *p = (const unsigned char *)text;
+    size_t               at = 0;
+    for (size_t n; at < size && (n = utf8_character(p + at, size - at)) != 0; at += n)
+        r->line += p[at] == '\n';
+    if (at == size)
+        return true;
+    snprintf(why, WHY, "byte %zu of the file is 0x%02X, which is no UTF-8 text there", at, p[at]);
+    return false;
+}
+
 static int skip_bad(reader *r, const char *why, td_error *error)
 {
     if (*r->bad <= 0)
         return td_fail(
             error, TD_EFORMAT,
-            "%s:%lld: cannot take '%s' from this line: %s; mend it, or let some be skipped "
+            "%s:%lld: cannot take '%s' from this %s: %s; mend it, or let some be skipped "
             "with data.max_bad_lines",
-            r->path, (long long)r->line, r->key, why);
+            r->path, (long long)r->line, r->whole ? "text" : r->key, r->whole ? "file" : "line",
+            why);
     --*r->bad;
     r->services->log(r->services, TD_LOG_WARN, "%s:%lld: skipped: %s", r->path, (long long)r->line,
                      why);
@@ -206,7 +308,7 @@ static int skip_bad(reader *r, const char *why, td_error *error)
 
 static bool blank(const char *line, size_t size)
 {
-    while (size && strchr(" \t\r", line[size - 1]))
+    while (size && memchr(" \t\r", line[size - 1], 3))
         size--;
     return size == 0;
 }
@@ -220,13 +322,12 @@ int reader_next(reader *r, const char **text, size_t *size, td_error *error)
         int         code = next_line(r, &line, &length, error);
         if (code)
             return code;
-        if (r->whole) {
-            *text = line, *size = length;
-            return 0;
-        }
-        if (blank(line, length))
+        if (!r->whole && blank(line, length))
             continue;
-        bool fine = parse(r, line, length, text, size, why);
+        bool fine = r->whole ? is_text(r, line, length, why)
+                             : parse(r, line, length, text, size, why);
+        if (r->whole)
+            *text = line, *size = length;
         if (fine && *size)
             return 0;
         if (!fine && (code = skip_bad(r, why, error)) != 0)

@@ -13,6 +13,7 @@
 #include "tandem/random.h"
 
 enum { HEADER = 34 };
+#define MOST_SKIPPED ((int64_t)1 << 40)   /* more than max_bad_lines may be */
 static const char magic[9] = "MMIDIDX\0"; /* with the literal's own 0 it is 9 bytes */
 
 static int64_t load64(const unsigned char *p)
@@ -29,18 +30,31 @@ static int32_t load32(const unsigned char *p)
     return v;
 }
 
+/* An open file, or -1 with `why`. A pipe is not waited for. */
+static int open_regular(const char *name, struct stat *st, const char **why)
+{
+    int f = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (f >= 0 && !fstat(f, st) && S_ISREG(st->st_mode))
+        return f;
+    *why = f >= 0 ? "it is no regular file" : strerror(errno);
+    if (f >= 0)
+        close(f);
+    return -1;
+}
+
 static int map(const char *path, const char *end, const unsigned char **data, size_t *size,
                td_error *error)
 {
     char        name[4200];
+    const char *why;
     struct stat st;
     snprintf(name, sizeof name, "%s%s", path, end);
-    int f = open(name, O_RDONLY | O_CLOEXEC);
-    if (f < 0 || fstat(f, &st)) {
-        if (f >= 0)
-            close(f);
-        return td_fail(error, TD_EIO, "cannot open token shard '%s': %s", name, strerror(errno));
-    }
+    int f = open_regular(name, &st, &why);
+    if (f < 0)
+        return td_fail(error, TD_EIO,
+                       "cannot open token shard '%s': %s; remove what there is of its .idx, .bin "
+                       "and .len and prepare again",
+                       name, why);
     *size = (size_t)st.st_size;
     void *p = *size ? mmap(NULL, *size, PROT_READ, MAP_SHARED, f, 0) : NULL;
     close(f);
@@ -56,7 +70,9 @@ static int check_documents(shard *s)
         int32_t size = load32(s->idx + HEADER + 4 * i);
         int64_t at = load64(s->idx + HEADER + 4 * s->documents + 8 * i);
         int64_t boundary = load64(s->idx + HEADER + 12 * s->documents + 8 * i);
-        if (size <= 0 || at != s->tokens * s->width || boundary != i || load64(s->len + 8 * i) < 0)
+        int64_t bytes = load64(s->len + 8 * i);
+        if (size <= 0 || at != s->tokens * s->width || boundary != i || bytes < 0 ||
+            bytes > INT32_MAX || __builtin_add_overflow(s->bytes, bytes, &s->bytes))
             return -1;
         s->tokens += size;
     }
@@ -65,7 +81,10 @@ static int check_documents(shard *s)
     return (uint64_t)s->tokens * (unsigned)s->width == s->bin_size ? 0 : -1;
 }
 
-static int check(shard *s)
+static int64_t skipped(const shard *s) { return load64(s->len + 8 * s->documents + 8); }
+
+/* Index and lengths are of one size; the number of skipped lines can be. */
+static int check_sizes(shard *s)
 {
     if (s->idx_size < HEADER || memcmp(s->idx, magic, 9) || load64(s->idx + 9) != 1)
         return -1;
@@ -73,10 +92,9 @@ static int check(shard *s)
     s->documents = load64(s->idx + 18);
     uint64_t n = (uint64_t)s->documents;
     if (!s->width || n > s->idx_size / 20 || (uint64_t)load64(s->idx + 26) != n + 1 ||
-        s->idx_size != HEADER + 20 * n + 8 || s->len_size != 8 * n + 16 ||
-        load64(s->len + 8 * n + 8) < 0)
+        s->idx_size != HEADER + 20 * n + 8 || s->len_size != 8 * n + 16)
         return -1;
-    return check_documents(s);
+    return skipped(s) >= 0 && skipped(s) <= MOST_SKIPPED ? 0 : -1;
 }
 
 static int damaged(const char *path, td_error *error)
@@ -87,7 +105,33 @@ static int damaged(const char *path, td_error *error)
                    path);
 }
 
-int shard_open(shard *s, const char *path, td_error *error)
+/* In one pass that is as fast as the file is read; a negative id is a large one. */
+static uint32_t largest_id(const shard *s)
+{
+    const uint16_t *narrow = (const void *)s->bin;
+    const uint32_t *wide = (const void *)s->bin;
+    uint32_t        most = 0;
+    if (s->width == 2)
+        for (int64_t i = 0; i < s->tokens; i++)
+            most = narrow[i] > most ? narrow[i] : most;
+    else
+        for (int64_t i = 0; i < s->tokens; i++)
+            most = wide[i] > most ? wide[i] : most;
+    return most;
+}
+
+static int check_ids(const shard *s, const char *path, int64_t vocab_size, td_error *error)
+{
+    uint32_t most = s->tokens ? largest_id(s) : 0;
+    if (!s->tokens || most < vocab_size)
+        return 0;
+    return td_fail(error, TD_EFORMAT,
+                   "token shard '%s.bin' is damaged: it has id %lld, and the tokenizer ids below "
+                   "%lld; remove it with its .idx and .len and prepare again",
+                   path, (long long)(int32_t)most, (long long)vocab_size);
+}
+
+int shard_open(shard *s, const char *path, int64_t vocab_size, td_error *error)
 {
     *s = (shard){ 0 };
     int code = map(path, ".idx", &s->idx, &s->idx_size, error);
@@ -95,8 +139,10 @@ int shard_open(shard *s, const char *path, td_error *error)
         code = map(path, ".bin", &s->bin, &s->bin_size, error);
     if (!code)
         code = map(path, ".len", &s->len, &s->len_size, error);
-    if (!code && check(s))
+    if (!code && (check_sizes(s) || check_documents(s)))
         code = damaged(path, error);
+    if (!code)
+        code = check_ids(s, path, vocab_size, error);
     if (code)
         shard_close(s);
     return code;
@@ -136,15 +182,17 @@ int64_t shard_bytes(const shard *s, int64_t i) { return load64(s->len + 8 * i); 
 
 uint64_t shard_hash(const shard *s) { return (uint64_t)load64(s->len + 8 * s->documents); }
 
-int64_t shard_skipped(const char *path, td_error *error)
+int64_t shard_skipped(const char *path, bool *empty, td_error *error)
 {
-    shard s = { 0 };
-    int   code = map(path, ".len", &s.len, &s.len_size, error);
-    if (code)
-        return code;
-    int64_t n = s.len_size && s.len_size % 8 == 0 ? load64(s.len + s.len_size - 8) : -1;
+    shard   s = { 0 };
+    int64_t n = map(path, ".len", &s.len, &s.len_size, error);
+    if (!n)
+        n = map(path, ".idx", &s.idx, &s.idx_size, error);
+    if (!n)
+        n = check_sizes(&s) ? damaged(path, error) : skipped(&s);
+    *empty = n >= 0 && !s.documents;
     shard_close(&s);
-    return n < 0 ? damaged(path, error) : n;
+    return n;
 }
 
 int64_t shard_find(const shard *s, int64_t token)
@@ -231,9 +279,10 @@ static int grow(shard_writer *w, td_error *error)
 
 int shard_add(shard_writer *w, const int32_t *ids, int64_t count, int64_t bytes, td_error *error)
 {
-    if (count > INT32_MAX)
-        return td_fail(error, TD_EFORMAT, "a document of %lld tokens is too long for a shard",
-                       (long long)count);
+    if (count > INT32_MAX || bytes > INT32_MAX)
+        return td_fail(error, TD_EFORMAT,
+                       "a document of %lld tokens and %lld bytes is too long for a shard",
+                       (long long)count, (long long)bytes);
     if (w->documents == w->room && grow(w, error))
         return TD_ENOMEM;
     for (int64_t i = 0; i < count; i++) {

@@ -18,11 +18,13 @@
 typedef struct shard {
     const unsigned char *bin, *idx, *len; /* maps */
     size_t               bin_size, idx_size, len_size;
-    int                  width; /* bytes of an id: 2 or 4 */
-    int64_t              documents, tokens;
+    int                  width;                    /* bytes of an id: 2 or 4 */
+    int64_t              documents, tokens, bytes; /* of text */
 } shard;
 
-int      shard_open(shard *, const char *path, td_error *error); /* path without .bin */
+/* Path without .bin. What contradicts itself, or has an id outside the vocabulary, is
+ * refused. */
+int      shard_open(shard *, const char *path, int64_t vocab_size, td_error *error);
 void     shard_close(shard *);
 void     shard_tokens(const shard *, int64_t begin, int64_t count, int32_t *out);
 /* First token of a document; document may be `documents`: the end. */
@@ -32,8 +34,9 @@ int64_t  shard_bytes(const shard *, int64_t document);
 uint64_t shard_hash(const shard *);
 /* The document that a token is in. */
 int64_t  shard_find(const shard *, int64_t token);
-/* How many bad lines were skipped, of a shard that is not opened; negative with `error`. */
-int64_t  shard_skipped(const char *path, td_error *error);
+/* How many bad lines were skipped, of a shard that is not opened; negative with `error`. `empty`: it
+ * has no document. */
+int64_t  shard_skipped(const char *path, bool *empty, td_error *error);
 
 typedef struct shard_writer {
     char     path[4096];

@@ -6,6 +6,7 @@
 
 #include "order.h"
 #include "shard.h"
+#include "utf8.h"
 
 static const td_option source_options[] = {
     TD_OPTION_NEED_STRING(text_source, name, "name of the source, in metrics and shard files"),
@@ -52,14 +53,30 @@ static const text_source *source_at(const text_config *c, size_t i)
     return (const text_source *)c->sources.at + i;
 }
 
+/* It is part of file names and of what is printed. */
+static int check_name(const char *name, size_t i, td_error *error)
+{
+    size_t size = strlen(name), at = 0;
+    if (!size)
+        return td_fail(error, TD_ECONFIG,
+                       "source %zu has no name; it is part of file names: give it one", i + 1);
+    for (size_t n; at < size; at += n) {
+        const unsigned char *p = (const unsigned char *)name + at;
+        n = *p < 32 || *p == 127 || *p == '/' ? 0 : utf8_character(p, size - at);
+        if (!n)
+            return td_fail(error, TD_ECONFIG,
+                           "source %zu: its name has byte 0x%02X after '%.*s'; it is part of file "
+                           "names: it must be UTF-8 without '/' and control characters",
+                           i + 1, *p, (int)at, name);
+    }
+    return 0;
+}
+
 static int check_source(const text_config *c, size_t i, td_error *error)
 {
     const text_source *s = source_at(c, i);
-    if (!*s->name || strchr(s->name, '/'))
-        return td_fail(error, TD_ECONFIG,
-                       "source %zu is named '%s'; it is part of file names: it cannot be empty "
-                       "or have a '/'",
-                       i + 1, s->name);
+    if (check_name(s->name, i, error))
+        return TD_ECONFIG;
     if (!s->files.count)
         return td_fail(error, TD_ECONFIG, "source %zu, '%s', has no 'files' to train on", i + 1,
                        s->name);
@@ -117,7 +134,7 @@ static int open_part(const text_config *c, const text_source *s, int part, const
     int64_t length = train ? in->length : in->held_out_length;
     int     code = text_prepare(c, s, part, in, path, error);
     if (!code)
-        code = shard_open(out, path, error);
+        code = shard_open(out, path, in->special.vocab_size, error);
     *runs = code ? 0 : out->tokens / length;
     if (!code && !*runs)
         code = td_fail(

@@ -7,6 +7,7 @@
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 #include <string>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <unordered_map>
 #include <vector>
@@ -56,6 +57,36 @@ auto guarded(td_error *error, const char *what, const char *name, Body body) -> 
     }
 }
 
+// What SentencePiece says, without where in its source and by which condition.
+std::string words(const sentencepiece::util::Status &status)
+{
+    std::string text = status.error_message();
+    size_t      at = text.find(".cc(") == text.npos ? text.npos : text.rfind("] ");
+    return at == text.npos ? text : text.substr(at + 2);
+}
+
+// SentencePiece would wait for a pipe, and has no word of its own for a directory.
+int check_file(const char *path, td_error *error)
+{
+    struct stat st;
+    errno = 0;
+    if (!stat(path, &st) && S_ISREG(st.st_mode) && !access(path, R_OK))
+        return 0;
+    return td_fail(error, TD_EIO,
+                   "cannot read the SentencePiece model '%s': %s; name another with tokenizer.model"
+                   ", or make one with `tandem data train-tokenizer`",
+                   path, errno ? std::strerror(errno) : "it is no regular file");
+}
+
+int refuse(const char *path, const sentencepiece::util::Status &status, td_error *error)
+{
+    std::string why = words(status);
+    return td_fail(error, TD_EFORMAT,
+                   "'%s' is no SentencePiece model, or it is damaged%s%s; name another with "
+                   "tokenizer.model, or make one with `tandem data train-tokenizer`",
+                   path, why.empty() ? "" : ": ", why.c_str());
+}
+
 int open(const void *options, const td_services *, void **state, td_error *error)
 {
     auto c = static_cast<const config *>(options);
@@ -64,11 +95,12 @@ int open(const void *options, const td_services *, void **state, td_error *error
                        "tokenizer 'sentencepiece' needs 'model', the path of a .model file; "
                        "`tandem data train-tokenizer` makes one");
     return guarded(error, "load the model", c->model, [&] {
+        if (check_file(c->model, error))
+            return error->code;
         auto p = std::make_unique<processor>();
         auto status = p->Load(c->model);
         if (!status.ok())
-            return td_fail(error, TD_EFORMAT, "cannot load the SentencePiece model '%s': %s",
-                           c->model, status.ToString().c_str());
+            return refuse(c->model, status, error);
         *state = p.release();
         return 0;
     });
@@ -91,7 +123,7 @@ int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t
         auto             status = get(state)->Encode(absl::string_view(text, size), &found);
         if (!status.ok())
             return td_fail(error, TD_EFORMAT, "cannot encode %zu bytes: %s", size,
-                           status.ToString().c_str());
+                           words(status).c_str());
         for (size_t i = 0; i < found.size() && static_cast<int64_t>(i) < room; i++)
             ids[i] = found[i];
         return static_cast<int64_t>(found.size());
@@ -114,7 +146,7 @@ int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64
         auto        status = p->Decode(std::vector<int>(ids, ids + count), &out);
         if (!status.ok())
             return td_fail(error, TD_EFORMAT, "cannot decode %lld ids: %s",
-                           static_cast<long long>(count), status.ToString().c_str());
+                           static_cast<long long>(count), words(status).c_str());
         if (room > 0)
             std::memcpy(text, out.data(), std::min(out.size(), static_cast<size_t>(room)));
         return static_cast<int64_t>(out.size());
@@ -152,6 +184,20 @@ int save(const char *path, const std::string &model, td_error *error)
     why = fine ? errno : why;
     std::remove(temporary.c_str());
     return td_fail(error, TD_EIO, "cannot write the model '%s': %s", path, std::strerror(why));
+}
+
+// On little text there are fewer than were asked for.
+int tell_pieces(const td_train_in *in, const std::string &model, const td_services *services,
+                td_error *error)
+{
+    processor p;
+    auto      status = p.LoadFromSerializedProto(model);
+    if (!status.ok())
+        return refuse(in->output, status, error);
+    bool fewer = p.GetPieceSize() < in->vocab_size;
+    services->log(services, fewer ? TD_LOG_WARN : TD_LOG_INFO, "'%s' has %d pieces%s", in->output,
+                  p.GetPieceSize(), fewer ? ": the text gives no more" : "");
+    return 0;
 }
 
 // One thread and a fixed seed: the same text gives the same model. Byte pieces make it lossless.
@@ -222,10 +268,11 @@ int train(const void *options, const td_train_in *in, const td_services *service
         auto status = sentencepiece::SentencePieceTrainer::Train(settings(c, in), &read, &model);
         if (!status.ok()) // a failure to read comes first
             return td_fail(error, TD_ECONFIG, "cannot train '%s' with %lld pieces: %s", in->output,
-                           static_cast<long long>(in->vocab_size), status.ToString().c_str()),
+                           static_cast<long long>(in->vocab_size), words(status).c_str()),
                    error->code;
         tell_left_out(c, read, services);
-        return save(in->output, model, error);
+        int code = tell_pieces(in, model, services, error);
+        return code ? code : save(in->output, model, error);
     });
 }
 

@@ -66,6 +66,14 @@ Test(reader, what_is_wrong_with_a_line)
             "it is no valid JSON: string or '}' expected near ''', at column 2");
     refuses("{\"text\": \"two\"} three", "it is no valid JSON: end of file expected near 'three', "
                                          "at column 21");
+    refuses("{\"text\": \"two\", \"text\": \"three\"}",
+            "it is no valid JSON: duplicate object key near '\"text\"', at column 22");
+    refuses("{\"text\": \"two\", \"a\": 1e999}",
+            "the library jansson cannot take such JSON: real number overflow near '1e999', at "
+            "column 26");
+    refuses("{\"text\": \"two\", \"\\u0000\": 1}",
+            "the library jansson cannot take such JSON: NUL byte in object key not supported near "
+            "'\"\\u0000\"', at column 24");
     refuses("[1, 2]", "it is no object { }");
     refuses("{\"txet\": \"two\"}", "it has no such text");
     refuses("{\"text\": 2}", "that is no string");
@@ -99,4 +107,142 @@ Test(reader, many_lines_may_be_longer_together)
         fputs("{\"text\": \"some words of a line\"}\n", f);
     cr_assert(!fclose(f));
     cr_expect_eq(read_all(&error), 20000, "%s", error.text);
+}
+
+/* Numbers of other keys are of no concern. */
+Test(reader, large_numbers_are_taken)
+{
+    td_error error = { 0 };
+    FILE    *f = create("a.jsonl");
+    cr_assert(fputs("{\"id\": 123456789012345678901234567890, \"text\": \"a\"}\n", f) >= 0 &&
+              !fclose(f));
+    cr_expect_eq(read_all(&error), 1, "%s", error.text);
+}
+
+Test(reader, deep_lines_are_told)
+{
+    enum { DEPTH = 3000 };
+    td_error error = { 0 };
+    FILE    *f = create("a.jsonl");
+    fputs("{\"text\": \"a\", \"deep\": ", f);
+    for (int k = 0; k < 2 * DEPTH; k++)
+        putc(k < DEPTH ? '[' : ']', f);
+    cr_assert(fputs("}\n", f) >= 0 && !fclose(f));
+    cr_expect_eq(read_all(&error), 0);
+    cr_expect(strstr(error.text, "jansson cannot take such JSON: maximum parsing depth"), "%s",
+              error.text);
+}
+
+/* What is told of a file of these bytes; NULL: nothing, it is read. */
+static void told(const char *name, const void *bytes, size_t size, const char *why)
+{
+    td_error error = { 0 };
+    FILE    *f = create(name);
+    cr_assert(fwrite(bytes, 1, size, f) == size && !fclose(f));
+    read_all(&error);
+    cr_expect_eq(error.code, why ? TD_EFORMAT : 0, "%s", error.text);
+    cr_expect(!why || (strstr(error.text, why) && strstr(error.text, path)), "'%s': %s", why,
+              error.text);
+}
+
+Test(reader, what_is_no_text)
+{
+    static const struct {
+        const char *bytes, *why;
+    } cases[] = { { "fine\n\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80", NULL },
+                  { "one\n\xFF", ":2: cannot take 'text' from this file: byte 4 of the file is "
+                                 "0xFF" },
+                  { "\xC0\x80", "byte 0" },
+                  { "a\xE0\x80\x80", "byte 1" },
+                  { "\xED\xA0\x80", "byte 0" },
+                  { "\xF4\x90\x80\x80", "byte 0" },
+                  { "\n\nab\xE2\x82", ":3: " },
+                  { "\x80", "byte 0" },
+                  { "\xF0\x8F\xBF\xBF", "byte 0" },
+                  { "\xE2\x28\xA1", "byte 0" } };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
+        told("a.txt", cases[k].bytes, strlen(cases[k].bytes), cases[k].why);
+    told("a.txt", "a\0b", 3, "byte 1 of the file is 0x00");
+    told("a.jsonl", "\0\0\n", 3, ":1: cannot take 'text' from this line");
+}
+
+/* ---- compression ----------------------------------------------------------------------------- */
+
+static const char line[] = "{\"text\": \"some words\"}\n";
+
+static size_t pack_gzip(unsigned char out[256])
+{
+    z_stream z = { .next_in = (Bytef *)(uintptr_t)line,
+                   .avail_in = sizeof line - 1,
+                   .next_out = out,
+                   .avail_out = 256 };
+    cr_assert(deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK &&
+              deflate(&z, Z_FINISH) == Z_STREAM_END && deflateEnd(&z) == Z_OK);
+    return z.total_out;
+}
+
+static size_t pack_zstd(unsigned char out[256])
+{
+    size_t n = ZSTD_compress(out, 256, line, sizeof line - 1, 1);
+    cr_assert(!ZSTD_isError(n));
+    return n;
+}
+
+/* Members one after another are read; whatever else follows one is refused, as is a cut one. */
+static void check_members(const char *name, const unsigned char *member, size_t n)
+{
+    unsigned char all[600];
+    memcpy(all, member, n), memcpy(all + n, member, n);
+    told(name, all, 2 * n, NULL);
+    for (size_t cut = 0; cut < 2 * n; cut++)
+        told(name, all, cut, cut == n ? NULL : "a.jsonl.");
+    for (size_t k = 0; k < 4; k++) {
+        all[n + k] ^= 1;
+        told(name, all, 2 * n, k < 3 || all[n] == 0x28 ? "before byte" : NULL);
+        all[n + k] ^= 1;
+    }
+    memcpy(all + n, line, sizeof line);
+    told(name, all, n + sizeof line, "before byte");
+    for (size_t k = 1; k < sizeof line; k++)
+        told(name, all, n + k, "a.jsonl.");
+    told(name, line, sizeof line - 1, "cannot be read as ");
+}
+
+Test(reader, nothing_but_members)
+{
+    unsigned char member[256];
+    check_members("a.jsonl.gz", member, pack_gzip(member));
+    check_members("a.jsonl.zst", member, pack_zstd(member));
+}
+
+/* A frame without a checksum, whose blocks come out in pieces that no buffer has room for. */
+Test(reader, whatever_the_blocks_of_a_frame)
+{
+    enum { BLOCK = 100000, BLOCKS = 7 };
+    static char    text[BLOCK], packed[BLOCK];
+    ZSTD_CCtx     *z = ZSTD_createCCtx();
+    ZSTD_outBuffer out = { packed, sizeof packed, 0 };
+    memset(text, '\n', sizeof text);
+    for (int k = 0; k < BLOCKS; k++) {
+        ZSTD_inBuffer in = { text, sizeof text, 0 };
+        cr_assert(!ZSTD_compressStream2(z, &out, &in, k + 1 < BLOCKS ? ZSTD_e_flush : ZSTD_e_end));
+    }
+    ZSTD_freeCCtx(z);
+    for (size_t cut = 0; cut < 2; cut++)
+        told("a.jsonl.zst", packed, out.pos - cut, cut ? "truncated" : NULL);
+}
+
+Test(reader, what_is_no_file_is_refused)
+{
+    static const char *const names[] = { "a.jsonl", "a.jsonl.gz", "a.txt.zst" };
+    for (int k = 0; k < 6; k++) {
+        int64_t  bad = 0;
+        td_error error = { 0 };
+        snprintf(path, sizeof path, "%s/%s", directory, names[k % 3]);
+        cr_assert(!(k < 3 ? mkfifo(path, 0600) : mkdir(path, 0700)));
+        cr_expect_null(reader_open(path, "text", &bad, &module_services, &error));
+        cr_expect(strstr(error.text, path) && strstr(error.text, "it is no regular file"), "%s",
+                  error.text);
+        remove(path);
+    }
 }

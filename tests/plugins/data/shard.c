@@ -9,7 +9,12 @@
 #include "../plugins/data/text/shard.c"
 #include "base/file.h"
 
-enum { DOCUMENTS = 5, INDEX = HEADER + 20 * DOCUMENTS + 8, TOKENS = 1 + 7 + 13 + 2 + 101 };
+enum {
+    DOCUMENTS = 5,
+    INDEX = HEADER + 20 * DOCUMENTS + 8,
+    TOKENS = 1 + 7 + 13 + 2 + 101,
+    VOCABULARY = 4101
+};
 
 static char directory[64], path[80];
 
@@ -58,7 +63,7 @@ static void expect_refused(const char *what, size_t at)
 {
     shard    s;
     td_error error = { 0 };
-    int      code = shard_open(&s, path, &error);
+    int      code = shard_open(&s, path, VOCABULARY, &error);
     cr_assert(code < 0, "taken: %s at %zu", what, at);
     cr_assert(strstr(error.text, path), "%s", error.text);
     cr_assert(strstr(error.text, "prepare again"), "%s", error.text);
@@ -70,7 +75,7 @@ Test(shard, is_read_as_written)
     shard    s;
     td_error error = { 0 };
     int32_t  ids[13];
-    cr_assert_eq(shard_open(&s, path, &error), 0, "%s", error.text);
+    cr_assert_eq(shard_open(&s, path, VOCABULARY, &error), 0, "%s", error.text);
     cr_assert(s.documents == DOCUMENTS && s.tokens == TOKENS && s.idx_size == INDEX);
     shard_tokens(&s, shard_document(&s, 2), 13, ids);
     cr_assert(ids[0] == 2000 && ids[12] == 2012);
@@ -78,7 +83,8 @@ Test(shard, is_read_as_written)
     cr_assert(shard_find(&s, 0) == 0 && shard_find(&s, 7) == 1 && shard_find(&s, 8) == 2 &&
               shard_find(&s, TOKENS - 1) == 4);
     shard_close(&s);
-    cr_assert_eq(shard_skipped(path, &error), 17);
+    bool empty = true;
+    cr_assert(shard_skipped(path, &empty, &error) == 17 && !empty);
 }
 
 /* The number of bad lines comes last; it is asked for without the rest of the shard. */
@@ -87,19 +93,20 @@ Test(shard, skipped_lines_are_checked)
     size_t   size;
     char    *data = read_part(".len", &size);
     int64_t  wrong = -1;
+    bool     empty;
     td_error error = { 0 }, none = { 0 };
     cr_assert_eq(size, 8 * DOCUMENTS + 16);
     for (size_t n = 0; n < 2; n++) {
         write_part(".len", data, n * 9);
-        cr_assert_eq(shard_skipped(path, &error), TD_EFORMAT);
+        cr_assert_eq(shard_skipped(path, &empty, &error), TD_EFORMAT);
         cr_assert(strstr(error.text, "prepare again"), "%s", error.text);
     }
     memcpy(data + 8 * DOCUMENTS + 8, &wrong, 8);
     write_part(".len", data, size);
-    cr_assert_eq(shard_skipped(path, &error), TD_EFORMAT);
+    cr_assert_eq(shard_skipped(path, &empty, &error), TD_EFORMAT);
     expect_refused("a negative number of bad lines", 0);
     snprintf(path, sizeof path, "%s/none", directory);
-    cr_assert_eq(shard_skipped(path, &none), TD_EIO);
+    cr_assert_eq(shard_skipped(path, &empty, &none), TD_EIO);
     cr_assert(strstr(none.text, "/none.len"), "%s", none.text);
     free(data);
 }
@@ -194,6 +201,93 @@ Test(shard, numbers_that_overflow_are_refused)
     free(data);
 }
 
+/* Bytes of text that no document has; sums of them would wrap. */
+Test(shard, lengths_are_checked)
+{
+    static const int64_t wrong[] = { -1, INT64_MIN, INT64_MAX, (int64_t)1 << 62, (int64_t)1 << 31 };
+    size_t               size;
+    char                *data = read_part(".len", &size);
+    for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++)
+        for (int64_t d = 0; d < DOCUMENTS; d++) {
+            char copy[8 * DOCUMENTS + 16];
+            memcpy(copy, data, size);
+            memcpy(copy + 8 * d, &wrong[k], 8);
+            write_part(".len", copy, size);
+            expect_refused("length", k);
+        }
+    free(data);
+}
+
+/* A .len that is cut ends with another number than that of bad lines. */
+Test(shard, lengths_that_do_not_fit_say_nothing_of_skipped_lines)
+{
+    size_t   size;
+    char    *data = read_part(".len", &size);
+    int64_t  many = (int64_t)1 << 62;
+    bool     empty;
+    td_error error = { 0 };
+    for (size_t n = 0; n < size; n += 8) {
+        write_part(".len", data, n);
+        cr_assert_eq(shard_skipped(path, &empty, &error), TD_EFORMAT);
+    }
+    memcpy(data + size - 8, &many, 8);
+    write_part(".len", data, size);
+    cr_assert_eq(shard_skipped(path, &empty, &error), TD_EFORMAT);
+    free(data);
+}
+
+static void expect_bad_ids(const char *id)
+{
+    shard    s;
+    td_error error = { 0 };
+    char     message[160];
+    snprintf(message, sizeof message, "'%s.bin' is damaged: it has id %s,", path, id);
+    cr_assert_eq(shard_open(&s, path, VOCABULARY, &error), TD_EFORMAT);
+    cr_assert(strstr(error.text, message) && strstr(error.text, "prepare again"), "%s", error.text);
+}
+
+Test(shard, ids_outside_the_vocabulary_are_refused)
+{
+    shard_writer w;
+    td_error     error = { 0 };
+    size_t       size;
+    char        *data = read_part(".bin", &size);
+    for (size_t k = 0; k < TOKENS; k++) {
+        data[2 * k + 1] ^= 0x40;
+        write_part(".bin", data, size);
+        char id[16];
+        snprintf(id, sizeof id, "%d", (data[2 * k] & 255) | (data[2 * k + 1] & 255) << 8);
+        expect_bad_ids(id);
+        data[2 * k + 1] ^= 0x40;
+    }
+    free(data);
+    cr_assert(!shard_create(&w, path, false, &error) &&
+              !shard_add(&w, (const int32_t[]){ 4100, -7, 3 }, 3, 9, &error) &&
+              !shard_finish(&w, &error));
+    expect_bad_ids("-7");
+}
+
+/* Neither is waited for nor mapped. */
+Test(shard, what_is_no_file_is_refused)
+{
+    static const char *const parts[] = { ".idx", ".bin", ".len" };
+    for (int k = 0; k < 6; k++) {
+        char     name[96];
+        size_t   size;
+        shard    s;
+        td_error error = { 0 };
+        char    *data = read_part(parts[k / 2], &size);
+        snprintf(name, sizeof name, "%s%s", path, parts[k / 2]);
+        unlink(name);
+        cr_assert(!(k % 2 ? mkfifo(name, 0600) : mkdir(name, 0700)));
+        cr_assert_eq(shard_open(&s, path, VOCABULARY, &error), TD_EIO);
+        cr_assert(strstr(error.text, "it is no regular file; remove"), "%s", error.text);
+        cr_assert(!remove(name));
+        write_part(parts[k / 2], data, size);
+        free(data);
+    }
+}
+
 Test(shard, a_missing_part_is_named)
 {
     static const char *const parts[] = { ".idx", ".bin", ".len" };
@@ -205,8 +299,10 @@ Test(shard, a_missing_part_is_named)
         char    *data = read_part(parts[k], &size);
         snprintf(name, sizeof name, "%s%s", path, parts[k]);
         unlink(name);
-        cr_assert_eq(shard_open(&s, path, &error), TD_EIO);
-        cr_assert(strstr(error.text, name) && strstr(error.text, "No such file"), "%s", error.text);
+        cr_assert_eq(shard_open(&s, path, VOCABULARY, &error), TD_EIO);
+        cr_assert(strstr(error.text, name) && strstr(error.text, "No such file") &&
+                      strstr(error.text, "prepare again"),
+                  "%s", error.text);
         write_part(parts[k], data, size);
         free(data);
     }
