@@ -12,6 +12,8 @@ typedef struct binder {
     td_registry *registry;
     td_errors   *errors;
     const char  *owner; /* "attention 'softmax'" */
+    int          depth; /* of parts in parts */
+    bool         deep;  /* too many: told once */
 } binder;
 
 static bool bind_part(binder *b, td_value *group, const char *path, const char *kind,
@@ -289,7 +291,7 @@ static void unknown_keys(binder *b, const td_value *group, const td_option *tabl
         bool   known = plugin && !strcmp(v->name, "plugin");
         if (plugin)
             names[n++] = "plugin";
-        for (size_t i = 0; td_option_row(table, size, i, &row) && n < 200; i++)
+        for (size_t i = 0; td_option_row(table, size, i, &row) && n <= TD_MOST_OPTIONS; i++)
             known |= !strcmp(names[n++] = row.name, v->name);
         for (size_t i = 0; extra && td_option_row(extra, sizeof row, i, &row) && n < 250; i++)
             known |= !strcmp(names[n++] = row.name, v->name);
@@ -444,43 +446,76 @@ const td_plugin *td_config_plugin(const td_config *c, size_t i)
     return b ? b->plugin : NULL;
 }
 
+/* The plugin that the group names, or NULL after an error. */
+static const td_plugin *find_part(binder *b, const td_value *group, const char *path,
+                                  const char *kind, const char *fallback)
+{
+    const td_value  *said = td_value_child(group, "plugin");
+    const char      *name = plugin_name(b, group, path, kind, fallback);
+    td_error         e = { 0 };
+    const td_plugin *p = name ? td_registry_find(b->registry, kind, name, &e) : NULL;
+    if (name && !p)
+        td_errors_add(b->errors, "%s: %s", said ? td_value_origin(said) : path, e.text);
+    return p;
+}
+
+/* Whether the parts around this one are few enough. */
+static bool shallow(binder *b, const char *path)
+{
+    if (b->depth < TD_DEEPEST_PART)
+        return true;
+    if (!b->deep)
+        td_errors_add(b->errors,
+                      "%s: option '%s': parts lie in each other more than %d deep: is a plugin its "
+                      "own default?",
+                      b->owner, path, TD_DEEPEST_PART);
+    b->deep = true;
+    return false;
+}
+
+static void check_part(binder *b, const td_value *group, const char *path, const td_part *part)
+{
+    td_error e = { 0 };
+    if (part->plugin->check && part->plugin->check(part->config, &e))
+        td_errors_add(b->errors, "%s: %s: %s", group ? td_value_origin(group) : path, b->owner,
+                      *e.text ? e.text : "its 'check' refuses these options without saying why");
+}
+
 static bool bind_part(binder *b, td_value *group, const char *path, const char *kind,
                       const char *fallback, const td_option *extra, void *extra_out, td_part *out,
                       td_resolved *at)
 {
     size_t           before = b->errors->count;
-    const char      *name = plugin_name(b, group, path, kind, fallback);
-    const td_value  *said = td_value_child(group, "plugin");
-    const td_plugin *p;
-    td_error         e = { 0 };
+    const td_plugin *p = shallow(b, path) ? find_part(b, group, path, kind, fallback) : NULL;
     td_text          text = { 0 };
     char            *config;
 
-    p = name ? td_registry_find(b->registry, kind, name, &e) : NULL;
-    if (name && !p)
-        td_errors_add(b->errors, "%s%s%s", said ? td_value_origin(said) : path, ": ", e.text);
     if (!p)
         return false;
     b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(kind, "/"), kind,
                               p->name);
     config = td_arena_alloc(b->config->arena, p->config_size + 1);
-    if (!config || !b->owner)
+    if (!config || !b->owner) {
+        td_errors_add(b->errors, "%s: out of memory for the options of '%s'", path, p->name);
         return false;
+    }
+    b->depth++;
     if (group && group->mark && fallback && strcmp(p->name, fallback))
         td_value_forget_default(group);
     out->plugin = p, out->config = config;
     remember(b->config, p);
     print_string(&text, p->name);
-    record(b, at, "plugin", keep(b, &text), said, NULL)->doc = p->brief ? p->brief : "";
+    record(b, at, "plugin", keep(b, &text), td_value_child(group, "plugin"), NULL)
+        ->doc = p->brief ? p->brief : "";
     bind_rows(b, group, p->options, p->option_size, config, at);
     b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(kind, "/"), kind,
                               p->name);
     if (extra)
         bind_rows(b, group, extra, sizeof *extra, extra_out, at);
     unknown_keys(b, group, p->options, p->option_size, extra, true);
-    if (b->errors->count == before && p->check && p->check(config, &e))
-        td_errors_add(b->errors, "%s: %s: %s", group ? td_value_origin(group) : path, b->owner,
-                      e.text);
+    if (b->errors->count == before)
+        check_part(b, group, path, out);
+    b->depth--;
     return b->errors->count == before;
 }
 
@@ -498,7 +533,7 @@ int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, 
                          const char *fallback, const td_option *extra, void *extra_out,
                          td_part *out, td_errors *errors)
 {
-    binder    b = { c, registry, errors, path };
+    binder    b = { c, registry, errors, path, 0, false };
     bool      bad;
     td_value *group = find_group(c, path, errors, &bad);
     *out = (td_part){ NULL, NULL };
@@ -520,7 +555,7 @@ int td_config_bind(td_config *c, td_registry *registry, const char *path, const 
 int td_config_bind_table(td_config *c, td_registry *registry, const char *path,
                          const td_option *table, void *out, td_errors *errors)
 {
-    binder    b = { c, registry, errors, path };
+    binder    b = { c, registry, errors, path, 0, false };
     size_t    before = errors->count;
     bool      bad;
     td_value *group = find_group(c, path, errors, &bad);
@@ -555,7 +590,7 @@ static const char *from_here(td_config *c, const td_value *v)
 
 int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
 {
-    binder    b = { c, registry, errors, "the top level" };
+    binder    b = { c, registry, errors, "the top level", 0, false };
     size_t    before = errors->count;
     top_level top = { { NULL, 0 } };
     td_value *v = td_value_child(c->root, "plugin_path");
