@@ -7,6 +7,8 @@
 #include "config/value.h"
 #include "plugin/options.h"
 
+enum { MOST_UNKNOWN = 100 }; /* told one by one */
+
 typedef struct binder {
     td_config   *config;
     td_registry *registry;
@@ -14,6 +16,7 @@ typedef struct binder {
     const char  *owner; /* "attention 'softmax'" */
     int          depth; /* of parts in parts */
     bool         deep;  /* too many: told once */
+    size_t       rules; /* errors that were told by a part's check: its options are there */
 } binder;
 
 static bool bind_part(binder *b, td_value *group, const char *path, const char *kind,
@@ -117,11 +120,18 @@ static bool in_range(binder *b, const td_value *v, const td_option *o, double x)
     return false;
 }
 
+static bool takes_strings(const td_option *o)
+{
+    return o->type == TD_TYPE_STRING || o->type == TD_TYPE_STRINGS;
+}
+
 static void want(binder *b, const td_value *v, const td_option *o)
 {
+    bool    number = v->type == TD_VALUE_INT || v->type == TD_VALUE_FLOAT;
     td_text t = { 0 };
     td_option_describe(o, &t);
-    complain(b, v, o->name, "is %s; it takes %s", type_name(v), td_text_get(&t));
+    complain(b, v, o->name, "is %s; it takes %s%s", type_name(v), td_text_get(&t),
+             number && takes_strings(o) ? ": put it in quotes" : "");
     td_text_free(&t);
 }
 
@@ -145,13 +155,19 @@ static void bind_choice(binder *b, const td_value *v, const td_option *o, int64_
     td_text_free(&t);
 }
 
+/* A string, or what the command line said without quotes: run.name=5. */
+static bool is_text(const td_value *v)
+{
+    return v->type == TD_VALUE_STRING ||
+           (!v->file && v->text && v->type != TD_VALUE_LIST && v->type != TD_VALUE_GROUP);
+}
+
 /* One value of INT, FLOAT or STRING into out[index]. */
 static void bind_item(binder *b, const td_value *v, const td_option *o, void *out, size_t index,
                       td_text *text)
 {
-    bool ints = o->type == TD_TYPE_INT || o->type == TD_TYPE_INTS,
-         strings = o->type == TD_TYPE_STRING || o->type == TD_TYPE_STRINGS;
-    if (strings ? v->type != TD_VALUE_STRING
+    bool ints = o->type == TD_TYPE_INT || o->type == TD_TYPE_INTS, strings = takes_strings(o);
+    if (strings ? !is_text(v)
         : ints  ? v->type != TD_VALUE_INT
                 : v->type != TD_VALUE_INT && v->type != TD_VALUE_FLOAT) {
         want(b, v, o);
@@ -286,6 +302,7 @@ static void unknown_keys(binder *b, const td_value *group, const td_option *tabl
 {
     const char *names[256], *nearest;
     td_option   row;
+    size_t      told = 0;
     for (td_value *v = group ? group->first : NULL; v; v = v->next) {
         size_t n = 0;
         bool   known = plugin && !strcmp(v->name, "plugin");
@@ -295,7 +312,7 @@ static void unknown_keys(binder *b, const td_value *group, const td_option *tabl
             known |= !strcmp(names[n++] = row.name, v->name);
         for (size_t i = 0; extra && td_option_row(extra, sizeof row, i, &row) && n < 250; i++)
             known |= !strcmp(names[n++] = row.name, v->name);
-        if (known)
+        if (known || ++told > MOST_UNKNOWN)
             continue;
         nearest = td_nearest(v->name, names, n);
         if (nearest)
@@ -303,6 +320,9 @@ static void unknown_keys(binder *b, const td_value *group, const td_option *tabl
         else
             complain(b, v, v->name, "is unknown (`tandem plugins show` lists what there is)");
     }
+    if (told > MOST_UNKNOWN)
+        td_errors_add(b->errors, "%s: %s: %zu more options are unknown", td_value_origin(group),
+                      b->owner, told - MOST_UNKNOWN);
 }
 
 static void bind_list(binder *b, td_value *v, const td_option *o, td_list *out, td_resolved *at)
@@ -386,6 +406,8 @@ static void bind_row(binder *b, const td_value *group, td_value *v, const td_opt
         return;
     }
     set_default(o, field);
+    if (v && v->wrong)
+        return;
     if (o->type == TD_TYPE_LIST)
         bind_list(b, v, o, (td_list *)(void *)field, at);
     else if (o->type == TD_TYPE_PARTS)
@@ -473,19 +495,52 @@ static bool shallow(binder *b, const char *path)
     return false;
 }
 
+/* Where a text has this name, and no longer one that holds it; NULL: nowhere. */
+static const char *mentions(const char *text, const char *name)
+{
+    static const char letters[] = "_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    size_t            n = strlen(name);
+    for (const char *p = text; n && (p = strstr(p, name)) != NULL; p++)
+        if ((p == text || !strchr(letters, p[-1])) && !(p[n] && strchr(letters, p[n])))
+            return p;
+    return NULL;
+}
+
+/* The option in a group, or in one of its groups, that a text names first; `at`: where it does. */
+static const td_value *option_named(const td_value *group, const char *text, const char **at)
+{
+    const td_value *best = NULL;
+    for (const td_value *v = group ? group->first : NULL; v; v = v->next) {
+        const char     *here = NULL;
+        const td_value *found = v->type == TD_VALUE_GROUP ? option_named(v, text, &here) : v;
+        if (found == v)
+            here = mentions(text, v->name);
+        if (found && here && (!best || here < *at))
+            best = found, *at = here;
+    }
+    return best;
+}
+
+/* Its rules across options, told at the line of an option that the message names. */
 static void check_part(binder *b, const td_value *group, const char *path, const td_part *part)
 {
-    td_error e = { 0 };
-    if (part->plugin->check && part->plugin->check(part->config, &e))
-        td_errors_add(b->errors, "%s: %s: %s", group ? td_value_origin(group) : path, b->owner,
-                      *e.text ? e.text : "its 'check' refuses these options without saying why");
+    td_error        e = { 0 };
+    const char     *at;
+    const td_value *v;
+    if (!part->plugin->check || !part->plugin->check(part->config, &e))
+        return;
+    v = option_named(group, e.text, &at);
+    v = v ? v : group;
+    td_errors_add(b->errors, "%s: %s: %s", v ? td_value_origin(v) : path, b->owner,
+                  *e.text ? e.text : "its 'check' refuses these options without saying why");
+    b->rules++;
 }
 
 static bool bind_part(binder *b, td_value *group, const char *path, const char *kind,
                       const char *fallback, const td_option *extra, void *extra_out, td_part *out,
                       td_resolved *at)
 {
-    size_t           before = b->errors->count;
+    size_t           before = b->errors->count, rules = b->rules;
     const td_plugin *p = shallow(b, path) ? find_part(b, group, path, kind, fallback) : NULL;
     td_text          text = { 0 };
     char            *config;
@@ -513,7 +568,7 @@ static bool bind_part(binder *b, td_value *group, const char *path, const char *
     if (extra)
         bind_rows(b, group, extra, sizeof *extra, extra_out, at);
     unknown_keys(b, group, p->options, p->option_size, extra, true);
-    if (b->errors->count == before)
+    if (b->errors->count - before == b->rules - rules)
         check_part(b, group, path, out);
     b->depth--;
     return b->errors->count == before;
@@ -533,7 +588,7 @@ int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, 
                          const char *fallback, const td_option *extra, void *extra_out,
                          td_part *out, td_errors *errors)
 {
-    binder    b = { c, registry, errors, path, 0, false };
+    binder    b = { c, registry, errors, path, 0, false, 0 };
     bool      bad;
     td_value *group = find_group(c, path, errors, &bad);
     *out = (td_part){ NULL, NULL };
@@ -555,7 +610,7 @@ int td_config_bind(td_config *c, td_registry *registry, const char *path, const 
 int td_config_bind_table(td_config *c, td_registry *registry, const char *path,
                          const td_option *table, void *out, td_errors *errors)
 {
-    binder    b = { c, registry, errors, path, 0, false };
+    binder    b = { c, registry, errors, path, 0, false, 0 };
     size_t    before = errors->count;
     bool      bad;
     td_value *group = find_group(c, path, errors, &bad);
@@ -590,7 +645,7 @@ static const char *from_here(td_config *c, const td_value *v)
 
 int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
 {
-    binder    b = { c, registry, errors, "the top level", 0, false };
+    binder    b = { c, registry, errors, "the top level", 0, false, 0 };
     size_t    before = errors->count;
     top_level top = { { NULL, 0 } };
     td_value *v = td_value_child(c->root, "plugin_path");
@@ -611,11 +666,11 @@ int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
 int td_config_check_unused(td_config *c, td_errors *errors)
 {
     const char *names[64], *nearest;
-    size_t      n = 0, before = errors->count;
+    size_t      n = 0, before = errors->count, told = 0;
     for (const td_resolved *r = c->resolved.first; r && n < 64; r = r->next)
         names[n++] = r->name;
     for (const td_value *v = c->root->first; v; v = v->next) {
-        if (v->used)
+        if (v->used || ++told > MOST_UNKNOWN)
             continue;
         nearest = td_nearest(v->name, names, n);
         if (nearest)
@@ -624,5 +679,7 @@ int td_config_check_unused(td_config *c, td_errors *errors)
         else
             td_errors_add(errors, "%s: '%s' is unknown", td_value_origin(v), v->name);
     }
+    if (told > MOST_UNKNOWN)
+        td_errors_add(errors, "%zu more groups are unknown", told - MOST_UNKNOWN);
     return errors->count == before ? 0 : TD_ECONFIG;
 }

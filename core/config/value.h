@@ -19,12 +19,13 @@ struct td_value {
     int32_t     type; /* td_value_type */
     int64_t     integer;
     double      number;
-    const char *text;
+    const char *text; /* of a string; from the command line, of any scalar as it was given */
     td_value   *first, *last, *next; /* children; the next sibling */
     const char *file;                /* NULL: the command line */
     int         line;
     const char *origin; /* "file.cfg:12" or "command line" */
     bool        used;
+    bool        wrong; /* an error was told of it: it says nothing more */
     /* A group that another file than its first gives a plugin: what was said before is of the
      * default plugin, if that is another one. Which plugin is default is known only when the group
      * is bound. Until then `mark` is the bit of this group, and `marks` of a value are the groups
