@@ -658,8 +658,13 @@ int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
         if (item->type == TD_VALUE_STRING)
             item->text = from_here(c, item);
     bind_rows(&b, c->root, top_level_table, sizeof *top_level_table, (char *)&top, &c->resolved);
-    for (size_t k = 0; errors->count == before && k < top.plugin_path.count; k++)
-        td_registry_add_path(registry, top.plugin_path.at[k]);
+    for (size_t k = 0; errors->count == before && k < top.plugin_path.count; k++) {
+        td_error e = { 0 };
+        if (td_registry_check_path(top.plugin_path.at[k], &e))
+            td_errors_add(errors, "%s: plugin_path: %s", td_value_origin(v), e.text);
+        else
+            td_registry_add_path(registry, top.plugin_path.at[k]);
+    }
     return errors->count == before ? 0 : TD_ECONFIG;
 }
 
