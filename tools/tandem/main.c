@@ -47,11 +47,10 @@ static int run(const command *c, int argc, char **argv)
     int     code = c->run(&tool, argc, argv);
     td_registry_free(tool.registry);
     td_log_free(tool.log);
-    return fflush(stdout) || ferror(stdout) ? (perror("tandem: writing the output"), TD_EXIT_FAILED)
-                                            : code;
+    return code;
 }
 
-int main(int argc, char **argv)
+static int dispatch(int argc, char **argv)
 {
     if (argc < 2) {
         print_help(stderr);
@@ -69,4 +68,13 @@ int main(int argc, char **argv)
         if (!strcmp(argv[1], commands[k].name))
             return run(&commands[k], argc - 2, argv + 2);
     return unknown(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    int code = dispatch(argc, argv);
+    if (!fflush(stdout) && !ferror(stdout))
+        return code;
+    perror("tandem: writing the output");
+    return TD_EXIT_FAILED;
 }
