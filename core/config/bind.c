@@ -3,11 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "config/value.h"
 #include "plugin/options.h"
-
-enum { MOST_UNKNOWN = 100 }; /* told one by one */
 
 typedef struct binder {
     td_config   *config;
@@ -312,7 +309,7 @@ static void unknown_keys(binder *b, const td_value *group, const td_option *tabl
             known |= !strcmp(names[n++] = row.name, v->name);
         for (size_t i = 0; extra && td_option_row(extra, sizeof row, i, &row) && n < 250; i++)
             known |= !strcmp(names[n++] = row.name, v->name);
-        if (known || ++told > MOST_UNKNOWN)
+        if (known || ++told > TD_MOST_UNKNOWN)
             continue;
         nearest = td_nearest(v->name, names, n);
         if (nearest)
@@ -320,9 +317,9 @@ static void unknown_keys(binder *b, const td_value *group, const td_option *tabl
         else
             complain(b, v, v->name, "is unknown (`tandem plugins show` lists what there is)");
     }
-    if (told > MOST_UNKNOWN)
+    if (told > TD_MOST_UNKNOWN)
         td_errors_add(b->errors, "%s: %s: %zu more options are unknown", td_value_origin(group),
-                      b->owner, told - MOST_UNKNOWN);
+                      b->owner, told - TD_MOST_UNKNOWN);
 }
 
 static void bind_list(binder *b, td_value *v, const td_option *o, td_list *out, td_resolved *at)
@@ -495,41 +492,14 @@ static bool shallow(binder *b, const char *path)
     return false;
 }
 
-/* Where a text has this name, and no longer one that holds it; NULL: nowhere. */
-static const char *mentions(const char *text, const char *name)
-{
-    static const char letters[] = "_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-    size_t            n = strlen(name);
-    for (const char *p = text; n && (p = strstr(p, name)) != NULL; p++)
-        if ((p == text || !strchr(letters, p[-1])) && !(p[n] && strchr(letters, p[n])))
-            return p;
-    return NULL;
-}
-
-/* The option in a group, or in one of its groups, that a text names first; `at`: where it does. */
-static const td_value *option_named(const td_value *group, const char *text, const char **at)
-{
-    const td_value *best = NULL;
-    for (const td_value *v = group ? group->first : NULL; v; v = v->next) {
-        const char     *here = NULL;
-        const td_value *found = v->type == TD_VALUE_GROUP ? option_named(v, text, &here) : v;
-        if (found == v)
-            here = mentions(text, v->name);
-        if (found && here && (!best || here < *at))
-            best = found, *at = here;
-    }
-    return best;
-}
-
 /* Its rules across options, told at the line of an option that the message names. */
 static void check_part(binder *b, const td_value *group, const char *path, const td_part *part)
 {
     td_error        e = { 0 };
-    const char     *at;
     const td_value *v;
     if (!part->plugin->check || !part->plugin->check(part->config, &e))
         return;
-    v = option_named(group, e.text, &at);
+    v = td_value_named(group, e.text);
     v = v ? v : group;
     td_errors_add(b->errors, "%s: %s: %s", v ? td_value_origin(v) : path, b->owner,
                   *e.text ? e.text : "its 'check' refuses these options without saying why");
@@ -607,6 +577,13 @@ int td_config_bind(td_config *c, td_registry *registry, const char *path, const 
     return td_config_bind_extra(c, registry, path, kind, fallback, NULL, NULL, out, errors);
 }
 
+void td_config_bind_rows(td_config *c, td_registry *registry, const char *owner, td_value *group,
+                         const td_option *table, void *out, td_resolved *at, td_errors *errors)
+{
+    binder b = { c, registry, errors, owner, 0, false, 0 };
+    bind_rows(&b, group, table, sizeof *table, out, at);
+}
+
 int td_config_bind_table(td_config *c, td_registry *registry, const char *path,
                          const td_option *table, void *out, td_errors *errors)
 {
@@ -618,73 +595,5 @@ int td_config_bind_table(td_config *c, td_registry *registry, const char *path,
               record(&b, &c->resolved, path, NULL, group, NULL));
     b.owner = path;
     unknown_keys(&b, group, table, sizeof *table, NULL, false);
-    return errors->count == before ? 0 : TD_ECONFIG;
-}
-
-/* ---- the top level --------------------------------------------------------------------------- */
-
-typedef struct top_level {
-    td_strings plugin_path;
-} top_level;
-static const td_option top_level_table[] = {
-    TD_OPTION_STRINGS(top_level, plugin_path,
-                      "directories of plugins; relative to the file that names them"),
-    TD_OPTION_END,
-};
-
-/* Where a path of a file leads from here; as it is if there is nothing. */
-static const char *from_here(td_config *c, const td_value *v)
-{
-    char       *directory = v->file ? td_path_directory(v->file) : NULL;
-    char       *path = directory ? td_path_join(directory, v->text) : NULL;
-    char       *full = realpath(path ? path : v->text, NULL);
-    const char *out = td_arena_copy(c->arena, full ? full : path ? path : v->text);
-    free(directory), free(path), free(full);
-    return out ? out : v->text;
-}
-
-int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
-{
-    binder    b = { c, registry, errors, "the top level", 0, false, 0 };
-    size_t    before = errors->count;
-    top_level top = { { NULL, 0 } };
-    td_value *v = td_value_child(c->root, "plugin_path");
-    if (!v)
-        return 0;
-    v->used = true;
-    if (v->type == TD_VALUE_STRING)
-        v->text = from_here(c, v);
-    for (td_value *item = v->type == TD_VALUE_LIST ? v->first : NULL; item; item = item->next)
-        if (item->type == TD_VALUE_STRING)
-            item->text = from_here(c, item);
-    bind_rows(&b, c->root, top_level_table, sizeof *top_level_table, (char *)&top, &c->resolved);
-    for (size_t k = 0; errors->count == before && k < top.plugin_path.count; k++) {
-        td_error e = { 0 };
-        if (td_registry_check_path(top.plugin_path.at[k], &e))
-            td_errors_add(errors, "%s: plugin_path: %s", td_value_origin(v), e.text);
-        else
-            td_registry_add_path(registry, top.plugin_path.at[k]);
-    }
-    return errors->count == before ? 0 : TD_ECONFIG;
-}
-
-int td_config_check_unused(td_config *c, td_errors *errors)
-{
-    const char *names[64], *nearest;
-    size_t      n = 0, before = errors->count, told = 0;
-    for (const td_resolved *r = c->resolved.first; r && n < 64; r = r->next)
-        names[n++] = r->name;
-    for (const td_value *v = c->root->first; v; v = v->next) {
-        if (v->used || ++told > MOST_UNKNOWN)
-            continue;
-        nearest = td_nearest(v->name, names, n);
-        if (nearest)
-            td_errors_add(errors, "%s: '%s' is unknown; did you mean '%s'?", td_value_origin(v),
-                          v->name, nearest);
-        else
-            td_errors_add(errors, "%s: '%s' is unknown", td_value_origin(v), v->name);
-    }
-    if (told > MOST_UNKNOWN)
-        td_errors_add(errors, "%zu more groups are unknown", told - MOST_UNKNOWN);
     return errors->count == before ? 0 : TD_ECONFIG;
 }

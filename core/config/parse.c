@@ -12,35 +12,6 @@
  * number. */
 enum { DEEPEST = 32, MOST_KEYS = 10000 };
 
-td_value *td_value_new(td_arena *arena, int type, const char *name, const char *file, int line)
-{
-    td_value *v = td_arena_alloc(arena, sizeof *v);
-    if (v)
-        v->type = type, v->name = name ? td_arena_copy(arena, name) : "", v->file = file,
-        v->line = line;
-    if (v)
-        v->origin = file ? td_arena_print(arena, "%s:%d", file, line) : "command line";
-    return v && v->name && v->origin ? v : NULL;
-}
-
-void td_value_append(td_value *parent, td_value *child)
-{
-    child->next = NULL;
-    if (parent->last)
-        parent->last->next = child;
-    else
-        parent->first = child;
-    parent->last = child;
-}
-
-td_value *td_value_child(const td_value *group, const char *name)
-{
-    for (td_value *v = group ? group->first : NULL; v; v = v->next)
-        if (!strcmp(v->name, name))
-            return v;
-    return NULL;
-}
-
 /* ---- the text, before libconfig sees it ------------------------------------------------------ */
 
 /* What is being read, and what of it is open. */

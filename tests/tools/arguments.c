@@ -35,6 +35,8 @@ Test(arguments, of_config)
     expect(2, "config " NANO "check bogus", "check takes no argument: what is 'bogus'?");
     expect(2, "config " NANO "check --origins", "only show takes --origins");
     expect(2, "config " NANO "explain", "explain takes one key");
+    expect(2, "config " NANO "check 'plugin_path=(\"no-such\", \"nor-this\")'",
+           "cannot look for plugins in 'nor-this': No such file");
     expect(2, "config " NANO "check 'plugin_path=\"no-such\"'",
            "command line: plugin_path: cannot look for plugins in 'no-such': No such file");
     expect(2, "config " NANO "--plugin-path no-such", "cannot look for plugins in 'no-such'");
