@@ -19,6 +19,9 @@ struct td_journal {
     double          shown; /* when the progress line was last written */
 };
 
+/* A dumb terminal shows escape codes as they are. */
+static bool is_able(const char *term) { return !term || strcmp(term, "dumb") != 0; }
+
 td_journal *td_log_new(int level)
 {
     td_journal *j = calloc(1, sizeof *j);
@@ -26,7 +29,7 @@ td_journal *td_log_new(int level)
         return NULL;
     pthread_mutex_init(&j->lock, NULL);
     j->level = level;
-    j->terminal = isatty(STDERR_FILENO);
+    j->terminal = isatty(STDERR_FILENO) && is_able(getenv("TERM"));
     j->colour = j->terminal && !getenv("NO_COLOR");
     return j;
 }

@@ -56,6 +56,30 @@ void td_text_free(td_text *t)
 
 const char *td_text_get(const td_text *t) { return t->data ? t->data : ""; }
 
+/* Bytes of the UTF-8 sequence at `p`; 0: it is none. */
+static size_t sequence(const unsigned char *p)
+{
+    size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >> 4 == 14 ? 3 : *p < 0xf5 ? 4 : 0;
+    if (*p >= 0x80 && *p < 0xc2)
+        return 0;
+    for (size_t k = 1; k < n; k++)
+        if (p[k] >> 6 != 2)
+            return 0;
+    if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] >= 0xa0) ||
+        (*p == 0xf0 && p[1] < 0x90) || (*p == 0xf4 && p[1] >= 0x90))
+        return 0;
+    return n;
+}
+
+bool td_is_utf8(const char *text)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    for (size_t n; *p; p += n)
+        if (!(n = sequence(p)))
+            return false;
+    return true;
+}
+
 /* ---- names ----------------------------------------------------------------------------------- */
 
 enum { LONGEST = 64, FAR = 1 << 20 };

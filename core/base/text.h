@@ -30,6 +30,9 @@ char *td_human_bytes(char out[32], double bytes);
 char *td_human_count(char out[32], double count);
 char *td_human_time(char out[32], double seconds);
 
+/* Whether all of `text` is UTF-8: no cut-off, overlong or surrogate sequences. */
+bool td_is_utf8(const char *text);
+
 /* Whether `text` matches a shell pattern of * and ?. */
 bool td_match(const char *pattern, const char *text);
 

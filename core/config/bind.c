@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "config/value.h"
 #include "plugin/options.h"
 
@@ -12,6 +11,9 @@ typedef struct binder {
     td_registry *registry;
     td_errors   *errors;
     const char  *owner; /* "attention 'softmax'" */
+    int          depth; /* of parts in parts */
+    bool         deep;  /* too many: told once */
+    size_t       rules; /* errors that were told by a part's check: its options are there */
 } binder;
 
 static bool bind_part(binder *b, td_value *group, const char *path, const char *kind,
@@ -115,11 +117,18 @@ static bool in_range(binder *b, const td_value *v, const td_option *o, double x)
     return false;
 }
 
+static bool takes_strings(const td_option *o)
+{
+    return o->type == TD_TYPE_STRING || o->type == TD_TYPE_STRINGS;
+}
+
 static void want(binder *b, const td_value *v, const td_option *o)
 {
+    bool    number = v->type == TD_VALUE_INT || v->type == TD_VALUE_FLOAT;
     td_text t = { 0 };
     td_option_describe(o, &t);
-    complain(b, v, o->name, "is %s; it takes %s", type_name(v), td_text_get(&t));
+    complain(b, v, o->name, "is %s; it takes %s%s", type_name(v), td_text_get(&t),
+             number && takes_strings(o) ? ": put it in quotes" : "");
     td_text_free(&t);
 }
 
@@ -143,13 +152,19 @@ static void bind_choice(binder *b, const td_value *v, const td_option *o, int64_
     td_text_free(&t);
 }
 
+/* A string, or what the command line said without quotes: run.name=5. */
+static bool is_text(const td_value *v)
+{
+    return v->type == TD_VALUE_STRING ||
+           (!v->file && v->text && v->type != TD_VALUE_LIST && v->type != TD_VALUE_GROUP);
+}
+
 /* One value of INT, FLOAT or STRING into out[index]. */
 static void bind_item(binder *b, const td_value *v, const td_option *o, void *out, size_t index,
                       td_text *text)
 {
-    bool ints = o->type == TD_TYPE_INT || o->type == TD_TYPE_INTS,
-         strings = o->type == TD_TYPE_STRING || o->type == TD_TYPE_STRINGS;
-    if (strings ? v->type != TD_VALUE_STRING
+    bool ints = o->type == TD_TYPE_INT || o->type == TD_TYPE_INTS, strings = takes_strings(o);
+    if (strings ? !is_text(v)
         : ints  ? v->type != TD_VALUE_INT
                 : v->type != TD_VALUE_INT && v->type != TD_VALUE_FLOAT) {
         want(b, v, o);
@@ -284,16 +299,17 @@ static void unknown_keys(binder *b, const td_value *group, const td_option *tabl
 {
     const char *names[256], *nearest;
     td_option   row;
+    size_t      told = 0;
     for (td_value *v = group ? group->first : NULL; v; v = v->next) {
         size_t n = 0;
         bool   known = plugin && !strcmp(v->name, "plugin");
         if (plugin)
             names[n++] = "plugin";
-        for (size_t i = 0; td_option_row(table, size, i, &row) && n < 200; i++)
+        for (size_t i = 0; td_option_row(table, size, i, &row) && n <= TD_MOST_OPTIONS; i++)
             known |= !strcmp(names[n++] = row.name, v->name);
         for (size_t i = 0; extra && td_option_row(extra, sizeof row, i, &row) && n < 250; i++)
             known |= !strcmp(names[n++] = row.name, v->name);
-        if (known)
+        if (known || ++told > TD_MOST_UNKNOWN)
             continue;
         nearest = td_nearest(v->name, names, n);
         if (nearest)
@@ -301,6 +317,9 @@ static void unknown_keys(binder *b, const td_value *group, const td_option *tabl
         else
             complain(b, v, v->name, "is unknown (`tandem plugins show` lists what there is)");
     }
+    if (told > TD_MOST_UNKNOWN)
+        td_errors_add(b->errors, "%s: %s: %zu more options are unknown", td_value_origin(group),
+                      b->owner, told - TD_MOST_UNKNOWN);
 }
 
 static void bind_list(binder *b, td_value *v, const td_option *o, td_list *out, td_resolved *at)
@@ -384,6 +403,8 @@ static void bind_row(binder *b, const td_value *group, td_value *v, const td_opt
         return;
     }
     set_default(o, field);
+    if (v && v->wrong)
+        return;
     if (o->type == TD_TYPE_LIST)
         bind_list(b, v, o, (td_list *)(void *)field, at);
     else if (o->type == TD_TYPE_PARTS)
@@ -444,43 +465,82 @@ const td_plugin *td_config_plugin(const td_config *c, size_t i)
     return b ? b->plugin : NULL;
 }
 
+/* The plugin that the group names, or NULL after an error. */
+static const td_plugin *find_part(binder *b, const td_value *group, const char *path,
+                                  const char *kind, const char *fallback)
+{
+    const td_value  *said = td_value_child(group, "plugin");
+    const char      *name = plugin_name(b, group, path, kind, fallback);
+    td_error         e = { 0 };
+    const td_plugin *p = name ? td_registry_find(b->registry, kind, name, &e) : NULL;
+    if (name && !p)
+        td_errors_add(b->errors, "%s: %s", said ? td_value_origin(said) : path, e.text);
+    return p;
+}
+
+/* Whether the parts around this one are few enough. */
+static bool shallow(binder *b, const char *path)
+{
+    if (b->depth < TD_DEEPEST_PART)
+        return true;
+    if (!b->deep)
+        td_errors_add(b->errors,
+                      "%s: option '%s': parts lie in each other more than %d deep: is a plugin its "
+                      "own default?",
+                      b->owner, path, TD_DEEPEST_PART);
+    b->deep = true;
+    return false;
+}
+
+/* Its rules across options, told at the line of an option that the message names. */
+static void check_part(binder *b, const td_value *group, const char *path, const td_part *part)
+{
+    td_error        e = { 0 };
+    const td_value *v;
+    if (!part->plugin->check || !part->plugin->check(part->config, &e))
+        return;
+    v = td_value_named(group, e.text);
+    v = v ? v : group;
+    td_errors_add(b->errors, "%s: %s: %s", v ? td_value_origin(v) : path, b->owner,
+                  *e.text ? e.text : "its 'check' refuses these options without saying why");
+    b->rules++;
+}
+
 static bool bind_part(binder *b, td_value *group, const char *path, const char *kind,
                       const char *fallback, const td_option *extra, void *extra_out, td_part *out,
                       td_resolved *at)
 {
-    size_t           before = b->errors->count;
-    const char      *name = plugin_name(b, group, path, kind, fallback);
-    const td_value  *said = td_value_child(group, "plugin");
-    const td_plugin *p;
-    td_error         e = { 0 };
+    size_t           before = b->errors->count, rules = b->rules;
+    const td_plugin *p = shallow(b, path) ? find_part(b, group, path, kind, fallback) : NULL;
     td_text          text = { 0 };
     char            *config;
 
-    p = name ? td_registry_find(b->registry, kind, name, &e) : NULL;
-    if (name && !p)
-        td_errors_add(b->errors, "%s%s%s", said ? td_value_origin(said) : path, ": ", e.text);
     if (!p)
         return false;
     b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(kind, "/"), kind,
                               p->name);
     config = td_arena_alloc(b->config->arena, p->config_size + 1);
-    if (!config || !b->owner)
+    if (!config || !b->owner) {
+        td_errors_add(b->errors, "%s: out of memory for the options of '%s'", path, p->name);
         return false;
+    }
+    b->depth++;
     if (group && group->mark && fallback && strcmp(p->name, fallback))
         td_value_forget_default(group);
     out->plugin = p, out->config = config;
     remember(b->config, p);
     print_string(&text, p->name);
-    record(b, at, "plugin", keep(b, &text), said, NULL)->doc = p->brief ? p->brief : "";
+    record(b, at, "plugin", keep(b, &text), td_value_child(group, "plugin"), NULL)
+        ->doc = p->brief ? p->brief : "";
     bind_rows(b, group, p->options, p->option_size, config, at);
     b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(kind, "/"), kind,
                               p->name);
     if (extra)
         bind_rows(b, group, extra, sizeof *extra, extra_out, at);
     unknown_keys(b, group, p->options, p->option_size, extra, true);
-    if (b->errors->count == before && p->check && p->check(config, &e))
-        td_errors_add(b->errors, "%s: %s: %s", group ? td_value_origin(group) : path, b->owner,
-                      e.text);
+    if (b->errors->count - before == b->rules - rules)
+        check_part(b, group, path, out);
+    b->depth--;
     return b->errors->count == before;
 }
 
@@ -498,7 +558,7 @@ int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, 
                          const char *fallback, const td_option *extra, void *extra_out,
                          td_part *out, td_errors *errors)
 {
-    binder    b = { c, registry, errors, path };
+    binder    b = { c, registry, errors, path, 0, false, 0 };
     bool      bad;
     td_value *group = find_group(c, path, errors, &bad);
     *out = (td_part){ NULL, NULL };
@@ -517,10 +577,17 @@ int td_config_bind(td_config *c, td_registry *registry, const char *path, const 
     return td_config_bind_extra(c, registry, path, kind, fallback, NULL, NULL, out, errors);
 }
 
+void td_config_bind_rows(td_config *c, td_registry *registry, const char *owner, td_value *group,
+                         const td_option *table, void *out, td_resolved *at, td_errors *errors)
+{
+    binder b = { c, registry, errors, owner, 0, false, 0 };
+    bind_rows(&b, group, table, sizeof *table, out, at);
+}
+
 int td_config_bind_table(td_config *c, td_registry *registry, const char *path,
                          const td_option *table, void *out, td_errors *errors)
 {
-    binder    b = { c, registry, errors, path };
+    binder    b = { c, registry, errors, path, 0, false, 0 };
     size_t    before = errors->count;
     bool      bad;
     td_value *group = find_group(c, path, errors, &bad);
@@ -528,66 +595,5 @@ int td_config_bind_table(td_config *c, td_registry *registry, const char *path,
               record(&b, &c->resolved, path, NULL, group, NULL));
     b.owner = path;
     unknown_keys(&b, group, table, sizeof *table, NULL, false);
-    return errors->count == before ? 0 : TD_ECONFIG;
-}
-
-/* ---- the top level --------------------------------------------------------------------------- */
-
-typedef struct top_level {
-    td_strings plugin_path;
-} top_level;
-static const td_option top_level_table[] = {
-    TD_OPTION_STRINGS(top_level, plugin_path,
-                      "directories of plugins; relative to the file that names them"),
-    TD_OPTION_END,
-};
-
-/* Where a path of a file leads from here; as it is if there is nothing. */
-static const char *from_here(td_config *c, const td_value *v)
-{
-    char       *directory = v->file ? td_path_directory(v->file) : NULL;
-    char       *path = directory ? td_path_join(directory, v->text) : NULL;
-    char       *full = realpath(path ? path : v->text, NULL);
-    const char *out = td_arena_copy(c->arena, full ? full : path ? path : v->text);
-    free(directory), free(path), free(full);
-    return out ? out : v->text;
-}
-
-int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
-{
-    binder    b = { c, registry, errors, "the top level" };
-    size_t    before = errors->count;
-    top_level top = { { NULL, 0 } };
-    td_value *v = td_value_child(c->root, "plugin_path");
-    if (!v)
-        return 0;
-    v->used = true;
-    if (v->type == TD_VALUE_STRING)
-        v->text = from_here(c, v);
-    for (td_value *item = v->type == TD_VALUE_LIST ? v->first : NULL; item; item = item->next)
-        if (item->type == TD_VALUE_STRING)
-            item->text = from_here(c, item);
-    bind_rows(&b, c->root, top_level_table, sizeof *top_level_table, (char *)&top, &c->resolved);
-    for (size_t k = 0; errors->count == before && k < top.plugin_path.count; k++)
-        td_registry_add_path(registry, top.plugin_path.at[k]);
-    return errors->count == before ? 0 : TD_ECONFIG;
-}
-
-int td_config_check_unused(td_config *c, td_errors *errors)
-{
-    const char *names[64], *nearest;
-    size_t      n = 0, before = errors->count;
-    for (const td_resolved *r = c->resolved.first; r && n < 64; r = r->next)
-        names[n++] = r->name;
-    for (const td_value *v = c->root->first; v; v = v->next) {
-        if (v->used)
-            continue;
-        nearest = td_nearest(v->name, names, n);
-        if (nearest)
-            td_errors_add(errors, "%s: '%s' is unknown; did you mean '%s'?", td_value_origin(v),
-                          v->name, nearest);
-        else
-            td_errors_add(errors, "%s: '%s' is unknown", td_value_origin(v), v->name);
-    }
     return errors->count == before ? 0 : TD_ECONFIG;
 }

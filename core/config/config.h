@@ -27,8 +27,9 @@ void td_errors_free(td_errors *);
 typedef struct td_config td_config; /* the whole tree */
 typedef struct td_value  td_value;  /* one node of it */
 
-/* Read files (merged in order) and apply overrides "path.to.key=value". NULL if anything is wrong;
- * all of it is in `errors`. `search`: directory for files that are not found here and, with
+/* Read files (merged in order) and apply overrides "path.to.key=value". What is wrong is in
+ * `errors`. NULL if a file is; after a wrong override there is a config all the same, so that the
+ * rest can be checked too. `search`: directory for files that are not found here and, with
  * `extends`, not beside the including file (the shipped configs/). */
 td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides,
                           size_t n_overrides, const char *search, td_errors *errors);

@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "config/value.h"
 
-enum { CHAIN = 16 };
+enum { CHAIN = 16, MOST_FILES = 1000 };
 
 void td_errors_add(td_errors *e, const char *format, ...)
 {
@@ -112,6 +112,7 @@ typedef struct loader {
     td_arena   *arena;
     const char *search;
     td_errors  *errors;
+    size_t      files; /* loaded, each time that one is */
     const char *chain[CHAIN];
     int         depth;
 } loader;
@@ -143,7 +144,10 @@ static const char *find_given(loader *l, const char *path)
     bool        here = *path == '/' || !l->search || td_file_exists(path);
     char       *shipped = here ? NULL : td_path_join(l->search, path);
     const char *found = NULL;
-    if (here)
+    if (!td_is_utf8(path))
+        td_errors_add(l->errors,
+                      "command line: the name of the config '%s' is not UTF-8: rename it", path);
+    else if (here)
         found = td_arena_copy(l->arena, path);
     else if (shipped && td_file_exists(shipped))
         found = td_arena_copy(l->arena, shipped);
@@ -157,6 +161,8 @@ static void extend(loader *l, td_value *base, const td_value *v, const char *fro
 {
     const char *path;
     td_value   *other;
+    if (l->files > MOST_FILES)
+        return;
     if (v->type == TD_VALUE_LIST) {
         for (const td_value *child = v->first; child; child = child->next)
             extend(l, base, child, from);
@@ -165,6 +171,10 @@ static void extend(loader *l, td_value *base, const td_value *v, const char *fro
     if (v->type != TD_VALUE_STRING) {
         td_errors_add(l->errors, "%s:%d: extends takes a file name, or a list of them", v->file,
                       v->line);
+        return;
+    }
+    if (!*v->text) {
+        td_errors_add(l->errors, "%s:%d: extends = \"\" names no file", v->file, v->line);
         return;
     }
     path = find_extended(l, v, from);
@@ -197,8 +207,11 @@ static char *read_text(loader *l, const char *path)
     char    *text = td_file_read(path, &size, &e);
     if (!text)
         td_errors_add(l->errors, "%s", e.text);
-    if (!text || strlen(text) == size)
+    if (!text || strlen(text) == size) {
+        if (text && !strncmp(text, "\xef\xbb\xbf", 3)) /* a byte-order mark says nothing of UTF-8 */
+            memset(text, ' ', 3);
         return text;
+    }
     for (const char *p = text; *p; p++)
         line += *p == '\n';
     td_errors_add(l->errors,
@@ -220,7 +233,10 @@ static td_value *load_file(loader *l, const char *path)
         td_errors_add(l->errors, "%s: extends itself, or is extended too deeply", path);
         return NULL;
     }
-    text = read_text(l, path);
+    if (l->files++ == MOST_FILES)
+        td_errors_add(l->errors, "%s: more than %d files are loaded: is one extended many times?",
+                      path, MOST_FILES);
+    text = l->files > MOST_FILES ? NULL : read_text(l, path);
     if (!text)
         return NULL;
     own = td_value_parse(l->arena, text, path, l->errors);
@@ -261,8 +277,9 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
                           size_t n_overrides, const char *search, td_errors *errors)
 {
     td_config *c = calloc(1, sizeof *c);
+    loader     l = { .search = search, .errors = errors };
     if (c)
-        c->arena = td_arena_new();
+        l.arena = c->arena = td_arena_new();
     if (c && c->arena)
         c->root = td_value_new(c->arena, TD_VALUE_GROUP, "", "", 0);
     if (!c || !c->root) {
@@ -271,19 +288,19 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
         return NULL;
     }
     for (size_t k = 0; k < n_files; k++) {
-        loader      l = { .arena = c->arena, .search = search, .errors = errors };
         const char *path = find_given(&l, files[k]);
         td_value   *v = path ? load_file(&l, path) : NULL;
         if (v)
             td_value_merge(c->root, v);
     }
-    drop_extends(c->root);
-    for (size_t k = 0; k < n_overrides; k++)
+    if (errors->count) {
+        td_config_free(c);
+        c = NULL;
+    } else
+        drop_extends(c->root);
+    for (size_t k = 0; c && k < n_overrides; k++)
         apply_override(c, overrides[k], errors);
-    if (!errors->count)
-        return c;
-    td_config_free(c);
-    return NULL;
+    return c;
 }
 
 void td_config_free(td_config *c)

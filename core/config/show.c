@@ -138,24 +138,41 @@ static void explain_group(const td_resolved *r, const char *path, td_text *out)
         explain_line(c, index++, out);
 }
 
+/* No such key: the nearest, and where the keys of the group that is there are listed. */
+static void explain_missing(const td_map *m, const char *path, td_text *out)
+{
+    const char *names[1024], *nearest, *dot;
+    char        group[256];
+    size_t      n = 0;
+    for (size_t i = 0; m && i < td_map_count(m) && n < 1024; i++)
+        names[n++] = td_map_key(m, i);
+    nearest = td_nearest(path, names, n);
+    td_text_print(out, "there is no key '%s'", path);
+    if (nearest)
+        td_text_print(out, "; did you mean '%s'?", nearest);
+    snprintf(group, sizeof group, "%s", path);
+    while ((dot = strrchr(group, '.')) != NULL) {
+        group[dot - group] = 0;
+        if (m && td_map_get(m, group)) {
+            td_text_print(out, "%s `tandem config explain %s` lists the keys of that group",
+                          nearest ? "" : ";", group);
+            return;
+        }
+    }
+    if (!nearest)
+        td_text_print(out, "; `tandem config show` lists those of this config");
+}
+
 bool td_config_explain(const td_config *c, const char *path, td_text *out)
 {
     td_map            *m = flat(c, true);
     const td_resolved *r = m ? td_map_get(m, path) : NULL;
-    const char        *names[1024], *nearest;
-    size_t             n = 0;
     if (r && r->text)
         explain_key(r, path, out);
     else if (r)
         explain_group(r, path, out);
-    else {
-        for (size_t i = 0; m && i < td_map_count(m) && n < 1024; i++)
-            names[n++] = td_map_key(m, i);
-        nearest = td_nearest(path, names, n);
-        td_text_print(out, "there is no key '%s'", path);
-        if (nearest)
-            td_text_print(out, "; did you mean '%s'?", nearest);
-    }
+    else
+        explain_missing(m, path, out);
     td_map_free(m);
     return r != NULL;
 }

@@ -19,12 +19,13 @@ struct td_value {
     int32_t     type; /* td_value_type */
     int64_t     integer;
     double      number;
-    const char *text;
+    const char *text; /* of a string; from the command line, of any scalar as it was given */
     td_value   *first, *last, *next; /* children; the next sibling */
     const char *file;                /* NULL: the command line */
     int         line;
     const char *origin; /* "file.cfg:12" or "command line" */
     bool        used;
+    bool        wrong; /* an error was told of it: it says nothing more */
     /* A group that another file than its first gives a plugin: what was said before is of the
      * default plugin, if that is another one. Which plugin is default is known only when the group
      * is bound. Until then `mark` is the bit of this group, and `marks` of a value are the groups
@@ -53,18 +54,26 @@ struct td_config {
     td_bound   *bound, *last_bound;
 };
 
-td_value *td_value_child(const td_value *group, const char *name);
-td_value *td_value_new(td_arena *, int type, const char *name, const char *file, int line);
-void      td_value_append(td_value *parent, td_value *child);
+td_value       *td_value_child(const td_value *group, const char *name);
+td_value       *td_value_new(td_arena *, int type, const char *name, const char *file, int line);
+void            td_value_append(td_value *parent, td_value *child);
+/* The option in a group, or in one of its groups, that a message names first; NULL: none. */
+const td_value *td_value_named(const td_value *group, const char *text);
 /* Later wins; a group that names another plugin starts anew. */
-void      td_value_merge(td_value *into, td_value *from);
+void            td_value_merge(td_value *into, td_value *from);
 /* Forget what was said in a group before it named its plugin. */
-void      td_value_forget_default(td_value *group);
+void            td_value_forget_default(td_value *group);
 
 /* One file without its `extends`, or a value given on the command line. NULL after adding
  * errors. */
 td_value *td_value_parse(td_arena *, const char *text, const char *file, td_errors *errors);
 td_value *td_value_parse_override(td_arena *, const char *override, td_value *root,
                                   td_errors *errors);
+
+/* Bind the rows of a table to what a group says; `at` gets the resolved values. */
+void td_config_bind_rows(td_config *, td_registry *, const char *owner, td_value *group,
+                         const td_option *table, void *out, td_resolved *at, td_errors *errors);
+
+enum { TD_MOST_UNKNOWN = 100 }; /* names that are told one by one */
 
 #endif

@@ -147,16 +147,28 @@ bool td_same_mask(const td_node *a, const td_node *b)
 static int no_such_attention(const td_graph_full *g, const char *path, td_error *error)
 {
     td_text     names = { 0 };
-    const char *last = "";
+    const char *last = "", *all[256], *nearest;
+    size_t      n = 0;
     int         code;
-    for (int32_t i = 0; i < g->n_nodes; i++)
-        if (td_node_is(g->nodes[i], "attend") && strcmp(last, g->nodes[i]->path))
-            td_text_print(&names, "%s%s", *last ? ", " : "", g->nodes[i]->path),
-                last = g->nodes[i]->path;
-    code = td_fail(error, TD_ECONFIG, "no attention is at '%s'; there are: %s", path,
+    for (int32_t i = 0; i < g->n_nodes && n < 256; i++)
+        if (td_node_is(g->nodes[i], "attend") && strcmp(last, g->nodes[i]->path)) {
+            all[n++] = g->nodes[i]->path;
+            td_text_print(&names, "%s%s", *last ? ", " : "", g->nodes[i]->path);
+            last = g->nodes[i]->path;
+        }
+    nearest = td_nearest(path, all, n);
+    code = td_fail(error, TD_ECONFIG, "no attention is at '%s'%s%s%s; there are: %s", path,
+                   nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "",
                    td_text_get(&names));
     td_text_free(&names);
     return code;
+}
+
+/* Whether a path is `group` or lies in it: layers.10 does not lie in layers.1. */
+static bool is_within(const char *path, const char *group)
+{
+    size_t n = strlen(group);
+    return !strncmp(path, group, n) && (!path[n] || path[n] == '.');
 }
 
 int td_graph_dump_mask(const td_graph *graph, const td_batch *batch, const char *path, int64_t row,
@@ -166,7 +178,7 @@ int td_graph_dump_mask(const td_graph *graph, const td_batch *batch, const char 
     for (int32_t i = 0; i < g->n_nodes; i++) {
         const td_node *n = g->nodes[i];
         rule           r;
-        if (!td_node_is(n, "attend") || strncmp(n->path, path, strlen(path)))
+        if (!td_node_is(n, "attend") || !is_within(n->path, path))
             continue;
         if (!find_rule(n, batch, &r))
             return td_fail(error, TD_EUNSUPPORTED,

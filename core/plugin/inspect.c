@@ -3,6 +3,7 @@
  * first. */
 #include <elf.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "plugin/module.h"
@@ -151,6 +152,15 @@ static int check_module(const elf *e, const td_module *m, td_error *error)
     return 0;
 }
 
+/* Opening a pipe would wait for who writes to it. */
+static int check_regular(const char *path, td_error *error)
+{
+    struct stat info;
+    return stat(path, &info) || S_ISREG(info.st_mode)
+               ? 0
+               : td_fail(error, TD_EPLUGIN, "'%s' is no regular file: a module is one", path);
+}
+
 int td_module_inspect(const char *path, td_error *error)
 {
     td_map_file map;
@@ -160,7 +170,7 @@ int td_module_inspect(const char *path, td_error *error)
     const void *data;
     int         code;
 
-    if (td_map_open(&map, path, error))
+    if (check_regular(path, error) || td_map_open(&map, path, error))
         return TD_EPLUGIN;
     e.data = map.data, e.size = map.size;
     code = open_elf(&e, error);
@@ -190,7 +200,7 @@ bool td_module_mentions(const char *path, const char *kind, const char *name)
 {
     td_map_file map;
     bool        both;
-    if (td_map_open(&map, path, NULL))
+    if (check_regular(path, NULL) || td_map_open(&map, path, NULL))
         return false;
     both = holds(&map, kind) && (!name || holds(&map, name));
     td_map_close(&map);

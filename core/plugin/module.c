@@ -10,7 +10,7 @@
 #include "tandem/kind/kernels.h"
 #include "tandem/kind/op.h"
 
-enum { LONGEST_NAME = 64, DEEPEST_LIST = 8 };
+enum { LONGEST_NAME = 64, DEEPEST_LIST = 8, LARGEST_CONFIG = 1 << 20 };
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -91,11 +91,22 @@ static bool is_choice(const td_option *o)
     return o->choices[(size_t)k] != NULL;
 }
 
+/* As the syntax of configs has it. */
+static bool is_key(const char *name)
+{
+    static const char all[] = "-0123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    return !name[strspn(name, all)] && strcspn(name, "-0123456789") > 0;
+}
+
 static const char *wrong_row(const td_option *o, size_t config_size)
 {
     size_t size = field_size(o->type);
     if (!o->name || !*o->name)
         return "has no name";
+    if (!is_key(o->name))
+        return "has a name that no config can say: take letters, digits, _ and -";
+    if (!strcmp(o->name, "plugin"))
+        return "has the name by which a config names the plugin itself: take another";
     if (!size)
         return "has an unknown type";
     if (o->offset > config_size || size > config_size - o->offset)
@@ -112,6 +123,8 @@ static const char *wrong_row(const td_option *o, size_t config_size)
         return "has a default that is none of its choices";
     if (o->type == TD_TYPE_LIST && (!o->fields || !o->item_size))
         return "has no table of its items";
+    if (o->type == TD_TYPE_LIST && o->item_size > LARGEST_CONFIG)
+        return "has items of more than 1 MiB";
     return NULL;
 }
 
@@ -120,8 +133,9 @@ static int check_table(const char *path, const td_plugin *p, const td_option *ta
 {
     td_option row, other;
     for (size_t i = 0; td_option_row(table, p->option_size, i, &row); i++) {
-        const char *wrong = depth > DEEPEST_LIST ? "is a list in too many lists"
-                                                 : wrong_row(&row, config_size);
+        const char *wrong = depth > DEEPEST_LIST   ? "is a list in too many lists"
+                            : i >= TD_MOST_OPTIONS ? "is one too many: a table has 200 at most"
+                                                   : wrong_row(&row, config_size);
         for (size_t j = 0; !wrong && j < i; j++)
             if (td_option_row(table, p->option_size, j, &other) && !strcmp(row.name, other.name))
                 wrong = "is there twice";
@@ -225,9 +239,31 @@ static int check_plugin(const char *path, const td_plugin *p, td_error *error)
         return td_fail(error, TD_EPLUGIN,
                        "'%s': plugin '%s' says its option rows have %zu bytes: use TD_PLUGIN", path,
                        p->name, p->option_size);
+    if (p->config_size > LARGEST_CONFIG)
+        return td_fail(
+            error, TD_EPLUGIN,
+            "'%s': plugin '%s' says its config struct has %zu bytes; it may have %d: use TD_PLUGIN",
+            path, p->name, p->config_size, LARGEST_CONFIG);
     if (p->options && check_table(path, p, p->options, p->config_size, 0, error))
         return TD_EPLUGIN;
     return check_hooks(path, p, error);
+}
+
+/* All plugins that it lists. */
+static int check_plugins(const char *path, const td_plugin *const *list, td_error *error)
+{
+    if (!list[0])
+        return td_fail(error, TD_EPLUGIN,
+                       "'%s' lists no plugins: name them at the end of TD_MODULE", path);
+    for (size_t k = 0; list[k]; k++) {
+        if (check_plugin(path, list[k], error))
+            return TD_EPLUGIN;
+        for (size_t j = 0; j < k; j++)
+            if (!strcmp(list[j]->kind, list[k]->kind) && !strcmp(list[j]->name, list[k]->name))
+                return td_fail(error, TD_EPLUGIN, "'%s' lists %s '%s' twice: name it once", path,
+                               list[k]->kind, list[k]->name);
+    }
+    return 0;
 }
 
 /* ---- loading --------------------------------------------------------------------------------- */
@@ -280,9 +316,8 @@ const td_module *td_module_load(const char *path, td_arena *arena, td_error *err
                 m && m->plugins ? "name" : "plugins");
         return NULL;
     }
-    for (size_t k = 0; m->plugins[k]; k++)
-        if (check_plugin(path, m->plugins[k], error))
-            return NULL;
+    if (check_plugins(path, m->plugins, error))
+        return NULL;
     *copy = *m;
     copy->version = m->version ? m->version : "?";
     copy->author = m->author ? m->author : "?";

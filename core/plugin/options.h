@@ -7,6 +7,11 @@
 #include "base/text.h"
 #include "plugin/registry.h"
 
+enum {
+    TD_MOST_OPTIONS = 200, /* of one table */
+    TD_DEEPEST_PART = 32   /* parts in parts: one that is its own default has no end */
+};
+
 /* A config struct of the plugin with all defaults (PART options with a default name are resolved
  * and filled too; required options are left 0). Memory from the arena. NULL with `error`. */
 void *td_options_defaults(td_registry *, const td_plugin *, td_arena *, td_error *error);

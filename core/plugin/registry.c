@@ -1,7 +1,9 @@
 /* registry.c - the search path, and all modules and plugins found on it. */
 #include "plugin/registry.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +59,17 @@ static void refuse(td_registry *r, const char *path, const char *message)
     td_log_line(r->log, TD_LOG_DEBUG, "refused: %s", message);
 }
 
+int td_registry_check_path(const char *directory, td_error *error)
+{
+    DIR *d = opendir(directory);
+    if (!d)
+        return td_fail(error, TD_EPLUGIN,
+                       "cannot look for plugins in '%s': %s: name a directory that can be read",
+                       directory, strerror(errno));
+    closedir(d);
+    return 0;
+}
+
 static void add_path(td_registry *r, const char *directory)
 {
     for (size_t k = 0; k < r->n_paths; k++)
@@ -68,9 +81,13 @@ static void add_path(td_registry *r, const char *directory)
 static void add_paths(td_registry *r, const char *list)
 {
     char *copy = td_arena_copy(r->arena, list), *rest = copy;
-    for (char *p; copy && (p = strsep(&rest, ":")) != NULL;)
+    for (char *p; copy && (p = strsep(&rest, ":")) != NULL;) {
+        td_error e = { 0 };
+        if (*p && td_registry_check_path(p, &e))
+            td_log_line(r->log, TD_LOG_WARN, "TANDEM_PLUGIN_PATH: %s", e.text);
         if (*p)
             add_path(r, p);
+    }
 }
 
 /* Beside libtandem: .../lib/libtandem.so and .../lib/tandem/plugins, in the build tree and when
@@ -204,8 +221,13 @@ td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error
         td_fail(error, TD_ENOMEM, "out of memory while listing plugins");
         return NULL;
     }
-    for (size_t k = 0; paths && paths[k]; k++)
+    for (size_t k = 0; paths && paths[k]; k++) {
+        if (td_registry_check_path(paths[k], error)) {
+            td_registry_free(r);
+            return NULL;
+        }
         add_path(r, paths[k]);
+    }
     r->n_given = r->n_paths;
     environment = secure_getenv("TANDEM_PLUGIN_PATH"); /* none under elevated privileges */
     if (environment)

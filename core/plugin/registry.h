@@ -23,11 +23,15 @@ typedef struct td_loaded {
 /* `paths`: extra directories, first wins, NULL at the end; NULL: none. The environment's and the
  * installed directories are appended (environment not under elevated privileges). The built-in ops
  * are registered at once. [main] */
+/* A directory of `paths` that cannot be read is an error; one of the environment is only told. */
 td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error *error);
 void         td_registry_free(td_registry *);
 /* One more directory, searched after `paths` and before the environment's; a directory that is
  * there already stays where it is. Plugins found before are kept. [main] */
 void         td_registry_add_path(td_registry *, const char *directory);
+
+/* Whether a directory can be read: 0, or TD_EPLUGIN with a message. */
+int td_registry_check_path(const char *directory, td_error *error);
 
 /* The plugin of `kind` ("attention/1") named `name`, loading what is needed. NULL with an error
  * that names the nearest name, the directories searched and why files were refused. Its struct is

@@ -23,6 +23,7 @@ static const char *shown(int width, const char *line)
     slave = open(ptsname(master), O_RDWR | O_NOCTTY);
     cr_assert(slave >= 0 && !ioctl(slave, TIOCSWINSZ, &w));
     cr_assert_eq(dup2(slave, STDERR_FILENO), STDERR_FILENO);
+    setenv("TERM", "xterm", 1); /* tests may run under a dumb one */
     j = td_log_new(TD_LOG_INFO);
     td_log_progress(j, false, "%s", line);
     n = read(master, text, sizeof text - 1);
@@ -42,6 +43,26 @@ Test(log, a_progress_line_is_cut_to_the_terminal)
     cr_expect_eq(strlen(shown(41, line)), 40, "one column is left, where the cursor stands");
     cr_expect_eq(strlen(shown(200, line)), 199);
     cr_expect_eq(strlen(shown(0, line)), 79, "80 columns where the terminal does not say");
+}
+
+Test(log, a_dumb_terminal_gets_no_codes)
+{
+    int         master = posix_openpt(O_RDWR | O_NOCTTY), slave;
+    char        text[256];
+    ssize_t     n;
+    td_journal *j;
+    cr_assert(master >= 0 && !grantpt(master) && !unlockpt(master));
+    slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+    cr_assert_eq(dup2(slave, STDERR_FILENO), STDERR_FILENO);
+    setenv("TERM", "dumb", 1);
+    j = td_log_new(TD_LOG_INFO);
+    td_log_line(j, TD_LOG_WARN, "a warning");
+    n = read(master, text, sizeof text - 1);
+    cr_assert_gt(n, 0);
+    text[n] = 0;
+    cr_expect(!strchr(text, '\033') && strstr(text, "a warning"), "%s", text);
+    td_log_free(j);
+    close(slave), close(master);
 }
 
 Test(log, a_short_line_is_whole) { cr_expect_str_eq(shown(41, "step 3 of 7"), "step 3 of 7"); }

@@ -136,6 +136,30 @@ Test(load, a_0_byte_is_refused)
     }
 }
 
+Test(load, a_byte_order_mark_is_no_key)
+{
+    config_file("a.cfg", "\xef\xbb\xbfx = 1;\ny = 2;\n");
+    cr_assert(load("a.cfg", NULL), "%s", td_text_get(&errors.text));
+    holds("x", 1, "a.cfg:1");
+    holds("y", 2, "a.cfg:2");
+}
+
+/* Ten times the next, five deep: a hundred thousand readings of one small file. */
+Test(load, files_are_counted)
+{
+    for (int k = 0; k < 6; k++) {
+        char name[16], text[400] = "extends = ( ", item[16];
+        snprintf(name, sizeof name, "%d.cfg", k);
+        snprintf(item, sizeof item, "\"%d.cfg\"", k + 1);
+        for (int i = 0; i < 10; i++)
+            strcat(strcat(text, i ? ", " : ""), item);
+        config_file(name, strcat(text, " );"));
+    }
+    config_file("6.cfg", "x = 1;");
+    refuses("0.cfg", "6.cfg: more than 1000 files are loaded: is one extended many times?");
+    cr_expect_eq(errors.count, 1);
+}
+
 Test(load, refused)
 {
     config_file("self.cfg", "extends = \"self.cfg\";");
@@ -145,6 +169,9 @@ Test(load, refused)
     config_file("type.cfg", "\n\nextends = 3;");
     config_file("types.cfg", "extends = ( \"x.cfg\", 3 );");
     config_file("x.cfg", "x = 1;");
+    config_file("empty.cfg", "\nextends = \"\";");
+    refuses("empty.cfg", "empty.cfg:2: extends = \"\" names no file");
+    refuses("latin-\xe9.cfg", "is not UTF-8: rename it");
     refuses("self.cfg", "self.cfg: extends itself");
     refuses("one.cfg", "extends itself");
     refuses("none.cfg",
@@ -152,7 +179,7 @@ Test(load, refused)
     refuses("type.cfg", "type.cfg:3: extends takes a file name, or a list of them");
     refuses("types.cfg", "types.cfg:1: extends takes a file name, or a list of them");
     refuses("absent.cfg", "absent.cfg");
-    cr_expect_null(load("x.cfg", "x"));
+    cr_expect(load("x.cfg", "x"), "the rest can be checked");
     cr_expect(strstr(td_text_get(&errors.text), "command line: 'x' is no key=value"), "%s",
               td_text_get(&errors.text));
 }

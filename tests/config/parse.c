@@ -85,7 +85,31 @@ Test(parse, refused)
     refuses("a = 1;\na = 2;", "f.cfg:2: a name is there twice in one group");
     refuses("a = [ 1, 2.0 ];", "an array [ ] holds values of one type only");
     refuses("@include \"x.cfg\"", "@include is not supported: use extends");
-    refuses("a = \"no end", "f.cfg:1: ");
+    refuses("a = 99999999999999999999;", "f.cfg:1: 99999999999999999999 does not fit 64 bits");
+    refuses("a = 1;\n/* b = 2;\nc = 3;", "f.cfg:2: a comment begins here and has no end");
+    refuses("a = 1;\nb = \"caf\xe9\";", "f.cfg:2: a string is not UTF-8 text: save it as UTF-8");
+    refuses("b = \"\\xe9\";", "f.cfg:1: a string is not UTF-8 text");
+    refuses("b = \"\xc0\x80\";", "f.cfg:1: a string is not UTF-8 text");
+}
+
+/* Where libconfig runs into it is not where it is. */
+Test(parse, syntax_errors_say_where_to_look)
+{
+    refuses("\na = \"no end", "; the string that begins on line 2 goes on beyond it");
+    refuses("a = \"x;\nb = \"y\";\n", "; the string that begins on line 1 goes on beyond it");
+    refuses("a = 1;\nb = {\n c = { d = 1;\n};\ne = 2;\n", "; the '{' of line 2 is not closed");
+    refuses("a = { b = 1; };\n};\n", "; the bracket that closes on line 2 does not match");
+    refuses("a = ( 1, 2 };\n", "; the bracket that closes on line 1 does not match");
+    refuses("a = x;\n", "; is a ';' missing before it, or are there quotes missing");
+}
+
+Test(parse, too_many_keys)
+{
+    td_text text = { 0 };
+    for (int k = 0; k < 10001; k++)
+        td_text_print(&text, "k%d = 1;\n", k);
+    refuses(td_text_get(&text), "f.cfg:10001: there are more than 10000 keys");
+    td_text_free(&text);
 }
 
 Test(parse, depth)
@@ -115,6 +139,8 @@ Test(parse, override_types)
     cr_expect_eq(override("a=\"7\"")->type, TD_VALUE_STRING);
     cr_expect_str_eq(override("a=adamw")->text, "adamw");
     cr_expect_str_eq(override("a=b=c")->text, "b=c");
+    cr_expect_str_eq(override("a=data/*.jsonl")->text, "data/*.jsonl"); /* no comment */
+    cr_expect_str_eq(override("a=007")->text, "007"); /* what a string option takes */
     cr_expect_str_eq(override("a=data/x.jsonl")->text, "data/x.jsonl");
     cr_expect_str_eq(override("a=")->text, "");
     cr_expect_str_eq(override("a=1; b=2")->text, "1; b=2"); /* no second key comes in */
@@ -135,12 +161,17 @@ Test(parse, override_refused)
         { "a..b=3", "'' is no name of a key" },
         { "1a=3", "'1a' is no name of a key" },
         { "a b=3", "'a b' is no name of a key" },
-        { "a=3000000000", "3000000000 does not fit 32 bits" },
+        { "a=3000000000", "command line: a: 3000000000 does not fit 32 bits: write 3000000000L" },
+        { "a=99999999999999999999", "command line: a: 99999999999999999999 does not fit 64 bits" },
+        { "a=3 /* x", "command line: a: a comment begins in 'value = 3 /* x;' and has no end" },
+        { "a=caf\xe9", "command line: a: a string is not UTF-8 text" },
+        { "a=\"caf\xe9\"", "command line: a: a string is not UTF-8 text" },
         { "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a=1",
           "deeper than 32 levels" },
     };
     for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
-        cr_expect_null(override(wrong[k][0]), "%s", wrong[k][0]);
+        const td_value *v = override(wrong[k][0]);
+        cr_expect(!v || v->wrong, "%s", wrong[k][0]);
         cr_expect(strstr(td_text_get(&errors.text), wrong[k][1]), "wanted '%s': %s", wrong[k][1],
                   td_text_get(&errors.text));
         td_errors_free(&errors);

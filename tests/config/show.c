@@ -14,6 +14,10 @@ Test(show, explain_says_which_file)
                 "train.steps=17");
     config_says(2, "there is no key 'train.stesp'; did you mean 'train.steps'?", "explain",
                 "train.stesp", "-c", "b.cfg");
+    config_says(2, "`tandem config explain train` lists the keys of that group", "explain",
+                "train.lr", "-c", "b.cfg");
+    config_says(2, "'plugin_path'; `tandem config show` lists those of this config", "explain",
+                "plugin_path", "-c", "b.cfg");
 }
 
 /* A group: its plugin or table, then a line for each key, group and list in it. */

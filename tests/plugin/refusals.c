@@ -50,6 +50,16 @@ static const refusal refusals[] = {
     { "op-view.so", "op 'wide' has TD_OP_VIEW, which only built-in ops may have" },
     { "kernel-size.so", "kernels 'fixture': row 0 says it has 8 bytes" },
     { "kernel-no-run.so", "kernels 'fixture': row 0 has no op or no run" },
+    { "config-large.so",
+      "plugin 'fixture' says its config struct has 4611686018427387904 bytes; it "
+      "may have 1048576: use TD_PLUGIN" },
+    { "config-wraps.so", "says its config struct has 18446744073709551615 bytes" },
+    { "no-plugins.so", "lists no plugins: name them at the end of TD_MODULE" },
+    { "plugin-twice.so", "lists schedule/1 'fixture' twice: name it once" },
+    { "option-plugin.so", "option 0 ('plugin') has the name by which a config names the plugin" },
+    { "option-dot.so", "option 0 ('a.b') has a name that no config can say" },
+    { "option-space.so", "option 0 ('a b') has a name that no config can say" },
+    { "options-many.so", "option 200 ('e') is one too many: a table has 200 at most" },
     { "row-size.so", "plugin 'fixture' says its option rows have 4 bytes: use TD_PLUGIN" },
     { "option-outside.so", "option 0 ('far') lies outside the config struct" },
     { "option-overlaps-end.so", "option 0 ('far') lies outside the config struct" },
@@ -324,4 +334,40 @@ Test(good, a_right_module_is_well)
                  said);
     cr_expect(strstr(said, "all is well"), "%s", said);
     cr_expect_null(strstr(said, "denormal"), "%s", said);
+}
+
+/* ---- modules that go wrong later ------------------------------------------------------------- */
+
+static void expect_wrong(const char *norm, const char *says)
+{
+    char arguments[900], said[4096];
+    snprintf(
+        arguments, sizeof arguments,
+        "describe -c '%s/configs/nano/decllm.cfg' --plugin-path '%s/wrong' model.norm.plugin=%s",
+        TANDEM_SOURCE, TANDEM_FIXTURES, norm);
+    cr_expect_eq(run_tool(arguments, said, sizeof said), 2, "%s: %s", norm, said);
+    cr_expect(strstr(said, says), "%s: '%s' does not say '%s'", norm, said, says);
+}
+
+Test(wrong, no_tensor_is_a_mistake_of_the_graph)
+{
+    expect_wrong("empty", "norm 'empty': its hook 'build' gave NULL: return a tensor");
+}
+
+Test(wrong, a_plugin_that_is_its_own_default)
+{
+    td_registry *r = open_registry(TANDEM_FIXTURES "/wrong", NULL);
+    td_arena    *arena = td_arena_new();
+    td_part      part = { 0 };
+    td_error     e = { 0 };
+    expect_wrong("endless", "option 'part': parts lie in each other more than 32 deep");
+    cr_expect(td_part_defaults(r, "norm/1", "endless", arena, &part, &e));
+    cr_expect(strstr(e.text, "more than 32 deep: is it its own default?"), "%s", e.text);
+    td_arena_free(arena);
+    td_registry_free(r);
+}
+
+Test(wrong, a_check_that_says_nothing)
+{
+    expect_wrong("silent", "norm 'silent': its 'check' refuses these options without saying why");
 }

@@ -2,6 +2,7 @@
  * there. */
 #include "plugin/scratch.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "plugin/registry.h"
@@ -161,12 +162,13 @@ Test(search, a_second_scan_sorts_again)
 
 Test(search, what_is_missing_is_explained)
 {
-    const char *const paths[] = { "/no/such/directory", NULL };
+    scratch           s = scratch_new();
+    const char *const paths[] = { s.path, NULL };
     td_registry      *r = td_registry_new(paths, NULL, NULL);
     td_error          e = { 0 };
     cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "cosin", &e));
     cr_expect(strstr(e.text, "there is no schedule 'cosin'; did you mean 'cosine'?"), "%s", e.text);
-    cr_expect(strstr(e.text, "/no/such/directory") && strstr(e.text, TANDEM_PLUGINS), "%s", e.text);
+    cr_expect(strstr(e.text, s.path) && strstr(e.text, TANDEM_PLUGINS), "%s", e.text);
     e.code = 0;
     cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "completely-different", &e));
     cr_expect(strstr(e.text, "there are: ") && strstr(e.text, "rsqrt"), "%s", e.text);
@@ -174,6 +176,37 @@ Test(search, what_is_missing_is_explained)
     cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "../../etc/x", &e));
     cr_expect_eq(e.code, TD_EPLUGIN);
     td_registry_free(r);
+    scratch_free(&s);
+}
+
+/* Asked for, it is an error; the environment's may be of another machine. */
+Test(search, a_directory_that_is_not_there)
+{
+    const char *const paths[] = { "/no/such/directory", NULL };
+    td_error          e = { 0 };
+    td_registry      *r;
+    cr_expect_null(td_registry_new(paths, NULL, &e));
+    cr_expect(strstr(e.text, "cannot look for plugins in '/no/such/directory': No such file"), "%s",
+              e.text);
+    setenv("TANDEM_PLUGIN_PATH", "/no/such/directory", 1);
+    cr_expect((r = td_registry_new(NULL, NULL, NULL)) != NULL);
+    td_registry_free(r);
+}
+
+/* Nobody writes to it: to open it would be to wait for ever. */
+Test(search, a_pipe_is_no_module)
+{
+    scratch           s = scratch_new();
+    const char *const paths[] = { s.path, NULL };
+    char              path[256];
+    td_registry      *r = td_registry_new(paths, NULL, NULL);
+    cr_assert(!mkfifo(scratch_path(&s, "schedule-pipe.so", path), 0600));
+    td_registry_scan_kind(r, TD_SCHEDULE_KIND);
+    td_registry_scan(r);
+    cr_expect_eq(td_registry_refusals(r), 1);
+    cr_expect(strstr(td_registry_refusal(r, 0), "is no regular file: a module is one"));
+    td_registry_free(r);
+    scratch_free(&s);
 }
 
 Test(search, the_scan_sorts_and_knows_where_from)

@@ -10,6 +10,7 @@ static void setup(void)
 {
     strcpy(directory, "/tmp/tandem-progress-XXXXXX");
     cr_assert(mkdtemp(directory));
+    setenv("TERM", "xterm", 1); /* tests may run under a dumb one */
 }
 
 static void teardown(void) { td_remove_tree(directory, NULL); }

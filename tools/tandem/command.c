@@ -105,11 +105,24 @@ static int unknown_option(td_tool *t, const td_usage *u, const char *name)
                    : td_tool_usage_error(t, "there is no option '%s'", name);
 }
 
+/* All but -c and --plugin-path are given once: of two values one would be ignored. */
+static bool is_again(td_tool *t, const td_flag *f)
+{
+    if (!strcmp(f->name, "-c") || !strcmp(f->name, "--plugin-path"))
+        return false;
+    for (size_t k = 0; k < t->n_given; k++)
+        if (t->given[k] == f)
+            return true;
+    if (t->n_given < TD_FLAGS)
+        t->given[t->n_given++] = f;
+    return false;
+}
+
 static void set_common(td_tool *t, const char *name, const char *value)
 {
-    if (!strcmp(name, "-c") && t->n_files < TD_ARGUMENTS)
+    if (!strcmp(name, "-c"))
         t->files[t->n_files++] = value;
-    else if (!strcmp(name, "--plugin-path") && t->n_plugin_paths < TD_ARGUMENTS - 1)
+    else if (!strcmp(name, "--plugin-path"))
         t->plugin_paths[t->n_plugin_paths++] = value;
     else if (!strcmp(name, "--threads")) {
         snprintf(t->threads, sizeof t->threads, "backend.threads=%s", value);
@@ -147,6 +160,10 @@ static int take_flag(td_tool *t, const td_usage *u, int argc, char **argv, int *
         *code = td_tool_usage_error(t, "%s takes no value", name);
         return 0;
     }
+    if (is_again(t, f)) {
+        *code = td_tool_usage_error(t, "%s is given twice: give it once", name);
+        return 0;
+    }
     if (own && own->text)
         *own->text = value;
     if (own && own->on)
@@ -165,8 +182,10 @@ static bool is_config(const char *name)
 bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
 {
     for (int i = 0; i < argc;) {
-        if (t->n_overrides >= TD_ARGUMENTS - 2 || t->n_plain >= TD_ARGUMENTS - 2) {
-            *code = td_tool_usage_error(t, "too many arguments");
+        if (t->n_overrides >= TD_ARGUMENTS - 2 || t->n_plain >= TD_ARGUMENTS - 2 ||
+            t->n_files >= TD_ARGUMENTS - 2 || t->n_plugin_paths >= TD_ARGUMENTS - 2) {
+            *code = td_tool_usage_error(t, "too many arguments: of each sort %d are taken",
+                                        TD_ARGUMENTS - 2);
             return false;
         }
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {

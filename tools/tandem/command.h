@@ -37,22 +37,24 @@ typedef struct td_usage {
     const char    *notes;  /* lines to print below the options, or NULL */
 } td_usage;
 
-enum { TD_ARGUMENTS = 256 };
+enum { TD_ARGUMENTS = 256, TD_FLAGS = 64 };
 
 typedef struct td_tool {
-    const char  *command;
-    td_journal  *log;
-    td_registry *registry;
-    const char  *files[TD_ARGUMENTS]; /* -c */
-    size_t       n_files;
-    const char  *overrides[TD_ARGUMENTS]; /* key=value */
-    size_t       n_overrides;
-    const char  *plain[TD_ARGUMENTS]; /* all other arguments */
-    size_t       n_plain;
-    const char  *plugin_paths[TD_ARGUMENTS];
-    size_t       n_plugin_paths;
-    char         threads[64];
-    bool         json;
+    const char           *command;
+    td_journal           *log;
+    td_registry          *registry;
+    const char           *files[TD_ARGUMENTS]; /* -c */
+    size_t                n_files;
+    const char           *overrides[TD_ARGUMENTS]; /* key=value */
+    size_t                n_overrides;
+    const char           *plain[TD_ARGUMENTS]; /* all other arguments */
+    size_t                n_plain;
+    const char           *plugin_paths[TD_ARGUMENTS];
+    size_t                n_plugin_paths;
+    char                  threads[64];
+    bool                  json;
+    const struct td_flag *given[TD_FLAGS]; /* options that were said already */
+    size_t                n_given;
 } td_tool;
 
 /* Parse the arguments of a command. 0: go on; else an exit code is in `*code` (0 after --help). */

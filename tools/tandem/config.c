@@ -109,11 +109,16 @@ int td_command_config(td_tool *t, int argc, char **argv)
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
     what = t->n_plain ? t->plain[0] : "show";
+    if (origins && strcmp(what, "show"))
+        return td_tool_usage_error(t, "only show takes --origins");
     if (!strcmp(what, "diff") && t->n_plain == 1)
         return diff(t);
-    if ((!strcmp(what, "show") || !strcmp(what, "check"))
-            ? t->n_plain > 1
-            : strcmp(what, "explain") || t->n_plain != 2)
-        return td_tool_usage_error(t, "say show, explain KEY, diff or check");
+    if (!strcmp(what, "explain") && t->n_plain != 2)
+        return td_tool_usage_error(t, "explain takes one key");
+    if (strcmp(what, "show") && strcmp(what, "check") && strcmp(what, "explain") &&
+        strcmp(what, "diff"))
+        return td_tool_usage_error(t, "'%s' is none of show, explain KEY, diff, check", what);
+    if (t->n_plain > 1 && strcmp(what, "explain"))
+        return td_tool_usage_error(t, "%s takes no argument: what is '%s'?", what, t->plain[1]);
     return run(t, what, origins);
 }

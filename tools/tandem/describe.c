@@ -199,6 +199,10 @@ int td_command_describe(td_tool *t, int argc, char **argv)
         return code;
     if (graph && strcmp(graph, "text") && strcmp(graph, "dot"))
         return td_tool_usage_error(t, "--graph takes text or dot, not '%s'", graph);
+    if ((graph != NULL) + (mask != NULL) + t->json > 1)
+        return td_tool_usage_error(t, "say one of --graph, --mask and --json");
+    if (mask && !*mask)
+        return td_tool_usage_error(t, "--mask takes the path of an attention; it is empty");
     if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS, &code))
         return code;
     code = collect(&w, &f, &e);

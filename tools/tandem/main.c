@@ -49,8 +49,7 @@ static int run(const command *c, int argc, char **argv)
     int     code = c->run(&tool, argc, argv);
     td_registry_free(tool.registry);
     td_log_free(tool.log);
-    return fflush(stdout) || ferror(stdout) ? (perror("tandem: writing the output"), TD_EXIT_FAILED)
-                                            : code;
+    return code;
 }
 
 /* Where 0, 1 or 2 is closed, the next file would get its number, and what is said would go there. */
@@ -63,9 +62,8 @@ static void open_standard_files(void)
         close(fd);
 }
 
-int main(int argc, char **argv)
+static int dispatch(int argc, char **argv)
 {
-    open_standard_files();
     if (argc < 2) {
         print_help(stderr);
         return TD_EXIT_USAGE;
@@ -82,4 +80,15 @@ int main(int argc, char **argv)
         if (!strcmp(argv[1], commands[k].name))
             return run(&commands[k], argc - 2, argv + 2);
     return unknown(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    int code;
+    open_standard_files();
+    code = dispatch(argc, argv);
+    if (!fflush(stdout) && !ferror(stdout))
+        return code;
+    perror("tandem: writing the output");
+    return TD_EXIT_FAILED;
 }

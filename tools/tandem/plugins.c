@@ -209,20 +209,25 @@ int td_command_plugins(td_tool *t, int argc, char **argv)
         return code;
     r = td_tool_registry(t);
     if (!r)
-        return TD_EXIT_FAILED;
+        return TD_EXIT_USAGE;
     what = t->n_plain ? t->plain[0] : "list";
+    if (t->json && strcmp(what, "list"))
+        return td_tool_usage_error(t, "only list gives JSON");
     if (!strcmp(what, "check"))
         return t->n_plain == 2 ? check(t, r, t->plain[1])
                                : td_tool_usage_error(t, "check takes one file");
     td_registry_scan(r);
-    if (t->json && strcmp(what, "list"))
-        return td_tool_usage_error(t, "only list gives JSON");
-    if (!strcmp(what, "list") && t->n_plain <= 2)
-        return list(t, r, t->n_plain > 1 ? t->plain[1] : NULL);
+    if (!strcmp(what, "list"))
+        return t->n_plain <= 2
+                   ? list(t, r, t->n_plain > 1 ? t->plain[1] : NULL)
+                   : td_tool_usage_error(t, "list takes one kind, or none: what is '%s'?",
+                                         t->plain[2]);
     if (!strcmp(what, "show"))
         return t->n_plain == 3 ? show(t, r, t->plain[1], t->plain[2])
                                : td_tool_usage_error(t, "show takes a kind and a name");
     if (!strcmp(what, "matrix"))
-        return matrix(r);
+        return t->n_plain == 1
+                   ? matrix(r)
+                   : td_tool_usage_error(t, "matrix takes no argument: what is '%s'?", t->plain[1]);
     return td_tool_usage_error(t, "'%s' is none of list, show, matrix, check", what);
 }

@@ -14,6 +14,8 @@
 #ifndef TANDEM_GRAPH_H
 #define TANDEM_GRAPH_H
 
+#include <string.h>
+
 #include "plugin.h"
 
 #ifdef __cplusplus
@@ -192,6 +194,14 @@ static inline td_tensor *td_graph_fail(td_graph *g, const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     return g->host->fail(g, text);
+}
+
+/* What hook `name` of a plugin gave; NULL is a mistake, and told as one. */
+static inline td_tensor *td_given(td_graph *g, const td_plugin *p, const char *name, td_tensor *y)
+{
+    return y ? y
+             : td_graph_fail(g, "%.*s '%s': its hook '%s' gave NULL: return a tensor",
+                             (int)strcspn(p->kind, "/"), p->kind, p->name, name);
 }
 
 static inline bool td_is_training(td_graph *g) { return g->host->phase(g) == TD_PHASE_TRAIN; }

@@ -56,7 +56,8 @@ static inline td_tensor *td_rotate(const td_attention_in *in, td_tensor *x, bool
     td_rotate_in r = { x, is_query ? in->q_position : in->k_position, in->role, is_query };
     if (!in->rotated || !td_position_of(&in->position)->rotate)
         return x;
-    return td_position_of(&in->position)->rotate(in->position.config, &r);
+    return td_given(x->graph, in->position.plugin, "rotate",
+                    td_position_of(&in->position)->rotate(in->position.config, &r));
 }
 
 /* Keep heads x [B, H, S, E] of `key` for later steps of generation: in self-attention those of new
@@ -120,6 +121,7 @@ static inline td_tensor *td_attention_build(const td_part *part, const char *nam
     td_tensor *y;
     td_push(in->query->graph, name);
     y = ((const td_attention *)(const void *)part->plugin)->build(part->config, in);
+    y = td_given(in->query->graph, part->plugin, "build", y);
     td_pop(in->query->graph);
     return y;
 }

@@ -27,6 +27,7 @@ static inline td_tensor *td_ffn_build(const td_part *part, const char *name, con
     td_tensor *y;
     td_push(in->x->graph, name);
     y = ((const td_ffn *)(const void *)part->plugin)->build(part->config, in);
+    y = td_given(in->x->graph, part->plugin, "build", y);
     td_pop(in->x->graph);
     return y;
 }

@@ -22,6 +22,7 @@ static inline td_tensor *td_norm_build(const td_part *part, const char *name, td
     td_tensor *y;
     td_push(x->graph, name);
     y = ((const td_norm *)(const void *)part->plugin)->build(part->config, x);
+    y = td_given(x->graph, part->plugin, "build", y);
     td_pop(x->graph);
     return y;
 }

@@ -1,0 +1,78 @@
+/* top.c - what stands outside of groups: plugin_path, and names that nobody knows. */
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "config/value.h"
+
+typedef struct top_level {
+    td_strings plugin_path;
+} top_level;
+static const td_option top_level_table[] = {
+    TD_OPTION_STRINGS(top_level, plugin_path,
+                      "directories of plugins; relative to the file that names them"),
+    TD_OPTION_END,
+};
+
+/* Where a path of a file leads from here; as it is if there is nothing. */
+static const char *from_here(td_config *c, const td_value *v)
+{
+    char       *directory = v->file ? td_path_directory(v->file) : NULL;
+    char       *path = directory ? td_path_join(directory, v->text) : NULL;
+    char       *full = realpath(path ? path : v->text, NULL);
+    const char *out = td_arena_copy(c->arena, full ? full : path ? path : v->text);
+    free(directory), free(path), free(full);
+    return out ? out : v->text;
+}
+
+static void add_paths(td_registry *registry, const td_strings *paths, const td_value *from,
+                      td_errors *errors)
+{
+    for (size_t k = 0; k < paths->count; k++) {
+        td_error e = { 0 };
+        if (td_registry_check_path(paths->at[k], &e))
+            td_errors_add(errors, "%s: plugin_path: %s", td_value_origin(from), e.text);
+        else
+            td_registry_add_path(registry, paths->at[k]);
+    }
+}
+
+int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
+{
+    size_t    before = errors->count;
+    top_level top = { { NULL, 0 } };
+    td_value *v = td_value_child(c->root, "plugin_path");
+    if (!v)
+        return 0;
+    v->used = true;
+    if (v->type == TD_VALUE_STRING)
+        v->text = from_here(c, v);
+    for (td_value *item = v->type == TD_VALUE_LIST ? v->first : NULL; item; item = item->next)
+        if (item->type == TD_VALUE_STRING)
+            item->text = from_here(c, item);
+    td_config_bind_rows(c, registry, "the top level", c->root, top_level_table, &top, &c->resolved,
+                        errors);
+    if (errors->count == before)
+        add_paths(registry, &top.plugin_path, v, errors);
+    return errors->count == before ? 0 : TD_ECONFIG;
+}
+
+int td_config_check_unused(td_config *c, td_errors *errors)
+{
+    const char *names[64], *nearest;
+    size_t      n = 0, before = errors->count, told = 0;
+    for (const td_resolved *r = c->resolved.first; r && n < 64; r = r->next)
+        names[n++] = r->name;
+    for (const td_value *v = c->root->first; v; v = v->next) {
+        if (v->used || ++told > TD_MOST_UNKNOWN)
+            continue;
+        nearest = td_nearest(v->name, names, n);
+        if (nearest)
+            td_errors_add(errors, "%s: '%s' is unknown; did you mean '%s'?", td_value_origin(v),
+                          v->name, nearest);
+        else
+            td_errors_add(errors, "%s: '%s' is unknown", td_value_origin(v), v->name);
+    }
+    if (told > TD_MOST_UNKNOWN)
+        td_errors_add(errors, "%zu more groups are unknown", told - TD_MOST_UNKNOWN);
+    return errors->count == before ? 0 : TD_ECONFIG;
+}

@@ -1,0 +1,69 @@
+/* arguments.c - no argument is ignored: what is one too many, twice or of no use is told, with exit
+ * code 2. */
+#include "child.h"
+
+static child run(const char *arguments)
+{
+    char command[16000];
+    snprintf(command, sizeof command, "cd /tmp && '%s' %s", TANDEM_BINARY, arguments);
+    return child_run((const char *[]){ "sh", "-c", command, NULL });
+}
+
+static void expect(int code, const char *arguments, const char *says)
+{
+    child c = run(arguments);
+    cr_expect_eq(c.code, code, "%.200s: exit code %d: %s", arguments, c.code, c.err);
+    cr_expect(strstr(c.err, says), "%.200s: wanted '%s' in: %s", arguments, says, c.err);
+    child_free(&c);
+}
+
+#define NANO "-c '" TANDEM_SOURCE "/configs/nano/decllm.cfg' "
+
+Test(arguments, of_plugins)
+{
+    expect(2, "plugins matrix extra", "matrix takes no argument: what is 'extra'?");
+    expect(2, "plugins list norm extra", "list takes one kind, or none: what is 'extra'?");
+    expect(2, "plugins check --json x.so", "only list gives JSON");
+    expect(2, "plugins nothing", "'nothing' is none of list, show, matrix, check");
+    expect(2, "plugins --plugin-path no-such", "cannot look for plugins in 'no-such': No such");
+    expect(2, "plugins --plugin-path /dev/null", "cannot look for plugins in '/dev/null': Not a d");
+}
+
+Test(arguments, of_config)
+{
+    expect(2, "config " NANO "bogus", "'bogus' is none of show, explain KEY, diff, check");
+    expect(2, "config " NANO "check bogus", "check takes no argument: what is 'bogus'?");
+    expect(2, "config " NANO "check --origins", "only show takes --origins");
+    expect(2, "config " NANO "explain", "explain takes one key");
+    expect(2, "config " NANO "check 'plugin_path=(\"no-such\", \"nor-this\")'",
+           "cannot look for plugins in 'nor-this': No such file");
+    expect(2, "config " NANO "check 'plugin_path=\"no-such\"'",
+           "command line: plugin_path: cannot look for plugins in 'no-such': No such file");
+    expect(2, "config " NANO "--plugin-path no-such", "cannot look for plugins in 'no-such'");
+}
+
+Test(arguments, of_describe)
+{
+    expect(2, "describe " NANO "--mask ''", "--mask takes the path of an attention; it is empty");
+    expect(2, "describe " NANO "--mask x --json", "say one of --graph, --mask and --json");
+    expect(2, "describe " NANO "--graph dot --graph text", "--graph is given twice: give it once");
+    expect(2, "describe " NANO "--mask model.layer.0.self_attn", "; did you mean 'model.");
+    expect(2, "describe " NANO "--threads 1 --threads 2", "--threads is given twice");
+}
+
+Test(arguments, so_many)
+{
+    char arguments[12000] = "config check";
+    for (int k = 0; k < 300; k++)
+        strcat(arguments, " -c no-such.cfg");
+    expect(2, arguments, "too many arguments: of each sort 254 are taken");
+}
+
+/* What could not be written is told, whatever wrote it. */
+Test(arguments, a_full_disk)
+{
+    expect(1, "--help >/dev/full", "tandem: writing the output: ");
+    expect(1, "--version >/dev/full", "tandem: writing the output: ");
+    expect(1, "plugins --help >/dev/full", "tandem: writing the output: ");
+    expect(1, "plugins list >/dev/full", "tandem: writing the output: ");
+}
