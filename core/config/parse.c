@@ -282,7 +282,7 @@ static td_value *parse_line(td_arena *arena, const char *line, scan *s)
     if (config_read_string(&c, line) && config_setting_length(config_root_setting(&c)) == 1) {
         v = convert(arena, config_setting_get_elem(config_root_setting(&c), 0), NULL, -1, s);
         if (s->comment) /* it would swallow what comes behind it */
-            mistake(s, 0, "a comment begins in '%s' and has no end: close it with */", line);
+            mistake(s, 0, "the value has a comment without an end: close it with */");
     }
     config_destroy(&c);
     return v;

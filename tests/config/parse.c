@@ -163,7 +163,7 @@ Test(parse, override_refused)
         { "a b=3", "'a b' is no name of a key" },
         { "a=3000000000", "command line: a: 3000000000 does not fit 32 bits: write 3000000000L" },
         { "a=99999999999999999999", "command line: a: 99999999999999999999 does not fit 64 bits" },
-        { "a=3 /* x", "command line: a: a comment begins in 'value = 3 /* x;' and has no end" },
+        { "a=3 /* x", "command line: a: the value has a comment without an end" },
         { "a=caf\xe9", "command line: a: a string is not UTF-8 text" },
         { "a=\"caf\xe9\"", "command line: a: a string is not UTF-8 text" },
         { "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a=1",
