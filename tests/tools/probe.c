@@ -111,13 +111,15 @@ static void write_tensors(const char *path, td_stored *list, size_t n)
     cr_assert_eq(td_safetensors_write(path, list, n, NULL, &error), 0, "%s", error.text);
 }
 
-static void expect_refused(const char *option, const char *path, int code, const char *says)
+/* With `more` and its value, which are NULL or go with the batch. */
+static void expect_refused(const char *batch, const char *more, const char *value, int code,
+                           const char *says)
 {
     const char *argv[] = { TANDEM_BINARY, "probe",
                            "-c",          TANDEM_SOURCE "/configs/nano/decllm.cfg",
-                           "--batch",     batch_path,
-                           option,        path,
-                           MODEL,         NULL };
+                           MODEL,         "--batch",
+                           batch,         more,
+                           value,         NULL };
     child       c = child_run(argv);
     cr_expect(c.code == code && strstr(c.err, says), "%d: %s", c.code, c.err);
     child_free(&c);
@@ -135,16 +137,17 @@ Test(probe, refusals)
     for (int k = 0; k < 3; k++)
         list[k].type = TD_STORED_I32, list[k].rank = 2, list[k].dim[0] = 1, list[k].dim[1] = TOKENS;
     /* what is read is not written over */
-    expect_refused("--out", batch_path, 2, "is a file that is read");
+    expect_refused(batch_path, "--out", batch_path, 2, "is a file that is read");
     /* a misspelt name */
     list[2].rank = 1, list[2].dim[0] = 1;
     write_tensors(other, list, 3);
-    expect_refused("--batch", other, 1, "no array 'lenghts'; did you mean 'lengths'?");
+    expect_refused(other, NULL, NULL, 1, "no array 'lenghts'; did you mean 'lengths'?");
     /* bytes behind the last tensor */
     write_tensors(other, list, 2);
     f = fopen(other, "a");
     cr_assert(f && fputs("more", f) >= 0 && !fclose(f));
-    expect_refused("--batch", other, 1, "it is damaged");
+    expect_refused(other, NULL, NULL, 1, "it is damaged");
     /* parameters that are not there */
-    expect_refused("--weights", batch_path, 2, "has no tensor 'model.embed_tokens.weight'");
+    expect_refused(batch_path, "--weights", batch_path, 2,
+                   "has no tensor 'model.embed_tokens.weight'");
 }

@@ -214,19 +214,20 @@ static const struct {
     { "show", "records of a config's data, as the model sees them", show },
 };
 
-static int overview(void)
+static void overview(FILE *out)
 {
-    puts("usage: tandem data COMMAND ..\n\nText, tokenizers and token shards.\n");
+    fputs("usage: tandem data COMMAND ..\n\nText, tokenizers and token shards.\n\n", out);
     for (size_t k = 0; k < sizeof commands / sizeof *commands; k++)
-        printf("  %-18s %s\n", commands[k].name, commands[k].brief);
-    puts("\n`tandem data COMMAND --help` says what one takes.");
-    return TD_EXIT_OK;
+        fprintf(out, "  %-18s %s\n", commands[k].name, commands[k].brief);
+    fputs("\n`tandem data COMMAND --help` says what one takes.\n", out);
 }
 
 int td_command_data(td_tool *tool, int argc, char **argv)
 {
-    if (!argc || !strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))
-        return overview();
+    if (!argc)
+        return overview(stderr), TD_EXIT_USAGE;
+    if (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))
+        return overview(stdout), TD_EXIT_OK;
     for (size_t k = 0; k < sizeof commands / sizeof *commands; k++)
         if (!strcmp(argv[0], commands[k].name))
             return commands[k].run(tool, argc - 1, argv + 1);
