@@ -9,8 +9,8 @@
 
 #include "tandem/error.h"
 
-/* All bytes, with a 0 after them; free() it. NULL with `error`. What is no regular file is read only
- * below /dev and /proc; elsewhere it is refused, here and below. */
+/* All bytes, with a 0 after them; free() it. NULL with `error`. What is no regular file is read
+ * only below /dev and /proc; elsewhere it is refused, here and below. */
 char *td_file_read(const char *path, size_t *size, td_error *error);
 
 /* Write beside `path`, fsync, rename over it, fsync the directory: after a crash there is the old

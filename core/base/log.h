@@ -21,8 +21,8 @@ int td_log_open_file(td_journal *, const char *path, td_error *error);
 void td_log_line(td_journal *, int level, const char *format, ...) TD_PRINTF(3, 4);
 void td_log_lines(td_journal *, int level, const char *format, va_list);
 
-/* A progress line: on a terminal it is cut to its width and redrawn in place (and erased by the next
- * log line), elsewhere a plain line at most every few seconds. `last` forces it out. [main] */
+/* A progress line: on a terminal it is cut to its width and redrawn in place (and erased by the
+ * next log line), elsewhere a plain line at most every few seconds. `last` forces it out. [main] */
 void td_log_progress(td_journal *, bool last, const char *format, ...) TD_PRINTF(3, 4);
 
 #endif

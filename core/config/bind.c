@@ -10,10 +10,11 @@ typedef struct binder {
     td_config   *config;
     td_registry *registry;
     td_errors   *errors;
-    const char  *owner; /* "attention 'softmax'" */
-    int          depth; /* of parts in parts */
-    bool         deep;  /* too many: told once */
-    size_t       rules; /* errors that were told by a part's check: its options are there */
+    const char  *owner;    /* "attention 'softmax'" */
+    int          depth;    /* of parts in parts */
+    bool         deep;     /* too many: told once */
+    size_t       rules;    /* errors that were told by a part's check: its options are there */
+    size_t       row_size; /* of the option table that is being bound */
 } binder;
 
 static bool bind_part(binder *b, td_value *group, const char *path, const char *kind,
@@ -270,27 +271,6 @@ static void bind_scalar(binder *b, const td_value *v, const td_option *o, char *
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-static void set_default(const td_option *o, char *field)
-{
-    switch (o->type) {
-    case TD_TYPE_BOOL:
-        *(bool *)(void *)field = o->number != 0;
-        break;
-    case TD_TYPE_INT:
-    case TD_TYPE_CHOICE:
-        *(int64_t *)(void *)field = (int64_t)o->number;
-        break;
-    case TD_TYPE_FLOAT:
-        *(double *)(void *)field = o->number;
-        break;
-    case TD_TYPE_STRING:
-        *(const char **)(void *)field = o->text ? o->text : "";
-        break;
-    default:
-        break;
-    }
-}
-
 static void bind_rows(binder *b, td_value *group, const td_option *table, size_t size, char *out,
                       td_resolved *at);
 
@@ -343,8 +323,8 @@ static void bind_list(binder *b, td_value *v, const td_option *o, td_list *out, 
             complain(b, c, o->name, "holds %s; each item is a group { }", type_name(c));
             continue;
         }
-        bind_rows(b, c, o->fields, sizeof(td_option), items, record(b, list, "", NULL, c, NULL));
-        unknown_keys(b, c, o->fields, sizeof(td_option), NULL, false);
+        bind_rows(b, c, o->fields, b->row_size, items, record(b, list, "", NULL, c, NULL));
+        unknown_keys(b, c, o->fields, b->row_size, NULL, false);
     }
 }
 
@@ -402,7 +382,7 @@ static void bind_row(binder *b, const td_value *group, td_value *v, const td_opt
                       o->doc ? o->doc : "");
         return;
     }
-    set_default(o, field);
+    td_option_default(o, field);
     if (v && v->wrong)
         return;
     if (o->type == TD_TYPE_LIST)
@@ -425,8 +405,12 @@ static void bind_rows(binder *b, td_value *group, const td_option *table, size_t
                       td_resolved *at)
 {
     td_option row;
-    for (size_t i = 0; td_option_row(table, size, i, &row); i++)
+    size_t    before = b->row_size;
+    for (size_t i = 0; td_option_row(table, size, i, &row); i++) {
+        b->row_size = size; /* tables in it were compiled with it */
         bind_row(b, group, td_value_child(group, row.name), &row, out + row.offset, at);
+    }
+    b->row_size = before;
 }
 
 /* ---- parts ----------------------------------------------------------------------------------- */
@@ -558,7 +542,7 @@ int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, 
                          const char *fallback, const td_option *extra, void *extra_out,
                          td_part *out, td_errors *errors)
 {
-    binder    b = { c, registry, errors, path, 0, false, 0 };
+    binder    b = { .config = c, .registry = registry, .errors = errors, .owner = path };
     bool      bad;
     td_value *group = find_group(c, path, errors, &bad);
     *out = (td_part){ NULL, NULL };
@@ -580,14 +564,14 @@ int td_config_bind(td_config *c, td_registry *registry, const char *path, const 
 void td_config_bind_rows(td_config *c, td_registry *registry, const char *owner, td_value *group,
                          const td_option *table, void *out, td_resolved *at, td_errors *errors)
 {
-    binder b = { c, registry, errors, owner, 0, false, 0 };
+    binder b = { .config = c, .registry = registry, .errors = errors, .owner = owner };
     bind_rows(&b, group, table, sizeof *table, out, at);
 }
 
 int td_config_bind_table(td_config *c, td_registry *registry, const char *path,
                          const td_option *table, void *out, td_errors *errors)
 {
-    binder    b = { c, registry, errors, path, 0, false, 0 };
+    binder    b = { .config = c, .registry = registry, .errors = errors, .owner = path };
     size_t    before = errors->count;
     bool      bad;
     td_value *group = find_group(c, path, errors, &bad);

@@ -148,8 +148,8 @@ typedef struct td_flops_phases {
 void td_graph_flops(const td_graph *, td_tensor *const *roots, size_t n, const td_batch *batch,
                     td_flops_phases *out);
 
-/* FLOPs of the matrix products for any batch of the graph's shape, visible pairs only: counted once,
- * told for each batch without allocating. The graph must outlive it. */
+/* FLOPs of the matrix products for any batch of the graph's shape, visible pairs only: counted
+ * once, told for each batch without allocating. The graph must outlive it. */
 typedef struct td_cost {
     double            products; /* of every batch */
     struct td_masked *masks;    /* scores, of which a batch's mask shows a share */

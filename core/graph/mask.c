@@ -1,5 +1,5 @@
-/* mask.c - the mask rule of an attention node on a batch's own numbers: how many pairs it shows, and
- * which, as a picture. */
+/* mask.c - the mask rule of an attention node on a batch's own numbers: how many pairs it shows,
+ * and which, as a picture. */
 #include <string.h>
 
 #include "graph/internal.h"

@@ -28,7 +28,8 @@ static void lower_squares(td_graph *g, td_tensor *const *in, int n, const td_att
 TD_DEFINE_OP(td_op_sum_squares, "sum_squares", 1, 1, "sum of squares of all elements",
              .infer = infer_scalar, .vjp = vjp_squares, .lower = lower_squares);
 
-/* Tensors [0, n_full) have the parameter's dims, the rest are scalars; all are reals of one dtype. */
+/* Tensors [0, n_full) have the parameter's dims, the rest are scalars; all are reals of one
+ * dtype. */
 static int check_step(td_tensor *const *in, int n_full, int n, unsigned optional, td_error *error)
 {
     if (td_require(in, n, optional, error))

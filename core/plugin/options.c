@@ -25,8 +25,7 @@ static int part_defaults(td_registry *r, const char *kind, const char *name, int
     return out->config ? 0 : TD_EPLUGIN;
 }
 
-static int set_default(td_registry *r, const td_option *o, char *field, int depth, td_arena *arena,
-                       td_error *error)
+void td_option_default(const td_option *o, char *field)
 {
     switch (o->type) {
     case TD_TYPE_BOOL:
@@ -42,14 +41,18 @@ static int set_default(td_registry *r, const td_option *o, char *field, int dept
     case TD_TYPE_STRING:
         *(const char **)(void *)field = o->text ? o->text : "";
         break;
-    case TD_TYPE_PART:
-        if (o->text)
-            return part_defaults(r, o->choices[0], o->text, depth + 1, arena,
-                                 (td_part *)(void *)field, error);
-        break;
     default:
         break;
     }
+}
+
+static int set_default(td_registry *r, const td_option *o, char *field, int depth, td_arena *arena,
+                       td_error *error)
+{
+    if (o->type == TD_TYPE_PART && o->text)
+        return part_defaults(r, o->choices[0], o->text, depth + 1, arena, (td_part *)(void *)field,
+                             error);
+    td_option_default(o, field);
     return 0;
 }
 

@@ -24,6 +24,9 @@ int td_part_defaults(td_registry *, const char *kind, const char *name, td_arena
  * `out`, missing fields 0. False at the end of the table. */
 bool td_option_row(const td_option *table, size_t option_size, size_t i, td_option *out);
 
+/* Store the default of a single value in its field; of parts and lists nothing. */
+void td_option_default(const td_option *, char *field);
+
 /* "int 1 .. 4096, default 8": for help, reference pages and messages. */
 void td_option_describe(const td_option *, td_text *out);
 

@@ -3,8 +3,8 @@
  * Search for kind K, name N: in each directory of the search path (--plugin-path, the config's
  * plugin_path, $TANDEM_PLUGIN_PATH, the build or install directory) the file `K-N.so` and every
  * other `*.so` whose bytes mention both. The first directory that has it wins; two files of it that
- * have it are an error, and so is a file `K-N.so` that is refused. Modules are loaded with RTLD_NOW | RTLD_LOCAL, checked before any of their
- * code runs, and never closed.
+ * have it are an error, and so is a file `K-N.so` that is refused. Modules are loaded with RTLD_NOW
+ * | RTLD_LOCAL, checked before any of their code runs, and never closed.
  */
 #ifndef TD_PLUGIN_REGISTRY_H
 #define TD_PLUGIN_REGISTRY_H

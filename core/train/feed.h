@@ -27,7 +27,8 @@ typedef struct td_feed_spec {
 /* All of one step. */
 typedef struct td_feed_step {
     td_batch **micro; /* [n_micro] */
-    /* per micro-batch and row: the record's number in the step, for dropout; no meaning if packed */
+    /* per micro-batch and row: the record's number in the step, for dropout; no meaning if
+     * packed */
     int32_t  **examples;
     int64_t    n_micro;
     double     weight; /* sum of loss weights: the divisor */
@@ -53,8 +54,8 @@ int td_feed_shape(const td_feed_spec *, td_batch *out, td_error *error);
 int td_feed_shape_of(const td_feed_spec *, int64_t rows, int64_t given, int64_t predicted,
                      td_batch *out, td_error *error);
 
-/* What the hooks that make examples get: special ids, seed, and memory of `arena`, in which examples
- * live until it is reset. */
+/* What the hooks that make examples get: special ids, seed, and memory of `arena`, in which
+ * examples live until it is reset. */
 td_split_in td_feed_split_in(const td_feed_spec *, td_arena *arena);
 
 /* A record as the loss splits it. */

@@ -8,8 +8,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-/* What a terminal of so many columns (0: it does not say) gets of one line, without the codes around
- * it. stderr becomes the terminal: each test is a process of its own. */
+/* What a terminal of so many columns (0: it does not say) gets of one line, without the codes
+ * around it. stderr becomes the terminal: each test is a process of its own. */
 static const char *shown(int width, const char *line)
 {
     static char    text[4096];

@@ -3,7 +3,8 @@
 
 #include "graph/lab.h"
 
-/* "op op .. " of the steps for rms_norm of a matrix, and transposed; and how many storages there are. */
+/* "op op .. " of the steps for rms_norm of a matrix, and transposed; and how many storages there
+ * are. */
 static void steps_with(const char *fixture, char out[256], int32_t *storages)
 {
     scratch    dir = scratch_new();

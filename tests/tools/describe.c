@@ -148,7 +148,8 @@ static json_t *memory_of(const char *first, const char *second)
     return j;
 }
 
-/* Of a run: batches that are read ahead (three steps of them), micro-batches that add, evaluation. */
+/* Of a run: batches that are read ahead (three steps of them), micro-batches that add,
+ * evaluation. */
 Test(describe, memory_is_that_of_a_run)
 {
     json_t *one = memory_of("train.batch=4", "evaluate.batch=1"),

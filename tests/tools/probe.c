@@ -103,7 +103,7 @@ Test(probe, gradients_in_pieces)
     expect_gradients("backend.plugin=reference");
 }
 
-/* ---- what is refused --------------------------------------------------------------------------- */
+/* ---- what is refused ------------------------------------------------------------------------- */
 
 static void write_tensors(const char *path, td_stored *list, size_t n)
 {

@@ -52,7 +52,8 @@ static int run(const command *c, int argc, char **argv)
     return code;
 }
 
-/* Where 0, 1 or 2 is closed, the next file would get its number, and what is said would go there. */
+/* Where 0, 1 or 2 is closed, the next file would get its number, and what is said would go
+ * there. */
 static void open_standard_files(void)
 {
     int fd;

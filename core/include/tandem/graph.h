@@ -176,8 +176,8 @@ static inline void td_layer_end(td_graph *g) { g->host->mark(g, 0); }
 /* ---- the rest -------------------------------------------------------------------------------- */
 
 /* Add `weight` times `scalar` to the loss: a mean over what the batch holds (a balance of experts),
- * not a sum. Of micro-batches each counts by its share of target weights. All that have one name are
- * logged together, as "train/NAME". */
+ * not a sum. Of micro-batches each counts by its share of target weights. All that have one name
+ * are logged together, as "train/NAME". */
 static inline void td_aux_loss(td_graph *g, const char *name, td_tensor *scalar, double weight)
 {
     g->host->aux_loss(g, name, scalar, weight);

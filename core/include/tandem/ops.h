@@ -305,9 +305,9 @@ static inline td_tensor *td_matmul(td_tensor *a, td_tensor *b)
 }
 
 /* `state` becomes `value` when the run reaches it, if `gate` (scalar, NULL: always) is not 0. Gives
- * the new content. Nodes run in the order in which they are emitted: one that reads the state before
- * this sees the old content, one after it the new. The state itself, views of it (reshape, permute,
- * ..) and what this gives are one memory, which is read when its reader runs. "assign" */
+ * the new content. Nodes run in the order in which they are emitted: one that reads the state
+ * before this sees the old content, one after it the new. The state itself, views of it (reshape,
+ * permute, ..) and what this gives are one memory, which is read when its reader runs. "assign" */
 static inline td_tensor *td_assign(td_tensor *state, td_tensor *value, td_tensor *gate)
 {
     td_tensor *in[] = { state, value, gate };
@@ -475,10 +475,10 @@ enum { TD_CE_LOSS, TD_CE_SUM, TD_CE_NLL, TD_CE_GRAD_HIDDEN, TD_CE_GRAD_EMBEDDING
  * divisor: a scalar, the global sum of weights.
  *     loss = sum_n w_n (log Z - sum_v t_v z_v + z_loss (log Z)^2 - smoothing's constant) / divisor
  * with t = onehot, or 1-s and s/(V-1) (spec section 3). Rows of weight 0 are not there: whatever
- * they hold, their nll and gradient are 0, and so is a loss without any weight. Outputs: 0 loss, 1 sum_n w_n (log Z - z_y),
- * a scalar not divided, 2 log Z - z_y [N], 3 dloss/dhidden, 4 dloss/dembedding (plus input 5, if
- * any); those nobody uses are not computed. "cross_entropy": f[0] scale, f[1] z_loss, f[2]
- * smoothing */
+ * they hold, their nll and gradient are 0, and so is a loss without any weight. Outputs: 0 loss, 1
+ * sum_n w_n (log Z - z_y), a scalar not divided, 2 log Z - z_y [N], 3 dloss/dhidden, 4
+ * dloss/dembedding (plus input 5, if any); those nobody uses are not computed. "cross_entropy":
+ * f[0] scale, f[1] z_loss, f[2] smoothing */
 static inline td_tensor *td_cross_entropy(td_tensor *hidden, td_tensor *embedding,
                                           td_tensor *labels, td_tensor *weights, td_tensor *divisor,
                                           double scale, double z_loss, double smoothing)

@@ -3,8 +3,8 @@
  *
  * A task is all heads of one group of one example: nobody else adds to its dk and dv, so the bits
  * depend on no thread. Where there are few such groups, a task is a part of the heads, and the
- * parts' dk and dv are added in order. With p the weights and delta = sum(do o): dv = p^T do, ds = p (do v^T -
- * delta), dq = scale ds k, dk = scale ds^T q. */
+ * parts' dk and dv are added in order. With p the weights and delta = sum(do o): dv = p^T do, ds =
+ * p (do v^T - delta), dq = scale ds k, dk = scale ds^T q. */
 #include "attend.h"
 #include "kernels.h"
 

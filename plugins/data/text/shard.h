@@ -34,8 +34,8 @@ int64_t  shard_bytes(const shard *, int64_t document);
 uint64_t shard_hash(const shard *);
 /* The document that a token is in. */
 int64_t  shard_find(const shard *, int64_t token);
-/* How many bad lines were skipped, of a shard that is not opened; negative with `error`. `empty`: it
- * has no document. */
+/* How many bad lines were skipped, of a shard that is not opened; negative with `error`. `empty`:
+ * it has no document. */
 int64_t  shard_skipped(const char *path, bool *empty, td_error *error);
 
 typedef struct shard_writer {

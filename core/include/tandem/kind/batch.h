@@ -18,7 +18,8 @@ extern "C" {
 typedef struct td_special {
     int32_t pad, bos, eos, unk; /* spec section 5: pad is also <s> */
     int32_t vocab_size;
-    /* Marks of removed spans: sentinel + k * sentinel_step, 0 <= k < sentinels; 0: there are none. */
+    /* Marks of removed spans: sentinel + k * sentinel_step, 0 <= k < sentinels; 0: there are
+     * none. */
     int32_t sentinels, sentinel, sentinel_step;
     int32_t mode[3]; /* UL2's [R], [S] and [X] */
 } td_special;
@@ -46,8 +47,9 @@ typedef struct td_example {
     int32_t        source;
     uint64_t       id;
     int64_t        row; /* packing: the row of the batch it goes to */
-    /* [n_predicted]: the given token in whose place each one is predicted (masked language models);
-     * NULL: they follow the given ones. An architecture that predicts only what follows refuses it. */
+    /* [n_predicted]: the given token in whose place each one is predicted (masked language
+     * models); NULL: they follow the given ones. An architecture that predicts only what follows
+     * refuses it. */
     const int32_t *places;
 } td_example;
 

@@ -37,8 +37,8 @@ typedef struct td_loss_out {
     td_tensor *nll; /* [B * U] cross-entropy per token */
 } td_loss_out;
 
-/* What a loss promises of its examples. The host reads NOTHING_GIVEN, to refuse an architecture with
- * an encoder; NEEDS_GIVEN is for whoever chooses among losses. */
+/* What a loss promises of its examples. The host reads NOTHING_GIVEN, to refuse an architecture
+ * with an encoder; NEEDS_GIVEN is for whoever chooses among losses. */
 enum {
     TD_LOSS_NEEDS_GIVEN = 1 /* some tokens are always given */,
     TD_LOSS_NOTHING_GIVEN = 2 /* never any */
