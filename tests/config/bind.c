@@ -81,6 +81,16 @@ Test(bind, plugins_by_name_or_as_groups)
                 "run.loggers", "-c", "none.cfg");
 }
 
+/* Rows of a table in a list are as long as those of the table that has it. */
+Test(bind, lists_of_a_module_of_older_headers)
+{
+    config_file("none.cfg", CONFIG_SMALL "plugin_path = [ \"" TANDEM_FIXTURES "/parts\" ];\n");
+    config_says(0, "b = 2.5;", "show", "-c", "none.cfg",
+                "run.loggers=({plugin=\"older\";items=({a=3;},{a=4;b=2.5;});})");
+    config_says(2, "option 'c' is unknown", "show", "-c", "none.cfg",
+                "run.loggers=({plugin=\"older\";items=({a=3;c=1;});})");
+}
+
 Test(bind, wrong_lists_of_plugins)
 {
     config_file("a.cfg", CONFIG_SMALL);
