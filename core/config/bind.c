@@ -295,7 +295,9 @@ static void unknown_keys(binder *b, const td_value *group, const td_option *tabl
         if (nearest)
             complain(b, v, v->name, "is unknown; did you mean '%s'?", nearest);
         else
-            complain(b, v, v->name, "is unknown (`tandem plugins show` lists what there is)");
+            complain(b, v, v->name,
+                     "is unknown; `tandem config explain %s -c FILE` lists what there is",
+                     group->name);
     }
     if (told > TD_MOST_UNKNOWN)
         td_errors_add(b->errors, "%s: %s: %zu more options are unknown", td_value_origin(group),
@@ -426,8 +428,11 @@ static const char *plugin_name(binder *b, const td_value *group, const char *pat
     }
     if (!v && !fallback)
         td_errors_add(b->errors,
-                      "%s%sgroup '%s' must name a plugin of kind %s: %s = { plugin = \"...\"; };",
-                      group ? td_value_origin(group) : "", group ? ": " : "", path, kind, path);
+                      "%s%sgroup '%s' must name a plugin of kind %s: %s = { plugin = \"...\"; };%s",
+                      group ? td_value_origin(group) : "", group ? ": " : "", path, kind, path,
+                      strcmp(path, "data") && strcmp(path, "tokenizer")
+                          ? ""
+                          : " (a config of data goes beside one of a model: -c data/embedded.cfg)");
     return v ? v->text : fallback;
 }
 

@@ -38,6 +38,8 @@ td_arena  *td_config_arena(td_config *);
 
 /* The value at "model.attention.heads", or NULL. */
 const td_value *td_config_get(const td_config *, const char *path);
+/* Whether the config says an integer there. */
+bool            td_config_get_int(const td_config *, const char *path, int64_t *out);
 /* "file.cfg:12", "command line" or "default of attention 'softmax'". */
 const char     *td_value_origin(const td_value *);
 

@@ -329,3 +329,12 @@ const td_value *td_config_get(const td_config *c, const char *path)
         v->used = true;
     return v;
 }
+
+bool td_config_get_int(const td_config *c, const char *path, int64_t *out)
+{
+    const td_value *v = td_config_get(c, path);
+    if (!v || v->type != TD_VALUE_INT)
+        return false;
+    *out = v->integer;
+    return true;
+}

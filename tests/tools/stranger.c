@@ -70,6 +70,8 @@ static void setup(void)
     write_scratch("log", "");
     write_scratch("model.cfg", config);
     MUST("cmake --install $(dirname " TANDEM_BINARY ")/.. --prefix %1$s/prefix");
+    MUST(
+        "cd %1$s && prefix/bin/tandem data show -c quickstart/redllm.cfg --count 1 run.dir=%1$s/r");
 }
 
 static void teardown(void) { td_remove_tree(directory, NULL); }

@@ -63,6 +63,21 @@ static int explain(td_tool *t, const td_experiment *x, const char *key)
     return found ? TD_EXIT_OK : TD_EXIT_USAGE;
 }
 
+/* What a config leaves to others is no mistake, but training wants it. */
+static void tell_left_out(const td_experiment *x)
+{
+    const char      *names[] = { "model", "loss", "optimizer", "schedule", "tokenizer", "data" };
+    const td_plugin *plugins[] = { x->model.plugin,    x->loss.plugin,      x->optimizer.plugin,
+                                   x->schedule.plugin, x->tokenizer.plugin, x->data.plugin };
+    int              n = 0;
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++)
+        if (!plugins[k])
+            printf("%s%s",
+                   n++ ? ", " : "not given, so not checked, and needed to train: ", names[k]);
+    if (n)
+        putchar('\n');
+}
+
 static int run(td_tool *t, const char *what, bool origins)
 {
     td_experiment *x = open_files(t, t->files, t->n_files);
@@ -73,9 +88,10 @@ static int run(td_tool *t, const char *what, bool origins)
     if (!strcmp(what, "show")) {
         td_config_print(x->config, origins, &text);
         fputs(td_text_get(&text), stdout);
-    } else if (!strcmp(what, "check"))
+    } else if (!strcmp(what, "check")) {
         puts("all is well");
-    else
+        tell_left_out(x);
+    } else
         code = explain(t, x, t->plain[1]);
     td_text_free(&text);
     td_experiment_close(x);

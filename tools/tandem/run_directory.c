@@ -400,7 +400,9 @@ static int write_model(const td_run_directory *r, const td_work *w, const td_mem
                   td_human_bytes(bytes[2], (double)memory->states),
                   td_human_bytes(bytes[3], (double)memory->activations),
                   td_human_bytes(bytes[4], (double)memory->inputs));
-    td_log_line(w->tool->log, TD_LOG_INFO, "%s: %s", w->x->run.name, td_text_get(&sizes));
+    td_log_line(w->tool->log, TD_LOG_INFO, "%s: %s, %s, %s: %s", w->x->run.name,
+                w->x->model.plugin->name, w->x->loss.plugin->name, w->x->optimizer.plugin->name,
+                td_text_get(&sizes));
     td_text_print(&text, "\n%s\n", td_text_get(&sizes));
     td_text_free(&sizes);
     return write_text(r, "model-info.txt", &text, error);

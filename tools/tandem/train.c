@@ -56,6 +56,20 @@ static void leave_on_signals(void)
     sigaction(SIGINT, &action, NULL);
 }
 
+/* A schedule has its own number of steps, which need not be the run's. */
+static void tell_schedule(const td_work *w)
+{
+    int64_t steps;
+    if (td_config_get_int(w->x->config, "schedule.steps", &steps) && steps != w->x->train.steps)
+        td_log_line(w->tool->log, TD_LOG_WARN,
+                    "schedule.steps = %" PRId64 " and train.steps = %" PRId64
+                    " differ: the learning "
+                    "rate %s",
+                    steps, w->x->train.steps,
+                    steps < w->x->train.steps ? "stays at its end from then on"
+                                              : "does not come to its end");
+}
+
 /* How often the text is read, and what is not evaluated. */
 static void tell_data(const td_work *w)
 {
@@ -97,6 +111,7 @@ static int prepare(td_work *w, td_run_directory *r, char **about, td_error *erro
         code = td_run_describe(r, w, &memory, error);
     if (code)
         return code;
+    tell_schedule(w);
     tell_data(w);
     code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
     if (!code && *weights && !r->latest)
