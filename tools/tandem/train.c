@@ -240,11 +240,11 @@ int td_command_train(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &usage, argc, argv, &code))
         return code;
+    leave_on_signals();
     if (weights)
         set_weights(t, weights, override, sizeof override);
     if (!td_work_open(&w, t, TD_NEED_TRAINING, &code))
         return code;
-    leave_on_signals();
     code = train(&w, resume, &e);
     if (code < 0)
         code = td_tool_fail(t, &e);
