@@ -364,6 +364,26 @@ Test(cpu_layers, adamw)
     free(p), free(g), free(m), free(v), free(p0), free(m0), free(v0);
 }
 
+/* Moments that were 0 become (1 - b) of what is new; a rounded b2 of 0.999 would leave 1e-5 more. */
+Test(cpu_layers, adamw_of_long_memory)
+{
+    float    p[37] = { 0 }, g[37], m[37] = { 0 }, v[37] = { 0 };
+    float    lr = 0.1f, t = 1, clip = 1, gate = 1;
+    td_attrs a = { .f = { 0.9, 0.999, 1e-8, 0 } };
+    td_call  c = { .n_in = 8,
+                   .n_out = 3,
+                   .out = { REAL(p, 37), REAL(m, 37), REAL(v, 37) },
+                   .in = { REAL(p, 37), REAL(g, 37), REAL(m, 37), REAL(v, 37), SCALAR(&lr),
+                           SCALAR(&t), SCALAR(&clip), SCALAR(&gate) } };
+    for (int i = 0; i < 37; i++)
+        g[i] = (float)(i + 1);
+    cpu_run("adamw_step", TD_F32, &c, &a);
+    for (int i = 0; i < 37; i++) {
+        near("m", m[i] / (g[i] * 0.1), 1, 1e-6);
+        near("v", v[i] / ((double)g[i] * g[i] * 0.001), 1, 1e-6);
+    }
+}
+
 /* A moment that was 0 becomes t^-0.8 g^2, however small. */
 Test(cpu_layers, adafactor_late)
 {
