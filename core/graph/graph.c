@@ -508,23 +508,6 @@ static void mark(td_graph *graph, int begin)
 
 /* ---- the rest -------------------------------------------------------------------------------- */
 
-static td_tensor *remember(td_tensor *x, const char *name, int time_axis, int64_t window, int mode)
-{
-    (void)time_axis, (void)window, (void)mode;
-    if (td_full_of(x->graph)->options.phase <= TD_PHASE_EVALUATE)
-        return x;
-    (void)name;
-    return fail(x->graph, "generation step by step is not built yet");
-}
-
-static td_tensor *carry(td_graph *g, const char *name, const int64_t *dims, int rank)
-{
-    (void)name;
-    if (td_full_of(g)->options.phase <= TD_PHASE_EVALUATE)
-        return td_full(g, TD_REAL, dims, rank, 0);
-    return fail(g, "generation step by step is not built yet");
-}
-
 static void aux_loss(td_graph *graph, const char *name, td_tensor *scalar, double weight)
 {
     td_graph_full *g = td_full_of(graph);
@@ -564,8 +547,8 @@ const td_host td_graph_host = {
     .pop = pop,
     .path = path,
     .mark = mark,
-    .remember = remember,
-    .carry = carry,
+    .remember = td_graph_remember,
+    .carry = td_graph_carry,
     .aux_loss = aux_loss,
     .fail = fail,
     .phase = phase,

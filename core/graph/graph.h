@@ -56,6 +56,8 @@ typedef struct td_graph_options {
     uint64_t dropout_seed;
     /* layers marked by td_layer_begin are computed again in the backward pass */
     bool     recompute;
+    /* TD_PHASE_STEP: tokens that are remembered, of each row */
+    int64_t  past;
 } td_graph_options;
 
 td_graph *td_graph_new(td_registry *, td_variables *, const td_graph_options *);

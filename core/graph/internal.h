@@ -76,6 +76,10 @@ td_node   *td_node_new(td_graph_full *, int kind, int n_in, int n_out);
 td_tensor *td_graph_emit(td_graph *, const char *op, td_tensor *const *in, int n, const td_attrs *);
 extern const td_host td_graph_host;
 
+/* memory.c: td_remember_axis and td_carry. */
+td_tensor *td_graph_remember(td_tensor *, const char *name, int axis, int64_t window, int mode);
+td_tensor *td_graph_carry(td_graph *, const char *name, const int64_t *dims, int rank);
+
 /* Simpler than the node that was asked for (identity reshapes, products with ones, ..), or NULL. */
 td_tensor *td_simplify(td_graph_full *, const td_op *, td_tensor *const *in, int n,
                        const td_attrs *, const td_shape *);

@@ -14,6 +14,8 @@
 
 extern const td_plugin *const td_core_ops[]; /* core/ops/list.c */
 
+enum { NO_DIRECTORY = -1 }; /* of a module that was named by its file */
+
 typedef struct found {
     const td_plugin *plugin; /* the host's copy */
     td_loaded       *from;   /* NULL: built in */
@@ -247,8 +249,22 @@ void td_registry_add_path(td_registry *r, const char *directory)
     memmove(r->paths + at + 1, r->paths + at, (before - at) * sizeof *r->paths);
     r->paths[at] = added;
     for (size_t k = 0; k < r->count; k++)
-        r->plugins[k].directory += r->plugins[k].from && r->plugins[k].directory >= at;
+        r->plugins[k].directory += r->plugins[k].from && r->plugins[k].directory >= at &&
+                                   r->plugins[k].directory != (size_t)NO_DIRECTORY;
     r->n_given++, r->scanned = false;
+}
+
+const td_module *td_registry_add_module(td_registry *r, const char *path, td_error *error)
+{
+    if (add_module(r, path, (size_t)NO_DIRECTORY, error)) {
+        td_fail(error, TD_ENOMEM, "out of memory while loading '%s'", path);
+        return NULL;
+    }
+    for (size_t k = 0; k < r->count; k++)
+        if (r->plugins[k].from && !strcmp(r->plugins[k].from->path, path))
+            return r->plugins[k].from->module;
+    td_fail(error, TD_EPLUGIN, "'%s' is loaded already", path);
+    return NULL;
 }
 
 void td_registry_free(td_registry *r)

@@ -30,6 +30,10 @@ void         td_registry_free(td_registry *);
  * there already stays where it is. Plugins found before are kept. [main] */
 void         td_registry_add_path(td_registry *, const char *directory);
 
+/* One module by its file, before anything of its names is found elsewhere: its plugins come first.
+ * NULL with `error`. [main] */
+const td_module *td_registry_add_module(td_registry *, const char *path, td_error *error);
+
 /* Whether a directory can be read: 0, or TD_EPLUGIN with a message. */
 int td_registry_check_path(const char *directory, td_error *error);
 

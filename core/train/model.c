@@ -73,11 +73,13 @@ int td_model_forward(const td_model *m, td_variables *variables, int phase, cons
 {
     const td_architecture *architecture = (const void *)m->architecture.plugin;
     const td_loss         *loss = (const void *)m->loss.plugin;
-    td_graph_options       options = { phase, m->real, m->dropout_seed, m->recompute };
-    td_graph              *g = td_graph_new(m->registry, variables, &options);
-    td_architecture_out    a = { 0 };
-    td_loss_out            l = { 0 };
-    td_dropout             dropout;
+    td_graph_options       options = {
+              .phase = phase, .real = m->real, .dropout_seed = m->dropout_seed, .recompute = m->recompute
+    };
+    td_graph           *g = td_graph_new(m->registry, variables, &options);
+    td_architecture_out a = { 0 };
+    td_loss_out         l = { 0 };
+    td_dropout          dropout;
 
     memset(out, 0, sizeof *out);
     if (!g)
@@ -221,11 +223,13 @@ static int check_rules(const td_model *m, td_variables *v, td_error *error)
 
 int td_model_update(const td_model *m, td_variables *v, td_update *out, td_error *error)
 {
-    td_graph_options options = { TD_PHASE_TRAIN, m->real, 0, false };
-    td_graph        *g = td_graph_new(m->registry, v, &options);
-    td_tensor       *squares = NULL;
-    size_t           count = td_variables_count(v);
-    td_optimizer_in  in = { .graph = g };
+    td_graph_options options = {
+        .phase = TD_PHASE_TRAIN, .real = m->real, .dropout_seed = 0, .recompute = false
+    };
+    td_graph       *g = td_graph_new(m->registry, v, &options);
+    td_tensor      *squares = NULL;
+    size_t          count = td_variables_count(v);
+    td_optimizer_in in = { .graph = g };
 
     if (!g)
         return td_fail(error, TD_ENOMEM, "out of memory while building the update");
@@ -267,8 +271,10 @@ static td_tensor *norm_of(td_graph *g, td_variable *v)
 
 int td_model_norms(const td_model *m, td_variables *v, td_norms *out, td_error *error)
 {
-    td_graph_options options = { TD_PHASE_TRAIN, m->real, 0, false };
-    size_t           count = td_variables_count(v);
+    td_graph_options options = {
+        .phase = TD_PHASE_TRAIN, .real = m->real, .dropout_seed = 0, .recompute = false
+    };
+    size_t count = td_variables_count(v);
 
     *out = (td_norms){ .graph = td_graph_new(m->registry, v, &options),
                        .parameters = calloc(count + 1, sizeof *out->parameters),

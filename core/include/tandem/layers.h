@@ -86,11 +86,19 @@ static inline td_tensor *td_remember_axis(const char *name, td_tensor *x, int ti
     return x->graph->host->remember(x, name, td_axis_(x, time_axis), window, mode);
 }
 
-/* Recurrent state [dims], zeros at first: a step of generation finds what td_assign left in it. Its
- * first axis is the batch. */
+/* Recurrent state [dims], zeros at first and always in training: a step of generation finds what
+ * td_carry_on left in it. Its first axis is the batch. */
 static inline td_tensor *td_carry(td_graph *g, const char *name, const int64_t *dims, int rank)
 {
     return g->host->carry(g, name, dims, rank);
+}
+
+/* Leave `value` in a td_carry's state for the next step of generation; in training nothing. */
+static inline void td_carry_on(td_tensor *state, td_tensor *value)
+{
+    int phase = state->graph->host->phase(state->graph);
+    if (phase == TD_PHASE_PREFILL || phase == TD_PHASE_STEP)
+        td_assign(state, value, 0);
 }
 
 #ifdef __cplusplus

@@ -61,6 +61,10 @@ typedef struct td_op {
      * [build] */
     void (*flops)(td_tensor *const *in, int n_in, td_tensor *const *out, const td_attrs *,
                   double pairs, td_flops *flops);
+    /* What to try the op on: fill `in` and `attrs` (zeros at first) for the n-th example, n = 0, 1,
+     * .., and give the number of inputs; 0: there are no more. Reals come from td_param, so that
+     * gradients can be checked. NULL: whoever checks guesses. [build] */
+    int (*example)(td_graph *, int n, td_tensor **in, td_attrs *attrs);
 } td_op;
 
 #ifdef __cplusplus
