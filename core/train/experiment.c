@@ -101,6 +101,26 @@ static const td_option backend_table[] = { TD_OPTION_INT(backend_host, threads, 
                                                          "of the host's pool; 0: all processors"),
                                            TD_OPTION_END };
 
+const td_group *td_experiment_groups(void)
+{
+    static const td_group groups[] = {
+        { "model", TD_ARCHITECTURE_KIND, NULL, "the model: an architecture and its parts", NULL },
+        { "loss", TD_LOSS_KIND, NULL, "what is given, and what is predicted", NULL },
+        { "optimizer", TD_OPTIMIZER_KIND, NULL, "the update of the parameters", optimizer_table },
+        { "schedule", TD_SCHEDULE_KIND, NULL, "the learning rate", NULL },
+        { "tokenizer", TD_TOKENIZER_KIND, NULL, "text to ids", NULL },
+        { "data", TD_DATA_KIND, NULL, "what is read", NULL },
+        { "train", NULL, NULL, "length, batch, precision and rhythm of a training", train_table },
+        { "evaluate", NULL, NULL, "what is held out, and how much of it is scored",
+          evaluate_table },
+        { "run", NULL, NULL, "where results go", run_table },
+        { "backend", TD_BACKEND_KIND, "cpu", "what it is computed on", backend_table },
+        { "comm", TD_COMM_KIND, "single", "how the processes of a run talk", NULL },
+        { NULL, NULL, NULL, NULL, NULL },
+    };
+    return groups;
+}
+
 /* ---- binding --------------------------------------------------------------------------------- */
 
 static bool there(const td_experiment *x, const char *path)

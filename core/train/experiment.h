@@ -47,6 +47,18 @@ typedef struct td_experiment {
     size_t              n_loggers;
 } td_experiment;
 
+/* A group at the top of a config: the kind of plugin that it names, and the keys in it that are the
+ * host's. */
+typedef struct td_group {
+    const char      *name;   /* "optimizer" */
+    const char      *kind;   /* NULL: it names no plugin */
+    const char      *plugin; /* by default; NULL: none */
+    const char      *brief;
+    const td_option *table; /* NULL: no keys of the host */
+} td_group;
+/* All of them, in the order in which configs have them; name NULL at the end. */
+const td_group *td_experiment_groups(void);
+
 /* Load, bind and check a config. All mistakes are in `errors`; then NULL. */
 td_experiment *td_experiment_open(td_registry *, const char *const *files, size_t n_files,
                                   const char *const *overrides, size_t n_overrides,

@@ -180,36 +180,40 @@ static int bench(td_work *w, double seconds, bool profiled, td_error *error)
     return code;
 }
 
+static const td_flag flags[] = { { "--seconds", "S", "how long to measure (5)" },
+                                 { "--profile", 0, "time and rate per op" },
+                                 { 0, 0, 0 } };
+
+const td_usage td_usage_bench = {
+    .name = "bench",
+    .arguments = "[--seconds S] [--profile]",
+    .brief = "Training steps of train.micro_batch random sequences, "
+             "timed: tokens/s and the share of the machine's matmul rate.",
+    .example = "tandem bench -c configs/nano/redllm.cfg --profile",
+    .flags = flags,
+    .config = true,
+    .json = true
+};
+
 int td_command_bench(td_tool *t, int argc, char **argv)
 {
-    const char    *seconds = NULL;
-    bool           profiled = false;
-    const td_flag  flags[] = { { "--seconds", "S", "how long to measure (5)", &seconds, 0 },
-                               { "--profile", 0, "time and rate per op", 0, &profiled },
-                               { 0, 0, 0, 0, 0 } };
-    const td_usage usage = { "bench",
-                             "[--seconds S] [--profile]",
-                             "Training steps of train.micro_batch random sequences, timed: "
-                             "tokens/s and the share of the machine's matmul rate.",
-                             "tandem bench -c configs/nano/redllm.cfg --profile",
-                             flags,
-                             true,
-                             .json = true };
-    td_work        w;
-    td_error       e = { 0 };
-    char          *end = NULL;
-    double         limit;
-    int            code;
+    const char *seconds;
+    td_work     w;
+    td_error    e = { 0 };
+    char       *end = NULL;
+    double      limit;
+    int         code;
 
-    if (!td_tool_parse(t, &usage, argc, argv, &code))
+    if (!td_tool_parse(t, &td_usage_bench, argc, argv, &code))
         return code;
+    seconds = td_tool_option(t, "--seconds");
     limit = seconds ? strtod(seconds, &end) : 5;
     if (seconds && (end == seconds || *end || !(limit > 0 && limit < 1e6)))
         return td_tool_usage_error(t, "--seconds takes a number above 0, not '%s'", seconds);
     if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE,
                       &code))
         return code;
-    code = bench(&w, limit, profiled, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
+    code = bench(&w, limit, td_tool_option(t, "--profile"), &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
     td_work_close(&w);
     return code;
 }

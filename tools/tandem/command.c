@@ -1,6 +1,7 @@
 /* command.c - arguments that all commands take, and how they fail. */
 #include "command.h"
 
+#include <assert.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -11,19 +12,20 @@
 
 static const td_flag common[] = {
     { "-c", "FILE",
-      "config file; several are merged in order; a name that ends in .cfg needs no -c", 0, 0 },
-    { "key=value", 0, "sets a key of the config: model.layers=2; `tandem config show` lists them",
-      0, 0 },
-    { "--threads", "N", "threads, 0: all processors (backend.threads)", 0, 0 },
-    { "--plugin-path", "DIR", "look for plugins here first", 0, 0 },
-    { "--json", 0, "results as JSON", 0, 0 },
-    { "--quiet", 0, "warnings and errors only", 0, 0 },
-    { "--verbose", 0, "say more", 0, 0 },
-    { "--help", 0, "this text", 0, 0 },
-    { 0, 0, 0, 0, 0 },
+      "config file; several are merged in order; a name that ends in .cfg needs no -c" },
+    { "key=value", 0, "sets a key of the config: model.layers=2; `tandem config show` lists them" },
+    { "--threads", "N", "threads, 0: all processors (backend.threads)" },
+    { "--plugin-path", "DIR", "look for plugins here first" },
+    { "--json", 0, "results as JSON" },
+    { "--quiet", 0, "warnings and errors only" },
+    { "--verbose", 0, "say more" },
+    { "--help", 0, "this text" },
+    { 0, 0, 0 },
 };
 
-static bool takes(const td_usage *u, const td_flag *f)
+const td_flag *td_tool_common(void) { return common; }
+
+bool td_tool_takes(const td_usage *u, const td_flag *f)
 {
     if (!strcmp(f->name, "-c") || !strcmp(f->name, "--threads") || *f->name != '-')
         return u->config;
@@ -34,7 +36,7 @@ static void print_flags(const td_usage *u, const td_flag *flags)
 {
     char left[64];
     for (const td_flag *f = flags; f && f->name; f++) {
-        if (!takes(u, f))
+        if (!td_tool_takes(u, f))
             continue;
         snprintf(left, sizeof left, "%s%s%s", f->name, f->value ? " " : "",
                  f->value ? f->value : "");
@@ -42,11 +44,36 @@ static void print_flags(const td_usage *u, const td_flag *flags)
     }
 }
 
+static void print_words(const td_usage *u)
+{
+    char left[64];
+    for (const td_word *w = u->words; w && w->name; w++) {
+        snprintf(left, sizeof left, "%s%s%s", w->name, w->arguments ? " " : "",
+                 w->arguments ? w->arguments : "");
+        printf("  %-26s %s\n", left, w->brief);
+    }
+    if (u->words)
+        putchar('\n');
+}
+
+void td_tool_arguments(const td_usage *u, td_text *out)
+{
+    if (u->arguments)
+        td_text_print(out, "%s", u->arguments);
+    for (const td_word *w = u->arguments ? NULL : u->words; w && w->name; w++)
+        td_text_print(out, "%s%s%s%s", w == u->words ? "" : " | ", w->name, w->arguments ? " " : "",
+                      w->arguments ? w->arguments : "");
+}
+
 static void print_usage(const td_usage *u)
 {
+    td_text arguments = { 0 };
+    td_tool_arguments(u, &arguments);
     printf("usage: tandem %s%s%s%s\n\n%s\n\n", u->name,
-           u->config ? " -c FILE.cfg [key=value ..]" : "", *u->arguments ? " " : "", u->arguments,
-           u->brief);
+           u->config ? " -c FILE.cfg [key=value ..]" : "", arguments.size ? " " : "",
+           td_text_get(&arguments), u->brief);
+    td_text_free(&arguments);
+    print_words(u);
     print_flags(u, u->flags);
     print_flags(u, common);
     if (u->notes)
@@ -64,6 +91,28 @@ int td_tool_usage_error(td_tool *t, const char *format, ...)
     va_end(args);
     fprintf(stderr, "\n`tandem %s --help` says more.\n", t->command);
     return TD_EXIT_USAGE;
+}
+
+int td_tool_no_word(td_tool *t, const char *what)
+{
+    const char *names[64], *nearest;
+    td_text     list = { 0 };
+    size_t      n = 0;
+    int         code;
+    for (const td_word *w = t->usage->words; w->name && n < 64; w++)
+        names[n++] = w->name;
+    for (size_t k = 0; k < n; k++)
+        if (!strcmp(what, names[k])) /* one with options of its own, which are not the command's */
+            return td_tool_usage_error(t, "say '%s' first: tandem %s %s ..", what, t->usage->name,
+                                       what);
+    for (size_t k = 0; k < n; k++)
+        td_text_print(&list, "%s%s", k ? ", " : "", names[k]);
+    nearest = td_nearest(what, names, n);
+    code = nearest ? td_tool_usage_error(t, "'%s' is none of %s; did you mean '%s'?", what,
+                                         td_text_get(&list), nearest)
+                   : td_tool_usage_error(t, "'%s' is none of %s", what, td_text_get(&list));
+    td_text_free(&list);
+    return code;
 }
 
 int td_tool_fail(td_tool *t, const td_error *e)
@@ -86,7 +135,7 @@ static const td_flag *find_flag(const td_usage *u, const td_flag *flags, const c
 {
     for (const td_flag *f = flags; f && f->name; f++)
         if (!strcmp(f->name, name))
-            return takes(u, f) ? f : NULL;
+            return td_tool_takes(u, f) ? f : NULL;
     return NULL;
 }
 
@@ -97,7 +146,7 @@ static int unknown_option(td_tool *t, const td_usage *u, const char *name)
     for (const td_flag *f = u->flags; f && f->name && n < 48; f++)
         names[n++] = f->name;
     for (const td_flag *f = common; f->name; f++)
-        if (takes(u, f))
+        if (td_tool_takes(u, f))
             names[n++] = f->name;
     nearest = td_nearest(name, names, n);
     return nearest ? td_tool_usage_error(t, "there is no option '%s'; did you mean '%s'?", name,
@@ -106,7 +155,7 @@ static int unknown_option(td_tool *t, const td_usage *u, const char *name)
 }
 
 /* All but -c and --plugin-path are given once: of two values one would be ignored. */
-static bool is_again(td_tool *t, const td_flag *f)
+static bool is_again(td_tool *t, const td_flag *f, const char *value)
 {
     if (!strcmp(f->name, "-c") || !strcmp(f->name, "--plugin-path"))
         return false;
@@ -114,7 +163,7 @@ static bool is_again(td_tool *t, const td_flag *f)
         if (t->given[k] == f)
             return true;
     if (t->n_given < TD_FLAGS)
-        t->given[t->n_given++] = f;
+        t->given[t->n_given] = f, t->values[t->n_given++] = value ? value : "";
     return false;
 }
 
@@ -160,14 +209,10 @@ static int take_flag(td_tool *t, const td_usage *u, int argc, char **argv, int *
         *code = td_tool_usage_error(t, "%s takes no value", name);
         return 0;
     }
-    if (is_again(t, f)) {
+    if (is_again(t, f, value)) {
         *code = td_tool_usage_error(t, "%s is given twice: give it once", name);
         return 0;
     }
-    if (own && own->text)
-        *own->text = value;
-    if (own && own->on)
-        *own->on = true;
     if (!own)
         set_common(t, name, value);
     return f->value && !equals ? 2 : 1;
@@ -179,8 +224,18 @@ static bool is_config(const char *name)
     return n > 4 && !strcmp(name + n - 4, ".cfg");
 }
 
+const char *td_tool_option(const td_tool *t, const char *name)
+{
+    assert(find_flag(t->usage, t->usage->flags, name));
+    for (size_t k = 0; k < t->n_given; k++)
+        if (!strcmp(t->given[k]->name, name))
+            return t->values[k];
+    return NULL;
+}
+
 bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
 {
+    t->usage = u;
     for (int i = 0; i < argc;) {
         if (t->n_overrides >= TD_ARGUMENTS - 2 || t->n_plain >= TD_ARGUMENTS - 2 ||
             t->n_files >= TD_ARGUMENTS - 2 || t->n_plugin_paths >= TD_ARGUMENTS - 2) {

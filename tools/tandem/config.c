@@ -98,33 +98,39 @@ static int run(td_tool *t, const char *what, bool origins)
     return code;
 }
 
+static const td_flag flags[] = { { "--origins", 0, "show: where each value comes from" },
+                                 { 0, 0, 0 } };
+
+static const td_word words[] = {
+    { "show", "[--origins]", "every key with its value (when nothing else is said)", 0, 0 },
+    { "explain", "KEY",
+      "its value, meaning, range and origin; of a group, its plugin and all its keys", 0, 0 },
+    { "diff", 0, "what differs between two: tandem config diff A.cfg B.cfg", 0, 0 },
+    { "check", 0, "says all is well, or every error at once and ends with exit code 2", 0, 0 },
+    { 0, 0, 0, 0, 0 },
+};
+
+const td_usage td_usage_config = {
+    .name = "config",
+    .brief =
+        "The config with every default filled in; one key; the difference of two configs; a check.",
+    .example = "tandem config explain model.attention.heads -c configs/paper/redllm-150m.cfg",
+    .flags = flags,
+    .words = words,
+    .config = true,
+    .plain = 2,
+};
+
 int td_command_config(td_tool *t, int argc, char **argv)
 {
-    bool           origins = false;
-    const td_flag  flags[] = { { "--origins", 0, "show: where each value comes from", 0, &origins },
-                               { 0, 0, 0, 0, 0 } };
-    const td_usage usage = {
-        "config",
-        "show [--origins] | explain KEY | diff | check",
-        "The config with every default filled in; one key; the difference of two configs; a check.",
-        "tandem config explain model.attention.heads -c configs/paper/redllm-150m.cfg",
-        flags,
-        true,
-        .plain = 2,
-        .notes =
-            "  show           every key with its value (when nothing else is said)\n"
-            "  explain KEY    its value, meaning, range, and where it was set; of a group, its "
-            "plugin\n"
-            "                 and all its keys\n"
-            "  diff           what differs between two: tandem config diff A.cfg B.cfg\n"
-            "  check          says all is well, or every error at once and ends with exit code 2\n"
-    };
     const char *what;
+    bool        origins;
     int         code;
 
-    if (!td_tool_parse(t, &usage, argc, argv, &code))
+    if (!td_tool_parse(t, &td_usage_config, argc, argv, &code))
         return code;
     what = t->n_plain ? t->plain[0] : "show";
+    origins = td_tool_option(t, "--origins");
     if (origins && strcmp(what, "show"))
         return td_tool_usage_error(t, "only show takes --origins");
     if (!strcmp(what, "diff") && t->n_plain == 1)
@@ -133,7 +139,7 @@ int td_command_config(td_tool *t, int argc, char **argv)
         return td_tool_usage_error(t, "explain takes one key");
     if (strcmp(what, "show") && strcmp(what, "check") && strcmp(what, "explain") &&
         strcmp(what, "diff"))
-        return td_tool_usage_error(t, "'%s' is none of show, explain KEY, diff, check", what);
+        return td_tool_no_word(t, what);
     if (t->n_plain > 1 && strcmp(what, "explain"))
         return td_tool_usage_error(t, "%s takes no argument: what is '%s'?", what, t->plain[1]);
     return run(t, what, origins);

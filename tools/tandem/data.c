@@ -14,10 +14,11 @@
 
 #define LARGEST ((int64_t)1 << 40)
 
-bool td_data_number(td_tool *tool, const char *option, const char *text, int64_t low, int64_t high,
-                    int64_t *out)
+bool td_data_number(td_tool *tool, const char *option, const char *otherwise, int64_t low,
+                    int64_t high, int64_t *out)
 {
-    char *end;
+    const char *given = td_tool_option(tool, option), *text = given ? given : otherwise;
+    char       *end;
     errno = 0;
     *out = strtoll(text, &end, 10);
     if (*text && !*end && !errno && *out >= low && *out <= high)
@@ -27,36 +28,38 @@ bool td_data_number(td_tool *tool, const char *option, const char *text, int64_t
     return false;
 }
 
+static const td_flag corpus_flags[] = {
+    { "--out", "DIR", "where the corpus goes" },
+    { "--seed", "N", "another seed, another corpus (1)" },
+    { "--bytes", "N", "training text in all, at least 10000 (4000000)" },
+    { "--force", NULL, "replace files that are there" },
+    { NULL, NULL, NULL },
+};
+
+static const td_usage corpus_usage = {
+    .name = "data make-corpus",
+    .arguments = "--out DIR",
+    .brief = "Make a small corpus of six domains with held-out files, from a seed.",
+    .example = "tandem data make-corpus --out corpus --seed 1 --bytes 4000000",
+    .flags = corpus_flags,
+};
+
 static int make_corpus(td_tool *tool, int argc, char **argv)
 {
-    const char   *out = NULL, *seed_text = "1", *bytes_text = "4000000";
-    bool          force = false;
-    const td_flag flags[] = {
-        { "--out", "DIR", "where the corpus goes", &out, NULL },
-        { "--seed", "N", "another seed, another corpus (1)", &seed_text, NULL },
-        { "--bytes", "N", "training text in all, at least 10000 (4000000)", &bytes_text, NULL },
-        { "--force", NULL, "replace files that are there", NULL, &force },
-        { NULL, NULL, NULL, NULL, NULL },
-    };
-    const td_usage usage = {
-        .name = "data make-corpus",
-        .arguments = "--out DIR",
-        .flags = flags,
-        .brief = "Make a small corpus of six domains with held-out files, from a seed.",
-        .example = "tandem data make-corpus --out corpus --seed 1 --bytes 4000000"
-    };
-    int      code;
-    int64_t  seed, bytes;
-    td_error error = { 0 };
+    const char *out;
+    int         code;
+    int64_t     seed, bytes;
+    td_error    error = { 0 };
 
-    if (!td_tool_parse(tool, &usage, argc, argv, &code))
+    if (!td_tool_parse(tool, &corpus_usage, argc, argv, &code))
         return code;
+    out = td_tool_option(tool, "--out");
     if (!out || !*out)
         return td_tool_usage_error(tool, "data make-corpus: where to? Give --out DIR");
-    if (!td_data_number(tool, "--seed", seed_text, 0, LARGEST, &seed) ||
-        !td_data_number(tool, "--bytes", bytes_text, 10000, LARGEST, &bytes))
+    if (!td_data_number(tool, "--seed", "1", 0, LARGEST, &seed) ||
+        !td_data_number(tool, "--bytes", "4000000", 10000, LARGEST, &bytes))
         return TD_EXIT_USAGE;
-    if (td_corpus_write(out, (uint64_t)seed, bytes, force, &error))
+    if (td_corpus_write(out, (uint64_t)seed, bytes, td_tool_option(tool, "--force"), &error))
         return td_tool_fail(tool, &error);
     printf("%s\n", out);
     return TD_EXIT_OK;
@@ -76,23 +79,23 @@ static void show_cache(const td_tool *tool, const char *run_directory)
     free(cache);
 }
 
+static const td_usage prepare_usage = {
+    .name = "data prepare",
+    .arguments = "",
+    .brief = "Turn the data into token shards under run.dir/cache. A shard that is whole is kept; "
+             "one that was stopped is begun again.",
+    .example = "tandem data prepare -c run.cfg",
+    .config = true,
+    .json = true,
+};
+
 static int prepare(td_tool *tool, int argc, char **argv)
 {
-    const td_usage usage = {
-        .name = "data prepare",
-        .arguments = "",
-        .config = true,
-        .brief =
-            "Turn the data into token shards under run.dir/cache. A shard that is whole is kept; "
-            "one that was stopped is begun again.",
-        .example = "tandem data prepare -c run.cfg",
-        .json = true
-    };
     td_work  w;
     td_error e = { 0 };
     int      code;
 
-    if (!td_tool_parse(tool, &usage, argc, argv, &code) ||
+    if (!td_tool_parse(tool, &prepare_usage, argc, argv, &code) ||
         !td_work_open(&w, tool, TD_NEED_TOKENIZER | TD_NEED_DATA, &code))
         return code;
     code = td_work_prepare(&w, &e);
@@ -170,29 +173,30 @@ static int show_all(td_work *w, int64_t index, int64_t count, td_error *error)
     return code;
 }
 
+static const td_flag show_flags[] = { { "--index", "N", "the first record (0)" },
+                                      { "--count", "K", "how many (1)" },
+                                      { NULL, NULL, NULL } };
+
+static const td_usage show_usage = {
+    .name = "data show",
+    .arguments = "[--index N] [--count K]",
+    .brief = "Training records as given, predicted, weights and positions.",
+    .example = "tandem data show -c run.cfg --index 5",
+    .flags = show_flags,
+    .config = true,
+};
+
 static int show(td_tool *tool, int argc, char **argv)
 {
-    const char    *index_text = "0", *count_text = "1";
-    const td_flag  flags[] = { { "--index", "N", "the first record (0)", &index_text, NULL },
-                               { "--count", "K", "how many (1)", &count_text, NULL },
-                               { NULL, NULL, NULL, NULL, NULL } };
-    const td_usage usage = {
-        .name = "data show",
-        .arguments = "[--index N] [--count K]",
-        .flags = flags,
-        .config = true,
-        .brief = "Training records as given, predicted, weights and positions.",
-        .example = "tandem data show -c run.cfg --index 5"
-    };
     td_work  w;
     td_error e = { 0 };
     int64_t  index, count;
     int      code;
 
-    if (!td_tool_parse(tool, &usage, argc, argv, &code))
+    if (!td_tool_parse(tool, &show_usage, argc, argv, &code))
         return code;
-    if (!td_data_number(tool, "--index", index_text, 0, LARGEST, &index) ||
-        !td_data_number(tool, "--count", count_text, 1, LARGEST, &count))
+    if (!td_data_number(tool, "--index", "0", 0, LARGEST, &index) ||
+        !td_data_number(tool, "--count", "1", 1, LARGEST, &count))
         return TD_EXIT_USAGE;
     if (!td_work_open(&w, tool, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA,
                       &code))
@@ -202,23 +206,27 @@ static int show(td_tool *tool, int argc, char **argv)
     return code;
 }
 
-static const struct {
-    const char *name, *brief;
-    int (*run)(td_tool *, int argc, char **argv);
-} commands[] = {
-    { "make-corpus", "make the embedded corpus, or a larger one, from a seed", make_corpus },
-    { "train-tokenizer", "train the config's tokenizer on its data", td_data_train_tokenizer },
-    { "prepare",
+static const td_word words[] = {
+    { "make-corpus", NULL, "make the embedded corpus, or a larger one, from a seed", &corpus_usage,
+      make_corpus },
+    { "train-tokenizer", NULL, "train the config's tokenizer on its data",
+      &td_usage_data_train_tokenizer, td_data_train_tokenizer },
+    { "prepare", NULL,
       "turn a config's text into token shards, in parallel; those that are whole are kept",
-      prepare },
-    { "show", "records of a config's data, as the model sees them", show },
+      &prepare_usage, prepare },
+    { "show", NULL, "records of a config's data, as the model sees them", &show_usage, show },
+    { NULL, NULL, NULL, NULL, NULL },
 };
+
+const td_usage td_usage_data = { .name = "data",
+                                 .brief = "Text, tokenizers and token shards.",
+                                 .words = words };
 
 static void overview(FILE *out)
 {
-    fputs("usage: tandem data COMMAND ..\n\nText, tokenizers and token shards.\n\n", out);
-    for (size_t k = 0; k < sizeof commands / sizeof *commands; k++)
-        fprintf(out, "  %-18s %s\n", commands[k].name, commands[k].brief);
+    fprintf(out, "usage: tandem data COMMAND ..\n\n%s\n\n", td_usage_data.brief);
+    for (const td_word *w = words; w->name; w++)
+        fprintf(out, "  %-18s %s\n", w->name, w->brief);
     fputs("\n`tandem data COMMAND --help` says what one takes.\n", out);
 }
 
@@ -228,9 +236,9 @@ int td_command_data(td_tool *tool, int argc, char **argv)
         return overview(stderr), TD_EXIT_USAGE;
     if (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))
         return overview(stdout), TD_EXIT_OK;
-    for (size_t k = 0; k < sizeof commands / sizeof *commands; k++)
-        if (!strcmp(argv[0], commands[k].name))
-            return commands[k].run(tool, argc - 1, argv + 1);
-    return td_tool_usage_error(tool, "'%s' is none of make-corpus, train-tokenizer, prepare, show",
-                               argv[0]);
+    for (const td_word *w = words; w->name; w++)
+        if (!strcmp(argv[0], w->name))
+            return w->run(tool, argc - 1, argv + 1);
+    tool->usage = &td_usage_data;
+    return td_tool_no_word(tool, argv[0]);
 }

@@ -6,9 +6,12 @@
 
 #include "command.h"
 
-/* An option's whole number in low .. high; false: it is none, which was said. */
-bool td_data_number(td_tool *, const char *option, const char *text, int64_t low, int64_t high,
+/* An option's whole number in low .. high, or `otherwise` if it was not given; false: it is none,
+ * which was said. */
+bool td_data_number(td_tool *, const char *option, const char *otherwise, int64_t low, int64_t high,
                     int64_t *out);
-int  td_data_train_tokenizer(td_tool *, int argc, char **argv);
+
+extern const td_usage td_usage_data_train_tokenizer;
+int                   td_data_train_tokenizer(td_tool *, int argc, char **argv);
 
 #endif

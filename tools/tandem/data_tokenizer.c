@@ -140,32 +140,36 @@ static int make_tokenizer(td_work *w, const char *files, int64_t size, const cha
     return files ? train_on_files(w, files, size, out, error) : train_on_data(w, size, out, error);
 }
 
+static const td_flag flags[] = {
+    { "--vocab-size", "N", "pieces (8000)" },
+    { "--out", "FILE", "the model to write" },
+    { "--files", "FILE,FILE", "plain text to train on, not the data's" },
+    { NULL, NULL, NULL },
+};
+
+const td_usage td_usage_data_train_tokenizer = {
+    .name = "data train-tokenizer",
+    .arguments = "--out M.model [--vocab-size N]",
+    .brief = "Train the config's tokenizer on the text of its data.",
+    .example = "tandem data train-tokenizer -c run.cfg --vocab-size 8000 --out m.model",
+    .flags = flags,
+    .config = true,
+};
+
 int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
 {
-    const char    *files = NULL, *size_text = "8000", *out = NULL;
-    const td_flag  flags[] = { { "--vocab-size", "N", "pieces (8000)", &size_text, NULL },
-                               { "--out", "M.model", "the model to write", &out, NULL },
-                               { "--files", "A.txt,B.txt", "plain text to train on, not the data's",
-                                 &files, NULL },
-                               { NULL, NULL, NULL, NULL, NULL } };
-    const td_usage usage = {
-        .name = "data train-tokenizer",
-        .arguments = "--out M.model [--vocab-size N]",
-        .flags = flags,
-        .config = true,
-        .brief = "Train the config's tokenizer on the text of its data.",
-        .example = "tandem data train-tokenizer -c run.cfg --vocab-size 8000 --out m.model"
-    };
-    td_work  w;
-    td_error e = { 0 };
-    int64_t  size;
-    int      code;
+    const char *files, *out;
+    td_work     w;
+    td_error    e = { 0 };
+    int64_t     size;
+    int         code;
 
-    if (!td_tool_parse(tool, &usage, argc, argv, &code))
+    if (!td_tool_parse(tool, &td_usage_data_train_tokenizer, argc, argv, &code))
         return code;
+    files = td_tool_option(tool, "--files"), out = td_tool_option(tool, "--out");
     if (!out || !*out)
         return td_tool_usage_error(tool, "data train-tokenizer: where to? Give --out M.model");
-    if (!td_data_number(tool, "--vocab-size", size_text, 2, LARGEST_VOCABULARY, &size))
+    if (!td_data_number(tool, "--vocab-size", "8000", 2, LARGEST_VOCABULARY, &size))
         return TD_EXIT_USAGE;
     if (!td_work_open(&w, tool, TD_NEED_TOKENIZER | (files ? 0u : TD_NEED_DATA), &code))
         return code;

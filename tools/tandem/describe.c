@@ -170,33 +170,38 @@ static int print_mask(td_work *w, const char *path, td_error *error)
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
+static const td_flag flags[] = {
+    { "--graph", "text|dot", "print the graph of a training step on one sequence" },
+    { "--mask", "PATH",
+      "print the mask of the attention at a path, a # for each pair that is seen" },
+    { 0, 0, 0 },
+};
+
+const td_usage td_usage_describe = {
+    .name = "describe",
+    .arguments = "[--json] [--graph text|dot] [--mask PATH]",
+    .brief = "Parameters, FLOPs per sequence of train.length, and memory. Nothing of the model is "
+             "allocated.",
+    .example = "tandem describe -c configs/paper/redllm-8b.cfg --json",
+    .flags = flags,
+    .config = true,
+    .json = true,
+    .notes = "--graph dot of a whole model is more than `dot` lays out in reasonable time: take "
+             "model.layers=1, or\n"
+             "model.encoder_layers=1 model.decoder_layers=1.\n",
+};
+
 int td_command_describe(td_tool *t, int argc, char **argv)
 {
-    const char   *graph = NULL, *mask = NULL;
-    const td_flag flags[] = {
-        { "--graph", "text|dot", "print the graph of a training step on one sequence", &graph, 0 },
-        { "--mask", "PATH",
-          "print the mask of the attention at a path, a # for each pair that is seen", &mask, 0 },
-        { 0, 0, 0, 0, 0 }
-    };
-    const td_usage usage = { "describe",
-                             "[--json] [--graph text|dot] [--mask PATH]",
-                             "Parameters, FLOPs per sequence of train.length, and memory. Nothing "
-                             "of the model is allocated.",
-                             "tandem describe -c configs/paper/redllm-8b.cfg --json",
-                             flags,
-                             true,
-                             .json = true,
-                             .notes = "--graph dot of a whole model is more than `dot` lays out in "
-                                      "reasonable time: take model.layers=1, or\n"
-                                      "model.encoder_layers=1 model.decoder_layers=1.\n" };
-    td_work        w;
-    td_error       e = { 0 };
-    facts          f = { 0 };
-    int            code;
+    const char *graph, *mask;
+    td_work     w;
+    td_error    e = { 0 };
+    facts       f = { 0 };
+    int         code;
 
-    if (!td_tool_parse(t, &usage, argc, argv, &code))
+    if (!td_tool_parse(t, &td_usage_describe, argc, argv, &code))
         return code;
+    graph = td_tool_option(t, "--graph"), mask = td_tool_option(t, "--mask");
     if (graph && strcmp(graph, "text") && strcmp(graph, "dot"))
         return td_tool_usage_error(t, "--graph takes text or dot, not '%s'", graph);
     if ((graph != NULL) + (mask != NULL) + t->json > 1)

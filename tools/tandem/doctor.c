@@ -106,18 +106,16 @@ static size_t look_at_all(td_registry *r, td_pool *pool, json_t *root)
     return wrong;
 }
 
+const td_usage td_usage_doctor = {
+    .name = "doctor",
+    .brief = "What BLAS, threads, instruction set and plugins there are, and what is wrong.",
+    .example = "tandem doctor",
+    .json = true,
+    .notes = "Exit code 1 if something is wrong.\n",
+};
+
 int td_command_doctor(td_tool *t, int argc, char **argv)
 {
-    static const td_usage usage = {
-        "doctor",
-        "",
-        "What BLAS, threads, instruction set and plugins there are, and what is wrong.",
-        "tandem doctor",
-        NULL,
-        false,
-        .json = true,
-        .notes = "Exit code 1 if something is wrong.\n"
-    };
     td_registry *r;
     td_pool     *pool;
     td_error     e = { 0 };
@@ -125,7 +123,7 @@ int td_command_doctor(td_tool *t, int argc, char **argv)
     int          code;
     size_t       wrong;
 
-    if (!td_tool_parse(t, &usage, argc, argv, &code))
+    if (!td_tool_parse(t, &td_usage_doctor, argc, argv, &code))
         return code;
     r = td_tool_registry(t);
     pool = r ? td_pool_new(0, t->log, &e) : NULL;

@@ -100,33 +100,36 @@ static int evaluate(td_work *w, const char *weights, td_error *error)
     return code;
 }
 
+static const td_flag flags[] = {
+    { "--weights", "FILE", "parameters (safetensors); else the run's newest checkpoint" },
+    { 0, 0, 0 },
+};
+
+const td_usage td_usage_evaluate = {
+    .name = "evaluate",
+    .arguments = "[--weights W.safetensors]",
+    .brief = "Held-out NLL per source: the first half of each sequence is given, the second half "
+             "scored, for every model.",
+    .example = "tandem evaluate -c configs/quickstart/redllm.cfg run.name=first",
+    .flags = flags,
+    .config = true,
+    .json = true,
+};
+
 int td_command_evaluate(td_tool *t, int argc, char **argv)
 {
-    const char    *weights = NULL;
-    const td_flag  flags[] = { { "--weights", "FILE",
-                                 "parameters (safetensors); else the run's newest checkpoint",
-                                 &weights, 0 },
-                               { 0, 0, 0, 0, 0 } };
-    const td_usage usage = { "evaluate",
-                             "[--weights W.safetensors]",
-                             "Held-out NLL per source: the first half of each sequence is given, "
-                             "the second half scored, for every model.",
-                             "tandem evaluate -c configs/quickstart/redllm.cfg run.name=first",
-                             flags,
-                             true,
-                             .json = true };
-    td_work        w;
-    td_error       e = { 0 };
-    char          *path;
-    int            code;
+    td_work  w;
+    td_error e = { 0 };
+    char    *path;
+    int      code;
 
-    if (!td_tool_parse(t, &usage, argc, argv, &code))
+    if (!td_tool_parse(t, &td_usage_evaluate, argc, argv, &code))
         return code;
     if (!td_work_open(&w, t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA,
                       &code))
         return code;
     w.x->optimizer.plugin = NULL;
-    path = find_weights(&w, weights, &e);
+    path = find_weights(&w, td_tool_option(t, "--weights"), &e);
     code = !path || evaluate(&w, path, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
     free(path);
     td_work_close(&w);

@@ -7,17 +7,15 @@
 #include "base/text.h"
 #include "command.h"
 
-typedef struct command {
-    const char *name, *brief;
-    int (*run)(td_tool *, int argc, char **argv);
-} command;
-
-static const command commands[] = {
-#define COMMAND(name, brief) { #name, brief, td_command_##name },
+static const td_command commands[] = {
+#define COMMAND(name, brief) { #name, brief, &td_usage_##name, td_command_##name },
 #include "commands.def"
 #undef COMMAND
+    { 0, 0, 0, 0 },
 };
-enum { COMMANDS = sizeof commands / sizeof *commands };
+enum { COMMANDS = sizeof commands / sizeof *commands - 1 };
+
+const td_command *td_commands(void) { return commands; }
 
 static void print_help(FILE *out)
 {
@@ -43,7 +41,7 @@ static int unknown(const char *name)
     return TD_EXIT_USAGE;
 }
 
-static int run(const command *c, int argc, char **argv)
+static int run(const td_command *c, int argc, char **argv)
 {
     td_tool tool = { .command = c->name, .log = td_log_new(TD_LOG_INFO) };
     int     code = c->run(&tool, argc, argv);

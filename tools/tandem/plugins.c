@@ -5,6 +5,7 @@
 #include "command.h"
 #include "plugin/module.h"
 #include "plugin/options.h"
+#include "plugins_reference.h"
 #include "tandem/kind/backend.h"
 #include "tandem/kind/kernels.h"
 #include "tandem/kind/op.h"
@@ -119,7 +120,7 @@ static bool has_kernel(const td_registry *r, const char *backend, const char *op
     return false;
 }
 
-static const char *how(const td_registry *r, const td_backend *b, const td_op *op)
+const char *td_plugins_how(const td_registry *r, const td_backend *b, const td_op *op)
 {
     if (op->flags & TD_OP_VIEW)
         return "view";
@@ -145,7 +146,7 @@ static int matrix(td_registry *r)
             continue;
         printf("%-18s", p->name);
         for (size_t b = 0; b < n; b++)
-            printf("%-14s", how(r, backends[b], (const td_op *)(const void *)p));
+            printf("%-14s", td_plugins_how(r, backends[b], (const td_op *)(const void *)p));
         putchar('\n');
     }
     return TD_EXIT_OK;
@@ -189,23 +190,35 @@ static int check(td_tool *t, const td_registry *r, const char *path)
     return ok ? TD_EXIT_OK : td_tool_fail(t, &e);
 }
 
+static const td_word words[] = {
+    { "list", "[KIND]", "names and briefs, of one kind or of all but ops", 0, 0 },
+    { "show", "KIND NAME", "what one is, where it is from, and its options", 0, 0 },
+    { "matrix", 0, "which op runs how on each backend", 0, 0 },
+    { "check", "FILE.so", "whether a file is a module that this tandem takes", 0, 0 },
+    { "reference", 0, "write docs/reference: a page per kind", &td_usage_plugins_reference,
+      td_plugins_reference },
+    { 0, 0, 0, 0, 0 },
+};
+
+const td_usage td_usage_plugins = {
+    .name = "plugins",
+    .brief =
+        "What plugins there are, what one takes, which op runs how, and whether a file is one.",
+    .example = "tandem plugins show attention softmax",
+    .words = words,
+    .json = true,
+    .plain = 3,
+};
+
 int td_command_plugins(td_tool *t, int argc, char **argv)
 {
-    static const td_usage usage = {
-        "plugins",
-        "list [KIND] | show KIND NAME | matrix | check FILE.so",
-        "What plugins there are, what one takes, which op runs how, and whether a file is one.",
-        "tandem plugins show attention softmax",
-        NULL,
-        false,
-        .json = true,
-        .plain = 3
-    };
     td_registry *r;
     const char  *what;
     int          code;
 
-    if (!td_tool_parse(t, &usage, argc, argv, &code))
+    if (argc && !strcmp(argv[0], "reference"))
+        return td_plugins_reference(t, argc - 1, argv + 1);
+    if (!td_tool_parse(t, &td_usage_plugins, argc, argv, &code))
         return code;
     r = td_tool_registry(t);
     if (!r)
@@ -229,5 +242,5 @@ int td_command_plugins(td_tool *t, int argc, char **argv)
         return t->n_plain == 1
                    ? matrix(r)
                    : td_tool_usage_error(t, "matrix takes no argument: what is '%s'?", t->plain[1]);
-    return td_tool_usage_error(t, "'%s' is none of list, show, matrix, check", what);
+    return td_tool_no_word(t, what);
 }

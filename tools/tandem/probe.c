@@ -226,37 +226,40 @@ static bool same_file(const char *a, const char *b)
     return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+static const td_flag flags[] = {
+    { "--weights", "FILE", "parameters (safetensors); else the initial ones" },
+    { "--batch", "FILE",
+      "the batch (safetensors): ids, lengths or segments, labels, loss_weights" },
+    { "--out", "FILE", "where logits, loss, cross_entropy and grad.* go (safetensors)" },
+    { "--optimizer-steps", "N", "make N updates on the batch, and print their losses" },
+    { 0, 0, 0 },
+};
+
+const td_usage td_usage_probe = {
+    .name = "probe",
+    .arguments = "--batch B.safetensors [--weights W.safetensors] [--out O.safetensors]",
+    .brief =
+        "One batch through a model: logits, loss and gradients, to compare with another framework.",
+    .example = "tandem probe -c model.cfg --weights w.safetensors --batch b.safetensors --out "
+               "o.safetensors",
+    .flags = flags,
+    .config = true,
+    .json = true,
+};
+
 int td_command_probe(td_tool *t, int argc, char **argv)
 {
-    const char   *weights = NULL, *batch = NULL, *out = NULL, *steps = NULL;
-    const td_flag flags[] = {
-        { "--weights", "FILE", "parameters (safetensors); else the initial ones", &weights, 0 },
-        { "--batch", "FILE",
-          "the batch (safetensors): ids, lengths or segments, labels, loss_weights", &batch, 0 },
-        { "--out", "FILE", "where logits, loss, cross_entropy and grad.* go (safetensors)", &out,
-          0 },
-        { "--optimizer-steps", "N", "make N updates on the batch, and print their losses", &steps,
-          0 },
-        { 0, 0, 0, 0, 0 }
-    };
-    const td_usage usage = {
-        "probe",
-        "--batch B.safetensors [--weights W.safetensors] [--out O.safetensors]",
-        "One batch through a model: logits, loss and gradients, to compare with another framework.",
-        "tandem probe -c model.cfg --weights w.safetensors --batch b.safetensors --out "
-        "o.safetensors",
-        flags,
-        true,
-        .json = true
-    };
-    td_work  w;
-    td_error e = { 0 };
-    char    *end = NULL;
-    long     n;
-    int      code;
+    const char *weights, *batch, *out, *steps;
+    td_work     w;
+    td_error    e = { 0 };
+    char       *end = NULL;
+    long        n;
+    int         code;
 
-    if (!td_tool_parse(t, &usage, argc, argv, &code))
+    if (!td_tool_parse(t, &td_usage_probe, argc, argv, &code))
         return code;
+    weights = td_tool_option(t, "--weights"), batch = td_tool_option(t, "--batch");
+    out = td_tool_option(t, "--out"), steps = td_tool_option(t, "--optimizer-steps");
     n = steps ? strtol(steps, &end, 10) : 0;
     if (!batch)
         return td_tool_usage_error(t, "no batch: say --batch FILE");

@@ -210,42 +210,44 @@ static void set_weights(td_tool *t, const char *file, char *out, size_t size)
     t->overrides[t->n_overrides++] = out;
 }
 
+static const td_flag flags[] = {
+    { "--resume", 0, "go on from the last checkpoint, if there is one" },
+    { "--weights", "FILE", "start from these parameters: train.weights" },
+    { 0, 0, 0 },
+};
+
+const td_usage td_usage_train = {
+    .name = "train",
+    .arguments = "[--resume] [--weights W.safetensors]",
+    .brief = "Train a model: data, steps, evaluations, checkpoints.",
+    .example = "tandem train -c configs/quickstart/redllm.cfg run.name=first train.steps=200",
+    .flags = flags,
+    .config = true,
+    .json = true,
+    .notes = "The run goes to run.dir/run.name: metrics.jsonl, TensorBoard events, checkpoints, "
+             "config.cfg, log.txt.\n"
+             "Exit codes: 0 done, 1 failed, 2 bad config or usage, 3 diverged, 75 saved after "
+             "SIGTERM, 130 after\n"
+             "SIGINT (both go on with --resume).\n",
+};
+
 int td_command_train(td_tool *t, int argc, char **argv)
 {
-    bool          resume = false;
-    const char   *weights = NULL;
-    char          override[8300];
-    const td_flag flags[] = {
-        { "--resume", 0, "go on from the last checkpoint, if there is one", 0, &resume },
-        { "--weights", "FILE", "start from these parameters: train.weights", &weights, 0 },
-        { 0, 0, 0, 0, 0 }
-    };
-    const td_usage usage = {
-        "train",
-        "[--resume] [--weights W.safetensors]",
-        "Train a model: data, steps, evaluations, checkpoints.",
-        "tandem train -c configs/quickstart/redllm.cfg run.name=first train.steps=200",
-        flags,
-        true,
-        .json = true,
-        .notes = "The run goes to run.dir/run.name: metrics.jsonl, TensorBoard events, "
-                 "checkpoints, config.cfg, log.txt.\n"
-                 "Exit codes: 0 done, 1 failed, 2 bad config or usage, 3 diverged, 75 saved after "
-                 "SIGTERM, 130 after\n"
-                 "SIGINT (both go on with --resume).\n"
-    };
-    td_work  w;
-    td_error e = { 0 };
-    int      code;
+    const char *weights;
+    char        override[8300];
+    td_work     w;
+    td_error    e = { 0 };
+    int         code;
 
-    if (!td_tool_parse(t, &usage, argc, argv, &code))
+    if (!td_tool_parse(t, &td_usage_train, argc, argv, &code))
         return code;
     leave_on_signals();
+    weights = td_tool_option(t, "--weights");
     if (weights)
         set_weights(t, weights, override, sizeof override);
     if (!td_work_open(&w, t, TD_NEED_TRAINING, &code))
         return code;
-    code = train(&w, resume, &e);
+    code = train(&w, td_tool_option(t, "--resume"), &e);
     if (code < 0)
         code = td_tool_fail(t, &e);
     td_work_close(&w);
