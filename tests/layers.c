@@ -23,7 +23,8 @@ static const layer layers[] = {
     { "config", "core/config/", 4 },
     { "io", "core/io/", 4 },
     { "train", "core/train/", 5 },
-    { "tools", "tools/tandem/", 6 },
+    { "check", "core/check/", 6 },
+    { "tools", "tools/tandem/", 7 },
     { "ops", "core/ops/", 1 },
     { "plugins", "plugins/", 1 },
 };

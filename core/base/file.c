@@ -173,6 +173,27 @@ int td_file_write(const char *path, const void *data, size_t size, td_error *err
 
 /* ---- directories ----------------------------------------------------------------------------- */
 
+char *td_temporary_directory(const char *name, td_error *error)
+{
+    const char *base = getenv("TMPDIR");
+    size_t      size;
+    char       *path;
+    base = base && *base ? base : "/tmp";
+    size = strlen(base) + strlen(name) + 9;
+    path = malloc(size);
+    if (!path) {
+        td_fail(error, TD_ENOMEM, "out of memory while making a directory in '%s'", base);
+        return NULL;
+    }
+    snprintf(path, size, "%s/%s-XXXXXX", base, name);
+    if (mkdtemp(path))
+        return path;
+    td_fail(error, TD_EIO, "cannot make a directory in '%s': %s: set TMPDIR to where there is room",
+            base, strerror(errno));
+    free(path);
+    return NULL;
+}
+
 int td_make_directories(const char *path, td_error *error)
 {
     if (!*path)

@@ -35,6 +35,8 @@ typedef struct td_map_file {
 int  td_map_open(td_map_file *, const char *path, td_error *error);
 void td_map_close(td_map_file *);
 
+/* A new one in $TMPDIR, or /tmp, whose name begins with `name`; remove and free() it. */
+char   *td_temporary_directory(const char *name, td_error *error);
 /* With those above it. The empty path is a mistake of the config. */
 int     td_make_directories(const char *path, td_error *error);
 int     td_sync_directory(const char *path, td_error *error);

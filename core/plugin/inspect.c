@@ -102,29 +102,76 @@ static bool find_dynamic(const elf *e, dynamic *d)
     return d->symbols && d->names && d->names_size;
 }
 
-/* The symbol table has no length of its own here: it ends where it stops making sense, or at the
- * string table. */
-static bool find_symbol(const elf *e, const char *name, Elf64_Sym *out)
+/* Calls `see` for each symbol until it says true; whether it did. The table has no length of its own
+ * here: it ends where it stops making sense, or at the string table. */
+static bool each_symbol(const elf *e, bool (*see)(void *, const Elf64_Sym *, const char *name),
+                        void      *argument)
 {
     dynamic     d;
     const char *names;
-    if (!find_dynamic(e, &d) || !(names = at(e, d.names, d.names_size)))
+    if (!find_dynamic(e, &d) || !(names = at(e, d.names, d.names_size)) || names[d.names_size - 1])
         return false;
     for (uint64_t i = 1; i < 1u << 20; i++) {
-        uint64_t    address = d.symbols + i * sizeof *out;
-        const void *p = d.symbols < d.names && address + sizeof *out > d.names
+        Elf64_Sym   symbol;
+        uint64_t    address = d.symbols + i * sizeof symbol;
+        const void *p = d.symbols < d.names && address + sizeof symbol > d.names
                             ? NULL
-                            : at(e, address, sizeof *out);
+                            : at(e, address, sizeof symbol);
         if (!p)
             return false;
-        memcpy(out, p, sizeof *out);
-        if (out->st_name >= d.names_size)
+        memcpy(&symbol, p, sizeof symbol);
+        if (symbol.st_name >= d.names_size)
             return false;
-        if (out->st_shndx != SHN_UNDEF && d.names_size - out->st_name > strlen(name) &&
-            !strcmp(names + out->st_name, name))
+        if (symbol.st_shndx != SHN_UNDEF && see(argument, &symbol, names + symbol.st_name))
             return true;
     }
     return false;
+}
+
+typedef struct sought {
+    const char *name;
+    Elf64_Sym  *out;
+} sought;
+
+static bool is_sought(void *argument, const Elf64_Sym *symbol, const char *name)
+{
+    sought *s = argument;
+    *s->out = *symbol;
+    return !strcmp(name, s->name);
+}
+
+static bool find_symbol(const elf *e, const char *name, Elf64_Sym *out)
+{
+    return each_symbol(e, is_sought, &(sought){ name, out });
+}
+
+typedef struct exports {
+    td_text *names;
+    size_t   count;
+} exports;
+
+/* Names that begin with _ are the tool chain's. */
+static bool add_export(void *argument, const Elf64_Sym *symbol, const char *name)
+{
+    exports *x = argument;
+    if (ELF64_ST_BIND(symbol->st_info) == STB_GLOBAL && *name && *name != '_' &&
+        strcmp(name, TD_MODULE_SYMBOL) && x->count++ < 3)
+        td_text_print(x->names, "%s'%s'", x->count > 1 ? ", " : "", name);
+    return false;
+}
+
+size_t td_module_exports(const char *path, td_text *names)
+{
+    td_map_file map;
+    elf         e = { .path = path };
+    exports     x = { names, 0 };
+    if (td_map_open(&map, path, NULL))
+        return 0;
+    e.data = map.data, e.size = map.size;
+    if (!open_elf(&e, NULL))
+        each_symbol(&e, add_export, &x);
+    td_map_close(&map);
+    return x.count;
 }
 
 static int check_module(const elf *e, const td_module *m, td_error *error)

@@ -3,11 +3,16 @@
 #define TD_PLUGIN_MODULE_H
 
 #include "base/arena.h"
+#include "base/text.h"
 #include "tandem/plugin.h"
 
 /* Reads the file's ELF headers and its `tandem_module` without running anything. 0, or TD_EPLUGIN
  * with a message. */
 int td_module_inspect(const char *path, td_error *error);
+
+/* How many symbols it exports beside `tandem_module`, weak ones not counted; the first names are
+ * added. */
+size_t td_module_exports(const char *path, td_text *names);
 
 /* Whether the file's bytes hold both texts, each with a 0 behind it: else it cannot offer that
  * plugin. `name` NULL: any of the kind. */

@@ -1,6 +1,7 @@
 /* gradients.c - the gradient of every op against central differences, in double on the backend
  * 'reference'. */
-#include "ops/cases.h"
+#include "check/op_cases.h"
+#include "ops/harness.h"
 
 static const double step = 1e-5;
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/threads.h"
+#include "check/op_case.h"
 #include "graph/graph.h"
 #include "graph/internal.h"
 #include "tandem/ops.h"
@@ -16,14 +17,7 @@
 
 enum { CASE_INPUTS = 6, CASE_ROOTS = CASE_INPUTS + 2 };
 
-typedef struct op_case {
-    const char *op;   /* the node that the graph must contain */
-    const char *dims; /* of the inputs: "2x3,3,-" where - is a scalar */
-    double      low, high;
-    td_tensor *(*build)(td_graph *, td_tensor **x, int64_t option);
-    int64_t option;
-    bool    flat; /* no gradient */
-} op_case;
+typedef td_op_case op_case;
 
 /* A backend, opened. */
 typedef struct machine {
@@ -87,11 +81,6 @@ static inline bool dims_of(const char *text, int k, int64_t *dims, int *rank)
     return true;
 }
 
-static inline double noise(uint64_t stream, int64_t n, double low, double high)
-{
-    return low + (high - low) * floor(td_random_uniform(11, stream, (uint64_t)n) * 4096) / 4096;
-}
-
 /* sum(y w): every element of y counts differently. */
 static inline td_tensor *weighted_sum(td_graph *g, td_tensor *y)
 {
@@ -99,7 +88,7 @@ static inline td_tensor *weighted_sum(td_graph *g, td_tensor *y)
     double    *w = malloc(sizeof(double) * (size_t)(count + 1));
     td_tensor *weights;
     for (int64_t n = 0; n < count; n++)
-        w[n] = noise(77, n, -1, 1);
+        w[n] = td_op_noise(77, n, -1, 1);
     weights = td_constant(g, TD_REAL, y->dim, y->rank, w);
     free(w);
     return td_sum_all(td_mul(td_cast(y, TD_REAL), weights));
@@ -159,7 +148,7 @@ static inline void bench_fill(bench *b, const op_case *c, const machine *m)
         td_variable *v = td_variables_at(b->variables, (size_t)k);
         float       *values = malloc(sizeof(float) * (size_t)(v->count + 1));
         for (int64_t n = 0; n < v->count; n++)
-            values[n] = (float)noise((uint64_t)k, n, c->low, c->high);
+            values[n] = (float)td_op_noise((uint64_t)k, n, c->low, c->high);
         cr_assert_eq(td_variable_set(v, &m->device, real, values, &error), 0, "%s", error.text);
         free(values);
     }

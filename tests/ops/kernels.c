@@ -1,7 +1,8 @@
 /* kernels.c - kernels against each other: fused against lowered, 'cpu' against 'reference', one
  * thread against two. */
 #include "graph/plan.h"
-#include "ops/cases.h"
+#include "check/op_cases.h"
+#include "ops/harness.h"
 
 static size_t roots_of(const op_case *c)
 {

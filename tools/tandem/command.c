@@ -70,8 +70,10 @@ static void print_usage(const td_usage *u)
     td_text arguments = { 0 };
     td_tool_arguments(u, &arguments);
     printf("usage: tandem %s%s%s%s\n\n%s\n\n", u->name,
-           u->config ? " -c FILE.cfg [key=value ..]" : "", arguments.size ? " " : "",
-           td_text_get(&arguments), u->brief);
+           !u->config    ? ""
+           : u->optional ? " [-c FILE.cfg] [key=value ..]"
+                         : " -c FILE.cfg [key=value ..]",
+           arguments.size ? " " : "", td_text_get(&arguments), u->brief);
     td_text_free(&arguments);
     print_words(u);
     print_flags(u, u->flags);
@@ -265,7 +267,7 @@ bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *co
                                     u->config ? " and no key=value" : "");
         return false;
     }
-    if (u->config && !t->n_files) {
+    if (u->config && !u->optional && !t->n_files) {
         *code = td_tool_usage_error(t, "no config: say -c FILE.cfg");
         return false;
     }

@@ -48,6 +48,7 @@ struct td_usage {
     const td_flag *flags;  /* name NULL at the end; NULL: none */
     const td_word *words;  /* name NULL at the end; NULL: none */
     bool           config; /* takes -c and key=value */
+    bool           optional; /* and can do without */
     bool           json;   /* takes --json */
     size_t         plain;  /* arguments that are no options, at most */
     const char    *notes;  /* lines to print below the options, or NULL */

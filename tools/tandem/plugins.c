@@ -5,6 +5,7 @@
 #include "command.h"
 #include "plugin/module.h"
 #include "plugin/options.h"
+#include "plugins_check.h"
 #include "plugins_reference.h"
 #include "tandem/kind/backend.h"
 #include "tandem/kind/kernels.h"
@@ -152,49 +153,12 @@ static int matrix(td_registry *r)
     return TD_EXIT_OK;
 }
 
-/* ---- check ----------------------------------------------------------------------------------- */
-
-/* Nothing was scanned yet, so the registry holds what is built in. */
-static int check_not_built_in(const td_registry *r, const td_module *m, const char *path,
-                              td_error *error)
-{
-    for (size_t k = 0; m->plugins[k]; k++)
-        for (size_t i = 0; i < td_registry_count(r); i++) {
-            const td_plugin *p = td_registry_plugin(r, i);
-            if (!strcmp(p->kind, m->plugins[k]->kind) && !strcmp(p->name, m->plugins[k]->name))
-                return td_fail(
-                    error, TD_EPLUGIN,
-                    "'%s': %s '%s' is built in and cannot be replaced: choose another name", path,
-                    p->kind, p->name);
-        }
-    return 0;
-}
-
-static int check(td_tool *t, const td_registry *r, const char *path)
-{
-    td_error         e = { 0 };
-    td_arena        *arena = td_arena_new();
-    /* asked first: a constructor runs only once */
-    bool             changes = td_module_changes_mode(path, NULL);
-    const td_module *m = arena ? td_module_load(path, arena, &e) : NULL;
-    bool             ok = m && !check_not_built_in(r, m, path, &e);
-    if (ok && changes)
-        printf("%s: switches denormal numbers off while it is loaded (linked with -ffast-math?); "
-               "tandem switches them on again\n",
-               path);
-    if (ok)
-        printf("%s: all is well\n", path);
-    if (!arena)
-        td_fail(&e, TD_ENOMEM, "out of memory while checking '%s'", path);
-    td_arena_free(arena);
-    return ok ? TD_EXIT_OK : td_tool_fail(t, &e);
-}
-
 static const td_word words[] = {
     { "list", "[KIND]", "names and briefs, of one kind or of all but ops", 0, 0 },
     { "show", "KIND NAME", "what one is, where it is from, and its options", 0, 0 },
     { "matrix", 0, "which op runs how on each backend", 0, 0 },
-    { "check", "FILE.so", "whether a file is a module that this tandem takes", 0, 0 },
+    { "check", "FILE.so ..", "run the conformance suite on modules", &td_usage_plugins_check,
+      td_plugins_check },
     { "reference", 0, "write docs/reference: a page per kind", &td_usage_plugins_reference,
       td_plugins_reference },
     { 0, 0, 0, 0, 0 },
@@ -216,8 +180,9 @@ int td_command_plugins(td_tool *t, int argc, char **argv)
     const char  *what;
     int          code;
 
-    if (argc && !strcmp(argv[0], "reference"))
-        return td_plugins_reference(t, argc - 1, argv + 1);
+    for (const td_word *w = words; argc && w->name; w++)
+        if (w->run && !strcmp(argv[0], w->name))
+            return w->run(t, argc - 1, argv + 1);
     if (!td_tool_parse(t, &td_usage_plugins, argc, argv, &code))
         return code;
     r = td_tool_registry(t);
@@ -226,9 +191,6 @@ int td_command_plugins(td_tool *t, int argc, char **argv)
     what = t->n_plain ? t->plain[0] : "list";
     if (t->json && strcmp(what, "list"))
         return td_tool_usage_error(t, "only list gives JSON");
-    if (!strcmp(what, "check"))
-        return t->n_plain == 2 ? check(t, r, t->plain[1])
-                               : td_tool_usage_error(t, "check takes one file");
     td_registry_scan(r);
     if (!strcmp(what, "list"))
         return t->n_plain <= 2

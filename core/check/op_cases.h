@@ -1,8 +1,10 @@
-/* cases.h - the cases of every op: dims are primes, 1 and odd lengths, with broadcasting. */
-#ifndef TESTS_OPS_CASES_H
-#define TESTS_OPS_CASES_H
+/* op_cases.h - cases of every built-in op: what its kernels are tried on. Dims are primes, 1 and odd
+ * lengths, with broadcasting. */
+#ifndef TD_CHECK_OP_CASES_H
+#define TD_CHECK_OP_CASES_H
 
-#include "ops/harness.h"
+#include "check/op_case.h"
+#include "tandem/layers.h"
 
 #define BUILD(name) static td_tensor *name(td_graph *g, td_tensor **x, int64_t o)
 #define UNUSED (void)g, (void)x, (void)o
@@ -41,11 +43,13 @@ static td_tensor *ints(td_graph *g, const double *values, int64_t rows, int64_t 
     }
 UNARY_BUILD(neg)
 UNARY_BUILD(exp)
-UNARY_BUILD(log) UNARY_BUILD(sqrt) UNARY_BUILD(rsqrt) UNARY_BUILD(sin) UNARY_BUILD(cos)
-    UNARY_BUILD(tanh) UNARY_BUILD(sigmoid) UNARY_BUILD(abs) UNARY_BUILD(sign) UNARY_BUILD(floor)
-        UNARY_BUILD(softmax) UNARY_BUILD(sum_squares) BINARY_BUILD(add) BINARY_BUILD(sub)
-            BINARY_BUILD(mul) BINARY_BUILD(div) BINARY_BUILD(maximum) BINARY_BUILD(less)
-                BINARY_BUILD(equal) BINARY_BUILD(matmul)
+UNARY_BUILD(log)
+UNARY_BUILD(sqrt)
+UNARY_BUILD(rsqrt) UNARY_BUILD(sin) UNARY_BUILD(cos) UNARY_BUILD(tanh) UNARY_BUILD(sigmoid)
+    UNARY_BUILD(abs) UNARY_BUILD(sign) UNARY_BUILD(floor) UNARY_BUILD(softmax)
+        UNARY_BUILD(sum_squares) BINARY_BUILD(add) BINARY_BUILD(sub) BINARY_BUILD(mul)
+            BINARY_BUILD(div) BINARY_BUILD(maximum) BINARY_BUILD(less) BINARY_BUILD(equal)
+                BINARY_BUILD(matmul)
 
                     BUILD(build_affine)
 {
@@ -188,7 +192,7 @@ BUILD(build_rope_data)
     int64_t dims[] = { 2, 7, 3 };
     UNUSED;
     for (int n = 0; n < 42; n++)
-        angle[n] = noise(3, n, -3, 3), c[n] = cos(angle[n]), s[n] = sin(angle[n]);
+        angle[n] = td_op_noise(3, n, -3, 3), c[n] = cos(angle[n]), s[n] = sin(angle[n]);
     return td_rope(x[0], td_constant(g, TD_REAL, dims, 3, c), td_constant(g, TD_REAL, dims, 3, s));
 }
 
@@ -353,7 +357,7 @@ BUILD(build_integers)
 #name, "1x3,2x1x3", low, high, build_##name, 0, false      \
     }
 
-static const op_case cases[] = {
+static const td_op_case cases[] = {
     UNARY_CASES(neg, -2, 2),
     UNARY_CASES(exp, -2, 2),
     UNARY_CASES(log, 0.5, 3),

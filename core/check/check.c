@@ -1,0 +1,158 @@
+/* check.c - running a test and keeping what it finds. */
+#include <malloc.h>
+#include <stdarg.h>
+
+#include "check/internal.h"
+#include "check/cases.h"
+
+/* ---- cases ----------------------------------------------------------------------------------- */
+
+#define CASE(kind, name, function, brief) { kind, name, brief, function },
+static const td_check_case cases[] = {
+#include "check/cases.def"
+    { NULL, NULL, NULL, NULL },
+};
+#undef CASE
+
+const td_check_case *td_check_cases(void) { return cases; }
+
+bool td_check_applies(const td_check_case *t, const char *kind)
+{
+    size_t length = t->kind ? strlen(t->kind) : 0;
+    return !t->kind || (!strncmp(kind, t->kind, length) && kind[length] == '/');
+}
+
+void td_check_run(td_check *c, const td_check_case *t)
+{
+    c->arena = td_arena_new();
+    if (!c->arena)
+        td_check_finding(c, "out of memory");
+    else if (!setjmp(c->stop))
+        t->run(c);
+    td_experiment_close(c->experiment);
+    td_arena_free(c->arena);
+    c->experiment = NULL, c->arena = NULL;
+}
+
+void td_check_clear(td_check *c)
+{
+    td_text_free(&c->findings), td_text_free(&c->skipped);
+    c->n_findings = 0;
+}
+
+/* ---- findings -------------------------------------------------------------------------------- */
+
+void td_check_finding(td_check *c, const char *format, ...)
+{
+    char    text[1200];
+    va_list args;
+    if (c->n_findings++ >= TD_CHECK_FINDINGS)
+        return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    td_text_print(&c->findings, "%s\n", text);
+}
+
+void td_check_stop(td_check *c) { longjmp(c->stop, 1); }
+
+void td_check_skip(td_check *c, const char *format, ...)
+{
+    char    text[1200];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!c->n_findings && !*td_text_get(&c->skipped))
+        td_text_print(&c->skipped, "%s", text);
+    td_check_stop(c);
+}
+
+const char *td_check_error(const td_error *e) { return e->code ? e->text : "(it gave no message)"; }
+
+void td_check_failure(td_check *c, const char *hook, int code, const td_error *e)
+{
+    if (code > 0)
+        td_check_finding(c, "%s gave %d: 0 or a negative TD_E.. code is meant", hook, code);
+    else if (!e->code || !*e->text)
+        td_check_finding(c, "%s failed with %d and no message: say with td_fail what is wrong",
+                         hook, code);
+}
+
+/* ---- what tests need ------------------------------------------------------------------------- */
+
+const td_services *td_check_services(td_check *c, int threads)
+{
+    td_error  e = { 0 };
+    td_pool **pool = &c->pools[threads];
+    if (!*pool)
+        *pool = td_pool_new(threads, NULL, &e);
+    MUST(c, *pool, "%s", td_check_error(&e));
+    td_pool_set_shipped(*pool, c->shipped);
+    return td_pool_services(*pool);
+}
+
+/* The first backend of the registry that computes in `real` and can be opened. */
+static td_part backend_of(td_check *c, int real, const td_services *s, void **state)
+{
+    td_error e = { 0 };
+    td_registry_scan(c->registry);
+    for (size_t i = 0; i < td_registry_count(c->registry); i++) {
+        const td_plugin *p = td_registry_plugin(c->registry, i);
+        td_part          part;
+        if (!td_check_is_kind(p, TD_BACKEND_KIND) ||
+            ((const td_backend *)(const void *)p)->real != real)
+            continue;
+        part = td_check_default(c, TD_BACKEND_KIND, p->name);
+        if (!((const td_backend *)(const void *)p)->open(part.config, s, state, &e))
+            return part;
+    }
+    td_check_finding(c, "no backend that computes in %s can be opened%s%s",
+                     real == TD_F64 ? "double" : "float", e.code ? ": " : "", e.text);
+    td_check_stop(c);
+}
+
+td_device td_check_device(td_check *c, int real, int threads)
+{
+    td_device d = { .registry = c->registry, .services = td_check_services(c, threads) };
+    td_part   part = backend_of(c, real, d.services, &d.state);
+    d.backend = (const void *)part.plugin;
+    return d;
+}
+
+const char *td_check_directory(td_check *c)
+{
+    td_error e = { 0 };
+    char    *path = td_temporary_directory("tandem-check", &e), *copy;
+    MUST(c, path, "%s", td_check_error(&e));
+    copy = td_arena_copy(c->arena, path);
+    free(path);
+    MUST(c, copy, "out of memory");
+    return copy;
+}
+
+/* ---- leaks ----------------------------------------------------------------------------------- */
+
+size_t td_check_heap(void)
+{
+#ifdef TANDEM_SANITIZED
+    return 0;
+#else
+    struct mallinfo2 m = mallinfo2();
+    return m.uordblks + m.hblkhd;
+#endif
+}
+
+void td_check_leak(td_check *c, const char *what, void (*f)(td_check *, void *), void *argument)
+{
+    enum { WARM = 3, TIMES = 20 };
+    size_t before;
+    for (int k = 0; k < WARM; k++)
+        f(c, argument);
+    before = td_check_heap();
+    for (int k = 0; k < TIMES; k++)
+        f(c, argument);
+    if (td_check_heap() > before)
+        td_check_finding(c, "%s leaks: %zu bytes more are taken after %d times", what,
+                         td_check_heap() - before, TIMES);
+}

@@ -1,0 +1,208 @@
+/* part.c - the plugin under test with its options, in memory that tells who reads past its end. */
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "check/internal.h"
+#include "tandem/kind/tokenizer.h"
+
+bool td_check_is_kind(const td_plugin *p, const char *kind) { return p && !strcmp(p->kind, kind); }
+
+/* ---- option tables --------------------------------------------------------------------------- */
+
+static size_t size_of(int64_t type)
+{
+    static const size_t sizes[] = {
+        [TD_TYPE_BOOL] = sizeof(bool),        [TD_TYPE_INT] = sizeof(int64_t),
+        [TD_TYPE_FLOAT] = sizeof(double),     [TD_TYPE_STRING] = sizeof(char *),
+        [TD_TYPE_CHOICE] = sizeof(int64_t),   [TD_TYPE_INTS] = sizeof(td_ints),
+        [TD_TYPE_FLOATS] = sizeof(td_floats), [TD_TYPE_STRINGS] = sizeof(td_strings),
+        [TD_TYPE_PART] = sizeof(td_part),     [TD_TYPE_LIST] = sizeof(td_list),
+        [TD_TYPE_PARTS] = sizeof(td_parts),
+    };
+    return type > 0 && type < (int64_t)(sizeof sizes / sizeof *sizes) ? sizes[type] : 0;
+}
+
+static bool row(const td_plugin *p, size_t i, td_option *out)
+{
+    return p->options && td_option_row(p->options, p->option_size, i, out);
+}
+
+void *td_check_field(const td_part *part, const char *name, int64_t type)
+{
+    td_option o;
+    for (size_t i = 0; row(part->plugin, i, &o); i++)
+        if (!strcmp(o.name, name) && o.type == type)
+            return (char *)(uintptr_t)part->config + o.offset;
+    return NULL;
+}
+
+td_part *td_check_slot(const td_part *part, const char *kind)
+{
+    td_option o;
+    for (size_t i = 0; row(part->plugin, i, &o); i++)
+        if (o.type == TD_TYPE_PART && !strcmp(o.choices[0], kind))
+            return (void *)((char *)(uintptr_t)part->config + o.offset);
+    return NULL;
+}
+
+/* Two options that share bytes: one of the offsets is wrong. */
+static void find_overlap(td_check *c, const td_plugin *p)
+{
+    td_option a, b;
+    for (size_t i = 0; row(p, i, &a); i++)
+        for (size_t k = 0; k < i && row(p, k, &b); k++)
+            if (a.offset < b.offset + size_of(b.type) && b.offset < a.offset + size_of(a.type))
+                td_check_finding(c,
+                                 "options '%s' (bytes %zu to %zu of the config) and '%s' (%zu to "
+                                 "%zu) lie on each other: one offset is wrong",
+                                 b.name, b.offset, b.offset + size_of(b.type), a.name, a.offset,
+                                 a.offset + size_of(a.type));
+}
+
+void td_check_table(td_check *c)
+{
+    const td_plugin *p = c->plugin;
+    td_option        o;
+    if (!p->brief || !*p->brief)
+        td_check_finding(c, "it has no .brief: say in one line what it is");
+    for (size_t i = 0; row(p, i, &o); i++) {
+        if (!o.doc || !*o.doc)
+            td_check_finding(c, "option '%s' has no doc: say what it means, and its unit", o.name);
+        if ((o.type == TD_TYPE_INT || o.type == TD_TYPE_FLOAT) && o.min > o.max)
+            td_check_finding(c, "option '%s' takes nothing: its range is %g .. %g", o.name, o.min,
+                             o.max);
+    }
+    find_overlap(c, p);
+}
+
+/* ---- the part under test --------------------------------------------------------------------- */
+
+/* The plugin's part among those of a config, or in one of them. */
+static const td_part *find_in(const td_part *in, const td_plugin *wanted)
+{
+    td_option      o;
+    const td_part *found = NULL;
+    if (!in->plugin || in->plugin == wanted)
+        return in->plugin ? in : NULL;
+    for (size_t i = 0; !found && row(in->plugin, i, &o); i++)
+        if (o.type == TD_TYPE_PART)
+            found = find_in((const void *)((const char *)in->config + o.offset), wanted);
+    return found;
+}
+
+static void open_experiment(td_check *c)
+{
+    td_errors errors = { 0 };
+    c->experiment = td_experiment_open(c->registry, c->files, c->n_files, c->overrides,
+                                       c->n_overrides, c->search, 0, &errors);
+    if (!c->experiment) {
+        char *text = td_arena_copy(c->arena, td_text_get(&errors.text));
+        td_errors_free(&errors);
+        td_check_finding(c, "the config: %s", text ? text : "out of memory");
+        td_check_stop(c);
+    }
+    td_errors_free(&errors);
+}
+
+/* What the config says of the plugin; false: there is none. */
+static bool configured(td_check *c, td_part *out)
+{
+    const td_part *found = NULL;
+    if (!c->n_files && !c->n_overrides)
+        return false;
+    if (!c->experiment)
+        open_experiment(c);
+    const td_experiment *x = c->experiment;
+    const td_part        parts[] = { x->model,     x->loss, x->optimizer, x->schedule,
+                                     x->tokenizer, x->data, x->backend,   x->comm };
+    for (size_t k = 0; !found && k < sizeof parts / sizeof *parts; k++)
+        found = find_in(&parts[k], c->plugin);
+    for (size_t k = 0; !found && k < x->n_loggers; k++)
+        found = find_in(&x->loggers[k], c->plugin);
+    MUST(c, found, "the config does not use %.*s '%s': name it in its group",
+         (int)strcspn(c->plugin->kind, "/"), c->plugin->kind, c->plugin->name);
+    *out = *found;
+    return true;
+}
+
+/* Zeroed memory whose end is that of its page; the next page cannot be touched. */
+static char *guarded(td_check *c, size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (bytes + page - 1) / page * page;
+    char  *at = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MUST(c, at != MAP_FAILED && !mprotect(at + room, page, PROT_NONE), "out of memory");
+    return at + room - bytes;
+}
+
+static void fill_rest(td_check *c, const td_plugin *p, char *config, int fill)
+{
+    bool     *set = td_arena_alloc(c->arena, p->config_size + 1);
+    td_option o;
+    MUST(c, set, "out of memory");
+    for (size_t i = 0; row(p, i, &o); i++)
+        memset(set + o.offset, true, size_of(o.type));
+    for (size_t k = 0; k < p->config_size; k++)
+        if (!set[k])
+            config[k] = (char)fill;
+}
+
+/* Required whole numbers get a small value, if nobody gave one. */
+static void give_small(const td_part *part)
+{
+    td_option o;
+    for (size_t i = 0; row(part->plugin, i, &o); i++) {
+        int64_t *at = td_check_field(part, o.name, TD_TYPE_INT);
+        double  *x = td_check_field(part, o.name, TD_TYPE_FLOAT);
+        if (!(o.flags & TD_OPTION_REQUIRED))
+            continue;
+        if (at)
+            *at = (int64_t)fmin(fmax(o.min, 6), o.max);
+        if (x)
+            *x = fmin(fmax(o.min, 1), o.max);
+    }
+}
+
+void td_check_need_options(td_check *c)
+{
+    td_option o;
+    td_part   given;
+    if (configured(c, &given))
+        return;
+    for (size_t i = 0; row(c->plugin, i, &o); i++)
+        if (o.flags & TD_OPTION_REQUIRED && o.type != TD_TYPE_INT && o.type != TD_TYPE_FLOAT)
+            MUST(c, false,
+                 "it cannot be tried: option '%s' is required; say it with -c FILE.cfg or "
+                 "key=value",
+                 o.name);
+}
+
+td_part td_check_part(td_check *c)
+{
+    td_error e = { 0 };
+    td_part  given, part = { c->plugin, NULL };
+    bool     said = configured(c, &given);
+    char    *config = guarded(c, c->plugin->config_size);
+
+    if (!said)
+        given.config = td_options_defaults(c->registry, c->plugin, c->arena, &e);
+    MUST(c, given.config || !c->plugin->config_size, "%s", td_check_error(&e));
+    if (c->plugin->config_size)
+        memcpy(config, given.config, c->plugin->config_size);
+    part.config = config;
+    if (!said)
+        give_small(&part);
+    fill_rest(c, c->plugin, config, c->fill);
+    return part;
+}
+
+td_part td_check_default(td_check *c, const char *kind, const char *name)
+{
+    td_error e = { 0 };
+    td_part  part;
+    if (td_check_is_kind(c->plugin, kind) && !strcmp(c->plugin->name, name))
+        return td_check_part(c);
+    MUST(c, !td_part_defaults(c->registry, kind, name, c->arena, &part, &e), "%s",
+         td_check_error(&e));
+    give_small(&part);
+    return part;
+}

@@ -1,0 +1,324 @@
+/* subject.c - making tiny models, and running them. */
+#include "check/subject.h"
+
+#include "tandem/random.h"
+
+const td_sizes td_usual_sizes = { 6, 2, 4, 5 };
+
+/* ---- examples -------------------------------------------------------------------------------- */
+
+void td_sentences(td_sentence out[2])
+{
+    static const td_sentence two[2] = {
+        { { 3, 7, 2, 9 }, { 4, 10, 5 }, 4, 3, 0 },
+        { { 8, 3 }, { 6, 2, 9, 4, 7 }, 2, 5, 0 },
+    };
+    memcpy(out, two, sizeof two);
+}
+
+td_sentence td_sentence_of(int64_t given, int64_t predicted, uint64_t seed)
+{
+    td_sentence s = { .n_given = given, .n_predicted = predicted };
+    for (int64_t k = 0; k < TD_SENTENCE; k++) {
+        s.given[k] = 2 + (int32_t)td_random_below(seed, 1, (uint64_t)k, TD_VOCAB - 2);
+        s.predicted[k] = 2 + (int32_t)td_random_below(seed, 2, (uint64_t)k, TD_VOCAB - 2);
+    }
+    return s;
+}
+
+/* ---- models ---------------------------------------------------------------------------------- */
+
+static void set_int(const td_part *part, const char *name, int64_t value)
+{
+    int64_t *at = td_check_field(part, name, TD_TYPE_INT);
+    if (at)
+        *at = value;
+}
+
+static td_part sized(td_check *c, const char *kind, const char *name, const td_sizes *s)
+{
+    td_part part = td_check_default(c, kind, name);
+    set_int(&part, "heads", s->heads), set_int(&part, "head_dim", s->head_dim);
+    set_int(&part, "d_ff", s->inner), set_int(&part, "d_model", s->width);
+    set_int(&part, "vocab_size", TD_VOCAB), set_int(&part, "max_positions", 4 * TD_SENTENCE);
+    set_int(&part, "layers", 2), set_int(&part, "encoder_layers", 2);
+    set_int(&part, "decoder_layers", 1);
+    return part;
+}
+
+/* The plugin under test where the model has its kind, defaults elsewhere. */
+static void fill_slots(td_check *c, td_part *architecture, const td_sizes *s)
+{
+    td_option o;
+    for (size_t i = 0;
+         architecture->plugin->options &&
+         td_option_row(architecture->plugin->options, architecture->plugin->option_size, i, &o);
+         i++) {
+        td_part    *slot = td_check_field(architecture, o.name, TD_TYPE_PART);
+        const char *name;
+        if (!slot)
+            continue;
+        name = td_check_is_kind(c->plugin, o.choices[0]) ? c->plugin->name
+               : slot->plugin                            ? slot->plugin->name
+                                                         : NULL;
+        if (name)
+            *slot = sized(c, o.choices[0], name, s);
+    }
+}
+
+/* Whether the parts go together; else why not. */
+static bool is_accepted(const td_subject *s, td_error *e)
+{
+    const td_part *a = &s->model.architecture;
+    const td_part *own = td_check_slot(a, s->check->plugin->kind);
+    if (own && own->plugin->check && own->plugin->check(own->config, e))
+        return false;
+    return !a->plugin->check || !a->plugin->check(a->config, e);
+}
+
+static bool is_of(const td_check *c, size_t i, const char *kind)
+{
+    return td_check_is_kind(td_registry_plugin(c->registry, i), kind);
+}
+
+static const td_loss *loss_at(const td_check *c, size_t i)
+{
+    return (const void *)td_registry_plugin(c->registry, i);
+}
+
+static bool fits(const td_plugin *architecture, const td_loss *l)
+{
+    return !(((const td_architecture *)(const void *)architecture)->flags &
+                 TD_ARCHITECTURE_HAS_ENCODER &&
+             l->flags & TD_LOSS_NOTHING_GIVEN);
+}
+
+/* Losses to try an architecture with: the one under test, all for an architecture, else the first
+ * that gives tokens. */
+static bool is_tried(const td_check *c, const td_plugin *architecture, size_t i, size_t already)
+{
+    const td_loss *l = loss_at(c, i);
+    if (!is_of(c, i, TD_LOSS_KIND) || !fits(architecture, l))
+        return false;
+    if (td_check_is_kind(c->plugin, TD_LOSS_KIND))
+        return !strcmp(c->plugin->name, l->plugin.name);
+    if (td_check_is_kind(c->plugin, TD_ARCHITECTURE_KIND))
+        return true;
+    return !already && l->flags & TD_LOSS_NEEDS_GIVEN;
+}
+
+static td_subject subject_of(td_check *c, const td_plugin *architecture, const td_plugin *loss,
+                             const td_sizes *sizes, const td_device *device)
+{
+    td_subject s = { .check = c, .device = *device };
+    s.model.registry = c->registry, s.model.real = device->backend->real;
+    s.model.architecture = sized(c, TD_ARCHITECTURE_KIND, architecture->name, sizes);
+    fill_slots(c, &s.model.architecture, sizes);
+    s.model.loss = sized(c, TD_LOSS_KIND, loss->name, sizes);
+    s.gives = !(((const td_loss *)(const void *)loss)->flags & TD_LOSS_NOTHING_GIVEN);
+    snprintf(s.label, sizeof s.label, "in %s with %s", architecture->name, loss->name);
+    s.vocab = ((const td_architecture *)(const void *)architecture)
+                  ->vocab_size(s.model.architecture.config);
+    MUST(c, s.vocab >= TD_VOCAB, "vocab_size gives %lld for a config of %d", (long long)s.vocab,
+         TD_VOCAB);
+    s.variables = td_variables_new();
+    return s;
+}
+
+static void subject_free(td_subject *s)
+{
+    td_variables_release(s->variables, &s->device);
+    td_variables_free(s->variables);
+}
+
+/* 1 if it was tried, 0 if its parts refuse each other. */
+static size_t try_subject(td_check *c, const td_plugin *architecture, const td_plugin *loss,
+                          const td_sizes *sizes, const td_device *device, void (*f)(td_subject *),
+                          td_error *why)
+{
+    td_subject s = subject_of(c, architecture, loss, sizes, device);
+    td_error   e = { 0 };
+    bool       accepted = is_accepted(&s, &e);
+    if (accepted)
+        f(&s);
+    else if (!e.code)
+        td_check_finding(c, "%s: check fails without a message", s.label);
+    else
+        *why = e;
+    subject_free(&s);
+    return accepted;
+}
+
+void td_each_subject(td_check *c, const td_sizes *sizes, const td_device *device,
+                     void (*f)(td_subject *))
+{
+    size_t   tried = 0;
+    td_error why = { 0 };
+    td_registry_scan(c->registry);
+    for (size_t i = 0; i < td_registry_count(c->registry); i++) {
+        const td_plugin *a = td_registry_plugin(c->registry, i);
+        size_t           already = 0;
+        if (!is_of(c, i, TD_ARCHITECTURE_KIND) ||
+            (td_check_is_kind(c->plugin, TD_ARCHITECTURE_KIND) && strcmp(a->name, c->plugin->name)))
+            continue;
+        for (size_t k = 0; k < td_registry_count(c->registry); k++)
+            if (is_tried(c, a, k, already))
+                already += 1, tried += try_subject(c, a, td_registry_plugin(c->registry, k), sizes,
+                                                   device, f, &why);
+    }
+    if (!tried && sizes == &td_usual_sizes)
+        td_check_finding(c, "no model can have it: %s",
+                         why.code ? why.text : "there is no architecture that takes this kind");
+}
+
+/* ---- batches --------------------------------------------------------------------------------- */
+
+static td_example example_of(const td_subject *s, const td_sentence *text)
+{
+    td_example e = { .given = text->given,
+                     .n_given = s->gives ? text->n_given : 0,
+                     .predicted = text->predicted,
+                     .n_predicted = text->n_predicted,
+                     .row = text->row };
+    return e;
+}
+
+static td_extent extent_of(const td_subject *s, const td_example *e)
+{
+    const td_architecture *a = (const void *)s->model.architecture.plugin;
+    int64_t                all = e->n_given + e->n_predicted;
+    td_bounds              b = { all, e->n_given, e->n_predicted, all };
+    return a->extent(s->model.architecture.config, &b);
+}
+
+td_batch *td_subject_batch(const td_subject *s, const td_sentence *texts, int count, int64_t spare)
+{
+    enum { MOST = 8 };
+    const td_architecture *a = (const void *)s->model.architecture.plugin;
+    td_example             examples[MOST];
+    td_extent              used[MOST] = { { 0, 0 } }, most = { 0, 0 };
+    td_error               e = { 0 };
+    td_batch              *batch = td_batch_new();
+    int64_t                rows = 1;
+    int                    code;
+
+    for (int k = 0; k < count; k++) {
+        td_extent x;
+        examples[k] = example_of(s, &texts[k]);
+        x = extent_of(s, &examples[k]);
+        td_extent *row = &used[examples[k].row];
+        row->first += x.first, row->second += x.second;
+        most.first = row->first > most.first ? row->first : most.first;
+        most.second = row->second > most.second ? row->second : most.second;
+        rows = examples[k].row >= rows ? examples[k].row + 1 : rows;
+    }
+    td_arrange_in in = { examples,
+                         count,
+                         rows,
+                         { most.first ? most.first + spare : 0,
+                           most.second ? most.second + spare : 0 },
+                         { .pad = 0,
+                           .bos = -1,
+                           .eos = 1,
+                           .unk = -1,
+                           .vocab_size = (int32_t)s->vocab,
+                           .mode = { -1, -1, -1 } } };
+    MUST(s->check, batch, "out of memory");
+    batch->rows = rows;
+    code = a->arrange(s->model.architecture.config, &in, batch, &e);
+    if (code && count > rows && code < 0 && e.code)
+        td_check_skip(s->check, "%s cannot hold several examples in a row: %s", a->plugin.name,
+                      e.text);
+    if (code)
+        td_check_failure(s->check, "arrange", code, &e);
+    MUST(s->check, !code, "%s: arrange: %s", s->label, td_check_error(&e));
+    MUST(s->check, !td_batch_check(batch, s->vocab, &e), "%s: %s", s->label, e.text);
+    return batch;
+}
+
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+/* Norm scales of 1 and biases of 0 would hide mistakes: every parameter becomes a random number. */
+void td_scramble(td_subject *s)
+{
+    for (size_t i = 0; i < td_variables_count(s->variables); i++) {
+        td_variable *v = td_variables_at(s->variables, i);
+        uint64_t     stream = td_random_stream(v->name);
+        for (int64_t n = 0; v->kind == TD_VARIABLE_PARAM && n < v->count; n++) {
+            double x = (float)(td_random_uniform(3, stream, (uint64_t)n) * 1.6 - 0.7);
+            if (s->device.backend->real == TD_F64)
+                ((double *)v->memory)[n] = x;
+            else
+                ((float *)v->memory)[n] = (float)x;
+        }
+    }
+}
+
+void td_trial_run(td_subject *s, td_trial *t)
+{
+    td_error e = { 0 };
+    MUST(s->check, !td_plan_set_batch(t->plan, t->batch, &e), "%s: %s", s->label,
+         td_check_error(&e));
+    MUST(s->check, !td_plan_set_scalar(t->plan, "loss_divisor", 4, &e), "%s: %s", s->label,
+         td_check_error(&e));
+    MUST(s->check, !td_plan_run(t->plan, &e), "%s: %s", s->label, td_check_error(&e));
+}
+
+td_trial td_trial_new(td_subject *s, td_batch *batch)
+{
+    td_check         *c = s->check;
+    const td_backend *b = s->device.backend;
+    td_error          e = { 0 };
+    td_trial          t = { .batch = batch };
+
+    MUST(c, !td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, batch, false, &t.built, &e),
+         "%s: %s", s->label, td_check_error(&e));
+    MUST(c, !td_model_backward(&s->model, s->variables, &t.built, false, &e), "%s: %s", s->label,
+         td_check_error(&e));
+    t.plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.nll }, 2, &s->device,
+                         &e);
+    MUST(c, t.plan, "%s: %s", s->label, td_check_error(&e));
+    MUST(c, !td_variables_allocate(s->variables, &s->device, b->real, &e), "%s",
+         td_check_error(&e));
+    t.memory = b->allocate(s->device.state, td_plan_arena(t.plan) + 64);
+    MUST(c, t.memory && !td_plan_bind(t.plan, t.memory, &e), "%s", td_check_error(&e));
+    td_scramble(s);
+    td_trial_run(s, &t);
+    return t;
+}
+
+void td_trial_free(td_subject *s, td_trial *t)
+{
+    s->device.backend->release(s->device.state, t->memory, td_plan_arena(t->plan) + 64);
+    td_plan_free(t->plan);
+    td_graph_free(t->built.graph);
+    td_batch_free(t->batch);
+}
+
+int td_trial_losses(const td_subject *s, td_trial *t, double out[TD_TOKENS])
+{
+    const float *weights = td_batch_find(t->batch, "loss_weights")->data;
+    int64_t      count = td_count(t->built.nll);
+    double       all[TD_TOKENS];
+    td_error     e = { 0 };
+    int          n = 0;
+
+    MUST(s->check, count <= TD_TOKENS, "%s: the loss gives %lld cross-entropies", s->label,
+         (long long)count);
+    MUST(s->check, !td_plan_get(t->plan, t->built.nll, all, count, &e), "%s", td_check_error(&e));
+    for (int64_t i = 0; i < count; i++)
+        if (weights[i] != 0)
+            out[n++] = all[i];
+    for (int i = 0; i < n; i++)
+        MUST(s->check, isfinite(out[i]), "%s: the loss of token %d is %g", s->label, i, out[i]);
+    return n;
+}
+
+int td_losses_of(td_subject *s, const td_sentence *texts, int count, int64_t spare,
+                 double out[TD_TOKENS])
+{
+    td_trial t = td_trial_new(s, td_subject_batch(s, texts, count, spare));
+    int      n = td_trial_losses(s, &t, out);
+    td_trial_free(s, &t);
+    return n;
+}

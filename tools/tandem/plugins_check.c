@@ -1,0 +1,454 @@
+/* plugins_check.c - `tandem plugins check`: the conformance suite on modules, each test in a process
+ * of its own. */
+#include "plugins_check.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "check/check.h"
+#include "plugin/module.h"
+
+static const td_flag flags[] = {
+    { "--only", "TEST", "run this test only; --tests lists them" },
+    { "--plugin", "KIND/NAME", "of the module's plugins, this one only" },
+    { "--time-limit", "SECONDS", "of one test; default 60" },
+    { "--memory-limit", "MIB", "of one test; default 4096" },
+    { "--jobs", "N", "tests at once; default: all processors" },
+    { "--here", 0, "run in this process, for a debugger: a crash is the end" },
+    { "--tests", 0, "list all tests, and what each one asks" },
+    { 0, 0, 0 },
+};
+
+const td_usage td_usage_plugins_check = {
+    .name = "plugins check",
+    .arguments = "FILE.so ..",
+    .brief = "Run the conformance suite on modules: what the host, the other plugins and a careful "
+             "user rely on. Each test has a process of its own, so a crash is a finding.",
+    .example = "tandem plugins check build/attention-mine.so",
+    .notes =
+        "A config, or key=value, says options that a plugin cannot do without (a data source's "
+        "files) or that should be tried; without it defaults are taken.\n\n"
+        "exit code: 0 all tests passed or do not apply, 1 there are findings, 2 usage\n",
+    .flags = flags,
+    .config = true,
+    .optional = true,
+    .json = true,
+    .plain = TD_ARGUMENTS - 2,
+};
+
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+static const char load_test[] = "load";
+static const char load_brief[] =
+    "the file is a module of this ABI that exports one symbol, and loads";
+
+static int list_tests(void)
+{
+    const char *last = "every plugin";
+    printf("%s\n  %-14s %s\n", last, load_test, load_brief);
+    for (const td_check_case *t = td_check_cases(); t->name; t++) {
+        if (strcmp(t->kind ? t->kind : "every plugin", last))
+            printf("\n%s\n", last = t->kind);
+        printf("  %-14s %s\n", t->name, t->brief);
+    }
+    return TD_EXIT_OK;
+}
+
+static bool is_test(const char *name)
+{
+    bool is = !strcmp(name, load_test);
+    for (const td_check_case *t = td_check_cases(); t->name; t++)
+        is = is || !strcmp(t->name, name);
+    return is;
+}
+
+/* ---- in this process ------------------------------------------------------------------------- */
+
+static void add_lines(json_t *list, const char *text)
+{
+    for (size_t n; *text; text += n + (text[n] == '\n')) {
+        n = strcspn(text, "\n");
+        json_array_append_new(list, json_stringn(text, n));
+    }
+}
+
+static json_t *result_of(const td_check *c)
+{
+    json_t *findings = json_array();
+    add_lines(findings, td_text_get(&c->findings));
+    if (c->n_findings > TD_CHECK_FINDINGS)
+        json_array_append_new(findings,
+                              json_sprintf("and %zu more", c->n_findings - TD_CHECK_FINDINGS));
+    return json_pack("{s:o, s:s}", "findings", findings, "skipped", td_text_get(&c->skipped));
+}
+
+static json_t *plugins_of(const td_module *m)
+{
+    json_t *list = json_array();
+    for (size_t k = 0; m && m->plugins[k]; k++)
+        json_array_append_new(list, json_pack("{s:s, s:s}", "kind", m->plugins[k]->kind, "name",
+                                              m->plugins[k]->name));
+    return list;
+}
+
+/* "attention/mine" */
+static bool is_named(const td_plugin *p, const char *name)
+{
+    size_t kind = strcspn(p->kind, "/");
+    return !strncmp(p->kind, name, kind) && name[kind] == '/' && !strcmp(name + kind + 1, p->name);
+}
+
+static const td_check_case *test_for(const char *name, const char *kind)
+{
+    for (const td_check_case *t = td_check_cases(); t->name; t++)
+        if (!strcmp(t->name, name) && td_check_applies(t, kind))
+            return t;
+    return NULL;
+}
+
+/* What it finds as JSON: with `only` "load" the module's plugins too. */
+static json_t *run_here(td_tool *t, const char *path, const char *plugin, const char *only)
+{
+    char    *search = td_tool_configs(), *shipped = td_tool_shipped();
+    td_check c = { .registry = td_tool_registry(t),
+                   .path = path,
+                   .files = t->files,
+                   .n_files = t->n_files,
+                   .overrides = t->overrides,
+                   .n_overrides = t->n_overrides,
+                   .search = search,
+                   .shipped = shipped };
+    json_t  *result = NULL;
+    td_child_watch();
+    if (c.registry) {
+        const td_module *m = td_check_module(&c, path);
+        bool             load = !strcmp(only, load_test);
+        if (!load)
+            td_check_clear(&c);
+        for (size_t k = 0; !load && m && m->plugins[k]; k++) {
+            const td_check_case *test = test_for(only, m->plugins[k]->kind);
+            if (!test || !is_named(m->plugins[k], plugin))
+                continue;
+            c.plugin = td_registry_find(c.registry, m->plugins[k]->kind, m->plugins[k]->name, NULL);
+            td_check_run(&c, test);
+        }
+        result = result_of(&c);
+        json_object_set_new(result, "plugins", plugins_of(load ? m : NULL));
+        td_check_clear(&c);
+    }
+    free(search), free(shipped);
+    return result;
+}
+
+/* Whatever the plugin prints goes to standard error; the result goes where standard output was. */
+static int tell_here(td_tool *t, const char *path, const char *plugin, const char *only)
+{
+    int     out = dup(1);
+    json_t *result;
+    FILE   *f;
+    dup2(2, 1);
+    result = run_here(t, path, plugin, only);
+    fflush(stdout);
+    f = result ? fdopen(out, "w") : NULL;
+    if (!f)
+        return TD_EXIT_USAGE;
+    json_dumpf(result, f, JSON_INDENT(2));
+    fputc('\n', f);
+    bool found = json_array_size(json_object_get(result, "findings")) > 0;
+    json_decref(result);
+    return fclose(f) ? TD_EXIT_FAILED : found ? TD_EXIT_FAILED : TD_EXIT_OK;
+}
+
+/* ---- jobs ------------------------------------------------------------------------------------ */
+
+enum { MOST_JOBS = 64 };
+
+typedef struct job {
+    td_child    child;
+    const char *path;
+    char        plugin[300]; /* "attention/mine" */
+    const char *test;
+    bool        started, done;
+    json_t     *result; /* what it printed; NULL: it did not come to that */
+} job;
+
+typedef struct suite {
+    td_tool        *tool;
+    td_child_limits limits;
+    size_t          at_once, count, room, begun, shown;
+    job            *jobs;
+    char           *directory;
+    json_t         *tests; /* of all that were shown */
+    size_t          n_ok, n_failed, n_skipped;
+    char            last[400];
+} suite;
+
+static bool add_job(suite *s, const char *path, const char *plugin, const char *test)
+{
+    if (s->count == s->room) {
+        size_t room = s->room ? 2 * s->room : 64;
+        job   *larger = realloc(s->jobs, room * sizeof *larger);
+        if (!larger)
+            return false;
+        s->jobs = larger, s->room = room;
+    }
+    s->jobs[s->count] = (job){ .path = path, .test = test };
+    snprintf(s->jobs[s->count++].plugin, sizeof s->jobs->plugin, "%s", plugin);
+    return true;
+}
+
+static int start(suite *s, size_t number, td_error *error)
+{
+    job        *j = &s->jobs[number];
+    td_tool    *t = s->tool;
+    const char *argv[5 * TD_ARGUMENTS] = { "tandem", "plugins", "check",    j->path,  "--here",
+                                           "--only", j->test,   "--plugin", j->plugin };
+    size_t      n = 9;
+    for (size_t k = 0; k < t->n_plugin_paths; k++)
+        argv[n++] = "--plugin-path", argv[n++] = t->plugin_paths[k];
+    for (size_t k = 0; k < t->n_files; k++)
+        argv[n++] = "-c", argv[n++] = t->files[k];
+    for (size_t k = 0; k < t->n_overrides; k++)
+        argv[n++] = t->overrides[k];
+    j->started = true;
+    return td_child_start(&j->child, (char *const *)(uintptr_t)argv, s->directory, number,
+                          &s->limits, error);
+}
+
+/* ---- results --------------------------------------------------------------------------------- */
+
+/* The last lines of what the child said on standard error, without what it tells of its memory. */
+static json_t *last_words(const job *j)
+{
+    char *text = td_file_read(j->child.error, NULL, NULL),
+         *end = text ? strstr(text, "Name:\t") : NULL;
+    json_t *lines = json_array();
+    if (end)
+        *end = 0;
+    for (char *rest = text, *line; rest && (line = strsep(&rest, "\n")) != NULL;)
+        if (*line && strncmp(line, "    #", 5)) {
+            if (json_array_size(lines) >= 6)
+                json_array_remove(lines, 0);
+            json_array_append_new(lines, json_string_nocheck(line));
+        }
+    free(text);
+    return lines;
+}
+
+static const char *outcome_of(const suite *s, const job *j, json_t *findings)
+{
+    const td_child *c = &j->child;
+    (void)s;
+    if (c->end == TD_CHILD_LATE) {
+        json_array_append_new(findings,
+                              json_sprintf("it is not done after %.0f seconds (--time-limit)",
+                                           s->limits.seconds));
+        return "timed out";
+    }
+    if (c->end == TD_CHILD_MEMORY) {
+        json_array_append_new(findings,
+                              json_sprintf("it takes more memory than %zu MiB (--memory-limit)",
+                                           s->limits.bytes >> 20));
+        return "memory";
+    }
+    if (c->end == TD_CHILD_CRASHED || !j->result) {
+        json_t *words = last_words(j);
+        json_array_append_new(
+            findings, c->end == TD_CHILD_CRASHED
+                          ? json_sprintf("it crashes: %s; --only %s --here runs it in a debugger",
+                                         strsignal(c->code), j->test)
+                          : json_sprintf("it ends the process with code %d", c->code));
+        json_array_extend(findings, words);
+        json_decref(words);
+        return "crashed";
+    }
+    json_array_extend(findings, json_object_get(j->result, "findings"));
+    if (json_array_size(findings))
+        return "failed";
+    return *json_string_value(json_object_get(j->result, "skipped")) ? "skipped" : "ok";
+}
+
+static void show_findings(json_t *findings, const char *skipped)
+{
+    for (size_t k = 0; k < json_array_size(findings); k++) {
+        const char *text = json_string_value(json_array_get(findings, k));
+        printf("%s%s\n", k ? "                             " : "", text ? text : "");
+    }
+    if (!json_array_size(findings))
+        printf("%s\n", skipped);
+}
+
+static void show(suite *s, const job *j)
+{
+    json_t     *findings = json_array();
+    const char *outcome = outcome_of(s, j, findings), *skipped = "";
+    if (!strcmp(outcome, "skipped"))
+        skipped = json_string_value(json_object_get(j->result, "skipped"));
+    s->n_ok += !strcmp(outcome, "ok"), s->n_skipped += !strcmp(outcome, "skipped");
+    s->n_failed += strcmp(outcome, "ok") && strcmp(outcome, "skipped");
+    if (!s->tool->json) {
+        char title[sizeof s->last];
+        snprintf(title, sizeof title, "%s%s%s", j->path, *j->plugin ? ": " : "", j->plugin);
+        if (strcmp(title, s->last))
+            printf("%s%s\n", *s->last ? "\n" : "", title);
+        strcpy(s->last, title);
+        printf("  %-14s %-10s ", j->test, outcome);
+        show_findings(findings, skipped);
+        fflush(stdout);
+    }
+    json_array_append_new(s->tests, json_pack("{s:s, s:s, s:s, s:s, s:O, s:s, s:f}", "file",
+                                              j->path, "plugin", j->plugin, "test", j->test,
+                                              "outcome", outcome, "findings", findings, "skipped",
+                                              skipped, "seconds", j->child.seconds));
+    json_decref(findings);
+}
+
+/* A module that loads has plugins, and each has tests. */
+static void add_tests(suite *s, const job *loaded, const char *only, const char *which)
+{
+    json_t     *plugins = json_object_get(loaded->result, "plugins");
+    const char *path = loaded->path;
+    for (size_t k = 0; k < json_array_size(plugins); k++) {
+        json_t     *p = json_array_get(plugins, k);
+        const char *kind = json_string_value(json_object_get(p, "kind")),
+                   *name = json_string_value(json_object_get(p, "name"));
+        char plugin[300];
+        snprintf(plugin, sizeof plugin, "%.*s/%s", (int)strcspn(kind, "/"), kind, name);
+        if (which && strcmp(which, plugin))
+            continue;
+        for (const td_check_case *t = td_check_cases(); t->name; t++)
+            if (td_check_applies(t, kind) && (!only || !strcmp(only, t->name)))
+                add_job(s, path, plugin, t->name);
+    }
+}
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
+static size_t running(const suite *s)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < s->begun; k++)
+        n += s->jobs[k].started && !s->jobs[k].done;
+    return n;
+}
+
+static void collect(suite *s)
+{
+    for (size_t k = 0; k < s->begun; k++) {
+        job *j = &s->jobs[k];
+        if (j->done || !td_child_poll(&j->child, &s->limits))
+            continue;
+        j->done = true;
+        if (j->child.end == TD_CHILD_EXITED)
+            j->result = json_load_file(j->child.out, 0, NULL);
+    }
+}
+
+static int run_jobs(suite *s, td_error *error)
+{
+    while (s->shown < s->count) {
+        while (s->begun < s->count && running(s) < s->at_once)
+            if (start(s, s->begun++, error))
+                return error->code;
+        collect(s);
+        if (s->jobs[s->shown].done)
+            show(s, &s->jobs[s->shown++]);
+        else
+            nanosleep(&(struct timespec){ .tv_nsec = 3000000 }, NULL);
+    }
+    return 0;
+}
+
+/* Modules are loaded first; what they hold is tested module by module. */
+static int run_suite(suite *s, const char *only, const char *which, td_error *error)
+{
+    td_tool *t = s->tool;
+    for (size_t i = 0; i < t->n_plain; i++) {
+        size_t first = s->count;
+        if (!add_job(s, t->plain[i], "", load_test))
+            return td_fail(error, TD_ENOMEM, "out of memory");
+        if (run_jobs(s, error))
+            return error->code;
+        if (s->jobs[first].result)
+            add_tests(s, &s->jobs[first], only, which);
+        if (which && s->count == first + 1 &&
+            json_array_size(json_object_get(s->jobs[first].result, "plugins")))
+            return td_fail(error, TD_ECONFIG, "'%s' has no plugin '%s', or the test is not for it",
+                           t->plain[i], which);
+        if (run_jobs(s, error))
+            return error->code;
+    }
+    return 0;
+}
+
+static void sum_up(const suite *s)
+{
+    if (s->tool->json) {
+        json_t *all = json_pack("{s:b, s:O}", "ok", !s->n_failed, "tests", s->tests);
+        json_dumpf(all, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(all);
+        return;
+    }
+    printf("\n%zu tests: %zu ok, %zu with findings, %zu skipped\n", s->count, s->n_ok, s->n_failed,
+           s->n_skipped);
+}
+
+static double number(td_tool *t, const char *name, double otherwise, int *code)
+{
+    const char *text = td_tool_option(t, name);
+    char       *end;
+    double      x = text ? strtod(text, &end) : otherwise;
+    if (text && (!*text || *end || !(x > 0 && x <= 1e9)))
+        *code = td_tool_usage_error(t, "%s takes a number above 0, not '%s'", name, text);
+    return x;
+}
+
+static int check_all(td_tool *t, const char *only, const char *which)
+{
+    int      code = 0;
+    td_error e = { 0 };
+    suite    s = { .tool = t, .tests = json_array() };
+    s.limits.seconds = number(t, "--time-limit", 60, &code);
+    s.limits.bytes = (size_t)number(t, "--memory-limit", 4096, &code) << 20;
+    s.at_once = (size_t)fmin(MOST_JOBS, ceil(number(t, "--jobs", td_processors(), &code)));
+    s.directory = code ? NULL : td_temporary_directory("tandem-plugins-check", &e);
+    if (s.directory && !setenv("TMPDIR", s.directory, 1))
+        run_suite(&s, only, which, &e);
+    if (s.directory && !e.code)
+        sum_up(&s);
+    for (size_t k = 0; k < s.count; k++)
+        td_child_free(&s.jobs[k].child), json_decref(s.jobs[k].result);
+    if (s.directory)
+        td_remove_tree(s.directory, NULL);
+    free(s.jobs), free(s.directory), json_decref(s.tests);
+    if (code)
+        return code;
+    return e.code ? td_tool_fail(t, &e) : s.n_failed ? TD_EXIT_FAILED : TD_EXIT_OK;
+}
+
+int td_plugins_check(td_tool *t, int argc, char **argv)
+{
+    const char *only, *plugin;
+    int         code;
+    if (!td_tool_parse(t, &td_usage_plugins_check, argc, argv, &code))
+        return code;
+    if (td_tool_option(t, "--tests"))
+        return list_tests();
+    only = td_tool_option(t, "--only"), plugin = td_tool_option(t, "--plugin");
+    if (!t->n_plain)
+        return td_tool_usage_error(t, "which module? Name a file: tandem plugins check FILE.so");
+    if (only && !is_test(only))
+        return td_tool_usage_error(t, "there is no test '%s'; --tests lists them", only);
+    if (!td_tool_option(t, "--here"))
+        return check_all(t, only, plugin);
+    if (!only || !plugin || t->n_plain != 1)
+        return td_tool_usage_error(t, "--here takes one file, --plugin and --only");
+    return tell_here(t, t->plain[0], plugin, only);
+}

@@ -1,0 +1,160 @@
+/* plugins_child.c - one test of `tandem plugins check` in a process of its own, with limits of time
+ * and memory: what it does to itself is a finding, and not the end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/threads.h"
+#include "plugins_check.h"
+
+enum { LARGEST_OUTPUT = 64 << 20 };
+
+/* ---- in the child ---------------------------------------------------------------------------- */
+
+static void limit(int what, size_t value)
+{
+    struct rlimit l = { value, value };
+    setrlimit(what, &l);
+}
+
+static void redirect(const char *path, int to)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (fd < 0 || dup2(fd, to) < 0)
+        _exit(127);
+    close(fd);
+}
+
+_Noreturn static void become(char *const argv[], const td_child *c, const td_child_limits *l)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    setpgid(0, 0);
+    redirect("/dev/null", 0), redirect(c->out, 1), redirect(c->error, 2);
+    limit(RLIMIT_CORE, 0), limit(RLIMIT_FSIZE, LARGEST_OUTPUT);
+#ifndef TANDEM_SANITIZED /* whose shadow takes any amount of addresses */
+    limit(RLIMIT_AS, l->bytes);
+#else
+    (void)l;
+#endif
+    execv("/proc/self/exe", argv);
+    _exit(127);
+}
+
+/* Async-signal-safe: the lines of /proc/self/status to standard error. */
+static void tell_memory(int signal_number)
+{
+    char    text[4096];
+    int     fd = open("/proc/self/status", O_RDONLY);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text) : 0;
+    if (n > 0 && write(2, text, (size_t)n) < 0)
+        _exit(126);
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+void td_child_watch(void)
+{
+#ifndef TANDEM_SANITIZED
+    static const int crashes[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL };
+    static char      stack[16384]; /* where a stack overflow is handled */
+    struct sigaction a = { .sa_handler = tell_memory, .sa_flags = SA_ONSTACK | (int)SA_RESETHAND };
+    stack_t          s = { .ss_sp = stack, .ss_size = sizeof stack };
+    sigaltstack(&s, NULL);
+    for (size_t k = 0; k < sizeof crashes / sizeof *crashes; k++)
+        sigaction(crashes[k], &a, NULL);
+#endif
+}
+
+/* ---- outside --------------------------------------------------------------------------------- */
+
+int td_child_start(td_child *c, char *const argv[], const char *directory, size_t number,
+                   const td_child_limits *l, td_error *error)
+{
+    char name[64];
+    *c = (td_child){ .started = td_now() };
+    snprintf(name, sizeof name, "%zu.out", number);
+    c->out = td_path_join(directory, name);
+    snprintf(name, sizeof name, "%zu.err", number);
+    c->error = td_path_join(directory, name);
+    if (!c->out || !c->error)
+        return td_fail(error, TD_ENOMEM, "out of memory while starting a test");
+    fflush(NULL);
+    c->pid = fork();
+    if (!c->pid)
+        become(argv, c, l);
+    return c->pid > 0
+               ? 0
+               : td_fail(error, TD_EIO, "cannot start a process for a test: %s", strerror(errno));
+}
+
+/* "VmPeak:  123 kB" in a text of /proc, in bytes; 0: not there. */
+static size_t field_of(const char *text, const char *name)
+{
+    const char *at = text ? strstr(text, name) : NULL;
+    return at ? (size_t)strtoull(at + strlen(name), NULL, 10) << 10 : 0;
+}
+
+static size_t peak_in(const char *path)
+{
+#ifdef TANDEM_SANITIZED
+    static const char name[] = "VmRSS:";
+#else
+    static const char name[] = "VmPeak:";
+#endif
+    char  *text = td_file_read(path, NULL, NULL);
+    size_t peak = field_of(text, name);
+    free(text);
+    return peak;
+}
+
+static void finish(td_child *c, int status, const td_child_limits *l)
+{
+    size_t told = peak_in(c->error);
+    c->peak = told > c->peak ? told : c->peak;
+    c->seconds = td_now() - c->started;
+    c->pid = 0;
+    if (c->end == TD_CHILD_LATE || c->end == TD_CHILD_MEMORY)
+        return;
+    c->end = WIFSIGNALED(status) ? TD_CHILD_CRASHED : TD_CHILD_EXITED;
+    c->code = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+    if (c->end == TD_CHILD_CRASHED && c->peak > l->bytes / 10 * 8)
+        c->end = TD_CHILD_MEMORY;
+}
+
+bool td_child_poll(td_child *c, const td_child_limits *l)
+{
+    char   path[64];
+    int    status;
+    size_t now;
+    if (!c->pid)
+        return true;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)c->pid);
+    now = peak_in(path);
+    c->peak = now > c->peak ? now : c->peak;
+    if (waitpid(c->pid, &status, WNOHANG) == c->pid)
+        return finish(c, status, l), true;
+    if (c->peak > l->bytes / 10 * 9)
+        c->end = TD_CHILD_MEMORY;
+    else if (td_now() - c->started > l->seconds)
+        c->end = TD_CHILD_LATE;
+    else
+        return false;
+    kill(-c->pid, SIGKILL), kill(c->pid, SIGKILL);
+    waitpid(c->pid, &status, 0);
+    finish(c, status, l);
+    return true;
+}
+
+void td_child_free(td_child *c)
+{
+    if (c->pid)
+        kill(-c->pid, SIGKILL), kill(c->pid, SIGKILL), waitpid(c->pid, NULL, 0);
+    free(c->out), free(c->error);
+}
