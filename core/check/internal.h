@@ -35,7 +35,8 @@ void        td_check_failure(td_check *, const char *hook, int code, const td_er
 /* The plugin under test with the options that the config gives, else defaults; its config struct
  * ends at a page that cannot be read, so that whoever reads on crashes. */
 td_part  td_check_part(td_check *);
-/* Ends the test, with a finding, if an option is required that only the user can know (a path). */
+/* Ends the test, with a finding, if there are options that only the user can know (a path), or the
+ * plugin refuses those that it would get. */
 void     td_check_need_options(td_check *);
 /* Another plugin with defaults. */
 td_part  td_check_default(td_check *, const char *kind, const char *name);

@@ -273,7 +273,8 @@ static void compare(td_check *c, const attempt *a, const char *what, const resul
 
 typedef struct devices {
     td_device plain, other, lowered;
-    bool      used; /* a kernel of the plugin under test was */
+    bool      used;  /* a kernel of the plugin under test was */
+    int       tried; /* attempts so far */
 } devices;
 
 typedef void visit(td_check *, const attempt *, devices *);
@@ -320,29 +321,31 @@ static int count_examples(td_check *c, const td_op *op)
     return n;
 }
 
-/* Visit everything that an op can be tried on. */
+/* Visit everything that an op can be tried on. An op that only comes along with others (the kernels of
+ * a backend) may be one that cannot be. */
 static void each_attempt(td_check *c, const td_op *op, devices *d, visit *f)
 {
-    int n = 0;
+    bool alone = td_check_is_kind(c->plugin, TD_OP_KIND);
+    int  n = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (!strcmp(cases[i].op, op->plugin.name))
             f(c, &(attempt){ .op = op, .ours = &cases[i] }, d), n++;
+    d->tried += n;
     if (n)
         return;
     if (op->example) {
         n = count_examples(c, op);
         MUST(c, n, "op '%s': its hook 'example' gives none", op->plugin.name);
         for (int k = 0; k < n; k++)
-            f(c, &(attempt){ .op = op, .example = k }, d);
+            f(c, &(attempt){ .op = op, .example = k }, d), d->tried++;
         return;
     }
     n = guess(c, op);
-    if (!n && !op->lower && strstr(op->plugin.name, "_grad"))
-        return; /* tried as the gradient of another */
-    MUST(c, n,
+    MUST(c, n || !alone,
          "op '%s' cannot be tried: it takes no inputs of equal dims; give it the hook 'example'",
          op->plugin.name);
-    f(c, &(attempt){ .op = op, .inputs = n }, d);
+    if (n)
+        f(c, &(attempt){ .op = op, .inputs = n }, d), d->tried++;
 }
 
 /* The ops of the plugin under test: itself, those of its kernels, or all that a backend could be
@@ -361,6 +364,8 @@ static void each_op(td_check *c, devices *d, visit *f)
         if (!again)
             each_attempt(c, op, d, f);
     }
+    MUST(c, d->tried,
+         "there is nothing that it could be tried on: give its ops the hook 'example'");
 }
 
 /* The backend that the kernels are for, or the plugin under test; else the first that computes in

@@ -162,20 +162,6 @@ static void give_small(const td_part *part)
     }
 }
 
-void td_check_need_options(td_check *c)
-{
-    td_option o;
-    td_part   given;
-    if (configured(c, &given))
-        return;
-    for (size_t i = 0; row(c->plugin, i, &o); i++)
-        if (o.flags & TD_OPTION_REQUIRED && o.type != TD_TYPE_INT && o.type != TD_TYPE_FLOAT)
-            MUST(c, false,
-                 "it cannot be tried: option '%s' is required; say it with -c FILE.cfg or "
-                 "key=value",
-                 o.name);
-}
-
 td_part td_check_part(td_check *c)
 {
     td_error e = { 0 };
@@ -193,6 +179,21 @@ td_part td_check_part(td_check *c)
         give_small(&part);
     fill_rest(c, c->plugin, config, c->fill);
     return part;
+}
+
+void td_check_need_options(td_check *c)
+{
+    td_part   part = td_check_part(c);
+    td_error  e = { 0 };
+    td_option o;
+    int       code = c->plugin->check ? c->plugin->check(part.config, &e) : 0;
+    for (size_t i = 0; !c->n_files && !c->n_overrides && row(c->plugin, i, &o); i++)
+        MUST(c, !(o.flags & TD_OPTION_REQUIRED) || o.type == TD_TYPE_INT || o.type == TD_TYPE_FLOAT,
+             "it cannot be tried: option '%s' is required; say it with -c FILE.cfg or key=value",
+             o.name);
+    MUST(c, !code,
+         "it cannot be tried with defaults: %s (say options with -c FILE.cfg or key=value)",
+         td_check_error(&e));
 }
 
 td_part td_check_default(td_check *c, const char *kind, const char *name)

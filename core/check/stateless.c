@@ -11,6 +11,7 @@ void td_check_rates(td_check *c)
     static const int64_t far[] = { 0, 1, 2, 99, 1000, 399999, 400000, 10000000, 99999999 };
     td_part              part = td_check_part(c);
     const td_schedule   *s = (const void *)part.plugin;
+    td_check_need_options(c);
     for (int64_t k = 0; k < 3000 + (int64_t)(sizeof far / sizeof *far); k++) {
         int64_t step = k < 3000 ? k : far[k - 3000];
         double  rate = s->rate(part.config, step);

@@ -75,7 +75,7 @@ static int64_t pictured(const td_graph *g, const td_batch *b)
 
 static void expect_counted(td_registry *r, int option, int64_t keys)
 {
-    td_graph_options options = { TD_PHASE_TRAIN, TD_F32, 0, false };
+    td_graph_options options = { .phase = TD_PHASE_TRAIN, .real = TD_F32 };
     td_variables    *v = td_variables_new();
     td_graph        *g = td_graph_new(r, v, &options);
     td_tensor       *y = attention(g, option, keys);
