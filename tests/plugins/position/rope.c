@@ -1,60 +1,15 @@
 /* rope.c - the angles of rotary positions and of their scalings, in double precision, against the
  * papers' formulas. */
-#include <criterion/criterion.h>
-#include <math.h>
+#include "plugins/position/rotate.h"
 
-#include "base/threads.h"
-#include "graph/graph.h"
-#include "plugins/part.h"
-#include "tandem/kind/position.h"
-
-enum { T = 5, E = 14, HALF = E / 2 };
 enum { NONE, LINEAR, NTK, YARN };
 
 static const int32_t positions[T] = { 0, 1, 7, 100, 2999 };
 
-/* Rotate (1, 0) in every pair: gives cosines, then sines, [T, E]. */
-static void rotate(const td_part *part, double out[T * E])
-{
-    static const char *const paths[] = { TANDEM_PLUGINS, NULL };
-    td_error                 error = { 0 };
-    td_registry             *registry = td_registry_new(paths, NULL, &error);
-    td_pool                 *pool = td_pool_new(1, NULL, &error);
-    td_variables            *variables = td_variables_new();
-    td_device                d = { .services = td_pool_services(pool), .registry = registry };
-    int64_t                  dims[] = { 1, 1, T, E }, row[] = { 1, T };
-    double                   x[T * E];
-
-    d.backend = (const void *)td_registry_find(registry, TD_BACKEND_KIND, "reference", &error);
-    cr_assert(d.backend && d.backend->open(NULL, d.services, &d.state, &error) == 0, "%s",
-              error.text);
-    td_graph *g = td_graph_new(registry, variables,
-                               &(td_graph_options){ .phase = TD_PHASE_EVALUATE, .real = TD_F64 });
-    for (int k = 0; k < T * E; k++)
-        x[k] = k % E < HALF;
-    td_rotate_in in = { td_constant(g, TD_REAL, dims, 4, x),
-                        td_input(g, "positions", TD_I32, row, 2), TD_ROLE_DECODER, true };
-    td_tensor   *y = ((const td_position *)(const void *)part->plugin)->rotate(part->config, &in);
-    td_plan     *plan = td_plan_new(g, &y, 1, &d, &error);
-    cr_assert(plan && !td_graph_error(g, &error), "%s", error.text);
-    void *arena = aligned_alloc(64, (td_plan_arena(plan) + 127) / 64 * 64);
-    int   code = td_plan_bind(plan, arena, &error) ||
-               td_plan_set_ints(plan, "positions", positions, T, &error) ||
-               td_plan_run(plan, &error) || td_plan_get(plan, y, out, T * E, &error);
-    cr_assert(!code, "%s", error.text);
-    td_plan_free(plan);
-    free(arena);
-    td_graph_free(g);
-    td_variables_free(variables);
-    d.backend->close(d.state);
-    td_pool_free(pool);
-    td_registry_free(registry);
-}
-
 static void expect(const td_part *part, const double frequency[HALF], double grow)
 {
     double y[T * E];
-    rotate(part, y);
+    rotate(part, positions, TD_ROLE_DECODER, true, y);
     for (int t = 0; t < T; t++)
         for (int j = 0; j < HALF; j++) {
             double angle = positions[t] * frequency[j];

@@ -1,0 +1,146 @@
+/* heads.h - what the attentions of this folder share: the options of heads, their projections and
+ * norms, and indices for masks. */
+#ifndef TANDEM_PLUGINS_HEADS_H
+#define TANDEM_PLUGINS_HEADS_H
+
+#include "tandem/kind/attention.h"
+
+/* Each plugin's table has those that it knows. */
+struct heads {
+    int64_t heads, kv_heads, head_dim, window, chunk;
+    bool    qkv_norm, qk_norm_scale, output_norm, bias;
+    double  eps, lambda_init;
+};
+
+#define HEADS_SIZES                                                      \
+    TD_OPTION_INT(struct heads, heads, 8, 1, 4096, "query heads"),       \
+        TD_OPTION_INT(struct heads, kv_heads, 0, 0, 4096,                \
+                      "key and value heads; 0: as many as query heads"), \
+        TD_OPTION_INT(struct heads, head_dim, 128, 1, 4096,              \
+                      "width of one head; heads times head_dim need not be d_model")
+
+#define HEADS_QKV_NORM                                                 \
+    TD_OPTION_BOOL(struct heads, qkv_norm, true,                       \
+                   "RMS-normalise queries, keys and values per head"), \
+        TD_OPTION_BOOL(struct heads, qk_norm_scale, false,             \
+                       "give the norms of queries and keys learnable scales")
+
+#define HEADS_OUTPUT_NORM                            \
+    TD_OPTION_BOOL(struct heads, output_norm, false, \
+                   "RMS-normalise the output per head, before o_proj")
+
+#define HEADS_BIAS_AND_EPS                                                       \
+    TD_OPTION_BOOL(struct heads, bias, false, "biases in the four projections"), \
+        TD_OPTION_FLOAT(struct heads, eps, 1e-6, 0, 1,                           \
+                        "added to the mean square in the norms of this attention")
+
+/* Queries [B, H, T, E], and what is read: keys [B, G, S, E], values [B, G, S, F]. */
+struct qkv {
+    td_tensor *q, *k, *v;
+};
+
+static inline int64_t kv_heads_of(const struct heads *c)
+{
+    return c->kv_heads ? c->kv_heads : c->heads;
+}
+
+static inline td_tensor *project(const struct heads *c, const char *name, td_tensor *x, int64_t out)
+{
+    return td_linear_with(name, x, out, c->bias, td_normal(1 / sqrt((double)td_dim(x, -1))));
+}
+
+/* `name`.weight [E], or NULL. */
+static inline td_tensor *scale_of(const struct heads *c, td_graph *g, const char *name)
+{
+    return c->qk_norm_scale ? td_param(g, name, &c->head_dim, 1, td_ones()) : NULL;
+}
+
+/* The same parameters at each call; norms are named as Hugging Face does. */
+static inline td_tensor *norm_queries(const struct heads *c, td_tensor *q)
+{
+    return c->qkv_norm ? td_rms_norm(q, scale_of(c, q->graph, "q_norm.weight"), c->eps) : q;
+}
+
+static inline td_tensor *norm_keys(const struct heads *c, td_tensor *k)
+{
+    return c->qkv_norm ? td_rms_norm(k, scale_of(c, k->graph, "k_norm.weight"), c->eps) : k;
+}
+
+static inline td_tensor *norm_values(const struct heads *c, td_tensor *v)
+{
+    return c->qkv_norm ? td_rms_norm(v, NULL, c->eps) : v;
+}
+
+/* Normalised, not yet rotated. */
+static inline struct qkv heads_of(const struct heads *c, td_tensor *query, td_tensor *key)
+{
+    int64_t    kv = kv_heads_of(c);
+    struct qkv x;
+    x.q = td_split_heads(project(c, "q_proj", query, c->heads * c->head_dim), c->heads);
+    x.k = td_split_heads(project(c, "k_proj", key, kv * c->head_dim), kv);
+    x.v = td_split_heads(project(c, "v_proj", key, kv * c->head_dim), kv);
+    x.q = norm_queries(c, x.q), x.k = norm_keys(c, x.k), x.v = norm_values(c, x.v);
+    return x;
+}
+
+static inline void rotate_heads(const td_attention_in *in, struct qkv *x)
+{
+    x->q = td_rotate(in, x->q, true), x->k = td_rotate(in, x->k, false);
+}
+
+/* The cache of generation; nothing in training. */
+static inline void remember_heads(const td_attention_in *in, struct qkv *x)
+{
+    x->k = td_remember(in, "k", x->k), x->v = td_remember(in, "v", x->v);
+}
+
+/* o [B, H, T, F] to [B, T, D] */
+static inline td_tensor *heads_out(const struct heads *c, const td_attention_in *in, td_tensor *o)
+{
+    if (c->output_norm)
+        o = td_rms_norm(o, NULL, c->eps);
+    return project(c, "o_proj", td_merge_heads(o), td_dim(in->query, -1));
+}
+
+static inline double heads_scale(const struct heads *c) { return 1 / sqrt((double)c->head_dim); }
+
+/* first, first + 1, .. for every row of `like`: i32 [B, length] */
+static inline td_tensor *count_from(const td_tensor *like, int64_t length, double first)
+{
+    int64_t one[] = { 1, length }, dims[] = { td_dim(like, 0), length };
+    return td_expand(td_affine(td_reshape(td_iota(like->graph, TD_I32, length), one, 2), 1, first),
+                     dims);
+}
+
+/* Attention dropout as td_attend_with has it: rows of v [B, G, S, F], for all queries at once.
+ * Sources of keys have places of their own, so that what is dropped depends on no length. */
+static inline td_tensor *drop_values(const td_attention_in *in, td_tensor *v, const char *place)
+{
+    const td_dropout *d = in->dropout;
+    if (!d || d->rate <= 0)
+        return v;
+    v = td_dropout_at(td_transpose(v, 1, 2), d->step, d->example, d->rate, (int64_t)1 << 3, place);
+    return td_transpose(v, 1, 2);
+}
+
+static inline int64_t heads_dim(const void *config)
+{
+    return ((const struct heads *)config)->head_dim;
+}
+
+static inline int heads_check(const void *config, td_error *error)
+{
+    const struct heads *c = (const struct heads *)config;
+    if (c->kv_heads && c->heads % c->kv_heads)
+        return td_fail(
+            error, TD_ECONFIG,
+            "kv_heads = %lld does not divide heads = %lld: each key head serves an equal "
+            "group of query heads",
+            (long long)c->kv_heads, (long long)c->heads);
+    if (c->qk_norm_scale && !c->qkv_norm)
+        return td_fail(error, TD_ECONFIG,
+                       "qk_norm_scale = true needs qkv_norm = true: there is no norm to scale");
+    return 0;
+}
+
+#endif

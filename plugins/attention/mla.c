@@ -1,0 +1,160 @@
+/* mla.c - multi-head latent attention. Paper: DeepSeek-AI 2024 (DeepSeek-V2).
+ *
+ * Keys and values of all heads come from one narrow latent per token, RMSNorm(x Wa); positions are
+ * told by `rope_dim` more dims, of which the key is one for all heads:
+ *
+ *     c = RMSNorm(x Wa);  k_h = [c Uk_h; rotated(x Wr)];  v_h = c Uv_h
+ *     q_h = [y Wq_h; rotated(y Wqr_h)],  y = x or RMSNorm(x Wqa)
+ *
+ * Generation keeps c and the rotated key: kv_rank + rope_dim numbers per token, whatever the heads.
+ * A step multiplies its few queries by Uk and the few outputs by Uv, and so attends to the latents
+ * themselves. Parameters have the names of Hugging Face's DeepSeek-V2. */
+#include "tandem/kind/attention.h"
+
+struct mla {
+    int64_t heads, head_dim, rope_dim, v_dim, kv_rank, q_rank;
+    bool    output_norm, bias;
+    double  eps;
+};
+
+static const td_option options[] = {
+    TD_OPTION_INT(struct mla, heads, 8, 1, 4096, "heads"),
+    TD_OPTION_INT(struct mla, head_dim, 128, 1, 4096,
+                  "width of the part of a query or key that tells no position"),
+    TD_OPTION_INT(struct mla, rope_dim, 0, 0, 4096,
+                  "width of the part that is rotated; 0: half of head_dim, even"),
+    TD_OPTION_INT(struct mla, v_dim, 0, 0, 4096, "width of a value; 0: head_dim"),
+    TD_OPTION_INT(struct mla, kv_rank, 0, 0, 1 << 16,
+                  "width of the latent of keys and values; 0: four times head_dim"),
+    TD_OPTION_INT(struct mla, q_rank, 0, 0, 1 << 16, "width of a latent of queries; 0: none"),
+    TD_OPTION_BOOL(struct mla, output_norm, false,
+                   "RMS-normalise the output per head, before o_proj"),
+    TD_OPTION_BOOL(struct mla, bias, false,
+                   "biases in o_proj and the projections to latents, as in DeepSeek-V2"),
+    TD_OPTION_FLOAT(struct mla, eps, 1e-6, 0, 1,
+                    "added to the mean square in the norms of this attention"),
+    TD_OPTION_END
+};
+
+static int64_t rope_dim(const void *config)
+{
+    const struct mla *c = config;
+    return c->rope_dim ? c->rope_dim : (c->head_dim + 3) / 4 * 2;
+}
+
+static int64_t value_dim(const struct mla *c) { return c->v_dim ? c->v_dim : c->head_dim; }
+static int64_t kv_rank(const struct mla *c) { return c->kv_rank ? c->kv_rank : 4 * c->head_dim; }
+
+static td_tensor *project(const struct mla *c, const char *name, td_tensor *x, int64_t out)
+{
+    return td_linear_with(name, x, out, c->bias, td_normal(1 / sqrt((double)td_dim(x, -1))));
+}
+
+static td_tensor *norm(const struct mla *c, const char *name, td_tensor *x)
+{
+    int64_t    width = td_dim(x, -1);
+    td_tensor *y;
+    td_push(x->graph, name);
+    y = td_rms_norm(x, td_param(x->graph, "weight", &width, 1, td_ones()), c->eps);
+    td_pop(x->graph);
+    return y;
+}
+
+/* [B, H, T, head_dim] and, rotated, [B, H, T, rope_dim] */
+static void queries(const struct mla *c, const td_attention_in *in, td_tensor *q[2])
+{
+    int64_t    rope = rope_dim(c), width = c->head_dim + rope;
+    td_tensor *x = in->query, *all;
+    if (c->q_rank) {
+        x = norm(c, "q_a_layernorm", project(c, "q_a_proj", x, c->q_rank));
+        all = td_linear("q_b_proj", x, c->heads * width);
+    } else
+        all = td_linear("q_proj", x, c->heads * width);
+    all = td_split_heads(all, c->heads);
+    q[0] = td_slice(all, -1, 0, c->head_dim);
+    q[1] = td_rotate(in, td_slice(all, -1, c->head_dim, rope), true);
+}
+
+/* What generation keeps: the latents [B, S, R] and the rotated key [B, 1, S, rope_dim]. */
+static void latents(const struct mla *c, const td_attention_in *in, td_tensor **latent,
+                    td_tensor **key)
+{
+    int64_t    rank = kv_rank(c), rope = rope_dim(c);
+    td_tensor *x = project(c, "kv_a_proj_with_mqa", in->key, rank + rope);
+    *latent = td_remember(in, "latent", norm(c, "kv_a_layernorm", td_slice(x, -1, 0, rank)));
+    *key = td_remember(in, "rotated_key",
+                       td_rotate(in, td_split_heads(td_slice(x, -1, rank, rope), 1), false));
+}
+
+static td_tensor *side_by_side(td_tensor *x, td_tensor *y)
+{
+    return td_concat((td_tensor *[]){ x, y }, 2, -1);
+}
+
+/* Heads written out: keys [B, H, S, head_dim + rope_dim] and values. */
+static td_tensor *attend_heads(const struct mla *c, const td_attention_in *in, td_tensor *q[2],
+                               td_tensor *latent, td_tensor *key, double scale)
+{
+    int64_t    v_dim = value_dim(c);
+    td_tensor *kv = td_split_heads(td_linear("kv_b_proj", latent, c->heads * (c->head_dim + v_dim)),
+                                   c->heads);
+    int64_t    every[] = { td_dim(key, 0), c->heads, td_dim(key, 2), td_dim(key, 3) };
+    td_tensor *k = side_by_side(td_slice(kv, -1, 0, c->head_dim), td_expand(key, every));
+    return td_attend_with(in, side_by_side(q[0], q[1]), k, td_slice(kv, -1, c->head_dim, v_dim),
+                          c->heads, scale);
+}
+
+/* kv_b_proj's weight by heads, [1, H, head_dim + v_dim, R]. */
+static td_tensor *expansion(const struct mla *c, td_graph *g)
+{
+    int64_t    width = c->head_dim + value_dim(c), rank = kv_rank(c);
+    int64_t    dims[] = { c->heads * width, rank }, by_heads[] = { 1, c->heads, width, rank };
+    td_tensor *w;
+    td_push(g, "kv_b_proj");
+    w = td_param(g, "weight", dims, 2, td_normal(1 / sqrt((double)rank)));
+    td_pop(g);
+    return td_reshape(w, by_heads, 4);
+}
+
+/* The same, q^T (U c) being (U^T q)^T c: one key head of R + rope_dim, whose values are the latents
+ * themselves. For few queries and many keys. */
+static td_tensor *attend_latents(const struct mla *c, const td_attention_in *in, td_tensor *q[2],
+                                 td_tensor *latent, td_tensor *key, double scale)
+{
+    td_tensor *w = expansion(c, latent->graph), *o;
+    int64_t    dims[] = { td_dim(latent, 0), 1, td_dim(latent, 1), td_dim(latent, 2) };
+    td_tensor *one = td_reshape(latent, dims, 4);
+    td_tensor *inner = td_matmul(q[0], td_slice(w, 2, 0, c->head_dim));
+
+    o = td_attend_with(in, side_by_side(inner, q[1]), side_by_side(one, key), one, c->heads, scale);
+    return td_matmul(o, td_transpose(td_slice(w, 2, c->head_dim, value_dim(c)), 2, 3));
+}
+
+static td_tensor *build(const void *config, const td_attention_in *in)
+{
+    const struct mla *c = config;
+    double            scale = 1 / sqrt((double)(c->head_dim + rope_dim(c)));
+    td_tensor        *q[2], *latent, *key, *o;
+
+    queries(c, in, q);
+    latents(c, in, &latent, &key);
+    if (in->query->graph->host->phase(in->query->graph) == TD_PHASE_STEP)
+        o = attend_latents(c, in, q, latent, key, scale);
+    else
+        o = attend_heads(c, in, q, latent, key, scale);
+    if (c->output_norm)
+        o = td_rms_norm(o, NULL, c->eps);
+    return project(c, "o_proj", td_merge_heads(o), td_dim(in->query, -1));
+}
+
+static const td_attention mla = {
+    .plugin =
+        TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "mla", options, struct mla,
+                  .brief = "multi-head latent attention: keys and values from one narrow latent",
+                  .paper = "DeepSeek-AI, DeepSeek-V2, 2024"),
+    .roles = TD_ATTENTION_SELF | TD_ATTENTION_CROSS,
+    .build = build,
+    .head_dim = rope_dim,
+};
+
+TD_MODULE("mla", "1.0", "tandem", "MIT", &mla.plugin)
