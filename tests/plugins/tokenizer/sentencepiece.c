@@ -10,7 +10,8 @@ typedef struct options { /* those of the plugin */
     const char *model;
     int64_t     type;
     double      character_coverage;
-    int64_t     max_sentences;
+    int64_t     max_sentences, sentinels;
+    bool        modes;
 } options;
 
 static char directory[64], model[96];
@@ -44,7 +45,7 @@ static const td_tokenizer *plugin(void) { return module_plugin("tokenizer-senten
 
 static int open_model(const char *path, void **state, td_error *error)
 {
-    options o = { path, 0, 0.9995, 1000000 };
+    options o = { path, 0, 0.9995, 1000000, 0, false };
     *error = (td_error){ 0 };
     *state = NULL;
     return plugin()->open(&o, &module_services, state, error);
