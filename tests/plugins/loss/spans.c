@@ -196,25 +196,32 @@ Test(span_corruption, depends_on_seed_and_record_only, .init = setup)
     free_part(&p);
 }
 
+static void expect_followed(const td_example *e)
+{
+    for (int64_t k = 0; k < e->n_predicted; k++) {
+        int32_t id = is_mark(e->predicted[k]) ? e->predicted[k + 1]
+                     : e->predicted[k] == EOS ? tokens[28]
+                                              : e->predicted[k];
+        cr_expect_eq(e->predicted_documents[k], documents[id - tokens[0]]);
+        cr_expect_eq(e->weights[k], weights[id - tokens[0]]);
+    }
+    for (int64_t k = 0; k < e->n_given - 1; k++) {
+        int32_t id = is_mark(e->given[k]) ? e->given[k - 1] + 1 : e->given[k];
+        cr_expect_eq(e->given_documents[k], documents[id - tokens[0]]);
+    }
+    cr_expect_eq(e->given_documents[e->n_given - 1], documents[28]);
+}
+
 /* A mark has the document and weight of its span's first token, eos those of the last. */
 Test(span_corruption, documents_and_weights_follow, .init = setup)
 {
-    td_part    p = span_corruption(0.5, 2);
-    td_record  r = run(29, 1);
-    td_example e;
-    r.documents = documents, r.weights = weights, e = split(&p, &r, &usual);
-    for (int64_t k = 0; k < e.n_predicted; k++) {
-        int32_t id = is_mark(e.predicted[k]) ? e.predicted[k + 1]
-                     : e.predicted[k] == EOS ? tokens[28]
-                                             : e.predicted[k];
-        cr_expect_eq(e.predicted_documents[k], documents[id - tokens[0]]);
-        cr_expect_eq(e.weights[k], weights[id - tokens[0]]);
+    td_part p = span_corruption(0.5, 2);
+    for (uint64_t id = 0; id < 20; id++) {
+        td_record r = run(29, id);
+        r.documents = documents, r.weights = weights;
+        td_example e = split(&p, &r, &usual);
+        expect_followed(&e);
     }
-    for (int64_t k = 0; k < e.n_given - 1; k++)
-        cr_expect_eq(e.given_documents[k], is_mark(e.given[k])
-                                               ? documents[e.given[k - 1] + 1 - tokens[0]]
-                                               : documents[e.given[k] - tokens[0]]);
-    cr_expect_eq(e.given_documents[e.n_given - 1], documents[28]);
     free_part(&p);
 }
 
