@@ -30,20 +30,27 @@ static td_tensor *progress(const struct ademamix *c, const td_optimizer_in *in)
     return td_neg(td_maximum(td_scale(in->step, -1 / (double)c->warmup), td_neg(one)));
 }
 
-/* The decay whose half-life lies so far on the way from beta1's to beta3's:
- * exp(ln b1 ln b3 / ((1 - s) ln b3 + s ln b1)) */
-static td_tensor *slow_decay(const struct ademamix *c, td_tensor *share)
+/* 1 - exp(-x) without the loss of digits where x is small: 2 t / (1 + t), t = tanh(x / 2) */
+static td_tensor *one_minus_exp(td_tensor *x)
 {
-    double     from = log(c->beta1), to = log(c->beta3);
-    td_tensor *below = td_affine(share, from - to, to);
-    return td_exp(td_div(td_scalar(share->graph, from * to), below));
+    td_tensor *t = td_tanh(td_scale(x, 0.5));
+    return td_div(td_scale(t, 2), td_affine(t, 1, 1));
 }
 
-/* x = b x + (1 - b) new, kept through the gate */
-static td_tensor *decayed(const td_optimizer_in *in, const char *name, td_tensor *b, td_tensor *new)
+/* 1 - b3(t), of a decay whose half-life is so far on the way from beta1's to beta3's:
+ * b3(t) = exp(ln b1 ln b3 / ((1 - s) ln b3 + s ln b1)) */
+static td_tensor *slow_share(const struct ademamix *c, td_tensor *share)
+{
+    double     from = log(c->beta1), to = log(c->beta3);
+    td_tensor *below = td_affine(share, to - from, -to);
+    return one_minus_exp(td_div(td_scalar(share->graph, from * to), below));
+}
+
+/* x = (1 - k) x + k new, kept through the gate */
+static td_tensor *mixed(const td_optimizer_in *in, const char *name, td_tensor *k, td_tensor *new)
 {
     td_tensor *x = td_moment(in, name, in->param->dim, in->param->rank, 0);
-    td_tensor *next = td_add(td_mul(x, b), td_mul(new, td_affine(b, -1, 1)));
+    td_tensor *next = td_add(td_mul(x, td_affine(k, -1, 1)), td_mul(new, k));
     td_assign(x, next, in->gate);
     return next;
 }
@@ -52,7 +59,7 @@ static td_tensor *decayed(const td_optimizer_in *in, const char *name, td_tensor
 static td_tensor *correction(const td_optimizer_in *in, double b)
 {
     td_tensor *one = td_scalar(in->graph, 1);
-    return b > 0 ? td_div(one, td_sub(one, td_exp(td_scale(in->step, log(b))))) : one;
+    return b > 0 ? td_div(one, one_minus_exp(td_scale(in->step, -log(b)))) : one;
 }
 
 /* m1 = b1 m1 + (1-b1) g;  m2 = b3(t) m2 + (1-b3(t)) g;  v = b2 v + (1-b2) g^2
@@ -63,9 +70,9 @@ static td_tensor *build(const void *config, const td_optimizer_in *in)
     td_graph              *g = in->graph;
     td_tensor             *p = in->param, *grad = td_mul(in->grad, in->clip);
     td_tensor             *share = progress(c, in);
-    td_tensor             *fast = decayed(in, "m", td_scalar(g, c->beta1), grad);
-    td_tensor             *slow = decayed(in, "m_slow", slow_decay(c, share), grad);
-    td_tensor             *square = decayed(in, "v", td_scalar(g, c->beta2), td_mul(grad, grad));
+    td_tensor             *fast = mixed(in, "m", td_scalar(g, 1 - c->beta1), grad);
+    td_tensor             *slow = mixed(in, "m_slow", slow_share(c, share), grad);
+    td_tensor             *square = mixed(in, "v", td_scalar(g, 1 - c->beta2), td_mul(grad, grad));
     td_tensor             *above = td_add(td_mul(fast, correction(in, c->beta1)),
                                           td_mul(slow, td_scale(share, c->alpha)));
     td_tensor *below = td_affine(td_sqrt(td_mul(square, correction(in, c->beta2))), 1, c->eps);
