@@ -1,6 +1,6 @@
 /* prefix-lm.c - the first part of a sequence is given, the rest is predicted. Papers: Liu et al.
  * 2018, Raffel et al. 2020. */
-#include "cross-entropy.h"
+#include "pairs.h"
 
 struct prefix_lm {
     double  z_loss, label_smoothing;
@@ -54,25 +54,13 @@ static int split_run(const struct prefix_lm *c, const td_record *r, uint64_t see
     return 0;
 }
 
-static int split_pair(const td_record *r, td_example *out, td_error *error)
-{
-    if (r->n_inputs < 1 || r->n_targets < 1)
-        return td_fail(
-            error, TD_EFORMAT,
-            "loss 'prefix-lm': record %llu has %lld inputs and %lld targets; each needs a token",
-            (unsigned long long)r->id, (long long)r->n_inputs, (long long)r->n_targets);
-    out->given = r->inputs, out->n_given = r->n_inputs;
-    out->predicted = r->targets, out->n_predicted = r->n_targets;
-    out->weights = r->weights;
-    return 0;
-}
-
 static int split(const void *config, const td_record *r, const td_split_in *in, td_example *out,
                  td_error *error)
 {
     memset(out, 0, sizeof *out);
     out->source = r->source, out->id = r->id;
-    return r->inputs ? split_pair(r, out, error) : split_run(config, r, in->seed, out, error);
+    return r->inputs ? split_pair("prefix-lm", r, out, error)
+                     : split_run(config, r, in->seed, out, error);
 }
 
 static td_bounds bounds(const void *config, int64_t length)

@@ -1,26 +1,45 @@
-/* bytes.c - tokenizer 'bytes': byte b is id b + 3; pad and bos 0, eos 1, unk 2. Needs no model. */
+/* bytes.c - tokenizer 'bytes': byte b is id b + 3; pad and bos 0, eos 1, unk 2; then, where they are
+ * asked for, sentinels and modes. Needs no model. */
 #include "tandem/kind/tokenizer.h"
 
 enum { FIRST = 3, VOCAB = 256 + FIRST };
 
 struct bytes {
-    int64_t unused;
+    int64_t sentinels;
+    bool    modes;
 };
 
+static const td_option options[] = {
+    TD_OPTION_INT(struct bytes, sentinels, 0, 0, 1 << 20,
+                  "marks of removed spans, ids from 259 on: for the losses that remove spans"),
+    TD_OPTION_BOOL(struct bytes, modes, false,
+                   "three ids more, after the sentinels: the modes R, S and X of UL2"),
+    TD_OPTION_END
+};
+
+/* The state is the config, which outlives it; NULL: no marks. */
 static int open_bytes(const void *config, const td_services *services, void **state,
                       td_error *error)
 {
-    (void)config, (void)services, (void)error;
-    *state = NULL;
+    (void)services, (void)error;
+    *state = (void *)(uintptr_t)config;
     return 0;
 }
 
 static void close_bytes(void *state) { (void)state; }
 
+static int32_t ids_of(const struct bytes *c)
+{
+    return c ? VOCAB + (int32_t)c->sentinels + 3 * c->modes : VOCAB;
+}
+
 static void special(void *state, td_special *out)
 {
-    (void)state;
-    out->pad = out->bos = 0, out->eos = 1, out->unk = 2, out->vocab_size = VOCAB;
+    const struct bytes *c = state;
+    out->pad = out->bos = 0, out->eos = 1, out->unk = 2, out->vocab_size = ids_of(c);
+    out->sentinels = (int32_t)c->sentinels, out->sentinel = VOCAB, out->sentinel_step = 1;
+    for (int k = 0; c->modes && k < 3; k++)
+        out->mode[k] = VOCAB + (int32_t)c->sentinels + k;
 }
 
 static int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room,
@@ -35,13 +54,13 @@ static int64_t encode(void *state, const char *text, size_t size, int32_t *ids, 
 static int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64_t room,
                       td_error *error)
 {
+    int32_t vocab = ids_of(state);
     int64_t n = 0;
-    (void)state;
     for (int64_t i = 0; i < count; i++) {
-        if (ids[i] < 0 || ids[i] >= VOCAB)
+        if (ids[i] < 0 || ids[i] >= vocab)
             return td_fail(error, TD_EFORMAT, "cannot decode token %lld: id %d is not in 0 .. %d",
-                           (long long)i, (int)ids[i], VOCAB - 1);
-        if (ids[i] < FIRST)
+                           (long long)i, (int)ids[i], vocab - 1);
+        if (ids[i] < FIRST || ids[i] >= VOCAB)
             continue;
         if (n < room)
             text[n] = (char)(unsigned char)(ids[i] - FIRST);
@@ -51,8 +70,8 @@ static int64_t decode(void *state, const int32_t *ids, int64_t count, char *text
 }
 
 static const td_tokenizer bytes = {
-    .plugin = TD_PLUGIN(td_tokenizer, TD_TOKENIZER_KIND, "bytes", NULL, struct bytes,
-                        .brief = "one token per byte: 259 ids, no model, lossless"),
+    .plugin = TD_PLUGIN(td_tokenizer, TD_TOKENIZER_KIND, "bytes", options, struct bytes,
+                        .brief = "one token per byte: 259 ids and marks, no model, lossless"),
     .flags = TD_TOKENIZER_LOSSLESS_BYTES | TD_TOKENIZER_LOSSLESS_UTF8,
     .open = open_bytes,
     .close = close_bytes,

@@ -122,7 +122,20 @@ static void show_array(const td_array *a)
     putchar('\n');
 }
 
-static void show_text(const td_work *w, const char *name, const int32_t *ids, int64_t count)
+/* The name of a mark, which no text has; false: the id is none. */
+static bool mark_of(const td_special *s, int32_t id, char out[32])
+{
+    int64_t k = s->sentinels && s->sentinel_step ? ((int64_t)id - s->sentinel) / s->sentinel_step
+                                                 : -1;
+    if (k >= 0 && k < s->sentinels && s->sentinel + k * s->sentinel_step == id)
+        return snprintf(out, 32, "<%lld>", (long long)k) > 0;
+    for (int m = 0; m < 3; m++)
+        if (id >= 0 && id == s->mode[m])
+            return snprintf(out, 32, "[%c]", "RSX"[m]) > 0;
+    return false;
+}
+
+static void show_piece(const td_work *w, const int32_t *ids, int64_t count)
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
     td_error            e = { 0 };
@@ -130,14 +143,28 @@ static void show_text(const td_work *w, const char *name, const int32_t *ids, in
     char               *text = n > 0 ? malloc((size_t)n) : NULL;
     if (text)
         t->decode(w->tokenizer, ids, count, text, n, &e);
-    printf("  %s (%lld): ", name, (long long)count);
     for (int64_t i = 0; text && i < n; i++)
         if (text[i] == '\n')
             fputs("\\n", stdout);
         else
             putchar((unsigned char)text[i] < 32 ? '?' : text[i]);
-    putchar('\n');
     free(text);
+}
+
+static void show_text(const td_work *w, const char *name, const int32_t *ids, int64_t count)
+{
+    int64_t from = 0;
+    printf("  %s (%lld): ", name, (long long)count);
+    for (int64_t i = 0; i <= count; i++) {
+        char mark[32] = "";
+        if (i < count && !mark_of(&w->special, ids[i], mark))
+            continue;
+        if (from < i)
+            show_piece(w, ids + from, i - from);
+        fputs(mark, stdout);
+        from = i + 1;
+    }
+    putchar('\n');
 }
 
 static int show_one(td_work *w, uint64_t index, td_arena *arena, td_batch *b, td_error *error)

@@ -78,7 +78,7 @@ static int collect(td_work *w, facts *f, td_error *error)
     const td_loss *l = (const void *)w->x->loss.plugin;
     td_bounds      bounds = l->bounds(w->x->loss.config, w->x->train.length);
     int            code = td_work_engine(w, error);
-    f->length = w->x->train.length, f->varies = bounds.given + bounds.predicted > bounds.raw;
+    f->length = w->x->train.length, f->varies = bounds.given + bounds.predicted > bounds.total;
     if (!code)
         code = count_flops(w, f, error);
     return code ? code : td_work_plan(w, &f->memory, error);

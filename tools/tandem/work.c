@@ -280,9 +280,13 @@ td_batch *td_work_random(const td_work *w, int64_t rows, int64_t bucket, td_erro
     td_arena    *arena = td_arena_new();
     td_example  *x = calloc((size_t)rows + 1, sizeof *x);
     td_batch    *b = td_batch_new();
-    int          code = x && arena && b ? split_random(w, &f, arena, rows, x, error)
-                                        : td_fail(error, TD_ENOMEM, "out of memory for a batch");
+    int          code;
+
     f.bucket = bucket;
+    if (!w->tokenizer_opened) /* all special ids are 0, and there are marks enough */
+        f.special.sentinels = INT32_MAX;
+    code = x && arena && b ? split_random(w, &f, arena, rows, x, error)
+                           : td_fail(error, TD_ENOMEM, "out of memory for a batch");
     if (!code)
         code = td_feed_arrange(&f, x, rows, b, error);
     free(x), td_arena_free(arena);

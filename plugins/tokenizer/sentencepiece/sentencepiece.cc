@@ -24,6 +24,8 @@ struct config {
     int64_t     type;
     double      character_coverage;
     int64_t     max_sentences;
+    int64_t     sentinels;
+    bool        modes;
 };
 
 const char *const type_names[] = { "unigram", "bpe", nullptr };
@@ -35,12 +37,27 @@ const td_option options[] = {
                     "share of characters with a piece of their own; training"),
     TD_OPTION_INT(config, max_sentences, 1000000, 101, 1e9,
                   "lines to train on at most, drawn at random from more"),
+    TD_OPTION_INT(config, sentinels, 0, 0, 1 << 20,
+                  "marks of removed spans, ids after the model's pieces, the first mark last as in "
+                  "T5; 0: the model's own <extra_id_0>, <extra_id_1>, .. if it has them"),
+    TD_OPTION_BOOL(
+        config, modes, false,
+        "three ids more, at the end: the modes R, S and X of UL2; false: the model's own "
+        "[R], [S] and [X] if it has them"),
     TD_OPTION_END
 };
 
 using processor = sentencepiece::SentencePieceProcessor;
 
-processor *get(void *state) { return static_cast<processor *>(state); }
+// A model, and its special ids: with those that the options add after its pieces.
+struct opened {
+    processor  model;
+    td_special special = { -1, -1, -1, -1, 0, 0, 0, 0, { -1, -1, -1 } };
+};
+
+opened *whole(void *state) { return static_cast<opened *>(state); }
+
+processor *get(void *state) { return &whole(state)->model; }
 
 // Exceptions must not cross into C. `what` was being done with `name`.
 template <class Body>
@@ -87,6 +104,40 @@ int refuse(const char *path, const sentencepiece::util::Status &status, td_error
                    path, why.empty() ? "" : ": ", why.c_str());
 }
 
+const char *const mode_names[] = { "[R]", "[S]", "[X]" };
+
+// -1: the model has no such piece.
+int32_t piece_id(const processor &p, const std::string &piece)
+{
+    int id = p.PieceToId(piece);
+    return id >= 0 && p.IdToPiece(id) == piece ? id : -1;
+}
+
+// The sentinels that the model has itself, as far as their ids are evenly spaced.
+void find_sentinels(const processor &p, td_special *out)
+{
+    auto own = [&p](int32_t k) { return piece_id(p, "<extra_id_" + std::to_string(k) + ">"); };
+    if (own(0) < 0)
+        return;
+    out->sentinel = own(0), out->sentinels = 1;
+    out->sentinel_step = own(1) >= 0 ? own(1) - own(0) : 1;
+    while (own(out->sentinels) == own(0) + out->sentinels * out->sentinel_step)
+        out->sentinels++;
+}
+
+void set_special(const config *c, const processor &p, td_special *out)
+{
+    int32_t pieces = p.GetPieceSize(), sentinels = static_cast<int32_t>(c->sentinels);
+    out->pad = p.pad_id(), out->bos = p.bos_id(), out->eos = p.eos_id(), out->unk = p.unk_id();
+    out->vocab_size = pieces + sentinels + 3 * c->modes;
+    if (sentinels)
+        out->sentinels = sentinels, out->sentinel = pieces + sentinels - 1, out->sentinel_step = -1;
+    else
+        find_sentinels(p, out);
+    for (int k = 0; k < 3; k++)
+        out->mode[k] = c->modes ? pieces + sentinels + k : piece_id(p, mode_names[k]);
+}
+
 int open(const void *options, const td_services *, void **state, td_error *error)
 {
     auto c = static_cast<const config *>(options);
@@ -97,23 +148,19 @@ int open(const void *options, const td_services *, void **state, td_error *error
     return guarded(error, "load the model", c->model, [&] {
         if (check_file(c->model, error))
             return error->code;
-        auto p = std::make_unique<processor>();
-        auto status = p->Load(c->model);
+        auto p = std::make_unique<opened>();
+        auto status = p->model.Load(c->model);
         if (!status.ok())
             return refuse(c->model, status, error);
+        set_special(c, p->model, &p->special);
         *state = p.release();
         return 0;
     });
 }
 
-void close(void *state) { delete get(state); }
+void close(void *state) { delete whole(state); }
 
-void special(void *state, td_special *out)
-{
-    processor *p = get(state);
-    out->pad = p->pad_id(), out->bos = p->bos_id(), out->eos = p->eos_id();
-    out->unk = p->unk_id(), out->vocab_size = p->GetPieceSize();
-}
+void special(void *state, td_special *out) { *out = whole(state)->special; }
 
 int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room,
                td_error *error)
@@ -130,20 +177,25 @@ int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t
     });
 }
 
-// Decoding a span drops the space of its first word, as SentencePiece does for a whole text.
+// Decoding a span drops the space of its first word, as SentencePiece does for a whole text. The ids
+// after the pieces are no text.
 int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64_t room,
                td_error *error)
 {
     return guarded(error, "decode", "ids", [&]() -> int64_t {
-        processor *p = get(state);
-        for (int64_t i = 0; i < count; i++)
-            if (ids[i] < 0 || ids[i] >= p->GetPieceSize())
+        processor       *p = get(state);
+        int32_t          vocab_size = whole(state)->special.vocab_size;
+        std::vector<int> pieces;
+        for (int64_t i = 0; i < count; i++) {
+            if (ids[i] < 0 || ids[i] >= vocab_size)
                 return td_fail(error, TD_EFORMAT,
                                "cannot decode token %lld: id %d is not in 0 .. %d",
-                               static_cast<long long>(i), static_cast<int>(ids[i]),
-                               p->GetPieceSize() - 1);
+                               static_cast<long long>(i), static_cast<int>(ids[i]), vocab_size - 1);
+            if (ids[i] < p->GetPieceSize())
+                pieces.push_back(ids[i]);
+        }
         std::string out;
-        auto        status = p->Decode(std::vector<int>(ids, ids + count), &out);
+        auto        status = p->Decode(pieces, &out);
         if (!status.ok())
             return td_fail(error, TD_EFORMAT, "cannot decode %lld ids: %s",
                            static_cast<long long>(count), words(status).c_str());

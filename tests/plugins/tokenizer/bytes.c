@@ -28,3 +28,28 @@ Test(bytes, little_room_and_foreign_ids)
     cr_assert(text[0] == 'a' && text[1] == '?');
     cr_assert_eq(t->decode(NULL, ids, 4, text, 2, &error), TD_EFORMAT);
 }
+
+/* Sentinels, then modes, after the bytes; they are no text. Without options there are none. */
+Test(bytes, marks)
+{
+    const td_tokenizer *t = module_plugin("tokenizer-bytes.so");
+    struct {
+        int64_t sentinels;
+        bool    modes;
+    } none = { 0, false }, some = { 5, true };
+    td_special s = { .mode = { -1, -1, -1 } };
+    int32_t    ids[] = { 'a' + 3, 259, 266, 'b' + 3, 267 };
+    char       text[2];
+    td_error   error = { 0 };
+    void      *state;
+    cr_assert_eq(t->open(&none, NULL, &state, &error), 0);
+    t->special(state, &s);
+    cr_assert(s.vocab_size == 259 && s.sentinels == 0 && s.mode[0] == -1 && s.mode[2] == -1);
+    cr_assert_eq(t->open(&some, NULL, &state, &error), 0);
+    t->special(state, &s);
+    cr_assert(s.vocab_size == 267 && s.sentinels == 5 && s.sentinel == 259 && s.sentinel_step == 1);
+    cr_assert(s.mode[0] == 264 && s.mode[1] == 265 && s.mode[2] == 266);
+    cr_assert_eq(t->decode(state, ids, 4, text, 2, &error), 2);
+    cr_assert(text[0] == 'a' && text[1] == 'b');
+    cr_assert_eq(t->decode(state, ids, 5, text, 2, &error), TD_EFORMAT);
+}

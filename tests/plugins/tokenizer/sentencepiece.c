@@ -10,7 +10,8 @@ typedef struct options { /* those of the plugin */
     const char *model;
     int64_t     type;
     double      character_coverage;
-    int64_t     max_sentences;
+    int64_t     max_sentences, sentinels;
+    bool        modes;
 } options;
 
 static char directory[64], model[96];
@@ -44,7 +45,7 @@ static const td_tokenizer *plugin(void) { return module_plugin("tokenizer-senten
 
 static int open_model(const char *path, void **state, td_error *error)
 {
-    options o = { path, 0, 0.9995, 1000000 };
+    options o = { path, 0, 0.9995, 1000000, 0, false };
     *error = (td_error){ 0 };
     *state = NULL;
     return plugin()->open(&o, &module_services, state, error);
@@ -95,6 +96,62 @@ Test(sentencepiece, special_ids)
     cr_assert_str_eq(plugin()->piece(state, 1), "</s>");
     cr_assert_str_eq(plugin()->piece(state, -1), "");
     cr_assert_str_eq(plugin()->piece(state, 401), "");
+    plugin()->close(state);
+}
+
+/* Marks come after the pieces, the first sentinel last as in T5, and are no text. */
+Test(sentencepiece, marks)
+{
+    options    o = { model, 0, 0.9995, 1000000, 7, true };
+    td_special s = { 0 };
+    td_error   error = { 0 };
+    void      *state;
+    int32_t    ids[12];
+    char       text[16];
+    cr_assert_eq(plugin()->open(&o, &module_services, &state, &error), 0, "%s", error.text);
+    plugin()->special(state, &s);
+    cr_assert(s.vocab_size == 411 && s.sentinels == 7 && s.sentinel == 407 &&
+              s.sentinel_step == -1);
+    cr_assert(s.mode[0] == 408 && s.mode[1] == 409 && s.mode[2] == 410 && s.eos == 1);
+    int64_t n = plugin()->encode(state, "a b", 3, ids, 10, &error);
+    cr_assert(n > 0 && n < 9);
+    ids[n] = 401, ids[n + 1] = 410, ids[n + 2] = 411;
+    cr_assert_eq(plugin()->decode(state, ids, n + 2, text, 16, &error), 3);
+    cr_assert_eq(plugin()->decode(state, ids, n + 3, text, 16, &error), TD_EFORMAT);
+    plugin()->close(state);
+    state = open_whole(), plugin()->special(state, &s);
+    cr_assert(s.sentinels == 0 && s.mode[0] == -1 && s.mode[1] == -1 && s.mode[2] == -1);
+    plugin()->close(state);
+}
+
+/* A control piece at the end of the file of a model: a protocol buffer may be added to. */
+static void add_piece(FILE *f, const char *piece)
+{
+    size_t n = strlen(piece);
+    fprintf(f, "\x0a%c\x0a%c%s\x18\x03", (int)n + 4, (int)n, piece);
+}
+
+/* Sentinels and modes that a model has as pieces, with whatever step. */
+Test(sentencepiece, marks_of_the_model)
+{
+    char       path[4096];
+    td_special s = { 0 };
+    td_error   error;
+    void      *state;
+    snprintf(path, sizeof path, "%s/marks.model", directory);
+    size_t size;
+    char  *whole = td_file_read(model, &size, NULL);
+    put(path, whole, size);
+    free(whole);
+    FILE *f = fopen(path, "ab");
+    add_piece(f, "<extra_id_2>"), add_piece(f, "[S]"), add_piece(f, "<extra_id_1>");
+    add_piece(f, "[X]"), add_piece(f, "<extra_id_0>"), add_piece(f, "<extra_id_3>");
+    cr_assert(!fclose(f));
+    cr_assert_eq(open_model(path, &state, &error), 0, "%s", error.text);
+    plugin()->special(state, &s);
+    cr_expect(s.sentinels == 3 && s.sentinel == 405 && s.sentinel_step == -2 &&
+              s.vocab_size == 407);
+    cr_expect(s.mode[0] == -1 && s.mode[1] == 402 && s.mode[2] == 404);
     plugin()->close(state);
 }
 

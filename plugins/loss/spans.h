@@ -1,0 +1,195 @@
+/* spans.h - spans of a text are taken out, marked, and to be predicted. Paper: Raffel et al. 2020,
+ * with the arithmetic and the random spans of its authors' code.
+ *
+ * Of n tokens round(n density) are noise, in round(noise / mean_span) spans; both kinds of tokens
+ * are cut at random into that many runs of one token or more, and the runs take turns, beginning
+ * with what is kept. With sentinels <0>, <1>, ..:
+ *
+ *     text       Thank you for inviting me to your party last week
+ *     given      Thank you <0> me to your party <1> week </s>
+ *     predicted  <0> for inviting <1> last </s>
+ *
+ * As in the authors' code there is no last sentinel; the end is the tokenizer's eos, if it has one.
+ */
+#ifndef TANDEM_PLUGINS_SPANS_H
+#define TANDEM_PLUGINS_SPANS_H
+
+#include <math.h>
+
+#include "pairs.h"
+
+struct spans {
+    int64_t noise, count; /* tokens taken out; in how many spans */
+};
+
+/* Halves are rounded to even, as the authors' code does. n >= 2. */
+static inline struct spans spans_of(int64_t n, double density, double mean_span)
+{
+    struct spans s = { (int64_t)rint((double)n * density), 0 };
+    int64_t      most;
+    s.noise = s.noise < 1 ? 1 : s.noise > n - 1 ? n - 1 : s.noise;
+    most = s.noise < n - s.noise ? s.noise : n - s.noise;
+    s.count = (int64_t)rint((double)s.noise / mean_span);
+    s.count = s.count < 1 ? 1 : s.count > most ? most : s.count;
+    return s;
+}
+
+/* What n >= 2 tokens come to: a sentinel per span and an eos on both sides. */
+static inline td_bounds spans_size(int64_t n, double density, double mean_span)
+{
+    struct spans s = spans_of(n, density, mean_span);
+    td_bounds    b = { n, n - s.noise + s.count + 1, s.noise + s.count + 1, 0 };
+    b.total = b.given + b.predicted;
+    return b;
+}
+
+/* Of the most tokens whose both sides fit into `length`, with `extra` tokens more; all 0: none do.
+ * It grows by at least one with each token, so halving finds it. */
+static inline td_bounds spans_bounds(int64_t length, double density, double mean_span,
+                                     int64_t extra)
+{
+    int64_t low = 1, high = length;
+    while (low < high) {
+        int64_t middle = low + (high - low + 1) / 2;
+        if (spans_size(middle, density, mean_span).total + extra <= length)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low > 1 ? spans_size(low, density, mean_span) : (td_bounds){ 0, 0, 0, 0 };
+}
+
+/* ---- one text -------------------------------------------------------------------------------- */
+
+/* Whether a run ends after each of `items` tokens: `runs` runs in all, each way to cut equally
+ * likely. Place p's random number has the index first + 2 p. */
+static inline void spans_cut(uint64_t seed, uint64_t stream, uint64_t first, int64_t items,
+                             int64_t runs, unsigned char *ends)
+{
+    int64_t cuts = runs - 1;
+    for (int64_t p = 0; p < items - 1; p++) {
+        uint64_t places = (uint64_t)(items - 1 - p);
+        ends[p] = (int64_t)td_random_below(seed, stream, first + 2 * (uint64_t)p, places) < cuts;
+        cuts -= ends[p];
+    }
+    ends[items - 1] = 1;
+}
+
+/* A side of the example as it grows. */
+struct side {
+    int32_t *tokens, *documents; /* documents: NULL if they do not matter */
+    float   *weights;            /* or NULL */
+    int64_t  count;
+};
+
+static inline bool side_open(struct side *s, const td_split_in *in, int64_t most, bool documents,
+                             bool weights)
+{
+    size_t n = (size_t)most;
+    *s = (struct side){ .tokens = in->allocate(in->arena, n * sizeof *s->tokens) };
+    if (documents)
+        s->documents = in->allocate(in->arena, n * sizeof *s->documents);
+    if (weights)
+        s->weights = in->allocate(in->arena, n * sizeof *s->weights);
+    return s->tokens && (s->documents || !documents) && (s->weights || !weights);
+}
+
+/* `token`, with the document and the weight of the record's token `at`. */
+static inline void side_add(struct side *s, const td_record *r, int32_t token, int64_t at)
+{
+    if (s->documents)
+        s->documents[s->count] = r->documents[at];
+    if (s->weights)
+        s->weights[s->count] = r->weights[at];
+    s->tokens[s->count++] = token;
+}
+
+/* What to make of a record. */
+struct spans_in {
+    const char        *loss; /* for messages */
+    const td_record   *record;
+    const td_split_in *split;
+    double             density, mean_span;
+    int32_t            mode;  /* token in front of the given ones, -1: none */
+    uint64_t           first; /* index of the first random number */
+};
+
+static inline void spans_fill(const struct spans_in *in, struct spans s, const unsigned char *kept,
+                              const unsigned char *taken, struct side *given,
+                              struct side *predicted)
+{
+    const td_record  *r = in->record;
+    const td_special *special = &in->split->special;
+    int64_t           at = 0, keeps = 0, takes = 0;
+
+    if (in->mode >= 0)
+        side_add(given, r, in->mode, 0);
+    for (int64_t k = 0; k < s.count; k++) {
+        int32_t mark = special->sentinel + (int32_t)k * special->sentinel_step;
+        do
+            side_add(given, r, r->targets[at], at), at++;
+        while (!kept[keeps++]);
+        side_add(given, r, mark, at);
+        side_add(predicted, r, mark, at);
+        do
+            side_add(predicted, r, r->targets[at], at), at++;
+        while (!taken[takes++]);
+    }
+    if (special->eos >= 0) {
+        side_add(given, r, special->eos, r->n_targets - 1);
+        side_add(predicted, r, special->eos, r->n_targets - 1);
+    }
+}
+
+static inline int spans_check(const struct spans_in *in, td_error *error)
+{
+    const td_record *r = in->record;
+    int64_t          have = in->split->special.sentinels, need;
+    if (r->n_targets < 2)
+        return td_fail(
+            error, TD_EFORMAT,
+            "loss '%s': record %llu has %lld tokens; a token to keep and one to take out "
+            "are the least",
+            in->loss, (unsigned long long)r->id, (long long)r->n_targets);
+    need = spans_of(r->n_targets, in->density, in->mean_span).count;
+    return need <= have
+               ? 0
+               : td_fail(error, TD_ECONFIG,
+                         "loss '%s': record %llu has %lld tokens and %lld spans to mark; the "
+                         "tokenizer has %lld sentinels: set tokenizer.sentinels = %lld or more "
+                         "('bytes' and 'sentencepiece' take it), and model.vocab_size as large as "
+                         "that needs",
+                         in->loss, (unsigned long long)r->id, (long long)r->n_targets,
+                         (long long)need, (long long)have, (long long)need);
+}
+
+/* A run of tokens with its spans taken out. */
+static inline int spans_split(const struct spans_in *in, td_example *out, td_error *error)
+{
+    const td_record *r = in->record;
+    td_bounds        size;
+    struct spans     s;
+    struct side      given, predicted;
+    unsigned char   *ends;
+
+    if (spans_check(in, error))
+        return error->code;
+    s = spans_of(r->n_targets, in->density, in->mean_span);
+    size = spans_size(r->n_targets, in->density, in->mean_span);
+    ends = in->split->allocate(in->split->arena, (size_t)r->n_targets);
+    if (!ends || !side_open(&given, in->split, size.given + 1, r->documents, false) ||
+        !side_open(&predicted, in->split, size.predicted, r->documents, r->weights))
+        return td_fail(error, TD_ENOMEM, "loss '%s': no memory for an example of %lld tokens",
+                       in->loss, (long long)size.total);
+    spans_cut(in->split->seed, r->id, in->first, s.noise, s.count, ends);
+    spans_cut(in->split->seed, r->id, in->first + 1, r->n_targets - s.noise, s.count,
+              ends + s.noise);
+    spans_fill(in, s, ends + s.noise, ends, &given, &predicted);
+    out->given = given.tokens, out->n_given = given.count;
+    out->given_documents = given.documents;
+    out->predicted = predicted.tokens, out->n_predicted = predicted.count;
+    out->predicted_documents = predicted.documents, out->weights = predicted.weights;
+    return 0;
+}
+
+#endif

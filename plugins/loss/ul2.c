@@ -1,0 +1,190 @@
+/* ul2.c - a mixture of denoisers: short spans, long or many spans, and prefix language modelling.
+ * Paper: Tay et al. 2022. */
+#include "spans.h"
+
+enum { R, S, X }; /* in the order of td_special.mode */
+
+struct denoiser {
+    int64_t mode;
+    double  noise_density, mean_span, rate;
+};
+
+struct ul2 {
+    double  z_loss, label_smoothing;
+    bool    mode_tokens;
+    td_list denoisers;
+};
+
+static const char *const modes[] = { "R", "S", "X", 0 };
+
+static const td_option denoiser_options[] = {
+    TD_OPTION_CHOICE(struct denoiser, mode, R, modes,
+                     "which mode token it has; S: the text's end is predicted, without sentinels"),
+    TD_OPTION_FLOAT(struct denoiser, noise_density, 0.15, 0.001, 0.999,
+                    "share of the tokens that is taken out, of S in the mean"),
+    TD_OPTION_FLOAT(struct denoiser, mean_span, 3, 1, 1e6,
+                    "mean length of what is taken out at a place, in tokens; not of S"),
+    TD_OPTION_FLOAT(struct denoiser, rate, 1, 1e-9, 1e9, "share of the records, relative"),
+    TD_OPTION_END
+};
+
+static const td_option options[] = {
+    TD_OPTION_FLOAT(struct ul2, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"),
+    TD_OPTION_FLOAT(struct ul2, label_smoothing, 0, 0, 0.999,
+                    "share of the target spread over the other tokens"),
+    TD_OPTION_BOOL(struct ul2, mode_tokens, true,
+                   "begin what is given with the denoiser's mode token, if the tokenizer has them"),
+    TD_OPTION_LIST(struct ul2, denoisers, struct denoiser, denoiser_options,
+                   "what records are made of, each drawn by its rate; empty: the paper's seven, R "
+                   "3 0.15, R 8 0.15, X 3 0.5, X 8 0.5, X 64 0.15, X 64 0.5, S 0.25 (mean_span and "
+                   "noise_density), at equal rates"),
+    TD_OPTION_END
+};
+
+/* The paper's table 1. */
+static const struct denoiser seven[] = {
+    { R, 0.15, 3, 1 },  { R, 0.15, 8, 1 }, { X, 0.5, 3, 1 },  { X, 0.5, 8, 1 },
+    { X, 0.15, 64, 1 }, { X, 0.5, 64, 1 }, { S, 0.25, 1, 1 },
+};
+
+static td_list denoisers_of(const struct ul2 *c)
+{
+    return c->denoisers.count ? c->denoisers : (td_list){ seven, sizeof seven / sizeof *seven };
+}
+
+static const struct denoiser *at(td_list l, size_t k) { return (const struct denoiser *)l.at + k; }
+
+/* Random numbers of a record, by index. */
+enum { WHICH, WHERE, SPANS };
+
+static const struct denoiser *choose(const struct ul2 *c, const td_record *r, uint64_t seed)
+{
+    td_list l = denoisers_of(c);
+    double  total = 0, sum, place;
+    size_t  chosen = 0;
+
+    for (size_t k = 0; k < l.count; k++)
+        total += at(l, k)->rate;
+    place = td_random_uniform(seed, r->id, WHICH) * total, sum = at(l, 0)->rate;
+    while (sum <= place && chosen + 1 < l.count)
+        sum += at(l, ++chosen)->rate;
+    return at(l, chosen);
+}
+
+/* ---- the end of a text ----------------------------------------------------------------------- */
+
+/* The longest end of n tokens: lengths 1 .. most are equally likely, so that density is the mean
+ * share. */
+static int64_t longest_end(int64_t n, double density)
+{
+    int64_t most = (int64_t)rint(2 * density * (double)n) - 1;
+    return most < 1 ? 1 : most > n - 1 ? n - 1 : most;
+}
+
+/* `mode` in front of the first `count` tokens of the record. */
+static int give(const td_record *r, int64_t count, int32_t mode, const td_split_in *in,
+                td_example *out, td_error *error)
+{
+    struct side given;
+    out->given = r->targets, out->n_given = count, out->given_documents = r->documents;
+    if (mode < 0)
+        return 0;
+    if (!side_open(&given, in, count + 1, r->documents, false))
+        return td_fail(error, TD_ENOMEM, "loss 'ul2': no memory for an example of %lld tokens",
+                       (long long)r->n_targets);
+    side_add(&given, r, mode, 0);
+    for (int64_t k = 0; k < count; k++)
+        side_add(&given, r, r->targets[k], k);
+    out->given = given.tokens, out->n_given = given.count, out->given_documents = given.documents;
+    return 0;
+}
+
+static int split_end(const struct denoiser *d, const td_record *r, const td_split_in *in,
+                     int32_t mode, td_example *out, td_error *error)
+{
+    uint64_t most;
+    int64_t  k;
+    if (r->n_targets < 2)
+        return td_fail(
+            error, TD_EFORMAT,
+            "loss 'ul2': record %llu has %lld tokens; a token to give and one to predict "
+            "are the least",
+            (unsigned long long)r->id, (long long)r->n_targets);
+    most = (uint64_t)longest_end(r->n_targets, d->noise_density);
+    k = r->n_targets - 1 - (int64_t)td_random_below(in->seed, r->id, WHERE, most);
+    out->predicted = r->targets + k, out->n_predicted = r->n_targets - k;
+    out->predicted_documents = r->documents ? r->documents + k : NULL;
+    out->weights = r->weights ? r->weights + k : NULL;
+    return give(r, k, mode, in, out, error);
+}
+
+/* ---- hooks ----------------------------------------------------------------------------------- */
+
+static int split(const void *config, const td_record *r, const td_split_in *in, td_example *out,
+                 td_error *error)
+{
+    const struct ul2      *c = config;
+    const struct denoiser *d = choose(c, r, in->seed);
+    int32_t                mode = c->mode_tokens ? in->special.mode[d->mode] : -1;
+    struct spans_in        spans = { "ul2", r, in, d->noise_density, d->mean_span, mode, SPANS };
+
+    memset(out, 0, sizeof *out);
+    out->source = r->source, out->id = r->id;
+    if (r->inputs)
+        return split_pair("ul2", r, out, error);
+    return d->mode == S ? split_end(d, r, in, mode, out, error) : spans_split(&spans, out, error);
+}
+
+/* What n tokens come to at most under a denoiser. */
+static td_bounds size_of(const struct denoiser *d, int64_t n)
+{
+    int64_t end = longest_end(n, d->noise_density);
+    return d->mode == S ? (td_bounds){ n, n - 1, end, n }
+                        : spans_size(n, d->noise_density, d->mean_span);
+}
+
+/* One length of records for all denoisers, so that what is read does not depend on their choice. A
+ * place is kept for the mode token, which only the tokenizer knows of. */
+static td_bounds bounds(const void *config, int64_t length)
+{
+    const struct ul2 *c = config;
+    td_list           l = denoisers_of(c);
+    int64_t           extra = c->mode_tokens, raw = length - extra;
+    td_bounds         most = { 0, 0, 0, 0 };
+
+    for (size_t k = 0; k < l.count; k++) {
+        const struct denoiser *d = at(l, k);
+        td_bounds              b = spans_bounds(length, d->noise_density, d->mean_span, extra);
+        raw = d->mode != S && b.raw < raw ? b.raw : raw;
+    }
+    for (size_t k = 0; k < l.count && raw >= 2; k++) {
+        td_bounds b = size_of(at(l, k), raw);
+        most.given = b.given + extra > most.given ? b.given + extra : most.given;
+        most.predicted = b.predicted > most.predicted ? b.predicted : most.predicted;
+        most.total = b.total + extra > most.total ? b.total + extra : most.total;
+    }
+    most.raw = raw >= 2 ? raw : 0;
+    return most;
+}
+
+static void build(const void *config, const td_loss_in *in, td_loss_out *out)
+{
+    const struct ul2 *c = config;
+    cross_entropy_build(in, c->z_loss, c->label_smoothing, out);
+}
+
+static const td_loss ul2 = {
+    .plugin =
+        TD_PLUGIN(td_loss, TD_LOSS_KIND, "ul2", options, struct ul2,
+                  .brief = "a mixture of denoisers: spans, long spans, and a text's end",
+                  .doc = "The tokenizer must have sentinels (tokenizer.sentinels) and should "
+                         "have modes (tokenizer.modes). train.length is inputs and targets "
+                         "together. Evaluation gives a text's beginning without a mode token.",
+                  .paper = "Tay et al., UL2: Unifying Language Learning Paradigms, 2022"),
+    .flags = TD_LOSS_NEEDS_GIVEN,
+    .split = split,
+    .bounds = bounds,
+    .build = build,
+};
+
+TD_MODULE("ul2", "1.0", "tandem", "MIT", &ul2.plugin)

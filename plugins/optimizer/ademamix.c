@@ -1,0 +1,95 @@
+/* ademamix.c - AdamW with a second, much slower momentum. Paper: Pagliardini et al. 2024. */
+#include "tandem/kind/optimizer.h"
+
+struct ademamix {
+    double  beta1, beta2, beta3, alpha, eps, weight_decay;
+    int64_t warmup;
+};
+
+static const td_option options[] = {
+    TD_OPTION_FLOAT(struct ademamix, beta1, 0.9, 0.001, 0.999999, "decay of the fast momentum"),
+    TD_OPTION_FLOAT(struct ademamix, beta2, 0.999, 0, 0.999999, "decay of the second moment"),
+    TD_OPTION_FLOAT(struct ademamix, beta3, 0.9999, 0.001, 0.99999999,
+                    "decay of the slow momentum"),
+    TD_OPTION_FLOAT(struct ademamix, alpha, 5, 0, 1000, "weight of the slow momentum"),
+    TD_OPTION_INT(struct ademamix, warmup, 0, 0, 1LL << 40,
+                  "steps in which alpha grows from 0 and the slow momentum's decay from beta1; the "
+                  "paper takes all of a run's. 0: none"),
+    TD_OPTION_FLOAT(struct ademamix, eps, 1e-8, 0, 1, "added to the root of the second moment"),
+    TD_OPTION_FLOAT(struct ademamix, weight_decay, 0.1, 0, 1,
+                    "on tensors of rank 2 and more, times the rate"),
+    TD_OPTION_END
+};
+
+/* Share of the warm-up that is done, min(t / warmup, 1). */
+static td_tensor *progress(const struct ademamix *c, const td_optimizer_in *in)
+{
+    td_tensor *one = td_scalar(in->graph, 1);
+    if (!c->warmup)
+        return one;
+    return td_neg(td_maximum(td_scale(in->step, -1 / (double)c->warmup), td_neg(one)));
+}
+
+/* 1 - exp(-x) without the loss of digits where x is small: 2 t / (1 + t), t = tanh(x / 2) */
+static td_tensor *one_minus_exp(td_tensor *x)
+{
+    td_tensor *t = td_tanh(td_scale(x, 0.5));
+    return td_div(td_scale(t, 2), td_affine(t, 1, 1));
+}
+
+/* 1 - b3(t), of a decay whose half-life is so far on the way from beta1's to beta3's:
+ * b3(t) = exp(ln b1 ln b3 / ((1 - s) ln b3 + s ln b1)) */
+static td_tensor *slow_share(const struct ademamix *c, td_tensor *share)
+{
+    double     from = log(c->beta1), to = log(c->beta3);
+    td_tensor *below = td_affine(share, to - from, -to);
+    return one_minus_exp(td_div(td_scalar(share->graph, from * to), below));
+}
+
+/* x = (1 - k) x + k new, kept through the gate */
+static td_tensor *mixed(const td_optimizer_in *in, const char *name, td_tensor *k, td_tensor *new)
+{
+    td_tensor *x = td_moment(in, name, in->param->dim, in->param->rank, 0);
+    td_tensor *next = td_add(td_mul(x, td_affine(k, -1, 1)), td_mul(new, k));
+    td_assign(x, next, in->gate);
+    return next;
+}
+
+/* 1 / (1 - b^t) */
+static td_tensor *correction(const td_optimizer_in *in, double b)
+{
+    td_tensor *one = td_scalar(in->graph, 1);
+    return b > 0 ? td_div(one, one_minus_exp(td_scale(in->step, -log(b)))) : one;
+}
+
+/* m1 = b1 m1 + (1-b1) g;  m2 = b3(t) m2 + (1-b3(t)) g;  v = b2 v + (1-b2) g^2
+ * p -= lr ((m1^ + alpha(t) m2) / (sqrt(v^) + eps) + decay p) */
+static td_tensor *build(const void *config, const td_optimizer_in *in)
+{
+    const struct ademamix *c = config;
+    td_graph              *g = in->graph;
+    td_tensor             *p = in->param, *grad = td_mul(in->grad, in->clip);
+    td_tensor             *share = progress(c, in);
+    td_tensor             *fast = mixed(in, "m", td_scalar(g, 1 - c->beta1), grad);
+    td_tensor             *slow = mixed(in, "m_slow", slow_share(c, share), grad);
+    td_tensor             *square = mixed(in, "v", td_scalar(g, 1 - c->beta2), td_mul(grad, grad));
+    td_tensor             *above = td_add(td_mul(fast, correction(in, c->beta1)),
+                                          td_mul(slow, td_scale(share, c->alpha)));
+    td_tensor *below = td_affine(td_sqrt(td_mul(square, correction(in, c->beta2))), 1, c->eps);
+    td_tensor *move = td_div(above, below);
+    double     decay = p->rank >= 2 ? c->weight_decay * in->decay_scale : 0;
+
+    if (decay > 0)
+        move = td_add(move, td_scale(p, decay));
+    return td_sub(p, td_mul(move, in->rate));
+}
+
+static const td_optimizer ademamix = {
+    .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "ademamix", options, struct ademamix,
+                        .brief = "AdamW with a second, much slower momentum",
+                        .paper = "Pagliardini et al., The AdEMAMix Optimizer: Better, Faster, "
+                                 "Older, 2024"),
+    .build = build,
+};
+
+TD_MODULE("ademamix", "1.0", "tandem", "MIT", &ademamix.plugin)
