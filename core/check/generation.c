@@ -44,8 +44,10 @@ static double *hidden_of(td_subject *s, td_batch *batch, int phase, int64_t past
 
     MUST(s->check, g, "out of memory");
     a->build(s->model.architecture.config, &(td_architecture_in){ g, batch, &none }, &out);
-    MUST(s->check, !td_graph_error(g, &e), "%s: %s: %s", s->label,
-         phase == TD_PHASE_STEP ? "a step of generation" : "the prompt", td_check_error(&e));
+    MUST(s->check, !td_graph_error(g, &e), "%s: %s%s", s->label, td_check_error(&e),
+         phase == TD_PHASE_STEP ? " (in a step of generation, one new token: has what it reads of "
+                                  "tokens before gone through td_remember?)"
+                                : "");
     plan = td_plan_new(g, &out.hidden, 1, &s->device, &e);
     MUST(s->check, plan, "%s: %s", s->label, td_check_error(&e));
     MUST(s->check, !td_variables_allocate(s->variables, &s->device, b->real, &e), "%s", e.text);

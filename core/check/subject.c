@@ -264,6 +264,15 @@ void td_trial_run(td_subject *s, td_trial *t)
     MUST(s->check, !td_plan_run(t->plan, &e), "%s: %s", s->label, td_check_error(&e));
 }
 
+/* What an author may have overlooked when a model cannot be built. */
+static const char *hint(const td_check *c)
+{
+    const td_attention *a = (const void *)c->plugin;
+    return td_check_is_kind(c->plugin, TD_ATTENTION_KIND) && !a->head_dim
+               ? " (it has no hook head_dim: a scheme that needs an even width is not asked)"
+               : "";
+}
+
 td_trial td_trial_new(td_subject *s, td_batch *batch)
 {
     td_check         *c = s->check;
@@ -272,7 +281,7 @@ td_trial td_trial_new(td_subject *s, td_batch *batch)
     td_trial          t = { .batch = batch };
 
     MUST(c, !td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, batch, false, &t.built, &e),
-         "%s: %s", s->label, td_check_error(&e));
+         "%s: %s%s", s->label, td_check_error(&e), hint(c));
     MUST(c, !td_model_backward(&s->model, s->variables, &t.built, false, &e), "%s: %s", s->label,
          td_check_error(&e));
     t.plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.nll }, 2, &s->device,

@@ -86,7 +86,7 @@ static td_tensor *build(const void *config, const td_attention_in *in)
         o[k] = td_attend_with(in, of_pair(x.q, k), of_pair(x.k, k), x.v, c->heads, heads_scale(c));
     o[0] = td_sub(o[0], td_mul(lambda_of(c, g), o[1]));
     o[0] = td_rms_norm(o[0], td_param(g, "sub_norm.weight", &width, 1, td_ones()), c->eps);
-    return heads_out(c, in, td_scale(o[0], 1 - first_lambda(c, g)));
+    return heads_joined(c, in, td_scale(o[0], 1 - first_lambda(c, g)));
 }
 
 static const td_attention differential = {

@@ -94,12 +94,19 @@ static inline void remember_heads(const td_attention_in *in, struct qkv *x)
     x->k = td_remember(in, "k", x->k), x->v = td_remember(in, "v", x->v);
 }
 
+/* [B, H, T, F] -> [B, T, D] */
+static inline td_tensor *heads_joined(const struct heads *c, const td_attention_in *in,
+                                      td_tensor *o)
+{
+    return project(c, "o_proj", td_merge_heads(o), td_dim(in->query, -1));
+}
+
 /* o [B, H, T, F] to [B, T, D] */
 static inline td_tensor *heads_out(const struct heads *c, const td_attention_in *in, td_tensor *o)
 {
     if (c->output_norm)
         o = td_rms_norm(o, NULL, c->eps);
-    return project(c, "o_proj", td_merge_heads(o), td_dim(in->query, -1));
+    return heads_joined(c, in, o);
 }
 
 static inline double heads_scale(const struct heads *c) { return 1 / sqrt((double)c->head_dim); }

@@ -175,7 +175,8 @@ typedef struct job {
     char        plugin[300]; /* "attention/mine" */
     const char *test;
     bool        started, done;
-    json_t     *result; /* what it printed; NULL: it did not come to that */
+    bool        dropped; /* others of its plugin took too long */
+    json_t     *result;  /* what it printed; NULL: it did not come to that */
 } job;
 
 typedef struct suite {
@@ -203,6 +204,16 @@ static bool add_job(suite *s, const char *path, const char *plugin, const char *
     return true;
 }
 
+/* A plugin that hangs does so in most tests: after two, the rest would only take time. */
+static bool hangs(const suite *s, const job *j)
+{
+    size_t late = 0;
+    for (size_t k = 0; k < s->begun; k++)
+        late += s->jobs[k].done && s->jobs[k].child.end == TD_CHILD_LATE &&
+                s->jobs[k].path == j->path && !strcmp(s->jobs[k].plugin, j->plugin);
+    return late >= 2;
+}
+
 static int start(suite *s, size_t number, td_error *error)
 {
     job        *j = &s->jobs[number];
@@ -217,6 +228,10 @@ static int start(suite *s, size_t number, td_error *error)
     for (size_t k = 0; k < t->n_overrides; k++)
         argv[n++] = t->overrides[k];
     j->started = true;
+    if (hangs(s, j)) {
+        j->done = j->dropped = true;
+        return 0;
+    }
     return td_child_start(&j->child, (char *const *)(uintptr_t)argv, s->directory, number,
                           &s->limits, error);
 }
@@ -244,7 +259,10 @@ static json_t *last_words(const job *j)
 static const char *outcome_of(const suite *s, const job *j, json_t *findings)
 {
     const td_child *c = &j->child;
-    (void)s;
+    if (j->dropped) {
+        json_array_append_new(findings, json_string("two other tests of it took too long"));
+        return "not run";
+    }
     if (c->end == TD_CHILD_LATE) {
         json_array_append_new(findings,
                               json_sprintf("it is not done after %.0f seconds (--time-limit)",
@@ -261,8 +279,9 @@ static const char *outcome_of(const suite *s, const job *j, json_t *findings)
         json_t *words = last_words(j);
         json_array_append_new(
             findings, c->end == TD_CHILD_CRASHED
-                          ? json_sprintf("it crashes: %s; --only %s --here runs it in a debugger",
-                                         strsignal(c->code), j->test)
+                          ? json_sprintf("it crashes: %s (add --here --plugin %s --only %s to "
+                                         "run it in a debugger)",
+                                         strsignal(c->code), j->plugin, j->test)
                           : json_sprintf("it ends the process with code %d", c->code));
         json_array_extend(findings, words);
         json_decref(words);

@@ -1,0 +1,18 @@
+/* check.h - runs of `tandem plugins check`. */
+#ifndef TESTS_CONFORMANCE_CHECK_H
+#define TESTS_CONFORMANCE_CHECK_H
+
+#include "tools/child.h"
+
+/* Its results for one module; `more`: further arguments, NULL at the end, or NULL. */
+static inline json_t *check_module(const char *path, const char *const *more, child *run)
+{
+    const char *argv[24] = { TANDEM_BINARY, "plugins", "check", "--json", "--jobs", "2", path };
+    size_t      n = 7;
+    while (more && *more)
+        argv[n++] = *more++;
+    *run = child_run(argv);
+    return child_json(run);
+}
+
+#endif

@@ -1,0 +1,83 @@
+/* plugins.c - the suite that strangers' modules are held to, over all of our own. */
+#include "conformance/check.h"
+#include "plugin/registry.h"
+
+/* What a plugin cannot be tried without. */
+static const struct {
+    const char *file, *arguments[3];
+} needs[] = { { "data-text.so", { "-c", "quickstart/decllm.cfg", NULL } } };
+
+static const char *const *arguments_for(const char *file)
+{
+    for (size_t k = 0; k < sizeof needs / sizeof *needs; k++)
+        if (!strcmp(needs[k].file, file))
+            return needs[k].arguments;
+    return NULL;
+}
+
+static void expect_conformance(const char *file)
+{
+    char    path[4096];
+    child   run;
+    json_t *all, *tests;
+    snprintf(path, sizeof path, "%s/%s", TANDEM_PLUGINS, file);
+    all = check_module(path, arguments_for(file), &run);
+    tests = json_object_get(all, "tests");
+    cr_assert_gt(json_array_size(tests), 2, "%s: no tests were run: %s", file, run.err);
+    for (size_t k = 0; k < json_array_size(tests); k++) {
+        json_t     *t = json_array_get(tests, k), *findings = json_object_get(t, "findings");
+        const char *outcome = json_string_value(json_object_get(t, "outcome"));
+        cr_expect(!strcmp(outcome, "ok") || !strcmp(outcome, "skipped"), "%s: %s: %s: %s", file,
+                  json_string_value(json_object_get(t, "test")), outcome,
+                  json_array_size(findings) ? json_string_value(json_array_get(findings, 0)) : "");
+    }
+    cr_expect_eq(run.code, 0);
+    json_decref(all);
+    child_free(&run);
+}
+
+/* All modules of a kind, or of two. */
+static void check_kind(const char *kind)
+{
+    char  **names = NULL;
+    int64_t n = td_list_directory(TANDEM_PLUGINS, &names, NULL), found = 0;
+    size_t  length = strlen(kind);
+    for (int64_t k = 0; k < n; k++)
+        if (!strncmp(names[k], kind, length) && names[k][length] == '-')
+            expect_conformance(names[k]), found++;
+    cr_expect_gt(found, 0, "there is no module of kind '%s'", kind);
+    td_free_names(names, n);
+}
+
+#define KIND(name) \
+    Test(plugins, name) { check_kind(#name); }
+KIND(architecture)
+KIND(attention)
+KIND(backend)
+KIND(comm)
+KIND(data)
+KIND(ffn)
+KIND(logger)
+KIND(loss)
+KIND(norm)
+KIND(optimizer)
+KIND(position)
+KIND(schedule)
+KIND(tokenizer)
+
+/* Kinds without a module of their own name: ours come with others. */
+Test(plugins, every_kind_is_here)
+{
+    static const char *const here[] = { "architecture", "attention", "backend",  "comm",
+                                        "data",         "ffn",       "logger",   "loss",
+                                        "norm",         "optimizer", "position", "schedule",
+                                        "tokenizer",    "kernels",   "op" };
+    size_t                   n = 0;
+    for (const td_kind *k = td_kinds(); k->id; k++, n++) {
+        bool found = false;
+        for (size_t i = 0; i < sizeof here / sizeof *here; i++)
+            found = found || !strcmp(here[i], k->name);
+        cr_expect(found, "kind '%s' is not tried here", k->name);
+    }
+    cr_expect_eq(n, sizeof here / sizeof *here);
+}
