@@ -42,6 +42,9 @@ static const td_option train_table[] = {
     INT(patience, 20, 0, LARGE, "skipped updates in a row that end the run as diverged; 0: never"),
     TD_OPTION_STRING(td_train_options, weights, "",
                      "safetensors file of parameters to start from; empty: initial values"),
+    TD_OPTION_STRINGS(td_train_options, allow,
+                      "keys in which the model of train.weights may differ from this one: "
+                      "\"model.position.*\""),
     INT(log_every, 10, 0, LARGE, "steps between metrics"),
     INT(norms_every, 0, 0, LARGE,
         "steps between norms of each parameter and its gradient in the metrics; 0: never"),

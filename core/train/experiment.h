@@ -23,6 +23,7 @@ typedef struct td_train_options {
     double      clip, dropout, spike;
     bool        dropout_shared, keep_best, pack;
     const char *weights;
+    td_strings  allow;
 } td_train_options;
 
 typedef struct td_evaluate_options {

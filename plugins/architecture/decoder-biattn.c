@@ -30,6 +30,7 @@ static const td_architecture architecture = {
     .complete = complete,
     .build = build,
     .vocab_size = vocab_size,
+    .takes = (const char *const[]){ "decoder-only", NULL },
 };
 
 TD_MODULE("decoder-biattn", "1.0", "tandem", "MIT", &architecture.plugin)

@@ -383,9 +383,7 @@ Test(train, a_finished_run_shows_its_result)
 Test(train, evaluation_says_of_what)
 {
     cr_assert_eq(finish(start("kept", "2", "train.steps=5")), 0);
-    sh("%1$s evaluate -c %2$s/model.cfg run.name=kept model.position.base=50.0 >%2$s/out "
-       "2>%2$s/err && "
-       "grep -q 'of another model.position.base: 10000.0 -> 50.0' %2$s/err && "
+    sh("%1$s evaluate -c %2$s/model.cfg run.name=kept >%2$s/out && "
        "grep -q 'kept/checkpoints/step-00000005/model.safetensors' %2$s/out");
     sh("sed -i 's/\"tokenizer\": \"[^\"]*\"/\"tokenizer\": \"another\"/' "
        "%2$s/kept/checkpoints/step-00000005/state.json; W=%2$s/kept/checkpoints/step-00000005/"

@@ -156,12 +156,12 @@ static int unknown_option(td_tool *t, const td_usage *u, const char *name)
                    : td_tool_usage_error(t, "there is no option '%s'", name);
 }
 
-/* All but -c and --plugin-path are given once: of two values one would be ignored. */
+/* All but those that say so are given once: of two values one would be ignored. */
 static bool is_again(td_tool *t, const td_flag *f, const char *value)
 {
     if (!strcmp(f->name, "-c") || !strcmp(f->name, "--plugin-path"))
         return false;
-    for (size_t k = 0; k < t->n_given; k++)
+    for (size_t k = 0; k < t->n_given && !(f->value && strstr(f->value, "..")); k++)
         if (t->given[k] == f)
             return true;
     if (t->n_given < TD_FLAGS)
@@ -231,6 +231,22 @@ const char *td_tool_option(const td_tool *t, const char *name)
     assert(find_flag(t->usage, t->usage->flags, name));
     for (size_t k = 0; k < t->n_given; k++)
         if (!strcmp(t->given[k]->name, name))
+            return t->values[k];
+    return NULL;
+}
+
+size_t td_tool_count(const td_tool *t, const char *name)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < t->n_given; k++)
+        n += !strcmp(t->given[k]->name, name);
+    return n;
+}
+
+const char *td_tool_option_at(const td_tool *t, const char *name, size_t index)
+{
+    for (size_t k = 0; k < t->n_given; k++)
+        if (!strcmp(t->given[k]->name, name) && !index--)
             return t->values[k];
     return NULL;
 }

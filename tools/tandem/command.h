@@ -26,7 +26,7 @@ typedef struct td_usage td_usage;
 /* An option of one command, beside those that all have. What was given: td_tool_option. */
 typedef struct td_flag {
     const char *name; /* "--weights" */
-    /* NULL: a switch. Completion knows "FILE", "DIR", and "text|dot": one of these words. */
+    /* NULL: a switch. "KEY ..": may be given again (td_tool_option_at). Completion knows "FILE", "DIR", and "text|dot": one of these words. */
     const char *value;
     const char *help;
 } td_flag;
@@ -45,13 +45,13 @@ typedef struct td_word {
 /* All that --help, the man pages and completion know of a command. */
 struct td_usage {
     const char    *name, *arguments, *brief, *example;
-    const td_flag *flags;  /* name NULL at the end; NULL: none */
-    const td_word *words;  /* name NULL at the end; NULL: none */
-    bool           config; /* takes -c and key=value */
+    const td_flag *flags;    /* name NULL at the end; NULL: none */
+    const td_word *words;    /* name NULL at the end; NULL: none */
+    bool           config;   /* takes -c and key=value */
     bool           optional; /* and can do without */
-    bool           json;   /* takes --json */
-    size_t         plain;  /* arguments that are no options, at most */
-    const char    *notes;  /* lines to print below the options, or NULL */
+    bool           json;     /* takes --json */
+    size_t         plain;    /* arguments that are no options, at most */
+    const char    *notes;    /* lines to print below the options, or NULL */
 };
 
 enum { TD_ARGUMENTS = 256, TD_FLAGS = 64 };
@@ -81,6 +81,9 @@ struct td_tool {
 bool           td_tool_parse(td_tool *, const td_usage *, int argc, char **argv, int *code);
 /* The value of an option of the command ("" of a switch); NULL: it was not given. */
 const char    *td_tool_option(const td_tool *, const char *name);
+/* How often one was given that may be given again, and its values in order. */
+size_t         td_tool_count(const td_tool *, const char *name);
+const char    *td_tool_option_at(const td_tool *, const char *name, size_t index);
 /* Say that `what` is none of the command's words, and give the exit code. */
 int            td_tool_no_word(td_tool *, const char *what);
 /* What all commands take, and whether this one does. */

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "run_directory.h"
+#include "weights.h"
 
 static int progress(void *arg, int64_t done, int64_t all)
 {
@@ -75,8 +76,8 @@ static int evaluate(td_work *w, const char *weights, td_error *error)
     int              code = td_work_data(w, error);
 
     if (!code)
-        code = td_run_check_tokenizer(w, weights, error);
-    td_run_tell_other_model(w, weights);
+        code = td_work_check_weights(w, weights, error);
+    td_work_tell_idle_allows(w);
     if (!code)
         code = td_work_engine(w, error);
     spec = td_work_evaluate(w);
@@ -102,12 +103,13 @@ static int evaluate(td_work *w, const char *weights, td_error *error)
 
 static const td_flag flags[] = {
     { "--weights", "FILE", "parameters (safetensors); else the run's newest checkpoint" },
+    { "--allow", "KEY ..", "a key in which the parameters' model may differ: model.position.*" },
     { 0, 0, 0 },
 };
 
 const td_usage td_usage_evaluate = {
     .name = "evaluate",
-    .arguments = "[--weights W.safetensors]",
+    .arguments = "[--weights W.safetensors] [--allow KEY ..]",
     .brief = "Held-out NLL per source: the first half of each sequence is given, the second half "
              "scored, for every model.",
     .example = "tandem evaluate -c configs/quickstart/redllm.cfg run.name=first",

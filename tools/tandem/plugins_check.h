@@ -23,7 +23,7 @@ typedef enum td_child_end {
 } td_child_end;
 
 typedef struct td_child {
-    pid_t  pid; /* 0: not running */
+    pid_t  pid;         /* 0: not running */
     char  *out, *error; /* files: what it wrote */
     double started, seconds;
     size_t peak; /* bytes of memory that were seen */

@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/machine.h"
+#include "weights.h"
 
 /* ---- one process at a time ------------------------------------------------------------------- */
 
@@ -43,10 +44,10 @@ static int lock(td_run_directory *r, const td_work *w, td_error *error)
  * what it says. */
 static bool may_change(const char *key)
 {
-    static const char *const allowed[] = { "train.steps",     "train.*_every", "train.keep_*",
-                                           "train.guard",     "train.spike",   "train.patience",
-                                           "schedule.*",      "evaluate.*",    "run.*",
-                                           "backend.threads", "plugin_path" };
+    static const char *const allowed[] = { "train.steps", "train.*_every",   "train.keep_*",
+                                           "train.guard", "train.spike",     "train.patience",
+                                           "train.allow", "schedule.*",      "evaluate.*",
+                                           "run.*",       "backend.threads", "plugin_path" };
     for (size_t k = 0; k < sizeof allowed / sizeof *allowed; k++)
         if (td_match(allowed[k], key))
             return true;
@@ -68,29 +69,19 @@ static int check_changes(td_run_directory *r, const td_work *w, td_text *differe
         r->other_evaluation |= td_match("evaluate.*", key) && strcmp(key, "evaluate.batch");
         if (may_change(key))
             td_log_line(w->tool->log, TD_LOG_INFO, "resuming with another %s", line);
+        else if (td_work_allows(w, key))
+            td_log_line(w->tool->log, TD_LOG_WARN, "resuming with another %s: allowed", line);
         else
             td_text_print(&refused, "\n  %s", line);
     }
     if (refused.size)
         code = td_fail(error, TD_ECONFIG,
                        "cannot resume: this config differs from the run's own in what it "
-                       "computes:%.1600s\nundo that, or start another run.name with train.weights",
+                       "computes:%.1500s\nundo that, say --allow KEY for a difference that is "
+                       "meant, or start another run.name with train.weights",
                        td_text_get(&refused));
     td_text_free(&refused);
     return code;
-}
-
-/* Against the config of a run, by what it was started with; false: that one cannot be read. */
-static bool differences_from(const td_work *w, const char *path, td_text *out, td_errors *errors)
-{
-    char          *configs = td_tool_configs();
-    td_experiment *before = td_experiment_open(w->x->registry, &path, 1, NULL, 0, configs,
-                                               TD_NEED_TRAINING, errors);
-    if (before)
-        td_config_diff(before->config, w->x->config, out);
-    free(configs);
-    td_experiment_close(before);
-    return before != NULL;
 }
 
 static int compare_configs(td_run_directory *r, const td_work *w, td_error *error)
@@ -99,7 +90,9 @@ static int compare_configs(td_run_directory *r, const td_work *w, td_error *erro
     char     *path = td_path_join(r->path, "config.cfg");
     td_text   differences = { 0 };
     int       code = 0;
-    if (!path || !differences_from(w, path, &differences, &errors))
+
+    td_experiment *before = path ? td_work_differences(w, path, &differences, &errors) : NULL;
+    if (!before)
         code =
             td_fail(error, TD_ECONFIG,
                     "cannot resume: '%s/config.cfg' does not say how the run was started: %.1500s",
@@ -107,24 +100,9 @@ static int compare_configs(td_run_directory *r, const td_work *w, td_error *erro
     else if (differences.size)
         code = check_changes(r, w, &differences, error);
     td_errors_free(&errors), td_text_free(&differences);
+    td_experiment_close(before);
     free(path);
     return code;
-}
-
-void td_run_tell_other_model(const td_work *w, const char *weights)
-{
-    td_errors errors = { 0 };
-    td_text   differences = { 0 };
-    char     *directory = td_path_directory(weights), *rest = NULL;
-    char     *path = directory ? td_path_join(directory, "../../config.cfg") : NULL;
-    if (path && td_file_exists(path) && differences_from(w, path, &differences, &errors) &&
-        differences.size)
-        for (char *line = strtok_r(differences.data, "\n", &rest); line;
-             line = strtok_r(NULL, "\n", &rest))
-            if (!strncmp(line, "model.", 6) || !strncmp(line, "tokenizer.", 10))
-                td_log_line(w->tool->log, TD_LOG_WARN, "these parameters are of another %s", line);
-    td_errors_free(&errors), td_text_free(&differences);
-    free(directory), free(path);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -251,25 +229,6 @@ static int refuse_other(const json_t *before, const json_t *now, const char *key
                    "cannot resume: the %s is not that of the run any more (%s was saved, %s is "
                    "there): put it back, or start another run.name with train.weights",
                    what, a, b);
-}
-
-int td_run_check_tokenizer(const td_work *w, const char *weights, td_error *error)
-{
-    char   *directory = td_path_directory(weights);
-    char   *state = directory ? td_path_join(directory, "state.json") : NULL;
-    char   *about = state && td_file_exists(state) ? td_checkpoint_about(directory, NULL) : NULL;
-    json_t *j = about ? json_loads(about, 0, NULL) : NULL;
-    const char *was = word(j, "tokenizer");
-    int         code = 0;
-    if (*was && strcmp(was, w->tokenizer_id))
-        code =
-            td_fail(error, TD_ECONFIG,
-                    "'%s' was trained with another tokenizer (%s; the config's is %s): take that "
-                    "one",
-                    weights, was, w->tokenizer_id);
-    json_decref(j);
-    free(directory), free(state), free(about);
-    return code;
 }
 
 /* Plugins whose file is another; loggers compute nothing. */

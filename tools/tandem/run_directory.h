@@ -32,13 +32,6 @@ int   td_run_compare(const td_run_directory *, const td_work *, const char *abou
 /* Write config.cfg, environment.txt and model-info.txt. */
 int td_run_describe(const td_run_directory *, const td_work *, const td_memory *, td_error *error);
 
-/* Of parameters in a run's checkpoint: warn where that run's model or tokenizer is not the config's
- * (a model may be evaluated otherwise than it was trained, but nobody should overlook it). */
-void td_run_tell_other_model(const td_work *, const char *weights);
-
-/* Parameters of a checkpoint mean nothing to another tokenizer. The data is open. */
-int td_run_check_tokenizer(const td_work *, const char *weights, td_error *error);
-
 /* The newest checkpoint of the config's run; free() it. NULL: there is none. */
 int td_run_latest(const td_work *, char **latest, td_error *error);
 

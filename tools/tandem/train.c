@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "run_directory.h"
+#include "weights.h"
 
 /* ---- the summary ----------------------------------------------------------------------------- */
 
@@ -103,6 +104,9 @@ static int prepare(td_work *w, td_run_directory *r, char **about, td_error *erro
         code = error->code;
     if (!code && r->latest)
         code = td_run_compare(r, w, *about, error);
+    else if (!code && *weights)
+        code = td_work_check_weights(w, weights, error);
+    td_work_tell_idle_allows(w);
     if (!code)
         code = td_work_plan(w, &memory, error);
     if (!code)
@@ -213,12 +217,15 @@ static void set_weights(td_tool *t, const char *file, char *out, size_t size)
 static const td_flag flags[] = {
     { "--resume", 0, "go on from the last checkpoint, if there is one" },
     { "--weights", "FILE", "start from these parameters: train.weights" },
+    { "--allow", "KEY ..",
+      "a key that may differ from the run's, or from the model of the weights: "
+      "model.position.*" },
     { 0, 0, 0 },
 };
 
 const td_usage td_usage_train = {
     .name = "train",
-    .arguments = "[--resume] [--weights W.safetensors]",
+    .arguments = "[--resume] [--weights W.safetensors] [--allow KEY ..]",
     .brief = "Train a model: data, steps, evaluations, checkpoints.",
     .example = "tandem train -c configs/quickstart/redllm.cfg run.name=first train.steps=200",
     .flags = flags,

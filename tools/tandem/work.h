@@ -17,6 +17,7 @@ typedef struct td_work {
     bool               tokenizer_opened, data_opened;
     char               tokenizer_id[64]; /* tells what tokenizers of other pieces are not */
     td_special         special;
+    uint64_t           allowed; /* which of the keys that may differ do (weights.h) */
 } td_work;
 
 /* The config with its parts and a thread pool. False after a message, with the exit code in

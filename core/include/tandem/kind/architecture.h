@@ -65,6 +65,9 @@ typedef struct td_architecture {
     /* Names of arrays that `complete` and `build` read, NULL at the end; batches of others may have
      * no other. NULL: any. */
     const char *const *arrays;
+    /* Names of other architectures whose parameters mean the same here, NULL at the end: those of a
+     * causal model, where the input becomes bidirectional. Others are refused. NULL: none. */
+    const char *const *takes;
 } td_architecture;
 
 #ifdef __cplusplus
