@@ -46,9 +46,9 @@ Test(show, explain_takes_groups)
                 "data.sources[0]", "-c", "a.cfg");
     config_says(2, "there is no key 'model.atention'; did you mean 'model.attention'?", "explain",
                 "model.atention", "-c", "a.cfg");
-    child c = config_run("explain", (const char *[]){ "tokenizer", "-c", "a.cfg", NULL });
-    cr_expect(strstr(c.out, "tokenizer: tokenizer 'bytes', one token per byte") &&
-                  strstr(c.out, "  set by:  a.cfg:2\n") && !strstr(c.out, "\n\n"),
+    child c = config_run("explain", (const char *[]){ "comm", "-c", "a.cfg", NULL });
+    cr_expect(strstr(c.out, "comm: comm 'single', ") && strstr(c.out, "  set by:  ") &&
+                  !strstr(c.out, "\n\n"),
               "%s", c.out);
     child_free(&c);
 }

@@ -23,7 +23,13 @@ Test(arguments, of_plugins)
 {
     expect(2, "plugins matrix extra", "matrix takes no argument: what is 'extra'?");
     expect(2, "plugins list norm extra", "list takes one kind, or none: what is 'extra'?");
-    expect(2, "plugins check --json x.so", "only list gives JSON");
+    expect(2, "plugins show norm rms --json", "only list gives JSON");
+    expect(2, "plugins check", "which module? Name a file");
+    expect(2, "plugins check x.so --only nothing",
+           "there is no test 'nothing'; --tests lists them");
+    expect(2, "plugins check x.so --here", "--here takes one file, --plugin and --only");
+    expect(2, "plugins check x.so --time-limit soon",
+           "--time-limit takes a number above 0, not 'soon'");
     expect(2, "plugins nothing", "'nothing' is none of list, show, matrix, check");
     expect(2, "plugins --plugin-path no-such", "cannot look for plugins in 'no-such': No such");
     expect(2, "plugins --plugin-path /dev/null", "cannot look for plugins in '/dev/null': Not a d");

@@ -106,7 +106,8 @@ static int prepare(td_work *w, td_run_directory *r, char **about, td_error *erro
         code = td_run_compare(r, w, *about, error);
     else if (!code && *weights)
         code = td_work_check_weights(w, weights, error);
-    td_work_tell_idle_allows(w);
+    if (*weights || r->latest)
+        td_work_tell_idle_allows(w);
     if (!code)
         code = td_work_plan(w, &memory, error);
     if (!code)
