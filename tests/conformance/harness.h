@@ -33,6 +33,7 @@ typedef struct subject {
     recipe        recipe;
     td_model      model;
     td_variables *variables;
+    bool          bare; /* without auxiliary losses: means over a batch, no sums of its examples */
 } subject;
 
 /* One batch's graph, planned. */
@@ -222,6 +223,8 @@ static inline trial trial_new(subject *s, const sentence *texts, int count, int6
     cr_assert_eq(td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, t.batch, false, &t.built,
                                   &error),
                  0, "%s: %s", label(s), error.text);
+    for (size_t k = 0; s->bare && k < t.built.n_aux; k++)
+        t.built.loss = td_sub(t.built.loss, t.built.aux[k].loss);
     cr_assert_eq(td_model_backward(&s->model, s->variables, &t.built, false, &error), 0, "%s: %s",
                  label(s), error.text);
     t.plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.nll }, 2,

@@ -66,6 +66,7 @@ static size_t add_gradients(subject *s, double *sum)
 
 static void check_packing(subject *s)
 {
+    s->bare = true;
     trial   packed = trial_new(s, sentences, 2, 3);
     double *together = calloc(1 << 14, sizeof *together), *apart = calloc(1 << 14, sizeof *apart);
     double  a[TOKENS], b[TOKENS];
