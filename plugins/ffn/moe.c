@@ -139,7 +139,7 @@ static td_tensor *dropped(const struct moe *c, const td_ffn_in *in, const struct
     int64_t    rows = td_dim(h, 0), width = td_dim(h, 1);
     int64_t    dims[] = { td_dim(in->x, 0), td_dim(in->x, 1) * c->top_k, width };
     td_tensor *y;
-    if (!in->dropout || in->dropout->rate <= 0)
+    if (!in->dropout || in->dropout->rate <= 0 || !td_is_training(h->graph))
         return h;
     y = td_drop(td_reshape(td_gather(h, r->position), dims, 3), in->dropout, "inside", 1);
     return td_scatter_add(r->position, reshape2(y, rows, width), 0, rows);
