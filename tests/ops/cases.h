@@ -431,6 +431,7 @@ static const op_case cases[] = {
     { "grouped_outer", "11x3,11x7", -2, 2, build_grouped_outer, 0, false },
     { "grouped_outer", "3x5,3x2,5x5x2", -2, 2, build_grouped_outer, 1, false },
     { "grouped_outer", "13x3,13x1", -2, 2, build_grouped_outer, 2, false },
+    { "grouped_outer", "3x5,3x2", -2, 2, build_grouped_outer, 0, false },
     { "matmul", "1x1,1x1", -2, 2, build_matmul, 0, false },
     { "matmul", "2x1x3x5,1x3x5x2", -2, 2, build_matmul, 0, false },
     { "matmul", "17x31,31x13", -2, 2, build_matmul, 0, false },
