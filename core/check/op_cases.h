@@ -41,17 +41,15 @@ static td_tensor *ints(td_graph *g, const double *values, int64_t rows, int64_t 
         UNUSED;                       \
         return td_##name(x[0], x[1]); \
     }
-UNARY_BUILD(neg)
-UNARY_BUILD(exp)
-UNARY_BUILD(log)
-UNARY_BUILD(sqrt)
-UNARY_BUILD(rsqrt) UNARY_BUILD(sin) UNARY_BUILD(cos) UNARY_BUILD(tanh) UNARY_BUILD(sigmoid)
-    UNARY_BUILD(abs) UNARY_BUILD(sign) UNARY_BUILD(floor) UNARY_BUILD(softmax)
-        UNARY_BUILD(sum_squares) BINARY_BUILD(add) BINARY_BUILD(sub) BINARY_BUILD(mul)
-            BINARY_BUILD(div) BINARY_BUILD(maximum) BINARY_BUILD(less) BINARY_BUILD(equal)
-                BINARY_BUILD(matmul)
+/* clang-format off */
+UNARY_BUILD(neg) UNARY_BUILD(exp) UNARY_BUILD(log) UNARY_BUILD(sqrt) UNARY_BUILD(rsqrt)
+UNARY_BUILD(sin) UNARY_BUILD(cos) UNARY_BUILD(tanh) UNARY_BUILD(sigmoid) UNARY_BUILD(abs)
+UNARY_BUILD(sign) UNARY_BUILD(floor) UNARY_BUILD(softmax) UNARY_BUILD(sum_squares)
+BINARY_BUILD(add) BINARY_BUILD(sub) BINARY_BUILD(mul) BINARY_BUILD(div) BINARY_BUILD(maximum)
+BINARY_BUILD(less) BINARY_BUILD(equal) BINARY_BUILD(matmul)
+    /* clang-format on */
 
-                    BUILD(build_affine)
+    BUILD(build_affine)
 {
     UNUSED;
     return td_affine(x[0], -1.75, 0.5);
@@ -155,6 +153,32 @@ BUILD(build_transposed)
 {
     UNUSED;
     return td_matmul(td_transpose(x[0], -1, -2), td_transpose(x[1], -1, -2));
+}
+
+/* Groups of x's rows: some empty, and rows of none. */
+static td_tensor *groups_of(td_graph *g, const td_tensor *x, bool sorted)
+{
+    double  group[512];
+    int64_t n = x->dim[0];
+    for (int64_t k = 0; k < n; k++)
+        group[k] = sorted ? (double)(k * 6 / n) - 1 : (double)(k * 7 % 6) - 1;
+    return td_constant(g, TD_I32, &n, 1, group);
+}
+
+/* Bit 0: transposed; bit 1: sorted. */
+BUILD(build_grouped_matmul)
+{
+    UNUSED;
+    return td_grouped_matmul(x[0], x[1], groups_of(g, x[0], o & 2), o & 1);
+}
+
+/* Bit 0: plus x[2]; bit 1: sorted. */
+BUILD(build_grouped_outer)
+{
+    td_tensor *in[] = { x[0], x[1], groups_of(g, x[0], o & 2), o & 1 ? x[2] : 0 };
+    td_attrs   a = { { 5 }, { 0 } };
+    UNUSED;
+    return td_emit(g, "grouped_outer", in, 4, &a);
 }
 
 /* ---- layers ---------------------------------------------------------------------------------- */
@@ -401,6 +425,14 @@ static const td_op_case cases[] = {
     { "scatter_add", "2x3x7", -2, 2, build_scatter, 0, false },
     { "scatter_add", "2x3x7,5x7", -2, 2, build_scatter, 1, false },
     { "matmul", "3x5,5x7", -2, 2, build_matmul, 0, false },
+    { "grouped_matmul", "11x3,5x3x7", -2, 2, build_grouped_matmul, 0, false },
+    { "grouped_matmul", "11x3,5x7x3", -2, 2, build_grouped_matmul, 1, false },
+    { "grouped_matmul", "13x3,3x3x2", -2, 2, build_grouped_matmul, 2, false },
+    { "grouped_matmul", "1x5,1x5x3", -2, 2, build_grouped_matmul, 0, false },
+    { "grouped_outer", "11x3,11x7", -2, 2, build_grouped_outer, 0, false },
+    { "grouped_outer", "3x5,3x2,5x5x2", -2, 2, build_grouped_outer, 1, false },
+    { "grouped_outer", "13x3,13x1", -2, 2, build_grouped_outer, 2, false },
+    { "grouped_outer", "3x5,3x2", -2, 2, build_grouped_outer, 0, false },
     { "matmul", "1x1,1x1", -2, 2, build_matmul, 0, false },
     { "matmul", "2x1x3x5,1x3x5x2", -2, 2, build_matmul, 0, false },
     { "matmul", "17x31,31x13", -2, 2, build_matmul, 0, false },

@@ -138,7 +138,8 @@ static const td_optimizer muon = {
                         .brief = "orthogonalised momentum for matrices, AdamW for the rest",
                         .doc = "Of a parameter of rank 3 and more each matrix along its last two "
                                "axes is made orthogonal by itself, as experts are. Vectors are "
-                               "AdamW's.",
+                               "AdamW's. A matrix of r x c, r <= c, takes iterations (4 r^2 c + "
+                               "2 r^3) FLOPs at each update, whatever the batch.",
                         .paper = "Jordan et al., Muon: An optimizer for hidden layers in neural "
                                  "networks, 2024; Liu et al., Muon is Scalable for LLM Training, "
                                  "2025"),

@@ -45,4 +45,5 @@ Test(bench, tokens_without_padding)
     cr_expect_float_eq(tokens_of("redllm", "loss.prefix=8"), 5 * 77, 1e-6);
     cr_expect_float_eq(tokens_of("redllm", "loss.split=random"), 5 * 77, 1e-6);
     cr_expect_float_eq(tokens_of("decllm", "train.bucket=64"), 5 * 77, 1e-6);
+    cr_expect_float_eq(tokens_of("redllm", "loss.plugin=span-corruption"), 5 * 77, 1e-6);
 }

@@ -196,6 +196,20 @@ Test(data, a_vocabulary_that_is_too_small)
     expect("%2$s show -c quickstart/redllm.cfg run.dir=%1$s/a model.vocab_size=259", 0, "record 0");
 }
 
+/* Marks have no text of their own; the tokenizer must have as many as there are spans. */
+Test(data, marks_are_shown)
+{
+    expect("%2$s show -c ablations/span-corruption.cfg -c data/embedded.cfg run.dir=%1$s/a"
+           " | grep -c '  given (208): .*<0>.*<10>\\|  predicted (46): <0>.*<10>'",
+           0, "2\n");
+    expect("%2$s show -c ablations/ul2.cfg -c data/embedded.cfg run.dir=%1$s/b --count 20"
+           " | grep -o ' \\[[RSX]\\]' | sort | uniq -c | wc -l",
+           0, "3\n");
+    expect("%2$s show -c ablations/span-corruption.cfg -c data/embedded.cfg run.dir=%1$s/a"
+           " tokenizer.sentinels=10",
+           2, "11 spans to mark; the tokenizer has 10 sentinels: set tokenizer.sentinels = 11");
+}
+
 /* ---- bad text -------------------------------------------------------------------------------- */
 
 static void use_text(const char *file, int bad)

@@ -180,6 +180,39 @@ Test(describe, groups_of_another_model)
     child_free(&c);
 }
 
+/* Without a tokenizer there are marks enough. Only denoisers of several sorts split at several
+ * places. */
+Test(describe, losses_that_take_spans_out)
+{
+    static const char *const losses[] = { "span-corruption", "ul2" };
+    for (int k = 0; k < 2; k++) {
+        char path[500];
+        snprintf(path, sizeof path, "%s/configs/ablations/%s.cfg", TANDEM_SOURCE, losses[k]);
+        child c = child_run((const char *[]){ TANDEM_BINARY, "describe", "-c", path, NULL });
+        cr_assert_eq(c.code, 0, "%s", c.err);
+        cr_expect(k || strstr(c.out, "one sequence of 256 tokens, 46 of them predicted\n"), "%s",
+                  c.out);
+        cr_expect(!k || strstr(c.out, "predicted (the split varies)\n"), "%s", c.out);
+        child_free(&c);
+    }
+}
+
+/* Experts count where they compute: two of eight of half the width are as one, and the router. */
+Test(describe, experts_that_are_not_chosen_cost_nothing)
+{
+    child   c = describe("ablations/moe", NULL), d = describe("nano/redllm", NULL);
+    json_t *experts = child_json(&c), *one = child_json(&d);
+    double  router = 2.0 * 128 * 256 * 8 * 4; /* tokens of a stack, d_model, experts, layers */
+    cr_expect_eq(integer(experts, "parameters", "ffn"),
+                 4 * integer(one, "parameters", "ffn") + 4 * 256 * 8);
+    cr_expect_float_eq(json_real_value(json_object_get(json_object_get(experts, "flops"), "dense")),
+                       json_real_value(json_object_get(json_object_get(one, "flops"), "dense")) +
+                           router,
+                       1);
+    json_decref(experts), json_decref(one);
+    child_free(&c), child_free(&d);
+}
+
 Test(describe, usage)
 {
     child c = describe("paper/redllm-8b", "--graph=png");

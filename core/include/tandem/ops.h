@@ -316,6 +316,31 @@ static inline td_tensor *td_assign(td_tensor *state, td_tensor *value, td_tensor
 
 /* ---- composites ------------------------------------------------------------------------------ */
 
+/* Each row by the matrix of its group: y[n] = x[n] w[group[n]], of x [N, K], w [G, K, M] and group
+ * (i32 [N]); or w [G, M, K], `transposed`. A row whose group is none of 0 .. G-1 gives zeros. Rows in
+ * any order; sorted by group they are not copied. "grouped_matmul": i[0] 1: transposed */
+static inline td_tensor *td_grouped_matmul(td_tensor *x, td_tensor *w, td_tensor *group,
+                                           bool transposed)
+{
+    td_attrs   a;
+    td_tensor *in[] = { x, w, group };
+    memset(&a, 0, sizeof a);
+    a.i[0] = transposed;
+    return td_emit_("grouped_matmul", in, 3, &a);
+}
+
+/* For each of `groups` groups the sum of x[n]^T y[n] over its rows, [G, P, Q], of x [N, P] and
+ * y [N, Q]. Input 3, if any, is added. "grouped_outer": i[0] groups */
+static inline td_tensor *td_grouped_outer(td_tensor *x, td_tensor *y, td_tensor *group,
+                                          int64_t groups)
+{
+    td_attrs   a;
+    td_tensor *in[] = { x, y, group, 0 };
+    memset(&a, 0, sizeof a);
+    a.i[0] = groups;
+    return td_emit_("grouped_outer", in, 4, &a);
+}
+
 /* exp(x) / sum(exp(x)) over the last axis. "softmax" */
 static inline td_tensor *td_softmax(td_tensor *x) { return td_op1_("softmax", x); }
 

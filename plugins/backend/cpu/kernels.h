@@ -30,11 +30,14 @@ int td_cpu_i32_mul(const td_call *), td_cpu_i32_maximum(const td_call *),
     td_cpu_i32_less(const td_call *);
 int td_cpu_i32_equal(const td_call *);
 
-/* reduce.c, matmul.c */
+/* reduce.c, matmul.c, grouped.c */
 int    td_cpu_sum(const td_call *), td_cpu_max_over(const td_call *);
 int    td_cpu_i32_sum(const td_call *), td_cpu_i32_max_over(const td_call *);
 int    td_cpu_matmul(const td_call *);
 size_t td_cpu_matmul_workspace(const td_call *);
+int    td_cpu_grouped_matmul(const td_call *), td_cpu_grouped_outer(const td_call *);
+size_t td_cpu_grouped_matmul_workspace(const td_call *),
+    td_cpu_grouped_outer_workspace(const td_call *);
 
 /* activation.c, norm.c, rope.c, cross_entropy.c, dropout.c */
 int    td_cpu_activation(const td_call *), td_cpu_activation_grad(const td_call *);

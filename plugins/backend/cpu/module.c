@@ -103,6 +103,10 @@ static const td_kernel rows[] = {
     ROW("scatter_add", TD_F32, 0, td_cpu_scatter_add),
     ROW("matmul", TD_F32, TD_KERNEL_STRIDED_IN, td_cpu_matmul,
         .workspace = td_cpu_matmul_workspace),
+    ROW("grouped_matmul", TD_F32, 0, td_cpu_grouped_matmul,
+        .workspace = td_cpu_grouped_matmul_workspace),
+    ROW("grouped_outer", TD_F32, 0, td_cpu_grouped_outer,
+        .workspace = td_cpu_grouped_outer_workspace),
 
     ROW("softmax", TD_F32, TD_KERNEL_INPLACE, td_cpu_softmax),
     ROW("softmax_grad", TD_F32, TD_KERNEL_INPLACE, td_cpu_softmax_grad),

@@ -1,0 +1,160 @@
+/* grouped.c - products of rows with the matrices of their groups: rows are brought together by
+ * group, unless they are, and each group is one product. */
+#include "cpu.h"
+#include "kernels.h"
+
+/* Rows in the order of their groups. `from`: the row that is k-th in it, NULL: the k-th. Group g has
+ * those from first[g] to first[g + 1]; what belongs to none comes after the last. */
+typedef struct order {
+    int64_t *first, *from;
+    int64_t  rows, groups;
+} order;
+
+/* Bytes for an order. */
+static size_t order_bytes(int64_t rows, int64_t groups)
+{
+    return td_cpu_align((size_t)(rows + groups + 2) * sizeof(int64_t));
+}
+
+/* The group, or the one after the last for what belongs to none. */
+static int64_t place_of(int32_t group, int64_t groups)
+{
+    return group < 0 || group >= groups ? groups : group;
+}
+
+static bool sorted(const int32_t *group, int64_t n, int64_t groups)
+{
+    for (int64_t k = 1; k < n; k++)
+        if (place_of(group[k], groups) < place_of(group[k - 1], groups))
+            return false;
+    return true;
+}
+
+/* By counting: rows of a group stay in their order. */
+static order order_of(const td_view *group, int64_t groups, void *workspace)
+{
+    const int32_t *g = group->data;
+    order          o = { .first = workspace, .rows = group->dim[0], .groups = groups };
+
+    memset(o.first, 0, (size_t)(groups + 2) * sizeof *o.first);
+    for (int64_t n = 0; n < o.rows; n++)
+        o.first[place_of(g[n], groups) + 1]++;
+    for (int64_t k = 0; k <= groups; k++)
+        o.first[k + 1] += o.first[k];
+    if (sorted(g, o.rows, groups))
+        return o;
+    o.from = o.first + groups + 2;
+    for (int64_t n = 0; n < o.rows; n++)
+        o.from[o.first[place_of(g[n], groups)]++] = n;
+    for (int64_t k = groups; k > 0; k--)
+        o.first[k] = o.first[k - 1];
+    o.first[0] = 0;
+    return o;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+typedef struct move {
+    const order *order;
+    const float *from;
+    float       *to;
+    int64_t      width, per_item;
+    bool         back; /* to where they came from */
+} move;
+
+static void move_item(void *arg, int64_t item, int thread)
+{
+    const move *m = arg;
+    int64_t     end = td_cpu_min(m->order->rows, (item + 1) * m->per_item);
+    (void)thread;
+    for (int64_t k = item * m->per_item; k < end; k++) {
+        int64_t n = m->order->from[k];
+        memcpy(m->to + (m->back ? n : k) * m->width, m->from + (m->back ? k : n) * m->width,
+               (size_t)m->width * sizeof(float));
+    }
+}
+
+static void move_rows(const td_call *call, const order *o, const float *from, float *to,
+                      int64_t width, bool back)
+{
+    move m = { o, from, to, width, td_cpu_max(1, (1 << 14) / td_cpu_max(1, width)), back };
+    td_parallel(call->services, td_cpu_ceil(o->rows, m.per_item), move_item, &m);
+}
+
+/* The rows of input k by group: where they are, or copied to *workspace. */
+static const float *grouped(const td_call *call, int k, const order *o, float **workspace)
+{
+    float  *to = *workspace;
+    int64_t width = call->in[k].dim[1];
+    if (!o->from)
+        return call->in[k].data;
+    move_rows(call, o, call->in[k].data, to, width, false);
+    *workspace += td_cpu_align((size_t)(o->rows * width) * sizeof *to) / sizeof *to;
+    return to;
+}
+
+static size_t rows_bytes(const td_view *v)
+{
+    return td_cpu_align((size_t)td_view_count(v) * sizeof(float));
+}
+
+/* ---- kernels --------------------------------------------------------------------------------- */
+
+size_t td_cpu_grouped_matmul_workspace(const td_call *call)
+{
+    return order_bytes(call->in[0].dim[0], call->in[1].dim[0]) + rows_bytes(&call->in[0]) +
+           rows_bytes(&call->out[0]);
+}
+
+int td_cpu_grouped_matmul(const td_call *call)
+{
+    const td_view *w = &call->in[1], *out = &call->out[0];
+    int64_t        k = call->in[0].dim[1], n = out->dim[1];
+    order          o = order_of(&call->in[2], w->dim[0], call->workspace);
+    float         *room = (float *)((char *)call->workspace + order_bytes(o.rows, o.groups));
+    const float   *x = grouped(call, 0, &o, &room);
+    float         *y = o.from ? room : out->data;
+
+    for (int64_t g = 0; g < o.groups; g++) {
+        const float  *weight = (const float *)w->data + g * k * n;
+        td_cpu_matrix a = { x + o.first[g] * k, k, false };
+        td_cpu_matrix b = { weight, call->attrs->i[0] ? k : n, call->attrs->i[0] != 0 };
+        if (o.first[g + 1] > o.first[g])
+            td_cpu_gemm(call->backend, a, b, o.first[g + 1] - o.first[g], n, k, 1, 0,
+                        y + o.first[g] * n, n);
+    }
+    memset(y + o.first[o.groups] * n, 0, (size_t)((o.rows - o.first[o.groups]) * n) * sizeof *y);
+    if (o.from)
+        move_rows(call, &o, y, out->data, n, true);
+    return 0;
+}
+
+size_t td_cpu_grouped_outer_workspace(const td_call *call)
+{
+    return order_bytes(call->in[0].dim[0], call->out[0].dim[0]) + rows_bytes(&call->in[0]) +
+           rows_bytes(&call->in[1]);
+}
+
+int td_cpu_grouped_outer(const td_call *call)
+{
+    const td_view *out = &call->out[0];
+    const float   *sum = call->n_in > 3 ? call->in[3].data : NULL;
+    int64_t        m = out->dim[1], n = out->dim[2];
+    size_t         bytes = (size_t)td_view_count(out) * sizeof(float);
+    order          o = order_of(&call->in[2], out->dim[0], call->workspace);
+    float         *room = (float *)((char *)call->workspace + order_bytes(o.rows, o.groups));
+    const float   *x = grouped(call, 0, &o, &room), *y = grouped(call, 1, &o, &room);
+
+    if (!sum)
+        memset(out->data, 0, bytes);
+    else if (sum != out->data)
+        memcpy(out->data, sum, bytes);
+    for (int64_t g = 0; g < o.groups; g++) {
+        int64_t       first = o.first[g], rows = o.first[g + 1] - first;
+        td_cpu_matrix a = { x + first * m, m, true }, b = { y + first * n, n, false };
+        if (rows)
+            td_cpu_gemm(call->backend, a, b, m, n, rows, 1, sum ? 1 : 0,
+                        (float *)out->data + g * m * n, n);
+    }
+    return 0;
+}
