@@ -21,6 +21,7 @@
  * is refused. Dropout of weights drops values, as elsewhere, with the weights' sum as it is.
  *
  * Generation carries one state per head, [E, F] and [E], whatever the length. */
+#include "chunks.h"
 #include "heads.h"
 
 static const td_option options[] = {
@@ -48,14 +49,6 @@ struct features {
 struct seen {
     td_tensor *values, *weights;
 };
-
-/* elu(x) + 1: exp(x) below 0, x + 1 above. The exponential is of no large number, whose infinite
- * gradient would be multiplied by 0. */
-static td_tensor *feature(td_tensor *x)
-{
-    td_tensor *zero = td_scalar(x->graph, 0), *below = td_less(x, zero);
-    return td_where(below, td_exp(td_where(below, x, zero)), td_affine(x, 1, 1));
-}
 
 /* ---- integers per token ---------------------------------------------------------------------- */
 
@@ -142,7 +135,30 @@ static td_tensor *chunk_pairs(const struct chunks *c, td_tensor *across, td_tens
     return td_reshape(td_cast(same, TD_REAL), dims, 4);
 }
 
-/* ---- sums ------------------------------------------------------------------------------------ */
+/* ---- a row ----------------------------------------------------------------------------------- */
+
+/* What each token sees in the chunks behind it or ahead of it. */
+static struct link link_of(const struct chunks *c, bool ahead)
+{
+    td_tensor *own = ahead ? c->begin : c->end, *across = neighbour(own, ahead);
+    td_tensor *give = td_equal(c->segment, reshape3(own, c->rows, c->count, 1));
+    td_tensor *take = td_mul(td_equal(c->segment, reshape3(across, c->rows, c->count, 1)),
+                             not_(is_zero(c->segment)));
+
+    if (ahead && c->input)
+        give = td_mul(give, not_(is_zero(c->input))), take = td_mul(take, not_(is_zero(c->input)));
+    return (struct link){ chunk_pairs(c, across, own, ahead), factor(give), factor(take) };
+}
+
+static struct chunk_mask mask_of(const struct chunks *c, const struct tokens *t)
+{
+    struct chunk_mask m = { .see = pairs(c, t) };
+    if (c->count > 1)
+        m.link[0] = link_of(c, false);
+    if (c->count > 1 && (t->both || t->input))
+        m.link[1] = link_of(c, true);
+    return m;
+}
 
 /* [B, H, T, E] -> [B, H, N, C, E] */
 static td_tensor *heads_in_chunks(const struct chunks *c, td_tensor *x)
@@ -157,55 +173,19 @@ static td_tensor *from_chunks(td_tensor *x, int64_t tokens)
     return td_slice(td_reshape(x, dims, 4), 2, 0, tokens);
 }
 
-/* States [B, H, N, E, F] added up as `which` [B, 1, N, N] says. */
-static td_tensor *add_states(td_tensor *which, td_tensor *state)
-{
-    int64_t dims[] = { td_dim(state, 0), td_dim(state, 1), td_dim(state, 2),
-                       td_dim(state, 3) * td_dim(state, 4) };
-    return td_reshape(td_matmul(which, td_reshape(state, dims, 4)), state->dim, 5);
-}
-
-/* Add what each token sees in the chunks behind it or ahead of it. */
-static void see_chunks(const struct chunks *c, const struct features *f, bool ahead,
-                       struct seen *seen)
-{
-    td_tensor *own = ahead ? c->begin : c->end, *across = neighbour(own, ahead);
-    td_tensor *which = chunk_pairs(c, across, own, ahead), *give, *take;
-
-    give = td_equal(c->segment, reshape3(own, c->rows, c->count, 1));
-    take = td_mul(td_equal(c->segment, reshape3(across, c->rows, c->count, 1)),
-                  not_(is_zero(c->segment)));
-    if (ahead && c->input)
-        give = td_mul(give, not_(is_zero(c->input))), take = td_mul(take, not_(is_zero(c->input)));
-    give = factor(give), take = factor(take);
-
-    td_tensor *values = td_matmul(td_transpose(td_mul(f->turned_k, give), 3, 4), f->v);
-    td_tensor *weights = td_sum(td_mul(f->k, give), 3); /* [B, H, N, 1, E] */
-    values = add_states(which, values), weights = add_states(which, weights);
-    seen->values = td_add(seen->values, td_matmul(td_mul(f->turned_q, take), values));
-    seen->weights = td_add(seen->weights, td_mul(take, weights));
-}
-
-/* All that the tokens of a row see of each other. */
+/* All that the tokens of a row see of each other. The sum of weights is the same product with values
+ * of 1. */
 static struct seen see_row(const struct heads *h, const struct tokens *t, const struct features *x)
 {
-    struct chunks   c = cut(h, t);
-    struct features f = { heads_in_chunks(&c, x->q), heads_in_chunks(&c, x->k),
-                          heads_in_chunks(&c, x->turned_q), heads_in_chunks(&c, x->turned_k),
-                          heads_in_chunks(&c, x->v) };
-    td_tensor      *see = pairs(&c, t);
-    struct seen     s;
-
-    s.values = td_matmul(td_mul(td_matmul(f.turned_q, td_transpose(f.turned_k, 3, 4)), see), f.v);
-    s.weights = td_matmul(see, f.k); /* not yet by the query */
-    if (c.count > 1)
-        see_chunks(&c, &f, false, &s);
-    if (c.count > 1 && (t->both || t->input))
-        see_chunks(&c, &f, true, &s);
-    s.weights = td_sum(td_mul(f.q, s.weights), 4);
-    s.values = from_chunks(s.values, td_dim(x->q, 2));
-    s.weights = from_chunks(s.weights, td_dim(x->q, 2));
-    return s;
+    struct chunks     c = cut(h, t);
+    struct chunk_mask m = mask_of(&c, t);
+    int64_t    tokens = td_dim(x->q, 2), dims[] = { c.rows, td_dim(x->q, 1), c.count, c.length, 1 };
+    td_tensor *ones = td_full(x->q->graph, TD_REAL, dims, 5, 1);
+    td_tensor *values = chunk_attend(&m, heads_in_chunks(&c, x->turned_q),
+                                     heads_in_chunks(&c, x->turned_k), heads_in_chunks(&c, x->v));
+    td_tensor *weights = chunk_attend(&m, heads_in_chunks(&c, x->q), heads_in_chunks(&c, x->k),
+                                      ones);
+    return (struct seen){ from_chunks(values, tokens), from_chunks(weights, tokens) };
 }
 
 /* ---- queries and keys of two sequences ------------------------------------------------------- */
@@ -341,7 +321,7 @@ static td_tensor *each_head(td_tensor *x, int64_t heads)
 static struct features features_of(const struct heads *c, const td_attention_in *in)
 {
     struct qkv      x = heads_of(c, in->query, in->key);
-    struct features f = { .q = feature(x.q), .k = feature(x.k) };
+    struct features f = { .q = elu_plus_one(x.q), .k = elu_plus_one(x.k) };
     f.turned_q = td_rotate(in, f.q, true);
     f.turned_k = each_head(td_rotate(in, f.k, false), c->heads);
     f.k = each_head(f.k, c->heads);
@@ -405,4 +385,5 @@ static const td_attention linear = {
     .head_dim = heads_dim,
 };
 
-TD_MODULE("linear", "1.0", "tandem", "MIT", &linear.plugin)
+TD_MODULE("linear", "1.0", "tandem", "MIT", &linear.plugin, &chunk_attend_op.plugin,
+          &elu_plus_one_op.plugin)

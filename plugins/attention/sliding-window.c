@@ -22,9 +22,7 @@ static const td_option options[] = {
  * Padding, whose own key is no longer at its index, sees nothing. */
 static void see_both_sides(const struct heads *c, const td_attention_in *in, td_mask *m)
 {
-    int64_t queries = td_dim(in->query, 1), keys = td_dim(in->key, 1);
-    int64_t ahead = (queries > keys ? queries : keys) - 1; /* farther is nothing */
-    ahead = c->window - 1 < ahead ? c->window - 1 : ahead;
+    int64_t queries = td_dim(in->query, 1), keys = td_dim(in->key, 1), ahead = c->window - 1;
     m->q_index = m->q_index ? m->q_index : count_from(in->query, queries, 0);
     m->k_index = m->k_index ? td_affine(m->k_index, 1, -(double)ahead)
                             : count_from(in->key, keys, -(double)ahead);
