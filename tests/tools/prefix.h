@@ -24,7 +24,7 @@ static inline int shell(const char *format)
 
 static inline char *read_scratch(const char *name)
 {
-    char     path[400];
+    char     path[1000];
     td_error e = { 0 };
     char    *text;
     snprintf(path, sizeof path, "%s/%s", directory, name);
