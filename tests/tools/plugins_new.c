@@ -26,7 +26,7 @@ enum { MADE = sizeof made / sizeof *made };
 /* Of `make -f`: a target per kind, so that they run side by side. $(1) is the kind, $(2) the name.
  * Nothing of this process's environment but PATH and what the sanitizers need. */
 static const char recipe[] =
-    "E = env -i HOME=$(D) PATH=$(D)/prefix/bin:$(PATH) ASAN_OPTIONS='$(ASAN_OPTIONS)' "
+    "E = env -i HOME=$(D) PATH='$(D)/prefix/bin:$(PATH)' ASAN_OPTIONS='$(ASAN_OPTIONS)' "
     "LSAN_OPTIONS='$(LSAN_OPTIONS)'\n"
     "define kind\n"
     "all: $(D)/$(1).out\n"
