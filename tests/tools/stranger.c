@@ -1,51 +1,9 @@
 /* stranger.c - what someone has who knows only an installed tandem: headers, one cc line, a change
  * of config. */
-#include <criterion/criterion.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/file.h"
+#include "prefix.h"
 
 #define STRANGER TANDEM_SOURCE "/tests/fixtures/stranger/attention-mine.c"
 #define PKG_CONFIG "PKG_CONFIG_PATH=$(dirname $(find %1$s/prefix -name tandem.pc)) pkg-config"
-
-static char directory[256];
-
-/* A shell command in which %1$s is the scratch directory; its output goes to a log there. Gives
- * system()'s status. */
-static int shell(const char *format)
-{
-    char command[4096], logged[4400];
-    int  n = snprintf(command, sizeof command, format, directory);
-    cr_assert(n > 0 && n < (int)sizeof command);
-    snprintf(logged, sizeof logged, "{ %s; } >>%s/log 2>&1", command, directory);
-    return system(logged);
-}
-
-static char *read_scratch(const char *name)
-{
-    char     path[400];
-    td_error e = { 0 };
-    char    *text;
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    text = td_file_read(path, NULL, &e);
-    cr_assert(text, "%s", e.text);
-    return text;
-}
-
-#define MUST(command) \
-    cr_assert_eq(shell(command), 0, "failed: %s\n%s", command, read_scratch("log"))
-
-static void write_scratch(const char *name, const char *text)
-{
-    char  path[400];
-    FILE *f;
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    f = fopen(path, "w");
-    cr_assert(f);
-    cr_assert(fputs(text, f) >= 0);
-    cr_assert(!fclose(f));
-}
 
 static const char config[] =
     "model = { plugin = \"encoder-decoder\"; vocab_size = 263; d_model = 48; encoder_layers = 1; "
@@ -65,18 +23,13 @@ static const char config[] =
 
 static void setup(void)
 {
-    snprintf(directory, sizeof directory, "/tmp/tandem-stranger-XXXXXX");
-    cr_assert(mkdtemp(directory));
-    write_scratch("log", "");
+    prefix_open("stranger");
     write_scratch("model.cfg", config);
-    MUST("cmake --install $(dirname " TANDEM_BINARY ")/.. --prefix %1$s/prefix");
     MUST(
         "cd %1$s && prefix/bin/tandem data show -c quickstart/redllm.cfg --count 1 run.dir=%1$s/r");
 }
 
-static void teardown(void) { td_remove_tree(directory, NULL); }
-
-TestSuite(stranger, .init = setup, .fini = teardown);
+TestSuite(stranger, .init = setup, .fini = prefix_close);
 
 #define TRAIN                                                                    \
     "%1$s/prefix/bin/tandem train -c %1$s/model.cfg run.dir=%1$s run.name=mine " \

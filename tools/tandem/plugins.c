@@ -6,6 +6,7 @@
 #include "plugin/module.h"
 #include "plugin/options.h"
 #include "plugins_check.h"
+#include "plugins_new.h"
 #include "plugins_reference.h"
 #include "tandem/kind/backend.h"
 #include "tandem/kind/kernels.h"
@@ -159,6 +160,8 @@ static const td_word words[] = {
     { "matrix", 0, "which op runs how on each backend", 0, 0 },
     { "check", "FILE.so ..", "run the conformance suite on modules", &td_usage_plugins_check,
       td_plugins_check },
+    { "new", "KIND NAME", "begin a plugin: a project with code that works, to be changed",
+      &td_usage_plugins_new, td_plugins_new },
     { "reference", 0, "write docs/reference: a page per kind", &td_usage_plugins_reference,
       td_plugins_reference },
     { 0, 0, 0, 0, 0 },

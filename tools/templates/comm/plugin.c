@@ -1,0 +1,95 @@
+/* comm-@NAME@.c - one process, which counts what several would have to send.
+ *
+ * The contract: tandem/kind/comm.h. */
+#include <stdlib.h>
+
+#include "tandem/kind/comm.h"
+
+struct @IDENT@_config {
+    bool report;
+};
+
+static const td_option options[] = { TD_OPTION_BOOL(struct @IDENT@_config, report, true,
+                                                    "say in the log, at the end, what was sent"),
+                                     TD_OPTION_END };
+
+/* The plugin's own: made by `open`, freed by `close`. */
+typedef struct state {
+    const td_services *services; /* outlive it */
+    bool               report;
+    long long          calls, bytes;
+} state;
+
+/* [main]: join the others. On an error `*out` is not read and `close` is not called. */
+static int open_@IDENT@(const void *config, const td_services *services, void **out, td_error *error)
+{
+    const struct @IDENT@_config *c = config;
+    state                    *s = calloc(1, sizeof *s);
+    if (!s)
+        return td_fail(error, TD_ENOMEM, "comm '@NAME@': no memory to start");
+    s->services = services, s->report = c->report;
+    *out = s;
+    return 0;
+}
+
+static void close_@IDENT@(void *state_)
+{
+    state *s = state_;
+    if (s->report)
+        s->services->log(s->services, TD_LOG_INFO, "comm '@NAME@': %lld calls, %lld bytes", s->calls,
+                         s->bytes);
+    free(s);
+}
+
+/* [any] 0 <= rank < size, the same answers as long as it is open. */
+static int rank_of(void *state_) { return (void)state_, 0; }
+static int size_of(void *state_) { return (void)state_, 1; }
+
+/* [worker]: sum `data`, `count` numbers of `dtype` (TD_F32 or TD_F64), over all ranks, in place.
+ * Every rank must get the same bits, run after run: add in the order of ranks, and not in that of
+ * arrival. The sum over one rank is what it has. */
+static int all_reduce(void *state_, void *data, int64_t count, int dtype, td_error *error)
+{
+    state *s = state_;
+    (void)data;
+    if (dtype != TD_F32 && dtype != TD_F64)
+        return td_fail(error, TD_EUNSUPPORTED,
+                       "comm '@NAME@' cannot add up numbers of dtype %d: it takes TD_F32 and TD_F64",
+                       dtype);
+    s->calls++, s->bytes += (long long)count * (dtype == TD_F32 ? 4 : 8);
+    return 0;
+}
+
+/* [worker]: `data` of rank `root` to all. */
+static int broadcast(void *state_, void *data, size_t bytes, int root, td_error *error)
+{
+    state *s = state_;
+    (void)data;
+    if (root != 0)
+        return td_fail(error, TD_ECONFIG,
+                       "comm '@NAME@' cannot send from rank %d: there is one process, rank 0", root);
+    s->calls++, s->bytes += (long long)bytes;
+    return 0;
+}
+
+/* [main]: come back when all ranks are here. */
+static int barrier(void *state_, td_error *error)
+{
+    (void)error;
+    ((state *)state_)->calls++;
+    return 0;
+}
+
+static const td_comm @IDENT@_plugin = {
+    .plugin = TD_PLUGIN(td_comm, TD_COMM_KIND, "@NAME@", options, struct @IDENT@_config,
+                        .brief = "one process that counts what several would send"),
+    .open = open_@IDENT@,
+    .close = close_@IDENT@,
+    .rank = rank_of,
+    .size = size_of,
+    .all_reduce = all_reduce,
+    .broadcast = broadcast,
+    .barrier = barrier,
+};
+
+TD_MODULE("@NAME@", "0.1.0", "@AUTHOR@", "@LICENCE@", &@IDENT@_plugin.plugin)
