@@ -21,23 +21,39 @@ typedef struct refusal {
 static const refusal refusals[] = {
     { "no-symbol.so", "it exports no symbol 'tandem_module'; end the file with TD_MODULE(...)" },
     { "wrong-magic.so", "its tandem_module begins with 0x12345678, not 0x4d444e54" },
-    { "other-major.so", "is built for plugin ABI 2.0; this tandem has 1.0: build it again" },
-    { "newer-minor.so", "needs the newer plugin ABI 1.1; this tandem has 1.0: update tandem" },
+    { "other-major.so", "is built for plugin ABI 2.0; this tandem has 1.0: update tandem, or build "
+                        "it again against" },
+    { "older-major.so",
+      "is built for plugin ABI 0.0; this tandem has 1.0: build it again against the headers" },
+    { "newer-minor.so",
+      "needs the newer plugin ABI 1.1; this tandem has 1.0: update tandem, or build the" },
     { "short-module.so", "says its tandem_module has 24 bytes; 56 are expected: use TD_MODULE" },
     { "no-module-name.so", "its 'tandem_module' has no name: use TD_MODULE" },
     { "undefined-symbol.so",
       "undefined symbol: defined_nowhere (link the library that defines it into the module)" },
-    { "unknown-kind.so", "plugin 'fixture' is of the unknown kind 'weather/1'" },
+    { "unknown-kind.so",
+      "plugin 'fixture' is of the unknown kind 'weather/1'; this tandem has architecture, "
+      "attention, "
+      "backend, comm, data, ffn, kernels, logger, loss, norm, op, optimizer, position, schedule, "
+      "tokenizer: take the macro of a header in tandem/kind, or update tandem" },
     { "other-revision.so",
-      "plugin 'fixture' is of kind 'schedule/7'; this tandem has 'schedule/1': build it" },
+      "plugin 'fixture' is of kind 'schedule/7'; this tandem has 'schedule/1': update tandem, or "
+      "build it against the headers of this one" },
+    { "older-revision.so",
+      "plugin 'fixture' is of kind 'schedule/0'; this tandem has 'schedule/1': change it to what "
+      "tandem/kind/schedule.h says now, and build it again" },
+    { "no-revision.so",
+      "plugin 'fixture' is of kind 'schedule', without a revision; this tandem has 'schedule/1': "
+      "use the macro of tandem/kind/schedule.h" },
     { "no-kind.so", "a plugin has no kind or no name: use TD_PLUGIN" },
     { "no-name.so", "a plugin has no kind or no name: use TD_PLUGIN" },
     { "empty-name.so", "a plugin has no kind or no name: use TD_PLUGIN" },
     { "slash-name.so",
       "the plugin name 'a/b' is longer than 64 bytes or has a slash, space or quote" },
     { "tiny-plugin.so", "plugin 'fixture' says its struct has 8 bytes" },
-    { "newer-plugin.so",
-      "plugin 'fixture' has a newer 'schedule/1' (96 bytes) than this tandem (88): update tandem" },
+    { "newer-plugin.so", "plugin 'fixture' has a newer 'schedule/1' (96 bytes) than this tandem "
+                         "(88): update tandem, or "
+                         "build it against the headers of this one" },
     { "missing-hook.so", "plugin 'fixture' of kind 'schedule/1' has no 'rate': set it" },
     { "hook-cut-off.so", "plugin 'fixture' of kind 'schedule/1' has no 'rate': set it" },
     { "replaces-op.so", "op/1 'matmul' is built in and cannot be replaced: choose another name" },
@@ -60,7 +76,8 @@ static const refusal refusals[] = {
     { "option-dot.so", "option 0 ('a.b') has a name that no config can say" },
     { "option-space.so", "option 0 ('a b') has a name that no config can say" },
     { "options-many.so", "option 200 ('e') is one too many: a table has 200 at most" },
-    { "row-size.so", "plugin 'fixture' says its option rows have 4 bytes: use TD_PLUGIN" },
+    { "row-size.so",
+      "plugin 'fixture' says its option rows have 4 bytes; they have 96 here: use TD_PLUGIN" },
     { "option-outside.so", "option 0 ('far') lies outside the config struct" },
     { "option-overlaps-end.so", "option 0 ('far') lies outside the config struct" },
     { "option-wraps.so", "option 0 ('far') lies outside the config struct" },

@@ -117,15 +117,21 @@ static void bash_argument(const char *name, size_t n, td_text *out)
         td_text_print(out, "_tandem_files");
 }
 
+/* ".." repeats what stands before it. */
 static void bash_word(const td_command *c, const td_word *w, td_text *out)
 {
-    size_t n = 0;
+    const char *last = "";
+    size_t      n = 0, last_length = 0;
     for (const char *p = w->arguments ? w->arguments : ""; *p;) {
         size_t length = strcspn(p, " ");
         size_t open = *p == '[', shut = length > 1 && p[length - 1] == ']';
-        if (p[open] != '-') {
-            td_text_print(out, "    '%s %s %zu') ", c->name, w->name, n++);
-            bash_argument(p + open, length - open - shut, out);
+        bool   again = length == 2 && !strncmp(p, "..", 2);
+        if (!again)
+            last = p + open, last_length = length - open - shut;
+        if (*last != '-' && *last) {
+            td_text_print(out, again ? "    '%s %s '*) " : "    '%s %s %zu') ", c->name, w->name,
+                          n++);
+            bash_argument(last, last_length, out);
             td_text_print(out, " ;;\n");
         }
         p += length;

@@ -75,6 +75,9 @@ static void arguments(const td_completion *x, td_text *out)
 {
     for (const td_command *c = td_commands(); c->name; c++)
         for (const td_word *w = c->usage->words; w && w->name; w++) {
+            if (w->arguments && strstr(w->arguments, "FILE"))
+                td_text_print(out, "complete -c tandem -n '__tandem_is %s %s' -F\n", c->name,
+                              w->name);
             if (!w->arguments || !strstr(w->arguments, "KIND"))
                 continue;
             td_text_print(out,
@@ -94,7 +97,6 @@ static void arguments(const td_completion *x, td_text *out)
                 td_text_print(out, "'\n");
             }
         }
-    td_text_print(out, "complete -c tandem -n '__tandem_is plugins check' -F\n");
 }
 
 static void keys(const td_completion *x, td_text *out)

@@ -78,11 +78,23 @@ static void operands(td_text *out, const td_usage *u)
     }
 }
 
-static void arguments(td_text *out, const td_usage *u)
+/* Files of a word that is a command of its own: "FILE.so ..". */
+static void files(td_text *out, const td_word *w)
+{
+    const char *file = w && w->arguments ? strstr(w->arguments, "FILE") : NULL;
+    if (file && file[4] == '.')
+        td_text_print(out, " \\\n            '*:file:_files -g \"*%.*s\"'",
+                      (int)strcspn(file + 4, " ]"), file + 4);
+    else if (file)
+        td_text_print(out, " \\\n            '*:file:_files'");
+}
+
+static void arguments(td_text *out, const td_usage *u, const td_word *w)
 {
     td_text_print(out, "        _arguments -s");
     td_completion_flags(u, flag, out);
     operands(out, u);
+    files(out, w);
     td_text_print(out, "\n        ;;\n");
 }
 
@@ -93,10 +105,10 @@ static void command(td_text *out, const td_command *c)
         if (!w->usage)
             continue;
         td_text_print(out, "    '%s')\n        shift words && (( CURRENT-- ))\n", w->usage->name);
-        arguments(out, w->usage);
+        arguments(out, w->usage, w);
     }
     td_text_print(out, "    '%s'*)\n", c->name);
-    arguments(out, c->usage);
+    arguments(out, c->usage, NULL);
 }
 
 static void commands(td_text *out)
