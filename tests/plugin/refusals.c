@@ -152,7 +152,7 @@ Test(refusals, the_command_says_the_same)
         snprintf(arguments, sizeof arguments, "plugins check '" FIXTURE("%s") "'",
                  refusals[i].file);
         code = run_tool(arguments, said, sizeof said);
-        cr_expect_eq(code, 2, "%s: exit code %d: %s", refusals[i].file, code, said);
+        cr_expect_eq(code, 1, "%s: exit code %d: %s", refusals[i].file, code, said);
         cr_expect(strstr(said, refusals[i].says), "%s: '%s' does not say '%s'", refusals[i].file,
                   said, refusals[i].says);
     }
@@ -337,7 +337,7 @@ Test(mode, the_floating_point_mode_stays)
     cr_expect(td_module_changes_mode(FIXTURE("flush-to-zero.so"), NULL));
     cr_expect_eq(_mm_getcsr() & ~0x3fu, before);
     cr_expect(!td_module_changes_mode(FIXTURE("good.so"), NULL));
-    cr_expect_eq(run_tool("plugins check '" FIXTURE("flush-to-zero.so") "'", said, sizeof said), 0,
+    cr_expect_eq(run_tool("plugins check '" FIXTURE("flush-to-zero.so") "'", said, sizeof said), 1,
                  "%s", said);
     cr_expect(strstr(said, "switches denormal numbers off"), "%s", said);
     scratch_free(&s);
@@ -349,7 +349,7 @@ Test(good, a_right_module_is_well)
     char said[4096];
     cr_expect_eq(run_tool("plugins check '" FIXTURE("good.so") "'", said, sizeof said), 0, "%s",
                  said);
-    cr_expect(strstr(said, "all is well"), "%s", said);
+    cr_expect(strstr(said, "0 with findings, 0 skipped"), "%s", said);
     cr_expect_null(strstr(said, "denormal"), "%s", said);
 }
 

@@ -23,7 +23,7 @@ Test(arguments, of_plugins)
 {
     expect(2, "plugins matrix extra", "matrix takes no argument: what is 'extra'?");
     expect(2, "plugins list norm extra", "list takes one kind, or none: what is 'extra'?");
-    expect(2, "plugins check --json x.so", "only list gives JSON");
+    expect(2, "plugins matrix --json", "only list gives JSON");
     expect(2, "plugins nothing", "'nothing' is none of list, show, matrix, check");
     expect(2, "plugins --plugin-path no-such", "cannot look for plugins in 'no-such': No such");
     expect(2, "plugins --plugin-path /dev/null", "cannot look for plugins in '/dev/null': Not a d");

@@ -90,8 +90,8 @@ Test(bash, keys)
 {
     OFFERS("tandem train -c x.cfg ", "model.", "train.", "!train.steps=");
     is("tandem train model.atte", "", "model.attention.\n");
-    is("tandem train model.attention.kv", "", "model.attention.kv_heads=\n");
-    is("tandem config explain model.attention.kv", "", "model.attention.kv_heads\n");
+    is("tandem train model.attention.kv_h", "", "model.attention.kv_heads=\n");
+    is("tandem config explain model.attention.kv_h", "", "model.attention.kv_heads\n");
     OFFERS("tandem bench train.", "train.steps=", "train.guard=", "!train.weight_decay=");
     is("tandem doctor model.atte", "", "");
 }
@@ -101,7 +101,7 @@ Test(bash, values)
     is("tandem train train.guard=", "", "none\nskip\nstop\n");
     is("tandem train train.guard=sk", "", "skip\n");
     is("tandem train train.guard=sk", "=", "train.guard=skip\n");
-    is("tandem train model.attention.plugin=so", "", "softmax\n");
+    is("tandem train model.attention.plugin=soft", "", "softmax\n");
     is("tandem train model.attention.qkv_norm=t", "", "true\n");
     is("tandem train run.loggers=j", "", "jsonl\n");
     is("tandem train train.weights=READ", "", "README.md\n");
@@ -146,6 +146,7 @@ Test(bash, options)
                                             "doctor",
                                             "plugins",
                                             "plugins reference",
+                                            "plugins check",
                                             "data make-corpus",
                                             "data train-tokenizer",
                                             "data prepare",
