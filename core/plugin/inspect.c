@@ -182,10 +182,12 @@ static int check_module(const elf *e, const td_module *m, td_error *error)
                        " begins with 0x%08x, not 0x%08x; use TD_MODULE",
                        e->path, m->magic, TD_MAGIC);
     if (m->abi_major != TD_ABI_MAJOR)
-        return td_fail(error, TD_EPLUGIN,
-                       "'%s' is built for plugin ABI %d.%d; this tandem has %d.%d: build it again "
-                       "against these headers",
-                       e->path, m->abi_major, m->abi_minor, TD_ABI_MAJOR, TD_ABI_MINOR);
+        return td_fail(
+            error, TD_EPLUGIN,
+            "'%s' is built for plugin ABI %d.%d; this tandem has %d.%d: %sbuild it again "
+            "against the headers of this tandem",
+            e->path, m->abi_major, m->abi_minor, TD_ABI_MAJOR, TD_ABI_MINOR,
+            m->abi_major > TD_ABI_MAJOR ? "update tandem, or " : "");
     if (m->abi_minor > TD_ABI_MINOR)
         return td_fail(error, TD_EPLUGIN,
                        "'%s' needs the newer plugin ABI %d.%d; this tandem has %d.%d: update "

@@ -43,18 +43,41 @@ static const td_kind *find_kind(const char *id)
     return NULL;
 }
 
+/* Of a kind that this tandem has, by another revision. */
+static int refuse_revision(const char *path, const td_plugin *p, const td_kind *k, td_error *error)
+{
+    size_t n = strlen(k->name);
+    if (p->kind[n] != '/')
+        return td_fail(error, TD_EPLUGIN,
+                       "'%s': plugin '%s' is of kind '%s', without a revision; this tandem has "
+                       "'%s': use the macro of tandem/kind/%s.h",
+                       path, p->name, p->kind, k->id, k->name);
+    if (strtol(p->kind + n + 1, NULL, 10) > strtol(k->id + n + 1, NULL, 10))
+        return td_fail(error, TD_EPLUGIN,
+                       "'%s': plugin '%s' is of kind '%s'; this tandem has '%s': update tandem, or "
+                       "build it against the headers of this one",
+                       path, p->name, p->kind, k->id);
+    return td_fail(error, TD_EPLUGIN,
+                   "'%s': plugin '%s' is of kind '%s'; this tandem has '%s': change it to what "
+                   "tandem/kind/%s.h says now, and build it again",
+                   path, p->name, p->kind, k->id, k->name);
+}
+
 static int check_kind(const char *path, const td_plugin *p, td_error *error)
 {
-    const char *slash = strchr(p->kind, '/');
+    td_text kinds = { 0 };
+    int     code;
     for (const td_kind *k = td_kinds(); k->id; k++)
-        if (slash && (size_t)(slash - p->kind) == strlen(k->name) &&
-            !strncmp(p->kind, k->name, strlen(k->name)))
-            return td_fail(error, TD_EPLUGIN,
-                           "'%s': plugin '%s' is of kind '%s'; this tandem has '%s': build it "
-                           "against its headers",
-                           path, p->name, p->kind, k->id);
-    return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' is of the unknown kind '%s'", path,
-                   p->name, p->kind);
+        if (strcspn(p->kind, "/") == strlen(k->name) && !strncmp(p->kind, k->name, strlen(k->name)))
+            return refuse_revision(path, p, k, error);
+    for (const td_kind *k = td_kinds(); k->id; k++)
+        td_text_print(&kinds, "%s%s", k == td_kinds() ? "" : ", ", k->name);
+    code = td_fail(error, TD_EPLUGIN,
+                   "'%s': plugin '%s' is of the unknown kind '%s'; this tandem has %s: take the "
+                   "macro of a header in tandem/kind, or update tandem",
+                   path, p->name, p->kind, td_text_get(&kinds));
+    td_text_free(&kinds);
+    return code;
 }
 
 /* ---- option tables --------------------------------------------------------------------------- */
@@ -108,11 +131,11 @@ static const char *wrong_row(const td_option *o, size_t config_size)
     if (!strcmp(o->name, "plugin"))
         return "has the name by which a config names the plugin itself: take another";
     if (!size)
-        return "has an unknown type";
+        return "has an unknown type: use the TD_OPTION macros";
     if (o->offset > config_size || size > config_size - o->offset)
-        return "lies outside the config struct";
+        return "lies outside the config struct: use the TD_OPTION macros";
     if (o->offset % (size < sizeof(void *) ? size : sizeof(void *)))
-        return "lies at an offset that its type cannot have";
+        return "lies at an offset that its type cannot have: use the TD_OPTION macros";
     if ((o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT) && !(o->flags & TD_OPTION_REQUIRED) &&
         !(o->number >= o->min && o->number <= o->max))
         return "has a default outside its range";
@@ -233,12 +256,14 @@ static int check_plugin(const char *path, const td_plugin *p, td_error *error)
     if (p->size > kind->size)
         return td_fail(
             error, TD_EPLUGIN,
-            "'%s': plugin '%s' has a newer '%s' (%zu bytes) than this tandem (%zu): update tandem",
+            "'%s': plugin '%s' has a newer '%s' (%zu bytes) than this tandem (%zu): update "
+            "tandem, or build it against the headers of this one",
             path, p->name, p->kind, p->size, kind->size);
     if (p->options && (p->option_size < offsetof(td_option, flags) || p->option_size > 4096))
         return td_fail(error, TD_EPLUGIN,
-                       "'%s': plugin '%s' says its option rows have %zu bytes: use TD_PLUGIN", path,
-                       p->name, p->option_size);
+                       "'%s': plugin '%s' says its option rows have %zu bytes; they have %zu here: "
+                       "use TD_PLUGIN",
+                       path, p->name, p->option_size, sizeof(td_option));
     if (p->config_size > LARGEST_CONFIG)
         return td_fail(
             error, TD_EPLUGIN,

@@ -73,6 +73,29 @@ Test(reference, names_no_place_of_this_machine)
     td_free_names(names, n);
 }
 
+/* The groups that a resolved config has are those that the page tells of. */
+Test(reference, has_every_group)
+{
+    char *text = page(PAGES, "groups.md", NULL);
+    child c = child_run((const char *[]){ TANDEM_BINARY, "config", "show", "-c",
+                                          TANDEM_SOURCE "/configs/quickstart/redllm.cfg", NULL });
+    int   groups = 0;
+    cr_assert(text && !c.code, "%s", c.err);
+    for (char *line = strtok(c.out, "\n"); line; line = strtok(NULL, "\n")) {
+        char name[64], plain[80], linked[80];
+        if (sscanf(line, "%63[a-z_] = {", name) != 1 || !strstr(line, "{"))
+            continue;
+        snprintf(plain, sizeof plain, "\n| %s |", name);
+        snprintf(linked, sizeof linked, "\n| [%s](", name);
+        cr_expect(strstr(text, plain) || strstr(text, linked),
+                  "'%s' is not in groups.md: add it to td_experiment_groups", name);
+        groups++;
+    }
+    cr_expect_geq(groups, 11, "%d groups", groups);
+    free(text);
+    child_free(&c);
+}
+
 Test(reference, needs_a_place)
 {
     child c = child_run(

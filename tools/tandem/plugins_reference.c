@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "config/value.h"
+#include "markdown.h"
 #include "plugin/options.h"
 #include "tandem/kind/kernels.h"
 #include "train/experiment.h"
@@ -25,154 +26,7 @@ typedef struct reference {
     size_t       n_ablations;
 } reference;
 
-/* ---- markdown -------------------------------------------------------------------------------- */
-
-/* Text as it is; with `|` as a table's cell may hold it. */
-static void put(td_text *out, const char *text)
-{
-    for (const char *p = text ? text : ""; *p; p++) {
-        if (*p == '<')
-            td_text_print(out, "&lt;");
-        else if (*p == '\n')
-            td_text_print(out, " ");
-        else
-            td_text_print(out, strchr("|*", *p) ? "\\%c" : "%c", *p);
-    }
-}
-
-/* A sentence of a table begins with a capital where it stands alone. */
-static void put_sentence(td_text *out, const char *text)
-{
-    size_t at = out->size, n = text ? strlen(text) : 0;
-    put(out, text);
-    if (out->size > at && out->data[at] >= 'a' && out->data[at] <= 'z')
-        out->data[at] = (char)(out->data[at] - 'a' + 'A');
-    if (n && !strchr(".!?", text[n - 1]))
-        td_text_print(out, ".");
-}
-
-/* Paragraphs of a plugin's `doc`. */
-static void put_doc(td_text *out, const char *doc)
-{
-    for (const char *p = doc; p && *p;) {
-        const char *end = strstr(p, "\n\n");
-        size_t      n = end ? (size_t)(end - p) : strlen(p);
-        char       *one = strndup(p, n);
-        if (n && one) {
-            put_sentence(out, one);
-            td_text_print(out, "\n\n");
-        }
-        free(one);
-        p += n;
-        p += strspn(p, "\n");
-    }
-}
-
 static int kind_length(const char *kind) { return (int)strcspn(kind, "/"); }
-
-static void put_kind(td_text *out, const char *kind)
-{
-    int n = kind_length(kind);
-    td_text_print(out, "[%.*s](%.*s.md)", n, kind, n, kind);
-}
-
-/* ---- options --------------------------------------------------------------------------------- */
-
-static const char *type_name(int64_t type)
-{
-    switch (type) {
-    case TD_TYPE_BOOL:
-        return "bool";
-    case TD_TYPE_INT:
-        return "int";
-    case TD_TYPE_FLOAT:
-        return "float";
-    case TD_TYPE_STRING:
-        return "string";
-    case TD_TYPE_CHOICE:
-        return "choice";
-    case TD_TYPE_INTS:
-        return "list of int";
-    case TD_TYPE_FLOATS:
-        return "list of float";
-    case TD_TYPE_STRINGS:
-        return "list of strings";
-    case TD_TYPE_LIST:
-        return "list of groups";
-    default:
-        return "";
-    }
-}
-
-static void put_type(td_text *out, const td_option *o)
-{
-    if (o->type == TD_TYPE_PART || o->type == TD_TYPE_PARTS) {
-        td_text_print(out, o->type == TD_TYPE_PART ? "plugin: " : "list of plugins: ");
-        put_kind(out, o->choices[0]);
-    } else
-        td_text_print(out, "%s", type_name(o->type));
-}
-
-static void put_default(td_text *out, const td_option *o)
-{
-    if (o->flags & TD_OPTION_REQUIRED)
-        td_text_print(out, "required");
-    else if (o->type == TD_TYPE_BOOL)
-        td_text_print(out, o->number != 0 ? "`true`" : "`false`");
-    else if (o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT)
-        td_text_print(out, "`%.15g`", o->number);
-    else if (o->type == TD_TYPE_CHOICE)
-        td_text_print(out, "`\"%s\"`", o->choices[(size_t)o->number]);
-    else if ((o->type == TD_TYPE_STRING || o->type == TD_TYPE_PART) && o->text)
-        td_text_print(out, "`\"%s\"`", o->text);
-    else
-        td_text_print(out, "none");
-}
-
-static bool has_range(const td_option *o)
-{
-    bool number = o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT || o->type == TD_TYPE_INTS ||
-                  o->type == TD_TYPE_FLOATS;
-    return number && (o->min > -1e300 || o->max < 1e18);
-}
-
-static void put_range(td_text *out, const td_option *o)
-{
-    for (size_t k = 0; o->type == TD_TYPE_CHOICE && o->choices[k]; k++)
-        td_text_print(out, "%s`\"%s\"`", k ? ", " : "", o->choices[k]);
-    if (!has_range(o))
-        return;
-    if (o->max >= 1e18)
-        td_text_print(out, "from %.15g", o->min);
-    else if (o->min <= -1e300)
-        td_text_print(out, "up to %.15g", o->max);
-    else
-        td_text_print(out, "%.15g .. %.15g", o->min, o->max);
-}
-
-/* A table, then those of the groups in its lists. `list`: whose items these are; NULL: nobody's. */
-static void put_options(td_text *out, const td_option *table, size_t size, const char *list)
-{
-    td_option row;
-    if (list)
-        td_text_print(out, "Each group of `%s`:\n\n", list);
-    td_text_print(out, "| option | type | default | range | meaning |\n|---|---|---|---|---|\n");
-    for (size_t i = 0; td_option_row(table, size, i, &row); i++) {
-        td_text_print(out, "| `%s` | ", row.name);
-        put_type(out, &row);
-        td_text_print(out, " | ");
-        put_default(out, &row);
-        td_text_print(out, " | ");
-        put_range(out, &row);
-        td_text_print(out, " | ");
-        put(out, row.doc);
-        td_text_print(out, " |\n");
-    }
-    td_text_print(out, "\n");
-    for (size_t i = 0; td_option_row(table, size, i, &row); i++)
-        if (row.type == TD_TYPE_LIST)
-            put_options(out, row.fields, size, row.name);
-}
 
 /* ---- where a config names a kind ------------------------------------------------------------- */
 
@@ -319,7 +173,7 @@ static const char generated[] = "<!-- Written by `tandem plugins reference`. Do 
 static void put_title(td_text *out, const td_kind *k)
 {
     td_text_print(out, "%s# %s\n\n", generated, k->name);
-    put_sentence(out, k->brief);
+    td_markdown_sentence(out, k->brief);
     td_text_print(out,
                   " The kind is `%s`; its contract is "
                   "[tandem/kind/%s.h](../../core/include/tandem/kind/%s.h).\n",
@@ -341,7 +195,7 @@ static void put_overview(const reference *x, const td_kind *k, td_text *out)
         if (strcmp(p->kind, k->id))
             continue;
         td_text_print(out, "| [%s](#%s) | ", p->name, p->name);
-        put(out, p->brief);
+        td_markdown_put(out, p->brief);
         td_text_print(out, " |\n");
     }
     td_text_print(out, "\n");
@@ -364,18 +218,18 @@ static void put_kernels(const td_kernels *k, td_text *out)
 static void put_plugin(const reference *x, const td_plugin *p, const places *where, td_text *out)
 {
     td_text_print(out, "## %s\n\n", p->name);
-    put_sentence(out, p->brief);
+    td_markdown_sentence(out, p->brief);
     td_text_print(out, "\n\n");
-    put_doc(out, p->doc);
+    td_markdown_paragraphs(out, p->doc);
     if (p->paper) {
         td_text_print(out, "Paper: ");
-        put_sentence(out, p->paper);
+        td_markdown_sentence(out, p->paper);
         td_text_print(out, "\n\n");
     }
     if (!strcmp(p->kind, TD_KERNELS_KIND))
         put_kernels((const void *)p, out);
     else if (p->options)
-        put_options(out, p->options, p->option_size, NULL);
+        td_markdown_options(out, p->options, p->option_size, NULL);
     else
         td_text_print(out, "It has no options.\n\n");
     put_ablations(x, where, p->name, out);
@@ -414,7 +268,7 @@ static int kind_page(const reference *x, const td_kind *k, td_error *error)
 static void put_op(const reference *x, const td_op *op, td_text *out)
 {
     td_text_print(out, "| `%s` | ", op->plugin.name);
-    put(out, op->plugin.brief);
+    td_markdown_put(out, op->plugin.brief);
     if (op->min_inputs == op->max_inputs)
         td_text_print(out, " | %d |", op->max_inputs);
     else
@@ -474,7 +328,7 @@ static int groups_page(const reference *x, td_error *error)
         td_text_print(&out, g->table ? "| [%s](#%s) | %s | " : "| %s%.0s | %s | ", g->name, g->name,
                       g->brief);
         if (g->kind)
-            put_kind(&out, g->kind);
+            td_markdown_kind(&out, g->kind);
         if (g->plugin)
             td_text_print(&out, " | `\"%s\"`", g->plugin);
         else
@@ -486,9 +340,9 @@ static int groups_page(const reference *x, td_error *error)
         if (!g->table)
             continue;
         td_text_print(&out, "## %s\n\n", g->name);
-        put_sentence(&out, g->brief);
+        td_markdown_sentence(&out, g->brief);
         td_text_print(&out, g->kind ? " Beside the options of the plugin:\n\n" : "\n\n");
-        put_options(&out, g->table, sizeof(td_option), NULL);
+        td_markdown_options(&out, g->table, sizeof(td_option), NULL);
     }
     return write_page(x, "groups", &out, error);
 }
@@ -505,7 +359,7 @@ static int index_page(const reference *x, td_error *error)
     for (const td_kind *k = td_kinds(); k->id; k++) {
         size_t n = 0;
         td_text_print(&out, "| ");
-        put_kind(&out, k->id);
+        td_markdown_kind(&out, k->id);
         td_text_print(&out, " | %s | %s | ", k->brief, k->id + kind_length(k->id) + 1);
         for (size_t i = 0; i < td_registry_count(x->registry); i++) {
             const td_plugin *p = td_registry_plugin(x->registry, i);
