@@ -1,6 +1,8 @@
 /* moe.c - the mixture of experts against plain loops: who is chosen, what they weigh, padding,
  * shared experts, dropout, and the auxiliary losses. */
-#include "conformance/harness.h"
+#include "check/internal.h"
+#include "ops/harness.h"
+#include "tandem/kind/ffn.h"
 
 enum { B = 2, T = 7, D = 5, F = 3, N = B * T, MOST = 4 };
 
@@ -18,7 +20,7 @@ static double value(uint64_t stream, int64_t k)
 
 static void set(const td_part *p, const char *name, int64_t type, double x)
 {
-    void *at = field(p, name, type);
+    void *at = td_check_field(p, name, type);
     cr_assert(at, "no option %s", name);
     if (type == TD_TYPE_FLOAT)
         *(double *)at = x;
@@ -29,7 +31,8 @@ static void set(const td_part *p, const char *name, int64_t type, double x)
 /* ---- the plugin ------------------------------------------------------------------------------ */
 
 typedef struct layer {
-    lab           lab;
+    machine       lab;
+    td_arena     *arena;
     td_graph     *graph;
     td_variables *variables;
     td_plan      *plan;
@@ -37,9 +40,12 @@ typedef struct layer {
     double        y[N * D], mask[N * MOST * F], balance, z;
 } layer;
 
-static td_part part_with(lab *l, const shape *s)
+static td_part part_with(layer *l, const shape *s)
 {
-    td_part p = part_of(l, TD_FFN_KIND, "moe");
+    td_error error = { 0 };
+    td_part  p;
+    cr_assert(!td_part_defaults(l->lab.registry, TD_FFN_KIND, "moe", l->arena, &p, &error), "%s",
+              error.text);
     set(&p, "d_ff", TD_TYPE_INT, F), set(&p, "experts", TD_TYPE_INT, (double)s->experts);
     set(&p, "top_k", TD_TYPE_INT, (double)s->top_k);
     set(&p, "shared", TD_TYPE_INT, (double)s->shared);
@@ -55,7 +61,7 @@ static size_t build(layer *l, const shape *s, td_tensor **roots)
     int64_t    dims[] = { B, T, D }, inside[] = { B, T * s->top_k, F };
     td_graph  *g = l->graph;
     td_dropout dropout = { s->rate, false, td_full(g, TD_I32, 0, 0, 3), td_iota(g, TD_I32, B) };
-    td_part    p = part_with(&l->lab, s);
+    td_part    p = part_with(l, s);
     td_ffn_in  in = { td_input(g, "x", TD_REAL, dims, 3), td_input(g, "s", TD_I32, dims, 2),
                       &dropout };
     size_t     n;
@@ -89,7 +95,9 @@ static void layer_open(layer *l, const shape *s)
 {
     td_error   error = { 0 };
     td_tensor *roots[4];
-    *l = (layer){ .lab = lab_new(), .variables = td_variables_new() };
+    *l = (layer){ .lab = machine_new("reference", 1),
+                  .arena = td_arena_new(),
+                  .variables = td_variables_new() };
     l->graph = td_graph_new(l->lab.registry, l->variables,
                             &(td_graph_options){ .phase = TD_PHASE_TRAIN, .real = TD_F64 });
     size_t n = build(l, s, roots);
@@ -112,7 +120,8 @@ static void layer_close(layer *l)
     td_plan_free(l->plan), free(l->memory);
     td_graph_free(l->graph);
     td_variables_release(l->variables, &l->lab.device), td_variables_free(l->variables);
-    lab_free(&l->lab);
+    td_arena_free(l->arena);
+    machine_free(&l->lab);
 }
 
 /* ---- plain loops ----------------------------------------------------------------------------- */
@@ -237,12 +246,12 @@ Test(moe, is_the_sum_of_the_chosen)
 
 static void expect_refused(const shape *s, const char *says)
 {
-    lab      l = lab_new();
+    layer    l = { .lab = machine_new("reference", 1), .arena = td_arena_new() };
     td_part  p = part_with(&l, s);
     td_error error = { 0 };
     cr_expect_eq(p.plugin->check(p.config, &error), TD_ECONFIG);
     cr_expect(strstr(error.text, says), "%s", error.text);
-    lab_free(&l);
+    td_arena_free(l.arena), machine_free(&l.lab);
 }
 
 Test(moe, refuses_what_cannot_be)
