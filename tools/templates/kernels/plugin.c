@@ -6,6 +6,14 @@
 #include "tandem/kind/kernels.h"
 #include "tandem/ops.h"
 
+/* Compiled for several instruction sets; the loader takes the best that the processor has. The
+ * elements of a call must all be computed alike, so no result depends on where a piece ends. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+
 enum { PIECE = 1 << 14 };
 
 typedef struct job {
@@ -14,18 +22,24 @@ typedef struct job {
     int64_t      count;
 } job;
 
+/* y = max(x, 0)^2; NaN stays NaN, so that no divergence is hidden. */
+CLONES static void relu2(const float *x, float *y, int64_t count)
+{
+    for (int64_t k = 0; k < count; k++) {
+        float positive = x[k] <= 0 ? 0 : x[k];
+        y[k] = positive * positive;
+    }
+}
+
 /* Piece i of the work, on any thread. Pieces are cut by size and not by the number of threads, so
  * the result cannot depend on it; a kernel that adds up keeps a sum per piece in call->workspace and
  * adds those in order. */
 static void run_piece(void *arg, int64_t i, int thread)
 {
     const job *j = arg;
-    int64_t    end = (i + 1) * PIECE < j->count ? (i + 1) * PIECE : j->count;
+    int64_t    rest = j->count - i * PIECE;
     (void)thread;
-    for (int64_t k = i * PIECE; k < end; k++) {
-        float x = j->x[k] <= 0 ? 0 : j->x[k]; /* NaN stays: no divergence is hidden */
-        j->y[k] = x * x;
-    }
+    relu2(j->x + i * PIECE, j->y + i * PIECE, rest < PIECE ? rest : PIECE);
 }
 
 /* [worker]: compute out[] from in[]. Without TD_KERNEL_STRIDED_IN and _OUT all operands are dense
