@@ -143,7 +143,7 @@ static const exception exceptions[] = {
     { "tools/tandem/describe.c", "text", "a format" },
     { "tools/tandem/run_directory.c", "text", "a key of what a checkpoint keeps" },
     { "tools/tandem/plugins.c", "reference", "a subcommand" },
-    { "tools/tandem/plugins_reference.c", "none", "no value" },
+    { "tools/tandem/markdown.c", "none", "no value" },
 };
 
 static bool is_exception(const char *path, const char *name)
