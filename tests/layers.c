@@ -142,6 +142,8 @@ static const exception exceptions[] = {
     { "tools/tandem/corpus.c", "text", "a field of JSONL" },
     { "tools/tandem/describe.c", "text", "a format" },
     { "tools/tandem/run_directory.c", "text", "a key of what a checkpoint keeps" },
+    { "core/check/op_cases.h", "softmax", "an op" },
+    { "core/check/op_cases.h", "rope", "an op" },
     { "tools/tandem/plugins.c", "reference", "a subcommand" },
     { "tools/tandem/markdown.c", "none", "no value" },
 };
