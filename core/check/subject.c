@@ -282,6 +282,8 @@ td_trial td_trial_new(td_subject *s, td_batch *batch)
 
     MUST(c, !td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, batch, false, &t.built, &e),
          "%s: %s%s", s->label, td_check_error(&e), hint(c));
+    for (size_t k = 0; s->bare && k < t.built.n_aux; k++)
+        t.built.loss = td_sub(t.built.loss, t.built.aux[k].loss);
     MUST(c, !td_model_backward(&s->model, s->variables, &t.built, false, &e), "%s: %s", s->label,
          td_check_error(&e));
     t.plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.nll }, 2, &s->device,

@@ -20,7 +20,9 @@ typedef struct td_subject {
     td_device     device;
     td_variables *variables;
     int64_t       vocab;
-    bool          gives;      /* the loss gives tokens */
+    bool          gives; /* the loss gives tokens */
+    /* without auxiliary losses: means over a batch, no sums of its examples */
+    bool          bare;
     char          label[160]; /* "in decoder-only with prefix-lm" */
 } td_subject;
 

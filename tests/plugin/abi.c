@@ -119,8 +119,9 @@ static void add_ops(layout *l)
     for (size_t i = 0; i < td_registry_count(r); i++) {
         const td_op *op = (const void *)td_registry_plugin(r, i);
         char         line[400];
-        int n = snprintf(line, sizeof line, "op %s %d %d flags %llu inplace", op->plugin.name,
-                         op->min_inputs, op->max_inputs, (unsigned long long)op->flags);
+        int          n = snprintf(line, sizeof line, "op %s %d %d flags %llu inplace",
+                         op->plugin.name ? op->plugin.name : "", op->min_inputs, op->max_inputs,
+                                  (unsigned long long)op->flags);
         for (int k = 0; k < TD_MAX_OUTPUTS; k++)
             n += snprintf(line + n, sizeof line - (size_t)n, " %d", op->inplace[k]);
         n += snprintf(line + n, sizeof line - (size_t)n, " accumulate %d %d", op->accumulate_in,

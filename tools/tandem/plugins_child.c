@@ -47,11 +47,15 @@ _Noreturn static void become(char *const argv[], const td_child *c, const td_chi
     _exit(127);
 }
 
+#ifdef TANDEM_SANITIZED
+/* The sanitizer tells of crashes itself. */
+void td_child_watch(void) {}
+#else
 /* Async-signal-safe: the lines of /proc/self/status to standard error. */
 static void tell_memory(int signal_number)
 {
-    char    text[4096];
-    int     fd = open("/proc/self/status", O_RDONLY);
+    char text[4096];
+    int fd = open("/proc/self/status", O_RDONLY);
     ssize_t n = fd >= 0 ? read(fd, text, sizeof text) : 0;
     if (n > 0 && write(2, text, (size_t)n) < 0)
         _exit(126);
@@ -61,16 +65,16 @@ static void tell_memory(int signal_number)
 
 void td_child_watch(void)
 {
-#ifndef TANDEM_SANITIZED
     static const int crashes[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL };
-    static char      stack[16384]; /* where a stack overflow is handled */
+    static char stack[16384]; /* where a stack overflow is handled */
     struct sigaction a = { .sa_handler = tell_memory, .sa_flags = SA_ONSTACK | (int)SA_RESETHAND };
-    stack_t          s = { .ss_sp = stack, .ss_size = sizeof stack };
+    stack_t s = { .ss_sp = stack, .ss_size = sizeof stack };
     sigaltstack(&s, NULL);
     for (size_t k = 0; k < sizeof crashes / sizeof *crashes; k++)
         sigaction(crashes[k], &a, NULL);
-#endif
 }
+
+#endif
 
 /* ---- outside --------------------------------------------------------------------------------- */
 
