@@ -110,6 +110,7 @@ Test(bash, values)
     is("tandem describe --graph=d", "=", "--graph=dot\n");
     is("tandem plugins --plugin-path conf", "", "configs\n");
     is("tandem data make-corpus --out conf", "", "configs\n");
+    is("tandem train --allow model.attention.kv_h", "", "model.attention.kv_heads\n");
     is("tandem bench --seconds ", "", "");
 }
 

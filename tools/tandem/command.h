@@ -26,7 +26,8 @@ typedef struct td_usage td_usage;
 /* An option of one command, beside those that all have. What was given: td_tool_option. */
 typedef struct td_flag {
     const char *name; /* "--weights" */
-    /* NULL: a switch. "KEY ..": may be given again (td_tool_option_at). Completion knows "FILE", "DIR", and "text|dot": one of these words. */
+    /* NULL: a switch. "KEY ..": may be given again (td_tool_option_at). Completion knows "FILE", "DIR", "KEY", and "text|dot": one of these
+     * words. */
     const char *value;
     const char *help;
 } td_flag;

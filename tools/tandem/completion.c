@@ -71,6 +71,8 @@ static void bash_value(const td_usage *u, const td_flag *f, void *argument)
         td_text_print(out, "_tandem_directories");
     else if (!strncmp(f->value, "FILE", 4))
         td_text_print(out, "_tandem_files");
+    else if (!strncmp(f->value, "KEY", 3))
+        td_text_print(out, "_tandem_keys ''");
     else if (strchr(f->value, '|')) {
         td_text_print(out, "_tandem_add '");
         for (const char *p = f->value; *p; p++)

@@ -29,6 +29,8 @@ static void flag(const td_usage *u, const td_flag *f, void *argument)
         td_text_print(out, "'");
     } else if (f->value && !strcmp(f->value, "DIR"))
         td_text_print(out, " -x -a '(__fish_complete_directories)'");
+    else if (f->value && !strncmp(f->value, "KEY", 3))
+        td_text_print(out, " -x -a '(__tandem_keys | string replace = \"\")'");
     else if (f->value && f->name[1] == 'c')
         td_text_print(out, " -r -k -a \"$__tandem_shipped (__fish_complete_suffix .cfg)\"");
     else if (f->value)

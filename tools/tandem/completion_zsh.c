@@ -38,6 +38,8 @@ static void flag(const td_usage *u, const td_flag *f, void *argument)
             td_text_print(out, "_directories");
         else if (!strncmp(f->value, "FILE", 4))
             td_text_print(out, "_files");
+        else if (!strncmp(f->value, "KEY", 3))
+            td_text_print(out, "_tandem_key");
         else if (strchr(f->value, '|')) {
             td_text_print(out, "(");
             words_of(out, f->value);
@@ -78,23 +80,26 @@ static void operands(td_text *out, const td_usage *u)
     }
 }
 
-/* Files of a word that is a command of its own: "FILE.so ..". */
-static void files(td_text *out, const td_word *w)
+/* Of a word that is a command of its own and takes files, "FILE.so ..", beside configs and keys. */
+static bool files(td_text *out, const td_usage *u, const td_word *w)
 {
     const char *file = w && w->arguments ? strstr(w->arguments, "FILE") : NULL;
-    if (file && file[4] == '.')
-        td_text_print(out, " \\\n            '*:file:_files -g \"*%.*s\"'",
-                      (int)strcspn(file + 4, " ]"), file + 4);
-    else if (file)
-        td_text_print(out, " \\\n            '*:file:_files'");
+    if (!file)
+        return false;
+    td_text_print(out, " \\\n            '*:file:{ %s_files",
+                  u->config ? "_tandem_operands; " : "");
+    if (file[4] == '.')
+        td_text_print(out, " -g \"*%.*s\"", (int)strcspn(file + 4, " ]"), file + 4);
+    td_text_print(out, " }'");
+    return true;
 }
 
 static void arguments(td_text *out, const td_usage *u, const td_word *w)
 {
     td_text_print(out, "        _arguments -s");
     td_completion_flags(u, flag, out);
-    operands(out, u);
-    files(out, w);
+    if (!files(out, u, w))
+        operands(out, u);
     td_text_print(out, "\n        ;;\n");
 }
 
@@ -173,6 +178,10 @@ static const char code[] =
     "_tandem_configs() {\n"
     "    _alternative 'files:config:_files -g \"*.cfg\"' \\\n"
     "        'shipped:shipped config:_multi_parts / _tandem_shipped'\n"
+    "}\n\n"
+    "_tandem_key() {\n"
+    "    local -a keys=(${(ok)_tandem_keys})\n"
+    "    _multi_parts . keys\n"
     "}\n\n"
     "# a config, key=value, or a key alone where one is to be explained\n"
     "_tandem_operands() {\n"
