@@ -6,16 +6,16 @@
  * over the keys that a token sees. There is no matrix of T x T: a row is cut into chunks of C
  * tokens, pairs within a chunk are computed as they are, and what comes from other chunks goes
  * through their states, sums of f(k) v^T (Hua et al. 2022 call this mixed chunk attention). A sum of
- * states is one product with a 0/1 matrix of chunks, [T/C, T/C].
+ * states is one product with a 0/1 matrix of chunks, [T/C, T/C]. The op is in chunks.h.
  *
  * Segments. Those of a row are runs of tokens, in ascending order and with padding behind them: what
- * packing makes. So a token sees beyond its chunk
- * only tokens of the segment that lies across the chunk's border. A chunk gives two states, of its
- * keys in the segment at its end, for chunks behind it, and at its beginning, for those before it,
- * where they may be seen: in an encoder, and given tokens by given tokens. No state is ever
- * subtracted, so segments are exactly apart. In cross-attention queries and keys are not side by
- * side; they are put so, each segment's keys before its queries, and taken out again: that compares
- * all their segments, once for all layers.
+ * packing makes. So a token sees beyond its chunk only tokens of the segment that lies across the
+ * chunk's border. A chunk gives two states: of its keys in the segment at its end, for later
+ * chunks, and of those in the segment at its beginning, for earlier chunks where they may be seen (in
+ * an encoder, and given tokens by given tokens). No state is ever subtracted, so segments are exactly
+ * apart. In cross-attention queries and keys are not side by side; they are put so, each segment's
+ * keys before its queries, and taken out again: that compares all their segments, once for all
+ * layers.
  *
  * Positions. A scheme that rotates turns f(q) and f(k) in the numerator only; one that biases scores
  * is refused. Dropout of weights drops values, as elsewhere, with the weights' sum as it is.
@@ -40,7 +40,7 @@ struct tokens {
     bool       both, self; /* all see both sides; padding sees itself */
 };
 
-/* Features: kq and kk for the numerator (rotated), q and k for the sum of weights. [B, H, T, E] */
+/* Features q and k, for the sum of weights, and as rotated, for the numerator; values. [B, H, T, E] */
 struct features {
     td_tensor *q, *k, *turned_q, *turned_k, *v;
 };
