@@ -33,10 +33,12 @@ typedef struct td_check {
     size_t         n_findings;
     td_text        skipped; /* why it was not run */
     int            fill;    /* of bytes of its config that no option sets */
+    int            variant; /* 0: its options as they are; k: the k-th other choice of one */
     /* the test's own */
     td_arena      *arena;
     td_experiment *experiment;
     td_pool       *pools[8]; /* by threads */
+    const char    *varied;   /* what c->variant changed */
     jmp_buf        stop;
 } td_check;
 

@@ -127,5 +127,8 @@ static void steps_of(td_subject *s)
 void td_check_steps(td_check *c)
 {
     td_device d = td_check_device(c, TD_F64, 1);
-    td_each_subject(c, &td_usual_sizes, &d, steps_of);
+    int       n = td_check_variants(c);
+    for (c->variant = 0; c->variant <= n; c->variant++)
+        td_each_subject(c, &td_usual_sizes, &d, steps_of);
+    c->variant = 0;
 }

@@ -34,17 +34,23 @@ void        td_check_failure(td_check *, const char *hook, int code, const td_er
 
 /* The plugin under test with the options that the config gives, else defaults; its config struct
  * ends at a page that cannot be read, so that whoever reads on crashes. */
-td_part  td_check_part(td_check *);
+td_part     td_check_part(td_check *);
 /* Ends the test, with a finding, if there are options that only the user can know (a path), or the
  * plugin refuses those that it would get. */
-void     td_check_need_options(td_check *);
+void        td_check_need_options(td_check *);
+/* How many other settings there are to try, one option at a time: switches turned, other choices,
+ * numbers that are 0 by default. */
+int         td_check_variants(td_check *);
+/* Change the part as c->variant says, and give what was changed ("output_norm = true"), "" for
+ * nothing. */
+const char *td_check_vary(td_check *, const td_part *);
 /* Another plugin with defaults. */
-td_part  td_check_default(td_check *, const char *kind, const char *name);
+td_part     td_check_default(td_check *, const char *kind, const char *name);
 /* The field of an option, by name and type; NULL: there is none. */
-void    *td_check_field(const td_part *, const char *name, int64_t type);
+void       *td_check_field(const td_part *, const char *name, int64_t type);
 /* The field of the first part of a kind ("norm/1"); NULL. */
-td_part *td_check_slot(const td_part *, const char *kind);
-bool     td_check_is_kind(const td_plugin *, const char *kind);
+td_part    *td_check_slot(const td_part *, const char *kind);
+bool        td_check_is_kind(const td_plugin *, const char *kind);
 
 /* A pool of so many threads, for as long as the process lives. */
 const td_services *td_check_services(td_check *, int threads);

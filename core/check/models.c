@@ -5,10 +5,14 @@
 
 static td_device checking(td_check *c) { return td_check_device(c, TD_F64, 1); }
 
+/* With its options as they are in every model, and with others in one. */
 static void in_double(td_check *c, void (*f)(td_subject *))
 {
     td_device d = checking(c);
-    td_each_subject(c, &td_usual_sizes, &d, f);
+    int       n = td_check_variants(c);
+    for (c->variant = 0; c->variant <= n; c->variant++)
+        td_each_subject(c, &td_usual_sizes, &d, f);
+    c->variant = 0;
 }
 
 /* ---- gradients ------------------------------------------------------------------------------- */
@@ -58,7 +62,8 @@ static void gradients_of(td_subject *s)
     t = td_trial_new(s, td_subject_batch(s, two, 1, 1));
     for (size_t i = 0, count = td_variables_count(s->variables); i < count; i++) {
         td_variable *v = td_variables_at(s->variables, i);
-        for (uint64_t k = 0; v->kind == TD_VARIABLE_PARAM && k < PROBES; k++)
+        uint64_t     probes = s->check->variant ? 1 : PROBES;
+        for (uint64_t k = 0; v->kind == TD_VARIABLE_PARAM && k < probes; k++)
             gradient_of_entry(s, &t, v,
                               (int64_t)td_random_below(9, td_random_stream(v->name), k,
                                                        (uint64_t)v->count));

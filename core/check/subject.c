@@ -38,6 +38,8 @@ static void set_int(const td_part *part, const char *name, int64_t value)
 static td_part sized(td_check *c, const char *kind, const char *name, const td_sizes *s)
 {
     td_part part = td_check_default(c, kind, name);
+    if (part.plugin == c->plugin)
+        c->varied = td_check_vary(c, &part);
     set_int(&part, "heads", s->heads), set_int(&part, "head_dim", s->head_dim);
     set_int(&part, "d_ff", s->inner), set_int(&part, "d_model", s->width);
     set_int(&part, "vocab_size", TD_VOCAB), set_int(&part, "max_positions", 4 * TD_SENTENCE);
@@ -116,7 +118,8 @@ static td_subject subject_of(td_check *c, const td_plugin *architecture, const t
     fill_slots(c, &s.model.architecture, sizes);
     s.model.loss = sized(c, TD_LOSS_KIND, loss->name, sizes);
     s.gives = !(((const td_loss *)(const void *)loss)->flags & TD_LOSS_NOTHING_GIVEN);
-    snprintf(s.label, sizeof s.label, "in %s with %s", architecture->name, loss->name);
+    snprintf(s.label, sizeof s.label, "in %s with %s%s%s", architecture->name, loss->name,
+             c->variant ? ", " : "", c->variant ? c->varied : "");
     s.vocab = ((const td_architecture *)(const void *)architecture)
                   ->vocab_size(s.model.architecture.config);
     MUST(c, s.vocab >= TD_VOCAB, "vocab_size gives %lld for a config of %d", (long long)s.vocab,
@@ -162,11 +165,11 @@ void td_each_subject(td_check *c, const td_sizes *sizes, const td_device *device
             (td_check_is_kind(c->plugin, TD_ARCHITECTURE_KIND) && strcmp(a->name, c->plugin->name)))
             continue;
         for (size_t k = 0; k < td_registry_count(c->registry); k++)
-            if (is_tried(c, a, k, already))
+            if (is_tried(c, a, k, already) && !(c->variant && tried))
                 already += 1, tried += try_subject(c, a, td_registry_plugin(c->registry, k), sizes,
                                                    device, f, &why);
     }
-    if (!tried && sizes == &td_usual_sizes)
+    if (!tried && sizes == &td_usual_sizes && !c->variant)
         td_check_finding(c, "no model can have it: %s",
                          why.code ? why.text : "there is no architecture that takes this kind");
 }

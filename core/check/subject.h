@@ -23,7 +23,7 @@ typedef struct td_subject {
     bool          gives; /* the loss gives tokens */
     /* without auxiliary losses: means over a batch, no sums of its examples */
     bool          bare;
-    char          label[160]; /* "in decoder-only with prefix-lm" */
+    char          label[240]; /* "in decoder-only with prefix-lm" */
 } td_subject;
 
 typedef struct td_sentence {
@@ -45,7 +45,8 @@ void        td_sentences(td_sentence out[2]);
 td_sentence td_sentence_of(int64_t given, int64_t predicted, uint64_t seed);
 
 /* Call f with the plugin in every model that can have it: every architecture, with a loss that
- * gives tokens; a loss in every architecture; an architecture under every loss. All of `sizes`. */
+ * gives tokens; a loss in every architecture; an architecture under every loss. All of `sizes`.
+ * With c->variant only in the first that takes it. */
 void td_each_subject(td_check *, const td_sizes *sizes, const td_device *, void (*f)(td_subject *));
 extern const td_sizes td_usual_sizes;
 

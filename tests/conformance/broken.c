@@ -22,6 +22,7 @@ static const mistake mistakes[] = {
     { "broken/attention-no-doc", NULL, "table", "failed", "has no doc" },
     /* what it computes */
     { "broken/attention-sees-future", NULL, "causality", "failed", "predicted after it" },
+    { "broken/attention-peeks-if", NULL, "causality", "failed", "peeks = true" },
     { "broken/attention-sees-neighbours", NULL, "masked", "failed", "masked key" },
     { "broken/attention-forgets", NULL, "steps", "failed", "td_remember" },
     { "broken/attention-blocks-gradient", NULL, "gradients", "failed", "central differences" },

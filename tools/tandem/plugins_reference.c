@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "check/check.h"
 #include "config/value.h"
 #include "markdown.h"
 #include "plugin/options.h"
@@ -248,6 +249,20 @@ static void put_host_keys(const td_kind *k, td_text *out)
     }
 }
 
+/* What the conformance suite asks of the kind. */
+static void put_checks(const td_kind *k, td_text *out)
+{
+    td_text_print(out,
+                  "\n## What is checked\n\n`tandem plugins check` asks this of every plugin of "
+                  "the kind, a stranger's too:\n\n| test | what must hold |\n|---|---|\n");
+    for (const td_check_case *t = td_check_cases(); t->name; t++)
+        if (td_check_applies(t, k->id)) {
+            td_text_print(out, "| `%s` | ", t->name);
+            td_markdown_put(out, t->brief);
+            td_text_print(out, " |\n");
+        }
+}
+
 static int kind_page(const reference *x, const td_kind *k, td_error *error)
 {
     td_text out = { 0 };
@@ -260,6 +275,7 @@ static int kind_page(const reference *x, const td_kind *k, td_error *error)
     for (size_t i = 0; i < td_registry_count(x->registry); i++)
         if (!strcmp(td_registry_plugin(x->registry, i)->kind, k->id))
             put_plugin(x, td_registry_plugin(x->registry, i), &where, &out);
+    put_checks(k, &out);
     return write_page(x, k->name, &out, error);
 }
 
@@ -292,8 +308,10 @@ static int op_page(const reference *x, const td_kind *k, td_error *error)
     put_title(&out, k);
     td_text_print(
         &out,
-        "\nThese are built in; [tandem/ops.h](../../core/include/tandem/ops.h) has a function for "
-        "each, with its formula and its attributes. Inputs: how many, absent ones counted. Flags: "
+        "\n[tandem/ops.h](../../core/include/tandem/ops.h) has a function for each that is built "
+        "in, "
+        "with its formula and its attributes; the others come with the modules of plugins that "
+        "use them. Inputs: how many, absent ones counted. Flags: "
         "`effect` writes to a state, `elementwise` needs of each input only the element itself, "
         "`view` is another window of its input's memory, `accumulates` can start from an input "
         "instead of 0. An op without a kernel is lowered to simpler ones; `kernel +i32`: there is "
@@ -310,6 +328,7 @@ static int op_page(const reference *x, const td_kind *k, td_error *error)
     for (size_t i = 0; i < td_registry_count(x->registry); i++)
         if (!strcmp(td_registry_plugin(x->registry, i)->kind, TD_OP_KIND))
             put_op(x, (const void *)td_registry_plugin(x->registry, i), &out);
+    put_checks(k, &out);
     return write_page(x, k->name, &out, error);
 }
 

@@ -1,0 +1,75 @@
+/* variant.c - other settings of the plugin under test, one option at a time. */
+#include "check/internal.h"
+
+/* Options that tests set themselves, to make models small. */
+static bool is_size(const char *name)
+{
+    static const char *const sizes[] = { "heads",          "head_dim",       "d_ff",
+                                         "d_model",        "vocab_size",     "layers",
+                                         "encoder_layers", "decoder_layers", "max_positions" };
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        if (!strcmp(name, sizes[k]))
+            return true;
+    return false;
+}
+
+/* How many other values of the option are tried. */
+static int others(const td_option *o)
+{
+    int n = 0;
+    if (is_size(o->name))
+        return 0;
+    if (o->type == TD_TYPE_BOOL)
+        return 1;
+    if (o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT)
+        return o->number == 0 && o->max > 0;
+    while (o->type == TD_TYPE_CHOICE && o->choices[n])
+        n++;
+    return n ? n - 1 : 0;
+}
+
+/* The k-th other value, stored; gives it as text. */
+static const char *set_other(td_check *c, const td_part *part, const td_option *o, int k)
+{
+    void *at = td_check_field(part, o->name, o->type);
+    if (o->type == TD_TYPE_BOOL) {
+        *(bool *)at = !*(bool *)at;
+        return td_arena_print(c->arena, "%s = %s", o->name, *(bool *)at ? "true" : "false");
+    }
+    if (o->type == TD_TYPE_INT) {
+        *(int64_t *)at = (int64_t)fmin(fmax(o->min, 2), o->max);
+        return td_arena_print(c->arena, "%s = %lld", o->name, (long long)*(int64_t *)at);
+    }
+    if (o->type == TD_TYPE_FLOAT) {
+        *(double *)at = fmin(fmax(o->min, 0.25), o->max);
+        return td_arena_print(c->arena, "%s = %g", o->name, *(double *)at);
+    }
+    *(int64_t *)at = (int64_t)(k >= (int)o->number ? k + 1 : k);
+    return td_arena_print(c->arena, "%s = \"%s\"", o->name, o->choices[*(int64_t *)at]);
+}
+
+int td_check_variants(td_check *c)
+{
+    td_option o;
+    int       n = 0;
+    for (size_t i = 0;
+         c->plugin->options && td_option_row(c->plugin->options, c->plugin->option_size, i, &o);
+         i++)
+        n += others(&o);
+    return n;
+}
+
+const char *td_check_vary(td_check *c, const td_part *part)
+{
+    td_option o;
+    int       before = 0;
+    for (size_t i = 0; c->variant && c->plugin->options &&
+                       td_option_row(c->plugin->options, c->plugin->option_size, i, &o);
+         i++) {
+        int n = others(&o);
+        if (c->variant <= before + n)
+            return set_other(c, part, &o, c->variant - before - 1);
+        before += n;
+    }
+    return "";
+}
