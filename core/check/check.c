@@ -29,9 +29,13 @@ void td_check_run(td_check *c, const td_check_case *t)
         td_check_finding(c, "out of memory");
     else if (!setjmp(c->stop))
         t->run(c);
+    for (size_t k = 0; k < c->n_opened; k++)
+        c->opened[k].backend->close(c->opened[k].state);
+    for (size_t k = 0; k < sizeof c->pools / sizeof *c->pools; k++)
+        td_pool_free(c->pools[k]), c->pools[k] = NULL;
     td_experiment_close(c->experiment);
     td_arena_free(c->arena);
-    c->experiment = NULL, c->arena = NULL;
+    c->experiment = NULL, c->arena = NULL, c->n_opened = 0;
 }
 
 void td_check_clear(td_check *c)
@@ -92,10 +96,25 @@ const td_services *td_check_services(td_check *c, int threads)
     return td_pool_services(*pool);
 }
 
-/* The first backend of the registry that computes in `real` and can be opened. */
-static td_part backend_of(td_check *c, int real, const td_services *s, void **state)
+int td_check_open_backend(td_check *c, const td_part *part, int threads, td_device *out,
+                          td_error *e)
 {
-    td_error e = { 0 };
+    int code;
+    *out = (td_device){ .registry = c->registry,
+                        .backend = (const void *)part->plugin,
+                        .services = td_check_services(c, threads) };
+    code = out->backend->open(part->config, out->services, &out->state, e);
+    MUST(c, c->n_opened < TD_CHECK_DEVICES, "the test opens more than %d backends",
+         TD_CHECK_DEVICES);
+    if (!code)
+        c->opened[c->n_opened++] = *out;
+    return code;
+}
+
+td_device td_check_device(td_check *c, int real, int threads)
+{
+    td_error  e = { 0 };
+    td_device d;
     td_registry_scan(c->registry);
     for (size_t i = 0; i < td_registry_count(c->registry); i++) {
         const td_plugin *p = td_registry_plugin(c->registry, i);
@@ -104,20 +123,12 @@ static td_part backend_of(td_check *c, int real, const td_services *s, void **st
             ((const td_backend *)(const void *)p)->real != real)
             continue;
         part = td_check_default(c, TD_BACKEND_KIND, p->name);
-        if (!((const td_backend *)(const void *)p)->open(part.config, s, state, &e))
-            return part;
+        if (!td_check_open_backend(c, &part, threads, &d, &e))
+            return d;
     }
     td_check_finding(c, "no backend that computes in %s can be opened%s%s",
                      real == TD_F64 ? "double" : "float", e.code ? ": " : "", e.text);
     td_check_stop(c);
-}
-
-td_device td_check_device(td_check *c, int real, int threads)
-{
-    td_device d = { .registry = c->registry, .services = td_check_services(c, threads) };
-    td_part   part = backend_of(c, real, d.services, &d.state);
-    d.backend = (const void *)part.plugin;
-    return d;
 }
 
 const char *td_check_directory(td_check *c)

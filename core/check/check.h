@@ -16,7 +16,10 @@
 #include "base/threads.h"
 #include "train/experiment.h"
 
-enum { TD_CHECK_FINDINGS = 3 /* of one test that are told; the others are counted */ };
+enum {
+    TD_CHECK_FINDINGS = 3, /* of one test that are told; the others are counted */
+    TD_CHECK_DEVICES = 64  /* that a test may open */
+};
 
 typedef struct td_check {
     td_registry       *registry;
@@ -39,6 +42,8 @@ typedef struct td_check {
     td_experiment *experiment;
     td_pool       *pools[8]; /* by threads */
     const char    *varied;   /* what c->variant changed */
+    td_device      opened[TD_CHECK_DEVICES];
+    size_t         n_opened;
     jmp_buf        stop;
 } td_check;
 

@@ -52,10 +52,14 @@ void       *td_check_field(const td_part *, const char *name, int64_t type);
 td_part    *td_check_slot(const td_part *, const char *kind);
 bool        td_check_is_kind(const td_plugin *, const char *kind);
 
-/* A pool of so many threads, for as long as the process lives. */
+/* A pool of so many threads, for as long as the test runs. */
 const td_services *td_check_services(td_check *, int threads);
-/* A backend that computes in `real`, opened; the part's own if it is one. */
+/* The first backend of the registry that computes in `real` and can be opened; it is closed after the
+ * test. */
 td_device          td_check_device(td_check *, int real, int threads);
+/* This one, opened; 0, or a code with `error`. */
+int                td_check_open_backend(td_check *, const td_part *, int threads, td_device *out,
+                                         td_error *error);
 /* An empty directory; who runs the test removes it with its $TMPDIR. */
 const char        *td_check_directory(td_check *);
 

@@ -373,14 +373,13 @@ static void each_op(td_check *c, devices *d, visit *f)
 static td_device device_of(td_check *c, int real, int threads)
 {
     const td_kernels *k = (const void *)c->plugin;
-    td_device         d = { .registry = c->registry };
+    td_device         d;
     td_error          e = { 0 };
     td_part           part;
     if (!td_check_is_kind(c->plugin, TD_KERNELS_KIND))
         return td_check_device(c, real, threads);
     part = td_check_default(c, TD_BACKEND_KIND, k->backend);
-    d.backend = (const void *)part.plugin, d.services = td_check_services(c, threads);
-    if (d.backend->open(part.config, d.services, &d.state, &e))
+    if (td_check_open_backend(c, &part, threads, &d, &e))
         td_check_skip(c, "backend '%s' cannot be opened here: %s", k->backend, td_check_error(&e));
     return d;
 }
