@@ -418,8 +418,8 @@ static void sum_up(const suite *s)
         json_decref(all);
         return;
     }
-    printf("\n%zu tests: %zu ok, %zu with findings, %zu skipped\n", s->count, s->n_ok, s->n_failed,
-           s->n_skipped);
+    printf("\n%zu test%s: %zu ok, %zu with findings, %zu skipped\n", s->count,
+           s->count == 1 ? "" : "s", s->n_ok, s->n_failed, s->n_skipped);
 }
 
 static double number(td_tool *t, const char *name, double otherwise, int *code)
