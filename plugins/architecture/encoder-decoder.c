@@ -220,10 +220,24 @@ static void build(const void *config, const td_architecture_in *in, td_architect
     project_out(m, g, table, out);
 }
 
+/* Queries of a merged attention read both stacks, so they are rotated for both or for none. */
+static int check_merged(const struct model *m, td_error *error)
+{
+    const td_attention *a = attention_of(m);
+    if (!a || m->cross_positions || !(a->roles & TD_ATTENTION_MERGED))
+        return 0;
+    return td_fail(error, TD_ECONFIG,
+                   "cross_positions = false does nothing with attention '%s', whose queries read "
+                   "encoder and decoder at once: leave it out",
+                   a->plugin.name);
+}
+
 static int check(const void *config, td_error *error)
 {
     int code = check_parts(config, TD_ATTENTION_SELF, error);
-    return code ? code : check_parts(config, TD_ATTENTION_CROSS | TD_ATTENTION_MERGED, error);
+    if (!code)
+        code = check_parts(config, TD_ATTENTION_CROSS | TD_ATTENTION_MERGED, error);
+    return code ? code : check_merged(config, error);
 }
 
 static const td_architecture encoder_decoder = {
