@@ -132,3 +132,18 @@ Test(broken, nothing_is_said_where_nothing_is_wrong)
         child_free(&run);
     }
 }
+
+/* Of several modules a line for each plugin, and rows for what was found. */
+Test(broken, several_modules_are_told_shortly)
+{
+    child run = child_run((const char *[]){
+        TANDEM_BINARY, "plugins", "check", TANDEM_FIXTURES "/broken/op-none.so",
+        TANDEM_FIXTURES "/broken/optimizer-climbs.so", "--only", "converges", NULL });
+    cr_expect_eq(run.code, 1);
+    cr_expect(strstr(run.out, "broken/op-none.so\n"), "%s", run.out);
+    cr_expect(strstr(run.out, "  optimizer/optimizer-climbs"), "%s", run.out);
+    cr_expect(strstr(run.out, " 0 ok, but\n  converges      failed     400 updates"), "%s",
+              run.out);
+    cr_expect(strstr(run.out, "3 tests: 2 ok, 1 with findings"), "%s", run.out);
+    child_free(&run);
+}

@@ -190,7 +190,10 @@ typedef struct suite {
     char           *directory;
     json_t         *tests; /* of all that were shown */
     size_t          n_ok, n_failed, n_skipped;
+    /* of the plugin that is shown: its title, tests that passed, rows of the others */
     char            last[400];
+    size_t          passed;
+    td_text         rows;
 } suite;
 
 static bool add_job(suite *s, const char *path, const char *plugin, const char *test)
@@ -296,14 +299,53 @@ static const char *outcome_of(const suite *s, const job *j, json_t *findings)
     return *json_string_value(json_object_get(j->result, "skipped")) ? "skipped" : "ok";
 }
 
-static void show_findings(json_t *findings, const char *skipped)
+static void put_row(td_text *out, const char *test, const char *outcome, json_t *findings,
+                    const char *skipped)
 {
+    td_text_print(out, "  %-14s %-10s ", test, outcome);
     for (size_t k = 0; k < json_array_size(findings); k++) {
         const char *text = json_string_value(json_array_get(findings, k));
-        printf("%s%s\n", k ? "                             " : "", text ? text : "");
+        td_text_print(out, "%s%s\n", k ? "                             " : "", text ? text : "");
     }
     if (!json_array_size(findings))
-        printf("%s\n", skipped);
+        td_text_print(out, "%s\n", skipped);
+}
+
+/* Of several modules, what passes is counted: a line for each plugin, and rows for the rest. */
+static void end_plugin(suite *s)
+{
+    bool several = s->tool->n_plain > 1, loaded = *s->last != ' ' && !s->rows.size;
+    if (several && *s->last && loaded)
+        printf("%s\n", s->last);
+    else if (several && *s->last)
+        printf("%-44s %2zu ok%s\n%s", s->last, s->passed, s->rows.size ? ", but" : "",
+               td_text_get(&s->rows));
+    s->passed = 0;
+    td_text_free(&s->rows);
+}
+
+static void show_row(suite *s, const job *j, const char *outcome, json_t *findings,
+                     const char *skipped)
+{
+    char title[sizeof s->last];
+    bool several = s->tool->n_plain > 1;
+    snprintf(title, sizeof title, "%s%s%s", *j->plugin && several ? "  " : j->path,
+             *j->plugin && !several ? ": " : "", j->plugin);
+    if (strcmp(title, s->last)) {
+        end_plugin(s);
+        if (!several)
+            printf("%s%s\n", *s->last ? "\n" : "", title);
+        strcpy(s->last, title);
+    }
+    if (several && !strcmp(outcome, "ok"))
+        s->passed++;
+    else
+        put_row(&s->rows, j->test, outcome, findings, skipped);
+    if (!several) {
+        fputs(td_text_get(&s->rows), stdout);
+        td_text_free(&s->rows);
+    }
+    fflush(stdout);
 }
 
 static void show(suite *s, const job *j)
@@ -314,16 +356,8 @@ static void show(suite *s, const job *j)
         skipped = json_string_value(json_object_get(j->result, "skipped"));
     s->n_ok += !strcmp(outcome, "ok"), s->n_skipped += !strcmp(outcome, "skipped");
     s->n_failed += strcmp(outcome, "ok") && strcmp(outcome, "skipped");
-    if (!s->tool->json) {
-        char title[sizeof s->last];
-        snprintf(title, sizeof title, "%s%s%s", j->path, *j->plugin ? ": " : "", j->plugin);
-        if (strcmp(title, s->last))
-            printf("%s%s\n", *s->last ? "\n" : "", title);
-        strcpy(s->last, title);
-        printf("  %-14s %-10s ", j->test, outcome);
-        show_findings(findings, skipped);
-        fflush(stdout);
-    }
+    if (!s->tool->json)
+        show_row(s, j, outcome, findings, skipped);
     json_array_append_new(s->tests, json_pack("{s:s, s:s, s:s, s:s, s:O, s:s, s:f}", "file",
                                               j->path, "plugin", j->plugin, "test", j->test,
                                               "outcome", outcome, "findings", findings, "skipped",
@@ -443,6 +477,8 @@ static int check_all(td_tool *t, const char *only, const char *which)
     s.directory = code ? NULL : td_temporary_directory("tandem-plugins-check", &e);
     if (s.directory && !setenv("TMPDIR", s.directory, 1))
         run_suite(&s, only, which, &e);
+    if (!t->json)
+        end_plugin(&s);
     if (s.directory && !e.code)
         sum_up(&s);
     for (size_t k = 0; k < s.count; k++)
