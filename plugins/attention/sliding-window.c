@@ -52,21 +52,31 @@ static td_tensor *hide_far_inputs(const struct heads *c, const td_attention_in *
     return td_where(near, td_scalar(g, 0), td_scalar(g, -INFINITY));
 }
 
+/* No key is beyond the window, so nothing need be done about those ahead. In generation there may be
+ * more keys later. */
+static bool reaches_all(const struct heads *c, const td_attention_in *in)
+{
+    int phase = in->query->graph->host->phase(in->query->graph);
+    return phase != TD_PHASE_PREFILL && phase != TD_PHASE_STEP && td_dim(in->key, 1) <= c->window;
+}
+
 static td_tensor *build(const void *config, const td_attention_in *in)
 {
     const struct heads *c = config;
     td_attention_in     seen = *in;
     struct qkv          x = heads_of(c, in->query, in->key);
+    bool                causal = in->role != TD_ROLE_CROSS && in->mask.causal;
+    bool                both = in->role != TD_ROLE_CROSS && !in->mask.causal;
 
-    if (in->role != TD_ROLE_CROSS && in->mask.causal)
+    if (causal)
         seen.mask.window = c->window;
-    if (in->role != TD_ROLE_CROSS && in->mask.causal && in->mask.q_input) {
+    if (causal && in->mask.q_input && !reaches_all(c, in)) {
         td_tensor *far = hide_far_inputs(c, in);
         seen.mask.dense = in->mask.dense ? td_add(in->mask.dense, far) : far;
     }
     rotate_heads(in, &x);
     remember_heads(&seen, &x);
-    if (in->role != TD_ROLE_CROSS && !in->mask.causal)
+    if (both && !reaches_all(c, in))
         see_both_sides(c, in, &seen.mask);
     return heads_out(c, in, td_attend_with(&seen, x.q, x.k, x.v, c->heads, heads_scale(c)));
 }
@@ -74,6 +84,9 @@ static td_tensor *build(const void *config, const td_attention_in *in)
 static const td_attention sliding_window = {
     .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "sliding-window", options, struct heads,
                         .brief = "softmax attention within a window, on both sides in an encoder",
+                        .doc = "In 'decoder-biattn' a dense mask, [B, T, T], hides given tokens "
+                               "ahead of the window from given tokens, where sequences are longer "
+                               "than it.",
                         .paper = "Beltagy et al., Longformer, 2020", .check = heads_check),
     .roles = TD_ATTENTION_SELF | TD_ATTENTION_CROSS,
     .build = build,

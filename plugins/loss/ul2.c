@@ -73,12 +73,24 @@ static const struct denoiser *choose(const struct ul2 *c, const td_record *r, ui
 
 /* ---- the end of a text ----------------------------------------------------------------------- */
 
-/* The longest end of n tokens: lengths 1 .. most are equally likely, so that density is the mean
- * share. */
-static int64_t longest_end(int64_t n, double density)
+static int64_t between(int64_t low, int64_t x, int64_t high)
 {
-    int64_t most = (int64_t)rint(2 * density * (double)n) - 1;
-    return most < 1 ? 1 : most > n - 1 ? n - 1 : most;
+    return x < low ? low : x > high ? high : x;
+}
+
+/* How long the end of n tokens is, at least and at most: lengths between are equally likely, so that
+ * density is the mean share. */
+struct ends {
+    int64_t least, most;
+};
+
+static struct ends ends_of(int64_t n, double density)
+{
+    int64_t     both = (int64_t)rint(2 * density * (double)n);
+    struct ends e;
+    e.most = between(1, both - 1, n - 1);
+    e.least = between(1, both - e.most, e.most);
+    return e;
 }
 
 /* `mode` in front of the first `count` tokens of the record. */
@@ -102,16 +114,17 @@ static int give(const td_record *r, int64_t count, int32_t mode, const td_split_
 static int split_end(const struct denoiser *d, const td_record *r, const td_split_in *in,
                      int32_t mode, td_example *out, td_error *error)
 {
-    uint64_t most;
-    int64_t  k;
+    struct ends e;
+    int64_t     k;
     if (r->n_targets < 2)
         return td_fail(
             error, TD_EFORMAT,
             "loss 'ul2': record %llu has %lld tokens; a token to give and one to predict "
             "are the least",
             (unsigned long long)r->id, (long long)r->n_targets);
-    most = (uint64_t)longest_end(r->n_targets, d->noise_density);
-    k = r->n_targets - 1 - (int64_t)td_random_below(in->seed, r->id, WHERE, most);
+    e = ends_of(r->n_targets, d->noise_density);
+    k = r->n_targets - e.least -
+        (int64_t)td_random_below(in->seed, r->id, WHERE, (uint64_t)(e.most - e.least + 1));
     out->predicted = r->targets + k, out->n_predicted = r->n_targets - k;
     out->predicted_documents = r->documents ? r->documents + k : NULL;
     out->weights = r->weights ? r->weights + k : NULL;
@@ -119,6 +132,21 @@ static int split_end(const struct denoiser *d, const td_record *r, const td_spli
 }
 
 /* ---- hooks ----------------------------------------------------------------------------------- */
+
+/* Every denoiser must be able to mark the record's spans, whichever is drawn: a rare one would end a
+ * run that has gone on for long. */
+static int check_marks(const struct ul2 *c, const td_record *r, const td_split_in *in,
+                       td_error *error)
+{
+    td_list l = denoisers_of(c);
+    int     code = 0;
+    for (size_t k = 0; k < l.count && !code; k++) {
+        const struct denoiser *d = at(l, k);
+        struct spans_in        spans = { "ul2", r, in, d->noise_density, d->mean_span, -1, SPANS };
+        code = d->mode == S ? 0 : spans_check(&spans, error);
+    }
+    return code;
+}
 
 static int split(const void *config, const td_record *r, const td_split_in *in, td_example *out,
                  td_error *error)
@@ -132,14 +160,16 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
     out->source = r->source, out->id = r->id;
     if (r->inputs)
         return split_pair("ul2", r, out, error);
+    if (check_marks(c, r, in, error))
+        return error->code;
     return d->mode == S ? split_end(d, r, in, mode, out, error) : spans_split(&spans, out, error);
 }
 
 /* What n tokens come to at most under a denoiser. */
 static td_bounds size_of(const struct denoiser *d, int64_t n)
 {
-    int64_t end = longest_end(n, d->noise_density);
-    return d->mode == S ? (td_bounds){ n, n - 1, end, n }
+    struct ends e = ends_of(n, d->noise_density);
+    return d->mode == S ? (td_bounds){ n, n - e.least, e.most, n }
                         : spans_size(n, d->noise_density, d->mean_span);
 }
 

@@ -84,11 +84,24 @@ static td_tensor *build(const void *config, const td_optimizer_in *in)
     return td_sub(p, td_mul(move, in->rate));
 }
 
+static int check(const void *config, td_error *error)
+{
+    const struct ademamix *c = config;
+    return c->beta3 >= c->beta1
+               ? 0
+               : td_fail(
+                     error, TD_ECONFIG,
+                     "beta3 = %g is less than beta1 = %g: the slow momentum would be the faster "
+                     "one; make beta3 larger, as the paper's 0.9999",
+                     c->beta3, c->beta1);
+}
+
 static const td_optimizer ademamix = {
     .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "ademamix", options, struct ademamix,
                         .brief = "AdamW with a second, much slower momentum",
                         .paper = "Pagliardini et al., The AdEMAMix Optimizer: Better, Faster, "
-                                 "Older, 2024"),
+                                 "Older, 2024",
+                        .check = check),
     .build = build,
 };
 

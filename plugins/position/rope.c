@@ -101,6 +101,12 @@ static int check(const void *config, td_error *error)
             error, TD_ECONFIG,
             "factor = %g does nothing without scaling: set scaling to linear, ntk or yarn",
             c->factor);
+    if (c->scaling != NONE && c->factor == 1)
+        return td_fail(
+            error, TD_ECONFIG,
+            "scaling = \"%s\" does nothing with factor = 1: set factor to how many times "
+            "the training length to reach, or scaling to none",
+            scalings[c->scaling]);
     if (c->scaling == YARN && (c->base <= 1 || c->beta_fast <= c->beta_slow))
         return td_fail(error, TD_ECONFIG,
                        "yarn needs base > 1 and beta_fast > beta_slow, not base = %g, %g and %g",

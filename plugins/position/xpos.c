@@ -95,6 +95,10 @@ static int check_head(const void *config, int64_t head_dim, td_error *error)
 static const td_position xpos = {
     .plugin = TD_PLUGIN(td_position, TD_POSITION_KIND, "xpos", options, struct xpos,
                         .brief = "rotary positions whose waves fade with distance",
+                        .doc = "Waves fade for keys behind their query, and grow for keys ahead of "
+                               "it: 'decoder-biattn' has such keys among the given tokens, and "
+                               "attention 'merged' with model.continuous_positions = false. Take "
+                               "'rope' there.",
                         .paper = "Sun et al., A Length-Extrapolatable Transformer, 2022"),
     .rotate = rotate,
     .check_head = check_head,

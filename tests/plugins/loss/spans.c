@@ -372,6 +372,46 @@ Test(ul2, sequential_denoiser, .init = setup)
     free_part(&p);
 }
 
+/* More than half of a text may be predicted, in the mean. */
+Test(ul2, long_ends, .init = setup)
+{
+    static const struct denoiser end[] = { { 1, 0.75, 1, 1 } };
+    td_part                      p = load_part("loss-ul2", "ul2");
+    int                          seen[21] = { 0 };
+    set_denoisers(&p, end, 1);
+    td_bounds b = loss_of(&p)->bounds(p.config, 21);
+    cr_expect(b.raw == 20 && b.given == 10 && b.predicted == 19 && b.total == 21);
+    for (uint64_t id = 0; id < 900; id++) {
+        td_record  r = run(20, id);
+        td_example e = split(&p, &r, &usual);
+        cr_assert_eq(e.n_given - 1 + e.n_predicted, 20);
+        seen[e.n_predicted]++;
+    }
+    for (int k = 0; k <= 20; k++)
+        cr_expect(k >= 11 && k <= 19 ? seen[k] > 60 : !seen[k], "an end of %d came up %d times", k,
+                  seen[k]);
+    free_part(&p);
+}
+
+/* A denoiser that has too few sentinels is told at the first record, however rarely it is drawn. */
+Test(ul2, every_denoiser_can_mark, .init = setup)
+{
+    static const struct denoiser two[] = { { 1, 0.25, 1, 1 }, { 2, 0.5, 3, 1e-9 } };
+    td_part                      p = load_part("loss-ul2", "ul2");
+    td_split_in                  in = usual;
+    td_record                    r = run(60, 0);
+    td_example                   e;
+    td_error                     error = { 0 };
+    set_denoisers(&p, two, 2), next_room = room;
+    in.special.sentinels = 9;
+    cr_expect_eq(loss_of(&p)->split(p.config, &r, &in, &e, &error), TD_ECONFIG);
+    cr_expect(strstr(error.text, "loss 'ul2'") && strstr(error.text, "sentinels = 10"), "%s",
+              error.text);
+    in.special.sentinels = 10, error.code = 0;
+    cr_expect_eq(loss_of(&p)->split(p.config, &r, &in, &e, &error), 0);
+    free_part(&p);
+}
+
 /* Rates are shares; every one of the list is drawn by its own. */
 Test(ul2, rates, .init = setup)
 {

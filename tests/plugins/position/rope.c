@@ -72,4 +72,11 @@ Test(rope, refuses_odd_heads_and_idle_factors)
     set_option(&p, "factor", 2);
     cr_expect(p.plugin->check(p.config, NULL) == TD_ECONFIG);
     free_part(&p);
+    for (int scaling = LINEAR; scaling <= YARN; scaling++) {
+        p = scaled(scaling, 1);
+        cr_expect(p.plugin->check(p.config, NULL) == TD_ECONFIG, "scaling %d by 1", scaling);
+        set_option(&p, "factor", 2);
+        cr_expect(p.plugin->check(p.config, NULL) == 0, "scaling %d by 2", scaling);
+        free_part(&p);
+    }
 }
