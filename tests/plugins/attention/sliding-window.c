@@ -73,6 +73,42 @@ Test(sliding_window, a_long_window_is_softmax)
     lab_free(&l);
 }
 
+/* What is computed, a node per line. */
+static td_text graph_of(lab *l, const scene *s)
+{
+    td_tensor *y;
+    td_graph  *g = build(l, s, &y);
+    td_text    text = { 0 };
+    td_graph_dump_text(g, &text);
+    td_graph_free(g);
+    return text;
+}
+
+/* A window that no key is beyond needs no mask of its own. */
+static void check_costs_nothing(const char *what, td_role role, const int32_t *given)
+{
+    lab   l = lab_new();
+    scene all = windowed(T), some = windowed(T - 1), none = windowed(T);
+    free_part(&none.attention);
+    none.attention = load_part("attention-softmax", "softmax");
+    set_option(&none.attention, "heads", H), set_option(&none.attention, "kv_heads", G);
+    set_option(&none.attention, "head_dim", E), set_option(&none.attention, "qkv_norm", 0);
+    all.role = some.role = none.role = role, all.input = some.input = none.input = given;
+    all.causal = some.causal = none.causal = role == TD_ROLE_DECODER;
+    td_text a = graph_of(&l, &all), b = graph_of(&l, &some), c = graph_of(&l, &none);
+    cr_expect_str_eq(td_text_get(&a), td_text_get(&c), "%s: a window of all tokens", what);
+    cr_expect_str_neq(td_text_get(&b), td_text_get(&c), "%s: a window of one less", what);
+    td_text_free(&a), td_text_free(&b), td_text_free(&c);
+    scene_free(&all), scene_free(&some), scene_free(&none);
+    lab_free(&l);
+}
+
+Test(sliding_window, a_window_of_all_costs_nothing)
+{
+    check_costs_nothing("encoder", TD_ROLE_ENCODER, NULL);
+    check_costs_nothing("given", TD_ROLE_DECODER, inputs);
+}
+
 /* Cross-attention has no window. */
 Test(sliding_window, reads_all_of_another_sequence)
 {
