@@ -8,7 +8,7 @@
 /* Each plugin's table has those that it knows. */
 struct heads {
     int64_t heads, kv_heads, head_dim, window, chunk;
-    bool    qkv_norm, qk_norm_scale, output_norm, bias;
+    bool    qkv_norm, qk_norm_scale, output_norm, bias, memory_positions;
     double  eps, lambda_init;
 };
 

@@ -3,12 +3,19 @@
  *
  * One set of projections serves both, so a decoder layer has no cross-attention. In an encoder and in
  * decoder-only models it is softmax attention. The encoder's tokens come after the decoder's own
- * among the keys. They are rotated by their positions; a scheme that biases scores biases those of
- * own tokens, as it leaves cross-attention alone. */
+ * among the keys. They are rotated by their positions, as in this project's cross-attention, or, as
+ * in the paper's models, not at all; a scheme that biases scores biases those of own tokens. */
 #include "heads.h"
 
-static const td_option options[] = { HEADS_SIZES, HEADS_QKV_NORM, HEADS_OUTPUT_NORM,
-                                     HEADS_BIAS_AND_EPS, TD_OPTION_END };
+static const td_option options[] = {
+    HEADS_SIZES,
+    TD_OPTION_BOOL(struct heads, memory_positions, true,
+                   "a decoder rotates the keys of the encoder's tokens, too; T5Gemma 2 does not"),
+    HEADS_QKV_NORM,
+    HEADS_OUTPUT_NORM,
+    HEADS_BIAS_AND_EPS,
+    TD_OPTION_END
+};
 
 /* A key position no query comes near: it reads the last entry of a bias table. */
 #define FAR_AHEAD (1 << 28)
@@ -88,7 +95,7 @@ static td_tensor *attend_both(const struct heads *c, const td_attention_in *in, 
     td_bias         bias = own_bias(in, &x, memory, &m);
     td_tensor      *k, *v;
 
-    there.k_position = in->memory_position;
+    there.k_position = in->memory_position, there.rotated = in->rotated && c->memory_positions;
     k = td_split_heads(project(c, "k_proj", in->memory, kv * c->head_dim), kv);
     v = td_split_heads(project(c, "v_proj", in->memory, kv * c->head_dim), kv);
     k = td_remember_memory("memory_k", td_rotate(&there, norm_keys(c, k), false));

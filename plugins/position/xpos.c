@@ -97,8 +97,8 @@ static const td_position xpos = {
                         .brief = "rotary positions whose waves fade with distance",
                         .doc = "Waves fade for keys behind their query, and grow for keys ahead of "
                                "it: 'decoder-biattn' has such keys among the given tokens, and "
-                               "attention 'merged' with model.continuous_positions = false. Take "
-                               "'rope' there.",
+                               "attention 'merged' with model.continuous_positions = false. "
+                               "Take 'rope' there, and with merged's memory_positions = false.",
                         .paper = "Sun et al., A Length-Extrapolatable Transformer, 2022"),
     .rotate = rotate,
     .check_head = check_head,

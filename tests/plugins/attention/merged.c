@@ -11,15 +11,18 @@ static scene both(const char *position)
     return s;
 }
 
-/* Keys or values of both sources, own first: [B, T + S, G, E]; rotated by `turned`. */
-static double *joined(const lab *l, const scene *s, const char *name, bool turned)
+/* Which sources' keys are rotated; queries are if any is. */
+enum { NO_ONES, OWN, BOTH };
+
+/* Keys or values of both sources, own first: [B, T + S, G, E]. */
+static double *joined(const lab *l, const scene *s, const char *name, int turned)
 {
     const source *from[] = { &s->own, &s->other };
     double       *all = malloc(sizeof *all * B * (T + S) * G * E);
     for (int k = 0; k < 2; k++) {
         int64_t n = from[k]->length, row = n * G * E;
         double *x = times(l, name, from[k]->x, B * n, D, G * E);
-        if (turned)
+        if (turned > k)
             turn(x, B * n, G * E, G, E, E, from[k]->position);
         for (int64_t b = 0; b < B; b++)
             memcpy(all + (b * (T + S) + k * T) * G * E, x + b * row, (size_t)row * sizeof *x);
@@ -29,12 +32,12 @@ static double *joined(const lab *l, const scene *s, const char *name, bool turne
 }
 
 /* bias(h, distance) on own keys, or NULL */
-static double *plain(const lab *l, const scene *s, bool turned, double (*bias)(int64_t, int64_t))
+static double *plain(const lab *l, const scene *s, int turned, double (*bias)(int64_t, int64_t))
 {
     int64_t tokens = (int64_t)B * T;
     double *q = times(l, "attention.q_proj.weight", s->own.x, tokens, D, H * E),
            *k = joined(l, s, "attention.k_proj.weight", turned),
-           *v = joined(l, s, "attention.v_proj.weight", false),
+           *v = joined(l, s, "attention.v_proj.weight", NO_ONES),
            *o = calloc((size_t)(tokens * H * E), sizeof *o), *y;
     if (turned)
         turn(q, tokens, H * E, H, E, E, s->own.position);
@@ -62,22 +65,24 @@ static double slope(int64_t h, int64_t distance)
     return -exp2(-2.0 * (double)(h + 1)) * (double)llabs(distance);
 }
 
-static void check(const char *position, bool turned, double (*bias)(int64_t, int64_t))
+static void check(const char *position, int turned, double (*bias)(int64_t, int64_t))
 {
     lab     l = lab_new();
     scene   s = both(position);
     double *have;
     add_other(&s);
+    set_option(&s.attention, "memory_positions", turned != OWN);
     have = run(&l, &s);
     expect_same(position, &s, have, plain(&l, &s, turned, bias), true);
     scene_free(&s);
     lab_free(&l);
 }
 
-Test(merged, plain) { check("none", false, NULL); }
-Test(merged, rotated_by_their_own_positions) { check("rope", true, NULL); }
+Test(merged, plain) { check("none", NO_ONES, NULL); }
+Test(merged, rotated_by_their_own_positions) { check("rope", BOTH, NULL); }
+Test(merged, the_encoders_not_rotated) { check("rope", OWN, NULL); }
 /* The encoder's tokens have no bias, as in cross-attention. */
-Test(merged, alibi_biases_own_tokens) { check("alibi", false, slope); }
+Test(merged, alibi_biases_own_tokens) { check("alibi", NO_ONES, slope); }
 
 /* A dense bias: a network that is -1/4 of the share in each head. */
 static double share(int64_t h, int64_t distance)
@@ -99,7 +104,7 @@ Test(merged, dense_biases_are_of_own_tokens)
     set_parameter(&l, "stack.fire.outer.weight", -0.25);
     set_parameter(&l, "stack.fire.outer.bias", 0);
     have = run(&l, &s);
-    expect_same("fire", &s, have, plain(&l, &s, false, share), true);
+    expect_same("fire", &s, have, plain(&l, &s, NO_ONES, share), true);
     scene_free(&s);
     lab_free(&l);
 }
