@@ -27,8 +27,8 @@ static double pairs(const td_node *n, const td_batch *b, pairs_of *known, int *c
         if (td_same_mask(known[i].node, n))
             return known[i].pairs;
     if (*count == 64)
-        return td_visible_pairs(n, b);
-    known[*count] = (pairs_of){ n, td_visible_pairs(n, b) };
+        return td_visible_pairs(n, b, NULL);
+    known[*count] = (pairs_of){ n, td_visible_pairs(n, b, NULL) };
     return known[(*count)++].pairs;
 }
 
@@ -105,6 +105,7 @@ void td_graph_flops(const td_graph *graph, td_tensor *const *roots, size_t n, co
 struct td_masked {
     const td_node *node;   /* one that has the mask */
     double         scores; /* FLOPs of all that have it, if every pair is seen */
+    int32_t       *room;   /* for what is computed of it */
 };
 
 static struct td_masked *masked(td_cost *c, const td_node *n)
@@ -114,6 +115,18 @@ static struct td_masked *masked(td_cost *c, const td_node *n)
             return &c->masks[k];
     c->masks[c->n_masks].node = n;
     return &c->masks[c->n_masks++];
+}
+
+/* Nothing is allocated in a training step. */
+static int take_room(td_cost *c, td_error *error)
+{
+    for (size_t k = 0; k < c->n_masks; k++) {
+        int64_t room = td_mask_room(c->masks[k].node);
+        c->masks[k].room = room ? malloc((size_t)room * sizeof *c->masks[k].room) : NULL;
+        if (room && !c->masks[k].room)
+            return td_fail(error, TD_ENOMEM, "out of memory while counting FLOPs");
+    }
+    return 0;
 }
 
 int td_graph_cost(const td_graph *graph, td_tensor *const *roots, size_t n, td_cost *out,
@@ -137,19 +150,21 @@ int td_graph_cost(const td_graph *graph, td_tensor *const *roots, size_t n, td_c
             *(has_mask(x) ? &masked(out, x)->scores : &out->products) += f.visible;
     }
     free(used);
-    return 0;
+    return take_room(out, error);
 }
 
 double td_cost_of(const td_cost *c, const td_batch *batch)
 {
     double flops = c->products;
     for (size_t k = 0; k < c->n_masks; k++)
-        flops += c->masks[k].scores * td_visible_pairs(c->masks[k].node, batch);
+        flops += c->masks[k].scores * td_visible_pairs(c->masks[k].node, batch, c->masks[k].room);
     return flops;
 }
 
 void td_cost_free(td_cost *c)
 {
+    for (size_t k = 0; k < c->n_masks; k++)
+        free(c->masks[k].room);
     free(c->masks);
     *c = (td_cost){ 0 };
 }

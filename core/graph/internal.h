@@ -93,8 +93,15 @@ bool     td_written_since(const td_node *n);
 /* Whether the node is the op `name`. */
 bool td_node_is(const td_node *, const char *name);
 
-/* Share of query-key pairs that an attention node's rule shows; 1 where the batch cannot tell. */
-double td_visible_pairs(const td_node *, const td_batch *);
+/* An element of what follows from a batch and constants by moving, adding and scaling; false: it
+ * depends on something else (numbers.c). */
+bool td_number_at(const td_value *, int64_t flat, const td_batch *, double *out);
+
+/* Share of query-key pairs that an attention node's rule shows; 1 where the batch cannot tell.
+ * `room`: of td_mask_room integers for masks that are computed in the graph; NULL: taken for the
+ * call. */
+double  td_visible_pairs(const td_node *, const td_batch *, int32_t *room);
+int64_t td_mask_room(const td_node *);
 /* Whether two attention nodes show the same pairs of any batch. */
 bool   td_same_mask(const td_node *, const td_node *);
 

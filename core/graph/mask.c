@@ -1,5 +1,6 @@
 /* mask.c - the mask rule of an attention node on a batch's own numbers: how many pairs it shows,
  * and which, as a picture. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "graph/internal.h"
@@ -7,37 +8,63 @@
 
 /* ---- the rule -------------------------------------------------------------------------------- */
 
-static const int32_t *numbers(const td_node *n, int k, const td_batch *b)
-{
-    const td_value *v = k < n->n_in ? n->in[k] : NULL;
-    const td_array *a = v && v->node->kind == TD_NODE_INPUT && b ? td_batch_find(b, v->node->input)
-                                                                 : NULL;
-    return a && a->dtype == TD_I32 ? a->data : NULL;
-}
+enum { MASKS = TD_ATTEND_K_INDEX - TD_ATTEND_Q_SEGMENT + 1 };
 
 typedef struct rule {
     const int32_t *q_segment, *k_segment, *q_input, *k_input, *q_index, *k_index;
     int64_t        rows, q, k, causal, window, self;
+    int32_t       *own; /* room that was taken, to be freed */
 } rule;
 
-/* False when a mask input is computed in the graph, so that the batch does not tell it. */
-static bool find_rule(const td_node *n, const td_batch *b, rule *r)
+static const td_value *mask_input(const td_node *n, int k)
 {
-    for (int i = TD_ATTEND_Q_SEGMENT; i <= TD_ATTEND_K_INDEX; i++)
-        if (i < n->n_in && n->in[i] && !numbers(n, i, b))
+    return TD_ATTEND_Q_SEGMENT + k < n->n_in ? n->in[TD_ATTEND_Q_SEGMENT + k] : NULL;
+}
+
+static bool is_computed(const td_value *v) { return v && v->node->kind != TD_NODE_INPUT; }
+
+int64_t td_mask_room(const td_node *n)
+{
+    int64_t room = 0;
+    for (int k = 0; k < MASKS; k++)
+        room += is_computed(mask_input(n, k)) ? td_count(&mask_input(n, k)->t) : 0;
+    return room;
+}
+
+/* The numbers of one input: the batch's own, or computed into `room`, which moves on. */
+static bool find_numbers(const td_value *v, const td_batch *b, int32_t **room, const int32_t **out)
+{
+    const td_array *a = v && !is_computed(v) && b ? td_batch_find(b, v->node->input) : NULL;
+    double          x;
+    *out = NULL;
+    if (!v)
+        return true;
+    if (!is_computed(v))
+        return *out = a && a->dtype == TD_I32 ? a->data : NULL, *out != NULL;
+    *out = *room;
+    for (int64_t k = 0; k < td_count(&v->t); k++, (*room)++) {
+        if (!td_number_at(v, k, b, &x))
             return false;
-    *r = (rule){ numbers(n, TD_ATTEND_Q_SEGMENT, b),
-                 numbers(n, TD_ATTEND_K_SEGMENT, b),
-                 numbers(n, TD_ATTEND_Q_INPUT, b),
-                 numbers(n, TD_ATTEND_K_INPUT, b),
-                 numbers(n, TD_ATTEND_Q_INDEX, b),
-                 numbers(n, TD_ATTEND_K_INDEX, b),
-                 n->in[0]->t.dim[0],
-                 n->in[0]->t.dim[2],
-                 n->in[1]->t.dim[2],
-                 n->attrs.i[0],
-                 n->attrs.i[1],
-                 n->attrs.i[2] };
+        **room = (int32_t)x;
+    }
+    return true;
+}
+
+/* False when the batch does not tell the mask. Free r->own in any case. */
+static bool find_rule(const td_node *n, const td_batch *b, int32_t *room, rule *r)
+{
+    const int32_t *in[MASKS];
+    int64_t        wanted = td_mask_room(n);
+    memset(r, 0, sizeof *r);
+    if (wanted && !room && !(room = r->own = malloc((size_t)wanted * sizeof *room)))
+        return false;
+    for (int k = 0; k < MASKS; k++)
+        if (!find_numbers(mask_input(n, k), b, &room, &in[k]))
+            return false;
+    r->q_segment = in[0], r->k_segment = in[1], r->q_input = in[2], r->k_input = in[3];
+    r->q_index = in[4], r->k_index = in[5];
+    r->rows = n->in[0]->t.dim[0], r->q = n->in[0]->t.dim[2], r->k = n->in[1]->t.dim[2];
+    r->causal = n->attrs.i[0], r->window = n->attrs.i[1], r->self = n->attrs.i[2];
     return true;
 }
 
@@ -57,78 +84,83 @@ static bool sees(const rule *r, int64_t row, int64_t i, int64_t j)
 
 /* ---- pairs ----------------------------------------------------------------------------------- */
 
+/* Places of one segment whose indices are base, base + step, ..; step is 0 or 1. */
 typedef struct span {
-    int64_t from, to;
+    int64_t from, to, base, step;
 } span;
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static int64_t one_by_one(const rule *r, int64_t row)
-{
-    int64_t count = 0;
-    for (int64_t i = 0; i < r->q; i++)
-        for (int64_t j = 0; j < r->k; j++)
-            count += sees(r, row, i, j);
-    return count;
-}
+static int64_t index_at(const int32_t *index, int64_t at) { return index ? index[at] : at; }
+static int64_t index_in(const span *s, int64_t at) { return s->base + s->step * (at - s->from); }
 
-/* Of queries and keys of one segment, whose index is their place: each query sees keys up to itself
- * as far as the window reaches, and an input sees the inputs ahead of it too. */
-static int64_t between(const rule *r, int64_t row, span q, span k)
+/* From `at` on. */
+static span run_from(const int32_t *segment, const int32_t *index, int64_t at, int64_t n)
 {
-    const int32_t *given = r->causal && r->q_input ? r->k_input + row * r->k : NULL;
-    int64_t        count = 0, ahead = 0;
-    for (int64_t j = most(q.to, k.from); given && j < k.to; j++)
-        ahead += given[j] != 0;
-    for (int64_t i = q.to - 1; i >= q.from; i--) {
-        int64_t low = r->window > 0 ? most(k.from, i - r->window + 1) : k.from;
-        int64_t high = r->causal ? least(k.to, i + 1) : k.to;
-        count += high > low ? high - low : 0;
-        if (!given)
-            continue;
-        count += r->q_input[row * r->q + i] ? ahead : 0;
-        ahead += i >= k.from && i < k.to && given[i];
-    }
-    return count;
-}
-
-/* Places from `at` on with the same segment; without segments, all. */
-static span run_from(const int32_t *segment, int64_t at, int64_t n)
-{
-    span s = { at, at + 1 };
-    while (s.to < n && (!segment || segment[s.to] == segment[at]))
+    span s = { at, at + 1, at < n ? index_at(index, at) : 0, 1 };
+    bool more = s.to < n && (!segment || segment[s.to] == segment[at]);
+    if (more && index_at(index, s.to) == s.base)
+        s.step = 0;
+    while (s.to < n && (!segment || segment[s.to] == segment[at]) &&
+           index_at(index, s.to) == index_in(&s, s.to))
         s.to++;
     return s;
 }
 
-/* Segments come in runs, so a row costs its length, not the square of it. */
-static int64_t by_runs(const rule *r, int64_t row)
+/* Keys of the run whose index is in [low, high). */
+static int64_t keys_within(const span *k, int64_t low, int64_t high)
 {
-    const int32_t *qs = r->q_segment ? r->q_segment + row * r->q : NULL,
-                  *ks = r->q_segment ? r->k_segment + row * r->k : NULL;
-    int64_t count = 0;
-    for (span q = run_from(qs, 0, r->q); q.from < r->q; q = run_from(qs, q.to, r->q)) {
-        if (qs && !qs[q.from]) { /* padding sees itself, or nothing */
-            count += r->self ? most(0, least(q.to, r->k) - q.from) : 0;
-            continue;
-        }
-        for (span k = run_from(ks, 0, r->k); k.from < r->k; k = run_from(ks, k.to, r->k))
-            if (!qs || ks[k.from] == qs[q.from])
-                count += between(r, row, q, k);
+    if (!k->step)
+        return k->base >= low && k->base < high ? k->to - k->from : 0;
+    return most(0, least(high, k->base + k->to - k->from) - most(low, k->base));
+}
+
+/* Of queries and keys of one segment: each query sees keys up to itself as far as the window reaches,
+ * and an input sees the inputs ahead of it too. */
+static int64_t between(const rule *r, int64_t row, const span *q, const span *k)
+{
+    const int32_t *given = r->causal && r->q_input ? r->k_input + row * r->k : NULL;
+    int64_t        count = 0, ahead = 0, p = k->to;
+    for (int64_t i = q->to - 1; i >= q->from; i--) {
+        int64_t at = index_in(q, i);
+        count += keys_within(k, r->window > 0 ? at - r->window + 1 : INT64_MIN,
+                             r->causal ? at + 1 : INT64_MAX);
+        for (; given && p > k->from && index_in(k, p - 1) > at; p--)
+            ahead += given[p - 1] != 0;
+        count += given && r->q_input[row * r->q + i] ? ahead : 0;
     }
     return count;
 }
 
-double td_visible_pairs(const td_node *n, const td_batch *b)
+/* Segments come in runs, and so do indices: a row costs its length, not the square of it. */
+static int64_t by_runs(const rule *r, int64_t row)
+{
+    const int32_t *qs = r->q_segment ? r->q_segment + row * r->q : NULL,
+                  *ks = r->q_segment ? r->k_segment + row * r->k : NULL,
+                  *qi = r->q_index ? r->q_index + row * r->q : NULL,
+                  *ki = r->k_index ? r->k_index + row * r->k : NULL;
+    int64_t count = 0;
+    for (span q = run_from(qs, qi, 0, r->q); q.from < r->q; q = run_from(qs, qi, q.to, r->q))
+        for (span k = run_from(ks, ki, 0, r->k); k.from < r->k; k = run_from(ks, ki, k.to, r->k)) {
+            bool padding = qs && !qs[q.from]; /* sees itself, or nothing */
+            for (int64_t i = q.from; padding && r->self && i < q.to; i++)
+                count += keys_within(&k, index_in(&q, i), index_in(&q, i) + 1);
+            if (!padding && (!qs || ks[k.from] == qs[q.from]))
+                count += between(r, row, &q, &k);
+        }
+    return count;
+}
+
+double td_visible_pairs(const td_node *n, const td_batch *b, int32_t *room)
 {
     rule    r;
     int64_t count = 0;
-    if (!find_rule(n, b, &r) || !r.rows || !r.q || !r.k)
-        return 1;
-    for (int64_t row = 0; row < r.rows; row++)
-        count += r.q_index || r.k_index ? one_by_one(&r, row) : by_runs(&r, row);
-    return (double)count / ((double)r.rows * (double)r.q * (double)r.k);
+    bool    known = find_rule(n, b, room, &r) && r.rows && r.q && r.k;
+    for (int64_t row = 0; known && row < r.rows; row++)
+        count += by_runs(&r, row);
+    free(r.own);
+    return known ? (double)count / ((double)r.rows * (double)r.q * (double)r.k) : 1;
 }
 
 bool td_same_mask(const td_node *a, const td_node *b)
@@ -180,18 +212,24 @@ int td_graph_dump_mask(const td_graph *graph, const td_batch *batch, const char 
         rule           r;
         if (!td_node_is(n, "attend") || !is_within(n->path, path))
             continue;
-        if (!find_rule(n, batch, &r))
+        if (!find_rule(n, batch, NULL, &r)) {
+            free(r.own);
             return td_fail(error, TD_EUNSUPPORTED,
-                           "the mask of '%s' is computed in the graph, not given by the batch",
+                           "the mask of '%s' is computed in the graph from more than the batch's "
+                           "numbers",
                            n->path);
-        if (row < 0 || row >= r.rows)
+        }
+        if (row < 0 || row >= r.rows) {
+            free(r.own);
             return td_fail(error, TD_ECONFIG, "row %lld of a batch of %lld", (long long)row,
                            (long long)r.rows);
+        }
         td_text_print(out, "%s: %lld queries (down) by %lld keys\n", n->path, (long long)r.q,
                       (long long)r.k);
         for (int64_t q = 0; q < r.q; q++, td_text_append(out, "\n", 1))
             for (int64_t k = 0; k < r.k; k++)
                 td_text_append(out, sees(&r, row, q, k) ? "#" : ".", 1);
+        free(r.own);
         return 0;
     }
     return no_such_attention(g, path, error);

@@ -6,12 +6,34 @@
 enum { ROWS = 3, Q = 23, K = 19 };
 
 /* What a rule is made of: bits of `option`. */
-enum { CAUSAL = 1, WINDOW = 2, SELF = 4, SEGMENTS = 8, INPUTS = 16, INDICES = 32, ALL = 64 };
+enum {
+    CAUSAL = 1,
+    WINDOW = 2,
+    SELF = 4,
+    SEGMENTS = 8,
+    INPUTS = 16,
+    INDICES = 32,
+    COMPUTED = 64,
+    ALL = 128
+};
 
 static td_tensor *numbers(td_graph *g, bool there, const char *name, int64_t n)
 {
     int64_t dims[] = { ROWS, n };
     return there ? td_input(g, name, TD_I32, dims, 2) : NULL;
+}
+
+/* Indices that the graph computes: some counted from a place, some all the same, some of the batch. */
+static td_tensor *computed(td_graph *g, const char *name, int64_t n, double first)
+{
+    int64_t    part = n / 3, row[] = { 1, part }, some[] = { ROWS, part }, rest = n - 2 * part;
+    td_tensor *counted = td_expand(td_affine(td_reshape(td_iota(g, TD_I32, part), row, 2), 1,
+                                             first),
+                                   some);
+    td_tensor *given = td_slice(numbers(g, true, name, n), 1, part, rest);
+    td_tensor *same = td_full(g, TD_I32, some, 2, 2);
+    return td_concat((td_tensor *[]){ counted, td_sub(given, td_full(g, TD_I32, 0, 0, 1)), same },
+                     3, 1);
 }
 
 /* `keys` NULL: they are the queries. */
@@ -31,6 +53,10 @@ static td_tensor *attention(td_graph *g, int option, int64_t keys)
     mask.k_segment = same ? mask.q_segment : numbers(g, option & SEGMENTS, "k_segment", keys);
     mask.k_input = same ? mask.q_input : numbers(g, option & INPUTS, "k_input", keys);
     mask.k_index = same ? mask.q_index : numbers(g, option & INDICES, "k_index", keys);
+    if (option & COMPUTED) {
+        mask.q_index = computed(g, "q_index", Q, 3);
+        mask.k_index = computed(g, "k_index", keys, option & WINDOW ? -2 : 1);
+    }
     return td_attend(td_input(g, "q", TD_REAL, q, 4), key, key, &mask, NULL, 1);
 }
 
@@ -50,10 +76,11 @@ static td_batch *fill(const td_graph *g, uint64_t seed)
         for (int64_t k = 0; k < ROWS * length; k++) {
             uint64_t x = td_random_below(seed, (uint64_t)i, (uint64_t)k, 1 << 20);
             bool     run = strstr(n->input, "segment") && k % length && k / length % 2 == 0;
-            to[k] = strstr(n->input, "input")   ? x % 3 == 0
-                    : strstr(n->input, "index") ? (int32_t)(x % Q)
-                    : run && x % 5              ? to[k - 1]
-                                                : (int32_t)(x >> 4) % 4;
+            to[k] = strstr(n->input, "input") ? x % 3 == 0
+                    : strstr(n->input, "index")
+                        ? (k % length && x % 7 ? to[k - 1] + (int32_t)(x % 2) : (int32_t)(x % Q))
+                    : run && x % 5 ? to[k - 1]
+                                   : (int32_t)(x >> 4) % 4;
         }
     }
     return b;
@@ -84,7 +111,7 @@ static void expect_counted(td_registry *r, int option, int64_t keys)
     cr_assert_eq(td_graph_error(g, &error), 0, "%s", error.text);
     for (uint64_t seed = 0; seed < 4; seed++) {
         td_batch *b = fill(g, seed);
-        double    pairs = td_visible_pairs(td_value_of(y)->node, b) * (double)(ROWS * Q * keys);
+        double pairs = td_visible_pairs(td_value_of(y)->node, b, NULL) * (double)(ROWS * Q * keys);
         cr_expect_float_eq(pairs, (double)pictured(g, b), 1e-6, "rule %d, %lld keys: %g, not %lld",
                            option, (long long)keys, pairs, (long long)pictured(g, b));
         td_batch_free(b);
