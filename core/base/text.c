@@ -80,6 +80,13 @@ bool td_is_utf8(const char *text)
     return true;
 }
 
+void td_make_utf8(char *text)
+{
+    for (size_t n; *text; text += n ? n : 1)
+        if (!(n = sequence((const unsigned char *)text)))
+            *text = '?';
+}
+
 /* ---- names ----------------------------------------------------------------------------------- */
 
 enum { LONGEST = 64, FAR = 1 << 20 };

@@ -32,6 +32,8 @@ char *td_human_time(char out[32], double seconds);
 
 /* Whether all of `text` is UTF-8: no cut-off, overlong or surrogate sequences. */
 bool td_is_utf8(const char *text);
+/* Bytes that are none become '?'. */
+void td_make_utf8(char *text);
 
 /* Whether `text` matches a shell pattern of * and ?. */
 bool td_match(const char *pattern, const char *text);

@@ -46,29 +46,34 @@ void td_check_clear(td_check *c)
 
 /* ---- findings -------------------------------------------------------------------------------- */
 
+/* Whatever bytes a plugin's message or text has: findings go on as JSON. */
+static void add_text(td_text *to, const char *format, va_list args, const char *end)
+{
+    char text[1200];
+    vsnprintf(text, sizeof text, format, args);
+    td_make_utf8(text);
+    td_text_print(to, "%s%s", text, end);
+}
+
 void td_check_finding(td_check *c, const char *format, ...)
 {
-    char    text[1200];
     va_list args;
     if (c->n_findings++ >= TD_CHECK_FINDINGS)
         return;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    add_text(&c->findings, format, args, "\n");
     va_end(args);
-    td_text_print(&c->findings, "%s\n", text);
 }
 
 void td_check_stop(td_check *c) { longjmp(c->stop, 1); }
 
 void td_check_skip(td_check *c, const char *format, ...)
 {
-    char    text[1200];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
     if (!c->n_findings && !*td_text_get(&c->skipped))
-        td_text_print(&c->skipped, "%s", text);
+        add_text(&c->skipped, format, args, "");
+    va_end(args);
     td_check_stop(c);
 }
 

@@ -60,6 +60,8 @@ const td_check_case *td_check_cases(void);
 bool                 td_check_applies(const td_check_case *, const char *kind);
 /* What it finds is in c->findings or c->skipped. */
 void                 td_check_run(td_check *, const td_check_case *);
+/* Say what is wrong, and go on. */
+void                 td_check_finding(td_check *, const char *format, ...) TD_PRINTF(2, 3);
 void                 td_check_clear(td_check *);
 
 /* Whether the module's file is as it should be, before any of its code runs and while it is

@@ -13,8 +13,6 @@
 #include "graph/internal.h"
 #include "plugin/options.h"
 
-/* Say what is wrong, and go on. */
-void           td_check_finding(td_check *, const char *format, ...) TD_PRINTF(2, 3);
 /* The test ends here. */
 _Noreturn void td_check_stop(td_check *);
 /* The test does not apply, and ends. */

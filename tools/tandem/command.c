@@ -220,6 +220,9 @@ static int take_flag(td_tool *t, const td_usage *u, int argc, char **argv, int *
     return f->value && !equals ? 2 : 1;
 }
 
+/* "key=value"; a path may have a '=' in it, a key no '/'. */
+static bool is_override(const char *text) { return text[strcspn(text, "=/")] == '='; }
+
 static bool is_config(const char *name)
 {
     size_t n = strlen(name);
@@ -271,7 +274,7 @@ bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *co
             if (!n)
                 return false;
             i += n;
-        } else if (u->config && strchr(argv[i], '='))
+        } else if (u->config && is_override(argv[i]))
             t->overrides[t->n_overrides++] = argv[i++];
         else if (u->config && is_config(argv[i]))
             set_common(t, "-c", argv[i++]);

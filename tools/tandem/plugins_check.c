@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "check/check.h"
 #include "plugin/module.h"
 
@@ -112,6 +113,29 @@ static const td_check_case *test_for(const char *name, const char *kind)
     return NULL;
 }
 
+/* Findings of the file itself are for the test "load"; one that cannot be loaded now is told here too:
+ * it may have changed since. */
+static void run_test(td_check *c, const td_module *m, const char *plugin, const char *only)
+{
+    bool found = false;
+    td_check_clear(c);
+    for (size_t k = 0; m->plugins[k]; k++) {
+        const td_check_case *test = test_for(only, m->plugins[k]->kind);
+        td_error             e = { 0 };
+        if (!test || !is_named(m->plugins[k], plugin))
+            continue;
+        found = true;
+        c->plugin = td_registry_find(c->registry, m->plugins[k]->kind, m->plugins[k]->name, &e);
+        if (c->plugin)
+            td_check_run(c, test);
+        else
+            td_check_finding(c, "%s", e.text);
+    }
+    if (!found)
+        td_check_finding(c, "'%s' has no plugin '%s', or test '%s' is not for it", c->path, plugin,
+                         only);
+}
+
 /* What it finds as JSON: with `only` "load" the module's plugins too. */
 static json_t *run_here(td_tool *t, const char *path, const char *plugin, const char *only)
 {
@@ -129,15 +153,8 @@ static json_t *run_here(td_tool *t, const char *path, const char *plugin, const 
     if (c.registry) {
         const td_module *m = td_check_module(&c, path);
         bool             load = !strcmp(only, load_test);
-        if (!load)
-            td_check_clear(&c);
-        for (size_t k = 0; !load && m && m->plugins[k]; k++) {
-            const td_check_case *test = test_for(only, m->plugins[k]->kind);
-            if (!test || !is_named(m->plugins[k], plugin))
-                continue;
-            c.plugin = td_registry_find(c.registry, m->plugins[k]->kind, m->plugins[k]->name, NULL);
-            td_check_run(&c, test);
-        }
+        if (!load && m)
+            run_test(&c, m, plugin, only);
         result = result_of(&c);
         json_object_set_new(result, "plugins", plugins_of(load ? m : NULL));
         td_check_clear(&c);
@@ -190,6 +207,8 @@ typedef struct suite {
     char           *directory;
     json_t         *tests; /* of all that were shown */
     size_t          n_ok, n_failed, n_skipped;
+    sigset_t        ends;    /* signals that end it, once what it made is removed */
+    int             stopped; /* by which */
     /* of the plugin that is shown: its title, tests that passed, rows of the others */
     char            last[400];
     size_t          passed;
@@ -252,11 +271,13 @@ static json_t *last_words(const job *j)
     json_t *lines = json_array();
     if (end)
         *end = 0;
+    if (text)
+        td_make_utf8(text);
     for (char *rest = text, *line; rest && (line = strsep(&rest, "\n")) != NULL;)
         if (*line && strncmp(line, "    #", 5)) {
             if (json_array_size(lines) >= 6)
                 json_array_remove(lines, 0);
-            json_array_append_new(lines, json_string_nocheck(line));
+            json_array_append_new(lines, json_string(line));
         }
     free(text);
     return lines;
@@ -415,8 +436,9 @@ static int run_jobs(suite *s, td_error *error)
         collect(s);
         if (s->jobs[s->shown].done)
             show(s, &s->jobs[s->shown++]);
-        else
-            nanosleep(&(struct timespec){ .tv_nsec = 3000000 }, NULL);
+        else if ((s->stopped = sigtimedwait(&s->ends, NULL,
+                                            &(struct timespec){ .tv_nsec = 3000000 })) > 0)
+            return td_fail(error, TD_EIO, "stopped: %s", strsignal(s->stopped));
     }
     return 0;
 }
@@ -440,6 +462,11 @@ static int run_suite(suite *s, const char *only, const char *which, td_error *er
         if (run_jobs(s, error))
             return error->code;
     }
+    if (only && strcmp(only, load_test) && s->count == t->n_plain && !s->n_failed)
+        return td_fail(error, TD_ECONFIG,
+                       "test '%s' is for no plugin of these modules: --tests "
+                       "says what it is for",
+                       only);
     return 0;
 }
 
@@ -461,19 +488,34 @@ static double number(td_tool *t, const char *name, double otherwise, int *code)
     const char *text = td_tool_option(t, name);
     char       *end;
     double      x = text ? strtod(text, &end) : otherwise;
-    if (text && (!*text || *end || !(x > 0 && x <= 1e9)))
-        *code = td_tool_usage_error(t, "%s takes a number above 0, not '%s'", name, text);
-    return x;
+    if (!text || (*text && !*end && x > 0 && x <= 1e9))
+        return x;
+    *code = td_tool_usage_error(t, "%s takes a number above 0, not '%s'", name, text);
+    return otherwise;
+}
+
+/* Its children have a process group of their own: a signal from the terminal is for us alone. */
+static void hold_signals(suite *s, sigset_t *before)
+{
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+    struct sigaction a;
+    sigemptyset(&s->ends);
+    for (size_t k = 0; k < sizeof signals / sizeof *signals; k++)
+        if (!sigaction(signals[k], NULL, &a) && a.sa_handler != SIG_IGN) /* nohup */
+            sigaddset(&s->ends, signals[k]);
+    sigprocmask(SIG_BLOCK, &s->ends, before);
 }
 
 static int check_all(td_tool *t, const char *only, const char *which)
 {
     int      code = 0;
     td_error e = { 0 };
+    sigset_t before;
     suite    s = { .tool = t, .tests = json_array() };
     s.limits.seconds = number(t, "--time-limit", 60, &code);
-    s.limits.bytes = (size_t)number(t, "--memory-limit", 4096, &code) << 20;
+    s.limits.bytes = (size_t)ceil(number(t, "--memory-limit", 4096, &code)) << 20;
     s.at_once = (size_t)fmin(MOST_JOBS, ceil(number(t, "--jobs", td_processors(), &code)));
+    hold_signals(&s, &before);
     s.directory = code ? NULL : td_temporary_directory("tandem-plugins-check", &e);
     if (s.directory && !setenv("TMPDIR", s.directory, 1))
         run_suite(&s, only, which, &e);
@@ -486,6 +528,9 @@ static int check_all(td_tool *t, const char *only, const char *which)
     if (s.directory)
         td_remove_tree(s.directory, NULL);
     free(s.jobs), free(s.directory), json_decref(s.tests);
+    if (s.stopped > 0)
+        raise(s.stopped);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     if (code)
         return code;
     return e.code ? td_tool_fail(t, &e) : s.n_failed ? TD_EXIT_FAILED : TD_EXIT_OK;

@@ -26,15 +26,21 @@ static void limit(int what, size_t value)
 
 static void redirect(const char *path, int to)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
     if (fd < 0 || dup2(fd, to) < 0)
         _exit(127);
-    close(fd);
+    if (fd != to)
+        close(fd);
 }
 
-_Noreturn static void become(char *const argv[], const td_child *c, const td_child_limits *l)
+_Noreturn static void become(char *const argv[], const td_child *c, const td_child_limits *l,
+                             pid_t parent)
 {
+    sigset_t none;
+    sigemptyset(&none), sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) /* it ended before it could be asked to tell */
+        _exit(127);
     setpgid(0, 0);
     redirect("/dev/null", 0), redirect(c->out, 1), redirect(c->error, 2);
     limit(RLIMIT_CORE, 0), limit(RLIMIT_FSIZE, LARGEST_OUTPUT);
@@ -81,7 +87,8 @@ void td_child_watch(void)
 int td_child_start(td_child *c, char *const argv[], const char *directory, size_t number,
                    const td_child_limits *l, td_error *error)
 {
-    char name[64];
+    char  name[64];
+    pid_t parent = getpid();
     *c = (td_child){ .started = td_now() };
     snprintf(name, sizeof name, "%zu.out", number);
     c->out = td_path_join(directory, name);
@@ -92,7 +99,7 @@ int td_child_start(td_child *c, char *const argv[], const char *directory, size_
     fflush(NULL);
     c->pid = fork();
     if (!c->pid)
-        become(argv, c, l);
+        become(argv, c, l, parent);
     return c->pid > 0
                ? 0
                : td_fail(error, TD_EIO, "cannot start a process for a test: %s", strerror(errno));
@@ -132,33 +139,40 @@ static void finish(td_child *c, int status, const td_child_limits *l)
         c->end = TD_CHILD_MEMORY;
 }
 
+/* What it started itself is ended too: the group is its own as long as nobody waited for it. */
+static int end_group(const td_child *c)
+{
+    int status = 0;
+    kill(-c->pid, SIGKILL), kill(c->pid, SIGKILL);
+    waitpid(c->pid, &status, 0);
+    return status;
+}
+
 bool td_child_poll(td_child *c, const td_child_limits *l)
 {
-    char   path[64];
-    int    status;
-    size_t now;
+    char      path[64];
+    size_t    now;
+    siginfo_t ended = { 0 };
     if (!c->pid)
         return true;
     snprintf(path, sizeof path, "/proc/%d/status", (int)c->pid);
     now = peak_in(path);
     c->peak = now > c->peak ? now : c->peak;
-    if (waitpid(c->pid, &status, WNOHANG) == c->pid)
-        return finish(c, status, l), true;
+    if (!waitid(P_PID, (id_t)c->pid, &ended, WEXITED | WNOHANG | WNOWAIT) && ended.si_pid)
+        return finish(c, end_group(c), l), true;
     if (c->peak > l->bytes / 10 * 9)
         c->end = TD_CHILD_MEMORY;
     else if (td_now() - c->started > l->seconds)
         c->end = TD_CHILD_LATE;
     else
         return false;
-    kill(-c->pid, SIGKILL), kill(c->pid, SIGKILL);
-    waitpid(c->pid, &status, 0);
-    finish(c, status, l);
+    finish(c, end_group(c), l);
     return true;
 }
 
 void td_child_free(td_child *c)
 {
-    if (c->pid)
-        kill(-c->pid, SIGKILL), kill(c->pid, SIGKILL), waitpid(c->pid, NULL, 0);
+    if (c->pid > 0)
+        end_group(c);
     free(c->out), free(c->error);
 }
