@@ -125,7 +125,8 @@ td_device td_check_device(td_check *c, int real, int threads)
         const td_plugin *p = td_registry_plugin(c->registry, i);
         td_part          part;
         if (!td_check_is_kind(p, TD_BACKEND_KIND) ||
-            ((const td_backend *)(const void *)p)->real != real)
+            ((const td_backend *)(const void *)p)->real != real ||
+            ((const td_backend *)(const void *)p)->upload) /* tests write to its memory */
             continue;
         part = td_check_default(c, TD_BACKEND_KIND, p->name);
         if (!td_check_open_backend(c, &part, threads, &d, &e))

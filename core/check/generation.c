@@ -12,9 +12,11 @@ static td_batch *part_of(td_check *c, const td_batch *whole, int64_t first, int6
     for (int32_t k = 0; k < whole->count; k++) {
         const td_array *a = &whole->at[k];
         bool            sliced = a->rank == 2 && a->dim[1] == length;
-        int64_t         dims[TD_MAX_RANK], columns = a->rank == 2 ? a->dim[1] : 1;
+        int64_t         dims[TD_MAX_RANK], columns = 1;
         char           *to;
         memcpy(dims, a->dim, sizeof dims);
+        for (int32_t i = 1; i < a->rank; i++)
+            columns *= a->dim[i];
         if (sliced)
             dims[1] = count;
         to = out->add(out, a->name, a->dtype, a->rank, dims);

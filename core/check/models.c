@@ -157,7 +157,7 @@ static void neighbours_of(td_subject *s)
 
 void td_check_masked(td_check *c) { in_double(c, neighbours_of); }
 
-/* Padding gets other ids and positions: nothing may change. */
+/* Padding gets other ids: nothing may change. */
 static void padding_of(td_subject *s)
 {
     td_sentence two[2];
@@ -189,6 +189,49 @@ static void padding_of(td_subject *s)
 
 void td_check_padding(td_check *c) { in_double(c, padding_of); }
 
+/* What is read where the last token is predicted, in arrays that run along with the labels. */
+static bool change_last_input(td_batch *b)
+{
+    const td_array *weights = td_batch_find(b, "loss_weights");
+    int64_t         last = weights->dim[1];
+    bool            changed = false;
+    while (last > 0 && ((const float *)weights->data)[last - 1] == 0)
+        last--;
+    for (int32_t k = 0; last > 0 && k < b->count; k++) {
+        td_array *a = &b->at[k];
+        size_t    n = strlen(a->name);
+        if (n < 4 || strcmp(a->name + n - 4, "_ids") || strncmp(a->name, "encoder", 7) == 0 ||
+            a->rank != 2 || a->dim[1] != weights->dim[1])
+            continue;
+        int32_t *id = (int32_t *)a->data + last - 1;
+        *id = *id == 8 ? 9 : 8, changed = true;
+    }
+    return changed;
+}
+
+/* Labels as they are, but another input at the last place: who sees one place too far would find its
+ * own label there. */
+static void next_of(td_subject *s)
+{
+    td_sentence two[2];
+    double      before[TD_TOKENS], after[TD_TOKENS];
+    int         n;
+    td_sentences(two);
+    td_trial t = td_trial_new(s, td_subject_batch(s, &two[1], 1, 1));
+    n = td_trial_losses(s, &t, before);
+    if (change_last_input(t.batch)) {
+        td_trial_run(s, &t);
+        td_trial_losses(s, &t, after);
+        for (int i = 0; i < n - 1; i++)
+            if (before[i] != after[i])
+                td_check_finding(s->check,
+                                 "%s: token %d sees what is read after it: its own label, "
+                                 "one place on",
+                                 s->label, i);
+    }
+    td_trial_free(s, &t);
+}
+
 static void future_of(td_subject *s)
 {
     td_sentence two[2], changed[2];
@@ -206,6 +249,7 @@ static void future_of(td_subject *s)
         td_check_finding(s->check, "%s: another label does not change its loss", s->label);
     if (before[n - 1] == after[n - 1])
         td_check_finding(s->check, "%s: the last token does not see the one before it", s->label);
+    next_of(s);
 }
 
 void td_check_causality(td_check *c) { in_double(c, future_of); }

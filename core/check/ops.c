@@ -348,8 +348,7 @@ static void each_attempt(td_check *c, const td_op *op, devices *d, visit *f)
         f(c, &(attempt){ .op = op, .inputs = n }, d), d->tried++;
 }
 
-/* The ops of the plugin under test: itself, those of its kernels, or all that a backend could be
- * asked for. */
+/* The ops of the plugin under test: itself, or those of its kernels. */
 static void each_op(td_check *c, devices *d, visit *f)
 {
     const td_kernels *k = (const void *)c->plugin;

@@ -119,7 +119,8 @@ static bool configured(td_check *c, td_part *out)
         found = find_in(&parts[k], c->plugin);
     for (size_t k = 0; !found && k < x->n_loggers; k++)
         found = find_in(&x->loggers[k], c->plugin);
-    MUST(c, found, "the config does not use %.*s '%s': name it in its group",
+    MUST(c, found,
+         "the config does not use %.*s '%s': name it in its group, or test others with --plugin",
          (int)strcspn(c->plugin->kind, "/"), c->plugin->kind, c->plugin->name);
     *out = *found;
     return true;
@@ -156,7 +157,7 @@ static void give_small(const td_part *part)
         if (!(o.flags & TD_OPTION_REQUIRED))
             continue;
         if (at)
-            *at = (int64_t)fmin(fmax(o.min, 6), o.max);
+            *at = (int64_t)fmin(fmax(o.min, 12), o.max); /* TD_VOCAB, evenly divided */
         if (x)
             *x = fmin(fmax(o.min, 1), o.max);
     }

@@ -28,6 +28,17 @@ td_sentence td_sentence_of(int64_t given, int64_t predicted, uint64_t seed)
 
 /* ---- models ---------------------------------------------------------------------------------- */
 
+static bool has_option(const td_part *part, const char *name)
+{
+    td_option o;
+    for (size_t i = 0; part->plugin->options &&
+                       td_option_row(part->plugin->options, part->plugin->option_size, i, &o);
+         i++)
+        if (!strcmp(o.name, name))
+            return true;
+    return false;
+}
+
 static void set_int(const td_part *part, const char *name, int64_t value)
 {
     int64_t *at = td_check_field(part, name, TD_TYPE_INT);
@@ -71,11 +82,28 @@ static void fill_slots(td_check *c, td_part *architecture, const td_sizes *s)
 /* Whether the parts go together; else why not. */
 static bool is_accepted(const td_subject *s, td_error *e)
 {
-    const td_part *a = &s->model.architecture;
+    const td_part *a = &s->model.architecture, *l = &s->model.loss;
     const td_part *own = td_check_slot(a, s->check->plugin->kind);
     if (own && own->plugin->check && own->plugin->check(own->config, e))
         return false;
+    if (l->plugin->check && l->plugin->check(l->config, e))
+        return false;
     return !a->plugin->check || !a->plugin->check(a->config, e);
+}
+
+/* Whether the architecture has a place for the plugin under test. */
+static bool has_place(const td_check *c, const td_plugin *architecture)
+{
+    td_option o;
+    bool      found = false;
+    if (td_check_is_kind(c->plugin, TD_ARCHITECTURE_KIND) ||
+        td_check_is_kind(c->plugin, TD_LOSS_KIND))
+        return true;
+    for (size_t i = 0; !found && architecture->options &&
+                       td_option_row(architecture->options, architecture->option_size, i, &o);
+         i++)
+        found = o.type == TD_TYPE_PART && td_check_is_kind(c->plugin, o.choices[0]);
+    return found;
 }
 
 static bool is_of(const td_check *c, size_t i, const char *kind)
@@ -122,8 +150,10 @@ static td_subject subject_of(td_check *c, const td_plugin *architecture, const t
              c->variant ? ", " : "", c->variant ? c->varied : "");
     s.vocab = ((const td_architecture *)(const void *)architecture)
                   ->vocab_size(s.model.architecture.config);
-    MUST(c, s.vocab >= TD_VOCAB, "vocab_size gives %lld for a config of %d", (long long)s.vocab,
-         TD_VOCAB);
+    MUST(c, s.vocab >= TD_VOCAB,
+         "vocab_size gives %lld, and the tests' tokens need %d: say a "
+         "larger vocabulary with key=value",
+         (long long)s.vocab, TD_VOCAB);
     s.variables = td_variables_new();
     return s;
 }
@@ -132,6 +162,19 @@ static void subject_free(td_subject *s)
 {
     td_variables_release(s->variables, &s->device);
     td_variables_free(s->variables);
+}
+
+/* Sizes for an attention that has no option head_dim: its heads share the width, evenly and by even
+ * numbers, which no hook of it could ask for. */
+static td_sizes fitted(td_check *c, const td_sizes *sizes)
+{
+    td_part  part = { c->plugin, NULL };
+    td_sizes s = *sizes;
+    if (td_check_is_kind(c->plugin, TD_ATTENTION_KIND) && !has_option(&part, "head_dim")) {
+        int64_t step = has_option(&part, "heads") ? 2 * s.heads : 16;
+        s.width = (s.width + step - 1) / step * step;
+    }
+    return s;
 }
 
 /* 1 if it was tried, 0 if its parts refuse each other. */
@@ -157,16 +200,17 @@ void td_each_subject(td_check *c, const td_sizes *sizes, const td_device *device
 {
     size_t   tried = 0;
     td_error why = { 0 };
+    td_sizes fit = fitted(c, sizes);
     td_registry_scan(c->registry);
     for (size_t i = 0; i < td_registry_count(c->registry); i++) {
         const td_plugin *a = td_registry_plugin(c->registry, i);
         size_t           already = 0;
-        if (!is_of(c, i, TD_ARCHITECTURE_KIND) ||
+        if (!is_of(c, i, TD_ARCHITECTURE_KIND) || !has_place(c, a) ||
             (td_check_is_kind(c->plugin, TD_ARCHITECTURE_KIND) && strcmp(a->name, c->plugin->name)))
             continue;
         for (size_t k = 0; k < td_registry_count(c->registry); k++)
             if (is_tried(c, a, k, already) && !(c->variant && tried))
-                already += 1, tried += try_subject(c, a, td_registry_plugin(c->registry, k), sizes,
+                already += 1, tried += try_subject(c, a, td_registry_plugin(c->registry, k), &fit,
                                                    device, f, &why);
     }
     if (!tried && sizes == &td_usual_sizes && !c->variant)

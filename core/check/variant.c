@@ -17,7 +17,7 @@ static bool is_size(const char *name)
 static int others(const td_option *o)
 {
     int n = 0;
-    if (is_size(o->name))
+    if (is_size(o->name) || strstr(o->name, "dropout")) /* another draw for another place */
         return 0;
     if (o->type == TD_TYPE_BOOL)
         return 1;

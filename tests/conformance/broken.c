@@ -28,6 +28,8 @@ static const mistake mistakes[] = {
     { "broken/attention-blocks-gradient", NULL, "gradients", "failed", "central differences" },
     { "broken/attention-widthless", NULL, "shapes", "failed", "hook head_dim" },
     { "broken/attention-random", NULL, "determinism", "failed", "do not come twice" },
+    { "broken/position-peeks", NULL, "causality", "failed", "its own label" },
+    { "broken/attention-no-utf8", NULL, "shapes", "failed", "?? in it" },
     { "broken/op-gradient", NULL, "gradients", "failed", "central differences" },
     { "broken/op-kernel", NULL, "values", "failed", "against double" },
     { "broken/op-threads", NULL, "determinism", "failed", "3 threads" },
@@ -119,8 +121,8 @@ EVERY(2, 2)
 
 Test(broken, nothing_is_said_where_nothing_is_wrong)
 {
-    static const char *const fine[] = { "broken/attention-none", "broken/op-none",
-                                        "broken/optimizer-none" };
+    static const char *const fine[] = { "broken/attention-none", "broken/attention-divides",
+                                        "broken/op-none", "broken/optimizer-none" };
     for (size_t k = 0; k < sizeof fine / sizeof *fine; k++) {
         char    path[4096];
         child   run;
@@ -146,4 +148,20 @@ Test(broken, several_modules_are_told_shortly)
               run.out);
     cr_expect(strstr(run.out, "3 tests: 2 ok, 1 with findings"), "%s", run.out);
     child_free(&run);
+}
+
+/* A module that is another one by the time a test runs is no module without findings. */
+Test(broken, what_is_not_there_is_no_success)
+{
+    static const char *const runs[][2] = { { "attention-none", "attention/other" },
+                                           { "attention-nowhere", "attention/none" } };
+    for (size_t k = 0; k < sizeof runs / sizeof *runs; k++) {
+        char  path[4096];
+        child run;
+        snprintf(path, sizeof path, "%s/broken/%s.so", TANDEM_FIXTURES, runs[k][0]);
+        run = child_run((const char *[]){ TANDEM_BINARY, "plugins", "check", "--here", "--only",
+                                          "shapes", "--plugin", runs[k][1], path, NULL });
+        cr_expect_eq(run.code, 1, "%s: %s", runs[k][0], run.out);
+        child_free(&run);
+    }
 }
