@@ -113,6 +113,15 @@ static char *decode(td_check *c, const tokenizer *t, const int32_t *ids, int64_t
     text[*size] = 77;
     MUST(c, t->plugin->decode(t->state, ids, n, text, *size, &e) == *size && text[*size] == 77,
          "decode says %lld bytes without room, and does otherwise with it", (long long)*size);
+    if (*size > 0) {
+        char last = text[*size - 1] = (char)~text[*size - 1];
+        MUST(c,
+             t->plugin->decode(t->state, ids, n, text, *size - 1, &e) == *size &&
+                 text[*size - 1] == last,
+             "with room for %lld of %lld bytes decode does not keep to it, or gives another number",
+             (long long)*size - 1, (long long)*size);
+        text[*size - 1] = (char)~last;
+    }
     return text;
 }
 
@@ -189,6 +198,21 @@ void td_check_round_trip(td_check *c)
     t.plugin->close(t.state);
 }
 
+/* Every id has a piece, and what all of them depend on has a number, the same each time. */
+static void check_names(td_check *c, const tokenizer *t)
+{
+    uint64_t one = 0, two = 1;
+    td_error e = { 0 };
+    for (int32_t id = 0; t->plugin->piece && id < t->special.vocab_size; id++)
+        MUST(c, t->plugin->piece(t->state, id), "id %d of %d has no piece (NULL)", id,
+             t->special.vocab_size);
+    if (t->plugin->fingerprint)
+        MUST(c,
+             !t->plugin->fingerprint(t->state, &one, &e) &&
+                 !t->plugin->fingerprint(t->state, &two, &e) && one == two,
+             "fingerprint fails, or gives another number the second time: %s", e.text);
+}
+
 void td_check_ids(td_check *c)
 {
     tokenizer t = tokenizer_under_test(c);
@@ -219,6 +243,7 @@ void td_check_ids(td_check *c)
         else
             td_check_failure(c, "decode", (int)n, &e);
     }
+    check_names(c, &t);
     t.plugin->close(t.state);
 }
 
@@ -234,8 +259,9 @@ static void encode_one(void *argument, int64_t i, int thread)
     char     text[400];
     int32_t  ids[2000];
     int64_t  size = utf8(text, (uint64_t)i % 8, 90), n;
+    td_error e = { 0 };
     (void)thread;
-    n = a->t->plugin->encode(a->t->state, text, (size_t)size, ids, 2000, NULL);
+    n = a->t->plugin->encode(a->t->state, text, (size_t)size, ids, 2000, &e);
     a->hash[i] = n < 0 || n > 2000 ? 1
                                    : td_hash(td_random_stream(""), ids, (size_t)n * sizeof *ids);
 }
@@ -508,12 +534,28 @@ void td_check_logger_nowhere(td_check *c)
     FILE       *f = fopen(file, "w");
     int         code;
     void       *state;
+    bool        writes;
+    td_error    e = { 0 };
+    td_metric   m = { "train/loss", 3.5, false };
+
+    const td_logger *l = (const void *)part.plugin;
     td_check_need_options(c);
     MUST(c, f, "cannot write to the test's directory");
     fclose(f);
+    write_steps(c, &part, directory, 1, 3, false);
+    writes = lines_in(directory) > 0;
     state = logger_opened(c, &part, file, 0, &code); /* where no directory is */
-    if (!code)
-        ((const td_logger *)(const void *)part.plugin)->close(state);
+    if (code)
+        return;
+    code = l->write(state, 1, &m, 1, &e);
+    if (!code && l->flush)
+        code = l->flush(state, &e);
+    l->close(state);
+    if (code)
+        td_check_failure(c, "write or flush", code, &e);
+    else if (writes)
+        td_check_finding(c, "it writes in the run's directory, and where that is none open, write "
+                            "and flush all give 0: metrics would be lost, and nobody told");
 }
 
 /* ---- communicators --------------------------------------------------------------------------- */

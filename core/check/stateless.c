@@ -50,17 +50,20 @@ static void *nothing(void *arena, size_t bytes)
     return NULL;
 }
 
+/* Words are below WORDS; there are more sentinels than a run of the test has spans. */
+enum { WORDS = 702, VOCABULARY = 4000, SENTINELS = 2000 };
+
 static td_split_in split_in(td_check *c)
 {
     td_split_in in = { .special = { .pad = 0,
                                     .bos = -1,
                                     .eos = 1,
                                     .unk = -1,
-                                    .vocab_size = 1000,
-                                    .sentinels = 100,
-                                    .sentinel = 999,
+                                    .vocab_size = VOCABULARY,
+                                    .sentinels = SENTINELS,
+                                    .sentinel = VOCABULARY - 1,
                                     .sentinel_step = -1,
-                                    .mode = { 890, 891, 892 } },
+                                    .mode = { WORDS, WORDS + 1, WORDS + 2 } },
                        .seed = 17,
                        .allocate = from_arena,
                        .arena = c->arena };
@@ -75,13 +78,15 @@ static uint64_t hash_example(const td_example *e)
     return e->weights ? td_hash(h, e->weights, (size_t)e->n_predicted * sizeof *e->weights) : h;
 }
 
+/* Its ids are below `most`; without bounds it is one of a pair. */
 static void check_example(td_check *c, const td_loss *l, const td_example *e, const td_bounds *b,
-                          int64_t length)
+                          int64_t length, int32_t most)
 {
     const char *record = b ? "a run" : "a pair";
     bool        nothing_given = l->flags & TD_LOSS_NOTHING_GIVEN;
-    if (e->n_predicted < 1)
-        td_check_finding(c, "%s of %lld tokens: nothing is predicted", record, (long long)length);
+    if (e->n_given < 0 || e->n_predicted < 1)
+        td_check_finding(c, "%s of %lld tokens: %lld given and %lld predicted", record,
+                         (long long)length, (long long)e->n_given, (long long)e->n_predicted);
     if (nothing_given && e->n_given)
         td_check_finding(c, "it says TD_LOSS_NOTHING_GIVEN, but gives %lld tokens",
                          (long long)e->n_given);
@@ -95,11 +100,14 @@ static void check_example(td_check *c, const td_loss *l, const td_example *e, co
                          "%lld and %lld together",
                          (long long)length, (long long)e->n_given, (long long)e->n_predicted,
                          (long long)b->given, (long long)b->predicted, (long long)b->total);
+    MUST(c, (e->given || e->n_given < 1) && (e->predicted || e->n_predicted < 1),
+         "%s of %lld tokens: tokens are counted, but their array is NULL", record,
+         (long long)length);
     for (int64_t k = 0; k < e->n_given + e->n_predicted; k++) {
         int32_t id = k < e->n_given ? e->given[k] : e->predicted[k - e->n_given];
-        if (id < 0 || id >= 1000) {
-            td_check_finding(c, "token %lld is %d, outside the vocabulary of 1000", (long long)k,
-                             id);
+        if (id < 0 || id >= most) {
+            td_check_finding(c, "token %lld is %d, where words are below %d and marks below %d",
+                             (long long)k, id, WORDS, most);
             return;
         }
     }
@@ -114,7 +122,7 @@ static td_record record_of(int32_t *tokens, int64_t n, uint64_t id, bool pair)
 {
     td_record r = { .targets = tokens, .n_targets = n, .id = id };
     for (int64_t k = 0; k < n; k++)
-        tokens[k] = 2 + (int32_t)td_random_below(3, id, (uint64_t)k, 700);
+        tokens[k] = 2 + (int32_t)td_random_below(3, id, (uint64_t)k, WORDS - 2);
     if (pair)
         r.inputs = tokens, r.n_inputs = n / 2, r.targets = tokens + n / 2, r.n_targets = n - n / 2;
     return r;
@@ -135,7 +143,7 @@ static void split_once(td_check *c, const td_part *part, const td_record *r, con
                              (long long)length, td_check_error(&e));
         return;
     }
-    check_example(c, l, &one, b, length);
+    check_example(c, l, &one, b, length, VOCABULARY);
     MUST(c, !l->split(part->config, r, &in, &two, &e),
          "the same record is refused the second time: %s", td_check_error(&e));
     if (hash_example(&one) != hash_example(&two))
@@ -169,7 +177,7 @@ void td_check_split(td_check *c)
     }
 }
 
-/* Records and memory that are not there. */
+/* Records, marks and memory that are not there: refused with a message, or done without. */
 void td_check_split_bad(td_check *c)
 {
     td_part        part = td_check_part(c);
@@ -177,7 +185,8 @@ void td_check_split_bad(td_check *c)
     int32_t        tokens[64];
     td_split_in    poor = split_in(c), in = split_in(c);
     poor.allocate = nothing;
-    in.special.sentinels = 0, in.special.mode[0] = in.special.mode[1] = in.special.mode[2] = -1;
+    in.special.vocab_size = WORDS, in.special.sentinels = 0;
+    in.special.mode[0] = in.special.mode[1] = in.special.mode[2] = -1;
     for (int64_t n = 0; n < 64; n += n < 4 ? 1 : 20)
         for (int pair = 0; pair < 2; pair++)
             for (int k = 0; k < 2; k++) {
@@ -187,6 +196,8 @@ void td_check_split_bad(td_check *c)
                 int        code = l->split(part.config, &r, k ? &poor : &in, &out, &e);
                 if (code)
                     td_check_failure(c, "split", code, &e);
+                else
+                    check_example(c, l, &out, NULL, n, k ? VOCABULARY : WORDS);
             }
 }
 

@@ -49,6 +49,8 @@ static const mistake mistakes[] = {
     { "broken/stateful", "tokenizer/broken", "round-trip", "failed", "come back" },
     { "broken/stateful", "data/broken", "resumed", "failed", "cursor" },
     { "broken/stateful", "logger/broken", "resumed", "failed", "cut what comes again" },
+    { "broken/stateful", "logger/silent", "nowhere", "failed", "nobody told" },
+    { "broken/stateful", "loss/marked", "bad-records", "failed", "is -1" },
     { "broken/stateful", "schedule/broken", "order", "failed", "another order" },
     { "broken/stateful", "loss/broken", "split", "failed", "td_random_uniform" },
 };
