@@ -132,3 +132,33 @@ Test(weights, a_config_that_cannot_be_read)
            "%1$s evaluate -c %2$s/back.cfg" WEIGHTS);
     expect(0, "nll", "%1$s evaluate -c %2$s/back.cfg --allow model" WEIGHTS);
 }
+
+/* A link says no less than the file that it leads to. */
+Test(weights, a_link_to_a_checkpoint_is_checked)
+{
+    expect(2, "model.position.base: 10000.0 -> 50.0",
+           "ln -s %2$s/step-00000003/model.safetensors %2$s/best.safetensors; "
+           "%1$s evaluate -c %2$s/back.cfg model.position.base=50.0 "
+           "--weights %2$s/best.safetensors");
+}
+
+/* What cannot be read is not taken for a file of another framework; what says nothing is told. */
+Test(weights, a_damaged_state_is_refused)
+{
+    expect(0, "keeps no config",
+           "sed -i 's/\"config\":/\"other\":/' %2$s/step-00000003/state.json; "
+           "%1$s evaluate -c %2$s/back.cfg" WEIGHTS);
+    expect(1, "state.json' is damaged",
+           "truncate -s 100 %2$s/step-00000003/state.json; "
+           "%1$s evaluate -c %2$s/back.cfg" WEIGHTS);
+}
+
+/* Other groups of the kept config do not matter. */
+Test(weights, a_model_is_read_without_the_plugins_of_its_data)
+{
+    expect(0, "nll",
+           "sed -i 's/adamw/forgotten/' %2$s/step-00000003/state.json; "
+           "%1$s evaluate -c %2$s/back.cfg" WEIGHTS);
+    expect(2, "model.position.base: 10000.0 -> 50.0",
+           "%1$s evaluate -c %2$s/back.cfg model.position.base=50.0" WEIGHTS);
+}

@@ -1,6 +1,7 @@
 /* weights.c - which parameters a config may take. */
 #include "weights.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,16 +56,16 @@ td_experiment *td_work_differences(const td_work *w, const char *path, td_text *
 }
 
 /* An architecture may read what another one learnt: it says so itself. */
-static bool takes(const td_work *w, const td_experiment *before)
+static bool takes(const td_work *w, const td_part *before)
 {
     const td_architecture *now = (const void *)w->x->model.plugin;
     for (const char *const *name = now->takes; name && *name; name++)
-        if (before->model.plugin && !strcmp(*name, before->model.plugin->name))
+        if (before->plugin && !strcmp(*name, before->plugin->name))
             return true;
     return false;
 }
 
-static void judge(const td_work *w, const td_experiment *before, const char *line, td_text *refused)
+static void judge(const td_work *w, const td_part *before, const char *line, td_text *refused)
 {
     char key[300];
     snprintf(key, sizeof key, "%.*s", (int)strcspn(line, ":"), line);
@@ -78,7 +79,7 @@ static void judge(const td_work *w, const td_experiment *before, const char *lin
         td_text_print(refused, "\n  %s", line);
 }
 
-static int judge_all(const td_work *w, const td_experiment *before, td_text *differences,
+static int judge_all(const td_work *w, const td_part *before, td_text *differences,
                      const char *weights, td_error *error)
 {
     td_text refused = { 0 };
@@ -118,51 +119,98 @@ static int check_tokenizer(const td_work *w, const json_t *about, const char *we
 }
 
 /* The config that a checkpoint keeps, as a file in memory; its descriptor, or -1. */
-static int config_file(const json_t *about, char path[64])
+static int config_file(const char *text, char path[64], td_error *error)
 {
-    const char *text = word(about, "config");
-    size_t      size = strlen(text);
-    int         fd = size ? memfd_create("config", MFD_CLOEXEC) : -1;
-    if (fd >= 0 && write(fd, text, size) != (ssize_t)size) {
-        close(fd);
+    size_t size = strlen(text);
+    int    fd = memfd_create("config", MFD_CLOEXEC);
+    if (fd < 0 || write(fd, text, size) != (ssize_t)size) {
+        td_fail(error, TD_EIO, "cannot keep a config of %zu bytes in memory: %s", size,
+                strerror(errno));
+        if (fd >= 0)
+            close(fd);
         return -1;
     }
     snprintf(path, 64, "/proc/self/fd/%d", fd);
     return fd;
 }
 
-static int check_model(const td_work *w, const json_t *about, const char *weights, td_error *error)
+/* Its model alone: plugins of its data or loggers may be gone. */
+static td_config *model_of(const td_work *w, const char *path, td_part *model, td_errors *errors)
 {
-    td_errors      errors = { 0 };
-    td_text        differences = { 0 };
-    char           path[64];
-    int            fd = config_file(about, path), code = 0;
-    td_experiment *before = fd >= 0 ? td_work_differences(w, path, &differences, &errors) : NULL;
-    if (before && differences.size)
-        code = judge_all(w, before, &differences, weights, error);
-    else if (fd >= 0 && !before && !td_work_allows(w, "model"))
+    char      *configs = td_tool_configs();
+    td_config *c = td_config_load(&path, 1, NULL, 0, configs, errors);
+    free(configs);
+    if (c && !td_config_bind_top(c, w->x->registry, errors) &&
+        !td_config_bind(c, w->x->registry, "model", TD_ARCHITECTURE_KIND, NULL, model, errors))
+        return c;
+    td_config_free(c);
+    return NULL;
+}
+
+static int compare_model(const td_work *w, const char *path, const char *weights, td_error *error)
+{
+    td_errors  errors = { 0 };
+    td_text    differences = { 0 };
+    td_part    model = { NULL, NULL };
+    td_config *before = model_of(w, path, &model, &errors);
+    int        code = 0;
+    if (before && td_config_diff(before, w->x->config, &differences))
+        code = judge_all(w, &model, &differences, weights, error);
+    else if (!before && td_work_allows(w, "model"))
+        td_log_line(w->tool->log, TD_LOG_WARN,
+                    "'%s' keeps a config that cannot be read any more: allowed, only names and "
+                    "shapes are checked",
+                    weights);
+    else if (!before)
         code =
             td_fail(error, TD_ECONFIG,
                     "'%s' keeps a config that cannot be read any more: %.1200s\nsay --allow model "
                     "to take its parameters all the same",
                     weights, td_text_get(&errors.text));
-    td_experiment_close(before);
+    td_config_free(before);
     td_errors_free(&errors), td_text_free(&differences);
-    if (fd >= 0)
-        close(fd);
     return code;
+}
+
+static int check_model(const td_work *w, const json_t *about, const char *weights, td_error *error)
+{
+    const char *text = word(about, "config");
+    char        path[64];
+    int         fd, code;
+    if (!*text) {
+        td_log_line(w->tool->log, TD_LOG_WARN,
+                    "the checkpoint of '%s' keeps no config: only names and shapes are checked",
+                    weights);
+        return 0;
+    }
+    fd = config_file(text, path, error);
+    if (fd < 0)
+        return error->code;
+    code = compare_model(w, path, weights, error);
+    close(fd);
+    return code;
+}
+
+/* The state.json beside a file, where a link leads to it; NULL without error: there is none. */
+static json_t *about_of(const char *weights, td_error *error)
+{
+    char   *target = realpath(weights, NULL);
+    char   *directory = td_path_directory(target ? target : weights);
+    char   *state = directory ? td_path_join(directory, "state.json") : NULL;
+    char   *about = state && td_file_exists(state) ? td_checkpoint_about(directory, error) : NULL;
+    json_t *j = about ? json_loads(about, 0, NULL) : NULL;
+    if (!state)
+        td_fail(error, TD_ENOMEM, "out of memory while looking at '%s'", weights);
+    free(target), free(directory), free(state), free(about);
+    return j;
 }
 
 int td_work_check_weights(const td_work *w, const char *weights, td_error *error)
 {
-    char   *directory = td_path_directory(weights);
-    char   *state = directory ? td_path_join(directory, "state.json") : NULL;
-    char   *about = state && td_file_exists(state) ? td_checkpoint_about(directory, NULL) : NULL;
-    json_t *j = about ? json_loads(about, 0, NULL) : NULL;
-    int     code = j ? check_tokenizer(w, j, weights, error) : 0;
+    json_t *j = about_of(weights, error);
+    int     code = j ? check_tokenizer(w, j, weights, error) : error->code;
     if (!code && j)
         code = check_model(w, j, weights, error);
     json_decref(j);
-    free(directory), free(state), free(about);
     return code;
 }
