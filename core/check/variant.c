@@ -22,7 +22,7 @@ static int others(const td_option *o)
     if (o->type == TD_TYPE_BOOL)
         return 1;
     if (o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT)
-        return o->number == 0 && o->max > 0;
+        return o->number == 0 && o->max > 0 && !(o->flags & TD_OPTION_REQUIRED);
     while (o->type == TD_TYPE_CHOICE && o->choices[n])
         n++;
     return n ? n - 1 : 0;

@@ -32,6 +32,7 @@ static const mistake mistakes[] = {
     { "broken/attention-no-utf8", NULL, "shapes", "failed", "?? in it" },
     { "broken/op-gradient", NULL, "gradients", "failed", "central differences" },
     { "broken/op-kernel", NULL, "values", "failed", "against double" },
+    { "broken/op-unused", "kernels/op-unused", "values", "failed", "no kernel of it was used" },
     { "broken/op-threads", NULL, "determinism", "failed", "3 threads" },
     { "broken/op-fast-math", NULL, "nan", "failed", "-ffast-math" },
     /* what it does to the process */

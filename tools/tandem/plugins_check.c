@@ -283,6 +283,27 @@ static json_t *last_words(const job *j)
     return lines;
 }
 
+static void say_crash(const suite *s, const job *j, json_t *findings)
+{
+    const td_child *c = &j->child;
+    json_t         *words = last_words(j);
+    if (c->end == TD_CHILD_CRASHED && c->code == SIGXFSZ)
+        json_array_append_new(findings,
+                              json_sprintf("it writes a file of more than %zu MiB (1/%d of "
+                                           "--memory-limit)",
+                                           s->limits.bytes / TD_CHILD_FILE_SHARE >> 20,
+                                           TD_CHILD_FILE_SHARE));
+    else
+        json_array_append_new(
+            findings, c->end == TD_CHILD_CRASHED
+                          ? json_sprintf("it crashes: %s (add --here --plugin %s --only %s to "
+                                         "run it in a debugger)",
+                                         strsignal(c->code), j->plugin, j->test)
+                          : json_sprintf("it ends the process with code %d", c->code));
+    json_array_extend(findings, words);
+    json_decref(words);
+}
+
 static const char *outcome_of(const suite *s, const job *j, json_t *findings)
 {
     const td_child *c = &j->child;
@@ -303,15 +324,7 @@ static const char *outcome_of(const suite *s, const job *j, json_t *findings)
         return "memory";
     }
     if (c->end == TD_CHILD_CRASHED || !j->result) {
-        json_t *words = last_words(j);
-        json_array_append_new(
-            findings, c->end == TD_CHILD_CRASHED
-                          ? json_sprintf("it crashes: %s (add --here --plugin %s --only %s to "
-                                         "run it in a debugger)",
-                                         strsignal(c->code), j->plugin, j->test)
-                          : json_sprintf("it ends the process with code %d", c->code));
-        json_array_extend(findings, words);
-        json_decref(words);
+        say_crash(s, j, findings);
         return "crashed";
     }
     json_array_extend(findings, json_object_get(j->result, "findings"));

@@ -10,6 +10,8 @@ extern const td_usage td_usage_plugins_check;
 int                   td_plugins_check(td_tool *, int argc, char **argv);
 
 /* A test in a process of its own (plugins_child.c). */
+enum { TD_CHILD_FILE_SHARE = 8 }; /* a file may be as long as this part of the memory */
+
 typedef struct td_child_limits {
     double seconds;
     size_t bytes; /* of memory */

@@ -14,8 +14,6 @@
 #include "base/threads.h"
 #include "plugins_check.h"
 
-enum { LARGEST_OUTPUT = 64 << 20 };
-
 /* ---- in the child ---------------------------------------------------------------------------- */
 
 static void limit(int what, size_t value)
@@ -43,7 +41,7 @@ _Noreturn static void become(char *const argv[], const td_child *c, const td_chi
         _exit(127);
     setpgid(0, 0);
     redirect("/dev/null", 0), redirect(c->out, 1), redirect(c->error, 2);
-    limit(RLIMIT_CORE, 0), limit(RLIMIT_FSIZE, LARGEST_OUTPUT);
+    limit(RLIMIT_CORE, 0), limit(RLIMIT_FSIZE, l->bytes / TD_CHILD_FILE_SHARE);
 #ifndef TANDEM_SANITIZED /* whose shadow takes any amount of addresses */
     limit(RLIMIT_AS, l->bytes);
 #else
