@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "plugin/options.h"
 #include "plugin/registry.h"
 #include "tandem/kind/kernels.h"
@@ -237,6 +238,8 @@ static int check_name(const char *path, const td_plugin *p, td_error *error)
             error, TD_EPLUGIN,
             "'%s': the plugin name '%.80s' is longer than %d bytes or has a slash, space or quote",
             path, p->name, LONGEST_NAME);
+    if (!td_is_utf8(p->name))
+        return td_fail(error, TD_EPLUGIN, "'%s': a plugin name is no UTF-8", path);
     return 0;
 }
 

@@ -384,6 +384,7 @@ static void show_row(suite *s, const job *j, const char *outcome, json_t *findin
 
 static void show(suite *s, const job *j)
 {
+    char        file[4096];
     json_t     *findings = json_array();
     const char *outcome = outcome_of(s, j, findings), *skipped = "";
     if (!strcmp(outcome, "skipped"))
@@ -392,10 +393,12 @@ static void show(suite *s, const job *j)
     s->n_failed += strcmp(outcome, "ok") && strcmp(outcome, "skipped");
     if (!s->tool->json)
         show_row(s, j, outcome, findings, skipped);
-    json_array_append_new(s->tests, json_pack("{s:s, s:s, s:s, s:s, s:O, s:s, s:f}", "file",
-                                              j->path, "plugin", j->plugin, "test", j->test,
-                                              "outcome", outcome, "findings", findings, "skipped",
-                                              skipped, "seconds", j->child.seconds));
+    snprintf(file, sizeof file, "%s", j->path);
+    td_make_utf8(file);
+    json_array_append_new(s->tests,
+                          json_pack("{s:s, s:s, s:s, s:s, s:O, s:s, s:f}", "file", file, "plugin",
+                                    j->plugin, "test", j->test, "outcome", outcome, "findings",
+                                    findings, "skipped", skipped, "seconds", j->child.seconds));
     json_decref(findings);
 }
 
