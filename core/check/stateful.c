@@ -379,6 +379,22 @@ static uint64_t fetched(td_check *c, const source *s, uint64_t index)
     return check_record(c, s, &r, "a training record");
 }
 
+/* Records of a batch are all fetched before the first one is looked at. */
+static void check_kept(td_check *c, const source *s)
+{
+    td_record first = { 0 };
+    td_error  e = { 0 };
+    uint64_t  before;
+    MUST(c, !s->plugin->fetch(s->state, 0, &s->in, &first, &e), "training record 0: %s",
+         td_check_error(&e));
+    before = hash_record(&first);
+    for (uint64_t k = 1; k < 8; k++)
+        fetched(c, s, k);
+    if (hash_record(&first) != before)
+        td_check_finding(c, "a record is overwritten by those fetched after it: take its memory "
+                            "from in->allocate, or point to what stays as it is");
+}
+
 enum { RECORDS = 200 };
 
 void td_check_data(td_check *c)
@@ -399,6 +415,7 @@ void td_check_data(td_check *c)
             check_record(c, &s, &r, "a held-out record");
         }
     }
+    check_kept(c, &s);
     for (uint64_t k = 0; k < RECORDS; k++)
         fetched(c, &s, k);
     fetched(c, &s, (uint64_t)1 << 33); /* without end */

@@ -134,6 +134,8 @@ static void split_once(td_check *c, const td_part *part, const td_record *r, con
     const td_loss *l = (const void *)part->plugin;
     td_split_in    in = split_in(c);
     td_example     one = { 0 }, two = { 0 };
+    td_record      other = *r;
+    uint64_t       before;
     td_error       e = { 0 };
     int            code = l->split(part->config, r, &in, &one, &e);
     if (code) {
@@ -144,13 +146,21 @@ static void split_once(td_check *c, const td_part *part, const td_record *r, con
         return;
     }
     check_example(c, l, &one, b, length, VOCABULARY);
+    before = hash_example(&one);
     MUST(c, !l->split(part->config, r, &in, &two, &e),
          "the same record is refused the second time: %s", td_check_error(&e));
-    if (hash_example(&one) != hash_example(&two))
+    if (hash_example(&two) != before)
         td_check_finding(c,
                          "record %llu is split otherwise the second time: draw numbers with "
                          "td_random_uniform(in->seed, record->id, n)",
                          (unsigned long long)r->id);
+    if (other.n_targets > 1) {
+        other.targets++, other.n_targets--;
+        l->split(part->config, &other, &in, &two, &e); /* or is refused */
+    }
+    if (hash_example(&one) != before)
+        td_check_finding(c, "an example is overwritten by the next one: take its memory from "
+                            "in->allocate, or point into the record");
 }
 
 void td_check_split(td_check *c)

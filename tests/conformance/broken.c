@@ -52,6 +52,8 @@ static const mistake mistakes[] = {
     { "broken/stateful", "data/broken", "resumed", "failed", "cursor" },
     { "broken/stateful", "logger/broken", "resumed", "failed", "cut what comes again" },
     { "broken/stateful", "logger/silent", "nowhere", "failed", "nobody told" },
+    { "broken/stateful", "data/broken", "records", "failed", "overwritten" },
+    { "broken/stateful", "loss/shared", "split", "failed", "overwritten" },
     { "broken/stateful", "loss/marked", "bad-records", "failed", "is -1" },
     { "broken/stateful", "schedule/broken", "order", "failed", "another order" },
     { "broken/stateful", "loss/broken", "split", "failed", "td_random_uniform" },
