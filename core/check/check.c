@@ -22,6 +22,18 @@ bool td_check_applies(const td_check_case *t, const char *kind)
     return !t->kind || (!strncmp(kind, t->kind, length) && kind[length] == '/');
 }
 
+void td_check_close(td_check *c)
+{
+    for (size_t k = 0; k < c->n_opened; k++)
+        c->opened[k].backend->close(c->opened[k].state);
+    for (size_t k = 0; k < sizeof c->pools / sizeof *c->pools; k++)
+        td_pool_free(c->pools[k]), c->pools[k] = NULL;
+    td_experiment_close(c->experiment);
+    td_config_free(c->own), c->own = NULL;
+    td_arena_free(c->arena);
+    c->experiment = NULL, c->arena = NULL, c->n_opened = 0;
+}
+
 void td_check_run(td_check *c, const td_check_case *t)
 {
     c->arena = td_arena_new();
@@ -29,13 +41,7 @@ void td_check_run(td_check *c, const td_check_case *t)
         td_check_finding(c, "out of memory");
     else if (!setjmp(c->stop))
         t->run(c);
-    for (size_t k = 0; k < c->n_opened; k++)
-        c->opened[k].backend->close(c->opened[k].state);
-    for (size_t k = 0; k < sizeof c->pools / sizeof *c->pools; k++)
-        td_pool_free(c->pools[k]), c->pools[k] = NULL;
-    td_experiment_close(c->experiment);
-    td_arena_free(c->arena);
-    c->experiment = NULL, c->arena = NULL, c->n_opened = 0;
+    td_check_close(c);
 }
 
 void td_check_clear(td_check *c)

@@ -40,6 +40,7 @@ typedef struct td_check {
     /* the test's own */
     td_arena      *arena;
     td_experiment *experiment;
+    td_config     *own;      /* overrides without a dot: options of the plugin itself */
     td_pool       *pools[8]; /* by threads */
     const char    *varied;   /* what c->variant changed */
     td_device      opened[TD_CHECK_DEVICES];
@@ -58,6 +59,9 @@ typedef struct td_check_case {
 const td_check_case *td_check_cases(void);
 /* Whether the test is for plugins of the kind ("attention/1"). */
 bool                 td_check_applies(const td_check_case *, const char *kind);
+/* Whether the config that is given says what the plugin can be made with: what is wrong is in
+ * c->findings. */
+void                 td_check_config(td_check *);
 /* What it finds is in c->findings or c->skipped. */
 void                 td_check_run(td_check *, const td_check_case *);
 /* Say what is wrong, and go on. */

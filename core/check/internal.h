@@ -18,6 +18,9 @@ _Noreturn void td_check_stop(td_check *);
 /* The test does not apply, and ends. */
 _Noreturn void td_check_skip(td_check *, const char *format, ...) TD_PRINTF(2, 3);
 
+/* Close and free all that a test took. */
+void td_check_close(td_check *);
+
 /* What must hold for the test to go on. */
 #define MUST(c, condition, ...)                                 \
     do {                                                        \

@@ -90,17 +90,49 @@ static const td_part *find_in(const td_part *in, const td_plugin *wanted)
     return found;
 }
 
+/* The whole text of errors as one finding, and the end. */
+_Noreturn static void refuse_config(td_check *c, td_errors *errors)
+{
+    char *text = td_arena_copy(c->arena, td_text_get(&errors->text));
+    td_errors_free(errors);
+    td_check_finding(c, "%s", text ? text : "out of memory");
+    td_check_stop(c);
+}
+
 static void open_experiment(td_check *c)
 {
     td_errors errors = { 0 };
     c->experiment = td_experiment_open(c->registry, c->files, c->n_files, c->overrides,
                                        c->n_overrides, c->search, 0, &errors);
-    if (!c->experiment) {
-        char *text = td_arena_copy(c->arena, td_text_get(&errors.text));
-        td_errors_free(&errors);
-        td_check_finding(c, "the config: %s", text ? text : "out of memory");
-        td_check_stop(c);
-    }
+    if (!c->experiment)
+        refuse_config(c, &errors);
+    td_errors_free(&errors);
+}
+
+/* Overrides that name no group are options of the plugin: "gate=false". Their number. */
+static size_t own_options(const td_check *c)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < c->n_overrides; k++)
+        n += !memchr(c->overrides[k], '.', strcspn(c->overrides[k], "="));
+    return n;
+}
+
+/* A config of nothing but the plugin and these. */
+static void bind_own(td_check *c, td_part *out)
+{
+    size_t       n = 0, room = own_options(c) + 1;
+    const char **list = td_arena_alloc(c->arena, room * sizeof *list);
+    td_errors    errors = { 0 };
+    MUST(c, list, "out of memory");
+    list[n++] = td_arena_print(c->arena, "it.plugin=\"%s\"", c->plugin->name);
+    for (size_t k = 0; k < c->n_overrides; k++)
+        if (!memchr(c->overrides[k], '.', strcspn(c->overrides[k], "=")))
+            list[n++] = td_arena_print(c->arena, "it.%s", c->overrides[k]);
+    c->own = td_config_load(NULL, 0, list, n, c->search, &errors);
+    if (!c->own || errors.count ||
+        td_config_bind(c->own, c->registry, "it", c->plugin->kind, NULL, out, &errors))
+        refuse_config(c, &errors);
     td_errors_free(&errors);
 }
 
@@ -108,6 +140,8 @@ static void open_experiment(td_check *c)
 static bool configured(td_check *c, td_part *out)
 {
     const td_part *found = NULL;
+    if (own_options(c))
+        return bind_own(c, out), true;
     if (!c->n_files && !c->n_overrides)
         return false;
     if (!c->experiment)
@@ -124,6 +158,15 @@ static bool configured(td_check *c, td_part *out)
          (int)strcspn(c->plugin->kind, "/"), c->plugin->kind, c->plugin->name);
     *out = *found;
     return true;
+}
+
+void td_check_config(td_check *c)
+{
+    if (!setjmp(c->stop) && (c->arena = td_arena_new())) {
+        td_part part;
+        configured(c, &part);
+    }
+    td_check_close(c);
 }
 
 /* Zeroed memory whose end is that of its page; the next page cannot be touched. */

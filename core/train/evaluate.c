@@ -1,4 +1,4 @@
-/* evaluate.c - the fair protocol (spec of the study: first half given, second half scored). */
+/* evaluate.c - the fair protocol (first half given, second half scored). */
 #include "train/evaluate.h"
 
 #include <math.h>

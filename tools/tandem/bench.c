@@ -189,7 +189,7 @@ const td_usage td_usage_bench = {
     .arguments = "[--seconds S] [--profile]",
     .brief = "Training steps of train.micro_batch random sequences, "
              "timed: tokens/s and the share of the machine's matmul rate.",
-    .example = "tandem bench -c configs/nano/redllm.cfg --profile",
+    .example = "tandem bench -c nano/redllm.cfg --profile",
     .flags = flags,
     .config = true,
     .json = true

@@ -27,7 +27,9 @@ const td_flag *td_tool_common(void) { return common; }
 
 bool td_tool_takes(const td_usage *u, const td_flag *f)
 {
-    if (!strcmp(f->name, "-c") || !strcmp(f->name, "--threads") || *f->name != '-')
+    if (!strcmp(f->name, "--threads"))
+        return u->config && !u->optional;
+    if (!strcmp(f->name, "-c") || *f->name != '-')
         return u->config;
     return u->json || strcmp(f->name, "--json");
 }

@@ -114,7 +114,7 @@ const td_usage td_usage_config = {
     .name = "config",
     .brief =
         "The config with every default filled in; one key; the difference of two configs; a check.",
-    .example = "tandem config explain model.attention.heads -c configs/paper/redllm-150m.cfg",
+    .example = "tandem config explain model.attention.heads -c paper/redllm-150m.cfg",
     .flags = flags,
     .words = words,
     .config = true,

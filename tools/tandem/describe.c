@@ -182,7 +182,7 @@ const td_usage td_usage_describe = {
     .arguments = "[--json] [--graph text|dot] [--mask PATH]",
     .brief = "Parameters, FLOPs per sequence of train.length, and memory. Nothing of the model is "
              "allocated.",
-    .example = "tandem describe -c configs/paper/redllm-8b.cfg --json",
+    .example = "tandem describe -c paper/redllm-8b.cfg --json",
     .flags = flags,
     .config = true,
     .json = true,

@@ -112,7 +112,7 @@ const td_usage td_usage_evaluate = {
     .arguments = "[--weights W.safetensors] [--allow KEY ..]",
     .brief = "Held-out NLL per source: the first half of each sequence is given, the second half "
              "scored, for every model.",
-    .example = "tandem evaluate -c configs/quickstart/redllm.cfg run.name=first",
+    .example = "tandem evaluate -c quickstart/redllm.cfg run.name=first",
     .flags = flags,
     .config = true,
     .json = true,

@@ -32,10 +32,10 @@ const td_usage td_usage_plugins_check = {
     .brief = "Run the conformance suite on modules: what the host, the other plugins and a careful "
              "user rely on. Each test has a process of its own, so a crash is a finding.",
     .example = "tandem plugins check build/attention-mine.so",
-    .notes =
-        "A config, or key=value, says options that a plugin cannot do without (a data source's "
-        "files) or that should be tried; without it defaults are taken.\n\n"
-        "exit code: 0 all tests passed or do not apply, 1 there are findings, 2 usage\n",
+    .notes = "NAME=VALUE (gate=false) says an option of the plugin, a config what it needs besides "
+             "(a data source's "
+             "files) or that should be tried; without it defaults are taken.\n\n"
+             "exit code: 0 all tests passed or do not apply, 1 there are findings, 2 usage\n",
     .flags = flags,
     .config = true,
     .optional = true,
@@ -136,6 +136,21 @@ static void run_test(td_check *c, const td_module *m, const char *plugin, const 
                          only);
 }
 
+/* What is wrong with the config that is given, of all plugins or of one: said once, not by each
+ * test. */
+static json_t *config_errors(td_check *c, const td_module *m, const char *plugin)
+{
+    json_t *errors;
+    td_check_clear(c);
+    for (size_t k = 0; m->plugins[k] && c->n_files + c->n_overrides && !c->n_findings; k++) {
+        c->plugin = td_registry_find(c->registry, m->plugins[k]->kind, m->plugins[k]->name, NULL);
+        if (c->plugin && (!*plugin || is_named(m->plugins[k], plugin)))
+            td_check_config(c);
+    }
+    errors = json_string(td_text_get(&c->findings));
+    return errors ? errors : json_string("the config is wrong");
+}
+
 /* What it finds as JSON: with `only` "load" the module's plugins too. */
 static json_t *run_here(td_tool *t, const char *path, const char *plugin, const char *only)
 {
@@ -157,6 +172,8 @@ static json_t *run_here(td_tool *t, const char *path, const char *plugin, const 
             run_test(&c, m, plugin, only);
         result = result_of(&c);
         json_object_set_new(result, "plugins", plugins_of(load ? m : NULL));
+        if (load && m)
+            json_object_set_new(result, "config", config_errors(&c, m, plugin));
         td_check_clear(&c);
     }
     free(search), free(shipped);
@@ -202,6 +219,7 @@ typedef struct job {
 typedef struct suite {
     td_tool        *tool;
     td_child_limits limits;
+    const char     *which; /* the only plugin to be tested, or NULL */
     size_t          at_once, count, room, begun, shown;
     job            *jobs;
     char           *directory;
@@ -243,9 +261,12 @@ static int start(suite *s, size_t number, td_error *error)
 {
     job        *j = &s->jobs[number];
     td_tool    *t = s->tool;
-    const char *argv[5 * TD_ARGUMENTS] = { "tandem", "plugins", "check",    j->path,  "--here",
-                                           "--only", j->test,   "--plugin", j->plugin };
-    size_t      n = 9;
+    const char *argv[5 * TD_ARGUMENTS] = {
+        "tandem", "plugins",  "check",
+        j->path,  "--here",   "--only",
+        j->test,  "--plugin", *j->plugin ? j->plugin : s->which ? s->which : ""
+    };
+    size_t n = 9;
     for (size_t k = 0; k < t->n_plugin_paths; k++)
         argv[n++] = "--plugin-path", argv[n++] = t->plugin_paths[k];
     for (size_t k = 0; k < t->n_files; k++)
@@ -464,11 +485,15 @@ static int run_suite(suite *s, const char *only, const char *which, td_error *er
 {
     td_tool *t = s->tool;
     for (size_t i = 0; i < t->n_plain; i++) {
-        size_t first = s->count;
+        size_t      first = s->count;
+        const char *config;
         if (!add_job(s, t->plain[i], "", load_test))
             return td_fail(error, TD_ENOMEM, "out of memory");
         if (run_jobs(s, error))
             return error->code;
+        config = json_string_value(json_object_get(s->jobs[first].result, "config"));
+        if (config && *config)
+            return td_fail(error, TD_ECONFIG, "%s", config);
         if (s->jobs[first].result)
             add_tests(s, &s->jobs[first], only, which);
         if (which && s->count == first + 1 &&
@@ -527,7 +552,7 @@ static int check_all(td_tool *t, const char *only, const char *which)
     int      code = 0;
     td_error e = { 0 };
     sigset_t before;
-    suite    s = { .tool = t, .tests = json_array() };
+    suite    s = { .tool = t, .which = which, .tests = json_array() };
     s.limits.seconds = number(t, "--time-limit", 60, &code);
     s.limits.bytes = (size_t)ceil(number(t, "--memory-limit", 4096, &code)) << 20;
     s.at_once = (size_t)fmin(MOST_JOBS, ceil(number(t, "--jobs", td_processors(), &code)));

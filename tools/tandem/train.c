@@ -228,7 +228,7 @@ const td_usage td_usage_train = {
     .name = "train",
     .arguments = "[--resume] [--weights W.safetensors] [--allow KEY ..]",
     .brief = "Train a model: data, steps, evaluations, checkpoints.",
-    .example = "tandem train -c configs/quickstart/redllm.cfg run.name=first train.steps=200",
+    .example = "tandem train -c quickstart/redllm.cfg run.name=first train.steps=200",
     .flags = flags,
     .config = true,
     .json = true,

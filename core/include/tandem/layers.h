@@ -2,7 +2,7 @@
  * names.
  *
  * A linear layer's weight is [out, in] and y = x W^T, under the names that Hugging Face users know
- * (spec section 13).
+ * (model.layers.0.self_attn.q_proj.weight).
  */
 #ifndef TANDEM_LAYERS_H
 #define TANDEM_LAYERS_H

@@ -499,7 +499,7 @@ enum { TD_CE_LOSS, TD_CE_SUM, TD_CE_NLL, TD_CE_GRAD_HIDDEN, TD_CE_GRAD_EMBEDDING
  * that [N, V] never exists. hidden [N, D], embedding [V, D], labels i32 [N], weights real [N],
  * divisor: a scalar, the global sum of weights.
  *     loss = sum_n w_n (log Z - sum_v t_v z_v + z_loss (log Z)^2 - smoothing's constant) / divisor
- * with t = onehot, or 1-s and s/(V-1) (spec section 3). Rows of weight 0 are not there: whatever
+ * with t = onehot, or 1-s and s/(V-1). Rows of weight 0 are not there: whatever
  * they hold, their nll and gradient are 0, and so is a loss without any weight. Outputs: 0 loss, 1
  * sum_n w_n (log Z - z_y), a scalar not divided, 2 log Z - z_y [N], 3 dloss/dhidden, 4
  * dloss/dembedding (plus input 5, if any); those nobody uses are not computed. "cross_entropy":

@@ -84,7 +84,7 @@ static inline td_tensor *td_remember_tokens(const td_attention_in *in, const cha
 }
 
 /* The fused attention of q with all keys that are remembered, under in's mask and positional bias.
- * Attention dropout included: rows of v are dropped for all queries at once (spec section 7), and
+ * Attention dropout included: rows of v are dropped for all queries at once, and
  * with grouped heads for a whole group, whatever train.dropout_shared says. */
 static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q, td_tensor *k,
                                         td_tensor *v, int64_t heads, double scale)

@@ -16,7 +16,7 @@ extern "C" {
 
 /* The special ids of the tokenizer, -1 where it has none. */
 typedef struct td_special {
-    int32_t pad, bos, eos, unk; /* spec section 5: pad is also <s> */
+    int32_t pad, bos, eos, unk; /* pad is also what a decoder begins with */
     int32_t vocab_size;
     /* Marks of removed spans: sentinel + k * sentinel_step, 0 <= k < sentinels; 0: there are
      * none. */

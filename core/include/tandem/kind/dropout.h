@@ -1,4 +1,4 @@
-/* kind/dropout.h - not a kind: how model plugins apply dropout (spec section 7). */
+/* kind/dropout.h - not a kind: how model plugins apply dropout. */
 #ifndef TANDEM_KIND_DROPOUT_H
 #define TANDEM_KIND_DROPOUT_H
 
