@@ -39,6 +39,9 @@ td_part     td_check_part(td_check *);
 /* Ends the test, with a finding, if there are options that only the user can know (a path), or the
  * plugin refuses those that it would get. */
 void        td_check_need_options(td_check *);
+/* Zeroed memory, aligned to 8 bytes; what comes after it cannot be touched. Not freed: the process
+ * is the test's. */
+char       *td_check_guarded(td_check *, size_t bytes);
 /* How many other settings there are to try, one option at a time: switches turned, other choices,
  * numbers that are 0 by default. */
 int         td_check_variants(td_check *);

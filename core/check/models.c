@@ -276,10 +276,115 @@ static void permutation_of(td_subject *s)
                              "%s: with the rows of the batch swapped, the loss of token %d is "
                              "%.15g, not %.15g",
                              s->label, i, other, a[i]);
+        if (i < first && !td_check_near(a[i], own[i], 1e-12))
+            td_check_finding(
+                s->check,
+                "%s: the loss of token %d is %.15g beside another row of the batch and "
+                "%.15g without: rows may not mix",
+                s->label, i, a[i], own[i]);
     }
 }
 
 void td_check_permutation(td_check *c) { in_double(c, permutation_of); }
+
+/* ---- positions ------------------------------------------------------------------------------- */
+
+enum { NEUTRAL, ROTATES, BIASES, SCHEMES };
+
+/* The first scheme that does nothing, that rotates only, that biases only; NULL: there is none. */
+static const td_plugin *scheme(const td_check *c, int which)
+{
+    for (size_t i = 0; i < td_registry_count(c->registry); i++) {
+        const td_position *p = (const void *)td_registry_plugin(c->registry, i);
+        if (td_check_is_kind(&p->plugin, TD_POSITION_KIND) && !p->embed &&
+            !!p->rotate == (which == ROTATES) && !!p->bias == (which == BIASES))
+            return &p->plugin;
+    }
+    return NULL;
+}
+
+/* Losses under a scheme; 0 if the attention refuses it. */
+static int under(td_subject *s, const td_plugin *position, double *out)
+{
+    td_sentence text = td_sentence_of(6, 7, 4);
+    td_part    *slot = td_check_slot(&s->model.architecture, TD_POSITION_KIND);
+    td_batch   *batch = td_subject_batch(s, &text, 1, 0);
+    td_built    built;
+    td_error    e = { 0 };
+    if (!slot || !position)
+        return td_batch_free(batch), 0;
+    *slot = td_check_default(s->check, TD_POSITION_KIND, position->name);
+    if (td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, batch, false, &built, &e))
+        return td_batch_free(batch), 0;
+    td_graph_free(built.graph), td_batch_free(batch);
+    return td_losses_of(s, &text, 1, 0, out);
+}
+
+/* A scheme that rotates, or biases, must matter. */
+static void positions_of(td_subject *s)
+{
+    static const char *const said[] = {
+        "", "rotates queries and keys (td_rotate)",
+        "biases the scores (td_attend_with, or in->position's bias)"
+    };
+    double neutral[TD_TOKENS], other[TD_TOKENS];
+    int    n = under(s, scheme(s->check, NEUTRAL), neutral);
+    for (int which = ROTATES; n && which < SCHEMES; which++) {
+        const td_plugin *p = scheme(s->check, which);
+        if (under(s, p, other) == n && !memcmp(neutral, other, (size_t)n * sizeof *other))
+            td_check_finding(s->check, "%s: position '%s', which %s, changes nothing", s->label,
+                             p->name, said[which]);
+    }
+}
+
+void td_check_positions(td_check *c)
+{
+    td_device d = checking(c);
+    td_each_subject(c, &td_usual_sizes, &d, positions_of);
+}
+
+/* ---- what a loss gives ----------------------------------------------------------------------- */
+
+/* sum is that of the tokens' cross-entropies, and loss is divided by the divisor. */
+static void sums_of(td_subject *s)
+{
+    td_sentence       two[2];
+    double            losses[TD_TOKENS], want = 0, sum, at[2];
+    td_error          e = { 0 };
+    const td_backend *b = s->device.backend;
+    td_sentences(two);
+    s->bare = true;
+    td_trial t = td_trial_new(s, td_subject_batch(s, two, 1, 2));
+    int      n = td_trial_losses(s, &t, losses);
+    for (int i = 0; i < n; i++)
+        want += losses[i];
+    td_plan *plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.sum }, 2,
+                                &s->device, &e);
+    MUST(s->check, plan, "%s: %s", s->label, td_check_error(&e));
+    void *memory = b->allocate(s->device.state, td_plan_arena(plan) + 64);
+    MUST(s->check, memory && !td_plan_bind(plan, memory, &e), "%s", td_check_error(&e));
+    for (int k = 0; k < 2; k++) {
+        MUST(s->check,
+             !td_plan_set_batch(plan, t.batch, &e) &&
+                 !td_plan_set_scalar(plan, "loss_divisor", k ? 8 : 4, &e) && !td_plan_run(plan, &e),
+             "%s: %s", s->label, td_check_error(&e));
+        at[k] = td_plan_get_scalar(plan, t.built.loss) * (k ? 8 : 4);
+    }
+    sum = td_plan_get_scalar(plan, t.built.sum);
+    if (!td_check_near(sum, want, 1e-9))
+        td_check_finding(
+            s->check, "%s: its sum is %.10g, but the cross-entropies of the tokens come to %.10g",
+            s->label, sum, want);
+    if (!td_check_near(at[0], at[1], 1e-9))
+        td_check_finding(s->check,
+                         "%s: the loss is not divided by in->divisor: %.10g / 4 and %.10g / 8",
+                         s->label, at[0], at[1]);
+    b->release(s->device.state, memory, td_plan_arena(plan) + 64);
+    td_plan_free(plan);
+    td_trial_free(s, &t);
+}
+
+void td_check_sums(td_check *c) { in_double(c, sums_of); }
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
 

@@ -155,7 +155,8 @@ static double hill(lab *l, double scale)
         get(l, parameter(l, k), x);
         for (int64_t n = 0; n < parameter(l, k)->count; n++) {
             double h = 0.5 + td_random_uniform(5, (uint64_t)k, (uint64_t)n);
-            double d = (double)x[n] - 0.7 * initial(k + SHAPES, n);
+            double d = (double)x[n] -
+                       initial(k, n) * (0.3 + td_random_uniform(9, (uint64_t)k, (uint64_t)n));
             total += h * d * d / 2;
             g[n] = (float)(scale * h * d);
         }
@@ -167,9 +168,10 @@ static double hill(lab *l, double scale)
 /* How far `steps` updates go down, the rate falling to 0. */
 static double descend(td_check *c, double rate, int64_t steps)
 {
-    lab    l;
-    double first, last;
-    lab_open(&l, c, TD_F64, 1, 0);
+    static const td_group_rule still = { "*", 1, 0, false }; /* no decay: it pulls elsewhere */
+    lab                        l;
+    double                     first, last;
+    lab_open_with(&l, c, TD_F64, 1, 0, &still);
     first = hill(&l, 1);
     for (int64_t k = 0; k < steps; k++) {
         hill(&l, 1);
@@ -324,6 +326,14 @@ void td_check_rest(td_check *c)
     values_of(&l, b);
     if (memcmp(a, b, sizeof a))
         td_check_finding(c, "without gradient and without decay (decay_scale 0) parameters move");
+    for (int64_t k = 2; k < 4; k++) {
+        hill(&l, 1);
+        update(&l, 0, k + 1, INFINITY);
+    }
+    values_of(&l, a);
+    if (memcmp(a, b, sizeof a))
+        td_check_finding(c, "with a rate of 0 and without decay (decay_scale 0) parameters move: "
+                            "multiply the move by in->rate");
     lab_close(&l);
 }
 

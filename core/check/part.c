@@ -170,12 +170,12 @@ void td_check_config(td_check *c)
 }
 
 /* Zeroed memory whose end is that of its page; the next page cannot be touched. */
-static char *guarded(td_check *c, size_t bytes)
+char *td_check_guarded(td_check *c, size_t bytes)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (bytes + page - 1) / page * page;
     char  *at = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(c, at != MAP_FAILED && !mprotect(at + room, page, PROT_NONE), "out of memory");
-    return at + room - bytes;
+    return at + room - (bytes + 7) / 8 * 8;
 }
 
 static void fill_rest(td_check *c, const td_plugin *p, char *config, int fill)
@@ -211,7 +211,7 @@ td_part td_check_part(td_check *c)
     td_error e = { 0 };
     td_part  given, part = { c->plugin, NULL };
     bool     said = configured(c, &given);
-    char    *config = guarded(c, c->plugin->config_size);
+    char    *config = td_check_guarded(c, c->plugin->config_size);
 
     if (!said)
         given.config = td_options_defaults(c->registry, c->plugin, c->arena, &e);

@@ -309,9 +309,10 @@ static tokenizer any_tokenizer(td_check *c)
     return (tokenizer){ 0 };
 }
 
-static void *allocate(void *arena, size_t bytes) { return td_arena_alloc(arena, bytes); }
+/* Behind what a plugin asks for comes memory that cannot be touched. */
+static void *allocate(void *check, size_t bytes) { return td_check_guarded(check, bytes); }
 
-static source source_opened(td_check *c, const char *cache)
+static source source_opened_with(td_check *c, const char *cache, uint64_t seed)
 {
     td_part    part = td_check_part(c);
     source     s = { .plugin = (const void *)part.plugin, .tokenizer = any_tokenizer(c) };
@@ -322,7 +323,7 @@ static source source_opened(td_check *c, const char *cache)
                       .tokenizer_id = "check",
                       .length = LENGTH,
                       .held_out_length = LENGTH,
-                      .seed = 5,
+                      .seed = seed,
                       .cache = cache };
     td_error   e = { 0 };
     int        code;
@@ -331,10 +332,13 @@ static source source_opened(td_check *c, const char *cache)
     if (code)
         td_check_failure(c, "open", code, &e);
     MUST(c, !code, "it cannot be opened: %s", td_check_error(&e));
-    s.in = (td_split_in){
-        .special = in.special, .seed = 5, .allocate = allocate, .arena = c->arena
-    };
+    s.in = (td_split_in){ .special = in.special, .seed = 5, .allocate = allocate, .arena = c };
     return s;
+}
+
+static source source_opened(td_check *c, const char *cache)
+{
+    return source_opened_with(c, cache, 5);
 }
 
 static void source_close(source *s)
@@ -419,6 +423,61 @@ void td_check_data(td_check *c)
     for (uint64_t k = 0; k < RECORDS; k++)
         fetched(c, &s, k);
     fetched(c, &s, (uint64_t)1 << 33); /* without end */
+    source_close(&s);
+}
+
+static uint64_t tokens_of(const td_record *r)
+{
+    uint64_t h = td_random_stream("");
+    if (r->inputs)
+        h = td_hash(h, r->inputs, (size_t)r->n_inputs * sizeof *r->inputs);
+    return td_hash(h, r->targets, (size_t)r->n_targets * sizeof *r->targets);
+}
+
+/* How many of the held-out records are among the first of training. */
+static int64_t seen_in_training(td_check *c, const source *s, int64_t which, int64_t count)
+{
+    td_error e = { 0 };
+    int64_t  seen = 0;
+    for (int64_t i = 0; i < count; i++) {
+        td_record r = { 0 }, t = { 0 };
+        MUST(c, !s->plugin->fetch_held_out(s->state, which, i, &s->in, &r, &e), "%s",
+             td_check_error(&e));
+        uint64_t want = tokens_of(&r);
+        for (uint64_t k = 0; k < RECORDS; k++)
+            if (!s->plugin->fetch(s->state, k, &s->in, &t, &e) && tokens_of(&t) == want) {
+                seen++;
+                break;
+            }
+    }
+    return seen;
+}
+
+void td_check_data_seed(td_check *c)
+{
+    const char *cache = td_check_directory(c);
+    source      s = source_opened(c, cache);
+    uint64_t    first[RECORDS];
+    bool        differs = false;
+    td_error    e = { 0 };
+    for (int64_t k = 0; k < s.plugin->sources(s.state); k++) {
+        td_record r = { 0 };
+        int64_t   n = s.plugin->held_out(s.state, k), some = n < 8 ? n : 8;
+        if (some > 2 && seen_in_training(c, &s, k, some) == some)
+            td_check_finding(c, "the held-out records of source %lld are records of training",
+                             (long long)k);
+        if (!s.plugin->fetch_held_out(s.state, k, n, &s.in, &r, &e))
+            td_check_finding(c, "source %lld has %lld held-out records, and gives one more",
+                             (long long)k, (long long)n);
+    }
+    for (uint64_t k = 0; k < RECORDS; k++)
+        first[k] = fetched(c, &s, k);
+    source_close(&s);
+    s = source_opened_with(c, cache, 77);
+    for (uint64_t k = 0; k < RECORDS; k++)
+        differs = differs || fetched(c, &s, k) != first[k];
+    if (!differs)
+        td_check_finding(c, "another seed gives the same %d records in the same order", RECORDS);
     source_close(&s);
 }
 

@@ -16,8 +16,7 @@ void td_check_rates(td_check *c)
         int64_t step = k < 3000 ? k : far[k - 3000];
         double  rate = s->rate(part.config, step);
         if (!isfinite(rate) || rate < 0) {
-            td_check_finding(c,
-                             "the rate of step %lld is %g: a number that is not negative is meant",
+            td_check_finding(c, "the rate of step %lld is %g: a finite number, 0 or more, is meant",
                              (long long)step, rate);
             return;
         }
@@ -269,6 +268,19 @@ static bool set_extreme(const td_part *part, const td_option *o, bool high)
     return i || x || b;
 }
 
+static void check_extreme_rates(td_check *c, const td_part *part, const td_option *o)
+{
+    for (int64_t step = 0; step < 4; step++) {
+        double rate = ((const td_schedule *)(const void *)part->plugin)->rate(part->config, step);
+        if (!isfinite(rate) || rate < 0)
+            td_check_finding(
+                c,
+                "with '%s' at an end of its range the rate of step %lld is %g: refuse it "
+                "in check, or narrow the range",
+                o->name, (long long)step, rate);
+    }
+}
+
 /* Every option at both ends of its range: `check` says yes, or no with a message. */
 void td_check_options(td_check *c)
 {
@@ -280,9 +292,11 @@ void td_check_options(td_check *c)
             td_part  part = td_check_part(c);
             td_error e = { 0 };
             int      code;
-            if (!set_extreme(&part, &o, high) || !c->plugin->check)
+            if (!set_extreme(&part, &o, high))
                 continue;
-            code = c->plugin->check(part.config, &e);
+            code = c->plugin->check ? c->plugin->check(part.config, &e) : 0;
+            if (!code && td_check_is_kind(c->plugin, TD_SCHEDULE_KIND))
+                check_extreme_rates(c, &part, &o);
             if (code)
                 td_check_failure(c,
                                  td_arena_print(c->arena, "check with '%s' at its %s", o.name,
