@@ -171,3 +171,16 @@ Test(broken, what_is_not_there_is_no_success)
         child_free(&run);
     }
 }
+
+/* Stopped in the middle of a test that hangs, it removes what it made. */
+Test(broken, stopped_it_leaves_nothing)
+{
+    child run = child_run((const char *[]){
+        "sh", "-c",
+        "d=$(mktemp -d) && TMPDIR=$d timeout -s INT 2 " TANDEM_BINARY
+        " plugins check " TANDEM_FIXTURES "/broken/attention-hangs.so >&2; echo code $?; "
+        "ls -A $d; rm -r $d",
+        NULL });
+    cr_expect_str_eq(run.out, "code 124\n", "%s", run.out);
+    child_free(&run);
+}
