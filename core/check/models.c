@@ -423,13 +423,18 @@ static void shapes_of(td_subject *s)
         td_sentence text = td_sentence_of(lengths[k][0], lengths[k][1], (uint64_t)k);
         td_trial    t = td_trial_new(s, td_subject_batch(s, &text, 1, k));
         int         n = td_trial_losses(s, &t, loss);
-        double      total = td_plan_get_scalar(t.plan, t.built.loss);
+        double      total = td_plan_get_scalar(t.plan, t.built.loss), sum = 0;
         if (n != lengths[k][1])
             td_check_finding(s->check, "%s: %lld tokens to predict, %d losses", s->label,
                              (long long)lengths[k][1], n);
         MUST(s->check, isfinite(total), "%s: the loss is %g", s->label, total);
         for (int i = 0; i < n; i++)
-            keep_result(results_of_shapes, loss[i]);
+            keep_result(results_of_shapes, loss[i]), sum += loss[i];
+        if (!td_check_near(td_plan_get_scalar(t.plan, t.built.sum), sum, 1e-4))
+            td_check_finding(s->check,
+                             "%s: td_loss_out.sum is %.7g, but the cross-entropies of all "
+                             "tokens that weigh 1 are %.7g together",
+                             s->label, td_plan_get_scalar(t.plan, t.built.sum), sum);
         td_trial_free(s, &t);
     }
 }

@@ -54,6 +54,7 @@ static const mistake mistakes[] = {
     { "broken/stateful", "logger/silent", "nowhere", "failed", "nobody told" },
     { "broken/stateful", "data/broken", "records", "failed", "overwritten" },
     { "broken/stateful", "loss/shared", "split", "failed", "overwritten" },
+    { "broken/stateful", "loss/marked", "shapes", "failed", "td_loss_out.sum" },
     { "broken/stateful", "loss/marked", "bad-records", "failed", "is -1" },
     { "broken/stateful", "schedule/broken", "order", "failed", "another order" },
     { "broken/stateful", "loss/broken", "split", "failed", "td_random_uniform" },
@@ -170,4 +171,17 @@ Test(broken, what_is_not_there_is_no_success)
         cr_expect_eq(run.code, 1, "%s: %s", runs[k][0], run.out);
         child_free(&run);
     }
+}
+
+/* Stopped in the middle of a test that hangs, it removes what it made. */
+Test(broken, stopped_it_leaves_nothing)
+{
+    child run = child_run((const char *[]){
+        "sh", "-c",
+        "d=$(mktemp -d) && TMPDIR=$d timeout -s INT 2 " TANDEM_BINARY
+        " plugins check " TANDEM_FIXTURES "/broken/attention-hangs.so >&2; echo code $?; "
+        "ls -A $d; rm -r $d",
+        NULL });
+    cr_expect_str_eq(run.out, "code 124\n", "%s", run.out);
+    child_free(&run);
 }

@@ -1,0 +1,142 @@
+/* logger.c - what every logger must do: take any numbers, go on after an interruption, and say where
+ * it cannot write. */
+#include "check/cases.h"
+#include "check/internal.h"
+#include "tandem/kind/logger.h"
+
+static void *logger_opened(td_check *c, const td_part *part, const char *directory, int64_t resume,
+                           int *code)
+{
+    td_logger_in in = { .services = td_check_services(c, 1),
+                        .directory = directory,
+                        .resume = resume };
+    void        *state = NULL;
+    td_error     e = { 0 };
+    *code = ((const td_logger *)(const void *)part->plugin)->open(part->config, &in, &state, &e);
+    if (*code)
+        td_check_failure(c, "open", *code, &e);
+    return state;
+}
+
+static void write_steps(td_check *c, const td_part *part, const char *directory, int64_t from,
+                        int64_t to, bool resume)
+{
+    const td_logger *l = (const void *)part->plugin;
+    td_error         e = { 0 };
+    int              code;
+    void            *state = logger_opened(c, part, directory, resume ? from : 0, &code);
+    MUST(c, !code, "it cannot be opened");
+    for (int64_t k = from; k < to; k++) {
+        td_metric m[] = { { "train/loss", 3.5 - (double)k, false },
+                          { "train/tokens_per_second", 1e5, true },
+                          { "evaluate/a \"quoted\" name/nll", k % 3 ? 1e-300 : NAN, false },
+                          { "train/huge", k % 2 ? INFINITY : -1e300, false } };
+        MUST(c, !l->write(state, k, m, 4, &e), "write of step %lld: %s", (long long)k,
+             td_check_error(&e));
+        if (l->flush && k % 4 == 3)
+            MUST(c, !l->flush(state, &e), "flush: %s", td_check_error(&e));
+    }
+    MUST(c, !l->write(state, to, NULL, 0, &e), "write of no metrics: %s", td_check_error(&e));
+    if (l->flush)
+        MUST(c, !l->flush(state, &e), "flush: %s", td_check_error(&e));
+    l->close(state);
+}
+
+void td_check_logger(td_check *c)
+{
+    const char *directory = td_check_directory(c);
+    td_part     part = td_check_part(c);
+    td_check_need_options(c);
+    write_steps(c, &part, directory, 1, 12, false);
+    write_steps(c, &part, directory, 5, 14, true); /* the steps from 5 on come again */
+}
+
+/* Lines of a text file; 0 of any other. */
+static int64_t lines_of(const char *path)
+{
+    size_t  size = 0;
+    char   *text = td_file_read(path, &size, NULL);
+    int64_t lines = 0;
+    for (size_t k = 0; text && !memchr(text, 0, size) && k < size; k++)
+        lines += text[k] == '\n';
+    free(text);
+    return lines;
+}
+
+/* Lines of all text files in a directory and those in it. */
+static int64_t lines_in(const char *directory)
+{
+    char  **names = NULL;
+    int64_t total = 0, n = td_list_directory(directory, &names, NULL);
+    for (int64_t k = 0; k < n; k++) {
+        char   *path = td_path_join(directory, names[k]);
+        int64_t within = path ? lines_in(path) : 0;
+        total += within >= 0 ? within : lines_of(path);
+        free(path);
+    }
+    if (n >= 0)
+        td_free_names(names, n);
+    return n < 0 ? -1 : total;
+}
+
+/* Written with an interruption, there are as many lines as without: those that come again are cut. */
+void td_check_logger_resumed(td_check *c)
+{
+    const char *whole = td_check_directory(c), *twice = td_check_directory(c);
+    td_part     part = td_check_part(c);
+    int64_t     want, have;
+    td_check_need_options(c);
+    write_steps(c, &part, whole, 1, 14, false);
+    want = lines_in(whole);
+    if (!want)
+        td_check_skip(c, "it writes no text in the run's directory");
+    write_steps(c, &part, twice, 1, 9, false);
+    write_steps(c, &part, twice, 5, 14, true);
+    have = lines_in(twice);
+    if (have != want)
+        td_check_finding(c,
+                         "resumed at step 5 of 8 it has %lld lines where an uninterrupted run has "
+                         "%lld: cut what comes again (td_logger_in.resume)",
+                         (long long)have, (long long)want);
+}
+
+static int64_t entries_of(const char *directory)
+{
+    char  **names = NULL;
+    int64_t n = td_list_directory(directory, &names, NULL);
+    if (n >= 0)
+        td_free_names(names, n);
+    return n;
+}
+
+void td_check_logger_nowhere(td_check *c)
+{
+    const char *directory = td_check_directory(c);
+    td_part     part = td_check_part(c);
+    char       *file = td_arena_print(c->arena, "%s/file", directory);
+    FILE       *f = fopen(file, "w");
+    int         code;
+    void       *state;
+    bool        writes;
+    td_error    e = { 0 };
+    td_metric   m = { "train/loss", 3.5, false };
+
+    const td_logger *l = (const void *)part.plugin;
+    td_check_need_options(c);
+    MUST(c, f, "cannot write to the test's directory");
+    fclose(f);
+    write_steps(c, &part, directory, 1, 3, false);
+    writes = entries_of(directory) > 1;              /* more than `file` */
+    state = logger_opened(c, &part, file, 0, &code); /* where no directory is */
+    if (code)
+        return;
+    code = l->write(state, 1, &m, 1, &e);
+    if (!code && l->flush)
+        code = l->flush(state, &e);
+    l->close(state);
+    if (code)
+        td_check_failure(c, "write or flush", code, &e);
+    else if (writes)
+        td_check_finding(c, "it writes in the run's directory, and where that is none open, write "
+                            "and flush all give 0: metrics would be lost, and nobody told");
+}
