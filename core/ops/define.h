@@ -78,7 +78,11 @@ static inline bool td_no_gradient_of(td_tensor *const *in, td_tensor *const *gra
                                      const char *what)
 {
     if (grad_out[k])
-        td_graph_fail(in[0]->graph, "no gradient flows through %s: td_detach it", what);
+        td_graph_fail(
+            in[0]->graph,
+            "no gradient flows through %s: compute it from simpler ops, or td_detach it if none "
+            "should",
+            what);
     return !grad_out[k];
 }
 

@@ -24,6 +24,8 @@ static const mistake mistakes[] = {
     /* what it computes */
     { "broken/attention-sees-future", NULL, "causality", "failed", "predicted after it" },
     { "broken/attention-peeks-if", NULL, "causality", "failed", "peeks = true" },
+    { "broken/attention-no-rotate", NULL, "positions", "failed", "td_rotate" },
+    { "broken/attention-mixes-rows", NULL, "permutation", "failed", "rows may not mix" },
     { "broken/attention-sees-neighbours", NULL, "masked", "failed", "masked key" },
     { "broken/attention-forgets", NULL, "steps", "failed", "td_remember" },
     { "broken/attention-blocks-gradient", NULL, "gradients", "failed", "central differences" },
@@ -43,12 +45,14 @@ static const mistake mistakes[] = {
     { "broken/attention-allocates", NULL, "shapes", "memory", "--memory-limit" },
     { "broken/attention-leaks", NULL, "leaks", "failed", "leaks" },
     /* optimisers */
+    { "broken/optimizer-no-rate", NULL, "rest", "failed", "in->rate" },
     { "broken/optimizer-climbs", NULL, "converges", "failed", "convex" },
     { "broken/optimizer-no-gate", NULL, "gate", "failed", "td_assign" },
     { "broken/optimizer-no-clip", NULL, "clip", "failed", "in->clip" },
     { "broken/optimizer-always-moves", NULL, "rest", "failed", "move" },
     /* what is opened, and what is a function of its arguments */
     { "broken/stateful", "tokenizer/broken", "round-trip", "failed", "come back" },
+    { "broken/stateful", "loss/broken", "sums", "failed", "in->divisor" },
     { "broken/stateful", "data/broken", "resumed", "failed", "cursor" },
     { "broken/stateful", "logger/broken", "resumed", "failed", "cut what comes again" },
     { "broken/stateful", "logger/silent", "nowhere", "failed", "nobody told" },

@@ -412,7 +412,7 @@ static inline td_tensor *td_glu(td_tensor *gate, td_tensor *up, td_activation f)
  *     or, if self, the token itself          k_index[j] == q_index[i] of a padding query (segment 0)
  *
  * A query with no key gets 0. All tensors are i32 [B, T]; a NULL index counts 0, 1, ..; NULL
- * inputs: no token is one. */
+ * inputs: no token is one; NULL segments: all are of one. */
 typedef struct td_mask {
     bool       causal, self;
     int64_t    window;
@@ -455,7 +455,7 @@ enum {
 
 /* softmax(scale q k^T + bias, over the keys that the mask shows) v. q [B, H, Tq, E], k [B, G, Tk,
  * E], v [B, G, Tk, F], G dividing H (grouped heads: head h reads group h / (H/G)). -> [B, H, Tq,
- * F]; output 1: logsumexp [B, H, Tq]. "attend": i[0] causal, i[1] window, i[2] self, i[3] bias
+ * F]; output 1: logsumexp [B, H, Tq], through which no gradient flows. "attend": i[0] causal, i[1] window, i[2] self, i[3] bias
  * offset; f[0] scale. "attend_grad": -> dq, dk, dv, dtable [H, R], ddense */
 static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, const td_mask *mask,
                                    const td_bias *bias, double scale)

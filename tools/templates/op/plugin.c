@@ -73,11 +73,12 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
 /* [build]: what `tandem plugins check` tries it on. */
 static int example(td_graph *g, int n, td_tensor **in, td_attrs *attrs)
 {
-    static const int64_t dims[][3] = { { 7, 1, 1 }, { 3, 5, 1 }, { 2, 3, 11 } };
-    static const double  limits[] = { 1, 0.25, 4 };
-    if (n >= 3)
+    static const int64_t dims[][3] = { { 7, 1, 1 }, { 3, 5, 1 }, { 2, 3, 11 }, { 3, 11003, 1 } };
+    static const int     ranks[] = { 1, 2, 3, 2 }; /* the last is more than two pieces of the kernel */
+    static const double  limits[] = { 1, 0.25, 4, 1 };
+    if (n >= 4)
         return 0;
-    in[0] = td_param(g, "x", dims[n], n + 1, td_normal(1));
+    in[0] = td_param(g, "x", dims[n], ranks[n], td_normal(1));
     attrs->f[0] = limits[n];
     return 1;
 }

@@ -19,6 +19,9 @@ typedef struct td_logger_in {
     bool               evaluate_again;
 } td_logger_in;
 
+/* Names: train/loss, cross_entropy, grad_norm, learning_rate, tokens, target_tokens, flops, skipped,
+ * and one for each auxiliary loss; time/tokens_per_second, share_of_peak, seconds; evaluate/nll, perplexity and
+ * bits_per_byte, the same with evaluate/SOURCE/ before it. A plugin takes whatever comes. */
 typedef struct td_metric {
     const char *name; /* "train/loss", "evaluate/wikipedia/nll" */
     double      value;

@@ -30,6 +30,8 @@ typedef struct td_loss_in {
     double     logit_scale;
 } td_loss_in;
 
+/* Training follows `loss`. Evaluation reads the cross-entropies of a given and a scored part, the same
+ * for every loss: its own weights and extra terms count in training only. */
 typedef struct td_loss_out {
     td_tensor *loss; /* scalar: this batch's share of the loss, divided by the divisor */
     /* scalar: sum of weights times cross-entropy, without z-loss and smoothing, not divided */
