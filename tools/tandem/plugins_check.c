@@ -493,7 +493,11 @@ static int run_suite(suite *s, const char *only, const char *which, td_error *er
             return error->code;
         config = json_string_value(json_object_get(s->jobs[first].result, "config"));
         if (config && *config)
-            return td_fail(error, TD_ECONFIG, "%s", config);
+            return td_fail(
+                error, TD_ECONFIG, "%s%s", config,
+                t->n_overrides && !t->n_files
+                    ? "\n(an option of the plugin itself has no group before it: gate=false)"
+                    : "");
         if (s->jobs[first].result)
             add_tests(s, &s->jobs[first], only, which);
         if (which && s->count == first + 1 &&
