@@ -99,7 +99,8 @@ static void synopsis(const td_usage *u, td_text *out)
     put(out, u->name);
     td_text_print(out, "\n");
     if (u->config)
-        td_text_print(out, "\\-c \\fIFILE.cfg\\fR [\\fIkey\\fR=\\fIvalue\\fR ..]\n");
+        td_text_print(out, "%s\\-c \\fIFILE.cfg\\fR%s [\\fIkey\\fR=\\fIvalue\\fR ..]\n",
+                      u->optional ? "[" : "", u->optional ? "]" : "");
     if (arguments.size)
         put_line(out, td_text_get(&arguments));
     td_text_free(&arguments);
