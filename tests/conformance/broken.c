@@ -24,6 +24,7 @@ static const mistake mistakes[] = {
     /* what it computes */
     { "broken/attention-sees-future", NULL, "causality", "failed", "predicted after it" },
     { "broken/attention-peeks-if", NULL, "causality", "failed", "peeks = true" },
+    { "broken/attention-no-bias", NULL, "positions", "failed", "biases the scores" },
     { "broken/attention-no-rotate", NULL, "positions", "failed", "td_rotate" },
     { "broken/attention-mixes-rows", NULL, "permutation", "failed", "rows may not mix" },
     { "broken/attention-sees-neighbours", NULL, "masked", "failed", "masked key" },
