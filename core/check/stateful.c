@@ -185,6 +185,7 @@ void td_check_round_trip(td_check *c)
         td_check_skip(c, "it declares nothing lossless");
     for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
         round_trip(c, &t, texts[k], (int64_t)strlen(texts[k]), "a text");
+    round_trip(c, &t, "zero\0byte", 9, "a text with a zero byte");
     for (uint64_t k = 0; k < 200; k++)
         round_trip(c, &t, text, utf8(text, k, (int64_t)k), "random UTF-8");
     for (int k = 0; t.plugin->flags & TD_TOKENIZER_LOSSLESS_BYTES && k < 256; k++) {
@@ -477,6 +478,19 @@ void td_check_data_seed(td_check *c)
         differs = differs || fetched(c, &s, k) != first[k];
     if (!differs)
         td_check_finding(c, "another seed gives the same %d records in the same order", RECORDS);
+    source_close(&s);
+}
+
+static void fetch_some(td_check *c, void *argument)
+{
+    for (uint64_t k = 0; k < 3; k++)
+        fetched(c, argument, 7 * k);
+}
+
+void td_check_data_leak(td_check *c)
+{
+    source s = source_opened(c, td_check_directory(c));
+    td_check_leak(c, "fetching records", fetch_some, &s);
     source_close(&s);
 }
 

@@ -54,6 +54,7 @@ static const mistake mistakes[] = {
     /* what is opened, and what is a function of its arguments */
     { "broken/stateful", "tokenizer/broken", "round-trip", "failed", "come back" },
     { "broken/stateful", "loss/broken", "sums", "failed", "in->divisor" },
+    { "broken/stateful", "data/broken", "leaks", "failed", "fetching records leaks" },
     { "broken/stateful", "data/broken", "resumed", "failed", "cursor" },
     { "broken/stateful", "logger/broken", "resumed", "failed", "cut what comes again" },
     { "broken/stateful", "logger/silent", "nowhere", "failed", "nobody told" },
