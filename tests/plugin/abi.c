@@ -135,7 +135,7 @@ static layout *todays(const char *state)
 {
     layout *l = layout_of_headers(INCLUDE);
     char    line[64];
-    snprintf(line, sizeof line, "state abi %s", state);
+    snprintf(line, sizeof line, "state abi %s", state ? state : "none");
     layout_add(l, line, strlen(line));
     add_ops(l);
     return l;
