@@ -40,9 +40,10 @@ typedef struct td_check {
     /* the test's own */
     td_arena      *arena;
     td_experiment *experiment;
-    td_config     *own;      /* overrides without a dot: options of the plugin itself */
-    td_pool       *pools[8]; /* by threads */
-    const char    *varied;   /* what c->variant changed */
+    td_config     *own;       /* overrides without a dot: options of the plugin itself */
+    td_pool       *pools[8];  /* by threads */
+    void          *collected; /* what the subjects of a test add to */
+    const char    *varied;    /* what c->variant changed */
     td_device      opened[TD_CHECK_DEVICES];
     size_t         n_opened;
     jmp_buf        stop;

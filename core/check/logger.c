@@ -140,3 +140,17 @@ void td_check_logger_nowhere(td_check *c)
         td_check_finding(c, "it writes in the run's directory, and where that is none open, write "
                             "and flush all give 0: metrics would be lost, and nobody told");
 }
+
+/* A whole run's worth of lines, opened and closed. */
+static void log_run(td_check *c, void *argument)
+{
+    write_steps(c, argument, c->collected, 1, 4, false);
+}
+
+void td_check_logger_leak(td_check *c)
+{
+    td_part part = td_check_part(c);
+    td_check_need_options(c);
+    c->collected = (void *)(uintptr_t)td_check_directory(c);
+    td_check_leak(c, "opening, writing and closing", log_run, &part);
+}

@@ -510,6 +510,27 @@ void td_check_op_gradients(td_check *c)
 
 /* ---- backends -------------------------------------------------------------------------------- */
 
+static void open_backend(td_check *c, void *argument)
+{
+    const td_part    *part = argument;
+    const td_backend *b = (const void *)part->plugin;
+    void             *state = NULL, *memory;
+    td_error          e = { 0 };
+    MUST(c, !b->open(part->config, td_check_services(c, 2), &state, &e), "open: %s",
+         td_check_error(&e));
+    memory = b->allocate(state, 999);
+    if (memory)
+        b->release(state, memory, 999);
+    b->close(state);
+}
+
+void td_check_backend_leak(td_check *c)
+{
+    td_part part = td_check_part(c);
+    td_check_need_options(c);
+    td_check_leak(c, "opening, allocating and closing", open_backend, &part);
+}
+
 void td_check_backend(td_check *c)
 {
     enum { BYTES = 4096 + 17 };

@@ -519,6 +519,24 @@ void td_check_data_resumed(td_check *c)
 
 /* ---- communicators --------------------------------------------------------------------------- */
 
+static void join_and_leave(td_check *c, void *argument)
+{
+    const td_part *part = argument;
+    const td_comm *m = (const void *)part->plugin;
+    void          *state = NULL;
+    td_error       e = { 0 };
+    MUST(c, !m->open(part->config, td_check_services(c, 1), &state, &e), "open: %s",
+         td_check_error(&e));
+    m->close(state);
+}
+
+void td_check_comm_leak(td_check *c)
+{
+    td_part part = td_check_part(c);
+    td_check_need_options(c);
+    td_check_leak(c, "opening and closing", join_and_leave, &part);
+}
+
 void td_check_comm(td_check *c)
 {
     td_part        part = td_check_part(c);

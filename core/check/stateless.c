@@ -212,9 +212,6 @@ void td_check_split_bad(td_check *c)
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-/* A builder of the graph for bytes of the config that no option sets, as text. */
-static td_text *dumps;
-
 static void dump_of(td_subject *s)
 {
     td_sentence two[2];
@@ -226,7 +223,7 @@ static void dump_of(td_subject *s)
     MUST(s->check,
          !td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, batch, false, &built, &e),
          "%s: %s", s->label, td_check_error(&e));
-    td_graph_dump_text(built.graph, dumps);
+    td_graph_dump_text(built.graph, s->check->collected);
     td_graph_free(built.graph);
     td_batch_free(batch);
 }
@@ -236,9 +233,9 @@ void td_check_offsets(td_check *c)
 {
     td_device d = td_check_device(c, TD_F64, 1);
     td_text   zeros = { 0 }, filled = { 0 };
-    dumps = &zeros, c->fill = 0;
+    c->collected = &zeros, c->fill = 0;
     td_each_subject(c, &td_usual_sizes, &d, dump_of);
-    dumps = &filled, c->fill = 0x5a;
+    c->collected = &filled, c->fill = 0x5a;
     td_each_subject(c, &td_usual_sizes, &d, dump_of);
     if (strcmp(td_text_get(&zeros), td_text_get(&filled)))
         td_check_finding(

@@ -333,8 +333,8 @@ td_trial td_trial_new(td_subject *s, td_batch *batch)
         t.built.loss = td_sub(t.built.loss, t.built.aux[k].loss);
     MUST(c, !td_model_backward(&s->model, s->variables, &t.built, false, &e), "%s: %s", s->label,
          td_check_error(&e));
-    t.plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.nll, t.built.sum },
-                         3, &s->device, &e);
+    t.plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.nll }, 2, &s->device,
+                         &e);
     MUST(c, t.plan, "%s: %s", s->label, td_check_error(&e));
     MUST(c, !td_variables_allocate(s->variables, &s->device, b->real, &e), "%s",
          td_check_error(&e));

@@ -60,7 +60,7 @@ static const mistake mistakes[] = {
     { "broken/stateful", "logger/silent", "nowhere", "failed", "nobody told" },
     { "broken/stateful", "data/broken", "records", "failed", "overwritten" },
     { "broken/stateful", "loss/shared", "split", "failed", "overwritten" },
-    { "broken/stateful", "loss/marked", "shapes", "failed", "td_loss_out.sum" },
+    { "broken/stateful", "loss/marked", "sums", "failed", "its sum is" },
     { "broken/stateful", "loss/marked", "bad-records", "failed", "is -1" },
     { "broken/stateful", "schedule/broken", "order", "failed", "another order" },
     { "broken/stateful", "loss/broken", "split", "failed", "td_random_uniform" },

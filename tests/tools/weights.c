@@ -89,6 +89,17 @@ Test(weights, what_changes_the_meaning_is_refused_and_shown)
     expect(0, "nll", "%1$s train -c %2$s/back.cfg optimizer.plugin=lion train.length=65" WEIGHTS);
 }
 
+Test(weights, probe_refuses_them_too)
+{
+    const char
+        *probe = "%1$s probe -c %2$s/back.cfg model.position.base=50.0 --batch " TANDEM_SOURCE
+                 "/tests/golden/decllm-128/batch.safetensors" WEIGHTS;
+    char allowed[1000];
+    expect(2, "model.position.base: 10000.0 -> 50.0", probe);
+    snprintf(allowed, sizeof allowed, "%s --allow 'model.position.*'", probe);
+    expect(0, "allowed", allowed);
+}
+
 Test(weights, a_named_difference_is_let_through)
 {
     expect(2, "model.attention.qkv_norm",

@@ -169,8 +169,8 @@ static const td_word words[] = {
 
 const td_usage td_usage_plugins = {
     .name = "plugins",
-    .brief =
-        "What plugins there are, what one takes, which op runs how, and whether a file is one.",
+    .brief = "What plugins there are, what one takes and which op runs how; begin one of your own, "
+             "and check it.",
     .example = "tandem plugins show attention softmax",
     .words = words,
     .json = true,

@@ -45,14 +45,13 @@ const td_usage td_usage_plugins_check = {
 
 /* ---- tests ----------------------------------------------------------------------------------- */
 
-static const char load_test[] = "load";
 static const char load_brief[] =
     "the file is a module of this ABI that exports one symbol, and loads";
 
 static int list_tests(void)
 {
     const char *last = "every plugin";
-    printf("%s\n  %-14s %s\n", last, load_test, load_brief);
+    printf("%s\n  %-14s %s\n", last, TD_CHECK_LOAD, load_brief);
     for (const td_check_case *t = td_check_cases(); t->name; t++) {
         if (strcmp(t->kind ? t->kind : "every plugin", last))
             printf("\n%s\n", last = t->kind);
@@ -63,143 +62,10 @@ static int list_tests(void)
 
 static bool is_test(const char *name)
 {
-    bool is = !strcmp(name, load_test);
+    bool is = !strcmp(name, TD_CHECK_LOAD);
     for (const td_check_case *t = td_check_cases(); t->name; t++)
         is = is || !strcmp(t->name, name);
     return is;
-}
-
-/* ---- in this process ------------------------------------------------------------------------- */
-
-static void add_lines(json_t *list, const char *text)
-{
-    for (size_t n; *text; text += n + (text[n] == '\n')) {
-        n = strcspn(text, "\n");
-        json_array_append_new(list, json_stringn(text, n));
-    }
-}
-
-static json_t *result_of(const td_check *c)
-{
-    json_t *findings = json_array();
-    add_lines(findings, td_text_get(&c->findings));
-    if (c->n_findings > TD_CHECK_FINDINGS)
-        json_array_append_new(findings,
-                              json_sprintf("and %zu more", c->n_findings - TD_CHECK_FINDINGS));
-    return json_pack("{s:o, s:s}", "findings", findings, "skipped", td_text_get(&c->skipped));
-}
-
-static json_t *plugins_of(const td_module *m)
-{
-    json_t *list = json_array();
-    for (size_t k = 0; m && m->plugins[k]; k++)
-        json_array_append_new(list, json_pack("{s:s, s:s}", "kind", m->plugins[k]->kind, "name",
-                                              m->plugins[k]->name));
-    return list;
-}
-
-/* "attention/mine" */
-static bool is_named(const td_plugin *p, const char *name)
-{
-    size_t kind = strcspn(p->kind, "/");
-    return !strncmp(p->kind, name, kind) && name[kind] == '/' && !strcmp(name + kind + 1, p->name);
-}
-
-static const td_check_case *test_for(const char *name, const char *kind)
-{
-    for (const td_check_case *t = td_check_cases(); t->name; t++)
-        if (!strcmp(t->name, name) && td_check_applies(t, kind))
-            return t;
-    return NULL;
-}
-
-/* Findings of the file itself are for the test "load"; one that cannot be loaded now is told here too:
- * it may have changed since. */
-static void run_test(td_check *c, const td_module *m, const char *plugin, const char *only)
-{
-    bool found = false;
-    td_check_clear(c);
-    for (size_t k = 0; m->plugins[k]; k++) {
-        const td_check_case *test = test_for(only, m->plugins[k]->kind);
-        td_error             e = { 0 };
-        if (!test || !is_named(m->plugins[k], plugin))
-            continue;
-        found = true;
-        c->plugin = td_registry_find(c->registry, m->plugins[k]->kind, m->plugins[k]->name, &e);
-        if (c->plugin)
-            td_check_run(c, test);
-        else
-            td_check_finding(c, "%s", e.text);
-    }
-    if (!found)
-        td_check_finding(c, "'%s' has no plugin '%s', or test '%s' is not for it", c->path, plugin,
-                         only);
-}
-
-/* What is wrong with the config that is given, of all plugins or of one: said once, not by each
- * test. */
-static json_t *config_errors(td_check *c, const td_module *m, const char *plugin)
-{
-    json_t *errors;
-    td_check_clear(c);
-    for (size_t k = 0; m->plugins[k] && c->n_files + c->n_overrides && !c->n_findings; k++) {
-        c->plugin = td_registry_find(c->registry, m->plugins[k]->kind, m->plugins[k]->name, NULL);
-        if (c->plugin && (!*plugin || is_named(m->plugins[k], plugin)))
-            td_check_config(c);
-    }
-    errors = json_string(td_text_get(&c->findings));
-    return errors ? errors : json_string("the config is wrong");
-}
-
-/* What it finds as JSON: with `only` "load" the module's plugins too. */
-static json_t *run_here(td_tool *t, const char *path, const char *plugin, const char *only)
-{
-    char    *search = td_tool_configs(), *shipped = td_tool_shipped();
-    td_check c = { .registry = td_tool_registry(t),
-                   .path = path,
-                   .files = t->files,
-                   .n_files = t->n_files,
-                   .overrides = t->overrides,
-                   .n_overrides = t->n_overrides,
-                   .search = search,
-                   .shipped = shipped };
-    json_t  *result = NULL;
-    td_child_watch();
-    if (c.registry) {
-        const td_module *m = td_check_module(&c, path);
-        bool             load = !strcmp(only, load_test);
-        if (!load && m)
-            run_test(&c, m, plugin, only);
-        result = result_of(&c);
-        json_object_set_new(result, "plugins", plugins_of(load ? m : NULL));
-        if (load && m)
-            json_object_set_new(result, "config", config_errors(&c, m, plugin));
-        td_check_clear(&c);
-    }
-    free(search), free(shipped);
-    return result;
-}
-
-/* Whatever the plugin prints goes to standard error; the result goes where standard output was. */
-static int tell_here(td_tool *t, const char *path, const char *plugin, const char *only)
-{
-    int     out = dup(1);
-    json_t *result;
-    FILE   *f;
-    bool    found;
-    dup2(2, 1);
-    result = run_here(t, path, plugin, only);
-    fflush(stdout);
-    f = result ? fdopen(out, "w") : NULL;
-    if (!f)
-        return TD_EXIT_USAGE;
-    json_dumpf(result, f, JSON_INDENT(2));
-    fputc('\n', f);
-    found = json_array_size(json_object_get(result, "findings")) > 0;
-    json_decref(result);
-    if (fclose(f) || found) /* a test that was left in the middle has not freed what it took */
-        _exit(TD_EXIT_FAILED);
-    return TD_EXIT_OK;
 }
 
 /* ---- jobs ------------------------------------------------------------------------------------ */
@@ -262,11 +128,10 @@ static int start(suite *s, size_t number, td_error *error)
     job        *j = &s->jobs[number];
     td_tool    *t = s->tool;
     const char *argv[5 * TD_ARGUMENTS] = {
-        "tandem", "plugins",  "check",
-        j->path,  "--here",   "--only",
-        j->test,  "--plugin", *j->plugin ? j->plugin : s->which ? s->which : ""
+        "tandem",  "plugins", "check", j->path,    "--here",
+        "--quiet", "--only",  j->test, "--plugin", *j->plugin ? j->plugin : s->which ? s->which : ""
     };
-    size_t n = 9;
+    size_t n = 10;
     for (size_t k = 0; k < t->n_plugin_paths; k++)
         argv[n++] = "--plugin-path", argv[n++] = t->plugin_paths[k];
     for (size_t k = 0; k < t->n_files; k++)
@@ -487,7 +352,7 @@ static int run_suite(suite *s, const char *only, const char *which, td_error *er
     for (size_t i = 0; i < t->n_plain; i++) {
         size_t      first = s->count;
         const char *config;
-        if (!add_job(s, t->plain[i], "", load_test))
+        if (!add_job(s, t->plain[i], "", TD_CHECK_LOAD))
             return td_fail(error, TD_ENOMEM, "out of memory");
         if (run_jobs(s, error))
             return error->code;
@@ -507,7 +372,7 @@ static int run_suite(suite *s, const char *only, const char *which, td_error *er
         if (run_jobs(s, error))
             return error->code;
     }
-    if (only && strcmp(only, load_test) && s->count == t->n_plain && !s->n_failed)
+    if (only && strcmp(only, TD_CHECK_LOAD) && s->count == t->n_plain && !s->n_failed)
         return td_fail(error, TD_ECONFIG,
                        "test '%s' is for no plugin of these modules: --tests "
                        "says what it is for",
@@ -598,5 +463,5 @@ int td_plugins_check(td_tool *t, int argc, char **argv)
         return check_all(t, only, plugin);
     if (!only || !plugin || t->n_plain != 1)
         return td_tool_usage_error(t, "--here takes one file, --plugin and --only");
-    return tell_here(t, t->plain[0], plugin, only);
+    return td_plugins_check_here(t, t->plain[0], plugin, only);
 }

@@ -9,6 +9,13 @@
 extern const td_usage td_usage_plugins_check;
 int                   td_plugins_check(td_tool *, int argc, char **argv);
 
+/* The test that loads the module; the others are td_check_cases'. */
+#define TD_CHECK_LOAD "load"
+
+/* One test of one plugin ("attention/mine") in this process (plugins_here.c): prints its findings as
+ * JSON, of the test TD_CHECK_LOAD the module's plugins and what is wrong with the config too. */
+int td_plugins_check_here(td_tool *, const char *path, const char *plugin, const char *only);
+
 /* A test in a process of its own (plugins_child.c). */
 enum { TD_CHILD_FILE_SHARE = 8 }; /* a file may be as long as this part of the memory */
 

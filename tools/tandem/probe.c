@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "io/safetensors.h"
-#include "work.h"
+#include "weights.h"
 
 /* ---- the batch ------------------------------------------------------------------------------- */
 
@@ -212,6 +212,8 @@ static int run(td_work *w, const char *weights, const char *batch, const char *o
     if (!code)
         code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
     if (!code && weights)
+        code = td_work_check_weights(w, weights, error);
+    if (!code && weights)
         code = td_weights_load(weights, td_engine_variables(w->engine), td_engine_device(w->engine),
                                error);
     if (!code)
@@ -228,6 +230,7 @@ static bool same_file(const char *a, const char *b)
 
 static const td_flag flags[] = {
     { "--weights", "FILE", "parameters (safetensors); else the initial ones" },
+    { "--allow", "KEY ..", "a key in which the parameters' model may differ: model.position.*" },
     { "--batch", "FILE",
       "the batch (safetensors): ids, lengths or segments, labels, loss_weights" },
     { "--out", "FILE", "where logits, loss, cross_entropy and grad.* go (safetensors)" },
@@ -237,7 +240,8 @@ static const td_flag flags[] = {
 
 const td_usage td_usage_probe = {
     .name = "probe",
-    .arguments = "--batch B.safetensors [--weights W.safetensors] [--out O.safetensors]",
+    .arguments =
+        "--batch B.safetensors [--weights W.safetensors] [--allow KEY ..] [--out O.safetensors]",
     .brief =
         "One batch through a model: logits, loss and gradients, to compare with another framework.",
     .example = "tandem probe -c model.cfg --weights w.safetensors --batch b.safetensors --out "

@@ -110,7 +110,8 @@ static int check_tokenizer(const td_work *w, const json_t *about, const char *we
                            td_error *error)
 {
     const char *was = word(about, "tokenizer");
-    if (!*was || !strcmp(was, w->tokenizer_id) || td_work_allows(w, "tokenizer"))
+    if (!*was || !w->tokenizer_opened || !strcmp(was, w->tokenizer_id) ||
+        td_work_allows(w, "tokenizer"))
         return 0;
     return td_fail(error, TD_ECONFIG,
                    "'%s' was trained with another tokenizer (%s; the config's is %s): take that "
