@@ -56,7 +56,9 @@ static bool is_neighbour(const char *path, const char *name)
     char *directory = td_path_directory(path), *joined = td_path_join(directory, name);
     char *full = realpath(joined, NULL);
     bool  own = full && layer_of_file(full) == layer_of_file(path);
-    free(directory), free(joined), free(full);
+    free(directory);
+    free(joined);
+    free(full);
     return own;
 }
 

@@ -42,7 +42,8 @@ void td_arena_reset(td_arena *a)
         free(b);
     }
     memset(first->data, 0, first->used);
-    first->used = 0, first->next = NULL;
+    first->used = 0;
+    first->next = NULL;
 }
 
 static block *more(td_arena *a, size_t bytes)

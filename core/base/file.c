@@ -24,12 +24,15 @@ static int open_regular(const char *path, td_error *error)
 {
     struct stat info;
     int         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return io_error(error, "open", path), -1;
+    if (fd < 0) {
+        io_error(error, "open", path);
+        return -1;
+    }
     if (!fstat(fd, &info) && S_ISREG(info.st_mode))
         return fd;
     close(fd);
-    return td_fail(error, TD_EIO, "cannot read '%s': it is no regular file", path), -1;
+    td_fail(error, TD_EIO, "cannot read '%s': it is no regular file", path);
+    return -1;
 }
 
 /* Below /dev and /proc are standard input and the pipes that a shell makes for `<(command)`: those
@@ -96,7 +99,8 @@ int td_map_open(td_map_file *m, const char *path, td_error *error)
     close(fd);
     if (data == MAP_FAILED)
         return io_error(error, "map", path);
-    m->data = data, m->size = (size_t)info.st_size;
+    m->data = data;
+    m->size = (size_t)info.st_size;
     return 0;
 }
 

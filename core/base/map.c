@@ -52,7 +52,9 @@ static int grow(td_map *m)
         return TD_ENOMEM;
     }
     free(m->slots);
-    m->slots = slots, m->room = room, m->n_slots = 4 * room;
+    m->slots = slots;
+    m->room = room;
+    m->n_slots = 4 * room;
     for (size_t i = 0; i < m->count; i++)
         *slot(m, m->entries[i].key) = i + 1;
     return 0;

@@ -19,8 +19,10 @@ static bool reserve(td_text *t, size_t more)
         return true;
     data = realloc(t->data, room);
     t->failed = !data;
-    if (data)
-        t->data = data, t->room = room;
+    if (data) {
+        t->data = data;
+        t->room = room;
+    }
     return data != NULL;
 }
 
@@ -123,8 +125,10 @@ const char *td_nearest(const char *name, const char *const *candidates, size_t c
     int         best_distance = (int)strnlen(name, LONGEST) / 3 + 2;
     for (size_t i = 0; i < count; i++) {
         int d = distance(name, candidates[i]);
-        if (d < best_distance)
-            best = candidates[i], best_distance = d;
+        if (d < best_distance) {
+            best = candidates[i];
+            best_distance = d;
+        }
     }
     return best;
 }
@@ -133,13 +137,16 @@ bool td_match(const char *pattern, const char *text)
 {
     const char *star = NULL, *back = NULL;
     while (*text)
-        if (*pattern == '*')
-            star = pattern++, back = text;
-        else if (*pattern == '?' || *pattern == *text)
-            pattern++, text++;
-        else if (star)
-            pattern = star + 1, text = ++back;
-        else
+        if (*pattern == '*') {
+            star = pattern++;
+            back = text;
+        } else if (*pattern == '?' || *pattern == *text) {
+            pattern++;
+            text++;
+        } else if (star) {
+            pattern = star + 1;
+            text = ++back;
+        } else
             return false;
     while (*pattern == '*')
         pattern++;
@@ -152,8 +159,10 @@ char *td_human_bytes(char out[32], double bytes)
 {
     static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
     int                      k = 0;
-    while (bytes >= 1024 && k < 5)
-        bytes /= 1024, k++;
+    while (bytes >= 1024 && k < 5) {
+        bytes /= 1024;
+        k++;
+    }
     snprintf(out, 32, k && bytes < 100 ? "%.1f %s" : "%.0f %s", bytes, units[k]);
     return out;
 }
@@ -162,8 +171,10 @@ char *td_human_count(char out[32], double count)
 {
     static const char *const units[] = { "", "k", "M", "B", "T" };
     int                      k = 0;
-    while (fabs(count) >= 1000 && k < 4)
-        count /= 1000, k++;
+    while (fabs(count) >= 1000 && k < 4) {
+        count /= 1000;
+        k++;
+    }
     snprintf(out, 32, fabs(count) >= 1000 ? "%.2e" : k ? "%.3g%s" : "%.4g%s", count, units[k]);
     return out;
 }

@@ -117,14 +117,15 @@ static void parallel(const td_services *services, int64_t n, void (*fn)(void *, 
     td_pool *p = services->host;
     bool     nested = atomic_exchange_explicit(&p->busy, true, memory_order_acquire);
     assert(!nested && "td_parallel may not be nested");
-    (void)nested;
     if (!p->started) {
         for (int64_t i = 0; i < n; i++)
             fn(argument, i, 0);
         atomic_store_explicit(&p->busy, false, memory_order_release);
         return;
     }
-    p->run = fn, p->argument = argument, p->count = (long)n;
+    p->run = fn;
+    p->argument = argument;
+    p->count = (long)n;
     atomic_store_explicit(&p->next, 0, memory_order_relaxed);
     atomic_store_explicit(&p->working, p->started, memory_order_relaxed);
     pthread_mutex_lock(&p->lock);

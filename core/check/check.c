@@ -26,12 +26,17 @@ void td_check_close(td_check *c)
 {
     for (size_t k = 0; k < c->n_opened; k++)
         c->opened[k].backend->close(c->opened[k].state);
-    for (size_t k = 0; k < sizeof c->pools / sizeof *c->pools; k++)
-        td_pool_free(c->pools[k]), c->pools[k] = NULL;
+    for (size_t k = 0; k < sizeof c->pools / sizeof *c->pools; k++) {
+        td_pool_free(c->pools[k]);
+        c->pools[k] = NULL;
+    }
     td_experiment_close(c->experiment);
-    td_config_free(c->own), c->own = NULL;
+    td_config_free(c->own);
+    c->own = NULL;
     td_arena_free(c->arena);
-    c->experiment = NULL, c->arena = NULL, c->n_opened = 0;
+    c->experiment = NULL;
+    c->arena = NULL;
+    c->n_opened = 0;
 }
 
 void td_check_run(td_check *c, const td_check_case *t)
@@ -46,7 +51,8 @@ void td_check_run(td_check *c, const td_check_case *t)
 
 void td_check_clear(td_check *c)
 {
-    td_text_free(&c->findings), td_text_free(&c->skipped);
+    td_text_free(&c->findings);
+    td_text_free(&c->skipped);
     c->n_findings = 0;
 }
 

@@ -117,13 +117,16 @@ static void steps_of(td_subject *s)
     some = hidden_of(s, part, TD_PHASE_PREFILL, 0, &width);
     compare(s, whole, some, 0, prompt, width);
     for (int64_t k = prompt; k < length; k++) {
-        free(some), td_batch_free(part);
+        free(some);
+        td_batch_free(part);
         part = part_of(s->check, batch, k, 1);
         some = hidden_of(s, part, TD_PHASE_STEP, k, &width);
         compare(s, whole, some, k, 1, width);
     }
-    free(some), free(whole);
-    td_batch_free(part), td_batch_free(batch);
+    free(some);
+    free(whole);
+    td_batch_free(part);
+    td_batch_free(batch);
 }
 
 void td_check_steps(td_check *c)

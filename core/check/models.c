@@ -121,7 +121,8 @@ static void packing_of(td_subject *s)
     MUST(s->check, n == m, "%s: %d losses packed, %d alone", s->label, n, m);
     compare(s, "in a row with another example, the loss of token", a, b, (size_t)n);
     compare(s, "in a row with another example, gradient", together, apart, count);
-    free(together), free(apart);
+    free(together);
+    free(apart);
     td_trial_free(s, &packed);
 }
 
@@ -136,11 +137,14 @@ static void neighbours_of(td_subject *s)
     int         n, first;
     bool        differs = false;
 
-    td_sentences(two), td_sentences(changed);
-    n = td_losses_of(s, two, 2, 2, before), first = td_losses_of(s, two, 1, 0, own);
-    for (int k = 0; k < 4; k++)
-        changed[0].given[k] = 10 - changed[0].given[k],
+    td_sentences(two);
+    td_sentences(changed);
+    n = td_losses_of(s, two, 2, 2, before);
+    first = td_losses_of(s, two, 1, 0, own);
+    for (int k = 0; k < 4; k++) {
+        changed[0].given[k] = 10 - changed[0].given[k];
         changed[0].predicted[k % 3] = (int32_t)(2 + k);
+    }
     td_losses_of(s, changed, 2, 2, after);
     for (int i = 0; i < first; i++)
         differs = differs || before[i] != after[i];
@@ -204,7 +208,8 @@ static bool change_last_input(td_batch *b)
             a->rank != 2 || a->dim[1] != weights->dim[1])
             continue;
         int32_t *id = (int32_t *)a->data + last - 1;
-        *id = *id == 8 ? 9 : 8, changed = true;
+        *id = *id == 8 ? 9 : 8;
+        changed = true;
     }
     return changed;
 }
@@ -237,7 +242,8 @@ static void future_of(td_subject *s)
     td_sentence two[2], changed[2];
     double      before[TD_TOKENS], after[TD_TOKENS];
     int         n;
-    td_sentences(two), td_sentences(changed);
+    td_sentences(two);
+    td_sentences(changed);
     n = td_losses_of(s, &two[1], 1, 1, before);
     changed[1].predicted[3] = 8; /* label of the last token but one, read by the last */
     td_losses_of(s, &changed[1], 1, 1, after);
@@ -261,8 +267,10 @@ static void permutation_of(td_subject *s)
     td_sentence two[2], swapped[2];
     double      a[TD_TOKENS], b[TD_TOKENS], own[TD_TOKENS];
     int         n, first;
-    td_sentences(two), td_sentences(swapped);
-    two[1].row = 1, swapped[0].row = 1;
+    td_sentences(two);
+    td_sentences(swapped);
+    two[1].row = 1;
+    swapped[0].row = 1;
     n = td_losses_of(s, two, 2, 0, a);
     swapped[1].row = 0;
     td_sentence turned[2] = { swapped[1], swapped[0] };
@@ -311,12 +319,17 @@ static int under(td_subject *s, const td_plugin *position, double *out)
     td_batch   *batch = td_subject_batch(s, &text, 1, 0);
     td_built    built;
     td_error    e = { 0 };
-    if (!slot || !position)
-        return td_batch_free(batch), 0;
+    if (!slot || !position) {
+        td_batch_free(batch);
+        return 0;
+    }
     *slot = td_check_default(s->check, TD_POSITION_KIND, position->name);
-    if (td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, batch, false, &built, &e))
-        return td_batch_free(batch), 0;
-    td_graph_free(built.graph), td_batch_free(batch);
+    if (td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, batch, false, &built, &e)) {
+        td_batch_free(batch);
+        return 0;
+    }
+    td_graph_free(built.graph);
+    td_batch_free(batch);
     return td_losses_of(s, &text, 1, 0, out);
 }
 
@@ -408,7 +421,8 @@ static void keep_result(shape_results *r, double x)
         double *larger = realloc(r->at, room * sizeof *larger);
         if (!larger)
             return;
-        r->at = larger, r->room = room;
+        r->at = larger;
+        r->room = room;
     }
     r->at[r->count++] = x;
 }
@@ -452,7 +466,8 @@ void td_check_shapes(td_check *c)
         if (!td_check_near(narrow.at[i], wide.at[i], 2e-3))
             td_check_finding(c, "loss %zu is %.7g in float and %.10g in double", i, narrow.at[i],
                              wide.at[i]);
-    free(wide.at), free(narrow.at);
+    free(wide.at);
+    free(narrow.at);
 }
 
 /* ---- determinism ----------------------------------------------------------------------------- */

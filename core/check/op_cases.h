@@ -7,7 +7,6 @@
 #include "tandem/layers.h"
 
 #define BUILD(name) static td_tensor *name(td_graph *g, td_tensor **x, int64_t o)
-#define UNUSED (void)g, (void)x, (void)o
 
 static td_tensor *emit(const char *op, td_tensor *x, int n_attrs, const int64_t *i, double f0)
 {
@@ -29,18 +28,10 @@ static td_tensor *ints(td_graph *g, const double *values, int64_t rows, int64_t 
 
 /* ---- elementwise and movement ---------------------------------------------------------------- */
 
-#define UNARY_BUILD(name)       \
-    BUILD(build_##name)         \
-    {                           \
-        UNUSED;                 \
-        return td_##name(x[0]); \
-    }
-#define BINARY_BUILD(name)            \
-    BUILD(build_##name)               \
-    {                                 \
-        UNUSED;                       \
-        return td_##name(x[0], x[1]); \
-    }
+#define UNARY_BUILD(name) \
+    BUILD(build_##name) { return td_##name(x[0]); }
+#define BINARY_BUILD(name) \
+    BUILD(build_##name) { return td_##name(x[0], x[1]); }
 /* clang-format off */
 UNARY_BUILD(neg) UNARY_BUILD(exp) UNARY_BUILD(log) UNARY_BUILD(sqrt) UNARY_BUILD(rsqrt)
 UNARY_BUILD(sin) UNARY_BUILD(cos) UNARY_BUILD(tanh) UNARY_BUILD(sigmoid) UNARY_BUILD(abs)
@@ -51,93 +42,37 @@ BINARY_BUILD(less) BINARY_BUILD(equal) BINARY_BUILD(matmul)
 
     BUILD(build_affine)
 {
-    UNUSED;
     return td_affine(x[0], -1.75, 0.5);
 }
-BUILD(build_where)
-{
-    UNUSED;
-    return td_where(td_less(td_detach(x[0]), td_scalar(g, 0)), x[0], x[1]);
-}
-BUILD(build_copy)
-{
-    UNUSED;
-    return emit("copy", td_transpose(x[0], 0, 1), 0, 0, 0);
-}
-BUILD(build_detach)
-{
-    UNUSED;
-    return td_add(x[0], td_detach(td_exp(x[0])));
-}
-BUILD(build_permute)
-{
-    UNUSED;
-    return td_exp(td_permute(x[0], (const int[]){ 2, 0, 1 }));
-}
-BUILD(build_pad)
-{
-    UNUSED;
-    return td_pad(x[0], (int)o, 2, 1);
-}
-BUILD(build_slice)
-{
-    UNUSED;
-    return td_exp(td_slice(x[0], (int)o, 1, td_dim(x[0], (int)o) - 2));
-}
-BUILD(build_concat)
-{
-    UNUSED;
-    return td_concat(x, 3, (int)o);
-}
-BUILD(build_sum)
-{
-    UNUSED;
-    return td_sum_axes(x[0], o);
-}
-BUILD(build_max)
-{
-    UNUSED;
-    return td_max(x[0], (int)o);
-}
-BUILD(build_cumsum)
-{
-    UNUSED;
-    return td_cumsum(x[0], (int)(o & 3), o >> 2);
-}
-BUILD(build_topk)
-{
-    UNUSED;
-    return td_topk(x[0], o, 0);
-}
-BUILD(build_iota)
-{
-    UNUSED;
-    return td_mul(x[0], td_iota(g, TD_REAL, o));
-}
+BUILD(build_where) { return td_where(td_less(td_detach(x[0]), td_scalar(g, 0)), x[0], x[1]); }
+BUILD(build_copy) { return emit("copy", td_transpose(x[0], 0, 1), 0, 0, 0); }
+BUILD(build_detach) { return td_add(x[0], td_detach(td_exp(x[0]))); }
+BUILD(build_permute) { return td_exp(td_permute(x[0], (const int[]){ 2, 0, 1 })); }
+BUILD(build_pad) { return td_pad(x[0], (int)o, 2, 1); }
+BUILD(build_slice) { return td_exp(td_slice(x[0], (int)o, 1, td_dim(x[0], (int)o) - 2)); }
+BUILD(build_concat) { return td_concat(x, 3, (int)o); }
+BUILD(build_sum) { return td_sum_axes(x[0], o); }
+BUILD(build_max) { return td_max(x[0], (int)o); }
+BUILD(build_cumsum) { return td_cumsum(x[0], (int)(o & 3), o >> 2); }
+BUILD(build_topk) { return td_topk(x[0], o, 0); }
+BUILD(build_iota) { return td_mul(x[0], td_iota(g, TD_REAL, o)); }
 
 BUILD(build_reshape)
 {
     int64_t dims[] = { td_count(x[0]) };
-    UNUSED;
     return td_exp(td_reshape(td_transpose(x[0], 0, 1), dims, 1));
 }
 
 BUILD(build_expand)
 {
     int64_t dims[] = { 3, x[0]->dim[1], 5 };
-    UNUSED;
     return td_expand(x[0], dims);
 }
 
-BUILD(build_gather)
-{
-    UNUSED;
-    return td_gather(x[0], ints(g, (const double[]){ 0, 4, 2, 2, 1, 4 }, 2, 3));
-}
+BUILD(build_gather) { return td_gather(x[0], ints(g, (const double[]){ 0, 4, 2, 2, 1, 4 }, 2, 3)); }
 
 BUILD(build_scatter)
 {
-    UNUSED;
     return td_scatter_add(ints(g, (const double[]){ 0, 4, 2, 2, 1, 4 }, 2, 3), x[0], o ? x[1] : 0,
                           5);
 }
@@ -145,13 +80,11 @@ BUILD(build_scatter)
 BUILD(build_product_sum)
 {
     td_tensor *in[] = { x[0], x[1], x[2] };
-    UNUSED;
     return td_emit(g, "matmul", in, 3, 0);
 }
 
 BUILD(build_transposed)
 {
-    UNUSED;
     return td_matmul(td_transpose(x[0], -1, -2), td_transpose(x[1], -1, -2));
 }
 
@@ -168,7 +101,6 @@ static td_tensor *groups_of(td_graph *g, const td_tensor *x, bool sorted)
 /* Bit 0: transposed; bit 1: sorted. */
 BUILD(build_grouped_matmul)
 {
-    UNUSED;
     return td_grouped_matmul(x[0], x[1], groups_of(g, x[0], o & 2), o & 1);
 }
 
@@ -177,46 +109,27 @@ BUILD(build_grouped_outer)
 {
     td_tensor *in[] = { x[0], x[1], groups_of(g, x[0], o & 2), o & 1 ? x[2] : 0 };
     td_attrs   a = { { 5 }, { 0 } };
-    UNUSED;
     return td_emit(g, "grouped_outer", in, 4, &a);
 }
 
 /* ---- layers ---------------------------------------------------------------------------------- */
 
-BUILD(build_activation)
-{
-    UNUSED;
-    return td_activate(x[0], (td_activation)o);
-}
-BUILD(build_glu)
-{
-    UNUSED;
-    return td_glu(x[0], x[1], (td_activation)o);
-}
-BUILD(build_rms)
-{
-    UNUSED;
-    return td_rms_norm(x[0], o ? x[1] : 0, 1e-6);
-}
-BUILD(build_layer)
-{
-    UNUSED;
-    return td_layer_norm(x[0], o > 0 ? x[1] : 0, o > 1 ? x[2] : 0, 1e-5);
-}
-BUILD(build_rope)
-{
-    UNUSED;
-    return td_rope(x[0], td_detach(td_cos(x[1])), td_detach(td_sin(x[2])));
-}
+BUILD(build_activation) { return td_activate(x[0], (td_activation)o); }
+BUILD(build_glu) { return td_glu(x[0], x[1], (td_activation)o); }
+BUILD(build_rms) { return td_rms_norm(x[0], o ? x[1] : 0, 1e-6); }
+BUILD(build_layer) { return td_layer_norm(x[0], o > 0 ? x[1] : 0, o > 1 ? x[2] : 0, 1e-5); }
+BUILD(build_rope) { return td_rope(x[0], td_detach(td_cos(x[1])), td_detach(td_sin(x[2]))); }
 
 /* Rope's angles are data: only x has a gradient. */
 BUILD(build_rope_data)
 {
     double  angle[42], c[42], s[42];
     int64_t dims[] = { 2, 7, 3 };
-    UNUSED;
-    for (int n = 0; n < 42; n++)
-        angle[n] = td_op_noise(3, n, -3, 3), c[n] = cos(angle[n]), s[n] = sin(angle[n]);
+    for (int n = 0; n < 42; n++) {
+        angle[n] = td_op_noise(3, n, -3, 3);
+        c[n] = cos(angle[n]);
+        s[n] = sin(angle[n]);
+    }
     return td_rope(x[0], td_constant(g, TD_REAL, dims, 3, c), td_constant(g, TD_REAL, dims, 3, s));
 }
 
@@ -224,7 +137,6 @@ BUILD(build_dropout)
 {
     int64_t    one = td_dim(x[0], 0);
     td_tensor *step = td_full(g, TD_I32, 0, 0, 17), *example = td_iota(g, TD_I32, one);
-    UNUSED;
     return td_dropout_at(x[0], step, example, 0.375, o, "here");
 }
 
@@ -237,11 +149,7 @@ static td_tensor *cross_entropy(td_graph *g, td_tensor **x, double z_loss, doubl
                             smoothing);
 }
 
-BUILD(build_cross_entropy)
-{
-    UNUSED;
-    return cross_entropy(g, x, o & 1 ? 0.01 : 0, o & 2 ? 0.1 : 0);
-}
+BUILD(build_cross_entropy) { return cross_entropy(g, x, o & 1 ? 0.01 : 0, o & 2 ? 0.1 : 0); }
 
 /* ---- attention: rows of two packed examples and padding -------------------------------------- */
 
@@ -265,15 +173,17 @@ BUILD(build_attend)
 {
     td_mask m = { .causal = o & CAUSAL, .self = o & SELF, .window = o & WINDOW ? 3 : 0 };
     td_bias b = { 0 };
-    UNUSED;
     if (o & SEGMENTS)
         m.q_segment = m.k_segment = ints(g, segments, 2, 7);
     if (o & INPUTS_)
         m.q_input = m.k_input = ints(g, inputs, 2, 7);
     if (o & INDICES)
         m.q_index = m.k_index = ints(g, indices, 2, 7);
-    if (o & TABLE)
-        b.table = x[3], b.q_position = b.k_position = ints(g, indices, 2, 7), b.offset = 2;
+    if (o & TABLE) {
+        b.table = x[3];
+        b.q_position = b.k_position = ints(g, indices, 2, 7);
+        b.offset = 2;
+    }
     if (o & DENSE)
         m.dense = x[3];
     return td_attend(x[0], x[1], x[2], &m, &b, 0.6);
@@ -283,7 +193,6 @@ BUILD(build_attend)
 BUILD(build_cross)
 {
     td_mask m = { 0 };
-    UNUSED;
     m.q_segment = ints(g, (const double[]){ 1, 2, 3 }, 1, 3);
     m.k_segment = ints(g, (const double[]){ 2, 1, 1, 0, 2 }, 1, 5);
     return td_attend(x[0], x[1], x[2], &m, 0, 0.6);
@@ -304,7 +213,6 @@ BUILD(build_adamw)
                                       td_scalar(g, (double)o) };
     td_tensor *p = td_adamw_step(in, 0.9, 0.95, 1e-6, 0.1),
               *parts[] = { p, td_output(p, 1), td_output(p, 2) };
-    UNUSED;
     return td_concat(parts, 3, 0);
 }
 
@@ -313,7 +221,6 @@ BUILD(build_moment)
 {
     td_tensor *in[] = { x[0], x[1], td_scalar(g, 3), td_scalar(g, 0.5), td_scalar(g, (double)o) };
     td_tensor *v = td_adafactor_moment(in, 0.8);
-    UNUSED;
     return o ? td_mul(v, td_output(v, 1)) : v;
 }
 
@@ -330,13 +237,11 @@ BUILD(build_adafactor)
                         td_scalar(g, (double)(o & 1)) };
     td_tensor *p = td_adafactor_step(in, 0.9, o & 2 ? -1 : 0.1, 1, 1e-3),
               *parts[] = { p, td_output(p, 1) };
-    UNUSED;
     return td_concat(parts, 2, 0);
 }
 
 BUILD(build_assign)
 {
-    UNUSED;
     return td_assign(x[0], td_exp(td_transpose(x[1], 0, 1)), td_scalar(g, (double)o));
 }
 
@@ -363,7 +268,6 @@ BUILD(build_integers)
                            emit("copy", a, 0, 0, 0),
                            td_gather(a, td_full(g, TD_I32, (const int64_t[]){ 1 }, 1, 1)),
                            td_cast(td_floor(td_cast(b, TD_REAL)), TD_I32) };
-    UNUSED;
     return td_cast(td_concat(parts, sizeof parts / sizeof parts[0], 0), TD_REAL);
 }
 

@@ -87,7 +87,8 @@ static void emit_op(lab *l, const attempt *a)
     memset(&attrs, 0, sizeof attrs);
     if (a->ours) {
         ours(l, a, x);
-        l->roots[1] = a->ours->build(l->graph, x, a->ours->option), l->n_outputs = 1;
+        l->roots[1] = a->ours->build(l->graph, x, a->ours->option);
+        l->n_outputs = 1;
         l->flat = a->ours->flat;
         return;
     }
@@ -165,7 +166,8 @@ static void lab_open(lab *l, td_check *c, const attempt *a, const td_device *dev
     emit_op(l, a);
     MUST(c, !td_graph_error(l->graph, &e), "%s: %s", label, td_check_error(&e));
     MUST(c, node_of(l, a), "%s: the graph has no such node", label);
-    l->roots[0] = weighted_sum(l), l->n_roots = 1 + l->n_outputs;
+    l->roots[0] = weighted_sum(l);
+    l->n_roots = 1 + l->n_outputs;
     if (!l->flat)
         differentiate(l, label);
     MUST(c, !td_graph_error(l->graph, &e), "%s: %s", label, td_check_error(&e));
@@ -220,9 +222,13 @@ static result result_of(td_check *c, const attempt *a, const td_device *device)
     const char *label = label_of(c, a);
     lab_open(&l, c, a, device);
     run(&l, label);
-    for (size_t k = 0; k < l.n_roots; k++)
-        r.first[k] = r.count, r.count += (size_t)td_count(l.roots[k]);
-    r.first[l.n_roots] = r.count, r.n_roots = l.n_roots, r.uses = uses_plugin(&l);
+    for (size_t k = 0; k < l.n_roots; k++) {
+        r.first[k] = r.count;
+        r.count += (size_t)td_count(l.roots[k]);
+    }
+    r.first[l.n_roots] = r.count;
+    r.n_roots = l.n_roots;
+    r.uses = uses_plugin(&l);
     r.at = td_arena_alloc(c->arena, (r.count + 1) * sizeof *r.at);
     MUST(c, r.at, "out of memory");
     for (size_t k = 0; k < l.n_roots; k++)
@@ -295,7 +301,8 @@ static int guess(td_check *c, const td_op *op)
         MUST(c, g, "out of memory");
         emit_op(&l, &(attempt){ .op = op, .inputs = n });
         taken = !td_graph_error(g, NULL);
-        td_graph_free(g), td_variables_free(v);
+        td_graph_free(g);
+        td_variables_free(v);
         if (taken)
             return n;
     }
@@ -315,7 +322,8 @@ static int count_examples(td_check *c, const td_op *op)
         memset(&attrs, 0, sizeof attrs);
         more = op->example(g, n, x, &attrs) > 0;
         n += more;
-        td_graph_free(g), td_variables_free(v);
+        td_graph_free(g);
+        td_variables_free(v);
     }
     return n;
 }
@@ -327,24 +335,30 @@ static void each_attempt(td_check *c, const td_op *op, devices *d, visit *f)
     bool alone = td_check_is_kind(c->plugin, TD_OP_KIND);
     int  n = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        if (!strcmp(cases[i].op, op->plugin.name))
-            f(c, &(attempt){ .op = op, .ours = &cases[i] }, d), n++;
+        if (!strcmp(cases[i].op, op->plugin.name)) {
+            f(c, &(attempt){ .op = op, .ours = &cases[i] }, d);
+            n++;
+        }
     d->tried += n;
     if (n)
         return;
     if (op->example) {
         n = count_examples(c, op);
         MUST(c, n, "op '%s': its hook 'example' gives none", op->plugin.name);
-        for (int k = 0; k < n; k++)
-            f(c, &(attempt){ .op = op, .example = k }, d), d->tried++;
+        for (int k = 0; k < n; k++) {
+            f(c, &(attempt){ .op = op, .example = k }, d);
+            d->tried++;
+        }
         return;
     }
     n = guess(c, op);
     MUST(c, n || !alone,
          "op '%s' cannot be tried: it takes no inputs of equal dims; give it the hook 'example'",
          op->plugin.name);
-    if (n)
-        f(c, &(attempt){ .op = op, .inputs = n }, d), d->tried++;
+    if (n) {
+        f(c, &(attempt){ .op = op, .inputs = n }, d);
+        d->tried++;
+    }
 }
 
 /* The ops of the plugin under test: itself, or those of its kernels. */
@@ -441,7 +455,8 @@ static void compare_nan(td_check *c, const attempt *a, devices *d)
     nan.nan = true;
     if (!(a->op->flags & TD_OP_ELEMENTWISE))
         return;
-    want = result_of(c, &nan, &d->lowered), have = result_of(c, &nan, &d->plain);
+    want = result_of(c, &nan, &d->lowered);
+    have = result_of(c, &nan, &d->plain);
     for (size_t i = want.first[1]; i < want.first[2]; i++)
         if (isnan(want.at[i]) && !isnan(have.at[i])) {
             td_check_finding(
@@ -561,7 +576,8 @@ void td_check_backend(td_check *c)
         MUST(c, !((uintptr_t)memory % 64), "memory is not aligned to 64 bytes");
         for (int k = 0; k < BYTES; k++)
             MUST(c, !((char *)memory)[k], "new memory is not zero");
-        memcpy(memory, there, BYTES), memcpy(back, memory, BYTES);
+        memcpy(memory, there, BYTES);
+        memcpy(back, memory, BYTES);
     }
     MUST(c, !memcmp(there, back, BYTES), "what was stored does not come back");
     if (b->sync)

@@ -242,7 +242,9 @@ void td_check_restored(td_check *c)
         td_check_finding(
             c, "restored from a checkpoint after 4 updates, 5 more give other bits than 9 "
                "without it: is all state a td_moment?");
-    lab_close(&whole), lab_close(&first), lab_close(&second);
+    lab_close(&whole);
+    lab_close(&first);
+    lab_close(&second);
     td_remove_tree(directory, NULL);
 }
 
@@ -291,13 +293,17 @@ void td_check_clip(td_check *c)
     const double limit = 0.125;
     lab          clipped, scaled;
     float        a[SHAPES * LARGEST] = { 0 }, b[SHAPES * LARGEST] = { 0 };
-    lab_open(&clipped, c, TD_F64, 1, limit), lab_open(&scaled, c, TD_F64, 1, 0);
+    lab_open(&clipped, c, TD_F64, 1, limit);
+    lab_open(&scaled, c, TD_F64, 1, 0);
     for (int64_t k = 0; k < 3; k++) {
-        hill(&clipped, 4), hill(&scaled, 4);
+        hill(&clipped, 4);
+        hill(&scaled, 4);
         hill(&scaled, 4 * limit / norm_of(&scaled));
-        update(&clipped, 0.02, k + 1, INFINITY), update(&scaled, 0.02, k + 1, INFINITY);
+        update(&clipped, 0.02, k + 1, INFINITY);
+        update(&scaled, 0.02, k + 1, INFINITY);
     }
-    values_of(&clipped, a), values_of(&scaled, b);
+    values_of(&clipped, a);
+    values_of(&scaled, b);
     for (int n = 0; n < SHAPES * LARGEST; n++)
         if (!td_check_near((double)a[n], (double)b[n], 1e-4)) {
             td_check_finding(
@@ -307,7 +313,8 @@ void td_check_clip(td_check *c)
                 (double)a[n], (double)b[n]);
             break;
         }
-    lab_close(&clipped), lab_close(&scaled);
+    lab_close(&clipped);
+    lab_close(&scaled);
 }
 
 /* No gradient and no decay: nothing to do. */
@@ -359,16 +366,20 @@ void td_check_update_shapes(td_check *c)
 {
     lab   wide, narrow;
     float a[SHAPES * LARGEST] = { 0 }, b[SHAPES * LARGEST] = { 0 };
-    lab_open(&wide, c, TD_F64, 1, 1), lab_open(&narrow, c, TD_F32, 2, 1);
-    steps(&wide, 0, 3), steps(&narrow, 0, 3);
-    values_of(&wide, a), values_of(&narrow, b);
+    lab_open(&wide, c, TD_F64, 1, 1);
+    lab_open(&narrow, c, TD_F32, 2, 1);
+    steps(&wide, 0, 3);
+    steps(&narrow, 0, 3);
+    values_of(&wide, a);
+    values_of(&narrow, b);
     for (int n = 0; n < SHAPES * LARGEST; n++)
         if (!isfinite(a[n]) || !td_check_near((double)b[n], (double)a[n], 5e-3)) {
             td_check_finding(c, "after 3 updates a parameter is %.7g in float and %.7g in double",
                              (double)b[n], (double)a[n]);
             break;
         }
-    lab_close(&wide), lab_close(&narrow);
+    lab_close(&wide);
+    lab_close(&narrow);
 }
 
 static void build_update(td_check *c, void *argument)

@@ -140,8 +140,10 @@ static void bind_own(td_check *c, td_part *out)
 static bool configured(td_check *c, td_part *out)
 {
     const td_part *found = NULL;
-    if (own_options(c))
-        return bind_own(c, out), true;
+    if (own_options(c)) {
+        bind_own(c, out);
+        return true;
+    }
     if (!c->n_files && !c->n_overrides)
         return false;
     if (!c->experiment)

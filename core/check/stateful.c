@@ -58,7 +58,8 @@ static tokenizer tokenizer_under_test(td_check *c)
         const char  *file, *model;
         if (!field)
             continue;
-        file = text_file(c), model = td_arena_print(c->arena, "%s.model", file);
+        file = text_file(c);
+        model = td_arena_print(c->arena, "%s.model", file);
         td_train_in in = { &file, 1, 400, model };
         MUST(c, model && !t->train(part.config, &in, td_check_services(c, 1), &e), "train: %s",
              td_check_error(&e));
@@ -157,14 +158,19 @@ static int64_t utf8(char *out, uint64_t seed, int64_t count)
             x = 'x';
         if (x < 0x80)
             *p++ = (char)x;
-        else if (x < 0x800)
-            *p++ = (char)(0xc0 | x >> 6), *p++ = (char)(0x80 | (x & 63));
-        else if (x < 0x10000)
-            *p++ = (char)(0xe0 | x >> 12), *p++ = (char)(0x80 | (x >> 6 & 63)),
+        else if (x < 0x800) {
+            *p++ = (char)(0xc0 | x >> 6);
             *p++ = (char)(0x80 | (x & 63));
-        else
-            *p++ = (char)(0xf0 | x >> 18), *p++ = (char)(0x80 | (x >> 12 & 63)),
-            *p++ = (char)(0x80 | (x >> 6 & 63)), *p++ = (char)(0x80 | (x & 63));
+        } else if (x < 0x10000) {
+            *p++ = (char)(0xe0 | x >> 12);
+            *p++ = (char)(0x80 | (x >> 6 & 63));
+            *p++ = (char)(0x80 | (x & 63));
+        } else {
+            *p++ = (char)(0xf0 | x >> 18);
+            *p++ = (char)(0x80 | (x >> 12 & 63));
+            *p++ = (char)(0x80 | (x >> 6 & 63));
+            *p++ = (char)(0x80 | (x & 63));
+        }
     }
     return p - out;
 }
@@ -236,7 +242,8 @@ void td_check_ids(td_check *c)
            &ids); /* no UTF-8: ids, or an error with a message */
     for (int k = 0; k < 2; k++) {
         int64_t n;
-        bad = k ? -1 : t.special.vocab_size, e.code = 0;
+        bad = k ? -1 : t.special.vocab_size;
+        e.code = 0;
         n = t.plugin->decode(t.state, &bad, 1, text, sizeof text, &e);
         if (n >= 0)
             td_check_finding(c, "decode takes id %d, which is outside of the vocabulary", bad);
@@ -260,7 +267,6 @@ static void encode_one(void *argument, int64_t i, int thread)
     int32_t  ids[2000];
     int64_t  size = utf8(text, (uint64_t)i % 8, 90), n;
     td_error e = { 0 };
-    (void)thread;
     n = a->t->plugin->encode(a->t->state, text, (size_t)size, ids, 2000, &e);
     a->hash[i] = n < 0 || n > 2000 ? 1
                                    : td_hash(td_random_stream(""), ids, (size_t)n * sizeof *ids);
@@ -550,7 +556,8 @@ void td_check_comm(td_check *c)
     if (code)
         td_check_failure(c, "open", code, &e);
     MUST(c, !code, "it cannot be opened: %s", td_check_error(&e));
-    size = m->size ? m->size(state) : 1, rank = m->rank ? m->rank(state) : 0;
+    size = m->size ? m->size(state) : 1;
+    rank = m->rank ? m->rank(state) : 0;
     MUST(c, size >= 1 && rank >= 0 && rank < size, "it says rank %d of %d", rank, size);
     MUST(c,
          !m->all_reduce(state, narrow, 3, TD_F32, &e) &&
@@ -591,7 +598,6 @@ static void use_tokenizer(td_check *c, void *argument)
     char             text[400];
     td_error         e = { 0 };
     int64_t          n = t->plugin->encode(t->state, "the river falls", 15, ids, 200, &e);
-    (void)c;
     if (n > 0 && n <= 200)
         t->plugin->decode(t->state, ids, n, text, sizeof text, &e);
 }

@@ -43,11 +43,7 @@ void td_check_rates_again(td_check *c)
 /* ---- split of a loss ------------------------------------------------------------------------- */
 
 static void *from_arena(void *arena, size_t bytes) { return td_arena_alloc(arena, bytes); }
-static void *nothing(void *arena, size_t bytes)
-{
-    (void)arena, (void)bytes;
-    return NULL;
-}
+static void *nothing(void *arena, size_t bytes) { return NULL; }
 
 /* Words are below WORDS; there are more sentinels than a run of the test has spans. */
 enum { WORDS = 702, VOCABULARY = 4000, SENTINELS = 2000 };
@@ -122,8 +118,12 @@ static td_record record_of(int32_t *tokens, int64_t n, uint64_t id, bool pair)
     td_record r = { .targets = tokens, .n_targets = n, .id = id };
     for (int64_t k = 0; k < n; k++)
         tokens[k] = 2 + (int32_t)td_random_below(3, id, (uint64_t)k, WORDS - 2);
-    if (pair)
-        r.inputs = tokens, r.n_inputs = n / 2, r.targets = tokens + n / 2, r.n_targets = n - n / 2;
+    if (pair) {
+        r.inputs = tokens;
+        r.n_inputs = n / 2;
+        r.targets = tokens + n / 2;
+        r.n_targets = n - n / 2;
+    }
     return r;
 }
 
@@ -154,7 +154,8 @@ static void split_once(td_check *c, const td_part *part, const td_record *r, con
                          "td_random_uniform(in->seed, record->id, n)",
                          (unsigned long long)r->id);
     if (other.n_targets > 1) {
-        other.targets++, other.n_targets--;
+        other.targets++;
+        other.n_targets--;
         l->split(part->config, &other, &in, &two, &e); /* or is refused */
     }
     if (hash_example(&one) != before)
@@ -194,7 +195,8 @@ void td_check_split_bad(td_check *c)
     int32_t        tokens[64];
     td_split_in    poor = split_in(c), in = split_in(c);
     poor.allocate = nothing;
-    in.special.vocab_size = WORDS, in.special.sentinels = 0;
+    in.special.vocab_size = WORDS;
+    in.special.sentinels = 0;
     in.special.mode[0] = in.special.mode[1] = in.special.mode[2] = -1;
     for (int64_t n = 0; n < 64; n += n < 4 ? 1 : 20)
         for (int pair = 0; pair < 2; pair++)
@@ -233,15 +235,18 @@ void td_check_offsets(td_check *c)
 {
     td_device d = td_check_device(c, TD_F64, 1);
     td_text   zeros = { 0 }, filled = { 0 };
-    c->collected = &zeros, c->fill = 0;
+    c->collected = &zeros;
+    c->fill = 0;
     td_each_subject(c, &td_usual_sizes, &d, dump_of);
-    c->collected = &filled, c->fill = 0x5a;
+    c->collected = &filled;
+    c->fill = 0x5a;
     td_each_subject(c, &td_usual_sizes, &d, dump_of);
     if (strcmp(td_text_get(&zeros), td_text_get(&filled)))
         td_check_finding(
             c, "the graph depends on bytes of the config that no option sets: is the offset of "
                "an option wrong, or an option missing?");
-    td_text_free(&zeros), td_text_free(&filled);
+    td_text_free(&zeros);
+    td_text_free(&filled);
 }
 
 /* Store an extreme of an option; false: it has none. */

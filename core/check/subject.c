@@ -51,10 +51,14 @@ static td_part sized(td_check *c, const char *kind, const char *name, const td_s
     td_part part = td_check_default(c, kind, name);
     if (part.plugin == c->plugin)
         c->varied = td_check_vary(c, &part);
-    set_int(&part, "heads", s->heads), set_int(&part, "head_dim", s->head_dim);
-    set_int(&part, "d_ff", s->inner), set_int(&part, "d_model", s->width);
-    set_int(&part, "vocab_size", TD_VOCAB), set_int(&part, "max_positions", 4 * TD_SENTENCE);
-    set_int(&part, "layers", 2), set_int(&part, "encoder_layers", 2);
+    set_int(&part, "heads", s->heads);
+    set_int(&part, "head_dim", s->head_dim);
+    set_int(&part, "d_ff", s->inner);
+    set_int(&part, "d_model", s->width);
+    set_int(&part, "vocab_size", TD_VOCAB);
+    set_int(&part, "max_positions", 4 * TD_SENTENCE);
+    set_int(&part, "layers", 2);
+    set_int(&part, "encoder_layers", 2);
     set_int(&part, "decoder_layers", 1);
     return part;
 }
@@ -141,7 +145,8 @@ static td_subject subject_of(td_check *c, const td_plugin *architecture, const t
                              const td_sizes *sizes, const td_device *device)
 {
     td_subject s = { .check = c, .device = *device };
-    s.model.registry = c->registry, s.model.real = device->backend->real;
+    s.model.registry = c->registry;
+    s.model.real = device->backend->real;
     s.model.architecture = sized(c, TD_ARCHITECTURE_KIND, architecture->name, sizes);
     fill_slots(c, &s.model.architecture, sizes);
     s.model.loss = sized(c, TD_LOSS_KIND, loss->name, sizes);
@@ -209,9 +214,11 @@ void td_each_subject(td_check *c, const td_sizes *sizes, const td_device *device
             (td_check_is_kind(c->plugin, TD_ARCHITECTURE_KIND) && strcmp(a->name, c->plugin->name)))
             continue;
         for (size_t k = 0; k < td_registry_count(c->registry); k++)
-            if (is_tried(c, a, k, already) && !(c->variant && tried))
-                already += 1, tried += try_subject(c, a, td_registry_plugin(c->registry, k), &fit,
-                                                   device, f, &why);
+            if (is_tried(c, a, k, already) && !(c->variant && tried)) {
+                already += 1;
+                tried += try_subject(c, a, td_registry_plugin(c->registry, k), &fit, device, f,
+                                     &why);
+            }
     }
     if (!tried && sizes == &td_usual_sizes && !c->variant)
         td_check_finding(c, "no model can have it: %s",
@@ -254,7 +261,8 @@ td_batch *td_subject_batch(const td_subject *s, const td_sentence *texts, int co
         examples[k] = example_of(s, &texts[k]);
         x = extent_of(s, &examples[k]);
         td_extent *row = &used[examples[k].row];
-        row->first += x.first, row->second += x.second;
+        row->first += x.first;
+        row->second += x.second;
         most.first = row->first > most.first ? row->first : most.first;
         most.second = row->second > most.second ? row->second : most.second;
         rows = examples[k].row >= rows ? examples[k].row + 1 : rows;

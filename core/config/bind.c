@@ -32,7 +32,9 @@ static td_resolved *record(binder *b, td_resolved *at, const char *name, const c
     td_text      kind = { 0 };
     if (!r)
         return at;
-    r->name = td_arena_copy(b->config->arena, name), r->text = text, r->owner = b->owner,
+    r->name = td_arena_copy(b->config->arena, name);
+    r->text = text;
+    r->owner = b->owner;
     r->doc = o && o->doc ? o->doc : "";
     r->origin = from ? from->origin : td_arena_print(b->config->arena, "default of %s", b->owner);
     if (o)
@@ -206,7 +208,8 @@ static void bind_items(binder *b, const td_value *v, const td_option *o, td_ints
             bind_item(b, c, o, at, k, text);
         }
     td_text_print(text, n ? " )" : ")");
-    out->at = at, out->count = n;
+    out->at = at;
+    out->count = n;
 }
 
 static void print_default(const td_option *o, const char *field, td_text *t)
@@ -319,7 +322,8 @@ static void bind_list(binder *b, td_value *v, const td_option *o, td_list *out, 
     for (td_value *c = v->first; c; c = c->next)
         n++;
     items = td_arena_alloc(b->config->arena, n * o->item_size + 1);
-    out->at = items, out->count = items ? n : 0;
+    out->at = items;
+    out->count = items ? n : 0;
     for (td_value *c = v->first; c && items; c = c->next, items += o->item_size) {
         if (c->type != TD_VALUE_GROUP) {
             complain(b, c, o->name, "holds %s; each item is a group { }", type_name(c));
@@ -338,7 +342,8 @@ static td_value *named(binder *b, const td_value *v)
              *name = td_value_new(arena, TD_VALUE_STRING, "plugin", v->file, v->line);
     if (!group || !name)
         return NULL;
-    group->origin = name->origin = v->origin, name->text = v->text;
+    group->origin = name->origin = v->origin;
+    name->text = v->text;
     td_value_append(group, name);
     return group;
 }
@@ -370,7 +375,9 @@ static void bind_parts(binder *b, td_value *v, const td_option *o, td_parts *out
     for (td_value *c = first; c; c = many ? c->next : NULL)
         n++;
     items = td_arena_alloc(b->config->arena, n * sizeof *items + 1);
-    out->at = items, out->count = items ? n : 0, list->list = n > 0;
+    out->at = items;
+    out->count = items ? n : 0;
+    list->list = n > 0;
     for (td_value *c = first; c && items; c = many ? c->next : NULL)
         bind_item_of_parts(b, c, o, items++, list);
 }
@@ -516,7 +523,8 @@ static bool bind_part(binder *b, td_value *group, const char *path, const char *
     b->depth++;
     if (group && group->mark && fallback && strcmp(p->name, fallback))
         td_value_forget_default(group);
-    out->plugin = p, out->config = config;
+    out->plugin = p;
+    out->config = config;
     remember(b->config, p);
     print_string(&text, p->name);
     record(b, at, "plugin", keep(b, &text), td_value_child(group, "plugin"), NULL)

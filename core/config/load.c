@@ -59,10 +59,11 @@ static void mark_all(td_value *group, uint64_t bit)
 
 static void start_plugin(td_value *into, const td_value *from, int depth)
 {
-    if (another_plugin(into, from))
-        into->first = into->last = NULL, into->mark = 0;
-    else if (into->first && depth < 64 && td_value_child(from, "plugin") &&
-             !td_value_child(into, "plugin"))
+    if (another_plugin(into, from)) {
+        into->first = into->last = NULL;
+        into->mark = 0;
+    } else if (into->first && depth < 64 && td_value_child(from, "plugin") &&
+               !td_value_child(into, "plugin"))
         mark_all(into, into->mark = 1ull << depth);
 }
 
@@ -70,8 +71,11 @@ static void merge(td_value *into, td_value *from, int depth)
 {
     td_value *next;
     start_plugin(into, from, depth);
-    into->file = from->file, into->line = from->line, into->origin = from->origin;
-    into->mark |= from->mark, into->marks = 0;
+    into->file = from->file;
+    into->line = from->line;
+    into->origin = from->origin;
+    into->mark |= from->mark;
+    into->marks = 0;
     for (td_value *v = from->first; v; v = next) {
         td_value *old = td_value_child(into, v->name);
         next = v->next;
@@ -134,7 +138,9 @@ static const char *find_extended(loader *l, const td_value *v, const char *from)
     else
         td_errors_add(l->errors, "%s:%d: extends: there is no file '%s' beside it%s%s", v->file,
                       v->line, v->text, l->search ? " or in " : "", l->search ? l->search : "");
-    free(directory), free(beside), free(shipped);
+    free(directory);
+    free(beside);
+    free(shipped);
     return found;
 }
 
@@ -321,7 +327,8 @@ const td_value *td_config_get(const td_config *c, const char *path)
         size_t n = strcspn(path, ".");
         if (n >= sizeof name)
             return NULL;
-        memcpy(name, path, n), name[n] = 0;
+        memcpy(name, path, n);
+        name[n] = 0;
         v = td_value_child(v, name);
         path += n + (path[n] == '.');
     }

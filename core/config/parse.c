@@ -124,7 +124,8 @@ static bool take_bracket(scan *s, char c)
     if (strchr(open, c)) {
         if (s->depth == DEEPEST)
             return false;
-        s->bracket[s->depth] = c, s->opened[s->depth++] = s->line;
+        s->bracket[s->depth] = c;
+        s->opened[s->depth++] = s->line;
     } else if (which) {
         if (!s->closed && (!s->depth || s->bracket[s->depth - 1] != open[which - close]))
             s->closed = s->line;
@@ -335,7 +336,6 @@ td_value *td_value_parse_override(td_arena *arena, const char *override, td_valu
         td_errors_add(errors, "command line: '%s' is no key=value", override);
         return NULL;
     }
-    (void)root;
     while ((name = strsep(&rest, ".")) != NULL) {
         if (!good_name(name)) {
             td_errors_add(errors, "command line: '%s': '%s' is no name of a key", override, name);

@@ -86,7 +86,8 @@ size_t td_config_diff(const td_config *a, const td_config *b, td_text *out)
                           ((const td_resolved *)td_map_value(y, i))->text);
             n++;
         }
-    td_map_free(x), td_map_free(y);
+    td_map_free(x);
+    td_map_free(y);
     return n;
 }
 

@@ -20,7 +20,9 @@ static const char *from_here(td_config *c, const td_value *v)
     char       *path = directory ? td_path_join(directory, v->text) : NULL;
     char       *full = realpath(path ? path : v->text, NULL);
     const char *out = td_arena_copy(c->arena, full ? full : path ? path : v->text);
-    free(directory), free(path), free(full);
+    free(directory);
+    free(path);
+    free(full);
     return out ? out : v->text;
 }
 

@@ -6,9 +6,12 @@
 td_value *td_value_new(td_arena *arena, int type, const char *name, const char *file, int line)
 {
     td_value *v = td_arena_alloc(arena, sizeof *v);
-    if (v)
-        v->type = type, v->name = name ? td_arena_copy(arena, name) : "", v->file = file,
+    if (v) {
+        v->type = type;
+        v->name = name ? td_arena_copy(arena, name) : "";
+        v->file = file;
         v->line = line;
+    }
     if (v)
         v->origin = file ? td_arena_print(arena, "%s:%d", file, line) : "command line";
     return v && v->name && v->origin ? v : NULL;
@@ -52,8 +55,10 @@ static const td_value *named(const td_value *group, const char *text, const char
         const td_value *found = v->type == TD_VALUE_GROUP ? named(v, text, &here) : v;
         if (found == v)
             here = mentions(text, v->name);
-        if (found && here && (!best || here < *at))
-            best = found, *at = here;
+        if (found && here && (!best || here < *at)) {
+            best = found;
+            *at = here;
+        }
     }
     return best;
 }

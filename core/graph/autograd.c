@@ -60,8 +60,11 @@ static void recompute(walk *w, int32_t region)
             in[k] = v ? &v->t : NULL;
         }
         out = td_graph_emit(&g->base, x->op->plugin.name, in, x->n_in, &x->attrs);
-        if (td_value_of(out)->node->kind == TD_NODE_OP)
-            x->twin = td_value_of(out)->node, x->twin->path = x->path, x->twin->region = 0;
+        if (td_value_of(out)->node->kind == TD_NODE_OP) {
+            x->twin = td_value_of(out)->node;
+            x->twin->path = x->path;
+            x->twin->region = 0;
+        }
     }
     g->unique = false;
 }
@@ -151,10 +154,12 @@ int td_gradients(td_graph *graph, td_tensor *loss, td_tensor *const *wrt, size_t
     if (!w.needs || !w.grads)
         return td_fail(error, TD_ENOMEM, "out of memory while differentiating");
     find_needs(&w, wrt, n);
-    g->backward = true, g->region = 0;
+    g->backward = true;
+    g->region = 0;
     add_gradient(&w, td_value_of(loss), td_full(graph, loss->dtype, loss->dim, loss->rank, 1));
     walk_back(&w, td_value_of(loss)->node->index);
-    g->backward = false, g->scopes[g->depth].path = path;
+    g->backward = false;
+    g->scopes[g->depth].path = path;
     for (size_t k = 0; k < n; k++) {
         const td_value *v = td_value_of(wrt[k]);
         grads[k] = w.grads[v->node->index] ? w.grads[v->node->index][v->slot] : NULL;

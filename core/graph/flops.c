@@ -53,8 +53,10 @@ static void add_node(const td_node *n, const bool *used, double share, td_flops 
     td_tensor *in[TD_MAX_INPUTS] = { NULL }, *out[TD_MAX_OUTPUTS] = { NULL };
     td_flops   f = { 0, 0, 0 };
     bool       any = n->op->flags & TD_OP_EFFECT;
-    for (int k = 0; k < n->n_out; k++)
-        any |= used[k], out[k] = used[k] ? (td_tensor *)&n->out[k].t : NULL;
+    for (int k = 0; k < n->n_out; k++) {
+        any |= used[k];
+        out[k] = used[k] ? (td_tensor *)&n->out[k].t : NULL;
+    }
     if (!any)
         return;
     for (int k = 0; k < n->n_in; k++)
@@ -63,7 +65,9 @@ static void add_node(const td_node *n, const bool *used, double share, td_flops 
         n->op->flops(in, n->n_in, out, &n->attrs, share, &f);
     else
         f.elementwise = (double)td_count(&n->out[0].t);
-    sum->matmul += f.matmul, sum->visible += f.visible, sum->elementwise += f.elementwise;
+    sum->matmul += f.matmul;
+    sum->visible += f.visible;
+    sum->elementwise += f.elementwise;
 }
 
 void td_graph_flops(const td_graph *graph, td_tensor *const *roots, size_t n, const td_batch *batch,
@@ -97,7 +101,8 @@ void td_graph_flops(const td_graph *graph, td_tensor *const *roots, size_t n, co
                                     total.visible - out->forward.visible,
                                     total.elementwise - out->forward.elementwise };
     }
-    free(all), free(forward);
+    free(all);
+    free(forward);
 }
 
 /* ---- once for all batches -------------------------------------------------------------------- */

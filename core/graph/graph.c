@@ -26,9 +26,13 @@ td_graph *td_graph_new(td_registry *registry, td_variables *variables,
     td_graph_full *g = calloc(1, sizeof *g);
     if (!g)
         return NULL;
-    g->base.host = &td_graph_host, g->registry = registry, g->variables = variables,
+    g->base.host = &td_graph_host;
+    g->registry = registry;
+    g->variables = variables;
     g->options = *options;
-    g->arena = td_arena_new(), g->ops = td_map_new(), g->leaves = td_map_new(),
+    g->arena = td_arena_new();
+    g->ops = td_map_new();
+    g->leaves = td_map_new();
     g->inputs = td_map_new();
     g->scopes[0] = (td_scope){ "", "" };
     if (g->arena && g->ops && g->leaves && g->inputs)
@@ -67,7 +71,8 @@ static bool append(td_graph_full *g, td_node *n)
         td_node **nodes = realloc(g->nodes, (size_t)room * sizeof *nodes);
         if (!nodes)
             return false;
-        g->nodes = nodes, g->room = room;
+        g->nodes = nodes;
+        g->room = room;
     }
     n->index = g->n_nodes;
     g->nodes[g->n_nodes++] = n;
@@ -82,11 +87,17 @@ td_node *td_node_new(td_graph_full *g, int kind, int n_in, int n_out)
         return NULL;
     n->out = (td_value *)(void *)(n + 1);
     n->in = (td_value **)(void *)(n->out + n_out);
-    n->kind = kind, n->n_in = n_in, n->n_out = n_out, n->region = g->region,
+    n->kind = kind;
+    n->n_in = n_in;
+    n->n_out = n_out;
+    n->region = g->region;
     n->backward = g->backward;
     n->path = g->scopes[g->depth].path;
-    for (int k = 0; k < n_out; k++)
-        n->out[k].t.graph = &g->base, n->out[k].node = n, n->out[k].slot = k;
+    for (int k = 0; k < n_out; k++) {
+        n->out[k].t.graph = &g->base;
+        n->out[k].node = n;
+        n->out[k].slot = k;
+    }
     return n;
 }
 
@@ -288,16 +299,21 @@ td_tensor *td_graph_emit(td_graph *graph, const char *name, td_tensor *const *in
     node = td_node_new(g, TD_NODE_OP, n, n_out);
     if (!node)
         return out_of_memory(g);
-    node->op = op, node->attrs = *a, node->hash = hash;
+    node->op = op;
+    node->attrs = *a;
+    node->hash = hash;
     for (int k = 0; k < n; k++)
         node->in[k] = in[k] ? td_value_of(in[k]) : NULL;
     for (int k = 0; k < n_out; k++) {
-        node->out[k].t.dtype = shape[k].dtype, node->out[k].t.rank = shape[k].rank;
+        node->out[k].t.dtype = shape[k].dtype;
+        node->out[k].t.rank = shape[k].rank;
         memcpy(node->out[k].t.dim, shape[k].dim, sizeof shape[k].dim);
     }
     note_writes(node);
-    if (!g->unique)
-        node->next = g->bucket[hash % TD_BUCKETS], g->bucket[hash % TD_BUCKETS] = node;
+    if (!g->unique) {
+        node->next = g->bucket[hash % TD_BUCKETS];
+        g->bucket[hash % TD_BUCKETS] = node;
+    }
     return &node->out[0].t;
 }
 
@@ -317,7 +333,8 @@ static td_node *leaf(td_graph_full *g, int kind, int dtype, const int64_t *dims,
     td_node *n = td_node_new(g, kind, 0, 1);
     if (!n)
         return NULL;
-    n->out[0].t.dtype = dtype ? dtype : g->options.real, n->out[0].t.rank = rank;
+    n->out[0].t.dtype = dtype ? dtype : g->options.real;
+    n->out[0].t.rank = rank;
     if (rank) /* a scalar has no dims to point at */
         memcpy(n->out[0].t.dim, dims, (size_t)rank * sizeof *dims);
     return n;

@@ -7,9 +7,11 @@ td_view td_view_dense(int dtype, int rank, const int64_t *dims)
 {
     td_view v = { 0 };
     int64_t stride = 1;
-    v.dtype = dtype, v.rank = rank;
+    v.dtype = dtype;
+    v.rank = rank;
     for (int k = rank - 1; k >= 0; k--) {
-        v.dim[k] = dims[k], v.stride[k] = stride;
+        v.dim[k] = dims[k];
+        v.stride[k] = stride;
         stride *= dims[k];
     }
     return v;
@@ -54,7 +56,9 @@ bool td_view_reshape(const td_view *v, const td_tensor *to, td_view *out)
             b--;
             continue;
         }
-        old_size = v->dim[a], new_size = to->dim[b], stride = v->stride[a];
+        old_size = v->dim[a];
+        new_size = to->dim[b];
+        stride = v->stride[a];
         out->stride[b] = stride;
         while (old_size != new_size)
             if (old_size < new_size) { /* the next old axis must continue this one */
@@ -67,7 +71,8 @@ bool td_view_reshape(const td_view *v, const td_tensor *to, td_view *out)
                 out->stride[b] = stride * new_size;
                 new_size *= to->dim[b];
             }
-        a--, b--;
+        a--;
+        b--;
     }
     return true;
 }
@@ -91,7 +96,8 @@ td_view td_view_like(const td_view *like, const td_tensor *dims)
             int p = order[j - 1], q = order[j];
             if (like->dim[p] == 1 || like->dim[q] == 1 || like->stride[p] >= like->stride[q])
                 break;
-            order[j - 1] = q, order[j] = p;
+            order[j - 1] = q;
+            order[j] = p;
         }
     for (int i = v.rank - 1; i >= 0; i--) {
         v.stride[order[i]] = stride;

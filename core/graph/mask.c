@@ -39,8 +39,10 @@ static bool find_numbers(const td_value *v, const td_batch *b, int32_t **room, c
     *out = NULL;
     if (!v)
         return true;
-    if (!is_computed(v))
-        return *out = a && a->dtype == TD_I32 ? a->data : NULL, *out != NULL;
+    if (!is_computed(v)) {
+        *out = a && a->dtype == TD_I32 ? a->data : NULL;
+        return *out != NULL;
+    }
     *out = *room;
     for (int64_t k = 0; k < td_count(&v->t); k++, (*room)++) {
         if (!td_number_at(v, k, b, &x))
@@ -61,10 +63,18 @@ static bool find_rule(const td_node *n, const td_batch *b, int32_t *room, rule *
     for (int k = 0; k < MASKS; k++)
         if (!find_numbers(mask_input(n, k), b, &room, &in[k]))
             return false;
-    r->q_segment = in[0], r->k_segment = in[1], r->q_input = in[2], r->k_input = in[3];
-    r->q_index = in[4], r->k_index = in[5];
-    r->rows = n->in[0]->t.dim[0], r->q = n->in[0]->t.dim[2], r->k = n->in[1]->t.dim[2];
-    r->causal = n->attrs.i[0], r->window = n->attrs.i[1], r->self = n->attrs.i[2];
+    r->q_segment = in[0];
+    r->k_segment = in[1];
+    r->q_input = in[2];
+    r->k_input = in[3];
+    r->q_index = in[4];
+    r->k_index = in[5];
+    r->rows = n->in[0]->t.dim[0];
+    r->q = n->in[0]->t.dim[2];
+    r->k = n->in[1]->t.dim[2];
+    r->causal = n->attrs.i[0];
+    r->window = n->attrs.i[1];
+    r->self = n->attrs.i[2];
     return true;
 }
 

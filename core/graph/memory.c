@@ -29,8 +29,10 @@ static td_tensor *memory_of(td_graph *graph, const char *name, int64_t tokens, c
 static void keep(td_tensor *x, const char *name, int axis, int64_t window, int64_t tokens)
 {
     int64_t length = td_dim(x, axis);
-    if (window > 0 && length > window)
-        x = td_slice(x, axis, length - window, window), length = window;
+    if (window > 0 && length > window) {
+        x = td_slice(x, axis, length - window, window);
+        length = window;
+    }
     td_assign(memory_of(x->graph, name, tokens, x->dim, x->rank), td_cast(x, TD_REAL), NULL);
 }
 
@@ -62,8 +64,10 @@ td_tensor *td_graph_remember(td_tensor *x, const char *name, int axis, int64_t w
         return x;
     if (mode == TD_REMEMBER_APPEND)
         return append(x, name, axis, window);
-    if (phase == TD_PHASE_PREFILL)
-        return keep(x, name, axis, 0, -1), x;
+    if (phase == TD_PHASE_PREFILL) {
+        keep(x, name, axis, 0, -1);
+        return x;
+    }
     return td_cast(memory_of(x->graph, name, -1, x->dim, x->rank), x->dtype);
 }
 

@@ -7,8 +7,10 @@ static int64_t clamp_row(int64_t index, int64_t dim) { return dim == 1 ? 0 : ind
 /* Coordinates of a flat index. */
 static void unravel(const td_tensor *t, int64_t flat, int64_t at[TD_MAX_RANK])
 {
-    for (int k = t->rank - 1; k >= 0; k--)
-        at[k] = t->dim[k] ? flat % t->dim[k] : 0, flat = t->dim[k] ? flat / t->dim[k] : 0;
+    for (int k = t->rank - 1; k >= 0; k--) {
+        at[k] = t->dim[k] ? flat % t->dim[k] : 0;
+        flat = t->dim[k] ? flat / t->dim[k] : 0;
+    }
 }
 
 static int64_t ravel(const td_tensor *t, const int64_t at[TD_MAX_RANK])
@@ -46,22 +48,32 @@ static bool from_op(const td_node *n, int64_t flat, const td_batch *b, double *o
     int64_t         at[TD_MAX_RANK] = { 0 };
     double          y;
     unravel(&n->out[0].t, flat, at);
-    if (td_node_is(n, "full"))
-        return *out = a->f[0], true;
-    if (td_node_is(n, "iota"))
-        return *out = (double)flat, true;
+    if (td_node_is(n, "full")) {
+        *out = a->f[0];
+        return true;
+    }
+    if (td_node_is(n, "iota")) {
+        *out = (double)flat;
+        return true;
+    }
     if (td_node_is(n, "reshape") || td_node_is(n, "cast"))
         return td_number_at(n->in[0], flat, b, out);
     if (td_node_is(n, "expand"))
         return operand(n, 0, at, b, out);
     if (td_node_is(n, "concat"))
         return from_concat(n, at, b, out);
-    if (td_node_is(n, "slice"))
-        return at[a->i[0]] += a->i[1], td_number_at(n->in[0], ravel(&n->in[0]->t, at), b, out);
-    if (td_node_is(n, "affine") && operand(n, 0, at, b, out))
-        return *out = a->f[0] * *out + a->f[1], true;
-    if (td_node_is(n, "add") && operand(n, 0, at, b, out) && operand(n, 1, at, b, &y))
-        return *out += y, true;
+    if (td_node_is(n, "slice")) {
+        at[a->i[0]] += a->i[1];
+        return td_number_at(n->in[0], ravel(&n->in[0]->t, at), b, out);
+    }
+    if (td_node_is(n, "affine") && operand(n, 0, at, b, out)) {
+        *out = a->f[0] * *out + a->f[1];
+        return true;
+    }
+    if (td_node_is(n, "add") && operand(n, 0, at, b, out) && operand(n, 1, at, b, &y)) {
+        *out += y;
+        return true;
+    }
     return td_node_is(n, "sub") && operand(n, 0, at, b, out) && operand(n, 1, at, b, &y) &&
            (*out -= y, true);
 }
@@ -75,7 +87,9 @@ bool td_number_at(const td_value *v, int64_t flat, const td_batch *b, double *ou
         *out = there ? ((const int32_t *)a->data)[flat] : 0;
         return there;
     }
-    if (n->kind == TD_NODE_CONSTANT)
-        return *out = n->values[flat], true;
+    if (n->kind == TD_NODE_CONSTANT) {
+        *out = n->values[flat];
+        return true;
+    }
     return n->kind == TD_NODE_OP && !v->slot && from_op(n, flat, b, out);
 }

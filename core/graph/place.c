@@ -38,7 +38,8 @@ static bool may_overwrite(const td_plan *p, const td_step *s, int32_t index, int
     int32_t in, out;
     if (s->in[k] < 0 || s->out[o] < 0)
         return false;
-    in = td_storage_root(p, s->in[k]), out = td_storage_root(p, s->out[o]);
+    in = td_storage_root(p, s->in[k]);
+    out = td_storage_root(p, s->out[o]);
     if (in == out || p->storages[in].kind != TD_STORAGE_ARENA ||
         p->storages[out].kind != TD_STORAGE_ARENA)
         return false;
@@ -250,7 +251,8 @@ int td_plan_arrange(td_plan *p, td_error *error)
 
     p->inputs = td_arena_alloc(p->memory, ((size_t)p->n_storages + 1) * sizeof *p->inputs);
     if (!order || !list || !p->inputs) {
-        free(order), free(list);
+        free(order);
+        free(list);
         return td_fail(error, TD_ENOMEM, "out of memory while placing %d buffers", p->n_storages);
     }
     for (int32_t i = 0; i < p->n_storages; i++)
@@ -273,6 +275,7 @@ int td_plan_arrange(td_plan *p, td_error *error)
             if (p->storages[i].kind == TD_STORAGE_INPUT)
                 p->inputs[p->n_inputs++] = i;
         }
-    free(order), free(list);
+    free(order);
+    free(list);
     return 0;
 }

@@ -27,7 +27,8 @@ bool td_plan_grow(td_plan *p, void *list, int32_t count, int32_t *room, size_t s
         return false;
     }
     memset((char *)larger + (size_t)*room * size, 0, (size_t)(wanted - *room) * size);
-    *at = larger, *room = wanted;
+    *at = larger;
+    *room = wanted;
     return true;
 }
 
@@ -84,8 +85,10 @@ static int collect_kernels(td_plan *p, td_error *error)
             const td_kernels *k = (const td_kernels *)(const void *)plugin;
             if (strcmp(plugin->kind, TD_KERNELS_KIND) || strcmp(k->backend, backend))
                 continue;
-            if (pass == !strcmp(plugin->name, backend))
-                p->kernels[p->n_kernels++] = k, own++;
+            if (pass == !strcmp(plugin->name, backend)) {
+                p->kernels[p->n_kernels++] = k;
+                own++;
+            }
         }
     return own ? 0 : td_fail(error, TD_EPLUGIN, "backend '%s' has no kernels", backend);
 }
@@ -134,7 +137,8 @@ static const td_kernel *kernel_of(td_plan *p, const td_node *n)
 static void make_live(td_plan *p, const td_node *n, int slot)
 {
     td_node_plan *np = td_plan_node(p, n);
-    np->used[slot] = true, np->uses[slot]++;
+    np->used[slot] = true;
+    np->uses[slot]++;
     np->live = true;
 }
 
@@ -212,8 +216,10 @@ static void fold_sums(td_plan *p, int32_t count)
         if (!np->live || !td_node_is(n, "add") || n->in[0] == n->in[1] || !whole_sum(n))
             continue;
         for (int k = 1; k >= 0 && !np->folded; k--)
-            if (fold_into(p, n->in[k], n->in[!k]))
-                np->folded = true, np->alias[0] = n->in[k];
+            if (fold_into(p, n->in[k], n->in[!k])) {
+                np->folded = true;
+                np->alias[0] = n->in[k];
+            }
     }
 }
 
@@ -251,13 +257,17 @@ static void lower(td_plan *p, td_node *n)
         if (v)
             in[k] = &td_plan_resolve(p, v)->t;
     }
-    g->unique = true, g->backward = n->backward, g->scopes[g->depth].path = n->path;
+    g->unique = true;
+    g->backward = n->backward;
+    g->scopes[g->depth].path = n->path;
     if (np->accumulate) /* dims of the product */
         in[n->op->accumulate_in - 1] = td_reshape(in[n->op->accumulate_in - 1],
                                                   n->out[n->op->accumulate_out].t.dim,
                                                   n->out[n->op->accumulate_out].t.rank);
     n->op->lower(&g->base, in, n_in, &n->attrs, np->used, out);
-    g->unique = false, g->backward = false, g->scopes[g->depth].path = path;
+    g->unique = false;
+    g->backward = false;
+    g->scopes[g->depth].path = path;
     if (td_graph_error(&g->base, &p->error) || check_lowered(p, n, out))
         return;
     for (int k = 0; k < n->n_out; k++)
@@ -281,8 +291,10 @@ static void view(td_plan *p, td_node *n)
     if (td_node_is(n, "reshape"))
         to = td_plan_place_as(p, &from, t, n);
     else if (td_node_is(n, "permute"))
-        for (int k = 0; k < t->rank; k++)
-            to.view.dim[k] = t->dim[k], to.view.stride[k] = from.view.stride[n->attrs.i[k]];
+        for (int k = 0; k < t->rank; k++) {
+            to.view.dim[k] = t->dim[k];
+            to.view.stride[k] = from.view.stride[n->attrs.i[k]];
+        }
     else if (td_node_is(n, "expand")) {
         for (int k = 0; k < t->rank; k++) {
             to.view.stride[k] = t->dim[k] == from.view.dim[k] ? from.view.stride[k] : 0;
@@ -292,7 +304,9 @@ static void view(td_plan *p, td_node *n)
         to.offset += n->attrs.i[1] * from.view.stride[n->attrs.i[0]];
         to.view.dim[n->attrs.i[0]] = n->attrs.i[2];
     }
-    np->place[0] = to, np->placed[0] = true, np->copied = p->n_steps;
+    np->place[0] = to;
+    np->placed[0] = true;
+    np->copied = p->n_steps;
 }
 
 static void schedule(td_plan *p, td_node *n)
@@ -324,7 +338,8 @@ static void place_roots(td_plan *p, td_tensor *const *roots)
         td_place place = td_plan_place_of(p, td_value_of(roots[k]), NULL);
         if (!td_view_is_dense(&place.view))
             place = td_plan_copy(p, &place, NULL);
-        p->roots[k] = place, p->root_tensors[k] = roots[k];
+        p->roots[k] = place;
+        p->root_tensors[k] = roots[k];
         p->storages[place.storage].last = INT32_MAX;
     }
 }
@@ -340,7 +355,9 @@ td_plan *td_plan_new(td_graph *graph, td_tensor *const *roots, size_t n, const t
         td_fail(error, TD_ENOMEM, "out of memory while planning the graph");
         return NULL;
     }
-    p->g = td_full_of(graph), p->device = *device, p->n_roots = n;
+    p->g = td_full_of(graph);
+    p->device = *device;
+    p->n_roots = n;
     p->roots = td_arena_alloc(p->memory, (n + 1) * sizeof *p->roots);
     p->root_tensors = td_arena_alloc(p->memory, (n + 1) * sizeof *p->root_tensors);
     if (!p->roots || !p->root_tensors)

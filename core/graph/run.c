@@ -139,7 +139,8 @@ int td_plan_get(td_plan *p, const td_tensor *root, double *values, int64_t count
     if (count != td_count(root))
         return td_fail(error, TD_EGRAPH, "%lld values are read from a tensor of %lld",
                        (long long)count, (long long)td_count(root));
-    s = &p->storages[td_storage_root(p, p->roots[k].storage)], size = td_dtype_size(root->dtype);
+    s = &p->storages[td_storage_root(p, p->roots[k].storage)];
+    size = td_dtype_size(root->dtype);
     from = (const char *)s->memory + (size_t)p->roots[k].offset * size;
     if (b->sync && b->sync(p->device.state))
         return td_fail(error, TD_EIO, "backend '%s' failed while running", b->plugin.name);
@@ -311,7 +312,8 @@ int td_plan_run(td_plan *p, td_error *error)
         if (p->profile) {
             if (b->sync)
                 b->sync(p->device.state);
-            s->seconds += td_now() - start, s->calls++;
+            s->seconds += td_now() - start;
+            s->calls++;
         }
     }
     if (!code && b->sync && b->sync(p->device.state))
@@ -324,8 +326,10 @@ int td_plan_run(td_plan *p, td_error *error)
 void td_plan_profile(td_plan *p, bool on)
 {
     p->profile = on;
-    for (int32_t i = 0; i < p->n_steps; i++)
-        p->steps[i]->seconds = 0, p->steps[i]->calls = 0;
+    for (int32_t i = 0; i < p->n_steps; i++) {
+        p->steps[i]->seconds = 0;
+        p->steps[i]->calls = 0;
+    }
 }
 
 static double step_flops(const td_step *s)
@@ -368,8 +372,9 @@ size_t td_plan_profile_rows(const td_plan *p, td_profile_row *rows, size_t room)
             continue;
         if (k == n)
             rows[n++] = (td_profile_row){ .op = s->kernel->op };
-        rows[k].seconds += s->seconds, rows[k].calls += s->calls,
-            rows[k].flops += calls * step_flops(s);
+        rows[k].seconds += s->seconds;
+        rows[k].calls += s->calls;
+        rows[k].flops += calls * step_flops(s);
         for (int j = 0; j < s->call.n_in; j++)
             rows[k].bytes += calls * view_bytes(&s->call.in[j], s->in[j]);
         for (int j = 0; j < s->call.n_out; j++)

@@ -18,7 +18,8 @@ static void place_leaf(td_plan *p, td_node *n)
                                  [TD_NODE_INPUT] = TD_STORAGE_INPUT,
                                  [TD_NODE_CONSTANT] = TD_STORAGE_CONSTANT };
     td_node_plan    *np = td_plan_node(p, n);
-    np->place[0] = td_plan_dense(p, &n->out[0].t), np->placed[0] = true;
+    np->place[0] = td_plan_dense(p, &n->out[0].t);
+    np->placed[0] = true;
     p->storages[np->place[0].storage].kind = kinds[n->kind];
     p->storages[np->place[0].storage].leaf = n;
     p->storages[np->place[0].storage].last = -1; /* the last step that reads it */
@@ -74,22 +75,30 @@ static td_step *new_step(td_plan *p, const td_kernel *kernel, const td_node *n)
         td_plan_out_of_memory(p);
         return NULL;
     }
-    s->kernel = kernel, s->node = n, s->workspace = -1;
-    s->call.services = p->device.services, s->call.backend = p->device.state;
-    memset(s->in, -1, sizeof s->in), memset(s->out, -1, sizeof s->out);
+    s->kernel = kernel;
+    s->node = n;
+    s->workspace = -1;
+    s->call.services = p->device.services;
+    s->call.backend = p->device.state;
+    memset(s->in, -1, sizeof s->in);
+    memset(s->out, -1, sizeof s->out);
     return s;
 }
 
 static void set_in(td_plan *p, td_step *s, int k, const td_place *place)
 {
-    s->call.in[k] = place->view, s->in[k] = place->storage, s->in_offset[k] = place->offset;
+    s->call.in[k] = place->view;
+    s->in[k] = place->storage;
+    s->in_offset[k] = place->offset;
     s->call.in[k].data = s; /* present; bind puts the address */
     p->storages[place->storage].last = p->n_steps;
 }
 
 static void set_out(td_plan *p, td_step *s, int k, const td_place *place)
 {
-    s->call.out[k] = place->view, s->out[k] = place->storage, s->out_offset[k] = place->offset;
+    s->call.out[k] = place->view;
+    s->out[k] = place->storage;
+    s->out_offset[k] = place->offset;
     s->call.out[k].data = s;
     if (p->storages[place->storage].last < p->n_steps)
         p->storages[place->storage].last = p->n_steps;
@@ -254,8 +263,10 @@ static bool accepts(td_plan *p, td_node *n, const td_kernel *kernel, uint64_t fl
     input_places(p, n, flags, in, present, n_in);
     p->asking = false;
     for (int k = 0; k < n_in; k++)
-        if (present[k])
-            call.in[k] = in[k].view, call.in[k].data = n;
+        if (present[k]) {
+            call.in[k] = in[k].view;
+            call.in[k].data = n;
+        }
     for (int k = 0; k < n->n_out; k++) {
         call.out[k] = output_view(n, flags, k, &call);
         call.out[k].data = is_written(p, n, &call, k) ? n : NULL;
@@ -278,7 +289,9 @@ static bool fill_step(td_plan *p, td_node *n, const td_kernel *kernel, uint64_t 
     s = new_step(p, kernel, n);
     if (!s)
         return true;
-    s->call.attrs = &n->attrs, s->call.n_in = n_in, s->call.n_out = n->n_out;
+    s->call.attrs = &n->attrs;
+    s->call.n_in = n_in;
+    s->call.n_out = n->n_out;
     for (int k = 0; k < n_in; k++)
         if (present[k])
             set_in(p, s, k, &in[k]);
@@ -286,7 +299,8 @@ static bool fill_step(td_plan *p, td_node *n, const td_kernel *kernel, uint64_t 
         s->call.out[k] = td_view_dense(n->out[k].t.dtype, n->out[k].t.rank, n->out[k].t.dim);
         if (!is_written(p, n, &s->call, k))
             continue;
-        np->place[k] = output_place(p, n, flags, k, s), np->placed[k] = true;
+        np->place[k] = output_place(p, n, flags, k, s);
+        np->placed[k] = true;
         set_out(p, s, k, &np->place[k]);
     }
     finish_step(p, s);

@@ -19,7 +19,8 @@ td_variables *td_variables_new(void)
     td_variables *v = calloc(1, sizeof *v);
     if (!v)
         return NULL;
-    v->arena = td_arena_new(), v->by_name = td_map_new();
+    v->arena = td_arena_new();
+    v->by_name = td_map_new();
     if (v->arena && v->by_name)
         return v;
     td_variables_free(v);
@@ -51,7 +52,8 @@ static td_variable *append(td_variables *v)
         td_variable **at = realloc(v->at, room * sizeof *at);
         if (!at)
             return NULL;
-        v->at = at, v->room = room;
+        v->at = at;
+        v->room = room;
     }
     if (x) {
         x->index = (int64_t)v->count;
@@ -71,7 +73,10 @@ td_variable *td_variables_add(td_variables *v, const char *name, int kind, const
     x = append(v);
     if (!x)
         return NULL;
-    x->name = td_arena_copy(v->arena, name), x->kind = kind, x->rank = rank, x->init = init,
+    x->name = td_arena_copy(v->arena, name);
+    x->kind = kind;
+    x->rank = rank;
+    x->init = init;
     x->initial = initial;
     x->count = 1;
     for (int k = 0; k < rank; k++)
@@ -120,7 +125,8 @@ static void normal_pair(uint64_t seed, uint64_t stream, uint64_t index, double z
     double     u = ((double)r.v[0] + 0.5) * 0x1p-32,
            w = ((double)r.v[1] + (double)r.v[2] * 0x1p-32) * 0x1p-32;
     double radius = sqrt(-2 * log(u)), angle = 6.283185307179586476925 * w;
-    z[0] = radius * cos(angle), z[1] = radius * sin(angle);
+    z[0] = radius * cos(angle);
+    z[1] = radius * sin(angle);
 }
 
 /* Cut at two standard deviations: further counters are tried until one fits. */
@@ -163,7 +169,6 @@ static void fill_chunk(void *arg, int64_t i, int thread)
 {
     const fill *f = arg;
     int64_t     end = (i + 1) * f->chunk < f->x->count ? (i + 1) * f->chunk : f->x->count;
-    (void)thread;
     for (int64_t k = i * f->chunk; k < end; k++) {
         double value = f->x->kind == TD_VARIABLE_PARAM
                            ? initial_value(f->x, f->seed, f->stream, (uint64_t)k)

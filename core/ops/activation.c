@@ -65,21 +65,18 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
 static void vjp(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[0] };
-    TD_VJP_UNUSED;
     grad_in[0] = td_emit_("activation_grad", inputs, 2, a);
 }
 
 static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                   td_tensor **out)
 {
-    (void)g, (void)n, (void)used;
     out[0] = activated(in[0], a->i[0]);
 }
 
 static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                        const bool *used, td_tensor **out)
 {
-    (void)g, (void)n, (void)used;
     out[0] = td_mul(in[0], derivative(in[1], a->i[0]));
 }
 
@@ -93,7 +90,6 @@ TD_DEFINE_OP(td_op_activation_grad, "activation_grad", 2, 2, "gradient of activa
 static void vjp_glu(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[0], in[1] };
-    TD_VJP_UNUSED;
     grad_in[0] = td_emit_("glu_grad", inputs, 3, a);
     grad_in[1] = td_output(grad_in[0], 1);
 }
@@ -101,7 +97,6 @@ static void vjp_glu(TD_VJP_PARAMETERS)
 static void lower_glu(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                       td_tensor **out)
 {
-    (void)g, (void)n, (void)used;
     out[0] = td_mul(activated(in[0], a->i[0]), in[1]);
 }
 
@@ -116,7 +111,6 @@ static int infer_glu_grad(td_tensor *const *in, int n, const td_attrs *a, td_sha
 static void lower_glu_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                            const bool *used, td_tensor **out)
 {
-    (void)g, (void)n, (void)used;
     out[0] = td_mul(td_mul(in[0], in[2]), derivative(in[1], a->i[0]));
     out[1] = td_mul(in[0], activated(in[1], a->i[0]));
 }

@@ -83,7 +83,6 @@ static int check(td_tensor *const *in, td_error *error)
 
 static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
-    (void)n, (void)a;
     if (check(in, error))
         return TD_EGRAPH;
     out[0] = td_shape_of(in[TD_ATTEND_Q]);
@@ -112,14 +111,16 @@ static int infer_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *
 {
     static const int of[] = { TD_ATTEND_Q, TD_ATTEND_K, TD_ATTEND_V, TD_ATTEND_TABLE,
                               TD_ATTEND_DENSE };
-    (void)n, (void)a;
     if (check(in, error) || check_results(in, error))
         return TD_EGRAPH;
     for (int k = 0; k < 5; k++)
         if (in[of[k]])
             out[k] = td_shape_of(in[of[k]]);
-        else
-            out[k].dtype = in[0]->dtype, out[k].rank = 1, out[k].dim[0] = 0;
+        else {
+            out[k].dtype = in[0]->dtype;
+            out[k].rank = 1;
+            out[k].dim[0] = 0;
+        }
     return 5;
 }
 
@@ -128,12 +129,12 @@ static void vjp(TD_VJP_PARAMETERS)
     static const int of[] = { TD_ATTEND_Q, TD_ATTEND_K, TD_ATTEND_V, TD_ATTEND_TABLE,
                               TD_ATTEND_DENSE };
     td_tensor       *inputs[TD_ATTEND_GRAD_INPUTS], *first;
-    TD_VJP_UNUSED;
     if (!td_no_gradient_of(in, grad_out, 1, "the logsumexp of attend") || !grad_out[0])
         return;
     for (int k = 0; k < TD_ATTEND_INPUTS; k++)
         inputs[k] = k < n ? in[k] : 0;
-    inputs[TD_ATTEND_GRAD] = grad_out[0], inputs[TD_ATTEND_OUT] = out[0],
+    inputs[TD_ATTEND_GRAD] = grad_out[0];
+    inputs[TD_ATTEND_OUT] = out[0];
     inputs[TD_ATTEND_LSE] = out[1];
     first = td_emit_("attend_grad", inputs, TD_ATTEND_GRAD_INPUTS, a);
     for (int k = 0; k < 5; k++)
@@ -235,7 +236,6 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
     td_tensor *top = td_maximum(td_max(td_where(see, s, floor_), -1), floor_);
     td_tensor *e = td_where(see, td_exp(td_sub(s, top)), td_scalar(g, 0)), *sum = td_sum(e, -1);
     td_tensor *empty = td_equal(sum, td_scalar(g, 0));
-    (void)n, (void)used;
     out[0] = td_div(td_matmul(e, each_head(in[TD_ATTEND_V], rows[1])), td_add(sum, empty));
     out[1] = td_reshape(td_add(td_log(sum), top), rows, 3);
 }
@@ -255,7 +255,6 @@ static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs 
     td_tensor *dp = td_matmul(go, td_transpose(v, -1, -2));
     td_tensor *ds = td_mul(p, td_sub(dp, td_sum(td_mul(go, in[TD_ATTEND_OUT]), -1)));
     td_tensor *scaled = td_scale(ds, a->f[0]);
-    (void)n;
     out[0] = td_matmul(scaled, k);
     out[1] = each_group(td_matmul(td_transpose(scaled, -1, -2), q), groups);
     out[2] = each_group(td_matmul(td_transpose(p, -1, -2), go), groups);
@@ -278,7 +277,6 @@ static double products(td_tensor *const *in)
 static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                   double pairs, td_flops *f)
 {
-    (void)n, (void)out, (void)a;
     f->matmul = 2 * products(in) * (double)(in[TD_ATTEND_Q]->dim[3] + in[TD_ATTEND_V]->dim[3]);
     f->visible = f->matmul * pairs;
     f->elementwise = 4 * products(in) * pairs;
@@ -290,7 +288,9 @@ static void flops_grad(td_tensor *const *in, int n, td_tensor *const *out, const
                        double pairs, td_flops *f)
 {
     flops(in, n, out, a, pairs, f);
-    f->matmul *= 2, f->visible *= 2, f->elementwise *= 2;
+    f->matmul *= 2;
+    f->visible *= 2;
+    f->elementwise *= 2;
 }
 
 TD_DEFINE_OP(td_op_attend, "attend", TD_ATTEND_INPUTS, TD_ATTEND_INPUTS,

@@ -4,11 +4,11 @@
 static int infer_full(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                       td_error *error)
 {
-    (void)in, (void)n;
     if (a->i[0] < 0 || a->i[0] > TD_MAX_RANK)
         return td_fail(error, TD_EGRAPH, "rank %lld is not in 0 .. %d", (long long)a->i[0],
                        TD_MAX_RANK);
-    out[0].dtype = (int32_t)a->i[9], out[0].rank = (int32_t)a->i[0];
+    out[0].dtype = (int32_t)a->i[9];
+    out[0].rank = (int32_t)a->i[0];
     memcpy(out[0].dim, a->i + 1, (size_t)out[0].rank * sizeof *out[0].dim);
     return 1;
 }
@@ -16,15 +16,15 @@ static int infer_full(td_tensor *const *in, int n, const td_attrs *a, td_shape *
 static int infer_iota(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                       td_error *error)
 {
-    (void)in, (void)n, (void)error;
-    out[0].dtype = (int32_t)a->i[9], out[0].rank = 1, out[0].dim[0] = a->i[0];
+    out[0].dtype = (int32_t)a->i[9];
+    out[0].rank = 1;
+    out[0].dim[0] = a->i[0];
     return 1;
 }
 
 static void no_flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                      double pairs, td_flops *f)
 {
-    (void)in, (void)n, (void)out, (void)a, (void)pairs;
     memset(f, 0, sizeof *f);
 }
 

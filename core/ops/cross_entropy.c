@@ -7,7 +7,6 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
 {
     const td_tensor *h = in[TD_CE_HIDDEN], *e = in[TD_CE_EMBEDDING], *y = in[TD_CE_LABELS],
                     *w = in[TD_CE_WEIGHTS];
-    (void)a;
     if (td_require(in, n, 1u << TD_CE_ACC, error))
         return TD_EGRAPH;
     if (!td_is_real(h) || e->dtype != h->dtype || w->dtype != h->dtype ||
@@ -26,7 +25,8 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
         return td_fail(error, TD_EGRAPH, "the divisor must be a scalar");
     memset(out, 0, TD_CE_OUTPUTS * sizeof *out);
     out[TD_CE_LOSS].dtype = out[TD_CE_SUM].dtype = out[TD_CE_NLL].dtype = h->dtype;
-    out[TD_CE_NLL].rank = 1, out[TD_CE_NLL].dim[0] = h->dim[0];
+    out[TD_CE_NLL].rank = 1;
+    out[TD_CE_NLL].dim[0] = h->dim[0];
     out[TD_CE_GRAD_HIDDEN] = td_shape_of(h);
     out[TD_CE_GRAD_EMBEDDING] = td_shape_of(e);
     return TD_CE_OUTPUTS;
@@ -34,7 +34,6 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
 
 static void vjp(TD_VJP_PARAMETERS)
 {
-    TD_VJP_UNUSED;
     if (!td_no_gradient_of(in, grad_out, TD_CE_SUM, "the reported cross-entropy") ||
         !td_no_gradient_of(in, grad_out, TD_CE_NLL, "the cross-entropy per token") ||
         !grad_out[TD_CE_LOSS])
@@ -111,7 +110,6 @@ static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_a
 {
     double logits = (double)in[TD_CE_HIDDEN]->dim[0] * (double)in[TD_CE_EMBEDDING]->dim[0];
     int    products = 1 + !!out[TD_CE_GRAD_HIDDEN] + !!out[TD_CE_GRAD_EMBEDDING];
-    (void)n, (void)a, (void)pairs;
     f->matmul = f->visible = 2 * products * logits * (double)in[TD_CE_HIDDEN]->dim[1];
     f->elementwise = 4 * logits;
 }

@@ -22,8 +22,6 @@
 #define TD_VJP_PARAMETERS                                                           \
     td_tensor *const *in, int n, td_tensor *const *out, td_tensor *const *grad_out, \
         const td_attrs *a, const bool *need, td_tensor **grad_in
-#define TD_VJP_UNUSED \
-    (void)in, (void)n, (void)out, (void)grad_out, (void)a, (void)need, (void)grad_in
 
 /* The shape of `x`, and one of the given dims. */
 static inline td_shape td_shape_of(const td_tensor *x)

@@ -21,7 +21,6 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
 static void vjp(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[1], in[2] };
-    TD_VJP_UNUSED;
     grad_in[0] = td_emit_("dropout", inputs, 3, a);
 }
 

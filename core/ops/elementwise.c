@@ -15,7 +15,8 @@ static int infer_real(td_tensor *const *in, int n, const td_attrs *a, td_shape *
     static void vjp_##name(TD_VJP_PARAMETERS)                                                   \
     {                                                                                           \
         td_tensor *x = in[0], *y = out[0], *g = grad_out[0];                                    \
-        TD_VJP_UNUSED, (void)x, (void)y;                                                        \
+        (void)x; /* a gradient need not read both */                                            \
+        (void)y;                                                                                \
         grad_in[0] = gradient;                                                                  \
     }                                                                                           \
     TD_DEFINE_OP(td_op_##name, #name, 1, 1, brief, .flags = TD_OP_ELEMENTWISE, .infer = infer_, \
@@ -41,7 +42,6 @@ TD_DEFINE_OP(td_op_floor, "floor", 1, 1, "largest integer not above", .flags = T
 static int infer_cast(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                       td_error *error)
 {
-    (void)n, (void)error;
     out[0] = td_shape_of(in[0]);
     out[0].dtype = (int32_t)a->i[0];
     return 1;
@@ -49,7 +49,6 @@ static int infer_cast(td_tensor *const *in, int n, const td_attrs *a, td_shape *
 
 static void vjp_cast(TD_VJP_PARAMETERS)
 {
-    TD_VJP_UNUSED;
     grad_in[0] = td_is_real(in[0]) && td_is_real(out[0]) ? td_cast(grad_out[0], in[0]->dtype) : 0;
 }
 
@@ -80,7 +79,6 @@ static int broadcast(td_shape *s, const td_tensor *x, td_error *error)
 static int infer_binary(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
-    (void)a;
     if (td_require(in, n, 0, error))
         return TD_EGRAPH;
     if (in[0]->dtype != in[1]->dtype)
@@ -93,7 +91,9 @@ static int infer_binary(td_tensor *const *in, int n, const td_attrs *a, td_shape
     static void vjp_##name(TD_VJP_PARAMETERS)                                  \
     {                                                                          \
         td_tensor *x = in[0], *y = in[1], *z = out[0], *g = grad_out[0];       \
-        TD_VJP_UNUSED, (void)x, (void)y, (void)z;                              \
+        (void)x; /* a gradient need not read them all */                       \
+        (void)y;                                                               \
+        (void)z;                                                               \
         if (need[0])                                                           \
             grad_in[0] = td_unbroadcast(left, x);                              \
         if (need[1])                                                           \
@@ -118,7 +118,6 @@ TD_DEFINE_OP(td_op_equal, "equal", 2, 2, "1 where x == y", .flags = TD_OP_ELEMEN
 static int infer_where(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                        td_error *error)
 {
-    (void)a;
     if (td_require(in, n, 0, error))
         return TD_EGRAPH;
     if (in[1]->dtype != in[2]->dtype)
@@ -130,7 +129,6 @@ static int infer_where(td_tensor *const *in, int n, const td_attrs *a, td_shape 
 static void vjp_where(TD_VJP_PARAMETERS)
 {
     td_tensor *zero = td_scalar(in[1]->graph, 0);
-    TD_VJP_UNUSED;
     if (need[1])
         grad_in[1] = td_unbroadcast(td_where(in[0], grad_out[0], zero), in[1]);
     if (need[2])

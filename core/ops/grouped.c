@@ -38,7 +38,8 @@ static int infer_matmul(td_tensor *const *in, int n, const td_attrs *a, td_shape
     if (x->dim[1] != w->dim[a->i[0] ? 2 : 1])
         return td_fail(error, TD_EGRAPH, "inner dims %lld and %lld differ", (long long)x->dim[1],
                        (long long)w->dim[a->i[0] ? 2 : 1]);
-    out[0] = td_shape_of(x), out[0].dim[1] = w->dim[a->i[0] ? 1 : 2];
+    out[0] = td_shape_of(x);
+    out[0].dim[1] = w->dim[a->i[0] ? 1 : 2];
     return check_groups(in[2], x->dim[0], error) ? TD_EGRAPH : 1;
 }
 
@@ -46,7 +47,6 @@ static void vjp_matmul(TD_VJP_PARAMETERS)
 {
     td_tensor *g = grad_out[0];
     int64_t    groups = in[1]->dim[0];
-    TD_VJP_UNUSED;
     if (need[0])
         grad_in[0] = td_grouped_matmul(g, in[1], in[2], !a->i[0]);
     if (need[1])
@@ -60,7 +60,6 @@ static void lower_matmul(td_graph *g, td_tensor *const *in, int n, const td_attr
 {
     td_tensor *w = a->i[0] ? td_transpose(in[1], 1, 2) : in[1], *y = td_matmul(stacked(in[0]), w);
     int64_t    dims[] = { in[0]->dim[0], w->dim[2] };
-    (void)n, (void)used;
     y = td_where(membership(in[2], w->dim[0]), y, td_scalar(g, 0));
     out[0] = td_reshape(td_sum(y, 0), dims, 2);
 }
@@ -68,7 +67,6 @@ static void lower_matmul(td_graph *g, td_tensor *const *in, int n, const td_attr
 static void flops_matmul(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                          double pairs, td_flops *f)
 {
-    (void)n, (void)a, (void)pairs;
     f->matmul = f->visible = 2.0 * (double)td_count(out[0]) * (double)in[0]->dim[1];
 }
 
@@ -97,7 +95,6 @@ static int infer_outer(td_tensor *const *in, int n, const td_attrs *a, td_shape 
 
 static void vjp_outer(TD_VJP_PARAMETERS)
 {
-    TD_VJP_UNUSED;
     if (need[0])
         grad_in[0] = td_grouped_matmul(in[1], grad_out[0], in[2], true);
     if (need[1])
@@ -112,7 +109,6 @@ static void lower_outer(td_graph *g, td_tensor *const *in, int n, const td_attrs
 {
     td_tensor *of = membership(in[2], a->i[0]), *zero = td_scalar(g, 0);
     td_tensor *x = td_where(of, stacked(in[0]), zero), *y = td_where(of, stacked(in[1]), zero);
-    (void)used;
     out[0] = td_matmul(td_transpose(x, 1, 2), y);
     if (n > 3 && in[3])
         out[0] = td_add(out[0], in[3]);
@@ -121,7 +117,6 @@ static void lower_outer(td_graph *g, td_tensor *const *in, int n, const td_attrs
 static void flops_outer(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                         double pairs, td_flops *f)
 {
-    (void)n, (void)out, (void)a, (void)pairs;
     f->matmul = f->visible = 2.0 * (double)td_count(in[0]) * (double)in[1]->dim[1];
 }
 

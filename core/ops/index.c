@@ -6,7 +6,6 @@ static int infer_gather(td_tensor *const *in, int n, const td_attrs *a, td_shape
                         td_error *error)
 {
     const td_tensor *table = in[0], *ids = in[1];
-    (void)a;
     if (td_require(in, n, 0, error))
         return TD_EGRAPH;
     if (ids->dtype != TD_I32)
@@ -14,7 +13,8 @@ static int infer_gather(td_tensor *const *in, int n, const td_attrs *a, td_shape
     if (table->rank < 1 || ids->rank + table->rank - 1 > TD_MAX_RANK)
         return td_fail(error, TD_EGRAPH, "a table of rank %d at ids of rank %d", table->rank,
                        ids->rank);
-    out[0].dtype = table->dtype, out[0].rank = ids->rank + table->rank - 1;
+    out[0].dtype = table->dtype;
+    out[0].rank = ids->rank + table->rank - 1;
     memcpy(out[0].dim, ids->dim, (size_t)ids->rank * sizeof *ids->dim);
     memcpy(out[0].dim + ids->rank, table->dim + 1, (size_t)(table->rank - 1) * sizeof *ids->dim);
     return 1;
@@ -22,7 +22,6 @@ static int infer_gather(td_tensor *const *in, int n, const td_attrs *a, td_shape
 
 static void vjp_gather(TD_VJP_PARAMETERS)
 {
-    TD_VJP_UNUSED;
     if (need[0])
         grad_in[0] = td_scatter_add(in[1], grad_out[0], 0, in[0]->dim[0]);
 }
@@ -32,7 +31,6 @@ static void vjp_gather(TD_VJP_PARAMETERS)
 static void flops_gather(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                          double pairs, td_flops *f)
 {
-    (void)in, (void)n, (void)out, (void)a, (void)pairs;
     memset(f, 0, sizeof *f);
 }
 
@@ -51,7 +49,9 @@ static int infer_scatter(td_tensor *const *in, int n, const td_attrs *a, td_shap
     if (src->rank - ids->rank + 1 > TD_MAX_RANK)
         return td_fail(error, TD_EGRAPH, "a source of rank %d at ids of rank %d", src->rank,
                        ids->rank);
-    out[0].dtype = src->dtype, out[0].rank = src->rank - ids->rank + 1, out[0].dim[0] = a->i[0];
+    out[0].dtype = src->dtype;
+    out[0].rank = src->rank - ids->rank + 1;
+    out[0].dim[0] = a->i[0];
     memcpy(out[0].dim + 1, src->dim + ids->rank,
            (size_t)(src->rank - ids->rank) * sizeof *src->dim);
     return 1;
@@ -59,7 +59,6 @@ static int infer_scatter(td_tensor *const *in, int n, const td_attrs *a, td_shap
 
 static void vjp_scatter(TD_VJP_PARAMETERS)
 {
-    TD_VJP_UNUSED;
     if (need[1])
         grad_in[1] = td_gather(grad_out[0], in[0]);
     if (n > 2 && need[2])
@@ -69,7 +68,6 @@ static void vjp_scatter(TD_VJP_PARAMETERS)
 static void flops_scatter(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                           double pairs, td_flops *f)
 {
-    (void)n, (void)out, (void)a, (void)pairs;
     f->elementwise = (double)td_count(in[1]);
 }
 

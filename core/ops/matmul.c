@@ -4,7 +4,6 @@
 static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
     const td_tensor *x = in[0], *y = in[1];
-    (void)a;
     if (td_require(in, n, 1u << 2, error))
         return TD_EGRAPH;
     if (x->rank < 2 || x->rank != y->rank)
@@ -31,7 +30,6 @@ static void vjp(td_tensor *const *in, int n, td_tensor *const *out, td_tensor *c
                 const td_attrs *a, const bool *need, td_tensor **grad_in)
 {
     td_tensor *g = grad_out[0];
-    (void)out, (void)a;
     if (need[0])
         grad_in[0] = td_unbroadcast(td_matmul(g, td_transpose(in[1], -1, -2)), in[0]);
     if (need[1])
@@ -43,7 +41,6 @@ static void vjp(td_tensor *const *in, int n, td_tensor *const *out, td_tensor *c
 static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                   double pairs, td_flops *f)
 {
-    (void)n, (void)a, (void)pairs;
     f->matmul = f->visible = 2.0 * (double)td_count(out[0]) * (double)td_dim(in[0], -1);
 }
 

@@ -5,7 +5,6 @@
 static void no_flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                      double pairs, td_flops *f)
 {
-    (void)in, (void)n, (void)out, (void)a, (void)pairs;
     memset(f, 0, sizeof *f);
 }
 
@@ -13,11 +12,11 @@ static int infer_reshape(td_tensor *const *in, int n, const td_attrs *a, td_shap
                          td_error *error)
 {
     double count = 1; /* dims of anyone's may be large enough to wrap */
-    (void)n;
     if (a->i[0] < 0 || a->i[0] > TD_MAX_RANK)
         return td_fail(error, TD_EGRAPH, "rank %lld is not in 0 .. %d", (long long)a->i[0],
                        TD_MAX_RANK);
-    out[0].dtype = in[0]->dtype, out[0].rank = (int32_t)a->i[0];
+    out[0].dtype = in[0]->dtype;
+    out[0].rank = (int32_t)a->i[0];
     for (int k = 0; k < out[0].rank; k++)
         count *= (double)(out[0].dim[k] = a->i[1 + k]);
     if (count != (double)td_count(in[0]))
@@ -28,7 +27,6 @@ static int infer_reshape(td_tensor *const *in, int n, const td_attrs *a, td_shap
 
 static void vjp_reshape(TD_VJP_PARAMETERS)
 {
-    TD_VJP_UNUSED;
     grad_in[0] = td_reshape(grad_out[0], in[0]->dim, in[0]->rank);
 }
 
@@ -39,8 +37,8 @@ static int infer_permute(td_tensor *const *in, int n, const td_attrs *a, td_shap
                          td_error *error)
 {
     unsigned seen = 0;
-    (void)n;
-    out[0].dtype = in[0]->dtype, out[0].rank = in[0]->rank;
+    out[0].dtype = in[0]->dtype;
+    out[0].rank = in[0]->rank;
     for (int k = 0; k < in[0]->rank; k++) {
         if (a->i[k] < 0 || a->i[k] >= in[0]->rank || seen & 1u << a->i[k])
             return td_fail(error, TD_EGRAPH, "the order is no permutation of %d axes", in[0]->rank);
@@ -53,7 +51,6 @@ static int infer_permute(td_tensor *const *in, int n, const td_attrs *a, td_shap
 static void vjp_permute(TD_VJP_PARAMETERS)
 {
     int inverse[TD_MAX_RANK] = { 0 };
-    TD_VJP_UNUSED;
     for (int k = 0; k < in[0]->rank; k++)
         inverse[a->i[k]] = k;
     grad_in[0] = td_permute(grad_out[0], inverse);
@@ -65,7 +62,6 @@ TD_DEFINE_OP(td_op_permute, "permute", 1, 1, "axes in another order", .flags = T
 static int infer_expand(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
-    (void)n;
     out[0] = td_shape_of(in[0]);
     for (int k = 0; k < in[0]->rank; k++) {
         if (in[0]->dim[k] != 1 && in[0]->dim[k] != a->i[k])
@@ -76,11 +72,7 @@ static int infer_expand(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return 1;
 }
 
-static void vjp_expand(TD_VJP_PARAMETERS)
-{
-    TD_VJP_UNUSED;
-    grad_in[0] = td_unbroadcast(grad_out[0], in[0]);
-}
+static void vjp_expand(TD_VJP_PARAMETERS) { grad_in[0] = td_unbroadcast(grad_out[0], in[0]); }
 
 TD_DEFINE_OP(td_op_expand, "expand", 1, 1, "dims of 1 stretch", .flags = TD_OP_VIEW,
              .infer = infer_expand, .vjp = vjp_expand, .flops = no_flops);
@@ -88,7 +80,6 @@ TD_DEFINE_OP(td_op_expand, "expand", 1, 1, "dims of 1 stretch", .flags = TD_OP_V
 static int infer_slice(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                        td_error *error)
 {
-    (void)n;
     if (a->i[0] < 0 || a->i[0] >= in[0]->rank)
         return td_fail(error, TD_EGRAPH, "axis %lld of a tensor of rank %d", (long long)a->i[0],
                        in[0]->rank);
@@ -102,7 +93,6 @@ static int infer_slice(td_tensor *const *in, int n, const td_attrs *a, td_shape 
 
 static void vjp_slice(TD_VJP_PARAMETERS)
 {
-    TD_VJP_UNUSED;
     grad_in[0] = td_pad(grad_out[0], (int)a->i[0], a->i[1],
                         in[0]->dim[a->i[0]] - a->i[1] - a->i[2]);
 }
@@ -112,16 +102,11 @@ TD_DEFINE_OP(td_op_slice, "slice", 1, 1, "a range of one axis", .flags = TD_OP_V
 
 int td_infer_same(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
-    (void)n, (void)a, (void)error;
     out[0] = td_shape_of(in[0]);
     return 1;
 }
 
-static void vjp_copy(TD_VJP_PARAMETERS)
-{
-    TD_VJP_UNUSED;
-    grad_in[0] = grad_out[0];
-}
+static void vjp_copy(TD_VJP_PARAMETERS) { grad_in[0] = grad_out[0]; }
 
 TD_DEFINE_OP(td_op_detach, "detach", 1, 1, "the same value, no gradient", .flags = TD_OP_VIEW,
              .infer = td_infer_same, .flops = no_flops);
@@ -130,7 +115,6 @@ TD_DEFINE_OP(td_op_copy, "copy", 1, 1, "the same value, dense in memory", .infer
 
 static int infer_pad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
-    (void)n;
     if (a->i[0] < 0 || a->i[0] >= in[0]->rank || a->i[1] < 0 || a->i[2] < 0 ||
         a->i[1] > INT32_MAX || a->i[2] > INT32_MAX)
         return td_fail(error, TD_EGRAPH, "axis %lld by %lld and %lld", (long long)a->i[0],
@@ -142,7 +126,6 @@ static int infer_pad(td_tensor *const *in, int n, const td_attrs *a, td_shape *o
 
 static void vjp_pad(TD_VJP_PARAMETERS)
 {
-    TD_VJP_UNUSED;
     grad_in[0] = td_slice(grad_out[0], (int)a->i[0], a->i[1], in[0]->dim[a->i[0]]);
 }
 
@@ -175,7 +158,6 @@ static int infer_concat(td_tensor *const *in, int n, const td_attrs *a, td_shape
 static void vjp_concat(TD_VJP_PARAMETERS)
 {
     int64_t start = 0;
-    TD_VJP_UNUSED;
     for (int k = 0; k < n; start += in[k]->dim[a->i[0]], k++)
         if (need[k])
             grad_in[k] = td_slice(grad_out[0], (int)a->i[0], start, in[k]->dim[a->i[0]]);

@@ -22,7 +22,6 @@ static int infer_softmax_grad(td_tensor *const *in, int n, const td_attrs *a, td
 
 static void vjp_softmax(TD_VJP_PARAMETERS)
 {
-    TD_VJP_UNUSED;
     grad_in[0] = td_op2_("softmax_grad", grad_out[0], out[0]);
 }
 
@@ -30,7 +29,6 @@ static void lower_softmax(td_graph *g, td_tensor *const *in, int n, const td_att
                           const bool *used, td_tensor **out)
 {
     td_tensor *e = td_exp(td_sub(in[0], td_max(in[0], -1)));
-    (void)g, (void)n, (void)a, (void)used;
     out[0] = td_div(e, td_sum(e, -1));
 }
 
@@ -38,7 +36,6 @@ static void lower_softmax(td_graph *g, td_tensor *const *in, int n, const td_att
 static void lower_softmax_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                                const bool *used, td_tensor **out)
 {
-    (void)g, (void)n, (void)a, (void)used;
     out[0] = td_mul(in[1], td_sub(in[0], td_sum(td_mul(in[0], in[1]), -1)));
 }
 
@@ -81,14 +78,12 @@ static int infer_norm(td_tensor *const *in, int n, int statistics, td_shape *out
 
 static int infer_rms(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
-    (void)a;
     return infer_norm(in, n, 1, out, error);
 }
 
 static int infer_layer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                        td_error *error)
 {
-    (void)a;
     return infer_norm(in, n, 2, out, error);
 }
 
@@ -106,22 +101,23 @@ static int infer_norm_grad(td_tensor *const *in, int n, int parameters, td_shape
         if (!is_column(in[k], in[1]))
             return td_fail(error, TD_EGRAPH, "statistic %d must be one number for each row", k - 3);
     out[0] = td_shape_of(in[1]);
-    for (int k = 1; k <= parameters; k++)
-        out[k].dtype = in[1]->dtype, out[k].rank = 1, out[k].dim[0] = td_dim(in[1], -1);
+    for (int k = 1; k <= parameters; k++) {
+        out[k].dtype = in[1]->dtype;
+        out[k].rank = 1;
+        out[k].dim[0] = td_dim(in[1], -1);
+    }
     return 1 + parameters;
 }
 
 static int infer_rms_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                           td_error *error)
 {
-    (void)a;
     return infer_norm_grad(in, n, 1, out, error);
 }
 
 static int infer_layer_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                             td_error *error)
 {
-    (void)a;
     return infer_norm_grad(in, n, 2, out, error);
 }
 
@@ -135,7 +131,6 @@ static td_tensor *sum_rows(td_tensor *x)
 static void vjp_rms(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[0], n > 1 ? in[1] : 0, out[1] };
-    TD_VJP_UNUSED;
     if (!td_no_gradient_of(in, grad_out, 1, "the reciprocal root of rms_norm") || !grad_out[0])
         return;
     grad_in[0] = td_emit_("rms_norm_grad", inputs, 4, a);
@@ -147,7 +142,6 @@ static void lower_rms(td_graph *g, td_tensor *const *in, int n, const td_attrs *
                       td_tensor **out)
 {
     td_tensor *y;
-    (void)g, (void)used;
     out[1] = td_rsqrt(td_affine(td_mean(td_mul(in[0], in[0]), -1), 1, a->f[0]));
     y = td_mul(in[0], out[1]);
     out[0] = n > 1 && in[1] ? td_mul(y, in[1]) : y;
@@ -159,7 +153,6 @@ static void lower_rms_grad(td_graph *g, td_tensor *const *in, int n, const td_at
 {
     td_tensor *dy = in[0], *w = in[2], *r = in[3], *norm = td_mul(in[1], r),
               *dn = w ? td_mul(dy, w) : dy;
-    (void)g, (void)n, (void)a;
     out[0] = td_mul(r, td_sub(dn, td_mul(norm, td_mean(td_mul(dn, norm), -1))));
     if (used[1])
         out[1] = sum_rows(td_mul(dy, norm));
@@ -168,7 +161,6 @@ static void lower_rms_grad(td_graph *g, td_tensor *const *in, int n, const td_at
 static void vjp_layer(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[0], n > 1 ? in[1] : 0, out[1], out[2] };
-    TD_VJP_UNUSED;
     if (!td_no_gradient_of(in, grad_out, 1, "the mean of layer_norm") ||
         !td_no_gradient_of(in, grad_out, 2, "the deviation of layer_norm") || !grad_out[0])
         return;
@@ -182,7 +174,6 @@ static void lower_layer(td_graph *g, td_tensor *const *in, int n, const td_attrs
                         const bool *used, td_tensor **out)
 {
     td_tensor *centred, *y;
-    (void)g, (void)used;
     out[1] = td_mean(in[0], -1);
     centred = td_sub(in[0], out[1]);
     out[2] = td_rsqrt(td_affine(td_mean(td_mul(centred, centred), -1), 1, a->f[0]));
@@ -197,7 +188,6 @@ static void lower_layer_grad(td_graph *g, td_tensor *const *in, int n, const td_
 {
     td_tensor *dy = in[0], *w = in[2], *r = in[4], *norm = td_mul(td_sub(in[1], in[3]), r);
     td_tensor *dn = w ? td_mul(dy, w) : dy;
-    (void)g, (void)n, (void)a;
     out[0] = td_mul(r, td_sub(td_sub(dn, td_mean(dn, -1)),
                               td_mul(norm, td_mean(td_mul(dn, norm), -1))));
     if (used[1])

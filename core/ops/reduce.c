@@ -4,7 +4,6 @@
 static int infer_reduce(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
-    (void)n;
     if (a->i[0] < 0 || a->i[0] >> in[0]->rank)
         return td_fail(error, TD_EGRAPH, "axes 0x%llx of a tensor of rank %d",
                        (unsigned long long)a->i[0], in[0]->rank);
@@ -18,15 +17,10 @@ static int infer_reduce(td_tensor *const *in, int n, const td_attrs *a, td_shape
 static void flops_input(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                         double pairs, td_flops *f)
 {
-    (void)n, (void)out, (void)a, (void)pairs;
     f->elementwise = (double)td_count(in[0]);
 }
 
-static void vjp_sum(TD_VJP_PARAMETERS)
-{
-    TD_VJP_UNUSED;
-    grad_in[0] = td_expand(grad_out[0], in[0]->dim);
-}
+static void vjp_sum(TD_VJP_PARAMETERS) { grad_in[0] = td_expand(grad_out[0], in[0]->dim); }
 
 TD_DEFINE_OP(td_op_sum, "sum", 1, 1, "sum over axes, kept as 1", .infer = infer_reduce,
              .vjp = vjp_sum, .flops = flops_input);
@@ -36,7 +30,6 @@ static void vjp_max(TD_VJP_PARAMETERS)
 {
     td_tensor *largest = td_equal(in[0], out[0]), *first;
     int        axis = 0;
-    TD_VJP_UNUSED;
     while (!(a->i[0] >> axis & 1))
         axis++;
     if (a->i[0] != (int64_t)1 << axis) {
@@ -62,7 +55,6 @@ static int infer_cumsum(td_tensor *const *in, int n, const td_attrs *a, td_shape
 
 static void vjp_cumsum(TD_VJP_PARAMETERS)
 {
-    TD_VJP_UNUSED;
     grad_in[0] = td_cumsum(grad_out[0], (int)a->i[0], !a->i[1]);
 }
 
@@ -71,7 +63,6 @@ TD_DEFINE_OP(td_op_cumsum, "cumsum", 1, 1, "running sum", .infer = infer_cumsum,
 static int infer_topk(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                       td_error *error)
 {
-    (void)n;
     if (!in[0]->rank || a->i[0] < 1 || a->i[0] > td_dim(in[0], -1))
         return td_fail(error, TD_EGRAPH, "the %lld largest of %lld", (long long)a->i[0],
                        (long long)td_dim(in[0], -1));
@@ -89,7 +80,6 @@ static void vjp_topk(TD_VJP_PARAMETERS)
     int64_t   width = td_dim(in[0], -1), rows = width ? td_count(in[0]) / width : 0,
             column[] = { rows, 1 };
     int64_t matrix[] = { rows, a->i[0] }, flat[] = { rows * a->i[0] };
-    TD_VJP_UNUSED;
     if (!grad_out[0])
         return;
     td_tensor *start = td_affine(td_reshape(td_iota(g, TD_I32, rows), column, 2), (double)width, 0);

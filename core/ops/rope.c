@@ -26,7 +26,6 @@ static void vjp(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[1], in[2] };
     td_attrs   back = *a;
-    TD_VJP_UNUSED;
     back.i[0] = !a->i[0];
     grad_in[0] = td_emit_("rope", inputs, 3, &back);
 }
@@ -37,7 +36,6 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
     int64_t    half = in[0]->dim[3] / 2, dims[] = { in[1]->dim[0], 1, in[1]->dim[1], half };
     td_tensor *c = td_reshape(in[1], dims, 4), *s = td_reshape(in[2], dims, 4);
     td_tensor *u = td_slice(in[0], 3, 0, half), *v = td_slice(in[0], 3, half, half), *parts[2];
-    (void)g, (void)n, (void)used;
     if (a->i[0])
         s = td_neg(s);
     parts[0] = td_sub(td_mul(u, c), td_mul(v, s));
@@ -48,7 +46,6 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
 static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                   double pairs, td_flops *f)
 {
-    (void)n, (void)out, (void)a, (void)pairs;
     f->elementwise = 3.0 * (double)td_count(in[0]);
 }
 

@@ -5,23 +5,18 @@
 static int infer_scalar(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
-    (void)n, (void)a;
     if (!td_is_real(in[0]))
         return td_fail(error, TD_EGRAPH, "needs reals");
-    out[0].dtype = in[0]->dtype, out[0].rank = 0;
+    out[0].dtype = in[0]->dtype;
+    out[0].rank = 0;
     return 1;
 }
 
-static void vjp_squares(TD_VJP_PARAMETERS)
-{
-    TD_VJP_UNUSED;
-    grad_in[0] = td_scale(td_mul(in[0], grad_out[0]), 2);
-}
+static void vjp_squares(TD_VJP_PARAMETERS) { grad_in[0] = td_scale(td_mul(in[0], grad_out[0]), 2); }
 
 static void lower_squares(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                           const bool *used, td_tensor **out)
 {
-    (void)g, (void)n, (void)a, (void)used;
     out[0] = td_sum_all(td_mul(in[0], in[0]));
 }
 
@@ -48,7 +43,6 @@ static int check_step(td_tensor *const *in, int n_full, int n, unsigned optional
 static int infer_adamw(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                        td_error *error)
 {
-    (void)a;
     if (check_step(in, 4, n, 0, error))
         return TD_EGRAPH;
     out[0] = out[1] = out[2] = td_shape_of(in[0]);
@@ -71,7 +65,6 @@ static void lower_adamw(td_graph *g, td_tensor *const *in, int n, const td_attrs
                           td_scale(td_mul(grad, grad), 1 - a->f[1]));
     td_tensor *root = td_affine(td_sqrt(td_div(v, correction(t, a->f[1]))), 1, a->f[2]);
     td_tensor *move = td_add(td_div(td_div(m, correction(t, a->f[0])), root), td_scale(p, a->f[3]));
-    (void)g, (void)n, (void)used;
     out[0] = td_assign(p, td_sub(p, td_mul(move, in[TD_STEP_LR])), in[TD_STEP_GATE]);
     out[1] = td_assign(in[TD_STEP_M], m, in[TD_STEP_GATE]);
     out[2] = td_assign(in[TD_STEP_V], v, in[TD_STEP_GATE]);
@@ -86,11 +79,11 @@ TD_DEFINE_OP(td_op_adamw_step, "adamw_step", TD_STEP_INPUTS, TD_STEP_INPUTS, "on
 static int infer_moment(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
-    (void)a;
     if (check_step(in, 2, n, 0, error))
         return TD_EGRAPH;
     out[0] = td_shape_of(in[TD_MOMENT_V]);
-    out[1].dtype = in[0]->dtype, out[1].rank = 0;
+    out[1].dtype = in[0]->dtype;
+    out[1].rank = 0;
     return 2;
 }
 
@@ -101,7 +94,6 @@ static void lower_moment(td_graph *g, td_tensor *const *in, int n, const td_attr
     td_tensor *keep = td_exp(td_scale(td_log(in[TD_MOMENT_T]), -a->f[0])); /* 1 - b2 */
     td_tensor *v = td_add(td_mul(in[TD_MOMENT_V], td_affine(keep, -1, 1)),
                           td_mul(td_affine(square, 1, 1e-30), keep));
-    (void)g, (void)n, (void)used;
     out[0] = td_assign(in[TD_MOMENT_V], v, in[TD_MOMENT_GATE]);
     out[1] = td_sum_all(td_div(square, v));
 }
@@ -129,7 +121,6 @@ static void lower_adafactor(td_graph *g, td_tensor *const *in, int n, const td_a
     td_tensor *shrink = td_maximum(td_scalar(g, 1), td_scale(rms_u, 1 / a->f[2]));
     td_tensor *rate = td_mul(in[TD_FACTOR_LR], td_maximum(td_scalar(g, a->f[3]), rms_p));
     td_tensor *delta = td_mul(td_div(u, shrink), rate), *m = 0, *p = in[TD_FACTOR_P];
-    (void)n, (void)used;
     if (a->f[0] > 0)
         delta = m = td_add(td_scale(in[TD_FACTOR_M], a->f[0]), td_scale(delta, 1 - a->f[0]));
     if (a->f[1] < 0)

@@ -52,7 +52,8 @@ static int open_elf(elf *e, td_error *error)
             error, TD_EPLUGIN,
             "'%s' is cut off or damaged: its program headers lie outside the file; build it again",
             e->path);
-    e->segments = (const void *)(e->data + h->e_phoff), e->n_segments = h->e_phnum;
+    e->segments = (const void *)(e->data + h->e_phoff);
+    e->n_segments = h->e_phnum;
     for (size_t k = 0; k < e->n_segments; k++)
         if (e->segments[k].p_type == PT_LOAD &&
             !within(e, e->segments[k].p_offset, e->segments[k].p_filesz))
@@ -167,7 +168,8 @@ size_t td_module_exports(const char *path, td_text *names)
     exports     x = { names, 0 };
     if (td_map_open(&map, path, NULL))
         return 0;
-    e.data = map.data, e.size = map.size;
+    e.data = map.data;
+    e.size = map.size;
     if (!open_elf(&e, NULL))
         each_symbol(&e, add_export, &x);
     td_map_close(&map);
@@ -221,7 +223,8 @@ int td_module_inspect(const char *path, td_error *error)
 
     if (check_regular(path, error) || td_map_open(&map, path, error))
         return TD_EPLUGIN;
-    e.data = map.data, e.size = map.size;
+    e.data = map.data;
+    e.size = map.size;
     code = open_elf(&e, error);
     if (!code && !find_symbol(&e, TD_MODULE_SYMBOL, &symbol))
         code = td_fail(error, TD_EPLUGIN,

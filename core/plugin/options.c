@@ -21,7 +21,8 @@ static int part_defaults(td_registry *r, const char *kind, const char *name, int
                          td_arena *arena, td_part *out, td_error *error)
 {
     const td_plugin *p = td_registry_find(r, kind, name, error);
-    out->plugin = p, out->config = p ? defaults(r, p, depth, arena, error) : NULL;
+    out->plugin = p;
+    out->config = p ? defaults(r, p, depth, arena, error) : NULL;
     return out->config ? 0 : TD_EPLUGIN;
 }
 

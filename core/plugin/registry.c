@@ -140,7 +140,8 @@ static int add_plugin(td_registry *r, const td_plugin *p, td_loaded *from, size_
         larger = realloc(r->plugins, (r->room ? 2 * r->room : 128) * sizeof *larger);
         if (!larger)
             return td_fail(error, TD_ENOMEM, "out of memory while listing plugins");
-        r->plugins = larger, r->room = r->room ? 2 * r->room : 128;
+        r->plugins = larger;
+        r->room = r->room ? 2 * r->room : 128;
     }
     p = td_plugin_copy(p, kind_size(p->kind), r->arena);
     key_of(key, p ? p->kind : "", p ? p->name : "");
@@ -212,9 +213,13 @@ td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error
     const char  *environment;
     bool         ok;
 
-    if (r)
-        r->arena = td_arena_new(), r->files = td_map_new(), r->refused = td_map_new(),
-        r->by_name = td_map_new(), r->log = log;
+    if (r) {
+        r->arena = td_arena_new();
+        r->files = td_map_new();
+        r->refused = td_map_new();
+        r->by_name = td_map_new();
+        r->log = log;
+    }
     ok = r && r->arena && r->files && r->refused && r->by_name;
     for (size_t k = 0; ok && td_core_ops[k]; k++)
         ok = !add_plugin(r, td_core_ops[k], NULL, 0, error);
@@ -251,7 +256,8 @@ void td_registry_add_path(td_registry *r, const char *directory)
     for (size_t k = 0; k < r->count; k++)
         r->plugins[k].directory += r->plugins[k].from && r->plugins[k].directory >= at &&
                                    r->plugins[k].directory != (size_t)NO_DIRECTORY;
-    r->n_given++, r->scanned = false;
+    r->n_given++;
+    r->scanned = false;
 }
 
 const td_module *td_registry_add_module(td_registry *r, const char *path, td_error *error)
@@ -300,7 +306,6 @@ static void each_file(td_registry *r, size_t k,
 
 static void load_any(td_registry *r, const char *path, size_t k, void *argument)
 {
-    (void)argument;
     try_module(r, path, k);
 }
 
@@ -412,7 +417,8 @@ const td_plugin *td_registry_find(td_registry *r, const char *kind, const char *
     why = refusal_before(r, kind, name, f);
     if (!f && !why) {
         td_registry_scan(r);
-        f = known(r, kind, name), why = refusal_before(r, kind, name, f);
+        f = known(r, kind, name);
+        why = refusal_before(r, kind, name, f);
     }
     if (f && f->clash)
         why = f->clash;

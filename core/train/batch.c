@@ -31,15 +31,19 @@ static void *add(td_batch *b, const char *name, int dtype, int rank, const int64
         larger = realloc(memory->at[b->count], bytes);
         if (!larger)
             return NULL;
-        memory->at[b->count] = larger, memory->room[b->count] = bytes;
+        memory->at[b->count] = larger;
+        memory->room[b->count] = bytes;
     }
     memset(a, 0, sizeof *a);
     strcpy(a->name, name);
-    a->dtype = dtype, a->rank = rank;
+    a->dtype = dtype;
+    a->rank = rank;
     if (rank)
         memcpy(a->dim, dims, (size_t)rank * sizeof *dims);
-    if (!memory->at[b->count])
-        memory->at[b->count] = malloc(4), memory->room[b->count] = 4;
+    if (!memory->at[b->count]) {
+        memory->at[b->count] = malloc(4);
+        memory->room[b->count] = 4;
+    }
     a->data = memory->at[b->count];
     if (!a->data)
         return NULL;
@@ -51,8 +55,10 @@ static void *add(td_batch *b, const char *name, int dtype, int rank, const int64
 td_batch *td_batch_new(void)
 {
     td_batch *b = calloc(1, sizeof *b);
-    if (b)
-        b->host = calloc(1, sizeof(buffers)), b->add = add;
+    if (b) {
+        b->host = calloc(1, sizeof(buffers));
+        b->add = add;
+    }
     if (b && b->host)
         return b;
     free(b);
@@ -69,7 +75,11 @@ void td_batch_free(td_batch *b)
     free(b);
 }
 
-void td_batch_clear(td_batch *b) { b->count = 0, b->rows = 0; }
+void td_batch_clear(td_batch *b)
+{
+    b->count = 0;
+    b->rows = 0;
+}
 
 static int64_t count_of(const td_array *a)
 {

@@ -58,7 +58,8 @@ static int save_kind(const char *path, td_variables *v, const td_device *device,
                ? td_safetensors_write(path, list, n, (const char *const[]){ "format", "pt", NULL },
                                       error)
                : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
-    free(list), free(sources);
+    free(list);
+    free(sources);
     return code;
 }
 
@@ -80,7 +81,8 @@ static int load_one(td_variable *x, const td_stored *t, const char *path, const 
     int    code;
     for (int k = 0; same && k < x->rank; k++)
         same = t->dim[k] == x->dim[k];
-    dims_of(has, t->rank, t->dim), dims_of(wanted, x->rank, x->dim);
+    dims_of(has, t->rank, t->dim);
+    dims_of(wanted, x->rank, x->dim);
     if (!same)
         return td_fail(error, TD_ECONFIG,
                        "'%s': tensor '%s' is %s; this config's model has %s there", path, x->name,
@@ -200,8 +202,12 @@ static int load_state(const char *path, td_progress *p, td_error *error)
     if (bad || step < 0 || record < 0)
         return td_fail(error, TD_EFORMAT,
                        "'%s/state.json' is damaged: a field is missing or negative", path);
-    p->step = step, p->record = (uint64_t)record, p->best_step = best_step;
-    p->evaluated = evaluated, p->skipped = skipped, p->refused = refused;
+    p->step = step;
+    p->record = (uint64_t)record;
+    p->best_step = best_step;
+    p->evaluated = evaluated;
+    p->skipped = skipped;
+    p->refused = refused;
     return 0;
 }
 

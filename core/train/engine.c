@@ -70,7 +70,9 @@ td_engine *td_engine_open(const td_engine_options *o, td_error *error)
         td_fail(error, TD_ENOMEM, "out of memory while opening the engine");
         return NULL;
     }
-    e->model = o->model, e->model.real = b->real, e->log = o->log;
+    e->model = o->model;
+    e->model.real = b->real;
+    e->log = o->log;
     e->device = (td_device){ b, NULL, o->services, o->model.registry, o->lowered };
     find_kernels(e);
     if (!b->open(o->backend.config, o->services, &e->device.state, error))
@@ -98,13 +100,16 @@ void td_engine_close(td_engine *e)
         return;
     for (size_t k = 0; k < e->n_entries; k++)
         free_entry(e->entries[k]);
-    free_entry(e->update), free_entry(e->norms);
+    free_entry(e->update);
+    free_entry(e->norms);
     if (e->arena)
         e->device.backend->release(e->device.state, e->arena, e->arena_size);
     td_variables_release(e->variables, &e->device);
     td_variables_free(e->variables);
     e->device.backend->close(e->device.state);
-    free(e->entries), free(e->examples), free(e);
+    free(e->entries);
+    free(e->examples);
+    free(e);
 }
 
 /* ---- plans ----------------------------------------------------------------------------------- */
@@ -114,7 +119,9 @@ static int build(td_engine *e, entry *x, const td_batch *batch, td_error *error)
     int phase = x->purpose == EVALUATE ? TD_PHASE_EVALUATE : TD_PHASE_TRAIN, code;
     if (x->purpose == UPDATE) {
         code = td_model_update(&e->model, e->variables, &x->update, error);
-        x->roots[0] = x->update.norm, x->roots[1] = x->update.gate, x->n_roots = 2;
+        x->roots[0] = x->update.norm;
+        x->roots[1] = x->update.gate;
+        x->n_roots = 2;
         return code;
     }
     if (x->purpose == NORMS)
@@ -123,7 +130,8 @@ static int build(td_engine *e, entry *x, const td_batch *batch, td_error *error)
                             error);
     if (!code && x->purpose != EVALUATE)
         code = td_model_backward(&e->model, e->variables, &x->built, x->purpose == ADD, error);
-    x->roots[0] = x->built.sum, x->roots[1] = x->purpose == EVALUATE ? x->built.nll : x->built.loss;
+    x->roots[0] = x->built.sum;
+    x->roots[1] = x->purpose == EVALUATE ? x->built.nll : x->built.loss;
     x->n_roots = 2;
     if (x->purpose == PROBE)
         x->roots[x->n_roots++] = x->built.logits;
@@ -173,7 +181,8 @@ static int bind(td_engine *e, entry *x, td_error *error)
         return td_plan_bind(x->plan, e->arena, error);
     if (e->arena)
         b->release(e->device.state, e->arena, e->arena_size);
-    e->arena = b->allocate(e->device.state, need), e->arena_size = e->arena ? need : 0;
+    e->arena = b->allocate(e->device.state, need);
+    e->arena_size = e->arena ? need : 0;
     if (!e->arena)
         return td_fail(
             error, TD_ENOMEM,
@@ -212,7 +221,8 @@ static entry *find(td_engine *e, purpose purpose, const td_batch *batch, td_erro
     }
     if (!larger)
         return NULL;
-    e->entries = larger, e->entries[e->n_entries++] = x;
+    e->entries = larger;
+    e->entries[e->n_entries++] = x;
     if (!e->allocated)
         return x;
     if (td_variables_allocate(e->variables, &e->device, e->model.real, error) || bind(e, x, error))
@@ -279,7 +289,8 @@ int td_engine_plan_norms(td_engine *e, td_memory *memory, td_error *error)
 td_graph *td_engine_graph(td_engine *e, td_tensor *const **roots, size_t *n_roots)
 {
     entry *x = e->n_entries ? e->entries[0] : NULL;
-    *roots = x ? x->roots : NULL, *n_roots = x ? x->n_roots : 0;
+    *roots = x ? x->roots : NULL;
+    *n_roots = x ? x->n_roots : 0;
     return x ? x->built.graph : NULL;
 }
 
@@ -335,7 +346,8 @@ static const int32_t *counting(td_engine *e, int64_t rows)
             return NULL;
         for (int64_t i = e->n_examples; i < rows; i++)
             larger[i] = (int32_t)i;
-        e->examples = larger, e->n_examples = rows;
+        e->examples = larger;
+        e->n_examples = rows;
     }
     return e->examples;
 }
@@ -425,7 +437,8 @@ int td_engine_norms(td_engine *e, td_parameter_norms **out, size_t *count, td_er
     n = &e->norms->norms;
     if (td_plan_run(e->norms->plan, error))
         return td_failed(error, TD_EGRAPH);
-    *out = calloc(n->count + 1, sizeof **out), *count = n->count;
+    *out = calloc(n->count + 1, sizeof **out);
+    *count = n->count;
     if (!*out)
         return td_fail(error, TD_ENOMEM, "out of memory for %zu norms", n->count);
     for (size_t k = 0; k < n->count; k++)
@@ -458,8 +471,10 @@ static size_t add_rows(const td_plan *p, td_profile_row *rows, size_t n, size_t 
             continue;
         if (k == n)
             rows[n++] = (td_profile_row){ .op = one[i].op };
-        rows[k].seconds += one[i].seconds, rows[k].flops += one[i].flops;
-        rows[k].bytes += one[i].bytes, rows[k].calls += one[i].calls;
+        rows[k].seconds += one[i].seconds;
+        rows[k].flops += one[i].flops;
+        rows[k].bytes += one[i].bytes;
+        rows[k].calls += one[i].calls;
     }
     return n;
 }

@@ -38,10 +38,14 @@ static int fetch(job *j, int64_t source, int64_t index, td_example *x, td_error 
                              "data '%s' cannot read held-out record %lld of source %lld",
                              f->data->plugin.name, (long long)index, (long long)source);
     memset(x, 0, sizeof *x);
-    x->source = r.source, x->id = r.id;
+    x->source = r.source;
+    x->id = r.id;
     if (r.inputs) {
-        x->given = r.inputs, x->n_given = r.n_inputs;
-        x->predicted = r.targets, x->n_predicted = r.n_targets, x->weights = r.weights;
+        x->given = r.inputs;
+        x->n_given = r.n_inputs;
+        x->predicted = r.targets;
+        x->n_predicted = r.n_targets;
+        x->weights = r.weights;
         return 0;
     }
     if (k >= r.n_targets)
@@ -49,9 +53,12 @@ static int fetch(job *j, int64_t source, int64_t index, td_example *x, td_error 
             error, TD_EFORMAT,
             "held-out record %lld of source %lld has %lld tokens: %lld given leave none to score",
             (long long)index, (long long)source, (long long)r.n_targets, (long long)k);
-    x->given = r.targets, x->n_given = k, x->given_documents = r.documents;
-    x->predicted = r.targets + k, x->n_predicted = r.n_targets - k;
-    x->predicted_documents = r.documents ? r.documents + k : NULL,
+    x->given = r.targets;
+    x->n_given = k;
+    x->given_documents = r.documents;
+    x->predicted = r.targets + k;
+    x->n_predicted = r.n_targets - k;
+    x->predicted_documents = r.documents ? r.documents + k : NULL;
     x->weights = r.weights ? r.weights + k : NULL;
     return 0;
 }
@@ -86,7 +93,8 @@ static int score_batch(job *j, int64_t source, int64_t first, int64_t count, sum
         td_engine_evaluate(j->engine, j->batch, &part, NULL, error))
         return td_failed(error, TD_EFORMAT);
     out->targets += td_batch_targets(j->batch);
-    s->nll += part, s->weight += td_batch_weight(j->batch);
+    s->nll += part;
+    s->weight += td_batch_weight(j->batch);
     return 0;
 }
 
@@ -96,7 +104,7 @@ static int score_source(job *j, int64_t source, td_score *out, td_evaluate_progr
     int64_t n = wanted(j->spec, source);
     sums    s = { 0 };
     int     code = 0;
-    out->source = j->spec->feed.data->source_name(j->spec->feed.data_state, source),
+    out->source = j->spec->feed.data->source_name(j->spec->feed.data_state, source);
     out->sequences = n;
     for (int64_t first = 0; first < n && !code; first += j->spec->batch) {
         int64_t count = n - first < j->spec->batch ? n - first : j->spec->batch;
@@ -116,10 +124,14 @@ static void average(td_evaluation *e)
     int64_t n = 0, known = 0;
     double  bits = 0;
     for (int64_t i = 0; i < e->count; i++) {
-        if (e->at[i].targets)
-            e->nll += e->at[i].nll, n++;
-        if (e->at[i].targets && e->at[i].bits_per_byte >= 0)
-            bits += e->at[i].bits_per_byte, known++;
+        if (e->at[i].targets) {
+            e->nll += e->at[i].nll;
+            n++;
+        }
+        if (e->at[i].targets && e->at[i].bits_per_byte >= 0) {
+            bits += e->at[i].bits_per_byte;
+            known++;
+        }
     }
     e->nll = n ? e->nll / (double)n : NAN;
     e->bits_per_byte = n && known == n ? bits / (double)known : -1;
@@ -174,7 +186,9 @@ int td_evaluate(td_engine *engine, const td_evaluate_spec *spec, td_evaluate_pro
         code = score_source(&j, s, &out->at[s], progress, arg, error);
     if (!code)
         average(out);
-    td_arena_free(j.arena), td_batch_free(j.batch), free(j.examples);
+    td_arena_free(j.arena);
+    td_batch_free(j.batch);
+    free(j.examples);
     if (code)
         td_evaluation_free(out);
     return code;

@@ -204,7 +204,8 @@ static bool bind_all(td_experiment *x, unsigned needs, td_errors *errors)
     sized &= !td_config_bind_table(x->config, x->registry, "evaluate", evaluate_table, &x->evaluate,
                                    errors);
     td_config_bind_table(x->config, x->registry, "run", run_table, &x->run, errors);
-    x->groups = o.groups, x->threads = b.threads;
+    x->groups = o.groups;
+    x->threads = b.threads;
     bind_loggers(x, needs, errors);
     return sized;
 }

@@ -120,7 +120,8 @@ int td_feed_split(const td_feed_spec *s, const td_record *record, td_arena *aren
     if (loss_of(s)->split(s->loss.config, record, &in, out, error))
         return td_fail(error, td_failed(error, TD_EFORMAT), "loss '%s' cannot split record %llu",
                        s->loss.plugin->name, (unsigned long long)record->id);
-    out->id = record->id, out->source = record->source;
+    out->id = record->id;
+    out->source = record->source;
     return 0;
 }
 
@@ -149,7 +150,8 @@ static int64_t row_for(td_extent *used, const int *in_row, int64_t rows, td_exte
 {
     for (int64_t r = 0; r < rows; r++)
         if (in_row[r] < PACKED && fits(used[r], e, most)) {
-            used[r].first += e.first, used[r].second += e.second;
+            used[r].first += e.first;
+            used[r].second += e.second;
             return r;
         }
     return -1;
@@ -215,7 +217,8 @@ static void make(td_feed *f, slot *k, uint64_t first)
     int64_t n;
     td_arena_reset(k->arena);
     memset(&k->error, 0, sizeof k->error);
-    k->step.weight = 0, k->step.tokens = k->step.targets = 0;
+    k->step.weight = 0;
+    k->step.tokens = k->step.targets = 0;
     n = take(f, k, first);
     for (int64_t m = 0; n > 0 && m < f->n_micro && !k->error.code; m++) {
         if (make_micro(f, k, m, n) && !k->error.code)
@@ -225,7 +228,8 @@ static void make(td_feed *f, slot *k, uint64_t first)
         k->step.tokens += td_batch_tokens(k->step.micro[m]);
         k->step.targets += td_batch_targets(k->step.micro[m]);
     }
-    k->step.records = n, k->step.next = first + (uint64_t)n;
+    k->step.records = n;
+    k->step.next = first + (uint64_t)n;
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
@@ -244,7 +248,9 @@ static void *work(void *argument)
         pthread_mutex_unlock(&f->lock);
         make(f, k, first);
         pthread_mutex_lock(&f->lock);
-        k->ready = true, f->next = k->step.next, f->made++;
+        k->ready = true;
+        f->next = k->step.next;
+        f->made++;
         pthread_cond_broadcast(&f->changed);
         if (k->error.code)
             break;
@@ -278,7 +284,9 @@ td_feed *td_feed_open(const td_feed_spec *spec, uint64_t first, td_error *error)
     int      code = f ? 0 : TD_ENOMEM;
 
     if (f) {
-        f->spec = *spec, f->next = first, f->n_micro = spec->batch / spec->micro_batch;
+        f->spec = *spec;
+        f->next = first;
+        f->n_micro = spec->batch / spec->micro_batch;
         pthread_mutex_init(&f->lock, NULL);
         pthread_cond_init(&f->changed, NULL);
         for (int i = 0; i < AHEAD && !code; i++)
@@ -310,7 +318,9 @@ void td_feed_close(td_feed *f)
             td_batch_free(k->step.micro ? k->step.micro[m] : NULL);
             free(k->step.examples ? k->step.examples[m] : NULL);
         }
-        free(k->step.micro), free(k->step.examples), free(k->examples);
+        free(k->step.micro);
+        free(k->step.examples);
+        free(k->examples);
         td_arena_free(k->arena);
     }
     pthread_cond_destroy(&f->changed);

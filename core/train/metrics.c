@@ -70,7 +70,8 @@ static int list_write(list *l, td_metrics *m, int64_t step, int code, td_error *
 {
     if (!code)
         code = td_metrics_write(m, step, l->at, l->n, error);
-    free(l->at), free(l->names);
+    free(l->at);
+    free(l->names);
     return code;
 }
 

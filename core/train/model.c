@@ -84,9 +84,10 @@ int td_model_forward(const td_model *m, td_variables *variables, int phase, cons
     memset(out, 0, sizeof *out);
     if (!g)
         return td_fail(error, TD_ENOMEM, "out of memory while building the model");
-    if (!td_batch_find(batch, "labels") || !td_batch_find(batch, "loss_weights"))
-        return td_graph_free(g),
-               td_fail(error, TD_EFORMAT, "the batch has no 'labels' or no 'loss_weights'");
+    if (!td_batch_find(batch, "labels") || !td_batch_find(batch, "loss_weights")) {
+        td_graph_free(g);
+        return td_fail(error, TD_EFORMAT, "the batch has no 'labels' or no 'loss_weights'");
+    }
     dropout = dropout_of(m, g, batch);
     out->graph = g;
     architecture->build(m->architecture.config, &(td_architecture_in){ g, batch, &dropout }, &a);
@@ -100,7 +101,8 @@ int td_model_forward(const td_model *m, td_variables *variables, int phase, cons
         td_push(g, "loss");
         loss->build(m->loss.config, &in, &l);
         td_pop(g);
-        out->sum = l.sum, out->nll = l.nll;
+        out->sum = l.sum;
+        out->nll = l.nll;
         add_auxiliary(g, &in, l.loss, out);
         out->logits = logits ? logits_of(&a) : NULL;
     }
@@ -169,7 +171,9 @@ int td_model_backward(const td_model *m, td_variables *v, td_built *b, bool add,
             code = assign_gradients(v, b->graph, params, grads, n, add, error);
     } else
         td_fail(error, TD_ENOMEM, "out of memory while differentiating");
-    free(params), free(leaves), free(grads);
+    free(params);
+    free(leaves);
+    free(grads);
     return code;
 }
 
@@ -189,8 +193,11 @@ static void update_one(const td_model *m, td_graph *g, td_variable *p, td_variab
     td_group_rule       rule = td_model_group(m, p->name);
     td_tensor          *rate = in->rate, *value;
 
-    in->name = p->name, in->param = td_graph_variable(g, p), in->grad = td_graph_variable(g, grad);
-    in->rate = td_scale(rate, rule.rate), in->decay_scale = rule.decay;
+    in->name = p->name;
+    in->param = td_graph_variable(g, p);
+    in->grad = td_graph_variable(g, grad);
+    in->rate = td_scale(rate, rule.rate);
+    in->decay_scale = rule.decay;
     td_push(g, p->name);
     value = optimizer->build(m->optimizer.config, in);
     td_assign(in->param, value, in->gate);
@@ -208,7 +215,8 @@ static int check_rules(const td_model *m, td_variables *v, td_error *error)
             const td_variable *x = td_variables_at(v, i);
             if (x->kind != TD_VARIABLE_PARAM)
                 continue;
-            example = x, followed = rule_of(m, x->name) == k;
+            example = x;
+            followed = rule_of(m, x->name) == k;
         }
         if (!followed && example)
             return td_fail(error, TD_ECONFIG,
@@ -233,8 +241,10 @@ int td_model_update(const td_model *m, td_variables *v, td_update *out, td_error
 
     if (!g)
         return td_fail(error, TD_ENOMEM, "out of memory while building the update");
-    if (check_rules(m, v, error))
-        return td_graph_free(g), TD_ECONFIG;
+    if (check_rules(m, v, error)) {
+        td_graph_free(g);
+        return TD_ECONFIG;
+    }
     for (size_t i = 0; i < count; i++) {
         td_variable *x = td_variables_at(v, i);
         if (x->kind == TD_VARIABLE_GRAD) {
@@ -242,14 +252,18 @@ int td_model_update(const td_model *m, td_variables *v, td_update *out, td_error
             squares = squares ? td_add(squares, s) : s;
         }
     }
-    if (!squares)
-        return td_graph_free(g),
-               td_fail(error, TD_ECONFIG, "there is nothing to train: every parameter is frozen");
-    out->graph = g, out->norm = td_sqrt(squares);
+    if (!squares) {
+        td_graph_free(g);
+        return td_fail(error, TD_ECONFIG, "there is nothing to train: every parameter is frozen");
+    }
+    out->graph = g;
+    out->norm = td_sqrt(squares);
     out->gate = m->guard ? td_less(out->norm, td_input(g, "norm_limit", TD_REAL, 0, 0))
                          : td_scalar(g, 1);
-    in.rate = td_input(g, "rate", TD_REAL, 0, 0), in.step = td_input(g, "step", TD_REAL, 0, 0);
-    in.clip = clip_scale(g, out->norm, m->clip), in.gate = out->gate;
+    in.rate = td_input(g, "rate", TD_REAL, 0, 0);
+    in.step = td_input(g, "step", TD_REAL, 0, 0);
+    in.clip = clip_scale(g, out->norm, m->clip);
+    in.gate = out->gate;
     for (size_t i = 0; i < count; i++) {
         td_variable *p = td_variables_at(v, i);
         td_variable *grad = p->kind == TD_VARIABLE_PARAM ? td_model_gradient(v, p->name) : NULL;
@@ -296,6 +310,7 @@ int td_model_norms(const td_model *m, td_variables *v, td_norms *out, td_error *
 void td_norms_free(td_norms *n)
 {
     td_graph_free(n->graph);
-    free(n->parameters), free(n->at);
+    free(n->parameters);
+    free(n->at);
     *n = (td_norms){ 0 };
 }

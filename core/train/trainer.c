@@ -59,7 +59,9 @@ static int log_step(trainer *t, td_error *error)
         snprintf(names[k], sizeof *names, "train/%s", t->aux[k].name);
         m[n++] = (td_metric){ names[k], t->aux[k].loss, false };
     }
-    t->window_start = now, t->window_tokens = 0, t->window_flops = 0;
+    t->window_start = now;
+    t->window_tokens = 0;
+    t->window_flops = 0;
     return td_metrics_write(&t->metrics, t->progress.step, m, n, error);
 }
 
@@ -86,14 +88,16 @@ static void show_progress(trainer *t, bool last)
 static int gradients(trainer *t, const td_feed_step *batch, td_error *error)
 {
     double sum = 0;
-    t->loss = 0, t->step_flops = 0;
+    t->loss = 0;
+    t->step_flops = 0;
     for (int64_t m = 0; m < batch->n_micro; m++) {
         td_micro     micro = { batch->micro[m], batch->weight, m > 0, (int32_t)t->progress.step,
                                batch->examples[m] };
         td_micro_out out;
         if (td_engine_gradient(t->spec->engine, &micro, &out, error))
             return td_failed(error, TD_EGRAPH);
-        t->loss += out.loss, sum += out.sum;
+        t->loss += out.loss;
+        sum += out.sum;
         for (size_t k = 0; k < out.n_aux; k++) {
             out.aux[k].loss += m ? t->aux[k].loss : 0;
             t->aux[k] = out.aux[k];
@@ -118,7 +122,8 @@ static int after_update(trainer *t, const td_update_out *u, td_error *error)
                                        : u->norm;
         return 0;
     }
-    t->progress.skipped++, t->progress.refused++;
+    t->progress.skipped++;
+    t->progress.refused++;
     td_log_line(s->log, TD_LOG_WARN,
                 "step %lld: gradient norm %g (average %g): the update is skipped",
                 (long long)t->progress.step, u->norm, t->progress.norm_average);
@@ -158,10 +163,13 @@ static int step(trainer *t, td_error *error)
         return td_failed(error, TD_EGRAPH);
     }
     t->norm = u.norm;
-    t->progress.step++, t->progress.record = batch->next;
-    t->progress.tokens += (double)batch->tokens, t->progress.targets += (double)batch->targets,
-        t->progress.flops += t->step_flops;
-    t->window_tokens += batch->tokens, t->window_flops += t->step_flops;
+    t->progress.step++;
+    t->progress.record = batch->next;
+    t->progress.tokens += (double)batch->tokens;
+    t->progress.targets += (double)batch->targets;
+    t->progress.flops += t->step_flops;
+    t->window_tokens += batch->tokens;
+    t->window_flops += t->step_flops;
     return after_update(t, &u, error);
 }
 
@@ -185,18 +193,22 @@ static int evaluate(trainer *t, bool known, td_error *error)
     td_evaluation_free(&t->evaluation);
     code = td_evaluate(t->spec->engine, &t->spec->evaluate, evaluation_progress, t, &t->evaluation,
                        error);
-    t->window_start += td_now() - start, t->started += td_now() - start;
+    t->window_start += td_now() - start;
+    t->started += td_now() - start;
     t->interrupted = code == TD_EEND && caught;
     if (code)
         return t->interrupted ? 0 : td_failed(error, TD_EIO);
-    if (t->evaluation.nll < p->best || (p->best_step < 0 && isfinite(t->evaluation.nll)))
-        p->best = t->evaluation.nll, p->best_step = p->step;
+    if (t->evaluation.nll < p->best || (p->best_step < 0 && isfinite(t->evaluation.nll))) {
+        p->best = t->evaluation.nll;
+        p->best_step = p->step;
+    }
     td_log_line(t->spec->log, TD_LOG_INFO, "step %lld: held-out NLL %.4f, perplexity %.3f%s",
                 (long long)p->step, t->evaluation.nll, exp(t->evaluation.nll),
                 p->best_step == p->step ? " (best so far)" : "");
     if (known)
         return 0;
-    p->evaluated = p->step, t->saved = -1;
+    p->evaluated = p->step;
+    t->saved = -1;
     return td_metrics_evaluation(&t->metrics, p->step, &t->evaluation, error);
 }
 
@@ -302,7 +314,8 @@ static int load(trainer *t, td_error *error)
         td_log_line(s->log, TD_LOG_INFO,
                     "the best evaluation so far, of step %lld, was another: it is forgotten",
                     (long long)t->progress.best_step);
-        t->progress.best = 0, t->progress.best_step = -1;
+        t->progress.best = 0;
+        t->progress.best_step = -1;
     }
     if (t->progress.step > s->steps)
         td_log_line(s->log, TD_LOG_WARN, "the run is at step %lld, past train.steps = %lld",
@@ -332,7 +345,8 @@ static void catch_signals(struct sigaction before[2])
     struct sigaction action;
     memset(&action, 0, sizeof action);
     /* a second one ends the program */
-    action.sa_handler = on_signal, action.sa_flags = (int)SA_RESETHAND;
+    action.sa_handler = on_signal;
+    action.sa_flags = (int)SA_RESETHAND;
     caught = 0;
     sigaction(SIGTERM, &action, &before[0]);
     sigaction(SIGINT, &action, &before[1]);
@@ -353,7 +367,8 @@ static void report(const trainer *t, td_trainer_out *out)
 {
     int64_t steps = t->progress.step - t->first_step;
     out->seconds = td_now() - t->started;
-    out->progress = t->progress, out->evaluation = t->evaluation;
+    out->progress = t->progress;
+    out->evaluation = t->evaluation;
     out->signal = t->progress.step < t->spec->steps || t->interrupted ? (int)caught : 0;
     if (out->seconds > 0 && steps > 0)
         out->tokens_per_second = t->progress.tokens / (double)t->progress.step * (double)steps /
@@ -378,12 +393,14 @@ int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *e
         code = t.feed ? 0 : td_failed(error, TD_ENOMEM);
     }
     if (!code) {
-        t.first_step = t.progress.step, t.first_flops = t.progress.flops;
+        t.first_step = t.progress.step;
+        t.first_flops = t.progress.flops;
         t.started = t.window_start = td_now();
         catch_signals(before);
         code = go_on(&t, error);
         report(&t, out);
-        sigaction(SIGTERM, &before[0], NULL), sigaction(SIGINT, &before[1], NULL);
+        sigaction(SIGTERM, &before[0], NULL);
+        sigaction(SIGINT, &before[1], NULL);
     }
     if (!code)
         code = td_metrics_flush(&t.metrics, error);

@@ -12,7 +12,6 @@ static const td_option decoder_options[] = {
 
 static inline td_extent decoder_extent(const void *config, const td_bounds *b)
 {
-    (void)config;
     return (td_extent){ b->total, 0 };
 }
 

@@ -16,7 +16,6 @@ static const td_option options[] = {
 
 static td_extent extent(const void *config, const td_bounds *b)
 {
-    (void)config;
     return (td_extent){ b->given, b->predicted };
 }
 

@@ -94,7 +94,9 @@ static inline td_tensor *attend(const struct stack *s, td_tensor *x, const char 
     td_tensor          *y;
     in.query = td_norm_build(&m->norm, pre, x);
     in.key = in.key ? in.key : in.query;
-    in.q_position = s->position, in.stack = s->scope, in.position = m->position,
+    in.q_position = s->position;
+    in.stack = s->scope;
+    in.position = m->position;
     in.dropout = s->dropout;
     y = td_attention_build(&m->attention, name, &in);
     if (m->post_norm)
@@ -116,9 +118,11 @@ static inline td_tensor *attend_self(const struct stack *s, td_tensor *x)
     /* in generation a row is one example, and a step sees keys that came before it */
     if (in_generation(x->graph))
         in.mask.q_index = in.mask.k_index = s->position;
-    if (s->memory && attention_of(s->model)->roles & TD_ATTENTION_MERGED)
-        in.memory = s->memory, in.memory_position = s->memory_position,
+    if (s->memory && attention_of(s->model)->roles & TD_ATTENTION_MERGED) {
+        in.memory = s->memory;
+        in.memory_position = s->memory_position;
         in.memory_mask = s->memory_mask;
+    }
     return attend(s, x, s->self_norm, "self_attn", "post_self_attn_layernorm", in);
 }
 

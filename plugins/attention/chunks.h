@@ -84,7 +84,6 @@ static int infer_chunks(td_tensor *const *in, int n, const td_attrs *a, td_shape
                         td_error *error)
 {
     const td_tensor *q = in[CHUNK_Q];
-    (void)n, (void)a;
     if (!q || q->rank != 5 || q->dtype == TD_I32)
         return td_fail(error, TD_EGRAPH, "queries must be real [B, H, N, C, E]");
     const int64_t b = q->dim[0], chunks = q->dim[2], c = q->dim[3];
@@ -102,7 +101,8 @@ static int infer_chunks(td_tensor *const *in, int n, const td_attrs *a, td_shape
              has_dims(in[l + 1], q, "what keys give", factor, 5, error) ||
              has_dims(in[l + 2], q, "what queries take", factor, 5, error)))
             return TD_EGRAPH;
-    out[0].dtype = q->dtype, out[0].rank = 5;
+    out[0].dtype = q->dtype;
+    out[0].rank = 5;
     memcpy(out[0].dim, q->dim, sizeof out[0].dim);
     out[0].dim[4] = in[CHUNK_V]->dim[4];
     return 1;
@@ -114,7 +114,6 @@ static void vjp_chunks(td_tensor *const *in, int n, td_tensor *const *out,
 {
     td_tensor *q = in[CHUNK_Q], *k = in[CHUNK_K], *v = in[CHUNK_V], *w = grad_out[0];
     bool       turned = a->i[0] != 0;
-    (void)n, (void)out;
     for (int i = CHUNK_SEE; i < CHUNK_INPUTS; i++)
         if (i < n && need[i])
             td_graph_fail(q->graph, "no gradient flows into the mask: td_detach it");
@@ -157,7 +156,6 @@ static void lower_chunks(td_graph *g, td_tensor *const *in, int n, const td_attr
     bool       turned = a->i[0] != 0;
     td_tensor *see = turned ? td_transpose(in[CHUNK_SEE], 3, 4) : in[CHUNK_SEE];
     td_tensor *scores = td_matmul(in[CHUNK_Q], td_transpose(in[CHUNK_K], 3, 4));
-    (void)g, (void)n, (void)used;
     out[0] = td_matmul(td_mul(scores, see), in[CHUNK_V]);
     for (int at = CHUNK_LINK; at < CHUNK_INPUTS; at += 3) {
         struct link l = { in[at], in[at + 1], in[at + 2] };
@@ -174,7 +172,6 @@ static void flops_chunks(td_tensor *const *in, int n, td_tensor *const *out, con
     const td_tensor *q = in[CHUNK_Q];
     double c = (double)q->dim[3], e = (double)q->dim[4], width = (double)in[CHUNK_V]->dim[4],
            rows = (double)td_count(q) / e, links = 0;
-    (void)n, (void)out, (void)a, (void)pairs;
     for (int at = CHUNK_LINK; at < CHUNK_INPUTS; at += 3)
         links += in[at] != NULL;
     /* within chunks; states made and taken; states added up, N^2 of them for N C rows */
@@ -233,10 +230,10 @@ static inline td_tensor *elu_plus_one(td_tensor *x)
 
 static int infer_elu(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
-    (void)n, (void)a;
     if (!in[0] || in[0]->dtype == TD_I32)
         return td_fail(error, TD_EGRAPH, "needs reals");
-    out[0].dtype = in[0]->dtype, out[0].rank = in[0]->rank;
+    out[0].dtype = in[0]->dtype;
+    out[0].rank = in[0]->rank;
     memcpy(out[0].dim, in[0]->dim, sizeof out[0].dim);
     return 1;
 }
@@ -245,7 +242,6 @@ static void vjp_elu(td_tensor *const *in, int n, td_tensor *const *out, td_tenso
                     const td_attrs *a, const bool *need, td_tensor **grad_in)
 {
     td_tensor *one = td_scalar(in[0]->graph, 1);
-    (void)n, (void)a, (void)need;
     grad_in[0] = td_mul(grad_out[0], td_where(td_less(out[0], one), out[0], one));
 }
 
@@ -253,14 +249,12 @@ static void lower_elu(td_graph *g, td_tensor *const *in, int n, const td_attrs *
                       td_tensor **out)
 {
     td_tensor *below = td_less(in[0], td_scalar(g, 0));
-    (void)n, (void)a, (void)used;
     out[0] = td_where(below, td_exp(in[0]), td_affine(in[0], 1, 1));
 }
 
 static int example_elu(td_graph *g, int n, td_tensor **in, td_attrs *attrs)
 {
     const int64_t dims[] = { 3, 7 };
-    (void)attrs;
     in[0] = n ? NULL : td_param(g, "x", dims, 2, td_normal(1));
     return n == 0;
 }

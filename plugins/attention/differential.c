@@ -68,7 +68,9 @@ static struct qkv pairs_of(const struct heads *c, const td_attention_in *in)
     x.q = td_split_heads(project(c, "q_proj", in->query, 2 * c->heads * c->head_dim), 2 * c->heads);
     x.k = td_split_heads(project(c, "k_proj", in->key, 2 * kv * c->head_dim), 2 * kv);
     x.v = td_split_heads(project(c, "v_proj", in->key, 2 * kv * c->head_dim), kv);
-    x.q = norm_queries(c, x.q), x.k = norm_keys(c, x.k), x.v = norm_values(c, x.v);
+    x.q = norm_queries(c, x.q);
+    x.k = norm_keys(c, x.k);
+    x.v = norm_values(c, x.v);
     return x;
 }
 

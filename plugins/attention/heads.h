@@ -79,19 +79,23 @@ static inline struct qkv heads_of(const struct heads *c, td_tensor *query, td_te
     x.q = td_split_heads(project(c, "q_proj", query, c->heads * c->head_dim), c->heads);
     x.k = td_split_heads(project(c, "k_proj", key, kv * c->head_dim), kv);
     x.v = td_split_heads(project(c, "v_proj", key, kv * c->head_dim), kv);
-    x.q = norm_queries(c, x.q), x.k = norm_keys(c, x.k), x.v = norm_values(c, x.v);
+    x.q = norm_queries(c, x.q);
+    x.k = norm_keys(c, x.k);
+    x.v = norm_values(c, x.v);
     return x;
 }
 
 static inline void rotate_heads(const td_attention_in *in, struct qkv *x)
 {
-    x->q = td_rotate(in, x->q, true), x->k = td_rotate(in, x->k, false);
+    x->q = td_rotate(in, x->q, true);
+    x->k = td_rotate(in, x->k, false);
 }
 
 /* The cache of generation; nothing in training. */
 static inline void remember_heads(const td_attention_in *in, struct qkv *x)
 {
-    x->k = td_remember(in, "k", x->k), x->v = td_remember(in, "v", x->v);
+    x->k = td_remember(in, "k", x->k);
+    x->v = td_remember(in, "v", x->v);
 }
 
 /* [B, H, T, F] -> [B, T, D] */

@@ -86,7 +86,8 @@ static struct chunks cut(const struct heads *h, const struct tokens *t)
                         .length = h->chunk < tokens ? h->chunk : tokens };
     int64_t       dims[2];
     c.count = (tokens + c.length - 1) / c.length;
-    dims[0] = c.rows, dims[1] = c.count;
+    dims[0] = c.rows;
+    dims[1] = c.count;
     c.segment = in_chunks(&c, t->segment);
     c.input = t->input ? in_chunks(&c, t->input) : NULL;
     c.begin = td_reshape(td_slice(c.segment, 2, 0, 1), dims, 2);
@@ -145,8 +146,10 @@ static struct link link_of(const struct chunks *c, bool ahead)
     td_tensor *take = td_mul(td_equal(c->segment, reshape3(across, c->rows, c->count, 1)),
                              not_(is_zero(c->segment)));
 
-    if (ahead && c->input)
-        give = td_mul(give, not_(is_zero(c->input))), take = td_mul(take, not_(is_zero(c->input)));
+    if (ahead && c->input) {
+        give = td_mul(give, not_(is_zero(c->input)));
+        take = td_mul(take, not_(is_zero(c->input)));
+    }
     return (struct link){ chunk_pairs(c, across, own, ahead), factor(give), factor(take) };
 }
 
@@ -257,7 +260,8 @@ static struct seen see_other(const struct heads *h, const td_mask *m, const stru
                             put(x->turned_q, q_place, length), put(x->turned_k, k_place, length),
                             put(x->v, k_place, length) };
     struct seen     s = see_row(h, &t, &all);
-    s.values = take(s.values, q_place), s.weights = take(s.weights, q_place);
+    s.values = take(s.values, q_place);
+    s.weights = take(s.weights, q_place);
     return s;
 }
 
@@ -300,11 +304,13 @@ static void carry_on(const struct features *x, td_tensor *segment, struct seen *
     before.weights = td_carry(g, "weights", now.weights->dim, 4);
     if (g->host->phase(g) == TD_PHASE_STEP) {
         struct seen old = see_state(x, &before);
-        s->values = td_add(s->values, old.values), s->weights = td_add(s->weights, old.weights);
+        s->values = td_add(s->values, old.values);
+        s->weights = td_add(s->weights, old.weights);
         now.values = td_add(before.values, now.values);
         now.weights = td_add(before.weights, now.weights);
     }
-    td_carry_on(before.values, now.values), td_carry_on(before.weights, now.weights);
+    td_carry_on(before.values, now.values);
+    td_carry_on(before.weights, now.weights);
 }
 
 /* ---- building -------------------------------------------------------------------------------- */
@@ -341,7 +347,8 @@ static struct seen see(const struct heads *c, const td_attention_in *in, const s
     int     phase = in->query->graph->host->phase(in->query->graph);
     bool    generates = phase == TD_PHASE_PREFILL || phase == TD_PHASE_STEP;
     td_mask m = in->mask;
-    m.q_segment = ones_for(m.q_segment, in->query), m.k_segment = ones_for(m.k_segment, in->key);
+    m.q_segment = ones_for(m.q_segment, in->query);
+    m.k_segment = ones_for(m.k_segment, in->key);
     if (in->role == TD_ROLE_CROSS)
         return generates ? see_kept(f, m.k_segment) : see_other(c, &m, f);
 

@@ -95,7 +95,8 @@ static td_tensor *attend_both(const struct heads *c, const td_attention_in *in, 
     td_bias         bias = own_bias(in, &x, memory, &m);
     td_tensor      *k, *v;
 
-    there.k_position = in->memory_position, there.rotated = in->rotated && c->memory_positions;
+    there.k_position = in->memory_position;
+    there.rotated = in->rotated && c->memory_positions;
     k = td_split_heads(project(c, "k_proj", in->memory, kv * c->head_dim), kv);
     v = td_split_heads(project(c, "v_proj", in->memory, kv * c->head_dim), kv);
     k = td_remember_memory("memory_k", td_rotate(&there, norm_keys(c, k), false));

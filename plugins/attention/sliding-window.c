@@ -26,7 +26,9 @@ static void see_both_sides(const struct heads *c, const td_attention_in *in, td_
     m->q_index = m->q_index ? m->q_index : count_from(in->query, queries, 0);
     m->k_index = m->k_index ? td_affine(m->k_index, 1, -(double)ahead)
                             : count_from(in->key, keys, -(double)ahead);
-    m->causal = true, m->self = false, m->window = 2 * ahead + 1;
+    m->causal = true;
+    m->self = false;
+    m->window = 2 * ahead + 1;
 }
 
 static td_tensor *along(td_tensor *x, bool keys) /* [B, T] -> [B, 1, T, 1] or [B, 1, 1, T] */

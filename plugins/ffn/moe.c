@@ -157,7 +157,8 @@ static td_tensor *mixture(const struct moe *c, const td_ffn_in *in, const struct
     x = reshape2(td_expand(td_reshape(x, one, 3), copies), rows, width);
     x = td_scatter_add(r->position, x, 0, rows); /* every place once: a permutation */
     td_push(x->graph, "experts");
-    gate = by_expert(c, r, "gate_proj", x, c->d_ff), up = by_expert(c, r, "up_proj", x, c->d_ff);
+    gate = by_expert(c, r, "gate_proj", x, c->d_ff);
+    up = by_expert(c, r, "up_proj", x, c->d_ff);
     y = dropped(c, in, r, td_glu(gate, up, activation_of(c)));
     y = by_expert(c, r, "down_proj", y, width);
     td_pop(x->graph);
@@ -175,7 +176,8 @@ static td_tensor *shared(const struct moe *c, const td_ffn_in *in)
     int64_t    width = c->shared * c->d_ff;
     td_tensor *h, *gate, *up;
     td_push(in->x->graph, "shared_expert");
-    gate = linear("gate_proj", in->x, width), up = linear("up_proj", in->x, width);
+    gate = linear("gate_proj", in->x, width);
+    up = linear("up_proj", in->x, width);
     h = td_drop(td_glu(gate, up, activation_of(c)), in->dropout, "inside", 1);
     h = linear("down_proj", h, td_dim(in->x, -1));
     td_pop(in->x->graph);

@@ -96,8 +96,10 @@ static int write_frame(const events *e, const message *m, td_error *error)
     FILE    *f = e->file;
     uint64_t length = m->size;
     uint32_t head = checksum(&length, 8), body = checksum(m->data, m->size);
-    fwrite(&length, 8, 1, f), fwrite(&head, 4, 1, f);
-    fwrite(m->data, 1, m->size, f), fwrite(&body, 4, 1, f);
+    fwrite(&length, 8, 1, f);
+    fwrite(&head, 4, 1, f);
+    fwrite(m->data, 1, m->size, f);
+    fwrite(&body, 4, 1, f);
     return ferror(f) ? fail(e, errno, error) : 0;
 }
 

@@ -31,7 +31,9 @@ static int join(const td_record *r, const td_split_in *in, td_example *out, td_e
             weights[k] = 1;
         memcpy(weights + n_inputs, r->weights, n_targets * sizeof *weights);
     }
-    out->predicted = tokens, out->n_predicted = (int64_t)n, out->weights = weights;
+    out->predicted = tokens;
+    out->n_predicted = (int64_t)n;
+    out->weights = weights;
     out->predicted_documents = NULL;
     return 0;
 }
@@ -39,22 +41,23 @@ static int join(const td_record *r, const td_split_in *in, td_example *out, td_e
 static int split(const void *config, const td_record *r, const td_split_in *in, td_example *out,
                  td_error *error)
 {
-    (void)config;
     memset(out, 0, sizeof *out);
-    out->source = r->source, out->id = r->id;
+    out->source = r->source;
+    out->id = r->id;
     if (r->n_inputs < 0 || r->n_targets < 0 || (r->inputs ? r->n_inputs : 0) + r->n_targets < 1)
         return td_fail(error, TD_EFORMAT, "loss 'causal-lm': record %llu has no token to predict",
                        (unsigned long long)r->id);
     if (r->inputs && r->n_inputs)
         return join(r, in, out, error);
-    out->predicted = r->targets, out->n_predicted = r->n_targets;
-    out->weights = r->weights, out->predicted_documents = r->documents;
+    out->predicted = r->targets;
+    out->n_predicted = r->n_targets;
+    out->weights = r->weights;
+    out->predicted_documents = r->documents;
     return 0;
 }
 
 static td_bounds bounds(const void *config, int64_t length)
 {
-    (void)config;
     return (td_bounds){ length, 0, length, length };
 }
 

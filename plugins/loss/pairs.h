@@ -12,8 +12,10 @@ static inline int split_pair(const char *loss, const td_record *r, td_example *o
             error, TD_EFORMAT,
             "loss '%s': record %llu has %lld inputs and %lld targets; each needs a token", loss,
             (unsigned long long)r->id, (long long)r->n_inputs, (long long)r->n_targets);
-    out->given = r->inputs, out->n_given = r->n_inputs;
-    out->predicted = r->targets, out->n_predicted = r->n_targets;
+    out->given = r->inputs;
+    out->n_given = r->n_inputs;
+    out->predicted = r->targets;
+    out->n_predicted = r->n_targets;
     out->weights = r->weights;
     return 0;
 }

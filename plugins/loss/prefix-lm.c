@@ -46,8 +46,10 @@ static int split_run(const struct prefix_lm *c, const td_record *r, uint64_t see
             error, TD_EFORMAT,
             "loss 'prefix-lm': record %llu has %lld tokens, prefix = %lld leaves none to predict",
             (unsigned long long)r->id, (long long)r->n_targets, (long long)k);
-    out->given = r->targets, out->n_given = k;
-    out->predicted = r->targets + k, out->n_predicted = r->n_targets - k;
+    out->given = r->targets;
+    out->n_given = k;
+    out->predicted = r->targets + k;
+    out->n_predicted = r->n_targets - k;
     out->weights = r->weights ? r->weights + k : NULL;
     out->given_documents = r->documents;
     out->predicted_documents = r->documents ? r->documents + k : NULL;
@@ -58,7 +60,8 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
                  td_error *error)
 {
     memset(out, 0, sizeof *out);
-    out->source = r->source, out->id = r->id;
+    out->source = r->source;
+    out->id = r->id;
     return r->inputs ? split_pair("prefix-lm", r, out, error)
                      : split_run(config, r, in->seed, out, error);
 }

@@ -23,7 +23,8 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
     const struct span_corruption *c = config;
     struct spans_in spans = { "span-corruption", r, in, c->noise_density, c->mean_span, -1, 0 };
     memset(out, 0, sizeof *out);
-    out->source = r->source, out->id = r->id;
+    out->source = r->source;
+    out->id = r->id;
     return r->inputs ? split_pair("span-corruption", r, out, error)
                      : spans_split(&spans, out, error);
 }

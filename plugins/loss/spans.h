@@ -126,14 +126,16 @@ static inline void spans_fill(const struct spans_in *in, struct spans s, const u
         side_add(given, r, in->mode, 0);
     for (int64_t k = 0; k < s.count; k++) {
         int32_t mark = special->sentinel + (int32_t)k * special->sentinel_step;
-        do
-            side_add(given, r, r->targets[at], at), at++;
-        while (!kept[keeps++]);
+        do {
+            side_add(given, r, r->targets[at], at);
+            at++;
+        } while (!kept[keeps++]);
         side_add(given, r, mark, at);
         side_add(predicted, r, mark, at);
-        do
-            side_add(predicted, r, r->targets[at], at), at++;
-        while (!taken[takes++]);
+        do {
+            side_add(predicted, r, r->targets[at], at);
+            at++;
+        } while (!taken[takes++]);
     }
     if (special->eos >= 0) {
         side_add(given, r, special->eos, r->n_targets - 1);
@@ -185,10 +187,13 @@ static inline int spans_split(const struct spans_in *in, td_example *out, td_err
     spans_cut(in->split->seed, r->id, in->first + 1, r->n_targets - s.noise, s.count,
               ends + s.noise);
     spans_fill(in, s, ends + s.noise, ends, &given, &predicted);
-    out->given = given.tokens, out->n_given = given.count;
+    out->given = given.tokens;
+    out->n_given = given.count;
     out->given_documents = given.documents;
-    out->predicted = predicted.tokens, out->n_predicted = predicted.count;
-    out->predicted_documents = predicted.documents, out->weights = predicted.weights;
+    out->predicted = predicted.tokens;
+    out->n_predicted = predicted.count;
+    out->predicted_documents = predicted.documents;
+    out->weights = predicted.weights;
     return 0;
 }
 

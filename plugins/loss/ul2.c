@@ -65,7 +65,8 @@ static const struct denoiser *choose(const struct ul2 *c, const td_record *r, ui
 
     for (size_t k = 0; k < l.count; k++)
         total += at(l, k)->rate;
-    place = td_random_uniform(seed, r->id, WHICH) * total, sum = at(l, 0)->rate;
+    place = td_random_uniform(seed, r->id, WHICH) * total;
+    sum = at(l, 0)->rate;
     while (sum <= place && chosen + 1 < l.count)
         sum += at(l, ++chosen)->rate;
     return at(l, chosen);
@@ -98,7 +99,9 @@ static int give(const td_record *r, int64_t count, int32_t mode, const td_split_
                 td_example *out, td_error *error)
 {
     struct side given;
-    out->given = r->targets, out->n_given = count, out->given_documents = r->documents;
+    out->given = r->targets;
+    out->n_given = count;
+    out->given_documents = r->documents;
     if (mode < 0)
         return 0;
     if (!side_open(&given, in, count + 1, r->documents, false))
@@ -107,7 +110,9 @@ static int give(const td_record *r, int64_t count, int32_t mode, const td_split_
     side_add(&given, r, mode, 0);
     for (int64_t k = 0; k < count; k++)
         side_add(&given, r, r->targets[k], k);
-    out->given = given.tokens, out->n_given = given.count, out->given_documents = given.documents;
+    out->given = given.tokens;
+    out->n_given = given.count;
+    out->given_documents = given.documents;
     return 0;
 }
 
@@ -125,7 +130,8 @@ static int split_end(const struct denoiser *d, const td_record *r, const td_spli
     e = ends_of(r->n_targets, d->noise_density);
     k = r->n_targets - e.least -
         (int64_t)td_random_below(in->seed, r->id, WHERE, (uint64_t)(e.most - e.least + 1));
-    out->predicted = r->targets + k, out->n_predicted = r->n_targets - k;
+    out->predicted = r->targets + k;
+    out->n_predicted = r->n_targets - k;
     out->predicted_documents = r->documents ? r->documents + k : NULL;
     out->weights = r->weights ? r->weights + k : NULL;
     return give(r, k, mode, in, out, error);
@@ -157,7 +163,8 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
     struct spans_in        spans = { "ul2", r, in, d->noise_density, d->mean_span, mode, SPANS };
 
     memset(out, 0, sizeof *out);
-    out->source = r->source, out->id = r->id;
+    out->source = r->source;
+    out->id = r->id;
     if (r->inputs)
         return split_pair("ul2", r, out, error);
     if (check_marks(c, r, in, error))

@@ -35,9 +35,10 @@ static axes largest_axes(const td_tensor *p)
 {
     axes a = { 0, -1 };
     for (int k = 1; k < p->rank; k++) {
-        if (p->dim[k] > p->dim[a.largest])
-            a.second = a.largest, a.largest = k;
-        else if (a.second < 0 || p->dim[k] > p->dim[a.second])
+        if (p->dim[k] > p->dim[a.largest]) {
+            a.second = a.largest;
+            a.largest = k;
+        } else if (a.second < 0 || p->dim[k] > p->dim[a.second])
             a.second = k;
     }
     return a;
@@ -55,8 +56,10 @@ static td_tensor *decayed(const td_optimizer_in *in, const char *name, int axis,
     int64_t    dims[TD_MAX_RANK];
     td_tensor *s, *next;
     memcpy(dims, in->param->dim, sizeof dims);
-    if (axis >= 0)
-        dims[axis] = 1, square = td_mean(square, axis);
+    if (axis >= 0) {
+        dims[axis] = 1;
+        square = td_mean(square, axis);
+    }
     s = td_moment(in, name, dims, in->param->rank, 0);
     next = td_add(td_mul(s, td_affine(keep, -1, 1)), td_mul(square, keep));
     td_assign(s, next, in->gate);

@@ -122,7 +122,8 @@ static td_tensor *build(const void *config, const td_optimizer_in *in)
 
     if (is_adamws(c, in))
         return adamw(c, in, decay);
-    g = td_mul(in->grad, in->clip), m = td_moment(in, "m", p->dim, p->rank, 0);
+    g = td_mul(in->grad, in->clip);
+    m = td_moment(in, "m", p->dim, p->rank, 0);
     move = td_add(td_scale(m, c->momentum), g);
     td_assign(m, move, in->gate);
     if (c->nesterov)

@@ -25,7 +25,6 @@ static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
             reach = longest - 1;
     int64_t dims[] = { in->heads, 2 * reach + 1 };
     double *table;
-    (void)config;
 
     if (in->role == TD_ROLE_CROSS)
         return;

@@ -85,7 +85,6 @@ static td_tensor *rotate(const void *config, const td_rotate_in *in)
 
 static int check_head(const void *config, int64_t head_dim, td_error *error)
 {
-    (void)config;
     if (head_dim % 2 || head_dim > MAX_HEAD)
         return td_fail(error, TD_ECONFIG,
                        "position 'rope' turns pairs: head_dim = %lld must be even and at most %d",

@@ -37,7 +37,8 @@ static td_tensor *embed(const void *config, td_tensor *x, td_tensor *position)
         return td_graph_fail(x->graph, "position 'sinusoidal' takes a d_model up to %d, not %lld",
                              MAX_WIDTH, (long long)width);
     a = angles(config, position, width);
-    waves[0] = td_reshape(td_sin(a), pair, 4), waves[1] = td_reshape(td_cos(a), pair, 4);
+    waves[0] = td_reshape(td_sin(a), pair, 4);
+    waves[1] = td_reshape(td_cos(a), pair, 4);
     a = td_reshape(td_concat(waves, 2, 3), joined, 3);
     return td_add(x, td_slice(a, -1, 0, width));
 }

@@ -74,17 +74,18 @@ static td_tensor *rotate(const void *config, const td_rotate_in *in)
         return td_graph_fail(in->x->graph, "position 'xpos' needs an even head_dim up to %d",
                              MAX_HEAD);
     a = times(c, in->position, td_dim(in->x, -1), frequency);
-    cosine = td_cos(a), sine = td_sin(a);
+    cosine = td_cos(a);
+    sine = td_sin(a);
     if (in->role == TD_ROLE_DECODER) {
         grow = growth(c, in);
-        cosine = td_mul(cosine, grow), sine = td_mul(sine, grow);
+        cosine = td_mul(cosine, grow);
+        sine = td_mul(sine, grow);
     }
     return td_rope(in->x, cosine, sine);
 }
 
 static int check_head(const void *config, int64_t head_dim, td_error *error)
 {
-    (void)config;
     if (head_dim % 2 || head_dim > MAX_HEAD)
         return td_fail(error, TD_ECONFIG,
                        "position 'xpos' turns pairs: head_dim = %lld must be even and at most %d",

@@ -21,7 +21,6 @@ static const td_option options[] = {
 static int open_bytes(const void *config, const td_services *services, void **state,
                       td_error *error)
 {
-    (void)services, (void)error;
     *state = (void *)(uintptr_t)config;
     return 0;
 }
@@ -36,8 +35,13 @@ static int32_t ids_of(const struct bytes *c)
 static void special(void *state, td_special *out)
 {
     const struct bytes *c = state;
-    out->pad = out->bos = 0, out->eos = 1, out->unk = 2, out->vocab_size = ids_of(c);
-    out->sentinels = (int32_t)c->sentinels, out->sentinel = VOCAB, out->sentinel_step = 1;
+    out->pad = out->bos = 0;
+    out->eos = 1;
+    out->unk = 2;
+    out->vocab_size = ids_of(c);
+    out->sentinels = (int32_t)c->sentinels;
+    out->sentinel = VOCAB;
+    out->sentinel_step = 1;
     for (int k = 0; c->modes && k < 3; k++)
         out->mode[k] = VOCAB + (int32_t)c->sentinels + k;
 }
@@ -45,7 +49,6 @@ static void special(void *state, td_special *out)
 static int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room,
                       td_error *error)
 {
-    (void)state, (void)error;
     for (size_t i = 0; i < size && (int64_t)i < room; i++)
         ids[i] = (unsigned char)text[i] + FIRST;
     return (int64_t)size;

@@ -50,8 +50,10 @@ Test(arena, reset_gives_zeroed_memory_again)
     td_arena_reset(a);
     for (int round = 0; round < 5; round++) {
         unsigned char *small = td_arena_alloc(a, 1009), *large = td_arena_alloc(a, 100003);
-        expect_zero(small, 1009), expect_zero(large, 100003);
-        memset(small, 0xff, 1009), memset(large, 0xff, 100003);
+        expect_zero(small, 1009);
+        expect_zero(large, 100003);
+        memset(small, 0xff, 1009);
+        memset(large, 0xff, 100003);
         td_arena_reset(a);
     }
     td_arena_free(a);

@@ -138,7 +138,8 @@ Test(file, pipes)
     snprintf(shell, sizeof shell, "/dev/fd/%d", fileno(pipe));
     cr_assert((text = td_file_read(shell, &size, &e)) != NULL);
     cr_expect(size == 6 && !strcmp(text, "piped\n"));
-    free(text), pclose(pipe);
+    free(text);
+    pclose(pipe);
 }
 
 Test(file, maps)

@@ -30,7 +30,8 @@ static const char *shown(int width, const char *line)
     cr_assert_gt(n, 0);
     text[n] = 0;
     td_log_free(j);
-    close(slave), close(master);
+    close(slave);
+    close(master);
     start = strstr(text, "\033[K");
     cr_assert(start, "%s", text);
     return start + 3;
@@ -39,7 +40,8 @@ static const char *shown(int width, const char *line)
 Test(log, a_progress_line_is_cut_to_the_terminal)
 {
     char line[300];
-    memset(line, 'x', sizeof line - 1), line[sizeof line - 1] = 0;
+    memset(line, 'x', sizeof line - 1);
+    line[sizeof line - 1] = 0;
     cr_expect_eq(strlen(shown(41, line)), 40, "one column is left, where the cursor stands");
     cr_expect_eq(strlen(shown(200, line)), 199);
     cr_expect_eq(strlen(shown(0, line)), 79, "80 columns where the terminal does not say");
@@ -62,7 +64,8 @@ Test(log, a_dumb_terminal_gets_no_codes)
     text[n] = 0;
     cr_expect(!strchr(text, '\033') && strstr(text, "a warning"), "%s", text);
     td_log_free(j);
-    close(slave), close(master);
+    close(slave);
+    close(master);
 }
 
 Test(log, a_short_line_is_whole) { cr_expect_str_eq(shown(41, "step 3 of 7"), "step 3 of 7"); }

@@ -46,7 +46,6 @@ static inline const char *pool_runs_each_item_once(const td_services *s, int64_t
 
 static inline void pool_double(void *argument, int64_t i, int thread)
 {
-    (void)thread;
     ((long *)argument)[i] = 2 * ((long *)argument)[i] + 1;
 }
 

@@ -33,7 +33,8 @@ static const char *nearest(const char *name)
 Test(text, nearest_names)
 {
     char long_name[200];
-    memset(long_name, 'x', sizeof long_name), long_name[199] = 0;
+    memset(long_name, 'x', sizeof long_name);
+    long_name[199] = 0;
     cr_expect_str_eq(nearest("kv_head"), "kv_heads");
     cr_expect_str_eq(nearest("haeds"), "heads", "swapped neighbours are one mistake");
     cr_expect_str_eq(nearest("outputnorm"), "output_norm");

@@ -44,13 +44,9 @@ Test(threads, none_named_means_all_processors)
     td_pool_free(pool);
 }
 
-static void inner(void *argument, int64_t i, int thread) { (void)argument, (void)i, (void)thread; }
+static void inner(void *argument, int64_t i, int thread) {}
 
-static void outer(void *argument, int64_t i, int thread)
-{
-    (void)i, (void)thread;
-    td_parallel(argument, 3, inner, NULL);
-}
+static void outer(void *argument, int64_t i, int thread) { td_parallel(argument, 3, inner, NULL); }
 
 #ifndef NDEBUG /* a bug of ours, so an assert */
 Test(threads, a_region_in_a_region_is_a_mistake, .signal = SIGABRT)

@@ -92,7 +92,8 @@ Test(resolved, nothing_extra)
         }
         cr_expect(found, "%s is of no config: remove it", kept.gl_pathv[k]);
     }
-    globfree(&configs), globfree(&kept);
+    globfree(&configs);
+    globfree(&kept);
 }
 
 /* A resolved config is a config: it resolves to itself. */
@@ -109,7 +110,8 @@ Test(resolved, again_the_same)
             resolve(kept.gl_pathv[k], &is);
             cr_expect_str_eq(td_text_get(&is), was, "%s", kept.gl_pathv[k]);
         }
-        td_text_free(&is), free(was);
+        td_text_free(&is);
+        free(was);
     }
     globfree(&kept);
 }

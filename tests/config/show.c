@@ -105,6 +105,8 @@ Test(show, what_is_shown_is_read_again)
                   "%s", plain.out);
         for (const char *p = plain.out; *p; p++)
             cr_expect(*p == '\n' || (unsigned char)*p >= ' ', "a control character %d", *p);
-        child_free(&once), child_free(&plain), child_free(&twice);
+        child_free(&once);
+        child_free(&plain);
+        child_free(&twice);
     }
 }

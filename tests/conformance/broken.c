@@ -102,8 +102,10 @@ static void expect_named(const mistake *m)
     snprintf(path, sizeof path, "%s/%s.so", TANDEM_FIXTURES, m->file);
     if (!strcmp(m->outcome, "timed out"))
         arguments[1] = "2";
-    if (strcmp(m->test, "load"))
-        arguments[4] = only[0], arguments[5] = only[1];
+    if (strcmp(m->test, "load")) {
+        arguments[4] = only[0];
+        arguments[5] = only[1];
+    }
     all = check_module(path, arguments, &run);
     tests = json_object_get(all, "tests");
     for (size_t k = 0; k < json_array_size(tests); k++) {

@@ -43,8 +43,10 @@ static void check_kind(const char *kind)
     int64_t n = td_list_directory(TANDEM_PLUGINS, &names, NULL), found = 0;
     size_t  length = strlen(kind);
     for (int64_t k = 0; k < n; k++)
-        if (!strncmp(names[k], kind, length) && names[k][length] == '-')
-            expect_conformance(names[k]), found++;
+        if (!strncmp(names[k], kind, length) && names[k][length] == '-') {
+            expect_conformance(names[k]);
+            found++;
+        }
     cr_expect_gt(found, 0, "there is no module of kind '%s'", kind);
     td_free_names(names, n);
 }

@@ -39,8 +39,10 @@ static size_t change(uint8_t *data, size_t size, uint64_t run)
 int main(int count, char **arguments)
 {
     static uint8_t seed[LIMIT], data[LIMIT];
-    if (count < 3)
-        return fputs("usage: driver SECONDS SEED_FILE..\n", stderr), 2;
+    if (count < 3) {
+        fputs("usage: driver SECONDS SEED_FILE..\n", stderr);
+        return 2;
+    }
     time_t   end = time(NULL) + atoi(arguments[1]);
     uint64_t runs = 0;
     for (; time(NULL) < end; runs++) {

@@ -8,10 +8,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void no_log(const td_services *s, int level, const char *format, ...)
-{
-    (void)s, (void)level, (void)format;
-}
+static void no_log(const td_services *s, int level, const char *format, ...) {}
 
 static const char *suffix(const uint8_t *data, size_t size)
 {

@@ -66,6 +66,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else if (!*error.text) {
         abort();
     }
-    drop(path, ".idx"), drop(path, ".bin"), drop(path, ".len");
+    drop(path, ".idx");
+    drop(path, ".bin");
+    drop(path, ".len");
     return 0;
 }

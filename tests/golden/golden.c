@@ -168,7 +168,8 @@ static bool *real_tokens(const struct golden *c, size_t *count)
         real[i] = w.at[i] != 0 ||
                   (n.at && (double)(i % (size_t)w.dim[1]) < n.at[i / (size_t)w.dim[1]]);
     *count = w.count;
-    free(w.at), free(n.at);
+    free(w.at);
+    free(n.at);
     tensors_close(&batch);
     return real;
 }
@@ -206,7 +207,8 @@ static void compare_outputs(const struct golden *c, const struct run *r, const s
         double        d = distance(a, b, strcmp(name, "logits") ? NULL : real, tokens);
         cr_expect(d <= limit, "%s on %s, %d threads: %s is off by %.2e (limit %.0e)", c->name,
                   r->backend, r->threads, name, d, limit);
-        free(a.at), free(b.at);
+        free(a.at);
+        free(b.at);
         compared++;
     }
     cr_expect(compared > 3, "%s: only %zu tensors to compare", c->name, compared);

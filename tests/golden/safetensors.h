@@ -54,11 +54,16 @@ static inline double tensors_item(const char *dtype, const char *from, size_t i)
     float   f;
     double  d;
     int32_t k;
-    if (!strcmp(dtype, "F32"))
-        return memcpy(&f, from + 4 * i, 4), f;
-    if (!strcmp(dtype, "I32"))
-        return memcpy(&k, from + 4 * i, 4), k;
-    return memcpy(&d, from + 8 * i, 8), d;
+    if (!strcmp(dtype, "F32")) {
+        memcpy(&f, from + 4 * i, 4);
+        return f;
+    }
+    if (!strcmp(dtype, "I32")) {
+        memcpy(&k, from + 4 * i, 4);
+        return k;
+    }
+    memcpy(&d, from + 8 * i, 8);
+    return d;
 }
 
 /* The tensor as doubles; at is NULL if there is none of that name. Free `at`. */

@@ -16,5 +16,6 @@ Test(constants, equal_ones_are_one)
     cr_expect_neq(td_constant(s.g, TD_REAL, dims, 2, other), x);
     cr_expect_neq(td_constant(s.g, TD_REAL, turned, 2, values), x);
     cr_expect_neq(td_constant(s.g, TD_I32, dims, 2, values), x);
-    sheet_free(&s), machine_free(&m);
+    sheet_free(&s);
+    machine_free(&m);
 }

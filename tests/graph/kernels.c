@@ -17,13 +17,16 @@ static void steps_with(const char *fixture, char out[256], int32_t *storages)
     td_registry_add_path(m.registry, dir.path);
     td_registry_scan(m.registry);
     x = state_of(&s, "x", 7, 5, 1);
-    y[0] = td_rms_norm(x, NULL, 1e-6), y[1] = td_rms_norm(td_transpose(x, 0, 1), NULL, 1e-6);
+    y[0] = td_rms_norm(x, NULL, 1e-6);
+    y[1] = td_rms_norm(td_transpose(x, 0, 1), NULL, 1e-6);
     sheet_plan(&s, y, 2);
     *out = 0;
     for (int32_t i = 0; i < s.plan->n_steps; i++)
         strcat(strcat(out, s.plan->steps[i]->kernel->op), " ");
     *storages = s.plan->n_storages;
-    sheet_free(&s), machine_free(&m), scratch_free(&dir);
+    sheet_free(&s);
+    machine_free(&m);
+    scratch_free(&dir);
 }
 
 /* The backend's own kernel is next, not the lowering; nothing is left of the refused call. */
@@ -53,5 +56,7 @@ Test(kernels, an_added_one_comes_first)
     cr_assert(added);
     sheet_plan(&s, &y, 1);
     cr_expect_eq(s.plan->steps[0]->kernel, ((const td_kernels *)(const void *)added)->rows);
-    sheet_free(&s), machine_free(&m), scratch_free(&dir);
+    sheet_free(&s);
+    machine_free(&m);
+    scratch_free(&dir);
 }

@@ -71,7 +71,8 @@ static td_batch *fill(const td_graph *g, uint64_t seed)
         int64_t        length;
         if (n->kind != TD_NODE_INPUT || n->out[0].t.dtype != TD_I32)
             continue;
-        length = n->out[0].t.dim[1], to = td_batch_add(b, n->input, TD_I32, ROWS, length);
+        length = n->out[0].t.dim[1];
+        to = td_batch_add(b, n->input, TD_I32, ROWS, length);
         cr_assert(to);
         for (int64_t k = 0; k < ROWS * length; k++) {
             uint64_t x = td_random_below(seed, (uint64_t)i, (uint64_t)k, 1 << 20);
@@ -116,7 +117,8 @@ static void expect_counted(td_registry *r, int option, int64_t keys)
                            option, (long long)keys, pairs, (long long)pictured(g, b));
         td_batch_free(b);
     }
-    td_graph_free(g), td_variables_free(v);
+    td_graph_free(g);
+    td_variables_free(v);
 }
 
 Test(mask, pairs_of_all_rules)

@@ -26,7 +26,8 @@ static site site_new(const char *module)
 
 static void begin(site *a)
 {
-    a->s = sheet_new(&a->m), a->g = a->s.g;
+    a->s = sheet_new(&a->m);
+    a->g = a->s.g;
     a->x = state_of(&a->s, "x", 3, 3, 1);
     a->wide = td_input(a->g, "wide", TD_REAL, (int64_t[]){ 1, 2, 5, 4 }, 4);
     a->ids = td_input(a->g, "ids", TD_I32, (int64_t[]){ 3 }, 1);
@@ -161,15 +162,18 @@ Test(mistakes, ops_that_give_what_does_not_fit)
     begin(&a);
     y = EMIT("wrong_lowering", NULL, a.x);
     expect_no_plan(&a.s, &y, 1, "the lowering of 'wrong_lowering' gives output 0 with other dims");
-    sheet_free(&a.s), begin(&a);
+    sheet_free(&a.s);
+    begin(&a);
     y = EMIT("no_lowering", NULL, a.x);
     expect_no_plan(&a.s, &y, 1, "the lowering of 'no_lowering' gives output 0 not at all");
-    sheet_free(&a.s), begin(&a);
+    sheet_free(&a.s);
+    begin(&a);
     y = td_sum_all(EMIT("wrong_gradient", NULL, a.x));
     cr_expect(td_gradients(a.g, y, &a.x, 1, &grad, &e));
     cr_expect(strstr(e.text, "wrong_gradient: the gradient of input 0 has other dims"), "%s",
               e.text);
-    sheet_free(&a.s), machine_free(&a.m);
+    sheet_free(&a.s);
+    machine_free(&a.m);
 }
 
 /* ---- runs ------------------------------------------------------------------------------------ */
@@ -200,11 +204,13 @@ Test(mistakes, runs)
     cr_expect(!run_with(&a.s, ids, &e), "%s", e.text);
     cr_expect(run_with(&a.s, NULL, &e));
     cr_expect(strstr(e.text, "input 'ids' was not set before the run"), "%s", e.text);
-    e.code = 0, ids[1] = 3;
+    e.code = 0;
+    ids[1] = 3;
     cr_expect_eq(run_with(&a.s, ids, &e), TD_EFORMAT);
     cr_expect(strstr(e.text, "embedding: kernel 'gather' of backend 'cpu' failed with code -3"),
               "%s", e.text);
     cr_expect(strstr(e.text, "input 0 f32[3, 3], input 1 i32[3]: is an id or a label outside"),
               "%s", e.text);
-    sheet_free(&a.s), machine_free(&a.m);
+    sheet_free(&a.s);
+    machine_free(&a.m);
 }

@@ -30,10 +30,14 @@ static void reads_around_a_write(machine *m)
     static const double wanted[] = { 2, 5, 20, 50, 30 };
     SETTING(m);
     td_tensor *view = td_transpose(x, 0, 1), *roots[5];
-    roots[0] = td_scale(x, 2), roots[1] = td_scale(view, 5);
+    roots[0] = td_scale(x, 2);
+    roots[1] = td_scale(view, 5);
     become(s, x, 10);
-    roots[2] = td_scale(x, 2), roots[3] = td_scale(view, 5), roots[4] = td_scale(x, 3);
-    sheet_plan(s, roots, 5), sheet_run(s);
+    roots[2] = td_scale(x, 2);
+    roots[3] = td_scale(view, 5);
+    roots[4] = td_scale(x, 3);
+    sheet_plan(s, roots, 5);
+    sheet_run(s);
     for (int k = 0; k < 5; k++)
         cr_expect_eq(root_at(s, roots[k], 1), wanted[k], "root %d is %g", k,
                      root_at(s, roots[k], 1));
@@ -60,7 +64,8 @@ static void a_sum_after_a_write(machine *m)
               *late;
     become(s, x, 10);
     late = td_add(x, product);
-    sheet_plan(s, (td_tensor *[]){ early, late }, 2), sheet_run(s);
+    sheet_plan(s, (td_tensor *[]){ early, late }, 2);
+    sheet_run(s);
     cr_expect_eq(root_at(s, early, 4), 7);
     cr_expect_eq(root_at(s, late, 4), 16, "%g", root_at(s, late, 4));
     sheet_free(s);
@@ -71,9 +76,11 @@ static void the_last_write_stays(machine *m)
     SETTING(m);
     td_tensor *y = state_of(s, "y", ROWS, COLUMNS, 3), *second = td_scale(y, 2),
               *first = td_scale(y, 5), *root;
-    td_assign(x, first, NULL), td_assign(x, second, NULL);
+    td_assign(x, first, NULL);
+    td_assign(x, second, NULL);
     root = td_add(first, y);
-    sheet_plan(s, &root, 1), sheet_run(s);
+    sheet_plan(s, &root, 1);
+    sheet_run(s);
     cr_expect_eq(state_at(s, "x", 2), 6, "%g", state_at(s, "x", 2));
     cr_expect_eq(root_at(s, root, 2), 18);
     sheet_free(s);
@@ -88,7 +95,8 @@ static void a_value_outlives_its_state(machine *m)
     td_assign(x, first, NULL);
     root = td_add(first, y);
     td_assign(x, second, NULL);
-    sheet_plan(s, &root, 1), sheet_run(s);
+    sheet_plan(s, &root, 1);
+    sheet_run(s);
     cr_expect_eq(root_at(s, root, 2), 18, "%g", root_at(s, root, 2));
     cr_expect_eq(state_at(s, "x", 2), 6);
     sheet_free(s);
@@ -104,7 +112,8 @@ static void a_state_becomes_its_transpose(machine *m)
     td_assign(x, td_constant(s->g, TD_REAL, (int64_t[]){ ROWS, COLUMNS }, 2, values), NULL);
     td_assign(x, td_transpose(x, 0, 1), NULL);
     root = td_scale(x, 1.5);
-    sheet_plan(s, &root, 1), sheet_run(s);
+    sheet_plan(s, &root, 1);
+    sheet_run(s);
     cr_expect_eq(state_at(s, "x", 1), 3);
     cr_expect_eq(state_at(s, "x", 5), 7);
     cr_expect_eq(root_at(s, root, 3), 1.5);
@@ -117,7 +126,8 @@ static void a_part_of_a_state(machine *m)
     td_tensor *row = td_exp(all(s, 1, COLUMNS, 0)), *root;
     td_assign(td_slice(x, 0, 1, 1), td_scale(row, 7), NULL);
     root = td_scale(x, 2);
-    sheet_plan(s, &root, 1), sheet_run(s);
+    sheet_plan(s, &root, 1);
+    sheet_run(s);
     cr_expect_eq(state_at(s, "x", 0), 1);
     cr_expect_eq(state_at(s, "x", COLUMNS), 7);
     cr_expect_eq(root_at(s, root, COLUMNS), 14);
@@ -146,7 +156,8 @@ Test(states, a_copied_view_is_not_read_after_a_write)
     sheet_plan(s, &before, 1);
     after = td_scale(view, 3);
     expect_no_plan(s, &after, 1, "'reshape' of the state 'x' had to be copied");
-    sheet_free(s), machine_free(&m);
+    sheet_free(s);
+    machine_free(&m);
 }
 
 Test(states, a_gradient_does_not_read_a_later_state)
@@ -159,7 +170,8 @@ Test(states, a_gradient_does_not_read_a_later_state)
     become(s, x, 10);
     cr_expect(td_gradients(s->g, td_sum_all(sum), &w, 1, &grad, &e));
     cr_expect(strstr(e.text, "the gradient of 'mul' needs the state 'x' as it was"), "%s", e.text);
-    sheet_free(s), machine_free(&m);
+    sheet_free(s);
+    machine_free(&m);
 }
 
 /* ---- assignments that cost nothing ----------------------------------------------------------- */
@@ -182,7 +194,8 @@ Test(states, a_fused_step_is_not_copied_onto_itself)
     cr_expect_eq(steps_of(s->plan, "assign"), 0);
     sheet_run(s);
     cr_expect_eq(state_at(s, "x", 0), 0, "%g", state_at(s, "x", 0));
-    sheet_free(s), machine_free(&m);
+    sheet_free(s);
+    machine_free(&m);
 }
 
 /* Without a momentum there is none to write. */
@@ -196,8 +209,10 @@ Test(states, an_absent_state_takes_no_memory)
               *v = state_of(s, "v", MANY, MANY, 1), *one = td_scalar(s->g, 1);
     td_adafactor_step((td_tensor *[]){ x, g, v, NULL, one, one, one, one, one }, 0, 0, 1, 1e-3);
     root = td_sum_squares(g);
-    sheet_plan(s, &root, 1), sheet_run(s);
+    sheet_plan(s, &root, 1);
+    sheet_run(s);
     cr_expect_lt(td_plan_arena(s->plan), MANY * MANY * sizeof(float), "%zu bytes",
                  td_plan_arena(s->plan));
-    sheet_free(s), machine_free(&m);
+    sheet_free(s);
+    machine_free(&m);
 }

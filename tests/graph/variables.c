@@ -9,21 +9,12 @@ enum { COUNT = 701 };
 
 static size_t downloaded;
 
-static void *allocate(void *state, size_t bytes)
-{
-    (void)state;
-    return calloc(1, bytes);
-}
+static void *allocate(void *state, size_t bytes) { return calloc(1, bytes); }
 
-static void release(void *state, void *memory, size_t bytes)
-{
-    (void)state, (void)bytes;
-    free(memory);
-}
+static void release(void *state, void *memory, size_t bytes) { free(memory); }
 
 static int download(void *state, void *host, const void *device, size_t bytes)
 {
-    (void)state;
     memcpy(host, device, bytes);
     downloaded += bytes;
     return 0;
@@ -44,7 +35,8 @@ static void expect_slices(int real, bool far)
     for (int64_t k = 0; k < COUNT; k++)
         values[k] = (float)k / 3;
     cr_assert_eq(td_variable_set(x, &device, real, values, &error), 0);
-    b.download = far ? download : NULL, downloaded = 0;
+    b.download = far ? download : NULL;
+    downloaded = 0;
     for (int64_t first = 0; first < COUNT; first += 97) {
         int64_t n = COUNT - first < 97 ? COUNT - first : 97;
         cr_assert_eq(td_variable_slice(x, &device, real, first, n, all + first, &error), 0);

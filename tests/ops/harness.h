@@ -54,7 +54,8 @@ static inline machine machine_new(const char *backend, int threads)
     cr_assert(m.pool, "%s", error.text);
     m.device.backend = (const void *)td_registry_find(m.registry, TD_BACKEND_KIND, backend, &error);
     cr_assert(m.device.backend, "%s", error.text);
-    m.device.services = td_pool_services(m.pool), m.device.registry = m.registry;
+    m.device.services = td_pool_services(m.pool);
+    m.device.registry = m.registry;
     cr_assert_eq(m.device.backend->open(NULL, m.device.services, &m.device.state, &error), 0, "%s",
                  error.text);
     return m;
@@ -123,7 +124,9 @@ static inline void bench_roots(bench *b, const op_case *c)
     td_tensor *grads[CASE_INPUTS] = { NULL }, *y = c->build(b->graph, b->x, c->option);
     td_error   error = { 0, "" };
 
-    b->roots[0] = weighted_sum(b->graph, y), b->roots[1] = y, b->n_roots = 2;
+    b->roots[0] = weighted_sum(b->graph, y);
+    b->roots[1] = y;
+    b->n_roots = 2;
     cr_assert_eq(td_graph_error(b->graph, &error), 0, "%s: %s", c->op, error.text);
     cr_assert(contains(b->graph, c->op), "the case of '%s' has no such node", c->op);
     if (c->flat)
@@ -194,8 +197,10 @@ static inline result bench_result(bench *b, const op_case *c)
     result   r = { 0 };
 
     bench_run(b, c);
-    for (size_t k = 0; k < b->n_roots; k++)
-        r.first[k] = r.count, r.count += (size_t)td_count(b->roots[k]);
+    for (size_t k = 0; k < b->n_roots; k++) {
+        r.first[k] = r.count;
+        r.count += (size_t)td_count(b->roots[k]);
+    }
     r.first[b->n_roots] = r.count;
     r.at = calloc(r.count + 1, sizeof(double));
     for (size_t k = 0; k < b->n_roots; k++)

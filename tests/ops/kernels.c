@@ -69,7 +69,8 @@ static void compare_one(const op_case *c, const machine *a, const machine *b, co
 {
     result have = case_result(c, a), want = case_result(c, b);
     expect_close(c, what, &have, &want, roots_of(c), tolerance);
-    free(have.at), free(want.at);
+    free(have.at);
+    free(want.at);
 }
 
 static void compare(const machine *a, const machine *b, const char *what, double tolerance)
@@ -95,14 +96,16 @@ Test(kernels, cpu_is_reference)
 {
     machine cpu = machine_new("cpu", 2), reference = machine_new("reference", 1);
     compare(&cpu, &reference, "cpu against reference", 1e-5);
-    machine_free(&cpu), machine_free(&reference);
+    machine_free(&cpu);
+    machine_free(&reference);
 }
 
 Test(kernels, threads_change_no_bit)
 {
     machine one = machine_new("cpu", 1), two = machine_new("cpu", 2);
     compare(&two, &one, "two threads against one", 0);
-    machine_free(&one), machine_free(&two);
+    machine_free(&one);
+    machine_free(&two);
 }
 
 /* ---- strides that a kernel does not take: a copy, not the lowering --------------------------- */
@@ -177,19 +180,13 @@ BUILD(build_bad_label)
 {
     static const double labels[] = { 0, 6, -1, 3, 99 }, weights[] = { 1, 0.5, 0, 2, 1 };
     int64_t             n[] = { 5 };
-    UNUSED;
     return td_cross_entropy(x[0], x[1], td_constant(g, TD_I32, n, 1, labels),
                             td_constant(g, TD_REAL, n, 1, weights), td_scalar(g, 3.5), 1, 0, 0);
 }
 
-BUILD(build_bad_id)
-{
-    UNUSED;
-    return td_gather(x[0], ints(g, (const double[]){ 0, 5 }, 1, 2));
-}
+BUILD(build_bad_id) { return td_gather(x[0], ints(g, (const double[]){ 0, 5 }, 1, 2)); }
 BUILD(build_bad_row)
 {
-    UNUSED;
     return td_scatter_add(ints(g, (const double[]){ 0, -1 }, 1, 2), x[0], 0, 5);
 }
 

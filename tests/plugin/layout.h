@@ -58,8 +58,10 @@ static inline layout *layout_read(const char *text)
 
 static inline void layout_free(layout *l)
 {
-    for (size_t k = 0; k < l->count; k++)
-        free(l->at[k].key), free(l->at[k].value);
+    for (size_t k = 0; k < l->count; k++) {
+        free(l->at[k].key);
+        free(l->at[k].value);
+    }
     free(l);
 }
 
@@ -175,7 +177,8 @@ static inline void layout_field(const char *owner, const char *p, const char *en
         char       *name = layout_word_before(call, shut);
         layout_type(p, end, &type);
         td_text_print(program, "FIELD(%s, %s, \"%s\")\n", owner, name, td_text_get(&type));
-        td_text_free(&type), free(name);
+        td_text_free(&type);
+        free(name);
         return;
     }
     base = memchr(p, ',', (size_t)(end - p)); /* where the first declarator begins */
@@ -198,7 +201,9 @@ static inline void layout_field(const char *owner, const char *p, const char *en
         td_text_print(&whole, "%.*s %.*s", (int)(d - p), p, (int)(stop - from), from);
         layout_type(whole.data, whole.data + whole.size, &type);
         td_text_print(program, "FIELD(%s, %s, \"%s\")\n", owner, name, td_text_get(&type));
-        td_text_free(&whole), td_text_free(&type), free(name);
+        td_text_free(&whole);
+        td_text_free(&type);
+        free(name);
         from = stop + 1;
     }
 }
@@ -297,7 +302,8 @@ static inline layout *layout_of_headers(const char *include)
              include, s.path);
     cr_assert(!system(command));
     snprintf(command, sizeof command, "cc -std=c11 -E -I'%s' %s/all.h", include, s.path);
-    code = layout_output(command), own = layout_own(code, include);
+    code = layout_output(command);
+    own = layout_own(code, include);
     snprintf(command, sizeof command, "cc -std=c11 -E -dM -I'%s' %s/all.h | LC_ALL=C sort", include,
              s.path);
     macros = layout_output(command);
@@ -308,9 +314,13 @@ static inline layout *layout_of_headers(const char *include)
     write_all(&s, "layout.c", program.data, program.size);
     snprintf(command, sizeof command, "cc -std=c11 -I'%s' -I%s -o %s %s/layout.c && %s", include,
              s.path, scratch_path(&s, "layout", path), s.path, path);
-    lines = layout_output(command), l = layout_read(lines);
+    lines = layout_output(command);
+    l = layout_read(lines);
     td_text_free(&program);
-    free(code), free(own), free(macros), free(lines);
+    free(code);
+    free(own);
+    free(macros);
+    free(lines);
     scratch_free(&s);
     return l;
 }

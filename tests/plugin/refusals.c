@@ -204,8 +204,8 @@ Test(refusals, another_machine)
 {
     size_t size;
     char  *data = read_all(FIXTURE("good.so"), &size);
-    data[offsetof(Elf64_Ehdr, e_machine)] = (char)EM_RISCV,
-                              data[offsetof(Elf64_Ehdr, e_machine) + 1] = 0;
+    data[offsetof(Elf64_Ehdr, e_machine)] = (char)EM_RISCV;
+    data[offsetof(Elf64_Ehdr, e_machine) + 1] = 0;
     refuse_bytes(data, size, "is built for another machine (ELF machine 243): build it here");
     free(data);
 }
@@ -281,7 +281,8 @@ Test(duplicates, of_two_directories_the_first_wins)
     copy_to(&b, FIXTURE("other.so"), "schedule-fixture.so");
     expect_version(a.path, b.path, "1.0");
     expect_version(b.path, a.path, "other");
-    scratch_free(&a), scratch_free(&b);
+    scratch_free(&a);
+    scratch_free(&b);
 }
 
 Test(duplicates, a_file_by_another_name_counts_as_much)
@@ -291,7 +292,8 @@ Test(duplicates, a_file_by_another_name_counts_as_much)
     copy_to(&b, FIXTURE("other.so"), "schedule-fixture.so");
     expect_version(a.path, b.path, "1.0");
     expect_version(b.path, a.path, "other");
-    scratch_free(&a), scratch_free(&b);
+    scratch_free(&a);
+    scratch_free(&b);
 }
 
 /* ---- modules that are none of the worst ------------------------------------------------------ */

@@ -44,7 +44,8 @@ Test(search, arguments_come_before_the_environment)
     snprintf(list, sizeof list, ":/no/such/directory::%s:%s:", b.path, a.path);
     setenv("TANDEM_PLUGIN_PATH", list, 1);
     expect_found(NULL, "other");
-    scratch_free(&a), scratch_free(&b);
+    scratch_free(&a);
+    scratch_free(&b);
 }
 
 /* dlopen would look for a name without a slash among the system's libraries. */
@@ -118,7 +119,8 @@ Test(search, a_refused_file_of_that_name_is_an_error)
     cr_expect_eq(run_tool(arguments, said, sizeof said), 2, "%s", said);
     cr_expect(strstr(said, path) && strstr(said, "plugin ABI"), "%s", said);
     free(data);
-    scratch_free(&a), scratch_free(&b);
+    scratch_free(&a);
+    scratch_free(&b);
 }
 
 /* Only modules that mention the kind are loaded. */

@@ -66,14 +66,21 @@ static inline child child_run(const char *const *argv)
         !posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ));
     posix_spawn_file_actions_destroy(&actions);
     cr_assert_eq(wait4(pid, &status, 0, &usage), pid);
-    close(fd[0]), close(fd[1]);
-    c.seconds = child_clock() - c.seconds, c.kilobytes = usage.ru_maxrss;
+    close(fd[0]);
+    close(fd[1]);
+    c.seconds = child_clock() - c.seconds;
+    c.kilobytes = usage.ru_maxrss;
     c.code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-    c.out = child_text(out), c.err = child_text(err);
+    c.out = child_text(out);
+    c.err = child_text(err);
     return c;
 }
 
-static inline void child_free(child *c) { free(c->out), free(c->err); }
+static inline void child_free(child *c)
+{
+    free(c->out);
+    free(c->err);
+}
 
 static inline json_t *child_json(const child *c)
 {

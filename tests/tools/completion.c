@@ -133,7 +133,8 @@ static void same_options(const char *command)
     for (char *p = strtok(last, "\n"); p; p = strtok(NULL, "\n"))
         n--;
     cr_expect_eq(n, 0, "%s: other options are offered than --help has:\n%s", command, c.out);
-    child_free(&help), child_free(&c);
+    child_free(&help);
+    child_free(&c);
 }
 
 Test(bash, options)

@@ -164,7 +164,10 @@ Test(describe, memory_is_that_of_a_run)
                  "the plan that adds has inputs of its own");
     cr_expect_gt(integer(long_one, "memory", "activations"),
                  integer(without, "memory", "activations"));
-    json_decref(one), json_decref(two), json_decref(ten), json_decref(long_one);
+    json_decref(one);
+    json_decref(two);
+    json_decref(ten);
+    json_decref(long_one);
     json_decref(without);
 }
 
@@ -209,8 +212,10 @@ Test(describe, experts_that_are_not_chosen_cost_nothing)
                        json_real_value(json_object_get(json_object_get(one, "flops"), "dense")) +
                            router,
                        1);
-    json_decref(experts), json_decref(one);
-    child_free(&c), child_free(&d);
+    json_decref(experts);
+    json_decref(one);
+    child_free(&c);
+    child_free(&d);
 }
 
 Test(describe, usage)

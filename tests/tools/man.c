@@ -84,10 +84,12 @@ Test(man, is_the_same_on_a_day)
 {
     child a, b;
     setenv("SOURCE_DATE_EPOCH", "86400", 1);
-    a = tandem("man train"), b = tandem("man train");
+    a = tandem("man train");
+    b = tandem("man train");
     cr_expect_str_eq(a.out, b.out);
     cr_expect(strstr(a.out, ".TH TANDEM-TRAIN 1 1970-01-02 \"tandem "), "%.120s", a.out);
-    child_free(&a), child_free(&b);
+    child_free(&a);
+    child_free(&b);
 }
 
 /* What a formatter warns of; "" if there is none of that name. */

@@ -233,7 +233,8 @@ Test(plugins_new_says, the_kinds)
         snprintf(line, sizeof line, "\n  %-14s %s\n", k->name, k->brief);
         cr_expect(strstr(c.out, line), "%s", line);
     }
-    child_free(&c), child_free(&d);
+    child_free(&c);
+    child_free(&d);
 }
 
 Test(plugins_new_says, what_is_wrong_with_a_kind_or_a_name)
@@ -310,7 +311,8 @@ Test(plugins_new_says, who_wrote_it)
     cr_expect(strstr(text, "\"@NAME@\", \"BSD \\\"2\\\"\", "), "%s", text);
     free(text);
     MUST("rm %1$s/.gitconfig");
-    setenv("GIT_CONFIG_NOSYSTEM", "1", 1), setenv("USER", "somebody", 1);
+    setenv("GIT_CONFIG_NOSYSTEM", "1", 1);
+    setenv("USER", "somebody", 1);
     expect(0, "norm three", "norm-three");
     text = read_scratch("norm-three/norm-three.c");
     cr_expect(strstr(text, "\"somebody\", \"MIT\""), "%s", text);
@@ -363,11 +365,13 @@ Test(plugins_new_says, what_the_page_shows)
     cr_expect_str_eq(block, text,
                      "docs/plugin-authors.md shows another attention than "
                      "tools/templates/attention/plugin.c gives");
-    free(block), free(text);
+    free(block);
+    free(text);
     block = shown(page, "<!-- attention-mine/mine.cfg -->");
     text = read_scratch("attention-mine/mine.cfg");
     cr_expect_str_eq(block, text, "docs/plugin-authors.md shows another config");
-    free(block), free(text);
+    free(block);
+    free(text);
     for (const td_kind *k = td_kinds(); k->id; k++) {
         char heading[100];
         snprintf(heading, sizeof heading, "\n### %s\n", k->name);

@@ -23,8 +23,12 @@ static void setup(void)
     cr_assert(mkdtemp(directory));
     snprintf(batch_path, sizeof batch_path, "%s/batch.safetensors", directory);
     snprintf(out_path, sizeof out_path, "%s/out.safetensors", directory);
-    for (int k = 0; k < 2; k++)
-        list[k].type = TD_STORED_I32, list[k].rank = 2, list[k].dim[0] = 1, list[k].dim[1] = TOKENS;
+    for (int k = 0; k < 2; k++) {
+        list[k].type = TD_STORED_I32;
+        list[k].rank = 2;
+        list[k].dim[0] = 1;
+        list[k].dim[1] = TOKENS;
+    }
     cr_assert_eq(td_safetensors_write(batch_path, list, 2, NULL, &error), 0, "%s", error.text);
 }
 
@@ -83,14 +87,15 @@ static void expect_gradients(const char *backend)
         if (!name)
             continue;
         cr_assert(g && g->count == td_stored_count(t), "%s", t->name);
-        want = malloc((size_t)g->count * sizeof *want),
+        want = malloc((size_t)g->count * sizeof *want);
         have = malloc((size_t)g->count * sizeof *have);
         td_variable_get(g, device, device->backend->real, want, &l.error);
         td_stored_floats(t, have, g->count, &l.error);
         cr_expect(!memcmp(want, have, (size_t)g->count * sizeof *want), "%s of %s", t->name,
                   backend);
         seen += g->count > WORDS * WIDTH - 1;
-        free(want), free(have);
+        free(want);
+        free(have);
     }
     cr_expect_gt(seen, 0, "no gradient of more than one piece");
     td_safetensors_close(file);
@@ -134,12 +139,17 @@ Test(probe, refusals)
     FILE     *f;
 
     snprintf(other, sizeof other, "%s/other.safetensors", directory);
-    for (int k = 0; k < 3; k++)
-        list[k].type = TD_STORED_I32, list[k].rank = 2, list[k].dim[0] = 1, list[k].dim[1] = TOKENS;
+    for (int k = 0; k < 3; k++) {
+        list[k].type = TD_STORED_I32;
+        list[k].rank = 2;
+        list[k].dim[0] = 1;
+        list[k].dim[1] = TOKENS;
+    }
     /* what is read is not written over */
     expect_refused(batch_path, "--out", batch_path, 2, "is a file that is read");
     /* a misspelt name */
-    list[2].rank = 1, list[2].dim[0] = 1;
+    list[2].rank = 1;
+    list[2].dim[0] = 1;
     write_tensors(other, list, 3);
     expect_refused(other, NULL, NULL, 1, "no array 'lenghts'; did you mean 'lengths'?");
     /* bytes behind the last tensor */

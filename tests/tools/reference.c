@@ -48,7 +48,8 @@ Test(reference, is_not_stale)
                   "docs/reference/%s is stale: run `tandem plugins reference` of this build in the "
                   "project's directory, and commit docs/reference",
                   names[k]);
-        free(made), free(kept);
+        free(made);
+        free(kept);
     }
     td_free_names(names, n);
     cr_expect_eq(count(PAGES), n,

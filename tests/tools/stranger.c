@@ -57,7 +57,8 @@ Test(stranger, one_line_builds_an_attention_that_trains)
     cr_assert(nll);
     cr_assert(atof(nll + 7) > 0 && atof(nll + 7) < 4.5,
               "it learns: a guess among 263 ids costs 5.57 nats\n%s", summary);
-    free(info), free(summary);
+    free(info);
+    free(summary);
 }
 
 Test(stranger, the_cmake_package_builds_it_too)

@@ -140,14 +140,18 @@ static void expect_same(const char *a, const char *b)
     char                    *x, *y;
     for (int k = 0; k < 2; k++) {
         size_t n, m;
-        x = read_part(a, files[k], &n), y = read_part(b, files[k], &m);
+        x = read_part(a, files[k], &n);
+        y = read_part(b, files[k], &m);
         cr_assert_eq(n, m);
         cr_assert(!memcmp(x, y, n), "%s of '%s' and '%s' differ", files[k], a, b);
-        free(x), free(y);
+        free(x);
+        free(y);
     }
-    x = metrics(a), y = metrics(b);
+    x = metrics(a);
+    y = metrics(b);
     cr_assert_str_eq(x, y);
-    free(x), free(y);
+    free(x);
+    free(y);
 }
 
 TestSuite(train, .init = setup, .fini = teardown);

@@ -123,7 +123,8 @@ static void hurt(const char *part)
     char   path[300], *whole, *data;
     size_t size;
     snprintf(path, sizeof path, "%s/step-00000041/%s", directory, part);
-    whole = td_file_read(path, &size, NULL), data = malloc(size + 1);
+    whole = td_file_read(path, &size, NULL);
+    data = malloc(size + 1);
     cr_assert(whole && data && size > 64);
     for (int k = 0; k < 13; k++) {
         size_t kept = size * (size_t)k / 13, flipped = (size - 1) * (size_t)k / 12;
@@ -134,13 +135,15 @@ static void hurt(const char *part)
         write_part(path, data, size);
         expect_refusal(part, "a bit flipped", flipped);
     }
-    memcpy(data, whole, size), data[size] = '\n';
+    memcpy(data, whole, size);
+    data[size] = '\n';
     write_part(path, data, size + 1);
     expect_refusal(part, "something appended", size);
     cr_assert(!unlink(path));
     expect_refusal(part, "removed", 0);
     write_part(path, whole, size);
-    free(whole), free(data);
+    free(whole);
+    free(data);
 }
 
 Test(checkpoint, damage_is_told)

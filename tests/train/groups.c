@@ -37,14 +37,18 @@ Test(groups, first_match_freezes_and_scales)
         if (x->kind != TD_VARIABLE_PARAM)
             continue;
         bool norm = td_match("*norm.weight", x->name), embed = td_match("*embed*", x->name);
-        frozen += embed, still += norm, moved += !embed && !norm;
+        frozen += embed;
+        still += norm;
+        moved += !embed && !norm;
         cr_expect(same(&l, embed || norm ? &initial : &twice, x->name), "%s", x->name);
         cr_expect(!same(&initial, &twice, x->name), "%s: a step moves it", x->name);
         cr_expect_eq(td_model_gradient(v, x->name) == NULL, embed,
                      "%s: only what is frozen has no gradient", x->name);
     }
     cr_expect(frozen && still && moved, "%d %d %d", frozen, still, moved);
-    lab_close(&initial), lab_close(&twice), lab_close(&l);
+    lab_close(&initial);
+    lab_close(&twice);
+    lab_close(&l);
 }
 
 static void expect_refusal(const char *groups, const char *said)

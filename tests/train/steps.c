@@ -224,7 +224,8 @@ Test(steps, micro_batches_with_an_auxiliary_loss)
     cr_assert_eq(td_engine_gradient(l.engine, &micro, &part, &l.error), 0, "%s", l.error.text);
     cr_expect(fabs(part.aux[0].loss - 0.5 * mean * td_batch_weight(half) / divisor) < 1e-12);
     cr_expect(all.loss > all.aux[0].loss && all.aux[0].loss > part.aux[0].loss);
-    td_batch_free(whole), td_batch_free(half);
+    td_batch_free(whole);
+    td_batch_free(half);
     lab_close(&l);
 }
 
@@ -249,7 +250,8 @@ Test(steps, recomputation_changes_no_bit)
         cr_assert_eq(n, m);
         cr_expect(!memcmp(a, b, n * sizeof *a), "%s", configs[c]);
         cr_expect_lt(again.activations, kept.activations, "%s", configs[c]);
-        free(a), free(b);
+        free(a);
+        free(b);
     }
 }
 
@@ -277,14 +279,16 @@ static void expect_nothing_new(const char *config, const char *recompute)
     size_t      plans, later;
     int         before;
 
-    counted = (const void *)plain.x->backend.plugin, counting.allocate = counting_allocate,
+    counted = (const void *)plain.x->backend.plugin;
+    counting.allocate = counting_allocate;
     allocations = 0;
     l = lab_open(config, overrides, &counting.plugin);
     for (int64_t k = 0; k < 3; k++)
         micro[k] = lab_batch(&l, 0, 2 * k, 2);
     lab_allocate(&l, micro[0], NULL);
     repeat(&l, micro, 3, 0);
-    td_engine_planning(l.engine, &plans), before = allocations;
+    td_engine_planning(l.engine, &plans);
+    before = allocations;
     cr_expect_gt(before, 0);
     seen = 0;
     watched = true;
@@ -298,7 +302,8 @@ static void expect_nothing_new(const char *config, const char *recompute)
     cr_expect(!WATCHES || seen == 0, "%s: %d allocations", config, seen);
     for (int64_t k = 0; k < 3; k++)
         td_batch_free(micro[k]);
-    lab_close(&l), lab_close(&plain);
+    lab_close(&l);
+    lab_close(&plain);
 }
 
 Test(steps, a_known_shape_plans_and_allocates_nothing)
@@ -320,7 +325,8 @@ static void expect_ready(const char *config, const char *recompute)
     size_t              plans, later, count;
     int                 before;
 
-    counted = (const void *)plain.x->backend.plugin, counting.allocate = counting_allocate,
+    counted = (const void *)plain.x->backend.plugin;
+    counting.allocate = counting_allocate;
     allocations = 0;
     l = lab_open(config, overrides, &counting.plugin);
     for (int64_t k = 0; k < 2; k++)
@@ -329,7 +335,8 @@ static void expect_ready(const char *config, const char *recompute)
     cr_assert_eq(td_engine_plan_adding(l.engine, micro[0], &memory, &l.error), 0);
     cr_assert_eq(td_engine_plan_norms(l.engine, &memory, &l.error), 0);
     cr_assert_eq(td_engine_allocate(l.engine, 3, &l.error), 0);
-    td_engine_planning(l.engine, &plans), before = allocations;
+    td_engine_planning(l.engine, &plans);
+    before = allocations;
     repeat(&l, micro, 2, 0);
     cr_assert_eq(td_engine_norms(l.engine, &norms, &count, &l.error), 0);
     td_engine_planning(l.engine, &later);
@@ -339,7 +346,8 @@ static void expect_ready(const char *config, const char *recompute)
     free(norms);
     for (int64_t k = 0; k < 2; k++)
         td_batch_free(micro[k]);
-    lab_close(&l), lab_close(&plain);
+    lab_close(&l);
+    lab_close(&plain);
 }
 
 Test(steps, what_was_planned_is_ready)

@@ -168,7 +168,8 @@ static int bench(td_work *w, double seconds, bool profiled, td_error *error)
     if (!code)
         code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
     if (!code) {
-        t.tokens = td_batch_tokens(b), d = td_engine_device(w->engine);
+        t.tokens = td_batch_tokens(b);
+        d = td_engine_device(w->engine);
         code = measure(w, b, seconds, &t, error);
         t.peak = d->backend->peak ? d->backend->peak(d->state) : 0;
     }

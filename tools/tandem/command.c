@@ -166,8 +166,10 @@ static bool is_again(td_tool *t, const td_flag *f, const char *value)
     for (size_t k = 0; k < t->n_given && !(f->value && strstr(f->value, "..")); k++)
         if (t->given[k] == f)
             return true;
-    if (t->n_given < TD_FLAGS)
-        t->given[t->n_given] = f, t->values[t->n_given++] = value ? value : "";
+    if (t->n_given < TD_FLAGS) {
+        t->given[t->n_given] = f;
+        t->values[t->n_given++] = value ? value : "";
+    }
     return false;
 }
 
@@ -199,7 +201,8 @@ static int take_flag(td_tool *t, const td_usage *u, int argc, char **argv, int *
     snprintf(name, sizeof name, "%.*s", (int)length, argv[0]);
     if (!strcmp(name, "-q") || !strcmp(name, "-v") || !strcmp(name, "-h"))
         strcpy(name, name[1] == 'q' ? "--quiet" : name[1] == 'v' ? "--verbose" : "--help");
-    own = find_flag(u, u->flags, name), f = own ? own : find_flag(u, common, name);
+    own = find_flag(u, u->flags, name);
+    f = own ? own : find_flag(u, common, name);
     if (!f) {
         *code = unknown_option(t, u, name);
         return 0;

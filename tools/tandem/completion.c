@@ -46,13 +46,11 @@ static void pattern(const td_usage *u, const td_word *w, td_text *out)
 
 static void bash_flag(const td_usage *u, const td_flag *f, void *out)
 {
-    (void)u;
     td_text_print(out, " %s", f->name);
 }
 
 static void bash_flags(const td_usage *u, const td_command *c, const td_word *w, void *out)
 {
-    (void)c;
     pattern(u, w, out);
     td_text_print(out, " _tandem_add '");
     td_completion_flags(u, bash_flag, out);
@@ -85,20 +83,17 @@ static void bash_value(const td_usage *u, const td_flag *f, void *argument)
 
 static void bash_values(const td_usage *u, const td_command *c, const td_word *w, void *out)
 {
-    (void)c, (void)w;
     td_completion_flags(u, bash_value, out);
 }
 
 static void bash_valued(const td_usage *u, const td_flag *f, void *out)
 {
-    (void)u;
     if (f->value)
         td_text_print(out, " %s", f->name);
 }
 
 static void bash_all_valued(const td_usage *u, const td_command *c, const td_word *w, void *out)
 {
-    (void)c, (void)w;
     td_completion_flags(u, bash_valued, out);
 }
 
@@ -128,8 +123,10 @@ static void bash_word(const td_command *c, const td_word *w, td_text *out)
         size_t length = strcspn(p, " ");
         size_t open = *p == '[', shut = length > 1 && p[length - 1] == ']';
         bool   again = length == 2 && !strncmp(p, "..", 2);
-        if (!again)
-            last = p + open, last_length = length - open - shut;
+        if (!again) {
+            last = p + open;
+            last_length = length - open - shut;
+        }
         if (*last != '-' && *last) {
             td_text_print(out, again ? "    '%s %s '*) " : "    '%s %s %zu') ", c->name, w->name,
                           n++);
@@ -160,7 +157,6 @@ static void bash_words(td_text *out)
 
 static void bash_takes_config(const td_usage *u, const td_command *c, const td_word *w, void *out)
 {
-    (void)c;
     pattern(u, w, out);
     td_text_print(out, u->config ? " return 0 ;;\n" : " return 1 ;;\n");
 }

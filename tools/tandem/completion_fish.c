@@ -43,7 +43,6 @@ static void flag(const td_usage *u, const td_flag *f, void *argument)
 static void usage(const td_usage *u, const td_command *c, const td_word *w, void *argument)
 {
     td_text *out = argument;
-    (void)c, (void)w;
     td_completion_flags(u, flag, out);
     if (!u->config)
         return;

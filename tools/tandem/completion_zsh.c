@@ -23,7 +23,6 @@ static void flag(const td_usage *u, const td_flag *f, void *argument)
 {
     td_text *out = argument;
     bool     again = !strcmp(f->name, "-c") || !strcmp(f->name, "--plugin-path");
-    (void)u;
     td_text_print(out, " \\\n            '%s%s%s[", again ? "*" : "", f->name,
                   f->value && f->name[1] == '-' ? "=" : "");
     described(out, f->help);
@@ -64,15 +63,17 @@ static void word_list(td_text *out, const td_usage *u)
 /* What stands behind the options: words, configs and keys, in any order where there are configs. */
 static void operands(td_text *out, const td_usage *u)
 {
-    if (u->config && u->words)
-        td_text_print(out, " \\\n            '1:what:"), word_list(out, u),
-            td_text_print(out, "' \\\n            '*:config or key:_tandem_operands'");
-    else if (u->config)
+    if (u->config && u->words) {
+        td_text_print(out, " \\\n            '1:what:");
+        word_list(out, u);
+        td_text_print(out, "' \\\n            '*:config or key:_tandem_operands'");
+    } else if (u->config)
         td_text_print(out, " \\\n            '*:config or key:_tandem_operands'");
-    else if (u->words)
-        td_text_print(out, " \\\n            '1:what:"), word_list(out, u),
-            td_text_print(out, "' \\\n            '*:argument:_tandem_argument'");
-    else if (u->arguments && strstr(u->arguments, "COMMAND")) {
+    else if (u->words) {
+        td_text_print(out, " \\\n            '1:what:");
+        word_list(out, u);
+        td_text_print(out, "' \\\n            '*:argument:_tandem_argument'");
+    } else if (u->arguments && strstr(u->arguments, "COMMAND")) {
         td_text_print(out, " \\\n            '1:command:(");
         for (const td_command *c = td_commands(); c->name; c++)
             td_text_print(out, "%s ", c->name);

@@ -59,7 +59,6 @@ static int explain(td_tool *t, const td_experiment *x, const char *key)
     bool    found = td_config_explain(x->config, key, &text);
     fprintf(found ? stdout : stderr, "%s%s", td_text_get(&text), found ? "" : "\n");
     td_text_free(&text);
-    (void)t;
     return found ? TD_EXIT_OK : TD_EXIT_USAGE;
 }
 

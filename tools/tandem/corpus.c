@@ -65,7 +65,9 @@ static void name(draw *d, char out[32])
 static void facts(draw *d, td_text *t)
 {
     char town[32], river[32], person[32];
-    name(d, town), name(d, river), name(d, person);
+    name(d, town);
+    name(d, river);
+    name(d, person);
     const char *kind = PICK(d, places), *way = PICK(d, directions), *good = PICK(d, goods),
                *job = PICK(d, jobs);
     int year = 1100 + (int)below(d, 800), people = 100 * (2 + (int)below(d, 400));
@@ -90,7 +92,8 @@ static void facts(draw *d, td_text *t)
 static void dialogue(draw *d, td_text *t)
 {
     char a[32], b[32];
-    name(d, a), name(d, b);
+    name(d, a);
+    name(d, b);
     int turns = 2 + (int)below(d, 4);
     td_text_print(t, "%s, a %s, meets %s, a %s, at the market.\n", a, PICK(d, jobs), b,
                   PICK(d, jobs));
@@ -267,7 +270,6 @@ typedef struct corpus {
 
 static int refuse_old(const corpus *c, int domain, int part, const char *path, td_error *error)
 {
-    (void)domain, (void)part;
     return td_file_exists(path)
                ? td_fail(error, TD_ECONFIG,
                          "cannot make a corpus in '%s': '%s' is there; give another --out, or "

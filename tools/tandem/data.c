@@ -71,9 +71,10 @@ static void show_cache(const td_tool *tool, const char *run_directory)
 {
     char   *cache = td_path_join(run_directory, "cache");
     json_t *j = cache && tool->json ? json_pack("{s:s}", "cache", cache) : NULL;
-    if (j)
-        json_dumpf(j, stdout, 0), putchar('\n');
-    else if (cache)
+    if (j) {
+        json_dumpf(j, stdout, 0);
+        putchar('\n');
+    } else if (cache)
         puts(cache);
     json_decref(j);
     free(cache);
@@ -259,10 +260,14 @@ static void overview(FILE *out)
 
 int td_command_data(td_tool *tool, int argc, char **argv)
 {
-    if (!argc)
-        return overview(stderr), TD_EXIT_USAGE;
-    if (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))
-        return overview(stdout), TD_EXIT_OK;
+    if (!argc) {
+        overview(stderr);
+        return TD_EXIT_USAGE;
+    }
+    if (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h")) {
+        overview(stdout);
+        return TD_EXIT_OK;
+    }
     for (const td_word *w = words; w->name; w++)
         if (!strcmp(argv[0], w->name))
             return w->run(tool, argc - 1, argv + 1);

@@ -36,7 +36,8 @@ static int write_document(void *lines_, const char *text, size_t size)
     lines *l = lines_;
     fwrite(text, 1, size, l->file);
     putc('\n', l->file);
-    l->documents++, l->bytes += (int64_t)size;
+    l->documents++;
+    l->bytes += (int64_t)size;
     tell(l, false);
     return ferror(l->file) ? TD_EIO : 0;
 }
@@ -166,7 +167,8 @@ int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
 
     if (!td_tool_parse(tool, &td_usage_data_train_tokenizer, argc, argv, &code))
         return code;
-    files = td_tool_option(tool, "--files"), out = td_tool_option(tool, "--out");
+    files = td_tool_option(tool, "--files");
+    out = td_tool_option(tool, "--out");
     if (!out || !*out)
         return td_tool_usage_error(tool, "data train-tokenizer: where to? Give --out M.model");
     if (!td_data_number(tool, "--vocab-size", "8000", 2, LARGEST_VOCABULARY, &size))

@@ -43,7 +43,8 @@ static void count_parameters(td_variables *v, facts *f)
             continue;
         while (!td_match(patterns[k].pattern, x->name))
             k++;
-        f->group[patterns[k].group] += x->count, f->total += x->count;
+        f->group[patterns[k].group] += x->count;
+        f->total += x->count;
     }
 }
 
@@ -78,7 +79,8 @@ static int collect(td_work *w, facts *f, td_error *error)
     const td_loss *l = (const void *)w->x->loss.plugin;
     td_bounds      bounds = l->bounds(w->x->loss.config, w->x->train.length);
     int            code = td_work_engine(w, error);
-    f->length = w->x->train.length, f->varies = bounds.given + bounds.predicted > bounds.total;
+    f->length = w->x->train.length;
+    f->varies = bounds.given + bounds.predicted > bounds.total;
     if (!code)
         code = count_flops(w, f, error);
     return code ? code : td_work_plan(w, &f->memory, error);
@@ -201,7 +203,8 @@ int td_command_describe(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &td_usage_describe, argc, argv, &code))
         return code;
-    graph = td_tool_option(t, "--graph"), mask = td_tool_option(t, "--mask");
+    graph = td_tool_option(t, "--graph");
+    mask = td_tool_option(t, "--mask");
     if (graph && strcmp(graph, "text") && strcmp(graph, "dot"))
         return td_tool_usage_error(t, "--graph takes text or dot, not '%s'", graph);
     if ((graph != NULL) + (mask != NULL) + t->json > 1)

@@ -31,7 +31,8 @@ static void print(const td_work *w, const td_evaluation *e, const char *weights)
     if (w->tool->json) {
         json_t *scores = td_work_scores(e);
         json_object_set_new(scores, "weights", json_string(weights));
-        json_dumpf(scores, stdout, JSON_INDENT(2)), putchar('\n');
+        json_dumpf(scores, stdout, JSON_INDENT(2));
+        putchar('\n');
         json_decref(scores);
         return;
     }

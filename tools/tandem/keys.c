@@ -76,8 +76,10 @@ static void add(walk *w, const char *path, const char *values, const char *doc)
             w->failed |= !values;
             return;
         }
-    if (k->count == k->room && (larger = realloc(k->at, 2 * (k->room + 64) * sizeof *larger)))
-        k->at = larger, k->room = 2 * (k->room + 64);
+    if (k->count == k->room && (larger = realloc(k->at, 2 * (k->room + 64) * sizeof *larger))) {
+        k->at = larger;
+        k->room = 2 * (k->room + 64);
+    }
     if (path && values && k->count < k->room)
         k->at[k->count++] = (td_key){ path, values, doc ? doc : "" };
     else

@@ -166,8 +166,10 @@ static void command_page(const manual *m, const td_command *c, td_text *out)
     section(out, "OPTIONS");
     flags(u, out);
     for (const td_word *w = u->words, *first = NULL; w && w->name; w++) {
-        if (w->usage && !first)
-            section(out, "COMMANDS"), first = w;
+        if (w->usage && !first) {
+            section(out, "COMMANDS");
+            first = w;
+        }
         if (w->usage)
             own_command(w, out);
     }
@@ -331,7 +333,8 @@ static int write_page(const manual *m, const char *directory, const char *name, 
     if (!code)
         code = td_file_write(path, td_text_get(&text), text.size, error);
     td_text_free(&text);
-    free(path), free(above);
+    free(path);
+    free(above);
     return code;
 }
 

@@ -106,7 +106,8 @@ static bool add_job(suite *s, const char *path, const char *plugin, const char *
         job   *larger = realloc(s->jobs, room * sizeof *larger);
         if (!larger)
             return false;
-        s->jobs = larger, s->room = room;
+        s->jobs = larger;
+        s->room = room;
     }
     s->jobs[s->count] = (job){ .path = path, .test = test };
     snprintf(s->jobs[s->count++].plugin, sizeof s->jobs->plugin, "%s", plugin);
@@ -132,10 +133,14 @@ static int start(suite *s, size_t number, td_error *error)
         "--quiet", "--only",  j->test, "--plugin", *j->plugin ? j->plugin : s->which ? s->which : ""
     };
     size_t n = 10;
-    for (size_t k = 0; k < t->n_plugin_paths; k++)
-        argv[n++] = "--plugin-path", argv[n++] = t->plugin_paths[k];
-    for (size_t k = 0; k < t->n_files; k++)
-        argv[n++] = "-c", argv[n++] = t->files[k];
+    for (size_t k = 0; k < t->n_plugin_paths; k++) {
+        argv[n++] = "--plugin-path";
+        argv[n++] = t->plugin_paths[k];
+    }
+    for (size_t k = 0; k < t->n_files; k++) {
+        argv[n++] = "-c";
+        argv[n++] = t->files[k];
+    }
     for (size_t k = 0; k < t->n_overrides; k++)
         argv[n++] = t->overrides[k];
     j->started = true;
@@ -275,7 +280,8 @@ static void show(suite *s, const job *j)
     const char *outcome = outcome_of(s, j, findings), *skipped = "";
     if (!strcmp(outcome, "skipped"))
         skipped = json_string_value(json_object_get(j->result, "skipped"));
-    s->n_ok += !strcmp(outcome, "ok"), s->n_skipped += !strcmp(outcome, "skipped");
+    s->n_ok += !strcmp(outcome, "ok");
+    s->n_skipped += !strcmp(outcome, "skipped");
     s->n_failed += strcmp(outcome, "ok") && strcmp(outcome, "skipped");
     if (!s->tool->json)
         show_row(s, j, outcome, findings, skipped);
@@ -433,11 +439,15 @@ static int check_all(td_tool *t, const char *only, const char *which)
         end_plugin(&s);
     if (s.directory && !e.code)
         sum_up(&s);
-    for (size_t k = 0; k < s.count; k++)
-        td_child_free(&s.jobs[k].child), json_decref(s.jobs[k].result);
+    for (size_t k = 0; k < s.count; k++) {
+        td_child_free(&s.jobs[k].child);
+        json_decref(s.jobs[k].result);
+    }
     if (s.directory)
         td_remove_tree(s.directory, NULL);
-    free(s.jobs), free(s.directory), json_decref(s.tests);
+    free(s.jobs);
+    free(s.directory);
+    json_decref(s.tests);
     if (s.stopped > 0)
         raise(s.stopped);
     sigprocmask(SIG_SETMASK, &before, NULL);
@@ -454,7 +464,8 @@ int td_plugins_check(td_tool *t, int argc, char **argv)
         return code;
     if (td_tool_option(t, "--tests"))
         return list_tests();
-    only = td_tool_option(t, "--only"), plugin = td_tool_option(t, "--plugin");
+    only = td_tool_option(t, "--only");
+    plugin = td_tool_option(t, "--plugin");
     if (!t->n_plain)
         return td_tool_usage_error(t, "which module? Name a file: tandem plugins check FILE.so");
     if (only && !is_test(only))

@@ -35,17 +35,20 @@ _Noreturn static void become(char *const argv[], const td_child *c, const td_chi
                              pid_t parent)
 {
     sigset_t none;
-    sigemptyset(&none), sigprocmask(SIG_SETMASK, &none, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) /* it ended before it could be asked to tell */
         _exit(127);
     setpgid(0, 0);
-    redirect("/dev/null", 0), redirect(c->out, 1), redirect(c->error, 2);
-    limit(RLIMIT_CORE, 0), limit(RLIMIT_FSIZE, l->bytes / TD_CHILD_FILE_SHARE);
+    redirect("/dev/null", 0);
+    redirect(c->out, 1);
+    redirect(c->error, 2);
+    limit(RLIMIT_CORE, 0);
+    limit(RLIMIT_FSIZE, l->bytes / TD_CHILD_FILE_SHARE);
 #ifndef TANDEM_SANITIZED /* whose shadow takes any amount of addresses */
     limit(RLIMIT_AS, l->bytes);
 #else
-    (void)l;
 #endif
     execv("/proc/self/exe", argv);
     _exit(127);
@@ -141,7 +144,8 @@ static void finish(td_child *c, int status, const td_child_limits *l)
 static int end_group(const td_child *c)
 {
     int status = 0;
-    kill(-c->pid, SIGKILL), kill(c->pid, SIGKILL);
+    kill(-c->pid, SIGKILL);
+    kill(c->pid, SIGKILL);
     waitpid(c->pid, &status, 0);
     return status;
 }
@@ -156,8 +160,10 @@ bool td_child_poll(td_child *c, const td_child_limits *l)
     snprintf(path, sizeof path, "/proc/%d/status", (int)c->pid);
     now = peak_in(path);
     c->peak = now > c->peak ? now : c->peak;
-    if (!waitid(P_PID, (id_t)c->pid, &ended, WEXITED | WNOHANG | WNOWAIT) && ended.si_pid)
-        return finish(c, end_group(c), l), true;
+    if (!waitid(P_PID, (id_t)c->pid, &ended, WEXITED | WNOHANG | WNOWAIT) && ended.si_pid) {
+        finish(c, end_group(c), l);
+        return true;
+    }
     if (c->peak > l->bytes / 10 * 9)
         c->end = TD_CHILD_MEMORY;
     else if (td_now() - c->started > l->seconds)
@@ -172,5 +178,6 @@ void td_child_free(td_child *c)
 {
     if (c->pid > 0)
         end_group(c);
-    free(c->out), free(c->error);
+    free(c->out);
+    free(c->error);
 }

@@ -114,7 +114,8 @@ static json_t *run_here(td_tool *t, const char *path, const char *plugin, const 
             json_object_set_new(result, "config", config_errors(&c, m, plugin));
         td_check_clear(&c);
     }
-    free(search), free(shipped);
+    free(search);
+    free(shipped);
     return result;
 }
 

@@ -233,8 +233,10 @@ static int write_new(const char *path, const td_text *text, td_error *error)
     FILE *f = fopen(path, "wxe");
     bool  ok = f && fwrite(td_text_get(text), 1, text->size, f) == text->size;
     int   why = errno;
-    if (f && fclose(f) && ok)
-        ok = false, why = errno;
+    if (f && fclose(f) && ok) {
+        ok = false;
+        why = errno;
+    }
     return ok ? 0 : td_fail(error, TD_EIO, "cannot write '%s': %s", path, strerror(why));
 }
 
@@ -361,7 +363,9 @@ static int new_plugin(td_tool *t, td_registry *r)
     }
     if (!code)
         say_what_is_next(&p);
-    td_text_free(&path), td_text_free(&p.author), td_text_free(&p.licence);
+    td_text_free(&path);
+    td_text_free(&p.author);
+    td_text_free(&p.licence);
     td_text_free(&p.about);
     free(p.templates);
     return code ? td_tool_fail(t, &e) : TD_EXIT_OK;

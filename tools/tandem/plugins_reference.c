@@ -111,7 +111,8 @@ static void open_ablations(reference *x)
     }
     if (count >= 0)
         td_free_names(names, count);
-    free(directory), free(configs);
+    free(directory);
+    free(configs);
 }
 
 static void close_ablations(reference *x)

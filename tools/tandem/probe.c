@@ -99,12 +99,14 @@ static int write_results(td_work *w, const char *path, const td_array *labels, c
                    : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
 
     if (!code) {
-        results[0] = (result){ .values = logits }, results[1] = (result){ .values = &scalars[0] },
+        results[0] = (result){ .values = logits };
+        results[1] = (result){ .values = &scalars[0] };
         results[2] = (result){ .values = &scalars[1] };
         list[0] = (td_stored){ .name = "logits",
                                .rank = 3,
                                .dim = { labels->dim[0], labels->dim[1], vocab } };
-        list[1] = (td_stored){ .name = "loss" }, list[2] = (td_stored){ .name = "cross_entropy" };
+        list[1] = (td_stored){ .name = "loss" };
+        list[2] = (td_stored){ .name = "cross_entropy" };
         n = 3;
         for (size_t i = 0; i < count; i++) {
             const td_variable *x = td_variables_at(v, i);
@@ -117,11 +119,16 @@ static int write_results(td_work *w, const char *path, const td_array *labels, c
             memcpy(list[n].dim, x->dim, sizeof x->dim);
             n++;
         }
-        for (size_t i = 0; i < n; i++)
-            list[i].type = TD_STORED_F32, list[i].stream = give, list[i].arg = &results[i];
+        for (size_t i = 0; i < n; i++) {
+            list[i].type = TD_STORED_F32;
+            list[i].stream = give;
+            list[i].arg = &results[i];
+        }
         code = td_safetensors_write(path, list, n, NULL, error);
     }
-    free(list), free(results), free(names);
+    free(list);
+    free(results);
+    free(names);
     return code;
 }
 
@@ -147,7 +154,8 @@ static int probe(td_work *w, const td_batch *b, const char *out, td_error *error
     int          code = logits ? td_engine_probe(w->engine, &micro, &result, logits, error)
                                : td_fail(error, TD_ENOMEM, "out of memory for the logits");
     if (!code) {
-        scalars[0] = result.loss, scalars[1] = result.sum / weight;
+        scalars[0] = result.loss;
+        scalars[1] = result.sum / weight;
         if (w->tool->json)
             print_scalars(scalars);
         else
@@ -262,8 +270,10 @@ int td_command_probe(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &td_usage_probe, argc, argv, &code))
         return code;
-    weights = td_tool_option(t, "--weights"), batch = td_tool_option(t, "--batch");
-    out = td_tool_option(t, "--out"), steps = td_tool_option(t, "--optimizer-steps");
+    weights = td_tool_option(t, "--weights");
+    batch = td_tool_option(t, "--batch");
+    out = td_tool_option(t, "--out");
+    steps = td_tool_option(t, "--optimizer-steps");
     n = steps ? strtol(steps, &end, 10) : 0;
     if (!batch)
         return td_tool_usage_error(t, "no batch: say --batch FILE");

@@ -99,7 +99,8 @@ static int compare_configs(td_run_directory *r, const td_work *w, td_error *erro
                     r->path, td_text_get(&errors.text));
     else if (differences.size)
         code = check_changes(r, w, &differences, error);
-    td_errors_free(&errors), td_text_free(&differences);
+    td_errors_free(&errors);
+    td_text_free(&differences);
     td_experiment_close(before);
     free(path);
     return code;
@@ -162,7 +163,8 @@ void td_run_close(td_run_directory *r)
 {
     if (r->lock >= 0)
         close(r->lock);
-    free(r->path), free(r->latest);
+    free(r->path);
+    free(r->latest);
 }
 
 /* ---- what a checkpoint keeps ----------------------------------------------------------------- */
@@ -280,7 +282,8 @@ int td_run_compare(const td_run_directory *r, const td_work *w, const char *abou
         tell_other(w, before, now, "arithmetic", "arithmetic");
         tell_other_builds(w, before, now);
     }
-    json_decref(before), json_decref(now);
+    json_decref(before);
+    json_decref(now);
     free(saved);
     return code;
 }
@@ -329,7 +332,8 @@ static int write_environment(const td_run_directory *r, const td_work *w, td_err
         td_text_print(&text, "%-16s %-16s %s %s %s\n", word(p, "kind"), word(p, "name"),
                       word(p, "version"), word(p, "hash"), word(p, "file"));
     json_decref(plugins);
-    free(path), free(before);
+    free(path);
+    free(before);
     return write_text(r, "environment.txt", &text, error);
 }
 

@@ -27,8 +27,10 @@ bool td_work_allows(const td_work *w, const char *key)
     const char *pattern;
     bool        allowed = false;
     for (size_t k = 0; (pattern = allowed_key(w, k)) != NULL; k++)
-        if (td_match(pattern, key))
-            allowed = true, ((td_work *)(uintptr_t)w)->allowed |= k < 64 ? (uint64_t)1 << k : 0;
+        if (td_match(pattern, key)) {
+            allowed = true;
+            ((td_work *)(uintptr_t)w)->allowed |= k < 64 ? (uint64_t)1 << k : 0;
+        }
     return allowed;
 }
 
@@ -169,7 +171,8 @@ static int compare_model(const td_work *w, const char *path, const char *weights
                     "to take its parameters all the same",
                     weights, td_text_get(&errors.text));
     td_config_free(before);
-    td_errors_free(&errors), td_text_free(&differences);
+    td_errors_free(&errors);
+    td_text_free(&differences);
     return code;
 }
 
@@ -202,7 +205,10 @@ static json_t *about_of(const char *weights, td_error *error)
     json_t *j = about ? json_loads(about, 0, NULL) : NULL;
     if (!state)
         td_fail(error, TD_ENOMEM, "out of memory while looking at '%s'", weights);
-    free(target), free(directory), free(state), free(about);
+    free(target);
+    free(directory);
+    free(state);
+    free(about);
     return j;
 }
 

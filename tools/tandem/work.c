@@ -18,7 +18,8 @@ bool td_work_open(td_work *w, td_tool *tool, unsigned needs, int *code)
     td_error     e = { 0 };
 
     memset(w, 0, sizeof *w);
-    w->tool = tool, *code = TD_EXIT_USAGE;
+    w->tool = tool;
+    *code = TD_EXIT_USAGE;
     if (r)
         w->x = td_experiment_open(r, tool->files, tool->n_files, tool->overrides, tool->n_overrides,
                                   configs, needs, &errors);
@@ -155,7 +156,8 @@ static int with_data(td_work *w, bool open, td_error *error)
                                 : td_fail(error, TD_ENOMEM, "out of memory while opening the data");
 
     if (!code) {
-        in.tokenizer_state = w->tokenizer, in.special = w->special;
+        in.tokenizer_state = w->tokenizer;
+        in.special = w->special;
         code = identify(w, w->tokenizer_id, error);
         in.tokenizer_id = w->tokenizer_id;
         if (l)
@@ -289,7 +291,8 @@ td_batch *td_work_random(const td_work *w, int64_t rows, int64_t bucket, td_erro
                            : td_fail(error, TD_ENOMEM, "out of memory for a batch");
     if (!code)
         code = td_feed_arrange(&f, x, rows, b, error);
-    free(x), td_arena_free(arena);
+    free(x);
+    td_arena_free(arena);
     if (!code)
         return b;
     td_batch_free(b);

@@ -47,7 +47,9 @@ static inline td_tensor *td_full(td_graph *g, int dtype, const int64_t *dims, in
 {
     td_attrs a;
     memset(&a, 0, sizeof a);
-    a.i[0] = rank, a.i[9] = dtype ? dtype : g->host->real(g), a.f[0] = value;
+    a.i[0] = rank;
+    a.i[9] = dtype ? dtype : g->host->real(g);
+    a.f[0] = value;
     for (int k = 0; k < rank; k++)
         a.i[1 + k] = dims[k];
     return g->host->emit(g, "full", 0, 0, &a);
@@ -63,7 +65,8 @@ static inline td_tensor *td_iota(td_graph *g, int dtype, int64_t n)
 {
     td_attrs a;
     memset(&a, 0, sizeof a);
-    a.i[0] = n, a.i[9] = dtype ? dtype : g->host->real(g);
+    a.i[0] = n;
+    a.i[9] = dtype ? dtype : g->host->real(g);
     return g->host->emit(g, "iota", 0, 0, &a);
 }
 
@@ -104,7 +107,8 @@ static inline td_tensor *td_transpose(td_tensor *x, int a, int b)
     int order[TD_MAX_RANK];
     for (int k = 0; k < x->rank; k++)
         order[k] = k;
-    order[td_axis_(x, a)] = td_axis_(x, b), order[td_axis_(x, b)] = td_axis_(x, a);
+    order[td_axis_(x, a)] = td_axis_(x, b);
+    order[td_axis_(x, b)] = td_axis_(x, a);
     return td_permute(x, order);
 }
 
@@ -125,7 +129,9 @@ static inline td_tensor *td_slice(td_tensor *x, int axis, int64_t start, int64_t
     td_attrs   a;
     td_tensor *in[] = { x };
     memset(&a, 0, sizeof a);
-    a.i[0] = td_axis_(x, axis), a.i[1] = start, a.i[2] = length;
+    a.i[0] = td_axis_(x, axis);
+    a.i[1] = start;
+    a.i[2] = length;
     return td_emit_("slice", in, 1, &a);
 }
 
@@ -135,7 +141,9 @@ static inline td_tensor *td_pad(td_tensor *x, int axis, int64_t before, int64_t 
     td_attrs   a;
     td_tensor *in[] = { x };
     memset(&a, 0, sizeof a);
-    a.i[0] = td_axis_(x, axis), a.i[1] = before, a.i[2] = after;
+    a.i[0] = td_axis_(x, axis);
+    a.i[1] = before;
+    a.i[2] = after;
     return td_emit_("pad", in, 1, &a);
 }
 
@@ -194,7 +202,8 @@ static inline td_tensor *td_affine(td_tensor *x, double scale, double shift)
     td_attrs   a;
     td_tensor *in[] = { x };
     memset(&a, 0, sizeof a);
-    a.f[0] = scale, a.f[1] = shift;
+    a.f[0] = scale;
+    a.f[1] = shift;
     return scale == 1 && shift == 0 ? x : td_emit_("affine", in, 1, &a);
 }
 
@@ -259,7 +268,8 @@ static inline td_tensor *td_cumsum(td_tensor *x, int axis, bool reverse)
     td_attrs   a;
     td_tensor *in[] = { x };
     memset(&a, 0, sizeof a);
-    a.i[0] = td_axis_(x, axis), a.i[1] = reverse;
+    a.i[0] = td_axis_(x, axis);
+    a.i[1] = reverse;
     return td_emit_("cumsum", in, 1, &a);
 }
 
@@ -475,10 +485,14 @@ static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, con
                                         0,
                                         mask->dense };
     memset(&a, 0, sizeof a);
-    a.i[0] = mask->causal, a.i[1] = mask->window, a.i[2] = mask->self, a.f[0] = scale;
+    a.i[0] = mask->causal;
+    a.i[1] = mask->window;
+    a.i[2] = mask->self;
+    a.f[0] = scale;
     if (bias && bias->table) {
         in[TD_ATTEND_TABLE] = bias->table;
-        in[TD_ATTEND_Q_POSITION] = bias->q_position, in[TD_ATTEND_K_POSITION] = bias->k_position;
+        in[TD_ATTEND_Q_POSITION] = bias->q_position;
+        in[TD_ATTEND_K_POSITION] = bias->k_position;
         a.i[3] = bias->offset;
     }
     return td_emit_("attend", in, TD_ATTEND_INPUTS, &a);
@@ -511,7 +525,9 @@ static inline td_tensor *td_cross_entropy(td_tensor *hidden, td_tensor *embeddin
     td_attrs   a;
     td_tensor *in[TD_CE_INPUTS] = { hidden, embedding, labels, weights, divisor, 0 };
     memset(&a, 0, sizeof a);
-    a.f[0] = scale, a.f[1] = z_loss, a.f[2] = smoothing;
+    a.f[0] = scale;
+    a.f[1] = z_loss;
+    a.f[2] = smoothing;
     return td_emit_("cross_entropy", in, TD_CE_INPUTS, &a);
 }
 
@@ -531,7 +547,9 @@ static inline td_tensor *td_dropout_at(td_tensor *x, td_tensor *step, td_tensor 
         h = (h ^ (unsigned char)*p) * 0x100000001B3u;
     for (const char *p = place; *p; p++)
         h = (h ^ (unsigned char)*p) * 0x100000001B3u;
-    a.f[0] = rate, a.i[0] = (int64_t)(h >> 1), a.i[1] = shared,
+    a.f[0] = rate;
+    a.i[0] = (int64_t)(h >> 1);
+    a.i[1] = shared;
     a.i[2] = (int64_t)(g->host->seed(g) >> 1);
     return rate > 0 && td_is_training(g) ? td_emit_("dropout", in, 3, &a) : x;
 }

@@ -30,7 +30,10 @@ static inline td_tensor *td_adamw_step(td_tensor *const in[TD_STEP_INPUTS], doub
 {
     td_attrs a;
     memset(&a, 0, sizeof a);
-    a.f[0] = b1, a.f[1] = b2, a.f[2] = eps, a.f[3] = decay;
+    a.f[0] = b1;
+    a.f[1] = b2;
+    a.f[2] = eps;
+    a.f[3] = decay;
     return td_emit_("adamw_step", in, TD_STEP_INPUTS, &a);
 }
 
@@ -71,7 +74,10 @@ static inline td_tensor *td_adafactor_step(td_tensor *const in[TD_FACTOR_INPUTS]
 {
     td_attrs a;
     memset(&a, 0, sizeof a);
-    a.f[0] = b1, a.f[1] = decay, a.f[2] = threshold, a.f[3] = smallest;
+    a.f[0] = b1;
+    a.f[1] = decay;
+    a.f[2] = threshold;
+    a.f[3] = smallest;
     return td_emit_("adafactor_step", in, TD_FACTOR_INPUTS, &a);
 }
 

@@ -33,10 +33,12 @@ TD_CPU_INLINE td_vf slope(int64_t kind, td_vf x, td_vf *value)
 
     switch (kind) {
     case TD_SILU:
-        s = td_vsigmoid(x), *value = x * s;
+        s = td_vsigmoid(x);
+        *value = x * s;
         return s + *value * (1.0f - s);
     case TD_GELU:
-        s = td_vtanh(GELU_ROOT * (x + GELU_CUBIC * x * x * x)), *value = 0.5f * x * (1.0f + s);
+        s = td_vtanh(GELU_ROOT * (x + GELU_CUBIC * x * x * x));
+        *value = 0.5f * x * (1.0f + s);
         return 0.5f * (1.0f + s) +
                0.5f * x * (1.0f - s * s) * GELU_ROOT * (1.0f + 3 * GELU_CUBIC * x * x);
     case TD_RELU:
@@ -46,7 +48,8 @@ TD_CPU_INLINE td_vf slope(int64_t kind, td_vf x, td_vf *value)
         *value = positive * positive;
         return 2.0f * positive;
     default:
-        s = td_vsigmoid(x), *value = s;
+        s = td_vsigmoid(x);
+        *value = s;
         return s * (1.0f - s);
     }
 }
@@ -112,7 +115,8 @@ TD_CPU_CLONES static void softmax_row(float *y, const float *x, int64_t n)
 
     for (; i + TD_LANES <= n; i += TD_LANES) {
         td_vf e = td_vexp(td_vload(x + i) - largest);
-        td_vstore(y + i, e), sum += e;
+        td_vstore(y + i, e);
+        sum += e;
     }
     scale = td_vsum(sum);
     if (i < n) {
@@ -138,7 +142,6 @@ static void softmax_item(void *arg, int64_t item, int thread)
     const softmax_job *j = arg;
     int64_t first = item * j->rows_per_item, end = td_cpu_min(j->rows, first + j->rows_per_item);
 
-    (void)thread;
     for (int64_t at = first * j->n; at < end * j->n; at += j->n) {
         if (j->y)
             softmax_grad_row(j->out + at, j->x + at, j->y + at, j->n);

@@ -51,8 +51,10 @@ static void take_slice(const td_attend_shape *s, int thread, scratch *w)
     w->q = w->rows + TD_BLOCK * td_cpu_max(s->e_wide, s->f_wide);
     w->o = w->q + TD_BLOCK * s->e_wide;
     w->scores = w->o + TD_BLOCK * s->f_wide;
-    for (int i = 0; i < TD_BLOCK; i++)
-        w->top[i] = -INFINITY, w->sum[i] = 0;
+    for (int i = 0; i < TD_BLOCK; i++) {
+        w->top[i] = -INFINITY;
+        w->sum[i] = 0;
+    }
 }
 
 /* scale q^T of a block; lanes without a query are 0. */
@@ -86,7 +88,9 @@ TD_CPU_CLONES static void soften(float *scores, int64_t keys, int64_t lanes, flo
             td_vstore(scores + j * TD_BLOCK + i, p);
             total += p;
         }
-        td_vstore(top + i, most), td_vstore(sum + i, total), td_vstore(fade + i, by);
+        td_vstore(top + i, most);
+        td_vstore(sum + i, total);
+        td_vstore(fade + i, by);
     }
 }
 

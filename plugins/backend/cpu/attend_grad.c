@@ -337,7 +337,6 @@ static void join_task(void *arg, int64_t task, int thread)
     int64_t                end = td_cpu_min(s->keys, first + TD_BLOCK);
     float                 *dk = key_sum(s, group * parts), *dv = dk + s->keys * s->e_wide;
 
-    (void)thread;
     for (int64_t p = 1; p < parts; p++) {
         const float *from = key_sum(s, group * parts + p);
         add_rows(dk + first * s->e_wide, from + first * s->e_wide, (end - first) * s->e_wide);

@@ -41,7 +41,10 @@ void td_attend_load(const td_attend_shape *s, bool keys, int64_t batch, int64_t 
     /* the inputs of keys follow those of queries */
     const td_view *in = s->call->in + (keys ? 1 : 0);
     int64_t        n = td_cpu_min(TD_BLOCK, (keys ? s->keys : s->queries) - first);
-    side->batch = batch, side->head = head, side->first = first, side->count = n;
+    side->batch = batch;
+    side->head = head;
+    side->first = first;
+    side->count = n;
     fill(in + TD_ATTEND_Q_SEGMENT, batch, first, n, 1, 0, side->segment);
     fill(in + TD_ATTEND_Q_INPUT, batch, first, n, 0, 0, side->input);
     fill(in + TD_ATTEND_Q_INDEX, batch, first, n, 0, 1, side->index);
@@ -159,7 +162,8 @@ TD_CPU_INLINE void hide_rule(const td_attend_shape *s, const td_attend_side *q,
                 td_vstore(at, s->window > 0 ? td_vpick(qi <= r.last, x, td_vset(-INFINITY)) : x);
                 continue;
             }
-            qs = load_int(q->segment + v), qn = load_int(q->input + v);
+            qs = load_int(q->segment + v);
+            qn = load_int(q->input + v);
             see = (qs == r.segment) & r.real & ((qi >= r.index) | late | ((qn != 0) & r.input)) &
                   (qi <= r.last);
             see |= (qs == 0) & (qi == r.index) & self;

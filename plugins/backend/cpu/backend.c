@@ -14,7 +14,6 @@ static void *backend_allocate(void *state, size_t bytes)
 {
     void *memory;
 
-    (void)state;
     if (bytes < HUGE_BYTES) {
         size_t room = td_cpu_align(bytes ? bytes : 1);
         if (room < bytes || !(memory = aligned_alloc(64, room)))
@@ -30,7 +29,6 @@ static void *backend_allocate(void *state, size_t bytes)
 
 static void backend_release(void *state, void *memory, size_t bytes)
 {
-    (void)state;
     if (bytes < HUGE_BYTES)
         free(memory);
     else
@@ -55,7 +53,6 @@ static int backend_open(const void *config, const td_services *services, void **
 {
     td_cpu *cpu = calloc(1, sizeof *cpu);
 
-    (void)config;
     if (cpu) {
         cpu->services = services;
         cpu->packing = backend_allocate(cpu, packing_bytes(cpu));
@@ -110,7 +107,6 @@ static void backend_arithmetic(void *state, char *text, size_t size)
     const char *config = openblas_get_config(); /* "OpenBLAS 0.3.21 NO_LAPACKE ..." */
     int         version = (int)strcspn(config, " ");
 
-    (void)state;
     version += (int)strcspn(config + version + !!config[version], " ") + !!config[version];
     snprintf(text, size, "%s, matrix products by %s, %.*s (%s), %s kernels", isa(),
              td_cpu_sgemm_name(), version, config, threading(), openblas_get_corename());

@@ -215,7 +215,10 @@ TD_CPU_INLINE void td_vdeal(td_vf *to, const td_vf *from)
 TD_CPU_INLINE void td_vturn(td_vf x[TD_LANES])
 {
     td_vf y[TD_LANES];
-    td_vdeal(y, x), td_vdeal(x, y), td_vdeal(y, x), td_vdeal(x, y);
+    td_vdeal(y, x);
+    td_vdeal(x, y);
+    td_vdeal(y, x);
+    td_vdeal(x, y);
 }
 
 /* ---- this processor -------------------------------------------------------------------------- */
@@ -308,7 +311,8 @@ TD_CPU_INLINE td_cpu_cursor td_cpu_walk(const td_cpu_rows *r, int64_t index)
 {
     td_cpu_cursor c = { .row = r->data };
     for (int a = r->rank - 1; a >= 0 && r->data; a--) {
-        c.at[a] = index % r->dim[a], index /= r->dim[a];
+        c.at[a] = index % r->dim[a];
+        index /= r->dim[a];
         c.row += c.at[a] * r->stride[a];
     }
     return c;
@@ -320,7 +324,8 @@ TD_CPU_INLINE void td_cpu_next(const td_cpu_rows *r, td_cpu_cursor *c)
         c->row += r->stride[a];
         if (++c->at[a] < r->dim[a])
             return;
-        c->row -= r->stride[a] * r->dim[a], c->at[a] = 0;
+        c->row -= r->stride[a] * r->dim[a];
+        c->at[a] = 0;
     }
 }
 

@@ -44,8 +44,12 @@ static size_t lay_out(ce_job *j, char *base)
         part[i] = base ? base + at : NULL;
         at += td_cpu_align(bytes[i]);
     }
-    j->row_loss = (void *)part[0], j->row_nll = (void *)part[1], j->kept = (void *)part[2];
-    j->h = (void *)part[3], j->dh = (void *)part[4], j->logits = (void *)part[5];
+    j->row_loss = (void *)part[0];
+    j->row_nll = (void *)part[1];
+    j->kept = (void *)part[2];
+    j->h = (void *)part[3];
+    j->dh = (void *)part[4];
+    j->logits = (void *)part[5];
     return at;
 }
 
@@ -78,7 +82,8 @@ TD_CPU_CLONES static double row_exp(float *z, int64_t n, float top)
         td_vf   sum = { 0 };
         for (; i + TD_LANES <= end; i += TD_LANES) {
             td_vf e = td_vexp(td_vload(z + i) - top);
-            td_vstore(z + i, e), sum += e;
+            td_vstore(z + i, e);
+            sum += e;
         }
         total += (double)td_vsum(sum);
         if (i < end) {
@@ -107,10 +112,10 @@ static void ce_row(void *arg, int64_t i, int thread)
     double s = (double)j->smoothing, other = s > 0 ? s / (double)(j->v - 1) : 0;
     double sum, log_z, target = (double)z_y;
 
-    (void)thread;
     if (s > 0)
         target = (1 - s - other) * (double)z_y + other * row_sum(z, j->v);
-    sum = row_exp(z, j->v, top), log_z = (double)top + log(sum);
+    sum = row_exp(z, j->v, top);
+    log_z = (double)top + log(sum);
     j->row_nll[at] = (log_z - (double)z_y) * (double)weight;
     j->row_loss[at] = (log_z - target + (double)j->z_loss * log_z * log_z - (double)j->constant) *
                       (double)weight;
@@ -178,13 +183,17 @@ static ce_job begin(const td_call *call)
     ce_job j = sizes(call);
     double s = call->attrs->f[2];
 
-    j.hidden = call->in[TD_CE_HIDDEN].data, j.labels = call->in[TD_CE_LABELS].data;
-    j.weights = call->in[TD_CE_WEIGHTS].data,
+    j.hidden = call->in[TD_CE_HIDDEN].data;
+    j.labels = call->in[TD_CE_LABELS].data;
+    j.weights = call->in[TD_CE_WEIGHTS].data;
     j.divisor = td_view_scalar(&call->in[TD_CE_DIVISOR], 1);
-    j.scale = (float)call->attrs->f[0], j.z_loss = (float)call->attrs->f[1], j.smoothing = (float)s;
+    j.scale = (float)call->attrs->f[0];
+    j.z_loss = (float)call->attrs->f[1];
+    j.smoothing = (float)s;
     j.constant = s > 0 && j.v > 1 ? (float)-((1 - s) * log(1 - s) + s * log(s / (double)(j.v - 1)))
                                   : 0;
-    j.nll = wanted(call, TD_CE_NLL), j.grad_hidden = wanted(call, TD_CE_GRAD_HIDDEN);
+    j.nll = wanted(call, TD_CE_NLL);
+    j.grad_hidden = wanted(call, TD_CE_GRAD_HIDDEN);
     j.backward = j.grad_hidden || wanted(call, TD_CE_GRAD_EMBEDDING);
     lay_out(&j, call->workspace);
     return j;

@@ -81,7 +81,6 @@ static void dropout_item(void *arg, int64_t item, int thread)
     int64_t            b = item / j->items, first = item % j->items * j->rows_per_item;
     uint64_t           e = (uint32_t)j->example[b], stream = j->stream + 0xD1B54A32D192ED03u * e;
 
-    (void)thread;
     for (int64_t row = first; row < td_cpu_min(j->rows, first + j->rows_per_item); row++) {
         int64_t at = (b * j->rows + row) * j->last;
         drop_row(j, j->y + at, j->x + at, stream, index_of(j, row));
@@ -107,14 +106,16 @@ int td_cpu_dropout(const td_call *call)
 
     for (int k = x->rank - 1; k > 0; k--) {
         bool shared = a->i[1] >> k & 1;
-        j.dim[k - 1] = x->dim[k], j.step[k - 1] = shared ? 0 : n;
+        j.dim[k - 1] = x->dim[k];
+        j.step[k - 1] = shared ? 0 : n;
         n *= shared ? 1 : x->dim[k];
         j.rows *= k < x->rank - 1 ? x->dim[k] : 1;
     }
     j.last = x->rank > 1 ? x->dim[x->rank - 1] : 1;
     if (!td_view_count(x))
         return 0;
-    j.rows_per_item = td_cpu_max(1, 4096 / j.last), j.items = td_cpu_ceil(j.rows, j.rows_per_item);
+    j.rows_per_item = td_cpu_max(1, 4096 / j.last);
+    j.items = td_cpu_ceil(j.rows, j.rows_per_item);
     td_parallel(call->services, x->dim[0] * j.items, dropout_item, &j);
     return 0;
 }

@@ -90,14 +90,12 @@ TD_CPU_INLINE void choose(uint32_t *out, const uint32_t *c, const uint32_t *y, c
 TD_CPU_CLONES static void where_real(void *const *out, const void *const *in, int64_t n,
                                      const td_attrs *a)
 {
-    (void)a;
     choose(out[0], in[0], in[1], in[2], n, 1);
 }
 
 TD_CPU_CLONES static void where_i32(void *const *out, const void *const *in, int64_t n,
                                     const td_attrs *a)
 {
-    (void)a;
     choose(out[0], in[0], in[1], in[2], n, 0);
 }
 
@@ -109,7 +107,6 @@ int td_cpu_where(const td_call *call)
 TD_CPU_CLONES static void to_real(void *const *out, const void *const *in, int64_t n,
                                   const td_attrs *a)
 {
-    (void)a;
     for (int64_t i = 0; i < n; i++)
         ((float *)out[0])[i] = (float)((const int32_t *)in[0])[i];
 }
@@ -117,7 +114,6 @@ TD_CPU_CLONES static void to_real(void *const *out, const void *const *in, int64
 /* Towards zero; what does not fit becomes the nearest that does, a NaN 0. */
 static void to_i32(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
 {
-    (void)a;
     for (int64_t i = 0; i < n; i++) {
         float x = ((const float *)in[0])[i];
         ((int32_t *)out[0])[i] = x >= 2147483648.0f    ? INT32_MAX
@@ -129,7 +125,6 @@ static void to_i32(void *const *out, const void *const *in, int64_t n, const td_
 
 static void same(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
 {
-    (void)a;
     memmove(out[0], in[0], (size_t)n * 4);
 }
 

@@ -66,7 +66,6 @@ static void move_item(void *arg, int64_t item, int thread)
 {
     const move *m = arg;
     int64_t     end = td_cpu_min(m->order->rows, (item + 1) * m->per_item);
-    (void)thread;
     for (int64_t k = item * m->per_item; k < end; k++) {
         int64_t n = m->order->from[k];
         memcpy(m->to + (m->back ? n : k) * m->width, m->from + (m->back ? k : n) * m->width,

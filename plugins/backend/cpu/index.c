@@ -22,7 +22,6 @@ static void gather_item(void *arg, int64_t item, int thread)
     const rows_job *j = arg;
     int64_t         end = td_cpu_min(j->n, (item + 1) * j->per_item);
 
-    (void)thread;
     for (int64_t i = item * j->per_item; i < end; i++)
         memcpy(j->to + i * j->width, j->from + j->ids[i] * j->width, (size_t)j->width * 4);
 }
@@ -54,7 +53,6 @@ static void scatter_item(void *arg, int64_t item, int thread)
     int64_t         first = item * j->per_item, end = td_cpu_min(j->rows, first + j->per_item);
     size_t          bytes = (size_t)((end - first) * j->width) * 4;
 
-    (void)thread;
     if (!j->acc)
         memset(j->to + first * j->width, 0, bytes);
     else if (j->acc != j->to)
@@ -102,7 +100,6 @@ static void topk_item(void *arg, int64_t row, int thread)
     int32_t        *best = j->indices + row * j->k;
     int64_t         have = 0;
 
-    (void)thread;
     for (int64_t i = 0; i < j->n; i++) {
         int64_t at = have < j->k ? have++ : j->k;
         if (at == j->k && !(x[i] > x[best[at - 1]]))
@@ -149,7 +146,6 @@ static void cumsum_item(void *arg, int64_t item, int thread)
     double            sum = 0;
     uint32_t          whole = 0;
 
-    (void)thread;
     for (int64_t i = 0; i < j->n; i++) {
         int64_t at = base + (j->reverse ? j->n - 1 - i : i) * j->inner;
         if (j->integer)

@@ -58,7 +58,9 @@ static void plan(loop *l, const td_call *call, int n_in)
 {
     const td_view *out = &call->out[0], *view[OPERANDS];
 
-    l->n_out = call->n_out, l->operands = call->n_out + n_in, l->rank = 0;
+    l->n_out = call->n_out;
+    l->operands = call->n_out + n_in;
+    l->rank = 0;
     for (int o = 0; o < l->operands; o++) {
         view[o] = o < l->n_out ? &call->out[o] : &call->in[o - l->n_out];
         l->data[o] = view[o]->data;
@@ -75,7 +77,8 @@ static void plan(loop *l, const td_call *call, int n_in)
         insert_dim(l, 1, one);
     }
     merge_dims(l);
-    l->inner = l->dim[l->rank - 1], l->rows = 1;
+    l->inner = l->dim[l->rank - 1];
+    l->rows = 1;
     for (int a = 0; a + 1 < l->rank; a++)
         l->rows *= l->dim[a];
 }
@@ -153,7 +156,6 @@ static void run_item(void *arg, int64_t item, int thread)
     int64_t     piece = item % l->inner_pieces, first = item / l->inner_pieces * l->rows_per_item;
     int64_t     start = piece * PIECE, end = td_cpu_min(l->inner, start + PIECE);
 
-    (void)thread;
     for (int64_t row = first; row < td_cpu_min(l->rows, first + l->rows_per_item); row++)
         run_row(l, row, start, end, buffer);
 }
@@ -187,7 +189,10 @@ td_cpu_rows td_cpu_rows_of(const td_view *v)
             r.stride[r.rank++] = v->stride[a];
         }
     }
-    if (!r.rank)
-        r.dim[0] = 1, r.stride[0] = 0, r.rank = 1;
+    if (!r.rank) {
+        r.dim[0] = 1;
+        r.stride[0] = 0;
+        r.rank = 1;
+    }
     return r;
 }

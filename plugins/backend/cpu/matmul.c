@@ -69,8 +69,11 @@ static void fold_batch(matmul_job *j)
                     j->c_at.stride[last] == j->m * j->ldc;
         if (d != 1 && (j->b_at.stride[last] || !even))
             return;
-        j->m *= d, j->batch /= d;
-        j->a_at.rank--, j->b_at.rank--, j->c_at.rank--;
+        j->m *= d;
+        j->batch /= d;
+        j->a_at.rank--;
+        j->b_at.rank--;
+        j->c_at.rank--;
     }
 }
 
@@ -81,7 +84,8 @@ static void matmul_tile(void *arg, int64_t item, int thread)
     int64_t           row = tile / j->across * j->tile_m, column = tile % j->across * j->tile_n;
     td_cpu_matrix     a = td_cpu_part(j->a, row, 0), b = td_cpu_part(j->b, 0, column);
 
-    a.data += td_view_offset(&j->a_at, batch), b.data += td_view_offset(&j->b_at, batch);
+    a.data += td_view_offset(&j->a_at, batch);
+    b.data += td_view_offset(&j->b_at, batch);
     td_cpu_sgemm(j->cpu, thread, j->way, a, b, td_cpu_min(j->tile_m, j->m - row),
                  td_cpu_min(j->tile_n, j->n - column), j->k, 1.0f, j->beta,
                  j->c + td_view_offset(&j->c_at, batch) + row * j->ldc + column, j->ldc);
@@ -90,7 +94,9 @@ static void matmul_tile(void *arg, int64_t item, int thread)
 static int copy_to(const td_call *call, const td_view *from, const td_view *to)
 {
     td_call copy = *call;
-    copy.in[0] = *from, copy.out[0] = *to, copy.n_in = copy.n_out = 1;
+    copy.in[0] = *from;
+    copy.out[0] = *to;
+    copy.n_in = copy.n_out = 1;
     return td_cpu_copy(&copy);
 }
 
@@ -133,13 +139,19 @@ int td_cpu_matmul(const td_call *call)
         return 0;
     if (sum && sum->data != out->data)
         copy_to(call, sum, out);
-    j.a_at = batch_of(&a, out), j.b_at = batch_of(&b, out), j.c_at = batch_of(out, out);
-    j.m = out->dim[out->rank - 2], j.n = out->dim[out->rank - 1], j.k = a.dim[a.rank - 1];
-    j.ldc = j.n, j.batch = td_view_count(out) / (j.m * j.n);
+    j.a_at = batch_of(&a, out);
+    j.b_at = batch_of(&b, out);
+    j.c_at = batch_of(out, out);
+    j.m = out->dim[out->rank - 2];
+    j.n = out->dim[out->rank - 1];
+    j.k = a.dim[a.rank - 1];
+    j.ldc = j.n;
+    j.batch = td_view_count(out) / (j.m * j.n);
     fold_batch(&j);
     j.way = td_cpu_sgemm_way(j.a, j.b, j.m, j.n, j.k);
     td_cpu_gemm_tiles(call->services, j.way, j.m, j.n, j.k, &j.tile_m, &j.tile_n);
-    j.across = td_cpu_ceil(j.n, j.tile_n), j.tiles = td_cpu_ceil(j.m, j.tile_m) * j.across;
+    j.across = td_cpu_ceil(j.n, j.tile_n);
+    j.tiles = td_cpu_ceil(j.m, j.tile_m) * j.across;
     td_parallel(call->services, j.batch * j.tiles, matmul_tile, &j);
     return 0;
 }

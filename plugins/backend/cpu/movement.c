@@ -4,7 +4,6 @@
 
 static void copy_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
 {
-    (void)a;
     memmove(out[0], in[0], (size_t)n * 4);
 }
 
@@ -12,7 +11,6 @@ TD_CPU_CLONES static void fill_real(void *const *out, const void *const *in, int
                                     const td_attrs *a)
 {
     float value = (float)a->f[0];
-    (void)in;
     for (int64_t i = 0; i < n; i++)
         ((float *)out[0])[i] = value;
 }
@@ -21,14 +19,12 @@ TD_CPU_CLONES static void fill_i32(void *const *out, const void *const *in, int6
                                    const td_attrs *a)
 {
     int32_t value = (int32_t)a->f[0];
-    (void)in;
     for (int64_t i = 0; i < n; i++)
         ((int32_t *)out[0])[i] = value;
 }
 
 static void zero_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
 {
-    (void)in, (void)a;
     memset(out[0], 0, (size_t)n * 4);
 }
 
@@ -79,7 +75,6 @@ static void turn_item(void *arg, int64_t item, int thread)
     uint32_t       *out = t->out + td_view_offset(&t->batch_out, b);
     int64_t         end = td_cpu_min(t->m, (strip + 1) * STRIP);
 
-    (void)thread;
     for (int64_t i = strip * STRIP; i < end; i += TILE)
         for (int64_t j = 0; j < t->n; j += TILE)
             turn_tile(t, in, out, i, td_cpu_min(i + TILE, end), j, td_cpu_min(j + TILE, t->n));
@@ -87,8 +82,10 @@ static void turn_item(void *arg, int64_t item, int thread)
 
 static void remove_axis(td_view *v, int axis)
 {
-    for (int a = axis; a + 1 < v->rank && a + 1 < TD_MAX_RANK; a++)
-        v->dim[a] = v->dim[a + 1], v->stride[a] = v->stride[a + 1];
+    for (int a = axis; a + 1 < v->rank && a + 1 < TD_MAX_RANK; a++) {
+        v->dim[a] = v->dim[a + 1];
+        v->stride[a] = v->stride[a + 1];
+    }
     v->rank--;
 }
 
@@ -114,10 +111,16 @@ int td_cpu_copy(const td_call *call)
 
     if (axis < 0)
         return td_cpu_map(call, 1, copy_leaf);
-    t.m = out->dim[axis], t.in_m = 1, t.out_m = out->stride[axis];
-    t.n = out->dim[last], t.in_n = in->stride[last], t.out_n = 1;
-    remove_axis(&t.batch_in, last), remove_axis(&t.batch_out, last);
-    remove_axis(&t.batch_in, axis), remove_axis(&t.batch_out, axis);
+    t.m = out->dim[axis];
+    t.in_m = 1;
+    t.out_m = out->stride[axis];
+    t.n = out->dim[last];
+    t.in_n = in->stride[last];
+    t.out_n = 1;
+    remove_axis(&t.batch_in, last);
+    remove_axis(&t.batch_out, last);
+    remove_axis(&t.batch_in, axis);
+    remove_axis(&t.batch_out, axis);
     for (int a = 0; a < t.batch_in.rank; a++) {
         if (t.batch_in.dim[a] == 1)
             t.batch_in.stride[a] = 0;

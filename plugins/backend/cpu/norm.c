@@ -96,7 +96,8 @@ TD_CPU_CLONES static void layer_row(float *y, const float *x, const norm_job *j,
     for (square = td_vsum(sum); i < n; i++)
         square += (x[i] - m) * (x[i] - m);
     r = 1.0f / sqrtf(square / (float)n + j->eps);
-    *mean = m, *rstd = r;
+    *mean = m;
+    *rstd = r;
     for (i = 0; y && i < n; i += TD_LANES) {
         td_vf v = (td_vload_n(x + i, n - i) - m) * r;
         v = j->w ? v * td_vload_n(j->w + i, n - i) : v;
@@ -116,13 +117,15 @@ TD_CPU_CLONES static void layer_grad_row(float *dx, const float *dy, const float
     for (int64_t i = 0; i < n; i += TD_LANES) {
         td_vf g = td_vload_n(dy + i, n - i), h = (td_vload_n(x + i, n - i) - m) * r;
         td_vf a = j->w ? g * td_vload_n(j->w + i, n - i) : g;
-        sa += a, sah += a * h;
+        sa += a;
+        sah += a * h;
         if (dw)
             td_vstore_n(dw + i, td_vload_n(dw + i, n - i) + g * h, n - i);
         if (db)
             td_vstore_n(db + i, td_vload_n(db + i, n - i) + g, n - i);
     }
-    ka = td_vsum(sa) / (float)n, kah = td_vsum(sah) / (float)n;
+    ka = td_vsum(sa) / (float)n;
+    kah = td_vsum(sah) / (float)n;
     for (int64_t i = 0; dx && i < n; i += TD_LANES) {
         td_vf g = td_vload_n(dy + i, n - i), h = (td_vload_n(x + i, n - i) - m) * r;
         td_vf a = j->w ? g * td_vload_n(j->w + i, n - i) : g;
@@ -137,7 +140,6 @@ static void forward_item(void *arg, int64_t item, int thread)
     td_cpu_cursor x = td_cpu_walk(&j->x, first), y = td_cpu_walk(&j->y, first);
     td_cpu_cursor mean = td_cpu_walk(&j->mean, first), rstd = td_cpu_walk(&j->rstd, first);
 
-    (void)thread;
     for (int64_t i = first; i < end; i++) {
         float m = 0, r;
         if (j->layer)
@@ -148,8 +150,10 @@ static void forward_item(void *arg, int64_t item, int thread)
             *mean.row = m;
         if (rstd.row)
             *rstd.row = r;
-        td_cpu_next(&j->x, &x), td_cpu_next(&j->y, &y), td_cpu_next(&j->mean, &mean),
-            td_cpu_next(&j->rstd, &rstd);
+        td_cpu_next(&j->x, &x);
+        td_cpu_next(&j->y, &y);
+        td_cpu_next(&j->mean, &mean);
+        td_cpu_next(&j->rstd, &rstd);
     }
 }
 
@@ -163,7 +167,6 @@ static void backward_item(void *arg, int64_t item, int thread)
                   dx = td_cpu_walk(&j->dx, first);
     td_cpu_cursor mean = td_cpu_walk(&j->mean, first), rstd = td_cpu_walk(&j->rstd, first);
 
-    (void)thread;
     if (dw)
         memset(dw, 0, (size_t)j->n * sizeof *dw);
     if (db)
@@ -173,8 +176,11 @@ static void backward_item(void *arg, int64_t item, int thread)
             layer_grad_row(dx.row, dy.row, x.row, j, *mean.row, *rstd.row, dw, db);
         else
             rms_grad_row(dx.row, dy.row, x.row, j->w, j->n, *rstd.row, dw);
-        td_cpu_next(&j->x, &x), td_cpu_next(&j->dy, &dy), td_cpu_next(&j->dx, &dx);
-        td_cpu_next(&j->mean, &mean), td_cpu_next(&j->rstd, &rstd);
+        td_cpu_next(&j->x, &x);
+        td_cpu_next(&j->dy, &dy);
+        td_cpu_next(&j->dx, &dx);
+        td_cpu_next(&j->mean, &mean);
+        td_cpu_next(&j->rstd, &rstd);
     }
 }
 
@@ -202,8 +208,10 @@ static bool size(norm_job *j, const td_view *x)
 
 static int forward(const td_call *call, norm_job *j)
 {
-    j->x = td_cpu_rows_of(&call->in[0]), j->y = td_cpu_rows_of(&call->out[0]);
-    j->w = call->in[1].data, j->eps = (float)call->attrs->f[0];
+    j->x = td_cpu_rows_of(&call->in[0]);
+    j->y = td_cpu_rows_of(&call->out[0]);
+    j->w = call->in[1].data;
+    j->eps = (float)call->attrs->f[0];
     if (!size(j, &call->in[0]))
         return 0;
     j->rows_per_item = td_cpu_max(1, (1 << 14) / j->n);
@@ -213,11 +221,14 @@ static int forward(const td_call *call, norm_job *j)
 
 static int backward(const td_call *call, norm_job *j)
 {
-    j->dy = td_cpu_rows_of(&call->in[0]), j->x = td_cpu_rows_of(&call->in[1]),
+    j->dy = td_cpu_rows_of(&call->in[0]);
+    j->x = td_cpu_rows_of(&call->in[1]);
     j->w = call->in[2].data;
-    j->dx = td_cpu_rows_of(&call->out[0]), j->partial = call->workspace;
+    j->dx = td_cpu_rows_of(&call->out[0]);
+    j->partial = call->workspace;
     size(j, &call->in[1]);
-    j->rows_per_item = rows_per_chunk(j->rows), j->items = td_cpu_ceil(j->rows, j->rows_per_item);
+    j->rows_per_item = rows_per_chunk(j->rows);
+    j->items = td_cpu_ceil(j->rows, j->rows_per_item);
     td_parallel(call->services, j->items, backward_item, j);
     add_partials(j, j->dw, 0);
     add_partials(j, j->db, 1);

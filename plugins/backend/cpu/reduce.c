@@ -23,10 +23,13 @@ static void add_dim(reduction *r, bool gone, int64_t dim, int64_t stride, bool m
             *strides = gone ? r->gone_stride : r->kept_stride;
     int *count = gone ? &r->gone : &r->kept;
 
-    if (merge)
-        dims[*count - 1] *= dim, strides[*count - 1] = stride;
-    else
-        dims[*count] = dim, strides[(*count)++] = stride;
+    if (merge) {
+        dims[*count - 1] *= dim;
+        strides[*count - 1] = stride;
+    } else {
+        dims[*count] = dim;
+        strides[(*count)++] = stride;
+    }
 }
 
 static reduction plan(const td_call *call)
@@ -75,7 +78,6 @@ static void sum_item(void *arg, int64_t item, int thread)
                      td_cpu_offset(outer, r->kept, r->kept_dim, r->kept_stride) + first;
     double sum[COLUMNS] = { 0 };
 
-    (void)thread;
     for (int64_t i = 0; i < r->runs; i++) {
         const float *p = x + td_cpu_offset(i, r->gone, r->gone_dim, r->gone_stride);
         if (r->columns == 1)
@@ -96,7 +98,6 @@ static void max_item(void *arg, int64_t item, int thread)
                      td_cpu_offset(outer, r->kept, r->kept_dim, r->kept_stride) + first;
     float *y = (float *)r->y + outer * r->columns + first;
 
-    (void)thread;
     for (int64_t j = 0; j < width; j++)
         y[j] = -INFINITY;
     for (int64_t i = 0; i < r->runs; i++) {
@@ -128,17 +129,9 @@ static void i32_item(const reduction *r, int64_t item, bool sum)
     }
 }
 
-static void i32_sum_item(void *arg, int64_t item, int thread)
-{
-    (void)thread;
-    i32_item(arg, item, true);
-}
+static void i32_sum_item(void *arg, int64_t item, int thread) { i32_item(arg, item, true); }
 
-static void i32_max_item(void *arg, int64_t item, int thread)
-{
-    (void)thread;
-    i32_item(arg, item, false);
-}
+static void i32_max_item(void *arg, int64_t item, int thread) { i32_item(arg, item, false); }
 
 static int reduce(const td_call *call, void (*item)(void *, int64_t, int))
 {

@@ -48,7 +48,6 @@ static void rope_item(void *arg, int64_t item, int thread)
     const rope_job *j = arg;
     int64_t         pieces = td_cpu_ceil(j->x.dim[2], TOKENS), first = item % pieces * TOKENS;
 
-    (void)thread;
     rotate_tokens(j, item / pieces, first, td_cpu_min(j->x.dim[2], first + TOKENS));
 }
 

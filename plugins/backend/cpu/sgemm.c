@@ -46,7 +46,6 @@ static void by_openblas(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, 
 void td_cpu_sgemm(const td_cpu *cpu, int thread, td_cpu_way way, td_cpu_matrix a, td_cpu_matrix b,
                   int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c, int64_t ldc)
 {
-    (void)cpu, (void)thread;
     if (m == 0 || n == 0)
         return;
     if (way == TD_CPU_DOTS)
@@ -111,7 +110,8 @@ static void packed_tiles(int threads, int64_t m, int64_t n, int64_t *tile_m, int
  * alone. */
 static void plain_tiles(int64_t m, int64_t n, int64_t *tile_m, int64_t *tile_n)
 {
-    *tile_m = equal_tiles(m, 512, 16), *tile_n = equal_tiles(n, 512, 32);
+    *tile_m = equal_tiles(m, 512, 16);
+    *tile_n = equal_tiles(n, 512, 32);
     if (m <= *tile_m && n <= *tile_n) {
         if (n >= m)
             *tile_n = equal_tiles(n, td_cpu_ceil(n, 2), 32);
@@ -123,9 +123,10 @@ static void plain_tiles(int64_t m, int64_t n, int64_t *tile_m, int64_t *tile_n)
 void td_cpu_gemm_tiles(const td_services *services, td_cpu_way way, int64_t m, int64_t n, int64_t k,
                        int64_t *tile_m, int64_t *tile_n)
 {
-    if (m * n * k <= 1 << 18)
-        *tile_m = td_cpu_max(1, m), *tile_n = td_cpu_max(1, n);
-    else if (way == TD_CPU_PACKED)
+    if (m * n * k <= 1 << 18) {
+        *tile_m = td_cpu_max(1, m);
+        *tile_n = td_cpu_max(1, n);
+    } else if (way == TD_CPU_PACKED)
         packed_tiles(services->threads, m, n, tile_m, tile_n);
     else
         plain_tiles(m, n, tile_m, tile_n);

@@ -58,22 +58,26 @@ TD_CPU_AVX512 static void kernel(int64_t depth, const float *a, const float *b, 
                                  int64_t ldc, float alpha, float beta)
 {
     td_vf s[MR][2] = { 0 };
-    for (int i = 0; i < MR; i++)
-        __builtin_prefetch(c + i * ldc, 1), __builtin_prefetch(c + i * ldc + TD_LANES, 1);
+    for (int i = 0; i < MR; i++) {
+        __builtin_prefetch(c + i * ldc, 1);
+        __builtin_prefetch(c + i * ldc + TD_LANES, 1);
+    }
 
     for (int64_t p = 0; p < depth; p++, a += STRIP, b += PANEL) {
         td_vf b0 = td_vload(b), b1 = td_vload(b + TD_LANES);
 #pragma GCC unroll 8
         for (int i = 0; i < MR; i++) {
             td_vf x = td_vset(a[i]);
-            s[i][0] += x * b0, s[i][1] += x * b1;
+            s[i][0] += x * b0;
+            s[i][1] += x * b1;
         }
     }
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
         float *to = c + i * ldc;
         if (beta == 0) {
-            td_vstore(to, s[i][0] * alpha), td_vstore(to + TD_LANES, s[i][1] * alpha);
+            td_vstore(to, s[i][0] * alpha);
+            td_vstore(to + TD_LANES, s[i][1] * alpha);
         } else {
             td_vstore(to, s[i][0] * alpha + td_vload(to) * beta);
             td_vstore(to + TD_LANES, s[i][1] * alpha + td_vload(to + TD_LANES) * beta);

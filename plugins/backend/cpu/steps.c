@@ -51,7 +51,6 @@ static void squares_item(void *arg, int64_t item, int thread)
     const step_job *j = arg;
     int64_t         first = item * PIECE;
 
-    (void)thread;
     j->partial[item] = squares(j->g + first, td_cpu_min(PIECE, j->n - first));
 }
 
@@ -83,7 +82,6 @@ int td_cpu_sum_squares(const td_call *call)
 
 static void assign_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
 {
-    (void)a;
     memmove(out[0], in[0], (size_t)n * 4);
 }
 
@@ -96,7 +94,8 @@ int td_cpu_assign(const td_call *call)
         keep(&call->in[0], &call->out[0]);
         return 0;
     }
-    from.in[0] = call->in[1], from.n_out = 1;
+    from.in[0] = call->in[1];
+    from.n_out = 1;
     return td_cpu_map(&from, 1, assign_leaf);
 }
 
@@ -109,7 +108,8 @@ TD_CPU_CLONES static void adamw_span(const step_job *j, int64_t first, int64_t n
         td_vf m = td_vload_n(j->m_in + i, left) * j->b1 + g * j->new1;
         td_vf v = td_vload_n(j->v_in + i, left) * j->b2 + g * g * j->fresh;
         td_vf u = m * j->c1 / (td_vsqrt(v * j->c2) + j->eps);
-        td_vstore_n(j->m + i, m, left), td_vstore_n(j->v + i, v, left);
+        td_vstore_n(j->m + i, m, left);
+        td_vstore_n(j->v + i, v, left);
         td_vstore_n(j->p + i, p - j->lr * (u + j->decay * p), left);
     }
 }
@@ -117,7 +117,6 @@ TD_CPU_CLONES static void adamw_span(const step_job *j, int64_t first, int64_t n
 static void adamw_item(void *arg, int64_t item, int thread)
 {
     const step_job *j = arg;
-    (void)thread;
     adamw_span(j, item * PIECE, td_cpu_min(PIECE, j->n - item * PIECE));
 }
 
@@ -136,17 +135,24 @@ int td_cpu_adamw_step(const td_call *call)
                    .n = td_view_count(&in[TD_STEP_P]) };
 
     if (!gate_open(&in[TD_STEP_GATE])) {
-        keep(&in[TD_STEP_P], &call->out[0]), keep(&in[TD_STEP_M], &call->out[1]),
-            keep(&in[TD_STEP_V], &call->out[2]);
+        keep(&in[TD_STEP_P], &call->out[0]);
+        keep(&in[TD_STEP_M], &call->out[1]);
+        keep(&in[TD_STEP_V], &call->out[2]);
         return 0;
     }
-    j.p = j.p ? j.p : in[TD_STEP_P].data, j.m = j.m ? j.m : in[TD_STEP_M].data,
+    j.p = j.p ? j.p : in[TD_STEP_P].data;
+    j.m = j.m ? j.m : in[TD_STEP_M].data;
     j.v = j.v ? j.v : in[TD_STEP_V].data;
-    j.lr = td_view_scalar(&in[TD_STEP_LR], 0), j.clip = td_view_scalar(&in[TD_STEP_CLIP], 1);
-    j.b1 = (float)b1, j.b2 = (float)b2, j.eps = (float)call->attrs->f[2],
+    j.lr = td_view_scalar(&in[TD_STEP_LR], 0);
+    j.clip = td_view_scalar(&in[TD_STEP_CLIP], 1);
+    j.b1 = (float)b1;
+    j.b2 = (float)b2;
+    j.eps = (float)call->attrs->f[2];
     j.decay = (float)call->attrs->f[3];
-    j.new1 = (float)(1 - b1), j.fresh = (float)(1 - b2);
-    j.c1 = (float)(1 / (1 - pow(b1, t))), j.c2 = (float)(1 / (1 - pow(b2, t)));
+    j.new1 = (float)(1 - b1);
+    j.fresh = (float)(1 - b2);
+    j.c1 = (float)(1 / (1 - pow(b1, t)));
+    j.c2 = (float)(1 / (1 - pow(b2, t)));
     td_parallel(call->services, pieces_of(&in[TD_STEP_P]), adamw_item, &j);
     return 0;
 }
@@ -165,8 +171,10 @@ TD_CPU_CLONES static double moment_span(const step_job *j, int64_t first, int64_
         td_vf   v = td_vload_n(j->v_in + i, left) * j->b2 + s * j->fresh, u2 = g * g / v;
         td_vstore_n(j->v + i, v, left);
         sum += u2;
-        if ((i - first) % SPAN == SPAN - TD_LANES)
-            total += (double)td_vsum(sum), sum = td_vset(0);
+        if ((i - first) % SPAN == SPAN - TD_LANES) {
+            total += (double)td_vsum(sum);
+            sum = td_vset(0);
+        }
     }
     return total + (double)td_vsum(sum);
 }
@@ -174,7 +182,6 @@ TD_CPU_CLONES static double moment_span(const step_job *j, int64_t first, int64_
 static void moment_item(void *arg, int64_t item, int thread)
 {
     const step_job *j = arg;
-    (void)thread;
     j->partial[item] = moment_span(j, item * PIECE, td_cpu_min(PIECE, j->n - item * PIECE));
 }
 
@@ -199,9 +206,11 @@ int td_cpu_adafactor_moment(const td_call *call)
             *sum = 0;
         return 0;
     }
-    j.n = td_view_count(&in[TD_MOMENT_G]), j.clip = td_view_scalar(&in[TD_MOMENT_CLIP], 1);
+    j.n = td_view_count(&in[TD_MOMENT_G]);
+    j.clip = td_view_scalar(&in[TD_MOMENT_CLIP], 1);
     fresh = pow((double)td_view_scalar(&in[TD_MOMENT_T], 1), -call->attrs->f[0]);
-    j.fresh = (float)fresh, j.b2 = (float)(1 - fresh);
+    j.fresh = (float)fresh;
+    j.b2 = (float)(1 - fresh);
     td_parallel(call->services, pieces_of(&in[TD_MOMENT_G]), moment_item, &j);
     if (sum)
         *sum = total_of(j.partial, pieces_of(&in[TD_MOMENT_G]));
@@ -222,7 +231,6 @@ TD_CPU_CLONES static void factor_span(const step_job *j, int64_t first, int64_t 
 static void factor_item(void *arg, int64_t item, int thread)
 {
     const step_job *j = arg;
-    (void)thread;
     factor_span(j, item * PIECE, td_cpu_min(PIECE, j->n - item * PIECE));
 }
 
@@ -254,7 +262,9 @@ int td_cpu_adafactor_step(const td_call *call)
     j.p = j.p ? j.p : in[TD_FACTOR_P].data;
     if (f[0] > 0 && j.m_in)
         j.m = call->n_out > 1 && m->data ? m->data : in[TD_FACTOR_M].data;
-    j.b1 = (float)f[0], j.new1 = (float)(1 - f[0]), j.decay = (float)(f[1] < 0 ? lr * lr : f[1]);
+    j.b1 = (float)f[0];
+    j.new1 = (float)(1 - f[0]);
+    j.decay = (float)(f[1] < 0 ? lr * lr : f[1]);
     j.lr = (float)(clip / fmax(1, root_mean(&in[TD_FACTOR_SUM_U2], j.n) / f[2]) * lr *
                    fmax(f[3], root_mean(&in[TD_FACTOR_SUM_P2], j.n)));
     td_parallel(call->services, pieces_of(&in[TD_FACTOR_P]), factor_item, &j);

@@ -10,7 +10,6 @@
 static int backend_open(const void *config, const td_services *services, void **state,
                         td_error *error)
 {
-    (void)config, (void)services, (void)error;
     *state = NULL; /* there is nothing to remember */
     return 0;
 }
@@ -22,21 +21,15 @@ static void *backend_allocate(void *state, size_t bytes)
     size_t room = bytes < 64 ? 64 : (bytes + 63) / 64 * 64;
     void  *memory;
 
-    (void)state;
     if (bytes > SIZE_MAX - 63 || !(memory = aligned_alloc(64, room)))
         return NULL;
     return memset(memory, 0, room);
 }
 
-static void backend_release(void *state, void *memory, size_t bytes)
-{
-    (void)state, (void)bytes;
-    free(memory);
-}
+static void backend_release(void *state, void *memory, size_t bytes) { free(memory); }
 
 static void backend_describe(void *state, char *text, size_t size)
 {
-    (void)state;
     snprintf(text, size, "reference: one thread, plain C in double");
 }
 

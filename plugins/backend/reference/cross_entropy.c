@@ -44,7 +44,8 @@ static row row_of(const td_call *call, int64_t n)
     for (int64_t v = 0; v < vocab; v++) {
         double z = logit(call, n, v);
         sum = z > top ? sum * exp(top - z) + 1 : sum + exp(z - top);
-        top = fmax(top, z), r.z_sum += z;
+        top = fmax(top, z);
+        r.z_sum += z;
         r.z_y = v == r.label ? z : r.z_y;
     }
     r.log_z = top + log(sum);

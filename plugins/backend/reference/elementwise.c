@@ -20,13 +20,9 @@ static int map(const td_call *call, int inputs, element *f)
     return 0;
 }
 
-#define ELEMENT(name, inputs, ...)                              \
-    static double name##_of(const double *x, const td_attrs *a) \
-    {                                                           \
-        (void)a;                                                \
-        return __VA_ARGS__;                                     \
-    }                                                           \
-    int td_ref_##name(const td_call *call) { return map(call, inputs, name##_of); }
+#define ELEMENT(name, inputs, ...)                                                      \
+    static double name##_of(const double *x, const td_attrs *a) { return __VA_ARGS__; } \
+    int           td_ref_##name(const td_call *call) { return map(call, inputs, name##_of); }
 
 ELEMENT(neg, 1, -x[0])
 ELEMENT(exp, 1, exp(x[0]))
@@ -66,33 +62,20 @@ int td_ref_affine(const td_call *call)
     return map(call, 1, call->out[0].dtype == TD_I32 ? integer_affine : real_affine);
 }
 
-static double same(const double *x, const td_attrs *a)
-{
-    (void)a;
-    return x[0];
-}
+static double same(const double *x, const td_attrs *a) { return x[0]; }
 
-static double truncated(const double *x, const td_attrs *a)
-{
-    (void)a;
-    return trunc(clamped(x[0]));
-}
+static double truncated(const double *x, const td_attrs *a) { return trunc(clamped(x[0])); }
 
 int td_ref_cast(const td_call *call)
 {
     return map(call, 1, call->out[0].dtype == TD_I32 ? truncated : same);
 }
 
-static double real_mul(const double *x, const td_attrs *a)
-{
-    (void)a;
-    return x[0] * x[1];
-}
+static double real_mul(const double *x, const td_attrs *a) { return x[0] * x[1]; }
 
 /* The low 32 bits: a product of two integers may have more than a double's 53. */
 static double integer_mul(const double *x, const td_attrs *a)
 {
-    (void)a;
     return (double)(uint32_t)((uint64_t)(int64_t)x[0] * (uint64_t)(int64_t)x[1]);
 }
 

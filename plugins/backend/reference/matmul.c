@@ -13,9 +13,13 @@ int td_ref_matmul(const td_call *call)
         int64_t row, column, p, q;
         double  sum = acc ? td_ref_read(acc, n) : 0;
         td_ref_unravel(y, n, index);
-        row = index[rank - 2], column = index[rank - 1];
-        index[rank - 1] = 0, p = td_ref_offset(a, index, rank);
-        index[rank - 2] = 0, index[rank - 1] = column, q = td_ref_offset(b, index, rank);
+        row = index[rank - 2];
+        column = index[rank - 1];
+        index[rank - 1] = 0;
+        p = td_ref_offset(a, index, rank);
+        index[rank - 2] = 0;
+        index[rank - 1] = column;
+        q = td_ref_offset(b, index, rank);
         for (int64_t k = 0; k < inner; k++)
             sum += td_ref_get(a, p + k * a->stride[rank - 1]) *
                    td_ref_get(b, q + k * b->stride[rank - 2]);

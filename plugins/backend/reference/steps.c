@@ -28,8 +28,9 @@ int td_ref_adamw_step(const td_call *call)
     double clip = td_ref_scalar(call, TD_STEP_CLIP, 1);
 
     if (td_ref_scalar(call, TD_STEP_GATE, 1) == 0) {
-        td_ref_keep(&in[TD_STEP_P], p), td_ref_keep(&in[TD_STEP_M], m),
-            td_ref_keep(&in[TD_STEP_V], v);
+        td_ref_keep(&in[TD_STEP_P], p);
+        td_ref_keep(&in[TD_STEP_M], m);
+        td_ref_keep(&in[TD_STEP_V], v);
         return 0;
     }
     for (int64_t n = 0; n < td_ref_count(&in[TD_STEP_P]); n++) {
@@ -37,7 +38,8 @@ int td_ref_adamw_step(const td_call *call)
         double m1 = b1 * td_ref_read(&in[TD_STEP_M], n) + (1 - b1) * g;
         double v1 = b2 * td_ref_read(&in[TD_STEP_V], n) + (1 - b2) * g * g;
         double move = m1 / (1 - pow(b1, t)) / (sqrt(v1 / (1 - pow(b2, t))) + eps);
-        write_wanted(m, n, m1), write_wanted(v, n, v1);
+        write_wanted(m, n, m1);
+        write_wanted(v, n, v1);
         write_wanted(p, n, old - lr * (move + decay * old));
     }
     return 0;
@@ -85,7 +87,8 @@ int td_ref_adafactor_step(const td_call *call)
     double decay = call->attrs->f[1] < 0 ? lr * lr : call->attrs->f[1];
 
     if (td_ref_scalar(call, TD_FACTOR_GATE, 1) == 0) {
-        td_ref_keep(old_p, p), td_ref_keep(old_m, m);
+        td_ref_keep(old_p, p);
+        td_ref_keep(old_m, m);
         return 0;
     }
     for (int64_t n = 0; n < count; n++) {

@@ -71,7 +71,8 @@ static int add_path(list *l, const text_source *s, int part, const char *pattern
         named *grown = realloc(l->at, room * sizeof *grown);
         if (!grown)
             return td_fail(error, TD_ENOMEM, "no memory for the names of %zu files", room);
-        l->at = grown, l->room = room;
+        l->at = grown;
+        l->room = room;
     }
     l->at[l->count] = (named){ s, pattern, strdup(path), part, st.st_dev, st.st_ino, l->count };
     return l->at[l->count++].path

@@ -17,7 +17,8 @@ static inline uint64_t order_permute(uint64_t seed, uint64_t stream, uint64_t x,
         uint64_t left = x >> half, right = x & mask;
         for (uint64_t round = 0; round < 4; round++) {
             uint64_t next = left ^ (td_random_bits(seed, stream, round << 60 ^ right) & mask);
-            left = right, right = next;
+            left = right;
+            right = next;
         }
         x = left << half | right;
     } while (x >= n);

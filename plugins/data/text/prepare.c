@@ -146,7 +146,6 @@ static void encode_job(void *arg, int64_t i, int thread)
     const td_data_in *in = p->in;
     int64_t           room = (int64_t)j->size + 2;
 
-    (void)thread;
     for (int attempt = 0; attempt < 2; attempt++, room = j->count + 1) {
         free(j->ids);
         j->ids = malloc((size_t)room * sizeof *j->ids);
@@ -172,10 +171,12 @@ static int flush(preparation *p)
         if (!code && j->count > 0)
             code = shard_add(&p->writer, j->ids, j->count, (int64_t)j->size, p->error);
         p->tokens += j->count > 0 ? j->count : 0;
-        free(j->text), free(j->ids);
+        free(j->text);
+        free(j->ids);
         *j = (job){ 0 };
     }
-    p->count = 0, p->bytes = 0;
+    p->count = 0;
+    p->bytes = 0;
     tell(p);
     return code;
 }
@@ -198,7 +199,10 @@ static int make(const text_config *c, const text_source *s, int part, const td_d
     preparation *p = calloc(1, sizeof *p);
     if (!p)
         return td_fail(error, TD_ENOMEM, "no memory to prepare '%s'", s->name);
-    p->in = in, p->name = s->name, p->error = error, p->told = now() + PATIENCE - REPEAT;
+    p->in = in;
+    p->name = s->name;
+    p->error = error;
+    p->told = now() + PATIENCE - REPEAT;
     in->services->log(in->services, TD_LOG_INFO, "preparing %s of '%s' in '%s'",
                       part == PART_TRAIN ? "the training text" : "the held-out text", s->name,
                       in->cache);
@@ -244,11 +248,12 @@ static int lock(const char *name, const text_source *s, const td_data_in *in, td
     struct stat mine, seen;
     for (;;) {
         int fd = take(name, s, in->services);
-        if (fd < 0)
-            return td_fail(error, TD_EIO,
-                           "cannot lock '%s', which keeps two processes from making one shard: %s",
-                           name, strerror(errno)),
-                   -1;
+        if (fd < 0) {
+            td_fail(error, TD_EIO,
+                    "cannot lock '%s', which keeps two processes from making one shard: %s", name,
+                    strerror(errno));
+            return -1;
+        }
         if (!fstat(fd, &mine) && !stat(name, &seen) && mine.st_ino == seen.st_ino &&
             mine.st_dev == seen.st_dev)
             return fd;

@@ -145,12 +145,14 @@ static int64_t refuse(const reader *r, const char *what, const char *why, td_err
 /* A file is one member or several, and nothing else. */
 static int64_t read_gzip(reader *r, char *out, td_error *error)
 {
-    r->gzip.next_out = (Bytef *)out, r->gzip.avail_out = CHUNK;
+    r->gzip.next_out = (Bytef *)out;
+    r->gzip.avail_out = CHUNK;
     while (r->gzip.avail_out == CHUNK) {
         int64_t have = take_in(r, "gzip member", error);
         if (have <= 0)
             return have;
-        r->gzip.next_in = (Bytef *)r->packed + r->input.pos, r->gzip.avail_in = (uInt)have;
+        r->gzip.next_in = (Bytef *)r->packed + r->input.pos;
+        r->gzip.avail_in = (uInt)have;
         int code = r->inside ? Z_OK : inflateReset(&r->gzip);
         if (code == Z_OK)
             code = inflate(&r->gzip, Z_NO_FLUSH);
@@ -192,7 +194,8 @@ static int fill(reader *r, td_error *error)
 {
     if (r->begin) {
         memmove(r->buffer, r->buffer + r->begin, r->end - r->begin);
-        r->end -= r->begin, r->begin = 0;
+        r->end -= r->begin;
+        r->begin = 0;
     }
     if (r->end > LINE_LIMIT)
         return td_fail(error, TD_EFORMAT,
@@ -206,7 +209,8 @@ static int fill(reader *r, td_error *error)
         if (!grown)
             return td_fail(error, TD_ENOMEM, "%s:%lld: no memory for a line", r->path,
                            (long long)r->line + 1);
-        r->buffer = grown, r->room = room;
+        r->buffer = grown;
+        r->room = room;
     }
     int64_t n = read_chunk(r, r->buffer + r->end, error);
     if (n < 0)
@@ -326,8 +330,10 @@ int reader_next(reader *r, const char **text, size_t *size, td_error *error)
             continue;
         bool fine = r->whole ? is_text(r, line, length, why)
                              : parse(r, line, length, text, size, why);
-        if (r->whole)
-            *text = line, *size = length;
+        if (r->whole) {
+            *text = line;
+            *size = length;
+        }
         if (fine && *size)
             return 0;
         if (!fine && (code = skip_bad(r, why, error)) != 0)

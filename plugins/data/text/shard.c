@@ -226,8 +226,10 @@ static FILE *create(const shard_writer *w, const char *end, td_error *error)
 static int settle(const shard_writer *w, const char *end, FILE *f, td_error *error)
 {
     int bad = ferror(f) || fflush(f) || fsync(fileno(f)), why = errno;
-    if (fclose(f) && !bad)
-        bad = 1, why = errno;
+    if (fclose(f) && !bad) {
+        bad = 1;
+        why = errno;
+    }
     return bad ? td_fail(error, TD_EIO,
                          "cannot write token shard '%s%s': %s; make room, then run this again",
                          w->path, end, strerror(why))
@@ -306,8 +308,11 @@ static void write_index(const shard_writer *w, FILE *f)
 {
     int64_t       n = w->documents, at = 0, boundaries = n + 1, version = 1;
     unsigned char code = w->width == 2 ? 8 : 4;
-    fwrite(magic, 1, 9, f), fwrite(&version, 8, 1, f), fwrite(&code, 1, 1, f);
-    fwrite(&n, 8, 1, f), fwrite(&boundaries, 8, 1, f);
+    fwrite(magic, 1, 9, f);
+    fwrite(&version, 8, 1, f);
+    fwrite(&code, 1, 1, f);
+    fwrite(&n, 8, 1, f);
+    fwrite(&boundaries, 8, 1, f);
     if (n)
         fwrite(w->sizes, 4, (size_t)n, f);
     for (int64_t i = 0; i < n; at += (int64_t)w->sizes[i++] * w->width)
@@ -320,7 +325,8 @@ static void write_lengths(const shard_writer *w, FILE *f)
 {
     if (w->documents)
         fwrite(w->bytes, 8, (size_t)w->documents, f);
-    fwrite(&w->hash, 8, 1, f), fwrite(&w->skipped, 8, 1, f);
+    fwrite(&w->hash, 8, 1, f);
+    fwrite(&w->skipped, 8, 1, f);
 }
 
 static int write_small(shard_writer *w, const char *end, td_error *error)
@@ -357,6 +363,7 @@ void shard_abandon(shard_writer *w)
         fclose(w->bin);
     for (size_t k = 0; k < 3 && *w->path; k++)
         forget(w, ends[k]);
-    free(w->sizes), free(w->bytes);
+    free(w->sizes);
+    free(w->bytes);
     *w = (shard_writer){ 0 };
 }

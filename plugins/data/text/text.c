@@ -187,9 +187,14 @@ static void close_text(void *state_)
     state *s = state_;
     if (!s)
         return;
-    for (int64_t i = 0; s->sources && i < s->count; i++)
-        shard_close(&s->sources[i].train), shard_close(&s->sources[i].held_out);
-    free(s->sources), free(s->ends), free(s->counts), free(s);
+    for (int64_t i = 0; s->sources && i < s->count; i++) {
+        shard_close(&s->sources[i].train);
+        shard_close(&s->sources[i].held_out);
+    }
+    free(s->sources);
+    free(s->ends);
+    free(s->counts);
+    free(s);
 }
 
 static int open_text(const void *config, const td_data_in *in, void **out, td_error *error)
@@ -235,8 +240,10 @@ static void number_documents(const shard *from, int64_t begin, int64_t count, in
     int64_t document = shard_find(from, begin), next = shard_document(from, document + 1);
     int32_t number = 1;
     for (int64_t i = 0; i < count; i++) {
-        while (begin + i >= next)
-            next = shard_document(from, ++document + 1), number++;
+        while (begin + i >= next) {
+            next = shard_document(from, ++document + 1);
+            number++;
+        }
         out[i] = number;
     }
 }
@@ -254,7 +261,9 @@ static int read_run(const state *s, const shard *from, int64_t run, int64_t leng
     shard_tokens(from, run * length, length, ids);
     if (documents)
         number_documents(from, run * length, length, documents);
-    out->targets = ids, out->n_targets = length, out->documents = documents;
+    out->targets = ids;
+    out->n_targets = length;
+    out->documents = documents;
     return 0;
 }
 

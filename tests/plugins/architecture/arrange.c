@@ -108,7 +108,8 @@ Test(decoder, documents_are_segments)
     td_part              p = load("decoder-only");
     td_batch            *b = td_batch_new();
     td_example           e[] = { example_a(0), example_b(0) };
-    e[0].given_documents = given_documents, e[0].predicted_documents = predicted_documents;
+    e[0].given_documents = given_documents;
+    e[0].predicted_documents = predicted_documents;
     cr_assert(arrange(&p, e, 2, 1, (td_extent){ 9, 0 }, b, NULL) == 0);
     INTS(b, "segments", 1, 1, 1, 2, 2, 4, 4, 4, 4);
     td_batch_free(b);
@@ -154,7 +155,8 @@ Test(encoder_decoder, completes_from_lengths)
     td_batch_add(b, "decoder_ids", TD_I32, 2, 2);
     td_batch_add(b, "labels", TD_I32, 2, 2);
     int32_t *n = b->add(b, "encoder_lengths", TD_I32, 1, (int64_t[]){ 2 });
-    n[0] = 3, n[1] = 1;
+    n[0] = 3;
+    n[1] = 1;
     cr_assert(architecture_of(&p)->complete(p.config, b, NULL) == 0);
     INTS(b, "encoder_segments", 1, 1, 1, 1, 0, 0);
     INTS(b, "decoder_segments", 1, 1, 1, 1);
@@ -183,7 +185,8 @@ Test(refusals, tokens_rows_and_lengths)
     expect_refused(&p, example_a(-1), (td_extent){ 5, 0 }, "row -1");
     e.predicted = large;
     expect_refused(&p, e, (td_extent){ 5, 0 }, "token 1 is 17");
-    e = example_b(0), e.given = negative;
+    e = example_b(0);
+    e.given = negative;
     expect_refused(&p, e, (td_extent){ 5, 0 }, "token 0 is -1");
     free_part(&p);
 }
@@ -202,7 +205,8 @@ Test(refusals, batches_that_others_made)
                   strstr(error.text, "labels"),
               "%s", error.text);
     td_batch_free(b);
-    b = td_batch_new(), memset(&error, 0, sizeof error);
+    b = td_batch_new();
+    memset(&error, 0, sizeof error);
     td_batch_add(b, "input_ids", TD_I32, 1, 3);
     *(int32_t *)b->add(b, "lengths", TD_I32, 1, (int64_t[]){ 1 }) = 4;
     cr_expect(architecture_of(&p)->complete(p.config, b, &error) == TD_EFORMAT &&

@@ -10,7 +10,8 @@ static double product(const lab *l, const char *path, const char *a, const char 
     double        sum = 0;
     snprintf(name[0], sizeof name[0], "%s.%s", path, a);
     snprintf(name[1], sizeof name[1], "%s.%s", path, b);
-    x = parameter(l, name[0]), y = parameter(l, name[1]);
+    x = parameter(l, name[0]);
+    y = parameter(l, name[1]);
     for (int e = 0; e < E; e++)
         sum += x[e] * y[e];
     return exp(sum);
@@ -44,7 +45,8 @@ static double *plain(const lab *l, const scene *s, const char *path, double firs
         for (int64_t j = 0; j < T; j++)
             see[j] = sees_own(s, b, i, j);
         softmax_of(&x, o + n * W);
-        x.q += E, x.k += E;
+        x.q += E;
+        x.k += E;
         softmax_of(&x, second);
         for (int e = 0; e < W; e++)
             o[n * W + e] -= lambda * second[e];
@@ -53,7 +55,10 @@ static double *plain(const lab *l, const scene *s, const char *path, double firs
     for (int64_t n = 0; n < tokens * H * W; n++)
         o[n] *= 1 - first;
     y = projected(l, path, "o_proj", o, H * W, D);
-    free(q), free(k), free(v), free(o);
+    free(q);
+    free(k);
+    free(v);
+    free(o);
     return y;
 }
 
@@ -62,8 +67,10 @@ static void check(const char *path, double option, double first)
     lab     l = lab_new();
     scene   s = scene_of("differential", "none");
     double *have;
-    set_option(&s.attention, "heads", H), set_option(&s.attention, "head_dim", E);
-    set_option(&s.attention, "qkv_norm", 0), set_option(&s.attention, "lambda_init", option);
+    set_option(&s.attention, "heads", H);
+    set_option(&s.attention, "head_dim", E);
+    set_option(&s.attention, "qkv_norm", 0);
+    set_option(&s.attention, "lambda_init", option);
     s.path = path;
     have = run(&l, &s);
     expect_same(path, &s, have, plain(&l, &s, path, first), true);

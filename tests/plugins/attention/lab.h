@@ -128,12 +128,16 @@ static inline td_attention_in attention_in(td_graph *g, const scene *s)
     in.mask.q_input = in.mask.k_input = numbers(g, s->input, s->own.length, first, count);
     if (s->phase >= TD_PHASE_PREFILL && !cross)
         in.mask.q_index = in.mask.k_index = in.q_position;
-    if (cross)
-        in.key = reals(g, &s->other, 0, s->other.length), in.mask.k_segment = memory_segment,
+    if (cross) {
+        in.key = reals(g, &s->other, 0, s->other.length);
+        in.mask.k_segment = memory_segment;
         in.k_position = memory_position;
-    if (merged)
-        in.memory = reals(g, &s->other, 0, s->other.length), in.memory_position = memory_position,
+    }
+    if (merged) {
+        in.memory = reals(g, &s->other, 0, s->other.length);
+        in.memory_position = memory_position;
         in.memory_mask = (td_mask){ .q_segment = segment, .k_segment = memory_segment };
+    }
     return in;
 }
 
@@ -246,7 +250,8 @@ static inline void turn(double *x, int64_t tokens, int64_t width, int64_t heads,
             for (int64_t j = 0; j < n / 2; j++) {
                 double *u = x + t * width + h * stride + j, *v = u + n / 2;
                 double  angle = position[t] * pow(10000, -2.0 * (double)j / (double)n), was = *u;
-                *u = was * cos(angle) - *v * sin(angle), *v = *v * cos(angle) + was * sin(angle);
+                *u = was * cos(angle) - *v * sin(angle);
+                *v = *v * cos(angle) + was * sin(angle);
             }
 }
 
@@ -300,7 +305,8 @@ static inline scene scene_of(const char *attention, const char *position)
     scene s = { .role = TD_ROLE_DECODER, .causal = true, .phase = TD_PHASE_EVALUATE };
     snprintf(file, sizeof file, "attention-%s", attention);
     snprintf(place, sizeof place, "position-%s", position);
-    s.attention = load_part(file, attention), s.position = load_part(place, position);
+    s.attention = load_part(file, attention);
+    s.position = load_part(place, position);
     s.own = (source){ T, randoms("own", (int64_t)B * T * D), segments, positions };
     return s;
 }
@@ -312,8 +318,10 @@ static inline void add_other(scene *s)
 
 static inline void scene_free(scene *s)
 {
-    free_part(&s->attention), free_part(&s->position);
-    free((void *)(uintptr_t)s->own.x), free((void *)(uintptr_t)s->other.x);
+    free_part(&s->attention);
+    free_part(&s->position);
+    free((void *)(uintptr_t)s->own.x);
+    free((void *)(uintptr_t)s->other.x);
 }
 
 /* Compare; frees both. Padding is compared where `padding`. */
@@ -325,7 +333,8 @@ static inline void expect_same(const char *what, const scene *s, double *have, d
             cr_expect(fabs(have[i] - want[i]) <= 1e-12 * fmax(1, fabs(want[i])),
                       "%s: row %d, token %d, element %d is %.15g, not %.15g", what,
                       (int)(i / D / T), (int)(i / D % T), (int)(i % D), have[i], want[i]);
-    free(have), free(want);
+    free(have);
+    free(want);
 }
 
 #endif

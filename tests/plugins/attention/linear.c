@@ -55,15 +55,22 @@ static double *plain(const lab *l, const scene *s)
             o[n * E + e] /= sum;
     }
     y = times(l, "attention.o_proj.weight", o, (int64_t)B * T, H * E, D);
-    free(q), free(k), free(v), free(o), free(tq), free(tk);
+    free(q);
+    free(k);
+    free(v);
+    free(o);
+    free(tq);
+    free(tk);
     return y;
 }
 
 static scene chunked(int64_t chunk)
 {
     scene s = scene_of("linear", "rope");
-    set_option(&s.attention, "heads", H), set_option(&s.attention, "kv_heads", G);
-    set_option(&s.attention, "head_dim", E), set_option(&s.attention, "qkv_norm", 0);
+    set_option(&s.attention, "heads", H);
+    set_option(&s.attention, "kv_heads", G);
+    set_option(&s.attention, "head_dim", E);
+    set_option(&s.attention, "qkv_norm", 0);
     set_option(&s.attention, "chunk", (double)chunk);
     return s;
 }
@@ -74,7 +81,9 @@ static void check(const char *what, td_role role, const int32_t *given)
         lab     l = lab_new();
         scene   s = chunked(chunk);
         double *have;
-        s.role = role, s.causal = role == TD_ROLE_DECODER, s.input = given;
+        s.role = role;
+        s.causal = role == TD_ROLE_DECODER;
+        s.input = given;
         if (role == TD_ROLE_CROSS)
             add_other(&s);
         have = run(&l, &s);
@@ -103,7 +112,8 @@ Test(linear, many_segments)
                 lab     l = lab_new();
                 scene   s = chunked(chunk);
                 double *have;
-                s.role = (td_role)role, s.causal = role == TD_ROLE_DECODER;
+                s.role = (td_role)role;
+                s.causal = role == TD_ROLE_DECODER;
                 s.own.segment = many[k];
                 have = run(&l, &s);
                 expect_same("many segments", &s, have, plain(&l, &s), true);

@@ -6,8 +6,10 @@ enum { H = 4, G = 2, E = 4 };
 static scene both(const char *position)
 {
     scene s = scene_of("merged", position);
-    set_option(&s.attention, "heads", H), set_option(&s.attention, "kv_heads", G);
-    set_option(&s.attention, "head_dim", E), set_option(&s.attention, "qkv_norm", 0);
+    set_option(&s.attention, "heads", H);
+    set_option(&s.attention, "kv_heads", G);
+    set_option(&s.attention, "head_dim", E);
+    set_option(&s.attention, "qkv_norm", 0);
     return s;
 }
 
@@ -56,7 +58,10 @@ static double *plain(const lab *l, const scene *s, int turned, double (*bias)(in
         softmax_of(&x, o + n * E);
     }
     y = times(l, "attention.o_proj.weight", o, tokens, H * E, D);
-    free(q), free(k), free(v), free(o);
+    free(q);
+    free(k);
+    free(v);
+    free(o);
     return y;
 }
 
@@ -87,7 +92,6 @@ Test(merged, alibi_biases_own_tokens) { check("alibi", NO_ONES, slope); }
 /* A dense bias: a network that is -1/4 of the share in each head. */
 static double share(int64_t h, int64_t distance)
 {
-    (void)h;
     return -0.25 * log(0.5 * (double)llabs(distance) + 1) / log(0.5 * 100 + 1);
 }
 
@@ -97,10 +101,13 @@ Test(merged, dense_biases_are_of_own_tokens)
     scene   s = both("fire");
     double *have;
     add_other(&s);
-    set_option(&s.position, "hidden", 1), set_option(&s.position, "threshold", 100);
+    set_option(&s.position, "hidden", 1);
+    set_option(&s.position, "threshold", 100);
     free(run(&l, &s));
-    set_parameter(&l, "stack.fire.c", 5), set_parameter(&l, "stack.fire.threshold", 1);
-    set_parameter(&l, "stack.fire.inner.weight", 1), set_parameter(&l, "stack.fire.inner.bias", 0);
+    set_parameter(&l, "stack.fire.c", 5);
+    set_parameter(&l, "stack.fire.threshold", 1);
+    set_parameter(&l, "stack.fire.inner.weight", 1);
+    set_parameter(&l, "stack.fire.inner.bias", 0);
     set_parameter(&l, "stack.fire.outer.weight", -0.25);
     set_parameter(&l, "stack.fire.outer.bias", 0);
     have = run(&l, &s);
@@ -115,11 +122,16 @@ Test(merged, without_an_encoder_is_softmax)
     lab     l = lab_new();
     scene   s = both("rope"), t;
     double *have, *want;
-    s.role = TD_ROLE_ENCODER, s.causal = false;
-    t = s, t.attention = load_part("attention-softmax", "softmax");
-    set_option(&t.attention, "heads", H), set_option(&t.attention, "kv_heads", G);
-    set_option(&t.attention, "head_dim", E), set_option(&t.attention, "qkv_norm", 0);
-    have = run(&l, &s), want = run(&l, &t);
+    s.role = TD_ROLE_ENCODER;
+    s.causal = false;
+    t = s;
+    t.attention = load_part("attention-softmax", "softmax");
+    set_option(&t.attention, "heads", H);
+    set_option(&t.attention, "kv_heads", G);
+    set_option(&t.attention, "head_dim", E);
+    set_option(&t.attention, "qkv_norm", 0);
+    have = run(&l, &s);
+    want = run(&l, &t);
     expect_same("encoder", &s, have, want, true);
     free_part(&t.attention);
     scene_free(&s);

@@ -6,9 +6,12 @@ enum { H = 3, E = 4, R = 2, F = 5, RANK = 7, Q_RANK = 5, W = E + R };
 static scene latent(int64_t q_rank)
 {
     scene s = scene_of("mla", "rope");
-    set_option(&s.attention, "heads", H), set_option(&s.attention, "head_dim", E);
-    set_option(&s.attention, "rope_dim", R), set_option(&s.attention, "v_dim", F);
-    set_option(&s.attention, "kv_rank", RANK), set_option(&s.attention, "q_rank", (double)q_rank);
+    set_option(&s.attention, "heads", H);
+    set_option(&s.attention, "head_dim", E);
+    set_option(&s.attention, "rope_dim", R);
+    set_option(&s.attention, "v_dim", F);
+    set_option(&s.attention, "kv_rank", RANK);
+    set_option(&s.attention, "q_rank", (double)q_rank);
     return s;
 }
 
@@ -45,7 +48,9 @@ static void keys_and_values(const lab *l, const source *from, double **k, double
         memcpy(*k + n * W + E, a + n / H * (RANK + R) + RANK, R * sizeof *b);
         memcpy(*v + n * F, b + n * (E + F) + E, F * sizeof *b);
     }
-    free(a), free(b), free(c);
+    free(a);
+    free(b);
+    free(c);
 }
 
 static double *plain(const lab *l, const scene *s, int64_t q_rank)
@@ -64,7 +69,10 @@ static double *plain(const lab *l, const scene *s, int64_t q_rank)
         softmax_of(&x, o + n * F);
     }
     y = times(l, "attention.o_proj.weight", o, (int64_t)B * T, H * F, D);
-    free(q), free(k), free(v), free(o);
+    free(q);
+    free(k);
+    free(v);
+    free(o);
     return y;
 }
 
@@ -73,7 +81,8 @@ static void check(const char *what, td_role role, int64_t q_rank)
     lab     l = lab_new();
     scene   s = latent(q_rank);
     double *have;
-    s.role = role, s.causal = role == TD_ROLE_DECODER;
+    s.role = role;
+    s.causal = role == TD_ROLE_DECODER;
     if (role == TD_ROLE_CROSS)
         add_other(&s);
     have = run(&l, &s);
@@ -108,7 +117,8 @@ Test(mla, widths_follow_the_head)
 {
     lab   l = lab_new();
     scene s = scene_of("mla", "rope");
-    set_option(&s.attention, "heads", H), set_option(&s.attention, "head_dim", 6);
+    set_option(&s.attention, "heads", H);
+    set_option(&s.attention, "head_dim", 6);
     free(run(&l, &s));
     td_variable *v = td_variables_find(l.variables, "attention.kv_a_proj_with_mqa.weight");
     cr_expect_eq(v->dim[0], 24 + 4);

@@ -26,15 +26,20 @@ static double *plain(const lab *l, const scene *s, int64_t window)
         softmax_of(&x, o + n * E);
     }
     y = times(l, "attention.o_proj.weight", o, tokens, H * E, D);
-    free(q), free(k), free(v), free(o);
+    free(q);
+    free(k);
+    free(v);
+    free(o);
     return y;
 }
 
 static scene windowed(int64_t window)
 {
     scene s = scene_of("sliding-window", "none");
-    set_option(&s.attention, "heads", H), set_option(&s.attention, "kv_heads", G);
-    set_option(&s.attention, "head_dim", E), set_option(&s.attention, "qkv_norm", 0);
+    set_option(&s.attention, "heads", H);
+    set_option(&s.attention, "kv_heads", G);
+    set_option(&s.attention, "head_dim", E);
+    set_option(&s.attention, "qkv_norm", 0);
     set_option(&s.attention, "window", (double)window);
     return s;
 }
@@ -44,7 +49,9 @@ static void check(const char *what, td_role role, const int32_t *given)
     for (int64_t window = 1; window <= T + 1; window += window == 3 ? 2 : 1) {
         lab   l = lab_new();
         scene s = windowed(window);
-        s.role = role, s.causal = role == TD_ROLE_DECODER, s.input = given;
+        s.role = role;
+        s.causal = role == TD_ROLE_DECODER;
+        s.input = given;
         double *have = run(&l, &s);
         expect_same(what, &s, have, plain(&l, &s, window), false);
         scene_free(&s);
@@ -62,11 +69,16 @@ Test(sliding_window, a_long_window_is_softmax)
     lab     l = lab_new();
     scene   s = windowed(1 << 30), t;
     double *have, *want;
-    s.role = TD_ROLE_ENCODER, s.causal = false;
-    t = s, t.attention = load_part("attention-softmax", "softmax");
-    set_option(&t.attention, "heads", H), set_option(&t.attention, "kv_heads", G);
-    set_option(&t.attention, "head_dim", E), set_option(&t.attention, "qkv_norm", 0);
-    have = run(&l, &s), want = run(&l, &t);
+    s.role = TD_ROLE_ENCODER;
+    s.causal = false;
+    t = s;
+    t.attention = load_part("attention-softmax", "softmax");
+    set_option(&t.attention, "heads", H);
+    set_option(&t.attention, "kv_heads", G);
+    set_option(&t.attention, "head_dim", E);
+    set_option(&t.attention, "qkv_norm", 0);
+    have = run(&l, &s);
+    want = run(&l, &t);
     expect_same("long", &s, have, want, false);
     free_part(&t.attention);
     scene_free(&s);
@@ -91,15 +103,22 @@ static void check_costs_nothing(const char *what, td_role role, const int32_t *g
     scene all = windowed(T), some = windowed(T - 1), none = windowed(T);
     free_part(&none.attention);
     none.attention = load_part("attention-softmax", "softmax");
-    set_option(&none.attention, "heads", H), set_option(&none.attention, "kv_heads", G);
-    set_option(&none.attention, "head_dim", E), set_option(&none.attention, "qkv_norm", 0);
-    all.role = some.role = none.role = role, all.input = some.input = none.input = given;
+    set_option(&none.attention, "heads", H);
+    set_option(&none.attention, "kv_heads", G);
+    set_option(&none.attention, "head_dim", E);
+    set_option(&none.attention, "qkv_norm", 0);
+    all.role = some.role = none.role = role;
+    all.input = some.input = none.input = given;
     all.causal = some.causal = none.causal = role == TD_ROLE_DECODER;
     td_text a = graph_of(&l, &all), b = graph_of(&l, &some), c = graph_of(&l, &none);
     cr_expect_str_eq(td_text_get(&a), td_text_get(&c), "%s: a window of all tokens", what);
     cr_expect_str_neq(td_text_get(&b), td_text_get(&c), "%s: a window of one less", what);
-    td_text_free(&a), td_text_free(&b), td_text_free(&c);
-    scene_free(&all), scene_free(&some), scene_free(&none);
+    td_text_free(&a);
+    td_text_free(&b);
+    td_text_free(&c);
+    scene_free(&all);
+    scene_free(&some);
+    scene_free(&none);
     lab_free(&l);
 }
 
@@ -115,10 +134,14 @@ Test(sliding_window, reads_all_of_another_sequence)
     lab     l = lab_new();
     scene   s = windowed(1), t = windowed(S);
     double *have, *want;
-    add_other(&s), add_other(&t);
-    s.role = t.role = TD_ROLE_CROSS, s.causal = t.causal = false;
-    have = run(&l, &s), want = run(&l, &t);
+    add_other(&s);
+    add_other(&t);
+    s.role = t.role = TD_ROLE_CROSS;
+    s.causal = t.causal = false;
+    have = run(&l, &s);
+    want = run(&l, &t);
     expect_same("cross", &s, have, want, true);
-    scene_free(&s), scene_free(&t);
+    scene_free(&s);
+    scene_free(&t);
     lab_free(&l);
 }

@@ -12,22 +12,26 @@ static const int32_t other_place[B * S] = { 0, 1, 2, 3, 4, 0, 1, 2, 3, 4 };
 static scene alone(const char *attention, const char *position)
 {
     scene s = scene_of(attention, position);
-    set_option(&s.attention, "heads", 2), set_option(&s.attention, "head_dim", 4);
-    s.own.segment = one_segment, s.own.position = one_position;
+    set_option(&s.attention, "heads", 2);
+    set_option(&s.attention, "head_dim", 4);
+    s.own.segment = one_segment;
+    s.own.position = one_position;
     return s;
 }
 
 static void read_other(scene *s)
 {
     add_other(s);
-    s->other.segment = one_other, s->other.position = other_place;
+    s->other.segment = one_other;
+    s->other.position = other_place;
 }
 
 /* A pass over `count` tokens from the first that no pass has read. */
 static void pass(lab *l, scene *s, int64_t count, double *all)
 {
     double *y;
-    s->phase = s->first ? TD_PHASE_STEP : TD_PHASE_PREFILL, s->count = count;
+    s->phase = s->first ? TD_PHASE_STEP : TD_PHASE_PREFILL;
+    s->count = count;
     y = run(l, s);
     for (int64_t b = 0; b < B; b++)
         memcpy(all + (b * T + s->first) * D, y + b * count * D, (size_t)(count * D) * sizeof *y);
@@ -42,7 +46,9 @@ static void check(scene s)
     whole = run(&l, &s);
     for (int again = 0; again < 2; again++) { /* another prompt starts from nothing */
         s.first = 0;
-        pass(&l, &s, 3, parts), pass(&l, &s, 1, parts), pass(&l, &s, 2, parts);
+        pass(&l, &s, 3, parts);
+        pass(&l, &s, 1, parts);
+        pass(&l, &s, 2, parts);
         pass(&l, &s, 1, parts);
     }
     expect_same(s.attention.plugin->name, &s, parts, whole, false);
@@ -65,8 +71,10 @@ Test(steps, rotated)
 Test(steps, biased)
 {
     for (int k = 0; k < ATTENTIONS; k++)
-        if (strcmp(attentions[k], "linear"))
-            check(alone(attentions[k], "alibi")), check(alone(attentions[k], "fire"));
+        if (strcmp(attentions[k], "linear")) {
+            check(alone(attentions[k], "alibi"));
+            check(alone(attentions[k], "fire"));
+        }
 }
 
 Test(steps, prompts_that_see_both_sides)
@@ -83,18 +91,24 @@ Test(steps, windows)
     for (int window = 1; window <= 4; window++) {
         scene s = alone("sliding-window", "rope"), t = alone("softmax", "rope"),
               u = alone("sliding-window", "rope");
-        set_option(&s.attention, "window", window), set_option(&t.attention, "window", window);
-        set_option(&u.attention, "window", window), u.input = one_input;
-        check(s), check(t), check(u);
+        set_option(&s.attention, "window", window);
+        set_option(&t.attention, "window", window);
+        set_option(&u.attention, "window", window);
+        u.input = one_input;
+        check(s);
+        check(t);
+        check(u);
     }
 }
 
 Test(steps, linear_in_chunks)
 {
     scene s = alone("linear", "rope"), t = alone("linear", "rope");
-    set_option(&s.attention, "chunk", 2), set_option(&t.attention, "chunk", 2);
+    set_option(&s.attention, "chunk", 2);
+    set_option(&t.attention, "chunk", 2);
     t.input = one_input;
-    check(s), check(t);
+    check(s);
+    check(t);
 }
 
 Test(steps, another_sequence)
@@ -103,7 +117,8 @@ Test(steps, another_sequence)
         scene s = alone(attentions[k], "rope");
         bool  merged = !strcmp(attentions[k], "merged");
         read_other(&s);
-        s.role = merged ? TD_ROLE_DECODER : TD_ROLE_CROSS, s.causal = merged;
+        s.role = merged ? TD_ROLE_DECODER : TD_ROLE_CROSS;
+        s.causal = merged;
         check(s);
     }
 }

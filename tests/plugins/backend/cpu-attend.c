@@ -59,8 +59,11 @@ static td_view dense_view(data *d, int dtype, int rank, const int64_t *dims)
 {
     td_view v = { 0, dtype, rank, { 0 }, { 0 } };
     int64_t n = 1;
-    for (int a = rank - 1; a >= 0; a--)
-        v.dim[a] = dims[a], v.stride[a] = n, n *= dims[a];
+    for (int a = rank - 1; a >= 0; a--) {
+        v.dim[a] = dims[a];
+        v.stride[a] = n;
+        n *= dims[a];
+    }
     v.data = keep(d, (size_t)n * 4);
     return v;
 }
@@ -123,18 +126,19 @@ static void set_up(data *d, const problem *p)
         randomise(d->in + i, &state, 1.5);
     randomise(d->in + TD_ATTEND_GRAD, &state, 1);
     if (p->flags & BIASED) {
-        d->in[TD_ATTEND_TABLE] = dense_view(d, TD_F32, 2, table),
+        d->in[TD_ATTEND_TABLE] = dense_view(d, TD_F32, 2, table);
         randomise(d->in + TD_ATTEND_TABLE, &state, 1);
         d->grad[3] = dense_view(d, TD_F32, 2, table);
     }
     if (p->flags & DENSE) {
-        d->in[TD_ATTEND_DENSE] = dense_view(d, TD_F32, 4, dense),
+        d->in[TD_ATTEND_DENSE] = dense_view(d, TD_F32, 4, dense);
         randomise(d->in + TD_ATTEND_DENSE, &state, 1);
         d->grad[4] = dense_view(d, TD_F32, 4, dense);
         for (int64_t i = 0; i < dense[0] * dense[1] * dense[2] * dense[3]; i += 5)
             ((float *)d->in[TD_ATTEND_DENSE].data)[i] = -INFINITY;
     }
-    marks(d, TD_ATTEND_Q_SEGMENT, p->Tq), marks(d, TD_ATTEND_K_SEGMENT, p->Tk);
+    marks(d, TD_ATTEND_Q_SEGMENT, p->Tq);
+    marks(d, TD_ATTEND_K_SEGMENT, p->Tk);
     d->out[0] = d->in[TD_ATTEND_OUT] = heads_view(d, p->B, p->H, p->Tq, p->F);
     d->out[1] = d->in[TD_ATTEND_LSE] = dense_view(d, TD_F32, 3, lse);
     for (int i = 0; i < 3; i++) {
@@ -327,20 +331,24 @@ static void check(problem p)
     double                  *w = calloc((size_t)p.Tk + 1, sizeof *w);
     set_up(&d, &p);
     compute(&d, 2);
-    r.o = zeros(d.out), r.lse = zeros(d.out + 1);
+    r.o = zeros(d.out);
+    r.lse = zeros(d.out + 1);
     for (int k = 0; k < 5; k++)
         r.grad[k] = zeros(d.grad + k);
     for (int b = 0; b < p.B; b++)
         for (int h = 0; h < p.H; h++)
             for (int i = 0; i < p.Tq; i++)
                 query_truth(&d, &r, b, h, i, w);
-    compare("o", d.out, r.o, 2e-6), compare("lse", d.out + 1, r.lse, 2e-6);
+    compare("o", d.out, r.o, 2e-6);
+    compare("lse", d.out + 1, r.lse, 2e-6);
     for (int k = 0; k < 5; k++) {
         if (d.grad[k].data)
             compare(names[k], d.grad + k, r.grad[k], 1e-5);
         free(r.grad[k]);
     }
-    free(r.o), free(r.lse), free(w);
+    free(r.o);
+    free(r.lse);
+    free(w);
     tear_down(&d);
 }
 
@@ -382,21 +390,27 @@ static size_t bytes_of(const td_view *v)
 static void same_bits(problem p)
 {
     data one, two;
-    set_up(&one, &p), set_up(&two, &p);
-    compute(&one, 1), compute(&two, 3);
+    set_up(&one, &p);
+    set_up(&two, &p);
+    compute(&one, 1);
+    compute(&two, 3);
     cr_assert(!memcmp(one.out[0].data, two.out[0].data, bytes_of(one.out)));
     for (int k = 0; k < 3; k++)
         cr_assert(!memcmp(one.grad[k].data, two.grad[k].data, bytes_of(one.grad + k)),
                   "gradient %d", k);
     cr_assert(!memcmp(one.grad[3].data, two.grad[3].data, (size_t)p.H * 13 * 4));
-    tear_down(&one), tear_down(&two);
+    tear_down(&one);
+    tear_down(&two);
 }
 
 Test(attend, bits_do_not_depend_on_threads)
 {
     problem p = { 3, 4, 2, 131, 137, 24, 24, 1, 1, 0, PACKED | PADDED | BIASED };
     same_bits(p);
-    p.B = 1, p.H = 7, p.G = 1, p.flags |= CONSECUTIVE; /* the heads of one group are shared out */
+    p.B = 1;
+    p.H = 7;
+    p.G = 1;
+    p.flags |= CONSECUTIVE; /* the heads of one group are shared out */
     same_bits(p);
 }
 
@@ -405,27 +419,35 @@ Test(attend, hidden_keys_do_not_matter)
 {
     problem p = { 2, 2, 2, 71, 131, 24, 24, 0, 0, 0, PADDED };
     data    plain, wild;
-    set_up(&plain, &p), set_up(&wild, &p);
+    set_up(&plain, &p);
+    set_up(&wild, &p);
     for (int b = 0; b < p.B; b++)
         for (int h = 0; h < p.H; h++)
             for (int j = 0; j < p.Tk; j++)
-                for (int e = 0; e < p.E && !mark(&wild, TD_ATTEND_K_SEGMENT, b, j, 1); e++)
-                    *at(wild.in + 1, b, h, j, e) = 1e30f, *at(wild.in + 2, b, h, j, e) = -1e30f;
-    compute(&plain, 2), compute(&wild, 2);
+                for (int e = 0; e < p.E && !mark(&wild, TD_ATTEND_K_SEGMENT, b, j, 1); e++) {
+                    *at(wild.in + 1, b, h, j, e) = 1e30f;
+                    *at(wild.in + 2, b, h, j, e) = -1e30f;
+                }
+    compute(&plain, 2);
+    compute(&wild, 2);
     cr_assert(!memcmp(plain.out[0].data, wild.out[0].data, bytes_of(plain.out)));
     for (int k = 0; k < 3; k++)
         cr_assert(!memcmp(plain.grad[k].data, wild.grad[k].data, bytes_of(plain.grad + k)),
                   "gradient %d", k);
-    tear_down(&plain), tear_down(&wild);
+    tear_down(&plain);
+    tear_down(&wild);
 }
 
 Test(attend, outputs_nobody_wants)
 {
     problem p = { 1, 2, 2, 35, 37, 16, 16, 1, 0, 0, BIASED | DENSE };
     data    all, some;
-    set_up(&all, &p), set_up(&some, &p);
+    set_up(&all, &p);
+    set_up(&some, &p);
     some.grad[0].data = some.grad[2].data = some.grad[3].data = some.grad[4].data = 0;
-    compute(&all, 1), compute(&some, 1);
+    compute(&all, 1);
+    compute(&some, 1);
     cr_assert(!memcmp(all.grad[1].data, some.grad[1].data, bytes_of(all.grad + 1)));
-    tear_down(&all), tear_down(&some);
+    tear_down(&all);
+    tear_down(&some);
 }

@@ -79,7 +79,8 @@ Test(cpu, binary_broadcasts)
     cpu_run("sub", TD_F32, &d, NULL);
     for (int i = 0; i < 77; i++)
         near("scalar", z[i], 3 - (double)x[i], 3e-7);
-    free(x), free(y);
+    free(x);
+    free(y);
 }
 
 Test(cpu, long_elementwise_in_place)
@@ -91,7 +92,8 @@ Test(cpu, long_elementwise_in_place)
     cpu_run("affine", TD_F32, &c, &a);
     for (int64_t i = 0; i < n; i++)
         near("affine", x[i], 2 * (double)want[i] + 0.5, 3e-7);
-    free(x), free(want);
+    free(x);
+    free(want);
 }
 
 Test(cpu, integers_where_cast)
@@ -153,7 +155,8 @@ Test(cpu, copy_pad_concat)
         int t = i / 5 % 3, b = i / 15;
         cr_assert_eq(y[i], t < 2 ? x[(b * 2 + t) * 5 + i % 5] : x[100 + b * 5 + i % 5]);
     }
-    free(x), free(y);
+    free(x);
+    free(y);
 }
 
 Test(cpu, sum_and_max_over_any_axes)
@@ -165,15 +168,18 @@ Test(cpu, sum_and_max_over_any_axes)
         double   sum[3 * 5 * 7 * 67] = { 0 }, top[3 * 5 * 7 * 67];
         float    y[3 * 5 * 7 * 67];
         td_attrs a = { .i = { axes } };
-        for (int k = 0; k < 4; k++)
-            o[k] = axes >> k & 1 ? 1 : d[k], count *= o[k];
+        for (int k = 0; k < 4; k++) {
+            o[k] = axes >> k & 1 ? 1 : d[k];
+            count *= o[k];
+        }
         for (int64_t i = 0; i < count; i++)
             top[i] = -1e9;
         for (int64_t i = 0; i < 3 * 5 * 7 * 67; i++) {
             int64_t p[4] = { i / (5 * 7 * 67), i / (7 * 67) % 5, i / 67 % 7, i % 67 }, at = 0;
             for (int k = 0; k < 4; k++)
                 at = at * o[k] + (o[k] == 1 ? 0 : p[k]);
-            sum[at] += x[i], top[at] = fmax(top[at], x[i]);
+            sum[at] += x[i];
+            top[at] = fmax(top[at], x[i]);
         }
         td_call c = { .n_in = 1,
                       .n_out = 1,
@@ -225,7 +231,8 @@ Test(cpu, gather_scatter_topk_cumsum)
     td_call c = { .n_in = 1, .n_out = 1, .in = { REAL(x, 2, 5) }, .out = { REAL(run, 2, 5) } };
     cpu_run("cumsum", TD_F32, &c, &back);
     cr_assert(run[0] == 18 && run[4] == 5 && run[5] == -5 && run[8] == 0);
-    free(table), free(acc);
+    free(table);
+    free(acc);
 }
 
 /* ---- matmul ---------------------------------------------------------------------------------- */
@@ -250,7 +257,10 @@ static void check_product(int64_t batch, int64_t m, int64_t n, int64_t k, int tu
                            b[turn_b ? j * k + p : p * n + j];
                 near("matmul", c[(s * m + i) * n + j], sum, 2e-6 * sqrt((double)k));
             }
-    free(a), free(b), free(c), free(old);
+    free(a);
+    free(b);
+    free(c);
+    free(old);
 }
 
 /* Narrow: OpenBLAS does it, on every processor. Cut over threads, its sums would be others. */
@@ -315,7 +325,9 @@ Test(cpu, matmul_of_odd_views)
                      .n_out = 1,
                      .in = { REAL(a, 3, 5, 7), REAL(b, 1, 7, 11) },
                      .out = { REAL(c, 3, 5, 11) } };
-    call.in[0].stride[0] = 70, call.in[0].stride[1] = 14, call.in[0].stride[2] = 2;
+    call.in[0].stride[0] = 70;
+    call.in[0].stride[1] = 14;
+    call.in[0].stride[2] = 2;
     cr_assert_eq(cpu_run("matmul", TD_F32, &call, NULL), 0);
     for (int i = 0; i < 3 * 5 * 11; i++) {
         double sum = 0;
@@ -323,7 +335,8 @@ Test(cpu, matmul_of_odd_views)
             sum += (double)a[(i / 11 * 7 + p) * 2] * b[p * 11 + i % 11];
         near("matmul", c[i], sum, 1e-6);
     }
-    free(a), free(b);
+    free(a);
+    free(b);
 }
 
 Test(cpu, backend_opens_and_allocates)

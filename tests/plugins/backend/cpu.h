@@ -37,7 +37,8 @@ static td_view view_of(void *data, int dtype, int rank, const int64_t *dim)
     td_view v = { .data = data, .dtype = dtype, .rank = rank };
     int64_t stride = 1;
     for (int a = rank - 1; a >= 0; a--) {
-        v.dim[a] = dim[a], v.stride[a] = stride;
+        v.dim[a] = dim[a];
+        v.stride[a] = stride;
         stride *= dim[a];
     }
     return v;
@@ -52,7 +53,10 @@ static td_view view_of(void *data, int dtype, int rank, const int64_t *dim)
 static td_view swapped(td_view v, int a, int b)
 {
     int64_t d = v.dim[a], s = v.stride[a];
-    v.dim[a] = v.dim[b], v.stride[a] = v.stride[b], v.dim[b] = d, v.stride[b] = s;
+    v.dim[a] = v.dim[b];
+    v.stride[a] = v.stride[b];
+    v.dim[b] = d;
+    v.stride[b] = s;
     return v;
 }
 
@@ -83,7 +87,8 @@ static int cpu_run(const char *op, int dtype, td_call *call, const td_attrs *att
         bytes[k] = 4;
         for (int a = 0; a < call->out[k].rank; a++)
             bytes[k] *= (size_t)call->out[k].dim[a];
-        before[k] = malloc(bytes[k]), first[k] = malloc(bytes[k]);
+        before[k] = malloc(bytes[k]);
+        first[k] = malloc(bytes[k]);
         if (call->out[k].data)
             memcpy(before[k], call->out[k].data, bytes[k]);
     }
@@ -109,8 +114,10 @@ static int cpu_run(const char *op, int dtype, td_call *call, const td_attrs *att
         cpu_backend()->close(call->backend);
         td_pool_free(pool);
     }
-    for (int k = 0; k < call->n_out; k++)
-        free(before[k]), free(first[k]);
+    for (int k = 0; k < call->n_out; k++) {
+        free(before[k]);
+        free(first[k]);
+    }
     free(call->workspace);
     return code;
 }

@@ -58,7 +58,9 @@ Test(cpu_layers, activations_and_glu)
             near("dup", dup[i], dy[i] * activation(kind, x[i]), 1e-6);
         }
     }
-    free(x), free(up), free(dy);
+    free(x);
+    free(up);
+    free(dy);
 }
 
 Test(cpu_layers, softmax)
@@ -87,7 +89,10 @@ Test(cpu_layers, softmax)
                 near("softmax_grad", dx[r * n + i], p * (dy[r * n + i] - dot), 2e-6);
             }
         }
-        free(x), free(dy), free(y), free(dx);
+        free(x);
+        free(dy);
+        free(y);
+        free(dx);
     }
 }
 
@@ -113,8 +118,11 @@ static void check_norm(bool layer, int64_t n, bool weighted)
                   .in = { dyv, xv, wv, mv, rv },
                   .out = { dxv, REAL(dw, n), REAL(db, n) } };
     double  tw[101] = { 0 }, tb[101] = { 0 };
-    if (!layer)
-        g.n_in = 4, g.n_out = 2, g.in[3] = rv;
+    if (!layer) {
+        g.n_in = 4;
+        g.n_out = 2;
+        g.in[3] = rv;
+    }
     cpu_run(layer ? "layer_norm" : "rms_norm", TD_F32, &f, &a);
     cpu_run(layer ? "layer_norm_grad" : "rms_norm_grad", TD_F32, &g, &a);
     for (int64_t r = 0; r < rows; r++) /* row r of the view is row swap_rows[r] in memory */
@@ -131,7 +139,10 @@ static void check_norm(bool layer, int64_t n, bool weighted)
         for (int i = 0; i < n; i++) {
             double h = (p[i] - m) * s, wi = weighted ? w[i] : 1;
             near("norm", y[swap_rows[r] * n + i], h * wi + (layer && weighted ? b[i] : 0), 3e-6);
-            ka += q[i] * wi / n, kah += q[i] * wi * h / n, tw[i] += q[i] * h, tb[i] += q[i];
+            ka += q[i] * wi / n;
+            kah += q[i] * wi * h / n;
+            tw[i] += q[i] * h;
+            tb[i] += q[i];
         }
         for (int i = 0; i < n; i++) {
             double h = (p[i] - m) * s, wi = weighted ? w[i] : 1;
@@ -143,7 +154,14 @@ static void check_norm(bool layer, int64_t n, bool weighted)
         if (layer)
             near("db", db[i], tb[i], 3e-5);
     }
-    free(x), free(w), free(b), free(dy), free(y), free(dx), free(mean), free(rstd);
+    free(x);
+    free(w);
+    free(b);
+    free(dy);
+    free(y);
+    free(dx);
+    free(mean);
+    free(rstd);
 }
 
 Test(cpu_layers, norms)
@@ -159,8 +177,10 @@ Test(cpu_layers, rope_turns_and_turns_back)
     float *x = randoms(B * T * H * E, 1), y[B * H * T * E], back[B * H * T * E], c[B * T * E / 2],
           s[B * T * E / 2];
     td_attrs a = { .i = { 0 } }, b = { .i = { 1 } };
-    for (int i = 0; i < B * T * E / 2; i++)
-        c[i] = (float)cos(0.3 * i), s[i] = (float)sin(0.3 * i);
+    for (int i = 0; i < B * T * E / 2; i++) {
+        c[i] = (float)cos(0.3 * i);
+        s[i] = (float)sin(0.3 * i);
+    }
     td_call f = { .n_in = 3,
                   .n_out = 1,
                   .in = { swapped(REAL(x, B, T, H, E), 1, 2), REAL(c, B, T, E / 2),
@@ -168,7 +188,8 @@ Test(cpu_layers, rope_turns_and_turns_back)
                   .out = { REAL(y, B, H, T, E) } };
     cpu_run("rope", TD_F32, &f, &a);
     td_call g = f;
-    g.in[0] = REAL(y, B, H, T, E), g.out[0] = swapped(REAL(back, B, T, H, E), 1, 2);
+    g.in[0] = REAL(y, B, H, T, E);
+    g.out[0] = swapped(REAL(back, B, T, H, E), 1, 2);
     cpu_run("rope", TD_F32, &g, &b);
     for (int i = 0; i < B * H * T * E; i++) {
         int e = i % E, t = i / E % T, h = i / (E * T) % H, r = i / (E * T * H),
@@ -194,13 +215,15 @@ static double ce_loss(const float *h, const float *e, const int32_t *label, cons
             double z = 0;
             for (int j = 0; j < d; j++)
                 z += scale * h[i * d + j] * (double)e[k * d + j];
-            sum += exp(z), target += (k == label[i] ? 1 - s : s / (v - 1)) * z,
-                zy += k == label[i] ? z : 0;
+            sum += exp(z);
+            target += (k == label[i] ? 1 - s : s / (v - 1)) * z;
+            zy += k == label[i] ? z : 0;
         }
         log_z = w[i] != 0 ? log(sum) : 0;
-        if (w[i] != 0)
-            loss += w[i] * (log_z - target + z_loss * log_z * log_z + constant),
-                *nll += w[i] * (log_z - zy);
+        if (w[i] != 0) {
+            loss += w[i] * (log_z - target + z_loss * log_z * log_z + constant);
+            *nll += w[i] * (log_z - zy);
+        }
     }
     return loss;
 }
@@ -213,9 +236,10 @@ static void check_cross_entropy(double z_loss, double s, bool accumulate)
     int32_t  label[N];
     td_attrs a = { .f = { 0.5, z_loss, s } };
     double   total, want;
-    for (int i = 0; i < N; i++)
-        w[i] = i % 3 == 1 ? 0 : 1 + 0.25f * (float)(i % 2),
+    for (int i = 0; i < N; i++) {
+        w[i] = i % 3 == 1 ? 0 : 1 + 0.25f * (float)(i % 2);
         label[i] = i % 3 == 1 ? -100 : i * 5 % V;
+    }
     for (int i = 0; i < V * D; i++)
         de[i] = 0.5f;
     td_call c = { .n_in = 6,
@@ -231,15 +255,18 @@ static void check_cross_entropy(double z_loss, double s, bool accumulate)
     for (int i = 0; i < N * D + V * D; i++) {
         float *at = i < N * D ? h + i : e + i - N * D, old = *at;
         double up, down, got = i < N * D ? dh[i] : de[i - N * D] - (accumulate ? 0.5 : 0), unused;
-        *at = old + 1e-2f, up = ce_loss(h, e, label, w, N, V, D, 0.5, z_loss, s, &unused);
-        *at = old - 1e-2f, down = ce_loss(h, e, label, w, N, V, D, 0.5, z_loss, s, &unused);
+        *at = old + 1e-2f;
+        up = ce_loss(h, e, label, w, N, V, D, 0.5, z_loss, s, &unused);
+        *at = old - 1e-2f;
+        down = ce_loss(h, e, label, w, N, V, D, 0.5, z_loss, s, &unused);
         *at = old;
         near("gradient", got, (up - down) / 2e-2 / 11, 2e-5);
     }
     cr_assert(nll[1] == 0 && dh[D] == 0);
     label[0] = V;
     cr_assert(cpu_run("cross_entropy", TD_F32, &c, &a) < 0);
-    free(h), free(e);
+    free(h);
+    free(e);
 }
 
 Test(cpu_layers, cross_entropy)
@@ -257,8 +284,10 @@ Test(cpu_layers, cross_entropy_in_chunks)
     int32_t  label[N];
     td_attrs a = { .f = { 1, 0, 0 } };
     double   total;
-    for (int i = 0; i < N; i++)
-        w[i] = i % 7 != 0, label[i] = i % V;
+    for (int i = 0; i < N; i++) {
+        w[i] = i % 7 != 0;
+        label[i] = i % V;
+    }
     td_call c = {
         .n_in = 5,
         .n_out = 5,
@@ -281,7 +310,10 @@ Test(cpu_layers, cross_entropy_in_chunks)
         }
         near("dE", de[i], sum, 3e-5);
     }
-    free(h), free(e), free(w), free(dh);
+    free(h);
+    free(e);
+    free(w);
+    free(dh);
 }
 
 Test(cpu_layers, dropout_is_the_defined_number)
@@ -334,7 +366,8 @@ Test(cpu_layers, sums_of_squares_and_assign)
     shut = 1;
     cpu_run("assign", TD_F32, &a, NULL);
     cr_assert(!memcmp(s, x, (size_t)n * 4));
-    free(x), free(s);
+    free(x);
+    free(s);
 }
 
 Test(cpu_layers, adamw)
@@ -359,9 +392,16 @@ Test(cpu_layers, adamw)
         double d = 0.5 * g[i], m1 = 0.9 * m0[i] + 0.1 * d, v1 = 0.99 * v0[i] + 0.01 * d * d;
         double u = m1 / (1 - pow(0.9, 3)) / (sqrt(v1 / (1 - pow(0.99, 3))) + 1e-8);
         near("p", p[i], p0[i] - 0.1 * (u + 0.01 * p0[i]), 2e-5);
-        near("m", m[i], m1, 1e-6), near("v", v[i], v1, 1e-6);
+        near("m", m[i], m1, 1e-6);
+        near("v", v[i], v1, 1e-6);
     }
-    free(p), free(g), free(m), free(v), free(p0), free(m0), free(v0);
+    free(p);
+    free(g);
+    free(m);
+    free(v);
+    free(p0);
+    free(m0);
+    free(v0);
 }
 
 /* Moments that were 0 become (1 - b) of what is new; a rounded b2 of 0.999 would leave 1e-5 more. */
@@ -415,7 +455,9 @@ Test(cpu_layers, adafactor)
     cpu_run("adafactor_moment", TD_F32, &a, &rate);
     for (int64_t i = 0; i < n; i++) {
         double s = 0.25 * (double)g[i] * g[i], v1 = (1 - b2) * (s + 1e-30);
-        near("v", v[i], v1, 1e-6), sum += s / v1, p2 += p[i] * p[i];
+        near("v", v[i], v1, 1e-6);
+        sum += s / v1;
+        p2 += p[i] * p[i];
     }
     near("sum_u2", u2, sum, 1e-5);
     td_call b = { .n_in = 9,
@@ -424,11 +466,17 @@ Test(cpu_layers, adafactor)
                   .in = { REAL(p, n), REAL(g, n), REAL(v, n), REAL(m, n), SCALAR(&u2), SCALAR(&p2),
                           SCALAR(&lr), SCALAR(&clip), SCALAR(&gate) } };
     cpu_run("adafactor_step", TD_F32, &b, &step);
-    rms = sqrt(sum / (double)n), eta = 0.01 * sqrt(p2 / (double)n);
+    rms = sqrt(sum / (double)n);
+    eta = 0.01 * sqrt(p2 / (double)n);
     for (int64_t i = 0; i < n; i++) {
         double u = 0.5 * g[i] / sqrt((double)v[i]) / fmax(1, rms), m1 = 0.9 * m0[i] + 0.1 * eta * u;
         near("m", m[i], m1, 1e-5);
         near("p", p[i], (1 - 1e-4) * p0[i] - m1, 1e-5);
     }
-    free(p), free(g), free(v), free(m), free(p0), free(m0);
+    free(p);
+    free(g);
+    free(v);
+    free(m);
+    free(p0);
+    free(m0);
 }

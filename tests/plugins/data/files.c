@@ -21,7 +21,10 @@ static void setup(void)
 {
     strcpy(directory, "/tmp/test-files-XXXXXX");
     cr_assert(mkdtemp(directory) && !chdir(directory));
-    put("a.train.jsonl"), put("a.valid.jsonl"), put("b.train.jsonl"), put("b.valid.jsonl");
+    put("a.train.jsonl");
+    put("a.valid.jsonl");
+    put("b.train.jsonl");
+    put("b.valid.jsonl");
     cr_assert(!symlink("a.valid.jsonl", "soft.jsonl") && !link("a.valid.jsonl", "hard.jsonl"));
 }
 
@@ -137,7 +140,6 @@ Test(files, other_files_and_other_sources_may_meet)
 
 static int count(void *arg, const char *text, size_t size)
 {
-    (void)text, (void)size;
     ++*(int *)arg;
     return 0;
 }

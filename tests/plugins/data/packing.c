@@ -33,7 +33,8 @@ static void put_documents(void)
 {
     strcpy(directory, "/tmp/tandem-packing-XXXXXX");
     cr_assert(mkdtemp(directory));
-    put_file("a.jsonl"), put_file("held.jsonl");
+    put_file("a.jsonl");
+    put_file("held.jsonl");
 }
 
 static void teardown(void) { td_remove_tree(directory, NULL); }
@@ -45,8 +46,10 @@ static int64_t stream(int32_t *tokens, int32_t *documents)
 {
     int64_t n = 0;
     for (int32_t d = 0; d < DOCUMENTS; d++)
-        for (int i = 0; i <= lengths[d]; i++, n++)
-            tokens[n] = i < lengths[d] ? 'a' + (d + i) % 26 + FIRST : EOS, documents[n] = d;
+        for (int i = 0; i <= lengths[d]; i++, n++) {
+            tokens[n] = i < lengths[d] ? 'a' + (d + i) % 26 + FIRST : EOS;
+            documents[n] = d;
+        }
     return n;
 }
 
@@ -192,7 +195,6 @@ static int fetch_pair(void *state, uint64_t index, const td_split_in *in, td_rec
 {
     int64_t  n = 2 + (int64_t)(index * 5 % 7), given = 1 + (int64_t)index % (n - 1);
     int32_t *ids = in->allocate(in->arena, (size_t)n * sizeof *ids);
-    (void)state;
     if (!ids)
         return td_fail(error, TD_ENOMEM, "no memory");
     for (int64_t k = 0; k < n; k++)
@@ -236,7 +238,8 @@ Test(packing, several_pairs_in_a_row)
     td_error e = { 0 };
     int64_t  records = 0, rows = 0;
     pairs.fetch = fetch_pair;
-    b.feed.data = &pairs, b.feed.pack = true;
+    b.feed.data = &pairs;
+    b.feed.pack = true;
     td_feed *feed = td_feed_open(&b.feed, 0, &e);
     cr_assert(feed, "%s", e.text);
     for (int step = 0; step < 11; step++) {
@@ -249,7 +252,8 @@ Test(packing, several_pairs_in_a_row)
             tokens += 2 + (int64_t)(i * 5 % 7);
         cr_assert_eq(found, s->records, "each record is in the batch once");
         cr_assert_eq(tokens, s->tokens);
-        records += s->records, rows += BATCH;
+        records += s->records;
+        rows += BATCH;
         cr_assert_eq((uint64_t)records, s->next);
     }
     cr_assert_geq(records, 2 * rows, "%lld records in %lld rows", (long long)records,

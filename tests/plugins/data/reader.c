@@ -192,7 +192,8 @@ static size_t pack_zstd(unsigned char out[256])
 static void check_members(const char *name, const unsigned char *member, size_t n)
 {
     unsigned char all[600];
-    memcpy(all, member, n), memcpy(all + n, member, n);
+    memcpy(all, member, n);
+    memcpy(all + n, member, n);
     told(name, all, 2 * n, NULL);
     for (size_t cut = 0; cut < 2 * n; cut++)
         told(name, all, cut, cut == n ? NULL : "a.jsonl.");

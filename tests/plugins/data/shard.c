@@ -149,7 +149,8 @@ Test(shard, more_bytes_than_there_should_be_are_refused)
             expect_refused(parts[k], n);
         }
         write_part(parts[k], data, size);
-        free(data), free(more);
+        free(data);
+        free(more);
     }
 }
 

@@ -36,11 +36,7 @@ static const char *put(const char *name, const char *content)
     return path;
 }
 
-static void *take(void *arena, size_t bytes)
-{
-    (void)arena;
-    return malloc(bytes);
-}
+static void *take(void *arena, size_t bytes) { return malloc(bytes); }
 
 static td_data_in input(int64_t length, char *cache)
 {

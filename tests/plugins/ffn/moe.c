@@ -46,12 +46,14 @@ static td_part part_with(layer *l, const shape *s)
     td_part  p;
     cr_assert(!td_part_defaults(l->lab.registry, TD_FFN_KIND, "moe", l->arena, &p, &error), "%s",
               error.text);
-    set(&p, "d_ff", TD_TYPE_INT, F), set(&p, "experts", TD_TYPE_INT, (double)s->experts);
+    set(&p, "d_ff", TD_TYPE_INT, F);
+    set(&p, "experts", TD_TYPE_INT, (double)s->experts);
     set(&p, "top_k", TD_TYPE_INT, (double)s->top_k);
     set(&p, "shared", TD_TYPE_INT, (double)s->shared);
     set(&p, "activation", TD_TYPE_CHOICE, (double)s->geglu);
     set(&p, "weights", TD_TYPE_CHOICE, (double)s->all);
-    set(&p, "balance", TD_TYPE_FLOAT, 0.5), set(&p, "router_z", TD_TYPE_FLOAT, 0.25);
+    set(&p, "balance", TD_TYPE_FLOAT, 0.5);
+    set(&p, "router_z", TD_TYPE_FLOAT, 0.25);
     return p;
 }
 
@@ -68,10 +70,13 @@ static size_t build(layer *l, const shape *s, td_tensor **roots)
     roots[0] = td_ffn_build(&p, "mlp", &in);
     const td_aux *aux = td_graph_aux(g, &n);
     cr_assert(n == 2 && !strcmp(aux[0].name, "moe_balance") && !strcmp(aux[1].name, "moe_z"));
-    roots[1] = aux[0].loss, roots[2] = aux[1].loss;
-    td_push(g, "mlp"), td_push(g, "experts");
+    roots[1] = aux[0].loss;
+    roots[2] = aux[1].loss;
+    td_push(g, "mlp");
+    td_push(g, "experts");
     roots[3] = td_drop(td_full(g, TD_REAL, inside, 3, 1), &dropout, "inside", 1);
-    td_pop(g), td_pop(g);
+    td_pop(g);
+    td_pop(g);
     return 4;
 }
 
@@ -117,9 +122,11 @@ static void layer_open(layer *l, const shape *s)
 
 static void layer_close(layer *l)
 {
-    td_plan_free(l->plan), free(l->memory);
+    td_plan_free(l->plan);
+    free(l->memory);
     td_graph_free(l->graph);
-    td_variables_release(l->variables, &l->lab.device), td_variables_free(l->variables);
+    td_variables_release(l->variables, &l->lab.device);
+    td_variables_free(l->variables);
     td_arena_free(l->arena);
     machine_free(&l->lab);
 }
@@ -186,7 +193,8 @@ static void one_token(const shape *s, const double *x, bool real, const double *
         expert("shared_expert", 0, F * s->shared, x, 1, s->geglu, NULL, y);
     if (!real)
         return;
-    sum->tokens++, sum->z += z * z;
+    sum->tokens++;
+    sum->z += z * z;
     int64_t best[MOST];
     double  total = 0;
     for (int64_t k = 0; k < s->top_k; k++) {
@@ -194,7 +202,9 @@ static void one_token(const shape *s, const double *x, bool real, const double *
         for (int64_t e = 0; e < s->experts; e++)
             if (!taken[e] && (best[k] < 0 || p[e] > p[best[k]]))
                 best[k] = e;
-        taken[best[k]] = true, total += p[best[k]], sum->chosen[best[k]]++;
+        taken[best[k]] = true;
+        total += p[best[k]];
+        sum->chosen[best[k]]++;
     }
     for (int64_t k = 0; k < s->top_k; k++)
         expert("experts", best[k] * F, F, x, s->all ? p[best[k]] : p[best[k]] / total, s->geglu,
@@ -251,7 +261,8 @@ static void expect_refused(const shape *s, const char *says)
     td_error error = { 0 };
     cr_expect_eq(p.plugin->check(p.config, &error), TD_ECONFIG);
     cr_expect(strstr(error.text, says), "%s", error.text);
-    td_arena_free(l.arena), machine_free(&l.lab);
+    td_arena_free(l.arena);
+    machine_free(&l.lab);
 }
 
 Test(moe, refuses_what_cannot_be)

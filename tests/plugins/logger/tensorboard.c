@@ -110,7 +110,8 @@ static event read_event(cursor c)
         cursor   part;
         switch (key) {
         case 1 << 3 | 1:
-            bits = little(fixed(&c, 8), 8), memcpy(&e.wall, &bits, 8);
+            bits = little(fixed(&c, 8), 8);
+            memcpy(&e.wall, &bits, 8);
             break;
         case 2 << 3:
             e.step = (int64_t)varint(&c);
@@ -270,7 +271,8 @@ Test(tensorboard, a_long_name_is_cut)
     td_error  error = { 0 };
     void     *state = open_logger(0);
     event     e[4];
-    memset(name, 'x', sizeof name - 1), name[sizeof name - 1] = 0;
+    memset(name, 'x', sizeof name - 1);
+    name[sizeof name - 1] = 0;
     cr_assert_eq(logger->write(state, 1, &m, 1, &error), 0);
     logger->close(state);
     cr_assert_eq(events_of(0, e, 4), 3);

@@ -39,8 +39,11 @@ static float   weights[LONGEST];
 
 static void setup(void)
 {
-    for (int k = 0; k < LONGEST; k++)
-        tokens[k] = 2001 + k, documents[k] = 1 + k / 5, weights[k] = (float)(k % 3);
+    for (int k = 0; k < LONGEST; k++) {
+        tokens[k] = 2001 + k;
+        documents[k] = 1 + k / 5;
+        weights[k] = (float)(k % 3);
+    }
 }
 
 static td_record run(int64_t n, uint64_t id)
@@ -60,7 +63,8 @@ static td_example split(const td_part *p, const td_record *r, const td_split_in 
 static td_part span_corruption(double density, double mean)
 {
     td_part p = load_part("loss-span-corruption", "span-corruption");
-    set_option(&p, "noise_density", density), set_option(&p, "mean_span", mean);
+    set_option(&p, "noise_density", density);
+    set_option(&p, "mean_span", mean);
     return p;
 }
 
@@ -81,7 +85,8 @@ static int64_t restore(const td_example *e, int64_t from, int32_t *out, int64_t 
         }
         cr_assert(k > from && !is_mark(e->given[k - 1]), "a span without a kept token before it");
         cr_assert(e->given[k] == FIRST_MARK - spans && e->predicted[at] == e->given[k]);
-        spans++, at++;
+        spans++;
+        at++;
         cr_assert(at < e->n_predicted && e->predicted[at] > MODE, "an empty span");
         while (at < e->n_predicted && e->predicted[at] > MODE)
             out[(*n)++] = e->predicted[at++];
@@ -191,7 +196,8 @@ Test(span_corruption, depends_on_seed_and_record_only, .init = setup)
     cr_expect(!memcmp(before, a.predicted, (size_t)a.n_predicted * sizeof *before));
     a = split(&p, &next, &usual);
     cr_expect(memcmp(before, a.predicted, (size_t)a.n_predicted * sizeof *before));
-    other.seed = 43, a = split(&p, &r, &other);
+    other.seed = 43;
+    a = split(&p, &r, &other);
     cr_expect(memcmp(before, a.predicted, (size_t)a.n_predicted * sizeof *before));
     free_part(&p);
 }
@@ -218,7 +224,8 @@ Test(span_corruption, documents_and_weights_follow, .init = setup)
     td_part p = span_corruption(0.5, 2);
     for (uint64_t id = 0; id < 20; id++) {
         td_record r = run(29, id);
-        r.documents = documents, r.weights = weights;
+        r.documents = documents;
+        r.weights = weights;
         td_example e = split(&p, &r, &usual);
         expect_followed(&e);
     }
@@ -243,7 +250,8 @@ Test(span_corruption, says_how_many_sentinels_it_needs, .init = setup)
     td_record   r = run(568, 9), one = run(1, 9);
     td_example  e;
     td_error    error = { 0 }, short_error = { 0 };
-    next_room = room, in.special.sentinels = 27;
+    next_room = room;
+    in.special.sentinels = 27;
     cr_expect_eq(loss_of(&p)->split(p.config, &r, &in, &e, &error), TD_ECONFIG);
     cr_expect(strstr(error.text, "28 spans to mark; the tokenizer has 27 sentinels") &&
                   strstr(error.text, "tokenizer.sentinels = 28"),
@@ -328,7 +336,8 @@ Test(ul2, is_the_seven_of_the_paper, .init = setup)
         seen[k]++;
         most.given = e.n_given > most.given ? e.n_given : most.given;
         most.predicted = e.n_predicted > most.predicted ? e.n_predicted : most.predicted;
-        n = e.n_given + e.n_predicted, most.total = n > most.total ? n : most.total;
+        n = e.n_given + e.n_predicted;
+        most.total = n > most.total ? n : most.total;
     }
     for (int k = 0; k < 7; k++)
         chi += pow(seen[k] - 300, 2) / 300;
@@ -352,7 +361,8 @@ Test(ul2, sequential_denoiser, .init = setup)
     cr_expect(b.raw == 20 && b.given == 20 && b.predicted == 9 && b.total == 21);
     for (uint64_t id = 0; id < 900; id++) {
         td_record r = run(20, id);
-        r.documents = documents, r.weights = weights;
+        r.documents = documents;
+        r.weights = weights;
         td_example e = split(&p, &r, &usual);
         int64_t    k = e.n_given - 1;
         cr_assert(e.given[0] == MODE + 1 && !memcmp(e.given + 1, tokens, (size_t)k * 4));
@@ -367,7 +377,8 @@ Test(ul2, sequential_denoiser, .init = setup)
     td_record  r = run(20, 1);
     td_example e = split(&p, &r, &plain);
     cr_expect(e.given == tokens && e.n_given + e.n_predicted == 20);
-    set_option(&p, "mode_tokens", 0), e = split(&p, &r, &usual);
+    set_option(&p, "mode_tokens", 0);
+    e = split(&p, &r, &usual);
     cr_expect(e.given == tokens && loss_of(&p)->bounds(p.config, 21).raw == 21);
     free_part(&p);
 }
@@ -402,12 +413,14 @@ Test(ul2, every_denoiser_can_mark, .init = setup)
     td_record                    r = run(60, 0);
     td_example                   e;
     td_error                     error = { 0 };
-    set_denoisers(&p, two, 2), next_room = room;
+    set_denoisers(&p, two, 2);
+    next_room = room;
     in.special.sentinels = 9;
     cr_expect_eq(loss_of(&p)->split(p.config, &r, &in, &e, &error), TD_ECONFIG);
     cr_expect(strstr(error.text, "loss 'ul2'") && strstr(error.text, "sentinels = 10"), "%s",
               error.text);
-    in.special.sentinels = 10, error.code = 0;
+    in.special.sentinels = 10;
+    error.code = 0;
     cr_expect_eq(loss_of(&p)->split(p.config, &r, &in, &e, &error), 0);
     free_part(&p);
 }

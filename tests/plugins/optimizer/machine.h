@@ -94,10 +94,12 @@ static inline td_graph *build(struct machine *m, const td_part *p, const weight 
     td_graph       *g = td_graph_new(m->registry, m->variables,
                                      &(td_graph_options){ .phase = TD_PHASE_TRAIN, .real = TD_F64 });
     td_optimizer_in in = { .graph = g, .name = w->name, .decay_scale = decay_scale };
-    in.param = td_param(g, w->name, w->dim, w->rank, td_zeros()),
+    in.param = td_param(g, w->name, w->dim, w->rank, td_zeros());
     in.grad = td_input(g, "grad", TD_REAL, w->dim, w->rank);
-    in.rate = td_input(g, "rate", TD_REAL, 0, 0), in.step = td_input(g, "step", TD_REAL, 0, 0);
-    in.clip = td_scalar(g, clip), in.gate = td_input(g, "gate", TD_REAL, 0, 0);
+    in.rate = td_input(g, "rate", TD_REAL, 0, 0);
+    in.step = td_input(g, "step", TD_REAL, 0, 0);
+    in.clip = td_scalar(g, clip);
+    in.gate = td_input(g, "gate", TD_REAL, 0, 0);
     td_push(g, w->name);
     td_assign(in.param, ((const td_optimizer *)(const void *)p->plugin)->build(p->config, &in),
               in.gate);

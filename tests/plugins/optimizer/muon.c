@@ -73,7 +73,8 @@ static void adamw_steps(int count, double rate, double decay, double *p)
     for (int s = 0; s < STEPS; s++)
         for (int k = 0; k < count; k++) {
             double g = clip * gradient(s, k);
-            m[k] = 0.9 * m[k] + 0.1 * g, v[k] = 0.95 * v[k] + 0.05 * g * g;
+            m[k] = 0.9 * m[k] + 0.1 * g;
+            v[k] = 0.95 * v[k] + 0.05 * g * g;
             p[k] -= rate * rates[s] *
                     (m[k] / (1 - pow(0.9, s + 1)) / (sqrt(v[k] / (1 - pow(0.95, s + 1))) + 1e-8) +
                      decay * decay_scale * p[k]);
@@ -103,7 +104,8 @@ static void check_muon(const weight *w, bool nesterov, bool shape)
     float          got[LARGEST];
     machine_open(&machine);
     td_part part = part_of(&machine, "muon");
-    set(&part, "nesterov", nesterov), set(&part, "scale", shape);
+    set(&part, "nesterov", nesterov);
+    set(&part, "scale", shape);
     if (shape)
         scale = sqrt(rows > columns ? (double)rows / columns : 1);
     update(&machine, &part, w, got);

@@ -22,7 +22,8 @@ Test(optimizer, sgd)
         float          got[N];
         machine_open(&m);
         td_part part = part_of(&m, "sgd");
-        set(&part, "nesterov", nesterov), set(&part, "weight_decay", 0.2);
+        set(&part, "nesterov", nesterov);
+        set(&part, "weight_decay", 0.2);
         update(&m, &part, &matrix, got);
         for (int k = 0; k < N; k++)
             p[k] = first(k);
@@ -69,7 +70,8 @@ static void second_moment(struct second *v, int step, bool factored, double out[
     for (int k = 0; k < N; k++) {
         double square = pow(clip * gradient(step, k), 2) + 1e-30;
         v->whole[k] = (1 - keep) * v->whole[k] + keep * square;
-        row[k / COLUMNS] += square / COLUMNS, column[k % COLUMNS] += square / ROWS;
+        row[k / COLUMNS] += square / COLUMNS;
+        column[k % COLUMNS] += square / ROWS;
     }
     for (int i = 0; i < ROWS; i++)
         mean += (v->row[i] = (1 - keep) * v->row[i] + keep * row[i]) / ROWS;
@@ -109,7 +111,9 @@ static void check_adafactor(bool factored, bool by_rate)
     float          got[N];
     machine_open(&machine);
     td_part part = part_of(&machine, "adafactor");
-    set(&part, "beta1", 0.9), set(&part, "factored", factored), set(&part, "min_factored", ROWS);
+    set(&part, "beta1", 0.9);
+    set(&part, "factored", factored);
+    set(&part, "min_factored", ROWS);
     set(&part, by_rate ? "decay_by_rate" : "weight_decay", by_rate ? 1 : 0.02);
     update(&machine, &part, &matrix, got);
     for (int k = 0; k < N; k++)
@@ -139,7 +143,8 @@ Test(optimizer, adamw)
     for (int s = 0; s < STEPS; s++)
         for (int k = 0; k < N; k++) {
             double g = clip * gradient(s, k);
-            m[k] = 0.9 * m[k] + 0.1 * g, v[k] = 0.95 * v[k] + 0.05 * g * g;
+            m[k] = 0.9 * m[k] + 0.1 * g;
+            v[k] = 0.95 * v[k] + 0.05 * g * g;
             p[k] -= rates[s] *
                     (m[k] / (1 - pow(0.9, s + 1)) / (sqrt(v[k] / (1 - pow(0.95, s + 1))) + 1e-8) +
                      0.1 * decay_scale * p[k]);
@@ -156,7 +161,8 @@ static void check_ademamix(double warmup, double beta3)
     float          got[N];
     machine_open(&machine);
     td_part part = part_of(&machine, "ademamix");
-    set(&part, "warmup", warmup), set(&part, "beta3", beta3);
+    set(&part, "warmup", warmup);
+    set(&part, "beta3", beta3);
     update(&machine, &part, &matrix, got);
     for (int k = 0; k < N; k++)
         p[k] = first(k);
@@ -166,7 +172,8 @@ static void check_ademamix(double warmup, double beta3)
         double b3 = pow(0.5, 1 / half); /* half-lives grow evenly */
         for (int k = 0; k < N; k++) {
             double g = clip * gradient(s, k);
-            m[k] = 0.9 * m[k] + 0.1 * g, v[k] = 0.999 * v[k] + 0.001 * g * g;
+            m[k] = 0.9 * m[k] + 0.1 * g;
+            v[k] = 0.999 * v[k] + 0.001 * g * g;
             slow[k] = b3 * slow[k] + (1 - b3) * g;
             p[k] -= rates[s] * ((m[k] / (1 - pow(0.9, t)) + share * 5 * slow[k]) /
                                     (sqrt(v[k] / (1 - pow(0.999, t))) + 1e-8) +

@@ -35,9 +35,11 @@ static double *biased(lab *l, const td_part *p, td_role role)
     td_bias_out out = { { 0 }, NULL };
     td_plan    *plan;
 
-    td_push(g, "layers.3"), td_push(g, "attention"); /* wherever it is asked for */
+    td_push(g, "layers.3");
+    td_push(g, "attention"); /* wherever it is asked for */
     ((const td_position *)(const void *)p->plugin)->bias(p->config, &in, &out);
-    td_pop(g), td_pop(g);
+    td_pop(g);
+    td_pop(g);
     plan = out.dense ? td_plan_new(g, &out.dense, 1, &l->device, &error) : NULL;
     cr_assert(!td_graph_error(g, &error) && (plan || !out.dense), "%s", error.text);
     cr_expect(!out.table.table);
@@ -61,7 +63,8 @@ static double *biased(lab *l, const td_part *p, td_role role)
 static td_part fire(void)
 {
     td_part p = load_part("position-fire", "fire");
-    set_option(&p, "hidden", HIDDEN), set_option(&p, "threshold", 4);
+    set_option(&p, "hidden", HIDDEN);
+    set_option(&p, "threshold", 4);
     return p;
 }
 
@@ -98,7 +101,8 @@ Test(fire, one_set_per_stack)
 {
     lab     l = lab_new();
     td_part p = fire();
-    free(biased(&l, &p, TD_ROLE_DECODER)), free(biased(&l, &p, TD_ROLE_DECODER));
+    free(biased(&l, &p, TD_ROLE_DECODER));
+    free(biased(&l, &p, TD_ROLE_DECODER));
     cr_expect_eq(td_variables_count(l.variables), 6);
     free_part(&p);
     lab_free(&l);

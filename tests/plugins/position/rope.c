@@ -23,7 +23,8 @@ static void expect(const td_part *part, const double frequency[HALF], double gro
 static td_part scaled(int scaling, double factor)
 {
     td_part p = load_part("position-rope", "rope");
-    set_option(&p, "scaling", scaling), set_option(&p, "factor", factor);
+    set_option(&p, "scaling", scaling);
+    set_option(&p, "factor", factor);
     return p;
 }
 

@@ -28,8 +28,10 @@ Test(xpos, queries) { check(TD_ROLE_DECODER, true); }
 Test(xpos, keys) { check(TD_ROLE_DECODER, false); }
 Test(xpos, only_turns_where_keys_are_ahead)
 {
-    check(TD_ROLE_ENCODER, true), check(TD_ROLE_ENCODER, false);
-    check(TD_ROLE_CROSS, true), check(TD_ROLE_CROSS, false);
+    check(TD_ROLE_ENCODER, true);
+    check(TD_ROLE_ENCODER, false);
+    check(TD_ROLE_CROSS, true);
+    check(TD_ROLE_CROSS, false);
 }
 
 static double length(const double *y, int t, int j)
@@ -42,7 +44,8 @@ Test(xpos, long_texts_stay_in_range)
 {
     td_part p = load_part("position-xpos", "xpos");
     double  q[T * E], k[T * E];
-    rotate(&p, far, TD_ROLE_DECODER, true, q), rotate(&p, far, TD_ROLE_DECODER, false, k);
+    rotate(&p, far, TD_ROLE_DECODER, true, q);
+    rotate(&p, far, TD_ROLE_DECODER, false, k);
     for (int j = 0; j < HALF; j++)
         for (int n = 0; n < T; n++)
             for (int m = 0; m <= n; m++) {

@@ -56,7 +56,9 @@ Test(schedule, rsqrt)
 Test(schedule, linear)
 {
     td_part p = load_part("schedule-linear", "linear");
-    set_option(&p, "peak", 1), set_option(&p, "warmup", 10), set_option(&p, "steps", 110);
+    set_option(&p, "peak", 1);
+    set_option(&p, "warmup", 10);
+    set_option(&p, "steps", 110);
     expect(&p, 5, 0.5);
     expect(&p, 35, 0.75);
     expect(&p, 110, 0);
@@ -69,8 +71,11 @@ Test(schedule, linear)
 Test(schedule, wsd)
 {
     td_part p = load_part("schedule-wsd", "wsd");
-    set_option(&p, "peak", 2), set_option(&p, "warmup", 4), set_option(&p, "steps", 100);
-    set_option(&p, "decay_steps", 20), set_option(&p, "floor", 0);
+    set_option(&p, "peak", 2);
+    set_option(&p, "warmup", 4);
+    set_option(&p, "steps", 100);
+    set_option(&p, "decay_steps", 20);
+    set_option(&p, "floor", 0);
     expect(&p, 1, 0.5);
     expect(&p, 4, 2);
     expect(&p, 80, 2);

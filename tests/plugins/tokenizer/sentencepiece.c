@@ -115,11 +115,14 @@ Test(sentencepiece, marks)
     cr_assert(s.mode[0] == 408 && s.mode[1] == 409 && s.mode[2] == 410 && s.eos == 1);
     int64_t n = plugin()->encode(state, "a b", 3, ids, 10, &error);
     cr_assert(n > 0 && n < 9);
-    ids[n] = 401, ids[n + 1] = 410, ids[n + 2] = 411;
+    ids[n] = 401;
+    ids[n + 1] = 410;
+    ids[n + 2] = 411;
     cr_assert_eq(plugin()->decode(state, ids, n + 2, text, 16, &error), 3);
     cr_assert_eq(plugin()->decode(state, ids, n + 3, text, 16, &error), TD_EFORMAT);
     plugin()->close(state);
-    state = open_whole(), plugin()->special(state, &s);
+    state = open_whole();
+    plugin()->special(state, &s);
     cr_assert(s.sentinels == 0 && s.mode[0] == -1 && s.mode[1] == -1 && s.mode[2] == -1);
     plugin()->close(state);
 }
@@ -144,8 +147,12 @@ Test(sentencepiece, marks_of_the_model)
     put(path, whole, size);
     free(whole);
     FILE *f = fopen(path, "ab");
-    add_piece(f, "<extra_id_2>"), add_piece(f, "[S]"), add_piece(f, "<extra_id_1>");
-    add_piece(f, "[X]"), add_piece(f, "<extra_id_0>"), add_piece(f, "<extra_id_3>");
+    add_piece(f, "<extra_id_2>");
+    add_piece(f, "[S]");
+    add_piece(f, "<extra_id_1>");
+    add_piece(f, "[X]");
+    add_piece(f, "<extra_id_0>");
+    add_piece(f, "<extra_id_3>");
     cr_assert(!fclose(f));
     cr_assert_eq(open_model(path, &state, &error), 0, "%s", error.text);
     plugin()->special(state, &s);
@@ -181,15 +188,26 @@ Test(sentencepiece, text_goes_there_and_back)
 
 static size_t put_character(uint32_t c, char *out)
 {
-    if (c < 0x80)
-        return out[0] = (char)c, 1;
-    if (c < 0x800)
-        return out[0] = (char)(0xC0 | c >> 6), out[1] = (char)(0x80 | (c & 63)), 2;
-    if (c < 0x10000)
-        return out[0] = (char)(0xE0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 63)),
-               out[2] = (char)(0x80 | (c & 63)), 3;
-    out[0] = (char)(0xF0 | c >> 18), out[1] = (char)(0x80 | (c >> 12 & 63));
-    return out[2] = (char)(0x80 | (c >> 6 & 63)), out[3] = (char)(0x80 | (c & 63)), 4;
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    if (c < 0x800) {
+        out[0] = (char)(0xC0 | c >> 6);
+        out[1] = (char)(0x80 | (c & 63));
+        return 2;
+    }
+    if (c < 0x10000) {
+        out[0] = (char)(0xE0 | c >> 12);
+        out[1] = (char)(0x80 | (c >> 6 & 63));
+        out[2] = (char)(0x80 | (c & 63));
+        return 3;
+    }
+    out[0] = (char)(0xF0 | c >> 18);
+    out[1] = (char)(0x80 | (c >> 12 & 63));
+    out[2] = (char)(0x80 | (c >> 6 & 63));
+    out[3] = (char)(0x80 | (c & 63));
+    return 4;
 }
 
 /* U+2581 alone is lost: it stands for a space. */
@@ -267,7 +285,9 @@ Test(sentencepiece, models_with_the_same_pieces_differ)
     }
     cr_assert_eq(fingerprint(state), fingerprint(again));
     cr_assert_neq(fingerprint(state), fingerprint(other));
-    plugin()->close(state), plugin()->close(again), plugin()->close(other);
+    plugin()->close(state);
+    plugin()->close(again);
+    plugin()->close(other);
 }
 
 /* The command prepares the text anew for such a model, and only then. */

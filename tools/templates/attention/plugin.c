@@ -47,10 +47,12 @@ static td_tensor *build(const void *config, const td_attention_in *in)
     td_tensor *o;
 
     /* the positional scheme's turn; schemes that do not rotate give them back */
-    q = td_rotate(in, q, true), k = td_rotate(in, k, false);
+    q = td_rotate(in, q, true);
+    k = td_rotate(in, k, false);
     q = td_mul(q, td_param(q->graph, "sharpness", per_head, 3, td_ones()));
     /* in generation, the keys and values of all tokens so far; in training what they are */
-    k = td_remember(in, "k", k), v = td_remember(in, "v", v);
+    k = td_remember(in, "k", k);
+    v = td_remember(in, "v", v);
 
     o = td_attend_with(in, q, k, v, c->heads, c->sharpness);
     return td_linear("o_proj", td_merge_heads(o), td_dim(in->query, -1)); /* [B, T, D] */

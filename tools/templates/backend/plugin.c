@@ -61,7 +61,8 @@ static void *allocate(void *state_, size_t bytes)
 
 static void release(void *state_, void *memory, size_t bytes)
 {
-    (void)state_, (void)bytes;
+    (void)state_;
+    (void)bytes;
     free(memory);
 }
 
@@ -336,7 +337,8 @@ static double peak(void *state_)
     struct timespec from, to;
     if (!m)
         return 0;
-    c.in[1].data = m + N * N, c.out[0].data = m + 2 * N * N;
+    c.in[1].data = m + N * N;
+    c.out[0].data = m + 2 * N * N;
     clock_gettime(CLOCK_MONOTONIC, &from);
     run_matmul(&c);
     clock_gettime(CLOCK_MONOTONIC, &to);

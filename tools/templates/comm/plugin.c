@@ -42,8 +42,16 @@ static void close_@IDENT@(void *state_)
 }
 
 /* [any] 0 <= rank < size, the same answers as long as it is open. */
-static int rank_of(void *state_) { return (void)state_, 0; }
-static int size_of(void *state_) { return (void)state_, 1; }
+static int rank_of(void *state_)
+{
+    (void)state_;
+    return 0;
+}
+static int size_of(void *state_)
+{
+    (void)state_;
+    return 1;
+}
 
 /* [worker]: sum `data`, `count` numbers of `dtype` (TD_F32 or TD_F64), over all ranks, in place.
  * Every rank must get the same bits, run after run: add in the order of ranks, and not in that of
@@ -56,7 +64,8 @@ static int all_reduce(void *state_, void *data, int64_t count, int dtype, td_err
         return td_fail(error, TD_EUNSUPPORTED,
                        "comm '@NAME@' cannot add up numbers of dtype %d: it takes TD_F32 and TD_F64",
                        dtype);
-    s->calls++, s->bytes += (long long)count * (dtype == TD_F32 ? 4 : 8);
+    s->calls++;
+    s->bytes += (long long)count * (dtype == TD_F32 ? 4 : 8);
     return 0;
 }
 
@@ -68,7 +77,8 @@ static int broadcast(void *state_, void *data, size_t bytes, int root, td_error 
     if (root != 0)
         return td_fail(error, TD_ECONFIG,
                        "comm '@NAME@' cannot send from rank %d: there is one process, rank 0", root);
-    s->calls++, s->bytes += (long long)bytes;
+    s->calls++;
+    s->bytes += (long long)bytes;
     return 0;
 }
 

@@ -54,11 +54,17 @@ static int open_@IDENT@(const void *config, const td_data_in *in, void **out, td
 
 static void close_@IDENT@(void *state_) { free(state_); }
 
-static int64_t sources(void *state_) { return (void)state_, 1; }
+static int64_t sources(void *state_)
+{
+    (void)state_;
+    return 1;
+}
 
 static const char *source_name(void *state_, int64_t source)
 {
-    return (void)state_, (void)source, "sums";
+    (void)state_;
+    (void)source;
+    return "sums";
 }
 
 /* ---- records --------------------------------------------------------------------------------- */
@@ -113,7 +119,8 @@ static int fetch(void *state_, uint64_t index, const td_split_in *in, td_record 
 /* [worker] */
 static int64_t held_out(void *state_, int64_t source)
 {
-    return (void)source, ((const state *)state_)->config.held_out;
+    (void)source;
+    return ((const state *)state_)->config.held_out;
 }
 
 static int fetch_held_out(void *state_, int64_t source, int64_t index, const td_split_in *in,

@@ -34,7 +34,8 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
     int64_t k = 0;
     (void)in;
     memset(out, 0, sizeof *out);
-    out->source = r->source, out->id = r->id; /* always handed on */
+    out->source = r->source;
+    out->id = r->id; /* always handed on */
 
     if (!r->inputs && r->n_targets < 2)
         return td_fail(error, TD_EFORMAT,
@@ -47,14 +48,17 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
                        "token",
                        (unsigned long long)r->id, (long long)r->n_inputs, (long long)r->n_targets);
     if (r->inputs) {
-        out->given = r->inputs, out->n_given = r->n_inputs;
+        out->given = r->inputs;
+        out->n_given = r->n_inputs;
     } else {
         k = tokens_given(config, r->n_targets);
-        out->given = r->targets, out->n_given = k;
+        out->given = r->targets;
+        out->n_given = k;
         out->given_documents = r->documents;
         out->predicted_documents = r->documents ? r->documents + k : NULL;
     }
-    out->predicted = r->targets + k, out->n_predicted = r->n_targets - k;
+    out->predicted = r->targets + k;
+    out->n_predicted = r->n_targets - k;
     out->weights = r->weights ? r->weights + k : NULL; /* NULL: all 1 */
     return 0;
 }

@@ -40,7 +40,8 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
         return td_fail(error, TD_EGRAPH, "input 0 holds integers: td_cast it to reals");
     if (!(a->f[0] > 0))
         return td_fail(error, TD_EGRAPH, "the limit, f[0], is %g: it must be above 0", a->f[0]);
-    out[0].dtype = in[0]->dtype, out[0].rank = in[0]->rank;
+    out[0].dtype = in[0]->dtype;
+    out[0].rank = in[0]->rank;
     memcpy(out[0].dim, in[0]->dim, sizeof out[0].dim);
     return 1;
 }
@@ -57,7 +58,9 @@ static void vjp(td_tensor *const *in, int n, td_tensor *const *out, td_tensor *c
                 const td_attrs *a, const bool *need, td_tensor **grad_in)
 {
     td_tensor *s = slope(in[0], a->f[0]);
-    (void)n, (void)out, (void)need;
+    (void)n;
+    (void)out;
+    (void)need;
     grad_in[0] = td_mul(grad_out[0], td_mul(s, td_mul(s, s)));
 }
 
@@ -66,7 +69,9 @@ static void vjp(td_tensor *const *in, int n, td_tensor *const *out, td_tensor *c
 static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                   td_tensor **out)
 {
-    (void)g, (void)n, (void)used;
+    (void)g;
+    (void)n;
+    (void)used;
     out[0] = td_mul(in[0], slope(in[0], a->f[0]));
 }
 

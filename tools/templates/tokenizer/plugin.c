@@ -45,7 +45,9 @@ static int64_t vocabulary(const state *s) { return FIRST_RUN + s->spaces - 1; }
 /* [any]: ids that it has not stay -1. model.vocab_size must be vocab_size or more. */
 static void special(void *state_, td_special *out)
 {
-    out->pad = out->bos = PAD, out->eos = EOS, out->unk = UNK;
+    out->pad = out->bos = PAD;
+    out->eos = EOS;
+    out->unk = UNK;
     out->vocab_size = (int32_t)vocabulary(state_);
 }
 

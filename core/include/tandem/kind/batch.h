@@ -81,8 +81,10 @@ static inline const td_array *td_batch_find(const td_batch *b, const char *name)
 {
     for (int k = 0; k < b->count; k++) {
         const char *p = b->at[k].name, *q = name;
-        while (*p && *p == *q)
-            p++, q++;
+        while (*p && *p == *q) {
+            p++;
+            q++;
+        }
         if (*p == *q)
             return &b->at[k];
     }
