@@ -8,7 +8,7 @@
 
 #include "tandem/error.h"
 
-/* Zero-initialise; `data` is always 0-terminated once something was added. After running out of
+/* Zero-initialize; `data` is always 0-terminated once something was added. After running out of
  * memory, `failed` is set and further adds do nothing. */
 typedef struct td_text {
     char  *data;

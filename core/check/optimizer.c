@@ -1,4 +1,4 @@
-/* optimizer.c - what every optimiser must do: it goes down a convex hill, its state can be saved and
+/* optimizer.c - what every optimizer must do: it goes down a convex hill, its state can be saved and
  * restored, clip and gate hold, and threads change nothing. */
 #include "check/cases.h"
 #include "check/internal.h"
@@ -113,7 +113,7 @@ static void lab_open_with(lab *l, td_check *c, int real, int threads, double cli
     MUST(c, l->plan, "%s", td_check_error(&e));
     MUST(c,
          !td_variables_allocate(l->variables, &l->device, l->model.real, &e) &&
-             !td_variables_initialise(l->variables, &l->device, l->model.real, 1, &e),
+             !td_variables_initialize(l->variables, &l->device, l->model.real, 1, &e),
          "%s", td_check_error(&e));
     l->memory = l->device.backend->allocate(l->device.state, td_plan_arena(l->plan) + 64);
     MUST(c, l->memory && !td_plan_bind(l->plan, l->memory, &e), "%s", td_check_error(&e));

@@ -130,7 +130,7 @@ size_t td_plan_profile_rows(const td_plan *, td_profile_row *rows, size_t room);
 /* Variables' memory on a device. */
 int  td_variables_allocate(td_variables *, const td_device *, int real, td_error *error);
 void td_variables_release(td_variables *, const td_device *);
-int  td_variables_initialise(td_variables *, const td_device *, int real, uint64_t seed,
+int  td_variables_initialize(td_variables *, const td_device *, int real, uint64_t seed,
                              td_error *error);
 int  td_variable_set(td_variable *, const td_device *, int real, const float *values,
                      td_error *error);

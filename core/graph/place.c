@@ -153,7 +153,7 @@ static void merge_assigned(td_plan *p, const int32_t *last_write)
 {
     history *h = histories(p);
     if (!h)
-        return; /* an optimisation less */
+        return; /* an optimization less */
     for (int32_t i = 0; i < p->n_steps; i++) {
         td_step *s = p->steps[i];
         int32_t  value;

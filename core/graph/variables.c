@@ -180,7 +180,7 @@ static void fill_chunk(void *arg, int64_t i, int thread)
     }
 }
 
-static int initialise(td_variable *x, const td_device *device, int real, uint64_t seed,
+static int initialize(td_variable *x, const td_device *device, int real, uint64_t seed,
                       td_error *error)
 {
     const td_backend *b = device->backend;
@@ -203,11 +203,11 @@ static int initialise(td_variable *x, const td_device *device, int real, uint64_
                 : 0;
 }
 
-int td_variables_initialise(td_variables *v, const td_device *device, int real, uint64_t seed,
+int td_variables_initialize(td_variables *v, const td_device *device, int real, uint64_t seed,
                             td_error *error)
 {
     for (size_t i = 0; i < v->count; i++)
-        if (v->at[i]->count && initialise(v->at[i], device, real, seed, error))
+        if (v->at[i]->count && initialize(v->at[i], device, real, seed, error))
             return error ? error->code : TD_EIO;
     return 0;
 }

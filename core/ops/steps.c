@@ -1,4 +1,4 @@
-/* steps.c - sum of squares, and fused optimiser updates: AdamW (Loshchilov and Hutter 2019),
+/* steps.c - sum of squares, and fused optimizer updates: AdamW (Loshchilov and Hutter 2019),
  * Adafactor (Shazeer and Stern 2018, as T5X computes it). */
 #include "define.h"
 

@@ -30,7 +30,7 @@ const td_kind *td_kinds(void)
         { TD_KERNELS_KIND, "kernels", "how ops are computed on a backend", sizeof(td_kernels) },
         { TD_LOGGER_KIND, "logger", "where metrics go", sizeof(td_logger) },
         { TD_LOSS_KIND, "loss", "a training objective", sizeof(td_loss) },
-        { TD_NORM_KIND, "norm", "a normalisation layer", sizeof(td_norm) },
+        { TD_NORM_KIND, "norm", "a normalization layer", sizeof(td_norm) },
         { TD_OP_KIND, "op", "what a node of the graph may be", sizeof(td_op) },
         { TD_OPTIMIZER_KIND, "optimizer", "the update of the parameters", sizeof(td_optimizer) },
         { TD_POSITION_KIND, "position", "a positional scheme", sizeof(td_position) },

@@ -1,7 +1,7 @@
 /* checkpoint.h - all that a run needs to go on, in one directory that appears whole or not at all.
  *
  *     checkpoints/step-00000200/model.safetensors      parameters, under the names of Hugging Face
- *                               optimizer.safetensors  optimiser state
+ *                               optimizer.safetensors  optimizer state
  *                               state.json             step, data position, counters, config, plugins, text
  *                               hashes.txt             XXH3-128 of the three: damage is told (`xxhsum -H2 -c`)
  */

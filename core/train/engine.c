@@ -325,7 +325,7 @@ int td_engine_allocate(td_engine *e, uint64_t seed, td_error *error)
     if (td_memory_check(&memory, &e->device, error))
         return TD_ECONFIG;
     if (td_variables_allocate(e->variables, &e->device, e->model.real, error) ||
-        td_variables_initialise(e->variables, &e->device, e->model.real, seed, error))
+        td_variables_initialize(e->variables, &e->device, e->model.real, seed, error))
         return TD_ENOMEM;
     e->allocated = true;
     for (size_t k = 0; k < e->n_entries; k++)

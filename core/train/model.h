@@ -51,7 +51,7 @@ int td_model_forward(const td_model *, td_variables *, int phase, const td_batch
  * its variable "NAME.grad". */
 int td_model_backward(const td_model *, td_variables *, td_built *, bool add, td_error *error);
 
-/* The update: gradients to parameters and optimiser state. Inputs "rate", "step" (from 1) and
+/* The update: gradients to parameters and optimizer state. Inputs "rate", "step" (from 1) and
  * "norm_limit". */
 typedef struct td_update {
     td_graph  *graph;

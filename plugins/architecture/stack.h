@@ -26,12 +26,12 @@ static const char *const ffn_kind[] = { TD_FFN_KIND, 0 };
                          "logits are divided by sqrt(d_model)"),                                \
         TD_OPTION_BOOL(struct model, tie_embeddings, true, "one matrix for input and output"),  \
         TD_OPTION_BOOL(struct model, post_norm, false,                                          \
-                       "also normalise what each attention gives, after o_proj"),               \
+                       "also normalize what each attention gives, after o_proj"),               \
         TD_OPTION_PART(struct model, attention, attention_kind, "softmax",                      \
                        "the attention of all layers"),                                          \
         TD_OPTION_PART(struct model, position, position_kind, "rope", "the positional scheme"), \
         TD_OPTION_PART(struct model, norm, norm_kind, "rms",                                    \
-                       "the normalisation before each sublayer"),                               \
+                       "the normalization before each sublayer"),                               \
         TD_OPTION_PART(struct model, ffn, ffn_kind, "swiglu", "the feed-forward sublayer")
 
 /* One stack of layers: where it is, what it reads, and which names its norms have. */

@@ -21,13 +21,13 @@ struct heads {
 
 #define HEADS_QKV_NORM                                                 \
     TD_OPTION_BOOL(struct heads, qkv_norm, true,                       \
-                   "RMS-normalise queries, keys and values per head"), \
+                   "RMS-normalize queries, keys and values per head"), \
         TD_OPTION_BOOL(struct heads, qk_norm_scale, false,             \
                        "give the norms of queries and keys learnable scales")
 
 #define HEADS_OUTPUT_NORM                            \
     TD_OPTION_BOOL(struct heads, output_norm, false, \
-                   "RMS-normalise the output per head, before o_proj")
+                   "RMS-normalize the output per head, before o_proj")
 
 #define HEADS_BIAS_AND_EPS                                                       \
     TD_OPTION_BOOL(struct heads, bias, false, "biases in the four projections"), \
@@ -71,7 +71,7 @@ static inline td_tensor *norm_values(const struct heads *c, td_tensor *v)
     return c->qkv_norm ? td_rms_norm(v, NULL, c->eps) : v;
 }
 
-/* Normalised, not yet rotated. */
+/* Normalized, not yet rotated. */
 static inline struct qkv heads_of(const struct heads *c, td_tensor *query, td_tensor *key)
 {
     int64_t    kv = kv_heads_of(c);

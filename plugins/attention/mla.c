@@ -28,7 +28,7 @@ static const td_option options[] = {
                   "width of the latent of keys and values; 0: four times head_dim"),
     TD_OPTION_INT(struct mla, q_rank, 0, 0, 1 << 16, "width of a latent of queries; 0: none"),
     TD_OPTION_BOOL(struct mla, output_norm, false,
-                   "RMS-normalise the output per head, before o_proj"),
+                   "RMS-normalize the output per head, before o_proj"),
     TD_OPTION_BOOL(struct mla, bias, false,
                    "biases in o_proj and the projections to latents, as in DeepSeek-V2"),
     TD_OPTION_FLOAT(struct mla, eps, 1e-6, 0, 1,

@@ -1,4 +1,4 @@
-/* layer.c - layer normalisation. Paper: Ba et al. 2016. */
+/* layer.c - layer normalization. Paper: Ba et al. 2016. */
 #include "tandem/kind/norm.h"
 
 struct layer {
@@ -23,7 +23,7 @@ static td_tensor *build(const void *config, td_tensor *x)
 
 static const td_norm layer = {
     .plugin = TD_PLUGIN(td_norm, TD_NORM_KIND, "layer", options, struct layer,
-                        .brief = "layer normalisation",
+                        .brief = "layer normalization",
                         .paper = "Ba et al., Layer Normalization, 2016"),
     .build = build,
 };

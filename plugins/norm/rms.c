@@ -1,4 +1,4 @@
-/* rms.c - root-mean-square normalisation. Paper: Zhang and Sennrich 2019. */
+/* rms.c - root-mean-square normalization. Paper: Zhang and Sennrich 2019. */
 #include "tandem/kind/norm.h"
 
 struct rms {
@@ -22,7 +22,7 @@ static td_tensor *build(const void *config, td_tensor *x)
 
 static const td_norm rms = {
     .plugin = TD_PLUGIN(td_norm, TD_NORM_KIND, "rms", options, struct rms,
-                        .brief = "root-mean-square normalisation",
+                        .brief = "root-mean-square normalization",
                         .paper = "Zhang and Sennrich, Root Mean Square Layer Normalization, 2019"),
     .build = build,
 };

@@ -67,7 +67,7 @@ static td_tensor *decayed(const td_optimizer_in *in, const char *name, int axis,
 }
 
 /* u = g / sqrt(v), with v_ij = r_i c_j / mean(r) where it is factored */
-static td_tensor *normalised(const struct adafactor *c, const td_optimizer_in *in)
+static td_tensor *normalized(const struct adafactor *c, const td_optimizer_in *in)
 {
     td_tensor *g = td_mul(in->grad, in->clip), *square = td_affine(td_mul(g, g), 1, 1e-30);
     td_tensor *keep = td_exp(td_scale(td_log(in->step), -c->decay_rate)); /* 1 - b2 = t^-rate */
@@ -98,7 +98,7 @@ static td_tensor *shrunk(const struct adafactor *c, const td_optimizer_in *in)
 /* The update from primitives: for factored moments, and for what the fused step does not know. */
 static td_tensor *composed(const struct adafactor *c, const td_optimizer_in *in)
 {
-    td_tensor *p = in->param, *u = normalised(c, in), *one = td_scalar(in->graph, 1);
+    td_tensor *p = in->param, *u = normalized(c, in), *one = td_scalar(in->graph, 1);
     td_tensor *limit = td_maximum(one, td_scale(root_mean_square(u), 1 / c->clip_threshold));
     td_tensor *rate = td_mul(in->rate,
                              td_maximum(td_scalar(in->graph, c->min_scale), root_mean_square(p)));

@@ -136,7 +136,7 @@ static td_tensor *build(const void *config, const td_optimizer_in *in)
 
 static const td_optimizer muon = {
     .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "muon", options, struct muon,
-                        .brief = "orthogonalised momentum for matrices, AdamW for the rest",
+                        .brief = "orthogonalized momentum for matrices, AdamW for the rest",
                         .doc = "Of a parameter of rank 3 and more each matrix along its last two "
                                "axes is made orthogonal by itself, as experts are. Vectors are "
                                "AdamW's. A matrix of r x c, r <= c, takes iterations (4 r^2 c + "

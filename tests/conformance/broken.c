@@ -45,7 +45,7 @@ static const mistake mistakes[] = {
     { "broken/attention-hangs", NULL, "shapes", "timed out", "--time-limit" },
     { "broken/attention-allocates", NULL, "shapes", "memory", "--memory-limit" },
     { "broken/attention-leaks", NULL, "leaks", "failed", "leaks" },
-    /* optimisers */
+    /* optimizers */
     { "broken/optimizer-no-rate", NULL, "rest", "failed", "in->rate" },
     { "broken/optimizer-climbs", NULL, "converges", "failed", "convex" },
     { "broken/optimizer-no-gate", NULL, "gate", "failed", "td_assign" },

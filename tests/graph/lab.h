@@ -56,7 +56,7 @@ static inline void sheet_run(sheet *s)
     td_error e = { 0 };
     int      real = s->m->device.backend->real;
     cr_assert(!td_variables_allocate(s->variables, &s->m->device, real, &e), "%s", e.text);
-    cr_assert(!td_variables_initialise(s->variables, &s->m->device, real, 5, &e), "%s", e.text);
+    cr_assert(!td_variables_initialize(s->variables, &s->m->device, real, 5, &e), "%s", e.text);
     s->arena = s->m->device.backend->allocate(s->m->device.state, td_plan_arena(s->plan) + 64);
     cr_assert(!td_plan_bind(s->plan, s->arena, &e), "%s", e.text);
     cr_assert(!td_plan_run(s->plan, &e), "%s", e.text);

@@ -61,7 +61,7 @@ static void expect(const char *format, const char *run, int code, const char *te
 
 static void finish(const char *run) { expect("exec %2$s", run, 0, ""); }
 
-/* Parameters, optimiser state, position and metrics (but for clocks) of a finished run are those of
+/* Parameters, optimizer state, position and metrics (but for clocks) of a finished run are those of
  * the run 'whole'. */
 static void expect_whole(const char *run)
 {

@@ -2,14 +2,14 @@
  *
  * A module is one shared object that exports one symbol, `tandem_module`: constant data, which the
  * host checks (magic, ABI version, size) before any code of the module runs. It lists plugins. A
- * plugin is one variant of one kind: the attention 'softmax', the optimiser 'adamw'. A part is a
+ * plugin is one variant of one kind: the attention 'softmax', the optimizer 'adamw'. A part is a
  * plugin with its options filled in.
  *
  *     struct softmax { int64_t heads; bool qkv_norm; };
  *
  *     static const td_option options[] = {
  *         TD_OPTION_INT(struct softmax, heads, 8, 1, 4096, "attention heads"),
- *         TD_OPTION_BOOL(struct softmax, qkv_norm, true, "RMS-normalise Q, K and V per head"),
+ *         TD_OPTION_BOOL(struct softmax, qkv_norm, true, "RMS-normalize Q, K and V per head"),
  *         TD_OPTION_END
  *     };
  *
@@ -178,7 +178,7 @@ typedef struct td_plugin {
     int (*check)(const void *config, td_error *error);
 } td_plugin;
 
-/* At least `.brief = ".."` follows. In C++ this needs C++20 (designated initialisers). */
+/* At least `.brief = ".."` follows. In C++ this needs C++20 (designated initializers). */
 #define TD_PLUGIN(type, kind_, name_, options_, config_type, ...)                         \
     {                                                                                     \
         .size = sizeof(type), .kind = kind_, .name = name_, .options = options_,          \

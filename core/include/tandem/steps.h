@@ -1,4 +1,4 @@
-/* steps.h - the fused updates of optimisers, each one op over a parameter and its moments. */
+/* steps.h - the fused updates of optimizers, each one op over a parameter and its moments. */
 #ifndef TANDEM_STEPS_H
 #define TANDEM_STEPS_H
 

@@ -215,7 +215,7 @@ struct empty {
 const td_backend td_cpu_backend = {
     .plugin =
         TD_PLUGIN(td_backend, TD_BACKEND_KIND, "cpu", NULL, struct empty,
-                  .brief = "this machine's processors: OpenBLAS and vectorised kernels, in f32"),
+                  .brief = "this machine's processors: OpenBLAS and vectorized kernels, in f32"),
     .real = TD_F32,
     .open = backend_open,
     .close = backend_close,

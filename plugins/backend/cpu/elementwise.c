@@ -32,7 +32,7 @@
     }                                                                                              \
     int td_cpu_##name(const td_call *call) { return td_cpu_map(call, 1, name##_leaf); }
 
-/* A loop that the compiler vectorises by itself: root and rounding are instructions. */
+/* A loop that the compiler vectorizes by itself: root and rounding are instructions. */
 #define PLAIN(name, ...)                                                                      \
     TD_CPU_CLONES static void name##_leaf(void *const *out, const void *const *in, int64_t n, \
                                           const td_attrs *a)                                  \

@@ -1,4 +1,4 @@
-# The module backend-cpu: OpenBLAS, and optimisation for its loops. -ffp-contract=fast lets the clones with FMA use it.
+# The module backend-cpu: OpenBLAS, and optimization for its loops. -ffp-contract=fast lets the clones with FMA use it.
 pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
 target_link_libraries(${MODULE} PRIVATE PkgConfig::OPENBLAS)
 target_compile_options(${MODULE} PRIVATE -O3 -ffp-contract=fast -fno-trapping-math -Wno-psabi)

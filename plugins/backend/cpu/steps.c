@@ -1,4 +1,4 @@
-/* steps.c - optimiser updates in place, sums of squares, assign. Papers: Loshchilov and Hutter 2019
+/* steps.c - optimizer updates in place, sums of squares, assign. Papers: Loshchilov and Hutter 2019
  * (AdamW), Shazeer and Stern 2018 (Adafactor, here not factored). Sums over a tensor are kept per
  * fixed piece and added in order. */
 #include "cpu.h"

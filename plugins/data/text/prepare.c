@@ -98,7 +98,7 @@ static int make_directories(const char *path, td_error *error)
     }
 }
 
-/* ---- tokenising ------------------------------------------------------------------------------ */
+/* ---- tokenizing ------------------------------------------------------------------------------ */
 
 typedef struct job {
     char    *text;
@@ -152,7 +152,7 @@ static void encode_job(void *arg, int64_t i, int thread)
         j->count = j->ids
                        ? in->tokenizer->encode(in->tokenizer_state, j->text, j->size, j->ids,
                                                room - 1, &j->error)
-                       : td_fail(&j->error, TD_ENOMEM, "no memory to tokenise %zu bytes", j->size);
+                       : td_fail(&j->error, TD_ENOMEM, "no memory to tokenize %zu bytes", j->size);
         if (j->count < room)
             break;
     }

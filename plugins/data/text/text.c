@@ -363,7 +363,7 @@ static int each_document(const void *config, const td_services                  
 
 static const td_data text = {
     .plugin = TD_PLUGIN(td_data, TD_DATA_KIND, "text", options, text_config, .check = check,
-                        .brief = "running text from .jsonl and .txt files, tokenised once"),
+                        .brief = "running text from .jsonl and .txt files, tokenized once"),
     .open = open_text,
     .close = close_text,
     .sources = sources,

@@ -211,7 +211,7 @@ const char *piece(void *state, int32_t id)
     return id < 0 || id >= p->GetPieceSize() ? "" : p->IdToPiece(id).c_str();
 }
 
-// Models with the same pieces still differ by scores and normalisation.
+// Models with the same pieces still differ by scores and normalization.
 int fingerprint(void *state, uint64_t *out, td_error *error)
 {
     return guarded(error, "hash", "the model", [&] {

@@ -51,7 +51,7 @@ static double *plain(const lab *l, const scene *s, const char *path, double firs
         for (int e = 0; e < W; e++)
             o[n * W + e] -= lambda * second[e];
     }
-    normalise(o, tokens * H, W, parameter(l, norm));
+    normalize(o, tokens * H, W, parameter(l, norm));
     for (int64_t n = 0; n < tokens * H * W; n++)
         o[n] *= 1 - first;
     y = projected(l, path, "o_proj", o, H * W, D);

@@ -229,7 +229,7 @@ static inline double *times(const lab *l, const char *name, const double *x, int
 }
 
 /* Rows of width n, by scale w [n] or none. */
-static inline void normalise(double *x, int64_t rows, int64_t n, const double *w)
+static inline void normalize(double *x, int64_t rows, int64_t n, const double *w)
 {
     for (int64_t r = 0; r < rows; r++, x += n) {
         double sum = 0;

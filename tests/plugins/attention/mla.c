@@ -21,7 +21,7 @@ static double *queries(const lab *l, const scene *s, int64_t q_rank)
     double *narrow, *q;
     if (q_rank) {
         narrow = times(l, "attention.q_a_proj.weight", s->own.x, tokens, D, q_rank);
-        normalise(narrow, tokens, q_rank, parameter(l, "attention.q_a_layernorm.weight"));
+        normalize(narrow, tokens, q_rank, parameter(l, "attention.q_a_layernorm.weight"));
         q = times(l, "attention.q_b_proj.weight", narrow, tokens, q_rank, H * W);
         free(narrow);
     } else
@@ -41,7 +41,7 @@ static void keys_and_values(const lab *l, const source *from, double **k, double
     turn(a + RANK, tokens, RANK + R, 1, 0, R, from->position);
     for (int64_t t = 0; t < tokens; t++)
         memcpy(c + t * RANK, a + t * (RANK + R), RANK * sizeof *c);
-    normalise(c, tokens, RANK, parameter(l, "attention.kv_a_layernorm.weight"));
+    normalize(c, tokens, RANK, parameter(l, "attention.kv_a_layernorm.weight"));
     b = times(l, "attention.kv_b_proj.weight", c, tokens, RANK, H * (E + F));
     for (int64_t n = 0; n < tokens * H; n++) {
         memcpy(*k + n * W, b + n * (E + F), E * sizeof *b);

@@ -68,7 +68,7 @@ static td_view dense_view(data *d, int dtype, int rank, const int64_t *dims)
     return v;
 }
 
-static void randomise(td_view *v, uint64_t *state, double scale)
+static void randomize(td_view *v, uint64_t *state, double scale)
 {
     int64_t n = 1;
     for (int a = 0; a < v->rank; a++)
@@ -123,16 +123,16 @@ static void set_up(data *d, const problem *p)
     d->in[2] = heads_view(d, p->B, p->G, p->Tk, p->F);
     d->in[TD_ATTEND_GRAD] = heads_view(d, p->B, p->H, p->Tq, p->F);
     for (int i = 0; i < 3; i++)
-        randomise(d->in + i, &state, 1.5);
-    randomise(d->in + TD_ATTEND_GRAD, &state, 1);
+        randomize(d->in + i, &state, 1.5);
+    randomize(d->in + TD_ATTEND_GRAD, &state, 1);
     if (p->flags & BIASED) {
         d->in[TD_ATTEND_TABLE] = dense_view(d, TD_F32, 2, table);
-        randomise(d->in + TD_ATTEND_TABLE, &state, 1);
+        randomize(d->in + TD_ATTEND_TABLE, &state, 1);
         d->grad[3] = dense_view(d, TD_F32, 2, table);
     }
     if (p->flags & DENSE) {
         d->in[TD_ATTEND_DENSE] = dense_view(d, TD_F32, 4, dense);
-        randomise(d->in + TD_ATTEND_DENSE, &state, 1);
+        randomize(d->in + TD_ATTEND_DENSE, &state, 1);
         d->grad[4] = dense_view(d, TD_F32, 4, dense);
         for (int64_t i = 0; i < dense[0] * dense[1] * dense[2] * dense[3]; i += 5)
             ((float *)d->in[TD_ATTEND_DENSE].data)[i] = -INFINITY;

@@ -1,4 +1,4 @@
-/* cpu_layers.c - the composites of the backend 'cpu' and its optimiser steps, against plain loops
+/* cpu_layers.c - the composites of the backend 'cpu' and its optimizer steps, against plain loops
  * in double. */
 #include "cpu.h"
 

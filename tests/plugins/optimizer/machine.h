@@ -1,4 +1,4 @@
-/* machine.h - some steps of an optimiser in double precision, on the backend 'reference'. */
+/* machine.h - some steps of an optimizer in double precision, on the backend 'reference'. */
 #ifndef TESTS_PLUGINS_OPTIMIZER_MACHINE_H
 #define TESTS_PLUGINS_OPTIMIZER_MACHINE_H
 
@@ -131,7 +131,7 @@ static inline void update(struct machine *m, const td_part *p, const weight *sha
     cr_assert(td_variables_allocate(m->variables, &m->device, TD_F64, &error) == 0, "%s",
               error.text);
     cr_assert(td_plan_bind(plan, arena, &error) == 0, "%s", error.text);
-    cr_assert(td_variables_initialise(m->variables, &m->device, TD_F64, 1, &error) == 0, "%s",
+    cr_assert(td_variables_initialize(m->variables, &m->device, TD_F64, 1, &error) == 0, "%s",
               error.text);
     td_variable *w = td_variables_at(m->variables, 0);
     int          count = (int)w->count;

@@ -1,4 +1,4 @@
-/* muon.c - the optimiser 'muon' against plain loops: matrices of all shapes, and what AdamW takes. */
+/* muon.c - the optimizer 'muon' against plain loops: matrices of all shapes, and what AdamW takes. */
 #include "plugins/optimizer/machine.h"
 
 enum { SIDE = 8 };

@@ -1,4 +1,4 @@
-/* updates.c - three steps of each optimiser in double precision, against plain loops. */
+/* updates.c - three steps of each optimizer in double precision, against plain loops. */
 #include "plugins/optimizer/machine.h"
 
 enum { ROWS = 3, COLUMNS = 5, N = ROWS * COLUMNS };

@@ -1,4 +1,4 @@
-/* norm-@NAME@.c - root-mean-square normalisation whose gain is 1 plus what is learned.
+/* norm-@NAME@.c - root-mean-square normalization whose gain is 1 plus what is learned.
  * Paper: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
  *
  * The contract: tandem/kind/norm.h. */
@@ -36,7 +36,7 @@ static td_tensor *build(const void *config, td_tensor *x)
 
 static const td_norm @IDENT@_plugin = {
     .plugin = TD_PLUGIN(td_norm, TD_NORM_KIND, "@NAME@", options, struct @IDENT@_config,
-                        .brief = "root-mean-square normalisation, its gain kept as 1 + weight",
+                        .brief = "root-mean-square normalization, its gain kept as 1 + weight",
                         .paper = "Zhang and Sennrich, Root Mean Square Layer Normalization, 2019"),
     .build = build,
 };

@@ -1,4 +1,4 @@
-/* kind/norm.h - a normalisation layer, x [.., D] to the same dims. Stateless. */
+/* kind/norm.h - a normalization layer, x [.., D] to the same dims. Stateless. */
 #ifndef TANDEM_KIND_NORM_H
 #define TANDEM_KIND_NORM_H
 

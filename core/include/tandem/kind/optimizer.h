@@ -1,4 +1,4 @@
-/* kind/optimizer.h - an optimiser emits its update of one parameter as a graph. Stateless; its
+/* kind/optimizer.h - an optimizer emits its update of one parameter as a graph. Stateless; its
  * state is td_moment's. */
 #ifndef TANDEM_KIND_OPTIMIZER_H
 #define TANDEM_KIND_OPTIMIZER_H
@@ -27,13 +27,13 @@ enum { TD_OPTIMIZER_WHOLE_MATRIX = 1 /* needs whole tensors, not shards */ };
 typedef struct td_optimizer {
     td_plugin plugin;
     uint64_t  flags;
-    /* The parameter's new value, which the host assigns (through the gate). The optimiser itself
+    /* The parameter's new value, which the host assigns (through the gate). The optimizer itself
      * assigns its moments, with td_assign(m, new_m, in->gate), or uses a fused step, which does
      * both. [build] */
     td_tensor *(*build)(const void *config, const td_optimizer_in *in);
 } td_optimizer;
 
-/* State of the optimiser, kept from step to step and in checkpoints: name "m", filled with
+/* State of the optimizer, kept from step to step and in checkpoints: name "m", filled with
  * `initial` at first. */
 static inline td_tensor *td_moment(const td_optimizer_in *in, const char *name, const int64_t *dims,
                                    int rank, double initial)
