@@ -81,13 +81,13 @@ char *td_file_read(const char *path, size_t *size, td_error *error)
     return data;
 }
 
-int td_map_open(td_map_file *m, const char *path, td_error *error)
+int td_file_map(td_mapped_file *m, const char *path, td_error *error)
 {
     struct stat info;
     int         fd = open_regular(path, error);
     void       *data = NULL;
 
-    *m = (td_map_file){ NULL, 0 };
+    *m = (td_mapped_file){ NULL, 0 };
     if (fd < 0)
         return TD_EIO;
     if (fstat(fd, &info)) {
@@ -104,11 +104,11 @@ int td_map_open(td_map_file *m, const char *path, td_error *error)
     return 0;
 }
 
-void td_map_close(td_map_file *m)
+void td_file_unmap(td_mapped_file *m)
 {
     if (m->data)
         munmap((void *)(uintptr_t)m->data, m->size);
-    *m = (td_map_file){ NULL, 0 };
+    *m = (td_mapped_file){ NULL, 0 };
 }
 
 /* ---- atomic writes --------------------------------------------------------------------------- */

@@ -28,12 +28,12 @@ int  td_atomic_commit(td_atomic_file *, td_error *error);
 void td_atomic_abandon(td_atomic_file *);
 
 /* A read-only memory map. */
-typedef struct td_map_file {
+typedef struct td_mapped_file {
     const unsigned char *data;
     size_t               size;
-} td_map_file;
-int  td_map_open(td_map_file *, const char *path, td_error *error);
-void td_map_close(td_map_file *);
+} td_mapped_file;
+int  td_file_map(td_mapped_file *, const char *path, td_error *error);
+void td_file_unmap(td_mapped_file *);
 
 /* A new one in $TMPDIR, or /tmp, whose name begins with `name`; remove and free() it. */
 char   *td_temporary_directory(const char *name, td_error *error);

@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/threads.h"
+#include "base/clock.h"
 
 struct td_journal {
     pthread_mutex_t lock;

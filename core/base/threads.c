@@ -10,7 +10,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { SPINS = 4000, MAX_THREADS = 1024 };
@@ -36,13 +35,6 @@ struct td_pool {
     void (*run)(void *, int64_t, int);
     void *argument;
 };
-
-double td_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* The share of processors that the control group grants, 0: all. */
 static int quota(void)

@@ -20,7 +20,4 @@ void               td_pool_set_shipped(td_pool *, const char *directory);
 /* Processors that this process may run on. */
 int td_processors(void);
 
-/* A monotonic clock, in seconds. [any] */
-double td_now(void);
-
 #endif

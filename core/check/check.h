@@ -14,7 +14,7 @@
 #include <setjmp.h>
 
 #include "base/threads.h"
-#include "train/experiment.h"
+#include "run/experiment.h"
 
 enum {
     TD_CHECK_FINDINGS = 3, /* of one test that are told; the others are counted */

@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/threads.h"
 #include "check/check.h"
-#include "graph/internal.h"
+#include "plan/internal.h"
 #include "plugin/options.h"
 
 /* The test ends here. */

@@ -3,7 +3,7 @@
 #include "check/cases.h"
 #include "check/internal.h"
 #include "check/op_cases.h"
-#include "graph/plan.h"
+#include "plan/internal.h"
 #include "tandem/random.h"
 
 /* ---- what to try an op on -------------------------------------------------------------------- */
@@ -201,9 +201,9 @@ typedef struct result {
 static bool uses_plugin(const lab *l)
 {
     const td_kernels *k = (const void *)l->check->plugin;
-    for (int32_t i = 0; i < l->plan->n_steps; i++)
+    for (int32_t i = 0; i < l->plan->n_calls; i++)
         for (size_t j = 0; td_check_is_kind(l->check->plugin, TD_KERNELS_KIND) && j < k->count; j++)
-            if (l->plan->steps[i]->kernel == &k->rows[j])
+            if (l->plan->calls[i]->kernel == &k->rows[j])
                 return true;
     return false;
 }

@@ -4,8 +4,8 @@
 #include "check/internal.h"
 #include "tandem/kind/optimizer.h"
 #include "tandem/random.h"
-#include "train/checkpoint.h"
-#include "train/model.h"
+#include "model/checkpoint.h"
+#include "model/model.h"
 
 /* ---- a few parameters ------------------------------------------------------------------------ */
 

@@ -4,6 +4,7 @@
 
 #include "check/internal.h"
 #include "tandem/kind/tokenizer.h"
+#include "plugin/defaults.h"
 
 bool td_check_is_kind(const td_plugin *p, const char *kind) { return p && !strcmp(p->kind, kind); }
 

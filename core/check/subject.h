@@ -4,8 +4,8 @@
 #define TD_CHECK_SUBJECT_H
 
 #include "check/internal.h"
-#include "train/batch.h"
-#include "train/model.h"
+#include "model/batch.h"
+#include "model/model.h"
 
 enum { TD_SENTENCE = 96, TD_TOKENS = 1024, TD_VOCAB = 11 };
 

@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/value.h"
+#include "config/setting.h"
+#include "plugin/defaults.h"
 #include "plugin/options.h"
 
 typedef struct binder {
@@ -17,16 +18,16 @@ typedef struct binder {
     size_t       row_size; /* of the option table that is being bound */
 } binder;
 
-static bool bind_part(binder *b, td_value *group, const char *path, const char *kind,
+static bool bind_part(binder *b, td_setting *group, const char *path, const char *kind,
                       const char *fallback, const td_option *extra, void *extra_out, td_part *out,
                       td_resolved *at);
 
 /* ---- where from ------------------------------------------------------------------------------ */
 
-const char *td_value_origin(const td_value *v) { return v->origin; }
+const char *td_setting_origin(const td_setting *v) { return v->origin; }
 
 static td_resolved *record(binder *b, td_resolved *at, const char *name, const char *text,
-                           const td_value *from, const td_option *o)
+                           const td_setting *from, const td_option *o)
 {
     td_resolved *r = td_arena_alloc(b->config->arena, sizeof *r);
     td_text      kind = { 0 };
@@ -48,22 +49,22 @@ static td_resolved *record(binder *b, td_resolved *at, const char *name, const c
     return at->last = r;
 }
 
-static void complain(binder *b, const td_value *v, const char *name, const char *format, ...)
+static void complain(binder *b, const td_setting *v, const char *name, const char *format, ...)
     TD_PRINTF(4, 5);
 
-static void complain(binder *b, const td_value *v, const char *name, const char *format, ...)
+static void complain(binder *b, const td_setting *v, const char *name, const char *format, ...)
 {
     char    text[1500];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    td_errors_add(b->errors, "%s: %s: option '%s' %s", td_value_origin(v), b->owner, name, text);
+    td_errors_add(b->errors, "%s: %s: option '%s' %s", td_setting_origin(v), b->owner, name, text);
 }
 
 /* ---- scalars --------------------------------------------------------------------------------- */
 
-static const char *type_name(const td_value *v)
+static const char *type_name(const td_setting *v)
 {
     static const char *const names[] = { "a group { }", "a list", "an integer",
                                          "a float",     "a bool", "a string" };
@@ -109,7 +110,7 @@ static const char *keep(binder *b, td_text *t)
     return copy ? copy : "";
 }
 
-static bool in_range(binder *b, const td_value *v, const td_option *o, double x)
+static bool in_range(binder *b, const td_setting *v, const td_option *o, double x)
 {
     td_text t = { 0 };
     if (x >= o->min && x <= o->max)
@@ -125,9 +126,9 @@ static bool takes_strings(const td_option *o)
     return o->type == TD_TYPE_STRING || o->type == TD_TYPE_STRINGS;
 }
 
-static void want(binder *b, const td_value *v, const td_option *o)
+static void want(binder *b, const td_setting *v, const td_option *o)
 {
-    bool    number = v->type == TD_VALUE_INT || v->type == TD_VALUE_FLOAT;
+    bool    number = v->type == TD_SETTING_INT || v->type == TD_SETTING_FLOAT;
     td_text t = { 0 };
     td_option_describe(o, &t);
     complain(b, v, o->name, "is %s; it takes %s%s", type_name(v), td_text_get(&t),
@@ -135,7 +136,7 @@ static void want(binder *b, const td_value *v, const td_option *o)
     td_text_free(&t);
 }
 
-static void bind_choice(binder *b, const td_value *v, const td_option *o, int64_t *out)
+static void bind_choice(binder *b, const td_setting *v, const td_option *o, int64_t *out)
 {
     size_t      n = 0;
     const char *nearest;
@@ -156,20 +157,20 @@ static void bind_choice(binder *b, const td_value *v, const td_option *o, int64_
 }
 
 /* A string, or what the command line said without quotes: run.name=5. */
-static bool is_text(const td_value *v)
+static bool is_text(const td_setting *v)
 {
-    return v->type == TD_VALUE_STRING ||
-           (!v->file && v->text && v->type != TD_VALUE_LIST && v->type != TD_VALUE_GROUP);
+    return v->type == TD_SETTING_STRING ||
+           (!v->file && v->text && v->type != TD_SETTING_LIST && v->type != TD_SETTING_GROUP);
 }
 
 /* One value of INT, FLOAT or STRING into out[index]. */
-static void bind_item(binder *b, const td_value *v, const td_option *o, void *out, size_t index,
+static void bind_item(binder *b, const td_setting *v, const td_option *o, void *out, size_t index,
                       td_text *text)
 {
     bool ints = o->type == TD_TYPE_INT || o->type == TD_TYPE_INTS, strings = takes_strings(o);
     if (strings ? !is_text(v)
-        : ints  ? v->type != TD_VALUE_INT
-                : v->type != TD_VALUE_INT && v->type != TD_VALUE_FLOAT) {
+        : ints  ? v->type != TD_SETTING_INT
+                : v->type != TD_SETTING_INT && v->type != TD_SETTING_FLOAT) {
         want(b, v, o);
         return;
     }
@@ -188,22 +189,22 @@ static void bind_item(binder *b, const td_value *v, const td_option *o, void *ou
 }
 
 /* INTS, FLOATS, STRINGS: a list, or one value. */
-static void bind_items(binder *b, const td_value *v, const td_option *o, td_ints *out,
+static void bind_items(binder *b, const td_setting *v, const td_option *o, td_ints *out,
                        td_text *text)
 {
     size_t n = 0, k = 0;
     void  *at;
-    for (const td_value *c = v->type == TD_VALUE_LIST ? v->first : NULL; c; c = c->next)
+    for (const td_setting *c = v->type == TD_SETTING_LIST ? v->first : NULL; c; c = c->next)
         n++;
-    n = v->type == TD_VALUE_LIST ? n : 1;
+    n = v->type == TD_SETTING_LIST ? n : 1;
     at = td_arena_alloc(b->config->arena, n * 8 + 8);
     if (!at)
         return;
     td_text_print(text, n ? "( " : "(");
-    if (v->type != TD_VALUE_LIST)
+    if (v->type != TD_SETTING_LIST)
         bind_item(b, v, o, at, 0, text);
     else
-        for (const td_value *c = v->first; c; c = c->next, k++) {
+        for (const td_setting *c = v->first; c; c = c->next, k++) {
             td_text_print(text, "%s", k ? ", " : "");
             bind_item(b, c, o, at, k, text);
         }
@@ -236,7 +237,7 @@ static void print_default(const td_option *o, const char *field, td_text *t)
     }
 }
 
-static void bind_scalar(binder *b, const td_value *v, const td_option *o, char *field,
+static void bind_scalar(binder *b, const td_setting *v, const td_option *o, char *field,
                         td_resolved *at)
 {
     td_text t = { 0 };
@@ -247,13 +248,13 @@ static void bind_scalar(binder *b, const td_value *v, const td_option *o, char *
     }
     switch (o->type) {
     case TD_TYPE_BOOL:
-        if (v->type == TD_VALUE_BOOL)
+        if (v->type == TD_SETTING_BOOL)
             *(bool *)(void *)field = v->integer != 0;
         else
             want(b, v, o);
         break;
     case TD_TYPE_CHOICE:
-        if (v->type == TD_VALUE_STRING)
+        if (v->type == TD_SETTING_STRING)
             bind_choice(b, v, o, (int64_t *)(void *)field);
         else
             want(b, v, o);
@@ -274,16 +275,16 @@ static void bind_scalar(binder *b, const td_value *v, const td_option *o, char *
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-static void bind_rows(binder *b, td_value *group, const td_option *table, size_t size, char *out,
+static void bind_rows(binder *b, td_setting *group, const td_option *table, size_t size, char *out,
                       td_resolved *at);
 
-static void unknown_keys(binder *b, const td_value *group, const td_option *table, size_t size,
+static void unknown_keys(binder *b, const td_setting *group, const td_option *table, size_t size,
                          const td_option *extra, bool plugin)
 {
     const char *names[256], *nearest;
     td_option   row;
     size_t      told = 0;
-    for (td_value *v = group ? group->first : NULL; v; v = v->next) {
+    for (td_setting *v = group ? group->first : NULL; v; v = v->next) {
         size_t n = 0;
         bool   known = plugin && !strcmp(v->name, "plugin");
         if (plugin)
@@ -303,11 +304,11 @@ static void unknown_keys(binder *b, const td_value *group, const td_option *tabl
                      group->name);
     }
     if (told > TD_MOST_UNKNOWN)
-        td_errors_add(b->errors, "%s: %s: %zu more options are unknown", td_value_origin(group),
+        td_errors_add(b->errors, "%s: %s: %zu more options are unknown", td_setting_origin(group),
                       b->owner, told - TD_MOST_UNKNOWN);
 }
 
-static void bind_list(binder *b, td_value *v, const td_option *o, td_list *out, td_resolved *at)
+static void bind_list(binder *b, td_setting *v, const td_option *o, td_list *out, td_resolved *at)
 {
     td_resolved *list = record(b, at, o->name, NULL, v, o);
     size_t       n = 0;
@@ -315,17 +316,17 @@ static void bind_list(binder *b, td_value *v, const td_option *o, td_list *out, 
     list->list = true;
     if (!v)
         return;
-    if (v->type != TD_VALUE_LIST) {
+    if (v->type != TD_SETTING_LIST) {
         want(b, v, o);
         return;
     }
-    for (td_value *c = v->first; c; c = c->next)
+    for (td_setting *c = v->first; c; c = c->next)
         n++;
     items = td_arena_alloc(b->config->arena, n * o->item_size + 1);
     out->at = items;
     out->count = items ? n : 0;
-    for (td_value *c = v->first; c && items; c = c->next, items += o->item_size) {
-        if (c->type != TD_VALUE_GROUP) {
+    for (td_setting *c = v->first; c && items; c = c->next, items += o->item_size) {
+        if (c->type != TD_SETTING_GROUP) {
             complain(b, c, o->name, "holds %s; each item is a group { }", type_name(c));
             continue;
         }
@@ -335,25 +336,25 @@ static void bind_list(binder *b, td_value *v, const td_option *o, td_list *out, 
 }
 
 /* A plugin that is only named is a group that says nothing else. */
-static td_value *named(binder *b, const td_value *v)
+static td_setting *named(binder *b, const td_setting *v)
 {
     td_arena *arena = b->config->arena;
-    td_value *group = td_value_new(arena, TD_VALUE_GROUP, "", v->file, v->line),
-             *name = td_value_new(arena, TD_VALUE_STRING, "plugin", v->file, v->line);
+    td_setting *group = td_setting_new(arena, TD_SETTING_GROUP, "", v->file, v->line),
+               *name = td_setting_new(arena, TD_SETTING_STRING, "plugin", v->file, v->line);
     if (!group || !name)
         return NULL;
     group->origin = name->origin = v->origin;
     name->text = v->text;
-    td_value_append(group, name);
+    td_setting_append(group, name);
     return group;
 }
 
-static void bind_item_of_parts(binder *b, td_value *v, const td_option *o, td_part *out,
+static void bind_item_of_parts(binder *b, td_setting *v, const td_option *o, td_part *out,
                                td_resolved *list)
 {
     const char *owner = b->owner;
-    td_value   *group = v->type == TD_VALUE_STRING ? named(b, v) : v;
-    if (group && group->type != TD_VALUE_GROUP)
+    td_setting *group = v->type == TD_SETTING_STRING ? named(b, v) : v;
+    if (group && group->type != TD_SETTING_GROUP)
         complain(b, v, o->name,
                  "holds %s; each item is the name of a plugin, or a group { plugin = "
                  "\"...\"; .. }",
@@ -365,29 +366,29 @@ static void bind_item_of_parts(binder *b, td_value *v, const td_option *o, td_pa
 }
 
 /* A list, or one item. */
-static void bind_parts(binder *b, td_value *v, const td_option *o, td_parts *out, td_resolved *at)
+static void bind_parts(binder *b, td_setting *v, const td_option *o, td_parts *out, td_resolved *at)
 {
-    bool         many = v && v->type == TD_VALUE_LIST;
-    td_value    *first = many ? v->first : v;
+    bool         many = v && v->type == TD_SETTING_LIST;
+    td_setting  *first = many ? v->first : v;
     td_part     *items;
     td_resolved *list = record(b, at, o->name, first ? NULL : "()", v, o);
     size_t       n = 0;
-    for (td_value *c = first; c; c = many ? c->next : NULL)
+    for (td_setting *c = first; c; c = many ? c->next : NULL)
         n++;
     items = td_arena_alloc(b->config->arena, n * sizeof *items + 1);
     out->at = items;
     out->count = items ? n : 0;
     list->list = n > 0;
-    for (td_value *c = first; c && items; c = many ? c->next : NULL)
+    for (td_setting *c = first; c && items; c = many ? c->next : NULL)
         bind_item_of_parts(b, c, o, items++, list);
 }
 
-static void bind_row(binder *b, const td_value *group, td_value *v, const td_option *o, char *field,
-                     td_resolved *at)
+static void bind_row(binder *b, const td_setting *group, td_setting *v, const td_option *o,
+                     char *field, td_resolved *at)
 {
     if (!v && o->flags & TD_OPTION_REQUIRED) {
         td_errors_add(b->errors, "%s%s%s: option '%s' is missing and has no default: %s",
-                      group ? td_value_origin(group) : "", group ? ": " : "", b->owner, o->name,
+                      group ? td_setting_origin(group) : "", group ? ": " : "", b->owner, o->name,
                       o->doc ? o->doc : "");
         return;
     }
@@ -400,7 +401,7 @@ static void bind_row(binder *b, const td_value *group, td_value *v, const td_opt
         bind_parts(b, v, o, (td_parts *)(void *)field, at);
     else if (o->type == TD_TYPE_PART) {
         const char *owner = b->owner;
-        if (v && v->type != TD_VALUE_GROUP)
+        if (v && v->type != TD_SETTING_GROUP)
             want(b, v, o);
         else if (v || o->text)
             bind_part(b, v, o->name, o->choices[0], o->text, NULL, NULL, (td_part *)(void *)field,
@@ -410,33 +411,33 @@ static void bind_row(binder *b, const td_value *group, td_value *v, const td_opt
         bind_scalar(b, v, o, field, at);
 }
 
-static void bind_rows(binder *b, td_value *group, const td_option *table, size_t size, char *out,
+static void bind_rows(binder *b, td_setting *group, const td_option *table, size_t size, char *out,
                       td_resolved *at)
 {
     td_option row;
     size_t    before = b->row_size;
     for (size_t i = 0; td_option_row(table, size, i, &row); i++) {
         b->row_size = size; /* tables in it were compiled with it */
-        bind_row(b, group, td_value_child(group, row.name), &row, out + row.offset, at);
+        bind_row(b, group, td_setting_child(group, row.name), &row, out + row.offset, at);
     }
     b->row_size = before;
 }
 
 /* ---- parts ----------------------------------------------------------------------------------- */
 
-static const char *plugin_name(binder *b, const td_value *group, const char *path, const char *kind,
-                               const char *fallback)
+static const char *plugin_name(binder *b, const td_setting *group, const char *path,
+                               const char *kind, const char *fallback)
 {
-    const td_value *v = td_value_child(group, "plugin");
-    if (v && v->type != TD_VALUE_STRING) {
+    const td_setting *v = td_setting_child(group, "plugin");
+    if (v && v->type != TD_SETTING_STRING) {
         td_errors_add(b->errors, "%s: '%s.plugin' is %s; it takes the name of a plugin",
-                      td_value_origin(v), path, type_name(v));
+                      td_setting_origin(v), path, type_name(v));
         return NULL;
     }
     if (!v && !fallback)
         td_errors_add(b->errors,
                       "%s%sgroup '%s' must name a plugin of kind %s: %s = { plugin = \"...\"; };%s",
-                      group ? td_value_origin(group) : "", group ? ": " : "", path, kind, path,
+                      group ? td_setting_origin(group) : "", group ? ": " : "", path, kind, path,
                       strcmp(path, "data") && strcmp(path, "tokenizer")
                           ? ""
                           : " (a config of data goes beside one of a model: -c data/embedded.cfg)");
@@ -462,15 +463,15 @@ const td_plugin *td_config_plugin(const td_config *c, size_t i)
 }
 
 /* The plugin that the group names, or NULL after an error. */
-static const td_plugin *find_part(binder *b, const td_value *group, const char *path,
+static const td_plugin *find_part(binder *b, const td_setting *group, const char *path,
                                   const char *kind, const char *fallback)
 {
-    const td_value  *said = td_value_child(group, "plugin");
+    const td_setting *said = td_setting_child(group, "plugin");
     const char      *name = plugin_name(b, group, path, kind, fallback);
     td_error         e = { 0 };
     const td_plugin *p = name ? td_registry_find(b->registry, kind, name, &e) : NULL;
     if (name && !p)
-        td_errors_add(b->errors, "%s: %s", said ? td_value_origin(said) : path, e.text);
+        td_errors_add(b->errors, "%s: %s", said ? td_setting_origin(said) : path, e.text);
     return p;
 }
 
@@ -489,20 +490,20 @@ static bool shallow(binder *b, const char *path)
 }
 
 /* Its rules across options, told at the line of an option that the message names. */
-static void check_part(binder *b, const td_value *group, const char *path, const td_part *part)
+static void check_part(binder *b, const td_setting *group, const char *path, const td_part *part)
 {
     td_error        e = { 0 };
-    const td_value *v;
+    const td_setting *v;
     if (!part->plugin->check || !part->plugin->check(part->config, &e))
         return;
-    v = td_value_named(group, e.text);
+    v = td_setting_named(group, e.text);
     v = v ? v : group;
-    td_errors_add(b->errors, "%s: %s: %s", v ? td_value_origin(v) : path, b->owner,
+    td_errors_add(b->errors, "%s: %s: %s", v ? td_setting_origin(v) : path, b->owner,
                   *e.text ? e.text : "its 'check' refuses these options without saying why");
     b->rules++;
 }
 
-static bool bind_part(binder *b, td_value *group, const char *path, const char *kind,
+static bool bind_part(binder *b, td_setting *group, const char *path, const char *kind,
                       const char *fallback, const td_option *extra, void *extra_out, td_part *out,
                       td_resolved *at)
 {
@@ -522,12 +523,12 @@ static bool bind_part(binder *b, td_value *group, const char *path, const char *
     }
     b->depth++;
     if (group && group->mark && fallback && strcmp(p->name, fallback))
-        td_value_forget_default(group);
+        td_setting_forget_default(group);
     out->plugin = p;
     out->config = config;
     remember(b->config, p);
     print_string(&text, p->name);
-    record(b, at, "plugin", keep(b, &text), td_value_child(group, "plugin"), NULL)
+    record(b, at, "plugin", keep(b, &text), td_setting_child(group, "plugin"), NULL)
         ->doc = p->brief ? p->brief : "";
     bind_rows(b, group, p->options, p->option_size, config, at);
     b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(kind, "/"), kind,
@@ -541,12 +542,12 @@ static bool bind_part(binder *b, td_value *group, const char *path, const char *
     return b->errors->count == before;
 }
 
-static td_value *find_group(td_config *c, const char *path, td_errors *errors, bool *bad)
+static td_setting *find_group(td_config *c, const char *path, td_errors *errors, bool *bad)
 {
-    td_value *v = (td_value *)(uintptr_t)td_config_get(c, path);
-    *bad = v && v->type != TD_VALUE_GROUP;
+    td_setting *v = (td_setting *)(uintptr_t)td_config_get(c, path);
+    *bad = v && v->type != TD_SETTING_GROUP;
     if (*bad)
-        td_errors_add(errors, "%s: '%s' is %s; it must be a group { }", td_value_origin(v), path,
+        td_errors_add(errors, "%s: '%s' is %s; it must be a group { }", td_setting_origin(v), path,
                       type_name(v));
     return *bad ? NULL : v;
 }
@@ -557,7 +558,7 @@ int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, 
 {
     binder    b = { .config = c, .registry = registry, .errors = errors, .owner = path };
     bool      bad;
-    td_value *group = find_group(c, path, errors, &bad);
+    td_setting *group = find_group(c, path, errors, &bad);
     *out = (td_part){ NULL, NULL };
     if (bad)
         return TD_ECONFIG;
@@ -574,7 +575,7 @@ int td_config_bind(td_config *c, td_registry *registry, const char *path, const 
     return td_config_bind_extra(c, registry, path, kind, fallback, NULL, NULL, out, errors);
 }
 
-void td_config_bind_rows(td_config *c, td_registry *registry, const char *owner, td_value *group,
+void td_config_bind_rows(td_config *c, td_registry *registry, const char *owner, td_setting *group,
                          const td_option *table, void *out, td_resolved *at, td_errors *errors)
 {
     binder b = { .config = c, .registry = registry, .errors = errors, .owner = owner };
@@ -587,7 +588,7 @@ int td_config_bind_table(td_config *c, td_registry *registry, const char *path,
     binder    b = { .config = c, .registry = registry, .errors = errors, .owner = path };
     size_t    before = errors->count;
     bool      bad;
-    td_value *group = find_group(c, path, errors, &bad);
+    td_setting *group = find_group(c, path, errors, &bad);
     bind_rows(&b, group, table, sizeof *table, out,
               record(&b, &c->resolved, path, NULL, group, NULL));
     b.owner = path;

@@ -13,19 +13,11 @@
 
 #include "base/arena.h"
 #include "base/text.h"
+#include "config/errors.h"
 #include "plugin/registry.h"
 
-/* All errors of a config, told at once: one message per line, each with file:line where it has
- * one. */
-typedef struct td_errors {
-    td_text text;
-    size_t  count;
-} td_errors;
-void td_errors_add(td_errors *, const char *format, ...) TD_PRINTF(2, 3);
-void td_errors_free(td_errors *);
-
 typedef struct td_config td_config; /* the whole tree */
-typedef struct td_value  td_value;  /* one node of it */
+typedef struct td_setting td_setting; /* one node of it */
 
 /* Read files (merged in order) and apply overrides "path.to.key=value". What is wrong is in
  * `errors`. NULL if a file is; after a wrong override there is a config all the same, so that the
@@ -37,11 +29,11 @@ void       td_config_free(td_config *);
 td_arena  *td_config_arena(td_config *);
 
 /* The value at "model.attention.heads", or NULL. */
-const td_value *td_config_get(const td_config *, const char *path);
+const td_setting *td_config_get(const td_config *, const char *path);
 /* Whether the config says an integer there. */
 bool            td_config_get_int(const td_config *, const char *path, int64_t *out);
 /* "file.cfg:12", "command line" or "default of attention 'softmax'". */
-const char     *td_value_origin(const td_value *);
+const char       *td_setting_origin(const td_setting *);
 
 /* Bind the group at `path` to a plugin of `kind`: check every key against its option table, fill
  * its config struct, run its `check`. All errors are added. `fallback`: plugin name if the group

@@ -4,40 +4,23 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "config/value.h"
+#include "config/setting.h"
 
 enum { CHAIN = 16, MOST_FILES = 1000 };
 
-void td_errors_add(td_errors *e, const char *format, ...)
-{
-    char    line[3000];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    td_text_print(&e->text, "%s%s", e->count ? "\n" : "", line);
-    e->count++;
-}
-
-void td_errors_free(td_errors *e)
-{
-    td_text_free(&e->text);
-    e->count = 0;
-}
-
 /* ---- merging --------------------------------------------------------------------------------- */
 
-static bool another_plugin(const td_value *a, const td_value *b)
+static bool another_plugin(const td_setting *a, const td_setting *b)
 {
-    const td_value *p = td_value_child(a, "plugin"), *q = td_value_child(b, "plugin");
-    return q && q->type == TD_VALUE_STRING && p && p->type == TD_VALUE_STRING &&
+    const td_setting *p = td_setting_child(a, "plugin"), *q = td_setting_child(b, "plugin");
+    return q && q->type == TD_SETTING_STRING && p && p->type == TD_SETTING_STRING &&
            strcmp(p->text, q->text);
 }
 
-static void replace(td_value *group, td_value *old, td_value *new)
+static void replace(td_setting *group, td_setting *old, td_setting *new)
 {
-    td_value *before = NULL;
-    for (td_value *v = group->first; v != old; v = v->next)
+    td_setting *before = NULL;
+    for (td_setting *v = group->first; v != old; v = v->next)
         before = v;
     new->next = old->next;
     if (before)
@@ -48,63 +31,63 @@ static void replace(td_value *group, td_value *old, td_value *new)
         group->last = new;
 }
 
-static void mark_all(td_value *group, uint64_t bit)
+static void mark_all(td_setting *group, uint64_t bit)
 {
-    for (td_value *v = group->first; v; v = v->next) {
+    for (td_setting *v = group->first; v; v = v->next) {
         v->marks |= bit;
-        if (v->type == TD_VALUE_GROUP)
+        if (v->type == TD_SETTING_GROUP)
             mark_all(v, bit);
     }
 }
 
-static void start_plugin(td_value *into, const td_value *from, int depth)
+static void start_plugin(td_setting *into, const td_setting *from, int depth)
 {
     if (another_plugin(into, from)) {
         into->first = into->last = NULL;
         into->mark = 0;
-    } else if (into->first && depth < 64 && td_value_child(from, "plugin") &&
-               !td_value_child(into, "plugin"))
+    } else if (into->first && depth < 64 && td_setting_child(from, "plugin") &&
+               !td_setting_child(into, "plugin"))
         mark_all(into, into->mark = 1ull << depth);
 }
 
-static void merge(td_value *into, td_value *from, int depth)
+static void merge(td_setting *into, td_setting *from, int depth)
 {
-    td_value *next;
+    td_setting *next;
     start_plugin(into, from, depth);
     into->file = from->file;
     into->line = from->line;
     into->origin = from->origin;
     into->mark |= from->mark;
     into->marks = 0;
-    for (td_value *v = from->first; v; v = next) {
-        td_value *old = td_value_child(into, v->name);
+    for (td_setting *v = from->first; v; v = next) {
+        td_setting *old = td_setting_child(into, v->name);
         next = v->next;
         if (!old)
-            td_value_append(into, v);
-        else if (old->type == TD_VALUE_GROUP && v->type == TD_VALUE_GROUP)
+            td_setting_append(into, v);
+        else if (old->type == TD_SETTING_GROUP && v->type == TD_SETTING_GROUP)
             merge(old, v, depth + 1);
         else
             replace(into, old, v);
     }
 }
 
-void td_value_merge(td_value *into, td_value *from) { merge(into, from, 0); }
+void td_setting_merge(td_setting *into, td_setting *from) { merge(into, from, 0); }
 
-static void forget(td_value *group, uint64_t bit)
+static void forget(td_setting *group, uint64_t bit)
 {
-    td_value *v = group->first, *next;
+    td_setting *v = group->first, *next;
     group->first = group->last = NULL;
     for (; v; v = next) {
         next = v->next;
         if (v->marks & bit)
             continue;
-        td_value_append(group, v);
-        if (v->type == TD_VALUE_GROUP)
+        td_setting_append(group, v);
+        if (v->type == TD_SETTING_GROUP)
             forget(v, bit);
     }
 }
 
-void td_value_forget_default(td_value *group)
+void td_setting_forget_default(td_setting *group)
 {
     forget(group, group->mark);
     group->mark = 0;
@@ -121,10 +104,10 @@ typedef struct loader {
     int         depth;
 } loader;
 
-static td_value *load_file(loader *l, const char *path);
+static td_setting *load_file(loader *l, const char *path);
 
 /* Beside the including file, then in the search directory. */
-static const char *find_extended(loader *l, const td_value *v, const char *from)
+static const char *find_extended(loader *l, const td_setting *v, const char *from)
 {
     /* else a.cfg would be told as ./a.cfg */
     char       *directory = strchr(from, '/') ? td_path_directory(from) : NULL;
@@ -163,18 +146,18 @@ static const char *find_given(loader *l, const char *path)
     return found;
 }
 
-static void extend(loader *l, td_value *base, const td_value *v, const char *from)
+static void extend(loader *l, td_setting *base, const td_setting *v, const char *from)
 {
     const char *path;
-    td_value   *other;
+    td_setting *other;
     if (l->files > MOST_FILES)
         return;
-    if (v->type == TD_VALUE_LIST) {
-        for (const td_value *child = v->first; child; child = child->next)
+    if (v->type == TD_SETTING_LIST) {
+        for (const td_setting *child = v->first; child; child = child->next)
             extend(l, base, child, from);
         return;
     }
-    if (v->type != TD_VALUE_STRING) {
+    if (v->type != TD_SETTING_STRING) {
         td_errors_add(l->errors, "%s:%d: extends takes a file name, or a list of them", v->file,
                       v->line);
         return;
@@ -186,7 +169,7 @@ static void extend(loader *l, td_value *base, const td_value *v, const char *fro
     path = find_extended(l, v, from);
     other = path ? load_file(l, path) : NULL;
     if (other)
-        td_value_merge(base, other);
+        td_setting_merge(base, other);
 }
 
 static bool in_chain(loader *l, const char *path)
@@ -228,12 +211,12 @@ static char *read_text(loader *l, const char *path)
     return NULL;
 }
 
-static td_value *load_file(loader *l, const char *path)
+static td_setting *load_file(loader *l, const char *path)
 {
     const char     *real = real_path(l, path);
     char           *text;
-    td_value       *own, *base;
-    const td_value *extends;
+    td_setting       *own, *base;
+    const td_setting *extends;
 
     if (in_chain(l, real)) {
         td_errors_add(l->errors, "%s: extends itself, or is extended too deeply", path);
@@ -245,38 +228,38 @@ static td_value *load_file(loader *l, const char *path)
     text = l->files > MOST_FILES ? NULL : read_text(l, path);
     if (!text)
         return NULL;
-    own = td_value_parse(l->arena, text, path, l->errors);
+    own = td_setting_parse(l->arena, text, path, l->errors);
     free(text);
-    base = own ? td_value_new(l->arena, TD_VALUE_GROUP, "", path, 1) : NULL;
-    extends = own ? td_value_child(own, "extends") : NULL;
+    base = own ? td_setting_new(l->arena, TD_SETTING_GROUP, "", path, 1) : NULL;
+    extends = own ? td_setting_child(own, "extends") : NULL;
     if (!base || !extends)
         return own;
     l->chain[l->depth++] = real;
     extend(l, base, extends, path);
     l->depth--;
-    td_value_merge(base, own);
+    td_setting_merge(base, own);
     return base;
 }
 
-static void drop_extends(td_value *root)
+static void drop_extends(td_setting *root)
 {
-    td_value *kept = root->first, *next;
+    td_setting *kept = root->first, *next;
     root->first = root->last = NULL;
-    for (td_value *v = kept; v; v = next) {
+    for (td_setting *v = kept; v; v = next) {
         next = v->next;
         if (strcmp(v->name, "extends"))
-            td_value_append(root, v);
+            td_setting_append(root, v);
     }
 }
 
 static void apply_override(td_config *c, const char *override, td_errors *errors)
 {
-    td_value *v = td_value_parse_override(c->arena, override, c->root, errors), *group;
-    group = v ? td_value_new(c->arena, TD_VALUE_GROUP, "", c->root->file, c->root->line) : NULL;
+    td_setting *v = td_setting_parse_override(c->arena, override, c->root, errors), *group;
+    group = v ? td_setting_new(c->arena, TD_SETTING_GROUP, "", c->root->file, c->root->line) : NULL;
     if (!group)
         return;
-    td_value_append(group, v);
-    td_value_merge(c->root, group);
+    td_setting_append(group, v);
+    td_setting_merge(c->root, group);
 }
 
 td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides,
@@ -287,7 +270,7 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
     if (c)
         l.arena = c->arena = td_arena_new();
     if (c && c->arena)
-        c->root = td_value_new(c->arena, TD_VALUE_GROUP, "", "", 0);
+        c->root = td_setting_new(c->arena, TD_SETTING_GROUP, "", "", 0);
     if (!c || !c->root) {
         td_errors_add(errors, "out of memory while reading a config");
         td_config_free(c);
@@ -295,9 +278,9 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
     }
     for (size_t k = 0; k < n_files; k++) {
         const char *path = find_given(&l, files[k]);
-        td_value   *v = path ? load_file(&l, path) : NULL;
+        td_setting *v = path ? load_file(&l, path) : NULL;
         if (v)
-            td_value_merge(c->root, v);
+            td_setting_merge(c->root, v);
     }
     if (errors->count) {
         td_config_free(c);
@@ -319,9 +302,9 @@ void td_config_free(td_config *c)
 
 td_arena *td_config_arena(td_config *c) { return c->arena; }
 
-const td_value *td_config_get(const td_config *c, const char *path)
+const td_setting *td_config_get(const td_config *c, const char *path)
 {
-    td_value *v = c->root;
+    td_setting *v = c->root;
     char      name[256];
     while (v && *path) {
         size_t n = strcspn(path, ".");
@@ -329,7 +312,7 @@ const td_value *td_config_get(const td_config *c, const char *path)
             return NULL;
         memcpy(name, path, n);
         name[n] = 0;
-        v = td_value_child(v, name);
+        v = td_setting_child(v, name);
         path += n + (path[n] == '.');
     }
     if (v)
@@ -339,8 +322,8 @@ const td_value *td_config_get(const td_config *c, const char *path)
 
 bool td_config_get_int(const td_config *c, const char *path, int64_t *out)
 {
-    const td_value *v = td_config_get(c, path);
-    if (!v || v->type != TD_VALUE_INT)
+    const td_setting *v = td_config_get(c, path);
+    if (!v || v->type != TD_SETTING_INT)
         return false;
     *out = v->integer;
     return true;

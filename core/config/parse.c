@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/value.h"
+#include "config/setting.h"
 
 /* libconfig looks through a group for each key of it: the time grows with the square of their
  * number. */
@@ -171,18 +171,18 @@ static const char *take_string(td_arena *arena, const char *text, const scan *fr
     return td_arena_copy(arena, text);
 }
 
-static td_value *convert(td_arena *arena, const config_setting_t *s, const char *file, int line,
-                         const scan *from)
+static td_setting *convert(td_arena *arena, const config_setting_t *s, const char *file, int line,
+                           const scan *from)
 {
     static const int types[] = {
-        [CONFIG_TYPE_GROUP] = TD_VALUE_GROUP,   [CONFIG_TYPE_INT] = TD_VALUE_INT,
-        [CONFIG_TYPE_INT64] = TD_VALUE_INT,     [CONFIG_TYPE_FLOAT] = TD_VALUE_FLOAT,
-        [CONFIG_TYPE_STRING] = TD_VALUE_STRING, [CONFIG_TYPE_BOOL] = TD_VALUE_BOOL,
-        [CONFIG_TYPE_ARRAY] = TD_VALUE_LIST,    [CONFIG_TYPE_LIST] = TD_VALUE_LIST
+        [CONFIG_TYPE_GROUP] = TD_SETTING_GROUP,   [CONFIG_TYPE_INT] = TD_SETTING_INT,
+        [CONFIG_TYPE_INT64] = TD_SETTING_INT,     [CONFIG_TYPE_FLOAT] = TD_SETTING_FLOAT,
+        [CONFIG_TYPE_STRING] = TD_SETTING_STRING, [CONFIG_TYPE_BOOL] = TD_SETTING_BOOL,
+        [CONFIG_TYPE_ARRAY] = TD_SETTING_LIST,    [CONFIG_TYPE_LIST] = TD_SETTING_LIST
     };
     int       type = config_setting_type(s);
-    td_value *v = td_value_new(arena, types[type], config_setting_name(s), file,
-                               line ? line : (int)config_setting_source_line(s));
+    td_setting *v = td_setting_new(arena, types[type], config_setting_name(s), file,
+                                   line ? line : (int)config_setting_source_line(s));
     if (!v)
         return NULL;
     switch (type) {
@@ -203,16 +203,16 @@ static td_value *convert(td_arena *arena, const config_setting_t *s, const char 
         break;
     default:
         for (int k = 0; k < config_setting_length(s); k++) {
-            td_value *child = convert(arena, config_setting_get_elem(s, (unsigned)k), file, line,
-                                      from);
+            td_setting *child = convert(arena, config_setting_get_elem(s, (unsigned)k), file, line,
+                                        from);
             if (!child)
                 return NULL;
-            td_value_append(v, child);
+            td_setting_append(v, child);
         }
     }
-    if (v->type == TD_VALUE_INT)
+    if (v->type == TD_SETTING_INT)
         v->number = (double)v->integer;
-    return v->type == TD_VALUE_STRING && !v->text ? NULL : v;
+    return v->type == TD_SETTING_STRING && !v->text ? NULL : v;
 }
 
 /* What the scan knows of a mistake that libconfig tells only where it runs into it. */
@@ -250,12 +250,12 @@ static void syntax_error(const config_t *c, const scan *s)
     td_text_free(&out);
 }
 
-td_value *td_value_parse(td_arena *arena, const char *text, const char *file, td_errors *errors)
+td_setting *td_setting_parse(td_arena *arena, const char *text, const char *file, td_errors *errors)
 {
     scan      s = { .where = file, .lines = true, .errors = errors, .line = 1 };
     size_t    before = errors->count;
     config_t  c;
-    td_value *v = NULL;
+    td_setting *v = NULL;
     if (!check_text(&s, text))
         return NULL;
     if (s.comment) {
@@ -275,10 +275,10 @@ td_value *td_value_parse(td_arena *arena, const char *text, const char *file, td
 /* ---- key=value ------------------------------------------------------------------------------- */
 
 /* The text as a value of libconfig; NULL: it is none. */
-static td_value *parse_line(td_arena *arena, const char *line, scan *s)
+static td_setting *parse_line(td_arena *arena, const char *line, scan *s)
 {
     config_t  c;
-    td_value *v = NULL;
+    td_setting *v = NULL;
     config_init(&c);
     if (config_read_string(&c, line) && config_setting_length(config_root_setting(&c)) == 1) {
         v = convert(arena, config_setting_get_elem(config_root_setting(&c), 0), NULL, -1, s);
@@ -289,20 +289,21 @@ static td_value *parse_line(td_arena *arena, const char *line, scan *s)
     return v;
 }
 
-static td_value *parse_value(td_arena *arena, const char *path, const char *name, const char *text,
-                             td_errors *errors)
+static td_setting *parse_value(td_arena *arena, const char *path, const char *name,
+                               const char *text, td_errors *errors)
 {
     size_t      before = errors->count;
     const char *where = td_arena_print(arena, "command line: %s", path),
                *line = td_arena_print(arena, "value = %s;", text);
     scan      s = { .where = where, .errors = errors, .line = 1 };
-    td_value *v = NULL;
+    td_setting *v = NULL;
 
     if (!line || !where)
         return NULL;
     if (check_text(&s, line))
         v = parse_line(arena, line, &s);
-    if (!v && (v = td_value_new(arena, TD_VALUE_STRING, name, NULL, -1)) != NULL) /* a bare word */
+    if (!v &&
+        (v = td_setting_new(arena, TD_SETTING_STRING, name, NULL, -1)) != NULL) /* a bare word */
         v->text = take_string(arena, text, &s, 0);
     else if (v) {
         v->name = td_arena_copy(arena, name);
@@ -323,13 +324,13 @@ static bool good_name(const char *name)
     return true;
 }
 
-td_value *td_value_parse_override(td_arena *arena, const char *override, td_value *root,
-                                  td_errors *errors)
+td_setting *td_setting_parse_override(td_arena *arena, const char *override, td_setting *root,
+                                      td_errors *errors)
 {
     const char *equals = strchr(override, '=');
     char *path = equals ? td_arena_print(arena, "%.*s", (int)(equals - override), override) : NULL,
          *name, *rest = path ? td_arena_copy(arena, path) : NULL;
-    td_value *top = NULL, *at = NULL, *v;
+    td_setting *top = NULL, *at = NULL, *v;
     int       depth = 0;
 
     if (!rest) {
@@ -347,12 +348,12 @@ td_value *td_value_parse_override(td_arena *arena, const char *override, td_valu
                           override, DEEPEST);
             return NULL;
         }
-        v = rest ? td_value_new(arena, TD_VALUE_GROUP, name, NULL, -1)
+        v = rest ? td_setting_new(arena, TD_SETTING_GROUP, name, NULL, -1)
                  : parse_value(arena, path, name, equals + 1, errors);
         if (!v)
             return NULL;
         if (at)
-            td_value_append(at, v);
+            td_setting_append(at, v);
         else
             top = v;
         at = v;

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/map.h"
-#include "config/value.h"
+#include "config/setting.h"
 
 static void print_node(const td_resolved *r, int indent, bool origins, td_text *out);
 

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "base/file.h"
-#include "config/value.h"
+#include "config/setting.h"
 
 typedef struct top_level {
     td_strings plugin_path;
@@ -14,7 +14,7 @@ static const td_option top_level_table[] = {
 };
 
 /* Where a path of a file leads from here; as it is if there is nothing. */
-static const char *from_here(td_config *c, const td_value *v)
+static const char *from_here(td_config *c, const td_setting *v)
 {
     char       *directory = v->file ? td_path_directory(v->file) : NULL;
     char       *path = directory ? td_path_join(directory, v->text) : NULL;
@@ -26,13 +26,13 @@ static const char *from_here(td_config *c, const td_value *v)
     return out ? out : v->text;
 }
 
-static void add_paths(td_registry *registry, const td_strings *paths, const td_value *from,
+static void add_paths(td_registry *registry, const td_strings *paths, const td_setting *from,
                       td_errors *errors)
 {
     for (size_t k = 0; k < paths->count; k++) {
         td_error e = { 0 };
         if (td_registry_check_path(paths->at[k], &e))
-            td_errors_add(errors, "%s: plugin_path: %s", td_value_origin(from), e.text);
+            td_errors_add(errors, "%s: plugin_path: %s", td_setting_origin(from), e.text);
         else
             td_registry_add_path(registry, paths->at[k]);
     }
@@ -42,14 +42,14 @@ int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
 {
     size_t    before = errors->count;
     top_level top = { { NULL, 0 } };
-    td_value *v = td_value_child(c->root, "plugin_path");
+    td_setting *v = td_setting_child(c->root, "plugin_path");
     if (!v)
         return 0;
     v->used = true;
-    if (v->type == TD_VALUE_STRING)
+    if (v->type == TD_SETTING_STRING)
         v->text = from_here(c, v);
-    for (td_value *item = v->type == TD_VALUE_LIST ? v->first : NULL; item; item = item->next)
-        if (item->type == TD_VALUE_STRING)
+    for (td_setting *item = v->type == TD_SETTING_LIST ? v->first : NULL; item; item = item->next)
+        if (item->type == TD_SETTING_STRING)
             item->text = from_here(c, item);
     td_config_bind_rows(c, registry, "the top level", c->root, top_level_table, &top, &c->resolved,
                         errors);
@@ -64,15 +64,15 @@ int td_config_check_unused(td_config *c, td_errors *errors)
     size_t      n = 0, before = errors->count, told = 0;
     for (const td_resolved *r = c->resolved.first; r && n < 64; r = r->next)
         names[n++] = r->name;
-    for (const td_value *v = c->root->first; v; v = v->next) {
+    for (const td_setting *v = c->root->first; v; v = v->next) {
         if (v->used || ++told > TD_MOST_UNKNOWN)
             continue;
         nearest = td_nearest(v->name, names, n);
         if (nearest)
-            td_errors_add(errors, "%s: '%s' is unknown; did you mean '%s'?", td_value_origin(v),
+            td_errors_add(errors, "%s: '%s' is unknown; did you mean '%s'?", td_setting_origin(v),
                           v->name, nearest);
         else
-            td_errors_add(errors, "%s: '%s' is unknown", td_value_origin(v), v->name);
+            td_errors_add(errors, "%s: '%s' is unknown", td_setting_origin(v), v->name);
     }
     if (told > TD_MOST_UNKNOWN)
         td_errors_add(errors, "%zu more groups are unknown", told - TD_MOST_UNKNOWN);

@@ -71,18 +71,19 @@ typedef struct td_graph_full {
 static inline td_graph_full *td_full_of(const td_graph *g) { return (td_graph_full *)(uintptr_t)g; }
 static inline td_value      *td_value_of(const td_tensor *t) { return (td_value *)(uintptr_t)t; }
 
-/* A node with room for its outputs, appended to the graph. */
-td_node   *td_node_new(td_graph_full *, int kind, int n_in, int n_out);
-td_tensor *td_graph_emit(td_graph *, const char *op, td_tensor *const *in, int n, const td_attrs *);
-extern const td_host td_graph_host;
+/* ---- node.c ---------------------------------------------------------------------------------- */
 
-/* memory.c: td_remember_axis and td_carry. */
-td_tensor *td_graph_remember(td_tensor *, const char *name, int axis, int64_t window, int mode);
-td_tensor *td_graph_carry(td_graph *, const char *name, const int64_t *dims, int rank);
+/* A node with room for its outputs, appended to the graph; NULL: out of memory. */
+td_node *td_node_new(td_graph_full *, int kind, int n_in, int n_out);
+/* Whether the node is the op `name`. */
+bool     td_node_is(const td_node *, const char *name);
 
-/* Simpler than the node that was asked for (identity reshapes, products with ones, ..), or NULL. */
-td_tensor *td_simplify(td_graph_full *, const td_op *, td_tensor *const *in, int n,
-                       const td_attrs *, const td_shape *);
+/* Keep the first error, with the current path in front. Both return the error tensor. */
+td_tensor *td_graph_refuse(td_graph *, const char *message);
+td_tensor *td_graph_out_of_memory(td_graph_full *);
+
+/* Refuse a shape that no tensor may have, whatever op or leaf it is for; `k` is its output. */
+int td_check_shape(const td_shape *, int k, td_error *error);
 
 /* The variable whose memory the value is: itself, or through views and what is written in place;
  * NULL: memory of its own. Such a value is read when its reader runs. */
@@ -90,8 +91,29 @@ td_node *td_state_of(const td_value *);
 /* Whether a state that `n` reads was written to after it: the same node now would read another. */
 bool     td_written_since(const td_node *n);
 
-/* Whether the node is the op `name`. */
-bool td_node_is(const td_node *, const char *name);
+/* ---- the host's table ------------------------------------------------------------------------ */
+
+extern const td_host td_graph_host;
+
+/* emit.c */
+td_tensor *td_graph_emit(td_graph *, const char *op, td_tensor *const *in, int n, const td_attrs *);
+td_tensor *td_graph_output(td_tensor *first, int index);
+
+/* leaves.c */
+td_tensor *td_graph_param(td_graph *, const char *name, const int64_t *dims, int rank, td_init);
+td_tensor *td_graph_state(td_graph *, const char *name, const int64_t *dims, int rank,
+                          double initial);
+td_tensor *td_graph_constant(td_graph *, int dtype, const int64_t *dims, int rank,
+                             const double *values);
+td_tensor *td_graph_input(td_graph *, const char *name, int dtype, const int64_t *dims, int rank);
+
+/* cache.c: td_remember_axis and td_carry */
+td_tensor *td_graph_remember(td_tensor *, const char *name, int axis, int64_t window, int mode);
+td_tensor *td_graph_carry(td_graph *, const char *name, const int64_t *dims, int rank);
+
+/* Simpler than the node that was asked for (identity reshapes, products with ones, ..), or NULL. */
+td_tensor *td_simplify(td_graph_full *, const td_op *, td_tensor *const *in, int n,
+                       const td_attrs *, const td_shape *);
 
 /* An element of what follows from a batch and constants by moving, adding and scaling; false: it
  * depends on something else (numbers.c). */
@@ -105,10 +127,8 @@ int64_t td_mask_room(const td_node *);
 /* Whether two attention nodes show the same pairs of any batch. */
 bool   td_same_mask(const td_node *, const td_node *);
 
-size_t      td_dtype_size(int dtype);
 const char *td_dtype_name(int dtype); /* "f32" */
 /* "f32[2, 3]" */
 void        td_print_dims(td_text *out, int dtype, int rank, const int64_t *dims);
-bool        td_has_dims(const td_tensor *, int dtype, int rank, const int64_t *dims);
 
 #endif

@@ -12,7 +12,7 @@
 #define HEADER_LIMIT (100u << 20)
 
 struct td_safetensors {
-    td_map_file map;
+    td_mapped_file map;
     json_t     *header; /* owns the names */
     td_stored  *tensors;
     size_t      count;
@@ -206,7 +206,7 @@ td_safetensors *td_safetensors_open(const char *path, td_error *error)
         td_fail(error, TD_ENOMEM, "no memory to open '%s'", path);
         return NULL;
     }
-    if (td_map_open(&s->map, path, error) == 0) {
+    if (td_file_map(&s->map, path, error) == 0) {
         int code = read_header(s, &why);
         if (!code)
             return s;
@@ -225,7 +225,7 @@ void td_safetensors_close(td_safetensors *s)
     free(s->tensors);
     json_decref(s->header);
     if (s->map.data)
-        td_map_close(&s->map);
+        td_file_unmap(&s->map);
     free(s);
 }
 

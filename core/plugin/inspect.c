@@ -163,16 +163,16 @@ static bool add_export(void *argument, const Elf64_Sym *symbol, const char *name
 
 size_t td_module_exports(const char *path, td_text *names)
 {
-    td_map_file map;
+    td_mapped_file map;
     elf         e = { .path = path };
     exports     x = { names, 0 };
-    if (td_map_open(&map, path, NULL))
+    if (td_file_map(&map, path, NULL))
         return 0;
     e.data = map.data;
     e.size = map.size;
     if (!open_elf(&e, NULL))
         each_symbol(&e, add_export, &x);
-    td_map_close(&map);
+    td_file_unmap(&map);
     return x.count;
 }
 
@@ -214,14 +214,14 @@ static int check_regular(const char *path, td_error *error)
 
 int td_module_inspect(const char *path, td_error *error)
 {
-    td_map_file map;
+    td_mapped_file map;
     elf         e = { .path = path };
     Elf64_Sym   symbol;
     td_module   m;
     const void *data;
     int         code;
 
-    if (check_regular(path, error) || td_map_open(&map, path, error))
+    if (check_regular(path, error) || td_file_map(&map, path, error))
         return TD_EPLUGIN;
     e.data = map.data;
     e.size = map.size;
@@ -239,22 +239,22 @@ int td_module_inspect(const char *path, td_error *error)
         memcpy(&m, data, 16); /* magic, version and size; the pointers are the loader's to fill */
         code = check_module(&e, &m, error);
     }
-    td_map_close(&map);
+    td_file_unmap(&map);
     return code;
 }
 
-static bool holds(const td_map_file *m, const char *text)
+static bool holds(const td_mapped_file *m, const char *text)
 {
     return m->size && memmem(m->data, m->size, text, strlen(text) + 1) != NULL;
 }
 
 bool td_module_mentions(const char *path, const char *kind, const char *name)
 {
-    td_map_file map;
+    td_mapped_file map;
     bool        both;
-    if (check_regular(path, NULL) || td_map_open(&map, path, NULL))
+    if (check_regular(path, NULL) || td_file_map(&map, path, NULL))
         return false;
     both = holds(&map, kind) && (!name || holds(&map, name));
-    td_map_close(&map);
+    td_file_unmap(&map);
     return both;
 }

@@ -16,7 +16,7 @@ typedef struct slot {
 } slot;
 
 struct td_feed {
-    td_feed_spec    spec;
+    td_arrange_spec spec;
     slot            slots[AHEAD];
     int64_t         n_micro;
     uint64_t        next; /* record that the thread reads next */
@@ -27,115 +27,6 @@ struct td_feed {
     pthread_cond_t  changed;
     bool            started;
 };
-
-static const td_loss *loss_of(const td_feed_spec *s) { return (const void *)s->loss.plugin; }
-static const td_architecture *architecture_of(const td_feed_spec *s)
-{
-    return (const void *)s->architecture.plugin;
-}
-
-/* ---- shapes ---------------------------------------------------------------------------------- */
-
-static td_extent limit(const td_feed_spec *s)
-{
-    td_bounds b = loss_of(s)->bounds(s->loss.config, s->length);
-    return architecture_of(s)->extent(s->architecture.config, &b);
-}
-
-static int64_t rounded(int64_t n, int64_t to, int64_t most)
-{
-    int64_t up = to > 0 ? (n + to - 1) / to * to : n;
-    return up < most ? up : most;
-}
-
-static td_extent extent_of(const td_feed_spec *s, const td_example *x)
-{
-    int64_t   total = x->n_given + x->n_predicted;
-    td_bounds b = { total, x->n_given, x->n_predicted, total };
-    return architecture_of(s)->extent(s->architecture.config, &b);
-}
-
-static int arrange(const td_feed_spec *s, const td_example *x, int64_t count, int64_t rows,
-                   td_extent extent, td_batch *out, td_error *error)
-{
-    td_arrange_in in = { x, count, rows, extent, s->special };
-    td_batch_clear(out);
-    out->rows = rows;
-    return architecture_of(s)->arrange(s->architecture.config, &in, out, error);
-}
-
-/* Rounded up to buckets, but no further than training goes, unless it must. */
-static td_extent widened(const td_feed_spec *s, td_extent need)
-{
-    td_extent most = limit(s);
-    return (td_extent){
-        rounded(need.first, s->bucket, most.first > need.first ? most.first : need.first),
-        rounded(need.second, s->bucket, most.second > need.second ? most.second : need.second)
-    };
-}
-
-int td_feed_arrange(const td_feed_spec *s, const td_example *x, int64_t count, td_batch *out,
-                    td_error *error)
-{
-    td_extent need = { 1, 0 };
-    for (int64_t i = 0; i < count; i++) {
-        td_extent e = extent_of(s, &x[i]);
-        need.first = e.first > need.first ? e.first : need.first;
-        need.second = e.second > need.second ? e.second : need.second;
-    }
-    return arrange(s, x, count, count, widened(s, need), out, error);
-}
-
-int td_feed_shape_of(const td_feed_spec *s, int64_t rows, int64_t given, int64_t predicted,
-                     td_batch *out, td_error *error)
-{
-    return arrange(s, NULL, 0, rows,
-                   widened(s, extent_of(s, &(td_example){ .n_given = given,
-                                                          .n_predicted = predicted })),
-                   out, error);
-}
-
-int td_feed_shape(const td_feed_spec *s, td_batch *out, td_error *error)
-{
-    return arrange(s, NULL, 0, s->micro_batch, limit(s), out, error);
-}
-
-/* ---- examples -------------------------------------------------------------------------------- */
-
-static void *allocate(void *arena, size_t bytes)
-{
-    return td_arena_alloc(arena, bytes ? bytes : 1);
-}
-
-td_split_in td_feed_split_in(const td_feed_spec *s, td_arena *arena)
-{
-    return (td_split_in){ s->special, s->seed, allocate, arena };
-}
-
-int td_feed_split(const td_feed_spec *s, const td_record *record, td_arena *arena, td_example *out,
-                  td_error *error)
-{
-    td_split_in in = td_feed_split_in(s, arena);
-    memset(out, 0, sizeof *out);
-    if (loss_of(s)->split(s->loss.config, record, &in, out, error))
-        return td_fail(error, td_failed(error, TD_EFORMAT), "loss '%s' cannot split record %llu",
-                       s->loss.plugin->name, (unsigned long long)record->id);
-    out->id = record->id;
-    out->source = record->source;
-    return 0;
-}
-
-int td_feed_fetch(const td_feed_spec *s, uint64_t index, td_arena *arena, td_example *out,
-                  td_error *error)
-{
-    td_split_in in = td_feed_split_in(s, arena);
-    td_record   record = { 0 };
-    if (s->data->fetch(s->data_state, index, &in, &record, error))
-        return td_fail(error, td_failed(error, TD_EIO), "data '%s' cannot read record %llu",
-                       s->data->plugin.name, (unsigned long long)index);
-    record.id = index;
-    return td_feed_split(s, &record, arena, out, error);
-}
 
 /* ---- one step -------------------------------------------------------------------------------- */
 
@@ -162,7 +53,8 @@ static int64_t row_for(td_extent *used, const int *in_row, int64_t rows, td_exte
 static int64_t take(td_feed *f, slot *k, uint64_t first)
 {
     int64_t   rows = f->spec.batch, n = 0, most_examples = f->spec.pack ? rows * PACKED : rows;
-    td_extent most = limit(&f->spec), *used = td_arena_alloc(k->arena, (size_t)rows * sizeof *used);
+    td_extent most = td_arrange_limit(&f->spec),
+              *used = td_arena_alloc(k->arena, (size_t)rows * sizeof *used);
     int      *in_row = td_arena_alloc(k->arena, (size_t)rows * sizeof *in_row);
 
     if (!used || !in_row) {
@@ -171,14 +63,15 @@ static int64_t take(td_feed *f, slot *k, uint64_t first)
     }
     for (; n < most_examples; n++) {
         td_example *x = &k->examples[n];
-        if (td_feed_fetch(&f->spec, first + (uint64_t)n, k->arena, x, &k->error))
+        if (td_arrange_fetch(&f->spec, first + (uint64_t)n, k->arena, x, &k->error))
             return 0;
-        if (!fits((td_extent){ 0, 0 }, extent_of(&f->spec, x), most)) {
+        if (!fits((td_extent){ 0, 0 }, td_arrange_extent(&f->spec, x), most)) {
             td_fail(&k->error, TD_EFORMAT, "record %llu is longer than train.length = %lld allows",
                     (unsigned long long)(first + (uint64_t)n), (long long)f->spec.length);
             return 0;
         }
-        x->row = f->spec.pack ? row_for(used, in_row, rows, extent_of(&f->spec, x), most) : n;
+        x->row = f->spec.pack ? row_for(used, in_row, rows, td_arrange_extent(&f->spec, x), most)
+                              : n;
         if (x->row < 0)
             break;
         in_row[x->row]++;
@@ -192,13 +85,13 @@ static int make_micro(td_feed *f, slot *k, int64_t m, int64_t n)
     int64_t     rows = f->spec.micro_batch, count = 0;
     td_example *mine = td_arena_alloc(k->arena, (size_t)(n + 1) * sizeof *mine);
     td_batch   *b = k->step.micro[m];
-    td_extent   need = { 1, 0 }, most = limit(&f->spec);
+    td_extent   need = { 1, 0 }, most = td_arrange_limit(&f->spec);
 
     if (!mine)
         return td_fail(&k->error, TD_ENOMEM, "out of memory while making a batch");
     for (int64_t i = 0; i < n; i++)
         if (k->examples[i].row / rows == m) {
-            td_extent e = extent_of(&f->spec, &k->examples[i]);
+            td_extent e = td_arrange_extent(&f->spec, &k->examples[i]);
             mine[count] = k->examples[i];
             mine[count].row %= rows;
             k->step.examples[m][mine[count].row] = (int32_t)i;
@@ -206,10 +99,11 @@ static int make_micro(td_feed *f, slot *k, int64_t m, int64_t n)
             need.second = e.second > need.second ? e.second : need.second;
             count++;
         }
-    need = f->spec.pack ? most
-                        : (td_extent){ rounded(need.first, f->spec.bucket, most.first),
-                                       rounded(need.second, f->spec.bucket, most.second) };
-    return arrange(&f->spec, mine, count, rows, need, b, &k->error);
+    need = f->spec.pack
+               ? most
+               : (td_extent){ td_arrange_rounded(need.first, f->spec.bucket, most.first),
+                              td_arrange_rounded(need.second, f->spec.bucket, most.second) };
+    return td_arrange_rows(&f->spec, mine, count, rows, need, b, &k->error);
 }
 
 static void make(td_feed *f, slot *k, uint64_t first)
@@ -278,7 +172,7 @@ static int make_slot(td_feed *f, slot *k)
     return 0;
 }
 
-td_feed *td_feed_open(const td_feed_spec *spec, uint64_t first, td_error *error)
+td_feed *td_feed_open(const td_arrange_spec *spec, uint64_t first, td_error *error)
 {
     td_feed *f = calloc(1, sizeof *f);
     int      code = f ? 0 : TD_ENOMEM;
@@ -328,7 +222,7 @@ void td_feed_close(td_feed *f)
     free(f);
 }
 
-size_t td_feed_bytes(const td_feed_spec *s, const td_batch *shape)
+size_t td_feed_bytes(const td_arrange_spec *s, const td_batch *shape)
 {
     return AHEAD * (size_t)(s->batch / s->micro_batch) * td_batch_bytes(shape);
 }

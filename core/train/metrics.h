@@ -3,8 +3,8 @@
 #define TD_TRAIN_METRICS_H
 
 #include "tandem/kind/logger.h"
-#include "train/engine.h"
-#include "train/evaluate.h"
+#include "model/engine.h"
+#include "evaluate/perplexity.h"
 
 enum { TD_LOGGERS = 8 };
 

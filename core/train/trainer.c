@@ -8,7 +8,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "base/threads.h"
+#include "base/clock.h"
 
 typedef struct trainer {
     const td_trainer_spec *spec;

@@ -3,12 +3,13 @@
 #define TD_TRAIN_TRAINER_H
 
 #include "tandem/kind/schedule.h"
-#include "train/checkpoint.h"
+#include "model/checkpoint.h"
+#include "train/feed.h"
 #include "train/metrics.h"
 
 typedef struct td_trainer_spec {
     td_engine         *engine;
-    td_feed_spec       feed;
+    td_arrange_spec    feed;
     td_evaluate_spec   evaluate;
     td_part            schedule;
     td_part            loggers[TD_LOGGERS];

@@ -104,7 +104,7 @@ Test(file, a_full_device_is_told_by_its_name)
 Test(file, what_is_not_there)
 {
     td_error    e = { 0 };
-    td_map_file m;
+    td_mapped_file m;
     char        deep[160];
     cr_expect_null(td_file_read(path, NULL, &e));
     cr_expect(e.code == TD_EIO && strstr(e.text, path) && strstr(e.text, "No such file"), "%s",
@@ -113,8 +113,8 @@ Test(file, what_is_not_there)
     e.code = 0;
     cr_expect_eq(td_file_write(deep, "x", 1, &e), TD_EIO);
     cr_expect(strstr(e.text, deep), "%s", e.text);
-    cr_expect_eq(td_map_open(&m, path, NULL), TD_EIO);
-    cr_expect_eq(td_map_open(&m, directory, NULL), TD_EIO);
+    cr_expect_eq(td_file_map(&m, path, NULL), TD_EIO);
+    cr_expect_eq(td_file_map(&m, directory, NULL), TD_EIO);
     e.code = 0;
     cr_expect_null(td_file_read(directory, NULL, &e), "a directory is no file");
     cr_expect_eq(e.code, TD_EIO);
@@ -126,14 +126,14 @@ Test(file, what_is_not_there)
 Test(file, pipes)
 {
     td_error    e = { 0 };
-    td_map_file m;
+    td_mapped_file m;
     size_t      size;
     char        hex[33], shell[32], *text;
     FILE       *pipe = popen("echo piped", "r");
     cr_assert(pipe && !mkfifo(path, 0600));
     cr_expect_null(td_file_read(path, NULL, &e));
     cr_expect(strstr(e.text, path) && strstr(e.text, "it is no regular file"), "%s", e.text);
-    cr_expect_eq(td_map_open(&m, path, NULL), TD_EIO);
+    cr_expect_eq(td_file_map(&m, path, NULL), TD_EIO);
     cr_expect_eq(td_file_hash(path, hex, NULL), TD_EIO);
     snprintf(shell, sizeof shell, "/dev/fd/%d", fileno(pipe));
     cr_assert((text = td_file_read(shell, &size, &e)) != NULL);
@@ -144,16 +144,16 @@ Test(file, pipes)
 
 Test(file, maps)
 {
-    td_map_file m;
+    td_mapped_file m;
     td_file_write(path, "mapped", 6, NULL);
-    cr_assert(!td_map_open(&m, path, NULL));
+    cr_assert(!td_file_map(&m, path, NULL));
     cr_expect(m.size == 6 && !memcmp(m.data, "mapped", 6));
-    td_map_close(&m);
-    td_map_close(&m);
+    td_file_unmap(&m);
+    td_file_unmap(&m);
     td_file_write(path, "", 0, NULL);
-    cr_assert(!td_map_open(&m, path, NULL));
+    cr_assert(!td_file_map(&m, path, NULL));
     cr_expect(m.size == 0 && !m.data);
-    td_map_close(&m);
+    td_file_unmap(&m);
 }
 
 Test(file, directories)

@@ -3,7 +3,7 @@
 
 #include "config.h"
 #include "config/config.h"
-#include "config/value.h"
+#include "config/setting.h"
 
 static td_errors  errors;
 static td_config *config;
@@ -27,10 +27,10 @@ TestSuite(load, .fini = teardown);
 /* The integer at a path, and where it is from. */
 static void holds(const char *path, int64_t integer, const char *origin)
 {
-    const td_value *v = config ? td_config_get(config, path) : NULL;
+    const td_setting *v = config ? td_config_get(config, path) : NULL;
     cr_assert(v, "%s: %s", path, td_text_get(&errors.text));
     cr_expect_eq(v->integer, integer, "%s = %lld", path, (long long)v->integer);
-    cr_expect_str_eq(td_value_origin(v), origin);
+    cr_expect_str_eq(td_setting_origin(v), origin);
 }
 
 static void refuses(const char *file, const char *message)
@@ -64,7 +64,7 @@ Test(load, the_last_of_a_list_wins)
     cr_assert(load("c.cfg", NULL));
     holds("x", 1, "a.cfg:1");
     holds("y", 2, "b.cfg:1");
-    const td_value *l = td_config_get(config, "l"); /* lists are replaced, not joined */
+    const td_setting *l = td_config_get(config, "l"); /* lists are replaced, not joined */
     cr_expect(l->first->integer == 4 && !l->first->next);
     cr_assert(load("d.cfg", NULL));
     holds("y", 1, "a.cfg:1");

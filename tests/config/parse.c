@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/value.h"
+#include "config/setting.h"
 
 static td_arena *arena;
 static td_errors errors;
@@ -18,9 +18,9 @@ static void teardown(void)
 
 TestSuite(parse, .init = setup, .fini = teardown);
 
-static const td_value *value(const td_value *root, const char *name, int type)
+static const td_setting *value(const td_setting *root, const char *name, int type)
 {
-    const td_value *v = td_value_child(root, name);
+    const td_setting *v = td_setting_child(root, name);
     cr_assert(v, "no %s", name);
     cr_expect_eq(v->type, type, "%s has type %d", name, v->type);
     return v;
@@ -29,7 +29,7 @@ static const td_value *value(const td_value *root, const char *name, int type)
 static void refuses(const char *text, const char *message)
 {
     size_t before = errors.count;
-    cr_expect_null(td_value_parse(arena, text, "f.cfg", &errors), "%s", text);
+    cr_expect_null(td_setting_parse(arena, text, "f.cfg", &errors), "%s", text);
     cr_expect_gt(errors.count, before, "%s", text);
     cr_expect(strstr(td_text_get(&errors.text), message), "wanted '%s': %s", message,
               td_text_get(&errors.text));
@@ -37,40 +37,40 @@ static void refuses(const char *text, const char *message)
 
 Test(parse, types_and_lines)
 {
-    const td_value *root =
-        td_value_parse(arena,
-                       "a = 7;\nb = 0x7fffffff; # comment 99999999999\n/* 3000000000\n*/ c = 1.5;\n"
-                       "d = \"3000000000 { \\\" \";\ne = true;\nf = ( 1, ( 2 ), { g = 3L; } );\n",
-                       "f.cfg", &errors);
+    const td_setting *root = td_setting_parse(
+        arena,
+        "a = 7;\nb = 0x7fffffff; # comment 99999999999\n/* 3000000000\n*/ c = 1.5;\n"
+        "d = \"3000000000 { \\\" \";\ne = true;\nf = ( 1, ( 2 ), { g = 3L; } );\n",
+        "f.cfg", &errors);
     cr_assert(root, "%s", td_text_get(&errors.text));
-    cr_expect_eq(value(root, "a", TD_VALUE_INT)->integer, 7);
-    cr_expect_eq(value(root, "a", TD_VALUE_INT)->number, 7.0);
-    cr_expect_eq(value(root, "b", TD_VALUE_INT)->integer, INT32_MAX);
-    cr_expect_eq(value(root, "c", TD_VALUE_FLOAT)->number, 1.5);
-    cr_expect_str_eq(value(root, "d", TD_VALUE_STRING)->text, "3000000000 { \" ");
-    cr_expect_eq(value(root, "e", TD_VALUE_BOOL)->integer, 1);
-    cr_expect_str_eq(td_value_origin(value(root, "a", TD_VALUE_INT)), "f.cfg:1");
-    cr_expect_str_eq(td_value_origin(value(root, "c", TD_VALUE_FLOAT)), "f.cfg:4");
-    const td_value *f = value(root, "f", TD_VALUE_LIST);
+    cr_expect_eq(value(root, "a", TD_SETTING_INT)->integer, 7);
+    cr_expect_eq(value(root, "a", TD_SETTING_INT)->number, 7.0);
+    cr_expect_eq(value(root, "b", TD_SETTING_INT)->integer, INT32_MAX);
+    cr_expect_eq(value(root, "c", TD_SETTING_FLOAT)->number, 1.5);
+    cr_expect_str_eq(value(root, "d", TD_SETTING_STRING)->text, "3000000000 { \" ");
+    cr_expect_eq(value(root, "e", TD_SETTING_BOOL)->integer, 1);
+    cr_expect_str_eq(td_setting_origin(value(root, "a", TD_SETTING_INT)), "f.cfg:1");
+    cr_expect_str_eq(td_setting_origin(value(root, "c", TD_SETTING_FLOAT)), "f.cfg:4");
+    const td_setting *f = value(root, "f", TD_SETTING_LIST);
     cr_expect_eq(f->first->integer, 1);
-    cr_expect_eq(f->first->next->type, TD_VALUE_LIST);
-    cr_expect_eq(value(f->last, "g", TD_VALUE_INT)->integer, 3);
+    cr_expect_eq(f->first->next->type, TD_SETTING_LIST);
+    cr_expect_eq(value(f->last, "g", TD_SETTING_INT)->integer, 3);
     cr_expect_eq(errors.count, 0);
 }
 
 Test(parse, edges_of_integers)
 {
-    const td_value *root =
-        td_value_parse(arena,
-                       "a = -2147483648; b = 9223372036854775807L; c = -9223372036854775808L;"
-                       "d = 3e9; e = 3000000000.0;",
-                       "f.cfg", &errors);
+    const td_setting *root =
+        td_setting_parse(arena,
+                         "a = -2147483648; b = 9223372036854775807L; c = -9223372036854775808L;"
+                         "d = 3e9; e = 3000000000.0;",
+                         "f.cfg", &errors);
     cr_assert(root, "%s", td_text_get(&errors.text));
-    cr_expect_eq(value(root, "a", TD_VALUE_INT)->integer, INT32_MIN);
-    cr_expect_eq(value(root, "b", TD_VALUE_INT)->integer, INT64_MAX);
-    cr_expect_eq(value(root, "c", TD_VALUE_INT)->integer, INT64_MIN);
-    cr_expect_eq(value(root, "d", TD_VALUE_FLOAT)->number, 3e9);
-    cr_expect_eq(value(root, "e", TD_VALUE_FLOAT)->number, 3e9);
+    cr_expect_eq(value(root, "a", TD_SETTING_INT)->integer, INT32_MIN);
+    cr_expect_eq(value(root, "b", TD_SETTING_INT)->integer, INT64_MAX);
+    cr_expect_eq(value(root, "c", TD_SETTING_INT)->integer, INT64_MIN);
+    cr_expect_eq(value(root, "d", TD_SETTING_FLOAT)->number, 3e9);
+    cr_expect_eq(value(root, "e", TD_SETTING_FLOAT)->number, 3e9);
     refuses("a = 2147483648;", "f.cfg:1: 2147483648 does not fit 32 bits: write 2147483648L");
     refuses("\na = -2147483649;", "f.cfg:2: -2147483649 does not fit 32 bits");
     refuses("a = 9223372036854775808L;", "9223372036854775808 does not fit 64 bits");
@@ -119,24 +119,24 @@ Test(parse, depth)
         strcat(text, "(");
     for (int k = 0; k < 32; k++)
         strcat(text, ")");
-    cr_expect(td_value_parse(arena, strcat(text, ";"), "f.cfg", &errors), "%s",
+    cr_expect(td_setting_parse(arena, strcat(text, ";"), "f.cfg", &errors), "%s",
               td_text_get(&errors.text));
     memmove(text + 5, text + 4, strlen(text + 4) + 1);
     refuses(text, "f.cfg:1: groups and lists are nested deeper than 32 levels");
 }
 
-static const td_value * override(const char *text)
+static const td_setting * override(const char *text)
 {
-    return td_value_parse_override(arena, text, NULL, &errors);
+    return td_setting_parse_override(arena, text, NULL, &errors);
 }
 
 Test(parse, override_types)
 {
-    cr_expect_eq(override("a=7")->type, TD_VALUE_INT);
-    cr_expect_eq(override("a=7.0")->type, TD_VALUE_FLOAT);
-    cr_expect_eq(override("a=1e-3")->type, TD_VALUE_FLOAT);
-    cr_expect_eq(override("a=true")->type, TD_VALUE_BOOL);
-    cr_expect_eq(override("a=\"7\"")->type, TD_VALUE_STRING);
+    cr_expect_eq(override("a=7")->type, TD_SETTING_INT);
+    cr_expect_eq(override("a=7.0")->type, TD_SETTING_FLOAT);
+    cr_expect_eq(override("a=1e-3")->type, TD_SETTING_FLOAT);
+    cr_expect_eq(override("a=true")->type, TD_SETTING_BOOL);
+    cr_expect_eq(override("a=\"7\"")->type, TD_SETTING_STRING);
     cr_expect_str_eq(override("a=adamw")->text, "adamw");
     cr_expect_str_eq(override("a=b=c")->text, "b=c");
     cr_expect_str_eq(override("a=data/*.jsonl")->text, "data/*.jsonl"); /* no comment */
@@ -144,12 +144,12 @@ Test(parse, override_types)
     cr_expect_str_eq(override("a=data/x.jsonl")->text, "data/x.jsonl");
     cr_expect_str_eq(override("a=")->text, "");
     cr_expect_str_eq(override("a=1; b=2")->text, "1; b=2"); /* no second key comes in */
-    const td_value *v = override("a.b-1.c_2=( 1, 2, 3 )");
+    const td_setting *v = override("a.b-1.c_2=( 1, 2, 3 )");
     cr_expect_str_eq(v->name, "a");
     cr_expect_str_eq(v->first->first->name, "c_2");
-    cr_expect_eq(v->first->first->type, TD_VALUE_LIST);
+    cr_expect_eq(v->first->first->type, TD_SETTING_LIST);
     cr_expect_eq(v->first->first->last->integer, 3);
-    cr_expect_str_eq(td_value_origin(v->first->first), "command line");
+    cr_expect_str_eq(td_setting_origin(v->first->first), "command line");
     cr_expect_eq(errors.count, 0, "%s", td_text_get(&errors.text));
 }
 
@@ -170,7 +170,7 @@ Test(parse, override_refused)
           "deeper than 32 levels" },
     };
     for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
-        const td_value *v = override(wrong[k][0]);
+        const td_setting *v = override(wrong[k][0]);
         cr_expect(!v || v->wrong, "%s", wrong[k][0]);
         cr_expect(strstr(td_text_get(&errors.text), wrong[k][1]), "wanted '%s': %s", wrong[k][1],
                   td_text_get(&errors.text));

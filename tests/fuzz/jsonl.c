@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "../plugins/data/text/reader.h"
+#include "../plugins/data/common/reader.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

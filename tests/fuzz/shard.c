@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../plugins/data/text/shard.h"
+#include "../plugins/data/common/shard.h"
 
 enum { DOCUMENTS = 4, TOKENS = 1010 };
 

@@ -4,7 +4,7 @@
 
 #include "ops/harness.h"
 
-#include "graph/plan.h"
+#include "plan/internal.h"
 
 typedef struct sheet {
     machine      *m;
@@ -96,8 +96,8 @@ static inline void expect_no_plan(sheet *s, td_tensor **roots, size_t n, const c
 static inline int steps_of(const td_plan *p, const char *op)
 {
     int count = 0;
-    for (int32_t i = 0; i < p->n_steps; i++)
-        count += !p->steps[i]->dropped && !strcmp(p->steps[i]->kernel->op, op);
+    for (int32_t i = 0; i < p->n_calls; i++)
+        count += !p->calls[i]->dropped && !strcmp(p->calls[i]->kernel->op, op);
     return count;
 }
 

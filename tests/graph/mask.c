@@ -1,7 +1,7 @@
 /* mask.c - pairs that a mask shows, counted by runs of segments, against its picture, pair by
  * pair. */
 #include "ops/harness.h"
-#include "train/batch.h"
+#include "model/batch.h"
 
 enum { ROWS = 3, Q = 23, K = 19 };
 

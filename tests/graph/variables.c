@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/graph.h"
+#include "plan/plan.h"
 
 enum { COUNT = 701 };
 

@@ -10,8 +10,8 @@
 
 #include "base/threads.h"
 #include "check/op_case.h"
-#include "graph/graph.h"
-#include "graph/internal.h"
+#include "plan/plan.h"
+#include "plan/internal.h"
 #include "tandem/ops.h"
 #include "tandem/random.h"
 

@@ -1,6 +1,6 @@
 /* kernels.c - kernels against each other: fused against lowered, 'cpu' against 'reference', one
  * thread against two. */
-#include "graph/plan.h"
+#include "plan/internal.h"
 #include "check/op_cases.h"
 #include "ops/harness.h"
 
@@ -121,8 +121,8 @@ Test(kernels, a_norm_of_columns_is_copied)
     for (int i = 0; i < 2; i++) {
         bench b = bench_new(&columns[i], &m);
         int   whole = 0;
-        for (int32_t k = 0; k < b.plan->n_steps; k++) {
-            const td_node *node = b.plan->steps[k]->node;
+        for (int32_t k = 0; k < b.plan->n_calls; k++) {
+            const td_node *node = b.plan->calls[k]->node;
             whole += node && td_node_is(node, columns[i].op);
         }
         cr_expect_eq(whole, 1, "%s was lowered", columns[i].op);

@@ -8,7 +8,7 @@
 #endif
 
 #include "plugin/module.h"
-#include "plugin/options.h"
+#include "plugin/defaults.h"
 #include "plugin/registry.h"
 #include "tandem/kind/logger.h"
 #include "tandem/kind/op.h"

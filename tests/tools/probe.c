@@ -2,7 +2,7 @@
  * written in pieces. */
 #include "child.h"
 #include "io/safetensors.h"
-#include "train/lab.h"
+#include "model/lab.h"
 
 /* An embedding of more than a MiB, which is written at once. */
 enum { WORDS = 6007, WIDTH = 48, TOKENS = 5 };

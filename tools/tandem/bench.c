@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "base/threads.h"
+#include "base/clock.h"
 #include "work.h"
 
 enum { STEPS = 4096, ROWS = 128, PROFILED = 5 };

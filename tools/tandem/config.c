@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "command.h"
-#include "train/experiment.h"
+#include "run/experiment.h"
 
 /* What must be there by what is: a part to extend from, say of data only, needs nothing else. */
 static unsigned needs_of(const td_tool *t, const char *const *files, size_t n, const char *configs)

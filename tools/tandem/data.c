@@ -171,11 +171,11 @@ static void show_text(const td_work *w, const char *name, const int32_t *ids, in
 static int show_one(td_work *w, uint64_t index, td_arena *arena, td_batch *b, td_error *error)
 {
     const td_data *d = (const void *)w->x->data.plugin;
-    td_feed_spec   f = td_work_feed(w);
+    td_arrange_spec f = td_work_feed(w);
     td_example     x;
-    int            code = td_feed_fetch(&f, index, arena, &x, error);
+    int             code = td_arrange_fetch(&f, index, arena, &x, error);
     if (!code)
-        code = td_feed_arrange(&f, &x, 1, b, error);
+        code = td_arrange_examples(&f, &x, 1, b, error);
     if (code)
         return code;
     printf("record %llu of '%s'\n", (unsigned long long)index, d->source_name(w->data, x.source));

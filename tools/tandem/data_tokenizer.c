@@ -1,6 +1,7 @@
 /* data_tokenizer.c - `tandem data train-tokenizer`: a tokenizer's model from the text of a config's
  * data. */
 #include "data.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>

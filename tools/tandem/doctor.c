@@ -5,7 +5,7 @@
 #include "base/machine.h"
 #include "base/threads.h"
 #include "command.h"
-#include "plugin/options.h"
+#include "plugin/defaults.h"
 #include "tandem/kind/backend.h"
 
 /* One backend: what it runs on, what it complains about, how fast it multiplies (0: not

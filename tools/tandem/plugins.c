@@ -7,7 +7,7 @@
 #include "plugin/options.h"
 #include "plugins_check.h"
 #include "plugins_new.h"
-#include "plugins_reference.h"
+#include "manual/reference.h"
 #include "tandem/kind/backend.h"
 #include "tandem/kind/kernels.h"
 #include "tandem/kind/op.h"

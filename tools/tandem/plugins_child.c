@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/threads.h"
+#include "base/clock.h"
 #include "plugins_check.h"
 
 /* ---- in the child ---------------------------------------------------------------------------- */

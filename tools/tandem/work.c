@@ -178,20 +178,20 @@ int td_work_data(td_work *w, td_error *error) { return with_data(w, true, error)
 
 int td_work_prepare(td_work *w, td_error *error) { return with_data(w, false, error); }
 
-td_feed_spec td_work_feed(const td_work *w)
+td_arrange_spec td_work_feed(const td_work *w)
 {
     const td_experiment *x = w->x;
-    return (td_feed_spec){ x->model,
-                           x->loss,
-                           w->data_opened ? (const void *)x->data.plugin : NULL,
-                           w->data,
-                           w->special,
-                           x->train.length,
-                           x->train.batch,
-                           x->train.micro_batch,
-                           x->train.bucket,
-                           x->train.pack,
-                           (uint64_t)x->train.seed_data };
+    return (td_arrange_spec){ x->model,
+                              x->loss,
+                              w->data_opened ? (const void *)x->data.plugin : NULL,
+                              w->data,
+                              w->special,
+                              x->train.length,
+                              x->train.batch,
+                              x->train.micro_batch,
+                              x->train.bucket,
+                              x->train.pack,
+                              (uint64_t)x->train.seed_data };
 }
 
 td_evaluate_spec td_work_evaluate(const td_work *w)
@@ -226,8 +226,8 @@ json_t *td_work_scores(const td_evaluation *e)
 
 /* ---- planning -------------------------------------------------------------------------------- */
 
-static int plan_steps(td_work *w, const td_feed_spec *f, const td_batch *shape, td_memory *memory,
-                      td_error *error)
+static int plan_steps(td_work *w, const td_arrange_spec *f, const td_batch *shape,
+                      td_memory *memory, td_error *error)
 {
     int code = td_engine_plan(w->engine, shape, memory, error);
     if (!code && f->micro_batch < f->batch)
@@ -240,10 +240,10 @@ static int plan_steps(td_work *w, const td_feed_spec *f, const td_batch *shape, 
 
 int td_work_plan(td_work *w, td_memory *memory, td_error *error)
 {
-    td_feed_spec     f = td_work_feed(w);
+    td_arrange_spec  f = td_work_feed(w);
     td_evaluate_spec evaluation = td_work_evaluate(w);
     td_batch        *shape = td_batch_new();
-    int              code = shape ? td_feed_shape(&f, shape, error)
+    int              code = shape ? td_arrange_shape(&f, shape, error)
                                   : td_fail(error, TD_ENOMEM, "out of memory while planning a run");
     if (!code)
         code = plan_steps(w, &f, shape, memory, error);
@@ -256,7 +256,7 @@ int td_work_plan(td_work *w, td_memory *memory, td_error *error)
 /* ---- batches without data -------------------------------------------------------------------- */
 
 /* Records of running text, as the loss splits those of data. */
-static int split_random(const td_work *w, const td_feed_spec *f, td_arena *arena, int64_t rows,
+static int split_random(const td_work *w, const td_arrange_spec *f, td_arena *arena, int64_t rows,
                         td_example *out, td_error *error)
 {
     const td_loss *l = (const void *)w->x->loss.plugin;
@@ -270,7 +270,7 @@ static int split_random(const td_work *w, const td_feed_spec *f, td_arena *arena
         ids[i] = (int32_t)td_random_below(1, 0, (uint64_t)i, (uint64_t)vocabulary(w));
     for (int64_t r = 0; !code && r < rows; r++) {
         td_record record = { .targets = ids + r * n, .n_targets = n, .id = (uint64_t)r };
-        code = td_feed_split(f, &record, arena, &out[r], error);
+        code = td_arrange_split(f, &record, arena, &out[r], error);
         out[r].row = r;
     }
     return code;
@@ -278,7 +278,7 @@ static int split_random(const td_work *w, const td_feed_spec *f, td_arena *arena
 
 td_batch *td_work_random(const td_work *w, int64_t rows, int64_t bucket, td_error *error)
 {
-    td_feed_spec f = td_work_feed(w);
+    td_arrange_spec f = td_work_feed(w);
     td_arena    *arena = td_arena_new();
     td_example  *x = calloc((size_t)rows + 1, sizeof *x);
     td_batch    *b = td_batch_new();
@@ -290,7 +290,7 @@ td_batch *td_work_random(const td_work *w, int64_t rows, int64_t bucket, td_erro
     code = x && arena && b ? split_random(w, &f, arena, rows, x, error)
                            : td_fail(error, TD_ENOMEM, "out of memory for a batch");
     if (!code)
-        code = td_feed_arrange(&f, x, rows, b, error);
+        code = td_arrange_examples(&f, x, rows, b, error);
     free(x);
     td_arena_free(arena);
     if (!code)

@@ -4,7 +4,7 @@
 #define TD_TOOLS_WORK_H
 
 #include "command.h"
-#include "train/experiment.h"
+#include "run/experiment.h"
 
 typedef struct td_work {
     td_tool           *tool;
@@ -33,7 +33,7 @@ int td_work_data(td_work *, td_error *error);
 int td_work_prepare(td_work *, td_error *error);
 
 /* How training, or evaluation, lays out its batches; without data until td_work_data. */
-td_feed_spec     td_work_feed(const td_work *);
+td_arrange_spec  td_work_feed(const td_work *);
 td_evaluate_spec td_work_evaluate(const td_work *);
 /* {"nll", "perplexity", "bits_per_byte", "sources": [..]} of an evaluation; unknown numbers are
  * null. */

@@ -573,5 +573,5 @@ static inline td_tensor *td_output(td_tensor *first, int index)
 }
 #endif
 
-#include "steps.h" /* the fused updates of optimizers */
+#include "update.h" /* the fused updates of optimizers */
 #endif

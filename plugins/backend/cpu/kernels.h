@@ -54,7 +54,7 @@ size_t td_cpu_cross_entropy_workspace(const td_call *);
 int    td_cpu_attend(const td_call *), td_cpu_attend_grad(const td_call *);
 size_t td_cpu_attend_workspace(const td_call *), td_cpu_attend_grad_workspace(const td_call *);
 
-/* steps.c */
+/* update.c */
 int td_cpu_sum_squares(const td_call *), td_cpu_assign(const td_call *),
     td_cpu_adamw_step(const td_call *);
 int    td_cpu_adafactor_moment(const td_call *), td_cpu_adafactor_step(const td_call *);

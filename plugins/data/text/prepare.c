@@ -9,8 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "reader.h"
-#include "shard.h"
+#include "common/reader.h"
+#include "common/shard.h"
 #include "text.h"
 
 enum { BLOCK = 256 };

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "order.h"
-#include "shard.h"
-#include "utf8.h"
+#include "common/order.h"
+#include "common/shard.h"
+#include "common/utf8.h"
 
 static const td_option source_options[] = {
     TD_OPTION_NEED_STRING(text_source, name, "name of the source, in metrics and shard files"),

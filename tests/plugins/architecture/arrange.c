@@ -2,7 +2,7 @@
  * refused. */
 #include "plugins/part.h"
 #include "tandem/kind/architecture.h"
-#include "train/batch.h"
+#include "model/batch.h"
 
 static const int32_t a_given[] = { 5, 6, 7 }, a_predicted[] = { 8, 9 };
 static const int32_t b_given[] = { 10 }, b_predicted[] = { 11, 12, 13 };

@@ -2,7 +2,7 @@
  * documents, and by train.pack. */
 #include "tools/child.h"
 #include "base/threads.h"
-#include "train/experiment.h"
+#include "run/experiment.h"
 #include "train/feed.h"
 
 enum { LENGTH = 13, BATCH = 3, BOS = 0, EOS = 1, FIRST = 3 };
@@ -60,7 +60,7 @@ typedef struct bench {
     td_experiment *x;
     td_pool       *pool;
     void          *data;
-    td_feed_spec   feed;
+    td_arrange_spec feed;
 } bench;
 
 static void write_config(const char *path, const char *architecture, const char *loss, bool mask,
@@ -121,8 +121,8 @@ static bench open_bench(const char *architecture, const char *loss, bool mask)
                           7,
                           cache };
     cr_assert_eq(d->open(b.x->data.config, &in, &b.data, &e), 0, "%s", e.text);
-    b.feed = (td_feed_spec){ b.x->model, b.x->loss, d, b.data, special, LENGTH,
-                             BATCH,      1,         1, false,  7 };
+    b.feed = (td_arrange_spec){ b.x->model, b.x->loss, d, b.data, special, LENGTH,
+                                BATCH,      1,         1, false,  7 };
     return b;
 }
 
@@ -276,7 +276,7 @@ Test(packing, evaluation_never_packs)
                   { .given = ids, .n_given = 1, .predicted = ids + 1, .n_predicted = 1, .row = 2 }
     };
     b.feed.pack = true;
-    cr_assert_eq(td_feed_arrange(&b.feed, x, BATCH, out, &e), 0, "%s", e.text);
+    cr_assert_eq(td_arrange_examples(&b.feed, x, BATCH, out, &e), 0, "%s", e.text);
     const td_array *segments = td_batch_find(out, "encoder_segments"),
                    *decoder = td_batch_find(out, "decoder_segments");
     cr_assert(out->rows == BATCH && segments->dim[0] == BATCH && decoder->dim[0] == BATCH);

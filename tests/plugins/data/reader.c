@@ -1,7 +1,7 @@
 /* reader.c - documents of text files: what is wrong with a line is said where it is, with what to
  * do. */
 #define LINE_LIMIT ((size_t)1 << 18)
-#include "../plugins/data/text/reader.c"
+#include "../plugins/data/common/reader.c"
 
 #include "base/file.h"
 #include "module.h"

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../plugins/data/text/shard.c"
+#include "../plugins/data/common/shard.c"
 #include "base/file.h"
 
 enum {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../plugins/data/text/order.h"
+#include "../plugins/data/common/order.h"
 #include "../plugins/data/text/text.h"
 
 static char directory[64];

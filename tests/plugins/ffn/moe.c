@@ -3,6 +3,7 @@
 #include "check/internal.h"
 #include "ops/harness.h"
 #include "tandem/kind/ffn.h"
+#include "plugin/defaults.h"
 
 enum { B = 2, T = 7, D = 5, F = 3, N = B * T, MOST = 4 };
 

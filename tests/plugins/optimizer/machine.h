@@ -6,8 +6,8 @@
 #include <math.h>
 
 #include "base/threads.h"
-#include "graph/graph.h"
-#include "plugin/options.h"
+#include "plan/plan.h"
+#include "plugin/defaults.h"
 #include "tandem/kind/optimizer.h"
 
 enum { STEPS = 3, LARGEST = 64 };

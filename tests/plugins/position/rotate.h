@@ -6,7 +6,7 @@
 #include <math.h>
 
 #include "base/threads.h"
-#include "graph/graph.h"
+#include "plan/plan.h"
 #include "plugins/part.h"
 #include "tandem/kind/position.h"
 

@@ -1,0 +1,78 @@
+/* model.h - one model from its parts: the graph of a batch's loss, of its gradients, and of the
+ * update.
+ *
+ * Training, evaluation, probe and bench all come here: there is one way to build a step.
+ */
+#ifndef TD_MODEL_MODEL_H
+#define TD_MODEL_MODEL_H
+
+#include "graph/graph.h"
+#include "tandem/kind/architecture.h"
+#include "tandem/kind/loss.h"
+#include "tandem/kind/optimizer.h"
+#include "model/batch.h"
+
+/* A rule of optimizer.groups: the first whose pattern matches a parameter's name applies. */
+typedef struct td_group_rule {
+    const char *match;
+    double      rate, decay;
+    bool        freeze;
+} td_group_rule;
+
+typedef struct td_model {
+    td_registry         *registry;
+    td_part              architecture, loss, optimizer; /* optimizer.plugin NULL: none */
+    const td_group_rule *groups;
+    size_t               n_groups;
+    double               dropout, clip; /* clip 0: none */
+    bool                 dropout_shared, guard, recompute;
+    uint64_t             dropout_seed;
+    int                  real; /* TD_F32 or TD_F64 */
+} td_model;
+
+/* What the graph of one batch gives. */
+typedef struct td_built {
+    td_graph  *graph;
+    /* what is differentiated, auxiliary losses included, divided by the divisor */
+    td_tensor *loss;
+    td_tensor *sum;    /* cross-entropy without z-loss and smoothing, not divided */
+    td_tensor *nll;    /* the same per token */
+    td_tensor *logits; /* [B, U, V], only when asked for */
+    /* auxiliary losses, already in `loss`: each times this batch's share of the divisor */
+    td_aux     aux[TD_AUX];
+    size_t     n_aux;
+} td_built;
+
+/* Forward. `batch` gives names and shapes. Free the graph with td_graph_free. */
+int td_model_forward(const td_model *, td_variables *, int phase, const td_batch *batch,
+                     bool logits, td_built *out, td_error *error);
+
+/* Append the backward pass: every trained parameter's gradient is assigned to (or, `add`, added to)
+ * its variable "NAME.grad". */
+int td_model_backward(const td_model *, td_variables *, td_built *, bool add, td_error *error);
+
+/* The update: gradients to parameters and optimizer state. Inputs "rate", "step" (from 1) and
+ * "norm_limit". */
+typedef struct td_update {
+    td_graph  *graph;
+    td_tensor *norm, *gate;
+} td_update;
+int td_model_update(const td_model *, td_variables *, td_update *out, td_error *error);
+
+/* Norms to look at: at[2k] of the k-th trained parameter, at[2k + 1] of its gradient. */
+typedef struct td_norms {
+    td_graph           *graph;
+    const td_variable **parameters; /* [count] */
+    td_tensor         **at;         /* [2 count] */
+    size_t              count;
+} td_norms;
+int  td_model_norms(const td_model *, td_variables *, td_norms *out, td_error *error);
+void td_norms_free(td_norms *);
+
+/* The rule for a parameter. */
+td_group_rule td_model_group(const td_model *, const char *parameter);
+
+/* "NAME.grad" without making it; NULL before the first backward. */
+td_variable *td_model_gradient(td_variables *, const char *parameter);
+
+#endif

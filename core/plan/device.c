@@ -1,0 +1,190 @@
+/* device.c - variables on a device: their memory, their initial values, in and out. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/plan.h"
+#include "tandem/random.h"
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static size_t bytes_of(const td_variable *x, int real)
+{
+    return (size_t)x->count * td_dtype_size(real);
+}
+
+int td_variables_allocate(td_variables *v, const td_device *device, int real, td_error *error)
+{
+    for (size_t i = 0; i < td_variables_count(v); i++) {
+        td_variable *x = td_variables_at(v, i);
+        if (x->memory || !x->count)
+            continue;
+        x->memory = device->backend->allocate(device->state, bytes_of(x, real));
+        if (!x->memory)
+            return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for '%s' on backend '%s'",
+                           bytes_of(x, real), x->name, device->backend->plugin.name);
+    }
+    return 0;
+}
+
+void td_variables_release(td_variables *v, const td_device *device)
+{
+    for (size_t i = 0; i < td_variables_count(v); i++) {
+        if (td_variables_at(v, i)->memory) /* the size is that of the device's real type */
+            device->backend->release(device->state, td_variables_at(v, i)->memory,
+                                     bytes_of(td_variables_at(v, i), device->backend->real));
+        td_variables_at(v, i)->memory = NULL;
+    }
+}
+
+/* ---- initial values -------------------------------------------------------------------------- */
+
+/* Two normal numbers (Box and Muller) from one counter. */
+static void normal_pair(uint64_t seed, uint64_t stream, uint64_t index, double z[2])
+{
+    td_random4 r = td_philox(seed, stream, index);
+    double     u = ((double)r.v[0] + 0.5) * 0x1p-32,
+           w = ((double)r.v[1] + (double)r.v[2] * 0x1p-32) * 0x1p-32;
+    double radius = sqrt(-2 * log(u)), angle = 6.283185307179586476925 * w;
+    z[0] = radius * cos(angle);
+    z[1] = radius * sin(angle);
+}
+
+/* Cut at two standard deviations: further counters are tried until one fits. */
+static double truncated_normal(uint64_t seed, uint64_t stream, uint64_t index)
+{
+    double z[2];
+    for (uint64_t attempt = 0;; attempt++) {
+        normal_pair(seed, stream, index | attempt << 48, z);
+        for (int k = 0; k < 2; k++)
+            if (fabs(z[k]) <= 2)
+                return z[k] / 0.87962566103423978;
+    }
+}
+
+static double initial_value(const td_variable *x, uint64_t seed, uint64_t stream, uint64_t index)
+{
+    double z[2];
+    switch (x->init.kind) {
+    case TD_INIT_ONES:
+        return 1;
+    case TD_INIT_NORMAL:
+        normal_pair(seed, stream, index >> 1, z);
+        return x->init.std * z[index & 1];
+    case TD_INIT_TRUNCATED:
+        return x->init.std * truncated_normal(seed, stream, index);
+    default:
+        return 0;
+    }
+}
+
+typedef struct fill {
+    const td_variable *x;
+    void              *to;
+    int                real;
+    uint64_t           seed, stream;
+    int64_t            chunk;
+} fill;
+
+static void fill_chunk(void *arg, int64_t i, int thread)
+{
+    const fill *f = arg;
+    int64_t     end = (i + 1) * f->chunk < f->x->count ? (i + 1) * f->chunk : f->x->count;
+    for (int64_t k = i * f->chunk; k < end; k++) {
+        double value = f->x->kind == TD_VARIABLE_PARAM
+                           ? initial_value(f->x, f->seed, f->stream, (uint64_t)k)
+                           : f->x->initial;
+        if (f->real == TD_F64)
+            ((double *)f->to)[k] = value;
+        else
+            ((float *)f->to)[k] = (float)value;
+    }
+}
+
+static int initialize(td_variable *x, const td_device *device, int real, uint64_t seed,
+                      td_error *error)
+{
+    const td_backend *b = device->backend;
+    fill              f = { x,
+               b->upload ? malloc(bytes_of(x, real)) : x->memory,
+                            real,
+                            seed,
+                            td_random_stream(x->name),
+                            1 << 16 };
+    int               code = 0;
+    if (!f.to)
+        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for initial values of '%s'",
+                       bytes_of(x, real), x->name);
+    td_parallel(device->services, (x->count + f.chunk - 1) / f.chunk, fill_chunk, &f);
+    if (b->upload) {
+        code = b->upload(device->state, x->memory, f.to, bytes_of(x, real));
+        free(f.to);
+    }
+    return code ? td_fail(error, TD_EIO, "backend '%s' cannot store '%s'", b->plugin.name, x->name)
+                : 0;
+}
+
+int td_variables_initialize(td_variables *v, const td_device *device, int real, uint64_t seed,
+                            td_error *error)
+{
+    for (size_t i = 0; i < td_variables_count(v); i++)
+        if (td_variables_at(v, i)->count &&
+            initialize(td_variables_at(v, i), device, real, seed, error))
+            return error ? error->code : TD_EIO;
+    return 0;
+}
+
+/* ---- in and out ------------------------------------------------------------------------------ */
+
+int td_variable_set(td_variable *x, const td_device *device, int real, const float *values,
+                    td_error *error)
+{
+    const td_backend *b = device->backend;
+    size_t            bytes = bytes_of(x, real);
+    double           *wide = NULL;
+    int               code = 0;
+
+    if (real == TD_F64) {
+        wide = malloc(bytes);
+        if (!wide)
+            return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to set '%s'", bytes,
+                           x->name);
+        for (int64_t k = 0; k < x->count; k++)
+            wide[k] = (double)values[k];
+    }
+    if (b->upload)
+        code = b->upload(device->state, x->memory, wide ? (void *)wide : (const void *)values,
+                         bytes);
+    else
+        memcpy(x->memory, wide ? (void *)wide : (const void *)values, bytes);
+    free(wide);
+    return code ? td_fail(error, TD_EIO, "backend '%s' cannot store '%s'", b->plugin.name, x->name)
+                : 0;
+}
+
+int td_variable_slice(const td_variable *x, const td_device *device, int real, int64_t first,
+                      int64_t count, float *values, td_error *error)
+{
+    const td_backend *b = device->backend;
+    size_t            width = td_dtype_size(real), bytes = (size_t)count * width;
+    const char       *memory = (const char *)x->memory + (size_t)first * width;
+    void             *copy = b->download ? malloc(bytes ? bytes : 1) : NULL;
+    const void       *raw = b->download ? copy : memory;
+    int               code = 0;
+
+    if (b->download && !copy)
+        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to read '%s'", bytes, x->name);
+    if (b->download)
+        code = b->download(device->state, copy, memory, bytes);
+    for (int64_t k = 0; !code && k < count; k++)
+        values[k] = real == TD_F64 ? (float)((const double *)raw)[k] : ((const float *)raw)[k];
+    free(copy);
+    return code ? td_fail(error, TD_EIO, "backend '%s' cannot read '%s'", b->plugin.name, x->name)
+                : 0;
+}
+
+int td_variable_get(const td_variable *x, const td_device *device, int real, float *values,
+                    td_error *error)
+{
+    return td_variable_slice(x, device, real, 0, x->count, values, error);
+}

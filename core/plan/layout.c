@@ -1,0 +1,107 @@
+/* layout.c - strides: which movements are views, and which layout an output gets. */
+#include <string.h>
+
+#include "plan/internal.h"
+
+td_view td_view_dense(int dtype, int rank, const int64_t *dims)
+{
+    td_view v = { 0 };
+    int64_t stride = 1;
+    v.dtype = dtype;
+    v.rank = rank;
+    for (int k = rank - 1; k >= 0; k--) {
+        v.dim[k] = dims[k];
+        v.stride[k] = stride;
+        stride *= dims[k];
+    }
+    return v;
+}
+
+bool td_view_is_dense(const td_view *v)
+{
+    int64_t stride = 1;
+    for (int k = v->rank - 1; k >= 0; k--) {
+        if (v->dim[k] != 1 && v->stride[k] != stride)
+            return false;
+        stride *= v->dim[k];
+    }
+    return true;
+}
+
+bool td_view_same(const td_view *a, const td_view *b)
+{
+    if (a->rank != b->rank || a->dtype != b->dtype)
+        return false;
+    for (int k = 0; k < a->rank; k++)
+        if (a->dim[k] != b->dim[k] || (a->dim[k] > 1 && a->stride[k] != b->stride[k]))
+            return false;
+    return true;
+}
+
+/* Walks both lists of dims from the right: each run of old axes that fills a run of new ones must
+ * lie evenly. */
+bool td_view_reshape(const td_view *v, const td_tensor *to, td_view *out)
+{
+    int a = v->rank - 1, b = to->rank - 1;
+    *out = td_view_dense(v->dtype, to->rank, to->dim);
+    if (td_view_is_dense(v))
+        return true;
+    while (a >= 0 && b >= 0) {
+        int64_t old_size, new_size, stride;
+        if (v->dim[a] == 1) {
+            a--;
+            continue;
+        }
+        if (to->dim[b] == 1) {
+            b--;
+            continue;
+        }
+        old_size = v->dim[a];
+        new_size = to->dim[b];
+        stride = v->stride[a];
+        out->stride[b] = stride;
+        while (old_size != new_size)
+            if (old_size < new_size) { /* the next old axis must continue this one */
+                if (--a < 0 || (v->dim[a] != 1 && v->stride[a] != stride * old_size))
+                    return false;
+                old_size *= v->dim[a];
+            } else {
+                if (--b < 0)
+                    return false;
+                out->stride[b] = stride * new_size;
+                new_size *= to->dim[b];
+            }
+        a--;
+        b--;
+    }
+    return true;
+}
+
+td_view td_view_like(const td_view *like, const td_tensor *dims)
+{
+    td_view v = td_view_dense(dims->dtype, dims->rank, dims->dim);
+    int     order[TD_MAX_RANK];
+    int64_t stride = 1;
+
+    if (like->rank != v.rank)
+        return v;
+    for (int k = 0; k < v.rank; k++) {
+        if (like->dim[k] > 1 && like->stride[k] == 0)
+            return v;
+        order[k] = k;
+    }
+    /* by stride, largest first; the order of axes where they are equal or of size 1 */
+    for (int i = 1; i < v.rank; i++)
+        for (int j = i; j > 0; j--) {
+            int p = order[j - 1], q = order[j];
+            if (like->dim[p] == 1 || like->dim[q] == 1 || like->stride[p] >= like->stride[q])
+                break;
+            order[j - 1] = q;
+            order[j] = p;
+        }
+    for (int i = v.rank - 1; i >= 0; i--) {
+        v.stride[order[i]] = stride;
+        stride *= v.dim[order[i]];
+    }
+    return v;
+}

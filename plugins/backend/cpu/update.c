@@ -1,0 +1,272 @@
+/* update.c - optimizer updates in place, sums of squares, assign. Papers: Loshchilov and Hutter 2019
+ * (AdamW), Shazeer and Stern 2018 (Adafactor, here not factored). Sums over a tensor are kept per
+ * fixed piece and added in order. */
+#include "cpu.h"
+#include "kernels.h"
+
+#include "tandem/ops.h"
+
+enum { PIECE = 1 << 15, SPAN = 1024 };
+
+typedef struct step_job {
+    const float *p_in, *g, *m_in, *v_in;
+    float       *p, *m, *v;
+    double      *partial;
+    int64_t      n;
+    /* c1, c2: the bias corrections, 1 / (1 - b^t) */
+    float        lr, clip, b1, b2, c1, c2, eps, decay;
+    /* 1 - b1 and 1 - b2, which rounded ones do not have: 3e-5 at Adafactor's t = 400000, 1e-5 off
+     * where b2 = 0.999 */
+    float        new1, fresh;
+} step_job;
+
+static int64_t pieces_of(const td_view *v) { return td_cpu_ceil(td_view_count(v), PIECE); }
+
+static bool gate_open(const td_view *gate)
+{
+    if (!gate->data)
+        return true;
+    return gate->dtype == TD_I32 ? *(const int32_t *)gate->data != 0
+                                 : *(const float *)gate->data != 0;
+}
+
+static void keep(const td_view *from, const td_view *to)
+{
+    if (to->data && from->data && to->data != from->data)
+        memcpy(to->data, from->data, (size_t)td_view_count(to) * 4);
+}
+
+/* ---- sums of squares ------------------------------------------------------------------------- */
+
+TD_CPU_CLONES static double squares(const float *x, int64_t n)
+{
+    double total = 0;
+    for (int64_t i = 0; i < n; i += SPAN)
+        total += (double)td_vdot(x + i, x + i, td_cpu_min(SPAN, n - i));
+    return total;
+}
+
+static void squares_item(void *arg, int64_t item, int thread)
+{
+    const step_job *j = arg;
+    int64_t         first = item * PIECE;
+
+    j->partial[item] = squares(j->g + first, td_cpu_min(PIECE, j->n - first));
+}
+
+static float total_of(const double *partial, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += partial[i];
+    return (float)sum;
+}
+
+size_t td_cpu_sum_squares_workspace(const td_call *call)
+{
+    return (size_t)pieces_of(&call->in[0]) * sizeof(double);
+}
+
+int td_cpu_sum_squares(const td_call *call)
+{
+    step_job j = { .g = call->in[0].data,
+                   .partial = call->workspace,
+                   .n = td_view_count(&call->in[0]) };
+
+    td_parallel(call->services, pieces_of(&call->in[0]), squares_item, &j);
+    *(float *)call->out[0].data = total_of(j.partial, pieces_of(&call->in[0]));
+    return 0;
+}
+
+/* ---- assign ---------------------------------------------------------------------------------- */
+
+static void assign_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
+{
+    memmove(out[0], in[0], (size_t)n * 4);
+}
+
+/* Output 0 is the memory of input 0. */
+int td_cpu_assign(const td_call *call)
+{
+    td_call from = *call;
+
+    if (!gate_open(&call->in[2])) {
+        keep(&call->in[0], &call->out[0]);
+        return 0;
+    }
+    from.in[0] = call->in[1];
+    from.n_out = 1;
+    return td_cpu_map(&from, 1, assign_leaf);
+}
+
+/* ---- AdamW ----------------------------------------------------------------------------------- */
+
+TD_CPU_CLONES static void adamw_span(const step_job *j, int64_t first, int64_t n)
+{
+    for (int64_t i = first, left = n; left > 0; i += TD_LANES, left -= TD_LANES) {
+        td_vf p = td_vload_n(j->p_in + i, left), g = td_vload_n(j->g + i, left) * j->clip;
+        td_vf m = td_vload_n(j->m_in + i, left) * j->b1 + g * j->new1;
+        td_vf v = td_vload_n(j->v_in + i, left) * j->b2 + g * g * j->fresh;
+        td_vf u = m * j->c1 / (td_vsqrt(v * j->c2) + j->eps);
+        td_vstore_n(j->m + i, m, left);
+        td_vstore_n(j->v + i, v, left);
+        td_vstore_n(j->p + i, p - j->lr * (u + j->decay * p), left);
+    }
+}
+
+static void adamw_item(void *arg, int64_t item, int thread)
+{
+    const step_job *j = arg;
+    adamw_span(j, item * PIECE, td_cpu_min(PIECE, j->n - item * PIECE));
+}
+
+int td_cpu_adamw_step(const td_call *call)
+{
+    const td_view *in = call->in;
+    double         t = (double)td_view_scalar(&in[TD_STEP_T], 1), b1 = call->attrs->f[0],
+           b2 = call->attrs->f[1];
+    step_job j = { .p_in = in[TD_STEP_P].data,
+                   .g = in[TD_STEP_G].data,
+                   .m_in = in[TD_STEP_M].data,
+                   .v_in = in[TD_STEP_V].data,
+                   .p = call->out[0].data,
+                   .m = call->out[1].data,
+                   .v = call->out[2].data,
+                   .n = td_view_count(&in[TD_STEP_P]) };
+
+    if (!gate_open(&in[TD_STEP_GATE])) {
+        keep(&in[TD_STEP_P], &call->out[0]);
+        keep(&in[TD_STEP_M], &call->out[1]);
+        keep(&in[TD_STEP_V], &call->out[2]);
+        return 0;
+    }
+    j.p = j.p ? j.p : in[TD_STEP_P].data;
+    j.m = j.m ? j.m : in[TD_STEP_M].data;
+    j.v = j.v ? j.v : in[TD_STEP_V].data;
+    j.lr = td_view_scalar(&in[TD_STEP_LR], 0);
+    j.clip = td_view_scalar(&in[TD_STEP_CLIP], 1);
+    j.b1 = (float)b1;
+    j.b2 = (float)b2;
+    j.eps = (float)call->attrs->f[2];
+    j.decay = (float)call->attrs->f[3];
+    j.new1 = (float)(1 - b1);
+    j.fresh = (float)(1 - b2);
+    j.c1 = (float)(1 / (1 - pow(b1, t)));
+    j.c2 = (float)(1 / (1 - pow(b2, t)));
+    td_parallel(call->services, pieces_of(&in[TD_STEP_P]), adamw_item, &j);
+    return 0;
+}
+
+/* ---- Adafactor ------------------------------------------------------------------------------- */
+
+/* v = b2 v + (1-b2) (g^2 + 1e-30); returns the sum of g^2 / v. */
+TD_CPU_CLONES static double moment_span(const step_job *j, int64_t first, int64_t n)
+{
+    double total = 0;
+    td_vf  sum = { 0 };
+
+    for (int64_t i = first; i < first + n; i += TD_LANES) {
+        int64_t left = first + n - i;
+        td_vf   g = td_vload_n(j->g + i, left) * j->clip, s = g * g + 1e-30f;
+        td_vf   v = td_vload_n(j->v_in + i, left) * j->b2 + s * j->fresh, u2 = g * g / v;
+        td_vstore_n(j->v + i, v, left);
+        sum += u2;
+        if ((i - first) % SPAN == SPAN - TD_LANES) {
+            total += (double)td_vsum(sum);
+            sum = td_vset(0);
+        }
+    }
+    return total + (double)td_vsum(sum);
+}
+
+static void moment_item(void *arg, int64_t item, int thread)
+{
+    const step_job *j = arg;
+    j->partial[item] = moment_span(j, item * PIECE, td_cpu_min(PIECE, j->n - item * PIECE));
+}
+
+size_t td_cpu_adafactor_moment_workspace(const td_call *call)
+{
+    return (size_t)pieces_of(&call->in[TD_MOMENT_G]) * sizeof(double);
+}
+
+int td_cpu_adafactor_moment(const td_call *call)
+{
+    const td_view *in = call->in;
+    float         *sum = call->n_out > 1 ? call->out[1].data : NULL;
+    double         fresh;
+    step_job       j = { .g = in[TD_MOMENT_G].data,
+                         .v_in = in[TD_MOMENT_V].data,
+                         .partial = call->workspace,
+                         .v = call->out[0].data ? call->out[0].data : in[TD_MOMENT_V].data };
+
+    if (!gate_open(&in[TD_MOMENT_GATE])) {
+        keep(&in[TD_MOMENT_V], &call->out[0]);
+        if (sum)
+            *sum = 0;
+        return 0;
+    }
+    j.n = td_view_count(&in[TD_MOMENT_G]);
+    j.clip = td_view_scalar(&in[TD_MOMENT_CLIP], 1);
+    fresh = pow((double)td_view_scalar(&in[TD_MOMENT_T], 1), -call->attrs->f[0]);
+    j.fresh = (float)fresh;
+    j.b2 = (float)(1 - fresh);
+    td_parallel(call->services, pieces_of(&in[TD_MOMENT_G]), moment_item, &j);
+    if (sum)
+        *sum = total_of(j.partial, pieces_of(&in[TD_MOMENT_G]));
+    return 0;
+}
+
+/* lr here: the whole factor of g / sqrt(v). */
+TD_CPU_CLONES static void factor_span(const step_job *j, int64_t first, int64_t n)
+{
+    for (int64_t i = first; i < first + n; i++) {
+        float delta = j->lr * (j->g[i] / sqrtf(j->v_in[i]));
+        if (j->m)
+            j->m[i] = delta = j->b1 * j->m_in[i] + j->new1 * delta;
+        j->p[i] = (1 - j->decay) * j->p_in[i] - delta;
+    }
+}
+
+static void factor_item(void *arg, int64_t item, int thread)
+{
+    const step_job *j = arg;
+    factor_span(j, item * PIECE, td_cpu_min(PIECE, j->n - item * PIECE));
+}
+
+static double root_mean(const td_view *sum, int64_t n)
+{
+    return sqrt((double)td_view_scalar(sum, 0) / (double)n);
+}
+
+int td_cpu_adafactor_step(const td_call *call)
+{
+    const td_view *in = call->in;
+    const double  *f = call->attrs->f;
+    const td_view *m = &call->out[1];
+    double         lr = (double)td_view_scalar(&in[TD_FACTOR_LR], 0),
+           clip = (double)td_view_scalar(&in[TD_FACTOR_CLIP], 1);
+    step_job j = { .p_in = in[TD_FACTOR_P].data,
+                   .g = in[TD_FACTOR_G].data,
+                   .v_in = in[TD_FACTOR_V].data,
+                   .m_in = in[TD_FACTOR_M].data,
+                   .p = call->out[0].data,
+                   .n = td_view_count(&in[TD_FACTOR_P]) };
+
+    if (!gate_open(&in[TD_FACTOR_GATE])) {
+        keep(&in[TD_FACTOR_P], &call->out[0]);
+        if (call->n_out > 1)
+            keep(&in[TD_FACTOR_M], m);
+        return 0;
+    }
+    j.p = j.p ? j.p : in[TD_FACTOR_P].data;
+    if (f[0] > 0 && j.m_in)
+        j.m = call->n_out > 1 && m->data ? m->data : in[TD_FACTOR_M].data;
+    j.b1 = (float)f[0];
+    j.new1 = (float)(1 - f[0]);
+    j.decay = (float)(f[1] < 0 ? lr * lr : f[1]);
+    j.lr = (float)(clip / fmax(1, root_mean(&in[TD_FACTOR_SUM_U2], j.n) / f[2]) * lr *
+                   fmax(f[3], root_mean(&in[TD_FACTOR_SUM_P2], j.n)));
+    td_parallel(call->services, pieces_of(&in[TD_FACTOR_P]), factor_item, &j);
+    return 0;
+}

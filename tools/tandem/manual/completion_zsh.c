@@ -1,0 +1,219 @@
+/* completion_zsh.c - the script of `tandem completion zsh`. */
+#include <string.h>
+
+#include "manual/completion.h"
+
+/* A description in the brackets of _arguments, or behind the colon of _describe. */
+static void described(td_text *out, const char *text)
+{
+    for (; *text; text++) {
+        if (strchr("[]:\\", *text))
+            td_text_print(out, "\\");
+        td_text_print(out, *text == '\'' ? "'\\''" : "%c", *text);
+    }
+}
+
+static void words_of(td_text *out, const char *list)
+{
+    for (; *list; list++)
+        td_text_print(out, "%c", *list == '|' ? ' ' : *list);
+}
+
+static void flag(const td_usage *u, const td_flag *f, void *argument)
+{
+    td_text *out = argument;
+    bool     again = !strcmp(f->name, "-c") || !strcmp(f->name, "--plugin-path");
+    td_text_print(out, " \\\n            '%s%s%s[", again ? "*" : "", f->name,
+                  f->value && f->name[1] == '-' ? "=" : "");
+    described(out, f->help);
+    td_text_print(out, "]");
+    if (f->value) {
+        td_text_print(out, ":");
+        described(out, f->value);
+        td_text_print(out, ":");
+        if (again && f->name[1] == 'c')
+            td_text_print(out, "_tandem_configs");
+        else if (!strcmp(f->value, "DIR"))
+            td_text_print(out, "_directories");
+        else if (!strncmp(f->value, "FILE", 4))
+            td_text_print(out, "_files");
+        else if (!strncmp(f->value, "KEY", 3))
+            td_text_print(out, "_tandem_key");
+        else if (strchr(f->value, '|')) {
+            td_text_print(out, "(");
+            words_of(out, f->value);
+            td_text_print(out, ")");
+        }
+    }
+    td_text_print(out, "'");
+}
+
+static void word_list(td_text *out, const td_usage *u)
+{
+    td_text_print(out, "((");
+    for (const td_word *w = u->words; w->name; w++) {
+        td_text_print(out, "%s%s\\:\"", w == u->words ? "" : " ", w->name);
+        for (const char *p = w->brief; *p; p++) /* in quotes, in a colon's field */
+            td_text_print(out, strchr(":\"\\$`", *p) ? "\\%c" : *p == '\'' ? "'\\''" : "%c", *p);
+        td_text_print(out, "\"");
+    }
+    td_text_print(out, "))");
+}
+
+/* What stands behind the options: words, configs and keys, in any order where there are configs. */
+static void operands(td_text *out, const td_usage *u)
+{
+    if (u->config && u->words) {
+        td_text_print(out, " \\\n            '1:what:");
+        word_list(out, u);
+        td_text_print(out, "' \\\n            '*:config or key:_tandem_operands'");
+    } else if (u->config)
+        td_text_print(out, " \\\n            '*:config or key:_tandem_operands'");
+    else if (u->words) {
+        td_text_print(out, " \\\n            '1:what:");
+        word_list(out, u);
+        td_text_print(out, "' \\\n            '*:argument:_tandem_argument'");
+    } else if (u->arguments && strstr(u->arguments, "COMMAND")) {
+        td_text_print(out, " \\\n            '1:command:(");
+        for (const td_command *c = td_commands(); c->name; c++)
+            td_text_print(out, "%s ", c->name);
+        td_text_print(out, "cfg)'");
+    }
+}
+
+/* Of a word that is a command of its own and takes files, "FILE.so ..", beside configs and keys. */
+static bool files(td_text *out, const td_usage *u, const td_word *w)
+{
+    const char *file = w && w->arguments ? strstr(w->arguments, "FILE") : NULL;
+    if (!file)
+        return false;
+    td_text_print(out, " \\\n            '*:file:{ %s_files",
+                  u->config ? "_tandem_operands; " : "");
+    if (file[4] == '.')
+        td_text_print(out, " -g \"*%.*s\"", (int)strcspn(file + 4, " ]"), file + 4);
+    td_text_print(out, " }'");
+    return true;
+}
+
+static void arguments(td_text *out, const td_usage *u, const td_word *w)
+{
+    td_text_print(out, "        _arguments -s");
+    td_completion_flags(u, flag, out);
+    if (!files(out, u, w))
+        operands(out, u);
+    td_text_print(out, "\n        ;;\n");
+}
+
+/* `$words` begins with the command here. */
+static void command(td_text *out, const td_command *c)
+{
+    for (const td_word *w = c->usage->words; w && w->name; w++) {
+        if (!w->usage)
+            continue;
+        td_text_print(out, "    '%s')\n        shift words && (( CURRENT-- ))\n", w->usage->name);
+        arguments(out, w->usage, w);
+    }
+    td_text_print(out, "    '%s'*)\n", c->name);
+    arguments(out, c->usage, NULL);
+}
+
+static void commands(td_text *out)
+{
+    td_text_print(out, "    local -a commands=(\n");
+    for (const td_command *c = td_commands(); c->name; c++) {
+        td_text_print(out, "        '%s:", c->name);
+        described(out, c->brief);
+        td_text_print(out, "'\n");
+    }
+    td_text_print(out,
+                  "    )\n    if (( CURRENT == 2 )); then\n"
+                  "        _arguments '--help[the commands]' '--version[version and plugin ABI]' "
+                  "'1:command:->command'\n"
+                  "        _describe command commands\n        return\n    fi\n"
+                  "    shift words && (( CURRENT-- ))\n"
+                  "    local word=''\n    (( CURRENT > 2 )) && word=\" $words[2]\"\n"
+                  "    case \"$words[1]$word\" in\n");
+    for (const td_command *c = td_commands(); c->name; c++)
+        command(out, c);
+    td_text_print(out, "    esac\n");
+}
+
+static void names(const td_completion *x, td_text *out)
+{
+    td_text_print(out, "# the argument of a word: a kind, a plugin, a file\n_tandem_argument() {\n"
+                       "    case \"$words[1] $words[2] $((CURRENT - 3))\" in\n");
+    for (const td_command *c = td_commands(); c->name; c++)
+        for (const td_word *w = c->usage->words; w && w->name; w++) {
+            if (!w->arguments || c->usage->config)
+                continue;
+            td_text_print(out, "    '%s %s 0') ", c->name, w->name);
+            td_text_print(out, strstr(w->arguments, "KIND") ? "compadd -- $_tandem_kinds ;;\n"
+                                                            : "_files ;;\n");
+            if (strstr(w->arguments, "KIND NAME"))
+                td_text_print(out, "    '%s %s 1') _tandem_names $words[3] ;;\n", c->name, w->name);
+        }
+    td_text_print(out, "    esac\n}\n\n_tandem_names() {\n    case $1 in\n");
+    for (const td_kind *k = td_kinds(); k->id; k++) {
+        const char *list = td_keys_plugins(x->registry, k->id, x->arena);
+        td_text_print(out, "    %s) compadd -- ", k->name);
+        words_of(out, list ? list : "");
+        td_text_print(out, " ;;\n");
+    }
+    td_text_print(out, "    esac\n}\n\n");
+}
+
+static void tables(const td_completion *x, td_text *out)
+{
+    td_text_print(out, "typeset -ga _tandem_kinds=(");
+    for (const td_kind *k = td_kinds(); k->id; k++)
+        td_text_print(out, "%s%s", k == td_kinds() ? "" : " ", k->name);
+    td_text_print(out, ")\ntypeset -ga _tandem_shipped=(%s)\n", x->configs);
+    td_text_print(out, "# key, and what it may be: words, FILE, or nothing\n"
+                       "typeset -gA _tandem_keys=(\n");
+    for (size_t k = 0; k < x->keys.count; k++)
+        td_text_print(out, "    %s '%s'\n", x->keys.at[k].path, x->keys.at[k].values);
+    td_text_print(out, ")\n\n");
+}
+
+static const char code[] =
+    "_tandem_configs() {\n"
+    "    _alternative 'files:config:_files -g \"*.cfg\"' \\\n"
+    "        'shipped:shipped config:_multi_parts / _tandem_shipped'\n"
+    "}\n\n"
+    "_tandem_key() {\n"
+    "    local -a keys=(${(ok)_tandem_keys})\n"
+    "    _multi_parts . keys\n"
+    "}\n\n"
+    "# a config, key=value, or a key alone where one is to be explained\n"
+    "_tandem_operands() {\n"
+    "    local key=${PREFIX%%=*}\n"
+    "    local -a keys=(${(ok)_tandem_keys})\n"
+    "    if [[ $PREFIX == *=* ]]; then\n"
+    "        compset -P '*='\n"
+    "        case $_tandem_keys[$key] in\n"
+    "        FILE) _files ;;\n"
+    "        *) compadd -- ${(s:|:)_tandem_keys[$key]} ;;\n"
+    "        esac\n"
+    "    elif [[ $words[2] == explain ]]; then\n"
+    "        _alternative 'files:config:_files -g \"*.cfg\"' 'keys:key:_multi_parts . keys'\n"
+    "    else\n"
+    "        keys=(${^keys}=)\n"
+    "        _alternative 'files:config:_files -g \"*.cfg\"' \\\n"
+    "            'keys:key=value:_multi_parts -S \"\" . keys'\n"
+    "    fi\n"
+    "}\n\n";
+
+void td_completion_zsh(const td_completion *x, td_text *out)
+{
+    td_text_print(out,
+                  "#compdef tandem\n# zsh completion for tandem. Written by `tandem completion "
+                  "zsh`.\n\n");
+    tables(x, out);
+    td_text_print(out, "%s", code);
+    names(x, out);
+    td_text_print(out, "_tandem() {\n");
+    commands(out);
+    td_text_print(out, "}\n\n"
+                       "if [[ $funcstack[1] == _tandem ]]; then\n    _tandem \"$@\"\n"
+                       "else\n    compdef _tandem tandem\nfi\n");
+}

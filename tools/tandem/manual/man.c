@@ -1,0 +1,400 @@
+/* man.c - `tandem man`: the manual, from the tables by which commands and options are read. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "command.h"
+#include "plugin/options.h"
+#include "run/experiment.h"
+
+enum { WIDTH = 64 }; /* of lines; escapes make them longer */
+
+typedef struct manual {
+    const td_registry *registry;
+    char               date[32];
+} manual;
+
+/* ---- roff ------------------------------------------------------------------------------------ */
+
+/* Text within a line: what roff would take for more than text is escaped. */
+static void put(td_text *out, const char *text)
+{
+    for (; *text; text++) {
+        static const char        special[] = "\\-'`^~";
+        static const char *const instead[] = { "\\e", "\\-", "\\(aq", "\\(ga", "\\(ha", "\\(ti" };
+        const char              *at = strchr(special, *text);
+        if (at)
+            td_text_print(out, "%s", instead[at - special]);
+        else
+            td_text_print(out, "%c", *text == '\n' ? ' ' : *text);
+    }
+}
+
+/* Lines of text, as long as an editor shows; none begins as a request does. */
+static void put_line(td_text *out, const char *text)
+{
+    size_t column = 0;
+    char   word[256];
+    while (*text) {
+        size_t n = strcspn(text, " \n");
+        if (n) {
+            snprintf(word, sizeof word, "%.*s", (int)n, text);
+            if (column)
+                td_text_print(out, column + n > WIDTH ? "\n" : " ");
+            column = column + n > WIDTH ? 0 : column;
+            td_text_print(out, !column && *word == '.' ? "\\&" : "");
+            put(out, word);
+            column += n + 1;
+        }
+        text += n + (text[n] != 0);
+    }
+    td_text_print(out, "\n");
+}
+
+static void section(td_text *out, const char *name) { td_text_print(out, ".SH %s\n", name); }
+
+static void head(const manual *m, const char *page, const char *number, const char *brief,
+                 td_text *out)
+{
+    td_text_print(out, ".\\\" Written by `tandem man`.\n.TH ");
+    for (const char *p = page; *p; p++)
+        td_text_print(out, "%c", *p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p);
+    td_text_print(out, " %s %s \"tandem %s\" \"tandem manual\"\n", number, m->date, TANDEM_VERSION);
+    section(out, "NAME");
+    put(out, page);
+    td_text_print(out, " \\-\n");
+    put_line(out, brief);
+}
+
+/* ---- options of commands --------------------------------------------------------------------- */
+
+static void flag(const td_flag *f, td_text *out)
+{
+    td_text_print(out, ".TP\n.B ");
+    put(out, f->name);
+    if (f->value) {
+        td_text_print(out, " \\fI");
+        put(out, f->value);
+        td_text_print(out, "\\fR");
+    }
+    td_text_print(out, "\n");
+    put_line(out, f->help);
+}
+
+static void flags(const td_usage *u, td_text *out)
+{
+    for (const td_flag *f = u->flags; f && f->name; f++)
+        flag(f, out);
+    for (const td_flag *f = td_tool_common(); f->name; f++)
+        if (td_tool_takes(u, f))
+            flag(f, out);
+}
+
+static void synopsis(const td_usage *u, td_text *out)
+{
+    td_text arguments = { 0 };
+    td_tool_arguments(u, &arguments);
+    td_text_print(out, ".B tandem ");
+    put(out, u->name);
+    td_text_print(out, "\n");
+    if (u->config)
+        td_text_print(out, "%s\\-c \\fIFILE.cfg\\fR%s [\\fIkey\\fR=\\fIvalue\\fR ..]\n",
+                      u->optional ? "[" : "", u->optional ? "]" : "");
+    if (arguments.size)
+        put_line(out, td_text_get(&arguments));
+    td_text_free(&arguments);
+}
+
+static void example(const td_usage *u, td_text *out)
+{
+    if (!u->example)
+        return;
+    td_text_print(out, ".PP\nExample:\n.PP\n.RS 4\n.nf\n");
+    put(out, u->example);
+    td_text_print(out, "\n.fi\n.RE\n");
+}
+
+static void notes(const td_usage *u, td_text *out)
+{
+    if (!u->notes)
+        return;
+    td_text_print(out, ".PP\n");
+    put_line(out, u->notes);
+}
+
+static void word(const td_word *w, td_text *out)
+{
+    td_text_print(out, ".TP\n.B ");
+    put(out, w->name);
+    if (w->arguments) {
+        td_text_print(out, " \\fI");
+        put(out, w->arguments);
+        td_text_print(out, "\\fR");
+    }
+    td_text_print(out, "\n");
+    put_line(out, w->brief);
+}
+
+/* A word that is a command of its own: a section with its options. */
+static void own_command(const td_word *w, td_text *out)
+{
+    td_text_print(out, ".SS ");
+    put_line(out, w->name);
+    synopsis(w->usage, out);
+    td_text_print(out, ".PP\n");
+    put_line(out, w->usage->brief);
+    notes(w->usage, out);
+    example(w->usage, out);
+    flags(w->usage, out);
+}
+
+static void command_page(const manual *m, const td_command *c, td_text *out)
+{
+    char            page[64];
+    const td_usage *u = c->usage;
+    snprintf(page, sizeof page, "tandem-%s", c->name);
+    head(m, page, "1", c->brief, out);
+    section(out, "SYNOPSIS");
+    synopsis(u, out);
+    section(out, "DESCRIPTION");
+    put_line(out, u->brief);
+    notes(u, out);
+    for (const td_word *w = u->words; w && w->name; w++)
+        word(w, out);
+    example(u, out);
+    section(out, "OPTIONS");
+    flags(u, out);
+    for (const td_word *w = u->words, *first = NULL; w && w->name; w++) {
+        if (w->usage && !first) {
+            section(out, "COMMANDS");
+            first = w;
+        }
+        if (w->usage)
+            own_command(w, out);
+    }
+    section(out, "SEE ALSO");
+    td_text_print(out, ".BR tandem (1),\n.BR tandem.cfg (5)\n");
+}
+
+/* ---- tandem(1) ------------------------------------------------------------------------------- */
+
+static void list_item(td_text *out, const char *name, const char *text)
+{
+    td_text_print(out, ".TP\n.B ");
+    put_line(out, name);
+    put_line(out, text);
+}
+
+static void main_page(const manual *m, td_text *out)
+{
+    head(m, "tandem", "1", "which language-model architecture is better, and why?", out);
+    section(out, "SYNOPSIS");
+    td_text_print(out,
+                  ".B tandem\n\\fICOMMAND\\fR [\\-c \\fIFILE.cfg\\fR] [\\fIkey\\fR=\\fIvalue\\fR "
+                  "..] [\\fIoptions\\fR]\n");
+    section(out, "DESCRIPTION");
+    put_line(out, "A toolkit in which every part of a language-model experiment is a plugin. A "
+                  "config names the parts; commands train, evaluate, describe and compare the "
+                  "models that they make.");
+    section(out, "COMMANDS");
+    for (const td_command *c = td_commands(); c->name; c++) {
+        td_text_print(out, ".TP\n.BR tandem\\-%s (1)\n", c->name);
+        put_line(out, c->brief);
+    }
+    section(out, "OPTIONS");
+    put_line(out, "Most commands take these:");
+    for (const td_flag *f = td_tool_common(); f->name; f++)
+        flag(f, out);
+    list_item(out, "--version", "the version, and that of the plugin ABI; no command is given");
+    section(out, "ENVIRONMENT");
+    list_item(out, "TANDEM_PLUGIN_PATH",
+              "directories with plugins, colons between; searched behind those of --plugin-path "
+              "and of the config");
+    section(out, "EXIT STATUS");
+    list_item(out, "0", "done");
+    list_item(out, "1", "failed while running");
+    list_item(out, "2", "wrong usage, config, plugin or model");
+    list_item(out, "3", "training diverged");
+    list_item(out, "75", "stopped by SIGTERM; go on with --resume");
+    list_item(out, "130", "stopped by SIGINT; go on with --resume");
+    section(out, "SEE ALSO");
+    for (const td_command *c = td_commands(); c->name; c++)
+        td_text_print(out, ".BR tandem\\-%s (1),\n", c->name);
+    td_text_print(out, ".BR tandem.cfg (5)\n");
+}
+
+/* ---- tandem.cfg(5) --------------------------------------------------------------------------- */
+
+static void options(const td_option *table, size_t size, int depth, td_text *out)
+{
+    td_option row;
+    for (size_t i = 0; td_option_row(table, size, i, &row); i++) {
+        td_text kind = { 0 };
+        td_option_describe(&row, &kind);
+        td_text_print(out, ".TP\n.B ");
+        put(out, row.name);
+        td_text_print(out, "\n");
+        put_line(out, td_text_get(&kind));
+        td_text_free(&kind);
+        if (row.doc && *row.doc) {
+            td_text_print(out, ".br\n");
+            put_line(out, row.doc);
+        }
+        if (row.type == TD_TYPE_LIST && depth < 8) {
+            td_text_print(out, ".RS\n");
+            options(row.fields, size, depth + 1, out);
+            td_text_print(out, ".RE\n");
+        }
+    }
+}
+
+static void plugin(const td_plugin *p, td_text *out)
+{
+    td_text_print(out, ".SS \"%.*s ", (int)strcspn(p->kind, "/"), p->kind);
+    put(out, p->name);
+    td_text_print(out, "\"\n");
+    put_line(out, p->brief && *p->brief ? p->brief : p->name);
+    options(p->options, p->option_size, 0, out);
+}
+
+static const char composition[] =
+    "A config is a file of groups, in the syntax of libconfig. Each group of a plugin names it "
+    "with "
+    "the key plugin, and gives its options. "
+    "extends = \"a.cfg\" (or a list) merges other files first: group by group, later wins. A group "
+    "whose plugin changes keeps nothing of the old one's options. key=value arguments win over all "
+    "files. plugin_path lists directories of plugins, relative to the file that names them.";
+
+static void config_page(const manual *m, td_text *out)
+{
+    head(m, "tandem.cfg", "5", "configs of tandem: groups, plugins and their options", out);
+    section(out, "DESCRIPTION");
+    put_line(out, composition);
+    section(out, "GROUPS");
+    for (const td_group *g = td_experiment_groups(); g->name; g++) {
+        td_text_print(out, ".SS ");
+        put_line(out, g->name);
+        put(out, g->brief);
+        if (g->kind)
+            td_text_print(out, "; a plugin of kind %.*s", (int)strcspn(g->kind, "/"), g->kind);
+        if (g->plugin)
+            td_text_print(out, ", %s if none is named", g->plugin);
+        td_text_print(out, "\n");
+        options(g->table, sizeof(td_option), 0, out);
+    }
+    section(out, "PLUGINS");
+    for (size_t i = 0; i < td_registry_count(m->registry); i++) {
+        const td_plugin *p = td_registry_plugin(m->registry, i);
+        if (p->options)
+            plugin(p, out);
+    }
+    section(out, "SEE ALSO");
+    td_text_print(out, ".BR tandem (1),\n.BR tandem\\-config (1),\n.BR tandem\\-plugins (1)\n");
+}
+
+/* ---- the command ----------------------------------------------------------------------------- */
+
+/* Of the build, where it is to be reproducible; else today. */
+static void set_date(manual *m)
+{
+    const char *epoch = getenv("SOURCE_DATE_EPOCH");
+    time_t      now = epoch && *epoch ? (time_t)strtoll(epoch, NULL, 10) : time(NULL);
+    struct tm   day;
+    strftime(m->date, sizeof m->date, "%Y-%m-%d", gmtime_r(&now, &day));
+}
+
+/* False: there is no such page. */
+static bool page(const manual *m, const char *name, td_text *out)
+{
+    if (!strcmp(name, "tandem"))
+        main_page(m, out);
+    else if (!strcmp(name, "tandem.cfg") || !strcmp(name, "cfg"))
+        config_page(m, out);
+    else {
+        const td_command *c = td_commands();
+        while (c->name && strcmp(c->name, name) != 0)
+            c++;
+        if (c->name)
+            command_page(m, c, out);
+        return c->name != NULL;
+    }
+    return true;
+}
+
+static int write_page(const manual *m, const char *directory, const char *name, const char *file,
+                      td_error *error)
+{
+    td_text text = { 0 };
+    char   *path = td_path_join(directory, file), *above = path ? td_path_directory(path) : NULL;
+    int     code = above ? td_make_directories(above, error)
+                         : td_fail(error, TD_ENOMEM, "out of memory for the manual");
+    page(m, name, &text);
+    if (!code)
+        code = td_file_write(path, td_text_get(&text), text.size, error);
+    td_text_free(&text);
+    free(path);
+    free(above);
+    return code;
+}
+
+static int write_all(const manual *m, const char *directory, td_error *error)
+{
+    int code = write_page(m, directory, "tandem", "man1/tandem.1", error);
+    for (const td_command *c = td_commands(); c->name && !code; c++) {
+        char file[80];
+        snprintf(file, sizeof file, "man1/tandem-%s.1", c->name);
+        code = write_page(m, directory, c->name, file, error);
+    }
+    return code ? code : write_page(m, directory, "tandem.cfg", "man5/tandem.cfg.5", error);
+}
+
+static const td_flag own_flags[] = {
+    { "--dir", "DIR", "write all pages to DIR/man1 and DIR/man5" },
+    { 0, 0, 0 },
+};
+
+const td_usage td_usage_man = {
+    .name = "man",
+    .arguments = "[COMMAND | cfg] | --dir DIR",
+    .brief = "A page of the manual in roff: of tandem, of a command, or cfg: of configs with the "
+             "options of all plugins.",
+    .example = "tandem man train | man -l -",
+    .flags = own_flags,
+    .plain = 1,
+    .notes = "An installed tandem brings the pages along: man tandem, man tandem-train, man "
+             "tandem.cfg.\n",
+};
+
+static int run(td_tool *t, const char *directory)
+{
+    manual      m = { .registry = t->registry };
+    td_text     text = { 0 };
+    td_error    e = { 0 };
+    const char *name = t->n_plain ? t->plain[0] : "tandem";
+    int         code = TD_EXIT_OK;
+    set_date(&m);
+    if (directory)
+        code = write_all(&m, directory, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
+    else if (page(&m, name, &text))
+        fputs(td_text_get(&text), stdout);
+    else
+        code = td_tool_usage_error(t, "there is no page '%s': name a command, or cfg", name);
+    td_text_free(&text);
+    return code;
+}
+
+int td_command_man(td_tool *t, int argc, char **argv)
+{
+    const char *directory;
+    int         code;
+    if (!td_tool_parse(t, &td_usage_man, argc, argv, &code))
+        return code;
+    directory = td_tool_option(t, "--dir");
+    if (directory && t->n_plain)
+        return td_tool_usage_error(t, "--dir writes all pages: leave out '%s'", t->plain[0]);
+    if (!td_tool_registry(t))
+        return TD_EXIT_USAGE;
+    td_registry_scan(t->registry);
+    return run(t, directory);
+}
