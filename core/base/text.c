@@ -133,26 +133,6 @@ const char *td_nearest(const char *name, const char *const *candidates, size_t c
     return best;
 }
 
-bool td_match(const char *pattern, const char *text)
-{
-    const char *star = NULL, *back = NULL;
-    while (*text)
-        if (*pattern == '*') {
-            star = pattern++;
-            back = text;
-        } else if (*pattern == '?' || *pattern == *text) {
-            pattern++;
-            text++;
-        } else if (star) {
-            pattern = star + 1;
-            text = ++back;
-        } else
-            return false;
-    while (*pattern == '*')
-        pattern++;
-    return !*pattern;
-}
-
 /* ---- numbers for people ---------------------------------------------------------------------- */
 
 char *td_human_bytes(char out[32], double bytes)

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "tandem/error.h"
+#include "tandem/match.h" /* td_match */
 
 /* Zero-initialize; `data` is always 0-terminated once something was added. After running out of
  * memory, `failed` is set and further adds do nothing. */
@@ -34,8 +35,5 @@ char *td_human_time(char out[32], double seconds);
 bool td_is_utf8(const char *text);
 /* Bytes that are none become '?'. */
 void td_make_utf8(char *text);
-
-/* Whether `text` matches a shell pattern of * and ?. */
-bool td_match(const char *pattern, const char *text);
 
 #endif

@@ -19,7 +19,7 @@ static void build(const void *config, const td_architecture_in *in, td_architect
 
 static const td_architecture architecture = {
     .plugin = TD_PLUGIN(td_architecture, TD_ARCHITECTURE_KIND, "decoder-biattn", decoder_options,
-                        struct model,
+                        struct decoder,
                         .brief = "one stack; given tokens see each other in both directions",
                         .check = decoder_check,
                         .paper = "Zhang et al., Encoder-Decoder or Decoder-Only?, 2025"),

@@ -19,7 +19,8 @@ static void build(const void *config, const td_architecture_in *in, td_architect
 
 static const td_architecture architecture = {
     .plugin = TD_PLUGIN(td_architecture, TD_ARCHITECTURE_KIND, "decoder-only", decoder_options,
-                        struct model, .brief = "one causal stack reads given and predicted tokens",
+                        struct decoder,
+                        .brief = "one causal stack reads given and predicted tokens",
                         .check = decoder_check,
                         .paper = "Zhang et al., Encoder-Decoder or Decoder-Only?, 2025"),
     .extent = decoder_extent,

@@ -1,13 +1,22 @@
-/* decoder.h - decoder-only models: one stack reads given and predicted tokens as one sequence. The
- * causal model and the one whose input tokens see each other (BiAttn) differ only in the mask. */
+/* decoder.h - decoder-only models: one stack reads given and predicted tokens as one sequence.
+ *
+ * The causal model and the one whose given tokens see each other (BiAttn) differ only in the mask:
+ * `bidirectional` below. */
 #ifndef TANDEM_PLUGINS_DECODER_H
 #define TANDEM_PLUGINS_DECODER_H
 
 #include "rows.h"
 #include "stack.h"
 
+struct decoder {
+    struct model model;
+    int64_t      layers;
+};
+
+MODEL_FIRST(struct decoder, model);
+
 static const td_option decoder_options[] = {
-    MODEL_OPTIONS, TD_OPTION_NEED_INT(struct model, layers, 1, 4096, "layers"), TD_OPTION_END
+    MODEL_OPTIONS, TD_OPTION_NEED_INT(struct decoder, layers, 1, 4096, "layers"), TD_OPTION_END
 };
 
 static inline td_extent decoder_extent(const void *config, const td_bounds *b)
@@ -28,11 +37,13 @@ static const char *const decoder_arrays[] = { "input_ids", "lengths",      "segm
 
 struct decoder_rows {
     struct stream tokens;
-    /* prefix: NULL if no array of it is wanted; segments: last of each row */
-    int32_t      *prefix, *labels, *segments;
+    int32_t      *prefix; /* NULL in a causal model */
+    int32_t      *labels;
+    int32_t      *segments; /* the last one used in each row */
     float        *weights;
 };
 
+/* Add the arrays of a batch. On failure, too, decoder_arrange frees what was allocated. */
 static inline int decoder_open(struct decoder_rows *d, const td_arrange_in *in, bool bidirectional,
                                td_batch *out, td_error *error)
 {
@@ -45,13 +56,14 @@ static inline int decoder_open(struct decoder_rows *d, const td_arrange_in *in, 
         d->prefix = td_batch_add(out, "prefix_mask", TD_I32, rows, length);
     d->labels = td_batch_add(out, "labels", TD_I32, rows, length);
     d->weights = td_batch_add(out, "loss_weights", TD_F32, rows, length);
+    /* + 1: calloc of 0 bytes may return NULL */
     d->segments = calloc((size_t)rows + 1, sizeof *d->segments);
     if ((bidirectional && !d->prefix) || !d->labels || !d->weights || !d->segments)
         return out_of_memory(error);
     return 0;
 }
 
-/* Reads <s> x_1 .. x_{n-1}, is to say x_1 .. x_n; only predicted tokens weigh. */
+/* Reads <s> x_1 .. x_{n-1} and is to predict x_1 .. x_n; only predicted tokens have weight. */
 static inline int decoder_place(struct decoder_rows *d, const td_example *e, int32_t first,
                                 td_error *error)
 {
@@ -59,15 +71,18 @@ static inline int decoder_place(struct decoder_rows *d, const td_example *e, int
     int32_t base;
     if (at < 0)
         return (int)at;
+    /* Segments continue after the row's earlier examples. Input k is token k - 1, so its segment is
+     * that token's document, even where its label already belongs to the next one. */
     base = d->segments[e->row] + 1;
     d->segments[e->row] += segments_of(e);
     for (int64_t k = 0; k < n; k++) {
-        int64_t p = k - e->n_given; /* which predicted token is the label */
+        int64_t p = k - e->n_given; /* the label's index among the predicted tokens */
         d->tokens.ids[at + k] = k ? token_of(e, k - 1) : first;
         d->tokens.segments[at + k] = base + document_of(e, k ? k - 1 : 0);
         d->tokens.positions[at + k] = (int32_t)k;
         d->labels[at + k] = token_of(e, k);
         d->weights[at + k] = p < 0 ? 0 : e->weights ? e->weights[p] : 1;
+        /* <s> and all given tokens, the last of which predicts the first label that counts */
         if (d->prefix)
             d->prefix[at + k] = k <= e->n_given;
     }
@@ -84,11 +99,14 @@ static inline int decoder_arrange(const struct model *m, const td_arrange_in *in
         if (!code)
             code = decoder_place(&d, &in->examples[k], first_token(&in->special), error);
     }
+    /* the arrays belong to the batch; these two do not */
     free(d.tokens.used);
     free(d.segments);
     return code;
 }
 
+/* Fill in what a batch from outside leaves open: segments from lengths, positions, prefix, weights.
+ * Each array is needed by the check after it, hence the order. */
 static inline int decoder_complete(const struct model *m, bool bidirectional, td_batch *batch,
                                    td_error *error)
 {
@@ -105,27 +123,30 @@ static inline int decoder_complete(const struct model *m, bool bidirectional, td
 
 /* ---- graph ----------------------------------------------------------------------------------- */
 
-static inline void decoder_build(const struct model *m, const td_architecture_in *in,
+static inline void decoder_build(const struct decoder *c, const td_architecture_in *in,
                                  bool bidirectional, td_architecture_out *out)
 {
+    const struct model *m = &c->model;
     td_graph    *g = in->graph;
     td_tensor   *segment = td_batch_input(g, in->batch, "segments");
     td_tensor   *prefix = bidirectional ? td_batch_input(g, in->batch, "prefix_mask") : NULL;
-    struct stack s = {
-        .model = m,
-        .dropout = in->dropout,
-        .scope = "model",
-        .role = TD_ROLE_DECODER,
-        .layers = m->layers,
-        .self_norm = "input_layernorm",
-        .ffn_norm = "post_attention_layernorm",
-        .position = td_batch_input(g, in->batch, "positions"),
-        .mask = { .causal = true,
-                  .self = true,
-                  .q_segment = segment,
-                  .k_segment = segment,
-                  .q_input = prefix,
-                  .k_input = prefix },
+    struct stack        s = {
+               .model = m,
+               .dropout = in->dropout,
+               .scope = "model",
+               .role = TD_ROLE_DECODER,
+               .layers = c->layers,
+               /* Qwen3's names; the second reads as if it followed attention, but it precedes the
+                * ffn */
+               .self_norm = "input_layernorm",
+               .ffn_norm = "post_attention_layernorm",
+               .position = td_batch_input(g, in->batch, "positions"),
+               .mask = { .causal = true,
+                         .self = true,
+                         .q_segment = segment,
+                         .k_segment = segment,
+                         .q_input = prefix,
+                         .k_input = prefix },
     };
     td_tensor *table, *x;
 

@@ -3,13 +3,21 @@
 #include "rows.h"
 #include "stack.h"
 
+struct encoder_decoder {
+    struct model model;
+    int64_t      encoder_layers, decoder_layers;
+    bool         continuous_positions, cross_positions;
+};
+
+MODEL_FIRST(struct encoder_decoder, model);
+
 static const td_option options[] = {
     MODEL_OPTIONS,
-    TD_OPTION_NEED_INT(struct model, encoder_layers, 1, 4096, "layers of the encoder"),
-    TD_OPTION_NEED_INT(struct model, decoder_layers, 1, 4096, "layers of the decoder"),
-    TD_OPTION_BOOL(struct model, continuous_positions, true,
-                   "the decoder's positions go on where the encoder's end"),
-    TD_OPTION_BOOL(struct model, cross_positions, true,
+    TD_OPTION_NEED_INT(struct encoder_decoder, encoder_layers, 1, 4096, "layers of the encoder"),
+    TD_OPTION_NEED_INT(struct encoder_decoder, decoder_layers, 1, 4096, "layers of the decoder"),
+    TD_OPTION_BOOL(struct encoder_decoder, continuous_positions, true,
+                   "the decoder's positions continue where the encoder's end"),
+    TD_OPTION_BOOL(struct encoder_decoder, cross_positions, true,
                    "rotate queries and keys of cross-attention too"),
     TD_OPTION_END
 };
@@ -21,9 +29,9 @@ static td_extent extent(const void *config, const td_bounds *b)
 
 static int check_bounds(const void *config, const td_bounds *b, td_error *error)
 {
-    const struct model *m = config;
-    int64_t             longest = b->given > b->predicted ? b->given : b->predicted;
-    return check_scheme(m, m->continuous_positions ? b->total : longest, error);
+    const struct encoder_decoder *c = config;
+    int64_t                       longest = b->given > b->predicted ? b->given : b->predicted;
+    return check_scheme(&c->model, c->continuous_positions ? b->total : longest, error);
 }
 
 static const char *const arrays[] = { "encoder_ids",
@@ -42,7 +50,8 @@ static const char *const arrays[] = { "encoder_ids",
 
 struct rows {
     struct stream encoder, decoder;
-    int32_t      *labels, *segments; /* segments: last of each row */
+    int32_t      *labels;
+    int32_t      *segments; /* the last one used in each row, in both streams */
     float        *weights;
 };
 
@@ -50,6 +59,8 @@ static int open_rows(struct rows *r, const td_arrange_in *in, td_batch *out, td_
 {
     int64_t rows = in->rows, source = in->extent.first, target = in->extent.second;
     int32_t pad = in->special.pad;
+
+    /* all NULL first: arrange frees whatever an early return leaves */
     memset(r, 0, sizeof *r);
     if (stream_open(&r->encoder, out, "encoder", "encoder_ids", "encoder_segments",
                     "encoder_positions", rows, source, pad) ||
@@ -62,7 +73,7 @@ static int open_rows(struct rows *r, const td_arrange_in *in, td_batch *out, td_
     return r->labels && r->weights && r->segments ? 0 : out_of_memory(error);
 }
 
-/* The encoder reads x_1 .. x_S, without <s>. */
+/* The encoder reads x_1 .. x_S, without <s>: it predicts nothing. */
 static int place_given(struct rows *r, const td_example *e, int32_t segment, td_error *error)
 {
     int64_t at = stream_take(&r->encoder, e->row, e->n_given, error);
@@ -74,8 +85,8 @@ static int place_given(struct rows *r, const td_example *e, int32_t segment, td_
     return at < 0 ? (int)at : 0;
 }
 
-/* The decoder reads <s> x_{S+1} .. x_{T-1}, is to say x_{S+1} .. x_T; its positions start at
- * `start`. */
+/* The decoder reads <s> x_{S+1} .. x_{T-1} and is to predict x_{S+1} .. x_T. Its positions count
+ * from `start`. */
 static int place_predicted(struct rows *r, const td_example *e, int32_t segment, int32_t first,
                            int64_t start, td_error *error)
 {
@@ -90,17 +101,19 @@ static int place_predicted(struct rows *r, const td_example *e, int32_t segment,
     return at < 0 ? (int)at : 0;
 }
 
-static int place(struct rows *r, const struct model *m, const td_example *e, int32_t first,
-                 td_error *error)
+static int place(struct rows *r, const struct encoder_decoder *c, const td_example *e,
+                 int32_t first, td_error *error)
 {
     int32_t segment;
-    int     code = check_example(e, m->vocab_size, error);
+    int     code = check_example(e, c->model.vocab_size, error);
     if (code)
         return code;
+    /* Both streams use the same segment, by which cross-attention finds an example's own inputs. A
+     * row out of range is reported by stream_take, so only the lookup has to survive it. */
     segment = e->row >= 0 && e->row < r->encoder.rows ? r->segments[e->row] + 1 : 1;
     code = place_given(r, e, segment, error);
     if (!code)
-        code = place_predicted(r, e, segment, first, m->continuous_positions ? e->n_given : 0,
+        code = place_predicted(r, e, segment, first, c->continuous_positions ? e->n_given : 0,
                                error);
     if (!code)
         r->segments[e->row] += segments_of(e);
@@ -119,7 +132,7 @@ static int arrange(const void *config, const td_arrange_in *in, td_batch *out, t
     return code;
 }
 
-/* Real encoder tokens of each row. */
+/* The number of encoder tokens in each row, padding not counted; NULL: no memory. Free it. */
 static int32_t *count_real(const td_batch *b)
 {
     const td_array *a = td_batch_find(b, "encoder_segments");
@@ -129,12 +142,15 @@ static int32_t *count_real(const td_batch *b)
     return n;
 }
 
-static int complete_decoder(const struct model *m, td_batch *batch, const td_array *ids,
+static int complete_decoder(const struct encoder_decoder *c, td_batch *batch, const td_array *ids,
                             td_error *error)
 {
-    int32_t *start = m->continuous_positions ? count_real(batch) : NULL;
+    const struct model *m = &c->model;
+    /* where the encoder's positions end, if the decoder's continue there */
+    int32_t            *start = c->continuous_positions ? count_real(batch) : NULL;
+
     int code = add_leading_ones(batch, "decoder_segments", ids, "decoder_lengths", true, error);
-    if (!code && m->continuous_positions && !start)
+    if (!code && c->continuous_positions && !start)
         code = out_of_memory(error);
     if (!code)
         code = add_positions(batch, "decoder_positions", "decoder_segments", ids, start, error);
@@ -151,6 +167,7 @@ static int complete(const void *config, td_batch *batch, td_error *error)
     const td_array     *ids = need_ids(batch, "decoder_ids", m->vocab_size, error);
     int                 code;
 
+    /* the encoder first: the decoder's positions may continue after it */
     if (!given || !ids)
         return TD_EFORMAT;
     if (given->dim[0] != ids->dim[0])
@@ -161,22 +178,25 @@ static int complete(const void *config, td_batch *batch, td_error *error)
         code = add_positions(batch, "encoder_positions", "encoder_segments", given, NULL, error);
     if (!code)
         code = check_positions(batch, "encoder_positions", "encoder_segments", &m->position, error);
-    return code ? code : complete_decoder(m, batch, ids, error);
+    return code ? code : complete_decoder(config, batch, ids, error);
 }
 
 /* ---- graph ----------------------------------------------------------------------------------- */
 
-static struct stack stack_of(const struct model *m, const td_architecture_in *in, td_role role)
+static struct stack stack_of(const struct encoder_decoder *c, const td_architecture_in *in,
+                             td_role role)
 {
+    /* as in T5Gemma, an encoder's layer has the same names; only its mask is open on both sides */
     bool         decoder = role == TD_ROLE_DECODER;
     td_tensor   *segment = td_batch_input(in->graph, in->batch,
                                         decoder ? "decoder_segments" : "encoder_segments");
     struct stack s = {
-        .model = m,
+        .model = &c->model,
         .dropout = in->dropout,
         .role = role,
         .scope = decoder ? "model.decoder" : "model.encoder",
-        .layers = decoder ? m->decoder_layers : m->encoder_layers,
+        .layers = decoder ? c->decoder_layers : c->encoder_layers,
+        .memory_rotated = c->cross_positions,
         .self_norm = "pre_self_attn_layernorm",
         .ffn_norm = "pre_feedforward_layernorm",
         .position = td_batch_input(in->graph, in->batch,
@@ -196,12 +216,14 @@ static td_tensor *run_in(const char *scope, const struct stack *s, td_tensor *x)
 
 static void build(const void *config, const td_architecture_in *in, td_architecture_out *out)
 {
-    const struct model *m = config;
-    td_graph           *g = in->graph;
-    struct stack        encoder = stack_of(m, in, TD_ROLE_ENCODER),
-                 decoder = stack_of(m, in, TD_ROLE_DECODER);
-    td_tensor *table, *x, *y;
+    const struct encoder_decoder *c = config;
+    const struct model           *m = &c->model;
+    td_graph                     *g = in->graph;
+    struct stack                  encoder = stack_of(c, in, TD_ROLE_ENCODER);
+    struct stack                  decoder = stack_of(c, in, TD_ROLE_DECODER);
+    td_tensor                    *table, *x, *y;
 
+    /* one table for both stacks, stored under the decoder's name */
     td_push(g, "model");
     td_push(g, "decoder");
     table = embedding_table(m, g);
@@ -219,20 +241,22 @@ static void build(const void *config, const td_architecture_in *in, td_architect
     project_out(m, g, table, out);
 }
 
-/* Queries of a merged attention read both stacks, so they are rotated for both or for none. */
-static int check_merged(const struct model *m, td_error *error)
+/* A merged attention has one set of queries for both stacks: they cannot be rotated for the
+ * decoder's keys and not for the encoder's. */
+static int check_merged(const struct encoder_decoder *c, td_error *error)
 {
-    const td_attention *a = attention_of(m);
-    if (!a || m->cross_positions || !(a->roles & TD_ATTENTION_MERGED))
+    const td_attention *a = attention_of(&c->model);
+    if (!a || c->cross_positions || !(a->roles & TD_ATTENTION_MERGED))
         return 0;
     return td_fail(error, TD_ECONFIG,
                    "cross_positions = false does nothing with attention '%s', whose queries read "
-                   "encoder and decoder at once: leave it out",
+                   "encoder and decoder together: leave it out",
                    a->plugin.name);
 }
 
 static int check(const void *config, td_error *error)
 {
+    /* self-attention is needed in both stacks; the encoder is read in either of two ways */
     int code = check_parts(config, TD_ATTENTION_SELF, error);
     if (!code)
         code = check_parts(config, TD_ATTENTION_CROSS | TD_ATTENTION_MERGED, error);
@@ -241,7 +265,7 @@ static int check(const void *config, td_error *error)
 
 static const td_architecture encoder_decoder = {
     .plugin = TD_PLUGIN(td_architecture, TD_ARCHITECTURE_KIND, "encoder-decoder", options,
-                        struct model,
+                        struct encoder_decoder,
                         .brief = "an encoder reads the given tokens, a decoder predicts",
                         .check = check,
                         .paper = "Zhang et al., Encoder-Decoder or Decoder-Only?, 2025"),

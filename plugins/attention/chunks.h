@@ -1,6 +1,9 @@
-/* chunks.h - the two ops of linear attention: products of queries, keys and values by chunks, and the
- * feature map. Both are closed under differentiation, so that a backward pass computes again what is
- * within them, and nothing of it is kept. */
+/* chunks.h - the two ops of linear attention: products of queries, keys and values by chunks, and
+ * the feature map.
+ *
+ * They are ops, not functions that emit primitives, for the sake of memory: the gradient of each is
+ * written in the op itself, so the backward pass recomputes what lies inside and the forward pass
+ * keeps none of it. */
 #ifndef TANDEM_PLUGINS_CHUNKS_H
 #define TANDEM_PLUGINS_CHUNKS_H
 
@@ -11,15 +14,16 @@
  *
  *     o_i = sum_j M_ij (q_i . k_j) v_j
  *
- * for queries and keys in N chunks of C: q, k [B, H, N, C, E], v [B, H, N, C, F]. M is 0 or 1. Within
- * a chunk it is the matrix `see` [B, 1, N, C, C]. Across chunks it comes from up to two links, each of
- * which is a product, so that chunks meet by states, sums of k v^T:
+ * for queries and keys in N chunks of C: q, k [B, H, N, C, E], v [B, H, N, C, F]. M is 0 or 1.
+ * Within a chunk it is the matrix `see` [B, 1, N, C, C]. Across chunks it is the sum of up to two
+ * links, each of which factors, so that chunks need only exchange their states, sums of k v^T:
  *
  *     M_ij = take_i which_(chunk of i, chunk of j) give_j
  *
- * with which [B, 1, N, N], give and take [B, 1, N, C, 1]. "chunk_attend": i[0] 1: with M transposed.
+ * with which [B, 1, N, N], give and take [B, 1, N, C, 1]. "chunk_attend": i[0] 1: M is transposed.
  *
- * With w the gradient of o, and ' for M transposed, the gradients are the same op again:
+ * Let w be the gradient of o, and op' the op with M transposed. The gradients are the same op
+ * again:
  *     dq = op(w, v, k),  dk = op'(v, w, q),  dv = op'(k, q, w)
  */
 enum {
@@ -33,15 +37,16 @@ enum {
 };
 
 struct link {
-    td_tensor *which, *give, *take; /* all NULL: nothing crosses that border */
+    td_tensor *which, *give, *take; /* all NULL: chunks see nothing in that direction */
 };
 
-/* M, by its parts. */
+/* M in its factors. */
 struct chunk_mask {
     td_tensor  *see;
     struct link link[2];
 };
 
+/* rest: the inputs of another chunk_attend, of which the mask is taken. */
 static inline td_tensor *chunk_emit(td_tensor *const *rest, td_tensor *q, td_tensor *k,
                                     td_tensor *v, bool transposed)
 {
@@ -67,6 +72,7 @@ static inline td_tensor *chunk_attend(const struct chunk_mask *m, td_tensor *q, 
     return chunk_emit(in, q, k, v, false);
 }
 
+/* 0 if x has these dims (-1: any) and the dtype of q. */
 static int has_dims(const td_tensor *x, const td_tensor *q, const char *what, const int64_t *dims,
                     int rank, td_error *error)
 {
@@ -74,9 +80,7 @@ static int has_dims(const td_tensor *x, const td_tensor *q, const char *what, co
     for (int a = 0; same && a < rank; a++)
         same = dims[a] < 0 || x->dim[a] == dims[a];
     return same ? 0
-                : td_fail(error, TD_EGRAPH,
-                          "%s has other dims than the queries need, or another "
-                          "dtype",
+                : td_fail(error, TD_EGRAPH, "%s: the dims or the dtype do not match the queries",
                           what);
 }
 
@@ -93,13 +97,14 @@ static int infer_chunks(td_tensor *const *in, int n, const td_attrs *a, td_shape
                   factor[] = { b, 1, chunks, c, 1 };
     if (has_dims(in[CHUNK_K], q, "keys", k, 5, error) ||
         has_dims(in[CHUNK_V], q, "values", v, 5, error) ||
-        has_dims(in[CHUNK_SEE], q, "the pairs of a chunk", see, 5, error))
+        has_dims(in[CHUNK_SEE], q, "the mask within chunks", see, 5, error))
         return TD_EGRAPH;
+    /* a link is whole or absent */
     for (int l = CHUNK_LINK; l < CHUNK_INPUTS; l += 3)
         if ((in[l] || in[l + 1] || in[l + 2]) &&
-            (has_dims(in[l], q, "the pairs of chunks", which, 4, error) ||
-             has_dims(in[l + 1], q, "what keys give", factor, 5, error) ||
-             has_dims(in[l + 2], q, "what queries take", factor, 5, error)))
+            (has_dims(in[l], q, "the mask between chunks", which, 4, error) ||
+             has_dims(in[l + 1], q, "the factors of keys", factor, 5, error) ||
+             has_dims(in[l + 2], q, "the factors of queries", factor, 5, error)))
             return TD_EGRAPH;
     out[0].dtype = q->dtype;
     out[0].rank = 5;
@@ -114,9 +119,10 @@ static void vjp_chunks(td_tensor *const *in, int n, td_tensor *const *out,
 {
     td_tensor *q = in[CHUNK_Q], *k = in[CHUNK_K], *v = in[CHUNK_V], *w = grad_out[0];
     bool       turned = a->i[0] != 0;
+    /* M is made of integers, so a caller who asks for its gradient has made a mistake */
     for (int i = CHUNK_SEE; i < CHUNK_INPUTS; i++)
         if (i < n && need[i])
-            td_graph_fail(q->graph, "no gradient flows into the mask: td_detach it");
+            td_graph_fail(q->graph, "chunk_attend has no gradient for its mask: td_detach it");
     if (need[CHUNK_Q])
         grad_in[CHUNK_Q] = chunk_emit(in, w, v, k, turned);
     if (need[CHUNK_K])
@@ -125,7 +131,8 @@ static void vjp_chunks(td_tensor *const *in, int n, td_tensor *const *out,
         grad_in[CHUNK_V] = chunk_emit(in, k, q, w, !turned);
 }
 
-/* x y^T or the like with a factor per row of one of them: of the narrower. */
+/* (factor x)^T y in each chunk. The factor belongs to a row, so it may scale either operand: scale
+ * the narrower one, which is less work. */
 static td_tensor *outer(td_tensor *x, td_tensor *y, td_tensor *factor)
 {
     if (td_dim(x, -1) <= td_dim(y, -1))
@@ -135,13 +142,15 @@ static td_tensor *outer(td_tensor *x, td_tensor *y, td_tensor *factor)
     return td_matmul(td_transpose(x, 3, 4), y);
 }
 
+/* factor (x y), scaled before or after the product, whichever is narrower. */
 static td_tensor *inner(td_tensor *x, td_tensor *y, td_tensor *factor)
 {
     return td_dim(x, -1) <= td_dim(y, -1) ? td_matmul(td_mul(x, factor), y)
                                           : td_mul(td_matmul(x, y), factor);
 }
 
-/* What chunks take of other chunks' states. */
+/* What queries receive from the states of other chunks. A state is flattened to one row, so that a
+ * single product with `which` sums the states that each chunk sees. */
 static td_tensor *across(td_tensor *const *in, const struct link *l)
 {
     td_tensor *state = outer(in[CHUNK_K], in[CHUNK_V], l->give); /* [B, H, N, E, F] */
@@ -158,6 +167,7 @@ static void lower_chunks(td_graph *g, td_tensor *const *in, int n, const td_attr
     td_tensor *scores = td_matmul(in[CHUNK_Q], td_transpose(in[CHUNK_K], 3, 4));
     out[0] = td_matmul(td_mul(scores, see), in[CHUNK_V]);
     for (int at = CHUNK_LINK; at < CHUNK_INPUTS; at += 3) {
+        /* transposing which_NM give_M take_N swaps the roles of keys and queries */
         struct link l = { in[at], in[at + 1], in[at + 2] };
         if (l.which && turned)
             l = (struct link){ td_transpose(l.which, 2, 3), l.take, l.give };
@@ -174,20 +184,22 @@ static void flops_chunks(td_tensor *const *in, int n, td_tensor *const *out, con
            rows = (double)td_count(q) / e, links = 0;
     for (int at = CHUNK_LINK; at < CHUNK_INPUTS; at += 3)
         links += in[at] != NULL;
-    /* within chunks; states made and taken; states added up, N^2 of them for N C rows */
+    /* per row: scores and values within its chunk; making and reading a state; and its part of the
+     * N^2 additions of states that N C rows share */
     f->matmul = rows * (2 * c * (e + width) +
                         links * (4 * e * width + 2 * (double)q->dim[2] / c * e * width));
     f->visible = f->matmul;
     f->elementwise = rows * (c + 2 * links * (e + width));
 }
 
-/* Two chunks, of which the second takes from the first; then with the mask transposed. */
+/* Two chunks, of which the second reads the first; then the same with the mask transposed. */
 static int example_chunks(td_graph *g, int n, td_tensor **in, td_attrs *attrs)
 {
     enum { EB = 1, EH = 2, EN = 2, EC = 3, EE = 2, EF = 5 };
     const int64_t q[] = { EB, EH, EN, EC, EE }, v[] = { EB, EH, EN, EC, EF },
                   see[] = { EB, 1, EN, EC, EC }, which[] = { EB, 1, EN, EN },
                   factor[] = { EB, 1, EN, EC, 1 };
+    /* some rows see nothing in their chunk, some give or take nothing: every factor matters */
     const double pairs[EN * EC * EC] = { 1, 0, 0, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 0, 0, 0, 1 };
     const double chunks[EN * EN] = { 0, 0, 1, 0 }, give[EN * EC] = { 0, 1, 1, 1, 1, 0 },
                              take[EN * EC] = { 1, 1, 1, 1, 1, 0 };
@@ -221,7 +233,8 @@ static const td_op chunk_attend_op = {
 
 /* ---- elu_plus_one ----------------------------------------------------------------------------
  *
- * elu(x) + 1: exp(x) below 0, x + 1 above. Its slope is min(y, 1), so a backward pass needs y alone.
+ * y = elu(x) + 1: exp(x) below 0, x + 1 above. dy/dx = min(y, 1), so the backward pass needs only
+ * y.
  */
 static inline td_tensor *elu_plus_one(td_tensor *x)
 {
@@ -231,7 +244,7 @@ static inline td_tensor *elu_plus_one(td_tensor *x)
 static int infer_elu(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
     if (!in[0] || in[0]->dtype == TD_I32)
-        return td_fail(error, TD_EGRAPH, "needs reals");
+        return td_fail(error, TD_EGRAPH, "needs a real tensor");
     out[0].dtype = in[0]->dtype;
     out[0].rank = in[0]->rank;
     memcpy(out[0].dim, in[0]->dim, sizeof out[0].dim);

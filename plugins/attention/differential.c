@@ -1,29 +1,39 @@
-/* differential.c - the difference of two softmax maps. Paper: Ye et al. 2024.
+/* differential.c - the difference of two softmax maps, in which noise common to both cancels.
+ * Paper: Ye et al. 2024.
  *
  *     o = (softmax(q1 k1^T / sqrt(E)) - lambda softmax(q2 k2^T / sqrt(E))) v
  *     lambda = exp(lq1 . lk1) - exp(lq2 . lk2) + lambda_init
  *     each head: (1 - lambda_init) RMSNorm(o)
  *
- * A head has two queries and keys of head_dim, side by side in the projections, and a value of twice
- * that width: as large as two heads of softmax attention. */
+ * A head has two queries and two keys of width head_dim, adjacent in the projections, and one value
+ * of twice that width. It is as large as two heads of softmax attention, so a fair comparison
+ * halves the number of heads. */
 #include <stdlib.h>
 
 #include "heads.h"
 
+struct differential {
+    struct heads heads;
+    double       lambda_init;
+};
+
+HEADS_FIRST(struct differential, heads);
+
 static const td_option options[] = {
-    TD_OPTION_INT(struct heads, heads, 4, 1, 4096, "heads, each of two maps"),
+    TD_OPTION_INT(struct heads, heads, 4, 1, 4096, "heads, each with two maps"),
     TD_OPTION_INT(struct heads, kv_heads, 0, 0, 4096,
                   "key and value heads; 0: as many as query heads"),
     TD_OPTION_INT(struct heads, head_dim, 128, 1, 4096,
                   "width of a query or key; values and outputs have twice that"),
-    TD_OPTION_FLOAT(struct heads, lambda_init, 0, 0, 0.99,
-                    "lambda at first; 0: by the layer, 0.8 - 0.6 exp(-0.3 layer), from 0.2 to 0.8"),
+    TD_OPTION_FLOAT(struct differential, lambda_init, 0, 0, 0.99,
+                    "initial lambda; 0: 0.8 - 0.6 exp(-0.3 layer), which rises from 0.2 to 0.8"),
     HEADS_QKV_NORM,
     HEADS_BIAS_AND_EPS,
     TD_OPTION_END
 };
 
-/* The number after the last "layers." of the path; without one, 0. */
+/* The number after the last "layers." of a path such as "model.decoder.layers.3.self_attn", 0 if
+ * there is none. An attention learns its depth in no other way. */
 static long layer_of(const char *path)
 {
     long layer = 0;
@@ -32,13 +42,14 @@ static long layer_of(const char *path)
     return layer;
 }
 
-static double first_lambda(const struct heads *c, td_graph *g)
+/* The paper's schedule: deeper layers subtract more. */
+static double first_lambda(const struct differential *c, td_graph *g)
 {
     return c->lambda_init > 0 ? c->lambda_init
                               : 0.8 - 0.6 * exp(-0.3 * (double)layer_of(g->host->path(g)));
 }
 
-/* exp(q . k), a scalar */
+/* exp(q . k) of two parameters of width head_dim: a scalar. N(0, 0.1^2) is the paper's start. */
 static td_tensor *exp_of_product(const struct heads *c, td_graph *g, const char *q, const char *k)
 {
     td_tensor *x = td_mul(td_param(g, q, &c->head_dim, 1, td_normal(0.1)),
@@ -46,10 +57,11 @@ static td_tensor *exp_of_product(const struct heads *c, td_graph *g, const char 
     return td_exp(td_sum_all(x));
 }
 
-static td_tensor *lambda_of(const struct heads *c, td_graph *g)
+/* exp(lq1 . lk1) - exp(lq2 . lk2) + lambda_init: one lambda for all heads of the layer */
+static td_tensor *lambda_of(const struct differential *c, td_graph *g)
 {
-    return td_affine(td_sub(exp_of_product(c, g, "lambda_q1", "lambda_k1"),
-                            exp_of_product(c, g, "lambda_q2", "lambda_k2")),
+    return td_affine(td_sub(exp_of_product(&c->heads, g, "lambda_q1", "lambda_k1"),
+                            exp_of_product(&c->heads, g, "lambda_q2", "lambda_k2")),
                      1, first_lambda(c, g));
 }
 
@@ -61,6 +73,8 @@ static td_tensor *of_pair(td_tensor *x, int64_t which)
     return td_reshape(td_slice(td_reshape(x, pairs, 5), 2, which, 1), dims, 4);
 }
 
+/* Two queries and two keys a head, as if they were heads of their own; one value of twice the
+ * width. */
 static struct qkv pairs_of(const struct heads *c, const td_attention_in *in)
 {
     int64_t    kv = kv_heads_of(c);
@@ -76,24 +90,28 @@ static struct qkv pairs_of(const struct heads *c, const td_attention_in *in)
 
 static td_tensor *build(const void *config, const td_attention_in *in)
 {
-    const struct heads *c = config;
-    td_graph           *g = in->query->graph;
-    int64_t             width = 2 * c->head_dim;
-    struct qkv          x = pairs_of(c, in);
-    td_tensor          *o[2];
+    const struct differential *c = config;
+    const struct heads        *h = &c->heads;
+    td_graph                  *g = in->query->graph;
+    int64_t                    width = 2 * h->head_dim;
+    struct qkv                 x = pairs_of(h, in);
+    td_tensor                 *o[2];
 
     rotate_heads(in, &x);
     remember_heads(in, &x);
+    /* (S1 - lambda S2) v as S1 v - lambda S2 v: two calls of the fused op, no map in memory */
     for (int k = 0; k < 2; k++)
-        o[k] = td_attend_with(in, of_pair(x.q, k), of_pair(x.k, k), x.v, c->heads, heads_scale(c));
+        o[k] = td_attend_with(in, of_pair(x.q, k), of_pair(x.k, k), x.v, h->heads, heads_scale(h));
     o[0] = td_sub(o[0], td_mul(lambda_of(c, g), o[1]));
-    o[0] = td_rms_norm(o[0], td_param(g, "sub_norm.weight", &width, 1, td_ones()), c->eps);
-    return heads_joined(c, in, td_scale(o[0], 1 - first_lambda(c, g)));
+    o[0] = td_rms_norm(o[0], td_param(g, "sub_norm.weight", &width, 1, td_ones()), h->eps);
+    /* brings the gradient to the size it has in softmax attention, so that hyperparameters carry
+     * over; by the initial lambda, which is a constant (section 2.1 of the paper) */
+    return heads_joined(h, in, td_scale(o[0], 1 - first_lambda(c, g)));
 }
 
 static const td_attention differential = {
-    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "differential", options, struct heads,
-                        .brief = "the difference of two softmax maps",
+    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "differential", options,
+                        struct differential, .brief = "the difference of two softmax maps",
                         .paper = "Ye et al., Differential Transformer, 2024", .check = heads_check),
     .roles = TD_ATTENTION_SELF | TD_ATTENTION_CROSS,
     .build = build,

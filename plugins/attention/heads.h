@@ -1,16 +1,27 @@
 /* heads.h - what the attentions of this folder share: the options of heads, their projections and
- * norms, and indices for masks. */
+ * norms, and indices for masks.
+ *
+ * A plugin's config begins with `struct heads` and continues with the options that only it has:
+ *
+ *     struct softmax { struct heads heads; int64_t window; };
+ *
+ * An option row stores the offset of its field. A first member has offset 0, so the rows below hold
+ * for every such config, and the functions below take it as a `struct heads`. */
 #ifndef TANDEM_PLUGINS_HEADS_H
 #define TANDEM_PLUGINS_HEADS_H
 
 #include "tandem/kind/attention.h"
 
-/* Each plugin's table has those that it knows. */
+/* A plugin without a row for one of these leaves it zero: off. */
 struct heads {
-    int64_t heads, kv_heads, head_dim, window, chunk;
-    bool    qkv_norm, qk_norm_scale, output_norm, bias, memory_positions;
-    double  eps, lambda_init;
+    int64_t heads, kv_heads, head_dim;
+    bool    qkv_norm, qk_norm_scale, output_norm, bias;
+    double  eps;
 };
+
+/* Stops the build if the rows below would store into the wrong field of S. */
+#define HEADS_FIRST(S, member) \
+    _Static_assert(offsetof(S, member) == 0, "struct heads must be the first member")
 
 #define HEADS_SIZES                                                      \
     TD_OPTION_INT(struct heads, heads, 8, 1, 4096, "query heads"),       \
@@ -49,13 +60,14 @@ static inline td_tensor *project(const struct heads *c, const char *name, td_ten
     return td_linear_with(name, x, out, c->bias, td_normal(1 / sqrt((double)td_dim(x, -1))));
 }
 
-/* `name`.weight [E], or NULL. */
+/* The learnable scale `name` [E] of a norm, or NULL: normalize only. All heads share it. */
 static inline td_tensor *scale_of(const struct heads *c, td_graph *g, const char *name)
 {
     return c->qk_norm_scale ? td_param(g, name, &c->head_dim, 1, td_ones()) : NULL;
 }
 
-/* The same parameters at each call; norms are named as Hugging Face does. */
+/* Parameters are fetched by name, so a second call shares those of the first. The names are those
+ * of Hugging Face's Qwen3. */
 static inline td_tensor *norm_queries(const struct heads *c, td_tensor *q)
 {
     return c->qkv_norm ? td_rms_norm(q, scale_of(c, q->graph, "q_norm.weight"), c->eps) : q;
@@ -66,12 +78,14 @@ static inline td_tensor *norm_keys(const struct heads *c, td_tensor *k)
     return c->qkv_norm ? td_rms_norm(k, scale_of(c, k->graph, "k_norm.weight"), c->eps) : k;
 }
 
+/* No learnable scale: o_proj could absorb it. */
 static inline td_tensor *norm_values(const struct heads *c, td_tensor *v)
 {
     return c->qkv_norm ? td_rms_norm(v, NULL, c->eps) : v;
 }
 
-/* Normalized, not yet rotated. */
+/* Queries of `query`, keys and values of `key`: normalized, not yet rotated, since a rotation keeps
+ * the length that the norm has set. */
 static inline struct qkv heads_of(const struct heads *c, td_tensor *query, td_tensor *key)
 {
     int64_t    kv = kv_heads_of(c);
@@ -98,14 +112,14 @@ static inline void remember_heads(const td_attention_in *in, struct qkv *x)
     x->v = td_remember(in, "v", x->v);
 }
 
-/* [B, H, T, F] -> [B, T, D] */
+/* Concatenate the heads and project: [B, H, T, F] -> [B, T, D] */
 static inline td_tensor *heads_joined(const struct heads *c, const td_attention_in *in,
                                       td_tensor *o)
 {
     return project(c, "o_proj", td_merge_heads(o), td_dim(in->query, -1));
 }
 
-/* o [B, H, T, F] to [B, T, D] */
+/* The same after the output norm, if the config asks for one. */
 static inline td_tensor *heads_out(const struct heads *c, const td_attention_in *in, td_tensor *o)
 {
     if (c->output_norm)
@@ -113,9 +127,10 @@ static inline td_tensor *heads_out(const struct heads *c, const td_attention_in 
     return heads_joined(c, in, o);
 }
 
+/* Keeps the variance of a score at 1 whatever the width of a head. */
 static inline double heads_scale(const struct heads *c) { return 1 / sqrt((double)c->head_dim); }
 
-/* first, first + 1, .. for every row of `like`: i32 [B, length] */
+/* first, first + 1, .. in each row, one row for each of `like`: i32 [B, length] */
 static inline td_tensor *count_from(const td_tensor *like, int64_t length, double first)
 {
     int64_t one[] = { 1, length }, dims[] = { td_dim(like, 0), length };
@@ -123,13 +138,16 @@ static inline td_tensor *count_from(const td_tensor *like, int64_t length, doubl
                      dims);
 }
 
-/* Attention dropout as td_attend_with has it: rows of v [B, G, S, F], for all queries at once.
- * Sources of keys have places of their own, so that what is dropped depends on no length. */
+/* Attention dropout as in td_attend_with: whole rows of v [B, G, S, F], so a dropped key is dropped
+ * for every query. `place` names the random stream; each source of keys has its own, so that one
+ * source's length does not shift the draws of another. */
 static inline td_tensor *drop_values(const td_attention_in *in, td_tensor *v, const char *place)
 {
     const td_dropout *d = in->dropout;
     if (!d || d->rate <= 0)
         return v;
+    /* numbered as [B, S, G, F], an element's draw does not depend on S, nor on padding; axis 3 is
+     * shared, so that a row goes as a whole */
     v = td_dropout_at(td_transpose(v, 1, 2), d->step, d->example, d->rate, (int64_t)1 << 3, place);
     return td_transpose(v, 1, 2);
 }

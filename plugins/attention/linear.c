@@ -3,54 +3,67 @@
  *
  *     o_i = sum_j (f(q_i) . f(k_j)) v_j / sum_j f(q_i) . f(k_j),   f(x) = elu(x) + 1
  *
- * over the keys that a token sees. There is no matrix of T x T: a row is cut into chunks of C
- * tokens, pairs within a chunk are computed as they are, and what comes from other chunks goes
- * through their states, sums of f(k) v^T (Hua et al. 2022 call this mixed chunk attention). A sum of
- * states is one product with a 0/1 matrix of chunks, [T/C, T/C]. The op is in chunks.h.
+ * over the keys that a token sees. No T x T matrix exists: a row is cut into chunks of C tokens,
+ * pairs within a chunk are computed one by one, and whatever lies in other chunks arrives through
+ * their states, sums of f(k) v^T (Hua et al. 2022 call this mixed chunk attention). States are
+ * summed by one product with a 0/1 matrix over chunks, [T/C, T/C]. The op is in chunks.h.
  *
- * Segments. Those of a row are runs of tokens, in ascending order and with padding behind them: what
- * packing makes. So a token sees beyond its chunk only tokens of the segment that lies across the
- * chunk's border. A chunk gives two states: of its keys in the segment at its end, for later
- * chunks, and of those in the segment at its beginning, for earlier chunks where they may be seen (in
- * an encoder, and given tokens by given tokens). No state is ever subtracted, so segments are exactly
- * apart. In cross-attention queries and keys are not side by side; they are put so, each segment's
- * keys before its queries, and taken out again: that compares all their segments, once for all
- * layers.
+ * Segments. The segments of a row are runs of tokens in ascending order, followed by padding: that
+ * is what packing makes. So beyond its own chunk, a token sees only tokens of the segment that
+ * straddles the chunk's border. A chunk offers two states: one of the keys in its last segment, for
+ * later chunks, and one of those in its first segment, for earlier chunks where those may look
+ * ahead (in an encoder, and among given tokens). No state is ever subtracted, so segments are
+ * separated exactly, not up to rounding.
  *
- * Positions. A scheme that rotates turns f(q) and f(k) in the numerator only; one that biases scores
- * is refused. Dropout of weights drops values, as elsewhere, with the weights' sum as it is.
+ * Cross-attention. Queries and keys are two sequences, so they are merged into one row, the keys of
+ * each segment before its queries, and the results are taken out again. Finding the places compares
+ * all segments of the two, once for all layers.
  *
- * Generation carries one state per head, [E, F] and [E], whatever the length. */
+ * Positions. A scheme that rotates turns f(q) and f(k) in the numerator only; one that biases
+ * scores is refused. Attention dropout drops values, as elsewhere; the denominator stays whole.
+ *
+ * Generation carries one state per head, [E, F] and [E], however long the sequence. */
 #include "chunks.h"
 #include "heads.h"
 
+struct linear {
+    struct heads heads;
+    int64_t      chunk;
+};
+
+HEADS_FIRST(struct linear, heads);
+
 static const td_option options[] = {
     HEADS_SIZES,
-    TD_OPTION_INT(struct heads, chunk, 64, 1, 65536,
-                  "tokens of a chunk: pairs within it are computed one by one"),
+    TD_OPTION_INT(struct linear, chunk, 64, 1, 65536,
+                  "tokens in a chunk: pairs within it are computed one by one"),
     HEADS_QKV_NORM,
     HEADS_OUTPUT_NORM,
     HEADS_BIAS_AND_EPS,
     TD_OPTION_END
 };
 
-/* What each token of a sequence is, [B, T]; `input` NULL: nobody sees what comes after it. */
+/* What each token of a sequence is, [B, T]; `input` NULL: no token sees those after it. */
 struct tokens {
     td_tensor *segment, *input;
-    bool       both, self; /* all see both sides; padding sees itself */
+    bool       both, self; /* every token sees both sides; padding sees itself */
 };
 
-/* Features q and k, for the sum of weights, and as rotated, for the numerator; values. [B, H, T, E] */
+/* f(q) and f(k) for the denominator, the same rotated for the numerator, and values. [B, H, T,
+ * E] */
 struct features {
     td_tensor *q, *k, *turned_q, *turned_k, *v;
 };
 
-/* What the tokens saw: sums of weighted values [B, H, T, F] and of weights [B, H, T, 1]. */
+/* What the tokens saw, numerator and denominator: sums of weighted values [B, H, T, F] and of
+ * weights [B, H, T, 1]. */
 struct seen {
     td_tensor *values, *weights;
 };
 
-/* ---- integers per token ---------------------------------------------------------------------- */
+/* ---- integers per token ----------------------------------------------------------------------
+ *
+ * Truth is 0 or 1 in an i32: * is "and", td_maximum "or", not_ "not". */
 
 static td_tensor *number(td_graph *g, int64_t x) { return td_full(g, TD_I32, 0, 0, (double)x); }
 static td_tensor *not_(td_tensor *x) { return td_affine(x, -1, 1); }
@@ -60,31 +73,36 @@ static td_tensor *reshape3(td_tensor *x, int64_t a, int64_t b, int64_t c)
     return td_reshape(x, (int64_t[]){ a, b, c }, 3);
 }
 
-/* x [B, N, C] as real [B, 1, N, C, 1]: a factor of heads in chunks */
+/* x [B, N, C] as real [B, 1, N, C, 1], which broadcasts over heads and their width. */
 static td_tensor *factor(td_tensor *x)
 {
     int64_t dims[] = { td_dim(x, 0), 1, td_dim(x, 1), td_dim(x, 2), 1 };
     return td_reshape(td_cast(x, TD_REAL), dims, 5);
 }
 
-/* A row in chunks: segments and inputs [B, N, C]; segment at the beginning and end of each [B, N]. */
+/* Rows cut into chunks: segments and inputs [B, N, C], and the first and last segment of each chunk
+ * [B, N]. */
 struct chunks {
     int64_t    rows, count, length;
     td_tensor *segment, *input, *begin, *end;
 };
 
+/* Cut [B, T] into [B, N, C]. The last chunk is filled with 0, which is padding in every tensor
+ * here. */
 static td_tensor *in_chunks(const struct chunks *c, td_tensor *x)
 {
     return reshape3(td_pad(x, 1, 0, c->count * c->length - td_dim(x, 1)), c->rows, c->count,
                     c->length);
 }
 
-static struct chunks cut(const struct heads *h, const struct tokens *t)
+static struct chunks cut(const struct linear *h, const struct tokens *t)
 {
     int64_t       tokens = td_dim(t->segment, 1);
     struct chunks c = { .rows = td_dim(t->segment, 0),
                         .length = h->chunk < tokens ? h->chunk : tokens };
     int64_t       dims[2];
+
+    /* one chunk if the row is short: no larger matrix of pairs than it needs */
     c.count = (tokens + c.length - 1) / c.length;
     dims[0] = c.rows;
     dims[1] = c.count;
@@ -101,6 +119,7 @@ static td_tensor *pairs(const struct chunks *c, const struct tokens *t)
     td_graph  *g = t->segment->graph;
     int64_t    q[] = { c->rows, c->count, c->length, 1 }, k[] = { c->rows, c->count, 1, c->length };
     int64_t    down[] = { c->length, 1 }, dims[] = { c->rows, 1, c->count, c->length, c->length };
+    /* a query's place varies down the rows, a key's along the columns */
     td_tensor *place = td_iota(g, TD_I32, c->length), *row = td_reshape(place, down, 2);
     td_tensor *qs = td_reshape(c->segment, q, 4), *ks = td_reshape(c->segment, k, 4);
     td_tensor *see = td_mul(td_equal(qs, ks), not_(is_zero(qs))),
@@ -116,7 +135,8 @@ static td_tensor *pairs(const struct chunks *c, const struct tokens *t)
     return td_reshape(td_cast(see, TD_REAL), dims, 5);
 }
 
-/* x [B, N] of the neighbouring chunk, behind or ahead; 0 where there is none. */
+/* For each chunk the entry of x [B, N] of its neighbour, behind or ahead; 0, padding, at the
+ * ends. */
 static td_tensor *neighbour(td_tensor *x, bool ahead)
 {
     int64_t n = td_dim(x, 1);
@@ -124,8 +144,8 @@ static td_tensor *neighbour(td_tensor *x, bool ahead)
                  : td_pad(td_slice(x, 1, 0, n - 1), 1, 1, 0);
 }
 
-/* Which chunks' states each chunk adds up: real [B, 1, N, N]. A state is of the segment `own`, what
- * is wanted is the segment across the border. */
+/* Which chunks' states each chunk sums: real [B, 1, N, N]. A chunk offers the state of its segment
+ * `own`; wanted is the segment `across` the border of the chunk that reads. */
 static td_tensor *chunk_pairs(const struct chunks *c, td_tensor *across, td_tensor *own, bool ahead)
 {
     int64_t    dims[] = { c->rows, 1, c->count, c->count }, down[] = { c->count, 1 };
@@ -138,7 +158,8 @@ static td_tensor *chunk_pairs(const struct chunks *c, td_tensor *across, td_tens
 
 /* ---- a row ----------------------------------------------------------------------------------- */
 
-/* What each token sees in the chunks behind it or ahead of it. */
+/* The link to the chunks behind, or to those ahead: which states are summed, which keys enter a
+ * state, and which queries read it. */
 static struct link link_of(const struct chunks *c, bool ahead)
 {
     td_tensor *own = ahead ? c->begin : c->end, *across = neighbour(own, ahead);
@@ -146,6 +167,7 @@ static struct link link_of(const struct chunks *c, bool ahead)
     td_tensor *take = td_mul(td_equal(c->segment, reshape3(across, c->rows, c->count, 1)),
                              not_(is_zero(c->segment)));
 
+    /* in a causal stack, only given tokens look ahead, and only to given tokens */
     if (ahead && c->input) {
         give = td_mul(give, not_(is_zero(c->input)));
         take = td_mul(take, not_(is_zero(c->input)));
@@ -156,6 +178,8 @@ static struct link link_of(const struct chunks *c, bool ahead)
 static struct chunk_mask mask_of(const struct chunks *c, const struct tokens *t)
 {
     struct chunk_mask m = { .see = pairs(c, t) };
+    /* an absent link costs nothing: none between chunks if there is one, none ahead if all is
+     * causal */
     if (c->count > 1)
         m.link[0] = link_of(c, false);
     if (c->count > 1 && (t->both || t->input))
@@ -170,15 +194,15 @@ static td_tensor *heads_in_chunks(const struct chunks *c, td_tensor *x)
     return td_reshape(td_pad(x, 2, 0, c->count * c->length - td_dim(x, 2)), dims, 5);
 }
 
+/* And back, without the tokens that filled the last chunk. */
 static td_tensor *from_chunks(td_tensor *x, int64_t tokens)
 {
     int64_t dims[] = { td_dim(x, 0), td_dim(x, 1), td_dim(x, 2) * td_dim(x, 3), td_dim(x, 4) };
     return td_slice(td_reshape(x, dims, 4), 2, 0, tokens);
 }
 
-/* All that the tokens of a row see of each other. The sum of weights is the same product with values
- * of 1. */
-static struct seen see_row(const struct heads *h, const struct tokens *t, const struct features *x)
+/* All that the tokens of a row see of each other. The denominator is the same op on values of 1. */
+static struct seen see_row(const struct linear *h, const struct tokens *t, const struct features *x)
 {
     struct chunks     c = cut(h, t);
     struct chunk_mask m = mask_of(&c, t);
@@ -193,8 +217,8 @@ static struct seen see_row(const struct heads *h, const struct tokens *t, const 
 
 /* ---- queries and keys of two sequences ------------------------------------------------------- */
 
-/* Of each token of a, the tokens of b with a smaller segment, or one not greater: i32 [B, T]. In
- * pieces, so that no matrix of all pairs is there at once. */
+/* For each token of a, how many tokens of b have a smaller segment, or, with equal_too, one not
+ * greater: i32 [B, T]. In pieces, so that the matrix of all pairs never exists as a whole. */
 static td_tensor *count_before(td_tensor *a, td_tensor *b, bool equal_too)
 {
     enum { PIECE = 256 };
@@ -211,23 +235,25 @@ static td_tensor *count_before(td_tensor *a, td_tensor *b, bool equal_too)
     return td_reshape(sum, (int64_t[]){ rows, n }, 2);
 }
 
-/* Rows of x [B, H, T, E] at `place` (i32 [B, T], counted through all rows) of B rows of `length`, 0
- * elsewhere. */
+/* Move the tokens of x [B, H, T, E] to `place` in rows of `length`, which are 0 elsewhere. A place
+ * (i32 [B, T]) counts through all B rows, as td_scatter_add wants. */
 static td_tensor *put(td_tensor *x, td_tensor *place, int64_t length)
 {
     int64_t    rows = td_dim(x, 0), heads = td_dim(x, 1), width = td_dim(x, 3);
     int64_t    dims[] = { rows, length, heads, width };
+    /* tokens are rows of the scatter, so their axis comes before the heads */
     td_tensor *y = td_scatter_add(place, td_transpose(x, 1, 2), NULL, rows * length);
     return td_transpose(td_reshape(y, dims, 4), 1, 2);
 }
 
-/* And taken out again. */
+/* The inverse: the tokens at `place`. */
 static td_tensor *take(td_tensor *x, td_tensor *place)
 {
     int64_t dims[] = { td_dim(x, 0) * td_dim(x, 2), td_dim(x, 1), td_dim(x, 3) };
     return td_transpose(td_gather(td_reshape(td_transpose(x, 1, 2), dims, 3), place), 1, 2);
 }
 
+/* `put` for integers. td_scatter_add adds reals, which hold segments exactly: they are small. */
 static td_tensor *put_numbers(td_tensor *x, td_tensor *place, int64_t length)
 {
     int64_t    rows = td_dim(x, 0);
@@ -235,21 +261,23 @@ static td_tensor *put_numbers(td_tensor *x, td_tensor *place, int64_t length)
     return td_cast(td_reshape(y, (int64_t[]){ rows, length }, 2), TD_I32);
 }
 
-/* Segments for ordering: padding is last. */
+/* Segments for sorting: padding, 0, sorts last. */
 static td_tensor *order_of(td_tensor *segment)
 {
     return td_where(is_zero(segment), number(segment->graph, INT32_MAX), segment);
 }
 
-/* Keys and queries in one row, the keys of each segment before its queries: then what a query sees
- * are the keys behind it. */
-static struct seen see_other(const struct heads *h, const td_mask *m, const struct features *x)
+/* Merge keys and queries into one row, the keys of each segment before its queries. There, a query
+ * sees exactly the keys of its segment if the row is read causally. */
+static struct seen see_other(const struct linear *h, const td_mask *m, const struct features *x)
 {
     int64_t    rows = td_dim(x->q, 0), queries = td_dim(x->q, 2), keys = td_dim(x->k, 2);
     int64_t    length = queries + keys, column[] = { rows, 1 };
     td_tensor *q_order = order_of(m->q_segment), *k_order = order_of(m->k_segment);
     td_tensor *row = td_affine(td_reshape(td_iota(x->q->graph, TD_I32, rows), column, 2),
                                (double)length, 0);
+    /* A token's place is its rank in the merge: its index among its own kind, plus those of the
+     * other kind that precede it. */
     td_tensor *q_place = td_add(row, td_add(count_from(m->q_segment, queries, 0),
                                             count_before(q_order, k_order, true))),
               *k_place = td_add(row, td_add(count_from(m->k_segment, keys, 0),
@@ -267,8 +295,8 @@ static struct seen see_other(const struct heads *h, const td_mask *m, const stru
 
 /* ---- generation ------------------------------------------------------------------------------ */
 
-/* The state of all keys that are no padding, [B, H, E, F], and of their weights, [B, H, 1, E]: in
- * generation a row is one example. */
+/* The state of all keys but padding, [B, H, E, F], and the sum of their features, [B, H, 1, E]. In
+ * generation a row holds one example, so segments need no separating. */
 static struct seen state_of(const struct features *x, td_tensor *segment)
 {
     int64_t     dims[] = { td_dim(segment, 0), 1, td_dim(segment, 1), 1 };
@@ -286,7 +314,7 @@ static struct seen see_state(const struct features *x, const struct seen *state)
     return s;
 }
 
-/* The encoder's tokens, all behind the query. */
+/* The encoder's tokens, all of which a query sees. */
 static struct seen see_kept(const struct features *x, td_tensor *segment)
 {
     struct seen state = state_of(x, segment);
@@ -295,7 +323,7 @@ static struct seen see_kept(const struct features *x, td_tensor *segment)
     return see_state(x, &state);
 }
 
-/* Add what came in earlier passes, and leave the state for later ones. */
+/* Add what earlier passes left, and leave the state for later ones. */
 static void carry_on(const struct features *x, td_tensor *segment, struct seen *s)
 {
     td_graph   *g = x->q->graph;
@@ -315,7 +343,8 @@ static void carry_on(const struct features *x, td_tensor *segment, struct seen *
 
 /* ---- building -------------------------------------------------------------------------------- */
 
-/* Grouped heads written out: [B, G, S, E] -> [B, H, S, E]. */
+/* Repeat grouped heads, since chunk_attend wants one key head per query head: [B, G, S, E] -> [B,
+ * H, S, E]. */
 static td_tensor *each_head(td_tensor *x, int64_t heads)
 {
     int64_t groups = td_dim(x, 1), one[] = { td_dim(x, 0), groups, 1, td_dim(x, 2), td_dim(x, 3) };
@@ -324,6 +353,7 @@ static td_tensor *each_head(td_tensor *x, int64_t heads)
     return groups == heads ? x : td_reshape(td_expand(td_reshape(x, one, 5), wide), dims, 4);
 }
 
+/* Keys are rotated before they are repeated: G heads to turn, not H. */
 static struct features features_of(const struct heads *c, const td_attention_in *in)
 {
     struct qkv      x = heads_of(c, in->query, in->key);
@@ -335,14 +365,14 @@ static struct features features_of(const struct heads *c, const td_attention_in 
     return f;
 }
 
-/* Without segments all tokens are of one. */
+/* Without segments, all tokens belong to segment 1. */
 static td_tensor *ones_for(td_tensor *segment, const td_tensor *like)
 {
     int64_t dims[] = { td_dim(like, 0), td_dim(like, 1) };
     return segment ? segment : td_full(like->graph, TD_I32, dims, 2, 1);
 }
 
-static struct seen see(const struct heads *c, const td_attention_in *in, const struct features *f)
+static struct seen see(const struct linear *c, const td_attention_in *in, const struct features *f)
 {
     int     phase = in->query->graph->host->phase(in->query->graph);
     bool    generates = phase == TD_PHASE_PREFILL || phase == TD_PHASE_STEP;
@@ -361,29 +391,30 @@ static struct seen see(const struct heads *c, const td_attention_in *in, const s
 
 static td_tensor *build(const void *config, const td_attention_in *in)
 {
-    const struct heads *c = config;
-    td_graph           *g = in->query->graph;
-    struct features     f;
-    struct seen         s;
+    const struct linear *c = config;
+    td_graph            *g = in->query->graph;
+    struct features      f;
+    struct seen          s;
 
+    /* refused, not ignored: neither could be applied without the matrix of all pairs */
     if (td_position_of(&in->position)->bias)
         return td_graph_fail(
             g,
-            "attention 'linear' has no scores that position '%s' could bias: take "
-            "one that rotates or embeds, such as rope, xpos or sinusoidal, or none",
+            "attention 'linear' has no scores for position '%s' to bias: use one that rotates or "
+            "embeds, such as rope, xpos or sinusoidal, or none",
             in->position.plugin->name);
     if (in->mask.dense || in->mask.window > 0)
-        return td_graph_fail(g, "attention 'linear' knows neither dense masks nor windows: take "
+        return td_graph_fail(g, "attention 'linear' supports neither dense masks nor windows: use "
                                 "attention 'softmax' or 'sliding-window'");
-    f = features_of(c, in);
+    f = features_of(&c->heads, in);
     s = see(c, in, &f);
-    /* what sees nothing gets 0 */
-    return heads_out(c, in,
+    /* a token that sees nothing has weight 0: divide by 1, and it gets 0, not NaN */
+    return heads_out(&c->heads, in,
                      td_div(s.values, td_add(s.weights, td_equal(s.weights, td_scalar(g, 0)))));
 }
 
 static const td_attention linear = {
-    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "linear", options, struct heads,
+    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "linear", options, struct linear,
                         .brief = "linear attention: sums of features in place of a softmax",
                         .paper = "Katharopoulos et al., Transformers are RNNs, 2020",
                         .check = heads_check),

@@ -1,23 +1,31 @@
 /* merged.c - one softmax over a decoder's own tokens and the encoder's: self- and cross-attention
  * merged. Paper: Zhang et al. 2025 (T5Gemma 2).
  *
- * One set of projections serves both, so a decoder layer has no cross-attention. In an encoder and in
- * decoder-only models it is softmax attention. The encoder's tokens come after the decoder's own
- * among the keys. They are rotated by their positions, as in this project's cross-attention, or, as
- * in the paper's models, not at all; a scheme that biases scores biases those of own tokens. */
+ * One set of projections serves both, so a decoder layer has no cross-attention sublayer. In an
+ * encoder and in decoder-only models it is plain softmax attention. Among the keys, the encoder's
+ * tokens follow the decoder's own. They are rotated by their positions, as in this project's
+ * cross-attention, or not at all, as in the paper's models. A scheme that biases scores biases
+ * those of the decoder's own tokens only. */
 #include "heads.h"
+
+struct merged {
+    struct heads heads;
+    bool         memory_positions;
+};
+
+HEADS_FIRST(struct merged, heads);
 
 static const td_option options[] = {
     HEADS_SIZES,
-    TD_OPTION_BOOL(struct heads, memory_positions, true,
-                   "a decoder rotates the keys of the encoder's tokens, too; T5Gemma 2 does not"),
+    TD_OPTION_BOOL(struct merged, memory_positions, true,
+                   "rotate the keys of the encoder's tokens too; T5Gemma 2 does not"),
     HEADS_QKV_NORM,
     HEADS_OUTPUT_NORM,
     HEADS_BIAS_AND_EPS,
     TD_OPTION_END
 };
 
-/* A key position no query comes near: it reads the last entry of a bias table. */
+/* A key position so far ahead of every query that the lookup is clamped to a table's last entry. */
 #define FAR_AHEAD (1 << 28)
 
 static td_tensor *join(td_tensor *own, td_tensor *memory, int axis)
@@ -31,14 +39,14 @@ static td_tensor *all_of(const td_tensor *like, int64_t length, double value)
     return td_full(like->graph, TD_I32, dims, 2, value);
 }
 
-/* What is known of the encoder's tokens stays as it was after the prompt. */
+/* Segments of the encoder's tokens: fixed once the prompt has been read. */
 static td_tensor *keep_tokens(const char *name, td_tensor *x)
 {
     return x ? td_remember_axis(name, x, -1, 0, TD_REMEMBER_KEEP) : x;
 }
 
-/* One rule for both: an encoder's token has an index before all others, so that causality shows it,
- * and only its segment hides it. */
+/* One mask rule for both. An encoder's token gets index -1, before all others, so that causality
+ * always shows it and only its segment can hide it. */
 static td_mask both_masks(const td_attention_in *in, int64_t own, int64_t memory)
 {
     td_mask    m = in->mask;
@@ -61,8 +69,8 @@ static td_mask both_masks(const td_attention_in *in, int64_t own, int64_t memory
     return m;
 }
 
-/* The scheme's bias on own tokens, 0 on the encoder's: a table gets one more entry, which its far
- * end reads. */
+/* The scheme's bias on the decoder's own tokens, 0 on the encoder's. A table is given one more
+ * entry, a 0, which the encoder's tokens read from FAR_AHEAD. */
 static td_bias own_bias(const td_attention_in *in, const struct qkv *x, int64_t memory, td_mask *m)
 {
     const td_position *p = td_position_of(&in->position);
@@ -87,8 +95,10 @@ static td_bias own_bias(const td_attention_in *in, const struct qkv *x, int64_t 
     return bo.table;
 }
 
-static td_tensor *attend_both(const struct heads *c, const td_attention_in *in, struct qkv x)
+static td_tensor *attend_both(const struct merged *config, const td_attention_in *in, struct qkv x)
 {
+    const struct heads *c = &config->heads;
+
     int64_t         kv = kv_heads_of(c), memory = td_dim(in->memory, 1), own = td_dim(x.k, 2);
     td_attention_in there = *in; /* where the encoder's tokens stand */
     td_mask         m = both_masks(in, own, memory);
@@ -96,7 +106,8 @@ static td_tensor *attend_both(const struct heads *c, const td_attention_in *in, 
     td_tensor      *k, *v;
 
     there.k_position = in->memory_position;
-    there.rotated = in->rotated && c->memory_positions;
+    there.rotated = in->rotated && config->memory_positions;
+    /* the same weights as for own tokens: the names are those that heads_of used */
     k = td_split_heads(project(c, "k_proj", in->memory, kv * c->head_dim), kv);
     v = td_split_heads(project(c, "v_proj", in->memory, kv * c->head_dim), kv);
     k = td_remember_memory("memory_k", td_rotate(&there, norm_keys(c, k), false));
@@ -113,13 +124,14 @@ static td_tensor *build(const void *config, const td_attention_in *in)
 
     rotate_heads(in, &x);
     remember_heads(in, &x);
+    /* only a decoder that reads an encoder has a memory */
     return heads_out(c, in,
-                     in->memory ? attend_both(c, in, x)
+                     in->memory ? attend_both(config, in, x)
                                 : td_attend_with(in, x.q, x.k, x.v, c->heads, heads_scale(c)));
 }
 
 static const td_attention merged = {
-    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "merged", options, struct heads,
+    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "merged", options, struct merged,
                         .brief = "one softmax over a decoder's own tokens and the encoder's",
                         .paper = "Zhang et al., T5Gemma 2, 2025", .check = heads_check),
     .roles = TD_ATTENTION_SELF | TD_ATTENTION_MERGED,

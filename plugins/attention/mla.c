@@ -1,14 +1,17 @@
 /* mla.c - multi-head latent attention. Paper: DeepSeek-AI 2024 (DeepSeek-V2).
  *
- * Keys and values of all heads come from one narrow latent per token, RMSNorm(x Wa); positions are
- * told by `rope_dim` more dims, of which the key is one for all heads:
+ * Keys and values of all heads are expanded from one narrow latent per token, RMSNorm(x Wa).
+ * Positions are carried by `rope_dim` further dimensions, whose key all heads share:
  *
  *     c = RMSNorm(x Wa);  k_h = [c Uk_h; rotated(x Wr)];  v_h = c Uv_h
  *     q_h = [y Wq_h; rotated(y Wqr_h)],  y = x or RMSNorm(x Wqa)
  *
- * Generation keeps c and the rotated key: kv_rank + rope_dim numbers per token, whatever the heads.
- * A step multiplies its few queries by Uk and the few outputs by Uv, and so attends to the latents
- * themselves. Parameters have the names of Hugging Face's DeepSeek-V2. */
+ * The rotation acts on separate dimensions because it would not commute with Uk: a rotated c Uk
+ * could not be cached as c.
+ *
+ * Generation keeps c and the rotated key: kv_rank + rope_dim numbers per token, however many heads
+ * there are. A step multiplies its few queries by Uk and its few outputs by Uv, and so attends to
+ * the latents themselves. Parameters are named as in Hugging Face's DeepSeek-V2. */
 #include "tandem/kind/attention.h"
 
 struct mla {
@@ -20,13 +23,14 @@ struct mla {
 static const td_option options[] = {
     TD_OPTION_INT(struct mla, heads, 8, 1, 4096, "heads"),
     TD_OPTION_INT(struct mla, head_dim, 128, 1, 4096,
-                  "width of the part of a query or key that tells no position"),
+                  "width of the part of a query or key that carries no position"),
     TD_OPTION_INT(struct mla, rope_dim, 0, 0, 4096,
-                  "width of the part that is rotated; 0: half of head_dim, even"),
+                  "width of the rotated part; 0: half of head_dim, rounded up to even"),
     TD_OPTION_INT(struct mla, v_dim, 0, 0, 4096, "width of a value; 0: head_dim"),
     TD_OPTION_INT(struct mla, kv_rank, 0, 0, 1 << 16,
                   "width of the latent of keys and values; 0: four times head_dim"),
-    TD_OPTION_INT(struct mla, q_rank, 0, 0, 1 << 16, "width of a latent of queries; 0: none"),
+    TD_OPTION_INT(struct mla, q_rank, 0, 0, 1 << 16,
+                  "width of the latent of queries; 0: queries are projected directly"),
     TD_OPTION_BOOL(struct mla, output_norm, false,
                    "RMS-normalize the output per head, before o_proj"),
     TD_OPTION_BOOL(struct mla, bias, false,
@@ -42,6 +46,7 @@ static int64_t rope_dim(const void *config)
     return c->rope_dim ? c->rope_dim : (c->head_dim + 3) / 4 * 2;
 }
 
+/* 0 in the config stands for a size derived from head_dim; DeepSeek-V2 has 128, 64, 128 and 512. */
 static int64_t value_dim(const struct mla *c) { return c->v_dim ? c->v_dim : c->head_dim; }
 static int64_t kv_rank(const struct mla *c) { return c->kv_rank ? c->kv_rank : 4 * c->head_dim; }
 
@@ -50,6 +55,7 @@ static td_tensor *project(const struct mla *c, const char *name, td_tensor *x, i
     return td_linear_with(name, x, out, c->bias, td_normal(1 / sqrt((double)td_dim(x, -1))));
 }
 
+/* RMSNorm with a learnable scale in a scope of its own, `name`.weight. */
 static td_tensor *norm(const struct mla *c, const char *name, td_tensor *x)
 {
     int64_t    width = td_dim(x, -1);
@@ -60,7 +66,7 @@ static td_tensor *norm(const struct mla *c, const char *name, td_tensor *x)
     return y;
 }
 
-/* [B, H, T, head_dim] and, rotated, [B, H, T, rope_dim] */
+/* Both parts of the queries: q[0] [B, H, T, head_dim] and, rotated, q[1] [B, H, T, rope_dim]. */
 static void queries(const struct mla *c, const td_attention_in *in, td_tensor *q[2])
 {
     int64_t    rope = rope_dim(c), width = c->head_dim + rope;
@@ -91,7 +97,8 @@ static td_tensor *side_by_side(td_tensor *x, td_tensor *y)
     return td_concat((td_tensor *[]){ x, y }, 2, -1);
 }
 
-/* Heads written out: keys [B, H, S, head_dim + rope_dim] and values. */
+/* Expand the latents to keys [B, H, S, head_dim + rope_dim] and values of every head: the cheaper
+ * form for as many queries as keys. */
 static td_tensor *attend_heads(const struct mla *c, const td_attention_in *in, td_tensor *q[2],
                                td_tensor *latent, td_tensor *key, double scale)
 {
@@ -104,7 +111,7 @@ static td_tensor *attend_heads(const struct mla *c, const td_attention_in *in, t
                           c->heads, scale);
 }
 
-/* kv_b_proj's weight by heads, [1, H, head_dim + v_dim, R]. */
+/* The weight of kv_b_proj, Uk over Uv in each head: [1, H, head_dim + v_dim, R]. */
 static td_tensor *expansion(const struct mla *c, td_graph *g)
 {
     int64_t    width = c->head_dim + value_dim(c), rank = kv_rank(c);
@@ -116,8 +123,8 @@ static td_tensor *expansion(const struct mla *c, td_graph *g)
     return td_reshape(w, by_heads, 4);
 }
 
-/* The same, q^T (U c) being (U^T q)^T c: one key head of R + rope_dim, whose values are the latents
- * themselves. For few queries and many keys. */
+/* The same by q . (U c) = (U^T q) . c: one key head of width R + rope_dim for all queries, with the
+ * latents themselves as values. Cheaper for few queries and many keys, since no key is expanded. */
 static td_tensor *attend_latents(const struct mla *c, const td_attention_in *in, td_tensor *q[2],
                                  td_tensor *latent, td_tensor *key, double scale)
 {
@@ -138,6 +145,7 @@ static td_tensor *build(const void *config, const td_attention_in *in)
 
     queries(c, in, q);
     latents(c, in, &latent, &key);
+    /* equal but for rounding; the phase decides which is cheaper */
     if (in->query->graph->host->phase(in->query->graph) == TD_PHASE_STEP)
         o = attend_latents(c, in, q, latent, key, scale);
     else

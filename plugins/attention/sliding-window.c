@@ -1,26 +1,35 @@
 /* sliding-window.c - softmax attention within a window. Papers: Beltagy et al. 2020; causal, with
  * grouped heads: Jiang et al. 2023 (Mistral 7B).
  *
- * A token sees itself and the window - 1 tokens before it; an encoder's, and the given tokens of a
- * decoder in which they see each other, also the window - 1 after it. Cross-attention sees all. */
+ * A token sees itself and the window - 1 tokens before it. In an encoder, and among the given
+ * tokens of a decoder that reads them bidirectionally, it also sees the window - 1 tokens after it.
+ * Cross-attention sees everything. */
 #include "heads.h"
+
+struct sliding_window {
+    struct heads heads;
+    int64_t      window;
+};
+
+HEADS_FIRST(struct sliding_window, heads);
 
 static const td_option options[] = {
     HEADS_SIZES,
-    TD_OPTION_INT(struct heads, window, 4096, 1, 1 << 30,
-                  "self-attention sees so many tokens back, itself included; in an encoder as many "
-                  "ahead"),
+    TD_OPTION_INT(struct sliding_window, window, 4096, 1, 1 << 30,
+                  "tokens that self-attention looks back over, itself included; in an encoder as "
+                  "many ahead"),
     HEADS_QKV_NORM,
     HEADS_OUTPUT_NORM,
     HEADS_BIAS_AND_EPS,
     TD_OPTION_END
 };
 
-/* The mask's window bounds the past only, its causality the future. With key indices moved back by
- * w - 1 both say |i - j| < w:
+/* A mask's window bounds the past and its causality the future. With key indices shifted back by
+ * w - 1 the two together say |i - j| < w:
  *     j - (w-1) <= i  and  i - (j - (w-1)) < 2w - 1
- * Padding, whose own key is no longer at its index, sees nothing. */
-static void see_both_sides(const struct heads *c, const td_attention_in *in, td_mask *m)
+ * `self` lets padding see its own key by index. The shift moves that key away, so it goes: padding
+ * sees nothing. */
+static void see_both_sides(const struct sliding_window *c, const td_attention_in *in, td_mask *m)
 {
     int64_t queries = td_dim(in->query, 1), keys = td_dim(in->key, 1), ahead = c->window - 1;
     m->q_index = m->q_index ? m->q_index : count_from(in->query, queries, 0);
@@ -37,9 +46,9 @@ static td_tensor *along(td_tensor *x, bool keys) /* [B, T] -> [B, 1, T, 1] or [B
     return td_reshape(x, dims, 4);
 }
 
-/* Given tokens see each other however far ahead, says the rule: hide what is beyond the window,
- * densely. [B, 1, T, S] */
-static td_tensor *hide_far_inputs(const struct heads *c, const td_attention_in *in)
+/* The mask rule lets given tokens see each other however far ahead. It cannot bound that, so a
+ * dense mask hides keys beyond the window. [B, 1, T, S] */
+static td_tensor *hide_far_inputs(const struct sliding_window *c, const td_attention_in *in)
 {
     td_graph  *g = in->query->graph;
     td_tensor *qi = in->mask.q_index ? in->mask.q_index
@@ -54,9 +63,9 @@ static td_tensor *hide_far_inputs(const struct heads *c, const td_attention_in *
     return td_where(near, td_scalar(g, 0), td_scalar(g, -INFINITY));
 }
 
-/* No key is beyond the window, so nothing need be done about those ahead. In generation there may be
- * more keys later. */
-static bool reaches_all(const struct heads *c, const td_attention_in *in)
+/* True if no key can be beyond the window, so that those ahead need no mask. Not in generation,
+ * where later steps bring more keys. */
+static bool reaches_all(const struct sliding_window *c, const td_attention_in *in)
 {
     int phase = in->query->graph->host->phase(in->query->graph);
     return phase != TD_PHASE_PREFILL && phase != TD_PHASE_STEP && td_dim(in->key, 1) <= c->window;
@@ -64,11 +73,12 @@ static bool reaches_all(const struct heads *c, const td_attention_in *in)
 
 static td_tensor *build(const void *config, const td_attention_in *in)
 {
-    const struct heads *c = config;
-    td_attention_in     seen = *in;
-    struct qkv          x = heads_of(c, in->query, in->key);
-    bool                causal = in->role != TD_ROLE_CROSS && in->mask.causal;
-    bool                both = in->role != TD_ROLE_CROSS && !in->mask.causal;
+    const struct sliding_window *c = config;
+    const struct heads          *h = &c->heads;
+    td_attention_in              seen = *in;
+    struct qkv                   x = heads_of(h, in->query, in->key);
+    bool                         causal = in->role != TD_ROLE_CROSS && in->mask.causal;
+    bool                         both = in->role != TD_ROLE_CROSS && !in->mask.causal;
 
     if (causal)
         seen.mask.window = c->window;
@@ -80,15 +90,16 @@ static td_tensor *build(const void *config, const td_attention_in *in)
     remember_heads(&seen, &x);
     if (both && !reaches_all(c, in))
         see_both_sides(c, in, &seen.mask);
-    return heads_out(c, in, td_attend_with(&seen, x.q, x.k, x.v, c->heads, heads_scale(c)));
+    return heads_out(h, in, td_attend_with(&seen, x.q, x.k, x.v, h->heads, heads_scale(h)));
 }
 
 static const td_attention sliding_window = {
-    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "sliding-window", options, struct heads,
+    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "sliding-window", options,
+                        struct sliding_window,
                         .brief = "softmax attention within a window, on both sides in an encoder",
-                        .doc = "In 'decoder-biattn' a dense mask, [B, T, T], hides given tokens "
-                               "ahead of the window from given tokens, where sequences are longer "
-                               "than it.",
+                        .doc = "In 'decoder-biattn', sequences longer than the window need a dense "
+                               "mask, [B, T, T], which hides given tokens beyond the window from "
+                               "each other.",
                         .paper = "Beltagy et al., Longformer, 2020", .check = heads_check),
     .roles = TD_ATTENTION_SELF | TD_ATTENTION_CROSS,
     .build = build,

@@ -2,10 +2,17 @@
  * al. 2023. */
 #include "heads.h"
 
+struct softmax {
+    struct heads heads;
+    int64_t      window;
+};
+
+HEADS_FIRST(struct softmax, heads);
+
 static const td_option options[] = {
     HEADS_SIZES,
-    TD_OPTION_INT(struct heads, window, 0, 0, 1 << 30,
-                  "self-attention sees only so many tokens back; 0: all"),
+    TD_OPTION_INT(struct softmax, window, 0, 0, 1 << 30,
+                  "tokens that self-attention looks back over, itself included; 0: all"),
     HEADS_QKV_NORM,
     HEADS_OUTPUT_NORM,
     HEADS_BIAS_AND_EPS,
@@ -14,19 +21,22 @@ static const td_option options[] = {
 
 static td_tensor *build(const void *config, const td_attention_in *in)
 {
-    const struct heads *c = config;
-    td_attention_in     seen = *in;
-    struct qkv          x = heads_of(c, in->query, in->key);
+    const struct softmax *c = config;
+    const struct heads   *h = &c->heads;
+    td_attention_in       seen = *in;
+    struct qkv            x = heads_of(h, in->query, in->key);
 
+    /* a window counts tokens back from the query; in the encoder's sequence a decoder's query has
+     * no place to count from */
     if (in->role != TD_ROLE_CROSS)
         seen.mask.window = c->window;
     rotate_heads(in, &x);
     remember_heads(&seen, &x);
-    return heads_out(c, in, td_attend_with(&seen, x.q, x.k, x.v, c->heads, heads_scale(c)));
+    return heads_out(h, in, td_attend_with(&seen, x.q, x.k, x.v, h->heads, heads_scale(h)));
 }
 
 static const td_attention softmax = {
-    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "softmax", options, struct heads,
+    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "softmax", options, struct softmax,
                         .brief = "multi-head softmax attention, grouped heads and norms optional",
                         .paper = "Vaswani et al., Attention Is All You Need, 2017",
                         .check = heads_check),

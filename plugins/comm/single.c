@@ -1,4 +1,5 @@
-/* single.c - one process: nothing to communicate. */
+/* single.c - one process, rank 0 of 1. Every collective succeeds without doing anything, so the
+ * trainer has one path for any number of processes. */
 #include "tandem/kind/comm.h"
 
 struct single {
@@ -12,13 +13,13 @@ static int open_single(const void *config, const td_services *services, void **s
     return 0;
 }
 
-static void close_single(void *state) { (void)state; }
+static void close_single(void *state) {}
 
 static int rank(void *state) { return 0; }
 
 static int size(void *state) { return 1; }
 
-/* The sum over one process is what it has. */
+/* The sum over one process is already in `data`. */
 static int all_reduce(void *state, void *data, int64_t count, int dtype, td_error *error)
 {
     return 0;
@@ -26,9 +27,10 @@ static int all_reduce(void *state, void *data, int64_t count, int dtype, td_erro
 
 static int broadcast(void *state, void *data, size_t bytes, int root, td_error *error)
 {
-    return root == 0
-               ? 0
-               : td_fail(error, TD_ECONFIG, "comm 'single': there is no rank %d, only 0", root);
+    return root == 0 ? 0
+                     : td_fail(error, TD_ECONFIG,
+                               "comm 'single': no rank %d to broadcast from: one process is rank 0",
+                               root);
 }
 
 static int barrier(void *state, td_error *error) { return 0; }

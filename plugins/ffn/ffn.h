@@ -1,4 +1,5 @@
-/* ffn.h - what the feed-forward plugins of this folder share: their options and two bodies. */
+/* ffn.h - what the feed-forward plugins of this folder share: their options and two bodies, gated
+ * and plain. A plugin adds the activation. */
 #ifndef TANDEM_PLUGINS_FFN_H
 #define TANDEM_PLUGINS_FFN_H
 
@@ -10,23 +11,25 @@ struct ffn {
 };
 
 static const td_option ffn_options[] = {
-    TD_OPTION_NEED_INT(struct ffn, d_ff, 1, 1 << 24, "width inside"),
+    TD_OPTION_NEED_INT(struct ffn, d_ff, 1, 1 << 24, "width of the inner layer"),
     TD_OPTION_BOOL(struct ffn, bias, false, "biases in the linear layers"), TD_OPTION_END
 };
 
-/* Kernels start from a truncated normal of variance 1/fan_in. */
+/* Weights start from a truncated normal of variance 1/fan_in, as in T5X; attention's are not
+ * truncated. */
 static inline td_tensor *ffn_linear(const struct ffn *c, const char *name, td_tensor *x,
                                     int64_t out)
 {
     return td_linear_with(name, x, out, c->bias, td_truncated(1 / sqrt((double)td_dim(x, -1))));
 }
 
+/* h Wd, with dropout on h. */
 static inline td_tensor *ffn_down(const struct ffn *c, const td_ffn_in *in, td_tensor *h)
 {
     return ffn_linear(c, "down_proj", td_drop(h, in->dropout, "inside", 1), td_dim(in->x, -1));
 }
 
-/* (f(x Wg) * (x Wu)) Wd */
+/* (f(x Wg) * (x Wu)) Wd, three matrices: at equal size, d_ff is two thirds of a plain one's. */
 static inline td_tensor *ffn_gated(const struct ffn *c, const td_ffn_in *in, td_activation f)
 {
     td_tensor *gate = ffn_linear(c, "gate_proj", in->x, c->d_ff),

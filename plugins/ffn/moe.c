@@ -1,6 +1,12 @@
-/* moe.c - a mixture of experts: each token goes through the few of many feed-forward layers that a
- * router chooses. Papers: Shazeer et al. 2017; Fedus et al. 2021; Zoph et al. 2022; Jiang et al.
- * 2024; Dai et al. 2024 (shared experts). */
+/* moe.c - a mixture of experts: a router sends each token through a few of many feed-forward
+ * layers. Papers: Shazeer et al. 2017; Fedus et al. 2021; Zoph et al. 2022; Jiang et al. 2024; Dai
+ * et al. 2024 (shared experts).
+ *
+ *     y = sum_{e in top k} w_e expert_e(x),   w = softmax of the router's logits x Wr
+ *
+ * A token is copied once for each of its experts. The copies are sorted by expert, so that every
+ * expert reads a contiguous run of rows, in one grouped product, and then sorted back. No expert
+ * has a capacity, so no token is dropped. */
 #include "tandem/kind/ffn.h"
 
 struct moe {
@@ -16,29 +22,31 @@ static const char *const weightings[] = { "chosen", "all", 0 };
 static const td_option options[] = {
     TD_OPTION_NEED_INT(struct moe, d_ff, 1, 1 << 24, "width inside an expert"),
     TD_OPTION_INT(struct moe, experts, 8, 2, 4096, "experts to choose from"),
-    TD_OPTION_INT(struct moe, top_k, 2, 1, 4096, "experts that a token goes through"),
-    TD_OPTION_INT(struct moe, shared, 0, 0, 64,
-                  "experts more that every token goes through, as one layer of their joint width"),
+    TD_OPTION_INT(struct moe, top_k, 2, 1, 4096, "experts that each token passes through"),
+    TD_OPTION_INT(
+        struct moe, shared, 0, 0, 64,
+        "further experts that every token passes through, as one layer of their joint width"),
     TD_OPTION_CHOICE(struct moe, activation, 0, activations, "the experts' gated linear unit"),
     TD_OPTION_CHOICE(struct moe, weights, CHOSEN, weightings,
-                     "what the chosen experts' results weigh: softmax over their logits alone "
-                     "(Mixtral), or over all experts' (Switch)"),
+                     "weights of the chosen experts: chosen, softmax over their logits alone "
+                     "(Mixtral); all, softmax over the logits of all experts (Switch)"),
     TD_OPTION_FLOAT(struct moe, balance, 0.01, 0, 100,
-                    "weight of the loss that spreads tokens evenly over experts, moe_balance"),
+                    "weight of the loss moe_balance, which spreads tokens evenly over experts"),
     TD_OPTION_FLOAT(struct moe, router_z, 0, 0, 100,
-                    "weight of the mean squared log Z of the router, moe_z; ST-MoE takes 0.001"),
+                    "weight of the loss moe_z, the router's mean squared log Z; 0.001 in ST-MoE"),
     TD_OPTION_END
 };
 
-/* What the router says of N tokens. */
+/* What the router decides for N tokens. */
 struct routes {
     td_tensor *logits;  /* [N, experts] */
-    td_tensor *real;    /* [N, 1]: 1, or 0 of padding */
-    td_tensor *tokens;  /* real ones, at least 1 */
+    td_tensor *real;    /* [N, 1]: 1, or 0 for padding */
+    td_tensor *tokens;  /* how many are real; at least 1, since it divides */
     td_tensor *weights; /* [N, top_k] */
-    td_tensor *counts;  /* i32 [1, experts]: tokens of each */
-    /* N * top_k rows, a token's one after the other. position: i32, where each is among all in the
-     * order of their experts, padding last; group: i32, the expert of each there */
+    td_tensor *counts;  /* i32 [1, experts]: how many tokens chose each */
+    /* Over the N * top_k copies, those of a token adjacent. position: i32, the place of each copy
+     * when they are sorted by expert, padding last. group: i32, the expert at each of those
+     * places. */
     td_tensor *position, *group;
 };
 
@@ -56,8 +64,9 @@ static td_tensor *flat(td_tensor *x)
 
 /* ---- routing --------------------------------------------------------------------------------- */
 
-/* Sort rows by expert [N, top_k] without comparing any: a row comes after all of lower experts, and
- * after those of its own that are before it. */
+/* Sort the copies by expert [N, top_k]: a counting sort, in ops. A copy comes after all those of
+ * lower experts, and after the earlier ones of its own. Padding has the expert number `experts`,
+ * the last. */
 static void sort(struct routes *r, td_tensor *expert, int64_t experts)
 {
     td_graph  *g = expert->graph;
@@ -68,8 +77,11 @@ static void sort(struct routes *r, td_tensor *expert, int64_t experts)
     td_tensor *before = td_affine(td_sub(ends, counts), 1, -1);
     td_tensor *place = td_affine(reshape2(td_iota(g, TD_I32, rows), rows, 1), 1, 1);
 
+    /* row k of `mine` is one-hot, so the sum picks the rank of copy k among its expert's, from 1,
+     * plus the start of that expert's run, minus 1 */
     r->position = flat(td_sum(td_mul(mine, td_add(td_cumsum(mine, 0, false), before)), 1));
     r->counts = td_slice(counts, 1, 0, experts);
+    /* the expert at a place is the number of runs that end at it or before */
     r->group = flat(td_sum(td_less(td_slice(ends, 1, 0, experts), place), 1));
 }
 
@@ -85,6 +97,7 @@ static struct routes route(const struct moe *c, const td_ffn_in *in, td_tensor *
     r.tokens = td_maximum(td_sum_all(r.real), td_scalar(g, 1));
     top = td_topk(c->weights == ALL ? td_softmax(r.logits) : r.logits, c->top_k, &expert);
     r.weights = c->weights == ALL ? top : td_softmax(top);
+    /* padding must take part in no product and in no count */
     expert = td_where(padding, td_full(g, TD_I32, 0, 0, (double)c->experts), expert);
     sort(&r, expert, c->experts);
     return r;
@@ -92,8 +105,9 @@ static struct routes route(const struct moe *c, const td_ffn_in *in, td_tensor *
 
 /* ---- auxiliary losses ------------------------------------------------------------------------ */
 
-/* experts sum_e f_e p_e: the share of choices that fell on e times its mean probability, 1 if they
- * are even. Only p has a gradient. */
+/* experts sum_e f_e p_e, with f_e the share of choices that fell on expert e and p_e its mean
+ * probability: 1 if tokens are spread evenly (Fedus et al., equation 4). Counts have no gradient,
+ * so the router learns through p alone. */
 static void balance(const struct moe *c, const struct routes *r)
 {
     td_tensor *chosen = td_div(td_cast(r->counts, TD_REAL), r->tokens);
@@ -103,7 +117,9 @@ static void balance(const struct moe *c, const struct routes *r)
                 td_scale(td_sum_all(td_mul(chosen, probable)), scale), c->balance);
 }
 
-/* mean (log Z)^2 */
+/* The mean of (log Z)^2 over real tokens, Z the sum of the exponentials of a token's logits. The
+ * largest is subtracted first, so that no exponential overflows; it is detached, as the result does
+ * not depend on it. */
 static void router_z(const struct moe *c, const struct routes *r)
 {
     td_tensor *largest = td_detach(td_max(r->logits, 1));
@@ -114,7 +130,7 @@ static void router_z(const struct moe *c, const struct routes *r)
 
 /* ---- experts --------------------------------------------------------------------------------- */
 
-/* Rows by the matrix `name` [experts, out, in] of their expert. */
+/* Multiply each row by the matrix of its expert in `name`.weight [experts, out, in]. */
 static td_tensor *by_expert(const struct moe *c, const struct routes *r, const char *name,
                             td_tensor *x, int64_t out)
 {
@@ -127,12 +143,14 @@ static td_tensor *by_expert(const struct moe *c, const struct routes *r, const c
     return y;
 }
 
+/* Index into `activations`. */
 static td_activation activation_of(const struct moe *c)
 {
     return c->activation ? TD_GELU : TD_SILU;
 }
 
-/* Dropout goes by example, so rows go back to their tokens for it. */
+/* Random numbers of dropout belong to examples, so rows are sorted back to their tokens for it, and
+ * then by expert again. Skipped if nothing would be dropped: it costs two passes over memory. */
 static td_tensor *dropped(const struct moe *c, const td_ffn_in *in, const struct routes *r,
                           td_tensor *h)
 {
@@ -145,7 +163,7 @@ static td_tensor *dropped(const struct moe *c, const td_ffn_in *in, const struct
     return td_scatter_add(r->position, reshape2(y, rows, width), 0, rows);
 }
 
-/* sum_k weight_k expert_k(x), [N, D] */
+/* sum_k weight_k expert_k(x): [N, D] */
 static td_tensor *mixture(const struct moe *c, const td_ffn_in *in, const struct routes *r,
                           td_tensor *x)
 {
@@ -155,7 +173,7 @@ static td_tensor *mixture(const struct moe *c, const td_ffn_in *in, const struct
     td_tensor *gate, *up, *y;
 
     x = reshape2(td_expand(td_reshape(x, one, 3), copies), rows, width);
-    x = td_scatter_add(r->position, x, 0, rows); /* every place once: a permutation */
+    x = td_scatter_add(r->position, x, 0, rows); /* a permutation: each place once */
     td_push(x->graph, "experts");
     gate = by_expert(c, r, "gate_proj", x, c->d_ff);
     up = by_expert(c, r, "up_proj", x, c->d_ff);
@@ -166,11 +184,13 @@ static td_tensor *mixture(const struct moe *c, const td_ffn_in *in, const struct
     return reshape2(td_sum(td_mul(y, td_reshape(r->weights, each, 3)), 1), n, width);
 }
 
+/* A layer of the shared expert, initialized as in ffn.h. */
 static td_tensor *linear(const char *name, td_tensor *x, int64_t out)
 {
     return td_linear_with(name, x, out, false, td_truncated(1 / sqrt((double)td_dim(x, -1))));
 }
 
+/* Shared experts side by side are one gated layer `shared` times as wide. */
 static td_tensor *shared(const struct moe *c, const td_ffn_in *in)
 {
     int64_t    width = c->shared * c->d_ff;
@@ -188,6 +208,7 @@ static td_tensor *build(const void *config, const td_ffn_in *in)
 {
     const struct moe *c = config;
     int64_t           width = td_dim(in->x, -1);
+    /* routing is by token, whatever the batch's shape */
     td_tensor        *x = reshape2(in->x, width ? td_count(in->x) / width : 0, width), *y;
     struct routes     r = route(c, in, x);
 
@@ -203,22 +224,22 @@ static int check(const void *config, td_error *error)
 {
     const struct moe *c = config;
     if (c->top_k > c->experts)
-        return td_fail(error, TD_ECONFIG, "top_k = %lld of experts = %lld: there are not as many",
+        return td_fail(error, TD_ECONFIG, "top_k = %lld is more than experts = %lld",
                        (long long)c->top_k, (long long)c->experts);
     if (c->top_k == 1 && c->weights == CHOSEN)
         return td_fail(
             error, TD_ECONFIG,
             "top_k = 1 with weights = \"chosen\": the one expert always weighs 1, so the "
-            "router would not learn from the loss; take weights = \"all\"");
+            "router would not learn from the loss; set weights = \"all\"");
     return 0;
 }
 
 static const td_ffn moe = {
     .plugin =
         TD_PLUGIN(td_ffn, TD_FFN_KIND, "moe", options, struct moe,
-                  .brief = "a mixture of experts, of which a router chooses for each token",
-                  .doc = "Every token goes through all of its experts: none is dropped, so "
-                         "packing and order change nothing but rounding. Padding goes through "
+                  .brief = "a mixture of experts, chosen for each token by a router",
+                  .doc = "Every token passes through all of its experts: none is dropped, so "
+                         "packing and order change nothing but rounding. Padding passes through "
                          "none. FLOPs are those of the chosen experts, padding included.",
                   .paper = "Shazeer et al., Outrageously Large Neural Networks: The "
                            "Sparsely-Gated Mixture-of-Experts Layer, 2017; Fedus et al., "

@@ -1,5 +1,9 @@
-/* jsonl.c - logger 'jsonl': metrics.jsonl in the run's directory, one JSON object per step; clock
- * readings come last. */
+/* jsonl.c - logger 'jsonl': metrics.jsonl in the run's directory, one JSON object per line.
+ *
+ *     {"step": 12, "loss": 3.25, .., "time/seconds": 1.5}
+ *
+ * Clock readings come last, so that two runs can be compared by cutting the ends of their lines:
+ * all before is the same bits. A resumed run continues the file after its checkpoint's step. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -17,23 +21,25 @@ typedef struct lines {
 } lines;
 
 static const td_option options[] = { TD_OPTION_STRING(struct jsonl, file, "metrics.jsonl",
-                                                      "file name in the run's directory"),
+                                                      "file name within the run's directory"),
                                      TD_OPTION_END };
 
-/* A line of step `resume` or later, or of an evaluation of the step before that comes again. */
+/* Will the resumed run write this line again? Those are the lines of step `resume` and later, and
+ * an evaluation after the step before, if it is to be repeated. */
 static bool comes_again(const char *line, const td_logger_in *in)
 {
     long long step;
     int       end = 0;
     if (sscanf(line, "{\"step\": %lld%n", &step, &end) != 1)
-        return false; /* no line of ours */
+        return false; /* not ours: leave it */
     if (step >= in->resume)
         return true;
     return in->evaluate_again && step == in->resume - 1 &&
            !strncmp(line + end, ", \"evaluate/", strlen(", \"evaluate/"));
 }
 
-/* Where the first line that comes again begins, or a line that a crash cut short. */
+/* How many bytes of the file to keep: up to the first line that will be written again, or that a
+ * crash cut short. */
 static long kept_bytes(FILE *f, const td_logger_in *in)
 {
     char  *line = NULL;
@@ -52,6 +58,8 @@ static int fail(const lines *l, int why, td_error *error)
     return td_fail(error, TD_EIO, "cannot write metrics to '%s': %s", l->path, strerror(why));
 }
 
+/* A new run starts an empty file, a resumed one truncates what it will write again. "e": child
+ * processes must not inherit it. */
 static FILE *open_file(const char *path, const td_logger_in *in)
 {
     FILE *f = in->resume > 0 ? fopen(path, "r+e") : NULL;
@@ -70,10 +78,11 @@ static int open_jsonl(const void *config, const td_logger_in *in, void **state, 
     lines *l = calloc(1, sizeof *l);
     int    code = 0;
     if (!l)
-        return td_fail(error, TD_ENOMEM, "out of memory while opening the metrics");
+        return td_fail(error, TD_ENOMEM, "no memory to open the metrics");
+    /* exactly one of these fails, or none */
     if ((size_t)snprintf(l->path, sizeof l->path, "%s/%s", in->directory,
                          ((const struct jsonl *)config)->file) >= sizeof l->path)
-        code = td_fail(error, TD_EIO, "the path of the metrics in '%.200s..' is too long",
+        code = td_fail(error, TD_EIO, "the path of the metrics file in '%.200s..' is too long",
                        in->directory);
     else if (!(l->file = open_file(l->path, in)))
         code = fail(l, errno, error);
@@ -90,6 +99,7 @@ static void close_jsonl(void *state)
     free(state);
 }
 
+/* A JSON string. Bytes from 128 on are UTF-8 and need no escape. */
 static void put_text(FILE *f, const char *text)
 {
     putc('"', f);
@@ -105,7 +115,7 @@ static void put_text(FILE *f, const char *text)
     putc('"', f);
 }
 
-/* JSON has no NaN or infinity: they become null. */
+/* JSON has neither NaN nor infinity: they become null. 17 digits bring a double back exactly. */
 static void put_metric(FILE *f, const td_metric *m)
 {
     fputs(", ", f);
@@ -116,6 +126,7 @@ static void put_metric(FILE *f, const td_metric *m)
         fputs(": null", f);
 }
 
+/* Flushed line by line, so that `tail -f` shows a run in progress. */
 static int write_jsonl(void *state, int64_t step, const td_metric *metrics, size_t count,
                        td_error *error)
 {
@@ -129,6 +140,7 @@ static int write_jsonl(void *state, int64_t step, const td_metric *metrics, size
     return fflush(f) || ferror(f) ? fail(state, errno, error) : 0;
 }
 
+/* Before a checkpoint: its metrics must survive whatever it survives. */
 static int flush(void *state, td_error *error)
 {
     FILE *f = ((lines *)state)->file;

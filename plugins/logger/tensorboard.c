@@ -1,9 +1,10 @@
 /* tensorboard.c - logger 'tensorboard': scalar summaries as TensorBoard event files (TFRecord
  * frames of Event messages).
  *
- * Every opening begins a new file, which says from which step it counts (0: a run that begins,
- * maybe once more). TensorBoard then drops what an earlier try wrote from that step on (SessionLog
- * START).
+ * An event file cannot be cut, so every opening begins a new one. Its first event (SessionLog
+ * START) names the step that the run resumes from, 0 for a new run, and TensorBoard then drops
+ * whatever earlier files have from that step on. Numbers are little-endian, like the machines that
+ * this runs on.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,10 +20,10 @@ struct tensorboard {
 };
 
 static const td_option options[] = { TD_OPTION_STRING(struct tensorboard, folder, "tensorboard",
-                                                      "folder in the run's directory"),
+                                                      "folder within the run's directory"),
                                      TD_OPTION_END };
 
-enum { MESSAGE = 4096, NAME_LIMIT = 1024 };
+enum { MESSAGE = 4096, NAME_LIMIT = 1024 }; /* a name and its frames always fit in a message */
 
 typedef struct events {
     FILE *file;
@@ -34,8 +35,13 @@ typedef struct message {
     size_t        size;
 } message;
 
-/* ---- protocol buffers ------------------------------------------------------------------------ */
+/* ---- protocol buffers ------------------------------------------------------------------------
+ *
+ * A field is a varint, tag << 3 | wire type, then its value: 0 a varint, 1 eight bytes, 2 a length
+ * and as many bytes, 5 four bytes.
+ */
 
+/* Seven bits a byte, the low ones first; bit 7: more follow. */
 static void put_varint(message *m, uint64_t v)
 {
     for (; v >= 128; v >>= 7)
@@ -43,6 +49,7 @@ static void put_varint(message *m, uint64_t v)
     m->data[m->size++] = (unsigned char)v;
 }
 
+/* A string or a message inside a message. */
 static void put_bytes(message *m, unsigned tag, const void *data, size_t size)
 {
     put_varint(m, tag << 3 | 2);
@@ -51,6 +58,7 @@ static void put_bytes(message *m, unsigned tag, const void *data, size_t size)
     m->size += size;
 }
 
+/* A double (8 bytes) or a float (4). */
 static void put_fixed(message *m, unsigned tag, const void *data, size_t size)
 {
     put_varint(m, tag << 3 | (size == 8 ? 1u : 5u));
@@ -58,7 +66,7 @@ static void put_fixed(message *m, unsigned tag, const void *data, size_t size)
     m->size += size;
 }
 
-/* Event { wall_time = 1, step = 2 } */
+/* Event { wall_time = 1, step = 2, .. }: the fields that every event begins with */
 static void begin_event(message *m, int64_t step)
 {
     struct timespec now;
@@ -72,7 +80,8 @@ static void begin_event(message *m, int64_t step)
 
 /* ---- frames ---------------------------------------------------------------------------------- */
 
-/* CRC-32C, rotated and shifted as TFRecord wants it. */
+/* CRC-32C, bit by bit: frames are short. TFRecord rotates it and adds a constant, so that a
+ * checksum stored inside checksummed data does not weaken it. */
 static uint32_t checksum(const void *data, size_t size)
 {
     uint32_t c = ~0u;
@@ -91,6 +100,7 @@ static int fail(const events *e, int why, td_error *error)
                    strerror(why));
 }
 
+/* TFRecord: length, its checksum, data, its checksum. */
 static int write_frame(const events *e, const message *m, td_error *error)
 {
     FILE    *f = e->file;
@@ -105,6 +115,7 @@ static int write_frame(const events *e, const message *m, td_error *error)
 
 /* ---- logger ---------------------------------------------------------------------------------- */
 
+/* The two events that begin a file: its version, and where the run resumes. */
 static int write_start(const events *e, int64_t resume, td_error *error)
 {
     static const unsigned char start[] = { 1 << 3, 1 }; /* SessionLog { status = START } */
@@ -119,7 +130,8 @@ static int write_start(const events *e, int64_t resume, td_error *error)
     return write_frame(e, &m, error);
 }
 
-/* The folder, and a name that no other opening has. */
+/* Make the folder and choose a name that no other opening has: by time, host and nanoseconds.
+ * TensorBoard reads files in the order of their names and knows them by "tfevents". */
 static int name_file(events *e, const td_logger_in *in, const char *name, td_error *error)
 {
     char            folder[3500], host[128] = "host";
@@ -127,13 +139,14 @@ static int name_file(events *e, const td_logger_in *in, const char *name, td_err
     int             n = snprintf(folder, sizeof folder, "%s/%s", in->directory, name);
 
     clock_gettime(CLOCK_REALTIME, &now);
+    /* if it fails, "host" stays; the last byte stays 0 either way */
     gethostname(host, sizeof host - 1);
     if (n < 0 || n >= (int)sizeof folder)
         return td_fail(error, TD_EIO,
                        "the path of the TensorBoard events in '%.200s..' is too long",
                        in->directory);
     if (mkdir(folder, 0777) && errno != EEXIST)
-        return td_fail(error, TD_EIO, "cannot make the folder '%s': %s", folder, strerror(errno));
+        return td_fail(error, TD_EIO, "cannot create the folder '%s': %s", folder, strerror(errno));
     snprintf(e->path, sizeof e->path, "%s/events.out.tfevents.%010lld.%09ld.%s", folder,
              (long long)now.tv_sec, now.tv_nsec, host);
     return 0;
@@ -155,7 +168,8 @@ static int open_tensorboard(const void *config, const td_logger_in *in, void **s
 {
     events *e = calloc(1, sizeof *e);
     if (!e)
-        return td_fail(error, TD_ENOMEM, "out of memory while opening the TensorBoard events");
+        return td_fail(error, TD_ENOMEM, "no memory to open the TensorBoard events");
+    /* both have set `error` */
     if (name_file(e, in, ((const struct tensorboard *)config)->folder, error) ||
         open_file(e, in->resume, error)) {
         free(e);
@@ -191,7 +205,7 @@ static int flush(void *state, td_error *error)
     return fflush(((events *)state)->file) ? fail(state, errno, error) : 0;
 }
 
-/* In the file at once: TensorBoard shows a run while it goes on. */
+/* Flushed every step: TensorBoard shows a run in progress. */
 static int write_metrics(void *state, int64_t step, const td_metric *metrics, size_t count,
                          td_error *error)
 {

@@ -5,14 +5,10 @@ struct causal_lm {
     double z_loss, label_smoothing;
 };
 
-static const td_option options[] = {
-    TD_OPTION_FLOAT(struct causal_lm, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"),
-    TD_OPTION_FLOAT(struct causal_lm, label_smoothing, 0, 0, 0.999,
-                    "share of the target spread over the other tokens"),
-    TD_OPTION_END
-};
+static const td_option options[] = { CROSS_ENTROPY_OPTIONS(struct causal_lm), TD_OPTION_END };
 
-/* A pair is one run of tokens: inputs, then targets; the inputs are predicted too. */
+/* A pair becomes one run of tokens, inputs and then targets, and inputs are predicted too. Only
+ * here is a copy needed: a run is handed on as it is. */
 static int join(const td_record *r, const td_split_in *in, td_example *out, td_error *error)
 {
     size_t n_inputs = (size_t)r->n_inputs, n_targets = (size_t)r->n_targets,
@@ -26,6 +22,7 @@ static int join(const td_record *r, const td_split_in *in, td_example *out, td_e
     memcpy(tokens, r->inputs, n_inputs * sizeof *tokens);
     if (n_targets)
         memcpy(tokens + n_inputs, r->targets, n_targets * sizeof *tokens);
+    /* a record's weights are those of its targets */
     if (weights) {
         for (size_t k = 0; k < n_inputs; k++)
             weights[k] = 1;
@@ -44,6 +41,7 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
     memset(out, 0, sizeof *out);
     out->source = r->source;
     out->id = r->id;
+    /* n_inputs means nothing where inputs is NULL */
     if (r->n_inputs < 0 || r->n_targets < 0 || (r->inputs ? r->n_inputs : 0) + r->n_targets < 1)
         return td_fail(error, TD_EFORMAT, "loss 'causal-lm': record %llu has no token to predict",
                        (unsigned long long)r->id);
@@ -56,6 +54,7 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
     return 0;
 }
 
+/* A row of T tokens predicts T: its input begins with <s>, which is no token of the text. */
 static td_bounds bounds(const void *config, int64_t length)
 {
     return (td_bounds){ length, 0, length, length };

@@ -1,11 +1,18 @@
-/* cross-entropy.h - what the losses of this folder share: the scalar from hidden states and
- * labels. */
+/* cross-entropy.h - what the losses of this folder share: two options, and the scalar that is made
+ * from hidden states and labels. */
 #ifndef TANDEM_PLUGINS_CROSS_ENTROPY_H
 #define TANDEM_PLUGINS_CROSS_ENTROPY_H
 
 #include "tandem/kind/loss.h"
 
-/* sum_n w_n (log Z - z_y + z_loss (log Z)^2) / divisor, over all positions [B * U] */
+/* The z-loss keeps log Z near 0, where it cannot drift: 1e-4 is PaLM's. */
+#define CROSS_ENTROPY_OPTIONS(S)                                   \
+    TD_OPTION_FLOAT(S, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"), \
+        TD_OPTION_FLOAT(S, label_smoothing, 0, 0, 0.999,           \
+                        "share of the target spread over the other tokens")
+
+/* sum_n w_n (log Z - z_y + z_loss (log Z)^2) / divisor over all positions [B * U], by one fused op:
+ * logits [B * U, V] would be the largest tensor of the model, and they never exist. */
 static inline void cross_entropy_build(const td_loss_in *in, double z_loss, double smoothing,
                                        td_loss_out *out)
 {

@@ -12,17 +12,17 @@ enum { FIXED, RANDOM };
 static const char *const splits[] = { "fixed", "random", 0 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct prefix_lm, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"),
-    TD_OPTION_FLOAT(struct prefix_lm, label_smoothing, 0, 0, 0.999,
-                    "share of the target spread over the other tokens"),
-    TD_OPTION_CHOICE(struct prefix_lm, split, FIXED, splits,
-                     "where running text is cut: always at one place, or uniformly"),
+    CROSS_ENTROPY_OPTIONS(struct prefix_lm),
+    TD_OPTION_CHOICE(
+        struct prefix_lm, split, FIXED, splits,
+        "where running text is cut: fixed, always at the same place; random, uniformly"),
     TD_OPTION_INT(struct prefix_lm, prefix, 0, 0, 1 << 30,
-                  "tokens given when the split is fixed; 0: half"),
+                  "tokens given if split is fixed; 0: half"),
     TD_OPTION_END
 };
 
-/* Tokens given of a run of `length`, at least one and all but one at most. */
+/* How many tokens of a run are given. Random: 1 .. n - 1, by a number that depends on the record
+ * alone, so that a resumed run cuts it at the same place. */
 static int64_t cut(const struct prefix_lm *c, const td_record *r, uint64_t seed)
 {
     if (c->split == RANDOM)
@@ -35,17 +35,17 @@ static int split_run(const struct prefix_lm *c, const td_record *r, uint64_t see
 {
     int64_t k;
     if (r->n_targets < 2)
-        return td_fail(
-            error, TD_EFORMAT,
-            "loss 'prefix-lm': record %llu has %lld tokens; a token to give and one to predict "
-            "are the least",
-            (unsigned long long)r->id, (long long)r->n_targets);
+        return td_fail(error, TD_EFORMAT,
+                       "loss 'prefix-lm': record %llu has %lld tokens; it needs one to give and "
+                       "one to predict",
+                       (unsigned long long)r->id, (long long)r->n_targets);
     k = cut(c, r, seed);
     if (k >= r->n_targets)
         return td_fail(
             error, TD_EFORMAT,
-            "loss 'prefix-lm': record %llu has %lld tokens, prefix = %lld leaves none to predict",
+            "loss 'prefix-lm': record %llu has %lld tokens; prefix = %lld leaves none to predict",
             (unsigned long long)r->id, (long long)r->n_targets, (long long)k);
+    /* both parts point into the record: nothing is copied */
     out->given = r->targets;
     out->n_given = k;
     out->predicted = r->targets + k;
@@ -66,6 +66,7 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
                      : split_run(config, r, in->seed, out, error);
 }
 
+/* A random cut needs room on both sides for the worst case, though their sum stays `length`. */
 static td_bounds bounds(const void *config, int64_t length)
 {
     const struct prefix_lm *c = config;
@@ -86,7 +87,7 @@ static int check(const void *config, td_error *error)
     const struct prefix_lm *c = config;
     if (c->split == RANDOM && c->prefix)
         return td_fail(error, TD_ECONFIG,
-                       "prefix = %lld does nothing with split = \"random\": leave one of them out",
+                       "prefix = %lld does nothing with split = \"random\": remove one of the two",
                        (long long)c->prefix);
     return 0;
 }

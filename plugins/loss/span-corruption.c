@@ -1,21 +1,18 @@
-/* span-corruption.c - random spans are taken out of a text and predicted. Paper: Raffel et al.
- * 2020. */
+/* span-corruption.c - random spans are removed from a text and predicted. Paper: Raffel et al.
+ * 2020. The work is in spans.h, which ul2.c shares. */
 #include "spans.h"
 
 struct span_corruption {
     double z_loss, label_smoothing, noise_density, mean_span;
 };
 
-static const td_option options[] = {
-    TD_OPTION_FLOAT(struct span_corruption, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"),
-    TD_OPTION_FLOAT(struct span_corruption, label_smoothing, 0, 0, 0.999,
-                    "share of the target spread over the other tokens"),
-    TD_OPTION_FLOAT(struct span_corruption, noise_density, 0.15, 0.001, 0.999,
-                    "share of the tokens that is taken out"),
-    TD_OPTION_FLOAT(struct span_corruption, mean_span, 3, 1, 1e6,
-                    "mean length of what is taken out at a place, in tokens"),
-    TD_OPTION_END
-};
+static const td_option options[] = { CROSS_ENTROPY_OPTIONS(struct span_corruption),
+                                     TD_OPTION_FLOAT(struct span_corruption, noise_density, 0.15,
+                                                     0.001, 0.999,
+                                                     "share of the tokens that is removed"),
+                                     TD_OPTION_FLOAT(struct span_corruption, mean_span, 3, 1, 1e6,
+                                                     "mean length of a removed span, in tokens"),
+                                     TD_OPTION_END };
 
 static int split(const void *config, const td_record *r, const td_split_in *in, td_example *out,
                  td_error *error)
@@ -43,11 +40,11 @@ static void build(const void *config, const td_loss_in *in, td_loss_out *out)
 
 static const td_loss span_corruption = {
     .plugin = TD_PLUGIN(td_loss, TD_LOSS_KIND, "span-corruption", options, struct span_corruption,
-                        .brief = "random spans are taken out of a text and predicted",
+                        .brief = "random spans are removed from a text and predicted",
                         .doc = "The tokenizer must have sentinels: tokenizer.sentinels. "
-                               "train.length is inputs and targets together. Evaluation still "
-                               "gives a text's beginning and scores the rest, which such a model "
-                               "has not practised.",
+                               "train.length covers inputs and targets together. Evaluation still "
+                               "gives the beginning of a text and scores the rest, a task that "
+                               "such a model has not been trained on.",
                         .paper = "Raffel et al., Exploring the Limits of Transfer Learning, 2020"),
     .flags = TD_LOSS_NEEDS_GIVEN,
     .split = split,

@@ -1,15 +1,15 @@
-/* spans.h - spans of a text are taken out, marked, and to be predicted. Paper: Raffel et al. 2020,
- * with the arithmetic and the random spans of its authors' code.
+/* spans.h - spans of a text are removed, marked and predicted. Paper: Raffel et al. 2020, with the
+ * arithmetic and the random spans of its authors' code (T5's random_spans_noise_mask).
  *
- * Of n tokens round(n density) are noise, in round(noise / mean_span) spans; both kinds of tokens
- * are cut at random into that many runs of one token or more, and the runs take turns, beginning
- * with what is kept. With sentinels <0>, <1>, ..:
+ * Of n tokens, round(n density) are noise, in round(noise / mean_span) spans. Kept tokens and noise
+ * are each cut at random into that many runs of at least one token, and the runs alternate,
+ * beginning with kept ones. With sentinels <0>, <1>, ..:
  *
  *     text       Thank you for inviting me to your party last week
  *     given      Thank you <0> me to your party <1> week </s>
  *     predicted  <0> for inviting <1> last </s>
  *
- * As in the authors' code there is no last sentinel; the end is the tokenizer's eos, if it has one.
+ * As in the authors' code, no sentinel ends the targets: the tokenizer's eos does, if it has one.
  */
 #ifndef TANDEM_PLUGINS_SPANS_H
 #define TANDEM_PLUGINS_SPANS_H
@@ -19,14 +19,16 @@
 #include "pairs.h"
 
 struct spans {
-    int64_t noise, count; /* tokens taken out; in how many spans */
+    int64_t noise, count; /* tokens removed, and in how many spans */
 };
 
-/* Halves are rounded to even, as the authors' code does. n >= 2. */
+/* The numbers for n >= 2 tokens. rint rounds halves to even, like numpy in the authors' code: with
+ * lround, lengths would differ from theirs. */
 static inline struct spans spans_of(int64_t n, double density, double mean_span)
 {
     struct spans s = { (int64_t)rint((double)n * density), 0 };
     int64_t      most;
+    /* each side needs a token, and each span one of either kind */
     s.noise = s.noise < 1 ? 1 : s.noise > n - 1 ? n - 1 : s.noise;
     most = s.noise < n - s.noise ? s.noise : n - s.noise;
     s.count = (int64_t)rint((double)s.noise / mean_span);
@@ -34,7 +36,7 @@ static inline struct spans spans_of(int64_t n, double density, double mean_span)
     return s;
 }
 
-/* What n >= 2 tokens come to: a sentinel per span and an eos on both sides. */
+/* How long n >= 2 tokens become: on both sides, a sentinel per span and an eos. */
 static inline td_bounds spans_size(int64_t n, double density, double mean_span)
 {
     struct spans s = spans_of(n, density, mean_span);
@@ -43,8 +45,8 @@ static inline td_bounds spans_size(int64_t n, double density, double mean_span)
     return b;
 }
 
-/* Of the most tokens whose both sides fit into `length`, with `extra` tokens more; all 0: none do.
- * It grows by at least one with each token, so halving finds it. */
+/* The bounds for the longest text whose two sides, with `extra` tokens more, fit in `length`; all 0
+ * if none does. The total grows with every token of the text, so bisection finds it. */
 static inline td_bounds spans_bounds(int64_t length, double density, double mean_span,
                                      int64_t extra)
 {
@@ -61,8 +63,9 @@ static inline td_bounds spans_bounds(int64_t length, double density, double mean
 
 /* ---- one text -------------------------------------------------------------------------------- */
 
-/* Whether a run ends after each of `items` tokens: `runs` runs in all, each way to cut equally
- * likely. Place p's random number has the index first + 2 p. */
+/* Cut `items` tokens into `runs` runs, every way equally likely: ends[p] is set if a run ends after
+ * token p. By selection sampling: each of the places left is cut with probability cuts / places.
+ * Place p uses random number first + 2 p; the odd ones are for the other kind of tokens. */
 static inline void spans_cut(uint64_t seed, uint64_t stream, uint64_t first, int64_t items,
                              int64_t runs, unsigned char *ends)
 {
@@ -72,10 +75,10 @@ static inline void spans_cut(uint64_t seed, uint64_t stream, uint64_t first, int
         ends[p] = (int64_t)td_random_below(seed, stream, first + 2 * (uint64_t)p, places) < cuts;
         cuts -= ends[p];
     }
-    ends[items - 1] = 1;
+    ends[items - 1] = 1; /* spans_fill stops there */
 }
 
-/* A side of the example as it grows. */
+/* One side of the example, given or predicted, as it grows. Memory is the split's arena's. */
 struct side {
     int32_t *tokens, *documents; /* documents: NULL if they do not matter */
     float   *weights;            /* or NULL */
@@ -94,7 +97,8 @@ static inline bool side_open(struct side *s, const td_split_in *in, int64_t most
     return s->tokens && (s->documents || !documents) && (s->weights || !weights);
 }
 
-/* `token`, with the document and the weight of the record's token `at`. */
+/* Append `token`, which is token `at` of the record or stands for it, with that one's document and
+ * weight. */
 static inline void side_add(struct side *s, const td_record *r, int32_t token, int64_t at)
 {
     if (s->documents)
@@ -104,16 +108,18 @@ static inline void side_add(struct side *s, const td_record *r, int32_t token, i
     s->tokens[s->count++] = token;
 }
 
-/* What to make of a record. */
+/* A record and how to split it. */
 struct spans_in {
     const char        *loss; /* for messages */
     const td_record   *record;
     const td_split_in *split;
     double             density, mean_span;
-    int32_t            mode;  /* token in front of the given ones, -1: none */
+    int32_t            mode;  /* token put before the given ones, -1: none */
     uint64_t           first; /* index of the first random number */
 };
 
+/* Walk the text once: a kept run, its sentinel on both sides, a removed run, and so on. kept and
+ * taken are the cuts of either kind of tokens. */
 static inline void spans_fill(const struct spans_in *in, struct spans s, const unsigned char *kept,
                               const unsigned char *taken, struct side *given,
                               struct side *predicted)
@@ -130,6 +136,7 @@ static inline void spans_fill(const struct spans_in *in, struct spans s, const u
             side_add(given, r, r->targets[at], at);
             at++;
         } while (!kept[keeps++]);
+        /* the mark belongs to the document of the first token that it hides */
         side_add(given, r, mark, at);
         side_add(predicted, r, mark, at);
         do {
@@ -143,6 +150,7 @@ static inline void spans_fill(const struct spans_in *in, struct spans s, const u
     }
 }
 
+/* The record must have two tokens, and the tokenizer a sentinel for each span. */
 static inline int spans_check(const struct spans_in *in, td_error *error)
 {
     const td_record *r = in->record;
@@ -150,22 +158,20 @@ static inline int spans_check(const struct spans_in *in, td_error *error)
     if (r->n_targets < 2)
         return td_fail(
             error, TD_EFORMAT,
-            "loss '%s': record %llu has %lld tokens; a token to keep and one to take out "
-            "are the least",
+            "loss '%s': record %llu has %lld tokens; it needs one to keep and one to remove",
             in->loss, (unsigned long long)r->id, (long long)r->n_targets);
     need = spans_of(r->n_targets, in->density, in->mean_span).count;
     return need <= have
                ? 0
                : td_fail(error, TD_ECONFIG,
-                         "loss '%s': record %llu has %lld tokens and %lld spans to mark; the "
-                         "tokenizer has %lld sentinels: set tokenizer.sentinels = %lld or more "
-                         "('bytes' and 'sentencepiece' take it), and model.vocab_size as large as "
-                         "that needs",
+                         "loss '%s': record %llu has %lld tokens, which need %lld sentinels; the "
+                         "tokenizer has %lld: set tokenizer.sentinels = %lld or more ('bytes' and "
+                         "'sentencepiece' have that option) and enlarge model.vocab_size to match",
                          in->loss, (unsigned long long)r->id, (long long)r->n_targets,
                          (long long)need, (long long)have, (long long)need);
 }
 
-/* A run of tokens with its spans taken out. */
+/* Split a run of tokens: spans removed on the given side, predicted on the other. */
 static inline int spans_split(const struct spans_in *in, td_example *out, td_error *error)
 {
     const td_record *r = in->record;
@@ -183,6 +189,7 @@ static inline int spans_split(const struct spans_in *in, td_example *out, td_err
         !side_open(&predicted, in->split, size.predicted, r->documents, r->weights))
         return td_fail(error, TD_ENOMEM, "loss '%s': no memory for an example of %lld tokens",
                        in->loss, (long long)size.total);
+    /* one array holds both cuts: noise + kept = n_targets */
     spans_cut(in->split->seed, r->id, in->first, s.noise, s.count, ends);
     spans_cut(in->split->seed, r->id, in->first + 1, r->n_targets - s.noise, s.count,
               ends + s.noise);

@@ -1,5 +1,8 @@
-/* ul2.c - a mixture of denoisers: short spans, long or many spans, and prefix language modelling.
- * Paper: Tay et al. 2022. */
+/* ul2.c - a mixture of denoisers: R, short spans; X, long or many spans; S, prefix language
+ * modelling. Paper: Tay et al. 2022.
+ *
+ * Each record is split by one denoiser, drawn by its rate. A mode token in front of the given side
+ * tells the model which kind of task it has. */
 #include "spans.h"
 
 enum { R, S, X }; /* in the order of td_special.mode */
@@ -19,23 +22,23 @@ static const char *const modes[] = { "R", "S", "X", 0 };
 
 static const td_option denoiser_options[] = {
     TD_OPTION_CHOICE(struct denoiser, mode, R, modes,
-                     "which mode token it has; S: the text's end is predicted, without sentinels"),
+                     "its mode token; S predicts the end of a text, without sentinels"),
     TD_OPTION_FLOAT(struct denoiser, noise_density, 0.15, 0.001, 0.999,
-                    "share of the tokens that is taken out, of S in the mean"),
+                    "share of the tokens that is removed; of S, on average"),
     TD_OPTION_FLOAT(struct denoiser, mean_span, 3, 1, 1e6,
-                    "mean length of what is taken out at a place, in tokens; not of S"),
-    TD_OPTION_FLOAT(struct denoiser, rate, 1, 1e-9, 1e9, "share of the records, relative"),
+                    "mean length of a removed span, in tokens; S has none"),
+    TD_OPTION_FLOAT(struct denoiser, rate, 1, 1e-9, 1e9,
+                    "share of the records, relative to the other denoisers' rates"),
     TD_OPTION_END
 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct ul2, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"),
-    TD_OPTION_FLOAT(struct ul2, label_smoothing, 0, 0, 0.999,
-                    "share of the target spread over the other tokens"),
-    TD_OPTION_BOOL(struct ul2, mode_tokens, true,
-                   "begin what is given with the denoiser's mode token, if the tokenizer has them"),
+    CROSS_ENTROPY_OPTIONS(struct ul2),
+    TD_OPTION_BOOL(
+        struct ul2, mode_tokens, true,
+        "put the denoiser's mode token before the given tokens, if the tokenizer has modes"),
     TD_OPTION_LIST(struct ul2, denoisers, struct denoiser, denoiser_options,
-                   "what records are made of, each drawn by its rate; empty: the paper's seven, R "
+                   "denoisers, one drawn for each record by its rate; empty: the paper's seven, R "
                    "3 0.15, R 8 0.15, X 3 0.5, X 8 0.5, X 64 0.15, X 64 0.5, S 0.25 (mean_span and "
                    "noise_density), at equal rates"),
     TD_OPTION_END
@@ -54,9 +57,11 @@ static td_list denoisers_of(const struct ul2 *c)
 
 static const struct denoiser *at(td_list l, size_t k) { return (const struct denoiser *)l.at + k; }
 
-/* Random numbers of a record, by index. */
+/* Indices of a record's random numbers: which denoiser, where S cuts, and from SPANS on the
+ * spans. */
 enum { WHICH, WHERE, SPANS };
 
+/* The denoiser of a record: the first whose cumulated rate exceeds a uniform number. */
 static const struct denoiser *choose(const struct ul2 *c, const td_record *r, uint64_t seed)
 {
     td_list l = denoisers_of(c);
@@ -67,6 +72,7 @@ static const struct denoiser *choose(const struct ul2 *c, const td_record *r, ui
         total += at(l, k)->rate;
     place = td_random_uniform(seed, r->id, WHICH) * total;
     sum = at(l, 0)->rate;
+    /* rounding may leave the sum of all just below `place`: the last one takes the rest */
     while (sum <= place && chosen + 1 < l.count)
         sum += at(l, ++chosen)->rate;
     return at(l, chosen);
@@ -79,8 +85,8 @@ static int64_t between(int64_t low, int64_t x, int64_t high)
     return x < low ? low : x > high ? high : x;
 }
 
-/* How long the end of n tokens is, at least and at most: lengths between are equally likely, so that
- * density is the mean share. */
+/* The shortest and longest end that may be cut from n tokens. All lengths between are equally
+ * likely, and the two add up to 2 density n, so density is the mean share. */
 struct ends {
     int64_t least, most;
 };
@@ -89,12 +95,13 @@ static struct ends ends_of(int64_t n, double density)
 {
     int64_t     both = (int64_t)rint(2 * density * (double)n);
     struct ends e;
+    /* the longest first, from 1 to n - 1; what it lacks, the shortest makes up */
     e.most = between(1, both - 1, n - 1);
     e.least = between(1, both - e.most, e.most);
     return e;
 }
 
-/* `mode` in front of the first `count` tokens of the record. */
+/* Give the first `count` tokens of the record, with `mode` in front: only that needs a copy. */
 static int give(const td_record *r, int64_t count, int32_t mode, const td_split_in *in,
                 td_example *out, td_error *error)
 {
@@ -102,6 +109,7 @@ static int give(const td_record *r, int64_t count, int32_t mode, const td_split_
     out->given = r->targets;
     out->n_given = count;
     out->given_documents = r->documents;
+    /* the record's own arrays will do */
     if (mode < 0)
         return 0;
     if (!side_open(&given, in, count + 1, r->documents, false))
@@ -116,6 +124,7 @@ static int give(const td_record *r, int64_t count, int32_t mode, const td_split_
     return 0;
 }
 
+/* Denoiser S: predict the end of the record. */
 static int split_end(const struct denoiser *d, const td_record *r, const td_split_in *in,
                      int32_t mode, td_example *out, td_error *error)
 {
@@ -124,9 +133,9 @@ static int split_end(const struct denoiser *d, const td_record *r, const td_spli
     if (r->n_targets < 2)
         return td_fail(
             error, TD_EFORMAT,
-            "loss 'ul2': record %llu has %lld tokens; a token to give and one to predict "
-            "are the least",
+            "loss 'ul2': record %llu has %lld tokens; it needs one to give and one to predict",
             (unsigned long long)r->id, (long long)r->n_targets);
+    /* the given side keeps the rest, at least one token */
     e = ends_of(r->n_targets, d->noise_density);
     k = r->n_targets - e.least -
         (int64_t)td_random_below(in->seed, r->id, WHERE, (uint64_t)(e.most - e.least + 1));
@@ -139,8 +148,8 @@ static int split_end(const struct denoiser *d, const td_record *r, const td_spli
 
 /* ---- hooks ----------------------------------------------------------------------------------- */
 
-/* Every denoiser must be able to mark the record's spans, whichever is drawn: a rare one would end a
- * run that has gone on for long. */
+/* The tokenizer must have sentinels enough for every denoiser, not only for the one drawn:
+ * otherwise a rare one would fail after hours of training. */
 static int check_marks(const struct ul2 *c, const td_record *r, const td_split_in *in,
                        td_error *error)
 {
@@ -167,12 +176,13 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
     out->id = r->id;
     if (r->inputs)
         return split_pair("ul2", r, out, error);
+    /* a pair is never corrupted, so it needs no sentinels */
     if (check_marks(c, r, in, error))
         return error->code;
     return d->mode == S ? split_end(d, r, in, mode, out, error) : spans_split(&spans, out, error);
 }
 
-/* What n tokens come to at most under a denoiser. */
+/* The most that n tokens become under a denoiser. */
 static td_bounds size_of(const struct denoiser *d, int64_t n)
 {
     struct ends e = ends_of(n, d->noise_density);
@@ -180,8 +190,9 @@ static td_bounds size_of(const struct denoiser *d, int64_t n)
                         : spans_size(n, d->noise_density, d->mean_span);
 }
 
-/* One length of records for all denoisers, so that what is read does not depend on their choice. A
- * place is kept for the mode token, which only the tokenizer knows of. */
+/* Records have one length for all denoisers, the shortest that any of them allows, so that how much
+ * is read does not depend on the draws. One place is reserved for the mode token even if the
+ * tokenizer turns out to have none: bounds come before it. */
 static td_bounds bounds(const void *config, int64_t length)
 {
     const struct ul2 *c = config;
@@ -194,6 +205,7 @@ static td_bounds bounds(const void *config, int64_t length)
         td_bounds              b = spans_bounds(length, d->noise_density, d->mean_span, extra);
         raw = d->mode != S && b.raw < raw ? b.raw : raw;
     }
+    /* then the largest parts that records of that length can have */
     for (size_t k = 0; k < l.count && raw >= 2; k++) {
         td_bounds b = size_of(at(l, k), raw);
         most.given = b.given + extra > most.given ? b.given + extra : most.given;
@@ -211,13 +223,13 @@ static void build(const void *config, const td_loss_in *in, td_loss_out *out)
 }
 
 static const td_loss ul2 = {
-    .plugin =
-        TD_PLUGIN(td_loss, TD_LOSS_KIND, "ul2", options, struct ul2,
-                  .brief = "a mixture of denoisers: spans, long spans, and a text's end",
-                  .doc = "The tokenizer must have sentinels (tokenizer.sentinels) and should "
-                         "have modes (tokenizer.modes). train.length is inputs and targets "
-                         "together. Evaluation gives a text's beginning without a mode token.",
-                  .paper = "Tay et al., UL2: Unifying Language Learning Paradigms, 2022"),
+    .plugin = TD_PLUGIN(
+        td_loss, TD_LOSS_KIND, "ul2", options, struct ul2,
+        .brief = "a mixture of denoisers: short spans, long spans and the end of a text",
+        .doc = "The tokenizer must have sentinels (tokenizer.sentinels) and should "
+               "have modes (tokenizer.modes). train.length covers inputs and targets "
+               "together. Evaluation gives the beginning of a text, without a mode token.",
+        .paper = "Tay et al., UL2: Unifying Language Learning Paradigms, 2022"),
     .flags = TD_LOSS_NEEDS_GIVEN,
     .split = split,
     .bounds = bounds,

@@ -1,4 +1,4 @@
-/* layer.c - layer normalization. Paper: Ba et al. 2016. */
+/* layer.c - layer normalization,. Paper: Ba et al. 2016. */
 #include "tandem/kind/norm.h"
 
 struct layer {
@@ -8,10 +8,11 @@ struct layer {
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct layer, eps, 1e-6, 0, 1, "added to the variance"),
-    TD_OPTION_BOOL(struct layer, bias, true, "a learnable bias beside the scale"), TD_OPTION_END
+    TD_OPTION_BOOL(struct layer, bias, true, "a learnable bias in addition to the scale"),
+    TD_OPTION_END
 };
 
-/* (x - mean) / sqrt(variance + eps) * w + b */
+/* (x - mean) / sqrt(variance + eps) * w + b over the last axis, with the biased variance */
 static td_tensor *build(const void *config, td_tensor *x)
 {
     const struct layer *c = config;

@@ -1,4 +1,5 @@
-/* rms.c - root-mean-square normalization. Paper: Zhang and Sennrich 2019. */
+/* rms.c - root-mean-square normalization: layer normalization without a mean. Paper: Zhang and
+ * Sennrich 2019. */
 #include "tandem/kind/norm.h"
 
 struct rms {
@@ -8,10 +9,10 @@ struct rms {
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct rms, eps, 1e-6, 0, 1, "added to the mean square"),
-    TD_OPTION_BOOL(struct rms, scale, true, "a learnable scale, 1 at first"), TD_OPTION_END
+    TD_OPTION_BOOL(struct rms, scale, true, "a learnable scale, initially 1"), TD_OPTION_END
 };
 
-/* x / sqrt(mean(x^2) + eps) * w */
+/* x / sqrt(mean(x^2) + eps) * w over the last axis */
 static td_tensor *build(const void *config, td_tensor *x)
 {
     const struct rms *c = config;

@@ -14,7 +14,12 @@ static const td_option options[] = {
     TD_OPTION_END
 };
 
-/* m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  p -= lr (m^ / (sqrt(v^) + eps) + decay p) */
+/* One fused op, which also assigns the moments and applies clip and gate:
+ *
+ *     m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2; 
+ *     p -= lr (m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) + decay p)
+ *
+ * Vectors (norms, biases) do not decay. */
 static td_tensor *build(const void *config, const td_optimizer_in *in)
 {
     const struct adamw *c = config;

@@ -1,6 +1,11 @@
-/* muon.c - momentum whose singular values are all made about 1, for matrices; AdamW for the rest.
- * Papers: Jordan et al. 2024; Liu et al. 2025 (arXiv 2502.16982). */
+/* muon.c - momentum orthogonalized, for matrices; AdamW for the rest. Papers: Jordan et al. 2024;
+ * Liu et al. 2025 (arXiv 2502.16982).
+ *
+ * A matrix moves along U V^T of its momentum U S V^T: every direction that the momentum has gets
+ * the same step, not only the few that dominate it. A Newton-Schulz iteration finds U V^T with
+ * matrix products alone. */
 #include "tandem/kind/optimizer.h"
+#include "tandem/match.h"
 
 struct muon {
     double     momentum, weight_decay, eps, adamw_rate, beta1, beta2, adamw_eps;
@@ -9,26 +14,28 @@ struct muon {
     td_strings adamw;
 };
 
-enum { RMS, SHAPE };
+enum { RMS, SHAPE }; /* indices into scales */
 
 static const char *const scales[] = { "rms", "shape", 0 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct muon, momentum, 0.95, 0, 0.999999, "share of the momentum that is kept"),
+    TD_OPTION_FLOAT(struct muon, momentum, 0.95, 0, 0.999999,
+                    "share of the momentum kept from step to step"),
     TD_OPTION_BOOL(struct muon, nesterov, true, "look ahead along the momentum"),
     TD_OPTION_INT(struct muon, iterations, 5, 1, 50,
-                  "Newton-Schulz iterations: singular values come to about 0.7 .. 1.2"),
+                  "Newton-Schulz iterations; 5 bring singular values to about 0.7 .. 1.2"),
     TD_OPTION_CHOICE(struct muon, scale, RMS, scales,
-                     "how long the update of a matrix is: 0.2 sqrt(max(rows, columns)), as long as "
-                     "AdamW's (Liu et al.), or sqrt(max(1, rows / columns)) (Jordan et al.)"),
+                     "factor of a matrix's update: rms, 0.2 sqrt(max(rows, columns)), gives it the "
+                     "size of AdamW's (Liu et al.); shape, sqrt(max(1, rows / columns)) (Jordan et "
+                     "al.)"),
     TD_OPTION_FLOAT(struct muon, weight_decay, 0.1, 0, 1,
                     "decoupled, on tensors of rank 2 and more, times the rate"),
     TD_OPTION_FLOAT(struct muon, eps, 1e-7, 1e-30, 1, "added to the norm of the momentum"),
     TD_OPTION_STRINGS(
         struct muon, adamw,
-        "parameters of rank 2 and more that AdamW updates, too, by name with * and ?; "
-        "empty: *embed*, *lm_head* and *relative_attention_bias*"),
-    TD_OPTION_FLOAT(struct muon, adamw_rate, 1, 0, 1e6, "times the rate, where AdamW updates"),
+        "names, with * and ?, of parameters of rank 2 and more that AdamW updates too; empty: "
+        "*embed*, *lm_head* and *relative_attention_bias*"),
+    TD_OPTION_FLOAT(struct muon, adamw_rate, 1, 0, 1e6, "multiplies the rate where AdamW updates"),
     TD_OPTION_FLOAT(struct muon, beta1, 0.9, 0, 0.999999, "AdamW's decay of the first moment"),
     TD_OPTION_FLOAT(struct muon, beta2, 0.95, 0, 0.999999, "AdamW's decay of the second moment"),
     TD_OPTION_FLOAT(struct muon, adamw_eps, 1e-8, 0, 1,
@@ -38,30 +45,16 @@ static const td_option options[] = {
 
 /* ---- which parameters ------------------------------------------------------------------------ */
 
-/* Tables that are looked up, and the projection to the vocabulary. */
+/* Lookup tables, whose rows move one by one, and the projection to the vocabulary: the papers leave
+ * them to AdamW. */
 static const char *const tables[] = { "*embed*", "*lm_head*", "*relative_attention_bias*" };
-
-static bool matches(const char *pattern, const char *name)
-{
-    for (; *pattern && *pattern != '*'; pattern++, name++)
-        if (!*name || (*pattern != '?' && *pattern != *name))
-            return false;
-    if (!*pattern)
-        return !*name;
-    while (pattern[1] == '*')
-        pattern++;
-    for (; *name; name++)
-        if (matches(pattern + 1, name))
-            return true;
-    return !pattern[1];
-}
 
 static bool is_adamws(const struct muon *c, const td_optimizer_in *in)
 {
     td_strings names = c->adamw.count ? c->adamw
                                       : (td_strings){ tables, sizeof tables / sizeof *tables };
     for (size_t k = 0; k < names.count; k++)
-        if (matches(names.at[k], in->name))
+        if (td_match(names.at[k], in->name))
             return true;
     return in->param->rank < 2;
 }
@@ -69,6 +62,7 @@ static bool is_adamws(const struct muon *c, const td_optimizer_in *in)
 static td_tensor *adamw(const struct muon *c, const td_optimizer_in *in, double decay)
 {
     td_tensor *p = in->param;
+    /* the fused op assigns both moments itself, and applies clip and gate */
     td_tensor *step[TD_STEP_INPUTS] = {
         [TD_STEP_P] = p,
         [TD_STEP_G] = in->grad,
@@ -84,7 +78,10 @@ static td_tensor *adamw(const struct muon *c, const td_optimizer_in *in, double 
 
 /* ---- matrices -------------------------------------------------------------------------------- */
 
-/* One iteration on X, no more rows than columns: a X + (b A + c A^2) X with A = X X^T. */
+/* X <- a X + (b A + c A^2) X with A = X X^T. A singular value s becomes a s + b s^3 + c s^5. Jordan
+ * et al. chose a, b and c for a steep slope at 0, so that small ones grow fast; the price is that
+ * values end near 1, not at 1. X must not have more rows than columns: A is then the smaller
+ * product. */
 static td_tensor *iterate(td_tensor *x)
 {
     td_tensor *a = td_matmul(x, td_transpose(x, -1, -2));
@@ -92,13 +89,14 @@ static td_tensor *iterate(td_tensor *x)
     return td_add(td_scale(x, 3.4445), td_matmul(b, x));
 }
 
-/* U V^T of x = U S V^T, roughly, along the last two axes: each matrix by itself. */
+/* Nearly U V^T of x = U S V^T along the last two axes: each matrix by itself. */
 static td_tensor *orthogonal(const struct muon *c, td_tensor *x)
 {
     bool       tall = td_dim(x, -2) > td_dim(x, -1);
-    int64_t    both = (int64_t)3 << (x->rank - 2);
+    int64_t    both = (int64_t)3 << (x->rank - 2); /* a bit per axis: the last two */
     td_tensor *norm = td_sqrt(td_sum_axes(td_mul(x, x), both));
 
+    /* the iteration converges from singular values of at most 1; none exceeds the Frobenius norm */
     x = td_div(x, td_affine(norm, 1, c->eps));
     x = tall ? td_transpose(x, -1, -2) : x;
     for (int64_t k = 0; k < c->iterations; k++)
@@ -106,6 +104,8 @@ static td_tensor *orthogonal(const struct muon *c, td_tensor *x)
     return tall ? td_transpose(x, -1, -2) : x;
 }
 
+/* An orthogonal matrix r x c has mean square 1 / max(r, c). RMS brings its root to 0.2, typical of
+ * AdamW's updates, so that a rate tuned for AdamW fits. */
 static double scale_of(const struct muon *c, const td_tensor *p)
 {
     double rows = (double)td_dim(p, -2), columns = (double)td_dim(p, -1);
@@ -124,10 +124,11 @@ static td_tensor *build(const void *config, const td_optimizer_in *in)
         return adamw(c, in, decay);
     g = td_mul(in->grad, in->clip);
     m = td_moment(in, "m", p->dim, p->rank, 0);
-    move = td_add(td_scale(m, c->momentum), g);
+    move = td_add(td_scale(m, c->momentum), g); /* m of this step */
     td_assign(m, move, in->gate);
     if (c->nesterov)
         move = td_add(g, td_scale(move, c->momentum));
+    /* the rate comes last, so that decay is in the same units as the move */
     move = td_scale(orthogonal(c, move), scale_of(c, p));
     if (decay > 0)
         move = td_add(move, td_scale(p, decay));
@@ -137,10 +138,10 @@ static td_tensor *build(const void *config, const td_optimizer_in *in)
 static const td_optimizer muon = {
     .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "muon", options, struct muon,
                         .brief = "orthogonalized momentum for matrices, AdamW for the rest",
-                        .doc = "Of a parameter of rank 3 and more each matrix along its last two "
-                               "axes is made orthogonal by itself, as experts are. Vectors are "
-                               "AdamW's. A matrix of r x c, r <= c, takes iterations (4 r^2 c + "
-                               "2 r^3) FLOPs at each update, whatever the batch.",
+                        .doc = "In a parameter of rank 3 or more, such as the weights of experts, "
+                               "each matrix along the last two axes is orthogonalized by itself. "
+                               "AdamW updates vectors. An r x c matrix, r <= c, costs iterations * "
+                               "(4 r^2 c + 2 r^3) FLOPs per update, whatever the batch.",
                         .paper = "Jordan et al., Muon: An optimizer for hidden layers in neural "
                                  "networks, 2024; Liu et al., Muon is Scalable for LLM Training, "
                                  "2025"),

@@ -1,4 +1,8 @@
-/* sgd.c - stochastic gradient descent with momentum. Paper: Sutskever et al. 2013. */
+/* sgd.c - stochastic gradient descent with momentum. Paper: Sutskever et al. 2013.
+ *
+ *     m = momentum m + g;  p -= lr (m + decay p)
+ *
+ * Nesterov's form moves along g + momentum m instead: where the momentum will carry it anyway. */
 #include "tandem/kind/optimizer.h"
 
 struct sgd {
@@ -7,19 +11,20 @@ struct sgd {
 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct sgd, momentum, 0.9, 0, 0.999999, "share of the last move that is kept"),
+    TD_OPTION_FLOAT(struct sgd, momentum, 0.9, 0, 0.999999,
+                    "share of the last move kept in the next"),
     TD_OPTION_BOOL(struct sgd, nesterov, false, "look ahead along the momentum"),
     TD_OPTION_FLOAT(struct sgd, weight_decay, 0, 0, 1,
                     "decoupled, on tensors of rank 2 and more, times the rate"),
     TD_OPTION_END
 };
 
-/* m = momentum m + g;  p -= lr (m + decay p), or with g + momentum m in the place of m */
 static td_tensor *build(const void *config, const td_optimizer_in *in)
 {
     const struct sgd *c = config;
     td_tensor        *p = in->param, *move = td_mul(in->grad, in->clip), *g = move;
 
+    /* without momentum there is no state to keep */
     if (c->momentum > 0) {
         td_tensor *m = td_moment(in, "m", p->dim, p->rank, 0);
         move = td_add(td_scale(m, c->momentum), g);

@@ -1,4 +1,5 @@
-/* alibi.c - scores fall linearly with distance, at one slope per head. Paper: Press et al. 2022. */
+/* alibi.c - scores fall linearly with distance, with one fixed slope per head. Paper: Press et al.
+ * 2022. Nothing is learned, and nothing ends at the training length. */
 #include <stdlib.h>
 
 #include "tandem/kind/position.h"
@@ -7,8 +8,8 @@ struct alibi {
     bool unused;
 };
 
-/* 2^(-8(i+1)/k) for i < k, the largest power of two up to `heads`; the others take every second
- * slope of the series for 2k. */
+/* The authors' slopes: 2^(-8(i+1)/k) for i < k, the largest power of two up to `heads`; the other
+ * heads take every second slope of the series for 2k, which lie between those. */
 static double slope(int64_t head, int64_t heads)
 {
     int64_t k = 1;
@@ -26,6 +27,7 @@ static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
     int64_t dims[] = { in->heads, 2 * reach + 1 };
     double *table;
 
+    /* a distance from the decoder's text into the encoder's means nothing */
     if (in->role == TD_ROLE_CROSS)
         return;
     table = malloc((size_t)(dims[0] * dims[1]) * sizeof *table);
@@ -44,7 +46,7 @@ static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
 
 static const td_position alibi = {
     .plugin = TD_PLUGIN(td_position, TD_POSITION_KIND, "alibi", NULL, struct alibi,
-                        .brief = "scores minus slope times distance, in self-attention",
+                        .brief = "scores fall linearly with distance, in self-attention",
                         .paper = "Press et al., Train Short, Test Long, 2022"),
     .bias = bias,
 };

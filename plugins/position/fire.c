@@ -1,15 +1,18 @@
-/* fire.c - a learned function of the distance, as a share of the query's position. Paper: Li et al.
- * 2023 (FIRE: Functional Interpolation for Relative Positions).
+/* fire.c - a learned function of distance relative to the query's position. Paper: Li et al. 2023
+ * (FIRE: Functional Interpolation for Relative Positions).
  *
  *     b(i, j) = f( psi(i - j) / psi(max(L, i)) ),   psi(x) = log(|c| x + 1)
  *
- * f is a small network, 1 -> hidden -> heads; c, L and f are learned, one set per stack, as the
- * biases of T5 are. The paper's is causal. For keys ahead of their query the distance is |i - j|, with
- * a minus sign in front of the share, so that f can tell the sides apart, and max(L, i, j) is in the
- * place of max(L, i), so that shares stay between -1 and 1; for keys behind, nothing differs.
+ * The quotient, the "share", lies between 0 and 1 at any length, so f interpolates where other
+ * schemes extrapolate. f is a small network, 1 -> hidden -> heads; c, L and f are learned, one set
+ * per stack, like the biases of T5.
  *
- * The bias is a dense [B, H, T, T], and the network's inside is [B, T, T, hidden]: for long sequences
- * take few of them in a micro-batch, and train.recompute. */
+ * The paper's FIRE is causal. Here, a key ahead of its query has the distance |i - j| and a
+ * negative share, so that f can tell the sides apart, and max(L, i, j) replaces max(L, i), so that
+ * shares stay between -1 and 1. For keys behind, nothing differs.
+ *
+ * The bias is a dense [B, H, T, T], and the network's inner layer is [B, T, T, hidden]. For long
+ * sequences, use small micro-batches and train.recompute. */
 #include "tandem/kind/position.h"
 
 struct fire {
@@ -18,14 +21,16 @@ struct fire {
 };
 
 static const td_option options[] = {
-    TD_OPTION_INT(struct fire, hidden, 32, 1, 4096, "width of the network's inner layer"),
-    TD_OPTION_FLOAT(struct fire, c, 0.1, 1e-6, 1e6, "c at first: how soon distances blur"),
+    TD_OPTION_INT(struct fire, hidden, 32, 1, 4096, "width of the inner layer of the network"),
+    TD_OPTION_FLOAT(struct fire, c, 0.1, 1e-6, 1e6,
+                    "initial c; the larger, the sooner distances blur"),
     TD_OPTION_FLOAT(struct fire, threshold, 512, 1, 1e9,
-                    "L at first: up to this position distances are not taken as shares"),
+                    "initial L; up to this position, distances are not relative to the position"),
     TD_OPTION_END
 };
 
-/* A positive scalar that starts as `first`: |w| first */
+/* A learned scalar that stays positive and starts at `first`: |w| first, w = 1. An optimizer's
+ * steps are then relative to it, and L is 512 where other parameters are about 1. */
 static td_tensor *positive(td_graph *g, const char *name, double first)
 {
     int64_t one = 1;
@@ -39,9 +44,10 @@ static td_tensor *along(td_tensor *position, bool keys)
     return td_reshape(td_cast(position, TD_REAL), dims, 3);
 }
 
+/* psi(x) = log(c x + 1): near distances differ more than far ones */
 static td_tensor *psi(td_tensor *x, td_tensor *c) { return td_log(td_affine(td_mul(x, c), 1, 1)); }
 
-/* Distances as signed shares, [B, Tq, Tk]; the scope has the parameters. */
+/* Distances as signed shares: [B, Tq, Tk]. Call it in the scope of c and threshold. */
 static td_tensor *shares(const struct fire *f, const td_bias_in *in)
 {
     td_graph  *g = in->graph;
@@ -65,6 +71,7 @@ static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
 {
     if (in->role == TD_ROLE_CROSS)
         return;
+    /* the scope is the stack's, not the layer's: every layer fetches the same parameters */
     td_push_shared(in->graph, "relative_bias", in->stack);
     td_push(in->graph, "fire");
     out->dense = network(config, shares(config, in), in->heads);

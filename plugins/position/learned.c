@@ -5,13 +5,11 @@ struct learned {
     int64_t max_positions;
 };
 
-static const td_option options[] = {
-    TD_OPTION_INT(struct learned, max_positions, 2048, 1, 1 << 24,
-                  "positions in the table: the longest total length"),
-    TD_OPTION_END
-};
+static const td_option options[] = { TD_OPTION_INT(struct learned, max_positions, 2048, 1, 1 << 24,
+                                                   "rows of the table: the longest sequence"),
+                                     TD_OPTION_END };
 
-/* x + P[position] */
+/* x + P[position]. N(0, 1), like the table of tokens. */
 static td_tensor *embed(const void *config, td_tensor *x, td_tensor *position)
 {
     const struct learned *c = config;
@@ -21,14 +19,16 @@ static td_tensor *embed(const void *config, td_tensor *x, td_tensor *position)
                             position));
 }
 
+/* A lookup past the table must be refused before training: td_gather would have no row for it. */
 static int check_positions(const void *config, int64_t positions, td_error *error)
 {
     const struct learned *c = config;
     return positions <= c->max_positions
                ? 0
-               : td_fail(error, TD_ECONFIG,
-                         "position 'learned': max_positions = %lld, but sequences have %lld",
-                         (long long)c->max_positions, (long long)positions);
+               : td_fail(
+                     error, TD_ECONFIG,
+                     "position 'learned': max_positions = %lld, but sequences have %lld positions",
+                     (long long)c->max_positions, (long long)positions);
 }
 
 static const td_position learned = {

@@ -1,5 +1,5 @@
-/* none.c - no positional scheme (NoPE): a causal mask alone tells order. Paper: Kazemnejad et al.
- * 2023. */
+/* none.c - no positional scheme (NoPE): a causal mask alone reveals order. Paper: Kazemnejad et al.
+ * 2023. An encoder, which has no such mask, then sees a bag of tokens. */
 #include "tandem/kind/position.h"
 
 struct none {

@@ -1,5 +1,12 @@
 /* rope.c - rotary position embedding, half-split layout, with length scalings. Papers: Su et al.
- * 2021 (RoPE); Chen et al. 2023 (linear: position interpolation); Peng et al. 2023 (ntk, yarn). */
+ * 2021 (RoPE); Chen et al. 2023 (linear: position interpolation); Peng et al. 2023 (ntk, yarn).
+ *
+ *     (x_j, x_{j+E/2}) -> rotated by p theta_j,   theta_j = base^(-2j/E)
+ *
+ * so that q . k depends on the distance of the two positions p alone. The scalings stretch the
+ * waves so that a model can read beyond its training length: linear all of them, ntk the slow ones
+ * by a larger base, yarn each by how often it turned in training. Values agree with Hugging
+ * Face's. */
 #include "tandem/kind/position.h"
 
 struct rope {
@@ -16,24 +23,26 @@ static const td_option options[] = {
     TD_OPTION_FLOAT(struct rope, base, 10000, 1, 1e12,
                     "ratio of the longest to the shortest wavelength"),
     TD_OPTION_CHOICE(struct rope, scaling, NONE, scalings,
-                     "how to reach beyond the training length"),
+                     "how to stretch the waves beyond the training length"),
     TD_OPTION_FLOAT(struct rope, factor, 1, 1, 1e6, "how many times the training length to reach"),
     TD_OPTION_INT(struct rope, original_length, 2048, 1, 1 << 30, "training length; yarn needs it"),
     TD_OPTION_FLOAT(struct rope, beta_fast, 32, 0.001, 1e6,
-                    "yarn: from so many turns on, a wave is kept"),
+                    "yarn: waves with at least this many turns in original_length are kept"),
     TD_OPTION_FLOAT(struct rope, beta_slow, 1, 0.001, 1e6,
-                    "yarn: below so many turns, a wave is interpolated"),
+                    "yarn: waves with fewer turns than this are interpolated"),
     TD_OPTION_END
 };
 
-/* The index of the wave that turns `turns` times over the original length. */
+/* The index j, not an integer, of the wave that turns `turns` times over the original length: the
+ * solution of L theta_j = 2 pi turns. */
 static double wave_of(const struct rope *c, double turns, double width)
 {
     return width * log((double)c->original_length / (turns * 2 * 3.14159265358979323846)) /
            (2 * log(c->base));
 }
 
-/* How much of wave j is interpolated: 0 for the fast waves, 1 for the slow ones, a ramp between. */
+/* How much of wave j is interpolated: 0 for fast waves, 1 for slow ones, a ramp between. 0.001
+ * avoids a division by 0 if both ends fall on one wave, as in the authors' code. */
 static double yarn_share(const struct rope *c, int64_t j, double width)
 {
     double low = fmax(floor(wave_of(c, c->beta_fast, width)), 0);
@@ -41,7 +50,8 @@ static double yarn_share(const struct rope *c, int64_t j, double width)
     return fmin(fmax(((double)j - low) / fmax(high - low, 0.001), 0), 1);
 }
 
-/* theta_j = base^(-2j/E), scaled */
+/* theta_j, scaled. ntk: the base that leaves wave 0 alone and slows the last by `factor`; a head of
+ * width 2 has one wave, hence fmax. */
 static double frequency(const struct rope *c, int64_t j, double width)
 {
     double share, theta = pow(c->base, -2 * (double)j / width);
@@ -51,6 +61,7 @@ static double frequency(const struct rope *c, int64_t j, double width)
     case NTK:
         return pow(c->base * pow(c->factor, width / fmax(width - 2, 1)), -2 * (double)j / width);
     case YARN:
+        /* slow waves, which never completed a turn in training, are interpolated as by `linear` */
         share = yarn_share(c, j, width);
         return share * theta / c->factor + (1 - share) * theta;
     default:
@@ -58,7 +69,8 @@ static double frequency(const struct rope *c, int64_t j, double width)
     }
 }
 
-/* position times frequency, in the graph's reals: [B, T, E/2] */
+/* position times frequency: [B, T, E/2]. Frequencies are computed here in double and rounded once,
+ * to the graph's reals. */
 static td_tensor *angles(const struct rope *c, td_tensor *position, int64_t width)
 {
     double  table[MAX_HEAD / 2];
@@ -72,7 +84,7 @@ static td_tensor *angles(const struct rope *c, td_tensor *position, int64_t widt
 static td_tensor *rotate(const void *config, const td_rotate_in *in)
 {
     const struct rope *c = config;
-    /* yarn sharpens the scores: both queries and keys grow by this */
+    /* yarn sharpens the softmax: scores grow by the square of this, through q and k both */
     double             grow = c->scaling == YARN ? 0.1 * log(c->factor) + 1 : 1;
     td_tensor         *a;
 
@@ -106,10 +118,13 @@ static int check(const void *config, td_error *error)
             "scaling = \"%s\" does nothing with factor = 1: set factor to how many times "
             "the training length to reach, or scaling to none",
             scalings[c->scaling]);
+    /* base 1 has one wavelength only, and no ramp between fast and slow */
     if (c->scaling == YARN && (c->base <= 1 || c->beta_fast <= c->beta_slow))
-        return td_fail(error, TD_ECONFIG,
-                       "yarn needs base > 1 and beta_fast > beta_slow, not base = %g, %g and %g",
-                       c->base, c->beta_fast, c->beta_slow);
+        return td_fail(
+            error, TD_ECONFIG,
+            "yarn needs base > 1 and beta_fast > beta_slow, but base = %g, beta_fast = %g and "
+            "beta_slow = %g",
+            c->base, c->beta_fast, c->beta_slow);
     return 0;
 }
 

@@ -1,5 +1,6 @@
-/* sinusoidal.c - fixed sine and cosine waves, added to the embeddings. Paper: Vaswani et al.
- * 2017. */
+/* sinusoidal.c - fixed sine and cosine waves, added to the embeddings. Paper: Vaswani et al. 2017.
+ * Angles are linear in the position, so a shift rotates each pair: a linear map, which a layer can
+ * learn. */
 #include "tandem/kind/position.h"
 
 struct sinusoidal {
@@ -14,7 +15,7 @@ static const td_option options[] = {
     TD_OPTION_END
 };
 
-/* p base^(-2i/d) for every position and wave: [B, T, ceil(d/2)] */
+/* p base^(-2i/d) for every position p and wave i: [B, T, ceil(d/2)] */
 static td_tensor *angles(const struct sinusoidal *c, td_tensor *position, int64_t width)
 {
     double     frequency[MAX_WIDTH / 2];
@@ -34,8 +35,9 @@ static td_tensor *embed(const void *config, td_tensor *x, td_tensor *position)
     td_tensor *a, *waves[2];
 
     if (width > MAX_WIDTH)
-        return td_graph_fail(x->graph, "position 'sinusoidal' takes a d_model up to %d, not %lld",
+        return td_graph_fail(x->graph, "position 'sinusoidal' supports d_model up to %d, not %lld",
                              MAX_WIDTH, (long long)width);
+    /* sine and cosine interleaved by joining them on a last axis of 2 */
     a = angles(config, position, width);
     waves[0] = td_reshape(td_sin(a), pair, 4);
     waves[1] = td_reshape(td_cos(a), pair, 4);

@@ -1,5 +1,5 @@
 /* t5-relative.c - a learned bias per bucket of distances, one table for all layers of a stack.
- * Paper: Raffel et al. 2020. */
+ * Paper: Raffel et al. 2020; the buckets are those of its authors' code and of Hugging Face. */
 #include <stdlib.h>
 
 #include "tandem/kind/position.h"
@@ -9,12 +9,13 @@ struct t5 {
 };
 
 static const td_option options[] = { TD_OPTION_INT(struct t5, buckets, 32, 4, 1 << 16,
-                                                   "buckets of distances"),
+                                                   "buckets that distances are sorted into"),
                                      TD_OPTION_INT(struct t5, max_distance, 128, 2, 1 << 24,
-                                                   "distances from here on share the last bucket"),
+                                                   "distances from this on share the last bucket"),
                                      TD_OPTION_END };
 
-/* The bucket of distance n >= 0 among b: half of them exact, the others logarithmic. */
+/* The bucket of distance n >= 0 among b: the first half hold one distance each, the rest grow
+ * logarithmically up to max_distance. */
 static int64_t bucket_of(int64_t n, int64_t b, int64_t max_distance)
 {
     int64_t exact = b / 2, far;
@@ -25,8 +26,8 @@ static int64_t bucket_of(int64_t n, int64_t b, int64_t max_distance)
     return far < b - 1 ? far : b - 1;
 }
 
-/* r = key - query position. An encoder keeps the upper half for r > 0; a decoder puts all of r > 0
- * in bucket 0. */
+/* r = key - query position. In an encoder the upper half of the buckets is for r > 0. A decoder
+ * sees no r > 0 but among given tokens (BiAttn), which share bucket 0. */
 static int64_t relative_bucket(const struct t5 *c, int64_t r, bool encoder)
 {
     int64_t half = c->buckets / 2;
@@ -35,7 +36,7 @@ static int64_t relative_bucket(const struct t5 *c, int64_t r, bool encoder)
     return (r > 0 ? half : 0) + bucket_of(llabs(r), half, c->max_distance);
 }
 
-/* Bucket of every distance from -reach to reach: i32 [R] */
+/* The bucket of every distance from -reach to reach: i32 [2 reach + 1] */
 static td_tensor *bucket_ids(const struct t5 *c, td_graph *g, int64_t reach, bool encoder)
 {
     int64_t    count = 2 * reach + 1;
@@ -51,6 +52,7 @@ static td_tensor *bucket_ids(const struct t5 *c, td_graph *g, int64_t reach, boo
     return t;
 }
 
+/* table[h, distance] = weight[bucket(distance), h] */
 static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
 {
     const struct t5 *c = config;
@@ -60,6 +62,7 @@ static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
 
     if (in->role == TD_ROLE_CROSS)
         return;
+    /* the scope is the stack's, not the layer's: every layer fetches the same table */
     td_push_shared(in->graph, "relative_attention_bias", in->stack);
     weight = td_param(in->graph, "relative_attention_bias.weight", dims, 2,
                       td_normal(1 / sqrt((double)in->heads)));
@@ -69,14 +72,15 @@ static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
                             in->k_position, longest - 1 };
 }
 
-/* In an encoder, half of the buckets serve each direction. */
+/* In an encoder, half of the buckets serve each direction; and the logarithm needs a max_distance
+ * beyond the buckets that hold one distance each. */
 static int check(const void *config, td_error *error)
 {
     const struct t5 *c = config;
     if (c->buckets % 2)
         return td_fail(
             error, TD_ECONFIG,
-            "buckets = %lld must be even: an encoder has half of them for each direction",
+            "buckets = %lld must be even: an encoder uses half of them for each direction",
             (long long)c->buckets);
     if (c->max_distance <= c->buckets / 2)
         return td_fail(error, TD_ECONFIG,

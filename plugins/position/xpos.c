@@ -1,17 +1,17 @@
-/* xpos.c - rotary positions whose waves fade with distance, the fast ones soonest. Paper: Sun et al.
- * 2022 (A Length-Extrapolatable Transformer).
+/* xpos.c - rotary positions whose waves fade with distance, fast ones first. Paper: Sun et al. 2022
+ * (A Length-Extrapolatable Transformer).
  *
- *     q_n -> q_n e^(i n theta_j) zeta_j^(n/base),   k_m -> k_m e^(i m theta_j) zeta_j^(-m/base)
- *     zeta_j = (2j/E + gamma) / (1 + gamma)
+ *     q_n -> q_n e^(i n theta_j) zeta_j^(n/s),   k_m -> k_m e^(i m theta_j) zeta_j^(-m/s)
+ *     zeta_j = (2j/E + gamma) / (1 + gamma),   s = scale_base
  *
- * so that a score has the factor zeta^((n - m)/base). Positions go from 0 upwards, and the factor of
- * a key grows with its position: at 100,000 it would be e^244 for the fastest wave, more than f32
- * holds. So a wave's exponent ends at e^-75 and e^75, which the fastest reaches at position 60 base
- * (30,000 by default): within that scores are the paper's, and beyond it such a wave, long invisible
- * across that distance, fades no more.
+ * so that a score is multiplied by zeta^((n - m)/s). A key's own factor grows with its position: at
+ * 100,000 it would be e^244 for the fastest wave, more than f32 can hold. So factors are clamped to
+ * e^-75 .. e^75, which the fastest wave reaches at position 60 s (30,000 by default). Up to
+ * there, scores are the paper's; beyond, such a wave, which has long vanished at that distance,
+ * stops fading.
  *
- * Factors are for keys behind their queries. An encoder's keys are on both sides, and a
- * cross-attention's may be: these only rotate. */
+ * Fading assumes keys behind their queries. An encoder's keys are on both sides, and those of
+ * cross-attention may be, so there queries and keys are only rotated. */
 #include "tandem/kind/position.h"
 
 struct xpos {
@@ -20,7 +20,7 @@ struct xpos {
 
 enum { MAX_HEAD = 4096 };
 
-/* e^75 times e^0 is within f32, with room for a sum of products */
+/* f32 ends at e^88: a factor of e^75 leaves room for the values and for a sum of products */
 static const double largest = 75;
 
 static const td_option options[] = {
@@ -29,7 +29,7 @@ static const td_option options[] = {
     TD_OPTION_FLOAT(struct xpos, scale_base, 512, 1, 1e9,
                     "tokens over which a wave fades by its zeta"),
     TD_OPTION_FLOAT(struct xpos, gamma, 0.4, 0.001, 1e6,
-                    "how evenly waves fade: zeta is gamma / (1 + gamma) for the fastest"),
+                    "how evenly waves fade; the fastest has zeta = gamma / (1 + gamma)"),
     TD_OPTION_END
 };
 
@@ -38,13 +38,13 @@ static double frequency(const struct xpos *c, int64_t j, double width)
     return pow(c->base, -2 * (double)j / width);
 }
 
-/* -log(zeta_j) / scale_base */
+/* The exponent of fading per position, -log(zeta_j) / scale_base. */
 static double fading(const struct xpos *c, int64_t j, double width)
 {
     return -log((2 * (double)j / width + c->gamma) / (1 + c->gamma)) / c->scale_base;
 }
 
-/* position times rate(j): [B, T, E/2] */
+/* position times rate(j) for every wave j: [B, T, E/2] */
 static td_tensor *times(const struct xpos *c, td_tensor *position, int64_t width,
                         double (*rate)(const struct xpos *, int64_t, double))
 {
@@ -56,7 +56,7 @@ static td_tensor *times(const struct xpos *c, td_tensor *position, int64_t width
                   td_constant(position->graph, TD_REAL, &half, 1, table));
 }
 
-/* zeta^(n/base) for queries, its reciprocal for keys. */
+/* zeta^(n/s) for queries, its reciprocal for keys: e^-x and e^x, x clamped. */
 static td_tensor *growth(const struct xpos *c, const td_rotate_in *in)
 {
     td_tensor *x = times(c, in->position, td_dim(in->x, -1), fading),
@@ -76,6 +76,7 @@ static td_tensor *rotate(const void *config, const td_rotate_in *in)
     a = times(c, in->position, td_dim(in->x, -1), frequency);
     cosine = td_cos(a);
     sine = td_sin(a);
+    /* a rotation and a scale of each pair: the scale goes into both sine and cosine */
     if (in->role == TD_ROLE_DECODER) {
         grow = growth(c, in);
         cosine = td_mul(cosine, grow);
@@ -94,13 +95,14 @@ static int check_head(const void *config, int64_t head_dim, td_error *error)
 }
 
 static const td_position xpos = {
-    .plugin = TD_PLUGIN(td_position, TD_POSITION_KIND, "xpos", options, struct xpos,
-                        .brief = "rotary positions whose waves fade with distance",
-                        .doc = "Waves fade for keys behind their query, and grow for keys ahead of "
-                               "it: 'decoder-biattn' has such keys among the given tokens, and "
-                               "attention 'merged' with model.continuous_positions = false. "
-                               "Take 'rope' there, and with merged's memory_positions = false.",
-                        .paper = "Sun et al., A Length-Extrapolatable Transformer, 2022"),
+    .plugin =
+        TD_PLUGIN(td_position, TD_POSITION_KIND, "xpos", options, struct xpos,
+                  .brief = "rotary positions whose waves fade with distance",
+                  .doc = "Waves fade for keys behind their query and grow for keys ahead of it. "
+                         "'decoder-biattn' has such keys among the given tokens, and so has "
+                         "attention 'merged' with model.continuous_positions = false: use "
+                         "'rope' there, and also with memory_positions = false in 'merged'.",
+                  .paper = "Sun et al., A Length-Extrapolatable Transformer, 2022"),
     .rotate = rotate,
     .check_head = check_head,
 };

@@ -1,4 +1,4 @@
-/* constant.c - one learning rate, after a warm-up if there is one. */
+/* constant.c - one learning rate, after an optional warm-up. */
 #include "schedule.h"
 
 struct constant {
@@ -17,7 +17,7 @@ static double rate(const void *config, int64_t step)
 
 static const td_schedule constant = {
     .plugin = TD_PLUGIN(td_schedule, TD_SCHEDULE_KIND, "constant", options, struct constant,
-                        .brief = "one learning rate, after a warm-up if there is one"),
+                        .brief = "one learning rate, after an optional warm-up"),
     .rate = rate,
 };
 

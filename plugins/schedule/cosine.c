@@ -11,7 +11,7 @@ static const td_option options[] = { SCHEDULE_PEAK(struct cosine, 0.01),
                                      SCHEDULE_STEPS(struct cosine),
                                      SCHEDULE_FLOOR(struct cosine, 0.1), TD_OPTION_END };
 
-/* low + (peak - low) (1 + cos(pi progress)) / 2 */
+/* low + (peak - low) (1 + cos(pi progress)) / 2, without the paper's restarts */
 static double rate(const void *config, int64_t step)
 {
     const struct cosine *c = config;

@@ -11,7 +11,7 @@ static const td_option options[] = { SCHEDULE_PEAK(struct linear, 0.01),
                                      SCHEDULE_STEPS(struct linear),
                                      SCHEDULE_FLOOR(struct linear, 0), TD_OPTION_END };
 
-/* peak (1 - (1 - floor) progress) */
+/* peak (1 - (1 - floor) progress): from the peak to floor times the peak */
 static double rate(const void *config, int64_t step)
 {
     const struct linear *c = config;

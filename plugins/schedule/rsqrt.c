@@ -1,4 +1,5 @@
-/* rsqrt.c - warm-up, then the reciprocal square root of the step. Paper: Vaswani et al. 2017. */
+/* rsqrt.c - warm-up, then the reciprocal square root of the step. Paper: Vaswani et al. 2017. It
+ * needs no last step, so a run can be prolonged. */
 #include "schedule.h"
 
 struct rsqrt {
@@ -9,7 +10,7 @@ struct rsqrt {
 static const td_option options[] = { SCHEDULE_PEAK(struct rsqrt, 0.01),
                                      SCHEDULE_WARMUP(struct rsqrt, 10000), TD_OPTION_END };
 
-/* peak sqrt(warmup / step) */
+/* peak sqrt(warmup / step), which meets the warm-up at its end; without one, at step 1 */
 static double rate(const void *config, int64_t step)
 {
     const struct rsqrt *c = config;

@@ -1,4 +1,8 @@
-/* schedule.h - what the schedules of this folder share: the warm-up. */
+/* schedule.h - what the schedules of this folder share: options, the warm-up, and progress.
+ *
+ * A schedule is a function of the step, the number of updates before this one, so it needs no state
+ * and a resumed run finds its rate by itself. The macros take the plugin's config struct, which has
+ * fields of these names. */
 #ifndef TANDEM_PLUGINS_SCHEDULE_H
 #define TANDEM_PLUGINS_SCHEDULE_H
 
@@ -12,7 +16,8 @@ static inline double warm_up(double peak, int64_t step, int64_t warmup)
     return peak * (double)step / (double)warmup;
 }
 
-/* How much of the way from `first` to `last` is done at `step`, in [0, 1]. */
+/* How far `step` is on the way from `first` to `last`, in [0, 1]: 1 ever after, so a run that goes
+ * on past the end of its decay stays at the floor. */
 static inline double progress(int64_t step, int64_t first, int64_t last)
 {
     return step >= last ? 1 : (double)(step - first) / (double)(last - first);
@@ -22,10 +27,11 @@ static inline double progress(int64_t step, int64_t first, int64_t last)
 #define SCHEDULE_WARMUP(S, value) \
     TD_OPTION_INT(S, warmup, value, 0, 1LL << 40, "steps of linear warm-up from 0")
 #define SCHEDULE_STEPS(S) \
-    TD_OPTION_INT(S, steps, 400000, 1, 1LL << 40, "the step at which the floor is reached")
+    TD_OPTION_INT(S, steps, 400000, 1, 1LL << 40, "the step that reaches the floor")
 #define SCHEDULE_FLOOR(S, value) \
-    TD_OPTION_FLOAT(S, floor, value, 0, 1, "last learning rate, as a share of the peak")
+    TD_OPTION_FLOAT(S, floor, value, 0, 1, "final learning rate, as a share of the peak")
 
+/* The decay needs a step, and progress a divisor. */
 static inline int check_warmup(int64_t warmup, int64_t steps, td_error *error)
 {
     return warmup < steps

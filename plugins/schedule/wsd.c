@@ -1,5 +1,6 @@
 /* wsd.c - warm-up, stable, decay: constant until the last steps, then a straight line. Paper: Hu et
- * al. 2024 (MiniCPM). */
+ * al. 2024 (MiniCPM). A checkpoint of the stable phase can be continued, or decayed at any
+ * length. */
 #include "schedule.h"
 
 struct wsd {
@@ -11,10 +12,11 @@ static const td_option options[] = { SCHEDULE_PEAK(struct wsd, 0.01),
                                      SCHEDULE_WARMUP(struct wsd, 2000),
                                      SCHEDULE_STEPS(struct wsd),
                                      TD_OPTION_INT(struct wsd, decay_steps, 40000, 1, 1LL << 40,
-                                                   "steps of decay before `steps`"),
+                                                   "steps of decay at the end, up to `steps`"),
                                      SCHEDULE_FLOOR(struct wsd, 0.1),
                                      TD_OPTION_END };
 
+/* peak until `turn`, then peak (1 - (1 - floor) progress) */
 static double rate(const void *config, int64_t step)
 {
     const struct wsd *c = config;
@@ -29,7 +31,7 @@ static int check(const void *config, td_error *error)
     const struct wsd *c = config;
     if (c->decay_steps > c->steps || c->warmup > c->steps - c->decay_steps)
         return td_fail(error, TD_ECONFIG,
-                       "warmup = %lld and decay_steps = %lld do not fit into steps = %lld",
+                       "warmup = %lld and decay_steps = %lld together exceed steps = %lld",
                        (long long)c->warmup, (long long)c->decay_steps, (long long)c->steps);
     return 0;
 }

@@ -1,5 +1,7 @@
-/* bytes.c - tokenizer 'bytes': byte b is id b + 3; pad and bos 0, eos 1, unk 2; then, where they are
- * asked for, sentinels and modes. Needs no model. */
+/* bytes.c - tokenizer 'bytes': one id per byte, as in ByT5. It needs no model and is never wrong,
+ * so it is the default.
+ *
+ *     0 pad and bos, 1 eos, 2 unk; b + 3 byte b; from 259 on the sentinels, then the modes R, S, X */
 #include "tandem/kind/tokenizer.h"
 
 enum { FIRST = 3, VOCAB = 256 + FIRST };
@@ -10,14 +12,15 @@ struct bytes {
 };
 
 static const td_option options[] = {
-    TD_OPTION_INT(struct bytes, sentinels, 0, 0, 1 << 20,
-                  "marks of removed spans, ids from 259 on: for the losses that remove spans"),
+    TD_OPTION_INT(
+        struct bytes, sentinels, 0, 0, 1 << 20,
+        "sentinels that mark removed spans, from id 259 on; for the losses that remove spans"),
     TD_OPTION_BOOL(struct bytes, modes, false,
-                   "three ids more, after the sentinels: the modes R, S and X of UL2"),
+                   "three more ids, after the sentinels, for the modes R, S and X of UL2"),
     TD_OPTION_END
 };
 
-/* The state is the config, which outlives it; NULL: no marks. */
+/* The state is the config, which outlives it. The cast drops const; nothing writes through it. */
 static int open_bytes(const void *config, const td_services *services, void **state,
                       td_error *error)
 {
@@ -25,8 +28,10 @@ static int open_bytes(const void *config, const td_services *services, void **st
     return 0;
 }
 
-static void close_bytes(void *state) { (void)state; }
+static void close_bytes(void *state) {}
 
+/* The size of the vocabulary. NULL, a tokenizer that was not opened: neither sentinels nor
+ * modes. */
 static int32_t ids_of(const struct bytes *c)
 {
     return c ? VOCAB + (int32_t)c->sentinels + 3 * c->modes : VOCAB;
@@ -46,6 +51,7 @@ static void special(void *state, td_special *out)
         out->mode[k] = VOCAB + (int32_t)c->sentinels + k;
 }
 
+/* Returns how many ids there are, also those that `room` has no place for. */
 static int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room,
                       td_error *error)
 {
@@ -54,11 +60,14 @@ static int64_t encode(void *state, const char *text, size_t size, int32_t *ids, 
     return (int64_t)size;
 }
 
+/* Special ids, sentinels and modes stand for no text. Returns the bytes of the text, like
+ * encode. */
 static int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64_t room,
                       td_error *error)
 {
     int32_t vocab = ids_of(state);
     int64_t n = 0;
+    /* check every id, even past `room`: the caller may only be asking for the size */
     for (int64_t i = 0; i < count; i++) {
         if (ids[i] < 0 || ids[i] >= vocab)
             return td_fail(error, TD_EFORMAT, "cannot decode token %lld: id %d is not in 0 .. %d",
@@ -74,7 +83,7 @@ static int64_t decode(void *state, const int32_t *ids, int64_t count, char *text
 
 static const td_tokenizer bytes = {
     .plugin = TD_PLUGIN(td_tokenizer, TD_TOKENIZER_KIND, "bytes", options, struct bytes,
-                        .brief = "one token per byte: 259 ids and marks, no model, lossless"),
+                        .brief = "one token per byte: 259 ids, no model, lossless"),
     .flags = TD_TOKENIZER_LOSSLESS_BYTES | TD_TOKENIZER_LOSSLESS_UTF8,
     .open = open_bytes,
     .close = close_bytes,

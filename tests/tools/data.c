@@ -207,7 +207,7 @@ Test(data, marks_are_shown)
            0, "3\n");
     expect("%2$s show -c ablations/span-corruption.cfg -c data/embedded.cfg run.dir=%1$s/a"
            " tokenizer.sentinels=10",
-           2, "11 spans to mark; the tokenizer has 10 sentinels: set tokenizer.sentinels = 11");
+           2, "need 11 sentinels; the tokenizer has 10: set tokenizer.sentinels = 11");
 }
 
 /* ---- bad text -------------------------------------------------------------------------------- */

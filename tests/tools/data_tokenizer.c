@@ -124,15 +124,15 @@ Test(tokenizer, what_is_left_out_is_told)
            "left out U+2585 in 1 place");
     expect(TRAIN("a", "--files " TANDEM_SOURCE
                       "/data/corpus/facts.train.jsonl tokenizer.max_sentences=101"),
-           0, "trained on 101 lines, drawn at random from ");
+           0, "trained on 101 lines drawn at random from ");
     expect(TRAIN("a", "tokenizer.max_sentences=100"), 2, "it takes int 101 ..");
 }
 
 Test(tokenizer, no_text_is_refused)
 {
     write_scratch("mark.txt", "\n\xE2\x96\x85\n\r\n");
-    expect(TRAIN("a", SOURCES("\"mark.txt\"")), 2, "there is no text to train it on");
-    expect(TRAIN("a", "--files /dev/null"), 2, "there is no text to train it on");
+    expect(TRAIN("a", SOURCES("\"mark.txt\"")), 2, "the files contain no text");
+    expect(TRAIN("a", "--files /dev/null"), 2, "the files contain no text");
     expect(TRAIN("a", "--files /"), 1, "cannot read '/': Is a directory");
     expect("test ! -e %1$s/a.model", 0, "");
 }
@@ -141,7 +141,7 @@ Test(tokenizer, how_many_pieces_were_made_is_told)
 {
     write_scratch("small.txt", "A small file.\n");
     expect(TRAIN("a", SOURCES("\"small.txt\"")), 0, "a.model' has 2");
-    expect(TRAIN("a", SOURCES("\"small.txt\"")), 0, "pieces: the text gives no more");
+    expect(TRAIN("a", SOURCES("\"small.txt\"")), 0, "pieces: the text yields no more");
     expect(TRAIN("a", "--files " TANDEM_SOURCE "/data/corpus/facts.train.jsonl"), 0,
            "a.model' has 340 pieces\n");
 }
@@ -155,10 +155,10 @@ Test(tokenizer, what_is_no_model_is_told)
     write_scratch("a.model", "This is no model, whatever its name is.");
     write_scratch("empty.model", "");
     expect("mkfifo %1$s/pipe.model; mkdir %1$s/d.model", 0, "");
-    expect(LOAD("a.model"), 1, "/a.model' is no SentencePiece model, or it is damaged; name ");
-    expect(LOAD("empty.model"), 1, "is no SentencePiece model, or it is damaged: unk is not");
-    expect(LOAD("pipe.model"), 1, "/pipe.model': it is no regular file; name another with ");
-    expect(LOAD("d.model"), 1, "/d.model': it is no regular file; ");
+    expect(LOAD("a.model"), 1, "/a.model' is not a SentencePiece model, or it is damaged; set ");
+    expect(LOAD("empty.model"), 1, "is not a SentencePiece model, or it is damaged: unk is not");
+    expect(LOAD("pipe.model"), 1, "/pipe.model': not a regular file; set tokenizer.model to ");
+    expect(LOAD("d.model"), 1, "/d.model': not a regular file; ");
     expect(LOAD("none.model"), 1, "/none.model': No such file or directory; ");
     expect(LOAD("a.model") " 2>&1 | grep -F .cc", 1, "");
 }

@@ -1,4 +1,9 @@
-// sentencepiece.cc - tokenizer 'sentencepiece': unigram or BPE models. Kudo and Richardson, EMNLP 2018, arXiv 1808.06226.
+// sentencepiece.cc - tokenizer 'sentencepiece': unigram or BPE models. Paper: Kudo and Richardson,
+// EMNLP 2018 (arXiv 1808.06226).
+//
+// The library throws and logs on its own terms. Here every call into it is guarded, so that no
+// exception crosses into C, and its messages become ours: what was tried, on which file, and what to
+// do.
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -32,24 +37,24 @@ const char *const type_names[] = { "unigram", "bpe", nullptr };
 
 const td_option options[] = {
     TD_OPTION_STRING(config, model, "", "path of the .model file"),
-    TD_OPTION_CHOICE(config, type, 0, type_names, "kind of model that training makes"),
+    TD_OPTION_CHOICE(config, type, 0, type_names, "kind of model to train"),
     TD_OPTION_FLOAT(config, character_coverage, 0.9995, 0.5, 1,
-                    "share of characters with a piece of their own; training"),
+                    "training: share of characters that get a piece of their own"),
     TD_OPTION_INT(config, max_sentences, 1000000, 101, 1e9,
-                  "lines to train on at most, drawn at random from more"),
+                  "training: most lines to use, drawn at random if there are more"),
     TD_OPTION_INT(config, sentinels, 0, 0, 1 << 20,
-                  "marks of removed spans, ids after the model's pieces, the first mark last as in "
-                  "T5; 0: the model's own <extra_id_0>, <extra_id_1>, .. if it has them"),
+                  "sentinels that mark removed spans, after the model's pieces, the first one last "
+                  "as in T5; 0: the model's own <extra_id_0>, <extra_id_1>, .. if it has them"),
     TD_OPTION_BOOL(
         config, modes, false,
-        "three ids more, at the end: the modes R, S and X of UL2; false: the model's own "
+        "three more ids, at the end, for the modes R, S and X of UL2; false: the model's own "
         "[R], [S] and [X] if it has them"),
     TD_OPTION_END
 };
 
 using processor = sentencepiece::SentencePieceProcessor;
 
-// A model, and its special ids: with those that the options add after its pieces.
+// A model and its special ids, including those that the options add after its pieces.
 struct opened {
     processor  model;
     td_special special = { -1, -1, -1, -1, 0, 0, 0, 0, { -1, -1, -1 } };
@@ -59,7 +64,7 @@ opened *whole(void *state) { return static_cast<opened *>(state); }
 
 processor *get(void *state) { return &whole(state)->model; }
 
-// Exceptions must not cross into C. `what` was being done with `name`.
+// Run `body`. An exception, which must not cross into C, becomes an error: "cannot `what` `name`".
 template <class Body>
 auto guarded(td_error *error, const char *what, const char *name, Body body) -> decltype(body())
 {
@@ -74,7 +79,7 @@ auto guarded(td_error *error, const char *what, const char *name, Body body) -> 
     }
 }
 
-// What SentencePiece says, without where in its source and by which condition.
+// SentencePiece's message without the "file.cc(line) [condition] " that it begins with.
 std::string words(const sentencepiece::util::Status &status)
 {
     std::string text = status.error_message();
@@ -82,7 +87,8 @@ std::string words(const sentencepiece::util::Status &status)
     return at == text.npos ? text : text.substr(at + 2);
 }
 
-// SentencePiece would wait for a pipe, and has no word of its own for a directory.
+// SentencePiece would block on a pipe, and fails on a directory without saying why. errno stays 0 if
+// only the kind of file is wrong.
 int check_file(const char *path, td_error *error)
 {
     struct stat st;
@@ -90,49 +96,59 @@ int check_file(const char *path, td_error *error)
     if (!stat(path, &st) && S_ISREG(st.st_mode) && !access(path, R_OK))
         return 0;
     return td_fail(error, TD_EIO,
-                   "cannot read the SentencePiece model '%s': %s; name another with tokenizer.model"
-                   ", or make one with `tandem data train-tokenizer`",
-                   path, errno ? std::strerror(errno) : "it is no regular file");
+                   "cannot read the SentencePiece model '%s': %s; set tokenizer.model to another, "
+                   "or train one with `tandem data train-tokenizer`",
+                   path, errno ? std::strerror(errno) : "not a regular file");
 }
 
 int refuse(const char *path, const sentencepiece::util::Status &status, td_error *error)
 {
     std::string why = words(status);
-    return td_fail(error, TD_EFORMAT,
-                   "'%s' is no SentencePiece model, or it is damaged%s%s; name another with "
-                   "tokenizer.model, or make one with `tandem data train-tokenizer`",
-                   path, why.empty() ? "" : ": ", why.c_str());
+    return td_fail(
+        error, TD_EFORMAT,
+        "'%s' is not a SentencePiece model, or it is damaged%s%s; set tokenizer.model to "
+        "another, or train one with `tandem data train-tokenizer`",
+        path, why.empty() ? "" : ": ", why.c_str());
 }
 
 const char *const mode_names[] = { "[R]", "[S]", "[X]" };
 
-// -1: the model has no such piece.
+// The id of `piece`, -1 if the model has none: PieceToId returns unk for a piece that it does not know.
 int32_t piece_id(const processor &p, const std::string &piece)
 {
     int id = p.PieceToId(piece);
     return id >= 0 && p.IdToPiece(id) == piece ? id : -1;
 }
 
-// The sentinels that the model has itself, as far as their ids are evenly spaced.
+// The model's own sentinels, as many as have evenly spaced ids: td_special describes no others. T5's
+// count downwards, so the step may be -1.
 void find_sentinels(const processor &p, td_special *out)
 {
     auto own = [&p](int32_t k) { return piece_id(p, "<extra_id_" + std::to_string(k) + ">"); };
     if (own(0) < 0)
         return;
-    out->sentinel = own(0), out->sentinels = 1;
+    out->sentinel = own(0);
+    out->sentinels = 1;
     out->sentinel_step = own(1) >= 0 ? own(1) - own(0) : 1;
     while (own(out->sentinels) == own(0) + out->sentinels * out->sentinel_step)
         out->sentinels++;
 }
 
+// Ids added by the options follow the pieces: sentinels, then modes.
 void set_special(const config *c, const processor &p, td_special *out)
 {
     int32_t pieces = p.GetPieceSize(), sentinels = static_cast<int32_t>(c->sentinels);
-    out->pad = p.pad_id(), out->bos = p.bos_id(), out->eos = p.eos_id(), out->unk = p.unk_id();
+    out->pad = p.pad_id();
+    out->bos = p.bos_id();
+    out->eos = p.eos_id();
+    out->unk = p.unk_id();
     out->vocab_size = pieces + sentinels + 3 * c->modes;
-    if (sentinels)
-        out->sentinels = sentinels, out->sentinel = pieces + sentinels - 1, out->sentinel_step = -1;
-    else
+    if (sentinels) {
+        // as in T5, the first sentinel has the largest id
+        out->sentinels = sentinels;
+        out->sentinel = pieces + sentinels - 1;
+        out->sentinel_step = -1;
+    } else
         find_sentinels(p, out);
     for (int k = 0; k < 3; k++)
         out->mode[k] = c->modes ? pieces + sentinels + k : piece_id(p, mode_names[k]);
@@ -143,11 +159,12 @@ int open(const void *options, const td_services *, void **state, td_error *error
     auto c = static_cast<const config *>(options);
     if (!*c->model)
         return td_fail(error, TD_ECONFIG,
-                       "tokenizer 'sentencepiece' needs 'model', the path of a .model file; "
-                       "`tandem data train-tokenizer` makes one");
+                       "tokenizer 'sentencepiece' needs 'model', the path of a .model file; train "
+                       "one with `tandem data train-tokenizer`");
     return guarded(error, "load the model", c->model, [&] {
         if (check_file(c->model, error))
             return error->code;
+        // owned here until nothing can fail any more
         auto p = std::make_unique<opened>();
         auto status = p->model.Load(c->model);
         if (!status.ok())
@@ -177,8 +194,8 @@ int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t
     });
 }
 
-// Decoding a span drops the space of its first word, as SentencePiece does for a whole text. The ids
-// after the pieces are no text.
+// Decoding a span drops the space before its first word, as SentencePiece does for a whole text. Ids
+// after the pieces stand for no text, and SentencePiece would refuse them.
 int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64_t room,
                td_error *error)
 {
@@ -211,7 +228,8 @@ const char *piece(void *state, int32_t id)
     return id < 0 || id >= p->GetPieceSize() ? "" : p->IdToPiece(id).c_str();
 }
 
-// Models with the same pieces still differ by scores and normalization.
+// A hash of the whole model: models with the same pieces may still differ in scores and
+// normalization, and so in how they split a text.
 int fingerprint(void *state, uint64_t *out, td_error *error)
 {
     return guarded(error, "hash", "the model", [&] {
@@ -221,16 +239,19 @@ int fingerprint(void *state, uint64_t *out, td_error *error)
     });
 }
 
-// Under its name there is the whole model or what was there before.
+// Write to a temporary file and rename it: under `path` there is always a whole model, the old or the
+// new one. fsync comes before, or a crash could leave the new name on an empty file.
 int save(const char *path, const std::string &model, td_error *error)
 {
     std::string temporary = std::string(path) + ".tmp";
     FILE       *f = std::fopen(temporary.c_str(), "wb");
     bool        fine = f && std::fwrite(model.data(), 1, model.size(), f) == model.size() &&
                 !std::fflush(f) && !fsync(fileno(f));
-    int why = errno;
-    if (f && std::fclose(f) && fine)
-        fine = false, why = errno;
+    int why = errno; // of the first failure: fclose and remove overwrite it
+    if (f && std::fclose(f) && fine) {
+        fine = false;
+        why = errno;
+    }
     if (fine && !std::rename(temporary.c_str(), path))
         return 0;
     why = fine ? errno : why;
@@ -238,9 +259,9 @@ int save(const char *path, const std::string &model, td_error *error)
     return td_fail(error, TD_EIO, "cannot write the model '%s': %s", path, std::strerror(why));
 }
 
-// On little text there are fewer than were asked for.
-int tell_pieces(const td_train_in *in, const std::string &model, const td_services *services,
-                td_error *error)
+// A small text yields fewer pieces than were asked for: model.vocab_size must follow.
+int report_pieces(const td_train_in *in, const std::string &model, const td_services *services,
+                  td_error *error)
 {
     processor p;
     auto      status = p.LoadFromSerializedProto(model);
@@ -248,11 +269,13 @@ int tell_pieces(const td_train_in *in, const std::string &model, const td_servic
         return refuse(in->output, status, error);
     bool fewer = p.GetPieceSize() < in->vocab_size;
     services->log(services, fewer ? TD_LOG_WARN : TD_LOG_INFO, "'%s' has %d pieces%s", in->output,
-                  p.GetPieceSize(), fewer ? ": the text gives no more" : "");
+                  p.GetPieceSize(), fewer ? ": the text yields no more" : "");
     return 0;
 }
 
-// One thread and a fixed seed: the same text gives the same model. Byte pieces make it lossless.
+// One thread, and a fixed seed in train(): the same text always makes the same model. Byte pieces for
+// rare characters, and no normalization or added spaces, make it lossless. Ids are T5's: 0 pad, also
+// used as <s>, 1 eos, 2 unk.
 std::unordered_map<std::string, std::string> settings(const config *c, const td_train_in *in)
 {
     return {
@@ -278,6 +301,7 @@ std::unordered_map<std::string, std::string> settings(const config *c, const td_
     };
 }
 
+// SentencePiece's own tools, and tokenizer.model, expect that suffix.
 int check_output(const char *name, td_error *error)
 {
     std::string output = name, suffix = ".model";
@@ -287,15 +311,16 @@ int check_output(const char *name, td_error *error)
                          "cannot write a model to '%s': the name must end in .model", name);
 }
 
-void tell_left_out(const config *c, const sentences &read, const td_services *services)
+// Nothing of the text is dropped in silence.
+void report_left_out(const config *c, const sentences &read, const td_services *services)
 {
     if (read.left_out())
         services->log(services, TD_LOG_WARN,
-                      "left out U+2585 in %lld place%s: SentencePiece keeps it for itself",
+                      "left out U+2585 in %lld place%s: SentencePiece reserves that character",
                       static_cast<long long>(read.left_out()), read.left_out() > 1 ? "s" : "");
     if (read.count() > c->max_sentences)
         services->log(services, TD_LOG_INFO,
-                      "trained on %lld lines, drawn at random from %lld: tokenizer.max_sentences",
+                      "trained on %lld lines drawn at random from %lld (tokenizer.max_sentences)",
                       static_cast<long long>(c->max_sentences),
                       static_cast<long long>(read.count()));
 }
@@ -311,23 +336,26 @@ int train(const void *options, const td_train_in *in, const td_services *service
         if (error->code)
             return error->code;
         if (read.done())
-            return td_fail(error, TD_ECONFIG, "cannot train '%s': there is no text to train it on",
+            return td_fail(error, TD_ECONFIG, "cannot train '%s': the files contain no text",
                            in->output);
         services->log(services, TD_LOG_INFO,
                       "training a SentencePiece %s model of %lld pieces on %zu files",
                       type_names[c->type], static_cast<long long>(in->vocab_size), in->count);
         sentencepiece::SetRandomGeneratorSeed(1);
         auto status = sentencepiece::SentencePieceTrainer::Train(settings(c, in), &read, &model);
-        if (!status.ok()) // a failure to read comes first
-            return td_fail(error, TD_ECONFIG, "cannot train '%s' with %lld pieces: %s", in->output,
-                           static_cast<long long>(in->vocab_size), words(status).c_str()),
-                   error->code;
-        tell_left_out(c, read, services);
-        int code = tell_pieces(in, model, services, error);
+        if (!status.ok()) {
+            // td_fail keeps the first error: a file that could not be read, if that was the cause
+            td_fail(error, TD_ECONFIG, "cannot train '%s' with %lld pieces: %s", in->output,
+                    static_cast<long long>(in->vocab_size), words(status).c_str());
+            return error->code;
+        }
+        report_left_out(c, read, services);
+        int code = report_pieces(in, model, services, error);
         return code ? code : save(in->output, model, error);
     });
 }
 
+// constexpr: the host reads a module's data before any of its code, constructors included, may run.
 constexpr td_tokenizer make()
 {
     td_tokenizer t = {};

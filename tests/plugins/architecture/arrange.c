@@ -252,7 +252,7 @@ Test(refusals, positions_and_weights_that_others_made)
     td_batch            *b = td_batch_new();
     td_error             error;
 
-    expect_incomplete(&p, FOUR(1, 1, 2, 2), NULL, weights, "no array 'positions'");
+    expect_incomplete(&p, FOUR(1, 1, 2, 2), NULL, weights, "must also have array 'positions'");
     expect_incomplete(&p, FOUR(1, 1, 1, 0), NULL, on_padding,
                       "token 3 weighs 1, but it is padding");
     expect_incomplete(&p, FOUR(1, 1, 1, 1), FOUR(0, 1, -1, 2), weights,

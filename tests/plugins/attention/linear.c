@@ -128,7 +128,7 @@ Test(linear, refuses_what_biases_scores)
     scene s = chunked(64);
     free_part(&s.position);
     s.position = load_part("position-alibi", "alibi");
-    expect_mistake(&l, &s, "has no scores that position 'alibi' could bias: take one that rotates");
+    expect_mistake(&l, &s, "has no scores for position 'alibi' to bias: use one that rotates");
     scene_free(&s);
     lab_free(&l);
 }

@@ -268,6 +268,6 @@ static void expect_refused(const shape *s, const char *says)
 
 Test(moe, refuses_what_cannot_be)
 {
-    expect_refused(&(shape){ .experts = 3, .top_k = 4 }, "top_k = 4 of experts = 3");
-    expect_refused(&(shape){ .experts = 3, .top_k = 1 }, "take weights = \"all\"");
+    expect_refused(&(shape){ .experts = 3, .top_k = 4 }, "top_k = 4 is more than experts = 3");
+    expect_refused(&(shape){ .experts = 3, .top_k = 1 }, "set weights = \"all\"");
 }

@@ -253,7 +253,7 @@ Test(span_corruption, says_how_many_sentinels_it_needs, .init = setup)
     next_room = room;
     in.special.sentinels = 27;
     cr_expect_eq(loss_of(&p)->split(p.config, &r, &in, &e, &error), TD_ECONFIG);
-    cr_expect(strstr(error.text, "28 spans to mark; the tokenizer has 27 sentinels") &&
+    cr_expect(strstr(error.text, "need 28 sentinels; the tokenizer has 27") &&
                   strstr(error.text, "tokenizer.sentinels = 28"),
               "%s", error.text);
     in.special.sentinels = 28;
