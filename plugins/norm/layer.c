@@ -1,4 +1,4 @@
-/* layer.c - layer normalization,. Paper: Ba et al. 2016. */
+/* layer.c - layer normalization. Paper: Ba et al. 2016. */
 #include "tandem/kind/norm.h"
 
 struct layer {

@@ -228,9 +228,9 @@ Test(data, bad_lines_are_named_and_counted)
     write_scratch("a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two\n\n{\"txet\": \"three\"}\n[1, "
                              "2]\n{\"text\": \"\xFF\"}\n{\"text\": \"six\"}\n");
     use_text("a.jsonl", 0);
-    expect(PREPARE("a"), 1, "a.jsonl:2: cannot take 'text' from this line: it is no valid JSON");
+    expect(PREPARE("a"), 1, "a.jsonl:2: cannot read 'text' from this line: not valid JSON");
     use_text("a.jsonl", 1);
-    expect(PREPARE("a"), 1, "a.jsonl:4: cannot take 'text' from this line: it has no such text");
+    expect(PREPARE("a"), 1, "a.jsonl:4: cannot read 'text' from this line: no key 'text' (keys: ");
     use_text("a.jsonl", 3);
     expect(PREPARE("a"), 1, "a.jsonl:6: ");
     expect("test -z \"$(ls -A %1$s/a/cache)\"", 0, "");
@@ -249,7 +249,7 @@ Test(data, bad_lines_of_prepared_shards_count)
     expect("ls -li --full-time %1$s/a/cache >%1$s/before", 0, "");
     use_text("a.jsonl", 1);
     expect(PREPARE("a"), 1,
-           "data source 'own': 2 bad lines were skipped when its token shard was prepared, and "
+           "data source 'own': 2 bad lines were skipped when its token shard was prepared, but "
            "data.max_bad_lines = 1: ");
     use_text("a.jsonl", 0);
     expect("%2$s show %3$s run.dir=%1$s/a loss.plugin=causal-lm model.plugin=decoder-only"
@@ -258,7 +258,7 @@ Test(data, bad_lines_of_prepared_shards_count)
     use_text("a.jsonl", 2);
     expect(PREPARE("a") " && ls -li --full-time %1$s/a/cache | diff %1$s/before -", 0, "");
     use_text("a.jsonl", 1);
-    expect("rm %1$s/a/cache/*.idx && " PREPARE("a"), 1, "a.jsonl:3: cannot take 'text'");
+    expect("rm %1$s/a/cache/*.idx && " PREPARE("a"), 1, "a.jsonl:3: cannot read 'text'");
 }
 
 Test(data, truncated_compression_is_told)
@@ -314,7 +314,7 @@ Test(data, a_pipe_is_no_text)
 {
     expect("mkfifo %1$s/a.jsonl", 0, "");
     use_text("a.jsonl", 0);
-    expect(PREPARE("a"), 1, "a.jsonl' for reading: it is no regular file");
+    expect(PREPARE("a"), 1, "a.jsonl' for reading: not a regular file");
 }
 
 Test(data, missing_files_are_named)
@@ -341,5 +341,5 @@ Test(data, the_embedded_corpus_is_found_from_anywhere)
            1, "data/corpus/facts.train.jsonl");
     expect("cd %1$s && %2$s show -c quickstart/redllm.cfg --count 1 run.dir=%1$s/r"
            " 'data.sources=({name=\"a\";files=(\"none*.jsonl\");})'",
-           2, "no file matches 'none*.jsonl'; it was looked for from '/tmp/tandem-data-");
+           2, "no file matches 'none*.jsonl' (searched from '/tmp/tandem-data-");
 }

@@ -1,12 +1,14 @@
-/* order.h - the order of records as a function of (seed, index): nothing is stored, so resuming is
- * exact. */
-#ifndef TD_DATA_TEXT_ORDER_H
-#define TD_DATA_TEXT_ORDER_H
+/* order.h - the order of records as a function of (seed, index): nothing is stored, so a resumed
+ * run continues exactly, and workers need not agree on anything. */
+#ifndef TD_DATA_COMMON_ORDER_H
+#define TD_DATA_COMMON_ORDER_H
 
 #include "tandem/random.h"
 
-/* Where x of [0, n) goes in a permutation of [0, n) chosen by (seed, stream): a Feistel network on
- * the next even power of two, walked until it is back inside. */
+/* Where x of [0, n) goes in a permutation of [0, n) chosen by (seed, stream). A Feistel network
+ * permutes [0, 4^k), the smallest such range that holds n; where it leads outside, it is applied
+ * again until it leads back inside ("cycle walking", Black and Rogaway 2002), 4 times at most on
+ * average. */
 static inline uint64_t order_permute(uint64_t seed, uint64_t stream, uint64_t x, uint64_t n)
 {
     int half = 1;
@@ -15,6 +17,7 @@ static inline uint64_t order_permute(uint64_t seed, uint64_t stream, uint64_t x,
     uint64_t mask = ((uint64_t)1 << half) - 1;
     do {
         uint64_t left = x >> half, right = x & mask;
+        /* four rounds look random even to one who chooses x (Luby and Rackoff 1988) */
         for (uint64_t round = 0; round < 4; round++) {
             uint64_t next = left ^ (td_random_bits(seed, stream, round << 60 ^ right) & mask);
             left = right;
@@ -28,13 +31,14 @@ static inline uint64_t order_permute(uint64_t seed, uint64_t stream, uint64_t x,
 /* Records come in blocks of this many; in each block every source has its share exactly. */
 enum { ORDER_BLOCK = 4096 };
 
-/* The block's pattern: the source of each place, and how many places before it are of that
- * source. */
+/* The pattern of every block: the source of each place, and how many places before it belong to
+ * that source. */
 typedef struct order_pattern {
     int32_t source[ORDER_BLOCK], rank[ORDER_BLOCK];
 } order_pattern;
 
-/* `ends[s]`: end of the share of source s in [0, ORDER_BLOCK). `counts[s]`: 0 at first. */
+/* ends[s]: where the share of source s ends in [0, ORDER_BLOCK), the last at ORDER_BLOCK.
+ * counts[s]: the size of the share, to be added up here from 0. */
 static inline void order_fill(order_pattern *p, uint64_t seed, const int64_t *ends, int64_t *counts)
 {
     for (uint64_t i = 0; i < ORDER_BLOCK; i++) {
@@ -47,7 +51,8 @@ static inline void order_fill(order_pattern *p, uint64_t seed, const int64_t *en
     }
 }
 
-/* The source of record `index`; `ordinal`: how many records before it are of that source. */
+/* The source of record `index`. *ordinal: how many records before it belong to that source, those
+ * of all earlier blocks included. */
 static inline int64_t order_source(const order_pattern *p, const int64_t *counts, uint64_t index,
                                    uint64_t *ordinal)
 {

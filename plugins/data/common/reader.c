@@ -1,4 +1,7 @@
-/* reader.c - lines from plain, gzip and zstd files, and the documents in them. */
+/* reader.c - lines of plain, gzip and zstd files, and the documents in them.
+ *
+ *     file -> read_chunk (decompress) -> fill (buffer) -> next_line -> parse or is_text -> document
+ */
 #include "reader.h"
 
 #include <errno.h>
@@ -13,9 +16,10 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "regular.h"
 #include "utf8.h"
 
-#ifndef LINE_LIMIT /* a test takes less */
+#ifndef LINE_LIMIT /* a test sets less */
 #define LINE_LIMIT ((size_t)1 << 30)
 #endif
 #define CHUNK ((size_t)1 << 17)
@@ -32,10 +36,11 @@ struct reader {
     z_stream           gzip;
     ZSTD_DStream      *zstd;
     ZSTD_inBuffer      input;  /* compressed bytes, in `packed` */
-    bool               inside; /* a gzip member or zstd frame has not ended, or not begun yet */
-    char              *packed, *buffer; /* compressed and plain bytes */
+    bool               inside; /* a gzip member or zstd frame has yet to end, or to begin */
+    char              *packed; /* compressed bytes [CHUNK] */
+    char              *buffer; /* plain bytes: begin .. end are unread */
     size_t             begin, end, room;
-    bool               ended;
+    bool               ended; /* no more plain bytes will come */
     json_t            *object;
 };
 
@@ -45,17 +50,15 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && !strcmp(text + n - m, end);
 }
 
-/* A pipe is not waited for. */
-static FILE *open_regular(const char *path, td_error *error)
+static FILE *open_file(const char *path, td_error *error)
 {
     struct stat st;
-    int         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    bool        regular = fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode);
-    FILE       *file = regular ? fdopen(fd, "rb") : NULL;
+    const char *why = NULL;
+    int         fd = open_regular(path, &st, &why);
+    FILE       *file = fd < 0 ? NULL : fdopen(fd, "rb");
     if (file)
         return file;
-    td_fail(error, TD_EIO, "cannot open '%s' for reading: %s", path,
-            fd >= 0 && !regular ? "it is no regular file" : strerror(errno));
+    td_fail(error, TD_EIO, "cannot open '%s' for reading: %s", path, why ? why : strerror(errno));
     if (fd >= 0)
         close(fd);
     return NULL;
@@ -63,15 +66,16 @@ static FILE *open_regular(const char *path, td_error *error)
 
 static int open_streams(reader *r, td_error *error)
 {
-    r->file = open_regular(r->path, error);
+    r->file = open_file(r->path, error);
     if (!r->file)
         return TD_EIO;
     r->packing = ends_with(r->path, ".gz") ? GZIP : ends_with(r->path, ".zst") ? ZSTD : PLAIN;
     if (r->packing == PLAIN)
         return 0;
+    /* an empty file is no gzip file: a first member must come */
     r->inside = true;
     r->packed = malloc(CHUNK);
-    /* 15 + 16: the largest window, and gzip alone */
+    /* 15 + 16: the largest window, and gzip only, not zlib's own format */
     bool ready = r->packing == GZIP ? inflateInit2(&r->gzip, 15 + 16) == Z_OK
                                     : (r->zstd = ZSTD_createDStream()) != NULL;
     return r->packed && ready ? 0 : td_fail(error, TD_ENOMEM, "no memory to read '%s'", r->path);
@@ -97,6 +101,8 @@ void reader_close(reader *r)
 {
     if (!r)
         return;
+    /* each of these accepts what open_streams did not come to: inflateEnd a zeroed stream, the
+     * others NULL */
     json_decref(r->object);
     if (r->file)
         fclose(r->file);
@@ -117,7 +123,8 @@ static int64_t read_file(reader *r, char *out, td_error *error)
                : (int64_t)n;
 }
 
-/* Compressed bytes that are left, or new ones; 0 at the end of the file. */
+/* How many compressed bytes are at r->input, after reading more if there were none; 0 at the end of
+ * the file. `what` must have ended there: a truncated file is an error. */
 static int64_t take_in(reader *r, const char *what, td_error *error)
 {
     if (r->input.pos == r->input.size) {
@@ -128,25 +135,26 @@ static int64_t take_in(reader *r, const char *what, td_error *error)
     }
     if (r->input.pos == r->input.size && r->inside)
         return td_fail(error, TD_EFORMAT,
-                       "%s: ends in the midst of a %s: it is truncated; get it anew", r->path,
-                       what);
+                       "%s: ends in the middle of a %s: the file is truncated; get it again",
+                       r->path, what);
     return (int64_t)(r->input.size - r->input.pos);
 }
 
 static int64_t refuse(const reader *r, const char *what, const char *why, td_error *error)
 {
     return td_fail(error, TD_EFORMAT,
-                   "%s: cannot be read as %s: %s, before byte %lld: it is damaged, or is something "
-                   "else, or something follows it",
+                   "%s: cannot be read as %s: %s, before byte %lld: the file is damaged, has the "
+                   "wrong suffix, or has something appended",
                    r->path, what, why,
                    (long long)ftello(r->file) - (long long)(r->input.size - r->input.pos));
 }
 
-/* A file is one member or several, and nothing else. */
+/* A gzip file is one member or several, as `cat a.gz b.gz` makes them, and nothing else. */
 static int64_t read_gzip(reader *r, char *out, td_error *error)
 {
     r->gzip.next_out = (Bytef *)out;
     r->gzip.avail_out = CHUNK;
+    /* until there is output: 0 bytes would mean the end */
     while (r->gzip.avail_out == CHUNK) {
         int64_t have = take_in(r, "gzip member", error);
         if (have <= 0)
@@ -164,7 +172,8 @@ static int64_t read_gzip(reader *r, char *out, td_error *error)
     return (int64_t)(CHUNK - r->gzip.avail_out);
 }
 
-/* zstd keeps a byte of the input until all of a frame's output is taken. */
+/* The same for zstd, which begins the next frame by itself. It leaves a byte of the input until all
+ * output of a frame has been taken, so none is lost at the end of the file. */
 static int64_t read_zstd(reader *r, char *out, td_error *error)
 {
     ZSTD_outBuffer o = { out, CHUNK, 0 };
@@ -189,9 +198,11 @@ static int64_t read_chunk(reader *r, char *out, td_error *error)
 
 /* ---- lines ----------------------------------------------------------------------------------- */
 
-/* More plain bytes behind those that are there. */
+/* Read more plain bytes behind the unread ones. */
 static int fill(reader *r, td_error *error)
 {
+    /* move the unread bytes to the front, so that the buffer grows only for a line longer than
+     * it */
     if (r->begin) {
         memmove(r->buffer, r->buffer + r->begin, r->end - r->begin);
         r->end -= r->begin;
@@ -199,8 +210,8 @@ static int fill(reader *r, td_error *error)
     }
     if (r->end > LINE_LIMIT)
         return td_fail(error, TD_EFORMAT,
-                       "%s:%lld: this %s is longer than %zu bytes, the most that a document may "
-                       "have: divide it into several %s",
+                       "%s:%lld: this %s is longer than %zu bytes, the limit for a document: split "
+                       "it into several %s",
                        r->path, (long long)r->line + 1, r->whole ? "file" : "line", LINE_LIMIT,
                        r->whole ? "files" : "lines");
     if (r->room - r->end < CHUNK) {
@@ -220,14 +231,16 @@ static int fill(reader *r, td_error *error)
     return 0;
 }
 
+/* The next line without its '\n', or the whole of a .txt file. Returns 0, TD_EEND or a code. */
 static int next_line(reader *r, const char **line, size_t *size, td_error *error)
 {
-    size_t seen = 0;
+    size_t seen = 0; /* bytes that were searched already: a long line is searched once */
     for (;;) {
         size_t      have = r->end - r->begin;
         const char *stop = have > seen && !r->whole
                                ? memchr(r->buffer + r->begin + seen, '\n', have - seen)
                                : NULL;
+        /* the last line of a file need not end in a newline */
         if (stop || r->ended) {
             if (!have)
                 return TD_EEND;
@@ -244,7 +257,7 @@ static int next_line(reader *r, const char **line, size_t *size, td_error *error
     }
 }
 
-/* Whether jansson takes no such JSON at all, be it well formed. */
+/* Is the line perhaps valid JSON that jansson does not support? */
 static bool beyond_jansson(const json_error_t *e)
 {
     switch (json_error_code(e)) {
@@ -257,11 +270,36 @@ static bool beyond_jansson(const json_error_t *e)
     }
 }
 
-/* False: the line is bad, and `why` says why. */
+/* "no key 'text' (keys: 'txt', 'id')", with as many keys as fit. */
+static void list_keys(const reader *r, char why[WHY])
+{
+    const size_t end = WHY - 24; /* room for what follows the keys */
+    size_t       n = (size_t)snprintf(why, WHY, "no key '%.60s' (keys:", r->key);
+    void        *at = json_object_iter(r->object);
+    if (!at)
+        n += (size_t)snprintf(why + n, WHY - n, " none");
+    for (bool first = true; at; at = json_object_iter_next(r->object, at), first = false) {
+        const char *key = json_object_iter_key(at);
+        if (n + strlen(key) + 4 > end) {
+            n += (size_t)snprintf(why + n, WHY - n, " ..");
+            break;
+        }
+        n += (size_t)snprintf(why + n, WHY - n, "%s '%s'", first ? "" : ",", key);
+    }
+    snprintf(why + n, WHY - n, ")");
+    /* a key may contain anything, and this goes to a terminal */
+    for (char *c = why; *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127)
+            *c = '?';
+}
+
+/* The text of a JSON line, owned by r->object until the next line. False: the line is bad, and
+ * `why` says why. */
 static bool parse(reader *r, const char *line, size_t size, const char **text, size_t *length,
                   char why[WHY])
 {
-    /* whole numbers of any size are of no concern here: as reals they are taken */
+    /* Integers beyond 64 bits would be errors; read as reals they are not, and no number matters
+     * here. Two texts under one key would be ambiguous. */
     const size_t flags = JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL;
     json_error_t problem;
     json_decref(r->object);
@@ -271,18 +309,19 @@ static bool parse(reader *r, const char *line, size_t size, const char **text, s
     *length = json_string_length(value);
     if (!r->object)
         snprintf(why, WHY, "%s: %s, at column %d",
-                 beyond_jansson(&problem) ? "the library jansson cannot take such JSON"
-                                          : "it is no valid JSON",
+                 beyond_jansson(&problem) ? "JSON that the library jansson does not support"
+                                          : "not valid JSON",
                  problem.text, problem.column);
+    else if (!json_is_object(r->object))
+        snprintf(why, WHY, "not an object { }");
+    else if (!value)
+        list_keys(r, why);
     else if (!*text)
-        snprintf(why, WHY, "%s",
-                 !json_is_object(r->object) ? "it is no object { }"
-                 : value                    ? "that is no string"
-                                            : "it has no such text");
+        snprintf(why, WHY, "the value of '%.100s' is not a string", r->key);
     return *text != NULL;
 }
 
-/* Of a whole file; false: `why` says where it is none, and `line` is there. */
+/* Is a whole file UTF-8? False: `why` says where it is not, and r->line is that line. */
 static bool is_text(reader *r, const char *text, size_t size, char why[WHY])
 {
     const unsigned char *p = (const unsigned char *)text;
@@ -291,25 +330,30 @@ static bool is_text(reader *r, const char *text, size_t size, char why[WHY])
         r->line += p[at] == '\n';
     if (at == size)
         return true;
-    snprintf(why, WHY, "byte %zu of the file is 0x%02X, which is no UTF-8 text there", at, p[at]);
+    snprintf(why, WHY, "byte %zu of the file, 0x%02X, is not UTF-8 text", at, p[at]);
     return false;
 }
 
+/* Count a bad line and log it, or refuse it if no more may be skipped. */
 static int skip_bad(reader *r, const char *why, td_error *error)
 {
+    /* of an object without the key, the line may be right and the option wrong */
+    bool no_key = !r->whole && json_is_object(r->object) && !json_object_get(r->object, r->key);
+
     if (*r->bad <= 0)
         return td_fail(
             error, TD_EFORMAT,
-            "%s:%lld: cannot take '%s' from this %s: %s; mend it, or let some be skipped "
-            "with data.max_bad_lines",
+            "%s:%lld: cannot read '%s' from this %s: %s; fix the %s%s, or let bad ones be "
+            "skipped with data.max_bad_lines",
             r->path, (long long)r->line, r->whole ? "text" : r->key, r->whole ? "file" : "line",
-            why);
+            why, r->whole ? "file" : "line", no_key ? " or set data.text" : "");
     --*r->bad;
     r->services->log(r->services, TD_LOG_WARN, "%s:%lld: skipped: %s", r->path, (long long)r->line,
                      why);
     return 0;
 }
 
+/* A line of nothing but spaces is no document, and no error. */
 static bool blank(const char *line, size_t size)
 {
     while (size && memchr(" \t\r", line[size - 1], 3))
@@ -328,6 +372,7 @@ int reader_next(reader *r, const char **text, size_t *size, td_error *error)
             return code;
         if (!r->whole && blank(line, length))
             continue;
+        /* an empty document is skipped like a blank line */
         bool fine = r->whole ? is_text(r, line, length, why)
                              : parse(r, line, length, text, size, why);
         if (r->whole) {

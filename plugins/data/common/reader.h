@@ -1,5 +1,6 @@
-/* reader.h - documents of text files: .jsonl (one object per line) or .txt (one document), each
- * plain, .gz or .zst. */
+/* reader.h - the documents of a text file: .jsonl (an object per line, a document each) or .txt
+ * (one document), plain, .gz or .zst. Anything else, and every damage, is an error, not an end of
+ * file. */
 #ifndef TD_DATA_COMMON_READER_H
 #define TD_DATA_COMMON_READER_H
 
@@ -10,13 +11,14 @@
 
 typedef struct reader reader;
 
-/* `key`: of the text in a JSON object. `bad`: how many bad lines may still be skipped, shared by
- * several files. */
+/* `path` and `key`, of the text in a JSON object, must outlive the reader. `bad`: how many bad
+ * lines may still be skipped; files may share it. NULL: `error` says why. */
 reader *reader_open(const char *path, const char *key, int64_t *bad, const td_services *,
                     td_error *error);
 void    reader_close(reader *);
 
-/* The next document, valid until the next call. 0, TD_EEND, or another code with `error`. */
+/* The next document that is not empty, valid until the next call. Returns 0, TD_EEND at the end, or
+ * another code with `error`. */
 int reader_next(reader *, const char **text, size_t *size, td_error *error);
 
 #endif

@@ -1,21 +1,22 @@
-/* shard.c - Megatron-LM's indexed token files: reading checks everything once, so that fetching
+/* shard.c - Megatron-LM's indexed token files: opening checks everything once, so that fetching
  * need not. */
 #include "shard.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "regular.h"
 #include "tandem/random.h"
 
-enum { HEADER = 34 };
-#define MOST_SKIPPED ((int64_t)1 << 40)   /* more than max_bad_lines may be */
-static const char magic[9] = "MMIDIDX\0"; /* with the literal's own 0 it is 9 bytes */
+enum { HEADER = 34 };                     /* bytes in front of the sizes */
+#define MOST_SKIPPED ((int64_t)1 << 40)   /* more than the option max_bad_lines allows */
+static const char magic[9] = "MMIDIDX\0"; /* 9 bytes with the literal's own 0 */
 
+/* The index's i64 arrays are not aligned: 34 bytes precede them. */
 static int64_t load64(const unsigned char *p)
 {
     int64_t v;
@@ -30,18 +31,7 @@ static int32_t load32(const unsigned char *p)
     return v;
 }
 
-/* An open file, or -1 with `why`. A pipe is not waited for. */
-static int open_regular(const char *name, struct stat *st, const char **why)
-{
-    int f = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (f >= 0 && !fstat(f, st) && S_ISREG(st->st_mode))
-        return f;
-    *why = f >= 0 ? "it is no regular file" : strerror(errno);
-    if (f >= 0)
-        close(f);
-    return -1;
-}
-
+/* Map the file `path` + `end`. An empty file leaves `data` NULL. */
 static int map(const char *path, const char *end, const unsigned char **data, size_t *size,
                td_error *error)
 {
@@ -52,9 +42,10 @@ static int map(const char *path, const char *end, const unsigned char **data, si
     int f = open_regular(name, &st, &why);
     if (f < 0)
         return td_fail(error, TD_EIO,
-                       "cannot open token shard '%s': %s; remove what there is of its .idx, .bin "
-                       "and .len and prepare again",
+                       "cannot open token shard '%s': %s; remove its .idx, .bin and .len and "
+                       "prepare again",
                        name, why);
+    /* the mapping outlives the descriptor */
     *size = (size_t)st.st_size;
     void *p = *size ? mmap(NULL, *size, PROT_READ, MAP_SHARED, f, 0) : NULL;
     close(f);
@@ -64,6 +55,9 @@ static int map(const char *path, const char *end, const unsigned char **data, si
     return 0;
 }
 
+/* Documents lie without gaps: each begins where the one before ends, the last where the ids end,
+ * and boundary i is i. Sums are checked for overflow, as every number may be damaged. Adds up
+ * tokens and bytes. */
 static int check_documents(shard *s)
 {
     for (int64_t i = 0; i < s->documents; i++) {
@@ -83,13 +77,15 @@ static int check_documents(shard *s)
 
 static int64_t skipped(const shard *s) { return load64(s->len + 8 * s->documents + 8); }
 
-/* Index and lengths are of one size; the number of skipped lines can be. */
+/* The header, and that index and lengths have the sizes that its number of documents asks for, so
+ * that all later reads are inside. */
 static int check_sizes(shard *s)
 {
     if (s->idx_size < HEADER || memcmp(s->idx, magic, 9) || load64(s->idx + 9) != 1)
         return -1;
     s->width = s->idx[17] == 8 ? 2 : s->idx[17] == 4 ? 4 : 0;
     s->documents = load64(s->idx + 18);
+    /* n is bounded first: the sums below cannot wrap */
     uint64_t n = (uint64_t)s->documents;
     if (!s->width || n > s->idx_size / 20 || (uint64_t)load64(s->idx + 26) != n + 1 ||
         s->idx_size != HEADER + 20 * n + 8 || s->len_size != 8 * n + 16)
@@ -99,13 +95,15 @@ static int check_sizes(shard *s)
 
 static int damaged(const char *path, td_error *error)
 {
-    return td_fail(error, TD_EFORMAT,
-                   "token shard '%s.idx' is damaged or does not fit its .bin and .len; remove the "
-                   "three and prepare again",
-                   path);
+    return td_fail(
+        error, TD_EFORMAT,
+        "token shard '%s.idx' is damaged or does not match its .bin and .len; remove all "
+        "three and prepare again",
+        path);
 }
 
-/* In one pass that is as fast as the file is read; a negative id is a large one. */
+/* One pass as fast as the file can be read: the compiler vectorizes both loops. A negative id
+ * counts as a large one. */
 static uint32_t largest_id(const shard *s)
 {
     const uint16_t *narrow = (const void *)s->bin;
@@ -126,14 +124,15 @@ static int check_ids(const shard *s, const char *path, int64_t vocab_size, td_er
     if (!s->tokens || most < vocab_size)
         return 0;
     return td_fail(error, TD_EFORMAT,
-                   "token shard '%s.bin' is damaged: it has id %lld, and the tokenizer ids below "
-                   "%lld; remove it with its .idx and .len and prepare again",
+                   "token shard '%s.bin' is damaged: it has id %lld, but the tokenizer's ids are "
+                   "below %lld; remove it with its .idx and .len and prepare again",
                    path, (long long)(int32_t)most, (long long)vocab_size);
 }
 
 int shard_open(shard *s, const char *path, int64_t vocab_size, td_error *error)
 {
     *s = (shard){ 0 };
+    /* sizes before documents before ids: each check relies on the one before */
     int code = map(path, ".idx", &s->idx, &s->idx_size, error);
     if (!code)
         code = map(path, ".bin", &s->bin, &s->bin_size, error);
@@ -195,6 +194,7 @@ int64_t shard_skipped(const char *path, bool *empty, td_error *error)
     return n;
 }
 
+/* No document is empty, so the last that begins at `token` or before contains it. */
 int64_t shard_find(const shard *s, int64_t token)
 {
     int64_t low = 0, high = s->documents;
@@ -210,7 +210,7 @@ int64_t shard_find(const shard *s, int64_t token)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static const char *const ends[] = { ".bin", ".len", ".idx" };
+static const char *const ends[] = { ".bin", ".len", ".idx" }; /* in the order of shard_finish */
 
 static FILE *create(const shard_writer *w, const char *end, td_error *error)
 {
@@ -222,17 +222,21 @@ static FILE *create(const shard_writer *w, const char *end, td_error *error)
     return f;
 }
 
-/* What is written is on the disk, still under its temporary name. */
+/* Close the file once its bytes are on the disk, still under the temporary name. Before a rename:
+ * or else a crash could leave the final name on an empty file. */
 static int settle(const shard_writer *w, const char *end, FILE *f, td_error *error)
 {
     int bad = ferror(f) || fflush(f) || fsync(fileno(f)), why = errno;
+
+    /* close it either way, and report the first failure */
     if (fclose(f) && !bad) {
         bad = 1;
         why = errno;
     }
-    return bad ? td_fail(error, TD_EIO,
-                         "cannot write token shard '%s%s': %s; make room, then run this again",
-                         w->path, end, strerror(why))
+    return bad ? td_fail(
+                     error, TD_EIO,
+                     "cannot write token shard '%s%s': %s; free some space, then run this again",
+                     w->path, end, strerror(why))
                : 0;
 }
 
@@ -263,6 +267,7 @@ int shard_create(shard_writer *w, const char *path, bool narrow, td_error *error
     return w->bin ? 0 : TD_EIO;
 }
 
+/* Each array is stored as soon as it has moved, so that a failure of the second loses neither. */
 static int grow(shard_writer *w, td_error *error)
 {
     int64_t  room = w->room * 2 + 1024;
@@ -289,17 +294,19 @@ int shard_add(shard_writer *w, const int32_t *ids, int64_t count, int64_t bytes,
         return TD_ENOMEM;
     for (int64_t i = 0; i < count; i++) {
         if (w->width == 2 && (ids[i] < 0 || ids[i] > UINT16_MAX))
-            return td_fail(error, TD_EFORMAT, "the tokenizer gave id %d, outside its vocabulary",
-                           (int)ids[i]);
+            return td_fail(error, TD_EFORMAT,
+                           "the tokenizer produced id %d, outside its vocabulary", (int)ids[i]);
         uint16_t narrow = (uint16_t)ids[i];
         fwrite(w->width == 2 ? (const void *)&narrow : &ids[i], (size_t)w->width, 1, w->bin);
     }
+    /* the count too: where documents end is part of the content */
     w->hash = td_hash(td_hash(w->hash, &count, sizeof count), ids, (size_t)count * sizeof *ids);
     w->sizes[w->documents] = (int32_t)count;
     w->bytes[w->documents++] = bytes;
     return ferror(w->bin)
                ? td_fail(error, TD_EIO,
-                         "cannot write token shard '%s.bin': %s; make room, then run this again",
+                         "cannot write token shard '%s.bin': %s; free some space, then run this "
+                         "again",
                          w->path, strerror(errno))
                : 0;
 }
@@ -313,6 +320,7 @@ static void write_index(const shard_writer *w, FILE *f)
     fwrite(&code, 1, 1, f);
     fwrite(&n, 8, 1, f);
     fwrite(&boundaries, 8, 1, f);
+    /* fwrite of NULL is undefined even for no elements */
     if (n)
         fwrite(w->sizes, 4, (size_t)n, f);
     for (int64_t i = 0; i < n; at += (int64_t)w->sizes[i++] * w->width)
@@ -341,7 +349,7 @@ static int write_small(shard_writer *w, const char *end, td_error *error)
     return settle(w, end, f, error);
 }
 
-/* All three are whole before the first gets its name, and the index gets its own last. */
+/* All three are on the disk before the first gets its name, and the index gets its own last. */
 int shard_finish(shard_writer *w, td_error *error)
 {
     FILE *f = w->bin;

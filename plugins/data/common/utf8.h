@@ -1,10 +1,10 @@
-/* utf8.h - where text is UTF-8. */
-#ifndef TD_DATA_TEXT_UTF8_H
-#define TD_DATA_TEXT_UTF8_H
+/* utf8.h - checking UTF-8. */
+#ifndef TD_DATA_COMMON_UTF8_H
+#define TD_DATA_COMMON_UTF8_H
 
 #include <stddef.h>
 
-/* Bytes of the UTF-8 character that begins here; 0: there is none, or NUL. */
+/* The length of the UTF-8 character at p, which has `room` bytes; 0: not UTF-8, or NUL. */
 static inline size_t utf8_character(const unsigned char *p, size_t room)
 {
     if (*p < 0x80)
@@ -15,7 +15,7 @@ static inline size_t utf8_character(const unsigned char *p, size_t room)
     for (size_t k = 1; k < n; k++)
         if ((p[k] & 0xC0) != 0x80)
             return 0;
-    /* longer than need be, surrogates, above U+10FFFF */
+    /* overlong, a surrogate, above U+10FFFF: the second byte shows it */
     if ((*p == 0xE0 && p[1] < 0xA0) || (*p == 0xED && p[1] > 0x9F) || (*p == 0xF0 && p[1] < 0x90) ||
         (*p == 0xF4 && p[1] > 0x8F))
         return 0;

@@ -1,45 +1,40 @@
-/* prepare.c - documents to token shards, once: in parallel over documents, written in the order of
- * the text. */
+/* prepare.c - documents to token shards, once: encoded in parallel, written in the order of the
+ * text, so that a shard does not depend on the number of threads. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "common/cache.h"
 #include "common/reader.h"
 #include "common/shard.h"
 #include "text.h"
 
+/* Documents that are encoded together: enough to occupy every thread, few enough to bound memory
+ * when documents are long. */
 enum { BLOCK = 256 };
 #define BLOCK_BYTES ((size_t)8 << 20)
 
 /* ---- documents ------------------------------------------------------------------------------- */
 
-static bool wanted(const text_source *s, int part, int64_t document)
-{
-    if (s->held_out.count || !s->held_out_every)
-        return part == PART_TRAIN || s->held_out.count;
-    return (document % s->held_out_every == s->held_out_every - 1) == (part == PART_HELD_OUT);
-}
-
-int text_each(const text_config *c, const text_source *s, int part, const td_services *services,
+int text_each(const text_config *c, const data_source *s, int part, const td_services *services,
               int64_t *bad, int (*document)(void *arg, const char *text, size_t size), void *arg,
               td_error *error)
 {
     glob_t  files;
     int64_t number = 0;
-    int     code = text_files(s, part, services, &files, error);
+    int     code = source_files(s, part, services, &files, error);
 
+    /* documents are numbered through all files: held_out_every counts across their borders */
     for (size_t i = 0; i < files.gl_pathc && !code; i++) {
         const char *text;
         size_t      size;
         reader     *r = reader_open(files.gl_pathv[i], c->text, bad, services, error);
         code = r ? 0 : TD_EIO;
         while (!code && (code = reader_next(r, &text, &size, error)) == 0)
-            if (wanted(s, part, number++))
+            if (source_has(s, part, number++))
                 code = document(arg, text, size);
         code = code == TD_EEND ? 0 : code;
         reader_close(r);
@@ -48,11 +43,14 @@ int text_each(const text_config *c, const text_source *s, int part, const td_ser
     return code;
 }
 
-/* ---- the name of a shard tells all that its content depends on ------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
-enum { LAYOUT = 3 }; /* of a shard's three files; those of another are made anew */
+enum { LAYOUT = 3 }; /* of a shard's files; a new number makes all shards anew */
 
-static int shard_name(const text_config *c, const text_source *s, int part, const td_data_in *in,
+/* The name of a shard contains a hash of everything that its content depends on: the tokenizer, the
+ * key, the split, and the name, size and time of each file. A shard that exists is therefore right,
+ * and one that no longer fits is never found. */
+static int shard_name(const text_config *c, const data_source *s, int part, const td_data_in *in,
                       char *path, td_error *error)
 {
     glob_t      files;
@@ -62,12 +60,13 @@ static int shard_name(const text_config *c, const text_source *s, int part, cons
                               in->special.vocab_size, in->special.eos };
     uint64_t    h = td_hash(td_hash(td_random_stream(id), c->text, strlen(c->text) + 1), numbers,
                             sizeof numbers);
-    int         code = text_files(s, part, in->services, &files, error);
+    int         code = source_files(s, part, in->services, &files, error);
 
     for (size_t i = 0; i < files.gl_pathc && !code; i++) {
         if (stat(files.gl_pathv[i], &st))
             code = td_fail(error, TD_EIO, "cannot read '%s': %s", files.gl_pathv[i],
                            strerror(errno));
+        /* size and time stand for the content, which would take as long to hash as to prepare */
         int64_t facts[] = { st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec };
         h = td_hash(td_hash(h, files.gl_pathv[i], strlen(files.gl_pathv[i]) + 1), facts,
                     sizeof facts);
@@ -79,32 +78,14 @@ static int shard_name(const text_config *c, const text_source *s, int part, cons
     return code;
 }
 
-static int make_directories(const char *path, td_error *error)
-{
-    char part[4096];
-    if ((size_t)snprintf(part, sizeof part, "%s", path) >= sizeof part)
-        return td_fail(error, TD_EIO, "the cache path '%.200s..' is too long", path);
-    for (char *p = part + 1;; p++) {
-        char end = *p;
-        if (end && end != '/')
-            continue;
-        *p = 0;
-        if (mkdir(part, 0777) && errno != EEXIST)
-            return td_fail(error, TD_EIO, "cannot make the cache directory '%s': %s", part,
-                           strerror(errno));
-        *p = end;
-        if (!end)
-            return 0;
-    }
-}
-
 /* ---- tokenizing ------------------------------------------------------------------------------ */
 
+/* A document on its way. Errors are kept per document, as workers cannot share one. */
 typedef struct job {
     char    *text;
     size_t   size;
     int32_t *ids;
-    int64_t  count;
+    int64_t  count; /* of ids, or a negative code */
     td_error error;
 } job;
 
@@ -116,11 +97,11 @@ typedef struct preparation {
     size_t            bytes;
     int64_t           tokens;
     const char       *name;
-    double            told; /* when progress was last told */
+    double            reported; /* when progress was last reported */
     td_error         *error;
 } preparation;
 
-enum { PATIENCE = 2, REPEAT = 10 }; /* seconds until progress is told, and between two tellings */
+enum { PATIENCE = 2, REPEAT = 10 }; /* seconds before the first report, and between reports */
 
 static double now(void)
 {
@@ -129,16 +110,17 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void tell(preparation *p)
+static void report(preparation *p)
 {
-    if (now() < p->told + REPEAT)
+    if (now() < p->reported + REPEAT)
         return;
-    p->told = now();
+    p->reported = now();
     p->in->services->log(p->in->services, TD_LOG_INFO,
                          "preparing '%s': %lld documents, %lld tokens so far", p->name,
                          (long long)p->writer.documents, (long long)p->tokens);
 }
 
+/* Runs in any thread. [worker] */
 static void encode_job(void *arg, int64_t i, int thread)
 {
     preparation      *p = arg;
@@ -146,6 +128,8 @@ static void encode_job(void *arg, int64_t i, int thread)
     const td_data_in *in = p->in;
     int64_t           room = (int64_t)j->size + 2;
 
+    /* Few tokenizers make more ids than bytes, so the first try nearly always fits. If not, it
+     * returns how many there are. Either way one place is left for eos. */
     for (int attempt = 0; attempt < 2; attempt++, room = j->count + 1) {
         free(j->ids);
         j->ids = malloc((size_t)room * sizeof *j->ids);
@@ -160,12 +144,15 @@ static void encode_job(void *arg, int64_t i, int thread)
         j->ids[j->count++] = in->special.eos;
 }
 
+/* Encode the documents of the block, then write them in order. After a failure the rest is only
+ * freed. */
 static int flush(preparation *p)
 {
     int code = 0;
     td_parallel(p->in->services, p->count, encode_job, p);
     for (int64_t i = 0; i < p->count; i++) {
         job *j = &p->jobs[i];
+        /* the first failure in the order of the text, whichever thread met one first */
         if (!code && j->count < 0)
             code = td_fail(p->error, (int)j->count, "%s", j->error.text);
         if (!code && j->count > 0)
@@ -177,10 +164,12 @@ static int flush(preparation *p)
     }
     p->count = 0;
     p->bytes = 0;
-    tell(p);
+    report(p);
     return code;
 }
 
+/* The reader's text lasts until its next document, a job until its block is flushed: copy it. + 1:
+ * malloc of 0 bytes may return NULL. */
 static int add_document(void *arg, const char *text, size_t size)
 {
     preparation *p = arg;
@@ -193,7 +182,8 @@ static int add_document(void *arg, const char *text, size_t size)
     return p->count == BLOCK || p->bytes >= BLOCK_BYTES ? flush(p) : 0;
 }
 
-static int make(const text_config *c, const text_source *s, int part, const td_data_in *in,
+/* Make the shard at `path` from all documents of the part. */
+static int make(const text_config *c, const data_source *s, int part, const td_data_in *in,
                 const char *path, td_error *error)
 {
     preparation *p = calloc(1, sizeof *p);
@@ -202,67 +192,32 @@ static int make(const text_config *c, const text_source *s, int part, const td_d
     p->in = in;
     p->name = s->name;
     p->error = error;
-    p->told = now() + PATIENCE - REPEAT;
+    p->reported = now() + PATIENCE - REPEAT;
     in->services->log(in->services, TD_LOG_INFO, "preparing %s of '%s' in '%s'",
                       part == PART_TRAIN ? "the training text" : "the held-out text", s->name,
                       in->cache);
+    /* ids of two bytes if they fit: half the file, half the reading */
     int     code = shard_create(&p->writer, path, in->special.vocab_size <= 65536, error);
     int64_t bad = c->max_bad_lines;
     if (!code)
         code = text_each(c, s, part, in->services, &bad, add_document, p, error);
     p->writer.skipped = c->max_bad_lines - bad;
-    int last = flush(p); /* also frees what is left after a failure */
+    int last = flush(p); /* after a failure, too: it frees the block */
     code = code ? code : last;
     if (!code)
         code = shard_finish(&p->writer, error);
-    shard_abandon(&p->writer); /* nothing, if it was finished */
+    shard_abandon(&p->writer); /* does nothing if it was finished */
     if (!code)
         in->services->log(in->services, p->tokens ? TD_LOG_INFO : TD_LOG_WARN,
                           "prepared '%s': %lld tokens%s", s->name, (long long)p->tokens,
-                          p->tokens ? "" : ": its files have no text");
+                          p->tokens ? "" : ": its files contain no text");
     free(p);
     return code;
 }
 
-/* Locked, or -1 with errno. */
-static int take(const char *name, const text_source *s, const td_services *services)
-{
-    int fd = open(name, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
-    if (fd < 0 || !flock(fd, LOCK_EX | LOCK_NB))
-        return fd;
-    if (errno == EWOULDBLOCK)
-        services->log(services, TD_LOG_INFO, "another process prepares '%s': waiting for it",
-                      s->name);
-    while (errno == EWOULDBLOCK || errno == EINTR)
-        if (!flock(fd, LOCK_EX))
-            return fd;
-    close(fd);
-    return -1;
-}
-
-/* One process makes a shard, others wait for it and find it made. The lock of one that is killed
- * falls with it. Its file is removed by who holds it, so what was waited for may be no longer the
- * one that others see: then again. */
-static int lock(const char *name, const text_source *s, const td_data_in *in, td_error *error)
-{
-    struct stat mine, seen;
-    for (;;) {
-        int fd = take(name, s, in->services);
-        if (fd < 0) {
-            td_fail(error, TD_EIO,
-                    "cannot lock '%s', which keeps two processes from making one shard: %s", name,
-                    strerror(errno));
-            return -1;
-        }
-        if (!fstat(fd, &mine) && !stat(name, &seen) && mine.st_ino == seen.st_ino &&
-            mine.st_dev == seen.st_dev)
-            return fd;
-        close(fd);
-    }
-}
-
-/* One that is there already may have been made when more bad lines were allowed. */
-static int check_skipped(const text_config *c, const text_source *s, const td_services *services,
+/* An existing shard may have been made when more bad lines were allowed: the limit is not part of
+ * its name, as it changes no content that was accepted. */
+static int check_skipped(const text_config *c, const data_source *s, const td_services *services,
                          const char *path, td_error *error)
 {
     bool    empty;
@@ -270,20 +225,22 @@ static int check_skipped(const text_config *c, const text_source *s, const td_se
     if (skipped < 0)
         return (int)skipped;
     if (empty)
-        services->log(services, TD_LOG_WARN, "'%s' has 0 tokens: its files have no text", s->name);
+        services->log(services, TD_LOG_WARN, "'%s' has 0 tokens: its files contain no text",
+                      s->name);
     return skipped <= c->max_bad_lines
                ? 0
                : td_fail(error, TD_EFORMAT,
                          "data source '%s': %lld bad lines were skipped when its token shard was "
-                         "prepared, and data.max_bad_lines = %lld: mend them (remove "
-                         "'%s.idx' to have them named), or allow as many",
+                         "prepared, but data.max_bad_lines = %lld: fix them (remove '%s.idx' and "
+                         "run this again to list them), or raise the limit",
                          s->name, (long long)skipped, (long long)c->max_bad_lines, path);
 }
 
-int text_prepare(const text_config *c, const text_source *s, int part, const td_data_in *in,
+int text_prepare(const text_config *c, const data_source *s, int part, const td_data_in *in,
                  char *path, td_error *error)
 {
     char index[4200], locked[4200];
+    /* the commonest case first, without a lock: the shard exists */
     if (!in->cache || !*in->cache)
         return td_fail(error, TD_ECONFIG,
                        "data 'text' needs a cache directory for its token shards");
@@ -294,16 +251,16 @@ int text_prepare(const text_config *c, const text_source *s, int part, const td_
     snprintf(locked, sizeof locked, "%s.lock", path);
     struct stat st;
     if (!stat(index, &st)) {
-        unlink(locked); /* one that was killed when it had just finished */
+        unlink(locked); /* left by a process that was killed after its last rename */
         return check_skipped(c, s, in->services, path, error);
     }
-    code = make_directories(in->cache, error);
-    int fd = code ? -1 : lock(locked, s, in, error);
-    if (fd < 0)
+    code = cache_directory(in->cache, error);
+    int lock = code ? -1 : cache_lock(locked, s->name, in->services, error);
+    if (lock < 0)
         return TD_EIO;
+    /* look again: whoever held the lock may have made it */
     code = stat(index, &st) ? make(c, s, part, in, path, error)
                             : check_skipped(c, s, in->services, path, error);
-    unlink(locked);
-    close(fd);
+    cache_unlock(locked, lock);
     return code;
 }

@@ -1,4 +1,9 @@
-/* text.c - data 'text': runs of tokens from text files, several sources mixed by rate. */
+/* text.c - data 'text': runs of tokens from text files, several sources mixed by rate.
+ *
+ * The tokens of a source are one long run, cut into records of a fixed length, whatever documents
+ * they cross. Which record comes when is a function of the seed and the record's number
+ * (common/order.h), so there is no position to save, and any number of workers can fetch at the
+ * same time. */
 #include "text.h"
 
 #include <stdlib.h>
@@ -6,17 +11,13 @@
 
 #include "common/order.h"
 #include "common/shard.h"
-#include "common/utf8.h"
+
+_Static_assert(offsetof(text_source, from) == 0, "SOURCE_OPTIONS needs data_source first");
 
 static const td_option source_options[] = {
-    TD_OPTION_NEED_STRING(text_source, name, "name of the source, in metrics and shard files"),
-    TD_OPTION_STRINGS(text_source, files,
-                      "training files or patterns: .jsonl or .txt, plain, .gz or .zst"),
-    TD_OPTION_STRINGS(text_source, held_out, "held-out files or patterns"),
-    TD_OPTION_INT(text_source, held_out_every, 0, 0, 1e9,
-                  "every n-th document of `files` is held out, instead of held_out; 0: none"),
+    SOURCE_OPTIONS,
     TD_OPTION_FLOAT(text_source, rate, 0, 0, 1e9,
-                    "share of the training records, relative; 0 everywhere: by size"),
+                    "share of the training records, relative to other sources; 0 in all: by size"),
     TD_OPTION_END
 };
 
@@ -24,11 +25,11 @@ static const td_option options[] = {
     TD_OPTION_LIST(text_config, sources, text_source, source_options, "what to read"),
     TD_OPTION_STRING(text_config, text, "text", "key of the text in a JSON line"),
     TD_OPTION_INT(text_config, max_bad_lines, 0, 0, 1e12,
-                  "bad lines of a source that may be skipped"),
+                  "how many bad lines of each source may be skipped"),
     TD_OPTION_BOOL(text_config, mask_documents, false,
-                   "tokens attend only within their own document"),
+                   "let tokens attend only within their own document"),
     TD_OPTION_BOOL(text_config, shuffle, true,
-                   "a new order in every epoch; otherwise that of the files"),
+                   "a new order in every epoch; false: the order of the files"),
     TD_OPTION_END
 };
 
@@ -36,7 +37,7 @@ typedef struct opened {
     const char *name;
     shard       train, held_out;
     int64_t     runs, held_runs; /* records of each */
-    uint64_t    stream;
+    uint64_t    stream;          /* random stream of its order */
 } opened;
 
 typedef struct state {
@@ -44,7 +45,7 @@ typedef struct state {
     int64_t       length, held_length, count;
     uint64_t      seed;
     opened       *sources;
-    int64_t      *ends, *counts; /* of each source in a block of records */
+    int64_t      *ends, *counts; /* end and size of each source's share of a block of records */
     order_pattern pattern;
 } state;
 
@@ -53,47 +54,23 @@ static const text_source *source_at(const text_config *c, size_t i)
     return (const text_source *)c->sources.at + i;
 }
 
-/* It is part of file names and of what is printed. */
-static int check_name(const char *name, size_t i, td_error *error)
-{
-    size_t size = strlen(name), at = 0;
-    if (!size)
-        return td_fail(error, TD_ECONFIG,
-                       "source %zu has no name; it is part of file names: give it one", i + 1);
-    for (size_t n; at < size; at += n) {
-        const unsigned char *p = (const unsigned char *)name + at;
-        n = *p < 32 || *p == 127 || *p == '/' ? 0 : utf8_character(p, size - at);
-        if (!n)
-            return td_fail(error, TD_ECONFIG,
-                           "source %zu: its name has byte 0x%02X after '%.*s'; it is part of file "
-                           "names: it must be UTF-8 without '/' and control characters",
-                           i + 1, *p, (int)at, name);
-    }
-    return 0;
-}
-
 static int check_source(const text_config *c, size_t i, td_error *error)
 {
     const text_source *s = source_at(c, i);
-    if (check_name(s->name, i, error))
+    const char        *name = s->from.name;
+    if (source_check(&s->from, i, error))
         return TD_ECONFIG;
-    if (!s->files.count)
-        return td_fail(error, TD_ECONFIG, "source %zu, '%s', has no 'files' to train on", i + 1,
-                       s->name);
+    /* a rate and a size cannot be compared */
     if ((s->rate > 0) != (source_at(c, 0)->rate > 0))
         return td_fail(error, TD_ECONFIG,
                        "'%s' and '%s': either all sources have a rate above 0 or none has",
-                       source_at(c, 0)->name, s->name);
-    if (s->held_out.count && s->held_out_every)
-        return td_fail(error, TD_ECONFIG,
-                       "'%s' has held_out and held_out_every = %lld: hold out files, or "
-                       "every n-th document, not both",
-                       s->name, (long long)s->held_out_every);
+                       source_at(c, 0)->from.name, name);
+    /* quadratic, but sources are few */
     for (size_t k = 0; k < i; k++)
-        if (!strcmp(s->name, source_at(c, k)->name))
+        if (!strcmp(name, source_at(c, k)->from.name))
             return td_fail(error, TD_ECONFIG,
-                           "two sources are named '%s'; metrics and shards need a name for each",
-                           s->name);
+                           "two sources are named '%s'; metrics and shards need different names",
+                           name);
     return 0;
 }
 
@@ -102,31 +79,37 @@ static int check(const void *config, td_error *error)
     const text_config *c = config;
     if (!c->sources.count)
         return td_fail(error, TD_ECONFIG,
-                       "there is no source: give at least one group in 'sources'");
+                       "there is no source: add at least one group to 'sources'");
     for (size_t i = 0; i < c->sources.count; i++)
         if (check_source(c, i, error))
             return TD_ECONFIG;
     return 0;
 }
 
-static bool holds_out(const text_source *s) { return s->held_out.count || s->held_out_every; }
+static int check_files(const text_config *c, const td_services *services, td_error *error)
+{
+    return source_check_files(c->sources.at, c->sources.count, sizeof(text_source), services,
+                              error);
+}
 
 static int prepare(const void *config, const td_data_in *in, td_error *error)
 {
     const text_config *c = config;
     char               path[4096];
-    int                code = text_check_files(c, in->services, error);
+    int                code = check_files(c, in->services, error);
     for (size_t i = 0; i < c->sources.count && !code; i++) {
-        code = text_prepare(c, source_at(c, i), PART_TRAIN, in, path, error);
-        if (!code && holds_out(source_at(c, i)))
-            code = text_prepare(c, source_at(c, i), PART_HELD_OUT, in, path, error);
+        const data_source *s = &source_at(c, i)->from;
+        code = text_prepare(c, s, PART_TRAIN, in, path, error);
+        if (!code && source_holds_out(s))
+            code = text_prepare(c, s, PART_HELD_OUT, in, path, error);
     }
     return code;
 }
 
 /* ---- open and close -------------------------------------------------------------------------- */
 
-static int open_part(const text_config *c, const text_source *s, int part, const td_data_in *in,
+/* Open the shard of a part, made first if need be. *runs: how many records it has. */
+static int open_part(const text_config *c, const data_source *s, int part, const td_data_in *in,
                      shard *out, int64_t *runs, td_error *error)
 {
     char    path[4096];
@@ -135,12 +118,13 @@ static int open_part(const text_config *c, const text_source *s, int part, const
     int     code = text_prepare(c, s, part, in, path, error);
     if (!code)
         code = shard_open(out, path, in->special.vocab_size, error);
+    /* the tokens behind the last whole record are never read */
     *runs = code ? 0 : out->tokens / length;
     if (!code && !*runs)
         code = td_fail(
             error, TD_ECONFIG,
-            "data source '%s': its %s text has %lld tokens, one record needs %lld: give it more "
-            "text or shorten %s",
+            "data source '%s': its %s text has %lld tokens, but a record needs %lld: add text or "
+            "reduce %s",
             s->name, train ? "training" : "held-out", (long long)out->tokens, (long long)length,
             train ? "train.length" : "evaluate.length");
     return code;
@@ -148,22 +132,25 @@ static int open_part(const text_config *c, const text_source *s, int part, const
 
 static int open_source(state *s, size_t i, const td_data_in *in, td_error *error)
 {
-    const text_source *from = source_at(&s->config, i);
+    const data_source *from = &source_at(&s->config, i)->from;
     opened            *to = &s->sources[i];
     to->name = from->name;
     to->stream = td_random_stream(from->name);
     int code = open_part(&s->config, from, PART_TRAIN, in, &to->train, &to->runs, error);
-    if (!code && holds_out(from))
+    if (!code && source_holds_out(from))
         code = open_part(&s->config, from, PART_HELD_OUT, in, &to->held_out, &to->held_runs, error);
     return code;
 }
 
+/* Rates of all sources or of none: check_source saw to it. */
 static double weight_of(const state *s, int64_t i)
 {
     double rate = source_at(&s->config, (size_t)i)->rate;
     return rate > 0 ? rate : (double)s->sources[i].runs;
 }
 
+/* Round the sources' shares to whole records of a block. Their ends are rounded, not their sizes,
+ * so they always add up to the block; the last end is exact whatever the sum's rounding. */
 static int set_shares(state *s, td_error *error)
 {
     double total = 0, sum = 0;
@@ -173,15 +160,16 @@ static int set_shares(state *s, td_error *error)
         sum += weight_of(s, i);
         s->ends[i] = i + 1 == s->count ? ORDER_BLOCK : (int64_t)(sum / total * ORDER_BLOCK + 0.5);
         if (s->ends[i] <= (i ? s->ends[i - 1] : 0))
-            return td_fail(
-                error, TD_ECONFIG,
-                "data source '%s': its rate is below 1 of %d records: raise it or leave it out",
-                s->sources[i].name, ORDER_BLOCK);
+            return td_fail(error, TD_ECONFIG,
+                           "data source '%s': its share is less than 1 record in %d: raise its "
+                           "rate or remove it",
+                           s->sources[i].name, ORDER_BLOCK);
     }
     order_fill(&s->pattern, s->seed, s->ends, s->counts);
     return 0;
 }
 
+/* Also of a state that open_text left half made. */
 static void close_text(void *state_)
 {
     state *s = state_;
@@ -197,30 +185,42 @@ static void close_text(void *state_)
     free(s);
 }
 
+static state *new_state(const text_config *c, const td_data_in *in)
+{
+    size_t count = c->sources.count;
+    state *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    *s = (state){ .config = *c,
+                  .length = in->length,
+                  .held_length = in->held_out_length,
+                  .count = (int64_t)count,
+                  .seed = in->seed };
+    s->sources = calloc(count, sizeof *s->sources);
+    s->ends = calloc(count, sizeof *s->ends);
+    s->counts = calloc(count, sizeof *s->counts);
+    if (s->sources && s->ends && s->counts)
+        return s;
+    close_text(s);
+    return NULL;
+}
+
 static int open_text(const void *config, const td_data_in *in, void **out, td_error *error)
 {
     const text_config *c = config;
-    state             *s = calloc(1, sizeof *s);
+    state             *s = new_state(c, in);
     int                code = 0;
 
-    if (s) {
-        *s = (state){ .config = *c,
-                      .length = in->length,
-                      .held_length = in->held_out_length,
-                      .count = (int64_t)c->sources.count,
-                      .seed = in->seed };
-        s->sources = calloc(c->sources.count, sizeof *s->sources);
-        s->ends = calloc(c->sources.count, sizeof *s->ends);
-        s->counts = calloc(c->sources.count, sizeof *s->counts);
-    }
-    if (!s || !s->sources || !s->ends || !s->counts)
-        code = td_fail(error, TD_ENOMEM, "no memory for %zu data sources", c->sources.count);
-    if (!code && (in->length < 1 || in->held_out_length < 1))
-        code = td_fail(error, TD_ECONFIG,
-                       "data 'text' cannot cut records of %lld tokens, held-out ones of %lld",
-                       (long long)in->length, (long long)in->held_out_length);
+    if (!s)
+        return td_fail(error, TD_ENOMEM, "no memory for %zu data sources", c->sources.count);
+    if (in->length < 1 || in->held_out_length < 1)
+        code =
+            td_fail(error, TD_ECONFIG,
+                    "data 'text' cannot make records of %lld tokens and held-out records of %lld",
+                    (long long)in->length, (long long)in->held_out_length);
+    /* before any shard is made: that may take hours */
     if (!code)
-        code = text_check_files(c, in->services, error);
+        code = check_files(c, in->services, error);
     for (size_t i = 0; !code && i < c->sources.count; i++)
         code = open_source(s, i, in, error);
     if (!code)
@@ -234,7 +234,7 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
 
 /* ---- records --------------------------------------------------------------------------------- */
 
-/* Number the documents of a run from 1. */
+/* Number the documents of a run from 1, for masks: out[i] is the document of token i. */
 static void number_documents(const shard *from, int64_t begin, int64_t count, int32_t *out)
 {
     int64_t document = shard_find(from, begin), next = shard_document(from, document + 1);
@@ -248,6 +248,7 @@ static void number_documents(const shard *from, int64_t begin, int64_t count, in
     }
 }
 
+/* Records live in the caller's arena. */
 static int read_run(const state *s, const shard *from, int64_t run, int64_t length,
                     const td_split_in *in, td_record *out, td_error *error)
 {
@@ -258,6 +259,7 @@ static int read_run(const state *s, const shard *from, int64_t run, int64_t leng
     if (!ids || (s->config.mask_documents && !documents))
         return td_fail(error, TD_ENOMEM, "no memory for a record of %lld tokens",
                        (long long)length);
+    /* records lie side by side: record k begins at token k * length */
     shard_tokens(from, run * length, length, ids);
     if (documents)
         number_documents(from, run * length, length, documents);
@@ -267,6 +269,8 @@ static int read_run(const state *s, const shard *from, int64_t run, int64_t leng
     return 0;
 }
 
+/* Record `index` of the run: its source by the block's pattern, then that source's next record, in
+ * an order that each epoch permutes anew. */
 static int fetch(void *state_, uint64_t index, const td_split_in *in, td_record *out,
                  td_error *error)
 {
@@ -282,6 +286,7 @@ static int fetch(void *state_, uint64_t index, const td_split_in *in, td_record 
     return read_run(s, &from->train, (int64_t)run, s->length, in, out, error);
 }
 
+/* Held-out records are never shuffled: an evaluation is the same every time. */
 static int fetch_held_out(void *state_, int64_t source, int64_t index, const td_split_in *in,
                           td_record *out, td_error *error)
 {
@@ -293,22 +298,24 @@ static int fetch_held_out(void *state_, int64_t source, int64_t index, const td_
     return read_run(s, &s->sources[source].held_out, index, s->held_length, in, out, error);
 }
 
-/* A document's bytes are spread evenly over its tokens; shares of all its runs sum to it
- * exactly. */
+/* How many bytes of text the record has from `from_token` on, for bits per byte; -1: no such
+ * record. A document's bytes are spread evenly over its tokens. Shares are differences of rounded
+ * sums, so those of all records that cut a document add up to it exactly. */
 static int64_t held_out_bytes(void *state_, int64_t source, int64_t index, int64_t from_token)
 {
     const state *s = state_;
     if (source < 0 || source >= s->count || index < 0 || index >= s->sources[source].held_runs ||
         from_token < 0 || from_token > s->held_length)
         return -1;
+    /* only tokens from `begin` to `end` are scored */
     const shard *h = &s->sources[source].held_out;
-    int64_t      end = (index + 1) * s->held_length, begin = end - s->held_length + from_token,
-            total = 0;
+    int64_t      end = (index + 1) * s->held_length;
+    int64_t      begin = end - s->held_length + from_token, total = 0;
     for (int64_t d = shard_find(h, begin); d < h->documents && shard_document(h, d) < end; d++) {
         int64_t first = shard_document(h, d), tokens = shard_document(h, d + 1) - first;
-        int64_t from = begin > first ? begin - first : 0,
-                to = end - first < tokens ? end - first : tokens;
-        double each = (double)shard_bytes(h, d) / (double)tokens;
+        int64_t from = begin > first ? begin - first : 0;
+        int64_t to = end - first < tokens ? end - first : tokens;
+        double  each = (double)shard_bytes(h, d) / (double)tokens;
         total += (int64_t)(each * (double)to + 0.5) - (int64_t)(each * (double)from + 0.5);
     }
     return total;
@@ -335,6 +342,7 @@ static int64_t tokens(void *state_)
     return sum;
 }
 
+/* A resumed run must find the same tokens under the same names: both decide what record k is. */
 static uint64_t fingerprint(void *state_)
 {
     const state *s = state_;
@@ -348,15 +356,17 @@ static uint64_t fingerprint(void *state_)
     return h;
 }
 
+/* Training text only: a tokenizer must not learn from what is held out. */
 static int each_document(const void *config, const td_services                           *services,
                          int (*document)(void *arg, const char *text, size_t size), void *arg,
                          td_error *error)
 {
     const text_config *c = config;
-    int                code = text_check_files(c, services, error);
+    int                code = check_files(c, services, error);
     for (size_t i = 0; i < c->sources.count && !code; i++) {
         int64_t bad = c->max_bad_lines;
-        code = text_each(c, source_at(c, i), PART_TRAIN, services, &bad, document, arg, error);
+        code = text_each(c, &source_at(c, i)->from, PART_TRAIN, services, &bad, document, arg,
+                         error);
     }
     return code;
 }

@@ -56,9 +56,11 @@ static int prepare(names a, names b, td_error *error)
     char        copies[4][128];
     const char *lists[4][2];
     text_source sources[] = {
-        { "a", split(a.files, copies[0], lists[0]), split(a.held_out, copies[1], lists[1]), a.every,
+        { { "a", split(a.files, copies[0], lists[0]), split(a.held_out, copies[1], lists[1]),
+            a.every },
           0 },
-        { "b", split(b.files, copies[2], lists[2]), split(b.held_out, copies[3], lists[3]), b.every,
+        { { "b", split(b.files, copies[2], lists[2]), split(b.held_out, copies[3], lists[3]),
+            b.every },
           0 },
     };
     text_config    config = { { sources, b.files ? 2 : 1 }, "text", 0, false, true };
@@ -94,15 +96,15 @@ static const names none;
 Test(files, held_out_text_is_not_trained_on)
 {
     refuses((names){ "a.*.jsonl", "a.valid.jsonl", 0 }, none,
-            "'a.valid.jsonl' is held out by held_out \"a.valid.jsonl\" of data source 'a', and "
-            "trained on by files \"a.*.jsonl\" of 'a': take it out of one of them");
+            "'a.valid.jsonl' is held out by held_out \"a.valid.jsonl\" of data source 'a' and "
+            "trained on by files \"a.*.jsonl\" of 'a': remove it from one of them");
     refuses((names){ "a.train.jsonl", "soft.jsonl", 0 }, (names){ "*.valid.jsonl", NULL, 0 },
-            "'soft.jsonl' is held out by held_out \"soft.jsonl\" of data source 'a', and "
-            "trained on by files \"*.valid.jsonl\" of 'b': take it out of one of them");
+            "'soft.jsonl' is held out by held_out \"soft.jsonl\" of data source 'a' and "
+            "trained on by files \"*.valid.jsonl\" of 'b': remove it from one of them");
     refuses((names){ "b.train.jsonl hard.jsonl", NULL, 0 },
             (names){ "b.valid.jsonl", ".//a.valid.jsonl", 0 },
-            "'.//a.valid.jsonl' is held out by held_out \".//a.valid.jsonl\" of data source 'b', "
-            "and trained on by files \"hard.jsonl\" of 'a': take it out of one of them");
+            "'.//a.valid.jsonl' is held out by held_out \".//a.valid.jsonl\" of data source 'b' "
+            "and trained on by files \"hard.jsonl\" of 'a': remove it from one of them");
 }
 
 /* Every n-th document of a file is apart from its others, but not from the same file elsewhere. */
@@ -110,13 +112,13 @@ Test(files, every_nth_document_neither)
 {
     const char *message =
         "'a.train.jsonl' is held out by held_out_every, of files \"a.*.jsonl\" of data source "
-        "'%s', and trained on by files \"a.train.jsonl\" of '%s': take it out of one of them";
+        "'%s' and trained on by files \"a.train.jsonl\" of '%s': remove it from one of them";
     char text[300];
     snprintf(text, sizeof text, message, "a", "b");
     refuses((names){ "a.*.jsonl", NULL, 7 }, (names){ "a.train.jsonl", NULL, 0 }, text);
     refuses((names){ "a.*.jsonl", NULL, 7 }, (names){ "a.train.jsonl", NULL, 7 },
             "'a.train.jsonl' is held out by held_out_every, of files \"a.*.jsonl\" of data source "
-            "'a', and trained on by files \"a.train.jsonl\" of 'b': take it out of one of them");
+            "'a' and trained on by files \"a.train.jsonl\" of 'b': remove it from one of them");
     snprintf(text, sizeof text, message, "b", "a");
     refuses((names){ "a.train.jsonl", NULL, 0 }, (names){ "a.*.jsonl", NULL, 7 }, text);
     takes((names){ "a.*.jsonl", NULL, 7 }, (names){ "b.*.jsonl", NULL, 7 });
@@ -124,12 +126,13 @@ Test(files, every_nth_document_neither)
 
 Test(files, no_source_names_a_file_twice)
 {
-    refuses((names){ "a.*.jsonl a.train.jsonl", NULL, 2 }, none,
-            "data source 'a' names one file twice: files \"a.*.jsonl\" gives 'a.train.jsonl', and "
-            "\"a.train.jsonl\" gives 'a.train.jsonl'; name it once");
+    refuses(
+        (names){ "a.*.jsonl a.train.jsonl", NULL, 2 }, none,
+        "data source 'a' names one file twice: files \"a.*.jsonl\" matches 'a.train.jsonl', and "
+        "\"a.train.jsonl\" matches 'a.train.jsonl'; name it once");
     refuses((names){ "b.train.jsonl", "*.valid.jsonl soft.jsonl", 0 }, none,
-            "data source 'a' names one file twice: held_out \"*.valid.jsonl\" gives "
-            "'a.valid.jsonl', and \"soft.jsonl\" gives 'soft.jsonl'; name it once");
+            "data source 'a' names one file twice: held_out \"*.valid.jsonl\" matches "
+            "'a.valid.jsonl', and \"soft.jsonl\" matches 'soft.jsonl'; name it once");
 }
 
 Test(files, other_files_and_other_sources_may_meet)
@@ -148,12 +151,12 @@ static int count(void *arg, const char *text, size_t size)
 Test(files, text_for_tokenizers_is_checked_too)
 {
     const char    *files = "a.*.jsonl", *held_out = "a.valid.jsonl";
-    text_source    source = { "a", { &files, 1 }, { &held_out, 1 }, 0, 0 };
+    text_source    source = { { "a", { &files, 1 }, { &held_out, 1 }, 0 }, 0 };
     text_config    config = { { &source, 1 }, "text", 0, false, true };
     const td_data *d = module_plugin("data-text.so");
     td_error       error = { 0 };
     int            documents = 0;
     cr_expect_eq(d->each_document(&config, &module_services, count, &documents, &error),
                  TD_ECONFIG);
-    cr_expect(documents == 0 && strstr(error.text, "take it out of one"), "%s", error.text);
+    cr_expect(documents == 0 && strstr(error.text, "remove it from one"), "%s", error.text);
 }

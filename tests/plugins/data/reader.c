@@ -51,32 +51,34 @@ static void refuses(const char *line, const char *why)
     cr_assert(fprintf(f, "{\"text\": \"fine\"}\n%s\n{\"text\": \"fine\"}\n", line) && !fclose(f));
     cr_expect_eq(read_all(&error), 1);
     snprintf(message, sizeof message,
-             "%s:2: cannot take 'text' from this line: %s; mend it, or let some be skipped with "
-             "data.max_bad_lines",
-             path, why);
+             "%s:2: cannot read 'text' from this line: %s; fix the line%s, or let bad ones be "
+             "skipped with data.max_bad_lines",
+             path, why, strncmp(why, "no key", 6) ? "" : " or set data.text");
     cr_expect_eq(error.code, TD_EFORMAT);
     cr_expect_str_eq(error.text, message);
 }
 
 Test(reader, what_is_wrong_with_a_line)
 {
-    refuses("{\"text\": \"two", "it is no valid JSON: premature end of input near '\"two', at "
+    refuses("{\"text\": \"two", "not valid JSON: premature end of input near '\"two', at "
                                 "column 13");
-    refuses("{'text': \"two\"}",
-            "it is no valid JSON: string or '}' expected near ''', at column 2");
-    refuses("{\"text\": \"two\"} three", "it is no valid JSON: end of file expected near 'three', "
+    refuses("{'text': \"two\"}", "not valid JSON: string or '}' expected near ''', at column 2");
+    refuses("{\"text\": \"two\"} three", "not valid JSON: end of file expected near 'three', "
                                          "at column 21");
     refuses("{\"text\": \"two\", \"text\": \"three\"}",
-            "it is no valid JSON: duplicate object key near '\"text\"', at column 22");
+            "not valid JSON: duplicate object key near '\"text\"', at column 22");
     refuses("{\"text\": \"two\", \"a\": 1e999}",
-            "the library jansson cannot take such JSON: real number overflow near '1e999', at "
+            "JSON that the library jansson does not support: real number overflow near '1e999', at "
             "column 26");
-    refuses("{\"text\": \"two\", \"\\u0000\": 1}",
-            "the library jansson cannot take such JSON: NUL byte in object key not supported near "
-            "'\"\\u0000\"', at column 24");
-    refuses("[1, 2]", "it is no object { }");
-    refuses("{\"txet\": \"two\"}", "it has no such text");
-    refuses("{\"text\": 2}", "that is no string");
+    refuses(
+        "{\"text\": \"two\", \"\\u0000\": 1}",
+        "JSON that the library jansson does not support: NUL byte in object key not supported near "
+        "'\"\\u0000\"', at column 24");
+    refuses("[1, 2]", "not an object { }");
+    refuses("{\"txet\": \"two\"}", "no key 'text' (keys: 'txet')");
+    refuses("{\"txt\": \"two\", \"a\\n\": 2}", "no key 'text' (keys: 'txt', 'a?')");
+    refuses("{}", "no key 'text' (keys: none)");
+    refuses("{\"text\": 2}", "the value of 'text' is not a string");
 }
 
 Test(reader, long_lines_are_told_apart_from_long_files)
@@ -129,7 +131,7 @@ Test(reader, deep_lines_are_told)
         putc(k < DEPTH ? '[' : ']', f);
     cr_assert(fputs("}\n", f) >= 0 && !fclose(f));
     cr_expect_eq(read_all(&error), 0);
-    cr_expect(strstr(error.text, "jansson cannot take such JSON: maximum parsing depth"), "%s",
+    cr_expect(strstr(error.text, "jansson does not support: maximum parsing depth"), "%s",
               error.text);
 }
 
@@ -150,8 +152,8 @@ Test(reader, what_is_no_text)
     static const struct {
         const char *bytes, *why;
     } cases[] = { { "fine\n\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80", NULL },
-                  { "one\n\xFF", ":2: cannot take 'text' from this file: byte 4 of the file is "
-                                 "0xFF" },
+                  { "one\n\xFF", ":2: cannot read 'text' from this file: byte 4 of the file, "
+                                 "0xFF, is not UTF-8 text" },
                   { "\xC0\x80", "byte 0" },
                   { "a\xE0\x80\x80", "byte 1" },
                   { "\xED\xA0\x80", "byte 0" },
@@ -162,8 +164,8 @@ Test(reader, what_is_no_text)
                   { "\xE2\x28\xA1", "byte 0" } };
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
         told("a.txt", cases[k].bytes, strlen(cases[k].bytes), cases[k].why);
-    told("a.txt", "a\0b", 3, "byte 1 of the file is 0x00");
-    told("a.jsonl", "\0\0\n", 3, ":1: cannot take 'text' from this line");
+    told("a.txt", "a\0b", 3, "byte 1 of the file, 0x00");
+    told("a.jsonl", "\0\0\n", 3, ":1: cannot read 'text' from this line");
 }
 
 /* ---- compression ----------------------------------------------------------------------------- */
@@ -242,7 +244,7 @@ Test(reader, what_is_no_file_is_refused)
         snprintf(path, sizeof path, "%s/%s", directory, names[k % 3]);
         cr_assert(!(k < 3 ? mkfifo(path, 0600) : mkdir(path, 0700)));
         cr_expect_null(reader_open(path, "text", &bad, &module_services, &error));
-        cr_expect(strstr(error.text, path) && strstr(error.text, "it is no regular file"), "%s",
+        cr_expect(strstr(error.text, path) && strstr(error.text, "not a regular file"), "%s",
                   error.text);
         remove(path);
     }

@@ -85,7 +85,7 @@ Test(text, an_epoch_is_the_text)
     char        cache[128], train[300];
     const char *file =
         put("a.jsonl", "{\"text\": \"abcdefg\"}\n\n{\"text\": \"hijk\"}\r\n{\"text\": \"lmnop\"}");
-    text_source    source = { "a", { &file, 1 }, { 0 }, 0, 0 };
+    text_source    source = { { "a", { &file, 1 }, { 0 }, 0 }, 0 };
     text_config    config = { { &source, 1 }, "text", 0, true, true };
     td_data_in     in = input(3, cache);
     td_split_in    split = { .allocate = take };
@@ -118,7 +118,7 @@ Test(text, held_out_bytes_sum_to_the_text)
     const char    *file = put("a.txt", "0123456789012345678");
     const char    *held = put("h.jsonl",
                               "{\"text\": \"abcdefg\"}\n{\"text\": \"hi\"}\n{\"text\": \"j\"}\n");
-    text_source    source = { "a", { &file, 1 }, { &held, 1 }, 0, 0 };
+    text_source    source = { { "a", { &file, 1 }, { &held, 1 }, 0 }, 0 };
     text_config    config = { { &source, 1 }, "text", 0, false, true };
     td_data_in     in = input(1, cache);
     const td_data *d = module_plugin("data-text.so");
@@ -139,7 +139,7 @@ Test(text, a_bad_line_is_named)
     char           cache[128];
     const char    *file = put("bad.jsonl",
                               "{\"text\": \"fine\"}\n{\"text\": 7}\n{\"text\": \"good\"}\n");
-    text_source    source = { "a", { &file, 1 }, { 0 }, 0, 0 };
+    text_source    source = { { "a", { &file, 1 }, { 0 }, 0 }, 0 };
     text_config    config = { { &source, 1 }, "text", 0, false, true };
     td_data_in     in = input(2, cache);
     const td_data *d = module_plugin("data-text.so");
@@ -166,7 +166,7 @@ Test(text, truncated_compression_is_an_error)
                      directory, cut, path);
             cr_assert_eq(system(command), 0);
             const char *file = path;
-            text_source source = { "a", { &file, 1 }, { 0 }, 0, 0 };
+            text_source source = { { "a", { &file, 1 }, { 0 }, 0 }, 0 };
             text_config config = { { &source, 1 }, "text", 0, false, true };
             td_data_in  in = input(2, cache);
             td_error    error = { 0 };

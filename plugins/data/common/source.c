@@ -1,0 +1,222 @@
+/* source.c - the files that a source's patterns name, and that none is both trained on and held
+ * out. */
+#include "source.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "utf8.h"
+
+/* ---- options --------------------------------------------------------------------------------- */
+
+bool source_holds_out(const data_source *s) { return s->held_out.count || s->held_out_every; }
+
+bool source_has(const data_source *s, int part, int64_t number)
+{
+    /* each part has files of its own, or there is no held-out part */
+    if (s->held_out.count || !s->held_out_every)
+        return part == PART_TRAIN || s->held_out.count;
+    /* the last of every n documents, so that a file of fewer is trained on as a whole */
+    return (number % s->held_out_every == s->held_out_every - 1) == (part == PART_HELD_OUT);
+}
+
+/* A name becomes part of file names, and it is printed. */
+static int check_name(const char *name, size_t i, td_error *error)
+{
+    size_t size = strlen(name), at = 0;
+    if (!size)
+        return td_fail(error, TD_ECONFIG,
+                       "source %zu has an empty name: set its 'name', which becomes part of file "
+                       "names",
+                       i + 1);
+    for (size_t n; at < size; at += n) {
+        /* 0 for any byte that a file name, a log line or a JSON string could not take */
+        const unsigned char *p = (const unsigned char *)name + at;
+        n = *p < 32 || *p == 127 || *p == '/' ? 0 : utf8_character(p, size - at);
+        if (!n)
+            return td_fail(error, TD_ECONFIG,
+                           "source %zu: its name has byte 0x%02X after '%.*s'; it is part of file "
+                           "names: it must be UTF-8 without '/' and control characters",
+                           i + 1, *p, (int)at, name);
+    }
+    return 0;
+}
+
+int source_check(const data_source *s, size_t i, td_error *error)
+{
+    if (check_name(s->name, i, error))
+        return TD_ECONFIG;
+    if (!s->files.count)
+        return td_fail(error, TD_ECONFIG, "source %zu, '%s', has no 'files' to train on", i + 1,
+                       s->name);
+    if (s->held_out.count && s->held_out_every)
+        return td_fail(error, TD_ECONFIG,
+                       "'%s' has held_out and held_out_every = %lld: hold out files, or "
+                       "every n-th document, not both",
+                       s->name, (long long)s->held_out_every);
+    return 0;
+}
+
+/* ---- patterns -------------------------------------------------------------------------------- */
+
+/* Append the files that match, here or else among the shipped ones. False: none does. */
+static bool match(const char *pattern, const td_services *services, int flags, glob_t *found)
+{
+    char shipped[4096];
+    if (!glob(pattern, flags, NULL, found))
+        return true;
+    return *pattern != '/' && services->shipped &&
+           (size_t)snprintf(shipped, sizeof shipped, "%s/%s", services->shipped, pattern) <
+               sizeof shipped &&
+           !glob(shipped, flags, NULL, found);
+}
+
+static int expand(const data_source *s, td_strings patterns, const td_services *services,
+                  glob_t *found, td_error *error)
+{
+    char here[4096];
+    *found = (glob_t){ 0 };
+    for (size_t i = 0; i < patterns.count; i++)
+        if (!match(patterns.at[i], services, i ? GLOB_APPEND : 0, found))
+            return td_fail(error, TD_ECONFIG,
+                           "data source '%s': no file matches '%s' (searched from '%s')", s->name,
+                           patterns.at[i],
+                           getcwd(here, sizeof here) ? here : "the working directory");
+    return 0;
+}
+
+int source_files(const data_source *s, int part, const td_services *services, glob_t *found,
+                 td_error *error)
+{
+    bool own = part == PART_HELD_OUT && s->held_out.count;
+    return expand(s, own ? s->held_out : s->files, services, found, error);
+}
+
+/* ---- files named twice -----------------------------------------------------------------------
+ *
+ * A file is known by device and inode, so that links and two spellings of one path count as one.
+ */
+
+/* A file, and who named it. */
+typedef struct named {
+    const data_source *source;
+    const char        *pattern;
+    char              *path;
+    int                part;
+    dev_t              device;
+    ino_t              inode;
+    size_t             order;
+} named;
+
+typedef struct list {
+    named *at;
+    size_t count, room;
+} list;
+
+static int add_path(list *l, const data_source *s, int part, const char *pattern, const char *path,
+                    td_error *error)
+{
+    struct stat st;
+    if (stat(path, &st))
+        return td_fail(error, TD_EIO, "cannot read '%s': %s", path, strerror(errno));
+    if (l->count == l->room) {
+        size_t room = l->room * 2 + 64;
+        named *grown = realloc(l->at, room * sizeof *grown);
+        if (!grown)
+            return td_fail(error, TD_ENOMEM, "no memory for the names of %zu files", room);
+        l->at = grown;
+        l->room = room;
+    }
+    /* a copy: the glob that holds `path` is freed before the list is checked */
+    l->at[l->count] = (named){ s, pattern, strdup(path), part, st.st_dev, st.st_ino, l->count };
+    return l->at[l->count++].path
+               ? 0
+               : td_fail(error, TD_ENOMEM, "no memory for the name of '%s'", path);
+}
+
+/* One pattern at a time, so that a message can name the pattern that a file came from. */
+static int add_part(list *l, const data_source *s, int part, td_strings patterns,
+                    const td_services *services, td_error *error)
+{
+    int code = 0;
+    for (size_t i = 0; i < patterns.count && !code; i++) {
+        glob_t found;
+        code = expand(s, (td_strings){ &patterns.at[i], 1 }, services, &found, error);
+        for (size_t k = 0; k < found.gl_pathc && !code; k++)
+            code = add_path(l, s, part, patterns.at[i], found.gl_pathv[k], error);
+        globfree(&found);
+    }
+    return code;
+}
+
+/* By file, then in the order of the config, so that messages do not depend on inode numbers. */
+static int compare(const void *a_, const void *b_)
+{
+    const named *a = a_, *b = b_;
+    if (a->device != b->device)
+        return a->device < b->device ? -1 : 1;
+    if (a->inode != b->inode)
+        return a->inode < b->inode ? -1 : 1;
+    return a->order < b->order ? -1 : 1;
+}
+
+static bool trains(const named *n) { return n->part == PART_TRAIN; }
+
+/* With held_out_every, some documents of a training file are held out. */
+static bool holds_out(const named *n) { return !trains(n) || n->source->held_out_every; }
+
+/* Two sources may train on one file. Any other double use is an error. */
+static int check_pair(const named *a, const named *b, td_error *error)
+{
+    const named *held = trains(b) && holds_out(a) ? a : b, *trained = held == a ? b : a;
+    if (a->source == b->source && a->part == b->part)
+        return td_fail(error, TD_ECONFIG,
+                       "data source '%s' names one file twice: %s \"%s\" matches '%s', and \"%s\" "
+                       "matches '%s'; name it once",
+                       a->source->name, trains(a) ? "files" : "held_out", a->pattern, a->path,
+                       b->pattern, b->path);
+    if (holds_out(held) && trains(trained))
+        return td_fail(error, TD_ECONFIG,
+                       "'%s' is held out by %s \"%s\" of data source '%s' and trained on by files "
+                       "\"%s\" of '%s': remove it from one of them",
+                       held->path, trains(held) ? "held_out_every, of files" : "held_out",
+                       held->pattern, held->source->name, trained->pattern, trained->source->name);
+    return 0;
+}
+
+/* Sorted, all uses of a file are adjacent. */
+static int check_list(const list *l, td_error *error)
+{
+    for (size_t i = 0; i < l->count; i++)
+        for (size_t k = i + 1;
+             k < l->count && l->at[k].inode == l->at[i].inode && l->at[k].device == l->at[i].device;
+             k++)
+            if (check_pair(&l->at[i], &l->at[k], error))
+                return TD_ECONFIG;
+    return 0;
+}
+
+int source_check_files(const void *sources, size_t count, size_t stride,
+                       const td_services *services, td_error *error)
+{
+    list l = { 0 };
+    int  code = 0;
+    for (size_t i = 0; i < count && !code; i++) {
+        const data_source *s = (const void *)((const char *)sources + i * stride);
+        code = add_part(&l, s, PART_TRAIN, s->files, services, error);
+        if (!code)
+            code = add_part(&l, s, PART_HELD_OUT, s->held_out, services, error);
+    }
+    /* qsort must not get NULL, not even for no elements */
+    if (l.count)
+        qsort(l.at, l.count, sizeof *l.at, compare);
+    if (!code)
+        code = check_list(&l, error);
+    for (size_t i = 0; i < l.count; i++)
+        free(l.at[i].path);
+    free(l.at);
+    return code;
+}
