@@ -49,7 +49,8 @@ static void cut_end(char *line)
         line[--n] = 0;
 }
 
-/* Every number becomes '#', with its suffix (34.6k), and so does "1m 04s"; blanks become one. */
+/* Every number becomes '#', with its suffix (34.6k), "1m 04s" becomes "#s", as 7.1s does; blanks
+ * become one. */
 static void to_shape(char *line)
 {
     char *out = line;
@@ -61,6 +62,8 @@ static void to_shape(char *line)
             /* the k of 34.6k depends on the machine, as the digits do; GiB and KEY do not */
             if (*in && strchr("kMG", *in) && !isalpha((unsigned char)in[1]))
                 in++;
+            if (!strncmp(in, "m ", 2) && isdigit((unsigned char)in[2]))
+                in += 2 + strspn(in + 2, "0123456789");
             *out++ = '#';
         } else if (*in == ' ') {
             in += strspn(in, " ");
