@@ -36,7 +36,7 @@ td_tensor *td_graph_variable(td_graph *graph, td_variable *v)
     td_graph_full *g = td_full_of(graph);
     td_node       *n = td_map_get(g->leaves, v->name);
     if (!n) {
-        n = leaf(g, TD_NODE_VARIABLE, 0, v->dim, v->rank);
+        n = leaf(g, TD_NODE_VARIABLE, v->dtype, v->dim, v->rank);
         if (!n || td_map_set(g->leaves, v->name, n))
             return td_graph_out_of_memory(g);
         n->variable = v;
