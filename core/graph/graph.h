@@ -60,14 +60,16 @@ td_variable  *td_variables_add_state(td_variables *, const char *name, int dtype
 
 /* ---- building -------------------------------------------------------------------------------- */
 
+typedef struct td_cache td_cache; /* cache.h */
+
 typedef struct td_graph_options {
     int      phase; /* td_phase */
     int      real;  /* TD_F32 or TD_F64 */
     uint64_t dropout_seed;
     /* layers marked by td_layer_begin are computed again in the backward pass */
     bool     recompute;
-    /* TD_PHASE_STEP: tokens that are remembered, of each row */
-    int64_t  past;
+    /* of TD_PHASE_PREFILL and TD_PHASE_STEP, which need one; it must outlive the graph */
+    td_cache *cache;
 } td_graph_options;
 
 td_graph *td_graph_new(td_registry *, td_variables *, const td_graph_options *);
