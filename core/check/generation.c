@@ -48,6 +48,14 @@ static int64_t longest(const stage *s, bool prompt)
     return most;
 }
 
+static int64_t longest_prompt(const td_player *p)
+{
+    int64_t most = 0;
+    for (int64_t r = 0; r < p->cache->rows; r++)
+        most = p->text[r]->prompt > most ? p->text[r]->prompt : most;
+    return most;
+}
+
 /* ---- passes ---------------------------------------------------------------------------------- */
 
 /* New tokens of a row in pass number `pass`, of `tokens` places. */
@@ -62,7 +70,7 @@ static int32_t count_of(const stage *s, const td_player *p, int64_t r, int pass,
 static void prefill(const stage *s, td_player *p)
 {
     bool    whole = !s->scenario->chunk || has_flag(s, TD_ARCHITECTURE_WHOLE_PROMPT);
-    int64_t tokens = whole ? longest(s, true) : s->scenario->chunk;
+    int64_t tokens = whole ? longest_prompt(p) : s->scenario->chunk;
     int32_t counts[TD_PLAYER_ROWS];
     for (int64_t r = 0; r < p->cache->rows; r++)
         counts[r] = whole ? (int32_t)p->text[r]->prompt : count_of(s, p, r, 0, tokens);
@@ -161,7 +169,7 @@ static const char *advice(stage *s, const td_mismatch *m, double other_garbage)
                "set td_mask.k_length = td_key_length(in)";
     if (s->scenario->uneven)
         return "rows have unequal numbers of new tokens here: padding must not change what "
-               "td_carry carries (see td_new_tokens)";
+               "td_carry carries (see td_new_tokens), and rows may not mix";
     return "keep what later passes need with td_remember or td_carry, or say .whole = true";
 }
 

@@ -208,10 +208,11 @@ static td_pass_plan *find_plan(td_player *p, int phase, int64_t tokens, const td
     new = &p->plans[p->n_plans];
     *new = plan_of(s, batch, phase, tokens, p->cache);
     more = p->n_plans++ ? td_variables_count(p->cache->variables) - before : 0;
-    MUST(s->check, !more,
-         "%s: the first pass keeps %zu tensors, a later one of %lld tokens %zu more: all passes "
-         "must remember and carry the same ones, under the same names",
-         s->label, before, (long long)tokens, more);
+    MUST(
+        s->check, !more,
+        "%s: the first pass keeps %zu tensors, a later one (new tokens: %lld) %zu more: all passes "
+        "must remember and carry the same ones, under the same names",
+        s->label, before, (long long)tokens, more);
     spoil(p);
     return new;
 }

@@ -107,6 +107,19 @@ Test(steps, windows)
     }
 }
 
+/* Distances within a ring are those of the tokens, wherever their slots are. */
+Test(steps, windows_with_biases)
+{
+    static const char *const schemes[] = { "alibi", "t5-relative", "fire", "xpos" };
+    for (size_t k = 0; k < sizeof schemes / sizeof *schemes; k++) {
+        scene s = alone("sliding-window", schemes[k]), t = alone("softmax", schemes[k]);
+        set_option(&s.attention, "window", 3);
+        set_option(&t.attention, "window", 2);
+        check(s);
+        check(t);
+    }
+}
+
 Test(steps, linear_in_chunks)
 {
     scene s = alone("linear", "rope"), t = alone("linear", "rope");
