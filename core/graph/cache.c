@@ -9,7 +9,7 @@
 
 /* ---- the object ------------------------------------------------------------------------------ */
 
-/* Lowered kernels count slots in floats. */
+/* The lowering of append divides lengths as floats, which hold integers exactly up to here. */
 enum { MOST_TOKENS = 1 << 24 };
 
 td_cache *td_cache_new(int64_t rows, int64_t capacity, int64_t chunk, int64_t source,
@@ -46,18 +46,20 @@ void td_cache_free(td_cache *c)
 /* ---- states ---------------------------------------------------------------------------------- */
 
 static const td_cache *cache_of(const td_graph *g) { return td_full_of(g)->options.cache; }
-static bool            is_prefill(const td_graph *g)
+
+static bool is_prefill(const td_graph *g)
 {
     return td_full_of(g)->options.phase == TD_PHASE_PREFILL;
 }
-/* Axis 0 of all that is kept is the rows'; NULL if it is. */
+
+/* The error tensor if there is no cache, or axis 0 does not count its rows; else NULL. */
 static td_tensor *refuse_rows(td_graph *g, const char *name, const int64_t *dims, int rank)
 {
     const td_cache *c = cache_of(g);
     if (!c)
         return td_graph_fail(g,
-                             "'%s' cannot be kept: the graph of a generation phase needs a "
-                             "cache",
+                             "'%s' cannot be kept: a graph of PREFILL or STEP needs a cache "
+                             "(td_graph_options.cache)",
                              name);
     if (rank < 1 || rank > TD_MAX_RANK || dims[0] != c->rows)
         return td_graph_fail(g,

@@ -13,15 +13,18 @@
  *     td_cache_allocate(cache, &device, &error);                                   plan/rows.h
  *     .. for each pass: td_plan_set_batch, td_cache_place, td_plan_run ..
  *
- * A pass is told, per row, how many tokens the row held before ("cache_lengths") and how many of the
- * T new ones are real ("cache_counts"). The others are padding: they are not written, and a batch
- * gives them segment 0, as `arrange` does, so that nothing else takes them for tokens. Lengths are
- * the caller's: to take tokens back is to say a smaller length (but not behind a window, whose ring
- * has forgotten), and a row of length 0 begins anew: nothing that an earlier text left in it is read.
+ * Two inputs say, per row, how many tokens the row held before ("cache_lengths") and how many of the
+ * T new ones are real ("cache_counts"). The others are padding: they are not written, and the batch
+ * gives them segment 0, as `arrange` does, so that nothing else takes them for tokens. The caller
+ * keeps the lengths. A smaller one takes tokens back, except from rings and carried state, which have
+ * forgotten what was before; a row of length 0 begins anew, and reads nothing that an earlier text
+ * left in it.
  *
- * The first pass of a row is one of TD_PHASE_PREFILL, which also computes what comes from the encoder
- * and keeps it, for all rows of the batch; passes after it are of TD_PHASE_STEP, where the encoder
- * is dead code. Both append any number of tokens up to `chunk`.
+ * The first pass of a text is one of TD_PHASE_PREFILL, which also computes what comes from the
+ * encoder and keeps it, for all rows of the batch; passes after it are of TD_PHASE_STEP, where the
+ * encoder is dead code. Both append any number of tokens up to `chunk`. So a text that begins while
+ * others go on is read in a small cache first and moved (td_row_gather), or, without an encoder, in
+ * place.
  */
 #ifndef TD_GRAPH_CACHE_H
 #define TD_GRAPH_CACHE_H

@@ -417,7 +417,7 @@ static void expect_mistake(td_cache *cache, mistake *f, const char *says)
 Test(cache, mistakes_are_named)
 {
     td_cache *c = td_cache_new(ROWS, CAPACITY, CHUNK, 0, NULL);
-    expect_mistake(NULL, long_pass, "needs a cache");
+    expect_mistake(NULL, long_pass, "needs a cache (td_graph_options.cache)");
     expect_mistake(c, long_pass, "a pass of 4 new tokens; the cache is made for passes of up to 3");
     expect_mistake(c, other_rows, "must be the 3 rows of the cache, and has 2 entries");
     expect_mistake(c, no_source, "the cache has room for 0");

@@ -447,7 +447,8 @@ static inline td_tensor *td_glu(td_tensor *gate, td_tensor *up, td_activation f)
  * A query with no key gets 0. All tensors are i32 [B, T], but for k_length, i32 [B]; a NULL index
  * counts 0, 1, ..; NULL inputs: no token is one; NULL segments: all are of one; NULL k_length: all
  * keys are there. Keys from k_length on are not read, and cost nothing: the buffers of generation
- * hold there what an earlier text left. */
+ * hold there what an earlier text left. A kernel that does not know k_length must refuse a call that
+ * has one (`accepts`). */
 typedef struct td_mask {
     bool       causal, self;
     int64_t    window;

@@ -62,13 +62,13 @@ static inline td_tensor *td_rotate(const td_attention_in *in, td_tensor *x, bool
 
 /* ---- generation ------------------------------------------------------------------------------
  *
- * What a token's key and value are does not change while text is generated, so they are computed
- * once and remembered; all of td_remember is the identity in training. In a decoder's
- * self-attention the keys of new tokens go behind those before; in cross-attention the first pass
- * keeps the encoder's; within an encoder, which reads all its tokens in one pass, nothing is kept.
+ * A token's key and value do not change while text is generated, so they are computed once and
+ * remembered. In a decoder's self-attention the keys of new tokens go behind those before; in
+ * cross-attention the first pass keeps the encoder's; an encoder reads all its tokens in one pass
+ * and keeps nothing. In training td_remember is the identity.
  *
- * td_remember gives buffers, of which only the first td_key_length slots hold keys: an attention
- * that does without td_attend_with must see to that itself.
+ * td_remember gives buffers, of which only the first td_key_length slots hold keys. td_attend_with
+ * reads no others; an attention of its own kind must leave them out itself.
  */
 
 /* Whether keys of `in` outlive a pass. */
@@ -138,7 +138,7 @@ static inline td_tensor *td_key_length(const td_attention_in *in)
 static inline td_mask td_remember_mask(const td_attention_in *in)
 {
     td_mask m = in->mask;
-    /* Without indices a token's is its place, which in generation is behind those before. */
+    /* an index that the architecture does not give counts places, which go on from pass to pass */
     if (td_keeps_keys(in) && in->role == TD_ROLE_DECODER && (!m.q_index || !m.k_index)) {
         int64_t    column[] = { td_dim(in->query, 0), 1 }, line[] = { 1, td_dim(in->query, 1) };
         td_tensor *place = td_reshape(td_iota(in->query->graph, TD_I32, line[1]), line, 2);
