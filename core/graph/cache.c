@@ -5,7 +5,8 @@
 #include <stdlib.h>
 
 #include "graph/internal.h"
-#include "tandem/layers.h"
+#include "tandem/generation.h"
+#include "tandem/ops.h"
 
 /* ---- the object ------------------------------------------------------------------------------ */
 

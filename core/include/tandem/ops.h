@@ -326,28 +326,6 @@ static inline td_tensor *td_assign(td_tensor *state, td_tensor *value, td_tensor
 
 /* ---- composites ------------------------------------------------------------------------------ */
 
-/* The inputs of "append". */
-enum { TD_APPEND_BUFFER, TD_APPEND_NEW, TD_APPEND_LENGTHS, TD_APPEND_COUNTS, TD_APPEND_INPUTS };
-
-/* Write new tokens behind those that each row of a buffer holds, in place. With `axis` the axis of
- * tokens, buffer [B, .., slots, ..] and x [B, .., T, ..]: token t of row b, if t < counts[b], goes to
- * slot lengths[b] + t, or in a ring to that modulo the number of slots; the rest of x is padding and
- * is not written. lengths and counts are i32 [B]. Gives the buffer, a state, as td_assign does.
- *
- * A kernel fails with TD_ERANGE, and writes nothing, if the tokens of a row do not fit. The lowering
- * cannot see that; it also writes the whole buffer where a kernel writes T slots of it. "append":
- * i[0] axis, i[1] 1: a ring */
-static inline td_tensor *td_append(td_tensor *buffer, td_tensor *x, td_tensor *lengths,
-                                   td_tensor *counts, int axis, bool ring)
-{
-    td_attrs   a;
-    td_tensor *in[TD_APPEND_INPUTS] = { buffer, x, lengths, counts };
-    memset(&a, 0, sizeof a);
-    a.i[0] = td_axis_(buffer, axis);
-    a.i[1] = ring;
-    return td_emit_("append", in, TD_APPEND_INPUTS, &a);
-}
-
 /* Each row by the matrix of its group: y[n] = x[n] w[group[n]], of x [N, K], w [G, K, M] and group
  * (i32 [N]); or w [G, M, K], `transposed`. A row whose group is none of 0 .. G-1 gives zeros. Rows in
  * any order; sorted by group they are not copied. "grouped_matmul": i[0] 1: transposed */

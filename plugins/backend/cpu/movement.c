@@ -2,7 +2,7 @@
 #include "cpu.h"
 #include "kernels.h"
 
-#include "tandem/ops.h"
+#include "tandem/generation.h"
 
 static void copy_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
 {

@@ -2,6 +2,8 @@
 #include "kernels.h"
 #include "reference.h"
 
+#include "tandem/generation.h"
+
 static bool fits(const td_view *ids, int64_t rows)
 {
     for (int64_t n = 0; n < td_ref_count(ids); n++)
