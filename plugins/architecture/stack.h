@@ -125,12 +125,6 @@ static inline td_tensor *attend(const struct stack *s, td_tensor *x, const char 
     return td_add(x, td_drop(y, s->dropout, name, 1));
 }
 
-static inline bool in_generation(td_graph *g)
-{
-    int phase = g->host->phase(g);
-    return phase == TD_PHASE_PREFILL || phase == TD_PHASE_STEP;
-}
-
 static inline td_tensor *attend_self(const struct stack *s, td_tensor *x)
 {
     td_attention_in in = {
@@ -138,7 +132,7 @@ static inline td_tensor *attend_self(const struct stack *s, td_tensor *x)
     };
     /* In generation a query's index in its tensor is not its place in the text. A row holds one
      * example, so positions are those places. */
-    if (in_generation(x->graph))
+    if (td_is_generating(x->graph))
         in.mask.q_index = in.mask.k_index = s->position;
     if (s->memory && attention_of(s->model)->roles & TD_ATTENTION_MERGED) {
         in.memory = s->memory;

@@ -121,6 +121,34 @@ static void expect_counted(td_registry *r, int option, int64_t keys)
     td_variables_free(v);
 }
 
+/* Keys of which a row has only the first: 0, 7, all. */
+Test(mask, keys_that_are_not_there)
+{
+    static const double lengths[ROWS] = { 0, 7, K + 3 };
+    td_graph_options    options = { .phase = TD_PHASE_TRAIN, .real = TD_F32 };
+    machine             m = machine_new("reference", 1);
+    td_variables       *v = td_variables_new();
+    td_graph           *g = td_graph_new(m.registry, v, &options);
+    int64_t             q[] = { ROWS, 1, Q, 2 }, k[] = { ROWS, 1, K, 2 }, rows = ROWS;
+    td_mask             mask = { .causal = true };
+    td_tensor          *key = td_input(g, "k", TD_REAL, k, 4), *y;
+    td_batch           *b;
+    int64_t             want = 0;
+
+    mask.k_length = td_constant(g, TD_I32, &rows, 1, lengths);
+    y = td_attend(td_input(g, "q", TD_REAL, q, 4), key, key, &mask, NULL, 1);
+    b = fill(g, 1);
+    for (int64_t i = 0; i < Q; i++)
+        want += (i < 7 ? i + 1 : 7) + (i < K ? i + 1 : K);
+    cr_expect_float_eq(td_visible_pairs(td_value_of(y)->node, b, NULL) * (ROWS * Q * K),
+                       (double)want, 1e-6);
+    cr_expect_eq(pictured(g, b), want);
+    td_batch_free(b);
+    td_graph_free(g);
+    td_variables_free(v);
+    machine_free(&m);
+}
+
 Test(mask, pairs_of_all_rules)
 {
     machine m = machine_new("reference", 1);

@@ -1,5 +1,4 @@
-/* layers.h - what models are written in: linear layers, heads, memory. All of it is ops.h, with
- * names.
+/* layers.h - what models are written in: linear layers and heads. All of it is ops.h, with names.
  *
  * A linear layer's weight is [out, in] and y = x W^T, under the names that Hugging Face users know
  * (model.layers.0.self_attn.q_proj.weight).
@@ -9,6 +8,7 @@
 
 #include <math.h>
 
+#include "generation.h"
 #include "ops.h"
 
 #ifdef __cplusplus
@@ -76,29 +76,6 @@ static inline td_tensor *td_merge_heads(td_tensor *x)
 {
     int64_t dims[] = { td_dim(x, 0), td_dim(x, 2), td_dim(x, 1) * td_dim(x, 3) };
     return td_reshape(td_transpose(x, 1, 2), dims, 3);
-}
-
-/* Keep x for the later steps of generation and give all that was kept along `time_axis` (-2: of
- * heads [B, H, T, E]); only the last `window` if that is > 0. In training it is x. */
-static inline td_tensor *td_remember_axis(const char *name, td_tensor *x, int time_axis,
-                                          int64_t window, td_remember_mode mode)
-{
-    return x->graph->host->remember(x, name, td_axis_(x, time_axis), window, mode);
-}
-
-/* Recurrent state [dims], zeros at first and always in training: a step of generation finds what
- * td_carry_on left in it. Its first axis is the batch. */
-static inline td_tensor *td_carry(td_graph *g, const char *name, const int64_t *dims, int rank)
-{
-    return g->host->carry(g, name, dims, rank);
-}
-
-/* Leave `value` in a td_carry's state for the next step of generation; in training nothing. */
-static inline void td_carry_on(td_tensor *state, td_tensor *value)
-{
-    int phase = state->graph->host->phase(state->graph);
-    if (phase == TD_PHASE_PREFILL || phase == TD_PHASE_STEP)
-        td_assign(state, value, 0);
 }
 
 #ifdef __cplusplus

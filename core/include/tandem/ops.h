@@ -416,19 +416,24 @@ static inline td_tensor *td_glu(td_tensor *gate, td_tensor *up, td_activation f)
 
 /* Which keys j a query i sees: a rule over a few integers per token, never a matrix.
  *
+ *     the key is there                       j < k_length
  *     same segment, and not padding          q_segment[i] == k_segment[j] != 0
  *     and, if causal,                        k_index[j] <= q_index[i], or both are input tokens
  *     and, if window > 0,                    q_index[i] - k_index[j] < window
  *     or, if self, the token itself          k_index[j] == q_index[i] of a padding query (segment 0)
  *
- * A query with no key gets 0. All tensors are i32 [B, T]; a NULL index counts 0, 1, ..; NULL
- * inputs: no token is one; NULL segments: all are of one. */
+ * A query with no key gets 0. All tensors are i32 [B, T], but for k_length, i32 [B]; a NULL index
+ * counts 0, 1, ..; NULL inputs: no token is one; NULL segments: all are of one; NULL k_length: all
+ * keys are there. Keys from k_length on are not read, and cost nothing: the buffers of generation
+ * hold there what an earlier text left. A kernel that does not know k_length must refuse a call that
+ * has one (`accepts`). */
 typedef struct td_mask {
     bool       causal, self;
     int64_t    window;
     td_tensor *q_segment, *k_segment;
     td_tensor *q_input, *k_input;
     td_tensor *q_index, *k_index;
+    td_tensor *k_length;
     td_tensor *dense; /* real [B|1, H|1, Tq, Tk], added to the scores (-inf hides), or NULL: slow */
 } td_mask;
 
@@ -456,6 +461,7 @@ enum {
     TD_ATTEND_Q_POSITION,
     TD_ATTEND_K_POSITION,
     TD_ATTEND_DENSE,
+    TD_ATTEND_K_LENGTH,
     TD_ATTEND_INPUTS,
     TD_ATTEND_GRAD = TD_ATTEND_INPUTS,
     TD_ATTEND_OUT,
@@ -483,7 +489,8 @@ static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, con
                                         0,
                                         0,
                                         0,
-                                        mask->dense };
+                                        mask->dense,
+                                        mask->k_length };
     memset(&a, 0, sizeof a);
     a.i[0] = mask->causal;
     a.i[1] = mask->window;

@@ -50,7 +50,7 @@ static td_tensor *build(const void *config, const td_attention_in *in)
     q = td_rotate(in, q, true);
     k = td_rotate(in, k, false);
     q = td_mul(q, td_param(q->graph, "sharpness", per_head, 3, td_ones()));
-    /* in generation, the keys and values of all tokens so far; in training what they are */
+    /* in generation, the buffers with keys and values of all tokens so far; in training the same */
     k = td_remember(in, "k", k);
     v = td_remember(in, "v", v);
 
