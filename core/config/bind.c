@@ -338,7 +338,7 @@ static void bind_list(binder *b, td_setting *v, const td_option *o, td_list *out
 /* A plugin that is only named is a group that says nothing else. */
 static td_setting *named(binder *b, const td_setting *v)
 {
-    td_arena *arena = b->config->arena;
+    td_arena   *arena = b->config->arena;
     td_setting *group = td_setting_new(arena, TD_SETTING_GROUP, "", v->file, v->line),
                *name = td_setting_new(arena, TD_SETTING_STRING, "plugin", v->file, v->line);
     if (!group || !name)
@@ -467,9 +467,9 @@ static const td_plugin *find_part(binder *b, const td_setting *group, const char
                                   const char *kind, const char *fallback)
 {
     const td_setting *said = td_setting_child(group, "plugin");
-    const char      *name = plugin_name(b, group, path, kind, fallback);
-    td_error         e = { 0 };
-    const td_plugin *p = name ? td_registry_find(b->registry, kind, name, &e) : NULL;
+    const char       *name = plugin_name(b, group, path, kind, fallback);
+    td_error          e = { 0 };
+    const td_plugin  *p = name ? td_registry_find(b->registry, kind, name, &e) : NULL;
     if (name && !p)
         td_errors_add(b->errors, "%s: %s", said ? td_setting_origin(said) : path, e.text);
     return p;
@@ -492,7 +492,7 @@ static bool shallow(binder *b, const char *path)
 /* Its rules across options, told at the line of an option that the message names. */
 static void check_part(binder *b, const td_setting *group, const char *path, const td_part *part)
 {
-    td_error        e = { 0 };
+    td_error          e = { 0 };
     const td_setting *v;
     if (!part->plugin->check || !part->plugin->check(part->config, &e))
         return;
@@ -556,8 +556,8 @@ int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, 
                          const char *fallback, const td_option *extra, void *extra_out,
                          td_part *out, td_errors *errors)
 {
-    binder    b = { .config = c, .registry = registry, .errors = errors, .owner = path };
-    bool      bad;
+    binder      b = { .config = c, .registry = registry, .errors = errors, .owner = path };
+    bool        bad;
     td_setting *group = find_group(c, path, errors, &bad);
     *out = (td_part){ NULL, NULL };
     if (bad)
@@ -585,9 +585,9 @@ void td_config_bind_rows(td_config *c, td_registry *registry, const char *owner,
 int td_config_bind_table(td_config *c, td_registry *registry, const char *path,
                          const td_option *table, void *out, td_errors *errors)
 {
-    binder    b = { .config = c, .registry = registry, .errors = errors, .owner = path };
-    size_t    before = errors->count;
-    bool      bad;
+    binder      b = { .config = c, .registry = registry, .errors = errors, .owner = path };
+    size_t      before = errors->count;
+    bool        bad;
     td_setting *group = find_group(c, path, errors, &bad);
     bind_rows(&b, group, table, sizeof *table, out,
               record(&b, &c->resolved, path, NULL, group, NULL));

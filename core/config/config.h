@@ -16,7 +16,7 @@
 #include "config/errors.h"
 #include "plugin/registry.h"
 
-typedef struct td_config td_config; /* the whole tree */
+typedef struct td_config  td_config;  /* the whole tree */
 typedef struct td_setting td_setting; /* one node of it */
 
 /* Read files (merged in order) and apply overrides "path.to.key=value". What is wrong is in
@@ -31,7 +31,7 @@ td_arena  *td_config_arena(td_config *);
 /* The value at "model.attention.heads", or NULL. */
 const td_setting *td_config_get(const td_config *, const char *path);
 /* Whether the config says an integer there. */
-bool            td_config_get_int(const td_config *, const char *path, int64_t *out);
+bool              td_config_get_int(const td_config *, const char *path, int64_t *out);
 /* "file.cfg:12", "command line" or "default of attention 'softmax'". */
 const char       *td_setting_origin(const td_setting *);
 

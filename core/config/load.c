@@ -213,8 +213,8 @@ static char *read_text(loader *l, const char *path)
 
 static td_setting *load_file(loader *l, const char *path)
 {
-    const char     *real = real_path(l, path);
-    char           *text;
+    const char       *real = real_path(l, path);
+    char             *text;
     td_setting       *own, *base;
     const td_setting *extends;
 
@@ -305,7 +305,7 @@ td_arena *td_config_arena(td_config *c) { return c->arena; }
 const td_setting *td_config_get(const td_config *c, const char *path)
 {
     td_setting *v = c->root;
-    char      name[256];
+    char        name[256];
     while (v && *path) {
         size_t n = strcspn(path, ".");
         if (n >= sizeof name)

@@ -180,7 +180,7 @@ static td_setting *convert(td_arena *arena, const config_setting_t *s, const cha
         [CONFIG_TYPE_STRING] = TD_SETTING_STRING, [CONFIG_TYPE_BOOL] = TD_SETTING_BOOL,
         [CONFIG_TYPE_ARRAY] = TD_SETTING_LIST,    [CONFIG_TYPE_LIST] = TD_SETTING_LIST
     };
-    int       type = config_setting_type(s);
+    int         type = config_setting_type(s);
     td_setting *v = td_setting_new(arena, types[type], config_setting_name(s), file,
                                    line ? line : (int)config_setting_source_line(s));
     if (!v)
@@ -252,9 +252,9 @@ static void syntax_error(const config_t *c, const scan *s)
 
 td_setting *td_setting_parse(td_arena *arena, const char *text, const char *file, td_errors *errors)
 {
-    scan      s = { .where = file, .lines = true, .errors = errors, .line = 1 };
-    size_t    before = errors->count;
-    config_t  c;
+    scan        s = { .where = file, .lines = true, .errors = errors, .line = 1 };
+    size_t      before = errors->count;
+    config_t    c;
     td_setting *v = NULL;
     if (!check_text(&s, text))
         return NULL;
@@ -277,7 +277,7 @@ td_setting *td_setting_parse(td_arena *arena, const char *text, const char *file
 /* The text as a value of libconfig; NULL: it is none. */
 static td_setting *parse_line(td_arena *arena, const char *line, scan *s)
 {
-    config_t  c;
+    config_t    c;
     td_setting *v = NULL;
     config_init(&c);
     if (config_read_string(&c, line) && config_setting_length(config_root_setting(&c)) == 1) {
@@ -295,7 +295,7 @@ static td_setting *parse_value(td_arena *arena, const char *path, const char *na
     size_t      before = errors->count;
     const char *where = td_arena_print(arena, "command line: %s", path),
                *line = td_arena_print(arena, "value = %s;", text);
-    scan      s = { .where = where, .errors = errors, .line = 1 };
+    scan        s = { .where = where, .errors = errors, .line = 1 };
     td_setting *v = NULL;
 
     if (!line || !where)
@@ -331,7 +331,7 @@ td_setting *td_setting_parse_override(td_arena *arena, const char *override, td_
     char *path = equals ? td_arena_print(arena, "%.*s", (int)(equals - override), override) : NULL,
          *name, *rest = path ? td_arena_copy(arena, path) : NULL;
     td_setting *top = NULL, *at = NULL, *v;
-    int       depth = 0;
+    int         depth = 0;
 
     if (!rest) {
         td_errors_add(errors, "command line: '%s' is no key=value", override);

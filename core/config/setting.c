@@ -51,7 +51,7 @@ static const td_setting *named(const td_setting *group, const char *text, const 
 {
     const td_setting *best = NULL;
     for (const td_setting *v = group ? group->first : NULL; v; v = v->next) {
-        const char     *here = NULL;
+        const char       *here = NULL;
         const td_setting *found = v->type == TD_SETTING_GROUP ? named(v, text, &here) : v;
         if (found == v)
             here = mentions(text, v->name);

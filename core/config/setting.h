@@ -54,7 +54,7 @@ struct td_config {
     td_bound   *bound, *last_bound;
 };
 
-td_setting *td_setting_child(const td_setting *group, const char *name);
+td_setting       *td_setting_child(const td_setting *group, const char *name);
 td_setting *td_setting_new(td_arena *, int type, const char *name, const char *file, int line);
 void        td_setting_append(td_setting *parent, td_setting *child);
 /* The option in a group, or in one of its groups, that a message names first; NULL: none. */

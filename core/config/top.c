@@ -40,8 +40,8 @@ static void add_paths(td_registry *registry, const td_strings *paths, const td_s
 
 int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
 {
-    size_t    before = errors->count;
-    top_level top = { { NULL, 0 } };
+    size_t      before = errors->count;
+    top_level   top = { { NULL, 0 } };
     td_setting *v = td_setting_child(c->root, "plugin_path");
     if (!v)
         return 0;

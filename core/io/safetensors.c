@@ -13,10 +13,10 @@
 
 struct td_safetensors {
     td_mapped_file map;
-    json_t     *header; /* owns the names */
-    td_stored  *tensors;
-    size_t      count;
-    td_map     *by_name;
+    json_t        *header; /* owns the names */
+    td_stored     *tensors;
+    size_t         count;
+    td_map        *by_name;
 };
 
 static const struct {

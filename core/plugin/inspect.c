@@ -164,8 +164,8 @@ static bool add_export(void *argument, const Elf64_Sym *symbol, const char *name
 size_t td_module_exports(const char *path, td_text *names)
 {
     td_mapped_file map;
-    elf         e = { .path = path };
-    exports     x = { names, 0 };
+    elf            e = { .path = path };
+    exports        x = { names, 0 };
     if (td_file_map(&map, path, NULL))
         return 0;
     e.data = map.data;
@@ -215,11 +215,11 @@ static int check_regular(const char *path, td_error *error)
 int td_module_inspect(const char *path, td_error *error)
 {
     td_mapped_file map;
-    elf         e = { .path = path };
-    Elf64_Sym   symbol;
-    td_module   m;
-    const void *data;
-    int         code;
+    elf            e = { .path = path };
+    Elf64_Sym      symbol;
+    td_module      m;
+    const void    *data;
+    int            code;
 
     if (check_regular(path, error) || td_file_map(&map, path, error))
         return TD_EPLUGIN;
@@ -251,7 +251,7 @@ static bool holds(const td_mapped_file *m, const char *text)
 bool td_module_mentions(const char *path, const char *kind, const char *name)
 {
     td_mapped_file map;
-    bool        both;
+    bool           both;
     if (check_regular(path, NULL) || td_file_map(&map, path, NULL))
         return false;
     both = holds(&map, kind) && (!name || holds(&map, name));

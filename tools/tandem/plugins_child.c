@@ -73,7 +73,7 @@ static void tell_memory(int signal_number)
 void td_child_watch(void)
 {
     static const int crashes[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL };
-    static char stack[16384]; /* where a stack overflow is handled */
+    static char      stack[16384]; /* where a stack overflow is handled */
     struct sigaction a = { .sa_handler = tell_memory, .sa_flags = SA_ONSTACK | (int)SA_RESETHAND };
     stack_t s = { .ss_sp = stack, .ss_size = sizeof stack };
     sigaltstack(&s, NULL);

@@ -127,9 +127,9 @@ static void close_ablations(reference *x)
 static bool names_it(const ablation *a, const places *where, const char *name)
 {
     for (size_t k = 0; k < where->count; k++) {
-        char            path[128];
+        char              path[128];
         const td_setting *v;
-        const char     *slash;
+        const char       *slash;
         snprintf(path, sizeof path, "%s.plugin", where->at[k]);
         v = td_config_get(a->config, path);
         slash = v && v->file ? strrchr(v->file, '/') : NULL;

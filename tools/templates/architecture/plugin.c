@@ -21,13 +21,15 @@ static const char *const norm_kind[] = { TD_NORM_KIND, NULL };
 static const char *const ffn_kind[] = { TD_FFN_KIND, NULL };
 
 static const td_option options[] = {
-    TD_OPTION_INT(struct @IDENT@_config, vocab_size, 320, 2, 1 << 24, "rows of the embedding table"),
-    TD_OPTION_INT(struct @IDENT@_config, d_model, 64, 1, 1 << 20, "width of the model"),
-    TD_OPTION_INT(struct @IDENT@_config, layers, 2, 1, 4096, "layers"),
-    TD_OPTION_PART(struct @IDENT@_config, attention, attention_kind, "softmax", "of all layers"),
-    TD_OPTION_PART(struct @IDENT@_config, position, position_kind, "rope", "positional scheme"),
-    TD_OPTION_PART(struct @IDENT@_config, norm, norm_kind, "rms", "before each layer, and at the end"),
-    TD_OPTION_PART(struct @IDENT@_config, ffn, ffn_kind, "relu2", "feed-forward sublayer"),
+    TD_OPTION_INT(struct @IDENT @_config, vocab_size, 320, 2, 1 << 24,
+                  "rows of the embedding table"),
+    TD_OPTION_INT(struct @IDENT @_config, d_model, 64, 1, 1 << 20, "width of the model"),
+    TD_OPTION_INT(struct @IDENT @_config, layers, 2, 1, 4096, "layers"),
+    TD_OPTION_PART(struct @IDENT @_config, attention, attention_kind, "softmax", "of all layers"),
+    TD_OPTION_PART(struct @IDENT @_config, position, position_kind, "rope", "positional scheme"),
+    TD_OPTION_PART(struct @IDENT @_config, norm, norm_kind, "rms",
+                   "before each layer, and at the end"),
+    TD_OPTION_PART(struct @IDENT @_config, ffn, ffn_kind, "relu2", "feed-forward sublayer"),
     TD_OPTION_END
 };
 

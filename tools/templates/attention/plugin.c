@@ -13,9 +13,9 @@ struct @IDENT@_config {
 
 /* A row each: field, default, least, most, what it means. The host parses and checks them. */
 static const td_option options[] = {
-    TD_OPTION_INT(struct @IDENT@_config, heads, 4, 1, 4096, "attention heads"),
-    TD_OPTION_INT(struct @IDENT@_config, head_dim, 32, 1, 4096, "width of one head"),
-    TD_OPTION_FLOAT(struct @IDENT@_config, sharpness, 10, 0.01, 1000,
+    TD_OPTION_INT(struct @IDENT @_config, heads, 4, 1, 4096, "attention heads"),
+    TD_OPTION_INT(struct @IDENT @_config, head_dim, 32, 1, 4096, "width of one head"),
+    TD_OPTION_FLOAT(struct @IDENT @_config, sharpness, 10, 0.01, 1000,
                     "cosines are multiplied by this; a learned factor per head follows"),
     TD_OPTION_END
 };
@@ -64,8 +64,8 @@ static int64_t head_dim(const void *config)
     return ((const struct @IDENT@_config *)config)->head_dim;
 }
 
-static const td_attention @IDENT@_plugin = {
-    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "@NAME@", options, struct @IDENT@_config,
+static const td_attention @IDENT @_plugin = {
+    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "@NAME@", options, struct @IDENT @_config,
                         .brief = "cosine attention with a learned sharpness per head",
                         .paper = "Henry et al., Query-Key Normalization for Transformers, 2020"),
     .roles = TD_ATTENTION_SELF | TD_ATTENTION_CROSS, /* within a stack, and over an encoder */

@@ -16,7 +16,7 @@ struct @IDENT@_config {
     int64_t align;
 };
 
-static const td_option options[] = { TD_OPTION_INT(struct @IDENT@_config, align, 64, 64, 4096,
+static const td_option options[] = { TD_OPTION_INT(struct @IDENT @_config, align, 64, 64, 4096,
                                                    "memory begins at multiples of so many bytes; a "
                                                    "power of two"),
                                      TD_OPTION_END };
@@ -43,7 +43,7 @@ static int open_@IDENT@(const void *config, const td_services *services, void **
     state *s = calloc(1, sizeof *s);
     if (!s)
         return td_fail(error, TD_ENOMEM, "backend '@NAME@': no memory to start");
-    s->services = services, s->align = (size_t)((const struct @IDENT@_config *)config)->align;
+    s->services = services, s->align = (size_t)((const struct @IDENT @_config *)config)->align;
     *out = s;
     return 0;
 }
@@ -379,7 +379,7 @@ struct empty {
 };
 
 /* A backend and its kernels are two plugins; others may add kernels for this backend by its name. */
-static const td_kernels @IDENT@_kernels = {
+static const td_kernels @IDENT @_kernels = {
     .plugin = TD_PLUGIN(td_kernels, TD_KERNELS_KIND, "@NAME@", NULL, struct empty,
                         .brief = "the kernels of the backend '@NAME@', in f32 and i32"),
     .backend = "@NAME@",

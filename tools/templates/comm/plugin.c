@@ -9,7 +9,7 @@ struct @IDENT@_config {
     bool report;
 };
 
-static const td_option options[] = { TD_OPTION_BOOL(struct @IDENT@_config, report, true,
+static const td_option options[] = { TD_OPTION_BOOL(struct @IDENT @_config, report, true,
                                                     "say in the log, at the end, what was sent"),
                                      TD_OPTION_END };
 
@@ -61,9 +61,9 @@ static int all_reduce(void *state_, void *data, int64_t count, int dtype, td_err
     state *s = state_;
     (void)data;
     if (dtype != TD_F32 && dtype != TD_F64)
-        return td_fail(error, TD_EUNSUPPORTED,
-                       "comm '@NAME@' cannot add up numbers of dtype %d: it takes TD_F32 and TD_F64",
-                       dtype);
+        return td_fail(
+            error, TD_EUNSUPPORTED,
+            "comm '@NAME@' cannot add up numbers of dtype %d: it takes TD_F32 and TD_F64", dtype);
     s->calls++;
     s->bytes += (long long)count * (dtype == TD_F32 ? 4 : 8);
     return 0;
@@ -76,7 +76,8 @@ static int broadcast(void *state_, void *data, size_t bytes, int root, td_error 
     (void)data;
     if (root != 0)
         return td_fail(error, TD_ECONFIG,
-                       "comm '@NAME@' cannot send from rank %d: there is one process, rank 0", root);
+                       "comm '@NAME@' cannot send from rank %d: there is one process, rank 0",
+                       root);
     s->calls++;
     s->bytes += (long long)bytes;
     return 0;
@@ -90,11 +91,11 @@ static int barrier(void *state_, td_error *error)
     return 0;
 }
 
-static const td_comm @IDENT@_plugin = {
-    .plugin = TD_PLUGIN(td_comm, TD_COMM_KIND, "@NAME@", options, struct @IDENT@_config,
+static const td_comm @IDENT @_plugin = {
+    .plugin = TD_PLUGIN(td_comm, TD_COMM_KIND, "@NAME@", options, struct @IDENT @_config,
                         .brief = "one process that counts what several would send"),
-    .open = open_@IDENT@,
-    .close = close_@IDENT@,
+    .open = open_ @IDENT @,
+    .close = close_ @IDENT @,
     .rank = rank_of,
     .size = size_of,
     .all_reduce = all_reduce,

@@ -14,8 +14,8 @@ struct @IDENT@_config {
 };
 
 static const td_option options[] = {
-    TD_OPTION_INT(struct @IDENT@_config, largest, 99, 1, 1000000, "largest number that is added"),
-    TD_OPTION_INT(struct @IDENT@_config, held_out, 64, 0, 1 << 20, "records that are held out"),
+    TD_OPTION_INT(struct @IDENT @_config, largest, 99, 1, 1000000, "largest number that is added"),
+    TD_OPTION_INT(struct @IDENT @_config, held_out, 64, 0, 1 << 20, "records that are held out"),
     TD_OPTION_END
 };
 
@@ -24,7 +24,7 @@ enum { HELD_OUT_SEED = 20 };
 
 typedef struct state {
     struct @IDENT@_config  config;
-    const td_tokenizer *tokenizer; /* the host's: opened before this, closed after it */
+    const td_tokenizer    *tokenizer; /* the host's: opened before this, closed after it */
     void               *tokenizer_state;
     int64_t             length, held_out_length; /* tokens of a record */
     uint64_t            seed;
@@ -144,11 +144,11 @@ static uint64_t fingerprint(void *state_)
 
 /* The hooks `tokens` and `held_out_bytes` are left out: an epoch has no end here, and without the
  * bytes behind the tokens there are no bits per byte. */
-static const td_data @IDENT@_plugin = {
-    .plugin = TD_PLUGIN(td_data, TD_DATA_KIND, "@NAME@", options, struct @IDENT@_config,
+static const td_data @IDENT @_plugin = {
+    .plugin = TD_PLUGIN(td_data, TD_DATA_KIND, "@NAME@", options, struct @IDENT @_config,
                         .brief = "sums that are made up on the spot"),
-    .open = open_@IDENT@,
-    .close = close_@IDENT@,
+    .open = open_ @IDENT @,
+    .close = close_ @IDENT @,
     .sources = sources,
     .source_name = source_name,
     .fetch = fetch,

@@ -13,9 +13,10 @@ struct @IDENT@_config {
 static const char *const activations[] = { "silu", "gelu", "relu", "relu2", "sigmoid", NULL };
 
 static const td_option options[] = {
-    TD_OPTION_INT(struct @IDENT@_config, d_ff, 256, 1, 1 << 24, "width inside"),
-    TD_OPTION_CHOICE(struct @IDENT@_config, activation, TD_SILU, activations, "f, of the gate"),
-    TD_OPTION_BOOL(struct @IDENT@_config, bias, false, "biases in the linear layers"), TD_OPTION_END
+    TD_OPTION_INT(struct @IDENT @_config, d_ff, 256, 1, 1 << 24, "width inside"),
+    TD_OPTION_CHOICE(struct @IDENT @_config, activation, TD_SILU, activations, "f, of the gate"),
+    TD_OPTION_BOOL(struct @IDENT @_config, bias, false, "biases in the linear layers"),
+    TD_OPTION_END
 };
 
 /* Initial values from a truncated normal of variance 1/fan_in, so that what comes out has the

@@ -69,9 +69,7 @@ static const td_kernel rows[] = {
       .accepts = accepts },
 };
 
-struct @IDENT@_config {
-    char none; /* kernels have no options: no config names them */
-};
+struct @IDENT @_config { char none; /* kernels have no options: no config names them */ };
 
 static const td_kernels @IDENT@_plugin = {
     .plugin = TD_PLUGIN(td_kernels, TD_KERNELS_KIND, "@NAME@", NULL, struct @IDENT@_config,

@@ -14,8 +14,9 @@ struct @IDENT@_config {
 };
 
 static const td_option options[] = {
-    TD_OPTION_STRING(struct @IDENT@_config, file, "@NAME@.csv", "file name in the run's directory"),
-    TD_OPTION_BOOL(struct @IDENT@_config, times, false,
+    TD_OPTION_STRING(struct @IDENT @_config, file, "@NAME@.csv",
+                     "file name in the run's directory"),
+    TD_OPTION_BOOL(struct @IDENT @_config, times, false,
                    "write what the clock says too; without it two identical runs write the same"),
     TD_OPTION_END
 };

@@ -11,9 +11,10 @@ struct @IDENT@_config {
 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct @IDENT@_config, given, 0.25, 0.001, 0.999,
+    TD_OPTION_FLOAT(struct @IDENT @_config, given, 0.25, 0.001, 0.999,
                     "share of a text that is given; a token at least, all but one at most"),
-    TD_OPTION_FLOAT(struct @IDENT@_config, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"), TD_OPTION_END
+    TD_OPTION_FLOAT(struct @IDENT @_config, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"),
+    TD_OPTION_END
 };
 
 /* Tokens given of a text of `length` >= 2. */
@@ -38,10 +39,11 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
     out->id = r->id; /* always handed on */
 
     if (!r->inputs && r->n_targets < 2)
-        return td_fail(error, TD_EFORMAT,
-                       "loss '@NAME@': record %llu has %lld tokens; it takes one to give and one to "
-                       "predict",
-                       (unsigned long long)r->id, (long long)r->n_targets);
+        return td_fail(
+            error, TD_EFORMAT,
+            "loss '@NAME@': record %llu has %lld tokens; it takes one to give and one to "
+            "predict",
+            (unsigned long long)r->id, (long long)r->n_targets);
     if (r->inputs && (r->n_inputs < 1 || r->n_targets < 1))
         return td_fail(error, TD_EFORMAT,
                        "loss '@NAME@': record %llu has %lld inputs and %lld targets; each needs a "
@@ -89,8 +91,8 @@ static void build(const void *config, const td_loss_in *in, td_loss_out *out)
     out->nll = td_output(out->loss, TD_CE_NLL);
 }
 
-static const td_loss @IDENT@_plugin = {
-    .plugin = TD_PLUGIN(td_loss, TD_LOSS_KIND, "@NAME@", options, struct @IDENT@_config,
+static const td_loss @IDENT @_plugin = {
+    .plugin = TD_PLUGIN(td_loss, TD_LOSS_KIND, "@NAME@", options, struct @IDENT @_config,
                         .brief = "a share of each text is given, the rest is predicted",
                         .paper = "Raffel et al., Exploring the Limits of Transfer Learning, 2020"),
     .flags = TD_LOSS_NEEDS_GIVEN, /* a promise: every example gives a token */

@@ -10,11 +10,11 @@ struct @IDENT@_config {
 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct @IDENT@_config, eps, 1e-6, 0, 1, "added to the mean square"),
-    TD_OPTION_BOOL(struct @IDENT@_config, gain, true,
+    TD_OPTION_FLOAT(struct @IDENT @_config, eps, 1e-6, 0, 1, "added to the mean square"),
+    TD_OPTION_BOOL(struct @IDENT @_config, gain, true,
                    "a learned gain; it is kept as its distance from 1, so weight decay pulls it to "
                    "1 and not to 0"),
-    TD_OPTION_BOOL(struct @IDENT@_config, centre, false, "subtract the mean first"), TD_OPTION_END
+    TD_OPTION_BOOL(struct @IDENT @_config, centre, false, "subtract the mean first"), TD_OPTION_END
 };
 
 /* [build]: x [.., D] of any rank, to the same dims. A token may depend on itself only: reduce over
@@ -34,8 +34,8 @@ static td_tensor *build(const void *config, td_tensor *x)
     return td_rms_norm(x, gain, c->eps);
 }
 
-static const td_norm @IDENT@_plugin = {
-    .plugin = TD_PLUGIN(td_norm, TD_NORM_KIND, "@NAME@", options, struct @IDENT@_config,
+static const td_norm @IDENT @_plugin = {
+    .plugin = TD_PLUGIN(td_norm, TD_NORM_KIND, "@NAME@", options, struct @IDENT @_config,
                         .brief = "root-mean-square normalization, its gain kept as 1 + weight",
                         .paper = "Zhang and Sennrich, Root Mean Square Layer Normalization, 2019"),
     .build = build,

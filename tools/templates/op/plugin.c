@@ -79,7 +79,7 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
 static int example(td_graph *g, int n, td_tensor **in, td_attrs *attrs)
 {
     static const int64_t dims[][3] = { { 7, 1, 1 }, { 3, 5, 1 }, { 2, 3, 11 }, { 3, 11003, 1 } };
-    static const int     ranks[] = { 1, 2, 3, 2 }; /* the last is more than two pieces of the kernel */
+    static const int ranks[] = { 1, 2, 3, 2 }; /* the last is more than two pieces of the kernel */
     static const double  limits[] = { 1, 0.25, 4, 1 };
     if (n >= 4)
         return 0;
@@ -158,9 +158,9 @@ struct @IDENT@_config {
     double  limit;
 };
 
-static const td_option options[] = { TD_OPTION_INT(struct @IDENT@_config, d_ff, 256, 1, 1 << 24,
+static const td_option options[] = { TD_OPTION_INT(struct @IDENT @_config, d_ff, 256, 1, 1 << 24,
                                                    "width inside"),
-                                     TD_OPTION_FLOAT(struct @IDENT@_config, limit, 3, 0.001, 1000,
+                                     TD_OPTION_FLOAT(struct @IDENT @_config, limit, 3, 0.001, 1000,
                                                      "largest magnitude of what is inside"),
                                      TD_OPTION_END };
 
@@ -173,8 +173,8 @@ static td_tensor *build(const void *config, const td_ffn_in *in)
     return td_linear("down_proj", inside, td_dim(in->x, -1));
 }
 
-static const td_ffn @IDENT@_ffn = {
-    .plugin = TD_PLUGIN(td_ffn, TD_FFN_KIND, "@NAME@", options, struct @IDENT@_config,
+static const td_ffn @IDENT @_ffn = {
+    .plugin = TD_PLUGIN(td_ffn, TD_FFN_KIND, "@NAME@", options, struct @IDENT @_config,
                         .brief = "two matrices with op '@NAME@' between"),
     .build = build,
 };

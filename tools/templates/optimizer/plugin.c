@@ -10,9 +10,9 @@ struct @IDENT@_config {
 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct @IDENT@_config, momentum, 0.9, 0, 0.999999,
+    TD_OPTION_FLOAT(struct @IDENT @_config, momentum, 0.9, 0, 0.999999,
                     "share of the old momentum that is kept; 0: none"),
-    TD_OPTION_FLOAT(struct @IDENT@_config, weight_decay, 0, 0, 10,
+    TD_OPTION_FLOAT(struct @IDENT @_config, weight_decay, 0, 0, 10,
                     "decoupled, on tensors of rank 2 and more, times the rate"),
     TD_OPTION_END
 };
@@ -50,8 +50,8 @@ static td_tensor *build(const void *config, const td_optimizer_in *in)
     return td_sub(p, td_mul(move, in->rate));
 }
 
-static const td_optimizer @IDENT@_plugin = {
-    .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "@NAME@", options, struct @IDENT@_config,
+static const td_optimizer @IDENT @_plugin = {
+    .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "@NAME@", options, struct @IDENT @_config,
                         .brief = "gradient descent with a bias-corrected momentum",
                         .paper = "Sutskever et al., On the importance of initialization and "
                                  "momentum in deep learning, 2013"),

@@ -12,10 +12,10 @@ struct @IDENT@_config {
 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct @IDENT@_config, strength, 1, 0, 1000,
+    TD_OPTION_FLOAT(struct @IDENT @_config, strength, 1, 0, 1000,
                     "the bias is minus this times log(1 + scale distance); a learned factor per "
                     "head follows"),
-    TD_OPTION_FLOAT(struct @IDENT@_config, scale, 0.5, 0.0001, 1000, "of distances, in 1/tokens"),
+    TD_OPTION_FLOAT(struct @IDENT @_config, scale, 0.5, 0.0001, 1000, "of distances, in 1/tokens"),
     TD_OPTION_END
 };
 

@@ -15,7 +15,7 @@ struct @IDENT@_config {
     int64_t spaces;
 };
 
-static const td_option options[] = { TD_OPTION_INT(struct @IDENT@_config, spaces, 8, 1, 32,
+static const td_option options[] = { TD_OPTION_INT(struct @IDENT @_config, spaces, 8, 1, 32,
                                                    "longest run of spaces that is one token; 1: "
                                                    "bytes only"),
                                      TD_OPTION_END };
@@ -90,13 +90,13 @@ static int64_t decode(void *state_, const int32_t *ids, int64_t count, char *tex
     return n;
 }
 
-static const td_tokenizer @IDENT@_plugin = {
-    .plugin = TD_PLUGIN(td_tokenizer, TD_TOKENIZER_KIND, "@NAME@", options, struct @IDENT@_config,
+static const td_tokenizer @IDENT @_plugin = {
+    .plugin = TD_PLUGIN(td_tokenizer, TD_TOKENIZER_KIND, "@NAME@", options, struct @IDENT @_config,
                         .brief = "bytes, with runs of spaces as one token"),
     /* a promise: decoding gives back what was encoded, for every setting of the options */
     .flags = TD_TOKENIZER_LOSSLESS_BYTES | TD_TOKENIZER_LOSSLESS_UTF8,
-    .open = open_@IDENT@,
-    .close = close_@IDENT@,
+    .open = open_ @IDENT @,
+    .close = close_ @IDENT @,
     .special = special,
     .encode = encode,
     .decode = decode,
