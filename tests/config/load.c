@@ -3,7 +3,6 @@
 
 #include "config.h"
 #include "config/config.h"
-#include "config/setting.h"
 
 static td_errors  errors;
 static td_config *config;

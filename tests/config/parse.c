@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/setting.h"
+#include "config/parse.h"
 
 static td_arena *arena;
 static td_errors errors;
@@ -127,7 +127,7 @@ Test(parse, depth)
 
 static const td_setting * override(const char *text)
 {
-    return td_setting_parse_override(arena, text, NULL, &errors);
+    return td_setting_parse_override(arena, text, &errors);
 }
 
 Test(parse, override_types)
