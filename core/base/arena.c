@@ -60,6 +60,7 @@ static block *add_block(td_arena *a, size_t bytes)
     if (!b)
         return NULL;
     b->room = room;
+
     /* A large block is full from the start: put it second, and go on filling the front one. */
     if (a->blocks && is_large) {
         b->next = a->blocks->next;

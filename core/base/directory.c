@@ -14,6 +14,7 @@
 
 char *td_temporary_directory(const char *name, td_error *error)
 {
+    /* whoever sets TMPDIR does so because /tmp is small, or local to another machine */
     const char *base = getenv("TMPDIR");
     size_t      size;
     char       *path;
@@ -78,6 +79,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* A list of a few dozen names: growing by one is as good as any policy. */
 static bool add_name(char ***list, size_t *count, const char *name)
 {
     char **larger = realloc(*list, (*count + 1) * sizeof *larger);
@@ -155,7 +157,7 @@ int td_remove_tree(const char *path, td_error *error)
         free(child);
     }
     td_free_names(names, count);
-    if (code)
+    if (code) /* rmdir would only report "not empty" on top of it */
         return code;
     return rmdir(path) ? td_io_error(error, "remove", path) : 0;
 }

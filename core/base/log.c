@@ -66,10 +66,12 @@ int td_log_open_file(td_journal *j, const char *path, td_error *error)
     return 0;
 }
 
+/* Under the lock. */
 static void to_stderr(td_journal *j, int level, const char *line)
 {
     static const char *const names[] = { "debug: ", "", "warning: ", "error: " };
     static const char *const colours[] = { "\033[2m", "", "\033[33m", "\033[31m" };
+    /* the next progress line is drawn again below this one */
     if (j->drawn)
         fputs("\r\033[K", stderr);
     j->drawn = false;
@@ -141,7 +143,7 @@ void td_log_progress(td_journal *j, bool last, const char *format, ...)
     va_list args;
     double  now = td_now();
 
-    if (!j || j->level > TD_LOG_INFO)
+    if (!j || j->level > TD_LOG_INFO) /* --quiet */
         return;
     if (!last && now - j->shown < (j->terminal ? REDRAW : REPRINT))
         return;

@@ -42,6 +42,7 @@ static void processor_name(char *out, size_t size)
     char  line[512];
     FILE *f = fopen("/proc/cpuinfo", "re");
     snprintf(out, size, "unknown");
+    /* one processor is enough: those of a machine are alike, or nearly */
     while (f && fgets(line, sizeof line, f)) {
         const char *colon = strncmp(line, "model name", 10) ? NULL : strchr(line, ':');
         if (!colon || colon[1] != ' ')

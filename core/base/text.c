@@ -179,6 +179,7 @@ bool td_match(const char *pattern, const char *text)
 
 char *td_human_bytes(char out[32], double bytes)
 {
+    /* powers of 1024, and named so: memory and files are compared with these */
     static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
     int                      k = 0;
     while (bytes >= 1024 && k < 5) {
@@ -191,6 +192,7 @@ char *td_human_bytes(char out[32], double bytes)
 
 char *td_human_count(char out[32], double count)
 {
+    /* as papers write sizes of models and counts of tokens: 150M, 8B */
     static const char *const units[] = { "", "k", "M", "B", "T" };
     int                      k = 0;
     while (fabs(count) >= 1000 && k < 4) {

@@ -103,13 +103,14 @@ static unsigned next_round(td_pool *p, unsigned seen)
     return round;
 }
 
+/* A worker's life: round after round, until `stop`. */
 static void *work(void *argument)
 {
     worker  *w = argument;
     td_pool *p = w->pool;
     unsigned round = 0;
     for (;;) {
-        round = next_round(p, round);
+        round = next_round(p, round); /* a worker that is late never skips one: the caller waits */
         if (atomic_load_explicit(&p->stop, memory_order_relaxed))
             return NULL;
         claim(p, w->index);
@@ -147,6 +148,7 @@ static void parallel(const td_services *services, int64_t n, void (*fn)(void *, 
                      void *argument)
 {
     td_pool *p = services->host;
+    /* a nested region would overwrite the round that it is part of */
     bool     nested = atomic_exchange_explicit(&p->busy, true, memory_order_acquire);
     assert(!nested && "td_parallel may not be nested");
     if (!p->started) {
@@ -198,6 +200,7 @@ static int start(td_pool *p)
 static td_pool *make(int threads, td_journal *log)
 {
     td_pool *p = calloc(1, sizeof *p);
+    /* the caller needs no entry, but a count of 0 may give NULL */
     worker  *workers = calloc((size_t)threads, sizeof *workers);
     if (!p || !workers) {
         free(p);

@@ -60,6 +60,7 @@ static void report_unknown(td_binder *b, const td_setting *group, const td_setti
     if (nearest)
         td_bind_error(b, v, v->name, "is unknown; did you mean '%s'?", nearest);
     else
+        /* nothing near: perhaps it belongs to another group */
         td_bind_error(b, v, v->name,
                       "is unknown; `tandem config explain %s -c FILE` lists the options",
                       group->name);
@@ -199,11 +200,12 @@ static void bind_option_of_part(td_binder *b, td_setting *v, const td_option *o,
 static void bind_row(td_binder *b, const td_setting *group, td_setting *v, const td_option *o,
                      char *field, td_resolved *at)
 {
-    void *out = field;
+    void *out = field; /* validated: the option's C type, aligned */
     if (!v && o->flags & TD_OPTION_REQUIRED) {
         report_missing(b, group, o);
         return;
     }
+    /* first, so that the field is right whatever happens below */
     td_option_default(o, field);
     if (v && v->wrong)
         return;
@@ -237,6 +239,7 @@ static void bind_rows(td_binder *b, td_setting *group, const td_option *table, s
 static const char *plugin_name(td_binder *b, const td_setting *group, const slot *s)
 {
     const td_setting *v = td_setting_child(group, "plugin");
+    /* not the registry's business: it would look for a plugin of that number */
     if (v && v->type != TD_SETTING_STRING) {
         td_errors_add(b->errors, "%s: '%s.plugin' is %s; it takes the name of a plugin",
                       td_setting_origin(v), s->path, td_setting_type_name(v));
@@ -245,15 +248,16 @@ static const char *plugin_name(td_binder *b, const td_setting *group, const slot
     if (!v && !s->fallback)
         td_errors_add(b->errors,
                       "%s%sgroup '%s' must name a plugin of kind %s: write %s = { plugin = "
-                      "\"...\"; }; or add a config that has one (-c FILE)",
+                      "\"...\"; };%s",
                       group ? td_setting_origin(group) : "", group ? ": " : "", s->path, s->kind,
-                      s->path);
+                      s->path, group ? "" : " or add a config that has it (-c FILE)");
     return v ? v->text : s->fallback;
 }
 
 /* The plugin that the group names, or NULL after adding an error. */
 static const td_plugin *find_plugin(td_binder *b, const td_setting *group, const slot *s)
 {
+    /* an unknown plugin is an error of the line that names it, not of the group */
     const td_setting *v = td_setting_child(group, "plugin");
     const char       *name = plugin_name(b, group, s);
     td_error          e = { 0 };

@@ -55,6 +55,7 @@ static void wrong_choice(td_binder *b, const td_setting *v, const td_option *o)
     td_text     t = { 0 };
     while (o->choices[n])
         n++;
+    /* the choices are listed too: a near name may still not be the one that was meant */
     nearest = td_nearest(v->text, o->choices, n);
     td_option_describe(o, &t);
     td_bind_error(b, v, o->name, "cannot be \"%s\"; %s%s%sit takes %s", v->text,
@@ -94,6 +95,7 @@ static bool has_type(const td_setting *v, const td_option *o)
 static void bind_item(td_binder *b, const td_setting *v, const td_option *o, void *out,
                       size_t index, td_text *text)
 {
+    /* on an error the field keeps its default, and binding goes on with that */
     if (!has_type(v, o)) {
         td_bind_wrong_type(b, v, o);
     } else if (takes_strings(o)) {
@@ -138,7 +140,7 @@ static void bind_items(td_binder *b, const td_setting *v, const td_option *o, td
 static void bind_by_type(td_binder *b, const td_setting *v, const td_option *o, char *field,
                          td_text *text)
 {
-    void *out = field;
+    void *out = field; /* validated: the option's C type, aligned */
     switch (o->type) {
     case TD_TYPE_BOOL:
         if (v->type == TD_SETTING_BOOL)
@@ -157,7 +159,7 @@ static void bind_by_type(td_binder *b, const td_setting *v, const td_option *o, 
     case TD_TYPE_STRING:
         bind_item(b, v, o, out, 0, text);
         break;
-    default:
+    default: /* INTS, FLOATS, STRINGS; parts and lists of groups are bound in bind.c */
         bind_items(b, v, o, out, text);
         break;
     }
@@ -165,7 +167,7 @@ static void bind_by_type(td_binder *b, const td_setting *v, const td_option *o, 
 
 /* ---- the record ------------------------------------------------------------------------------ */
 
-/* What the field of a scalar holds, as config text; lists are empty by default. */
+/* What a field holds, as config text. */
 static void print_field(const td_option *o, const char *field, td_text *t)
 {
     const void *in = field;
@@ -185,7 +187,7 @@ static void print_field(const td_option *o, const char *field, td_text *t)
     case TD_TYPE_STRING:
         td_print_string(t, *(const char *const *)in);
         break;
-    default:
+    default: /* a list: its default is empty */
         td_text_print(t, "()");
         break;
     }

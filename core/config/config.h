@@ -1,4 +1,4 @@
-/* config.h - config files: composed, overridden, traced to where each value is from, bound to parts.
+/* config.h - config files: composed, overridden, traced to their origins, bound to parts.
  *
  * A config is a tree of groups, lists and scalars. `extends = "a.cfg"` (or a list) puts other files
  * beneath this one; groups are merged key by key and the later value wins, overrides last (merge.h

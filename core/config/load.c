@@ -116,7 +116,7 @@ static void extend(loader *l, td_setting *base, const td_setting *v, const char 
     td_setting *other;
     if (l->files > MOST_FILES) /* reported: unwind without reading any more */
         return;
-    if (v->type == TD_SETTING_LIST) {
+    if (v->type == TD_SETTING_LIST) { /* in order: the later file wins */
         for (const td_setting *child = v->first; child; child = child->next)
             extend(l, base, child, from);
         return;
@@ -142,11 +142,13 @@ static bool check_chain(loader *l, const char *path, const char *real)
         k++;
     if (k == l->depth && l->depth < DEEPEST_CHAIN)
         return true;
+    /* no cycle, but too long for one: perhaps each file extends a generated next one */
     if (k == l->depth) {
         td_errors_add(l->errors, "%s: extended through a chain of more than %d files", path,
                       DEEPEST_CHAIN);
         return false;
     }
+    /* the cycle alone, from this file to itself: how it was reached is no part of it */
     for (; k < l->depth; k++)
         td_text_print(&chain, "%s -> ", l->chain[k].path);
     td_errors_add(l->errors, "%s: extends itself: %s%s", path, td_text_get(&chain), path);
@@ -178,7 +180,7 @@ static td_setting *load_file(loader *l, const char *path)
     free(text);
     extends = td_setting_child(own, "extends");
     base = extends ? td_setting_new(l->arena, TD_SETTING_GROUP, "", path, 1) : NULL;
-    if (!base)
+    if (!base) /* it extends nothing, or is wrong itself */
         return own;
     l->chain[l->depth++] = (reading){ path, real };
     extend(l, base, extends, path);

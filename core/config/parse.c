@@ -73,6 +73,7 @@ static td_setting *convert(td_arena *arena, const config_setting_t *s, const cha
 /* libconfig's words for an error, with advice; for plain syntax errors, where to look. */
 static void add_syntax_error(const config_t *c, const td_scan *s)
 {
+    /* matched by its words: libconfig 1.5 has no code for it */
     const char *text = config_error_text(c);
     td_text     out = { 0 };
     if (text && strstr(text, "mismatched element type"))

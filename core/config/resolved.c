@@ -23,6 +23,7 @@ td_resolved *td_resolved_add(td_config *c, td_resolved *parent, const char *name
     td_resolved *r = td_arena_alloc(c->arena, sizeof *r);
     if (!r)
         return parent;
+    /* copied: the names of a module's options are its own, those of paths the caller's */
     r->name = td_arena_copy(c->arena, name);
     r->text = text;
     r->owner = owner;
@@ -66,6 +67,7 @@ void td_print_string(td_text *t, const char *s)
     for (; *s; s++) {
         if (*s == '"' || *s == '\\')
             td_text_append(t, "\\", 1);
+        /* no raw control characters: a terminal would obey them */
         if (*s == '\n')
             td_text_append(t, "\\n", 2);
         else if ((unsigned char)*s < ' ')

@@ -45,6 +45,7 @@ static const char *end_of_string(td_scan *s, const char *p)
 static const char *skip(td_scan *s, const char *p)
 {
     const char *end;
+    /* up to the newline, not past it: the caller counts it */
     if (*p == '#' || (p[0] == '/' && p[1] == '/'))
         return p + strcspn(p, "\n");
     if (p[0] == '/' && p[1] == '*')
@@ -122,6 +123,7 @@ static bool take_bracket(td_scan *s, char c)
 {
     static const char open[] = "{([", close[] = "})]";
     const char       *which = strchr(close, c);
+    /* `c` is never 0, which strchr would find */
     if (strchr(open, c)) {
         if (s->depth == TD_DEEPEST_GROUP)
             return false;
@@ -130,7 +132,7 @@ static bool take_bracket(td_scan *s, char c)
     } else if (which) {
         if (!s->mismatched && (!s->depth || s->bracket[s->depth - 1] != open[which - close]))
             s->mismatched = s->line;
-        s->depth -= s->depth > 0;
+        s->depth -= s->depth > 0; /* go on as if it matched: one error is enough */
     }
     return true;
 }

@@ -85,6 +85,8 @@ size_t td_config_diff(const td_config *a, const td_config *b, td_text *out)
 {
     td_map *x = flat(a, false), *y = flat(b, false);
     size_t  n = 0;
+    /* by the text of values, which is the same only for the same number; in the order of `a`, and
+     * then what only `b` has */
     for (size_t i = 0; x && y && i < td_map_count(x); i++) {
         const td_resolved *p = td_map_value(x, i), *q = td_map_get(y, td_map_key(x, i));
         if (q && !strcmp(p->text, q->text))
@@ -152,6 +154,7 @@ static const char *group_doc(const td_resolved *r)
 
 static void explain_group(const td_resolved *r, const char *path, td_text *out)
 {
+    /* the line of the plugin is the heading; the others are listed below it */
     const td_resolved *plugin = plugin_of(r), *first = plugin ? plugin->next : r->first;
     size_t             index = 0;
     if (plugin)
@@ -184,7 +187,7 @@ static void explain_missing(const td_map *m, const char *path, td_text *out)
     size_t      n = 0;
     for (size_t i = 0; i < td_map_count(m) && n < MOST_NAMES; i++)
         names[n++] = td_map_key(m, i);
-    nearest = td_nearest(path, names, n);
+    nearest = td_nearest(path, names, n); /* among full paths: a wrong group is found as well */
     td_text_print(out, "there is no key '%s'", path);
     if (nearest)
         td_text_print(out, "; did you mean '%s'?", nearest);

@@ -51,6 +51,7 @@ int64_t td_stored_count(const td_stored *t)
 
 /* ---- header ---------------------------------------------------------------------------------- */
 
+/* -1: unknown, or the entry has none. */
 static int find_type(const char *name)
 {
     for (int i = 0; name && i < TD_STORED_TYPES; i++)
@@ -104,12 +105,13 @@ static int read_offsets(const json_t *offsets, td_stored *t, const unsigned char
     return 0;
 }
 
+/* One entry of the header; `room` bytes of data follow it. */
 static int read_tensor(const char *name, const json_t *entry, td_stored *t,
                        const unsigned char *data, size_t room, td_error *error)
 {
     const char *type = json_string_value(json_object_get(entry, "dtype"));
     t->name = name;
-    t->type = find_type(type);
+    t->type = find_type(type); /* before the shape, which is measured with its width */
     if (t->type < 0)
         return td_fail(error, TD_EFORMAT,
                        "tensor '%s': dtype '%s' is not supported (F32 F64 I32 I64 BF16 F16 U8 "
@@ -166,7 +168,7 @@ static int read_tensors(td_safetensors *s, const unsigned char *data, size_t roo
                        json_object_size(s->header));
     json_object_foreach(s->header, name, entry)
     {
-        if (!strcmp(name, "__metadata__"))
+        if (!strcmp(name, "__metadata__")) /* texts, no tensor */
             continue;
         int code = read_tensor(name, entry, &s->tensors[s->count], data, room, error);
         if (code)

@@ -89,6 +89,7 @@ static char *header_text(const td_stored *tensors, size_t count, const char *con
         td_fail(error, TD_ENOMEM, "out of memory for the header of %zu tensors", count);
         return NULL;
     }
+    /* padding is part of the header's length; spaces are JSON's white space */
     memset(grown + size, ' ', padded - size);
     grown[padded] = 0;
     return grown;
@@ -143,7 +144,7 @@ int td_safetensors_write(const char *path, const td_stored *tensors, size_t coun
     char          *header = header_text(tensors, count, metadata, error);
     int            code;
 
-    if (!header)
+    if (!header) /* before the file is touched */
         return td_failed(error, TD_EFORMAT);
     code = td_atomic_open(&out, path, error);
     if (!code) {

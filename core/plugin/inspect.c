@@ -37,6 +37,8 @@ static bool within(const elf *e, uint64_t offset, uint64_t size)
 
 static int check_header(const elf *e, const Elf64_Ehdr *h, td_error *error)
 {
+    /* A script or a text named .so, another architecture's build, and a program are what people
+     * actually put there: a message for each. */
     if (e->size < sizeof *h || memcmp(e->data, ELFMAG, SELFMAG))
         return td_fail(
             error, TD_EPLUGIN,
@@ -276,6 +278,7 @@ int td_module_inspect(const char *path, td_error *error)
     elf            e = { .path = path };
     int            code;
 
+    /* a map, not a read: modules with debug data are large, and a few pages of each are needed */
     if (check_regular(path, error) || td_file_map(&map, path, error))
         return TD_EPLUGIN;
     e.data = map.data;

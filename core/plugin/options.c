@@ -77,6 +77,7 @@ static const char *type_name(int64_t type)
 
 static void print_type(const td_option *o, td_text *out)
 {
+    /* words that a config's author knows, not C's types */
     const char *name = type_name(o->type);
     if (name)
         td_text_print(out, "%s", name);
@@ -98,6 +99,7 @@ static void print_type(const td_option *o, td_text *out)
 
 static void print_default(const td_option *o, td_text *out)
 {
+    /* a required option has a `number`, too, and it means nothing */
     if (o->flags & TD_OPTION_REQUIRED)
         td_text_print(out, ", required");
     else if (o->type == TD_TYPE_BOOL)

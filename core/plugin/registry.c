@@ -55,6 +55,7 @@ static found *known(const td_registry *r, const char *kind, const char *name)
     return at ? &r->plugins[at - 1] : NULL;
 }
 
+/* Twice the room when it is full; starts above the number of built-in ops. */
 static bool make_room(td_registry *r)
 {
     size_t room = r->room ? 2 * r->room : 128;
@@ -76,6 +77,7 @@ static int add_plugin(td_registry *r, const td_plugin *p, td_loaded *from, size_
     const td_plugin *copy;
     char             key[256];
     assert(kind && "validated, or built in");
+    /* the index first: if it cannot grow, the plugin does not exist */
     copy = make_room(r) ? td_plugin_copy(p, kind->size, r->arena) : NULL;
     if (!copy || td_map_set(r->by_name, key_of(key, copy->kind, copy->name),
                             (void *)(uintptr_t)(r->count + 1)))
@@ -180,6 +182,7 @@ td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error
         td_fail(error, TD_ENOMEM, "out of memory while listing plugins");
         return NULL;
     }
+    /* all of them before any is checked: td_registry_free takes what there is */
     r->arena = td_arena_new();
     r->tried = td_map_new();
     r->refused = td_map_new();
@@ -316,6 +319,7 @@ static void look_for(td_registry *r, const char *kind, const char *name)
 {
     wanted w = { kind, name };
     for (size_t k = 0; k < r->search.count && !r->scanned; k++) {
+        /* the file of that name first, so that its refusal is known before others are tried */
         const char *path = named_file(r, k, kind, name);
         if (path && td_file_exists(path))
             try_module(r, path, k);

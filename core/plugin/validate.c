@@ -24,6 +24,7 @@ enum {
 static int refuse_revision(const char *path, const td_plugin *p, const td_kind *k, td_error *error)
 {
     size_t n = strlen(k->name);
+    /* three cases, because each needs something else done */
     if (p->kind[n] != '/')
         return td_fail(error, TD_EPLUGIN,
                        "'%s': plugin '%s' has kind '%s', without a revision; this tandem has "
@@ -152,6 +153,7 @@ static const char *wrong_row(const td_plugin *p, const td_option *table, size_t 
                              size_t config_size, int depth, const td_option *row)
 {
     td_option   other;
+    /* In this order: each check relies on the ones before it. */
     const char *wrong = i >= TD_MOST_OPTIONS ? "is one too many: a table can have 200 options"
                                              : wrong_name(row);
     if (!wrong)
@@ -210,10 +212,12 @@ static const char *wrong_op(const td_op *o)
     if (o->min_inputs < 0 || o->min_inputs > o->max_inputs || o->max_inputs > TD_MAX_INPUTS)
         return "must have 0 <= min_inputs <= max_inputs <= TD_MAX_INPUTS";
     if (o->flags & TD_OP_VIEW)
-        return "sets TD_OP_VIEW, which is reserved for built-in ops";
+        return "sets TD_OP_VIEW, which is reserved for built-in ops"; /* views alias memory */
     for (int k = 0; k < TD_MAX_OUTPUTS; k++) {
+        /* 1 + the input's index; 0: not in place */
         if (o->inplace[k] < 0 || o->inplace[k] > o->max_inputs)
             return "writes in place to an input that it does not have";
+        /* else a node could be merged with an equal one, or dropped, and the write with it */
         if (o->inplace[k] && !(o->flags & TD_OP_EFFECT))
             return "writes in place without TD_OP_EFFECT";
     }
@@ -229,6 +233,7 @@ static int check_hooks(const char *path, const td_plugin *p, td_error *error)
     if (missing)
         return td_fail(error, TD_EPLUGIN, "'%s': plugin '%s' of kind '%s' has no '%s': set it",
                        path, p->name, p->kind, missing);
+    /* these two kinds carry tables that the host indexes by */
     if (!strcmp(p->kind, TD_KERNELS_KIND))
         return check_kernels(path, (const td_kernels *)(const void *)p, error);
     wrong = strcmp(p->kind, TD_OP_KIND) ? NULL : wrong_op((const td_op *)(const void *)p);
@@ -304,6 +309,7 @@ int td_plugins_validate(const char *path, const td_plugin *const *list, td_error
     for (size_t k = 0; list[k]; k++) {
         if (check_plugin(path, list[k], error))
             return TD_EPLUGIN;
+        /* against another file the registry reports it; within one there is nothing to choose */
         for (size_t j = 0; j < k; j++)
             if (!strcmp(list[j]->kind, list[k]->kind) && !strcmp(list[j]->name, list[k]->name))
                 return td_fail(error, TD_EPLUGIN, "'%s' lists %s '%s' twice: name it once", path,
