@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "check/check.h"
-#include "config/setting.h"
+#include "config/config.h"
 #include "manual/markdown.h"
 #include "plugin/options.h"
 #include "tandem/kind/kernels.h"
