@@ -41,7 +41,7 @@ static const mistake mistakes[] = {
     { "broken/op-fast-math", NULL, "nan", "failed", "-ffast-math" },
     /* what it does to the process */
     { "broken/attention-crashes", NULL, "shapes", "crashed", "Segmentation" },
-    { "broken/attention-exits", NULL, "shapes", "crashed", "ends the process" },
+    { "broken/attention-exits", NULL, "shapes", "crashed", "ended the process" },
     { "broken/attention-hangs", NULL, "shapes", "timed out", "--time-limit" },
     { "broken/attention-allocates", NULL, "shapes", "memory", "--memory-limit" },
     { "broken/attention-leaks", NULL, "leaks", "failed", "leaks" },
