@@ -159,7 +159,7 @@ Test(broken, several_modules_are_told_shortly)
     cr_expect_eq(run.code, 1);
     cr_expect(strstr(run.out, "broken/op-none.so\n"), "%s", run.out);
     cr_expect(strstr(run.out, "  optimizer/optimizer-climbs"), "%s", run.out);
-    cr_expect(strstr(run.out, " 0 ok, but\n  converges      failed     400 updates"), "%s",
+    cr_expect(strstr(run.out, " 0 ok, but:\n  converges      failed     400 updates"), "%s",
               run.out);
     cr_expect(strstr(run.out, "3 tests: 2 ok, 1 with findings"), "%s", run.out);
     child_free(&run);

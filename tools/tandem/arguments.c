@@ -22,6 +22,7 @@ static const td_flag *find_flag(const td_usage *u, const td_flag *flags, const c
     return NULL;
 }
 
+/* Suggests only what this subcommand would accept. */
 static int unknown_option(td_tool *t, const td_usage *u, const char *name)
 {
     enum { NAMES = 64, OWN = 48 }; /* room is left for the common ones */
@@ -96,6 +97,7 @@ static int take_option(td_tool *t, const td_usage *u, int argc, char **argv, int
     const td_flag *f, *own;
 
     option_name(argv[0], equals ? (size_t)(equals - argv[0]) : strlen(argv[0]), name);
+    /* A subcommand's own option hides a common one of the same name. */
     own = find_flag(u, u->flags, name);
     f = own ? own : find_flag(u, td_tool_common(), name);
     *code = f ? TD_EXIT_OK : unknown_option(t, u, name);
@@ -164,6 +166,7 @@ bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *co
             return false;
         i += n;
     }
+    /* Checked at the end, so that --help anywhere on the line wins. */
     if (t->n_plain > u->plain) {
         *code = td_tool_usage_error(t, "unexpected argument '%s'%s", t->plain[u->plain],
                                     u->config ? ": it is neither an option, nor FILE.cfg, nor "
@@ -210,7 +213,7 @@ bool td_tool_integer(td_tool *t, const char *name, int64_t otherwise, int64_t lo
     *out = otherwise;
     if (!text)
         return true;
-    errno = 0;
+    errno = 0; /* the only sign of an overflow */
     *out = strtoll(text, &end, 10);
     if (*text && !*end && !errno && *out >= low && *out <= high)
         return true;

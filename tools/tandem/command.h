@@ -59,7 +59,8 @@ typedef struct td_word {
     /* Completion understands KIND, NAME (of a plugin of the kind before it), KEY, FILE and DIR. */
     const char     *arguments;
     const char     *brief;
-    /* Its own description, for a word that has options of its own; NULL: those of the subcommand. */
+    /* Its own description, for a word that has options of its own; NULL: those of the
+     * subcommand. */
     const td_usage *usage;
     int (*run)(td_tool *, int argc, char **argv);
 } td_word;

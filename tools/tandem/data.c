@@ -1,4 +1,13 @@
-/* data.c - `tandem data`: make the project's own corpus, prepare token shards, show records. */
+/* data.c - `tandem data`: make the project's own corpus, prepare token shards, show records.
+ *
+ * A record, as `tandem data show` prints it:
+ *
+ *     record 0 of 'arithmetic'
+ *       given (8): 4 + 67 =
+ *       predicted (8):  121\n13
+ *       encoder_ids: 55 35 46 35 57 58 35 64
+ *       ..                                    every array that the architecture makes of it
+ */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +22,7 @@
 
 #define LARGEST ((int64_t)1 << 40) /* of seeds, bytes and record numbers */
 
-/* ---- make-corpus ------------------------------------------------------------------------------ */
+/* ---- make-corpus ----------------------------------------------------------------------------- */
 
 static const td_flag corpus_flags[] = {
     { "--out", "DIR", "write the corpus to DIR" },
@@ -55,6 +64,7 @@ static int make_corpus(td_tool *tool, int argc, char **argv)
 
 /* ---- prepare --------------------------------------------------------------------------------- */
 
+/* The directory, for scripts that look into it. */
 static void show_cache(const td_tool *tool, const char *run_directory)
 {
     char   *cache = td_path_join(run_directory, "cache");
@@ -88,6 +98,7 @@ static int prepare(td_tool *tool, int argc, char **argv)
     if (!td_tool_parse(tool, &prepare_usage, argc, argv, &code) ||
         !td_work_open(&w, tool, TD_NEED_TOKENIZER | TD_NEED_DATA, &code))
         return code;
+    /* Neither model nor loss: shards depend on the tokenizer and the text alone. */
     code = td_work_prepare(&w, &e);
     if (!code)
         show_cache(tool, w.x->run.dir);
@@ -151,6 +162,7 @@ static void show_text(const td_work *w, const char *name, const int32_t *ids, in
 {
     int64_t from = 0;
     printf("  %s (%lld): ", name, (long long)count);
+    /* At i = count there is no mark, only the last run to print. */
     for (int64_t i = 0; i <= count; i++) {
         char mark[32] = "";
         if (i < count && !mark_of(&w->special, ids[i], mark))
@@ -182,12 +194,14 @@ static int show_one(td_work *w, uint64_t index, td_arena *arena, td_batch *b, td
     return 0;
 }
 
+/* The arena holds one record at a time, however many there are to show. */
 static int show_all(td_work *w, int64_t index, int64_t count, td_error *error)
 {
     td_arena *arena = td_arena_new();
     td_batch *b = td_batch_new();
     int       code = arena && b ? td_work_data(w, error)
                                 : td_fail(error, TD_ENOMEM, "out of memory for a record");
+    /* Past the end of an epoch records simply go on, as in training. */
     for (int64_t i = 0; i < count && !code; i++) {
         td_arena_reset(arena);
         code = show_one(w, (uint64_t)(index + i), arena, b, error);

@@ -1,4 +1,16 @@
-/* help.c - the options common to all subcommands, and --help. */
+/* help.c - the options common to all subcommands, and --help.
+ *
+ *     usage: tandem plugins new KIND NAME
+ *
+ *     Create a plugin project: ..
+ *
+ *       --dir DIR             create the project in DIR, which must not exist ..
+ *       --plugin-path DIR     search DIR for plugins first
+ *
+ *     docs/plugin-authors.md is a guided tour.
+ *
+ *     example: tandem plugins new attention mine
+ */
 #include <stdio.h>
 #include <string.h>
 
@@ -64,6 +76,7 @@ static const char *print_wrapped(const char *text, size_t column, size_t indent)
     while (*text && strncmp(text, "\n\n", 2)) {
         size_t n = word_length(text);
         if (n) {
+            /* A word wider than the line is printed all the same, and goes past its end. */
             if (!first && column + 1 + n > WIDTH) {
                 printf("\n%*s", (int)indent, "");
                 column = indent;

@@ -68,6 +68,7 @@ static int dispatch(int argc, char **argv)
         print_help(stderr);
         return TD_EXIT_USAGE;
     }
+    /* Help that was asked for is a result, on stdout; without arguments it is a usage error. */
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         print_help(stdout);
         return TD_EXIT_OK;

@@ -106,6 +106,7 @@ static int show(td_tool *t, td_registry *r, const char *kind, const char *name)
 {
     const td_plugin *p = NULL;
     td_error         e = { 0 };
+    /* "attention", or "attention/1" as list --json prints it */
     for (const td_kind *k = td_kinds(); k->id; k++)
         if (!strcmp(k->name, kind) || !strcmp(k->id, kind))
             p = td_registry_find(r, k->id, name, &e);
@@ -170,7 +171,8 @@ int td_command_plugins(td_tool *t, int argc, char **argv)
     const char *what;
     int         code;
 
-    /* These words parse by tables of their own, so they are looked for before anything is parsed. */
+    /* These words parse by tables of their own, so they are looked for before anything is
+     * parsed. */
     for (const td_word *w = words; argc && w->name; w++)
         if (w->run && !strcmp(argv[0], w->name)) {
             t->command = w->usage->name;

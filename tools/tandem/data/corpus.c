@@ -1,5 +1,5 @@
-/* corpus.c - documents of six domains from small grammars: facts with questions about them, dialogue,
- * lists, code, tables, arithmetic.
+/* corpus.c - documents of six domains from small grammars: facts with questions about them,
+ * dialogue, lists, code, tables, arithmetic.
  *
  * A document is a function of (seed, domain, number) alone, and the text of all of them is frozen:
  * golden runs and docs/results.md depend on it byte for byte. So a word is never added to a list
@@ -70,7 +70,11 @@ static void name(draw *d, char out[32])
 
 /* ---- domains --------------------------------------------------------------------------------- */
 
-/* The answers lie some sentences back, so only a model that looks there can predict them. */
+/*     Kaistum is an island in the south, on the river Facidi. It was founded in 1632 by the miller
+ *     Kopaim, who was known to be stubborn. ..
+ *     Question: Who founded Kaistum? Answer: Kopaim.
+ *
+ * The answers lie some sentences back, so only a model that looks there can predict them. */
 static void facts(draw *d, td_text *t)
 {
     char town[32], river[32], person[32];
@@ -100,7 +104,11 @@ static void facts(draw *d, td_text *t)
     td_text_print(t, "Question: On which river is %s? Answer: the %s.\n", town, river);
 }
 
-/* Sums that follow from numbers mentioned before, and names that alternate. */
+/*     Stouma: I need 3 measures of ink. How much is one?
+ *     Radihil: One measure of ink is 9 coins.
+ *     Stouma: Then 3 measures are 27 coins. Here they are, thank you.
+ *
+ * Products of numbers mentioned before, and two names that alternate. */
 static void dialogue(draw *d, td_text *t)
 {
     char a[32], b[32];
@@ -117,6 +125,7 @@ static void dialogue(draw *d, td_text *t)
             "%s: I need %d measures of %s. How much is one?\n%s: One measure of %s is %d coins.\n",
             a, count, good, b, good, price);
         td_text_print(t, "%s: Then %d measures are %d coins. %s\n", a, count, count * price,
+                      /* the answer to the price depends on the product, not on either number */
                       count * price > 60 ? "That is too much for me."
                                          : "Here they are, thank you.");
     }
@@ -124,7 +133,11 @@ static void dialogue(draw *d, td_text *t)
                   PICK(d, weathers), a, b);
 }
 
-/* A list and the same list reversed: copying over a distance. */
+/*     1. glass
+ *     2. honey
+ *     The first is glass, the last is honey. In reverse: honey, glass.
+ *
+ * Copying over a distance, in order and in reverse. */
 static void lists(draw *d, td_text *t)
 {
     char owner[32];
@@ -141,7 +154,13 @@ static void lists(draw *d, td_text *t)
         td_text_print(t, " %s%s", goods[order[i]], i ? "," : ".\n");
 }
 
-/* A function, an assertion that is true of it, and a use of it. */
+/*     def salt_ox(ox):
+ *         """Return ox - 6."""
+ *         return ox - 6
+ *
+ *     assert salt_ox(3) == -3
+ *
+ * Names that must be repeated exactly, and a result that follows from the definition. */
 static void code(draw *d, td_text *t)
 {
     static const char *const operators[] = { "+", "-", "*" };
@@ -155,7 +174,12 @@ static void code(draw *d, td_text *t)
                   x);
 }
 
-/* A table, then its maximum and its total. */
+/*     | name | job | pepper |
+ *     |---|---|---|
+ *     | Pecath | scribe | 36 |
+ *     Most pepper: Pecath with 36. In all: 36.
+ *
+ * A column has to be read as a whole. */
 static void tables(draw *d, td_text *t)
 {
     char        who[4][32];
@@ -165,6 +189,7 @@ static void tables(draw *d, td_text *t)
     for (int i = 0; i < n; i++) {
         name(d, who[i]);
         amount[i] = 1 + (int)below(d, 60);
+        /* of equal ones the first has most */
         total += amount[i];
         most = amount[i] > amount[most] ? i : most;
         td_text_print(t, "| %s | %s | %d |\n", who[i], PICK(d, jobs), amount[i]);
@@ -172,6 +197,9 @@ static void tables(draw *d, td_text *t)
     td_text_print(t, "Most %s: %s with %d. In all: %d.\n", good, who[most], amount[most], total);
 }
 
+/*     168 - 82 = 86
+ *
+ * Lines that have nothing to do with each other: only the sums themselves can be learned. */
 static void arithmetic(draw *d, td_text *t)
 {
     int lines = 3 + (int)below(d, 6);
@@ -182,7 +210,7 @@ static void arithmetic(draw *d, td_text *t)
             td_text_print(t, "%d + %d = %d\n", a, b, a + b);
             break;
         case 1:
-            td_text_print(t, "%d - %d = %d\n", a + b, a, b);
+            td_text_print(t, "%d - %d = %d\n", a + b, a, b); /* never negative */
             break;
         default:
             td_text_print(t, "%d * %d = %d\n", a % 13, b % 13, a % 13 * (b % 13));

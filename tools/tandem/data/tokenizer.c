@@ -1,4 +1,5 @@
-/* tokenizer.c - `tandem data train-tokenizer`: trains the config's tokenizer on the text of its data.
+/* tokenizer.c - `tandem data train-tokenizer`: trains the config's tokenizer on the text of its
+ * data.
  *
  * A tokenizer plugin trains on files, a data plugin hands out documents; between the two lies a
  * scratch file that all documents are written to. */
@@ -51,8 +52,8 @@ static int write_document(void *lines_, const char *text, size_t size)
     return ferror(l->file) ? TD_EIO : 0;
 }
 
-/* A file in the directory of `out`, where there must be room anyway, and already unlinked: no failure
- * and no signal leaves it behind. */
+/* A file in the directory of `out`, where there must be room anyway, and already unlinked: no
+ * failure and no signal leaves it behind. */
 static FILE *scratch(const char *out, td_error *error)
 {
     char  path[4096];
@@ -69,7 +70,7 @@ static FILE *scratch(const char *out, td_error *error)
     if (!f) {
         td_fail(error, TD_EIO, "cannot write '%s', the text to train on: %s", path,
                 strerror(errno));
-        if (fd >= 0)
+        if (fd >= 0) /* fdopen failed, and did not take it */
             close(fd);
     }
     return f;
@@ -135,7 +136,7 @@ static int train_on_files(td_work *w, const char *files, int64_t size, const cha
          p = strtok_r(NULL, ",", &rest)) {
         if (n == MOST_FILES)
             code = td_fail(error, TD_ECONFIG, "--files takes at most %d files", MOST_FILES);
-        else if (access(p, R_OK))
+        else if (access(p, R_OK)) /* SentencePiece would name neither the file nor the option */
             code = td_fail(error, TD_EIO, "cannot read '%s' of --files: %s", p, strerror(errno));
         else
             list[n++] = p;

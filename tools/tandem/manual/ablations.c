@@ -18,6 +18,7 @@ void td_ablations_open(td_ablations *a, const char *configs)
         td_config *c = path && file ? td_config_load((const char *const *)&path, 1, NULL, 0,
                                                      configs, &errors)
                                     : NULL;
+        /* One that does not load is left out; tests/config loads all of them. */
         if (c)
             a->at[a->count++] = (td_ablation){ file, c };
         else
@@ -48,6 +49,7 @@ static bool names_it(const td_ablation *a, const td_places *where, const char *p
         const char       *slash;
         snprintf(path, sizeof path, "%s.plugin", where->at[k]);
         v = td_config_get(a->config, path);
+        /* A setting knows the file that it was written in. */
         slash = v && v->file ? strrchr(v->file, '/') : NULL;
         if (slash && !strcmp(slash + 1, a->file) && v->type == TD_SETTING_STRING &&
             !strcmp(v->text, plugin))

@@ -21,7 +21,8 @@ typedef struct td_ablations {
 /* All that can be read in `configs`/ablations; zero-initialize. */
 void td_ablations_open(td_ablations *, const char *configs);
 void td_ablations_close(td_ablations *);
-/* Append a line with links to those that name the plugin at one of the places; nothing if none do. */
+/* Append a line with links to those that name the plugin at one of the places; nothing if none
+ * do. */
 void td_ablations_put(const td_ablations *, const td_places *, const char *plugin, td_text *out);
 
 #endif

@@ -1,5 +1,5 @@
-/* completion.c - `tandem completion`: prints the script by which a shell completes commands, options,
- * files, config keys and names of plugins. */
+/* completion.c - `tandem completion`: prints the script by which a shell completes commands,
+ * options, files, config keys and names of plugins. */
 #include "manual/completion.h"
 
 #include <stdlib.h>
@@ -112,6 +112,7 @@ static int print(td_tool *t, const td_registry *r, const char *shell)
         td_fail(&e, TD_ENOMEM, "out of memory for a completion script");
     else if (!td_keys_collect(r, x.arena, &x.keys, &e)) {
         x.configs = shipped_configs(x.arena);
+        /* Written out as a whole: half a script would be sourced all the same. */
         script_of(shell)(&x, &out);
         fputs(td_text_get(&out), stdout);
     }

@@ -1,9 +1,9 @@
 /* completion.h - what the scripts of `tandem completion` are made from.
  *
  * A script is static text around tables: commands, words, options, kinds, plugins, config keys and
- * what each key may be. The tables are those by which the command itself parses (td_usage, options of
- * plugins), so a script cannot offer what the command refuses. A script holds them as they were when
- * it was written; it does not call `tandem` while one types.
+ * what each key may be. The tables are those by which the command itself parses (td_usage, options
+ * of plugins), so a script cannot offer what the command refuses. A script holds them as they were
+ * when it was written; it does not call `tandem` while one types.
  *
  * Each shell has a file of its own (completion_bash.c, ..) that writes its script; completion.c is
  * the command.

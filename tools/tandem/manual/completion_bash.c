@@ -1,9 +1,9 @@
 /* completion_bash.c - the script of `tandem completion bash`.
  *
- * In the script, `_tandem` finds out what the word under the cursor is (an option's value, a key, the
- * second argument of a word, ..) and calls the function for it, which adds to COMPREPLY. Most of
- * these functions are a `case` over "COMMAND WORD", written here from the commands' tables; the rest
- * of the script is fixed text. */
+ * In the script, `_tandem` finds out what the word under the cursor is (an option's value, a key,
+ * the second argument of a word, ..) and calls the function for it, which adds to COMPREPLY. Most
+ * of these functions are a `case` over "COMMAND WORD", written here from the commands' tables; the
+ * rest of the script is fixed text. */
 #include <string.h>
 
 #include "manual/completion.h"
@@ -22,6 +22,7 @@ static void put_flag(const td_usage *u, const td_flag *f, void *out)
     td_text_print(out, " %s", f->name);
 }
 
+/*     'data show') _tandem_add ' --index --count -c ..' ;; */
 static void put_flags(const td_usage *u, const td_command *c, const td_word *w, void *out)
 {
     put_pattern(u, w, out);
@@ -41,7 +42,10 @@ static void put_all_valued(const td_usage *u, const td_command *c, const td_word
     td_completion_flags(u, put_valued, out);
 }
 
-/* The case of one option that takes a value: what to offer for it. */
+/*     'data show:--index') : ;;
+ *     'data make-corpus:--out') _tandem_directories ;;
+ *
+ * The case of an option that takes a value: what to offer for it. */
 static void put_value(const td_usage *u, const td_flag *f, void *argument)
 {
     td_text *out = argument;
@@ -70,6 +74,7 @@ static void put_values(const td_usage *u, const td_command *c, const td_word *w,
     td_completion_flags(u, put_value, out);
 }
 
+/*     'data show') return 0 ;; */
 static void put_takes_config(const td_usage *u, const td_command *c, const td_word *w, void *out)
 {
     put_pattern(u, w, out);
@@ -109,7 +114,11 @@ static void put_argument(const char *name, size_t n, td_text *out)
         td_text_print(out, "_tandem_files");
 }
 
-/* A case for each argument of a word, as "COMMAND WORD NUMBER". */
+/*     'plugins show 0') _tandem_add "$_tandem_kinds" ;;
+ *     'plugins show 1') _tandem_names "$last" ;;
+ *     'plugins check '*) _tandem_files '*.so' ;;
+ *
+ * A case for each argument of a word. */
 static void put_word(const td_command *c, const td_word *w, td_text *out)
 {
     const char *last = "";
@@ -134,6 +143,10 @@ static void put_word(const td_command *c, const td_word *w, td_text *out)
     }
 }
 
+/*     'plugins  0') _tandem_add 'list show matrix ..' ;;
+ *
+ * The word itself is argument 0 of a command without a word; then come the arguments of each
+ * word. */
 static void put_words(td_text *out)
 {
     for (const td_command *c = td_commands(); c->name; c++) {
@@ -248,8 +261,8 @@ static const char helpers[] =
     "}\n\n";
 
 /* bash splits COMP_WORDS at '=' if COMP_WORDBREAKS contains it (the default) and then replaces only
- * what follows the '='. So words are joined again first, and `prefix`, the part up to the '=', is put
- * before the answers only if bash does not split there.
+ * what follows the '='. So words are joined again first, and `prefix`, the part up to the '=', is
+ * put before the answers only if bash does not split there.
  *
  * The first loop joins, the second finds command, word, the number of plain arguments, and whether
  * the previous argument is an option that waits for its value (`prev`). */
@@ -335,6 +348,7 @@ static const char main_function[] =
 
 void td_completion_bash(const td_completion *x, td_text *out)
 {
+    /* Functions are defined when the script is sourced and called later, so their order is free. */
     td_text_print(out, "%s", head);
     put_lists(x, out);
     td_text_print(out, "%s", helpers);

@@ -1,7 +1,7 @@
 /* completion_fish.c - the script of `tandem completion fish`.
  *
- * The script is a list of `complete -c tandem -n CONDITION ..`: what fish offers where the condition
- * holds. */
+ * The script is a list of `complete -c tandem -n CONDITION ..`: what fish offers where the
+ * condition holds. */
 #include <string.h>
 
 #include "manual/completion.h"
@@ -33,12 +33,13 @@ static void put_value(td_text *out, const td_flag *f)
         td_text_print(out, " -x -a '(__fish_complete_directories)'");
     else if (!strncmp(f->value, "KEY", 3))
         td_text_print(out, " -x -a '(__tandem_keys | string replace = \"\")'");
-    else if (!strcmp(f->name, "-c"))
+    else if (!strcmp(f->name, "-c")) /* -k: in this order, the shipped ones first */
         td_text_print(out, " -r -k -a \"$__tandem_shipped (__fish_complete_suffix .cfg)\"");
     else
         td_text_print(out, strncmp(f->value, "FILE", 4) ? " -x" : " -r -F");
 }
 
+/*     complete -c tandem -n '__tandem_is data show' -l index -x -d 'first record (default 0)' */
 static void put_flag(const td_usage *u, const td_flag *f, void *argument)
 {
     td_text *out = argument;
@@ -52,6 +53,7 @@ static void put_flag(const td_usage *u, const td_flag *f, void *argument)
     td_text_print(out, "\n");
 }
 
+/* Its options, then what else may be typed: keys, and configs without -c. */
 static void put_usage(const td_usage *u, const td_command *c, const td_word *w, void *argument)
 {
     td_text *out = argument;
@@ -87,7 +89,9 @@ static void put_subcommand(const td_command *c, td_text *out)
     put_word(c->name, "cfg", "configs and the options of all plugins", out);
 }
 
-/* A plugin's name as the argument behind its kind: `tandem plugins show KIND NAME`. */
+/*     complete -c tandem -n '__tandem_is plugins show backend; and __tandem_count 5' -a 'cpu ..'
+ *
+ * A plugin's name, as the argument behind its kind. */
 static void put_plugins(const td_completion *x, const char *command, const char *word, td_text *out)
 {
     for (const td_kind *k = td_kinds(); k->id; k++) {
@@ -118,8 +122,8 @@ static void put_arguments(const td_completion *x, const td_command *c, const td_
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
-/* A function that prints what may be typed next: "key=" for every key with what it means, or, behind
- * a '=', "key=value" for every value of the key. */
+/* A function that prints what may be typed next: "key=" for every key with what it means, or,
+ * behind a '=', "key=value" for every value of the key. */
 static void put_keys(const td_completion *x, td_text *out)
 {
     td_text_print(out, "function __tandem_keys\n    set -l token (commandline -ct)\n"
@@ -168,6 +172,7 @@ void td_completion_fish(const td_completion *x, td_text *out)
 {
     td_text_print(out, "%s", head);
     put_keys(x, out);
+    /* -f: no files unless one of the rules below asks for them */
     td_text_print(out, "set -g __tandem_shipped '%s'\ncomplete -c tandem -f\n", x->configs);
     td_text_print(out,
                   "complete -c tandem -n __fish_use_subcommand -l help -d 'list the commands'\n"

@@ -1,7 +1,7 @@
 /* completion_zsh.c - the script of `tandem completion zsh`.
  *
- * zsh's own _arguments does most of the work: it is given a specification of each option and operand,
- * "--out=[what it does]:FILE:_files". */
+ * zsh's own _arguments does most of the work: it is given a specification of each option and
+ * operand, "--out=[what it does]:FILE:_files". */
 #include <string.h>
 
 #include "manual/completion.h"
@@ -36,6 +36,7 @@ static void put_action(td_text *out, const td_flag *f)
     }
 }
 
+/*     '*--plugin-path=[search DIR for plugins first]:DIR:_directories' */
 static void put_flag(const td_usage *u, const td_flag *f, void *argument)
 {
     td_text *out = argument;
@@ -74,6 +75,7 @@ static void put_word_list(td_text *out, const td_usage *u)
  * arguments of that word. */
 static void put_operands(td_text *out, const td_usage *u)
 {
+    /* '1:' is the first operand, '*:' all further ones. */
     if (u->words) {
         td_text_print(out, " \\\n            '1:what:");
         put_word_list(out, u);
@@ -106,6 +108,7 @@ static bool put_files(td_text *out, const td_usage *u, const td_word *w)
     return true;
 }
 
+/* A call of _arguments with everything that a command, or a word, accepts. */
 static void put_arguments(td_text *out, const td_usage *u, const td_word *w)
 {
     td_text_print(out, "        _arguments -s");
@@ -153,6 +156,7 @@ static void put_commands(td_text *out)
     td_text_print(out, "    esac\n");
 }
 
+/* Two functions: the arguments of words without options of their own, and the plugins of a kind. */
 static void put_names(const td_completion *x, td_text *out)
 {
     td_text_print(out, "# an argument of a word: a kind, a plugin or a file\n_tandem_argument() {\n"
@@ -177,6 +181,7 @@ static void put_names(const td_completion *x, td_text *out)
     td_text_print(out, "    esac\n}\n\n");
 }
 
+/* Global, since the functions of the script share them. */
 static void put_tables(const td_completion *x, td_text *out)
 {
     td_text_print(out, "typeset -ga _tandem_kinds=(");

@@ -1,4 +1,9 @@
-/* keys.c - every key that a config can have, from the tables of the host and of the plugins. */
+/* keys.c - every key that a config can have, from the tables of the host and of the plugins.
+ *
+ *     model.attention.plugin        linear|mla|softmax|..
+ *     model.attention.qkv_norm      true|false
+ *     train.weights                 FILE
+ */
 #include "manual/keys.h"
 
 #include <stdlib.h>
@@ -83,7 +88,7 @@ static const char *values_of(walk *w, const td_option *o)
     switch (o->type) {
     case TD_TYPE_BOOL:
         return "true|false";
-    case TD_TYPE_STRING:
+    case TD_TYPE_STRING: /* most strings are paths, and for others a file does no harm */
         return "FILE";
     case TD_TYPE_CHOICE:
         return choices(w, o);
@@ -96,6 +101,8 @@ static const char *values_of(walk *w, const td_option *o)
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
+/* Adds a key, or its values to those of the same key. Keys number some hundreds, so a search among
+ * all of them does no harm. */
 static void add(walk *w, const char *path, const char *values, const char *doc)
 {
     td_keys *k = w->keys;
@@ -120,6 +127,7 @@ static void add(walk *w, const char *path, const char *values, const char *doc)
 
 static void visit_kind(walk *w, const char *path, const char *kind, const char *doc, int depth);
 
+/* The options of a table, in a group at `prefix`. */
 static void visit(walk *w, const char *prefix, const td_option *table, size_t size, int depth)
 {
     td_option row;

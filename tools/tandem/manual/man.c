@@ -1,9 +1,13 @@
-/* man.c - `tandem man`: the manual as roff, generated from the tables by which the command parses its
- * arguments and configs.
+/* man.c - `tandem man`: the manual as roff, generated from the tables by which the command parses
+ * its arguments and configs.
+ *
+ * The macros of man(7) that it uses: .TH title, .SH section, .SS subsection, .TP an entry of a list
+ * whose term is the next line, .B bold, .BR bold with roman behind it, .PP paragraph, .RS and .RE
+ * indented, .nf and .fi unfilled, .br line break; within a line \fI italics, \fR back to roman.
  *
  * A page holds nothing that changes between two runs of the same build on the same day, and no
- * construct of one formatter: `mandoc -T lint` and `groff -ww` find nothing to complain about, which a
- * test checks. */
+ * construct of one formatter: `mandoc -T lint` and `groff -ww` find nothing to complain about,
+ * which a test checks. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -13,8 +17,8 @@
 #include "plugin/options.h"
 #include "run/experiment.h"
 
-/* Columns of a line of source. Formatters fill lines themselves; this is for whoever reads the source,
- * and mandoc warns of lines above 80 bytes, to which escapes can lengthen these. */
+/* Columns of a line of source. Formatters fill lines themselves; this is for whoever reads the
+ * source, and mandoc warns of lines above 80 bytes, to which escapes can lengthen these. */
 enum { WIDTH = 64 };
 
 typedef struct manual {
@@ -51,6 +55,7 @@ static void put_line(td_text *out, const char *text)
             if (column)
                 td_text_print(out, column + n > WIDTH ? "\n" : " ");
             column = column + n > WIDTH ? 0 : column;
+            /* \& is nothing, of no width: the dot is no longer the first thing in its line. */
             td_text_print(out, !column && *word == '.' ? "\\&" : "");
             put(out, word);
             column += n + 1;
@@ -101,6 +106,7 @@ static void flags(const td_usage *u, td_text *out)
             entry(f->name, f->value, f->help, out);
 }
 
+/*     tandem data show -c FILE.cfg [key=value ..] [--index N] [--count K] */
 static void synopsis(const td_usage *u, td_text *out)
 {
     td_text arguments = { 0 };
@@ -116,6 +122,7 @@ static void synopsis(const td_usage *u, td_text *out)
     td_text_free(&arguments);
 }
 
+/* Unfilled, so that it can be pasted. */
 static void example(const td_usage *u, td_text *out)
 {
     if (!u->example)
@@ -167,13 +174,14 @@ static void command_page(const manual *m, const td_command *c, td_text *out)
     example(u, out);
     section(out, "OPTIONS");
     flags(u, out);
+    /* An empty section would be a warning of mandoc, so the heading waits for the first entry. */
     for (const td_word *w = u->words, *first = NULL; w && w->name; w++) {
-        if (w->usage && !first) {
+        if (!w->usage)
+            continue;
+        if (!first)
             section(out, "COMMANDS");
-            first = w;
-        }
-        if (w->usage)
-            own_command(w, out);
+        first = first ? first : w;
+        own_command(w, out);
     }
     section(out, "SEE ALSO");
     td_text_print(out, ".BR tandem (1),\n.BR tandem.cfg (5)\n");
@@ -187,6 +195,7 @@ static void main_options(td_text *out)
     put_line(out, "Most commands accept these:");
     for (const td_flag *f = td_tool_common(); f->name; f++)
         entry(f->name, f->value, f->help, out);
+    /* main.c handles this one before any command. */
     entry("--version", NULL, "print the version and that of the plugin ABI; without a command",
           out);
     section(out, "ENVIRONMENT");
@@ -195,6 +204,17 @@ static void main_options(td_text *out)
         "directories with plugins, separated by colons; searched after those of --plugin-path and "
         "of the config",
         out);
+}
+
+static void exit_status(td_text *out)
+{
+    section(out, "EXIT STATUS");
+    entry("0", NULL, "success", out);
+    entry("1", NULL, "failed while running", out);
+    entry("2", NULL, "an error in the arguments, the config, a plugin or the model", out);
+    entry("3", NULL, "training diverged", out);
+    entry("75", NULL, "stopped by SIGTERM after saving; continue with --resume", out);
+    entry("130", NULL, "stopped by SIGINT after saving; continue with --resume", out);
 }
 
 static void main_page(const manual *m, td_text *out)
@@ -209,18 +229,13 @@ static void main_page(const manual *m, td_text *out)
                   "experiment is a plugin. A config names the parts; commands train, evaluate, "
                   "describe and compare the models built from them.");
     section(out, "COMMANDS");
+    /* As references to pages, which a pager can follow. */
     for (const td_command *c = td_commands(); c->name; c++) {
         td_text_print(out, ".TP\n.BR tandem\\-%s (1)\n", c->name);
         put_line(out, c->brief);
     }
     main_options(out);
-    section(out, "EXIT STATUS");
-    entry("0", NULL, "success", out);
-    entry("1", NULL, "failed while running", out);
-    entry("2", NULL, "an error in the arguments, the config, a plugin or the model", out);
-    entry("3", NULL, "training diverged", out);
-    entry("75", NULL, "stopped by SIGTERM after saving; continue with --resume", out);
-    entry("130", NULL, "stopped by SIGINT after saving; continue with --resume", out);
+    exit_status(out);
     section(out, "SEE ALSO");
     for (const td_command *c = td_commands(); c->name; c++)
         td_text_print(out, ".BR tandem\\-%s (1),\n", c->name);
@@ -231,6 +246,7 @@ static void main_page(const manual *m, td_text *out)
 
 enum { DEEPEST = 8 }; /* levels of lists within lists */
 
+/* The options of a table; `depth` lists are around it. */
 static void options(const td_option *table, size_t size, int depth, td_text *out)
 {
     td_option row;
@@ -246,6 +262,7 @@ static void options(const td_option *table, size_t size, int depth, td_text *out
             td_text_print(out, ".br\n");
             put_line(out, row.doc);
         }
+        /* The options of a list's items, indented under the list. */
         if (row.type == TD_TYPE_LIST && depth < DEEPEST) {
             td_text_print(out, ".RS\n");
             options(row.fields, size, depth + 1, out);
@@ -254,6 +271,7 @@ static void options(const td_option *table, size_t size, int depth, td_text *out
     }
 }
 
+/* A subsection; in quotes, since its title is two words. */
 static void plugin(const td_plugin *p, td_text *out)
 {
     td_text_print(out, ".SS \"%.*s ", td_tool_kind_length(p->kind), p->kind);
@@ -288,6 +306,7 @@ static void config_page(const manual *m, td_text *out)
         td_text_print(out, "\n");
         options(g->table, sizeof(td_option), 0, out);
     }
+    /* Ops and kernels have no options, and no config names them. */
     section(out, "PLUGINS");
     for (size_t i = 0; i < td_registry_count(m->registry); i++) {
         const td_plugin *p = td_registry_plugin(m->registry, i);
@@ -318,6 +337,7 @@ static bool page(const manual *m, const char *name, td_text *out)
     else if (!strcmp(name, "tandem.cfg") || !strcmp(name, "cfg"))
         config_page(m, out);
     else {
+        /* "train", as after `tandem`; the page is tandem-train(1) */
         const td_command *c = td_commands();
         while (c->name && strcmp(c->name, name) != 0)
             c++;
@@ -335,7 +355,7 @@ static int write_page(const manual *m, const char *directory, const char *name, 
     char   *path = td_path_join(directory, file), *above = path ? td_path_directory(path) : NULL;
     int     code = above ? td_make_directories(above, error)
                          : td_fail(error, TD_ENOMEM, "out of memory for the manual");
-    page(m, name, &text);
+    page(m, name, &text); /* always found: `name` comes from our own tables */
     if (!code)
         code = td_file_write(path, td_text_get(&text), text.size, error);
     td_text_free(&text);

@@ -34,6 +34,8 @@ void td_markdown_sentence(td_text *out, const char *text)
 
 void td_markdown_paragraphs(td_text *out, const char *doc)
 {
+    /* Each paragraph begins with a capital and ends with a full stop, as the author may not
+     * have. */
     for (const char *p = doc; p && *p;) {
         const char *end = strstr(p, "\n\n");
         size_t      n = end ? (size_t)(end - p) : strlen(p);
@@ -103,7 +105,7 @@ static void put_default(td_text *out, const td_option *o)
         td_text_print(out, "`\"%s\"`", o->choices[(size_t)o->number]);
     else if ((o->type == TD_TYPE_STRING || o->type == TD_TYPE_PART) && o->text)
         td_text_print(out, "`\"%s\"`", o->text);
-    else
+    else /* a list, or a string that may be left out */
         td_text_print(out, "none");
 }
 

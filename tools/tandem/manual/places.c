@@ -1,4 +1,7 @@
-/* places.c - where a config can name plugins of a kind. */
+/* places.c - where a config can name plugins of a kind.
+ *
+ * Searched backwards: an attention is named in the option `attention` of some architecture, and an
+ * architecture in the group `model`; so it is `model.attention`. */
 #include "manual/places.h"
 
 #include <stdio.h>
@@ -8,8 +11,8 @@
 #include "plugin/options.h"
 #include "run/experiment.h"
 
-/* Plugins nest (a stack in an architecture, an attention in a stack), and a kind may have options of
- * its own kind, so the search has to end somewhere. */
+/* Plugins nest (a stack in an architecture, an attention in a stack), and a kind may have options
+ * of its own kind, so the search has to end somewhere. */
 enum { DEEPEST = 4 };
 
 static int by_text(const void *a, const void *b) { return strcmp(a, b); }

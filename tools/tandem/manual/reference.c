@@ -25,6 +25,7 @@ typedef struct reference {
 
 /* ---- pages ----------------------------------------------------------------------------------- */
 
+/* Writes DIR/NAME.md and frees the text, whatever happens. */
 static int write_page(const reference *x, const char *name, td_text *text, td_error *error)
 {
     char  file[128];
@@ -62,6 +63,7 @@ static void put_places(td_text *out, const td_places *where)
     td_text_print(out, where->count ? ".\n\n" : "\n");
 }
 
+/* A table of contents, whose links are the anchors that Markdown makes of the headings. */
 static void put_overview(const reference *x, const td_kind *k, td_text *out)
 {
     td_text_print(out, "| plugin | description |\n|---|---|\n");
@@ -76,7 +78,8 @@ static void put_overview(const reference *x, const td_kind *k, td_text *out)
     td_text_print(out, "\n");
 }
 
-/* An op may have rows for several dtypes, anywhere in the table: it is counted where it comes first. */
+/* An op may have rows for several dtypes, anywhere in the table: it is counted where it comes
+ * first. */
 static void put_kernels(const td_kernels *k, td_text *out)
 {
     size_t ops = 0;
@@ -101,7 +104,7 @@ static void put_plugin(const reference *x, const td_plugin *p, const td_places *
         td_markdown_sentence(out, p->paper);
         td_text_print(out, "\n\n");
     }
-    if (!strcmp(p->kind, TD_KERNELS_KIND))
+    if (!strcmp(p->kind, TD_KERNELS_KIND)) /* these have rows in place of options */
         put_kernels((const void *)p, out);
     else if (p->options)
         td_markdown_options(out, p->options, p->option_size, NULL);
@@ -149,7 +152,7 @@ static int kind_page(const reference *x, const td_kind *k, td_error *error)
     for (size_t i = 0; i < td_registry_count(x->registry); i++)
         if (!strcmp(td_registry_plugin(x->registry, i)->kind, k->id))
             put_plugin(x, td_registry_plugin(x->registry, i), &where, &out);
-    put_checks(k, &out);
+    put_checks(k, &out); /* last: it matters to authors, the rest to everyone */
     return write_page(x, k->name, &out, error);
 }
 
@@ -160,6 +163,7 @@ static void put_op(const reference *x, const td_op *op, td_text *out)
 {
     td_text_print(out, "| `%s` | ", op->plugin.name);
     td_markdown_put(out, op->plugin.brief);
+    /* An input that may be left out makes a range of it. */
     if (op->min_inputs == op->max_inputs)
         td_text_print(out, " | %d |", op->max_inputs);
     else
@@ -197,7 +201,7 @@ static void put_op_header(const reference *x, td_text *out)
         td_text_print(out, " %s |", p->name);
         backends++;
     }
-    td_text_print(out, "\n|---|---|---|---|---|---|");
+    td_text_print(out, "\n|---|---|---|---|---|---|"); /* Markdown counts them: one per column */
     while (backends--)
         td_text_print(out, "---|");
     td_text_print(out, "\n");
@@ -245,6 +249,7 @@ static int groups_page(const reference *x, td_error *error)
     for (const td_group *g = td_experiment_groups(); g->name; g++)
         put_group_row(g, &out);
     td_text_print(&out, "\n");
+    /* A group without keys of the host has no section: its options are on the page of its kind. */
     for (const td_group *g = td_experiment_groups(); g->name; g++) {
         if (!g->table)
             continue;
@@ -293,6 +298,7 @@ static int index_page(const reference *x, td_error *error)
     return write_page(x, "index", &out, error);
 }
 
+/* A page for each kind that this host knows, including kinds of which nothing is shipped. */
 static int write_all(const reference *x, td_error *error)
 {
     int code = td_make_directories(x->directory, error);

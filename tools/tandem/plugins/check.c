@@ -1,4 +1,13 @@
-/* check.c - `tandem plugins check`: the conformance suite on modules. */
+/* check.c - `tandem plugins check`: the conformance suite on modules.
+ *
+ * The tests are in core/check and run in one process on one plugin; they may crash with it. Around
+ * them:
+ *
+ *     check.c    the command and its limits
+ *     suite.c    which tests to run, and several at a time
+ *     child.c    .. each in a process of its own
+ *     here.c     what such a process does: run one test, print the result as JSON
+ *     report.c   all results as a table or as JSON */
 #include "plugins/check.h"
 
 #include <math.h>
@@ -71,8 +80,8 @@ static bool is_test(const char *name)
 
 /* ---- the suite ------------------------------------------------------------------------------- */
 
-/* Ctrl-C must not leave children or their files behind: signals that would end us are held back, and
- * td_suite_run waits for them. Children have process groups of their own, so a signal from the
+/* Ctrl-C must not leave children or their files behind: signals that would end us are held back,
+ * and td_suite_run waits for them. Children have process groups of their own, so a signal from the
  * terminal is for us alone. */
 static void hold_signals(sigset_t *held, sigset_t *before)
 {
@@ -98,6 +107,7 @@ static bool read_limits(td_tool *t, td_suite *s)
     return true;
 }
 
+/* The exit code says whether there were findings; an error of ours is reported like any other. */
 static int check_all(td_tool *t, const char *only, const char *plugin)
 {
     td_error e = { 0 };
@@ -141,6 +151,7 @@ int td_plugins_check(td_tool *t, int argc, char **argv)
         return td_tool_usage_error(t, "unknown test '%s'; --tests lists them", only);
     if (!td_tool_option(t, "--here"))
         return check_all(t, only, plugin);
+    /* A process can crash only once, so it runs a single test. */
     if (!only || !plugin || t->n_plain != 1)
         return td_tool_usage_error(t, "--here needs exactly one file, --plugin and --only");
     return td_plugins_check_here(t, t->plain[0], plugin, only);

@@ -1,5 +1,5 @@
-/* child.c - a run of this program in a process of its own: whatever a plugin does to the process, the
- * suite goes on. */
+/* child.c - a run of this program in a process of its own: whatever a plugin does to the process,
+ * the suite goes on. */
 #include "plugins/child.h"
 
 #include <errno.h>
@@ -61,8 +61,8 @@ _Noreturn static void become(char *const argv[], const td_child *c, const td_chi
 #ifdef TANDEM_SANITIZED
 void td_child_watch(void) {} /* the sanitizer handles crashes itself */
 #else
-/* Copies /proc/self/status to stderr, then dies of the signal as if nothing had caught it. The parent
- * cannot read the file any more by then. Async-signal-safe. */
+/* Copies /proc/self/status to stderr, then dies of the signal as if nothing had caught it. The
+ * parent cannot read the file any more by then. Async-signal-safe. */
 static void record_memory(int signal_number)
 {
     char text[4096];
@@ -144,8 +144,8 @@ static void finish(td_child *c, int status, const td_child_limits *l)
         return; /* we stopped it: its status only says that we did */
     c->end = WIFSIGNALED(status) ? TD_CHILD_CRASHED : TD_CHILD_EXITED;
     c->code = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
-    /* Code that does not check malloc crashes on NULL; the last request may have been a large one, so
-     * the peak is somewhat below the limit. */
+    /* Code that does not check malloc crashes on NULL; the last request may have been a large one,
+     * so the peak is somewhat below the limit. */
     if (c->end == TD_CHILD_CRASHED && c->peak > l->bytes / 10 * 8)
         c->end = TD_CHILD_MEMORY;
 }

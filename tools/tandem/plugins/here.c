@@ -1,5 +1,5 @@
-/* here.c - one test of `tandem plugins check` in this process: what the suite's child processes run,
- * and what one runs in a debugger. */
+/* here.c - one test of `tandem plugins check` in this process: what the suite's child processes
+ * run, and what one runs in a debugger. */
 #include "plugins/here.h"
 
 #include <jansson.h>
@@ -50,6 +50,7 @@ static bool is_named(const td_plugin *p, const char *name)
     return !strncmp(p->kind, name, kind) && name[kind] == '/' && !strcmp(name + kind + 1, p->name);
 }
 
+/* Kinds have tests of the same name: "shapes" of an attention is not that of a loss. */
 static const td_check_case *test_for(const char *name, const char *kind)
 {
     for (const td_check_case *t = td_check_cases(); t->name; t++)
@@ -79,8 +80,8 @@ static void run_test(td_check *c, const td_module *m, const char *plugin, const 
                          plugin, name);
 }
 
-/* What is wrong with the config, for all plugins or only for `plugin`; "" if nothing is. Checked once
- * here, or each test would report the same. */
+/* What is wrong with the config, for all plugins or only for `plugin`; "" if nothing is. Checked
+ * once here, or each test would report the same. */
 static json_t *config_errors(td_check *c, const td_module *m, const char *plugin)
 {
     json_t *errors;
@@ -94,6 +95,7 @@ static json_t *config_errors(td_check *c, const td_module *m, const char *plugin
     return errors ? errors : json_string("the config has errors"); /* not UTF-8 */
 }
 
+/* NULL after a message: --plugin-path was wrong. */
 static json_t *run_here(td_tool *t, const char *path, const char *plugin, const char *test)
 {
     char    *search = td_tool_configs(), *shipped = td_tool_shipped();
@@ -142,8 +144,8 @@ int td_plugins_check_here(td_tool *t, const char *path, const char *plugin, cons
     fputc('\n', f);
     found = json_array_size(json_object_get(result, "findings")) > 0;
     json_decref(result);
-    /* A test that stopped half-way has not freed what it allocated; leaving without the exit handlers
-     * keeps a leak checker from reporting that as well. */
+    /* A test that stopped half-way has not freed what it allocated; leaving without the exit
+     * handlers keeps a leak checker from reporting that as well. */
     if (fclose(f) || found)
         _exit(TD_EXIT_FAILED);
     return TD_EXIT_OK;

@@ -1,4 +1,9 @@
-/* matrix.c - `tandem plugins matrix`: how each op runs on each backend. */
+/* matrix.c - `tandem plugins matrix`: how each op runs on each backend.
+ *
+ *     op                cpu           reference
+ *     matmul            kernel        kernel
+ *     adamw_step        kernel        lowered
+ */
 #include "plugins/matrix.h"
 
 #include <stdio.h>
@@ -8,6 +13,7 @@
 
 enum { MOST_BACKENDS = 16, COLUMN = 14 };
 
+/* Kernels for a backend may come from any module, so all plugins of that kind are searched. */
 static bool has_kernel(const td_registry *r, const char *backend, const char *op, int32_t dtype)
 {
     for (size_t i = 0; i < td_registry_count(r); i++) {
@@ -43,7 +49,7 @@ void td_plugins_matrix(const td_registry *r)
     putchar('\n');
     for (size_t i = 0; i < td_registry_count(r); i++) {
         const td_plugin *p = td_registry_plugin(r, i);
-        if (strcmp(p->kind, TD_OP_KIND))
+        if (strcmp(p->kind, TD_OP_KIND)) /* sorted by kind, then by name */
             continue;
         printf("%-18s", p->name);
         for (size_t b = 0; b < n; b++)

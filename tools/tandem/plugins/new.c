@@ -37,7 +37,8 @@ static const td_kind *find_kind(const char *name, td_error *error)
 }
 
 /* Narrower than what a module may use, since here the name becomes part of file names and of C
- * identifiers. A word of C is fine: identifiers have something behind it, as in `struct int_config`. */
+ * identifiers. A word of C is fine: identifiers have something behind it, as in `struct
+ * int_config`. */
 static int check_name(const char *name, td_error *error)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -56,6 +57,7 @@ static int check_name(const char *name, td_error *error)
                        "the plugin's name '%s' begins with '%.1s'; it is used in file names and C "
                        "identifiers, so it must begin with a letter",
                        name, name);
+    /* `td-x` would become `td_x_config`, which a later header of ours may define. */
     if (!strncmp(name, "td", 2) && (!name[2] || name[2] == '-' || name[2] == '_'))
         return td_fail(error, TD_ECONFIG,
                        "the plugin's name '%s' begins with 'td', like tandem's own C identifiers: "
@@ -94,6 +96,7 @@ static char *git_user(void)
     char  *line = NULL;
     size_t room = 0;
     FILE  *git = popen("git config --get user.name 2>/dev/null", "re");
+    /* A line of one byte is an empty name. */
     bool   found = git && getline(&line, &room, git) > 1;
     if (git)
         pclose(git);
@@ -133,6 +136,7 @@ static int create(td_tool *t, td_registry *r, td_project *p, td_error *error)
 {
     td_text path = { 0 };
     int     code;
+    /* What is wrong with the arguments comes first: nothing has been written yet. */
     p->kind = find_kind(t->plain[0], error);
     if (!p->kind || check_name(p->name, error) || check_unused(r, p, error))
         return error->code;
@@ -151,6 +155,7 @@ static int new_plugin(td_tool *t, td_registry *r)
     const char *user = getenv("USER");
     char       *git = author ? NULL : git_user(), *shipped = td_tool_shipped();
     td_error    e = { 0 };
+    /* An author that was given, even "", is never replaced. */
     td_project  p = { .name = t->plain[1],
                       .author = author          ? author
                                 : git           ? git
@@ -200,6 +205,7 @@ int td_plugins_new(td_tool *t, int argc, char **argv)
     if (t->n_plain != 2)
         return td_tool_usage_error(t, "a kind and a name are needed; there is only '%s'",
                                    t->plain[0]);
+    /* From an unset shell variable, most likely. */
     if (td_tool_option(t, "--dir") && !*td_tool_option(t, "--dir"))
         return td_tool_usage_error(t, "--dir needs the path of a directory; it is empty");
     r = td_tool_registry(t);

@@ -75,10 +75,11 @@ static char *find_templates(const char *shipped, td_error *error)
     return NULL;
 }
 
-/* Appends the text with each @WORD@ replaced. An @ that begins none of the words stays, so an author's
- * name may contain one; values are not expanded again. */
+/* Appends the text with each @WORD@ replaced. An @ that begins none of the words stays, so an
+ * author's name may contain one; values are not expanded again. */
 static void expand(const values *v, const char *text, td_text *out)
 {
+    /* Each turn copies up to the next @, then replaces the word that it begins, or copies it. */
     while (*text) {
         size_t      plain = strcspn(text, "@"), word = 0;
         const char *value = NULL;
@@ -167,6 +168,7 @@ static int make_directory(const char *path, td_error *error)
     int   code = above ? td_make_directories(above, error)
                        : td_fail(error, TD_ENOMEM, "out of memory while creating '%s'", path);
     free(above);
+    /* mkdir itself finds out whether it exists: a look beforehand could be outdated by now. */
     if (code || !mkdir(path, 0777))
         return code;
     if (errno == EEXIST)

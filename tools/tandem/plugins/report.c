@@ -1,4 +1,13 @@
-/* report.c - the results of `tandem plugins check`. */
+/* report.c - the results of `tandem plugins check`.
+ *
+ * One module, every test as it ends:            Several, a line for each plugin:
+ *
+ *     norm-mine.so: norm/mine                       norm-mine.so
+ *       table          ok                             norm/mine                     12 ok, but:
+ *       shapes         crashed    Segmentation ..     shapes         crashed    Segmentation ..
+ *       leaks          ok                           norm-yours.so
+ *                                                     norm/yours                    13 ok
+ */
 #include "plugins/report.h"
 
 #include <signal.h>
@@ -37,6 +46,7 @@ static json_t *last_words(const td_check_job *j)
     return lines;
 }
 
+/* How a child ended that printed no result. */
 static json_t *crash(const td_report *r, const td_check_job *j)
 {
     const td_child *c = &j->child;
@@ -45,15 +55,22 @@ static json_t *crash(const td_report *r, const td_check_job *j)
     if (c->code == SIGXFSZ)
         return json_sprintf("wrote a file of more than %zu MiB (1/%d of --memory-limit)",
                             r->limits.bytes / TD_CHILD_FILE_SHARE >> 20, TD_CHILD_FILE_SHARE);
-    return json_sprintf("crashed: %s (add --here --plugin %s --only %s to run it in a debugger)",
+    return json_sprintf("%s (to run it in a debugger, add --here --plugin %s --only %s)",
                         strsignal(c->code), j->plugin, j->test);
+}
+
+static void add_crash(const td_report *r, const td_check_job *j, json_t *findings)
+{
+    json_t *words = last_words(j);
+    json_array_append_new(findings, crash(r, j));
+    json_array_extend(findings, words);
+    json_decref(words);
 }
 
 /* "ok", "failed", .., with the reasons in `findings`. */
 static const char *outcome_of(const td_report *r, const td_check_job *j, json_t *findings)
 {
     const td_child *c = &j->child;
-    json_t         *words;
     if (j->dropped) {
         json_array_append_new(findings, json_string("two other tests of it ran out of time"));
         return "not run";
@@ -70,10 +87,7 @@ static const char *outcome_of(const td_report *r, const td_check_job *j, json_t 
     }
     /* A child that exits by itself always prints a result first, unless the plugin called exit. */
     if (c->end == TD_CHILD_CRASHED || !j->result) {
-        json_array_append_new(findings, crash(r, j));
-        words = last_words(j);
-        json_array_extend(findings, words);
-        json_decref(words);
+        add_crash(r, j, findings);
         return "crashed";
     }
     json_array_extend(findings, json_object_get(j->result, "findings"));
@@ -84,6 +98,7 @@ static const char *outcome_of(const td_report *r, const td_check_job *j, json_t 
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
+/* The first finding stands beside the outcome, the others below it. */
 static void put_row(td_text *out, const char *test, const char *outcome, json_t *findings,
                     const char *skipped)
 {
@@ -105,7 +120,7 @@ void td_report_end_plugin(td_report *r)
     if (loaded)
         printf("%s\n", r->title);
     else
-        printf("%-44s %2zu ok%s\n%s", r->title, r->passed, r->rows.size ? ", but" : "",
+        printf("%-44s %2zu ok%s\n%s", r->title, r->passed, r->rows.size ? ", but:" : "",
                td_text_get(&r->rows));
     r->passed = 0;
     td_text_free(&r->rows);
@@ -128,6 +143,7 @@ static void show_row(td_report *r, const td_check_job *j, const char *outcome, j
         r->passed++;
     else
         put_row(&r->rows, j->test, outcome, findings, skipped);
+    /* Results are shown as they come: a suite takes minutes. */
     if (!r->several) {
         fputs(td_text_get(&r->rows), stdout);
         td_text_free(&r->rows);

@@ -1,7 +1,9 @@
 /* suite.c - runs the tests of modules as child processes.
  *
- * A module is loaded first, in a child too, which prints what plugins it has; then their tests are
- * queued. Children end in any order, results are reported in the order of the queue. */
+ * For each module a "load" job comes first: a child that loads the module and prints which plugins
+ * it has. Then the tests of these plugins are queued, each a job. This process never loads a module
+ * itself, so nothing that a plugin does can harm it. Children end in any order; results are
+ * reported in the order of the queue, as soon as all earlier ones are there. */
 #include "plugins/suite.h"
 
 #include <stdint.h>
@@ -44,6 +46,7 @@ static int add_tests(td_suite *s, size_t load, td_error *error)
         snprintf(plugin, sizeof plugin, "%.*s/%s", td_tool_kind_length(kind), kind, name);
         if (s->plugin && strcmp(s->plugin, plugin))
             continue;
+        /* add_job may move the jobs; `plugins` and `path` stay where they are. */
         for (const td_check_case *t = td_check_cases(); t->name; t++)
             if (td_check_applies(t, kind) && (!s->only || !strcmp(s->only, t->name)) &&
                 add_job(s, path, plugin, t->name, error))
@@ -64,6 +67,8 @@ static bool hangs(const td_suite *s, const td_check_job *j)
     return late >= 2;
 }
 
+/* Starts the child of a job: `tandem plugins check FILE --here --only TEST ..`, with the config and
+ * the plugin paths that we were given. */
 static int start(td_suite *s, size_t number, td_error *error)
 {
     td_check_job *j = &s->jobs[number];
@@ -100,6 +105,7 @@ static size_t running(const td_suite *s)
     return n;
 }
 
+/* Takes the results of children that have ended. */
 static void collect(td_suite *s)
 {
     for (size_t k = 0; k < s->begun; k++) {
@@ -135,7 +141,8 @@ static int run_jobs(td_suite *s, td_error *error)
     return 0;
 }
 
-/* What the load job found out about the config and about --plugin. */
+/* What the load job found out: stops at an error in the config, which every test would repeat;
+ * otherwise queues the tests. */
 static int check_loaded(td_suite *s, size_t load, td_error *error)
 {
     const td_tool *t = s->tool;
@@ -149,6 +156,7 @@ static int check_loaded(td_suite *s, size_t load, td_error *error)
     return result ? add_tests(s, load, error) : 0;
 }
 
+/* A module that does not load is a finding, not an error: the others are still run. */
 static int run_module(td_suite *s, const char *path, td_error *error)
 {
     size_t load = s->count;
@@ -174,7 +182,8 @@ int td_suite_run(td_suite *s, td_error *error)
     for (size_t i = 0; i < s->tool->n_plain; i++)
         if (run_module(s, s->tool->plain[i], error))
             return error->code;
-    /* Nothing but load jobs, all of them fine: "0 findings" would pass for a test that never ran. */
+    /* Nothing but load jobs, all of them fine: "0 findings" would pass for a test that never
+     * ran. */
     if (s->only && strcmp(s->only, TD_CHECK_LOAD) && s->count == s->tool->n_plain &&
         !s->report.n_failed)
         return td_fail(

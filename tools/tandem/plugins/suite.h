@@ -24,8 +24,8 @@ typedef struct td_suite {
     size_t        begun, shown; /* .. and how many of them have been */
 } td_suite;
 
-/* Run all tests of all modules and report them. 0, or an error: a config that the modules cannot use,
- * a plugin or test that does not exist, a signal. Sets $TMPDIR. */
+/* Run all tests of all modules and report them. 0, or an error: a config that the modules cannot
+ * use, a plugin or test that does not exist, a signal. Sets $TMPDIR. */
 int  td_suite_run(td_suite *, td_error *error);
 /* Ends the children that still run and removes all their files. */
 void td_suite_free(td_suite *);
