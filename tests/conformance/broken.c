@@ -44,7 +44,7 @@ static const mistake mistakes[] = {
     { "broken/op-fast-math", NULL, "nan", "failed", "-ffast-math" },
     /* what it does to the process */
     { "broken/attention-crashes", NULL, "shapes", "crashed", "Segmentation" },
-    { "broken/attention-exits", NULL, "shapes", "crashed", "ends the process" },
+    { "broken/attention-exits", NULL, "shapes", "crashed", "ended the process" },
     { "broken/attention-hangs", NULL, "shapes", "timed out", "--time-limit" },
     { "broken/attention-allocates", NULL, "shapes", "memory", "--memory-limit" },
     { "broken/attention-leaks", NULL, "leaks", "failed", "leaks" },
@@ -162,7 +162,7 @@ Test(broken, several_modules_are_told_shortly)
     cr_expect_eq(run.code, 1);
     cr_expect(strstr(run.out, "broken/op-none.so\n"), "%s", run.out);
     cr_expect(strstr(run.out, "  optimizer/optimizer-climbs"), "%s", run.out);
-    cr_expect(strstr(run.out, " 0 ok, but\n  converges      failed     400 updates"), "%s",
+    cr_expect(strstr(run.out, " 0 ok, but:\n  converges      failed     400 updates"), "%s",
               run.out);
     cr_expect(strstr(run.out, "3 tests: 2 ok, 1 with findings"), "%s", run.out);
     child_free(&run);

@@ -17,18 +17,21 @@ Test(data, help_shows_all_commands)
     expect("%2$s --help", 0, "  show ");
     expect("%2$s prepare --help", 0, "usage: tandem data prepare -c FILE.cfg");
     expect("%2$s train-tokenizer --help", 0, "--vocab-size N");
-    expect("%2$s prepair", 2, "'prepair' is none of");
+    expect("%2$s prepair", 2, "'prepair' is not one of");
 }
 
 Test(data, options_name_their_range)
 {
     expect("%2$s make-corpus --out %1$s/c --bytes 9999", 2,
-           "option '--bytes' is '9999'; it takes a whole number in 10000 .. ");
-    expect("%2$s make-corpus --out %1$s/c --seed x", 2, "option '--seed' is 'x'");
-    expect("%2$s show %3$s --index -1", 2, "option '--index' is '-1'");
-    expect("%2$s show %3$s --count 0", 2, "option '--count' is '0'");
+           "--bytes must be a whole number from 10000 to ");
+    expect("%2$s make-corpus --out %1$s/c --seed x", 2,
+           "--seed must be a whole number from 0 to 1099511627776, not 'x'");
+    expect("%2$s show %3$s --index -1", 2,
+           "--index must be a whole number from 0 to 1099511627776, not '-1'");
+    expect("%2$s show %3$s --count 0", 2,
+           "--count must be a whole number from 1 to 1099511627776, not '0'");
     expect("%2$s train-tokenizer %3$s --out a.model --vocab-size 2147483647", 2,
-           "option '--vocab-size' is '2147483647'; it takes a whole number in 2 .. 16777216");
+           "--vocab-size must be a whole number from 2 to 16777216, not '2147483647'");
 }
 
 /* ---- the corpus ------------------------------------------------------------------------------ */
@@ -37,7 +40,7 @@ Test(data, options_name_their_range)
 
 Test(data, a_corpus_needs_a_directory)
 {
-    expect("cd %1$s && " CORPUS "''", 2, "Give --out DIR");
+    expect("cd %1$s && " CORPUS "''", 2, "--out DIR is missing");
     expect("cd %1$s && " CORPUS "data.cfg/c", 1, "Not a directory");
     expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
 }

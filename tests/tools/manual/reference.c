@@ -102,11 +102,12 @@ Test(reference, needs_a_place)
     child c = child_run(
         (const char *[]){ "sh", "-c", "cd /tmp && '" TANDEM_BINARY "' plugins reference", NULL });
     cr_expect_eq(c.code, 2);
-    cr_expect(strstr(c.err, "there is no 'docs' here: go to the project's directory"), "%s", c.err);
+    cr_expect(strstr(c.err, "there is no directory 'docs' here: run this in the project's"), "%s",
+              c.err);
     child_free(&c);
     c = child_run(
         (const char *[]){ TANDEM_BINARY, "plugins", "reference", "--plugin-path", "/tmp", NULL });
     cr_expect_eq(c.code, 2);
-    cr_expect(strstr(c.err, "it takes no --plugin-path"), "%s", c.err);
+    cr_expect(strstr(c.err, "leave out --plugin-path"), "%s", c.err);
     child_free(&c);
 }

@@ -1,6 +1,10 @@
-/* corpus.c - documents of six domains from small grammars: facts that are asked for later,
- * dialogue, lists, code, tables, arithmetic. A document is a function of (seed, domain, number). */
-#include "corpus.h"
+/* corpus.c - documents of six domains from small grammars: facts with questions about them,
+ * dialogue, lists, code, tables, arithmetic.
+ *
+ * A document is a function of (seed, domain, number) alone, and the text of all of them is frozen:
+ * golden runs and docs/results.md depend on it byte for byte. So a word is never added to a list
+ * below, and no draw is added, removed or reordered. */
+#include "data/corpus.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -13,6 +17,9 @@
 #include "base/text.h"
 #include "tandem/random.h"
 
+/* ---- random choices -------------------------------------------------------------------------- */
+
+/* A position in a stream of random numbers: each draw takes the next one. */
 typedef struct draw {
     uint64_t seed, stream, next;
 } draw;
@@ -50,6 +57,7 @@ static const char *const colours[] = { "red",   "green",  "blue", "white",
 static const char *const weathers[] = { "rain",     "fog",  "snow",  "wind",
                                         "sunshine", "hail", "frost", "thunder" };
 
+/* A capitalized name of two or three syllables. */
 static void name(draw *d, char out[32])
 {
     size_t n = 0;
@@ -62,6 +70,11 @@ static void name(draw *d, char out[32])
 
 /* ---- domains --------------------------------------------------------------------------------- */
 
+/*     Kaistum is an island in the south, on the river Facidi. It was founded in 1632 by the miller
+ *     Kopaim, who was known to be stubborn. ..
+ *     Question: Who founded Kaistum? Answer: Kopaim.
+ *
+ * The answers lie some sentences back, so only a model that looks there can predict them. */
 static void facts(draw *d, td_text *t)
 {
     char town[32], river[32], person[32];
@@ -71,6 +84,8 @@ static void facts(draw *d, td_text *t)
     const char *kind = PICK(d, places), *way = PICK(d, directions), *good = PICK(d, goods),
                *job = PICK(d, jobs);
     int year = 1100 + (int)below(d, 800), people = 100 * (2 + (int)below(d, 400));
+    /* Where an answer needs a value, it was drawn above: PICK within the text is for what nobody
+     * asks about. */
 
     td_text_print(t, "%s is %s %s in the %s, on the river %s. It was founded in %d by the %s %s",
                   town, *kind == 'i' ? "an" : "a", kind, way, river, year, job, person);
@@ -89,6 +104,11 @@ static void facts(draw *d, td_text *t)
     td_text_print(t, "Question: On which river is %s? Answer: the %s.\n", town, river);
 }
 
+/*     Stouma: I need 3 measures of ink. How much is one?
+ *     Radihil: One measure of ink is 9 coins.
+ *     Stouma: Then 3 measures are 27 coins. Here they are, thank you.
+ *
+ * Products of numbers mentioned before, and two names that alternate. */
 static void dialogue(draw *d, td_text *t)
 {
     char a[32], b[32];
@@ -105,6 +125,7 @@ static void dialogue(draw *d, td_text *t)
             "%s: I need %d measures of %s. How much is one?\n%s: One measure of %s is %d coins.\n",
             a, count, good, b, good, price);
         td_text_print(t, "%s: Then %d measures are %d coins. %s\n", a, count, count * price,
+                      /* the answer to the price depends on the product, not on either number */
                       count * price > 60 ? "That is too much for me."
                                          : "Here they are, thank you.");
     }
@@ -112,6 +133,11 @@ static void dialogue(draw *d, td_text *t)
                   PICK(d, weathers), a, b);
 }
 
+/*     1. glass
+ *     2. honey
+ *     The first is glass, the last is honey. In reverse: honey, glass.
+ *
+ * Copying over a distance, in order and in reverse. */
 static void lists(draw *d, td_text *t)
 {
     char owner[32];
@@ -119,7 +145,7 @@ static void lists(draw *d, td_text *t)
     name(d, owner);
     td_text_print(t, "Things that %s the %s has to buy:\n", owner, PICK(d, jobs));
     for (int i = 0; i < n; i++) {
-        order[i] = (first + i * (1 + (int)below(d, 2)) * 2) % 22;
+        order[i] = (first + i * (1 + (int)below(d, 2)) * 2) % 22; /* 22 goods; frozen, as above */
         td_text_print(t, "%d. %s\n", i + 1, goods[order[i]]);
     }
     td_text_print(t, "The first is %s, the last is %s. In reverse:", goods[order[0]],
@@ -128,6 +154,13 @@ static void lists(draw *d, td_text *t)
         td_text_print(t, " %s%s", goods[order[i]], i ? "," : ".\n");
 }
 
+/*     def salt_ox(ox):
+ *         """Return ox - 6."""
+ *         return ox - 6
+ *
+ *     assert salt_ox(3) == -3
+ *
+ * Names that must be repeated exactly, and a result that follows from the definition. */
 static void code(draw *d, td_text *t)
 {
     static const char *const operators[] = { "+", "-", "*" };
@@ -141,6 +174,12 @@ static void code(draw *d, td_text *t)
                   x);
 }
 
+/*     | name | job | pepper |
+ *     |---|---|---|
+ *     | Pecath | scribe | 36 |
+ *     Most pepper: Pecath with 36. In all: 36.
+ *
+ * A column has to be read as a whole. */
 static void tables(draw *d, td_text *t)
 {
     char        who[4][32];
@@ -150,6 +189,7 @@ static void tables(draw *d, td_text *t)
     for (int i = 0; i < n; i++) {
         name(d, who[i]);
         amount[i] = 1 + (int)below(d, 60);
+        /* of equal ones the first has most */
         total += amount[i];
         most = amount[i] > amount[most] ? i : most;
         td_text_print(t, "| %s | %s | %d |\n", who[i], PICK(d, jobs), amount[i]);
@@ -157,6 +197,9 @@ static void tables(draw *d, td_text *t)
     td_text_print(t, "Most %s: %s with %d. In all: %d.\n", good, who[most], amount[most], total);
 }
 
+/*     168 - 82 = 86
+ *
+ * Lines that have nothing to do with each other: only the sums themselves can be learned. */
 static void arithmetic(draw *d, td_text *t)
 {
     int lines = 3 + (int)below(d, 6);
@@ -167,7 +210,7 @@ static void arithmetic(draw *d, td_text *t)
             td_text_print(t, "%d + %d = %d\n", a, b, a + b);
             break;
         case 1:
-            td_text_print(t, "%d - %d = %d\n", a + b, a, b);
+            td_text_print(t, "%d - %d = %d\n", a + b, a, b); /* never negative */
             break;
         default:
             td_text_print(t, "%d * %d = %d\n", a % 13, b % 13, a % 13 * (b % 13));
@@ -185,7 +228,7 @@ static const struct domain {
                 { "lists", lists, 10 },   { "code", code, 10 },
                 { "tables", tables, 10 }, { "arithmetic", arithmetic, 10 } };
 
-/* One document as a line; its bytes of text, or -1. */
+/* Writes one document as a line of JSON. Returns its bytes of text, or -1. */
 static int64_t write_document(FILE *f, const struct domain *domain, draw d)
 {
     td_text t = { 0 };
@@ -201,14 +244,14 @@ static int64_t write_document(FILE *f, const struct domain *domain, draw d)
 
 enum { DOMAINS = sizeof domains / sizeof *domains };
 
-/* Part 0 is to train on, part 1 is held out. */
+/* Part 0 is for training, part 1 is held out. */
 static char *file_name(char out[32], int domain, int part)
 {
     snprintf(out, 32, "%s.%s.jsonl", domains[domain].name, part ? "valid" : "train");
     return out;
 }
 
-/* `part` keeps the documents of the two files apart. */
+/* `part` goes into the top bit of the stream, so the two files of a domain share no document. */
 static int write_file(const char *path, const struct domain *domain, uint64_t seed, int part,
                       int64_t bytes, td_error *error)
 {
@@ -217,18 +260,21 @@ static int write_file(const char *path, const struct domain *domain, uint64_t se
     int            code = td_atomic_open(&out, path, error);
     if (code)
         return code;
-    int64_t n = 0;
-    for (uint64_t i = 0, done = 0;
-         n >= 0 && done<(uint64_t)bytes; i++, done += n> 0 ? (uint64_t)n : 0)
+    /* Each document has 2^32 numbers of the stream to itself: more than it can draw. */
+    int64_t n = 0, done = 0;
+    for (uint64_t i = 0; n >= 0 && done < bytes; i++) {
         n = write_document(out.file, domain, (draw){ seed, stream, i << 32 });
+        done += n;
+    }
     if (n >= 0)
         return td_atomic_commit(&out, error);
     td_atomic_abandon(&out);
-    return td_fail(error, TD_EIO, "cannot write the corpus to '%s': no memory, or the disk is full",
-                   path);
+    return td_fail(error, TD_EIO,
+                   "cannot write the corpus to '%s': out of memory, or the disk is full", path);
 }
 
-/* The process that wrote a temporary file of ours, or 0: the name is no such. */
+/* The process that wrote a temporary file of ours, "facts.train.jsonl.4711.tmp"; 0 for any other
+ * name. */
 static long writer_of(const char *name)
 {
     char own[32], *end;
@@ -242,7 +288,8 @@ static long writer_of(const char *name)
     return 0;
 }
 
-/* What a run that was killed has left. */
+/* Removes the temporary files of runs that were killed. Those of a running process stay: somebody
+ * else may be writing a corpus here. */
 static int remove_leftovers(const char *directory, td_error *error)
 {
     char  **names;
@@ -251,6 +298,7 @@ static int remove_leftovers(const char *directory, td_error *error)
         return TD_EIO;
     for (int64_t i = 0; i < count; i++) {
         long pid = writer_of(names[i]);
+        /* Signal 0 sends nothing; ESRCH means that there is no such process. */
         if (!pid || !kill((pid_t)pid, 0) || errno != ESRCH)
             continue;
         char *path = td_path_join(directory, names[i]);
@@ -272,8 +320,8 @@ static int refuse_old(const corpus *c, int domain, int part, const char *path, t
 {
     return td_file_exists(path)
                ? td_fail(error, TD_ECONFIG,
-                         "cannot make a corpus in '%s': '%s' is there; give another --out, or "
-                         "--force to replace it",
+                         "cannot make a corpus in '%s': '%s' already exists; choose another --out, "
+                         "or replace it with --force",
                          c->directory, path)
                : 0;
 }
@@ -284,6 +332,7 @@ static int write_new(const corpus *c, int domain, int part, const char *path, td
     return write_file(path, &domains[domain], c->seed, part, part ? share / 20 : share, error);
 }
 
+/* Calls `file` for all files of the corpus until one fails. */
 static int each_file(const corpus *c,
                      int (*file)(const corpus *, int domain, int part, const char *path,
                                  td_error *error),
@@ -294,7 +343,7 @@ static int each_file(const corpus *c,
         char  name[32];
         char *path = td_path_join(c->directory, file_name(name, i / 2, i % 2));
         code = path ? file(c, i / 2, i % 2, path, error)
-                    : td_fail(error, TD_ENOMEM, "no memory for the name of '%s'", name);
+                    : td_fail(error, TD_ENOMEM, "out of memory for the path of '%s'", name);
         free(path);
     }
     return code;
@@ -304,6 +353,7 @@ int td_corpus_write(const char *directory, uint64_t seed, int64_t bytes, bool fo
                     td_error *error)
 {
     const corpus c = { directory, seed, bytes };
+    /* All are looked at before one is written, so a refusal leaves the directory as it was. */
     int          code = force ? 0 : each_file(&c, refuse_old, error);
     if (!code)
         code = td_make_directories(directory, error);

@@ -1,7 +1,9 @@
-/* data_tokenizer.c - `tandem data train-tokenizer`: a tokenizer's model from the text of a config's
- * data. */
-#include "data.h"
-#include "base/clock.h"
+/* tokenizer.c - `tandem data train-tokenizer`: trains the config's tokenizer on the text of its
+ * data.
+ *
+ * A tokenizer plugin trains on files, a data plugin hands out documents; between the two lies a
+ * scratch file that all documents are written to. */
+#include "data/tokenizer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,28 +12,35 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "work.h"
 
-enum { LARGEST_VOCABULARY = 1 << 24 }; /* as model.vocab_size */
+enum {
+    LARGEST_VOCABULARY = 1 << 24, /* as of model.vocab_size */
+    MOST_FILES = 64               /* of --files */
+};
+
+/* ---- the text of the data -------------------------------------------------------------------- */
 
 typedef struct lines {
     FILE       *file;
     td_journal *log;
     double      start;
     int64_t     documents, bytes;
-    bool        told;
+    bool        reported;
 } lines;
 
-static void tell(lines *l, bool last)
+/* Nothing in the first two seconds: a small corpus needs no progress line. */
+static void report(lines *l, bool last)
 {
-    if (last ? !l->told : td_now() - l->start < 2)
+    if (last ? !l->reported : td_now() - l->start < 2)
         return;
-    l->told = true;
+    l->reported = true;
     td_log_progress(l->log, last, "reading text: %lld documents, %.1f MB", (long long)l->documents,
                     1e-6 * (double)l->bytes);
 }
 
-/* As it is: its lines are what a tokenizer trains on. */
+/* The document as it is. Its own newlines stay: a tokenizer trains on lines, not on documents. */
 static int write_document(void *lines_, const char *text, size_t size)
 {
     lines *l = lines_;
@@ -39,18 +48,19 @@ static int write_document(void *lines_, const char *text, size_t size)
     putc('\n', l->file);
     l->documents++;
     l->bytes += (int64_t)size;
-    tell(l, false);
+    report(l, false);
     return ferror(l->file) ? TD_EIO : 0;
 }
 
-/* A file beside `out` without a name: no failure and no signal leaves it behind. */
+/* A file in the directory of `out`, where there must be room anyway, and already unlinked: no
+ * failure and no signal leaves it behind. */
 static FILE *scratch(const char *out, td_error *error)
 {
     char  path[4096];
     FILE *f = NULL;
     int   fd = -1;
     if ((size_t)snprintf(path, sizeof path, "%s.text.XXXXXX", out) >= sizeof path) {
-        td_fail(error, TD_ECONFIG, "--out is longer than a path may be");
+        td_fail(error, TD_ECONFIG, "the path of --out is too long");
         return NULL;
     }
     if ((fd = mkostemp(path, O_CLOEXEC)) >= 0) {
@@ -60,7 +70,7 @@ static FILE *scratch(const char *out, td_error *error)
     if (!f) {
         td_fail(error, TD_EIO, "cannot write '%s', the text to train on: %s", path,
                 strerror(errno));
-        if (fd >= 0)
+        if (fd >= 0) /* fdopen failed, and did not take it */
             close(fd);
     }
     return f;
@@ -69,9 +79,10 @@ static FILE *scratch(const char *out, td_error *error)
 static int write_text(td_work *w, const char *out, FILE *f, td_error *error)
 {
     const td_data *d = (const void *)w->x->data.plugin;
-    lines          l = { f, w->tool->log, td_now(), 0, 0, false };
+    lines          l = { .file = f, .log = w->tool->log, .start = td_now() };
     int code = d->each_document(w->x->data.config, w->services, write_document, &l, error);
-    tell(&l, true);
+    report(&l, true);
+    /* The disk's error says more than the data plugin's, which only saw the callback fail. */
     if (fflush(f) || ferror(f))
         td_fail(error, TD_EIO, "cannot write the text to train on beside '%s': %s", out,
                 strerror(errno));
@@ -79,6 +90,8 @@ static int write_text(td_work *w, const char *out, FILE *f, td_error *error)
         td_fail(error, TD_ECONFIG, "the data has no text to train a tokenizer on");
     return td_failed(error, code);
 }
+
+/* ---- training -------------------------------------------------------------------------------- */
 
 static int train_on(td_work *w, const char *const *files, size_t count, int64_t size,
                     const char *out, td_error *error)
@@ -97,10 +110,12 @@ static int train_on_data(td_work *w, int64_t size, const char *out, td_error *er
     int            code;
     if (!d->each_document)
         return td_fail(error, TD_ECONFIG,
-                       "data '%s' has no text to train a tokenizer on; use --files",
+                       "data '%s' has no text to train a tokenizer on: name text files with "
+                       "--files",
                        d->plugin.name);
     if (!(f = scratch(out, error)))
         return error->code;
+    /* The file has no other name. */
     snprintf(name, sizeof name, "/proc/self/fd/%d", fileno(f));
     code = write_text(w, out, f, error);
     if (!code)
@@ -109,18 +124,19 @@ static int train_on_data(td_work *w, int64_t size, const char *out, td_error *er
     return code;
 }
 
+/* `files` is "a.txt,b.txt". Each is tried here first, so that the message can name the option. */
 static int train_on_files(td_work *w, const char *files, int64_t size, const char *out,
                           td_error *error)
 {
-    const char *list[64];
+    const char *list[MOST_FILES];
     size_t      n = 0;
     char       *rest = NULL, *copy = strdup(files);
-    int         code = copy ? 0 : td_fail(error, TD_ENOMEM, "no memory for the names of files");
+    int         code = copy ? 0 : td_fail(error, TD_ENOMEM, "out of memory for --files");
     for (char *p = copy ? strtok_r(copy, ",", &rest) : NULL; p && !code;
          p = strtok_r(NULL, ",", &rest)) {
-        if (n == 64)
-            code = td_fail(error, TD_ECONFIG, "--files takes at most 64 files");
-        else if (access(p, R_OK))
+        if (n == MOST_FILES)
+            code = td_fail(error, TD_ECONFIG, "--files takes at most %d files", MOST_FILES);
+        else if (access(p, R_OK)) /* SentencePiece would name neither the file nor the option */
             code = td_fail(error, TD_EIO, "cannot read '%s' of --files: %s", p, strerror(errno));
         else
             list[n++] = p;
@@ -138,14 +154,16 @@ static int make_tokenizer(td_work *w, const char *files, int64_t size, const cha
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
     if (!t->train)
-        return td_fail(error, TD_ECONFIG, "tokenizer '%s' has nothing to train", t->plugin.name);
+        return td_fail(error, TD_ECONFIG, "tokenizer '%s' needs no training", t->plugin.name);
     return files ? train_on_files(w, files, size, out, error) : train_on_data(w, size, out, error);
 }
 
+/* ---- the command ----------------------------------------------------------------------------- */
+
 static const td_flag flags[] = {
-    { "--vocab-size", "N", "pieces (8000)" },
-    { "--out", "FILE", "the model to write" },
-    { "--files", "FILE,FILE", "plain text to train on, not the data's" },
+    { "--vocab-size", "N", "number of pieces (default 8000)" },
+    { "--out", "FILE", "write the model to FILE" },
+    { "--files", "FILE,FILE", "train on these plain text files instead of the data" },
     { NULL, NULL, NULL },
 };
 
@@ -171,9 +189,10 @@ int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
     files = td_tool_option(tool, "--files");
     out = td_tool_option(tool, "--out");
     if (!out || !*out)
-        return td_tool_usage_error(tool, "data train-tokenizer: where to? Give --out M.model");
-    if (!td_data_number(tool, "--vocab-size", "8000", 2, LARGEST_VOCABULARY, &size))
+        return td_tool_usage_error(tool, "--out M.model is missing");
+    if (!td_tool_integer(tool, "--vocab-size", 8000, 2, LARGEST_VOCABULARY, &size))
         return TD_EXIT_USAGE;
+    /* With --files the config needs no data. */
     if (!td_work_open(&w, tool, TD_NEED_TOKENIZER | (files ? 0u : TD_NEED_DATA), &code))
         return code;
     code = make_tokenizer(&w, files, size, out, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;

@@ -1,11 +1,11 @@
-/* plugins_new.c - `tandem plugins new`: of every kind, what it writes is built, checked and trained
- * with by someone who has only an installed tandem; and what it refuses. */
-#include "prefix.h"
+/* new.c - `tandem plugins new`: for every kind, what it writes is built, checked and trained with by
+ * someone who has only an installed tandem; and what it refuses. */
+#include "tools/prefix.h"
 
 #include <math.h>
 
 #include "base/text.h"
-#include "child.h"
+#include "tools/child.h"
 #include "plugin/registry.h"
 
 /* ---- what it makes, of every kind ------------------------------------------------------------ */
@@ -239,42 +239,42 @@ Test(plugins_new_says, the_kinds)
 
 Test(plugins_new_says, what_is_wrong_with_a_kind_or_a_name)
 {
-    expect(2, "atention mine", "there is no kind 'atention'; did you mean 'attention'?");
-    expect(2, "zzzzzz mine", "there is no kind 'zzzzzz'; `tandem plugins new` lists them");
-    expect(2, "norm", "it takes a kind and a name: there is only 'norm'");
-    expect(2, "norm a b", "what is 'b'?");
-    expect(2, "--list norm", "--list takes no argument: what is 'norm'?");
+    expect(2, "atention mine", "unknown kind 'atention'; did you mean 'attention'?");
+    expect(2, "zzzzzz mine", "unknown kind 'zzzzzz'; `tandem plugins new` lists the kinds");
+    expect(2, "norm", "a kind and a name are needed; there is only 'norm'");
+    expect(2, "norm a b", "unexpected argument 'b'");
+    expect(2, "--list norm", "--list takes no argument: unexpected 'norm'");
     expect(2, "norm ''", "the plugin's name is empty");
     expect(2, "norm 2d", "the plugin's name '2d' begins with '2'");
-    expect(2, "norm -- -x", "there is no option '--'");
+    expect(2, "norm -- -x", "unknown option '--'");
     expect(2, "norm a/b", "the plugin's name 'a/b' has byte 0x2F after 'a'");
     expect(2, "norm 'a b'", "has byte 0x20 after 'a'");
     expect(2, "norm na\xc3\xafve", "has byte 0xC3 after 'na'");
-    expect(2, "norm td", "the plugin's name 'td' begins with 'td', as tandem's own");
+    expect(2, "norm td", "the plugin's name 'td' begins with 'td', like tandem's own");
     expect(2, "norm td-x", "begins with 'td'");
     expect(2, "norm aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-           "has 65 bytes; it may have 64");
-    expect(2, "norm rms", "there is norm 'rms' already (");
-    expect(2, "op matmul", "there is op 'matmul' already (built in): choose another name");
-    expect(2, "op relu", "there is ffn 'relu' already (");
-    expect(2, "norm mine --author 'a\tb'", "--author has the control character 0x09");
-    expect(2, "norm mine --licence 'a\nb'", "--licence has the control character 0x0A");
-    expect(2, "norm mine --dir ''", "--dir takes the path of a directory; it is empty");
+           "has 65 bytes; the limit is 64");
+    expect(2, "norm rms", "norm 'rms' already exists (");
+    expect(2, "op matmul", "op 'matmul' already exists (built in): choose another name");
+    expect(2, "op relu", "ffn 'relu' already exists (");
+    expect(2, "norm mine --author 'a\tb'", "--author contains the control character 0x09");
+    expect(2, "norm mine --licence 'a\nb'", "--licence contains the control character 0x0A");
+    expect(2, "norm mine --dir ''", "--dir needs the path of a directory; it is empty");
     MUST("test -z \"$(ls %1$s | grep -v log)\"");
 }
 
 Test(plugins_new_says, what_is_wrong_with_a_place)
 {
     expect(0, "norm mine", "cd 'norm-mine'");
-    expect(1, "norm mine", "'norm-mine' is there already, and nothing is overwritten");
+    expect(1, "norm mine", "'norm-mine' already exists, and nothing is overwritten");
     MUST("mkdir %1$s/empty && touch %1$s/file && ln -s nowhere %1$s/link");
-    expect(1, "norm mine --dir empty", "'empty' is there already");
-    expect(1, "norm mine --dir empty/", "'empty' is there already");
-    expect(1, "norm mine --dir file", "'file' is there already");
-    expect(1, "norm mine --dir link", "'link' is there already");
-    expect(1, "norm mine --dir file/x", "cannot make the directory 'file/x': Not a directory");
+    expect(1, "norm mine --dir empty", "'empty' already exists");
+    expect(1, "norm mine --dir empty/", "'empty' already exists");
+    expect(1, "norm mine --dir file", "'file' already exists");
+    expect(1, "norm mine --dir link", "'link' already exists");
+    expect(1, "norm mine --dir file/x", "cannot create the directory 'file/x': Not a directory");
     expect(1, "norm mine --dir /dev/full/x", "'/dev/full/x': Not a directory");
-    expect(1, "norm mine --dir /proc/x", "cannot make the directory '/proc/x': ");
+    expect(1, "norm mine --dir /proc/x", "cannot create the directory '/proc/x': ");
     expect(0, "norm mine --dir deep/down//", "cd 'deep/down'");
     MUST("cd %1$s && test -f deep/down/norm-mine.c && test -z \"$(ls empty)\"");
     MUST("cd %1$s && ls norm-mine | tr '\\n' ' ' | grep -qx "

@@ -1,8 +1,11 @@
-/* plugins_child.c - one test of `tandem plugins check` in a process of its own, with limits of time
- * and memory: what it does to itself is a finding, and not the end. */
+/* child.c - a run of this program in a process of its own: whatever a plugin does to the process,
+ * the suite goes on. */
+#include "plugins/child.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -10,11 +13,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/clock.h"
-#include "plugins_check.h"
+#include "base/file.h"
 
 /* ---- in the child ---------------------------------------------------------------------------- */
+
+/* Between fork and exec only async-signal-safe calls are allowed: another thread of the parent may
+ * have held any lock, malloc's included. */
 
 static void limit(int what, size_t value)
 {
@@ -36,30 +41,29 @@ _Noreturn static void become(char *const argv[], const td_child *c, const td_chi
 {
     sigset_t none;
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    sigprocmask(SIG_SETMASK, &none, NULL); /* the parent may hold back signals of its own */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) /* it ended before it could be asked to tell */
+    if (getppid() != parent) /* the parent died before prctl, which then says nothing */
         _exit(127);
-    setpgid(0, 0);
+    setpgid(0, 0); /* so that all that it starts can be killed with it */
     redirect("/dev/null", 0);
     redirect(c->out, 1);
     redirect(c->error, 2);
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_FSIZE, l->bytes / TD_CHILD_FILE_SHARE);
-#ifndef TANDEM_SANITIZED /* whose shadow takes any amount of addresses */
+#ifndef TANDEM_SANITIZED /* a sanitizer's shadow memory reserves terabytes of addresses */
     limit(RLIMIT_AS, l->bytes);
-#else
 #endif
     execv("/proc/self/exe", argv);
     _exit(127);
 }
 
 #ifdef TANDEM_SANITIZED
-/* The sanitizer tells of crashes itself. */
-void td_child_watch(void) {}
+void td_child_watch(void) {} /* the sanitizer handles crashes itself */
 #else
-/* Async-signal-safe: the lines of /proc/self/status to standard error. */
-static void tell_memory(int signal_number)
+/* Copies /proc/self/status to stderr, then dies of the signal as if nothing had caught it. The
+ * parent cannot read the file any more by then. Async-signal-safe. */
+static void record_memory(int signal_number)
 {
     char text[4096];
     int fd = open("/proc/self/status", O_RDONLY);
@@ -73,17 +77,17 @@ static void tell_memory(int signal_number)
 void td_child_watch(void)
 {
     static const int crashes[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL };
-    static char stack[16384]; /* where a stack overflow is handled */
-    struct sigaction a = { .sa_handler = tell_memory, .sa_flags = SA_ONSTACK | (int)SA_RESETHAND };
+    static char      stack[16384]; /* after a stack overflow there is no other */
+    struct sigaction a = { .sa_handler = record_memory,
+                           .sa_flags = SA_ONSTACK | (int)SA_RESETHAND };
     stack_t s = { .ss_sp = stack, .ss_size = sizeof stack };
     sigaltstack(&s, NULL);
     for (size_t k = 0; k < sizeof crashes / sizeof *crashes; k++)
         sigaction(crashes[k], &a, NULL);
 }
-
 #endif
 
-/* ---- outside --------------------------------------------------------------------------------- */
+/* ---- in the parent --------------------------------------------------------------------------- */
 
 int td_child_start(td_child *c, char *const argv[], const char *directory, size_t number,
                    const td_child_limits *l, td_error *error)
@@ -97,16 +101,19 @@ int td_child_start(td_child *c, char *const argv[], const char *directory, size_
     c->error = td_path_join(directory, name);
     if (!c->out || !c->error)
         return td_fail(error, TD_ENOMEM, "out of memory while starting a test");
-    fflush(NULL);
+    fflush(NULL); /* or the child would print what is still buffered again */
     c->pid = fork();
     if (!c->pid)
         become(argv, c, l, parent);
-    return c->pid > 0
-               ? 0
-               : td_fail(error, TD_EIO, "cannot start a process for a test: %s", strerror(errno));
+    if (c->pid > 0)
+        return 0;
+    c->pid = 0;
+    return td_fail(error, TD_EIO, "cannot start a process for a test: %s", strerror(errno));
 }
 
-/* "VmPeak:  123 kB" in a text of /proc, in bytes; 0: not there. */
+char *td_child_record(char *text) { return text ? strstr(text, "Name:\t") : NULL; }
+
+/* "VmPeak:  123 kB" in a text of /proc, in bytes; 0 if it is not there. */
 static size_t field_of(const char *text, const char *name)
 {
     const char *at = text ? strstr(text, name) : NULL;
@@ -115,7 +122,7 @@ static size_t field_of(const char *text, const char *name)
 
 static size_t peak_in(const char *path)
 {
-#ifdef TANDEM_SANITIZED
+#ifdef TANDEM_SANITIZED /* VmPeak has the shadow memory in it */
     static const char name[] = "VmRSS:";
 #else
     static const char name[] = "VmPeak:";
@@ -126,21 +133,25 @@ static size_t peak_in(const char *path)
     return peak;
 }
 
+/* `status`: waitpid's. */
 static void finish(td_child *c, int status, const td_child_limits *l)
 {
-    size_t told = peak_in(c->error);
-    c->peak = told > c->peak ? told : c->peak;
+    size_t recorded = peak_in(c->error);
+    c->peak = recorded > c->peak ? recorded : c->peak;
     c->seconds = td_now() - c->started;
     c->pid = 0;
     if (c->end == TD_CHILD_LATE || c->end == TD_CHILD_MEMORY)
-        return;
+        return; /* we stopped it: its status only says that we did */
     c->end = WIFSIGNALED(status) ? TD_CHILD_CRASHED : TD_CHILD_EXITED;
     c->code = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+    /* Code that does not check malloc crashes on NULL; the last request may have been a large one,
+     * so the peak is somewhat below the limit. */
     if (c->end == TD_CHILD_CRASHED && c->peak > l->bytes / 10 * 8)
         c->end = TD_CHILD_MEMORY;
 }
 
-/* What it started itself is ended too: the group is its own as long as nobody waited for it. */
+/* Kills the child and all that it started. Until it has been waited for, nobody else can get its
+ * process group. Killed by its own id as well, in case it had no time to make the group. */
 static int end_group(const td_child *c)
 {
     int status = 0;
@@ -160,10 +171,12 @@ bool td_child_poll(td_child *c, const td_child_limits *l)
     snprintf(path, sizeof path, "/proc/%d/status", (int)c->pid);
     now = peak_in(path);
     c->peak = now > c->peak ? now : c->peak;
+    /* WNOWAIT leaves it a zombie, whose process group end_group may still kill. */
     if (!waitid(P_PID, (id_t)c->pid, &ended, WEXITED | WNOHANG | WNOWAIT) && ended.si_pid) {
         finish(c, end_group(c), l);
         return true;
     }
+    /* Below the hard limit: code that does check malloc would spend its time failing. */
     if (c->peak > l->bytes / 10 * 9)
         c->end = TD_CHILD_MEMORY;
     else if (td_now() - c->started > l->seconds)

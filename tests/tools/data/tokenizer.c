@@ -1,6 +1,6 @@
-/* data_tokenizer.c - `tandem data train-tokenizer`: all of the text is trained on, and what is not
- * is told. */
-#include "data.h"
+/* tokenizer.c - `tandem data train-tokenizer`: it trains on all of the text, and reports what it
+ * leaves out. */
+#include "tools/data.h"
 
 #define SOURCES(files) "'data.sources=({name=\"a\"; files=(" files ");})'"
 
@@ -9,7 +9,7 @@ TestSuite(tokenizer, .init = setup, .fini = teardown);
 Test(tokenizer, train_tokenizer_refusals)
 {
     expect("%2$s train-tokenizer %3$s --out %1$s/a.model", 2,
-           "tokenizer 'bytes' has nothing to train");
+           "tokenizer 'bytes' needs no training");
     expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece", 2, "--out M.model");
     expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out ''", 2, "--out M.model");
     expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.txt --vocab-size "

@@ -1,5 +1,7 @@
-/* plugins_here.c - one test of `tandem plugins check` in this process: what its children run, and a
- * debugger. */
+/* here.c - one test of `tandem plugins check` in this process: what the suite's child processes
+ * run, and what one runs in a debugger. */
+#include "plugins/here.h"
+
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +9,9 @@
 
 #include "base/text.h"
 #include "check/check.h"
-#include "plugins_check.h"
+#include "plugins/child.h"
+
+/* ---- results as JSON ------------------------------------------------------------------------- */
 
 static void add_lines(json_t *list, const char *text)
 {
@@ -21,6 +25,7 @@ static json_t *result_of(const td_check *c)
 {
     json_t *findings = json_array();
     add_lines(findings, td_text_get(&c->findings));
+    /* The suite keeps the text of the first few and counts the rest. */
     if (c->n_findings > TD_CHECK_FINDINGS)
         json_array_append_new(findings,
                               json_sprintf("and %zu more", c->n_findings - TD_CHECK_FINDINGS));
@@ -36,13 +41,16 @@ static json_t *plugins_of(const td_module *m)
     return list;
 }
 
-/* "attention/mine" */
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+/* Whether `name` is "attention/mine" for the plugin 'mine' of kind "attention/1". */
 static bool is_named(const td_plugin *p, const char *name)
 {
-    size_t kind = strcspn(p->kind, "/");
+    size_t kind = (size_t)td_tool_kind_length(p->kind);
     return !strncmp(p->kind, name, kind) && name[kind] == '/' && !strcmp(name + kind + 1, p->name);
 }
 
+/* Kinds have tests of the same name: "shapes" of an attention is not that of a loss. */
 static const td_check_case *test_for(const char *name, const char *kind)
 {
     for (const td_check_case *t = td_check_cases(); t->name; t++)
@@ -51,14 +59,12 @@ static const td_check_case *test_for(const char *name, const char *kind)
     return NULL;
 }
 
-/* Findings of the file itself are for the test "load"; one that cannot be loaded now is told here too:
- * it may have changed since. */
-static void run_test(td_check *c, const td_module *m, const char *plugin, const char *only)
+static void run_test(td_check *c, const td_module *m, const char *plugin, const char *name)
 {
     bool found = false;
-    td_check_clear(c);
+    td_check_clear(c); /* findings about the file belong to the test "load" */
     for (size_t k = 0; m->plugins[k]; k++) {
-        const td_check_case *test = test_for(only, m->plugins[k]->kind);
+        const td_check_case *test = test_for(name, m->plugins[k]->kind);
         td_error             e = { 0 };
         if (!test || !is_named(m->plugins[k], plugin))
             continue;
@@ -70,12 +76,12 @@ static void run_test(td_check *c, const td_module *m, const char *plugin, const 
             td_check_finding(c, "%s", e.text);
     }
     if (!found)
-        td_check_finding(c, "'%s' has no plugin '%s', or test '%s' is not for it", c->path, plugin,
-                         only);
+        td_check_finding(c, "'%s' has no plugin '%s', or test '%s' does not apply to it", c->path,
+                         plugin, name);
 }
 
-/* What is wrong with the config that is given, of all plugins or of one: said once, not by each
- * test. */
+/* What is wrong with the config, for all plugins or only for `plugin`; "" if nothing is. Checked
+ * once here, or each test would report the same. */
 static json_t *config_errors(td_check *c, const td_module *m, const char *plugin)
 {
     json_t *errors;
@@ -86,11 +92,11 @@ static json_t *config_errors(td_check *c, const td_module *m, const char *plugin
             td_check_config(c);
     }
     errors = json_string(td_text_get(&c->findings));
-    return errors ? errors : json_string("the config is wrong");
+    return errors ? errors : json_string("the config has errors"); /* not UTF-8 */
 }
 
-/* What it finds as JSON: with `only` "load" the module's plugins too. */
-static json_t *run_here(td_tool *t, const char *path, const char *plugin, const char *only)
+/* NULL after a message: --plugin-path was wrong. */
+static json_t *run_here(td_tool *t, const char *path, const char *plugin, const char *test)
 {
     char    *search = td_tool_configs(), *shipped = td_tool_shipped();
     td_check c = { .registry = td_tool_registry(t),
@@ -104,10 +110,12 @@ static json_t *run_here(td_tool *t, const char *path, const char *plugin, const 
     json_t  *result = NULL;
     td_child_watch();
     if (c.registry) {
+        /* Every test loads the module, but a module that fails to load is a finding of "load" only:
+         * the others are not run then. It may have changed since, so its findings are kept. */
         const td_module *m = td_check_module(&c, path);
-        bool             load = !strcmp(only, TD_CHECK_LOAD);
+        bool             load = !strcmp(test, TD_CHECK_LOAD);
         if (!load && m)
-            run_test(&c, m, plugin, only);
+            run_test(&c, m, plugin, test);
         result = result_of(&c);
         json_object_set_new(result, "plugins", plugins_of(load ? m : NULL));
         if (load && m)
@@ -119,15 +127,15 @@ static json_t *run_here(td_tool *t, const char *path, const char *plugin, const 
     return result;
 }
 
-/* Whatever the plugin prints goes to standard error; the result goes where standard output was. */
-int td_plugins_check_here(td_tool *t, const char *path, const char *plugin, const char *only)
+int td_plugins_check_here(td_tool *t, const char *path, const char *plugin, const char *test)
 {
+    /* A plugin may print: what it prints goes to stderr, so that stdout holds the result alone. */
     int     out = dup(1);
     json_t *result;
     FILE   *f;
     bool    found;
     dup2(2, 1);
-    result = run_here(t, path, plugin, only);
+    result = run_here(t, path, plugin, test);
     fflush(stdout);
     f = result ? fdopen(out, "w") : NULL;
     if (!f)
@@ -136,7 +144,9 @@ int td_plugins_check_here(td_tool *t, const char *path, const char *plugin, cons
     fputc('\n', f);
     found = json_array_size(json_object_get(result, "findings")) > 0;
     json_decref(result);
-    if (fclose(f) || found) /* a test that was left in the middle has not freed what it took */
+    /* A test that stopped half-way has not freed what it allocated; leaving without the exit
+     * handlers keeps a leak checker from reporting that as well. */
+    if (fclose(f) || found)
         _exit(TD_EXIT_FAILED);
     return TD_EXIT_OK;
 }
