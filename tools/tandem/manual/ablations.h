@@ -3,6 +3,7 @@
 #define TD_TOOLS_MANUAL_ABLATIONS_H
 
 #include "base/text.h"
+#include "config/config.h"
 #include "config/setting.h"
 #include "manual/places.h"
 
