@@ -43,7 +43,8 @@ bool td_is_utf8(const char *text);
 /* Replace each invalid byte by '?', in place. */
 void td_make_utf8(char *text);
 
-/* Whether `text` matches a shell pattern: * is any text, ? any byte. There is no escape. */
+/* Whether `text` matches a shell pattern: * stands for any text, ? for any byte. Nothing escapes
+ * them. */
 bool td_match(const char *pattern, const char *text);
 
 #endif
