@@ -9,10 +9,12 @@
 
 enum { BLOCK = 1 << 16, ALIGNMENT = 16 };
 
+/* One piece of memory from calloc. Its type makes `data` begin at an aligned address behind the
+ * header; `used` stays a multiple of the alignment, so every allocation does. */
 typedef struct block {
     struct block *next;
     size_t        used, room;
-    max_align_t   data[]; /* calloc aligns the block; this aligns what follows the header */
+    max_align_t   data[];
 } block;
 
 struct td_arena {
@@ -50,6 +52,7 @@ void td_arena_reset(td_arena *a)
     first->next = NULL;
 }
 
+/* A new block with room for `bytes`; NULL when out of memory. */
 static block *add_block(td_arena *a, size_t bytes)
 {
     /* A quarter of a block and more gets a block to itself, so no more than a quarter of any block
@@ -79,6 +82,8 @@ void *td_arena_alloc(td_arena *a, size_t bytes)
     void  *p;
     if (size < bytes) /* rounding up overflowed */
         return NULL;
+    /* Only the front block is tried. What is left in the others is lost, but an allocation takes
+     * constant time however many blocks there are. */
     if (!b || b->room - b->used < size)
         b = add_block(a, size);
     if (!b)

@@ -26,6 +26,7 @@ char *td_temporary_directory(const char *name, td_error *error)
         return NULL;
     }
     snprintf(path, size, "%s/%s-XXXXXX", base, name);
+    /* mkdtemp chooses the X's, and creates the directory for this user only */
     if (mkdtemp(path))
         return path;
     td_fail(error, TD_EIO,
@@ -96,7 +97,7 @@ static int read_names(DIR *dir, const char *path, char ***names, size_t *count, 
 {
     struct dirent *e;
     /* readdir returns NULL at the end and on errors: only errno tells them apart */
-    while (errno = 0, (e = readdir(dir)) != NULL) {
+    for (errno = 0; (e = readdir(dir)) != NULL; errno = 0) {
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
             continue;
         if (!add_name(names, count, e->d_name))
@@ -105,6 +106,7 @@ static int read_names(DIR *dir, const char *path, char ***names, size_t *count, 
     return errno ? td_io_error(error, "list", path) : 0;
 }
 
+/* The count is signed so that it can be a code as well. */
 int64_t td_list_directory(const char *path, char ***names, td_error *error)
 {
     DIR   *dir = opendir(path);
@@ -150,6 +152,7 @@ int td_remove_tree(const char *path, td_error *error)
     count = td_list_directory(path, &names, error);
     if (count < 0)
         return (int)count;
+    /* the names are a copy: removing entries while readdir goes through them is not portable */
     for (int64_t i = 0; i < count && !code; i++) {
         char *child = td_path_join(path, names[i]);
         code = child ? td_remove_tree(child, error)
@@ -183,6 +186,8 @@ int td_replace_directory(const char *from, const char *to, td_error *error)
 
 /* ---- paths ----------------------------------------------------------------------------------- */
 
+/* Paths are only joined and split, never cleaned: "a/../b" may not be "b" if a is a link. */
+
 char *td_path_join(const char *directory, const char *name)
 {
     size_t size = strlen(directory) + strlen(name) + 2;
@@ -204,7 +209,8 @@ char *td_program_directory(void)
 {
     char    path[PATH_MAX];
     ssize_t size = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (size <= 0) /* no /proc mounted */
+    /* no /proc in this container: the shipped files are then looked for from here */
+    if (size <= 0)
         return strdup(".");
     path[size] = 0;
     return td_path_directory(path);

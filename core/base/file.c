@@ -18,8 +18,8 @@ int td_io_error(td_error *error, const char *what, const char *path)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* Opening a pipe that nobody writes to would block without a word; O_NONBLOCK opens it, and then it
- * can be refused. Regular files ignore the flag. */
+/* Opening a pipe that nobody writes to would block silently. With O_NONBLOCK it opens, and can be
+ * refused. Regular files ignore the flag. */
 static int open_regular(const char *path, td_error *error)
 {
     struct stat info;
@@ -31,6 +31,7 @@ static int open_regular(const char *path, td_error *error)
     if (!fstat(fd, &info) && S_ISREG(info.st_mode))
         return fd;
     close(fd);
+    /* opening a directory succeeds, too; reading it would fail with a cryptic message */
     td_fail(error, TD_EIO, "cannot read '%s': not a regular file", path);
     return -1;
 }
@@ -42,14 +43,15 @@ static FILE *open_file(const char *path, td_error *error)
     bool  may_be_pipe = !strncmp(path, "/dev/", 5) || !strncmp(path, "/proc/", 6);
     int   fd = may_be_pipe ? open(path, O_RDONLY | O_CLOEXEC) : open_regular(path, error);
     FILE *file = fd >= 0 ? fdopen(fd, "rb") : NULL;
-    if (!file) /* the first error stays, if open_regular reported one */
+    /* td_fail keeps the first error, so this adds nothing to one of open_regular */
+    if (!file)
         td_io_error(error, "open", path);
     if (!file && fd >= 0)
         close(fd);
     return file;
 }
 
-/* All that is left of a file, with a 0 behind it. Grows as it reads: pipes, and files of /proc,
+/* The rest of a file, with a 0 behind it. Grows as it reads: pipes, and files of /proc,
  * have no size to ask for. */
 static char *read_all(FILE *file, const char *path, size_t *size, td_error *error)
 {
@@ -79,6 +81,7 @@ static char *read_all(FILE *file, const char *path, size_t *size, td_error *erro
     return data;
 }
 
+/* Not a map: callers need the 0 at the end, and text that stays the same if the file changes. */
 char *td_file_read(const char *path, size_t *size, td_error *error)
 {
     FILE  *file = open_file(path, error);
@@ -104,7 +107,8 @@ int td_file_map(td_mapped_file *m, const char *path, td_error *error)
         close(fd);
         return td_io_error(error, "map", path);
     }
-    if (info.st_size > 0) /* a map of 0 bytes is an error */
+    /* mmap refuses 0 bytes; an empty file is a map without data */
+    if (info.st_size > 0)
         data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
     close(fd); /* the map keeps the file open */
     if (data == MAP_FAILED)
@@ -114,6 +118,8 @@ int td_file_map(td_mapped_file *m, const char *path, td_error *error)
     return 0;
 }
 
+/* The map is const for its readers, but munmap takes a plain pointer: hence the detour through an
+ * integer. */
 void td_file_unmap(td_mapped_file *m)
 {
     if (m->data)
@@ -164,24 +170,27 @@ int64_t td_file_size(const char *path)
 
 /* ---- atomic writes --------------------------------------------------------------------------- */
 
+/* The order that survives a crash at any point: write and sync a temporary file, rename it, sync
+ * the directory. rename() replaces the old file in one step, and needs both on one file system: so
+ * the temporary file lies beside its target, not in /tmp. */
+
 int td_atomic_open(td_atomic_file *a, const char *path, td_error *error)
 {
     struct stat info;
     size_t      size = strlen(path) + 32; /* ".", a process number, ".tmp" */
-    *a = (td_atomic_file){ NULL, strdup(path), malloc(size) };
-    if (!a->path || !a->temporary) {
-        free(a->temporary); /* uninitialized: abandoning would unlink whatever it names */
-        a->temporary = NULL;
+    *a = (td_atomic_file){ NULL, NULL, NULL };
+    /* renaming over a device or a pipe would replace it by a file */
+    if (!stat(path, &info) && !S_ISREG(info.st_mode))
+        return td_fail(error, TD_EIO, "cannot write '%s': it exists and is not a regular file",
+                       path);
+    a->path = strdup(path);
+    a->temporary = a->path ? malloc(size) : NULL;
+    if (!a->temporary) {
         td_atomic_abandon(a);
         return td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
     }
+    /* the process id keeps two runs that write the same file from mixing their bytes */
     snprintf(a->temporary, size, "%s.%ld.tmp", path, (long)getpid());
-    /* renaming over /dev/stdout or a pipe would replace it by a file */
-    if (!stat(path, &info) && !S_ISREG(info.st_mode)) {
-        td_atomic_abandon(a);
-        return td_fail(error, TD_EIO, "cannot write '%s': it exists and is not a regular file",
-                       path);
-    }
     a->file = fopen(a->temporary, "wbe");
     if (a->file)
         return 0;
@@ -216,7 +225,8 @@ void td_atomic_abandon(td_atomic_file *a)
 {
     if (a->file)
         fclose(a->file);
-    if (a->temporary) /* after a commit it has been renamed, and this finds nothing */
+    /* after a commit it has been renamed, and this finds nothing */
+    if (a->temporary)
         unlink(a->temporary);
     free(a->path);
     free(a->temporary);

@@ -33,12 +33,12 @@ typedef struct td_mapped_file {
     size_t               size;
 } td_mapped_file;
 int  td_file_map(td_mapped_file *, const char *path, td_error *error);
-void td_file_unmap(td_mapped_file *); /* again is harmless */
+void td_file_unmap(td_mapped_file *); /* may be called again */
 
 /* XXH3-128 of the content as 32 hex digits: to detect corruption, not tampering. */
 int td_file_hash(const char *path, char hex[33], td_error *error);
 
-bool    td_file_exists(const char *path); /* a directory, too */
+bool    td_file_exists(const char *path); /* also true of a directory */
 int64_t td_file_size(const char *path);   /* -1: cannot be read */
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -47,8 +47,8 @@ int64_t td_file_size(const char *path);   /* -1: cannot be read */
  * the directory. */
 int td_file_write(const char *path, const void *data, size_t size, td_error *error);
 
-/* The same in pieces. Write to `file`, whose errors commit reports, then commit or abandon; either
- * ends it, and neither leaves the temporary file behind. */
+/* The same in pieces: write to `file`, then commit or abandon. Commit also reports errors of
+ * earlier writes. Neither leaves the temporary file behind. */
 typedef struct td_atomic_file {
     FILE *file;
     char *path, *temporary;
@@ -73,8 +73,8 @@ void    td_free_names(char **names, int64_t count);
 /* Make the creation, renaming and removal of files in a directory durable. */
 int td_sync_directory(const char *path, td_error *error);
 
-/* Remove a file, or a directory with all in it; links are removed, not followed. Nothing there is
- * no error. */
+/* Remove a file, or a directory with all in it; links are removed, not followed. A path
+ * that does not exist is not an error. */
 int td_remove_tree(const char *path, td_error *error);
 
 /* Rename directory `from` to `to` and remove the one that was there. At every moment there is a
@@ -86,7 +86,7 @@ int td_replace_directory(const char *from, const char *to, td_error *error);
 
 /* directory + "/" + name, or `name` alone if it is absolute or the directory is "". */
 char *td_path_join(const char *directory, const char *name);
-/* All before the last slash; "." if there is none. */
+/* Everything before the last slash; "." if there is no slash. */
 char *td_path_directory(const char *path);
 /* The directory of the running program: .../bin in a build tree and when installed. */
 char *td_program_directory(void);

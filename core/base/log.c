@@ -23,7 +23,7 @@ struct td_journal {
     FILE           *file;     /* NULL: none */
     bool            terminal; /* stderr is one, and understands escape codes */
     bool            colour;
-    bool            drawn; /* a progress line stands where the next line goes */
+    bool            drawn; /* a progress line is on the terminal's last line */
     double          shown; /* when the progress line was last written */
 };
 
@@ -42,11 +42,12 @@ td_journal *td_log_new(int level)
     return j;
 }
 
+/* Called last, when no thread logs any more. */
 void td_log_free(td_journal *j)
 {
     if (!j)
         return;
-    if (j->drawn) /* leave the shell's prompt a line of its own */
+    if (j->drawn) /* start the shell's prompt on a new line */
         fputc('\n', stderr);
     if (j->file)
         fclose(j->file);
@@ -79,6 +80,7 @@ static void to_stderr(td_journal *j, int level, const char *line)
             j->colour && *colours[level] ? "\033[0m" : "");
 }
 
+/* Under the lock. ISO 8601 with the zone: logs of several machines can be sorted together. */
 static void to_file(td_journal *j, int level, const char *line)
 {
     static const char *const names[] = { "debug", "info", "warning", "error" };
@@ -97,7 +99,8 @@ void td_log_lines(td_journal *j, int level, const char *format, va_list args)
     if (!j)
         return;
     assert(level >= TD_LOG_DEBUG && level <= TD_LOG_ERROR);
-    vsnprintf(line, sizeof line, format, args); /* before the lock: formatting may be slow */
+    /* before the lock: formatting may be slow, and workers log at the same time */
+    vsnprintf(line, sizeof line, format, args);
     pthread_mutex_lock(&j->lock);
     if (level >= j->level)
         to_stderr(j, level, line);
@@ -116,6 +119,7 @@ void td_log_line(td_journal *j, int level, const char *format, ...)
 
 /* ---- progress -------------------------------------------------------------------------------- */
 
+/* In columns. */
 static size_t terminal_width(void)
 {
     struct winsize w = { 0 };

@@ -9,13 +9,14 @@
 #include "base/file.h"
 #include "base/threads.h"
 
+/* A double: sizes are compared and printed, and products of sizes must not overflow. */
 double td_memory_bytes(void)
 {
     return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
 }
 
-/* The number in a control group's file. `otherwise` where there is no such file, or no limit: the
- * file then holds the word "max". */
+/* The number in a control group's file; `otherwise` if there is no such file, or no limit, in which
+ * case the file contains the word "max". */
 static double number_in(const char *path, double otherwise)
 {
     double value;
@@ -28,6 +29,7 @@ static double number_in(const char *path, double otherwise)
 
 double td_memory_limit(void)
 {
+    /* a machine has version 1 of control groups or version 2; the files of the other are missing */
     double all = td_memory_bytes();
     double v2 = number_in("/sys/fs/cgroup/memory.max", all);
     double v1 = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", all);
@@ -42,7 +44,7 @@ static void processor_name(char *out, size_t size)
     char  line[512];
     FILE *f = fopen("/proc/cpuinfo", "re");
     snprintf(out, size, "unknown");
-    /* one processor is enough: those of a machine are alike, or nearly */
+    /* the first is enough: all processors of a machine are alike, or nearly so */
     while (f && fgets(line, sizeof line, f)) {
         const char *colon = strncmp(line, "model name", 10) ? NULL : strchr(line, ':');
         if (!colon || colon[1] != ' ')
@@ -54,6 +56,7 @@ static void processor_name(char *out, size_t size)
         fclose(f);
 }
 
+/* Taken from /proc, so that no caller has to hand argv down to here. */
 static void put_command_line(td_text *out)
 {
     size_t size = 0;

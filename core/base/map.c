@@ -33,6 +33,9 @@ void td_map_free(td_map *m)
     free(m);
 }
 
+/* Entries never move within their array, so the index can be rebuilt from it, and order costs
+ * nothing. */
+
 /* The slot of the key, or the empty one where it belongs. Linear probing ends because at most a
  * quarter of the slots are taken. */
 static size_t *slot(const td_map *m, const char *key)
@@ -43,6 +46,7 @@ static size_t *slot(const td_map *m, const char *key)
     return &m->slots[i];
 }
 
+/* Double the room for entries, and rebuild the index. */
 static int grow(td_map *m)
 {
     size_t  room = m->room ? 2 * m->room : 16;
@@ -76,8 +80,9 @@ int td_map_set(td_map *m, const char *key, void *value)
     if (m->count == m->room) {
         if (grow(m))
             return TD_ENOMEM;
-        at = slot(m, key);
+        at = slot(m, key); /* the old slots are gone */
     }
+    /* the copy before the entry: without it the map has not changed */
     copy = strdup(key);
     if (!copy)
         return TD_ENOMEM;

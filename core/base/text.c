@@ -27,6 +27,7 @@ static bool reserve(td_text *t, size_t more)
     return data != NULL;
 }
 
+/* Bytes may include zeros; then `size` is right and strlen is not. */
 void td_text_append(td_text *t, const char *bytes, size_t size)
 {
     if (!reserve(t, size))
@@ -92,6 +93,7 @@ static size_t sequence(const unsigned char *p)
     return n;
 }
 
+/* strlen's kind of end: a 0 byte ends the text, and is not part of it. */
 bool td_is_utf8(const char *text)
 {
     const unsigned char *p = (const unsigned char *)text;
@@ -110,19 +112,27 @@ void td_make_utf8(char *text)
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
+/* Suggestions are for typing errors in names that people type: longer ones are not compared, so
+ * that the rows below fit on the stack. */
 enum { LONGEST = 64, FAR = 1 << 20 };
 
+/* Suggestions are for typing errors in short names: no more than LONGEST bytes are compared, so
+ * that the table below fits on the stack. */
 static int least(int a, int b) { return a < b ? a : b; }
 
-/* Edit distance, a swap of two neighbours counting as one edit (optimal string alignment). FAR for
- * long names, which are not typed by hand. */
+/* Edit distance, a swap of two neighbours counting as one edit (optimal string alignment). FAR if
+ * one is too long. */
 static int distance(const char *a, const char *b)
 {
     int rows[3][LONGEST + 1], n = (int)strnlen(a, LONGEST + 1), m = (int)strnlen(b, LONGEST + 1);
     if (n > LONGEST || m > LONGEST)
         return FAR;
-    /* d(i, j) = the distance of the first i bytes of a from the first j of b. A row needs the two
-     * before it, so three rows take turns. */
+    /* d(i, j), the distance of the first i bytes of a from the first j of b, is the least of
+     *
+     *     d(i-1, j-1) + (a[i] != b[j]),  d(i-1, j) + 1,  d(i, j-1) + 1,
+     *     d(i-2, j-2) + 1                           where two neighbours are swapped.
+     *
+     * A row needs the two before it, so three rows take turns. */
     for (int j = 0; j <= m; j++)
         rows[0][j] = j;
     for (int i = 1; i <= n; i++) {

@@ -138,23 +138,26 @@ static void wait_for_workers(td_pool *p)
             sched_yield(); /* more threads than processors: the last worker may need this one */
 }
 
+/* With one thread there is nothing to hand out. */
 static void run_alone(void (*fn)(void *, int64_t, int), int64_t n, void *argument)
 {
     for (int64_t i = 0; i < n; i++)
         fn(argument, i, 0);
 }
 
+/* td_services.parallel. One region at a time: `busy` catches nested and concurrent ones. */
 static void parallel(const td_services *services, int64_t n, void (*fn)(void *, int64_t, int),
                      void *argument)
 {
     td_pool *p = services->host;
-    /* a nested region would overwrite the round that it is part of */
+    /* another region would overwrite the round that is going on */
     bool     nested = atomic_exchange_explicit(&p->busy, true, memory_order_acquire);
     assert(!nested && "td_parallel may not be nested");
     if (!p->started) {
         run_alone(fn, n, argument);
     } else {
         assert(!atomic_load(&p->working));
+        /* Set up the round, begin it, work along, and leave when the last worker has. */
         p->run = fn;
         p->argument = argument;
         p->count = (long)n;
@@ -167,6 +170,7 @@ static void parallel(const td_services *services, int64_t n, void (*fn)(void *, 
     atomic_store_explicit(&p->busy, false, memory_order_release);
 }
 
+/* td_services.log. */
 static void say(const td_services *services, int level, const char *format, ...)
 {
     td_pool *p = services->host;
@@ -179,6 +183,7 @@ static void say(const td_services *services, int level, const char *format, ...)
     va_end(args);
 }
 
+/* Start the workers. An error number if one cannot be started: `started` counts those that were. */
 static int start(td_pool *p)
 {
     sigset_t all, before;

@@ -31,6 +31,7 @@ static void bind_rows(td_binder *b, td_setting *group, const td_option *table, s
 
 enum { MOST_NAMES = 256 };
 
+/* The keys that a group may have, of its tables together. */
 typedef struct names {
     const char *at[MOST_NAMES];
     size_t      count;
@@ -66,6 +67,8 @@ static void report_unknown(td_binder *b, const td_setting *group, const td_setti
                       group->name);
 }
 
+/* A group that another program wrote, or a wrong `extends`, can have thousands: those beyond the
+ * most are only counted. */
 static void check_unknown(td_binder *b, const td_setting *group, const names *known)
 {
     size_t reported = 0;
@@ -97,6 +100,21 @@ static void check_unknown_options(td_binder *b, const td_setting *group, const t
 
 /* ---- lists of groups and of parts ------------------------------------------------------------ */
 
+static void bind_item_of_list(td_binder *b, td_setting *v, const td_option *o, char *out,
+                              td_resolved *list)
+{
+    td_resolved *item;
+    if (v->type != TD_SETTING_GROUP) {
+        td_bind_error(b, v, o->name, "contains %s; each item must be a group { }",
+                      td_setting_type_name(v));
+        return;
+    }
+    item = td_resolved_add(b->config, list, "", NULL, b->owner, v, NULL);
+    bind_rows(b, v, o->fields, b->row_size, out, item);
+    check_unknown_rows(b, v, o->fields, b->row_size);
+}
+
+/* LIST: an array of structs, each bound by the option's own table. */
 static void bind_list(td_binder *b, td_setting *v, const td_option *o, td_list *out,
                       td_resolved *at)
 {
@@ -112,20 +130,12 @@ static void bind_list(td_binder *b, td_setting *v, const td_option *o, td_list *
     }
     for (td_setting *c = v->first; c; c = c->next)
         n++;
-    items = td_arena_alloc(b->config->arena, n * o->item_size + 1); /* the empty list is not NULL */
+    /* a byte more, so that an empty list is not NULL */
+    items = td_arena_alloc(b->config->arena, n * o->item_size + 1);
     out->at = items;
     out->count = items ? n : 0;
-    for (td_setting *c = v->first; c && items; c = c->next, items += o->item_size) {
-        td_resolved *item;
-        if (c->type != TD_SETTING_GROUP) {
-            td_bind_error(b, c, o->name, "contains %s; each item must be a group { }",
-                          td_setting_type_name(c));
-            continue;
-        }
-        item = td_resolved_add(b->config, list, "", NULL, b->owner, c, NULL);
-        bind_rows(b, c, o->fields, b->row_size, items, item);
-        check_unknown_rows(b, c, o->fields, b->row_size);
-    }
+    for (td_setting *c = v->first; c && items; c = c->next, items += o->item_size)
+        bind_item_of_list(b, c, o, items, list);
 }
 
 /* "jsonl" as { plugin = "jsonl"; }. NULL when out of memory. */
@@ -142,6 +152,7 @@ static td_setting *group_of_name(td_binder *b, const td_setting *v)
     return group;
 }
 
+/* One item: a name stands for a plugin with all its defaults. */
 static void bind_item_of_parts(td_binder *b, td_setting *v, const td_option *o, td_part *out,
                                td_resolved *list)
 {
@@ -156,7 +167,7 @@ static void bind_item_of_parts(td_binder *b, td_setting *v, const td_option *o, 
         bind_part(b, group, &s, out, td_resolved_add(b->config, list, "", NULL, b->owner, v, NULL));
 }
 
-/* A list of parts, or one of them for a list of one. */
+/* PARTS: a list, or one part for a list of one. */
 static void bind_parts(td_binder *b, td_setting *v, const td_option *o, td_parts *out,
                        td_resolved *at)
 {
@@ -169,8 +180,8 @@ static void bind_parts(td_binder *b, td_setting *v, const td_option *o, td_parts
         n++;
     list = td_resolved_add(b->config, at, o->name, n ? NULL : "()", b->owner, v, o);
     list->list = n > 0;
-    items = td_arena_alloc(b->config->arena,
-                           n * sizeof *items + 1); /* the empty list is not NULL */
+    /* a byte more, so that an empty list is not NULL */
+    items = td_arena_alloc(b->config->arena, n * sizeof *items + 1);
     out->at = items;
     out->count = items ? n : 0;
     for (td_setting *c = first; c && items; c = is_list ? c->next : NULL)
@@ -179,6 +190,7 @@ static void bind_parts(td_binder *b, td_setting *v, const td_option *o, td_parts
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
+/* With the doc of the option: whoever has never set it needs more than its name. */
 static void report_missing(td_binder *b, const td_setting *group, const td_option *o)
 {
     td_errors_add(b->errors, "%s%s%s: option '%s' is missing and has no default: %s",
@@ -186,6 +198,7 @@ static void report_missing(td_binder *b, const td_setting *group, const td_optio
                   o->doc ? o->doc : "");
 }
 
+/* PART: a group, or the plugin that the option has as its default. */
 static void bind_option_of_part(td_binder *b, td_setting *v, const td_option *o, td_part *out,
                                 td_resolved *at)
 {
@@ -205,7 +218,7 @@ static void bind_row(td_binder *b, const td_setting *group, td_setting *v, const
         report_missing(b, group, o);
         return;
     }
-    /* first, so that the field is right whatever happens below */
+    /* first, so that the field is valid whatever happens below */
     td_option_default(o, field);
     if (v && v->wrong)
         return;
@@ -239,7 +252,7 @@ static void bind_rows(td_binder *b, td_setting *group, const td_option *table, s
 static const char *plugin_name(td_binder *b, const td_setting *group, const slot *s)
 {
     const td_setting *v = td_setting_child(group, "plugin");
-    /* not the registry's business: it would look for a plugin of that number */
+    /* the registry looks for names: plugin = 3 is an error of the config */
     if (v && v->type != TD_SETTING_STRING) {
         td_errors_add(b->errors, "%s: '%s.plugin' is %s; it takes the name of a plugin",
                       td_setting_origin(v), s->path, td_setting_type_name(v));
@@ -281,6 +294,7 @@ static bool check_depth(td_binder *b, const slot *s)
     return false;
 }
 
+/* For td_config_plugin. A list will do: a config binds about twenty plugins. */
 static void remember(td_config *c, const td_plugin *p)
 {
     td_bound *b = td_arena_alloc(c->arena, sizeof *b);
@@ -363,7 +377,8 @@ static bool bind_part(td_binder *b, td_setting *group, const slot *s, td_part *o
         return false;
     b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(s->kind, "/"), s->kind,
                               p->name);
-    config = td_arena_alloc(b->config->arena, p->config_size + 1); /* without options, not NULL */
+    /* a byte more, so that a plugin without options has a config, too */
+    config = td_arena_alloc(b->config->arena, p->config_size + 1);
     if (!config || !b->owner) {
         b->owner = owner;
         td_errors_add(b->errors, "%s: out of memory for the options of '%s'", s->path, p->name);

@@ -36,6 +36,7 @@ void td_bind_wrong_type(td_binder *b, const td_setting *v, const td_option *o)
 
 /* ---- scalars --------------------------------------------------------------------------------- */
 
+/* Integers are compared as doubles, which bounds in tables are: exact up to 2^53. */
 static bool in_range(td_binder *b, const td_setting *v, const td_option *o)
 {
     td_text t = { 0 };
@@ -48,6 +49,7 @@ static bool in_range(td_binder *b, const td_setting *v, const td_option *o)
     return false;
 }
 
+/* Typing errors get a suggestion, others the list. */
 static void wrong_choice(td_binder *b, const td_setting *v, const td_option *o)
 {
     size_t      n = 0;
@@ -64,6 +66,7 @@ static void wrong_choice(td_binder *b, const td_setting *v, const td_option *o)
     td_text_free(&t);
 }
 
+/* The field holds the index, so that plugins can switch on an enum. */
 static void bind_choice(td_binder *b, const td_setting *v, const td_option *o, int64_t *out)
 {
     for (size_t k = 0; o->choices[k]; k++)
@@ -122,7 +125,7 @@ static void bind_items(td_binder *b, const td_setting *v, const td_option *o, td
     void             *at;
     for (const td_setting *c = first; c; c = is_list ? c->next : NULL)
         n++;
-    /* items of all three types are 8 bytes; one more, so that the empty list is not NULL */
+    /* items of all three types are 8 bytes; one more, so that an empty list is not NULL */
     at = td_arena_alloc(b->config->arena, (n + 1) * 8);
     if (!at)
         return;
@@ -137,6 +140,7 @@ static void bind_items(td_binder *b, const td_setting *v, const td_option *o, td
     out->count = n;
 }
 
+/* BOOL takes true and false only: 1 is an integer, and a config that is off by one key shows. */
 static void bind_by_type(td_binder *b, const td_setting *v, const td_option *o, char *field,
                          td_text *text)
 {

@@ -27,7 +27,7 @@ void td_bind_wrong_type(td_binder *, const td_setting *v, const td_option *o);
 void td_bind_value(td_binder *, const td_setting *v, const td_option *o, char *field,
                    td_resolved *at);
 
-/* Bind a host's table to what a group says, and record it at `at`. Keys that the table does not
+/* Bind a group to a table of the host, and record it at `at`. Keys that the table does not
  * have are left alone. */
 void td_config_bind_rows(td_config *, td_registry *, const char *owner, td_setting *group,
                          const td_option *table, void *out, td_resolved *at, td_errors *errors);

@@ -2,7 +2,7 @@
  *
  * A config is a tree of groups, lists and scalars. `extends = "a.cfg"` (or a list) puts other files
  * beneath this one; groups are merged key by key and the later value wins, overrides last (merge.h
- * says what a change of plugin does). Binding then checks every key against the option tables of
+ * explains a change of plugin). Binding then checks every key against the option tables of
  * the plugins that the groups name, and fills their config structs.
  *
  * Errors are collected, not returned one at a time: a config is loaded and bound to its end, and
@@ -43,9 +43,9 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
 void       td_config_free(td_config *);
 td_arena  *td_config_arena(td_config *);
 
-/* The value at "model.attention.heads", marked as used; NULL: there is none. */
+/* The value at "model.attention.heads", marked as used; NULL: no such key. */
 const td_setting *td_config_get(const td_config *, const char *path);
-/* The same for an integer; false if there is none. */
+/* The same for an integer; false if there is no integer at the path. */
 bool              td_config_get_int(const td_config *, const char *path, int64_t *out);
 
 /* ---- binding --------------------------------------------------------------------------------- */

@@ -8,8 +8,8 @@
 #include "config/parse.h"
 #include "config/resolved.h"
 
-/* A base may be extended along several ways (a diamond), and then counts each time; ten files that
- * each extend ten others get out of hand quickly. */
+/* A base that is extended along several ways (a diamond) is read each time. The number of files is
+ * limited, because with ten files that each extend ten others it grows exponentially. */
 enum { DEEPEST_CHAIN = 16, MOST_FILES = 1000 };
 
 typedef struct reading {
@@ -21,7 +21,7 @@ typedef struct loader {
     td_arena   *arena;
     const char *search;
     td_errors  *errors;
-    size_t      files;                /* read so far, each as often as it was */
+    size_t      files;                /* read so far, counting repetitions */
     reading     chain[DEEPEST_CHAIN]; /* files being read, each extended by the one before it */
     int         depth;
 } loader;
@@ -59,7 +59,7 @@ static const char *find_given(loader *l, const char *path)
     bool        here = *path == '/' || !l->search || td_file_exists(path);
     char       *shipped = here ? NULL : td_path_join(l->search, path);
     const char *found = NULL;
-    if (!td_is_utf8(path)) /* it becomes part of origins, and those of checkpoints */
+    if (!td_is_utf8(path)) /* it becomes part of origins, and origins of checkpoints */
         td_errors_add(l->errors,
                       "command line: the config's file name '%s' is not valid UTF-8: rename it",
                       path);
@@ -73,6 +73,7 @@ static const char *find_given(loader *l, const char *path)
     return found;
 }
 
+/* Two names of one file are one file: a cycle through a link is a cycle. */
 static const char *real_path(loader *l, const char *path)
 {
     char       *real = realpath(path, NULL);
@@ -94,11 +95,11 @@ static char *read_text(loader *l, const char *path)
         return NULL;
     }
     if (strlen(text) == size) {
-        if (!strncmp(text, "\xef\xbb\xbf", 3)) /* a byte-order mark: libconfig stumbles over it */
+        if (!strncmp(text, "\xef\xbb\xbf", 3)) /* a byte-order mark, a syntax error to libconfig */
             memset(text, ' ', 3);
         return text;
     }
-    /* libconfig would stop at the 0 and call it the end; UTF-16 is full of them */
+    /* libconfig would take the zero for the end; UTF-16 is full of zeros */
     for (const char *p = text; *p; p++)
         line += *p == '\n';
     td_errors_add(l->errors,
@@ -114,7 +115,7 @@ static void extend(loader *l, td_setting *base, const td_setting *v, const char 
 {
     const char *path;
     td_setting *other;
-    if (l->files > MOST_FILES) /* reported: unwind without reading any more */
+    if (l->files > MOST_FILES) /* reported already: unwind without reading more */
         return;
     if (v->type == TD_SETTING_LIST) { /* in order: the later file wins */
         for (const td_setting *child = v->first; child; child = child->next)
@@ -142,13 +143,13 @@ static bool check_chain(loader *l, const char *path, const char *real)
         k++;
     if (k == l->depth && l->depth < DEEPEST_CHAIN)
         return true;
-    /* no cycle, but too long for one: perhaps each file extends a generated next one */
+    /* not a cycle, but a chain too long to be meant */
     if (k == l->depth) {
         td_errors_add(l->errors, "%s: extended through a chain of more than %d files", path,
                       DEEPEST_CHAIN);
         return false;
     }
-    /* the cycle alone, from this file to itself: how it was reached is no part of it */
+    /* only the cycle itself: how it was reached does not matter */
     for (; k < l->depth; k++)
         td_text_print(&chain, "%s -> ", l->chain[k].path);
     td_errors_add(l->errors, "%s: extends itself: %s%s", path, td_text_get(&chain), path);
@@ -189,7 +190,7 @@ static td_setting *load_file(loader *l, const char *path)
     return base;
 }
 
-/* It has done its work, and nothing binds it: left in, it would be an unknown key. */
+/* It has been followed, and nothing binds it: left in, it would be an unknown key. */
 static void drop_extends(td_setting *root)
 {
     td_setting *v = root->first, *next;
@@ -203,6 +204,7 @@ static void drop_extends(td_setting *root)
 
 /* ---- a config -------------------------------------------------------------------------------- */
 
+/* An override is a config of one value, laid over the others. */
 static void apply_override(td_config *c, const char *override, td_errors *errors)
 {
     td_setting *v = td_setting_parse_override(c->arena, override, errors);
@@ -216,6 +218,7 @@ static void apply_override(td_config *c, const char *override, td_errors *errors
     td_setting_merge(c->root, group);
 }
 
+/* With an empty root, which files are merged into. NULL when out of memory. */
 static td_config *make_config(void)
 {
     td_config *c = calloc(1, sizeof *c);
@@ -246,7 +249,7 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
         if (v)
             td_setting_merge(c->root, v);
     }
-    /* With a file missing, checking the rest would report its options as missing one by one. */
+    /* Without one of its files, a config lacks options: checking it would report each of them. */
     if (errors->count > before) {
         td_config_free(c);
         return NULL;
@@ -267,6 +270,7 @@ void td_config_free(td_config *c)
 
 td_arena *td_config_arena(td_config *c) { return c->arena; }
 
+/* Marks as it goes by: a group that somebody looked into is a known name. */
 const td_setting *td_config_get(const td_config *c, const char *path)
 {
     td_setting *v = c->root;

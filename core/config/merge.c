@@ -4,9 +4,10 @@
 #include <assert.h>
 #include <string.h>
 
-/* The bits of `mark`. Parsing allows far less depth; deeper groups would go unmarked. */
+/* Bits of `mark`. Parsing does not allow that much depth; deeper groups would not be marked. */
 enum { MARKS = 64 };
 
+/* Both must name one; where `a` relies on a default, it is not known which plugin that is. */
 static bool names_another_plugin(const td_setting *a, const td_setting *b)
 {
     const td_setting *p = td_setting_child(a, "plugin"), *q = td_setting_child(b, "plugin");
@@ -29,6 +30,7 @@ static void replace(td_setting *group, td_setting *old, td_setting *new)
         group->last = new;
 }
 
+/* All that is in the group now, at any depth; what is merged in later will not have the bit. */
 static void mark_all(td_setting *group, uint64_t bit)
 {
     for (td_setting *v = group->first; v; v = v->next) {
@@ -43,6 +45,7 @@ static void start_plugin(td_setting *into, const td_setting *from, int depth)
 {
     bool named_first = td_setting_child(from, "plugin") && !td_setting_child(into, "plugin");
     if (names_another_plugin(into, from)) {
+        /* the nodes stay in the arena: nobody points to them any more */
         into->first = into->last = NULL;
         into->mark = 0;
     } else if (into->first && named_first && depth < MARKS) {
@@ -56,12 +59,12 @@ static void merge(td_setting *into, td_setting *from, int depth)
     td_setting *next;
     assert(into->type == TD_SETTING_GROUP && from->type == TD_SETTING_GROUP);
     start_plugin(into, from, depth);
-    /* errors about the group as a whole point to the file that spoke last */
+    /* errors about the group as a whole point to the last file that has it */
     into->file = from->file;
     into->line = from->line;
     into->origin = from->origin;
-    /* `from` may be the result of a merge, with marks of its own; and it says the group again, so
-     * the group itself is not stale */
+    /* `from` may be the result of a merge, and bring its own marks. As it states the group again,
+     * the group itself is not stale. */
     into->mark |= from->mark;
     into->stale_marks = 0;
     for (td_setting *v = from->first; v; v = next) {
@@ -78,8 +81,8 @@ static void merge(td_setting *into, td_setting *from, int depth)
 
 void td_setting_merge(td_setting *into, td_setting *from) { merge(into, from, 0); }
 
-/* Drop what has the bit. A group without it may hold values with it: said before, and the group
- * said again after. */
+/* Drop what has the bit. A group without it may contain values with it: they were stated before the
+ * plugin was named, and the group again after. */
 static void forget(td_setting *group, uint64_t bit)
 {
     td_setting *v = group->first, *next;

@@ -4,8 +4,8 @@
  * difficulty is a group that changes its plugin: the options of the old plugin mean nothing to the
  * new one, so they must go.
  *
- * If both sides name a plugin, and not the same one, that is known at once, and the earlier group
- * is dropped. But a base config often relies on a default:
+ * If both sides name a plugin, and not the same one, the earlier group is dropped right away. But a
+ * base config often relies on a default:
  *
  *     base.cfg    position = { base = 50.0; };         # of rope, the default plugin
  *     late.cfg    position = { plugin = "alibi"; };    # base must go
@@ -13,7 +13,7 @@
  *
  * Which plugin is the default is known only when the group is bound. So merging marks what was
  * there before the group got its plugin, and binding drops it if the plugin is not the default.
- * Such groups can lie in each other; each has a bit of its own, `mark`, by its depth, and a value's
+ * Such groups can be nested, so each has its own bit, `mark`, by its depth, and a value's
  * `stale_marks` are the bits of the groups around it that got their plugins after it.
  */
 #ifndef TD_CONFIG_MERGE_H
@@ -24,7 +24,7 @@
 /* Lay group `from` over group `into`. Uses up `from`: its nodes move. */
 void td_setting_merge(td_setting *into, td_setting *from);
 
-/* The group's plugin is not the default: drop what was said before it was named. */
+/* The group's plugin is not the default: drop what was stated before it was named. */
 void td_setting_forget_default(td_setting *group);
 
 #endif

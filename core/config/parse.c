@@ -24,6 +24,7 @@ static const char *take_string(td_arena *arena, const char *text, const td_scan 
 static td_setting *convert(td_arena *arena, const config_setting_t *s, const char *file, int line,
                            const td_scan *from);
 
+/* Depth is limited by the scan, so recursion is safe. */
 static bool convert_children(td_arena *arena, const config_setting_t *s, const char *file, int line,
                              const td_scan *from, td_setting *v)
 {
@@ -70,10 +71,10 @@ static td_setting *convert(td_arena *arena, const config_setting_t *s, const cha
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* libconfig's words for an error, with advice; for plain syntax errors, where to look. */
+/* Report libconfig's error, with advice; for plain syntax errors, with a place to look at. */
 static void add_syntax_error(const config_t *c, const td_scan *s)
 {
-    /* matched by its words: libconfig 1.5 has no code for it */
+    /* recognized by its words: libconfig has no codes for errors of syntax */
     const char *text = config_error_text(c);
     td_text     out = { 0 };
     if (text && strstr(text, "mismatched element type"))
@@ -94,6 +95,7 @@ td_setting *td_setting_parse(td_arena *arena, const char *text, const char *file
     size_t      before = errors->count;
     config_t    c;
     td_setting *v = NULL;
+    /* before libconfig, which would crash on what the scan refuses, or misread it */
     if (!td_scan_text(&s, text))
         return NULL;
     if (s.unclosed_comment) { /* libconfig would take the rest of the file for a comment */
@@ -101,7 +103,7 @@ td_setting *td_setting_parse(td_arena *arena, const char *text, const char *file
         return NULL;
     }
     config_init(&c);
-    /* else 1.0 would pass for an integer: types are checked when options are bound */
+    /* without this 1.0 would become an integer: types are checked when options are bound */
     config_set_auto_convert(&c, CONFIG_FALSE);
     if (config_read_string(&c, text))
         v = convert(arena, config_root_setting(&c), file, 0, &s);
@@ -129,7 +131,7 @@ static td_setting *parse_line(td_arena *arena, const char *line, td_scan *s)
     return v;
 }
 
-/* A value as the config syntax has it, or else a bare word: run.name=first needs no quotes, which a
+/* A value in the syntax of configs, or else a bare word: run.name=first needs no quotes, which a
  * shell would eat. NULL when out of memory. */
 static td_setting *parse_value(td_arena *arena, const char *path, const char *name,
                                const char *text, td_errors *errors)
@@ -172,6 +174,7 @@ static const char *wrong_key(const char *name)
     return isalpha((unsigned char)*name) || *name == '_' ? NULL : "keys begin with a letter or _";
 }
 
+/* One name of a path; `depth` counts from 1. */
 static bool check_key(const char *override, const char *name, int depth, td_errors *errors)
 {
     const char *wrong = wrong_key(name);

@@ -6,6 +6,7 @@
 
 #include "plugin/options.h"
 
+/* "" without an option. NULL when out of memory. */
 static const char *describe(td_arena *arena, const td_option *o)
 {
     td_text     text = { 0 };
@@ -61,6 +62,7 @@ void td_print_number(td_text *t, double x)
     td_text_print(t, "%s%s", text, strpbrk(text, ".en") ? "" : ".0");
 }
 
+/* libconfig knows the escapes \" \\ \n \r \t \f and \xHH; UTF-8 passes through as it is. */
 void td_print_string(td_text *t, const char *s)
 {
     td_text_append(t, "\"", 1);

@@ -21,6 +21,8 @@ void td_scan_error(const td_scan *s, int line, const char *format, ...)
 
 /* ---- what is skipped ------------------------------------------------------------------------- */
 
+/* `p` is at the first character of what is skipped, and so is s->line until skip() counts. */
+
 static const char *end_of_comment(td_scan *s, const char *p)
 {
     const char *end = strstr(p + 2, "*/");
@@ -61,6 +63,7 @@ static const char *skip(td_scan *s, const char *p)
 
 /* ---- numbers --------------------------------------------------------------------------------- */
 
+/* A leading 0 alone does not mean octal: libconfig reads 010 as ten. */
 static bool is_hex(const char *p) { return p[0] == '0' && (p[1] == 'x' || p[1] == 'X'); }
 
 /* Refuse the integer [p, end) if it does not fit: 64 bits with an L behind it, 32 without.
@@ -118,7 +121,7 @@ static const char *skip_token(const td_scan *s, const char *p)
 
 /* ---- brackets -------------------------------------------------------------------------------- */
 
-/* Keep track of a bracket, if `c` is one. False: nested too deeply. */
+/* Keep track of a bracket, if `c` is one. False if nested too deeply. */
 static bool take_bracket(td_scan *s, char c)
 {
     static const char open[] = "{([", close[] = "})]";
@@ -137,7 +140,8 @@ static bool take_bracket(td_scan *s, char c)
     return true;
 }
 
-/* A character that is part of no comment, string, number or word. False: stop. */
+/* Look at a character outside of comments, strings, numbers and words. False after an error that
+ * ends the scan. */
 static bool take(td_scan *s, const char *p)
 {
     if (!take_bracket(s, *p))
@@ -146,13 +150,15 @@ static bool take(td_scan *s, const char *p)
     else if (*p == '=' && s->keys++ == TD_MOST_KEYS)
         td_scan_error(s, s->line, "more than %d keys in one file: split it up, and use extends",
                       TD_MOST_KEYS);
-    else if (!strncmp(p, "@include", 8)) /* its values would not know their file */
+    else if (!strncmp(p, "@include", 8)) /* libconfig would report lines of the wrong file */
         td_scan_error(s, s->line, "@include is not supported: use extends = \"FILE\";");
     else
         return true;
     return false;
 }
 
+/* Splits the text as libconfig's lexer does; otherwise what is a comment for one could be a number
+ * for the other. */
 bool td_scan_text(td_scan *s, const char *text)
 {
     size_t before = s->errors->count;
@@ -176,8 +182,8 @@ bool td_scan_text(td_scan *s, const char *text)
 
 void td_scan_hint(const td_scan *s, td_text *out)
 {
-    /* The most likely first: an unclosed string swallows brackets, and a bracket too many or too
-     * few confuses all that follow. */
+    /* In order of likelihood: an unclosed string swallows brackets, and one bracket too many or too
+     * few upsets all that follow. */
     if (s->long_string)
         td_text_print(
             out,

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+/* The origin is made here once: every message about the value needs it. */
 td_setting *td_setting_new(td_arena *arena, int type, const char *name, const char *file, int line)
 {
     td_setting *v = td_arena_alloc(arena, sizeof *v);
@@ -28,6 +29,7 @@ void td_setting_append(td_setting *parent, td_setting *child)
     parent->last = child;
 }
 
+/* Groups have tens of keys at most: no index. NULL is a group without children. */
 td_setting *td_setting_child(const td_setting *group, const char *name)
 {
     for (td_setting *v = group ? group->first : NULL; v; v = v->next)
@@ -38,6 +40,7 @@ td_setting *td_setting_child(const td_setting *group, const char *name)
 
 const char *td_setting_origin(const td_setting *v) { return v->origin; }
 
+/* As libconfig's manual calls them. */
 const char *td_setting_type_name(const td_setting *v)
 {
     static const char *const names[] = {

@@ -12,7 +12,7 @@ static void print_children(const td_resolved *r, int indent, bool origins, td_te
         print_node(c, indent, origins, out);
 }
 
-/* "name = value;", and where the value is from as a comment in a column of its own. */
+/* "name = value;", with the origin as a comment in its own column. */
 static void print_value(const td_resolved *r, int indent, bool origins, td_text *out)
 {
     enum { COLUMN = 48 };
@@ -24,6 +24,7 @@ static void print_value(const td_resolved *r, int indent, bool origins, td_text 
     td_text_print(out, "\n");
 }
 
+/* A list of groups; lists of scalars are values. */
 static void print_list(const td_resolved *r, int indent, bool origins, td_text *out)
 {
     td_text_print(out, "%*s%s = (%s", indent, "", r->name, r->first ? "\n" : "");
@@ -65,7 +66,7 @@ static void flatten(const td_resolved *r, const char *path, bool groups, td_map 
         const char *full = *c->name
                                ? td_arena_print(arena, "%s%s%s", path, *path ? "." : "", c->name)
                                : td_arena_print(arena, "%s[%zu]", path, index);
-        if (!full) /* out of memory: better an incomplete answer than none */
+        if (!full) /* out of memory: the answer is incomplete */
             return;
         if (c->text || groups)
             td_map_set(out, full, (void *)(uintptr_t)c);
@@ -73,6 +74,7 @@ static void flatten(const td_resolved *r, const char *path, bool groups, td_map 
     }
 }
 
+/* NULL when out of memory. The map's keys and nodes live in the config's arena. */
 static td_map *flat(const td_config *c, bool groups)
 {
     td_map *m = td_map_new();
@@ -112,6 +114,7 @@ static const td_resolved *plugin_of(const td_resolved *group)
     return first && !strcmp(first->name, "plugin") ? first : NULL;
 }
 
+/* One option, with everything known about it. */
 static void explain_key(const td_resolved *r, const char *path, td_text *out)
 {
     td_text_print(out, "%s = %s\n  %s\n  set by:  %s\n  owner:   %s\n", path, r->text, r->doc,
@@ -120,6 +123,7 @@ static void explain_key(const td_resolved *r, const char *path, td_text *out)
         td_text_print(out, "  takes:   %s\n", r->takes);
 }
 
+/* In place of a value that is too long for a line. */
 static const char *brackets(const td_resolved *r)
 {
     if (r->list)
@@ -127,7 +131,7 @@ static const char *brackets(const td_resolved *r)
     return r->first ? "{ .. }" : "{ }";
 }
 
-/* One child of an explained group: name and value, and what it is for in a column of its own. */
+/* One child of an explained group: name, value, and what it is for in its own column. */
 static void explain_line(const td_resolved *r, size_t index, td_text *out)
 {
     enum { COLUMN = 32 };
@@ -144,7 +148,7 @@ static void explain_line(const td_resolved *r, size_t index, td_text *out)
     td_text_print(out, "\n");
 }
 
-/* What is said of a group or list that has no plugin. */
+/* The doc of a group or list without a plugin. */
 static const char *group_doc(const td_resolved *r)
 {
     if (*r->doc)
@@ -154,7 +158,7 @@ static const char *group_doc(const td_resolved *r)
 
 static void explain_group(const td_resolved *r, const char *path, td_text *out)
 {
-    /* the line of the plugin is the heading; the others are listed below it */
+    /* the plugin is in the heading; the others are listed below it */
     const td_resolved *plugin = plugin_of(r), *first = plugin ? plugin->next : r->first;
     size_t             index = 0;
     if (plugin)

@@ -20,7 +20,7 @@ static const char *from_here(td_config *c, const td_setting *v)
     char       *directory = v->file ? td_path_directory(v->file) : NULL;
     char       *path = directory ? td_path_join(directory, v->text) : NULL;
     char       *full = realpath(path ? path : v->text, NULL);
-    /* without a real path there is no such directory: keep the name, for the error */
+    /* no real path: there is no such directory, and the error needs its name */
     const char *out = td_arena_copy(c->arena, full ? full : path ? path : v->text);
     free(directory);
     free(path);
@@ -28,6 +28,7 @@ static const char *from_here(td_config *c, const td_setting *v)
     return out ? out : v->text;
 }
 
+/* A directory that cannot be read is an error, as on the command line: somebody asked for it. */
 static void add_paths(td_registry *registry, const td_strings *paths, const td_setting *from,
                       td_errors *errors)
 {
@@ -62,6 +63,7 @@ int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
     return errors->count == before ? 0 : TD_ECONFIG;
 }
 
+/* Keys within groups were checked when these were bound: what is left are whole groups. */
 int td_config_check_unused(td_config *c, td_errors *errors)
 {
     enum { MOST_NAMES = 64 };

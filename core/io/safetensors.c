@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/map.h"
 
-/* As the reference implementation has it: a larger length is noise, not a header. */
+/* The limit of the reference implementation: a larger length is noise, not a header. */
 #define HEADER_LIMIT (100u << 20)
 
 struct td_safetensors {
@@ -21,6 +21,8 @@ struct td_safetensors {
     td_map        *by_name;
 };
 
+/* In the order of td_stored_type. The format has more (I8, F8_E4M3, ..), which nothing here
+ * reads. */
 static const struct {
     const char *name;
     size_t      width;
@@ -41,6 +43,7 @@ const char *td_stored_type_name(int type)
     return type >= 0 && type < TD_STORED_TYPES ? types[type].name : "?";
 }
 
+/* Cannot overflow for a tensor that was read: read_shape has multiplied the same numbers. */
 int64_t td_stored_count(const td_stored *t)
 {
     int64_t n = 1;
@@ -60,6 +63,7 @@ static int find_type(const char *name)
     return -1;
 }
 
+/* Sets rank, dims and size. */
 static int read_shape(const json_t *shape, td_stored *t, td_error *error)
 {
     size_t rank = json_array_size(shape);
@@ -84,6 +88,7 @@ static int read_shape(const json_t *shape, td_stored *t, td_error *error)
     return 0;
 }
 
+/* Sets data, once its place in the file is known to be right. */
 static int read_offsets(const json_t *offsets, td_stored *t, const unsigned char *data, size_t room,
                         td_error *error)
 {
@@ -92,11 +97,13 @@ static int read_offsets(const json_t *offsets, td_stored *t, const unsigned char
         return td_fail(error, TD_EFORMAT, "tensor '%s': 'data_offsets' must be a pair of integers",
                        t->name);
     int64_t begin = json_integer_value(b), end = json_integer_value(e);
+    /* in this order nothing wraps around: 0 <= begin <= end <= room */
     if (begin < 0 || end < begin || (uint64_t)end > room)
         return td_fail(error, TD_EFORMAT,
                        "tensor '%s': bytes %lld to %lld lie outside the file's %zu bytes of data",
                        t->name, (long long)begin, (long long)end, room);
-    /* The two say the same thing twice: a difference would read a neighbour's numbers. */
+    /* Shape and offsets say the same thing twice; if they differ, the numbers could be a
+     * neighbour's. */
     if ((size_t)(end - begin) != t->size)
         return td_fail(error, TD_EFORMAT,
                        "tensor '%s': its shape needs %zu bytes, but its offsets span %lld", t->name,
@@ -121,6 +128,7 @@ static int read_tensor(const char *name, const json_t *entry, td_stored *t,
     return code ? code : read_offsets(json_object_get(entry, "data_offsets"), t, data, room, error);
 }
 
+/* By address, so that overlaps are between neighbours. */
 static int by_data(const void *a, const void *b)
 {
     const td_stored *x = a, *y = b;
@@ -155,6 +163,7 @@ static int check_overlap(const td_safetensors *s, td_error *error)
     return 0;
 }
 
+/* All entries of the header; `room` bytes of data follow it. */
 static int read_tensors(td_safetensors *s, const unsigned char *data, size_t room, td_error *error)
 {
     const char *name;
@@ -184,6 +193,7 @@ static int read_tensors(td_safetensors *s, const unsigned char *data, size_t roo
     return check_overlap(s, error) || check_cover(s, room, error) ? TD_EFORMAT : 0;
 }
 
+/* The file is 8 bytes of length, that many bytes of JSON, and the data to the end. */
 static int read_header(td_safetensors *s, td_error *error)
 {
     uint64_t     length = 0;
@@ -194,6 +204,7 @@ static int read_header(td_safetensors *s, td_error *error)
                        s->map.size);
     for (int i = 7; i >= 0; i--) /* little-endian, on any machine */
         length = length << 8 | s->map.data[i];
+    /* `length` is any 64 bits at first; compared from this side, nothing wraps around */
     if (length > HEADER_LIMIT || length > s->map.size - 8)
         return td_fail(error, TD_EFORMAT,
                        "a header of %llu bytes does not fit in a file of %zu: it is truncated, or "
@@ -210,6 +221,7 @@ static int read_header(td_safetensors *s, td_error *error)
     return read_tensors(s, s->map.data + 8 + length, s->map.size - 8 - (size_t)length, error);
 }
 
+/* Everything is checked here, so that what is returned can be used without further ado. */
 td_safetensors *td_safetensors_open(const char *path, td_error *error)
 {
     td_safetensors *s = calloc(1, sizeof *s);
@@ -253,6 +265,7 @@ const td_stored *td_safetensors_find(const td_safetensors *s, const char *name)
     return td_map_get(s->by_name, name);
 }
 
+/* jansson's getters take NULL and return it: without metadata, or without the key, so does this. */
 const char *td_safetensors_metadata(const td_safetensors *s, const char *key)
 {
     return json_string_value(json_object_get(json_object_get(s->header, "__metadata__"), key));
@@ -291,6 +304,7 @@ static double from_f16(uint16_t bits)
         v_;                          \
     }))
 
+/* Element i as a double: exact for all types, except I64 beyond 2^53. */
 static double element(const td_stored *t, int64_t i)
 {
     assert(t->type >= 0 && t->type < TD_STORED_TYPES);
@@ -313,6 +327,7 @@ static double element(const td_stored *t, int64_t i)
     }
 }
 
+/* The caller's buffer has `count` elements, whatever the file says. */
 static int check_count(const td_stored *t, int64_t count, td_error *error)
 {
     if (td_stored_count(t) == count)
@@ -321,6 +336,7 @@ static int check_count(const td_stored *t, int64_t count, td_error *error)
                    (long long)td_stored_count(t), (long long)count);
 }
 
+/* Counters and masks are stored beside weights: whoever loads weights must not take those. */
 bool td_stored_is_real(const td_stored *t)
 {
     return t->type == TD_STORED_F32 || t->type == TD_STORED_F64 || t->type == TD_STORED_F16 ||
@@ -330,9 +346,10 @@ bool td_stored_is_real(const td_stored *t)
 int td_stored_floats(const td_stored *t, float *out, int64_t count, td_error *error)
 {
     int code = check_count(t, count, error);
+    /* an empty tensor may have no data to copy from */
     if (code || !count)
         return code;
-    if (t->type == TD_STORED_F32) /* nearly every weight there is */
+    if (t->type == TD_STORED_F32) /* nearly all weights */
         memcpy(out, t->data, t->size);
     else
         for (int64_t i = 0; i < count; i++)
@@ -340,6 +357,7 @@ int td_stored_floats(const td_stored *t, float *out, int64_t count, td_error *er
     return 0;
 }
 
+/* For checks in double precision: nothing is rounded on the way. */
 int td_stored_doubles(const td_stored *t, double *out, int64_t count, td_error *error)
 {
     int code = check_count(t, count, error);

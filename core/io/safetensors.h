@@ -70,7 +70,7 @@ size_t      td_stored_width(int type);
 const char *td_stored_type_name(int type);
 /* Elements: the product of the dimensions. */
 int64_t     td_stored_count(const td_stored *);
-/* Whether it holds floating-point numbers, of any width. */
+/* Whether it is of a floating-point type, of any width. */
 bool        td_stored_is_real(const td_stored *);
 
 /* Copy all elements, converted. TD_EFORMAT unless there are `count` of them; td_stored_ints also

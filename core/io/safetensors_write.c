@@ -8,13 +8,17 @@
 #include "base/file.h"
 #include "io/safetensors.h"
 
+/* Bytes of a streamed tensor in memory at a time: large enough for the disk, small beside a
+ * model. */
 #define PIECE ((size_t)1 << 20)
 
+/* From the shape: `size` of a tensor to be written need not be set. */
 static size_t stored_size(const td_stored *t)
 {
     return (size_t)td_stored_count(t) * td_stored_width(t->type);
 }
 
+/* {"dtype": .., "shape": [..], "data_offsets": [begin, end]}; NULL when out of memory. */
 static json_t *entry(const td_stored *t, size_t begin)
 {
     json_t *shape = json_array();
@@ -25,6 +29,7 @@ static json_t *entry(const td_stored *t, size_t begin)
                      "data_offsets", (json_int_t)begin, (json_int_t)(begin + stored_size(t)));
 }
 
+/* The format allows only texts as values. NULL when out of memory. */
 static json_t *metadata_object(const char *const *metadata)
 {
     json_t *object = json_object();
@@ -33,6 +38,7 @@ static json_t *metadata_object(const char *const *metadata)
     return object;
 }
 
+/* Refuse to write what could not be read again. */
 static int check_tensor(const td_stored *t, const json_t *header, td_error *error)
 {
     if (!td_stored_width(t->type))
@@ -47,7 +53,8 @@ static int check_tensor(const td_stored *t, const json_t *header, td_error *erro
     return 0;
 }
 
-/* NULL with `error`. */
+/* The header as a JSON object, each tensor's data right behind those of the one before it. NULL
+ * with `error`. */
 static json_t *make_header(const td_stored *tensors, size_t count, const char *const *metadata,
                            td_error *error)
 {
@@ -97,11 +104,12 @@ static char *header_text(const td_stored *tensors, size_t count, const char *con
 
 static int put(FILE *f, const char *path, const void *data, size_t size, td_error *error)
 {
-    if (!size || fwrite(data, 1, size, f) == size) /* `data` may be NULL if there is none */
+    if (!size || fwrite(data, 1, size, f) == size) /* `data` may be NULL for an empty tensor */
         return 0;
     return td_io_error(error, "write", path);
 }
 
+/* The stream may copy from a device and fail; then its error is reported. */
 static int put_stream(FILE *f, const char *path, const td_stored *t, td_error *error)
 {
     size_t size = stored_size(t);
@@ -117,6 +125,7 @@ static int put_stream(FILE *f, const char *path, const td_stored *t, td_error *e
     return code;
 }
 
+/* The whole file, in one pass from begin to end: it may be larger than memory. */
 static int put_all(FILE *f, const char *path, const char *header, const td_stored *tensors,
                    size_t count, td_error *error)
 {

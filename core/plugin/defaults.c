@@ -6,6 +6,7 @@
 static void *defaults(td_registry *r, const td_plugin *p, int depth, td_arena *arena,
                       td_error *error);
 
+/* `depth`: of parts around this one. */
 static int part_defaults(td_registry *r, const char *kind, const char *name, int depth,
                          td_arena *arena, td_part *out, td_error *error)
 {
@@ -15,6 +16,7 @@ static int part_defaults(td_registry *r, const char *kind, const char *name, int
     return out->config ? 0 : td_failed(error, TD_EPLUGIN);
 }
 
+/* One option. PARTS have no default, so only PART leads to other plugins. */
 static int set_default(td_registry *r, const td_option *o, char *field, int depth, td_arena *arena,
                        td_error *error)
 {

@@ -35,10 +35,11 @@ static bool within(const elf *e, uint64_t offset, uint64_t size)
     return offset <= e->size && size <= e->size - offset;
 }
 
+/* The first 64 bytes tell what kind of file this is. */
 static int check_header(const elf *e, const Elf64_Ehdr *h, td_error *error)
 {
-    /* A script or a text named .so, another architecture's build, and a program are what people
-     * actually put there: a message for each. */
+    /* Scripts and texts named .so, builds for another architecture, and programs are what people
+     * actually put there: each gets its own message. */
     if (e->size < sizeof *h || memcmp(e->data, ELFMAG, SELFMAG))
         return td_fail(
             error, TD_EPLUGIN,
@@ -56,6 +57,7 @@ static int check_header(const elf *e, const Elf64_Ehdr *h, td_error *error)
     return 0;
 }
 
+/* A full disk, or a build that was interrupted: rebuilding cures both. */
 static int truncated(const elf *e, const char *what, td_error *error)
 {
     return td_fail(error, TD_EPLUGIN,
@@ -74,7 +76,7 @@ static int open_elf(elf *e, td_error *error)
         return truncated(e, "its program headers lie", error);
     e->segments = (const void *)(e->data + h->e_phoff);
     e->n_segments = h->e_phnum;
-    /* The loader would map a segment that goes past the end, and die of SIGBUS when it is read. */
+    /* The loader would map a segment that goes past the end; reading it would raise SIGBUS. */
     for (size_t k = 0; k < e->n_segments; k++)
         if (e->segments[k].p_type == PT_LOAD &&
             !within(e, e->segments[k].p_offset, e->segments[k].p_filesz))
@@ -102,6 +104,7 @@ typedef struct dynamic {
     uint64_t symbols, names, names_size;
 } dynamic;
 
+/* The dynamic segment is a list of (tag, value), ended by DT_NULL or by its size. */
 static void read_dynamic(const elf *e, const Elf64_Phdr *s, dynamic *d)
 {
     for (uint64_t i = 0; i + sizeof(Elf64_Dyn) <= s->p_filesz; i += sizeof(Elf64_Dyn)) {
@@ -118,6 +121,7 @@ static void read_dynamic(const elf *e, const Elf64_Phdr *s, dynamic *d)
     }
 }
 
+/* Where the loader would find the symbols; false if it would not. */
 static bool find_dynamic(const elf *e, dynamic *d)
 {
     memset(d, 0, sizeof *d);
@@ -138,14 +142,14 @@ static bool read_symbol(const elf *e, const dynamic *d, uint64_t i, Elf64_Sym *o
     if (!p)
         return false;
     memcpy(out, p, sizeof *out);
-    return out->st_name < d->names_size; /* a name outside the strings: this is no symbol */
+    return out->st_name < d->names_size; /* a name outside the strings: not a symbol */
 }
 
 /* Call `see` for each symbol that the module defines until it returns true; whether it did. */
 static bool each_symbol(const elf *e, bool (*see)(void *, const Elf64_Sym *, const char *name),
                         void      *argument)
 {
-    enum { MOST_SYMBOLS = 1 << 20 }; /* a damaged table must not keep us for ever */
+    enum { MOST_SYMBOLS = 1 << 20 }; /* a damaged table must not keep us busy */
     dynamic     d;
     const char *names;
     Elf64_Sym   symbol;
@@ -162,6 +166,7 @@ static bool each_symbol(const elf *e, bool (*see)(void *, const Elf64_Sym *, con
     return false;
 }
 
+/* A linear search, not the hash table: that has two formats, and this runs once a file. */
 typedef struct sought {
     const char *name;
     Elf64_Sym  *out;
@@ -190,13 +195,15 @@ static bool add_export(void *argument, const Elf64_Sym *symbol, const char *name
 {
     enum { NAMED = 3 };
     exports *x = argument;
-    /* names that begin with _ belong to the tool chain (_init, __bss_start) */
+    /* Weak symbols are inline functions of C++, meant to exist many times over; names that begin
+     * with _ belong to the tool chain (_init, __bss_start) */
     if (ELF64_ST_BIND(symbol->st_info) == STB_GLOBAL && *name && *name != '_' &&
         strcmp(name, TD_MODULE_SYMBOL) && x->count++ < NAMED)
         td_text_print(x->names, "%s'%s'", x->count > 1 ? ", " : "", name);
     return false;
 }
 
+/* For advice only, so a file that cannot be read has no exports. */
 size_t td_module_exports(const char *path, td_text *names)
 {
     td_mapped_file map;
@@ -212,6 +219,8 @@ size_t td_module_exports(const char *path, td_text *names)
     return x.count;
 }
 
+/* In the order of what can be trusted: the version is only meaningful under the right magic, and
+ * the size under the right version. */
 static int check_module(const char *path, const td_module *m, td_error *error)
 {
     if (m->magic != TD_MAGIC)
@@ -278,7 +287,7 @@ int td_module_inspect(const char *path, td_error *error)
     elf            e = { .path = path };
     int            code;
 
-    /* a map, not a read: modules with debug data are large, and a few pages of each are needed */
+    /* a map: modules with debug data are large, and only a few pages of each are needed */
     if (check_regular(path, error) || td_file_map(&map, path, error))
         return TD_EPLUGIN;
     e.data = map.data;
@@ -290,6 +299,8 @@ int td_module_inspect(const char *path, td_error *error)
     return code;
 }
 
+/* With its 0, so that "rms" is not found in "rmsprop"; it may still be the end of a longer string,
+ * which costs no more than loading one module too many. */
 static bool contains(const td_mapped_file *m, const char *text)
 {
     return m->size && memmem(m->data, m->size, text, strlen(text) + 1) != NULL;

@@ -15,6 +15,7 @@
 #include "tandem/kind/schedule.h"
 #include "tandem/kind/tokenizer.h"
 
+/* The only place that lists the kinds; everything else goes through this table. */
 const td_kind *td_kinds(void)
 {
     /* sorted by name: listings and reference pages keep this order */
@@ -61,6 +62,7 @@ typedef struct hook {
 #define HOOK(type, KIND, hook) { KIND, #hook, offsetof(type, hook) }
 /* clang-format on */
 
+/* Optional hooks are left out: the host tests those, and their comments say what NULL means. */
 static const hook needed[] = {
     HOOK(td_architecture, TD_ARCHITECTURE_KIND, extent),
     HOOK(td_architecture, TD_ARCHITECTURE_KIND, arrange),
@@ -104,7 +106,7 @@ static const hook needed[] = {
 const char *td_kind_missing_hook(const td_plugin *p)
 {
     for (size_t k = 0; k < sizeof needed / sizeof *needed; k++) {
-        void *value = NULL;
+        void *value = NULL; /* stays so for a hook behind the end */
         if (strcmp(needed[k].kind, p->kind))
             continue;
         /* an older module's struct may end before the hook; function pointers have their own

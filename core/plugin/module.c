@@ -18,6 +18,7 @@ static unsigned get_mode(void) { return 0; }
 static void     set_mode(unsigned mode) { (void)mode; }
 #endif
 
+/* dlopen, without what it may do to the processor. */
 static void *load(const char *path, bool *changed)
 {
     unsigned before = get_mode();
@@ -78,6 +79,7 @@ const td_module *td_module_load(const char *path, td_arena *arena, td_error *err
     m = handle ? checked_module(handle, path, error) : NULL;
     if (!m)
         return NULL;
+    /* a copy, because the module's struct is constant, and may lack what is only for people */
     *copy = *m;
     copy->version = m->version ? m->version : "?";
     copy->author = m->author ? m->author : "?";
@@ -85,6 +87,7 @@ const td_module *td_module_load(const char *path, td_arena *arena, td_error *err
     return copy;
 }
 
+/* Of a module that is loaded already, dlopen runs no constructor: ask before loading it. */
 bool td_module_changes_mode(const char *path, td_error *error)
 {
     bool changed = false;

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+/* Fields are only ever added at the end of a row, so a shorter one is a prefix of a longer one. */
 bool td_option_row(const td_option *table, size_t option_size, size_t i, td_option *out)
 {
     memset(out, 0, sizeof *out);
@@ -15,6 +16,7 @@ bool td_option_row(const td_option *table, size_t option_size, size_t i, td_opti
     return out->type != TD_TYPE_END;
 }
 
+/* Numbers of every type are kept as doubles in a row: a table is plain constant data. */
 void td_option_default(const td_option *o, char *field)
 {
     switch (o->type) {
@@ -52,6 +54,7 @@ static void print_range(const td_option *o, const char *type, td_text *out)
         td_text_print(out, " up to %.15g", o->max);
 }
 
+/* As they are written in a config, with quotes. */
 static void print_choices(const td_option *o, td_text *out)
 {
     for (size_t k = 0; o->choices[k]; k++)
@@ -97,6 +100,7 @@ static void print_type(const td_option *o, td_text *out)
         td_text_print(out, "list of plugins of kind %s, each a name or a group", o->choices[0]);
 }
 
+/* PARTS and lists have none: they begin empty. */
 static void print_default(const td_option *o, td_text *out)
 {
     /* a required option has a `number`, too, and it means nothing */
@@ -109,7 +113,8 @@ static void print_default(const td_option *o, td_text *out)
     else if (o->type == TD_TYPE_CHOICE)
         td_text_print(out, ", default \"%s\"", o->choices[(size_t)o->number]);
     else if ((o->type == TD_TYPE_STRING || o->type == TD_TYPE_PART) && o->text && *o->text)
-        td_text_print(out, ", default \"%s\"", o->text); /* an empty string goes without saying */
+        td_text_print(out, ", default \"%s\"",
+                      o->text); /* an empty string is not worth a mention */
 }
 
 void td_option_describe(const td_option *o, td_text *out)

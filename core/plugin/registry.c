@@ -21,7 +21,7 @@ typedef struct found {
     const td_plugin *plugin;    /* the host's copy */
     td_loaded       *from;      /* NULL: built in */
     size_t           directory; /* index of the search path, or BY_FILE */
-    const char      *clash;     /* why it may not be used: a second file of the directory has it */
+    const char      *clash; /* why it may not be used: another file of the directory has it, too */
 } found;
 
 struct td_registry {
@@ -39,9 +39,10 @@ struct td_registry {
 
 /* ---- what is known --------------------------------------------------------------------------- */
 
+/* Names are unique within a kind only: there is a position 'none' and may be a norm 'none'. */
 static const char *key_of(char key[256], const char *kind, const char *name)
 {
-    /* cut at 255 bytes: longer than any name that validation lets in */
+    /* validation lets in only names that fit; a longer one is cut here and matches none of them */
     snprintf(key, 256, "%s %s", kind, name);
     return key;
 }
@@ -55,7 +56,7 @@ static found *known(const td_registry *r, const char *kind, const char *name)
     return at ? &r->plugins[at - 1] : NULL;
 }
 
-/* Twice the room when it is full; starts above the number of built-in ops. */
+/* Room for one more. Begins above the number of built-in ops. */
 static bool make_room(td_registry *r)
 {
     size_t room = r->room ? 2 * r->room : 128;
@@ -70,6 +71,7 @@ static bool make_room(td_registry *r)
     return true;
 }
 
+/* List a plugin whose name is not taken. */
 static int add_plugin(td_registry *r, const td_plugin *p, td_loaded *from, size_t directory,
                       td_error *error)
 {
@@ -99,7 +101,7 @@ static int report_duplicate(td_registry *r, found *other, const td_plugin *p, co
                        "'%s': %s '%s' is built in and cannot be replaced: choose another name",
                        path, p->kind, p->name);
     if (other->directory == directory) {
-        /* neither may be used: which file the directory lists first is chance */
+        /* neither may be used: the order of file names is no reason to prefer one */
         other->clash = td_arena_print(r->arena, "%s '%s' is in both '%s' and '%s': remove one",
                                       p->kind, p->name, other->from->path, path);
         return td_fail(error, TD_EPLUGIN, "%s", other->clash ? other->clash : "out of memory");
@@ -116,6 +118,7 @@ static int add_module(td_registry *r, const char *path, size_t directory, td_err
     const td_module *m;
     td_loaded       *loaded;
 
+    /* by path, not by inode: the same module through a link is a duplicate, and reported */
     if (td_map_get(r->tried, path))
         return 0;
     td_map_set(r->tried, path, r); /* any pointer: its keys are a set */
@@ -135,7 +138,7 @@ static int add_module(td_registry *r, const char *path, size_t directory, td_err
     return 0;
 }
 
-/* For files that nobody named: one that is refused is noted, and does not stop the search. */
+/* For files that nobody asked for: one that is refused is noted, and does not stop the search. */
 static void try_module(td_registry *r, const char *path, size_t directory)
 {
     td_error    e = { 0 };
@@ -155,6 +158,7 @@ const td_module *td_registry_add_module(td_registry *r, const char *path, td_err
         td_fail(error, TD_ENOMEM, "out of memory while loading '%s'", path);
         return NULL;
     }
+    /* the module is found through one of its plugins; without any it would have been refused */
     for (size_t k = 0; k < r->count; k++)
         if (r->plugins[k].from && !strcmp(r->plugins[k].from->path, path))
             return r->plugins[k].from->module;
@@ -164,6 +168,7 @@ const td_module *td_registry_add_module(td_registry *r, const char *path, td_err
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/* The rest of td_registry_new, which frees the registry if this fails. */
 static int fill(td_registry *r, const char *const *paths, td_error *error)
 {
     if (!r->arena || !r->tried || !r->refused || !r->by_name)
@@ -194,6 +199,8 @@ td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error
     return NULL;
 }
 
+/* Modules are not closed: threads of a plugin may still be running, and its atexit handlers still
+ * have to run. */
 void td_registry_free(td_registry *r)
 {
     if (!r)
@@ -251,11 +258,13 @@ static void each_file(td_registry *r, size_t k,
         td_free_names(names, count);
 }
 
+/* For a full scan. */
 static void load_any(td_registry *r, const char *path, size_t k, void *argument)
 {
     try_module(r, path, k);
 }
 
+/* Runs the constructors of every module: only for listings, and to explain what is missing. */
 int td_registry_scan(td_registry *r)
 {
     for (size_t k = 0; !r->scanned && k < r->search.count; k++)
@@ -268,6 +277,7 @@ typedef struct wanted {
     const char *kind, *name; /* name NULL: any */
 } wanted;
 
+/* Reading a file's bytes runs none of its code, and takes milliseconds. */
 static void load_if_mentioned(td_registry *r, const char *path, size_t k, void *argument)
 {
     const wanted *w = argument;
@@ -334,7 +344,7 @@ static void look_for(td_registry *r, const char *kind, const char *name)
 /* "; did you mean 'cosine'?", or a list if nothing is near. */
 static void suggest(const td_registry *r, const char *kind, const char *name, td_text *out)
 {
-    enum { MOST_NAMES = 12 };
+    enum { MOST_NAMES = 12 }; /* a line on a terminal; there are 60 ops */
     const char **names = calloc(r->count + 1, sizeof *names), *nearest;
     size_t       n = 0;
     for (size_t i = 0; names && i < r->count; i++)
@@ -348,6 +358,7 @@ static void suggest(const td_registry *r, const char *kind, const char *name, td
     free(names);
 }
 
+/* The cause may be the name, the directories or a file: report on all three. */
 static void explain_missing(const td_registry *r, const char *kind, const char *name,
                             td_error *error)
 {
@@ -366,6 +377,7 @@ static void explain_missing(const td_registry *r, const char *kind, const char *
     td_text_free(&text);
 }
 
+/* Known, or found by looking where it should be, or by looking everywhere. */
 const td_plugin *td_registry_find(td_registry *r, const char *kind, const char *name,
                                   td_error *error)
 {
@@ -432,7 +444,7 @@ const td_plugin *td_registry_plugin(const td_registry *r, size_t i)
 
 const td_loaded *td_registry_module(const td_registry *r, const td_plugin *p)
 {
-    static const td_loaded builtin;
+    static const td_loaded builtin; /* no path, no module */
     const found           *f = known(r, p->kind, p->name);
     return f && f->from ? f->from : &builtin;
 }

@@ -1,4 +1,4 @@
-/* registry.h - finds, checks and holds modules and their plugins.
+/* registry.h - finds, loads and keeps modules and their plugins.
  *
  * Nothing is loaded before it is asked for. To find the plugin of kind K and name N, the registry
  * goes through the search path (see search_path.h). In each directory it tries the file `K-N.so`,
@@ -29,8 +29,8 @@ typedef struct td_loaded {
     const td_module *module; /* the host's copy */
 } td_loaded;
 
-/* `paths`: directories to search first, NULL at the end; NULL: none. The environment's and the
- * installation's follow. Built-in ops are registered, nothing else is loaded. A directory of
+/* `paths`: directories to search first, NULL at the end; NULL: none. Those of the environment and
+ * of the installation follow. Built-in ops are registered; nothing is loaded yet. A directory of
  * `paths` that cannot be read is an error. NULL with `error`. */
 td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error *error);
 void         td_registry_free(td_registry *);

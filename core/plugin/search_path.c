@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 
+/* By opening it: permissions are what usually goes wrong. */
 int td_search_path_check(const char *directory, td_error *error)
 {
     DIR *d = opendir(directory);
@@ -71,6 +72,7 @@ static void add_own(td_search_path *s)
 int td_search_path_init(td_search_path *s, const char *const *given, td_journal *log,
                         td_error *error)
 {
+    /* the earlier directory wins, so the order of these three is the order of precedence */
     for (size_t k = 0; given && given[k]; k++) {
         if (td_search_path_check(given[k], error))
             return TD_EPLUGIN;
@@ -82,6 +84,7 @@ int td_search_path_init(td_search_path *s, const char *const *given, td_journal 
     return 0;
 }
 
+/* Appended like any other, and then moved to its place. */
 int td_search_path_insert(td_search_path *s, const char *directory)
 {
     size_t      at = s->given, last = s->count;

@@ -20,11 +20,11 @@ enum {
 
 /* ---- kinds ----------------------------------------------------------------------------------- */
 
-/* A kind that this tandem has, in another revision. */
+/* A kind that this tandem has, in another revision: older, newer, or without one. */
 static int refuse_revision(const char *path, const td_plugin *p, const td_kind *k, td_error *error)
 {
     size_t n = strlen(k->name);
-    /* three cases, because each needs something else done */
+    /* three cases, because the remedies differ */
     if (p->kind[n] != '/')
         return td_fail(error, TD_EPLUGIN,
                        "'%s': plugin '%s' has kind '%s', without a revision; this tandem has "
@@ -42,6 +42,7 @@ static int refuse_revision(const char *path, const td_plugin *p, const td_kind *
                    path, p->name, p->kind, k->id, k->name);
 }
 
+/* Nothing of this id: an older or newer contract of a known kind, or a kind from elsewhere. */
 static int refuse_kind(const char *path, const td_plugin *p, td_error *error)
 {
     td_text kinds = { 0 };
@@ -86,13 +87,16 @@ static size_t field_size(int64_t type)
     }
 }
 
+/* The checks of a row, each returning NULL or what is wrong with it, to follow "option 3 ('x')
+ * ". */
+
 static const char *wrong_name(const td_option *o)
 {
     static const char letters[] =
         "-0123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     if (!o->name || !*o->name)
         return "has no name";
-    /* as libconfig's lexer has it */
+    /* the rule of libconfig's lexer */
     if (o->name[strspn(o->name, letters)] || !strcspn(o->name, "-0123456789"))
         return "has a name that a config cannot contain: use letters, digits, _ and -, and begin "
                "with a letter or _";
@@ -123,6 +127,7 @@ static bool is_choice(const td_option *o)
     return o->choices[k] != NULL;
 }
 
+/* A default is a value like any other: within the range, and one of the choices. */
 static const char *wrong_default(const td_option *o)
 {
     bool number = o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT;
@@ -137,6 +142,7 @@ static const char *wrong_default(const td_option *o)
     return NULL;
 }
 
+/* An item's table is another table, with the same rules, and may contain lists again. */
 static const char *wrong_list(const td_option *o, int depth)
 {
     if (o->type != TD_TYPE_LIST)
@@ -168,6 +174,7 @@ static const char *wrong_row(const td_plugin *p, const td_option *table, size_t 
     return wrong;
 }
 
+/* A table, and those of the lists in it. */
 static int check_table(const char *path, const td_plugin *p, const td_option *table,
                        size_t config_size, int depth, td_error *error)
 {
@@ -217,7 +224,7 @@ static const char *wrong_op(const td_op *o)
         /* 1 + the input's index; 0: not in place */
         if (o->inplace[k] < 0 || o->inplace[k] > o->max_inputs)
             return "writes in place to an input that it does not have";
-        /* else a node could be merged with an equal one, or dropped, and the write with it */
+        /* otherwise the planner could merge or drop the node, and the write with it */
         if (o->inplace[k] && !(o->flags & TD_OP_EFFECT))
             return "writes in place without TD_OP_EFFECT";
     }
@@ -227,6 +234,7 @@ static const char *wrong_op(const td_op *o)
     return NULL;
 }
 
+/* What the host calls without testing, or uses as an index. */
 static int check_hooks(const char *path, const td_plugin *p, td_error *error)
 {
     const char *missing = td_kind_missing_hook(p), *wrong;
@@ -258,6 +266,7 @@ static int check_name(const char *path, const td_plugin *p, td_error *error)
     return 0;
 }
 
+/* Sizes of the structs that the host and the module share, as the module's headers had them. */
 static int check_sizes(const char *path, const td_plugin *p, const td_kind *kind, td_error *error)
 {
     if (p->size < sizeof *p || p->size > LARGEST_PLUGIN)

@@ -1,7 +1,7 @@
-/* validate.h - whether the plugins of a loaded module keep to the contract of their kinds.
+/* validate.h - whether the plugins of a loaded module fulfil the contract of their kinds.
  *
- * A module's plugins are tables that somebody else compiled, perhaps with older headers, perhaps by
- * hand without the macros. All of it is checked once, when the module is loaded, and trusted from
+ * A module's plugins are tables that somebody else compiled, perhaps with older headers, perhaps
+ * without the macros. All of it is checked once, when the module is loaded, and trusted from
  * then on.
  */
 #ifndef TD_PLUGIN_VALIDATE_H

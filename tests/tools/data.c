@@ -300,7 +300,7 @@ Test(data, empty_text_is_told)
 Test(data, names_are_of_files_and_lines)
 {
     static const char *const names[] = { "a\\n", "a\\x7F", "a\\xFF", "a/b" }, *const why[] = {
-        "byte 0x0A after 'a'", "byte 0x7F after 'a'", "not UTF-8 text", "byte 0x2F after 'a'"
+        "byte 0x0A after 'a'", "byte 0x7F after 'a'", "not valid UTF-8", "byte 0x2F after 'a'"
     };
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
         char text[300];
