@@ -292,8 +292,8 @@ Test(data, empty_text_is_told)
 {
     write_scratch("a.txt", "");
     use_text("a.txt", 0);
-    expect(PREPARE("a"), 0, "prepared 'own': 0 tokens: its files have no text");
-    expect(PREPARE("a"), 0, "'own' has 0 tokens: its files have no text");
+    expect(PREPARE("a"), 0, "prepared 'own': 0 tokens: its files contain no text");
+    expect(PREPARE("a"), 0, "'own' has 0 tokens: its files contain no text");
 }
 
 /* Names are given as libconfig escapes. */
