@@ -12,7 +12,11 @@ typedef struct td_journal td_journal;
 
 /* Lines at `level` and above go to stderr. [main] */
 td_journal *td_log_new(int level);
-void        td_log_free(td_journal *);
+/* Nothing goes to stderr; each line goes to `sink`, if it is not NULL. It is called from the thread
+ * that logs, one line at a time, and must not log. [main] */
+typedef void td_log_sink(void *arg, int level, const char *line);
+td_journal  *td_log_to(td_log_sink *, void *arg);
+void         td_log_free(td_journal *);
 
 /* Also append all lines (with date) to the file. [main] */
 int td_log_open_file(td_journal *, const char *path, td_error *error);

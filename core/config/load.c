@@ -211,12 +211,29 @@ static char *read_text(loader *l, const char *path)
     return NULL;
 }
 
+/* Parse a config and merge it over what it extends. `name`: of the file, or what messages call the
+ * text; `real`: what it is recognized by, to find circles. */
+static td_setting *load_text(loader *l, const char *name, const char *real, const char *text)
+{
+    td_setting       *own = td_setting_parse(l->arena, text, name, l->errors), *base;
+    const td_setting *extends;
+
+    base = own ? td_setting_new(l->arena, TD_SETTING_GROUP, "", name, 1) : NULL;
+    extends = own ? td_setting_child(own, "extends") : NULL;
+    if (!base || !extends)
+        return own;
+    l->chain[l->depth++] = real;
+    extend(l, base, extends, name);
+    l->depth--;
+    td_setting_merge(base, own);
+    return base;
+}
+
 static td_setting *load_file(loader *l, const char *path)
 {
-    const char     *real = real_path(l, path);
-    char           *text;
-    td_setting       *own, *base;
-    const td_setting *extends;
+    const char *real = real_path(l, path);
+    char       *text;
+    td_setting *v;
 
     if (in_chain(l, real)) {
         td_errors_add(l->errors, "%s: extends itself, or is extended too deeply", path);
@@ -228,17 +245,9 @@ static td_setting *load_file(loader *l, const char *path)
     text = l->files > MOST_FILES ? NULL : read_text(l, path);
     if (!text)
         return NULL;
-    own = td_setting_parse(l->arena, text, path, l->errors);
+    v = load_text(l, path, real, text);
     free(text);
-    base = own ? td_setting_new(l->arena, TD_SETTING_GROUP, "", path, 1) : NULL;
-    extends = own ? td_setting_child(own, "extends") : NULL;
-    if (!base || !extends)
-        return own;
-    l->chain[l->depth++] = real;
-    extend(l, base, extends, path);
-    l->depth--;
-    td_setting_merge(base, own);
-    return base;
+    return v;
 }
 
 static void drop_extends(td_setting *root)
@@ -262,11 +271,26 @@ static void apply_override(td_config *c, const char *override, td_errors *errors
     td_setting_merge(c->root, group);
 }
 
-td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides,
-                          size_t n_overrides, const char *search, td_errors *errors)
+static void load_sources(loader *l, td_config *c, const td_config_sources *s)
+{
+    for (size_t k = 0; k < s->n_files; k++) {
+        const char *path = find_given(l, s->files[k]);
+        td_setting *v = path ? load_file(l, path) : NULL;
+        if (v)
+            td_setting_merge(c->root, v);
+    }
+    for (size_t k = 0; k < s->n_texts; k++) {
+        const char *name = td_arena_print(l->arena, "text %zu", k + 1);
+        td_setting *v = name ? load_text(l, name, name, s->texts[k]) : NULL;
+        if (v)
+            td_setting_merge(c->root, v);
+    }
+}
+
+td_config *td_config_read(const td_config_sources *s, td_errors *errors)
 {
     td_config *c = calloc(1, sizeof *c);
-    loader     l = { .search = search, .errors = errors };
+    loader     l = { .search = s->search, .errors = errors };
     if (c)
         l.arena = c->arena = td_arena_new();
     if (c && c->arena)
@@ -276,20 +300,26 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
         td_config_free(c);
         return NULL;
     }
-    for (size_t k = 0; k < n_files; k++) {
-        const char *path = find_given(&l, files[k]);
-        td_setting *v = path ? load_file(&l, path) : NULL;
-        if (v)
-            td_setting_merge(c->root, v);
-    }
+    load_sources(&l, c, s);
     if (errors->count) {
         td_config_free(c);
-        c = NULL;
-    } else
-        drop_extends(c->root);
-    for (size_t k = 0; c && k < n_overrides; k++)
-        apply_override(c, overrides[k], errors);
+        return NULL;
+    }
+    drop_extends(c->root);
+    for (size_t k = 0; k < s->n_overrides; k++)
+        apply_override(c, s->overrides[k], errors);
     return c;
+}
+
+td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides,
+                          size_t n_overrides, const char *search, td_errors *errors)
+{
+    td_config_sources s = { .files = files,
+                            .n_files = n_files,
+                            .overrides = overrides,
+                            .n_overrides = n_overrides,
+                            .search = search };
+    return td_config_read(&s, errors);
 }
 
 void td_config_free(td_config *c)

@@ -66,10 +66,10 @@ static FILE *scratch(const char *out, td_error *error)
     return f;
 }
 
-static int write_text(td_work *w, const char *out, FILE *f, td_error *error)
+static int write_text(td_session *w, const char *out, FILE *f, td_error *error)
 {
     const td_data *d = (const void *)w->x->data.plugin;
-    lines          l = { f, w->tool->log, td_now(), 0, 0, false };
+    lines          l = { f, w->log, td_now(), 0, 0, false };
     int code = d->each_document(w->x->data.config, w->services, write_document, &l, error);
     tell(&l, true);
     if (fflush(f) || ferror(f))
@@ -80,7 +80,7 @@ static int write_text(td_work *w, const char *out, FILE *f, td_error *error)
     return td_failed(error, code);
 }
 
-static int train_on(td_work *w, const char *const *files, size_t count, int64_t size,
+static int train_on(td_session *w, const char *const *files, size_t count, int64_t size,
                     const char *out, td_error *error)
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
@@ -88,7 +88,7 @@ static int train_on(td_work *w, const char *const *files, size_t count, int64_t 
     return t->train(w->x->tokenizer.config, &in, w->services, error);
 }
 
-static int train_on_data(td_work *w, int64_t size, const char *out, td_error *error)
+static int train_on_data(td_session *w, int64_t size, const char *out, td_error *error)
 {
     const td_data *d = (const void *)w->x->data.plugin;
     char           name[64];
@@ -109,7 +109,7 @@ static int train_on_data(td_work *w, int64_t size, const char *out, td_error *er
     return code;
 }
 
-static int train_on_files(td_work *w, const char *files, int64_t size, const char *out,
+static int train_on_files(td_session *w, const char *files, int64_t size, const char *out,
                           td_error *error)
 {
     const char *list[64];
@@ -133,7 +133,7 @@ static int train_on_files(td_work *w, const char *files, int64_t size, const cha
     return code;
 }
 
-static int make_tokenizer(td_work *w, const char *files, int64_t size, const char *out,
+static int make_tokenizer(td_session *w, const char *files, int64_t size, const char *out,
                           td_error *error)
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
@@ -161,7 +161,7 @@ const td_usage td_usage_data_train_tokenizer = {
 int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
 {
     const char *files, *out;
-    td_work     w;
+    td_session *w;
     td_error    e = { 0 };
     int64_t     size;
     int         code;
@@ -174,11 +174,12 @@ int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
         return td_tool_usage_error(tool, "data train-tokenizer: where to? Give --out M.model");
     if (!td_data_number(tool, "--vocab-size", "8000", 2, LARGEST_VOCABULARY, &size))
         return TD_EXIT_USAGE;
-    if (!td_work_open(&w, tool, TD_NEED_TOKENIZER | (files ? 0u : TD_NEED_DATA), &code))
+    w = td_work_open(tool, TD_NEED_TOKENIZER | (files ? 0u : TD_NEED_DATA), &code);
+    if (!w)
         return code;
-    code = make_tokenizer(&w, files, size, out, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
+    code = make_tokenizer(w, files, size, out, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
     if (!code)
         printf("%s\n", out);
-    td_work_close(&w);
+    td_session_close(w);
     return code;
 }
