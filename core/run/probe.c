@@ -90,7 +90,7 @@ static int prepare(td_probe *p, const char *weights, bool updates, td_error *err
     td_session *s = p->session;
     /* compared before the model is built: a different one is a better message than a missing
      * tensor */
-    int code = weights ? td_session_check_weights(s, weights, error) : 0;
+    int         code = weights ? td_session_check_weights(s, weights, error) : 0;
     /* an optimizer that is not asked for must not take memory for its states */
     if (!code)
         code = td_session_replace(s, updates, error);

@@ -1,7 +1,7 @@
 /* training.c - a training run of a session, from its directory to its result.
  *
  * The order is part of the interface: the directory is locked first; what can be refused is refused
- * before anything is written; what is written is there before the first step, so that a run that is
+ * before the run's files are changed; what is written is there before the first step, so that a run that is
  * killed can be understood.
  */
 #include <inttypes.h>

@@ -252,7 +252,8 @@ int td_session_write(td_session *, const char *name, const float *values, int64_
 
 /* All parameters from a safetensors file; NULL: from the newest checkpoint of the config's run. If
  * the file belongs to a checkpoint, its model and tokenizer must be this config's, except for the
- * keys that are allowed to differ; otherwise names and shapes must match. [main] */
+ * keys that are allowed to differ; otherwise names and shapes must match. After a failure the
+ * session may hold no parameters. [main] */
 int         td_session_load(td_session *, const char *path, td_error *error);
 /* All parameters to a safetensors file, which appears whole or not at all. [main] */
 int         td_session_save(td_session *, const char *path, td_error *error);
