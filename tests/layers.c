@@ -158,7 +158,6 @@ static const exception exceptions[] = {
     { "tools/tandem/data/corpus.c", "rope", "a word of the corpus" },
     { "tools/tandem/data/corpus.c", "text", "a field of JSONL" },
     { "tools/tandem/describe.c", "text", "a format" },
-    { "tools/tandem/run_directory.c", "text", "a key of what a checkpoint keeps" },
     { "core/check/op_cases.h", "softmax", "an op" },
     { "core/check/op_cases.h", "rope", "an op" },
     { "tools/tandem/plugins.c", "reference", "a subcommand" },

@@ -16,10 +16,13 @@
  * should not fill up. */
 #define REDRAW 0.1
 #define REPRINT 5.0
+enum { SILENT = TD_LOG_ERROR + 1 }; /* a level that nothing reaches */
 
 struct td_journal {
     pthread_mutex_t lock; /* workers log too: guards all below and keeps lines whole */
     int             level;
+    td_log_sink    *sink; /* gets the lines instead of stderr; NULL: none does */
+    void           *sink_arg;
     FILE           *file;     /* NULL: none */
     bool            terminal; /* stderr is one, and understands escape codes */
     bool            colour;
@@ -39,6 +42,18 @@ td_journal *td_log_new(int level)
     j->level = level;
     j->terminal = isatty(STDERR_FILENO) && is_able(getenv("TERM"));
     j->colour = j->terminal && !getenv("NO_COLOR"); /* https://no-color.org */
+    return j;
+}
+
+td_journal *td_log_to(td_log_sink *sink, void *arg)
+{
+    td_journal *j = calloc(1, sizeof *j);
+    if (!j)
+        return NULL;
+    pthread_mutex_init(&j->lock, NULL);
+    j->level = SILENT;
+    j->sink = sink;
+    j->sink_arg = arg;
     return j;
 }
 
@@ -104,6 +119,8 @@ void td_log_lines(td_journal *j, int level, const char *format, va_list args)
     pthread_mutex_lock(&j->lock);
     if (level >= j->level)
         to_stderr(j, level, line);
+    if (j->sink)
+        j->sink(j->sink_arg, level, line);
     if (j->file)
         to_file(j, level, line);
     pthread_mutex_unlock(&j->lock);

@@ -15,7 +15,11 @@ typedef struct td_journal td_journal;
 
 /* Lines at `level` and above go to stderr. NULL when out of memory. [main] */
 td_journal *td_log_new(int level);
-void        td_log_free(td_journal *);
+/* Nothing goes to stderr; each line goes to `sink`, if it is not NULL. It is called from the thread
+ * that logs, one line at a time, and must not log. [main] */
+typedef void td_log_sink(void *arg, int level, const char *line);
+td_journal  *td_log_to(td_log_sink *, void *arg);
+void         td_log_free(td_journal *);
 
 /* Append every line, with its date, to this file from now on. [main] */
 int td_log_open_file(td_journal *, const char *path, td_error *error);

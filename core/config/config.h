@@ -40,6 +40,14 @@ typedef struct td_config td_config;
  * with `extends`, not beside the file that extends them; NULL: none. */
 td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides,
                           size_t n_overrides, const char *search, td_errors *errors);
+/* The same, with configs as text, too: merged after the files; messages call them "text 1", "text
+ * 2". What a text extends is looked for in the working directory, then in `search`. */
+typedef struct td_config_sources {
+    const char *const *files, *const *texts, *const *overrides;
+    size_t             n_files, n_texts, n_overrides;
+    const char        *search;
+} td_config_sources;
+td_config *td_config_read(const td_config_sources *, td_errors *errors);
 void       td_config_free(td_config *);
 td_arena  *td_config_arena(td_config *);
 

@@ -166,20 +166,13 @@ static bool count_file(loader *l, const char *path)
     return l->files <= MOST_FILES;
 }
 
-/* A file with all that it extends beneath it; NULL after adding errors. */
-static td_setting *load_file(loader *l, const char *path)
+/* A config as text, with all that it extends beneath it; NULL after adding errors. `path`: of the file,
+ * or what messages call the text; `real`: what cycles are recognized by. */
+static td_setting *load_text(loader *l, const char *path, const char *real, const char *text)
 {
-    const char       *real = real_path(l, path);
-    char             *text;
-    td_setting       *own, *base;
-    const td_setting *extends;
+    td_setting       *own = td_setting_parse(l->arena, text, path, l->errors), *base;
+    const td_setting *extends = td_setting_child(own, "extends");
 
-    if (!check_chain(l, path, real) || !count_file(l, path))
-        return NULL;
-    text = read_text(l, path);
-    own = text ? td_setting_parse(l->arena, text, path, l->errors) : NULL;
-    free(text);
-    extends = td_setting_child(own, "extends");
     base = extends ? td_setting_new(l->arena, TD_SETTING_GROUP, "", path, 1) : NULL;
     if (!base) /* it extends nothing, or is wrong itself */
         return own;
@@ -187,6 +180,21 @@ static td_setting *load_file(loader *l, const char *path)
     extend(l, base, extends, path);
     l->depth--;
     td_setting_merge(base, own);
+    return base;
+}
+
+/* A file with all that it extends beneath it; NULL after adding errors. */
+static td_setting *load_file(loader *l, const char *path)
+{
+    const char *real = real_path(l, path);
+    char       *text;
+    td_setting *base;
+
+    if (!check_chain(l, path, real) || !count_file(l, path))
+        return NULL;
+    text = read_text(l, path);
+    base = text ? load_text(l, path, real, text) : NULL;
+    free(text);
     return base;
 }
 
@@ -232,32 +240,53 @@ static td_config *make_config(void)
     return NULL;
 }
 
-td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides,
-                          size_t n_overrides, const char *search, td_errors *errors)
+static void load_sources(loader *l, td_config *c, const td_config_sources *s)
+{
+    for (size_t k = 0; k < s->n_files; k++) {
+        const char *path = find_given(l, s->files[k]);
+        td_setting *v = path ? load_file(l, path) : NULL;
+        if (v)
+            td_setting_merge(c->root, v);
+    }
+    for (size_t k = 0; k < s->n_texts; k++) {
+        const char *name = td_arena_print(l->arena, "text %zu", k + 1);
+        td_setting *v = name ? load_text(l, name, name, s->texts[k]) : NULL;
+        if (v)
+            td_setting_merge(c->root, v);
+    }
+}
+
+td_config *td_config_read(const td_config_sources *s, td_errors *errors)
 {
     td_config *c = make_config();
-    loader     l = { .search = search, .errors = errors };
+    loader     l = { .search = s->search, .errors = errors };
     size_t     before = errors->count;
     if (!c) {
         td_errors_add(errors, "out of memory while reading a config");
         return NULL;
     }
     l.arena = c->arena;
-    for (size_t k = 0; k < n_files; k++) {
-        const char *path = find_given(&l, files[k]);
-        td_setting *v = path ? load_file(&l, path) : NULL;
-        if (v)
-            td_setting_merge(c->root, v);
-    }
+    load_sources(&l, c, s);
     /* Without one of its files, a config lacks options: checking it would report each of them. */
     if (errors->count > before) {
         td_config_free(c);
         return NULL;
     }
     drop_extends(c->root);
-    for (size_t k = 0; k < n_overrides; k++)
-        apply_override(c, overrides[k], errors);
+    for (size_t k = 0; k < s->n_overrides; k++)
+        apply_override(c, s->overrides[k], errors);
     return c;
+}
+
+td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides,
+                          size_t n_overrides, const char *search, td_errors *errors)
+{
+    td_config_sources s = { .files = files,
+                            .n_files = n_files,
+                            .overrides = overrides,
+                            .n_overrides = n_overrides,
+                            .search = search };
+    return td_config_read(&s, errors);
 }
 
 void td_config_free(td_config *c)

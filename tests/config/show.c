@@ -35,7 +35,7 @@ Test(show, explain_takes_groups)
                 "a.cfg");
     config_says(0,
                 "train: options of tandem itself, not of a plugin\n\n"
-                "  steps = 13                    updates to make\n",
+                "  steps = 13                    updates of the parameters\n",
                 "explain", "train", "-c", "a.cfg");
     config_says(0, "\n  sources = ( .. )              what to read\n", "explain", "data", "-c",
                 "a.cfg");

@@ -49,8 +49,8 @@ Test(arguments, of_config)
 
 Test(arguments, of_describe)
 {
-    expect(2, "describe " NANO "--mask ''", "--mask takes the path of an attention; it is empty");
-    expect(2, "describe " NANO "--mask x --json", "say one of --graph, --mask and --json");
+    expect(2, "describe " NANO "--mask ''", "--mask is empty: it takes the path of an attention");
+    expect(2, "describe " NANO "--mask x --json", "use only one of --graph, --mask and --json");
     expect(2, "describe " NANO "--graph dot --graph text", "--graph is given twice; give it once");
     expect(2, "describe " NANO "--mask model.layer.0.self_attn", "; did you mean 'model.");
     expect(2, "describe " NANO "--threads 1 --threads 2", "--threads is given twice");

@@ -35,7 +35,7 @@ Test(doctor, text)
     cr_expect(strstr(c.out, "processors "), "%s", c.out);
     cr_expect(strstr(c.out, "backend cpu "), "%s", c.out);
     cr_expect(strstr(c.out, "backend reference "), "%s", c.out);
-    cr_expect(strstr(c.out, c.code ? "wants attention" : "all is well"), "%s", c.out);
+    cr_expect(strstr(c.out, c.code ? "needs attention" : "all is well"), "%s", c.out);
     child_free(&c);
 }
 

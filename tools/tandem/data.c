@@ -91,19 +91,21 @@ static const td_usage prepare_usage = {
 
 static int prepare(td_tool *tool, int argc, char **argv)
 {
-    td_work  w;
+    td_session *w;
     td_error e = { 0 };
     int      code;
 
-    if (!td_tool_parse(tool, &prepare_usage, argc, argv, &code) ||
-        !td_work_open(&w, tool, TD_NEED_TOKENIZER | TD_NEED_DATA, &code))
+    if (!td_tool_parse(tool, &prepare_usage, argc, argv, &code))
+        return code;
+    w = td_work_open(tool, TD_NEED_TOKENIZER | TD_NEED_DATA, &code);
+    if (!w)
         return code;
     /* Neither model nor loss: shards depend on the tokenizer and the text alone. */
-    code = td_work_prepare(&w, &e);
+    code = td_session_prepare_data(w, &e);
     if (!code)
-        show_cache(tool, w.x->run.dir);
+        show_cache(tool, w->x->run.dir);
     code = code ? td_tool_fail(tool, &e) : TD_EXIT_OK;
-    td_work_close(&w);
+    td_session_close(w);
     return code;
 }
 
@@ -140,7 +142,7 @@ static bool mark_of(const td_special *s, int32_t id, char out[32])
 }
 
 /* Tokens between two marks, as text on one line; control characters could upset the terminal. */
-static void show_piece(const td_work *w, const int32_t *ids, int64_t count)
+static void show_piece(const td_session *w, const int32_t *ids, int64_t count)
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
     td_error            e = { 0 };
@@ -158,7 +160,7 @@ static void show_piece(const td_work *w, const int32_t *ids, int64_t count)
 }
 
 /* Runs of ordinary tokens are decoded together: a character may span several tokens. */
-static void show_text(const td_work *w, const char *name, const int32_t *ids, int64_t count)
+static void show_text(const td_session *w, const char *name, const int32_t *ids, int64_t count)
 {
     int64_t from = 0;
     printf("  %s (%lld): ", name, (long long)count);
@@ -176,10 +178,10 @@ static void show_text(const td_work *w, const char *name, const int32_t *ids, in
 }
 
 /* A record the way training reads it: split by the loss, laid out by the architecture. */
-static int show_one(td_work *w, uint64_t index, td_arena *arena, td_batch *b, td_error *error)
+static int show_one(td_session *w, uint64_t index, td_arena *arena, td_batch *b, td_error *error)
 {
     const td_data *d = (const void *)w->x->data.plugin;
-    td_arrange_spec f = td_work_feed(w);
+    td_arrange_spec f = td_session_feed(w);
     td_example     x;
     int             code = td_arrange_fetch(&f, index, arena, &x, error);
     if (!code)
@@ -195,11 +197,11 @@ static int show_one(td_work *w, uint64_t index, td_arena *arena, td_batch *b, td
 }
 
 /* The arena holds one record at a time, however many there are to show. */
-static int show_all(td_work *w, int64_t index, int64_t count, td_error *error)
+static int show_all(td_session *w, int64_t index, int64_t count, td_error *error)
 {
     td_arena *arena = td_arena_new();
     td_batch *b = td_batch_new();
-    int       code = arena && b ? td_work_data(w, error)
+    int       code = arena && b ? td_session_open_data(w, error)
                                 : td_fail(error, TD_ENOMEM, "out of memory for a record");
     /* Past the end of an epoch records simply go on, as in training. */
     for (int64_t i = 0; i < count && !code; i++) {
@@ -227,7 +229,7 @@ static const td_usage show_usage = {
 
 static int show(td_tool *tool, int argc, char **argv)
 {
-    td_work  w;
+    td_session *w;
     td_error e = { 0 };
     int64_t  index, count;
     int      code;
@@ -237,11 +239,11 @@ static int show(td_tool *tool, int argc, char **argv)
     if (!td_tool_integer(tool, "--index", 0, 0, LARGEST, &index) ||
         !td_tool_integer(tool, "--count", 1, 1, LARGEST, &count))
         return TD_EXIT_USAGE;
-    if (!td_work_open(&w, tool, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA,
-                      &code))
+    w = td_work_open(tool, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA, &code);
+    if (!w)
         return code;
-    code = show_all(&w, index, count, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
-    td_work_close(&w);
+    code = show_all(w, index, count, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
+    td_session_close(w);
     return code;
 }
 

@@ -76,10 +76,10 @@ static FILE *scratch(const char *out, td_error *error)
     return f;
 }
 
-static int write_text(td_work *w, const char *out, FILE *f, td_error *error)
+static int write_text(td_session *w, const char *out, FILE *f, td_error *error)
 {
     const td_data *d = (const void *)w->x->data.plugin;
-    lines          l = { .file = f, .log = w->tool->log, .start = td_now() };
+    lines          l = { .file = f, .log = w->log, .start = td_now() };
     int code = d->each_document(w->x->data.config, w->services, write_document, &l, error);
     report(&l, true);
     /* The disk's error says more than the data plugin's, which only saw the callback fail. */
@@ -93,7 +93,7 @@ static int write_text(td_work *w, const char *out, FILE *f, td_error *error)
 
 /* ---- training -------------------------------------------------------------------------------- */
 
-static int train_on(td_work *w, const char *const *files, size_t count, int64_t size,
+static int train_on(td_session *w, const char *const *files, size_t count, int64_t size,
                     const char *out, td_error *error)
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
@@ -101,7 +101,7 @@ static int train_on(td_work *w, const char *const *files, size_t count, int64_t 
     return t->train(w->x->tokenizer.config, &in, w->services, error);
 }
 
-static int train_on_data(td_work *w, int64_t size, const char *out, td_error *error)
+static int train_on_data(td_session *w, int64_t size, const char *out, td_error *error)
 {
     const td_data *d = (const void *)w->x->data.plugin;
     char           name[64];
@@ -125,7 +125,7 @@ static int train_on_data(td_work *w, int64_t size, const char *out, td_error *er
 }
 
 /* `files` is "a.txt,b.txt". Each is tried here first, so that the message can name the option. */
-static int train_on_files(td_work *w, const char *files, int64_t size, const char *out,
+static int train_on_files(td_session *w, const char *files, int64_t size, const char *out,
                           td_error *error)
 {
     const char *list[MOST_FILES];
@@ -149,7 +149,7 @@ static int train_on_files(td_work *w, const char *files, int64_t size, const cha
     return code;
 }
 
-static int make_tokenizer(td_work *w, const char *files, int64_t size, const char *out,
+static int make_tokenizer(td_session *w, const char *files, int64_t size, const char *out,
                           td_error *error)
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
@@ -179,7 +179,7 @@ const td_usage td_usage_data_train_tokenizer = {
 int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
 {
     const char *files, *out;
-    td_work     w;
+    td_session *w;
     td_error    e = { 0 };
     int64_t     size;
     int         code;
@@ -193,11 +193,12 @@ int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
     if (!td_tool_integer(tool, "--vocab-size", 8000, 2, LARGEST_VOCABULARY, &size))
         return TD_EXIT_USAGE;
     /* With --files the config needs no data. */
-    if (!td_work_open(&w, tool, TD_NEED_TOKENIZER | (files ? 0u : TD_NEED_DATA), &code))
+    w = td_work_open(tool, TD_NEED_TOKENIZER | (files ? 0u : TD_NEED_DATA), &code);
+    if (!w)
         return code;
-    code = make_tokenizer(&w, files, size, out, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
+    code = make_tokenizer(w, files, size, out, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
     if (!code)
         printf("%s\n", out);
-    td_work_close(&w);
+    td_session_close(w);
     return code;
 }
