@@ -14,7 +14,7 @@ enum { CHUNK = 256, MOST_PASSES = 64 };
 typedef struct pass {
     const td_cache *cache; /* NULL: whole texts */
     int             phase;
-    int64_t         rows, tokens;
+    int64_t         rows, tokens, source;
     td_graph       *graph;
     td_plan        *plan;
     td_tensor      *logits; /* [rows, vocab] of each row's last column */
@@ -32,6 +32,7 @@ struct td_decoder {
     int64_t            vocab, capacity, chunk, source;
     /* A prompt is read in a cache of one row, then moved: the other rows do not take part in it. */
     td_cache          *cache, *intake;
+    td_row_gather     *admit, *reorder; /* intake to cache; cache to itself */
     row               *rows;
     pass               passes[MOST_PASSES];
     size_t             n_passes;
@@ -39,7 +40,7 @@ struct td_decoder {
     size_t             arena_size;
     td_batch          *batch;
     double            *values; /* [rows][vocab] */
-    td_slice          *slices;
+    td_columns          *slices;
     int32_t           *lengths, *counts, *from;
 };
 
@@ -52,17 +53,11 @@ int64_t td_decoder_vocab(const td_decoder *d) { return d->vocab; }
 size_t  td_decoder_arena_bytes(const td_decoder *d) { return d->arena_size; }
 size_t  td_decoder_plans(const td_decoder *d) { return d->n_passes; }
 
-static size_t cache_bytes(const td_cache *c)
-{
-    size_t bytes = 0;
-    for (size_t i = 0; c && i < td_variables_count(c->variables); i++)
-        bytes += td_variable_bytes(td_variables_at(c->variables, i));
-    return bytes;
-}
-
 size_t td_decoder_cache_bytes(const td_decoder *d)
 {
-    return cache_bytes(d->cache) + cache_bytes(d->intake);
+    const td_device *device = d->options.device;
+    return (d->cache ? td_cache_bytes(d->cache, device) : 0) +
+           (d->intake ? td_cache_bytes(d->intake, device) : 0);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -70,6 +65,15 @@ size_t td_decoder_cache_bytes(const td_decoder *d)
 static int64_t up_to_bucket(int64_t n)
 {
     return (n + TD_CACHE_BUCKET - 1) / TD_CACHE_BUCKET * TD_CACHE_BUCKET;
+}
+
+/* Columns of what does not grow, an encoder's input; 0: there is none. */
+static int64_t source_of(const td_prompt *p)
+{
+    for (int32_t k = 0; k < p->arrays->count; k++)
+        if (!(p->grows >> k & 1) && p->arrays->at[k].rank > 1)
+            return up_to_bucket(p->arrays->at[k].dim[1]);
+    return 0;
 }
 
 /* What the longest text takes, by a prompt of that length. */
@@ -88,9 +92,7 @@ static int measure(td_decoder *d, td_error *error)
         if (architecture_of(d)->flags & TD_ARCHITECTURE_WHOLE_PROMPT)
             chunk = p.first + 1;
         d->chunk = chunk < d->capacity ? chunk : d->capacity;
-        for (int32_t k = 0; k < p.arrays->count; k++)
-            if (!(p.grows >> k & 1) && p.arrays->at[k].rank > 1)
-                d->source = up_to_bucket(p.arrays->at[k].dim[1]);
+        d->source = source_of(&p);
     }
     td_prompt_close(&p);
     free(given);
@@ -157,6 +159,8 @@ void td_decoder_close(td_decoder *d)
     }
     if (d->arena)
         d->options.device->backend->release(d->options.device->state, d->arena, d->arena_size);
+    td_row_gather_free(d->admit);
+    td_row_gather_free(d->reorder);
     close_cache(d, d->cache);
     close_cache(d, d->intake);
     for (int64_t r = 0; d->rows && r < d->options.rows; r++)
@@ -238,13 +242,13 @@ static int plan(td_decoder *d, pass *p, td_error *error)
 }
 
 /* The plan for the shape of d->batch, made when it is needed first. */
-static pass *find_pass(td_decoder *d, const td_cache *cache, int phase, int64_t rows,
-                       int64_t tokens, td_error *error)
+static pass *find_pass(td_decoder *d, pass shape, td_error *error)
 {
     pass *p;
     for (size_t k = 0; k < d->n_passes; k++) {
         p = &d->passes[k];
-        if (p->cache == cache && p->phase == phase && p->rows == rows && p->tokens == tokens)
+        if (p->cache == shape.cache && p->phase == shape.phase && p->rows == shape.rows &&
+            p->tokens == shape.tokens && p->source == shape.source)
             return p;
     }
     /* lengths are rounded up, so shapes are few; whole texts grow by a bucket at a time */
@@ -254,7 +258,7 @@ static pass *find_pass(td_decoder *d, const td_cache *cache, int phase, int64_t 
         memmove(d->passes, d->passes + 1, --d->n_passes * sizeof *d->passes);
     }
     p = &d->passes[d->n_passes];
-    *p = (pass){ .cache = cache, .phase = phase, .rows = rows, .tokens = tokens };
+    *p = shape;
     if (plan(d, p, error)) {
         td_plan_free(p->plan);
         td_graph_free(p->graph);
@@ -266,20 +270,24 @@ static pass *find_pass(td_decoder *d, const td_cache *cache, int phase, int64_t 
     return NULL;
 }
 
-/* Run d->slices [rows] in a pass of `tokens` columns; the logits go to d->values. */
-static int run(td_decoder *d, const td_cache *cache, int phase, int64_t rows, int64_t tokens,
-               const td_prompt *like, td_error *error)
+static int place(td_decoder *d, const pass *p, td_error *error)
+{
+    if (p->cache)
+        return td_cache_place(p->cache, p->plan, p->tokens, d->lengths, d->counts, error);
+    return td_plan_set_ints(p->plan, "cache_counts", d->counts, p->rows, error);
+}
+
+/* Run d->slices in a pass of the given shape; the logits go to d->values. */
+static int run(td_decoder *d, pass shape, const td_prompt *like, td_error *error)
 {
     pass *p;
-    if (td_prompt_pass(d->slices, rows, tokens, d->source, like, d->batch, error))
+    if (td_prompt_pass(d->slices, shape.rows, shape.tokens, shape.source, like, d->batch, error))
         return td_failed(error, TD_ENOMEM);
-    p = find_pass(d, cache, phase, rows, tokens, error);
-    if (!p || td_plan_set_batch(p->plan, d->batch, error) ||
-        td_plan_set_ints(p->plan, "cache_counts", d->counts, rows, error) ||
-        td_plan_set_ints(p->plan, "cache_lengths", d->lengths, rows, error) ||
+    p = find_pass(d, shape, error);
+    if (!p || td_plan_set_batch(p->plan, d->batch, error) || place(d, p, error) ||
         td_plan_run(p->plan, error))
         return td_failed(error, TD_EGRAPH);
-    return td_plan_get(p->plan, p->logits, d->values, rows * d->vocab, error);
+    return td_plan_get(p->plan, p->logits, d->values, p->rows * d->vocab, error);
 }
 
 static void give(const td_decoder *d, int64_t from, float *logits)
@@ -297,7 +305,7 @@ static int run_whole(td_decoder *d, td_error *error)
     const td_prompt *like = NULL;
     for (int64_t r = 0; r < d->options.rows; r++) {
         row *x = &d->rows[r];
-        d->slices[r] = (td_slice){ x->active ? &x->prompt : NULL, 0, x->read };
+        d->slices[r] = (td_columns){ x->active ? &x->prompt : NULL, 0, x->read };
         d->counts[r] = x->active ? (int32_t)x->read : 0;
         d->lengths[r] = 0;
         tokens = x->active && x->read > tokens ? x->read : tokens;
@@ -306,8 +314,9 @@ static int run_whole(td_decoder *d, td_error *error)
     if (!like)
         return 0;
     tokens = up_to_bucket(tokens);
-    return run(d, NULL, TD_PHASE_EVALUATE, d->options.rows,
-               tokens < d->capacity ? tokens : d->capacity, like, error);
+    tokens = tokens < d->capacity ? tokens : d->capacity;
+    return run(d, (pass){ NULL, TD_PHASE_EVALUATE, d->options.rows, tokens, d->source }, like,
+               error);
 }
 
 /* ---- prompts --------------------------------------------------------------------------------- */
@@ -323,30 +332,42 @@ static int64_t pass_length(const td_decoder *d, int64_t count)
 
 static int read_prompt(td_decoder *d, row *x, td_error *error)
 {
-    td_cache *cache = d->intake ? d->intake : d->cache;
-    int       phase = TD_PHASE_PREFILL;
+    pass shape = { .cache = d->intake ? d->intake : d->cache,
+                   .phase = TD_PHASE_PREFILL,
+                   .rows = 1,
+                   .source = source_of(&x->prompt) };
     for (int64_t at = 0; at <= x->prompt.first;) {
         int64_t left = x->prompt.first + 1 - at, count = left < d->chunk ? left : d->chunk;
-        d->slices[0] = (td_slice){ &x->prompt, at, count };
+        d->slices[0] = (td_columns){ &x->prompt, at, count };
         d->lengths[0] = (int32_t)at;
         d->counts[0] = (int32_t)count;
-        if (run(d, cache, phase, 1, pass_length(d, count), &x->prompt, error))
+        shape.tokens = pass_length(d, count);
+        if (run(d, shape, &x->prompt, error))
             return td_failed(error, TD_EGRAPH);
         at += count;
-        phase = TD_PHASE_STEP;
+        shape.phase = TD_PHASE_STEP;
     }
     return 0;
 }
 
+static int move_rows(td_row_gather **gather, td_cache *to, td_cache *from, const td_device *device,
+                     const int32_t *rows, td_error *error)
+{
+    if (!*gather)
+        *gather = td_row_gather_new(to, from, device, error);
+    if (!*gather)
+        return td_failed(error, TD_EGRAPH);
+    return td_row_gather_run(*gather, rows, error);
+}
+
 /* The other rows stay where they are. */
-static int move_in(td_decoder *d, int64_t to, td_error *error)
+static int admit(td_decoder *d, int64_t to, td_error *error)
 {
     if (!d->intake)
         return 0;
     for (int64_t r = 0; r < d->options.rows; r++)
         d->from[r] = r == to ? 0 : -1;
-    return td_cache_gather(d->cache, d->intake, d->from, d->options.device,
-                           d->options.model->registry, error);
+    return move_rows(&d->admit, d->cache, d->intake, d->options.device, d->from, error);
 }
 
 int td_decoder_begin(td_decoder *d, int64_t r, const int32_t *given, int64_t n, int64_t answer,
@@ -378,7 +399,7 @@ int td_decoder_begin(td_decoder *d, int64_t r, const int32_t *given, int64_t n, 
     }
     code = read_prompt(d, x, error);
     give(d, 0, logits);
-    return code ? code : move_in(d, r, error);
+    return code ? code : admit(d, r, error);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
@@ -389,12 +410,14 @@ static int run_step(td_decoder *d, const int32_t *tokens, td_error *error)
     for (int64_t r = 0; r < d->options.rows; r++) {
         row *x = &d->rows[r];
         bool moves = tokens[r] >= 0;
-        d->slices[r] = (td_slice){ moves ? &x->prompt : NULL, x->read, 1 };
+        d->slices[r] = (td_columns){ moves ? &x->prompt : NULL, x->read, 1 };
         d->lengths[r] = x->active ? (int32_t)x->read : 0;
         d->counts[r] = moves;
         like = moves ? &x->prompt : like;
     }
-    return like ? run(d, d->cache, TD_PHASE_STEP, d->options.rows, 1, like, error) : 0;
+    if (!like)
+        return 0;
+    return run(d, (pass){ d->cache, TD_PHASE_STEP, d->options.rows, 1, d->source }, like, error);
 }
 
 int td_decoder_step(td_decoder *d, const int32_t *tokens, float *logits, td_error *error)
@@ -449,6 +472,5 @@ int td_decoder_gather(td_decoder *d, const int32_t *from, td_error *error)
     int code = gather_prompts(d, from, error);
     if (code || d->options.whole)
         return code;
-    return td_cache_gather(d->cache, d->cache, from, d->options.device,
-                           d->options.model->registry, error);
+    return move_rows(&d->reorder, d->cache, d->cache, d->options.device, from, error);
 }

@@ -15,6 +15,7 @@
 #define TD_GENERATE_DECODE_H
 
 #include "generate/prompt.h"
+#include "plan/plan.h"
 
 typedef struct td_decoder td_decoder;
 

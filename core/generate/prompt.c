@@ -171,7 +171,7 @@ static char *add_array(const td_array *a, int64_t rows, int64_t columns, td_batc
     return out->add(out, a->name, a->dtype, a->rank, dims);
 }
 
-static void copy_row(const td_array *from, bool grows, const td_slice *s, int64_t columns, char *to)
+static void copy_row(const td_array *from, bool grows, const td_columns *s, int64_t columns, char *to)
 {
     size_t  width = (size_t)width_of(from) * 4; /* batches hold i32 and f32 */
     int64_t first = grows ? s->first : 0;
@@ -180,7 +180,7 @@ static void copy_row(const td_array *from, bool grows, const td_slice *s, int64_
     memcpy(to, (const char *)from->data + (size_t)first * width, (size_t)count * width);
 }
 
-int td_prompt_pass(const td_slice *rows, int64_t n_rows, int64_t tokens, int64_t source,
+int td_prompt_pass(const td_columns *rows, int64_t n_rows, int64_t tokens, int64_t source,
                    const td_prompt *like, td_batch *out, td_error *error)
 {
     td_batch_clear(out);

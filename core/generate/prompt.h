@@ -32,14 +32,14 @@ int  td_prompt_copy(td_prompt *to, const td_prompt *from, td_error *error);
 void td_prompt_put(td_prompt *, int64_t k, int32_t token);
 
 /* Columns that a row takes part in a pass with. */
-typedef struct td_slice {
+typedef struct td_columns {
     const td_prompt *prompt; /* NULL: the row is idle */
     int64_t          first, count;
-} td_slice;
+} td_columns;
 
 /* The batch of a pass over `tokens` columns of each of `rows` rows, shorter slices padded; arrays that
  * do not grow get `source` columns. `like`: any prompt, for names and types where rows are idle. */
-int td_prompt_pass(const td_slice *rows, int64_t n_rows, int64_t tokens, int64_t source,
+int td_prompt_pass(const td_columns *rows, int64_t n_rows, int64_t tokens, int64_t source,
                    const td_prompt *like, td_batch *out, td_error *error);
 
 #endif
