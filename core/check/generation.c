@@ -1,99 +1,205 @@
-/* generation.c - what is generated step by step is what a whole pass gives. */
+/* generation.c - what is generated pass by pass is what one whole pass gives: prompts in chunks of
+ * any size, rows of unequal lengths, rows that move and are taken by other texts, in caches that
+ * another text has used, with room to spare and without. */
 #include "check/cases.h"
-#include "check/subject.h"
+#include "check/player.h"
 #include "tandem/kind/attention.h"
 
-/* Columns [first, first + count) of what the model reads token by token; the rest as it is. */
-static td_batch *part_of(td_check *c, const td_batch *whole, int64_t first, int64_t count)
+/* How the texts are read. */
+typedef struct scenario {
+    int64_t rows;
+    int64_t spare;  /* slots of the cache beyond the longest text */
+    int64_t chunk;  /* new tokens of a pass; 0: the whole prompt, then one by one */
+    bool    uneven; /* rows get unequal numbers of new tokens, some of them none */
+    bool    moves;  /* rows change places, one becomes a copy of another, others begin new texts */
+} scenario;
+
+static const scenario scenarios[] = {
+    { 1, 0, 0, false, false },
+    { 1, 1, 1, false, false },
+    { 2, 6, 2, true, false },
+    { 3, 41, 3, true, true },
+};
+
+enum { SCENARIOS = sizeof scenarios / sizeof *scenarios, TEXTS = 6, SPARE = 3 };
+
+/* A model, its texts, and the scenario that is played. */
+typedef struct stage {
+    td_subject     *subject;
+    td_text_read    text[TEXTS];
+    const scenario *scenario;
+    int64_t         capacity, chunk; /* of the caches */
+    int             begun;           /* texts so far */
+} stage;
+
+static bool has_flag(const stage *s, uint64_t flag)
 {
-    int64_t   length = td_batch_find(whole, "labels")->dim[1];
-    td_batch *out = td_batch_new();
-    MUST(c, out, "out of memory");
-    for (int32_t k = 0; k < whole->count; k++) {
-        const td_array *a = &whole->at[k];
-        bool            sliced = a->rank == 2 && a->dim[1] == length;
-        int64_t         dims[TD_MAX_RANK], columns = 1;
-        char           *to;
-        memcpy(dims, a->dim, sizeof dims);
-        for (int32_t i = 1; i < a->rank; i++)
-            columns *= a->dim[i];
-        if (sliced)
-            dims[1] = count;
-        to = out->add(out, a->name, a->dtype, a->rank, dims);
-        MUST(c, to, "out of memory");
-        for (int64_t row = 0; row < a->dim[0]; row++)
-            memcpy(to + 4 * row * (sliced ? count : columns),
-                   (const char *)a->data + 4 * (row * columns + (sliced ? first : 0)),
-                   4 * (size_t)(sliced ? count : columns));
+    const td_architecture *a = (const void *)s->subject->model.architecture.plugin;
+    return a->flags & flag;
+}
+
+static int64_t longest(const stage *s, bool prompt)
+{
+    int64_t most = 0;
+    for (int k = 0; k < TEXTS; k++) {
+        int64_t n = prompt ? s->text[k].prompt : s->text[k].tokens;
+        most = n > most ? n : most;
     }
-    out->rows = whole->rows;
-    return out;
+    return most;
 }
 
-/* Hidden states [B, U, D] of a batch in a phase of generation; free() them. */
-static double *hidden_of(td_subject *s, td_batch *batch, int phase, int64_t past, int64_t *width)
+/* ---- passes ---------------------------------------------------------------------------------- */
+
+/* New tokens of a row in pass number `pass`, of `tokens` places. */
+static int32_t count_of(const stage *s, const td_player *p, int64_t r, int pass, int64_t tokens)
 {
-    const td_architecture *a = (const void *)s->model.architecture.plugin;
-    const td_backend      *b = s->device.backend;
-    td_graph_options       o = { .phase = phase, .real = b->real, .past = past };
-    td_dropout             none = { 0 };
-    td_graph              *g = td_graph_new(s->check->registry, s->variables, &o);
-    td_architecture_out    out = { 0 };
-    td_error               e = { 0 };
-    td_plan               *plan;
-    void                  *memory;
-    double                *values;
-
-    MUST(s->check, g, "out of memory");
-    a->build(s->model.architecture.config, &(td_architecture_in){ g, batch, &none }, &out);
-    MUST(s->check, !td_graph_error(g, &e), "%s: %s%s", s->label, td_check_error(&e),
-         phase == TD_PHASE_STEP ? " (in a step of generation, one new token: has what it reads of "
-                                  "tokens before gone through td_remember?)"
-                                : "");
-    plan = td_plan_new(g, &out.hidden, 1, &s->device, &e);
-    MUST(s->check, plan, "%s: %s", s->label, td_check_error(&e));
-    MUST(s->check, !td_variables_allocate(s->variables, &s->device, b->real, &e), "%s", e.text);
-    memory = b->allocate(s->device.state, td_plan_arena(plan) + 64);
-    values = calloc((size_t)td_count(out.hidden) + 1, sizeof *values);
-    if (phase == TD_PHASE_EVALUATE)
-        td_scramble(s);
-    MUST(s->check,
-         memory && values && !td_plan_bind(plan, memory, &e) &&
-             !td_plan_set_batch(plan, batch, &e) && !td_plan_run(plan, &e) &&
-             !td_plan_get(plan, out.hidden, values, td_count(out.hidden), &e),
-         "%s: %s", s->label, td_check_error(&e));
-    *width = td_dim(out.hidden, -1);
-    b->release(s->device.state, memory, td_plan_arena(plan) + 64);
-    td_plan_free(plan);
-    td_graph_free(g);
-    return values;
+    int64_t rest = p->text[r]->tokens - p->at[r], n = rest < tokens ? rest : tokens;
+    bool    less = s->scenario->uneven && (pass + r) % 3 == 2;
+    return (int32_t)(less && n ? n - 1 : n);
 }
 
-static void compare(td_subject *s, const double *whole, const double *part, int64_t first,
-                    int64_t count, int64_t width)
+/* The first pass: the prompt, or its first chunk. */
+static void prefill(const stage *s, td_player *p)
 {
-    for (int64_t k = 0; k < count * width; k++)
-        if (!td_check_near(part[k], whole[first * width + k], 1e-10)) {
-            td_check_finding(s->check,
-                             "%s: token %lld of %s: hidden state %lld is %.12g, but %.12g in one "
-                             "whole pass: keep what steps need with td_remember or td_carry, or "
-                             "say .whole = true",
-                             s->label, (long long)(first + k / width),
-                             count > 1 ? "the prompt" : "a step", (long long)(k % width), part[k],
-                             whole[first * width + k]);
-            return;
-        }
+    bool    whole = !s->scenario->chunk || has_flag(s, TD_ARCHITECTURE_WHOLE_PROMPT);
+    int64_t tokens = whole ? longest(s, true) : s->scenario->chunk;
+    int32_t counts[TD_PLAYER_ROWS];
+    for (int64_t r = 0; r < p->cache->rows; r++)
+        counts[r] = whole ? (int32_t)p->text[r]->prompt : count_of(s, p, r, 0, tokens);
+    td_player_pass(p, TD_PHASE_PREFILL, tokens, counts);
 }
 
-/* Places before the first token that weighs, and that one: what a prompt is. */
-static int64_t prompt_of(const td_batch *b)
+/* Every other pass is of one token. */
+static void step(const stage *s, td_player *p, int pass)
 {
-    const float *w = td_batch_find(b, "loss_weights")->data;
-    int64_t      k = 0;
-    while (w[k] == 0)
-        k++;
-    return k + 1;
+    int64_t tokens = s->scenario->chunk && pass % 2 ? s->scenario->chunk : 1;
+    int32_t counts[TD_PLAYER_ROWS];
+    for (int64_t r = 0; r < p->cache->rows; r++)
+        counts[r] = count_of(s, p, r, pass, tokens);
+    td_player_pass(p, TD_PHASE_STEP, tokens, counts);
 }
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+static bool is_done(const td_player *p)
+{
+    for (int64_t r = 0; r < p->cache->rows; r++)
+        if (p->at[r] < p->text[r]->tokens)
+            return false;
+    return true;
+}
+
+/* The next text is read in a cache of one row, and admitted into row r. */
+static void admit(stage *s, td_player *p, int64_t r)
+{
+    td_player one;
+    int32_t   rows[TD_PLAYER_ROWS] = { -1, -1, -1 };
+    rows[r] = 0;
+    td_player_open(&one, s->subject, 1, s->capacity, s->chunk, p->cache->source, p->garbage);
+    one.text[0] = &s->text[s->begun];
+    prefill(s, &one);
+    td_player_move(p, &one, rows);
+    p->mismatch = p->mismatch.found ? p->mismatch : one.mismatch;
+    td_player_close(&one);
+}
+
+/* Rows that are done begin the next texts: where they are, if the architecture lets a prompt come in
+ * steps, or from another cache. */
+static void begin_texts(stage *s, td_player *p)
+{
+    bool in_place = !has_flag(s, TD_ARCHITECTURE_HAS_ENCODER) &&
+                    !has_flag(s, TD_ARCHITECTURE_WHOLE_PROMPT);
+    for (int64_t r = 0; r < p->cache->rows; r++) {
+        if (p->at[r] < p->text[r]->tokens || s->begun == TEXTS)
+            continue;
+        if (in_place && s->begun % 2) {
+            p->text[r] = &s->text[s->begun];
+            p->at[r] = 0;
+        } else
+            admit(s, p, r);
+        s->begun++;
+    }
+}
+
+static void move_rows(stage *s, td_player *p, int pass)
+{
+    static const int32_t turn[TD_PLAYER_ROWS] = { 1, 2, 0 }, copy[TD_PLAYER_ROWS] = { 0, -1, 0 };
+    if (pass == 2)
+        td_player_move(p, p, turn);
+    if (pass == 4)
+        td_player_move(p, p, copy);
+    begin_texts(s, p);
+}
+
+/* ---- a scenario ------------------------------------------------------------------------------ */
+
+static td_mismatch play(stage *s, double garbage)
+{
+    td_player p;
+    td_player_open(&p, s->subject, s->scenario->rows, s->capacity, s->chunk, s->text[0].source,
+                   garbage);
+    for (int64_t r = 0; r < s->scenario->rows; r++)
+        p.text[r] = &s->text[r];
+    s->begun = (int)s->scenario->rows;
+    prefill(s, &p);
+    for (int pass = 1; !is_done(&p) && !p.mismatch.found; pass++) {
+        step(s, &p, pass);
+        if (s->scenario->moves)
+            move_rows(s, &p, pass);
+    }
+    td_player_close(&p);
+    return p.mismatch;
+}
+
+/* What the author may have overlooked: what differs with other garbage is read from it. */
+static const char *advice(stage *s, const td_mismatch *m, double other_garbage)
+{
+    td_mismatch again = play(s, other_garbage);
+    if (!again.found || again.row != m->row || again.token != m->token ||
+        !td_check_near(again.have, m->have, 1e-12))
+        return "it depends on what another text left in the cache: attend with td_attend_with, or "
+               "set td_mask.k_length = td_key_length(in)";
+    if (s->scenario->uneven)
+        return "rows have unequal numbers of new tokens here: padding must not change what "
+               "td_carry carries (see td_new_tokens)";
+    return "keep what later passes need with td_remember or td_carry, or say .whole = true";
+}
+
+static void try_scenario(stage *s, const scenario *x, const char *setting)
+{
+    bool        whole = !x->chunk || has_flag(s, TD_ARCHITECTURE_WHOLE_PROMPT);
+    td_mismatch m;
+    s->scenario = x;
+    s->capacity = longest(s, false) + x->spare;
+    s->chunk = whole && longest(s, true) > x->chunk ? longest(s, true) : x->chunk;
+    m = play(s, 50);
+    if (m.found)
+        td_check_finding(s->subject->check,
+                         "%s%s: row %lld of %lld, token %lld (a cache of %lld tokens a row, passes "
+                         "of up to %lld): hidden state %lld is %.12g, but %.12g in one whole pass: "
+                         "%s",
+                         s->subject->label, setting, (long long)m.row, (long long)x->rows,
+                         (long long)m.token, (long long)s->capacity, (long long)s->chunk,
+                         (long long)m.element, m.have, m.want, advice(s, &m, -37));
+}
+
+/* All scenarios; with an option changed the last, which has everything. */
+static void try_scenarios(td_subject *subject, const char *setting)
+{
+    stage       s = { .subject = subject };
+    td_sentence sentences[TEXTS];
+    size_t      before = subject->check->n_findings;
+    for (int k = 0; k < TEXTS; k++)
+        sentences[k] = td_sentence_of(subject->gives ? 2 + k * 5 % 7 : 0, 5 + k * 3 % 5,
+                                      (uint64_t)(3 + k));
+    td_texts_read(subject, sentences, TEXTS, SPARE, s.text);
+    for (int k = subject->check->variant ? SCENARIOS - 1 : 0; k < SCENARIOS; k++)
+        if (subject->check->n_findings == before)
+            try_scenario(&s, &scenarios[k], setting);
+    td_texts_free(s.text, TEXTS);
+}
+
+/* ---- the test -------------------------------------------------------------------------------- */
 
 static bool has_whole(const td_subject *s)
 {
@@ -101,32 +207,30 @@ static bool has_whole(const td_subject *s)
     return a && a->plugin && ((const td_attention *)(const void *)a->plugin)->whole;
 }
 
+/* Windows shorter than the texts, so that rings go round. */
+static void try_windows(td_subject *s)
+{
+    static const int64_t windows[] = { 1, 3 };
+    td_part             *a = td_check_slot(&s->model.architecture, TD_ATTENTION_KIND);
+    int64_t *window = a && a->plugin ? td_check_field(a, "window", TD_TYPE_INT) : NULL, was;
+    char     setting[40];
+    if (!window || s->check->variant || !td_check_is_kind(s->check->plugin, TD_ATTENTION_KIND))
+        return;
+    was = *window;
+    for (size_t k = 0; k < sizeof windows / sizeof *windows; k++) {
+        *window = windows[k];
+        snprintf(setting, sizeof setting, ", window = %lld", (long long)windows[k]);
+        try_scenarios(s, setting);
+    }
+    *window = was;
+}
+
 static void steps_of(td_subject *s)
 {
-    td_sentence text = td_sentence_of(s->gives ? 5 : 0, 7, 3);
-    td_batch   *batch = td_subject_batch(s, &text, 1, 0), *part;
-    int64_t     width, length = td_batch_find(batch, "labels")->dim[1], prompt = prompt_of(batch);
-    double     *whole, *some;
-
-    if (has_whole(s)) {
-        td_batch_free(batch);
+    if (has_whole(s))
         td_check_skip(s->check, "it says .whole = true: generation runs the whole prefix");
-    }
-    whole = hidden_of(s, batch, TD_PHASE_EVALUATE, 0, &width);
-    part = part_of(s->check, batch, 0, prompt);
-    some = hidden_of(s, part, TD_PHASE_PREFILL, 0, &width);
-    compare(s, whole, some, 0, prompt, width);
-    for (int64_t k = prompt; k < length; k++) {
-        free(some);
-        td_batch_free(part);
-        part = part_of(s->check, batch, k, 1);
-        some = hidden_of(s, part, TD_PHASE_STEP, k, &width);
-        compare(s, whole, some, k, 1, width);
-    }
-    free(some);
-    free(whole);
-    td_batch_free(part);
-    td_batch_free(batch);
+    try_scenarios(s, "");
+    try_windows(s);
 }
 
 void td_check_steps(td_check *c)

@@ -26,6 +26,12 @@ static td_tensor *ints(td_graph *g, const double *values, int64_t rows, int64_t 
     return td_constant(g, TD_I32, dims, 2, values);
 }
 
+/* Integers [n]. */
+static td_tensor *numbers(td_graph *g, const double *values, int64_t n)
+{
+    return td_constant(g, TD_I32, &n, 1, values);
+}
+
 /* ---- elementwise and movement ---------------------------------------------------------------- */
 
 #define UNARY_BUILD(name) \
@@ -165,7 +171,8 @@ enum {
     SELF = 16,
     WINDOW = 32,
     TABLE = 64,
-    DENSE = 128
+    DENSE = 128,
+    LENGTHS = 256
 };
 
 /* q [2, H, 7, E], k and v [2, G, 7, ..]; then the table [H, 5] or the dense bias, if asked for. */
@@ -186,7 +193,17 @@ BUILD(build_attend)
     }
     if (o & DENSE)
         m.dense = x[3];
+    if (o & LENGTHS)
+        m.k_length = numbers(g, (const double[]){ 5, 1 }, 2);
     return td_attend(x[0], x[1], x[2], &m, &b, 0.6);
+}
+
+/* Two rows that hold so many keys: o % 1000, o / 1000. */
+BUILD(build_attend_held)
+{
+    td_mask m = { 0 };
+    m.k_length = numbers(g, (const double[]){ (double)(o % 1000), (double)(o / 1000) }, 2);
+    return td_attend(x[0], x[1], x[2], &m, 0, 0.6);
 }
 
 /* Cross-attention: other lengths, queries and keys of their own. */
@@ -243,6 +260,31 @@ BUILD(build_adafactor)
 BUILD(build_assign)
 {
     return td_assign(x[0], td_exp(td_transpose(x[1], 0, 1)), td_scalar(g, (double)o));
+}
+
+/* Three rows, of which one is full and one gets nothing; along axis 1 or 2. */
+BUILD(build_append)
+{
+    td_tensor *lengths = numbers(g, (const double[]){ 0, 8, 3 }, 3),
+              *counts = numbers(g, (const double[]){ 2, 3, 0 }, 3);
+    return td_append(x[0], x[1], lengths, counts, (int)o, false);
+}
+
+/* A ring: tokens go round its end, or begin behind it. */
+BUILD(build_append_ring)
+{
+    td_tensor *lengths = numbers(g, (const double[]){ 4, 3, 15 }, 3),
+              *counts = numbers(g, (const double[]){ 1, 4, 3 }, 3);
+    return td_append(x[0], x[1], lengths, counts, (int)o, true);
+}
+
+BUILD(build_append_integers)
+{
+    td_tensor *buffer = ints(g, (const double[]){ 9, 8, 7, 6, 5, 4, 3, 2, -1, 0 }, 2, 5),
+              *tokens = ints(g, (const double[]){ 10, 20, 30, -16777215, 16777215, 50 }, 2, 3);
+    return td_cast(td_append(buffer, tokens, numbers(g, (const double[]){ 1, 4 }, 2),
+                             numbers(g, (const double[]){ 3, 2 }, 2), 1, true),
+                   TD_REAL);
 }
 
 /* Every op that integers have, side by side. */
@@ -376,6 +418,12 @@ static const td_op_case cases[] = {
     { "attend", "2x2x7x3,2x2x7x3,2x2x7x3,2x2x7x7", -1, 1, build_attend, CAUSAL | DENSE, false },
     { "attend", "2x2x7x3,2x2x7x3,2x2x7x3,1x2x7x7", -1, 1, build_attend, SEGMENTS | DENSE, false },
     { "attend", "1x2x3x5,1x2x5x5,1x2x5x3", -1, 1, build_cross, 0, false },
+    { "attend", "2x2x7x3,2x2x7x3,2x2x7x3", -1, 1, build_attend, CAUSAL | LENGTHS, false },
+    { "attend", "2x4x7x3,2x2x7x3,2x2x7x5,4x5", -1, 1, build_attend, ALL_MASKS | TABLE | LENGTHS,
+      false },
+    { "attend", "2x2x7x3,2x2x7x3,2x2x7x3,2x2x7x7", -1, 1, build_attend, DENSE | LENGTHS, false },
+    { "attend", "2x2x3x5,2x2x11x5,2x2x11x3", -1, 1, build_attend_held, 11000, false },
+    { "attend", "2x2x1x5,2x2x11x5,2x2x11x3", -1, 1, build_attend_held, 7001, false },
     /* without gradients */
     { "sign", "3x5", -2, 2, build_sign, 0, true },
     { "floor", "3x5", -2, 2, build_floor, 0, true },
@@ -394,6 +442,12 @@ static const td_op_case cases[] = {
     { "adafactor_step", "5x3,5x3,5x3,5x3", 0.25, 2, build_adafactor, 0, true },
     { "assign", "3x5,5x3", -1, 1, build_assign, 1, true },
     { "assign", "3x5,5x3", -1, 1, build_assign, 0, true },
+    { "append", "3x11x2,3x4x2", -1, 1, build_append, 1, true },
+    { "append", "3x2x11x5,3x2x4x5", -1, 1, build_append, 2, true },
+    { "append", "3x11,3x4", -1, 1, build_append, 1, true },
+    { "append", "3x5x2,3x4x2", -1, 1, build_append_ring, 1, true },
+    { "append", "3x2x5x3,3x2x4x3", -1, 1, build_append_ring, 2, true },
+    { "append", "-", -1, 1, build_append_integers, 0, true },
 };
 
 enum { CASES = sizeof cases / sizeof cases[0] };

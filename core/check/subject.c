@@ -245,16 +245,56 @@ static td_extent extent_of(const td_subject *s, const td_example *e)
     return a->extent(s->model.architecture.config, &b);
 }
 
+static td_batch *arranged(const td_subject *s, const td_example *examples, int count, int64_t rows,
+                          td_extent extent)
+{
+    const td_architecture *a = (const void *)s->model.architecture.plugin;
+    td_error               e = { 0 };
+    td_batch              *batch = td_batch_new();
+    int                    code;
+    td_arrange_in          in = { examples,
+                                  count,
+                                  rows,
+                                  extent,
+                                  { .pad = 0,
+                                    .bos = -1,
+                                    .eos = 1,
+                                    .unk = -1,
+                                    .vocab_size = (int32_t)s->vocab,
+                                    .mode = { -1, -1, -1 } } };
+
+    MUST(s->check, batch, "out of memory");
+    batch->rows = rows;
+    code = a->arrange(s->model.architecture.config, &in, batch, &e);
+    if (code && count > rows && code < 0 && e.code)
+        td_check_skip(s->check, "%s cannot hold several examples in a row: %s", a->plugin.name,
+                      e.text);
+    if (code)
+        td_check_failure(s->check, "arrange", code, &e);
+    MUST(s->check, !code, "%s: arrange: %s", s->label, td_check_error(&e));
+    MUST(s->check, !td_batch_check(batch, s->vocab, &e), "%s: %s", s->label, e.text);
+    return batch;
+}
+
+td_extent td_subject_extent(const td_subject *s, const td_sentence *text)
+{
+    td_example e = example_of(s, text);
+    return extent_of(s, &e);
+}
+
+td_batch *td_subject_row(const td_subject *s, const td_sentence *text, td_extent extent)
+{
+    td_example e = example_of(s, text);
+    e.row = 0;
+    return arranged(s, &e, 1, 1, extent);
+}
+
 td_batch *td_subject_batch(const td_subject *s, const td_sentence *texts, int count, int64_t spare)
 {
     enum { MOST = 8 };
-    const td_architecture *a = (const void *)s->model.architecture.plugin;
-    td_example             examples[MOST];
-    td_extent              used[MOST] = { { 0, 0 } }, most = { 0, 0 };
-    td_error               e = { 0 };
-    td_batch              *batch = td_batch_new();
-    int64_t                rows = 1;
-    int                    code;
+    td_example examples[MOST];
+    td_extent  used[MOST] = { { 0, 0 } }, most = { 0, 0 };
+    int64_t    rows = 1;
 
     for (int k = 0; k < count; k++) {
         td_extent x;
@@ -267,28 +307,9 @@ td_batch *td_subject_batch(const td_subject *s, const td_sentence *texts, int co
         most.second = row->second > most.second ? row->second : most.second;
         rows = examples[k].row >= rows ? examples[k].row + 1 : rows;
     }
-    td_arrange_in in = { examples,
-                         count,
-                         rows,
-                         { most.first ? most.first + spare : 0,
-                           most.second ? most.second + spare : 0 },
-                         { .pad = 0,
-                           .bos = -1,
-                           .eos = 1,
-                           .unk = -1,
-                           .vocab_size = (int32_t)s->vocab,
-                           .mode = { -1, -1, -1 } } };
-    MUST(s->check, batch, "out of memory");
-    batch->rows = rows;
-    code = a->arrange(s->model.architecture.config, &in, batch, &e);
-    if (code && count > rows && code < 0 && e.code)
-        td_check_skip(s->check, "%s cannot hold several examples in a row: %s", a->plugin.name,
-                      e.text);
-    if (code)
-        td_check_failure(s->check, "arrange", code, &e);
-    MUST(s->check, !code, "%s: arrange: %s", s->label, td_check_error(&e));
-    MUST(s->check, !td_batch_check(batch, s->vocab, &e), "%s: %s", s->label, e.text);
-    return batch;
+    most.first += most.first ? spare : 0;
+    most.second += most.second ? spare : 0;
+    return arranged(s, examples, count, rows, most);
 }
 
 /* ---- runs ------------------------------------------------------------------------------------ */

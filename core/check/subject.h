@@ -53,6 +53,9 @@ extern const td_sizes td_usual_sizes;
 /* The sentences in the rows that they say, and `spare` places of padding; NULL (with a skip) if the
  * architecture cannot have several in a row. */
 td_batch *td_subject_batch(const td_subject *, const td_sentence *, int count, int64_t spare);
+/* The lengths that a sentence takes alone, and a batch of it in one row of given lengths. */
+td_extent td_subject_extent(const td_subject *, const td_sentence *);
+td_batch *td_subject_row(const td_subject *, const td_sentence *, td_extent);
 /* With a backward pass; takes the batch. All parameters get random values. */
 td_trial  td_trial_new(td_subject *, td_batch *);
 void      td_trial_run(td_subject *, td_trial *);

@@ -1,79 +1,249 @@
-/* memory.c - what generation keeps from one pass to the next: td_remember_axis and td_carry.
- *
- * It is kept in states named by path, name and how many tokens there are: "model.layers.0.self_attn.k@17". A pass reads
- * those of the tokens before it and leaves those of the tokens until now, so nothing is copied
- * between passes. Integers (positions, segments) are kept as reals, exact up to 2^24.
- */
+/* cache.c - td_remember_axis and td_carry in generation: which state of the cache a tensor lives in,
+ * and how a pass writes to it. In training both leave the graph as it is. */
+#include "graph/cache.h"
+
+#include <stdlib.h>
+
 #include "graph/internal.h"
 #include "tandem/layers.h"
 
-/* The state of a memory: of `tokens` tokens, or of any number (-1). */
-static td_tensor *memory_of(td_graph *graph, const char *name, int64_t tokens, const int64_t *dims,
-                            int rank)
+/* ---- the object ------------------------------------------------------------------------------ */
+
+/* Lowered kernels count slots in floats. */
+enum { MOST_TOKENS = 1 << 24 };
+
+td_cache *td_cache_new(int64_t rows, int64_t capacity, int64_t chunk, int64_t source,
+                       td_error *error)
 {
-    td_graph_full *g = td_full_of(graph);
-    td_init        zeros = { TD_INIT_ZEROS, 0 };
-    const char    *path = g->scopes[g->depth].path;
-    const char    *full = tokens < 0
-                              ? td_arena_print(g->arena, "%s.%s", path, name)
-                              : td_arena_print(g->arena, "%s.%s@%lld", path, name, (long long)tokens);
-    td_variable   *v;
-    if (!full)
-        return td_graph_fail(graph, "out of memory while remembering '%s'", name);
-    v = td_variables_add(g->variables, full, TD_VARIABLE_STATE, dims, rank, zeros, 0);
-    return v ? td_graph_variable(graph, v)
-             : td_graph_fail(graph, "'%s' is remembered with other dims than before", full);
+    td_cache *c;
+    if (rows < 1 || capacity < 1 || capacity > MOST_TOKENS || chunk < 1 || chunk > capacity ||
+        source < 0 || source > MOST_TOKENS) {
+        td_fail(error, TD_ERANGE,
+                "a cache of %lld rows of %lld tokens, passes of %lld and sources of %lld: there "
+                "must be a row, 1 to %d tokens a row and passes no longer than that",
+                (long long)rows, (long long)capacity, (long long)chunk, (long long)source,
+                MOST_TOKENS);
+        return NULL;
+    }
+    c = calloc(1, sizeof *c);
+    if (c)
+        *c = (td_cache){ rows, capacity, chunk, source, td_variables_new() };
+    if (c && c->variables)
+        return c;
+    td_cache_free(c);
+    td_fail(error, TD_ENOMEM, "out of memory while making a cache");
+    return NULL;
 }
 
-/* Keep x (its last `window` entries along `axis`) as what is there after `tokens` tokens. */
-static void keep(td_tensor *x, const char *name, int axis, int64_t window, int64_t tokens)
+void td_cache_free(td_cache *c)
 {
-    int64_t length = td_dim(x, axis);
-    if (window > 0 && length > window) {
-        x = td_slice(x, axis, length - window, window);
-        length = window;
-    }
-    td_assign(memory_of(x->graph, name, tokens, x->dim, x->rank), td_cast(x, TD_REAL), NULL);
+    if (!c)
+        return;
+    td_variables_free(c->variables);
+    free(c);
+}
+
+/* ---- states ---------------------------------------------------------------------------------- */
+
+static const td_cache *cache_of(const td_graph *g) { return td_full_of(g)->options.cache; }
+static bool            is_prefill(const td_graph *g)
+{
+    return td_full_of(g)->options.phase == TD_PHASE_PREFILL;
+}
+/* Axis 0 of all that is kept is the rows'; NULL if it is. */
+static td_tensor *refuse_rows(td_graph *g, const char *name, const int64_t *dims, int rank)
+{
+    const td_cache *c = cache_of(g);
+    if (!c)
+        return td_graph_fail(g,
+                             "'%s' cannot be kept: the graph of a generation phase needs a "
+                             "cache",
+                             name);
+    if (rank < 1 || rank > TD_MAX_RANK || dims[0] != c->rows)
+        return td_graph_fail(g,
+                             "'%s' cannot be kept: axis 0 must be the %lld rows of the cache, and "
+                             "has %lld entries",
+                             name, (long long)c->rows, (long long)(rank < 1 ? 0 : dims[0]));
+    return NULL;
+}
+
+/* The state PATH.name of the cache. Parameters may have that name, too: their leaves are found by
+ * other keys. */
+static td_tensor *state_of(td_graph *graph, const char *name, int dtype, const int64_t *dims,
+                           int rank)
+{
+    td_graph_full *g = td_full_of(graph);
+    const char    *path = g->scopes[g->depth].path;
+    const char    *full = td_arena_print(g->arena, "%s%s%s", path, *path ? "." : "", name);
+    const char    *key = full ? td_arena_print(g->arena, "cache:%s", full) : NULL;
+    td_variable   *v;
+    if (!key)
+        return td_graph_out_of_memory(g);
+    v = td_variables_add_state(cache_of(graph)->variables, full, dtype == TD_I32 ? TD_I32 : TD_REAL,
+                               dims, rank);
+    return v ? td_graph_leaf(graph, key, v)
+             : td_graph_fail(graph,
+                             "'%s' is kept with other dims, another dtype or another window than "
+                             "before: give it a name of its own",
+                             full);
+}
+
+/* ---- td_remember_axis ------------------------------------------------------------------------ */
+
+/* A query of a pass sees window - 1 tokens before itself, and the pass writes all its tokens before
+ * the first query looks: so a ring has room for both. */
+static int64_t slots_of(const td_cache *c, int64_t window)
+{
+    int64_t ring = window + c->chunk - 1;
+    return window > 0 && ring < c->capacity ? ring : c->capacity;
 }
 
 static td_tensor *append(td_tensor *x, const char *name, int axis, int64_t window)
 {
-    const td_graph_options *o = &td_full_of(x->graph)->options;
-    int64_t                 after = o->past + td_dim(x, axis), dims[TD_MAX_RANK];
-    td_tensor              *all = x;
+    td_graph       *g = x->graph;
+    const td_cache *c = cache_of(g);
+    int64_t         dims[TD_MAX_RANK], slots = slots_of(c, window);
+    td_tensor      *buffer;
+    if (x->dim[axis] > c->chunk)
+        return td_graph_fail(g,
+                             "'%s': a pass of %lld new tokens; the cache is made for passes of up "
+                             "to %lld",
+                             name, (long long)x->dim[axis], (long long)c->chunk);
+    memcpy(dims, x->dim, sizeof dims);
+    dims[axis] = slots;
+    buffer = state_of(g, name, x->dtype, dims, x->rank);
+    return td_append(buffer, x, td_cache_lengths(g, c->rows), td_cache_counts(g, c->rows), axis,
+                     slots < c->capacity);
+}
 
-    if (o->phase == TD_PHASE_STEP && o->past > 0) {
-        memcpy(dims, x->dim, sizeof dims);
-        dims[axis] = window > 0 && window < o->past ? window : o->past;
-        all = td_concat((td_tensor *[]){ td_cast(memory_of(x->graph, name, o->past, dims, x->rank),
-                                                 x->dtype),
-                                         x },
-                        2, axis);
-    }
-    keep(all, name, axis, window, after);
-    return all;
+/* Tokens of an encoder: all at once in the prefill, from slot 0 on. */
+static td_tensor *keep(td_tensor *x, const char *name, int axis)
+{
+    td_graph       *g = x->graph;
+    const td_cache *c = cache_of(g);
+    int64_t         dims[TD_MAX_RANK];
+    td_tensor      *buffer;
+    if (!c->source || (is_prefill(g) && x->dim[axis] > c->source))
+        return td_graph_fail(g,
+                             "'%s': %lld tokens of an encoder; the cache has room for %lld of a "
+                             "source",
+                             name, (long long)x->dim[axis], (long long)c->source);
+    memcpy(dims, x->dim, sizeof dims);
+    dims[axis] = c->source;
+    buffer = state_of(g, name, x->dtype, dims, x->rank);
+    if (is_prefill(g))
+        td_assign(td_slice(buffer, axis, 0, x->dim[axis]), x, NULL);
+    return buffer;
+}
+
+static td_tensor *keep_whole(td_tensor *x, const char *name)
+{
+    td_tensor *state = state_of(x->graph, name, x->dtype, x->dim, x->rank);
+    if (is_prefill(x->graph))
+        td_assign(state, x, NULL);
+    return state;
+}
+
+/* What the pass remembers already. Positions and segments are the same tensors in every layer, and
+ * kept once; the name belongs to it, since two things may happen to be equal in one pass. */
+struct td_remembered {
+    const td_tensor      *x;
+    const char           *name;
+    int                   axis, mode;
+    int64_t               window;
+    td_tensor            *buffer;
+    struct td_remembered *next;
+};
+
+static td_tensor *find_remembered(const td_graph_full *g, const struct td_remembered *like)
+{
+    for (const struct td_remembered *r = g->remembered; r; r = r->next)
+        if (r->x == like->x && r->axis == like->axis && r->window == like->window &&
+            r->mode == like->mode && !strcmp(r->name, like->name))
+            return r->buffer;
+    return NULL;
+}
+
+static td_tensor *note_remembered(td_graph_full *g, const struct td_remembered *it)
+{
+    struct td_remembered *r = td_arena_alloc(g->arena, sizeof *r);
+    if (!r)
+        return td_graph_out_of_memory(g);
+    *r = *it;
+    r->name = td_arena_copy(g->arena, it->name);
+    r->next = g->remembered;
+    if (!r->name)
+        return td_graph_out_of_memory(g);
+    g->remembered = r;
+    return r->buffer;
 }
 
 td_tensor *td_graph_remember(td_tensor *x, const char *name, int axis, int64_t window, int mode)
 {
-    int phase = td_full_of(x->graph)->options.phase;
-    if (axis < 0 || axis >= x->rank)
-        return td_graph_fail(x->graph, "'%s' cannot be remembered along axis %d of %d", name, axis,
+    struct td_remembered it = { x, name, axis, mode, window, NULL, NULL };
+    td_graph            *g = x->graph;
+    td_tensor           *other;
+    if (mode != TD_REMEMBER_WHOLE && (axis < 1 || axis >= x->rank))
+        return td_graph_fail(g, "'%s' cannot be remembered along axis %d of %d", name, axis,
                              x->rank);
-    if (phase <= TD_PHASE_EVALUATE)
+    if (!td_is_generating(g))
         return x;
-    if (mode == TD_REMEMBER_APPEND)
-        return append(x, name, axis, window);
-    if (phase == TD_PHASE_PREFILL) {
-        keep(x, name, axis, 0, -1);
-        return x;
-    }
-    return td_cast(memory_of(x->graph, name, -1, x->dim, x->rank), x->dtype);
+    other = refuse_rows(g, name, x->dim, x->rank);
+    if (!other)
+        other = find_remembered(td_full_of(g), &it);
+    if (other)
+        return other;
+    it.buffer = mode == TD_REMEMBER_APPEND ? append(x, name, axis, window)
+                : mode == TD_REMEMBER_KEEP ? keep(x, name, axis)
+                                           : keep_whole(x, name);
+    return note_remembered(td_full_of(g), &it);
 }
 
-td_tensor *td_graph_carry(td_graph *g, const char *name, const int64_t *dims, int rank)
+/* ---- td_carry -------------------------------------------------------------------------------- */
+
+/* What td_carry returned, and the state behind it. */
+struct td_carried {
+    td_tensor         *shown, *state;
+    struct td_carried *next;
+};
+
+/* A row that begins has nothing to carry, whoever had it before: zeros. 0 times a NaN would not be. */
+static td_tensor *of_old_rows(td_tensor *state)
 {
-    if (td_full_of(g)->options.phase <= TD_PHASE_EVALUATE)
-        return td_full(g, TD_REAL, dims, rank, 0);
-    return memory_of(g, name, -1, dims, rank);
+    int64_t    column[TD_MAX_RANK] = { state->dim[0], 1, 1, 1, 1, 1, 1, 1 };
+    td_tensor *old = td_reshape(td_cache_lengths(state->graph, column[0]), column, state->rank);
+    return td_where(old, state, td_scalar(state->graph, 0));
+}
+
+td_tensor *td_graph_carry(td_graph *graph, const char *name, const int64_t *dims, int rank)
+{
+    td_graph_full     *g = td_full_of(graph);
+    struct td_carried *c;
+    td_tensor         *refused;
+    if (!td_is_generating(graph))
+        return td_full(graph, TD_REAL, dims, rank, 0);
+    refused = refuse_rows(graph, name, dims, rank);
+    if (refused)
+        return refused;
+    c = td_arena_alloc(g->arena, sizeof *c);
+    if (!c)
+        return td_graph_out_of_memory(g);
+    c->state = state_of(graph, name, TD_REAL, dims, rank);
+    c->shown = of_old_rows(c->state);
+    c->next = g->carried;
+    g->carried = c;
+    return c->shown;
+}
+
+void td_graph_carry_on(td_tensor *shown, td_tensor *value)
+{
+    const td_graph_full *g = td_full_of(shown->graph);
+    if (!td_is_generating(shown->graph))
+        return;
+    for (const struct td_carried *c = g->carried; c; c = c->next)
+        if (c->shown == shown) {
+            td_assign(c->state, value, NULL);
+            return;
+        }
+    td_graph_fail(shown->graph, "td_carry_on takes the tensor that td_carry returned");
 }

@@ -142,4 +142,5 @@ const td_host td_graph_host = {
     .phase = phase,
     .real = real,
     .seed = seed,
+    .carry_on = td_graph_carry_on,
 };

@@ -36,12 +36,13 @@ typedef enum td_variable_kind {
 typedef struct td_variable {
     const char *name; /* "model.layers.0.self_attn.q_proj.weight", "<param>.m" for a state */
     int32_t     kind, rank;
+    int32_t     dtype; /* TD_I32, or TD_REAL: the real type of whoever allocates it */
     int64_t     dim[TD_MAX_RANK];
     td_init     init;    /* of a parameter */
     double      initial; /* of a state */
     int64_t     index;   /* in order of creation */
     int64_t     count;   /* of elements */
-    void       *memory;  /* device memory once allocated; the graph's real type */
+    void       *memory;  /* device memory once allocated */
 } td_variable;
 
 td_variables *td_variables_new(void);
@@ -52,8 +53,14 @@ td_variable  *td_variables_find(const td_variables *, const char *name);
 /* Fetch or declare; NULL when the dims differ from an earlier declaration. */
 td_variable  *td_variables_add(td_variables *, const char *name, int kind, const int64_t *dims,
                                int rank, td_init init, double initial);
+/* The same for a state of zeros: of reals (TD_REAL) or of integers (TD_I32). NULL also when the
+ * dtype differs. */
+td_variable  *td_variables_add_state(td_variables *, const char *name, int dtype,
+                                     const int64_t *dims, int rank);
 
 /* ---- building -------------------------------------------------------------------------------- */
+
+typedef struct td_cache td_cache; /* cache.h */
 
 typedef struct td_graph_options {
     int      phase; /* td_phase */
@@ -61,8 +68,8 @@ typedef struct td_graph_options {
     uint64_t dropout_seed;
     /* layers marked by td_layer_begin are computed again in the backward pass */
     bool     recompute;
-    /* TD_PHASE_STEP: tokens that are remembered, of each row */
-    int64_t  past;
+    /* of TD_PHASE_PREFILL and TD_PHASE_STEP, which need one; it must outlive the graph */
+    td_cache *cache;
 } td_graph_options;
 
 td_graph *td_graph_new(td_registry *, td_variables *, const td_graph_options *);

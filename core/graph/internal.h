@@ -66,6 +66,8 @@ typedef struct td_graph_full {
     td_node         *bucket[TD_BUCKETS];
     td_aux           aux[TD_AUX];
     size_t           n_aux;
+    struct td_remembered *remembered; /* cache.c: what the pass keeps */
+    struct td_carried    *carried;
 } td_graph_full;
 
 static inline td_graph_full *td_full_of(const td_graph *g) { return (td_graph_full *)(uintptr_t)g; }
@@ -100,6 +102,9 @@ td_tensor *td_graph_emit(td_graph *, const char *op, td_tensor *const *in, int n
 td_tensor *td_graph_output(td_tensor *first, int index);
 
 /* leaves.c */
+/* The leaf for a variable, found again by `key`: its name, unless another set of variables may have
+ * that name too. */
+td_tensor *td_graph_leaf(td_graph *, const char *key, td_variable *);
 td_tensor *td_graph_param(td_graph *, const char *name, const int64_t *dims, int rank, td_init);
 td_tensor *td_graph_state(td_graph *, const char *name, const int64_t *dims, int rank,
                           double initial);
@@ -107,9 +112,10 @@ td_tensor *td_graph_constant(td_graph *, int dtype, const int64_t *dims, int ran
                              const double *values);
 td_tensor *td_graph_input(td_graph *, const char *name, int dtype, const int64_t *dims, int rank);
 
-/* cache.c: td_remember_axis and td_carry */
+/* cache.c: td_remember_axis, td_carry and td_carry_on */
 td_tensor *td_graph_remember(td_tensor *, const char *name, int axis, int64_t window, int mode);
 td_tensor *td_graph_carry(td_graph *, const char *name, const int64_t *dims, int rank);
+void       td_graph_carry_on(td_tensor *shown, td_tensor *value);
 
 /* Simpler than the node that was asked for (identity reshapes, products with ones, ..), or NULL. */
 td_tensor *td_simplify(td_graph_full *, const td_op *, td_tensor *const *in, int n,

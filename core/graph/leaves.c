@@ -33,11 +33,16 @@ static bool check_leaf(td_graph *graph, const char *what, int dtype, const int64
 
 td_tensor *td_graph_variable(td_graph *graph, td_variable *v)
 {
+    return td_graph_leaf(graph, v->name, v);
+}
+
+td_tensor *td_graph_leaf(td_graph *graph, const char *key, td_variable *v)
+{
     td_graph_full *g = td_full_of(graph);
-    td_node       *n = td_map_get(g->leaves, v->name);
+    td_node       *n = td_map_get(g->leaves, key);
     if (!n) {
-        n = leaf(g, TD_NODE_VARIABLE, 0, v->dim, v->rank);
-        if (!n || td_map_set(g->leaves, v->name, n))
+        n = leaf(g, TD_NODE_VARIABLE, v->dtype, v->dim, v->rank);
+        if (!n || td_map_set(g->leaves, key, n))
             return td_graph_out_of_memory(g);
         n->variable = v;
     }

@@ -8,17 +8,20 @@
 
 /* ---- the rule -------------------------------------------------------------------------------- */
 
-enum { MASKS = TD_ATTEND_K_INDEX - TD_ATTEND_Q_SEGMENT + 1 };
+enum { MASKS = TD_ATTEND_K_INDEX - TD_ATTEND_Q_SEGMENT + 2 };
 
 typedef struct rule {
     const int32_t *q_segment, *k_segment, *q_input, *k_input, *q_index, *k_index;
+    const int32_t *k_length; /* of each row; NULL: all keys are there */
     int64_t        rows, q, k, causal, window, self;
     int32_t       *own; /* room that was taken, to be freed */
 } rule;
 
+/* The integers of the rule: those per token in the order of the op's inputs, then the lengths. */
 static const td_value *mask_input(const td_node *n, int k)
 {
-    return TD_ATTEND_Q_SEGMENT + k < n->n_in ? n->in[TD_ATTEND_Q_SEGMENT + k] : NULL;
+    int input = k == MASKS - 1 ? TD_ATTEND_K_LENGTH : TD_ATTEND_Q_SEGMENT + k;
+    return input < n->n_in ? n->in[input] : NULL;
 }
 
 static bool is_computed(const td_value *v) { return v && v->node->kind != TD_NODE_INPUT; }
@@ -69,6 +72,7 @@ static bool find_rule(const td_node *n, const td_batch *b, int32_t *room, rule *
     r->k_input = in[3];
     r->q_index = in[4];
     r->k_index = in[5];
+    r->k_length = in[6];
     r->rows = n->in[0]->t.dim[0];
     r->q = n->in[0]->t.dim[2];
     r->k = n->in[1]->t.dim[2];
@@ -78,11 +82,18 @@ static bool find_rule(const td_node *n, const td_batch *b, int32_t *room, rule *
     return true;
 }
 
+static int64_t keys_of(const rule *r, int64_t row)
+{
+    return r->k_length && r->k_length[row] < r->k ? r->k_length[row] : r->k;
+}
+
 static bool sees(const rule *r, int64_t row, int64_t i, int64_t j)
 {
     int64_t q = row * r->q + i, k = row * r->k + j;
     int64_t qi = r->q_index ? r->q_index[q] : i, kj = r->k_index ? r->k_index[k] : j;
     bool    both = r->q_input && r->q_input[q] && r->k_input[k];
+    if (j >= keys_of(r, row))
+        return false;
     if (r->self && r->q_segment && r->q_segment[q] == 0)
         return qi == kj;
     if (r->q_segment && (r->q_segment[q] != r->k_segment[k] || r->q_segment[q] == 0))
@@ -150,9 +161,9 @@ static int64_t by_runs(const rule *r, int64_t row)
                   *ks = r->q_segment ? r->k_segment + row * r->k : NULL,
                   *qi = r->q_index ? r->q_index + row * r->q : NULL,
                   *ki = r->k_index ? r->k_index + row * r->k : NULL;
-    int64_t count = 0;
+    int64_t keys = keys_of(r, row), count = 0;
     for (span q = run_from(qs, qi, 0, r->q); q.from < r->q; q = run_from(qs, qi, q.to, r->q))
-        for (span k = run_from(ks, ki, 0, r->k); k.from < r->k; k = run_from(ks, ki, k.to, r->k)) {
+        for (span k = run_from(ks, ki, 0, keys); k.from < keys; k = run_from(ks, ki, k.to, keys)) {
             bool padding = qs && !qs[q.from]; /* sees itself, or nothing */
             for (int64_t i = q.from; padding && r->self && i < q.to; i++)
                 count += keys_within(&k, index_in(&q, i), index_in(&q, i) + 1);
@@ -178,8 +189,8 @@ bool td_same_mask(const td_node *a, const td_node *b)
     bool same = !memcmp(a->attrs.i, b->attrs.i, 3 * sizeof *a->attrs.i) &&
                 a->in[0]->t.dim[2] == b->in[0]->t.dim[2] &&
                 a->in[1]->t.dim[2] == b->in[1]->t.dim[2];
-    for (int k = TD_ATTEND_Q_SEGMENT; same && k <= TD_ATTEND_K_INDEX; k++)
-        same = a->in[k] == b->in[k];
+    for (int k = 0; same && k < MASKS; k++)
+        same = mask_input(a, k) == mask_input(b, k);
     return same;
 }
 

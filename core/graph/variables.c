@@ -59,25 +59,49 @@ static td_variable *append(td_variables *v)
     return x;
 }
 
-td_variable *td_variables_add(td_variables *v, const char *name, int kind, const int64_t *dims,
-                              int rank, td_init init, double initial)
+static bool has_dims(const td_variable *x, const int64_t *dims, int rank)
 {
-    td_variable *x = td_variables_find(v, name);
-    if (x)
-        return x->rank == rank && (!rank || !memcmp(x->dim, dims, (size_t)rank * sizeof *dims))
-                   ? x
-                   : NULL;
-    x = append(v);
+    return x->rank == rank && (!rank || !memcmp(x->dim, dims, (size_t)rank * sizeof *dims));
+}
+
+static td_variable *declare(td_variables *v, const char *name, int kind, const int64_t *dims,
+                            int rank)
+{
+    td_variable *x = append(v);
     if (!x)
         return NULL;
     x->name = td_arena_copy(v->arena, name);
     x->kind = kind;
     x->rank = rank;
-    x->init = init;
-    x->initial = initial;
     x->count = 1;
     for (int k = 0; k < rank; k++)
         x->count *= x->dim[k] = dims[k];
     td_map_set(v->by_name, name, x);
+    return x;
+}
+
+td_variable *td_variables_add(td_variables *v, const char *name, int kind, const int64_t *dims,
+                              int rank, td_init init, double initial)
+{
+    td_variable *x = td_variables_find(v, name);
+    if (x)
+        return has_dims(x, dims, rank) && x->dtype == TD_REAL ? x : NULL;
+    x = declare(v, name, kind, dims, rank);
+    if (!x)
+        return NULL;
+    x->init = init;
+    x->initial = initial;
+    return x;
+}
+
+td_variable *td_variables_add_state(td_variables *v, const char *name, int dtype,
+                                    const int64_t *dims, int rank)
+{
+    td_variable *x = td_variables_find(v, name);
+    if (x)
+        return has_dims(x, dims, rank) && x->dtype == dtype ? x : NULL;
+    x = declare(v, name, TD_VARIABLE_STATE, dims, rank);
+    if (x)
+        x->dtype = dtype;
     return x;
 }

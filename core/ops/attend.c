@@ -42,6 +42,11 @@ static int check_rule(td_tensor *const *in, td_error *error)
             return td_fail(error, TD_EGRAPH, "mask input %d must be i32 [%lld, %lld]", i,
                            (long long)q->dim[0], (long long)length);
     }
+    if (in[TD_ATTEND_K_LENGTH] &&
+        (in[TD_ATTEND_K_LENGTH]->dtype != TD_I32 || in[TD_ATTEND_K_LENGTH]->rank != 1 ||
+         in[TD_ATTEND_K_LENGTH]->dim[0] != q->dim[0]))
+        return td_fail(error, TD_EGRAPH, "the number of keys must be i32 [%lld]",
+                       (long long)q->dim[0]);
     if (!in[TD_ATTEND_Q_SEGMENT] != !in[TD_ATTEND_K_SEGMENT] ||
         !in[TD_ATTEND_Q_INPUT] != !in[TD_ATTEND_K_INPUT])
         return td_fail(error, TD_EGRAPH,
@@ -168,6 +173,23 @@ static td_tensor *integer(td_graph *g, int64_t value)
 }
 static td_tensor *not_(td_tensor *x) { return td_affine(x, -1, 1); }
 
+/* Which keys are there, as 0 and 1: [B, 1, 1, Tk]. */
+static td_tensor *present(td_graph *g, td_tensor *const *in)
+{
+    int64_t    rows[] = { in[TD_ATTEND_K_LENGTH]->dim[0], 1, 1, 1 };
+    td_tensor *place = as_key(index_or_count(NULL, g, in[TD_ATTEND_K]->dim[2]));
+    return td_less(place, td_reshape(in[TD_ATTEND_K_LENGTH], rows, 4));
+}
+
+/* Keys or values [B, G, Tk, E], with zeros for those that are not there: a weight of 0 would not
+ * hide a NaN that an earlier text left. */
+static td_tensor *without_absent(td_graph *g, td_tensor *const *in, td_tensor *x)
+{
+    if (!in[TD_ATTEND_K_LENGTH])
+        return x;
+    return td_where(td_transpose(present(g, in), 2, 3), x, td_scalar(g, 0));
+}
+
 /* The mask as 0 and 1, [B|1, 1, Tq, Tk]. */
 static td_tensor *visible(td_graph *g, td_tensor *const *in, const td_attrs *a)
 {
@@ -186,7 +208,7 @@ static td_tensor *visible(td_graph *g, td_tensor *const *in, const td_attrs *a)
         if (a->i[2])
             see = td_maximum(see, td_mul(td_equal(qs, zero), td_equal(qi, ki)));
     }
-    return see;
+    return in[TD_ATTEND_K_LENGTH] ? td_mul(see, present(g, in)) : see;
 }
 
 /* Grouped heads written out: [B, G, T, E] -> [B, H, T, E]. */
@@ -236,7 +258,8 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
     td_tensor *top = td_maximum(td_max(td_where(see, s, floor_), -1), floor_);
     td_tensor *e = td_where(see, td_exp(td_sub(s, top)), td_scalar(g, 0)), *sum = td_sum(e, -1);
     td_tensor *empty = td_equal(sum, td_scalar(g, 0));
-    out[0] = td_div(td_matmul(e, each_head(in[TD_ATTEND_V], rows[1])), td_add(sum, empty));
+    out[0] = td_div(td_matmul(e, each_head(without_absent(g, in, in[TD_ATTEND_V]), rows[1])),
+                    td_add(sum, empty));
     out[1] = td_reshape(td_add(td_log(sum), top), rows, 3);
 }
 
@@ -248,7 +271,8 @@ static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs 
     int64_t    heads = q->dim[1], groups = in[TD_ATTEND_K]->dim[1],
             rows[] = { q->dim[0], heads, q->dim[2], 1 };
     int        last[] = { 0, 2, 3, 1 };
-    td_tensor *k = each_head(in[TD_ATTEND_K], heads), *v = each_head(in[TD_ATTEND_V], heads),
+    td_tensor *k = each_head(without_absent(g, in, in[TD_ATTEND_K]), heads),
+              *v = each_head(without_absent(g, in, in[TD_ATTEND_V]), heads),
               *zero = td_scalar(g, 0);
     td_tensor *top = td_maximum(td_reshape(lse, rows, 4), td_scalar(g, HIDDEN));
     td_tensor *p = td_where(visible(g, in, a), td_exp(td_sub(scores(g, in, a), top)), zero);

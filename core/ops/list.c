@@ -1,19 +1,19 @@
 /* list.c - the ops that the core brings. */
 #include "define.h"
 
-#define OPS(X)                                                                                     \
-    X(abs)                                                                                         \
-    X(activation)                                                                                  \
-    X(activation_grad)                                                                             \
-    X(adafactor_moment) X(adafactor_step) X(adamw_step) X(add) X(affine) X(assign) X(attend)       \
-        X(attend_grad) X(cast) X(concat) X(copy) X(cos) X(cross_entropy) X(cumsum) X(detach)       \
-            X(div) X(dropout) X(equal) X(exp) X(expand) X(floor) X(full) X(gather) X(glu)          \
-                X(glu_grad) X(grouped_matmul) X(grouped_outer) X(iota) X(layer_norm)               \
-                    X(layer_norm_grad) X(less) X(log) X(matmul) X(max) X(maximum) X(mul) X(neg)    \
-                        X(pad) X(permute) X(reshape) X(rms_norm) X(rms_norm_grad) X(rope) X(rsqrt) \
-                            X(scatter_add) X(sigmoid) X(sign) X(sin) X(slice) X(softmax)           \
-                                X(softmax_grad) X(sqrt) X(sub) X(sum) X(sum_squares) X(tanh)       \
-                                    X(topk) X(where)
+#define OPS(X)                                                                                    \
+    X(abs)                                                                                        \
+    X(activation)                                                                                 \
+    X(activation_grad)                                                                            \
+    X(adafactor_moment)                                                                           \
+    X(adafactor_step) X(adamw_step) X(add) X(affine) X(append) X(assign) X(attend) X(attend_grad) \
+        X(cast) X(concat) X(copy) X(cos) X(cross_entropy) X(cumsum) X(detach) X(div) X(dropout)   \
+            X(equal) X(exp) X(expand) X(floor) X(full) X(gather) X(glu) X(glu_grad)               \
+                X(grouped_matmul) X(grouped_outer) X(iota) X(layer_norm) X(layer_norm_grad)       \
+                    X(less) X(log) X(matmul) X(max) X(maximum) X(mul) X(neg) X(pad) X(permute)    \
+                        X(reshape) X(rms_norm) X(rms_norm_grad) X(rope) X(rsqrt) X(scatter_add)   \
+                            X(sigmoid) X(sign) X(sin) X(slice) X(softmax) X(softmax_grad) X(sqrt) \
+                                X(sub) X(sum) X(sum_squares) X(tanh) X(topk) X(where)
 
 #define X(name) extern const td_op td_op_##name;
 OPS(X)

@@ -8,9 +8,22 @@
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
+/* `real` is the real type of the graphs that use the variable. */
+static int dtype_of(const td_variable *x, int real) { return x->dtype ? x->dtype : real; }
+
 static size_t bytes_of(const td_variable *x, int real)
 {
-    return (size_t)x->count * td_dtype_size(real);
+    return (size_t)x->count * td_dtype_size(dtype_of(x, real));
+}
+
+static void store(void *to, int dtype, int64_t i, double value)
+{
+    if (dtype == TD_F64)
+        ((double *)to)[i] = value;
+    else if (dtype == TD_I32)
+        ((int32_t *)to)[i] = (int32_t)value;
+    else
+        ((float *)to)[i] = (float)value;
 }
 
 int td_variables_allocate(td_variables *v, const td_device *device, int real, td_error *error)
@@ -94,10 +107,7 @@ static void fill_chunk(void *arg, int64_t i, int thread)
         double value = f->x->kind == TD_VARIABLE_PARAM
                            ? initial_value(f->x, f->seed, f->stream, (uint64_t)k)
                            : f->x->initial;
-        if (f->real == TD_F64)
-            ((double *)f->to)[k] = value;
-        else
-            ((float *)f->to)[k] = (float)value;
+        store(f->to, dtype_of(f->x, f->real), k, value);
     }
 }
 
@@ -141,32 +151,40 @@ int td_variable_set(td_variable *x, const td_device *device, int real, const flo
 {
     const td_backend *b = device->backend;
     size_t            bytes = bytes_of(x, real);
-    double           *wide = NULL;
-    int               code = 0;
+    int               dtype = dtype_of(x, real), code = 0;
+    void             *converted = NULL;
+    const void       *from = values;
 
-    if (real == TD_F64) {
-        wide = malloc(bytes);
-        if (!wide)
+    if (dtype != TD_F32) {
+        from = converted = malloc(bytes ? bytes : 1);
+        if (!converted)
             return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to set '%s'", bytes,
                            x->name);
         for (int64_t k = 0; k < x->count; k++)
-            wide[k] = (double)values[k];
+            store(converted, dtype, k, (double)values[k]);
     }
     if (b->upload)
-        code = b->upload(device->state, x->memory, wide ? (void *)wide : (const void *)values,
-                         bytes);
+        code = b->upload(device->state, x->memory, from, bytes);
     else
-        memcpy(x->memory, wide ? (void *)wide : (const void *)values, bytes);
-    free(wide);
+        memcpy(x->memory, from, bytes);
+    free(converted);
     return code ? td_fail(error, TD_EIO, "backend '%s' cannot store '%s'", b->plugin.name, x->name)
                 : 0;
+}
+
+static float load(const void *from, int dtype, int64_t i)
+{
+    return dtype == TD_F64   ? (float)((const double *)from)[i]
+           : dtype == TD_I32 ? (float)((const int32_t *)from)[i]
+                             : ((const float *)from)[i];
 }
 
 int td_variable_slice(const td_variable *x, const td_device *device, int real, int64_t first,
                       int64_t count, float *values, td_error *error)
 {
     const td_backend *b = device->backend;
-    size_t            width = td_dtype_size(real), bytes = (size_t)count * width;
+    int               dtype = dtype_of(x, real);
+    size_t            width = td_dtype_size(dtype), bytes = (size_t)count * width;
     const char       *memory = (const char *)x->memory + (size_t)first * width;
     void             *copy = b->download ? malloc(bytes ? bytes : 1) : NULL;
     const void       *raw = b->download ? copy : memory;
@@ -177,7 +195,7 @@ int td_variable_slice(const td_variable *x, const td_device *device, int real, i
     if (b->download)
         code = b->download(device->state, copy, memory, bytes);
     for (int64_t k = 0; !code && k < count; k++)
-        values[k] = real == TD_F64 ? (float)((const double *)raw)[k] : ((const float *)raw)[k];
+        values[k] = load(raw, dtype, k);
     free(copy);
     return code ? td_fail(error, TD_EIO, "backend '%s' cannot read '%s'", b->plugin.name, x->name)
                 : 0;

@@ -283,7 +283,9 @@ static int call_failed(const td_plan *p, const td_kernel_call *s, int code, td_e
             "%s: kernel '%s' of backend '%s' failed with code %d, %s; it was given %s%s",
             s->node ? s->node->path : "", s->kernel->op, p->device.backend->plugin.name, code,
             status_text(code), td_text_get(&inputs),
-            code == TD_EFORMAT ? ": is an id or a label outside its table?" : "");
+            code == TD_EFORMAT  ? ": is an id or a label outside its table?"
+            : code == TD_ERANGE ? ": do the rows' tokens fit into the cache?"
+                                : "");
     td_text_free(&inputs);
     return code;
 }

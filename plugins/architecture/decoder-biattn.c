@@ -23,6 +23,7 @@ static const td_architecture architecture = {
                         .brief = "one stack; given tokens see each other in both directions",
                         .check = decoder_check,
                         .paper = "Zhang et al., Encoder-Decoder or Decoder-Only?, 2025"),
+    .flags = TD_ARCHITECTURE_WHOLE_PROMPT,
     .extent = decoder_extent,
     .check_bounds = decoder_check_bounds,
     .arrays = decoder_arrays,

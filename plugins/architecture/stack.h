@@ -104,19 +104,13 @@ static inline td_tensor *attend(const struct stack *s, td_tensor *x, const char 
     return td_add(x, td_drop(y, s->dropout, name, 1));
 }
 
-static inline bool in_generation(td_graph *g)
-{
-    int phase = g->host->phase(g);
-    return phase == TD_PHASE_PREFILL || phase == TD_PHASE_STEP;
-}
-
 static inline td_tensor *attend_self(const struct stack *s, td_tensor *x)
 {
     td_attention_in in = {
         .k_position = s->position, .mask = s->mask, .role = s->role, .rotated = true
     };
-    /* in generation a row is one example, and a step sees keys that came before it */
-    if (in_generation(x->graph))
+    /* in generation a row is one example, and a pass sees keys that came before it */
+    if (td_is_generating(x->graph))
         in.mask.q_index = in.mask.k_index = s->position;
     if (s->memory && attention_of(s->model)->roles & TD_ATTENTION_MERGED) {
         in.memory = s->memory;

@@ -290,8 +290,8 @@ static struct seen see_state(const struct features *x, const struct seen *state)
 static struct seen see_kept(const struct features *x, td_tensor *segment)
 {
     struct seen state = state_of(x, segment);
-    state.values = td_remember_axis("values", state.values, 2, 0, TD_REMEMBER_KEEP);
-    state.weights = td_remember_axis("weights", state.weights, 2, 0, TD_REMEMBER_KEEP);
+    state.values = td_remember_axis("values", state.values, 0, 0, TD_REMEMBER_WHOLE);
+    state.weights = td_remember_axis("weights", state.weights, 0, 0, TD_REMEMBER_WHOLE);
     return see_state(x, &state);
 }
 
@@ -299,18 +299,14 @@ static struct seen see_kept(const struct features *x, td_tensor *segment)
 static void carry_on(const struct features *x, td_tensor *segment, struct seen *s)
 {
     td_graph   *g = x->q->graph;
-    struct seen now = state_of(x, segment), before;
+    struct seen now = state_of(x, segment), before, old;
     before.values = td_carry(g, "values", now.values->dim, 4);
     before.weights = td_carry(g, "weights", now.weights->dim, 4);
-    if (g->host->phase(g) == TD_PHASE_STEP) {
-        struct seen old = see_state(x, &before);
-        s->values = td_add(s->values, old.values);
-        s->weights = td_add(s->weights, old.weights);
-        now.values = td_add(before.values, now.values);
-        now.weights = td_add(before.weights, now.weights);
-    }
-    td_carry_on(before.values, now.values);
-    td_carry_on(before.weights, now.weights);
+    old = see_state(x, &before);
+    s->values = td_add(s->values, old.values);
+    s->weights = td_add(s->weights, old.weights);
+    td_carry_on(before.values, td_add(before.values, now.values));
+    td_carry_on(before.weights, td_add(before.weights, now.weights));
 }
 
 /* ---- building -------------------------------------------------------------------------------- */
@@ -344,17 +340,20 @@ static td_tensor *ones_for(td_tensor *segment, const td_tensor *like)
 
 static struct seen see(const struct heads *c, const td_attention_in *in, const struct features *f)
 {
-    int     phase = in->query->graph->host->phase(in->query->graph);
-    bool    generates = phase == TD_PHASE_PREFILL || phase == TD_PHASE_STEP;
-    td_mask m = in->mask;
+    td_graph *g = in->query->graph;
+    td_mask   m = in->mask;
     m.q_segment = ones_for(m.q_segment, in->query);
     m.k_segment = ones_for(m.k_segment, in->key);
     if (in->role == TD_ROLE_CROSS)
-        return generates ? see_kept(f, m.k_segment) : see_other(c, &m, f);
+        return td_keeps_keys(in) ? see_kept(f, m.k_segment) : see_other(c, &m, f);
+
+    /* a row may have fewer new tokens than the pass has places */
+    if (td_keeps_keys(in))
+        m.k_segment = td_mul(m.k_segment, td_new_tokens(g, td_dim(in->key, 0), td_dim(in->key, 1)));
 
     struct tokens t = { m.k_segment, m.causal ? m.k_input : NULL, !m.causal, m.self };
     struct seen   s = see_row(c, &t, f);
-    if (generates && m.causal)
+    if (td_keeps_keys(in))
         carry_on(f, m.k_segment, &s);
     return s;
 }

@@ -31,19 +31,12 @@ static td_tensor *all_of(const td_tensor *like, int64_t length, double value)
     return td_full(like->graph, TD_I32, dims, 2, value);
 }
 
-/* What is known of the encoder's tokens stays as it was after the prompt. */
-static td_tensor *keep_tokens(const char *name, td_tensor *x)
-{
-    return x ? td_remember_axis(name, x, -1, 0, TD_REMEMBER_KEEP) : x;
-}
-
 /* One rule for both: an encoder's token has an index before all others, so that causality shows it,
  * and only its segment hides it. */
 static td_mask both_masks(const td_attention_in *in, int64_t own, int64_t memory)
 {
     td_mask    m = in->mask;
-    td_tensor *of_own = td_remember_tokens(in, "k_segment", m.k_segment),
-              *of_memory = keep_tokens("memory_segment", in->memory_mask.k_segment);
+    td_tensor *of_own = m.k_segment, *of_memory = in->memory_mask.k_segment;
 
     if (of_own || of_memory) {
         m.q_segment = m.q_segment ? m.q_segment : in->memory_mask.q_segment;
@@ -51,11 +44,9 @@ static td_mask both_masks(const td_attention_in *in, int64_t own, int64_t memory
                            of_memory ? of_memory : all_of(in->query, memory, 1), 1);
     }
     if (m.k_input)
-        m.k_input = join(td_remember_tokens(in, "k_input", m.k_input), all_of(in->query, memory, 0),
-                         1);
+        m.k_input = join(m.k_input, all_of(in->query, memory, 0), 1);
     m.q_index = m.q_index ? m.q_index : count_from(in->query, td_dim(in->query, 1), 0);
-    m.k_index = m.k_index ? td_remember_tokens(in, "k_index", m.k_index)
-                          : count_from(in->query, own, 0);
+    m.k_index = m.k_index ? m.k_index : count_from(in->query, own, 0);
     m.k_index = join(m.k_index, all_of(in->query, memory, -1), 1);
     m.dense = m.dense ? td_pad(m.dense, 3, 0, memory) : m.dense;
     return m;
@@ -68,9 +59,8 @@ static td_bias own_bias(const td_attention_in *in, const struct qkv *x, int64_t 
     const td_position *p = td_position_of(&in->position);
     int64_t            heads = td_dim(x->q, 1), own = td_dim(x->k, 2);
     int64_t            column[] = { heads, 1 };
-    td_tensor         *position = td_remember_tokens(in, "k_position", in->k_position);
     td_bias_in         bi = { x->q->graph,     in->role, in->stack,      heads,
-                              td_dim(x->q, 2), own,      in->q_position, position };
+                              td_dim(x->q, 2), own,      in->q_position, in->k_position };
     td_bias_out        bo;
 
     memset(&bo, 0, sizeof bo);
@@ -87,23 +77,81 @@ static td_bias own_bias(const td_attention_in *in, const struct qkv *x, int64_t 
     return bo.table;
 }
 
-static td_tensor *attend_both(const struct heads *c, const td_attention_in *in, struct qkv x)
+/* Keys and values of the encoder's tokens. */
+static struct qkv memory_of(const struct heads *c, const td_attention_in *in)
 {
-    int64_t         kv = kv_heads_of(c), memory = td_dim(in->memory, 1), own = td_dim(x.k, 2);
+    int64_t         kv = kv_heads_of(c);
     td_attention_in there = *in; /* where the encoder's tokens stand */
-    td_mask         m = both_masks(in, own, memory);
-    td_bias         bias = own_bias(in, &x, memory, &m);
-    td_tensor      *k, *v;
+    struct qkv      x = { 0 };
 
     there.k_position = in->memory_position;
     there.rotated = in->rotated && c->memory_positions;
-    k = td_split_heads(project(c, "k_proj", in->memory, kv * c->head_dim), kv);
-    v = td_split_heads(project(c, "v_proj", in->memory, kv * c->head_dim), kv);
-    k = td_remember_memory("memory_k", td_rotate(&there, norm_keys(c, k), false));
-    v = td_remember_memory("memory_v", norm_values(c, v));
-    return td_attend(x.q, join(x.k, k, 2),
-                     join(drop_values(in, x.v, "weights"), drop_values(in, v, "memory_weights"), 2),
+    x.k = td_split_heads(project(c, "k_proj", in->memory, kv * c->head_dim), kv);
+    x.v = td_split_heads(project(c, "v_proj", in->memory, kv * c->head_dim), kv);
+    x.k = td_rotate(&there, norm_keys(c, x.k), false);
+    x.v = norm_values(c, x.v);
+    return x;
+}
+
+static td_tensor *attend_both(const struct heads *c, const td_attention_in *in, struct qkv x)
+{
+    int64_t    memory = td_dim(in->memory, 1), own = td_dim(x.k, 2);
+    td_mask    m = both_masks(in, own, memory);
+    td_bias    bias = own_bias(in, &x, memory, &m);
+    struct qkv y = memory_of(c, in);
+
+    return td_attend(x.q, join(x.k, y.k, 2),
+                     join(drop_values(in, x.v, "weights"), drop_values(in, y.v, "memory_weights"),
+                          2),
                      &m, &bias, heads_scale(c));
+}
+
+/* ---- generation ------------------------------------------------------------------------------ */
+
+/* Below any logsumexp; finite, so that the difference of two is no NaN. */
+#define NOTHING_SEEN -1e30
+
+/* The logsumexp of an attend's scores, [B, H, T, 1]. */
+static td_tensor *log_weight(td_tensor *o)
+{
+    int64_t dims[] = { td_dim(o, 0), td_dim(o, 1), td_dim(o, 2), 1 };
+    return td_maximum(td_reshape(td_output(o, 1), dims, 4), td_scalar(o->graph, NOTHING_SEEN));
+}
+
+/* The softmax over two sets of keys from those over each: they weigh as their sums of exponentials
+ * do. */
+static td_tensor *combine(td_tensor *o, td_tensor *p)
+{
+    td_tensor *a = log_weight(o), *b = log_weight(p), *top = td_maximum(a, b);
+    a = td_exp(td_sub(a, top));
+    b = td_exp(td_sub(b, top));
+    return td_div(td_add(td_mul(o, a), td_mul(p, b)), td_add(a, b));
+}
+
+/* Both sources stay in their buffers: to join them would copy all keys in every step. */
+static td_tensor *attend_each(const struct heads *c, const td_attention_in *in, struct qkv x)
+{
+    struct qkv y = memory_of(c, in);
+    td_mask    m = in->memory_mask;
+
+    m.k_length = td_source_length(in->memory, m.k_segment);
+    if (m.k_segment)
+        m.k_segment = td_remember_axis("memory_segment", m.k_segment, -1, 0, TD_REMEMBER_KEEP);
+    y.k = td_remember_memory("memory_k", y.k);
+    y.v = td_remember_memory("memory_v", y.v);
+    remember_heads(in, &x);
+    return combine(td_attend_with(in, x.q, x.k, x.v, c->heads, heads_scale(c)),
+                   td_attend(x.q, y.k, y.v, &m, NULL, heads_scale(c)));
+}
+
+/* ---- building -------------------------------------------------------------------------------- */
+
+static td_tensor *attend(const struct heads *c, const td_attention_in *in, struct qkv x)
+{
+    if (in->memory)
+        return td_keeps_keys(in) ? attend_each(c, in, x) : attend_both(c, in, x);
+    remember_heads(in, &x);
+    return td_attend_with(in, x.q, x.k, x.v, c->heads, heads_scale(c));
 }
 
 static td_tensor *build(const void *config, const td_attention_in *in)
@@ -112,10 +160,7 @@ static td_tensor *build(const void *config, const td_attention_in *in)
     struct qkv          x = heads_of(c, in->query, in->key);
 
     rotate_heads(in, &x);
-    remember_heads(in, &x);
-    return heads_out(c, in,
-                     in->memory ? attend_both(c, in, x)
-                                : td_attend_with(in, x.q, x.k, x.v, c->heads, heads_scale(c)));
+    return heads_out(c, in, attend(c, in, x));
 }
 
 static const td_attention merged = {

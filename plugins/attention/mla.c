@@ -6,8 +6,8 @@
  *     c = RMSNorm(x Wa);  k_h = [c Uk_h; rotated(x Wr)];  v_h = c Uv_h
  *     q_h = [y Wq_h; rotated(y Wqr_h)],  y = x or RMSNorm(x Wqa)
  *
- * Generation keeps c and the rotated key: kv_rank + rope_dim numbers per token, whatever the heads.
- * A step multiplies its few queries by Uk and the few outputs by Uv, and so attends to the latents
+ * Generation keeps c and the rotated key, side by side: kv_rank + rope_dim numbers per token, whatever
+ * the heads. A pass multiplies its queries by Uk and its outputs by Uv, and so attends to the latents
  * themselves. Parameters have the names of Hugging Face's DeepSeek-V2. */
 #include "tandem/kind/attention.h"
 
@@ -75,15 +75,14 @@ static void queries(const struct mla *c, const td_attention_in *in, td_tensor *q
     q[1] = td_rotate(in, td_slice(all, -1, c->head_dim, rope), true);
 }
 
-/* What generation keeps: the latents [B, S, R] and the rotated key [B, 1, S, rope_dim]. */
+/* The latents [B, S, R] and the rotated key [B, 1, S, rope_dim] of this pass's tokens. */
 static void latents(const struct mla *c, const td_attention_in *in, td_tensor **latent,
                     td_tensor **key)
 {
     int64_t    rank = kv_rank(c), rope = rope_dim(c);
     td_tensor *x = project(c, "kv_a_proj_with_mqa", in->key, rank + rope);
-    *latent = td_remember(in, "latent", norm(c, "kv_a_layernorm", td_slice(x, -1, 0, rank)));
-    *key = td_remember(in, "rotated_key",
-                       td_rotate(in, td_split_heads(td_slice(x, -1, rank, rope), 1), false));
+    *latent = norm(c, "kv_a_layernorm", td_slice(x, -1, 0, rank));
+    *key = td_rotate(in, td_split_heads(td_slice(x, -1, rank, rope), 1), false);
 }
 
 static td_tensor *side_by_side(td_tensor *x, td_tensor *y)
@@ -116,17 +115,18 @@ static td_tensor *expansion(const struct mla *c, td_graph *g)
     return td_reshape(w, by_heads, 4);
 }
 
-/* The same, q^T (U c) being (U^T q)^T c: one key head of R + rope_dim, whose values are the latents
- * themselves. For few queries and many keys. */
+/* The same, q^T (U c) being (U^T q)^T c: one key head of R + rope_dim, whose values are its first R
+ * numbers. For few queries and many keys: those of earlier passes need not be written out. */
 static td_tensor *attend_latents(const struct mla *c, const td_attention_in *in, td_tensor *q[2],
                                  td_tensor *latent, td_tensor *key, double scale)
 {
     td_tensor *w = expansion(c, latent->graph), *o;
     int64_t    dims[] = { td_dim(latent, 0), 1, td_dim(latent, 1), td_dim(latent, 2) };
-    td_tensor *one = td_reshape(latent, dims, 4);
     td_tensor *inner = td_matmul(q[0], td_slice(w, 2, 0, c->head_dim));
+    td_tensor *kept = td_remember(in, "latent", side_by_side(td_reshape(latent, dims, 4), key));
 
-    o = td_attend_with(in, side_by_side(inner, q[1]), side_by_side(one, key), one, c->heads, scale);
+    o = td_attend_with(in, side_by_side(inner, q[1]), kept, td_slice(kept, -1, 0, kv_rank(c)),
+                       c->heads, scale);
     return td_matmul(o, td_transpose(td_slice(w, 2, c->head_dim, value_dim(c)), 2, 3));
 }
 
@@ -138,7 +138,7 @@ static td_tensor *build(const void *config, const td_attention_in *in)
 
     queries(c, in, q);
     latents(c, in, &latent, &key);
-    if (in->query->graph->host->phase(in->query->graph) == TD_PHASE_STEP)
+    if (td_keeps_keys(in))
         o = attend_latents(c, in, q, latent, key, scale);
     else
         o = attend_heads(c, in, q, latent, key, scale);

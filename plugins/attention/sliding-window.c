@@ -48,18 +48,24 @@ static td_tensor *hide_far_inputs(const struct heads *c, const td_attention_in *
                                      : count_from(in->key, td_dim(in->key, 1), 0);
     td_tensor *near;
 
-    ki = td_remember_axis("band_index", ki, -1, c->window, TD_REMEMBER_APPEND);
+    ki = td_remember_tokens(in, "k_index", ki);
     near = td_less(td_sub(along(ki, true), along(qi, false)),
                    td_full(g, TD_I32, 0, 0, (double)c->window));
     return td_where(near, td_scalar(g, 0), td_scalar(g, -INFINITY));
 }
 
-/* No key is beyond the window, so nothing need be done about those ahead. In generation there may be
- * more keys later. */
+/* No key is beyond the window, so nothing need be done about those ahead: all keys of this pass are
+ * within it, and those of earlier passes are not ahead. */
 static bool reaches_all(const struct heads *c, const td_attention_in *in)
 {
-    int phase = in->query->graph->host->phase(in->query->graph);
-    return phase != TD_PHASE_PREFILL && phase != TD_PHASE_STEP && td_dim(in->key, 1) <= c->window;
+    return td_dim(in->key, 1) <= c->window;
+}
+
+/* Given tokens come in the first pass alone (TD_ARCHITECTURE_WHOLE_PROMPT). */
+static bool has_inputs(const td_attention_in *in)
+{
+    td_graph *g = in->query->graph;
+    return in->mask.q_input && g->host->phase(g) != TD_PHASE_STEP;
 }
 
 static td_tensor *build(const void *config, const td_attention_in *in)
@@ -72,8 +78,8 @@ static td_tensor *build(const void *config, const td_attention_in *in)
 
     if (causal)
         seen.mask.window = c->window;
-    if (causal && in->mask.q_input && !reaches_all(c, in)) {
-        td_tensor *far = hide_far_inputs(c, in);
+    if (causal && has_inputs(in) && !reaches_all(c, in)) {
+        td_tensor *far = hide_far_inputs(c, &seen);
         seen.mask.dense = in->mask.dense ? td_add(in->mask.dense, far) : far;
     }
     rotate_heads(in, &x);

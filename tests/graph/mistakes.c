@@ -68,7 +68,7 @@ Test(mistakes, attention)
     td_bias bias = { 0 };
 
     EXPECT("", attend_with(&a, (td_mask){ .dense = leaf(&a, TD_REAL, 4, 1, 1, 5, 5) }, NULL));
-    EXPECT("attend takes 13 to 13 inputs, not 3", EMIT("attend", NULL, a.wide, a.wide, a.wide));
+    EXPECT("attend takes 14 to 14 inputs, not 3", EMIT("attend", NULL, a.wide, a.wide, a.wide));
     EXPECT("a dense mask is real [1 or 1, 2 or 1, 5 queries, 5 keys]",
            attend_with(&a, (td_mask){ .dense = leaf(&a, TD_REAL, 4, 1, 1, 2, 2) }, NULL));
     EXPECT("a dense mask is real",

@@ -44,6 +44,8 @@ static const op_case large[] = {
     { "attend", "1x2x67x5,1x1x67x5,1x1x67x3", -1, 1, build_attend, 0, false },
     { "attend", "1x2x131x16,1x2x131x16,1x2x131x16", -1, 1, build_attend, CAUSAL, false },
     { "attend", "2x2x67x7,2x2x67x7,2x2x67x7", -1, 1, build_attend, CAUSAL | WINDOW, false },
+    { "attend", "2x2x3x16,2x2x131x16,2x2x131x16", -1, 1, build_attend_held, 66131, false },
+    { "attend", "2x4x67x5,2x2x131x5,2x2x131x7", -1, 1, build_attend_held, 128063, false },
     { "matmul", "131x67,67x129", -1, 1, build_matmul, 0, false },
     { "matmul", "3x67x31,3x1x67", -1, 1, build_transposed, 0, false },
     { "grouped_matmul", "211x37,5x37x67", -1, 1, build_grouped_matmul, 0, false },

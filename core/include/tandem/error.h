@@ -29,7 +29,8 @@ extern "C" {
     X(TD_EGRAPH, -6, "a graph is built wrongly")                   \
     X(TD_EUNSUPPORTED, -7, "the backend cannot do this")           \
     X(TD_EDIVERGED, -8, "training diverged")                       \
-    X(TD_EEND, -9, "there is no more of it")
+    X(TD_EEND, -9, "there is no more of it")                       \
+    X(TD_ERANGE, -10, "a number is out of range")
 
 typedef enum td_status {
     TD_OK = 0,

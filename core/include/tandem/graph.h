@@ -66,14 +66,15 @@ typedef struct td_init {
 typedef enum td_phase {
     TD_PHASE_TRAIN,    /* dropout on, gradients wanted */
     TD_PHASE_EVALUATE, /* whole sequences, no dropout */
-    TD_PHASE_PREFILL,  /* generation: read the prompt, remember */
-    TD_PHASE_STEP      /* generation: one more token per row */
+    TD_PHASE_PREFILL,  /* generation: the first pass of a text; reads the encoder's input, too */
+    TD_PHASE_STEP      /* generation: a later pass, of one new token per row or several */
 } td_phase;
 
-/* What td_remember_axis does with what comes in a step of generation. */
+/* What td_remember_axis does with a tensor in generation. */
 typedef enum td_remember_mode {
-    TD_REMEMBER_APPEND, /* it goes behind what is there */
-    TD_REMEMBER_KEEP    /* it is not computed: what was there after the prompt stays */
+    TD_REMEMBER_APPEND, /* its tokens are new ones: they go behind those before */
+    TD_REMEMBER_KEEP,   /* its tokens are an encoder's: kept in the prefill, dead code after it */
+    TD_REMEMBER_WHOLE   /* it has no axis of tokens, but comes from an encoder: kept likewise */
 } td_remember_mode;
 
 /* The host's table. Use the functions of ops.h and layers.h, which read better. Only ever grows at
@@ -107,6 +108,7 @@ typedef struct td_host {
     /* the dtype of reals: TD_F32 or TD_F64 */
     int (*real)(td_graph *);
     uint64_t (*seed)(td_graph *); /* of dropout */
+    void (*carry_on)(td_tensor *state, td_tensor *value);
 } td_host;
 
 /* The part of a graph that plugins may read. */
@@ -205,6 +207,12 @@ static inline td_tensor *td_given(td_graph *g, const td_plugin *p, const char *n
 }
 
 static inline bool td_is_training(td_graph *g) { return g->host->phase(g) == TD_PHASE_TRAIN; }
+
+/* Whether a row is one text that comes in several passes: some tokens are read already. */
+static inline bool td_is_generating(td_graph *g)
+{
+    return g->host->phase(g) == TD_PHASE_PREFILL || g->host->phase(g) == TD_PHASE_STEP;
+}
 
 #ifdef __cplusplus
 }

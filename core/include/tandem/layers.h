@@ -78,27 +78,56 @@ static inline td_tensor *td_merge_heads(td_tensor *x)
     return td_reshape(td_transpose(x, 1, 2), dims, 3);
 }
 
-/* Keep x for the later steps of generation and give all that was kept along `time_axis` (-2: of
- * heads [B, H, T, E]); only the last `window` if that is > 0. In training it is x. */
+/* ---- generation ------------------------------------------------------------------------------
+ *
+ * A row is one text, read in passes of T new tokens. What later passes need of a token is kept in
+ * buffers of a fixed number of slots, of which a row's first ones are filled; behind them lies what
+ * an earlier text left. So whoever reads a buffer must know how many tokens it holds: attention has
+ * td_mask.k_length for it.
+ */
+
+/* Keep x for later passes and give all that is kept of it along `time_axis`, this pass included:
+ * the buffer itself, [.., slots, ..] for x [.., T, ..] (-2: of heads [B, H, T, E]). Axis 0 is the
+ * batch. With `window` > 0 only the last tokens are needed, and the buffer is a ring: token i is in
+ * slot i modulo their number. A tensor that is remembered again under the same name, by another
+ * layer, gives the first buffer. In training it is x. */
 static inline td_tensor *td_remember_axis(const char *name, td_tensor *x, int time_axis,
                                           int64_t window, td_remember_mode mode)
 {
     return x->graph->host->remember(x, name, td_axis_(x, time_axis), window, mode);
 }
 
-/* Recurrent state [dims], zeros at first and always in training: a step of generation finds what
- * td_carry_on left in it. Its first axis is the batch. */
+/* In generation, for a batch of `rows`: tokens that each row held before this pass, and how many of
+ * its new ones are real; the rest is padding. i32 [B]. */
+static inline td_tensor *td_cache_lengths(td_graph *g, int64_t rows)
+{
+    return td_input(g, "cache_lengths", TD_I32, &rows, 1);
+}
+static inline td_tensor *td_cache_counts(td_graph *g, int64_t rows)
+{
+    return td_input(g, "cache_counts", TD_I32, &rows, 1);
+}
+
+/* In generation, 1 for the real ones among T new tokens and 0 for padding: i32 [B, T]. */
+static inline td_tensor *td_new_tokens(td_graph *g, int64_t rows, int64_t tokens)
+{
+    int64_t line[] = { 1, tokens }, column[] = { rows, 1 };
+    return td_less(td_reshape(td_iota(g, TD_I32, tokens), line, 2),
+                   td_reshape(td_cache_counts(g, rows), column, 2));
+}
+
+/* Recurrent state [dims], as td_carry_on left it in the pass before; zeros for a text that begins,
+ * and always in training. Its first axis is the batch. Padding must not change it: see
+ * td_new_tokens. */
 static inline td_tensor *td_carry(td_graph *g, const char *name, const int64_t *dims, int rank)
 {
     return g->host->carry(g, name, dims, rank);
 }
 
-/* Leave `value` in a td_carry's state for the next step of generation; in training nothing. */
+/* Leave `value` for the next pass, in the state that td_carry returned; in training nothing. */
 static inline void td_carry_on(td_tensor *state, td_tensor *value)
 {
-    int phase = state->graph->host->phase(state->graph);
-    if (phase == TD_PHASE_PREFILL || phase == TD_PHASE_STEP)
-        td_assign(state, value, 0);
+    state->graph->host->carry_on(state, value);
 }
 
 #ifdef __cplusplus

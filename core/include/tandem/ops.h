@@ -326,6 +326,28 @@ static inline td_tensor *td_assign(td_tensor *state, td_tensor *value, td_tensor
 
 /* ---- composites ------------------------------------------------------------------------------ */
 
+/* The inputs of "append". */
+enum { TD_APPEND_BUFFER, TD_APPEND_NEW, TD_APPEND_LENGTHS, TD_APPEND_COUNTS, TD_APPEND_INPUTS };
+
+/* Write new tokens behind those that each row of a buffer holds, in place. With `axis` the axis of
+ * tokens, buffer [B, .., slots, ..] and x [B, .., T, ..]: token t of row b, if t < counts[b], goes to
+ * slot lengths[b] + t, or in a ring to that modulo the number of slots; the rest of x is padding and
+ * is not written. lengths and counts are i32 [B]. Gives the buffer, a state, as td_assign does.
+ *
+ * A kernel fails with TD_ERANGE, and writes nothing, if the tokens of a row do not fit. The lowering
+ * cannot see that; it also writes the whole buffer where a kernel writes T slots of it. "append":
+ * i[0] axis, i[1] 1: a ring */
+static inline td_tensor *td_append(td_tensor *buffer, td_tensor *x, td_tensor *lengths,
+                                   td_tensor *counts, int axis, bool ring)
+{
+    td_attrs   a;
+    td_tensor *in[TD_APPEND_INPUTS] = { buffer, x, lengths, counts };
+    memset(&a, 0, sizeof a);
+    a.i[0] = td_axis_(buffer, axis);
+    a.i[1] = ring;
+    return td_emit_("append", in, TD_APPEND_INPUTS, &a);
+}
+
 /* Each row by the matrix of its group: y[n] = x[n] w[group[n]], of x [N, K], w [G, K, M] and group
  * (i32 [N]); or w [G, M, K], `transposed`. A row whose group is none of 0 .. G-1 gives zeros. Rows in
  * any order; sorted by group they are not copied. "grouped_matmul": i[0] 1: transposed */
@@ -416,19 +438,23 @@ static inline td_tensor *td_glu(td_tensor *gate, td_tensor *up, td_activation f)
 
 /* Which keys j a query i sees: a rule over a few integers per token, never a matrix.
  *
+ *     the key is there                       j < k_length
  *     same segment, and not padding          q_segment[i] == k_segment[j] != 0
  *     and, if causal,                        k_index[j] <= q_index[i], or both are input tokens
  *     and, if window > 0,                    q_index[i] - k_index[j] < window
  *     or, if self, the token itself          k_index[j] == q_index[i] of a padding query (segment 0)
  *
- * A query with no key gets 0. All tensors are i32 [B, T]; a NULL index counts 0, 1, ..; NULL
- * inputs: no token is one; NULL segments: all are of one. */
+ * A query with no key gets 0. All tensors are i32 [B, T], but for k_length, i32 [B]; a NULL index
+ * counts 0, 1, ..; NULL inputs: no token is one; NULL segments: all are of one; NULL k_length: all
+ * keys are there. Keys from k_length on are not read, and cost nothing: the buffers of generation
+ * hold there what an earlier text left. */
 typedef struct td_mask {
     bool       causal, self;
     int64_t    window;
     td_tensor *q_segment, *k_segment;
     td_tensor *q_input, *k_input;
     td_tensor *q_index, *k_index;
+    td_tensor *k_length;
     td_tensor *dense; /* real [B|1, H|1, Tq, Tk], added to the scores (-inf hides), or NULL: slow */
 } td_mask;
 
@@ -456,6 +482,7 @@ enum {
     TD_ATTEND_Q_POSITION,
     TD_ATTEND_K_POSITION,
     TD_ATTEND_DENSE,
+    TD_ATTEND_K_LENGTH,
     TD_ATTEND_INPUTS,
     TD_ATTEND_GRAD = TD_ATTEND_INPUTS,
     TD_ATTEND_OUT,
@@ -483,7 +510,8 @@ static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, con
                                         0,
                                         0,
                                         0,
-                                        mask->dense };
+                                        mask->dense,
+                                        mask->k_length };
     memset(&a, 0, sizeof a);
     a.i[0] = mask->causal;
     a.i[1] = mask->window;

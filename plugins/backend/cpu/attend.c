@@ -158,6 +158,7 @@ static void attend_task(void *arg, int64_t task, int thread)
 {
     const td_attend_shape *s = arg;
     int64_t                blocks = td_cpu_ceil(s->queries, TD_BLOCK), head = task / blocks;
+    int64_t                keys = td_attend_keys(s, head / s->heads);
     td_attend_side         q, k;
     scratch                w;
 
@@ -167,7 +168,7 @@ static void attend_task(void *arg, int64_t task, int thread)
                    (blocks - 1 - task % blocks) * TD_BLOCK, &q);
     load_queries(s, &q, &w);
     memset(w.o, 0, (size_t)(s->f_wide * TD_BLOCK) * sizeof(float));
-    for (int64_t first = 0; first < s->keys; first += TD_BLOCK) {
+    for (int64_t first = 0; first < keys; first += TD_BLOCK) {
         int sees;
         td_attend_load(s, true, q.batch, q.head, first, &k);
         sees = td_attend_sees(s, &q, &k);

@@ -24,6 +24,14 @@ typedef struct td_attend_shape {
 
 td_attend_shape td_attend_shape_of(const td_call *);
 
+/* Keys of an example that are there: the blocks behind them are left out. */
+TD_CPU_INLINE int64_t td_attend_keys(const td_attend_shape *s, int64_t batch)
+{
+    const td_view *v = s->call->in + TD_ATTEND_K_LENGTH;
+    int64_t        length = v->data ? ((const int32_t *)v->data)[batch * v->stride[0]] : s->keys;
+    return length < s->keys ? length : s->keys;
+}
+
 TD_CPU_INLINE float *td_attend_at(const td_view *v, int64_t b, int64_t h, int64_t t)
 {
     return (float *)v->data + b * v->stride[0] + h * v->stride[1] + t * v->stride[2];

@@ -256,7 +256,7 @@ static void head_grad(const td_attend_shape *s, int64_t batch, int64_t head, scr
     for (int64_t first = 0; first < s->queries; first += TD_BLOCK) {
         td_attend_load(s, false, batch, head, first, &q);
         load_queries(s, &q, w);
-        for (int64_t at = 0; at < s->keys; at += TD_BLOCK) {
+        for (int64_t at = 0; at < td_attend_keys(s, batch); at += TD_BLOCK) {
             pair x = { s,           &q, &k, head / (s->heads / s->groups), td_attend_wide(q.count),
                        TD_SEES_NONE };
             td_attend_load(s, true, batch, head, at, &k);

@@ -40,7 +40,7 @@ void td_attend_load(const td_attend_shape *s, bool keys, int64_t batch, int64_t 
 {
     /* the inputs of keys follow those of queries */
     const td_view *in = s->call->in + (keys ? 1 : 0);
-    int64_t        n = td_cpu_min(TD_BLOCK, (keys ? s->keys : s->queries) - first);
+    int64_t        n = td_cpu_min(TD_BLOCK, (keys ? td_attend_keys(s, batch) : s->queries) - first);
     side->batch = batch;
     side->head = head;
     side->first = first;

@@ -7,7 +7,7 @@
 
 /* movement.c, index.c */
 int    td_cpu_full(const td_call *), td_cpu_iota(const td_call *), td_cpu_copy(const td_call *);
-int    td_cpu_pad(const td_call *), td_cpu_concat(const td_call *);
+int    td_cpu_pad(const td_call *), td_cpu_concat(const td_call *), td_cpu_append(const td_call *);
 int    td_cpu_gather(const td_call *), td_cpu_scatter_add(const td_call *);
 int    td_cpu_topk(const td_call *), td_cpu_cumsum(const td_call *);
 size_t td_cpu_topk_workspace(const td_call *);

@@ -59,6 +59,7 @@ static const td_kernel rows[] = {
     WORDS(where, POINTWISE),
     WORDS(cast, POINTWISE),
     WORDS(assign, TD_KERNEL_STRIDED_IN),
+    WORDS(append, TD_KERNEL_STRIDED_IN),
 
     MAPPED(neg),
     MAPPED(exp),

@@ -1,6 +1,8 @@
-/* movement.c - fill, count, copy, pad, join: words of four bytes go from view to view. */
+/* movement.c - fill, count, copy, pad, join, append: words of four bytes go from view to view. */
 #include "cpu.h"
 #include "kernels.h"
+
+#include "tandem/ops.h"
 
 static void copy_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
 {
@@ -164,6 +166,63 @@ int td_cpu_concat(const td_call *call)
     for (int i = 0; i < call->n_in; i++) {
         into_part(call, i, axis, start, call->in[i].dim[axis]);
         start += call->in[i].dim[axis];
+    }
+    return 0;
+}
+
+/* ---- append ---------------------------------------------------------------------------------- */
+
+/* Where the new tokens of a row go. */
+typedef struct tail {
+    int64_t length, count;
+} tail;
+
+static tail tail_of(const td_call *call, int64_t row)
+{
+    const td_view *lengths = &call->in[TD_APPEND_LENGTHS], *counts = &call->in[TD_APPEND_COUNTS];
+    return (tail){ ((const int32_t *)lengths->data)[row * lengths->stride[0]],
+                   ((const int32_t *)counts->data)[row * counts->stride[0]] };
+}
+
+/* A ring holds any number of tokens, but a pass may not overwrite its own. */
+static bool fits(const td_call *call, int64_t row)
+{
+    int     axis = (int)call->attrs->i[0];
+    int64_t slots = call->out[0].dim[axis];
+    tail    t = tail_of(call, row);
+    return t.length >= 0 && t.count >= 0 && t.count <= call->in[TD_APPEND_NEW].dim[axis] &&
+           t.count <= slots && (call->attrs->i[1] || t.length + t.count <= slots);
+}
+
+/* Tokens [token, token + n) of a row to the slots from `slot` on. */
+static void append_run(const td_call *call, int64_t row, int64_t token, int64_t slot, int64_t n)
+{
+    td_call  part = *call;
+    td_view *from = &part.in[0], *to = &part.out[0];
+    int      axis = (int)call->attrs->i[0];
+
+    *from = call->in[TD_APPEND_NEW];
+    from->data = (char *)from->data + 4 * (row * from->stride[0] + token * from->stride[axis]);
+    to->data = (char *)to->data + 4 * (row * to->stride[0] + slot * to->stride[axis]);
+    from->dim[0] = to->dim[0] = 1;
+    from->dim[axis] = to->dim[axis] = n;
+    if (n)
+        td_cpu_map(&part, 1, copy_leaf);
+}
+
+/* Nothing is written unless all rows fit. */
+int td_cpu_append(const td_call *call)
+{
+    int64_t rows = call->out[0].dim[0], slots = call->out[0].dim[call->attrs->i[0]];
+
+    for (int64_t row = 0; row < rows; row++)
+        if (!fits(call, row))
+            return TD_ERANGE;
+    for (int64_t row = 0; row < rows; row++) {
+        tail    t = tail_of(call, row);
+        int64_t slot = t.length % slots, whole = td_cpu_min(t.count, slots - slot);
+        append_run(call, row, 0, slot, whole);
+        append_run(call, row, whole, 0, t.count - whole); /* round the end of a ring */
     }
     return 0;
 }

@@ -32,6 +32,15 @@ static int64_t entry(const td_call *call, int input, int64_t b, int64_t t, int64
     return v ? (int64_t)td_ref_get(v, td_ref_offset(v, index, 2)) : absent;
 }
 
+/* How many keys of row b are there. */
+static int64_t keys_of(const td_call *call, int64_t b)
+{
+    const td_view *v = td_ref_in(call, TD_ATTEND_K_LENGTH);
+    int64_t        all = call->in[TD_ATTEND_K].dim[2];
+    int64_t        length = v ? (int64_t)td_ref_get(v, b * v->stride[0]) : all;
+    return length < all ? length : all;
+}
+
 static bool visible(const td_call *call, pair p)
 {
     const int64_t *rule = call->attrs->i;
@@ -41,6 +50,8 @@ static bool visible(const td_call *call, pair p)
     bool    inputs = entry(call, TD_ATTEND_Q_INPUT, p.b, p.i, 0) &&
                   entry(call, TD_ATTEND_K_INPUT, p.b, p.j, 0);
 
+    if (p.j >= keys_of(call, p.b))
+        return false;
     if (segment == 0)
         return rule[2] && q == k;
     if (segment != entry(call, TD_ATTEND_K_SEGMENT, p.b, p.j, 1))
@@ -79,7 +90,7 @@ static double score(const td_call *call, pair p)
 
 static double logsumexp(const td_call *call, pair p)
 {
-    int64_t keys = call->in[TD_ATTEND_K].dim[2];
+    int64_t keys = keys_of(call, p.b);
     double  top = -INFINITY, sum = 0;
 
     for (p.j = 0; p.j < keys; p.j++) {
@@ -98,7 +109,7 @@ static void attend_query(const td_call *call, int64_t n, pair p)
 
     if (lse)
         td_ref_write(lse, n, all);
-    for (p.j = 0; o && all != -INFINITY && p.j < v->dim[2]; p.j++) {
+    for (p.j = 0; o && all != -INFINITY && p.j < keys_of(call, p.b); p.j++) {
         double weight = exp(score(call, p) - all);
         for (int64_t e = 0; e < v->dim[3] && weight != 0; e++)
             add4(o, p.b, p.h, p.i, e, weight * at4(v, p.b, group(call, p.h), p.j, e));
@@ -160,7 +171,7 @@ static void grad_query(const td_call *call, int64_t n, pair p)
 
     for (int64_t e = 0; e < v->dim[3]; e++)
         mean += at4(go, p.b, p.h, p.i, e) * at4(o, p.b, p.h, p.i, e);
-    for (p.j = 0; p.j < v->dim[2] && all > -INFINITY; p.j++) {
+    for (p.j = 0; p.j < keys_of(call, p.b) && all > -INFINITY; p.j++) {
         double weight = exp(score(call, p) - all), dp = 0;
         if (weight == 0)
             continue;

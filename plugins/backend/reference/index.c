@@ -1,4 +1,4 @@
-/* index.c - gather, scatter_add, assign. */
+/* index.c - gather, scatter_add, assign, append. */
 #include "kernels.h"
 #include "reference.h"
 
@@ -42,5 +42,42 @@ int td_ref_assign(const td_call *call)
 {
     bool open = td_ref_scalar(call, 2, 1) != 0;
     td_ref_keep(&call->in[open ? 1 : 0], &call->out[0]);
+    return 0;
+}
+
+/* Number `row` of the lengths or counts of an append. */
+static int64_t number(const td_call *call, int input, int64_t row)
+{
+    const td_view *v = &call->in[input];
+    return (int64_t)td_ref_get(v, row * v->stride[0]);
+}
+
+/* A ring holds any number of tokens, but a pass may not overwrite its own. */
+static bool has_room(const td_call *call, int64_t row)
+{
+    const td_view *x = &call->in[TD_APPEND_NEW], *buffer = &call->out[0];
+    int64_t        axis = call->attrs->i[0], slots = buffer->dim[axis];
+    int64_t        length = number(call, TD_APPEND_LENGTHS, row),
+            count = number(call, TD_APPEND_COUNTS, row);
+    return length >= 0 && count >= 0 && count <= x->dim[axis] && count <= slots &&
+           (call->attrs->i[1] || length + count <= slots);
+}
+
+int td_ref_append(const td_call *call)
+{
+    const td_view *x = &call->in[TD_APPEND_NEW], *buffer = &call->out[0];
+    int64_t        axis = call->attrs->i[0], slots = buffer->dim[axis], index[TD_MAX_RANK];
+
+    for (int64_t row = 0; row < buffer->dim[0]; row++)
+        if (!has_room(call, row))
+            return TD_ERANGE;
+    for (int64_t n = 0; n < td_ref_count(x); n++) {
+        double value = td_ref_read(x, n);
+        td_ref_unravel(x, n, index);
+        if (index[axis] >= number(call, TD_APPEND_COUNTS, index[0]))
+            continue;
+        index[axis] = (number(call, TD_APPEND_LENGTHS, index[0]) + index[axis]) % slots;
+        td_ref_put(buffer, td_ref_offset(buffer, index, buffer->rank), value);
+    }
     return 0;
 }

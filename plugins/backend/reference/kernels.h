@@ -10,15 +10,16 @@
 #define INPUTS TD_KERNEL_STRIDED_IN
 
 /* Of reals and of integers. */
-#define TD_REF_BOTH(X)                                                                    \
-    X(full, VIEWS)                                                                        \
-    X(iota, VIEWS)                                                                        \
-    X(copy, VIEWS)                                                                        \
-    X(concat, VIEWS) X(pad, VIEWS) X(neg, POINTWISE) X(abs, POINTWISE) X(sign, POINTWISE) \
-        X(affine, POINTWISE) X(add, POINTWISE) X(sub, POINTWISE) X(mul, POINTWISE)        \
-            X(maximum, POINTWISE) X(less, POINTWISE) X(equal, POINTWISE) X(where, VIEWS)  \
-                X(cast, VIEWS) X(gather, INPUTS) X(scatter_add, INPUTS) X(cumsum, VIEWS)  \
-                    X(max, VIEWS) X(sum, VIEWS) X(assign, INPUTS)
+#define TD_REF_BOTH(X)                                                                        \
+    X(full, VIEWS)                                                                            \
+    X(iota, VIEWS)                                                                            \
+    X(copy, VIEWS)                                                                            \
+    X(concat, VIEWS)                                                                          \
+    X(pad, VIEWS) X(neg, POINTWISE) X(abs, POINTWISE) X(sign, POINTWISE) X(affine, POINTWISE) \
+        X(add, POINTWISE) X(sub, POINTWISE) X(mul, POINTWISE) X(maximum, POINTWISE)           \
+            X(less, POINTWISE) X(equal, POINTWISE) X(where, VIEWS) X(cast, VIEWS)             \
+                X(gather, INPUTS) X(scatter_add, INPUTS) X(cumsum, VIEWS) X(max, VIEWS)       \
+                    X(sum, VIEWS) X(assign, INPUTS) X(append, INPUTS)
 
 /* Of reals only. */
 #define TD_REF_REAL(X)                                                                            \

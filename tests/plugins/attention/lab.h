@@ -6,7 +6,7 @@
 #include <math.h>
 
 #include "base/threads.h"
-#include "plan/plan.h"
+#include "plan/rows.h"
 #include "plugins/part.h"
 #include "tandem/kind/attention.h"
 #include "tandem/random.h"
@@ -18,6 +18,7 @@ typedef struct lab {
     td_pool      *pool;
     td_variables *variables;
     td_device     device;
+    td_cache     *cache;  /* of generation, or NULL */
     bool          filled; /* parameters stay as they are */
 } lab;
 
@@ -66,8 +67,22 @@ static inline lab lab_new(void)
     return l;
 }
 
+/* For B rows of generation, in place of the one before. */
+static inline void lab_cache(lab *l, int64_t capacity, int64_t chunk)
+{
+    td_error error = { 0 };
+    if (l->cache)
+        td_cache_release(l->cache, &l->device);
+    td_cache_free(l->cache);
+    l->cache = td_cache_new(B, capacity, chunk, S, &error);
+    cr_assert(l->cache, "%s", error.text);
+}
+
 static inline void lab_free(lab *l)
 {
+    if (l->cache)
+        td_cache_release(l->cache, &l->device);
+    td_cache_free(l->cache);
     td_variables_release(l->variables, &l->device);
     td_variables_free(l->variables);
     l->device.backend->close(l->device.state);
@@ -145,7 +160,7 @@ static inline td_graph *build(lab *l, const scene *s, td_tensor **out)
 {
     td_graph       *g = td_graph_new(l->registry, l->variables,
                                      &(td_graph_options){
-                                         .phase = s->phase, .real = TD_F64, .past = s->first });
+                                         .phase = s->phase, .real = TD_F64, .cache = l->cache });
     td_attention_in in = attention_in(g, s);
     *out = td_attention_build(&s->attention, s->path ? s->path : "attention", &in);
     return g;
@@ -173,6 +188,20 @@ static inline void set_parameter(lab *l, const char *name, double value)
     l->filled = true;
 }
 
+/* All rows have read as many tokens, and read as many more. */
+static inline int place_tokens(lab *l, const scene *s, td_plan *plan, td_error *error)
+{
+    int32_t count = (int32_t)(s->count ? s->count : s->own.length);
+    int32_t lengths[B], counts[B];
+    for (int b = 0; b < B; b++) {
+        lengths[b] = (int32_t)s->first;
+        counts[b] = count;
+    }
+    if (s->phase < TD_PHASE_PREFILL)
+        return 0;
+    return td_cache_place(l->cache, plan, count, lengths, counts, error);
+}
+
 /* The outputs, [B, count, D]; free them. */
 static inline double *run(lab *l, const scene *s)
 {
@@ -186,8 +215,10 @@ static inline double *run(lab *l, const scene *s)
     void *arena = aligned_alloc(64, (td_plan_arena(plan) + 127) / 64 * 64);
     int   code = td_variables_allocate(l->variables, &l->device, TD_F64, &error);
     fill_parameters(l);
-    code = code || td_plan_bind(plan, arena, &error) || td_plan_run(plan, &error) ||
-           td_plan_get(plan, y, out, td_count(y), &error);
+    if (s->phase >= TD_PHASE_PREFILL)
+        code = code || td_cache_allocate(l->cache, &l->device, &error);
+    code = code || td_plan_bind(plan, arena, &error) || place_tokens(l, s, plan, &error) ||
+           td_plan_run(plan, &error) || td_plan_get(plan, y, out, td_count(y), &error);
     cr_assert(!code, "%s", error.text);
     td_plan_free(plan);
     free(arena);

@@ -184,10 +184,9 @@ static td_tensor *stack(const struct @IDENT@_config *c, const td_attention_in *i
 static td_mask causal(td_graph *g, td_tensor *segment, td_tensor *position)
 {
     td_mask m = { .causal = true, .self = true, .q_segment = segment, .k_segment = segment };
-    int     phase = g->host->phase(g);
-    /* in generation a step has one query, and keys that came before it: positions say what is
+    /* in generation a pass has a few queries, and keys that came before them: positions say what is
      * earlier, and not places in the row */
-    if (phase == TD_PHASE_PREFILL || phase == TD_PHASE_STEP)
+    if (td_is_generating(g))
         m.q_index = m.k_index = position;
     return m;
 }

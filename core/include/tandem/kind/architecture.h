@@ -44,7 +44,13 @@ typedef struct td_architecture_out {
     double     logit_scale;
 } td_architecture_out;
 
-enum { TD_ARCHITECTURE_HAS_ENCODER = 1 /* a loss that gives nothing is refused */ };
+enum {
+    TD_ARCHITECTURE_HAS_ENCODER = 1, /* a loss that gives nothing is refused */
+    /* Given tokens of a stack see tokens after them, so that generation must read all of a text's
+     * given tokens, and the one that begins the prediction, in its first pass. Without it a prompt
+     * may come in chunks. */
+    TD_ARCHITECTURE_WHOLE_PROMPT = 2
+};
 
 typedef struct td_architecture {
     td_plugin plugin;

@@ -60,12 +60,37 @@ static inline td_tensor *td_rotate(const td_attention_in *in, td_tensor *x, bool
                     td_position_of(&in->position)->rotate(in->position.config, &r));
 }
 
-/* Keep heads x [B, H, S, E] of `key` for later steps of generation: in self-attention those of new
- * tokens are appended, the encoder's stay. In training it is x. */
+/* ---- generation ------------------------------------------------------------------------------
+ *
+ * What a token's key and value are does not change while text is generated, so they are computed
+ * once and remembered; all of td_remember is the identity in training. In a decoder's
+ * self-attention the keys of new tokens go behind those before; in cross-attention the first pass
+ * keeps the encoder's; within an encoder, which reads all its tokens in one pass, nothing is kept.
+ *
+ * td_remember gives buffers, of which only the first td_key_length slots hold keys: an attention
+ * that does without td_attend_with must see to that itself.
+ */
+
+/* Whether keys of `in` outlive a pass. */
+static inline bool td_keeps_keys(const td_attention_in *in)
+{
+    return td_is_generating(in->query->graph) && in->role != TD_ROLE_ENCODER;
+}
+
+static inline td_tensor *td_remember_along(const td_attention_in *in, const char *name,
+                                           td_tensor *x, int axis)
+{
+    if (!td_keeps_keys(in))
+        return x;
+    return in->role == TD_ROLE_CROSS
+               ? td_remember_axis(name, x, axis, 0, TD_REMEMBER_KEEP)
+               : td_remember_axis(name, x, axis, in->mask.window, TD_REMEMBER_APPEND);
+}
+
+/* Remember heads x [B, H, S, E] of `key`, and give those of all keys: [B, H, slots, E]. */
 static inline td_tensor *td_remember(const td_attention_in *in, const char *name, td_tensor *x)
 {
-    return td_remember_axis(name, x, -2, in->mask.window,
-                            in->role == TD_ROLE_CROSS ? TD_REMEMBER_KEEP : TD_REMEMBER_APPEND);
+    return td_remember_along(in, name, x, -2);
 }
 
 /* The same for what a MERGED attention makes of `memory`. */
@@ -78,10 +103,56 @@ static inline td_tensor *td_remember_memory(const char *name, td_tensor *x)
 static inline td_tensor *td_remember_tokens(const td_attention_in *in, const char *name,
                                             td_tensor *x)
 {
-    return x ? td_remember_axis(name, x, -1, in->mask.window,
-                                in->role == TD_ROLE_CROSS ? TD_REMEMBER_KEEP : TD_REMEMBER_APPEND)
-             : x;
+    return x ? td_remember_along(in, name, x, -1) : x;
 }
+
+/* How many slots the tokens of an encoder fill, i32 [B]: up to the last that is no padding. x
+ * [B, S, ..]; segments i32 [B, S], NULL: no padding. */
+static inline td_tensor *td_source_length(td_tensor *x, td_tensor *segment)
+{
+    td_graph  *g = x->graph;
+    int64_t    rows = td_dim(x, 0), tokens = td_dim(x, 1);
+    td_tensor *n = td_full(g, TD_I32, &rows, 1, (double)tokens);
+    if (segment) {
+        td_tensor *padding = td_equal(segment, td_full(g, TD_I32, 0, 0, 0));
+        td_tensor *place = td_affine(td_iota(g, TD_I32, tokens), 1, 1);
+        n = td_reshape(td_max(td_mul(td_affine(padding, -1, 1), place), 1), &rows, 1);
+    }
+    return td_remember_axis("source_length", n, 0, 0, TD_REMEMBER_WHOLE);
+}
+
+/* How many keys the buffers hold after this pass, i32 [B]: td_mask.k_length. A ring holds no more
+ * than its slots, whatever the number. NULL where all keys are there: in training and encoders. */
+static inline td_tensor *td_key_length(const td_attention_in *in)
+{
+    td_graph *g = in->query->graph;
+    int64_t   rows = td_dim(in->query, 0);
+    if (!td_keeps_keys(in))
+        return 0;
+    if (in->role == TD_ROLE_CROSS)
+        return td_source_length(in->key, in->mask.k_segment);
+    return td_add(td_cache_lengths(g, rows), td_cache_counts(g, rows));
+}
+
+/* The mask over all keys that td_remember gives. */
+static inline td_mask td_remember_mask(const td_attention_in *in)
+{
+    td_mask m = in->mask;
+    /* Without indices a token's is its place, which in generation is behind those before. */
+    if (td_keeps_keys(in) && in->role == TD_ROLE_DECODER && (!m.q_index || !m.k_index)) {
+        int64_t    column[] = { td_dim(in->query, 0), 1 }, line[] = { 1, td_dim(in->query, 1) };
+        td_tensor *place = td_reshape(td_iota(in->query->graph, TD_I32, line[1]), line, 2);
+        td_tensor *length = td_cache_lengths(in->query->graph, column[0]);
+        m.q_index = m.k_index = td_add(td_reshape(length, column, 2), place);
+    }
+    m.k_segment = td_remember_tokens(in, "k_segment", m.k_segment);
+    m.k_input = td_remember_tokens(in, "k_input", m.k_input);
+    m.k_index = td_remember_tokens(in, "k_index", m.k_index);
+    m.k_length = m.k_length ? m.k_length : td_key_length(in);
+    return m;
+}
+
+/* ---- attending ------------------------------------------------------------------------------- */
 
 /* The fused attention of q with all keys that are remembered, under in's mask and positional bias.
  * Attention dropout included: rows of v are dropped for all queries at once, and
@@ -90,15 +161,12 @@ static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q,
                                         td_tensor *v, int64_t heads, double scale)
 {
     const td_position *p = td_position_of(&in->position);
-    td_mask            mask = in->mask;
     td_tensor         *k_position = td_remember_tokens(in, "k_position", in->k_position);
+    td_mask            mask = td_remember_mask(in);
     td_bias_in         bi = { q->graph,     in->role,     in->stack,      heads,
                               td_dim(q, 2), td_dim(k, 2), in->q_position, k_position };
     td_bias_out        bo;
 
-    mask.k_segment = td_remember_tokens(in, "k_segment", mask.k_segment);
-    mask.k_input = td_remember_tokens(in, "k_input", mask.k_input);
-    mask.k_index = td_remember_tokens(in, "k_index", mask.k_index);
     memset(&bo, 0, sizeof bo);
     if (p->bias)
         p->bias(in->position.config, &bi, &bo);
