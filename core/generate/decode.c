@@ -302,6 +302,7 @@ static void give(const td_decoder *d, int64_t from, float *logits)
 static int run_whole(td_decoder *d, td_error *error)
 {
     int64_t          tokens = 1;
+    pass             shape = { .phase = TD_PHASE_EVALUATE, .rows = d->options.rows };
     const td_prompt *like = NULL;
     for (int64_t r = 0; r < d->options.rows; r++) {
         row *x = &d->rows[r];
@@ -314,9 +315,9 @@ static int run_whole(td_decoder *d, td_error *error)
     if (!like)
         return 0;
     tokens = up_to_bucket(tokens);
-    tokens = tokens < d->capacity ? tokens : d->capacity;
-    return run(d, (pass){ NULL, TD_PHASE_EVALUATE, d->options.rows, tokens, d->source }, like,
-               error);
+    shape.tokens = tokens < d->capacity ? tokens : d->capacity;
+    shape.source = d->source;
+    return run(d, shape, like, error);
 }
 
 /* ---- prompts --------------------------------------------------------------------------------- */
@@ -406,6 +407,11 @@ int td_decoder_begin(td_decoder *d, int64_t r, const int32_t *given, int64_t n, 
 
 static int run_step(td_decoder *d, const int32_t *tokens, td_error *error)
 {
+    pass             shape = { .cache = d->cache,
+                               .phase = TD_PHASE_STEP,
+                               .rows = d->options.rows,
+                               .tokens = 1,
+                               .source = d->source };
     const td_prompt *like = NULL;
     for (int64_t r = 0; r < d->options.rows; r++) {
         row *x = &d->rows[r];
@@ -417,7 +423,7 @@ static int run_step(td_decoder *d, const int32_t *tokens, td_error *error)
     }
     if (!like)
         return 0;
-    return run(d, (pass){ d->cache, TD_PHASE_STEP, d->options.rows, 1, d->source }, like, error);
+    return run(d, shape, like, error);
 }
 
 int td_decoder_step(td_decoder *d, const int32_t *tokens, float *logits, td_error *error)

@@ -167,6 +167,7 @@ static bool is_end(const job *j, int32_t token)
 static void finish(job *j, slot *s, td_finish why)
 {
     td_reply r = { .request = s->request,
+                   .ranks = 1,
                    .ids = s->seen + s->given,
                    .n = s->n - s->given,
                    .logprob = s->logprob,
@@ -334,8 +335,9 @@ static int report_beams(job *j, int64_t request, const td_beam *b, td_error *err
     const td_hypothesis *h = td_beam_best(b, &count);
     slot                *s = &j->slots[0];
     for (int64_t k = 0; k < count; k++) {
-        td_reply r = { request, k, h[k].tokens, h[k].n, NULL, h[k].logprob,
-                       h[k].stopped ? TD_FINISH_STOP : TD_FINISH_LENGTH };
+        td_reply r = { request,   k,    count,        h[k].tokens,
+                       h[k].n,    NULL, h[k].logprob, h[k].stopped ? TD_FINISH_STOP
+                                                                   : TD_FINISH_LENGTH };
         int code = 0;
         if (s->text) {
             td_detokenizer_clear(s->text);

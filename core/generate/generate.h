@@ -36,7 +36,7 @@ typedef enum td_finish { TD_FINISH_STOP, TD_FINISH_LENGTH } td_finish;
 /* An answer; the pointers are valid during the callback. */
 typedef struct td_reply {
     int64_t        request; /* index of the request */
-    int64_t        rank;    /* 0: the best of it; further ones come from beam search */
+    int64_t        rank, ranks; /* which of how many answers to it: beams give several, best first */
     const int32_t *ids;     /* [n] new tokens, without a stop */
     int64_t        n;
     const char    *text;    /* their text, cut at a stop string; NULL: there is no tokenizer */
