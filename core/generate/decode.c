@@ -175,6 +175,29 @@ void td_decoder_close(td_decoder *d)
     free(d);
 }
 
+int td_decoder_declare(const td_model *m, const td_special *special, td_variables *variables,
+                       td_error *error)
+{
+    const td_architecture *a = (const void *)m->architecture.plugin;
+    td_graph_options       options = { .phase = TD_PHASE_EVALUATE, .real = m->real };
+    td_graph              *g = td_graph_new(m->registry, variables, &options);
+    td_prompt              p;
+    td_dropout             none = { 0 };
+    td_architecture_out    out = { 0 };
+    int                    code;
+
+    if (!g)
+        return td_fail(error, TD_ENOMEM, "out of memory while building the model");
+    code = td_prompt_open(&p, m, special, NULL, 0, 1, error);
+    if (!code) {
+        a->build(m->architecture.config, &(td_architecture_in){ g, p.arrays, &none }, &out);
+        code = td_graph_error(g, error);
+    }
+    td_prompt_close(&p);
+    td_graph_free(g);
+    return code;
+}
+
 /* ---- passes ---------------------------------------------------------------------------------- */
 
 /* Hidden states [B, T, D] at the last real column of each row: [B, D]. */

@@ -31,6 +31,10 @@ typedef struct td_decoder_options {
     bool             whole; /* keep nothing: read the whole text again for each token */
 } td_decoder_options;
 
+/* Make the model's parameters known to `variables`, so that they can be allocated and loaded before a
+ * decoder is opened: parameters are found by building a graph. */
+int td_decoder_declare(const td_model *, const td_special *, td_variables *, td_error *error);
+
 /* Options are copied; what they point at outlives the decoder. NULL with `error`. */
 td_decoder *td_decoder_open(const td_decoder_options *, td_error *error);
 void        td_decoder_close(td_decoder *);

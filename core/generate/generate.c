@@ -207,6 +207,21 @@ static int end_text(job *j, slot *s, td_error *error)
     return 0;
 }
 
+/* A model may have more rows in its table than the tokenizer has ids; those mean nothing. */
+static void ban_unknown(const job *j, float *logits)
+{
+    int32_t ids = j->in->decoder->special.vocab_size; /* 0: there is no tokenizer */
+    for (int64_t k = ids; ids > 0 && k < j->vocab; k++)
+        logits[k] = -INFINITY;
+}
+
+static void ban_early_ends(const job *j, const slot *s, float *logits)
+{
+    if (s->n - s->given + 1 < j->options->min_tokens)
+        for (int64_t k = 0; k < j->n_ends; k++)
+            logits[j->ends[k]] = -INFINITY;
+}
+
 /* Choose the row's next token by its logits. Afterwards tokens[row] is what to read next, or -1: the
  * answer is complete. */
 static int choose(job *j, int64_t r, td_error *error)
@@ -219,8 +234,8 @@ static int choose(job *j, int64_t r, td_error *error)
     int32_t token;
     int     code;
 
-    for (int64_t k = 0; s->n - s->given + 1 < j->options->min_tokens && k < j->n_ends; k++)
-        logits[j->ends[k]] = -INFINITY;
+    ban_unknown(j, logits);
+    ban_early_ends(j, s, logits);
     token = td_sample(j->sampler, &j->options->sampling, &draw, &logprob);
     if (token < 0)
         return td_fail(error, TD_EDIVERGED,
@@ -356,10 +371,13 @@ static int report_beams(job *j, int64_t request, const td_beam *b, td_error *err
 
 static int logprobs_of(job *j, int64_t live, double *out, td_error *error)
 {
-    for (int64_t r = 0; r < live; r++)
-        if (!td_log_softmax(j->logits + r * j->vocab, j->vocab, out + r * j->vocab))
+    for (int64_t r = 0; r < live; r++) {
+        float *logits = j->logits + r * j->vocab;
+        ban_unknown(j, logits);
+        if (!td_log_softmax(logits, j->vocab, out + r * j->vocab))
             return td_fail(error, TD_EDIVERGED,
                            "the logits of a beam contain NaN: do the parameters?");
+    }
     return 0;
 }
 

@@ -226,7 +226,12 @@ static int take_flag(td_tool *t, const td_usage *u, int argc, char **argv, int *
 }
 
 /* "key=value"; a path may have a '=' in it, a key no '/'. */
-static bool is_override(const char *text) { return text[strcspn(text, "=/")] == '='; }
+/* "model.layers=2": prompts such as "2+2=" are none. */
+static bool is_override(const char *text)
+{
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+    return n && text[n] == '=';
+}
 
 static bool is_config(const char *name)
 {

@@ -369,3 +369,214 @@ static bool read_options(const td_tool *t, td_generate_options *o, int64_t *batc
                 o->beams);
     return false;
 }
+
+/* ---- running --------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_) { interrupted = signal_; }
+
+static int stop(void *arg) { return interrupted ? TD_EEND : 0; }
+
+static int open_tokenizer(td_work *w, td_error *error)
+{
+    if (w->x->tokenizer.plugin)
+        return td_work_tokenizer(w, error);
+    return td_fail(error, TD_ECONFIG,
+                   "prompts of text need a tokenizer, and the config has none: add a group "
+                   "tokenizer, or give ids with --ids");
+}
+
+static int open_model(td_work *w, const char *weights, td_error *error)
+{
+    int code = td_work_check_weights(w, weights, error);
+    td_work_tell_idle_allows(w);
+    if (!code)
+        code = td_work_engine(w, error);
+    if (!code)
+        code = td_decoder_declare(td_engine_model(w->engine), &w->special,
+                                  td_engine_variables(w->engine), error);
+    if (!code)
+        code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
+    if (!code)
+        code = td_weights_load(weights, td_engine_variables(w->engine), td_engine_device(w->engine),
+                               error);
+    return code;
+}
+
+static int answer(job *j, const td_generate_options *o, int64_t batch, td_error *error)
+{
+    td_decoder_options decoder = { .model = td_engine_model(j->w->engine),
+                                   .device = td_engine_device(j->w->engine),
+                                   .variables = td_engine_variables(j->w->engine),
+                                   .special = j->w->special,
+                                   .rows = batch,
+                                   .whole = td_tool_option(j->w->tool, "--no-cache") != NULL };
+    bool               texts = j->w->tokenizer_opened;
+    td_generate_in     in = { .decoder = &decoder,
+                              .options = o,
+                              .tokenizer = texts ? (const void *)j->w->x->tokenizer.plugin : NULL,
+                              .tokenizer_state = j->w->tokenizer,
+                              .requests = j->requests,
+                              .count = j->count,
+                              .text = j->streams ? on_text : NULL,
+                              .done = on_done,
+                              .stop = stop,
+                              .arg = j };
+    return td_generate(&in, &j->out, error);
+}
+
+static void report_speed(const job *j)
+{
+    const td_generate_out *o = &j->out;
+    char                   memory[32];
+    if (o->decode <= 0 || !o->generated)
+        return;
+    td_log_line(j->w->tool->log, TD_LOG_INFO,
+                "%" PRId64 " prompt tokens in %.2f s, %" PRId64 " new tokens in %.2f s: %.1f a "
+                "second; cache %s, %zu plans",
+                o->given, o->prefill, o->generated, o->decode, (double)o->generated / o->decode,
+                td_human_bytes(memory, (double)o->cache), o->plans);
+}
+
+/* Prompts from the arguments, from --ids and from files, in this order. */
+static int collect(job *j, size_t first, td_error *error)
+{
+    td_tool *t = j->w->tool;
+    int      code = 0;
+    for (size_t k = first; k < t->n_plain && !code; k++)
+        code = add_prompt(j, t->plain[k], strlen(t->plain[k]), error);
+    for (size_t k = 0; k < td_tool_count(t, "--ids") && !code; k++)
+        code = add_ids(j, td_tool_option_at(t, "--ids", k), error);
+    for (size_t k = 0; k < td_tool_count(t, "--file") && !code; k++)
+        code = add_file(j, td_tool_option_at(t, "--file", k), error);
+    if (!code && !j->count)
+        code = isatty(0) ? td_fail(error, TD_ECONFIG,
+                                   "no prompt: give one as an argument, --ids, --file, or on "
+                                   "standard input")
+                         : add_file(j, "-", error);
+    return code;
+}
+
+static bool needs_tokenizer(const job *j)
+{
+    for (int64_t k = 0; k < j->count; k++)
+        if (j->prompts[k].text)
+            return true;
+    return j->w->x->tokenizer.plugin != NULL;
+}
+
+static int generate(job *j, const char *weights, td_error *error)
+{
+    td_generate_options o;
+    int64_t             batch = 8;
+    const char        **stops = NULL;
+    int32_t            *stop_ids = NULL;
+    int                 code = 0;
+
+    j->w->special = (td_special){ .pad = 0, .bos = -1, .eos = -1, .unk = -1 };
+    if (!read_options(j->w->tool, &o, &batch, &j->best, error) ||
+        find_stops(j->w->tool, &o, &stops, &stop_ids, error))
+        code = error->code;
+    if (!code && needs_tokenizer(j))
+        code = open_tokenizer(j->w, error);
+    if (!code)
+        code = td_generate_check(&o, j->w->tokenizer_opened, error);
+    if (!code)
+        code = make_requests(j, error);
+    if (!code)
+        code = open_model(j->w, weights, error);
+    j->streams = j->count == 1 && o.beams == 1 && !j->w->tool->json && j->w->tokenizer_opened;
+    if (!code) {
+        signal(SIGINT, on_interrupt);
+        code = answer(j, &o, batch, error);
+        report_speed(j);
+    }
+    free(stops);
+    free(stop_ids);
+    return code;
+}
+
+static void close_job(job *j)
+{
+    for (int64_t k = 0; k < j->count; k++) {
+        free(j->prompts[k].text);
+        free(j->prompts[k].ids);
+        if (j->waiting)
+            json_decref(j->waiting[k]);
+    }
+    free(j->prompts);
+    free(j->requests);
+    free(j->waiting);
+}
+
+/* The first argument names a run if there is one of that name. */
+static bool take_run(td_tool *t, char **config)
+{
+    *config = t->n_plain ? td_path_join(t->plain[0], "config.cfg") : NULL;
+    if (!*config || !td_file_exists(*config)) {
+        free(*config);
+        *config = NULL;
+        return false;
+    }
+    memmove(t->files + 1, t->files, t->n_files * sizeof *t->files);
+    t->files[0] = *config;
+    t->n_files++;
+    return true;
+}
+
+/* --weights, or the newest checkpoint of the run; free() it. */
+static char *find_weights(const td_work *w, const char *run, td_error *error)
+{
+    const char *weights = td_tool_option(w->tool, "--weights");
+    char       *latest = NULL, *path = NULL, *checkpoints = NULL;
+    int         code = 0;
+    if (weights)
+        return strdup(weights);
+    if (run) {
+        checkpoints = td_path_join(run, "checkpoints");
+        code = td_checkpoint_latest(checkpoints, &latest, error);
+    } else
+        code = td_run_latest(w, &latest, error);
+    if (!code && !latest)
+        td_fail(error, TD_ECONFIG,
+                "there is no checkpoint of '%s': train first, or give parameters with --weights",
+                run ? run : w->x->run.name);
+    else if (!code && !td_checkpoint_check(latest, error))
+        path = td_path_join(latest, "model.safetensors");
+    free(checkpoints);
+    free(latest);
+    return path;
+}
+
+int td_command_generate(td_tool *t, int argc, char **argv)
+{
+    td_work     w;
+    td_error    e = { 0 };
+    job         j = { .w = &w, .best = 1 };
+    char       *weights, *config;
+    const char *run;
+    int         code;
+
+    if (!td_tool_parse(t, &td_usage_generate, argc, argv, &code))
+        return code;
+    run = take_run(t, &config) ? t->plain[0] : NULL;
+    if (!t->n_files)
+        return td_tool_usage_error(t, "no model: name a run's directory, or a config with -c FILE.cfg");
+    if (!td_work_open(&w, t, TD_NEED_MODEL, &code)) {
+        free(config);
+        return code;
+    }
+    w.x->optimizer.plugin = NULL;
+    weights = find_weights(&w, run, &e);
+    code = !weights || collect(&j, run ? 1 : 0, &e) || generate(&j, weights, &e) ? 1 : 0;
+    if (code && e.code == TD_EEND && interrupted)
+        code = TD_EXIT_INTERRUPTED;
+    else
+        code = code ? td_tool_fail(t, &e) : TD_EXIT_OK;
+    close_job(&j);
+    free(weights);
+    free(config);
+    td_work_close(&w);
+    return code;
+}

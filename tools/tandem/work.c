@@ -140,6 +140,12 @@ static int identify(const td_work *w, char out[64], td_error *error)
     return code;
 }
 
+int td_work_tokenizer(td_work *w, td_error *error)
+{
+    int code = open_tokenizer(w, error);
+    return code ? code : identify(w, w->tokenizer_id, error);
+}
+
 /* The data's `open` or, if it is only to prepare, its `prepare`. */
 static int with_data(td_work *w, bool open, td_error *error)
 {

@@ -27,6 +27,8 @@ void td_work_close(td_work *);
 
 /* Backend and model. */
 int td_work_engine(td_work *, td_error *error);
+/* The tokenizer alone. */
+int td_work_tokenizer(td_work *, td_error *error);
 /* Tokenizer and data source; prepares token shards where they are missing. */
 int td_work_data(td_work *, td_error *error);
 /* Only what opening would prepare. */
