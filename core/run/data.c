@@ -76,6 +76,12 @@ static int identify(const td_session *s, char out[64], td_error *error)
     return code;
 }
 
+int td_session_open_tokenizer(td_session *s, td_error *error)
+{
+    int code = open_tokenizer(s, error);
+    return code ? code : identify(s, s->tokenizer_id, error);
+}
+
 /* ---- the data -------------------------------------------------------------------------------- */
 
 /* Without a loss (`tandem data prepare` needs none) a record is as long as a sequence. */

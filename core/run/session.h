@@ -5,12 +5,14 @@
  *     session.c      opening and closing; the engine
  *     data.c         tokenizer and data source
  *     batches.c      how batches are arranged; planning a run; random batches
+ *     generation.c   continuing texts
  *     training.c, evaluation.c, description.c, parameters.c    the functions of embed.h
  */
 #ifndef TD_RUN_SESSION_H
 #define TD_RUN_SESSION_H
 
 #include "base/threads.h"
+#include "generate/decode.h"
 #include "run/experiment.h"
 #include "tandem/embed.h"
 
@@ -79,11 +81,20 @@ int td_session_result(int code, td_error *error);
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
+/* Open the tokenizer alone, unless it is open. */
+int  td_session_open_tokenizer(td_session *, td_error *error);
 /* Open tokenizer and data source, unless they are; makes token shards that are missing. */
 int  td_session_open_data(td_session *, td_error *error);
 /* Only make what opening the data would make. */
 int  td_session_prepare_data(td_session *, td_error *error);
 void td_session_close_data(td_session *);
+
+/* ---- generation ------------------------------------------------------------------------------ */
+
+/* Make the session ready to continue texts with the parameters of a file. */
+int                td_session_open_generation(td_session *, const char *weights, td_error *error);
+/* What a decoder of it needs, its rows and lengths not set. */
+td_decoder_options td_session_decoder(const td_session *);
 
 /* ---- batches --------------------------------------------------------------------------------- */
 

@@ -119,8 +119,12 @@ static int take_option(td_tool *t, const td_usage *u, int argc, char **argv, int
 
 /* ---- arguments ------------------------------------------------------------------------------- */
 
-/* "key=value". A path may contain '=', a key never contains '/'. */
-static bool is_override(const char *text) { return text[strcspn(text, "=/")] == '='; }
+/* "key=value". Paths and prompts ("2+2=") may contain '=', but a key has only these characters. */
+static bool is_override(const char *text)
+{
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+    return n && text[n] == '=';
+}
 
 static bool is_config(const char *name)
 {

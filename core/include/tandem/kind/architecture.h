@@ -74,6 +74,9 @@ typedef struct td_architecture {
     /* Names of other architectures whose parameters mean the same here, NULL at the end: those of a
      * causal model, where the input becomes bidirectional. Others are refused. NULL: none. */
     const char *const *takes;
+    /* Name of the array of ids that predicted tokens are read from: those of an answer go there as
+     * they are generated. NULL: cannot generate. */
+    const char *generated;
 } td_architecture;
 
 #ifdef __cplusplus
