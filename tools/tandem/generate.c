@@ -425,11 +425,12 @@ static int collect(job *j, size_t first, td_error *error)
         code = add_ids(j, td_tool_option_at(t, "--ids", k), error);
     for (size_t k = 0; k < td_tool_count(t, "--file") && !code; k++)
         code = add_file(j, td_tool_option_at(t, "--file", k), error);
+    if (!code && !j->count && !isatty(0))
+        code = add_file(j, "-", error);
     if (!code && !j->count)
-        code = isatty(0) ? td_fail(error, TD_ECONFIG,
-                                   "no prompt: give one as an argument, --ids, --file, or on "
-                                   "standard input")
-                         : add_file(j, "-", error);
+        code = td_fail(error, TD_ECONFIG,
+                       "no prompt: give one as an argument, with --ids or --file, or on standard "
+                       "input");
     return code;
 }
 
