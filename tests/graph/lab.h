@@ -93,7 +93,7 @@ static inline void expect_no_plan(sheet *s, td_tensor **roots, size_t n, const c
     td_plan_free(p);
 }
 
-static inline int steps_of(const td_plan *p, const char *op)
+static inline int calls_of(const td_plan *p, const char *op)
 {
     int count = 0;
     for (int32_t i = 0; i < p->n_calls; i++)

@@ -161,11 +161,12 @@ Test(mistakes, ops_that_give_what_does_not_fit)
     EXPECT("wrong_sum: the summand has other dims", EMIT("wrong_sum", NULL, a.x));
     begin(&a);
     y = EMIT("wrong_lowering", NULL, a.x);
-    expect_no_plan(&a.s, &y, 1, "the lowering of 'wrong_lowering' gives output 0 with other dims");
+    expect_no_plan(&a.s, &y, 1,
+                   "the lowering of 'wrong_lowering' computes output 0 with other dims");
     sheet_free(&a.s);
     begin(&a);
     y = EMIT("no_lowering", NULL, a.x);
-    expect_no_plan(&a.s, &y, 1, "the lowering of 'no_lowering' gives output 0 not at all");
+    expect_no_plan(&a.s, &y, 1, "the lowering of 'no_lowering' does not compute output 0");
     sheet_free(&a.s);
     begin(&a);
     y = td_sum_all(EMIT("wrong_gradient", NULL, a.x));

@@ -84,7 +84,7 @@ static void compare(const machine *a, const machine *b, const char *what, double
 static void fused_against_lowered(const char *backend, double tolerance)
 {
     machine m = machine_new(backend, 2), lowered = m;
-    lowered.device.fallback = true;
+    lowered.device.lower_all = true;
     compare(&m, &lowered, "fused against lowered", tolerance);
     machine_free(&m);
 }
@@ -167,7 +167,7 @@ Test(kernels, nan_is_not_hidden)
     for (int i = 0; i < 2; i++) {
         machine m = machine_new(backends[i], 2);
         expect_nan(&m, backends[i]);
-        m.device.fallback = true;
+        m.device.lower_all = true;
         expect_nan(&m, "lowered");
         machine_free(&m);
     }

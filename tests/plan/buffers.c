@@ -89,7 +89,7 @@ static sighting sight(const char *config, bool lowered, shapes *s)
     td_variables   *v = td_engine_variables(l.engine);
 
     *s = shapes_of(b);
-    device.fallback = lowered;
+    device.lower_all = lowered;
     cr_assert_eq(td_model_forward(model, v, TD_PHASE_TRAIN, b, false, &built, &l.error), 0, "%s",
                  l.error.text);
     cr_assert_eq(td_model_backward(model, v, &built, false, &l.error), 0, "%s", l.error.text);
