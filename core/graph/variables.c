@@ -1,4 +1,9 @@
-/* variables.c - what outlives a graph: parameters, gradients and states. */
+/* variables.c - what outlives a graph: parameters, gradients and states.
+ *
+ * The set is shared by all graphs of a model: each declares what it uses, by name, and the first
+ * declaration makes the variable. Pointers to variables stay valid as long as the set.
+ */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,8 +39,14 @@ void td_variables_free(td_variables *v)
     free(v);
 }
 
-size_t       td_variables_count(const td_variables *v) { return v->count; }
-td_variable *td_variables_at(const td_variables *v, size_t i) { return v->at[i]; }
+size_t td_variables_count(const td_variables *v) { return v->count; }
+
+td_variable *td_variables_at(const td_variables *v, size_t i)
+{
+    assert(i < v->count);
+    return v->at[i];
+}
+
 td_variable *td_variables_find(const td_variables *v, const char *name)
 {
     return td_map_get(v->by_name, name);
@@ -44,6 +55,7 @@ td_variable *td_variables_find(const td_variables *v, const char *name)
 static td_variable *append(td_variables *v)
 {
     td_variable *x = td_arena_alloc(v->arena, sizeof *x);
+    /* the list moves as it grows, the variables do not: graphs and optimizers hold pointers to them */
     if (v->count == v->room) {
         size_t        room = v->room ? 2 * v->room : 64;
         td_variable **at = realloc(v->at, room * sizeof *at);
@@ -63,6 +75,7 @@ td_variable *td_variables_add(td_variables *v, const char *name, int kind, const
                               int rank, td_init init, double initial)
 {
     td_variable *x = td_variables_find(v, name);
+    /* a later declaration must agree; its initial value does not matter any more */
     if (x)
         return x->rank == rank && (!rank || !memcmp(x->dim, dims, (size_t)rank * sizeof *dims))
                    ? x

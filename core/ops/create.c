@@ -1,4 +1,5 @@
-/* create.c - ops that make tensors from nothing: full, iota. */
+/* create.c - ops that make tensors from nothing: full, iota. Their dtype is an attribute, resolved by
+ * td_full and td_iota; emit checks it, and the dims, as it does for every op. */
 #include "define.h"
 
 static int infer_full(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,

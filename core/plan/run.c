@@ -223,7 +223,7 @@ static int fill_constants(td_plan *p, td_error *error)
         if (s->kind != TD_STORAGE_CONSTANT)
             continue;
         for (int64_t k = 0; k < s->count; k++)
-            td_element_store(host_side(p, s), s->dtype, k, s->leaf->values[k]);
+            td_element_store(host_side(p, s), s->dtype, k, s->leaf->elements[k]);
         if (upload(p, s, error))
             return TD_EIO;
     }
