@@ -1,9 +1,9 @@
 /* autograd.c - reverse-mode differentiation: each op's vjp emits ops of the same vocabulary.
  *
- * The gradients are nodes like any other, so a backend needs to know nothing of a backward pass. The
- * nodes of the forward pass are walked from the loss back to the first one. When the walk comes to a
- * node, every reader of it has added what flows back through it, since readers come later in the
- * order.
+ * The gradients are nodes like any other, so a backend needs to know nothing of a backward pass.
+ * The nodes of the forward pass are walked from the loss back to the first one. When the walk comes
+ * to a node, every reader of it has added what flows back through it, since readers come later in
+ * the order.
  *
  * With recompute, a marked layer keeps nothing but its inputs for the backward pass: its nodes are
  * emitted once more (their *twins*) before its gradients, which then read the twins. The planner
@@ -91,8 +91,8 @@ static void recompute(walk *w, int32_t region)
 
 /* ---- states ---------------------------------------------------------------------------------- */
 
-/* A gradient reads tensors of the forward pass when it runs. A state among them must still hold what
- * the node `x` read. `from`: the first node of the gradient of `x`. */
+/* A gradient reads tensors of the forward pass when it runs. A state among them must still hold
+ * what the node `x` read. `from`: the first node of the gradient of `x`. */
 static void check_states(td_graph_full *g, const td_node *x, int32_t from)
 {
     if (!td_written_since(x))

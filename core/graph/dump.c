@@ -1,4 +1,8 @@
-/* dump.c - a graph as text, and as DOT for graphviz. */
+/* dump.c - a graph as text, and as DOT for graphviz.
+ *
+ * The text is for diffs: nodes in order, numbered by their index, one line each, so that two graphs
+ * can be compared with ordinary tools.
+ */
 #include <string.h>
 
 #include "graph/internal.h"
@@ -17,6 +21,7 @@ void td_print_dims(td_text *out, int dtype, int rank, const int64_t *dims)
     td_text_print(out, "]");
 }
 
+/* What a node is called: by its own name if it has one, else by its op's. */
 static const char *title(const td_node *n)
 {
     switch (n->kind) {
@@ -33,6 +38,7 @@ static const char *title(const td_node *n)
     }
 }
 
+/* "%7", "%7.1" (output 1 of node 7), "-" (absent) */
 static void print_inputs(const td_node *n, td_text *out)
 {
     for (int k = 0; k < n->n_in; k++) {

@@ -1,5 +1,5 @@
-/* emit.c - one more node: the op is found, its inputs are checked, its shapes inferred, and what can
- * be had without a new node is not emitted.
+/* emit.c - one more node: the op is found, its inputs are checked, its shapes inferred, and what
+ * can be had without a new node is not emitted.
  *
  * Ops come from strangers too. What the rest of the code relies on (shapes, outputs that share an
  * input's memory) is checked here, once, for every op alike.
@@ -20,6 +20,7 @@ typedef struct request {
     const td_attrs   *attrs;
 } request;
 
+/* The registry searches files and may load a module; the map answers from the second time on. */
 static const td_op *find_op(td_graph_full *g, const char *name)
 {
     td_error     e = { 0 };
@@ -145,6 +146,7 @@ static uint64_t hash_of(const request *r)
     return h;
 }
 
+/* The hash is compared first: it is nearly always enough to tell nodes apart. */
 static bool is_equal(const td_node *x, uint64_t hash, const request *r)
 {
     if (x->hash != hash || x->op != r->op || x->n_in != r->n ||
@@ -168,6 +170,7 @@ static td_node *find_equal(td_graph_full *g, uint64_t hash, const request *r)
 
 /* ---- the node -------------------------------------------------------------------------------- */
 
+/* From here on the node's in-place outputs are what these states hold. */
 static void note_writes(const td_node *n)
 {
     for (int k = 0; k < n->n_out; k++) {
@@ -177,6 +180,7 @@ static void note_writes(const td_node *n)
     }
 }
 
+/* A node of the checked request, with the inferred shapes. */
 static td_node *append(td_graph_full *g, const request *r, const td_shape *shape, int n_out)
 {
     td_node *n = td_node_new(g, TD_NODE_OP, r->n, n_out);
@@ -240,6 +244,7 @@ td_tensor *td_graph_emit(td_graph *graph, const char *name, td_tensor *const *in
     return node ? &node->out[0].t : td_graph_out_of_memory(g);
 }
 
+/* An error tensor has any output that is asked for, so that plugins need no checks. */
 td_tensor *td_graph_output(td_tensor *first, int index)
 {
     td_node *n = td_value_of(first)->node;

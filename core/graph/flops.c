@@ -1,8 +1,8 @@
 /* flops.c - what a graph computes, counted node by node: forward and backward, dense and visible.
  *
- * Two questions, one way of counting. td_graph_flops describes a graph on one batch, phase by phase.
- * td_graph_cost prepares a training run, which wants the FLOPs of each batch: all but the masks is
- * counted once, and a batch costs as much as looking at its masks.
+ * Two questions, one way of counting. td_graph_flops describes a graph on one batch, phase by
+ * phase. td_graph_cost prepares a training run, which wants the FLOPs of each batch: all but the
+ * masks is counted once, and a batch costs as much as looking at its masks.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -147,6 +147,7 @@ struct td_masked {
     int32_t       *room;   /* for those of its integers that the graph computes; NULL: none are */
 };
 
+/* The entry of the node's mask, a new one if it is the first with it. */
 static struct td_masked *masked(td_cost *c, const td_node *n)
 {
     for (size_t k = 0; k < c->n_masks; k++)
@@ -193,6 +194,7 @@ int td_graph_cost(const td_graph *graph, td_tensor *const *roots, size_t n, td_c
     return take_room(out, error);
 }
 
+/* Called in every training step. */
 double td_cost_of(const td_cost *c, const td_batch *batch)
 {
     double flops = c->products;

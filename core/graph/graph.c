@@ -1,4 +1,8 @@
-/* graph.c - a graph's life and scopes, and the host's table behind tandem/graph.h. */
+/* graph.c - a graph's life and scopes, and the host's table behind tandem/graph.h.
+ *
+ * Plugins see a td_graph: a pointer to the table at the end of this file, through which they call
+ * all else. So a module needs no symbol of tandem when it is linked.
+ */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +34,7 @@ td_graph *td_graph_new(td_registry *registry, td_variables *variables,
     return NULL;
 }
 
+/* Nodes, their paths and constants are in the arena; variables belong to their set. */
 void td_graph_free(td_graph *graph)
 {
     td_graph_full *g = td_full_of(graph);
@@ -51,8 +56,9 @@ int td_graph_error(const td_graph *graph, td_error *error)
 
 /* ---- scopes ---------------------------------------------------------------------------------- */
 
-/* The scope names parameters, the path names the place in the model. They differ in layers that share
- * weights: their caches, random streams and profiles are their own, their parameters are not. */
+/* The scope names parameters, the path names the place in the model. They differ in layers that
+ * share weights: their caches, random streams and profiles are their own, their parameters are
+ * not. */
 
 static const char *joined(td_graph_full *g, const char *left, const char *right)
 {
@@ -113,6 +119,7 @@ static void mark(td_graph *graph, int begin)
 
 /* ---- auxiliary losses ------------------------------------------------------------------------ */
 
+/* In order of first use, which is the order of emission: the same in every run. */
 static void aux_loss(td_graph *graph, const char *name, td_tensor *scalar, double weight)
 {
     td_graph_full *g = td_full_of(graph);

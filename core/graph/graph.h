@@ -1,9 +1,9 @@
 /* graph.h - the graph behind tandem/graph.h: building it, differentiating it, looking at it.
  *
- * A graph is a list of nodes. It is built once for a phase and a shape of batch, never changed, only
- * appended to: by plugins, then by td_gradients, then by the planner as it lowers ops. An input is
- * always emitted before its reader, so the list is an order of execution, and every pass over the
- * graph is a walk along it.
+ * A graph is a list of nodes. It is built once for a phase and a shape of batch, never changed,
+ * only appended to: by plugins, then by td_gradients, then by the planner as it lowers ops. An
+ * input is always emitted before its reader, so the list is an order of execution, and every pass
+ * over the graph is a walk along it.
  *
  *     td_variables *variables = td_variables_new();
  *     td_graph_options options = { .phase = TD_PHASE_TRAIN, .real = TD_F32 };
@@ -108,8 +108,8 @@ typedef struct td_flops_phases {
 void td_graph_flops(const td_graph *, td_tensor *const *roots, size_t n, const td_batch *batch,
                     td_flops_phases *out);
 
-/* FLOPs of the matrix products for any batch of the graph's shape, visible pairs only: counted once,
- * then evaluated for each batch without allocating. The graph must outlive it. */
+/* FLOPs of the matrix products for any batch of the graph's shape, visible pairs only: counted
+ * once, then evaluated for each batch without allocating. The graph must outlive it. */
 typedef struct td_cost {
     double            products; /* of every batch */
     struct td_masked *masks;    /* scores, of which a batch's mask shows a share */
@@ -125,8 +125,8 @@ void   td_cost_free(td_cost *);
 void td_graph_dump_text(const td_graph *, td_text *out);
 /* The same for graphviz. */
 void td_graph_dump_dot(const td_graph *, td_text *out);
-/* The mask of the first attention at `path` or inside, for row `row` of the batch: one character per
- * pair, '#' where the query sees the key. */
+/* The mask of the first attention at `path` or inside, for row `row` of the batch: one character
+ * per pair, '#' where the query sees the key. */
 int  td_graph_dump_mask(const td_graph *, const td_batch *, const char *path, int64_t row,
                         td_text *out, td_error *error);
 

@@ -96,8 +96,8 @@ bool     td_node_is(const td_node *, const char *name);
 td_tensor *td_graph_refuse(td_graph *, const char *message);
 td_tensor *td_graph_out_of_memory(td_graph_full *);
 
-/* Refuse a shape that no tensor may have, whatever op or leaf it is for: all code that follows relies
- * on ranks within TD_MAX_RANK and on counts that do not wrap. */
+/* Refuse a shape that no tensor may have, whatever op or leaf it is for: all code that follows
+ * relies on ranks within TD_MAX_RANK and on counts that do not wrap. */
 int td_check_shape(const td_shape *, td_error *error);
 
 /* The variable in whose memory the value lies, be it through views or in-place ops; NULL: it has

@@ -8,6 +8,7 @@
 
 #include "graph/internal.h"
 
+/* The shape was checked before. */
 static td_node *leaf(td_graph_full *g, int kind, int dtype, const int64_t *dims, int rank)
 {
     td_node *n = td_node_new(g, kind, 0, 1);
@@ -58,6 +59,7 @@ static bool check_leaf(td_graph *graph, const char *what, const char *name, cons
     return false;
 }
 
+/* One node per variable, however often it is used: gradients of all uses meet there. */
 td_tensor *td_graph_variable(td_graph *graph, td_variable *v)
 {
     td_graph_full *g = td_full_of(graph);
@@ -85,6 +87,7 @@ static bool check_variable(td_graph *graph, const char *what, const char *name, 
     return true;
 }
 
+/* Fetch or declare the variable `name` of the current scope. */
 static td_tensor *variable(td_graph *graph, const char *name, int kind, const td_shape *s,
                            td_init init, double initial)
 {
@@ -131,7 +134,8 @@ td_tensor *td_graph_state(td_graph *g, const char *name, const int64_t *dims, in
 
 /* ---- constants and inputs -------------------------------------------------------------------- */
 
-/* A search of all nodes: a graph has few constants, and each is asked for once per layer at most. */
+/* A search of all nodes: a graph has few constants, and each is asked for once per layer at
+ * most. */
 static td_node *find_constant(const td_graph_full *g, const td_shape *s, const double *elements,
                               size_t bytes)
 {

@@ -1,9 +1,9 @@
-/* mask.c - the mask rule of an attention node on a batch's own integers: how many pairs of tokens it
- * shows, and which, as a picture.
+/* mask.c - the mask rule of an attention node on a batch's own integers: how many pairs of tokens
+ * it shows, and which, as a picture.
  *
- * The rule is td_mask's (tandem/ops.h), and stands here a second time, on the host: FLOPs are counted
- * without a run, by lengths of runs rather than pair by pair. tests/graph/mask.c holds the count
- * against the picture for every combination of its parts.
+ * The rule is td_mask's (tandem/ops.h), and stands here a second time, on the host: FLOPs are
+ * counted without a run, by lengths of runs rather than pair by pair. tests/graph/mask.c holds the
+ * count against the picture for every combination of its parts.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +90,7 @@ static bool find_rule(const td_node *n, const td_batch *b, int32_t *room, rule *
     return true;
 }
 
+/* The rule itself, for one pair: query i and key j of a row. */
 static bool sees(const rule *r, int64_t row, int64_t i, int64_t j)
 {
     int64_t q = row * r->q + i, k = row * r->k + j;
@@ -145,14 +146,15 @@ static int64_t keys_within(const span *k, int64_t low, int64_t high)
     return most(0, least(high, k->base + k->to - k->from) - most(low, k->base));
 }
 
-/* Pairs of the queries and keys of two runs of one segment: each query sees keys up to itself, as far
- * as the window reaches, and an input sees the inputs ahead of it too. */
+/* Pairs of the queries and keys of two runs of one segment: each query sees keys up to itself, as
+ * far as the window reaches, and an input sees the inputs ahead of it too. */
 static int64_t between(const rule *r, int64_t row, const span *q, const span *k)
 {
     const int32_t *input = r->causal && r->q_input ? r->k_input + row * r->k : NULL;
     int64_t        count = 0, ahead = 0, p = k->to;
-    /* from the last query back, so that the inputs ahead of a query only grow: p moves once through
-     * the keys. Any index of a later key exceeds `at`, so the window, which looks back, hides none. */
+    /* from the last query back, so that the inputs ahead of a query only grow: p moves once
+     * through the keys. Any index of a later key exceeds `at`, so the window, which looks back,
+     * hides none. */
     for (int64_t i = q->to - 1; i >= q->from; i--) {
         int64_t at = index_in(q, i);
         count += keys_within(k, r->window > 0 ? at - r->window + 1 : INT64_MIN,
@@ -194,6 +196,7 @@ double td_visible_pairs(const td_node *n, const td_batch *b, int32_t *room)
     return known ? (double)count / ((double)r.rows * (double)r.q * (double)r.k) : 1;
 }
 
+/* The same tensors, not equal ones: equal nodes were merged when they were built. */
 bool td_same_mask(const td_node *a, const td_node *b)
 {
     bool same = !memcmp(a->attrs.i, b->attrs.i, 3 * sizeof *a->attrs.i) &&
@@ -235,6 +238,7 @@ static bool is_within(const char *path, const char *group)
     return !strncmp(path, group, n) && (!path[n] || path[n] == '.');
 }
 
+/* A line for each query, a character for each key. */
 static void print_rule(const rule *r, int64_t row, td_text *out)
 {
     for (int64_t q = 0; q < r->q; q++) {

@@ -1,4 +1,9 @@
-/* node.c - nodes of a graph, and what other files ask about them. */
+/* node.c - nodes of a graph, and what other files ask about them.
+ *
+ * Memory of variables can change while a graph runs: an op may write to a state in place. A node
+ * that reads a state, or a view of it, so depends on its place in the order. The last part of this
+ * file is how merging, recomputation and the planner find out.
+ */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +43,7 @@ int td_check_shape(const td_shape *s, td_error *error)
     return count > 1e15 ? td_fail(error, TD_EGRAPH, "%.3g elements are too many", count) : 0;
 }
 
+/* The list moves as it grows, nodes do not: tensors are pointers into them. */
 static bool append(td_graph_full *g, td_node *n)
 {
     if (g->n_nodes == g->room) {
@@ -109,6 +115,8 @@ td_node *td_state_of(const td_value *v)
     return v->node->kind == TD_NODE_VARIABLE ? v->node : NULL;
 }
 
+/* `written` is the last write so far, so while a graph is built this may become true, never
+ * false. */
 bool td_written_since(const td_node *n)
 {
     for (int k = 0; k < n->n_in; k++) {

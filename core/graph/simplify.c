@@ -1,8 +1,8 @@
 /* simplify.c - algebra done while building: an op that would change nothing is not emitted.
  *
- * The identities hold for NaN and infinity too: x + 0 is not among them (it turns -0 into 0), nor is
- * x * 0. So plugins and gradients can be written without special cases for a scale of 1 or a reshape
- * to the same dims.
+ * The identities hold for NaN and infinity too: x + 0 is not among them (it turns -0 into 0), nor
+ * is x * 0. So plugins and gradients can be written without special cases for a scale of 1 or a
+ * reshape to the same dims.
  */
 #include <string.h>
 
@@ -30,9 +30,10 @@ static td_tensor *simplify_reshape(td_tensor *x, const td_shape *s)
     return td_node_is(n, "reshape") ? td_reshape(&n->in[0]->t, s->dim, s->rank) : NULL;
 }
 
-/* The gradient of a weight that was used transposed comes out as (a b)^T. As b^T a^T it is a product
- * in the weight's own layout, into which the planner can fold the sum over micro-batches. Only for
- * gradients: elsewhere the product itself may be wanted too, and would be computed twice. */
+/* The gradient of a weight that was used transposed comes out as (a b)^T. As b^T a^T it is a
+ * product in the weight's own layout, into which the planner can fold the sum over
+ * micro-batches. Only for gradients: elsewhere the product itself may be wanted too, and would
+ * be computed twice. */
 static td_tensor *transposed_product(const td_graph_full *g, const td_node *n, const td_attrs *a,
                                      int rank)
 {

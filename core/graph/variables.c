@@ -52,10 +52,12 @@ td_variable *td_variables_find(const td_variables *v, const char *name)
     return td_map_get(v->by_name, name);
 }
 
+/* In order of declaration, which is the same in every run, as building is deterministic. */
 static td_variable *append(td_variables *v)
 {
     td_variable *x = td_arena_alloc(v->arena, sizeof *x);
-    /* the list moves as it grows, the variables do not: graphs and optimizers hold pointers to them */
+    /* the list moves as it grows, the variables do not: graphs and optimizers hold pointers to
+     * them */
     if (v->count == v->room) {
         size_t        room = v->room ? 2 * v->room : 64;
         td_variable **at = realloc(v->at, room * sizeof *at);
@@ -89,8 +91,10 @@ td_variable *td_variables_add(td_variables *v, const char *name, int kind, const
     x->init = init;
     x->initial = initial;
     x->count = 1;
-    for (int k = 0; k < rank; k++)
-        x->count *= x->dim[k] = dims[k];
+    for (int k = 0; k < rank; k++) {
+        x->dim[k] = dims[k];
+        x->count *= dims[k];
+    }
     td_map_set(v->by_name, name, x);
     return x;
 }

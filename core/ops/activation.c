@@ -1,8 +1,8 @@
-/* activation.c - activations and gated linear units (Shazeer 2020); GELU in its tanh form (Hendrycks
- * and Gimpel 2016), as the models of the papers have it.
+/* activation.c - activations and gated linear units (Shazeer 2020); GELU in its tanh form
+ * (Hendrycks and Gimpel 2016), as the models of the papers have it.
  *
- * The gradients take x rather than the activation's output: those of SiLU and GELU do not follow from
- * the output, and one form serves all.
+ * The gradients take x rather than the activation's output: those of SiLU and GELU do not follow
+ * from the output, and one form serves all.
  */
 #include "define.h"
 
@@ -16,6 +16,7 @@ static td_tensor *gelu_tanh(td_tensor *x)
     return td_tanh(td_scale(td_mul(x, cubic), GELU_ROOT));
 }
 
+/* f(x) */
 static td_tensor *activated(td_tensor *x, int64_t f)
 {
     td_tensor *zero = td_scalar(x->graph, 0), *positive;
@@ -35,6 +36,7 @@ static td_tensor *activated(td_tensor *x, int64_t f)
     }
 }
 
+/* f'(x) */
 static td_tensor *derivative(td_tensor *x, int64_t f)
 {
     td_tensor *zero = td_scalar(x->graph, 0), *s, *t, *slope;
@@ -76,6 +78,7 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
     return td_infer_same(in, n, a, out, error);
 }
 
+/* An op of its own, which a backend may fuse; one that does not runs the lowering. */
 static void vjp(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[0] };

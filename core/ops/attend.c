@@ -1,8 +1,8 @@
 /* attend.c - scaled dot-product attention under a mask rule (Vaswani et al. 2017).
  *
  * The mask is a rule over a few integers per token, so a fused kernel (Dao et al. 2022) needs no
- * memory of the order T x T, and skips tiles that the rule hides. The lowering below stores scores and
- * mask: it defines the result, and is what a backend without the kernel runs.
+ * memory of the order T x T, and skips tiles that the rule hides. The lowering below stores scores
+ * and mask: it defines the result, and is what a backend without the kernel runs.
  */
 #include "define.h"
 
@@ -50,7 +50,8 @@ static int check_rule(td_tensor *const *in, td_error *error)
             return td_fail(error, TD_EGRAPH, "mask input %d must be i32 [%lld, %lld]", i,
                            (long long)q->dim[0], (long long)length);
     }
-    /* an index may be absent on one side: it counts from 0 then. These are compared, and need both */
+    /* an index may be absent on one side: it counts from 0 then. These are compared, and need
+     * both */
     if (!in[TD_ATTEND_Q_SEGMENT] != !in[TD_ATTEND_K_SEGMENT] ||
         !in[TD_ATTEND_Q_INPUT] != !in[TD_ATTEND_K_INPUT])
         return td_fail(error, TD_EGRAPH,
@@ -263,8 +264,8 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
     out[1] = td_reshape(td_add(td_log(sum), top), rows, 3);
 }
 
-/* With p the weights, from the saved logsumexp: ds = p (do v^T - sum(do o)); dq = ds k, dk = ds^T q,
- * dv = p^T do. */
+/* With p the weights, from the saved logsumexp: ds = p (do v^T - sum(do o)); dq = ds k, dk = ds^T
+ * q, dv = p^T do. */
 static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                        const bool *used, td_tensor **out)
 {

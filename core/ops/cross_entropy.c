@@ -2,8 +2,8 @@
  * 2022) and label smoothing as T5X computes it.
  *
  * The gradients of hidden states and embedding are outputs of the forward op: a fused kernel goes
- * through the logits chunk by chunk and computes both while a chunk is there, so [N, V] never exists.
- * The lowering stores it.
+ * through the logits chunk by chunk and computes both while a chunk is there, so [N, V] never
+ * exists. The lowering stores it.
  */
 #include "define.h"
 
@@ -101,7 +101,8 @@ static softmax softmax_of(td_tensor *z)
     return (softmax){ ex, sum, td_add(td_log(sum), top) };
 }
 
-/* dz = scale w / divisor (p (1 + 2 z_loss log Z) - t), p = ex / sum                        [N, V] */
+/* dz = scale w / divisor (p (1 + 2 z_loss log Z) - t), p = ex / sum                        [N,
+ * V] */
 static td_tensor *logit_gradients(const softmax *s, td_tensor *hot, td_tensor *share,
                                   const targets *t, const td_attrs *a)
 {
@@ -110,8 +111,8 @@ static td_tensor *logit_gradients(const softmax *s, td_tensor *hot, td_tensor *s
     return td_scale(td_mul(dz, share), a->f[0]);
 }
 
-/* A row of weight 0 may hold anything: padding, NaN, a label that is no token. `where` keeps it out,
- * which a product with 0 would not. */
+/* A row of weight 0 may hold anything: padding, NaN, a label that is no token. `where` keeps it
+ * out, which a product with 0 would not. */
 static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                   td_tensor **out)
 {

@@ -1,9 +1,9 @@
 /* define.h - how the core's ops are written down, and what their hooks share.
  *
- * The core's ops are plugins like any other: they include public headers only, and what they can do a
- * stranger's op can. Each has an `infer` hook that checks its inputs, since a graph is checked
- * nowhere else; a gradient as ops of the same vocabulary; and, if it is a composite, a lowering that
- * defines what it computes. The kernels are held against that.
+ * The core's ops are plugins like any other: they include public headers only, and what they can do
+ * a stranger's op can. Each has an `infer` hook that checks its inputs, since a graph is checked
+ * nowhere else; a gradient as ops of the same vocabulary; and, if it is a composite, a lowering
+ * that defines what it computes. The kernels are held against that.
  *
  * In a vjp, `in` and `out` are the op's tensors and `grad_out` what flows into its outputs (NULL:
  * nothing). An op with one output may rely on grad_out[0]: it is not called without.

@@ -1,8 +1,8 @@
 /* dropout.c - dropout by counter-based random numbers. Paper: Srivastava et al., 2014.
  *
  * No mask is kept for the backward pass: which elements are dropped is a function of (seed, step,
- * example, place, element), so the gradient drops the same ones by asking again. There is no lowering
- * to primitives, none of which is random: every backend needs this kernel.
+ * example, place, element), so the gradient drops the same ones by asking again. There is no
+ * lowering to primitives, none of which is random: every backend needs this kernel.
  */
 #include "define.h"
 

@@ -137,8 +137,8 @@ static int infer_where(td_tensor *const *in, int n, const td_attrs *a, td_shape 
     return broadcast(&out[0], in[2], error) || broadcast(&out[0], in[0], error) ? TD_EGRAPH : 1;
 }
 
-/* By `where` again, not by a product with the condition: a NaN of the branch that was not taken must
- * not come through. */
+/* By `where` again, not by a product with the condition: a NaN of the branch that was not taken
+ * must not come through. */
 static void vjp_where(TD_VJP_PARAMETERS)
 {
     td_tensor *zero = td_scalar(in[1]->graph, 0);

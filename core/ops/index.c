@@ -6,6 +6,7 @@
  */
 #include "define.h"
 
+/* table [N, ...], ids [...] -> [ids..., ...] */
 static int infer_gather(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
@@ -34,8 +35,8 @@ static void vjp_gather(TD_VJP_PARAMETERS)
         grad_in[0] = td_scatter_add(in[1], grad_out[0], 0, in[0]->dim[0]);
 }
 
-/* It only moves rows. Papers that count an embedding as a product with a one-hot matrix are served by
- * td_graph_lookups. */
+/* It only moves rows. Papers that count an embedding as a product with a one-hot matrix are served
+ * by td_graph_lookups. */
 static void flops_gather(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                          double pairs, td_flops *f)
 {
@@ -45,6 +46,7 @@ static void flops_gather(td_tensor *const *in, int n, td_tensor *const *out, con
 TD_DEFINE_OP(td_op_gather, "gather", 2, 2, "rows of a table by id", .infer = infer_gather,
              .vjp = vjp_gather, .flops = flops_gather);
 
+/* ids [...], src [ids..., ...], acc [rows, ...] or NULL -> [rows, ...] */
 static int infer_scatter(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                          td_error *error)
 {

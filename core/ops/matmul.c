@@ -1,8 +1,8 @@
 /* matmul.c - matrix products, [..., M, K] x [..., K, N] -> [..., M, N].
  *
  * A transposed operand is a td_transpose, which the planner makes a view: kernels take strides, so
- * there is one op for all four cases. Input 2 is a summand that the product starts from; the planner
- * puts sums there.
+ * there is one op for all four cases. Input 2 is a summand that the product starts from; the
+ * planner puts sums there.
  */
 #include "define.h"
 

@@ -12,6 +12,7 @@ static void no_flops(td_tensor *const *in, int n, td_tensor *const *out, const t
     memset(f, 0, sizeof *f);
 }
 
+/* i[0] rank, i[1..] dims; td_reshape has resolved a dim of -1. */
 static int infer_reshape(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                          td_error *error)
 {
@@ -37,6 +38,7 @@ static void vjp_reshape(TD_VJP_PARAMETERS)
 TD_DEFINE_OP(td_op_reshape, "reshape", 1, 1, "the same elements in other dims", .flags = TD_OP_VIEW,
              .infer = infer_reshape, .vjp = vjp_reshape, .flops = no_flops);
 
+/* i[k]: the axis of x that becomes axis k. */
 static int infer_permute(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                          td_error *error)
 {
@@ -65,6 +67,7 @@ static void vjp_permute(TD_VJP_PARAMETERS)
 TD_DEFINE_OP(td_op_permute, "permute", 1, 1, "axes in another order", .flags = TD_OP_VIEW,
              .infer = infer_permute, .vjp = vjp_permute, .flops = no_flops);
 
+/* i[k]: dims of the result, of x's rank; only a single entry can be repeated. */
 static int infer_expand(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
@@ -84,6 +87,7 @@ static void vjp_expand(TD_VJP_PARAMETERS) { grad_in[0] = td_unbroadcast(grad_out
 TD_DEFINE_OP(td_op_expand, "expand", 1, 1, "dims of 1 stretch", .flags = TD_OP_VIEW,
              .infer = infer_expand, .vjp = vjp_expand, .flops = no_flops);
 
+/* i[0] axis, i[1] start, i[2] length. */
 static int infer_slice(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                        td_error *error)
 {
@@ -124,6 +128,7 @@ TD_DEFINE_OP(td_op_detach, "detach", 1, 1, "the same value, no gradient", .flags
 TD_DEFINE_OP(td_op_copy, "copy", 1, 1, "the same value, dense in memory", .infer = td_infer_same,
              .vjp = vjp_copy, .flops = no_flops);
 
+/* i[0] axis, i[1] zeros before, i[2] after. */
 static int infer_pad(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
     if (a->i[0] < 0 || a->i[0] >= in[0]->rank || a->i[1] < 0 || a->i[2] < 0 ||
@@ -135,6 +140,7 @@ static int infer_pad(td_tensor *const *in, int n, const td_attrs *a, td_shape *o
     return 1;
 }
 
+/* The zeros take no gradient. */
 static void vjp_pad(TD_VJP_PARAMETERS)
 {
     grad_in[0] = td_slice(grad_out[0], (int)a->i[0], a->i[1], in[0]->dim[a->i[0]]);
@@ -170,6 +176,7 @@ static int infer_concat(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return 1;
 }
 
+/* Each part gets the gradient of its own range. */
 static void vjp_concat(TD_VJP_PARAMETERS)
 {
     int64_t start = 0;

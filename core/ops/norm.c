@@ -25,6 +25,7 @@ static int infer_softmax_grad(td_tensor *const *in, int n, const td_attrs *a, td
     return infer_softmax(in, n, a, out, error);
 }
 
+/* From y alone: x need not be kept. */
 static void vjp_softmax(TD_VJP_PARAMETERS)
 {
     grad_in[0] = td_op2_("softmax_grad", grad_out[0], out[0]);
@@ -84,11 +85,13 @@ static int infer_norm(td_tensor *const *in, int n, int statistics, td_shape *out
     return 1 + statistics;
 }
 
+/* One statistic: the reciprocal root of the mean square. */
 static int infer_rms(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
     return infer_norm(in, n, 1, out, error);
 }
 
+/* Two: the mean, the reciprocal deviation. */
 static int infer_layer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                        td_error *error)
 {
@@ -139,6 +142,8 @@ static td_tensor *sum_rows(td_tensor *x)
     return td_reshape(td_sum_axes(x, ((int64_t)1 << (x->rank - 1)) - 1), dims, 1);
 }
 
+/* One op for the gradients of x and w: both need the normalized x, and a fused kernel reads x
+ * once. */
 static void vjp_rms(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[0], n > 1 ? in[1] : 0, out[1] };
@@ -169,6 +174,7 @@ static void lower_rms_grad(td_graph *g, td_tensor *const *in, int n, const td_at
         out[1] = sum_rows(td_mul(dy, norm));
 }
 
+/* As vjp_rms, with a bias. */
 static void vjp_layer(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[0], n > 1 ? in[1] : 0, out[1], out[2] };

@@ -83,8 +83,8 @@ static int infer_topk(td_tensor *const *in, int n, const td_attrs *a, td_shape *
     return 2;
 }
 
-/* Each gradient goes back to where its value came from: a scatter over x laid out flat, whose ids are
- * row * width + index. */
+/* Each gradient goes back to where its value came from: a scatter over x laid out flat, whose ids
+ * are row * width + index. */
 static void vjp_topk(TD_VJP_PARAMETERS)
 {
     td_graph *g = in[0]->graph;

@@ -1,7 +1,7 @@
 /* rope.c - rotary position embedding, half-split layout. Paper: Su et al., "RoFormer", 2021.
  *
- * The angles are an input: whatever a position plugin does to frequencies and positions, the rotation
- * is the same.
+ * The angles are an input: whatever a position plugin does to frequencies and positions, the
+ * rotation is the same.
  */
 #include "define.h"
 

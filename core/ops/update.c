@@ -1,12 +1,13 @@
 /* update.c - sum of squares, and fused optimizer updates: AdamW (Loshchilov and Hutter 2019),
  * Adafactor (Shazeer and Stern 2018, as T5X computes it).
  *
- * What changes from step to step (rate, step number, clip factor, gate) is a scalar input, so one plan
- * serves the whole run. All writes are under the gate: a step that the NaN guard refuses changes
- * nothing. The formulas stand in tandem/update.h.
+ * What changes from step to step (rate, step number, clip factor, gate) is a scalar input, so one
+ * plan serves the whole run. All writes are under the gate: a step that the NaN guard refuses
+ * changes nothing. The formulas stand in tandem/update.h.
  */
 #include "define.h"
 
+/* A scalar of rank 0, whatever the dims of the input. */
 static int infer_scalar(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
@@ -82,6 +83,7 @@ TD_DEFINE_OP(td_op_adamw_step, "adamw_step", TD_STEP_INPUTS, TD_STEP_INPUTS, "on
 
 /* ---- Adafactor, not factored ----------------------------------------------------------------- */
 
+/* The moment lies in the memory of its input; the sum is a tensor of its own. */
 static int infer_moment(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
@@ -93,8 +95,8 @@ static int infer_moment(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return 2;
 }
 
-/* b2 = 1 - t^-rate, as exp and log of the tensor t. The sum of squares is an output of this op, since
- * the second half needs it whole before it can write anything. */
+/* b2 = 1 - t^-rate, as exp and log of the tensor t. The sum of squares is an output of this op,
+ * since the second half needs it whole before it can write anything. */
 static void lower_moment(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                          const bool *used, td_tensor **out)
 {

@@ -1,9 +1,9 @@
 /* calls.c - one node as one kernel call: where its inputs lie, where its outputs go, and which
  * copies come before it.
  *
- * Copies are planned only for a kernel that takes the call. A kernel with an `accepts` hook is asked
- * first: the same code walks the inputs with p->asking set, and td_plan_copy then describes a copy
- * without planning it. So nothing remains of a call that was refused.
+ * Copies are planned only for a kernel that takes the call. A kernel with an `accepts` hook is
+ * asked first: the same code walks the inputs with p->asking set, and td_plan_copy then describes a
+ * copy without planning it. So nothing remains of a call that was refused.
  */
 #include <assert.h>
 #include <string.h>
@@ -12,6 +12,7 @@
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
+/* An alias may have one itself: a lowering's result may be lowered, or folded, in turn. */
 td_value *td_plan_resolve(td_plan *p, td_value *v)
 {
     for (td_value *next; (next = td_plan_node(p, v->node)->alias[v->slot]) != NULL;)
@@ -25,6 +26,7 @@ td_place td_plan_dense(td_plan *p, const td_tensor *t)
                        td_view_dense(t->dtype, t->rank, t->dim) };
 }
 
+/* Leaves are placed when the first reader comes, so a leaf that nobody reads takes no memory. */
 static void place_leaf(td_plan *p, td_node *n)
 {
     static const int kinds[] = { [TD_NODE_VARIABLE] = TD_STORAGE_VARIABLE,
@@ -104,25 +106,31 @@ static td_kernel_call *new_call(td_plan *p, const td_kernel *kernel, const td_no
     return c;
 }
 
+/* An operand's storage lives at least until this call. `last` never goes back, since that of a
+ * root is the end of the run. */
+static void keep_alive(td_plan *p, int32_t storage)
+{
+    assert(storage >= 0 && storage < p->storages_room);
+    if (p->storages[storage].last < p->n_calls)
+        p->storages[storage].last = p->n_calls;
+}
+
 static void set_in(td_plan *p, td_kernel_call *c, int k, const td_place *place)
 {
-    assert(place->storage >= 0 && place->storage < p->n_storages);
     c->call.in[k] = place->view;
     c->call.in[k].data = c; /* not NULL: present; the address comes when memory is bound */
     c->in[k] = place->storage;
     c->in_offset[k] = place->offset;
-    p->storages[place->storage].last = p->n_calls;
+    keep_alive(p, place->storage);
 }
 
 static void set_out(td_plan *p, td_kernel_call *c, int k, const td_place *place)
 {
-    assert(place->storage >= 0 && place->storage < p->n_storages);
     c->call.out[k] = place->view;
     c->call.out[k].data = c; /* not NULL: wanted */
     c->out[k] = place->storage;
     c->out_offset[k] = place->offset;
-    if (p->storages[place->storage].last < p->n_calls)
-        p->storages[place->storage].last = p->n_calls;
+    keep_alive(p, place->storage);
 }
 
 /* The workspace depends on all operands, so it is asked for last; it lives for this call alone. */
@@ -195,6 +203,7 @@ static td_view output_view(const td_node *n, uint64_t flags, int k, const td_cal
     return td_view_dense(t->dtype, t->rank, t->dim);
 }
 
+/* In the memory of the state that it updates, or in a new storage. */
 static td_place output_place(td_plan *p, const td_node *n, uint64_t flags, int k,
                              const td_kernel_call *c)
 {
@@ -226,6 +235,7 @@ static void place_outputs(td_plan *p, td_node *n, uint64_t flags, td_kernel_call
     }
 }
 
+/* Remembers when states change, for is_stale. */
 static void note_changes(td_plan *p, const td_node *n)
 {
     for (int k = 0; k < n->n_out; k++) {
@@ -249,7 +259,7 @@ td_value *td_plan_input(const td_node *n, const td_node_plan *np, int k)
     return k < n->n_in ? n->in[k] : NULL;
 }
 
-/* Whether the call writes to its input k. */
+/* Whether the op writes to its input k. */
 static bool is_state(const td_node *n, int k)
 {
     for (int o = 0; o < n->n_out; o++)
@@ -258,8 +268,8 @@ static bool is_state(const td_node *n, int k)
     return false;
 }
 
-/* What the call writes to where input v is not in a state's memory. A copy of a state would take the
- * write in its stead; a value that is no state is copied, as others may read it unchanged. */
+/* What the call writes to where input v is not in a state's memory. A copy of a state would take
+ * the write in its stead; a value that is no state is copied, as others may read it unchanged. */
 static td_place written_copy(td_plan *p, td_node *n, td_value *v, const td_place *place)
 {
     const td_node *state = td_state_of(v);
@@ -271,6 +281,7 @@ static td_place written_copy(td_plan *p, td_node *n, td_value *v, const td_place
     return td_plan_copy(p, place, n);
 }
 
+/* Where input k is read, copied if the kernel cannot read it there. */
 static td_place input_place(td_plan *p, td_node *n, const td_node_plan *np, uint64_t flags, int k)
 {
     td_value *v = td_plan_input(n, np, k);
@@ -313,6 +324,7 @@ static void input_places(td_plan *p, td_node *n, uint64_t flags, td_place *in, b
 
 /* ---- the call of a node ---------------------------------------------------------------------- */
 
+/* Whether the kernel takes the node's call, if it is laid out as `flags` ask. */
 static bool accepts(td_plan *p, td_node *n, const td_kernel *kernel, uint64_t flags)
 {
     td_call  call = { .services = p->device.services,

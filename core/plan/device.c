@@ -19,6 +19,8 @@ static size_t bytes_of(const td_variable *x, int real)
     return (size_t)x->count * td_dtype_size(real);
 }
 
+/* Variables are declared while graphs are built, so this is called again as graphs come; what has
+ * memory keeps it. */
 int td_variables_allocate(td_variables *v, const td_device *device, int real, td_error *error)
 {
     for (size_t i = 0; i < td_variables_count(v); i++) {
@@ -46,8 +48,8 @@ void td_variables_release(td_variables *v, const td_device *device)
 
 /* ---- initial values -------------------------------------------------------------------------- */
 
-/* An element's initial value depends on the seed, the variable's name and the element's index alone:
- * not on threads, nor on which other variables a model has. */
+/* An element's initial value depends on the seed, the variable's name and the element's index
+ * alone: not on threads, nor on which other variables a model has. */
 
 /* Two normal numbers (Box and Muller 1958) from one counter. */
 static void normal_pair(uint64_t seed, uint64_t stream, uint64_t index, double z[2])
@@ -76,6 +78,7 @@ static double truncated_normal(uint64_t seed, uint64_t stream, uint64_t index)
     }
 }
 
+/* `index` counts the elements of one variable; `stream` is that of its name. */
 static double initial_value(const td_variable *x, uint64_t seed, uint64_t stream, uint64_t index)
 {
     double z[2];
@@ -112,6 +115,7 @@ static void fill_chunk(void *arg, int64_t i, int thread)
     }
 }
 
+/* In parallel by fixed chunks, which no value depends on; uploaded in one piece. */
 static int initialize(td_variable *x, const td_device *device, int real, uint64_t seed,
                       td_error *error)
 {

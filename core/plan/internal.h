@@ -150,7 +150,8 @@ td_place  td_plan_place_as(td_plan *, const td_place *, const td_tensor *dims, c
 td_place  td_plan_dense(td_plan *, const td_tensor *t);
 /* A dense copy, by a call that is planned here. */
 td_place  td_plan_copy(td_plan *, const td_place *, const td_node *why);
-/* How many inputs the node's call has, and input k: the op's own, or the folded summand; NULL: absent. */
+/* How many inputs the node's call has, and input k: the op's own, or the folded summand; NULL:
+ * absent. */
 int       td_plan_n_inputs(const td_node *);
 td_value *td_plan_input(const td_node *, const td_node_plan *, int k);
 /* Plan the node as a call of `kernel`; false if the kernel refuses it: nothing was planned then. */
@@ -170,7 +171,8 @@ td_view td_view_like(const td_view *order_of, const td_tensor *dims);
 
 /* Merge storages: in-place kernels, accumulators, values computed straight into states. */
 void td_plan_merge_storages(td_plan *);
-/* Give every storage that is left its offset; sets arena_bytes, own_bytes and the list of inputs. */
+/* Give every storage that is left its offset; sets arena_bytes, own_bytes and the list of
+ * inputs. */
 int  td_plan_set_offsets(td_plan *, td_error *error);
 
 #endif

@@ -1,4 +1,8 @@
-/* kernels.c - which kernels could compute a node on the plan's backend, the best first. */
+/* kernels.c - which kernels could compute a node on the plan's backend, the best first.
+ *
+ * Several rows may serve one (op, dtype): a module's fast kernel for some shapes, and the backend's
+ * own for all. Rows are offered in order of precedence, and each may refuse a call.
+ */
 #include <string.h>
 
 #include "plan/internal.h"
@@ -39,6 +43,7 @@ const td_kernel *td_plan_kernel(td_plan *p, const char *op, int dtype, const td_
     for (size_t i = 0; i < p->n_kernels; i++)
         for (size_t k = 0; k < p->kernels[i]->count; k++) {
             const td_kernel *row = &p->kernels[i]->rows[k];
+            /* rows up to `after` were offered before */
             if (row == after)
                 after = NULL;
             else if (!after && row->dtype == dtype && !strcmp(row->op, op))
@@ -57,6 +62,7 @@ int td_plan_kernel_dtype(const td_node *n)
     return n->out[0].t.dtype;
 }
 
+/* Nearly every node takes the first row, so that one is remembered; a full memo is only slower. */
 static const td_kernel *first_kernel(td_plan *p, const td_op *op, int dtype)
 {
     const td_kernel *kernel;

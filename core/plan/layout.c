@@ -21,6 +21,7 @@ td_view td_view_dense(int dtype, int rank, const int64_t *dims)
     return v;
 }
 
+/* Row-major without gaps: what a kernel may walk through with one index. */
 bool td_view_is_dense(const td_view *v)
 {
     int64_t stride = 1;
@@ -67,11 +68,12 @@ static bool reshape_run(const td_view *v, const td_tensor *to, int *a, int *b, t
     return true;
 }
 
+/* Walks both lists of dims from the right, where memory is contiguous. */
 bool td_view_reshape(const td_view *v, const td_tensor *to, td_view *out)
 {
     int a = v->rank - 1, b = to->rank - 1;
     *out = td_view_dense(v->dtype, to->rank, to->dim);
-    if (td_view_is_dense(v))
+    if (td_view_is_dense(v)) /* nearly always */
         return true;
     while (a >= 0 && b >= 0) {
         /* an axis of one entry belongs to no run: its stride is never used */
@@ -98,8 +100,8 @@ td_view td_view_like(const td_view *like, const td_tensor *dims)
             return v; /* an expanded axis has no place in the order */
         order[k] = k;
     }
-    /* sort axes by stride, largest first. Stable, and axes of one entry stay where they are: a dense
-     * view gives a dense one */
+    /* sort axes by stride, largest first. Stable, and axes of one entry stay where they are: a
+     * dense view gives a dense one */
     for (int i = 1; i < v.rank; i++)
         for (int j = i; j > 0; j--) {
             int p = order[j - 1], q = order[j];
@@ -108,6 +110,7 @@ td_view td_view_like(const td_view *like, const td_tensor *dims)
             order[j - 1] = q;
             order[j] = p;
         }
+    /* close the gaps: the smallest stride becomes 1, the next follows on it */
     for (int i = v.rank - 1; i >= 0; i--) {
         v.stride[order[i]] = stride;
         stride *= v.dim[order[i]];

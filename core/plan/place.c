@@ -34,8 +34,8 @@ static bool is_whole(const td_plan *p, int32_t storage, int64_t offset, const td
 }
 
 /* Whether call `index` may write output o over its input k. An elementwise kernel reads element i
- * of all inputs before it writes element i, so the same memory may come in twice; other kernels read
- * in any order. */
+ * of all inputs before it writes element i, so the same memory may come in twice; other kernels
+ * read in any order. */
 static bool may_overwrite(const td_plan *p, int32_t index, int k, int o, bool elementwise)
 {
     const td_kernel_call *c = p->calls[index];
@@ -93,8 +93,8 @@ static void merge_elementwise(td_plan *p)
 
 static bool is_assign(const td_kernel_call *c) { return c->node && td_node_is(c->node, "assign"); }
 
-/* Whether call `i` reads the state only as the summand of what it writes to storage `computed`: then
- * it reads each element before it writes it (m = b m + ..). */
+/* Whether call `i` reads the state only as the summand of what it writes to storage `computed`:
+ * then it reads each element before it writes it (m = b m + ..). */
 static bool reads_as_summand(const td_plan *p, int32_t i, int32_t state, int32_t computed)
 {
     const td_kernel_call *c = p->calls[i];
@@ -113,6 +113,7 @@ typedef struct history {
     int32_t writers;   /* how many calls write to it */
 } history;
 
+/* Of every storage, before any assignment is merged; merge_assigned keeps them up to date. */
 static history *histories(const td_plan *p)
 {
     history *h = calloc((size_t)p->n_storages + 1, sizeof *h);
@@ -130,7 +131,8 @@ static history *histories(const td_plan *p)
     return h;
 }
 
-/* Whether a call other than `i` writes to the state while the value is computed, assigned or read. */
+/* Whether a call other than `i` writes to the state while the value is computed, assigned or
+ * read. */
 static bool is_written_while(const td_plan *p, int32_t state, const td_storage *value, int32_t i)
 {
     int32_t end = value->last > i ? value->last : i;
@@ -255,6 +257,7 @@ static size_t lowest_gap(const placed *list, int32_t count, const td_storage *s)
     return at;
 }
 
+/* By offset, so that lowest_gap meets storages from the bottom up. */
 static void insert(placed *list, int32_t count, const td_storage *s)
 {
     int32_t i = count;

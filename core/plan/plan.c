@@ -1,5 +1,9 @@
 /* plan.c - from nodes to calls: which nodes are needed, and each of them as a view, a kernel call,
- * or simpler nodes. */
+ * or simpler nodes.
+ *
+ * The order of emission is kept. It is an order of execution already, and the one that the author
+ * of a graph sees: what reads a state before a write to it, or after it, is decided by that order.
+ */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +13,7 @@
 
 /* ---- liveness -------------------------------------------------------------------------------- */
 
+/* Somebody reads this output. Counted, since a fold needs to know of a second reader. */
 static void make_live(td_plan *p, const td_node *n, int slot)
 {
     td_node_plan *np = td_plan_node(p, n);
@@ -181,6 +186,7 @@ static void place_roots(td_plan *p)
     }
 }
 
+/* A plan of no nodes yet; NULL: out of memory. */
 static td_plan *empty_plan(td_graph *graph, td_tensor *const *roots, size_t n,
                            const td_device *device)
 {
@@ -196,7 +202,9 @@ static td_plan *empty_plan(td_graph *graph, td_tensor *const *roots, size_t n,
         p->roots = td_arena_alloc(p->records, (n + 1) * sizeof *p->roots);
         p->root_tensors = td_arena_alloc(p->records, (n + 1) * sizeof *p->root_tensors);
     }
-    if (!p->roots || !p->root_tensors) {
+    /* storage 0 must exist even when memory runs out later: see records.c */
+    if (!p->roots || !p->root_tensors ||
+        !td_plan_grow(p, &p->storages, 0, &p->storages_room, sizeof *p->storages)) {
         td_plan_free(p);
         return NULL;
     }

@@ -55,8 +55,8 @@ int td_plan_bind(td_plan *, void *arena, td_error *error);
 /* ---- running --------------------------------------------------------------------------------- */
 
 /* Set an input by name. Each run needs all of the graph's inputs set anew. Reals are converted to
- * the input's dtype; a name that the graph does not read is ignored, since a batch may serve several
- * graphs. */
+ * the input's dtype; a name that the graph does not read is ignored, since a batch may serve
+ * several graphs. */
 int td_plan_set_ints(td_plan *, const char *name, const int32_t *values, int64_t count,
                      td_error *error);
 int td_plan_set_floats(td_plan *, const char *name, const float *values, int64_t count,

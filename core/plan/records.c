@@ -1,4 +1,8 @@
-/* records.c - the planner's records: of nodes, storages and calls; and the end of a plan. */
+/* records.c - the planner's records: of nodes, storages and calls; and the end of a plan.
+ *
+ * Planning fails in one way: p->error is set, and whoever loops over nodes stops. Until then code
+ * goes on with stand-ins (no_node, storage 0), so it need not check every record that it asks for.
+ */
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -43,7 +47,6 @@ bool td_plan_grow(td_plan *p, void *list, int32_t count, int32_t *room, size_t s
     return true;
 }
 
-/* Callers need no check for NULL: after p->error is set, no plan comes of what they write. */
 td_node_plan *td_plan_node(td_plan *p, const td_node *n)
 {
     assert(n->index >= 0 && n->index < p->g->n_nodes && p->g->nodes[n->index] == n);
@@ -60,8 +63,10 @@ int32_t td_plan_storage(td_plan *p, int kind, int dtype, int64_t count)
 {
     td_storage *s;
     assert(count >= 0);
+    /* the list moves as it grows: storages are known by index, and pointers to them are
+     * short-lived */
     if (!td_plan_grow(p, &p->storages, p->n_storages, &p->storages_room, sizeof *p->storages))
-        return 0; /* p->error ends planning before anybody looks at storage 0 */
+        return 0;
     s = &p->storages[p->n_storages];
     *s = (td_storage){ .kind = kind,
                        .dtype = dtype,
@@ -73,6 +78,8 @@ int32_t td_plan_storage(td_plan *p, int kind, int dtype, int64_t count)
     return p->n_storages++;
 }
 
+/* Chains are short, a handful of merges; compressing their paths would need a plan that is not
+ * const. */
 int32_t td_storage_root(const td_plan *p, int32_t s)
 {
     assert(s >= 0 && s < p->n_storages);
@@ -85,6 +92,7 @@ void td_plan_free(td_plan *p)
 {
     if (!p)
         return;
+    /* the arena is shared, and the caller's; variables are their set's */
     if (p->own_memory)
         p->device.backend->release(p->device.state, p->own_memory, p->own_bytes);
     td_arena_free(p->records);

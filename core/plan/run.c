@@ -1,8 +1,8 @@
 /* run.c - a plan at work: memory, inputs, calls, results, profile.
  *
- * Once memory is bound, nothing here allocates (but for an error message): a training step is a loop
- * over calls whose addresses are filled in. Host and device memory are kept apart: whatever crosses
- * goes through the backend's upload and download, or is used in place where these are NULL.
+ * Once memory is bound, nothing here allocates (but for an error message): a training step is a
+ * loop over calls whose addresses are filled in. Host and device memory are kept apart: whatever
+ * crosses goes through the backend's upload and download, or is used in place where these are NULL.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -33,8 +33,9 @@ static int upload(td_plan *p, td_storage *s, td_error *error)
     return 0;
 }
 
-/* Whether elements of `dtype` may fill the input. Reals convert to each other, since the caller need
- * not know the graph's real type; integers do not, as a token id that became a real is a bug. */
+/* Whether elements of `dtype` may fill the input. Reals convert to each other, since the caller
+ * need not know the graph's real type; integers do not, as a token id that became a real is a
+ * bug. */
 static int check_input(const td_storage *s, const char *name, int dtype, int64_t count,
                        td_error *error)
 {
@@ -54,6 +55,7 @@ static int check_input(const td_storage *s, const char *name, int dtype, int64_t
     return 0;
 }
 
+/* Into the storage itself, or into the scratch and from there to the device. */
 static int set(td_plan *p, const char *name, const void *elements, int dtype, int64_t count,
                td_error *error)
 {
@@ -89,6 +91,7 @@ int td_plan_set_floats(td_plan *p, const char *name, const float *values, int64_
     return set(p, name, values, TD_F32, count, error);
 }
 
+/* The caller of a scalar (a step number, a rate) need not know which dtype the graph gave it. */
 int td_plan_set_scalar(td_plan *p, const char *name, double value, td_error *error)
 {
     td_node *n = td_map_get(p->g->inputs, name);
@@ -100,6 +103,7 @@ int td_plan_set_scalar(td_plan *p, const char *name, double value, td_error *err
 int td_plan_set_batch(td_plan *p, const td_batch *b, td_error *error)
 {
     int code = 0;
+    /* an array without data is only a shape, by which plans are made ahead */
     for (int32_t k = 0; k < b->count && !code; k++) {
         int64_t count = 1;
         for (int d = 0; d < b->at[k].rank; d++)
@@ -176,6 +180,7 @@ double td_plan_get_scalar(td_plan *p, const td_tensor *root)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
+/* A merged storage gets an address that is never used: `address` asks for its root's. */
 static int find_memory(td_plan *p, char *arena, td_error *error)
 {
     assert(arena || !p->arena_bytes);
@@ -196,6 +201,7 @@ static int find_memory(td_plan *p, char *arena, td_error *error)
     return 0;
 }
 
+/* Views count in elements, memory in bytes. */
 static void *address(const td_plan *p, int32_t storage, int64_t offset, int dtype)
 {
     return (char *)p->storages[td_storage_root(p, storage)].memory +
@@ -216,6 +222,8 @@ static void set_addresses(td_plan *p, td_kernel_call *c)
     c->call.workspace = c->workspace < 0 ? NULL : address(p, c->workspace, 0, TD_F32);
 }
 
+/* At binding, not before each run: no kernel writes to a constant, and no merge gives its memory
+ * away. */
 static int fill_constants(td_plan *p, td_error *error)
 {
     for (int32_t i = 0; i < p->n_storages; i++) {
@@ -237,7 +245,7 @@ static size_t largest_transfer(const td_plan *p)
     for (int32_t i = 0; i < p->n_storages; i++)
         if (p->storages[i].kind != TD_STORAGE_ARENA && p->storages[i].bytes > bytes)
             bytes = p->storages[i].bytes;
-    for (size_t k = 0; k < p->n_roots; k++)
+    for (size_t k = 0; k < p->n_roots; k++) /* in double at most */
         if ((size_t)td_count(p->root_tensors[k]) * 8 > bytes)
             bytes = (size_t)td_count(p->root_tensors[k]) * 8;
     return bytes;
@@ -299,6 +307,7 @@ static const char *advice(int code)
     return code == TD_EFORMAT ? ": is an id or a label outside its table?" : "";
 }
 
+/* Names all that is known of the call: its operands' dims mostly tell what is wrong. */
 static int call_failed(const td_plan *p, const td_kernel_call *c, int code, td_error *error)
 {
     const char *path = c->node ? c->node->path : "";
@@ -356,6 +365,7 @@ int td_plan_run(td_plan *p, td_error *error)
 
 /* ---- profile --------------------------------------------------------------------------------- */
 
+/* Times are kept by call and summed by op on demand, so that profiling adds no lookup to a run. */
 void td_plan_profile(td_plan *p, bool on)
 {
     p->profile = on;
