@@ -68,6 +68,7 @@ static int check_bias(td_tensor *const *in, td_error *error)
 {
     const td_tensor *q = in[TD_ATTEND_Q], *k = in[TD_ATTEND_K], *table = in[TD_ATTEND_TABLE],
                     *dense = in[TD_ATTEND_DENSE];
+    /* distances beyond the table read its first or last entry, so any length but 0 will do */
     if (table && (table->dtype != q->dtype || table->rank != 2 || table->dim[0] != q->dim[1] ||
                   table->dim[1] < 1 || !in[TD_ATTEND_Q_POSITION] || !in[TD_ATTEND_K_POSITION]))
         return td_fail(
@@ -250,6 +251,8 @@ static td_tensor *scores(td_graph *g, td_tensor *const *in, const td_attrs *a)
     return in[TD_ATTEND_DENSE] ? td_add(s, in[TD_ATTEND_DENSE]) : s;
 }
 
+/*     o = sum_j exp(s_j - top) v_j / sum, sum = sum_j exp(s_j - top), over the visible keys j
+ *     lse = log(sum) + top */
 static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                   td_tensor **out)
 {
@@ -277,6 +280,7 @@ static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs 
               *zero = td_scalar(g, 0);
     /* the logsumexp of a query without keys is -infinity: kept finite, or exp(s - lse) is NaN */
     td_tensor *top = td_maximum(td_reshape(lse, rows, 4), td_scalar(g, HIDDEN));
+    /* weights are computed anew, not saved: they are of the order T x T */
     td_tensor *p = td_where(visible(g, in, a), td_exp(td_sub(scores(g, in, a), top)), zero);
     td_tensor *dp = td_matmul(go, td_transpose(v, -1, -2));
     td_tensor *ds = td_mul(p, td_sub(dp, td_sum(td_mul(go, in[TD_ATTEND_OUT]), -1)));

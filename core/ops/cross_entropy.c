@@ -111,7 +111,9 @@ static td_tensor *logit_gradients(const softmax *s, td_tensor *hot, td_tensor *s
     return td_scale(td_mul(dz, share), a->f[0]);
 }
 
-/* A row of weight 0 may hold anything: padding, NaN, a label that is no token. `where` keeps it
+/*     loss = sum_n w_n (log Z - sum_v t_v z_v + entropy + z_loss (log Z)^2) / divisor
+ *
+ * A row of weight 0 may hold anything: padding, NaN, a label that is no token. `where` keeps it
  * out, which a product with 0 would not. */
 static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                   td_tensor **out)

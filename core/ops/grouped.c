@@ -49,6 +49,7 @@ static int infer_matmul(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return check_groups(in[2], x->dim[0], error) ? TD_EGRAPH : 1;
 }
 
+/* y_n = x_n w_g: dx_n = dy_n w_g^T, dw_g = sum x_n^T dy_n over the rows n of g. */
 static void vjp_matmul(TD_VJP_PARAMETERS)
 {
     td_tensor *g = grad_out[0];

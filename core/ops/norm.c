@@ -31,7 +31,7 @@ static void vjp_softmax(TD_VJP_PARAMETERS)
     grad_in[0] = td_op2_("softmax_grad", grad_out[0], out[0]);
 }
 
-/* Without the largest, exp would overflow. */
+/*     y = exp(x - max) / sum(exp(x - max)); without the maximum exp would overflow */
 static void lower_softmax(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                           const bool *used, td_tensor **out)
 {
@@ -154,6 +154,7 @@ static void vjp_rms(TD_VJP_PARAMETERS)
         grad_in[1] = td_output(grad_in[0], 1);
 }
 
+/*     r = 1 / sqrt(mean(x^2) + eps);  y = x r w */
 static void lower_rms(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                       td_tensor **out)
 {
@@ -187,7 +188,9 @@ static void vjp_layer(TD_VJP_PARAMETERS)
             grad_in[k] = td_output(grad_in[0], k);
 }
 
-/* The variance of what was centred, not mean(x^2) - mean^2, which cancels. */
+/*     r = 1 / sqrt(mean((x - mean)^2) + eps);  y = (x - mean) r w + b
+ *
+ * The variance is that of the centred x, not mean(x^2) - mean^2, which cancels. */
 static void lower_layer(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                         const bool *used, td_tensor **out)
 {

@@ -35,6 +35,7 @@ static void vjp(TD_VJP_PARAMETERS)
     grad_in[0] = td_emit_("rope", inputs, 3, &back);
 }
 
+/*     (u, v) -> (u cos - v sin, v cos + u sin); back with -sin */
 static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                   td_tensor **out)
 {

@@ -20,6 +20,7 @@ static int infer_scalar(td_tensor *const *in, int n, const td_attrs *a, td_shape
 
 static void vjp_squares(TD_VJP_PARAMETERS) { grad_in[0] = td_scale(td_mul(in[0], grad_out[0]), 2); }
 
+/* A kernel adds up fixed chunks, so that no thread count changes a bit; here the sum op does. */
 static void lower_squares(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                           const bool *used, td_tensor **out)
 {
@@ -61,7 +62,10 @@ static td_tensor *correction(td_tensor *t, double b)
     return td_affine(td_exp(td_scale(t, log(b))), -1, 1);
 }
 
-/* The gradient is clipped on the way: no clipped copy is kept. */
+/*     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+ *     p -= lr (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + decay p)
+ *
+ * The gradient is clipped on the way: no clipped copy is kept. */
 static void lower_adamw(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                         const bool *used, td_tensor **out)
 {
@@ -95,7 +99,9 @@ static int infer_moment(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return 2;
 }
 
-/* b2 = 1 - t^-rate, as exp and log of the tensor t. The sum of squares is an output of this op,
+/*     b2 = 1 - t^-rate;  v = b2 v + (1 - b2) (g^2 + 1e-30);  sum = sum(g^2 / v)
+ *
+ * t is a tensor, so its power is an exp of its log. The sum of squares is an output of this op,
  * since the second half needs it whole before it can write anything. */
 static void lower_moment(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                          const bool *used, td_tensor **out)
@@ -122,6 +128,8 @@ static int infer_adafactor(td_tensor *const *in, int n, const td_attrs *a, td_sh
     return 2;
 }
 
+/*     u = g / sqrt(v) / max(1, rms(g / sqrt(v)) / threshold);  delta = lr max(smallest, rms(p)) u
+ *     m = b1 m + (1 - b1) delta (if b1 > 0);  p = (1 - decay) p - (m or delta) */
 static void lower_adafactor(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                             const bool *used, td_tensor **out)
 {

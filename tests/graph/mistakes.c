@@ -1,5 +1,5 @@
-/* mistakes.c - graphs that are built wrongly, by a model or by an op: each is refused with a message
- * that names the place, and nothing is read or written out of bounds. */
+/* mistakes.c - graphs that are built wrongly, by a model or by an op: each is refused with a
+ * message that names the place, and nothing is read or written out of bounds. */
 #include "plugin/scratch.h"
 
 #include "graph/lab.h"
@@ -189,8 +189,8 @@ static int run_with(sheet *s, const int32_t *ids, td_error *e)
     return td_plan_run(s->plan, e);
 }
 
-/* An input that was not set is an error, not the last run's; an id out of range is reported with its
- * op, path and dims. */
+/* An input that was not set is an error, not the last run's; an id out of range is reported with
+ * its op, path and dims. */
 Test(mistakes, runs)
 {
     site       a = site_new(NULL);

@@ -3,8 +3,8 @@
 
 enum { ROWS = 3, COLUMNS = 5 };
 
-/* A root is copied if it is not dense. The copy of a later one reads a storage that is a root itself,
- * and must not end its life. */
+/* A root is copied if it is not dense. The copy of a later one reads a storage that is a root
+ * itself, and must not end its life. */
 Test(roots, copies_leave_other_roots_alone)
 {
     machine    m = machine_new("cpu", 1);
