@@ -422,7 +422,7 @@ static bool chooses(const td_kernels *k)
 void td_check_values(td_check *c)
 {
     devices d = { .plain = device_of(c, TD_F32, 2), .lowered = td_check_device(c, TD_F64, 1) };
-    d.lowered.fallback = true;
+    d.lowered.lower_all = true;
     each_op(c, &d, compare_values);
     if (!td_check_is_kind(c->plugin, TD_KERNELS_KIND) || d.used || c->n_findings)
         return;
