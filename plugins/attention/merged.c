@@ -87,8 +87,8 @@ static td_bias own_bias(const td_attention_in *in, const struct qkv *x, int64_t 
     return bo.table;
 }
 
-/* Keys and values of the encoder's tokens, by the same weights as those of own tokens: the names are
- * those that heads_of used. */
+/* Keys and values of the encoder's tokens, by the same weights as those of own tokens: the names
+ * are those that heads_of used. */
 static struct qkv memory_of(const struct merged *m, const td_attention_in *in)
 {
     const struct heads *c = &m->heads;

@@ -9,9 +9,9 @@
  * The rotation acts on separate dimensions because it would not commute with Uk: a rotated c Uk
  * could not be cached as c.
  *
- * Generation keeps c and the rotated key side by side: kv_rank + rope_dim numbers per token, however
- * many heads there are. A pass multiplies its queries by Uk and its outputs by Uv, and so attends to
- * the latents themselves. Parameters are named as in Hugging Face's DeepSeek-V2. */
+ * Generation keeps c and the rotated key side by side: kv_rank + rope_dim numbers per token,
+ * however many heads there are. A pass multiplies its queries by Uk and its outputs by Uv, and so
+ * attends to the latents themselves. Parameters are named as in Hugging Face's DeepSeek-V2. */
 #include "tandem/kind/attention.h"
 
 struct mla {
@@ -123,8 +123,8 @@ static td_tensor *expansion(const struct mla *c, td_graph *g)
 }
 
 /* The same by q . (U c) = (U^T q) . c: one key head of width R + rope_dim for all queries, whose
- * values are its first R numbers. Cheaper for few queries and many keys: those of earlier passes need
- * not be expanded again. */
+ * values are its first R numbers. Cheaper for few queries and many keys: those of earlier passes
+ * need not be expanded again. */
 static td_tensor *attend_latents(const struct mla *c, const td_attention_in *in, td_tensor *q[2],
                                  td_tensor *latent, td_tensor *key, double scale)
 {

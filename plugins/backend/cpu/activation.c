@@ -8,6 +8,8 @@
 #define GELU_ROOT 0.7978845608f /* sqrt(2 / pi) */
 #define GELU_CUBIC 0.044715f
 
+/* The kind is the same for a whole tensor, so the compiler moves the switch out of the loops. x <=
+ * 0 keeps NaN, where max(x, 0) would drop it. */
 TD_CPU_INLINE td_vf activate(int64_t kind, td_vf x)
 {
     td_vf positive = td_vpick(x <= 0, td_vset(0), x);
@@ -26,7 +28,7 @@ TD_CPU_INLINE td_vf activate(int64_t kind, td_vf x)
     }
 }
 
-/* The value and the derivative together. */
+/* Returns the derivative, and the value in *value: they share what is expensive. */
 TD_CPU_INLINE td_vf slope(int64_t kind, td_vf x, td_vf *value)
 {
     td_vf s, positive = td_vpick(x <= 0, td_vset(0), x);
@@ -54,6 +56,7 @@ TD_CPU_INLINE td_vf slope(int64_t kind, td_vf x, td_vf *value)
     }
 }
 
+/* Elements i .. i + 15 of input or output i_. */
 #define LOAD(i_) td_vload_n((const float *)in[i_] + i, n - i)
 #define STORE(i_, value_) td_vstore_n((float *)out[i_] + i, value_, n - i)
 
@@ -80,7 +83,7 @@ TD_CPU_CLONES static void glu_leaf(void *const *out, const void *const *in, int6
         STORE(0, activate(a->i[0], LOAD(0)) * LOAD(1));
 }
 
-/* In: dy, gate, up. Out: dgate, dup. */
+/* dy, gate, up -> dgate, dup. The value f(gate) is recomputed, not kept. */
 TD_CPU_CLONES static void glu_grad_leaf(void *const *out, const void *const *in, int64_t n,
                                         const td_attrs *a)
 {
@@ -102,11 +105,13 @@ int td_cpu_glu_grad(const td_call *call) { return td_cpu_map(call, 3, glu_grad_l
 /* ---- softmax over the last axis of dense tensors --------------------------------------------- */
 
 typedef struct softmax_job {
-    const float *x, *y;
+    const float *x, *y; /* y: the softmax itself, for the gradient; NULL: forward */
     float       *out;
     int64_t      n, rows, rows_per_item;
 } softmax_job;
 
+/* y = e^(x - max) / sum. The last lanes are added one by one: those behind the end hold e^-max, not
+ * 0. */
 TD_CPU_CLONES static void softmax_row(float *y, const float *x, int64_t n)
 {
     td_vf   sum = { 0 };
@@ -129,7 +134,7 @@ TD_CPU_CLONES static void softmax_row(float *y, const float *x, int64_t n)
         td_vstore_n(y + i, td_vload_n(y + i, n - i) * (1.0f / scale), n - i);
 }
 
-/* dx = y (dy - sum(dy y)). */
+/* dx = y (dy - sum(dy y)) */
 TD_CPU_CLONES static void softmax_grad_row(float *dx, const float *dy, const float *y, int64_t n)
 {
     float sum = td_vdot(dy, y, n);

@@ -1,11 +1,17 @@
 /* attend.c - attention without the matrix of scores: online softmax over blocks of keys (Dao et al.
  * 2022, arXiv:2205.14135; Milakov and Gimelshein 2018, arXiv:1805.02867). A task is 64 queries of
- * one head. */
+ * one head, so no two tasks write the same output. With m the largest score so far, for each block
+ * of keys:
+ *
+ *     s = scale q k^T + bias;  m' = max(m, s);  f = e^(m - m')
+ *     sum = f sum + sum_j e^(s_j - m');  o = f o + sum_j e^(s_j - m') v_j
+ *
+ * and at the end o / sum, and the logsumexp m + log(sum), which the backward pass needs. */
 #include "attend.h"
 #include "kernels.h"
 
-typedef struct scratch { /* one thread's */
-    float *rows;         /* [64][e or f], then transposed */
+typedef struct scratch { /* of one thread */
+    float *rows;         /* [64][e or f], on the way in or out of the transposed ones */
     float *q;            /* scale q^T [e][64] */
     float *o;            /* o^T [f][64] */
     float *scores;       /* [keys][64] */
@@ -45,6 +51,7 @@ size_t td_cpu_attend_workspace(const td_call *call)
     return (size_t)call->services->threads * slice_floats(&s) * sizeof(float);
 }
 
+/* The thread's part of the workspace, and the state of a softmax that has seen nothing. */
 static void take_slice(const td_attend_shape *s, int thread, scratch *w)
 {
     w->rows = (float *)s->call->workspace + (size_t)thread * slice_floats(s);
@@ -57,7 +64,8 @@ static void take_slice(const td_attend_shape *s, int thread, scratch *w)
     }
 }
 
-/* scale q^T of a block; lanes without a query are 0. */
+/* scale q^T of a block. Lanes without a query are 0: they are computed like the others, and
+ * dropped. */
 static void load_queries(const td_attend_shape *s, const td_attend_side *q, scratch *w)
 {
     const td_view *v = s->call->in + TD_ATTEND_Q;
@@ -71,8 +79,8 @@ static void load_queries(const td_attend_shape *s, const td_attend_side *q, scra
     td_tile_transpose(w->rows, s->e_wide, TD_BLOCK, s->e, w->q, TD_BLOCK);
 }
 
-/* One step of online softmax: scores become weights relative to the new largest one; `fade`
- * rescales what was before. */
+/* One step of online softmax: scores become weights relative to the new largest score, and `fade`
+ * is the factor for what was summed before. */
 TD_CPU_CLONES static void soften(float *scores, int64_t keys, int64_t lanes, float *top, float *sum,
                                  float *fade)
 {
@@ -80,6 +88,8 @@ TD_CPU_CLONES static void soften(float *scores, int64_t keys, int64_t lanes, flo
         td_vf was = td_vload(top + i), most = was, base, total, by;
         for (int64_t j = 0; j < keys; j++)
             most = td_vmax(most, td_vload(scores + j * TD_BLOCK + i));
+        /* a query that has seen nothing yet: weights e^(-inf - 0) = 0, where -inf - -inf would be
+         * NaN */
         base = td_vpick(most == -INFINITY, td_vset(0), most);
         by = td_vexp(was - base);
         total = td_vload(sum + i) * by;
@@ -101,33 +111,34 @@ TD_CPU_CLONES static void rescale(float *o, int64_t f, int64_t lanes, const floa
             td_vstore(o + k * TD_BLOCK + i, td_vload(o + k * TD_BLOCK + i) * td_vload(by + i));
 }
 
+/* Attend to one block of keys. */
 static void add_block(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k,
                       int sees, scratch *w)
 {
     const td_view  *kv = s->call->in + TD_ATTEND_K, *vv = s->call->in + TD_ATTEND_V;
     int64_t         group = q->head / (s->heads / s->groups), lanes = td_attend_wide(q->count);
-    td_tile_product qk = { td_attend_at(kv, q->batch, group, k->first),
-                           kv->stride[2],
-                           kv->stride[3],
-                           w->q,
-                           TD_BLOCK,
-                           w->scores,
-                           TD_BLOCK,
-                           k->count,
-                           lanes,
-                           s->e,
-                           false };
-    td_tile_product pv = { td_attend_at(vv, q->batch, group, k->first),
-                           vv->stride[3],
-                           vv->stride[2],
-                           w->scores,
-                           TD_BLOCK,
-                           w->o,
-                           TD_BLOCK,
-                           s->f,
-                           lanes,
-                           k->count,
-                           true };
+    td_tile_product qk = { .a = td_attend_at(kv, q->batch, group,
+                                             k->first), /* S^T = k (scale q^T) */
+                           .row = kv->stride[2],
+                           .column = kv->stride[3],
+                           .b = w->q,
+                           .ldb = TD_BLOCK,
+                           .c = w->scores,
+                           .ldc = TD_BLOCK,
+                           .m = k->count,
+                           .n = lanes,
+                           .k = s->e };
+    td_tile_product pv = { .a = td_attend_at(vv, q->batch, group, k->first), /* o^T += v^T P^T */
+                           .row = vv->stride[3],
+                           .column = vv->stride[2],
+                           .b = w->scores,
+                           .ldb = TD_BLOCK,
+                           .c = w->o,
+                           .ldc = TD_BLOCK,
+                           .m = s->f,
+                           .n = lanes,
+                           .k = k->count,
+                           .add = true };
 
     td_attend_product(s, q, k, sees, TD_KEYS_BY_LANES, &qk);
     td_attend_mask(s, q, k, sees, w->scores);
@@ -136,6 +147,7 @@ static void add_block(const td_attend_shape *s, const td_attend_side *q, const t
     td_attend_product(s, q, k, sees, TD_OVER_KEYS, &pv);
 }
 
+/* o / sum and the logsumexp of a block of queries; 0 and -inf for a query that sees nothing. */
 static void store_block(const td_attend_shape *s, const td_attend_side *q, scratch *w)
 {
     const td_view *o = s->call->out, *lse = s->call->out + 1;
@@ -163,7 +175,8 @@ static void attend_task(void *arg, int64_t task, int thread)
     scratch                w;
 
     take_slice(s, thread, &w);
-    /* Under a causal mask the last blocks have the most to do: they come first. */
+    /* Under a causal mask the last queries see the most keys. They come first, so that no long task
+     * is left for the end, when other threads have nothing to do. */
     td_attend_load(s, false, head / s->heads, head % s->heads,
                    (blocks - 1 - task % blocks) * TD_BLOCK, &q);
     load_queries(s, &q, &w);

@@ -1,17 +1,23 @@
 /* attend_grad.c - the gradients of attention, from the output and its logsumexp (Dao et al. 2022,
- * arXiv:2205.14135).
+ * arXiv:2205.14135, appendix B).
  *
- * A task is all heads of one group of one example: nobody else adds to its dk and dv, so the bits
- * depend on no thread. Where there are few such groups, a task is a part of the heads, and the
- * parts' dk and dv are added in order. With p the weights and delta = sum(do o): dv = p^T do, ds =
- * p (do v^T - delta), dq = scale ds k, dk = scale ds^T q. */
+ *     p = e^(scale q k^T + bias - lse),  delta = sum_f do o           weights, recomputed
+ *     dv = p^T do,  ds = p (do v^T - delta),  dq = scale ds k,  dk = scale ds^T q,  dbias = ds
+ *
+ * No softmax is needed: the logsumexp gives each weight at once. Nor is sum_j p_j dp_j, the term
+ * that softmax's gradient subtracts: it equals delta.
+ *
+ * A task is all query heads of one key head of one example. No other task adds to its dk and dv, so
+ * the bits do not depend on threads, and no atomics are needed. If there are too few such groups to
+ * occupy the threads, a task is a part of the heads of a group, and the parts' dk and dv are added
+ * in order afterwards. */
 #include "attend.h"
 #include "kernels.h"
 
 enum { OUT_Q, OUT_K, OUT_V, OUT_TABLE, OUT_DENSE };
-enum { ENOUGH_TASKS = 8 };
+enum { ENOUGH_TASKS = 8 }; /* a constant, not the number of threads: it decides the order of sums */
 
-typedef struct scratch {     /* one thread's */
+typedef struct scratch {     /* of one thread */
     float *q_rows, *q;       /* scale q [64][e_wide], and transposed [e][64] */
     float *grad_rows, *grad; /* do [64][f_wide], and transposed [f][64] */
     float *p, *ds;           /* [keys][64] */
@@ -37,31 +43,34 @@ static size_t key_floats(const td_attend_shape *s)
     return (size_t)(s->keys * (s->e_wide + s->f_wide));
 }
 
-/* Into how many tasks the heads of a group are cut; by shape alone. */
+/* How many tasks share the heads of a group: by shape alone. */
 static int64_t parts_of(const td_attend_shape *s)
 {
     const td_view *dense = s->call->out + OUT_DENSE;
     int64_t        tasks = td_cpu_max(1, s->batch * s->groups);
     if (dense->data && (dense->dim[0] == 1 || dense->dim[1] == 1))
-        return 1; /* heads may add to the same */
+        return 1; /* heads or examples add to the same bias: one task for all, see batches_of_task */
     return td_cpu_min(s->heads / td_cpu_max(1, s->groups), td_cpu_ceil(ENOUGH_TASKS, tasks));
 }
 
-/* dk and dv: of each thread's present task, or of every task, if they are to be added. */
+/* How many pairs of dk and dv the workspace holds: one per thread, reused by its tasks, or one per
+ * task if they are to be added up. */
 static int64_t key_sums(const td_attend_shape *s)
 {
     int64_t parts = parts_of(s);
     return parts > 1 ? s->batch * s->groups * parts : s->call->services->threads;
 }
 
-/* The distances of the bias table, summed by each (example, head) in double. While the plan is made
- * `data` already says whether the gradient is wanted. */
+/* Sums for the bias table, one per distance of each (example, head), in double: a distance may be
+ * summed over millions of pairs. `data` tells whether the gradient is wanted, even while the plan
+ * is made. */
 static size_t table_bytes(const td_attend_shape *s)
 {
     const td_view *table = s->call->out + OUT_TABLE;
     return table->data ? (size_t)(s->batch * s->heads * table->dim[1]) * sizeof(double) : 0;
 }
 
+/* The workspace: sums of the table, a slice per thread, pairs of dk and dv. */
 size_t td_cpu_attend_grad_workspace(const td_call *call)
 {
     td_attend_shape s = td_attend_shape_of(call);
@@ -70,7 +79,7 @@ size_t td_cpu_attend_grad_workspace(const td_call *call)
                                                sizeof(float);
 }
 
-/* dk and dv number `index`. */
+/* The index-th pair of dk and dv. */
 static float *key_sum(const td_attend_shape *s, int64_t index)
 {
     char *base = (char *)s->call->workspace + td_cpu_align(table_bytes(s));
@@ -94,7 +103,8 @@ static void take_slice(const td_attend_shape *s, int thread, int64_t sum, scratc
 
 /* ---- a block of queries ---------------------------------------------------------------------- */
 
-/* Rows of a block, zeros where there is none, and their transpose. */
+/* The rows of a block of queries, zeros behind the last, and their transpose. Products need both: a
+ * row of either by vectors. */
 static void load_rows(const td_view *v, const td_attend_side *q, int64_t width, int64_t wide,
                       float scale, float *rows, float *across)
 {
@@ -106,6 +116,7 @@ static void load_rows(const td_view *v, const td_attend_side *q, int64_t width, 
     td_tile_transpose(rows, wide, TD_BLOCK, width, across, TD_BLOCK);
 }
 
+/* delta of query i: sum_f do o */
 static float dot_output(const td_attend_shape *s, const td_attend_side *q, const float *grad,
                         int64_t i)
 {
@@ -127,13 +138,15 @@ static void load_queries(const td_attend_shape *s, const td_attend_side *q, scra
     load_rows(s->call->in + TD_ATTEND_GRAD, q, s->f, s->f_wide, 1, w->grad_rows, w->grad);
     memset(w->dq, 0, (size_t)(TD_BLOCK * s->e_wide) * sizeof(float));
     for (int64_t i = 0; i < TD_BLOCK; i++) {
+        /* Infinity makes all weights 0, e^(s - inf): for a query that sees nothing, and for lanes
+         * without a query. */
         float x = i < q->count ? lse[(q->first + i) * v->stride[2]] : INFINITY;
-        /* a query that sees nothing: all its weights become 0 */
         w->lse[i] = x == -INFINITY ? INFINITY : x;
         w->delta[i] = i < q->count ? dot_output(s, q, w->grad_rows + i * s->f_wide, i) : 0;
     }
 }
 
+/* dq is kept transposed and without the scale until the block is done. */
 static void store_queries(const td_attend_shape *s, const td_attend_side *q, scratch *w)
 {
     const td_view *v = s->call->out + OUT_Q;
@@ -148,7 +161,7 @@ static void store_queries(const td_attend_shape *s, const td_attend_side *q, scr
 
 /* ---- a block of scores ----------------------------------------------------------------------- */
 
-/* Scores become weights. */
+/* p = e^(s - lse): scores become weights. */
 TD_CPU_CLONES static void weigh(float *p, int64_t keys, int64_t lanes, const float *lse)
 {
     for (int64_t j = 0; j < keys; j++)
@@ -157,7 +170,8 @@ TD_CPU_CLONES static void weigh(float *p, int64_t keys, int64_t lanes, const flo
                       td_vexp(td_vload(p + j * TD_BLOCK + i) - td_vload(lse + i)));
 }
 
-/* ds = p (dp - delta), exactly 0 where p is: a hidden value may be anything. */
+/* ds = p (dp - delta), but exactly 0 where p is: a hidden key may hold NaN, which 0 times would not
+ * remove. */
 TD_CPU_CLONES static void score_grad(const float *p, float *ds, int64_t keys, int64_t lanes,
                                      const float *delta)
 {
@@ -169,7 +183,8 @@ TD_CPU_CLONES static void score_grad(const float *p, float *ds, int64_t keys, in
         }
 }
 
-/* runs += the diagonals of ds. */
+/* Sum ds along its diagonals, on which the distance is constant: row j is added to the runs where
+ * td_attend_run has put its entries. */
 TD_CPU_CLONES static void sum_runs(const float *ds, int64_t keys, int64_t lanes, float *runs)
 {
     for (int64_t j = 0; j < keys; j++)
@@ -179,6 +194,7 @@ TD_CPU_CLONES static void sum_runs(const float *ds, int64_t keys, int64_t lanes,
         }
 }
 
+/* dtable[h, distance] += ds. In a block a run has at most 64 summands, so float will do there. */
 static void table_grad(const pair *x, const float *ds)
 {
     const td_attend_shape *s = x->s;
@@ -199,6 +215,7 @@ static void table_grad(const pair *x, const float *ds)
                 ds[j * TD_BLOCK + i];
 }
 
+/* dbias += ds, in the table, the dense bias, or both. */
 static void bias_grad(const pair *x, const float *ds)
 {
     const td_attend_shape *s = x->s;
@@ -215,41 +232,98 @@ static void bias_grad(const pair *x, const float *ds)
     }
 }
 
+/* p = e^(scale q k^T + bias - lse), transposed: [keys][queries] */
+static void weights(const pair *x, scratch *w)
+{
+    const td_view  *v = x->s->call->in + TD_ATTEND_K;
+    td_tile_product qk = { .a = td_attend_at(v, x->q->batch, x->group, x->k->first),
+                           .row = v->stride[2],
+                           .column = v->stride[3],
+                           .b = w->q,
+                           .ldb = TD_BLOCK,
+                           .c = w->p,
+                           .ldc = TD_BLOCK,
+                           .m = x->k->count,
+                           .n = x->lanes,
+                           .k = x->s->e };
+
+    td_attend_product(x->s, x->q, x->k, x->sees, TD_KEYS_BY_LANES, &qk);
+    td_attend_mask(x->s, x->q, x->k, x->sees, w->p);
+    weigh(w->p, x->k->count, x->lanes, w->lse);
+}
+
+/* ds = p (do v^T - delta), transposed */
+static void scores_grad(const pair *x, scratch *w)
+{
+    const td_view  *v = x->s->call->in + TD_ATTEND_V;
+    td_tile_product dp = { .a = td_attend_at(v, x->q->batch, x->group, x->k->first),
+                           .row = v->stride[2],
+                           .column = v->stride[3],
+                           .b = w->grad,
+                           .ldb = TD_BLOCK,
+                           .c = w->ds,
+                           .ldc = TD_BLOCK,
+                           .m = x->k->count,
+                           .n = x->lanes,
+                           .k = x->s->f };
+
+    td_attend_product(x->s, x->q, x->k, x->sees, TD_KEYS_BY_LANES, &dp);
+    score_grad(w->p, w->ds, x->k->count, x->lanes, w->delta);
+}
+
+/* dq^T += k^T ds^T */
+static void query_grad(const pair *x, scratch *w)
+{
+    const td_view  *v = x->s->call->in + TD_ATTEND_K;
+    td_tile_product dq = { .a = td_attend_at(v, x->q->batch, x->group, x->k->first),
+                           .row = v->stride[3],
+                           .column = v->stride[2],
+                           .b = w->ds,
+                           .ldb = TD_BLOCK,
+                           .c = w->dq,
+                           .ldc = TD_BLOCK,
+                           .m = x->s->e,
+                           .n = x->lanes,
+                           .k = x->k->count,
+                           .add = true };
+
+    td_attend_product(x->s, x->q, x->k, x->sees, TD_OVER_KEYS, &dq);
+}
+
+/* dk += ds^T (scale q), or dv += p^T do: `to` [keys][wide] += scores [keys][queries] rows
+ * [queries][wide] */
+static void key_grad(const pair *x, const float *scores, const float *rows, float *to, int64_t wide)
+{
+    td_tile_product sum = { .a = scores,
+                            .row = TD_BLOCK,
+                            .column = 1,
+                            .b = rows,
+                            .ldb = wide,
+                            .c = to + x->k->first * wide,
+                            .ldc = wide,
+                            .m = x->k->count,
+                            .n = wide,
+                            .k = x->q->count,
+                            .add = true };
+
+    td_attend_product(x->s, x->q, x->k, x->sees, TD_OVER_QUERIES, &sum);
+}
+
+/* All gradients of one block of scores. Five products, where the forward pass has two. */
 static void add_pair(const pair *x, scratch *w)
 {
-    const td_attend_shape *s = x->s;
-    const td_attend_side  *q = x->q, *k = x->k;
-    const td_view         *kv = s->call->in + TD_ATTEND_K, *vv = s->call->in + TD_ATTEND_V;
-    const float           *key = td_attend_at(kv, q->batch, x->group, k->first);
-    const float           *value = td_attend_at(vv, q->batch, x->group, k->first);
-    td_tile_product        qk = { key,      kv->stride[2], kv->stride[3], w->q, TD_BLOCK, w->p,
-                                  TD_BLOCK, k->count,      x->lanes,      s->e, false };
-    td_tile_product        dp = { value,    vv->stride[2], vv->stride[3], w->grad, TD_BLOCK, w->ds,
-                                  TD_BLOCK, k->count,      x->lanes,      s->f,    false };
-    td_tile_product        dq = { key,      kv->stride[3], kv->stride[2], w->ds,    TD_BLOCK, w->dq,
-                                  TD_BLOCK, s->e,          x->lanes,      k->count, true };
-    td_tile_product        dk = { w->ds,     TD_BLOCK,  1,
-                                  w->q_rows, s->e_wide, w->dk + k->first * s->e_wide,
-                                  s->e_wide, k->count,  s->e_wide,
-                                  q->count,  true };
-    td_tile_product        dv = { w->p,         TD_BLOCK,  1,
-                                  w->grad_rows, s->f_wide, w->dv + k->first * s->f_wide,
-                                  s->f_wide,    k->count,  s->f_wide,
-                                  q->count,     true };
-
-    td_attend_product(s, q, k, x->sees, TD_KEYS_BY_LANES, &qk);
-    td_attend_mask(s, q, k, x->sees, w->p);
-    weigh(w->p, k->count, x->lanes, w->lse);
-    td_attend_product(s, q, k, x->sees, TD_OVER_QUERIES, &dv);
-    td_attend_product(s, q, k, x->sees, TD_KEYS_BY_LANES, &dp);
-    score_grad(w->p, w->ds, k->count, x->lanes, w->delta);
+    weights(x, w);
+    key_grad(x, w->p, w->grad_rows, w->dv, x->s->f_wide);
+    scores_grad(x, w);
     bias_grad(x, w->ds);
-    td_attend_product(s, q, k, x->sees, TD_OVER_KEYS, &dq);
-    td_attend_product(s, q, k, x->sees, TD_OVER_QUERIES, &dk);
+    query_grad(x, w);
+    key_grad(x, w->ds, w->q_rows, w->dk, x->s->e_wide);
 }
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
 
+/* One query head with all keys. Queries are the outer loop: dq is summed in the cache, and dk and
+ * dv, which every block of queries adds to, are the task's own. */
 static void head_grad(const td_attend_shape *s, int64_t batch, int64_t head, scratch *w)
 {
     td_attend_side q, k;
@@ -257,8 +331,11 @@ static void head_grad(const td_attend_shape *s, int64_t batch, int64_t head, scr
         td_attend_load(s, false, batch, head, first, &q);
         load_queries(s, &q, w);
         for (int64_t at = 0; at < td_attend_keys(s, batch); at += TD_BLOCK) {
-            pair x = { s,           &q, &k, head / (s->heads / s->groups), td_attend_wide(q.count),
-                       TD_SEES_NONE };
+            pair x = { .s = s,
+                       .q = &q,
+                       .k = &k,
+                       .group = head / (s->heads / s->groups),
+                       .lanes = td_attend_wide(q.count) };
             td_attend_load(s, true, batch, head, at, &k);
             x.sees = td_attend_sees(s, &q, &k);
             if (x.sees != TD_SEES_NONE)
@@ -268,7 +345,7 @@ static void head_grad(const td_attend_shape *s, int64_t batch, int64_t head, scr
     }
 }
 
-/* Rows first .. end of dk or dv. */
+/* Rows first .. end - 1 of dk or dv to their output, if it is wanted. */
 static void store_keys(const td_view *v, int64_t batch, int64_t group, const float *from,
                        int64_t wide, int64_t first, int64_t end)
 {
@@ -285,6 +362,7 @@ static void store_group(const td_attend_shape *s, int64_t batch, int64_t group, 
     store_keys(s->call->out + OUT_V, batch, group, dv, s->f_wide, first, end);
 }
 
+/* The part-th part of the heads of a group. The scale of dk is in q_rows already. */
 static void group_grad(const td_attend_shape *s, int64_t batch, int64_t group, int64_t part,
                        scratch *w)
 {
@@ -296,7 +374,8 @@ static void group_grad(const td_attend_shape *s, int64_t batch, int64_t group, i
         store_group(s, batch, group, w->dk, 0, s->keys);
 }
 
-/* Where several examples or heads add to one dense bias, one task does all of them, in order. */
+/* If a dense bias is shared by examples or by heads, one task does all of them, in order: its
+ * gradient is a sum over them. */
 static int64_t batches_of_task(const td_attend_shape *s)
 {
     const td_view *dense = s->call->out + OUT_DENSE;
@@ -315,6 +394,7 @@ static void grad_task(void *arg, int64_t task, int thread)
     int64_t                nb = batches_of_task(s), ng = groups_of_task(s), across = s->groups / ng;
     int64_t                parts = parts_of(s), part = task % parts;
     scratch                w;
+    /* dk and dv outlive the task if its parts are to be added */
     take_slice(s, thread, parts > 1 ? task : thread, &w);
     task /= parts;
     for (int64_t b = task / across * nb; b < (task / across + 1) * nb; b++)
@@ -328,7 +408,7 @@ static void add_rows(float *to, const float *from, int64_t n)
         to[i] += from[i];
 }
 
-/* A block of keys of one group: its parts are added in order. */
+/* Add up the parts of a group for a block of keys, in order, and store them. */
 static void join_task(void *arg, int64_t task, int thread)
 {
     const td_attend_shape *s = arg;
@@ -346,6 +426,7 @@ static void join_task(void *arg, int64_t task, int thread)
     store_group(s, group / s->groups, group % s->groups, dk, first, end);
 }
 
+/* The sums of all examples, in order. */
 static void store_table(const td_attend_shape *s)
 {
     const td_view *v = s->call->out + OUT_TABLE;

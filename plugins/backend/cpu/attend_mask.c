@@ -1,5 +1,5 @@
-/* attend_mask.c - which keys a block of queries sees, decided per block where that is possible, and
- * the biases. */
+/* attend_mask.c - which keys a block of queries sees, decided for the whole block if possible, and
+ * the biases. The rule is td_mask's in ops.h. */
 #include <limits.h>
 
 #include "attend.h"
@@ -14,7 +14,7 @@ static td_attend_range range_of(const int32_t *x, int64_t n)
     return r;
 }
 
-/* Entries first .. of row `b`, or `absent` + step i where the input is not there. */
+/* Entries first .. first + n - 1 of row `b`, or absent + step i if the call has no such input. */
 static void fill(const td_view *v, int64_t b, int64_t first, int64_t n, int32_t absent,
                  int32_t step, int32_t *to)
 {
@@ -38,7 +38,7 @@ static bool counts_up(const int32_t *x, int64_t n)
 void td_attend_load(const td_attend_shape *s, bool keys, int64_t batch, int64_t head, int64_t first,
                     td_attend_side *side)
 {
-    /* the inputs of keys follow those of queries */
+    /* each input of keys follows the one of queries */
     const td_view *in = s->call->in + (keys ? 1 : 0);
     int64_t        n = td_cpu_min(TD_BLOCK, (keys ? td_attend_keys(s, batch) : s->queries) - first);
     side->batch = batch;
@@ -64,6 +64,7 @@ void td_attend_load(const td_attend_shape *s, bool keys, int64_t batch, int64_t 
 
 static bool apart(td_attend_range a, td_attend_range b) { return a.high < b.low || b.high < a.low; }
 
+/* No query can see any key, judged by ranges. Padding may still see itself, by index. */
 static bool sees_none(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k)
 {
     if (s->self && q->padding && !apart(q->indices, k->indices))
@@ -73,6 +74,8 @@ static bool sees_none(const td_attend_shape *s, const td_attend_side *q, const t
            (s->window > 0 && (int64_t)q->indices.low - k->indices.high >= s->window);
 }
 
+/* Every query sees every key, judged by ranges: one segment for all, and nothing in the rule hides
+ * a pair. */
 static bool sees_all(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k)
 {
     return !q->padding && q->segments.low == q->segments.high &&
@@ -95,6 +98,7 @@ TD_CPU_CLONES static void add_runs(const float *runs, int64_t keys, int64_t lane
         }
 }
 
+/* scores += table[h, distance] */
 static void add_table(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k,
                       float *scores)
 {
@@ -132,7 +136,8 @@ TD_CPU_INLINE td_vi load_int(const int32_t *p)
     return v;
 }
 
-/* What the rule says of one key. */
+/* The rule for one key, as integers to compare 16 queries with; true is -1, all bits. `last`: the
+ * last index within the window. */
 typedef struct key_rule {
     int32_t segment, index, input, last, real;
 } key_rule;
@@ -145,11 +150,13 @@ TD_CPU_INLINE key_rule rule_of(const td_attend_shape *s, const td_attend_side *k
                        (int32_t)td_cpu_min(reach, INT32_MAX), k->segment[j] ? -1 : 0 };
 }
 
-/* -inf where the rule of ops.h does not hold, 16 queries at a time. `plain`: one segment, no input
- * tokens. */
+/* -inf where the rule does not hold, 16 queries at a time. `plain`, a constant once this is
+ * inlined: one segment and no input tokens, so that only indices decide. The usual case is causal
+ * text. */
 TD_CPU_INLINE void hide_rule(const td_attend_shape *s, const td_attend_side *q,
                              const td_attend_side *k, float *scores, const bool plain)
 {
+    /* without causality any index will do: `late` is then true for all */
     const int32_t late = s->causal ? 0 : -1, self = s->self ? -1 : 0;
     for (int64_t j = 0; j < k->count; j++) {
         const key_rule r = rule_of(s, k, j);
@@ -184,6 +191,7 @@ TD_CPU_CLONES static void hide_any(const td_attend_shape *s, const td_attend_sid
     hide_rule(s, q, k, scores, false);
 }
 
+/* The cheaper of the two for this block. */
 static void hide(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k,
                  float *scores)
 {
@@ -206,9 +214,10 @@ void td_attend_mask(const td_attend_shape *s, const td_attend_side *q, const td_
         hide(s, q, k, scores);
 }
 
-/* ---- products that leave out what is hidden -------------------------------------------------- */
+/* ---- products without hidden pairs ----------------------------------------------------------- */
 
-/* The first lane, a multiple of 16, that can see one of the 16 keys from `at` on. */
+/* The first lane, a multiple of 16, that can see any of the 16 keys from `at` on. Only causality is
+ * asked: it hides a triangle, whose lower lanes are the ones that see nothing. */
 static int64_t first_lane(const td_attend_shape *s, const td_attend_side *q,
                           const td_attend_side *k, int64_t at)
 {
@@ -231,6 +240,9 @@ void td_attend_product(const td_attend_shape *s, const td_attend_side *q, const 
     }
     for (int64_t at = 0; at < k->count; at += TD_LANES) {
         int64_t         lane = first_lane(s, q, k, at), keys = td_cpu_min(TD_LANES, k->count - at);
+        /* Hidden scores are -inf or have weight 0, so leaving them out changes no bit. The part of
+         * each operand: by kind, keys are its rows, its columns or what is summed over, and so are
+         * lanes. */
         td_tile_product p = *whole;
         p.a += at * (kind == TD_OVER_KEYS ? p.column : p.row) +
                (kind == TD_OVER_QUERIES ? lane * p.column : 0);

@@ -1,10 +1,15 @@
 /* attend_tile.c - products of small blocks for attention: a few rows by a few vectors in registers,
- * for each vector width. */
+ * for each vector width. Macros, since vector types cannot be parameters: the same code is compiled
+ * for vectors of 8 and of 16.
+ *
+ * Each element of c is added up in the order of k, so it does not depend on the size of the
+ * tile. */
 #include "attend.h"
 
 typedef float vf8 __attribute__((vector_size(32)));
 
-/* A tile of rows x cols vectors. Constant bounds: the loops unroll and `c` stays in registers. */
+/* A tile of rows x cols vectors. Its bounds are constants once it is inlined, so the loops unroll
+ * and `c` stays in registers; 6 x 4 is the largest that is used. */
 #define TILE(name, vec)                                                                     \
     TD_CPU_INLINE void name(const td_tile_product *p, int64_t i, int64_t j, const int rows, \
                             const int cols)                                                 \
@@ -29,7 +34,7 @@ typedef float vf8 __attribute__((vector_size(32)));
                 memcpy(to + r * p->ldc + v * LANES, &c[r][v], sizeof(vec));                 \
     }
 
-/* All rows of `wide` vectors of columns, `tall` at a time. */
+/* A strip of `wide` vectors of columns, all its rows: `tall` at a time, the rest one by one. */
 #define STRIP(name, tile)                                                                        \
     TD_CPU_INLINE void name(const td_tile_product *p, int64_t j, const int tall, const int wide) \
     {                                                                                            \
@@ -40,7 +45,7 @@ typedef float vf8 __attribute__((vector_size(32)));
             tile(p, i, j, 1, wide);                                                              \
     }
 
-/* Columns by `wide` vectors (4 or less), then what is left of them. */
+/* The whole product by strips of `wide` vectors, at most 4, and one narrower strip for the rest. */
 #define PRODUCT(name, strip, vec, tall, wide, isa)          \
     isa static void name(const td_tile_product *p)          \
     {                                                       \
@@ -63,6 +68,8 @@ TD_CPU_INLINE vf8 load_vf8(const float *p)
     return v;
 }
 
+/* Tiles by what fits in the registers: 2 x 1 in SSE's 16, where a vector of 8 takes two; 6 x 2 in
+ * AVX2's 16; 4 x 4 in AVX-512's 32, with a row of b and a broadcast number beside. */
 TILE(tile8, vf8)
 STRIP(strip8, tile8)
 PRODUCT(product_plain, strip8, vf8, 2, 1, )

@@ -7,9 +7,13 @@
 #include "cpu.h"
 #include "module.h"
 
-enum { HUGE_BYTES = 1 << 22, PEAK = 1024 };
+enum {
+    HUGE_BYTES = 1 << 22, /* blocks of 4 MiB and more get pages of their own */
+    PEAK = 1024           /* size of the product that `peak` measures */
+};
 
-/* Large blocks in huge pages: a training step walks through all of them. */
+/* Large blocks get huge pages, where the kernel has them: a training step walks through all its
+ * memory, and each small page would cost a miss in the TLB. Both ways, memory is zeroed. */
 static void *backend_allocate(void *state, size_t bytes)
 {
     void *memory;
@@ -23,6 +27,7 @@ static void *backend_allocate(void *state, size_t bytes)
     memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return NULL;
+    /* a wish: without huge pages it is slower, and still right */
     (void)madvise(memory, bytes, MADV_HUGEPAGE);
     return memory;
 }
@@ -61,12 +66,12 @@ static int backend_open(const void *config, const td_services *services, void **
         free(cpu);
         return td_fail(error, TD_ENOMEM, "backend 'cpu': no memory to start");
     }
-    openblas_set_num_threads(1); /* the pool has the threads; each calls it for its own tile */
+    openblas_set_num_threads(1); /* the pool's threads each call it for a tile of their own */
     *state = cpu;
     return 0;
 }
 
-/* What the kernels of this build use on this processor. */
+/* The instruction set that this build's kernels use on this processor. */
 static const char *isa(void)
 {
 #if defined(__x86_64__)
@@ -76,7 +81,7 @@ static const char *isa(void)
 #endif
 }
 
-/* Whether the processor could do more than this build has kernels for. */
+/* Could the processor do more than this build has kernels for? */
 static bool lacks_kernels(void)
 {
 #if defined(__x86_64__) && !TD_CPU_AVX
@@ -94,6 +99,7 @@ static void backend_describe(void *state, char *text, size_t size)
              openblas_get_corename());
 }
 
+/* Which of OpenBLAS's builds is linked: their kernels are the same, their threads are not. */
 static const char *threading(void)
 {
     int parallel = openblas_get_parallel();
@@ -102,11 +108,14 @@ static const char *threading(void)
                                          : "sequential";
 }
 
+/* Everything that the bits of a result depend on. A resumed run compares it with its
+ * checkpoint's. */
 static void backend_arithmetic(void *state, char *text, size_t size)
 {
     const char *config = openblas_get_config(); /* "OpenBLAS 0.3.21 NO_LAPACKE ..." */
     int         version = (int)strcspn(config, " ");
 
+    /* the first two words, name and version; the rest is how it was built */
     version += (int)strcspn(config + version + !!config[version], " ") + !!config[version];
     snprintf(text, size, "%s, matrix products by %s, %.*s (%s), %s kernels", isa(),
              td_cpu_sgemm_name(), version, config, threading(), openblas_get_corename());
@@ -119,6 +128,7 @@ static void add_line(char *text, size_t size, const char *line)
         snprintf(text + used, size - used, "%s\n", line);
 }
 
+/* Ways in which this machine is set up worse than it could be, a line each. */
 static void backend_diagnose(void *state, char *text, size_t size)
 {
     const td_cpu *cpu = state;
@@ -128,25 +138,31 @@ static void backend_diagnose(void *state, char *text, size_t size)
     if (size)
         text[0] = 0;
     if (lacks_kernels())
-        add_line(text, size,
-                 "this build has no AVX kernels, which only gcc compiles: built by gcc it is "
-                 "several times as fast");
+        add_line(
+            text, size,
+            "this build has no AVX kernels, which only gcc can compile: build with gcc to make it "
+            "several times as fast");
     if (core && *core) {
-        snprintf(line, sizeof line,
-                 "OPENBLAS_CORETYPE=%.40s makes OpenBLAS use its %.40s kernels, whatever this "
-                 "processor (%s) could do; unset it (matrix products here: %s)",
-                 core, openblas_get_corename(), isa(), td_cpu_sgemm_name());
+        snprintf(
+            line, sizeof line,
+            "OPENBLAS_CORETYPE=%.40s makes OpenBLAS use its %.40s kernels even if this processor "
+            "(%s) supports better ones; unset it (matrix products here: %s)",
+            core, openblas_get_corename(), isa(), td_cpu_sgemm_name());
         add_line(text, size, line);
     }
     if (cpu->services->threads > openblas_get_num_procs()) {
         snprintf(line, sizeof line,
-                 "%d threads on %d processors: they will wait for each other; set backend.threads",
+                 "%d threads on %d processors will wait for each other; set backend.threads",
                  cpu->services->threads, openblas_get_num_procs());
         add_line(text, size, line);
     }
 }
 
-/* ---- peak ------------------------------------------------------------------------------------ */
+/* ---- peak ------------------------------------------------------------------------------------
+ *
+ * The most FLOP/s that any code here reaches, by which a run's speed is judged: our own products or
+ * OpenBLAS's, whichever are faster.
+ */
 
 typedef struct peak_job {
     float *a, *b, *c;
@@ -173,10 +189,11 @@ static void by_openblas(const td_cpu *cpu, const peak_job *j)
     openblas_set_num_threads(1);
 }
 
-/* OpenBLAS's own threads spin for a while when they are done, in the way of the pool's. */
+/* OpenBLAS's own threads spin for a while after their work, in the way of the pool's. */
 static void let_threads_sleep(void) { nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL); }
 
-/* The best of some runs, after one to warm up. */
+/* The best of 12 runs, after one to warm up: what else the machine does can only slow a run
+ * down. */
 static double rate(const td_cpu *cpu, const peak_job *j,
                    void (*run)(const td_cpu *, const peak_job *))
 {
@@ -213,9 +230,9 @@ struct empty {
 };
 
 const td_backend td_cpu_backend = {
-    .plugin =
-        TD_PLUGIN(td_backend, TD_BACKEND_KIND, "cpu", NULL, struct empty,
-                  .brief = "this machine's processors: OpenBLAS and vectorized kernels, in f32"),
+    .plugin = TD_PLUGIN(
+        td_backend, TD_BACKEND_KIND, "cpu", NULL, struct empty,
+        .brief = "this machine's processors, with OpenBLAS and vectorized kernels, in f32"),
     .real = TD_F32,
     .open = backend_open,
     .close = backend_close,

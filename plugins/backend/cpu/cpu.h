@@ -1,10 +1,14 @@
 /* cpu.h - what the kernels of this backend share: vectors of 16 floats, loops over strided views,
  * matrix products.
  *
- * A function marked TD_CPU_CLONES is compiled for AVX-512, AVX2 with FMA, and plain x86-64; the
- * loader picks. The helpers over td_vf are always inlined, so they take the instruction set of the
- * clone they are used in. A vector has 16 lanes on every machine: narrower ones use two or four
- * registers.
+ * A function marked TD_CPU_CLONES is compiled three times, for AVX-512, AVX2 with FMA, and plain
+ * x86-64; the loader picks one. The helpers over td_vf are always inlined, so they take on the
+ * instruction set of the clone that uses them. A vector has 16 lanes on every machine: narrower
+ * machines use two or four registers for it.
+ *
+ * Bits. No result may depend on the number of threads, so work is cut by shape alone, each output
+ * belongs to one task, and sums are added in a fixed order: within a vector's lanes first, then
+ * over spans, in double where they are long. They may depend on the instruction set, by FMA.
  */
 #ifndef TD_CPU_H
 #define TD_CPU_H
@@ -14,8 +18,8 @@
 
 #include "tandem/kind/kernels.h"
 
-/* Whether there are functions for AVX beside the plain ones. clang passes no vectors between
- * functions for different instruction sets, not even to inlined ones. */
+/* TD_CPU_AVX: are there functions for AVX beside the plain ones? Not with clang, which refuses to
+ * pass vectors between functions for different instruction sets, even if they are inlined. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define TD_CPU_AVX 1
 #define TD_CPU_AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
@@ -24,6 +28,7 @@
 #define TD_CPU_AVX 0
 #endif
 
+/* The loader picks a clone before a sanitizer's runtime is ready, so those builds have one each. */
 #if TD_CPU_AVX && !defined(TANDEM_SANITIZED)
 #define TD_CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
@@ -34,8 +39,7 @@
 enum { TD_LANES = 16 };
 typedef float    td_vf __attribute__((vector_size(64)));
 typedef int32_t  td_vi __attribute__((vector_size(64)));
-typedef uint32_t td_vu __attribute__((vector_size(64))); /* may wrap */
-typedef uint32_t td_vu __attribute__((vector_size(64)));
+typedef uint32_t td_vu __attribute__((vector_size(64))); /* for arithmetic that may wrap */
 
 TD_CPU_INLINE int64_t td_cpu_min(int64_t a, int64_t b) { return a < b ? a : b; }
 TD_CPU_INLINE int64_t td_cpu_max(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -81,7 +85,10 @@ TD_CPU_INLINE td_vf td_vpick(td_vi mask, td_vf a, td_vf b)
     return (td_vf)((mask & (td_vi)a) | (~mask & (td_vi)b));
 }
 
+/* Lane by lane; b where either is NaN. */
 TD_CPU_INLINE td_vf td_vmax(td_vf a, td_vf b) { return td_vpick(a > b, a, b); }
+
+/* The compiler turns the loop into one instruction: the module is built without math errno. */
 TD_CPU_INLINE td_vf td_vsqrt(td_vf x)
 {
     for (int i = 0; i < TD_LANES; i++)
@@ -91,7 +98,7 @@ TD_CPU_INLINE td_vf td_vsqrt(td_vf x)
 
 TD_CPU_INLINE td_vf td_vabs(td_vf x) { return (td_vf)((td_vi)x & 0x7FFFFFFF); }
 
-/* Lanes are added in a fixed order, pairwise. */
+/* The sum of the lanes, halves added pairwise: the same order on every machine. */
 TD_CPU_INLINE float td_vsum(td_vf v)
 {
     typedef float eight __attribute__((vector_size(32)));
@@ -106,6 +113,7 @@ TD_CPU_INLINE float td_vsum(td_vf v)
     return (b[0][0] + b[0][2]) + (b[0][1] + b[0][3]);
 }
 
+/* The largest lane. */
 TD_CPU_INLINE float td_vlargest(td_vf v)
 {
     float a[TD_LANES];
@@ -116,15 +124,19 @@ TD_CPU_INLINE float td_vlargest(td_vf v)
     return a[0];
 }
 
-/* exp, to about 1 ulp: 2^n exp(r), |r| <= ln 2 / 2. Below -87 it is 0, above 88.72 infinite. */
+/* exp to about 1 ulp: 2^n exp(r) with |r| <= ln 2 / 2, the polynomial is Cephes's. Below -87 it is
+ * 0, above 88.72 infinite; NaN propagates. */
 TD_CPU_INLINE td_vf td_vexp(td_vf x)
 {
-    const td_vf magic = td_vset(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    /* adding 1.5 * 2^23 rounds to an integer, and leaves it in the low bits of the sum */
+    const td_vf magic = td_vset(12582912.0f);
     td_vf       z = x * 1.44269504f + magic, n = z - magic;
     td_vf       r = x - n * 0.693359375f, p = td_vset(1.9875691500e-4f);
-    /* the bits of 2^(n-1), as 2^128 is no float; of no use where x is out of range */
+    /* the bits of 2^(n-1): 2^128, needed for the largest x, would be infinite. Garbage where x is
+     * out of range, which is replaced at the end. */
     td_vu       half = ((td_vu)z - (td_vu)magic + 126u) << 23;
 
+    /* ln 2 in two parts, the first with few enough bits that n times it is exact */
     r = r - n * -2.12194440e-4f;
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -140,7 +152,7 @@ TD_CPU_INLINE td_vf td_vexp(td_vf x)
 
 TD_CPU_INLINE td_vf td_vsigmoid(td_vf x) { return 1.0f / (1.0f + td_vexp(-x)); }
 
-/* tanh: a polynomial where 1 - exp would cancel (Cephes). */
+/* tanh: 1 - 2 / (e^2x + 1), or Cephes's polynomial below 0.625, where that would cancel. */
 TD_CPU_INLINE td_vf td_vtanh(td_vf x)
 {
     td_vf a = td_vabs(x), z = x * x, p = td_vset(-5.70498872745e-3f);
@@ -151,11 +163,12 @@ TD_CPU_INLINE td_vf td_vtanh(td_vf x)
     p = p * z + 1.33314422036e-1f;
     p = p * z - 3.33332819422e-1f;
     p = p * z * x + x;
+    /* computed for |x|, so put the sign of x back */
     big = (td_vf)((td_vi)big | ((td_vi)x & (int32_t)0x80000000));
     return td_vpick(a < 0.625f, p, big);
 }
 
-/* sum x[i] y[i], four independent vectors, always in the same order. */
+/* sum x[i] y[i], always in the same order. Four sums at a time hide the latency of FMA. */
 TD_CPU_INLINE float td_vdot(const float *x, const float *y, int64_t n)
 {
     td_vf   s0 = { 0 }, s1 = { 0 }, s2 = { 0 }, s3 = { 0 };
@@ -171,7 +184,7 @@ TD_CPU_INLINE float td_vdot(const float *x, const float *y, int64_t n)
     return td_vsum((s0 + s1) + (s2 + s3));
 }
 
-/* The largest of a row, -INFINITY of none. What is no number is passed over. */
+/* The largest of a row, -INFINITY of an empty one. NaN is skipped. */
 TD_CPU_INLINE float td_vtop(const float *x, int64_t n)
 {
     td_vf   top = td_vset(-INFINITY);
@@ -179,13 +192,14 @@ TD_CPU_INLINE float td_vtop(const float *x, int64_t n)
     float   largest;
 
     for (; i + TD_LANES <= n; i += TD_LANES)
-        top = td_vmax(td_vload(x + i), top);
+        top = td_vmax(td_vload(x + i), top); /* in this order: top if x is NaN */
     for (largest = td_vlargest(top); i < n; i++)
         largest = x[i] > largest ? x[i] : largest;
     return largest;
 }
 
-/* The sum of a row: spans by lanes, their sums in double. */
+/* The sum of a row: within a span by lanes in float, over spans in double, so that the error does
+ * not grow with the length. */
 TD_CPU_INLINE double td_vtotal(const float *x, int64_t n)
 {
     enum { SPAN = 1024 };
@@ -200,7 +214,8 @@ TD_CPU_INLINE double td_vtotal(const float *x, int64_t n)
     return total;
 }
 
-/* One of four rounds of a transposition: lanes of i and i + 8 are dealt out to 2i and 2i + 1. */
+/* One of four rounds of a transposition. The lanes of x[i] and x[i + 8] are interleaved into y[2i]
+ * and y[2i + 1], as cards are in a perfect shuffle; 16 x 16 is transposed after log2 16 of them. */
 TD_CPU_INLINE void td_vdeal(td_vf *to, const td_vf *from)
 {
     for (int i = 0; i < TD_LANES / 2; i++) {
@@ -251,47 +266,56 @@ typedef struct td_cpu_matrix {
     bool         trans;
 } td_cpu_matrix;
 
-/* Ways to a product; the whole product's shape decides, so that every tile of it takes the same. */
+/* The same from element (i, j) on. */
+TD_CPU_INLINE td_cpu_matrix td_cpu_part(td_cpu_matrix x, int64_t i, int64_t j)
+{
+    x.data += x.trans ? j * x.ld + i : i * x.ld + j;
+    return x;
+}
+
+/* Ways to compute a product. The shape of the whole decides, not that of a tile, so that all its
+ * elements are computed alike, however it is cut. */
 typedef enum td_cpu_way { TD_CPU_DOTS, TD_CPU_PACKED, TD_CPU_OPENBLAS } td_cpu_way;
 td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k);
 
-/* The backend's state: `backend` of every call. */
+/* The backend's state, `backend` in every call. */
 typedef struct td_cpu {
     const td_services *services;
     float             *packing; /* td_cpu_packing_floats for each thread */
 } td_cpu;
 
-/* What td_cpu_sgemm packs into, on each thread: 0 where it packs nothing. */
+/* How much td_cpu_sgemm packs into on each thread; 0 if this machine's way does not pack. */
 size_t td_cpu_packing_floats(void);
 
-/* c[m, n] = alpha a[m, k] b[k, n] + beta c, row-major, on the calling thread, which is `thread` of
- * the pool. beta 0 does not read c. [any] */
+/* c[m, n] = alpha a[m, k] b[k, n] + beta c, row-major, on the calling thread, number `thread` of
+ * the pool. With beta 0, c is not read: it may be uninitialized. [any] */
 void td_cpu_sgemm(const td_cpu *, int thread, td_cpu_way, td_cpu_matrix a, td_cpu_matrix b,
                   int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c, int64_t ldc);
 
-/* The same, spread over the pool in tiles; the bits do not depend on the threads. [worker] */
+/* The same in tiles over the whole pool. The bits do not depend on the number of threads.
+ * [worker] */
 void td_cpu_gemm(const td_cpu *, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
                  float alpha, float beta, float *c, int64_t ldc);
 
-/* The matrix from element (i, j) on, and the tiles that td_cpu_gemm cuts. */
-td_cpu_matrix td_cpu_part(td_cpu_matrix, int64_t i, int64_t j);
-void          td_cpu_gemm_tiles(const td_services *, td_cpu_way, int64_t m, int64_t n, int64_t k,
-                                int64_t *tile_m, int64_t *tile_n);
+/* The size of the tiles that td_cpu_gemm cuts. */
+void td_cpu_gemm_tiles(const td_services *, td_cpu_way, int64_t m, int64_t n, int64_t k,
+                       int64_t *tile_m, int64_t *tile_n);
 
-/* Which of its ways td_cpu_sgemm takes here, for people. */
+/* A name for td_cpu_sgemm's usual way on this machine, for people. */
 const char *td_cpu_sgemm_name(void);
 
 /* ---- loops ----------------------------------------------------------------------------------- */
 
-/* An elementwise kernel's inside: n elements of every operand, all contiguous. An output may be an
- * input's memory. */
+/* The inner loop of an elementwise kernel: n elements of every operand, all contiguous. An output
+ * may be the memory of an input. */
 typedef void td_cpu_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *attrs);
 
-/* Run a leaf over all elements of the call's outputs, with the first n_in inputs broadcast to them:
- * any strides, four-byte elements. Outputs with no data are computed into the void. */
+/* Run a leaf over all elements of the call's outputs, with the first n_in inputs broadcast to them.
+ * Any strides, elements of four bytes. The results of an output without data are discarded. */
 int td_cpu_map(const td_call *call, int n_in, td_cpu_leaf *leaf);
 
-/* Where the rows (last axis) of a view lie: dims that can be one are merged. */
+/* Where the rows (along the last axis) of a view begin. Neighbouring dims are merged if they can
+ * be. */
 typedef struct td_cpu_rows {
     float  *data;
     int     rank;
@@ -300,13 +324,13 @@ typedef struct td_cpu_rows {
 
 td_cpu_rows td_cpu_rows_of(const td_view *);
 
-/* A walk over the rows from the index-th on: no division on the way. `row` is NULL where the view
- * has no data. */
+/* A walk over rows, which counts in place of dividing. `row` is NULL if the view has no data. */
 typedef struct td_cpu_cursor {
     float  *row;
     int64_t at[TD_MAX_RANK];
 } td_cpu_cursor;
 
+/* A cursor at row `index`. */
 TD_CPU_INLINE td_cpu_cursor td_cpu_walk(const td_cpu_rows *r, int64_t index)
 {
     td_cpu_cursor c = { .row = r->data };
@@ -318,6 +342,7 @@ TD_CPU_INLINE td_cpu_cursor td_cpu_walk(const td_cpu_rows *r, int64_t index)
     return c;
 }
 
+/* On to the next row, like an odometer: the last axis first. */
 TD_CPU_INLINE void td_cpu_next(const td_cpu_rows *r, td_cpu_cursor *c)
 {
     for (int a = r->rank - 1; a >= 0 && c->row; a--) {
@@ -331,6 +356,7 @@ TD_CPU_INLINE void td_cpu_next(const td_cpu_rows *r, td_cpu_cursor *c)
 
 /* ---- small things ---------------------------------------------------------------------------- */
 
+/* Rounded up to a cache line. */
 TD_CPU_INLINE size_t td_cpu_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 TD_CPU_INLINE int64_t td_view_count(const td_view *v)
@@ -341,7 +367,7 @@ TD_CPU_INLINE int64_t td_view_count(const td_view *v)
     return n;
 }
 
-/* Where element `index` of dims and strides lies, counted row by row. */
+/* The offset of element `index`, in row-major order, of a tensor with these dims and strides. */
 TD_CPU_INLINE int64_t td_cpu_offset(int64_t index, int rank, const int64_t *dim,
                                     const int64_t *stride)
 {
@@ -360,7 +386,7 @@ TD_CPU_INLINE int64_t td_view_offset(const td_view *v, int64_t index)
 
 TD_CPU_INLINE int64_t td_view_last(const td_view *v) { return v->rank ? v->dim[v->rank - 1] : 1; }
 
-/* A scalar input, or `otherwise` where it is absent. */
+/* A scalar input, or `otherwise` if it is absent. */
 TD_CPU_INLINE float td_view_scalar(const td_view *v, float otherwise)
 {
     return v->data ? *(const float *)v->data : otherwise;

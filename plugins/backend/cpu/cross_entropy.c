@@ -1,37 +1,47 @@
-/* cross_entropy.c - the loss over the projection to the vocabulary, and its gradients; all logits
- * are never stored.
+/* cross_entropy.c - the loss over the projection to the vocabulary, with its gradients. The matrix
+ * of all logits is never stored.
  *
- * Rows of weight 0 are left out. The others go in chunks: logits of the chunk, statistics and then
- * the gradient in their place, its products with embedding and hidden states. Each row belongs to
- * one thread, sums over rows are done in order.
+ *     z = scale h E^T;  t = (1-s) onehot(y) + s/(V-1) elsewhere;  log Z = log sum_v e^(z_v)
+ *     loss = w (log Z - sum_v t_v z_v + z_loss (log Z)^2 + sum_v t_v log t_v) / divisor
+ *     dloss/dz = w/divisor (e^z/Z (1 + 2 z_loss log Z) - t)
+ *
+ * Rows of weight 0 are left out. The others are processed in chunks: logits, statistics, the
+ * gradient of the logits in their place, and its products with embedding and hidden states. So the
+ * forward pass does the work of the backward one, while the logits are there. Each row belongs to
+ * one task, and sums over rows are taken in order.
  */
 #include "cpu.h"
 #include "kernels.h"
 
 #include "tandem/ops.h"
 
-enum { SPAN = 4096 };
+enum { SPAN = 4096 }; /* logits summed in float; their sums are in double */
 
 typedef struct ce_job {
     const float   *hidden, *weights;
     const int32_t *labels;
-    /* rows: of the present chunk, from kept[first] on */
-    int64_t        n, d, v, chunk, first, rows;
-    float          divisor, scale, z_loss, smoothing, constant;
+    int64_t        n, d, v;
+    int64_t        chunk;       /* rows of a chunk, at most */
+    int64_t        first, rows; /* of the present one: kept[first] .. */
+    float          divisor, scale, z_loss, smoothing;
+    float          constant; /* the loss of a perfect prediction under smoothing, subtracted */
     bool           backward;
     float         *nll, *grad_hidden;
     /* in the workspace */
-    double        *row_loss, *row_nll;
-    int32_t       *kept;
-    float         *h, *dh, *logits;
+    double        *row_loss, *row_nll; /* of the kept rows */
+    int32_t       *kept;               /* numbers of rows with a weight */
+    float         *h, *dh, *logits;    /* of a chunk */
 } ce_job;
 
+/* Rows of a chunk: 64 MiB of logits, but at least 128 rows for an efficient product, and at most
+ * 512, all chunks of about one size. */
 static int64_t chunk_of(int64_t n, int64_t v)
 {
     int64_t most = td_cpu_min(512, td_cpu_max(128, ((int64_t)1 << 24) / td_cpu_max(1, v)));
     return td_cpu_max(1, td_cpu_ceil(n, td_cpu_max(1, td_cpu_ceil(n, most))));
 }
 
+/* Parts of the workspace at `base`; returns their size. NULL: only that. */
 static size_t lay_out(ce_job *j, char *base)
 {
     size_t at = 0;
@@ -73,7 +83,8 @@ size_t td_cpu_cross_entropy_workspace(const td_call *call)
 TD_CPU_CLONES static float  row_max(const float *z, int64_t n) { return td_vtop(z, n); }
 TD_CPU_CLONES static double row_sum(const float *z, int64_t n) { return td_vtotal(z, n); }
 
-/* z becomes exp(z - top); the sum of it. */
+/* z becomes exp(z - top); returns the sum. Lanes behind the end hold exp(-top) and are not
+ * summed. */
 TD_CPU_CLONES static double row_exp(float *z, int64_t n, float top)
 {
     double total = 0;
@@ -101,7 +112,8 @@ TD_CPU_CLONES static void row_affine(float *z, int64_t n, float scale, float shi
         td_vstore_n(z + i, td_vload_n(z + i, n - i) * scale + shift, n - i);
 }
 
-/* Loss of row i of the chunk; its logits become their gradient (times `scale`: z = scale h e). */
+/* The loss of row i of the chunk. Its logits become their gradient, times `scale`, as z = scale h
+ * E^T and the products that follow know nothing of it. */
 static void ce_row(void *arg, int64_t i, int thread)
 {
     const ce_job *j = arg;
@@ -112,6 +124,7 @@ static void ce_row(void *arg, int64_t i, int thread)
     double s = (double)j->smoothing, other = s > 0 ? s / (double)(j->v - 1) : 0;
     double sum, log_z, target = (double)z_y;
 
+    /* sum_v t_v z_v, before the logits are overwritten */
     if (s > 0)
         target = (1 - s - other) * (double)z_y + other * row_sum(z, j->v);
     sum = row_exp(z, j->v, top);
@@ -122,6 +135,8 @@ static void ce_row(void *arg, int64_t i, int thread)
     if (j->nll)
         j->nll[row] = (float)(log_z - (double)z_y);
     if (j->backward) {
+        /* z holds e^(z - top), so dividing by `sum` makes it the softmax; t's label is subtracted
+         * apart */
         double k = (double)(weight / j->divisor * j->scale);
         row_affine(z, j->v, (float)(k * (1 + 2 * (double)j->z_loss * log_z) / sum),
                    (float)(-k * other));
@@ -131,7 +146,7 @@ static void ce_row(void *arg, int64_t i, int thread)
 
 /* ---- chunks ---------------------------------------------------------------------------------- */
 
-/* The rows that count, in order; -1 if one of them has a label that is no token. */
+/* List the rows with a weight, in order; -1 if one of them has a label outside the vocabulary. */
 static int64_t keep_rows(const ce_job *j)
 {
     int64_t kept = 0;
@@ -145,6 +160,7 @@ static int64_t keep_rows(const ce_job *j)
     return kept;
 }
 
+/* Gather the chunk's hidden states, and turn them into logits and losses. */
 static void forward_chunk(const td_call *call, ce_job *j, td_cpu_matrix embedding)
 {
     td_cpu_matrix h = { j->h, j->d, false };
@@ -157,6 +173,8 @@ static void forward_chunk(const td_call *call, ce_job *j, td_cpu_matrix embeddin
     td_parallel(call->services, j->rows, ce_row, j);
 }
 
+/* dh = g E to the rows they came from, and dE += g^T h. beta 0: the first chunk, dE is
+ * overwritten. */
 static void backward_chunk(const td_call *call, ce_job *j, td_cpu_matrix embedding,
                            float *grad_embedding, float beta)
 {
@@ -180,6 +198,7 @@ static float *wanted(const td_call *call, int i)
 
 static ce_job begin(const td_call *call)
 {
+    /* constant: the entropy of t, which no prediction can go below */
     ce_job j = sizes(call);
     double s = call->attrs->f[2];
 
@@ -199,8 +218,8 @@ static ce_job begin(const td_call *call)
     return j;
 }
 
-/* The gradients before any chunk: zeros, or what the embedding's is added to. Whether that is there
- * already. */
+/* The gradients before the first chunk: zeros where no chunk writes, and the summand of the
+ * embedding's, if there is one. Returns whether the chunks must add to that. */
 static bool start_gradients(const td_call *call, const ce_job *j, int64_t kept,
                             float *grad_embedding)
 {

@@ -1,8 +1,10 @@
 /* dropout.c - x / (1 - rate) where a random number keeps it, else 0 (Srivastava et al. 2014).
  *
- * The number of an element of example e at step s is word n % 4 of philox(seed, stream, n / 4): the
- * stream mixes place, s and e; n is the element's row-major index within its example, where shared
- * axes count as one entry.
+ * The random number of an element is a function of where it is, so that nothing is stored, the
+ * gradient is the same op, and neither batch size, packing nor threads matter: for example e at
+ * step s, word n % 4 of philox(seed, stream, n / 4). The stream mixes place, s and e by odd
+ * constants (fractions of the golden ratio and of another irrational); n is the element's row-major
+ * index within its example, to which a shared axis does not contribute.
  */
 #include "cpu.h"
 #include "kernels.h"
@@ -16,14 +18,15 @@ typedef struct dropout_job {
     float         *y;
     const int32_t *example;
     uint64_t       seed, stream;
-    uint32_t       threshold; /* a word below it drops */
+    uint32_t       threshold; /* words below it drop */
     float          scale;
     int            rank;
-    /* of the axes after the first: size, step in n (0: shared) */
+    /* of the axes after the first: size, and step of n (0: shared) */
     int64_t        dim[TD_MAX_RANK], step[TD_MAX_RANK];
     int64_t        last, rows, rows_per_item, items;
 } dropout_job;
 
+/* The words of `blocks` groups of four. */
 TD_CPU_CLONES static void words(uint32_t *out, uint64_t seed, uint64_t stream, uint64_t first,
                                 int64_t blocks)
 {
@@ -34,6 +37,7 @@ TD_CPU_CLONES static void words(uint32_t *out, uint64_t seed, uint64_t stream, u
     }
 }
 
+/* n of the first element of a row. */
 static int64_t index_of(const dropout_job *j, int64_t row)
 {
     int64_t n = 0;
@@ -51,7 +55,7 @@ TD_CPU_CLONES static void apply(float *y, const float *x, const uint32_t *word, 
         y[i] = word[i] >= threshold ? x[i] * scale : 0.0f;
 }
 
-/* A row whose last axis is shared has one number. */
+/* A row along a shared axis has one random number. 0, not x * 0, where it drops: x may be NaN. */
 static void apply_shared(const dropout_job *j, float *y, const float *x, uint64_t stream, int64_t n)
 {
     td_random4 r = td_philox(j->seed, stream, (uint64_t)n >> 2);
@@ -62,7 +66,7 @@ static void apply_shared(const dropout_job *j, float *y, const float *x, uint64_
 
 static void drop_row(const dropout_job *j, float *y, const float *x, uint64_t stream, int64_t n)
 {
-    uint32_t word[BLOCK + 8];
+    uint32_t word[BLOCK + 8]; /* n may begin and end within a group of 4 */
 
     if (j->rank && !j->step[j->rank - 1]) {
         apply_shared(j, y, x, stream, n);
@@ -104,6 +108,7 @@ int td_cpu_dropout(const td_call *call)
                           .rows = 1 };
     int64_t         n = 1;
 
+    /* steps from the right, over the axes that are not shared */
     for (int k = x->rank - 1; k > 0; k--) {
         bool shared = a->i[1] >> k & 1;
         j.dim[k - 1] = x->dim[k];

@@ -3,28 +3,27 @@
 #include "cpu.h"
 #include "kernels.h"
 
-/* The op `name` of inputs x, y, z (as many as it has): the value of 16 elements at a time. */
+/* The op `name`: an expression of its inputs x and y, 16 elements at a time. */
 #define ELEMENTWISE(name, inputs, ...)                                                        \
     TD_CPU_CLONES static void name##_leaf(void *const *out, const void *const *in, int64_t n, \
                                           const td_attrs *a)                                  \
     {                                                                                         \
         const float *const *p = (const float *const *)in;                                     \
-        (void)a;                                                                              \
         for (int64_t i = 0; i < n; i += TD_LANES) {                                           \
-            td_vf x = td_vload_n(p[0] + i, n - i), y = x;                                     \
+            td_vf x = td_vload_n(p[0] + i, n - i);                                            \
+            td_vf __attribute__((unused)) y = x;                                              \
             if ((inputs) > 1)                                                                 \
                 y = td_vload_n(p[1] + i, n - i);                                              \
-            (void)y;                                                                          \
             td_vstore_n((float *)out[0] + i, (__VA_ARGS__), n - i);                           \
         }                                                                                     \
     }                                                                                         \
     int td_cpu_##name(const td_call *call) { return td_cpu_map(call, inputs, name##_leaf); }
 
-/* The same through a function of libm, one element at a time. */
+/* The same by a function of libm, one element at a time: for ops that are too rare to be worth a
+ * polynomial of ours. */
 #define SCALAR(name, ...)                                                                          \
     static void name##_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *a) \
     {                                                                                              \
-        (void)a;                                                                                   \
         for (int64_t i = 0; i < n; i++) {                                                          \
             float x = ((const float *)in[0])[i];                                                   \
             ((float *)out[0])[i] = (__VA_ARGS__);                                                  \
@@ -32,12 +31,12 @@
     }                                                                                              \
     int td_cpu_##name(const td_call *call) { return td_cpu_map(call, 1, name##_leaf); }
 
-/* A loop that the compiler vectorizes by itself: root and rounding are instructions. */
+/* The same in a loop that the compiler vectorizes by itself, since root and rounding are
+ * instructions. */
 #define PLAIN(name, ...)                                                                      \
     TD_CPU_CLONES static void name##_leaf(void *const *out, const void *const *in, int64_t n, \
                                           const td_attrs *a)                                  \
     {                                                                                         \
-        (void)a;                                                                              \
         for (int64_t i = 0; i < n; i++) {                                                     \
             float x = ((const float *)in[0])[i];                                              \
             ((float *)out[0])[i] = (__VA_ARGS__);                                             \
@@ -52,7 +51,7 @@ TD_CPU_INLINE td_vf affine(td_vf x, const td_attrs *a)
     return x * (float)a->f[0] + (float)a->f[1];
 }
 
-/* The larger; a NaN wins, as it does in the reduction. */
+/* The larger of two. NaN propagates, as in the reduction `max`. */
 TD_CPU_INLINE td_vf larger(td_vf x, td_vf y) { return td_vpick((x > y) | (x != x), x, y); }
 
 ELEMENTWISE(neg, 1, -x)
@@ -79,7 +78,8 @@ SCALAR(cos, cosf(x))
 
 /* ---- where and cast: four-byte words of either kind ------------------------------------------ */
 
-/* `ignored` drops the sign of a real condition: -0 is 0. */
+/* A condition is true unless all its bits are 0, but for the `ignored` leftmost: the sign of a
+ * real, as -0 is 0. */
 TD_CPU_INLINE void choose(uint32_t *out, const uint32_t *c, const uint32_t *y, const uint32_t *z,
                           int64_t n, int ignored)
 {
@@ -111,7 +111,7 @@ TD_CPU_CLONES static void to_real(void *const *out, const void *const *in, int64
         ((float *)out[0])[i] = (float)((const int32_t *)in[0])[i];
 }
 
-/* Towards zero; what does not fit becomes the nearest that does, a NaN 0. */
+/* Rounded towards zero and clamped to the range of an i32; NaN becomes 0. */
 static void to_i32(void *const *out, const void *const *in, int64_t n, const td_attrs *a)
 {
     for (int64_t i = 0; i < n; i++) {

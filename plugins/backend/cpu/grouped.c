@@ -1,22 +1,23 @@
-/* grouped.c - products of rows with the matrices of their groups: rows are brought together by
- * group, unless they are, and each group is one product. */
+/* grouped.c - products of rows with the matrices of their groups, as a mixture of experts needs
+ * them. Rows of a group are brought together, unless they are already, and each group is one
+ * product. */
 #include "cpu.h"
 #include "kernels.h"
 
-/* Rows in the order of their groups. `from`: the row that is k-th in it, NULL: the k-th. Group g has
- * those from first[g] to first[g + 1]; what belongs to none comes after the last. */
+/* The order of rows by group. Group g has places first[g] .. first[g + 1] - 1; rows of no group
+ * come after the last. from[k] is the row at place k; NULL: row k, they are in order. */
 typedef struct order {
     int64_t *first, *from;
     int64_t  rows, groups;
 } order;
 
-/* Bytes for an order. */
+/* The workspace of an order. */
 static size_t order_bytes(int64_t rows, int64_t groups)
 {
     return td_cpu_align((size_t)(rows + groups + 2) * sizeof(int64_t));
 }
 
-/* The group, or the one after the last for what belongs to none. */
+/* The group of a row, or `groups` if it has none: padding. */
 static int64_t place_of(int32_t group, int64_t groups)
 {
     return group < 0 || group >= groups ? groups : group;
@@ -30,7 +31,7 @@ static bool sorted(const int32_t *group, int64_t n, int64_t groups)
     return true;
 }
 
-/* By counting: rows of a group stay in their order. */
+/* A counting sort, which is stable: rows of a group stay in order, and so do the sums over them. */
 static order order_of(const td_view *group, int64_t groups, void *workspace)
 {
     const int32_t *g = group->data;
@@ -44,6 +45,7 @@ static order order_of(const td_view *group, int64_t groups, void *workspace)
     if (sorted(g, o.rows, groups))
         return o;
     o.from = o.first + groups + 2;
+    /* first[g] advances to the end of group g, which is where g + 1 began: shift them back after */
     for (int64_t n = 0; n < o.rows; n++)
         o.from[o.first[place_of(g[n], groups)]++] = n;
     for (int64_t k = groups; k > 0; k--)
@@ -59,7 +61,7 @@ typedef struct move {
     const float *from;
     float       *to;
     int64_t      width, per_item;
-    bool         back; /* to where they came from */
+    bool         back; /* from places to rows, not from rows to places */
 } move;
 
 static void move_item(void *arg, int64_t item, int thread)
@@ -80,7 +82,7 @@ static void move_rows(const td_call *call, const order *o, const float *from, fl
     td_parallel(call->services, td_cpu_ceil(o->rows, m.per_item), move_item, &m);
 }
 
-/* The rows of input k by group: where they are, or copied to *workspace. */
+/* The rows of input k in order: as they are, or copied to *workspace, which then advances. */
 static const float *grouped(const td_call *call, int k, const order *o, float **workspace)
 {
     float  *to = *workspace;
@@ -105,6 +107,7 @@ size_t td_cpu_grouped_matmul_workspace(const td_call *call)
            rows_bytes(&call->out[0]);
 }
 
+/* y_n = x_n W_g(n), or x_n W^T with i[0] */
 int td_cpu_grouped_matmul(const td_call *call)
 {
     const td_view *w = &call->in[1], *out = &call->out[0];
@@ -114,6 +117,7 @@ int td_cpu_grouped_matmul(const td_call *call)
     const float   *x = grouped(call, 0, &o, &room);
     float         *y = o.from ? room : out->data;
 
+    /* one group after another, each by all threads: groups may differ widely in size */
     for (int64_t g = 0; g < o.groups; g++) {
         const float  *weight = (const float *)w->data + g * k * n;
         td_cpu_matrix a = { x + o.first[g] * k, k, false };
@@ -122,6 +126,7 @@ int td_cpu_grouped_matmul(const td_call *call)
             td_cpu_gemm(call->backend, a, b, o.first[g + 1] - o.first[g], n, k, 1, 0,
                         y + o.first[g] * n, n);
     }
+    /* rows of no group */
     memset(y + o.first[o.groups] * n, 0, (size_t)((o.rows - o.first[o.groups]) * n) * sizeof *y);
     if (o.from)
         move_rows(call, &o, y, out->data, n, true);
@@ -134,6 +139,7 @@ size_t td_cpu_grouped_outer_workspace(const td_call *call)
            rows_bytes(&call->in[1]);
 }
 
+/* out_g = sum of x_n^T y_n over the rows of group g (+ a summand): the gradient of W */
 int td_cpu_grouped_outer(const td_call *call)
 {
     const td_view *out = &call->out[0];
@@ -144,6 +150,7 @@ int td_cpu_grouped_outer(const td_call *call)
     float         *room = (float *)((char *)call->workspace + order_bytes(o.rows, o.groups));
     const float   *x = grouped(call, 0, &o, &room), *y = grouped(call, 1, &o, &room);
 
+    /* groups without rows keep this */
     if (!sum)
         memset(out->data, 0, bytes);
     else if (sum != out->data)

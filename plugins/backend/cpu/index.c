@@ -2,6 +2,7 @@
 #include "cpu.h"
 #include "kernels.h"
 
+/* Checked before anything is written: an id comes from data, and would read or write anywhere. */
 static bool ids_fit(const int32_t *ids, int64_t n, int64_t rows)
 {
     for (int64_t i = 0; i < n; i++)
@@ -46,7 +47,8 @@ TD_CPU_CLONES static void add_row(float *to, const float *from, int64_t n)
         to[i] += from[i];
 }
 
-/* A fixed range of the output's rows: all ids are looked at, so rows are added in their order. */
+/* A task is a fixed range of the output's rows. It looks through all ids, so that rows which meet
+ * are added in their order, and no two tasks write the same row. */
 static void scatter_item(void *arg, int64_t item, int thread)
 {
     const rows_job *j = arg;
@@ -76,6 +78,7 @@ int td_cpu_scatter_add(const td_call *call)
         return TD_EFORMAT;
     if (!j.rows)
         return 0;
+    /* 16 ranges at most: each task reads all ids */
     j.width = td_view_count(out) / j.rows;
     j.per_item = td_cpu_max(1, td_cpu_ceil(j.rows, 16));
     td_parallel(call->services, td_cpu_ceil(j.rows, j.per_item), scatter_item, &j);
@@ -91,8 +94,8 @@ typedef struct topk_job {
     int64_t      k, n;
 } topk_job;
 
-/* Insertion into the k best so far; only a strictly larger one goes before another, so ties keep
- * their order. */
+/* Insertion sort into the k best so far. k is small, and most elements are rejected by one
+ * comparison. Only a strictly larger element goes before another, so ties keep their order. */
 static void topk_item(void *arg, int64_t row, int thread)
 {
     const topk_job *j = arg;
@@ -112,6 +115,7 @@ static void topk_item(void *arg, int64_t row, int thread)
         j->values[row * j->k + i] = x[best[i]];
 }
 
+/* Room for the indices, in case only the values are wanted. */
 size_t td_cpu_topk_workspace(const td_call *call)
 {
     return (size_t)(td_view_count(&call->out[0])) * sizeof(int32_t);
@@ -139,6 +143,7 @@ typedef struct cumsum_job {
     bool        reverse, integer;
 } cumsum_job;
 
+/* One line along the axis. Reals are summed in double, integers wrap around. */
 static void cumsum_item(void *arg, int64_t item, int thread)
 {
     const cumsum_job *j = arg;
@@ -148,10 +153,13 @@ static void cumsum_item(void *arg, int64_t item, int thread)
 
     for (int64_t i = 0; i < j->n; i++) {
         int64_t at = base + (j->reverse ? j->n - 1 - i : i) * j->inner;
-        if (j->integer)
-            ((int32_t *)j->y)[at] = (int32_t)(whole += ((const uint32_t *)j->x)[at]);
-        else
-            ((float *)j->y)[at] = (float)(sum += (double)((const float *)j->x)[at]);
+        if (j->integer) {
+            whole += ((const uint32_t *)j->x)[at];
+            ((int32_t *)j->y)[at] = (int32_t)whole;
+        } else {
+            sum += (double)((const float *)j->x)[at];
+            ((float *)j->y)[at] = (float)sum;
+        }
     }
 }
 

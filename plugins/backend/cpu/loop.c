@@ -1,25 +1,37 @@
-/* loop.c - elementwise loops over any strides, and rows of views. */
+/* loop.c - elementwise loops over any strides, and rows of views.
+ *
+ * A kernel sees contiguous runs only. The loop over them is planned once per call: dims of 1 are
+ * dropped, dims are ordered by the strides of the first output, and neighbours that lie without a
+ * gap in every operand become one. What is dense everywhere is then a single run. */
+#include <assert.h>
+
 #include "cpu.h"
 
-enum { OPERANDS = 8, BLOCK = 256, PIECE = 1 << 15 };
+enum {
+    OPERANDS = 8,    /* of a kernel, at most */
+    BLOCK = 256,     /* elements of a run that goes through buffers */
+    PIECE = 1 << 15, /* elements of a task */
+};
 
-/* All operands (outputs first) over the dims of the outputs: dims of 1 are gone, the outputs'
- * smallest stride is innermost, dims that lie one after another in every operand are one. */
+/* All operands, outputs first, over the dims of the outputs. */
 typedef struct loop {
     td_cpu_leaf    *leaf;
     const td_attrs *attrs;
     int             n_out, operands, rank;
     char           *data[OPERANDS];
     int64_t         dim[TD_MAX_RANK], stride[TD_MAX_RANK][OPERANDS];
-    int64_t         inner, inner_pieces, rows, rows_per_item;
+    int64_t inner, inner_pieces; /* the innermost dim, and how many tasks share a row of it */
+    int64_t rows, rows_per_item;
 } loop;
 
+/* The stride of an axis counted from the right; 0 where the view is broadcast along it. */
 static int64_t stride_at(const td_view *v, int from_right)
 {
     int axis = v->rank - 1 - from_right;
     return axis < 0 || v->dim[axis] == 1 ? 0 : v->stride[axis];
 }
 
+/* Insert a dim before those with a smaller stride in the first output, which ends up innermost. */
 static void insert_dim(loop *l, int64_t dim, const int64_t *stride)
 {
     int at = l->rank++;
@@ -31,6 +43,7 @@ static void insert_dim(loop *l, int64_t dim, const int64_t *stride)
     memcpy(l->stride[at], stride, sizeof l->stride[at]);
 }
 
+/* Does a step of `outer` go as far as all of `inner`, in every operand? */
 static bool follows(const loop *l, int outer, int inner)
 {
     for (int o = 0; o < l->operands; o++)
@@ -58,6 +71,7 @@ static void plan(loop *l, const td_call *call, int n_in)
 {
     const td_view *out = &call->out[0], *view[OPERANDS];
 
+    assert(call->n_out + n_in <= OPERANDS);
     l->n_out = call->n_out;
     l->operands = call->n_out + n_in;
     l->rank = 0;
@@ -72,6 +86,7 @@ static void plan(loop *l, const td_call *call, int n_in)
         if (out->dim[a] != 1)
             insert_dim(l, out->dim[a], stride);
     }
+    /* a scalar is a row of one element */
     if (!l->rank) {
         int64_t one[OPERANDS] = { 1, 1, 1, 1, 1, 1, 1, 1 };
         insert_dim(l, 1, one);
@@ -97,8 +112,8 @@ static void scatter(char *to, const uint32_t *from, int64_t stride, int64_t n)
         p[i * stride] = from[i];
 }
 
-/* One contiguous call of the leaf, with buffers for the operands that are not contiguous. A
- * broadcast one is filled once, when `fill` says that the row is new. */
+/* Call the leaf once, with buffers for operands that are not contiguous. The buffer of an operand
+ * that is constant along the row is filled only when a row begins (`fill`). */
 static void run_block(const loop *l, char *const *at, int64_t n, uint32_t buffer[][BLOCK],
                       bool fill)
 {
@@ -106,6 +121,7 @@ static void run_block(const loop *l, char *const *at, int64_t n, uint32_t buffer
     void          *out[OPERANDS];
     const void    *in[OPERANDS];
 
+    /* an output without data gets a buffer too, which is then dropped */
     for (int o = 0; o < l->operands; o++) {
         bool direct = stride[o] == 1 && l->data[o];
         if (o < l->n_out)
@@ -121,6 +137,7 @@ static void run_block(const loop *l, char *const *at, int64_t n, uint32_t buffer
             scatter(at[o], buffer[o], stride[o], n);
 }
 
+/* Are rows contiguous in every operand, so that no buffer bounds a run? */
 static bool contiguous(const loop *l)
 {
     for (int o = 0; o < l->operands; o++)
@@ -129,6 +146,7 @@ static bool contiguous(const loop *l)
     return true;
 }
 
+/* Elements start .. end - 1 of a row. */
 static void run_row(const loop *l, int64_t row, int64_t start, int64_t end,
                     uint32_t buffer[][BLOCK])
 {
@@ -149,6 +167,7 @@ static void run_row(const loop *l, int64_t row, int64_t start, int64_t end,
     }
 }
 
+/* A task: several short rows, or a piece of a long one. */
 static void run_item(void *arg, int64_t item, int thread)
 {
     const loop *l = arg;
@@ -178,6 +197,7 @@ td_cpu_rows td_cpu_rows_of(const td_view *v)
 {
     td_cpu_rows r = { .data = v->data };
 
+    /* merge a dim into the one before it if they lie without a gap */
     for (int a = 0; a < v->rank - 1; a++) {
         if (v->dim[a] == 1)
             continue;

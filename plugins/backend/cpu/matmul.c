@@ -1,4 +1,7 @@
-/* matmul.c - [..., M, K] x [..., K, N] (+ an addend), any strides; transposed views are free. */
+/* matmul.c - [.., M, K] x [.., K, N] (+ a summand), any strides.
+ *
+ * BLAS takes a matrix with unit stride along either axis, so transposed views cost nothing. Other
+ * views are packed first. */
 #include "cpu.h"
 #include "kernels.h"
 
@@ -6,34 +9,45 @@ typedef struct matmul_job {
     const td_cpu *cpu;
     td_cpu_way    way;
     td_cpu_matrix a, b;
-    td_view       a_at, b_at; /* rank: the batch dims; strides 0 where one stretches */
+    td_view       a_at, b_at; /* the batch dims alone; stride 0 where an operand is broadcast */
     float        *c;
     td_view       c_at;
-    int64_t       m, n, k, ldc, tile_m, tile_n, across, tiles, batch;
+    int64_t       m, n, k, ldc, tile_m, tile_n;
+    int64_t       across, tiles; /* tiles in a row of tiles, and in a product */
+    int64_t       batch;         /* products */
     float         beta;
 } matmul_job;
 
-/* Whether the last two dims can be handed to BLAS: one of them has unit stride. */
-static bool has_unit_stride(const td_view *v)
+/* Can the last two dims be a matrix with contiguous rows? The stride of a dim of 1 does not matter,
+ * and rows must not overlap. */
+static bool is_plain(const td_view *v)
 {
     int64_t rows = v->dim[v->rank - 2], columns = v->dim[v->rank - 1];
     int64_t down = v->stride[v->rank - 2], across = v->stride[v->rank - 1];
-    bool    plain = (columns == 1 || across == 1) && (rows == 1 || down >= columns);
-    bool    turned = (rows == 1 || down == 1) && (columns == 1 || across >= rows);
-    return plain || turned;
+    return (columns == 1 || across == 1) && (rows == 1 || down >= columns);
 }
+
+/* The same for contiguous columns. */
+static bool is_turned(const td_view *v)
+{
+    int64_t rows = v->dim[v->rank - 2], columns = v->dim[v->rank - 1];
+    int64_t down = v->stride[v->rank - 2], across = v->stride[v->rank - 1];
+    return (rows == 1 || down == 1) && (columns == 1 || across >= rows);
+}
+
+static bool has_unit_stride(const td_view *v) { return is_plain(v) || is_turned(v); }
 
 static td_cpu_matrix matrix_of(const td_view *v)
 {
     int64_t rows = v->dim[v->rank - 2], columns = v->dim[v->rank - 1];
     int64_t down = v->stride[v->rank - 2], across = v->stride[v->rank - 1];
-    bool    plain = (columns == 1 || across == 1) && (rows == 1 || down >= columns);
 
-    if (plain)
+    if (is_plain(v))
         return (td_cpu_matrix){ v->data, rows == 1 ? columns : down, false };
     return (td_cpu_matrix){ v->data, columns == 1 ? rows : across, true };
 }
 
+/* v's dims, row-major at `data`. */
 static td_view dense(const td_view *v, void *data)
 {
     td_view d = *v;
@@ -46,7 +60,7 @@ static td_view dense(const td_view *v, void *data)
     return d;
 }
 
-/* Leading dims of an operand, aligned with the output's; a stretched one has stride 0. */
+/* The leading dims of an operand, broadcast to the output's: stride 0 where it is repeated. */
 static td_view batch_of(const td_view *v, const td_view *out)
 {
     td_view b = { .rank = out->rank - 2 };
@@ -58,8 +72,9 @@ static td_view batch_of(const td_view *v, const td_view *out)
     return b;
 }
 
-/* [B, M, K] x [K, N]: the last batch dim becomes part of M wherever the rows go on evenly, again
- * and again. */
+/* [B, M, K] x [K, N] is one product with B M rows, if the rows of a and c continue evenly from one
+ * matrix to the next. Fold the last batch dim into M as long as that holds: a large product uses
+ * the cache better than many small ones. */
 static void fold_batch(matmul_job *j)
 {
     while (j->a_at.rank > 0) {
@@ -100,7 +115,7 @@ static int copy_to(const td_call *call, const td_view *from, const td_view *to)
     return td_cpu_copy(&copy);
 }
 
-/* The operand as BLAS can take it, packed into the workspace if it must be. */
+/* The operand in a form that BLAS accepts: as it is, or packed into the workspace. */
 static td_view usable(const td_call *call, int input, char **workspace)
 {
     const td_view *v = &call->in[input];
@@ -137,6 +152,8 @@ int td_cpu_matmul(const td_call *call)
 
     if (td_view_count(out) == 0)
         return 0;
+    /* products are added to the output: fill it with the summand, unless that is the output
+     * itself */
     if (sum && sum->data != out->data)
         copy_to(call, sum, out);
     j.a_at = batch_of(&a, out);

@@ -3,9 +3,13 @@
 
 #include "kernels.h"
 
+/* What a kernel accepts besides dense tensors: any strides, and an output in the memory of an
+ * input. */
 #define VIEWS (TD_KERNEL_STRIDED_IN | TD_KERNEL_STRIDED_OUT)
 #define POINTWISE (VIEWS | TD_KERNEL_INPLACE)
 
+/* MAPPED: an elementwise op on reals, MAPPED_I32 on integers; WORDS: one function for both, as it
+ * only moves four-byte words. */
 #define ROW(op_, dtype_, flags_, ...)                                                              \
     {                                                                                              \
         .size = sizeof(td_kernel), .op = op_, .dtype = dtype_, .flags = flags_, .run = __VA_ARGS__ \
@@ -25,7 +29,8 @@ static bool dense_vector(const td_view *v)
     return v->rank != 1 || v->dim[0] == 1 || v->stride[0] == 1;
 }
 
-/* Norms and rope: rows may lie anywhere, each contiguous. */
+/* Norms and rope: rows may lie anywhere, but each must be contiguous; so must weights and
+ * biases. */
 static bool accepts_rows(const td_call *call)
 {
     for (int i = 0; i < call->n_in; i++)
@@ -121,7 +126,7 @@ static const td_kernel rows[] = {
     ROW("dropout", TD_F32, TD_KERNEL_INPLACE, td_cpu_dropout),
     ROW("cross_entropy", TD_F32, 0, td_cpu_cross_entropy,
         .workspace = td_cpu_cross_entropy_workspace, .accepts = accepts_cross_entropy),
-#ifdef TD_CPU_ATTEND /* without it the op's lowering is used */
+#ifdef TD_CPU_ATTEND /* without these rows, the op's lowering is used */
     ROW("attend", TD_F32, VIEWS, td_cpu_attend, .workspace = td_cpu_attend_workspace),
     ROW("attend_grad", TD_F32, VIEWS, td_cpu_attend_grad,
         .workspace = td_cpu_attend_grad_workspace),

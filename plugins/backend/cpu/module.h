@@ -1,4 +1,4 @@
-/* module.h - the two plugins of the module. */
+/* module.h - what module.c exports of backend.c: the backend plugin, beside its own kernels. */
 #ifndef TD_CPU_MODULE_H
 #define TD_CPU_MODULE_H
 

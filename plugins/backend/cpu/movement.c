@@ -1,4 +1,5 @@
-/* movement.c - fill, count, copy, pad, join, append: words of four bytes go from view to view. */
+/* movement.c - full, iota, copy, pad, concat, append: moving words of four bytes from view to view.
+ * They are reals or integers; only `full` and `iota` need to know. */
 #include "cpu.h"
 #include "kernels.h"
 
@@ -51,9 +52,11 @@ int td_cpu_iota(const td_call *call)
 
 /* ---- copy ------------------------------------------------------------------------------------ */
 
+/* A tile of 16 x 16 words is one cache line by 16 on both sides; a strip of 64 rows is a task. */
 enum { TILE = 16, STRIP = 64 };
 
-/* A transposing copy: out[b][i][j] = in[b][j][i]; the input's last axis is not the output's. */
+/* A transposing copy: out[b][i][j] = in[b][j][i]. The plain loop would read a new cache line for
+ * every word that it writes. */
 typedef struct turn {
     const uint32_t *in;
     uint32_t       *out;
@@ -91,8 +94,8 @@ static void remove_axis(td_view *v, int axis)
     v->rank--;
 }
 
-/* The axis of the input with unit stride, if it is not the last and both it and the last are long;
- * else -1. */
+/* The axis along which the input is contiguous, if it is not the last; -1 otherwise, or if it or
+ * the last is too short to be worth tiles. */
 static int turned_axis(const td_view *in, const td_view *out)
 {
     int last = out->rank - 1;
@@ -119,6 +122,7 @@ int td_cpu_copy(const td_call *call)
     t.n = out->dim[last];
     t.in_n = in->stride[last];
     t.out_n = 1;
+    /* the other axes are the batch; the later one is removed first, so that `axis` stays valid */
     remove_axis(&t.batch_in, last);
     remove_axis(&t.batch_out, last);
     remove_axis(&t.batch_in, axis);
@@ -135,6 +139,8 @@ int td_cpu_copy(const td_call *call)
 
 /* ---- pad and concat: a copy into, or zeros over, a part of the output ------------------------ */
 
+/* Copy input `input`, or zeros if it is -1, to the output's range [start, start + length) of
+ * `axis`. */
 static int into_part(const td_call *call, int input, int axis, int64_t start, int64_t length)
 {
     td_call part = *call;
@@ -184,7 +190,8 @@ static tail tail_of(const td_call *call, int64_t row)
                    ((const int32_t *)counts->data)[row * counts->stride[0]] };
 }
 
-/* A ring holds any number of tokens, but a pass may not overwrite its own. */
+/* A ring (i[1]) accepts any number of tokens over time, but no pass may overwrite tokens of its
+ * own. */
 static bool fits(const td_call *call, int64_t row)
 {
     int     axis = (int)call->attrs->i[0];
@@ -194,7 +201,7 @@ static bool fits(const td_call *call, int64_t row)
            t.count <= slots && (call->attrs->i[1] || t.length + t.count <= slots);
 }
 
-/* Tokens [token, token + n) of a row to the slots from `slot` on. */
+/* Copy tokens [token, token + n) of a row to the slots from `slot` on. */
 static void append_run(const td_call *call, int64_t row, int64_t token, int64_t slot, int64_t n)
 {
     td_call  part = *call;

@@ -1,18 +1,24 @@
 /* norm.c - RMS norm (Zhang and Sennrich 2019) and layer norm over the last axis, with their
  * gradients.
  *
- * Rows may lie anywhere as long as each is contiguous; accepts_rows (module.c) sees to that.
- * Gradients of weight and bias are summed in fixed chunks of rows, which are then added in order.
+ *     rms:    r = 1 / sqrt(mean(x^2) + eps);             y = x r w
+ *     layer:  r = 1 / sqrt(mean((x - mean)^2) + eps);    y = (x - mean) r w + b
+ *
+ * Rows may lie anywhere as long as each is contiguous, which accepts_rows (module.c) checks.
+ * Gradients of weight and bias are sums over all rows: fixed chunks of rows are summed by one task
+ * each, and the chunks are added in order. Elements behind the end of a row are loaded as 0, which
+ * adds nothing.
  */
 #include "cpu.h"
 #include "kernels.h"
 
-enum { CHUNKS = 32, ROWS = 16 };
+enum { CHUNKS = 32, ROWS = 16 }; /* at most so many chunks, of at least so many rows */
 
 typedef struct norm_job {
     td_cpu_rows  x, y, dy, dx, mean, rstd;
     const float *w, *b;
-    float       *dw, *db, *partial; /* partial: [chunks][dw, db][n] */
+    float       *dw, *db;
+    float       *partial; /* [chunks][dw, db][n] */
     int64_t      n, rows, rows_per_item, items;
     float        eps;
     bool         layer;
@@ -32,7 +38,7 @@ TD_CPU_INLINE void rms_any(float *y, const float *x, const float *w, int64_t n, 
     }
 }
 
-/* Heads' widths have loops of their own, unrolled. */
+/* The usual widths of heads, as constants: their loops unroll. */
 TD_CPU_CLONES static void rms_row(float *y, const float *x, const float *w, int64_t n, float eps,
                                   float *rstd)
 {
@@ -44,7 +50,8 @@ TD_CPU_CLONES static void rms_row(float *y, const float *x, const float *w, int6
         rms_any(y, x, w, n, eps, rstd);
 }
 
-/* With a = dy w and h = x rstd:  dx = rstd (a - h mean(a h));  dw += dy h. */
+/* With a = dy w and h = x r: dx = r (a - h mean(a h)); dw += dy h. Everything is loaded twice: a
+ * row is in the cache, while h and a of it would not fit in registers. */
 TD_CPU_INLINE void rms_grad_any(float *dx, const float *dy, const float *x, const float *w,
                                 int64_t n, float r, float *dw)
 {
@@ -84,6 +91,8 @@ TD_CPU_INLINE float sum_of(const float *x, int64_t n)
     return td_vsum(sum);
 }
 
+/* The variance from differences, in a second pass: mean(x^2) - mean^2 would cancel. The last lanes
+ * are summed one by one, as (0 - mean)^2 of a missing element would count. */
 TD_CPU_CLONES static void layer_row(float *y, const float *x, const norm_job *j, float *mean,
                                     float *rstd)
 {
@@ -105,8 +114,8 @@ TD_CPU_CLONES static void layer_row(float *y, const float *x, const norm_job *j,
     }
 }
 
-/* With a = dy w and h = (x - mean) rstd:  dx = rstd (a - mean(a) - h mean(a h));  dw += dy h;  db
- * += dy. */
+/* With a = dy w and h = (x - mean) r:  dx = r (a - mean(a) - h mean(a h));  dw += dy h;  db += dy.
+ * Missing elements have a = 0. */
 TD_CPU_CLONES static void layer_grad_row(float *dx, const float *dy, const float *x,
                                          const norm_job *j, float m, float r, float *dw, float *db)
 {
@@ -140,6 +149,7 @@ static void forward_item(void *arg, int64_t item, int thread)
     td_cpu_cursor x = td_cpu_walk(&j->x, first), y = td_cpu_walk(&j->y, first);
     td_cpu_cursor mean = td_cpu_walk(&j->mean, first), rstd = td_cpu_walk(&j->rstd, first);
 
+    /* statistics are kept only if somebody reads them */
     for (int64_t i = first; i < end; i++) {
         float m = 0, r;
         if (j->layer)
@@ -167,6 +177,7 @@ static void backward_item(void *arg, int64_t item, int thread)
                   dx = td_cpu_walk(&j->dx, first);
     td_cpu_cursor mean = td_cpu_walk(&j->mean, first), rstd = td_cpu_walk(&j->rstd, first);
 
+    /* this task's own sums */
     if (dw)
         memset(dw, 0, (size_t)j->n * sizeof *dw);
     if (db)
@@ -186,6 +197,8 @@ static void backward_item(void *arg, int64_t item, int thread)
 
 enum { COLUMNS = 256 };
 
+/* Add the chunks' sums in order, in double; a block of columns at a time, so that chunks are read
+ * by whole cache lines. */
 TD_CPU_CLONES static void add_partials(const norm_job *j, float *to, int which)
 {
     for (int64_t k = 0; to && k < j->n; k += COLUMNS) {
@@ -199,6 +212,7 @@ TD_CPU_CLONES static void add_partials(const norm_job *j, float *to, int which)
     }
 }
 
+/* Sets the numbers of rows and columns; false: there is nothing to do. */
 static bool size(norm_job *j, const td_view *x)
 {
     j->n = td_view_last(x);

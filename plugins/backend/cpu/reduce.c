@@ -1,22 +1,25 @@
-/* reduce.c - sum and max over any axes of a dense tensor, each output by one thread, in a fixed
- * order. */
+/* reduce.c - sum and max over any axes of a dense tensor. Each output is one task's, in a fixed
+ * order, and sums are taken in double. */
 #include "cpu.h"
 #include "kernels.h"
 
 enum { COLUMNS = 64 };
 
-/* The dims that are kept and those that are reduced, neighbours of one kind merged. When the
- * innermost dim is kept, it is cut in blocks of COLUMNS. */
+/* The dims that are kept and those that are reduced ("gone"), neighbours of one kind merged. There
+ * are two forms. If the innermost dim is reduced, a run is a contiguous span. If it is kept, a task
+ * sums COLUMNS outputs side by side, so that it reads whole cache lines. */
 typedef struct reduction {
     const void *x;
     void       *y;
     int         kept, gone; /* how many dims of each */
     int64_t     kept_dim[TD_MAX_RANK], kept_stride[TD_MAX_RANK], gone_dim[TD_MAX_RANK],
         gone_stride[TD_MAX_RANK];
-    /* span: the innermost reduced dim where it is contiguous, else 1 */
-    int64_t columns, blocks, runs, span;
+    int64_t columns, blocks; /* the innermost dim if it is kept, and its blocks; otherwise 1 */
+    int64_t span;            /* the innermost dim if it is reduced; otherwise 1 */
+    int64_t runs;            /* the product of the other reduced dims */
 } reduction;
 
+/* Append a dim of either kind, or merge it into the one before, which is of the same kind. */
 static void add_dim(reduction *r, bool gone, int64_t dim, int64_t stride, bool merge)
 {
     int64_t *dims = gone ? r->gone_dim : r->kept_dim,
@@ -49,6 +52,7 @@ static reduction plan(const td_call *call)
         add_dim(&r, gone, x->dim[a], stride, gone == before);
         before = gone;
     }
+    /* `before` is now the kind of the innermost dim; -1: a scalar */
     if (before == 0)
         r.columns = r.kept_dim[--r.kept];
     if (before == 1)
@@ -67,6 +71,7 @@ TD_CPU_CLONES static void add_columns(double *sum, const float *x, int64_t n)
         sum[i] += (double)x[i];
 }
 
+/* NaN propagates. */
 static float larger(float a, float b) { return a > b || a != a ? a : b; }
 
 static void sum_item(void *arg, int64_t item, int thread)
@@ -100,6 +105,7 @@ static void max_item(void *arg, int64_t item, int thread)
 
     for (int64_t j = 0; j < width; j++)
         y[j] = -INFINITY;
+    /* in either form one of the two inner loops does nothing more than the first element */
     for (int64_t i = 0; i < r->runs; i++) {
         const float *p = x + td_cpu_offset(i, r->gone, r->gone_dim, r->gone_stride);
         for (int64_t j = 0; j < width; j++)
@@ -109,7 +115,7 @@ static void max_item(void *arg, int64_t item, int thread)
     }
 }
 
-/* Both for integers: sums wrap around. */
+/* Both of them for integers. Sums wrap around. */
 static void i32_item(const reduction *r, int64_t item, bool sum)
 {
     int64_t        outer = item / r->blocks, first = item % r->blocks * COLUMNS;

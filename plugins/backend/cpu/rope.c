@@ -6,7 +6,7 @@ typedef struct rope_job {
     td_view x, y;
     td_view cosine, sine; /* [B, T, E/2] */
     int64_t half;
-    float   sign;
+    float   sign; /* -1: rotate back, which is the gradient */
 } rope_job;
 
 TD_CPU_INLINE void rotate(float *y, const float *x, const float *c, const float *s, int64_t half,
@@ -20,14 +20,16 @@ TD_CPU_INLINE void rotate(float *y, const float *x, const float *c, const float 
     }
 }
 
-/* dim 1 or the batch's own: where a table row of (b, t) begins. */
+/* The row of a table for token t of example b. Tables may be shared by all examples, or tokens:
+ * dims of 1. */
 static const float *table_row(const td_view *v, int64_t b, int64_t t)
 {
     return (const float *)v->data + (v->dim[0] == 1 ? 0 : b * v->stride[0]) +
            (v->dim[1] == 1 ? 0 : t * v->stride[1]);
 }
 
-/* All heads of `count` tokens. */
+/* All heads of tokens first .. end - 1: heads are the inner loop, as they share a row of the
+ * tables. */
 TD_CPU_CLONES static void rotate_tokens(const rope_job *j, int64_t b, int64_t first, int64_t end)
 {
     const float *x = (const float *)j->x.data + b * j->x.stride[0];
@@ -41,7 +43,7 @@ TD_CPU_CLONES static void rotate_tokens(const rope_job *j, int64_t b, int64_t fi
     }
 }
 
-enum { TOKENS = 16 };
+enum { TOKENS = 16 }; /* of a task */
 
 static void rope_item(void *arg, int64_t item, int thread)
 {

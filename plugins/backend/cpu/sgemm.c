@@ -1,11 +1,10 @@
-/* sgemm.c - matrix products on one thread, and the same spread over the pool in tiles cut by shape
- * alone. */
+/* sgemm.c - matrix products on one thread, and the same in tiles over the whole pool. */
 #include <cblas.h>
 
 #include "sgemm.h"
 
-/* A few rows against a matrix whose columns lie in a row each, as weights do: dot products, nothing
- * is packed. */
+/* A few rows times a matrix whose columns are contiguous, as those of W^T are: dot products. Such a
+ * product is bound by reading b once, so packing b would only add to that. */
 TD_CPU_CLONES static void thin(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
                                float alpha, float beta, float *c, int64_t ldc)
 {
@@ -16,8 +15,8 @@ TD_CPU_CLONES static void thin(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int6
         }
 }
 
-/* With AVX-512 our own kernel, which does not ask OPENBLAS_CORETYPE; elsewhere, and for what is
- * narrow, OpenBLAS. */
+/* Our own kernel with AVX-512, which is faster there and does not depend on OPENBLAS_CORETYPE;
+ * OpenBLAS on other machines, and for products that are too narrow to fill the kernel's 8 x 32. */
 td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k)
 {
     if (m < 8 && !a.trans && b.trans)
@@ -30,8 +29,8 @@ size_t td_cpu_packing_floats(void)
     return td_cpu_has_avx512() ? TD_CPU_PACKED_A + TD_CPU_PACKED_B : 0;
 }
 
-/* On this thread alone: the pool has the threads. In OpenBLAS's OpenMP build the limit belongs to
- * the thread that sets it, so each call does. */
+/* On this thread alone, as the pool has the threads already. In OpenBLAS's OpenMP build, a limit
+ * holds for the thread that sets it, so each call must. */
 static void by_openblas(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
                         float alpha, float beta, float *c, int64_t ldc)
 {
@@ -64,19 +63,16 @@ const char *td_cpu_sgemm_name(void)
     return td_cpu_has_avx512() ? "own AVX-512 kernel" : "OpenBLAS";
 }
 
+/* ---- tiles over the pool --------------------------------------------------------------------- */
+
 typedef struct gemm_job {
     const td_cpu *cpu;
     td_cpu_way    way;
     td_cpu_matrix a, b;
-    int64_t       m, n, k, ldc, tile_m, tile_n, across;
+    int64_t       m, n, k, ldc, tile_m, tile_n;
+    int64_t       across; /* tiles in a row of tiles */
     float         alpha, beta, *c;
 } gemm_job;
-
-td_cpu_matrix td_cpu_part(td_cpu_matrix x, int64_t i, int64_t j)
-{
-    x.data += x.trans ? j * x.ld + i : i * x.ld + j;
-    return x;
-}
 
 static void gemm_tile(void *arg, int64_t item, int thread)
 {
@@ -88,14 +84,16 @@ static void gemm_tile(void *arg, int64_t item, int thread)
                  j->beta, j->c + i0 * j->ldc + j0, j->ldc);
 }
 
+/* Cut n into tiles of at most `most`, all of about one size: the size, rounded up to a multiple. */
 static int64_t equal_tiles(int64_t n, int64_t most, int64_t multiple)
 {
     int64_t parts = td_cpu_ceil(n, most);
     return td_cpu_max(multiple, td_cpu_ceil(td_cpu_ceil(n, parts), multiple) * multiple);
 }
 
-/* Packing costs what a tile reads anew, so tiles are wide: as many as occupy all threads evenly.
- * Elements of c are the same bits in any tile. */
+/* Every tile packs its own a and b, so tiles are wide: only as many as occupy all threads evenly,
+ * up to four for each. That depends on the number of threads, which is harmless: this kernel adds
+ * up an element of c in the order of k, whatever tile it is in. */
 static void packed_tiles(int threads, int64_t m, int64_t n, int64_t *tile_m, int64_t *tile_n)
 {
     int64_t down, across = 1;
@@ -106,8 +104,8 @@ static void packed_tiles(int threads, int64_t m, int64_t n, int64_t *tile_m, int
     *tile_n = equal_tiles(n, td_cpu_ceil(n, across), 32);
 }
 
-/* About 512 x 512, and at least two tiles of a product that is worth two threads; by shape
- * alone. */
+/* About 512 x 512, and at least two tiles for two threads. By shape alone, as OpenBLAS may add up
+ * an element differently in a tile of another size. */
 static void plain_tiles(int64_t m, int64_t n, int64_t *tile_m, int64_t *tile_n)
 {
     *tile_m = equal_tiles(m, 512, 16);
@@ -123,6 +121,7 @@ static void plain_tiles(int64_t m, int64_t n, int64_t *tile_m, int64_t *tile_n)
 void td_cpu_gemm_tiles(const td_services *services, td_cpu_way way, int64_t m, int64_t n, int64_t k,
                        int64_t *tile_m, int64_t *tile_n)
 {
+    /* half a megaflop is too little to hand out */
     if (m * n * k <= 1 << 18) {
         *tile_m = td_cpu_max(1, m);
         *tile_n = td_cpu_max(1, n);

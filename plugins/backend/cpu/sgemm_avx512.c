@@ -1,22 +1,26 @@
 /* sgemm_avx512.c - matrix products with AVX-512, packed as in Goto and van de Geijn, "Anatomy of
  * high-performance matrix multiplication", ACM TOMS 2008.
  *
- * A block of a (up to 512 x 256) is packed into strips of 16 rows and stays in the second-level
- * cache; of b one panel of 32 columns at a time is packed, which stays in the first. The kernel
- * keeps 8 x 32 of c in registers. The order of additions depends on the place in k alone. On Zen 5
- * this is about 1.6 times as fast as OpenBLAS's AVX2 kernels.
+ * A block of a, up to 512 x 256 (512 KiB), is packed into strips of 16 rows and stays in the
+ * second-level cache. Of b, one panel of 32 columns at a time is packed (32 KiB), which stays in
+ * the first. The kernel keeps 8 x 32 of c in registers: 16 sums of the 32, enough to hide the
+ * latency of FMA, with room for a row of b. The order of additions depends on the place in k alone.
+ * On Zen 5 this is about 1.6 times as fast as OpenBLAS's AVX2 kernels.
  */
 #include "sgemm.h"
 
 #if TD_CPU_AVX
 
+/* Goto's names: MC x KC is the block of a, KC x PANEL the panel of b, MR x PANEL the kernel. */
 enum { MC = 512, KC = 256, STRIP = 16, PANEL = 32, MR = 8 };
 
-_Static_assert(MC *KC == TD_CPU_PACKED_A && KC * PANEL == TD_CPU_PACKED_B, "sgemm.h says so");
+_Static_assert((MC) * (KC) == TD_CPU_PACKED_A, "room for a block of a in sgemm.h");
+_Static_assert((KC) * (PANEL) == TD_CPU_PACKED_B, "room for a panel of b in sgemm.h");
 
 /* ---- packing --------------------------------------------------------------------------------- */
 
-/* to[p * step + i] = from[i * ld + p] for i < 16, p < depth; zeros for i >= width. */
+/* to[p * step + i] = from[i * ld + p] for i < 16, p < depth, with zeros for i >= width: 16 x 16 at
+ * a time in registers, so that both sides are read and written by whole cache lines. */
 TD_CPU_AVX512 static void pack_turned(float *to, int64_t step, const float *from, int64_t ld,
                                       int64_t width, int64_t depth)
 {
@@ -31,7 +35,7 @@ TD_CPU_AVX512 static void pack_turned(float *to, int64_t step, const float *from
     }
 }
 
-/* to[p * step + i] = from[p * ld + i]. */
+/* to[p * step + i] = from[p * ld + i] for i < 16, with zeros for i >= width. */
 TD_CPU_AVX512 static void pack_straight(float *to, int64_t step, const float *from, int64_t ld,
                                         int64_t width, int64_t depth)
 {
@@ -39,6 +43,8 @@ TD_CPU_AVX512 static void pack_straight(float *to, int64_t step, const float *fr
         td_vstore(to + p * step, td_vload_n(from + p * ld, width));
 }
 
+/* 16 rows of a, or columns of b. Zeros where there is nothing: the kernel always computes a whole
+ * block. */
 static void pack(float *to, int64_t step, td_cpu_matrix x, bool turned, int64_t width,
                  int64_t depth)
 {
@@ -53,11 +59,13 @@ static void pack(float *to, int64_t step, td_cpu_matrix x, bool turned, int64_t 
 
 /* ---- the kernel ------------------------------------------------------------------------------ */
 
-/* c[8, 32] = alpha sum_p a[p][i] b[p][j] + beta c. */
+/* c[8, 32] = alpha sum_p a[p][i] b[p][j] + beta c */
 TD_CPU_AVX512 static void kernel(int64_t depth, const float *a, const float *b, float *c,
                                  int64_t ldc, float alpha, float beta)
 {
     td_vf s[MR][2] = { 0 };
+
+    /* c is needed only at the end: it can come from memory meanwhile */
     for (int i = 0; i < MR; i++) {
         __builtin_prefetch(c + i * ldc, 1);
         __builtin_prefetch(c + i * ldc + TD_LANES, 1);
@@ -85,7 +93,7 @@ TD_CPU_AVX512 static void kernel(int64_t depth, const float *a, const float *b, 
     }
 }
 
-/* At the edges of c: the kernel writes a whole block elsewhere. */
+/* At the edges of c, the kernel works on a copy, of which only the inside is written back. */
 static void kernel_edge(int64_t depth, const float *a, const float *b, float *c, int64_t ldc,
                         float alpha, float beta, int64_t rows, int64_t columns)
 {
@@ -97,8 +105,8 @@ static void kernel_edge(int64_t depth, const float *a, const float *b, float *c,
         memcpy(c + i * ldc, block + i * PANEL, (size_t)columns * sizeof(float));
 }
 
-/* Ask for a part of what the next panel is packed from, `part` of `parts`: it comes while this one
- * is multiplied. */
+/* Prefetch a part of what the next panel will be packed from, so that it arrives while this one is
+ * multiplied. In parts, as the processor can only wait for a few lines at a time. */
 static void prefetch(td_cpu_matrix next, int64_t width, int64_t depth, int64_t part, int64_t parts)
 {
     int64_t lines = next.trans ? width : depth, length = next.trans ? depth : width;
@@ -107,11 +115,13 @@ static void prefetch(td_cpu_matrix next, int64_t width, int64_t depth, int64_t p
             __builtin_prefetch(next.data + i * next.ld + k);
 }
 
+/* A block of a with one panel of b; `next` is the panel to come. */
 static void panel(int64_t depth, const float *a, const float *b, float *c, int64_t ldc, float alpha,
                   float beta, int64_t rows, int64_t columns, td_cpu_matrix next,
                   int64_t next_columns)
 {
     for (int64_t i = 0; i < rows; i += MR) {
+        /* strips have 16 rows, the kernel takes 8: an upper or a lower half */
         const float *strip = a + i / STRIP * STRIP * KC + i % STRIP;
         prefetch(next, next_columns, depth, i / MR, td_cpu_ceil(rows, MR));
         if (rows - i >= MR && columns == PANEL)
@@ -122,7 +132,8 @@ static void panel(int64_t depth, const float *a, const float *b, float *c, int64
     }
 }
 
-/* One block of a with all columns of b. */
+/* A block of a with all columns of b. b is packed anew for each block, a cost that
+ * its 512 rows share. */
 static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int64_t depth,
                   float alpha, float beta, float *c, int64_t ldc, float *pa)
 {
@@ -143,6 +154,7 @@ static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int
 void td_cpu_sgemm_avx512(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
                          float alpha, float beta, float *c, int64_t ldc, float *packing)
 {
+    /* the first slice of k scales c by beta, the others add to it */
     for (int64_t p = 0; p < k; p += KC)
         for (int64_t i = 0; i < m; i += MC)
             block(td_cpu_part(a, i, p), td_cpu_part(b, p, 0), td_cpu_min(MC, m - i), n,

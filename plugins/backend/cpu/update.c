@@ -1,27 +1,34 @@
-/* update.c - optimizer updates in place, sums of squares, assign. Papers: Loshchilov and Hutter 2019
- * (AdamW), Shazeer and Stern 2018 (Adafactor, here not factored). Sums over a tensor are kept per
- * fixed piece and added in order. */
+/* update.c - optimizer updates in place, sums of squares, assign. Papers: Loshchilov and Hutter
+ * 2019 (AdamW), Shazeer and Stern 2018 (Adafactor, here not factored).
+ *
+ * An update is bound by memory, so each reads and writes every tensor once. Sums over a tensor are
+ * kept for each piece of a fixed size and added in order, so they do not depend on threads. A
+ * closed gate (0) leaves everything as it was: that is how a step with NaN is skipped. */
 #include "cpu.h"
 #include "kernels.h"
 
 #include "tandem/ops.h"
 
-enum { PIECE = 1 << 15, SPAN = 1024 };
+enum {
+    PIECE = 1 << 15, /* elements of a task */
+    SPAN = 1024      /* elements summed in float; their sums are in double */
+};
 
 typedef struct step_job {
     const float *p_in, *g, *m_in, *v_in;
     float       *p, *m, *v;
-    double      *partial;
+    double      *partial; /* of each piece */
     int64_t      n;
-    /* c1, c2: the bias corrections, 1 / (1 - b^t) */
-    float        lr, clip, b1, b2, c1, c2, eps, decay;
-    /* 1 - b1 and 1 - b2, which rounded ones do not have: 3e-5 at Adafactor's t = 400000, 1e-5 off
-     * where b2 = 0.999 */
-    float        new1, fresh;
+    float        lr, clip, b1, b2, eps, decay;
+    float        correct_m, correct_v; /* 1 / (1 - b1^t), 1 / (1 - b2^t) */
+    /* Computed in double, then rounded. From a rounded b2 they would be off: by 1e-5 of themselves
+     * for 0.999, by 1e-3 for Adafactor's 3e-5 at t = 400000. */
+    float        one_minus_b1, one_minus_b2;
 } step_job;
 
 static int64_t pieces_of(const td_view *v) { return td_cpu_ceil(td_view_count(v), PIECE); }
 
+/* A gate may be a real or an integer; none is open. */
 static bool gate_open(const td_view *gate)
 {
     if (!gate->data)
@@ -30,6 +37,7 @@ static bool gate_open(const td_view *gate)
                                  : *(const float *)gate->data != 0;
 }
 
+/* Copy, unless both are the same memory: the output of an update usually is its input. */
 static void keep(const td_view *from, const td_view *to)
 {
     if (to->data && from->data && to->data != from->data)
@@ -85,7 +93,7 @@ static void assign_leaf(void *const *out, const void *const *in, int64_t n, cons
     memmove(out[0], in[0], (size_t)n * 4);
 }
 
-/* Output 0 is the memory of input 0. */
+/* Inputs: the state, its new value, the gate. Output 0 is the state's memory. */
 int td_cpu_assign(const td_call *call)
 {
     td_call from = *call;
@@ -101,13 +109,15 @@ int td_cpu_assign(const td_call *call)
 
 /* ---- AdamW ----------------------------------------------------------------------------------- */
 
+/* m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr (m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) +
+ * decay p) */
 TD_CPU_CLONES static void adamw_span(const step_job *j, int64_t first, int64_t n)
 {
     for (int64_t i = first, left = n; left > 0; i += TD_LANES, left -= TD_LANES) {
         td_vf p = td_vload_n(j->p_in + i, left), g = td_vload_n(j->g + i, left) * j->clip;
-        td_vf m = td_vload_n(j->m_in + i, left) * j->b1 + g * j->new1;
-        td_vf v = td_vload_n(j->v_in + i, left) * j->b2 + g * g * j->fresh;
-        td_vf u = m * j->c1 / (td_vsqrt(v * j->c2) + j->eps);
+        td_vf m = td_vload_n(j->m_in + i, left) * j->b1 + g * j->one_minus_b1;
+        td_vf v = td_vload_n(j->v_in + i, left) * j->b2 + g * g * j->one_minus_b2;
+        td_vf u = m * j->correct_m / (td_vsqrt(v * j->correct_v) + j->eps);
         td_vstore_n(j->m + i, m, left);
         td_vstore_n(j->v + i, v, left);
         td_vstore_n(j->p + i, p - j->lr * (u + j->decay * p), left);
@@ -140,6 +150,7 @@ int td_cpu_adamw_step(const td_call *call)
         keep(&in[TD_STEP_V], &call->out[2]);
         return 0;
     }
+    /* an output that nobody reads has no memory of its own, but the state must be updated */
     j.p = j.p ? j.p : in[TD_STEP_P].data;
     j.m = j.m ? j.m : in[TD_STEP_M].data;
     j.v = j.v ? j.v : in[TD_STEP_V].data;
@@ -149,10 +160,10 @@ int td_cpu_adamw_step(const td_call *call)
     j.b2 = (float)b2;
     j.eps = (float)call->attrs->f[2];
     j.decay = (float)call->attrs->f[3];
-    j.new1 = (float)(1 - b1);
-    j.fresh = (float)(1 - b2);
-    j.c1 = (float)(1 / (1 - pow(b1, t)));
-    j.c2 = (float)(1 / (1 - pow(b2, t)));
+    j.one_minus_b1 = (float)(1 - b1);
+    j.one_minus_b2 = (float)(1 - b2);
+    j.correct_m = (float)(1 / (1 - pow(b1, t)));
+    j.correct_v = (float)(1 / (1 - pow(b2, t)));
     td_parallel(call->services, pieces_of(&in[TD_STEP_P]), adamw_item, &j);
     return 0;
 }
@@ -168,9 +179,10 @@ TD_CPU_CLONES static double moment_span(const step_job *j, int64_t first, int64_
     for (int64_t i = first; i < first + n; i += TD_LANES) {
         int64_t left = first + n - i;
         td_vf   g = td_vload_n(j->g + i, left) * j->clip, s = g * g + 1e-30f;
-        td_vf   v = td_vload_n(j->v_in + i, left) * j->b2 + s * j->fresh, u2 = g * g / v;
+        td_vf   v = td_vload_n(j->v_in + i, left) * j->b2 + s * j->one_minus_b2, u2 = g * g / v;
         td_vstore_n(j->v + i, v, left);
         sum += u2;
+        /* the last vector of a span */
         if ((i - first) % SPAN == SPAN - TD_LANES) {
             total += (double)td_vsum(sum);
             sum = td_vset(0);
@@ -194,7 +206,7 @@ int td_cpu_adafactor_moment(const td_call *call)
 {
     const td_view *in = call->in;
     float         *sum = call->n_out > 1 ? call->out[1].data : NULL;
-    double         fresh;
+    double         one_minus_b2;
     step_job       j = { .g = in[TD_MOMENT_G].data,
                          .v_in = in[TD_MOMENT_V].data,
                          .partial = call->workspace,
@@ -206,24 +218,28 @@ int td_cpu_adafactor_moment(const td_call *call)
             *sum = 0;
         return 0;
     }
+    /* b2 = 1 - t^-rate: the difference is known exactly, b2 is what gets rounded */
     j.n = td_view_count(&in[TD_MOMENT_G]);
     j.clip = td_view_scalar(&in[TD_MOMENT_CLIP], 1);
-    fresh = pow((double)td_view_scalar(&in[TD_MOMENT_T], 1), -call->attrs->f[0]);
-    j.fresh = (float)fresh;
-    j.b2 = (float)(1 - fresh);
+    one_minus_b2 = pow((double)td_view_scalar(&in[TD_MOMENT_T], 1), -call->attrs->f[0]);
+    j.one_minus_b2 = (float)one_minus_b2;
+    j.b2 = (float)(1 - one_minus_b2);
     td_parallel(call->services, pieces_of(&in[TD_MOMENT_G]), moment_item, &j);
     if (sum)
         *sum = total_of(j.partial, pieces_of(&in[TD_MOMENT_G]));
     return 0;
 }
 
-/* lr here: the whole factor of g / sqrt(v). */
+/* u = lr g / sqrt(v); m = b1 m + (1-b1) u, if there is momentum; p = (1 - decay) p - (m or u). lr
+ * is the whole factor here, both clips and the parameter's size included. */
 TD_CPU_CLONES static void factor_span(const step_job *j, int64_t first, int64_t n)
 {
     for (int64_t i = first; i < first + n; i++) {
         float delta = j->lr * (j->g[i] / sqrtf(j->v_in[i]));
-        if (j->m)
-            j->m[i] = delta = j->b1 * j->m_in[i] + j->new1 * delta;
+        if (j->m) {
+            delta = j->b1 * j->m_in[i] + j->one_minus_b1 * delta;
+            j->m[i] = delta;
+        }
         j->p[i] = (1 - j->decay) * j->p_in[i] - delta;
     }
 }
@@ -234,6 +250,7 @@ static void factor_item(void *arg, int64_t item, int thread)
     factor_span(j, item * PIECE, td_cpu_min(PIECE, j->n - item * PIECE));
 }
 
+/* The root mean square of n elements, from the sum of their squares. */
 static double root_mean(const td_view *sum, int64_t n)
 {
     return sqrt((double)td_view_scalar(sum, 0) / (double)n);
@@ -263,7 +280,7 @@ int td_cpu_adafactor_step(const td_call *call)
     if (f[0] > 0 && j.m_in)
         j.m = call->n_out > 1 && m->data ? m->data : in[TD_FACTOR_M].data;
     j.b1 = (float)f[0];
-    j.new1 = (float)(1 - f[0]);
+    j.one_minus_b1 = (float)(1 - f[0]);
     j.decay = (float)(f[1] < 0 ? lr * lr : f[1]);
     j.lr = (float)(clip / fmax(1, root_mean(&in[TD_FACTOR_SUM_U2], j.n) / f[2]) * lr *
                    fmax(f[3], root_mean(&in[TD_FACTOR_SUM_P2], j.n)));

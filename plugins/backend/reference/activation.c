@@ -9,6 +9,7 @@ static const double cubic = 0.044715;
 static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
 static double gelu_tanh(double x) { return tanh(root * (x + cubic * x * x * x)); }
 
+/* f(x). x <= 0 lets NaN through. */
 static double value(double x, int64_t f)
 {
     switch (f) {
@@ -25,6 +26,7 @@ static double value(double x, int64_t f)
     }
 }
 
+/* f'(x) */
 static double slope(double x, int64_t f)
 {
     double s = sigmoid(x), t = gelu_tanh(x);
@@ -58,6 +60,7 @@ int td_ref_activation_grad(const td_call *call)
     return 0;
 }
 
+/* f(gate) up */
 int td_ref_glu(const td_call *call)
 {
     for (int64_t n = 0; n < td_ref_count(&call->out[0]); n++) {

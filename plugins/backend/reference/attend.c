@@ -1,8 +1,10 @@
-/* attend.c - attention under the mask rule of tandem/ops.h, pair by pair (Vaswani et al. 2017). */
+/* attend.c - attention under the mask rule of tandem/ops.h, pair by pair (Vaswani et al. 2017).
+ * Scores are computed again wherever they are needed: nothing is kept between passes over the
+ * keys. */
 #include "kernels.h"
 #include "reference.h"
 
-/* Query i of head h in row b, and the key j that it looks at. */
+/* Query i of head h of example b, and a key j. */
 typedef struct pair {
     int64_t b, h, i, j;
 } pair;
@@ -19,12 +21,13 @@ static void add4(const td_view *v, int64_t b, int64_t h, int64_t t, int64_t e, d
     td_ref_put(v, at, td_ref_get(v, at) + x);
 }
 
+/* The key head that query head h reads. */
 static int64_t group(const td_call *call, int64_t h)
 {
     return h / (call->in[TD_ATTEND_Q].dim[1] / call->in[TD_ATTEND_K].dim[1]);
 }
 
-/* Entry t of a mask input [B, T]. */
+/* Entry t of a mask input [B, T], or `absent` if the call has no such input. */
 static int64_t entry(const td_call *call, int input, int64_t b, int64_t t, int64_t absent)
 {
     const td_view *v = td_ref_in(call, input);
@@ -32,7 +35,7 @@ static int64_t entry(const td_call *call, int input, int64_t b, int64_t t, int64
     return v ? (int64_t)td_ref_get(v, td_ref_offset(v, index, 2)) : absent;
 }
 
-/* How many keys of row b are there. */
+/* How many keys example b has: in generation, fewer than its buffer has places. */
 static int64_t keys_of(const td_call *call, int64_t b)
 {
     const td_view *v = td_ref_in(call, TD_ATTEND_K_LENGTH);
@@ -41,6 +44,7 @@ static int64_t keys_of(const td_call *call, int64_t b)
     return length < all ? length : all;
 }
 
+/* The rule, line by line as ops.h has it. */
 static bool visible(const td_call *call, pair p)
 {
     const int64_t *rule = call->attrs->i;
@@ -61,7 +65,7 @@ static bool visible(const td_call *call, pair p)
     return rule[1] <= 0 || q - k < rule[1];
 }
 
-/* Where in the bias table a pair looks. */
+/* The entry of the bias table for a pair. */
 static int64_t distance(const td_call *call, pair p)
 {
     int64_t last = call->in[TD_ATTEND_TABLE].dim[1] - 1;
@@ -70,7 +74,7 @@ static int64_t distance(const td_call *call, pair p)
     return d < 0 ? 0 : d > last ? last : d;
 }
 
-/* -inf where the pair is hidden. */
+/* scale q . k + bias; -inf if the pair is hidden. */
 static double score(const td_call *call, pair p)
 {
     const td_view *q = &call->in[TD_ATTEND_Q], *k = &call->in[TD_ATTEND_K];
@@ -88,6 +92,7 @@ static double score(const td_call *call, pair p)
     return dense ? dot + at4(dense, p.b, p.h, p.i, p.j) : dot;
 }
 
+/* log sum_j e^score, relative to the largest score; -inf if the query sees nothing. */
 static double logsumexp(const td_call *call, pair p)
 {
     int64_t keys = keys_of(call, p.b);
@@ -95,13 +100,14 @@ static double logsumexp(const td_call *call, pair p)
 
     for (p.j = 0; p.j < keys; p.j++) {
         double x = score(call, p);
-        top = isnan(top) || x <= top ? top : x; /* NaN stays */
+        top = isnan(top) || x <= top ? top : x; /* NaN propagates */
     }
     for (p.j = 0; p.j < keys && top != -INFINITY; p.j++)
         sum += exp(score(call, p) - top);
     return top == -INFINITY ? top : top + log(sum);
 }
 
+/* o = sum_j e^(score - logsumexp) v_j. Weights of 0 are skipped: a hidden value may be NaN. */
 static void attend_query(const td_call *call, int64_t n, pair p)
 {
     const td_view *v = &call->in[TD_ATTEND_V], *o = td_ref_out(call, 0), *lse = td_ref_out(call, 1);
@@ -116,7 +122,7 @@ static void attend_query(const td_call *call, int64_t n, pair p)
     }
 }
 
-/* Call f for every query, in row-major order. */
+/* Call f for every query in row-major order, n being its number. */
 static void each_query(const td_call *call, void (*f)(const td_call *, int64_t n, pair))
 {
     const td_view *q = &call->in[TD_ATTEND_Q];
@@ -135,10 +141,14 @@ int td_ref_attend(const td_call *call)
     return 0;
 }
 
-/* ---- gradients: with weights p, ds = p (do v^T - do o) --------------------------------------- */
+/* ---- gradients -------------------------------------------------------------------------------
+ *
+ * With weights p:  dv = p^T do,  ds = p (do v^T - sum_f do o),  dq = scale ds k,  dk = scale ds^T q
+ */
 
 enum { DQ, DK, DV, DTABLE, DDENSE };
 
+/* What one pair adds to all gradients that are wanted. */
 static void grad_pair(const td_call *call, pair p, double weight, double ds)
 {
     const td_view *q = &call->in[TD_ATTEND_Q], *k = &call->in[TD_ATTEND_K],
@@ -163,6 +173,7 @@ static void grad_pair(const td_call *call, pair p, double weight, double ds)
         add4(ddense, p.b, p.h, p.i, p.j, ds);
 }
 
+/* `mean` is sum_f do o, which equals sum_j p_j dp_j. */
 static void grad_query(const td_call *call, int64_t n, pair p)
 {
     const td_view *v = &call->in[TD_ATTEND_V], *go = &call->in[TD_ATTEND_GRAD],

@@ -10,12 +10,13 @@
 static int backend_open(const void *config, const td_services *services, void **state,
                         td_error *error)
 {
-    *state = NULL; /* there is nothing to remember */
+    *state = NULL; /* nothing to remember */
     return 0;
 }
 
-static void backend_close(void *state) { (void)state; }
+static void backend_close(void *state) {}
 
+/* Zeroed, and aligned to a cache line: aligned_alloc wants a multiple of it. */
 static void *backend_allocate(void *state, size_t bytes)
 {
     size_t room = bytes < 64 ? 64 : (bytes + 63) / 64 * 64;
@@ -39,7 +40,7 @@ struct empty {
 
 static const td_backend reference = {
     .plugin = TD_PLUGIN(td_backend, TD_BACKEND_KIND, "reference", NULL, struct empty,
-                        .brief = "plain C in double, for checking; slow"),
+                        .brief = "plain C in double, to check other backends against; slow"),
     .real = TD_F64,
     .open = backend_open,
     .close = backend_close,
@@ -48,6 +49,7 @@ static const td_backend reference = {
     .describe = backend_describe,
 };
 
+/* A row for each real kernel, and two, by dtype, for those that integers share. */
 #define ROW(name, dtype_, flags_) \
     { .size = sizeof(td_kernel),  \
       .op = #name,                \

@@ -1,15 +1,16 @@
 /* cross_entropy.c - cross-entropy over the projection to the vocabulary, with z-loss (PaLM, 2022)
- * and label smoothing as T5X has it. Logits are computed again wherever they are needed. Rows of
- * weight 0 do not exist, whatever their label. */
+ * and label smoothing as in T5X. The formula is td_cross_entropy's in ops.h. Logits are computed
+ * again wherever they are needed. Rows of weight 0 do not count, whatever their labels are. */
 #include "kernels.h"
 #include "reference.h"
 
+/* A row's statistics: log Z, the label's logit, and the sum of all. */
 typedef struct row {
     int64_t at, label;
     double  weight, log_z, z_y, z_sum;
 } row;
 
-/* The targets: `on` for the label, `off` for all others; and sum t log t. */
+/* The targets t: `on` for the label, `off` for every other token; and sum_v t_v log t_v. */
 typedef struct targets {
     double on, off, entropy;
 } targets;
@@ -22,6 +23,7 @@ static targets smoothed(double s, int64_t vocab)
     return t;
 }
 
+/* z_v = scale h . e_v */
 static double logit(const td_call *call, int64_t n, int64_t v)
 {
     const td_view *h = &call->in[TD_CE_HIDDEN], *e = &call->in[TD_CE_EMBEDDING];
@@ -32,6 +34,8 @@ static double logit(const td_call *call, int64_t n, int64_t v)
     return call->attrs->f[0] * sum;
 }
 
+/* One pass over the vocabulary, with a sum relative to the largest logit so far. All zeros, log Z
+ * included, for a row without weight. */
 static row row_of(const td_call *call, int64_t n)
 {
     int64_t vocab = call->in[TD_CE_EMBEDDING].dim[0];
@@ -52,7 +56,8 @@ static row row_of(const td_call *call, int64_t n)
     return r;
 }
 
-/* The gradient of the loss by every logit of the row goes on to hidden state and embedding. */
+/* dz = w/divisor (p (1 + 2 z_loss log Z) - t) of each logit, passed on to hidden state and
+ * embedding. */
 static void backward(const td_call *call, const row *r, targets t, const td_view *dh,
                      const td_view *de)
 {
@@ -73,6 +78,7 @@ static void backward(const td_call *call, const row *r, targets t, const td_view
     }
 }
 
+/* Checked before anything is written. */
 static bool labels_fit(const td_call *call)
 {
     const td_view *labels = &call->in[TD_CE_LABELS];
@@ -107,7 +113,7 @@ int td_ref_cross_entropy(const td_call *call)
     if (de)
         td_ref_start(td_ref_in(call, TD_CE_ACC), de);
     for (int64_t n = 0; n < call->in[TD_CE_HIDDEN].dim[0]; n++) {
-        row    r = row_of(call, n); /* all zeros where the weight is */
+        row    r = row_of(call, n); /* all zeros if the weight is 0 */
         double target = (t.on - t.off) * r.z_y + t.off * r.z_sum;
         weighs |= r.weight != 0;
         loss += r.weight * (r.log_z - target + t.entropy + call->attrs->f[1] * r.log_z * r.log_z);
@@ -117,6 +123,7 @@ int td_ref_cross_entropy(const td_call *call)
         if (r.weight != 0 && (dh || de))
             backward(call, &r, t, dh, de);
     }
+    /* without any weight the divisor may be 0 too, and the loss is 0, not NaN */
     write_wanted(td_ref_out(call, TD_CE_LOSS),
                  weighs ? loss / td_ref_scalar(call, TD_CE_DIVISOR, 1) : 0);
     write_wanted(td_ref_out(call, TD_CE_SUM), sum);

@@ -1,10 +1,15 @@
-/* dropout.c - x / (1 - rate) where a random number keeps it, else 0 (Srivastava et al. 2014). */
+/* dropout.c - x / (1 - rate) where a random number keeps it, else 0 (Srivastava et al. 2014).
+ *
+ * The random number of an element is a function of where it is: for example e at step s, word n % 4
+ * of philox(seed, stream, n / 4), with n its number within the example. All backends share this
+ * formula, so they drop the same elements. */
 #include "kernels.h"
 #include "reference.h"
 
 #include "tandem/random.h"
 
-/* The number of an element within its example; axes in the bit set `shared` count as one entry. */
+/* The number of an element within its example, to which the axes in the bit set `shared` do not
+ * contribute. */
 static uint64_t number(const td_view *x, const int64_t *index, int64_t shared)
 {
     int64_t n = 0;
@@ -26,6 +31,7 @@ int td_ref_dropout(const td_call *call)
         td_ref_unravel(x, i, index);
         n = number(x, index, a->i[1]);
         example = (uint32_t)(int32_t)td_ref_read(&call->in[2], index[0]);
+        /* the constants spread small steps and examples over all 64 bits */
         stream = (uint64_t)a->i[0] + 0x9E3779B97F4A7C15u * step + 0xD1B54A32D192ED03u * example;
         if (td_philox((uint64_t)a->i[2], stream, n >> 2).v[n & 3] >=
             (uint32_t)(a->f[0] * 4294967296.0))

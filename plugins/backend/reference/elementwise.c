@@ -4,7 +4,7 @@
 
 typedef double element(const double *x, const td_attrs *a);
 
-/* Element n of the output from the elements that the inputs broadcast to it. */
+/* Compute each element of the output from the elements of the inputs that are broadcast to it. */
 static int map(const td_call *call, int inputs, element *f)
 {
     const td_view *y = &call->out[0];
@@ -20,6 +20,7 @@ static int map(const td_call *call, int inputs, element *f)
     return 0;
 }
 
+/* The op `name`: an expression of its inputs x[0], x[1], .. */
 #define ELEMENT(name, inputs, ...)                                                      \
     static double name##_of(const double *x, const td_attrs *a) { return __VA_ARGS__; } \
     int           td_ref_##name(const td_call *call) { return map(call, inputs, name##_of); }
@@ -46,12 +47,14 @@ ELEMENT(where, 3, x[0] != 0 ? x[1] : x[2])
 
 /* ---- where integers differ ------------------------------------------------------------------- */
 
+/* To the range of an i32; NaN becomes 0. */
 static double clamped(double x)
 {
     return isnan(x) ? 0 : fmin(fmax(x, -2147483648.0), 2147483647.0);
 }
 
 static double real_affine(const double *x, const td_attrs *a) { return a->f[0] * x[0] + a->f[1]; }
+
 static double integer_affine(const double *x, const td_attrs *a)
 {
     return clamped(floor(real_affine(x, a)));

@@ -1,14 +1,16 @@
-/* grouped.c - products of rows with the matrices of their groups, row by row. */
+/* grouped.c - products of rows with the matrices of their groups, row by row. A row of no group has
+ * the product 0. */
 #include "kernels.h"
 #include "reference.h"
 
-/* The group of row n, -1: none of `groups`. */
+/* The group of row n, or -1 if it is outside 0 .. groups - 1: none. */
 static int64_t group_of(const td_view *group, int64_t n, int64_t groups)
 {
     double g = td_ref_read(group, n);
     return g >= 0 && g < (double)groups ? (int64_t)g : -1;
 }
 
+/* y_n = x_n W_g(n), or x_n W_g(n)^T with i[0] */
 int td_ref_grouped_matmul(const td_call *call)
 {
     const td_view *x = &call->in[0], *w = &call->in[1], *y = &call->out[0];
@@ -29,6 +31,7 @@ int td_ref_grouped_matmul(const td_call *call)
     return 0;
 }
 
+/* out_g = sum of x_n^T y_n over the rows of group g (+ a summand) */
 int td_ref_grouped_outer(const td_call *call)
 {
     const td_view *x = &call->in[0], *y = &call->in[1], *out = &call->out[0];

@@ -4,6 +4,7 @@
 
 #include "tandem/generation.h"
 
+/* Checked before anything is read or written: ids come from data. */
 static bool fits(const td_view *ids, int64_t rows)
 {
     for (int64_t n = 0; n < td_ref_count(ids); n++)
@@ -39,7 +40,7 @@ int td_ref_scatter_add(const td_call *call)
     return 0;
 }
 
-/* Output 0 is the state's memory. */
+/* Inputs: the state, its new value, the gate. Output 0 is the state's memory. */
 int td_ref_assign(const td_call *call)
 {
     bool open = td_ref_scalar(call, 2, 1) != 0;
@@ -47,14 +48,15 @@ int td_ref_assign(const td_call *call)
     return 0;
 }
 
-/* Number `row` of the lengths or counts of an append. */
+/* Entry `row` of the lengths or counts of an append. */
 static int64_t number(const td_call *call, int input, int64_t row)
 {
     const td_view *v = &call->in[input];
     return (int64_t)td_ref_get(v, row * v->stride[0]);
 }
 
-/* A ring holds any number of tokens, but a pass may not overwrite its own. */
+/* A ring (i[1]) accepts any number of tokens over time, but no pass may overwrite tokens of its
+ * own. */
 static bool has_room(const td_call *call, int64_t row)
 {
     const td_view *x = &call->in[TD_APPEND_NEW], *buffer = &call->out[0];
@@ -65,6 +67,7 @@ static bool has_room(const td_call *call, int64_t row)
            (call->attrs->i[1] || length + count <= slots);
 }
 
+/* Nothing is written unless all rows have room. */
 int td_ref_append(const td_call *call)
 {
     const td_view *x = &call->in[TD_APPEND_NEW], *buffer = &call->out[0];

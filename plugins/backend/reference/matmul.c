@@ -1,4 +1,4 @@
-/* matmul.c - [..., M, K] x [..., K, N], plus a summand that may be the output's own memory. */
+/* matmul.c - [.., M, K] x [.., K, N], plus a summand that may be the output's own memory. */
 #include "kernels.h"
 #include "reference.h"
 
@@ -13,6 +13,8 @@ int td_ref_matmul(const td_call *call)
         int64_t row, column, p, q;
         double  sum = acc ? td_ref_read(acc, n) : 0;
         td_ref_unravel(y, n, index);
+        /* the batch part of the index broadcasts; row and column select a row of a and a column of
+         * b */
         row = index[rank - 2];
         column = index[rank - 1];
         index[rank - 1] = 0;

@@ -29,7 +29,7 @@ int td_ref_copy(const td_call *call)
     return 0;
 }
 
-/* x goes to y, `start` further along `axis`. */
+/* Copy x into y from `start` on along `axis`. */
 static void put_part(const td_view *x, const td_view *y, int axis, int64_t start)
 {
     td_view part = *y;
@@ -38,6 +38,7 @@ static void put_part(const td_view *x, const td_view *y, int axis, int64_t start
         td_ref_put(y, start * y->stride[axis] + td_ref_place(&part, n), td_ref_read(x, n));
 }
 
+/* i: the axis, zeros before, zeros after */
 int td_ref_pad(const td_call *call)
 {
     td_ref_fill(&call->out[0], 0);

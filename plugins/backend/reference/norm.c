@@ -7,10 +7,13 @@ static int64_t rows_of(const td_view *x)
 {
     return td_ref_last(x) ? td_ref_count(x) / td_ref_last(x) : 0;
 }
+
+/* A norm without weights has weights of 1. */
 static double weight(const td_view *w, int64_t k) { return w ? td_ref_read(w, k) : 1; }
 
 /* ---- softmax --------------------------------------------------------------------------------- */
 
+/* y = e^(x - max) / sum */
 int td_ref_softmax(const td_call *call)
 {
     const td_view *x = &call->in[0], *y = &call->out[0];
@@ -28,6 +31,7 @@ int td_ref_softmax(const td_call *call)
     return 0;
 }
 
+/* dx = y (dy - sum dy y) */
 int td_ref_softmax_grad(const td_call *call)
 {
     const td_view *dy = &call->in[0], *y = &call->in[1], *dx = &call->out[0];
@@ -43,7 +47,11 @@ int td_ref_softmax_grad(const td_call *call)
     return 0;
 }
 
-/* ---- the norms: y = (x - mean) r w + b, where RMSNorm's mean is 0 ---------------------------- */
+/* ---- norms -----------------------------------------------------------------------------------
+ *
+ * y = (x - mean) r w + b, r = 1 / sqrt(mean((x - mean)^2) + eps); in RMSNorm the mean is taken as 0
+ * and there is no b.
+ */
 
 static double mean_of(const td_view *x, int64_t row)
 {
@@ -63,6 +71,7 @@ static double reciprocal_root(const td_view *x, int64_t row, double mean, double
     return 1 / sqrt(sum / (double)width + eps);
 }
 
+/* `means` and `roots` receive the statistics, which the gradient reads; NULL: unwanted. */
 static int norm(const td_call *call, bool centre, const td_view *means, const td_view *roots)
 {
     const td_view *x = &call->in[0], *w = td_ref_in(call, 1),
@@ -91,8 +100,8 @@ int td_ref_layer_norm(const td_call *call)
     return norm(call, true, td_ref_out(call, 1), td_ref_out(call, 2));
 }
 
-/* With n = (x - mean) r and dn = dy w: dx = r (dn - mean(dn) - n mean(dn n)), without mean(dn) for
- * RMSNorm. */
+/* With n = (x - mean) r and dn = dy w: dx = r (dn - mean(dn) - n mean(dn n)), dw += dy n, db += dy;
+ * without mean(dn) in RMSNorm. */
 static void norm_grad_row(const td_call *call, int64_t r, const td_view *means, double root)
 {
     const td_view *dy = &call->in[0], *x = &call->in[1], *w = td_ref_in(call, 2);
@@ -136,7 +145,8 @@ int td_ref_layer_norm_grad(const td_call *call)
 
 /* ---- rope ------------------------------------------------------------------------------------ */
 
-/* Element (b, h, t, e) of the first half turns with (b, h, t, e + half). */
+/* Element e of a head's first half is rotated with element e + half. Tables [B, T, half] have no
+ * heads. */
 int td_ref_rope(const td_call *call)
 {
     const td_view *x = &call->in[0], *y = &call->out[0];

@@ -1,8 +1,8 @@
-/* reduce.c - sum, max, cumsum, topk. */
+/* reduce.c - sum, max, cumsum, topk. NaN propagates. */
 #include "kernels.h"
 #include "reference.h"
 
-/* Every element of x meets the one element of y that it is reduced to. */
+/* The offset in y of the element that element n of x is reduced to: y has dims of 1 there. */
 static int64_t target(const td_view *x, const td_view *y, int64_t n)
 {
     int64_t index[TD_MAX_RANK];
@@ -47,6 +47,7 @@ int td_ref_cumsum(const td_call *call)
         int64_t n = reverse ? count - 1 - k : k, at = td_ref_place(y, n);
         double  before = 0;
         td_ref_unravel(x, n, index);
+        /* add to the neighbour along the axis, which has been written before */
         if (index[axis] != (reverse ? x->dim[axis] - 1 : 0))
             before = td_ref_get(y, at + (reverse ? y->stride[axis] : -y->stride[axis]));
         td_ref_put(y, at, before + td_ref_read(x, n));
@@ -54,7 +55,7 @@ int td_ref_cumsum(const td_call *call)
     return 0;
 }
 
-/* Whether entry i of the row comes before entry j: larger, or as large and further left. */
+/* Does entry i of the row rank before entry j: larger, or equal and further left? */
 static bool before(const td_view *x, int64_t row, int64_t i, int64_t j)
 {
     double p = td_ref_read(x, row + i), q = td_ref_read(x, row + j);
@@ -67,6 +68,7 @@ int td_ref_topk(const td_call *call)
     int64_t        k = call->attrs->i[0], width = td_ref_last(x),
             rows = width ? td_ref_count(x) / width : 0;
 
+    /* the k largest, one after another: each time the best of those that rank behind the last */
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0, last = -1; i < k; i++) {
             int64_t best = -1;
@@ -74,7 +76,7 @@ int td_ref_topk(const td_call *call)
                 if ((last < 0 || before(x, r * width, last, j)) &&
                     (best < 0 || before(x, r * width, j, best)))
                     best = j;
-            last = best < 0 ? last : best; /* NaNs come before nothing */
+            last = best < 0 ? last : best; /* only NaN is left, which ranks before nothing */
             if (values)
                 td_ref_write(values, r * k + i, td_ref_read(x, r * width + (last < 0 ? 0 : last)));
             if (places)

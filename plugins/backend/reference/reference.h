@@ -1,6 +1,9 @@
 /* reference.h - how the kernels of the backend 'reference' reach elements: by row-major number or
- * by index, at any strides. Speed does not matter here; being obviously right does. Integers pass
- * through double, which holds them all. */
+ * by index, at any strides.
+ *
+ * These kernels define what every other backend must compute. Speed does not matter here; being
+ * obviously right does. So they are written like the formulas, one element after another, without
+ * blocks, threads or shortcuts. Integers pass through double, which holds all of them. */
 #ifndef TD_REFERENCE_H
 #define TD_REFERENCE_H
 
@@ -10,12 +13,13 @@
 #include "tandem/kind/kernels.h"
 #include "tandem/ops.h"
 
-/* An input or output by number, or NULL where it is absent or unwanted. */
+/* Input k, or NULL if it is absent. */
 static inline const td_view *td_ref_in(const td_call *call, int k)
 {
     return k < call->n_in && call->in[k].data ? &call->in[k] : NULL;
 }
 
+/* Output k, or NULL if nobody wants it. */
 static inline const td_view *td_ref_out(const td_call *call, int k)
 {
     return k < call->n_out && call->out[k].data ? &call->out[k] : NULL;
@@ -29,6 +33,7 @@ static inline int64_t td_ref_count(const td_view *v)
     return n;
 }
 
+/* The length of a row. */
 static inline int64_t td_ref_last(const td_view *v) { return v->rank ? v->dim[v->rank - 1] : 1; }
 
 /* Element n in row-major order, as one index per axis. */
@@ -40,8 +45,8 @@ static inline void td_ref_unravel(const td_view *v, int64_t n, int64_t *index)
     }
 }
 
-/* Where `index` of `rank` axes lies in v, which may broadcast: aligned at the right, dims of 1
- * stretch. */
+/* The offset in v of `index`, which has `rank` axes. v may broadcast: its axes are aligned at the
+ * right, and those of length 1 are repeated. */
 static inline int64_t td_ref_offset(const td_view *v, const int64_t *index, int rank)
 {
     int64_t offset = 0;
@@ -62,7 +67,8 @@ static inline double td_ref_get(const td_view *v, int64_t offset)
     }
 }
 
-/* Integers wrap around, as two's complement does. */
+/* Integers wrap around in two's complement. A sum or product is exact in double before; integers
+ * beyond 2^53 would not be, and become 0. */
 static inline void td_ref_put(const td_view *v, int64_t offset, double x)
 {
     switch (v->dtype) {
@@ -78,6 +84,7 @@ static inline void td_ref_put(const td_view *v, int64_t offset, double x)
     }
 }
 
+/* The offset of element n in row-major order. */
 static inline int64_t td_ref_place(const td_view *v, int64_t n)
 {
     int64_t index[TD_MAX_RANK];
@@ -85,7 +92,7 @@ static inline int64_t td_ref_place(const td_view *v, int64_t n)
     return td_ref_offset(v, index, v->rank);
 }
 
-/* Element n in row-major order. */
+/* Element n in row-major order. Nearly every kernel is written in these two. */
 static inline double td_ref_read(const td_view *v, int64_t n)
 {
     return td_ref_get(v, td_ref_place(v, n));
@@ -116,7 +123,7 @@ static inline void td_ref_keep(const td_view *from, const td_view *to)
         td_ref_write(to, n, td_ref_read(from, n));
 }
 
-/* What a sum starts from: zeros, or an accumulator, which may be the output's own memory. */
+/* Set `out` to what a sum starts from: zeros, or an accumulator, which may be the same memory. */
 static inline void td_ref_start(const td_view *accumulator, const td_view *out)
 {
     if (accumulator)
@@ -125,6 +132,7 @@ static inline void td_ref_start(const td_view *accumulator, const td_view *out)
         td_ref_fill(out, 0);
 }
 
+/* A scalar input, or `absent`. */
 static inline double td_ref_scalar(const td_call *call, int k, double absent)
 {
     const td_view *v = td_ref_in(call, k);

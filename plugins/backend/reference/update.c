@@ -1,5 +1,6 @@
 /* update.c - sums of squares, and the updates of AdamW (Loshchilov and Hutter 2019) and of
- * Adafactor, not factored (Shazeer and Stern 2018). Where the gate is 0, all stays as it was. */
+ * Adafactor, not factored (Shazeer and Stern 2018). The formulas are in tandem/update.h. If the
+ * gate is 0, everything stays as it was. */
 #include "kernels.h"
 #include "reference.h"
 
@@ -33,13 +34,14 @@ int td_ref_adamw_step(const td_call *call)
         td_ref_keep(&in[TD_STEP_V], v);
         return 0;
     }
+    /* all of an element is read before any of it is written: outputs may be inputs */
     for (int64_t n = 0; n < td_ref_count(&in[TD_STEP_P]); n++) {
         double g = clip * td_ref_read(&in[TD_STEP_G], n), old = td_ref_read(&in[TD_STEP_P], n);
-        double m1 = b1 * td_ref_read(&in[TD_STEP_M], n) + (1 - b1) * g;
-        double v1 = b2 * td_ref_read(&in[TD_STEP_V], n) + (1 - b2) * g * g;
-        double move = m1 / (1 - pow(b1, t)) / (sqrt(v1 / (1 - pow(b2, t))) + eps);
-        write_wanted(m, n, m1);
-        write_wanted(v, n, v1);
+        double new_m = b1 * td_ref_read(&in[TD_STEP_M], n) + (1 - b1) * g;
+        double new_v = b2 * td_ref_read(&in[TD_STEP_V], n) + (1 - b2) * g * g;
+        double move = new_m / (1 - pow(b1, t)) / (sqrt(new_v / (1 - pow(b2, t))) + eps);
+        write_wanted(m, n, new_m);
+        write_wanted(v, n, new_v);
         write_wanted(p, n, old - lr * (move + decay * old));
     }
     return 0;
@@ -49,15 +51,16 @@ int td_ref_adafactor_moment(const td_call *call)
 {
     const td_view *v = td_ref_out(call, 0), *total = td_ref_out(call, 1);
     double         b2 = 1 - pow(td_ref_scalar(call, TD_MOMENT_T, 1), -call->attrs->f[0]), sum = 0;
+    /* with a closed gate the sum is 0, whatever v holds */
     bool           open = td_ref_scalar(call, TD_MOMENT_GATE, 1) != 0;
 
     for (int64_t n = 0; open && n < td_ref_count(&call->in[TD_MOMENT_G]); n++) {
         double square = pow(td_ref_scalar(call, TD_MOMENT_CLIP, 1) *
                                 td_ref_read(&call->in[TD_MOMENT_G], n),
                             2);
-        double v1 = b2 * td_ref_read(&call->in[TD_MOMENT_V], n) + (1 - b2) * (square + 1e-30);
-        sum += square / v1;
-        write_wanted(v, n, v1);
+        double new_v = b2 * td_ref_read(&call->in[TD_MOMENT_V], n) + (1 - b2) * (square + 1e-30);
+        sum += square / new_v;
+        write_wanted(v, n, new_v);
     }
     if (!open)
         td_ref_keep(&call->in[TD_MOMENT_V], v);
@@ -66,7 +69,7 @@ int td_ref_adafactor_moment(const td_call *call)
     return 0;
 }
 
-/* What g / sqrt(v) is multiplied by: the learning rate in units of the parameter, and the update's
+/* The factor of g / sqrt(v): the learning rate relative to the parameter's size, and the update's
  * own clipping. */
 static double factor(const td_call *call, double count)
 {
@@ -84,6 +87,7 @@ int td_ref_adafactor_step(const td_call *call)
     int64_t        count = td_ref_count(old_p);
     double         lr = td_ref_scalar(call, TD_FACTOR_LR, 0), b1 = call->attrs->f[0],
            by = factor(call, (double)count);
+    /* decay < 0: the square of the rate */
     double decay = call->attrs->f[1] < 0 ? lr * lr : call->attrs->f[1];
 
     if (td_ref_scalar(call, TD_FACTOR_GATE, 1) == 0) {
