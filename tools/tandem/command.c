@@ -12,6 +12,7 @@
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
+/* To stderr and not to the log: --quiet does not hide it, and a run's log file is not open yet. */
 int td_tool_usage_error(td_tool *t, const char *format, ...)
 {
     va_list args;
@@ -87,6 +88,7 @@ const td_kind *td_tool_kind(const char *name, td_error *error)
             return k;
         names[n++] = k->name;
     }
+    /* NULL if none is near enough to be what was meant */
     nearest = td_nearest(name, names, n);
     td_fail(error, TD_ECONFIG, "unknown kind '%s'%s%s%s; `tandem plugins new` lists the kinds",
             name, nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");

@@ -237,6 +237,8 @@ static int show(td_tool *tool, int argc, char **argv)
     if (!td_tool_integer(tool, "--index", 0, 0, LARGEST, &index) ||
         !td_tool_integer(tool, "--count", 1, 1, LARGEST, &count))
         return TD_EXIT_USAGE;
+    /* The loss splits a record and the architecture lays it out, so both are needed; no model is
+     * built. */
     if (!td_work_open(&w, tool, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA,
                       &code))
         return code;

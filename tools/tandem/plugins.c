@@ -77,6 +77,7 @@ static void show_options(const td_option *table, size_t size, int indent)
 {
     td_option row;
     for (size_t i = 0; td_option_row(table, size, i, &row); i++) {
+        /* Two lines: the type and range line up, whatever the length of the doc. */
         td_text text = { 0 };
         td_option_describe(&row, &text);
         printf("%*s%-20s %s\n%*s%s\n", indent, "", row.name, td_text_get(&text), indent + 21, "",
@@ -96,6 +97,7 @@ static void show_plugin(const td_registry *r, const td_plugin *p)
         printf("\n%s\n", p->doc);
     if (p->paper)
         printf("\npaper:  %s\n", p->paper);
+    /* Which of several files of that name it was is often the question. */
     printf("\nfile:   %s\n", file_of(r, p));
     if (loaded->path)
         printf("module: %s %s, %s, %s\n", loaded->module->name, loaded->module->version,
@@ -141,7 +143,7 @@ const td_usage td_usage_plugins = {
     .plain = 3,
 };
 
-/* The words without a function of their own. */
+/* The words without a function of their own. Each says which of its arguments is one too many. */
 static int run(td_tool *t, td_registry *r, const char *what)
 {
     if (!strcmp(what, "list"))

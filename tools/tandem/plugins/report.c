@@ -76,7 +76,7 @@ static const char *outcome_of(const td_report *r, const td_check_job *j, json_t 
         return "not run";
     }
     if (c->end == TD_CHILD_LATE) {
-        json_array_append_new(findings, json_sprintf("not done after %.0f seconds (--time-limit)",
+        json_array_append_new(findings, json_sprintf("not done after %g s (--time-limit)",
                                                      r->limits.seconds));
         return "timed out";
     }
