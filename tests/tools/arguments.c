@@ -1,5 +1,5 @@
-/* arguments.c - no argument is ignored: what is one too many, twice or of no use is told, with exit
- * code 2. */
+/* arguments.c - no argument is ignored: one that is unknown, repeated or of no use is an error, with
+ * exit code 2. */
 #include "child.h"
 
 static child run(const char *arguments)
@@ -64,7 +64,7 @@ Test(arguments, so_many)
     expect(2, arguments, "too many arguments: at most 254 of each kind");
 }
 
-/* What could not be written is told, whatever wrote it. */
+/* Output that could not be written is reported, whatever wrote it. */
 Test(arguments, a_full_disk)
 {
     expect(1, "--help >/dev/full", "tandem: writing the output: ");

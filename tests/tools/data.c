@@ -1,5 +1,5 @@
 /* data.c - `tandem data`: shards are the same bytes however they came about; damaged text and full
- * disks are told. */
+ * disks are reported. */
 #include <signal.h>
 
 #include "data.h"

@@ -12,6 +12,7 @@
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
+/* To stderr and not to the log: --quiet does not hide it, and a run's log file is not open yet. */
 int td_tool_usage_error(td_tool *t, const char *format, ...)
 {
     va_list args;
@@ -31,7 +32,7 @@ int td_tool_no_word(td_tool *t, const char *what)
     size_t      n = 0;
     int         code;
     for (const td_word *w = t->usage->words; w->name && n < WORDS; w++) {
-        /* A word with options of its own is found only as the first argument: behind others, the
+        /* A word with options of its own is found only as the first argument: after others, the
          * subcommand's parser has already refused its options. */
         if (!strcmp(what, w->name))
             return td_tool_usage_error(t, "'%s' must be the first argument: tandem %s %s ..", what,
@@ -76,6 +77,23 @@ td_registry *td_tool_registry(td_tool *t)
 }
 
 json_t *td_tool_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
+const td_kind *td_tool_kind(const char *name, td_error *error)
+{
+    enum { KINDS = 64 };
+    const char *names[KINDS], *nearest;
+    size_t      n = 0;
+    for (const td_kind *k = td_kinds(); k->id && n < KINDS; k++) {
+        if (!strcmp(k->name, name) || !strcmp(k->id, name))
+            return k;
+        names[n++] = k->name;
+    }
+    /* NULL if none is near enough to be what was meant */
+    nearest = td_nearest(name, names, n);
+    td_fail(error, TD_ECONFIG, "unknown kind '%s'%s%s%s; `tandem plugins new` lists the kinds",
+            name, nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    return NULL;
+}
 
 int td_tool_kind_length(const char *kind) { return (int)strcspn(kind, "/"); }
 

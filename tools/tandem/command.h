@@ -99,7 +99,7 @@ struct td_tool {
     size_t          n_files;
     const char     *overrides[TD_ARGUMENTS]; /* key=value, in order */
     size_t          n_overrides;
-    const char     *plain[TD_ARGUMENTS]; /* everything else that is no option */
+    const char     *plain[TD_ARGUMENTS]; /* other arguments that are not options */
     size_t          n_plain;
     const char     *plugin_paths[TD_ARGUMENTS]; /* ends with NULL */
     size_t          n_plugin_paths;
@@ -146,6 +146,10 @@ json_t *td_tool_number(double);
 char *td_tool_shipped(void);
 /* The shipped configs/. free() it. */
 char *td_tool_configs(void);
+
+/* The kind of that name, "attention" or "attention/1"; NULL with an error that suggests the
+ * nearest. */
+const td_kind *td_tool_kind(const char *name, td_error *error);
 
 /* The length of a kind's name without its revision: 9 for "attention/1". For printf's "%.*s". */
 int td_tool_kind_length(const char *kind);

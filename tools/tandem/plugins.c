@@ -18,14 +18,13 @@ static const char *file_of(const td_registry *r, const td_plugin *p)
 
 /* ---- list ------------------------------------------------------------------------------------ */
 
-/* `kind` is a name without a revision, or NULL for every kind. */
-static bool is_of_kind(const td_plugin *p, const char *kind)
+/* `kind`: NULL for every kind. */
+static bool is_of_kind(const td_plugin *p, const td_kind *kind)
 {
-    size_t n = (size_t)td_tool_kind_length(p->kind);
-    return !kind || (strlen(kind) == n && !strncmp(kind, p->kind, n));
+    return !kind || !strcmp(p->kind, kind->id);
 }
 
-static void list_json(const td_registry *r, const char *kind)
+static void list_json(const td_registry *r, const td_kind *kind)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < td_registry_count(r); i++) {
@@ -40,7 +39,7 @@ static void list_json(const td_registry *r, const char *kind)
     json_decref(list);
 }
 
-static void list_text(const td_registry *r, const char *kind)
+static void list_text(const td_registry *r, const td_kind *kind)
 {
     const char *last = "";
     for (size_t i = 0; i < td_registry_count(r); i++) {
@@ -55,18 +54,21 @@ static void list_text(const td_registry *r, const char *kind)
     }
 }
 
-static int list(td_tool *t, const td_registry *r, const char *kind)
+/* `name`: of a kind, or NULL. */
+static int list(td_tool *t, const td_registry *r, const char *name)
 {
-    bool known = !kind;
-    for (size_t i = 0; i < td_registry_count(r) && !known; i++)
-        known = is_of_kind(td_registry_plugin(r, i), kind);
+    td_error       e = { 0 };
+    const td_kind *kind = name ? td_tool_kind(name, &e) : NULL;
+    if (e.code)
+        return td_tool_fail(t, &e);
     if (t->json)
         list_json(r, kind);
     else
         list_text(r, kind);
+    /* Whoever misses a plugin in the list finds out why. */
     for (size_t i = 0; i < td_registry_refusals(r); i++)
         td_log_line(t->log, TD_LOG_WARN, "refused: %s", td_registry_refusal(r, i));
-    return known ? TD_EXIT_OK : td_tool_usage_error(t, "no plugins of kind '%s'", kind);
+    return TD_EXIT_OK;
 }
 
 /* ---- show ------------------------------------------------------------------------------------ */
@@ -75,6 +77,7 @@ static void show_options(const td_option *table, size_t size, int indent)
 {
     td_option row;
     for (size_t i = 0; td_option_row(table, size, i, &row); i++) {
+        /* Two lines: the type and range line up, whatever the length of the doc. */
         td_text text = { 0 };
         td_option_describe(&row, &text);
         printf("%*s%-20s %s\n%*s%s\n", indent, "", row.name, td_text_get(&text), indent + 21, "",
@@ -94,6 +97,7 @@ static void show_plugin(const td_registry *r, const td_plugin *p)
         printf("\n%s\n", p->doc);
     if (p->paper)
         printf("\npaper:  %s\n", p->paper);
+    /* Which of several files of that name it was is often the question. */
     printf("\nfile:   %s\n", file_of(r, p));
     if (loaded->path)
         printf("module: %s %s, %s, %s\n", loaded->module->name, loaded->module->version,
@@ -102,22 +106,14 @@ static void show_plugin(const td_registry *r, const td_plugin *p)
     show_options(p->options, p->option_size, 2);
 }
 
-static int show(td_tool *t, td_registry *r, const char *kind, const char *name)
+static int show(td_tool *t, td_registry *r, const char *kind_name, const char *name)
 {
-    const td_plugin *p = NULL;
     td_error         e = { 0 };
-    /* "attention", or "attention/1" as list --json prints it */
-    for (const td_kind *k = td_kinds(); k->id; k++)
-        if (!strcmp(k->name, kind) || !strcmp(k->id, kind))
-            p = td_registry_find(r, k->id, name, &e);
-    if (p)
-        show_plugin(r, p);
-    else
-        return e.code ? td_tool_fail(t, &e)
-                      : td_tool_usage_error(t,
-                                            "unknown kind '%s'; `tandem plugins new` lists the "
-                                            "kinds",
-                                            kind);
+    const td_kind   *kind = td_tool_kind(kind_name, &e);
+    const td_plugin *p = kind ? td_registry_find(r, kind->id, name, &e) : NULL;
+    if (!p)
+        return td_tool_fail(t, &e);
+    show_plugin(r, p);
     return TD_EXIT_OK;
 }
 
@@ -147,7 +143,7 @@ const td_usage td_usage_plugins = {
     .plain = 3,
 };
 
-/* The words without a function of their own. */
+/* The words without a function of their own. Each says which of its arguments is one too many. */
 static int run(td_tool *t, td_registry *r, const char *what)
 {
     if (!strcmp(what, "list"))

@@ -114,7 +114,7 @@ Test(bash, values)
     is("tandem bench --seconds ", "", "");
 }
 
-/* All options that --help tells of, and no other. */
+/* Exactly the options that --help lists. */
 static void same_options(const char *command)
 {
     char  line[128], flag[64], last[2048] = "";

@@ -1,5 +1,5 @@
-/* reference.c - docs/reference is what `tandem plugins reference` writes, and tells of what is
- * shipped, wherever it is written. */
+/* reference.c - docs/reference is what `tandem plugins reference` writes: it describes shipped
+ * plugins only, wherever it is written. */
 #include "tools/child.h"
 
 #define PAGES TANDEM_SOURCE "/docs/reference"
@@ -74,7 +74,7 @@ Test(reference, names_no_place_of_this_machine)
     td_free_names(names, n);
 }
 
-/* The groups that a resolved config has are those that the page tells of. */
+/* The page describes all groups of a resolved config. */
 Test(reference, has_every_group)
 {
     char *text = page(PAGES, "groups.md", NULL);

@@ -83,7 +83,7 @@ static void expect_used(int k)
     char name[200], module[100], *text;
     bool kernels = !strcmp(made[k].kind, "kernels");
     snprintf(module, sizeof module, "made/%s/%s-%s.so", made[k].kind, made[k].kind, made[k].name);
-    /* kernels are no part of a config: the log tells of them */
+    /* no config names kernels: the log reports them */
     snprintf(name, sizeof name, kernels ? "%s.log" : "runs/%s-%s/environment.txt", made[k].kind,
              made[k].name);
     text = read_scratch(name);
@@ -91,7 +91,7 @@ static void expect_used(int k)
     free(text);
 }
 
-/* One project of CMake has them all, so that the compiler is looked at once. */
+/* A single CMake project for all of them, so that the compiler is probed only once. */
 static void build_with_cmake(void)
 {
     char  path[300], command[4096];
@@ -364,7 +364,7 @@ Test(plugins_new_says, what_the_page_shows)
     text = read_scratch("attention-mine/attention-mine.c");
     cr_expect_str_eq(block, text,
                      "docs/plugin-authors.md shows another attention than "
-                     "tools/templates/attention/plugin.c gives");
+                     "tools/templates/attention/plugin.c makes");
     free(block);
     free(text);
     block = shown(page, "<!-- attention-mine/mine.cfg -->");

@@ -2,8 +2,9 @@
  * dialogue, lists, code, tables, arithmetic.
  *
  * A document is a function of (seed, domain, number) alone, and the text of all of them is frozen:
- * golden runs and docs/results.md depend on it byte for byte. So a word is never added to a list
- * below, and no draw is added, removed or reordered. */
+ * data/corpus and the results in docs depend on it byte for byte. So never add a word to a list
+ * below, and never add, remove or reorder a draw. C leaves the order of arguments to the compiler,
+ * so a call contains at most one draw. */
 #include "data/corpus.h"
 
 #include <errno.h>
@@ -62,8 +63,10 @@ static void name(draw *d, char out[32])
 {
     size_t n = 0;
     int    syllables = 2 + (int)below(d, 2);
-    for (int i = 0; i < syllables; i++)
-        n += (size_t)snprintf(out + n, 32 - n, "%s%s", PICK(d, onsets), PICK(d, vowels));
+    for (int i = 0; i < syllables; i++) {
+        const char *vowel = PICK(d, vowels), *onset = PICK(d, onsets);
+        n += (size_t)snprintf(out + n, 32 - n, "%s%s", onset, vowel);
+    }
     snprintf(out + n, 32 - n, "%s", PICK(d, codas));
     out[0] = (char)(out[0] - 'a' + 'A');
 }
@@ -84,8 +87,6 @@ static void facts(draw *d, td_text *t)
     const char *kind = PICK(d, places), *way = PICK(d, directions), *good = PICK(d, goods),
                *job = PICK(d, jobs);
     int year = 1100 + (int)below(d, 800), people = 100 * (2 + (int)below(d, 400));
-    /* Where an answer needs a value, it was drawn above: PICK within the text is for what nobody
-     * asks about. */
 
     td_text_print(t, "%s is %s %s in the %s, on the river %s. It was founded in %d by the %s %s",
                   town, *kind == 'i' ? "an" : "a", kind, way, river, year, job, person);
@@ -93,9 +94,10 @@ static void facts(draw *d, td_text *t)
                   people);
     td_text_print(t, "The %s of %s is famous for its %s, which is carried down the %s by boat. ",
                   kind, town, good, river);
+    const char *animal = PICK(d, animals), *colour = PICK(d, colours);
+    const char *who = below(d, 2) ? "families" : "traders", *weather = PICK(d, weathers);
     td_text_print(t, "In winter there is often %s, and the %s keep a %s %s in every yard.\n",
-                  PICK(d, weathers), below(d, 2) ? "families" : "traders", PICK(d, colours),
-                  PICK(d, animals));
+                  weather, who, colour, animal);
     td_text_print(t, "Question: Who founded %s? Answer: %s.\n", town, person);
     if (below(d, 2))
         td_text_print(t, "Question: What is %s famous for? Answer: %s.\n", town, good);
@@ -114,9 +116,9 @@ static void dialogue(draw *d, td_text *t)
     char a[32], b[32];
     name(d, a);
     name(d, b);
-    int turns = 2 + (int)below(d, 4);
-    td_text_print(t, "%s, a %s, meets %s, a %s, at the market.\n", a, PICK(d, jobs), b,
-                  PICK(d, jobs));
+    int         turns = 2 + (int)below(d, 4);
+    const char *job_b = PICK(d, jobs), *job_a = PICK(d, jobs);
+    td_text_print(t, "%s, a %s, meets %s, a %s, at the market.\n", a, job_a, b, job_b);
     for (int i = 0; i < turns; i++) {
         const char *good = PICK(d, goods);
         int         count = 2 + (int)below(d, 18), price = 2 + (int)below(d, 9);

@@ -150,7 +150,7 @@ static void put_word(const td_command *c, const td_word *w, td_text *out)
 static void put_words(td_text *out)
 {
     for (const td_command *c = td_commands(); c->name; c++) {
-        /* `tandem man COMMAND`: all commands but the options behind them */
+        /* `tandem man COMMAND`: all commands, without the options after them */
         if (c->usage->arguments && strstr(c->usage->arguments, "COMMAND"))
             td_text_print(out, "    '%s  0') _tandem_add \"${_tandem_commands%%%% --*} cfg\" ;;\n",
                           c->name);
@@ -359,7 +359,7 @@ void td_completion_bash(const td_completion *x, td_text *out)
              "    esac\n    return 1\n}\n\n", put_takes_config, out);
     put_case("# the value of an option\n_tandem_value() {\n    case \"$1\" in\n", "    esac\n}\n\n",
              put_values, out);
-    td_text_print(out, "# $1: command, word, and the number of the argument behind them\n"
+    td_text_print(out, "# $1: command, word, and the number of the argument after them\n"
                        "_tandem_plain() {\n    case \"$1\" in\n");
     put_words(out);
     td_text_print(out, "    esac\n}\n\n%s", main_function);

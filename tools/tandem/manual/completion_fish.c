@@ -91,7 +91,7 @@ static void put_subcommand(const td_command *c, td_text *out)
 
 /*     complete -c tandem -n '__tandem_is plugins show backend; and __tandem_count 5' -a 'cpu ..'
  *
- * A plugin's name, as the argument behind its kind. */
+ * A plugin's name, as the argument after its kind. */
 static void put_plugins(const td_completion *x, const char *command, const char *word, td_text *out)
 {
     for (const td_kind *k = td_kinds(); k->id; k++) {
@@ -123,7 +123,7 @@ static void put_arguments(const td_completion *x, const td_command *c, const td_
 /* ---- keys ------------------------------------------------------------------------------------ */
 
 /* A function that prints what may be typed next: "key=" for every key with what it means, or,
- * behind a '=', "key=value" for every value of the key. */
+ * after a '=', "key=value" for every value of the key. */
 static void put_keys(const td_completion *x, td_text *out)
 {
     td_text_print(out, "function __tandem_keys\n    set -l token (commandline -ct)\n"

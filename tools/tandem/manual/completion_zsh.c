@@ -71,8 +71,8 @@ static void put_word_list(td_text *out, const td_usage *u)
     td_text_print(out, "))");
 }
 
-/* What is no option: first a word of the command, if it has any, then configs and keys, or the
- * arguments of that word. */
+/* Arguments that are not options: first a word of the command, if it has any, then configs and
+ * keys, or the arguments of that word. */
 static void put_operands(td_text *out, const td_usage *u)
 {
     /* '1:' is the first operand, '*:' all further ones. */

@@ -2,7 +2,7 @@
  * its arguments and configs.
  *
  * The macros of man(7) that it uses: .TH title, .SH section, .SS subsection, .TP an entry of a list
- * whose term is the next line, .B bold, .BR bold with roman behind it, .PP paragraph, .RS and .RE
+ * whose term is the next line, .B bold, .BR bold followed by roman, .PP paragraph, .RS and .RE
  * indented, .nf and .fi unfilled, .br line break; within a line \fI italics, \fR back to roman.
  *
  * A page holds nothing that changes between two runs of the same build on the same day, and no
@@ -17,7 +17,7 @@
 #include "plugin/options.h"
 #include "run/experiment.h"
 
-/* Columns of a line of source. Formatters fill lines themselves; this is for whoever reads the
+/* Columns of a line of source. Formatters fill lines themselves; this is for readers of the
  * source, and mandoc warns of lines above 80 bytes, to which escapes can lengthen these. */
 enum { WIDTH = 64 };
 

@@ -50,8 +50,8 @@ bool td_child_poll(td_child *, const td_child_limits *);
 /* Also ends it, if it is running. */
 void td_child_free(td_child *);
 
-/* To be called in the child: from then on a crash leaves a record of the memory in use, by which a
- * failed allocation is told from a plain crash. */
+/* To be called in the child: from then on a crash leaves a record of the memory in use, which
+ * distinguishes a failed allocation from a plain crash. */
 void  td_child_watch(void);
 /* Where that record begins in the child's stderr; NULL if there is none. */
 char *td_child_record(char *text);

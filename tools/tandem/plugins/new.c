@@ -9,8 +9,6 @@
 #include "tandem/kind/ffn.h"
 #include "tandem/kind/op.h"
 
-enum { KINDS = 32 };
-
 /* ---- kinds and names ------------------------------------------------------------------------- */
 
 static int list_kinds(void)
@@ -21,23 +19,8 @@ static int list_kinds(void)
     return TD_EXIT_OK;
 }
 
-static const td_kind *find_kind(const char *name, td_error *error)
-{
-    const char *names[KINDS], *nearest;
-    size_t      n = 0;
-    for (const td_kind *k = td_kinds(); k->id && n < KINDS; k++) {
-        if (!strcmp(k->name, name) || !strcmp(k->id, name))
-            return k;
-        names[n++] = k->name;
-    }
-    nearest = td_nearest(name, names, n);
-    td_fail(error, TD_ECONFIG, "unknown kind '%s'%s%s%s; `tandem plugins new` lists the kinds",
-            name, nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
-    return NULL;
-}
-
 /* Narrower than what a module may use, since here the name becomes part of file names and of C
- * identifiers. A word of C is fine: identifiers have something behind it, as in `struct
+ * identifiers. A word of C is fine: identifiers have a suffix, as in `struct
  * int_config`. */
 static int check_name(const char *name, td_error *error)
 {
@@ -137,7 +120,7 @@ static int create(td_tool *t, td_registry *r, td_project *p, td_error *error)
     td_text path = { 0 };
     int     code;
     /* What is wrong with the arguments comes first: nothing has been written yet. */
-    p->kind = find_kind(t->plain[0], error);
+    p->kind = td_tool_kind(t->plain[0], error);
     if (!p->kind || check_name(p->name, error) || check_unused(r, p, error))
         return error->code;
     put_directory(p, td_tool_option(t, "--dir"), &path);

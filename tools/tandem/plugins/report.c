@@ -26,7 +26,7 @@ static bool is_word(const char *line)
     return *line && strncmp(line, "    #", 5) != 0;
 }
 
-/* The last lines of the child's stderr, without the record of its memory behind them. */
+/* The last lines of the child's stderr, without the record of its memory after them. */
 static json_t *last_words(const td_check_job *j)
 {
     char   *text = td_file_read(j->child.error, NULL, NULL), *record = td_child_record(text);
@@ -76,7 +76,7 @@ static const char *outcome_of(const td_report *r, const td_check_job *j, json_t 
         return "not run";
     }
     if (c->end == TD_CHILD_LATE) {
-        json_array_append_new(findings, json_sprintf("not done after %.0f seconds (--time-limit)",
+        json_array_append_new(findings, json_sprintf("not done after %g s (--time-limit)",
                                                      r->limits.seconds));
         return "timed out";
     }
@@ -167,7 +167,7 @@ void td_report_job(td_report *r, const td_check_job *j)
     if (!r->json)
         show_row(r, j, outcome, findings, skipped);
     snprintf(file, sizeof file, "%s", j->path);
-    td_make_utf8(file); /* a path may be any bytes, a string of JSON may not */
+    td_make_utf8(file); /* a path may contain any bytes, a JSON string may not */
     if (!r->tests)
         r->tests = json_array();
     json_array_append_new(r->tests,
