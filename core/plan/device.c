@@ -22,16 +22,6 @@ static size_t bytes_of(const td_variable *x, int real)
     return (size_t)x->count * td_dtype_size(dtype_of(x, real));
 }
 
-static void store(void *to, int dtype, int64_t i, double value)
-{
-    if (dtype == TD_F64)
-        ((double *)to)[i] = value;
-    else if (dtype == TD_I32)
-        ((int32_t *)to)[i] = (int32_t)value;
-    else
-        ((float *)to)[i] = (float)value;
-}
-
 /* Variables are declared while graphs are built, so this is called again as graphs come; what has
  * memory keeps it. */
 int td_variables_allocate(td_variables *v, const td_device *device, int real, td_error *error)
@@ -124,7 +114,7 @@ static void fill_chunk(void *arg, int64_t i, int thread)
         double value = f->x->kind == TD_VARIABLE_PARAM
                            ? initial_value(f->x, f->seed, f->stream, (uint64_t)k)
                            : f->x->initial;
-        store(f->to, dtype_of(f->x, f->real), k, value);
+        td_element_store(f->to, dtype_of(f->x, f->real), k, value);
     }
 }
 
@@ -183,7 +173,7 @@ int td_variable_set(td_variable *x, const td_device *device, int real, const flo
             return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to set '%s'", bytes,
                            x->name);
         for (int64_t k = 0; k < x->count; k++)
-            store(converted, dtype, k, (double)values[k]);
+            td_element_store(converted, dtype, k, (double)values[k]);
     }
     if (b->upload)
         code = b->upload(device->state, x->memory, from, bytes);
@@ -193,13 +183,6 @@ int td_variable_set(td_variable *x, const td_device *device, int real, const flo
     return code ? td_fail(error, TD_EIO, "backend '%s' failed to store '%s'", b->plugin.name,
                           x->name)
                 : 0;
-}
-
-static float load(const void *from, int dtype, int64_t i)
-{
-    return dtype == TD_F64   ? (float)((const double *)from)[i]
-           : dtype == TD_I32 ? (float)((const int32_t *)from)[i]
-                             : ((const float *)from)[i];
 }
 
 int td_variable_slice(const td_variable *x, const td_device *device, int real, int64_t first,
@@ -219,7 +202,7 @@ int td_variable_slice(const td_variable *x, const td_device *device, int real, i
     if (b->download)
         code = b->download(device->state, copy, memory, bytes);
     for (int64_t k = 0; !code && k < count; k++)
-        values[k] = load(raw, dtype, k);
+        values[k] = (float)td_element_load(raw, dtype, k);
     free(copy);
     return code
                ? td_fail(error, TD_EIO, "backend '%s' failed to read '%s'", b->plugin.name, x->name)
