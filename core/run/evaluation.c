@@ -3,6 +3,20 @@
 
 #include "run/session.h"
 
+/* NaN and infinity are results, too (they show which sources are affected), but not good ones. */
+static int check_numbers(const td_session *s, td_error *error)
+{
+    if (isfinite(s->evaluation.nll))
+        return 0;
+    if (s->loaded)
+        return td_fail(error, TD_EDIVERGED,
+                       "the held-out NLL is %g: the parameters of '%s' contain NaN or infinity",
+                       s->evaluation.nll, s->loaded);
+    return td_fail(error, TD_EDIVERGED,
+                   "the held-out NLL is %g: the parameters contain NaN or infinity",
+                   s->evaluation.nll);
+}
+
 int td_session_evaluate(td_session *s, td_evaluation_progress *progress, void *arg,
                         const td_evaluation **out, td_error *error)
 {
@@ -14,7 +28,7 @@ int td_session_evaluate(td_session *s, td_evaluation_progress *progress, void *a
         return td_fail(error, TD_ECONFIG,
                        "this session was opened without data: evaluating needs TD_PURPOSE_EVALUATE "
                        "or TD_PURPOSE_TRAIN");
-    /* a session that loaded its parameters by another way may not have read any data yet */
+    /* a session whose parameters were trained or loaded need not have opened its data */
     code = td_session_open_data(s, error);
     if (!code)
         code = td_session_hold(s, error);
@@ -27,11 +41,6 @@ int td_session_evaluate(td_session *s, td_evaluation_progress *progress, void *a
         return td_fail(error, TD_EEND, "the evaluation was stopped");
     if (code)
         return td_session_result(code, error);
-    *out = &s->evaluation; /* NaN is a result, too: it says which sources are affected */
-    return isfinite(s->evaluation.nll)
-               ? 0
-               : td_fail(error, TD_EDIVERGED,
-                         "the held-out NLL is %g: the parameters%s%s%s contain NaN or infinity",
-                         s->evaluation.nll, s->loaded ? " of '" : "", s->loaded ? s->loaded : "",
-                         s->loaded ? "'" : "");
+    *out = &s->evaluation;
+    return check_numbers(s, error);
 }
