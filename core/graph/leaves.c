@@ -162,7 +162,7 @@ td_tensor *td_graph_constant(td_graph *graph, int dtype, const int64_t *dims, in
     td_node       *n;
     double        *copy;
 
-    if (!check_leaf(graph, "constant", NULL, &s))
+    if (!check_leaf(graph, "a constant", NULL, &s))
         return &g->error_node->out[0].t;
     for (int k = 0; k < rank; k++)
         bytes *= (size_t)dims[k];

@@ -99,7 +99,7 @@ Test(mistakes, ranks)
     EXPECT("reshape: rank 9 is not in 0 .. 8", EMIT("reshape", &rank, a.x));
     EXPECT("reshape: 9 elements do not fit", EMIT("reshape", &huge, a.x));
     EXPECT("full: rank 9", EMIT("full", &rank));
-    EXPECT("constant: rank 9 is not in 0 .. 8",
+    EXPECT("a constant: rank 9 is not in 0 .. 8",
            td_constant(a.g, TD_REAL, nine, 9, (double[9]){ 0 }));
     EXPECT("input 'y': rank 9 is not in 0 .. 8", td_input(a.g, "y", TD_REAL, nine, 9));
     EXPECT("scatter_add: cannot add a source of rank 8 at ids of rank 0",
