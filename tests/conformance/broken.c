@@ -15,7 +15,7 @@ static const mistake mistakes[] = {
     { "modules/flush-to-zero", NULL, "load", "failed", "-ffast-math" },
     { "modules/no-symbol", NULL, "load", "failed", "exports no symbol" },
     { "broken/attention-exports", NULL, "load", "failed", "'helper'" },
-    { "broken/position-bad-name", NULL, "load", "failed", "no UTF-8" },
+    { "broken/position-bad-name", NULL, "load", "failed", "not valid UTF-8" },
     /* what it says of its options */
     { "broken/attention-config-size", NULL, "offsets", "crashed", "Segmentation" },
     { "broken/attention-wrong-offset", NULL, "offsets", "failed", "no option sets" },
