@@ -1,4 +1,4 @@
-/* generation.c - what is generated step by step is what a whole pass gives. */
+/* generation.c - generating step by step equals one whole pass. */
 #include "check/cases.h"
 #include "check/subject.h"
 #include "tandem/kind/attention.h"
@@ -47,9 +47,10 @@ static double *hidden_of(td_subject *s, td_batch *batch, int phase, int64_t past
     MUST(s->check, g, "out of memory");
     a->build(s->model.architecture.config, &(td_architecture_in){ g, batch, &none }, &out);
     MUST(s->check, !td_graph_error(g, &e), "%s: %s%s", s->label, td_check_error(&e),
-         phase == TD_PHASE_STEP ? " (in a step of generation, one new token: has what it reads of "
-                                  "tokens before gone through td_remember?)"
-                                : "");
+         phase == TD_PHASE_STEP
+             ? " (in a step of generation, with one new token: does what it reads "
+               "of earlier tokens pass through td_remember?)"
+             : "");
     plan = td_plan_new(g, &out.hidden, 1, &s->device, &e);
     MUST(s->check, plan, "%s: %s", s->label, td_check_error(&e));
     MUST(s->check, !td_variables_allocate(s->variables, &s->device, b->real, &e), "%s", e.text);
@@ -74,13 +75,13 @@ static void compare(td_subject *s, const double *whole, const double *part, int6
 {
     for (int64_t k = 0; k < count * width; k++)
         if (!td_check_near(part[k], whole[first * width + k], 1e-10)) {
-            td_check_finding(s->check,
-                             "%s: token %lld of %s: hidden state %lld is %.12g, but %.12g in one "
-                             "whole pass: keep what steps need with td_remember or td_carry, or "
-                             "say .whole = true",
-                             s->label, (long long)(first + k / width),
-                             count > 1 ? "the prompt" : "a step", (long long)(k % width), part[k],
-                             whole[first * width + k]);
+            td_check_finding(
+                s->check,
+                "%s: token %lld of %s: hidden state %lld is %.12g, but %.12g in one "
+                "whole pass: keep what later tokens read with td_remember or td_carry, "
+                "or set .whole = true",
+                s->label, (long long)(first + k / width), count > 1 ? "the prompt" : "a step",
+                (long long)(k % width), part[k], whole[first * width + k]);
             return;
         }
 }
@@ -110,7 +111,7 @@ static void steps_of(td_subject *s)
 
     if (has_whole(s)) {
         td_batch_free(batch);
-        td_check_skip(s->check, "it says .whole = true: generation runs the whole prefix");
+        td_check_skip(s->check, "it sets .whole = true: generation runs the whole prefix");
     }
     whole = hidden_of(s, batch, TD_PHASE_EVALUATE, 0, &width);
     part = part_of(s->check, batch, 0, prompt);
