@@ -28,6 +28,7 @@ static void check_host_memory(td_check *c, char *memory, const char *sent, char 
     memcpy(back, memory, BYTES);
 }
 
+/* Store and fetch, by whichever way this memory is reached. */
 static void check_memory(td_check *c, const td_backend *b, void *state)
 {
     char  sent[BYTES], back[BYTES];
@@ -36,6 +37,7 @@ static void check_memory(td_check *c, const td_backend *b, void *state)
     MUST(c, !b->upload == !b->download, "it has one of upload and download: give it both or none");
     for (int k = 0; k < BYTES; k++)
         sent[k] = (char)(k * 7 + 1);
+    /* device memory must not be touched from here */
     if (b->upload)
         check_copies(c, b, state, memory, sent, back);
     else
@@ -71,6 +73,7 @@ void td_check_backend(td_check *c)
     b->close(state);
 }
 
+/* An odd size: a backend may round it up, and must release what it took. */
 static void open_backend(td_check *c, void *argument)
 {
     const td_part    *part = argument;

@@ -1,4 +1,9 @@
-/* check.c - running a test, collecting its findings, and what tests open. */
+/* check.c - running a test, collecting its findings, and what tests open.
+ *
+ * Tests stop by longjmp: deep in a comparison there is nothing sensible to return to. What they
+ * allocate is the arena's, or stays: the process ends with the test. Devices, pools and configs are
+ * closed here.
+ */
 #include <malloc.h>
 #include <stdarg.h>
 
@@ -180,6 +185,7 @@ size_t td_check_heap(void)
  * all rounds is what is reported. */
 void td_check_leak(td_check *c, const char *what, void (*f)(td_check *, void *), void *argument)
 {
+    /* many repetitions, so that a few bytes each stand out */
     enum { ROUNDS = 5, TIMES = 20 };
     size_t least = SIZE_MAX;
     for (int round = 0; round < ROUNDS; round++) {

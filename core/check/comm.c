@@ -51,6 +51,7 @@ void td_check_comm(td_check *c)
     m->close(state);
 }
 
+/* What a run does with a comm at least. */
 static void join_and_leave(td_check *c, void *argument)
 {
     const td_part *part = argument;

@@ -1,5 +1,10 @@
 /* data.c - what every data source must do: records by number, the same whenever and wherever they
- * are asked for, held-out ones apart from training. */
+ * are asked for, held-out ones apart from training.
+ *
+ * A source with a cursor works until the first restart, and then trains on other text than an
+ * uninterrupted run would. So each source is opened twice over one cache, and asked in another
+ * order.
+ */
 #include "tandem/kind/data.h"
 
 #include "check/cases.h"
@@ -24,6 +29,7 @@ static td_check_tokenizer any_tokenizer(td_check *c)
 {
     if (c->experiment && c->experiment->tokenizer.plugin)
         return td_check_open_tokenizer(c, &c->experiment->tokenizer);
+    /* the source under test is loaded; tokenizers may not be yet */
     td_registry_scan(c->registry);
     for (size_t i = 0; i < td_registry_count(c->registry); i++) {
         const td_plugin *p = td_registry_plugin(c->registry, i);
@@ -42,6 +48,7 @@ static td_check_tokenizer any_tokenizer(td_check *c)
 /* Guarded, so that a source which writes more than it asked for crashes in the act. */
 static void *allocate(void *check, size_t bytes) { return td_check_guarded(check, bytes); }
 
+/* Open the source under test for records of LENGTH tokens. */
 static source source_opened_with(td_check *c, const char *cache, uint64_t seed)
 {
     td_part    part = td_check_part(c);
@@ -57,11 +64,13 @@ static source source_opened_with(td_check *c, const char *cache, uint64_t seed)
                       .cache = cache };
     td_error   e = { 0 };
     int        code;
+    /* sources nearly always need a path, which no test can make up */
     td_check_need_options(c);
     code = s.plugin->open(part.config, &in, &s.state, &e);
     if (code)
         td_check_failure(c, "open", code, &e);
     MUST(c, !code, "it cannot be opened: %s", td_check_error(&e));
+    /* another seed than the order is drawn from: a source must not confuse the two */
     s.in = (td_split_in){ .special = in.special, .seed = 5, .allocate = allocate, .arena = c };
     return s;
 }
@@ -91,6 +100,7 @@ static uint64_t hash_tokens(const td_record *r)
 /* Of everything that training depends on. */
 static uint64_t hash_record(const td_record *r)
 {
+    /* absent inputs are hashed as nothing, and not as a run of length 0 */
     uint64_t h = td_hash(td_random_stream(""), &r->source, sizeof r->source);
     h = td_hash(h, &r->n_inputs, r->inputs ? sizeof r->n_inputs : 0);
     h = td_hash(h, r->inputs, r->inputs ? (size_t)r->n_inputs * sizeof *r->inputs : 0);
@@ -98,12 +108,14 @@ static uint64_t hash_record(const td_record *r)
     return td_hash(h, &r->id, sizeof r->id);
 }
 
+/* Check one record; returns its hash. */
 static uint64_t check_record(td_check *c, const source *s, const td_record *r, const char *what)
 {
     const int32_t *of[] = { r->inputs, r->targets };
     int64_t        n[] = { r->inputs ? r->n_inputs : 0, r->n_targets };
     MUST(c, n[0] >= 0 && n[1] >= 0 && n[0] + n[1] > 0, "%s has %lld inputs and %lld targets", what,
          (long long)n[0], (long long)n[1]);
+    /* an id beyond the vocabulary would read beyond the embedding table */
     for (int k = 0; k < 2; k++)
         for (int64_t i = 0; i < n[k]; i++)
             MUST(c, of[k][i] >= 0 && of[k][i] < s->tokenizer.special.vocab_size,
@@ -121,6 +133,7 @@ static uint64_t fetched(td_check *c, const source *s, uint64_t index)
     td_record r = { 0 };
     td_error  e = { 0 };
     int       code = s->plugin->fetch(s->state, index, &s->in, &r, &e);
+    /* a message that explains nothing is a finding of its own */
     if (code)
         td_check_failure(c, "fetch", code, &e);
     MUST(c, !code, "training record %llu cannot be fetched: %s", (unsigned long long)index,
@@ -136,6 +149,7 @@ static void check_kept(td_check *c, const source *s)
     uint64_t  before;
     MUST(c, !s->plugin->fetch(s->state, 0, &s->in, &first, &e),
          "training record 0 cannot be fetched: %s", td_check_error(&e));
+    /* hashed now, and again after others were fetched into what may be the same buffer */
     before = hash_record(&first);
     for (uint64_t k = 1; k < 8; k++)
         fetched(c, s, k);
@@ -165,6 +179,7 @@ void td_check_data(td_check *c)
 {
     source  s = source_opened(c, td_check_directory(c));
     int64_t sources = s.plugin->sources(s.state);
+    /* metrics are kept per source, so there must be one */
     MUST(c, sources > 0, "sources returns %lld; it must be at least 1", (long long)sources);
     for (int64_t k = 0; k < sources; k++)
         check_held_out(c, &s, k);
@@ -187,6 +202,7 @@ static int64_t seen_in_training(td_check *c, const source *s, int64_t which, int
         td_record r = { 0 }, t = { 0 };
         MUST(c, !s->plugin->fetch_held_out(s->state, which, i, &s->in, &r, &e), "%s",
              td_check_error(&e));
+        /* by text: a copy in training counts whatever its number */
         uint64_t want = hash_tokens(&r);
         for (uint64_t k = 0; k < RECORDS; k++)
             if (!s->plugin->fetch(s->state, k, &s->in, &t, &e) && hash_tokens(&t) == want) {
@@ -220,6 +236,7 @@ void td_check_data_seed(td_check *c)
     source      s = source_opened(c, cache);
     uint64_t    first[RECORDS];
     bool        differs = false;
+    /* held-out records must not depend on the seed, but training records must */
     for (int64_t k = 0; k < s.plugin->sources(s.state); k++)
         check_apart(c, &s, k);
     for (uint64_t k = 0; k < RECORDS; k++)
@@ -248,6 +265,7 @@ void td_check_data_resumed(td_check *c)
     s = source_opened(c, cache);
     if (s.plugin->fingerprint && s.plugin->fingerprint(s.state) != print)
         td_check_finding(c, "opened again, it has another fingerprint: no run could be resumed");
+    /* backwards: no source can have read ahead to this order */
     for (uint64_t k = RECORDS; k-- > 0;)
         if (fetched(c, &s, k) != want[k]) {
             td_check_finding(c,
@@ -261,6 +279,7 @@ void td_check_data_resumed(td_check *c)
 
 /* ---- leaks ----------------------------------------------------------------------------------- */
 
+/* Not in a row: a source may keep the last records it made. */
 static void fetch_some(td_check *c, void *argument)
 {
     for (uint64_t k = 0; k < 3; k++)

@@ -4,6 +4,7 @@
 #include "check/internal.h"
 #include "tandem/kind/logger.h"
 
+/* Open the logger; *code is what `open` returned. */
 static void *logger_opened(td_check *c, const td_part *part, const char *directory, int64_t resume,
                            int *code)
 {
@@ -50,6 +51,7 @@ void td_check_logger(td_check *c)
     const char *directory = td_check_directory(c);
     td_part     part = td_check_part(c);
     td_check_need_options(c);
+    /* the second run resumes before the end of the first, as after a crash */
     write_steps(c, &part, directory, 1, 12, false);
     write_steps(c, &part, directory, 5, 14, true); /* steps 5 to 11 are repeated */
 }
@@ -92,6 +94,7 @@ void td_check_logger_resumed(td_check *c)
     int64_t     want, have;
     td_check_need_options(c);
     write_steps(c, &part, whole, 1, 14, false);
+    /* counted only now, when the logger is closed: it may write late */
     want = lines_in(whole);
     if (!want)
         td_check_skip(c, "it writes no text files in the directory of the run");
@@ -106,6 +109,7 @@ void td_check_logger_resumed(td_check *c)
                          (long long)have, (long long)want);
 }
 
+/* The number of files in a directory; negative if it is none. */
 static int64_t entries_of(const char *directory)
 {
     char  **names = NULL;

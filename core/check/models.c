@@ -1,5 +1,11 @@
 /* models.c - what every part of a model must do, in every model that it fits: correct gradients,
- * and examples that do not depend on the company they are in. */
+ * and examples that do not depend on the company they are in.
+ *
+ * All of it is in double, where rounding is far below any error of a plugin: tolerances are tight,
+ * and a finding is never noise. Each test is run for the plugin's options as they are and for
+ * variants of them (variant.c). What a token may see is in visibility.c; sizes, float and threads
+ * are in sizes.c.
+ */
 #include "check/cases.h"
 #include "check/subject.h"
 #include "tandem/random.h"
@@ -8,6 +14,7 @@
 
 enum { PROBES = 3 }; /* entries tried per parameter: every entry would take minutes */
 
+/* The loss with the number at `place` replaced by x, which is put back. */
 static double loss_at(td_subject *s, td_trial *t, double *place, double x)
 {
     double before = *place, loss;
@@ -33,6 +40,7 @@ static bool slope_is(td_subject *s, td_trial *t, double *x, double have, double 
     return td_check_near(have, up, 1e-4) || td_check_near(have, down, 1e-4);
 }
 
+/* Entry n of one parameter. */
 static void gradient_of_entry(td_subject *s, td_trial *t, td_variable *v, int64_t n)
 {
     double *x = (double *)v->memory + n, have, want;
@@ -44,6 +52,7 @@ static void gradient_of_entry(td_subject *s, td_trial *t, td_variable *v, int64_
                          s->label, v->name, (long long)n, have, want);
 }
 
+/* Random entries of every parameter, as the trial left it. */
 static void gradients_of(td_subject *s)
 {
     td_sentence two[2];
@@ -52,6 +61,7 @@ static void gradients_of(td_subject *s)
     t = td_trial_new(s, td_subject_batch(s, two, 1, 1));
     for (size_t i = 0, count = td_variables_count(s->variables); i < count; i++) {
         td_variable *v = td_variables_at(s->variables, i);
+        /* a variant repeats all of this for one option: fewer entries will do */
         uint64_t     probes = s->check->variant ? 1 : PROBES;
         for (uint64_t k = 0; v->kind == TD_VARIABLE_PARAM && k < probes; k++)
             gradient_of_entry(s, &t, v,
@@ -74,6 +84,7 @@ static double *add_gradients(const td_subject *s, double *sum, size_t *count)
         room += (size_t)td_variables_at(s->variables, i)->count;
     sum = sum ? sum : calloc(room + 1, sizeof *sum);
     for (size_t i = 0; sum && i < td_variables_count(s->variables); i++) {
+        /* gradients and states are variables too, but have no gradients */
         td_variable *v = td_variables_at(s->variables, i),
                     *g = td_model_gradient(s->variables, v->name);
         for (int64_t n = 0; v->kind == TD_VARIABLE_PARAM && n < v->count; n++)
@@ -83,6 +94,7 @@ static double *add_gradients(const td_subject *s, double *sum, size_t *count)
     return sum;
 }
 
+/* Have and want, number by number; NULL where memory ran out. */
 static void compare(const td_subject *s, const char *what, const double *have, const double *want,
                     size_t n)
 {
@@ -140,6 +152,7 @@ static void losses_swapped(td_subject *s, int first, double *out)
         out[i] = found[i < first ? n - first + i : i - first];
 }
 
+/* Two rows, the same rows swapped, and the first alone. */
 static void permutation_of(td_subject *s)
 {
     td_sentence two[2];
@@ -215,6 +228,7 @@ static void positions_of(td_subject *s)
     };
     double neutral[TD_TOKENS], other[TD_TOKENS];
     int    n = losses_under(s, scheme(s->check, NEUTRAL), neutral);
+    /* without a neutral scheme there is nothing to compare with */
     for (int which = ROTATES; n && which < SCHEMES; which++) {
         const td_plugin *p = scheme(s->check, which);
         if (losses_under(s, p, other) == n && !memcmp(neutral, other, (size_t)n * sizeof *other))
@@ -285,6 +299,7 @@ void td_check_sums(td_check *c) { td_check_in_double(c, sums_of); }
 
 /* ---- leaks ----------------------------------------------------------------------------------- */
 
+/* Build the forward graph and drop it: what remains is a leak. */
 static void build_once(td_check *c, void *argument)
 {
     td_subject *s = argument;

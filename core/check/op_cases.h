@@ -215,6 +215,7 @@ BUILD(build_adamw)
                                       td_scalar(g, 3),
                                       td_scalar(g, 0.5),
                                       td_scalar(g, (double)o) };
+    /* three outputs in one, as a case has one root */
     td_tensor *p = td_adamw_step(in, 0.9, 0.95, 1e-6, 0.1),
               *parts[] = { p, td_output(p, 1), td_output(p, 2) };
     return td_concat(parts, 3, 0);

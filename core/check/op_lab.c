@@ -1,4 +1,10 @@
-/* op_lab.c - building, running and reading a graph of one op, and what each op is tried on. */
+/* op_lab.c - building, running and reading a graph of one op, and what each op is tried on.
+ *
+ * Ops of tandem have cases of their own (op_cases.h). A stranger's op brings examples
+ * (td_op.example), or is tried on inputs of equal dims, which suits elementwise ops. A graph has
+ * these roots: a random weighted sum of all outputs, to differentiate; the outputs; the gradients
+ * of that sum.
+ */
 #include "check/op_lab.h"
 
 #include "check/op_cases.h"
@@ -93,6 +99,7 @@ static td_tensor *weighted_sum(lab *l)
         MUST(l->check, w, "out of memory");
         for (int64_t n = 0; n < td_count(y); n++)
             w[n] = td_op_noise(70 + k, n, -1, 1);
+        /* integers count too: they are cast, and get no gradient */
         part = td_sum_all(
             td_mul(td_cast(y, TD_REAL), td_constant(l->graph, TD_REAL, y->dim, y->rank, w)));
         sum = sum ? td_add(sum, part) : part;
@@ -100,11 +107,13 @@ static td_tensor *weighted_sum(lab *l)
     return sum;
 }
 
+/* Gradients of the weighted sum by every input; more roots. */
 static void differentiate(lab *l, const char *label)
 {
     td_tensor *x[TD_MAX_INPUTS], *grads[TD_MAX_INPUTS] = { NULL };
     size_t     n = 0, count = td_variables_count(l->variables);
     td_error   e = { 0 };
+    /* in the order of declaration, which is that of the inputs */
     for (size_t i = 0; i < count && n < TD_MAX_INPUTS; i++)
         if (td_variables_at(l->variables, i)->kind == TD_VARIABLE_PARAM)
             x[n++] = td_graph_variable(l->graph, td_variables_at(l->variables, i));
@@ -125,6 +134,7 @@ static void fill(lab *l, const attempt *a)
         float   *values = td_arena_alloc(l->check->arena, ((size_t)v->count + 1) * sizeof *values);
         td_error e = { 0 };
         MUST(l->check, values, "out of memory");
+        /* a stream for each input, or x - x would pass for x - y */
         for (int64_t n = 0; n < v->count; n++)
             values[n] = !i && !n && a->nan ? NAN : (float)td_op_noise(i, n, low, high);
         MUST(l->check, !td_variable_set(v, &l->device, l->device.backend->real, values, &e), "%s",
@@ -132,6 +142,7 @@ static void fill(lab *l, const attempt *a)
     }
 }
 
+/* The graph, with all roots; an error of the op ends the test with its message. */
 static void build(lab *l, const attempt *a, const char *label)
 {
     td_error         e = { 0 };
@@ -142,6 +153,7 @@ static void build(lab *l, const attempt *a, const char *label)
     MUST(l->check, l->graph, "out of memory");
     emit_op(l, a);
     MUST(l->check, !td_graph_error(l->graph, &e), "%s: %s", label, td_check_error(&e));
+    /* a case that the graph simplified away would test nothing */
     MUST(l->check, node_of(l, a), "%s: the graph contains no such node", label);
     l->roots[0] = weighted_sum(l);
     l->n_roots = 1 + l->n_outputs;
@@ -162,6 +174,7 @@ void td_lab_open(lab *l, td_check *c, const attempt *a, const td_device *device)
     MUST(c, !td_variables_allocate(l->variables, &l->device, device->backend->real, &e), "%s",
          td_check_error(&e));
     fill(l, a);
+    /* an arena may be empty, and NULL for 0 bytes would read as a failure: hence + 64 */
     l->memory = device->backend->allocate(device->state, td_plan_arena(l->plan) + 64);
     MUST(c, l->memory && !td_plan_bind(l->plan, l->memory, &e), "%s: %s", label,
          td_check_error(&e));
@@ -178,6 +191,7 @@ void td_lab_close(lab *l)
 
 /* ---- running --------------------------------------------------------------------------------- */
 
+/* Whether the plan calls a kernel of the plugin under test: else nothing of it was tested. */
 static bool uses_plugin(const lab *l)
 {
     const td_kernels *k = (const void *)l->check->plugin;
@@ -221,6 +235,7 @@ result td_op_result(td_check *c, const attempt *a, const td_device *device)
 
 /* ---- all attempts ---------------------------------------------------------------------------- */
 
+/* NULL: there is no such op. */
 static const td_op *op_named(td_check *c, const char *name)
 {
     return (const void *)td_registry_find(c->registry, TD_OP_KIND, name, NULL);
@@ -236,6 +251,7 @@ static lab scratch_lab(td_check *c)
     return l;
 }
 
+/* The plan and memory that a scratch lab does not have stay out of it. */
 static void scratch_free(lab *l)
 {
     td_graph_free(l->graph);
@@ -258,6 +274,7 @@ static int guess(td_check *c, const td_op *op)
     return 0;
 }
 
+/* How many examples the op has. */
 static int count_examples(td_check *c, const td_op *op)
 {
     int n = 0;

@@ -1,5 +1,9 @@
 /* ops.c - what ops and kernels must do: the right values and gradients, the same bits on any number
- * of threads, and NaN must propagate. */
+ * of threads, and NaN must propagate.
+ *
+ * Values are judged by the op's lowering in double: another way to the same numbers, with rounding
+ * out of sight. A primitive has no lowering; the kernel of the backend in double judges it.
+ */
 #include "check/cases.h"
 #include "check/op_lab.h"
 #include "tandem/kind/backend.h"
@@ -23,6 +27,7 @@ static td_device device_of(td_check *c, int real, int threads)
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
+/* The scale that errors are compared with; not 0, where everything is. */
 static double largest(const double *x, size_t n)
 {
     double top = 1e-3;
@@ -31,6 +36,7 @@ static double largest(const double *x, size_t n)
     return top;
 }
 
+/* Root k in words; the arena's. */
 static const char *name_of_root(td_check *c, size_t k, size_t outputs)
 {
     return !k ? "the sum of all outputs"
@@ -61,9 +67,11 @@ static void compare(td_check *c, const attempt *a, const result *have, const res
     }
 }
 
+/* The device under test against the lowering in double. */
 static void compare_values(td_check *c, const attempt *a, devices *d)
 {
     result want = td_op_result(c, a, &d->lowered), plain = td_op_result(c, a, &d->plain);
+    /* relative to the root's largest element: 2e-5 is 200 roundings of float */
     double tolerance = d->plain.backend->real == TD_F64 ? 1e-10 : 2e-5;
     lab    l;
     td_lab_open(&l, c, a, &d->lowered);
@@ -97,6 +105,7 @@ void td_check_values(td_check *c)
 
 /* ---- threads --------------------------------------------------------------------------------- */
 
+/* Once more, and on three threads. */
 static void compare_threads(td_check *c, const attempt *a, devices *d)
 {
     result one = td_op_result(c, a, &d->plain), again = td_op_result(c, a, &d->plain),
@@ -147,6 +156,7 @@ void td_check_nan(td_check *c)
 
 /* ---- gradients ------------------------------------------------------------------------------- */
 
+/* The weighted sum with *x replaced by `value`, which is put back. */
 static double sum_at(lab *l, const char *label, double *x, double value)
 {
     double before = *x, sum;
@@ -175,6 +185,7 @@ static void check_gradient_of(lab *l, const char *label, td_variable *v, size_t 
     }
 }
 
+/* All inputs of one attempt. */
 static void check_gradient(td_check *c, const attempt *a, devices *d)
 {
     result r = td_op_result(c, a, &d->plain);

@@ -41,11 +41,13 @@ typedef struct lab {
     void         *memory;
 } lab;
 
+/* The parameter of the k-th shape. */
 static td_variable *parameter(lab *l, int k)
 {
     return td_variables_find(l->variables, shapes[k].name);
 }
 
+/* Its gradient has the name that the model's update looks for. */
 static td_variable *gradient(lab *l, int k)
 {
     char name[128];
@@ -59,6 +61,7 @@ static double initial(int k, int64_t n)
     return td_random_uniform(7, (uint64_t)k, (uint64_t)n) * 2 - 1;
 }
 
+/* Write and read a variable in float, whatever the device computes in. */
 static void set(lab *l, td_variable *v, const float *values)
 {
     td_error e = { 0 };
@@ -89,9 +92,11 @@ static void declare(lab *l)
     }
 }
 
+/* The start is the same for every optimizer, thread count and precision. */
 static void fill(lab *l)
 {
     float values[LARGEST];
+    /* initial values of our own: those of td_init are 0 for all of these */
     for (int k = 0; k < SHAPES; k++) {
         for (int64_t n = 0; n < parameter(l, k)->count; n++)
             values[n] = (float)initial(k, n);
@@ -99,6 +104,7 @@ static void fill(lab *l)
     }
 }
 
+/* `clip`: largest norm, 0 for none; `rule`: a group that holds every parameter, or NULL. */
 static void lab_open_with(lab *l, td_check *c, int real, int threads, double clip,
                           const td_group_rule *rule)
 {
@@ -242,11 +248,13 @@ void td_check_restored(td_check *c)
     lab         whole, first, second;
     uint64_t    want;
 
+    /* in float, as a run would: rounding is part of what must be restored */
     lab_open(&whole, c, TD_F32, 1, 1);
     steps(&whole, 0, 9);
     want = hash_of(&whole);
     lab_open(&first, c, TD_F32, 1, 1);
     steps(&first, 0, 4);
+    /* through a real checkpoint: what is no td_moment is not in there */
     MUST(c, !td_checkpoint_save(directory, first.variables, &first.device, &p, "{}", &e), "%s",
          td_check_error(&e));
     path = td_arena_print(c->arena, "%s/step-%08d", directory, 4);
@@ -345,6 +353,7 @@ void td_check_rest(td_check *c)
     lab   l;
     float zero[LARGEST] = { 0 }, a[SHAPES * LARGEST] = { 0 }, b[SHAPES * LARGEST] = { 0 };
     static const td_group_rule still = { "*", 1, 0, false };
+    /* with decay turned off by the group's rule, as a user would turn it off */
     lab_open_with(&l, c, TD_F64, 1, 1, &still);
     values_of(&l, a);
     for (int64_t k = 0; k < 2; k++) {
@@ -389,6 +398,7 @@ void td_check_update_shapes(td_check *c)
 {
     lab   wide, narrow;
     float a[SHAPES * LARGEST] = { 0 }, b[SHAPES * LARGEST] = { 0 };
+    /* float on 2 threads: odd shapes meet pieces here */
     lab_open(&wide, c, TD_F64, 1, 1);
     lab_open(&narrow, c, TD_F32, 2, 1);
     steps(&wide, 0, 3);
@@ -406,6 +416,7 @@ void td_check_update_shapes(td_check *c)
     lab_close(&narrow);
 }
 
+/* Build the graph of the update and drop it. */
 static void build_update(td_check *c, void *argument)
 {
     lab      *l = argument;

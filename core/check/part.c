@@ -1,4 +1,8 @@
-/* part.c - the plugin under test with its options, in memory that catches reads beyond its end. */
+/* part.c - the plugin under test with its options, in memory that catches reads beyond its end.
+ *
+ * Options come from the user's config, if there is one, and are bound as for a run; else they are
+ * defaults, and required numbers are made up. Every test gets a fresh copy.
+ */
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -68,6 +72,7 @@ void td_check_table(td_check *c)
     td_option        o;
     if (!p->brief || !*p->brief)
         td_check_finding(c, "it has no .brief: describe it in one line");
+    /* the registry has refused tables that cannot be read at all; these are for people */
     for (size_t i = 0; row(p, i, &o); i++) {
         if (!o.doc || !*o.doc)
             td_check_finding(c, "option '%s' has no doc: describe its meaning and unit", o.name);
@@ -102,6 +107,7 @@ _Noreturn static void refuse_config(td_check *c, td_errors *errors)
     td_check_stop(c);
 }
 
+/* Load the user's config as a run would, but stop before anything is opened. */
 static void open_experiment(td_check *c)
 {
     td_errors errors = { 0 };
@@ -129,6 +135,7 @@ static void bind_own(td_check *c, td_part *out)
     const char **list = td_arena_alloc(c->arena, room * sizeof *list);
     td_errors    errors = { 0 };
     MUST(c, list, "out of memory");
+    /* the same path as a real config, so types, ranges and spelling are checked as there */
     list[n++] = td_arena_print(c->arena, "it.plugin=\"%s\"", c->plugin->name);
     for (size_t k = 0; k < c->n_overrides; k++)
         if (!memchr(c->overrides[k], '.', strcspn(c->overrides[k], "=")))
@@ -153,6 +160,7 @@ static bool configured(td_check *c, td_part *out)
         return false;
     if (!c->experiment)
         open_experiment(c);
+    /* loggers are a list of their own; every other part hangs below one of these */
     const td_experiment *x = c->experiment;
     const td_part        parts[] = { x->model,     x->loss, x->optimizer, x->schedule,
                                      x->tokenizer, x->data, x->backend,   x->comm };
@@ -205,13 +213,14 @@ static void fill_rest(td_check *c, const td_plugin *p, char *config, int fill)
 static void give_small(const td_part *part)
 {
     td_option o;
+    /* 12 or 1, or the nearest number in range */
     for (size_t i = 0; row(part->plugin, i, &o); i++) {
         int64_t *at = td_check_field(part, o.name, TD_TYPE_INT);
         double  *x = td_check_field(part, o.name, TD_TYPE_FLOAT);
         if (!(o.flags & TD_OPTION_REQUIRED))
             continue;
         if (at)
-            *at = (int64_t)fmin(fmax(o.min, 12), o.max); /* above TD_VOCAB, and divisible by much */
+            *at = (int64_t)fmin(fmax(o.min, 12), o.max); /* a vocabulary above TD_VOCAB */
         if (x)
             *x = fmin(fmax(o.min, 1), o.max);
     }
@@ -257,6 +266,7 @@ td_part td_check_default(td_check *c, const char *kind, const char *name)
 {
     td_error e = { 0 };
     td_part  part;
+    /* so that a model which needs this kind gets the options under test */
     if (td_check_is_kind(c->plugin, kind) && !strcmp(c->plugin->name, name))
         return td_check_part(c);
     MUST(c, !td_part_defaults(c->registry, kind, name, c->arena, &part, &e), "%s",

@@ -1,5 +1,10 @@
 /* sizes.c - a part of a model at many sizes, in float and in double, and on several threads: it
- * must work everywhere, agree, and give the same bits. */
+ * must work everywhere, agree, and give the same bits.
+ *
+ * Double is the judge of float: both run the same graph from the same numbers, on backends that
+ * share no kernel. Threads are compared bit for bit, as a resumed or moved run must be the
+ * uninterrupted one.
+ */
 #include "check/cases.h"
 #include "check/subject.h"
 #include "tandem/random.h"
@@ -22,6 +27,7 @@ typedef struct shape_results {
     size_t  count, room;
 } shape_results;
 
+/* Append one number. */
 static void keep_result(shape_results *r, double x)
 {
     if (r->count == r->room) {
@@ -35,6 +41,7 @@ static void keep_result(shape_results *r, double x)
     r->at[r->count++] = x;
 }
 
+/* Every length with this subject; its losses are kept. */
 static void shapes_of(td_subject *s)
 {
     double loss[TD_TOKENS];
@@ -54,6 +61,7 @@ static void shapes_of(td_subject *s)
     }
 }
 
+/* Everything once, on the first backend that computes in `real`. */
 static shape_results losses_in(td_check *c, int real)
 {
     shape_results r = { 0 };
@@ -117,6 +125,7 @@ static void hash_of(td_subject *s)
     td_trial_free(s, &t);
 }
 
+/* The hashes of all models on so many threads. */
 static bits run_with(td_check *c, int threads)
 {
     bits      b = { { 0 }, 0 };
@@ -131,6 +140,7 @@ void td_check_determinism(td_check *c)
     bits one = run_with(c, 1), again = run_with(c, 1), two = run_with(c, 2), three = run_with(c, 3);
     MUST(c, one.count == again.count, "it fits %d models the first time, and %d the second",
          one.count, again.count);
+    /* once is an accident of this run, threads are an error of the plugin: named apart */
     for (int k = 0; k < one.count; k++) {
         if (one.hash[k] != again.hash[k])
             td_check_finding(c,

@@ -1,5 +1,10 @@
 /* stateless.c - hooks that must be functions of their arguments: schedules, the split of a loss,
- * and what options do. */
+ * and what options do.
+ *
+ * The trainer calls these in another order after a restart, and on other threads on another
+ * machine. So they are called twice, in different orders, with the least and the largest, and with
+ * something missing.
+ */
 #include "check/cases.h"
 #include "check/subject.h"
 #include "tandem/kind/schedule.h"
@@ -47,6 +52,7 @@ void td_check_rates_again(td_check *c)
 
 /* ---- split of a loss ------------------------------------------------------------------------- */
 
+/* td_split_in.allocate as the feed has it, and when memory has run out. */
 static void *from_arena(void *arena, size_t bytes) { return td_arena_alloc(arena, bytes); }
 static void *nothing(void *arena, size_t bytes) { return NULL; }
 
@@ -54,8 +60,10 @@ static void *nothing(void *arena, size_t bytes) { return NULL; }
  * sentinels than the longest record can have spans. */
 enum { WORDS = 702, VOCABULARY = 4000, SENTINELS = 2000 };
 
+/* What a loss gets from a tokenizer that has everything. */
 static td_split_in split_in(td_check *c)
 {
+    /* ids as SentencePiece and T5 assign them: sentinels count down from the last id */
     td_split_in in = { .special = { .pad = 0,
                                     .bos = -1,
                                     .eos = 1,
@@ -71,6 +79,7 @@ static td_split_in split_in(td_check *c)
     return in;
 }
 
+/* Of all that training would read. */
 static uint64_t hash_example(const td_example *e)
 {
     uint64_t h = td_hash(td_random_stream(""), &e->n_given, sizeof e->n_given);
@@ -90,6 +99,7 @@ static const char *name_record(td_check *c, bool pair, int64_t length)
 static void check_lengths(td_check *c, const td_loss *l, const td_example *e, const td_bounds *b,
                           const char *record)
 {
+    /* memory is sized by these promises before the run; breaking one stops it hours later */
     if (e->n_given < 0 || e->n_predicted < 1)
         td_check_finding(c,
                          "of %s %lld are given and %lld predicted; at least one must be predicted",
@@ -158,6 +168,7 @@ static void split_again(td_check *c, const td_part *part, const td_record *r, co
     td_record      other = *r;
     uint64_t       before = hash_example(one);
     td_error       e = { 0 };
+    /* a split that draws from a generator with a state differs here */
     MUST(c, !l->split(part->config, r, &in, &two, &e),
          "it refuses a record the second time that it accepted the first: %s", td_check_error(&e));
     if (hash_example(&two) != before)
@@ -199,6 +210,7 @@ static void split_once(td_check *c, const td_part *part, const td_record *r, con
 
 void td_check_split(td_check *c)
 {
+    /* the shortest texts are where shares and spans round to nothing */
     static const int64_t lengths[] = { 2, 3, 5, 8, 17, 64, 127, 512 };
     td_part              part = td_check_part(c);
     const td_loss       *l = (const void *)part.plugin;
@@ -231,6 +243,7 @@ void td_check_split_bad(td_check *c)
     const td_loss *l = (const void *)part.plugin;
     int32_t        tokens[64];
     td_split_in    poor = split_in(c), in = split_in(c);
+    /* `in` has no markers to put in place of spans, `poor` no memory to write an example to */
     poor.allocate = nothing;
     in.special.vocab_size = WORDS;
     in.special.sentinels = 0;
@@ -252,12 +265,14 @@ void td_check_split_bad(td_check *c)
 
 /* ---- options --------------------------------------------------------------------------------- */
 
+/* Append the graph of a subject, as text, to what the test collects. */
 static void dump_of(td_subject *s)
 {
     td_sentence two[2];
     td_built    built;
     td_error    e = { 0 };
     td_batch   *batch;
+    /* only the graph is compared: that is exact and needs no run */
     td_sentences(two);
     batch = td_subject_batch(s, two, 1, 1);
     MUST(s->check,
@@ -299,6 +314,7 @@ static bool set_extreme(const td_part *part, const td_option *o, bool high)
     int64_t  choices = 0;
     while (o->type == TD_TYPE_CHOICE && o->choices[choices])
         choices++;
+    /* the range of a choice is its list of names */
     if (i && choices)
         *i = high ? choices - 1 : 0;
     else if (i)

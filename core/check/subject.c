@@ -1,4 +1,9 @@
-/* subject.c - making tiny models of the plugin under test, and running them. */
+/* subject.c - making tiny models of the plugin under test, and running them.
+ *
+ * A plugin fits a model if an architecture has an option for a part of its kind, and all parts
+ * accept each other. Sizes are small, so that every test runs in many models and stays within a
+ * second.
+ */
 #include "check/subject.h"
 
 #include "tandem/random.h"
@@ -28,6 +33,7 @@ td_sentence td_sentence_of(int64_t given, int64_t predicted, uint64_t seed)
 
 /* ---- models ---------------------------------------------------------------------------------- */
 
+/* Whether the plugin has an option of this name. */
 static bool has_option(const td_part *part, const char *name)
 {
     td_option o;
@@ -39,6 +45,7 @@ static bool has_option(const td_part *part, const char *name)
     return false;
 }
 
+/* Set an integer option, if there is one of this name. */
 static void set_int(const td_part *part, const char *name, int64_t value)
 {
     int64_t *at = td_check_field(part, name, TD_TYPE_INT);
@@ -91,6 +98,7 @@ static bool is_accepted(const td_subject *s, td_error *e)
 {
     const td_part *a = &s->model.architecture, *l = &s->model.loss;
     const td_part *own = td_check_slot(a, s->check->plugin->kind);
+    /* inner parts first, so that the message is about the culprit */
     if (own && own->plugin->check && own->plugin->check(own->config, e))
         return false;
     if (l->plugin->check && l->plugin->check(l->config, e))
@@ -123,6 +131,7 @@ static const td_loss *loss_at(const td_check *c, size_t i)
     return (const void *)td_registry_plugin(c->registry, i);
 }
 
+/* An encoder needs something to read. */
 static bool fits(const td_plugin *architecture, const td_loss *l)
 {
     return !(((const td_architecture *)(const void *)architecture)->flags &
@@ -144,12 +153,14 @@ static bool is_tried(const td_check *c, const td_plugin *architecture, size_t i,
     return !already && l->flags & TD_LOSS_NEEDS_GIVEN;
 }
 
+/* Assemble a model; its graph is built by each trial. */
 static td_subject subject_of(td_check *c, const td_plugin *architecture, const td_plugin *loss,
                              const td_sizes *sizes, const td_device *device)
 {
     td_subject s = { .check = c, .device = *device };
     s.model.registry = c->registry;
     s.model.real = device->backend->real;
+    /* the model is assembled as a run would, minus the config file */
     s.model.architecture = sized(c, TD_ARCHITECTURE_KIND, architecture->name, sizes);
     fill_slots(c, &s.model.architecture, sizes);
     s.model.loss = sized(c, TD_LOSS_KIND, loss->name, sizes);
@@ -192,6 +203,7 @@ static size_t try_subject(td_check *c, const td_plugin *architecture, const td_p
 {
     td_subject s = subject_of(c, architecture, loss, sizes, device);
     td_error   e = { 0 };
+    /* a refusal is not a finding: some parts do not go together, and say so */
     bool       accepted = is_accepted(&s, &e);
     if (accepted)
         f(&s);
@@ -245,6 +257,7 @@ void td_check_in_double(td_check *c, void (*f)(td_subject *))
 
 enum { MOST = 8 }; /* examples of a batch */
 
+/* The sentence as this loss would have split it. */
 static td_example example_of(const td_subject *s, const td_sentence *text)
 {
     td_example e = { .given = text->given,
@@ -271,6 +284,7 @@ typedef struct layout {
     int64_t    rows;
 } layout;
 
+/* As the feed does: examples of a row follow each other. */
 static void lay_out(const td_subject *s, const td_sentence *texts, int count, layout *out)
 {
     *out = (layout){ .rows = 1 };

@@ -31,6 +31,7 @@ static const char *text_file(td_check *c)
     char *path = td_arena_print(c->arena, "%s/text.txt", td_check_directory(c));
     FILE *f = path ? fopen(path, "w") : NULL;
     MUST(c, f, "cannot write a text to train the tokenizer on");
+    /* the draw of a bound first: small numbers, and so few words, are drawn most often */
     for (uint64_t k = 0; k < 20000; k++) {
         uint64_t word = td_random_below(2, 2, k, 1 + td_random_below(2, 3, k, 700));
         for (uint64_t i = 0; i < 1 + td_random_below(2, 4, word, 3); i++)
@@ -65,6 +66,7 @@ static td_check_tokenizer tokenizer_under_test(td_check *c)
     bool                configured = c->n_files || c->n_overrides;
     const char        **field = t->train && !configured ? model_option(c, &part) : NULL;
     td_error            e = { 0 };
+    /* trained on the spot, small: 400 pieces take a second */
     if (field) {
         const char *file = text_file(c), *model = td_arena_print(c->arena, "%s.model", file);
         td_train_in in = { &file, 1, 400, model };
@@ -87,6 +89,7 @@ static void check_short_room(td_check *c, const td_check_tokenizer *t, const cha
     int64_t  again;
     MUST(c, some, "out of memory");
     some[n - 1] = CANARY;
+    /* one short: the commonest overrun is by one */
     again = t->plugin->encode(t->state, text, (size_t)size, some, n - 1, &e);
     MUST(c, again == n,
          "encode returns %lld with room for %lld ids; it must return %lld, the "
@@ -108,6 +111,7 @@ static int64_t encode(td_check *c, const td_check_tokenizer *t, const char *text
     *ids = td_arena_alloc(c->arena, ((size_t)n + 1) * sizeof **ids);
     MUST(c, *ids, "out of memory");
     (*ids)[n] = CANARY;
+    /* exactly as much room as it asked for; one id more is guarded */
     again = t->plugin->encode(t->state, text, (size_t)size, *ids, n, &e);
     MUST(c, again == n, "encode returns %lld without room, but %lld with room", (long long)n,
          (long long)again);
@@ -151,6 +155,7 @@ static char *decode(td_check *c, const td_check_tokenizer *t, const int32_t *ids
 
 /* ---- round trips ----------------------------------------------------------------------------- */
 
+/* Encode and decode; what comes back must be the same bytes. */
 static void round_trip(td_check *c, const td_check_tokenizer *t, const char *text, int64_t size,
                        const char *what)
 {
@@ -163,6 +168,7 @@ static void round_trip(td_check *c, const td_check_tokenizer *t, const char *tex
         return;
     }
     back = decode(c, t, ids, n, &length);
+    /* up to 40 bytes of both, to see what was lost */
     if (length != size || memcmp(back, text, (size_t)size))
         td_check_finding(c, "%s: %lld bytes come back as %lld different ones ('%.*s' as '%.*s')",
                          what, (long long)size, (long long)length, (int)(size < 40 ? size : 40),
@@ -237,10 +243,12 @@ void td_check_round_trip(td_check *c)
                                          "\xe2\x82\xac\xf0\x9f\x98\x80" };
     td_check_tokenizer       t = tokenizer_under_test(c);
     char                     text[1300];
+    /* a tokenizer may lose things (case, say), as long as it does not claim otherwise */
     if (!(t.plugin->flags & (TD_TOKENIZER_LOSSLESS_BYTES | TD_TOKENIZER_LOSSLESS_UTF8)))
         td_check_skip(c, "it does not declare to be lossless");
     for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
         round_trip(c, &t, texts[k], (int64_t)strlen(texts[k]), "a text");
+    /* strlen would end at the zero: the size must be believed */
     round_trip(c, &t, "zero\0byte", 9, "a text with a zero byte");
     for (uint64_t k = 0; k < 200; k++)
         round_trip(c, &t, text, random_utf8(text, k, (int64_t)k), "random UTF-8");
@@ -256,6 +264,7 @@ static void check_names(td_check *c, const td_check_tokenizer *t)
 {
     uint64_t one = 0, two = 1;
     td_error e = { 0 };
+    /* `tandem data show` prints pieces for whatever ids a batch holds */
     for (int32_t id = 0; t->plugin->piece && id < t->special.vocab_size; id++)
         MUST(c, t->plugin->piece(t->state, id), "piece returns NULL for id %d of %d", id,
              t->special.vocab_size);
@@ -266,9 +275,11 @@ static void check_names(td_check *c, const td_check_tokenizer *t)
              "fingerprint fails, or returns another number the second time: %s", e.text);
 }
 
+/* Ids that losses and architectures put into batches. */
 static void check_special(td_check *c, const td_special *s)
 {
     int32_t special[] = { s->pad, s->bos, s->eos, s->unk };
+    /* a loss indexes the vocabulary with these without asking again */
     MUST(c, s->vocab_size > 0, "special sets a vocab_size of %d", s->vocab_size);
     for (int k = 0; k < 4; k++)
         if (special[k] < -1 || special[k] >= s->vocab_size)
@@ -322,6 +333,7 @@ static void encode_one(void *argument, int64_t i, int thread)
     int64_t  size = random_utf8(text, (uint64_t)i % TEXTS, 90), n;
     td_error e = { 0 };
     n = r->t->plugin->encode(r->t->state, text, (size_t)size, ids, 2000, &e);
+    /* a refusal is an answer too, as long as it is the same one */
     r->hash[i] = n < 0 || n > 2000 ? 1
                                    : td_hash(td_random_stream(""), ids, (size_t)n * sizeof *ids);
 }

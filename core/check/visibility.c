@@ -8,6 +8,7 @@
 
 /* ---- other examples of the row --------------------------------------------------------------- */
 
+/* Two examples in a row; all tokens of the first change, no loss of the second may. */
 static void neighbours_of(td_subject *s)
 {
     td_sentence two[2], changed[2];
@@ -41,6 +42,7 @@ void td_check_masked(td_check *c) { td_check_in_double(c, neighbours_of); }
 
 /* ---- padding --------------------------------------------------------------------------------- */
 
+/* Whether the array holds tokens, by its name: input_ids, encoder_ids, .. */
 static bool holds_ids(const td_array *a)
 {
     size_t n = strlen(a->name);
@@ -63,6 +65,7 @@ static void change_padding(td_batch *b)
     for (int32_t k = 0; k < b->count; k++) {
         td_array       *a = &b->at[k];
         const td_array *segment = segments_of(b, a);
+        /* without segments nothing tells padding from tokens */
         if (!holds_ids(a) || !segment)
             continue;
         for (int64_t i = 0; i < a->dim[0] * a->dim[1]; i++)
@@ -71,12 +74,14 @@ static void change_padding(td_batch *b)
     }
 }
 
+/* Run twice with one graph: only the ids of padding differ. */
 static void padding_of(td_subject *s)
 {
     td_sentence two[2];
     double      before[TD_TOKENS], after[TD_TOKENS];
     int         n;
     td_sentences(two);
+    /* more padding than a causal mask could hide behind the last token */
     td_trial t = td_trial_new(s, td_subject_batch(s, two, 1, 5));
     n = td_trial_losses(s, &t, before);
     change_padding(t.batch);
@@ -99,6 +104,7 @@ static bool change_last_input(td_batch *b)
     const td_array *weights = td_batch_find(b, "loss_weights");
     int64_t         last = weights->dim[1];
     bool            changed = false;
+    /* padding has no weight: the last place with one predicts the last token */
     while (last > 0 && ((const float *)weights->data)[last - 1] == 0)
         last--;
     for (int32_t k = 0; last > 0 && k < b->count; k++) {
@@ -122,6 +128,7 @@ static void next_of(td_subject *s)
     td_sentences(two);
     td_trial t = td_trial_new(s, td_subject_batch(s, &two[1], 1, 1));
     n = td_trial_losses(s, &t, before);
+    /* a model that reads only encoded tokens has no such input */
     if (change_last_input(t.batch)) {
         td_trial_run(s, &t);
         td_trial_losses(s, &t, after);
@@ -135,6 +142,7 @@ static void next_of(td_subject *s)
     td_trial_free(s, &t);
 }
 
+/* Change one label near the end; what is predicted before it must not notice. */
 static void future_of(td_subject *s)
 {
     td_sentence two[2], changed[2];
