@@ -368,7 +368,7 @@ static void expect_wrong(const char *norm, const char *says)
 
 Test(wrong, no_tensor_is_an_error_of_the_graph)
 {
-    expect_wrong("empty", "norm 'empty': its hook 'build' gave NULL: return a tensor");
+    expect_wrong("empty", "norm 'empty': hook 'build' returned NULL; it must return a tensor");
 }
 
 Test(wrong, a_plugin_that_is_its_own_default)

@@ -220,7 +220,7 @@ static void build(const void *config, const td_architecture_in *in, td_architect
     out->logit_scale = 1 / sqrt((double)c->d_model);
     x = td_gather(out->embedding, td_batch_input(g, in->batch, "input_ids")); /* [B, T, D] */
     if (p->embed)
-        x = td_given(g, &p->plugin, "embed", p->embed(c->position.config, x, position));
+        x = td_hook_result(g, &p->plugin, "embed", p->embed(c->position.config, x, position));
     out->hidden = stack(c, &a, td_drop(x, in->dropout, "embeddings", 1));
     td_pop(g);
 }
