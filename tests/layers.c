@@ -155,6 +155,8 @@ static const exception exceptions[] = {
     { "core/run/experiment.c", "jsonl", "a default logger" },
     { "core/run/experiment.c", "tensorboard", "a default logger" },
     { "core/graph/dump.c", "constant", "a kind of node" },
+    { "core/graph/leaves.c", "constant", "a kind of node" },
+    { "tools/tandem/generate.c", "text", "a key of the answers" },
     { "tools/tandem/data/corpus.c", "rope", "a word of the corpus" },
     { "tools/tandem/data/corpus.c", "text", "a field of JSONL" },
     { "tools/tandem/describe.c", "text", "a format" },

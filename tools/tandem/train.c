@@ -170,9 +170,9 @@ const td_usage td_usage_train = {
     .json = true,
     .notes =
         "The run is written to run.dir/run.name: metrics.jsonl, TensorBoard events, checkpoints, "
-        "config.cfg, log.txt.\n"
+        "config.cfg, log.txt.\n\n"
         "Exit codes: 0 done, 1 failed, 2 wrong config or usage, 3 diverged, 75 saved after "
-        "SIGTERM, 130 saved after\n"
+        "SIGTERM, 130 saved after "
         "SIGINT (both can be resumed with --resume).\n",
 };
 
