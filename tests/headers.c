@@ -1,5 +1,6 @@
 /* headers.c - what plugins include is valid C11 and C++17, each header alone and without a warning;
- * an option whose field has another type does not compile. */
+ * the example in each header compiles, and its comments name nothing that does not exist; an option
+ * whose field has another type does not compile. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,28 +10,39 @@
 
 static int sh(const char *command) { return system(command); }
 
-/* `compiler` with `language` and `standard` on each header, where there is such a compiler. */
-static void each_header(const char *compiler, const char *language, const char *standard)
+/* The example of a header: what is indented below " * Example..:", up to the next line that is
+ * not. */
+#define EXAMPLE_OF                                                                             \
+    "awk '/^ \\* Example/ { inside = 1; next } inside && /^ \\*     / { print substr($0, 8); " \
+    "next } inside && /^ \\*$/ { print \"\"; next } { inside = 0 }' "
+
+/* Run `compiler` with `options` on each header, where there is such a compiler; `then`: a command
+ * whose output, for the header $h, follows the header. */
+static void each_header(const char *compiler, const char *options, const char *then)
 {
-    char command[1000];
+    char command[2000];
     snprintf(command, sizeof command,
              "command -v %s >/dev/null || exit 0; cd " INCLUDE " && for h in $(find tandem -name "
-             "'*.h'); do echo \"#include \\\"$h\\\"\" | %s -std=%s -x %s " STRICT
-             " - || exit 1; done",
-             compiler, compiler, standard, language);
+             "'*.h'); do (echo \"#include \\\"$h\\\"\"; %s) | %s %s " STRICT
+             " - || { echo \"in $h\"; exit 1; }; done",
+             compiler, then, compiler, options);
     cr_expect_eq(sh(command), 0, "%s", command);
 }
 
-Test(headers, are_valid_c11)
+/* With its example: complete declarations, for a reader to copy, which nothing calls. */
+#define C11 "-std=c11 -x c -Wno-unused-function -Wno-unused-const-variable"
+#define ITS_EXAMPLE EXAMPLE_OF "$h"
+
+Test(headers, are_valid_c11_and_so_are_their_examples)
 {
-    each_header("cc", "c", "c11");
-    each_header("clang", "c", "c11");
+    each_header("cc", C11, ITS_EXAMPLE);
+    each_header("clang", C11, ITS_EXAMPLE);
 }
 
 Test(headers, are_valid_cpp17)
 {
-    each_header("c++", "c++", "c++17");
-    each_header("clang++", "c++", "c++17");
+    each_header("c++", "-std=c++17 -x c++", "true");
+    each_header("clang++", "-std=c++17 -x c++", "true");
 }
 
 static int compile_options(const char *compiler, const char *edit)
@@ -53,4 +65,30 @@ Test(headers, options_have_the_type_of_their_field)
         cr_expect_neq(compile_options(compilers[k], "s/double  *scale/float scale/"), 0, "%s",
                       compilers[k]);
     }
+}
+
+/* ---- what the comments of the headers say
+ * ----------------------------------------------------- */
+
+Test(headers, have_an_example_each)
+{
+    const char *command = "cd " INCLUDE " && for h in $(find tandem -name '*.h'); do " ITS_EXAMPLE
+                          " | grep -q . || { echo \"$h has no example\"; exit 1; }; done";
+    cr_expect_eq(sh(command), 0, "%s", command);
+}
+
+/* A td_ or TD_ name in a comment is one that the code of some public header has: a rename that
+ * forgets the comments fails here. */
+Test(headers, comments_name_what_exists)
+{
+    static const char names[] = "grep -oE '\\b(td|TD)_[A-Za-z0-9_]*[A-Za-z0-9]\\b' | sort -u";
+    char              command[2000];
+    snprintf(command, sizeof command,
+             "cd " INCLUDE
+             " && d=$(mktemp -d) && find tandem -name '*.h' | xargs cat > $d/all.h && "
+             "%s < $d/all.h > $d/named && cc -w -fpreprocessed -dD -E -P $d/all.h | %s > $d/there && "
+             "comm -23 $d/named $d/there > $d/missing; cat $d/missing; n=$(wc -l < $d/missing); "
+             "rm -r $d; test $n -eq 0",
+             names, names);
+    cr_expect_eq(sh(command), 0, "%s", command);
 }

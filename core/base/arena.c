@@ -1,13 +1,16 @@
-/* arena.c - memory that is freed all at once: a list of blocks. */
+/* arena.c - memory that is freed all together: a list of blocks, filled from the front one. */
 #include "base/arena.h"
 
-#include <stdarg.h>
+#include <assert.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 1 << 16 };
+enum { BLOCK = 1 << 16, ALIGNMENT = 16 };
 
+/* One piece of memory from calloc. Its type makes `data` begin at an aligned address behind the
+ * header; `used` stays a multiple of the alignment, so every allocation does. */
 typedef struct block {
     struct block *next;
     size_t        used, room;
@@ -15,46 +18,54 @@ typedef struct block {
 } block;
 
 struct td_arena {
-    block *blocks;
+    block *blocks; /* the front one takes small allocations; NULL: none yet */
 };
 
 td_arena *td_arena_new(void) { return calloc(1, sizeof(td_arena)); }
 
+static void free_blocks(block *b)
+{
+    while (b) {
+        block *next = b->next;
+        free(b);
+        b = next;
+    }
+}
+
 void td_arena_free(td_arena *a)
 {
-    block *next;
-    if (!a)
-        return;
-    for (block *b = a->blocks; b; b = next) {
-        next = b->next;
-        free(b);
-    }
+    if (a)
+        free_blocks(a->blocks);
     free(a);
 }
 
 void td_arena_reset(td_arena *a)
 {
-    block *first = a->blocks, *next;
+    block *first = a->blocks;
     if (!first)
         return;
-    for (block *b = first->next; b; b = next) {
-        next = b->next;
-        free(b);
-    }
+    free_blocks(first->next);
+    /* Allocations are promised to be zeroed, and only calloc zeroes a block: clear what was used,
+     * not the whole block. */
     memset(first->data, 0, first->used);
     first->used = 0;
     first->next = NULL;
 }
 
-static block *more(td_arena *a, size_t bytes)
+/* A new block with room for `bytes`; NULL when out of memory. */
+static block *add_block(td_arena *a, size_t bytes)
 {
-    size_t room = bytes > BLOCK / 4 ? bytes : BLOCK;
+    /* A quarter of a block and more gets a block to itself, so no more than a quarter of any block
+     * is lost at its end. */
+    bool   is_large = bytes > BLOCK / 4;
+    size_t room = is_large ? bytes : BLOCK;
     block *b = room <= SIZE_MAX - sizeof *b ? calloc(1, sizeof *b + room) : NULL;
     if (!b)
         return NULL;
     b->room = room;
-    /* a large piece of its own: go on filling the block in front */
-    if (a->blocks && room == bytes) {
+
+    /* A large block is full from the start: put it second, and go on filling the front one. */
+    if (a->blocks && is_large) {
         b->next = a->blocks->next;
         a->blocks->next = b;
     } else {
@@ -66,17 +77,20 @@ static block *more(td_arena *a, size_t bytes)
 
 void *td_arena_alloc(td_arena *a, size_t bytes)
 {
-    size_t size = (bytes + 15) / 16 * 16;
+    size_t size = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     block *b = a->blocks;
     void  *p;
-    if (size < bytes)
+    if (size < bytes) /* rounding up overflowed */
         return NULL;
+    /* Only the front block is tried. What is left in the others is lost, but an allocation takes
+     * constant time however many blocks there are. */
     if (!b || b->room - b->used < size)
-        b = more(a, size);
+        b = add_block(a, size);
     if (!b)
         return NULL;
     p = (char *)b->data + b->used;
     b->used += size;
+    assert(b->used <= b->room && (uintptr_t)p % ALIGNMENT == 0);
     return p;
 }
 
@@ -93,7 +107,7 @@ char *td_arena_print(td_arena *a, const char *format, ...)
     int     size;
     char   *p;
     va_start(args, format);
-    va_copy(again, args);
+    va_copy(again, args); /* measuring consumes the arguments */
     size = vsnprintf(NULL, 0, format, args);
     p = size < 0 ? NULL : td_arena_alloc(a, (size_t)size + 1);
     if (p)

@@ -1,8 +1,9 @@
-/* clock.h - the clock that durations are measured with. */
+/* clock.h - the clock for measuring durations. */
 #ifndef TD_BASE_CLOCK_H
 #define TD_BASE_CLOCK_H
 
-/* Seconds of a monotonic clock: only differences mean something. [any] */
+/* Seconds on a monotonic clock. Only differences are meaningful: the origin is arbitrary, and the
+ * clock does not jump when the system's time is set. [any] */
 double td_now(void);
 
 #endif

@@ -1,4 +1,11 @@
-/* file.h - files and directories: whole reads, atomic writes, maps, hashes. */
+/* file.h - files and directories: whole reads, atomic writes, maps, hashes, paths.
+ *
+ * Everything that a run leaves behind is written through here, so that a crash, a full disk or a
+ * kill at any moment leaves the old content or the new, never half of either.
+ *
+ * Functions that take an error fail with TD_EIO and a message that names the path, or with
+ * TD_ENOMEM. All are [any], except that nothing here locks: two threads must not write one path.
+ */
 #ifndef TD_BASE_FILE_H
 #define TD_BASE_FILE_H
 
@@ -9,56 +16,79 @@
 
 #include "tandem/error.h"
 
-/* All bytes, with a 0 after them; free() it. NULL with `error`. What is no regular file is read
- * only below /dev and /proc; elsewhere it is refused, here and below. */
+/* "cannot WHAT 'PATH': ..", with the text of errno. Returns TD_EIO. */
+int td_io_error(td_error *error, const char *what, const char *path);
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+/* Only regular files are accepted, except under /dev and /proc (standard input, a shell's
+ * `<(command)`): opening a pipe without a writer would block forever. */
+
+/* The whole file, with a 0 behind it; free() it. NULL with `error`. `size` may be NULL. */
 char *td_file_read(const char *path, size_t *size, td_error *error);
 
-/* Write beside `path`, fsync, rename over it, fsync the directory: after a crash there is the old
- * file or the new. */
-int td_file_write(const char *path, const void *data, size_t size, td_error *error);
-
-/* The same in pieces: write to `file`, then commit or abandon. */
-typedef struct td_atomic_file {
-    FILE *file;
-    char *path, *temporary;
-} td_atomic_file;
-int  td_atomic_open(td_atomic_file *, const char *path, td_error *error);
-/* on failure the temporary file is removed */
-int  td_atomic_commit(td_atomic_file *, td_error *error);
-void td_atomic_abandon(td_atomic_file *);
-
-/* A read-only memory map. */
+/* A read-only memory map of a regular file; `data` is NULL if the file is empty. */
 typedef struct td_mapped_file {
     const unsigned char *data;
     size_t               size;
 } td_mapped_file;
 int  td_file_map(td_mapped_file *, const char *path, td_error *error);
-void td_file_unmap(td_mapped_file *);
+void td_file_unmap(td_mapped_file *); /* may be called again */
 
-/* A new one in $TMPDIR, or /tmp, whose name begins with `name`; remove and free() it. */
-char   *td_temporary_directory(const char *name, td_error *error);
-/* With those above it. The empty path is a mistake of the config. */
-int     td_make_directories(const char *path, td_error *error);
-int     td_sync_directory(const char *path, td_error *error);
-bool    td_file_exists(const char *path);
-int64_t td_file_size(const char *path); /* -1: none */
-int     td_remove_tree(const char *path, td_error *error);
-/* Directory `from` gets the name `to`; what had it is removed. At every moment `to` is whole, old
- * or new. */
-int     td_replace_directory(const char *from, const char *to, td_error *error);
-/* Names in a directory, sorted, without . and ..; free each and the array. -1 with `error`. */
+/* XXH3-128 of the content as 32 hex digits: to detect corruption, not tampering. */
+int td_file_hash(const char *path, char hex[33], td_error *error);
+
+bool    td_file_exists(const char *path); /* also true of a directory */
+int64_t td_file_size(const char *path);   /* -1: cannot be read */
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+/* Replace the file by these bytes: write a temporary file beside it, fsync, rename over it, fsync
+ * the directory. */
+int td_file_write(const char *path, const void *data, size_t size, td_error *error);
+
+/* The same in pieces: write to `file`, then commit or abandon. Commit also reports errors of
+ * earlier writes. Neither leaves the temporary file behind. */
+typedef struct td_atomic_file {
+    FILE *file;
+    char *path, *temporary;
+} td_atomic_file;
+int  td_atomic_open(td_atomic_file *, const char *path, td_error *error);
+int  td_atomic_commit(td_atomic_file *, td_error *error);
+void td_atomic_abandon(td_atomic_file *);
+
+/* ---- directories ----------------------------------------------------------------------------- */
+
+/* A new directory in $TMPDIR, or /tmp, whose name begins with `name`. Remove and free() it. */
+char *td_temporary_directory(const char *name, td_error *error);
+
+/* Create a directory and its parents; existing ones are fine. TD_ECONFIG if the path is empty. */
+int td_make_directories(const char *path, td_error *error);
+
+/* Names in a directory, sorted, without . and ..; free them with td_free_names. A negative code
+ * with `error`. */
 int64_t td_list_directory(const char *path, char ***names, td_error *error);
 void    td_free_names(char **names, int64_t count);
 
-/* XXH3-128 of a file as 32 hex digits. */
-int td_file_hash(const char *path, char hex[33], td_error *error);
+/* Make the creation, renaming and removal of files in a directory durable. */
+int td_sync_directory(const char *path, td_error *error);
 
-/* dir + "/" + name, or name if it is absolute; free() it. */
+/* Remove a file, or a directory with all in it; links are removed, not followed. A path
+ * that does not exist is not an error. */
+int td_remove_tree(const char *path, td_error *error);
+
+/* Rename directory `from` to `to` and remove the one that was there. At every moment there is a
+ * whole directory `to`, old or new, where the file system can exchange two names (see directory.c
+ * for those that cannot). */
+int td_replace_directory(const char *from, const char *to, td_error *error);
+
+/* ---- paths: free() the results; NULL when out of memory -------------------------------------- */
+
+/* directory + "/" + name, or `name` alone if it is absolute or the directory is "". */
 char *td_path_join(const char *directory, const char *name);
-/* The directory part, "." if there is none; free() it. */
+/* Everything before the last slash; "." if there is no slash. */
 char *td_path_directory(const char *path);
-/* Where this program or the library's build/install tree is: .../bin of /proc/self/exe; free()
- * it. */
+/* The directory of the running program: .../bin in a build tree and when installed. */
 char *td_program_directory(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* machine.c - what this machine is, from uname and /proc. */
+/* machine.c - the machine, from uname, /proc and the control group. */
 #include "base/machine.h"
 
 #include <stdlib.h>
@@ -9,16 +9,19 @@
 #include "base/file.h"
 #include "base/threads.h"
 
+/* A double: sizes are compared and printed, and products of sizes must not overflow. */
 double td_memory_bytes(void)
 {
     return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
 }
 
+/* The number in a control group's file; `otherwise` if there is no such file, or no limit, in which
+ * case the file contains the word "max". */
 static double number_in(const char *path, double otherwise)
 {
     double value;
     FILE  *f = fopen(path, "re");
-    bool   known = f && fscanf(f, "%lf", &value) == 1; /* cgroups say "max" where there is none */
+    bool   known = f && fscanf(f, "%lf", &value) == 1;
     if (f)
         fclose(f);
     return known ? value : otherwise;
@@ -26,20 +29,25 @@ static double number_in(const char *path, double otherwise)
 
 double td_memory_limit(void)
 {
-    double all = td_memory_bytes(), v2 = number_in("/sys/fs/cgroup/memory.max", all),
-           v1 = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", all);
-    return v2 < all ? v2 : v1 < all ? v1 : all;
+    /* a machine has version 1 of control groups or version 2; the files of the other are missing */
+    double all = td_memory_bytes();
+    double v2 = number_in("/sys/fs/cgroup/memory.max", all);
+    double v1 = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", all);
+    if (v2 < all)
+        return v2;
+    return v1 < all ? v1 : all; /* "no limit" of version 1 is a number near 2^63 */
 }
 
-/* The first "model name : .. of /proc/cpuinfo; "unknown" where there is none. */
-static void processor(char *out, size_t size)
+/* "model name : .." of the first processor; "unknown" on machines (ARM, for one) that list none. */
+static void processor_name(char *out, size_t size)
 {
     char  line[512];
     FILE *f = fopen("/proc/cpuinfo", "re");
     snprintf(out, size, "unknown");
+    /* the first is enough: all processors of a machine are alike, or nearly so */
     while (f && fgets(line, sizeof line, f)) {
         const char *colon = strncmp(line, "model name", 10) ? NULL : strchr(line, ':');
-        if (!colon)
+        if (!colon || colon[1] != ' ')
             continue;
         snprintf(out, size, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
         break;
@@ -48,10 +56,12 @@ static void processor(char *out, size_t size)
         fclose(f);
 }
 
-static void command_line(td_text *out)
+/* Taken from /proc, so that no caller has to hand argv down to here. */
+static void put_command_line(td_text *out)
 {
     size_t size = 0;
     char  *all = td_file_read("/proc/self/cmdline", &size, NULL);
+    /* arguments end with a 0 each, the last one too */
     for (size_t i = 0; all && i < size; i += strlen(all + i) + 1)
         td_text_print(out, "%s%s", i ? " " : "", all + i);
     free(all);
@@ -61,11 +71,11 @@ void td_machine_describe(td_text *out)
 {
     struct utsname u;
     char           cpu[400], memory[32];
-    processor(cpu, sizeof cpu);
+    processor_name(cpu, sizeof cpu);
     if (!uname(&u))
         td_text_print(out, "host: %s, %s %s, %s\n", u.nodename, u.sysname, u.release, u.machine);
     td_text_print(out, "processor: %d of %s\nmemory: %s\ncompiler: %s\ncommand: ", td_processors(),
                   cpu, td_human_bytes(memory, td_memory_bytes()), __VERSION__);
-    command_line(out);
+    put_command_line(out);
     td_text_print(out, "\n");
 }

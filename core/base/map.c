@@ -1,6 +1,7 @@
-/* map.c - text to pointer: an open-addressed index over entries in order of insertion. */
+/* map.c - text to pointer: entries in order of insertion, with an open-addressed index of them. */
 #include "base/map.h"
 
+#include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +16,8 @@ typedef struct entry {
 
 struct td_map {
     entry  *entries;
-    size_t *slots; /* 1 + index of the entry, 0: empty */
-    size_t  count, room, n_slots;
+    size_t *slots;                /* 1 + index of an entry; 0: empty */
+    size_t  count, room, n_slots; /* n_slots: a power of two, 4 * room */
 };
 
 td_map *td_map_new(void) { return calloc(1, sizeof(td_map)); }
@@ -32,6 +33,11 @@ void td_map_free(td_map *m)
     free(m);
 }
 
+/* Entries never move within their array, so the index can be rebuilt from it, and order costs
+ * nothing. */
+
+/* The slot of the key, or the empty one where it belongs. Linear probing ends because at most a
+ * quarter of the slots are taken. */
 static size_t *slot(const td_map *m, const char *key)
 {
     size_t i = td_random_stream(key) & (m->n_slots - 1);
@@ -40,11 +46,14 @@ static size_t *slot(const td_map *m, const char *key)
     return &m->slots[i];
 }
 
+/* Double the room for entries, and rebuild the index. */
 static int grow(td_map *m)
 {
     size_t  room = m->room ? 2 * m->room : 16;
     entry  *entries = realloc(m->entries, room * sizeof *entries);
     size_t *slots = calloc(4 * room, sizeof *slots);
+    /* The entries may have moved even if there is no memory for the slots: keep them, so that the
+     * map stays as it was. */
     if (entries)
         m->entries = entries;
     if (!entries || !slots) {
@@ -62,27 +71,42 @@ static int grow(td_map *m)
 
 int td_map_set(td_map *m, const char *key, void *value)
 {
-    size_t *at;
-    if (m->count == m->room && grow(m))
-        return TD_ENOMEM;
-    at = slot(m, key);
-    if (!*at) {
-        char *copy = strdup(key);
-        if (!copy)
-            return TD_ENOMEM;
-        m->entries[m->count++].key = copy;
-        *at = m->count;
+    size_t *at = m->n_slots ? slot(m, key) : NULL;
+    char   *copy;
+    if (at && *at) { /* replacing needs no memory, so it cannot fail */
+        m->entries[*at - 1].value = value;
+        return 0;
     }
-    m->entries[*at - 1].value = value;
+    if (m->count == m->room) {
+        if (grow(m))
+            return TD_ENOMEM;
+        at = slot(m, key); /* the old slots are gone */
+    }
+    /* the copy before the entry: without it the map has not changed */
+    copy = strdup(key);
+    if (!copy)
+        return TD_ENOMEM;
+    m->entries[m->count++] = (entry){ copy, value };
+    *at = m->count;
     return 0;
 }
 
 void *td_map_get(const td_map *m, const char *key)
 {
-    size_t at = m->count ? *slot(m, key) : 0;
+    size_t at = m->count ? *slot(m, key) : 0; /* an empty map has no slots to probe */
     return at ? m->entries[at - 1].value : NULL;
 }
 
-size_t      td_map_count(const td_map *m) { return m->count; }
-const char *td_map_key(const td_map *m, size_t i) { return m->entries[i].key; }
-void       *td_map_value(const td_map *m, size_t i) { return m->entries[i].value; }
+size_t td_map_count(const td_map *m) { return m->count; }
+
+const char *td_map_key(const td_map *m, size_t i)
+{
+    assert(i < m->count);
+    return m->entries[i].key;
+}
+
+void *td_map_value(const td_map *m, size_t i)
+{
+    assert(i < m->count);
+    return m->entries[i].value;
+}

@@ -1,5 +1,10 @@
 /* threads.c - the thread pool: workers spin a little, then sleep; items are claimed from one
- * counter. */
+ * counter.
+ *
+ * A training step runs hundreds of short regions. Waking a sleeping thread takes longer than many
+ * of them, so workers spin between regions; they sleep when none comes, so that an idle process
+ * leaves the processors alone.
+ */
 #include "base/threads.h"
 
 #include <assert.h>
@@ -12,31 +17,33 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SPINS = 4000, MAX_THREADS = 1024 };
+enum { SPINS = 4000 /* tens of microseconds */, MAX_THREADS = 1024 };
 
 typedef struct worker {
     td_pool  *pool;
     pthread_t thread;
-    int       index;
+    int       index; /* as items see it; 0 is the caller */
 } worker;
 
 struct td_pool {
     td_services     services;
     td_journal     *log;
-    worker         *workers; /* [threads - 1]; the caller is thread 0 */
+    worker         *workers; /* [threads - 1] */
     int             started;
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* only for sleeping: see next_round */
     pthread_cond_t  wake;
-    atomic_uint     round;   /* a new one begins when the caller has work */
+    atomic_uint     round;   /* counts regions; a change is the signal to start */
     atomic_int      working; /* workers that have not finished this round */
-    atomic_long     next;
+    atomic_long     next;    /* item to claim */
     atomic_bool     stop, busy;
+    /* Of this round: written before `round` is raised, and not until all workers are done with
+     * it. */
     long            count;
     void (*run)(void *, int64_t, int);
     void *argument;
 };
 
-/* The share of processors that the control group grants, 0: all. */
+/* Processors' worth of time that the control group grants, rounded up; 0: no limit. */
 static int quota(void)
 {
     FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
@@ -50,6 +57,7 @@ static int quota(void)
 int td_processors(void)
 {
     cpu_set_t set;
+    /* fails on machines of more than CPU_SETSIZE (1024) processors */
     int       n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN)
                                                          : CPU_COUNT(&set);
     int       limit = quota();
@@ -58,6 +66,8 @@ int td_processors(void)
     return n < 1 ? 1 : n;
 }
 
+/* Tell the processor that this is a spin loop: it saves power, and leaves the core to its other
+ * hyperthread. */
 static void pause_briefly(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -65,6 +75,8 @@ static void pause_briefly(void)
 #endif
 }
 
+/* Work until no item is left. Relaxed is enough: the counter only deals out numbers, and `round`
+ * and `working` order the memory. */
 static void claim(td_pool *p, int thread)
 {
     long i;
@@ -82,6 +94,8 @@ static unsigned next_round(td_pool *p, unsigned seen)
             return round;
         pause_briefly();
     }
+    /* The caller raises `round` under the lock: without it, the raise and its broadcast could fall
+     * between the test and the wait, and this thread would sleep through the round. */
     pthread_mutex_lock(&p->lock);
     while ((round = atomic_load_explicit(&p->round, memory_order_acquire)) == seen)
         pthread_cond_wait(&p->wake, &p->lock);
@@ -89,64 +103,93 @@ static unsigned next_round(td_pool *p, unsigned seen)
     return round;
 }
 
+/* A worker's life: round after round, until `stop`. */
 static void *work(void *argument)
 {
     worker  *w = argument;
     td_pool *p = w->pool;
     unsigned round = 0;
     for (;;) {
-        round = next_round(p, round);
+        round = next_round(p, round); /* a worker that is late never skips one: the caller waits */
         if (atomic_load_explicit(&p->stop, memory_order_relaxed))
             return NULL;
         claim(p, w->index);
+        /* release: whoever sees 0 here also sees what the items wrote */
         atomic_fetch_sub_explicit(&p->working, 1, memory_order_release);
     }
 }
 
-static void parallel(const td_services *services, int64_t n, void (*fn)(void *, int64_t, int),
-                     void *argument)
+/* Raise `round`, and wake whoever sleeps. */
+static void begin_round(td_pool *p)
 {
-    td_pool *p = services->host;
-    bool     nested = atomic_exchange_explicit(&p->busy, true, memory_order_acquire);
-    assert(!nested && "td_parallel may not be nested");
-    if (!p->started) {
-        for (int64_t i = 0; i < n; i++)
-            fn(argument, i, 0);
-        atomic_store_explicit(&p->busy, false, memory_order_release);
-        return;
-    }
-    p->run = fn;
-    p->argument = argument;
-    p->count = (long)n;
-    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->working, p->started, memory_order_relaxed);
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add_explicit(&p->round, 1, memory_order_release);
     pthread_cond_broadcast(&p->wake);
     pthread_mutex_unlock(&p->lock);
-    claim(p, 0);
+}
+
+/* Until every worker has left the round: the next one may then overwrite `run` and `count`. */
+static void wait_for_workers(td_pool *p)
+{
     for (int spins = 0; atomic_load_explicit(&p->working, memory_order_acquire); spins++)
         if (spins < SPINS)
             pause_briefly();
         else
-            sched_yield();
+            sched_yield(); /* more threads than processors: the last worker may need this one */
+}
+
+/* With one thread there is nothing to hand out. */
+static void run_alone(void (*fn)(void *, int64_t, int), int64_t n, void *argument)
+{
+    for (int64_t i = 0; i < n; i++)
+        fn(argument, i, 0);
+}
+
+/* td_services.parallel. One region at a time: `busy` catches nested and concurrent ones. */
+static void parallel(const td_services *services, int64_t n, void (*fn)(void *, int64_t, int),
+                     void *argument)
+{
+    td_pool *p = services->host;
+    /* another region would overwrite the round that is going on */
+    bool     nested = atomic_exchange_explicit(&p->busy, true, memory_order_acquire);
+    assert(!nested && "td_parallel may not be nested");
+    if (!p->started) {
+        run_alone(fn, n, argument);
+    } else {
+        assert(!atomic_load(&p->working));
+        /* Set up the round, begin it, work along, and leave when the last worker has. */
+        p->run = fn;
+        p->argument = argument;
+        p->count = (long)n;
+        atomic_store_explicit(&p->next, 0, memory_order_relaxed);
+        atomic_store_explicit(&p->working, p->started, memory_order_relaxed);
+        begin_round(p);
+        claim(p, 0);
+        wait_for_workers(p);
+    }
     atomic_store_explicit(&p->busy, false, memory_order_release);
 }
 
+/* td_services.log. */
 static void say(const td_services *services, int level, const char *format, ...)
 {
     td_pool *p = services->host;
     va_list  args;
+    /* a plugin's level is input, not an invariant */
+    if (level < TD_LOG_DEBUG || level > TD_LOG_ERROR)
+        level = TD_LOG_ERROR;
     va_start(args, format);
     td_log_lines(p->log, level, format, args);
     va_end(args);
 }
 
-/* Signals go to the main thread. */
+/* Start the workers. An error number if one cannot be started: `started` counts those that were. */
 static int start(td_pool *p)
 {
     sigset_t all, before;
     int      code = 0;
+    /* Workers inherit a mask that blocks everything, so signals (SIGTERM: save and requeue) arrive
+     * at the main thread. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (int i = 0; i < p->services.threads - 1 && !code; i++) {
@@ -158,34 +201,45 @@ static int start(td_pool *p)
     return code;
 }
 
+/* The pool before its threads; NULL when out of memory. */
+static td_pool *make(int threads, td_journal *log)
+{
+    td_pool *p = calloc(1, sizeof *p);
+    /* the caller needs no entry, but a count of 0 may give NULL */
+    worker  *workers = calloc((size_t)threads, sizeof *workers);
+    if (!p || !workers) {
+        free(p);
+        free(workers);
+        return NULL;
+    }
+    p->services = (td_services){
+        .size = sizeof p->services, .threads = threads, .parallel = parallel, .log = say, .host = p
+    };
+    p->workers = workers;
+    p->log = log;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    return p;
+}
+
 td_pool *td_pool_new(int threads, td_journal *log, td_error *error)
 {
     td_pool *p;
     int      code;
 
     if (threads < 0 || threads > MAX_THREADS) {
-        td_fail(error, TD_ECONFIG, "%d threads: choose 1 to %d, or 0 for all processors", threads,
-                MAX_THREADS);
+        td_fail(error, TD_ECONFIG, "cannot use %d threads: choose 1 to %d, or 0 for all processors",
+                threads, MAX_THREADS);
         return NULL;
     }
-    p = calloc(1, sizeof *p);
-    if (p) {
-        p->services = (td_services){ .size = sizeof p->services,
-                                     .threads = threads ? threads : td_processors(),
-                                     .parallel = parallel,
-                                     .log = say,
-                                     .host = p };
-        p->workers = calloc((size_t)p->services.threads, sizeof *p->workers);
-        p->log = log;
-        pthread_mutex_init(&p->lock, NULL);
-        pthread_cond_init(&p->wake, NULL);
-    }
-    code = p && p->workers ? start(p) : ENOMEM;
+    if (!threads)
+        threads = td_processors();
+    p = make(threads, log);
+    code = p ? start(p) : ENOMEM;
     if (!code)
         return p;
-    td_fail(error, TD_ENOMEM, "cannot start %d threads: %s", threads ? threads : td_processors(),
-            strerror(code));
-    td_pool_free(p);
+    td_fail(error, TD_ENOMEM, "cannot start %d threads: %s", threads, strerror(code));
+    td_pool_free(p); /* joins those that did start */
     return NULL;
 }
 
@@ -193,11 +247,10 @@ void td_pool_free(td_pool *p)
 {
     if (!p)
         return;
+    assert(!atomic_load(&p->busy));
+    /* a round without work: workers look at `stop` before they claim */
     atomic_store(&p->stop, true);
-    pthread_mutex_lock(&p->lock);
-    atomic_fetch_add(&p->round, 1);
-    pthread_cond_broadcast(&p->wake);
-    pthread_mutex_unlock(&p->lock);
+    begin_round(p);
     for (int i = 0; i < p->started; i++)
         pthread_join(p->workers[i].thread, NULL);
     pthread_cond_destroy(&p->wake);

@@ -1,4 +1,4 @@
-/* cases.h - the tests' functions, by name. */
+/* cases.h - declares the function of each test in cases.def. */
 #ifndef TD_CHECK_CASES_H
 #define TD_CHECK_CASES_H
 

@@ -1,4 +1,9 @@
-/* check.c - running a test and keeping what it finds. */
+/* check.c - running a test, collecting its findings, and what tests open.
+ *
+ * Tests stop by longjmp: deep in a comparison there is nothing sensible to return to. What they
+ * allocate is the arena's, or stays: the process ends with the test. Devices, pools and configs are
+ * closed here.
+ */
 #include <malloc.h>
 #include <stdarg.h>
 
@@ -7,23 +12,26 @@
 
 /* ---- cases ----------------------------------------------------------------------------------- */
 
+/* clang-format off */
 #define CASE(kind, name, function, brief) { kind, name, brief, function },
 static const td_check_case cases[] = {
 #include "check/cases.def"
     { NULL, NULL, NULL, NULL },
 };
 #undef CASE
+/* clang-format on */
 
 const td_check_case *td_check_cases(void) { return cases; }
 
 bool td_check_applies(const td_check_case *t, const char *kind)
 {
-    size_t length = t->kind ? strlen(t->kind) : 0;
+    size_t length = t->kind ? strlen(t->kind) : 0; /* kinds carry a revision: "norm/1" */
     return !t->kind || (!strncmp(kind, t->kind, length) && kind[length] == '/');
 }
 
 void td_check_close(td_check *c)
 {
+    /* backends before the pools that they run on */
     for (size_t k = 0; k < c->n_opened; k++)
         c->opened[k].backend->close(c->opened[k].state);
     for (size_t k = 0; k < sizeof c->pools / sizeof *c->pools; k++) {
@@ -44,7 +52,7 @@ void td_check_run(td_check *c, const td_check_case *t)
     c->arena = td_arena_new();
     if (!c->arena)
         td_check_finding(c, "out of memory");
-    else if (!setjmp(c->stop))
+    else if (!setjmp(c->stop)) /* td_check_stop returns here, from any depth */
         t->run(c);
     td_check_close(c);
 }
@@ -58,7 +66,8 @@ void td_check_clear(td_check *c)
 
 /* ---- findings -------------------------------------------------------------------------------- */
 
-/* Whatever bytes a plugin's message or text has: findings go on as JSON. */
+/* Messages may quote any bytes of a plugin, and findings are passed on as JSON, which must be
+ * UTF-8. */
 static void add_text(td_text *to, const char *format, va_list args, const char *end)
 {
     char text[1200];
@@ -89,14 +98,14 @@ void td_check_skip(td_check *c, const char *format, ...)
     td_check_stop(c);
 }
 
-const char *td_check_error(const td_error *e) { return e->code ? e->text : "(it gave no message)"; }
+const char *td_check_error(const td_error *e) { return e->code ? e->text : "(without a message)"; }
 
 void td_check_failure(td_check *c, const char *hook, int code, const td_error *e)
 {
     if (code > 0)
-        td_check_finding(c, "%s gave %d: 0 or a negative TD_E.. code is meant", hook, code);
+        td_check_finding(c, "%s returns %d: it must return 0 or a negative td_status", hook, code);
     else if (!e->code || !*e->text)
-        td_check_finding(c, "%s failed with %d and no message: say with td_fail what is wrong",
+        td_check_finding(c, "%s fails with %d and no message: describe what is wrong with td_fail",
                          hook, code);
 }
 
@@ -120,9 +129,9 @@ int td_check_open_backend(td_check *c, const td_part *part, int threads, td_devi
     *out = (td_device){ .registry = c->registry,
                         .backend = (const void *)part->plugin,
                         .services = td_check_services(c, threads) };
-    code = out->backend->open(part->config, out->services, &out->state, e);
     MUST(c, c->n_opened < TD_CHECK_DEVICES, "the test opens more than %d backends",
          TD_CHECK_DEVICES);
+    code = out->backend->open(part->config, out->services, &out->state, e);
     if (!code)
         c->opened[c->n_opened++] = *out;
     return code;
@@ -138,13 +147,13 @@ td_device td_check_device(td_check *c, int real, int threads)
         td_part          part;
         if (!td_check_is_kind(p, TD_BACKEND_KIND) ||
             ((const td_backend *)(const void *)p)->real != real ||
-            ((const td_backend *)(const void *)p)->upload) /* tests write to its memory */
+            ((const td_backend *)(const void *)p)->upload) /* tests write to its memory directly */
             continue;
         part = td_check_default(c, TD_BACKEND_KIND, p->name);
         if (!td_check_open_backend(c, &part, threads, &d, &e))
             return d;
     }
-    td_check_finding(c, "no backend that computes in %s can be opened%s%s",
+    td_check_finding(c, "no backend that computes in %s, in host memory, can be opened%s%s",
                      real == TD_F64 ? "double" : "float", e.code ? ": " : "", e.text);
     td_check_stop(c);
 }
@@ -165,16 +174,18 @@ const char *td_check_directory(td_check *c)
 size_t td_check_heap(void)
 {
 #ifdef TANDEM_SANITIZED
-    return 0;
+    return 0; /* the sanitizer's own report finds leaks */
 #else
     struct mallinfo2 m = mallinfo2();
     return m.uordblks + m.hblkhd;
 #endif
 }
 
-/* Memory that grows in every round: what only warms up does not. */
+/* A leak grows in every round; caches and pools that only warm up stop growing. The least growth of
+ * all rounds is what is reported. */
 void td_check_leak(td_check *c, const char *what, void (*f)(td_check *, void *), void *argument)
 {
+    /* many repetitions, so that a few bytes each stand out */
     enum { ROUNDS = 5, TIMES = 20 };
     size_t least = SIZE_MAX;
     for (int round = 0; round < ROUNDS; round++) {
@@ -186,5 +197,5 @@ void td_check_leak(td_check *c, const char *what, void (*f)(td_check *, void *),
         if (!least)
             return;
     }
-    td_check_finding(c, "%s leaks: %d times more take %zu bytes more", what, TIMES, least);
+    td_check_finding(c, "%s leaks: every %d repetitions take %zu more bytes", what, TIMES, least);
 }

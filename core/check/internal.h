@@ -1,5 +1,5 @@
-/* internal.h - what the tests of the suite share: findings, the part under test, the cases of each
- * kind. */
+/* internal.h - what the tests of the suite share: how they end, the part under test, backends,
+ * pools and the search for leaks. */
 #ifndef TD_CHECK_INTERNAL_H
 #define TD_CHECK_INTERNAL_H
 
@@ -13,66 +13,70 @@
 #include "plan/internal.h"
 #include "plugin/options.h"
 
-/* The test ends here. */
+/* End the test. */
 _Noreturn void td_check_stop(td_check *);
-/* The test does not apply, and ends. */
+/* End the test as one that does not apply, unless it has findings already; the text says why. */
 _Noreturn void td_check_skip(td_check *, const char *format, ...) TD_PRINTF(2, 3);
 
-/* Close and free all that a test took. */
+/* Close and free everything that a test opened through these functions. */
 void td_check_close(td_check *);
 
-/* What must hold for the test to go on. */
-#define MUST(c, condition, ...)                                 \
-    do {                                                        \
-        if (!(condition))                                       \
-            td_check_finding(c, __VA_ARGS__), td_check_stop(c); \
+/* What must hold for the test to continue; otherwise the rest is the finding's format and
+ * arguments. */
+#define MUST(c, condition, ...)               \
+    do {                                      \
+        if (!(condition)) {                   \
+            td_check_finding(c, __VA_ARGS__); \
+            td_check_stop(c);                 \
+        }                                     \
     } while (0)
 
-/* An error's message, for findings; says so if there is none. */
+/* The message of an error, or a text that there is none. */
 const char *td_check_error(const td_error *);
-/* A hook failed: it must have a message and a negative code. */
+/* A hook has failed with `code`: add a finding unless that is negative and comes with a message. */
 void        td_check_failure(td_check *, const char *hook, int code, const td_error *);
 
-/* The plugin under test with the options that the config gives, else defaults; its config struct
- * ends at a page that cannot be read, so that whoever reads on crashes. */
+/* The plugin under test with the options of the config, if there is one, else with defaults. Its
+ * config struct ends at a page that cannot be read, so reading beyond it crashes. */
 td_part     td_check_part(td_check *);
-/* Ends the test, with a finding, if there are options that only the user can know (a path), or the
- * plugin refuses those that it would get. */
+/* End the test with a finding if a required option is missing that no test can make up (a path), or
+ * if the plugin refuses the options that it has. */
 void        td_check_need_options(td_check *);
-/* Zeroed memory, aligned to 8 bytes; what comes after it cannot be touched. Not freed: the process
- * is the test's. */
+/* Zeroed memory, aligned to 8 bytes, followed by a page that cannot be touched. Never freed: the
+ * process belongs to the test. */
 char       *td_check_guarded(td_check *, size_t bytes);
-/* How many other settings there are to try, one option at a time: switches turned, other choices,
- * numbers that are 0 by default. */
+/* How many other settings of the plugin's options are to be tried, one option at a time. */
 int         td_check_variants(td_check *);
-/* Change the part as c->variant says, and give what was changed ("output_norm = true"), "" for
- * nothing. */
+/* Apply variant c->variant to the part; returns what was changed ("output_norm = true"), or "". */
 const char *td_check_vary(td_check *, const td_part *);
-/* Another plugin with defaults. */
+/* Any plugin with defaults; the one under test as td_check_part has it. */
 td_part     td_check_default(td_check *, const char *kind, const char *name);
-/* The field of an option, by name and type; NULL: there is none. */
+/* The field of the option with this name and td_option_type; NULL if there is none. */
 void       *td_check_field(const td_part *, const char *name, int64_t type);
-/* The field of the first part of a kind ("norm/1"); NULL. */
+/* The first field for a part of this kind ("norm/1"); NULL if there is none. */
 td_part    *td_check_slot(const td_part *, const char *kind);
+/* Whether the plugin is of the kind ("norm/1"); NULL is of none. */
 bool        td_check_is_kind(const td_plugin *, const char *kind);
 
-/* A pool of so many threads, for as long as the test runs. */
+/* The services of a pool of so many threads, valid until the test ends. */
 const td_services *td_check_services(td_check *, int threads);
-/* The first backend of the registry that computes in `real` and can be opened; it is closed after the
- * test. */
+/* The first backend found that computes in `real`, in host memory, and can be opened; it is closed
+ * when the test ends. */
 td_device          td_check_device(td_check *, int real, int threads);
-/* This one, opened; 0, or a code with `error`. */
+/* Open this backend, to be closed when the test ends: 0, or a code with `error`. */
 int                td_check_open_backend(td_check *, const td_part *, int threads, td_device *out,
                                          td_error *error);
-/* An empty directory; who runs the test removes it with its $TMPDIR. */
+/* A new empty directory below $TMPDIR, which whoever runs the test removes. */
 const char        *td_check_directory(td_check *);
 
-/* Bytes that are allocated now; 0 where that cannot be told (sanitizers). */
+/* The bytes allocated at present; 0 where that cannot be known (sanitizers). */
 size_t td_check_heap(void);
-/* Call f(argument) often: what it allocates must be freed. */
+/* Call f(argument) many times; a finding that begins with `what` if allocated memory keeps
+ * growing. */
 void   td_check_leak(td_check *, const char *what, void (*f)(td_check *, void *), void *argument);
 
-/* Whether two numbers are within `tolerance` of the larger of 1 and their size. */
+/* Whether x is within `tolerance` of y, relative to |y| where that is above 1. Equal infinities are
+ * near; NaN is near nothing. */
 static inline bool td_check_near(double x, double y, double tolerance)
 {
     return x == y || fabs(x - y) <= tolerance * fmax(1, fabs(y));

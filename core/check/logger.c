@@ -1,9 +1,10 @@
-/* logger.c - what every logger must do: take any numbers, go on after an interruption, and say where
- * it cannot write. */
+/* logger.c - what every logger must do: take any numbers, continue after an interruption as if
+ * there had been none, and report that it cannot write. */
 #include "check/cases.h"
 #include "check/internal.h"
 #include "tandem/kind/logger.h"
 
+/* Open the logger; *code is what `open` returned. */
 static void *logger_opened(td_check *c, const td_part *part, const char *directory, int64_t resume,
                            int *code)
 {
@@ -18,6 +19,8 @@ static void *logger_opened(td_check *c, const td_part *part, const char *directo
     return state;
 }
 
+/* Log steps [from, to) and close: names to be quoted, numbers that are none, a step without
+ * metrics. */
 static void write_steps(td_check *c, const td_part *part, const char *directory, int64_t from,
                         int64_t to, bool resume)
 {
@@ -25,20 +28,21 @@ static void write_steps(td_check *c, const td_part *part, const char *directory,
     td_error         e = { 0 };
     int              code;
     void            *state = logger_opened(c, part, directory, resume ? from : 0, &code);
-    MUST(c, !code, "it cannot be opened");
+    MUST(c, !code, "it cannot be opened in the directory of a run");
     for (int64_t k = from; k < to; k++) {
         td_metric m[] = { { "train/loss", 3.5 - (double)k, false },
                           { "train/tokens_per_second", 1e5, true },
                           { "evaluate/a \"quoted\" name/nll", k % 3 ? 1e-300 : NAN, false },
                           { "train/huge", k % 2 ? INFINITY : -1e300, false } };
-        MUST(c, !l->write(state, k, m, 4, &e), "write of step %lld: %s", (long long)k,
+        MUST(c, !l->write(state, k, m, 4, &e), "write fails at step %lld: %s", (long long)k,
              td_check_error(&e));
-        if (l->flush && k % 4 == 3)
-            MUST(c, !l->flush(state, &e), "flush: %s", td_check_error(&e));
+        if (l->flush && k % 4 == 3) /* as before a checkpoint, in the middle of a run */
+            MUST(c, !l->flush(state, &e), "flush fails: %s", td_check_error(&e));
     }
-    MUST(c, !l->write(state, to, NULL, 0, &e), "write of no metrics: %s", td_check_error(&e));
+    MUST(c, !l->write(state, to, NULL, 0, &e), "write fails without metrics: %s",
+         td_check_error(&e));
     if (l->flush)
-        MUST(c, !l->flush(state, &e), "flush: %s", td_check_error(&e));
+        MUST(c, !l->flush(state, &e), "flush fails: %s", td_check_error(&e));
     l->close(state);
 }
 
@@ -47,11 +51,12 @@ void td_check_logger(td_check *c)
     const char *directory = td_check_directory(c);
     td_part     part = td_check_part(c);
     td_check_need_options(c);
+    /* the second run resumes before the end of the first, as after a crash */
     write_steps(c, &part, directory, 1, 12, false);
-    write_steps(c, &part, directory, 5, 14, true); /* the steps from 5 on come again */
+    write_steps(c, &part, directory, 5, 14, true); /* steps 5 to 11 are repeated */
 }
 
-/* Lines of a text file; 0 of any other. */
+/* The lines of a text file; 0 for a binary one, where lines mean nothing. */
 static int64_t lines_of(const char *path)
 {
     size_t  size = 0;
@@ -63,7 +68,7 @@ static int64_t lines_of(const char *path)
     return lines;
 }
 
-/* Lines of all text files in a directory and those in it. */
+/* The lines of all text files in a directory and below; negative if it is none. */
 static int64_t lines_in(const char *directory)
 {
     char  **names = NULL;
@@ -71,6 +76,7 @@ static int64_t lines_in(const char *directory)
     for (int64_t k = 0; k < n; k++) {
         char   *path = td_path_join(directory, names[k]);
         int64_t within = path ? lines_in(path) : 0;
+        /* negative: no directory, so a file */
         total += within >= 0 ? within : lines_of(path);
         free(path);
     }
@@ -79,7 +85,8 @@ static int64_t lines_in(const char *directory)
     return n < 0 ? -1 : total;
 }
 
-/* Written with an interruption, there are as many lines as without: those that come again are cut. */
+/* With and without an interruption there must be equally many lines: repeated ones are removed.
+ * Formats differ too much to compare more. */
 void td_check_logger_resumed(td_check *c)
 {
     const char *whole = td_check_directory(c), *twice = td_check_directory(c);
@@ -87,19 +94,22 @@ void td_check_logger_resumed(td_check *c)
     int64_t     want, have;
     td_check_need_options(c);
     write_steps(c, &part, whole, 1, 14, false);
+    /* counted only now, when the logger is closed: it may write late */
     want = lines_in(whole);
     if (!want)
-        td_check_skip(c, "it writes no text in the run's directory");
+        td_check_skip(c, "it writes no text files in the directory of the run");
+    /* killed after step 8, with the last checkpoint after step 4 */
     write_steps(c, &part, twice, 1, 9, false);
     write_steps(c, &part, twice, 5, 14, true);
     have = lines_in(twice);
     if (have != want)
         td_check_finding(c,
-                         "resumed at step 5 of 8 it has %lld lines where an uninterrupted run has "
-                         "%lld: cut what comes again (td_logger_in.resume)",
+                         "resumed at step 5 after 8 steps, it has %lld lines, but an uninterrupted "
+                         "run has %lld: remove repeated lines (td_logger_in.resume)",
                          (long long)have, (long long)want);
 }
 
+/* The number of files in a directory; negative if it is none. */
 static int64_t entries_of(const char *directory)
 {
     char  **names = NULL;
@@ -109,39 +119,47 @@ static int64_t entries_of(const char *directory)
     return n;
 }
 
-void td_check_logger_nowhere(td_check *c)
+/* Open the logger in a directory that does not exist, and write: the first negative code, 0 if all
+ * of it succeeds. */
+static int write_nowhere(td_check *c, const td_part *part, const char *file)
 {
-    const char *directory = td_check_directory(c);
-    td_part     part = td_check_part(c);
-    char       *file = td_arena_print(c->arena, "%s/file", directory);
-    FILE       *f = fopen(file, "w");
-    int         code;
-    void       *state;
-    bool        writes;
-    td_error    e = { 0 };
-    td_metric   m = { "train/loss", 3.5, false };
-
-    const td_logger *l = (const void *)part.plugin;
-    td_check_need_options(c);
-    MUST(c, f, "cannot write to the test's directory");
-    fclose(f);
-    write_steps(c, &part, directory, 1, 3, false);
-    writes = entries_of(directory) > 1;              /* more than `file` */
-    state = logger_opened(c, &part, file, 0, &code); /* where no directory is */
+    const td_logger *l = (const void *)part->plugin;
+    td_metric        m = { "train/loss", 3.5, false };
+    td_error         e = { 0 };
+    int              code;
+    void            *state = logger_opened(c, part, file, 0, &code);
     if (code)
-        return;
+        return code;
     code = l->write(state, 1, &m, 1, &e);
     if (!code && l->flush)
         code = l->flush(state, &e);
     l->close(state);
     if (code)
         td_check_failure(c, "write or flush", code, &e);
-    else if (writes)
-        td_check_finding(c, "it writes in the run's directory, and where that is none open, write "
-                            "and flush all give 0: metrics would be lost, and nobody told");
+    return code;
 }
 
-/* A whole run's worth of lines, opened and closed. */
+void td_check_logger_nowhere(td_check *c)
+{
+    const char *directory = td_check_directory(c);
+    td_part     part = td_check_part(c);
+    char       *file = td_arena_print(c->arena, "%s/file", directory);
+    FILE       *f = fopen(file, "w");
+    bool        writes;
+
+    td_check_need_options(c);
+    MUST(c, f, "cannot write to the directory of the test");
+    fclose(f);
+    write_steps(c, &part, directory, 1, 3, false);
+    /* one that writes elsewhere, or nowhere at all, has nothing to report; `file` is one entry */
+    writes = entries_of(directory) > 1;
+    if (!write_nowhere(c, &part, file) && writes)
+        td_check_finding(c,
+                         "it writes to the directory of the run, but where that is a file, open, "
+                         "write and flush all return 0: metrics would be lost silently");
+}
+
+/* A short run: opened, written, closed. */
 static void log_run(td_check *c, void *argument)
 {
     write_steps(c, argument, c->collected, 1, 4, false);

@@ -1,5 +1,9 @@
-/* op_cases.h - cases of every built-in op: what its kernels are tried on. Dims are primes, 1 and odd
- * lengths, with broadcasting. */
+/* op_cases.h - cases of every built-in op: what its kernels are tried on.
+ *
+ * Dims are primes, 1 and odd lengths, with broadcasting, as tiles and vectors stumble over those.
+ * Ops on ids and masks get constant ones. A case may put its op between others: td_exp after a view
+ * makes sure that the view is read with its strides. Included by op_lab.c and by the tests of
+ * backends. */
 #ifndef TD_CHECK_OP_CASES_H
 #define TD_CHECK_OP_CASES_H
 
@@ -19,7 +23,7 @@ static td_tensor *emit(const char *op, td_tensor *x, int n_attrs, const int64_t 
     return td_emit(x->graph, op, in, 1, &a);
 }
 
-/* Integers [dims] from a list. */
+/* Integers [rows, columns] from a list. */
 static td_tensor *ints(td_graph *g, const double *values, int64_t rows, int64_t columns)
 {
     int64_t dims[] = { rows, columns };
@@ -34,11 +38,10 @@ static td_tensor *numbers(td_graph *g, const double *values, int64_t n)
 
 /* ---- elementwise and movement ---------------------------------------------------------------- */
 
-#define UNARY_BUILD(name) \
-    BUILD(build_##name) { return td_##name(x[0]); }
-#define BINARY_BUILD(name) \
-    BUILD(build_##name) { return td_##name(x[0], x[1]); }
 /* clang-format off */
+#define UNARY_BUILD(name) BUILD(build_##name) { return td_##name(x[0]); }
+#define BINARY_BUILD(name) BUILD(build_##name) { return td_##name(x[0], x[1]); }
+
 UNARY_BUILD(neg) UNARY_BUILD(exp) UNARY_BUILD(log) UNARY_BUILD(sqrt) UNARY_BUILD(rsqrt)
 UNARY_BUILD(sin) UNARY_BUILD(cos) UNARY_BUILD(tanh) UNARY_BUILD(sigmoid) UNARY_BUILD(abs)
 UNARY_BUILD(sign) UNARY_BUILD(floor) UNARY_BUILD(softmax) UNARY_BUILD(sum_squares)
@@ -94,7 +97,7 @@ BUILD(build_transposed)
     return td_matmul(td_transpose(x[0], -1, -2), td_transpose(x[1], -1, -2));
 }
 
-/* Groups of x's rows: some empty, and rows of none. */
+/* Group numbers -1 .. 4 for the rows of x: some groups are empty, and rows of -1 belong to none. */
 static td_tensor *groups_of(td_graph *g, const td_tensor *x, bool sorted)
 {
     double  group[512];
@@ -126,7 +129,7 @@ BUILD(build_rms) { return td_rms_norm(x[0], o ? x[1] : 0, 1e-6); }
 BUILD(build_layer) { return td_layer_norm(x[0], o > 0 ? x[1] : 0, o > 1 ? x[2] : 0, 1e-5); }
 BUILD(build_rope) { return td_rope(x[0], td_detach(td_cos(x[1])), td_detach(td_sin(x[2]))); }
 
-/* Rope's angles are data: only x has a gradient. */
+/* Rope with constant angles, as models have them: only x has a gradient. */
 BUILD(build_rope_data)
 {
     double  angle[42], c[42], s[42];
@@ -146,6 +149,7 @@ BUILD(build_dropout)
     return td_dropout_at(x[0], step, example, 0.375, o, "here");
 }
 
+/* Two of the five rows have weight 0 and labels that do not exist. */
 static td_tensor *cross_entropy(td_graph *g, td_tensor **x, double z_loss, double smoothing)
 {
     static const double labels[] = { 0, 6, -1, 3, 99 }, weights[] = { 1, 0.5, 0, 2, 0 };
@@ -206,7 +210,7 @@ BUILD(build_attend_held)
     return td_attend(x[0], x[1], x[2], &m, 0, 0.6);
 }
 
-/* Cross-attention: other lengths, queries and keys of their own. */
+/* Cross-attention: fewer queries than keys, segments in any order, one query without a key. */
 BUILD(build_cross)
 {
     td_mask m = { 0 };
@@ -217,7 +221,7 @@ BUILD(build_cross)
 
 /* ---- updates in place, and integers ---------------------------------------------------------- */
 
-/* p, m and v after the step; option 0 shuts the gate. */
+/* p, m and v after the update; option 0 shuts the gate. */
 BUILD(build_adamw)
 {
     td_tensor *in[TD_STEP_INPUTS] = { x[0],
@@ -228,12 +232,13 @@ BUILD(build_adamw)
                                       td_scalar(g, 3),
                                       td_scalar(g, 0.5),
                                       td_scalar(g, (double)o) };
+    /* three outputs in one, as a case has one root */
     td_tensor *p = td_adamw_step(in, 0.9, 0.95, 1e-6, 0.1),
               *parts[] = { p, td_output(p, 1), td_output(p, 2) };
     return td_concat(parts, 3, 0);
 }
 
-/* With the gate shut the sum is of no use to anyone. */
+/* With the gate shut nobody reads the sum, and kernels need not compute it. */
 BUILD(build_moment)
 {
     td_tensor *in[] = { x[0], x[1], td_scalar(g, 3), td_scalar(g, 0.5), td_scalar(g, (double)o) };
@@ -287,7 +292,7 @@ BUILD(build_append_integers)
                    TD_REAL);
 }
 
-/* Every op that integers have, side by side. */
+/* Every op that takes integers, side by side. */
 BUILD(build_integers)
 {
     td_tensor *a = ints(g, (const double[]){ 3, -7, 0, 11, 2147483647, -5 }, 2, 3),
@@ -314,18 +319,16 @@ BUILD(build_integers)
 }
 
 #define ALL_MASKS (CAUSAL | SEGMENTS | INPUTS_ | INDICES | SELF | WINDOW)
-#define UNARY_CASES(name, low, high)                     \
+/* clang-format off */
+#define UNARY_CASES(name, low, high) \
     { #name, "3x5", low, high, build_##name, 0, false }, \
-    {                                                    \
-#name, "1", low, high, build_##name, 0, false    \
-    }
-#define BINARY_CASES(name, low, high)                              \
-    { #name, "3x5,3x5", low, high, build_##name, 0, false },       \
-        { #name, "2x1x7,3x1", low, high, build_##name, 0, false }, \
-        { #name, "5,-", low, high, build_##name, 0, false },       \
-    {                                                              \
-#name, "1x3,2x1x3", low, high, build_##name, 0, false      \
-    }
+    { #name, "1", low, high, build_##name, 0, false }
+#define BINARY_CASES(name, low, high) \
+    { #name, "3x5,3x5", low, high, build_##name, 0, false }, \
+    { #name, "2x1x7,3x1", low, high, build_##name, 0, false }, \
+    { #name, "5,-", low, high, build_##name, 0, false }, \
+    { #name, "1x3,2x1x3", low, high, build_##name, 0, false }
+/* clang-format on */
 
 static const td_op_case cases[] = {
     UNARY_CASES(neg, -2, 2),

@@ -1,5 +1,8 @@
-/* optimizer.c - what every optimizer must do: it goes down a convex hill, its state can be saved and
- * restored, clip and gate hold, and threads change nothing. */
+/* optimizer.c - what every optimizer must do: descend a convex function, survive saving and
+ * restoring, obey rate, clip, gate and decay, and give the same bits on any number of threads.
+ *
+ * It works through the same update graph as training, on parameters of many shapes without a
+ * model. */
 #include "check/cases.h"
 #include "check/internal.h"
 #include "tandem/kind/optimizer.h"
@@ -9,6 +12,8 @@
 
 /* ---- a few parameters ------------------------------------------------------------------------ */
 
+/* Names matter: optimizers may treat embeddings, norms and matrices differently. So do shapes:
+ * square, long, one row, one element, rank 3. */
 static const struct {
     const char *name;
     int         rank;
@@ -25,6 +30,7 @@ static const struct {
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes, LARGEST = 64 };
 
+/* The update of these parameters, planned and bound. */
 typedef struct lab {
     td_check     *check;
     td_device     device;
@@ -35,11 +41,13 @@ typedef struct lab {
     void         *memory;
 } lab;
 
+/* The parameter of the k-th shape. */
 static td_variable *parameter(lab *l, int k)
 {
     return td_variables_find(l->variables, shapes[k].name);
 }
 
+/* Its gradient has the name that the model's update looks for. */
 static td_variable *gradient(lab *l, int k)
 {
     char name[128];
@@ -47,11 +55,13 @@ static td_variable *gradient(lab *l, int k)
     return td_variables_find(l->variables, name);
 }
 
+/* The initial value of entry n of parameter k, in [-1, 1). */
 static double initial(int k, int64_t n)
 {
     return td_random_uniform(7, (uint64_t)k, (uint64_t)n) * 2 - 1;
 }
 
+/* Write and read a variable in float, whatever the device computes in. */
 static void set(lab *l, td_variable *v, const float *values)
 {
     td_error e = { 0 };
@@ -66,6 +76,7 @@ static void get(lab *l, const td_variable *v, float *values)
          e.text);
 }
 
+/* As a model would have declared them: parameters and their gradients. */
 static void declare(lab *l)
 {
     td_init none = { 0 };
@@ -81,9 +92,11 @@ static void declare(lab *l)
     }
 }
 
+/* The start is the same for every optimizer, thread count and precision. */
 static void fill(lab *l)
 {
     float values[LARGEST];
+    /* initial values of our own: those of td_init are 0 for all of these */
     for (int k = 0; k < SHAPES; k++) {
         for (int64_t n = 0; n < parameter(l, k)->count; n++)
             values[n] = (float)initial(k, n);
@@ -91,6 +104,7 @@ static void fill(lab *l)
     }
 }
 
+/* `clip`: largest norm, 0 for none; `rule`: a group that holds every parameter, or NULL. */
 static void lab_open_with(lab *l, td_check *c, int real, int threads, double clip,
                           const td_group_rule *rule)
 {
@@ -108,6 +122,7 @@ static void lab_open_with(lab *l, td_check *c, int real, int threads, double cli
     MUST(c, l->variables, "out of memory");
     declare(l);
     MUST(c, !td_model_update(&l->model, l->variables, &l->update, &e), "%s", td_check_error(&e));
+    /* the updates themselves are effects and need no root */
     l->plan = td_plan_new(l->update.graph, (td_tensor *[]){ l->update.norm, l->update.gate }, 2,
                           &l->device, &e);
     MUST(c, l->plan, "%s", td_check_error(&e));
@@ -134,6 +149,7 @@ static void lab_close(lab *l)
     td_variables_free(l->variables);
 }
 
+/* One update, the gradients being set. A gradient whose norm exceeds `limit` shuts the gate. */
 static void update(lab *l, double rate, int64_t step, double limit)
 {
     td_error e = { 0 };
@@ -144,10 +160,11 @@ static void update(lab *l, double rate, int64_t step, double limit)
          "%s", td_check_error(&e));
 }
 
-/* ---- a convex hill --------------------------------------------------------------------------- */
+/* ---- a convex function ----------------------------------------------------------------------- */
 
-/* sum_n h_n (x_n - a_n)^2 / 2, h between 0.5 and 1.5; its gradient times `scale` in the gradients. */
-static double hill(lab *l, double scale)
+/* f(x) = sum_n h_n (x_n - a_n)^2 / 2, h between 0.5 and 1.5. Sets the gradients to `scale` times
+ * those of f and returns f. */
+static double bowl(lab *l, double scale)
 {
     double total = 0;
     float  x[LARGEST], g[LARGEST];
@@ -155,6 +172,8 @@ static double hill(lab *l, double scale)
         get(l, parameter(l, k), x);
         for (int64_t n = 0; n < parameter(l, k)->count; n++) {
             double h = 0.5 + td_random_uniform(5, (uint64_t)k, (uint64_t)n);
+            /* a: 0.3 to 1.3 times the start, so that nothing must pass 0, where the steps of
+             * Adafactor, which are relative to the parameter, get small */
             double d = (double)x[n] -
                        initial(k, n) * (0.3 + td_random_uniform(9, (uint64_t)k, (uint64_t)n));
             total += h * d * d / 2;
@@ -165,38 +184,40 @@ static double hill(lab *l, double scale)
     return total;
 }
 
-/* How far `steps` updates go down, the rate falling to 0. */
+/* f after `steps` updates over f before, the rate falling to 0. */
 static double descend(td_check *c, double rate, int64_t steps)
 {
     static const td_group_rule still = { "*", 1, 0, false }; /* no decay: it pulls elsewhere */
     lab                        l;
     double                     first, last;
     lab_open_with(&l, c, TD_F64, 1, 0, &still);
-    first = hill(&l, 1);
+    first = bowl(&l, 1);
     for (int64_t k = 0; k < steps; k++) {
-        hill(&l, 1);
+        bowl(&l, 1);
         update(&l, rate * (double)(steps - k) / (double)steps, k + 1, INFINITY);
     }
-    last = hill(&l, 1);
+    last = bowl(&l, 1);
     lab_close(&l);
     return last / first;
 }
 
 void td_check_converges(td_check *c)
 {
+    /* each optimizer has a rate of its own; the likely ones come first, as one success is enough */
     static const double rates[] = { 0.03, 0.1, 0.3, 0.01, 1, 0.003 };
     double              best = INFINITY;
     for (size_t k = 0; k < sizeof rates / sizeof *rates && !(best <= 0.01); k++)
         best = fmin(best, descend(c, rates[k], 400));
     if (!(best <= 0.01))
         td_check_finding(c,
-                         "400 updates down a convex hill leave %.3g of the height at the best of "
-                         "several rates; 0.01 or less is expected",
+                         "400 updates leave %.3g of the initial value of a convex function, at the "
+                         "best of several rates; 0.01 or less is expected",
                          best);
 }
 
 /* ---- states ---------------------------------------------------------------------------------- */
 
+/* Of everything that an update leaves behind: parameters and states, but not gradients. */
 static uint64_t hash_of(lab *l)
 {
     uint64_t h = td_random_stream("");
@@ -209,15 +230,16 @@ static uint64_t hash_of(lab *l)
     return h;
 }
 
+/* Updates [from, to). */
 static void steps(lab *l, int64_t from, int64_t to)
 {
     for (int64_t k = from; k < to; k++) {
-        hill(l, 1);
+        bowl(l, 1);
         update(l, 0.02, k + 1, INFINITY);
     }
 }
 
-/* 9 updates are 4, a checkpoint, another process, and 5. */
+/* 9 updates must equal 4, a checkpoint, and 5 in a new lab, as in another process. */
 void td_check_restored(td_check *c)
 {
     const char *directory = td_check_directory(c), *path;
@@ -226,11 +248,13 @@ void td_check_restored(td_check *c)
     lab         whole, first, second;
     uint64_t    want;
 
+    /* in float, as a run would: rounding is part of what must be restored */
     lab_open(&whole, c, TD_F32, 1, 1);
     steps(&whole, 0, 9);
     want = hash_of(&whole);
     lab_open(&first, c, TD_F32, 1, 1);
     steps(&first, 0, 4);
+    /* through a real checkpoint: what is no td_moment is not in there */
     MUST(c, !td_checkpoint_save(directory, first.variables, &first.device, &p, "{}", &e), "%s",
          td_check_error(&e));
     path = td_arena_print(c->arena, "%s/step-%08d", directory, 4);
@@ -240,33 +264,36 @@ void td_check_restored(td_check *c)
     steps(&second, 4, 9);
     if (hash_of(&second) != want)
         td_check_finding(
-            c, "restored from a checkpoint after 4 updates, 5 more give other bits than 9 "
-               "without it: is all state a td_moment?");
+            c,
+            "4 updates, a checkpoint and 5 more give other bits than 9 updates without it: is all "
+            "state a td_moment?");
     lab_close(&whole);
     lab_close(&first);
     lab_close(&second);
     td_remove_tree(directory, NULL);
 }
 
-/* A gradient that is no number, and the guard: nothing may change. */
+/* A NaN in a gradient makes the guard shut the gate: nothing may change then. */
 void td_check_gate(td_check *c)
 {
     lab      l;
     float    nan[LARGEST];
     uint64_t before;
     lab_open(&l, c, TD_F32, 1, 1);
-    steps(&l, 0, 3);
+    steps(&l, 0, 3); /* moments that are 0 would stay 0 anyway */
     before = hash_of(&l);
     for (int n = 0; n < LARGEST; n++)
         nan[n] = NAN;
     set(&l, gradient(&l, 1), nan);
     update(&l, 0.02, 4, INFINITY);
     if (hash_of(&l) != before)
-        td_check_finding(c, "with the gate at 0 (a gradient that is no number) an update changes "
-                            "parameters or state: assign moments with td_assign(m, new, in->gate)");
+        td_check_finding(
+            c, "with the gate at 0 (a gradient contains NaN) an update changes parameters "
+               "or moments: assign moments with td_assign(m, next, in->gate)");
     lab_close(&l);
 }
 
+/* All parameters, one after the other. */
 static void values_of(lab *l, float *out)
 {
     for (int k = 0; k < SHAPES; k++) {
@@ -275,6 +302,7 @@ static void values_of(lab *l, float *out)
     }
 }
 
+/* The norm of all gradients together. */
 static double norm_of(lab *l)
 {
     double total = 0;
@@ -287,7 +315,7 @@ static double norm_of(lab *l)
     return sqrt(total);
 }
 
-/* Clipped to the norm c is the same as a gradient that is c long to begin with. */
+/* A gradient clipped to a norm must act like one that has this norm to begin with. */
 void td_check_clip(td_check *c)
 {
     const double limit = 0.125;
@@ -295,10 +323,12 @@ void td_check_clip(td_check *c)
     float        a[SHAPES * LARGEST] = { 0 }, b[SHAPES * LARGEST] = { 0 };
     lab_open(&clipped, c, TD_F64, 1, limit);
     lab_open(&scaled, c, TD_F64, 1, 0);
+    /* three updates: an optimizer that forgets clip in one of its moments may hide it in the
+     * first */
     for (int64_t k = 0; k < 3; k++) {
-        hill(&clipped, 4);
-        hill(&scaled, 4);
-        hill(&scaled, 4 * limit / norm_of(&scaled));
+        bowl(&clipped, 4);
+        bowl(&scaled, 4);
+        bowl(&scaled, 4 * limit / norm_of(&scaled));
         update(&clipped, 0.02, k + 1, INFINITY);
         update(&scaled, 0.02, k + 1, INFINITY);
     }
@@ -306,23 +336,24 @@ void td_check_clip(td_check *c)
     values_of(&scaled, b);
     for (int n = 0; n < SHAPES * LARGEST; n++)
         if (!td_check_near((double)a[n], (double)b[n], 1e-4)) {
-            td_check_finding(
-                c,
-                "clipped gradients give %.7g, gradients of that length %.7g: multiply the "
-                "gradient by in->clip",
-                (double)a[n], (double)b[n]);
+            td_check_finding(c,
+                             "with clipped gradients a parameter becomes %.7g, with gradients of "
+                             "that norm %.7g: "
+                             "multiply the gradient by in->clip",
+                             (double)a[n], (double)b[n]);
             break;
         }
     lab_close(&clipped);
     lab_close(&scaled);
 }
 
-/* No gradient and no decay: nothing to do. */
+/* Without decay, neither a gradient of 0 nor a rate of 0 may move anything. */
 void td_check_rest(td_check *c)
 {
     lab   l;
     float zero[LARGEST] = { 0 }, a[SHAPES * LARGEST] = { 0 }, b[SHAPES * LARGEST] = { 0 };
     static const td_group_rule still = { "*", 1, 0, false };
+    /* with decay turned off by the group's rule, as a user would turn it off */
     lab_open_with(&l, c, TD_F64, 1, 1, &still);
     values_of(&l, a);
     for (int64_t k = 0; k < 2; k++) {
@@ -332,21 +363,22 @@ void td_check_rest(td_check *c)
     }
     values_of(&l, b);
     if (memcmp(a, b, sizeof a))
-        td_check_finding(c, "without gradient and without decay (decay_scale 0) parameters move");
+        td_check_finding(c, "without a gradient and without decay (decay_scale 0) parameters move: "
+                            "multiply the decay by in->decay_scale");
     for (int64_t k = 2; k < 4; k++) {
-        hill(&l, 1);
+        bowl(&l, 1);
         update(&l, 0, k + 1, INFINITY);
     }
     values_of(&l, a);
     if (memcmp(a, b, sizeof a))
-        td_check_finding(c, "with a rate of 0 and without decay (decay_scale 0) parameters move: "
+        td_check_finding(c, "at a rate of 0 and without decay (decay_scale 0) parameters move: "
                             "multiply the move by in->rate");
     lab_close(&l);
 }
 
 void td_check_update_threads(td_check *c)
 {
-    uint64_t hash[3];
+    uint64_t hash[3]; /* on 1 thread, on 1 again, on 2 */
     for (int k = 0; k < 3; k++) {
         lab l;
         lab_open(&l, c, TD_F32, k ? k : 1, 1);
@@ -355,9 +387,9 @@ void td_check_update_threads(td_check *c)
         lab_close(&l);
     }
     if (hash[0] != hash[1])
-        td_check_finding(c, "the same 5 updates do not give the same bits twice");
+        td_check_finding(c, "the bits differ between two identical runs of 5 updates");
     else if (hash[0] != hash[2])
-        td_check_finding(c, "other bits with 2 threads than with 1");
+        td_check_finding(c, "2 threads give other bits than 1");
 }
 
 /* ---- float against double, leaks ------------------------------------------------------------- */
@@ -366,15 +398,17 @@ void td_check_update_shapes(td_check *c)
 {
     lab   wide, narrow;
     float a[SHAPES * LARGEST] = { 0 }, b[SHAPES * LARGEST] = { 0 };
+    /* float on 2 threads: odd shapes meet pieces here */
     lab_open(&wide, c, TD_F64, 1, 1);
     lab_open(&narrow, c, TD_F32, 2, 1);
     steps(&wide, 0, 3);
     steps(&narrow, 0, 3);
     values_of(&wide, a);
     values_of(&narrow, b);
+    /* wide enough for Adam's quotient, which amplifies rounding where a moment is near 0 */
     for (int n = 0; n < SHAPES * LARGEST; n++)
         if (!isfinite(a[n]) || !td_check_near((double)b[n], (double)a[n], 5e-3)) {
-            td_check_finding(c, "after 3 updates a parameter is %.7g in float and %.7g in double",
+            td_check_finding(c, "after 3 updates a parameter is %.7g in float, but %.7g in double",
                              (double)b[n], (double)a[n]);
             break;
         }
@@ -382,6 +416,7 @@ void td_check_update_shapes(td_check *c)
     lab_close(&narrow);
 }
 
+/* Build the graph of the update and drop it. */
 static void build_update(td_check *c, void *argument)
 {
     lab      *l = argument;

@@ -1,4 +1,8 @@
-/* part.c - the plugin under test with its options, in memory that tells who reads past its end. */
+/* part.c - the plugin under test with its options, in memory that catches reads beyond its end.
+ *
+ * Options come from the user's config, if there is one, and are bound as for a run; else they are
+ * defaults, and required numbers are made up. Every test gets a fresh copy.
+ */
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -10,6 +14,7 @@ bool td_check_is_kind(const td_plugin *p, const char *kind) { return p && !strcm
 
 /* ---- option tables --------------------------------------------------------------------------- */
 
+/* Bytes of an option's field; 0 for a type that does not exist. */
 static size_t size_of(int64_t type)
 {
     static const size_t sizes[] = {
@@ -23,6 +28,7 @@ static size_t size_of(int64_t type)
     return type > 0 && type < (int64_t)(sizeof sizes / sizeof *sizes) ? sizes[type] : 0;
 }
 
+/* Option i of the plugin; false beyond the last. */
 static bool row(const td_plugin *p, size_t i, td_option *out)
 {
     return p->options && td_option_row(p->options, p->option_size, i, out);
@@ -46,7 +52,7 @@ td_part *td_check_slot(const td_part *part, const char *kind)
     return NULL;
 }
 
-/* Two options that share bytes: one of the offsets is wrong. */
+/* Options that share bytes. The macros cannot produce them, a table written by hand can. */
 static void find_overlap(td_check *c, const td_plugin *p)
 {
     td_option a, b;
@@ -55,7 +61,7 @@ static void find_overlap(td_check *c, const td_plugin *p)
             if (a.offset < b.offset + size_of(b.type) && b.offset < a.offset + size_of(a.type))
                 td_check_finding(c,
                                  "options '%s' (bytes %zu to %zu of the config) and '%s' (%zu to "
-                                 "%zu) lie on each other: one offset is wrong",
+                                 "%zu) overlap: one of the offsets is wrong",
                                  b.name, b.offset, b.offset + size_of(b.type), a.name, a.offset,
                                  a.offset + size_of(a.type));
 }
@@ -65,20 +71,21 @@ void td_check_table(td_check *c)
     const td_plugin *p = c->plugin;
     td_option        o;
     if (!p->brief || !*p->brief)
-        td_check_finding(c, "it has no .brief: say in one line what it is");
+        td_check_finding(c, "it has no .brief: describe it in one line");
+    /* the registry has refused tables that cannot be read at all; these are for people */
     for (size_t i = 0; row(p, i, &o); i++) {
         if (!o.doc || !*o.doc)
-            td_check_finding(c, "option '%s' has no doc: say what it means, and its unit", o.name);
+            td_check_finding(c, "option '%s' has no doc: describe its meaning and unit", o.name);
         if ((o.type == TD_TYPE_INT || o.type == TD_TYPE_FLOAT) && o.min > o.max)
-            td_check_finding(c, "option '%s' takes nothing: its range is %g .. %g", o.name, o.min,
-                             o.max);
+            td_check_finding(c, "option '%s' accepts no value: its range is %g .. %g", o.name,
+                             o.min, o.max);
     }
     find_overlap(c, p);
 }
 
 /* ---- the part under test --------------------------------------------------------------------- */
 
-/* The plugin's part among those of a config, or in one of them. */
+/* The part that is the wanted plugin: `in` itself, or one that is nested in it; NULL if none is. */
 static const td_part *find_in(const td_part *in, const td_plugin *wanted)
 {
     td_option      o;
@@ -91,7 +98,7 @@ static const td_part *find_in(const td_part *in, const td_plugin *wanted)
     return found;
 }
 
-/* The whole text of errors as one finding, and the end. */
+/* Report the errors of a config as one finding, and end the test. */
 _Noreturn static void refuse_config(td_check *c, td_errors *errors)
 {
     char *text = td_arena_copy(c->arena, td_text_get(&errors->text));
@@ -100,6 +107,7 @@ _Noreturn static void refuse_config(td_check *c, td_errors *errors)
     td_check_stop(c);
 }
 
+/* Load the user's config as a run would, but stop before anything is opened. */
 static void open_experiment(td_check *c)
 {
     td_errors errors = { 0 };
@@ -110,7 +118,8 @@ static void open_experiment(td_check *c)
     td_errors_free(&errors);
 }
 
-/* Overrides that name no group are options of the plugin: "gate=false". Their number. */
+/* Overrides without a dot in their name set options of the plugin itself: "gate=false". How many
+ * there are. */
 static size_t own_options(const td_check *c)
 {
     size_t n = 0;
@@ -119,13 +128,14 @@ static size_t own_options(const td_check *c)
     return n;
 }
 
-/* A config of nothing but the plugin and these. */
+/* Bind the plugin to a config that holds these overrides and nothing else, as a group "it". */
 static void bind_own(td_check *c, td_part *out)
 {
     size_t       n = 0, room = own_options(c) + 1;
     const char **list = td_arena_alloc(c->arena, room * sizeof *list);
     td_errors    errors = { 0 };
     MUST(c, list, "out of memory");
+    /* the same path as a real config, so types, ranges and spelling are checked as there */
     list[n++] = td_arena_print(c->arena, "it.plugin=\"%s\"", c->plugin->name);
     for (size_t k = 0; k < c->n_overrides; k++)
         if (!memchr(c->overrides[k], '.', strcspn(c->overrides[k], "=")))
@@ -137,7 +147,8 @@ static void bind_own(td_check *c, td_part *out)
     td_errors_free(&errors);
 }
 
-/* What the config says of the plugin; false: there is none. */
+/* Find the plugin in the user's config and return its part; false if there is no config. A config
+ * that does not use the plugin would test something else than was asked, so it ends the test. */
 static bool configured(td_check *c, td_part *out)
 {
     const td_part *found = NULL;
@@ -149,6 +160,7 @@ static bool configured(td_check *c, td_part *out)
         return false;
     if (!c->experiment)
         open_experiment(c);
+    /* loggers are a list of their own; every other part hangs below one of these */
     const td_experiment *x = c->experiment;
     const td_part        parts[] = { x->model,     x->loss, x->optimizer, x->schedule,
                                      x->tokenizer, x->data, x->backend,   x->comm };
@@ -157,7 +169,8 @@ static bool configured(td_check *c, td_part *out)
     for (size_t k = 0; !found && k < x->n_loggers; k++)
         found = find_in(&x->loggers[k], c->plugin);
     MUST(c, found,
-         "the config does not use %.*s '%s': name it in its group, or test others with --plugin",
+         "the config does not use %.*s '%s': name it in a group, or choose another plugin with "
+         "--plugin",
          (int)strcspn(c->plugin->kind, "/"), c->plugin->kind, c->plugin->name);
     *out = *found;
     return true;
@@ -165,6 +178,7 @@ static bool configured(td_check *c, td_part *out)
 
 void td_check_config(td_check *c)
 {
+    /* outside of td_check_run, so it needs a place of its own to stop at */
     if (!setjmp(c->stop) && (c->arena = td_arena_new())) {
         td_part part;
         configured(c, &part);
@@ -172,15 +186,17 @@ void td_check_config(td_check *c)
     td_check_close(c);
 }
 
-/* Zeroed memory whose end is that of its page; the next page cannot be touched. */
 char *td_check_guarded(td_check *c, size_t bytes)
 {
+    /* placed at the end of its pages, with one more that is protected */
     size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (bytes + page - 1) / page * page;
     char  *at = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(c, at != MAP_FAILED && !mprotect(at + room, page, PROT_NONE), "out of memory");
     return at + room - (bytes + 7) / 8 * 8;
 }
 
+/* Set the bytes of the config struct that belong to no option: padding, and fields without a
+ * row. */
 static void fill_rest(td_check *c, const td_plugin *p, char *config, int fill)
 {
     bool     *set = td_arena_alloc(c->arena, p->config_size + 1);
@@ -193,17 +209,18 @@ static void fill_rest(td_check *c, const td_plugin *p, char *config, int fill)
             config[k] = (char)fill;
 }
 
-/* Required whole numbers get a small value, if nobody gave one. */
+/* Required numbers have no default; small ones will do. Strings and parts cannot be made up. */
 static void give_small(const td_part *part)
 {
     td_option o;
+    /* 12 or 1, or the nearest number in range */
     for (size_t i = 0; row(part->plugin, i, &o); i++) {
         int64_t *at = td_check_field(part, o.name, TD_TYPE_INT);
         double  *x = td_check_field(part, o.name, TD_TYPE_FLOAT);
         if (!(o.flags & TD_OPTION_REQUIRED))
             continue;
         if (at)
-            *at = (int64_t)fmin(fmax(o.min, 12), o.max); /* TD_VOCAB, evenly divided */
+            *at = (int64_t)fmin(fmax(o.min, 12), o.max); /* a vocabulary above TD_VOCAB */
         if (x)
             *x = fmin(fmax(o.min, 1), o.max);
     }
@@ -213,16 +230,17 @@ td_part td_check_part(td_check *c)
 {
     td_error e = { 0 };
     td_part  given, part = { c->plugin, NULL };
-    bool     said = configured(c, &given);
+    bool     chosen = configured(c, &given);
     char    *config = td_check_guarded(c, c->plugin->config_size);
 
-    if (!said)
+    if (!chosen)
         given.config = td_options_defaults(c->registry, c->plugin, c->arena, &e);
     MUST(c, given.config || !c->plugin->config_size, "%s", td_check_error(&e));
+    /* a copy, which tests may change and which ends where the guard page begins */
     if (c->plugin->config_size)
         memcpy(config, given.config, c->plugin->config_size);
     part.config = config;
-    if (!said)
+    if (!chosen)
         give_small(&part);
     fill_rest(c, c->plugin, config, c->fill);
     return part;
@@ -234,12 +252,13 @@ void td_check_need_options(td_check *c)
     td_error  e = { 0 };
     td_option o;
     int       code = c->plugin->check ? c->plugin->check(part.config, &e) : 0;
+    /* the user's config was checked when it was bound */
     for (size_t i = 0; !c->n_files && !c->n_overrides && row(c->plugin, i, &o); i++)
         MUST(c, !(o.flags & TD_OPTION_REQUIRED) || o.type == TD_TYPE_INT || o.type == TD_TYPE_FLOAT,
-             "it cannot be tried: option '%s' is required; say it with -c FILE.cfg or key=value",
-             o.name);
+             "it cannot be tested: option '%s' is required; set it with %s=VALUE or -c FILE.cfg",
+             o.name, o.name);
     MUST(c, !code,
-         "it cannot be tried with defaults: %s (say options with -c FILE.cfg or key=value)",
+         "it cannot be tested with its defaults: %s (set options with NAME=VALUE or -c FILE.cfg)",
          td_check_error(&e));
 }
 
@@ -247,6 +266,7 @@ td_part td_check_default(td_check *c, const char *kind, const char *name)
 {
     td_error e = { 0 };
     td_part  part;
+    /* so that a model which needs this kind gets the options under test */
     if (td_check_is_kind(c->plugin, kind) && !strcmp(c->plugin->name, name))
         return td_check_part(c);
     MUST(c, !td_part_defaults(c->registry, kind, name, c->arena, &part, &e), "%s",

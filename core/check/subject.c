@@ -1,4 +1,9 @@
-/* subject.c - making tiny models, and running them. */
+/* subject.c - making tiny models of the plugin under test, and running them.
+ *
+ * A plugin fits a model if an architecture has an option for a part of its kind, and all parts
+ * accept each other. Sizes are small, so that every test runs in many models and stays within a
+ * second.
+ */
 #include "check/subject.h"
 
 #include "tandem/random.h"
@@ -28,6 +33,7 @@ td_sentence td_sentence_of(int64_t given, int64_t predicted, uint64_t seed)
 
 /* ---- models ---------------------------------------------------------------------------------- */
 
+/* Whether the plugin has an option of this name. */
 static bool has_option(const td_part *part, const char *name)
 {
     td_option o;
@@ -39,6 +45,7 @@ static bool has_option(const td_part *part, const char *name)
     return false;
 }
 
+/* Set an integer option, if there is one of this name. */
 static void set_int(const td_part *part, const char *name, int64_t value)
 {
     int64_t *at = td_check_field(part, name, TD_TYPE_INT);
@@ -46,6 +53,7 @@ static void set_int(const td_part *part, const char *name, int64_t value)
         *at = value;
 }
 
+/* A part with its options small; options that it does not have are left alone. */
 static td_part sized(td_check *c, const char *kind, const char *name, const td_sizes *s)
 {
     td_part part = td_check_default(c, kind, name);
@@ -57,13 +65,14 @@ static td_part sized(td_check *c, const char *kind, const char *name, const td_s
     set_int(&part, "d_model", s->width);
     set_int(&part, "vocab_size", TD_VOCAB);
     set_int(&part, "max_positions", 4 * TD_SENTENCE);
+    /* two layers: a mistake in how layers are joined shows in the second only */
     set_int(&part, "layers", 2);
     set_int(&part, "encoder_layers", 2);
     set_int(&part, "decoder_layers", 1);
     return part;
 }
 
-/* The plugin under test where the model has its kind, defaults elsewhere. */
+/* Fill the architecture's parts: the plugin under test where its kind fits, defaults elsewhere. */
 static void fill_slots(td_check *c, td_part *architecture, const td_sizes *s)
 {
     td_option o;
@@ -75,6 +84,7 @@ static void fill_slots(td_check *c, td_part *architecture, const td_sizes *s)
         const char *name;
         if (!slot)
             continue;
+        /* NULL: an optional part, which stays empty */
         name = td_check_is_kind(c->plugin, o.choices[0]) ? c->plugin->name
                : slot->plugin                            ? slot->plugin->name
                                                          : NULL;
@@ -83,11 +93,12 @@ static void fill_slots(td_check *c, td_part *architecture, const td_sizes *s)
     }
 }
 
-/* Whether the parts go together; else why not. */
+/* Whether the parts accept each other, asked as the host asks; if not, why. */
 static bool is_accepted(const td_subject *s, td_error *e)
 {
     const td_part *a = &s->model.architecture, *l = &s->model.loss;
     const td_part *own = td_check_slot(a, s->check->plugin->kind);
+    /* inner parts first, so that the message is about the culprit */
     if (own && own->plugin->check && own->plugin->check(own->config, e))
         return false;
     if (l->plugin->check && l->plugin->check(l->config, e))
@@ -120,6 +131,7 @@ static const td_loss *loss_at(const td_check *c, size_t i)
     return (const void *)td_registry_plugin(c->registry, i);
 }
 
+/* An encoder needs something to read. */
 static bool fits(const td_plugin *architecture, const td_loss *l)
 {
     return !(((const td_architecture *)(const void *)architecture)->flags &
@@ -127,8 +139,8 @@ static bool fits(const td_plugin *architecture, const td_loss *l)
              l->flags & TD_LOSS_NOTHING_GIVEN);
 }
 
-/* Losses to try an architecture with: the one under test, all for an architecture, else the first
- * that gives tokens. */
+/* Whether registry entry i is a loss to try: the one under test; any loss for an architecture; else
+ * the first that gives tokens, as that exercises most of a model. */
 static bool is_tried(const td_check *c, const td_plugin *architecture, size_t i, size_t already)
 {
     const td_loss *l = loss_at(c, i);
@@ -141,12 +153,14 @@ static bool is_tried(const td_check *c, const td_plugin *architecture, size_t i,
     return !already && l->flags & TD_LOSS_NEEDS_GIVEN;
 }
 
+/* Assemble a model; its graph is built by each trial. */
 static td_subject subject_of(td_check *c, const td_plugin *architecture, const td_plugin *loss,
                              const td_sizes *sizes, const td_device *device)
 {
     td_subject s = { .check = c, .device = *device };
     s.model.registry = c->registry;
     s.model.real = device->backend->real;
+    /* the model is assembled as a run would, minus the config file */
     s.model.architecture = sized(c, TD_ARCHITECTURE_KIND, architecture->name, sizes);
     fill_slots(c, &s.model.architecture, sizes);
     s.model.loss = sized(c, TD_LOSS_KIND, loss->name, sizes);
@@ -156,8 +170,8 @@ static td_subject subject_of(td_check *c, const td_plugin *architecture, const t
     s.vocab = ((const td_architecture *)(const void *)architecture)
                   ->vocab_size(s.model.architecture.config);
     MUST(c, s.vocab >= TD_VOCAB,
-         "vocab_size gives %lld, and the tests' tokens need %d: say a "
-         "larger vocabulary with key=value",
+         "vocab_size is %lld, but the tests use %d token ids: set a larger vocabulary with "
+         "NAME=VALUE",
          (long long)s.vocab, TD_VOCAB);
     s.variables = td_variables_new();
     return s;
@@ -169,8 +183,8 @@ static void subject_free(td_subject *s)
     td_variables_free(s->variables);
 }
 
-/* Sizes for an attention that has no option head_dim: its heads share the width, evenly and by even
- * numbers, which no hook of it could ask for. */
+/* Sizes for an attention without the option head_dim: its heads divide the width of the model,
+ * which is therefore rounded up until they do, evenly and to an even number. */
 static td_sizes fitted(td_check *c, const td_sizes *sizes)
 {
     td_part  part = { c->plugin, NULL };
@@ -182,18 +196,21 @@ static td_sizes fitted(td_check *c, const td_sizes *sizes)
     return s;
 }
 
-/* 1 if it was tried, 0 if its parts refuse each other. */
+/* 1 if f was called, 0 if the parts refuse each other. */
 static size_t try_subject(td_check *c, const td_plugin *architecture, const td_plugin *loss,
                           const td_sizes *sizes, const td_device *device, void (*f)(td_subject *),
                           td_error *why)
 {
     td_subject s = subject_of(c, architecture, loss, sizes, device);
     td_error   e = { 0 };
+    /* a refusal is not a finding: some parts do not go together, and say so */
     bool       accepted = is_accepted(&s, &e);
     if (accepted)
         f(&s);
     else if (!e.code)
-        td_check_finding(c, "%s: check fails without a message", s.label);
+        td_check_finding(c,
+                         "%s: check fails without a message: describe what is wrong with td_fail",
+                         s.label);
     else
         *why = e;
     subject_free(&s);
@@ -213,6 +230,7 @@ void td_each_subject(td_check *c, const td_sizes *sizes, const td_device *device
         if (!is_of(c, i, TD_ARCHITECTURE_KIND) || !has_place(c, a) ||
             (td_check_is_kind(c->plugin, TD_ARCHITECTURE_KIND) && strcmp(a->name, c->plugin->name)))
             continue;
+        /* a variant multiplies the time by the number of options: one model must do */
         for (size_t k = 0; k < td_registry_count(c->registry); k++)
             if (is_tried(c, a, k, already) && !(c->variant && tried)) {
                 already += 1;
@@ -220,13 +238,26 @@ void td_each_subject(td_check *c, const td_sizes *sizes, const td_device *device
                                      &why);
             }
     }
+    /* odd sizes and variants may be refused with good reason, the usual ones may not */
     if (!tried && sizes == &td_usual_sizes && !c->variant)
-        td_check_finding(c, "no model can have it: %s",
-                         why.code ? why.text : "there is no architecture that takes this kind");
+        td_check_finding(c, "it fits no model: %s",
+                         why.code ? why.text : "no architecture has a part of this kind");
+}
+
+void td_check_in_double(td_check *c, void (*f)(td_subject *))
+{
+    td_device d = td_check_device(c, TD_F64, 1);
+    int       n = td_check_variants(c);
+    for (c->variant = 0; c->variant <= n; c->variant++)
+        td_each_subject(c, &td_usual_sizes, &d, f);
+    c->variant = 0;
 }
 
 /* ---- batches --------------------------------------------------------------------------------- */
 
+enum { MOST = 8 }; /* examples of a batch */
+
+/* The sentence as this loss would have split it. */
 static td_example example_of(const td_subject *s, const td_sentence *text)
 {
     td_example e = { .given = text->given,
@@ -237,6 +268,7 @@ static td_example example_of(const td_subject *s, const td_sentence *text)
     return e;
 }
 
+/* The places that one example takes; a row's are the sum of its examples'. */
 static td_extent extent_of(const td_subject *s, const td_example *e)
 {
     const td_architecture *a = (const void *)s->model.architecture.plugin;
@@ -245,6 +277,7 @@ static td_extent extent_of(const td_subject *s, const td_example *e)
     return a->extent(s->model.architecture.config, &b);
 }
 
+/* Lay examples out on rows of the given lengths. */
 static td_batch *arranged(const td_subject *s, const td_example *examples, int count, int64_t rows,
                           td_extent extent)
 {
@@ -266,12 +299,13 @@ static td_batch *arranged(const td_subject *s, const td_example *examples, int c
     MUST(s->check, batch, "out of memory");
     batch->rows = rows;
     code = a->arrange(s->model.architecture.config, &in, batch, &e);
+    /* packing is an ability, not a duty */
     if (code && count > rows && code < 0 && e.code)
-        td_check_skip(s->check, "%s cannot hold several examples in a row: %s", a->plugin.name,
+        td_check_skip(s->check, "%s cannot pack several examples into a row: %s", a->plugin.name,
                       e.text);
     if (code)
         td_check_failure(s->check, "arrange", code, &e);
-    MUST(s->check, !code, "%s: arrange: %s", s->label, td_check_error(&e));
+    MUST(s->check, !code, "%s: arrange fails: %s", s->label, td_check_error(&e));
     MUST(s->check, !td_batch_check(batch, s->vocab, &e), "%s: %s", s->label, e.text);
     return batch;
 }
@@ -289,32 +323,43 @@ td_batch *td_subject_row(const td_subject *s, const td_sentence *text, td_extent
     return arranged(s, &e, 1, 1, extent);
 }
 
-td_batch *td_subject_batch(const td_subject *s, const td_sentence *texts, int count, int64_t spare)
-{
-    enum { MOST = 8 };
+/* The examples, and how many rows and places they need: `used` holds the places of each row. */
+typedef struct layout {
     td_example examples[MOST];
-    td_extent  used[MOST] = { { 0, 0 } }, most = { 0, 0 };
-    int64_t    rows = 1;
+    td_extent  used[MOST], most;
+    int64_t    rows;
+} layout;
 
+/* As the feed does: examples of a row follow each other. */
+static void lay_out(const td_subject *s, const td_sentence *texts, int count, layout *out)
+{
+    *out = (layout){ .rows = 1 };
     for (int k = 0; k < count; k++) {
-        td_extent x;
-        examples[k] = example_of(s, &texts[k]);
-        x = extent_of(s, &examples[k]);
-        td_extent *row = &used[examples[k].row];
+        td_example *e = &out->examples[k];
+        *e = example_of(s, &texts[k]);
+        td_extent x = extent_of(s, e), *row = &out->used[e->row];
         row->first += x.first;
         row->second += x.second;
-        most.first = row->first > most.first ? row->first : most.first;
-        most.second = row->second > most.second ? row->second : most.second;
-        rows = examples[k].row >= rows ? examples[k].row + 1 : rows;
+        out->most.first = row->first > out->most.first ? row->first : out->most.first;
+        out->most.second = row->second > out->most.second ? row->second : out->most.second;
+        out->rows = e->row >= out->rows ? e->row + 1 : out->rows;
     }
-    most.first += most.first ? spare : 0;
-    most.second += most.second ? spare : 0;
-    return arranged(s, examples, count, rows, most);
+}
+
+td_batch *td_subject_batch(const td_subject *s, const td_sentence *texts, int count, int64_t spare)
+{
+    layout l;
+    lay_out(s, texts, count, &l);
+    /* a stream of length 0 does not exist: it gets no padding either */
+    l.most.first += l.most.first ? spare : 0;
+    l.most.second += l.most.second ? spare : 0;
+    return arranged(s, l.examples, count, l.rows, l.most);
 }
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
-/* Norm scales of 1 and biases of 0 would hide mistakes: every parameter becomes a random number. */
+/* Norm scales of 1 and biases of 0 would hide errors, so every parameter gets random numbers, which
+ * float holds exactly: both precisions start from the same model. */
 void td_scramble(td_subject *s)
 {
     for (size_t i = 0; i < td_variables_count(s->variables); i++) {
@@ -335,17 +380,18 @@ void td_trial_run(td_subject *s, td_trial *t)
     td_error e = { 0 };
     MUST(s->check, !td_plan_set_batch(t->plan, t->batch, &e), "%s: %s", s->label,
          td_check_error(&e));
+    /* any number but 1, which would hide a loss that does not divide */
     MUST(s->check, !td_plan_set_scalar(t->plan, "loss_divisor", 4, &e), "%s: %s", s->label,
          td_check_error(&e));
     MUST(s->check, !td_plan_run(t->plan, &e), "%s: %s", s->label, td_check_error(&e));
 }
 
-/* What an author may have overlooked when a model cannot be built. */
+/* What an author may have overlooked if a model cannot be built. */
 static const char *hint(const td_check *c)
 {
     const td_attention *a = (const void *)c->plugin;
     return td_check_is_kind(c->plugin, TD_ATTENTION_KIND) && !a->head_dim
-               ? " (it has no hook head_dim: a scheme that needs an even width is not asked)"
+               ? " (it has no hook head_dim, so no positional scheme could refuse its width)"
                : "";
 }
 
@@ -358,6 +404,7 @@ td_trial td_trial_new(td_subject *s, td_batch *batch)
 
     MUST(c, !td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, batch, false, &t.built, &e),
          "%s: %s%s", s->label, td_check_error(&e), hint(c));
+    /* before differentiating: gradients must be without them, too */
     for (size_t k = 0; s->bare && k < t.built.n_aux; k++)
         t.built.loss = td_sub(t.built.loss, t.built.aux[k].loss);
     MUST(c, !td_model_backward(&s->model, s->variables, &t.built, false, &e), "%s: %s", s->label,
@@ -390,9 +437,12 @@ int td_trial_losses(const td_subject *s, td_trial *t, double out[TD_TOKENS])
     td_error     e = { 0 };
     int          n = 0;
 
-    MUST(s->check, count <= TD_TOKENS, "%s: the loss gives %lld cross-entropies", s->label,
-         (long long)count);
+    MUST(s->check, count <= TD_TOKENS,
+         "%s: its nll has %lld elements, more than the batch has "
+         "tokens",
+         s->label, (long long)count);
     MUST(s->check, !td_plan_get(t->plan, t->built.nll, all, count, &e), "%s", td_check_error(&e));
+    /* of padding and given tokens nll may be anything */
     for (int64_t i = 0; i < count; i++)
         if (weights[i] != 0)
             out[n++] = all[i];

@@ -1,7 +1,10 @@
-/* variant.c - other settings of the plugin under test, one option at a time. */
+/* variant.c - other settings of the plugin under test, one option at a time.
+ *
+ * Variants are numbered from 1. All combinations would be too many, and one option at a time
+ * already reaches most of the code that defaults do not. */
 #include "check/internal.h"
 
-/* Options that tests set themselves, to make models small. */
+/* Options that tests set themselves, to make models small (subject.c). */
 static bool is_size(const char *name)
 {
     static const char *const sizes[] = { "heads",          "head_dim",       "d_ff",
@@ -13,11 +16,14 @@ static bool is_size(const char *name)
     return false;
 }
 
-/* How many other values of the option are tried. */
+/* How many other values of the option are tried: a switch turned, the other choices, and one number
+ * where 0, which usually means "off", is the default. */
 static int others(const td_option *o)
 {
     int n = 0;
-    if (is_size(o->name) || strstr(o->name, "dropout")) /* another draw for another place */
+    /* dropout draws by place: what moves in the row draws other numbers, and tests compare
+     * losses */
+    if (is_size(o->name) || strstr(o->name, "dropout"))
         return 0;
     if (o->type == TD_TYPE_BOOL)
         return 1;
@@ -28,7 +34,7 @@ static int others(const td_option *o)
     return n ? n - 1 : 0;
 }
 
-/* The k-th other value, stored; gives it as text. */
+/* Store the k-th other value; returns it as text, for findings. */
 static const char *set_other(td_check *c, const td_part *part, const td_option *o, int k)
 {
     void *at = td_check_field(part, o->name, o->type);
@@ -44,7 +50,7 @@ static const char *set_other(td_check *c, const td_part *part, const td_option *
         *(double *)at = fmin(fmax(o->min, 0.25), o->max);
         return td_arena_print(c->arena, "%s = %g", o->name, *(double *)at);
     }
-    *(int64_t *)at = (int64_t)(k >= (int)o->number ? k + 1 : k);
+    *(int64_t *)at = (int64_t)(k >= (int)o->number ? k + 1 : k); /* skip the default */
     return td_arena_print(c->arena, "%s = \"%s\"", o->name, o->choices[*(int64_t *)at]);
 }
 
@@ -67,6 +73,7 @@ const char *td_check_vary(td_check *c, const td_part *part)
                        td_option_row(c->plugin->options, c->plugin->option_size, i, &o);
          i++) {
         int n = others(&o);
+        /* this option has the variants before + 1 .. before + n */
         if (c->variant <= before + n)
             return set_other(c, part, &o, c->variant - before - 1);
         before += n;

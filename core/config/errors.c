@@ -6,13 +6,13 @@
 
 void td_errors_add(td_errors *e, const char *format, ...)
 {
-    char    line[3000];
+    char    line[3000]; /* a list of values is quoted whole, so messages need a limit */
     va_list args;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     td_text_print(&e->text, "%s%s", e->count ? "\n" : "", line);
-    e->count++;
+    e->count++; /* even if the text ran out of memory: an error must not pass for none */
 }
 
 void td_errors_free(td_errors *e)

@@ -1,25 +1,27 @@
-/* setting.c - the nodes of a config's tree: made, put in groups, found. */
+/* setting.c - the nodes of a config's tree: made, linked, found. */
 #include "config/setting.h"
 
+#include <assert.h>
 #include <string.h>
 
+/* The origin is made here once: every message about the value needs it. */
 td_setting *td_setting_new(td_arena *arena, int type, const char *name, const char *file, int line)
 {
     td_setting *v = td_arena_alloc(arena, sizeof *v);
-    if (v) {
-        v->type = type;
-        v->name = name ? td_arena_copy(arena, name) : "";
-        v->file = file;
-        v->line = line;
-    }
-    if (v)
-        v->origin = file ? td_arena_print(arena, "%s:%d", file, line) : "command line";
-    return v && v->name && v->origin ? v : NULL;
+    if (!v)
+        return NULL;
+    v->type = type;
+    v->name = name ? td_arena_copy(arena, name) : "";
+    v->file = file;
+    v->line = line;
+    v->origin = file ? td_arena_print(arena, "%s:%d", file, line) : "command line";
+    return v->name && v->origin ? v : NULL;
 }
 
 void td_setting_append(td_setting *parent, td_setting *child)
 {
-    child->next = NULL;
+    assert(parent->type == TD_SETTING_GROUP || parent->type == TD_SETTING_LIST);
+    child->next = NULL; /* it may come from another list */
     if (parent->last)
         parent->last->next = child;
     else
@@ -27,6 +29,7 @@ void td_setting_append(td_setting *parent, td_setting *child)
     parent->last = child;
 }
 
+/* Groups have tens of keys at most: no index. NULL is a group without children. */
 td_setting *td_setting_child(const td_setting *group, const char *name)
 {
     for (td_setting *v = group ? group->first : NULL; v; v = v->next)
@@ -35,8 +38,23 @@ td_setting *td_setting_child(const td_setting *group, const char *name)
     return NULL;
 }
 
-/* Where a text has this name, and no longer one that holds it; NULL: nowhere. */
-static const char *mentions(const char *text, const char *name)
+const char *td_setting_origin(const td_setting *v) { return v->origin; }
+
+/* As libconfig's manual calls them. */
+const char *td_setting_type_name(const td_setting *v)
+{
+    static const char *const names[] = {
+        [TD_SETTING_GROUP] = "a group { }", [TD_SETTING_LIST] = "a list",
+        [TD_SETTING_INT] = "an integer",    [TD_SETTING_FLOAT] = "a float",
+        [TD_SETTING_BOOL] = "a bool",       [TD_SETTING_STRING] = "a string"
+    };
+    return names[v->type];
+}
+
+/* ---- names in messages ----------------------------------------------------------------------- */
+
+/* Where a text has this name as a whole word ("heads" is not in "kv_heads"); NULL: nowhere. */
+static const char *word_in(const char *text, const char *name)
 {
     static const char letters[] = "_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
     size_t            n = strlen(name);
@@ -46,25 +64,28 @@ static const char *mentions(const char *text, const char *name)
     return NULL;
 }
 
-/* The option in a group, or in one of its groups, that a text names first; `at`: where it does. */
-static const td_setting *named(const td_setting *group, const char *text, const char **at)
+/* `at` gets where the name of the result begins. */
+static const td_setting *mentioned(const td_setting *group, const char *message, const char **at)
 {
     const td_setting *best = NULL;
     for (const td_setting *v = group ? group->first : NULL; v; v = v->next) {
         const char       *here = NULL;
-        const td_setting *found = v->type == TD_SETTING_GROUP ? named(v, text, &here) : v;
-        if (found == v)
-            here = mentions(text, v->name);
-        if (found && here && (!best || here < *at)) {
-            best = found;
+        const td_setting *candidate = v;
+        /* a rule about a group names the options within, not the group */
+        if (v->type == TD_SETTING_GROUP)
+            candidate = mentioned(v, message, &here);
+        else
+            here = word_in(message, v->name);
+        if (candidate && here && (!best || here < *at)) {
+            best = candidate;
             *at = here;
         }
     }
     return best;
 }
 
-const td_setting *td_setting_named(const td_setting *group, const char *text)
+const td_setting *td_setting_mentioned(const td_setting *group, const char *message)
 {
     const char *at = NULL;
-    return named(group, text, &at);
+    return mentioned(group, message, &at);
 }

@@ -1,9 +1,16 @@
-/* setting.h - the tree behind a config, as read and as resolved. Shared by the files of
- * core/config. */
+/* setting.h - the tree of a config as it is written: groups, lists and scalars, each with the place
+ * that it comes from.
+ *
+ * Nodes live in the config's arena, and their children are linked lists: groups are small, and
+ * keeping the order of the file keeps messages and listings in it.
+ */
 #ifndef TD_CONFIG_SETTING_H
 #define TD_CONFIG_SETTING_H
 
-#include "config/config.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
 
 typedef enum td_setting_type {
     TD_SETTING_GROUP,
@@ -14,66 +21,36 @@ typedef enum td_setting_type {
     TD_SETTING_STRING
 } td_setting_type;
 
+typedef struct td_setting td_setting;
+
 struct td_setting {
-    const char *name; /* "" in lists */
-    int32_t     type; /* td_setting_type */
-    int64_t     integer;
-    double      number;
-    const char *text; /* of a string; from the command line, of any scalar as it was given */
-    td_setting *first, *last, *next; /* children; the next sibling */
-    const char *file;                /* NULL: the command line */
-    int         line;
-    const char *origin; /* "file.cfg:12" or "command line" */
-    bool        used;
-    bool        wrong; /* an error was told of it: it says nothing more */
-    /* A group that another file than its first gives a plugin: what was said before is of the
-     * default plugin, if that is another one. Which plugin is default is known only when the group
-     * is bound. Until then `mark` is the bit of this group, and `marks` of a value are the groups
-     * around it that got their plugins after it. */
-    uint64_t    mark, marks;
+    const char *name;              /* "" in lists */
+    int32_t     type;              /* td_setting_type */
+    int64_t     integer;           /* of INT, and BOOL as 0 or 1 */
+    double      number;            /* of FLOAT, and of INT too: an integer is taken for a float */
+    const char *text;              /* of STRING; from the command line, of any scalar as typed */
+    td_setting *first, *last;      /* children of a group or list */
+    td_setting *next;              /* sibling */
+    const char *file;              /* NULL: the command line */
+    int         line;              /* in the file */
+    const char *origin;            /* "file.cfg:12" or "command line" */
+    bool        used;              /* somebody has asked for it: not an unknown name */
+    bool        wrong;             /* its error is reported already; later checks skip it */
+    uint64_t    mark, stale_marks; /* of merging: see merge.h */
 };
 
-/* A resolved value: what an option got, and from where. */
-typedef struct td_resolved {
-    const char         *name, *text;                 /* text NULL: a group or list of groups */
-    const char         *origin, *owner, *doc, *kind; /* kind: "int 1 .. 4096, default 8" */
-    bool                list;
-    struct td_resolved *first, *last, *next;
-} td_resolved;
-
-/* A plugin that a group was bound to. */
-typedef struct td_bound {
-    const td_plugin *plugin;
-    struct td_bound *next;
-} td_bound;
-
-struct td_config {
-    td_arena   *arena;
-    td_setting *root;
-    td_resolved resolved;
-    td_bound   *bound, *last_bound;
-};
-
-td_setting       *td_setting_child(const td_setting *group, const char *name);
+/* NULL when out of memory. `file` is not copied: it must live as long as the arena. */
 td_setting *td_setting_new(td_arena *, int type, const char *name, const char *file, int line);
 void        td_setting_append(td_setting *parent, td_setting *child);
-/* The option in a group, or in one of its groups, that a message names first; NULL: none. */
-const td_setting *td_setting_named(const td_setting *group, const char *text);
-/* Later wins; a group that names another plugin starts anew. */
-void              td_setting_merge(td_setting *into, td_setting *from);
-/* Forget what was said in a group before it named its plugin. */
-void              td_setting_forget_default(td_setting *group);
+td_setting *td_setting_child(const td_setting *group, const char *name); /* NULL: none */
 
-/* One file without its `extends`, or a value given on the command line. NULL after adding
- * errors. */
-td_setting *td_setting_parse(td_arena *, const char *text, const char *file, td_errors *errors);
-td_setting *td_setting_parse_override(td_arena *, const char *override, td_setting *root,
-                                      td_errors *errors);
+/* "file.cfg:12" or "command line". */
+const char *td_setting_origin(const td_setting *);
+/* "a group { }", "an integer": for messages. */
+const char *td_setting_type_name(const td_setting *);
 
-/* Bind the rows of a table to what a group says; `at` gets the resolved values. */
-void td_config_bind_rows(td_config *, td_registry *, const char *owner, td_setting *group,
-                         const td_option *table, void *out, td_resolved *at, td_errors *errors);
-
-enum { TD_MOST_UNKNOWN = 100 }; /* names that are told one by one */
+/* The option, in a group or in the groups within it, whose name comes first in a message; NULL:
+ * none does. */
+const td_setting *td_setting_mentioned(const td_setting *group, const char *message);
 
 #endif

@@ -1,8 +1,8 @@
-/* top.c - what stands outside of groups: plugin_path, and names that nobody knows. */
+/* top.c - the keys outside of groups: plugin_path, and names that nothing has used. */
 #include <stdlib.h>
 
 #include "base/file.h"
-#include "config/setting.h"
+#include "config/binder.h"
 
 typedef struct top_level {
     td_strings plugin_path;
@@ -13,12 +13,14 @@ static const td_option top_level_table[] = {
     TD_OPTION_END,
 };
 
-/* Where a path of a file leads from here; as it is if there is nothing. */
+/* A directory that a config names is relative to that file, so that a config can be used from
+ * anywhere; one of the command line is relative to here. */
 static const char *from_here(td_config *c, const td_setting *v)
 {
     char       *directory = v->file ? td_path_directory(v->file) : NULL;
     char       *path = directory ? td_path_join(directory, v->text) : NULL;
     char       *full = realpath(path ? path : v->text, NULL);
+    /* no real path: there is no such directory, and the error needs its name */
     const char *out = td_arena_copy(c->arena, full ? full : path ? path : v->text);
     free(directory);
     free(path);
@@ -26,6 +28,7 @@ static const char *from_here(td_config *c, const td_setting *v)
     return out ? out : v->text;
 }
 
+/* A directory that cannot be read is an error, as on the command line: somebody asked for it. */
 static void add_paths(td_registry *registry, const td_strings *paths, const td_setting *from,
                       td_errors *errors)
 {
@@ -46,6 +49,8 @@ int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
     if (!v)
         return 0;
     v->used = true;
+    /* before binding, so that the resolved config, read from elsewhere, means the same
+     * directories */
     if (v->type == TD_SETTING_STRING)
         v->text = from_here(c, v);
     for (td_setting *item = v->type == TD_SETTING_LIST ? v->first : NULL; item; item = item->next)
@@ -58,14 +63,17 @@ int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
     return errors->count == before ? 0 : TD_ECONFIG;
 }
 
+/* Keys within groups were checked when these were bound: what is left are whole groups. */
 int td_config_check_unused(td_config *c, td_errors *errors)
 {
-    const char *names[64], *nearest;
-    size_t      n = 0, before = errors->count, told = 0;
-    for (const td_resolved *r = c->resolved.first; r && n < 64; r = r->next)
+    enum { MOST_NAMES = 64 };
+    const char *names[MOST_NAMES], *nearest;
+    size_t      n = 0, before = errors->count, reported = 0;
+    /* the groups that were bound are the ones there are */
+    for (const td_resolved *r = c->resolved.first; r && n < MOST_NAMES; r = r->next)
         names[n++] = r->name;
     for (const td_setting *v = c->root->first; v; v = v->next) {
-        if (v->used || ++told > TD_MOST_UNKNOWN)
+        if (v->used || ++reported > TD_MOST_UNKNOWN)
             continue;
         nearest = td_nearest(v->name, names, n);
         if (nearest)
@@ -74,7 +82,8 @@ int td_config_check_unused(td_config *c, td_errors *errors)
         else
             td_errors_add(errors, "%s: '%s' is unknown", td_setting_origin(v), v->name);
     }
-    if (told > TD_MOST_UNKNOWN)
-        td_errors_add(errors, "%zu more groups are unknown", told - TD_MOST_UNKNOWN);
+    if (reported > TD_MOST_UNKNOWN)
+        td_errors_add(errors, "%zu more names at the top level are unknown",
+                      reported - TD_MOST_UNKNOWN);
     return errors->count == before ? 0 : TD_ECONFIG;
 }

@@ -1,4 +1,15 @@
-/* autograd.c - reverse-mode differentiation: each op's vjp emits ops of the same vocabulary. */
+/* autograd.c - reverse-mode differentiation: each op's vjp emits ops of the same vocabulary.
+ *
+ * The gradients are nodes like any other, so a backend needs to know nothing of a backward pass.
+ * The nodes of the forward pass are walked from the loss back to the first one. When the walk comes
+ * to a node, every reader of it has added what flows back through it, since readers come later in
+ * the order.
+ *
+ * With recompute, a marked layer keeps nothing but its inputs for the backward pass: its nodes are
+ * emitted once more (their *twins*) before its gradients, which then read the twins. The planner
+ * drops what nobody reads any longer.
+ */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,23 +18,24 @@
 
 typedef struct walk {
     td_graph_full *g;
-    int32_t        n;     /* nodes of the forward pass: those before the walk */
-    bool          *needs; /* by node: a gradient is wanted of, or through, it */
-    td_tensor   ***grads; /* by node: one per output, or NULL */
+    int32_t        n;     /* nodes of the forward pass: those that exist before the walk */
+    bool          *needs; /* by node: its gradient is asked for, or leads to one that is */
+    td_tensor   ***grads; /* by node: a gradient for each output, or NULL */
 } walk;
 
-static bool differentiable(const td_value *v) { return v && v->t.dtype != TD_I32; }
+static bool is_differentiable(const td_value *v) { return v && v->t.dtype != TD_I32; }
 
+/* An input is emitted before its reader, so one walk forward finds all that leads to `wrt`. */
 static void find_needs(walk *w, td_tensor *const *wrt, size_t n_wrt)
 {
     for (size_t k = 0; k < n_wrt; k++)
         w->needs[td_value_of(wrt[k])->node->index] = true;
     for (int32_t i = 0; i < w->n; i++) {
         const td_node *x = w->g->nodes[i];
-        if (x->kind != TD_NODE_OP || !x->op->vjp || x->twin)
+        if (x->kind != TD_NODE_OP || !x->op->vjp)
             continue;
         for (int k = 0; k < x->n_in; k++)
-            if (differentiable(x->in[k]) && w->needs[x->in[k]->node->index])
+            if (is_differentiable(x->in[k]) && w->needs[x->in[k]->node->index])
                 w->needs[i] = true;
     }
 }
@@ -31,48 +43,56 @@ static void find_needs(walk *w, td_tensor *const *wrt, size_t n_wrt)
 static void add_gradient(walk *w, td_value *of, td_tensor *grad)
 {
     td_tensor ***at = &w->grads[of->node->index];
+    assert(of->node->index < w->n);
     if (!*at)
         *at = td_arena_alloc(w->g->arena, (size_t)of->node->n_out * sizeof **at);
     if (*at)
         (*at)[of->slot] = (*at)[of->slot] ? td_add((*at)[of->slot], grad) : grad;
+    else
+        td_graph_out_of_memory(w->g);
 }
 
-/* ---- recomputation: a marked layer's nodes are emitted once more, before its gradients ------- */
+/* ---- recomputation --------------------------------------------------------------------------- */
 
 static td_value *twin_of(td_value *v, int32_t region)
 {
     return v && v->node->region == region && v->node->twin ? &v->node->twin->out[v->slot] : v;
 }
 
-static void recompute(walk *w, int32_t region)
+static void recompute_node(walk *w, td_node *x)
 {
     td_graph_full *g = w->g;
-    g->unique = true;
+    td_tensor     *in[TD_MAX_INPUTS], *y;
+    for (int k = 0; k < x->n_in; k++) {
+        td_value *v = twin_of(x->in[k], x->region);
+        in[k] = v ? &v->t : NULL;
+    }
+    y = td_graph_emit(&g->base, x->op->plugin.name, in, x->n_in, &x->attrs);
+    if (td_value_of(y)->node->kind != TD_NODE_OP)
+        return;
+    x->twin = td_value_of(y)->node;
+    x->twin->path = x->path;      /* errors and profiles name the place of the layer */
+    assert(x->twin->region == 0); /* a twin is not recomputed in turn */
+}
+
+static void recompute(walk *w, int32_t region)
+{
+    w->g->unique = true; /* else each twin would be merged with its original */
     for (int32_t i = 0; i < w->n; i++) {
-        td_node   *x = g->nodes[i];
-        td_tensor *in[TD_MAX_INPUTS], *out;
+        td_node *x = w->g->nodes[i];
         if (x->region != region || x->kind != TD_NODE_OP || x->op->flags & TD_OP_EFFECT)
             continue;
-        if (td_written_since(x)) /* would be another value now: the first one is kept */
-            continue;
-        for (int k = 0; k < x->n_in; k++) {
-            td_value *v = twin_of(x->in[k], region);
-            in[k] = v ? &v->t : NULL;
-        }
-        out = td_graph_emit(&g->base, x->op->plugin.name, in, x->n_in, &x->attrs);
-        if (td_value_of(out)->node->kind == TD_NODE_OP) {
-            x->twin = td_value_of(out)->node;
-            x->twin->path = x->path;
-            x->twin->region = 0;
-        }
+        /* what it read has changed: its twin would compute something else, so the original stays */
+        if (!td_written_since(x))
+            recompute_node(w, x);
     }
-    g->unique = false;
+    w->g->unique = false;
 }
 
 /* ---- states ---------------------------------------------------------------------------------- */
 
-/* A gradient needs what the forward pass read: no state that was written to in between. `from`: the
- * first node of the gradient of `x`. */
+/* A gradient reads tensors of the forward pass when it runs. A state among them must still hold
+ * what the node `x` read. `from`: the first node of the gradient of `x`. */
 static void check_states(td_graph_full *g, const td_node *x, int32_t from)
 {
     if (!td_written_since(x))
@@ -81,46 +101,63 @@ static void check_states(td_graph_full *g, const td_node *x, int32_t from)
         for (int k = 0; k < g->nodes[i]->n_in; k++) {
             const td_value *v = g->nodes[i]->in[k];
             const td_node  *state = v ? td_state_of(v) : NULL;
+            /* only the states that the gradient reads: the gradient of a sum reads none */
             if (state && state->written > x->index)
                 td_graph_fail(&g->base,
                               "the gradient of '%s' needs the state '%s' as it was before it was "
-                              "written to: assign to it after the gradients",
+                              "written to: emit the write after td_gradients",
                               x->op->plugin.name, state->variable->name);
         }
 }
 
 /* ---- the walk -------------------------------------------------------------------------------- */
 
-static bool fits(const td_tensor *grad, const td_tensor *x)
+static void refuse_gradient(td_graph_full *g, const td_node *x, int k, const td_tensor *grad)
 {
-    return td_has_dims(grad, x->dtype, x->rank, x->dim);
+    const td_tensor *of = &x->in[k]->t;
+    td_text          is = { 0 }, should = { 0 };
+    td_print_dims(&is, grad->dtype, grad->rank, grad->dim);
+    td_print_dims(&should, of->dtype, of->rank, of->dim);
+    td_graph_fail(&g->base,
+                  "%s: the gradient of input %d is %s, but the input is %s: fix its vjp hook",
+                  x->op->plugin.name, k, td_text_get(&is), td_text_get(&should));
+    td_text_free(&is);
+    td_text_free(&should);
+}
+
+/* Check what a vjp hook, perhaps a stranger's, has emitted, and pass it on to the inputs. */
+static void take_gradients(walk *w, td_node *x, const bool *need, td_tensor *const *grad_in)
+{
+    for (int k = 0; k < x->n_in && !w->g->error.code; k++) {
+        const td_tensor *of = need[k] ? &x->in[k]->t : NULL;
+        if (!of || !grad_in[k])
+            continue;
+        if (td_has_dims(grad_in[k], of->dtype, of->rank, of->dim))
+            add_gradient(w, x->in[k], grad_in[k]);
+        else
+            refuse_gradient(w->g, x, k, grad_in[k]);
+    }
 }
 
 static void differentiate(walk *w, td_node *x)
 {
-    bool              need[TD_MAX_INPUTS] = { false }, again = w->g->options.recompute && x->region;
-    td_tensor        *in[TD_MAX_INPUTS], *out[TD_MAX_OUTPUTS], *grad_in[TD_MAX_INPUTS] = { NULL };
-    td_tensor *const *grad_out = w->grads[x->index];
-    int32_t           from = w->g->n_nodes;
+    bool       need[TD_MAX_INPUTS] = { false };
+    bool       again = w->g->options.recompute && x->region;
+    td_tensor *in[TD_MAX_INPUTS], *out[TD_MAX_OUTPUTS], *grad_in[TD_MAX_INPUTS] = { NULL };
+    int32_t    from = w->g->n_nodes;
 
     for (int k = 0; k < x->n_in; k++) {
         td_value *v = again ? twin_of(x->in[k], x->region) : x->in[k];
         in[k] = v ? &v->t : NULL;
-        need[k] = differentiable(x->in[k]) && w->needs[x->in[k]->node->index];
+        need[k] = is_differentiable(x->in[k]) && w->needs[x->in[k]->node->index];
     }
     for (int k = 0; k < x->n_out; k++)
         out[k] = again ? &twin_of(&x->out[k], x->region)->t : &x->out[k].t;
+    /* the gradient's nodes belong to the same place in the model as their op */
     w->g->scopes[w->g->depth].path = x->path;
-    x->op->vjp(in, x->n_in, out, grad_out, &x->attrs, need, grad_in);
+    x->op->vjp(in, x->n_in, out, w->grads[x->index], &x->attrs, need, grad_in);
     check_states(w->g, x, from);
-    for (int k = 0; k < x->n_in && !w->g->error.code; k++)
-        if (need[k] && grad_in[k] && fits(grad_in[k], &x->in[k]->t))
-            add_gradient(w, x->in[k], grad_in[k]);
-        else if (need[k] && grad_in[k])
-            td_graph_fail(&w->g->base,
-                          "%s: the gradient of input %d has other dims or another dtype than the "
-                          "input",
-                          x->op->plugin.name, k);
+    take_gradients(w, x, need, grad_in);
 }
 
 static void walk_back(walk *w, int32_t from)
@@ -130,10 +167,25 @@ static void walk_back(walk *w, int32_t from)
         td_node *x = w->g->nodes[i];
         if (x->kind != TD_NODE_OP || !w->needs[i] || !w->grads[i])
             continue;
-        if (w->g->options.recompute && x->region && x->region != region && !x->twin)
-            recompute(w, region = x->region);
+        /* the first node of a layer that the walk meets, coming from its end */
+        if (w->g->options.recompute && x->region && x->region != region && !x->twin) {
+            region = x->region;
+            recompute(w, region);
+        }
         differentiate(w, x);
     }
+}
+
+static void emit_gradients(walk *w, td_tensor *loss)
+{
+    td_graph_full *g = w->g;
+    const char    *path = g->scopes[g->depth].path;
+    g->backward = true;
+    g->region = 0; /* gradients are in no layer, even if td_layer_end was forgotten */
+    add_gradient(w, td_value_of(loss), td_full(&g->base, loss->dtype, loss->dim, loss->rank, 1));
+    walk_back(w, td_value_of(loss)->node->index);
+    g->backward = false;
+    g->scopes[g->depth].path = path;
 }
 
 int td_gradients(td_graph *graph, td_tensor *loss, td_tensor *const *wrt, size_t n,
@@ -141,25 +193,20 @@ int td_gradients(td_graph *graph, td_tensor *loss, td_tensor *const *wrt, size_t
 {
     td_graph_full *g = td_full_of(graph);
     walk           w = { g, g->n_nodes, NULL, NULL };
-    const char    *path = g->scopes[g->depth].path;
 
     if (td_graph_error(graph, error))
         return error ? error->code : TD_EGRAPH;
     if (td_count(loss) != 1)
         return td_fail(error, TD_EGRAPH,
-                       "gradients are of a scalar loss; this one has %lld elements",
+                       "cannot differentiate a loss of %lld elements: sum it to a scalar first",
                        (long long)td_count(loss));
     w.needs = td_arena_alloc(g->arena, (size_t)w.n * sizeof *w.needs);
     w.grads = td_arena_alloc(g->arena, (size_t)w.n * sizeof *w.grads);
     if (!w.needs || !w.grads)
         return td_fail(error, TD_ENOMEM, "out of memory while differentiating");
     find_needs(&w, wrt, n);
-    g->backward = true;
-    g->region = 0;
-    add_gradient(&w, td_value_of(loss), td_full(graph, loss->dtype, loss->dim, loss->rank, 1));
-    walk_back(&w, td_value_of(loss)->node->index);
-    g->backward = false;
-    g->scopes[g->depth].path = path;
+    emit_gradients(&w, loss);
+    /* a gradient of zero is NULL: the caller may leave out all that would follow from it */
     for (size_t k = 0; k < n; k++) {
         const td_value *v = td_value_of(wrt[k]);
         grads[k] = w.grads[v->node->index] ? w.grads[v->node->index][v->slot] : NULL;

@@ -1,10 +1,11 @@
-/* describe.c - what a graph says of its model beyond FLOPs: the lookups in its vocabulary
+/* describe.c - what a graph says about its model beyond FLOPs: the lookups in its vocabulary
  * tables. */
 #include "graph/describe.h"
 
 #include "graph/internal.h"
 
-/* A table of parameters with one row per word, read by the ids of tokens. */
+/* Whether the node reads a table of parameters with one row per word. Scatters of the backward pass
+ * are not counted: in a product with one-hot rows no gradient of these is needed. */
 static bool looks_up(const td_node *n, int64_t vocabulary)
 {
     const td_node *table = n->kind == TD_NODE_OP && !n->backward && td_node_is(n, "gather")
@@ -20,6 +21,7 @@ double td_graph_lookups(const td_graph *graph, int64_t vocabulary)
     double               flops = 0;
     for (int32_t i = 0; i < g->n_nodes; i++) {
         const td_node *n = g->nodes[i];
+        /* 2 (multiply and add) x tokens x words x width */
         if (looks_up(n, vocabulary))
             flops += 2 * (double)td_count(&n->in[1]->t) * (double)n->in[0]->node->variable->count;
     }

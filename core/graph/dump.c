@@ -1,4 +1,8 @@
-/* dump.c - a graph as text, and as DOT for graphviz. */
+/* dump.c - a graph as text, and as DOT for graphviz.
+ *
+ * The text is for diffs: nodes in order, numbered by their index, one line each, so that two graphs
+ * can be compared with ordinary tools.
+ */
 #include <string.h>
 
 #include "graph/internal.h"
@@ -17,6 +21,7 @@ void td_print_dims(td_text *out, int dtype, int rank, const int64_t *dims)
     td_text_print(out, "]");
 }
 
+/* What a node is called: by its own name if it has one, else by its op's. */
 static const char *title(const td_node *n)
 {
     switch (n->kind) {
@@ -33,23 +38,44 @@ static const char *title(const td_node *n)
     }
 }
 
+/* "%7", "%7.1" (output 1 of node 7), "-" (absent) */
+static void print_inputs(const td_node *n, td_text *out)
+{
+    for (int k = 0; k < n->n_in; k++) {
+        const td_value *v = n->in[k];
+        td_text_print(out, "%s", k ? ", " : "");
+        if (!v)
+            td_text_print(out, "-");
+        else if (v->slot)
+            td_text_print(out, "%%%d.%d", v->node->index, v->slot);
+        else
+            td_text_print(out, "%%%d", v->node->index);
+    }
+}
+
 void td_graph_dump_text(const td_graph *graph, td_text *out)
 {
     const td_graph_full *g = td_full_of(graph);
-    for (int32_t i = 1; i < g->n_nodes; i++) {
+    for (int32_t i = 1; i < g->n_nodes; i++) { /* node 0 is the error node */
         const td_node *n = g->nodes[i];
         td_text_print(out, "%%%d = %s(", n->index, title(n));
-        for (int k = 0; k < n->n_in; k++) {
-            td_text_print(out, "%s", k ? ", " : "");
-            if (n->in[k])
-                td_text_print(out, n->in[k]->slot ? "%%%d.%d" : "%%%d", n->in[k]->node->index,
-                              n->in[k]->slot);
-            else
-                td_text_print(out, "-");
-        }
+        print_inputs(n, out);
         td_text_print(out, ") ");
         td_print_dims(out, n->out[0].t.dtype, n->out[0].t.rank, n->out[0].t.dim);
         td_text_print(out, "  %s%s\n", n->path, n->backward ? " (backward)" : "");
+    }
+}
+
+/* Parameters are blue, inputs green, the backward pass is sand. */
+static const char *style(const td_node *n)
+{
+    switch (n->kind) {
+    case TD_NODE_VARIABLE:
+        return ", style = filled, fillcolor = \"#dbe9f6\"";
+    case TD_NODE_INPUT:
+        return ", style = filled, fillcolor = \"#e5f5e0\"";
+    default:
+        return n->backward ? ", style = filled, fillcolor = \"#f4f0e8\"" : "";
     }
 }
 
@@ -62,11 +88,8 @@ void td_graph_dump_dot(const td_graph *graph, td_text *out)
         const td_node *n = g->nodes[i];
         td_text_print(out, "  n%d [label = \"%s\\n", i, title(n));
         td_print_dims(out, n->out[0].t.dtype, n->out[0].t.rank, n->out[0].t.dim);
-        td_text_print(out, "\", tooltip = \"%s\"%s];\n", n->path,
-                      n->kind == TD_NODE_VARIABLE ? ", style = filled, fillcolor = \"#dbe9f6\""
-                      : n->kind == TD_NODE_INPUT  ? ", style = filled, fillcolor = \"#e5f5e0\""
-                      : n->backward               ? ", style = filled, fillcolor = \"#f4f0e8\""
-                                                  : "");
+        /* the path is long: a tooltip shows it in SVG */
+        td_text_print(out, "\", tooltip = \"%s\"%s];\n", n->path, style(n));
         for (int k = 0; k < n->n_in; k++)
             if (n->in[k])
                 td_text_print(out, "  n%d -> n%d;\n", n->in[k]->node->index, i);

@@ -1,10 +1,26 @@
-/* emit.c - one more node: the op is found, its inputs are checked, equal nodes are merged. */
+/* emit.c - one more node: the op is found, its inputs are checked, its shapes inferred, and what
+ * can be had without a new node is not emitted.
+ *
+ * Ops come from strangers too. What the rest of the code relies on (shapes, outputs that share an
+ * input's memory) is checked here, once, for every op alike.
+ */
+#include <assert.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "graph/internal.h"
 #include "tandem/ops.h"
 
+/* What was asked for. */
+typedef struct request {
+    const td_op      *op;
+    td_tensor *const *in;
+    int               n;
+    const td_attrs   *attrs;
+} request;
+
+/* The registry searches files and may load a module; the map answers from the second time on. */
 static const td_op *find_op(td_graph_full *g, const char *name)
 {
     td_error     e = { 0 };
@@ -13,28 +29,148 @@ static const td_op *find_op(td_graph_full *g, const char *name)
         return op;
     op = (const td_op *)(const void *)td_registry_find(g->registry, TD_OP_KIND, name, &e);
     if (op)
-        td_map_set(g->ops, name, (void *)(uintptr_t)op);
+        td_map_set(g->ops, name, (void *)(uintptr_t)op); /* if it fails, it is found again */
     else
         td_graph_refuse(&g->base, e.text);
     return op;
 }
 
-static uint64_t hash_of(const td_op *op, td_tensor *const *in, int n, const td_attrs *a)
+/* ---- checks ---------------------------------------------------------------------------------- */
+
+static td_tensor *refuse(td_graph_full *g, const request *r, const char *format, ...)
+    TD_PRINTF(3, 4);
+
+/* An error with the op's name in front. */
+static td_tensor *refuse(td_graph_full *g, const request *r, const char *format, ...)
 {
-    uint64_t             h = (uint64_t)(uintptr_t)op;
-    const unsigned char *p = (const unsigned char *)a;
-    for (int k = 0; k < n; k++)
-        h = (h ^ (uint64_t)(uintptr_t)in[k]) * 0x9E3779B97F4A7C15u;
-    for (size_t k = 0; k < sizeof *a; k += 8) {
+    char    text[sizeof((td_error *)0)->text];
+    int     length = snprintf(text, sizeof text, "%.100s: ", r->op->plugin.name);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text + length, sizeof text - (size_t)length, format, args);
+    va_end(args);
+    return td_graph_refuse(&g->base, text);
+}
+
+static td_tensor *refuse_count(td_graph_full *g, const request *r)
+{
+    int low = r->op->min_inputs, high = r->op->max_inputs;
+    return low == high ? refuse(g, r, "takes %d inputs, not %d", low, r->n)
+                       : refuse(g, r, "takes %d to %d inputs, not %d", low, high, r->n);
+}
+
+/* The error tensor if an input is one, or cannot be an input; NULL if all is well. */
+static td_tensor *check_inputs(td_graph_full *g, const request *r)
+{
+    if (r->n < r->op->min_inputs || r->n > r->op->max_inputs)
+        return refuse_count(g, r);
+    for (int k = 0; k < r->n; k++) {
+        /* a consequence of an earlier error: nothing new to report */
+        if (r->in[k] && td_value_of(r->in[k])->node->kind == TD_NODE_ERROR)
+            return &g->error_node->out[0].t;
+        if (r->in[k] && r->in[k]->graph != &g->base)
+            return refuse(g, r, "input %d is a tensor of another graph", k);
+    }
+    /* whether others may be missing is the op's own affair; its hooks may rely on this one */
+    return r->op->min_inputs && !r->in[0] ? refuse(g, r, "input 0 is missing") : NULL;
+}
+
+/* Output k, if it lies in the memory of an input, has that input's dims. */
+static int check_inplace(const request *r, const td_shape *shape, int k, td_error *error)
+{
+    int              input = r->op->inplace[k] - 1;
+    const td_tensor *state = input >= 0 && input < r->n ? r->in[input] : NULL;
+    if (!state || td_has_dims(state, shape[k].dtype, shape[k].rank, shape[k].dim))
+        return 0;
+    return td_fail(error, TD_EGRAPH,
+                   "output %d lies in the memory of input %d, but has other dims or another dtype",
+                   k, input);
+}
+
+/* A sum that starts from an input has that input's dims. */
+static int check_summand(const request *r, const td_shape *shape, int n_out, td_error *error)
+{
+    int              input = r->op->accumulate_in - 1, sum = r->op->accumulate_out;
+    const td_tensor *summand = input >= 0 && input < r->n ? r->in[input] : NULL;
+    if (input >= 0 && (sum < 0 || sum >= n_out))
+        return td_fail(error, TD_EGRAPH, "accumulate_out is %d, but there are %d outputs", sum,
+                       n_out);
+    if (!summand || td_has_dims(summand, shape[sum].dtype, shape[sum].rank, shape[sum].dim))
+        return 0;
+    return td_fail(error, TD_EGRAPH,
+                   "the summand (input %d) has other dims or another dtype than the sum", input);
+}
+
+static int check_outputs(const request *r, const td_shape *shape, int n_out, td_error *error)
+{
+    if (n_out < 1 || n_out > TD_MAX_OUTPUTS)
+        return td_fail(error, TD_EGRAPH, "has %d outputs; an op may have 1 to %d", n_out,
+                       TD_MAX_OUTPUTS);
+    for (int k = 0; k < n_out; k++) {
+        td_error e = { 0 };
+        if (td_check_shape(&shape[k], &e))
+            return td_fail(error, TD_EGRAPH, "output %d: %s", k, e.text);
+        if (check_inplace(r, shape, k, error))
+            return TD_EGRAPH;
+    }
+    return check_summand(r, shape, n_out, error);
+}
+
+/* The number of outputs, and their shapes; negative after an error. */
+static int infer(td_graph_full *g, const request *r, td_shape *shape)
+{
+    td_error e = { 0 };
+    int      n_out = r->op->infer(r->in, r->n, r->attrs, shape, &e);
+    if (n_out >= 0 && !check_outputs(r, shape, n_out, &e))
+        return n_out;
+    refuse(g, r, "%s", e.code ? e.text : "its infer hook failed without a message");
+    return -1;
+}
+
+/* ---- equal nodes ----------------------------------------------------------------------------- */
+
+/* Over pointers: inputs are merged themselves, so equal tensors are the same one. The hash orders
+ * nothing, so addresses that change from run to run change no result. */
+static uint64_t hash_of(const request *r)
+{
+    uint64_t             h = (uint64_t)(uintptr_t)r->op;
+    const unsigned char *p = (const unsigned char *)r->attrs;
+    for (int k = 0; k < r->n; k++)
+        h = (h ^ (uint64_t)(uintptr_t)r->in[k]) * 0x9E3779B97F4A7C15u;
+    for (size_t k = 0; k < sizeof *r->attrs; k += 8) {
         uint64_t word;
         memcpy(&word, p + k, 8);
         h = (h ^ word) * 0x9E3779B97F4A7C15u;
-        h ^= h >> 29;
+        h ^= h >> 29; /* small integers differ in low bits only: bring the high ones down */
     }
     return h;
 }
 
-/* What the node writes in place is another state from here on. */
+/* The hash is compared first: it is nearly always enough to tell nodes apart. */
+static bool is_equal(const td_node *x, uint64_t hash, const request *r)
+{
+    if (x->hash != hash || x->op != r->op || x->n_in != r->n ||
+        memcmp(&x->attrs, r->attrs, sizeof x->attrs))
+        return false;
+    for (int k = 0; k < r->n; k++)
+        if (r->in[k] ? x->in[k] != td_value_of(r->in[k]) : x->in[k] != NULL)
+            return false;
+    return true;
+}
+
+/* A node that computes the same already. One that read a state which was written to since computed
+ * something else. */
+static td_node *find_equal(td_graph_full *g, uint64_t hash, const request *r)
+{
+    for (td_node *x = g->bucket[hash % TD_BUCKETS]; x; x = x->next)
+        if (is_equal(x, hash, r) && !td_written_since(x))
+            return x;
+    return NULL;
+}
+
+/* ---- the node -------------------------------------------------------------------------------- */
+
+/* From here on the node's in-place outputs are what these states hold. */
 static void note_writes(const td_node *n)
 {
     for (int k = 0; k < n->n_out; k++) {
@@ -44,140 +180,79 @@ static void note_writes(const td_node *n)
     }
 }
 
-/* An equal node that exists already: the same op on the same tensors, and on what states hold. */
-static td_node *find_equal(td_graph_full *g, uint64_t hash, const td_op *op, td_tensor *const *in,
-                           int n, const td_attrs *a)
+/* A node of the checked request, with the inferred shapes. */
+static td_node *append(td_graph_full *g, const request *r, const td_shape *shape, int n_out)
 {
-    for (td_node *x = g->bucket[hash % TD_BUCKETS]; x; x = x->next) {
-        bool same = x->hash == hash && x->op == op && x->n_in == n &&
-                    !memcmp(&x->attrs, a, sizeof *a);
-        for (int k = 0; same && k < n; k++)
-            same = in[k] ? x->in[k] == td_value_of(in[k]) : !x->in[k];
-        if (same && !td_written_since(x))
-            return x;
+    td_node *n = td_node_new(g, TD_NODE_OP, r->n, n_out);
+    if (!n)
+        return NULL;
+    n->op = r->op;
+    n->attrs = *r->attrs;
+    for (int k = 0; k < r->n; k++) {
+        n->in[k] = r->in[k] ? td_value_of(r->in[k]) : NULL;
+        /* the order of nodes is an order of execution: all walks rely on it */
+        assert(!n->in[k] || n->in[k]->node->index < n->index);
     }
-    return NULL;
-}
-
-/* A state is written to in its own dims, and a sum is made in those of its summand. */
-static int check_shared(const td_op *op, td_tensor *const *in, int n, const td_shape *shape,
-                        int n_out, td_error *error)
-{
-    const td_shape *sum;
-    int             from = op->accumulate_in - 1;
     for (int k = 0; k < n_out; k++) {
-        int state = op->inplace[k] - 1;
-        if (state >= 0 && state < n && in[state] &&
-            !td_has_dims(in[state], shape[k].dtype, shape[k].rank, shape[k].dim))
-            return td_fail(error, TD_EGRAPH,
-                           "output %d has other dims or another dtype than input %d, in whose "
-                           "memory it is",
-                           k, state);
+        n->out[k].t.dtype = shape[k].dtype;
+        n->out[k].t.rank = shape[k].rank;
+        memcpy(n->out[k].t.dim, shape[k].dim, sizeof shape[k].dim);
     }
-    if (from >= 0 && op->accumulate_out >= n_out)
-        return td_fail(error, TD_EGRAPH, "there is no output %d to add to", op->accumulate_out);
-    sum = &shape[from >= 0 ? op->accumulate_out : 0];
-    if (from >= 0 && from < n && in[from] &&
-        !td_has_dims(in[from], sum->dtype, sum->rank, sum->dim))
-        return td_fail(error, TD_EGRAPH,
-                       "the summand has other dims or another dtype than the sum");
-    return 0;
+    note_writes(n);
+    return n;
 }
 
-static int infer(td_graph_full *g, const td_op *op, td_tensor *const *in, int n, const td_attrs *a,
-                 td_shape *shape)
+/* An equal node if there is one, else a new node. */
+static td_node *find_or_append(td_graph_full *g, const request *r, const td_shape *shape, int n_out)
 {
-    td_error e = { 0 };
-    char     text[2200];
-    int      n_out = op->infer(in, n, a, shape, &e), code = n_out < 0 ? n_out : 0;
-    if (!code && (n_out == 0 || n_out > TD_MAX_OUTPUTS))
-        code = td_fail(&e, TD_EGRAPH, "has %d outputs; an op may have 1 to %d", n_out,
-                       TD_MAX_OUTPUTS);
-    for (int k = 0; !code && k < n_out; k++)
-        code = td_check_shape(&shape[k], k, &e);
-    if (!code)
-        code = check_shared(op, in, n, shape, n_out, &e);
-    if (!code)
-        return n_out;
-    snprintf(text, sizeof text, "%s: %s", op->plugin.name, e.code ? e.text : "refused");
-    td_graph_refuse(&g->base, text);
-    return -1;
-}
-
-/* The error tensor if an input is one or is missing; NULL if all is well. */
-static td_tensor *bad_input(td_graph_full *g, const td_op *op, td_tensor *const *in, int n)
-{
-    char text[200];
-    if (n < op->min_inputs || n > op->max_inputs) {
-        snprintf(text, sizeof text, "%s takes %d to %d inputs, not %d", op->plugin.name,
-                 op->min_inputs, op->max_inputs, n);
-        return td_graph_refuse(&g->base, text);
-    }
-    for (int k = 0; k < n; k++) {
-        if (in[k] && td_value_of(in[k])->node->kind == TD_NODE_ERROR)
-            return &g->error_node->out[0].t;
-        if (in[k] && in[k]->graph != &g->base)
-            return td_graph_refuse(&g->base, "a tensor of another graph");
-    }
-    if (op->min_inputs && !in[0]) {
-        snprintf(text, sizeof text, "%s: the first input is missing", op->plugin.name);
-        return td_graph_refuse(&g->base, text);
-    }
-    return NULL;
+    uint64_t  hash = hash_of(r);
+    td_node **bucket = &g->bucket[hash % TD_BUCKETS];
+    /* two effects are two, however equal */
+    td_node  *n = r->op->flags & TD_OP_EFFECT ? NULL : find_equal(g, hash, r);
+    if (n)
+        return n;
+    n = append(g, r, shape, n_out);
+    if (!n)
+        return NULL;
+    n->hash = hash;
+    n->next = *bucket;
+    *bucket = n;
+    return n;
 }
 
 td_tensor *td_graph_emit(td_graph *graph, const char *name, td_tensor *const *in, int n,
                          const td_attrs *attrs)
 {
-    td_graph_full  *g = td_full_of(graph);
-    td_attrs        none = { { 0 }, { 0 } };
-    const td_attrs *a = attrs ? attrs : &none;
-    const td_op    *op = find_op(g, name);
-    td_shape        shape[TD_MAX_OUTPUTS] = { { 0 } };
-    td_tensor      *other = op ? bad_input(g, op, in, n) : &g->error_node->out[0].t;
-    uint64_t        hash;
-    td_node        *node;
-    int             n_out;
+    static const td_attrs none;
+    td_graph_full        *g = td_full_of(graph);
+    request               r = { find_op(g, name), in, n, attrs ? attrs : &none };
+    td_shape              shape[TD_MAX_OUTPUTS] = { { 0 } };
+    td_tensor            *other = r.op ? check_inputs(g, &r) : &g->error_node->out[0].t;
+    td_node              *node;
+    int                   n_out;
 
     if (other)
         return other;
-    n_out = infer(g, op, in, n, a, shape);
+    n_out = infer(g, &r, shape);
     if (n_out < 0)
         return &g->error_node->out[0].t;
-    other = g->unique ? NULL : td_simplify(g, op, in, n, a, shape);
+    /* recomputation and lowering want these very nodes, where they stand in the order */
+    other = g->unique ? NULL : td_simplify(g, r.op, in, n, r.attrs, shape);
     if (other)
         return other;
-    hash = hash_of(op, in, n, a);
-    node = g->unique || op->flags & TD_OP_EFFECT ? NULL : find_equal(g, hash, op, in, n, a);
-    if (node)
-        return &node->out[0].t;
-    node = td_node_new(g, TD_NODE_OP, n, n_out);
-    if (!node)
-        return td_graph_out_of_memory(g);
-    node->op = op;
-    node->attrs = *a;
-    node->hash = hash;
-    for (int k = 0; k < n; k++)
-        node->in[k] = in[k] ? td_value_of(in[k]) : NULL;
-    for (int k = 0; k < n_out; k++) {
-        node->out[k].t.dtype = shape[k].dtype;
-        node->out[k].t.rank = shape[k].rank;
-        memcpy(node->out[k].t.dim, shape[k].dim, sizeof shape[k].dim);
-    }
-    note_writes(node);
-    if (!g->unique) {
-        node->next = g->bucket[hash % TD_BUCKETS];
-        g->bucket[hash % TD_BUCKETS] = node;
-    }
-    return &node->out[0].t;
+    node = g->unique ? append(g, &r, shape, n_out) : find_or_append(g, &r, shape, n_out);
+    return node ? &node->out[0].t : td_graph_out_of_memory(g);
 }
 
+/* An error tensor has any output that is asked for, so that plugins need no checks. */
 td_tensor *td_graph_output(td_tensor *first, int index)
 {
     td_node *n = td_value_of(first)->node;
+    char     text[200];
     if (n->kind == TD_NODE_ERROR)
         return first;
-    return index >= 0 && index < n->n_out
-               ? &n->out[index].t
-               : td_graph_refuse(first->graph, "the op has no such output");
+    if (index >= 0 && index < n->n_out)
+        return &n->out[index].t;
+    snprintf(text, sizeof text, "there is no output %d: the node has %d", index, n->n_out);
+    return td_graph_refuse(first->graph, text);
 }

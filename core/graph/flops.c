@@ -1,5 +1,10 @@
-/* flops.c - what a graph computes, counted node by node: forward and backward, dense and
- * visible; and once for all batches of a shape. */
+/* flops.c - what a graph computes, counted node by node: forward and backward, dense and visible.
+ *
+ * Two questions, one way of counting. td_graph_flops describes a graph on one batch, phase by
+ * phase. td_graph_cost prepares a training run, which wants the FLOPs of each batch: all but the
+ * masks is counted once, and a batch costs as much as looking at its masks.
+ */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,37 +13,55 @@
 
 /* ---- counting -------------------------------------------------------------------------------- */
 
-typedef struct pairs_of {
-    const td_node *node;
-    double         pairs;
-} pairs_of;
+typedef bool used_outputs[TD_MAX_OUTPUTS];
 
+/* attend and attend_grad; a stranger's op of such a name has no inputs to look at */
 static bool has_mask(const td_node *n)
 {
     return !strncmp(n->op->plugin.name, "attend", 6) && n->n_in > TD_ATTEND_K_INDEX;
 }
 
-/* Layers share their masks: equal ones are counted once. */
-static double pairs(const td_node *n, const td_batch *b, pairs_of *known, int *count)
+/* The shares of pairs that were worked out for a batch. Layers share their masks, so a few entries
+ * serve the whole model; a model with more kinds of masks is only slower. */
+typedef struct shares {
+    const td_batch *batch;
+    int             count;
+    struct {
+        const td_node *node;
+        double         pairs;
+    } at[64];
+} shares;
+
+/* Share of the pairs of tokens that the node's mask shows; 1 if it has none. */
+static double visible_share(shares *s, const td_node *n)
 {
+    double pairs;
     if (!has_mask(n))
         return 1;
-    for (int i = 0; i < *count; i++)
-        if (td_same_mask(known[i].node, n))
-            return known[i].pairs;
-    if (*count == 64)
-        return td_visible_pairs(n, b, NULL);
-    known[*count] = (pairs_of){ n, td_visible_pairs(n, b, NULL) };
-    return known[(*count)++].pairs;
+    /* looking at a mask takes a walk along the batch, comparing two takes none */
+    for (int i = 0; i < s->count; i++)
+        if (td_same_mask(s->at[i].node, n))
+            return s->at[i].pairs;
+    pairs = td_visible_pairs(n, s->batch, NULL);
+    if (s->count < (int)(sizeof s->at / sizeof *s->at)) {
+        s->at[s->count].node = n;
+        s->at[s->count++].pairs = pairs;
+    }
+    return pairs;
 }
 
-static void find_used(const td_graph_full *g, td_tensor *const *roots, size_t n,
-                      bool (*used)[TD_MAX_OUTPUTS], bool effects)
+/* Which outputs the roots need. With `effects`, what is written to states is needed as well. */
+static void find_used(const td_graph_full *g, td_tensor *const *roots, size_t n, used_outputs *used,
+                      bool effects)
 {
-    for (size_t k = 0; k < n; k++)
-        used[td_value_of(roots[k])->node->index][td_value_of(roots[k])->slot] = true;
+    for (size_t k = 0; k < n; k++) {
+        const td_value *root = td_value_of(roots[k]);
+        assert(root->t.graph == &g->base);
+        used[root->node->index][root->slot] = true;
+    }
     for (int32_t i = g->n_nodes - 1; i >= 0; i--) {
         const td_node *x = g->nodes[i];
+        /* backward along the list: readers come before what they read */
         bool           live = effects && x->kind == TD_NODE_OP && x->op->flags & TD_OP_EFFECT;
         for (int k = 0; k < x->n_out; k++)
             live |= used[i][k];
@@ -48,6 +71,7 @@ static void find_used(const td_graph_full *g, td_tensor *const *roots, size_t n,
     }
 }
 
+/* Add what the node computes; nothing if nobody needs it. `share`: of visible pairs. */
 static void add_node(const td_node *n, const bool *used, double share, td_flops *sum)
 {
     td_tensor *in[TD_MAX_INPUTS] = { NULL }, *out[TD_MAX_OUTPUTS] = { NULL };
@@ -61,6 +85,7 @@ static void add_node(const td_node *n, const bool *used, double share, td_flops 
         return;
     for (int k = 0; k < n->n_in; k++)
         in[k] = n->in[k] ? &n->in[k]->t : NULL;
+    /* ops that leave out outputs that are not wanted see these as NULL, and count less */
     if (n->op->flops)
         n->op->flops(in, n->n_in, out, &n->attrs, share, &f);
     else
@@ -70,36 +95,45 @@ static void add_node(const td_node *n, const bool *used, double share, td_flops 
     sum->elementwise += f.elementwise;
 }
 
+/* Forward FLOPs are those of the roots that were emitted before any gradient; the rest is backward,
+ * what was computed again included. */
+static void count(const td_graph_full *g, shares *s, used_outputs *all, used_outputs *forward,
+                  td_flops_phases *out)
+{
+    td_flops total = { 0, 0, 0 };
+    for (int32_t i = 0; i < g->n_nodes; i++) {
+        const td_node *n = g->nodes[i];
+        double         share;
+        if (n->kind != TD_NODE_OP)
+            continue;
+        share = visible_share(s, n);
+        add_node(n, all[i], share, &total);
+        /* an effect is part of the update, even if it was emitted early */
+        if (!n->backward && !(n->op->flags & TD_OP_EFFECT))
+            add_node(n, forward[i], share, &out->forward);
+    }
+    out->backward = (td_flops){ total.matmul - out->forward.matmul,
+                                total.visible - out->forward.visible,
+                                total.elementwise - out->forward.elementwise };
+}
+
 void td_graph_flops(const td_graph *graph, td_tensor *const *roots, size_t n, const td_batch *batch,
                     td_flops_phases *out)
 {
     const td_graph_full *g = td_full_of(graph);
-    bool(*all)[TD_MAX_OUTPUTS] = calloc((size_t)g->n_nodes + 1, sizeof *all);
-    bool(*forward)[TD_MAX_OUTPUTS] = calloc((size_t)g->n_nodes + 1, sizeof *forward);
-    pairs_of known[64];
-    int      n_known = 0;
+    used_outputs        *all = calloc((size_t)g->n_nodes + 1, sizeof *all);
+    used_outputs        *forward = calloc((size_t)g->n_nodes + 1, sizeof *forward);
+    shares               s = { .batch = batch };
+    size_t               first = 0;
 
     memset(out, 0, sizeof *out);
     if (all && forward) {
-        td_flops total = { 0, 0, 0 };
-        size_t   first = 0;
-        find_used(g, roots, n, all, true);
+        /* the caller lists forward roots first */
         while (first < n && !td_value_of(roots[first])->node->backward)
             first++;
+        find_used(g, roots, n, all, true);
         find_used(g, roots, first, forward, false);
-        for (int32_t i = 0; i < g->n_nodes; i++) {
-            const td_node *x = g->nodes[i];
-            double         share;
-            if (x->kind != TD_NODE_OP)
-                continue;
-            share = pairs(x, batch, known, &n_known);
-            add_node(x, all[i], share, &total);
-            if (!x->backward && !(x->op->flags & TD_OP_EFFECT))
-                add_node(x, forward[i], share, &out->forward);
-        }
-        out->backward = (td_flops){ total.matmul - out->forward.matmul,
-                                    total.visible - out->forward.visible,
-                                    total.elementwise - out->forward.elementwise };
+        count(g, &s, all, forward, out);
     }
     free(all);
     free(forward);
@@ -108,11 +142,12 @@ void td_graph_flops(const td_graph *graph, td_tensor *const *roots, size_t n, co
 /* ---- once for all batches -------------------------------------------------------------------- */
 
 struct td_masked {
-    const td_node *node;   /* one that has the mask */
-    double         scores; /* FLOPs of all that have it, if every pair is seen */
-    int32_t       *room;   /* for what is computed of it */
+    const td_node *node;   /* one of the nodes that have the mask */
+    double         scores; /* FLOPs of all of them, if every pair were visible */
+    int32_t       *room;   /* for those of its integers that the graph computes; NULL: none are */
 };
 
+/* The entry of the node's mask, a new one if it is the first with it. */
 static struct td_masked *masked(td_cost *c, const td_node *n)
 {
     for (size_t k = 0; k < c->n_masks; k++)
@@ -122,7 +157,7 @@ static struct td_masked *masked(td_cost *c, const td_node *n)
     return &c->masks[c->n_masks++];
 }
 
-/* Nothing is allocated in a training step. */
+/* Room for masks that the graph computes, taken here since a training step allocates nothing. */
 static int take_room(td_cost *c, td_error *error)
 {
     for (size_t k = 0; k < c->n_masks; k++) {
@@ -138,7 +173,7 @@ int td_graph_cost(const td_graph *graph, td_tensor *const *roots, size_t n, td_c
                   td_error *error)
 {
     const td_graph_full *g = td_full_of(graph);
-    bool(*used)[TD_MAX_OUTPUTS] = calloc((size_t)g->n_nodes + 1, sizeof *used);
+    used_outputs        *used = calloc((size_t)g->n_nodes + 1, sizeof *used);
     *out = (td_cost){ .masks = calloc((size_t)g->n_nodes + 1, sizeof *out->masks) };
     if (!used || !out->masks) {
         free(used);
@@ -150,6 +185,7 @@ int td_graph_cost(const td_graph *graph, td_tensor *const *roots, size_t n, td_c
         td_flops       f = { 0, 0, 0 };
         if (x->kind != TD_NODE_OP)
             continue;
+        /* with all pairs visible; a batch's share is multiplied in later */
         add_node(x, used[i], 1, &f);
         if (f.visible > 0)
             *(has_mask(x) ? &masked(out, x)->scores : &out->products) += f.visible;
@@ -158,6 +194,7 @@ int td_graph_cost(const td_graph *graph, td_tensor *const *roots, size_t n, td_c
     return take_room(out, error);
 }
 
+/* Called in every training step. */
 double td_cost_of(const td_cost *c, const td_batch *batch)
 {
     double flops = c->products;

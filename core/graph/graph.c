@@ -1,4 +1,9 @@
-/* graph.c - a graph's life and scopes, and the host's table behind tandem/graph.h. */
+/* graph.c - a graph's life and scopes, and the host's table behind tandem/graph.h.
+ *
+ * Plugins see a td_graph: a pointer to the table at the end of this file, through which they call
+ * all else. So a module needs no symbol of tandem when it is linked.
+ */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +25,7 @@ td_graph *td_graph_new(td_registry *registry, td_variables *variables,
     g->leaves = td_map_new();
     g->inputs = td_map_new();
     g->scopes[0] = (td_scope){ "", "" };
+    /* node 0: what building goes on with after an error, so that plugins need no checks */
     if (g->arena && g->ops && g->leaves && g->inputs)
         g->error_node = td_node_new(g, TD_NODE_ERROR, 0, 1);
     if (g->error_node)
@@ -28,6 +34,7 @@ td_graph *td_graph_new(td_registry *registry, td_variables *variables,
     return NULL;
 }
 
+/* Nodes, their paths and constants are in the arena; variables belong to their set. */
 void td_graph_free(td_graph *graph)
 {
     td_graph_full *g = td_full_of(graph);
@@ -49,53 +56,70 @@ int td_graph_error(const td_graph *graph, td_error *error)
 
 /* ---- scopes ---------------------------------------------------------------------------------- */
 
+/* The scope names parameters, the path names the place in the model. They differ in layers that
+ * share weights: their caches, random streams and profiles are their own, their parameters are
+ * not. */
+
 static const char *joined(td_graph_full *g, const char *left, const char *right)
 {
     const char *text = *left && *right ? td_arena_print(g->arena, "%s.%s", left, right)
                                        : td_arena_copy(g->arena, *left ? left : right);
-    return text ? text : "";
+    return text ? text : ""; /* out of memory: the next node reports it */
+}
+
+/* Whether there is room for one more scope. Past the limit td_pop leaves scopes too early, but the
+ * graph is refused by then. */
+static bool has_room(td_graph *graph)
+{
+    if (td_full_of(graph)->depth + 1 < TD_SCOPES)
+        return true;
+    td_graph_fail(graph, "scopes are nested %d deep: is a td_pop missing?", TD_SCOPES);
+    return false;
 }
 
 static void push(td_graph *graph, const char *scope)
 {
     td_graph_full *g = td_full_of(graph);
     td_scope      *top = &g->scopes[g->depth];
-    if (g->depth + 1 == TD_SCOPES) {
-        td_graph_refuse(graph, "scopes are nested too deeply: is a td_pop missing?");
+    if (!has_room(graph))
         return;
-    }
     top[1] = (td_scope){ joined(g, top->path, scope), joined(g, top->scope, scope) };
     g->depth++;
 }
 
+/* The path grows by `path`; the scope is `scope`, from the root. */
 static void push_path(td_graph *graph, const char *path, const char *scope)
 {
     td_graph_full *g = td_full_of(graph);
-    int            before = g->depth;
-    push(graph, path);
-    if (g->depth > before)
-        g->scopes[g->depth].scope = joined(g, scope, "");
+    td_scope      *top = &g->scopes[g->depth];
+    if (!has_room(graph))
+        return;
+    top[1] = (td_scope){ joined(g, top->path, path), joined(g, scope, "") };
+    g->depth++;
 }
 
 static void pop(td_graph *graph)
 {
     td_graph_full *g = td_full_of(graph);
+    assert(g->depth >= 0 && g->depth < TD_SCOPES);
     if (g->depth)
         g->depth--;
     else
-        td_graph_refuse(graph, "td_pop without a td_push");
+        td_graph_fail(graph, "td_pop without a td_push before it");
 }
 
 static const char *path(td_graph *g) { return td_full_of(g)->scopes[td_full_of(g)->depth].path; }
 
+/* Regions do not nest: a layer in a layer ends the region of the outer one. */
 static void mark(td_graph *graph, int begin)
 {
     td_graph_full *g = td_full_of(graph);
     g->region = begin ? ++g->regions : 0;
 }
 
-/* ---- the rest -------------------------------------------------------------------------------- */
+/* ---- auxiliary losses ------------------------------------------------------------------------ */
 
+/* In order of first use, which is the order of emission: the same in every run. */
 static void aux_loss(td_graph *graph, const char *name, td_tensor *scalar, double weight)
 {
     td_graph_full *g = td_full_of(graph);
@@ -104,12 +128,13 @@ static void aux_loss(td_graph *graph, const char *name, td_tensor *scalar, doubl
     while (k < g->n_aux && strcmp(g->aux[k].name, name))
         k++;
     if (k == TD_AUX)
-        td_graph_fail(graph, "auxiliary losses have more than %d names; one more is '%s'", TD_AUX,
-                      name);
-    else if (k < g->n_aux)
+        td_graph_fail(graph,
+                      "cannot add the auxiliary loss '%s': a graph has at most %d names of them",
+                      name, TD_AUX);
+    else if (k < g->n_aux) /* every layer adds its own; they are logged as one number */
         g->aux[k].loss = td_add(g->aux[k].loss, loss);
     else
-        g->aux[g->n_aux++] = (td_aux){ td_arena_copy(g->arena, name), loss };
+        g->aux[g->n_aux++] = (td_aux){ joined(g, name, ""), loss };
 }
 
 const td_aux *td_graph_aux(const td_graph *g, size_t *count)
@@ -117,6 +142,8 @@ const td_aux *td_graph_aux(const td_graph *g, size_t *count)
     *count = td_full_of(g)->n_aux;
     return td_full_of(g)->aux;
 }
+
+/* ---- the host's table ------------------------------------------------------------------------ */
 
 static int      phase(td_graph *g) { return td_full_of(g)->options.phase; }
 static int      real(td_graph *g) { return td_full_of(g)->options.real; }

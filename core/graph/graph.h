@@ -1,5 +1,10 @@
 /* graph.h - the graph behind tandem/graph.h: building it, differentiating it, looking at it.
  *
+ * A graph is a list of nodes. It is built once for a phase and a shape of batch, never changed,
+ * only appended to: by plugins, then by td_gradients, then by the planner as it lowers ops. An
+ * input is always emitted before its reader, so the list is an order of execution, and every pass
+ * over the graph is a walk along it.
+ *
  *     td_variables *variables = td_variables_new();
  *     td_graph_options options = { .phase = TD_PHASE_TRAIN, .real = TD_F32 };
  *     td_graph *g = td_graph_new(registry, variables, &options);
@@ -8,7 +13,8 @@
  *     if (td_graph_error(g, &error))      the first error that a plugin made, with its scope
  *         ...
  *
- * plan/plan.h turns a graph into kernel calls and memory.
+ * plan/plan.h turns a graph into kernel calls and memory. Tensors and nodes live as long as their
+ * graph; variables outlive it. All functions are [build]: one thread at a time per graph.
  */
 #ifndef TD_GRAPH_GRAPH_H
 #define TD_GRAPH_GRAPH_H
@@ -20,17 +26,19 @@
 #include "tandem/kind/batch.h"
 #include "tandem/kind/op.h"
 
+/* Bytes of an element. Not of TD_REAL: only a graph knows what that is. */
 size_t td_dtype_size(int dtype);
 bool   td_has_dims(const td_tensor *, int dtype, int rank, const int64_t *dims);
 
 /* ---- variables: what outlives a graph (parameters, their gradients, states) ------------------ */
 
+/* A set of variables by name, shared by all graphs of a model. */
 typedef struct td_variables td_variables;
 
 typedef enum td_variable_kind {
-    TD_VARIABLE_PARAM,
-    TD_VARIABLE_GRAD,
-    TD_VARIABLE_STATE
+    TD_VARIABLE_PARAM, /* trained, saved, in the order of declaration */
+    TD_VARIABLE_GRAD,  /* where the gradients of micro-batches are summed */
+    TD_VARIABLE_STATE  /* all else that a run keeps: an optimizer's moments, a cache */
 } td_variable_kind;
 
 typedef struct td_variable {
@@ -45,12 +53,12 @@ typedef struct td_variable {
     void       *memory;  /* device memory once allocated */
 } td_variable;
 
-td_variables *td_variables_new(void);
+td_variables *td_variables_new(void);            /* NULL: out of memory */
 void          td_variables_free(td_variables *); /* device memory is td_variables_release's */
 size_t        td_variables_count(const td_variables *);
-td_variable  *td_variables_at(const td_variables *, size_t i);
-td_variable  *td_variables_find(const td_variables *, const char *name);
-/* Fetch or declare; NULL when the dims differ from an earlier declaration. */
+td_variable  *td_variables_at(const td_variables *, size_t i);           /* in order of creation */
+td_variable  *td_variables_find(const td_variables *, const char *name); /* NULL: none */
+/* Fetch or declare; NULL when the dims differ from an earlier declaration, or memory ran out. */
 td_variable  *td_variables_add(td_variables *, const char *name, int kind, const int64_t *dims,
                                int rank, td_init init, double initial);
 /* The same for a state of zeros: of reals (TD_REAL) or of integers (TD_I32). NULL also when the
@@ -72,11 +80,13 @@ typedef struct td_graph_options {
     td_cache *cache;
 } td_graph_options;
 
+/* An empty graph; NULL: out of memory. The registry and the variables must outlive it. */
 td_graph *td_graph_new(td_registry *, td_variables *, const td_graph_options *);
 void      td_graph_free(td_graph *);
-/* The first mistake, as a failure; 0 if there is none. */
+/* The first error made in building, as a failure; 0 if there is none. */
 int       td_graph_error(const td_graph *, td_error *error);
-/* Auxiliary losses of one name: the weighted sum of all that td_aux_loss was told. */
+
+/* Auxiliary losses by name: the weighted sum of all that td_aux_loss added under it. */
 enum { TD_AUX = 8 };
 typedef struct td_aux {
     const char *name;
@@ -86,39 +96,44 @@ const td_aux *td_graph_aux(const td_graph *, size_t *count);
 
 /* The leaf for a variable: a parameter, or (kind GRAD, STATE) storage to assign to. */
 td_tensor *td_graph_variable(td_graph *, td_variable *);
-/* A tensor's input by name, or NULL. */
+/* The graph's input of this name; NULL: it has none. */
 td_tensor *td_graph_find_input(const td_graph *, const char *name);
 
-/* d loss / d wrt[i] as graph tensors; NULL where nothing flows. */
+/* Emit d loss / d wrt[i], for a scalar loss; grads[i] is NULL where nothing flows. What the
+ * gradients read must not be written to before them: emit writes to states afterwards. */
 int td_gradients(td_graph *, td_tensor *loss, td_tensor *const *wrt, size_t n, td_tensor **grads,
                  td_error *error);
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
-/* FLOPs of the nodes before (`forward`) and from the backward pass on. `batch`: data for counting
- * visible pairs, or NULL. */
+/* FLOPs of the forward pass, and of all that is computed from the first gradient on. */
 typedef struct td_flops_phases {
     td_flops forward, backward;
 } td_flops_phases;
+/* Roots of the forward pass come first. `batch`: data to count visible pairs by; NULL: every pair
+ * counts. */
 void td_graph_flops(const td_graph *, td_tensor *const *roots, size_t n, const td_batch *batch,
                     td_flops_phases *out);
 
 /* FLOPs of the matrix products for any batch of the graph's shape, visible pairs only: counted
- * once, told for each batch without allocating. The graph must outlive it. */
+ * once, then evaluated for each batch without allocating. The graph must outlive it. */
 typedef struct td_cost {
     double            products; /* of every batch */
     struct td_masked *masks;    /* scores, of which a batch's mask shows a share */
     size_t            n_masks;
 } td_cost;
+/* td_cost_free *out also after an error. */
 int    td_graph_cost(const td_graph *, td_tensor *const *roots, size_t n, td_cost *out,
                      td_error *error);
 double td_cost_of(const td_cost *, const td_batch *);
 void   td_cost_free(td_cost *);
 
+/* The nodes, one a line: "%7 = matmul(%5, %6) f32[2, 3]  model.layers.0". */
 void td_graph_dump_text(const td_graph *, td_text *out);
+/* The same for graphviz. */
 void td_graph_dump_dot(const td_graph *, td_text *out);
-/* The mask of the attention node at `path` for row `row` of the batch, as text: one character per
- * pair. */
+/* The mask of the first attention at `path` or inside, for row `row` of the batch: one character
+ * per pair, '#' where the query sees the key. */
 int  td_graph_dump_mask(const td_graph *, const td_batch *, const char *path, int64_t row,
                         td_text *out, td_error *error);
 

@@ -1,4 +1,17 @@
-/* internal.h - what the files of core/graph share: nodes, values and the graph itself. */
+/* internal.h - what the files of core/graph share: nodes, values and the graph itself. The planner
+ * (core/plan) reads it too.
+ *
+ *     graph.c      a graph's life, scopes, auxiliary losses, the host's table
+ *     node.c       nodes, errors, and which states they read
+ *     leaves.c     nodes without inputs: variables, constants, inputs
+ *     emit.c       nodes with inputs
+ *     simplify.c   identities that need no node
+ *     autograd.c   gradients
+ *     cache.c      what generation remembers
+ *     variables.c  the set of variables behind the leaves
+ *     numbers.c    integers worked out on the host; mask.c: masks on a batch; flops.c: counting
+ *     dump.c, describe.c  for people
+ */
 #ifndef TD_GRAPH_INTERNAL_H
 #define TD_GRAPH_INTERNAL_H
 
@@ -7,7 +20,7 @@
 
 typedef struct td_node td_node;
 
-/* A tensor as the host sees it: the public part first. */
+/* One output of a node. The public part comes first: plugins hold a pointer to it. */
 typedef struct td_value {
     td_tensor t;
     td_node  *node;
@@ -19,26 +32,27 @@ typedef enum td_node_kind {
     TD_NODE_VARIABLE,
     TD_NODE_INPUT,
     TD_NODE_CONSTANT,
-    TD_NODE_ERROR
+    TD_NODE_ERROR /* one per graph: stands for all that could not be built */
 } td_node_kind;
 
 struct td_node {
-    int32_t       kind, index; /* index: order of emission, which is the order of execution */
-    int32_t       region;      /* marked layer it was built in, 0: none */
+    int32_t       kind;
+    int32_t       index;  /* in the list of nodes: the order of emission and of execution */
+    int32_t       region; /* the marked layer it was built in; 0: none */
     int32_t       n_in, n_out;
-    bool          backward;
+    bool          backward; /* emitted by td_gradients */
     const td_op  *op;
     td_attrs      attrs;
-    td_value    **in;
+    td_value    **in; /* NULL: an absent input */
     td_value     *out;
-    const char   *path;
+    const char   *path; /* "model.layers.0.self_attn" */
     td_variable  *variable;
-    int32_t       written; /* of a variable: the last node that writes to it, 0: none */
-    const char   *input;   /* name of a graph input */
-    const double *values;  /* of a constant */
-    td_node      *twin;    /* its copy in the backward pass (recompute) */
-    uint64_t      hash;
-    td_node      *next; /* in the same bucket */
+    int32_t       written;  /* a variable: the last node that writes to it; 0: none */
+    const char   *input;    /* the name of a graph input */
+    const double *elements; /* of a constant */
+    td_node      *twin;     /* its copy in the backward pass (recompute) */
+    uint64_t      hash;     /* of op, inputs and attributes; for merging equal nodes */
+    td_node      *next;     /* in the same bucket */
 };
 
 typedef struct td_scope {
@@ -48,21 +62,21 @@ typedef struct td_scope {
 enum { TD_SCOPES = 64, TD_BUCKETS = 8192 };
 
 typedef struct td_graph_full {
-    td_graph         base; /* must be first */
-    td_arena        *arena;
+    td_graph         base;  /* must be first: plugins hold a pointer to it */
+    td_arena        *arena; /* nodes, paths, constants */
     td_registry     *registry;
     td_variables    *variables;
     td_graph_options options;
-    td_error         error;
+    td_error         error; /* the first */
     td_node        **nodes;
     int32_t          n_nodes, room;
     td_node         *error_node;
-    td_map          *ops, *leaves, *inputs;
+    td_map          *ops, *leaves, *inputs; /* by name; leaves are those of variables */
     td_scope         scopes[TD_SCOPES];
     int              depth;
-    int32_t          region, regions;
-    bool             backward; /* building gradients */
-    bool             unique;   /* do not merge equal nodes: recomputation and lowering */
+    int32_t          region, regions; /* the current marked layer, 0: none; how many there were */
+    bool             backward;        /* gradients are being emitted */
+    bool             unique;          /* every node is a new one: for recomputation and lowering */
     td_node         *bucket[TD_BUCKETS];
     td_aux           aux[TD_AUX];
     size_t           n_aux;
@@ -75,7 +89,7 @@ static inline td_value      *td_value_of(const td_tensor *t) { return (td_value 
 
 /* ---- node.c ---------------------------------------------------------------------------------- */
 
-/* A node with room for its outputs, appended to the graph; NULL: out of memory. */
+/* A node appended to the graph, its lists of inputs and outputs still zero; NULL: out of memory. */
 td_node *td_node_new(td_graph_full *, int kind, int n_in, int n_out);
 /* Whether the node is the op `name`. */
 bool     td_node_is(const td_node *, const char *name);
@@ -84,13 +98,15 @@ bool     td_node_is(const td_node *, const char *name);
 td_tensor *td_graph_refuse(td_graph *, const char *message);
 td_tensor *td_graph_out_of_memory(td_graph_full *);
 
-/* Refuse a shape that no tensor may have, whatever op or leaf it is for; `k` is its output. */
-int td_check_shape(const td_shape *, int k, td_error *error);
+/* Refuse a shape that no tensor may have, whatever op or leaf it is for: all code that follows
+ * relies on ranks within TD_MAX_RANK and on counts that do not wrap. */
+int td_check_shape(const td_shape *, td_error *error);
 
-/* The variable whose memory the value is: itself, or through views and what is written in place;
- * NULL: memory of its own. Such a value is read when its reader runs. */
+/* The variable in whose memory the value lies, be it through views or in-place ops; NULL: it has
+ * memory of its own. What such a value holds is decided when its reader runs. */
 td_node *td_state_of(const td_value *);
-/* Whether a state that `n` reads was written to after it: the same node now would read another. */
+/* Whether a state that `n` reads was written to after `n` was emitted: the same node, emitted now,
+ * would compute something else. */
 bool     td_written_since(const td_node *n);
 
 /* ---- the host's table ------------------------------------------------------------------------ */
@@ -117,21 +133,22 @@ td_tensor *td_graph_remember(td_tensor *, const char *name, int axis, int64_t wi
 td_tensor *td_graph_carry(td_graph *, const char *name, const int64_t *dims, int rank);
 void       td_graph_carry_on(td_tensor *shown, td_tensor *value);
 
-/* Simpler than the node that was asked for (identity reshapes, products with ones, ..), or NULL. */
+/* ---- simplify.c, numbers.c, mask.c, dump.c --------------------------------------------------- */
+
+/* A tensor that equals the node that was asked for without needing it; NULL: the node is needed. */
 td_tensor *td_simplify(td_graph_full *, const td_op *, td_tensor *const *in, int n,
                        const td_attrs *, const td_shape *);
 
 /* An element of what follows from a batch and constants by moving, adding and scaling; false: it
- * depends on something else (numbers.c). */
+ * depends on something else. */
 bool td_number_at(const td_value *, int64_t flat, const td_batch *, double *out);
 
 /* Share of query-key pairs that an attention node's rule shows; 1 where the batch cannot tell.
- * `room`: of td_mask_room integers for masks that are computed in the graph; NULL: taken for the
- * call. */
+ * `room`: td_mask_room integers for masks that the graph computes; NULL: allocated for the call. */
 double  td_visible_pairs(const td_node *, const td_batch *, int32_t *room);
 int64_t td_mask_room(const td_node *);
-/* Whether two attention nodes show the same pairs of any batch. */
-bool   td_same_mask(const td_node *, const td_node *);
+/* Whether two attention nodes show the same pairs of every batch. */
+bool    td_same_mask(const td_node *, const td_node *);
 
 const char *td_dtype_name(int dtype); /* "f32" */
 /* "f32[2, 3]" */

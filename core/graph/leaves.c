@@ -1,9 +1,14 @@
-/* leaves.c - nodes without inputs: variables, constants, inputs. */
+/* leaves.c - nodes without inputs: variables, constants, inputs.
+ *
+ * A leaf is found again rather than made twice: asking for a parameter by its name is how layers
+ * share a weight, and equal constants (masks, tables) of many layers are one.
+ */
 #include <stdio.h>
 #include <string.h>
 
 #include "graph/internal.h"
 
+/* The shape was checked before. */
 static td_node *leaf(td_graph_full *g, int kind, int dtype, const int64_t *dims, int rank)
 {
     td_node *n = td_node_new(g, kind, 0, 1);
@@ -16,21 +21,45 @@ static td_node *leaf(td_graph_full *g, int kind, int dtype, const int64_t *dims,
     return n;
 }
 
-/* Whether there can be such a leaf; a mistake if not. */
-static bool check_leaf(td_graph *graph, const char *what, int dtype, const int64_t *dims, int rank)
+/* A name that was declared before, and is now asked for in another shape. */
+static td_tensor *refuse_other(td_graph *graph, const char *what, const char *name,
+                               const td_shape *old, const td_shape *asked)
+{
+    td_text    was = { 0 }, now = { 0 };
+    td_tensor *y;
+    td_print_dims(&was, old->dtype, old->rank, old->dim);
+    td_print_dims(&now, asked->dtype, asked->rank, asked->dim);
+    y = td_graph_fail(
+        graph,
+        "%s '%.300s' was declared as %s and is asked for as %s: use the same dims, or another "
+        "name",
+        what, name, td_text_get(&was), td_text_get(&now));
+    td_text_free(&was);
+    td_text_free(&now);
+    return y;
+}
+
+static td_shape shape_of(const td_graph *graph, int dtype, const int64_t *dims, int rank)
 {
     td_shape s = { dtype ? dtype : td_full_of(graph)->options.real, rank, { 0 } };
-    td_error e = { 0 };
-    char     text[2200];
-    if (rank > 0 && rank <= TD_MAX_RANK)
+    if (rank > 0 && rank <= TD_MAX_RANK) /* else td_check_shape refuses it */
         memcpy(s.dim, dims, (size_t)rank * sizeof *dims);
-    if (!td_check_shape(&s, 0, &e))
+    return s;
+}
+
+/* False after an error, if there can be no leaf of this shape. `what` it is, and its `name` or
+ * NULL, are for the message. */
+static bool check_leaf(td_graph *graph, const char *what, const char *name, const td_shape *s)
+{
+    td_error e = { 0 };
+    if (!td_check_shape(s, &e))
         return true;
-    snprintf(text, sizeof text, "%s: %s", what, e.text);
-    td_graph_refuse(graph, text);
+    td_graph_fail(graph, "%s%s%.300s%s: %s", what, name ? " '" : "", name ? name : "",
+                  name ? "'" : "", e.text);
     return false;
 }
 
+/* One node per variable, however often it is used: gradients of all uses meet there. */
 td_tensor *td_graph_variable(td_graph *graph, td_variable *v)
 {
     return td_graph_leaf(graph, v->name, v);
@@ -49,54 +78,76 @@ td_tensor *td_graph_leaf(td_graph *graph, const char *key, td_variable *v)
     return &n->out[0].t;
 }
 
-static td_tensor *variable(td_graph *graph, const char *name, int kind, const int64_t *dims,
-                           int rank, td_init init, double initial)
+/* A variable without elements would have no gradient to check and no bytes to save. */
+static bool check_variable(td_graph *graph, const char *what, const char *name, const td_shape *s)
 {
+    if (!check_leaf(graph, what, name, s))
+        return false;
+    for (int k = 0; k < s->rank; k++)
+        if (s->dim[k] < 1) {
+            td_graph_fail(graph, "%s '%.300s' has no entries along axis %d; it needs at least 1",
+                          what, name, k);
+            return false;
+        }
+    return true;
+}
+
+/* Fetch or declare the variable `name` of the current scope. */
+static td_tensor *variable(td_graph *graph, const char *name, int kind, const td_shape *s,
+                           td_init init, double initial)
+{
+    const char    *what = kind == TD_VARIABLE_PARAM ? "parameter" : "state";
     td_graph_full *g = td_full_of(graph);
     const char    *scope = g->scopes[g->depth].scope;
-    char           full[512], text[700];
+    char           full[512];
     td_variable   *v;
+    td_shape       old;
 
-    if (rank < 0 || rank > TD_MAX_RANK ||
-        snprintf(full, sizeof full, "%s%s%s", scope, *scope ? "." : "", name) >= (int)sizeof full)
-        return td_graph_refuse(graph, "a parameter's rank or name is too large");
-    if (g->error.code)
+    /* parameters are named by scope, not by path: layers that share weights have one scope */
+    if (snprintf(full, sizeof full, "%s%s%s", scope, *scope ? "." : "", name) >= (int)sizeof full)
+        return td_graph_fail(graph,
+                             "the name of %s '%.300s' is longer than %zu bytes with its scope",
+                             what, name, sizeof full - 1);
+    /* variables outlive the graph: one that was built wrongly must not leave any behind */
+    if (g->error.code || !check_variable(graph, what, full, s))
         return &g->error_node->out[0].t;
-    for (int k = 0; k < rank; k++)
-        if (dims[k] < 1) {
-            snprintf(text, sizeof text, "parameter '%s' would have %lld entries along axis %d",
-                     full, (long long)dims[k], k);
-            return td_graph_refuse(graph, text);
-        }
-    v = td_variables_add(g->variables, full, kind, dims, rank, init, initial);
+    v = td_variables_add(g->variables, full, kind, s->dim, s->rank, init, initial);
     if (v)
         return td_graph_variable(graph, v);
-    snprintf(text, sizeof text, "parameter '%s' is asked for with other dims than before", full);
-    return td_graph_refuse(graph, text);
+    /* it exists with other dims, or could not be made */
+    v = td_variables_find(g->variables, full);
+    if (!v)
+        return td_graph_out_of_memory(g);
+    old = shape_of(graph, TD_REAL, v->dim, v->rank);
+    return refuse_other(graph, what, full, &old, s);
 }
 
 td_tensor *td_graph_param(td_graph *g, const char *name, const int64_t *dims, int rank,
                           td_init init)
 {
-    return variable(g, name, TD_VARIABLE_PARAM, dims, rank, init, 0);
+    td_shape s = shape_of(g, TD_REAL, dims, rank);
+    return variable(g, name, TD_VARIABLE_PARAM, &s, init, 0);
 }
 
 td_tensor *td_graph_state(td_graph *g, const char *name, const int64_t *dims, int rank,
                           double initial)
 {
-    td_init zero = { TD_INIT_ZEROS, 0 };
-    return variable(g, name, TD_VARIABLE_STATE, dims, rank, zero, initial);
+    td_init  zeros = { TD_INIT_ZEROS, 0 };
+    td_shape s = shape_of(g, TD_REAL, dims, rank);
+    return variable(g, name, TD_VARIABLE_STATE, &s, zeros, initial);
 }
 
-/* One of equal constants. */
-static td_node *find_constant(td_graph_full *g, int dtype, const int64_t *dims, int rank,
-                              const double *values, size_t bytes)
+/* ---- constants and inputs -------------------------------------------------------------------- */
+
+/* A search of all nodes: a graph has few constants, and each is asked for once per layer at
+ * most. */
+static td_node *find_constant(const td_graph_full *g, const td_shape *s, const double *elements,
+                              size_t bytes)
 {
     for (int32_t i = 0; i < g->n_nodes; i++) {
-        td_node         *x = g->nodes[i];
-        const td_tensor *t = &x->out[0].t;
-        if (x->kind == TD_NODE_CONSTANT && td_has_dims(t, dtype, rank, dims) &&
-            !memcmp(x->values, values, bytes))
+        td_node *x = g->nodes[i];
+        if (x->kind == TD_NODE_CONSTANT && td_has_dims(&x->out[0].t, s->dtype, s->rank, s->dim) &&
+            !memcmp(x->elements, elements, bytes))
             return x;
     }
     return NULL;
@@ -106,25 +157,25 @@ td_tensor *td_graph_constant(td_graph *graph, int dtype, const int64_t *dims, in
                              const double *values)
 {
     td_graph_full *g = td_full_of(graph);
+    td_shape       s = shape_of(graph, dtype, dims, rank);
     size_t         bytes = sizeof *values;
     td_node       *n;
     double        *copy;
 
-    if (!check_leaf(graph, "a constant", dtype, dims, rank))
+    if (!check_leaf(graph, "a constant", NULL, &s))
         return &g->error_node->out[0].t;
-    dtype = dtype ? dtype : g->options.real;
     for (int k = 0; k < rank; k++)
         bytes *= (size_t)dims[k];
-    n = find_constant(g, dtype, dims, rank, values, bytes);
+    n = find_constant(g, &s, values, bytes);
     if (n)
         return &n->out[0].t;
-    n = leaf(g, TD_NODE_CONSTANT, dtype, dims, rank);
+    n = leaf(g, TD_NODE_CONSTANT, s.dtype, dims, rank);
     copy = n ? td_arena_alloc(g->arena, bytes ? bytes : 8) : NULL;
     if (!copy)
         return td_graph_out_of_memory(g);
-    if (bytes)
+    if (bytes) /* `values` may be NULL for a tensor without elements */
         memcpy(copy, values, bytes);
-    n->values = copy;
+    n->elements = copy;
     return &n->out[0].t;
 }
 
@@ -132,25 +183,23 @@ td_tensor *td_graph_input(td_graph *graph, const char *name, int dtype, const in
                           int rank)
 {
     td_graph_full *g = td_full_of(graph);
+    td_shape       s = shape_of(graph, dtype, dims, rank), old;
     td_node       *n = td_map_get(g->inputs, name);
-    char           text[400];
 
-    snprintf(text, sizeof text, "input '%.200s'", name);
-    if (!check_leaf(graph, text, dtype, dims, rank))
+    if (!check_leaf(graph, "input", name, &s))
         return &g->error_node->out[0].t;
-    dtype = dtype ? dtype : g->options.real;
-    if (n && td_has_dims(&n->out[0].t, dtype, rank, dims))
+    /* one array of the batch fills it, however many layers ask for it */
+    if (n && td_has_dims(&n->out[0].t, s.dtype, rank, dims))
         return &n->out[0].t;
     if (n) {
-        snprintf(text, sizeof text,
-                 "input '%.200s' is asked for with other dims or another dtype than before", name);
-        return td_graph_refuse(graph, text);
+        old = shape_of(graph, n->out[0].t.dtype, n->out[0].t.dim, n->out[0].t.rank);
+        return refuse_other(graph, "input", name, &old, &s);
     }
-    n = leaf(g, TD_NODE_INPUT, dtype, dims, rank);
+    n = leaf(g, TD_NODE_INPUT, s.dtype, dims, rank);
     if (!n || td_map_set(g->inputs, name, n))
         return td_graph_out_of_memory(g);
     n->input = td_arena_copy(g->arena, name);
-    return &n->out[0].t;
+    return n->input ? &n->out[0].t : td_graph_out_of_memory(g);
 }
 
 td_tensor *td_graph_find_input(const td_graph *g, const char *name)

@@ -1,5 +1,10 @@
-/* mask.c - the mask rule of an attention node on a batch's own numbers: how many pairs it shows,
- * and which, as a picture. */
+/* mask.c - the mask rule of an attention node on a batch's own integers: how many pairs of tokens
+ * it shows, and which, as a picture.
+ *
+ * The rule is td_mask's (tandem/ops.h), and stands here a second time, on the host: FLOPs are
+ * counted without a run, by lengths of runs rather than pair by pair. tests/graph/mask.c holds the
+ * count against the picture for every combination of its parts.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,13 +39,14 @@ int64_t td_mask_room(const td_node *n)
     return room;
 }
 
-/* The numbers of one input: the batch's own, or computed into `room`, which moves on. */
+/* The integers of one input: the batch's own, or worked out into `room`, which is moved past them.
+ * False: they are unknown. */
 static bool find_numbers(const td_value *v, const td_batch *b, int32_t **room, const int32_t **out)
 {
     const td_array *a = v && !is_computed(v) && b ? td_batch_find(b, v->node->input) : NULL;
     double          x;
     *out = NULL;
-    if (!v)
+    if (!v) /* absent: the rule does without */
         return true;
     if (!is_computed(v)) {
         *out = a && a->dtype == TD_I32 ? a->data : NULL;
@@ -55,14 +61,20 @@ static bool find_numbers(const td_value *v, const td_batch *b, int32_t **room, c
     return true;
 }
 
-/* False when the batch does not tell the mask. Free r->own in any case. */
+/* The node's rule on a batch; `room`: of td_mask_room integers, or NULL: taken here. False when it
+ * does not follow from the batch. r->own is the caller's to free in any case. */
 static bool find_rule(const td_node *n, const td_batch *b, int32_t *room, rule *r)
 {
     const int32_t *in[MASKS];
     int64_t        wanted = td_mask_room(n);
     memset(r, 0, sizeof *r);
-    if (wanted && !room && !(room = r->own = malloc((size_t)wanted * sizeof *room)))
+    if (wanted && !room) {
+        r->own = malloc((size_t)wanted * sizeof *room);
+        room = r->own;
+    }
+    if (wanted && !room)
         return false;
+    /* in the order of attend's inputs */
     for (int k = 0; k < MASKS; k++)
         if (!find_numbers(mask_input(n, k), b, &room, &in[k]))
             return false;
@@ -87,6 +99,7 @@ static int64_t keys_of(const rule *r, int64_t row)
     return r->k_length && r->k_length[row] < r->k ? r->k_length[row] : r->k;
 }
 
+/* The rule itself, for one pair: query i and key j of a row. */
 static bool sees(const rule *r, int64_t row, int64_t i, int64_t j)
 {
     int64_t q = row * r->q + i, k = row * r->k + j;
@@ -94,6 +107,7 @@ static bool sees(const rule *r, int64_t row, int64_t i, int64_t j)
     bool    both = r->q_input && r->q_input[q] && r->k_input[k];
     if (j >= keys_of(r, row))
         return false;
+    /* a padding query sees itself if the rule says so, and nothing else */
     if (r->self && r->q_segment && r->q_segment[q] == 0)
         return qi == kj;
     if (r->q_segment && (r->q_segment[q] != r->k_segment[k] || r->q_segment[q] == 0))
@@ -105,7 +119,12 @@ static bool sees(const rule *r, int64_t row, int64_t i, int64_t j)
 
 /* ---- pairs ----------------------------------------------------------------------------------- */
 
-/* Places of one segment whose indices are base, base + step, ..; step is 0 or 1. */
+/* In a batch as architectures arrange it, tokens of one segment stand together and their indices
+ * count up. So a row is a few runs, and the pairs of two runs are counted along the queries: a row
+ * costs its length times its number of runs, not the square of its length. Rows that are arranged
+ * otherwise are counted right too, in shorter runs. */
+
+/* Tokens [from, to) of one segment, whose indices are base, base + step, ..; step is 0 or 1. */
 typedef struct span {
     int64_t from, to, base, step;
 } span;
@@ -116,11 +135,12 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t index_at(const int32_t *index, int64_t at) { return index ? index[at] : at; }
 static int64_t index_in(const span *s, int64_t at) { return s->base + s->step * (at - s->from); }
 
-/* From `at` on. */
+/* The longest run from token `at` on. */
 static span run_from(const int32_t *segment, const int32_t *index, int64_t at, int64_t n)
 {
     span s = { at, at + 1, at < n ? index_at(index, at) : 0, 1 };
     bool more = s.to < n && (!segment || segment[s.to] == segment[at]);
+    /* its second token decides whether indices count up or stay */
     if (more && index_at(index, s.to) == s.base)
         s.step = 0;
     while (s.to < n && (!segment || segment[s.to] == segment[at]) &&
@@ -129,7 +149,7 @@ static span run_from(const int32_t *segment, const int32_t *index, int64_t at, i
     return s;
 }
 
-/* Keys of the run whose index is in [low, high). */
+/* How many keys of the run have an index in [low, high). */
 static int64_t keys_within(const span *k, int64_t low, int64_t high)
 {
     if (!k->step)
@@ -137,24 +157,26 @@ static int64_t keys_within(const span *k, int64_t low, int64_t high)
     return most(0, least(high, k->base + k->to - k->from) - most(low, k->base));
 }
 
-/* Of queries and keys of one segment: each query sees keys up to itself as far as the window reaches,
- * and an input sees the inputs ahead of it too. */
+/* Pairs of the queries and keys of two runs of one segment: each query sees keys up to itself, as
+ * far as the window reaches, and an input sees the inputs ahead of it too. */
 static int64_t between(const rule *r, int64_t row, const span *q, const span *k)
 {
-    const int32_t *given = r->causal && r->q_input ? r->k_input + row * r->k : NULL;
+    const int32_t *input = r->causal && r->q_input ? r->k_input + row * r->k : NULL;
     int64_t        count = 0, ahead = 0, p = k->to;
+    /* from the last query back, so that the inputs ahead of a query only grow: p moves once
+     * through the keys. Any index of a later key exceeds `at`, so the window, which looks back,
+     * hides none. */
     for (int64_t i = q->to - 1; i >= q->from; i--) {
         int64_t at = index_in(q, i);
         count += keys_within(k, r->window > 0 ? at - r->window + 1 : INT64_MIN,
                              r->causal ? at + 1 : INT64_MAX);
-        for (; given && p > k->from && index_in(k, p - 1) > at; p--)
-            ahead += given[p - 1] != 0;
-        count += given && r->q_input[row * r->q + i] ? ahead : 0;
+        for (; input && p > k->from && index_in(k, p - 1) > at; p--)
+            ahead += input[p - 1] != 0;
+        count += input && r->q_input[row * r->q + i] ? ahead : 0;
     }
     return count;
 }
 
-/* Segments come in runs, and so do indices: a row costs its length, not the square of it. */
 static int64_t by_runs(const rule *r, int64_t row)
 {
     const int32_t *qs = r->q_segment ? r->q_segment + row * r->q : NULL,
@@ -164,7 +186,7 @@ static int64_t by_runs(const rule *r, int64_t row)
     int64_t keys = keys_of(r, row), count = 0;
     for (span q = run_from(qs, qi, 0, r->q); q.from < r->q; q = run_from(qs, qi, q.to, r->q))
         for (span k = run_from(ks, ki, 0, keys); k.from < keys; k = run_from(ks, ki, k.to, keys)) {
-            bool padding = qs && !qs[q.from]; /* sees itself, or nothing */
+            bool padding = qs && !qs[q.from]; /* segment 0: sees itself, or nothing */
             for (int64_t i = q.from; padding && r->self && i < q.to; i++)
                 count += keys_within(&k, index_in(&q, i), index_in(&q, i) + 1);
             if (!padding && (!qs || ks[k.from] == qs[q.from]))
@@ -181,9 +203,11 @@ double td_visible_pairs(const td_node *n, const td_batch *b, int32_t *room)
     for (int64_t row = 0; known && row < r.rows; row++)
         count += by_runs(&r, row);
     free(r.own);
+    /* unknown: all pairs, as a kernel that cannot skip any would compute them */
     return known ? (double)count / ((double)r.rows * (double)r.q * (double)r.k) : 1;
 }
 
+/* The same tensors, not equal ones: equal nodes were merged when they were built. */
 bool td_same_mask(const td_node *a, const td_node *b)
 {
     bool same = !memcmp(a->attrs.i, b->attrs.i, 3 * sizeof *a->attrs.i) &&
@@ -196,7 +220,7 @@ bool td_same_mask(const td_node *a, const td_node *b)
 
 /* ---- a picture ------------------------------------------------------------------------------- */
 
-/* What could have been asked for. */
+/* Names the attentions of the graph, and the nearest. */
 static int no_such_attention(const td_graph_full *g, const char *path, td_error *error)
 {
     td_text     names = { 0 };
@@ -204,13 +228,14 @@ static int no_such_attention(const td_graph_full *g, const char *path, td_error 
     size_t      n = 0;
     int         code;
     for (int32_t i = 0; i < g->n_nodes && n < 256; i++)
+        /* one attention may have several nodes, side by side */
         if (td_node_is(g->nodes[i], "attend") && strcmp(last, g->nodes[i]->path)) {
             all[n++] = g->nodes[i]->path;
             td_text_print(&names, "%s%s", *last ? ", " : "", g->nodes[i]->path);
             last = g->nodes[i]->path;
         }
     nearest = td_nearest(path, all, n);
-    code = td_fail(error, TD_ECONFIG, "no attention is at '%s'%s%s%s; there are: %s", path,
+    code = td_fail(error, TD_ECONFIG, "no attention at '%s'%s%s%s; the graph has: %s", path,
                    nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "",
                    td_text_get(&names));
     td_text_free(&names);
@@ -224,34 +249,44 @@ static bool is_within(const char *path, const char *group)
     return !strncmp(path, group, n) && (!path[n] || path[n] == '.');
 }
 
+/* A line for each query, a character for each key. */
+static void print_rule(const rule *r, int64_t row, td_text *out)
+{
+    for (int64_t q = 0; q < r->q; q++) {
+        for (int64_t k = 0; k < r->k; k++)
+            td_text_append(out, sees(r, row, q, k) ? "#" : ".", 1);
+        td_text_append(out, "\n", 1);
+    }
+}
+
+static int print_mask(const td_node *n, const td_batch *batch, int64_t row, td_text *out,
+                      td_error *error)
+{
+    rule r;
+    int  code = 0;
+    if (!find_rule(n, batch, NULL, &r))
+        code = td_fail(error, TD_EUNSUPPORTED,
+                       "cannot show the mask of '%s': the graph computes it from more than the "
+                       "batch's integers",
+                       n->path);
+    else if (row < 0 || row >= r.rows)
+        code = td_fail(error, TD_ECONFIG, "cannot show row %lld: the batch has %lld rows",
+                       (long long)row, (long long)r.rows);
+    else {
+        td_text_print(out, "%s: %lld queries (down) by %lld keys\n", n->path, (long long)r.q,
+                      (long long)r.k);
+        print_rule(&r, row, out);
+    }
+    free(r.own);
+    return code;
+}
+
 int td_graph_dump_mask(const td_graph *graph, const td_batch *batch, const char *path, int64_t row,
                        td_text *out, td_error *error)
 {
     const td_graph_full *g = td_full_of(graph);
-    for (int32_t i = 0; i < g->n_nodes; i++) {
-        const td_node *n = g->nodes[i];
-        rule           r;
-        if (!td_node_is(n, "attend") || !is_within(n->path, path))
-            continue;
-        if (!find_rule(n, batch, NULL, &r)) {
-            free(r.own);
-            return td_fail(error, TD_EUNSUPPORTED,
-                           "the mask of '%s' is computed in the graph from more than the batch's "
-                           "numbers",
-                           n->path);
-        }
-        if (row < 0 || row >= r.rows) {
-            free(r.own);
-            return td_fail(error, TD_ECONFIG, "row %lld of a batch of %lld", (long long)row,
-                           (long long)r.rows);
-        }
-        td_text_print(out, "%s: %lld queries (down) by %lld keys\n", n->path, (long long)r.q,
-                      (long long)r.k);
-        for (int64_t q = 0; q < r.q; q++, td_text_append(out, "\n", 1))
-            for (int64_t k = 0; k < r.k; k++)
-                td_text_append(out, sees(&r, row, q, k) ? "#" : ".", 1);
-        free(r.own);
-        return 0;
-    }
+    for (int32_t i = 0; i < g->n_nodes; i++)
+        if (td_node_is(g->nodes[i], "attend") && is_within(g->nodes[i]->path, path))
+            return print_mask(g->nodes[i], batch, row, out, error);
     return no_such_attention(g, path, error);
 }

@@ -1,10 +1,20 @@
-/* node.c - nodes of a graph, and what other files ask about them. */
+/* node.c - nodes of a graph, and what other files ask about them.
+ *
+ * Memory of variables can change while a graph runs: an op may write to a state in place. A node
+ * that reads a state, or a view of it, so depends on its place in the order. The last part of this
+ * file is how merging, recomputation and the planner find out.
+ */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "graph/internal.h"
 
-size_t td_dtype_size(int dtype) { return dtype == TD_F64 ? 8 : dtype == TD_BF16 ? 2 : 4; }
+size_t td_dtype_size(int dtype)
+{
+    assert(dtype >= TD_F32 && dtype <= TD_I32); /* TD_REAL was to be resolved by now */
+    return dtype == TD_F64 ? 8 : dtype == TD_BF16 ? 2 : 4;
+}
 
 bool td_has_dims(const td_tensor *t, int dtype, int rank, const int64_t *dims)
 {
@@ -17,20 +27,23 @@ bool td_node_is(const td_node *n, const char *name)
     return n->kind == TD_NODE_OP && !strcmp(n->op->plugin.name, name);
 }
 
-/* What an op may not give, whoever wrote it: what follows relies on it. */
-int td_check_shape(const td_shape *s, int k, td_error *error)
+int td_check_shape(const td_shape *s, td_error *error)
 {
     double count = 1;
-    if (s->rank < 0 || s->rank > TD_MAX_RANK || s->dtype < TD_F32 || s->dtype > TD_I32)
-        return td_fail(error, TD_EGRAPH, "output %d would have rank %d and dtype %d", k, s->rank,
-                       s->dtype);
-    for (int d = 0; d < s->rank; d++)
-        count *= s->dim[d] < 0 ? 1e300 : (double)s->dim[d];
-    return count > 1e15 ? td_fail(error, TD_EGRAPH,
-                                  "output %d would have dims that are negative or too large", k)
-                        : 0;
+    if (s->rank < 0 || s->rank > TD_MAX_RANK)
+        return td_fail(error, TD_EGRAPH, "rank %d is not in 0 .. %d", s->rank, TD_MAX_RANK);
+    if (s->dtype < TD_F32 || s->dtype > TD_I32)
+        return td_fail(error, TD_EGRAPH, "%d is not the dtype of a tensor", s->dtype);
+    for (int d = 0; d < s->rank; d++) {
+        if (s->dim[d] < 0)
+            return td_fail(error, TD_EGRAPH, "axis %d has %lld entries", d, (long long)s->dim[d]);
+        count *= (double)s->dim[d];
+    }
+    /* far beyond any memory, far below where td_count and byte counts would wrap */
+    return count > 1e15 ? td_fail(error, TD_EGRAPH, "%.3g elements are too many", count) : 0;
 }
 
+/* The list moves as it grows, nodes do not: tensors are pointers into them. */
 static bool append(td_graph_full *g, td_node *n)
 {
     if (g->n_nodes == g->room) {
@@ -46,10 +59,15 @@ static bool append(td_graph_full *g, td_node *n)
     return true;
 }
 
+/* A node, its outputs and its list of inputs are one block of the graph's arena. */
 td_node *td_node_new(td_graph_full *g, int kind, int n_in, int n_out)
 {
-    size_t   values = (size_t)n_out * sizeof(td_value), inputs = (size_t)n_in * sizeof(td_value *);
-    td_node *n = td_arena_alloc(g->arena, sizeof *n + values + inputs);
+    size_t   outputs = (size_t)n_out * sizeof(td_value);
+    size_t   inputs = (size_t)n_in * sizeof(td_value *);
+    td_node *n;
+
+    assert(n_in >= 0 && n_in <= TD_MAX_INPUTS && n_out >= 1 && n_out <= TD_MAX_OUTPUTS);
+    n = td_arena_alloc(g->arena, sizeof *n + outputs + inputs);
     if (!n || !append(g, n))
         return NULL;
     n->out = (td_value *)(void *)(n + 1);
@@ -59,7 +77,7 @@ td_node *td_node_new(td_graph_full *g, int kind, int n_in, int n_out)
     n->n_out = n_out;
     n->region = g->region;
     n->backward = g->backward;
-    n->path = g->scopes[g->depth].path;
+    n->path = g->scopes[g->depth].path; /* in the arena: it outlives the scope */
     for (int k = 0; k < n_out; k++) {
         n->out[k].t.graph = &g->base;
         n->out[k].node = n;
@@ -72,6 +90,7 @@ td_tensor *td_graph_refuse(td_graph *graph, const char *message)
 {
     td_graph_full *g = td_full_of(graph);
     const char    *path = g->scopes[g->depth].path;
+    /* td_fail keeps the first: later errors are mostly consequences of it */
     td_fail(&g->error, TD_EGRAPH, "%s%s%s", path, *path ? ": " : "", message);
     return &g->error_node->out[0].t;
 }
@@ -81,10 +100,11 @@ td_tensor *td_graph_out_of_memory(td_graph_full *g)
     return td_graph_refuse(&g->base, "out of memory while building the graph");
 }
 
-/* ---- states --------------------------------------------------------------------------------- */
+/* ---- states ---------------------------------------------------------------------------------- */
 
 td_node *td_state_of(const td_value *v)
 {
+    /* back through views, and through ops whose output is their input's memory */
     while (v->node->kind == TD_NODE_OP) {
         const td_node *n = v->node;
         int            k = n->op->flags & TD_OP_VIEW ? 0 : n->op->inplace[v->slot] - 1;
@@ -95,6 +115,8 @@ td_node *td_state_of(const td_value *v)
     return v->node->kind == TD_NODE_VARIABLE ? v->node : NULL;
 }
 
+/* `written` is the last write so far, so while a graph is built this may become true, never
+ * false. */
 bool td_written_since(const td_node *n)
 {
     for (int k = 0; k < n->n_in; k++) {

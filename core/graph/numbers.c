@@ -1,8 +1,14 @@
-/* numbers.c - integers of the graph that follow from a batch and constants alone: masks that are
- * computed there. */
+/* numbers.c - integers of the graph that follow from a batch and constants alone, computed on the
+ * host: masks whose indices the graph computes.
+ *
+ * FLOPs count the pairs of tokens that a mask shows, before anything has run. So the mask's
+ * integers are worked out here, element by element, through the few ops that masks are made of.
+ * Whatever else is in between, the answer is "unknown", never a guess.
+ */
 #include "graph/internal.h"
 
-static int64_t clamp_row(int64_t index, int64_t dim) { return dim == 1 ? 0 : index; }
+/* An axis of one entry is broadcast: every coordinate reads that entry. */
+static int64_t broadcast(int64_t index, int64_t dim) { return dim == 1 ? 0 : index; }
 
 /* Coordinates of a flat index. */
 static void unravel(const td_tensor *t, int64_t flat, int64_t at[TD_MAX_RANK])
@@ -17,7 +23,7 @@ static int64_t ravel(const td_tensor *t, const int64_t at[TD_MAX_RANK])
 {
     int64_t flat = 0;
     for (int k = 0; k < t->rank; k++)
-        flat = flat * t->dim[k] + clamp_row(at[k], t->dim[k]);
+        flat = flat * t->dim[k] + broadcast(at[k], t->dim[k]);
     return flat;
 }
 
@@ -30,7 +36,39 @@ static bool operand(const td_node *n, int k, const int64_t at[TD_MAX_RANK], cons
     return skip >= 0 && td_number_at(n->in[k], ravel(x, at + skip), b, out);
 }
 
-static bool from_concat(const td_node *n, int64_t at[TD_MAX_RANK], const td_batch *b, double *out)
+/* Elements of one op's output, from elements of its inputs. */
+typedef bool element_of(const td_node *n, int64_t flat, int64_t at[TD_MAX_RANK], const td_batch *b,
+                        double *out);
+
+static bool of_full(const td_node *n, int64_t flat, int64_t at[TD_MAX_RANK], const td_batch *b,
+                    double *out)
+{
+    *out = n->attrs.f[0];
+    return true;
+}
+
+static bool of_iota(const td_node *n, int64_t flat, int64_t at[TD_MAX_RANK], const td_batch *b,
+                    double *out)
+{
+    *out = (double)flat;
+    return true;
+}
+
+/* reshape and cast: the same element in memory order */
+static bool of_same(const td_node *n, int64_t flat, int64_t at[TD_MAX_RANK], const td_batch *b,
+                    double *out)
+{
+    return td_number_at(n->in[0], flat, b, out);
+}
+
+static bool of_expand(const td_node *n, int64_t flat, int64_t at[TD_MAX_RANK], const td_batch *b,
+                      double *out)
+{
+    return operand(n, 0, at, b, out);
+}
+
+static bool of_concat(const td_node *n, int64_t flat, int64_t at[TD_MAX_RANK], const td_batch *b,
+                      double *out)
 {
     int64_t axis = n->attrs.i[0];
     for (int k = 0; k < n->n_in; k++) {
@@ -42,40 +80,54 @@ static bool from_concat(const td_node *n, int64_t at[TD_MAX_RANK], const td_batc
     return false;
 }
 
+static bool of_slice(const td_node *n, int64_t flat, int64_t at[TD_MAX_RANK], const td_batch *b,
+                     double *out)
+{
+    at[n->attrs.i[0]] += n->attrs.i[1];
+    return td_number_at(n->in[0], ravel(&n->in[0]->t, at), b, out);
+}
+
+static bool of_affine(const td_node *n, int64_t flat, int64_t at[TD_MAX_RANK], const td_batch *b,
+                      double *out)
+{
+    double x;
+    if (!operand(n, 0, at, b, &x))
+        return false;
+    *out = n->attrs.f[0] * x + n->attrs.f[1];
+    return true;
+}
+
+/* add and sub */
+static bool of_sum(const td_node *n, int64_t flat, int64_t at[TD_MAX_RANK], const td_batch *b,
+                   double *out)
+{
+    double x, y;
+    if (!operand(n, 0, at, b, &x) || !operand(n, 1, at, b, &y))
+        return false;
+    *out = td_node_is(n, "add") ? x + y : x - y;
+    return true;
+}
+
+/* What masks are made of in practice: positions counted, shifted, joined. Each op costs a walk up
+ * the graph for every element; chains are short, and a mask is worked out once per batch. */
+static const struct {
+    const char *op;
+    element_of *element;
+} rules[] = {
+    { "full", of_full },   { "iota", of_iota },     { "reshape", of_same },
+    { "cast", of_same },   { "expand", of_expand }, { "concat", of_concat },
+    { "slice", of_slice }, { "affine", of_affine }, { "add", of_sum },
+    { "sub", of_sum },
+};
+
 static bool from_op(const td_node *n, int64_t flat, const td_batch *b, double *out)
 {
-    const td_attrs *a = &n->attrs;
-    int64_t         at[TD_MAX_RANK] = { 0 };
-    double          y;
+    int64_t at[TD_MAX_RANK] = { 0 };
     unravel(&n->out[0].t, flat, at);
-    if (td_node_is(n, "full")) {
-        *out = a->f[0];
-        return true;
-    }
-    if (td_node_is(n, "iota")) {
-        *out = (double)flat;
-        return true;
-    }
-    if (td_node_is(n, "reshape") || td_node_is(n, "cast"))
-        return td_number_at(n->in[0], flat, b, out);
-    if (td_node_is(n, "expand"))
-        return operand(n, 0, at, b, out);
-    if (td_node_is(n, "concat"))
-        return from_concat(n, at, b, out);
-    if (td_node_is(n, "slice")) {
-        at[a->i[0]] += a->i[1];
-        return td_number_at(n->in[0], ravel(&n->in[0]->t, at), b, out);
-    }
-    if (td_node_is(n, "affine") && operand(n, 0, at, b, out)) {
-        *out = a->f[0] * *out + a->f[1];
-        return true;
-    }
-    if (td_node_is(n, "add") && operand(n, 0, at, b, out) && operand(n, 1, at, b, &y)) {
-        *out += y;
-        return true;
-    }
-    return td_node_is(n, "sub") && operand(n, 0, at, b, out) && operand(n, 1, at, b, &y) &&
-           (*out -= y, true);
+    for (size_t k = 0; k < sizeof rules / sizeof *rules; k++)
+        if (td_node_is(n, rules[k].op))
+            return rules[k].element(n, flat, at, b, out);
+    return false;
 }
 
 bool td_number_at(const td_value *v, int64_t flat, const td_batch *b, double *out)
@@ -83,13 +135,14 @@ bool td_number_at(const td_value *v, int64_t flat, const td_batch *b, double *ou
     const td_node *n = v->node;
     if (n->kind == TD_NODE_INPUT) {
         const td_array *a = b ? td_batch_find(b, n->input) : NULL;
-        bool            there = a && a->data && a->dtype == TD_I32;
-        *out = there ? ((const int32_t *)a->data)[flat] : 0;
-        return there;
+        bool            known = a && a->data && a->dtype == TD_I32;
+        *out = known ? ((const int32_t *)a->data)[flat] : 0;
+        return known;
     }
     if (n->kind == TD_NODE_CONSTANT) {
-        *out = n->values[flat];
+        *out = n->elements[flat];
         return true;
     }
-    return n->kind == TD_NODE_OP && !v->slot && from_op(n, flat, b, out);
+    /* none of these ops has a second output */
+    return n->kind == TD_NODE_OP && v->slot == 0 && from_op(n, flat, b, out);
 }

@@ -1,4 +1,9 @@
-/* variables.c - what outlives a graph: parameters, gradients and states. */
+/* variables.c - what outlives a graph: parameters, gradients and states.
+ *
+ * The set is shared by all graphs of a model: each declares what it uses, by name, and the first
+ * declaration makes the variable. Pointers to variables stay valid as long as the set.
+ */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,16 +39,25 @@ void td_variables_free(td_variables *v)
     free(v);
 }
 
-size_t       td_variables_count(const td_variables *v) { return v->count; }
-td_variable *td_variables_at(const td_variables *v, size_t i) { return v->at[i]; }
+size_t td_variables_count(const td_variables *v) { return v->count; }
+
+td_variable *td_variables_at(const td_variables *v, size_t i)
+{
+    assert(i < v->count);
+    return v->at[i];
+}
+
 td_variable *td_variables_find(const td_variables *v, const char *name)
 {
     return td_map_get(v->by_name, name);
 }
 
+/* In order of declaration, which is the same in every run, as building is deterministic. */
 static td_variable *append(td_variables *v)
 {
     td_variable *x = td_arena_alloc(v->arena, sizeof *x);
+    /* the list moves as it grows, the variables do not: graphs and optimizers hold pointers to
+     * them */
     if (v->count == v->room) {
         size_t        room = v->room ? 2 * v->room : 64;
         td_variable **at = realloc(v->at, room * sizeof *at);
@@ -74,8 +88,10 @@ static td_variable *declare(td_variables *v, const char *name, int kind, const i
     x->kind = kind;
     x->rank = rank;
     x->count = 1;
-    for (int k = 0; k < rank; k++)
-        x->count *= x->dim[k] = dims[k];
+    for (int k = 0; k < rank; k++) {
+        x->dim[k] = dims[k];
+        x->count *= dims[k];
+    }
     td_map_set(v->by_name, name, x);
     return x;
 }

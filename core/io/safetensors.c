@@ -1,6 +1,7 @@
-/* safetensors.c - reading safetensors: nothing in the header is believed before it is checked. */
+/* safetensors.c - reading safetensors: nothing in the header is used before it is checked. */
 #include "io/safetensors.h"
 
+#include <assert.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -9,16 +10,19 @@
 #include "base/file.h"
 #include "base/map.h"
 
+/* The limit of the reference implementation: a larger length is noise, not a header. */
 #define HEADER_LIMIT (100u << 20)
 
 struct td_safetensors {
     td_mapped_file map;
-    json_t        *header; /* owns the names */
-    td_stored     *tensors;
+    json_t        *header;  /* owns the names */
+    td_stored     *tensors; /* in the order of their data */
     size_t         count;
     td_map        *by_name;
 };
 
+/* In the order of td_stored_type. The format has more (I8, F8_E4M3, ..), which nothing here
+ * reads. */
 static const struct {
     const char *name;
     size_t      width;
@@ -39,6 +43,7 @@ const char *td_stored_type_name(int type)
     return type >= 0 && type < TD_STORED_TYPES ? types[type].name : "?";
 }
 
+/* Cannot overflow for a tensor that was read: read_shape has multiplied the same numbers. */
 int64_t td_stored_count(const td_stored *t)
 {
     int64_t n = 1;
@@ -49,6 +54,7 @@ int64_t td_stored_count(const td_stored *t)
 
 /* ---- header ---------------------------------------------------------------------------------- */
 
+/* -1: unknown, or the entry has none. */
 static int find_type(const char *name)
 {
     for (int i = 0; name && i < TD_STORED_TYPES; i++)
@@ -57,85 +63,96 @@ static int find_type(const char *name)
     return -1;
 }
 
+/* Sets rank, dims and size. */
 static int read_shape(const json_t *shape, td_stored *t, td_error *error)
 {
     size_t rank = json_array_size(shape);
     if (!json_is_array(shape) || rank > TD_STORED_MAX_RANK)
         return td_fail(error, TD_EFORMAT,
-                       "tensor '%s': 'shape' is not a list of at most %d numbers", t->name,
+                       "tensor '%s': 'shape' must be a list of at most %d integers", t->name,
                        TD_STORED_MAX_RANK);
+    /* Sizes are multiplied in bytes from the start, so that one overflow check covers them all. */
     int64_t bytes = (int64_t)types[t->type].width;
     t->rank = (int)rank;
     for (size_t i = 0; i < rank; i++) {
         const json_t *d = json_array_get(shape, i);
         if (!json_is_integer(d) || json_integer_value(d) < 0)
-            return td_fail(error, TD_EFORMAT, "tensor '%s': dimension %zu is not a number from 0",
-                           t->name, i);
+            return td_fail(error, TD_EFORMAT,
+                           "tensor '%s': dimension %zu must be an integer from 0 up", t->name, i);
         t->dim[i] = json_integer_value(d);
         if (__builtin_mul_overflow(bytes, t->dim[i], &bytes))
-            return td_fail(error, TD_EFORMAT, "tensor '%s': its shape is too large for any memory",
-                           t->name);
+            return td_fail(error, TD_EFORMAT,
+                           "tensor '%s': the size of its shape overflows 64 bits", t->name);
     }
     t->size = (size_t)bytes;
     return 0;
 }
 
+/* Sets data, once its place in the file is known to be right. */
 static int read_offsets(const json_t *offsets, td_stored *t, const unsigned char *data, size_t room,
                         td_error *error)
 {
     const json_t *b = json_array_get(offsets, 0), *e = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(b) || !json_is_integer(e))
-        return td_fail(error, TD_EFORMAT, "tensor '%s': 'data_offsets' is not a pair of numbers",
+        return td_fail(error, TD_EFORMAT, "tensor '%s': 'data_offsets' must be a pair of integers",
                        t->name);
     int64_t begin = json_integer_value(b), end = json_integer_value(e);
+    /* in this order nothing wraps around: 0 <= begin <= end <= room */
     if (begin < 0 || end < begin || (uint64_t)end > room)
         return td_fail(error, TD_EFORMAT,
-                       "tensor '%s': bytes %lld to %lld do not lie in the file's %zu bytes of data",
+                       "tensor '%s': bytes %lld to %lld lie outside the file's %zu bytes of data",
                        t->name, (long long)begin, (long long)end, room);
+    /* Shape and offsets say the same thing twice; if they differ, the numbers could be a
+     * neighbour's. */
     if ((size_t)(end - begin) != t->size)
         return td_fail(error, TD_EFORMAT,
-                       "tensor '%s': its shape needs %zu bytes, its offsets give %lld", t->name,
+                       "tensor '%s': its shape needs %zu bytes, but its offsets span %lld", t->name,
                        t->size, (long long)(end - begin));
     t->data = data + begin;
     return 0;
 }
 
+/* One entry of the header; `room` bytes of data follow it. */
 static int read_tensor(const char *name, const json_t *entry, td_stored *t,
                        const unsigned char *data, size_t room, td_error *error)
 {
     const char *type = json_string_value(json_object_get(entry, "dtype"));
     t->name = name;
-    t->type = find_type(type);
+    t->type = find_type(type); /* before the shape, which is measured with its width */
     if (t->type < 0)
-        return td_fail(
-            error, TD_EFORMAT,
-            "tensor '%s': dtype '%s' is unknown; known are F32 F64 I32 I64 BF16 F16 U8 BOOL", name,
-            type ? type : "(none)");
+        return td_fail(error, TD_EFORMAT,
+                       "tensor '%s': dtype '%s' is not supported (F32 F64 I32 I64 BF16 F16 U8 "
+                       "BOOL are)",
+                       name, type ? type : "(none)");
     int code = read_shape(json_object_get(entry, "shape"), t, error);
     return code ? code : read_offsets(json_object_get(entry, "data_offsets"), t, data, room, error);
 }
 
+/* By address, so that overlaps are between neighbours. */
 static int by_data(const void *a, const void *b)
 {
     const td_stored *x = a, *y = b;
     if (x->data != y->data)
         return (const char *)x->data < (const char *)y->data ? -1 : 1;
+    /* empty tensors share the address of what follows them: before it, they overlap nothing */
     return x->size < y->size ? -1 : x->size > y->size;
 }
 
-/* The format has no holes, and nothing behind the last tensor: such a file is another's work. */
+/* The format allows no holes and nothing behind the last tensor. Without overlaps, equal sums say
+ * just that. */
 static int check_cover(const td_safetensors *s, size_t room, td_error *error)
 {
     size_t used = 0;
     for (size_t i = 0; i < s->count; i++)
         used += s->tensors[i].size;
-    return used == room
-               ? 0
-               : td_fail(error, TD_EFORMAT,
-                         "the tensors have %zu bytes, the file's data has %zu: it is damaged", used,
-                         room);
+    if (used == room)
+        return 0;
+    return td_fail(error, TD_EFORMAT,
+                   "the tensors take %zu bytes, but the file has %zu bytes of data: it is damaged",
+                   used, room);
 }
 
+/* Sorted by address, only neighbours can overlap. */
 static int check_overlap(const td_safetensors *s, td_error *error)
 {
     for (size_t i = 1; i < s->count; i++) {
@@ -146,67 +163,76 @@ static int check_overlap(const td_safetensors *s, td_error *error)
     return 0;
 }
 
+/* All entries of the header; `room` bytes of data follow it. */
 static int read_tensors(td_safetensors *s, const unsigned char *data, size_t room, td_error *error)
 {
     const char *name;
     json_t     *entry;
 
+    /* one too many if there is metadata, and never 0 */
     s->tensors = calloc(json_object_size(s->header) + 1, sizeof *s->tensors);
     s->by_name = td_map_new();
     if (!s->tensors || !s->by_name)
-        return td_fail(error, TD_ENOMEM, "no memory for %zu tensors", json_object_size(s->header));
+        return td_fail(error, TD_ENOMEM, "out of memory for %zu tensors",
+                       json_object_size(s->header));
     json_object_foreach(s->header, name, entry)
     {
-        if (!strcmp(name, "__metadata__"))
+        if (!strcmp(name, "__metadata__")) /* texts, no tensor */
             continue;
         int code = read_tensor(name, entry, &s->tensors[s->count], data, room, error);
         if (code)
             return code;
         s->count++;
     }
+    /* sort before indexing: the map keeps pointers into the array */
     if (s->count)
         qsort(s->tensors, s->count, sizeof *s->tensors, by_data);
     for (size_t i = 0; i < s->count; i++)
         if (td_map_set(s->by_name, s->tensors[i].name, &s->tensors[i]))
-            return td_fail(error, TD_ENOMEM, "no memory for %zu tensors", s->count);
+            return td_fail(error, TD_ENOMEM, "out of memory for %zu tensors", s->count);
     return check_overlap(s, error) || check_cover(s, room, error) ? TD_EFORMAT : 0;
 }
 
+/* The file is 8 bytes of length, that many bytes of JSON, and the data to the end. */
 static int read_header(td_safetensors *s, td_error *error)
 {
     uint64_t     length = 0;
     json_error_t problem;
 
     if (s->map.size < 8)
-        return td_fail(error, TD_EFORMAT, "%zu bytes are too few: no safetensors file",
+        return td_fail(error, TD_EFORMAT, "%zu bytes are too few for a safetensors file",
                        s->map.size);
-    for (int i = 7; i >= 0; i--)
+    for (int i = 7; i >= 0; i--) /* little-endian, on any machine */
         length = length << 8 | s->map.data[i];
+    /* `length` is any 64 bits at first; compared from this side, nothing wraps around */
     if (length > HEADER_LIMIT || length > s->map.size - 8)
-        return td_fail(
-            error, TD_EFORMAT,
-            "a header of %llu bytes does not fit a file of %zu: truncated, or no safetensors",
-            (unsigned long long)length, s->map.size);
+        return td_fail(error, TD_EFORMAT,
+                       "a header of %llu bytes does not fit in a file of %zu: it is truncated, or "
+                       "not a safetensors file",
+                       (unsigned long long)length, s->map.size);
+    /* Of two entries with one name, readers disagree on which counts. */
     s->header = json_loadb((const char *)s->map.data + 8, (size_t)length, JSON_REJECT_DUPLICATES,
                            &problem);
     if (!s->header)
-        return td_fail(error, TD_EFORMAT, "the header is no valid JSON: %s (byte %d)", problem.text,
-                       problem.position);
+        return td_fail(error, TD_EFORMAT, "the header is not valid JSON: %s (byte %d)",
+                       problem.text, problem.position);
     if (!json_is_object(s->header))
-        return td_fail(error, TD_EFORMAT, "the header is no JSON object");
+        return td_fail(error, TD_EFORMAT, "the header is not a JSON object");
     return read_tensors(s, s->map.data + 8 + length, s->map.size - 8 - (size_t)length, error);
 }
 
+/* Everything is checked here, so that what is returned can be used without further ado. */
 td_safetensors *td_safetensors_open(const char *path, td_error *error)
 {
     td_safetensors *s = calloc(1, sizeof *s);
     td_error        why = { 0 };
 
     if (!s) {
-        td_fail(error, TD_ENOMEM, "no memory to open '%s'", path);
+        td_fail(error, TD_ENOMEM, "out of memory while opening '%s'", path);
         return NULL;
     }
     if (td_file_map(&s->map, path, error) == 0) {
+        /* below, messages name tensors; the path is put before them here, once */
         int code = read_header(s, &why);
         if (!code)
             return s;
@@ -220,12 +246,10 @@ void td_safetensors_close(td_safetensors *s)
 {
     if (!s)
         return;
-    if (s->by_name)
-        td_map_free(s->by_name);
+    td_map_free(s->by_name);
     free(s->tensors);
     json_decref(s->header);
-    if (s->map.data)
-        td_file_unmap(&s->map);
+    td_file_unmap(&s->map);
     free(s);
 }
 
@@ -241,13 +265,15 @@ const td_stored *td_safetensors_find(const td_safetensors *s, const char *name)
     return td_map_get(s->by_name, name);
 }
 
+/* jansson's getters take NULL and return it: without metadata, or without the key, so does this. */
 const char *td_safetensors_metadata(const td_safetensors *s, const char *key)
 {
     return json_string_value(json_object_get(json_object_get(s->header, "__metadata__"), key));
 }
 
-/* ---- numbers --------------------------------------------------------------------------------- */
+/* ---- elements -------------------------------------------------------------------------------- */
 
+/* The upper half of a float. */
 static double from_bf16(uint16_t bits)
 {
     uint32_t wide = (uint32_t)bits << 16;
@@ -256,15 +282,21 @@ static double from_bf16(uint16_t bits)
     return f;
 }
 
+/* IEEE 754 binary16: 1 sign bit, 5 bits of exponent (bias 15), 10 of mantissa. */
 static double from_f16(uint16_t bits)
 {
     int    exponent = bits >> 10 & 31, mantissa = bits & 1023;
-    double value = exponent == 31 ? (mantissa ? (double)NAN : (double)INFINITY)
-                   : exponent     ? ldexp(1024 + mantissa, exponent - 25)
-                                  : ldexp(mantissa, -24);
+    double value;
+    if (exponent == 31)
+        value = mantissa ? (double)NAN : (double)INFINITY;
+    else if (exponent)
+        value = ldexp(1024 + mantissa, exponent - 25);
+    else
+        value = ldexp(mantissa, -24); /* subnormal: no implicit 1 */
     return bits >> 15 ? -value : value;
 }
 
+/* Headers have any length, so the data may have any alignment. */
 #define LOAD(type, p)                \
     (__extension__({                 \
         type v_;                     \
@@ -272,8 +304,10 @@ static double from_f16(uint16_t bits)
         v_;                          \
     }))
 
-static double number(const td_stored *t, int64_t i)
+/* Element i as a double: exact for all types, except I64 beyond 2^53. */
+static double element(const td_stored *t, int64_t i)
 {
+    assert(t->type >= 0 && t->type < TD_STORED_TYPES);
     const unsigned char *p = (const unsigned char *)t->data + (size_t)i * types[t->type].width;
     switch (t->type) {
     case TD_STORED_F32:
@@ -288,19 +322,21 @@ static double number(const td_stored *t, int64_t i)
         return from_bf16(LOAD(uint16_t, p));
     case TD_STORED_F16:
         return from_f16(LOAD(uint16_t, p));
-    default:
+    default: /* U8, BOOL */
         return *p;
     }
 }
 
+/* The caller's buffer has `count` elements, whatever the file says. */
 static int check_count(const td_stored *t, int64_t count, td_error *error)
 {
     if (td_stored_count(t) == count)
         return 0;
-    return td_fail(error, TD_EFORMAT, "tensor '%s' has %lld numbers, %lld are needed", t->name,
+    return td_fail(error, TD_EFORMAT, "tensor '%s' has %lld elements; expected %lld", t->name,
                    (long long)td_stored_count(t), (long long)count);
 }
 
+/* Counters and masks are stored beside weights: whoever loads weights must not take those. */
 bool td_stored_is_real(const td_stored *t)
 {
     return t->type == TD_STORED_F32 || t->type == TD_STORED_F64 || t->type == TD_STORED_F16 ||
@@ -310,21 +346,23 @@ bool td_stored_is_real(const td_stored *t)
 int td_stored_floats(const td_stored *t, float *out, int64_t count, td_error *error)
 {
     int code = check_count(t, count, error);
+    /* an empty tensor may have no data to copy from */
     if (code || !count)
         return code;
-    if (t->type == TD_STORED_F32)
+    if (t->type == TD_STORED_F32) /* nearly all weights */
         memcpy(out, t->data, t->size);
     else
         for (int64_t i = 0; i < count; i++)
-            out[i] = (float)number(t, i);
+            out[i] = (float)element(t, i);
     return 0;
 }
 
+/* For checks in double precision: nothing is rounded on the way. */
 int td_stored_doubles(const td_stored *t, double *out, int64_t count, td_error *error)
 {
     int code = check_count(t, count, error);
     for (int64_t i = 0; !code && i < count; i++)
-        out[i] = number(t, i);
+        out[i] = element(t, i);
     return code;
 }
 
@@ -332,10 +370,11 @@ int td_stored_ints(const td_stored *t, int32_t *out, int64_t count, td_error *er
 {
     int code = check_count(t, count, error);
     for (int64_t i = 0; !code && i < count; i++) {
-        double x = number(t, i);
+        double x = element(t, i);
+        /* I64 beyond 2^53 is rounded here, and refused all the same; the ! also catches NaN */
         if (!(x >= INT32_MIN && x <= INT32_MAX) || x != floor(x))
             return td_fail(error, TD_EFORMAT,
-                           "tensor '%s': number %lld is %g, not a 32-bit integer", t->name,
+                           "tensor '%s': element %lld is %g, not a 32-bit integer", t->name,
                            (long long)i, x);
         out[i] = (int32_t)x;
     }

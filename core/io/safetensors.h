@@ -1,8 +1,15 @@
 /* safetensors.h - named tensors in a file: a length, a JSON header, raw data.
  * https://github.com/huggingface/safetensors
  *
- * Reading maps the file and checks all of the header before anything is believed. Writing is
- * atomic.
+ * Weights, checkpoints, batches and probes are all exchanged in this format: PyTorch and JAX read
+ * it, it maps into memory, and loading it runs no code. Files come from strangers, so reading
+ * checks the whole header before anything in it is used. Writing is atomic.
+ *
+ *     td_safetensors  *s = td_safetensors_open("model.safetensors", &error);
+ *     const td_stored *t = s ? td_safetensors_find(s, "model.norm.weight") : NULL;
+ *     if (t && td_stored_count(t) == n && !td_stored_floats(t, weights, n, &error))
+ *         ..
+ *     td_safetensors_close(s);
  */
 #ifndef TD_IO_SAFETENSORS_H
 #define TD_IO_SAFETENSORS_H
@@ -27,43 +34,54 @@ typedef enum td_stored_type {
 
 enum { TD_STORED_MAX_RANK = 8 };
 
-/* One tensor. When reading, `data` points into the map (any alignment) and `name` is the file's. */
+/* One tensor. When reading, `name` and `data` belong to the open file, and `data` may have any
+ * alignment: use td_stored_floats and its like, or memcpy. */
 typedef struct td_stored {
     const char *name;
-    int         type, rank;
+    int         type, rank; /* td_stored_type; rank 0 is a scalar */
     int64_t     dim[TD_STORED_MAX_RANK];
-    const void *data;
-    size_t      size; /* bytes; filled in by the writer */
-    /* Writing, instead of `data`: give `size` bytes of it from `offset` on. */
+    const void *data; /* row-major */
+    size_t      size; /* bytes of data; the writer computes it */
+    /* Writing, instead of `data`: copy `size` bytes from `offset` on to `out`. For tensors that
+     * live on a device or are too large to copy as a whole. 0, or a negative code with `error`. */
     int (*stream)(void *arg, size_t offset, size_t size, void *out, td_error *error);
     void *arg;
 } td_stored;
 
+/* ---- reading --------------------------------------------------------------------------------- */
+
 typedef struct td_safetensors td_safetensors;
 
-/* NULL with `error`. */
+/* NULL with `error`: TD_EIO, TD_ENOMEM, or TD_EFORMAT if the content is wrong. */
 td_safetensors *td_safetensors_open(const char *path, td_error *error);
-void            td_safetensors_close(td_safetensors *);
+void            td_safetensors_close(td_safetensors *); /* NULL is fine */
 
-/* In the order of their data. */
+/* Tensor i < count, in the order of the data. */
 size_t           td_safetensors_count(const td_safetensors *);
 const td_stored *td_safetensors_at(const td_safetensors *, size_t i);
-const td_stored *td_safetensors_find(const td_safetensors *, const char *name); /* NULL: absent */
-const char *td_safetensors_metadata(const td_safetensors *, const char *key);   /* NULL: absent */
+/* By name; NULL: no such tensor, or no such key. */
+const td_stored *td_safetensors_find(const td_safetensors *, const char *name);
+const char      *td_safetensors_metadata(const td_safetensors *, const char *key);
 
-/* Bytes of one number, and the name in files: "F32". */
+/* ---- one tensor ------------------------------------------------------------------------------ */
+
+/* Bytes of one element, and the type's name in files ("F32"); 0 and "?" for an unknown type. */
 size_t      td_stored_width(int type);
 const char *td_stored_type_name(int type);
+/* Elements: the product of the dimensions. */
 int64_t     td_stored_count(const td_stored *);
+/* Whether it is of a floating-point type, of any width. */
+bool        td_stored_is_real(const td_stored *);
 
-/* Whether it holds floating-point numbers, of any width. */
-bool td_stored_is_real(const td_stored *);
-/* All numbers, converted. `count` must be td_stored_count. */
-int  td_stored_floats(const td_stored *, float *out, int64_t count, td_error *error);
-int  td_stored_doubles(const td_stored *, double *out, int64_t count, td_error *error);
-int  td_stored_ints(const td_stored *, int32_t *out, int64_t count, td_error *error);
+/* Copy all elements, converted. TD_EFORMAT unless there are `count` of them; td_stored_ints also
+ * refuses what is not a 32-bit integer. */
+int td_stored_floats(const td_stored *, float *out, int64_t count, td_error *error);
+int td_stored_doubles(const td_stored *, double *out, int64_t count, td_error *error);
+int td_stored_ints(const td_stored *, int32_t *out, int64_t count, td_error *error);
 
-/* Write all of `tensors` in their order. `metadata`: key, value, key, value, .., NULL; or NULL. */
+/* ---- writing --------------------------------------------------------------------------------- */
+
+/* Write all tensors, in this order. `metadata`: key, value, key, value, .., NULL; or NULL. */
 int td_safetensors_write(const char *path, const td_stored *tensors, size_t count,
                          const char *const *metadata, td_error *error);
 

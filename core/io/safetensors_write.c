@@ -1,5 +1,6 @@
-/* safetensors_write.c - writing safetensors: header first, then data in order, in pieces where it
- * is streamed. */
+/* safetensors_write.c - writing safetensors: the header, then the data in order; streamed tensors
+ * in pieces. */
+#include <assert.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,18 +8,28 @@
 #include "base/file.h"
 #include "io/safetensors.h"
 
+/* Bytes of a streamed tensor in memory at a time: large enough for the disk, small beside a
+ * model. */
 #define PIECE ((size_t)1 << 20)
 
+/* From the shape: `size` of a tensor to be written need not be set. */
+static size_t stored_size(const td_stored *t)
+{
+    return (size_t)td_stored_count(t) * td_stored_width(t->type);
+}
+
+/* {"dtype": .., "shape": [..], "data_offsets": [begin, end]}; NULL when out of memory. */
 static json_t *entry(const td_stored *t, size_t begin)
 {
     json_t *shape = json_array();
     for (int i = 0; i < t->rank; i++)
         json_array_append_new(shape, json_integer(t->dim[i]));
+    /* "o" takes over the shape, and the offsets count from the end of the header */
     return json_pack("{s:s, s:o, s:[I,I]}", "dtype", td_stored_type_name(t->type), "shape", shape,
-                     "data_offsets", (json_int_t)begin,
-                     (json_int_t)(begin + (size_t)td_stored_count(t) * td_stored_width(t->type)));
+                     "data_offsets", (json_int_t)begin, (json_int_t)(begin + stored_size(t)));
 }
 
+/* The format allows only texts as values. NULL when out of memory. */
 static json_t *metadata_object(const char *const *metadata)
 {
     json_t *object = json_object();
@@ -27,39 +38,65 @@ static json_t *metadata_object(const char *const *metadata)
     return object;
 }
 
-/* The header's JSON, padded with spaces so that the data begin at a multiple of 8; free() it. */
-static char *header_text(const td_stored *tensors, size_t count, const char *const *metadata,
-                         td_error *error)
+/* Refuse to write what could not be read again. */
+static int check_tensor(const td_stored *t, const json_t *header, td_error *error)
+{
+    if (!td_stored_width(t->type))
+        return td_fail(error, TD_EFORMAT, "cannot write tensor '%s': unknown type %d", t->name,
+                       t->type);
+    if (t->rank > TD_STORED_MAX_RANK)
+        return td_fail(error, TD_EFORMAT, "cannot write tensor '%s': rank %d is above %d", t->name,
+                       t->rank, TD_STORED_MAX_RANK);
+    if (json_object_get(header, t->name))
+        return td_fail(error, TD_EFORMAT, "cannot write tensor '%s': two tensors have this name",
+                       t->name);
+    return 0;
+}
+
+/* The header as a JSON object, each tensor's data right behind those of the one before it. NULL
+ * with `error`. */
+static json_t *make_header(const td_stored *tensors, size_t count, const char *const *metadata,
+                           td_error *error)
 {
     json_t *header = json_object();
     size_t  at = 0;
-    int     bad = !header;
+    int     code = header ? 0 : td_fail(error, TD_ENOMEM, "out of memory for a header");
 
-    if (metadata)
-        bad |= json_object_set_new(header, "__metadata__", metadata_object(metadata));
-    for (size_t i = 0; i < count && !bad; i++) {
-        const td_stored *t = &tensors[i];
-        if (!td_stored_width(t->type) || t->rank > TD_STORED_MAX_RANK ||
-            json_object_get(header, t->name)) {
-            td_fail(error, TD_EFORMAT,
-                    "tensor '%s' cannot be written: its name is taken or its type unknown",
-                    t->name);
-            bad = 1;
-        } else {
-            bad |= json_object_set_new(header, t->name, entry(t, at));
-            at += (size_t)td_stored_count(t) * td_stored_width(t->type);
-        }
+    /* set_new refuses a NULL value, so a failed entry or metadata shows here; it takes over the
+     * value even if it fails */
+    if (!code && metadata && json_object_set_new(header, "__metadata__", metadata_object(metadata)))
+        code = td_fail(error, TD_EFORMAT, "cannot write the metadata: it is not valid UTF-8");
+    for (size_t i = 0; i < count && !code; i++) {
+        code = check_tensor(&tensors[i], header, error);
+        if (!code && json_object_set_new(header, tensors[i].name, entry(&tensors[i], at)))
+            code = td_fail(error, TD_EFORMAT,
+                           "cannot write tensor '%s': its name is not valid UTF-8",
+                           tensors[i].name);
+        at += stored_size(&tensors[i]);
     }
-    char *text = bad ? NULL : json_dumps(header, JSON_COMPACT);
+    if (!code)
+        return header;
     json_decref(header);
-    size_t size = text ? strlen(text) : 0, padded = (size + 7) / 8 * 8;
-    char  *grown = text ? realloc(text, padded + 1) : NULL;
+    return NULL;
+}
+
+/* The header as JSON, padded with spaces so that the data begin at a multiple of 8; free() it. NULL
+ * with `error`. */
+static char *header_text(const td_stored *tensors, size_t count, const char *const *metadata,
+                         td_error *error)
+{
+    json_t *header = make_header(tensors, count, metadata, error);
+    char   *text = header ? json_dumps(header, JSON_COMPACT) : NULL;
+    size_t  size = text ? strlen(text) : 0, padded = (size + 7) / 8 * 8;
+    char   *grown = text ? realloc(text, padded + 1) : NULL;
+
+    json_decref(header);
     if (!grown) {
         free(text);
-        td_fail(error, TD_ENOMEM,
-                "cannot make the header of %zu tensors: no memory, or a name is no UTF-8", count);
+        td_fail(error, TD_ENOMEM, "out of memory for the header of %zu tensors", count);
         return NULL;
     }
+    /* padding is part of the header's length; spaces are JSON's white space */
     memset(grown + size, ' ', padded - size);
     grown[padded] = 0;
     return grown;
@@ -67,15 +104,17 @@ static char *header_text(const td_stored *tensors, size_t count, const char *con
 
 static int put(FILE *f, const char *path, const void *data, size_t size, td_error *error)
 {
-    if (!size || fwrite(data, 1, size, f) == size)
+    if (!size || fwrite(data, 1, size, f) == size) /* `data` may be NULL for an empty tensor */
         return 0;
-    return td_fail(error, TD_EIO, "cannot write %zu bytes to '%s': is the disk full?", size, path);
+    return td_io_error(error, "write", path);
 }
 
-static int put_stream(FILE *f, const char *path, const td_stored *t, size_t size, td_error *error)
+/* The stream may copy from a device and fail; then its error is reported. */
+static int put_stream(FILE *f, const char *path, const td_stored *t, td_error *error)
 {
-    char *piece = malloc(PIECE);
-    int   code = piece ? 0 : td_fail(error, TD_ENOMEM, "no memory to write '%s'", path);
+    size_t size = stored_size(t);
+    char  *piece = malloc(PIECE);
+    int    code = piece ? 0 : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
     for (size_t at = 0; !code && at < size; at += PIECE) {
         size_t n = size - at < PIECE ? size - at : PIECE;
         code = t->stream(t->arg, at, n, piece, error);
@@ -86,20 +125,23 @@ static int put_stream(FILE *f, const char *path, const td_stored *t, size_t size
     return code;
 }
 
+/* The whole file, in one pass from begin to end: it may be larger than memory. */
 static int put_all(FILE *f, const char *path, const char *header, const td_stored *tensors,
                    size_t count, td_error *error)
 {
     unsigned char length[8];
     uint64_t      n = strlen(header);
-    for (int i = 0; i < 8; i++)
+    int           code;
+    for (int i = 0; i < 8; i++) /* little-endian, on any machine */
         length[i] = (unsigned char)(n >> 8 * i);
-    int code = put(f, path, length, 8, error);
+    code = put(f, path, length, 8, error);
     if (!code)
         code = put(f, path, header, (size_t)n, error);
     for (size_t i = 0; i < count && !code; i++) {
-        size_t size = (size_t)td_stored_count(&tensors[i]) * td_stored_width(tensors[i].type);
-        code = tensors[i].stream ? put_stream(f, path, &tensors[i], size, error)
-                                 : put(f, path, tensors[i].data, size, error);
+        const td_stored *t = &tensors[i];
+        assert(t->data || t->stream || !stored_size(t));
+        code = t->stream ? put_stream(f, path, t, error)
+                         : put(f, path, t->data, stored_size(t), error);
     }
     return code;
 }
@@ -109,10 +151,11 @@ int td_safetensors_write(const char *path, const td_stored *tensors, size_t coun
 {
     td_atomic_file out;
     char          *header = header_text(tensors, count, metadata, error);
+    int            code;
 
-    if (!header)
+    if (!header) /* before the file is touched */
         return td_failed(error, TD_EFORMAT);
-    int code = td_atomic_open(&out, path, error);
+    code = td_atomic_open(&out, path, error);
     if (!code) {
         code = put_all(out.file, path, header, tensors, count, error);
         if (code)

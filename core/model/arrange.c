@@ -1,4 +1,4 @@
-/* arrange.c - records to examples, and examples to batches: shapes, splitting, laying out. */
+/* arrange.c - the shapes of batches; splitting records, arranging examples. */
 #include "model/arrange.h"
 
 #include <string.h>
@@ -39,24 +39,26 @@ int td_arrange_rows(const td_arrange_spec *s, const td_example *x, int64_t count
     return architecture_of(s)->arrange(s->architecture.config, &in, out, error);
 }
 
-/* Rounded up to buckets, but no further than training goes, unless it must. */
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Rounded up to buckets, but no further than the longest row of training: that shape is planned
+ * already. Evaluation may be longer; then it is as long as it needs. */
 static td_extent widened(const td_arrange_spec *s, td_extent need)
 {
     td_extent most = td_arrange_limit(s);
-    return (td_extent){ td_arrange_rounded(need.first, s->bucket,
-                                           most.first > need.first ? most.first : need.first),
-                        td_arrange_rounded(need.second, s->bucket,
-                                           most.second > need.second ? most.second : need.second) };
+    need.first = td_arrange_rounded(need.first, s->bucket, larger(most.first, need.first));
+    need.second = td_arrange_rounded(need.second, s->bucket, larger(most.second, need.second));
+    return need;
 }
 
 int td_arrange_examples(const td_arrange_spec *s, const td_example *x, int64_t count, td_batch *out,
                         td_error *error)
 {
-    td_extent need = { 1, 0 };
+    td_extent need = { 1, 0 }; /* no architecture builds a row of no tokens */
     for (int64_t i = 0; i < count; i++) {
         td_extent e = td_arrange_extent(s, &x[i]);
-        need.first = e.first > need.first ? e.first : need.first;
-        need.second = e.second > need.second ? e.second : need.second;
+        need.first = larger(e.first, need.first);
+        need.second = larger(e.second, need.second);
     }
     return td_arrange_rows(s, x, count, count, widened(s, need), out, error);
 }
@@ -64,11 +66,8 @@ int td_arrange_examples(const td_arrange_spec *s, const td_example *x, int64_t c
 int td_arrange_shape_of(const td_arrange_spec *s, int64_t rows, int64_t given, int64_t predicted,
                         td_batch *out, td_error *error)
 {
-    return td_arrange_rows(s, NULL, 0, rows,
-                           widened(s,
-                                   td_arrange_extent(s, &(td_example){ .n_given = given,
-                                                                       .n_predicted = predicted })),
-                           out, error);
+    td_example x = { .n_given = given, .n_predicted = predicted };
+    return td_arrange_rows(s, NULL, 0, rows, widened(s, td_arrange_extent(s, &x)), out, error);
 }
 
 int td_arrange_shape(const td_arrange_spec *s, td_batch *out, td_error *error)
@@ -78,6 +77,7 @@ int td_arrange_shape(const td_arrange_spec *s, td_batch *out, td_error *error)
 
 /* ---- examples -------------------------------------------------------------------------------- */
 
+/* Never NULL for want of bytes: hooks take NULL to mean that memory ran out. */
 static void *allocate(void *arena, size_t bytes)
 {
     return td_arena_alloc(arena, bytes ? bytes : 1);
@@ -109,6 +109,6 @@ int td_arrange_fetch(const td_arrange_spec *s, uint64_t index, td_arena *arena, 
     if (s->data->fetch(s->data_state, index, &in, &record, error))
         return td_fail(error, td_failed(error, TD_EIO), "data '%s' cannot read record %llu",
                        s->data->plugin.name, (unsigned long long)index);
-    record.id = index;
+    record.id = index; /* the stream of its random numbers: the split is a function of the index */
     return td_arrange_split(s, &record, arena, out, error);
 }

@@ -1,28 +1,32 @@
-/* batch.h - making, keeping and checking batches (tandem/kind/batch.h). */
+/* batch.h - making, reusing and checking batches (tandem/kind/batch.h). */
 #ifndef TD_MODEL_BATCH_H
 #define TD_MODEL_BATCH_H
 
 #include "tandem/kind/architecture.h"
 
+/* NULL without memory. */
 td_batch *td_batch_new(void);
 void      td_batch_free(td_batch *);
-/* Forget the arrays; their memory is used again by the next ones. */
+/* Drop the arrays; their memory is reused by the next ones, so a feed in its stride allocates
+ * nothing. */
 void      td_batch_clear(td_batch *);
 
-/* Ids and labels (where the weight is not 0) lie in [0, vocab), weights are finite, the arrays that
- * the loss needs are there and have one shape. */
+/* Check a batch that does not come from our own plugins: ids lie in [0, vocab), and labels where
+ * their weight is not 0; weights are finite; the arrays that the loss reads exist and have one
+ * shape. */
 int td_batch_check(const td_batch *, int64_t vocab, td_error *error);
 
-/* Sum of loss_weights: the divisor of the loss. */
+/* The sum of loss_weights: the divisor of the loss. */
 double  td_batch_weight(const td_batch *);
-/* Real tokens: those of weight, and all that are read (non-zero segments). */
+/* Real tokens, without padding: those with a weight, and all that are read (non-zero segments). */
 int64_t td_batch_targets(const td_batch *);
 int64_t td_batch_tokens(const td_batch *);
 
-/* What its arrays take. */
+/* Bytes of its arrays. */
 size_t td_batch_bytes(const td_batch *);
 
-/* The shapes as text: the key of the plans that were made for them. */
+/* Names and shapes as text, the key of the plans that were made for them. What does not fit in
+ * `size` is cut off. */
 void td_batch_key(const td_batch *, char *out, size_t size);
 
 #endif

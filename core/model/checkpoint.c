@@ -1,4 +1,9 @@
-/* checkpoint.c - saving and loading: written beside, synced, renamed. */
+/* checkpoint.c - saving, loading, checking and pruning checkpoints.
+ *
+ * A crash, a full disk or a kill at any moment must leave a checkpoint that is whole. So one is
+ * written under a name of its own, synced, and renamed over the old one; hashes.txt, written last,
+ * detects everything else that can happen to files.
+ */
 #include "model/checkpoint.h"
 
 #include <errno.h>
@@ -18,6 +23,8 @@ typedef struct source {
     const td_device   *device;
 } source;
 
+/* The hook of td_stored: a tensor is read from the device piece by piece, so saving takes no memory
+ * of its size. */
 static int stream(void *arg, size_t offset, size_t size, void *out, td_error *error)
 {
     const source     *s = arg;
@@ -28,43 +35,47 @@ static int stream(void *arg, size_t offset, size_t size, void *out, td_error *er
         return 0;
     }
     if (b->download(s->device->state, out, from, size))
-        return td_fail(error, TD_EIO, "backend '%s' cannot read '%s'", b->plugin.name,
-                       s->variable->name);
+        return td_fail(error, TD_EIO, "backend '%s' cannot read '%s' from its memory",
+                       b->plugin.name, s->variable->name);
     return 0;
+}
+
+static void describe(td_stored *t, source *s, const td_variable *x, const td_device *device)
+{
+    *s = (source){ x, device };
+    *t = (td_stored){ .name = x->name,
+                      .rank = x->rank,
+                      .stream = stream,
+                      .arg = s,
+                      /* as exact as the backend computes: a resumed run must not be rounded */
+                      .type = device->backend->real == TD_F64 ? TD_STORED_F64 : TD_STORED_F32 };
+    memcpy(t->dim, x->dim, sizeof x->dim);
 }
 
 static int save_kind(const char *path, td_variables *v, const td_device *device, int kind,
                      td_error *error)
 {
-    size_t     count = td_variables_count(v), n = 0;
-    td_stored *list = calloc(count + 1, sizeof *list);
-    source    *sources = calloc(count + 1, sizeof *sources);
-    int        code;
+    /* transformers refuses files without this */
+    static const char *const metadata[] = { "format", "pt", NULL };
+    size_t                   count = td_variables_count(v), n = 0;
+    td_stored               *list = calloc(count + 1, sizeof *list);
+    source                  *sources = calloc(count + 1, sizeof *sources);
+    int                      code;
 
-    for (size_t i = 0; list && sources && i < count; i++) {
-        td_variable *x = td_variables_at(v, i);
-        if (x->kind != kind)
-            continue;
-        sources[n] = (source){ x, device };
-        list[n] = (td_stored){ .name = x->name,
-                               .rank = x->rank,
-                               .stream = stream,
-                               .arg = &sources[n],
-                               .type = device->backend->real == TD_F64 ? TD_STORED_F64
-                                                                       : TD_STORED_F32 };
-        memcpy(list[n++].dim, x->dim, sizeof x->dim);
-    }
-    code = list && sources
-               ? td_safetensors_write(path, list, n, (const char *const[]){ "format", "pt", NULL },
-                                      error)
-               : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
+    for (size_t i = 0; list && sources && i < count; i++)
+        if (td_variables_at(v, i)->kind == kind) {
+            describe(&list[n], &sources[n], td_variables_at(v, i), device);
+            n++;
+        }
+    code = list && sources ? td_safetensors_write(path, list, n, metadata, error)
+                           : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
     free(list);
     free(sources);
     return code;
 }
 
 /* "[2, 3]" */
-static void dims_of(char out[200], int rank, const int64_t *dim)
+static void print_dims(char out[200], int rank, const int64_t *dim)
 {
     size_t n = (size_t)snprintf(out, 200, "[");
     for (int k = 0; k < rank && n < 180; k++)
@@ -72,25 +83,34 @@ static void dims_of(char out[200], int rank, const int64_t *dim)
     snprintf(out + n, 200 - n, "]");
 }
 
+static int check_tensor(const td_variable *x, const td_stored *t, const char *path, td_error *error)
+{
+    char found[200], expected[200];
+    bool same = t->rank == x->rank;
+    /* the count alone would let a transposed matrix through */
+    for (int k = 0; same && k < x->rank; k++)
+        same = t->dim[k] == x->dim[k];
+    print_dims(found, t->rank, t->dim);
+    print_dims(expected, x->rank, x->dim);
+    if (!same)
+        return td_fail(error, TD_ECONFIG,
+                       "'%s': tensor '%s' has shape %s; in this config's model it is %s", path,
+                       x->name, found, expected);
+    if (!td_stored_is_real(t))
+        return td_fail(error, TD_EFORMAT,
+                       "'%s': tensor '%s' contains integers; parameters are F32, F64, F16 or BF16",
+                       path, x->name);
+    return 0;
+}
+
 static int load_one(td_variable *x, const td_stored *t, const char *path, const td_device *device,
                     td_error *error)
 {
-    bool   same = t->rank == x->rank;
-    char   has[200], wanted[200];
     float *values;
-    int    code;
-    for (int k = 0; same && k < x->rank; k++)
-        same = t->dim[k] == x->dim[k];
-    dims_of(has, t->rank, t->dim);
-    dims_of(wanted, x->rank, x->dim);
-    if (!same)
-        return td_fail(error, TD_ECONFIG,
-                       "'%s': tensor '%s' is %s; this config's model has %s there", path, x->name,
-                       has, wanted);
-    if (!td_stored_is_real(t))
-        return td_fail(error, TD_EFORMAT,
-                       "'%s': tensor '%s' holds integers; parameters are F32, F64, F16 or BF16",
-                       path, x->name);
+    int    code = check_tensor(x, t, path, error);
+    if (code)
+        return code;
+    /* doubles go straight into memory that we can write: by way of floats they would be rounded */
     if (device->backend->real == TD_F64 && t->type == TD_STORED_F64 && !device->backend->upload)
         return td_stored_doubles(t, x->memory, x->count, error);
     values = malloc((size_t)x->count * sizeof *values + 1);
@@ -104,6 +124,23 @@ static int load_one(td_variable *x, const td_stored *t, const char *path, const 
     return code;
 }
 
+/* A tensor that the model does not have is refused: a file of another model with the same names
+ * must not load in part. */
+static int check_surplus(const td_safetensors *file, td_variables *v, int kind, const char *path,
+                         td_error *error)
+{
+    for (size_t i = 0; i < td_safetensors_count(file); i++) {
+        const td_stored   *t = td_safetensors_at(file, i);
+        const td_variable *x = td_variables_find(v, t->name);
+        if (!x || x->kind != kind)
+            return td_fail(error, TD_ECONFIG,
+                           "'%s' has a tensor '%s', which this config's model does not have", path,
+                           t->name);
+    }
+    return 0;
+}
+
+/* All variables of a kind, and only these. */
 static int load_kind(const char *path, td_variables *v, const td_device *device, int kind,
                      td_error *error)
 {
@@ -120,14 +157,8 @@ static int load_kind(const char *path, td_variables *v, const td_device *device,
         else if (t)
             code = load_one(x, t, path, device, error);
     }
-    for (size_t i = 0; i < td_safetensors_count(file) && !code; i++) {
-        const td_stored   *t = td_safetensors_at(file, i);
-        const td_variable *x = td_variables_find(v, t->name);
-        if (!x || x->kind != kind)
-            code = td_fail(error, TD_ECONFIG,
-                           "'%s' has a tensor '%s', which this config's model does not have", path,
-                           t->name);
-    }
+    if (!code)
+        code = check_surplus(file, v, kind, path, error);
     td_safetensors_close(file);
     return code;
 }
@@ -137,10 +168,16 @@ int td_weights_load(const char *path, td_variables *v, const td_device *device, 
     return load_kind(path, v, device, TD_VARIABLE_PARAM, error);
 }
 
-enum { STATE_VERSION = 2 };
+int td_weights_save(const char *path, td_variables *v, const td_device *device, td_error *error)
+{
+    return save_kind(path, v, device, TD_VARIABLE_PARAM, error);
+}
 
 /* ---- state.json ------------------------------------------------------------------------------ */
 
+enum { STATE_VERSION = 2 };
+
+/* `about` is kept as the JSON that it is, so that people can read the file. */
 static int save_state(const char *path, const td_progress *p, const char *about, td_error *error)
 {
     json_t *rest = about ? json_loads(about, 0, NULL) : NULL;
@@ -153,6 +190,7 @@ static int save_state(const char *path, const td_progress *p, const char *about,
                           (json_int_t)p->evaluated, "norm_average", p->norm_average, "skipped",
                           (json_int_t)p->skipped, "refused", (json_int_t)p->refused, "about",
                           rest ? rest : json_object());
+    /* 17 digits bring every double back bit by bit */
     char   *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     int     code = text ? td_file_write(path, text, strlen(text), error)
                         : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
@@ -161,6 +199,7 @@ static int save_state(const char *path, const td_progress *p, const char *about,
     return code;
 }
 
+/* NULL with `error`. */
 static json_t *read_state(const char *path, td_error *error)
 {
     char         file[4096];
@@ -175,10 +214,11 @@ static json_t *read_state(const char *path, td_error *error)
         return NULL;
     j = json_loadb(text, size, JSON_REJECT_DUPLICATES, &e);
     free(text);
+    /* another version may mean other things by the same fields */
     if (json_is_object(j) && json_integer_value(json_object_get(j, "version")) == STATE_VERSION)
         return j;
-    td_fail(error, TD_EFORMAT, "'%s' is damaged or of another version: %s", file,
-            j ? "it is no state of the version that this tandem writes" : e.text);
+    td_fail(error, TD_EFORMAT, "'%s' is damaged or was written by another version: %s", file,
+            j ? "its \"version\" is not the one that this tandem reads" : e.text);
     json_decref(j);
     return NULL;
 }
@@ -196,7 +236,7 @@ static int load_state(const char *path, td_progress *p, td_error *error)
                       "flops", &p->flops, "cross_entropy", &loss, "best", &p->best, "best_step",
                       &best_step, "evaluated", &evaluated, "norm_average", &p->norm_average,
                       "skipped", &skipped, "refused", &refused);
-    if (!bad)
+    if (!bad) /* null: JSON has no NaN, which a diverged run may be saved with */
         p->cross_entropy = json_is_number(loss) ? json_number_value(loss) : (double)NAN;
     json_decref(j);
     if (bad || step < 0 || record < 0)
@@ -243,12 +283,36 @@ static int save_hashes(const char *path, td_error *error)
     return td_file_write(file, text, strlen(text), error);
 }
 
-/* Damage that the formats cannot show: a parameter with a bit flipped is a number like any
- * other. */
+/* `found`: hashes.txt. */
+static int compare_hashes(const char *path, const char *found, size_t size, td_error *error)
+{
+    char   hex[33], expected[PARTS * 80] = "";
+    size_t used = 0;
+    for (size_t k = 0; k < PARTS; k++) {
+        if (hash_of(path, parts[k], hex, error))
+            return TD_EIO;
+        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s  %s\n", hex,
+                                 parts[k]);
+        /* after each, so that the message names the file */
+        if (size < used || memcmp(found, expected, used))
+            return td_fail(
+                error, TD_EFORMAT,
+                "'%s/%s' is damaged, or hashes.txt beside it is: its hash is %s, which is "
+                "not the one saved",
+                path, parts[k], hex);
+    }
+    return size == used ? 0
+                        : td_fail(error, TD_EFORMAT,
+                                  "'%s/hashes.txt' is damaged: it has surplus lines", path);
+}
+
+/* Finds corruption that the formats cannot show: a parameter with a flipped bit is a number like
+ * any other. */
 int td_checkpoint_check(const char *path, td_error *error)
 {
-    char   file[4096], hex[33], wanted[PARTS * 80] = "", *found;
-    size_t size, used = 0;
+    char   file[4096], *found;
+    size_t size;
+    int    code;
     snprintf(file, sizeof file, "%s/hashes.txt", path);
     if (!td_file_exists(file))
         return td_fail(error, TD_EFORMAT,
@@ -257,28 +321,14 @@ int td_checkpoint_check(const char *path, td_error *error)
     found = td_file_read(file, &size, error);
     if (!found)
         return TD_EIO;
-    for (size_t k = 0; k < PARTS; k++) {
-        if (hash_of(path, parts[k], hex, error)) {
-            free(found);
-            return TD_EIO;
-        }
-        used += (size_t)snprintf(wanted + used, sizeof wanted - used, "%s  %s\n", hex, parts[k]);
-        if (size < used || memcmp(found, wanted, used)) {
-            free(found);
-            return td_fail(
-                error, TD_EFORMAT,
-                "'%s/%s' is damaged, or hashes.txt beside it is, which does not have its hash, %s",
-                path, parts[k], hex);
-        }
-    }
+    code = compare_hashes(path, found, size, error);
     free(found);
-    return size == used ? 0
-                        : td_fail(error, TD_EFORMAT,
-                                  "'%s' is damaged: it has more lines than there are files", file);
+    return code;
 }
 
 /* ---- directories ----------------------------------------------------------------------------- */
 
+/* The hashes come last: a directory with hashes.txt has everything. */
 static int write_all(const char *path, td_variables *v, const td_device *device,
                      const td_progress *p, const char *about, td_error *error)
 {
@@ -296,7 +346,7 @@ static int write_all(const char *path, td_variables *v, const td_device *device,
 int td_checkpoint_save(const char *directory, td_variables *v, const td_device *device,
                        const td_progress *p, const char *about, td_error *error)
 {
-    char temporary[4000], path[4000]; /* and 96 more for the names in them */
+    char temporary[4000], path[4000]; /* names in them take 96 bytes more: see `file` above */
     int  length = snprintf(temporary, sizeof temporary, "%s/.step-%08" PRId64 ".tmp", directory,
                            p->step);
     if (length < 0 || (size_t)length >= sizeof temporary)
@@ -304,6 +354,7 @@ int td_checkpoint_save(const char *directory, td_variables *v, const td_device *
                        "cannot save under '%.200s..': the path is longer than %zu bytes", directory,
                        sizeof path);
     snprintf(path, sizeof path, "%s/step-%08" PRId64, directory, p->step);
+    /* one may be left from a crash */
     if (td_remove_tree(temporary, error) || td_make_directories(temporary, error))
         return TD_EIO;
     if (write_all(temporary, v, device, p, about, error) || td_sync_directory(temporary, error)) {
@@ -314,6 +365,7 @@ int td_checkpoint_save(const char *directory, td_variables *v, const td_device *
                                                         : td_sync_directory(directory, error);
 }
 
+/* -1: not the name of a checkpoint, "step-00000200.old", say. */
 static int64_t step_of(const char *name)
 {
     int64_t step;
@@ -331,10 +383,11 @@ int td_checkpoint_load(const char *path, td_variables *v, const td_device *devic
                        td_error *error)
 {
     char file[4096];
+    /* all files are checked before the first variable changes */
     if (td_checkpoint_check(path, error) || load_state(path, p, error))
         return td_failed(error, TD_EFORMAT);
     if (step_of(name_of(path)) != p->step)
-        return td_fail(error, TD_EFORMAT, "'%s' holds step %" PRId64 ": it was renamed", path,
+        return td_fail(error, TD_EFORMAT, "'%s' contains step %" PRId64 ": it was renamed", path,
                        p->step);
     snprintf(file, sizeof file, "%s/model.safetensors", path);
     if (load_kind(file, v, device, TD_VARIABLE_PARAM, error))
@@ -349,11 +402,13 @@ int td_checkpoint_latest(const char *directory, char **latest, td_error *error)
     int64_t count, newest = -1;
     int     code = 0;
     *latest = NULL;
+    /* any other reason, such as a missing permission, must not look like a run that never saved */
     if (!td_file_exists(directory) && errno == ENOENT)
         return 0;
     count = td_list_directory(directory, &names, error);
     if (count < 0)
         return td_failed(error, TD_EIO);
+    /* by the number, not by the name: one that was renamed may have another width */
     for (int64_t i = 0; i < count; i++)
         if (step_of(names[i]) >= 0 && (newest < 0 || step_of(names[i]) > step_of(names[newest])))
             newest = i;
@@ -368,13 +423,13 @@ int td_checkpoint_prune(const char *directory, int64_t keep, int64_t best, td_er
     char  **names = NULL;
     int64_t count = td_list_directory(directory, &names, error), kept = 0;
     int     code = count < 0 ? TD_EIO : 0;
+    /* names are sorted: from the newest back */
     for (int64_t i = count - 1; i >= 0 && !code; i--) {
         int64_t step = step_of(names[i]);
-        bool    half = !strncmp(names[i], ".step-", 6), remove = half;
+        bool    half = !strncmp(names[i], ".step-", 6);
+        bool    surplus = step >= 0 && keep > 0 && ++kept > keep && step != best;
         char   *path;
-        if (step >= 0)
-            remove = keep > 0 && ++kept > keep && step != best;
-        if (!remove)
+        if (!half && !surplus)
             continue;
         path = td_path_join(directory, names[i]);
         code = path ? td_remove_tree(path, error)

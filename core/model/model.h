@@ -1,7 +1,8 @@
-/* model.h - one model from its parts: the graph of a batch's loss, of its gradients, and of the
+/* model.h - one model from its parts: the graphs of a batch's loss, of its gradients, and of the
  * update.
  *
- * Training, evaluation, probe and bench all come here: there is one way to build a step.
+ * Training, evaluation, probe and bench all build their steps here, so there is one way to build
+ * one.
  */
 #ifndef TD_MODEL_MODEL_H
 #define TD_MODEL_MODEL_H
@@ -15,7 +16,7 @@
 /* A rule of optimizer.groups: the first whose pattern matches a parameter's name applies. */
 typedef struct td_group_rule {
     const char *match;
-    double      rate, decay;
+    double      rate, decay; /* factors of the learning rate and of the weight decay */
     bool        freeze;
 } td_group_rule;
 
@@ -30,12 +31,12 @@ typedef struct td_model {
     int                  real; /* TD_F32 or TD_F64 */
 } td_model;
 
-/* What the graph of one batch gives. */
+/* The graph of one batch, and its results. */
 typedef struct td_built {
     td_graph  *graph;
-    /* what is differentiated, auxiliary losses included, divided by the divisor */
+    /* what is differentiated: auxiliary losses included, divided by the divisor */
     td_tensor *loss;
-    td_tensor *sum;    /* cross-entropy without z-loss and smoothing, not divided */
+    td_tensor *sum;    /* of the cross-entropy without z-loss and smoothing, not divided */
     td_tensor *nll;    /* the same per token */
     td_tensor *logits; /* [B, U, V], only when asked for */
     /* auxiliary losses, already in `loss`: each times this batch's share of the divisor */
@@ -43,7 +44,8 @@ typedef struct td_built {
     size_t     n_aux;
 } td_built;
 
-/* Forward. `batch` gives names and shapes. Free the graph with td_graph_free. */
+/* Build the forward pass. `batch` gives names and shapes; its values are not read. Free the graph
+ * with td_graph_free; after a failure there is none. */
 int td_model_forward(const td_model *, td_variables *, int phase, const td_batch *batch,
                      bool logits, td_built *out, td_error *error);
 
@@ -51,15 +53,17 @@ int td_model_forward(const td_model *, td_variables *, int phase, const td_batch
  * its variable "NAME.grad". */
 int td_model_backward(const td_model *, td_variables *, td_built *, bool add, td_error *error);
 
-/* The update: gradients to parameters and optimizer state. Inputs "rate", "step" (from 1) and
- * "norm_limit". */
+/* The update: gradients to parameters and optimizer states. Inputs "rate", "step" (from 1) and
+ * "norm_limit". Build it after a backward pass, which declares the gradients. */
 typedef struct td_update {
     td_graph  *graph;
-    td_tensor *norm, *gate;
+    td_tensor *norm; /* of all gradients together */
+    td_tensor *gate; /* 0: the update changes nothing */
 } td_update;
 int td_model_update(const td_model *, td_variables *, td_update *out, td_error *error);
 
-/* Norms to look at: at[2k] of the k-th trained parameter, at[2k + 1] of its gradient. */
+/* Norms: at[2k] of the k-th trained parameter, at[2k + 1] of its gradient. Free them after a
+ * failure, too. */
 typedef struct td_norms {
     td_graph           *graph;
     const td_variable **parameters; /* [count] */
@@ -69,10 +73,10 @@ typedef struct td_norms {
 int  td_model_norms(const td_model *, td_variables *, td_norms *out, td_error *error);
 void td_norms_free(td_norms *);
 
-/* The rule for a parameter. */
+/* The rule for a parameter; factors of 1 where none applies. */
 td_group_rule td_model_group(const td_model *, const char *parameter);
 
-/* "NAME.grad" without making it; NULL before the first backward. */
+/* The variable "NAME.grad"; NULL before the first backward pass, or if the parameter is frozen. */
 td_variable *td_model_gradient(td_variables *, const char *parameter);
 
 #endif

@@ -1,18 +1,26 @@
-/* activation.c - activations and gated linear units (Shazeer 2020); GELU in its tanh form. */
+/* activation.c - activations and gated linear units (Shazeer 2020); GELU in its tanh form
+ * (Hendrycks and Gimpel 2016), as the models of the papers have it.
+ *
+ * The gradients take x rather than the activation's output: those of SiLU and GELU do not follow
+ * from the output, and one form serves all.
+ */
 #include "define.h"
 
 #define GELU_ROOT 0.79788456080286535588 /* sqrt(2 / pi) */
 #define GELU_CUBIC 0.044715
 
+/* tanh(u), u = sqrt(2 / pi) (x + 0.044715 x^3) */
 static td_tensor *gelu_tanh(td_tensor *x)
 {
     td_tensor *cubic = td_affine(td_mul(x, x), GELU_CUBIC, 1); /* 1 + c x^2 */
     return td_tanh(td_scale(td_mul(x, cubic), GELU_ROOT));
 }
 
+/* f(x) */
 static td_tensor *activated(td_tensor *x, int64_t f)
 {
     td_tensor *zero = td_scalar(x->graph, 0), *positive;
+    /* maximum keeps NaN: a ReLU must not hide that training diverged */
     switch (f) {
     case TD_SILU:
         return td_mul(x, td_sigmoid(x));
@@ -28,19 +36,20 @@ static td_tensor *activated(td_tensor *x, int64_t f)
     }
 }
 
+/* f'(x) */
 static td_tensor *derivative(td_tensor *x, int64_t f)
 {
     td_tensor *zero = td_scalar(x->graph, 0), *s, *t, *slope;
     switch (f) {
-    case TD_SILU:
+    case TD_SILU: /* s (1 + x (1 - s)) */
         s = td_sigmoid(x);
         return td_mul(s, td_affine(td_mul(x, td_affine(s, -1, 1)), 1, 1));
-    case TD_GELU:
+    case TD_GELU: /* with t = tanh(u): (1 + t) / 2 + x u' (1 - t^2) / 2 */
         t = gelu_tanh(x);
         slope = td_affine(td_mul(x, x), 3 * GELU_CUBIC * GELU_ROOT, GELU_ROOT);
         return td_add(td_affine(t, 0.5, 0.5),
                       td_scale(td_mul(td_mul(x, slope), td_affine(td_mul(t, t), -1, 1)), 0.5));
-    case TD_RELU:
+    case TD_RELU: /* 0 at 0 */
         return td_less(zero, x);
     case TD_RELU2:
         return td_scale(td_maximum(x, zero), 2);
@@ -50,18 +59,26 @@ static td_tensor *derivative(td_tensor *x, int64_t f)
     }
 }
 
+/* For activation and its gradient, glu and its gradient: one to three operands, all alike. */
 static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
     if (a->i[0] < TD_SILU || a->i[0] > TD_SIGMOID)
-        return td_fail(error, TD_EGRAPH, "there is no activation %lld", (long long)a->i[0]);
+        return td_fail(error, TD_EGRAPH, "there is no activation %lld: use a td_activation",
+                       (long long)a->i[0]);
     if (td_require(in, n, 0, error))
         return TD_EGRAPH;
-    for (int k = 0; k < n; k++)
+    /* no broadcasting: a gate and what it gates come from products of one shape */
+    for (int k = 0; k < n; k++) {
+        char one[TD_DIMS_TEXT], other[TD_DIMS_TEXT];
         if (!td_is_real(in[k]) || !td_is_alike(in[0], in[k]))
-            return td_fail(error, TD_EGRAPH, "operands must be reals of the same dims");
+            return td_fail(error, TD_EGRAPH,
+                           "operands must be reals of the same dims, not %s and %s",
+                           td_dims_text(in[0], one), td_dims_text(in[k], other));
+    }
     return td_infer_same(in, n, a, out, error);
 }
 
+/* An op of its own, which a backend may fuse; one that does not runs the lowering. */
 static void vjp(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[0] };
@@ -74,6 +91,7 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
     out[0] = activated(in[0], a->i[0]);
 }
 
+/* dx = dy f'(x) */
 static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                        const bool *used, td_tensor **out)
 {
@@ -108,6 +126,7 @@ static int infer_glu_grad(td_tensor *const *in, int n, const td_attrs *a, td_sha
     return code < 0 ? code : 2;
 }
 
+/* dgate = dy up f'(gate); dup = dy f(gate) */
 static void lower_glu_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                            const bool *used, td_tensor **out)
 {

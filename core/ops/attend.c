@@ -1,33 +1,41 @@
-/* attend.c - scaled dot-product attention under a mask rule (Vaswani et al. 2017; online form: Dao
- * et al. 2022). The lowering stores the T x T scores, which a fused kernel never does. */
+/* attend.c - scaled dot-product attention under a mask rule (Vaswani et al. 2017).
+ *
+ * The mask is a rule over a few integers per token, so a fused kernel (Dao et al. 2022) needs no
+ * memory of the order T x T, and skips tiles that the rule hides. The lowering below stores scores
+ * and mask: it defines the result, and is what a backend without the kernel runs.
+ */
 #include "define.h"
 
-#define HIDDEN -1e30 /* below any score; finite, so that differences of two are no NaN */
+#define HIDDEN -1e30 /* below any score; finite, as the difference of two infinities is NaN */
 
 static int check_heads(const td_tensor *q, const td_tensor *k, const td_tensor *v, td_error *error)
 {
     if (q->rank != 4 || k->rank != 4 || v->rank != 4)
         return td_fail(error, TD_EGRAPH,
-                       "queries, keys and values must be [B, H, T, E]; ranks are %d, %d, %d",
+                       "queries, keys and values must be [B, H, T, E]; their ranks are %d, %d, %d",
                        q->rank, k->rank, v->rank);
     if (!td_is_real(q) || k->dtype != q->dtype || v->dtype != q->dtype)
         return td_fail(error, TD_EGRAPH, "queries, keys and values must be reals of one dtype");
     if (q->dim[3] != k->dim[3] || k->dim[0] != q->dim[0] || v->dim[0] != q->dim[0])
         return td_fail(error, TD_EGRAPH,
-                       "queries [%lld, .., %lld] do not fit keys [%lld, .., %lld]",
+                       "queries [%lld, .., %lld], keys [%lld, .., %lld] and values [%lld, ..] must "
+                       "have the same batch, queries and keys the same width",
                        (long long)q->dim[0], (long long)q->dim[3], (long long)k->dim[0],
-                       (long long)k->dim[3]);
+                       (long long)k->dim[3], (long long)v->dim[0]);
     if (k->dim[1] != v->dim[1] || k->dim[2] != v->dim[2])
-        return td_fail(error, TD_EGRAPH, "%lld heads of %lld keys, but %lld heads of %lld values",
+        return td_fail(error, TD_EGRAPH,
+                       "there are %lld heads of %lld keys, but %lld heads of %lld values",
                        (long long)k->dim[1], (long long)k->dim[2], (long long)v->dim[1],
                        (long long)v->dim[2]);
+    /* grouped heads: each head of keys serves the same number of heads of queries */
     if (!k->dim[1] || q->dim[1] % k->dim[1])
-        return td_fail(error, TD_EGRAPH, "%lld key heads do not divide %lld query heads",
-                       (long long)k->dim[1], (long long)q->dim[1]);
+        return td_fail(error, TD_EGRAPH,
+                       "the %lld query heads are not a multiple of the %lld key heads",
+                       (long long)q->dim[1], (long long)k->dim[1]);
     return 0;
 }
 
-/* The integers per token. */
+/* The rule's integers, one per token. */
 static int check_rule(td_tensor *const *in, td_error *error)
 {
     const td_tensor *q = in[TD_ATTEND_Q], *k = in[TD_ATTEND_K];
@@ -47,31 +55,37 @@ static int check_rule(td_tensor *const *in, td_error *error)
          in[TD_ATTEND_K_LENGTH]->dim[0] != q->dim[0]))
         return td_fail(error, TD_EGRAPH, "the number of keys must be i32 [%lld]",
                        (long long)q->dim[0]);
+    /* an index may be absent on one side: it counts from 0 then. These are compared, and need
+     * both */
     if (!in[TD_ATTEND_Q_SEGMENT] != !in[TD_ATTEND_K_SEGMENT] ||
         !in[TD_ATTEND_Q_INPUT] != !in[TD_ATTEND_K_INPUT])
         return td_fail(error, TD_EGRAPH,
-                       "segments and input marks come for both queries and keys, or for none");
+                       "segments and input marks must be set for both queries and keys, or for "
+                       "neither");
     return 0;
 }
 
 static bool is_or_one(int64_t dim, int64_t wanted) { return dim == wanted || dim == 1; }
 
-/* What is added to the scores. */
+/* What is added to the scores: a table by distance, or any tensor that broadcasts over rows and
+ * heads. */
 static int check_bias(td_tensor *const *in, td_error *error)
 {
     const td_tensor *q = in[TD_ATTEND_Q], *k = in[TD_ATTEND_K], *table = in[TD_ATTEND_TABLE],
                     *dense = in[TD_ATTEND_DENSE];
+    /* distances beyond the table read its first or last entry, so any length but 0 will do */
     if (table && (table->dtype != q->dtype || table->rank != 2 || table->dim[0] != q->dim[1] ||
                   table->dim[1] < 1 || !in[TD_ATTEND_Q_POSITION] || !in[TD_ATTEND_K_POSITION]))
-        return td_fail(error, TD_EGRAPH,
-                       "a bias table is real [%lld heads, distance], not empty, with positions of "
-                       "queries and keys",
-                       (long long)q->dim[1]);
+        return td_fail(
+            error, TD_EGRAPH,
+            "a bias table must be real [%lld heads, distances], not empty, and come with "
+            "positions of queries and keys",
+            (long long)q->dim[1]);
     if (dense && (dense->dtype != q->dtype || dense->rank != 4 ||
                   !is_or_one(dense->dim[0], q->dim[0]) || !is_or_one(dense->dim[1], q->dim[1]) ||
                   dense->dim[2] != q->dim[2] || dense->dim[3] != k->dim[2]))
         return td_fail(error, TD_EGRAPH,
-                       "a dense mask is real [%lld or 1, %lld or 1, %lld queries, %lld keys]",
+                       "a dense mask must be real [%lld or 1, %lld or 1, %lld queries, %lld keys]",
                        (long long)q->dim[0], (long long)q->dim[1], (long long)q->dim[2],
                        (long long)k->dim[2]);
     return 0;
@@ -90,6 +104,7 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
 {
     if (check(in, error))
         return TD_EGRAPH;
+    /* [B, H, Tq, F] and the logsumexp [B, H, Tq] */
     out[0] = td_shape_of(in[TD_ATTEND_Q]);
     out[1] = out[0];
     out[0].dim[3] = in[TD_ATTEND_V]->dim[3];
@@ -97,7 +112,7 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
     return 2;
 }
 
-/* The output, its gradient and the logsumexp are as `infer` gives them. */
+/* The output, its gradient and the logsumexp must be those of attend. */
 static int check_results(td_tensor *const *in, td_error *error)
 {
     const td_tensor *q = in[TD_ATTEND_Q];
@@ -106,7 +121,8 @@ static int check_results(td_tensor *const *in, td_error *error)
         if (!in[k] || in[k]->dtype != q->dtype || in[k]->rank != (lse ? 3 : 4) ||
             memcmp(in[k]->dim, q->dim, 3 * sizeof *q->dim) ||
             (!lse && in[k]->dim[3] != in[TD_ATTEND_V]->dim[3]))
-            return td_fail(error, TD_EGRAPH, "input %d has not the dims of attend's outputs", k);
+            return td_fail(error, TD_EGRAPH, "input %d does not have the dims of attend's output",
+                           k);
     }
     return 0;
 }
@@ -121,7 +137,7 @@ static int infer_grad(td_tensor *const *in, int n, const td_attrs *a, td_shape *
     for (int k = 0; k < 5; k++)
         if (in[of[k]])
             out[k] = td_shape_of(in[of[k]]);
-        else {
+        else { /* an absent input has an empty gradient, so that the outputs keep their numbers */
             out[k].dtype = in[0]->dtype;
             out[k].rank = 1;
             out[k].dim[0] = 0;
@@ -141,6 +157,7 @@ static void vjp(TD_VJP_PARAMETERS)
     inputs[TD_ATTEND_GRAD] = grad_out[0];
     inputs[TD_ATTEND_OUT] = out[0];
     inputs[TD_ATTEND_LSE] = out[1];
+    /* one op for all gradients: they share the weights, which are too large to be kept */
     first = td_emit_("attend_grad", inputs, TD_ATTEND_GRAD_INPUTS, a);
     for (int k = 0; k < 5; k++)
         if (of[k] < n && need[of[k]])
@@ -161,6 +178,7 @@ static td_tensor *as_key(td_tensor *x) /* [B, T] -> [B, 1, 1, T] */
     return td_reshape(x, dims, 4);
 }
 
+/* The index that was given, [B, T], or 0, 1, .. for every row, [1, T]. */
 static td_tensor *index_or_count(td_tensor *index, td_graph *g, int64_t length)
 {
     int64_t dims[] = { 1, length };
@@ -190,12 +208,14 @@ static td_tensor *without_absent(td_graph *g, td_tensor *const *in, td_tensor *x
     return td_where(td_transpose(present(g, in), 2, 3), x, td_scalar(g, 0));
 }
 
-/* The mask as 0 and 1, [B|1, 1, Tq, Tk]. */
+/* The mask as 0 and 1, [B|1, 1, Tq, Tk], in i32. The rule stands in ops.h at td_mask; "and" is a
+ * product here, "or" a maximum. */
 static td_tensor *visible(td_graph *g, td_tensor *const *in, const td_attrs *a)
 {
     td_tensor *qi = as_query(index_or_count(in[TD_ATTEND_Q_INDEX], g, in[TD_ATTEND_Q]->dim[2]));
     td_tensor *ki = as_key(index_or_count(in[TD_ATTEND_K_INDEX], g, in[TD_ATTEND_K]->dim[2]));
     td_tensor *zero = integer(g, 0), *see = not_(td_mul(td_less(qi, ki), integer(g, a->i[0])));
+    /* input tokens see each other both ways */
     if (a->i[0] && in[TD_ATTEND_Q_INPUT]) {
         td_tensor *both = td_mul(as_query(in[TD_ATTEND_Q_INPUT]), as_key(in[TD_ATTEND_K_INPUT]));
         see = td_maximum(see, not_(td_equal(both, zero)));
@@ -205,13 +225,14 @@ static td_tensor *visible(td_graph *g, td_tensor *const *in, const td_attrs *a)
     if (in[TD_ATTEND_Q_SEGMENT]) {
         td_tensor *qs = as_query(in[TD_ATTEND_Q_SEGMENT]), *ks = as_key(in[TD_ATTEND_K_SEGMENT]);
         see = td_mul(see, td_mul(td_equal(qs, ks), not_(td_equal(qs, zero))));
+        /* after all that hides: a padding query sees itself whatever else the rule says */
         if (a->i[2])
             see = td_maximum(see, td_mul(td_equal(qs, zero), td_equal(qi, ki)));
     }
     return in[TD_ATTEND_K_LENGTH] ? td_mul(see, present(g, in)) : see;
 }
 
-/* Grouped heads written out: [B, G, T, E] -> [B, H, T, E]. */
+/* Grouped heads (Ainslie et al. 2023) written out: [B, G, T, E] -> [B, H, T, E]. */
 static td_tensor *each_head(td_tensor *x, int64_t heads)
 {
     int64_t groups = x->dim[1], one[] = { x->dim[0], groups, 1, x->dim[2], x->dim[3] };
@@ -220,7 +241,7 @@ static td_tensor *each_head(td_tensor *x, int64_t heads)
     return groups == heads ? x : td_reshape(td_expand(td_reshape(x, one, 5), wide), dims, 4);
 }
 
-/* And summed again. */
+/* Its gradient: heads summed by group, [B, H, T, E] -> [B, G, T, E]. */
 static td_tensor *each_group(td_tensor *x, int64_t groups)
 {
     int64_t wide[] = { x->dim[0], groups, x->dim[1] / groups, x->dim[2], x->dim[3] };
@@ -228,7 +249,8 @@ static td_tensor *each_group(td_tensor *x, int64_t groups)
     return x->dim[1] == groups ? x : td_reshape(td_sum(td_reshape(x, wide, 5), 2), dims, 4);
 }
 
-/* Where in the bias table each pair looks, i32 [B, Tq, Tk]. */
+/* The column of the bias table that each pair of tokens reads: its distance, clamped to the table.
+ * i32 [B, Tq, Tk]. */
 static td_tensor *distance(td_graph *g, td_tensor *const *in, const td_attrs *a)
 {
     int64_t    last = in[TD_ATTEND_TABLE]->dim[1] - 1, b = in[0]->dim[0];
@@ -238,9 +260,10 @@ static td_tensor *distance(td_graph *g, td_tensor *const *in, const td_attrs *a)
     return td_reshape(td_where(td_less(d, integer(g, last)), d, integer(g, last)), dims, 3);
 }
 
+/* scale q k^T + bias                                                             [B, H, Tq, Tk] */
 static td_tensor *scores(td_graph *g, td_tensor *const *in, const td_attrs *a)
 {
-    int        order[] = { 0, 3, 1, 2 };
+    int        order[] = { 0, 3, 1, 2 }; /* rows of the transposed table: [B, Tq, Tk, H] */
     td_tensor *k = each_head(in[TD_ATTEND_K], in[TD_ATTEND_Q]->dim[1]);
     td_tensor *s = td_scale(td_matmul(in[TD_ATTEND_Q], td_transpose(k, -1, -2)), a->f[0]);
     if (in[TD_ATTEND_TABLE])
@@ -250,11 +273,15 @@ static td_tensor *scores(td_graph *g, td_tensor *const *in, const td_attrs *a)
     return in[TD_ATTEND_DENSE] ? td_add(s, in[TD_ATTEND_DENSE]) : s;
 }
 
+/*     o = sum_j exp(s_j - top) v_j / sum, sum = sum_j exp(s_j - top), over the visible keys j
+ *     lse = log(sum) + top */
 static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                   td_tensor **out)
 {
     int64_t    rows[] = { in[0]->dim[0], in[0]->dim[1], in[0]->dim[2] };
+    /* hidden scores count neither for the maximum nor for the sum, be they NaN */
     td_tensor *s = scores(g, in, a), *see = visible(g, in, a), *floor_ = td_scalar(g, HIDDEN);
+    /* a query without keys has sum 0: it divides by 1 instead, and gets 0 */
     td_tensor *top = td_maximum(td_max(td_where(see, s, floor_), -1), floor_);
     td_tensor *e = td_where(see, td_exp(td_sub(s, top)), td_scalar(g, 0)), *sum = td_sum(e, -1);
     td_tensor *empty = td_equal(sum, td_scalar(g, 0));
@@ -263,7 +290,8 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
     out[1] = td_reshape(td_add(td_log(sum), top), rows, 3);
 }
 
-/* With p the weights: ds = p (do v^T - sum(do o)). */
+/* With p the weights, from the saved logsumexp: ds = p (do v^T - sum(do o)); dq = ds k, dk = ds^T
+ * q, dv = p^T do. */
 static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                        const bool *used, td_tensor **out)
 {
@@ -274,7 +302,9 @@ static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs 
     td_tensor *k = each_head(without_absent(g, in, in[TD_ATTEND_K]), heads),
               *v = each_head(without_absent(g, in, in[TD_ATTEND_V]), heads),
               *zero = td_scalar(g, 0);
+    /* the logsumexp of a query without keys is -infinity: kept finite, or exp(s - lse) is NaN */
     td_tensor *top = td_maximum(td_reshape(lse, rows, 4), td_scalar(g, HIDDEN));
+    /* weights are computed anew, not saved: they are of the order T x T */
     td_tensor *p = td_where(visible(g, in, a), td_exp(td_sub(scores(g, in, a), top)), zero);
     td_tensor *dp = td_matmul(go, td_transpose(v, -1, -2));
     td_tensor *ds = td_mul(p, td_sub(dp, td_sum(td_mul(go, in[TD_ATTEND_OUT]), -1)));
@@ -292,7 +322,8 @@ static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs 
 
 /* ---- cost ------------------------------------------------------------------------------------ */
 
-static double products(td_tensor *const *in)
+/* Pairs of tokens, over heads and rows. */
+static double all_pairs(td_tensor *const *in)
 {
     const td_tensor *q = in[TD_ATTEND_Q], *v = in[TD_ATTEND_V];
     return (double)q->dim[0] * (double)q->dim[1] * (double)q->dim[2] * (double)v->dim[2];
@@ -301,9 +332,9 @@ static double products(td_tensor *const *in)
 static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                   double pairs, td_flops *f)
 {
-    f->matmul = 2 * products(in) * (double)(in[TD_ATTEND_Q]->dim[3] + in[TD_ATTEND_V]->dim[3]);
+    f->matmul = 2 * all_pairs(in) * (double)(in[TD_ATTEND_Q]->dim[3] + in[TD_ATTEND_V]->dim[3]);
     f->visible = f->matmul * pairs;
-    f->elementwise = 4 * products(in) * pairs;
+    f->elementwise = 4 * all_pairs(in) * pairs;
 }
 
 /* Counted as the four products that a gradient needs; computing the scores again is the kernel's

@@ -1,12 +1,17 @@
-/* cross_entropy.c - projection and cross-entropy in one op, with z-loss (PaLM, 2022) and label
- * smoothing as T5X has it. The lowering stores the [N, V] logits, which a fused kernel never
- * does. */
+/* cross_entropy.c - projection and cross-entropy in one op, with z-loss (Chowdhery et al., "PaLM",
+ * 2022) and label smoothing as T5X computes it.
+ *
+ * The gradients of hidden states and embedding are outputs of the forward op: a fused kernel goes
+ * through the logits chunk by chunk and computes both while a chunk is there, so [N, V] never
+ * exists. The lowering stores it.
+ */
 #include "define.h"
 
-static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+static int check(td_tensor *const *in, int n, td_error *error)
 {
     const td_tensor *h = in[TD_CE_HIDDEN], *e = in[TD_CE_EMBEDDING], *y = in[TD_CE_LABELS],
                     *w = in[TD_CE_WEIGHTS];
+    /* the planner may put a summand of the embedding's gradient into the last input */
     if (td_require(in, n, 1u << TD_CE_ACC, error))
         return TD_EGRAPH;
     if (!td_is_real(h) || e->dtype != h->dtype || w->dtype != h->dtype ||
@@ -19,10 +24,21 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
                        (long long)td_dim(h, -1), (long long)td_dim(e, -1));
     if (y->dtype != TD_I32 || y->rank != 1 || w->rank != 1 || y->dim[0] != h->dim[0] ||
         w->dim[0] != h->dim[0])
-        return td_fail(error, TD_EGRAPH, "labels (i32) and weights must be [%lld]",
-                       (long long)h->dim[0]);
+        return td_fail(
+            error, TD_EGRAPH,
+            "labels must be i32 [%lld] and weights real [%lld]: one for each row of hidden",
+            (long long)h->dim[0], (long long)h->dim[0]);
     if (td_count(in[TD_CE_DIVISOR]) != 1)
         return td_fail(error, TD_EGRAPH, "the divisor must be a scalar");
+    return 0;
+}
+
+static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
+{
+    const td_tensor *h = in[TD_CE_HIDDEN], *e = in[TD_CE_EMBEDDING];
+    if (check(in, n, error))
+        return TD_EGRAPH;
+    /* loss and sum are scalars, of rank 0 */
     memset(out, 0, TD_CE_OUTPUTS * sizeof *out);
     out[TD_CE_LOSS].dtype = out[TD_CE_SUM].dtype = out[TD_CE_NLL].dtype = h->dtype;
     out[TD_CE_NLL].rank = 1;
@@ -32,6 +48,7 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
     return TD_CE_OUTPUTS;
 }
 
+/* The gradients were computed by the forward op; what flows into the loss only scales them. */
 static void vjp(TD_VJP_PARAMETERS)
 {
     if (!td_no_gradient_of(in, grad_out, TD_CE_SUM, "the reported cross-entropy") ||
@@ -44,7 +61,8 @@ static void vjp(TD_VJP_PARAMETERS)
         grad_in[TD_CE_EMBEDDING] = td_mul(out[TD_CE_GRAD_EMBEDDING], grad_out[TD_CE_LOSS]);
 }
 
-/* The targets: `on` for the label, `off` for all others; and sum t log t. */
+/* Smoothed targets: `on` for the label, `off` for all others. `entropy` is sum t log t, a constant
+ * that makes the loss 0 for a perfect prediction. */
 typedef struct targets {
     double on, off, entropy;
 } targets;
@@ -57,6 +75,7 @@ static targets smoothed(double s, int64_t vocab)
     return t;
 }
 
+/* [N] -> [N, 1], to broadcast against logits. */
 static td_tensor *column(td_tensor *x)
 {
     int64_t dims[] = { td_count(x), 1 };
@@ -71,40 +90,62 @@ static td_tensor *one_hot(td_graph *g, td_tensor *labels, int64_t vocab)
                    TD_REAL);
 }
 
-/* Rows of weight 0 are not there, whatever they hold. */
+/* What the loss and its gradients share. */
+typedef struct softmax {
+    td_tensor *ex, *sum, *log_z; /* exp(z - max) [N, V], its sum [N, 1], log sum exp(z) [N, 1] */
+} softmax;
+
+static softmax softmax_of(td_tensor *z)
+{
+    td_tensor *top = td_max(z, -1), *ex = td_exp(td_sub(z, top)), *sum = td_sum(ex, -1);
+    return (softmax){ ex, sum, td_add(td_log(sum), top) };
+}
+
+/* dz = scale w / divisor (p (1 + 2 z_loss log Z) - t), p = ex / sum                        [N,
+ * V] */
+static td_tensor *logit_gradients(const softmax *s, td_tensor *hot, td_tensor *share,
+                                  const targets *t, const td_attrs *a)
+{
+    td_tensor *dz = td_mul(td_div(s->ex, s->sum), td_affine(s->log_z, 2 * a->f[1], 1));
+    dz = td_sub(dz, td_affine(hot, t->on - t->off, t->off));
+    return td_scale(td_mul(dz, share), a->f[0]);
+}
+
+/*     loss = sum_n w_n (log Z - sum_v t_v z_v + entropy + z_loss (log Z)^2) / divisor
+ *
+ * A row of weight 0 may hold anything: padding, NaN, a label that is no token. `where` keeps it
+ * out, which a product with 0 would not. */
 static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                   td_tensor **out)
 {
     td_tensor *zero = td_scalar(g, 0), *w = column(in[TD_CE_WEIGHTS]);
-    td_tensor *h = td_where(w, in[TD_CE_HIDDEN], zero), *e = in[TD_CE_EMBEDDING];
+    td_tensor *h = td_where(w, in[TD_CE_HIDDEN], zero), *e = in[TD_CE_EMBEDDING], *dz;
     int64_t    vocab = e->dim[0], flat[] = { h->dim[0] };
     targets    t = smoothed(a->f[2], vocab);
-    td_tensor *z = td_scale(td_matmul(h, td_transpose(e, 0, 1)), a->f[0]),
-              *hot = one_hot(g, in[TD_CE_LABELS], vocab);
-    td_tensor *top = td_max(z, -1), *ex = td_exp(td_sub(z, top)), *sum = td_sum(ex, -1);
-    td_tensor *log_z = td_add(td_log(sum), top), *z_y = td_sum(td_mul(z, hot), -1),
-              *nll = td_where(w, td_sub(log_z, z_y), zero);
-    td_tensor *t_z = a->f[2] > 0
-                         ? td_add(td_scale(z_y, t.on - t.off), td_scale(td_sum(z, -1), t.off))
-                         : z_y;
-    td_tensor *row = td_add(td_affine(td_sub(log_z, t_z), 1, t.entropy),
-                            td_scale(td_mul(log_z, log_z), a->f[1]));
-    td_tensor *share = td_where(w, td_div(w, in[TD_CE_DIVISOR]), zero), *dz;
+    td_tensor *z = td_scale(td_matmul(h, td_transpose(e, 0, 1)), a->f[0]);
+    td_tensor *hot = one_hot(g, in[TD_CE_LABELS], vocab);
+    softmax    s = softmax_of(z);
+    td_tensor *z_y = td_sum(td_mul(z, hot), -1), *t_z = z_y; /* sum_v t_v z_v */
+    td_tensor *nll = td_where(w, td_sub(s.log_z, z_y), zero), *row;
+    td_tensor *share = td_where(w, td_div(w, in[TD_CE_DIVISOR]), zero);
 
+    if (a->f[2] > 0)
+        t_z = td_add(td_scale(z_y, t.on - t.off), td_scale(td_sum(z, -1), t.off));
+    row = td_add(td_affine(td_sub(s.log_z, t_z), 1, t.entropy),
+                 td_scale(td_mul(s.log_z, s.log_z), a->f[1]));
     out[TD_CE_LOSS] = td_sum_all(td_mul(share, row));
     out[TD_CE_SUM] = td_sum_all(td_mul(w, nll));
     out[TD_CE_NLL] = td_reshape(nll, flat, 1);
     if (!used[TD_CE_GRAD_HIDDEN] && !used[TD_CE_GRAD_EMBEDDING])
         return;
-    dz = td_mul(td_div(ex, sum), td_affine(log_z, 2 * a->f[1], 1));
-    dz = td_sub(dz, td_affine(hot, t.on - t.off, t.off));
-    dz = td_scale(td_mul(dz, share), a->f[0]);
+    dz = logit_gradients(&s, hot, share, &t, a);
     out[TD_CE_GRAD_HIDDEN] = td_matmul(dz, e);
     out[TD_CE_GRAD_EMBEDDING] = td_matmul(td_transpose(dz, 0, 1), h);
     if (n > TD_CE_ACC && in[TD_CE_ACC])
         out[TD_CE_GRAD_EMBEDDING] = td_add(in[TD_CE_ACC], out[TD_CE_GRAD_EMBEDDING]);
 }
 
+/* Products that nobody reads are not computed, and so not counted. */
 static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                   double pairs, td_flops *f)
 {

@@ -1,23 +1,29 @@
-/* dropout.c - dropout by counter-based random numbers. Paper: Srivastava et al., 2014. */
+/* dropout.c - dropout by counter-based random numbers. Paper: Srivastava et al., 2014.
+ *
+ * No mask is kept for the backward pass: which elements are dropped is a function of (seed, step,
+ * example, place, element), so the gradient drops the same ones by asking again. There is no
+ * lowering to primitives, none of which is random: every backend needs this kernel.
+ */
 #include "define.h"
 
 static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
     if (a->f[0] < 0 || a->f[0] >= 1)
-        return td_fail(error, TD_EGRAPH, "a rate of %g is not in [0, 1)", a->f[0]);
+        return td_fail(error, TD_EGRAPH, "the rate %g is not in [0, 1)", a->f[0]);
     if (td_require(in, n, 0, error))
         return TD_EGRAPH;
     if (!td_is_real(in[0]))
-        return td_fail(error, TD_EGRAPH, "needs reals");
+        return td_fail(error, TD_EGRAPH, "the input must be real, not i32");
+    /* by example, not by row: cutting a batch into micro-batches drops the same elements */
     if (in[1]->dtype != TD_I32 || td_count(in[1]) != 1 || in[2]->dtype != TD_I32 ||
         in[2]->rank != 1 || in[2]->dim[0] != td_dim(in[0], 0))
         return td_fail(error, TD_EGRAPH,
-                       "needs the step, an i32 scalar, and the examples, i32 [%lld]",
+                       "the step must be an i32 scalar, and the examples i32 [%lld]",
                        (long long)td_dim(in[0], 0));
     return td_infer_same(in, n, a, out, error);
 }
 
-/* The same elements are dropped of the gradient. */
+/* The same elements of the gradient are dropped, the rest scaled alike. */
 static void vjp(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[1], in[2] };

@@ -1,4 +1,8 @@
-/* elementwise.c - ops on single elements; operands broadcast as NumPy does. */
+/* elementwise.c - ops on single elements; operands broadcast as in NumPy.
+ *
+ * Gradients are written in terms of x, the output y and what flows in, g, whichever is cheapest: a
+ * gradient in y lets the planner reuse the memory of x.
+ */
 #include "define.h"
 
 /* ---- one operand ----------------------------------------------------------------------------- */
@@ -7,10 +11,11 @@ static int infer_real(td_tensor *const *in, int n, const td_attrs *a, td_shape *
                       td_error *error)
 {
     if (!td_is_real(in[0]))
-        return td_fail(error, TD_EGRAPH, "integers have no such function: td_cast them to reals");
+        return td_fail(error, TD_EGRAPH, "it is not defined for integers: td_cast them to reals");
     return td_infer_same(in, n, a, out, error);
 }
 
+/* An op of one operand, its gradient a function of x, y and g. */
 #define UNARY(name, infer_, brief, gradient)                                                    \
     static void vjp_##name(TD_VJP_PARAMETERS)                                                   \
     {                                                                                           \
@@ -34,6 +39,7 @@ UNARY(sigmoid, infer_real, "1/(1+e^-x)", td_mul(g, td_mul(y, td_affine(y, -1, 1)
 UNARY(abs, td_infer_same, "|x|", td_mul(g, td_sign(x)));
 UNARY(affine, td_infer_same, "scale x + shift", td_scale(g, a->f[0]));
 
+/* Piecewise constant: their gradient is 0 almost everywhere, so they have none. */
 TD_DEFINE_OP(td_op_sign, "sign", 1, 1, "-1, 0 or 1", .flags = TD_OP_ELEMENTWISE,
              .infer = td_infer_same);
 TD_DEFINE_OP(td_op_floor, "floor", 1, 1, "largest integer not above", .flags = TD_OP_ELEMENTWISE,
@@ -47,6 +53,7 @@ static int infer_cast(td_tensor *const *in, int n, const td_attrs *a, td_shape *
     return 1;
 }
 
+/* No gradient flows through integers. */
 static void vjp_cast(TD_VJP_PARAMETERS)
 {
     grad_in[0] = td_is_real(in[0]) && td_is_real(out[0]) ? td_cast(grad_out[0], in[0]->dtype) : 0;
@@ -56,19 +63,17 @@ TD_DEFINE_OP(td_op_cast, "cast", 1, 1, "another dtype", .infer = infer_cast, .vj
 
 /* ---- two and three operands ------------------------------------------------------------------ */
 
+/* Widen `s` by the dims of x. */
 static int broadcast(td_shape *s, const td_tensor *x, td_error *error)
 {
-    int rank = s->rank > x->rank ? s->rank : x->rank;
-    for (int k = 1; k <= rank; k++) { /* from the right */
+    int     rank = s->rank > x->rank ? s->rank : x->rank;
+    int64_t dim[TD_MAX_RANK];
+    for (int k = 1; k <= rank; k++) { /* dims are aligned at the right; missing ones count as 1 */
         int64_t p = k <= s->rank ? s->dim[s->rank - k] : 1, q = td_dim(x, -k);
         if (p != q && p != 1 && q != 1)
             return td_fail(error, TD_EGRAPH,
-                           "dims %lld and %lld do not match (axis %d from the right)", (long long)p,
-                           (long long)q, k);
-    }
-    int64_t dim[TD_MAX_RANK];
-    for (int k = 1; k <= rank; k++) {
-        int64_t p = k <= s->rank ? s->dim[s->rank - k] : 1, q = td_dim(x, -k);
+                           "dims %lld and %lld do not broadcast (axis %d from the right)",
+                           (long long)p, (long long)q, k);
         dim[rank - k] = p == 1 ? q : p;
     }
     s->rank = rank;
@@ -79,14 +84,17 @@ static int broadcast(td_shape *s, const td_tensor *x, td_error *error)
 static int infer_binary(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
+    char one[TD_DIMS_TEXT], other[TD_DIMS_TEXT];
     if (td_require(in, n, 0, error))
         return TD_EGRAPH;
     if (in[0]->dtype != in[1]->dtype)
-        return td_fail(error, TD_EGRAPH, "operands of different dtypes: td_cast one");
+        return td_fail(error, TD_EGRAPH, "the operands are %s and %s: td_cast one",
+                       td_dims_text(in[0], one), td_dims_text(in[1], other));
     out[0] = td_shape_of(in[0]);
     return broadcast(&out[0], in[1], error) ? TD_EGRAPH : 1;
 }
 
+/* An op of two operands: the gradients of x and y before they are summed to the operands' dims. */
 #define BINARY(name, brief, left, right)                                       \
     static void vjp_##name(TD_VJP_PARAMETERS)                                  \
     {                                                                          \
@@ -110,6 +118,7 @@ BINARY(maximum, "the larger; the gradient goes to x where they are equal",
        td_where(td_less(x, y), td_scalar(x->graph, 0), g),
        td_where(td_less(x, y), g, td_scalar(x->graph, 0)));
 
+/* Comparisons are 0 or 1 in the operands' dtype, so that they can be multiplied with. */
 TD_DEFINE_OP(td_op_less, "less", 2, 2, "1 where x < y", .flags = TD_OP_ELEMENTWISE,
              .infer = infer_binary);
 TD_DEFINE_OP(td_op_equal, "equal", 2, 2, "1 where x == y", .flags = TD_OP_ELEMENTWISE,
@@ -118,14 +127,18 @@ TD_DEFINE_OP(td_op_equal, "equal", 2, 2, "1 where x == y", .flags = TD_OP_ELEMEN
 static int infer_where(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                        td_error *error)
 {
+    char one[TD_DIMS_TEXT], other[TD_DIMS_TEXT];
     if (td_require(in, n, 0, error))
         return TD_EGRAPH;
     if (in[1]->dtype != in[2]->dtype)
-        return td_fail(error, TD_EGRAPH, "the two choices have different dtypes: td_cast one");
+        return td_fail(error, TD_EGRAPH, "the two choices are %s and %s: td_cast one",
+                       td_dims_text(in[1], one), td_dims_text(in[2], other));
     out[0] = td_shape_of(in[1]);
     return broadcast(&out[0], in[2], error) || broadcast(&out[0], in[0], error) ? TD_EGRAPH : 1;
 }
 
+/* By `where` again, not by a product with the condition: a NaN of the branch that was not taken
+ * must not come through. */
 static void vjp_where(TD_VJP_PARAMETERS)
 {
     td_tensor *zero = td_scalar(in[1]->graph, 0);

@@ -1,16 +1,20 @@
 /* grouped.c - products of rows with the matrix of their group: mixtures of experts, where each
- * token has a few of many matrices (Gale et al. 2022, without blocks). */
+ * token goes through a few of many matrices (Gale et al., "MegaBlocks", 2022, without blocks).
+ *
+ * The two ops are each other's gradients. The lowering multiplies every row by every matrix, so it
+ * is as slow as there are groups, and exact; it is there to define the result.
+ */
 #include "define.h"
 
 static int check_groups(const td_tensor *group, int64_t rows, td_error *error)
 {
     if (group->dtype != TD_I32 || group->rank != 1 || group->dim[0] != rows)
-        return td_fail(error, TD_EGRAPH, "the groups must be i32 [%lld], one for each row",
+        return td_fail(error, TD_EGRAPH, "the groups must be i32 [%lld]: one for each row",
                        (long long)rows);
     return 0;
 }
 
-/* real [groups, n, 1]: 1 where row n is of the group */
+/* i32 [groups, n, 1]: 1 where row n is of the group */
 static td_tensor *membership(td_tensor *group, int64_t groups)
 {
     int64_t rows[] = { 1, group->dim[0], 1 }, numbers[] = { groups, 1, 1 };
@@ -18,6 +22,7 @@ static td_tensor *membership(td_tensor *group, int64_t groups)
                     td_reshape(td_iota(group->graph, TD_I32, groups), numbers, 3));
 }
 
+/* [n, k] -> [1, n, k], to broadcast over groups. */
 static td_tensor *stacked(td_tensor *x)
 {
     int64_t dims[] = { 1, x->dim[0], x->dim[1] };
@@ -34,7 +39,8 @@ static int infer_matmul(td_tensor *const *in, int n, const td_attrs *a, td_shape
         return TD_EGRAPH;
     if (x->rank != 2 || w->rank != 3 || !td_is_real(x) || x->dtype != w->dtype)
         return td_fail(error, TD_EGRAPH,
-                       "operands must be reals of one dtype, [rows, ..] and [groups, .., ..]");
+                       "operands must be reals of one dtype, [rows, K] and [groups, K, M]");
+    /* transposed, the matrices are [groups, M, K]: the gradient needs no copy of them */
     if (x->dim[1] != w->dim[a->i[0] ? 2 : 1])
         return td_fail(error, TD_EGRAPH, "inner dims %lld and %lld differ", (long long)x->dim[1],
                        (long long)w->dim[a->i[0] ? 2 : 1]);
@@ -43,6 +49,7 @@ static int infer_matmul(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return check_groups(in[2], x->dim[0], error) ? TD_EGRAPH : 1;
 }
 
+/* y_n = x_n w_g: dx_n = dy_n w_g^T, dw_g = sum x_n^T dy_n over the rows n of g. */
 static void vjp_matmul(TD_VJP_PARAMETERS)
 {
     td_tensor *g = grad_out[0];
@@ -54,7 +61,8 @@ static void vjp_matmul(TD_VJP_PARAMETERS)
                              : td_grouped_outer(in[0], g, in[2], groups);
 }
 
-/* Every row by every matrix; those of other groups are left out. */
+/* Every row by every matrix; the products with other groups' matrices are left out of the sum by
+ * `where`, since they may be infinite. A row of no group gets 0. */
 static void lower_matmul(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                          const bool *used, td_tensor **out)
 {
@@ -64,6 +72,7 @@ static void lower_matmul(td_graph *g, td_tensor *const *in, int n, const td_attr
     out[0] = td_reshape(td_sum(y, 0), dims, 2);
 }
 
+/* Of the rows' own matrices, whatever a lowering computes beside them. */
 static void flops_matmul(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                          double pairs, td_flops *f)
 {
@@ -83,12 +92,14 @@ static int infer_outer(td_tensor *const *in, int n, const td_attrs *a, td_shape 
     if (td_require(in, n, 1u << 3, error))
         return TD_EGRAPH;
     if (x->rank != 2 || y->rank != 2 || !td_is_real(x) || x->dtype != y->dtype)
-        return td_fail(error, TD_EGRAPH, "operands must be reals of one dtype, [rows, ..]");
+        return td_fail(error, TD_EGRAPH, "operands must be reals of one dtype, of rank 2");
     if (x->dim[0] != y->dim[0])
-        return td_fail(error, TD_EGRAPH, "%lld and %lld rows", (long long)x->dim[0],
-                       (long long)y->dim[0]);
+        return td_fail(error, TD_EGRAPH, "the operands have %lld and %lld rows",
+                       (long long)x->dim[0], (long long)y->dim[0]);
+    /* not known from the operands: a group may have no rows */
     if (a->i[0] < 1)
-        return td_fail(error, TD_EGRAPH, "%lld groups", (long long)a->i[0]);
+        return td_fail(error, TD_EGRAPH, "the number of groups is %lld; it must be at least 1",
+                       (long long)a->i[0]);
     out[0] = (td_shape){ x->dtype, 3, { a->i[0], x->dim[1], y->dim[1] } };
     return check_groups(in[2], x->dim[0], error) ? TD_EGRAPH : 1;
 }
@@ -103,7 +114,7 @@ static void vjp_outer(TD_VJP_PARAMETERS)
         grad_in[3] = grad_out[0];
 }
 
-/* The rows of other groups become 0, once for each group. */
+/* For each group all rows, with those of other groups set to 0. */
 static void lower_outer(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                         const bool *used, td_tensor **out)
 {

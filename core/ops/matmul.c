@@ -1,4 +1,9 @@
-/* matmul.c - matrix products, [..., M, K] x [..., K, N]. */
+/* matmul.c - matrix products, [..., M, K] x [..., K, N] -> [..., M, N].
+ *
+ * A transposed operand is a td_transpose, which the planner makes a view: kernels take strides, so
+ * there is one op for all four cases. Input 2 is a summand that the product starts from; the
+ * planner puts sums there.
+ */
 #include "define.h"
 
 static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
@@ -8,14 +13,15 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
         return TD_EGRAPH;
     if (x->rank < 2 || x->rank != y->rank)
         return td_fail(error, TD_EGRAPH,
-                       "operands of rank %d and %d: both need the same, at least 2", x->rank,
-                       y->rank);
+                       "the operands have ranks %d and %d; they must be equal, and at least 2",
+                       x->rank, y->rank);
     if (!td_is_real(x) || x->dtype != y->dtype)
         return td_fail(error, TD_EGRAPH, "operands must be reals of one dtype");
     if (td_dim(x, -1) != td_dim(y, -2))
         return td_fail(error, TD_EGRAPH, "inner dims %lld and %lld differ",
                        (long long)td_dim(x, -1), (long long)td_dim(y, -2));
     out[0] = td_shape_of(x);
+    /* leading dims broadcast: a batch may share one matrix */
     for (int k = 0; k < x->rank - 2; k++) {
         if (x->dim[k] != y->dim[k] && x->dim[k] != 1 && y->dim[k] != 1)
             return td_fail(error, TD_EGRAPH, "leading dims %lld and %lld differ (axis %d)",
@@ -26,8 +32,8 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
     return 1;
 }
 
-static void vjp(td_tensor *const *in, int n, td_tensor *const *out, td_tensor *const *grad_out,
-                const td_attrs *a, const bool *need, td_tensor **grad_in)
+/* dx = g y^T, dy = x^T g */
+static void vjp(TD_VJP_PARAMETERS)
 {
     td_tensor *g = grad_out[0];
     if (need[0])

@@ -1,12 +1,16 @@
 /* norm.c - softmax, RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016) over the last
- * axis. */
+ * axis.
+ *
+ * The norms have their statistics (reciprocal root, mean) as further outputs, one number a row, so
+ * that the gradient need not compute them again.
+ */
 #include "define.h"
 
 static int infer_softmax(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                          td_error *error)
 {
     if (!in[0]->rank || !td_is_real(in[0]))
-        return td_fail(error, TD_EGRAPH, "needs reals of rank 1 or more");
+        return td_fail(error, TD_EGRAPH, "the input must be real, of rank 1 or more");
     return td_infer_same(in, n, a, out, error);
 }
 
@@ -16,15 +20,18 @@ static int infer_softmax_grad(td_tensor *const *in, int n, const td_attrs *a, td
     if (td_require(in, n, 0, error))
         return TD_EGRAPH;
     if (!td_is_alike(in[0], in[1]))
-        return td_fail(error, TD_EGRAPH, "the gradient has other dims than the output");
+        return td_fail(error, TD_EGRAPH,
+                       "the gradient has other dims or another dtype than the output");
     return infer_softmax(in, n, a, out, error);
 }
 
+/* From y alone: x need not be kept. */
 static void vjp_softmax(TD_VJP_PARAMETERS)
 {
     grad_in[0] = td_op2_("softmax_grad", grad_out[0], out[0]);
 }
 
+/*     y = exp(x - max) / sum(exp(x - max)); without the maximum exp would overflow */
 static void lower_softmax(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                           const bool *used, td_tensor **out)
 {
@@ -59,15 +66,17 @@ static bool is_column(const td_tensor *s, const td_tensor *x)
            !memcmp(s->dim, x->dim, (size_t)(x->rank - 1) * sizeof *x->dim);
 }
 
+/* From (x, parameters ..): y like x, then the statistics [.., 1]. */
 static int infer_norm(td_tensor *const *in, int n, int statistics, td_shape *out, td_error *error)
 {
     if (!in[0]->rank || !td_is_real(in[0]))
-        return td_fail(error, TD_EGRAPH, "needs reals of rank 1 or more");
+        return td_fail(error, TD_EGRAPH, "the input must be real, of rank 1 or more");
+    /* parameters are optional: a norm without a weight is one of the variants */
     for (int k = 1; k < n; k++)
         if (in[k] && !is_row(in[k], in[0]))
             return td_fail(error, TD_EGRAPH,
-                           "parameter %d must be real, one entry for each of the last axis's %lld",
-                           k, (long long)td_dim(in[0], -1));
+                           "parameter %d must be real [%lld], as long as the input's last axis", k,
+                           (long long)td_dim(in[0], -1));
     for (int k = 0; k <= statistics; k++) {
         out[k] = td_shape_of(in[0]);
         if (k)
@@ -76,18 +85,20 @@ static int infer_norm(td_tensor *const *in, int n, int statistics, td_shape *out
     return 1 + statistics;
 }
 
+/* One statistic: the reciprocal root of the mean square. */
 static int infer_rms(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
     return infer_norm(in, n, 1, out, error);
 }
 
+/* Two: the mean, the reciprocal deviation. */
 static int infer_layer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                        td_error *error)
 {
     return infer_norm(in, n, 2, out, error);
 }
 
-/* From (dy, x, w, statistics ..) the gradients: of x, then of each parameter [E]. */
+/* From (dy, x, w, statistics ..): the gradient of x, then that of each parameter [E]. */
 static int infer_norm_grad(td_tensor *const *in, int n, int parameters, td_shape *out,
                            td_error *error)
 {
@@ -96,10 +107,13 @@ static int infer_norm_grad(td_tensor *const *in, int n, int parameters, td_shape
     if (!in[1]->rank || !td_is_real(in[1]) || !td_is_alike(in[0], in[1]) ||
         (in[2] && !is_row(in[2], in[1])))
         return td_fail(error, TD_EGRAPH,
-                       "the gradient and the input must be reals of one shape, the weight one row");
+                       "the gradient and the input must be reals of the same dims, the weight as "
+                       "long as their last axis");
+    /* w may be absent; the gradient of a bias needs no bias, so there is no input for it */
     for (int k = 3; k < n; k++)
         if (!is_column(in[k], in[1]))
-            return td_fail(error, TD_EGRAPH, "statistic %d must be one number for each row", k - 3);
+            return td_fail(error, TD_EGRAPH, "statistic %d must have one entry for each row",
+                           k - 3);
     out[0] = td_shape_of(in[1]);
     for (int k = 1; k <= parameters; k++) {
         out[k].dtype = in[1]->dtype;
@@ -121,13 +135,15 @@ static int infer_layer_grad(td_tensor *const *in, int n, const td_attrs *a, td_s
     return infer_norm_grad(in, n, 2, out, error);
 }
 
-/* Sum over all axes but the last: [E]. */
+/* Sum over all axes but the last, [E]: the gradient of a parameter that every row uses. */
 static td_tensor *sum_rows(td_tensor *x)
 {
     int64_t dims[] = { td_dim(x, -1) };
     return td_reshape(td_sum_axes(x, ((int64_t)1 << (x->rank - 1)) - 1), dims, 1);
 }
 
+/* One op for the gradients of x and w: both need the normalized x, and a fused kernel reads x
+ * once. */
 static void vjp_rms(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[0], n > 1 ? in[1] : 0, out[1] };
@@ -138,6 +154,7 @@ static void vjp_rms(TD_VJP_PARAMETERS)
         grad_in[1] = td_output(grad_in[0], 1);
 }
 
+/*     r = 1 / sqrt(mean(x^2) + eps);  y = x r w */
 static void lower_rms(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                       td_tensor **out)
 {
@@ -158,6 +175,7 @@ static void lower_rms_grad(td_graph *g, td_tensor *const *in, int n, const td_at
         out[1] = sum_rows(td_mul(dy, norm));
 }
 
+/* As vjp_rms, with a bias. */
 static void vjp_layer(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[0], n > 1 ? in[1] : 0, out[1], out[2] };
@@ -170,6 +188,9 @@ static void vjp_layer(TD_VJP_PARAMETERS)
             grad_in[k] = td_output(grad_in[0], k);
 }
 
+/*     r = 1 / sqrt(mean((x - mean)^2) + eps);  y = (x - mean) r w + b
+ *
+ * The variance is that of the centred x, not mean(x^2) - mean^2, which cancels. */
 static void lower_layer(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                         const bool *used, td_tensor **out)
 {

@@ -1,12 +1,18 @@
 /* update.c - sum of squares, and fused optimizer updates: AdamW (Loshchilov and Hutter 2019),
- * Adafactor (Shazeer and Stern 2018, as T5X computes it). */
+ * Adafactor (Shazeer and Stern 2018, as T5X computes it).
+ *
+ * What changes from step to step (rate, step number, clip factor, gate) is a scalar input, so one
+ * plan serves the whole run. All writes are under the gate: a step that the NaN guard refuses
+ * changes nothing. The formulas stand in tandem/update.h.
+ */
 #include "define.h"
 
+/* A scalar of rank 0, whatever the dims of the input. */
 static int infer_scalar(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
     if (!td_is_real(in[0]))
-        return td_fail(error, TD_EGRAPH, "needs reals");
+        return td_fail(error, TD_EGRAPH, "the input must be real, not i32");
     out[0].dtype = in[0]->dtype;
     out[0].rank = 0;
     return 1;
@@ -14,6 +20,7 @@ static int infer_scalar(td_tensor *const *in, int n, const td_attrs *a, td_shape
 
 static void vjp_squares(TD_VJP_PARAMETERS) { grad_in[0] = td_scale(td_mul(in[0], grad_out[0]), 2); }
 
+/* A kernel adds up fixed chunks, so that no thread count changes a bit; here the sum op does. */
 static void lower_squares(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                           const bool *used, td_tensor **out)
 {
@@ -31,9 +38,9 @@ static int check_step(td_tensor *const *in, int n_full, int n, unsigned optional
         return TD_EGRAPH;
     for (int k = 0; k < n; k++) {
         if (in[k] && (!td_is_real(in[k]) || in[k]->dtype != in[0]->dtype))
-            return td_fail(error, TD_EGRAPH, "input %d must be real, as the parameter is", k);
+            return td_fail(error, TD_EGRAPH, "input %d must have the real dtype of input 0", k);
         if (in[k] && k < n_full && !td_same_dims(in[k], in[0]))
-            return td_fail(error, TD_EGRAPH, "input %d has other dims than the parameter", k);
+            return td_fail(error, TD_EGRAPH, "input %d must have the dims of input 0", k);
         if (in[k] && k >= n_full && td_count(in[k]) != 1)
             return td_fail(error, TD_EGRAPH, "input %d must be a scalar", k);
     }
@@ -49,12 +56,16 @@ static int infer_adamw(td_tensor *const *in, int n, const td_attrs *a, td_shape 
     return 3;
 }
 
-/* 1 - b^t */
+/* 1 - b^t, which undoes the bias of a moment that began at 0. */
 static td_tensor *correction(td_tensor *t, double b)
 {
     return td_affine(td_exp(td_scale(t, log(b))), -1, 1);
 }
 
+/*     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+ *     p -= lr (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + decay p)
+ *
+ * The gradient is clipped on the way: no clipped copy is kept. */
 static void lower_adamw(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                         const bool *used, td_tensor **out)
 {
@@ -76,6 +87,7 @@ TD_DEFINE_OP(td_op_adamw_step, "adamw_step", TD_STEP_INPUTS, TD_STEP_INPUTS, "on
 
 /* ---- Adafactor, not factored ----------------------------------------------------------------- */
 
+/* The moment lies in the memory of its input; the sum is a tensor of its own. */
 static int infer_moment(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
@@ -87,6 +99,10 @@ static int infer_moment(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return 2;
 }
 
+/*     b2 = 1 - t^-rate;  v = b2 v + (1 - b2) (g^2 + 1e-30);  sum = sum(g^2 / v)
+ *
+ * t is a tensor, so its power is an exp of its log. The sum of squares is an output of this op,
+ * since the second half needs it whole before it can write anything. */
 static void lower_moment(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                          const bool *used, td_tensor **out)
 {
@@ -102,6 +118,7 @@ TD_DEFINE_OP(td_op_adafactor_moment, "adafactor_moment", TD_MOMENT_INPUTS, TD_MO
              "second moment of Adafactor", .flags = TD_OP_EFFECT, .inplace = { 1 + TD_MOMENT_V },
              .infer = infer_moment, .lower = lower_moment);
 
+/* A momentum is there exactly if b1 > 0. */
 static int infer_adafactor(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                            td_error *error)
 {
@@ -111,9 +128,12 @@ static int infer_adafactor(td_tensor *const *in, int n, const td_attrs *a, td_sh
     return 2;
 }
 
+/*     u = g / sqrt(v) / max(1, rms(g / sqrt(v)) / threshold);  delta = lr max(smallest, rms(p)) u
+ *     m = b1 m + (1 - b1) delta (if b1 > 0);  p = (1 - decay) p - (m or delta) */
 static void lower_adafactor(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                             const bool *used, td_tensor **out)
 {
+    /* the sums of squares cover the whole parameter, so a sharded one only needs an all-reduce */
     double     each = 1 / (double)td_count(in[TD_FACTOR_P]);
     td_tensor *rms_u = td_sqrt(td_scale(in[TD_FACTOR_SUM_U2], each)),
               *rms_p = td_sqrt(td_scale(in[TD_FACTOR_SUM_P2], each));
@@ -121,9 +141,11 @@ static void lower_adafactor(td_graph *g, td_tensor *const *in, int n, const td_a
     td_tensor *shrink = td_maximum(td_scalar(g, 1), td_scale(rms_u, 1 / a->f[2]));
     td_tensor *rate = td_mul(in[TD_FACTOR_LR], td_maximum(td_scalar(g, a->f[3]), rms_p));
     td_tensor *delta = td_mul(td_div(u, shrink), rate), *m = 0, *p = in[TD_FACTOR_P];
-    if (a->f[0] > 0)
-        delta = m = td_add(td_scale(in[TD_FACTOR_M], a->f[0]), td_scale(delta, 1 - a->f[0]));
-    if (a->f[1] < 0)
+    if (a->f[0] > 0) {
+        m = td_add(td_scale(in[TD_FACTOR_M], a->f[0]), td_scale(delta, 1 - a->f[0]));
+        delta = m;
+    }
+    if (a->f[1] < 0) /* decay = lr^2 */
         p = td_mul(p, td_affine(td_mul(in[TD_FACTOR_LR], in[TD_FACTOR_LR]), -1, 1));
     else if (a->f[1] > 0)
         p = td_scale(p, 1 - a->f[1]);

@@ -1,10 +1,20 @@
-/* internal.h - what the files of the planner share.
+/* internal.h - what the files of core/plan share.
  *
- * plan.c   orders the live nodes, picks kernels, lowers what has none, folds sums into products
- * calls.c  kernel calls: inputs, outputs, copies
- * layout.c strides: views, dense copies
- * place.c  merges storages (in place, straight into states) and gives each a place in the arena
- * run.c    binds memory and runs
+ * A plan is made in one walk over the live nodes of a graph, in the order of their emission:
+ *
+ *     plan.c     liveness, then each node in turn: a view, a kernel call, or its lowering
+ *     fold.c     before that: sums that a product can start from are folded into the product
+ *     kernels.c  which kernels could compute a node
+ *     calls.c    one node as one kernel call, with the copies that the kernel needs
+ *     layout.c   strides: movements as views, the layout of an output
+ *     place.c    after that: storages share memory where they may, and get offsets in the arena
+ *     run.c      binding memory, inputs, running, results, profile
+ *     records.c  the lists that all of the above write to; it includes none of them
+ *
+ * Four words have one meaning each. A *value* is one output of a node. A *storage* is a piece of
+ * memory. A *place* is where a value lies: a strided window of a storage, so that a value and its
+ * views have different places in one storage. A *call* is one run of one kernel; its index is the
+ * plan's clock, by which the lifetimes of storages are measured.
  */
 #ifndef TD_PLAN_INTERNAL_H
 #define TD_PLAN_INTERNAL_H
@@ -14,57 +24,55 @@
 #include "tandem/kind/kernels.h"
 
 typedef enum td_storage_kind {
-    TD_STORAGE_ARENA,
-    TD_STORAGE_VARIABLE,
-    TD_STORAGE_INPUT,
-    TD_STORAGE_CONSTANT
+    TD_STORAGE_ARENA,    /* activations and workspace: reused as soon as the last reader ran */
+    TD_STORAGE_VARIABLE, /* the variable's own memory, which outlives the plan */
+    TD_STORAGE_INPUT,    /* written by the host before each run */
+    TD_STORAGE_CONSTANT  /* written once, when memory is bound */
 } td_storage_kind;
 
-/* A piece of memory that tensors are views of. */
 typedef struct td_storage {
     int32_t  kind, dtype;
     int64_t  count;       /* elements */
-    size_t   bytes;       /* rounded up to 64 */
-    int32_t  first, last; /* calls that write it first and touch it last */
-    int32_t  same_as;     /* merged into this one; itself if not */
-    size_t   offset;      /* in the arena */
+    size_t   bytes;       /* rounded up to 64, so that the next storage is aligned too */
+    int32_t  first, last; /* the calls that touch it first and last: its lifetime */
+    int32_t  same_as;     /* the storage that it was merged into; itself if none */
+    size_t   offset;      /* bytes, in the arena or in the plan's own memory */
     td_node *leaf;        /* of a variable, input or constant */
     void    *memory;      /* once bound */
-    bool     is_set;      /* an input that was given values */
+    bool     is_set;      /* an input: its values for the next run have arrived */
 } td_storage;
 
-/* Where a tensor is: a strided window of a storage. */
 typedef struct td_place {
-    int32_t storage; /* -1: nowhere */
-    int64_t offset;  /* elements */
-    td_view view;    /* data is filled by bind */
+    int32_t storage;
+    int64_t offset; /* elements */
+    td_view view;   /* its `data` stays NULL: addresses are known when memory is bound */
 } td_place;
 
 typedef struct td_kernel_call {
     const td_kernel *kernel;
-    const td_node   *node; /* NULL: a copy that the planner put in */
-    td_call          call;
-    int32_t          in[TD_MAX_INPUTS]; /* storages, -1: absent */
+    const td_node   *node;              /* NULL: a copy that the planner inserted */
+    td_call          call;              /* what the kernel sees */
+    int32_t          in[TD_MAX_INPUTS]; /* storages; -1: absent */
     int32_t          out[TD_MAX_OUTPUTS];
-    int64_t          in_offset[TD_MAX_INPUTS], out_offset[TD_MAX_OUTPUTS];
-    int32_t          workspace; /* storage, -1: none */
-    bool             dropped;
-    double           seconds, flops;
+    int64_t          in_offset[TD_MAX_INPUTS], out_offset[TD_MAX_OUTPUTS]; /* elements */
+    int32_t          workspace;                                            /* storage; -1: none */
+    bool             dropped; /* an assignment whose value was computed in the state itself */
+    double           seconds; /* profile: over `runs` runs */
     int64_t          runs;
 } td_kernel_call;
 
 /* What the planner knows of a node. */
 typedef struct td_node_plan {
     bool      live, used[TD_MAX_OUTPUTS];
-    int32_t   uses[TD_MAX_OUTPUTS];
-    td_value *alias[TD_MAX_OUTPUTS]; /* the value that stands for it (lowering, folding) */
+    int32_t   uses[TD_MAX_OUTPUTS];  /* how many live inputs read each output */
+    td_value *alias[TD_MAX_OUTPUTS]; /* the value that takes its place: its lowering, or a fold */
     td_place  place[TD_MAX_OUTPUTS];
     bool      placed[TD_MAX_OUTPUTS];
-    td_value *accumulate; /* a summand folded into this node */
-    bool      folded;     /* an add that is done by a product */
-    int32_t   written;    /* of a variable: the last node so far that writes to it, 0: none */
-    int32_t   changed;    /* and after how many calls, while they are planned */
-    int32_t   copied;     /* of a view: after how many calls it was taken */
+    td_value *accumulate; /* the summand that this node starts from, folded into it */
+    bool      folded;     /* an `add` that a product does on the way: never scheduled */
+    int32_t   written;    /* a variable: the last node, of those passed so far, that writes to it */
+    int32_t   changed;    /* a variable: calls planned when it was last written to */
+    int32_t   copied;     /* a view: calls planned when it was taken */
 } td_node_plan;
 
 typedef struct td_kernel_choice {
@@ -76,11 +84,10 @@ typedef struct td_kernel_choice {
 struct td_plan {
     td_graph_full     *g;
     td_device          device;
-    td_arena          *memory; /* of the plan's own structs */
-    td_node_plan     **nodes;  /* by node index */
+    td_arena          *records; /* owns the structs below, not tensors */
+    td_node_plan     **nodes;   /* by node index; grows with the graph as nodes are lowered */
     int32_t            nodes_room;
-    /* stands for one that memory was too short for; never read for a result */
-    td_node_plan       no_node;
+    td_node_plan       no_node; /* stands in for a record that could not be allocated */
     td_kernel_call   **calls;
     int32_t            n_calls, calls_room;
     td_storage        *storages;
@@ -88,52 +95,84 @@ struct td_plan {
     td_place          *roots;
     td_tensor        **root_tensors;
     size_t             n_roots;
-    const td_kernels **kernels;
+    const td_kernels **kernels; /* of the device's backend, by precedence */
     size_t             n_kernels;
-    td_kernel_choice   choices[256];
+    td_kernel_choice   choices[256]; /* memo: a graph has thousands of nodes, but few ops */
     int32_t            n_choices;
-    size_t             arena, own;
-    int32_t           *inputs, n_inputs;     /* storages of graph inputs */
-    void              *own_memory, *scratch; /* inputs and constants; host memory for transfers */
+    size_t             arena_bytes, own_bytes;
+    int32_t           *inputs, n_inputs; /* storages of graph inputs */
+    void              *own_memory;       /* on the device: inputs and constants */
+    void              *scratch;          /* on the host: where transfers are converted */
     bool               profile, bound;
-    bool               asking; /* td_plan_copy only says how the copy would look */
-    td_error           error;
+    bool               asking; /* copies are only described, not planned: see calls.c */
+    td_error           error;  /* the first; every later step of planning checks it */
 };
 
-void             td_plan_out_of_memory(td_plan *);
-/* Room for one more in a list of `count`; new room is 0. */
-bool             td_plan_grow(td_plan *, void *list, int32_t count, int32_t *room, size_t size);
-td_node_plan    *td_plan_node(td_plan *, const td_node *);
-int32_t          td_plan_storage(td_plan *, int kind, int dtype, int64_t count);
-td_place         td_plan_dense(td_plan *, const td_tensor *); /* a new dense place */
-td_place         td_plan_copy(td_plan *, const td_place *, const td_node *why);
-/* The first row for the op, or the next one after `after`; NULL: there is no other. */
-const td_kernel *td_plan_kernel(td_plan *, const char *op, int dtype, const td_kernel *after);
+/* ---- records.c ------------------------------------------------------------------------------- */
 
-/* calls.c */
-/* the value that it stands for */
-td_value *td_plan_resolve(td_plan *, td_value *);
-/* Where a value is; it may be copied into its dims, for `why`. */
+void td_plan_out_of_memory(td_plan *);
+/* Keep the plan's first error, with the path of node `n` (or NULL) in front. */
+int  td_plan_refuse(td_plan *, int code, const td_node *n, const char *format, ...) TD_PRINTF(4, 5);
+/* Make room for entry `count` of `list` (a pointer to the list); new entries are zeroed. False with
+ * p->error when memory ran out. */
+bool td_plan_grow(td_plan *, void *list, int32_t count, int32_t *room, size_t size);
+/* The node's record, made on first use; never NULL. */
+td_node_plan *td_plan_node(td_plan *, const td_node *);
+/* A new storage, alive at the current call. */
+int32_t       td_plan_storage(td_plan *, int kind, int dtype, int64_t count);
+/* The storage that `storage` was merged into, or itself. */
+int32_t       td_storage_root(const td_plan *, int32_t storage);
+
+/* ---- kernels.c ------------------------------------------------------------------------------- */
+
+int              td_plan_find_kernels(td_plan *, td_error *error);
+/* The first row for the op, or the next one after `after`; NULL: no more. */
+const td_kernel *td_plan_kernel(td_plan *, const char *op, int dtype, const td_kernel *after);
+/* The same for a node; NULL also where the device wants all ops lowered and this one can be. */
+const td_kernel *td_plan_kernel_of(td_plan *, const td_node *, const td_kernel *after);
+/* The dtype by which a node's kernel is chosen: that of its data, not of masks and indices. */
+int              td_plan_kernel_dtype(const td_node *);
+
+/* ---- fold.c ---------------------------------------------------------------------------------- */
+
+/* Fold sums into products among the first `count` nodes, whose liveness is known. */
+void td_plan_fold_sums(td_plan *, int32_t count);
+
+/* ---- calls.c --------------------------------------------------------------------------------- */
+
+/* The value that computes `v`: `v` itself, or what it was lowered to or folded into. */
+td_value *td_plan_resolve(td_plan *, td_value *v);
+/* Where a value lies, in its own dims; `why`: the node that asks, for error messages, or NULL. */
 td_place  td_plan_place_of(td_plan *, td_value *, const td_node *why);
+/* The same elements in other dims: a view if the strides allow it, else a copy. */
 td_place  td_plan_place_as(td_plan *, const td_place *, const td_tensor *dims, const td_node *why);
-/* Input k, a folded summand among them; or NULL. */
+/* A new storage for `t`, dense. */
+td_place  td_plan_dense(td_plan *, const td_tensor *t);
+/* A dense copy, by a call that is planned here. */
+td_place  td_plan_copy(td_plan *, const td_place *, const td_node *why);
+/* How many inputs the node's call has, and input k: the op's own, or the folded summand; NULL:
+ * absent. */
+int       td_plan_n_inputs(const td_node *);
 td_value *td_plan_input(const td_node *, const td_node_plan *, int k);
-/* The kernel's call for the node; false if it does not take it. */
+/* Plan the node as a call of `kernel`; false if the kernel refuses it: nothing was planned then. */
 bool      td_plan_call(td_plan *, td_node *, const td_kernel *);
 
-/* layout.c */
-td_view td_view_dense(int dtype, int rank, const int64_t *dims);
+/* ---- layout.c -------------------------------------------------------------------------------- */
+
+td_view td_view_dense(int dtype, int rank, const int64_t *dims); /* row-major */
 bool    td_view_is_dense(const td_view *);
-/* the same dims, strides and dtype */
-bool    td_view_same(const td_view *, const td_view *);
-/* false: needs a copy */
+bool    td_view_same(const td_view *, const td_view *); /* dims, strides and dtype */
+/* The view in the dims of `to`; false: no strides do that, it needs a copy. */
 bool    td_view_reshape(const td_view *, const td_tensor *to, td_view *out);
-/* dense, in another's axis order */
+/* A view without gaps of the dims of `dims`, with axes in the order of `order_of`'s strides. */
 td_view td_view_like(const td_view *order_of, const td_tensor *dims);
 
-/* place.c */
-void    td_plan_merge(td_plan *);
-int     td_plan_arrange(td_plan *, td_error *error);
-int32_t td_storage_root(const td_plan *, int32_t storage);
+/* ---- place.c --------------------------------------------------------------------------------- */
+
+/* Merge storages: in-place kernels, accumulators, values computed straight into states. */
+void td_plan_merge_storages(td_plan *);
+/* Give every storage that is left its offset; sets arena_bytes, own_bytes and the list of
+ * inputs. */
+int  td_plan_set_offsets(td_plan *, td_error *error);
 
 #endif

@@ -1,4 +1,8 @@
-/* layout.c - strides: which movements are views, and which layout an output gets. */
+/* layout.c - strides: which movements are views, and which layout an output gets.
+ *
+ * Axes with a single entry have strides too, but these address nothing: two views that differ only
+ * there are the same, and neither is less dense for it.
+ */
 #include <string.h>
 
 #include "plan/internal.h"
@@ -17,6 +21,7 @@ td_view td_view_dense(int dtype, int rank, const int64_t *dims)
     return v;
 }
 
+/* Row-major without gaps: what a kernel may walk through with one index. */
 bool td_view_is_dense(const td_view *v)
 {
     int64_t stride = 1;
@@ -38,41 +43,46 @@ bool td_view_same(const td_view *a, const td_view *b)
     return true;
 }
 
-/* Walks both lists of dims from the right: each run of old axes that fills a run of new ones must
- * lie evenly. */
+/* Match one run of old axes with the run of new axes that it fills, from axes *a and *b leftwards;
+ * both end up left of their run. The old axes must lie evenly, each continuing the one to its
+ * right: only then is there a stride for every new axis. */
+static bool reshape_run(const td_view *v, const td_tensor *to, int *a, int *b, td_view *out)
+{
+    int64_t old_size = v->dim[*a], new_size = to->dim[*b], stride = v->stride[*a];
+    out->stride[*b] = stride;
+    while (old_size != new_size)
+        if (old_size < new_size) {
+            --*a;
+            if (*a < 0 || (v->dim[*a] != 1 && v->stride[*a] != stride * old_size))
+                return false;
+            old_size *= v->dim[*a];
+        } else {
+            --*b;
+            if (*b < 0)
+                return false;
+            out->stride[*b] = stride * new_size;
+            new_size *= to->dim[*b];
+        }
+    --*a;
+    --*b;
+    return true;
+}
+
+/* Walks both lists of dims from the right, where memory is contiguous. */
 bool td_view_reshape(const td_view *v, const td_tensor *to, td_view *out)
 {
     int a = v->rank - 1, b = to->rank - 1;
     *out = td_view_dense(v->dtype, to->rank, to->dim);
-    if (td_view_is_dense(v))
+    if (td_view_is_dense(v)) /* nearly always */
         return true;
     while (a >= 0 && b >= 0) {
-        int64_t old_size, new_size, stride;
-        if (v->dim[a] == 1) {
+        /* an axis of one entry belongs to no run: its stride is never used */
+        if (v->dim[a] == 1)
             a--;
-            continue;
-        }
-        if (to->dim[b] == 1) {
+        else if (to->dim[b] == 1)
             b--;
-            continue;
-        }
-        old_size = v->dim[a];
-        new_size = to->dim[b];
-        stride = v->stride[a];
-        out->stride[b] = stride;
-        while (old_size != new_size)
-            if (old_size < new_size) { /* the next old axis must continue this one */
-                if (--a < 0 || (v->dim[a] != 1 && v->stride[a] != stride * old_size))
-                    return false;
-                old_size *= v->dim[a];
-            } else {
-                if (--b < 0)
-                    return false;
-                out->stride[b] = stride * new_size;
-                new_size *= to->dim[b];
-            }
-        a--;
-        b--;
+        else if (!reshape_run(v, to, &a, &b, out))
+            return false;
     }
     return true;
 }
@@ -87,10 +97,11 @@ td_view td_view_like(const td_view *like, const td_tensor *dims)
         return v;
     for (int k = 0; k < v.rank; k++) {
         if (like->dim[k] > 1 && like->stride[k] == 0)
-            return v;
+            return v; /* an expanded axis has no place in the order */
         order[k] = k;
     }
-    /* by stride, largest first; the order of axes where they are equal or of size 1 */
+    /* sort axes by stride, largest first. Stable, and axes of one entry stay where they are: a
+     * dense view gives a dense one */
     for (int i = 1; i < v.rank; i++)
         for (int j = i; j > 0; j--) {
             int p = order[j - 1], q = order[j];
@@ -99,6 +110,7 @@ td_view td_view_like(const td_view *like, const td_tensor *dims)
             order[j - 1] = q;
             order[j] = p;
         }
+    /* close the gaps: the smallest stride becomes 1, the next follows on it */
     for (int i = v.rank - 1; i >= 0; i--) {
         v.stride[order[i]] = stride;
         stride *= v.dim[order[i]];

@@ -1,25 +1,28 @@
-/* place.c - storages: which may share memory, and where each lies in the arena. */
+/* place.c - storages: which may share memory, and where in the arena each of them lies.
+ *
+ * All calls are planned; only then is it known who reads what last. Merging goes by lifetimes, so
+ * its order matters: each merge lengthens the lifetime of the storage that is left.
+ */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "plan/internal.h"
 
-int32_t td_storage_root(const td_plan *p, int32_t s)
-{
-    while (p->storages[s].same_as != s)
-        s = p->storages[s].same_as;
-    return s;
-}
+/* ---- merging --------------------------------------------------------------------------------- */
 
 static void merge(td_plan *p, int32_t from, int32_t into)
 {
     td_storage *a = &p->storages[from], *b = &p->storages[into];
+    assert(from != into && a->same_as == from && b->same_as == into);
+    assert(a->kind == TD_STORAGE_ARENA); /* other kinds have memory that somebody else knows */
     a->same_as = into;
     b->first = a->first < b->first ? a->first : b->first;
     b->last = a->last > b->last ? a->last : b->last;
 }
 
-static bool whole(const td_plan *p, int32_t storage, int64_t offset, const td_view *v)
+/* Whether the view shows every element of its storage, once. */
+static bool is_whole(const td_plan *p, int32_t storage, int64_t offset, const td_view *v)
 {
     int64_t count = 1;
     for (int k = 0; k < v->rank; k++) {
@@ -30,167 +33,185 @@ static bool whole(const td_plan *p, int32_t storage, int64_t offset, const td_vi
     return offset == 0 && count == p->storages[storage].count;
 }
 
-/* Output `o` of call `s` may be written over its input `k`: nobody reads that later, and no other
- * input of the call sees the same memory in another way. */
-static bool may_overwrite(const td_plan *p, const td_kernel_call *s, int32_t index, int k, int o,
-                          bool elementwise)
+/* Whether call `index` may write output o over its input k. An elementwise kernel reads element i
+ * of all inputs before it writes element i, so the same memory may come in twice; other kernels
+ * read in any order. */
+static bool may_overwrite(const td_plan *p, int32_t index, int k, int o, bool elementwise)
 {
-    int32_t in, out;
-    if (s->in[k] < 0 || s->out[o] < 0)
+    const td_kernel_call *c = p->calls[index];
+    int32_t               in, out;
+    if (c->in[k] < 0 || c->out[o] < 0)
         return false;
-    in = td_storage_root(p, s->in[k]);
-    out = td_storage_root(p, s->out[o]);
+    in = td_storage_root(p, c->in[k]);
+    out = td_storage_root(p, c->out[o]);
     if (in == out || p->storages[in].kind != TD_STORAGE_ARENA ||
         p->storages[out].kind != TD_STORAGE_ARENA)
         return false;
-    if (p->storages[in].last != index || !td_view_same(&s->call.in[k], &s->call.out[o]))
+    /* a later reader would find the output there */
+    if (p->storages[in].last != index || !td_view_same(&c->call.in[k], &c->call.out[o]))
         return false;
-    if (!whole(p, s->in[k], s->in_offset[k], &s->call.in[k]))
+    if (!is_whole(p, c->in[k], c->in_offset[k], &c->call.in[k]))
         return false;
-    for (int j = 0; j < s->call.n_in; j++)
-        if (j != k && s->in[j] >= 0 && td_storage_root(p, s->in[j]) == in)
-            if (!elementwise || s->in_offset[j] || !td_view_same(&s->call.in[j], &s->call.in[k]))
+    for (int j = 0; j < c->call.n_in; j++)
+        if (j != k && c->in[j] >= 0 && td_storage_root(p, c->in[j]) == in)
+            if (!elementwise || c->in_offset[j] || !td_view_same(&c->call.in[j], &c->call.in[k]))
                 return false;
     return true;
 }
 
+/* A product that starts from a summand writes over it. Also notes, for each storage, the last call
+ * that writes to it. */
 static void merge_accumulators(td_plan *p, int32_t *last_write)
 {
     for (int32_t i = 0; i < p->n_calls; i++) {
-        const td_kernel_call *s = p->calls[i];
-        const td_op   *op = s->node ? s->node->op : NULL;
-        int            k = op ? op->accumulate_in - 1 : -1, o = op ? op->accumulate_out : 0;
-        if (k >= 0 && may_overwrite(p, s, i, k, o, false))
-            merge(p, td_storage_root(p, s->out[o]), td_storage_root(p, s->in[k]));
-        for (int j = 0; j < s->call.n_out; j++)
-            if (s->out[j] >= 0)
-                last_write[td_storage_root(p, s->out[j])] = i;
+        const td_kernel_call *c = p->calls[i];
+        const td_op          *op = c->node ? c->node->op : NULL;
+        int                   k = op ? op->accumulate_in - 1 : -1, o = op ? op->accumulate_out : 0;
+        if (k >= 0 && may_overwrite(p, i, k, o, false))
+            merge(p, td_storage_root(p, c->out[o]), td_storage_root(p, c->in[k]));
+        for (int j = 0; j < c->call.n_out; j++)
+            if (c->out[j] >= 0)
+                last_write[td_storage_root(p, c->out[j])] = i;
     }
 }
 
-static bool is_assign(const td_kernel_call *s) { return s->node && td_node_is(s->node, "assign"); }
-
-/* Whether call `i` reads variable storage `v` only as the summand of what it writes to `value`. */
-static bool reads_as_summand(const td_plan *p, int32_t i, int32_t v, int32_t value)
+static void merge_elementwise(td_plan *p)
 {
-    const td_kernel_call *s = p->calls[i];
-    const td_op   *op = s->node ? s->node->op : NULL;
-    for (int k = 0; k < s->call.n_in; k++)
-        if (s->in[k] == v && (!op || k != op->accumulate_in - 1 || s->out[op->accumulate_out] < 0 ||
-                              td_storage_root(p, s->out[op->accumulate_out]) != value ||
-                              !td_view_same(&s->call.in[k], &s->call.out[op->accumulate_out])))
+    for (int32_t i = 0; i < p->n_calls; i++) {
+        const td_kernel_call *c = p->calls[i];
+        if (c->dropped || !(c->kernel->flags & TD_KERNEL_INPLACE))
+            continue;
+        for (int k = 0; k < c->call.n_in; k++)
+            if (may_overwrite(p, i, k, 0, true)) {
+                merge(p, td_storage_root(p, c->out[0]), td_storage_root(p, c->in[k]));
+                break; /* the output has found its memory */
+            }
+    }
+}
+
+/* ---- assignments ----------------------------------------------------------------------------- */
+
+static bool is_assign(const td_kernel_call *c) { return c->node && td_node_is(c->node, "assign"); }
+
+/* Whether call `i` reads the state only as the summand of what it writes to storage `computed`:
+ * then it reads each element before it writes it (m = b m + ..). */
+static bool reads_as_summand(const td_plan *p, int32_t i, int32_t state, int32_t computed)
+{
+    const td_kernel_call *c = p->calls[i];
+    const td_op          *op = c->node ? c->node->op : NULL;
+    for (int k = 0; k < c->call.n_in; k++)
+        if (c->in[k] == state &&
+            (!op || k != op->accumulate_in - 1 || c->out[op->accumulate_out] < 0 ||
+             td_storage_root(p, c->out[op->accumulate_out]) != computed ||
+             !td_view_same(&c->call.in[k], &c->call.out[op->accumulate_out])))
             return false;
     return true;
 }
 
-/* What merge_assigned knows of a state's storage. */
 typedef struct history {
-    int32_t last_read; /* the last call that reads it, -1: none */
-    int32_t writers;   /* calls that write to it */
+    int32_t last_read; /* the last call that reads the storage; -1: none */
+    int32_t writers;   /* how many calls write to it */
 } history;
 
+/* Of every storage, before any assignment is merged; merge_assigned keeps them up to date. */
 static history *histories(const td_plan *p)
 {
     history *h = calloc((size_t)p->n_storages + 1, sizeof *h);
     for (int32_t i = 0; h && i < p->n_storages; i++)
         h[i].last_read = -1;
     for (int32_t i = 0; h && i < p->n_calls; i++) {
-        const td_kernel_call *s = p->calls[i];
-        for (int k = 0; k < s->call.n_in; k++)
-            if (s->in[k] >= 0 && !(k == 0 && is_assign(s)))
-                h[s->in[k]].last_read = i;
-        for (int k = 0; k < s->call.n_out; k++)
-            if (s->out[k] >= 0)
-                h[s->out[k]].writers++;
+        const td_kernel_call *c = p->calls[i];
+        for (int k = 0; k < c->call.n_in; k++)
+            if (c->in[k] >= 0 && !(k == 0 && is_assign(c))) /* an assign does not read its state */
+                h[c->in[k]].last_read = i;
+        for (int k = 0; k < c->call.n_out; k++)
+            if (c->out[k] >= 0)
+                h[c->out[k]].writers++;
     }
     return h;
 }
 
-/* Whether another call than `i` writes to the state while `v` is computed, assigned and read. */
-static bool is_written_while(const td_plan *p, int32_t state, const td_storage *v, int32_t i)
+/* Whether a call other than `i` writes to the state while the value is computed, assigned or
+ * read. */
+static bool is_written_while(const td_plan *p, int32_t state, const td_storage *value, int32_t i)
 {
-    int32_t end = v->last > i ? v->last : i;
-    for (int32_t j = v->first; j <= end && j < p->n_calls; j++) {
-        const td_kernel_call *s = p->calls[j];
-        for (int k = 0; j != i && !s->dropped && k < s->call.n_out; k++)
-            if (s->out[k] >= 0 && td_storage_root(p, s->out[k]) == state)
+    int32_t end = value->last > i ? value->last : i;
+    for (int32_t j = value->first; j <= end && j < p->n_calls; j++) {
+        const td_kernel_call *c = p->calls[j];
+        for (int k = 0; j != i && !c->dropped && k < c->call.n_out; k++)
+            if (c->out[k] >= 0 && td_storage_root(p, c->out[k]) == state)
                 return true;
     }
     return false;
 }
 
-/* Whether the value that call `i` assigns may be computed in the state's own memory: it is all of
- * both, and nobody misses what the state held before. */
+/* Whether the value that call `i` assigns may be computed in the state's own memory from the start:
+ * it is all of the state, and nobody reads what the state held before once this is overwritten. */
 static bool may_compute_there(const td_plan *p, int32_t i, const int32_t *last_write,
                               const history *h)
 {
-    const td_kernel_call *s = p->calls[i];
-    int32_t           state = s->in[0], value = td_storage_root(p, s->in[1]);
-    const td_storage *v = &p->storages[value];
+    const td_kernel_call *c = p->calls[i];
+    int32_t               state = c->in[0], from = c->in[1], root = td_storage_root(p, from);
+    const td_storage     *value = &p->storages[root];
 
-    if (v->kind != TD_STORAGE_ARENA || p->storages[state].kind != TD_STORAGE_VARIABLE ||
-        last_write[value] > i || !whole(p, s->in[1], s->in_offset[1], &s->call.in[1]) ||
-        !td_view_is_dense(&s->call.in[1]) || p->storages[s->in[1]].count != v->count)
+    if (value->kind != TD_STORAGE_ARENA || p->storages[state].kind != TD_STORAGE_VARIABLE)
         return false;
-    if (s->in_offset[0] || p->storages[state].count != v->count ||
-        !td_view_same(&s->call.in[0], &s->call.in[1]))
+    /* the assigned value must be what its storage holds in the end, and fill it */
+    if (last_write[root] > i || !is_whole(p, from, c->in_offset[1], &c->call.in[1]) ||
+        !td_view_is_dense(&c->call.in[1]) || p->storages[from].count != value->count)
         return false;
-    if (h[state].last_read > v->first ||
-        (h[state].last_read == v->first && !reads_as_summand(p, v->first, state, value)))
+    if (c->in_offset[0] || p->storages[state].count != value->count ||
+        !td_view_same(&c->call.in[0], &c->call.in[1]))
         return false;
-    return h[state].writers == 1 || !is_written_while(p, state, v, i);
+    /* the old content must have been read by the time that the value begins */
+    if (h[state].last_read > value->first ||
+        (h[state].last_read == value->first && !reads_as_summand(p, value->first, state, root)))
+        return false;
+    return h[state].writers == 1 || !is_written_while(p, state, value, i);
 }
 
-/* The value is in the state's memory already: a fused call's result. */
-static bool is_there(const td_plan *p, const td_kernel_call *s)
+/* A fused update has written the value to the state already. */
+static bool is_there(const td_plan *p, const td_kernel_call *c)
 {
-    return td_storage_root(p, s->in[1]) == s->in[0] && s->in_offset[1] == s->in_offset[0] &&
-           td_view_same(&s->call.in[1], &s->call.in[0]);
+    return td_storage_root(p, c->in[1]) == c->in[0] && c->in_offset[1] == c->in_offset[0] &&
+           td_view_same(&c->call.in[1], &c->call.in[0]);
 }
 
-/* What is only computed to be assigned is computed in the state's own memory. */
+/* An assignment under a gate may leave the state as it is, so its value needs memory of its own. */
+static bool is_gated(const td_kernel_call *c) { return c->call.n_in > 2 && c->in[2] >= 0; }
+
+/* Values that are computed only to be assigned are computed in the state, and the copy is dropped:
+ * this is most of the assignments of a training step. */
 static void merge_assigned(td_plan *p, const int32_t *last_write)
 {
     history *h = histories(p);
     if (!h)
-        return; /* an optimization less */
+        return; /* correct without it, only slower */
     for (int32_t i = 0; i < p->n_calls; i++) {
-        td_kernel_call *s = p->calls[i];
-        int32_t  value;
-        if (!is_assign(s) || s->in[1] < 0)
+        td_kernel_call *c = p->calls[i];
+        int32_t         value;
+        if (!is_assign(c) || c->in[1] < 0)
             continue;
-        s->dropped = is_there(p, s);
-        if (s->dropped || (s->call.n_in > 2 && s->in[2] >= 0) ||
-            !may_compute_there(p, i, last_write, h))
+        c->dropped = is_there(p, c);
+        if (c->dropped || is_gated(c) || !may_compute_there(p, i, last_write, h))
             continue;
-        value = td_storage_root(p, s->in[1]);
-        if (h[s->in[0]].last_read < p->storages[value].last)
-            h[s->in[0]].last_read = p->storages[value].last;
-        merge(p, value, s->in[0]);
-        s->dropped = true;
+        /* who reads the value reads the state's memory from now on */
+        value = td_storage_root(p, c->in[1]);
+        if (h[c->in[0]].last_read < p->storages[value].last)
+            h[c->in[0]].last_read = p->storages[value].last;
+        merge(p, value, c->in[0]);
+        c->dropped = true;
     }
     free(h);
 }
 
-static void merge_elementwise(td_plan *p)
-{
-    for (int32_t i = 0; i < p->n_calls; i++) {
-        const td_kernel_call *s = p->calls[i];
-        if (s->dropped || !(s->kernel->flags & TD_KERNEL_INPLACE))
-            continue;
-        for (int k = 0; k < s->call.n_in; k++)
-            if (may_overwrite(p, s, i, k, 0, true)) {
-                merge(p, td_storage_root(p, s->out[0]), td_storage_root(p, s->in[k]));
-                break;
-            }
-    }
-}
-
-void td_plan_merge(td_plan *p)
+/* Elementwise merges come last: done earlier, they would lengthen lifetimes that the other two need
+ * short. */
+void td_plan_merge_storages(td_plan *p)
 {
     int32_t *last_write = calloc((size_t)p->n_storages + 1, sizeof *last_write);
     if (!last_write)
-        return;
+        return; /* correct without it, only larger */
     merge_accumulators(p, last_write);
     merge_assigned(p, last_write);
     merge_elementwise(p);
@@ -204,6 +225,7 @@ typedef struct by_size {
     int32_t           index;
 } by_size;
 
+/* Equal sizes by index: the layout must not depend on the C library's qsort. */
 static int larger_first(const void *a, const void *b)
 {
     const by_size    *p = a, *q = b;
@@ -213,13 +235,14 @@ static int larger_first(const void *a, const void *b)
     return p->index < q->index ? -1 : 1;
 }
 
-/* What the search for gaps reads of a storage, close together. */
+/* What the search for gaps reads of a storage, packed: the search is quadratic in their number. */
 typedef struct placed {
     size_t  offset, end;
     int32_t first, last; /* calls */
 } placed;
 
-/* The lowest gap among those placed (sorted by offset) that live at the same time. */
+/* The lowest gap among the storages placed so far (sorted by offset) that are alive together with
+ * s. */
 static size_t lowest_gap(const placed *list, int32_t count, const td_storage *s)
 {
     size_t at = 0;
@@ -234,6 +257,7 @@ static size_t lowest_gap(const placed *list, int32_t count, const td_storage *s)
     return at;
 }
 
+/* By offset, so that lowest_gap meets storages from the bottom up. */
 static void insert(placed *list, int32_t count, const td_storage *s)
 {
     int32_t i = count;
@@ -242,19 +266,11 @@ static void insert(placed *list, int32_t count, const td_storage *s)
     list[i] = (placed){ s->offset, s->offset + s->bytes, s->first, s->last };
 }
 
-/* Largest first, each into the lowest gap. */
-int td_plan_arrange(td_plan *p, td_error *error)
+/* Largest first, each into the lowest gap: a good packing, and the same on every machine. `order`
+ * and `list` have room for all storages. */
+static void pack_arena(td_plan *p, by_size *order, placed *list)
 {
-    by_size *order = malloc(((size_t)p->n_storages + 1) * sizeof *order);
-    placed  *list = malloc(((size_t)p->n_storages + 1) * sizeof *list);
-    int32_t  count = 0;
-
-    p->inputs = td_arena_alloc(p->memory, ((size_t)p->n_storages + 1) * sizeof *p->inputs);
-    if (!order || !list || !p->inputs) {
-        free(order);
-        free(list);
-        return td_fail(error, TD_ENOMEM, "out of memory while placing %d buffers", p->n_storages);
-    }
+    int32_t count = 0;
     for (int32_t i = 0; i < p->n_storages; i++)
         if (p->storages[i].same_as == i && p->storages[i].kind == TD_STORAGE_ARENA &&
             p->storages[i].bytes)
@@ -262,20 +278,43 @@ int td_plan_arrange(td_plan *p, td_error *error)
     qsort(order, (size_t)count, sizeof *order, larger_first);
     for (int32_t i = 0; i < count; i++) {
         td_storage *s = &p->storages[order[i].index];
+        assert(s->first >= 0 && s->first <= s->last);
         s->offset = lowest_gap(list, i, s);
         insert(list, i, s);
-        if (s->offset + s->bytes > p->arena)
-            p->arena = s->offset + s->bytes;
+        if (s->offset + s->bytes > p->arena_bytes)
+            p->arena_bytes = s->offset + s->bytes;
     }
-    /* inputs and constants are the plan's own, one after the other */
-    for (int32_t i = 0; i < p->n_storages; i++)
-        if (p->storages[i].kind == TD_STORAGE_INPUT || p->storages[i].kind == TD_STORAGE_CONSTANT) {
-            p->storages[i].offset = p->own;
-            p->own += p->storages[i].bytes;
-            if (p->storages[i].kind == TD_STORAGE_INPUT)
-                p->inputs[p->n_inputs++] = i;
-        }
+}
+
+/* Inputs and constants must survive from one run to the next, and plans take turns in the arena: so
+ * these lie in memory of the plan's own, one after the other. */
+static void pack_own(td_plan *p)
+{
+    for (int32_t i = 0; i < p->n_storages; i++) {
+        td_storage *s = &p->storages[i];
+        if (s->kind != TD_STORAGE_INPUT && s->kind != TD_STORAGE_CONSTANT)
+            continue;
+        s->offset = p->own_bytes;
+        p->own_bytes += s->bytes;
+        if (s->kind == TD_STORAGE_INPUT)
+            p->inputs[p->n_inputs++] = i;
+    }
+}
+
+int td_plan_set_offsets(td_plan *p, td_error *error)
+{
+    size_t   room = (size_t)p->n_storages + 1;
+    by_size *order = malloc(room * sizeof *order);
+    placed  *list = malloc(room * sizeof *list);
+    int      code = 0;
+
+    p->inputs = td_arena_alloc(p->records, room * sizeof *p->inputs);
+    if (order && list && p->inputs) {
+        pack_arena(p, order, list);
+        pack_own(p);
+    } else
+        code = td_fail(error, TD_ENOMEM, "out of memory while placing %d buffers", p->n_storages);
     free(order);
     free(list);
-    return 0;
+    return code;
 }

@@ -1,12 +1,20 @@
 /* plan.h - a graph as kernel calls over memory: which kernel computes each node, where each tensor
  * lies, and running it all.
  *
+ * Planning needs dims only, so the memory of a run is known, and can be refused, before any is
+ * taken. A plan is made once for a graph, that is for a phase and a shape of batch, and run many
+ * times; plans of one engine take turns in one arena.
+ *
  *     td_plan *plan = td_plan_new(g, roots, n_roots, &device, &error);     nothing is allocated yet
  *     void *arena = backend->allocate(device.state, td_plan_arena(plan));
  *     td_variables_allocate(variables, &device, TD_F32, &error);
  *     td_plan_bind(plan, arena, &error);
  *     td_plan_set_batch(plan, batch, &error);                              before each run
  *     td_plan_run(plan, &error);
+ *     loss = td_plan_get_scalar(plan, roots[0]);
+ *
+ * All functions return 0, or a negative code with `error`, unless they say otherwise; all are
+ * [main].
  */
 #ifndef TD_PLAN_PLAN_H
 #define TD_PLAN_PLAN_H
@@ -14,61 +22,88 @@
 #include "graph/graph.h"
 #include "tandem/kind/backend.h"
 
+/* A backend that was opened, and what plans need beside it. Copied into each plan; all of it must
+ * outlive them. */
 typedef struct td_device {
     const td_backend  *backend;
-    void              *state;
-    const td_services *services;
-    td_registry       *registry; /* for kernels */
-    bool               fallback; /* lower ops even where a fused kernel exists: for tests */
+    void              *state;     /* of backend->open */
+    const td_services *services;  /* threads and log */
+    td_registry       *registry;  /* where kernels are found */
+    bool               lower_all; /* lower every op that has a lowering, kernel or not: for tests */
 } td_device;
 
 typedef struct td_plan td_plan;
 
-/* Plan the computation of `roots` (plus all effects): select kernels, lower what has none, place
- * buffers. Allocates no tensors. NULL with `error`. The graph must outlive the plan. */
+/* ---- making a plan --------------------------------------------------------------------------- */
+
+/* Plan the computation of `roots`, and of all effects: select kernels, lower what has none, lay out
+ * memory. NULL with `error`. Lowering adds nodes to the graph, which must outlive the plan. */
 td_plan *td_plan_new(td_graph *, td_tensor *const *roots, size_t n, const td_device *,
                      td_error *error);
-void     td_plan_free(td_plan *);
-/* Bytes of the arena that a run needs (activations and workspace), and of inputs and constants. */
-size_t   td_plan_arena(const td_plan *);
-size_t   td_plan_inputs(const td_plan *);
+void     td_plan_free(td_plan *); /* NULL is fine; the arena is the caller's */
 
-/* Take memory: `arena` is shared by plans and must hold at least td_plan_arena bytes; inputs,
- * constants and roots are the plan's own. Variables must be allocated. */
+/* Bytes that a run needs in the arena (activations and workspace). */
+size_t td_plan_arena(const td_plan *);
+/* Bytes of the plan's own memory: inputs and constants. */
+size_t td_plan_inputs(const td_plan *);
+
+/* Take memory. `arena` is device memory of at least td_plan_arena bytes, and may be shared: a run
+ * leaves nothing in it but roots, which the next run of any plan overwrites. Variables must be
+ * allocated. May be called again, with another arena. */
 int td_plan_bind(td_plan *, void *arena, td_error *error);
-/* Set an input by name (i32, or float converted to the real type), before each run: a run that
- * misses one is an error. Unknown names are ignored. */
+
+/* ---- running --------------------------------------------------------------------------------- */
+
+/* Set an input by name. Each run needs all of the graph's inputs set anew. Reals are converted to
+ * the input's dtype; a name that the graph does not read is ignored, since a batch may serve
+ * several graphs. */
 int td_plan_set_ints(td_plan *, const char *name, const int32_t *values, int64_t count,
                      td_error *error);
 int td_plan_set_floats(td_plan *, const char *name, const float *values, int64_t count,
                        td_error *error);
 int td_plan_set_scalar(td_plan *, const char *name, double value, td_error *error);
+/* All arrays of a batch that have data. */
 int td_plan_set_batch(td_plan *, const td_batch *, td_error *error);
-int td_plan_run(td_plan *, td_error *error);
-/* Copy a root out as doubles. */
-int td_plan_get(td_plan *, const td_tensor *root, double *values, int64_t count, td_error *error);
-double td_plan_get_scalar(td_plan *, const td_tensor *root);
 
-/* One row per op name: seconds, calls, FLOPs, bytes, since the last reset. */
+/* Run all calls and wait for them. On failure variables may be partly updated. */
+int td_plan_run(td_plan *, td_error *error);
+
+/* Copy a root's elements out, as doubles, row-major. `count`: of the root. */
+int td_plan_get(td_plan *, const td_tensor *root, double *values, int64_t count, td_error *error);
+double td_plan_get_scalar(td_plan *, const td_tensor *root); /* 0 if it cannot be read */
+
+/* ---- profile --------------------------------------------------------------------------------- */
+
+/* What all calls of one op cost since profiling was turned on. */
 typedef struct td_profile_row {
     const char *op;
     double      seconds, flops, bytes;
     int64_t     calls;
 } td_profile_row;
+
+/* Turn timing of single calls on or off; forgets earlier times. Slower: it waits for each call. */
 void   td_plan_profile(td_plan *, bool on);
+/* Fill one row per op, in order of first call, and return their number; ops beyond `room` rows are
+ * left out. */
 size_t td_plan_profile_rows(const td_plan *, td_profile_row *rows, size_t room);
 
 /* ---- variables on a device ------------------------------------------------------------------- */
 
+/* `real`: the dtype of reals, TD_F32 or TD_F64, the same for all graphs over these variables. */
+
+/* Allocate zeroed device memory for all variables that have none yet. */
 int  td_variables_allocate(td_variables *, const td_device *, int real, td_error *error);
 void td_variables_release(td_variables *, const td_device *);
+/* Give all variables their initial values: a function of seed, name and element, so models share
+ * those of the parameters that they have in common. */
 int  td_variables_initialize(td_variables *, const td_device *, int real, uint64_t seed,
                              td_error *error);
+/* Write or read all elements, as floats. */
 int  td_variable_set(td_variable *, const td_device *, int real, const float *values,
                      td_error *error);
 int  td_variable_get(const td_variable *, const td_device *, int real, float *values,
                      td_error *error);
-/* Elements [first, first + count) of it, and no more of the device's memory. */
+/* Read elements [first, first + count); no more than these leave the device. */
 int  td_variable_slice(const td_variable *, const td_device *, int real, int64_t first,
                        int64_t count, float *values, td_error *error);
 

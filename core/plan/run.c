@@ -1,88 +1,82 @@
-/* run.c - a plan at work: memory, inputs, calls, results, profile. */
+/* run.c - a plan at work: memory, inputs, calls, results, profile.
+ *
+ * Once memory is bound, nothing here allocates (but for an error message): a training step is a
+ * loop over calls whose addresses are filled in. Host and device memory are kept apart: whatever
+ * crosses goes through the backend's upload and download, or is used in place where these are NULL.
+ */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "plan/elements.h"
 #include "plan/internal.h"
 
-size_t td_plan_arena(const td_plan *p) { return p->arena; }
-size_t td_plan_inputs(const td_plan *p) { return p->own; }
+size_t td_plan_arena(const td_plan *p) { return p->arena_bytes; }
+size_t td_plan_inputs(const td_plan *p) { return p->own_bytes; }
 
-void td_plan_free(td_plan *p)
-{
-    if (!p)
-        return;
-    if (p->own_memory)
-        p->device.backend->release(p->device.state, p->own_memory, p->own);
-    td_arena_free(p->memory);
-    free(p->scratch);
-    free(p->nodes);
-    free(p->calls);
-    free(p->storages);
-    free(p);
-}
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
-/* ---- values in and out ----------------------------------------------------------------------- */
-
-static void store(void *to, int dtype, int64_t i, double value)
-{
-    if (dtype == TD_F64)
-        ((double *)to)[i] = value;
-    else if (dtype == TD_I32)
-        ((int32_t *)to)[i] = (int32_t)value;
-    else
-        ((float *)to)[i] = (float)value;
-}
-
-static double load(const void *from, int dtype, int64_t i)
-{
-    return dtype == TD_F64   ? ((const double *)from)[i]
-           : dtype == TD_I32 ? ((const int32_t *)from)[i]
-                             : (double)((const float *)from)[i];
-}
-
-/* Where the host writes values for a storage: its own memory, or a scratch that `sent` uploads. */
+/* Where the host writes elements for a storage: its memory itself, or a scratch that `upload`
+ * sends. */
 static void *host_side(td_plan *p, td_storage *s)
 {
     return p->device.backend->upload ? p->scratch : s->memory;
 }
 
-static int sent(td_plan *p, td_storage *s, td_error *error)
+static int upload(td_plan *p, td_storage *s, td_error *error)
 {
     const td_backend *b = p->device.backend;
     if (b->upload && b->upload(p->device.state, s->memory, p->scratch,
                                (size_t)s->count * td_dtype_size(s->dtype)))
-        return td_fail(error, TD_EIO, "backend '%s' cannot take an input", b->plugin.name);
+        return td_fail(error, TD_EIO, "backend '%s' failed to upload an input", b->plugin.name);
     return 0;
 }
 
-static int set(td_plan *p, const char *name, const void *values, int dtype, int64_t count,
+/* Whether elements of `dtype` may fill the input. Reals convert to each other, since the caller
+ * need not know the graph's real type; integers do not, as a token id that became a real is a
+ * bug. */
+static int check_input(const td_storage *s, const char *name, int dtype, int64_t count,
+                       td_error *error)
+{
+    bool integers = dtype == TD_I32;
+    if (!s->memory)
+        return td_fail(
+            error, TD_EGRAPH,
+            "cannot set input '%s': the plan has no memory yet, td_plan_bind comes first", name);
+    if (count != s->count)
+        return td_fail(error, TD_EGRAPH,
+                       "input '%s' has %lld elements; the graph was built for %lld", name,
+                       (long long)count, (long long)s->count);
+    if ((s->dtype == TD_I32) != integers)
+        return td_fail(error, TD_EGRAPH,
+                       "cannot set input '%s' from %s: the graph declares it as %s", name,
+                       integers ? "integers" : "reals", td_dtype_name(s->dtype));
+    return 0;
+}
+
+/* Into the storage itself, or into the scratch and from there to the device. */
+static int set(td_plan *p, const char *name, const void *elements, int dtype, int64_t count,
                td_error *error)
 {
     td_node      *n = td_map_get(p->g->inputs, name);
     td_node_plan *np = n ? td_plan_node(p, n) : NULL;
     td_storage   *s;
+    int           code;
 
     if (!np || !np->placed[0])
-        return 0; /* this graph does not read it */
+        return 0; /* this graph does not read it: a batch has arrays for several graphs */
     s = &p->storages[np->place[0].storage];
-    if (!s->memory)
-        return td_fail(error, TD_EGRAPH, "input '%s' is set before the plan has memory", name);
-    if (count != s->count)
-        return td_fail(error, TD_EGRAPH,
-                       "input '%s' has %lld elements; the graph was built for %lld", name,
-                       (long long)count, (long long)s->count);
-    if ((s->dtype == TD_I32) != (dtype == TD_I32))
-        return td_fail(error, TD_EGRAPH, "input '%s' is given %s; the graph wants %s", name,
-                       dtype == TD_I32 ? "integers" : "reals",
-                       dtype == TD_I32 ? "reals" : "integers");
+    code = check_input(s, name, dtype, count, error);
+    if (code)
+        return code;
     s->is_set = true;
     if (dtype == s->dtype)
-        memcpy(host_side(p, s), values, (size_t)count * td_dtype_size(dtype));
+        memcpy(host_side(p, s), elements, (size_t)count * td_dtype_size(dtype));
     else
         for (int64_t i = 0; i < count; i++)
-            store(host_side(p, s), s->dtype, i, load(values, dtype, i));
-    return sent(p, s, error);
+            td_element_store(host_side(p, s), s->dtype, i, td_element_load(elements, dtype, i));
+    return upload(p, s, error);
 }
 
 int td_plan_set_ints(td_plan *p, const char *name, const int32_t *values, int64_t count,
@@ -97,6 +91,7 @@ int td_plan_set_floats(td_plan *p, const char *name, const float *values, int64_
     return set(p, name, values, TD_F32, count, error);
 }
 
+/* The caller of a scalar (a step number, a rate) need not know which dtype the graph gave it. */
 int td_plan_set_scalar(td_plan *p, const char *name, double value, td_error *error)
 {
     td_node *n = td_map_get(p->g->inputs, name);
@@ -108,6 +103,7 @@ int td_plan_set_scalar(td_plan *p, const char *name, double value, td_error *err
 int td_plan_set_batch(td_plan *p, const td_batch *b, td_error *error)
 {
     int code = 0;
+    /* an array without data is only a shape, by which plans are made ahead */
     for (int32_t k = 0; k < b->count && !code; k++) {
         int64_t count = 1;
         for (int d = 0; d < b->at[k].rank; d++)
@@ -118,6 +114,8 @@ int td_plan_set_batch(td_plan *p, const td_batch *b, td_error *error)
     return code;
 }
 
+/* ---- results --------------------------------------------------------------------------------- */
+
 static int64_t find_root(const td_plan *p, const td_tensor *root)
 {
     for (size_t k = 0; k < p->n_roots; k++)
@@ -126,31 +124,50 @@ static int64_t find_root(const td_plan *p, const td_tensor *root)
     return -1;
 }
 
-int td_plan_get(td_plan *p, const td_tensor *root, double *values, int64_t count, td_error *error)
+/* The root's elements in host memory; NULL with an error. */
+static const void *fetch(td_plan *p, int64_t root, td_error *error)
 {
     const td_backend *b = p->device.backend;
-    int64_t           k = find_root(p, root);
-    const td_storage *s;
-    const char       *from;
-    size_t            size;
+    const td_place   *place = &p->roots[root];
+    size_t            size = td_dtype_size(place->view.dtype);
+    size_t            bytes = (size_t)td_count(p->root_tensors[root]) * size;
+    const char       *from = p->storages[td_storage_root(p, place->storage)].memory;
 
-    if (k < 0 || !p->bound)
-        return td_fail(error, TD_EGRAPH, "a tensor is read that is no root of the plan");
-    if (count != td_count(root))
-        return td_fail(error, TD_EGRAPH, "%lld values are read from a tensor of %lld",
-                       (long long)count, (long long)td_count(root));
-    s = &p->storages[td_storage_root(p, p->roots[k].storage)];
-    size = td_dtype_size(root->dtype);
-    from = (const char *)s->memory + (size_t)p->roots[k].offset * size;
-    if (b->sync && b->sync(p->device.state))
-        return td_fail(error, TD_EIO, "backend '%s' failed while running", b->plugin.name);
-    if (b->download) {
-        if (b->download(p->device.state, p->scratch, from, (size_t)count * size))
-            return td_fail(error, TD_EIO, "backend '%s' cannot give a result back", b->plugin.name);
-        from = p->scratch;
+    from += (size_t)place->offset * size;
+    /* calls may still be queued, of which this root is the result */
+    if (b->sync && b->sync(p->device.state)) {
+        td_fail(error, TD_EIO, "backend '%s' failed while running", b->plugin.name);
+        return NULL;
     }
+    if (!b->download)
+        return from;
+    if (b->download(p->device.state, p->scratch, from, bytes)) {
+        td_fail(error, TD_EIO, "backend '%s' failed to download a result", b->plugin.name);
+        return NULL;
+    }
+    return p->scratch;
+}
+
+int td_plan_get(td_plan *p, const td_tensor *root, double *values, int64_t count, td_error *error)
+{
+    int64_t     k = find_root(p, root);
+    const void *from;
+
+    /* only roots keep their memory until the run is over */
+    if (k < 0)
+        return td_fail(
+            error, TD_EGRAPH,
+            "cannot read a tensor that is not a root of the plan: pass it to td_plan_new");
+    if (!p->bound)
+        return td_fail(error, TD_EGRAPH, "cannot read a root: the plan has no memory yet");
+    if (count != td_count(root))
+        return td_fail(error, TD_EGRAPH, "cannot read %lld values from a root of %lld",
+                       (long long)count, (long long)td_count(root));
+    from = fetch(p, k, error);
+    if (!from)
+        return TD_EIO;
     for (int64_t i = 0; i < count; i++)
-        values[i] = load(from, root->dtype, i);
+        values[i] = td_element_load(from, root->dtype, i);
     return 0;
 }
 
@@ -163,42 +180,50 @@ double td_plan_get_scalar(td_plan *p, const td_tensor *root)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
+/* A merged storage gets an address that is never used: `address` asks for its root's. */
 static int find_memory(td_plan *p, char *arena, td_error *error)
 {
+    assert(arena || !p->arena_bytes);
     for (int32_t i = 0; i < p->n_storages; i++) {
         td_storage *s = &p->storages[i];
         if (s->kind == TD_STORAGE_VARIABLE)
             s->memory = s->leaf->variable->memory;
         else if (s->kind == TD_STORAGE_ARENA)
-            s->memory = arena ? arena + s->offset : NULL;
+            s->memory = arena ? arena + s->offset : NULL; /* only empty tensors lie there then */
         else
             s->memory = (char *)p->own_memory + s->offset;
         if (s->kind == TD_STORAGE_VARIABLE && !s->memory)
-            return td_fail(error, TD_EGRAPH, "parameter '%s' has no memory yet",
+            return td_fail(error, TD_EGRAPH,
+                           "variable '%s' has no memory: td_variables_allocate comes before "
+                           "td_plan_bind",
                            s->leaf->variable->name);
     }
     return 0;
 }
 
+/* Views count in elements, memory in bytes. */
 static void *address(const td_plan *p, int32_t storage, int64_t offset, int dtype)
 {
     return (char *)p->storages[td_storage_root(p, storage)].memory +
            offset * (int64_t)td_dtype_size(dtype);
 }
 
-static void point(td_plan *p, td_kernel_call *s)
+/* Absent operands keep NULL, by which a kernel tells them. */
+static void set_addresses(td_plan *p, td_kernel_call *c)
 {
-    for (int k = 0; k < s->call.n_in; k++)
-        s->call.in[k].data = s->in[k] < 0
-                                 ? NULL
-                                 : address(p, s->in[k], s->in_offset[k], s->call.in[k].dtype);
-    for (int k = 0; k < s->call.n_out; k++)
-        s->call.out[k].data = s->out[k] < 0
-                                  ? NULL
-                                  : address(p, s->out[k], s->out_offset[k], s->call.out[k].dtype);
-    s->call.workspace = s->workspace < 0 ? NULL : address(p, s->workspace, 0, TD_F32);
+    for (int k = 0; k < c->call.n_in; k++) {
+        td_view *v = &c->call.in[k];
+        v->data = c->in[k] < 0 ? NULL : address(p, c->in[k], c->in_offset[k], v->dtype);
+    }
+    for (int k = 0; k < c->call.n_out; k++) {
+        td_view *v = &c->call.out[k];
+        v->data = c->out[k] < 0 ? NULL : address(p, c->out[k], c->out_offset[k], v->dtype);
+    }
+    c->call.workspace = c->workspace < 0 ? NULL : address(p, c->workspace, 0, TD_F32);
 }
 
+/* At binding, not before each run: no kernel writes to a constant, and no merge gives its memory
+ * away. */
 static int fill_constants(td_plan *p, td_error *error)
 {
     for (int32_t i = 0; i < p->n_storages; i++) {
@@ -206,21 +231,21 @@ static int fill_constants(td_plan *p, td_error *error)
         if (s->kind != TD_STORAGE_CONSTANT)
             continue;
         for (int64_t k = 0; k < s->count; k++)
-            store(host_side(p, s), s->dtype, k, s->leaf->values[k]);
-        if (sent(p, s, error))
+            td_element_store(host_side(p, s), s->dtype, k, s->leaf->elements[k]);
+        if (upload(p, s, error))
             return TD_EIO;
     }
     return 0;
 }
 
-/* The largest piece that goes between host and device at once. */
+/* The most bytes that cross between host and device in one piece. */
 static size_t largest_transfer(const td_plan *p)
 {
     size_t bytes = 64;
     for (int32_t i = 0; i < p->n_storages; i++)
         if (p->storages[i].kind != TD_STORAGE_ARENA && p->storages[i].bytes > bytes)
             bytes = p->storages[i].bytes;
-    for (size_t k = 0; k < p->n_roots; k++)
+    for (size_t k = 0; k < p->n_roots; k++) /* in double at most */
         if ((size_t)td_count(p->root_tensors[k]) * 8 > bytes)
             bytes = (size_t)td_count(p->root_tensors[k]) * 8;
     return bytes;
@@ -229,23 +254,28 @@ static size_t largest_transfer(const td_plan *p)
 int td_plan_bind(td_plan *p, void *arena, td_error *error)
 {
     const td_backend *b = p->device.backend;
-    if (!p->own_memory && p->own && !(p->own_memory = b->allocate(p->device.state, p->own)))
+    /* a plan is bound again when the arena grows; its own memory stays */
+    if (!p->own_memory && p->own_bytes)
+        p->own_memory = b->allocate(p->device.state, p->own_bytes);
+    if (!p->own_memory && p->own_bytes)
         return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for the inputs of a plan",
-                       p->own);
-    if (!p->scratch && b->upload && !(p->scratch = malloc(largest_transfer(p))))
-        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for transfers",
+                       p->own_bytes);
+    if (!p->scratch && b->upload)
+        p->scratch = malloc(largest_transfer(p));
+    if (!p->scratch && b->upload)
+        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for transfers to the device",
                        largest_transfer(p));
     if (find_memory(p, arena, error) || fill_constants(p, error))
         return TD_EGRAPH;
     for (int32_t i = 0; i < p->n_calls; i++)
-        point(p, p->calls[i]);
+        set_addresses(p, p->calls[i]);
     p->bound = true;
     return 0;
 }
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-/* Each run wants its own: one that is forgotten would keep the last run's values. */
+/* Inputs are used up by a run: a forgotten one is an error, not silently that of the last run. */
 static int take_inputs(td_plan *p, td_error *error)
 {
     for (int32_t i = 0; i < p->n_inputs; i++) {
@@ -267,33 +297,57 @@ static const char *status_text(int code)
         TD_STATUSES(X)
 #undef X
     default:
-        return "for a reason of its own";
+        return "a code of the kernel's own";
     }
 }
 
-static int call_failed(const td_plan *p, const td_kernel_call *s, int code, td_error *error)
+/* What a code most likely means when it comes from a kernel. */
+static const char *advice(int code)
 {
-    td_text inputs = { 0 };
-    for (int k = 0; k < s->call.n_in; k++)
-        if (s->in[k] >= 0) {
+    switch (code) {
+    case TD_EFORMAT:
+        return ": is an id or a label outside its table?";
+    case TD_ERANGE:
+        return ": do the rows' tokens fit into the cache?";
+    default:
+        return "";
+    }
+}
+
+/* Names all that is known of the call: its operands' dims mostly tell what is wrong. */
+static int call_failed(const td_plan *p, const td_kernel_call *c, int code, td_error *error)
+{
+    const char *path = c->node ? c->node->path : "";
+    td_text     inputs = { 0 };
+    for (int k = 0; k < c->call.n_in; k++)
+        if (c->in[k] >= 0) {
             td_text_print(&inputs, "%sinput %d ", *td_text_get(&inputs) ? ", " : "", k);
-            td_print_dims(&inputs, s->call.in[k].dtype, s->call.in[k].rank, s->call.in[k].dim);
+            td_print_dims(&inputs, c->call.in[k].dtype, c->call.in[k].rank, c->call.in[k].dim);
         }
-    td_fail(error, code,
-            "%s: kernel '%s' of backend '%s' failed with code %d, %s; it was given %s%s",
-            s->node ? s->node->path : "", s->kernel->op, p->device.backend->plugin.name, code,
-            status_text(code), td_text_get(&inputs),
-            code == TD_EFORMAT  ? ": is an id or a label outside its table?"
-            : code == TD_ERANGE ? ": do the rows' tokens fit into the cache?"
-                                : "");
+    td_fail(error, code, "%s%skernel '%s' of backend '%s' failed with code %d (%s) on %s%s", path,
+            *path ? ": " : "", c->kernel->op, p->device.backend->plugin.name, code,
+            status_text(code), td_text_get(&inputs), advice(code));
     td_text_free(&inputs);
     return code;
 }
 
-static int run_call(td_plan *p, td_kernel_call *s, td_error *error)
+static int run_call(td_plan *p, td_kernel_call *c, td_error *error)
 {
-    int code = s->kernel->run(&s->call);
-    return code ? call_failed(p, s, code, error) : 0;
+    int code = c->kernel->run(&c->call);
+    return code ? call_failed(p, c, code, error) : 0;
+}
+
+/* The same, timed. Without the sync a call would be charged with the queue of those before it. */
+static int profile_call(td_plan *p, td_kernel_call *c, td_error *error)
+{
+    const td_backend *b = p->device.backend;
+    double            start = td_now();
+    int               code = run_call(p, c, error);
+    if (b->sync)
+        b->sync(p->device.state);
+    c->seconds += td_now() - start;
+    c->runs++;
+    return code;
 }
 
 int td_plan_run(td_plan *p, td_error *error)
@@ -302,22 +356,15 @@ int td_plan_run(td_plan *p, td_error *error)
     int               code = 0;
 
     if (!p->bound)
-        return td_fail(error, TD_EGRAPH, "the plan has no memory yet");
+        return td_fail(error, TD_EGRAPH, "cannot run the plan: it has no memory yet");
     if (take_inputs(p, error))
         return TD_EGRAPH;
     for (int32_t i = 0; i < p->n_calls && !code; i++) {
-        td_kernel_call *s = p->calls[i];
-        double   start = p->profile ? td_now() : 0;
-        if (s->dropped)
-            continue;
-        code = run_call(p, s, error);
-        if (p->profile) {
-            if (b->sync)
-                b->sync(p->device.state);
-            s->seconds += td_now() - start;
-            s->runs++;
-        }
+        td_kernel_call *c = p->calls[i];
+        if (!c->dropped)
+            code = p->profile ? profile_call(p, c, error) : run_call(p, c, error);
     }
+    /* a queue reports its failures late: the run has succeeded only when all of it has */
     if (!code && b->sync && b->sync(p->device.state))
         code = td_fail(error, TD_EIO, "backend '%s' failed while running", b->plugin.name);
     return code;
@@ -325,6 +372,7 @@ int td_plan_run(td_plan *p, td_error *error)
 
 /* ---- profile --------------------------------------------------------------------------------- */
 
+/* Times are kept by call and summed by op on demand, so that profiling adds no lookup to a run. */
 void td_plan_profile(td_plan *p, bool on)
 {
     p->profile = on;
@@ -334,9 +382,10 @@ void td_plan_profile(td_plan *p, bool on)
     }
 }
 
-static double call_flops(const td_kernel_call *s)
+/* Of one run; attention counts as if its mask showed all pairs, as a plan knows no batch. */
+static double call_flops(const td_kernel_call *c)
 {
-    const td_node *n = s->node;
+    const td_node *n = c->node;
     td_tensor     *in[TD_MAX_INPUTS] = { NULL }, *out[TD_MAX_OUTPUTS] = { NULL };
     td_flops       f = { 0, 0, 0 };
     if (!n)
@@ -344,7 +393,7 @@ static double call_flops(const td_kernel_call *s)
     for (int k = 0; k < n->n_in; k++)
         in[k] = n->in[k] ? &n->in[k]->t : NULL;
     for (int k = 0; k < n->n_out; k++)
-        out[k] = s->out[k] >= 0 ? &n->out[k].t : NULL;
+        out[k] = c->out[k] >= 0 ? &n->out[k].t : NULL;
     if (!n->op->flops)
         return (double)td_count(&n->out[0].t);
     n->op->flops(in, n->n_in, out, &n->attrs, 1, &f);
@@ -353,34 +402,44 @@ static double call_flops(const td_kernel_call *s)
 
 static double view_bytes(const td_view *v, int32_t storage)
 {
-    double bytes = (double)td_dtype_size(v->dtype);
+    double bytes;
+    if (storage < 0)
+        return 0;
+    bytes = (double)td_dtype_size(v->dtype);
     for (int k = 0; k < v->rank; k++)
         bytes *= (double)v->dim[k];
-    return storage < 0 ? 0 : bytes;
+    return bytes;
+}
+
+/* Bytes that one run reads and writes, each operand once: a lower bound of the traffic. */
+static double call_bytes(const td_kernel_call *c)
+{
+    double bytes = 0;
+    for (int k = 0; k < c->call.n_in; k++)
+        bytes += view_bytes(&c->call.in[k], c->in[k]);
+    for (int k = 0; k < c->call.n_out; k++)
+        bytes += view_bytes(&c->call.out[k], c->out[k]);
+    return bytes;
 }
 
 size_t td_plan_profile_rows(const td_plan *p, td_profile_row *rows, size_t room)
 {
     size_t n = 0;
     for (int32_t i = 0; i < p->n_calls; i++) {
-        const td_kernel_call *s = p->calls[i];
-        size_t         k = 0;
-        double                calls = (double)s->runs;
-        if (s->dropped)
+        const td_kernel_call *c = p->calls[i];
+        size_t                k = 0; /* the op's row: few enough ops for a linear search */
+        if (c->dropped)
             continue;
-        while (k < n && strcmp(rows[k].op, s->kernel->op))
+        while (k < n && strcmp(rows[k].op, c->kernel->op))
             k++;
         if (k == room)
             continue;
         if (k == n)
-            rows[n++] = (td_profile_row){ .op = s->kernel->op };
-        rows[k].seconds += s->seconds;
-        rows[k].calls += s->runs;
-        rows[k].flops += calls * call_flops(s);
-        for (int j = 0; j < s->call.n_in; j++)
-            rows[k].bytes += calls * view_bytes(&s->call.in[j], s->in[j]);
-        for (int j = 0; j < s->call.n_out; j++)
-            rows[k].bytes += calls * view_bytes(&s->call.out[j], s->out[j]);
+            rows[n++] = (td_profile_row){ .op = c->kernel->op };
+        rows[k].seconds += c->seconds;
+        rows[k].calls += c->runs;
+        rows[k].flops += (double)c->runs * call_flops(c);
+        rows[k].bytes += (double)c->runs * call_bytes(c);
     }
     return n;
 }

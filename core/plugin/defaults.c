@@ -1,4 +1,4 @@
-/* defaults.c - the config struct of a plugin with every option at its default. */
+/* defaults.c - plugins with every option at its default. */
 #include "plugin/defaults.h"
 
 #include "plugin/options.h"
@@ -6,15 +6,17 @@
 static void *defaults(td_registry *r, const td_plugin *p, int depth, td_arena *arena,
                       td_error *error);
 
+/* `depth`: of parts around this one. */
 static int part_defaults(td_registry *r, const char *kind, const char *name, int depth,
                          td_arena *arena, td_part *out, td_error *error)
 {
     const td_plugin *p = td_registry_find(r, kind, name, error);
     out->plugin = p;
     out->config = p ? defaults(r, p, depth, arena, error) : NULL;
-    return out->config ? 0 : TD_EPLUGIN;
+    return out->config ? 0 : td_failed(error, TD_EPLUGIN);
 }
 
+/* One option. PARTS have no default, so only PART leads to other plugins. */
 static int set_default(td_registry *r, const td_option *o, char *field, int depth, td_arena *arena,
                        td_error *error)
 {
@@ -28,15 +30,16 @@ static int set_default(td_registry *r, const td_option *o, char *field, int dept
 static void *defaults(td_registry *r, const td_plugin *p, int depth, td_arena *arena,
                       td_error *error)
 {
-    char     *config = td_arena_alloc(arena, p->config_size ? p->config_size : 1);
+    char     *config;
     td_option row;
     if (depth > TD_DEEPEST_PART) {
         td_fail(error, TD_EPLUGIN,
-                "%s '%s': its default parts lie in each other more than %d deep: is it its own "
-                "default?",
+                "%s '%s': its default parts are nested more than %d deep: is it its own default?",
                 p->kind, p->name, TD_DEEPEST_PART);
         return NULL;
     }
+    /* zeroed, as options without a default should be; a byte at least, so that NULL is an error */
+    config = td_arena_alloc(arena, p->config_size ? p->config_size : 1);
     if (!config) {
         td_fail(error, TD_ENOMEM, "out of memory for the options of '%s'", p->name);
         return NULL;

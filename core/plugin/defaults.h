@@ -1,18 +1,21 @@
-/* defaults.h - plugins with every option at its default. */
+/* defaults.h - plugins with every option at its default: for parts that a config does not name, for
+ * tests and for programs without a config. */
 #ifndef TD_PLUGIN_DEFAULTS_H
 #define TD_PLUGIN_DEFAULTS_H
 
 #include "base/arena.h"
 #include "plugin/registry.h"
 
-/* Parts nested deeper than this: a part that is its own default would never end. */
+/* Parts in parts: more than any real plugin needs. A part whose default is itself would never
+ * end. */
 enum { TD_DEEPEST_PART = 32 };
 
-/* A config struct of the plugin with all defaults (PART options with a default name are resolved
- * and filled too; required options are left 0). Memory from the arena. NULL with `error`. */
+/* A config struct of the plugin, in the arena, with every option at its default. PART options
+ * with a default are found and filled in the same way; required options are 0. NULL with
+ * `error`. [main] */
 void *td_options_defaults(td_registry *, const td_plugin *, td_arena *, td_error *error);
 
-/* A part by name with all defaults: for tests, and for embedders. */
+/* The same for a part by name: finds the plugin, too. 0, or a negative code with `error`. [main] */
 int td_part_defaults(td_registry *, const char *kind, const char *name, td_arena *, td_part *out,
                      td_error *error);
 

@@ -1,8 +1,8 @@
-/* kinds.c - the kinds of plugins that this host knows. */
+/* kinds.c - the kinds of plugins that this host knows, and the hooks that each must set. */
+#include "plugin/kinds.h"
+
 #include <string.h>
 
-#include "plugin/module.h"
-#include "plugin/registry.h"
 #include "tandem/kind/architecture.h"
 #include "tandem/kind/backend.h"
 #include "tandem/kind/comm.h"
@@ -15,23 +15,24 @@
 #include "tandem/kind/schedule.h"
 #include "tandem/kind/tokenizer.h"
 
+/* The only place that lists the kinds; everything else goes through this table. */
 const td_kind *td_kinds(void)
 {
+    /* sorted by name: listings and reference pages keep this order */
     static const td_kind kinds[] = {
         { TD_ARCHITECTURE_KIND, "architecture", "how a model reads given and predicted tokens",
           sizeof(td_architecture) },
-        { TD_ATTENTION_KIND, "attention", "queries and the tokens they read",
-          sizeof(td_attention) },
+        { TD_ATTENTION_KIND, "attention", "how queries read other tokens", sizeof(td_attention) },
         { TD_BACKEND_KIND, "backend", "a compute device: memory, copies, a queue",
           sizeof(td_backend) },
         { TD_COMM_KIND, "comm", "communication between the processes of a run", sizeof(td_comm) },
         { TD_DATA_KIND, "data", "a source of training and held-out records", sizeof(td_data) },
         { TD_FFN_KIND, "ffn", "the feed-forward sublayer", sizeof(td_ffn) },
-        { TD_KERNELS_KIND, "kernels", "how ops are computed on a backend", sizeof(td_kernels) },
+        { TD_KERNELS_KIND, "kernels", "how a backend computes ops", sizeof(td_kernels) },
         { TD_LOGGER_KIND, "logger", "where metrics go", sizeof(td_logger) },
         { TD_LOSS_KIND, "loss", "a training objective", sizeof(td_loss) },
         { TD_NORM_KIND, "norm", "a normalization layer", sizeof(td_norm) },
-        { TD_OP_KIND, "op", "what a node of the graph may be", sizeof(td_op) },
+        { TD_OP_KIND, "op", "an operation of the graph", sizeof(td_op) },
         { TD_OPTIMIZER_KIND, "optimizer", "the update of the parameters", sizeof(td_optimizer) },
         { TD_POSITION_KIND, "position", "a positional scheme", sizeof(td_position) },
         { TD_SCHEDULE_KIND, "schedule", "the learning rate as a function of the step",
@@ -42,17 +43,26 @@ const td_kind *td_kinds(void)
     return kinds;
 }
 
-/* ---- hooks that the host calls without asking whether they are there ------------------------- */
+const td_kind *td_kind_find(const char *id)
+{
+    for (const td_kind *k = td_kinds(); k->id; k++)
+        if (!strcmp(k->id, id))
+            return k;
+    return NULL;
+}
+
+/* ---- hooks that the host calls without testing them for NULL --------------------------------- */
 
 typedef struct hook {
     const char *kind, *name;
     size_t      offset;
 } hook;
 
-#define HOOK(type, KIND, hook)            \
-    {                                     \
-        KIND, #hook, offsetof(type, hook) \
-    }
+/* clang-format off */
+#define HOOK(type, KIND, hook) { KIND, #hook, offsetof(type, hook) }
+/* clang-format on */
+
+/* Optional hooks are left out: the host tests those, and their comments say what NULL means. */
 static const hook needed[] = {
     HOOK(td_architecture, TD_ARCHITECTURE_KIND, extent),
     HOOK(td_architecture, TD_ARCHITECTURE_KIND, arrange),
@@ -96,9 +106,11 @@ static const hook needed[] = {
 const char *td_kind_missing_hook(const td_plugin *p)
 {
     for (size_t k = 0; k < sizeof needed / sizeof *needed; k++) {
-        void *value = NULL;
+        void *value = NULL; /* stays so for a hook behind the end */
         if (strcmp(needed[k].kind, p->kind))
             continue;
+        /* an older module's struct may end before the hook; function pointers have their own
+         * types, so look at the bits */
         if (needed[k].offset + sizeof value <= p->size)
             memcpy(&value, (const char *)p + needed[k].offset, sizeof value);
         if (!value)

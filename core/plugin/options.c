@@ -1,19 +1,22 @@
-/* options.c - option tables at work: rows, single defaults, descriptions. */
+/* options.c - option tables: their rows, the default of one option, a description of one. */
 #include "plugin/options.h"
 
 #include <math.h>
 #include <string.h>
 
+/* Fields are only ever added at the end of a row, so a shorter one is a prefix of a longer one. */
 bool td_option_row(const td_option *table, size_t option_size, size_t i, td_option *out)
 {
-    const char *row = (const char *)table + i * option_size;
     memset(out, 0, sizeof *out);
     if (!table)
         return false;
-    memcpy(out, row, option_size < sizeof *out ? option_size : sizeof *out);
+    /* the stride is the module's, the copy is at most the host's */
+    memcpy(out, (const char *)table + i * option_size,
+           option_size < sizeof *out ? option_size : sizeof *out);
     return out->type != TD_TYPE_END;
 }
 
+/* Numbers of every type are kept as doubles in a row: a table is plain constant data. */
 void td_option_default(const td_option *o, char *field)
 {
     switch (o->type) {
@@ -28,71 +31,79 @@ void td_option_default(const td_option *o, char *field)
         *(double *)(void *)field = o->number;
         break;
     case TD_TYPE_STRING:
+        /* plugins are promised that a string is never NULL */
         *(const char **)(void *)field = o->text ? o->text : "";
         break;
     default:
-        break;
+        break; /* lists are empty and parts unset: all bits 0 */
     }
 }
 
+/* ---- descriptions ---------------------------------------------------------------------------- */
+
+/* Tables write "no limit" as an infinity, as DBL_MAX or as INT64_MAX. */
 static void print_range(const td_option *o, const char *type, td_text *out)
 {
+    bool has_min = o->min > -1e300 && !isinf(o->min), has_max = o->max < 1e18;
     td_text_print(out, "%s", type);
-    if (o->min > -1e300 && !isinf(o->min))
-        td_text_print(out, o->max < 1e18 ? " %.15g .. %.15g" : " from %.15g", o->min, o->max);
-    else if (o->max < 1e18)
+    if (has_min && has_max)
+        td_text_print(out, " %.15g .. %.15g", o->min, o->max);
+    else if (has_min)
+        td_text_print(out, " from %.15g", o->min);
+    else if (has_max)
         td_text_print(out, " up to %.15g", o->max);
 }
 
+/* As they are written in a config, with quotes. */
 static void print_choices(const td_option *o, td_text *out)
 {
     for (size_t k = 0; o->choices[k]; k++)
         td_text_print(out, "%s\"%s\"", k ? " | " : "", o->choices[k]);
 }
 
-static void print_type(const td_option *o, td_text *out)
+/* What a type is called, for those that need no more; NULL: see print_type. */
+static const char *type_name(int64_t type)
 {
-    switch (o->type) {
+    switch (type) {
     case TD_TYPE_BOOL:
-        td_text_print(out, "true | false");
-        break;
-    case TD_TYPE_INT:
-        print_range(o, "int", out);
-        break;
-    case TD_TYPE_FLOAT:
-        print_range(o, "float", out);
-        break;
+        return "true | false";
     case TD_TYPE_STRING:
-        td_text_print(out, "string");
-        break;
-    case TD_TYPE_CHOICE:
-        print_choices(o, out);
-        break;
-    case TD_TYPE_INTS:
-        print_range(o, "list of int", out);
-        break;
-    case TD_TYPE_FLOATS:
-        print_range(o, "list of float", out);
-        break;
+        return "string";
     case TD_TYPE_STRINGS:
-        td_text_print(out, "list of strings");
-        break;
-    case TD_TYPE_PART:
-        td_text_print(out, "group: a plugin of kind %s", o->choices[0]);
-        break;
-    case TD_TYPE_PARTS:
-        td_text_print(out, "list of plugins of kind %s, each a name or a group", o->choices[0]);
-        break;
+        return "list of strings";
     case TD_TYPE_LIST:
-        td_text_print(out, "list of groups");
-        break;
+        return "list of groups";
     default:
-        break;
+        return NULL;
     }
 }
 
+static void print_type(const td_option *o, td_text *out)
+{
+    /* words that a config's author knows, not C's types */
+    const char *name = type_name(o->type);
+    if (name)
+        td_text_print(out, "%s", name);
+    else if (o->type == TD_TYPE_INT)
+        print_range(o, "int", out);
+    else if (o->type == TD_TYPE_FLOAT)
+        print_range(o, "float", out);
+    else if (o->type == TD_TYPE_INTS)
+        print_range(o, "list of int", out);
+    else if (o->type == TD_TYPE_FLOATS)
+        print_range(o, "list of float", out);
+    else if (o->type == TD_TYPE_CHOICE)
+        print_choices(o, out);
+    else if (o->type == TD_TYPE_PART)
+        td_text_print(out, "group: a plugin of kind %s", o->choices[0]);
+    else if (o->type == TD_TYPE_PARTS)
+        td_text_print(out, "list of plugins of kind %s, each a name or a group", o->choices[0]);
+}
+
+/* PARTS and lists have none: they begin empty. */
 static void print_default(const td_option *o, td_text *out)
 {
+    /* a required option has a `number`, too, and it means nothing */
     if (o->flags & TD_OPTION_REQUIRED)
         td_text_print(out, ", required");
     else if (o->type == TD_TYPE_BOOL)
@@ -102,7 +113,8 @@ static void print_default(const td_option *o, td_text *out)
     else if (o->type == TD_TYPE_CHOICE)
         td_text_print(out, ", default \"%s\"", o->choices[(size_t)o->number]);
     else if ((o->type == TD_TYPE_STRING || o->type == TD_TYPE_PART) && o->text && *o->text)
-        td_text_print(out, ", default \"%s\"", o->text);
+        td_text_print(out, ", default \"%s\"",
+                      o->text); /* an empty string is not worth a mention */
 }
 
 void td_option_describe(const td_option *o, td_text *out)

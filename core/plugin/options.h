@@ -1,5 +1,9 @@
-/* options.h - option tables at work: rows, default values, descriptions. Binding a config to parts
- * is config/bind.c. */
+/* options.h - option tables: their rows, the default of one option, a description of one.
+ *
+ * A plugin's options are a constant table (see tandem/plugin.h). This reads tables; it stores
+ * nothing but single defaults. A whole config struct at its defaults is plugin/defaults.h, and one
+ * filled from a config is config/bind.c.
+ */
 #ifndef TD_PLUGIN_OPTIONS_H
 #define TD_PLUGIN_OPTIONS_H
 
@@ -8,14 +12,16 @@
 
 enum { TD_MOST_OPTIONS = 200 }; /* of one table */
 
-/* Row `i` of a table compiled with rows of `option_size` bytes (older ones are shorter): copied to
- * `out`, missing fields 0. False at the end of the table. */
+/* Copy row `i` of a table to `out`; false at its end. Modules built against older headers have
+ * shorter rows, of `option_size` bytes: the fields they lack are 0. Never index a table
+ * directly. */
 bool td_option_row(const td_option *table, size_t option_size, size_t i, td_option *out);
 
-/* Store the default of a single value in its field; of parts and lists nothing. */
+/* Store the default of a BOOL, INT, FLOAT, STRING or CHOICE in its field; other types are left as
+ * they are. */
 void td_option_default(const td_option *, char *field);
 
-/* "int 1 .. 4096, default 8": for help, reference pages and messages. */
+/* Append "int 1 .. 4096, default 8": for help, reference pages and messages. */
 void td_option_describe(const td_option *, td_text *out);
 
 #endif

@@ -1,72 +1,76 @@
-/* registry.h - finds, checks and holds modules and their plugins.
+/* registry.h - finds, loads and keeps modules and their plugins.
  *
- * Search for kind K, name N: in each directory of the search path (--plugin-path, the config's
- * plugin_path, $TANDEM_PLUGIN_PATH, the build or install directory) the file `K-N.so` and every
- * other `*.so` whose bytes mention both. The first directory that has it wins; two files of it that
- * have it are an error, and so is a file `K-N.so` that is refused. Modules are loaded with RTLD_NOW
- * | RTLD_LOCAL, checked before any of their code runs, and never closed.
+ * Nothing is loaded before it is asked for. To find the plugin of kind K and name N, the registry
+ * goes through the search path (see search_path.h). In each directory it tries the file `K-N.so`,
+ * then every other `*.so` whose bytes mention both K and N. The first directory that has the plugin
+ * wins. Two files of one directory that have it are an error, and so is a file `K-N.so` that is
+ * refused: in both cases a silent choice could run another plugin than the one that was meant.
+ *
+ *     td_registry     *r = td_registry_new(NULL, log, &error);
+ *     const td_plugin *p = r ? td_registry_find(r, TD_NORM_KIND, "rms", &error) : NULL;
+ *     if (!p)
+ *         return error.code;
+ *
+ * A registry, and what it returns, lives until td_registry_free; the modules' code stays loaded
+ * even then. All calls are [main].
  */
 #ifndef TD_PLUGIN_REGISTRY_H
 #define TD_PLUGIN_REGISTRY_H
 
 #include "base/log.h"
+#include "plugin/kinds.h"
 #include "tandem/plugin.h"
 
 typedef struct td_registry td_registry;
 
 /* A loaded module. */
 typedef struct td_loaded {
-    const char      *path;
-    const td_module *module; /* copied into the host's own struct */
+    const char      *path;   /* NULL: the core's built-in plugins */
+    const td_module *module; /* the host's copy */
 } td_loaded;
 
-/* `paths`: extra directories, first wins, NULL at the end; NULL: none. The environment's and the
- * installed directories are appended (environment not under elevated privileges). The built-in ops
- * are registered at once. [main] */
-/* A directory of `paths` that cannot be read is an error; one of the environment is only told. */
+/* `paths`: directories to search first, NULL at the end; NULL: none. Those of the environment and
+ * of the installation follow. Built-in ops are registered; nothing is loaded yet. A directory of
+ * `paths` that cannot be read is an error. NULL with `error`. */
 td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error *error);
 void         td_registry_free(td_registry *);
-/* One more directory, searched after `paths` and before the environment's; a directory that is
- * there already stays where it is. Plugins found before are kept. [main] */
-void         td_registry_add_path(td_registry *, const char *directory);
 
-/* One module by its file, before anything of its names is found elsewhere: its plugins come first.
- * NULL with `error`. [main] */
+/* Search another directory, after `paths` and before the environment's. One that is searched
+ * already keeps its place, and plugins found before are kept. */
+void td_registry_add_path(td_registry *, const char *directory);
+
+/* Load one module by its file. Its plugins come before those of the same names that the search path
+ * would find. NULL with `error`. */
 const td_module *td_registry_add_module(td_registry *, const char *path, td_error *error);
 
-/* Whether a directory can be read: 0, or TD_EPLUGIN with a message. */
+/* 0, or TD_EPLUGIN with a message if a directory cannot be read. */
 int td_registry_check_path(const char *directory, td_error *error);
 
-/* The plugin of `kind` ("attention/1") named `name`, loading what is needed. NULL with an error
- * that names the nearest name, the directories searched and why files were refused. Its struct is
- * the host's copy: hooks that the module's older headers did not know are NULL. [main] */
+/* The plugin of `kind` ("attention/1") named `name`, loading what it takes. NULL with an error that
+ * has the nearest name, the directories searched and why files were refused. The struct is the
+ * host's copy: hooks that the module's older headers did not have are NULL. */
 const td_plugin *td_registry_find(td_registry *, const char *kind, const char *name,
                                   td_error *error);
 
-/* Load every module of the search path. Refused ones are in td_registry_refusals. [main] */
+/* Load every module of the search path. Returns 0: files that are refused do not stop it, and are
+ * listed by td_registry_refusal. */
 int td_registry_scan(td_registry *);
 
-/* Load every module whose bytes mention the kind ("kernels/1"). [main] */
+/* Load every module whose bytes mention the kind. */
 int td_registry_scan_kind(td_registry *, const char *kind);
 
-/* The plugins found so far (after a scan: all), sorted by kind and name. */
+/* The plugins found so far (all, after a scan), by kind and name. Indexes hold until the next call
+ * that loads something. */
 size_t           td_registry_count(const td_registry *);
 const td_plugin *td_registry_plugin(const td_registry *, size_t i);
-/* The module that a plugin came from; path NULL: built in. */
+/* Where a plugin came from; its path is NULL if it is built in. */
 const td_loaded *td_registry_module(const td_registry *, const td_plugin *);
 
-/* Files that are no usable modules, each with its message. */
+/* Why files were refused: one message each, with the file's name. */
 size_t      td_registry_refusals(const td_registry *);
 const char *td_registry_refusal(const td_registry *, size_t i);
 
 /* The directories searched, in order; NULL at the end. */
 const char *const *td_registry_paths(const td_registry *);
-
-/* Kinds that this host knows: "attention/1" .., with one line each. NULL at the end of the list. */
-typedef struct td_kind {
-    const char *id, *name, *brief;
-    size_t      size;
-} td_kind;
-const td_kind *td_kinds(void);
 
 #endif

@@ -1,11 +1,13 @@
-/* experiment.h - a config as parts: what every command that reads a config gets. */
+/* experiment.h - a config as parts: every group bound to its plugin or its table, and checked
+ * against the others. Whatever reads a config goes through here, so all report the same errors. */
 #ifndef TD_RUN_EXPERIMENT_H
 #define TD_RUN_EXPERIMENT_H
 
 #include "config/config.h"
-#include "train/trainer.h"
+#include "train/metrics.h"
+#include "train/options.h"
 
-/* Groups that a command needs; those that are there are bound and checked in any case. */
+/* Groups that must exist; existing ones are bound and checked in any case. */
 enum {
     TD_NEED_MODEL = 1,
     TD_NEED_LOSS = 2,
@@ -16,31 +18,23 @@ enum {
     TD_NEED_TRAINING = 63
 };
 
-typedef struct td_train_options {
-    int64_t steps, length, batch, micro_batch, precision, seed, seed_data, seed_init, seed_dropout,
-        recompute, guard, patience;
-    int64_t     log_every, norms_every, evaluate_every, checkpoint_every, keep_last, bucket;
-    double      clip, dropout, spike;
-    bool        dropout_shared, keep_best, pack;
-    const char *weights;
-    td_strings  allow;
-} td_train_options;
-
+/* The group `evaluate`. */
 typedef struct td_evaluate_options {
     int64_t length, prefix, sequences, batch;
 } td_evaluate_options;
 
 typedef struct td_run_options {
     const char *name, *dir;
-    td_parts    loggers;
+    td_parts    loggers; /* as named; td_experiment.loggers has the standard ones, too */
 } td_run_options;
 
 typedef struct td_experiment {
     td_config          *config;
     td_registry        *registry;
+    /* plugin NULL: the config has no such group; backend and comm have defaults */
     td_part             model, loss, optimizer, schedule, tokenizer, data, backend, comm;
     td_list             groups;  /* of td_group_rule */
-    int64_t             threads; /* 0: all */
+    int64_t             threads; /* backend.threads; 0: all processors */
     td_train_options    train;
     td_evaluate_options evaluate;
     td_run_options      run;
@@ -48,22 +42,25 @@ typedef struct td_experiment {
     size_t              n_loggers;
 } td_experiment;
 
-/* A group at the top of a config: the kind of plugin that it names, and the keys in it that are the
- * host's. */
+/* A group at the top of a config: the kind of plugin that it names, and the keys in it that belong
+ * to the host. */
 typedef struct td_group {
     const char      *name;   /* "optimizer" */
     const char      *kind;   /* NULL: it names no plugin */
-    const char      *plugin; /* by default; NULL: none */
+    const char      *plugin; /* the default; NULL: none */
     const char      *brief;
-    const td_option *table; /* NULL: no keys of the host */
+    const td_option *table; /* of the host's keys; NULL: none */
 } td_group;
-/* All of them, in the order in which configs have them; name NULL at the end. */
+/* All groups, in the usual order of configs; name NULL at the end. */
 const td_group *td_experiment_groups(void);
 
-/* Load, bind and check a config. All mistakes are in `errors`; then NULL. */
+/* Load, bind and check a config. NULL with `errors`, which has all of them. */
 td_experiment *td_experiment_open(td_registry *, const char *const *files, size_t n_files,
                                   const char *const *overrides, size_t n_overrides,
                                   const char *search, unsigned needs, td_errors *errors);
+/* The same for a config that was loaded, which is the experiment's from then on. NULL: loading it
+ * failed, with errors. */
+td_experiment *td_experiment_bind(td_registry *, td_config *, unsigned needs, td_errors *errors);
 void           td_experiment_close(td_experiment *);
 
 /* The model of an experiment, for td_engine_open. */

@@ -1,175 +1,244 @@
-/* feed.c - records to examples to batches, one step ahead of the training thread. */
+/* feed.c - records to examples to batches, ahead of the training thread. */
 #include "train/feed.h"
 
+#include <assert.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { AHEAD = 3, PACKED = 64 }; /* steps made ahead; examples per row when packing, at most */
+enum {
+    SLOTS = 3,  /* one that the trainer holds, one ready, one being made */
+    PACKED = 64 /* examples in one row when packing, at most */
+};
 
 typedef struct slot {
-    td_feed_step step;
-    td_arena    *arena; /* the examples' memory */
-    td_example  *examples;
-    td_error     error;
-    bool         ready;
+    td_feed_batch batch;
+    td_arena     *arena; /* the examples' memory */
+    td_example   *examples;
+    td_error      error;
+    bool          ready; /* made, and not given back: the thread leaves it alone */
 } slot;
 
+/* A ring of slots: batch number n is made, and taken, in slot n % SLOTS. `lock` guards everything
+ * that changes after td_feed_open, but for the contents of a slot: these are the thread's until
+ * `ready`, and the trainer's from then on. */
 struct td_feed {
     td_arrange_spec spec;
-    slot            slots[AHEAD];
+    slot            slots[SLOTS];
     int64_t         n_micro;
-    uint64_t        next; /* record that the thread reads next */
-    int             made, taken;
-    bool            stop, holding;
+    uint64_t        next;        /* record that the thread reads next */
+    int             made, taken; /* batches */
+    bool            stop;
+    bool            holding; /* the trainer has the batch taken last */
     pthread_t       thread;
     pthread_mutex_t lock;
     pthread_cond_t  changed;
     bool            started;
 };
 
-/* ---- one step -------------------------------------------------------------------------------- */
+/* ---- one batch ------------------------------------------------------------------------------- */
 
+/* Both parts of a row have a limit of their own: what an encoder reads, and what a decoder does. */
 static bool fits(td_extent used, td_extent more, td_extent most)
 {
     return used.first + more.first <= most.first && used.second + more.second <= most.second;
 }
 
-/* First fit: the row that an example goes to, -1: none has room. */
-static int64_t row_for(td_extent *used, const int *in_row, int64_t rows, td_extent e,
-                       td_extent most)
+/* How much of each row is taken. */
+typedef struct rows {
+    td_extent *used;
+    int       *examples;
+    int64_t    count;
+    td_extent  most; /* of one row */
+} rows;
+
+/* First fit: the row that an example goes to; -1: none has room. */
+static int64_t row_for(rows *r, td_extent e)
 {
-    for (int64_t r = 0; r < rows; r++)
-        if (in_row[r] < PACKED && fits(used[r], e, most)) {
-            used[r].first += e.first;
-            used[r].second += e.second;
-            return r;
+    for (int64_t k = 0; k < r->count; k++)
+        if (r->examples[k] < PACKED && fits(r->used[k], e, r->most)) {
+            r->used[k].first += e.first;
+            r->used[k].second += e.second;
+            r->examples[k]++;
+            return k;
         }
     return -1;
 }
 
-/* Fill the step's rows from record `first`, one example each, or as many as fit; how many. 0 with
- * the slot's error. */
+/* An example is longer than a row only if the data source ignores td_data_in.length. */
+static int read_example(const td_feed *f, uint64_t record, td_arena *arena, td_extent most,
+                        td_example *out, td_extent *extent, td_error *error)
+{
+    if (td_arrange_fetch(&f->spec, record, arena, out, error))
+        return error->code;
+    *extent = td_arrange_extent(&f->spec, out);
+    return fits((td_extent){ 0, 0 }, *extent, most)
+               ? 0
+               : td_fail(error, TD_EFORMAT, "record %llu is longer than train.length = %lld allows",
+                         (unsigned long long)record, (long long)f->spec.length);
+}
+
+/* Assign records from `first` on to the step's rows: one each or, packing, until one fits nowhere;
+ * that one begins the next step. Returns how many; 0 with the slot's error. */
 static int64_t take(td_feed *f, slot *k, uint64_t first)
 {
-    int64_t   rows = f->spec.batch, n = 0, most_examples = f->spec.pack ? rows * PACKED : rows;
-    td_extent most = td_arrange_limit(&f->spec),
-              *used = td_arena_alloc(k->arena, (size_t)rows * sizeof *used);
-    int      *in_row = td_arena_alloc(k->arena, (size_t)rows * sizeof *in_row);
+    int64_t n = 0, count = f->spec.batch, most = f->spec.pack ? count * PACKED : count;
+    rows    r = { td_arena_alloc(k->arena, (size_t)count * sizeof *r.used),
+                  td_arena_alloc(k->arena, (size_t)count * sizeof *r.examples), count,
+                  td_arrange_limit(&f->spec) };
 
-    if (!used || !in_row) {
+    /* from the slot's arena, which gives zeros */
+    if (!r.used || !r.examples) {
         td_fail(&k->error, TD_ENOMEM, "out of memory while making a batch");
         return 0;
     }
-    for (; n < most_examples; n++) {
+    for (; n < most; n++) {
         td_example *x = &k->examples[n];
-        if (td_arrange_fetch(&f->spec, first + (uint64_t)n, k->arena, x, &k->error))
+        td_extent   e = { 0, 0 };
+        if (read_example(f, first + (uint64_t)n, k->arena, r.most, x, &e, &k->error))
             return 0;
-        if (!fits((td_extent){ 0, 0 }, td_arrange_extent(&f->spec, x), most)) {
-            td_fail(&k->error, TD_EFORMAT, "record %llu is longer than train.length = %lld allows",
-                    (unsigned long long)(first + (uint64_t)n), (long long)f->spec.length);
-            return 0;
-        }
-        x->row = f->spec.pack ? row_for(used, in_row, rows, td_arrange_extent(&f->spec, x), most)
-                              : n;
+        x->row = f->spec.pack ? row_for(&r, e) : n;
         if (x->row < 0)
             break;
-        in_row[x->row]++;
     }
     return n;
 }
 
-/* Micro-batch m takes rows [m micro_batch, (m+1) micro_batch). */
+/* The examples of micro-batch m, which takes rows [m micro_batch, (m+1) micro_batch); and the
+ * longest of them. */
+static int64_t choose(const td_feed *f, slot *k, int64_t m, int64_t n, td_example *out,
+                      td_extent *need)
+{
+    int64_t rows = f->spec.micro_batch, count = 0;
+    for (int64_t i = 0; i < n; i++) {
+        td_extent e;
+        if (k->examples[i].row / rows != m)
+            continue;
+        e = td_arrange_extent(&f->spec, &k->examples[i]);
+        need->first = e.first > need->first ? e.first : need->first;
+        need->second = e.second > need->second ? e.second : need->second;
+        out[count] = k->examples[i];
+        out[count].row %= rows;
+        k->batch.examples[m][out[count].row] = (int32_t)i;
+        count++;
+    }
+    return count;
+}
+
 static int make_micro(td_feed *f, slot *k, int64_t m, int64_t n)
 {
-    int64_t     rows = f->spec.micro_batch, count = 0;
-    td_example *mine = td_arena_alloc(k->arena, (size_t)(n + 1) * sizeof *mine);
-    td_batch   *b = k->step.micro[m];
+    td_example *chosen = td_arena_alloc(k->arena, (size_t)(n + 1) * sizeof *chosen);
     td_extent   need = { 1, 0 }, most = td_arrange_limit(&f->spec);
+    int64_t     count;
 
-    if (!mine)
+    if (!chosen)
         return td_fail(&k->error, TD_ENOMEM, "out of memory while making a batch");
-    for (int64_t i = 0; i < n; i++)
-        if (k->examples[i].row / rows == m) {
-            td_extent e = td_arrange_extent(&f->spec, &k->examples[i]);
-            mine[count] = k->examples[i];
-            mine[count].row %= rows;
-            k->step.examples[m][mine[count].row] = (int32_t)i;
-            need.first = e.first > need.first ? e.first : need.first;
-            need.second = e.second > need.second ? e.second : need.second;
-            count++;
-        }
+    count = choose(f, k, m, n, chosen, &need);
+    /* packed rows are nearly full: one shape serves them all */
     need = f->spec.pack
                ? most
                : (td_extent){ td_arrange_rounded(need.first, f->spec.bucket, most.first),
                               td_arrange_rounded(need.second, f->spec.bucket, most.second) };
-    return td_arrange_rows(&f->spec, mine, count, rows, need, b, &k->error);
+    return td_arrange_rows(&f->spec, chosen, count, f->spec.micro_batch, need, k->batch.micro[m],
+                           &k->error);
 }
 
+/* The batch of the step whose records begin at `first`; after a failure the slot has the error, and
+ * whatever else is in it is not used. */
 static void make(td_feed *f, slot *k, uint64_t first)
 {
     int64_t n;
+    /* arrays and arena are reused, so that a feed in its stride allocates nothing */
     td_arena_reset(k->arena);
     memset(&k->error, 0, sizeof k->error);
-    k->step.weight = 0;
-    k->step.tokens = k->step.targets = 0;
+    k->batch.weight = 0;
+    k->batch.tokens = k->batch.targets = 0;
     n = take(f, k, first);
     for (int64_t m = 0; n > 0 && m < f->n_micro && !k->error.code; m++) {
         if (make_micro(f, k, m, n) && !k->error.code)
             td_fail(&k->error, TD_EFORMAT, "architecture '%s' cannot arrange a batch",
                     f->spec.architecture.plugin->name);
-        k->step.weight += td_batch_weight(k->step.micro[m]);
-        k->step.tokens += td_batch_tokens(k->step.micro[m]);
-        k->step.targets += td_batch_targets(k->step.micro[m]);
+        k->batch.weight += td_batch_weight(k->batch.micro[m]);
+        k->batch.tokens += td_batch_tokens(k->batch.micro[m]);
+        k->batch.targets += td_batch_targets(k->batch.micro[m]);
     }
-    k->step.records = n;
-    k->step.next = first + (uint64_t)n;
+    k->batch.records = n;
+    k->batch.next = first + (uint64_t)n;
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
+/* Makes batch after batch until it is told to stop, or one fails. */
 static void *work(void *argument)
 {
     td_feed *f = argument;
     pthread_mutex_lock(&f->lock);
     while (!f->stop) {
-        slot    *k = &f->slots[f->made % AHEAD];
+        slot    *k = &f->slots[f->made % SLOTS];
         uint64_t first = f->next;
-        if (k->ready) { /* the one that is held, too */
+        if (k->ready) { /* ahead by all slots, the one that the trainer holds included */
             pthread_cond_wait(&f->changed, &f->lock);
             continue;
         }
-        pthread_mutex_unlock(&f->lock);
+        pthread_mutex_unlock(&f->lock); /* reading and tokenizing take long */
         make(f, k, first);
         pthread_mutex_lock(&f->lock);
         k->ready = true;
-        f->next = k->step.next;
+        f->next = k->batch.next;
         f->made++;
         pthread_cond_broadcast(&f->changed);
-        if (k->error.code)
+        if (k->error.code) /* td_feed_next reports it when its turn comes */
             break;
     }
     pthread_mutex_unlock(&f->lock);
     return NULL;
 }
 
+/* Everything of a slot that does not depend on the records. */
 static int make_slot(td_feed *f, slot *k)
 {
     size_t examples = (size_t)f->spec.batch * (f->spec.pack ? PACKED : 1);
     k->arena = td_arena_new();
     k->examples = calloc(examples, sizeof *k->examples);
-    k->step.n_micro = f->n_micro;
-    k->step.micro = calloc((size_t)f->n_micro, sizeof *k->step.micro);
-    k->step.examples = calloc((size_t)f->n_micro, sizeof *k->step.examples);
-    if (!k->arena || !k->examples || !k->step.micro || !k->step.examples)
+    k->batch.n_micro = f->n_micro;
+    k->batch.micro = calloc((size_t)f->n_micro, sizeof *k->batch.micro);
+    k->batch.examples = calloc((size_t)f->n_micro, sizeof *k->batch.examples);
+    if (!k->arena || !k->examples || !k->batch.micro || !k->batch.examples)
         return TD_ENOMEM;
+    /* freed by free_slot, however far this comes */
     for (int64_t m = 0; m < f->n_micro; m++) {
-        k->step.micro[m] = td_batch_new();
-        k->step.examples[m] = calloc((size_t)f->spec.micro_batch, sizeof **k->step.examples);
-        if (!k->step.micro[m] || !k->step.examples[m])
+        k->batch.micro[m] = td_batch_new();
+        k->batch.examples[m] = calloc((size_t)f->spec.micro_batch, sizeof **k->batch.examples);
+        if (!k->batch.micro[m] || !k->batch.examples[m])
             return TD_ENOMEM;
     }
     return 0;
+}
+
+static void free_slot(const td_feed *f, slot *k)
+{
+    for (int64_t m = 0; m < f->n_micro; m++) {
+        td_batch_free(k->batch.micro ? k->batch.micro[m] : NULL);
+        free(k->batch.examples ? k->batch.examples[m] : NULL);
+    }
+    free(k->batch.micro);
+    free(k->batch.examples);
+    free(k->examples);
+    td_arena_free(k->arena);
+}
+
+/* With all signals blocked: they are the program's, and its handlers run on its own threads. */
+static int start(td_feed *f)
+{
+    sigset_t all, before;
+    int      code;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    code = pthread_create(&f->thread, NULL, work, f);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    f->started = !code;
+    return code;
 }
 
 td_feed *td_feed_open(const td_arrange_spec *spec, uint64_t first, td_error *error)
@@ -177,20 +246,21 @@ td_feed *td_feed_open(const td_arrange_spec *spec, uint64_t first, td_error *err
     td_feed *f = calloc(1, sizeof *f);
     int      code = f ? 0 : TD_ENOMEM;
 
+    assert(spec->micro_batch > 0 && spec->batch % spec->micro_batch == 0);
     if (f) {
         f->spec = *spec;
         f->next = first;
         f->n_micro = spec->batch / spec->micro_batch;
         pthread_mutex_init(&f->lock, NULL);
         pthread_cond_init(&f->changed, NULL);
-        for (int i = 0; i < AHEAD && !code; i++)
+        for (int i = 0; i < SLOTS && !code; i++)
             code = make_slot(f, &f->slots[i]);
         if (!code)
-            f->started = !(code = pthread_create(&f->thread, NULL, work, f));
+            code = start(f);
     }
     if (!code)
         return f;
-    td_fail(error, TD_ENOMEM, "out of memory while opening the batch reader");
+    td_fail(error, TD_ENOMEM, "out of memory while opening the reader of training batches");
     td_feed_close(f);
     return NULL;
 }
@@ -199,24 +269,16 @@ void td_feed_close(td_feed *f)
 {
     if (!f)
         return;
-    if (f->started) {
+    if (f->started) { /* not so if opening failed half way */
+        /* it may wait for a slot, or be at a batch, which it finishes */
         pthread_mutex_lock(&f->lock);
         f->stop = true;
         pthread_cond_broadcast(&f->changed);
         pthread_mutex_unlock(&f->lock);
         pthread_join(f->thread, NULL);
     }
-    for (int i = 0; i < AHEAD; i++) {
-        slot *k = &f->slots[i];
-        for (int64_t m = 0; m < f->n_micro; m++) {
-            td_batch_free(k->step.micro ? k->step.micro[m] : NULL);
-            free(k->step.examples ? k->step.examples[m] : NULL);
-        }
-        free(k->step.micro);
-        free(k->step.examples);
-        free(k->examples);
-        td_arena_free(k->arena);
-    }
+    for (int i = 0; i < SLOTS; i++)
+        free_slot(f, &f->slots[i]);
     pthread_cond_destroy(&f->changed);
     pthread_mutex_destroy(&f->lock);
     free(f);
@@ -224,28 +286,28 @@ void td_feed_close(td_feed *f)
 
 size_t td_feed_bytes(const td_arrange_spec *s, const td_batch *shape)
 {
-    return AHEAD * (size_t)(s->batch / s->micro_batch) * td_batch_bytes(shape);
+    return SLOTS * (size_t)(s->batch / s->micro_batch) * td_batch_bytes(shape);
 }
 
-const td_feed_step *td_feed_next(td_feed *f, td_error *error)
+const td_feed_batch *td_feed_next(td_feed *f, td_error *error)
 {
     slot *k;
     pthread_mutex_lock(&f->lock);
-    if (f->holding) { /* the step given before is free again */
-        f->slots[(f->taken - 1) % AHEAD].ready = false;
+    if (f->holding) { /* the batch returned before is done with */
+        f->slots[(f->taken - 1) % SLOTS].ready = false;
         pthread_cond_broadcast(&f->changed);
     }
     f->holding = true;
-    k = &f->slots[f->taken % AHEAD];
+    k = &f->slots[f->taken % SLOTS];
     while (!k->ready)
         pthread_cond_wait(&f->changed, &f->lock);
     if (!k->error.code)
         f->taken++;
     else
-        f->holding = false;
+        f->holding = false; /* the same error again at the next call */
     pthread_mutex_unlock(&f->lock);
     if (!k->error.code)
-        return &k->step;
+        return &k->batch;
     td_fail(error, k->error.code, "%s", k->error.text);
     return NULL;
 }

@@ -1,4 +1,4 @@
-/* metrics.c - steps, norms and evaluations to all loggers of a run. */
+/* metrics.c - norms and evaluations as metrics; metrics to loggers. */
 #include "train/metrics.h"
 
 #include <math.h>
@@ -14,6 +14,7 @@ int td_metrics_open(td_metrics *m, const td_part *loggers, size_t n, const td_lo
                     td_error *error)
 {
     *m = (td_metrics){ .loggers = loggers };
+    /* `opened` counts those to close, if one fails */
     for (; m->opened < n; m->opened++)
         if (logger_of(m, m->opened)
                 ->open(loggers[m->opened].config, in, &m->state[m->opened], error))
@@ -28,6 +29,8 @@ void td_metrics_close(td_metrics *m)
     m->opened = 0;
 }
 
+/* The first logger that fails ends the run: a run whose metrics are incomplete is worth less than
+ * one that stopped and can be resumed. */
 int td_metrics_write(td_metrics *m, int64_t step, const td_metric *metrics, size_t n,
                      td_error *error)
 {
@@ -45,10 +48,10 @@ int td_metrics_flush(td_metrics *m, td_error *error)
     return 0;
 }
 
-/* ---- metrics whose names are made ------------------------------------------------------------ */
+/* ---- metrics whose names are composed -------------------------------------------------------- */
 
 typedef struct list {
-    td_metric *at;
+    td_metric *at; /* their names point into `names` */
     char (*names)[400];
     size_t n;
 } list;
@@ -66,6 +69,7 @@ static void add(list *l, const char *group, const char *of, const char *what, do
     l->n++;
 }
 
+/* Writes it if `code` is 0, and frees it in any case. */
 static int list_write(list *l, td_metrics *m, int64_t step, int code, td_error *error)
 {
     if (!code)
@@ -84,6 +88,7 @@ int td_metrics_norms(td_metrics *m, int64_t step, td_engine *engine, td_error *e
 
     if (!code)
         code = list_new(&l, 2 * n, error);
+    /* the gradients are still those of the last update: nothing clears them */
     for (size_t k = 0; !code && k < n; k++) {
         add(&l, "norm", norms[k].name, "", norms[k].parameter);
         add(&l, "grad_norm", norms[k].name, "", norms[k].gradient);
@@ -98,7 +103,7 @@ int td_metrics_evaluation(td_metrics *m, int64_t step, const td_evaluation *e, t
     int  code = list_new(&l, (size_t)e->count * 2 + 3, error);
 
     for (int64_t i = 0; !code && i < e->count; i++) {
-        if (!e->at[i].targets)
+        if (!e->at[i].targets) /* no held-out text: no line rather than a NaN */
             continue;
         add(&l, "evaluate", e->at[i].source, "/nll", e->at[i].nll);
         if (e->at[i].bits_per_byte >= 0)

@@ -1,4 +1,5 @@
-/* metrics.h - what a run's loggers are told, beside the trainer's own line of a step. */
+/* metrics.h - metrics to all loggers of a run. The names of metrics are a public interface: people
+ * plot by them. */
 #ifndef TD_TRAIN_METRICS_H
 #define TD_TRAIN_METRICS_H
 
@@ -14,16 +15,18 @@ typedef struct td_metrics {
     size_t         opened;
 } td_metrics;
 
-/* `loggers` [n], n <= TD_LOGGERS, outlive it. After a failure, too, td_metrics_close. */
+/* `loggers` [n], n <= TD_LOGGERS, must outlive it. Call td_metrics_close after a failure, too. */
 int  td_metrics_open(td_metrics *, const td_part *loggers, size_t n, const td_logger_in *,
                      td_error *error);
 void td_metrics_close(td_metrics *);
 int  td_metrics_write(td_metrics *, int64_t step, const td_metric *, size_t n, td_error *error);
 int  td_metrics_flush(td_metrics *, td_error *error);
 
-/* "norm/NAME" and "grad_norm/NAME" of each trained parameter, as they are now. */
+/* "norm/NAME" and "grad_norm/NAME": the current norms of each trained parameter and its
+ * gradient. */
 int td_metrics_norms(td_metrics *, int64_t step, td_engine *, td_error *error);
-/* "evaluate/SOURCE/nll" and so on, then the means over sources. */
+/* "evaluate/SOURCE/nll" and "../bits_per_byte", then "evaluate/nll" and so on: the means over
+ * sources. */
 int td_metrics_evaluation(td_metrics *, int64_t step, const td_evaluation *, td_error *error);
 
 #endif

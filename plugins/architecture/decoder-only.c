@@ -26,6 +26,7 @@ static const td_architecture architecture = {
     .extent = decoder_extent,
     .check_bounds = decoder_check_bounds,
     .arrays = decoder_arrays,
+    .generated = "input_ids",
     .arrange = arrange,
     .complete = complete,
     .build = build,

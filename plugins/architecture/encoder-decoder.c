@@ -279,6 +279,7 @@ static const td_architecture encoder_decoder = {
     .extent = extent,
     .check_bounds = check_bounds,
     .arrays = arrays,
+    .generated = "decoder_ids",
     .arrange = arrange,
     .complete = complete,
     .build = build,

@@ -82,8 +82,8 @@ static inline td_tensor *embed(const struct model *m, const td_dropout *dropout,
     const td_position *p = td_position_of(&m->position);
     td_tensor         *x = td_gather(table, ids);
     if (p->embed)
-        x = td_given(x->graph, m->position.plugin, "embed",
-                     p->embed(m->position.config, x, position));
+        x = td_hook_result(x->graph, m->position.plugin, "embed",
+                           p->embed(m->position.config, x, position));
     return td_drop(x, dropout, place, 1);
 }
 

@@ -1,4 +1,4 @@
-/* arena.c - arenas give zeroed, aligned, separate memory, and say no to what cannot be. */
+/* arena.c - arenas return zeroed, aligned, separate memory, and refuse impossible sizes. */
 #include <criterion/criterion.h>
 #include <stdint.h>
 #include <string.h>
@@ -37,14 +37,14 @@ Test(arena, impossible_sizes_are_refused)
     cr_expect_null(td_arena_alloc(a, SIZE_MAX));
     cr_expect_null(td_arena_alloc(a, SIZE_MAX - 15));
     cr_expect_null(td_arena_alloc(a, SIZE_MAX - 31));
-#ifndef TANDEM_SANITIZED /* which stops at such a size, rather than refuse it */
+#ifndef TANDEM_SANITIZED /* which aborts at such a size instead of refusing it */
     cr_expect_null(td_arena_alloc(a, SIZE_MAX / 2));
 #endif
-    cr_expect(td_arena_alloc(a, 7), "it goes on");
+    cr_expect(td_arena_alloc(a, 7), "the arena stays usable");
     td_arena_free(a);
 }
 
-Test(arena, reset_gives_zeroed_memory_again)
+Test(arena, memory_is_zeroed_again_after_a_reset)
 {
     td_arena *a = td_arena_new();
     td_arena_reset(a);

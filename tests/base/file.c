@@ -86,8 +86,8 @@ Test(file, failing_writes_leave_the_old_file)
     expect_content("old", 3);
 }
 
-/* The same with the file system's own word for it. */
-Test(file, a_full_device_is_told_by_its_name)
+/* The same, with the reason that the system gives. */
+Test(file, a_full_device_is_reported)
 {
     td_atomic_file a;
     td_error       e = { 0 };
@@ -101,7 +101,7 @@ Test(file, a_full_device_is_told_by_its_name)
     expect_content("old", 3);
 }
 
-Test(file, what_is_not_there)
+Test(file, missing_files)
 {
     td_error    e = { 0 };
     td_mapped_file m;
@@ -116,13 +116,13 @@ Test(file, what_is_not_there)
     cr_expect_eq(td_file_map(&m, path, NULL), TD_EIO);
     cr_expect_eq(td_file_map(&m, directory, NULL), TD_EIO);
     e.code = 0;
-    cr_expect_null(td_file_read(directory, NULL, &e), "a directory is no file");
+    cr_expect_null(td_file_read(directory, NULL, &e), "a directory is not a file");
     cr_expect_eq(e.code, TD_EIO);
     cr_expect_eq(td_file_size(path), -1);
     cr_expect(!td_file_exists(path));
 }
 
-/* A pipe without another end is not waited for; that of a shell is read. */
+/* A pipe without a writer is not waited for; one that a shell made is read. */
 Test(file, pipes)
 {
     td_error    e = { 0 };
@@ -132,7 +132,7 @@ Test(file, pipes)
     FILE       *pipe = popen("echo piped", "r");
     cr_assert(pipe && !mkfifo(path, 0600));
     cr_expect_null(td_file_read(path, NULL, &e));
-    cr_expect(strstr(e.text, path) && strstr(e.text, "it is no regular file"), "%s", e.text);
+    cr_expect(strstr(e.text, path) && strstr(e.text, "not a regular file"), "%s", e.text);
     cr_expect_eq(td_file_map(&m, path, NULL), TD_EIO);
     cr_expect_eq(td_file_hash(path, hex, NULL), TD_EIO);
     snprintf(shell, sizeof shell, "/dev/fd/%d", fileno(pipe));
@@ -162,17 +162,17 @@ Test(file, directories)
     td_error e = { 0 };
     snprintf(deep, sizeof deep, "%s/a/b/c", directory);
     cr_expect(!td_make_directories(deep, &e), "%s", e.text);
-    cr_expect(!td_make_directories(deep, &e), "twice is no error");
+    cr_expect(!td_make_directories(deep, &e), "twice is fine");
     cr_expect(td_file_exists(deep));
     td_file_write(path, "x", 1, NULL);
     cr_expect_eq(td_make_directories("", &e), TD_ECONFIG);
-    cr_expect(strstr(e.text, "its name is empty"), "%s", e.text);
+    cr_expect(strstr(e.text, "the path is empty"), "%s", e.text);
     snprintf(deep, sizeof deep, "%s/file/below", directory);
     cr_expect_eq(td_make_directories(deep, &e), TD_EIO);
     cr_expect_eq(count_files(), 2);
     snprintf(deep, sizeof deep, "%s/a", directory);
     cr_expect(!td_remove_tree(deep, NULL));
-    cr_expect(!td_remove_tree(deep, NULL), "nothing there is no error");
+    cr_expect(!td_remove_tree(deep, NULL), "removing nothing is fine");
     cr_expect_eq(count_files(), 1);
 }
 
@@ -193,7 +193,7 @@ Test(file, directories_are_replaced)
     snprintf(from, sizeof from, "%s/new", directory);
     snprintf(to, sizeof to, "%s/name", directory);
     snprintf(path, sizeof path, "%s/name/file", directory);
-    for (int k = 0; k < 2; k++) { /* where there is none, and where there is one */
+    for (int k = 0; k < 2; k++) { /* without and with a directory of that name */
         put_in("new", k ? "second" : "first");
         cr_assert(!td_replace_directory(from, to, &e), "%s", e.text);
         expect_content(k ? "second" : "first", k ? 6 : 5);
@@ -222,7 +222,7 @@ Test(file, hashes)
     td_error e = { 0 };
     td_file_write(path, "", 0, NULL);
     cr_assert(!td_file_hash(path, hex, &e), "%s", e.text);
-    /* XXH3-128 of nothing, as xxhsum -H2 says */
+    /* XXH3-128 of nothing, as xxhsum -H2 prints it */
     cr_expect_str_eq(hex, "99aa06d3014798d86001c324468d497f");
     td_file_write(path, "tandem", 6, NULL);
     cr_assert(!td_file_hash(path, hex, &e));

@@ -1,4 +1,4 @@
-/* map.c - maps from text to pointer, through many growths. */
+/* map.c - maps from text to pointer, growing many times. */
 #include <criterion/criterion.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* pool.h - the pool at work, as plain functions: for Criterion, and for the thread sanitizer, which
- * needs a program without it. Each gives NULL, or what went wrong. */
+/* pool.h - tests of the pool as plain functions: for Criterion, and for the thread sanitizer, which
+ * needs a program without it. Each returns NULL, or what went wrong. */
 #ifndef TEST_BASE_POOL_H
 #define TEST_BASE_POOL_H
 
@@ -12,7 +12,7 @@ enum { POOL_ITEMS = 1009, POOL_THREADS = 3 };
 
 typedef struct pool_job {
     const td_services *services;
-    /* plain memory: the pool promises that nobody else writes it */
+    /* not atomic: the pool promises that nobody else writes them */
     int                seen[POOL_ITEMS];
     long               sums[POOL_THREADS];
     atomic_int         wrong_thread;
@@ -24,11 +24,11 @@ static inline void pool_item(void *argument, int64_t i, int thread)
     if (thread < 0 || thread >= job->services->threads)
         atomic_fetch_add(&job->wrong_thread, 1);
     else
-        job->sums[thread] += (long)i; /* a thread's own place */
+        job->sums[thread] += (long)i; /* each thread has its own */
     job->seen[i]++;
 }
 
-/* Every item once; what the workers wrote is there when the call returns. */
+/* Every item runs once, and what the workers wrote is visible when the call returns. */
 static inline const char *pool_runs_each_item_once(const td_services *s, int64_t n)
 {
     pool_job job = { .services = s };
@@ -49,7 +49,7 @@ static inline void pool_double(void *argument, int64_t i, int thread)
     ((long *)argument)[i] = 2 * ((long *)argument)[i] + 1;
 }
 
-/* Many tiny regions after each other, each reading what the one before wrote. */
+/* Many tiny regions in a row, each reading what the one before it wrote. */
 static inline const char *pool_orders_regions(const td_services *s, int rounds)
 {
     long values[7] = { 0 };

@@ -13,7 +13,8 @@ Test(text, grows_piece_by_piece)
         td_text_print(&t, "%d,", i % 10);
     td_text_append(&t, "a\0b", 3);
     cr_expect_eq(t.size, 2 * 1009 + 3);
-    cr_expect_eq(memcmp(t.data + t.size - 3, "a\0b", 4), 0, "bytes are kept, a 0 comes after them");
+    cr_expect_eq(memcmp(t.data + t.size - 3, "a\0b", 4), 0,
+                 "any bytes are kept, and a 0 follows them");
     cr_expect(!t.failed);
     td_text_free(&t);
     cr_expect_str_eq(td_text_get(&t), "");
@@ -36,7 +37,7 @@ Test(text, nearest_names)
     memset(long_name, 'x', sizeof long_name);
     long_name[199] = 0;
     cr_expect_str_eq(nearest("kv_head"), "kv_heads");
-    cr_expect_str_eq(nearest("haeds"), "heads", "swapped neighbours are one mistake");
+    cr_expect_str_eq(nearest("haeds"), "heads", "swapped neighbours are one edit");
     cr_expect_str_eq(nearest("outputnorm"), "output_norm");
     cr_expect_str_eq(nearest("heads"), "heads");
     cr_expect_str_eq(nearest("learning_rate"), "(none)");

@@ -29,7 +29,7 @@ Test(threads, impossible_numbers)
 {
     td_error e = { 0 };
     cr_expect_null(td_pool_new(-1, NULL, &e));
-    cr_expect(e.code == TD_ECONFIG && strstr(e.text, "-1 threads"), "%s", e.text);
+    cr_expect(e.code == TD_ECONFIG && strstr(e.text, "cannot use -1 threads"), "%s", e.text);
     e.code = 0;
     cr_expect_null(td_pool_new(1 << 20, NULL, &e));
     cr_expect_eq(e.code, TD_ECONFIG);
@@ -49,7 +49,7 @@ static void inner(void *argument, int64_t i, int thread) {}
 static void outer(void *argument, int64_t i, int thread) { td_parallel(argument, 3, inner, NULL); }
 
 #ifndef NDEBUG /* a bug of ours, so an assert */
-Test(threads, a_region_in_a_region_is_a_mistake, .signal = SIGABRT)
+Test(threads, nested_regions_are_an_assertion, .signal = SIGABRT)
 {
     td_pool *pool = td_pool_new(1, NULL, NULL);
     td_parallel(td_pool_services(pool), 3, outer, (void *)(uintptr_t)td_pool_services(pool));

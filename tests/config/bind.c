@@ -1,12 +1,12 @@
-/* bind.c - values to options: defaults, origins, ranges, switched plugins, and all mistakes at
- * once. */
+/* bind.c - values to options: defaults, origins, ranges, changes of plugin, and errors that are
+ * reported together. */
 #include "config.h"
 
-/* ---- what was said of another plugin --------------------------------------------------------- */
+/* ---- options of another plugin --------------------------------------------------------------- */
 
 Test(bind, a_plugin_named_later_drops_options_of_the_default)
 {
-    /* attention is softmax unless said otherwise, position rope: base.cfg relies on it */
+    /* base.cfg relies on the defaults: attention softmax, position rope */
     config_file("base.cfg",
                 "model = { plugin = \"decoder-only\"; vocab_size = 11; layers = 1; d_model = 8;"
                 " position = { base = 50.0; };"
@@ -30,7 +30,7 @@ Test(bind, a_plugin_named_later_drops_options_of_the_default)
     config_says(0, "base = 50.0;", "show", "-c", "base.cfg", "model.position.plugin=rope");
 }
 
-Test(bind, what_is_said_with_the_new_plugin_is_checked)
+Test(bind, options_of_the_new_plugin_are_checked)
 {
     config_file("base.cfg", CONFIG_SMALL);
     config_file(
@@ -44,7 +44,7 @@ Test(bind, what_is_said_with_the_new_plugin_is_checked)
 
 Test(bind, two_files_that_meet)
 {
-    /* a.cfg leaves the default behind; b.cfg names the same plugin: nothing of the default comes
+    /* a.cfg drops the default's options; b.cfg names the same plugin, and must not bring them
      * back */
     config_file("base.cfg", CONFIG_SMALL "model = { position = { base = 50.0; }; };\n");
     config_file("small.cfg", CONFIG_SMALL);
@@ -81,7 +81,7 @@ Test(bind, plugins_by_name_or_as_groups)
                 "run.loggers", "-c", "none.cfg");
 }
 
-/* Rows of a table in a list are as long as those of the table that has it. */
+/* Rows of a list's table have the size of those of the table that the list is in. */
 Test(bind, lists_of_a_module_of_older_headers)
 {
     config_file("none.cfg", CONFIG_SMALL "plugin_path = [ \"" TANDEM_FIXTURES "/parts\" ];\n");
@@ -99,8 +99,8 @@ Test(bind, wrong_lists_of_plugins)
     config_says(2, "logger 'jsonl': option 'flie' is unknown; did you mean 'file'?", "check", "-c",
                 "a.cfg", "run.loggers=({plugin=\"jsonl\";flie=\"m\";})");
     config_says(2,
-                "command line: run: option 'loggers' holds an integer; each item is the name of "
-                "a plugin, or a group",
+                "command line: run: option 'loggers' contains an integer; each item must be the "
+                "name of a plugin, or a group",
                 "check", "-c", "a.cfg", "run.loggers=(3)");
     config_says(2, "group 'loggers' must name a plugin of kind logger/1", "check", "-c", "a.cfg",
                 "run.loggers=({file=\"m\";})");
@@ -108,9 +108,9 @@ Test(bind, wrong_lists_of_plugins)
                 "run.loggers=(\"jsonl\",{plugin=\"jsonl\";file=\"m\";})");
 }
 
-/* ---- mistakes -------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
-Test(bind, all_mistakes_at_once)
+Test(bind, errors_are_reported_together)
 {
     static const char *const wanted[] = {
         "bad.cfg:2: architecture 'decoder-only': option 'd_model' is a string",
@@ -140,7 +140,7 @@ Test(bind, integers_for_floats_but_not_the_other_way)
                 "train=1");
 }
 
-Test(bind, defaults_say_whose_they_are)
+Test(bind, defaults_name_their_owner)
 {
     config_file("base.cfg", CONFIG_SMALL);
     config_says(0, "set by:  default of position 'rope'", "explain", "model.position.base", "-c",

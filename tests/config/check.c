@@ -1,9 +1,9 @@
-/* check.c - `config check` of parts of a config: what is there is checked, what is missing is told
- * if it is needed. */
+/* check.c - `config check` of incomplete configs: what is present is checked, and what is missing
+ * is reported only if something needs it. */
 #include "base/text.h"
 #include "config.h"
 
-Test(check, a_part_alone_is_well)
+Test(check, a_part_alone_is_accepted)
 {
     config_file("data.cfg", "tokenizer = { plugin = \"bytes\"; };\n"
                             "data = { plugin = \"text\"; sources = ( { name = \"a\"; files = ( "
@@ -27,8 +27,8 @@ Test(check, a_part_alone_is_checked)
     config_says(2, "did you mean 'bytes'?", "check", "-c", "tokenizer.cfg");
 }
 
-/* The line of the option that a rule names, not of the group; rules of parts beside rules across
- * them. */
+/* To the line of the option that a rule names, not of its group; rules of a part are reported
+ * beside rules across parts. */
 Test(check, rules_point_at_an_option)
 {
     config_file("a.cfg", CONFIG_SMALL);
@@ -45,7 +45,7 @@ Test(check, rules_point_at_an_option)
 Test(check, a_wrong_override_hides_nothing)
 {
     config_file("a.cfg", CONFIG_SMALL);
-    const char *const wanted[] = { "command line: train.steps: 3000000000 does not fit 32 bits",
+    const char *const wanted[] = { "command line: train.steps: 3000000000 does not fit in 32 bits",
                                    "command line: train: option 'length' is 1, which is out of" };
     for (int k = 0; k < 2; k++)
         config_says(2, wanted[k], "check", "-c", "a.cfg", "train.steps=3000000000",
@@ -56,7 +56,7 @@ Test(check, a_wrong_override_hides_nothing)
                 "-c", "b.cfg");
 }
 
-Test(check, unknown_keys_have_an_end)
+Test(check, unknown_keys_are_counted_from_100_on)
 {
     td_text text = { 0 };
     td_text_print(&text, "train = {\n");

@@ -4,7 +4,7 @@
 
 #include "../tools/child.h"
 
-/* The least that `config check` takes: a model and a loss. */
+/* The smallest config that `config check` accepts: a model and a loss. */
 #define CONFIG_SMALL                                                                        \
     "model = { plugin = \"decoder-only\"; vocab_size = 11; layers = 1; d_model = 8;"        \
     " attention = { heads = 2; head_dim = 4; }; ffn = { d_ff = 7; }; }; loss = { plugin = " \
@@ -14,7 +14,7 @@ enum { CONFIG_ARGUMENTS = 16 };
 
 static char config_directory[] = "/tmp/tandem-config-XXXXXX";
 
-/* A file of this test, in its own directory, which becomes the current one. */
+/* Write a file to a fresh directory, which becomes the current one. */
 static inline void config_file(const char *name, const char *text)
 {
     if (strstr(config_directory, "XXXXXX"))
@@ -23,7 +23,7 @@ static inline void config_file(const char *name, const char *text)
     cr_assert(f && fputs(text, f) >= 0 && !fclose(f), "cannot write %s", name);
 }
 
-/* Each test is a process of its own: its directory goes with it. */
+/* Each test is a separate process, and takes its directory with it. */
 __attribute__((destructor)) static void config_remove(void)
 {
     const char *const argv[] = { "rm", "-rf", config_directory, NULL };
@@ -53,8 +53,8 @@ static inline void config_expect(int code, const char *wanted, const char *what,
     child_free(&c);
 }
 
-/* `tandem config WHAT ...` ends with `code` and says `wanted`: on stdout if all went well, else on
- * stderr. */
+/* Expect `tandem config WHAT ...` to end with `code` and to print `wanted`: on stdout if it
+ * succeeds, else on stderr. */
 #define config_says(code, wanted, what, ...) \
     config_expect(code, wanted, what, (const char *const[]){ __VA_ARGS__, NULL })
 

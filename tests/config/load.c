@@ -1,9 +1,8 @@
-/* load.c - composition: what extends what, in which order, and which file a value is from. */
+/* load.c - composition: what extends what, in which order, and which file a value comes from. */
 #include <sys/stat.h>
 
 #include "config.h"
 #include "config/config.h"
-#include "config/setting.h"
 
 static td_errors  errors;
 static td_config *config;
@@ -24,7 +23,7 @@ static void teardown(void)
 
 TestSuite(load, .fini = teardown);
 
-/* The integer at a path, and where it is from. */
+/* Expect an integer at a path, and where it comes from. */
 static void holds(const char *path, int64_t integer, const char *origin)
 {
     const td_setting *v = config ? td_config_get(config, path) : NULL;
@@ -106,7 +105,7 @@ Test(load, a_group_and_a_scalar_replace_each_other)
     holds("z.y", 3, "b.cfg:1");
 }
 
-Test(load, another_plugin_starts_anew_and_the_same_goes_on)
+Test(load, another_plugin_starts_over_and_the_same_continues)
 {
     config_file("a.cfg", "g = { plugin = \"p\"; x = 1; h = { plugin = \"r\"; y = 1; }; };");
     config_file("b.cfg", "extends = \"a.cfg\"; g = { plugin = \"p\"; h = { plugin = \"s\"; }; };");
@@ -120,8 +119,8 @@ Test(load, another_plugin_starts_anew_and_the_same_goes_on)
     cr_expect_null(td_config_get(config, "g.h"));
 }
 
-/* Nothing of a file is left unread: neither after a 0 byte nor as UTF-16. */
-Test(load, a_0_byte_is_refused)
+/* No part of a file is left unread: neither what follows a zero byte nor UTF-16. */
+Test(load, a_zero_byte_is_refused)
 {
     static const char texts[][40] = { "x = 1;\n\0stpes = 3;\n", "x\0 \0=\0", "\0" };
     static const int  sizes[] = { 19, 6, 1 }, lines[] = { 2, 1, 1 };
@@ -130,13 +129,13 @@ Test(load, a_0_byte_is_refused)
         FILE *f = (config_file("a.cfg", ""), fopen("a.cfg", "w"));
         cr_assert(f && fwrite(texts[k], (size_t)sizes[k], 1, f) == 1 && !fclose(f));
         config_file("b.cfg", "extends = \"a.cfg\";");
-        snprintf(message, sizeof message, "a.cfg:%d: there is a 0 byte", lines[k]);
+        snprintf(message, sizeof message, "a.cfg:%d: contains a zero byte", lines[k]);
         refuses("a.cfg", message);
         refuses("b.cfg", message);
     }
 }
 
-Test(load, a_byte_order_mark_is_no_key)
+Test(load, a_byte_order_mark_is_skipped)
 {
     config_file("a.cfg", "\xef\xbb\xbfx = 1;\ny = 2;\n");
     cr_assert(load("a.cfg", NULL), "%s", td_text_get(&errors.text));
@@ -144,7 +143,8 @@ Test(load, a_byte_order_mark_is_no_key)
     holds("y", 2, "a.cfg:2");
 }
 
-/* Ten times the next, five deep: a hundred thousand readings of one small file. */
+/* Each file extends the next ten times, five deep: the last would be read a hundred thousand
+ * times. */
 Test(load, files_are_counted)
 {
     for (int k = 0; k < 6; k++) {
@@ -170,16 +170,19 @@ Test(load, refused)
     config_file("types.cfg", "extends = ( \"x.cfg\", 3 );");
     config_file("x.cfg", "x = 1;");
     config_file("empty.cfg", "\nextends = \"\";");
-    refuses("empty.cfg", "empty.cfg:2: extends = \"\" names no file");
-    refuses("latin-\xe9.cfg", "is not UTF-8: rename it");
+    refuses("empty.cfg",
+            "empty.cfg:2: extends takes a file name or a list of them, not an empty string");
+    refuses("latin-\xe9.cfg", "is not valid UTF-8: rename it");
     refuses("self.cfg", "self.cfg: extends itself");
-    refuses("one.cfg", "extends itself");
+    refuses("one.cfg", "one.cfg: extends itself: one.cfg -> two.cfg -> one.cfg");
     refuses("none.cfg",
-            "none.cfg:2: extends: there is no file 'nothing.cfg' beside it or in shipped");
-    refuses("type.cfg", "type.cfg:3: extends takes a file name, or a list of them");
-    refuses("types.cfg", "types.cfg:1: extends takes a file name, or a list of them");
+            "none.cfg:2: extends: there is no file 'nothing.cfg' beside this one or in shipped");
+    refuses("type.cfg", "type.cfg:3: extends takes a file name or a list of them, not an integer");
+    refuses("types.cfg",
+            "types.cfg:1: extends takes a file name or a list of them, not an integer");
     refuses("absent.cfg", "absent.cfg");
     cr_expect(load("x.cfg", "x"), "the rest can be checked");
-    cr_expect(strstr(td_text_get(&errors.text), "command line: 'x' is no key=value"), "%s",
-              td_text_get(&errors.text));
+    cr_expect(strstr(td_text_get(&errors.text),
+                     "command line: 'x' is not key=value (without spaces around the =)"),
+              "%s", td_text_get(&errors.text));
 }

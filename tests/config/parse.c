@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/setting.h"
+#include "config/parse.h"
 
 static td_arena *arena;
 static td_errors errors;
@@ -71,36 +71,37 @@ Test(parse, edges_of_integers)
     cr_expect_eq(value(root, "c", TD_SETTING_INT)->integer, INT64_MIN);
     cr_expect_eq(value(root, "d", TD_SETTING_FLOAT)->number, 3e9);
     cr_expect_eq(value(root, "e", TD_SETTING_FLOAT)->number, 3e9);
-    refuses("a = 2147483648;", "f.cfg:1: 2147483648 does not fit 32 bits: write 2147483648L");
-    refuses("\na = -2147483649;", "f.cfg:2: -2147483649 does not fit 32 bits");
-    refuses("a = 9223372036854775808L;", "9223372036854775808 does not fit 64 bits");
+    refuses("a = 2147483648;", "f.cfg:1: 2147483648 does not fit in 32 bits: write 2147483648L");
+    refuses("\na = -2147483649;", "f.cfg:2: -2147483649 does not fit in 32 bits");
+    refuses("a = 9223372036854775808L;", "9223372036854775808 does not fit in 64 bits");
     refuses("a = 3000000000; b = 4000000000;",
-            "4000000000 does not fit 32 bits"); /* both are told */
+            "4000000000 does not fit in 32 bits"); /* both are reported */
 }
 
 Test(parse, refused)
 {
     refuses("a = ;", "f.cfg:1: ");
     refuses("a = 1;\nb = { c = 2;", "f.cfg:2: ");
-    refuses("a = 1;\na = 2;", "f.cfg:2: a name is there twice in one group");
+    refuses("a = 1;\na = 2;", "f.cfg:2: the same name appears twice in one group");
     refuses("a = [ 1, 2.0 ];", "an array [ ] holds values of one type only");
     refuses("@include \"x.cfg\"", "@include is not supported: use extends");
-    refuses("a = 99999999999999999999;", "f.cfg:1: 99999999999999999999 does not fit 64 bits");
-    refuses("a = 1;\n/* b = 2;\nc = 3;", "f.cfg:2: a comment begins here and has no end");
-    refuses("a = 1;\nb = \"caf\xe9\";", "f.cfg:2: a string is not UTF-8 text: save it as UTF-8");
-    refuses("b = \"\\xe9\";", "f.cfg:1: a string is not UTF-8 text");
-    refuses("b = \"\xc0\x80\";", "f.cfg:1: a string is not UTF-8 text");
+    refuses("a = 99999999999999999999;", "f.cfg:1: 99999999999999999999 does not fit in 64 bits");
+    refuses("a = 1;\n/* b = 2;\nc = 3;", "f.cfg:2: the comment that begins here is not closed");
+    refuses("a = 1;\nb = \"caf\xe9\";",
+            "f.cfg:2: the string is not valid UTF-8: save the config as UTF-8");
+    refuses("b = \"\\xe9\";", "f.cfg:1: the string is not valid UTF-8");
+    refuses("b = \"\xc0\x80\";", "f.cfg:1: the string is not valid UTF-8");
 }
 
-/* Where libconfig runs into it is not where it is. */
+/* libconfig reports where it stumbles, which is not where the error is. */
 Test(parse, syntax_errors_say_where_to_look)
 {
-    refuses("\na = \"no end", "; the string that begins on line 2 goes on beyond it");
-    refuses("a = \"x;\nb = \"y\";\n", "; the string that begins on line 1 goes on beyond it");
-    refuses("a = 1;\nb = {\n c = { d = 1;\n};\ne = 2;\n", "; the '{' of line 2 is not closed");
-    refuses("a = { b = 1; };\n};\n", "; the bracket that closes on line 2 does not match");
-    refuses("a = ( 1, 2 };\n", "; the bracket that closes on line 1 does not match");
-    refuses("a = x;\n", "; is a ';' missing before it, or are there quotes missing");
+    refuses("\na = \"no end", "; the string that begins on line 2 does not end on it");
+    refuses("a = \"x;\nb = \"y\";\n", "; the string that begins on line 1 does not end on it");
+    refuses("a = 1;\nb = {\n c = { d = 1;\n};\ne = 2;\n", "; the '{' on line 2 is not closed");
+    refuses("a = { b = 1; };\n};\n", "; the closing bracket on line 2 does not match");
+    refuses("a = ( 1, 2 };\n", "; the closing bracket on line 1 does not match");
+    refuses("a = x;\n", "; is a ';' missing before it, or quotes around a string?");
 }
 
 Test(parse, too_many_keys)
@@ -108,7 +109,7 @@ Test(parse, too_many_keys)
     td_text text = { 0 };
     for (int k = 0; k < 10001; k++)
         td_text_print(&text, "k%d = 1;\n", k);
-    refuses(td_text_get(&text), "f.cfg:10001: there are more than 10000 keys");
+    refuses(td_text_get(&text), "f.cfg:10001: more than 10000 keys in one file");
     td_text_free(&text);
 }
 
@@ -127,7 +128,7 @@ Test(parse, depth)
 
 static const td_setting * override(const char *text)
 {
-    return td_setting_parse_override(arena, text, NULL, &errors);
+    return td_setting_parse_override(arena, text, &errors);
 }
 
 Test(parse, override_types)
@@ -139,11 +140,11 @@ Test(parse, override_types)
     cr_expect_eq(override("a=\"7\"")->type, TD_SETTING_STRING);
     cr_expect_str_eq(override("a=adamw")->text, "adamw");
     cr_expect_str_eq(override("a=b=c")->text, "b=c");
-    cr_expect_str_eq(override("a=data/*.jsonl")->text, "data/*.jsonl"); /* no comment */
-    cr_expect_str_eq(override("a=007")->text, "007"); /* what a string option takes */
+    cr_expect_str_eq(override("a=data/*.jsonl")->text, "data/*.jsonl"); /* not a comment */
+    cr_expect_str_eq(override("a=007")->text, "007"); /* for an option of type string */
     cr_expect_str_eq(override("a=data/x.jsonl")->text, "data/x.jsonl");
     cr_expect_str_eq(override("a=")->text, "");
-    cr_expect_str_eq(override("a=1; b=2")->text, "1; b=2"); /* no second key comes in */
+    cr_expect_str_eq(override("a=1; b=2")->text, "1; b=2"); /* not a second key */
     const td_setting *v = override("a.b-1.c_2=( 1, 2, 3 )");
     cr_expect_str_eq(v->name, "a");
     cr_expect_str_eq(v->first->first->name, "c_2");
@@ -156,16 +157,19 @@ Test(parse, override_types)
 Test(parse, override_refused)
 {
     static const char *const wrong[][2] = {
-        { "steps", "'steps' is no key=value" },
-        { "=3", "'' is no name of a key" },
-        { "a..b=3", "'' is no name of a key" },
-        { "1a=3", "'1a' is no name of a key" },
-        { "a b=3", "'a b' is no name of a key" },
-        { "a=3000000000", "command line: a: 3000000000 does not fit 32 bits: write 3000000000L" },
-        { "a=99999999999999999999", "command line: a: 99999999999999999999 does not fit 64 bits" },
-        { "a=3 /* x", "command line: a: the value has a comment without an end" },
-        { "a=caf\xe9", "command line: a: a string is not UTF-8 text" },
-        { "a=\"caf\xe9\"", "command line: a: a string is not UTF-8 text" },
+        { "steps", "'steps' is not key=value (without spaces around the =)" },
+        { "=3", "'' is not a key: write path.to.key=value" },
+        { "a..b=3", "'' is not a key: write path.to.key=value" },
+        { "steps =3", "'steps ' is not a key: remove the spaces around '='" },
+        { "1a=3", "'1a' is not a key: keys begin with a letter or _" },
+        { "a b=3", "'a b' is not a key: keys consist of letters, digits, _ and -" },
+        { "a=3000000000",
+          "command line: a: 3000000000 does not fit in 32 bits: write 3000000000L" },
+        { "a=99999999999999999999",
+          "command line: a: 99999999999999999999 does not fit in 64 bits" },
+        { "a=3 /* x", "command line: a: the value contains a comment that is not closed" },
+        { "a=caf\xe9", "command line: a: the string is not valid UTF-8" },
+        { "a=\"caf\xe9\"", "command line: a: the string is not valid UTF-8" },
         { "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a=1",
           "deeper than 32 levels" },
     };

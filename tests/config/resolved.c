@@ -1,6 +1,6 @@
-/* resolved.c - what each shipped config comes to, kept in tests/config/resolved; TANDEM_UPDATE=1
- * writes it anew. Some shipped files are parts of others; of those that lack what a model needs,
- * what they lack is kept. */
+/* resolved.c - what each shipped config resolves to, kept in tests/config/resolved; TANDEM_UPDATE=1
+ * rewrites it. Some shipped files are only parts: for those, the errors about what is missing are
+ * kept. */
 #include <glob.h>
 
 #include "base/text.h"
@@ -17,7 +17,7 @@ static void kept_path(const char *config, char out[4096])
         *p = *p == '/' ? '-' : *p;
 }
 
-/* Paths as from the source directory, wherever that is. */
+/* Paths relative to the source directory, wherever that is. */
 static void append(td_text *out, const char *text)
 {
     for (const char *p; (p = strstr(text, TANDEM_SOURCE "/")) != NULL;
@@ -30,7 +30,7 @@ static void resolve(const char *config, td_text *out)
 {
     child c = config_run("show", (const char *[]){ "-c", config, NULL });
     cr_expect(c.code == 0 || c.code == 2, "%s: exit code %d: %s", config, c.code, c.err);
-    td_text_print(out, c.code ? "# Part of others: by itself it lacks\n" : "");
+    td_text_print(out, c.code ? "# A part of other configs; by itself it fails:\n" : "");
     append(out, c.code ? c.err : c.out);
     child_free(&c);
 }
@@ -52,7 +52,7 @@ static void compare(const char *config, const char *path, const char *is)
         if (is[k] == '\n')
             line = k + 1;
     if (was && (was[k] || is[k]))
-        cr_expect_fail("%s comes to\n%.*s\nbut %s has\n%.*s\nTANDEM_UPDATE=1 writes it anew",
+        cr_expect_fail("%s resolves to\n%.*s\nbut %s has\n%.*s\nTANDEM_UPDATE=1 rewrites it",
                        config, (int)strcspn(is + line, "\n"), is + line, path,
                        (int)strcspn(was + line, "\n"), was + line);
     free(was);
@@ -90,7 +90,7 @@ Test(resolved, nothing_extra)
             kept_path(configs.gl_pathv[i], path);
             found = !strcmp(path, kept.gl_pathv[k]);
         }
-        cr_expect(found, "%s is of no config: remove it", kept.gl_pathv[k]);
+        cr_expect(found, "%s belongs to no config: remove it", kept.gl_pathv[k]);
     }
     globfree(&configs);
     globfree(&kept);

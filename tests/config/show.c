@@ -1,8 +1,7 @@
-/* show.c - resolved configs for people: explain, diff, show, and that what is shown is read
- * again. */
+/* show.c - resolved configs for people: explain, diff and show, whose output is a config again. */
 #include "config.h"
 
-Test(show, explain_says_which_file)
+Test(show, explain_names_the_file)
 {
     config_file("a.cfg", CONFIG_SMALL);
     config_file("b.cfg", "extends = \"a.cfg\";\n\ntrain = { steps = 13; };\n");
@@ -16,7 +15,7 @@ Test(show, explain_says_which_file)
                 "train.stesp", "-c", "b.cfg");
     config_says(2, "`tandem config explain train` lists the keys of that group", "explain",
                 "train.lr", "-c", "b.cfg");
-    config_says(2, "'plugin_path'; `tandem config show` lists those of this config", "explain",
+    config_says(2, "'plugin_path'; `tandem config show` lists the keys of this config", "explain",
                 "plugin_path", "-c", "b.cfg");
 }
 
@@ -35,8 +34,8 @@ Test(show, explain_takes_groups)
     config_says(0, "\n  ffn = { .. }                  ffn 'swiglu'\n", "explain", "model", "-c",
                 "a.cfg");
     config_says(0,
-                "train: a table of tandem's own, no plugin\n\n"
-                "  steps = 13                    updates to make\n",
+                "train: options of tandem itself, not of a plugin\n\n"
+                "  steps = 13                    updates of the parameters\n",
                 "explain", "train", "-c", "a.cfg");
     config_says(0, "\n  sources = ( .. )              what to read\n", "explain", "data", "-c",
                 "a.cfg");
@@ -82,8 +81,8 @@ Test(show, origins)
     child_free(&c);
 }
 
-/* Strings with all that has to be escaped, wide integers, floats of 17 digits, empty lists. */
-Test(show, what_is_shown_is_read_again)
+/* Strings with everything that must be escaped, wide integers, floats of 17 digits, empty lists. */
+Test(show, what_is_shown_can_be_read_again)
 {
     config_file("a.cfg", CONFIG_SMALL
                 "run = { name = \"tab\\t quote\\\" back\\\\slash\\n bell\\x07 \xc3\xa9\"; loggers "

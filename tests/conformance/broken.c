@@ -1,12 +1,12 @@
-/* broken.c - modules with one mistake each: the suite names every one, and has nothing to say where
- * there is none. */
+/* broken.c - modules with one defect each: the suite must report every one, in the test and with
+ * the words below, and report nothing where there is none. */
 #include "conformance/check.h"
 
-typedef struct mistake {
+typedef struct defect {
     const char *file, *plugin, *test, *outcome, *says;
-} mistake;
+} defect;
 
-static const mistake mistakes[] = {
+static const defect defects[] = {
     /* what the file is */
     { "modules/other-major", NULL, "load", "failed", "built for plugin ABI" },
     { "modules/newer-minor", NULL, "load", "failed", "newer plugin ABI" },
@@ -15,18 +15,18 @@ static const mistake mistakes[] = {
     { "modules/flush-to-zero", NULL, "load", "failed", "-ffast-math" },
     { "modules/no-symbol", NULL, "load", "failed", "exports no symbol" },
     { "broken/attention-exports", NULL, "load", "failed", "'helper'" },
-    { "broken/position-bad-name", NULL, "load", "failed", "no UTF-8" },
-    /* what it says of its options */
+    { "broken/position-bad-name", NULL, "load", "failed", "not valid UTF-8" },
+    /* its option table */
     { "broken/attention-config-size", NULL, "offsets", "crashed", "Segmentation" },
     { "broken/attention-wrong-offset", NULL, "offsets", "failed", "no option sets" },
-    { "broken/attention-overlap", NULL, "table", "failed", "lie on each other" },
+    { "broken/attention-overlap", NULL, "table", "failed", "overlap" },
     { "broken/attention-no-doc", NULL, "table", "failed", "has no doc" },
     /* what it computes */
     { "broken/attention-sees-future", NULL, "causality", "failed", "predicted after it" },
     { "broken/attention-peeks-if", NULL, "causality", "failed", "peeks = true" },
     { "broken/attention-no-bias", NULL, "positions", "failed", "biases the scores" },
     { "broken/attention-no-rotate", NULL, "positions", "failed", "td_rotate" },
-    { "broken/attention-mixes-rows", NULL, "permutation", "failed", "rows may not mix" },
+    { "broken/attention-mixes-rows", NULL, "permutation", "failed", "rows must not mix" },
     { "broken/attention-sees-neighbours", NULL, "masked", "failed", "masked key" },
     { "broken/attention-forgets", NULL, "steps", "failed", "td_remember" },
     { "broken/attention-ignores-length", NULL, "steps", "failed", "td_key_length" },
@@ -34,17 +34,17 @@ static const mistake mistakes[] = {
     { "broken/attention-remembers-by-pass", NULL, "steps", "failed", "under the same names" },
     { "broken/attention-blocks-gradient", NULL, "gradients", "failed", "central differences" },
     { "broken/attention-widthless", NULL, "shapes", "failed", "hook head_dim" },
-    { "broken/attention-random", NULL, "determinism", "failed", "do not come twice" },
+    { "broken/attention-random", NULL, "determinism", "failed", "differ between two" },
     { "broken/position-peeks", NULL, "causality", "failed", "its own label" },
     { "broken/attention-no-utf8", NULL, "shapes", "failed", "?? in it" },
     { "broken/op-gradient", NULL, "gradients", "failed", "central differences" },
     { "broken/op-kernel", NULL, "values", "failed", "against double" },
-    { "broken/op-unused", "kernels/op-unused", "values", "failed", "no kernel of it was used" },
+    { "broken/op-unused", "kernels/op-unused", "values", "failed", "none of its kernels was used" },
     { "broken/op-threads", NULL, "determinism", "failed", "3 threads" },
     { "broken/op-fast-math", NULL, "nan", "failed", "-ffast-math" },
     /* what it does to the process */
     { "broken/attention-crashes", NULL, "shapes", "crashed", "Segmentation" },
-    { "broken/attention-exits", NULL, "shapes", "crashed", "ends the process" },
+    { "broken/attention-exits", NULL, "shapes", "crashed", "ended the process" },
     { "broken/attention-hangs", NULL, "shapes", "timed out", "--time-limit" },
     { "broken/attention-allocates", NULL, "shapes", "memory", "--memory-limit" },
     { "broken/attention-leaks", NULL, "leaks", "failed", "leaks" },
@@ -59,8 +59,8 @@ static const mistake mistakes[] = {
     { "broken/stateful", "loss/broken", "sums", "failed", "in->divisor" },
     { "broken/stateful", "data/broken", "leaks", "failed", "fetching records leaks" },
     { "broken/stateful", "data/broken", "resumed", "failed", "cursor" },
-    { "broken/stateful", "logger/broken", "resumed", "failed", "cut what comes again" },
-    { "broken/stateful", "logger/silent", "nowhere", "failed", "nobody told" },
+    { "broken/stateful", "logger/broken", "resumed", "failed", "remove repeated lines" },
+    { "broken/stateful", "logger/silent", "nowhere", "failed", "lost silently" },
     { "broken/stateful", "data/broken", "records", "failed", "overwritten" },
     { "broken/stateful", "loss/shared", "split", "failed", "overwritten" },
     { "broken/stateful", "loss/marked", "sums", "failed", "its sum is" },
@@ -69,8 +69,9 @@ static const mistake mistakes[] = {
     { "broken/stateful", "loss/broken", "split", "failed", "td_random_uniform" },
 };
 
-/* The sanitizer sees to leaks, and its shadow hides how much is allocated. */
-static bool is_measured(const mistake *m)
+/* With sanitizers leaks are the sanitizer's business, and its shadow memory hides how much is
+ * allocated. */
+static bool is_measured(const defect *m)
 {
     return CHILD_MEASURES_MEMORY || (strcmp(m->test, "leaks") && strcmp(m->outcome, "memory"));
 }
@@ -90,10 +91,10 @@ static bool says(json_t *t, const char *wanted)
     return false;
 }
 
-/* What a sanitizer says of a broken module is meant, and goes to no log. */
+/* A sanitizer's report on a broken module is expected, and must not fail the run. */
 static void no_reports(void) { setenv("ASAN_OPTIONS", "detect_leaks=0:handle_segv=0", 1); }
 
-static void expect_named(const mistake *m)
+static void expect_named(const defect *m)
 {
     char              path[4096];
     child             run;
@@ -127,17 +128,17 @@ static void expect_named(const mistake *m)
 
 TestSuite(broken, .init = no_reports);
 
-#define EVERY(part, of)                                                            \
-    Test(broken, every_mistake_is_named_##part)                                    \
-    {                                                                              \
-        for (size_t k = part - 1; k < sizeof mistakes / sizeof *mistakes; k += of) \
-            if (is_measured(&mistakes[k]))                                         \
-                expect_named(&mistakes[k]);                                        \
+#define EVERY(part, of)                                                          \
+    Test(broken, every_defect_is_named_##part)                                   \
+    {                                                                            \
+        for (size_t k = part - 1; k < sizeof defects / sizeof *defects; k += of) \
+            if (is_measured(&defects[k]))                                        \
+                expect_named(&defects[k]);                                       \
     }
 EVERY(1, 2)
 EVERY(2, 2)
 
-Test(broken, nothing_is_said_where_nothing_is_wrong)
+Test(broken, nothing_is_reported_where_nothing_is_wrong)
 {
     static const char *const fine[] = { "broken/attention-none", "broken/attention-divides",
                                         "broken/op-none", "broken/optimizer-none" };
@@ -153,8 +154,8 @@ Test(broken, nothing_is_said_where_nothing_is_wrong)
     }
 }
 
-/* Of several modules a line for each plugin, and rows for what was found. */
-Test(broken, several_modules_are_told_shortly)
+/* For several modules: one line per plugin, and rows for findings only. */
+Test(broken, several_modules_are_reported_briefly)
 {
     child run = child_run((const char *[]){
         TANDEM_BINARY, "plugins", "check", TANDEM_FIXTURES "/broken/op-none.so",
@@ -162,14 +163,15 @@ Test(broken, several_modules_are_told_shortly)
     cr_expect_eq(run.code, 1);
     cr_expect(strstr(run.out, "broken/op-none.so\n"), "%s", run.out);
     cr_expect(strstr(run.out, "  optimizer/optimizer-climbs"), "%s", run.out);
-    cr_expect(strstr(run.out, " 0 ok, but\n  converges      failed     400 updates"), "%s",
+    cr_expect(strstr(run.out, " 0 ok, but:\n  converges      failed     400 updates"), "%s",
               run.out);
     cr_expect(strstr(run.out, "3 tests: 2 ok, 1 with findings"), "%s", run.out);
     child_free(&run);
 }
 
-/* A module that is another one by the time a test runs is no module without findings. */
-Test(broken, what_is_not_there_is_no_success)
+/* A plugin or module that is missing when its test runs must fail, or a crash of the loader would
+ * pass. */
+Test(broken, a_missing_plugin_is_no_success)
 {
     static const char *const runs[][2] = { { "attention-none", "attention/other" },
                                            { "attention-nowhere", "attention/none" } };
@@ -184,8 +186,8 @@ Test(broken, what_is_not_there_is_no_success)
     }
 }
 
-/* Stopped in the middle of a test that hangs, it removes what it made. */
-Test(broken, stopped_it_leaves_nothing)
+/* Interrupted while a test hangs, it removes its temporary files. */
+Test(broken, an_interrupt_leaves_nothing_behind)
 {
     child run = child_run((const char *[]){
         "sh", "-c",

@@ -4,7 +4,7 @@
 
 #include "tools/child.h"
 
-/* Its results for one module; `more`: further arguments, NULL at the end, or NULL. */
+/* The results for one module, as JSON. `more`: further arguments, then NULL; or NULL. */
 static inline json_t *check_module(const char *path, const char *const *more, child *run)
 {
     const char *argv[24] = { TANDEM_BINARY, "plugins", "check", "--json", "--jobs", "2", path };

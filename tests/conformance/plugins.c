@@ -1,8 +1,8 @@
-/* plugins.c - the suite that strangers' modules are held to, over all of our own. */
+/* plugins.c - all of our own modules pass the suite that strangers' modules are held to. */
 #include "conformance/check.h"
 #include "plugin/registry.h"
 
-/* What a plugin cannot be tried without. */
+/* Arguments for plugins that cannot be tested with their defaults. */
 static const struct {
     const char *file, *arguments[3];
 } needs[] = { { "data-text.so", { "-c", "quickstart/decllm.cfg", NULL } } };
@@ -23,7 +23,7 @@ static void expect_conformance(const char *file)
     snprintf(path, sizeof path, "%s/%s", TANDEM_PLUGINS, file);
     all = check_module(path, arguments_for(file), &run);
     tests = json_object_get(all, "tests");
-    cr_assert_gt(json_array_size(tests), 2, "%s: no tests were run: %s", file, run.err);
+    cr_assert_gt(json_array_size(tests), 2, "%s: no tests ran: %s", file, run.err);
     for (size_t k = 0; k < json_array_size(tests); k++) {
         json_t     *t = json_array_get(tests, k), *findings = json_object_get(t, "findings");
         const char *outcome = json_string_value(json_object_get(t, "outcome"));
@@ -47,7 +47,7 @@ static void check_kind(const char *kind)
             expect_conformance(names[k]);
             found++;
         }
-    cr_expect_gt(found, 0, "there is no module of kind '%s'", kind);
+    cr_expect_gt(found, 0, "no module of kind '%s' was found", kind);
     td_free_names(names, n);
 }
 
@@ -67,7 +67,8 @@ KIND(position)
 KIND(schedule)
 KIND(tokenizer)
 
-/* Kinds without a module of their own name: ours come with others. */
+/* A new kind must be added above. Ops and kernels have no modules of their own: ours come with
+ * others. */
 Test(plugins, every_kind_is_here)
 {
     static const char *const here[] = { "architecture", "attention", "backend",  "comm",
@@ -79,7 +80,7 @@ Test(plugins, every_kind_is_here)
         bool found = false;
         for (size_t i = 0; i < sizeof here / sizeof *here; i++)
             found = found || !strcmp(here[i], k->name);
-        cr_expect(found, "kind '%s' is not tried here", k->name);
+        cr_expect(found, "kind '%s' is not tested here", k->name);
     }
     cr_expect_eq(n, sizeof here / sizeof *here);
 }

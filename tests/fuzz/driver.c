@@ -1,5 +1,5 @@
-/* driver.c - runs a fuzz target without libFuzzer: driver SECONDS SEED_FILE.. changes bytes of the
- * seeds at random, always in the same way. Build it with the target and
+/* driver.c - runs a fuzz target without libFuzzer: driver SECONDS SEED_FILE.. changes random bytes
+ * of the seeds, in the same sequence each time. Build it with the target and
  * -fsanitize=address,undefined. */
 #include <stdint.h>
 #include <stdio.h>

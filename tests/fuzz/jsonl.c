@@ -1,4 +1,4 @@
-/* jsonl.c - fuzz target: any bytes as JSON lines, plain or compressed by what they begin with. */
+/* jsonl.c - fuzz target: any bytes as JSON lines, plain or compressed by their first byte. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* shard.c - fuzz target: any bytes as the index of a token shard; its tokens and lengths are those
- * of the seed. */
+/* shard.c - fuzz target: any bytes as the index of a token shard, beside the tokens and lengths of
+ * the seed. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ static void drop(const char *path, const char *suffix)
     unlink(name);
 }
 
-/* All that a reader asks of a shard that was taken: every document's place, every token. */
+/* What readers ask of a shard that was accepted: the place of every document, every token. */
 static void walk(const shard *s)
 {
     int64_t before = 0;

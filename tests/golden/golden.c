@@ -276,6 +276,76 @@ static void check_training(const struct golden *c, const struct run *r)
     json_decref(train);
 }
 
+/* ---- generation ------------------------------------------------------------------------------ */
+
+static const char *const ways[] = { "--batch 1", "--batch 2", "--batch 8", "--no-cache" };
+
+/* The ids of a list as text, "51 3". */
+static void ids_of(const json_t *list, char out[TEXT])
+{
+    size_t  k, n = 0;
+    json_t *id;
+    json_array_foreach(list, k, id)
+        n += (size_t)snprintf(out + n, TEXT - n, "%s%" JSON_INTEGER_FORMAT, k ? " " : "",
+                              json_integer_value(id));
+}
+
+/* All prompts of a case in one command; the answers, a JSON object a line, in `path`. */
+static void generate(const struct golden *c, const struct run *r, const char *way,
+                     const json_t *prompts, const char *path)
+{
+    char    config[PATH + 16], command[16 * PATH], ids[TEXT];
+    size_t  k, n;
+    json_t *prompt;
+    write_config(c, r, NULL, config);
+    n = (size_t)snprintf(command, sizeof command,
+                         "'%s' generate -c '%s' --weights '%s/weights.safetensors' --plugin-path "
+                         "'%s' --max-new-tokens 8 --json --quiet %s > '%s'",
+                         TANDEM_BINARY, config, c->directory, TANDEM_PLUGINS, way, path);
+    json_array_foreach(prompts, k, prompt)
+    {
+        ids_of(json_object_get(prompt, "prompt"), ids);
+        n += (size_t)snprintf(command + n, sizeof command - n, " --ids '%s'", ids);
+    }
+    cr_assert(n < sizeof command);
+    cr_expect_eq(system(command), 0, "%s on %s: %s", c->name, r->backend, command);
+}
+
+static void compare_answers(const struct golden *c, const struct run *r, const char *way,
+                            const json_t *prompts, const char *path)
+{
+    FILE   *f = fopen(path, "r");
+    size_t  k;
+    json_t *prompt;
+    json_array_foreach(prompts, k, prompt)
+    {
+        char    have[TEXT] = "", want[TEXT] = "";
+        json_t *answer = json_loadf(f, JSON_DISABLE_EOF_CHECK, NULL);
+        ids_of(json_object_get(prompt, "tokens"), want);
+        ids_of(json_object_get(answer, "ids"), have);
+        cr_expect_str_eq(have, want, "%s on %s, %d threads, %s: prompt %zu gives '%s', not '%s'",
+                         c->name, r->backend, r->threads, way, k + 1, have, want);
+        json_decref(answer);
+    }
+    fclose(f);
+}
+
+static void check_generation(const struct golden *c, const struct run *r)
+{
+    char    path[PATH + 32], out[PATH + 32];
+    json_t *prompts;
+    snprintf(path, sizeof path, "%s/generate.json", c->directory);
+    snprintf(out, sizeof out, "%s/steps.json", c->scratch);
+    prompts = json_load_file(path, 0, NULL);
+    cr_assert(prompts, "cannot read %s", path);
+    for (size_t k = 0; k < sizeof ways / sizeof *ways && json_array_size(prompts); k++) {
+        generate(c, r, ways[k], prompts, out);
+        compare_answers(c, r, ways[k], prompts, out);
+    }
+    unlink(out);
+    json_decref(prompts);
+}
+
 /* ---- all cases ------------------------------------------------------------------------------- */
 
 static const char *cases_directory(void)
@@ -332,5 +402,12 @@ Test(golden, training)
 {
     for (int k = 0; k < RUNS; k++)
         cr_assert(for_each_case(&runs[k], check_training) >= 11, "cases are missing in %s",
+                  cases_directory());
+}
+
+Test(golden, generation)
+{
+    for (int k = 0; k < RUNS; k++)
+        cr_assert(for_each_case(&runs[k], check_generation) >= 11, "cases are missing in %s",
                   cases_directory());
 }

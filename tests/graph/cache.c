@@ -41,7 +41,7 @@ static void everywhere(void (*test)(machine *))
     static const char *const backends[] = { "cpu", "reference" };
     for (int k = 0; k < 4; k++) {
         machine m = machine_new(backends[k / 2], 2);
-        m.device.fallback = k % 2;
+        m.device.lower_all = k % 2;
         test(&m);
         machine_free(&m);
     }

@@ -1,4 +1,5 @@
-/* lab.h - small graphs over states: built, planned, run, read. */
+/* lab.h - small graphs over states, one at a time: a test builds it, plans it, runs it and reads
+ * the results. */
 #ifndef TESTS_GRAPH_LAB_H
 #define TESTS_GRAPH_LAB_H
 
@@ -62,7 +63,7 @@ static inline void sheet_run(sheet *s)
     cr_assert(!td_plan_run(s->plan, &e), "%s", e.text);
 }
 
-/* Elements `at` of root and state after the run. */
+/* Element `at` of a root, or of a state, after the run. */
 static inline double root_at(sheet *s, td_tensor *root, int64_t at)
 {
     td_error e = { 0 };
@@ -84,7 +85,7 @@ static inline double state_at(sheet *s, const char *name, int64_t at)
     return (double)value;
 }
 
-/* The message of a graph that cannot be planned. */
+/* Expect that the graph cannot be planned, with this in the error. */
 static inline void expect_no_plan(sheet *s, td_tensor **roots, size_t n, const char *message)
 {
     td_error e = { 0 };
@@ -93,7 +94,8 @@ static inline void expect_no_plan(sheet *s, td_tensor **roots, size_t n, const c
     td_plan_free(p);
 }
 
-static inline int steps_of(const td_plan *p, const char *op)
+/* How many calls of the op remain in the plan. */
+static inline int calls_of(const td_plan *p, const char *op)
 {
     int count = 0;
     for (int32_t i = 0; i < p->n_calls; i++)

@@ -1,11 +1,11 @@
-/* mask.c - pairs that a mask shows, counted by runs of segments, against its picture, pair by
- * pair. */
+/* mask.c - the pairs that a mask shows, counted by runs, against its picture, which asks the rule
+ * pair by pair. */
 #include "ops/harness.h"
 #include "model/batch.h"
 
 enum { ROWS = 3, Q = 23, K = 19 };
 
-/* What a rule is made of: bits of `option`. */
+/* The parts of a rule, as bits of `option`: every combination is tried. */
 enum {
     CAUSAL = 1,
     WINDOW = 2,
@@ -17,26 +17,27 @@ enum {
     ALL = 128
 };
 
-static td_tensor *numbers(td_graph *g, bool there, const char *name, int64_t n)
+static td_tensor *integers(td_graph *g, bool wanted, const char *name, int64_t n)
 {
     int64_t dims[] = { ROWS, n };
-    return there ? td_input(g, name, TD_I32, dims, 2) : NULL;
+    return wanted ? td_input(g, name, TD_I32, dims, 2) : NULL;
 }
 
-/* Indices that the graph computes: some counted from a place, some all the same, some of the batch. */
+/* Indices that the graph computes: a third counts up, a third is the batch's, a third is
+ * constant. */
 static td_tensor *computed(td_graph *g, const char *name, int64_t n, double first)
 {
     int64_t    part = n / 3, row[] = { 1, part }, some[] = { ROWS, part }, rest = n - 2 * part;
     td_tensor *counted = td_expand(td_affine(td_reshape(td_iota(g, TD_I32, part), row, 2), 1,
                                              first),
                                    some);
-    td_tensor *given = td_slice(numbers(g, true, name, n), 1, part, rest);
+    td_tensor *batch = td_slice(integers(g, true, name, n), 1, part, rest);
     td_tensor *same = td_full(g, TD_I32, some, 2, 2);
-    return td_concat((td_tensor *[]){ counted, td_sub(given, td_full(g, TD_I32, 0, 0, 1)), same },
+    return td_concat((td_tensor *[]){ counted, td_sub(batch, td_full(g, TD_I32, 0, 0, 1)), same },
                      3, 1);
 }
 
-/* `keys` NULL: they are the queries. */
+/* Attention of Q queries; with as many keys, these are the queries' own tokens. */
 static td_tensor *attention(td_graph *g, int option, int64_t keys)
 {
     int64_t    q[] = { ROWS, 1, Q, 2 }, k[] = { ROWS, 1, keys, 2 };
@@ -46,13 +47,14 @@ static td_tensor *attention(td_graph *g, int option, int64_t keys)
            .causal = option & CAUSAL,
            .window = option & WINDOW ? 4 : 0,
            .self = option & SELF,
-           .q_segment = numbers(g, option & SEGMENTS, "q_segment", Q),
-           .q_input = numbers(g, option & INPUTS, "q_input", Q),
-           .q_index = numbers(g, option & INDICES, "q_index", Q),
+           .q_segment = integers(g, option & SEGMENTS, "q_segment", Q),
+           .q_input = integers(g, option & INPUTS, "q_input", Q),
+           .q_index = integers(g, option & INDICES, "q_index", Q),
     };
-    mask.k_segment = same ? mask.q_segment : numbers(g, option & SEGMENTS, "k_segment", keys);
-    mask.k_input = same ? mask.q_input : numbers(g, option & INPUTS, "k_input", keys);
-    mask.k_index = same ? mask.q_index : numbers(g, option & INDICES, "k_index", keys);
+    mask.k_segment = same ? mask.q_segment : integers(g, option & SEGMENTS, "k_segment", keys);
+    mask.k_input = same ? mask.q_input : integers(g, option & INPUTS, "k_input", keys);
+    mask.k_index = same ? mask.q_index : integers(g, option & INDICES, "k_index", keys);
+    /* below 0 and past the end too: indices need not be places */
     if (option & COMPUTED) {
         mask.q_index = computed(g, "q_index", Q, 3);
         mask.k_index = computed(g, "k_index", keys, option & WINDOW ? -2 : 1);
@@ -60,7 +62,8 @@ static td_tensor *attention(td_graph *g, int option, int64_t keys)
     return td_attend(td_input(g, "q", TD_REAL, q, 4), key, key, &mask, NULL, 1);
 }
 
-/* Segments 0 .. 3 in runs, or (odd rows) in any order; inputs here and there; indices shuffled. */
+/* Random integers for all inputs: segments 0 .. 3, in runs in even rows and in any order in odd
+ * ones; input marks here and there; indices that mostly count up. */
 static td_batch *fill(const td_graph *g, uint64_t seed)
 {
     const td_graph_full *full = td_full_of(g);
@@ -76,6 +79,7 @@ static td_batch *fill(const td_graph *g, uint64_t seed)
         cr_assert(to);
         for (int64_t k = 0; k < ROWS * length; k++) {
             uint64_t x = td_random_below(seed, (uint64_t)i, (uint64_t)k, 1 << 20);
+            /* a row as an architecture arranges it repeats what came before */
             bool     run = strstr(n->input, "segment") && k % length && k / length % 2 == 0;
             to[k] = strstr(n->input, "input") ? x % 3 == 0
                     : strstr(n->input, "index")

@@ -1,10 +1,10 @@
-/* mistakes.c - graphs that are built wrongly, by a model or by an op, say so; nothing is read or
- * written out of bounds for them. */
+/* mistakes.c - graphs that are built wrongly, by a model or by an op: each is refused with a
+ * message that names the place, and nothing is read or written out of bounds. */
 #include "plugin/scratch.h"
 
 #include "graph/lab.h"
 
-/* What building said; "" if nothing. The graph is new each time, as the first mistake stays. */
+/* Where a graph is built. It is a new one for each attempt, since a graph keeps its first error. */
 typedef struct site {
     machine    m;
     sheet      s;
@@ -68,12 +68,12 @@ Test(mistakes, attention)
     td_bias bias = { 0 };
 
     EXPECT("", attend_with(&a, (td_mask){ .dense = leaf(&a, TD_REAL, 4, 1, 1, 5, 5) }, NULL));
-    EXPECT("attend takes 14 to 14 inputs, not 3", EMIT("attend", NULL, a.wide, a.wide, a.wide));
-    EXPECT("a dense mask is real [1 or 1, 2 or 1, 5 queries, 5 keys]",
+    EXPECT("attend: takes 14 inputs, not 3", EMIT("attend", NULL, a.wide, a.wide, a.wide));
+    EXPECT("a dense mask must be real [1 or 1, 2 or 1, 5 queries, 5 keys]",
            attend_with(&a, (td_mask){ .dense = leaf(&a, TD_REAL, 4, 1, 1, 2, 2) }, NULL));
-    EXPECT("a dense mask is real",
+    EXPECT("a dense mask must be real",
            attend_with(&a, (td_mask){ .dense = leaf(&a, TD_REAL, 2, 5, 5, 0, 0) }, NULL));
-    EXPECT("a dense mask is real",
+    EXPECT("a dense mask must be real",
            attend_with(&a, (td_mask){ .dense = leaf(&a, TD_I32, 4, 1, 1, 5, 5) }, NULL));
     EXPECT("reals of one dtype",
            td_attend(a.wide, leaf(&a, TD_I32, 4, 1, 2, 5, 4), a.wide, &(td_mask){ 0 }, NULL, 1));
@@ -83,7 +83,7 @@ Test(mistakes, attention)
         bias.k_position = bias.q_position;
         bias.table = leaf(&a, k == 1 ? TD_I32 : TD_REAL, 2, 2, k ? 9 : 0, 0, 0);
         attend_with(&a, (td_mask){ 0 }, &bias);
-        end(&a, k == 2 ? "" : "a bias table is real [2 heads, distance], not empty");
+        end(&a, k == 2 ? "" : "a bias table must be real [2 heads, distances], not empty");
     }
     machine_free(&a.m);
 }
@@ -99,14 +99,14 @@ Test(mistakes, ranks)
     EXPECT("reshape: rank 9 is not in 0 .. 8", EMIT("reshape", &rank, a.x));
     EXPECT("reshape: 9 elements do not fit", EMIT("reshape", &huge, a.x));
     EXPECT("full: rank 9", EMIT("full", &rank));
-    EXPECT("a constant: output 0 would have rank 9",
+    EXPECT("a constant: rank 9 is not in 0 .. 8",
            td_constant(a.g, TD_REAL, nine, 9, (double[9]){ 0 }));
-    EXPECT("input 'y': output 0 would have rank 9", td_input(a.g, "y", TD_REAL, nine, 9));
-    EXPECT("scatter_add: a source of rank 8 at ids of rank 0",
+    EXPECT("input 'y': rank 9 is not in 0 .. 8", td_input(a.g, "y", TD_REAL, nine, 9));
+    EXPECT("scatter_add: cannot add a source of rank 8 at ids of rank 0",
            EMIT("scatter_add", &rows, td_full(a.g, TD_I32, 0, 0, 0),
                 td_input(a.g, "deep", TD_REAL, nine, 8)));
-    EXPECT("slice: 1 entries from 9223372036854775807 on", EMIT("slice", &far, a.x));
-    EXPECT("pad: axis 0 by 9223372036854775807", EMIT("pad", &far, a.x));
+    EXPECT("slice: cannot take 1 entries from 9223372036854775807 on", EMIT("slice", &far, a.x));
+    EXPECT("pad: cannot pad axis 0 of 2 by 9223372036854775807", EMIT("pad", &far, a.x));
     machine_free(&a.m);
 }
 
@@ -118,17 +118,17 @@ Test(mistakes, inputs_that_are_missing_or_of_another_kind)
     EXPECT("where: input 2 is missing", td_where(a.x, a.x, NULL));
     EXPECT("matmul: input 1 is missing", td_matmul(a.x, NULL));
     EXPECT("assign: input 1 is missing", td_assign(a.x, NULL, NULL));
-    EXPECT("assign: the value has other dims or another dtype",
+    EXPECT("assign: cannot assign i32[3, 3] to a state of f32[3, 3]",
            td_assign(a.x, td_full(a.g, TD_I32, (int64_t[]){ 3, 3 }, 2, 1), NULL));
     EXPECT("assign: the gate must be a scalar of the state's dtype",
            td_assign(a.x, a.x, td_full(a.g, TD_I32, 0, 0, 1)));
     EXPECT("activation: operands must be reals", td_activate(a.ids, TD_SILU));
-    EXPECT("matmul: the summand has other dims or another dtype than the sum",
+    EXPECT("matmul: the summand (input 2) has other dims or another dtype than the sum",
            EMIT("matmul", NULL, a.x, a.x, a.ids));
     EXPECT("rms_norm: parameter 1 must be real", td_rms_norm(a.x, a.ids, 1e-6));
     EXPECT("rms_norm_grad: statistic 0", EMIT("rms_norm_grad", NULL, a.x, a.x, NULL, a.x));
     EXPECT("softmax_grad: the gradient has other dims", EMIT("softmax_grad", NULL, a.x, a.wide));
-    EXPECT("sum_squares: needs reals", td_sum_squares(a.ids));
+    EXPECT("sum_squares: the input must be real", td_sum_squares(a.ids));
     EXPECT("adafactor_step: input 3 is missing",
            td_adafactor_step((td_tensor *[TD_FACTOR_INPUTS]){ a.x, a.x, a.x, NULL }, 0.9, 0, 1, 1));
     machine_free(&a.m);
@@ -138,11 +138,12 @@ Test(mistakes, an_input_has_one_shape)
 {
     site a = site_new(NULL);
     EXPECT("", td_input(a.g, "ids", TD_I32, (int64_t[]){ 3 }, 1));
-    EXPECT("input 'ids' is asked for with other dims or another dtype than before",
+    EXPECT("input 'ids' was declared as i32[3] and is asked for as i32[4]",
            td_input(a.g, "ids", TD_I32, (int64_t[]){ 4 }, 1));
-    EXPECT("input 'ids' is asked for with other dims or another dtype than before",
+    EXPECT("input 'ids' was declared as i32[3] and is asked for as f32[3]",
            td_input(a.g, "ids", TD_REAL, (int64_t[]){ 3 }, 1));
-    EXPECT("parameter 'x' is asked for with other dims", state_of(&a.s, "x", 3, 4, 1));
+    EXPECT("state 'x' was declared as f32[3, 3] and is asked for as f32[3, 4]",
+           state_of(&a.s, "x", 3, 4, 1));
     machine_free(&a.m);
 }
 
@@ -155,23 +156,26 @@ Test(mistakes, ops_that_give_what_does_not_fit)
     td_tensor *y, *grad;
 
     EXPECT("wrong_outputs: has 7 outputs; an op may have 1 to 6", EMIT("wrong_outputs", NULL, a.x));
-    EXPECT("wrong_rank: output 0 would have rank 9", EMIT("wrong_rank", NULL, a.x));
-    EXPECT("wrong_place: output 0 has other dims or another dtype than input 0",
+    EXPECT("wrong_rank: output 0: rank 9 is not in 0 .. 8", EMIT("wrong_rank", NULL, a.x));
+    EXPECT("wrong_place: output 0 lies in the memory of input 0, but has other dims",
            EMIT("wrong_place", NULL, a.x));
-    EXPECT("wrong_sum: the summand has other dims", EMIT("wrong_sum", NULL, a.x));
+    EXPECT("wrong_sum: the summand (input 0) has other dims", EMIT("wrong_sum", NULL, a.x));
     begin(&a);
     y = EMIT("wrong_lowering", NULL, a.x);
-    expect_no_plan(&a.s, &y, 1, "the lowering of 'wrong_lowering' gives output 0 with other dims");
+    expect_no_plan(&a.s, &y, 1,
+                   "the lowering of 'wrong_lowering' computes output 0 with other dims");
     sheet_free(&a.s);
     begin(&a);
     y = EMIT("no_lowering", NULL, a.x);
-    expect_no_plan(&a.s, &y, 1, "the lowering of 'no_lowering' gives output 0 not at all");
+    expect_no_plan(&a.s, &y, 1, "the lowering of 'no_lowering' does not compute output 0");
     sheet_free(&a.s);
     begin(&a);
     y = td_sum_all(EMIT("wrong_gradient", NULL, a.x));
     cr_expect(td_gradients(a.g, y, &a.x, 1, &grad, &e));
-    cr_expect(strstr(e.text, "wrong_gradient: the gradient of input 0 has other dims"), "%s",
-              e.text);
+    cr_expect(
+        strstr(e.text,
+               "wrong_gradient: the gradient of input 0 is f32[4, 3], but the input is f32[3, 3]"),
+        "%s", e.text);
     sheet_free(&a.s);
     machine_free(&a.m);
 }
@@ -185,7 +189,8 @@ static int run_with(sheet *s, const int32_t *ids, td_error *e)
     return td_plan_run(s->plan, e);
 }
 
-/* A forgotten input is no old one; an id out of range is told with its op, place and dims. */
+/* An input that was not set is an error, not the last run's; an id out of range is reported with
+ * its op, path and dims. */
 Test(mistakes, runs)
 {
     site       a = site_new(NULL);

@@ -1,16 +1,16 @@
-/* states.c - what is read before a state is written to is the old content, what is read after it
- * the new, on every backend and lowered too. */
+/* states.c - what is read before a write to a state is the old content, what is read after it the
+ * new: on every backend, with its kernels and with lowerings. */
 #include "graph/lab.h"
 
 enum { ROWS = 3, COLUMNS = 3 };
 
-/* Each backend, fused and lowered. */
+/* On each backend, with fused kernels and without. */
 static void everywhere(void (*test)(machine *))
 {
     static const char *const backends[] = { "cpu", "reference" };
     for (int k = 0; k < 4; k++) {
         machine m = machine_new(backends[k / 2], 2);
-        m.device.fallback = k % 2;
+        m.device.lower_all = k % 2;
         test(&m);
         machine_free(&m);
     }
@@ -30,6 +30,7 @@ static void reads_around_a_write(machine *m)
     static const double wanted[] = { 2, 5, 20, 50, 30 };
     SETTING(m);
     td_tensor *view = td_transpose(x, 0, 1), *roots[5];
+    /* the same nodes, emitted on both sides of a write */
     roots[0] = td_scale(x, 2);
     roots[1] = td_scale(view, 5);
     become(s, x, 10);
@@ -44,7 +45,7 @@ static void reads_around_a_write(machine *m)
     sheet_free(s);
 }
 
-/* The same is still merged where nothing was written to. */
+/* Equal nodes are merged, unless there was a write between them. */
 static void equal_reads_are_one(machine *m)
 {
     SETTING(m);
@@ -56,6 +57,7 @@ static void equal_reads_are_one(machine *m)
     sheet_free(s);
 }
 
+/* A product may start from a state only if it runs after the write that the sum should see. */
 static void a_sum_after_a_write(machine *m)
 {
     SETTING(m);
@@ -71,6 +73,7 @@ static void a_sum_after_a_write(machine *m)
     sheet_free(s);
 }
 
+/* Both values could be computed in the state: only the last one may. */
 static void the_last_write_stays(machine *m)
 {
     SETTING(m);
@@ -86,7 +89,8 @@ static void the_last_write_stays(machine *m)
     sheet_free(s);
 }
 
-/* The first value is read after it was assigned, and after the second was computed. */
+/* `first` is read after the state that it was assigned to has got another value: it cannot be
+ * computed in the state's memory. */
 static void a_value_outlives_its_state(machine *m)
 {
     SETTING(m);
@@ -102,6 +106,7 @@ static void a_value_outlives_its_state(machine *m)
     sheet_free(s);
 }
 
+/* Reads and writes one memory in two orders: a copy must come between. */
 static void a_state_becomes_its_transpose(machine *m)
 {
     double     values[ROWS * COLUMNS];
@@ -155,7 +160,7 @@ Test(states, a_copied_view_is_not_read_after_a_write)
     become(s, x, 10);
     sheet_plan(s, &before, 1);
     after = td_scale(view, 3);
-    expect_no_plan(s, &after, 1, "'reshape' of the state 'x' had to be copied");
+    expect_no_plan(s, &after, 1, "'reshape' of state 'x' needed a copy");
     sheet_free(s);
     machine_free(&m);
 }
@@ -187,18 +192,19 @@ Test(states, a_fused_step_is_not_copied_onto_itself)
     td_tensor *in[] = {
         x, g, moment, NULL, td_output(moment, 1), td_sum_squares(x), one, one, gate
     };
+    /* the step has written to x already: assigning its result is nothing to do */
     td_assign(x, td_adafactor_step(in, 0, 0, 1, 1e-3), gate);
     root = td_sum_squares(g);
     sheet_plan(s, &root, 1);
-    cr_expect_eq(steps_of(s->plan, "adafactor_step"), 1);
-    cr_expect_eq(steps_of(s->plan, "assign"), 0);
+    cr_expect_eq(calls_of(s->plan, "adafactor_step"), 1);
+    cr_expect_eq(calls_of(s->plan, "assign"), 0);
     sheet_run(s);
     cr_expect_eq(state_at(s, "x", 0), 0, "%g", state_at(s, "x", 0));
     sheet_free(s);
     machine_free(&m);
 }
 
-/* Without a momentum there is none to write. */
+/* Adafactor without a momentum: the output that would share its memory is not allocated. */
 Test(states, an_absent_state_takes_no_memory)
 {
     enum { MANY = 331 };

@@ -1,4 +1,5 @@
-/* variables.c - reading a variable from a device that is not the host: a slice costs a slice. */
+/* variables.c - reading a variable from a device that is not the host: a slice transfers no more
+ * than the slice. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,7 @@ static void expect_slices(int real, bool far)
     for (int64_t k = 0; k < COUNT; k++)
         values[k] = (float)k / 3;
     cr_assert_eq(td_variable_set(x, &device, real, values, &error), 0);
+    /* only from here on is the device far: td_variable_set wrote to it as to host memory */
     b.download = far ? download : NULL;
     downloaded = 0;
     for (int64_t first = 0; first < COUNT; first += 97) {

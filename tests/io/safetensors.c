@@ -1,5 +1,4 @@
-/* safetensors.c - io/safetensors: round trip; every truncation and many damaged headers are
- * errors. */
+/* safetensors.c - round trips; every truncation and many kinds of damaged headers are errors. */
 #include "io/safetensors.h"
 
 #include <criterion/criterion.h>

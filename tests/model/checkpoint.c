@@ -1,10 +1,11 @@
-/* checkpoint.c - checkpoints come back bit by bit; damage to any byte of any file is told; which is
+/* checkpoint.c - checkpoints come back bit by bit; damage to any byte of any file is detected; which is
  * newest, which stay. */
 #include "lab.h"
 
 #include <unistd.h>
 
 #include "base/file.h"
+#include "model/checkpoint.h"
 
 static const char *const overrides[] = { LAB_SMALL, "train.length=60", NULL };
 static const char *const parts[] = { "model.safetensors", "optimizer.safetensors", "state.json",

@@ -109,7 +109,7 @@ static inline td_batch *lab_batch(const lab *l, int64_t step, int64_t from, int6
     return b;
 }
 
-static inline void lab_allocate(lab *l, const td_batch *largest, td_memory *memory)
+static inline void lab_allocate(lab *l, const td_batch *largest, td_footprint *memory)
 {
     cr_assert_eq(td_engine_plan(l->engine, largest, memory, &l->error), 0, "%s", l->error.text);
     cr_assert_eq(td_engine_allocate(l->engine, 3, &l->error), 0, "%s", l->error.text);

@@ -77,7 +77,7 @@ static double *parameters_of(lab *l, size_t *count)
 }
 
 static double *after_three_steps(const char *config, int64_t micro, const char *const *more,
-                                 td_memory *memory, size_t *count)
+                                 td_footprint *memory, size_t *count)
 {
     const char *overrides[24] = { LAB_SMALL, "train.length=60" };
     size_t      n = 0;
@@ -244,7 +244,7 @@ Test(steps, recomputation_changes_no_bit)
     static const char *const layer[] = { "train.recompute=layer", "train.dropout=0.1", NULL };
     for (size_t c = 0; c < sizeof configs / sizeof *configs; c++) {
         size_t    n, m;
-        td_memory kept, again;
+        td_footprint kept, again;
         double   *a = after_three_steps(configs[c], 4, none, &kept, &n);
         double   *b = after_three_steps(configs[c], 4, layer, &again, &m);
         cr_assert_eq(n, m);
@@ -320,7 +320,7 @@ static void expect_ready(const char *config, const char *recompute)
     lab                 plain = lab_open(config, overrides, NULL), l;
     td_backend          counting = *(const td_backend *)(const void *)plain.x->backend.plugin;
     td_batch           *micro[2];
-    td_memory           memory;
+    td_footprint           memory;
     td_parameter_norms *norms = NULL;
     size_t              plans, later, count;
     int                 before;

@@ -25,6 +25,7 @@ static void check(const op_case *c, const machine *m)
         double      *x = v->memory, *grad = r.at + r.first[2 + k],
                scale = largest(grad, (size_t)v->count);
         for (int64_t n = 0; n < v->count; n++) {
+            /* in place: the next run reads the changed parameter */
             double slope = (loss_at(&b, c, x + n, x[n] + step) -
                             loss_at(&b, c, x + n, x[n] - step)) /
                            (2 * step);

@@ -1,5 +1,9 @@
 /* harness.h - one small graph per case, run on any backend: random real inputs, one output, its
- * gradients. */
+ * gradients.
+ *
+ * A case is run twice, on two machines (backends, thread counts, or with all ops lowered), and the
+ * results are compared. Inputs are functions of their index, so both see the same numbers.
+ */
 #ifndef TESTS_OPS_HARNESS_H
 #define TESTS_OPS_HARNESS_H
 
@@ -82,7 +86,7 @@ static inline bool dims_of(const char *text, int k, int64_t *dims, int *rank)
     return true;
 }
 
-/* sum(y w): every element of y counts differently. */
+/* sum(y w) with weights that all differ: a gradient in the wrong place shows. */
 static inline td_tensor *weighted_sum(td_graph *g, td_tensor *y)
 {
     int64_t    count = td_count(y);
@@ -110,6 +114,7 @@ static inline void bench_inputs(bench *b, const op_case *c)
     int     rank;
     char    name[16];
 
+    /* parameters, since gradients are taken of these */
     for (b->n = 0; dims_of(c->dims, b->n, dims, &rank); b->n++) {
         td_variable *v;
         snprintf(name, sizeof name, "x%d", b->n);
@@ -129,7 +134,7 @@ static inline void bench_roots(bench *b, const op_case *c)
     b->n_roots = 2;
     cr_assert_eq(td_graph_error(b->graph, &error), 0, "%s: %s", c->op, error.text);
     cr_assert(contains(b->graph, c->op), "the case of '%s' has no such node", c->op);
-    if (c->flat)
+    if (c->flat) /* it has no gradient */
         return;
     cr_assert_eq(td_gradients(b->graph, b->roots[0], b->x, (size_t)b->n, grads, &error), 0,
                  "%s: %s", c->op, error.text);
@@ -150,6 +155,7 @@ static inline void bench_fill(bench *b, const op_case *c, const machine *m)
     for (int k = 0; k < b->n; k++) {
         td_variable *v = td_variables_at(b->variables, (size_t)k);
         float       *values = malloc(sizeof(float) * (size_t)(v->count + 1));
+        /* floats on a double machine too: rounding the inputs is no difference between backends */
         for (int64_t n = 0; n < v->count; n++)
             values[n] = (float)td_op_noise((uint64_t)k, n, c->low, c->high);
         cr_assert_eq(td_variable_set(v, &m->device, real, values, &error), 0, "%s", error.text);
@@ -197,6 +203,7 @@ static inline result bench_result(bench *b, const op_case *c)
     result   r = { 0 };
 
     bench_run(b, c);
+    /* one after the other, each from first[k] on */
     for (size_t k = 0; k < b->n_roots; k++) {
         r.first[k] = r.count;
         r.count += (size_t)td_count(b->roots[k]);
@@ -226,8 +233,8 @@ static inline double largest(const double *x, size_t n)
     return top;
 }
 
-/* Root by root, relative to the root's largest element; the loss, a sum that cancels, to how far
- * as many terms go at random. */
+/* Root by root, relative to the root's largest element. The loss is a sum that cancels, so it is
+ * compared to the size that a sum of as many random terms has. */
 static inline void expect_close(const op_case *c, const char *what, const result *have,
                                 const result *want, size_t roots, double tolerance)
 {

@@ -13,8 +13,8 @@ static size_t roots_of(const op_case *c)
     return c->flat ? 2 : 2 + (size_t)n;
 }
 
-/* Row 2 weighs nothing, and holds no number. Option 0: the loss; 1: its rows; 2: the loss where no
- * row weighs anything. */
+/* Row 2 has weight 0 and holds NaN. Option 0: the loss; 1: its rows; 2: the loss where every weight
+ * is 0. */
 BUILD(build_weightless)
 {
     static const double labels[] = { 0, 6, -1, 3, 2 }, weights[] = { 1, 0.5, 0, 2, 1 }, none[5];
@@ -39,7 +39,8 @@ BUILD(build_layer_of_columns)
     return build_layer(g, turned, o);
 }
 
-/* Longer than a vector, a tile or a piece of work: too slow for central differences. */
+/* Longer than a vector, a tile or an item of work, so that tails and joins are reached; too large
+ * for central differences. */
 static const op_case large[] = {
     { "attend", "1x2x67x5,1x1x67x5,1x1x67x3", -1, 1, build_attend, 0, false },
     { "attend", "1x2x131x16,1x2x131x16,1x2x131x16", -1, 1, build_attend, CAUSAL, false },
@@ -86,7 +87,7 @@ static void compare(const machine *a, const machine *b, const char *what, double
 static void fused_against_lowered(const char *backend, double tolerance)
 {
     machine m = machine_new(backend, 2), lowered = m;
-    lowered.device.fallback = true;
+    lowered.device.lower_all = true;
     compare(&m, &lowered, "fused against lowered", tolerance);
     machine_free(&m);
 }
@@ -110,7 +111,7 @@ Test(kernels, threads_change_no_bit)
     machine_free(&two);
 }
 
-/* ---- strides that a kernel does not take: a copy, not the lowering --------------------------- */
+/* ---- strides that a kernel does not take are copied; the op is not lowered ------------------- */
 
 static const op_case columns[] = {
     { "rms_norm", "17x5,17", -2, 2, build_rms_of_columns, 1, false },
@@ -133,11 +134,12 @@ Test(kernels, a_norm_of_columns_is_copied)
     machine_free(&m);
 }
 
-/* ---- what is no number ----------------------------------------------------------------------- */
+/* ---- NaN ------------------------------------------------------------------------------------- */
 
 enum { FIRST, SECOND, LARGEST, UNIT };
 
-/* x with a NaN at [0][1], first or second of a maximum, under a maximum over rows, or in a unit. */
+/* x with a NaN at [0][1]: as first or second operand of a maximum, in a maximum over rows, or in a
+ * ReLU. */
 BUILD(build_nan)
 {
     static const double hole[] = { 0, NAN, 0, 0, 0, 0 };
@@ -169,7 +171,7 @@ Test(kernels, nan_is_not_hidden)
     for (int i = 0; i < 2; i++) {
         machine m = machine_new(backends[i], 2);
         expect_nan(&m, backends[i]);
-        m.device.fallback = true;
+        m.device.lower_all = true;
         expect_nan(&m, "lowered");
         machine_free(&m);
     }
@@ -177,7 +179,7 @@ Test(kernels, nan_is_not_hidden)
 
 /* ---- labels and ids from strangers ----------------------------------------------------------- */
 
-/* Row 4 weighs 1 here, and its label is no token. */
+/* Row 4 has weight 1, and its label is outside the vocabulary. */
 BUILD(build_bad_label)
 {
     static const double labels[] = { 0, 6, -1, 3, 99 }, weights[] = { 1, 0.5, 0, 2, 1 };
@@ -205,7 +207,7 @@ static void expect_refused(const char *backend)
         td_error error = { 0, "" };
         bench    b = bench_new(&bad[i], &m);
         cr_expect_eq(td_plan_run(b.plan, &error), TD_EFORMAT,
-                     "%s: an index out of range was taken by '%s'", bad[i].op, backend);
+                     "%s: '%s' accepted an index out of range", bad[i].op, backend);
         bench_free(&b, &m);
     }
     machine_free(&m);

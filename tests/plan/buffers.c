@@ -1,19 +1,19 @@
-/* buffers.c - what the planner gives memory to: no scores of all pairs of positions, no logits of
- * all words. */
+/* buffers.c - what the planner allocates: no scores of all pairs of positions, no logits of all
+ * words. */
 #include "model/lab.h"
 
 #include "plan/internal.h"
 
-/* The nano models on sequences whose lengths are no other dim: 311, half of it in each half of an
- * encoder-decoder. */
+/* The nano models on sequences whose length, 311, is no other dim of theirs, so that a dim tells
+ * what it is; an encoder-decoder has half of it in each half. */
 enum { ROWS = 13, NANO_VOCABULARY = 4096, NANO_HEADS = 4 };
 
 typedef struct shapes {
     int64_t q, k, tokens; /* lengths; labels */
 } shapes;
 
-/* Buffers of pairs of positions, of logits, all; the largest workspace of attention, and of any
- * kernel. */
+/* The number of buffers of pairs of positions, of logits, and of all; the largest workspace of
+ * attention and of any kernel. */
 typedef struct sighting {
     int    pairs, logits, outputs;
     size_t attention, workspace;
@@ -27,6 +27,7 @@ static void look_at(const td_view *v, const shapes *s, sighting *seen)
     int64_t rest = 1;
     for (int k = 0; k < v->rank; k++) {
         lengths += is_length(s, v->dim[k]);
+        /* chunks of logits are fine: only those of all tokens count */
         if (v->dim[k] == NANO_VOCABULARY)
             words++;
         else
@@ -43,6 +44,7 @@ static sighting look(const td_plan *p, const shapes *s)
     for (int32_t i = 0; i < p->n_calls; i++) {
         const td_kernel_call *x = p->calls[i];
         size_t         bytes;
+        /* variables are no buffers: the embedding has the vocabulary as a dim */
         for (int k = 0; k < x->call.n_out; k++)
             if (x->out[k] >= 0 &&
                 p->storages[td_storage_root(p, x->out[k])].kind == TD_STORAGE_ARENA)
@@ -55,7 +57,7 @@ static sighting look(const td_plan *p, const shapes *s)
     return seen;
 }
 
-/* Rows as long as they may be. */
+/* A batch of rows of the greatest length. */
 static td_batch *longest(const lab *l)
 {
     td_arrange_spec feed = lab_feed(l);
@@ -88,8 +90,9 @@ static sighting sight(const char *config, bool lowered, shapes *s)
     const td_model *model = td_engine_model(l.engine);
     td_variables   *v = td_engine_variables(l.engine);
 
+    /* a whole training step: attention's gradient must not store scores either */
     *s = shapes_of(b);
-    device.fallback = lowered;
+    device.lower_all = lowered;
     cr_assert_eq(td_model_forward(model, v, TD_PHASE_TRAIN, b, false, &built, &l.error), 0, "%s",
                  l.error.text);
     cr_assert_eq(td_model_backward(model, v, &built, false, &l.error), 0, "%s", l.error.text);
@@ -127,7 +130,7 @@ Test(buffers, no_scores_and_no_logits)
     expect_small("nano/redllm");
 }
 
-/* Without the fused kernels both are there: the eyes above see them. */
+/* The lowerings store both, which shows that the test above would find them. */
 Test(buffers, the_lowered_step_has_both)
 {
     static const char *const configs[] = { "nano/decllm", "nano/redllm" };

@@ -3,15 +3,16 @@
 
 #include "graph/lab.h"
 
-/* "op op .. " of the steps for rms_norm of a matrix, and transposed; and how many storages there
- * are. */
-static void steps_with(const char *fixture, char out[256], int32_t *storages)
+/* The calls, as "op op ..", for rms_norm of a matrix and of its transpose, and the number of
+ * storages. With the kernels of a fixture, or NULL. */
+static void calls_with(const char *fixture, char out[256], int32_t *storages)
 {
     scratch    dir = scratch_new();
     machine    m = machine_new("cpu", 1);
     sheet      s = sheet_new(&m);
     td_tensor *x, *y[2];
 
+    /* a directory that is searched before the backend's own module is found */
     if (fixture)
         copy_to(&dir, fixture, "kernels.so");
     td_registry_add_path(m.registry, dir.path);
@@ -29,13 +30,14 @@ static void steps_with(const char *fixture, char out[256], int32_t *storages)
     scratch_free(&dir);
 }
 
-/* The backend's own kernel is next, not the lowering; nothing is left of the refused call. */
+/* After a refusal the backend's own kernel is next, not the lowering; nothing remains of the
+ * refused call. */
 Test(kernels, one_that_refuses_hides_no_other)
 {
     char    alone[256], beside[256];
     int32_t n_alone, n_beside;
-    steps_with(NULL, alone, &n_alone);
-    steps_with(FIXTURE("kernel-refuses.so"), beside, &n_beside);
+    calls_with(NULL, alone, &n_alone);
+    calls_with(FIXTURE("kernel-refuses.so"), beside, &n_beside);
     cr_expect(strstr(alone, "rms_norm"), "%s", alone);
     cr_expect_str_eq(beside, alone);
     cr_expect_eq(n_beside, n_alone, "%d storages, not %d", n_beside, n_alone);

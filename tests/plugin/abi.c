@@ -1,5 +1,5 @@
-/* abi.c - what is public stays as it is: sizes, offsets, types, numbers, kinds and ops of the
- * headers are those of abi-1.txt; what was added lies at an end, and the ABI's minor says so. */
+/* abi.c - the public ABI is stable: sizes, offsets, types, numbers, kinds and ops of the headers
+ * are those of abi-1.txt; additions come last, and raise the ABI's minor. */
 #include "plugin/layout.h"
 
 #include "plugin/registry.h"
@@ -10,13 +10,13 @@
 
 static const char policy[] =
     "The plugin ABI is a promise (docs/plugin-abi.md): modules that were built against these "
-    "headers go on working. What is in tests/plugin/abi-1.txt may not change. Fields may be added "
+    "headers keep working. What is in tests/plugin/abi-1.txt may not change. Fields may be added "
     "at the end of a kind's struct, of td_host, td_services, td_option and td_module, and of what "
     "only the host makes; numbers and ops may be added. Then raise TD_ABI_MINOR and run this test "
     "with TANDEM_UPDATE=1. Anything else needs a new revision of the kind (\"attention/2\"), or a "
     "new major.";
 
-/* Beside the kinds' structs: tables that say their size, and what only the host makes. */
+/* Beside the kinds' structs: tables that state their size, and what only the host creates. */
 static const char *const growing[] = {
     "td_host",     "td_services",        "td_option",           "td_module",     "td_call",
     "td_split_in", "td_architecture_in", "td_architecture_out", "td_arrange_in", "td_loss_in",
@@ -38,7 +38,7 @@ static bool may_grow(const layout *l, const char *name, size_t n)
 /* ---- comparing ------------------------------------------------------------------------------- */
 
 typedef struct verdict {
-    td_text broken; /* a line for each change that is none of the allowed */
+    td_text broken; /* a line for each change that is not allowed */
     td_text added;
 } verdict;
 
@@ -47,7 +47,7 @@ static bool begins(const char *key, const char *word)
     return !strncmp(key, word, strlen(word)) && key[strlen(word)] == ' ';
 }
 
-/* An op may take more or fewer inputs than before, beside those that it took. */
+/* An op may accept other numbers of inputs, in addition to those that it accepted before. */
 static bool is_wider(const char *before, const char *now)
 {
     int  low, high, new_low, new_high, end = 0, new_end = 0;
@@ -74,7 +74,7 @@ static void compare_line(const layout *old, const layout_line *line, const char 
         td_text_print(&v->broken, "%s: is %s, was %s\n", key, now, line->value);
 }
 
-/* A new field lies behind all that there was, padding too: old modules end there. */
+/* A new field must lie behind the old struct, including its padding: old modules end there. */
 static void compare_added(const layout *old, const layout_line *line, verdict *v)
 {
     const char *name = strchr(line->key, ' ') + 1, *size;
@@ -112,7 +112,7 @@ static void verdict_free(verdict *v)
     td_text_free(&v->added);
 }
 
-/* ---- what there is --------------------------------------------------------------------------- */
+/* ---- the present layout ---------------------------------------------------------------------- */
 
 static void add_ops(layout *l)
 {
@@ -231,7 +231,7 @@ static const char before[] = "number TD_ABI_MINOR 0\n"
                              "field td_mask.window 8 int\n"
                              "op matmul 2 3 flags 0\n";
 
-/* What is said of `before` with one text in it exchanged. */
+/* Expect a verdict on `before` with one text in it replaced. */
 static void expect(const char *from, const char *to, const char *broken, const char *added)
 {
     char        text[2000];
@@ -254,7 +254,7 @@ static void expect(const char *from, const char *to, const char *broken, const c
 #define NEWER "number TD_ABI_MINOR 1\nnumber TD_MAX_INPUTS 20\n"
 #define OLDER "number TD_ABI_MINOR 0\nnumber TD_MAX_INPUTS 20\n"
 
-Test(policy, what_is_there_stays)
+Test(policy, existing_things_stay)
 {
     expect("TD_MAX_INPUTS 20", "TD_MAX_INPUTS 24", "number TD_MAX_INPUTS: is 24, was 20", "");
     expect("number TD_MAX_INPUTS 20\n", "", "number TD_MAX_INPUTS is gone", "");
@@ -267,7 +267,7 @@ Test(policy, what_is_there_stays)
     expect("flags 0", "flags 1", "op matmul: is 2 3 flags 1", "");
 }
 
-Test(policy, what_is_new_is_at_an_end)
+Test(policy, additions_come_last)
 {
     expect("op matmul", "field td_norm.more 84 int\nop matmul",
            "field td_norm.more is new, but not at the end of struct td_norm", "");
@@ -282,7 +282,7 @@ Test(policy, what_is_new_is_at_an_end)
     expect("op matmul 2 3", "op matmul 2 4", "raise TD_ABI_MINOR", "op matmul: 2 4");
 }
 
-Test(policy, the_minor_says_so)
+Test(policy, additions_raise_the_minor)
 {
     expect("op matmul", "number TD_NEW 7\nop matmul",
            "something was added: raise TD_ABI_MINOR above 0", "number TD_NEW 7");

@@ -1,5 +1,5 @@
-/* inspect.c - a damaged module is looked at without a crash: bytes flipped, words replaced, cut off
- * anywhere. */
+/* inspect.c - inspecting a damaged module never crashes: flipped bytes, replaced words, truncation
+ * at any point. */
 #include "plugin/scratch.h"
 
 #include <fcntl.h>
@@ -37,7 +37,7 @@ static void close_copy(damaged *d)
     scratch_free(&d->s);
 }
 
-/* Accepted or refused with a message: nothing else. */
+/* Either accepted, or refused with a message. */
 static bool look(const damaged *d)
 {
     td_error e = { 0 };
@@ -64,7 +64,7 @@ Test(inspect, one_byte_wrong)
     close_copy(&d);
 }
 
-/* Eight bytes at once: offsets, addresses and sizes near the limits of 64 bits. */
+/* Eight bytes at a time: offsets, addresses and sizes near the limits of 64 bits. */
 Test(inspect, one_word_wrong)
 {
     static const uint64_t words[] = {

@@ -1,7 +1,8 @@
-/* layout.h - sizes, offsets, types and numbers of the headers that plugins see, as lines of text.
+/* layout.h - sizes, offsets, types and numbers of the headers that plugins include, as lines of
+ * text.
  *
- * The preprocessed headers are read for every struct, field and enumerator; a program that is made
- * from these, and compiled, prints where they are. So nothing can be forgotten. A line is a key of
+ * The preprocessed headers are searched for every struct, field and enumerator, and a program is
+ * generated from these that prints their layout. So nothing can be forgotten. A line is a key of
  * two words and a value:
  *
  *     struct td_extent 16
@@ -43,7 +44,7 @@ static inline void layout_add(layout *l, const char *line, size_t length)
                                        strndup(end + 1, length - (size_t)(end + 1 - line)) };
 }
 
-/* Lines of a text; those that begin with # are none. */
+/* The lines of a text, except for comments (#). */
 static inline layout *layout_read(const char *text)
 {
     layout *l = calloc(1, sizeof *l);
@@ -75,7 +76,7 @@ static inline const char *layout_get(const layout *l, const char *key)
 
 /* ---- reading C ------------------------------------------------------------------------------- */
 
-/* What a command prints; it must succeed. */
+/* The output of a command, which must succeed. */
 static inline char *layout_output(const char *command)
 {
     td_text text = { 0 };
@@ -90,7 +91,7 @@ static inline char *layout_output(const char *command)
     return text.data;
 }
 
-/* Only what comes from these headers, without line markers. */
+/* Only what comes from the headers in `include`, without line markers. */
 static inline char *layout_own(const char *preprocessed, const char *include)
 {
     td_text out = { 0 };
@@ -159,7 +160,7 @@ static inline void layout_type(const char *p, const char *end, td_text *out)
             next++;
         bool named = isalpha((unsigned char)*p) && !layout_is_type(p, n) &&
                      (next == end || strchr(",)[", *next));
-        if (!named || (p[-1] == '[')) { /* the size of an array is no name */
+        if (!named || (p[-1] == '[')) { /* the size of an array is not a name */
             td_text_print(out, "%s%.*s", first ? "" : " ", (int)n, p);
             first = false;
         }
@@ -238,7 +239,8 @@ static inline void layout_enum(const char *body, const char *end, td_text *progr
     }
 }
 
-/* What a program prints the layout with: a macro for each struct, field and enumerator. */
+/* The body of a program that prints the layout: a macro call for each struct, field and
+ * enumerator. */
 static inline void layout_program(const char *code, td_text *program)
 {
     for (const char *p = code; *p;) {

@@ -1,5 +1,5 @@
-/* refusals.c - what is no usable module is refused with its own message; what is one works beside
- * it. */
+/* refusals.c - each way for a module to be unusable has its own message, and does not affect the
+ * module beside it. */
 #include "plugin/scratch.h"
 
 #include <elf.h>
@@ -19,71 +19,73 @@ typedef struct refusal {
 } refusal;
 
 static const refusal refusals[] = {
-    { "no-symbol.so", "it exports no symbol 'tandem_module'; end the file with TD_MODULE(...)" },
+    { "no-symbol.so", "it exports no symbol 'tandem_module'; end the source with TD_MODULE(...)" },
     { "wrong-magic.so", "its tandem_module begins with 0x12345678, not 0x4d444e54" },
     { "other-major.so",
-      "is built for plugin ABI 2.0; this tandem has 1.0: update tandem, or build it again" },
+      "is built for plugin ABI 2.0; this tandem has 1.0: update tandem, or rebuild it against" },
     { "older-major.so",
-      "is built for plugin ABI 0.0; this tandem has 1.0: build it again against the headers" },
+      "is built for plugin ABI 0.0; this tandem has 1.0: rebuild it against this tandem's" },
     { "newer-minor.so", "needs the newer plugin ABI 1.1; this tandem has 1.0: update tandem" },
-    { "short-module.so", "says its tandem_module has 24 bytes; 56 are expected: use TD_MODULE" },
+    { "short-module.so",
+      "its tandem_module declares a size of 24 bytes; expected 56: use TD_MODULE" },
     { "no-module-name.so", "its 'tandem_module' has no name: use TD_MODULE" },
     { "undefined-symbol.so",
       "undefined symbol: defined_nowhere (link the library that defines it into the module)" },
-    { "unknown-kind.so", "plugin 'fixture' is of the unknown kind 'weather/1'" },
-    { "other-revision.so", "plugin 'fixture' is of kind 'schedule/7'; this tandem has "
-                           "'schedule/1': update tandem, or build it" },
-    { "older-revision.so",
-      "plugin 'fixture' is of kind 'schedule/0'; this tandem has 'schedule/1': change it to what "
-      "tandem/kind/schedule.h says now, and build it again" },
+    { "unknown-kind.so",
+      "plugin 'fixture' has the unknown kind 'weather/1' (kinds: architecture, attention, " },
+    { "other-revision.so", "plugin 'fixture' has kind 'schedule/7'; this tandem has "
+                           "'schedule/1': update tandem, or rebuild" },
+    { "older-revision.so", "plugin 'fixture' has kind 'schedule/0'; this tandem has 'schedule/1': "
+                           "port it to the present "
+                           "tandem/kind/schedule.h and rebuild it" },
     { "no-revision.so",
-      "plugin 'fixture' is of kind 'schedule', without a revision; this tandem has 'schedule/1': "
+      "plugin 'fixture' has kind 'schedule', without a revision; this tandem has 'schedule/1': "
       "use the macro of tandem/kind/schedule.h" },
     { "no-kind.so", "a plugin has no kind or no name: use TD_PLUGIN" },
     { "no-name.so", "a plugin has no kind or no name: use TD_PLUGIN" },
     { "empty-name.so", "a plugin has no kind or no name: use TD_PLUGIN" },
     { "slash-name.so",
-      "the plugin name 'a/b' is longer than 64 bytes or has a slash, space or quote" },
-    { "tiny-plugin.so", "plugin 'fixture' says its struct has 8 bytes" },
+      "the plugin name 'a/b' is longer than 64 bytes or contains a slash, a space or a quote" },
+    { "tiny-plugin.so", "plugin 'fixture' declares a struct of 8 bytes" },
     { "newer-plugin.so",
       "plugin 'fixture' has a newer 'schedule/1' (96 bytes) than this tandem (88): update tandem" },
     { "missing-hook.so", "plugin 'fixture' of kind 'schedule/1' has no 'rate': set it" },
     { "hook-cut-off.so", "plugin 'fixture' of kind 'schedule/1' has no 'rate': set it" },
     { "replaces-op.so", "op/1 'matmul' is built in and cannot be replaced: choose another name" },
-    { "op-inputs.so", "op 'wide' takes a number of inputs that is not 0 .. TD_MAX_INPUTS" },
-    { "op-inputs-few.so", "op 'wide' takes a number of inputs that is not 0 .. TD_MAX_INPUTS" },
-    { "op-inplace.so", "op 'wide' writes in place to an input that it does not take" },
+    { "op-inputs.so", "op 'wide' must have 0 <= min_inputs <= max_inputs <= TD_MAX_INPUTS" },
+    { "op-inputs-few.so", "op 'wide' must have 0 <= min_inputs <= max_inputs <= TD_MAX_INPUTS" },
+    { "op-inplace.so", "op 'wide' writes in place to an input that it does not have" },
     { "op-no-effect.so", "op 'wide' writes in place without TD_OP_EFFECT" },
-    { "op-accumulate.so", "op 'wide' adds an input that it does not take" },
-    { "op-accumulate-out.so", "or to an output that it cannot have" },
-    { "op-view.so", "op 'wide' has TD_OP_VIEW, which only built-in ops may have" },
-    { "kernel-size.so", "kernels 'fixture': row 0 says it has 8 bytes" },
+    { "op-accumulate.so", "op 'wide' accumulates an input" },
+    { "op-accumulate-out.so", "or into an output that it does not have" },
+    { "op-view.so", "op 'wide' sets TD_OP_VIEW, which is reserved for built-in ops" },
+    { "kernel-size.so", "kernels 'fixture': row 0 declares a size of 8 bytes" },
     { "kernel-no-run.so", "kernels 'fixture': row 0 has no op or no run" },
     { "config-large.so",
-      "plugin 'fixture' says its config struct has 4611686018427387904 bytes; it "
-      "may have 1048576: use TD_PLUGIN" },
-    { "config-wraps.so", "says its config struct has 18446744073709551615 bytes" },
+      "plugin 'fixture' declares a config struct of 4611686018427387904 bytes; the "
+      "limit is 1048576: use TD_PLUGIN" },
+    { "config-wraps.so", "declares a config struct of 18446744073709551615 bytes" },
     { "no-plugins.so", "lists no plugins: name them at the end of TD_MODULE" },
     { "plugin-twice.so", "lists schedule/1 'fixture' twice: name it once" },
-    { "option-plugin.so", "option 0 ('plugin') has the name by which a config names the plugin" },
-    { "option-dot.so", "option 0 ('a.b') has a name that no config can say" },
-    { "option-space.so", "option 0 ('a b') has a name that no config can say" },
-    { "options-many.so", "option 200 ('e') is one too many: a table has 200 at most" },
+    { "option-plugin.so", "option 0 ('plugin') has the name that chooses the plugin itself" },
+    { "option-dot.so", "option 0 ('a.b') has a name that a config cannot contain" },
+    { "option-space.so", "option 0 ('a b') has a name that a config cannot contain" },
+    { "options-many.so", "option 200 ('e') is one too many: a table can have 200 options" },
     { "row-size.so",
-      "plugin 'fixture' says its option rows have 4 bytes; they have 96 here: use TD_PLUGIN" },
+      "plugin 'fixture' declares option rows of 4 bytes; they have 96 here: use TD_PLUGIN" },
     { "option-outside.so", "option 0 ('far') lies outside the config struct" },
     { "option-overlaps-end.so", "option 0 ('far') lies outside the config struct" },
     { "option-wraps.so", "option 0 ('far') lies outside the config struct" },
-    { "option-misaligned.so", "option 0 ('odd') lies at an offset that its type cannot have" },
-    { "option-twice.so", "option 1 ('peak') is there twice" },
+    { "option-misaligned.so", "option 0 ('odd') is misaligned for its type" },
+    { "option-twice.so", "option 1 ('peak') appears twice" },
     { "option-no-name.so", "option 0 ('') has no name" },
     { "option-type.so", "option 0 ('odd') has an unknown type" },
     { "default-outside.so", "option 0 ('peak') has a default outside its range" },
     { "default-nan.so", "option 0 ('peak') has a default outside its range" },
     { "choice-without.so", "option 0 ('which') has no choices" },
     { "parts-without.so", "option 0 ('parts') has no choices" },
-    { "list-without.so", "option 0 ('items') has no table of its items" },
-    { "program", "is no shared object but an ELF file of type 2: link it with cc -shared -fPIC" },
+    { "list-without.so", "option 0 ('items') has no table for its items" },
+    { "program", "is an ELF file of type 2, not a shared object: link it with cc -shared -fPIC" },
 };
 
 enum { REFUSALS = sizeof refusals / sizeof *refusals };
@@ -118,9 +120,10 @@ static void expect_refused(const char *from, const char *says)
                   from, text);
     }
     cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "fixture", &e));
-    cr_expect(e.code == TD_EPLUGIN && strstr(e.text, says), "%s: who asks for it hears '%s'", from,
-              e.text);
-    cr_expect(td_registry_find(r, TD_LOGGER_KIND, "older", NULL), "%s: the module beside it", from);
+    cr_expect(e.code == TD_EPLUGIN && strstr(e.text, says),
+              "%s: asked for, the plugin is missing because of '%s'", from, e.text);
+    cr_expect(td_registry_find(r, TD_LOGGER_KIND, "older", NULL),
+              "%s: the module beside it is refused too", from);
     td_registry_free(r);
     scratch_free(&s);
 }
@@ -151,7 +154,7 @@ Test(refusals, the_command_says_the_same)
     }
 }
 
-/* ---- files that are no shared objects, or not all of one ------------------------------------- */
+/* ---- files that are not shared objects, or only a part of one -------------------------------- */
 
 static void refuse_bytes(const void *data, size_t size, const char *says)
 {
@@ -162,13 +165,13 @@ static void refuse_bytes(const void *data, size_t size, const char *says)
     scratch_free(&s);
 }
 
-Test(refusals, files_that_are_no_elf)
+Test(refusals, files_that_are_not_elf)
 {
     static const char script[] =
         "#!/bin/sh\necho 'a plugin of many more bytes than an ELF header has'\n";
-    refuse_bytes(script, sizeof script - 1, "it is no shared object (ELF)");
-    refuse_bytes("", 0, "it is no shared object (ELF)");
-    refuse_bytes("\177ELF", 4, "it is no shared object (ELF)");
+    refuse_bytes(script, sizeof script - 1, "it is not a shared object (ELF)");
+    refuse_bytes("", 0, "it is not a shared object (ELF)");
+    refuse_bytes("\177ELF", 4, "it is not a shared object (ELF)");
 }
 
 /* What the loader maps ends here; only debug data and section headers come after. */
@@ -193,10 +196,10 @@ Test(refusals, a_module_cut_off)
     end = end_of_segments(data);
     cr_assert(end > 1009 && end <= size);
     for (size_t k = 1; k < 7; k++)
-        refuse_bytes(data, end * k / 7, "is cut off or damaged");
-    refuse_bytes(data, sizeof(Elf64_Ehdr), "is cut off or damaged");
-    refuse_bytes(data, sizeof(Elf64_Ehdr) - 1, "it is no shared object (ELF)");
-    refuse_bytes(data, end - 1, "is cut off or damaged");
+        refuse_bytes(data, end * k / 7, "is truncated or damaged");
+    refuse_bytes(data, sizeof(Elf64_Ehdr), "is truncated or damaged");
+    refuse_bytes(data, sizeof(Elf64_Ehdr) - 1, "it is not a shared object (ELF)");
+    refuse_bytes(data, end - 1, "is truncated or damaged");
     free(data);
 }
 
@@ -206,18 +209,18 @@ Test(refusals, another_machine)
     char  *data = read_all(FIXTURE("good.so"), &size);
     data[offsetof(Elf64_Ehdr, e_machine)] = (char)EM_RISCV;
     data[offsetof(Elf64_Ehdr, e_machine) + 1] = 0;
-    refuse_bytes(data, size, "is built for another machine (ELF machine 243): build it here");
+    refuse_bytes(data, size, "is built for another machine (ELF machine 243): rebuild it");
     free(data);
 }
 
-Test(refusals, what_is_no_file)
+Test(refusals, not_a_file)
 {
     td_error e = { 0 };
     cr_expect_eq(td_module_inspect("/no/such/module.so", &e), TD_EPLUGIN);
     cr_expect(strstr(e.text, "'/no/such/module.so'"), "%s", e.text);
     e.code = 0;
     cr_expect_eq(td_module_inspect("/tmp", &e), TD_EPLUGIN);
-    cr_expect(strstr(e.text, "no regular file"), "%s", e.text);
+    cr_expect(strstr(e.text, "not a regular file"), "%s", e.text);
 }
 
 /* ---- the same plugin twice ------------------------------------------------------------------- */
@@ -241,12 +244,13 @@ Test(duplicates, of_one_directory_are_refused)
     cr_expect_eq(run_tool(arguments, said, sizeof said), 2, "%s", said);
     cr_expect(strstr(said, "one.so") && strstr(said, "two.so"), "%s", said);
     snprintf(arguments, sizeof arguments, "plugins list schedule --plugin-path %s", s.path);
-    cr_expect_eq(run_tool(arguments, said, sizeof said), 0, "what can be used is listed: %s", said);
+    cr_expect_eq(run_tool(arguments, said, sizeof said), 0, "usable plugins are still listed: %s",
+                 said);
     cr_expect(strstr(said, "is in both") && strstr(said, "cosine"), "%s", said);
     scratch_free(&s);
 }
 
-/* Asked for by name alone: the file of that name is no excuse for not looking at its neighbours. */
+/* Finding the file of that name does not end the search of its directory. */
 Test(duplicates, one_of_them_named_as_it_should_be)
 {
     scratch      s = scratch_new();
@@ -269,7 +273,7 @@ static void expect_version(const char *first, const char *second, const char *ve
     cr_assert(p);
     cr_expect_str_eq(td_registry_module(r, p)->module->version, version);
     td_registry_scan(r);
-    cr_expect_eq(td_registry_refusals(r), 0, "the later one is no error");
+    cr_expect_eq(td_registry_refusals(r), 0, "the later one is not an error");
     cr_expect_eq(td_registry_find(r, TD_SCHEDULE_KIND, "fixture", NULL), p);
     td_registry_free(r);
 }
@@ -296,9 +300,9 @@ Test(duplicates, a_file_by_another_name_counts_as_much)
     scratch_free(&b);
 }
 
-/* ---- modules that are none of the worst ------------------------------------------------------ */
+/* ---- odd modules that are accepted ----------------------------------------------------------- */
 
-Test(older, structs_are_completed_with_nothing)
+Test(older, missing_hooks_are_null)
 {
     td_registry     *r = open_registry(TANDEM_FIXTURES "/modules", NULL);
     const td_logger *p = (const void *)td_registry_find(r, TD_LOGGER_KIND, "older", NULL);
@@ -308,7 +312,8 @@ Test(older, structs_are_completed_with_nothing)
 
     cr_assert(p);
     cr_expect(p->open && p->close && p->write);
-    cr_expect_null(p->flush, "it has none; behind the older struct lies something else");
+    cr_expect_null(p->flush,
+                   "it has none: what lies behind the older struct must not be taken for one");
     cr_expect(!td_part_defaults(r, TD_LOGGER_KIND, "older", arena, &part, &e), "%s", e.text);
     cr_expect_eq(((const int64_t *)part.config)[0], 7);
     cr_expect_eq(((const double *)part.config)[1], 0.25);
@@ -339,7 +344,7 @@ Test(mode, the_floating_point_mode_stays)
 #endif
 }
 
-Test(good, a_right_module_is_well)
+Test(good, a_correct_module_has_no_findings)
 {
     char said[4096];
     cr_expect_eq(run_tool("plugins check '" FIXTURE("good.so") "'", said, sizeof said), 0, "%s",
@@ -361,9 +366,9 @@ static void expect_wrong(const char *norm, const char *says)
     cr_expect(strstr(said, says), "%s: '%s' does not say '%s'", norm, said, says);
 }
 
-Test(wrong, no_tensor_is_a_mistake_of_the_graph)
+Test(wrong, no_tensor_is_an_error_of_the_graph)
 {
-    expect_wrong("empty", "norm 'empty': its hook 'build' gave NULL: return a tensor");
+    expect_wrong("empty", "norm 'empty': hook 'build' returned NULL; it must return a tensor");
 }
 
 Test(wrong, a_plugin_that_is_its_own_default)
@@ -372,14 +377,14 @@ Test(wrong, a_plugin_that_is_its_own_default)
     td_arena    *arena = td_arena_new();
     td_part      part = { 0 };
     td_error     e = { 0 };
-    expect_wrong("endless", "option 'part': parts lie in each other more than 32 deep");
+    expect_wrong("endless", "option 'part': parts are nested more than 32 deep");
     cr_expect(td_part_defaults(r, "norm/1", "endless", arena, &part, &e));
     cr_expect(strstr(e.text, "more than 32 deep: is it its own default?"), "%s", e.text);
     td_arena_free(arena);
     td_registry_free(r);
 }
 
-Test(wrong, a_check_that_says_nothing)
+Test(wrong, a_check_without_a_message)
 {
-    expect_wrong("silent", "norm 'silent': its 'check' refuses these options without saying why");
+    expect_wrong("silent", "norm 'silent': its 'check' rejected these options without a message");
 }

@@ -1,5 +1,5 @@
-/* scratch.h - what the tests of the plugin host share: a directory for modules, copies of fixtures
- * in it. */
+/* scratch.h - shared by the tests of the plugin host: a temporary directory for modules, copies of
+ * fixtures in it, the real command. */
 #ifndef TEST_PLUGIN_SCRATCH_H
 #define TEST_PLUGIN_SCRATCH_H
 

@@ -1,5 +1,4 @@
-/* search.c - where modules are looked for, in which order, and what is said of what is not
- * there. */
+/* search.c - where modules are looked for, in which order, and how a missing one is explained. */
 #include "plugin/scratch.h"
 
 #include <sys/stat.h>
@@ -60,8 +59,8 @@ Test(search, a_relative_directory)
     scratch_free(&s);
 }
 
-/* What is no module by its name does not stop the search, nor does another file that cannot be read
- * as one. */
+/* Files that are not named like modules are left alone, and one that is but cannot be read does not
+ * stop the search. */
 Test(search, other_files_do_not_matter)
 {
     scratch           s = scratch_new();
@@ -91,7 +90,7 @@ static void expect_refusal(const char *const *paths, bool scanned, const char *p
     td_registry_free(r);
 }
 
-/* Else a run would go on with another plugin than the one that was just built. */
+/* Otherwise a run would go on with another plugin than the one that was just built. */
 Test(search, a_refused_file_of_that_name_is_an_error)
 {
     scratch           a = scratch_new(), b = scratch_new();
@@ -105,7 +104,7 @@ Test(search, a_refused_file_of_that_name_is_an_error)
     scratch_path(&a, "schedule-fixture.so", path);
     write_all(&a, "schedule-fixture.so", data, size / 2);
     for (int scanned = 0; scanned < 2; scanned++)
-        expect_refusal(bad_first, scanned, path, "cut off");
+        expect_refusal(bad_first, scanned, path, "truncated");
     copy_to(&a, FIXTURE("other-major.so"), "schedule-fixture.so");
     for (int scanned = 0; scanned < 2; scanned++)
         expect_refusal(bad_first, scanned, path, "plugin ABI");
@@ -173,7 +172,7 @@ Test(search, what_is_missing_is_explained)
     cr_expect(strstr(e.text, s.path) && strstr(e.text, TANDEM_PLUGINS), "%s", e.text);
     e.code = 0;
     cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "completely-different", &e));
-    cr_expect(strstr(e.text, "there are: ") && strstr(e.text, "rsqrt"), "%s", e.text);
+    cr_expect(strstr(e.text, "available: ") && strstr(e.text, "rsqrt"), "%s", e.text);
     e.code = 0;
     cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "../../etc/x", &e));
     cr_expect_eq(e.code, TD_EPLUGIN);
@@ -181,8 +180,8 @@ Test(search, what_is_missing_is_explained)
     scratch_free(&s);
 }
 
-/* Asked for, it is an error; the environment's may be of another machine. */
-Test(search, a_directory_that_is_not_there)
+/* An error if it was asked for; one of the environment may be meant for another machine. */
+Test(search, a_missing_directory)
 {
     const char *const paths[] = { "/no/such/directory", NULL };
     td_error          e = { 0 };
@@ -195,8 +194,8 @@ Test(search, a_directory_that_is_not_there)
     td_registry_free(r);
 }
 
-/* Nobody writes to it: to open it would be to wait for ever. */
-Test(search, a_pipe_is_no_module)
+/* Nobody writes to it: opening it would block forever. */
+Test(search, a_pipe_is_not_a_module)
 {
     scratch           s = scratch_new();
     const char *const paths[] = { s.path, NULL };
@@ -206,12 +205,12 @@ Test(search, a_pipe_is_no_module)
     td_registry_scan_kind(r, TD_SCHEDULE_KIND);
     td_registry_scan(r);
     cr_expect_eq(td_registry_refusals(r), 1);
-    cr_expect(strstr(td_registry_refusal(r, 0), "is no regular file: a module is one"));
+    cr_expect(strstr(td_registry_refusal(r, 0), "it is not a regular file"));
     td_registry_free(r);
     scratch_free(&s);
 }
 
-Test(search, the_scan_sorts_and_knows_where_from)
+Test(search, the_scan_sorts_and_knows_origins)
 {
     td_registry *r = td_registry_new(NULL, NULL, NULL);
     td_registry_scan(r);
@@ -222,7 +221,7 @@ Test(search, the_scan_sorts_and_knows_where_from)
         cr_expect(order < 0 || (order == 0 && strcmp(p->name, q->name) < 0), "%s %s", q->kind,
                   q->name);
         cr_expect_eq(td_registry_find(r, q->kind, q->name, NULL), q);
-        /* built in are ops alone; modules may bring some */
+        /* only ops are built in, and modules may bring more of them */
         cr_expect(td_registry_module(r, q)->path || !strcmp(q->kind, TD_OP_KIND), "%s %s", q->kind,
                   q->name);
     }

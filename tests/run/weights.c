@@ -64,7 +64,7 @@ TestSuite(weights, .init = setup, .fini = teardown);
 
 Test(weights, a_causal_model_goes_on_as_biattn)
 {
-    expect(0, "taking parameters of another model.plugin: \"decoder-only\" -> \"decoder-biattn\"",
+    expect(0, "the parameters are from a different model.plugin: \"decoder-only\" -> \"decoder-biattn\"",
            "%1$s train -c %2$s/biattn.cfg" WEIGHTS);
     expect(0, "nll", "%1$s evaluate -c %2$s/biattn.cfg" WEIGHTS);
     /* the other way the meaning is lost */
@@ -105,13 +105,13 @@ Test(weights, a_named_difference_is_let_through)
     expect(2, "model.attention.qkv_norm",
            "%1$s train -c %2$s/back.cfg model.attention.qkv_norm=false model.position.base=50.0 "
            "--allow 'model.position.*'" WEIGHTS);
-    expect(0, "another model.position.base: 10000.0 -> 50.0: allowed",
+    expect(0, "different model.position.base: 10000.0 -> 50.0: allowed",
            "%1$s train -c %2$s/back.cfg model.attention.qkv_norm=false model.position.base=50.0 "
            "--allow 'model.position.*' --allow model.attention.qkv_norm" WEIGHTS);
     expect(0, "allowed",
            "%1$s train -c %2$s/back.cfg run.name=said model.position.base=50.0 "
            "'train.allow=[\"model.position.base\"]'" WEIGHTS);
-    expect(0, "'model.norm.*' is allowed to differ, but nothing of that name does",
+    expect(0, "'model.norm.*' is allowed to differ, but no key of that name does",
            "%1$s evaluate -c %2$s/back.cfg --allow 'model.norm.*'" WEIGHTS);
     /* of other shapes it is of no use */
     expect(2, "embed_tokens",
@@ -138,7 +138,7 @@ Test(weights, another_tokenizer_is_refused)
 /* A config that says what nobody knows any more. */
 Test(weights, a_config_that_cannot_be_read)
 {
-    expect(2, "keeps a config that cannot be read any more",
+    expect(2, "was trained with cannot be read any more",
            "sed -i 's/swiglu/forgotten/' %2$s/step-00000003/state.json; "
            "%1$s evaluate -c %2$s/back.cfg" WEIGHTS);
     expect(0, "nll", "%1$s evaluate -c %2$s/back.cfg --allow model" WEIGHTS);
@@ -156,7 +156,7 @@ Test(weights, a_link_to_a_checkpoint_is_checked)
 /* What cannot be read is not taken for a file of another framework; what says nothing is told. */
 Test(weights, a_damaged_state_is_refused)
 {
-    expect(0, "keeps no config",
+    expect(0, "records no config",
            "sed -i 's/\"config\":/\"other\":/' %2$s/step-00000003/state.json; "
            "%1$s evaluate -c %2$s/back.cfg" WEIGHTS);
     expect(1, "state.json' is damaged",

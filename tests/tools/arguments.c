@@ -1,5 +1,5 @@
-/* arguments.c - no argument is ignored: what is one too many, twice or of no use is told, with exit
- * code 2. */
+/* arguments.c - no argument is ignored: one that is unknown, repeated or of no use is an error, with
+ * exit code 2. */
 #include "child.h"
 
 static child run(const char *arguments)
@@ -21,23 +21,22 @@ static void expect(int code, const char *arguments, const char *says)
 
 Test(arguments, of_plugins)
 {
-    expect(2, "plugins matrix extra", "matrix takes no argument: what is 'extra'?");
-    expect(2, "plugins list norm extra", "list takes one kind, or none: what is 'extra'?");
-    expect(2, "plugins show norm rms --json", "only list gives JSON");
-    expect(2, "plugins check", "which module? Name a file");
-    expect(2, "plugins check x.so --only nothing",
-           "there is no test 'nothing'; --tests lists them");
-    expect(2, "plugins check x.so --here", "--here takes one file, --plugin and --only");
+    expect(2, "plugins matrix extra", "matrix takes no argument: unexpected 'extra'");
+    expect(2, "plugins list norm extra", "list takes at most one kind: unexpected 'extra'");
+    expect(2, "plugins show norm rms --json", "--json is for list only");
+    expect(2, "plugins check", "no module given: tandem plugins check FILE.so");
+    expect(2, "plugins check x.so --only nothing", "unknown test 'nothing'; --tests lists them");
+    expect(2, "plugins check x.so --here", "--here needs exactly one file, --plugin and --only");
     expect(2, "plugins check x.so --time-limit soon",
-           "--time-limit takes a number above 0, not 'soon'");
-    expect(2, "plugins nothing", "'nothing' is none of list, show, matrix, check");
+           "--time-limit must be a number above 0 and at most 1000000000, not 'soon'");
+    expect(2, "plugins nothing", "'nothing' is not one of list, show, matrix, check");
     expect(2, "plugins --plugin-path no-such", "cannot look for plugins in 'no-such': No such");
     expect(2, "plugins --plugin-path /dev/null", "cannot look for plugins in '/dev/null': Not a d");
 }
 
 Test(arguments, of_config)
 {
-    expect(2, "config " NANO "bogus", "'bogus' is none of show, explain, diff, check");
+    expect(2, "config " NANO "bogus", "'bogus' is not one of show, explain, diff, check");
     expect(2, "config " NANO "check bogus", "check takes no argument: what is 'bogus'?");
     expect(2, "config " NANO "check --origins", "only show takes --origins");
     expect(2, "config " NANO "explain", "explain takes one key");
@@ -50,9 +49,9 @@ Test(arguments, of_config)
 
 Test(arguments, of_describe)
 {
-    expect(2, "describe " NANO "--mask ''", "--mask takes the path of an attention; it is empty");
-    expect(2, "describe " NANO "--mask x --json", "say one of --graph, --mask and --json");
-    expect(2, "describe " NANO "--graph dot --graph text", "--graph is given twice: give it once");
+    expect(2, "describe " NANO "--mask ''", "--mask is empty: it takes the path of an attention");
+    expect(2, "describe " NANO "--mask x --json", "use only one of --graph, --mask and --json");
+    expect(2, "describe " NANO "--graph dot --graph text", "--graph is given twice; give it once");
     expect(2, "describe " NANO "--mask model.layer.0.self_attn", "; did you mean 'model.");
     expect(2, "describe " NANO "--threads 1 --threads 2", "--threads is given twice");
 }
@@ -62,10 +61,10 @@ Test(arguments, so_many)
     char arguments[12000] = "config check";
     for (int k = 0; k < 300; k++)
         strcat(arguments, " -c no-such.cfg");
-    expect(2, arguments, "too many arguments: of each sort 254 are taken");
+    expect(2, arguments, "too many arguments: at most 254 of each kind");
 }
 
-/* What could not be written is told, whatever wrote it. */
+/* Output that could not be written is reported, whatever wrote it. */
 Test(arguments, a_full_disk)
 {
     expect(1, "--help >/dev/full", "tandem: writing the output: ");

@@ -1,5 +1,5 @@
 /* data.c - `tandem data`: shards are the same bytes however they came about; damaged text and full
- * disks are told. */
+ * disks are reported. */
 #include <signal.h>
 
 #include "data.h"
@@ -17,18 +17,21 @@ Test(data, help_shows_all_commands)
     expect("%2$s --help", 0, "  show ");
     expect("%2$s prepare --help", 0, "usage: tandem data prepare -c FILE.cfg");
     expect("%2$s train-tokenizer --help", 0, "--vocab-size N");
-    expect("%2$s prepair", 2, "'prepair' is none of");
+    expect("%2$s prepair", 2, "'prepair' is not one of");
 }
 
 Test(data, options_name_their_range)
 {
     expect("%2$s make-corpus --out %1$s/c --bytes 9999", 2,
-           "option '--bytes' is '9999'; it takes a whole number in 10000 .. ");
-    expect("%2$s make-corpus --out %1$s/c --seed x", 2, "option '--seed' is 'x'");
-    expect("%2$s show %3$s --index -1", 2, "option '--index' is '-1'");
-    expect("%2$s show %3$s --count 0", 2, "option '--count' is '0'");
+           "--bytes must be a whole number from 10000 to ");
+    expect("%2$s make-corpus --out %1$s/c --seed x", 2,
+           "--seed must be a whole number from 0 to 1099511627776, not 'x'");
+    expect("%2$s show %3$s --index -1", 2,
+           "--index must be a whole number from 0 to 1099511627776, not '-1'");
+    expect("%2$s show %3$s --count 0", 2,
+           "--count must be a whole number from 1 to 1099511627776, not '0'");
     expect("%2$s train-tokenizer %3$s --out a.model --vocab-size 2147483647", 2,
-           "option '--vocab-size' is '2147483647'; it takes a whole number in 2 .. 16777216");
+           "--vocab-size must be a whole number from 2 to 16777216, not '2147483647'");
 }
 
 /* ---- the corpus ------------------------------------------------------------------------------ */
@@ -37,7 +40,7 @@ Test(data, options_name_their_range)
 
 Test(data, a_corpus_needs_a_directory)
 {
-    expect("cd %1$s && " CORPUS "''", 2, "Give --out DIR");
+    expect("cd %1$s && " CORPUS "''", 2, "--out DIR is missing");
     expect("cd %1$s && " CORPUS "data.cfg/c", 1, "Not a directory");
     expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
 }
@@ -192,7 +195,7 @@ Test(data, full_file_system)
 Test(data, a_vocabulary_that_is_too_small)
 {
     expect("%2$s show -c quickstart/redllm.cfg run.dir=%1$s/a model.vocab_size=258", 2,
-           "tokenizer 'bytes' has 259 ids; model.vocab_size = 258 is too small for them");
+           "tokenizer 'bytes' has 259 ids, more than model.vocab_size = 258");
     expect("%2$s show -c quickstart/redllm.cfg run.dir=%1$s/a model.vocab_size=259", 0, "record 0");
 }
 
@@ -297,7 +300,7 @@ Test(data, empty_text_is_told)
 Test(data, names_are_of_files_and_lines)
 {
     static const char *const names[] = { "a\\n", "a\\x7F", "a\\xFF", "a/b" }, *const why[] = {
-        "byte 0x0A after 'a'", "byte 0x7F after 'a'", "not UTF-8 text", "byte 0x2F after 'a'"
+        "byte 0x0A after 'a'", "byte 0x7F after 'a'", "not valid UTF-8", "byte 0x2F after 'a'"
     };
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
         char text[300];

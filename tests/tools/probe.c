@@ -146,7 +146,7 @@ Test(probe, refusals)
         list[k].dim[1] = TOKENS;
     }
     /* what is read is not written over */
-    expect_refused(batch_path, "--out", batch_path, 2, "is a file that is read");
+    expect_refused(batch_path, "--out", batch_path, 2, "would overwrite a file that is read");
     /* a misspelt name */
     list[2].rank = 1;
     list[2].dim[0] = 1;

@@ -290,7 +290,7 @@ Test(train, json_of_what_is_no_number)
 Test(train, more_memory_than_there_is)
 {
     sh("! %1$s train -c %2$s/model.cfg run.name=a model.d_model=65536 model.ffn.d_ff=262144 "
-       "2>%2$s/err && grep -q 'of memory (parameters' %2$s/err && grep -q 'and there is' %2$s/err");
+       "2>%2$s/err && grep -q 'of memory (parameters' %2$s/err && grep -q 'is available' %2$s/err");
     sh("! %1$s train -c %2$s/model.cfg run.name=b train.batch=1073741823 train.micro_batch=1 "
        "2>%2$s/err && grep -q 'of memory (parameters' %2$s/err");
     /* as many as there are */
@@ -316,7 +316,7 @@ Test(train, checkpoints_that_were_renamed)
     cr_assert_eq(finish(start("kept", "2", "train.steps=5")), 0);
     sh("cd %2$s/kept/checkpoints && cp -r step-00000005 step-9 && cd %2$s && "
        "! %1$s train -c %2$s/model.cfg run.name=kept -q --resume train.steps=20 2>%2$s/err && "
-       "grep -q \"step-9' holds step 5\" %2$s/err && grep -q \"remove the directory\" %2$s/err");
+       "grep -q \"step-9' contains step 5\" %2$s/err && grep -q \"remove the directory\" %2$s/err");
 }
 
 Test(train, a_resumed_run_is_the_same_run)
@@ -326,7 +326,7 @@ Test(train, a_resumed_run_is_the_same_run)
        "2>%2$s/err; test $? = 2 && "
        "grep -q 'train.seed: 1 -> 7' %2$s/err && ! grep -q 'train.steps' %2$s/err");
     sh("%1$s train -c %2$s/model.cfg run.name=kept --resume train.steps=6 2>%2$s/err && grep -q "
-       "'with another train.steps: 5 -> 6' %2$s/err");
+       "'with a different train.steps: 5 -> 6' %2$s/err");
     cr_assert_eq(steps_saved("kept"), 6);
     sh("grep -q '^attention/1 *softmax .*attention-softmax.so' %2$s/kept/environment.txt && grep "
        "-q '^logger/1' %2$s/kept/environment.txt");
@@ -342,8 +342,7 @@ Test(train, other_text_is_refused)
        "$T train.steps=5 \"$O\" >%2$s/a.out && $T train.steps=6 \"$O\" >%2$s/a.out && "
        "touch %2$s/x.jsonl && $T train.steps=7 \"$O\" >%2$s/a.out && "
        "tac %2$s/x.jsonl >%2$s/y.jsonl && mv %2$s/y.jsonl %2$s/x.jsonl && "
-       "{ $T train.steps=8 \"$O\" 2>%2$s/err; test $? = 2; } && grep -q 'text is not that of the "
-       "run' "
+       "{ $T train.steps=8 \"$O\" 2>%2$s/err; test $? = 2; } && grep -q 'text is not the run.s own' "
        "%2$s/err");
 }
 
@@ -438,7 +437,7 @@ Test(train, a_run_is_not_overwritten)
     char command[900];
     cr_assert_eq(finish(start("kept", "2", "train.steps=5")), 0);
     snprintf(command, sizeof command,
-             "%s train -c %s/model.cfg run.name=kept -q 2>%s/err; test $? = 2 && grep -q 'holds a "
+             "%s train -c %s/model.cfg run.name=kept -q 2>%s/err; test $? = 2 && grep -q 'contains a "
              "run already' %s/err",
              TANDEM_BINARY, directory, directory, directory);
     cr_assert_eq(system(command), 0);

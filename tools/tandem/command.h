@@ -1,4 +1,21 @@
-/* command.h - what every subcommand of `tandem` shares: arguments, log, registry, exit codes. */
+/* command.h - what every subcommand of `tandem` shares: its description, its arguments, log,
+ * registry and exit codes.
+ *
+ * A subcommand is a table and a function. The table (td_usage) is the only description of its
+ * arguments: the parser, --help, the man pages and the completion scripts all read it, so they
+ * cannot disagree. The function looks like this:
+ *
+ *     int td_command_example(td_tool *t, int argc, char **argv)
+ *     {
+ *         int code;
+ *         if (!td_tool_parse(t, &td_usage_example, argc, argv, &code))
+ *             return code;
+ *         ..
+ *         return td_failed(&error, ..) ? td_tool_fail(t, &error) : TD_EXIT_OK;
+ *     }
+ *
+ * Results go to stdout, everything else to stderr.
+ */
 #ifndef TD_TOOLS_COMMAND_H
 #define TD_TOOLS_COMMAND_H
 
@@ -10,7 +27,8 @@
 #include "base/threads.h"
 #include "plugin/registry.h"
 
-/* Exit codes (docs/config.md). */
+/* Exit codes (docs/config.md). 75 is EX_TEMPFAIL of sysexits.h, which batch systems take as "put
+ * it back in the queue"; 130 is 128 + SIGINT, as a shell reports it. */
 enum {
     TD_EXIT_OK = 0,
     TD_EXIT_FAILED = 1,
@@ -23,89 +41,120 @@ enum {
 typedef struct td_tool  td_tool;
 typedef struct td_usage td_usage;
 
-/* An option of one command, beside those that all have. What was given: td_tool_option. */
+/* ---- how a subcommand describes itself ------------------------------------------------------- */
+
+/* An option of one subcommand, in addition to the common ones. */
 typedef struct td_flag {
     const char *name; /* "--weights" */
-    /* NULL: a switch. "KEY ..": may be given again (td_tool_option_at). Completion knows "FILE", "DIR", "KEY", and "text|dot": one of these
-     * words. */
+    /* NULL: a switch. Otherwise a placeholder that completion understands: "FILE", "DIR", "KEY", or
+     * a choice of words, "text|dot". With ".." at its end ("KEY ..") the option may be repeated;
+     * read it with td_tool_option_at. */
     const char *value;
     const char *help;
 } td_flag;
 
-/* A word that a command takes first: `tandem plugins show`. */
+/* The word after the subcommand, if it has such words: `tandem plugins show`. */
 typedef struct td_word {
     const char     *name;
-    /* Completion knows KIND, NAME (of a plugin of that kind), KEY, FILE and DIR. */
+    /* Completion understands KIND, NAME (of a plugin of the kind before it), KEY, FILE and DIR. */
     const char     *arguments;
     const char     *brief;
-    /* A command of its own, with its options; NULL: it takes those of the command. */
+    /* Its own description, for a word that has options of its own; NULL: those of the
+     * subcommand. */
     const td_usage *usage;
     int (*run)(td_tool *, int argc, char **argv);
 } td_word;
 
-/* All that --help, the man pages and completion know of a command. */
+/* All that the parser, --help, the man pages and completion know about a subcommand. */
 struct td_usage {
     const char    *name, *arguments, *brief, *example;
-    const td_flag *flags;    /* name NULL at the end; NULL: none */
-    const td_word *words;    /* name NULL at the end; NULL: none */
-    bool           config;   /* takes -c and key=value */
-    bool           optional; /* and can do without */
-    bool           json;     /* takes --json */
-    size_t         plain;    /* arguments that are no options, at most */
-    const char    *notes;    /* lines to print below the options, or NULL */
+    const td_flag *flags;    /* ends with name NULL; NULL: none */
+    const td_word *words;    /* ends with name NULL; NULL: none */
+    bool           config;   /* accepts -c and key=value */
+    bool           optional; /* .. and works without a config */
+    bool           json;     /* accepts --json */
+    size_t         plain;    /* at most this many arguments that are neither options nor config */
+    const char    *notes;    /* paragraphs for the end of --help, separated by "\n\n"; or NULL */
 };
+
+/* The options of every subcommand; ends with name NULL. */
+const td_flag *td_tool_common(void);
+/* Whether a subcommand accepts one of the common options. */
+bool           td_tool_takes(const td_usage *, const td_flag *);
+/* Append the arguments of a subcommand in short: "list [KIND] | show KIND NAME". */
+void           td_tool_arguments(const td_usage *, td_text *out);
+/* Print --help to stdout. */
+void           td_tool_help(const td_usage *);
+
+/* ---- arguments ------------------------------------------------------------------------------- */
 
 enum { TD_ARGUMENTS = 256, TD_FLAGS = 64 };
 
+/* One run of the command. Zero-initialize, then set `command` and `log`. Strings are argv's. */
 struct td_tool {
-    const char           *command;
-    td_journal           *log;
-    td_registry          *registry;
-    const char           *files[TD_ARGUMENTS]; /* -c */
-    size_t                n_files;
-    const char           *overrides[TD_ARGUMENTS]; /* key=value */
-    size_t                n_overrides;
-    const char           *plain[TD_ARGUMENTS]; /* all other arguments */
-    size_t                n_plain;
-    const char           *plugin_paths[TD_ARGUMENTS];
-    size_t                n_plugin_paths;
-    char                  threads[64];
-    bool                  json;
-    const td_usage       *usage;           /* that it was parsed by */
-    const struct td_flag *given[TD_FLAGS]; /* options that were said, -c and --plugin-path apart */
-    const char           *values[TD_FLAGS];
-    size_t                n_given;
+    const char     *command; /* for messages: "plugins" */
+    td_journal     *log;
+    td_registry    *registry;            /* NULL until td_tool_registry */
+    const char     *files[TD_ARGUMENTS]; /* -c, in order */
+    size_t          n_files;
+    const char     *overrides[TD_ARGUMENTS]; /* key=value, in order */
+    size_t          n_overrides;
+    const char     *plain[TD_ARGUMENTS]; /* other arguments that are not options */
+    size_t          n_plain;
+    const char     *plugin_paths[TD_ARGUMENTS]; /* ends with NULL */
+    size_t          n_plugin_paths;
+    char            threads[64]; /* "backend.threads=4", one of `overrides` */
+    bool            json;
+    const td_usage *usage; /* what the arguments were parsed by */
+    /* Options in the order given, except -c and --plugin-path; values[k] is "" for a switch. */
+    const td_flag  *given[TD_FLAGS];
+    const char     *values[TD_FLAGS];
+    size_t          n_given;
 };
 
-/* Parse the arguments of a command. True: go on; else an exit code is in `*code` (0 after
- * --help). */
-bool           td_tool_parse(td_tool *, const td_usage *, int argc, char **argv, int *code);
-/* The value of an option of the command ("" of a switch); NULL: it was not given. */
-const char    *td_tool_option(const td_tool *, const char *name);
-/* How often one was given that may be given again, and its values in order. */
-size_t         td_tool_count(const td_tool *, const char *name);
-const char    *td_tool_option_at(const td_tool *, const char *name, size_t index);
-/* Say that `what` is none of the command's words, and give the exit code. */
-int            td_tool_no_word(td_tool *, const char *what);
-/* What all commands take, and whether this one does. */
-const td_flag *td_tool_common(void);
-bool           td_tool_takes(const td_usage *, const td_flag *);
-/* The arguments of a command in short: "list [KIND] | show KIND NAME". */
-void           td_tool_arguments(const td_usage *, td_text *out);
-/* The registry with --plugin-path; NULL after a message. */
-td_registry   *td_tool_registry(td_tool *);
-/* Print what went wrong, and give the exit code for it. */
-int            td_tool_fail(td_tool *, const td_error *);
-int            td_tool_usage_error(td_tool *, const char *format, ...) TD_PRINTF(2, 3);
+/* Parse the arguments of a subcommand (without its name). False: return `*code` at once; a message,
+ * or the help that was asked for, has been printed. */
+bool        td_tool_parse(td_tool *, const td_usage *, int argc, char **argv, int *code);
+/* The value of one of the subcommand's own options, "" of a switch; NULL if it was not given. */
+const char *td_tool_option(const td_tool *, const char *name);
+/* How often a repeatable option was given, and its values in order (NULL past the end). */
+size_t      td_tool_count(const td_tool *, const char *name);
+const char *td_tool_option_at(const td_tool *, const char *name, size_t index);
+/* An option's number, or `otherwise` if it was not given. False after a usage error. */
+bool td_tool_integer(td_tool *, const char *name, int64_t otherwise, int64_t low, int64_t high,
+                     int64_t *out);
+bool td_tool_positive(td_tool *, const char *name, double otherwise, double *out);
 
-/* A number for JSON, which has no NaN and no infinity: null instead. */
+/* ---- errors, and what a subcommand works with ------------------------------------------------ */
+
+/* Print "tandem COMMAND: .." with a hint at --help; returns TD_EXIT_USAGE. */
+int td_tool_usage_error(td_tool *, const char *format, ...) TD_PRINTF(2, 3);
+/* The usage error for a first word that the subcommand does not have. */
+int td_tool_no_word(td_tool *, const char *what);
+/* Log the error; returns the exit code that stands for its kind. */
+int td_tool_fail(td_tool *, const td_error *);
+
+/* The registry, searching --plugin-path first; opened by the first call and owned by the td_tool.
+ * NULL after a message. */
+td_registry *td_tool_registry(td_tool *);
+
+/* A number for JSON, which has neither NaN nor infinity: those become null. */
 json_t *td_tool_number(double);
 
-/* Directory of the shipped configs/ and data/: where they are installed, or the source tree; free()
- * it. */
+/* The directory that contains the shipped configs/, data/ and templates: the installed one if this
+ * program is installed, otherwise the source tree. free() it. */
 char *td_tool_shipped(void);
-/* Its configs/; free() it. */
+/* The shipped configs/. free() it. */
 char *td_tool_configs(void);
+
+/* The kind of that name, "attention" or "attention/1"; NULL with an error that suggests the
+ * nearest. */
+const td_kind *td_tool_kind(const char *name, td_error *error);
+
+/* The length of a kind's name without its revision: 9 for "attention/1". For printf's "%.*s". */
+int td_tool_kind_length(const char *kind);
+
+/* ---- the subcommands ------------------------------------------------------------------------- */
 
 #define COMMAND(name, brief)               \
     extern const td_usage td_usage_##name; \
@@ -119,7 +168,7 @@ typedef struct td_command {
     int (*run)(td_tool *, int argc, char **argv);
 } td_command;
 
-/* All of them; name NULL at the end. */
+/* All of them, in the order of commands.def; ends with name NULL. */
 const td_command *td_commands(void);
 
 #endif

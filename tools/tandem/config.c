@@ -1,15 +1,16 @@
-/* config.c - `tandem config`: the resolved config, one key explained, two compared, a check without
- * running. */
+/* config.c - `tandem config`: show the resolved config, explain a key, compare two configs, check
+ * one without running it. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
 #include "run/experiment.h"
 
-/* What must be there by what is: a part to extend from, say of data only, needs nothing else. */
+/* The groups that a config must have, judged by those it has: a part to be extended, of data alone,
+ * say, needs nothing else. */
 static unsigned needs_of(const td_tool *t, const char *const *files, size_t n, const char *configs)
 {
-    td_errors  errors = { 0 }; /* told when it is opened */
+    td_errors  errors = { 0 }; /* reported when it is opened */
     td_config *c = td_config_load(files, n, t->overrides, t->n_overrides, configs, &errors);
     unsigned   needs = 0;
     if (c && td_config_get(c, "model"))
@@ -20,6 +21,7 @@ static unsigned needs_of(const td_tool *t, const char *const *files, size_t n, c
     return needs;
 }
 
+/* NULL after the errors were printed, one a line. */
 static td_experiment *open_files(td_tool *t, const char *const *files, size_t n)
 {
     td_errors      errors = { 0 };
@@ -42,6 +44,8 @@ static int diff(td_tool *t)
     td_text        text = { 0 };
     if (t->n_files != 2)
         return td_tool_usage_error(t, "diff compares two configs: tandem config diff A.cfg B.cfg");
+    /* both are bound: what differs is what they mean, defaults included, not how they are
+     * written */
     a = open_files(t, t->files, 1);
     b = a ? open_files(t, t->files + 1, 1) : NULL;
     if (b)
@@ -62,8 +66,9 @@ static int explain(td_tool *t, const td_experiment *x, const char *key)
     return found ? TD_EXIT_OK : TD_EXIT_USAGE;
 }
 
-/* What a config leaves to others is no mistake, but training wants it. */
-static void tell_left_out(const td_experiment *x)
+/* A group that a config leaves to others is no error, but nobody should think that it was
+ * checked. */
+static void print_missing(const td_experiment *x)
 {
     const char      *names[] = { "model", "loss", "optimizer", "schedule", "tokenizer", "data" };
     const td_plugin *plugins[] = { x->model.plugin,    x->loss.plugin,      x->optimizer.plugin,
@@ -71,8 +76,7 @@ static void tell_left_out(const td_experiment *x)
     int              n = 0;
     for (size_t k = 0; k < sizeof names / sizeof *names; k++)
         if (!plugins[k])
-            printf("%s%s",
-                   n++ ? ", " : "not given, so not checked, and needed to train: ", names[k]);
+            printf("%s%s", n++ ? ", " : "missing, so not checked, but needed to train: ", names[k]);
     if (n)
         putchar('\n');
 }
@@ -84,12 +88,12 @@ static int run(td_tool *t, const char *what, bool origins)
     int            code = TD_EXIT_OK;
     if (!x)
         return TD_EXIT_USAGE;
-    if (!strcmp(what, "show")) {
+    if (!strcmp(what, "show")) { /* itself a config: it can be saved and used */
         td_config_print(x->config, origins, &text);
         fputs(td_text_get(&text), stdout);
     } else if (!strcmp(what, "check")) {
         puts("all is well");
-        tell_left_out(x);
+        print_missing(x);
     } else
         code = explain(t, x, t->plain[1]);
     td_text_free(&text);
@@ -97,15 +101,15 @@ static int run(td_tool *t, const char *what, bool origins)
     return code;
 }
 
-static const td_flag flags[] = { { "--origins", 0, "show: where each value comes from" },
+static const td_flag flags[] = { { "--origins", 0, "show: also where each value comes from" },
                                  { 0, 0, 0 } };
 
 static const td_word words[] = {
-    { "show", "[--origins]", "every key with its value (when nothing else is said)", 0, 0 },
+    { "show", "[--origins]", "every key with its value (the default)", 0, 0 },
     { "explain", "KEY",
-      "its value, meaning, range and origin; of a group, its plugin and all its keys", 0, 0 },
-    { "diff", 0, "what differs between two: tandem config diff A.cfg B.cfg", 0, 0 },
-    { "check", 0, "says all is well, or every error at once and ends with exit code 2", 0, 0 },
+      "value, meaning, range and origin of a key; for a group, its plugin and all its keys", 0, 0 },
+    { "diff", 0, "the differences of two configs: tandem config diff A.cfg B.cfg", 0, 0 },
+    { "check", 0, "report all errors together, with exit code 2, or that all is well", 0, 0 },
     { 0, 0, 0, 0, 0 },
 };
 
@@ -130,6 +134,7 @@ int td_command_config(td_tool *t, int argc, char **argv)
         return code;
     what = t->n_plain ? t->plain[0] : "show";
     origins = td_tool_option(t, "--origins");
+    /* an option or argument that a word does not take must not be ignored */
     if (origins && strcmp(what, "show"))
         return td_tool_usage_error(t, "only show takes --origins");
     if (!strcmp(what, "diff") && t->n_plain == 1)

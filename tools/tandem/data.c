@@ -1,5 +1,13 @@
-/* data.c - `tandem data`: make the project's own corpus, prepare token shards, look at records. */
-#include <errno.h>
+/* data.c - `tandem data`: make the project's own corpus, prepare token shards, show records.
+ *
+ * A record, as `tandem data show` prints it:
+ *
+ *     record 0 of 'arithmetic'
+ *       given (8): 4 + 67 =
+ *       predicted (8):  121\n13
+ *       encoder_ids: 55 35 46 35 57 58 35 64
+ *       ..                                    every array that the architecture makes of it
+ */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,38 +16,26 @@
 #include "command.h"
 #include "base/arena.h"
 #include "base/file.h"
-#include "corpus.h"
-#include "data.h"
+#include "data/corpus.h"
+#include "data/tokenizer.h"
 #include "work.h"
 
-#define LARGEST ((int64_t)1 << 40)
+#define LARGEST ((int64_t)1 << 40) /* of seeds, bytes and record numbers */
 
-bool td_data_number(td_tool *tool, const char *option, const char *otherwise, int64_t low,
-                    int64_t high, int64_t *out)
-{
-    const char *given = td_tool_option(tool, option), *text = given ? given : otherwise;
-    char       *end;
-    errno = 0;
-    *out = strtoll(text, &end, 10);
-    if (*text && !*end && !errno && *out >= low && *out <= high)
-        return true;
-    td_tool_usage_error(tool, "option '%s' is '%s'; it takes a whole number in %lld .. %lld",
-                        option, text, (long long)low, (long long)high);
-    return false;
-}
+/* ---- make-corpus ----------------------------------------------------------------------------- */
 
 static const td_flag corpus_flags[] = {
-    { "--out", "DIR", "where the corpus goes" },
-    { "--seed", "N", "another seed, another corpus (1)" },
-    { "--bytes", "N", "training text in all, at least 10000 (4000000)" },
-    { "--force", NULL, "replace files that are there" },
+    { "--out", "DIR", "write the corpus to DIR" },
+    { "--seed", "N", "seed; each gives another corpus (default 1)" },
+    { "--bytes", "N", "total bytes of training text, at least 10000 (default 4000000)" },
+    { "--force", NULL, "replace existing files" },
     { NULL, NULL, NULL },
 };
 
 static const td_usage corpus_usage = {
     .name = "data make-corpus",
     .arguments = "--out DIR",
-    .brief = "Make a small corpus of six domains with held-out files, from a seed.",
+    .brief = "Generate a small corpus of six domains, each with a held-out file, from a seed.",
     .example = "tandem data make-corpus --out corpus --seed 1 --bytes 4000000",
     .flags = corpus_flags,
 };
@@ -55,9 +51,10 @@ static int make_corpus(td_tool *tool, int argc, char **argv)
         return code;
     out = td_tool_option(tool, "--out");
     if (!out || !*out)
-        return td_tool_usage_error(tool, "data make-corpus: where to? Give --out DIR");
-    if (!td_data_number(tool, "--seed", "1", 0, LARGEST, &seed) ||
-        !td_data_number(tool, "--bytes", "4000000", 10000, LARGEST, &bytes))
+        return td_tool_usage_error(tool, "--out DIR is missing");
+    /* Below 10000 bytes some domain would get no document. */
+    if (!td_tool_integer(tool, "--seed", 1, 0, LARGEST, &seed) ||
+        !td_tool_integer(tool, "--bytes", 4000000, 10000, LARGEST, &bytes))
         return TD_EXIT_USAGE;
     if (td_corpus_write(out, (uint64_t)seed, bytes, td_tool_option(tool, "--force"), &error))
         return td_tool_fail(tool, &error);
@@ -67,6 +64,7 @@ static int make_corpus(td_tool *tool, int argc, char **argv)
 
 /* ---- prepare --------------------------------------------------------------------------------- */
 
+/* The directory, for scripts that look into it. */
 static void show_cache(const td_tool *tool, const char *run_directory)
 {
     char   *cache = td_path_join(run_directory, "cache");
@@ -83,8 +81,9 @@ static void show_cache(const td_tool *tool, const char *run_directory)
 static const td_usage prepare_usage = {
     .name = "data prepare",
     .arguments = "",
-    .brief = "Turn the data into token shards under run.dir/cache. A shard that is whole is kept; "
-             "one that was stopped is begun again.",
+    .brief =
+        "Tokenize the config's data into shards under run.dir/cache. Complete shards are kept, "
+        "unfinished ones are started over.",
     .example = "tandem data prepare -c run.cfg",
     .config = true,
     .json = true,
@@ -92,23 +91,27 @@ static const td_usage prepare_usage = {
 
 static int prepare(td_tool *tool, int argc, char **argv)
 {
-    td_work  w;
+    td_session *w;
     td_error e = { 0 };
     int      code;
 
-    if (!td_tool_parse(tool, &prepare_usage, argc, argv, &code) ||
-        !td_work_open(&w, tool, TD_NEED_TOKENIZER | TD_NEED_DATA, &code))
+    if (!td_tool_parse(tool, &prepare_usage, argc, argv, &code))
         return code;
-    code = td_work_prepare(&w, &e);
+    w = td_work_open(tool, TD_NEED_TOKENIZER | TD_NEED_DATA, &code);
+    if (!w)
+        return code;
+    /* Neither model nor loss: shards depend on the tokenizer and the text alone. */
+    code = td_session_prepare_data(w, &e);
     if (!code)
-        show_cache(tool, w.x->run.dir);
+        show_cache(tool, w->x->run.dir);
     code = code ? td_tool_fail(tool, &e) : TD_EXIT_OK;
-    td_work_close(&w);
+    td_session_close(w);
     return code;
 }
 
 /* ---- show ------------------------------------------------------------------------------------ */
 
+/* The whole array on one line, long as it may be, so that it can be compared and cut out. */
 static void show_array(const td_array *a)
 {
     int64_t n = 1;
@@ -123,9 +126,11 @@ static void show_array(const td_array *a)
     putchar('\n');
 }
 
-/* The name of a mark, which no text has; false: the id is none. */
+/* Sentinels and modes have ids but no text: names them as docs/config.md does, "<0>" and "[R]".
+ * False for every other id. */
 static bool mark_of(const td_special *s, int32_t id, char out[32])
 {
+    /* Sentinel k has the id sentinel + k * sentinel_step; the step may be negative. */
     int64_t k = s->sentinels && s->sentinel_step ? ((int64_t)id - s->sentinel) / s->sentinel_step
                                                  : -1;
     if (k >= 0 && k < s->sentinels && s->sentinel + k * s->sentinel_step == id)
@@ -136,10 +141,12 @@ static bool mark_of(const td_special *s, int32_t id, char out[32])
     return false;
 }
 
-static void show_piece(const td_work *w, const int32_t *ids, int64_t count)
+/* Tokens between two marks, as text on one line; control characters could upset the terminal. */
+static void show_piece(const td_session *w, const int32_t *ids, int64_t count)
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
     td_error            e = { 0 };
+    /* Without room the tokenizer only says how many bytes there are. */
     int64_t             n = t->decode(w->tokenizer, ids, count, NULL, 0, &e);
     char               *text = n > 0 ? malloc((size_t)n) : NULL;
     if (text)
@@ -152,10 +159,12 @@ static void show_piece(const td_work *w, const int32_t *ids, int64_t count)
     free(text);
 }
 
-static void show_text(const td_work *w, const char *name, const int32_t *ids, int64_t count)
+/* Runs of ordinary tokens are decoded together: a character may span several tokens. */
+static void show_text(const td_session *w, const char *name, const int32_t *ids, int64_t count)
 {
     int64_t from = 0;
     printf("  %s (%lld): ", name, (long long)count);
+    /* At i = count there is no mark, only the last run to print. */
     for (int64_t i = 0; i <= count; i++) {
         char mark[32] = "";
         if (i < count && !mark_of(&w->special, ids[i], mark))
@@ -168,10 +177,11 @@ static void show_text(const td_work *w, const char *name, const int32_t *ids, in
     putchar('\n');
 }
 
-static int show_one(td_work *w, uint64_t index, td_arena *arena, td_batch *b, td_error *error)
+/* A record the way training reads it: split by the loss, laid out by the architecture. */
+static int show_one(td_session *w, uint64_t index, td_arena *arena, td_batch *b, td_error *error)
 {
     const td_data *d = (const void *)w->x->data.plugin;
-    td_arrange_spec f = td_work_feed(w);
+    td_arrange_spec f = td_session_feed(w);
     td_example     x;
     int             code = td_arrange_fetch(&f, index, arena, &x, error);
     if (!code)
@@ -186,12 +196,14 @@ static int show_one(td_work *w, uint64_t index, td_arena *arena, td_batch *b, td
     return 0;
 }
 
-static int show_all(td_work *w, int64_t index, int64_t count, td_error *error)
+/* The arena holds one record at a time, however many there are to show. */
+static int show_all(td_session *w, int64_t index, int64_t count, td_error *error)
 {
     td_arena *arena = td_arena_new();
     td_batch *b = td_batch_new();
-    int       code = arena && b ? td_work_data(w, error)
+    int       code = arena && b ? td_session_open_data(w, error)
                                 : td_fail(error, TD_ENOMEM, "out of memory for a record");
+    /* Past the end of an epoch records simply go on, as in training. */
     for (int64_t i = 0; i < count && !code; i++) {
         td_arena_reset(arena);
         code = show_one(w, (uint64_t)(index + i), arena, b, error);
@@ -201,14 +213,15 @@ static int show_all(td_work *w, int64_t index, int64_t count, td_error *error)
     return code;
 }
 
-static const td_flag show_flags[] = { { "--index", "N", "the first record (0)" },
-                                      { "--count", "K", "how many (1)" },
+static const td_flag show_flags[] = { { "--index", "N", "first record (default 0)" },
+                                      { "--count", "K", "number of records (default 1)" },
                                       { NULL, NULL, NULL } };
 
 static const td_usage show_usage = {
     .name = "data show",
     .arguments = "[--index N] [--count K]",
-    .brief = "Training records as given, predicted, weights and positions.",
+    .brief = "Show training records as the model sees them: the given and the predicted text, then "
+             "every array of the batch.",
     .example = "tandem data show -c run.cfg --index 5",
     .flags = show_flags,
     .config = true,
@@ -216,46 +229,48 @@ static const td_usage show_usage = {
 
 static int show(td_tool *tool, int argc, char **argv)
 {
-    td_work  w;
+    td_session *w;
     td_error e = { 0 };
     int64_t  index, count;
     int      code;
 
     if (!td_tool_parse(tool, &show_usage, argc, argv, &code))
         return code;
-    if (!td_data_number(tool, "--index", "0", 0, LARGEST, &index) ||
-        !td_data_number(tool, "--count", "1", 1, LARGEST, &count))
+    if (!td_tool_integer(tool, "--index", 0, 0, LARGEST, &index) ||
+        !td_tool_integer(tool, "--count", 1, 1, LARGEST, &count))
         return TD_EXIT_USAGE;
-    if (!td_work_open(&w, tool, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA,
-                      &code))
+    w = td_work_open(tool, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA, &code);
+    if (!w)
         return code;
-    code = show_all(&w, index, count, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
-    td_work_close(&w);
+    code = show_all(w, index, count, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
+    td_session_close(w);
     return code;
 }
 
+/* ---- the command ----------------------------------------------------------------------------- */
+
 static const td_word words[] = {
-    { "make-corpus", NULL, "make the embedded corpus, or a larger one, from a seed", &corpus_usage,
-      make_corpus },
+    { "make-corpus", NULL, "generate the embedded corpus, or a larger one, from a seed",
+      &corpus_usage, make_corpus },
     { "train-tokenizer", NULL, "train the config's tokenizer on its data",
       &td_usage_data_train_tokenizer, td_data_train_tokenizer },
-    { "prepare", NULL,
-      "turn a config's text into token shards, in parallel; those that are whole are kept",
-      &prepare_usage, prepare },
-    { "show", NULL, "records of a config's data, as the model sees them", &show_usage, show },
+    { "prepare", NULL, "tokenize a config's data into shards, in parallel", &prepare_usage,
+      prepare },
+    { "show", NULL, "show records of a config's data as the model sees them", &show_usage, show },
     { NULL, NULL, NULL, NULL, NULL },
 };
 
 const td_usage td_usage_data = { .name = "data",
-                                 .brief = "Text, tokenizers and token shards.",
+                                 .brief = "Work with text, tokenizers and token shards.",
                                  .words = words };
 
+/* Each word has options of its own, so this lists the words only. */
 static void overview(FILE *out)
 {
     fprintf(out, "usage: tandem data COMMAND ..\n\n%s\n\n", td_usage_data.brief);
     for (const td_word *w = words; w->name; w++)
         fprintf(out, "  %-18s %s\n", w->name, w->brief);
-    fputs("\n`tandem data COMMAND --help` says what one takes.\n", out);
+    fputs("\nSee `tandem data COMMAND --help` for the options of a command.\n", out);
 }
 
 int td_command_data(td_tool *tool, int argc, char **argv)
@@ -269,8 +284,10 @@ int td_command_data(td_tool *tool, int argc, char **argv)
         return TD_EXIT_OK;
     }
     for (const td_word *w = words; w->name; w++)
-        if (!strcmp(argv[0], w->name))
+        if (!strcmp(argv[0], w->name)) {
+            tool->command = w->usage->name; /* "data show": for messages */
             return w->run(tool, argc - 1, argv + 1);
+        }
     tool->usage = &td_usage_data;
     return td_tool_no_word(tool, argv[0]);
 }

@@ -1,4 +1,4 @@
-/* doctor.c - `tandem doctor`: what this machine offers tandem, and what is wrong. */
+/* doctor.c - `tandem doctor`: what this machine offers tandem, and what is wrong with it. */
 #include <jansson.h>
 #include <string.h>
 
@@ -8,8 +8,7 @@
 #include "plugin/defaults.h"
 #include "tandem/kind/backend.h"
 
-/* One backend: what it runs on, what it complains about, how fast it multiplies (0: not
- * measured). */
+/* One backend: what it runs on, what is wrong, how fast it multiplies (0: not measured). */
 typedef struct finding {
     char   about[2048], complaint[2048];
     double peak;
@@ -22,6 +21,7 @@ static void look_at(td_registry *r, const td_backend *b, td_pool *pool, finding 
     td_error  e = { 0 };
     void     *config = arena ? td_options_defaults(r, &b->plugin, arena, &e) : NULL, *state = NULL;
 
+    /* really opened, with its defaults: a library that is missing or slow shows only then */
     memset(f, 0, sizeof *f);
     f->opened = config && !b->open(config, td_pool_services(pool), &state, &e);
     if (f->opened) {
@@ -29,6 +29,7 @@ static void look_at(td_registry *r, const td_backend *b, td_pool *pool, finding 
             b->describe(state, f->about, sizeof f->about);
         if (b->diagnose)
             b->diagnose(state, f->complaint, sizeof f->complaint);
+        /* double precision is for checks; its rate would take long to measure, and say nothing */
         if (b->peak && b->real == TD_F32)
             f->peak = b->peak(state);
         b->close(state);
@@ -87,10 +88,10 @@ static json_t *json_of_backend(const char *name, const finding *f)
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
-/* Gives the number of complaints. `root` NULL: print. */
+/* Returns the number of complaints. `root` NULL: print each backend. */
 static size_t look_at_all(td_registry *r, td_pool *pool, json_t *root)
 {
-    size_t  wrong = td_registry_refusals(r);
+    size_t  wrong = td_registry_refusals(r); /* modules that cannot be loaded are complaints, too */
     finding f;
     for (size_t i = 0; i < td_registry_count(r); i++) {
         const td_plugin *p = td_registry_plugin(r, i);
@@ -108,7 +109,7 @@ static size_t look_at_all(td_registry *r, td_pool *pool, json_t *root)
 
 const td_usage td_usage_doctor = {
     .name = "doctor",
-    .brief = "What BLAS, threads, instruction set and plugins there are, and what is wrong.",
+    .brief = "BLAS, threads, instruction set and plugins of this machine, and what is wrong.",
     .example = "tandem doctor",
     .json = true,
     .notes = "Exit code 1 if something is wrong.\n",
@@ -129,7 +130,7 @@ int td_command_doctor(td_tool *t, int argc, char **argv)
     pool = r ? td_pool_new(0, t->log, &e) : NULL;
     if (!pool)
         return r ? td_tool_fail(t, &e) : TD_EXIT_USAGE;
-    td_registry_scan(r);
+    td_registry_scan(r); /* all of them: a refusal is found only by loading */
     root = t->json ? json_of_machine(r) : NULL;
     if (!root)
         print_machine(r);
@@ -140,7 +141,7 @@ int td_command_doctor(td_tool *t, int argc, char **argv)
         putchar('\n');
         json_decref(root);
     } else
-        puts(wrong ? "\nsomething above wants attention" : "\nall is well");
+        puts(wrong ? "\nsomething above needs attention" : "\nall is well");
     td_pool_free(pool);
     return wrong ? TD_EXIT_FAILED : TD_EXIT_OK;
 }

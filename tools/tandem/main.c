@@ -1,4 +1,4 @@
-/* main.c - the tandem command: finds the subcommand. */
+/* main.c - the tandem command: finds the subcommand and runs it. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +25,7 @@ static void print_help(FILE *out)
             TANDEM_VERSION);
     for (int k = 0; k < COMMANDS; k++)
         fprintf(out, "  %-10s %s\n", commands[k].name, commands[k].brief);
-    fprintf(out, "\n`tandem COMMAND --help` says more.\n");
+    fprintf(out, "\nSee `tandem COMMAND --help` for the options of a command.\n");
 }
 
 static int unknown(const char *name)
@@ -34,13 +34,14 @@ static int unknown(const char *name)
     for (int k = 0; k < COMMANDS; k++)
         names[k] = commands[k].name;
     nearest = td_nearest(name, names, COMMANDS);
-    fprintf(stderr, "tandem: there is no command '%s'", name);
+    fprintf(stderr, "tandem: unknown command '%s'", name);
     if (nearest)
         fprintf(stderr, "; did you mean '%s'?", nearest);
-    fprintf(stderr, "\n`tandem --help` lists them.\n");
+    fprintf(stderr, "\n`tandem --help` lists the commands.\n");
     return TD_EXIT_USAGE;
 }
 
+/* All that a subcommand leaves in its td_tool is freed here. */
 static int run(const td_command *c, int argc, char **argv)
 {
     td_tool tool = { .command = c->name, .log = td_log_new(TD_LOG_INFO) };
@@ -50,8 +51,8 @@ static int run(const td_command *c, int argc, char **argv)
     return code;
 }
 
-/* Where 0, 1 or 2 is closed, the next file would get its number, and what is said would go
- * there. */
+/* If descriptor 0, 1 or 2 is closed, the next file to be opened would get its number, and our
+ * output would end up in a checkpoint. */
 static void open_standard_files(void)
 {
     int fd;
@@ -67,6 +68,7 @@ static int dispatch(int argc, char **argv)
         print_help(stderr);
         return TD_EXIT_USAGE;
     }
+    /* Help that was asked for is a result, on stdout; without arguments it is a usage error. */
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         print_help(stdout);
         return TD_EXIT_OK;
@@ -86,6 +88,7 @@ int main(int argc, char **argv)
     int code;
     open_standard_files();
     code = dispatch(argc, argv);
+    /* stdout is buffered: only now is it known whether the disk took the results. */
     if (!fflush(stdout) && !ferror(stdout))
         return code;
     perror("tandem: writing the output");

@@ -1,206 +1,121 @@
-/* train.c - `tandem train`: a run directory, the training loop, a summary. */
+/* train.c - `tandem train`: arguments, signals, a progress line, a summary. */
 #include <inttypes.h>
-#include <jansson.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "run_directory.h"
-#include "weights.h"
+#include "work.h"
 
-/* ---- the summary ----------------------------------------------------------------------------- */
+/* ---- signals --------------------------------------------------------------------------------- */
 
-static void print_summary(const td_work *w, const td_trainer_out *out, const char *directory)
+static volatile sig_atomic_t caught;   /* the signal; 0: none */
+static volatile sig_atomic_t training; /* there are steps to save */
+
+static int exit_code(int number)
 {
-    const td_evaluation *e = &out->evaluation;
-    if (w->tool->json) {
-        json_t *scores = e->count ? td_work_scores(e) : json_object();
-        json_t *root = json_pack("{s:s, s:s, s:I, s:o, s:f}", "run", w->x->run.name, "directory",
-                                 directory, "step", (json_int_t)out->progress.step, "loss",
-                                 td_tool_number(out->progress.cross_entropy), "tokens_per_second",
-                                 out->tokens_per_second);
-        json_object_update(root, scores);
-        json_decref(scores);
-        json_dumpf(root, stdout, JSON_INDENT(2));
-        putchar('\n');
-        json_decref(root);
-    } else {
-        for (int64_t i = 0; i < e->count; i++)
-            printf("%-24s nll %.4f  (%" PRId64 " sequences)\n", e->at[i].source, e->at[i].nll,
-                   e->at[i].sequences);
-        if (e->count)
-            printf("%-24s nll %.4f  perplexity %.3f%s", "mean over sources", e->nll, exp(e->nll),
-                   e->bits_per_byte < 0 ? "\n" : "");
-        if (e->count && e->bits_per_byte >= 0)
-            printf("  bits per byte %.4f\n", e->bits_per_byte);
-        printf("step %" PRId64 ", %.0f tokens/s, in %s\n", out->progress.step,
-               out->tokens_per_second, directory);
-    }
+    return number == SIGTERM ? TD_EXIT_REQUEUE : TD_EXIT_INTERRUPTED;
 }
 
-/* ---- the command ----------------------------------------------------------------------------- */
-
-/* Until the first step there is nothing to save: what was prepared is kept as it is. */
-static void leave(int signal_)
+/* Before the first step there is nothing to save, and loading may take long: leave at once. From
+ * then on the first signal asks the run to stop, and a second one ends the program. */
+static void on_signal(int number)
 {
-    _exit(signal_ == SIGTERM ? TD_EXIT_REQUEUE : TD_EXIT_INTERRUPTED);
+    if (!training)
+        _exit(exit_code(number));
+    caught = number;
+    signal(number, SIG_DFL);
 }
 
-static void leave_on_signals(void)
+static void catch_signals(void)
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);
-    action.sa_handler = leave;
+    action.sa_handler = on_signal;
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
 }
 
-/* A schedule has its own number of steps, which need not be the run's. */
-static void tell_schedule(const td_work *w)
+/* ---- progress -------------------------------------------------------------------------------- */
+
+typedef struct view {
+    td_tool *tool;
+    int64_t  first; /* steps made in earlier parts of the run */
+} view;
+
+static int begin(void *arg, int64_t step, int64_t steps)
 {
-    int64_t steps;
-    if (td_config_get_int(w->x->config, "schedule.steps", &steps) && steps != w->x->train.steps)
-        td_log_line(w->tool->log, TD_LOG_WARN,
-                    "schedule.steps = %" PRId64 " and train.steps = %" PRId64
-                    " differ: the learning "
-                    "rate %s",
-                    steps, w->x->train.steps,
-                    steps < w->x->train.steps ? "stays at its end from then on"
-                                              : "does not come to its end");
+    ((view *)arg)->first = step;
+    training = true;
+    return 0;
 }
 
-/* How often the text is read, and what is not evaluated. */
-static void tell_data(const td_work *w)
+/* Within 80 columns, of long runs too. */
+static int show_step(void *arg, const td_training_step *s)
 {
-    const td_data *d = (const void *)w->x->data.plugin;
-    const td_loss *l = (const void *)w->x->loss.plugin;
-    int64_t        tokens = d->tokens ? d->tokens(w->data) : -1, sources = d->sources(w->data);
-    double         read = (double)w->x->train.steps * (double)w->x->train.batch *
-                  (double)l->bounds(w->x->loss.config, w->x->train.length).raw;
-    char count[32];
-    if (tokens > 0)
-        td_log_line(w->tool->log, TD_LOG_INFO,
-                    "%s tokens of training text; %" PRId64 " steps read them %.3g times",
-                    td_human_count(count, (double)tokens), w->x->train.steps,
-                    read / (double)tokens);
-    for (int64_t i = 0; i < sources && w->x->train.evaluate_every >= 0; i++)
-        if (d->held_out(w->data, i) < 1)
-            td_log_line(w->tool->log, TD_LOG_WARN,
-                        "source '%s' has no held-out text: the mean over sources is without it",
-                        d->source_name(w->data, i));
+    const view *v = arg;
+    bool        last = s->step == s->steps;
+    double      each = s->seconds / (double)(s->step - v->first);
+    char        time[32], rate[32], share[32] = "";
+    if (s->share_of_peak > 0)
+        snprintf(share, sizeof share, " %.0f%% peak", 100 * s->share_of_peak);
+    /* by the average so far: a single step's time would make it jump */
+    td_human_time(time, last ? s->seconds : each * (double)(s->steps - s->step));
+    td_log_progress(v->tool->log, last,
+                    "%" PRId64 "/%" PRId64 " loss %.3f norm %.2g lr %.2g %s tok/s%s %s %s", s->step,
+                    s->steps, s->cross_entropy, s->gradient_norm, s->learning_rate,
+                    td_human_count(rate, s->tokens_per_second), share, last ? "took" : "eta", time);
+    return caught;
 }
 
-static int prepare(td_work *w, td_run_directory *r, char **about, td_error *error)
+static int show_evaluation(void *arg, int64_t step, int64_t done, int64_t all)
 {
-    const char *weights = w->x->train.weights;
-    td_memory   memory;
-    int         code = td_work_data(w, error);
-
-    if (!code)
-        code = td_work_engine(w, error);
-    if (!code && !(*about = td_run_about(w, error)))
-        code = error->code;
-    if (!code && r->latest)
-        code = td_run_compare(r, w, *about, error);
-    else if (!code && *weights)
-        code = td_work_check_weights(w, weights, error);
-    if (*weights || r->latest)
-        td_work_tell_idle_allows(w);
-    if (!code)
-        code = td_work_plan(w, &memory, error);
-    if (!code)
-        code = td_memory_check(&memory, td_engine_device(w->engine), error);
-    if (!code)
-        code = td_run_describe(r, w, &memory, error);
-    if (code)
-        return code;
-    tell_schedule(w);
-    tell_data(w);
-    code = td_engine_allocate(w->engine, (uint64_t)w->x->train.seed_init, error);
-    if (!code && *weights && !r->latest)
-        code = td_weights_load(weights, td_engine_variables(w->engine), td_engine_device(w->engine),
-                               error);
-    return code;
+    const view *v = arg;
+    td_log_progress(v->tool->log, false,
+                    "step %" PRId64 ": evaluating, %" PRId64 "/%" PRId64 " sequences", step, done,
+                    all);
+    return caught;
 }
 
-static td_trainer_spec trainer_spec(const td_work *w, const td_run_directory *r, const char *about)
+/* ---- the summary ----------------------------------------------------------------------------- */
+
+/* null for numbers that are not finite: JSON has none. */
+static void print_json(const td_session *s, const td_trained *t)
 {
-    const td_train_options *o = &w->x->train;
-    const td_device        *d = td_engine_device(w->engine);
-    td_trainer_spec         s = {
-                .engine = w->engine,
-                .feed = td_work_feed(w),
-                .evaluate = td_work_evaluate(w),
-                .schedule = w->x->schedule,
-                .n_loggers = w->x->n_loggers,
-                .log = w->tool->log,
-                .services = w->services,
-                .directory = r->path,
-                .about = about,
-                .resume = r->latest,
-                .other_evaluation = r->other_evaluation,
-                .steps = o->steps,
-                .log_every = o->log_every,
-                .norms_every = o->norms_every,
-                .evaluate_every = o->evaluate_every,
-                .checkpoint_every = o->checkpoint_every,
-                .keep_last = o->keep_last,
-                .keep_best = o->keep_best,
-                .guard = (int)o->guard,
-                .spike = o->spike,
-                .patience = o->patience,
-                .peak = d->backend->peak ? d->backend->peak(d->state) : 0,
-    };
-    memcpy(s.loggers, w->x->loggers, sizeof s.loggers);
-    return s;
+    json_t *scores = t->evaluation ? td_work_scores(t->evaluation) : json_object();
+    json_t *root = json_pack("{s:s, s:s, s:I, s:o, s:f}", "run", s->x->run.name, "directory",
+                             t->directory, "step", (json_int_t)t->step, "loss",
+                             td_tool_number(t->cross_entropy), "tokens_per_second",
+                             t->tokens_per_second);
+    json_object_update(root, scores);
+    json_decref(scores);
+    td_work_print_json(root, JSON_INDENT(2));
 }
 
-/* What ended in numbers that are none has diverged, whatever the guard let pass. */
-static int check_numbers(const td_trainer_out *out, td_error *error)
+static void print_scores(const td_evaluation *e)
 {
-    const td_evaluation *e = &out->evaluation;
-    if (out->progress.step && !isfinite(out->progress.cross_entropy))
-        return td_fail(error, TD_EDIVERGED,
-                       "diverged: the loss of step %" PRId64 " is %g; lower schedule.peak, or set "
-                       "train.guard",
-                       out->progress.step, out->progress.cross_entropy);
-    return e->count && !isfinite(e->nll)
-               ? td_fail(error, TD_EDIVERGED,
-                         "the held-out NLL is %g: the parameters hold numbers that are none",
-                         e->nll)
-               : 0;
+    for (int64_t i = 0; i < e->count; i++)
+        printf("%-24s nll %.4f  (%" PRId64 " sequences)\n", e->at[i].source, e->at[i].nll,
+               e->at[i].sequences);
+    printf("%-24s nll %.4f  perplexity %.3f", "mean over sources", e->nll, exp(e->nll));
+    if (e->bits_per_byte >= 0)
+        printf("  bits per byte %.4f", e->bits_per_byte);
+    putchar('\n');
 }
 
-static int train(td_work *w, bool resume, td_error *error)
+static void print_summary(const td_tool *tool, const td_session *s, const td_trained *t)
 {
-    td_run_directory r;
-    char            *about = NULL;
-    td_trainer_out   out = { 0 };
-    int              code = td_run_open(&r, w, resume, error);
-
-    if (!code)
-        code = prepare(w, &r, &about, error);
-    if (!code) {
-        td_trainer_spec spec = trainer_spec(w, &r, about);
-        code = td_trainer_run(&spec, &out, error);
+    if (tool->json) {
+        print_json(s, t);
+        return;
     }
-    if (!code)
-        print_summary(w, &out, r.path);
-    if (!code && out.signal)
-        td_log_line(w->tool->log, TD_LOG_INFO,
-                    "stopped by a signal at step %" PRId64 "; go on with --resume",
-                    out.progress.step);
-    if (!code && !out.signal)
-        code = check_numbers(&out, error);
-    td_evaluation_free(&out.evaluation);
-    td_run_close(&r);
-    free(about);
-    if (code || !out.signal)
-        return code;
-    return out.signal == SIGTERM ? TD_EXIT_REQUEUE : TD_EXIT_INTERRUPTED;
+    if (t->evaluation)
+        print_scores(t->evaluation);
+    printf("step %" PRId64 ", %.0f tokens/s, in %s\n", t->step, t->tokens_per_second, t->directory);
 }
+
+/* ---- the command ----------------------------------------------------------------------------- */
 
 /* --weights FILE is train.weights="FILE". */
 static void set_weights(td_tool *t, const char *file, char *out, size_t size)
@@ -215,11 +130,32 @@ static void set_weights(td_tool *t, const char *file, char *out, size_t size)
     t->overrides[t->n_overrides++] = out;
 }
 
+static int train(td_tool *t, td_session *s)
+{
+    view              v = { .tool = t };
+    td_training       training_ = { .size = sizeof training_,
+                                    .resume = td_tool_option(t, "--resume"),
+                                    .begin = begin,
+                                    .step = show_step,
+                                    .evaluating = show_evaluation,
+                                    .arg = &v };
+    const td_trained *trained;
+    td_error          e = { 0 };
+    int               code = td_session_train(s, &training_, &trained, &e);
+
+    /* one that diverged has a result, too */
+    if (trained)
+        print_summary(t, s, trained);
+    if (code)
+        return td_tool_fail(t, &e);
+    return trained->stopped ? exit_code(caught) : TD_EXIT_OK;
+}
+
 static const td_flag flags[] = {
-    { "--resume", 0, "go on from the last checkpoint, if there is one" },
-    { "--weights", "FILE", "start from these parameters: train.weights" },
+    { "--resume", 0, "go on from the newest checkpoint, if there is one" },
+    { "--weights", "FILE", "start from these parameters (train.weights)" },
     { "--allow", "KEY ..",
-      "a key that may differ from the run's, or from the model of the weights: "
+      "a key that may differ from the run's config, or from the model of the weights: "
       "model.position.*" },
     { 0, 0, 0 },
 };
@@ -232,32 +168,31 @@ const td_usage td_usage_train = {
     .flags = flags,
     .config = true,
     .json = true,
-    .notes = "The run goes to run.dir/run.name: metrics.jsonl, TensorBoard events, checkpoints, "
-             "config.cfg, log.txt.\n"
-             "Exit codes: 0 done, 1 failed, 2 bad config or usage, 3 diverged, 75 saved after "
-             "SIGTERM, 130 after\n"
-             "SIGINT (both go on with --resume).\n",
+    .notes =
+        "The run is written to run.dir/run.name: metrics.jsonl, TensorBoard events, checkpoints, "
+        "config.cfg, log.txt.\n\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong config or usage, 3 diverged, 75 saved after "
+        "SIGTERM, 130 saved after "
+        "SIGINT (both can be resumed with --resume).\n",
 };
 
 int td_command_train(td_tool *t, int argc, char **argv)
 {
     const char *weights;
     char        override[8300];
-    td_work     w;
-    td_error    e = { 0 };
+    td_session *s;
     int         code;
 
     if (!td_tool_parse(t, &td_usage_train, argc, argv, &code))
         return code;
-    leave_on_signals();
+    catch_signals(); /* preparing data may take long, and be interrupted */
     weights = td_tool_option(t, "--weights");
     if (weights)
         set_weights(t, weights, override, sizeof override);
-    if (!td_work_open(&w, t, TD_NEED_TRAINING, &code))
+    s = td_work_open(t, TD_NEED_TRAINING, &code);
+    if (!s)
         return code;
-    code = train(&w, td_tool_option(t, "--resume"), &e);
-    if (code < 0)
-        code = td_tool_fail(t, &e);
-    td_work_close(&w);
+    code = train(t, s);
+    td_session_close(s);
     return code;
 }

@@ -1,15 +1,43 @@
-/* graph.h - tensors, and what a plugin may do with the graph that it builds.
+/* graph.h - tensors, and how a plugin builds a graph of them.
  *
- * A model plugin is a pure function from tensors to tensors: it emits nodes. Nothing is computed
- * while building. A tensor knows its graph, its dtype and its static dims; a tensor pointer stays
- * valid as long as its graph.
+ * A model plugin is a pure function from tensors to tensors: its `build` hook emits nodes, and
+ * nothing is computed while it runs. From the graph the host derives gradients, memory, FLOPs,
+ * generation and bf16, so a plugin contains none of these. The host builds once per shape and
+ * phase, plans once, and runs the plan many times; what changes from step to step (learning rate,
+ * lengths, the step number) is therefore a tensor, never an `if` in a build hook.
  *
- * There are no error checks to write: the graph keeps the first mistake with its scope
- * ("model.layers.0.self_attn: matmul: inner dims 32 and 48 differ") and goes on with an error
- * tensor; whoever runs the graph reports it.
+ * Tensors. A td_tensor has a dtype, a rank and static dims, row-major, dim 0 varying slowest. It
+ * belongs to its graph and is valid as long as the graph; nobody frees it. Leaves are parameters
+ * (td_param), constants (td_constant) and inputs (td_input); everything else comes from ops.h.
  *
- * The host's services are a table behind the graph pointer, so a module needs no tandem symbol at
- * link time. Everything here is [build]: one thread at a time per graph.
+ * Scopes. Parameters are named by where they are asked for: td_linear("q_proj", ..) inside the
+ * scope "model.layers.0.self_attn" owns "model.layers.0.self_attn.q_proj.weight". The host pushes
+ * the scope before it calls a hook; a plugin pushes further ones for parts of its own.
+ *
+ * Errors. There is nothing to check. The graph keeps the first error with its scope
+ * ("model.layers.0.self_attn: matmul: inner dims 32 and 48 differ") and carries on with an error
+ * tensor, on which every op is a no-op; whoever runs the graph reports it. td_graph_fail adds a
+ * plugin's own.
+ *
+ * The host's services are a table behind the graph pointer (td_host), so a module needs no tandem
+ * symbol at link time. Everything here is [build]: one thread at a time per graph.
+ *
+ * Example:
+ *
+ *     #include "tandem/ops.h"
+ *
+ *     // y = x W^T + b, x [N, in], under the scope `name`.
+ *     static td_tensor *dense(td_graph *g, const char *name, td_tensor *x, int64_t out)
+ *     {
+ *         int64_t    dims[] = { out, td_dim(x, -1) };
+ *         td_init    zeros = { TD_INIT_ZEROS, 0 }, normal = { TD_INIT_NORMAL, 0.02 };
+ *         td_tensor *w, *b;
+ *         td_push(g, name);
+ *         w = td_param(g, "weight", dims, 2, normal); // name.weight [out, in]
+ *         b = td_param(g, "bias", dims, 1, zeros);    // name.bias [out]
+ *         td_pop(g);
+ *         return td_add(td_matmul(x, td_transpose(w, 0, 1)), b);
+ *     }
  */
 #ifndef TANDEM_GRAPH_H
 #define TANDEM_GRAPH_H
@@ -22,10 +50,11 @@
 extern "C" {
 #endif
 
+/* Limits of a tensor's rank and of a node's inputs and outputs. */
 enum { TD_MAX_RANK = 8, TD_MAX_INPUTS = 20, TD_MAX_OUTPUTS = 6 };
 
 typedef enum td_dtype {
-    TD_REAL = 0, /* only when asking: the graph's own real type (f32, or f64 when checking) */
+    TD_REAL = 0, /* only as an argument: the graph's real type, f32 (f64 when checking) */
     TD_F32 = 1,
     TD_F64 = 2,
     TD_BF16 = 3,
@@ -35,7 +64,7 @@ typedef enum td_dtype {
 typedef struct td_graph  td_graph;
 typedef struct td_tensor td_tensor;
 
-/* The part of a tensor that plugins may read. Dim 0 varies slowest. A scalar has rank 0. */
+/* What a plugin may read of a tensor, and never writes. A scalar has rank 0. */
 struct td_tensor {
     td_graph *graph;
     int32_t   dtype; /* td_dtype */
@@ -43,7 +72,8 @@ struct td_tensor {
     int64_t   dim[TD_MAX_RANK];
 };
 
-/* The attributes of a node: numbered slots. ops.h says which op reads which. */
+/* The attributes of a node: numbered slots, zero where an op gives them no meaning. The comment of
+ * each function in ops.h lists its op's. Equal nodes are merged by comparing the bytes. */
 typedef struct td_attrs {
     int64_t i[16];
     double  f[8];
@@ -56,18 +86,20 @@ typedef enum td_init_kind {
     TD_INIT_TRUNCATED
 } td_init_kind;
 
-/* How a parameter begins. TRUNCATED: normal cut at two standard deviations, rescaled so that `std`
- * comes out. */
+/* How a parameter is initialized; layers.h has a constructor for each kind. TRUNCATED is a normal
+ * distribution cut at two standard deviations, rescaled so that its deviation is `std` again. The
+ * numbers depend on the run's seed and the parameter's name, so adding a layer changes no other. */
 typedef struct td_init {
     int32_t kind; /* td_init_kind */
     double  std;
 } td_init;
 
+/* What the graph is built for. The same `build` serves all four; few plugins need to ask. */
 typedef enum td_phase {
-    TD_PHASE_TRAIN,    /* dropout on, gradients wanted */
+    TD_PHASE_TRAIN,    /* whole sequences, dropout on, gradients follow */
     TD_PHASE_EVALUATE, /* whole sequences, no dropout */
-    TD_PHASE_PREFILL,  /* generation: the first pass of a text; reads the encoder's input, too */
-    TD_PHASE_STEP      /* generation: a later pass, of one new token per row or several */
+    TD_PHASE_PREFILL,  /* generation: the first pass over a text, which reads an encoder's input too */
+    TD_PHASE_STEP      /* generation: a later pass, over one new token per row or several */
 } td_phase;
 
 /* What td_remember_axis does with a tensor in generation. */
@@ -77,13 +109,14 @@ typedef enum td_remember_mode {
     TD_REMEMBER_WHOLE   /* it has no axis of tokens, but comes from an encoder: kept likewise */
 } td_remember_mode;
 
-/* The host's table. Use the functions of ops.h and layers.h, which read better. Only ever grows at
- * its end. */
+/* The host's table. Plugins call the inline functions below and those of ops.h and layers.h
+ * instead, which read better. It grows only at its end; `size` tells a newer module what an older
+ * host has. */
 typedef struct td_host {
     size_t size;
     td_tensor *(*emit)(td_graph *, const char *op, td_tensor *const *in, int n_in,
                        const td_attrs *);
-    /* another output of the node that made `first` */
+    /* output `index` of the node whose output 0 is `first` */
     td_tensor *(*output)(td_tensor *first, int index);
     td_tensor *(*param)(td_graph *, const char *name, const int64_t *dims, int rank, td_init);
     td_tensor *(*constant)(td_graph *, int dtype, const int64_t *dims, int rank,
@@ -91,40 +124,42 @@ typedef struct td_host {
     td_tensor *(*input)(td_graph *, const char *name, int dtype, const int64_t *dims, int rank);
     td_tensor *(*state)(td_graph *, const char *name, const int64_t *dims, int rank,
                         double initial);
-    /* enter: parameter scope and path */
+    /* enter a scope: both the parameters' names and the path get longer */
     void (*push)(td_graph *, const char *scope);
-    /* path grows, scope is replaced */
+    /* the path gets longer, the scope of parameters is replaced */
     void (*push_path)(td_graph *, const char *path, const char *scope);
     void (*pop)(td_graph *);
-    /* "model.layers.0.self_attn" */
+    /* "model.layers.0.self_attn"; valid until the next push or pop */
     const char *(*path)(td_graph *);
-    /* a scope that recompute may redo */
+    /* begin or end a stretch of nodes that may be recomputed in the backward pass */
     void (*mark)(td_graph *, int begin);
     td_tensor *(*remember)(td_tensor *, const char *name, int time_axis, int64_t window, int mode);
     td_tensor *(*carry)(td_graph *, const char *name, const int64_t *dims, int rank);
     void (*aux_loss)(td_graph *, const char *name, td_tensor *scalar, double weight);
-    td_tensor *(*fail)(td_graph *, const char *message); /* gives the error tensor */
+    td_tensor *(*fail)(td_graph *, const char *message); /* returns the error tensor */
     int (*phase)(td_graph *);                            /* td_phase */
     /* the dtype of reals: TD_F32 or TD_F64 */
     int (*real)(td_graph *);
-    uint64_t (*seed)(td_graph *); /* of dropout */
+    uint64_t (*seed)(td_graph *); /* of dropout's random numbers */
     void (*carry_on)(td_tensor *state, td_tensor *value);
 } td_host;
 
-/* The part of a graph that plugins may read. */
+/* What a plugin may read of a graph. */
 struct td_graph {
     const td_host *host;
 };
 
 /* ---- reading a tensor ------------------------------------------------------------------------ */
 
-/* Size along `axis`; negative axes count from the end. 1 where there is none. */
+/* The size along `axis`; negative axes count from the end. 1 for an axis that does not exist, which
+ * is what broadcasting makes of it. */
 static inline int64_t td_dim(const td_tensor *t, int axis)
 {
     int a = axis < 0 ? t->rank + axis : axis;
     return a >= 0 && a < t->rank ? t->dim[a] : 1;
 }
 
+/* The number of elements. */
 static inline int64_t td_count(const td_tensor *t)
 {
     int64_t n = 1;
@@ -135,23 +170,26 @@ static inline int64_t td_count(const td_tensor *t)
 
 /* ---- leaves ---------------------------------------------------------------------------------- */
 
-/* The parameter `name` in the current scope, trained, one per name: asking twice shares it. */
+/* The trained parameter `name` of the current scope. A name is one parameter: asking for it again
+ * shares the weight, and asking with other dims is an error. It is created on first use; the same
+ * name in a later graph (another length, another phase) is the same weight. */
 static inline td_tensor *td_param(td_graph *g, const char *name, const int64_t *dims, int rank,
                                   td_init init)
 {
     return g->host->param(g, name, dims, rank, init);
 }
 
-/* Values known while building, row-major; stored in the graph's real type, or i32. `dtype`: TD_REAL
- * or TD_I32. */
+/* Values known while building, row-major; they are copied. `dtype` is TD_REAL or TD_I32. Small
+ * tables only: they live in the graph. td_full and td_iota (ops.h) store nothing. */
 static inline td_tensor *td_constant(td_graph *g, int dtype, const int64_t *dims, int rank,
                                      const double *values)
 {
     return g->host->constant(g, dtype, dims, rank, values);
 }
 
-/* A tensor that whoever runs the graph fills before each run. Asking twice for a name gives the
- * same one; with other dims or another dtype it is a mistake. */
+/* A tensor that the host fills before each run. Only architectures need it, by way of
+ * td_batch_input (kind/batch.h). Asking again for a name returns the same tensor; asking with other
+ * dims or another dtype is an error. */
 static inline td_tensor *td_input(td_graph *g, const char *name, int dtype, const int64_t *dims,
                                   int rank)
 {
@@ -160,32 +198,36 @@ static inline td_tensor *td_input(td_graph *g, const char *name, int dtype, cons
 
 /* ---- scopes ---------------------------------------------------------------------------------- */
 
+/* Enter the scope `scope` ("self_attn", "layers.0") below the current one; td_pop leaves it. They
+ * come in pairs within one hook. */
 static inline void td_push(td_graph *g, const char *scope) { g->host->push(g, scope); }
 static inline void td_pop(td_graph *g) { g->host->pop(g); }
 
-/* Layers that share weights: the path (caches, random streams, profiles) is their own, the
- * parameters are `scope`'s. */
+/* Enter a scope whose weights are shared: `path` is appended to the call path, by which caches,
+ * random streams and profiles tell layers apart, while parameters belong to `scope`, a full name
+ * ("model.decoder"). A bias table that all layers of a stack share needs this. td_pop leaves it. */
 static inline void td_push_shared(td_graph *g, const char *path, const char *scope)
 {
     g->host->push_path(g, path, scope);
 }
 
-/* Around one layer: with `train.recompute = "layer"` its inside is computed again in the backward
- * pass. */
+/* Put around one layer by architectures. With train.recompute = "layer" what is between is computed
+ * again in the backward pass, instead of being kept: less memory, a third more arithmetic. */
 static inline void td_layer_begin(td_graph *g) { g->host->mark(g, 1); }
 static inline void td_layer_end(td_graph *g) { g->host->mark(g, 0); }
 
-/* ---- the rest -------------------------------------------------------------------------------- */
+/* ---- losses, errors, phases ------------------------------------------------------------------ */
 
-/* Add `weight` times `scalar` to the loss: a mean over what the batch holds (a balance of experts),
- * not a sum. Of micro-batches each counts by its share of target weights. All that have one name
- * are logged together, as "train/NAME". */
+/* Add `weight` times `scalar` to the training loss, as a mixture of experts does to balance its
+ * load. The scalar is a mean over the tokens of the batch, not a sum: each micro-batch counts by
+ * its share of the target weights. Those of one name are logged together, as "train/NAME". */
 static inline void td_aux_loss(td_graph *g, const char *name, td_tensor *scalar, double weight)
 {
     g->host->aux_loss(g, name, scalar, weight);
 }
 
-/* Say what is wrong; the message gets the scope in front. Returns a tensor to go on with. */
+/* Report an error: what was found, what was expected, what to do. The host prefixes the scope. The
+ * first error of a graph wins. Returns the error tensor, to be returned in turn. */
 static inline td_tensor *td_graph_fail(td_graph *g, const char *format, ...) TD_PRINTF(2, 3);
 
 static inline td_tensor *td_graph_fail(td_graph *g, const char *format, ...)
@@ -198,14 +240,18 @@ static inline td_tensor *td_graph_fail(td_graph *g, const char *format, ...)
     return g->host->fail(g, text);
 }
 
-/* What hook `name` of a plugin gave; NULL is a mistake, and told as one. */
-static inline td_tensor *td_given(td_graph *g, const td_plugin *p, const char *name, td_tensor *y)
+/* `y`, which hook `hook` of plugin `p` returned; NULL becomes a graph error that names the plugin.
+ * For plugins that call others: norm.h, ffn.h, attention.h and architectures. */
+static inline td_tensor *td_hook_result(td_graph *g, const td_plugin *p, const char *hook,
+                                        td_tensor *y)
 {
-    return y ? y
-             : td_graph_fail(g, "%.*s '%s': its hook '%s' gave NULL: return a tensor",
-                             (int)strcspn(p->kind, "/"), p->kind, p->name, name);
+    if (y)
+        return y;
+    return td_graph_fail(g, "%.*s '%s': hook '%s' returned NULL; it must return a tensor",
+                         (int)strcspn(p->kind, "/"), p->kind, p->name, hook);
 }
 
+/* Whether dropout applies and gradients follow. */
 static inline bool td_is_training(td_graph *g) { return g->host->phase(g) == TD_PHASE_TRAIN; }
 
 /* Whether a row is one text that comes in several passes: some tokens are read already. */

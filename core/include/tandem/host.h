@@ -1,8 +1,34 @@
-/* host.h - what the host does for plugins at run time: threads, log. (What it does while building
- * is in graph.h.)
+/* host.h - the services of the host at run time: a thread pool and a log.
  *
- * Stateful plugins (backend, comm, data, logger, tokenizer) get a td_services when they are opened;
- * it outlives them.
+ * Stateful plugins (backend, comm, data, logger, tokenizer) receive a td_services when they are
+ * opened, and kernels find it in their td_call. It outlives them. A plugin starts no threads of its
+ * own, so that a run uses the threads it was given, and prints nothing: lines for the user go to
+ * the log, which the run writes to its directory and shows on the terminal.
+ *
+ * (While a graph is built the host's services are td_host, in graph.h.)
+ *
+ * Example:
+ *
+ *     typedef struct squares {
+ *         const float *in;
+ *         float       *out;
+ *     } squares;
+ *
+ *     // Item i is a fixed piece of the data, whichever thread computes it: the bits never
+ *     // depend on the number of threads.
+ *     static void square_piece(void *arg, int64_t i, int thread)
+ *     {
+ *         squares *s = arg;
+ *         (void)thread;
+ *         for (int64_t n = 1024 * i; n < 1024 * (i + 1); n++)
+ *             s->out[n] = s->in[n] * s->in[n];
+ *     }
+ *
+ *     static void square(const td_services *services, squares *s, int64_t pieces)
+ *     {
+ *         td_parallel(services, pieces, square_piece, s);
+ *         services->log(services, TD_LOG_DEBUG, "%lld pieces squared", (long long)pieces);
+ *     }
  */
 #ifndef TANDEM_HOST_H
 #define TANDEM_HOST_H
@@ -13,26 +39,30 @@
 extern "C" {
 #endif
 
+/* How much a line of the log matters. Errors that stop the run are returned (error.h), not
+ * logged. */
 typedef enum td_log_level { TD_LOG_DEBUG, TD_LOG_INFO, TD_LOG_WARN, TD_LOG_ERROR } td_log_level;
 
 typedef struct td_services td_services;
 
+/* Grows only at its end; `size` tells a newer module what an older host has. */
 struct td_services {
     size_t size;
-    int    threads; /* of the pool */
-    /* Call fn(arg, i, thread) for every i in [0, n), on the pool, and wait; 0 <= thread < threads.
-     * Which thread takes which i changes from run to run: results must not depend on it. May not be
-     * nested. [main, worker] */
+    int    threads; /* of the pool, the calling one included */
+    /* Call fn(arg, i, thread) once for every i in [0, n) on the pool, and wait for all of them; 0
+     * <= thread < threads. Which thread takes which i changes from run to run, so results must not
+     * depend on `thread`. fn may not call it again. [main] [worker] */
     void (*parallel)(const td_services *, int64_t n, void (*fn)(void *arg, int64_t i, int thread),
                      void *arg);
-    /* One line for the run's log; a newline is added. [any] */
+    /* One line for the run's log, at a td_log_level; the newline is added. [any] */
     void (*log)(const td_services *, int level, const char *format, ...);
-    void       *host; /* the host's own */
-    /* Where the shipped configs/ and data/ are: a relative file that is not found is looked for
-     * there; NULL: nowhere. */
+    void       *host; /* private to the host */
+    /* The directory of the shipped configs/ and data/, where a relative path is tried second; NULL
+     * if there is none. */
     const char *shipped;
 };
 
+/* services->parallel, without its overhead for a single item. `thread` is then 0. */
 static inline void td_parallel(const td_services *s, int64_t n, void (*fn)(void *, int64_t, int),
                                void *arg)
 {

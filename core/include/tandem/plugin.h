@@ -1,29 +1,52 @@
 /* plugin.h - what a module is, and how a plugin describes itself and its options.
  *
- * A module is one shared object that exports one symbol, `tandem_module`: constant data, which the
- * host checks (magic, ABI version, size) before any code of the module runs. It lists plugins. A
+ * A module is one shared object that exports one symbol, `tandem_module`: constant data. The host
+ * checks it (magic, ABI version, sizes) before any code of the module runs. It lists plugins. A
  * plugin is one variant of one kind: the attention 'softmax', the optimizer 'adamw'. A part is a
- * plugin with its options filled in.
+ * plugin with its options filled in; one plugin may be several parts of a run.
  *
- *     struct softmax { int64_t heads; bool qkv_norm; };
+ * To write a plugin: a struct of options; a table of rows that describes it; the hooks of the kind
+ * (kind/KIND.h); the plugin itself, whose first field is a td_plugin; and TD_MODULE, once per
+ * module. The host parses the config, checks types and ranges against the rows, fills in defaults,
+ * and hands the struct to every hook as `config`. It owns the struct, which never changes. A hook
+ * keeps nothing in static variables; what has a state receives it from its own `open`.
  *
- *     static const td_option options[] = {
- *         TD_OPTION_INT(struct softmax, heads, 8, 1, 4096, "attention heads"),
- *         TD_OPTION_BOOL(struct softmax, qkv_norm, true, "RMS-normalize Q, K and V per head"),
- *         TD_OPTION_END
+ * Each hook's comment carries a thread tag, which says when it may be called:
+ *
+ *     [main]     by the main thread, one call at a time
+ *     [build]    while a graph is built: it emits nodes; one thread at a time per graph
+ *     [worker]   by the thread that reads ahead, or by threads of the pool
+ *     [any]      by any thread, at any time, also concurrently
+ *
+ * The build is `cc -shared -fPIC mine.c -o attention-mine.so $(pkg-config --cflags tandem)`; no
+ * tandem library is linked. `tandem plugins new KIND NAME` writes a project that works.
+ *
+ * Example, a complete module:
+ *
+ *     #include "tandem/kind/norm.h"
+ *
+ *     struct l1_config {
+ *         double eps;
  *     };
  *
- *     static const td_attention softmax = {
- *         .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "softmax", options, struct softmax,
- *                             .brief = "multi-head softmax attention"),
- *         .roles = TD_ATTENTION_SELF | TD_ATTENTION_CROSS,
+ *     static const td_option options[] = {
+ *         TD_OPTION_FLOAT(struct l1_config, eps, 1e-6, 0, 1, "added to the mean"), TD_OPTION_END
+ *     };
+ *
+ *     // x / (mean |x| + eps)
+ *     static td_tensor *build(const void *config, td_tensor *x)
+ *     {
+ *         const struct l1_config *c = config;
+ *         return td_div(x, td_affine(td_mean(td_abs(x), -1), 1, c->eps));
+ *     }
+ *
+ *     static const td_norm l1 = {
+ *         .plugin = TD_PLUGIN(td_norm, TD_NORM_KIND, "l1", options, struct l1_config,
+ *                             .brief = "division by the mean absolute value"),
  *         .build = build,
  *     };
  *
- *     TD_MODULE("softmax", "1.0", "you", "MIT", &softmax.plugin)
- *
- * The build is `cc -shared -fPIC mine.c -o attention-mine.so $(pkg-config --cflags tandem)`: no
- * tandem symbol is needed.
+ *     TD_MODULE("l1", "1.0", "you", "MIT", &l1.plugin)
  */
 #ifndef TANDEM_PLUGIN_H
 #define TANDEM_PLUGIN_H
@@ -40,16 +63,17 @@ extern "C" {
 
 #define TD_MAGIC 0x4D444E54u /* "TNDM" in memory */
 #define TD_ABI_MAJOR 1       /* a module of another major is refused */
-#define TD_ABI_MINOR 0       /* a module of a newer minor is refused, of an older one it runs */
+#define TD_ABI_MINOR 0       /* a module of a newer minor is refused; one of an older minor runs */
 
 /* ---- options --------------------------------------------------------------------------------- */
 
+/* The type of an option, and with it the C type of the field that it is stored in. */
 typedef enum td_option_type {
-    TD_TYPE_END = 0, /* closes a table */
+    TD_TYPE_END = 0, /* ends a table */
     TD_TYPE_BOOL,    /* bool */
     TD_TYPE_INT,     /* int64_t */
     TD_TYPE_FLOAT,   /* double */
-    TD_TYPE_STRING,  /* const char *, owned by the host, never NULL ("" by default) */
+    TD_TYPE_STRING,  /* const char *, owned by the host; never NULL, "" where nothing is set */
     TD_TYPE_CHOICE,  /* int64_t: index into `choices` */
     TD_TYPE_INTS,    /* td_ints */
     TD_TYPE_FLOATS,  /* td_floats */
@@ -59,6 +83,7 @@ typedef enum td_option_type {
     TD_TYPE_PARTS    /* td_parts: plugins of kind `choices[0]`, each a name or a group */
 } td_option_type;
 
+/* Arrays that the host fills in and owns; `at` may be NULL if `count` is 0. */
 typedef struct td_ints {
     const int64_t *at;
     size_t         count;
@@ -71,7 +96,7 @@ typedef struct td_strings {
     const char *const *at;
     size_t             count;
 } td_strings;
-/* at: array of the item struct */
+/* `at` points to `count` item structs, whose size the option's row gives. */
 typedef struct td_list {
     const void *at;
     size_t      count;
@@ -79,43 +104,48 @@ typedef struct td_list {
 
 struct td_plugin;
 
-/* A plugin with its options filled in. `plugin` is NULL when an optional part was not named. */
+/* A plugin with its options filled in. `plugin` is NULL if an optional part was not named. */
 typedef struct td_part {
     const struct td_plugin *plugin;
     const void             *config; /* the plugin's config struct, owned by the host */
 } td_part;
 
+/* Several of them, in the order of the config. */
 typedef struct td_parts {
     const td_part *at;
     size_t         count;
 } td_parts;
 
-enum { TD_OPTION_REQUIRED = 1 }; /* the config must say it; there is no default */
+/* Flags of an option. REQUIRED: the config must set it; there is no default. */
+enum { TD_OPTION_REQUIRED = 1 };
 
+/* One row of an option table. Write it with the macros below, not by hand: they check the field's
+ * type and leave unused fields zero. */
 typedef struct td_option {
     const char             *name;   /* as in the config; unique in its table */
-    const char             *doc;    /* one sentence: meaning, unit, source */
+    const char             *doc;    /* for users: meaning, unit, source, in one sentence */
     int64_t                 type;   /* td_option_type */
     size_t                  offset; /* of the field in the config struct */
-    double                  number; /* default of BOOL (0, 1), INT, FLOAT, CHOICE */
-    /* default of STRING; default plugin name of PART (NULL: none) */
+    double                  number; /* default of BOOL (0, 1), INT, FLOAT, CHOICE (its index) */
+    /* default of STRING; default plugin of PART, NULL for an optional part */
     const char             *text;
-    /* inclusive range of INT and FLOAT, and of each INTS and FLOATS item */
+    /* range, both ends included, of INT and FLOAT and of each item of INTS and FLOATS */
     double                  min, max;
-    /* CHOICE: names, NULL at the end; PART, PARTS: the kind with its revision */
+    /* CHOICE: the names, then NULL. PART and PARTS: the kind, { "norm/1", NULL } */
     const char *const      *choices;
     const struct td_option *fields;    /* LIST: the table of one item */
     size_t                  item_size; /* LIST: sizeof the item struct */
     uint64_t                flags;     /* TD_OPTION_REQUIRED */
 } td_option;
 
-/* The field must have the C type that the option stores into: a wrong one does not compile. */
+/* The offset of a field that has exactly the C type which the option is stored as. Any other type
+ * is a compile error: an int where the host writes an int64_t would corrupt its neighbour. */
 #ifdef __cplusplus
 } /* extern "C" */
 #include <type_traits>
 template <class Want, class Have> constexpr size_t td_field_offset(size_t offset)
 {
-    static_assert(std::is_same<Want, Have>::value, "the option's field has another C type");
+    static_assert(std::is_same<Want, Have>::value, "wrong C type of the field for this option");
     return offset;
 }
 extern "C" {
@@ -125,6 +155,8 @@ extern "C" {
     (offsetof(S, f) + 0 * sizeof(char[_Generic(((S *)0)->f, type : 1, default : -1)]))
 #endif
 
+/* The rows of a table. S: the config struct; f: its field, whose name is the option's name in
+ * configs; value: the default; lo, hi: the range. TD_OPTION_END comes last. */
 /* clang-format off */
 #define TD_OPTION_END { 0, 0, TD_TYPE_END, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define TD_OPTION_BOOL(S, f, value, doc) \
@@ -143,14 +175,14 @@ extern "C" {
     { #f, doc, TD_TYPE_FLOATS, TD_FIELD(S, f, td_floats), 0, 0, lo, hi, 0, 0, 0, 0 }
 #define TD_OPTION_STRINGS(S, f, doc) \
     { #f, doc, TD_TYPE_STRINGS, TD_FIELD(S, f, td_strings), 0, 0, 0, 0, 0, 0, 0, 0 }
-/* kind: a `static const char *const k[] = { "norm/1", 0 }` */
+/* kind: a `static const char *const norm_kind[] = { TD_NORM_KIND, 0 }` */
 #define TD_OPTION_PART(S, f, kind, name, doc) \
     { #f, doc, TD_TYPE_PART, TD_FIELD(S, f, td_part), 0, name, 0, 0, kind, 0, 0, 0 }
 #define TD_OPTION_PARTS(S, f, kind, doc) \
     { #f, doc, TD_TYPE_PARTS, TD_FIELD(S, f, td_parts), 0, 0, 0, 0, kind, 0, 0, 0 }
 #define TD_OPTION_LIST(S, f, Item, table, doc) \
     { #f, doc, TD_TYPE_LIST, TD_FIELD(S, f, td_list), 0, 0, 0, 0, 0, table, sizeof(Item), 0 }
-/* The same rows, but the config must give a value. */
+/* Options without a default: the config must set them. */
 #define TD_OPTION_NEED_INT(S, f, lo, hi, doc) \
     { #f, doc, TD_TYPE_INT, TD_FIELD(S, f, int64_t), 0, 0, lo, hi, 0, 0, 0, TD_OPTION_REQUIRED }
 #define TD_OPTION_NEED_FLOAT(S, f, lo, hi, doc) \
@@ -162,23 +194,26 @@ extern "C" {
 
 /* ---- plugins --------------------------------------------------------------------------------- */
 
-/* Every kind's struct begins with this and goes on with typed hooks. */
+/* What every plugin has. The struct of each kind begins with it and continues with typed hooks, so
+ * that a hook of the wrong signature does not compile. A hook that a plugin leaves NULL is optional
+ * where its comment says so; otherwise the module is refused. */
 typedef struct td_plugin {
     size_t           size;        /* of the whole kind struct: TD_PLUGIN fills it */
     const char      *kind;        /* with its revision: "attention/1" */
-    const char      *name;        /* as configs name it; the file is <kind>-<name>.so */
+    const char      *name;        /* as configs name it; found fastest in the file KIND-NAME.so */
     const td_option *options;     /* NULL: none */
-    size_t           option_size; /* sizeof(td_option) when it was compiled */
-    size_t           config_size; /* sizeof the config struct */
-    const char      *brief;       /* one line */
-    const char      *doc;         /* more, or NULL */
-    const char      *paper;       /* where it is from, or NULL */
-    /* Rules across options; NULL: none. Says what is wrong in `error` and returns its code.
-     * [main] */
+    size_t           option_size; /* sizeof(td_option) when the module was compiled */
+    size_t           config_size; /* of the config struct, in bytes */
+    const char      *brief;       /* one line, for lists */
+    const char      *doc;         /* a paragraph for its page in the reference, or NULL */
+    const char      *paper;       /* author, title, year of its source, or NULL */
+    /* Rules that involve several options: 0, or td_fail's code with a message that names them.
+     * Types and ranges have been checked by then. NULL: no such rules. [main] */
     int (*check)(const void *config, td_error *error);
 } td_plugin;
 
-/* At least `.brief = ".."` follows. In C++ this needs C++20 (designated initializers). */
+/* Initializes the td_plugin of a kind's struct. The further arguments are designated initializers,
+ * at least `.brief = ".."`; in C++ that takes C++20. */
 #define TD_PLUGIN(type, kind_, name_, options_, config_type, ...)                         \
     {                                                                                     \
         .size = sizeof(type), .kind = kind_, .name = name_, .options = options_,          \
@@ -187,15 +222,17 @@ typedef struct td_plugin {
 
 /* ---- modules --------------------------------------------------------------------------------- */
 
+/* What the symbol `tandem_module` is. TD_MODULE fills it in. */
 typedef struct td_module {
     uint32_t                magic;     /* TD_MAGIC */
     uint16_t                abi_major; /* of the headers it was compiled with */
     uint16_t                abi_minor;
     uint64_t                size; /* sizeof(td_module) */
     const char             *name, *version, *author, *licence;
-    const td_plugin *const *plugins; /* NULL at the end */
+    const td_plugin *const *plugins; /* then NULL */
 } td_module;
 
+/* The one symbol that stays visible under -fvisibility=hidden. */
 #if defined(__GNUC__)
 #define TD_EXPORT __attribute__((visibility("default")))
 #else
@@ -210,6 +247,8 @@ typedef struct td_module {
 #define TD_LINKAGE extern
 #endif
 
+/* Defines the module: its name, version, author and licence, then the address of each plugin's
+ * td_plugin. Once per shared object, at file scope. */
 #define TD_MODULE(name_, version_, author_, licence_, ...)                           \
     static const td_plugin *const        td_module_plugins[] = { __VA_ARGS__, 0 };   \
     TD_LINKAGE TD_EXPORT const td_module tandem_module;                              \

@@ -1,6 +1,32 @@
-/* update.h - the fused updates of optimizers, each one op over a parameter and its moments. */
-#ifndef TANDEM_STEPS_H
-#define TANDEM_STEPS_H
+/* update.h - the fused updates of optimizers: one op over a parameter, its gradient and its
+ * moments.
+ *
+ * An optimizer (kind/optimizer.h) may write its update in elementwise ops, and the planner runs
+ * them in place. These ops do the same in one pass over memory, which is all that an update costs.
+ * Each writes parameter and moments in place and has a lowering to simpler ops, so that every
+ * backend runs it. All are [build].
+ *
+ * Scalars that change from step to step are inputs: `lr`, the learning rate; `t`, the number of the
+ * update, from 1; `clip`, which multiplies the gradient (global-norm clipping); `gate`, 0 to change
+ * nothing at all (the guard against NaN). ops.h includes this file.
+ *
+ * Example:
+ *
+ *     #include "tandem/kind/optimizer.h"
+ *
+ *     static td_tensor *build(const void *config, const td_optimizer_in *in)
+ *     {
+ *         const int64_t *dims = in->param->dim;
+ *         int            rank = in->param->rank;
+ *         td_tensor *m = td_moment(in, "m", dims, rank, 0), *v = td_moment(in, "v", dims, rank, 0);
+ *         td_tensor *x[TD_STEP_INPUTS] = { in->param, in->grad, m,        v,
+ *                                          in->rate,  in->step, in->clip, in->gate };
+ *         (void)config;
+ *         return td_adamw_step(x, 0.9, 0.95, 1e-8, 0.1 * in->decay_scale);
+ *     }
+ */
+#ifndef TANDEM_UPDATE_H
+#define TANDEM_UPDATE_H
 
 #include "ops.h"
 
@@ -8,11 +34,8 @@
 extern "C" {
 #endif
 
-/* One AdamW update in place (Loshchilov and Hutter 2019). Inputs: p, g, m, v, then scalars lr, t
- * (from 1, real), clip (multiplies g) and gate (0: change nothing). Outputs 0 p, 1 m, 2 v share the
- * memory of their inputs.
- *     m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  p -= lr (m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) + decay p)
- * "adamw_step": f[0] b1, f[1] b2, f[2] eps, f[3] decay */
+/* The inputs of "adamw_step", in order: parameter, gradient, first and second moment, then
+ * scalars. */
 enum {
     TD_STEP_P,
     TD_STEP_G,
@@ -25,37 +48,43 @@ enum {
     TD_STEP_INPUTS
 };
 
+/* One AdamW update (Loshchilov and Hutter 2019). With g already multiplied by clip:
+ *
+ *     m = b1 m + (1-b1) g
+ *     v = b2 v + (1-b2) g^2
+ *     p = p - lr (m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) + decay p)
+ *
+ * Outputs: 0 p, 1 m, 2 v, in the memory of their inputs. "adamw_step": f[0] b1, f[1] b2, f[2] eps,
+ * f[3] decay */
 static inline td_tensor *td_adamw_step(td_tensor *const in[TD_STEP_INPUTS], double b1, double b2,
                                        double eps, double decay)
 {
-    td_attrs a;
-    memset(&a, 0, sizeof a);
-    a.f[0] = b1;
+    td_attrs a = td_attrs_(0, 0, 0, b1);
     a.f[1] = b2;
     a.f[2] = eps;
     a.f[3] = decay;
     return td_emit_("adamw_step", in, TD_STEP_INPUTS, &a);
 }
 
-/* Adafactor, not factored, first half: the second moment, in place. Inputs: g, v, then scalars t
- * (from 1), clip and gate.
- *     b2 = 1 - t^-rate;  v = b2 v + (1-b2) ((clip g)^2 + 1e-30);  outputs 0 v, 1 sum((clip g)^2 / v), a scalar
- * "adafactor_moment": f[0] rate (0.8) */
+/* The inputs of "adafactor_moment": gradient, second moment, then scalars. */
 enum { TD_MOMENT_G, TD_MOMENT_V, TD_MOMENT_T, TD_MOMENT_CLIP, TD_MOMENT_GATE, TD_MOMENT_INPUTS };
 
+/* Adafactor (Shazeer and Stern 2018), without factoring, first half: the second moment.
+ *
+ *     b2 = 1 - t^-rate
+ *     v  = b2 v + (1-b2) ((clip g)^2 + 1e-30)
+ *
+ * Outputs: 0 v, in place; 1 sum((clip g)^2 / v), a scalar, by which td_adafactor_step limits the
+ * update. The two halves are separate because that sum spans the whole tensor.
+ * "adafactor_moment": f[0] rate, 0.8 in the paper */
 static inline td_tensor *td_adafactor_moment(td_tensor *const in[TD_MOMENT_INPUTS], double rate)
 {
-    td_attrs a;
-    memset(&a, 0, sizeof a);
-    a.f[0] = rate;
+    td_attrs a = td_attrs_(0, 0, 0, rate);
     return td_emit_("adafactor_moment", in, TD_MOMENT_INPUTS, &a);
 }
 
-/* Second half. Inputs: p, g, v, m (or NULL), sum_u2, sum_p2 (scalars), lr, clip, gate. Outputs 0 p,
- * 1 m, in place.
- *     u = clip g / sqrt(v) / max(1, sqrt(sum_u2/n));  delta = lr max(1e-3, sqrt(sum_p2/n)) u
- *     m = b1 m + (1-b1) delta (if b1 > 0);  p = (1 - decay) p - (m or delta), or with decay = lr^2 where f[1] < 0
- * "adafactor_step": f[0] b1, f[1] decay, f[2] clip threshold, f[3] smallest scale */
+/* The inputs of "adafactor_step". M may be NULL if b1 is 0. SUM_U2 is output 1 of the first half,
+ * SUM_P2 the td_sum_squares of the parameter. */
 enum {
     TD_FACTOR_P,
     TD_FACTOR_G,
@@ -69,12 +98,19 @@ enum {
     TD_FACTOR_INPUTS
 };
 
+/* Adafactor, second half: the parameter of n elements.
+ *
+ *     u     = clip g / sqrt(v) / max(1, sqrt(sum_u2 / n) / threshold)
+ *     delta = lr max(smallest, sqrt(sum_p2 / n)) u
+ *     m     = b1 m + (1-b1) delta          if b1 > 0
+ *     p     = (1 - decay) p - (m or delta)
+ *
+ * A negative `decay` stands for lr^2, as in T5X. Outputs: 0 p, 1 m, in place.
+ * "adafactor_step": f[0] b1, f[1] decay, f[2] threshold, f[3] smallest */
 static inline td_tensor *td_adafactor_step(td_tensor *const in[TD_FACTOR_INPUTS], double b1,
                                            double decay, double threshold, double smallest)
 {
-    td_attrs a;
-    memset(&a, 0, sizeof a);
-    a.f[0] = b1;
+    td_attrs a = td_attrs_(0, 0, 0, b1);
     a.f[1] = decay;
     a.f[2] = threshold;
     a.f[3] = smallest;

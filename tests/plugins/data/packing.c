@@ -173,7 +173,7 @@ static void expect_epochs(bool mask)
     td_feed *feed = td_feed_open(&b.feed, 0, &e);
     cr_assert(feed, "%s", e.text);
     for (int64_t step = 0; step < 2 * runs; step++) {
-        const td_feed_step *s = td_feed_next(feed, &e);
+        const td_feed_batch *s = td_feed_next(feed, &e);
         cr_assert(s, "%s", e.text);
         cr_assert_eq(s->tokens, BATCH * LENGTH);
         for (int64_t m = 0; m < BATCH; m++)
@@ -243,7 +243,7 @@ Test(packing, several_pairs_in_a_row)
     td_feed *feed = td_feed_open(&b.feed, 0, &e);
     cr_assert(feed, "%s", e.text);
     for (int step = 0; step < 11; step++) {
-        const td_feed_step *s = td_feed_next(feed, &e);
+        const td_feed_batch *s = td_feed_next(feed, &e);
         int64_t             found = 0, tokens = 0;
         cr_assert(s, "%s", e.text);
         for (int64_t m = 0; m < BATCH; m++)

@@ -94,8 +94,8 @@ Test(reader, long_lines_are_told_apart_from_long_files)
         cr_assert(fputs("\"}\n", f) >= 0 && !fclose(f));
         cr_expect_eq(read_all(&error), k ? 0 : 1);
         snprintf(message, sizeof message,
-                 "%s:%d: this %s is longer than 262144 bytes, the limit for a document: split it "
-                 "into several %s",
+                 "%s:%d: this %s is longer than 262144 bytes, the limit for a document: "
+                 "split it into several %s",
                  path, k ? 1 : 2, k ? "file" : "line", k ? "files" : "lines");
         cr_expect_str_eq(error.text, message);
     }

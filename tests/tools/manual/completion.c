@@ -114,7 +114,7 @@ Test(bash, values)
     is("tandem bench --seconds ", "", "");
 }
 
-/* All options that --help tells of, and no other. */
+/* Exactly the options that --help lists. */
 static void same_options(const char *command)
 {
     char  line[128], flag[64], last[2048] = "";
@@ -217,10 +217,10 @@ Test(completion, of_no_such_shell)
 {
     child c = child_run((const char *[]){ TANDEM_BINARY, "completion", "tcsh", NULL });
     cr_expect_eq(c.code, 2);
-    cr_expect(strstr(c.err, "'tcsh' is none of bash, zsh, fish"), "%s", c.err);
+    cr_expect(strstr(c.err, "'tcsh' is not one of bash, zsh, fish"), "%s", c.err);
     child_free(&c);
     c = child_run((const char *[]){ TANDEM_BINARY, "completion", NULL });
     cr_expect_eq(c.code, 2);
-    cr_expect(strstr(c.err, "for which shell?"), "%s", c.err);
+    cr_expect(strstr(c.err, "which shell? Choose bash"), "%s", c.err);
     child_free(&c);
 }

@@ -124,10 +124,10 @@ Test(man, of_what_is_no_command)
 {
     child c = tandem("man no-such");
     cr_expect_eq(c.code, 2);
-    cr_expect(strstr(c.err, "there is no page 'no-such': name a command, or cfg"), "%s", c.err);
+    cr_expect(strstr(c.err, "there is no page 'no-such'; name a command, or cfg"), "%s", c.err);
     child_free(&c);
     c = tandem("man train --dir /tmp");
     cr_expect_eq(c.code, 2);
-    cr_expect(strstr(c.err, "--dir writes all pages: leave out 'train'"), "%s", c.err);
+    cr_expect(strstr(c.err, "--dir writes all pages; leave out 'train'"), "%s", c.err);
     child_free(&c);
 }

@@ -1,5 +1,5 @@
-/* reference.c - docs/reference is what `tandem plugins reference` writes, and tells of what is
- * shipped, wherever it is written. */
+/* reference.c - docs/reference is what `tandem plugins reference` writes: it describes shipped
+ * plugins only, wherever it is written. */
 #include "tools/child.h"
 
 #define PAGES TANDEM_SOURCE "/docs/reference"
@@ -74,7 +74,7 @@ Test(reference, names_no_place_of_this_machine)
     td_free_names(names, n);
 }
 
-/* The groups that a resolved config has are those that the page tells of. */
+/* The page describes all groups of a resolved config. */
 Test(reference, has_every_group)
 {
     char *text = page(PAGES, "groups.md", NULL);
@@ -102,11 +102,12 @@ Test(reference, needs_a_place)
     child c = child_run(
         (const char *[]){ "sh", "-c", "cd /tmp && '" TANDEM_BINARY "' plugins reference", NULL });
     cr_expect_eq(c.code, 2);
-    cr_expect(strstr(c.err, "there is no 'docs' here: go to the project's directory"), "%s", c.err);
+    cr_expect(strstr(c.err, "there is no directory 'docs' here: run this in the project's"), "%s",
+              c.err);
     child_free(&c);
     c = child_run(
         (const char *[]){ TANDEM_BINARY, "plugins", "reference", "--plugin-path", "/tmp", NULL });
     cr_expect_eq(c.code, 2);
-    cr_expect(strstr(c.err, "it takes no --plugin-path"), "%s", c.err);
+    cr_expect(strstr(c.err, "leave out --plugin-path"), "%s", c.err);
     child_free(&c);
 }

@@ -1,12 +1,21 @@
-/* completion.h - what the scripts of `tandem completion` are made from. */
-#ifndef TD_TOOLS_COMPLETION_H
-#define TD_TOOLS_COMPLETION_H
+/* completion.h - what the scripts of `tandem completion` are made from.
+ *
+ * A script is static text around tables: commands, words, options, kinds, plugins, config keys and
+ * what each key may be. The tables are those by which the command itself parses (td_usage, options
+ * of plugins), so a script cannot offer what the command refuses. A script holds them as they were
+ * when it was written; it does not call `tandem` while one types.
+ *
+ * Each shell has a file of its own (completion_bash.c, ..) that writes its script; completion.c is
+ * the command.
+ */
+#ifndef TD_TOOLS_MANUAL_COMPLETION_H
+#define TD_TOOLS_MANUAL_COMPLETION_H
 
 #include "command.h"
 #include "manual/keys.h"
 
 typedef struct td_completion {
-    const td_registry *registry;
+    const td_registry *registry; /* scanned */
     td_arena          *arena;
     td_keys            keys;
     const char        *configs; /* the shipped ones, "nano/redllm.cfg base/small.cfg .." */
@@ -17,14 +26,19 @@ void td_completion_bash(const td_completion *, td_text *out);
 void td_completion_zsh(const td_completion *, td_text *out);
 void td_completion_fish(const td_completion *, td_text *out);
 
-/* Text for a script's single quotes: ' becomes '\''. */
-void td_completion_quote(td_text *out, const char *text);
+/* Called for a command (`word` NULL), or for a word of it that is a command of its own. */
+typedef void td_completion_see(const td_usage *, const td_command *, const td_word *word,
+                               void *argument);
+/* All commands, each followed by its words. */
+void         td_completion_each(td_completion_see *, void *argument);
 
-/* Calls `see` for each command, and each word that is a command of its own (with its word). */
-void td_completion_each(void (*see)(const td_usage *, const td_command *, const td_word *, void *),
-                        void *argument);
-/* Calls `see` for each option that a command takes, the common ones last. */
+/* All options that a command accepts, the common ones last. key=value is not among them. */
 void td_completion_flags(const td_usage *, void (*see)(const td_usage *, const td_flag *, void *),
                          void *argument);
+
+/* Append "a|b|c" with another separator. */
+void td_completion_list(td_text *out, const char *list, char separator);
+/* The names of all kinds, with spaces between. */
+void td_completion_kinds(td_text *out);
 
 #endif

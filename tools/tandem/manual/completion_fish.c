@@ -1,9 +1,14 @@
-/* completion_fish.c - the script of `tandem completion fish`. */
+/* completion_fish.c - the script of `tandem completion fish`.
+ *
+ * The script is a list of `complete -c tandem -n CONDITION ..`: what fish offers where the
+ * condition holds. */
 #include <string.h>
 
 #include "manual/completion.h"
 
-static void quoted(td_text *out, const char *text)
+/* ---- options --------------------------------------------------------------------------------- */
+
+static void put_quoted(td_text *out, const char *text)
 {
     td_text_print(out, "'");
     for (; *text; text++)
@@ -11,96 +16,115 @@ static void quoted(td_text *out, const char *text)
     td_text_print(out, "'");
 }
 
-/* `tandem data show`: both words are there. */
-static void seen(td_text *out, const char *name)
+/* Begins a `complete` for lines that start with `tandem NAME`, where NAME may be two words. */
+static void put_complete(td_text *out, const char *name)
 {
     td_text_print(out, "complete -c tandem -n '__tandem_is %s'", name);
 }
 
-static void flag(const td_usage *u, const td_flag *f, void *argument)
+/* -x: a value and no files, -r: a value, -F: files, which are off for the command as a whole. */
+static void put_value(td_text *out, const td_flag *f)
+{
+    if (strchr(f->value, '|')) {
+        td_text_print(out, " -x -a '");
+        td_completion_list(out, f->value, ' ');
+        td_text_print(out, "'");
+    } else if (!strcmp(f->value, "DIR"))
+        td_text_print(out, " -x -a '(__fish_complete_directories)'");
+    else if (!strncmp(f->value, "KEY", 3))
+        td_text_print(out, " -x -a '(__tandem_keys | string replace = \"\")'");
+    else if (!strcmp(f->name, "-c")) /* -k: in this order, the shipped ones first */
+        td_text_print(out, " -r -k -a \"$__tandem_shipped (__fish_complete_suffix .cfg)\"");
+    else
+        td_text_print(out, strncmp(f->value, "FILE", 4) ? " -x" : " -r -F");
+}
+
+/*     complete -c tandem -n '__tandem_is data show' -l index -x -d 'first record (default 0)' */
+static void put_flag(const td_usage *u, const td_flag *f, void *argument)
 {
     td_text *out = argument;
-    seen(out, u->name);
-    td_text_print(out, f->name[1] == '-' ? " -l %s" : " -s %s", f->name + (f->name[1] == '-') + 1);
-    if (f->value && strchr(f->value, '|')) {
-        td_text_print(out, " -x -a '");
-        for (const char *p = f->value; *p; p++)
-            td_text_print(out, "%c", *p == '|' ? ' ' : *p);
-        td_text_print(out, "'");
-    } else if (f->value && !strcmp(f->value, "DIR"))
-        td_text_print(out, " -x -a '(__fish_complete_directories)'");
-    else if (f->value && !strncmp(f->value, "KEY", 3))
-        td_text_print(out, " -x -a '(__tandem_keys | string replace = \"\")'");
-    else if (f->value && f->name[1] == 'c')
-        td_text_print(out, " -r -k -a \"$__tandem_shipped (__fish_complete_suffix .cfg)\"");
-    else if (f->value)
-        td_text_print(out, strncmp(f->value, "FILE", 4) ? " -x" : " -r -F");
+    bool     is_long = f->name[1] == '-';
+    put_complete(out, u->name);
+    td_text_print(out, is_long ? " -l %s" : " -s %s", f->name + 1 + is_long);
+    if (f->value)
+        put_value(out, f);
     td_text_print(out, " -d ");
-    quoted(out, f->help);
+    put_quoted(out, f->help);
     td_text_print(out, "\n");
 }
 
-static void usage(const td_usage *u, const td_command *c, const td_word *w, void *argument)
+/* Its options, then what else may be typed: keys, and configs without -c. */
+static void put_usage(const td_usage *u, const td_command *c, const td_word *w, void *argument)
 {
     td_text *out = argument;
-    td_completion_flags(u, flag, out);
+    td_completion_flags(u, put_flag, out);
     if (!u->config)
         return;
-    seen(out, u->name);
+    put_complete(out, u->name);
     td_text_print(out, " -a '(__tandem_keys)'\n");
-    seen(out, u->name);
+    put_complete(out, u->name); /* -k: the suffix's files first, in that order */
     td_text_print(out, " -k -a '(__fish_complete_suffix .cfg)'\n");
 }
 
-static void subcommands(td_text *out)
+/* ---- commands and words ---------------------------------------------------------------------- */
+
+static void put_word(const char *command, const char *word, const char *brief, td_text *out)
 {
-    for (const td_command *c = td_commands(); c->name; c++) {
-        if (c->usage->arguments && strstr(c->usage->arguments, "COMMAND"))
-            for (const td_command *other = td_commands(); other->name; other++)
-                td_text_print(out, "complete -c tandem -n '__tandem_wants_word %s' -a %s\n",
-                              c->name, other->name);
-        td_text_print(out, "complete -c tandem -n __fish_use_subcommand -a %s -d ", c->name);
-        quoted(out, c->brief);
-        td_text_print(out, "\n");
-        for (const td_word *w = c->usage->words; w && w->name; w++) {
-            td_text_print(out, "complete -c tandem -n '__tandem_wants_word %s' -a %s -d ", c->name,
-                          w->name);
-            quoted(out, w->brief);
-            td_text_print(out, "\n");
-        }
+    td_text_print(out, "complete -c tandem -n '__tandem_wants_word %s' -a %s -d ", command, word);
+    put_quoted(out, brief);
+    td_text_print(out, "\n");
+}
+
+static void put_subcommand(const td_command *c, td_text *out)
+{
+    td_text_print(out, "complete -c tandem -n __fish_use_subcommand -a %s -d ", c->name);
+    put_quoted(out, c->brief);
+    td_text_print(out, "\n");
+    for (const td_word *w = c->usage->words; w && w->name; w++)
+        put_word(c->name, w->name, w->brief, out);
+    if (!c->usage->arguments || !strstr(c->usage->arguments, "COMMAND"))
+        return;
+    for (const td_command *other = td_commands(); other->name; other++) /* `tandem man COMMAND` */
+        put_word(c->name, other->name, other->brief, out);
+    put_word(c->name, "cfg", "configs and the options of all plugins", out);
+}
+
+/*     complete -c tandem -n '__tandem_is plugins show backend; and __tandem_count 5' -a 'cpu ..'
+ *
+ * A plugin's name, as the argument after its kind. */
+static void put_plugins(const td_completion *x, const char *command, const char *word, td_text *out)
+{
+    for (const td_kind *k = td_kinds(); k->id; k++) {
+        const char *list = td_keys_plugins(x->registry, k->id, x->arena);
+        td_text_print(out,
+                      "complete -c tandem -n '__tandem_is %s %s %s; and __tandem_count 5' -a '",
+                      command, word, k->name);
+        td_completion_list(out, list ? list : "", ' ');
+        td_text_print(out, "'\n");
     }
 }
 
-/* The argument of a word: a kind, then a plugin of that kind. */
-static void arguments(const td_completion *x, td_text *out)
+/* The arguments of a word: files, or a kind and a plugin of it. */
+static void put_arguments(const td_completion *x, const td_command *c, const td_word *w,
+                          td_text *out)
 {
-    for (const td_command *c = td_commands(); c->name; c++)
-        for (const td_word *w = c->usage->words; w && w->name; w++) {
-            if (w->arguments && strstr(w->arguments, "FILE"))
-                td_text_print(out, "complete -c tandem -n '__tandem_is %s %s' -F\n", c->name,
-                              w->name);
-            if (!w->arguments || !strstr(w->arguments, "KIND"))
-                continue;
-            td_text_print(out,
-                          "complete -c tandem -n '__tandem_is %s %s; and __tandem_count 4' -a '",
-                          c->name, w->name);
-            for (const td_kind *k = td_kinds(); k->id; k++)
-                td_text_print(out, "%s%s", k == td_kinds() ? "" : " ", k->name);
-            td_text_print(out, "'\n");
-            for (const td_kind *k = td_kinds(); k->id && strstr(w->arguments, "NAME"); k++) {
-                const char *list = td_keys_plugins(x->registry, k->id, x->arena);
-                td_text_print(out,
-                              "complete -c tandem -n '__tandem_is %s %s %s; and __tandem_count 5' "
-                              "-a '",
-                              c->name, w->name, k->name);
-                for (const char *p = list ? list : ""; *p; p++)
-                    td_text_print(out, "%c", *p == '|' ? ' ' : *p);
-                td_text_print(out, "'\n");
-            }
-        }
+    if (strstr(w->arguments, "FILE"))
+        td_text_print(out, "complete -c tandem -n '__tandem_is %s %s' -F\n", c->name, w->name);
+    if (!strstr(w->arguments, "KIND"))
+        return;
+    td_text_print(out, "complete -c tandem -n '__tandem_is %s %s; and __tandem_count 4' -a '",
+                  c->name, w->name);
+    td_completion_kinds(out);
+    td_text_print(out, "'\n");
+    if (strstr(w->arguments, "NAME"))
+        put_plugins(x, c->name, w->name, out);
 }
 
-static void keys(const td_completion *x, td_text *out)
+/* ---- keys ------------------------------------------------------------------------------------ */
+
+/* A function that prints what may be typed next: "key=" for every key with what it means, or,
+ * after a '=', "key=value" for every value of the key. */
+static void put_keys(const td_completion *x, td_text *out)
 {
     td_text_print(out, "function __tandem_keys\n    set -l token (commandline -ct)\n"
                        "    if string match -q -- '*=*' $token\n"
@@ -113,20 +137,22 @@ static void keys(const td_completion *x, td_text *out)
         td_text_print(out, "            case %s\n                printf '%%s\\n' $key=",
                       x->keys.at[k].path);
         td_text_print(out, "{");
-        for (const char *p = values; *p; p++)
-            td_text_print(out, "%c", *p == '|' ? ',' : *p);
+        td_completion_list(out, values, ',');
+        /* One item in braces would be taken literally, so an empty one is added. */
         td_text_print(out, strchr(values, '|') ? "}\n" : ",}\n");
     }
     td_text_print(out, "        end\n    else\n        printf '%%s\\t%%s\\n'");
     for (size_t k = 0; k < x->keys.count; k++) {
         td_text_print(out, " \\\n            %s= ", x->keys.at[k].path);
-        quoted(out, x->keys.at[k].doc);
+        put_quoted(out, x->keys.at[k].doc);
     }
     td_text_print(out, "\n    end\nend\n\n");
 }
 
+/* ---- the script ------------------------------------------------------------------------------ */
+
 static const char head[] = "# fish completion for tandem. Written by `tandem completion fish`.\n\n"
-                           "# whether the words behind `tandem` begin with these\n"
+                           "# whether the words after `tandem` begin with these\n"
                            "function __tandem_is\n"
                            "    set -l words (commandline -opc)\n"
                            "    test (count $words) -gt (count $argv); or return 1\n"
@@ -134,7 +160,7 @@ static const char head[] = "# fish completion for tandem. Written by `tandem com
                            "        test $words[(math $k + 1)] = $argv[$k]; or return 1\n"
                            "    end\n"
                            "end\n\n"
-                           "# whether this is the word of that number, the command's name counted\n"
+                           "# whether the word being typed is number $argv[1], counting `tandem`\n"
                            "function __tandem_count\n"
                            "    test (count (commandline -opc)) -eq (math $argv[1] - 1)\n"
                            "end\n\n"
@@ -145,12 +171,18 @@ static const char head[] = "# fish completion for tandem. Written by `tandem com
 void td_completion_fish(const td_completion *x, td_text *out)
 {
     td_text_print(out, "%s", head);
-    keys(x, out);
+    put_keys(x, out);
+    /* -f: no files unless one of the rules below asks for them */
     td_text_print(out, "set -g __tandem_shipped '%s'\ncomplete -c tandem -f\n", x->configs);
-    td_text_print(out, "complete -c tandem -n __fish_use_subcommand -l help -d 'the commands'\n"
-                       "complete -c tandem -n __fish_use_subcommand -l version -d 'version and "
-                       "plugin ABI'\n");
-    subcommands(out);
-    td_completion_each(usage, out);
-    arguments(x, out);
+    td_text_print(out,
+                  "complete -c tandem -n __fish_use_subcommand -l help -d 'list the commands'\n"
+                  "complete -c tandem -n __fish_use_subcommand -l version -d 'print the "
+                  "version'\n");
+    for (const td_command *c = td_commands(); c->name; c++)
+        put_subcommand(c, out);
+    td_completion_each(put_usage, out);
+    for (const td_command *c = td_commands(); c->name; c++)
+        for (const td_word *w = c->usage->words; w && w->name; w++)
+            if (w->arguments)
+                put_arguments(x, c, w, out);
 }

@@ -1,10 +1,15 @@
-/* completion_zsh.c - the script of `tandem completion zsh`. */
+/* completion_zsh.c - the script of `tandem completion zsh`.
+ *
+ * zsh's own _arguments does most of the work: it is given a specification of each option and
+ * operand, "--out=[what it does]:FILE:_files". */
 #include <string.h>
 
 #include "manual/completion.h"
 
-/* A description in the brackets of _arguments, or behind the colon of _describe. */
-static void described(td_text *out, const char *text)
+/* ---- options --------------------------------------------------------------------------------- */
+
+/* A description in a specification, which is in single quotes: brackets and colons would end it. */
+static void put_description(td_text *out, const char *text)
 {
     for (; *text; text++) {
         if (strchr("[]:\\", *text))
@@ -13,67 +18,74 @@ static void described(td_text *out, const char *text)
     }
 }
 
-static void words_of(td_text *out, const char *list)
+/* What completes an option's value: a function, a list of words, or nothing. */
+static void put_action(td_text *out, const td_flag *f)
 {
-    for (; *list; list++)
-        td_text_print(out, "%c", *list == '|' ? ' ' : *list);
+    if (!strcmp(f->name, "-c"))
+        td_text_print(out, "_tandem_configs");
+    else if (!strcmp(f->value, "DIR"))
+        td_text_print(out, "_directories");
+    else if (!strncmp(f->value, "FILE", 4))
+        td_text_print(out, "_files");
+    else if (!strncmp(f->value, "KEY", 3))
+        td_text_print(out, "_tandem_key");
+    else if (strchr(f->value, '|')) {
+        td_text_print(out, "(");
+        td_completion_list(out, f->value, ' ');
+        td_text_print(out, ")");
+    }
 }
 
-static void flag(const td_usage *u, const td_flag *f, void *argument)
+/*     '*--plugin-path=[search DIR for plugins first]:DIR:_directories' */
+static void put_flag(const td_usage *u, const td_flag *f, void *argument)
 {
     td_text *out = argument;
     bool     again = !strcmp(f->name, "-c") || !strcmp(f->name, "--plugin-path");
+    /* "*" may be repeated; "=" the value may follow as --out=FILE or as the next word */
     td_text_print(out, " \\\n            '%s%s%s[", again ? "*" : "", f->name,
                   f->value && f->name[1] == '-' ? "=" : "");
-    described(out, f->help);
+    put_description(out, f->help);
     td_text_print(out, "]");
     if (f->value) {
         td_text_print(out, ":");
-        described(out, f->value);
+        put_description(out, f->value);
         td_text_print(out, ":");
-        if (again && f->name[1] == 'c')
-            td_text_print(out, "_tandem_configs");
-        else if (!strcmp(f->value, "DIR"))
-            td_text_print(out, "_directories");
-        else if (!strncmp(f->value, "FILE", 4))
-            td_text_print(out, "_files");
-        else if (!strncmp(f->value, "KEY", 3))
-            td_text_print(out, "_tandem_key");
-        else if (strchr(f->value, '|')) {
-            td_text_print(out, "(");
-            words_of(out, f->value);
-            td_text_print(out, ")");
-        }
+        put_action(out, f);
     }
     td_text_print(out, "'");
 }
 
-static void word_list(td_text *out, const td_usage *u)
+/* ---- operands -------------------------------------------------------------------------------- */
+
+/* The words of a command with their descriptions: "((list\:"list plugins" ..))". */
+static void put_word_list(td_text *out, const td_usage *u)
 {
     td_text_print(out, "((");
     for (const td_word *w = u->words; w->name; w++) {
         td_text_print(out, "%s%s\\:\"", w == u->words ? "" : " ", w->name);
-        for (const char *p = w->brief; *p; p++) /* in quotes, in a colon's field */
+        /* in double quotes, in a field that ends at a colon, in single quotes */
+        for (const char *p = w->brief; *p; p++)
             td_text_print(out, strchr(":\"\\$`", *p) ? "\\%c" : *p == '\'' ? "'\\''" : "%c", *p);
         td_text_print(out, "\"");
     }
     td_text_print(out, "))");
 }
 
-/* What stands behind the options: words, configs and keys, in any order where there are configs. */
-static void operands(td_text *out, const td_usage *u)
+/* Arguments that are not options: first a word of the command, if it has any, then configs and
+ * keys, or the arguments of that word. */
+static void put_operands(td_text *out, const td_usage *u)
 {
-    if (u->config && u->words) {
+    /* '1:' is the first operand, '*:' all further ones. */
+    if (u->words) {
         td_text_print(out, " \\\n            '1:what:");
-        word_list(out, u);
-        td_text_print(out, "' \\\n            '*:config or key:_tandem_operands'");
-    } else if (u->config)
+        put_word_list(out, u);
+        td_text_print(out, "'");
+    }
+    if (u->config)
         td_text_print(out, " \\\n            '*:config or key:_tandem_operands'");
-    else if (u->words) {
-        td_text_print(out, " \\\n            '1:what:");
-        word_list(out, u);
-        td_text_print(out, "' \\\n            '*:argument:_tandem_argument'");
-    } else if (u->arguments && strstr(u->arguments, "COMMAND")) {
+    else if (u->words)
+        td_text_print(out, " \\\n            '*:argument:_tandem_argument'");
+    else if (u->arguments && strstr(u->arguments, "COMMAND")) {
         td_text_print(out, " \\\n            '1:command:(");
         for (const td_command *c = td_commands(); c->name; c++)
             td_text_print(out, "%s ", c->name);
@@ -81,8 +93,9 @@ static void operands(td_text *out, const td_usage *u)
     }
 }
 
-/* Of a word that is a command of its own and takes files, "FILE.so ..", beside configs and keys. */
-static bool files(td_text *out, const td_usage *u, const td_word *w)
+/* The operands of a word that takes files, "FILE.so ..", besides configs and keys. False: it takes
+ * none, and nothing was written. */
+static bool put_files(td_text *out, const td_usage *u, const td_word *w)
 {
     const char *file = w && w->arguments ? strstr(w->arguments, "FILE") : NULL;
     if (!file)
@@ -95,56 +108,62 @@ static bool files(td_text *out, const td_usage *u, const td_word *w)
     return true;
 }
 
-static void arguments(td_text *out, const td_usage *u, const td_word *w)
+/* A call of _arguments with everything that a command, or a word, accepts. */
+static void put_arguments(td_text *out, const td_usage *u, const td_word *w)
 {
     td_text_print(out, "        _arguments -s");
-    td_completion_flags(u, flag, out);
-    if (!files(out, u, w))
-        operands(out, u);
+    td_completion_flags(u, put_flag, out);
+    if (!put_files(out, u, w))
+        put_operands(out, u);
     td_text_print(out, "\n        ;;\n");
 }
 
-/* `$words` begins with the command here. */
-static void command(td_text *out, const td_command *c)
+/* The cases of a command. At this point $words begins with the command; a word that is a command of
+ * its own shifts it away, so that _arguments counts from that word on. */
+static void put_command(td_text *out, const td_command *c)
 {
     for (const td_word *w = c->usage->words; w && w->name; w++) {
         if (!w->usage)
             continue;
         td_text_print(out, "    '%s')\n        shift words && (( CURRENT-- ))\n", w->usage->name);
-        arguments(out, w->usage, w);
+        put_arguments(out, w->usage, w);
     }
     td_text_print(out, "    '%s'*)\n", c->name);
-    arguments(out, c->usage, NULL);
+    put_arguments(out, c->usage, NULL);
 }
 
-static void commands(td_text *out)
+/* ---- the functions of the script ------------------------------------------------------------- */
+
+static void put_commands(td_text *out)
 {
+    /* The first word is a command; what follows is completed by the case of "COMMAND WORD". */
     td_text_print(out, "    local -a commands=(\n");
     for (const td_command *c = td_commands(); c->name; c++) {
         td_text_print(out, "        '%s:", c->name);
-        described(out, c->brief);
+        put_description(out, c->brief);
         td_text_print(out, "'\n");
     }
     td_text_print(out,
                   "    )\n    if (( CURRENT == 2 )); then\n"
-                  "        _arguments '--help[the commands]' '--version[version and plugin ABI]' "
+                  "        _arguments '--help[list the commands]' '--version[print the version]' "
                   "'1:command:->command'\n"
                   "        _describe command commands\n        return\n    fi\n"
                   "    shift words && (( CURRENT-- ))\n"
                   "    local word=''\n    (( CURRENT > 2 )) && word=\" $words[2]\"\n"
                   "    case \"$words[1]$word\" in\n");
     for (const td_command *c = td_commands(); c->name; c++)
-        command(out, c);
+        put_command(out, c);
     td_text_print(out, "    esac\n");
 }
 
-static void names(const td_completion *x, td_text *out)
+/* Two functions: the arguments of words without options of their own, and the plugins of a kind. */
+static void put_names(const td_completion *x, td_text *out)
 {
-    td_text_print(out, "# the argument of a word: a kind, a plugin, a file\n_tandem_argument() {\n"
+    td_text_print(out, "# an argument of a word: a kind, a plugin or a file\n_tandem_argument() {\n"
                        "    case \"$words[1] $words[2] $((CURRENT - 3))\" in\n");
     for (const td_command *c = td_commands(); c->name; c++)
         for (const td_word *w = c->usage->words; w && w->name; w++) {
-            if (!w->arguments || c->usage->config)
+            if (!w->arguments || c->usage->config) /* with configs: _tandem_operands */
                 continue;
             td_text_print(out, "    '%s %s 0') ", c->name, w->name);
             td_text_print(out, strstr(w->arguments, "KIND") ? "compadd -- $_tandem_kinds ;;\n"
@@ -156,25 +175,26 @@ static void names(const td_completion *x, td_text *out)
     for (const td_kind *k = td_kinds(); k->id; k++) {
         const char *list = td_keys_plugins(x->registry, k->id, x->arena);
         td_text_print(out, "    %s) compadd -- ", k->name);
-        words_of(out, list ? list : "");
+        td_completion_list(out, list ? list : "", ' ');
         td_text_print(out, " ;;\n");
     }
     td_text_print(out, "    esac\n}\n\n");
 }
 
-static void tables(const td_completion *x, td_text *out)
+/* Global, since the functions of the script share them. */
+static void put_tables(const td_completion *x, td_text *out)
 {
     td_text_print(out, "typeset -ga _tandem_kinds=(");
-    for (const td_kind *k = td_kinds(); k->id; k++)
-        td_text_print(out, "%s%s", k == td_kinds() ? "" : " ", k->name);
+    td_completion_kinds(out);
     td_text_print(out, ")\ntypeset -ga _tandem_shipped=(%s)\n", x->configs);
-    td_text_print(out, "# key, and what it may be: words, FILE, or nothing\n"
+    td_text_print(out, "# each key with its values: words, FILE, or nothing\n"
                        "typeset -gA _tandem_keys=(\n");
     for (size_t k = 0; k < x->keys.count; k++)
         td_text_print(out, "    %s '%s'\n", x->keys.at[k].path, x->keys.at[k].values);
     td_text_print(out, ")\n\n");
 }
 
+/* Does not depend on the commands. _multi_parts completes keys up to the next dot. */
 static const char code[] =
     "_tandem_configs() {\n"
     "    _alternative 'files:config:_files -g \"*.cfg\"' \\\n"
@@ -184,7 +204,7 @@ static const char code[] =
     "    local -a keys=(${(ok)_tandem_keys})\n"
     "    _multi_parts . keys\n"
     "}\n\n"
-    "# a config, key=value, or a key alone where one is to be explained\n"
+    "# a config, key=value, or for `config explain` a key alone\n"
     "_tandem_operands() {\n"
     "    local key=${PREFIX%%=*}\n"
     "    local -a keys=(${(ok)_tandem_keys})\n"
@@ -208,11 +228,12 @@ void td_completion_zsh(const td_completion *x, td_text *out)
     td_text_print(out,
                   "#compdef tandem\n# zsh completion for tandem. Written by `tandem completion "
                   "zsh`.\n\n");
-    tables(x, out);
+    put_tables(x, out);
     td_text_print(out, "%s", code);
-    names(x, out);
+    put_names(x, out);
     td_text_print(out, "_tandem() {\n");
-    commands(out);
+    put_commands(out);
+    /* zsh autoloads the file on first use and calls it as _tandem; sourced, it has to register. */
     td_text_print(out, "}\n\n"
                        "if [[ $funcstack[1] == _tandem ]]; then\n    _tandem \"$@\"\n"
                        "else\n    compdef _tandem tandem\nfi\n");

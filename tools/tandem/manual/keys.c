@@ -1,4 +1,9 @@
-/* keys.c - every key that a config may have, from the tables of the host and of the plugins. */
+/* keys.c - every key that a config can have, from the tables of the host and of the plugins.
+ *
+ *     model.attention.plugin        linear|mla|softmax|..
+ *     model.attention.qkv_norm      true|false
+ *     train.weights                 FILE
+ */
 #include "manual/keys.h"
 
 #include <stdlib.h>
@@ -8,6 +13,7 @@
 #include "plugin/options.h"
 #include "run/experiment.h"
 
+/* A plugin's options may name plugins of its own kind, so the walk has to end somewhere. */
 enum { DEEPEST = 6 };
 
 typedef struct walk {
@@ -17,7 +23,10 @@ typedef struct walk {
     bool               failed;
 } walk;
 
-/* What a shell may see: names go into its scripts. */
+/* ---- values ---------------------------------------------------------------------------------- */
+
+/* Names go unquoted into shell scripts, and a stranger's plugin may have any name: one with other
+ * characters is not offered. */
 static bool is_plain(const char *text)
 {
     static const char all[] = "-+.0123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -51,7 +60,7 @@ static bool has_word(const char *list, const char *word, size_t n)
     return false;
 }
 
-/* Both lists, each word once. */
+/* The words of both lists, each once; NULL when out of memory. */
 static const char *united(td_arena *arena, const char *a, const char *b)
 {
     for (const char *p = b; a && *p;) {
@@ -63,27 +72,6 @@ static const char *united(td_arena *arena, const char *a, const char *b)
         p += length + (p[length] == '|');
     }
     return a;
-}
-
-static void add(walk *w, const char *path, const char *values, const char *doc)
-{
-    td_keys *k = w->keys;
-    td_key  *larger;
-    for (size_t i = 0; path && values && i < k->count; i++)
-        if (!strcmp(k->at[i].path, path)) {
-            values = united(w->arena, k->at[i].values, values);
-            k->at[i].values = values ? values : k->at[i].values;
-            w->failed |= !values;
-            return;
-        }
-    if (k->count == k->room && (larger = realloc(k->at, 2 * (k->room + 64) * sizeof *larger))) {
-        k->at = larger;
-        k->room = 2 * (k->room + 64);
-    }
-    if (path && values && k->count < k->room)
-        k->at[k->count++] = (td_key){ path, values, doc ? doc : "" };
-    else
-        w->failed = true;
 }
 
 static const char *choices(walk *w, const td_option *o)
@@ -100,7 +88,7 @@ static const char *values_of(walk *w, const td_option *o)
     switch (o->type) {
     case TD_TYPE_BOOL:
         return "true|false";
-    case TD_TYPE_STRING:
+    case TD_TYPE_STRING: /* most strings are paths, and for others a file does no harm */
         return "FILE";
     case TD_TYPE_CHOICE:
         return choices(w, o);
@@ -111,8 +99,35 @@ static const char *values_of(walk *w, const td_option *o)
     }
 }
 
+/* ---- keys ------------------------------------------------------------------------------------ */
+
+/* Adds a key, or its values to those of the same key. Keys number some hundreds, so a search among
+ * all of them does no harm. */
+static void add(walk *w, const char *path, const char *values, const char *doc)
+{
+    td_keys *k = w->keys;
+    td_key  *larger;
+    for (size_t i = 0; path && values && i < k->count; i++)
+        if (!strcmp(k->at[i].path, path)) {
+            /* `activation` of two feed-forward plugins: their choices may differ. */
+            values = united(w->arena, k->at[i].values, values);
+            k->at[i].values = values ? values : k->at[i].values;
+            w->failed |= !values;
+            return;
+        }
+    if (k->count == k->room && (larger = realloc(k->at, 2 * (k->room + 64) * sizeof *larger))) {
+        k->at = larger;
+        k->room = 2 * (k->room + 64);
+    }
+    if (path && values && k->count < k->room)
+        k->at[k->count++] = (td_key){ path, values, doc ? doc : "" };
+    else
+        w->failed = true;
+}
+
 static void visit_kind(walk *w, const char *path, const char *kind, const char *doc, int depth);
 
+/* The options of a table, in a group at `prefix`. */
 static void visit(walk *w, const char *prefix, const td_option *table, size_t size, int depth)
 {
     td_option row;
@@ -125,7 +140,7 @@ static void visit(walk *w, const char *prefix, const td_option *table, size_t si
     }
 }
 
-/* A group that names a plugin, with the keys of all plugins that it may name. */
+/* A group that names a plugin: `plugin`, and the keys of every plugin that it could name. */
 static void visit_kind(walk *w, const char *path, const char *kind, const char *doc, int depth)
 {
     add(w, td_arena_print(w->arena, "%s.plugin", path),

@@ -1,4 +1,13 @@
-/* man.c - `tandem man`: the manual, from the tables by which commands and options are read. */
+/* man.c - `tandem man`: the manual as roff, generated from the tables by which the command parses
+ * its arguments and configs.
+ *
+ * The macros of man(7) that it uses: .TH title, .SH section, .SS subsection, .TP an entry of a list
+ * whose term is the next line, .B bold, .BR bold followed by roman, .PP paragraph, .RS and .RE
+ * indented, .nf and .fi unfilled, .br line break; within a line \fI italics, \fR back to roman.
+ *
+ * A page holds nothing that changes between two runs of the same build on the same day, and no
+ * construct of one formatter: `mandoc -T lint` and `groff -ww` find nothing to complain about,
+ * which a test checks. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -8,16 +17,19 @@
 #include "plugin/options.h"
 #include "run/experiment.h"
 
-enum { WIDTH = 64 }; /* of lines; escapes make them longer */
+/* Columns of a line of source. Formatters fill lines themselves; this is for readers of the
+ * source, and mandoc warns of lines above 80 bytes, to which escapes can lengthen these. */
+enum { WIDTH = 64 };
 
 typedef struct manual {
     const td_registry *registry;
-    char               date[32];
+    char               date[32]; /* 2026-11-28 */
 } manual;
 
 /* ---- roff ------------------------------------------------------------------------------------ */
 
-/* Text within a line: what roff would take for more than text is escaped. */
+/* Text within a line, with the characters escaped that roff would interpret or typeset as others: a
+ * plain - becomes a hyphen, which nobody can paste into a shell. */
 static void put(td_text *out, const char *text)
 {
     for (; *text; text++) {
@@ -31,7 +43,7 @@ static void put(td_text *out, const char *text)
     }
 }
 
-/* Lines of text, as long as an editor shows; none begins as a request does. */
+/* Text filled into lines. A line must not begin with a dot: that would be a request. */
 static void put_line(td_text *out, const char *text)
 {
     size_t column = 0;
@@ -43,6 +55,7 @@ static void put_line(td_text *out, const char *text)
             if (column)
                 td_text_print(out, column + n > WIDTH ? "\n" : " ");
             column = column + n > WIDTH ? 0 : column;
+            /* \& is nothing, of no width: the dot is no longer the first thing in its line. */
             td_text_print(out, !column && *word == '.' ? "\\&" : "");
             put(out, word);
             column += n + 1;
@@ -54,6 +67,7 @@ static void put_line(td_text *out, const char *text)
 
 static void section(td_text *out, const char *name) { td_text_print(out, ".SH %s\n", name); }
 
+/* The title line and the NAME section, from which `apropos` builds its index. */
 static void head(const manual *m, const char *page, const char *number, const char *brief,
                  td_text *out)
 {
@@ -69,28 +83,30 @@ static void head(const manual *m, const char *page, const char *number, const ch
 
 /* ---- options of commands --------------------------------------------------------------------- */
 
-static void flag(const td_flag *f, td_text *out)
+/* An entry of a list: a bold name, an argument in italics (or NULL), and a text below. */
+static void entry(const char *name, const char *argument, const char *text, td_text *out)
 {
     td_text_print(out, ".TP\n.B ");
-    put(out, f->name);
-    if (f->value) {
+    put(out, name);
+    if (argument) {
         td_text_print(out, " \\fI");
-        put(out, f->value);
+        put(out, argument);
         td_text_print(out, "\\fR");
     }
     td_text_print(out, "\n");
-    put_line(out, f->help);
+    put_line(out, text);
 }
 
 static void flags(const td_usage *u, td_text *out)
 {
     for (const td_flag *f = u->flags; f && f->name; f++)
-        flag(f, out);
+        entry(f->name, f->value, f->help, out);
     for (const td_flag *f = td_tool_common(); f->name; f++)
         if (td_tool_takes(u, f))
-            flag(f, out);
+            entry(f->name, f->value, f->help, out);
 }
 
+/*     tandem data show -c FILE.cfg [key=value ..] [--index N] [--count K] */
 static void synopsis(const td_usage *u, td_text *out)
 {
     td_text arguments = { 0 };
@@ -106,6 +122,7 @@ static void synopsis(const td_usage *u, td_text *out)
     td_text_free(&arguments);
 }
 
+/* Unfilled, so that it can be pasted. */
 static void example(const td_usage *u, td_text *out)
 {
     if (!u->example)
@@ -117,26 +134,18 @@ static void example(const td_usage *u, td_text *out)
 
 static void notes(const td_usage *u, td_text *out)
 {
-    if (!u->notes)
-        return;
-    td_text_print(out, ".PP\n");
-    put_line(out, u->notes);
-}
-
-static void word(const td_word *w, td_text *out)
-{
-    td_text_print(out, ".TP\n.B ");
-    put(out, w->name);
-    if (w->arguments) {
-        td_text_print(out, " \\fI");
-        put(out, w->arguments);
-        td_text_print(out, "\\fR");
+    for (const char *p = u->notes ? u->notes : ""; *p; p += strspn(p, "\n")) {
+        const char *end = strstr(p, "\n\n");
+        size_t      n = end ? (size_t)(end - p) : strlen(p);
+        char       *paragraph = strndup(p, n);
+        td_text_print(out, ".PP\n");
+        put_line(out, paragraph ? paragraph : "");
+        free(paragraph);
+        p += n;
     }
-    td_text_print(out, "\n");
-    put_line(out, w->brief);
 }
 
-/* A word that is a command of its own: a section with its options. */
+/* A word that is a command of its own has a subsection with its options. */
 static void own_command(const td_word *w, td_text *out)
 {
     td_text_print(out, ".SS ");
@@ -161,17 +170,18 @@ static void command_page(const manual *m, const td_command *c, td_text *out)
     put_line(out, u->brief);
     notes(u, out);
     for (const td_word *w = u->words; w && w->name; w++)
-        word(w, out);
+        entry(w->name, w->arguments, w->brief, out);
     example(u, out);
     section(out, "OPTIONS");
     flags(u, out);
+    /* An empty section would be a warning of mandoc, so the heading waits for the first entry. */
     for (const td_word *w = u->words, *first = NULL; w && w->name; w++) {
-        if (w->usage && !first) {
+        if (!w->usage)
+            continue;
+        if (!first)
             section(out, "COMMANDS");
-            first = w;
-        }
-        if (w->usage)
-            own_command(w, out);
+        first = first ? first : w;
+        own_command(w, out);
     }
     section(out, "SEE ALSO");
     td_text_print(out, ".BR tandem (1),\n.BR tandem.cfg (5)\n");
@@ -179,11 +189,32 @@ static void command_page(const manual *m, const td_command *c, td_text *out)
 
 /* ---- tandem(1) ------------------------------------------------------------------------------- */
 
-static void list_item(td_text *out, const char *name, const char *text)
+static void main_options(td_text *out)
 {
-    td_text_print(out, ".TP\n.B ");
-    put_line(out, name);
-    put_line(out, text);
+    section(out, "OPTIONS");
+    put_line(out, "Most commands accept these:");
+    for (const td_flag *f = td_tool_common(); f->name; f++)
+        entry(f->name, f->value, f->help, out);
+    /* main.c handles this one before any command. */
+    entry("--version", NULL, "print the version and that of the plugin ABI; without a command",
+          out);
+    section(out, "ENVIRONMENT");
+    entry(
+        "TANDEM_PLUGIN_PATH", NULL,
+        "directories with plugins, separated by colons; searched after those of --plugin-path and "
+        "of the config",
+        out);
+}
+
+static void exit_status(td_text *out)
+{
+    section(out, "EXIT STATUS");
+    entry("0", NULL, "success", out);
+    entry("1", NULL, "failed while running", out);
+    entry("2", NULL, "an error in the arguments, the config, a plugin or the model", out);
+    entry("3", NULL, "training diverged", out);
+    entry("75", NULL, "stopped by SIGTERM after saving; continue with --resume", out);
+    entry("130", NULL, "stopped by SIGINT after saving; continue with --resume", out);
 }
 
 static void main_page(const manual *m, td_text *out)
@@ -194,30 +225,17 @@ static void main_page(const manual *m, td_text *out)
                   ".B tandem\n\\fICOMMAND\\fR [\\-c \\fIFILE.cfg\\fR] [\\fIkey\\fR=\\fIvalue\\fR "
                   "..] [\\fIoptions\\fR]\n");
     section(out, "DESCRIPTION");
-    put_line(out, "A toolkit in which every part of a language-model experiment is a plugin. A "
-                  "config names the parts; commands train, evaluate, describe and compare the "
-                  "models that they make.");
+    put_line(out, "A toolkit for comparing language-model architectures, in which every part of an "
+                  "experiment is a plugin. A config names the parts; commands train, evaluate, "
+                  "describe and compare the models built from them.");
     section(out, "COMMANDS");
+    /* As references to pages, which a pager can follow. */
     for (const td_command *c = td_commands(); c->name; c++) {
         td_text_print(out, ".TP\n.BR tandem\\-%s (1)\n", c->name);
         put_line(out, c->brief);
     }
-    section(out, "OPTIONS");
-    put_line(out, "Most commands take these:");
-    for (const td_flag *f = td_tool_common(); f->name; f++)
-        flag(f, out);
-    list_item(out, "--version", "the version, and that of the plugin ABI; no command is given");
-    section(out, "ENVIRONMENT");
-    list_item(out, "TANDEM_PLUGIN_PATH",
-              "directories with plugins, colons between; searched behind those of --plugin-path "
-              "and of the config");
-    section(out, "EXIT STATUS");
-    list_item(out, "0", "done");
-    list_item(out, "1", "failed while running");
-    list_item(out, "2", "wrong usage, config, plugin or model");
-    list_item(out, "3", "training diverged");
-    list_item(out, "75", "stopped by SIGTERM; go on with --resume");
-    list_item(out, "130", "stopped by SIGINT; go on with --resume");
+    main_options(out);
+    exit_status(out);
     section(out, "SEE ALSO");
     for (const td_command *c = td_commands(); c->name; c++)
         td_text_print(out, ".BR tandem\\-%s (1),\n", c->name);
@@ -226,6 +244,9 @@ static void main_page(const manual *m, td_text *out)
 
 /* ---- tandem.cfg(5) --------------------------------------------------------------------------- */
 
+enum { DEEPEST = 8 }; /* levels of lists within lists */
+
+/* The options of a table; `depth` lists are around it. */
 static void options(const td_option *table, size_t size, int depth, td_text *out)
 {
     td_option row;
@@ -241,7 +262,8 @@ static void options(const td_option *table, size_t size, int depth, td_text *out
             td_text_print(out, ".br\n");
             put_line(out, row.doc);
         }
-        if (row.type == TD_TYPE_LIST && depth < 8) {
+        /* The options of a list's items, indented under the list. */
+        if (row.type == TD_TYPE_LIST && depth < DEEPEST) {
             td_text_print(out, ".RS\n");
             options(row.fields, size, depth + 1, out);
             td_text_print(out, ".RE\n");
@@ -249,9 +271,10 @@ static void options(const td_option *table, size_t size, int depth, td_text *out
     }
 }
 
+/* A subsection; in quotes, since its title is two words. */
 static void plugin(const td_plugin *p, td_text *out)
 {
-    td_text_print(out, ".SS \"%.*s ", (int)strcspn(p->kind, "/"), p->kind);
+    td_text_print(out, ".SS \"%.*s ", td_tool_kind_length(p->kind), p->kind);
     put(out, p->name);
     td_text_print(out, "\"\n");
     put_line(out, p->brief && *p->brief ? p->brief : p->name);
@@ -259,16 +282,16 @@ static void plugin(const td_plugin *p, td_text *out)
 }
 
 static const char composition[] =
-    "A config is a file of groups, in the syntax of libconfig. Each group of a plugin names it "
-    "with "
-    "the key plugin, and gives its options. "
-    "extends = \"a.cfg\" (or a list) merges other files first: group by group, later wins. A group "
-    "whose plugin changes keeps nothing of the old one's options. key=value arguments win over all "
-    "files. plugin_path lists directories of plugins, relative to the file that names them.";
+    "A config is a file of groups in libconfig syntax. A group for a plugin names it with the key "
+    "plugin and sets its options. extends = \"a.cfg\" (or a list of files) merges other files "
+    "first, "
+    "group by group; later values override earlier ones. A group that changes its plugin drops the "
+    "options of the old one. key=value arguments override all files. plugin_path lists directories "
+    "with plugins, relative to the file that names them.";
 
 static void config_page(const manual *m, td_text *out)
 {
-    head(m, "tandem.cfg", "5", "configs of tandem: groups, plugins and their options", out);
+    head(m, "tandem.cfg", "5", "tandem configs: groups, plugins and their options", out);
     section(out, "DESCRIPTION");
     put_line(out, composition);
     section(out, "GROUPS");
@@ -277,12 +300,13 @@ static void config_page(const manual *m, td_text *out)
         put_line(out, g->name);
         put(out, g->brief);
         if (g->kind)
-            td_text_print(out, "; a plugin of kind %.*s", (int)strcspn(g->kind, "/"), g->kind);
+            td_text_print(out, "; a plugin of kind %.*s", td_tool_kind_length(g->kind), g->kind);
         if (g->plugin)
-            td_text_print(out, ", %s if none is named", g->plugin);
+            td_text_print(out, ", %s by default", g->plugin);
         td_text_print(out, "\n");
         options(g->table, sizeof(td_option), 0, out);
     }
+    /* Ops and kernels have no options, and no config names them. */
     section(out, "PLUGINS");
     for (size_t i = 0; i < td_registry_count(m->registry); i++) {
         const td_plugin *p = td_registry_plugin(m->registry, i);
@@ -295,7 +319,8 @@ static void config_page(const manual *m, td_text *out)
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
-/* Of the build, where it is to be reproducible; else today. */
+/* Distributions set SOURCE_DATE_EPOCH so that a build is reproducible
+ * (reproducible-builds.org/specs/source-date-epoch); otherwise the date is today. */
 static void set_date(manual *m)
 {
     const char *epoch = getenv("SOURCE_DATE_EPOCH");
@@ -304,7 +329,7 @@ static void set_date(manual *m)
     strftime(m->date, sizeof m->date, "%Y-%m-%d", gmtime_r(&now, &day));
 }
 
-/* False: there is no such page. */
+/* False if there is no such page. */
 static bool page(const manual *m, const char *name, td_text *out)
 {
     if (!strcmp(name, "tandem"))
@@ -312,6 +337,7 @@ static bool page(const manual *m, const char *name, td_text *out)
     else if (!strcmp(name, "tandem.cfg") || !strcmp(name, "cfg"))
         config_page(m, out);
     else {
+        /* "train", as after `tandem`; the page is tandem-train(1) */
         const td_command *c = td_commands();
         while (c->name && strcmp(c->name, name) != 0)
             c++;
@@ -329,7 +355,7 @@ static int write_page(const manual *m, const char *directory, const char *name, 
     char   *path = td_path_join(directory, file), *above = path ? td_path_directory(path) : NULL;
     int     code = above ? td_make_directories(above, error)
                          : td_fail(error, TD_ENOMEM, "out of memory for the manual");
-    page(m, name, &text);
+    page(m, name, &text); /* always found: `name` comes from our own tables */
     if (!code)
         code = td_file_write(path, td_text_get(&text), text.size, error);
     td_text_free(&text);
@@ -357,13 +383,13 @@ static const td_flag own_flags[] = {
 const td_usage td_usage_man = {
     .name = "man",
     .arguments = "[COMMAND | cfg] | --dir DIR",
-    .brief = "A page of the manual in roff: of tandem, of a command, or cfg: of configs with the "
-             "options of all plugins.",
+    .brief = "Print a page of the manual in roff: the page of tandem itself, of a command, or of "
+             "configs (cfg), which has the options of all plugins.",
     .example = "tandem man train | man -l -",
     .flags = own_flags,
     .plain = 1,
-    .notes = "An installed tandem brings the pages along: man tandem, man tandem-train, man "
-             "tandem.cfg.\n",
+    .notes =
+        "An installed tandem includes the pages: man tandem, man tandem-train, man tandem.cfg.",
 };
 
 static int run(td_tool *t, const char *directory)
@@ -379,7 +405,7 @@ static int run(td_tool *t, const char *directory)
     else if (page(&m, name, &text))
         fputs(td_text_get(&text), stdout);
     else
-        code = td_tool_usage_error(t, "there is no page '%s': name a command, or cfg", name);
+        code = td_tool_usage_error(t, "there is no page '%s'; name a command, or cfg", name);
     td_text_free(&text);
     return code;
 }
@@ -392,9 +418,9 @@ int td_command_man(td_tool *t, int argc, char **argv)
         return code;
     directory = td_tool_option(t, "--dir");
     if (directory && t->n_plain)
-        return td_tool_usage_error(t, "--dir writes all pages: leave out '%s'", t->plain[0]);
+        return td_tool_usage_error(t, "--dir writes all pages; leave out '%s'", t->plain[0]);
     if (!td_tool_registry(t))
         return TD_EXIT_USAGE;
-    td_registry_scan(t->registry);
+    td_registry_scan(t->registry); /* the page of configs has the options of all plugins */
     return run(t, directory);
 }

@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "command.h"
 #include "plugin/options.h"
 
-/* With `|` as a cell may hold it. */
+/* ---- text ------------------------------------------------------------------------------------ */
+
 void td_markdown_put(td_text *out, const char *text)
 {
     for (const char *p = text ? text : ""; *p; p++) {
@@ -19,7 +21,7 @@ void td_markdown_put(td_text *out, const char *text)
     }
 }
 
-/* A sentence of a table begins with a capital where it stands alone. */
+/* Briefs and docs are written for tables and lists, in lower case and without a full stop. */
 void td_markdown_sentence(td_text *out, const char *text)
 {
     size_t at = out->size, n = text ? strlen(text) : 0;
@@ -30,9 +32,10 @@ void td_markdown_sentence(td_text *out, const char *text)
         td_text_print(out, ".");
 }
 
-/* Paragraphs of a plugin's `doc`. */
 void td_markdown_paragraphs(td_text *out, const char *doc)
 {
+    /* Each paragraph begins with a capital and ends with a full stop, as the author may not
+     * have. */
     for (const char *p = doc; p && *p;) {
         const char *end = strstr(p, "\n\n");
         size_t      n = end ? (size_t)(end - p) : strlen(p);
@@ -47,11 +50,9 @@ void td_markdown_paragraphs(td_text *out, const char *doc)
     }
 }
 
-static int kind_length(const char *kind) { return (int)strcspn(kind, "/"); }
-
 void td_markdown_kind(td_text *out, const char *kind)
 {
-    int n = kind_length(kind);
+    int n = td_tool_kind_length(kind);
     td_text_print(out, "[%.*s](%.*s.md)", n, kind, n, kind);
 }
 
@@ -104,12 +105,13 @@ static void put_default(td_text *out, const td_option *o)
         td_text_print(out, "`\"%s\"`", o->choices[(size_t)o->number]);
     else if ((o->type == TD_TYPE_STRING || o->type == TD_TYPE_PART) && o->text)
         td_text_print(out, "`\"%s\"`", o->text);
-    else
+    else /* a list, or a string that may be left out */
         td_text_print(out, "none");
 }
 
 static bool has_range(const td_option *o)
 {
+    /* The widest ranges stand for "any number" and would only be noise. */
     bool number = o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT || o->type == TD_TYPE_INTS ||
                   o->type == TD_TYPE_FLOATS;
     return number && (o->min > -1e300 || o->max < 1e18);
@@ -129,12 +131,11 @@ static void put_range(td_text *out, const td_option *o)
         td_text_print(out, "%.15g .. %.15g", o->min, o->max);
 }
 
-/* A table, then those of the groups in its lists. `list`: whose items these are; NULL: nobody's. */
 void td_markdown_options(td_text *out, const td_option *table, size_t size, const char *list)
 {
     td_option row;
     if (list)
-        td_text_print(out, "Each group of `%s`:\n\n", list);
+        td_text_print(out, "Options of each group in `%s`:\n\n", list);
     td_text_print(out, "| option | type | default | range | meaning |\n|---|---|---|---|---|\n");
     for (size_t i = 0; td_option_row(table, size, i, &row); i++) {
         td_text_print(out, "| `%s` | ", row.name);
@@ -148,6 +149,7 @@ void td_markdown_options(td_text *out, const td_option *table, size_t size, cons
         td_text_print(out, " |\n");
     }
     td_text_print(out, "\n");
+    /* After the table, since Markdown has no tables within tables. */
     for (size_t i = 0; td_option_row(table, size, i, &row); i++)
         if (row.type == TD_TYPE_LIST)
             td_markdown_options(out, row.fields, size, row.name);

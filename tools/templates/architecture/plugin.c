@@ -4,8 +4,8 @@
  *
  * Paper: Chowdhery et al., PaLM: Scaling Language Modeling with Pathways, 2022.
  *
- * The contract: tandem/kind/architecture.h; examples and batches: tandem/kind/batch.h. What it is
- * made of (attention, position, norm, ffn) are plugins that the config names. */
+ * The contract: tandem/kind/architecture.h; examples and batches: tandem/kind/batch.h. Its parts
+ * (attention, position, norm, ffn) are plugins that the config names. */
 #include <stdlib.h>
 
 #include "tandem/kind/architecture.h"
@@ -21,30 +21,30 @@ static const char *const norm_kind[] = { TD_NORM_KIND, NULL };
 static const char *const ffn_kind[] = { TD_FFN_KIND, NULL };
 
 static const td_option options[] = {
-    TD_OPTION_INT(struct @IDENT @_config, vocab_size, 320, 2, 1 << 24,
-                  "rows of the embedding table"),
-    TD_OPTION_INT(struct @IDENT @_config, d_model, 64, 1, 1 << 20, "width of the model"),
-    TD_OPTION_INT(struct @IDENT @_config, layers, 2, 1, 4096, "layers"),
-    TD_OPTION_PART(struct @IDENT @_config, attention, attention_kind, "softmax", "of all layers"),
-    TD_OPTION_PART(struct @IDENT @_config, position, position_kind, "rope", "positional scheme"),
-    TD_OPTION_PART(struct @IDENT @_config, norm, norm_kind, "rms",
-                   "before each layer, and at the end"),
-    TD_OPTION_PART(struct @IDENT @_config, ffn, ffn_kind, "relu2", "feed-forward sublayer"),
+    TD_OPTION_INT(struct @IDENT@_config, vocab_size, 320, 2, 1 << 24, "rows of the embedding table"),
+    TD_OPTION_INT(struct @IDENT@_config, d_model, 64, 1, 1 << 20, "width of the model"),
+    TD_OPTION_INT(struct @IDENT@_config, layers, 2, 1, 4096, "layers"),
+    TD_OPTION_PART(struct @IDENT@_config, attention, attention_kind, "softmax",
+                   "attention of all layers"),
+    TD_OPTION_PART(struct @IDENT@_config, position, position_kind, "rope", "positional scheme"),
+    TD_OPTION_PART(struct @IDENT@_config, norm, norm_kind, "rms",
+                   "norm before each layer and at the end"),
+    TD_OPTION_PART(struct @IDENT@_config, ffn, ffn_kind, "relu2", "feed-forward sublayer"),
     TD_OPTION_END
 };
 
-/* Rules across options and parts. What the plugins say of themselves is asked here, so that a
- * mistake is told with the config's line, and not in the midst of a run. [main] */
+/* [main]: rules across options and parts. Ask the parts here whether they can be used, so that an
+ * error is reported with the config's line and not in the middle of a run. */
 static int check(const void *config, td_error *error)
 {
     const struct @IDENT@_config *c = config;
     const td_attention       *a = (const void *)c->attention.plugin;
     const td_position        *p = (const void *)c->position.plugin;
     if (!a || !p)
-        return 0; /* another error says so */
+        return 0; /* missing, which has been reported */
     if (!(a->roles & TD_ATTENTION_SELF))
         return td_fail(error, TD_ECONFIG,
-                       "attention '%s' cannot be used here: it reads no tokens of its own stack",
+                       "attention '%s' cannot be used here: it does not do self-attention",
                        a->plugin.name);
     return p->check_head && a->head_dim
                ? p->check_head(c->position.config, a->head_dim(c->attention.config), error)
@@ -60,15 +60,15 @@ static int check_bounds(const void *config, const td_bounds *b, td_error *error)
 
 /* ---- examples to arrays ---------------------------------------------------------------------- */
 
-/* [any]: places that the largest example takes in a row. Given and predicted tokens are one
- * sequence. */
+/* [any]: how many places in a row the largest example takes. Given and predicted tokens form one
+ * sequence here. */
 static td_extent extent(const void *config, const td_bounds *b)
 {
     (void)config;
     return (td_extent){ .first = b->total };
 }
 
-/* All [rows, length]; they come zeroed and belong to the batch. */
+/* All [rows, length]; zeroed at first, and owned by the batch. */
 struct arrays {
     int32_t *ids, *segments, *positions, *labels;
     float   *weights;
@@ -82,20 +82,20 @@ static int32_t token(const td_example *e, int64_t k)
     return k < e->n_given ? e->given[k] : e->predicted[k - e->n_given];
 }
 
-/* Documents of an example count from 1; without numbers it is one document. */
+/* Documents within an example are numbered from 1; without numbers it is a single document. */
 static int32_t document(const td_example *e, int64_t k)
 {
     const int32_t *d = k < e->n_given ? e->given_documents : e->predicted_documents;
     return d ? d[k < e->n_given ? k : k - e->n_given] : 1;
 }
 
-/* The example at places from `at` on, behind segment `base` of its row. It reads <s> x_1 .. x_{n-1}
- * and is to say x_1 .. x_n, of which the predicted ones weigh. A token sees those of its own
- * segment, so each document is one. */
+/* Writes an example from place `at` on, after segment `base` of its row. The model reads <s> x_1 ..
+ * x_{n-1} and is trained to predict x_1 .. x_n; only predicted tokens have weight. Tokens see their
+ * own segment only, so each document becomes a segment. */
 static void place(struct arrays *a, const td_example *e, int64_t at, int32_t first, int32_t base)
 {
     for (int64_t k = 0; k < e->n_given + e->n_predicted; k++) {
-        int64_t p = k - e->n_given; /* which predicted token is the label */
+        int64_t p = k - e->n_given; /* index of the label among the predicted tokens */
         a->ids[at + k] = k ? token(e, k - 1) : first;
         a->segments[at + k] = base + document(e, k ? k - 1 : 0);
         a->positions[at + k] = (int32_t)k;
@@ -104,29 +104,30 @@ static void place(struct arrays *a, const td_example *e, int64_t at, int32_t fir
     }
 }
 
-/* What comes from others is checked before it is used. */
+/* Examples come from other plugins, so they are checked before use. */
 static int check_example(const struct @IDENT@_config *c, const td_example *e, int64_t room,
                          td_error *error)
 {
     int64_t n = e->n_given + e->n_predicted;
+    /* with `places` the predicted tokens are not the ones that follow, as in masked language models */
     if (e->places)
         return td_fail(error, TD_ECONFIG,
-                       "architecture '@NAME@' predicts what follows; this loss predicts tokens in "
-                       "their places: take another");
+                       "architecture '@NAME@' predicts the next token, but this loss predicts "
+                       "tokens in place: choose another loss");
     if (n > room)
         return td_fail(error, TD_EFORMAT, "an example of %lld tokens does not fit into %lld places",
                        (long long)n, (long long)room);
     for (int64_t k = 0; k < n; k++)
         if (token(e, k) < 0 || token(e, k) >= c->vocab_size)
             return td_fail(error, TD_EFORMAT,
-                           "token %lld of an example is %d, outside model.vocab_size = %lld: do "
-                           "tokenizer and model belong together?",
+                           "token %lld of an example is %d, outside model.vocab_size = %lld: does "
+                           "the model belong to this tokenizer?",
                            (long long)k, (int)token(e, k), (long long)c->vocab_size);
     return 0;
 }
 
-/* [worker]: several examples share a row if train.pack is on: each begins where the last one ended.
- * in->count may be 0, when only the shapes are of interest. */
+/* [worker]: lays out a batch. With train.pack several examples share a row, each starting where the
+ * previous one ended. in->count may be 0: then only the shapes are needed. */
 static int arrange(const void *config, const td_arrange_in *in, td_batch *out, td_error *error)
 {
     int64_t       rows = in->rows, length = in->extent.first;
@@ -135,16 +136,17 @@ static int arrange(const void *config, const td_arrange_in *in, td_batch *out, t
                         td_batch_add(out, names[2], TD_I32, rows, length),
                         td_batch_add(out, names[3], TD_I32, rows, length),
                         td_batch_add(out, names[4], TD_F32, rows, length) };
-    int64_t      *used = calloc((size_t)rows + 1, sizeof *used); /* places of each row */
+    int64_t      *used = calloc((size_t)rows + 1, sizeof *used); /* places taken, per row */
     int32_t       first = in->special.bos >= 0 ? in->special.bos : 0;
     int           code = 0;
 
     if (!a.ids || !a.segments || !a.positions || !a.labels || !a.weights || !used)
-        code = td_fail(error, TD_ENOMEM, "no memory for the arrays of a batch");
+        code = td_fail(error, TD_ENOMEM, "out of memory for the arrays of a batch");
     for (int64_t k = 0; !code && k < in->count; k++) {
         const td_example *e = &in->examples[k];
         int64_t           at = e->row * length + used[e->row];
         code = check_example(config, e, length - used[e->row], error);
+        /* numbers of segments go on within a row: equal ones would see each other */
         if (!code)
             place(&a, e, at, first, used[e->row] ? a.segments[at - 1] : 0);
         used[e->row] += e->n_given + e->n_predicted;
@@ -155,7 +157,7 @@ static int arrange(const void *config, const td_arrange_in *in, td_batch *out, t
 
 /* ---- graph ----------------------------------------------------------------------------------- */
 
-/* x [B, T, D]; the scope is the layer's. `in` says all but what is read. */
+/* x [B, T, D]; the scope is the layer's. `in` has everything but query and key. */
 static td_tensor *layer(const struct @IDENT@_config *c, td_attention_in in, td_tensor *x)
 {
     td_tensor *h = td_norm_build(&c->norm, "input_layernorm", x);
@@ -166,7 +168,7 @@ static td_tensor *layer(const struct @IDENT@_config *c, td_attention_in in, td_t
     return td_add(x, td_add(td_drop(a, in.dropout, "attn", 1), td_drop(b, in.dropout, "mlp", 1)));
 }
 
-/* All layers and the last norm. */
+/* All layers and the final norm. */
 static td_tensor *stack(const struct @IDENT@_config *c, const td_attention_in *in, td_tensor *x)
 {
     td_graph *g = x->graph;
@@ -174,7 +176,7 @@ static td_tensor *stack(const struct @IDENT@_config *c, const td_attention_in *i
     for (int64_t i = 0; i < c->layers; i++) {
         snprintf(name, sizeof name, "layers.%lld", (long long)i);
         td_push(g, name);
-        td_layer_begin(g); /* what train.recompute may compute a second time */
+        td_layer_begin(g); /* train.recompute may compute what is between begin and end again */
         x = layer(c, *in, x);
         td_layer_end(g);
         td_pop(g);
@@ -182,7 +184,7 @@ static td_tensor *stack(const struct @IDENT@_config *c, const td_attention_in *i
     return td_drop(td_norm_build(&c->norm, "norm", x), in->dropout, "final", 1);
 }
 
-/* Token t sees tokens up to t of its own segment; padding (segment 0) only itself. */
+/* Token t sees the tokens up to t in its own segment; padding (segment 0) sees only itself. */
 static td_mask causal(td_graph *g, td_tensor *segment, td_tensor *position)
 {
     td_mask m = { .causal = true, .self = true, .q_segment = segment, .k_segment = segment };
@@ -193,8 +195,8 @@ static td_mask causal(td_graph *g, td_tensor *segment, td_tensor *position)
     return m;
 }
 
-/* [build]: the graph's inputs are the arrays above; in->batch says their dims, its data is not to be
- * read. */
+/* [build]: the inputs of the graph are the arrays above. in->batch has their dims; do not read its
+ * data. */
 static void build(const void *config, const td_architecture_in *in, td_architecture_out *out)
 {
     const struct @IDENT@_config *c = config;
@@ -212,12 +214,13 @@ static void build(const void *config, const td_architecture_in *in, td_architect
                           .dropout = in->dropout };
 
     td_push(g, "model");
-    /* the table is the output projection too, and logits are divided by sqrt(D) */
+    /* the table is also the output projection; with entries of variance 1, logits are divided by
+     * sqrt(D) */
     out->embedding = td_param(g, "embed_tokens.weight", dims, 2, td_normal(1)); /* [V, D] */
     out->logit_scale = 1 / sqrt((double)c->d_model);
     x = td_gather(out->embedding, td_batch_input(g, in->batch, "input_ids")); /* [B, T, D] */
     if (p->embed)
-        x = td_given(g, &p->plugin, "embed", p->embed(c->position.config, x, position));
+        x = td_hook_result(g, &p->plugin, "embed", p->embed(c->position.config, x, position));
     out->hidden = stack(c, &a, td_drop(x, in->dropout, "embeddings", 1));
     td_pop(g);
 }
@@ -227,7 +230,7 @@ static int64_t vocab_size(const void *config)
     return ((const struct @IDENT@_config *)config)->vocab_size;
 }
 
-/* The hook `complete` is left out: it is for batches that others made (`tandem probe`). */
+/* The hook `complete` is left out: it is for batches made elsewhere (`tandem probe`). */
 static const td_architecture @IDENT@_plugin = {
     .plugin = TD_PLUGIN(td_architecture, TD_ARCHITECTURE_KIND, "@NAME@", options, struct @IDENT@_config,
                         .brief = "decoder-only, attention and feed-forward side by side",

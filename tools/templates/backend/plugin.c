@@ -1,8 +1,8 @@
-/* backend-@NAME@.c - a backend in host memory: plain C in f32, with kernels for the primitive ops that
- * a model needs. All else (softmax, attention, the loss, AdamW) is lowered to these.
+/* backend-@NAME@.c - a backend in host memory: plain C in f32, with kernels for the primitive ops
+ * that a model needs. Everything else (softmax, attention, the loss, AdamW) is lowered to these.
  *
  * The contracts: tandem/kind/backend.h, tandem/kind/kernels.h; the ops: tandem/ops.h. `tandem
- * plugins matrix --plugin-path .` shows which op has a kernel, which is lowered, and which has
+ * plugins matrix --plugin-path .` shows which ops have a kernel, which are lowered, and which have
  * neither: dropout and topk. */
 #include <math.h>
 #include <stdlib.h>
@@ -16,16 +16,15 @@ struct @IDENT@_config {
     int64_t align;
 };
 
-static const td_option options[] = { TD_OPTION_INT(struct @IDENT @_config, align, 64, 64, 4096,
-                                                   "memory begins at multiples of so many bytes; a "
-                                                   "power of two"),
+static const td_option options[] = { TD_OPTION_INT(struct @IDENT@_config, align, 64, 64, 4096,
+                                                   "alignment of memory in bytes; a power of two"),
                                      TD_OPTION_END };
 
 static int check(const void *config, td_error *error)
 {
     int64_t align = ((const struct @IDENT@_config *)config)->align;
     return align & (align - 1)
-               ? td_fail(error, TD_ECONFIG, "align = %lld is no power of two", (long long)align)
+               ? td_fail(error, TD_ECONFIG, "align = %lld is not a power of two", (long long)align)
                : 0;
 }
 
@@ -33,25 +32,26 @@ static int check(const void *config, td_error *error)
 
 /* Made by `open`, freed by `close`; kernels find it as call->backend. */
 typedef struct state {
-    const td_services *services; /* the thread pool: outlives it */
+    const td_services *services; /* the thread pool; outlives this */
     size_t             align;
 } state;
 
-/* [main]: a device would be opened here. */
+/* [main]: the place to open a device. */
 static int open_@IDENT@(const void *config, const td_services *services, void **out, td_error *error)
 {
     state *s = calloc(1, sizeof *s);
     if (!s)
-        return td_fail(error, TD_ENOMEM, "backend '@NAME@': no memory to start");
-    s->services = services, s->align = (size_t)((const struct @IDENT @_config *)config)->align;
+        return td_fail(error, TD_ENOMEM, "backend '@NAME@': out of memory");
+    s->services = services;
+    s->align = (size_t)((const struct @IDENT@_config *)config)->align;
     *out = s;
     return 0;
 }
 
 static void close_@IDENT@(void *state_) { free(state_); }
 
-/* [main]: zeroed, 64-byte aligned, or NULL. The hooks upload and download are left out: device
- * memory is host memory. */
+/* [main]: zeroed and 64-byte aligned memory, or NULL. The hooks upload and download are left out,
+ * since device memory is host memory. */
 static void *allocate(void *state_, size_t bytes)
 {
     size_t align = ((state *)state_)->align, room = (bytes / align + 1) * align;
@@ -73,14 +73,14 @@ static void describe(void *state_, char *text, size_t size)
 
 /* ---- elements -------------------------------------------------------------------------------- */
 
-/* Values pass through double, which holds every float and every int32. */
+/* Values are computed in double, which can represent every float and every int32. */
 static double get(const td_view *v, int64_t at)
 {
     return v->dtype == TD_I32 ? ((const int32_t *)v->data)[at]
                               : (double)((const float *)v->data)[at];
 }
 
-/* Integers wrap around. */
+/* Integers wrap around. Far outside the range the conversion would be undefined, so 0 is stored. */
 static void put(const td_view *v, int64_t at, double x)
 {
     if (v->dtype == TD_I32)
@@ -97,8 +97,9 @@ static int64_t count_of(const td_view *v)
     return n;
 }
 
-/* Element n of a tensor of the dims of `like`, in row-major order: where it lies in v, whose dims
- * are aligned at the right and stretch where they are 1. So all kernels take all strides. */
+/* The offset in v of element n, counted in row-major order over the dims of `like`. Dims of v are
+ * aligned at the right and broadcast where they are 1. Every kernel below goes through this, so all
+ * of them accept any strides. */
 static int64_t find(const td_view *v, const td_view *like, int64_t n)
 {
     int64_t at = 0;
@@ -112,33 +113,35 @@ static int64_t find(const td_view *v, const td_view *like, int64_t n)
 static double at(const td_view *v, int64_t n) { return get(v, find(v, v, n)); }
 static void   set(const td_view *v, int64_t n, double x) { put(v, find(v, v, n), x); }
 
-/* An input that may be absent. */
+/* An optional input; NULL if it is absent. */
 static const td_view *optional(const td_call *c, int k)
 {
     return k < c->n_in && c->in[k].data ? &c->in[k] : NULL;
 }
 
-/* ---- ops on elements ------------------------------------------------------------------------- */
+/* ---- elementwise ops ------------------------------------------------------------------------- */
 
-/* y = f(x, z, w), elements of the inputs 0, 1, 2 as far as there are any. */
+/* y = f(x, z, w), where x, z, w are elements of inputs 0, 1 and 2; missing ones are 0. */
 #define ELEMENTWISE(name, ...)                                                    \
     static int run_##name(const td_call *c)                                       \
     {                                                                             \
         const td_view *out = &c->out[0];                                          \
         double         scale = c->attrs->f[0], shift = c->attrs->f[1];            \
         int64_t        n = count_of(out);                                         \
-        (void)scale, (void)shift;                                                 \
+        (void)scale;                                                              \
+        (void)shift;                                                              \
         for (int64_t i = 0; i < n; i++) {                                         \
             double x = get(&c->in[0], find(&c->in[0], out, i));                   \
             double z = c->n_in > 1 ? get(&c->in[1], find(&c->in[1], out, i)) : 0; \
             double w = c->n_in > 2 ? get(&c->in[2], find(&c->in[2], out, i)) : 0; \
-            (void)z, (void)w;                                                     \
+            (void)z;                                                              \
+            (void)w;                                                              \
             put(out, find(out, out, i), __VA_ARGS__);                             \
         }                                                                         \
         return 0;                                                                 \
     }
 
-/* Of what is cast to an integer, the nearest one towards 0 that there is; 0 for what is no number. */
+/* Truncates towards 0 and saturates; NaN becomes 0. */
 static double to_integer(double x)
 {
     return isnan(x) ? 0 : trunc(fmin(fmax(x, -2147483648.0), 2147483647.0));
@@ -184,8 +187,8 @@ static int run_iota(const td_call *c)
     return 0;
 }
 
-/* x at places shifted by `by` along `axis`, as far as they are in y. */
-static void lay(const td_view *x, const td_view *y, int axis, int64_t by)
+/* Copies x into y, shifted by `by` along `axis`. */
+static void copy_into(const td_view *x, const td_view *y, int axis, int64_t by)
 {
     for (int64_t n = 0; n < count_of(x); n++)
         put(y, find(y, x, n) + by * y->stride[axis], at(x, n));
@@ -195,7 +198,7 @@ static int run_pad(const td_call *c)
 {
     for (int64_t n = 0; n < count_of(&c->out[0]); n++)
         set(&c->out[0], n, 0);
-    lay(&c->in[0], &c->out[0], (int)c->attrs->i[0], c->attrs->i[1]);
+    copy_into(&c->in[0], &c->out[0], (int)c->attrs->i[0], c->attrs->i[1]);
     return 0;
 }
 
@@ -203,11 +206,11 @@ static int run_concat(const td_call *c)
 {
     int axis = (int)c->attrs->i[0];
     for (int64_t k = 0, by = 0; k < c->n_in; by += c->in[k++].dim[axis])
-        lay(&c->in[k], &c->out[0], axis, by);
+        copy_into(&c->in[k], &c->out[0], axis, by);
     return 0;
 }
 
-/* Sums go in the order of x, on one thread: the same bits each time. */
+/* Added up in the order of x, on one thread: the same bits every time. */
 static int run_sum(const td_call *c)
 {
     const td_view *x = &c->in[0], *y = &c->out[0];
@@ -228,13 +231,13 @@ static int run_max(const td_call *c)
     for (int64_t n = 0; n < count_of(x); n++) {
         int64_t to = find(y, x, n);
         double  value = at(x, n);
-        if (value > get(y, to) || isnan(value))
+        if (value > get(y, to) || isnan(value)) /* NaN propagates */
             put(y, to, value);
     }
     return 0;
 }
 
-/* The sum before an element lies one stride back (or ahead). */
+/* Each element is added to the sum one stride back, or ahead if `reverse` is set. */
 static int run_cumsum(const td_call *c)
 {
     const td_view *x = &c->in[0], *y = &c->out[0];
@@ -250,7 +253,7 @@ static int run_cumsum(const td_call *c)
     return 0;
 }
 
-/* A row number that somebody's data gave: check it before using it. */
+/* A row number from the data, or -1 if it is out of range: never trust it. */
 static int64_t row(const td_view *ids, int64_t n, int64_t rows)
 {
     double id = at(ids, n);
@@ -285,7 +288,7 @@ static int run_scatter_add(const td_call *c)
     return 0;
 }
 
-/* Output 0 is the state's own memory; a gate of 0 leaves it as it is. */
+/* Output 0 is the memory of the state itself; a gate of 0 leaves it unchanged. */
 static int run_assign(const td_call *c)
 {
     const td_view *gate = optional(c, 2);
@@ -297,8 +300,8 @@ static int run_assign(const td_call *c)
 
 /* ---- matrix products ------------------------------------------------------------------------- */
 
-/* Row i of all rows of the product. A row is one item of the pool's work, so no sum is cut by the
- * number of threads. */
+/* Row i of the product, counted over all matrices. A row is one item of work for the thread pool,
+ * so how a sum is computed does not depend on the number of threads. */
 static void product_row(void *arg, int64_t i, int thread)
 {
     const td_call *c = arg;
@@ -309,6 +312,7 @@ static void product_row(void *arg, int64_t i, int thread)
     for (int64_t j = 0; j < columns; j++) {
         int64_t n = i * columns + j, p, q;
         double  sum = start ? at(start, n) : 0;
+        /* Row i of its matrix in a, column j of the same matrix in b: batch dims may broadcast. */
         p = find(a, y, i * columns);
         q = find(b, y, i / y->dim[y->rank - 2] * y->dim[y->rank - 2] * columns + j);
         for (int64_t k = 0; k < inner; k++)
@@ -326,7 +330,7 @@ static int run_matmul(const td_call *c)
     return 0;
 }
 
-/* [main]: the rate of matrix products in FLOP/s, measured; what `tandem bench` compares with. */
+/* [main]: measured FLOP/s of matrix products, with which `tandem bench` compares. */
 static double peak(void *state_)
 {
     enum { N = 192 };
@@ -339,6 +343,7 @@ static double peak(void *state_)
         return 0;
     c.in[1].data = m + N * N;
     c.out[0].data = m + 2 * N * N;
+    /* The values do not matter for the time, so the zeros of `allocate` will do. */
     clock_gettime(CLOCK_MONOTONIC, &from);
     run_matmul(&c);
     clock_gettime(CLOCK_MONOTONIC, &to);
@@ -378,10 +383,11 @@ struct empty {
     char none;
 };
 
-/* A backend and its kernels are two plugins; others may add kernels for this backend by its name. */
-static const td_kernels @IDENT @_kernels = {
+/* The backend and its kernels are two plugins: other modules can add kernels for this backend by
+ * naming it. */
+static const td_kernels @IDENT@_kernels = {
     .plugin = TD_PLUGIN(td_kernels, TD_KERNELS_KIND, "@NAME@", NULL, struct empty,
-                        .brief = "the kernels of the backend '@NAME@', in f32 and i32"),
+                        .brief = "kernels of the backend '@NAME@', in f32 and i32"),
     .backend = "@NAME@",
     .rows = rows,
     .count = sizeof rows / sizeof *rows,

@@ -1,4 +1,4 @@
-/* comm-@NAME@.c - one process, which counts what several would have to send.
+/* comm-@NAME@.c - a single process that counts what several would have to send.
  *
  * The contract: tandem/kind/comm.h. */
 #include <stdlib.h>
@@ -9,25 +9,26 @@ struct @IDENT@_config {
     bool report;
 };
 
-static const td_option options[] = { TD_OPTION_BOOL(struct @IDENT @_config, report, true,
-                                                    "say in the log, at the end, what was sent"),
+static const td_option options[] = { TD_OPTION_BOOL(struct @IDENT@_config, report, true,
+                                                    "log at the end what was sent"),
                                      TD_OPTION_END };
 
-/* The plugin's own: made by `open`, freed by `close`. */
+/* Made by `open`, freed by `close`. */
 typedef struct state {
-    const td_services *services; /* outlive it */
+    const td_services *services; /* outlives this */
     bool               report;
     long long          calls, bytes;
 } state;
 
-/* [main]: join the others. On an error `*out` is not read and `close` is not called. */
+/* [main]: join the other processes. After an error `*out` is not read and `close` is not called. */
 static int open_@IDENT@(const void *config, const td_services *services, void **out, td_error *error)
 {
     const struct @IDENT@_config *c = config;
     state                    *s = calloc(1, sizeof *s);
     if (!s)
-        return td_fail(error, TD_ENOMEM, "comm '@NAME@': no memory to start");
-    s->services = services, s->report = c->report;
+        return td_fail(error, TD_ENOMEM, "comm '@NAME@': out of memory");
+    s->services = services;
+    s->report = c->report;
     *out = s;
     return 0;
 }
@@ -41,12 +42,13 @@ static void close_@IDENT@(void *state_)
     free(s);
 }
 
-/* [any] 0 <= rank < size, the same answers as long as it is open. */
+/* [any]: 0 <= rank < size; neither changes while it is open. */
 static int rank_of(void *state_)
 {
     (void)state_;
     return 0;
 }
+
 static int size_of(void *state_)
 {
     (void)state_;
@@ -54,36 +56,35 @@ static int size_of(void *state_)
 }
 
 /* [worker]: sum `data`, `count` numbers of `dtype` (TD_F32 or TD_F64), over all ranks, in place.
- * Every rank must get the same bits, run after run: add in the order of ranks, and not in that of
- * arrival. The sum over one rank is what it has. */
+ * Every rank must get the same bits, run after run: add in the order of ranks, not in the order of
+ * arrival. With a single rank the sum is the data itself. */
 static int all_reduce(void *state_, void *data, int64_t count, int dtype, td_error *error)
 {
     state *s = state_;
     (void)data;
     if (dtype != TD_F32 && dtype != TD_F64)
-        return td_fail(
-            error, TD_EUNSUPPORTED,
-            "comm '@NAME@' cannot add up numbers of dtype %d: it takes TD_F32 and TD_F64", dtype);
+        return td_fail(error, TD_EUNSUPPORTED,
+                       "comm '@NAME@' cannot sum numbers of dtype %d, only TD_F32 and TD_F64",
+                       dtype);
     s->calls++;
     s->bytes += (long long)count * (dtype == TD_F32 ? 4 : 8);
     return 0;
 }
 
-/* [worker]: `data` of rank `root` to all. */
+/* [worker]: copy the `data` of rank `root` to all ranks. */
 static int broadcast(void *state_, void *data, size_t bytes, int root, td_error *error)
 {
     state *s = state_;
     (void)data;
     if (root != 0)
         return td_fail(error, TD_ECONFIG,
-                       "comm '@NAME@' cannot send from rank %d: there is one process, rank 0",
-                       root);
+                       "comm '@NAME@' cannot send from rank %d: the only rank is 0", root);
     s->calls++;
     s->bytes += (long long)bytes;
     return 0;
 }
 
-/* [main]: come back when all ranks are here. */
+/* [main]: return when all ranks have arrived. */
 static int barrier(void *state_, td_error *error)
 {
     (void)error;
@@ -91,11 +92,11 @@ static int barrier(void *state_, td_error *error)
     return 0;
 }
 
-static const td_comm @IDENT @_plugin = {
-    .plugin = TD_PLUGIN(td_comm, TD_COMM_KIND, "@NAME@", options, struct @IDENT @_config,
-                        .brief = "one process that counts what several would send"),
-    .open = open_ @IDENT @,
-    .close = close_ @IDENT @,
+static const td_comm @IDENT@_plugin = {
+    .plugin = TD_PLUGIN(td_comm, TD_COMM_KIND, "@NAME@", options, struct @IDENT@_config,
+                        .brief = "a single process that counts what several would send"),
+    .open = open_@IDENT@,
+    .close = close_@IDENT@,
     .rank = rank_of,
     .size = size_of,
     .all_reduce = all_reduce,

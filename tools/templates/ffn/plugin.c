@@ -1,4 +1,4 @@
-/* ffn-@NAME@.c - a gated feed-forward layer: f(x Wg) times x Wu, times Wd.
+/* ffn-@NAME@.c - a gated feed-forward layer: (f(x Wg) * (x Wu)) Wd.
  * Paper: Shazeer, GLU Variants Improve Transformer, 2020.
  *
  * The contract: tandem/kind/ffn.h. */
@@ -9,34 +9,34 @@ struct @IDENT@_config {
     bool    bias;
 };
 
-/* In the order of td_activation (tandem/ops.h); NULL ends. */
+/* In the order of td_activation (tandem/ops.h); ends with NULL. */
 static const char *const activations[] = { "silu", "gelu", "relu", "relu2", "sigmoid", NULL };
 
 static const td_option options[] = {
-    TD_OPTION_INT(struct @IDENT @_config, d_ff, 256, 1, 1 << 24, "width inside"),
-    TD_OPTION_CHOICE(struct @IDENT @_config, activation, TD_SILU, activations, "f, of the gate"),
-    TD_OPTION_BOOL(struct @IDENT @_config, bias, false, "biases in the linear layers"),
-    TD_OPTION_END
+    TD_OPTION_INT(struct @IDENT@_config, d_ff, 256, 1, 1 << 24, "width of the hidden layer"),
+    TD_OPTION_CHOICE(struct @IDENT@_config, activation, TD_SILU, activations,
+                     "activation f of the gate"),
+    TD_OPTION_BOOL(struct @IDENT@_config, bias, false, "biases in the linear layers"), TD_OPTION_END
 };
 
-/* Initial values from a truncated normal of variance 1/fan_in, so that what comes out has the
- * variance of what goes in. */
+/* Weights start as a truncated normal of variance 1/fan_in, so that the output has the variance of
+ * the input. */
 static td_tensor *linear(const struct @IDENT@_config *c, const char *name, td_tensor *x, int64_t out)
 {
     return td_linear_with(name, x, out, c->bias, td_truncated(1 / sqrt((double)td_dim(x, -1))));
 }
 
-/* [build]: x [B, T, D] to [B, T, D]; parameters go by name in the current scope. A token may depend
- * on itself only; which tokens are padding, in->segment says (0), for what counts tokens. Dropout
- * goes inside, by td_drop, which is nothing outside training; what is around the layer (norm,
- * residual) is the architecture's. */
+/* [build]: x [B, T, D] to [B, T, D]; parameters are named within the current scope. A token may
+ * depend only on itself; in->segment is 0 for padding, in case you count tokens. Dropout inside the
+ * layer is td_drop, which does nothing outside training; what surrounds the layer (norm, residual)
+ * is the architecture's. */
 static td_tensor *build(const void *config, const td_ffn_in *in)
 {
     const struct @IDENT@_config *c = config;
     td_tensor                *gate = linear(c, "gate_proj", in->x, c->d_ff); /* [B, T, F] */
     td_tensor                *up = linear(c, "up_proj", in->x, c->d_ff);
     td_tensor                *inside = td_glu(gate, up, (td_activation)c->activation);
-    /* a mask of dropout has a name in its layer; axis 1 is time */
+    /* "inside" names this dropout's random stream within the layer; axis 1 is time */
     inside = td_drop(inside, in->dropout, "inside", 1);
     return linear(c, "down_proj", inside, td_dim(in->x, -1));
 }

@@ -1,13 +1,14 @@
-/* kernels-@NAME@.c - another kernel for an op that there is: squared ReLU on the backend "cpu".
+/* kernels-@NAME@.c - another kernel for an existing op: squared ReLU on the backend "cpu".
  *
  * The contract: tandem/kind/kernels.h; what each op computes, and its attributes: tandem/ops.h.
- * Where a module with kernels is found it is loaded, and its rows are asked before the backend's
- * own; the log says so. No config names it: plugin_path is enough. */
+ * Modules with kernels are loaded wherever they are found, their rows take precedence over the
+ * backend's own, and the log reports it. No config names them: plugin_path is enough. */
 #include "tandem/kind/kernels.h"
 #include "tandem/ops.h"
 
-/* Compiled for several instruction sets; the loader takes the best that the processor has. The
- * elements of a call must all be computed alike, so no result depends on where a piece ends. */
+/* Compiled for several instruction sets; the loader picks the best one that the processor has. All
+ * elements of a call must be computed the same way, so that no result depends on where a piece
+ * ends. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
@@ -22,18 +23,18 @@ typedef struct job {
     int64_t      count;
 } job;
 
-/* y = max(x, 0)^2; NaN stays NaN, so that no divergence is hidden. */
+/* y = max(x, 0)^2; NaN propagates, so that divergence is never hidden. */
 CLONES static void relu2(const float *x, float *y, int64_t count)
 {
     for (int64_t k = 0; k < count; k++) {
-        float positive = x[k] <= 0 ? 0 : x[k];
+        float positive = x[k] <= 0 ? 0 : x[k]; /* false for NaN; fmaxf would return 0 */
         y[k] = positive * positive;
     }
 }
 
-/* Piece i of the work, on any thread. Pieces are cut by size and not by the number of threads, so
- * the result cannot depend on it; a kernel that adds up keeps a sum per piece in call->workspace and
- * adds those in order. */
+/* Piece i of the work, on any thread. The size of a piece does not depend on the number of threads,
+ * so neither does the result. A kernel that computes a sum keeps one per piece in call->workspace
+ * and adds those in order. */
 static void run_piece(void *arg, int64_t i, int thread)
 {
     const job *j = arg;
@@ -43,9 +44,10 @@ static void run_piece(void *arg, int64_t i, int thread)
 }
 
 /* [worker]: compute out[] from in[]. Without TD_KERNEL_STRIDED_IN and _OUT all operands are dense
- * and row-major; else element (i, j, ..) is data[i stride[0] + j stride[1] + ..]. With
- * TD_KERNEL_INPLACE x and y may be the same memory. It allocates nothing: what it needs, the hook
- * `workspace` asks for while the plan is made. Gives 0, or a negative code of tandem/error.h. */
+ * and row-major; with them, element (i, j, ..) is data[i stride[0] + j stride[1] + ..]. With
+ * TD_KERNEL_INPLACE x and y may be the same memory. Allocate nothing here: the hook `workspace`
+ * says how much memory is needed, while the plan is made. Returns 0, or a negative code of
+ * tandem/error.h. */
 static int run(const td_call *call)
 {
     job j = { call->in[0].data, call->out[0].data, 1 };
@@ -55,8 +57,8 @@ static int run(const td_call *call)
     return 0;
 }
 
-/* [build]: the calls that it takes: attribute i[0] of "activation" is the function. Of the others
- * the next kernel is asked, which is the backend's. */
+/* [build]: which calls this kernel handles; attribute i[0] of "activation" is the function. For
+ * other calls the next kernel is asked, the backend's own. */
 static bool accepts(const td_call *call) { return call->attrs->i[0] == TD_RELU2; }
 
 /* A row for each op and dtype. */
@@ -69,7 +71,9 @@ static const td_kernel rows[] = {
       .accepts = accepts },
 };
 
-struct @IDENT @_config { char none; /* kernels have no options: no config names them */ };
+struct @IDENT@_config {
+    char none; /* kernels have no options, since no config names them */
+};
 
 static const td_kernels @IDENT@_plugin = {
     .plugin = TD_PLUGIN(td_kernels, TD_KERNELS_KIND, "@NAME@", NULL, struct @IDENT@_config,

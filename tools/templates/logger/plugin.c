@@ -1,4 +1,4 @@
-/* logger-@NAME@.c - metrics as a table: one line "step,name,value" for each.
+/* logger-@NAME@.c - metrics as a table, one line "step,name,value" for each.
  *
  * The contract: tandem/kind/logger.h. */
 #include <errno.h>
@@ -14,10 +14,10 @@ struct @IDENT@_config {
 };
 
 static const td_option options[] = {
-    TD_OPTION_STRING(struct @IDENT @_config, file, "@NAME@.csv",
-                     "file name in the run's directory"),
-    TD_OPTION_BOOL(struct @IDENT @_config, times, false,
-                   "write what the clock says too; without it two identical runs write the same"),
+    TD_OPTION_STRING(struct @IDENT@_config, file, "@NAME@.csv", "file name in the run's directory"),
+    TD_OPTION_BOOL(struct @IDENT@_config, times, false,
+                   "also write metrics that depend on the clock; without them two identical runs "
+                   "write the same file"),
     TD_OPTION_END
 };
 
@@ -34,21 +34,23 @@ static int cannot(const state *s, const char *what, td_error *error)
                    strerror(errno));
 }
 
-/* ---- going on -------------------------------------------------------------------------------- */
+/* ---- resuming -------------------------------------------------------------------------------- */
 
-/* A line of a step that comes again, or of an evaluation that does. */
+/* Whether the resumed run will write the line again: it belongs to a step, or to an evaluation,
+ * that the checkpoint does not cover. */
 static bool comes_again(const char *line, const td_logger_in *in)
 {
     char     *end;
     long long step = strtoll(line, &end, 10);
     if (end == line || *end != ',')
-        return false; /* the heading */
+        return false; /* the header */
     if (step >= in->resume)
         return true;
+    /* the checkpoint may have been written after the step but before its evaluation */
     return in->evaluate_again && step == in->resume - 1 && !strncmp(end, ",\"evaluate/", 11);
 }
 
-/* Bytes before the first line that comes again, or that a crash cut off. */
+/* Bytes to keep: those before the first line that comes again or was cut off by a crash. */
 static long kept(FILE *f, const td_logger_in *in)
 {
     char  *line = NULL;
@@ -61,11 +63,12 @@ static long kept(FILE *f, const td_logger_in *in)
     return at;
 }
 
-/* A new file, or the old one as it was before step in->resume: exactly what an uninterrupted run
+/* Opens a new file, or the old one cut back to step in->resume: exactly what an uninterrupted run
  * would have written by then. */
 static int open_file(state *s, const td_logger_in *in, td_error *error)
 {
     long keep = 0;
+    /* a missing file is no error: this logger may be new to the run */
     s->file = in->resume > 0 ? fopen(s->path, "r+") : NULL;
     if (s->file)
         keep = kept(s->file, in);
@@ -74,7 +77,7 @@ static int open_file(state *s, const td_logger_in *in, td_error *error)
     if (!s->file)
         return cannot(s, "open", error);
     if (ftruncate(fileno(s->file), keep) || fseek(s->file, keep, SEEK_SET))
-        return cannot(s, "go on in", error);
+        return cannot(s, "continue", error);
     if (!keep)
         fputs("step,name,value\n", s->file);
     return 0;
@@ -90,14 +93,14 @@ static void close_@IDENT@(void *state_)
     free(s);
 }
 
-/* [main]: on an error `close` is not called: free what there is. */
+/* [main]: after an error `close` is not called, so free everything here. */
 static int open_@IDENT@(const void *config, const td_logger_in *in, void **out, td_error *error)
 {
     const struct @IDENT@_config *c = config;
     state                    *s = calloc(1, sizeof *s);
     int                       n, code;
     if (!s)
-        return td_fail(error, TD_ENOMEM, "logger '@NAME@': no memory to start");
+        return td_fail(error, TD_ENOMEM, "logger '@NAME@': out of memory");
     s->times = c->times;
     n = snprintf(s->path, sizeof s->path, "%s/%s", in->directory, c->file);
     if (n < 0 || n >= (int)sizeof s->path)
@@ -112,7 +115,8 @@ static int open_@IDENT@(const void *config, const td_logger_in *in, void **out, 
     return code;
 }
 
-/* Names hold those of data sources, so they are quoted, and quotes in them doubled. */
+/* Names of metrics contain names of data sources, which may contain commas, so they are quoted, and
+ * quotes within them are doubled. */
 static void put_name(FILE *f, const char *name)
 {
     putc('"', f);
@@ -124,8 +128,8 @@ static void put_name(FILE *f, const char *name)
     putc('"', f);
 }
 
-/* [main]: the metrics of one step; steps come in order. Names and `metrics` are the host's, for the
- * time of the call. 17 digits bring a double back exactly; what is no number is "nan" or "inf". */
+/* [main]: the metrics of one step; steps come in order. Names and `metrics` belong to the host and
+ * are valid during the call only. */
 static int write_@IDENT@(void *state_, int64_t step, const td_metric *metrics, size_t count,
                       td_error *error)
 {
@@ -135,12 +139,14 @@ static int write_@IDENT@(void *state_, int64_t step, const td_metric *metrics, s
             continue;
         fprintf(s->file, "%lld,", (long long)step);
         put_name(s->file, metrics[i].name);
+        /* 17 digits restore a double exactly */
         fprintf(s->file, ",%.17g\n", metrics[i].value);
     }
     return ferror(s->file) ? cannot(s, "write to", error) : 0;
 }
 
-/* [main]: before a checkpoint: all that was written must be on the disk. */
+/* [main]: called before a checkpoint: everything written so far must be on the disk, or a crash
+ * could leave a checkpoint that is ahead of the table. */
 static int flush(void *state_, td_error *error)
 {
     state *s = state_;

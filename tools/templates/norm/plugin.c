@@ -1,4 +1,4 @@
-/* norm-@NAME@.c - root-mean-square normalization whose gain is 1 plus what is learned.
+/* norm-@NAME@.c - root-mean-square normalization whose gain is 1 plus a learned weight.
  * Paper: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
  *
  * The contract: tandem/kind/norm.h. */
@@ -10,14 +10,14 @@ struct @IDENT@_config {
 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct @IDENT @_config, eps, 1e-6, 0, 1, "added to the mean square"),
-    TD_OPTION_BOOL(struct @IDENT @_config, gain, true,
-                   "a learned gain; it is kept as its distance from 1, so weight decay pulls it to "
-                   "1 and not to 0"),
-    TD_OPTION_BOOL(struct @IDENT @_config, centre, false, "subtract the mean first"), TD_OPTION_END
+    TD_OPTION_FLOAT(struct @IDENT@_config, eps, 1e-6, 0, 1, "added to the mean square"),
+    TD_OPTION_BOOL(struct @IDENT@_config, gain, true,
+                   "learned gain; stored as its distance from 1, so that weight decay pulls it "
+                   "towards 1 and not 0"),
+    TD_OPTION_BOOL(struct @IDENT@_config, centre, false, "subtract the mean first"), TD_OPTION_END
 };
 
-/* [build]: x [.., D] of any rank, to the same dims. A token may depend on itself only: reduce over
+/* [build]: x [.., D] of any rank, to the same dims. A token may depend only on itself: reduce over
  * the last axis and no other.
  *
  *     y = x / sqrt(mean(x^2) + eps) * (1 + weight) */
@@ -34,9 +34,9 @@ static td_tensor *build(const void *config, td_tensor *x)
     return td_rms_norm(x, gain, c->eps);
 }
 
-static const td_norm @IDENT @_plugin = {
-    .plugin = TD_PLUGIN(td_norm, TD_NORM_KIND, "@NAME@", options, struct @IDENT @_config,
-                        .brief = "root-mean-square normalization, its gain kept as 1 + weight",
+static const td_norm @IDENT@_plugin = {
+    .plugin = TD_PLUGIN(td_norm, TD_NORM_KIND, "@NAME@", options, struct @IDENT@_config,
+                        .brief = "root-mean-square normalization with a gain of 1 + weight",
                         .paper = "Zhang and Sennrich, Root Mean Square Layer Normalization, 2019"),
     .build = build,
 };

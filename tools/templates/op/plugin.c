@@ -1,7 +1,7 @@
-/* op-@NAME@.c - an op of its own, with its gradient, its lowering and a kernel for the backend "cpu";
- * and a feed-forward layer that uses it.
+/* op-@NAME@.c - a new op with its gradient, its lowering and a kernel for the backend "cpu", and a
+ * feed-forward layer that uses it.
  *
- *     y = x / sqrt(1 + (x / limit)^2)        as x near 0, within -limit .. limit everywhere
+ *     y = x / sqrt(1 + (x / limit)^2)        close to x near 0, and always within -limit .. limit
  *
  * Paper: Carlile et al., Improving Deep Learning by Inverse Square Root Linear Units, 2017.
  *
@@ -12,14 +12,14 @@
 #include "tandem/kind/kernels.h"
 #include "tandem/kind/op.h"
 
-/* Ops and kernels have no options: no config names them. */
+/* Ops and kernels have no options, since no config names them. */
 struct empty {
     char none;
 };
 
 /* ---- the op ---------------------------------------------------------------------------------- */
 
-/* Emit it. A node has numbered attributes (tandem/graph.h); here f[0] is the limit. */
+/* Emits the op. A node has numbered attributes (tandem/graph.h); here f[0] is the limit. */
 static td_tensor *bounded(td_tensor *x, double limit)
 {
     td_attrs   a;
@@ -29,17 +29,17 @@ static td_tensor *bounded(td_tensor *x, double limit)
     return td_emit(x->graph, "@NAME@", in, 1, &a);
 }
 
-/* [build]: dtypes and dims of the outputs, and how many there are; or what is wrong, in words. in[k]
- * may be NULL where somebody left an input out. */
+/* [build]: set the dtype and dims of each output and return how many there are, or fail with a
+ * message. in[k] is NULL where the caller left an input out. */
 static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
     (void)n;
     if (!in[0])
         return td_fail(error, TD_EGRAPH, "input 0 is missing");
     if (in[0]->dtype == TD_I32)
-        return td_fail(error, TD_EGRAPH, "input 0 holds integers: td_cast it to reals");
+        return td_fail(error, TD_EGRAPH, "input 0 has integers: convert it with td_cast");
     if (!(a->f[0] > 0))
-        return td_fail(error, TD_EGRAPH, "the limit, f[0], is %g: it must be above 0", a->f[0]);
+        return td_fail(error, TD_EGRAPH, "the limit, f[0], must be above 0, not %g", a->f[0]);
     out[0].dtype = in[0]->dtype;
     out[0].rank = in[0]->rank;
     memcpy(out[0].dim, in[0]->dim, sizeof out[0].dim);
@@ -52,8 +52,8 @@ static td_tensor *slope(td_tensor *x, double limit)
     return td_rsqrt(td_affine(td_mul(x, x), 1 / (limit * limit), 1));
 }
 
-/* [build]: the gradient of each input k with need[k], as ops: dx = dy s^3. A backend that has no
- * kernel for a gradient of its own so has one all the same. */
+/* [build]: the gradient with respect to each input k with need[k], as ops: dx = dy s^3. So every
+ * backend has the gradient, with no kernel for it. */
 static void vjp(td_tensor *const *in, int n, td_tensor *const *out, td_tensor *const *grad_out,
                 const td_attrs *a, const bool *need, td_tensor **grad_in)
 {
@@ -64,8 +64,8 @@ static void vjp(td_tensor *const *in, int n, td_tensor *const *out, td_tensor *c
     grad_in[0] = td_mul(grad_out[0], td_mul(s, td_mul(s, s)));
 }
 
-/* [build]: the same in simpler ops, for backends without a kernel. Tests hold the two against each
- * other. */
+/* [build]: the op in terms of simpler ones, for backends without a kernel. Tests compare the
+ * two. */
 static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                   td_tensor **out)
 {
@@ -75,11 +75,11 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
     out[0] = td_mul(in[0], slope(in[0], a->f[0]));
 }
 
-/* [build]: what `tandem plugins check` tries it on. */
+/* [build]: the examples on which `tandem plugins check` tests it. */
 static int example(td_graph *g, int n, td_tensor **in, td_attrs *attrs)
 {
     static const int64_t dims[][3] = { { 7, 1, 1 }, { 3, 5, 1 }, { 2, 3, 11 }, { 3, 11003, 1 } };
-    static const int ranks[] = { 1, 2, 3, 2 }; /* the last is more than two pieces of the kernel */
+    static const int     ranks[] = { 1, 2, 3, 2 }; /* the last one: more than two pieces of work */
     static const double  limits[] = { 1, 0.25, 4, 1 };
     if (n >= 4)
         return 0;
@@ -111,8 +111,8 @@ typedef struct job {
     int64_t      count;
 } job;
 
-/* Piece i of the work, on any thread. Pieces are cut by size and not by the number of threads, so
- * the result cannot depend on it. */
+/* Piece i of the work, on any thread. The size of a piece does not depend on the number of threads,
+ * so neither does the result. */
 static void run_piece(void *arg, int64_t i, int thread)
 {
     const job *j = arg;
@@ -125,7 +125,7 @@ static void run_piece(void *arg, int64_t i, int thread)
 }
 
 /* [worker]: without TD_KERNEL_STRIDED_IN and _OUT all operands are dense and row-major. With
- * TD_KERNEL_INPLACE x and y may be the same memory. It allocates nothing. */
+ * TD_KERNEL_INPLACE x and y may be the same memory. Allocate nothing here. */
 static int run(const td_call *call)
 {
     job j = { call->in[0].data, call->out[0].data, (float)(1 / call->attrs->f[0]), 1 };
@@ -158,10 +158,10 @@ struct @IDENT@_config {
     double  limit;
 };
 
-static const td_option options[] = { TD_OPTION_INT(struct @IDENT @_config, d_ff, 256, 1, 1 << 24,
-                                                   "width inside"),
-                                     TD_OPTION_FLOAT(struct @IDENT @_config, limit, 3, 0.001, 1000,
-                                                     "largest magnitude of what is inside"),
+static const td_option options[] = { TD_OPTION_INT(struct @IDENT@_config, d_ff, 256, 1, 1 << 24,
+                                                   "width of the hidden layer"),
+                                     TD_OPTION_FLOAT(struct @IDENT@_config, limit, 3, 0.001, 1000,
+                                                     "largest magnitude in the hidden layer"),
                                      TD_OPTION_END };
 
 /* [build]: bounded(x W1) W2, x [B, T, D] */
@@ -173,12 +173,12 @@ static td_tensor *build(const void *config, const td_ffn_in *in)
     return td_linear("down_proj", inside, td_dim(in->x, -1));
 }
 
-static const td_ffn @IDENT @_ffn = {
-    .plugin = TD_PLUGIN(td_ffn, TD_FFN_KIND, "@NAME@", options, struct @IDENT @_config,
-                        .brief = "two matrices with op '@NAME@' between"),
+static const td_ffn @IDENT@_ffn = {
+    .plugin = TD_PLUGIN(td_ffn, TD_FFN_KIND, "@NAME@", options, struct @IDENT@_config,
+                        .brief = "two linear layers with op '@NAME@' between them"),
     .build = build,
 };
 
-/* All plugins of the module: whoever asks for one gets the others with it. */
+/* All plugins of the module: a config that names one of them gets the others too. */
 TD_MODULE("@NAME@", "0.1.0", "@AUTHOR@", "@LICENCE@", &@IDENT@_op.plugin, &@IDENT@_kernels.plugin,
           &@IDENT@_ffn.plugin)

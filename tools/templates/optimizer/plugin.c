@@ -1,6 +1,6 @@
-/* optimizer-@NAME@.c - gradient descent with a momentum that is a mean, corrected for its start.
+/* optimizer-@NAME@.c - gradient descent with bias-corrected momentum.
  * Paper: Sutskever et al., On the importance of initialization and momentum in deep learning, 2013;
- * the correction is Adam's (Kingma and Ba 2015).
+ * the bias correction is Adam's (Kingma and Ba 2015).
  *
  * The contract: tandem/kind/optimizer.h. */
 #include "tandem/kind/optimizer.h"
@@ -10,31 +10,32 @@ struct @IDENT@_config {
 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct @IDENT @_config, momentum, 0.9, 0, 0.999999,
-                    "share of the old momentum that is kept; 0: none"),
-    TD_OPTION_FLOAT(struct @IDENT @_config, weight_decay, 0, 0, 10,
-                    "decoupled, on tensors of rank 2 and more, times the rate"),
+    TD_OPTION_FLOAT(struct @IDENT@_config, momentum, 0.9, 0, 0.999999,
+                    "share of the momentum kept at each step; 0 for none"),
+    TD_OPTION_FLOAT(struct @IDENT@_config, weight_decay, 0, 0, 10,
+                    "decoupled weight decay, times the rate; for tensors of rank 2 and more"),
     TD_OPTION_END
 };
 
-/* The mean of the gradients so far, weighted by momentum^age. It is kept from step to step, and in
- * checkpoints under the parameter's name. */
+/* The mean of all gradients so far, weighted by momentum^age. The moment lives from step to step,
+ * and in checkpoints, under the parameter's name. */
 static td_tensor *mean_gradient(const struct @IDENT@_config *c, const td_optimizer_in *in,
                                 td_tensor *g)
 {
     td_tensor *m = td_moment(in, "m", g->dim, g->rank, 0); /* zeros at first */
     td_tensor *next = td_add(td_scale(m, c->momentum), td_scale(g, 1 - c->momentum));
-    /* 1 - momentum^t: after t steps the weights add up to this */
+    /* 1 - momentum^t: what the weights add up to after t steps */
     td_tensor *weights = td_affine(td_exp(td_scale(in->step, log(c->momentum))), -1, 1);
 
-    /* through the gate: a step that the guard refuses (NaN, a spike) must change nothing */
+    /* through the gate: a step that the guard rejects (NaN, a spike) must change nothing */
     td_assign(m, next, in->gate);
     return td_div(next, weights);
 }
 
-/* [build]: called once per parameter; gives its new value, which the host assigns, through the gate
- * too. What changes from step to step is a tensor (rate, step, clip), so that one graph does for
- * all steps; options are numbers. in->grad is not clipped yet: multiply it by in->clip.
+/* [build]: called once per parameter; returns its new value, which the host assigns, also through
+ * the gate. Whatever changes from step to step is a tensor (rate, step, clip), so that one graph
+ * serves all steps; options are plain numbers. in->grad is not clipped yet: multiply it by
+ * in->clip.
  *
  *     m = b m + (1-b) g;  p -= lr (m / (1-b^t) + decay p) */
 static td_tensor *build(const void *config, const td_optimizer_in *in)
@@ -45,14 +46,14 @@ static td_tensor *build(const void *config, const td_optimizer_in *in)
 
     if (c->momentum > 0)
         move = mean_gradient(c, in, move);
-    if (decay > 0 && p->rank >= 2) /* gains and biases are not pulled to 0 */
+    if (decay > 0 && p->rank >= 2) /* gains and biases must not be pulled to 0 */
         move = td_add(move, td_scale(p, decay));
     return td_sub(p, td_mul(move, in->rate));
 }
 
-static const td_optimizer @IDENT @_plugin = {
-    .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "@NAME@", options, struct @IDENT @_config,
-                        .brief = "gradient descent with a bias-corrected momentum",
+static const td_optimizer @IDENT@_plugin = {
+    .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "@NAME@", options, struct @IDENT@_config,
+                        .brief = "gradient descent with bias-corrected momentum",
                         .paper = "Sutskever et al., On the importance of initialization and "
                                  "momentum in deep learning, 2013"),
     .build = build,

@@ -1,8 +1,9 @@
-/* position-@NAME@.c - scores fall with the logarithm of distance, at a learned strength per head.
+/* position-@NAME@.c - scores fall with the logarithm of distance, with a learned strength per head.
  * Paper: Chi et al., KERPLE: Kernelized Relative Positional Embedding, 2022.
  *
  * The contract: tandem/kind/position.h. A scheme has up to three hooks, each optional: `embed` adds
- * to the embeddings, `rotate` turns queries and keys, `bias` adds to the scores, as here. */
+ * to the embeddings, `rotate` rotates queries and keys, and `bias`, used here, adds to the
+ * scores. */
 #include <stdlib.h>
 
 #include "tandem/kind/position.h"
@@ -12,33 +13,34 @@ struct @IDENT@_config {
 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct @IDENT @_config, strength, 1, 0, 1000,
-                    "the bias is minus this times log(1 + scale distance); a learned factor per "
-                    "head follows"),
-    TD_OPTION_FLOAT(struct @IDENT @_config, scale, 0.5, 0.0001, 1000, "of distances, in 1/tokens"),
+    TD_OPTION_FLOAT(struct @IDENT@_config, strength, 1, 0, 1000,
+                    "the bias is -strength * log(1 + scale * distance); each head learns a factor "
+                    "on top of it"),
+    TD_OPTION_FLOAT(struct @IDENT@_config, scale, 0.5, 0.0001, 1000,
+                    "factor on distances, in 1/tokens"),
     TD_OPTION_END
 };
 
-/* log(1 + scale |d|) for distances -reach .. reach: a constant [1, 2 reach + 1]. */
+/* log(1 + scale |d|) for distances d from -reach to reach: a constant [1, 2 reach + 1]. */
 static td_tensor *log_distances(const struct @IDENT@_config *c, td_graph *g, int64_t reach)
 {
     int64_t    dims[] = { 1, 2 * reach + 1 };
     double    *values = malloc((size_t)dims[1] * sizeof *values);
     td_tensor *t;
     if (!values)
-        return td_graph_fail(g, "position '@NAME@': no memory for a table of %lld distances",
+        return td_graph_fail(g, "position '@NAME@': out of memory for a table of %lld distances",
                              (long long)dims[1]);
     for (int64_t d = -reach; d <= reach; d++)
         values[d + reach] = log1p(c->scale * (double)llabs(d));
-    t = td_constant(g, TD_REAL, dims, 2, values); /* copied */
+    t = td_constant(g, TD_REAL, dims, 2, values); /* copies the values */
     free(values);
     return t;
 }
 
-/* [build]: `out` comes zeroed, which is "no bias". A bias is a table [H, R]: what is added to the
- * score of a query and a key of head h is table[h, offset + key's position - query's position],
- * which the fused attention reads without ever making a matrix of T x T. It must reach as far as
- * positions can be apart: the longer of both lengths. */
+/* [build]: `out` is zeroed at first, which means no bias. A bias is a table [H, R]: head h adds
+ * table[h, offset + key's position - query's position] to the score of a query and a key. Fused
+ * attention reads the table directly, so there is never a T x T matrix. It must cover the largest
+ * distance between positions, which the longer of the two lengths bounds. */
 static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
 {
     const struct @IDENT@_config *c = config;
@@ -46,10 +48,10 @@ static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
     int64_t                   dims[] = { in->heads, 1 };
     td_tensor                *strength;
 
-    if (in->role == TD_ROLE_CROSS) /* a decoder's token is no distance from an encoder's */
+    if (in->role == TD_ROLE_CROSS) /* tokens of decoder and encoder have no distance */
         return;
     /* one parameter for all layers of the stack: the scope is the stack's, not the layer's. exp
-     * keeps the factor above 0; it is 1 at first. */
+     * keeps the factor positive; it starts at 1. */
     td_push_shared(in->graph, "log_strength", in->stack);
     strength = td_exp(td_param(in->graph, "log_strength", dims, 2, td_zeros())); /* [H, 1] */
     td_pop(in->graph);

@@ -1,5 +1,5 @@
-/* schedule-@NAME@.c - a linear warm-up, then a power of the step.
- * Paper: Vaswani et al., Attention Is All You Need, 2017, with their power of -1/2 as an option.
+/* schedule-@NAME@.c - linear warm-up, then a power of the step.
+ * Paper: Vaswani et al., Attention Is All You Need, 2017; their power of -1/2 is an option here.
  *
  * The contract: tandem/kind/schedule.h. */
 #include <math.h>
@@ -12,19 +12,19 @@ struct @IDENT@_config {
 };
 
 static const td_option options[] = {
-    TD_OPTION_FLOAT(struct @IDENT @_config, peak, 0.002, 0, 1e6, "largest learning rate"),
-    TD_OPTION_INT(struct @IDENT @_config, warmup, 100, 1, 1LL << 40, "steps of linear warm-up"),
-    TD_OPTION_FLOAT(struct @IDENT @_config, power, 0.5, 0, 4,
-                    "after it the rate falls as the step to minus this"),
+    TD_OPTION_FLOAT(struct @IDENT@_config, peak, 0.002, 0, 1e6, "peak learning rate"),
+    TD_OPTION_INT(struct @IDENT@_config, warmup, 100, 1, 1LL << 40, "steps of linear warm-up"),
+    TD_OPTION_FLOAT(struct @IDENT@_config, power, 0.5, 0, 4,
+                    "after warm-up the rate falls as step^-power"),
     TD_OPTION_END
 };
 
-/* [any]: called from any thread, for any step from 0 on, in any order; so it keeps nothing. Its
- * result is finite and not negative.
+/* [any]: called from any thread, for any step from 0 on, in any order, so it keeps no state. The
+ * result must be finite and not negative.
  *
  *     peak min(t / warmup, (t / warmup)^-power),  t = step + 1
  *
- * t counts from 1, so that the first update moves. */
+ * t counts from 1, so that the first update has a rate above 0. */
 static double rate(const void *config, int64_t step)
 {
     const struct @IDENT@_config *c = config;

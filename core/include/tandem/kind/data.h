@@ -1,5 +1,92 @@
-/* kind/data.h - a data source: records by number, so that order is a function of (seed, index) and
- * resuming is exact. */
+/* kind/data.h - a data source: records by number.
+ *
+ * A source answers "what is training record i" for any i, in any order, on any thread. It has no
+ * cursor: the order is a function of (seed, i), usually a stateless shuffle. That makes resuming
+ * exact and reading ahead safe. Training records never end; where the data ends, the next epoch
+ * begins. Held-out records are finite, numbered per source, disjoint from training and independent
+ * of the seed, so that every run is scored on the same text.
+ *
+ * One plugin may mix several named sources (sources, source_name); metrics are reported for each.
+ * `open` prepares what is missing (tokenized shards in in->cache) and may take long; `prepare` does
+ * the same ahead of time.
+ *
+ * Example:
+ *
+ *     #include <stdlib.h>
+ *
+ *     // Random tokens: what a model cannot learn.
+ *     static int open_noise(const void *config, const td_data_in *in, void **state,
+ *                           td_error *error)
+ *     {
+ *         td_data_in *s = malloc(sizeof *s);
+ *         (void)config;
+ *         if (!s)
+ *             return td_fail(error, TD_ENOMEM, "data 'noise': out of memory");
+ *         *s = *in; // what it points to outlives the source
+ *         *state = s;
+ *         return 0;
+ *     }
+ *
+ *     static int64_t sources(void *state)
+ *     {
+ *         (void)state;
+ *         return 1;
+ *     }
+ *
+ *     static const char *source_name(void *state, int64_t source)
+ *     {
+ *         (void)state;
+ *         (void)source;
+ *         return "noise";
+ *     }
+ *
+ *     static int make(const td_data_in *s, uint64_t seed, uint64_t index, const td_split_in *in,
+ *                     td_record *out, td_error *error)
+ *     {
+ *         int32_t  *ids = in->allocate(in->arena, (size_t)s->length * sizeof *ids);
+ *         td_record r = { .targets = ids, .n_targets = s->length, .id = index };
+ *         if (!ids)
+ *             return td_fail(error, TD_ENOMEM, "data 'noise': out of memory for a record");
+ *         for (int64_t k = 0; k < s->length; k++)
+ *             ids[k] = (int32_t)td_random_below(seed, index, (uint64_t)k,
+ *                                               (uint64_t)s->special.vocab_size);
+ *         *out = r;
+ *         return 0;
+ *     }
+ *
+ *     static int fetch(void *state, uint64_t index, const td_split_in *in, td_record *out,
+ *                      td_error *error)
+ *     {
+ *         return make(state, ((td_data_in *)state)->seed, index, in, out, error);
+ *     }
+ *
+ *     static int64_t held_out(void *state, int64_t source)
+ *     {
+ *         (void)state;
+ *         (void)source;
+ *         return 16;
+ *     }
+ *
+ *     static int fetch_held_out(void *state, int64_t source, int64_t index, const td_split_in *in,
+ *                               td_record *out, td_error *error)
+ *     {
+ *         if (source != 0 || index < 0 || index >= 16)
+ *             return td_fail(error, TD_EEND, "data 'noise' has 16 held-out records");
+ *         return make(state, td_random_stream("held out"), (uint64_t)index, in, out, error);
+ *     }
+ *
+ *     static const td_data noise = {
+ *         .plugin = TD_PLUGIN(td_data, TD_DATA_KIND, "noise", NULL, char,
+ *                             .brief = "random tokens"),
+ *         .open = open_noise,
+ *         .close = free,
+ *         .sources = sources,
+ *         .source_name = source_name,
+ *         .fetch = fetch,
+ *         .held_out = held_out,
+ *         .fetch_held_out = fetch_held_out,
+ *     };
+ */
 #ifndef TANDEM_KIND_DATA_H
 #define TANDEM_KIND_DATA_H
 
@@ -13,49 +100,52 @@ extern "C" {
 
 #define TD_DATA_KIND "data/1"
 
+/* The run that the source is opened for. Everything it points to outlives the source. */
 typedef struct td_data_in {
     const td_services  *services;
-    const td_tokenizer *tokenizer; /* opened, with its state */
+    const td_tokenizer *tokenizer; /* opened; call it with tokenizer_state */
     void               *tokenizer_state;
-    td_special          special;
-    const char         *tokenizer_id; /* tells prepared shards of different tokenizers apart */
-    /* raw tokens of one training record of running text (td_bounds.raw) */
+    td_special          special;      /* the tokenizer's ids */
+    const char         *tokenizer_id; /* tells prepared data of different tokenizers apart */
+    /* tokens of one training record of running text, as the loss asks for them (td_bounds.raw) */
     int64_t             length;
-    int64_t             held_out_length; /* and of one held-out record */
-    uint64_t            seed;            /* of the order */
-    const char         *cache;           /* directory for what it prepares (token shards) */
+    int64_t             held_out_length; /* the same for a held-out record */
+    uint64_t            seed;            /* of the order of training records */
+    const char         *cache;           /* a directory for prepared data, such as token shards */
 } td_data_in;
 
 typedef struct td_data {
     td_plugin plugin;
-    /* Prepare what is not there yet, and open it; `state` is the plugin's own. [main] */
+    /* Prepare what is missing, open the data, and set *state, which the plugin owns. After a
+     * failure `close` is not called. [main] */
     int (*open)(const void *config, const td_data_in *, void **state, td_error *error);
     void (*close)(void *state); /* [main] */
-    /* Number of sources, and the name of each. [any] */
+    /* The number of sources, at least 1, and the name of each, owned by the plugin. [any] */
     int64_t (*sources)(void *state);
     const char *(*source_name)(void *state, int64_t source);
-    /* Training record `index`, from 0 without end. Memory from `allocate` (td_split_in) or the
-     * state's own. [worker] */
+    /* Training record `index`, from 0 without end. Its arrays come from in->allocate or stay
+     * unchanged in the state: many records are in use at a time. [worker] */
     int (*fetch)(void *state, uint64_t index, const td_split_in *, td_record *out, td_error *error);
-    /* Held-out records of one source, and how many there are. [worker] */
+    /* How many held-out records a source has, and one of them; TD_EEND beyond the last. [worker] */
     int64_t (*held_out)(void *state, int64_t source);
     int (*fetch_held_out)(void *state, int64_t source, int64_t index, const td_split_in *,
                           td_record *out, td_error *error);
-    /* Bytes of text behind a held-out record's tokens (inputs, then targets) from token `from` on,
-     * for bits per byte; NULL hook or negative: unknown. [worker] */
+    /* How many bytes of text the tokens of a held-out record stand for, counting inputs and then
+     * targets, from token `from` on: the denominator of bits per byte. Negative, or NULL hook:
+     * unknown. [worker] */
     int64_t (*held_out_bytes)(void *state, int64_t source, int64_t index, int64_t from);
-    /* Tokens in one epoch of all training sources; negative: unknown. NULL hook: unknown. [any] */
+    /* Tokens in one epoch of all training sources. Negative, or NULL hook: unknown. [any] */
     int64_t (*tokens)(void *state);
-    /* Make everything that `open` would make first (token shards); what is finished is kept. NULL:
-     * nothing. [main] */
+    /* Prepare everything that `open` would prepare first; what exists is kept. NULL: there is
+     * nothing to prepare. [main] */
     int (*prepare)(const void *config, const td_data_in *, td_error *error);
-    /* Each training document's text in turn, to train a tokenizer on; a non-zero answer ends it.
-     * NULL: no text. [main] */
+    /* Call `document` with the text of each training document in turn, to train a tokenizer on,
+     * until it returns non-zero. NULL: the source has no text. [main] */
     int (*each_document)(const void *config, const td_services *,
                          int (*document)(void *arg, const char *text, size_t size), void *arg,
                          td_error *error);
-    /* The same number means the same records, held-out ones too, so that a run is not resumed on
-     * other text. NULL: nobody knows. [main] */
+    /* A number that differs if any record does, held-out ones included: a run is not resumed on
+     * other text. NULL: unknown, and not checked. [main] */
     uint64_t (*fingerprint)(void *state);
 } td_data;
 

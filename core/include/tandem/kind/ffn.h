@@ -1,4 +1,28 @@
-/* kind/ffn.h - the feed-forward sublayer, x [B, T, D] to [B, T, D]. Stateless. */
+/* kind/ffn.h - the feed-forward sublayer: x [B, T, D] to [B, T, D]. Stateless.
+ *
+ * Architectures build one per layer, on the normalized input, and add the result to the residual
+ * stream. Each token is computed by itself; `segment` tells which tokens are padding, for plugins
+ * that count or route tokens (a mixture of experts must not spend capacity on padding). A balance
+ * of experts is added to the loss with td_aux_loss. Weights are customarily named gate_proj,
+ * up_proj and down_proj.
+ *
+ * Example:
+ *
+ *     // relu(x W1)^2 W2 with a fixed width of 4 D (So et al. 2021).
+ *     static td_tensor *build(const void *config, const td_ffn_in *in)
+ *     {
+ *         int64_t    width = td_dim(in->x, -1);
+ *         td_tensor *h = td_activate(td_linear("up_proj", in->x, 4 * width), TD_RELU2);
+ *         (void)config;
+ *         return td_linear("down_proj", td_drop(h, in->dropout, "inside", 1), width);
+ *     }
+ *
+ *     static const td_ffn primer = {
+ *         .plugin = TD_PLUGIN(td_ffn, TD_FFN_KIND, "primer", NULL, char,
+ *                             .brief = "two matrices with a squared ReLU between"),
+ *         .build = build,
+ *     };
+ */
 #ifndef TANDEM_KIND_FFN_H
 #define TANDEM_KIND_FFN_H
 
@@ -10,24 +34,26 @@ extern "C" {
 
 #define TD_FFN_KIND "ffn/1"
 
+/* What the architecture hands over, valid during the call. */
 typedef struct td_ffn_in {
-    td_tensor        *x;       /* [B, T, D] */
-    td_tensor        *segment; /* i32 [B, T], 0 = padding: which tokens are real */
-    const td_dropout *dropout; /* inside, with td_drop */
+    td_tensor        *x;       /* [B, T, D], normalized */
+    td_tensor        *segment; /* i32 [B, T]: 0 for padding, else the example's number in its row */
+    const td_dropout *dropout; /* for td_drop inside; the architecture drops the output */
 } td_ffn_in;
 
 typedef struct td_ffn {
     td_plugin plugin;
-    /* Parameters in the current scope: gate_proj, up_proj, down_proj. [build] */
+    /* Emit the sublayer, without the residual connection. [build] */
     td_tensor *(*build)(const void *config, const td_ffn_in *in);
 } td_ffn;
 
+/* For whoever holds the part: build it in the scope `name` below the current one. [build] */
 static inline td_tensor *td_ffn_build(const td_part *part, const char *name, const td_ffn_in *in)
 {
     td_tensor *y;
     td_push(in->x->graph, name);
     y = ((const td_ffn *)(const void *)part->plugin)->build(part->config, in);
-    y = td_given(in->x->graph, part->plugin, "build", y);
+    y = td_hook_result(in->x->graph, part->plugin, "build", y);
     td_pop(in->x->graph);
     return y;
 }

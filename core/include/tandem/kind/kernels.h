@@ -1,10 +1,57 @@
-/* kind/kernels.h - kernels: how ops are computed on a backend. Rows of (op, dtype, function); any
- * module may bring more rows for a backend that it did not write.
+/* kind/kernels.h - kernels: how ops are computed on a backend. Rows of (op, dtype, function).
  *
- * The run picks: a kernel for (op, backend, dtype); else the op's lowering; else an error that
- * names op, backend, dtype and scope. A kernel allocates nothing: it asks for workspace before the
- * run. Its result must not depend on the number of threads: partial sums belong to fixed pieces of
- * the data and are added in order.
+ * A backend brings the kernels of its own; any module may bring further rows for a backend that it
+ * did not write, and these are asked first. For each node the planner takes the first kernel of
+ * (op, backend, dtype) that accepts the call, else lowers the op, else reports op, backend, dtype
+ * and scope. `tandem plugins matrix` prints the outcome.
+ *
+ * Rules. A kernel allocates nothing: workspace is asked for when the plan is made. It must return
+ * the same bits at any number of threads, so work is cut into pieces by size, and partial sums
+ * belong to pieces and are added in their order. NaN must propagate: no -ffast-math. It may read
+ * only its inputs and write only its outputs and workspace.
+ *
+ * What an op computes and what its attributes mean is in ops.h. The reference backend, in double
+ * precision, defines what is right; `tandem plugins check` compares.
+ *
+ * Example:
+ *
+ *     // "neg" on the backend "cpu", f32, dense and row-major.
+ *     static void negate_piece(void *arg, int64_t i, int thread)
+ *     {
+ *         const td_call *call = arg;
+ *         const float   *x = call->in[0].data;
+ *         float         *y = call->out[0].data;
+ *         int64_t        count = 1, end;
+ *         (void)thread;
+ *         for (int a = 0; a < call->out[0].rank; a++)
+ *             count *= call->out[0].dim[a];
+ *         end = (i + 1) * 4096 < count ? (i + 1) * 4096 : count;
+ *         for (int64_t k = i * 4096; k < end; k++)
+ *             y[k] = -x[k];
+ *     }
+ *
+ *     static int negate(const td_call *call)
+ *     {
+ *         int64_t count = 1;
+ *         for (int a = 0; a < call->out[0].rank; a++)
+ *             count *= call->out[0].dim[a];
+ *         td_parallel(call->services, (count + 4095) / 4096, negate_piece, (void *)call);
+ *         return 0;
+ *     }
+ *
+ *     static const td_kernel rows[] = { { .size = sizeof(td_kernel),
+ *                                         .op = "neg",
+ *                                         .dtype = TD_F32,
+ *                                         .flags = TD_KERNEL_INPLACE,
+ *                                         .run = negate } };
+ *
+ *     static const td_kernels more = {
+ *         .plugin = TD_PLUGIN(td_kernels, TD_KERNELS_KIND, "more", NULL, char,
+ *                             .brief = "negation on the backend 'cpu'"),
+ *         .backend = "cpu",
+ *         .rows = rows,
+ *         .count = sizeof rows / sizeof *rows,
+ *     };
  */
 #ifndef TANDEM_KIND_KERNELS_H
 #define TANDEM_KIND_KERNELS_H
@@ -18,8 +65,9 @@ extern "C" {
 
 #define TD_KERNELS_KIND "kernels/1"
 
-/* A tensor in memory. Strides count elements. data is NULL for an absent input and for an output
- * that nobody reads. */
+/* A tensor in the backend's memory: element (i, j, ..) is at i stride[0] + j stride[1] + ..
+ * elements from `data`. `data` is NULL for an input that was left out and for an output without a
+ * reader, which need not be computed. */
 typedef struct td_view {
     void   *data;
     int32_t dtype, rank;
@@ -27,45 +75,44 @@ typedef struct td_view {
     int64_t stride[TD_MAX_RANK];
 } td_view;
 
+/* One node to compute. The host owns it. */
 typedef struct td_call {
-    const td_services *services; /* td_parallel */
+    const td_services *services; /* for td_parallel */
     const td_attrs    *attrs;
     int32_t            n_in, n_out;
     td_view            in[TD_MAX_INPUTS];
     td_view            out[TD_MAX_OUTPUTS];
-    /* as many bytes as the kernel's `workspace` hook asked for, 64-byte aligned */
+    /* what the hook `workspace` asked for, aligned to 64 bytes; its content is undefined */
     void              *workspace;
-    void              *backend; /* the backend's state */
+    void              *backend; /* the state that the backend's `open` returned */
 } td_call;
 
-enum {
-    TD_KERNEL_STRIDED_IN =
-        1, /* takes inputs of any strides; else the planner copies them to dense row-major first */
-    TD_KERNEL_STRIDED_OUT =
-        2, /* writes outputs of any dense axis order; the planner then keeps that of input 0 */
-    TD_KERNEL_INPLACE =
-        4 /* output 0 may be the memory of an input of the same strides (elementwise) */
-};
+/* What a kernel can take. Without STRIDED_IN the planner copies inputs to dense row-major memory
+ * first; with STRIDED_OUT outputs may have any dense order of axes, and get that of input 0; with
+ * INPLACE output 0 may be the memory of an input with the same strides. */
+enum { TD_KERNEL_STRIDED_IN = 1, TD_KERNEL_STRIDED_OUT = 2, TD_KERNEL_INPLACE = 4 };
 
+/* One row: a function for one op and dtype. */
 typedef struct td_kernel {
-    size_t      size; /* sizeof(td_kernel) */
-    const char *op;
-    int32_t     dtype; /* td_dtype of the reals it computes in; TD_I32: for integer inputs */
-    uint64_t    flags;
-    /* Compute the outputs. 0 or a negative code. [worker] */
+    size_t      size;  /* sizeof(td_kernel) */
+    const char *op;    /* the op's name */
+    int32_t     dtype; /* of the reals that it computes in; TD_I32 for a call on integers */
+    uint64_t    flags; /* TD_KERNEL_.. */
+    /* Compute the outputs: 0, or a negative td_status, which ends the run. [worker] */
     int (*run)(const td_call *);
-    /* Bytes of workspace for a call of these dims (data only says what is there and wanted: it
-     * points nowhere yet); NULL: none. [build] */
+    /* The bytes of workspace for a call of these dims. `data` of a view is not NULL if the operand
+     * is present, but points nowhere yet. NULL: none. [build] */
     size_t (*workspace)(const td_call *);
-    /* Whether it takes this call; NULL: always. A call whose strides are refused is asked about
-     * again with all operands dense, and they are copied; else the next kernel is asked, then the
-     * op is lowered. [build] */
+    /* Whether the kernel takes this call. If it refuses strided operands it is asked again about
+     * dense ones, and if it takes those they are copied; otherwise the next row is asked. NULL:
+     * always. [build] */
     bool (*accepts)(const td_call *);
 } td_kernel;
 
+/* The plugin: rows for one backend. */
 typedef struct td_kernels {
-    td_plugin        plugin;  /* name: the backend's, or any other for a module that adds to it */
-    const char      *backend; /* "cpu" */
+    td_plugin        plugin;  /* named like the backend, or otherwise if another module adds rows */
+    const char      *backend; /* the name of the backend: "cpu" */
     const td_kernel *rows;
     size_t           count;
 } td_kernels;

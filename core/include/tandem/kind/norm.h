@@ -1,4 +1,27 @@
-/* kind/norm.h - a normalization layer, x [.., D] to the same dims. Stateless. */
+/* kind/norm.h - a normalization layer: x [.., D] to the same dims. Stateless.
+ *
+ * Architectures build it before each sublayer, at the end of each stack, and some attentions on
+ * their heads. Each token is normalized by itself, over the last axis only: a norm that mixed
+ * tokens would let them see the future. Parameters are asked for in the current scope and are named
+ * "weight" and "bias", which is what optimizers and weight files expect of norms.
+ *
+ * Example:
+ *
+ *     // x / max(|x|), with a learned gain of 1 + weight.
+ *     static td_tensor *build(const void *config, td_tensor *x)
+ *     {
+ *         int64_t    width = td_dim(x, -1);
+ *         td_tensor *w = td_param(x->graph, "weight", &width, 1, td_zeros());
+ *         (void)config;
+ *         return td_mul(td_div(x, td_affine(td_max(td_abs(x), -1), 1, 1e-6)), td_affine(w, 1, 1));
+ *     }
+ *
+ *     static const td_norm peak = {
+ *         .plugin = TD_PLUGIN(td_norm, TD_NORM_KIND, "peak", NULL, char,
+ *                             .brief = "division by the largest magnitude"),
+ *         .build = build,
+ *     };
+ */
 #ifndef TANDEM_KIND_NORM_H
 #define TANDEM_KIND_NORM_H
 
@@ -12,17 +35,17 @@ extern "C" {
 
 typedef struct td_norm {
     td_plugin plugin;
-    /* Parameters go by td_param in the current scope ("weight", "bias"). [build] */
+    /* Emit the layer; return a tensor of the dims of x. [build] */
     td_tensor *(*build)(const void *config, td_tensor *x);
 } td_norm;
 
-/* For the one who holds the part: build it in the scope `name`. */
+/* For whoever holds the part: build it in the scope `name` below the current one. [build] */
 static inline td_tensor *td_norm_build(const td_part *part, const char *name, td_tensor *x)
 {
     td_tensor *y;
     td_push(x->graph, name);
     y = ((const td_norm *)(const void *)part->plugin)->build(part->config, x);
-    y = td_given(x->graph, part->plugin, "build", y);
+    y = td_hook_result(x->graph, part->plugin, "build", y);
     td_pop(x->graph);
     return y;
 }

@@ -1,4 +1,39 @@
-/* kind/position.h - a positional scheme: up to three hooks, each optional. Stateless. */
+/* kind/position.h - a positional scheme: up to three hooks, each optional. Stateless.
+ *
+ * A scheme tells a model where tokens are, in one of three places: `embed` adds to the input
+ * embeddings (learned, sinusoidal), `rotate` turns queries and keys (RoPE, xPos), `bias` adds to
+ * attention scores (ALiBi, T5, FIRE). The architecture calls `embed` once; attentions call the
+ * other two through td_rotate and td_attend_with (kind/attention.h), once per layer. A hook left
+ * NULL does nothing, and a plugin with no hooks at all is NoPE.
+ *
+ * Positions are tensors, i32 [B, T], since packing, padding and generation all shift them; never
+ * assume 0, 1, .. A bias should be a table by distance: the fused attention reads it without
+ * building a [Tq, Tk] matrix. A dense bias works everywhere too, in O(Tq Tk) memory.
+ *
+ * Example:
+ *
+ *     // Scores fall by |distance| / 8 in every head: a constant table [H, 2 reach + 1].
+ *     static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
+ *     {
+ *         int64_t    reach = (in->q_length > in->k_length ? in->q_length : in->k_length) - 1;
+ *         int64_t    row[] = { 1, 2 * reach + 1 }, all[] = { in->heads, 2 * reach + 1 };
+ *         td_tensor *distance = td_affine(td_iota(in->graph, TD_REAL, row[1]), 1, -(double)reach);
+ *         (void)config;
+ *         if (in->role == TD_ROLE_CROSS) // positions of two stacks have no distance
+ *             return;
+ *         out->table.table = td_expand(td_reshape(td_scale(td_abs(distance), -0.125), row, 2),
+ *                                      all);
+ *         out->table.q_position = in->q_position;
+ *         out->table.k_position = in->k_position;
+ *         out->table.offset = reach;
+ *     }
+ *
+ *     static const td_position fading = {
+ *         .plugin = TD_PLUGIN(td_position, TD_POSITION_KIND, "fading", NULL, char,
+ *                             .brief = "scores fall with distance, alike in all heads"),
+ *         .bias = bias,
+ *     };
+ */
 #ifndef TANDEM_KIND_POSITION_H
 #define TANDEM_KIND_POSITION_H
 
@@ -10,44 +45,50 @@ extern "C" {
 
 #define TD_POSITION_KIND "position/1"
 
+/* Which attention asks: schemes may treat them differently (T5: both directions in an encoder). */
 typedef enum td_role { TD_ROLE_ENCODER, TD_ROLE_DECODER, TD_ROLE_CROSS } td_role;
 
+/* The queries or the keys of one attention. */
 typedef struct td_rotate_in {
-    td_tensor *x;        /* [B, H, T, E] queries or keys */
+    td_tensor *x;        /* [B, H, T, E] */
     td_tensor *position; /* i32 [B, T] */
     td_role    role;
-    bool       is_query;
+    bool       is_query; /* xPos scales queries and keys inversely */
 } td_rotate_in;
 
+/* The scores of one attention. */
 typedef struct td_bias_in {
     td_graph   *graph;
     td_role     role;
-    const char *stack; /* parameter scope that all layers of the stack share: "model.decoder" */
+    const char *stack; /* scope of the stack, for tables that its layers share (td_push_shared) */
     int64_t     heads;
     int64_t     q_length, k_length;      /* Tq, Tk */
     td_tensor  *q_position, *k_position; /* i32 [B, T] */
 } td_bias_in;
 
+/* What `bias` fills in: a table, or a dense tensor, or neither. */
 typedef struct td_bias_out {
-    td_bias    table; /* the usual way: a table by distance */
-    td_tensor *dense; /* or [B|1, H|1, Tq, Tk] added to the scores: slow */
+    td_bias    table; /* by distance: the fast way (ops.h) */
+    td_tensor *dense; /* real [B|1, H|1, Tq, Tk], added to the scores: slow, for anything else */
 } td_bias_out;
 
 typedef struct td_position {
     td_plugin plugin;
-    /* Added to the embeddings x [B, T, D]; the scope is the model's. [build] */
+    /* Return the embeddings x [B, T, D] with positions added. The scope is the model's. [build] */
     td_tensor *(*embed)(const void *config, td_tensor *x, td_tensor *position);
-    /* Rotated queries and keys. [build] */
+    /* Return in->x rotated. The scope is the attention's. [build] */
     td_tensor *(*rotate)(const void *config, const td_rotate_in *in);
-    /* A bias on the scores; leave `out` zeroed for none. [build] */
+    /* Fill in a bias on the scores; `out` comes zeroed, which is no bias. [build] */
     void (*bias)(const void *config, const td_bias_in *in, td_bias_out *out);
-    /* Rules that need the model: an odd head_dim, say. Called for each attention. NULL: none.
-     * [main] */
+    /* Refuse a width of heads that the scheme cannot serve: RoPE needs an even one. Called when the
+     * config is checked, with the attention's head_dim. NULL: any. [main] */
     int (*check_head)(const void *config, int64_t head_dim, td_error *error);
-    /* The same for the number of positions, 0 .. positions - 1, that sequences will have. [main] */
+    /* Refuse sequences of this many positions, 0 .. positions - 1: a learned table has an end.
+     * NULL: any. [main] */
     int (*check_positions)(const void *config, int64_t positions, td_error *error);
 } td_position;
 
+/* The scheme of a part. */
 static inline const td_position *td_position_of(const td_part *part)
 {
     return (const td_position *)(const void *)part->plugin;

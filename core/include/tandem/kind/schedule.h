@@ -1,4 +1,25 @@
-/* kind/schedule.h - the learning rate as a function of the step. Stateless. */
+/* kind/schedule.h - the learning rate as a function of the update's number. Stateless.
+ *
+ * The trainer asks for the rate of each update and feeds it to the optimizer's graph as a scalar,
+ * so a schedule costs nothing and may be any function. It must be a function: of its options and
+ * the number alone, the same whenever it is asked, in any order. That is what makes a resumed run
+ * the uninterrupted one. A param group's factor (optimizer.groups) is multiplied on top.
+ *
+ * Example:
+ *
+ *     // Linear warm-up over 1000 updates, then constant.
+ *     static double rate(const void *config, int64_t step)
+ *     {
+ *         (void)config;
+ *         return step < 1000 ? 0.01 * (double)step / 1000 : 0.01;
+ *     }
+ *
+ *     static const td_schedule warm = {
+ *         .plugin = TD_PLUGIN(td_schedule, TD_SCHEDULE_KIND, "warm", NULL, char,
+ *                             .brief = "linear warm-up, then constant"),
+ *         .rate = rate,
+ *     };
+ */
 #ifndef TANDEM_KIND_SCHEDULE_H
 #define TANDEM_KIND_SCHEDULE_H
 
@@ -12,7 +33,8 @@ extern "C" {
 
 typedef struct td_schedule {
     td_plugin plugin;
-    /* The rate of update number `step`, counting from 0. [any] */
+    /* The learning rate of update `step`, counted from 0: finite and not negative, for any step,
+     * also beyond the end of the run. [any] */
     double (*rate)(const void *config, int64_t step);
 } td_schedule;
 

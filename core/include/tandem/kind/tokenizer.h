@@ -1,5 +1,71 @@
-/* kind/tokenizer.h - text to ids and back. Opened once; encode and decode may run on several
- * threads. */
+/* kind/tokenizer.h - text to ids and back.
+ *
+ * Opened once per run; `encode` and `decode` are then called from several threads, so `state` does
+ * not change after `open`. Both count first and write second: the caller passes room for so many,
+ * the hook writes no more than that and returns how many there are, and the caller comes again with
+ * more room if needed. A tokenizer adds neither bos nor eos: losses and architectures do.
+ *
+ * Text is bytes with a size: it may contain zeros, need not be UTF-8, and is not terminated. A
+ * tokenizer that cannot represent a text fails with a message; it never drops part of it silently.
+ *
+ * Example:
+ *
+ *     // Bytes: id 0 is pad, id 1 eos, id 2 + b byte b.
+ *     static int open_bytes(const void *config, const td_services *services, void **state,
+ *                           td_error *error)
+ *     {
+ *         (void)config;
+ *         (void)services;
+ *         (void)error;
+ *         *state = NULL; // nothing to remember
+ *         return 0;
+ *     }
+ *
+ *     static void close_bytes(void *state) { (void)state; }
+ *
+ *     static void special(void *state, td_special *out)
+ *     {
+ *         (void)state;
+ *         out->pad = 0;
+ *         out->eos = 1;
+ *         out->vocab_size = 258;
+ *     }
+ *
+ *     static int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room,
+ *                           td_error *error)
+ *     {
+ *         (void)state;
+ *         (void)error;
+ *         for (int64_t k = 0; k < (int64_t)size && k < room; k++)
+ *             ids[k] = 2 + (unsigned char)text[k];
+ *         return (int64_t)size;
+ *     }
+ *
+ *     static int64_t decode(void *state, const int32_t *ids, int64_t count, char *text,
+ *                           int64_t room, td_error *error)
+ *     {
+ *         int64_t n = 0;
+ *         (void)state;
+ *         for (int64_t k = 0; k < count; k++) {
+ *             if (ids[k] < 0 || ids[k] >= 258)
+ *                 return td_fail(error, TD_EFORMAT, "id %d is not in 0 .. 257", (int)ids[k]);
+ *             if (ids[k] >= 2 && n++ < room)
+ *                 text[n - 1] = (char)(ids[k] - 2);
+ *         }
+ *         return n;
+ *     }
+ *
+ *     static const td_tokenizer plain = {
+ *         .plugin = TD_PLUGIN(td_tokenizer, TD_TOKENIZER_KIND, "plain", NULL, char,
+ *                             .brief = "one token per byte"),
+ *         .flags = TD_TOKENIZER_LOSSLESS_BYTES | TD_TOKENIZER_LOSSLESS_UTF8,
+ *         .open = open_bytes,
+ *         .close = close_bytes,
+ *         .special = special,
+ *         .encode = encode,
+ *         .decode = decode,
+ *     };
+ */
 #ifndef TANDEM_KIND_TOKENIZER_H
 #define TANDEM_KIND_TOKENIZER_H
 
@@ -12,39 +78,43 @@ extern "C" {
 
 #define TD_TOKENIZER_KIND "tokenizer/1"
 
-/* What a tokenizer promises of decoding what it encoded: all bytes, or all UTF-8, come back. For
- * whoever chooses among tokenizers; the host does not ask. */
-enum { TD_TOKENIZER_LOSSLESS_BYTES = 1, TD_TOKENIZER_LOSSLESS_UTF8 = 2 /* but for U+2581 */ };
+/* What comes back unchanged when decoded: any bytes, or any UTF-8 (except U+2581, which
+ * SentencePiece uses for a space). `tandem plugins check` holds a tokenizer to it. */
+enum { TD_TOKENIZER_LOSSLESS_BYTES = 1, TD_TOKENIZER_LOSSLESS_UTF8 = 2 };
 
+/* What to train a model on. */
 typedef struct td_train_in {
-    const char *const *files; /* text, a sentence or more per line; lines of any length */
-    size_t             count;
+    const char *const *files; /* text: one or more sentences per line; lines may be long */
+    size_t             count; /* of files */
     int64_t            vocab_size;
-    const char        *output; /* path of the model to write */
+    const char        *output; /* the path of the model file to write */
 } td_train_in;
 
 typedef struct td_tokenizer {
     td_plugin plugin;
-    uint64_t  flags;
-    /* Read the model; `state` is the plugin's own. [main] */
+    uint64_t  flags; /* TD_TOKENIZER_.. */
+    /* Read the model and set *state, which the plugin owns. After a failure `close` is not called.
+     * [main] */
     int (*open)(const void *config, const td_services *, void **state, td_error *error);
     void (*close)(void *state); /* [main] */
-    /* Its special ids; `out` comes with -1 and no sentinels. [any] */
+    /* Fill in the special ids and vocab_size; `out` comes with -1 for every id and no sentinels.
+     * [any] */
     void (*special)(void *state, td_special *out);
-    /* Ids of the text's `size` bytes. Writes at most `room` ids and gives how many there are (call
-     * again with more room if it is larger), or a negative code. No eos is added. [any] */
+    /* The ids of `size` bytes of text: write at most `room` of them, return how many there are,
+     * which may be more than `room`, or a negative td_status. [any] */
     int64_t (*encode)(void *state, const char *text, size_t size, int32_t *ids, int64_t room,
                       td_error *error);
-    /* The same for text; ids outside the vocabulary are an error. Not 0-terminated. [any] */
+    /* The bytes of `count` ids, in the same way, without a terminating zero. An id outside the
+     * vocabulary is an error. [any] */
     int64_t (*decode)(void *state, const int32_t *ids, int64_t count, char *text, int64_t room,
                       td_error *error);
-    /* The piece of one id as a person would read it, owned by the state; NULL hook: decode it.
-     * [any] */
+    /* One id as a person would read it, owned by the state, for every id of the vocabulary. NULL:
+     * its decoded text is shown. [any] */
     const char *(*piece)(void *state, int32_t id);
-    /* Make a model from text; NULL: there is nothing to train. [main] */
+    /* Train a model on text and write it to in->output. NULL: nothing to train. [main] */
     int (*train)(const void *config, const td_train_in *, const td_services *, td_error *error);
-    /* A hash of all that ids depend on: prepared data of another one is not taken. NULL: that of
-     * the pieces. [main] */
+    /* A hash of everything that ids depend on: data prepared with a tokenizer of another
+     * fingerprint is not used. NULL: the hash of all pieces. [main] */
     int (*fingerprint)(void *state, uint64_t *out, td_error *error);
 } td_tokenizer;
 

@@ -1,0 +1,214 @@
+/* bind_value.c - one setting to one field: type, range, choice; lists of numbers and strings. */
+#include <string.h>
+
+#include "config/binder.h"
+#include "plugin/options.h"
+
+void td_bind_error(td_binder *b, const td_setting *v, const char *name, const char *format, ...)
+{
+    char    text[1500];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    td_errors_add(b->errors, "%s: %s: option '%s' %s", td_setting_origin(v), b->owner, name, text);
+}
+
+static bool takes_strings(const td_option *o)
+{
+    return o->type == TD_TYPE_STRING || o->type == TD_TYPE_STRINGS;
+}
+
+static bool takes_integers(const td_option *o)
+{
+    return o->type == TD_TYPE_INT || o->type == TD_TYPE_INTS;
+}
+
+void td_bind_wrong_type(td_binder *b, const td_setting *v, const td_option *o)
+{
+    bool    number = v->type == TD_SETTING_INT || v->type == TD_SETTING_FLOAT;
+    td_text t = { 0 };
+    td_option_describe(o, &t);
+    td_bind_error(b, v, o->name, "is %s; it takes %s%s", td_setting_type_name(v), td_text_get(&t),
+                  number && takes_strings(o) ? ": put it in quotes" : "");
+    td_text_free(&t);
+}
+
+/* ---- scalars --------------------------------------------------------------------------------- */
+
+/* Integers are compared as doubles, which bounds in tables are: exact up to 2^53. */
+static bool in_range(td_binder *b, const td_setting *v, const td_option *o)
+{
+    td_text t = { 0 };
+    if (v->number >= o->min && v->number <= o->max)
+        return true;
+    td_option_describe(o, &t);
+    td_bind_error(b, v, o->name, "is %.15g, which is out of range: it takes %s", v->number,
+                  td_text_get(&t));
+    td_text_free(&t);
+    return false;
+}
+
+/* Typing errors get a suggestion, others the list. */
+static void wrong_choice(td_binder *b, const td_setting *v, const td_option *o)
+{
+    size_t      n = 0;
+    const char *nearest;
+    td_text     t = { 0 };
+    while (o->choices[n])
+        n++;
+    /* the choices are listed too: a near name may still not be the one that was meant */
+    nearest = td_nearest(v->text, o->choices, n);
+    td_option_describe(o, &t);
+    td_bind_error(b, v, o->name, "cannot be \"%s\"; %s%s%sit takes %s", v->text,
+                  nearest ? "did you mean \"" : "", nearest ? nearest : "", nearest ? "\"? " : "",
+                  td_text_get(&t));
+    td_text_free(&t);
+}
+
+/* The field holds the index, so that plugins can switch on an enum. */
+static void bind_choice(td_binder *b, const td_setting *v, const td_option *o, int64_t *out)
+{
+    for (size_t k = 0; o->choices[k]; k++)
+        if (!strcmp(o->choices[k], v->text)) {
+            *out = (int64_t)k;
+            return;
+        }
+    wrong_choice(b, v, o);
+}
+
+/* A string, or what the command line has without quotes: in run.name=5 the 5 is meant as text. In a
+ * file it is more likely an error. */
+static bool is_text(const td_setting *v)
+{
+    return v->type == TD_SETTING_STRING ||
+           (!v->file && v->text && v->type != TD_SETTING_LIST && v->type != TD_SETTING_GROUP);
+}
+
+/* An integer is taken for a float, but not the other way: 16.0 steps are an error. */
+static bool has_type(const td_setting *v, const td_option *o)
+{
+    if (takes_strings(o))
+        return is_text(v);
+    return v->type == TD_SETTING_INT || (v->type == TD_SETTING_FLOAT && !takes_integers(o));
+}
+
+/* One value of an INT, FLOAT or STRING, or of a list of them, to out[index]. Its text is appended
+ * for the record. */
+static void bind_item(td_binder *b, const td_setting *v, const td_option *o, void *out,
+                      size_t index, td_text *text)
+{
+    /* on an error the field keeps its default, and binding goes on with that */
+    if (!has_type(v, o)) {
+        td_bind_wrong_type(b, v, o);
+    } else if (takes_strings(o)) {
+        ((const char **)out)[index] = v->text;
+        td_print_string(text, v->text);
+    } else if (!in_range(b, v, o)) {
+        return;
+    } else if (takes_integers(o)) {
+        ((int64_t *)out)[index] = v->integer;
+        td_print_integer(text, v->integer);
+    } else {
+        ((double *)out)[index] = v->number;
+        td_print_number(text, v->number);
+    }
+}
+
+/* INTS, FLOATS, STRINGS: a list, or one value for a list of one. */
+static void bind_items(td_binder *b, const td_setting *v, const td_option *o, td_ints *out,
+                       td_text *text)
+{
+    bool              is_list = v->type == TD_SETTING_LIST;
+    const td_setting *first = is_list ? v->first : v;
+    size_t            n = 0, k = 0;
+    void             *at;
+    for (const td_setting *c = first; c; c = is_list ? c->next : NULL)
+        n++;
+    /* items of all three types are 8 bytes; one more, so that an empty list is not NULL */
+    at = td_arena_alloc(b->config->arena, (n + 1) * 8);
+    if (!at)
+        return;
+    td_text_print(text, n ? "( " : "(");
+    for (const td_setting *c = first; c; c = is_list ? c->next : NULL, k++) {
+        td_text_print(text, "%s", k ? ", " : "");
+        bind_item(b, c, o, at, k, text);
+    }
+    td_text_print(text, n ? " )" : ")");
+    /* td_floats and td_strings have the same layout: a pointer and a count */
+    out->at = at;
+    out->count = n;
+}
+
+/* BOOL takes true and false only: 1 is an integer, and a config that is off by one key shows. */
+static void bind_by_type(td_binder *b, const td_setting *v, const td_option *o, char *field,
+                         td_text *text)
+{
+    void *out = field; /* validated: the option's C type, aligned */
+    switch (o->type) {
+    case TD_TYPE_BOOL:
+        if (v->type == TD_SETTING_BOOL)
+            *(bool *)out = v->integer != 0;
+        else
+            td_bind_wrong_type(b, v, o);
+        break;
+    case TD_TYPE_CHOICE:
+        if (v->type == TD_SETTING_STRING)
+            bind_choice(b, v, o, out);
+        else
+            td_bind_wrong_type(b, v, o);
+        break;
+    case TD_TYPE_INT:
+    case TD_TYPE_FLOAT:
+    case TD_TYPE_STRING:
+        bind_item(b, v, o, out, 0, text);
+        break;
+    default: /* INTS, FLOATS, STRINGS; parts and lists of groups are bound in bind.c */
+        bind_items(b, v, o, out, text);
+        break;
+    }
+}
+
+/* ---- the record ------------------------------------------------------------------------------ */
+
+/* What a field holds, as config text. */
+static void print_field(const td_option *o, const char *field, td_text *t)
+{
+    const void *in = field;
+    switch (o->type) {
+    case TD_TYPE_BOOL:
+        td_text_print(t, "%s", *(const bool *)in ? "true" : "false");
+        break;
+    case TD_TYPE_INT:
+        td_print_integer(t, *(const int64_t *)in);
+        break;
+    case TD_TYPE_FLOAT:
+        td_print_number(t, *(const double *)in);
+        break;
+    case TD_TYPE_CHOICE:
+        td_print_string(t, o->choices[*(const int64_t *)in]);
+        break;
+    case TD_TYPE_STRING:
+        td_print_string(t, *(const char *const *)in);
+        break;
+    default: /* a list: its default is empty */
+        td_text_print(t, "()");
+        break;
+    }
+}
+
+void td_bind_value(td_binder *b, const td_setting *v, const td_option *o, char *field,
+                   td_resolved *at)
+{
+    td_text     t = { 0 };
+    const char *text;
+    if (v)
+        bind_by_type(b, v, o, field, &t);
+    /* numbers and strings are printed from the setting as they are bound, the others from the
+     * field */
+    if (!v || o->type == TD_TYPE_BOOL || o->type == TD_TYPE_CHOICE)
+        print_field(o, field, &t);
+    text = td_arena_copy(b->config->arena, td_text_get(&t));
+    td_text_free(&t);
+    td_resolved_add(b->config, at, o->name, text ? text : "", b->owner, v, o);
+}

@@ -1,0 +1,37 @@
+/* binder.h - what the files that bind settings to options share. */
+#ifndef TD_CONFIG_BINDER_H
+#define TD_CONFIG_BINDER_H
+
+#include "config/resolved.h"
+
+/* One call of td_config_bind and its like. */
+typedef struct td_binder {
+    td_config   *config;
+    td_registry *registry;
+    td_errors   *errors;
+    const char  *owner; /* whose options are being bound: "attention 'softmax'", or "train" */
+    size_t row_size;    /* bytes of a row of the table being bound: that of its module's headers */
+    int    depth;       /* of parts in parts */
+    bool   too_deep;    /* reported already */
+    size_t rules;       /* errors that came from a plugin's `check`, not from an option */
+} td_binder;
+
+/* Add "file:line: OWNER: option 'NAME' ..". */
+void td_bind_error(td_binder *, const td_setting *v, const char *name, const char *format, ...)
+    TD_PRINTF(4, 5);
+/* Add the error that the setting has another type than the option. */
+void td_bind_wrong_type(td_binder *, const td_setting *v, const td_option *o);
+
+/* Store a setting of any type but PART, PARTS and LIST in the option's field, which holds the
+ * default; record it at `at`. `v` NULL: only record the default. */
+void td_bind_value(td_binder *, const td_setting *v, const td_option *o, char *field,
+                   td_resolved *at);
+
+/* Bind a group to a table of the host, and record it at `at`. Keys that the table does not
+ * have are left alone. */
+void td_config_bind_rows(td_config *, td_registry *, const char *owner, td_setting *group,
+                         const td_option *table, void *out, td_resolved *at, td_errors *errors);
+
+enum { TD_MOST_UNKNOWN = 100 }; /* unknown names of a group that are reported one by one */
+
+#endif

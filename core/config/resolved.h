@@ -1,0 +1,45 @@
+/* resolved.h - what a config comes to: every option of every bound group with its value, defaults
+ * included. For the files of core/config, and for those who print reference pages. */
+#ifndef TD_CONFIG_RESOLVED_H
+#define TD_CONFIG_RESOLVED_H
+
+#include "config/config.h"
+
+/* An option and its value, or a group or list of them. Values are kept as text: what is shown must
+ * be readable as a config again, to the last bit of a float. */
+typedef struct td_resolved {
+    const char *name;   /* "" for an item of a list */
+    const char *text;   /* as in a config; NULL: a group, or a list of groups */
+    const char *origin; /* "file.cfg:12", "command line", "default of attention 'softmax'" */
+    const char *owner;  /* "attention 'softmax'" */
+    const char *doc;
+    const char *takes; /* "int 1 .. 4096, default 8"; "": not an option */
+    bool        list;
+    struct td_resolved *first, *last, *next;
+} td_resolved;
+
+/* A plugin that a group was bound to. */
+typedef struct td_bound {
+    const td_plugin *plugin;
+    struct td_bound *next;
+} td_bound;
+
+struct td_config {
+    td_arena   *arena;
+    td_setting *root;     /* as written, after merging */
+    td_resolved resolved; /* as bound: its children are the groups, in the order of binding */
+    td_bound   *bound, *last_bound;
+};
+
+/* Add a node to `parent`. It came from `from`, or is a default (NULL); `option` describes it, or is
+ * NULL for a group's plugin and an item of a list. When out of memory it returns `parent`: binding
+ * goes on, and only what is shown lacks a node. */
+td_resolved *td_resolved_add(td_config *, td_resolved *parent, const char *name, const char *text,
+                             const char *owner, const td_setting *from, const td_option *option);
+
+/* Values as config text: read back, they are the same. */
+void td_print_integer(td_text *, int64_t x);
+void td_print_number(td_text *, double x);
+void td_print_string(td_text *, const char *s);
+
+#endif

@@ -1,0 +1,284 @@
+/* sample.c - repetition penalty, temperature, top-k, top-p, min-p, and the draw. */
+#include "generate/sample.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tandem/random.h"
+
+struct td_sampler {
+    int64_t  vocab_size;
+    double  *logit;     /* [vocab_size] after penalty and temperature */
+    double  *weight;    /* [vocab_size] of the candidates, relative to the most likely one */
+    int32_t *candidate; /* [vocab_size] a heap of ids, the most likely one first */
+    int32_t *kept;      /* [vocab_size] ids that pass the filters, most likely first */
+    uint8_t *penalized; /* [vocab_size] a token that was seen twice is penalized once */
+};
+
+td_sampling td_sampling_greedy(void)
+{
+    return (td_sampling){ .repetition_penalty = 1, .temperature = 0, .top_p = 1 };
+}
+
+int td_sampling_check(const td_sampling *s, td_error *error)
+{
+    if (!(s->repetition_penalty > 0))
+        return td_fail(error, TD_ECONFIG,
+                       "repetition penalty %g: it must be above 0; 1 switches it off",
+                       s->repetition_penalty);
+    if (!(s->temperature >= 0) || isinf(s->temperature))
+        return td_fail(error, TD_ECONFIG,
+                       "temperature %g: it must be 0 (the most likely token) or above",
+                       s->temperature);
+    if (s->top_k < 0)
+        return td_fail(error, TD_ECONFIG, "top-k %lld: it must be 0 (off) or above",
+                       (long long)s->top_k);
+    if (!(s->top_p > 0 && s->top_p <= 1))
+        return td_fail(error, TD_ECONFIG, "top-p %g: it must be above 0, and at most 1 (off)",
+                       s->top_p);
+    if (!(s->min_p >= 0 && s->min_p <= 1))
+        return td_fail(error, TD_ECONFIG, "min-p %g: it must lie between 0 (off) and 1", s->min_p);
+    return 0;
+}
+
+td_sampler *td_sampler_new(int64_t vocab_size)
+{
+    td_sampler *s = calloc(1, sizeof *s);
+    size_t      n = (size_t)vocab_size;
+    if (!s)
+        return NULL;
+    s->vocab_size = vocab_size;
+    s->logit = calloc(n, sizeof *s->logit);
+    s->weight = calloc(n, sizeof *s->weight);
+    s->candidate = calloc(n, sizeof *s->candidate);
+    s->kept = calloc(n, sizeof *s->kept);
+    s->penalized = calloc(n, sizeof *s->penalized);
+    if (s->logit && s->weight && s->candidate && s->kept && s->penalized)
+        return s;
+    td_sampler_free(s);
+    return NULL;
+}
+
+void td_sampler_free(td_sampler *s)
+{
+    if (!s)
+        return;
+    free(s->logit);
+    free(s->weight);
+    free(s->candidate);
+    free(s->kept);
+    free(s->penalized);
+    free(s);
+}
+
+/* ---- logits ---------------------------------------------------------------------------------- */
+
+/* The largest of them; -INFINITY also where one is NaN, so that callers refuse both alike. */
+static double largest(const float *x, int64_t n)
+{
+    double most = -INFINITY;
+    for (int64_t i = 0; i < n; i++) {
+        if (isnan(x[i]))
+            return -INFINITY;
+        if (x[i] > most)
+            most = x[i];
+    }
+    return most;
+}
+
+bool td_log_softmax(const float *logits, int64_t n, double *out)
+{
+    double most = largest(logits, n), sum = 0, norm;
+    if (isinf(most))
+        return false;
+    for (int64_t i = 0; i < n; i++)
+        sum += exp(logits[i] - most);
+    norm = most + log(sum);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = logits[i] - norm;
+    return true;
+}
+
+/* log softmax(logits)[token], without writing all of them out. */
+static double logprob_of(const float *logits, int64_t n, double most, int32_t token)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += exp(logits[i] - most);
+    return logits[token] - most - log(sum);
+}
+
+/* Both signs move a seen token down: a positive logit shrinks, a negative one grows. */
+static void penalize(td_sampler *s, const td_sampling *o, const td_draw *d)
+{
+    for (int64_t i = 0; i < d->n_seen; i++) {
+        int32_t id = d->seen[i];
+        double *x;
+        if (id < 0 || id >= s->vocab_size || s->penalized[id])
+            continue;
+        s->penalized[id] = 1;
+        x = &s->logit[id];
+        *x = *x > 0 ? *x / o->repetition_penalty : *x * o->repetition_penalty;
+    }
+    /* cleared by the same list, which is shorter than the vocabulary */
+    for (int64_t i = 0; i < d->n_seen; i++)
+        if (d->seen[i] >= 0 && d->seen[i] < s->vocab_size)
+            s->penalized[d->seen[i]] = 0;
+}
+
+/* ---- filters --------------------------------------------------------------------------------- */
+
+static bool before(const td_sampler *s, int32_t a, int32_t b)
+{
+    return s->logit[a] > s->logit[b] || (s->logit[a] == s->logit[b] && a < b);
+}
+
+static void sift_down(td_sampler *s, int64_t at, int64_t n)
+{
+    int32_t *h = s->candidate;
+    for (int64_t child; (child = 2 * at + 1) < n; at = child) {
+        int32_t id;
+        if (child + 1 < n && before(s, h[child + 1], h[child]))
+            child++;
+        if (!before(s, h[child], h[at]))
+            return;
+        id = h[child];
+        h[child] = h[at];
+        h[at] = id;
+    }
+}
+
+/* A heap, not a sort: the filters usually stop after a few of 32,000 tokens. */
+static int64_t make_heap(td_sampler *s)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < s->vocab_size; i++)
+        if (!isinf(s->logit[i]))
+            s->candidate[n++] = (int32_t)i;
+    for (int64_t at = n / 2 - 1; at >= 0; at--)
+        sift_down(s, at, n);
+    return n;
+}
+
+static int32_t pop(td_sampler *s, int64_t *n)
+{
+    int32_t id = s->candidate[0];
+    s->candidate[0] = s->candidate[--*n];
+    sift_down(s, 0, *n);
+    return id;
+}
+
+static double weight_of(const td_sampler *s, int32_t id, double most)
+{
+    return exp(s->logit[id] - most);
+}
+
+/* Nothing is filtered: all candidates, in no order, so that nothing is sorted either. */
+static int64_t keep_all(td_sampler *s, double most)
+{
+    int64_t kept = 0;
+    for (int64_t i = 0; i < s->vocab_size; i++)
+        if (!isinf(s->logit[i])) {
+            s->kept[kept] = (int32_t)i;
+            s->weight[kept++] = weight_of(s, (int32_t)i, most);
+        }
+    return kept;
+}
+
+/* What top-p is a share of: the weights of the tokens that top-k leaves. */
+static double mass_before_top_p(td_sampler *s, int64_t wanted, int64_t n, double most)
+{
+    double sum = 0;
+    if (wanted == n) {
+        for (int64_t i = 0; i < n; i++)
+            sum += weight_of(s, s->candidate[i], most);
+        return sum;
+    }
+    for (int64_t i = 0; i < wanted; i++) {
+        int32_t id = pop(s, &n);
+        sum += weight_of(s, id, most);
+    }
+    return sum;
+}
+
+/* Candidates from the most likely one down, until a filter says that it is enough. */
+static int64_t keep_likely(td_sampler *s, const td_sampling *o, double most)
+{
+    int64_t n = make_heap(s), wanted = o->top_k > 0 && o->top_k < n ? o->top_k : n, kept = 0;
+    double  enough = INFINITY, sum = 0;
+
+    if (o->top_p < 1) {
+        enough = o->top_p * mass_before_top_p(s, wanted, n, most);
+        n = make_heap(s); /* finding the mass of top-k took tokens off it */
+    }
+    while (kept < wanted && sum < enough) {
+        int32_t id = pop(s, &n);
+        double  w = weight_of(s, id, most);
+        /* the most likely token always stays; weights only fall from there */
+        if (kept && w < o->min_p * s->weight[0])
+            break;
+        s->kept[kept] = id;
+        s->weight[kept++] = w;
+        sum += w;
+    }
+    return kept;
+}
+
+/* ---- drawing --------------------------------------------------------------------------------- */
+
+/* The first of the kept tokens at which the running sum passes the drawn share of all. */
+static int32_t draw(const td_sampler *s, int64_t kept, double share)
+{
+    double  all = 0, sum = 0;
+    int64_t i = 0;
+    for (int64_t k = 0; k < kept; k++)
+        all += s->weight[k];
+    /* the last one needs no comparison: rounding may leave the sum below the target */
+    while (i + 1 < kept && share * all >= (sum += s->weight[i]))
+        i++;
+    return s->kept[i];
+}
+
+static int32_t most_likely(const td_sampler *s)
+{
+    int32_t best = 0;
+    for (int64_t i = 1; i < s->vocab_size; i++)
+        if (s->logit[i] > s->logit[best])
+            best = (int32_t)i;
+    return best;
+}
+
+/* Tokens that may be drawn, with their weights; `most` is the largest logit. */
+static int64_t filter(td_sampler *s, const td_sampling *o, double most)
+{
+    bool    filters = o->top_k > 0 || o->top_p < 1 || o->min_p > 0;
+    int64_t kept;
+    for (int64_t i = 0; i < s->vocab_size; i++)
+        s->logit[i] /= o->temperature;
+    most /= o->temperature;
+    kept = filters ? keep_likely(s, o, most) : keep_all(s, most);
+    assert(kept > 0); /* the most likely token is finite and passes every filter */
+    return kept;
+}
+
+int32_t td_sample(td_sampler *s, const td_sampling *o, const td_draw *d, double *logprob)
+{
+    double  most = largest(d->logits, s->vocab_size);
+    int32_t token;
+
+    if (isinf(most))
+        return -1;
+    for (int64_t i = 0; i < s->vocab_size; i++)
+        s->logit[i] = d->logits[i];
+    if (o->repetition_penalty != 1)
+        penalize(s, o, d);
+    token = most_likely(s);
+    if (o->temperature > 0)
+        token = draw(s, filter(s, o, s->logit[token]),
+                     td_random_uniform(o->seed, d->stream, d->index));
+    if (logprob)
+        *logprob = logprob_of(d->logits, s->vocab_size, most, token);
+    return token;
+}

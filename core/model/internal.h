@@ -1,0 +1,60 @@
+/* internal.h - the inside of an engine, for engine.c (computing) and plans.c (what is computed
+ * with). */
+#ifndef TD_MODEL_INTERNAL_H
+#define TD_MODEL_INTERNAL_H
+
+#include "model/engine.h"
+
+/* What a plan computes. One graph could not serve two of these: they differ in phase, in effects on
+ * variables, or in what they read. */
+typedef enum purpose {
+    GRADIENT,     /* of a batch, assigned: the first micro-batch of a step */
+    GRADIENT_ADD, /* added to what the micro-batches before it left */
+    SCORE,        /* forward only, as in evaluation: no dropout */
+    PROBE,        /* GRADIENT, with the logits */
+    UPDATE,       /* gradients to parameters; reads no batch */
+    NORMS         /* of parameters and gradients; reads no batch */
+} purpose;
+
+enum { KEY = 1024 };
+
+typedef struct planned {
+    purpose purpose;
+    char    key[KEY]; /* the shapes of its batch; "" if it reads none */
+    union {           /* by purpose: what was built, which owns the graph */
+        td_built  built;
+        td_update update;
+        td_norms  norms;
+    };
+    td_graph   *graph;
+    td_tensor **roots; /* [n_roots]; in `own_roots`, but for NORMS */
+    size_t      n_roots;
+    td_tensor  *own_roots[3 + TD_AUX];
+    td_cost     cost; /* of gradients */
+    td_plan    *plan;
+} planned;
+
+struct td_engine {
+    td_model      model;
+    td_device     device;
+    td_journal   *log;
+    td_variables *variables;
+    planned     **plans; /* in order of planning */
+    size_t        n_plans;
+    void         *arena; /* shared: one plan runs at a time */
+    size_t        arena_size;
+    double        planning;  /* seconds */
+    bool          allocated; /* from then on a new plan gets its memory when it is made */
+    bool          profile;
+    int32_t      *examples; /* 0, 1, 2 .. */
+    int64_t       n_examples;
+};
+
+/* The plan for a purpose and the shapes of a batch (NULL: it reads none), made if need be. NULL
+ * with `error`. */
+planned *td_engine_find(td_engine *, purpose, const td_batch *, td_error *error);
+/* The same, if it was made before; else NULL. */
+planned *td_engine_known(const td_engine *, purpose, const char *key);
+void     td_engine_free_plans(td_engine *);
+
+#endif

@@ -1,0 +1,115 @@
+/* batches.c - how a session's batches are arranged, what a run of it plans, and batches of random
+ * tokens. */
+#include <stdlib.h>
+
+#include "run/session.h"
+#include "tandem/random.h"
+#include "train/feed.h"
+
+td_arrange_spec td_session_feed(const td_session *s)
+{
+    const td_experiment *x = s->x;
+    return (td_arrange_spec){ .architecture = x->model,
+                              .loss = x->loss,
+                              /* a config may name data that this session does not read */
+                              .data = s->data_opened ? (const void *)x->data.plugin : NULL,
+                              .data_state = s->data,
+                              .special = s->special,
+                              .length = x->train.length,
+                              .batch = x->train.batch,
+                              .micro_batch = x->train.micro_batch,
+                              .bucket = x->train.bucket,
+                              .pack = x->train.pack,
+                              .seed = (uint64_t)x->train.seed_data };
+}
+
+td_evaluate_spec td_session_evaluation_spec(const td_session *s)
+{
+    const td_evaluate_options *o = &s->x->evaluate;
+    td_evaluate_spec           e = { td_session_feed(s), o->prefix, o->sequences, o->batch };
+    e.feed.length = o->length;
+    return e;
+}
+
+/* ---- planning -------------------------------------------------------------------------------- */
+
+/* What a step computes: gradients and update; adding, if it has several micro-batches; norms, if
+ * they are logged. */
+static int plan_steps(const td_session *s, td_engine *engine, const td_arrange_spec *f,
+                      const td_batch *shape, td_footprint *footprint, td_error *error)
+{
+    int code = td_engine_plan(engine, shape, footprint, error);
+    if (!code && f->micro_batch < f->batch)
+        code = td_engine_plan_adding(engine, shape, footprint, error);
+    if (!code && s->x->train.norms_every > 0)
+        code = td_engine_plan_norms(engine, footprint, error);
+    footprint->inputs += code ? 0 : td_feed_bytes(f, shape);
+    return code;
+}
+
+int td_session_plan(const td_session *s, td_engine *engine, td_footprint *footprint,
+                    td_error *error)
+{
+    td_arrange_spec  f = td_session_feed(s);
+    td_evaluate_spec evaluation = td_session_evaluation_spec(s);
+    td_batch        *shape = td_batch_new();
+    int              code = shape ? td_arrange_shape(&f, shape, error)
+                                  : td_fail(error, TD_ENOMEM, "out of memory while planning a run");
+    if (!code)
+        code = plan_steps(s, engine, &f, shape, footprint, error);
+    /* now, so that a run whose evaluation does not fit fails before it has trained for days */
+    if (!code && s->x->train.evaluate_every >= 0)
+        code = td_evaluate_plan(engine, &evaluation, footprint, error);
+    td_batch_free(shape);
+    return code;
+}
+
+/* ---- random tokens --------------------------------------------------------------------------- */
+
+/* Records of running text, split by the loss as those of data are. */
+static int split_random(const td_session *s, const td_arrange_spec *f, td_arena *arena,
+                        int64_t rows, td_example *out, td_error *error)
+{
+    const td_loss *l = (const void *)s->x->loss.plugin;
+    int64_t        n = l->bounds(s->x->loss.config, f->length).raw;
+    int32_t       *ids = td_arena_alloc(arena, (size_t)(rows * n) * sizeof *ids + 1);
+    int            code = 0;
+
+    if (!ids)
+        return td_fail(error, TD_ENOMEM, "out of memory for a batch");
+    /* a fixed seed: two benchmarks compute the same */
+    for (int64_t i = 0; i < rows * n; i++)
+        ids[i] = (int32_t)td_random_below(1, 0, (uint64_t)i, (uint64_t)td_session_vocabulary(s));
+    for (int64_t r = 0; !code && r < rows; r++) {
+        td_record record = { .targets = ids + r * n, .n_targets = n, .id = (uint64_t)r };
+        code = td_arrange_split(f, &record, arena, &out[r], error);
+        out[r].row = r;
+    }
+    return code;
+}
+
+td_batch *td_session_random_batch(const td_session *s, int64_t rows, int64_t bucket,
+                                  td_error *error)
+{
+    td_arrange_spec f = td_session_feed(s);
+    td_arena       *arena = td_arena_new();
+    td_example     *x = calloc((size_t)rows + 1, sizeof *x);
+    td_batch       *b = td_batch_new();
+    int             code;
+
+    f.bucket = bucket;
+    /* without a tokenizer all special ids are 0; a loss that marks spans must not run out of
+     * marks */
+    if (!s->tokenizer_opened)
+        f.special.sentinels = INT32_MAX;
+    code = x && arena && b ? split_random(s, &f, arena, rows, x, error)
+                           : td_fail(error, TD_ENOMEM, "out of memory for a batch");
+    if (!code)
+        code = td_arrange_examples(&f, x, rows, b, error);
+    free(x);
+    td_arena_free(arena);
+    if (!code)
+        return b;
+    td_batch_free(b);
+    return NULL;
+}

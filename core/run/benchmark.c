@@ -1,0 +1,117 @@
+/* benchmark.c - timing training steps.
+ *
+ * The plans, kernels and update of training, on random tokens. FLOPs are those of the matrix
+ * products that the masks leave; the peak is what the same machine reaches with nothing else to do.
+ */
+#include "run/benchmark.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "tandem/kind/schedule.h"
+
+enum { MOST = 4096, LEAST = 3, WARM = 2, PROFILED = 5 }; /* steps */
+
+static int one_step(td_session *s, const td_batch *b, int64_t k, double *flops, td_error *error)
+{
+    const td_schedule *schedule = (const void *)s->x->schedule.plugin;
+    td_micro           micro = { .batch = b, .divisor = td_batch_weight(b), .step = (int32_t)k };
+    td_micro_out       out;
+    td_update_out      u;
+    int                code = td_engine_gradient(s->engine, &micro, &out, error);
+    *flops = out.flops;
+    /* no limit: a guard must not make steps cheaper */
+    return code ? code
+                : td_engine_update(s->engine, schedule->rate(s->x->schedule.config, k), k + 1,
+                                   (double)INFINITY, &u, error);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The median: a step that the system disturbed does not count. */
+static int measure(td_session *s, const td_batch *b, double seconds, td_benchmark *out,
+                   td_error *error)
+{
+    double times[MOST], end;
+    int    code = 0;
+
+    /* the first touches all memory for the first time */
+    for (int64_t k = 0; k < WARM && !code; k++)
+        code = one_step(s, b, k, &out->flops, error);
+    end = td_now() + seconds;
+    while (!code && out->steps < MOST && (out->steps < LEAST || td_now() < end)) {
+        double start = td_now();
+        code = one_step(s, b, out->steps + WARM, &out->flops, error);
+        times[out->steps++] = td_now() - start;
+    }
+    if (code)
+        return code;
+    qsort(times, (size_t)out->steps, sizeof *times, by_value);
+    out->seconds = times[out->steps / 2];
+    return 0;
+}
+
+static int by_seconds(const void *a, const void *b)
+{
+    double x = ((const td_profile_row *)a)->seconds, y = ((const td_profile_row *)b)->seconds;
+    return (x < y) - (x > y);
+}
+
+/* Steps of their own: the clocks around each op cost time themselves. */
+static int profile(td_session *s, const td_batch *b, td_benchmark *out, td_error *error)
+{
+    double flops;
+    int    code = 0;
+    td_engine_profile(s->engine, true);
+    for (int64_t k = 0; k < PROFILED && !code; k++)
+        code = one_step(s, b, k, &flops, error);
+    out->profiled = PROFILED;
+    out->n_profile = td_engine_profile_rows(s->engine, out->profile, TD_BENCHMARK_OPS);
+    qsort(out->profile, out->n_profile, sizeof *out->profile, by_seconds);
+    while (out->n_profile && out->profile[out->n_profile - 1].seconds <= 0)
+        out->n_profile--;
+    return code;
+}
+
+static int run(td_session *s, const td_batch *b, double seconds, bool profiled, td_benchmark *out,
+               td_error *error)
+{
+    const td_device *d;
+    int              code = td_session_replace(s, true, error);
+    if (!code)
+        code = td_engine_plan(s->engine, b, NULL, error);
+    if (!code)
+        code = td_engine_allocate(s->engine, (uint64_t)s->x->train.seed_init, error);
+    if (!code)
+        code = measure(s, b, seconds, out, error);
+    if (code)
+        return code;
+    out->planning = td_engine_planning(s->engine, &out->plans);
+    d = td_engine_device(s->engine);
+    /* after the steps, on a machine as warm as it was for them */
+    out->peak = d->backend->peak ? d->backend->peak(d->state) : 0;
+    return profiled ? profile(s, b, out, error) : 0;
+}
+
+int td_session_benchmark(td_session *s, double seconds, bool profiled, td_benchmark *out,
+                         td_error *error)
+{
+    td_batch *b = td_session_random_batch(s, s->x->train.micro_batch, s->x->train.bucket, error);
+    int       code;
+    memset(out, 0, sizeof *out);
+    /* random tokens: no data needs to be prepared, and no two runs read different lengths */
+    if (!b)
+        return td_failed(error, TD_ENOMEM);
+    out->tokens = td_batch_tokens(b);
+    code = run(s, b, seconds, profiled, out, error);
+    if (code)
+        td_session_drop(s);
+    td_batch_free(b);
+    return code;
+}

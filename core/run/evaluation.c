@@ -1,0 +1,46 @@
+/* evaluation.c - scoring the parameters that a session holds. */
+#include <math.h>
+
+#include "run/session.h"
+
+/* NaN and infinity are results, too (they show which sources are affected), but not good ones. */
+static int check_numbers(const td_session *s, td_error *error)
+{
+    if (isfinite(s->evaluation.nll))
+        return 0;
+    if (s->loaded)
+        return td_fail(error, TD_EDIVERGED,
+                       "the held-out NLL is %g: the parameters of '%s' contain NaN or infinity",
+                       s->evaluation.nll, s->loaded);
+    return td_fail(error, TD_EDIVERGED,
+                   "the held-out NLL is %g: the parameters contain NaN or infinity",
+                   s->evaluation.nll);
+}
+
+int td_session_evaluate(td_session *s, td_evaluation_progress *progress, void *arg,
+                        const td_evaluation **out, td_error *error)
+{
+    td_evaluate_spec spec;
+    int              code;
+
+    *out = NULL;
+    if (!(s->needs & TD_NEED_DATA))
+        return td_fail(error, TD_ECONFIG,
+                       "this session was opened without data: evaluating needs TD_PURPOSE_EVALUATE "
+                       "or TD_PURPOSE_TRAIN");
+    /* a session whose parameters were trained or loaded need not have opened its data */
+    code = td_session_open_data(s, error);
+    if (!code)
+        code = td_session_hold(s, error);
+    if (code)
+        return td_session_result(code, error);
+    td_evaluation_free(&s->evaluation);
+    spec = td_session_evaluation_spec(s);
+    code = td_evaluate(s->engine, &spec, progress, arg, &s->evaluation, error);
+    if (code == TD_EEND)
+        return td_fail(error, TD_EEND, "the evaluation was stopped");
+    if (code)
+        return td_session_result(code, error);
+    *out = &s->evaluation;
+    return check_numbers(s, error);
+}

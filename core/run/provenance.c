@@ -1,0 +1,258 @@
+/* provenance.c - what a run is made with: as JSON, compared, and as files for people.
+ *
+ * Whoever finds a run a year later should be able to tell what computed it, and whether it would be
+ * computed the same today.
+ */
+#include "run/provenance.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "base/machine.h"
+#include "model/checkpoint.h"
+
+/* ---- what a checkpoint keeps ----------------------------------------------------------------- */
+
+/* The hash of its file tells builds of one version apart. */
+static json_t *json_of_plugin(const td_session *s, const td_plugin *p)
+{
+    const td_loaded *m = td_registry_module(s->registry, p);
+    bool             loaded = m && m->path;
+    char             hash[33] = "";
+    if (loaded)
+        td_file_hash(m->path, hash, NULL);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s}", "kind", p->kind, "name", p->name, "version",
+                     loaded ? m->module->version : "", "hash", hash, "file",
+                     loaded ? m->path : "built in");
+}
+
+static json_t *json_of_plugins(const td_session *s)
+{
+    json_t          *plugins = json_array();
+    const td_plugin *p;
+    for (size_t i = 0; (p = td_config_plugin(s->x->config, i)); i++)
+        json_array_append_new(plugins, json_of_plugin(s, p));
+    /* the standard loggers, which the config does not name */
+    for (size_t k = 0; !s->x->run.loggers.count && k < s->x->n_loggers; k++)
+        json_array_append_new(plugins, json_of_plugin(s, s->x->loggers[k].plugin));
+    return plugins;
+}
+
+char *td_run_about(const td_session *s, td_error *error)
+{
+    const td_device *d = td_engine_device(s->engine);
+    const td_data   *data = (const void *)s->x->data.plugin;
+    td_text          config = { 0 };
+    char             arithmetic[1024] = "", records[32] = "", *out;
+    json_t          *about;
+
+    /* not the plugins alone: the same build computes other bits with another instruction set */
+    if (d->backend->arithmetic)
+        d->backend->arithmetic(d->state, arithmetic, sizeof arithmetic);
+    if (data->fingerprint)
+        snprintf(records, sizeof records, "%016" PRIx64, data->fingerprint(s->data));
+    td_config_print(s->x->config, true, &config);
+    about = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o}", "tandem", TANDEM_VERSION, "arithmetic",
+                      arithmetic, "tokenizer", s->tokenizer_id, "records", records, "config",
+                      td_text_get(&config), "plugins", json_of_plugins(s));
+    out = about ? json_dumps(about, 0) : NULL;
+    json_decref(about);
+    td_text_free(&config);
+    if (!out)
+        td_fail(error, TD_ENOMEM, "out of memory while describing the run");
+    return out;
+}
+
+/* ---- comparing ------------------------------------------------------------------------------- */
+
+static const char *word(const json_t *j, const char *key)
+{
+    const char *text = json_string_value(json_object_get(j, key));
+    return text ? text : "";
+}
+
+/* An empty word is unknown: then nothing can be said. */
+static int refuse_other(const json_t *before, const json_t *now, const char *key, const char *what,
+                        td_error *error)
+{
+    const char *a = word(before, key), *b = word(now, key);
+    if (!*a || !*b || !strcmp(a, b))
+        return 0;
+    return td_fail(error, TD_ECONFIG,
+                   "cannot resume: the %s is not the run's own (saved: %s, found: %s): restore it, "
+                   "or start another run.name with train.weights",
+                   what, a, b);
+}
+
+static bool is_other_build(const json_t *a, const json_t *b)
+{
+    return !strcmp(word(a, "kind"), word(b, "kind")) && !strcmp(word(a, "name"), word(b, "name")) &&
+           strcmp(word(a, "hash"), word(b, "hash"));
+}
+
+/* A rebuilt plugin is usually the same arithmetic; that cannot be known, so it is a warning. */
+static void warn_of_builds(const td_session *s, const json_t *before, const json_t *now)
+{
+    td_text list = { 0 };
+    json_t *p, *q;
+    size_t  i, k;
+    json_array_foreach(json_object_get(now, "plugins"), i, p)
+    {
+        json_array_foreach(json_object_get(before, "plugins"), k, q)
+        {
+            /* loggers compute nothing */
+            if (is_other_build(p, q) && strncmp(word(p, "kind"), "logger", 6))
+                td_text_print(&list, "%s%s '%s'", list.size ? ", " : "", word(p, "kind"),
+                              word(p, "name"));
+        }
+    }
+    if (list.size)
+        td_log_line(s->log, TD_LOG_WARN,
+                    "resuming with different builds of %s: the result may differ in its last bits "
+                    "from that of an uninterrupted run",
+                    td_text_get(&list));
+    td_text_free(&list);
+}
+
+static void warn_of(const td_session *s, const json_t *before, const json_t *now, const char *key,
+                    const char *what)
+{
+    if (strcmp(word(before, key), word(now, key)))
+        td_log_line(s->log, TD_LOG_WARN,
+                    "resuming with a different %s (%s, until now %s): the result may differ in its "
+                    "last bits from that of an uninterrupted run",
+                    what, word(now, key), word(before, key));
+}
+
+int td_run_compare(const td_run_directory *r, const td_session *s, const char *about,
+                   td_error *error)
+{
+    char   *saved = td_checkpoint_about(r->latest, error);
+    json_t *before = saved ? json_loads(saved, 0, NULL) : NULL, *now = json_loads(about, 0, NULL);
+    int     code = saved ? 0 : td_failed(error, TD_EFORMAT);
+    /* another text or tokenizer is another experiment; another build is the same one, rounded
+     * differently */
+    if (!code)
+        code = refuse_other(before, now, "records", "training or held-out text", error);
+    if (!code)
+        code = refuse_other(before, now, "tokenizer", "tokenizer", error);
+    if (!code) {
+        warn_of(s, before, now, "tandem", "version of tandem");
+        warn_of(s, before, now, "arithmetic", "arithmetic");
+        warn_of_builds(s, before, now);
+    }
+    json_decref(before);
+    json_decref(now);
+    free(saved);
+    return code;
+}
+
+/* ---- files for people ------------------------------------------------------------------------ */
+
+/* Frees the text. */
+static int write_text(const td_run_directory *r, const char *name, td_text *text, td_error *error)
+{
+    char *path = td_path_join(r->path, name);
+    int   code = path ? td_file_write(path, td_text_get(text), text->size, error)
+                      : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", name);
+    free(path);
+    td_text_free(text);
+    return code;
+}
+
+static int write_config(const td_run_directory *r, const td_session *s, td_error *error)
+{
+    td_text text = { 0 };
+    td_config_print(s->x->config, true, &text);
+    return write_text(r, "config.cfg", &text, error);
+}
+
+static void print_plugins(const td_session *s, td_text *out)
+{
+    json_t *plugins = json_of_plugins(s), *p;
+    size_t  i;
+    json_array_foreach(plugins, i, p)
+        td_text_print(out, "%-16s %-16s %s %s %s\n", word(p, "kind"), word(p, "name"),
+                      word(p, "version"), word(p, "hash"), word(p, "file"));
+    json_decref(plugins);
+}
+
+static void print_start(const td_run_directory *r, const td_session *s, td_text *out)
+{
+    const td_device *d = td_engine_device(s->engine);
+    char             device[1024] = "", when[64];
+    time_t           now = time(NULL);
+    struct tm        utc;
+
+    if (d->backend->describe)
+        d->backend->describe(d->state, device, sizeof device);
+    /* UTC: parts of a run may be on machines in several zones */
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    td_text_print(out, "started: %s, from %s\ntandem %s, plugin ABI %d.%d\n", when,
+                  r->latest ? r->latest : "the beginning", TANDEM_VERSION, TD_ABI_MAJOR,
+                  TD_ABI_MINOR);
+    td_machine_describe(out);
+    td_text_print(out, "backend %s: %s\n", d->backend->plugin.name, device);
+    print_plugins(s, out);
+}
+
+/* The paragraphs of earlier parts of the run stay, each with the machine that it ran on. */
+static int write_environment(const td_run_directory *r, const td_session *s, td_error *error)
+{
+    td_text text = { 0 };
+    char   *path = td_path_join(r->path, "environment.txt");
+    char   *before = path && r->latest ? td_file_read(path, NULL, NULL) : NULL;
+    if (before)
+        td_text_print(&text, "%s\n", before);
+    print_start(r, s, &text);
+    free(path);
+    free(before);
+    return write_text(r, "environment.txt", &text, error);
+}
+
+/* A line per parameter; returns the number of elements in all. */
+static int64_t print_parameters(td_variables *v, td_text *out)
+{
+    int64_t total = 0;
+    for (size_t i = 0; i < td_variables_count(v); i++) {
+        const td_variable *x = td_variables_at(v, i);
+        if (x->kind != TD_VARIABLE_PARAM)
+            continue;
+        total += x->count;
+        td_text_print(out, "%-60s %12" PRId64 "  [", x->name, x->count);
+        for (int k = 0; k < x->rank; k++)
+            td_text_print(out, "%s%" PRId64, k ? ", " : "", x->dim[k]);
+        td_text_print(out, "]\n");
+    }
+    return total;
+}
+
+/* Names and shapes: what people write patterns of optimizer.groups by. */
+static int write_model(const td_run_directory *r, const td_session *s,
+                       const td_footprint *footprint, td_error *error)
+{
+    td_text text = { 0 }, sizes = { 0 };
+    int64_t total = print_parameters(td_engine_variables(s->engine), &text);
+
+    /* the sum goes to the log, too: the first thing to check of a run */
+    td_text_print(&sizes, "%" PRId64 " parameters; memory: ", total);
+    td_footprint_print(footprint, &sizes);
+    td_log_line(s->log, TD_LOG_INFO, "%s: %s, %s, %s: %s", s->x->run.name, s->x->model.plugin->name,
+                s->x->loss.plugin->name, s->x->optimizer.plugin->name, td_text_get(&sizes));
+    td_text_print(&text, "\n%s\n", td_text_get(&sizes));
+    td_text_free(&sizes);
+    return write_text(r, "model-info.txt", &text, error);
+}
+
+int td_run_describe(const td_run_directory *r, const td_session *s, const td_footprint *footprint,
+                    td_error *error)
+{
+    int code = write_config(r, s, error);
+    if (!code)
+        code = write_environment(r, s, error);
+    return code ? code : write_model(r, s, footprint, error);
+}

@@ -1,0 +1,156 @@
+/* help.c - the options common to all subcommands, and --help.
+ *
+ *     usage: tandem plugins new KIND NAME
+ *
+ *     Create a plugin project: ..
+ *
+ *       --dir DIR             create the project in DIR, which must not exist ..
+ *       --plugin-path DIR     search DIR for plugins first
+ *
+ *     docs/plugin-authors.md is a guided tour.
+ *
+ *     example: tandem plugins new attention mine
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+
+enum {
+    WIDTH = 80, /* columns of a line, the terminal's least */
+    LEFT = 2,   /* where names begin .. */
+    RIGHT = 24  /* .. and what they do */
+};
+
+/* ---- what a subcommand accepts --------------------------------------------------------------- */
+
+static const td_flag common[] = {
+    { "-c", "FILE",
+      "config file; later files override earlier ones; -c may be left out if the name ends in "
+      ".cfg" },
+    { "key=value", 0, "set a config key: model.layers=2; `tandem config show` lists the keys" },
+    { "--threads", "N", "number of threads; 0 for one per processor (backend.threads)" },
+    { "--plugin-path", "DIR", "search DIR for plugins first" },
+    { "--json", 0, "print results as JSON" },
+    { "--quiet", 0, "log warnings and errors only" },
+    { "--verbose", 0, "log more detail" },
+    { "--help", 0, "print this help" },
+    { 0, 0, 0 },
+};
+
+const td_flag *td_tool_common(void) { return common; }
+
+bool td_tool_takes(const td_usage *u, const td_flag *f)
+{
+    /* Where a config is optional there may be no backend whose threads could be set. */
+    if (!strcmp(f->name, "--threads"))
+        return u->config && !u->optional;
+    if (!strcmp(f->name, "-c") || *f->name != '-')
+        return u->config;
+    return u->json || strcmp(f->name, "--json");
+}
+
+void td_tool_arguments(const td_usage *u, td_text *out)
+{
+    if (u->arguments)
+        td_text_print(out, "%s", u->arguments);
+    for (const td_word *w = u->arguments ? NULL : u->words; w && w->name; w++)
+        td_text_print(out, "%s%s%s%s", w == u->words ? "" : " | ", w->name, w->arguments ? " " : "",
+                      w->arguments ? w->arguments : "");
+}
+
+/* ---- --help ---------------------------------------------------------------------------------- */
+
+/* "[--out FILE]" is not broken. */
+static size_t word_length(const char *text)
+{
+    const char *end = *text == '[' ? strchr(text, ']') : NULL;
+    return end ? (size_t)(end - text) + 1 : strcspn(text, " \n");
+}
+
+/* Words up to the end or an empty line, wrapped, continuing at `column`; later lines are indented.
+ * Returns what is left, past the empty line. */
+static const char *print_wrapped(const char *text, size_t column, size_t indent)
+{
+    bool first = true;
+    while (*text && strncmp(text, "\n\n", 2)) {
+        size_t n = word_length(text);
+        if (n) {
+            /* A word wider than the line is printed all the same, and goes past its end. */
+            if (!first && column + 1 + n > WIDTH) {
+                printf("\n%*s", (int)indent, "");
+                column = indent;
+            } else if (!first) {
+                putchar(' ');
+                column++;
+            }
+            printf("%.*s", (int)n, text);
+            column += n;
+            first = false;
+        }
+        text += n;
+        text += *text && strncmp(text, "\n\n", 2);
+    }
+    putchar('\n');
+    return text + strspn(text, "\n");
+}
+
+static void print_row(const char *name, const char *value, const char *help)
+{
+    size_t n = strlen(name) + (value ? 1 + strlen(value) : 0);
+    printf("%*s%s%s%s", LEFT, "", name, value ? " " : "", value ? value : "");
+    /* A name that leaves no gap has the line to itself. */
+    if (LEFT + n + 1 > RIGHT)
+        printf("\n%*s", RIGHT, "");
+    else
+        printf("%*s", (int)(RIGHT - LEFT - n), "");
+    print_wrapped(help, RIGHT, RIGHT);
+}
+
+static void print_flags(const td_usage *u, const td_flag *flags)
+{
+    for (const td_flag *f = flags; f && f->name; f++)
+        if (td_tool_takes(u, f))
+            print_row(f->name, f->value, f->help);
+}
+
+static void print_words(const td_usage *u)
+{
+    for (const td_word *w = u->words; w && w->name; w++)
+        print_row(w->name, w->arguments, w->brief);
+    if (u->words)
+        putchar('\n');
+}
+
+static void print_synopsis(const td_usage *u)
+{
+    static const char head[] = "usage: tandem ";
+    td_text           line = { 0 };
+    td_text_print(&line, "%s", u->name);
+    if (u->config)
+        td_text_print(&line, u->optional ? " [-c FILE.cfg] [key=value ..]"
+                                         : " -c FILE.cfg [key=value ..]");
+    td_text_print(&line, " ");
+    td_tool_arguments(u, &line);
+    fputs(head, stdout);
+    print_wrapped(td_text_get(&line), strlen(head), strlen(head));
+    td_text_free(&line);
+}
+
+void td_tool_help(const td_usage *u)
+{
+    print_synopsis(u);
+    putchar('\n');
+    print_wrapped(u->brief, 0, 0);
+    putchar('\n');
+    print_words(u);
+    print_flags(u, u->flags);
+    print_flags(u, common);
+    for (const char *rest = u->notes ? u->notes : ""; *rest;) {
+        putchar('\n');
+        rest = print_wrapped(rest, 0, 0);
+    }
+    /* Not wrapped: it is for pasting. */
+    if (u->example)
+        printf("\nexample: %s\n", u->example);
+}
