@@ -120,30 +120,10 @@ static void add_block(const td_attend_shape *s, const td_attend_side *q, const t
 {
     const td_view  *kv = s->call->in + TD_ATTEND_K, *vv = s->call->in + TD_ATTEND_V;
     int64_t         group = q->head / (s->heads / s->groups), lanes = td_attend_wide(q->count);
-    const float    *key = td_attend_at(kv, q->batch, group, k->first);
-    const float    *value = td_attend_at(vv, q->batch, group, k->first);
-    td_tile_product qk = { .a = key, /* S^T = k (scale q^T) */
-                           .row = kv->stride[2],
-                           .column = kv->stride[3],
-                           .b = w->q,
-                           .ldb = TD_BLOCK,
-                           .c = w->scores,
-                           .ldc = TD_BLOCK,
-                           .m = k->count,
-                           .n = lanes,
-                           .k = s->e };
-    td_tile_product pv = { .a = value, /* o^T += v^T P^T */
-                           .row = vv->stride[3],
-                           .column = vv->stride[2],
-                           .b = w->scores,
-                           .ldb = TD_BLOCK,
-                           .c = w->o,
-                           .ldc = TD_BLOCK,
-                           .m = s->f,
-                           .n = lanes,
-                           .k = k->count,
-                           .add = true };
+    td_tile_product qk = td_attend_rows(kv, k, group, s->e, lanes, w->q, w->scores);
+    td_tile_product pv = td_attend_columns(vv, k, group, s->f, lanes, w->scores, w->o);
 
+    /* S^T = k (scale q^T); softmax; o^T += v^T P^T */
     td_attend_product(s, q, k, sees, TD_KEYS_BY_LANES, &qk);
     td_attend_mask(s, q, k, sees, w->scores);
     soften(w->scores, k->count, lanes, w->top, w->sum, w->fade);

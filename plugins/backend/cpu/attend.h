@@ -113,6 +113,37 @@ void td_attend_mask(const td_attend_shape *, const td_attend_side *q, const td_a
  * [keys][..]. Queries that see none of 16 keys are left out of their part of it. */
 enum { TD_KEYS_BY_LANES, TD_OVER_KEYS, TD_OVER_QUERIES };
 
+/* c[keys][64] = x b, with the rows x of a block of keys in `v`, the keys or the values of head
+ * `group`, and b [width][64]. */
+TD_CPU_INLINE td_tile_product td_attend_rows(const td_view *v, const td_attend_side *k,
+                                             int64_t group, int64_t width, int64_t lanes,
+                                             const float *b, float *c)
+{
+    return (td_tile_product){ .a = td_attend_at(v, k->batch, group, k->first),
+                              .row = v->stride[2],
+                              .column = v->stride[3],
+                              .b = b,
+                              .ldb = TD_BLOCK,
+                              .c = c,
+                              .ldc = TD_BLOCK,
+                              .m = k->count,
+                              .n = lanes,
+                              .k = width };
+}
+
+/* c[width][64] += x^T b, with the same rows and b [keys][64] */
+TD_CPU_INLINE td_tile_product td_attend_columns(const td_view *v, const td_attend_side *k,
+                                                int64_t group, int64_t width, int64_t lanes,
+                                                const float *b, float *c)
+{
+    td_tile_product p = td_attend_rows(v, k, group, k->count, lanes, b, c);
+    p.row = v->stride[3];
+    p.column = v->stride[2];
+    p.m = width;
+    p.add = true;
+    return p;
+}
+
 void td_attend_product(const td_attend_shape *, const td_attend_side *q, const td_attend_side *k,
                        int sees, int kind, const td_tile_product *);
 

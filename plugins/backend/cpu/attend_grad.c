@@ -239,16 +239,7 @@ static void bias_grad(const pair *x, const float *ds)
 static void weights(const pair *x, scratch *w)
 {
     const td_view  *v = x->s->call->in + TD_ATTEND_K;
-    td_tile_product qk = { .a = td_attend_at(v, x->q->batch, x->group, x->k->first),
-                           .row = v->stride[2],
-                           .column = v->stride[3],
-                           .b = w->q,
-                           .ldb = TD_BLOCK,
-                           .c = w->p,
-                           .ldc = TD_BLOCK,
-                           .m = x->k->count,
-                           .n = x->lanes,
-                           .k = x->s->e };
+    td_tile_product qk = td_attend_rows(v, x->k, x->group, x->s->e, x->lanes, w->q, w->p);
 
     /* the same steps, and so the same bits, as in the forward pass */
     td_attend_product(x->s, x->q, x->k, x->sees, TD_KEYS_BY_LANES, &qk);
@@ -260,16 +251,7 @@ static void weights(const pair *x, scratch *w)
 static void scores_grad(const pair *x, scratch *w)
 {
     const td_view  *v = x->s->call->in + TD_ATTEND_V;
-    td_tile_product dp = { .a = td_attend_at(v, x->q->batch, x->group, x->k->first),
-                           .row = v->stride[2],
-                           .column = v->stride[3],
-                           .b = w->grad,
-                           .ldb = TD_BLOCK,
-                           .c = w->ds,
-                           .ldc = TD_BLOCK,
-                           .m = x->k->count,
-                           .n = x->lanes,
-                           .k = x->s->f };
+    td_tile_product dp = td_attend_rows(v, x->k, x->group, x->s->f, x->lanes, w->grad, w->ds);
 
     /* dp = v do^T is computed in ds's memory, then turned into ds there */
     td_attend_product(x->s, x->q, x->k, x->sees, TD_KEYS_BY_LANES, &dp);
@@ -280,17 +262,7 @@ static void scores_grad(const pair *x, scratch *w)
 static void query_grad(const pair *x, scratch *w)
 {
     const td_view  *v = x->s->call->in + TD_ATTEND_K;
-    td_tile_product dq = { .a = td_attend_at(v, x->q->batch, x->group, x->k->first),
-                           .row = v->stride[3],
-                           .column = v->stride[2],
-                           .b = w->ds,
-                           .ldb = TD_BLOCK,
-                           .c = w->dq,
-                           .ldc = TD_BLOCK,
-                           .m = x->s->e,
-                           .n = x->lanes,
-                           .k = x->k->count,
-                           .add = true };
+    td_tile_product dq = td_attend_columns(v, x->k, x->group, x->s->e, x->lanes, w->ds, w->dq);
 
     td_attend_product(x->s, x->q, x->k, x->sees, TD_OVER_KEYS, &dq);
 }
