@@ -31,8 +31,7 @@
 extern "C" {
 #endif
 
-/* ---- initial values of parameters
- * ------------------------------------------------------------- */
+/* ---- initial values of parameters ------------------------------------------------------------ */
 
 static inline td_init td_ones(void)
 {
@@ -60,8 +59,7 @@ static inline td_init td_truncated(double std)
     return i;
 }
 
-/* ---- linear layers and heads
- * ------------------------------------------------------------------ */
+/* ---- linear layers and heads ----------------------------------------------------------------- */
 
 /* x [.., in] -> [.., out]: x W^T, with NAME.weight [out, in] drawn from `init`; with `bias`, plus
  * NAME.bias [out], which starts at 0. */
@@ -106,8 +104,7 @@ static inline td_tensor *td_merge_heads(td_tensor *x)
     return td_reshape(td_transpose(x, 1, 2), dims, 3);
 }
 
-/* ---- the memory of generation
- * ----------------------------------------------------------------- */
+/* ---- the memory of generation ---------------------------------------------------------------- */
 
 /* Keep x for the later steps of generation and give all that was kept along `time_axis` (-2: of
  * heads [B, H, T, E]); only the last `window` if that is > 0. In training it is x. */
