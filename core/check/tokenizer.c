@@ -225,6 +225,7 @@ static void round_trip_bytes(td_check *c, const td_check_tokenizer *t)
         for (int i = 0; i < k; i++)
             text[i] = (char)td_random_below(4, (uint64_t)k, (uint64_t)i, 256);
         round_trip(c, t, text, k, "random bytes");
+        /* after the run of k bytes, the byte k alone */
         text[0] = (char)k;
         round_trip(c, t, text, 1, "one byte");
     }

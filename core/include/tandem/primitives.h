@@ -111,7 +111,7 @@ static inline td_tensor *td_iota(td_graph *g, int dtype, int64_t n)
     return g->host->emit(g, "iota", 0, 0, &a);
 }
 
-/* ---- movement: no copy where the kernel that reads it takes strides ------------------------------ */
+/* ---- movement: no copy where the kernel that reads it takes strides -------------------------- */
 
 /* The same elements, row-major, under other dims. One of them may be -1: as many as remain.
  * "reshape": i[0] rank, i[1..8] dims */
