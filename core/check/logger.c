@@ -132,6 +132,7 @@ static int write_nowhere(td_check *c, const td_part *part, const char *file)
     td_error         e = { 0 };
     int              code;
     void            *state = logger_opened(c, part, file, 0, &code);
+    /* each of the three may be the one that notices, as files are often opened late */
     if (code)
         return code;
     code = l->write(state, 1, &m, 1, &e);

@@ -191,6 +191,8 @@ BUILD(build_attend)
 {
     td_mask m = { .causal = o & CAUSAL, .self = o & SELF, .window = o & WINDOW ? 3 : 0 };
     td_bias b = { 0 };
+    /* one tensor for queries and keys, as in self-attention: the graph must not confuse the
+     * inputs */
     if (o & SEGMENTS)
         m.q_segment = m.k_segment = ints(g, segments, 2, 7);
     if (o & INPUTS_)
@@ -269,6 +271,7 @@ BUILD(build_assign)
 /* Every op that takes integers, side by side. */
 BUILD(build_integers)
 {
+    /* rows of 3 all through, so that the results can be joined; some of them wrap around */
     td_tensor *a = ints(g, (const double[]){ 3, -7, 0, 11, 2147483647, -5 }, 2, 3),
               *b = ints(g, (const double[]){ 5, -2, 0 }, 1, 3);
     td_tensor *parts[] = { td_add(a, b),

@@ -178,6 +178,7 @@ static void round_trip(td_check *c, const td_check_tokenizer *t, const char *tex
 /* One code point as UTF-8; the bytes written. */
 static int put_utf8(char *out, uint32_t x)
 {
+    /* 7, 11, 16 and 21 bits: the first byte counts those that follow, each of which has 6 */
     if (x < 0x80) {
         out[0] = (char)x;
         return 1;
