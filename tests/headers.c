@@ -23,8 +23,8 @@ static void each_header(const char *compiler, const char *options, const char *t
     char command[2000];
     snprintf(command, sizeof command,
              "command -v %s >/dev/null || exit 0; cd " INCLUDE " && for h in $(find tandem -name "
-             "'*.h'); do (echo \"#include \\\"$h\\\"\"; %s) | %s %s " STRICT
-             " - || { echo \"in $h\"; exit 1; }; done",
+             "'*.h'); do (echo \"#include \\\"$h\\\"\"; %s) | %s " STRICT
+             " %s - || { echo \"in $h\"; exit 1; }; done",
              compiler, then, compiler, options);
     cr_expect_eq(sh(command), 0, "%s", command);
 }
