@@ -89,6 +89,7 @@ static inline int decoder_place(struct decoder_rows *d, const td_example *e, int
     return 0;
 }
 
+/* Check an example before any of it is written, then place it. */
 static inline int decoder_arrange(const struct model *m, const td_arrange_in *in,
                                   bool bidirectional, td_batch *out, td_error *error)
 {
@@ -123,33 +124,41 @@ static inline int decoder_complete(const struct model *m, bool bidirectional, td
 
 /* ---- graph ----------------------------------------------------------------------------------- */
 
+/* The names of norms are Qwen3's. The second is meant literally: it comes after attention, before
+ * the ffn. */
+static inline struct stack decoder_stack(const struct decoder *c, const td_architecture_in *in,
+                                         bool bidirectional)
+{
+    td_tensor *segment = td_batch_input(in->graph, in->batch, "segments");
+    td_tensor *prefix = bidirectional ? td_batch_input(in->graph, in->batch, "prefix_mask") : NULL;
+
+    /* two input tokens see each other in spite of causality: prefix, if there is one, makes
+     * BiAttn */
+    return (struct stack){ .model = &c->model,
+                           .dropout = in->dropout,
+                           .scope = "model",
+                           .role = TD_ROLE_DECODER,
+                           .layers = c->layers,
+                           .self_norm = "input_layernorm",
+                           .ffn_norm = "post_attention_layernorm",
+                           .position = td_batch_input(in->graph, in->batch, "positions"),
+                           .mask = { .causal = true,
+                                     .self = true,
+                                     .q_segment = segment,
+                                     .k_segment = segment,
+                                     .q_input = prefix,
+                                     .k_input = prefix } };
+}
+
 static inline void decoder_build(const struct decoder *c, const td_architecture_in *in,
                                  bool bidirectional, td_architecture_out *out)
 {
     const struct model *m = &c->model;
-    td_graph    *g = in->graph;
-    td_tensor   *segment = td_batch_input(g, in->batch, "segments");
-    td_tensor   *prefix = bidirectional ? td_batch_input(g, in->batch, "prefix_mask") : NULL;
-    struct stack        s = {
-               .model = m,
-               .dropout = in->dropout,
-               .scope = "model",
-               .role = TD_ROLE_DECODER,
-               .layers = c->layers,
-               /* Qwen3's names; the second reads as if it followed attention, but it precedes the
-                * ffn */
-               .self_norm = "input_layernorm",
-               .ffn_norm = "post_attention_layernorm",
-               .position = td_batch_input(g, in->batch, "positions"),
-               .mask = { .causal = true,
-                         .self = true,
-                         .q_segment = segment,
-                         .k_segment = segment,
-                         .q_input = prefix,
-                         .k_input = prefix },
-    };
-    td_tensor *table, *x;
+    td_graph           *g = in->graph;
+    struct stack        s = decoder_stack(c, in, bidirectional);
+    td_tensor          *table, *x;
 
+    /* the stack is the whole model, so it lives in the model's scope; lm_head does not */
     td_push(g, "model");
     table = embedding_table(m, g);
     x = embed(m, in->dropout, "embeddings", table, td_batch_input(g, in->batch, "input_ids"),

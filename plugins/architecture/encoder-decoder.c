@@ -55,6 +55,7 @@ struct rows {
     float        *weights;
 };
 
+/* Add the arrays of a batch. */
 static int open_rows(struct rows *r, const td_arrange_in *in, td_batch *out, td_error *error)
 {
     int64_t rows = in->rows, source = in->extent.first, target = in->extent.second;
@@ -101,6 +102,7 @@ static int place_predicted(struct rows *r, const td_example *e, int32_t segment,
     return at < 0 ? (int)at : 0;
 }
 
+/* Place both sides of an example in its row. */
 static int place(struct rows *r, const struct encoder_decoder *c, const td_example *e,
                  int32_t first, td_error *error)
 {
@@ -142,6 +144,7 @@ static int32_t *count_real(const td_batch *b)
     return n;
 }
 
+/* As in decoder_complete, for the decoder's arrays. */
 static int complete_decoder(const struct encoder_decoder *c, td_batch *batch, const td_array *ids,
                             td_error *error)
 {
@@ -160,6 +163,7 @@ static int complete_decoder(const struct encoder_decoder *c, td_batch *batch, co
     return code ? code : complete_labels(batch, "decoder_segments", ids, m->vocab_size, error);
 }
 
+/* Fill in what a batch from outside leaves open, in both streams. */
 static int complete(const void *config, td_batch *batch, td_error *error)
 {
     const struct model *m = config;
@@ -183,6 +187,7 @@ static int complete(const void *config, td_batch *batch, td_error *error)
 
 /* ---- graph ----------------------------------------------------------------------------------- */
 
+/* Both stacks see their own tokens under one kind of mask, which is causal in the decoder only. */
 static struct stack stack_of(const struct encoder_decoder *c, const td_architecture_in *in,
                              td_role role)
 {
@@ -232,6 +237,7 @@ static void build(const void *config, const td_architecture_in *in, td_architect
               encoder.position);
     decoder.memory = run_in("encoder", &encoder, x);
     decoder.memory_position = encoder.position;
+    /* every token of the segment, in any order: no causality between the two sequences */
     decoder.memory_mask = (td_mask){ .q_segment = decoder.mask.q_segment,
                                      .k_segment = encoder.mask.k_segment };
     y = embed(m, in->dropout, "decoder", table, td_batch_input(g, in->batch, "decoder_ids"),

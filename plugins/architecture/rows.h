@@ -80,6 +80,8 @@ static inline int check_tokens(const char *what, const int32_t *tokens, int64_t 
     return 0;
 }
 
+/* An example comes from a loss, perhaps somebody else's, and its tokens from data: both are
+ * checked. */
 static inline int check_example(const td_example *e, int64_t vocab, td_error *error)
 {
     if (e->n_given < 0 || e->n_predicted < 0)

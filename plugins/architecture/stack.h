@@ -125,6 +125,7 @@ static inline td_tensor *attend(const struct stack *s, td_tensor *x, const char 
     return td_add(x, td_drop(y, s->dropout, name, 1));
 }
 
+/* x + self-attention, which in a merged attention reads the encoder's output as well. */
 static inline td_tensor *attend_self(const struct stack *s, td_tensor *x)
 {
     td_attention_in in = {
@@ -142,6 +143,7 @@ static inline td_tensor *attend_self(const struct stack *s, td_tensor *x)
     return attend(s, x, s->self_norm, "self_attn", "post_self_attn_layernorm", in);
 }
 
+/* x + cross-attention: queries of x, keys of the encoder's output. */
 static inline td_tensor *attend_memory(const struct stack *s, td_tensor *x)
 {
     td_attention_in in = { .key = s->memory,

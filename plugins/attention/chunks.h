@@ -59,6 +59,7 @@ static inline td_tensor *chunk_emit(td_tensor *const *rest, td_tensor *q, td_ten
     return td_emit(q->graph, "chunk_attend", in, CHUNK_INPUTS, &a);
 }
 
+/* Output [B, H, N, C, F]. */
 static inline td_tensor *chunk_attend(const struct chunk_mask *m, td_tensor *q, td_tensor *k,
                                       td_tensor *v)
 {
@@ -84,6 +85,7 @@ static int has_dims(const td_tensor *x, const td_tensor *q, const char *what, co
                           what);
 }
 
+/* The output has the dims of q, but the width of v. */
 static int infer_chunks(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
@@ -113,6 +115,7 @@ static int infer_chunks(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return 1;
 }
 
+/* The three formulas above: no op of another kind, so a gradient of a gradient works too. */
 static void vjp_chunks(td_tensor *const *in, int n, td_tensor *const *out,
                        td_tensor *const *grad_out, const td_attrs *a, const bool *need,
                        td_tensor **grad_in)
@@ -159,6 +162,8 @@ static td_tensor *across(td_tensor *const *in, const struct link *l)
     return inner(in[CHUNK_Q], td_reshape(sums, state->dim, 5), l->take);
 }
 
+/* ((q k^T) * see) v within chunks, plus what each link brings. Nothing larger than [C, C] per chunk
+ * and [E, F] per state is formed. */
 static void lower_chunks(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
                          const bool *used, td_tensor **out)
 {

@@ -157,6 +157,7 @@ static inline int64_t heads_dim(const void *config)
     return ((const struct heads *)config)->head_dim;
 }
 
+/* Rules between the shared options. */
 static inline int heads_check(const void *config, td_error *error)
 {
     const struct heads *c = (const struct heads *)config;

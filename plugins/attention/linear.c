@@ -95,6 +95,7 @@ static td_tensor *in_chunks(const struct chunks *c, td_tensor *x)
                     c->length);
 }
 
+/* Cut the rows into chunks of at most h->chunk tokens. */
 static struct chunks cut(const struct linear *h, const struct tokens *t)
 {
     int64_t       tokens = td_dim(t->segment, 1);
@@ -175,6 +176,7 @@ static struct link link_of(const struct chunks *c, bool ahead)
     return (struct link){ chunk_pairs(c, across, own, ahead), factor(give), factor(take) };
 }
 
+/* Who sees whom, within chunks and across their borders. */
 static struct chunk_mask mask_of(const struct chunks *c, const struct tokens *t)
 {
     struct chunk_mask m = { .see = pairs(c, t) };

@@ -85,6 +85,8 @@ static void sort(struct routes *r, td_tensor *expert, int64_t experts)
     r->group = flat(td_sum(td_less(td_slice(ends, 1, 0, experts), place), 1));
 }
 
+/* The router: logits of all experts, the best top_k of each token with their weights, and the
+ * places of all copies when sorted by expert. */
 static struct routes route(const struct moe *c, const td_ffn_in *in, td_tensor *x)
 {
     td_graph     *g = x->graph;

@@ -35,6 +35,7 @@ static int join(const td_record *r, const td_split_in *in, td_example *out, td_e
     return 0;
 }
 
+/* Nothing is given: all tokens are predicted. */
 static int split(const void *config, const td_record *r, const td_split_in *in, td_example *out,
                  td_error *error)
 {

@@ -30,6 +30,7 @@ static int64_t cut(const struct prefix_lm *c, const td_record *r, uint64_t seed)
     return c->prefix ? c->prefix : r->n_targets / 2;
 }
 
+/* Cut a run in two. */
 static int split_run(const struct prefix_lm *c, const td_record *r, uint64_t seed, td_example *out,
                      td_error *error)
 {

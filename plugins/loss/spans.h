@@ -85,6 +85,7 @@ struct side {
     int64_t  count;
 };
 
+/* Room for `most` tokens. False: no memory. */
 static inline bool side_open(struct side *s, const td_split_in *in, int64_t most, bool documents,
                              bool weights)
 {
@@ -171,29 +172,38 @@ static inline int spans_check(const struct spans_in *in, td_error *error)
                          (long long)need, (long long)have, (long long)need);
 }
 
+/* Cut the record into runs, and fill both sides. `ends` has room for both cuts: noise + kept =
+ * n_targets. */
+static inline void spans_draw(const struct spans_in *in, unsigned char *ends, struct side *given,
+                              struct side *predicted)
+{
+    const td_record *r = in->record;
+    struct spans     s = spans_of(r->n_targets, in->density, in->mean_span);
+    unsigned char   *taken = ends, *kept = ends + s.noise;
+
+    spans_cut(in->split->seed, r->id, in->first, s.noise, s.count, taken);
+    spans_cut(in->split->seed, r->id, in->first + 1, r->n_targets - s.noise, s.count, kept);
+    spans_fill(in, s, kept, taken, given, predicted);
+}
+
 /* Split a run of tokens: spans removed on the given side, predicted on the other. */
 static inline int spans_split(const struct spans_in *in, td_example *out, td_error *error)
 {
     const td_record *r = in->record;
     td_bounds        size;
-    struct spans     s;
     struct side      given, predicted;
     unsigned char   *ends;
 
     if (spans_check(in, error))
         return error->code;
-    s = spans_of(r->n_targets, in->density, in->mean_span);
+    /* one more on the given side for a mode token */
     size = spans_size(r->n_targets, in->density, in->mean_span);
     ends = in->split->allocate(in->split->arena, (size_t)r->n_targets);
     if (!ends || !side_open(&given, in->split, size.given + 1, r->documents, false) ||
         !side_open(&predicted, in->split, size.predicted, r->documents, r->weights))
         return td_fail(error, TD_ENOMEM, "loss '%s': no memory for an example of %lld tokens",
                        in->loss, (long long)size.total);
-    /* one array holds both cuts: noise + kept = n_targets */
-    spans_cut(in->split->seed, r->id, in->first, s.noise, s.count, ends);
-    spans_cut(in->split->seed, r->id, in->first + 1, r->n_targets - s.noise, s.count,
-              ends + s.noise);
-    spans_fill(in, s, ends + s.noise, ends, &given, &predicted);
+    spans_draw(in, ends, &given, &predicted);
     out->given = given.tokens;
     out->n_given = given.count;
     out->given_documents = given.documents;

@@ -49,6 +49,7 @@ static const td_option options[] = {
  * them to AdamW. */
 static const char *const tables[] = { "*embed*", "*lm_head*", "*relative_attention_bias*" };
 
+/* Vectors, and what the option or its default names. */
 static bool is_adamws(const struct muon *c, const td_optimizer_in *in)
 {
     td_strings names = c->adamw.count ? c->adamw
@@ -59,6 +60,7 @@ static bool is_adamws(const struct muon *c, const td_optimizer_in *in)
     return in->param->rank < 2;
 }
 
+/* AdamW's update of a parameter, as plugins/optimizer/adamw.c emits it, at a rate of its own. */
 static td_tensor *adamw(const struct muon *c, const td_optimizer_in *in, double decay)
 {
     td_tensor *p = in->param;

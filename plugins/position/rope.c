@@ -81,6 +81,8 @@ static td_tensor *angles(const struct rope *c, td_tensor *position, int64_t widt
                   td_constant(position->graph, TD_REAL, &half, 1, table));
 }
 
+/* The check is repeated here: check_head runs for configs, not for graphs built by other
+ * programs. */
 static td_tensor *rotate(const void *config, const td_rotate_in *in)
 {
     const struct rope *c = config;

@@ -1,7 +1,7 @@
 /* bytes.c - tokenizer 'bytes': one id per byte, as in ByT5. It needs no model and is never wrong,
  * so it is the default.
  *
- *     0 pad and bos, 1 eos, 2 unk; b + 3 byte b; from 259 on the sentinels, then the modes R, S, X */
+ *     0 pad and bos, 1 eos, 2 unk; byte b is b + 3; from 259 on the sentinels, then R, S and X */
 #include "tandem/kind/tokenizer.h"
 
 enum { FIRST = 3, VOCAB = 256 + FIRST };

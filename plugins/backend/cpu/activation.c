@@ -14,6 +14,7 @@ TD_CPU_INLINE td_vf activate(int64_t kind, td_vf x)
 {
     td_vf positive = td_vpick(x <= 0, td_vset(0), x);
 
+    /* in the order of td_activation; the sigmoid is last */
     switch (kind) {
     case TD_SILU:
         return x * td_vsigmoid(x);
@@ -33,6 +34,7 @@ TD_CPU_INLINE td_vf slope(int64_t kind, td_vf x, td_vf *value)
 {
     td_vf s, positive = td_vpick(x <= 0, td_vset(0), x);
 
+    /* at 0, relu has slope 0 */
     switch (kind) {
     case TD_SILU:
         s = td_vsigmoid(x);
@@ -130,6 +132,7 @@ TD_CPU_CLONES static void softmax_row(float *y, const float *x, int64_t n)
         for (int64_t j = i; j < n; j++)
             scale += y[j];
     }
+    /* one division for the row */
     for (i = 0; i < n; i += TD_LANES)
         td_vstore_n(y + i, td_vload_n(y + i, n - i) * (1.0f / scale), n - i);
 }

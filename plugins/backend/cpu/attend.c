@@ -18,10 +18,13 @@ typedef struct scratch { /* of one thread */
     float  top[TD_BLOCK], sum[TD_BLOCK], fade[TD_BLOCK];
 } scratch;
 
+/* For both kernels. Inputs and attributes of the gradient begin with those of the forward op. */
 td_attend_shape td_attend_shape_of(const td_call *call)
 {
     const td_view *q = call->in + TD_ATTEND_Q, *k = call->in + TD_ATTEND_K,
                   *v = call->in + TD_ATTEND_V;
+
+    /* attributes are documented at td_attend in ops.h */
     return (td_attend_shape){ .call = call,
                               .batch = q->dim[0],
                               .heads = q->dim[1],
@@ -117,8 +120,9 @@ static void add_block(const td_attend_shape *s, const td_attend_side *q, const t
 {
     const td_view  *kv = s->call->in + TD_ATTEND_K, *vv = s->call->in + TD_ATTEND_V;
     int64_t         group = q->head / (s->heads / s->groups), lanes = td_attend_wide(q->count);
-    td_tile_product qk = { .a = td_attend_at(kv, q->batch, group,
-                                             k->first), /* S^T = k (scale q^T) */
+    const float    *key = td_attend_at(kv, q->batch, group, k->first);
+    const float    *value = td_attend_at(vv, q->batch, group, k->first);
+    td_tile_product qk = { .a = key, /* S^T = k (scale q^T) */
                            .row = kv->stride[2],
                            .column = kv->stride[3],
                            .b = w->q,
@@ -128,7 +132,7 @@ static void add_block(const td_attend_shape *s, const td_attend_side *q, const t
                            .m = k->count,
                            .n = lanes,
                            .k = s->e };
-    td_tile_product pv = { .a = td_attend_at(vv, q->batch, group, k->first), /* o^T += v^T P^T */
+    td_tile_product pv = { .a = value, /* o^T += v^T P^T */
                            .row = vv->stride[3],
                            .column = vv->stride[2],
                            .b = w->scores,
@@ -154,6 +158,7 @@ static void store_block(const td_attend_shape *s, const td_attend_side *q, scrat
     float         *to = lse->data;
     if (o->data)
         td_tile_transpose(w->o, TD_BLOCK, s->f, q->count, w->rows, s->f_wide);
+    /* dividing comes last: once per query, not per block */
     for (int64_t i = 0; o->data && i < q->count; i++) {
         float *row = td_attend_at(o, q->batch, q->head, q->first + i),
               by = w->sum[i] == 0 ? 0 : 1 / w->sum[i];
@@ -166,6 +171,7 @@ static void store_block(const td_attend_shape *s, const td_attend_side *q, scrat
         to[i * lse->stride[2]] = w->sum[i] == 0 ? -INFINITY : w->top[i] + logf(w->sum[i]);
 }
 
+/* A block of queries of one head with all keys that it sees. */
 static void attend_task(void *arg, int64_t task, int thread)
 {
     const td_attend_shape *s = arg;

@@ -49,7 +49,7 @@ static int64_t parts_of(const td_attend_shape *s)
     const td_view *dense = s->call->out + OUT_DENSE;
     int64_t        tasks = td_cpu_max(1, s->batch * s->groups);
     if (dense->data && (dense->dim[0] == 1 || dense->dim[1] == 1))
-        return 1; /* heads or examples add to the same bias: one task for all, see batches_of_task */
+        return 1; /* heads or examples share the bias: one task for all, see batches_of_task */
     return td_cpu_min(s->heads / td_cpu_max(1, s->groups), td_cpu_ceil(ENOUGH_TASKS, tasks));
 }
 
@@ -87,6 +87,7 @@ static float *key_sum(const td_attend_shape *s, int64_t index)
            (size_t)index * key_floats(s);
 }
 
+/* The thread's part of the workspace, with the `sum`-th pair of dk and dv. */
 static void take_slice(const td_attend_shape *s, int thread, int64_t sum, scratch *w)
 {
     char *base = (char *)s->call->workspace + td_cpu_align(table_bytes(s));
@@ -130,6 +131,7 @@ static float dot_output(const td_attend_shape *s, const td_attend_side *q, const
     return sum;
 }
 
+/* Everything that the gradients need of a block of queries: q, do, lse and delta. */
 static void load_queries(const td_attend_shape *s, const td_attend_side *q, scratch *w)
 {
     const td_view *v = s->call->in + TD_ATTEND_LSE;
@@ -203,6 +205,7 @@ static void table_grad(const pair *x, const float *ds)
     double                *sums = (double *)s->call->workspace +
                    (q->batch * s->heads + q->head) * s->call->in[TD_ATTEND_TABLE].dim[1];
 
+    /* one addition in double per distance, not per pair */
     if (td_attend_in_runs(q, k)) {
         sum_runs(ds, k->count, x->lanes, runs);
         for (int64_t r = 0; r < TD_RUNS; r++)
@@ -247,6 +250,7 @@ static void weights(const pair *x, scratch *w)
                            .n = x->lanes,
                            .k = x->s->e };
 
+    /* the same steps, and so the same bits, as in the forward pass */
     td_attend_product(x->s, x->q, x->k, x->sees, TD_KEYS_BY_LANES, &qk);
     td_attend_mask(x->s, x->q, x->k, x->sees, w->p);
     weigh(w->p, x->k->count, x->lanes, w->lse);
@@ -267,6 +271,7 @@ static void scores_grad(const pair *x, scratch *w)
                            .n = x->lanes,
                            .k = x->s->f };
 
+    /* dp = v do^T is computed in ds's memory, then turned into ds there */
     td_attend_product(x->s, x->q, x->k, x->sees, TD_KEYS_BY_LANES, &dp);
     score_grad(w->p, w->ds, x->k->count, x->lanes, w->delta);
 }
@@ -338,6 +343,7 @@ static void head_grad(const td_attend_shape *s, int64_t batch, int64_t head, scr
                        .lanes = td_attend_wide(q.count) };
             td_attend_load(s, true, batch, head, at, &k);
             x.sees = td_attend_sees(s, &q, &k);
+            /* under a causal mask half of the blocks end here */
             if (x.sees != TD_SEES_NONE)
                 add_pair(&x, w);
         }
@@ -388,6 +394,7 @@ static int64_t groups_of_task(const td_attend_shape *s)
     return dense->data && dense->dim[1] == 1 ? s->groups : 1;
 }
 
+/* A task's number counts examples, groups and parts, the parts fastest. */
 static void grad_task(void *arg, int64_t task, int thread)
 {
     const td_attend_shape *s = arg;
@@ -417,6 +424,7 @@ static void join_task(void *arg, int64_t task, int thread)
     int64_t                end = td_cpu_min(s->keys, first + TD_BLOCK);
     float                 *dk = key_sum(s, group * parts), *dv = dk + s->keys * s->e_wide;
 
+    /* into the first part, which is then the sum */
     for (int64_t p = 1; p < parts; p++) {
         const float *from = key_sum(s, group * parts + p);
         add_rows(dk + first * s->e_wide, from + first * s->e_wide, (end - first) * s->e_wide);
@@ -453,6 +461,7 @@ int td_cpu_attend_grad(const td_call *call)
 {
     td_attend_shape s = td_attend_shape_of(call);
     int64_t         parts = parts_of(&s);
+    /* the biases' gradients are added to by many blocks, so they start from 0 */
     if (call->out[OUT_TABLE].data)
         memset(call->workspace, 0, table_bytes(&s));
     if (call->out[OUT_DENSE].data)

@@ -52,6 +52,7 @@ void td_attend_load(const td_attend_shape *s, bool keys, int64_t batch, int64_t 
         fill(in + TD_ATTEND_Q_POSITION, batch, first, n, 0, 1, side->position);
         side->consecutive = counts_up(side->position, n);
     }
+    /* inputs are flags: any number but 0 is true */
     side->padding = false;
     for (int64_t i = 0; i < n; i++) {
         side->input[i] = side->input[i] != 0;
@@ -89,6 +90,7 @@ int td_attend_sees(const td_attend_shape *s, const td_attend_side *q, const td_a
     return sees_none(s, q, k) ? TD_SEES_NONE : sees_all(s, q, k) ? TD_SEES_ALL : TD_SEES_SOME;
 }
 
+/* Row j of the scores is shifted by one entry against row j + 1. */
 TD_CPU_CLONES static void add_runs(const float *runs, int64_t keys, int64_t lanes, float *scores)
 {
     for (int64_t j = 0; j < keys; j++)
@@ -106,6 +108,7 @@ static void add_table(const td_attend_shape *s, const td_attend_side *q, const t
     const float   *table = (const float *)v->data + q->head * v->stride[0];
     float          runs[TD_RUNS];
 
+    /* the usual case; packed rows, whose positions start again, look up every pair */
     if (td_attend_in_runs(q, k)) {
         for (int64_t x = 0; x < TD_RUNS; x++)
             runs[x] = table[td_attend_run(s, q, k, x) * v->stride[1]];
@@ -118,6 +121,7 @@ static void add_table(const td_attend_shape *s, const td_attend_side *q, const t
                 table[td_attend_distance(s, q->position[i], k->position[j]) * v->stride[1]];
 }
 
+/* scores += dense[b, h], transposed */
 static void add_dense(const td_attend_shape *s, const td_attend_side *q, const td_attend_side *k,
                       float *scores)
 {

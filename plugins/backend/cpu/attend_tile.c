@@ -120,6 +120,7 @@ void td_tile_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t
         for (int64_t c = 0; c < columns; c += 16) {
             const float *x = from + r * ld_from + c;
             float       *y = to + c * ld + r;
+            /* whole tiles in registers; the edges, and other machines, one by one */
 #if TD_CPU_AVX
             if (rows - r >= 16 && columns - c >= 16 && td_cpu_has_avx512()) {
                 transpose_16(x, ld_from, y, ld);

@@ -53,6 +53,7 @@ static void backend_close(void *state)
     free(cpu);
 }
 
+/* The packing memory is allocated here, once, so that no kernel can run out of memory later. */
 static int backend_open(const void *config, const td_services *services, void **state,
                         td_error *error)
 {
@@ -142,6 +143,7 @@ static void backend_diagnose(void *state, char *text, size_t size)
             text, size,
             "this build has no AVX kernels, which only gcc can compile: build with gcc to make it "
             "several times as fast");
+    /* set for one machine and carried to another by a shell's profile, say */
     if (core && *core) {
         snprintf(
             line, sizeof line,

@@ -50,6 +50,7 @@ static size_t lay_out(ce_job *j, char *base)
                         rows * (size_t)j->d * 4, rows * (size_t)j->d * 4, rows * (size_t)j->v * 4 };
     char  *part[6];
 
+    /* each part begins on a cache line */
     for (int i = 0; i < 6; i++) {
         part[i] = base ? base + at : NULL;
         at += td_cpu_align(bytes[i]);
@@ -63,6 +64,7 @@ static size_t lay_out(ce_job *j, char *base)
     return at;
 }
 
+/* By shapes alone, as the plan needs them before there are data. */
 static ce_job sizes(const td_call *call)
 {
     ce_job j = { .n = call->in[TD_CE_HIDDEN].dim[0],
@@ -97,6 +99,7 @@ TD_CPU_CLONES static double row_exp(float *z, int64_t n, float top)
             sum += e;
         }
         total += (double)td_vsum(sum);
+        /* a span's last few: those lanes that exist are added in double */
         if (i < end) {
             td_vstore_n(z + i, td_vexp(td_vload_n(z + i, end - i) - top), end - i);
             for (; i < end; i++)
@@ -181,6 +184,7 @@ static void backward_chunk(const td_call *call, ce_job *j, td_cpu_matrix embeddi
     td_cpu_matrix g = { j->logits, j->v, false }, gt = { j->logits, j->v, true },
                   h = { j->h, j->d, false };
 
+    /* dh goes to rows that are not contiguous in the output, so it is computed apart */
     if (j->grad_hidden) {
         td_cpu_gemm(call->backend, g, embedding, j->rows, j->d, j->v, 1, 0, j->dh, j->d);
         for (int64_t i = 0; i < j->rows; i++)
@@ -196,9 +200,9 @@ static float *wanted(const td_call *call, int i)
     return i < call->n_out ? call->out[i].data : NULL;
 }
 
+/* The job without any chunk. Its constant is the entropy of t, which no prediction can go below. */
 static ce_job begin(const td_call *call)
 {
-    /* constant: the entropy of t, which no prediction can go below */
     ce_job j = sizes(call);
     double s = call->attrs->f[2];
 
@@ -227,6 +231,7 @@ static bool start_gradients(const td_call *call, const ce_job *j, int64_t kept,
     size_t         bytes = (size_t)(j->v * j->d) * sizeof(float);
     bool           sum = call->n_in > TD_CE_ACC && acc->data;
 
+    /* rows without weight are in no chunk, so they must be 0 already */
     if (j->nll)
         memset(j->nll, 0, (size_t)j->n * sizeof(float));
     if (j->grad_hidden && kept < j->n)
@@ -255,6 +260,7 @@ int td_cpu_cross_entropy(const td_call *call)
     td_cpu_matrix embedding = { call->in[TD_CE_EMBEDDING].data, j.d, false };
     bool          add;
 
+    /* one chunk after another: their logits share memory, and dE is added up in order */
     if (kept < 0)
         return TD_EFORMAT;
     add = start_gradients(call, &j, kept, grad_embedding);

@@ -64,6 +64,8 @@ static void apply_shared(const dropout_job *j, float *y, const float *x, uint64_
         y[i] = scale != 0 ? x[i] * scale : 0.0f;
 }
 
+/* A row's numbers are consecutive, so its words are generated four at a time, a block before it is
+ * used. */
 static void drop_row(const dropout_job *j, float *y, const float *x, uint64_t stream, int64_t n)
 {
     uint32_t word[BLOCK + 8]; /* n may begin and end within a group of 4 */
@@ -91,6 +93,23 @@ static void dropout_item(void *arg, int64_t item, int thread)
     }
 }
 
+/* Sizes, and steps of n from the right over the axes that are not shared. */
+static void lay_out(dropout_job *j, const td_view *x, int64_t shared_axes)
+{
+    int64_t n = 1;
+    j->rank = x->rank - 1;
+    j->rows = 1;
+    for (int k = x->rank - 1; k > 0; k--) {
+        bool shared = shared_axes >> k & 1;
+        j->dim[k - 1] = x->dim[k];
+        j->step[k - 1] = shared ? 0 : n;
+        n *= shared ? 1 : x->dim[k];
+        j->rows *= k < x->rank - 1 ? x->dim[k] : 1;
+    }
+    j->last = x->rank > 1 ? x->dim[x->rank - 1] : 1;
+}
+
+/* a: f[0] rate; i[0] place, i[1] shared axes, i[2] seed */
 int td_cpu_dropout(const td_call *call)
 {
     const td_view  *x = &call->in[0];
@@ -99,24 +118,12 @@ int td_cpu_dropout(const td_call *call)
     dropout_job     j = { .x = x->data,
                           .y = call->out[0].data,
                           .example = call->in[2].data,
-                          .rank = x->rank - 1,
                           .seed = (uint64_t)a->i[2],
                           .stream = (uint64_t)a->i[0] + 0x9E3779B97F4A7C15u * (uint64_t)step,
                           .threshold = (uint32_t)(a->f[0] * 4294967296.0),
-                          .scale = (float)(1 / (1 - a->f[0])),
-                          .last = 1,
-                          .rows = 1 };
-    int64_t         n = 1;
+                          .scale = (float)(1 / (1 - a->f[0])) };
 
-    /* steps from the right, over the axes that are not shared */
-    for (int k = x->rank - 1; k > 0; k--) {
-        bool shared = a->i[1] >> k & 1;
-        j.dim[k - 1] = x->dim[k];
-        j.step[k - 1] = shared ? 0 : n;
-        n *= shared ? 1 : x->dim[k];
-        j.rows *= k < x->rank - 1 ? x->dim[k] : 1;
-    }
-    j.last = x->rank > 1 ? x->dim[x->rank - 1] : 1;
+    lay_out(&j, x, a->i[1]);
     if (!td_view_count(x))
         return 0;
     j.rows_per_item = td_cpu_max(1, 4096 / j.last);

@@ -27,6 +27,7 @@ static void gather_item(void *arg, int64_t item, int thread)
         memcpy(j->to + i * j->width, j->from + j->ids[i] * j->width, (size_t)j->width * 4);
 }
 
+/* Row ids[i] of a table, for every i. */
 int td_cpu_gather(const td_call *call)
 {
     const td_view *table = &call->in[0], *ids = &call->in[1];
@@ -64,6 +65,7 @@ static void scatter_item(void *arg, int64_t item, int thread)
             add_row(j->to + j->ids[i] * j->width, j->from + i * j->width, j->width);
 }
 
+/* out[ids[i]] += rows[i], from zeros or an accumulator: the gradient of gather. */
 int td_cpu_scatter_add(const td_call *call)
 {
     const td_view *out = &call->out[0];
@@ -103,6 +105,7 @@ static void topk_item(void *arg, int64_t row, int thread)
     int32_t        *best = j->indices + row * j->k;
     int64_t         have = 0;
 
+    /* `at` starts behind the last one kept, which falls out if there are k already */
     for (int64_t i = 0; i < j->n; i++) {
         int64_t at = have < j->k ? have++ : j->k;
         if (at == j->k && !(x[i] > x[best[at - 1]]))
@@ -151,6 +154,7 @@ static void cumsum_item(void *arg, int64_t item, int thread)
     double            sum = 0;
     uint32_t          whole = 0;
 
+    /* a line's elements are `inner` apart */
     for (int64_t i = 0; i < j->n; i++) {
         int64_t at = base + (j->reverse ? j->n - 1 - i : i) * j->inner;
         if (j->integer) {
@@ -174,6 +178,7 @@ int td_cpu_cumsum(const td_call *call)
                          .reverse = call->attrs->i[1] != 0,
                          .integer = x->dtype == TD_I32 };
 
+    /* the tensor is dense: [lines before][n][inner] */
     for (int a = axis + 1; a < x->rank; a++)
         j.inner *= x->dim[a];
     if (td_view_count(x))

@@ -52,6 +52,7 @@ static bool follows(const loop *l, int outer, int inner)
     return true;
 }
 
+/* Dims are sorted by now; the merged one takes the inner one's strides. */
 static void merge_dims(loop *l)
 {
     int last = 0;
@@ -153,6 +154,7 @@ static void run_row(const loop *l, int64_t row, int64_t start, int64_t end,
     const int64_t *inner = l->stride[l->rank - 1];
     int64_t        offset[OPERANDS] = { 0 }, step = contiguous(l) ? PIECE : BLOCK;
 
+    /* divisions once per row, not per element */
     for (int a = l->rank - 2; a >= 0; a--) {
         int64_t i = row % l->dim[a];
         row /= l->dim[a];
@@ -179,6 +181,7 @@ static void run_item(void *arg, int64_t item, int thread)
         run_row(l, row, start, end, buffer);
 }
 
+/* Tasks are about a PIECE of elements each, by shape alone. */
 int td_cpu_map(const td_call *call, int n_in, td_cpu_leaf *leaf)
 {
     loop l = { .leaf = leaf, .attrs = call->attrs };

@@ -80,6 +80,7 @@ static void fold_batch(matmul_job *j)
     while (j->a_at.rank > 0) {
         int     last = j->a_at.rank - 1;
         int64_t d = j->a_at.dim[last];
+        /* a turned matrix has no rows to continue; b must be the same in each */
         bool    even = !j->a.trans && j->a_at.stride[last] == j->m * j->a.ld &&
                     j->c_at.stride[last] == j->m * j->ldc;
         if (d != 1 && (j->b_at.stride[last] || !even))
@@ -92,6 +93,7 @@ static void fold_batch(matmul_job *j)
     }
 }
 
+/* One tile of one product of the batch. */
 static void matmul_tile(void *arg, int64_t item, int thread)
 {
     const matmul_job *j = arg;
@@ -138,6 +140,26 @@ size_t td_cpu_matmul_workspace(const td_call *call)
     return bytes;
 }
 
+/* Shapes of the products, after folding, and their tiles. */
+static void lay_out(matmul_job *j, const td_services *services, const td_view *a, const td_view *b,
+                    const td_view *out)
+{
+    j->a_at = batch_of(a, out);
+    j->b_at = batch_of(b, out);
+    j->c_at = batch_of(out, out);
+    j->m = out->dim[out->rank - 2];
+    j->n = out->dim[out->rank - 1];
+    j->k = a->dim[a->rank - 1];
+    j->ldc = j->n;
+    j->batch = td_view_count(out) / (j->m * j->n);
+    /* before the way is chosen: it depends on the number of rows */
+    fold_batch(j);
+    j->way = td_cpu_sgemm_way(j->a, j->b, j->m, j->n, j->k);
+    td_cpu_gemm_tiles(services, j->way, j->m, j->n, j->k, &j->tile_m, &j->tile_n);
+    j->across = td_cpu_ceil(j->n, j->tile_n);
+    j->tiles = td_cpu_ceil(j->m, j->tile_m) * j->across;
+}
+
 int td_cpu_matmul(const td_call *call)
 {
     const td_view *out = &call->out[0];
@@ -156,19 +178,7 @@ int td_cpu_matmul(const td_call *call)
      * itself */
     if (sum && sum->data != out->data)
         copy_to(call, sum, out);
-    j.a_at = batch_of(&a, out);
-    j.b_at = batch_of(&b, out);
-    j.c_at = batch_of(out, out);
-    j.m = out->dim[out->rank - 2];
-    j.n = out->dim[out->rank - 1];
-    j.k = a.dim[a.rank - 1];
-    j.ldc = j.n;
-    j.batch = td_view_count(out) / (j.m * j.n);
-    fold_batch(&j);
-    j.way = td_cpu_sgemm_way(j.a, j.b, j.m, j.n, j.k);
-    td_cpu_gemm_tiles(call->services, j.way, j.m, j.n, j.k, &j.tile_m, &j.tile_n);
-    j.across = td_cpu_ceil(j.n, j.tile_n);
-    j.tiles = td_cpu_ceil(j.m, j.tile_m) * j.across;
+    lay_out(&j, call->services, &a, &b, out);
     td_parallel(call->services, j.batch * j.tiles, matmul_tile, &j);
     return 0;
 }

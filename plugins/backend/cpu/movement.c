@@ -72,6 +72,7 @@ static void turn_tile(const turn *t, const uint32_t *in, uint32_t *out, int64_t 
             out[i * t->out_m + j * t->out_n] = in[i * t->in_m + j * t->in_n];
 }
 
+/* A strip of rows, tile by tile. */
 static void turn_item(void *arg, int64_t item, int thread)
 {
     const turn     *t = arg;
@@ -108,6 +109,7 @@ static int turned_axis(const td_view *in, const td_view *out)
     return -1;
 }
 
+/* out = in, which may be broadcast. By tiles if the two disagree about which axis is contiguous. */
 int td_cpu_copy(const td_call *call)
 {
     const td_view *in = &call->in[0], *out = &call->out[0];
@@ -127,6 +129,7 @@ int td_cpu_copy(const td_call *call)
     remove_axis(&t.batch_out, last);
     remove_axis(&t.batch_in, axis);
     remove_axis(&t.batch_out, axis);
+    /* a batch axis of the input may be broadcast */
     for (int a = 0; a < t.batch_in.rank; a++) {
         if (t.batch_in.dim[a] == 1)
             t.batch_in.stride[a] = 0;
@@ -154,6 +157,7 @@ static int into_part(const td_call *call, int input, int axis, int64_t start, in
     return td_cpu_map(&part, 1, copy_leaf);
 }
 
+/* Zeros before, the input, zeros after; i: the axis and both numbers of zeros. */
 int td_cpu_pad(const td_call *call)
 {
     int     axis = (int)call->attrs->i[0];

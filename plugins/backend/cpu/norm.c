@@ -26,6 +26,7 @@ typedef struct norm_job {
 
 static int64_t rows_per_chunk(int64_t rows) { return td_cpu_max(ROWS, td_cpu_ceil(rows, CHUNKS)); }
 
+/* y = x r w; y NULL: only r is wanted. */
 TD_CPU_INLINE void rms_any(float *y, const float *x, const float *w, int64_t n, float eps,
                            float *rstd)
 {
@@ -64,6 +65,7 @@ TD_CPU_INLINE void rms_grad_any(float *dx, const float *dy, const float *x, cons
         if (dw)
             td_vstore_n(dw + i, td_vload_n(dw + i, n - i) + gh, n - i);
     }
+    /* dx may be unwanted, where x is data */
     k = td_vsum(sum) / (float)n;
     for (int64_t i = 0; dx && i < n; i += TD_LANES) {
         td_vf g = td_vload_n(dy + i, n - i), h = td_vload_n(x + i, n - i) * r;
@@ -102,6 +104,7 @@ TD_CPU_CLONES static void layer_row(float *y, const float *x, const norm_job *j,
 
     for (; i + TD_LANES <= n; i += TD_LANES)
         sum += (td_vload(x + i) - m) * (td_vload(x + i) - m);
+    /* the rest of the row, then both statistics */
     for (square = td_vsum(sum); i < n; i++)
         square += (x[i] - m) * (x[i] - m);
     r = 1.0f / sqrtf(square / (float)n + j->eps);
@@ -133,6 +136,7 @@ TD_CPU_CLONES static void layer_grad_row(float *dx, const float *dy, const float
         if (db)
             td_vstore_n(db + i, td_vload_n(db + i, n - i) + g, n - i);
     }
+    /* dx needs both means, so it takes a second pass */
     ka = td_vsum(sa) / (float)n;
     kah = td_vsum(sah) / (float)n;
     for (int64_t i = 0; dx && i < n; i += TD_LANES) {
@@ -142,6 +146,7 @@ TD_CPU_CLONES static void layer_grad_row(float *dx, const float *dy, const float
     }
 }
 
+/* A few rows, forward. */
 static void forward_item(void *arg, int64_t item, int thread)
 {
     const norm_job *j = arg;
@@ -167,6 +172,7 @@ static void forward_item(void *arg, int64_t item, int thread)
     }
 }
 
+/* A chunk of rows, backward. */
 static void backward_item(void *arg, int64_t item, int thread)
 {
     const norm_job *j = arg;
@@ -240,6 +246,7 @@ static int backward(const td_call *call, norm_job *j)
     j->w = call->in[2].data;
     j->dx = td_cpu_rows_of(&call->out[0]);
     j->partial = call->workspace;
+    /* by shape alone: how rows are cut decides the order of sums */
     size(j, &call->in[1]);
     j->rows_per_item = rows_per_chunk(j->rows);
     j->items = td_cpu_ceil(j->rows, j->rows_per_item);

@@ -35,6 +35,7 @@ static void add_dim(reduction *r, bool gone, int64_t dim, int64_t stride, bool m
     }
 }
 
+/* Bit a of i[0]: axis a is reduced. Dims of 1 do not matter and are dropped. */
 static reduction plan(const td_call *call)
 {
     const td_view *x = &call->in[0];
@@ -83,6 +84,7 @@ static void sum_item(void *arg, int64_t item, int thread)
                      td_cpu_offset(outer, r->kept, r->kept_dim, r->kept_stride) + first;
     double sum[COLUMNS] = { 0 };
 
+    /* one output from contiguous spans, or up to 64 side by side */
     for (int64_t i = 0; i < r->runs; i++) {
         const float *p = x + td_cpu_offset(i, r->gone, r->gone_dim, r->gone_stride);
         if (r->columns == 1)
@@ -124,6 +126,7 @@ static void i32_item(const reduction *r, int64_t item, bool sum)
                        td_cpu_offset(outer, r->kept, r->kept_dim, r->kept_stride) + first;
     int32_t *y = (int32_t *)r->y + outer * r->columns + first;
 
+    /* exact in any order, so the two forms share a loop */
     for (int64_t j = 0; j < width; j++)
         y[j] = sum ? 0 : INT32_MIN;
     for (int64_t i = 0; i < r->runs; i++) {

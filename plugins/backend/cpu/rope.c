@@ -9,6 +9,7 @@ typedef struct rope_job {
     float   sign; /* -1: rotate back, which is the gradient */
 } rope_job;
 
+/* Element i of the first half with element i of the second, as in Hugging Face; not neighbours. */
 TD_CPU_INLINE void rotate(float *y, const float *x, const float *c, const float *s, int64_t half,
                           float sign)
 {

@@ -45,6 +45,7 @@ static void by_openblas(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, 
 void td_cpu_sgemm(const td_cpu *cpu, int thread, td_cpu_way way, td_cpu_matrix a, td_cpu_matrix b,
                   int64_t m, int64_t n, int64_t k, float alpha, float beta, float *c, int64_t ldc)
 {
+    /* BLAS would refuse a leading dimension of 0 */
     if (m == 0 || n == 0)
         return;
     if (way == TD_CPU_DOTS)
@@ -145,6 +146,7 @@ void td_cpu_gemm(const td_cpu *cpu, td_cpu_matrix a, td_cpu_matrix b, int64_t m,
                    .beta = beta,
                    .c = c };
 
+    /* decided for the whole: a narrow tile at the edge takes the same way */
     j.way = td_cpu_sgemm_way(a, b, m, n, k);
     td_cpu_gemm_tiles(cpu->services, j.way, m, n, k, &j.tile_m, &j.tile_n);
     j.across = td_cpu_ceil(n, j.tile_n);

@@ -142,6 +142,7 @@ static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int
     for (int64_t i = 0; i < rows; i += STRIP)
         pack(pa + i * KC, STRIP, td_cpu_part(a, i, 0), !a.trans, td_cpu_min(STRIP, rows - i),
              depth);
+    /* a panel is two strips of 16 columns side by side */
     for (int64_t j = 0; j < n; j += PANEL) {
         int64_t columns = td_cpu_min(PANEL, n - j);
         pack(pb, PANEL, td_cpu_part(b, 0, j), b.trans, td_cpu_min(STRIP, columns), depth);

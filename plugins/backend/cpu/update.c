@@ -44,6 +44,25 @@ static void keep(const td_view *from, const td_view *to)
         memcpy(to->data, from->data, (size_t)td_view_count(to) * 4);
 }
 
+/* True if the gate, input `gate`, is closed. Then outputs 0 .. n - 1 keep what the inputs `state`
+ * hold. */
+static bool skipped(const td_call *call, int gate, int n, const int *state)
+{
+    if (gate_open(&call->in[gate]))
+        return false;
+    for (int k = 0; k < n && k < call->n_out; k++)
+        keep(&call->in[state[k]], &call->out[k]);
+    return true;
+}
+
+/* Where to write a state's new value: output `out`, or the memory of input `in` if nobody reads
+ * that output. The state must change either way. */
+static float *updated(const td_call *call, int out, int in)
+{
+    float *to = out < call->n_out ? call->out[out].data : NULL;
+    return to ? to : call->in[in].data;
+}
+
 /* ---- sums of squares ------------------------------------------------------------------------- */
 
 TD_CPU_CLONES static double squares(const float *x, int64_t n)
@@ -133,37 +152,30 @@ static void adamw_item(void *arg, int64_t item, int thread)
 int td_cpu_adamw_step(const td_call *call)
 {
     const td_view *in = call->in;
-    double         t = (double)td_view_scalar(&in[TD_STEP_T], 1), b1 = call->attrs->f[0],
-           b2 = call->attrs->f[1];
-    step_job j = { .p_in = in[TD_STEP_P].data,
-                   .g = in[TD_STEP_G].data,
-                   .m_in = in[TD_STEP_M].data,
-                   .v_in = in[TD_STEP_V].data,
-                   .p = call->out[0].data,
-                   .m = call->out[1].data,
-                   .v = call->out[2].data,
-                   .n = td_view_count(&in[TD_STEP_P]) };
+    const double  *f = call->attrs->f;
+    double         t = (double)td_view_scalar(&in[TD_STEP_T], 1);
+    step_job       j = { .p_in = in[TD_STEP_P].data,
+                         .g = in[TD_STEP_G].data,
+                         .m_in = in[TD_STEP_M].data,
+                         .v_in = in[TD_STEP_V].data,
+                         .p = updated(call, 0, TD_STEP_P),
+                         .m = updated(call, 1, TD_STEP_M),
+                         .v = updated(call, 2, TD_STEP_V),
+                         .n = td_view_count(&in[TD_STEP_P]),
+                         .lr = td_view_scalar(&in[TD_STEP_LR], 0),
+                         .clip = td_view_scalar(&in[TD_STEP_CLIP], 1),
+                         .b1 = (float)f[0],
+                         .b2 = (float)f[1],
+                         .eps = (float)f[2],
+                         .decay = (float)f[3],
+                         .one_minus_b1 = (float)(1 - f[0]),
+                         .one_minus_b2 = (float)(1 - f[1]) };
 
-    if (!gate_open(&in[TD_STEP_GATE])) {
-        keep(&in[TD_STEP_P], &call->out[0]);
-        keep(&in[TD_STEP_M], &call->out[1]);
-        keep(&in[TD_STEP_V], &call->out[2]);
+    if (skipped(call, TD_STEP_GATE, 3, (const int[]){ TD_STEP_P, TD_STEP_M, TD_STEP_V }))
         return 0;
-    }
-    /* an output that nobody reads has no memory of its own, but the state must be updated */
-    j.p = j.p ? j.p : in[TD_STEP_P].data;
-    j.m = j.m ? j.m : in[TD_STEP_M].data;
-    j.v = j.v ? j.v : in[TD_STEP_V].data;
-    j.lr = td_view_scalar(&in[TD_STEP_LR], 0);
-    j.clip = td_view_scalar(&in[TD_STEP_CLIP], 1);
-    j.b1 = (float)b1;
-    j.b2 = (float)b2;
-    j.eps = (float)call->attrs->f[2];
-    j.decay = (float)call->attrs->f[3];
-    j.one_minus_b1 = (float)(1 - b1);
-    j.one_minus_b2 = (float)(1 - b2);
-    j.correct_m = (float)(1 / (1 - pow(b1, t)));
-    j.correct_v = (float)(1 / (1 - pow(b2, t)));
+    /* in double: near 1, as b2^t is for long, a float would lose all digits of the difference */
+    j.correct_m = (float)(1 / (1 - pow(f[0], t)));
+    j.correct_v = (float)(1 / (1 - pow(f[1], t)));
     td_parallel(call->services, pieces_of(&in[TD_STEP_P]), adamw_item, &j);
     return 0;
 }
@@ -202,6 +214,7 @@ size_t td_cpu_adafactor_moment_workspace(const td_call *call)
     return (size_t)pieces_of(&call->in[TD_MOMENT_G]) * sizeof(double);
 }
 
+/* The first half of Adafactor, with the sum that the second half clips by. */
 int td_cpu_adafactor_moment(const td_call *call)
 {
     const td_view *in = call->in;
@@ -210,10 +223,9 @@ int td_cpu_adafactor_moment(const td_call *call)
     step_job       j = { .g = in[TD_MOMENT_G].data,
                          .v_in = in[TD_MOMENT_V].data,
                          .partial = call->workspace,
-                         .v = call->out[0].data ? call->out[0].data : in[TD_MOMENT_V].data };
+                         .v = updated(call, 0, TD_MOMENT_V) };
 
-    if (!gate_open(&in[TD_MOMENT_GATE])) {
-        keep(&in[TD_MOMENT_V], &call->out[0]);
+    if (skipped(call, TD_MOMENT_GATE, 1, (const int[]){ TD_MOMENT_V })) {
         if (sum)
             *sum = 0;
         return 0;
@@ -256,32 +268,29 @@ static double root_mean(const td_view *sum, int64_t n)
     return sqrt((double)td_view_scalar(sum, 0) / (double)n);
 }
 
+/* The second half of Adafactor. */
 int td_cpu_adafactor_step(const td_call *call)
 {
     const td_view *in = call->in;
     const double  *f = call->attrs->f;
-    const td_view *m = &call->out[1];
-    double         lr = (double)td_view_scalar(&in[TD_FACTOR_LR], 0),
-           clip = (double)td_view_scalar(&in[TD_FACTOR_CLIP], 1);
-    step_job j = { .p_in = in[TD_FACTOR_P].data,
-                   .g = in[TD_FACTOR_G].data,
-                   .v_in = in[TD_FACTOR_V].data,
-                   .m_in = in[TD_FACTOR_M].data,
-                   .p = call->out[0].data,
-                   .n = td_view_count(&in[TD_FACTOR_P]) };
+    double         lr = (double)td_view_scalar(&in[TD_FACTOR_LR], 0);
+    double         clip = (double)td_view_scalar(&in[TD_FACTOR_CLIP], 1);
+    step_job       j = { .p_in = in[TD_FACTOR_P].data,
+                         .g = in[TD_FACTOR_G].data,
+                         .v_in = in[TD_FACTOR_V].data,
+                         .m_in = in[TD_FACTOR_M].data,
+                         .p = updated(call, 0, TD_FACTOR_P),
+                         .n = td_view_count(&in[TD_FACTOR_P]),
+                         .b1 = (float)f[0],
+                         .one_minus_b1 = (float)(1 - f[0]),
+                         .decay = (float)(f[1] < 0 ? lr * lr : f[1]) };
 
-    if (!gate_open(&in[TD_FACTOR_GATE])) {
-        keep(&in[TD_FACTOR_P], &call->out[0]);
-        if (call->n_out > 1)
-            keep(&in[TD_FACTOR_M], m);
+    if (skipped(call, TD_FACTOR_GATE, 2, (const int[]){ TD_FACTOR_P, TD_FACTOR_M }))
         return 0;
-    }
-    j.p = j.p ? j.p : in[TD_FACTOR_P].data;
     if (f[0] > 0 && j.m_in)
-        j.m = call->n_out > 1 && m->data ? m->data : in[TD_FACTOR_M].data;
-    j.b1 = (float)f[0];
-    j.one_minus_b1 = (float)(1 - f[0]);
-    j.decay = (float)(f[1] < 0 ? lr * lr : f[1]);
+        j.m = updated(call, 1, TD_FACTOR_M);
+    /* everything that is the same for all elements: the global clip, the update's own, the rate,
+     * and the parameter's size */
     j.lr = (float)(clip / fmax(1, root_mean(&in[TD_FACTOR_SUM_U2], j.n) / f[2]) * lr *
                    fmax(f[3], root_mean(&in[TD_FACTOR_SUM_P2], j.n)));
     td_parallel(call->services, pieces_of(&in[TD_FACTOR_P]), factor_item, &j);

@@ -12,6 +12,7 @@ static double gelu_tanh(double x) { return tanh(root * (x + cubic * x * x * x));
 /* f(x). x <= 0 lets NaN through. */
 static double value(double x, int64_t f)
 {
+    /* in the order of td_activation; the sigmoid is last */
     switch (f) {
     case TD_SILU:
         return x * sigmoid(x);
@@ -30,6 +31,8 @@ static double value(double x, int64_t f)
 static double slope(double x, int64_t f)
 {
     double s = sigmoid(x), t = gelu_tanh(x);
+
+    /* at 0, relu has slope 0 */
     switch (f) {
     case TD_SILU:
         return s * (1 + x * (1 - s));

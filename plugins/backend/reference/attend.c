@@ -56,6 +56,7 @@ static bool visible(const td_call *call, pair p)
 
     if (p.j >= keys_of(call, p.b))
         return false;
+    /* padding sees nothing, or itself alone */
     if (segment == 0)
         return rule[2] && q == k;
     if (segment != entry(call, TD_ATTEND_K_SEGMENT, p.b, p.j, 1))
@@ -82,6 +83,7 @@ static double score(const td_call *call, pair p)
                   *dense = td_ref_in(call, TD_ATTEND_DENSE);
     double dot = 0;
 
+    /* before the product: a hidden key may be NaN */
     if (!visible(call, p))
         return -INFINITY;
     for (int64_t e = 0; e < q->dim[3]; e++)
@@ -159,6 +161,7 @@ static void grad_pair(const td_call *call, pair p, double weight, double ds)
     int64_t        g = group(call, p.h);
     double         scaled = ds * call->attrs->f[0];
 
+    /* grouped heads: several query heads add to one key head */
     for (int64_t e = 0; e < q->dim[3]; e++) {
         if (dq)
             add4(dq, p.b, p.h, p.i, e, scaled * at4(k, p.b, g, p.j, e));
@@ -185,7 +188,7 @@ static void grad_query(const td_call *call, int64_t n, pair p)
     for (p.j = 0; p.j < keys_of(call, p.b) && all > -INFINITY; p.j++) {
         double weight = exp(score(call, p) - all), dp = 0;
         if (weight == 0)
-            continue;
+            continue; /* a hidden key or value may be NaN */
         for (int64_t e = 0; e < v->dim[3]; e++)
             dp += at4(go, p.b, p.h, p.i, e) * at4(v, p.b, group(call, p.h), p.j, e);
         grad_pair(call, p, weight, weight * (dp - mean));

@@ -45,6 +45,7 @@ static row row_of(const td_call *call, int64_t n)
     r.label = (int64_t)td_ref_read(&call->in[TD_CE_LABELS], n);
     if (r.weight == 0 || r.label < 0 || r.label >= vocab)
         return r;
+    /* when a larger logit comes, what was summed shrinks by e^(old - new) */
     for (int64_t v = 0; v < vocab; v++) {
         double z = logit(call, n, v);
         sum = z > top ? sum * exp(top - z) + 1 : sum + exp(z - top);
@@ -65,6 +66,7 @@ static void backward(const td_call *call, const row *r, targets t, const td_view
     double         by = call->attrs->f[0] * r->weight / td_ref_scalar(call, TD_CE_DIVISOR, 1);
     int64_t        width = h->dim[1];
 
+    /* `by` includes the scale: both gradients are of z = scale h . e */
     for (int64_t v = 0; v < e->dim[0]; v++) {
         double p = exp(logit(call, r->at, v) - r->log_z);
         double dz = by *
@@ -91,6 +93,13 @@ static bool labels_fit(const td_call *call)
     return true;
 }
 
+/* w (log Z - sum_v t_v z_v + sum_v t_v log t_v + z_loss (log Z)^2) */
+static double loss_of(const td_call *call, const row *r, targets t)
+{
+    double target = (t.on - t.off) * r->z_y + t.off * r->z_sum;
+    return r->weight * (r->log_z - target + t.entropy + call->attrs->f[1] * r->log_z * r->log_z);
+}
+
 static void write_wanted(const td_view *v, double x)
 {
     if (v)
@@ -113,10 +122,9 @@ int td_ref_cross_entropy(const td_call *call)
     if (de)
         td_ref_start(td_ref_in(call, TD_CE_ACC), de);
     for (int64_t n = 0; n < call->in[TD_CE_HIDDEN].dim[0]; n++) {
-        row    r = row_of(call, n); /* all zeros if the weight is 0 */
-        double target = (t.on - t.off) * r.z_y + t.off * r.z_sum;
+        row r = row_of(call, n); /* all zeros if the weight is 0 */
         weighs |= r.weight != 0;
-        loss += r.weight * (r.log_z - target + t.entropy + call->attrs->f[1] * r.log_z * r.log_z);
+        loss += loss_of(call, &r, t);
         sum += r.weight * (r.log_z - r.z_y);
         if (nll)
             td_ref_write(nll, n, r.log_z - r.z_y);

@@ -19,6 +19,8 @@ static uint64_t number(const td_view *x, const int64_t *index, int64_t shared)
     return (uint64_t)n;
 }
 
+/* a: f[0] rate; i[0] place, i[1] shared axes, i[2] seed. Inputs: x, step, the example of each
+ * row. */
 int td_ref_dropout(const td_call *call)
 {
     const td_view  *x = &call->in[0], *y = &call->out[0];

@@ -17,6 +17,7 @@ int td_ref_grouped_matmul(const td_call *call)
     bool           transposed = call->attrs->i[0] != 0;
     int64_t        inner = x->dim[1], width = y->dim[1];
 
+    /* g < 0 leaves the sum at 0 */
     for (int64_t n = 0; n < y->dim[0]; n++) {
         int64_t g = group_of(&call->in[2], n, w->dim[0]);
         for (int64_t m = 0; m < width; m++) {
@@ -37,6 +38,7 @@ int td_ref_grouped_outer(const td_call *call)
     const td_view *x = &call->in[0], *y = &call->in[1], *out = &call->out[0];
     int64_t        rows = out->dim[1], columns = out->dim[2];
 
+    /* k runs through the matrix of a row's outer product */
     td_ref_start(td_ref_in(call, 3), out);
     for (int64_t n = 0; n < x->dim[0]; n++) {
         int64_t g = group_of(&call->in[2], n, out->dim[0]);

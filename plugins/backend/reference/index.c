@@ -13,6 +13,7 @@ static bool fits(const td_view *ids, int64_t rows)
     return true;
 }
 
+/* Row ids[i] of a table, for every i. */
 int td_ref_gather(const td_call *call)
 {
     const td_view *table = &call->in[0], *ids = &call->in[1], *y = &call->out[0];
@@ -26,6 +27,7 @@ int td_ref_gather(const td_call *call)
     return 0;
 }
 
+/* out[ids[i]] += rows[i], in the order of i. */
 int td_ref_scatter_add(const td_call *call)
 {
     const td_view *ids = &call->in[0], *src = &call->in[1], *y = &call->out[0];
@@ -73,6 +75,7 @@ int td_ref_append(const td_call *call)
     const td_view *x = &call->in[TD_APPEND_NEW], *buffer = &call->out[0];
     int64_t        axis = call->attrs->i[0], slots = buffer->dim[axis], index[TD_MAX_RANK];
 
+    /* % slots: in a ring, tokens continue at the front */
     for (int64_t row = 0; row < buffer->dim[0]; row++)
         if (!has_room(call, row))
             return TD_ERANGE;

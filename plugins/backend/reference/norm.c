@@ -19,6 +19,7 @@ int td_ref_softmax(const td_call *call)
     const td_view *x = &call->in[0], *y = &call->out[0];
     int64_t        width = td_ref_last(x);
 
+    /* relative to the largest, so that nothing overflows */
     for (int64_t r = 0; r < rows_of(x); r++) {
         double top = -INFINITY, sum = 0;
         for (int64_t k = 0; k < width; k++)
@@ -62,6 +63,7 @@ static double mean_of(const td_view *x, int64_t row)
     return sum / (double)width;
 }
 
+/* r of a row */
 static double reciprocal_root(const td_view *x, int64_t row, double mean, double eps)
 {
     int64_t width = td_ref_last(x);
@@ -79,6 +81,7 @@ static int norm(const td_call *call, bool centre, const td_view *means, const td
     const td_view *y = td_ref_out(call, 0);
     int64_t        width = td_ref_last(x);
 
+    /* the statistics may be wanted without y */
     for (int64_t r = 0; r < rows_of(x); r++) {
         double mean = centre ? mean_of(x, r) : 0,
                root = reciprocal_root(x, r, mean, call->attrs->f[0]);
@@ -109,6 +112,7 @@ static void norm_grad_row(const td_call *call, int64_t r, const td_view *means, 
     int64_t        width = td_ref_last(x);
     double         mean = means ? td_ref_read(means, r) : 0, sum = 0, dot = 0;
 
+    /* both sums over the row first: every dx depends on them */
     for (int64_t k = 0; k < width; k++) {
         double g = td_ref_read(dy, r * width + k),
                n = (td_ref_read(x, r * width + k) - mean) * root;
@@ -154,6 +158,7 @@ int td_ref_rope(const td_call *call)
 
     for (int64_t r = 0; r < rows_of(x); r++)
         for (int64_t e = 0; e < half; e++) {
+            /* r counts [B, H, T]; an angle's row, [B, T] */
             int64_t angle = (r / (heads * length) * length + r % length) * half + e,
                     n = r * 2 * half + e;
             double c = td_ref_read(&call->in[1], angle), s = td_ref_read(&call->in[2], angle);

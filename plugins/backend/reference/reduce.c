@@ -36,6 +36,7 @@ int td_ref_max(const td_call *call)
     return 0;
 }
 
+/* Forwards, or from the end with i[1]. */
 int td_ref_cumsum(const td_call *call)
 {
     const td_view *x = &call->in[0], *y = &call->out[0];
@@ -62,6 +63,7 @@ static bool before(const td_view *x, int64_t row, int64_t i, int64_t j)
     return p > q || (p == q && i < j);
 }
 
+/* Values and places of the k largest of each row, ties from the left. */
 int td_ref_topk(const td_call *call)
 {
     const td_view *x = &call->in[0], *values = td_ref_out(call, 0), *places = td_ref_out(call, 1);

@@ -55,6 +55,7 @@ static inline int64_t td_ref_offset(const td_view *v, const int64_t *index, int 
     return offset;
 }
 
+/* The element at `offset`, in elements of its own dtype. */
 static inline double td_ref_get(const td_view *v, int64_t offset)
 {
     switch (v->dtype) {

@@ -198,6 +198,22 @@ static int64_t read_chunk(reader *r, char *out, td_error *error)
 
 /* ---- lines ----------------------------------------------------------------------------------- */
 
+/* Room for another chunk behind the unread bytes. */
+static int grow(reader *r, td_error *error)
+{
+    size_t room = r->room * 2 + CHUNK;
+    char  *grown;
+    if (r->room - r->end >= CHUNK)
+        return 0;
+    grown = realloc(r->buffer, room);
+    if (!grown)
+        return td_fail(error, TD_ENOMEM, "%s:%lld: no memory for a line", r->path,
+                       (long long)r->line + 1);
+    r->buffer = grown;
+    r->room = room;
+    return 0;
+}
+
 /* Read more plain bytes behind the unread ones. */
 static int fill(reader *r, td_error *error)
 {
@@ -214,15 +230,8 @@ static int fill(reader *r, td_error *error)
                        "it into several %s",
                        r->path, (long long)r->line + 1, r->whole ? "file" : "line", LINE_LIMIT,
                        r->whole ? "files" : "lines");
-    if (r->room - r->end < CHUNK) {
-        size_t room = r->room * 2 + CHUNK;
-        char  *grown = realloc(r->buffer, room);
-        if (!grown)
-            return td_fail(error, TD_ENOMEM, "%s:%lld: no memory for a line", r->path,
-                           (long long)r->line + 1);
-        r->buffer = grown;
-        r->room = room;
-    }
+    if (grow(r, error))
+        return TD_ENOMEM;
     int64_t n = read_chunk(r, r->buffer + r->end, error);
     if (n < 0)
         return (int)n;
@@ -361,6 +370,7 @@ static bool blank(const char *line, size_t size)
     return size == 0;
 }
 
+/* Lines that are blank or skipped, and empty documents, do not end the loop. */
 int reader_next(reader *r, const char **text, size_t *size, td_error *error)
 {
     for (;;) {

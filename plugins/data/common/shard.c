@@ -70,6 +70,7 @@ static int check_documents(shard *s)
             return -1;
         s->tokens += size;
     }
+    /* one boundary more than documents: the end */
     if (load64(s->idx + HEADER + 20 * s->documents) != s->documents)
         return -1;
     return (uint64_t)s->tokens * (unsigned)s->width == s->bin_size ? 0 : -1;
@@ -212,6 +213,7 @@ int64_t shard_find(const shard *s, int64_t token)
 
 static const char *const ends[] = { ".bin", ".len", ".idx" }; /* in the order of shard_finish */
 
+/* Open a file of the shard under its temporary name. */
 static FILE *create(const shard_writer *w, const char *end, td_error *error)
 {
     char name[4200];
@@ -311,6 +313,7 @@ int shard_add(shard_writer *w, const int32_t *ids, int64_t count, int64_t bytes,
                : 0;
 }
 
+/* The layout is in shard.h. A failed fwrite is found by settle's ferror. */
 static void write_index(const shard_writer *w, FILE *f)
 {
     int64_t       n = w->documents, at = 0, boundaries = n + 1, version = 1;

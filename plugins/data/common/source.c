@@ -74,6 +74,7 @@ static bool match(const char *pattern, const td_services *services, int flags, g
            !glob(shipped, flags, NULL, found);
 }
 
+/* All files of several patterns. *found is valid after a failure, too: globfree may follow. */
 static int expand(const data_source *s, td_strings patterns, const td_services *services,
                   glob_t *found, td_error *error)
 {
@@ -116,6 +117,7 @@ typedef struct list {
     size_t count, room;
 } list;
 
+/* Append a file to the list. */
 static int add_path(list *l, const data_source *s, int part, const char *pattern, const char *path,
                     td_error *error)
 {

@@ -182,7 +182,25 @@ static int add_document(void *arg, const char *text, size_t size)
     return p->count == BLOCK || p->bytes >= BLOCK_BYTES ? flush(p) : 0;
 }
 
-/* Make the shard at `path` from all documents of the part. */
+/* All documents of the part into the writer's files. */
+static int write_shard(preparation *p, const text_config *c, const data_source *s, int part,
+                       const char *path)
+{
+    /* ids of two bytes if they fit: half the file, half the reading */
+    int     code = shard_create(&p->writer, path, p->in->special.vocab_size <= 65536, p->error);
+    int64_t bad = c->max_bad_lines;
+    if (!code)
+        code = text_each(c, s, part, p->in->services, &bad, add_document, p, p->error);
+    p->writer.skipped = c->max_bad_lines - bad;
+    int last = flush(p); /* after a failure, too: it frees the block */
+    code = code ? code : last;
+    if (!code)
+        code = shard_finish(&p->writer, p->error);
+    shard_abandon(&p->writer); /* does nothing if it was finished */
+    return code;
+}
+
+/* Make the shard at `path`, and report it. */
 static int make(const text_config *c, const data_source *s, int part, const td_data_in *in,
                 const char *path, td_error *error)
 {
@@ -196,17 +214,7 @@ static int make(const text_config *c, const data_source *s, int part, const td_d
     in->services->log(in->services, TD_LOG_INFO, "preparing %s of '%s' in '%s'",
                       part == PART_TRAIN ? "the training text" : "the held-out text", s->name,
                       in->cache);
-    /* ids of two bytes if they fit: half the file, half the reading */
-    int     code = shard_create(&p->writer, path, in->special.vocab_size <= 65536, error);
-    int64_t bad = c->max_bad_lines;
-    if (!code)
-        code = text_each(c, s, part, in->services, &bad, add_document, p, error);
-    p->writer.skipped = c->max_bad_lines - bad;
-    int last = flush(p); /* after a failure, too: it frees the block */
-    code = code ? code : last;
-    if (!code)
-        code = shard_finish(&p->writer, error);
-    shard_abandon(&p->writer); /* does nothing if it was finished */
+    int code = write_shard(p, c, s, part, path);
     if (!code)
         in->services->log(in->services, p->tokens ? TD_LOG_INFO : TD_LOG_WARN,
                           "prepared '%s': %lld tokens%s", s->name, (long long)p->tokens,

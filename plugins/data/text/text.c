@@ -54,6 +54,7 @@ static const text_source *source_at(const text_config *c, size_t i)
     return (const text_source *)c->sources.at + i;
 }
 
+/* Rules for one source, and against those before it. */
 static int check_source(const text_config *c, size_t i, td_error *error)
 {
     const text_source *s = source_at(c, i);
@@ -158,6 +159,7 @@ static int set_shares(state *s, td_error *error)
         total += weight_of(s, i);
     for (int64_t i = 0; i < s->count; i++) {
         sum += weight_of(s, i);
+        /* the last ends at the block's end, whatever rounding made of the sum */
         s->ends[i] = i + 1 == s->count ? ORDER_BLOCK : (int64_t)(sum / total * ORDER_BLOCK + 0.5);
         if (s->ends[i] <= (i ? s->ends[i - 1] : 0))
             return td_fail(error, TD_ECONFIG,
@@ -185,6 +187,7 @@ static void close_text(void *state_)
     free(s);
 }
 
+/* NULL: no memory. */
 static state *new_state(const text_config *c, const td_data_in *in)
 {
     size_t count = c->sources.count;

@@ -2,8 +2,8 @@
 // EMNLP 2018 (arXiv 1808.06226).
 //
 // The library throws and logs on its own terms. Here every call into it is guarded, so that no
-// exception crosses into C, and its messages become ours: what was tried, on which file, and what to
-// do.
+// exception crosses into C, and its messages become ours: what was tried, on which file, and what
+// to do.
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -87,8 +87,8 @@ std::string words(const sentencepiece::util::Status &status)
     return at == text.npos ? text : text.substr(at + 2);
 }
 
-// SentencePiece would block on a pipe, and fails on a directory without saying why. errno stays 0 if
-// only the kind of file is wrong.
+// SentencePiece would block on a pipe, and fails on a directory without saying why. errno stays 0
+// if only the kind of file is wrong.
 int check_file(const char *path, td_error *error)
 {
     struct stat st;
@@ -113,15 +113,16 @@ int refuse(const char *path, const sentencepiece::util::Status &status, td_error
 
 const char *const mode_names[] = { "[R]", "[S]", "[X]" };
 
-// The id of `piece`, -1 if the model has none: PieceToId returns unk for a piece that it does not know.
+// The id of `piece`, -1 if the model has none: PieceToId returns unk for a piece that it does not
+// know.
 int32_t piece_id(const processor &p, const std::string &piece)
 {
     int id = p.PieceToId(piece);
     return id >= 0 && p.IdToPiece(id) == piece ? id : -1;
 }
 
-// The model's own sentinels, as many as have evenly spaced ids: td_special describes no others. T5's
-// count downwards, so the step may be -1.
+// The model's own sentinels, as many as have evenly spaced ids: td_special describes no others.
+// T5's count downwards, so the step may be -1.
 void find_sentinels(const processor &p, td_special *out)
 {
     auto own = [&p](int32_t k) { return piece_id(p, "<extra_id_" + std::to_string(k) + ">"); };
@@ -194,8 +195,8 @@ int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t
     });
 }
 
-// Decoding a span drops the space before its first word, as SentencePiece does for a whole text. Ids
-// after the pieces stand for no text, and SentencePiece would refuse them.
+// Decoding a span drops the space before its first word, as SentencePiece does for a whole text.
+// Ids after the pieces stand for no text, and SentencePiece would refuse them.
 int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64_t room,
                td_error *error)
 {
@@ -239,8 +240,8 @@ int fingerprint(void *state, uint64_t *out, td_error *error)
     });
 }
 
-// Write to a temporary file and rename it: under `path` there is always a whole model, the old or the
-// new one. fsync comes before, or a crash could leave the new name on an empty file.
+// Write to a temporary file and rename it: under `path` there is always a whole model, the old or
+// the new one. fsync comes before, or a crash could leave the new name on an empty file.
 int save(const char *path, const std::string &model, td_error *error)
 {
     std::string temporary = std::string(path) + ".tmp";
@@ -273,9 +274,9 @@ int report_pieces(const td_train_in *in, const std::string &model, const td_serv
     return 0;
 }
 
-// One thread, and a fixed seed in train(): the same text always makes the same model. Byte pieces for
-// rare characters, and no normalization or added spaces, make it lossless. Ids are T5's: 0 pad, also
-// used as <s>, 1 eos, 2 unk.
+// One thread, and a fixed seed in train(): the same text always makes the same model. Byte pieces
+// for rare characters, and no normalization or added spaces, make it lossless. Ids are T5's: 0 pad,
+// also used as <s>, 1 eos, 2 unk.
 std::unordered_map<std::string, std::string> settings(const config *c, const td_train_in *in)
 {
     return {

@@ -1,5 +1,5 @@
-// sentences.h - the text that a model is trained on: the lines of files, cut where SentencePiece would
-// drop them.
+// sentences.h - the text that a model is trained on: the lines of files, cut where SentencePiece
+// would drop them.
 //
 // SentencePiece pulls sentences one by one, so files of any size are read in blocks.
 #ifndef TD_TOKENIZER_SENTENCEPIECE_SENTENCES_H
@@ -70,8 +70,8 @@ class sentences final : public sentencepiece::SentenceIterator
 
     const char *name() const { return in_->files[next_ - 1]; }
 
-    // Append a block of text, or a newline at the end of a file, which ends its last sentence. False: no
-    // more files, or an error.
+    // Append a block of text, or a newline at the end of a file, which ends its last sentence.
+    // False: no more files, or an error.
     bool read()
     {
         char block[longest];
@@ -117,8 +117,8 @@ class sentences final : public sentencepiece::SentenceIterator
         return longest; // not UTF-8
     }
 
-    // Take the next sentence. SentencePiece reserves U+2585 and drops any sentence that contains it, so
-    // cut there too, and lose only the character.
+    // Take the next sentence. SentencePiece reserves U+2585 and drops any sentence that contains
+    // it, so cut there too, and lose only the character.
     void take()
     {
         static constexpr std::string_view ends("\n\r\0", 3), reserved("\xE2\x96\x85");
