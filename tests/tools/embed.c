@@ -36,9 +36,9 @@ static void setup(void)
 
 TestSuite(embed, .init = setup, .fini = prefix_close);
 
-/* The example of the essay, as a file: from its first #include to the line that compiles it. */
+/* The example of the essay, as a file: from its first #include to the line after it. */
 #define EXAMPLE(name)                                                                        \
-    "sed -n '/^ \\*     #include/,/^ \\*     cc /{/^ \\*     cc /d;s/^ \\* \\{0,5\\}//;p}' " \
+    "sed -n '/^ \\*     #include/,/^ \\* Build/{/^ \\* Build/d;s/^ \\* \\{0,5\\}//;p}' "       \
     "%1$s/prefix/include/tandem/embed.h > %1$s/" name
 
 Test(embed, the_example_of_the_header_compiles)

@@ -13,6 +13,7 @@
  *
  *     static int show(void *arg, const td_training_step *s)
  *     {
+ *         (void)arg;
  *         printf("step %lld: loss %.3f\n", (long long)s->step, s->loss);
  *         return 0;
  *     }
