@@ -5,9 +5,15 @@
 
 #define EMBED TANDEM_SOURCE "/tests/fixtures/embed/embed.c"
 #define PKG_CONFIG "PKG_CONFIG_PATH=$(dirname $(find %1$s/prefix -name tandem-embed.pc)) pkg-config"
+/* A library under the address sanitizer wants its runtime in the program, too. */
+#ifdef __SANITIZE_ADDRESS__
+#define SANITIZE "-fsanitize=address,undefined"
+#else
+#define SANITIZE ""
+#endif
 /* compiler flags; the loader finds the library where it was installed */
 #define FLAGS                                                                 \
-    "$(" PKG_CONFIG " --cflags --libs tandem-embed) -Wl,-rpath,$(" PKG_CONFIG \
+    SANITIZE " $(" PKG_CONFIG " --cflags --libs tandem-embed) -Wl,-rpath,$(" PKG_CONFIG \
     " --variable=libdir tandem-embed)"
 #define STRICT \
     "-Wall -Wextra -Wpedantic -Wno-unused-parameter -Wno-missing-field-initializers -Werror"
@@ -30,6 +36,7 @@ static const char config[] =
 
 static void setup(void)
 {
+    setenv("CXXFLAGS", SANITIZE, 1); /* what CMake builds with */
     prefix_open("embed");
     write_scratch("model.cfg", config);
 }
