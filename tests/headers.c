@@ -23,8 +23,8 @@ static void each_header(const char *compiler, const char *options, const char *t
     char command[2000];
     snprintf(command, sizeof command,
              "command -v %s >/dev/null || exit 0; cd " INCLUDE " && for h in $(find tandem -name "
-             "'*.h'); do (echo \"#include \\\"$h\\\"\"; %s) | %s %s " STRICT
-             " - || { echo \"in $h\"; exit 1; }; done",
+             "'*.h'); do (echo \"#include \\\"$h\\\"\"; %s) | %s " STRICT
+             " %s - || { echo \"in $h\"; exit 1; }; done",
              compiler, then, compiler, options);
     cr_expect_eq(sh(command), 0, "%s", command);
 }
@@ -67,8 +67,7 @@ Test(headers, options_have_the_type_of_their_field)
     }
 }
 
-/* ---- what the comments of the headers say
- * ----------------------------------------------------- */
+/* ---- what the comments of the headers say ---------------------------------------------------- */
 
 Test(headers, have_an_example_each)
 {
@@ -81,14 +80,11 @@ Test(headers, have_an_example_each)
  * forgets the comments fails here. */
 Test(headers, comments_name_what_exists)
 {
-    static const char names[] = "grep -oE '\\b(td|TD)_[A-Za-z0-9_]*[A-Za-z0-9]\\b' | sort -u";
-    char              command[2000];
-    snprintf(command, sizeof command,
-             "cd " INCLUDE
-             " && d=$(mktemp -d) && find tandem -name '*.h' | xargs cat > $d/all.h && "
-             "%s < $d/all.h > $d/named && cc -w -fpreprocessed -dD -E -P $d/all.h | %s > $d/there && "
-             "comm -23 $d/named $d/there > $d/missing; cat $d/missing; n=$(wc -l < $d/missing); "
-             "rm -r $d; test $n -eq 0",
-             names, names);
+    const char *command =
+        "names() { grep -oE '\\b(td|TD)_[A-Za-z0-9_]*[A-Za-z0-9]\\b' \"$1\" | sort -u; }; "
+        "cd " INCLUDE " && d=$(mktemp -d) && find tandem -name '*.h' | xargs cat > $d/all.h && "
+        "cc -w -fpreprocessed -dD -E -P $d/all.h > $d/code.h && names $d/all.h > $d/named && "
+        "names $d/code.h > $d/there && comm -23 $d/named $d/there > $d/missing; cat $d/missing; "
+        "test -s $d/there -a ! -s $d/missing; code=$?; rm -r $d; exit $code";
     cr_expect_eq(sh(command), 0, "%s", command);
 }

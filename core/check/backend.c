@@ -34,6 +34,7 @@ static void check_memory(td_check *c, const td_backend *b, void *state)
     char  sent[BYTES], back[BYTES];
     void *memory = b->allocate(state, BYTES);
     MUST(c, memory, "allocate returns NULL for %d bytes", BYTES);
+    /* one alone would make half of the copies go through the wrong memory */
     MUST(c, !b->upload == !b->download, "it has one of upload and download: give it both or none");
     for (int k = 0; k < BYTES; k++)
         sent[k] = (char)(k * 7 + 1);
@@ -82,6 +83,7 @@ static void open_backend(td_check *c, void *argument)
     td_error          e = { 0 };
     MUST(c, !b->open(part->config, td_check_services(c, 2), &state, &e), "open fails: %s",
          td_check_error(&e));
+    /* NULL is allowed here: what cannot be had does not leak */
     memory = b->allocate(state, 999);
     if (memory)
         b->release(state, memory, 999);

@@ -19,6 +19,7 @@ static void check_sums(td_check *c, const td_comm *m, void *state, int size)
              !m->all_reduce(state, wide, 0, TD_F64, &e), /* nothing to add is no error */
          "all_reduce fails: %s", td_check_error(&e));
     for (int k = 0; k < 3; k++)
+        /* exact comparison: a sum in any order is exact here */
         if ((double)narrow[k] != size * contributed[k] || wide[k] != size * contributed[k])
             td_check_finding(c,
                              "all_reduce over %d processes that contribute %g each yields %g in "

@@ -165,6 +165,7 @@ static void check_held_out(td_check *c, const source *s, int64_t k)
     int64_t     n = s->plugin->held_out(s->state, k);
     if (!name || !*name)
         td_check_finding(c, "source %lld has no name", (long long)k);
+    /* 20 will do: held-out parts may be large, and records are made alike */
     for (int64_t i = 0; i < n && i < 20; i++) {
         td_record r = { 0 };
         td_error  e = { 0 };

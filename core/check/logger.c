@@ -30,6 +30,8 @@ static void write_steps(td_check *c, const td_part *part, const char *directory,
     void            *state = logger_opened(c, part, directory, resume ? from : 0, &code);
     MUST(c, !code, "it cannot be opened in the directory of a run");
     for (int64_t k = from; k < to; k++) {
+        /* a quote in a name, NaN, infinity, the largest and the smallest magnitudes, a clock's
+         * reading */
         td_metric m[] = { { "train/loss", 3.5 - (double)k, false },
                           { "train/tokens_per_second", 1e5, true },
                           { "evaluate/a \"quoted\" name/nll", k % 3 ? 1e-300 : NAN, false },
@@ -39,6 +41,7 @@ static void write_steps(td_check *c, const td_part *part, const char *directory,
         if (l->flush && k % 4 == 3) /* as before a checkpoint, in the middle of a run */
             MUST(c, !l->flush(state, &e), "flush fails: %s", td_check_error(&e));
     }
+    /* a step may have no metrics at all */
     MUST(c, !l->write(state, to, NULL, 0, &e), "write fails without metrics: %s",
          td_check_error(&e));
     if (l->flush)
@@ -62,6 +65,7 @@ static int64_t lines_of(const char *path)
     size_t  size = 0;
     char   *text = td_file_read(path, &size, NULL);
     int64_t lines = 0;
+    /* a zero byte: binary */
     for (size_t k = 0; text && !memchr(text, 0, size) && k < size; k++)
         lines += text[k] == '\n';
     free(text);
@@ -128,6 +132,7 @@ static int write_nowhere(td_check *c, const td_part *part, const char *file)
     td_error         e = { 0 };
     int              code;
     void            *state = logger_opened(c, part, file, 0, &code);
+    /* each of the three may be the one that notices, as files are often opened late */
     if (code)
         return code;
     code = l->write(state, 1, &m, 1, &e);

@@ -10,8 +10,10 @@
 #include "check/op_case.h"
 #include "tandem/layers.h"
 
+/* A case's build: x are its inputs, o its option; returns the one tensor that is looked at. */
 #define BUILD(name) static td_tensor *name(td_graph *g, td_tensor **x, int64_t o)
 
+/* Emit an op of one input that has no function in ops.h. */
 static td_tensor *emit(const char *op, td_tensor *x, int n_attrs, const int64_t *i, double f0)
 {
     td_attrs   a;
@@ -53,8 +55,11 @@ BINARY_BUILD(less) BINARY_BUILD(equal) BINARY_BUILD(matmul)
 {
     return td_affine(x[0], -1.75, 0.5);
 }
+/* The condition is detached: gradients go to the chosen values alone. */
 BUILD(build_where) { return td_where(td_less(td_detach(x[0]), td_scalar(g, 0)), x[0], x[1]); }
+/* Of a transposed tensor, as nobody copies a dense one. */
 BUILD(build_copy) { return emit("copy", td_transpose(x[0], 0, 1), 0, 0, 0); }
+/* The gradient is 1, not 1 + e^x; differences would tell, so the case is flat. */
 BUILD(build_detach) { return td_add(x[0], td_detach(td_exp(x[0]))); }
 BUILD(build_permute) { return td_exp(td_permute(x[0], (const int[]){ 2, 0, 1 })); }
 BUILD(build_pad) { return td_pad(x[0], (int)o, 2, 1); }
@@ -62,6 +67,7 @@ BUILD(build_slice) { return td_exp(td_slice(x[0], (int)o, 1, td_dim(x[0], (int)o
 BUILD(build_concat) { return td_concat(x, 3, (int)o); }
 BUILD(build_sum) { return td_sum_axes(x[0], o); }
 BUILD(build_max) { return td_max(x[0], (int)o); }
+/* The option: the axis, and from bit 2 on whether to sum from the end. */
 BUILD(build_cumsum) { return td_cumsum(x[0], (int)(o & 3), o >> 2); }
 BUILD(build_topk) { return td_topk(x[0], o, 0); }
 BUILD(build_iota) { return td_mul(x[0], td_iota(g, TD_REAL, o)); }
@@ -78,20 +84,24 @@ BUILD(build_expand)
     return td_expand(x[0], dims);
 }
 
+/* Ids twice and not at all. */
 BUILD(build_gather) { return td_gather(x[0], ints(g, (const double[]){ 0, 4, 2, 2, 1, 4 }, 2, 3)); }
 
+/* With and without something to add to. */
 BUILD(build_scatter)
 {
     return td_scatter_add(ints(g, (const double[]){ 0, 4, 2, 2, 1, 4 }, 2, 3), x[0], o ? x[1] : 0,
                           5);
 }
 
+/* A product with the summand that the planner would fold in. */
 BUILD(build_product_sum)
 {
     td_tensor *in[] = { x[0], x[1], x[2] };
     return td_emit(g, "matmul", in, 3, 0);
 }
 
+/* Operands that only strides describe. */
 BUILD(build_transposed)
 {
     return td_matmul(td_transpose(x[0], -1, -2), td_transpose(x[1], -1, -2));
@@ -127,6 +137,7 @@ BUILD(build_activation) { return td_activate(x[0], (td_activation)o); }
 BUILD(build_glu) { return td_glu(x[0], x[1], (td_activation)o); }
 BUILD(build_rms) { return td_rms_norm(x[0], o ? x[1] : 0, 1e-6); }
 BUILD(build_layer) { return td_layer_norm(x[0], o > 0 ? x[1] : 0, o > 1 ? x[2] : 0, 1e-5); }
+/* Angles as inputs: without gradients, as rope has none for them. */
 BUILD(build_rope) { return td_rope(x[0], td_detach(td_cos(x[1])), td_detach(td_sin(x[2]))); }
 
 /* Rope with constant angles, as models have them: only x has a gradient. */
@@ -163,10 +174,13 @@ BUILD(build_cross_entropy) { return cross_entropy(g, x, o & 1 ? 0.01 : 0, o & 2 
 
 /* ---- attention: rows of two packed examples and padding -------------------------------------- */
 
+/* Two rows of 7 tokens: segments (0 is padding), which tokens are input, and places in the
+ * example. */
 static const double segments[] = { 1, 1, 1, 1, 2, 2, 0, 1, 1, 2, 2, 2, 2, 2 };
 static const double inputs[] = { 1, 1, 0, 0, 1, 0, 0, 1, 0, 1, 1, 1, 0, 0 };
 static const double indices[] = { 0, 1, 2, 3, 0, 1, 6, 0, 1, 0, 1, 2, 3, 4 };
 
+/* Options of build_attend, to be combined. */
 enum {
     CAUSAL = 1,
     SEGMENTS = 2,
@@ -184,6 +198,8 @@ BUILD(build_attend)
 {
     td_mask m = { .causal = o & CAUSAL, .self = o & SELF, .window = o & WINDOW ? 3 : 0 };
     td_bias b = { 0 };
+    /* one tensor for queries and keys, as in self-attention: the graph must not confuse the
+     * inputs */
     if (o & SEGMENTS)
         m.q_segment = m.k_segment = ints(g, segments, 2, 7);
     if (o & INPUTS_)
@@ -246,6 +262,7 @@ BUILD(build_moment)
     return o ? td_mul(v, td_output(v, 1)) : v;
 }
 
+/* p and m after the update; bit 0 opens the gate, bit 1: decay lr^2. */
 BUILD(build_adafactor)
 {
     td_tensor *in[] = { x[0],
@@ -262,6 +279,7 @@ BUILD(build_adafactor)
     return td_concat(parts, 2, 0);
 }
 
+/* From a transposed value, into a dense state. */
 BUILD(build_assign)
 {
     return td_assign(x[0], td_exp(td_transpose(x[1], 0, 1)), td_scalar(g, (double)o));
@@ -295,6 +313,7 @@ BUILD(build_append_integers)
 /* Every op that takes integers, side by side. */
 BUILD(build_integers)
 {
+    /* rows of 3 all through, so that the results can be joined; some of them wrap around */
     td_tensor *a = ints(g, (const double[]){ 3, -7, 0, 11, 2147483647, -5 }, 2, 3),
               *b = ints(g, (const double[]){ 5, -2, 0 }, 1, 3);
     td_tensor *parts[] = { td_add(a, b),
@@ -319,6 +338,8 @@ BUILD(build_integers)
 }
 
 #define ALL_MASKS (CAUSAL | SEGMENTS | INPUTS_ | INDICES | SELF | WINDOW)
+/* One operand: a matrix and a single element. Two: equal dims, broadcast to both sides, against a
+ * scalar, of other ranks. Kernels have a path of its own for each. */
 /* clang-format off */
 #define UNARY_CASES(name, low, high) \
     { #name, "3x5", low, high, build_##name, 0, false }, \

@@ -138,6 +138,7 @@ static void compare_nan(td_check *c, const attempt *a, devices *d)
         return;
     want = td_op_result(c, &nan, &d->lowered);
     have = td_op_result(c, &nan, &d->plain);
+    /* root 1, which is output 0; the sum of all outputs is NaN in any case */
     for (size_t i = want.first[1]; i < want.first[2]; i++)
         if (isnan(want.at[i]) && !isnan(have.at[i])) {
             td_check_finding(c,

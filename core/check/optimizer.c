@@ -109,6 +109,7 @@ static void lab_open_with(lab *l, td_check *c, int real, int threads, double cli
                           const td_group_rule *rule)
 {
     td_error e = { 0 };
+    /* only what td_model_update reads is set */
     *l = (lab){ .check = c,
                 .device = td_check_device(c, real, threads),
                 .variables = td_variables_new() };
@@ -193,6 +194,7 @@ static double descend(td_check *c, double rate, int64_t steps)
     lab_open_with(&l, c, TD_F64, 1, 0, &still);
     first = bowl(&l, 1);
     for (int64_t k = 0; k < steps; k++) {
+        /* a rate that falls to 0 lets optimizers settle whose steps have a fixed length (Lion) */
         bowl(&l, 1);
         update(&l, rate * (double)(steps - k) / (double)steps, k + 1, INFINITY);
     }
@@ -321,6 +323,7 @@ void td_check_clip(td_check *c)
     const double limit = 0.125;
     lab          clipped, scaled;
     float        a[SHAPES * LARGEST] = { 0 }, b[SHAPES * LARGEST] = { 0 };
+    /* one lab clips; the other gets gradients that are scaled beforehand */
     lab_open(&clipped, c, TD_F64, 1, limit);
     lab_open(&scaled, c, TD_F64, 1, 0);
     /* three updates: an optimizer that forgets clip in one of its moments may hide it in the
@@ -401,6 +404,7 @@ void td_check_update_shapes(td_check *c)
     /* float on 2 threads: odd shapes meet pieces here */
     lab_open(&wide, c, TD_F64, 1, 1);
     lab_open(&narrow, c, TD_F32, 2, 1);
+    /* few steps: rounding errors of both precisions grow with each */
     steps(&wide, 0, 3);
     steps(&narrow, 0, 3);
     values_of(&wide, a);

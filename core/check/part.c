@@ -164,6 +164,7 @@ static bool configured(td_check *c, td_part *out)
     const td_experiment *x = c->experiment;
     const td_part        parts[] = { x->model,     x->loss, x->optimizer, x->schedule,
                                      x->tokenizer, x->data, x->backend,   x->comm };
+    /* a part may be nested in another: an attention in the model */
     for (size_t k = 0; !found && k < sizeof parts / sizeof *parts; k++)
         found = find_in(&parts[k], c->plugin);
     for (size_t k = 0; !found && k < x->n_loggers; k++)
@@ -206,6 +207,7 @@ static void fill_rest(td_check *c, const td_plugin *p, char *config, int fill)
         memset(set + o.offset, true, size_of(o.type));
     for (size_t k = 0; k < p->config_size; k++)
         if (!set[k])
+            /* the option rows say what is whose; all the rest is nobody's */
             config[k] = (char)fill;
 }
 

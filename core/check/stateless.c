@@ -197,6 +197,7 @@ static void split_once(td_check *c, const td_part *part, const td_record *r, con
     int            code = l->split(part->config, r, &in, &one, &e);
     if (code) {
         td_check_failure(c, "split", code, &e);
+        /* a pair may be too short for an objective; a run of the length it asked for may not */
         if (b)
             td_check_finding(c,
                              "split refuses a run of %lld tokens, the length that bounds asks for: "

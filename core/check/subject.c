@@ -18,6 +18,7 @@ void td_sentences(td_sentence out[2])
         { { 3, 7, 2, 9 }, { 4, 10, 5 }, 4, 3, 0 },
         { { 8, 3 }, { 6, 2, 9, 4, 7 }, 2, 5, 0 },
     };
+    /* the first is longer in what is given, the second in what is predicted */
     memcpy(out, two, sizeof two);
 }
 
@@ -167,6 +168,7 @@ static td_subject subject_of(td_check *c, const td_plugin *architecture, const t
     s.gives = !(((const td_loss *)(const void *)loss)->flags & TD_LOSS_NOTHING_GIVEN);
     snprintf(s.label, sizeof s.label, "in %s with %s%s%s", architecture->name, loss->name,
              c->variant ? ", " : "", c->variant ? c->varied : "");
+    /* asked of the plugin: a name other than vocab_size is as good */
     s.vocab = ((const td_architecture *)(const void *)architecture)
                   ->vocab_size(s.model.architecture.config);
     MUST(c, s.vocab >= TD_VOCAB,
@@ -366,6 +368,7 @@ void td_scramble(td_subject *s)
         td_variable *v = td_variables_at(s->variables, i);
         uint64_t     stream = td_random_stream(v->name);
         for (int64_t n = 0; v->kind == TD_VARIABLE_PARAM && n < v->count; n++) {
+            /* from -0.7 to 0.9, not centred: a mean of 0 hides a forgotten bias */
             double x = (float)(td_random_uniform(3, stream, (uint64_t)n) * 1.6 - 0.7);
             if (s->device.backend->real == TD_F64)
                 ((double *)v->memory)[n] = x;

@@ -178,6 +178,7 @@ static void round_trip(td_check *c, const td_check_tokenizer *t, const char *tex
 /* One code point as UTF-8; the bytes written. */
 static int put_utf8(char *out, uint32_t x)
 {
+    /* 7, 11, 16 and 21 bits: the first byte counts those that follow, each of which has 6 */
     if (x < 0x80) {
         out[0] = (char)x;
         return 1;
@@ -225,6 +226,7 @@ static void round_trip_bytes(td_check *c, const td_check_tokenizer *t)
         for (int i = 0; i < k; i++)
             text[i] = (char)td_random_below(4, (uint64_t)k, (uint64_t)i, 256);
         round_trip(c, t, text, k, "random bytes");
+        /* after the run of k bytes, the byte k alone */
         text[0] = (char)k;
         round_trip(c, t, text, 1, "one byte");
     }

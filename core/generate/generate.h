@@ -1,7 +1,8 @@
 /* generate.h - prompts in, answers out: rows that finish make room for new ones.
  *
- * What a prompt gets is a function of the model, the options, the seed and the prompt's number, not
- * of how many prompts are answered at the same time, nor beside which.
+ * Random numbers are functions of the seed, the prompt's number and the token's, so an answer does not
+ * depend on its company. One thing still does: the cpu backend computes products of fewer than 8
+ * rows by another kernel, so logits of small and large batches agree to rounding only.
  */
 #ifndef TD_GENERATE_GENERATE_H
 #define TD_GENERATE_GENERATE_H

@@ -1,9 +1,9 @@
 /* autograd.c - reverse-mode differentiation: each op's vjp emits ops of the same vocabulary.
  *
  * The gradients are nodes like any other, so a backend needs to know nothing of a backward pass.
- * The nodes of the forward pass are walked from the loss back to the first one. When the walk comes
- * to a node, every reader of it has added what flows back through it, since readers come later in
- * the order.
+ * The nodes of the forward pass are walked from the loss back to the first one. Readers come later
+ * in the list than what they read, so by the time the walk reaches a node, all gradients that flow
+ * into it have been added up.
  *
  * With recompute, a marked layer keeps nothing but its inputs for the backward pass: its nodes are
  * emitted once more (their *twins*) before its gradients, which then read the twins. The planner
@@ -19,7 +19,7 @@
 typedef struct walk {
     td_graph_full *g;
     int32_t        n;     /* nodes of the forward pass: those that exist before the walk */
-    bool          *needs; /* by node: its gradient is asked for, or leads to one that is */
+    bool          *needs; /* by node: a gradient asked for depends on it */
     td_tensor   ***grads; /* by node: a gradient for each output, or NULL */
 } walk;
 
@@ -101,7 +101,7 @@ static void check_states(td_graph_full *g, const td_node *x, int32_t from)
         for (int k = 0; k < g->nodes[i]->n_in; k++) {
             const td_value *v = g->nodes[i]->in[k];
             const td_node  *state = v ? td_state_of(v) : NULL;
-            /* only the states that the gradient reads: the gradient of a sum reads none */
+            /* only states that the gradient itself reads matter: that of a sum reads none */
             if (state && state->written > x->index)
                 td_graph_fail(&g->base,
                               "the gradient of '%s' needs the state '%s' as it was before it was "
@@ -125,7 +125,8 @@ static void refuse_gradient(td_graph_full *g, const td_node *x, int k, const td_
     td_text_free(&should);
 }
 
-/* Check what a vjp hook, perhaps a stranger's, has emitted, and pass it on to the inputs. */
+/* Check what the vjp hook emitted, which may be third-party code, and add it to the inputs'
+ * gradients. */
 static void take_gradients(walk *w, td_node *x, const bool *need, td_tensor *const *grad_in)
 {
     for (int k = 0; k < x->n_in && !w->g->error.code; k++) {
@@ -153,7 +154,7 @@ static void differentiate(walk *w, td_node *x)
     }
     for (int k = 0; k < x->n_out; k++)
         out[k] = again ? &twin_of(&x->out[k], x->region)->t : &x->out[k].t;
-    /* the gradient's nodes belong to the same place in the model as their op */
+    /* errors in the gradient should name the op's place in the model */
     w->g->scopes[w->g->depth].path = x->path;
     x->op->vjp(in, x->n_in, out, w->grads[x->index], &x->attrs, need, grad_in);
     check_states(w->g, x, from);
@@ -167,7 +168,7 @@ static void walk_back(walk *w, int32_t from)
         td_node *x = w->g->nodes[i];
         if (x->kind != TD_NODE_OP || !w->needs[i] || !w->grads[i])
             continue;
-        /* the first node of a layer that the walk meets, coming from its end */
+        /* the walk enters a layer from its end: recompute it before its first gradient */
         if (w->g->options.recompute && x->region && x->region != region && !x->twin) {
             region = x->region;
             recompute(w, region);
@@ -206,7 +207,7 @@ int td_gradients(td_graph *graph, td_tensor *loss, td_tensor *const *wrt, size_t
         return td_fail(error, TD_ENOMEM, "out of memory while differentiating");
     find_needs(&w, wrt, n);
     emit_gradients(&w, loss);
-    /* a gradient of zero is NULL: the caller may leave out all that would follow from it */
+    /* NULL, not zeros, where nothing flows: the caller can skip all that would follow */
     for (size_t k = 0; k < n; k++) {
         const td_value *v = td_value_of(wrt[k]);
         grads[k] = w.grads[v->node->index] ? w.grads[v->node->index][v->slot] : NULL;

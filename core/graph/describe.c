@@ -5,7 +5,7 @@
 #include "graph/internal.h"
 
 /* Whether the node reads a table of parameters with one row per word. Scatters of the backward pass
- * are not counted: in a product with one-hot rows no gradient of these is needed. */
+ * are left out: only the forward pass is asked for. */
 static bool looks_up(const td_node *n, int64_t vocabulary)
 {
     const td_node *table = n->kind == TD_NODE_OP && !n->backward && td_node_is(n, "gather")

@@ -4,9 +4,9 @@
 
 #include "graph/graph.h"
 
-/* FLOPs of the forward pass's embedding lookups, if they were products of one-hot rows with the
- * table: some papers count them so; td_graph_flops counts none, since rows are only copied. A
- * parameter is taken for a vocabulary table by its first dim, whatever its name. */
+/* FLOPs of the forward pass's embedding lookups, counted as products of one-hot rows with the
+ * table, as some papers do; td_graph_flops counts none, since rows are only copied. A vocabulary
+ * table is recognized by its first dim, whatever its name. */
 double td_graph_lookups(const td_graph *, int64_t vocabulary);
 
 #endif

@@ -21,7 +21,7 @@ void td_print_dims(td_text *out, int dtype, int rank, const int64_t *dims)
     td_text_print(out, "]");
 }
 
-/* What a node is called: by its own name if it has one, else by its op's. */
+/* A node's own name if it has one, else its op's. */
 static const char *title(const td_node *n)
 {
     switch (n->kind) {

@@ -1,8 +1,8 @@
-/* emit.c - one more node: the op is found, its inputs are checked, its shapes inferred, and what
- * can be had without a new node is not emitted.
+/* emit.c - add a node: find the op, check its inputs, infer its shapes, and avoid the node if there
+ * is an equal one or a simpler way.
  *
- * Ops come from strangers too. What the rest of the code relies on (shapes, outputs that share an
- * input's memory) is checked here, once, for every op alike.
+ * Ops come from third-party modules too. What the rest of the code relies on (shapes, outputs that
+ * share an input's memory) is checked here, once, for every op alike.
  */
 #include <assert.h>
 #include <stdarg.h>
@@ -12,7 +12,7 @@
 #include "graph/internal.h"
 #include "tandem/ops.h"
 
-/* What was asked for. */
+/* The node that was asked for. */
 typedef struct request {
     const td_op      *op;
     td_tensor *const *in;
@@ -28,8 +28,9 @@ static const td_op *find_op(td_graph_full *g, const char *name)
     if (op)
         return op;
     op = (const td_op *)(const void *)td_registry_find(g->registry, TD_OP_KIND, name, &e);
+    /* if the map cannot take it, the registry is asked again */
     if (op)
-        td_map_set(g->ops, name, (void *)(uintptr_t)op); /* if it fails, it is found again */
+        td_map_set(g->ops, name, (void *)(uintptr_t)op);
     else
         td_graph_refuse(&g->base, e.text);
     return op;
@@ -59,7 +60,7 @@ static td_tensor *refuse_count(td_graph_full *g, const request *r)
                        : refuse(g, r, "takes %d to %d inputs, not %d", low, high, r->n);
 }
 
-/* The error tensor if an input is one, or cannot be an input; NULL if all is well. */
+/* NULL if the inputs are valid, else the error tensor. */
 static td_tensor *check_inputs(td_graph_full *g, const request *r)
 {
     if (r->n < r->op->min_inputs || r->n > r->op->max_inputs)
@@ -71,7 +72,7 @@ static td_tensor *check_inputs(td_graph_full *g, const request *r)
         if (r->in[k] && r->in[k]->graph != &g->base)
             return refuse(g, r, "input %d is a tensor of another graph", k);
     }
-    /* whether others may be missing is the op's own affair; its hooks may rely on this one */
+    /* the op's infer hook decides which others may be missing, and may rely on this one */
     return r->op->min_inputs && !r->in[0] ? refuse(g, r, "input 0 is missing") : NULL;
 }
 
@@ -129,8 +130,8 @@ static int infer(td_graph_full *g, const request *r, td_shape *shape)
 
 /* ---- equal nodes ----------------------------------------------------------------------------- */
 
-/* Over pointers: inputs are merged themselves, so equal tensors are the same one. The hash orders
- * nothing, so addresses that change from run to run change no result. */
+/* Pointers identify inputs, since equal nodes have been merged. They differ from run to run, but
+ * the hash orders nothing, so no result depends on them. */
 static uint64_t hash_of(const request *r)
 {
     uint64_t             h = (uint64_t)(uintptr_t)r->op;
@@ -158,8 +159,7 @@ static bool is_equal(const td_node *x, uint64_t hash, const request *r)
     return true;
 }
 
-/* A node that computes the same already. One that read a state which was written to since computed
- * something else. */
+/* An existing node that computes the same. One whose state has been written to since does not. */
 static td_node *find_equal(td_graph_full *g, uint64_t hash, const request *r)
 {
     for (td_node *x = g->bucket[hash % TD_BUCKETS]; x; x = x->next)
@@ -207,7 +207,7 @@ static td_node *find_or_append(td_graph_full *g, const request *r, const td_shap
 {
     uint64_t  hash = hash_of(r);
     td_node **bucket = &g->bucket[hash % TD_BUCKETS];
-    /* two effects are two, however equal */
+    /* an effect happens as often as it is emitted */
     td_node  *n = r->op->flags & TD_OP_EFFECT ? NULL : find_equal(g, hash, r);
     if (n)
         return n;
@@ -236,7 +236,7 @@ td_tensor *td_graph_emit(td_graph *graph, const char *name, td_tensor *const *in
     n_out = infer(g, &r, shape);
     if (n_out < 0)
         return &g->error_node->out[0].t;
-    /* recomputation and lowering want these very nodes, where they stand in the order */
+    /* recomputation and lowering need a new node, at the end of the list */
     other = g->unique ? NULL : td_simplify(g, r.op, in, n, r.attrs, shape);
     if (other)
         return other;
@@ -244,7 +244,7 @@ td_tensor *td_graph_emit(td_graph *graph, const char *name, td_tensor *const *in
     return node ? &node->out[0].t : td_graph_out_of_memory(g);
 }
 
-/* An error tensor has any output that is asked for, so that plugins need no checks. */
+/* An error tensor returns itself for any output, so plugins need no checks. */
 td_tensor *td_graph_output(td_tensor *first, int index)
 {
     td_node *n = td_value_of(first)->node;

@@ -1,8 +1,8 @@
 /* flops.c - what a graph computes, counted node by node: forward and backward, dense and visible.
  *
  * Two questions, one way of counting. td_graph_flops describes a graph on one batch, phase by
- * phase. td_graph_cost prepares a training run, which wants the FLOPs of each batch: all but the
- * masks is counted once, and a batch costs as much as looking at its masks.
+ * phase. td_graph_cost prepares a training run, which needs the FLOPs of each batch: all but the
+ * masks is counted once, so a batch costs no more than a look at its masks.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -15,14 +15,14 @@
 
 typedef bool used_outputs[TD_MAX_OUTPUTS];
 
-/* attend and attend_grad; a stranger's op of such a name has no inputs to look at */
+/* attend and attend_grad */
 static bool has_mask(const td_node *n)
 {
     return !strncmp(n->op->plugin.name, "attend", 6) && n->n_in > TD_ATTEND_K_INDEX;
 }
 
-/* The shares of pairs that were worked out for a batch. Layers share their masks, so a few entries
- * serve the whole model; a model with more kinds of masks is only slower. */
+/* Shares of visible pairs that are known for a batch. Layers share their masks, so a few entries
+ * serve the whole model; one with more kinds of masks is only slower. */
 typedef struct shares {
     const td_batch *batch;
     int             count;
@@ -38,7 +38,7 @@ static double visible_share(shares *s, const td_node *n)
     double pairs;
     if (!has_mask(n))
         return 1;
-    /* looking at a mask takes a walk along the batch, comparing two takes none */
+    /* counting pairs walks along the batch, comparing two masks does not */
     for (int i = 0; i < s->count; i++)
         if (td_same_mask(s->at[i].node, n))
             return s->at[i].pairs;
@@ -71,7 +71,7 @@ static void find_used(const td_graph_full *g, td_tensor *const *roots, size_t n,
     }
 }
 
-/* Add what the node computes; nothing if nobody needs it. `share`: of visible pairs. */
+/* Add the node's FLOPs, or nothing if nobody needs it. `share`: of visible pairs. */
 static void add_node(const td_node *n, const bool *used, double share, td_flops *sum)
 {
     td_tensor *in[TD_MAX_INPUTS] = { NULL }, *out[TD_MAX_OUTPUTS] = { NULL };
@@ -85,7 +85,7 @@ static void add_node(const td_node *n, const bool *used, double share, td_flops 
         return;
     for (int k = 0; k < n->n_in; k++)
         in[k] = n->in[k] ? &n->in[k]->t : NULL;
-    /* ops that leave out outputs that are not wanted see these as NULL, and count less */
+    /* unused outputs are NULL: an op that does not compute them counts less */
     if (n->op->flops)
         n->op->flops(in, n->n_in, out, &n->attrs, share, &f);
     else
@@ -95,8 +95,8 @@ static void add_node(const td_node *n, const bool *used, double share, td_flops 
     sum->elementwise += f.elementwise;
 }
 
-/* Forward FLOPs are those of the roots that were emitted before any gradient; the rest is backward,
- * what was computed again included. */
+/* Forward FLOPs are those that the forward roots need; the rest is backward, recomputation
+ * included. */
 static void count(const td_graph_full *g, shares *s, used_outputs *all, used_outputs *forward,
                   td_flops_phases *out)
 {
@@ -144,10 +144,10 @@ void td_graph_flops(const td_graph *graph, td_tensor *const *roots, size_t n, co
 struct td_masked {
     const td_node *node;   /* one of the nodes that have the mask */
     double         scores; /* FLOPs of all of them, if every pair were visible */
-    int32_t       *room;   /* for those of its integers that the graph computes; NULL: none are */
+    int32_t       *room;   /* for integers that the graph computes; NULL: there are none */
 };
 
-/* The entry of the node's mask, a new one if it is the first with it. */
+/* The entry of the node's mask, added if there is none yet. */
 static struct td_masked *masked(td_cost *c, const td_node *n)
 {
     for (size_t k = 0; k < c->n_masks; k++)

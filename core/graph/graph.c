@@ -1,7 +1,7 @@
 /* graph.c - a graph's life and scopes, and the host's table behind tandem/graph.h.
  *
- * Plugins see a td_graph: a pointer to the table at the end of this file, through which they call
- * all else. So a module needs no symbol of tandem when it is linked.
+ * Plugins see a td_graph, which points to the table at the end of this file; every call goes
+ * through that table, so a module needs no tandem symbol at link time.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ td_graph *td_graph_new(td_registry *registry, td_variables *variables,
     g->leaves = td_map_new();
     g->inputs = td_map_new();
     g->scopes[0] = (td_scope){ "", "" };
-    /* node 0: what building goes on with after an error, so that plugins need no checks */
+    /* node 0: its output is what every failed call returns, so plugins need no checks */
     if (g->arena && g->ops && g->leaves && g->inputs)
         g->error_node = td_node_new(g, TD_NODE_ERROR, 0, 1);
     if (g->error_node)
@@ -67,8 +67,8 @@ static const char *joined(td_graph_full *g, const char *left, const char *right)
     return text ? text : ""; /* out of memory: the next node reports it */
 }
 
-/* Whether there is room for one more scope. Past the limit td_pop leaves scopes too early, but the
- * graph is refused by then. */
+/* Past the limit, td_pop leaves scopes too early; the graph has its error by then, so it does not
+ * matter. */
 static bool has_room(td_graph *graph)
 {
     if (td_full_of(graph)->depth + 1 < TD_SCOPES)
@@ -110,7 +110,7 @@ static void pop(td_graph *graph)
 
 static const char *path(td_graph *g) { return td_full_of(g)->scopes[td_full_of(g)->depth].path; }
 
-/* Regions do not nest: a layer in a layer ends the region of the outer one. */
+/* Regions do not nest: a layer inside another ends the outer one's region. */
 static void mark(td_graph *graph, int begin)
 {
     td_graph_full *g = td_full_of(graph);

@@ -26,7 +26,7 @@
 #include "tandem/kind/batch.h"
 #include "tandem/kind/op.h"
 
-/* Bytes of an element. Not of TD_REAL: only a graph knows what that is. */
+/* Bytes of an element; not for TD_REAL, which only a graph can resolve. */
 size_t td_dtype_size(int dtype);
 bool   td_has_dims(const td_tensor *, int dtype, int rank, const int64_t *dims);
 
@@ -38,7 +38,7 @@ typedef struct td_variables td_variables;
 typedef enum td_variable_kind {
     TD_VARIABLE_PARAM, /* trained, saved, in the order of declaration */
     TD_VARIABLE_GRAD,  /* where the gradients of micro-batches are summed */
-    TD_VARIABLE_STATE  /* all else that a run keeps: an optimizer's moments, a cache */
+    TD_VARIABLE_STATE  /* anything else that a run keeps: an optimizer's moments, a cache */
 } td_variable_kind;
 
 typedef struct td_variable {
@@ -99,8 +99,8 @@ td_tensor *td_graph_variable(td_graph *, td_variable *);
 /* The graph's input of this name; NULL: it has none. */
 td_tensor *td_graph_find_input(const td_graph *, const char *name);
 
-/* Emit d loss / d wrt[i], for a scalar loss; grads[i] is NULL where nothing flows. What the
- * gradients read must not be written to before them: emit writes to states afterwards. */
+/* Emit d loss / d wrt[i] for a scalar loss; grads[i] is NULL where nothing flows. States that the
+ * forward pass reads must not be written to before this: emit such writes afterwards. */
 int td_gradients(td_graph *, td_tensor *loss, td_tensor *const *wrt, size_t n, td_tensor **grads,
                  td_error *error);
 
@@ -122,7 +122,7 @@ typedef struct td_cost {
     struct td_masked *masks;    /* scores, of which a batch's mask shows a share */
     size_t            n_masks;
 } td_cost;
-/* td_cost_free *out also after an error. */
+/* td_cost_free(out) is due even after an error. */
 int    td_graph_cost(const td_graph *, td_tensor *const *roots, size_t n, td_cost *out,
                      td_error *error);
 double td_cost_of(const td_cost *, const td_batch *);

@@ -32,7 +32,7 @@ typedef enum td_node_kind {
     TD_NODE_VARIABLE,
     TD_NODE_INPUT,
     TD_NODE_CONSTANT,
-    TD_NODE_ERROR /* one per graph: stands for all that could not be built */
+    TD_NODE_ERROR /* one per graph: stands for everything that could not be built */
 } td_node_kind;
 
 struct td_node {
@@ -76,7 +76,7 @@ typedef struct td_graph_full {
     int              depth;
     int32_t          region, regions; /* the current marked layer, 0: none; how many there were */
     bool             backward;        /* gradients are being emitted */
-    bool             unique;          /* every node is a new one: for recomputation and lowering */
+    bool             unique; /* never reuse or simplify a node: for recomputation and lowering */
     td_node         *bucket[TD_BUCKETS];
     td_aux           aux[TD_AUX];
     size_t           n_aux;
@@ -135,12 +135,12 @@ void       td_graph_carry_on(td_tensor *shown, td_tensor *value);
 
 /* ---- simplify.c, numbers.c, mask.c, dump.c --------------------------------------------------- */
 
-/* A tensor that equals the node that was asked for without needing it; NULL: the node is needed. */
+/* A tensor that equals the requested node, so that it need not be emitted; NULL: there is none. */
 td_tensor *td_simplify(td_graph_full *, const td_op *, td_tensor *const *in, int n,
                        const td_attrs *, const td_shape *);
 
-/* An element of what follows from a batch and constants by moving, adding and scaling; false: it
- * depends on something else. */
+/* Compute one element of a tensor on the host, if it follows from a batch and constants by moving,
+ * adding and scaling; false: it depends on something else. */
 bool td_number_at(const td_value *, int64_t flat, const td_batch *, double *out);
 
 /* Share of query-key pairs that an attention node's rule shows; 1 where the batch cannot tell.

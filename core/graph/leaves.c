@@ -1,7 +1,7 @@
 /* leaves.c - nodes without inputs: variables, constants, inputs.
  *
- * A leaf is found again rather than made twice: asking for a parameter by its name is how layers
- * share a weight, and equal constants (masks, tables) of many layers are one.
+ * Leaves are never duplicated: asking for a parameter by the same name is how layers share a
+ * weight, and equal constants (masks, tables) of many layers are one node.
  */
 #include <stdio.h>
 #include <string.h>
@@ -47,8 +47,8 @@ static td_shape shape_of(const td_graph *graph, int dtype, const int64_t *dims, 
     return s;
 }
 
-/* False after an error, if there can be no leaf of this shape. `what` it is, and its `name` or
- * NULL, are for the message. */
+/* Refuse a shape that no leaf can have, and return false. `what` and `name` (or NULL) are for the
+ * message. */
 static bool check_leaf(td_graph *graph, const char *what, const char *name, const td_shape *s)
 {
     td_error e = { 0 };
@@ -59,7 +59,7 @@ static bool check_leaf(td_graph *graph, const char *what, const char *name, cons
     return false;
 }
 
-/* One node per variable, however often it is used: gradients of all uses meet there. */
+/* One node per variable, so that the gradients of all its uses are added up there. */
 td_tensor *td_graph_variable(td_graph *graph, td_variable *v)
 {
     return td_graph_leaf(graph, v->name, v);
@@ -108,7 +108,7 @@ static td_tensor *variable(td_graph *graph, const char *name, int kind, const td
         return td_graph_fail(graph,
                              "the name of %s '%.300s' is longer than %zu bytes with its scope",
                              what, name, sizeof full - 1);
-    /* variables outlive the graph: one that was built wrongly must not leave any behind */
+    /* variables outlive the graph: a graph with an error must not leave any behind */
     if (g->error.code || !check_variable(graph, what, full, s))
         return &g->error_node->out[0].t;
     v = td_variables_add(g->variables, full, kind, s->dim, s->rank, init, initial);
@@ -188,7 +188,7 @@ td_tensor *td_graph_input(td_graph *graph, const char *name, int dtype, const in
 
     if (!check_leaf(graph, "input", name, &s))
         return &g->error_node->out[0].t;
-    /* one array of the batch fills it, however many layers ask for it */
+    /* one array of the batch serves all who ask for it */
     if (n && td_has_dims(&n->out[0].t, s.dtype, rank, dims))
         return &n->out[0].t;
     if (n) {

@@ -78,7 +78,7 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
     return td_infer_same(in, n, a, out, error);
 }
 
-/* An op of its own, which a backend may fuse; one that does not runs the lowering. */
+/* A separate op, so that a backend may fuse it; others run the lowering. */
 static void vjp(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[0] };

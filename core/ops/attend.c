@@ -67,7 +67,7 @@ static int check_rule(td_tensor *const *in, td_error *error)
 
 static bool is_or_one(int64_t dim, int64_t wanted) { return dim == wanted || dim == 1; }
 
-/* What is added to the scores: a table by distance, or any tensor that broadcasts over rows and
+/* Terms added to the scores: a table by distance, or a tensor that may broadcast over rows and
  * heads. */
 static int check_bias(td_tensor *const *in, td_error *error)
 {
@@ -178,7 +178,7 @@ static td_tensor *as_key(td_tensor *x) /* [B, T] -> [B, 1, 1, T] */
     return td_reshape(x, dims, 4);
 }
 
-/* The index that was given, [B, T], or 0, 1, .. for every row, [1, T]. */
+/* The index input, [B, T], or if absent 0, 1, .. for every row, [1, T]. */
 static td_tensor *index_or_count(td_tensor *index, td_graph *g, int64_t length)
 {
     int64_t dims[] = { 1, length };

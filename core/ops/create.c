@@ -23,7 +23,7 @@ static int infer_iota(td_tensor *const *in, int n, const td_attrs *a, td_shape *
     return 1;
 }
 
-/* Writing a constant is no arithmetic. */
+/* Filling memory is not arithmetic. */
 static void no_flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                      double pairs, td_flops *f)
 {

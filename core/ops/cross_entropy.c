@@ -2,8 +2,8 @@
  * 2022) and label smoothing as T5X computes it.
  *
  * The gradients of hidden states and embedding are outputs of the forward op: a fused kernel goes
- * through the logits chunk by chunk and computes both while a chunk is there, so [N, V] never
- * exists. The lowering stores it.
+ * through the logits chunk by chunk and computes both while it has a chunk, so [N, V] never exists.
+ * The lowering stores it.
  */
 #include "define.h"
 

@@ -1,8 +1,8 @@
 /* grouped.c - products of rows with the matrix of their group: mixtures of experts, where each
  * token goes through a few of many matrices (Gale et al., "MegaBlocks", 2022, without blocks).
  *
- * The two ops are each other's gradients. The lowering multiplies every row by every matrix, so it
- * is as slow as there are groups, and exact; it is there to define the result.
+ * The two ops are each other's gradients. The lowering multiplies every row by every matrix: slow,
+ * but it defines the result.
  */
 #include "define.h"
 

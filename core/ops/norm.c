@@ -109,7 +109,7 @@ static int infer_norm_grad(td_tensor *const *in, int n, int parameters, td_shape
         return td_fail(error, TD_EGRAPH,
                        "the gradient and the input must be reals of the same dims, the weight as "
                        "long as their last axis");
-    /* w may be absent; the gradient of a bias needs no bias, so there is no input for it */
+    /* w may be absent; a bias is not needed for any gradient, so it is not an input */
     for (int k = 3; k < n; k++)
         if (!is_column(in[k], in[1]))
             return td_fail(error, TD_EGRAPH, "statistic %d must have one entry for each row",

@@ -87,7 +87,7 @@ TD_DEFINE_OP(td_op_adamw_step, "adamw_step", TD_STEP_INPUTS, TD_STEP_INPUTS, "on
 
 /* ---- Adafactor, not factored ----------------------------------------------------------------- */
 
-/* The moment lies in the memory of its input; the sum is a tensor of its own. */
+/* The moment lies in the memory of its input; the sum is a new tensor. */
 static int infer_moment(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
@@ -118,7 +118,7 @@ TD_DEFINE_OP(td_op_adafactor_moment, "adafactor_moment", TD_MOMENT_INPUTS, TD_MO
              "second moment of Adafactor", .flags = TD_OP_EFFECT, .inplace = { 1 + TD_MOMENT_V },
              .infer = infer_moment, .lower = lower_moment);
 
-/* A momentum is there exactly if b1 > 0. */
+/* There is a momentum if and only if b1 > 0. */
 static int infer_adafactor(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                            td_error *error)
 {

@@ -12,7 +12,7 @@
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
-/* An alias may have one itself: a lowering's result may be lowered, or folded, in turn. */
+/* Follows a chain: the result of a lowering may itself be lowered or folded. */
 td_value *td_plan_resolve(td_plan *p, td_value *v)
 {
     for (td_value *next; (next = td_plan_node(p, v->node)->alias[v->slot]) != NULL;)
@@ -133,7 +133,7 @@ static void set_out(td_plan *p, td_kernel_call *c, int k, const td_place *place)
     keep_alive(p, place->storage);
 }
 
-/* The workspace depends on all operands, so it is asked for last; it lives for this call alone. */
+/* The workspace depends on all operands, so it comes last; it lives for this call only. */
 static void finish_call(td_plan *p, td_kernel_call *c)
 {
     size_t bytes = c->kernel->workspace ? c->kernel->workspace(&c->call) : 0;
@@ -151,7 +151,7 @@ td_place td_plan_copy(td_plan *p, const td_place *from, const td_node *why)
 
     memcpy(t.dim, from->view.dim, sizeof t.dim);
     to.view = td_view_dense(t.dtype, t.rank, t.dim);
-    /* whoever asks looks at the view only, so the storage may stay the source's */
+    /* only the view is looked at, so the storage may remain the source's */
     if (p->asking)
         return to;
     c = kernel ? new_call(p, kernel, NULL) : NULL;
@@ -268,8 +268,9 @@ static bool is_state(const td_node *n, int k)
     return false;
 }
 
-/* What the call writes to where input v is not in a state's memory. A copy of a state would take
- * the write in its stead; a value that is no state is copied, as others may read it unchanged. */
+/* What the call writes to where input v is not in a state's memory. A copy of a state would receive
+ * the write instead of the state; a value that is not a state is copied, since others may still
+ * read it. */
 static td_place written_copy(td_plan *p, td_node *n, td_value *v, const td_place *place)
 {
     const td_node *state = td_state_of(v);
@@ -353,7 +354,7 @@ static bool accepts(td_plan *p, td_node *n, const td_kernel *kernel, uint64_t fl
 }
 
 /* The call of `kernel` as if it had these flags; false if it refuses. Out of memory returns true:
- * p->error is set, and no other kernel would do better. */
+ * p->error is set, and trying another kernel is pointless. */
 static bool plan_call(td_plan *p, td_node *n, const td_kernel *kernel, uint64_t flags)
 {
     td_place        in[TD_MAX_INPUTS];

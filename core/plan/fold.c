@@ -1,8 +1,8 @@
 /* fold.c - sums that a product can start from: y = x + a b is one call that begins with x.
  *
  * Residual connections and the accumulation of gradients over micro-batches have this form, so they
- * cost no pass over memory of their own. Which ops can start from a summand is in their td_op:
- * accumulate_in and accumulate_out.
+ * cost no pass over memory of their own. An op declares that it can start from a summand in its
+ * td_op: accumulate_in and accumulate_out.
  */
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* layout.c - strides: which movements are views, and which layout an output gets.
  *
- * Axes with a single entry have strides too, but these address nothing: two views that differ only
- * there are the same, and neither is less dense for it.
+ * Axes with a single entry have strides too, but these address nothing: views that differ only
+ * there count as the same, and as dense.
  */
 #include <string.h>
 
@@ -44,8 +44,8 @@ bool td_view_same(const td_view *a, const td_view *b)
 }
 
 /* Match one run of old axes with the run of new axes that it fills, from axes *a and *b leftwards;
- * both end up left of their run. The old axes must lie evenly, each continuing the one to its
- * right: only then is there a stride for every new axis. */
+ * both end up left of their run. Each of the old axes must continue the one to its right: only then
+ * is there a stride for every new axis. */
 static bool reshape_run(const td_view *v, const td_tensor *to, int *a, int *b, td_view *out)
 {
     int64_t old_size = v->dim[*a], new_size = to->dim[*b], stride = v->stride[*a];
@@ -97,11 +97,11 @@ td_view td_view_like(const td_view *like, const td_tensor *dims)
         return v;
     for (int k = 0; k < v.rank; k++) {
         if (like->dim[k] > 1 && like->stride[k] == 0)
-            return v; /* an expanded axis has no place in the order */
+            return v; /* an expanded axis (stride 0) has no place in the order */
         order[k] = k;
     }
     /* sort axes by stride, largest first. Stable, and axes of one entry stay where they are: a
-     * dense view gives a dense one */
+     * dense view yields a dense one */
     for (int i = 1; i < v.rank; i++)
         for (int j = i; j > 0; j--) {
             int p = order[j - 1], q = order[j];

@@ -1,7 +1,7 @@
 /* place.c - storages: which may share memory, and where in the arena each of them lies.
  *
  * All calls are planned; only then is it known who reads what last. Merging goes by lifetimes, so
- * its order matters: each merge lengthens the lifetime of the storage that is left.
+ * its order matters: each merge lengthens the lifetime of the storage that remains.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -15,7 +15,8 @@ static void merge(td_plan *p, int32_t from, int32_t into)
 {
     td_storage *a = &p->storages[from], *b = &p->storages[into];
     assert(from != into && a->same_as == from && b->same_as == into);
-    assert(a->kind == TD_STORAGE_ARENA); /* other kinds have memory that somebody else knows */
+    assert(a->kind ==
+           TD_STORAGE_ARENA); /* others have memory that code outside the plan points to */
     a->same_as = into;
     b->first = a->first < b->first ? a->first : b->first;
     b->last = a->last > b->last ? a->last : b->last;
@@ -122,7 +123,8 @@ static history *histories(const td_plan *p)
     for (int32_t i = 0; h && i < p->n_calls; i++) {
         const td_kernel_call *c = p->calls[i];
         for (int k = 0; k < c->call.n_in; k++)
-            if (c->in[k] >= 0 && !(k == 0 && is_assign(c))) /* an assign does not read its state */
+            if (c->in[k] >= 0 &&
+                !(k == 0 && is_assign(c))) /* assign overwrites its state without reading it */
                 h[c->in[k]].last_read = i;
         for (int k = 0; k < c->call.n_out; k++)
             if (c->out[k] >= 0)
@@ -146,7 +148,8 @@ static bool is_written_while(const td_plan *p, int32_t state, const td_storage *
 }
 
 /* Whether the value that call `i` assigns may be computed in the state's own memory from the start:
- * it is all of the state, and nobody reads what the state held before once this is overwritten. */
+ * it is all of the state, and nobody reads the state's old content once the value begins to
+ * overwrite it. */
 static bool may_compute_there(const td_plan *p, int32_t i, const int32_t *last_write,
                               const history *h)
 {
@@ -156,14 +159,14 @@ static bool may_compute_there(const td_plan *p, int32_t i, const int32_t *last_w
 
     if (value->kind != TD_STORAGE_ARENA || p->storages[state].kind != TD_STORAGE_VARIABLE)
         return false;
-    /* the assigned value must be what its storage holds in the end, and fill it */
+    /* the value must be the last thing written to its storage, and fill it */
     if (last_write[root] > i || !is_whole(p, from, c->in_offset[1], &c->call.in[1]) ||
         !td_view_is_dense(&c->call.in[1]) || p->storages[from].count != value->count)
         return false;
     if (c->in_offset[0] || p->storages[state].count != value->count ||
         !td_view_same(&c->call.in[0], &c->call.in[1]))
         return false;
-    /* the old content must have been read by the time that the value begins */
+    /* all reads of the old content must come before the value is written */
     if (h[state].last_read > value->first ||
         (h[state].last_read == value->first && !reads_as_summand(p, value->first, state, root)))
         return false;
@@ -186,7 +189,7 @@ static void merge_assigned(td_plan *p, const int32_t *last_write)
 {
     history *h = histories(p);
     if (!h)
-        return; /* correct without it, only slower */
+        return; /* without it the plan is correct, only slower */
     for (int32_t i = 0; i < p->n_calls; i++) {
         td_kernel_call *c = p->calls[i];
         int32_t         value;
@@ -195,7 +198,7 @@ static void merge_assigned(td_plan *p, const int32_t *last_write)
         c->dropped = is_there(p, c);
         if (c->dropped || is_gated(c) || !may_compute_there(p, i, last_write, h))
             continue;
-        /* who reads the value reads the state's memory from now on */
+        /* readers of the value read the state's memory from now on */
         value = td_storage_root(p, c->in[1]);
         if (h[c->in[0]].last_read < p->storages[value].last)
             h[c->in[0]].last_read = p->storages[value].last;
@@ -211,7 +214,7 @@ void td_plan_merge_storages(td_plan *p)
 {
     int32_t *last_write = calloc((size_t)p->n_storages + 1, sizeof *last_write);
     if (!last_write)
-        return; /* correct without it, only larger */
+        return; /* without it the plan is correct, only larger */
     merge_accumulators(p, last_write);
     merge_assigned(p, last_write);
     merge_elementwise(p);
@@ -235,7 +238,7 @@ static int larger_first(const void *a, const void *b)
     return p->index < q->index ? -1 : 1;
 }
 
-/* What the search for gaps reads of a storage, packed: the search is quadratic in their number. */
+/* Only what the search for gaps reads, packed, since that search is quadratic. */
 typedef struct placed {
     size_t  offset, end;
     int32_t first, last; /* calls */
@@ -286,8 +289,8 @@ static void pack_arena(td_plan *p, by_size *order, placed *list)
     }
 }
 
-/* Inputs and constants must survive from one run to the next, and plans take turns in the arena: so
- * these lie in memory of the plan's own, one after the other. */
+/* Inputs and constants must survive other plans' runs in the shared arena, so they lie in memory
+ * that belongs to the plan, one after the other. */
 static void pack_own(td_plan *p)
 {
     for (int32_t i = 0; i < p->n_storages; i++) {

@@ -13,7 +13,7 @@
 
 /* ---- liveness -------------------------------------------------------------------------------- */
 
-/* Somebody reads this output. Counted, since a fold needs to know of a second reader. */
+/* Counts readers as well: a sum can be folded into a product only if it has no second reader. */
 static void make_live(td_plan *p, const td_node *n, int slot)
 {
     td_node_plan *np = td_plan_node(p, n);
@@ -136,7 +136,7 @@ static void take_view(td_plan *p, td_node *n)
             to.view.stride[k] = from.view.stride[n->attrs.i[k]];
         }
     else if (td_node_is(n, "expand")) {
-        /* a stride of 0 reads the one entry again and again */
+        /* a stride of 0 reads the single entry repeatedly */
         for (int k = 0; k < t->rank; k++) {
             to.view.stride[k] = t->dim[k] == from.view.dim[k] ? from.view.stride[k] : 0;
             to.view.dim[k] = t->dim[k];
@@ -159,7 +159,7 @@ static void schedule(td_plan *p, td_node *n)
         take_view(p, n);
         return;
     }
-    /* a kernel may refuse the call: the next one is asked, the lowering comes last */
+    /* a kernel may refuse the call; then the next is asked, and the lowering comes last */
     while ((kernel = td_plan_kernel_of(p, n, kernel)) != NULL)
         if (td_plan_call(p, n, kernel))
             return;
@@ -186,14 +186,14 @@ static void place_roots(td_plan *p)
     }
 }
 
-/* A plan of no nodes yet; NULL: out of memory. */
+/* A plan without nodes; NULL: out of memory. */
 static td_plan *empty_plan(td_graph *graph, td_tensor *const *roots, size_t n,
                            const td_device *device)
 {
     td_plan *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;
-    /* first what td_plan_free reads */
+    /* td_plan_free reads the device */
     p->g = td_full_of(graph);
     p->device = *device;
     p->records = td_arena_new();
@@ -237,7 +237,7 @@ td_plan *td_plan_new(td_graph *graph, td_tensor *const *roots, size_t n, const t
         td_fail(error, TD_ENOMEM, "out of memory while planning the graph");
         return NULL;
     }
-    /* a graph that was built wrongly has error tensors in it: they are nothing to plan */
+    /* a graph with an error contains error tensors, which cannot be planned */
     if (!td_graph_error(graph, &p->error) && !td_plan_find_kernels(p, &p->error))
         plan_nodes(p);
     if (!p->error.code) {

@@ -22,7 +22,7 @@
 #include "graph/graph.h"
 #include "tandem/kind/backend.h"
 
-/* A backend that was opened, and what plans need beside it. Copied into each plan; all of it must
+/* An open backend, and what plans need besides. Copied into each plan; what it points to must
  * outlive them. */
 typedef struct td_device {
     const td_backend  *backend;

@@ -1,7 +1,7 @@
 /* records.c - the planner's records: of nodes, storages and calls; and the end of a plan.
  *
  * Planning fails in one way: p->error is set, and whoever loops over nodes stops. Until then code
- * goes on with stand-ins (no_node, storage 0), so it need not check every record that it asks for.
+ * goes on with stand-ins (no_node, storage 0) and need not check every record.
  */
 #include <assert.h>
 #include <stdarg.h>
@@ -63,8 +63,7 @@ int32_t td_plan_storage(td_plan *p, int kind, int dtype, int64_t count)
 {
     td_storage *s;
     assert(count >= 0);
-    /* the list moves as it grows: storages are known by index, and pointers to them are
-     * short-lived */
+    /* the list moves as it grows, so storages are known by index; keep no pointers to them */
     if (!td_plan_grow(p, &p->storages, p->n_storages, &p->storages_room, sizeof *p->storages))
         return 0;
     s = &p->storages[p->n_storages];
@@ -78,8 +77,7 @@ int32_t td_plan_storage(td_plan *p, int kind, int dtype, int64_t count)
     return p->n_storages++;
 }
 
-/* Chains are short, a handful of merges; compressing their paths would need a plan that is not
- * const. */
+/* Chains are a few merges long, so their paths are not compressed. */
 int32_t td_storage_root(const td_plan *p, int32_t s)
 {
     assert(s >= 0 && s < p->n_storages);
@@ -92,7 +90,7 @@ void td_plan_free(td_plan *p)
 {
     if (!p)
         return;
-    /* the arena is shared, and the caller's; variables are their set's */
+    /* not the arena, which is the caller's, nor variables, which belong to their set */
     if (p->own_memory)
         p->device.backend->release(p->device.state, p->own_memory, p->own_bytes);
     td_arena_free(p->records);

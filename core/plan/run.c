@@ -34,7 +34,7 @@ static int upload(td_plan *p, td_storage *s, td_error *error)
 }
 
 /* Whether elements of `dtype` may fill the input. Reals convert to each other, since the caller
- * need not know the graph's real type; integers do not, as a token id that became a real is a
+ * need not know the graph's real type; integers do not: a token id that turns into a real is a
  * bug. */
 static int check_input(const td_storage *s, const char *name, int dtype, int64_t count,
                        td_error *error)
@@ -134,7 +134,7 @@ static const void *fetch(td_plan *p, int64_t root, td_error *error)
     const char       *from = p->storages[td_storage_root(p, place->storage)].memory;
 
     from += (size_t)place->offset * size;
-    /* calls may still be queued, of which this root is the result */
+    /* the calls that compute this root may still be queued */
     if (b->sync && b->sync(p->device.state)) {
         td_fail(error, TD_EIO, "backend '%s' failed while running", b->plugin.name);
         return NULL;
@@ -189,7 +189,7 @@ static int find_memory(td_plan *p, char *arena, td_error *error)
         if (s->kind == TD_STORAGE_VARIABLE)
             s->memory = s->leaf->variable->memory;
         else if (s->kind == TD_STORAGE_ARENA)
-            s->memory = arena ? arena + s->offset : NULL; /* only empty tensors lie there then */
+            s->memory = arena ? arena + s->offset : NULL; /* NULL: only empty tensors lie there */
         else
             s->memory = (char *)p->own_memory + s->offset;
         if (s->kind == TD_STORAGE_VARIABLE && !s->memory)
@@ -208,7 +208,7 @@ static void *address(const td_plan *p, int32_t storage, int64_t offset, int dtyp
            offset * (int64_t)td_dtype_size(dtype);
 }
 
-/* Absent operands keep NULL, by which a kernel tells them. */
+/* Absent operands stay NULL, which is how a kernel recognizes them. */
 static void set_addresses(td_plan *p, td_kernel_call *c)
 {
     for (int k = 0; k < c->call.n_in; k++) {
@@ -245,7 +245,7 @@ static size_t largest_transfer(const td_plan *p)
     for (int32_t i = 0; i < p->n_storages; i++)
         if (p->storages[i].kind != TD_STORAGE_ARENA && p->storages[i].bytes > bytes)
             bytes = p->storages[i].bytes;
-    for (size_t k = 0; k < p->n_roots; k++) /* in double at most */
+    for (size_t k = 0; k < p->n_roots; k++) /* at most 8 bytes an element */
         if ((size_t)td_count(p->root_tensors[k]) * 8 > bytes)
             bytes = (size_t)td_count(p->root_tensors[k]) * 8;
     return bytes;
@@ -275,7 +275,7 @@ int td_plan_bind(td_plan *p, void *arena, td_error *error)
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-/* Inputs are used up by a run: a forgotten one is an error, not silently that of the last run. */
+/* A run uses up its inputs: one that was forgotten is an error, not silently the last run's. */
 static int take_inputs(td_plan *p, td_error *error)
 {
     for (int32_t i = 0; i < p->n_inputs; i++) {
@@ -297,7 +297,7 @@ static const char *status_text(int code)
         TD_STATUSES(X)
 #undef X
     default:
-        return "a code of the kernel's own";
+        return "an unknown code";
     }
 }
 
@@ -314,7 +314,7 @@ static const char *advice(int code)
     }
 }
 
-/* Names all that is known of the call: its operands' dims mostly tell what is wrong. */
+/* Lists the operands' dims, which usually show what is wrong. */
 static int call_failed(const td_plan *p, const td_kernel_call *c, int code, td_error *error)
 {
     const char *path = c->node ? c->node->path : "";
@@ -337,7 +337,7 @@ static int run_call(td_plan *p, td_kernel_call *c, td_error *error)
     return code ? call_failed(p, c, code, error) : 0;
 }
 
-/* The same, timed. Without the sync a call would be charged with the queue of those before it. */
+/* The same, timed. Without the sync a call would be charged for those queued before it. */
 static int profile_call(td_plan *p, td_kernel_call *c, td_error *error)
 {
     const td_backend *b = p->device.backend;
@@ -364,7 +364,7 @@ int td_plan_run(td_plan *p, td_error *error)
         if (!c->dropped)
             code = p->profile ? profile_call(p, c, error) : run_call(p, c, error);
     }
-    /* a queue reports its failures late: the run has succeeded only when all of it has */
+    /* a queue reports failures late: the run has succeeded only after this */
     if (!code && b->sync && b->sync(p->device.state))
         code = td_fail(error, TD_EIO, "backend '%s' failed while running", b->plugin.name);
     return code;
@@ -382,7 +382,7 @@ void td_plan_profile(td_plan *p, bool on)
     }
 }
 
-/* Of one run; attention counts as if its mask showed all pairs, as a plan knows no batch. */
+/* Of one run. Attention counts all pairs, since a plan does not know the batch's mask. */
 static double call_flops(const td_kernel_call *c)
 {
     const td_node *n = c->node;

@@ -108,12 +108,10 @@ static int with_data(td_session *s, bool open, td_error *error)
     const td_data *d = (const void *)s->x->data.plugin;
     char          *cache = td_path_join(s->x->run.dir, "cache");
     td_data_in     in;
-    int            code = cache ? open_tokenizer(s, error)
+    int            code = cache ? td_session_open_tokenizer(s, error)
                                 : td_fail(error, TD_ENOMEM, "out of memory while opening the data");
 
-    /* the shards' names contain it, so it must be known before they are looked for */
-    if (!code)
-        code = identify(s, s->tokenizer_id, error);
+    /* the shards' names contain the tokenizer's, so it is known by now */
     if (!code)
         code = td_make_directories(cache, error);
     in = data_in(s, cache);

@@ -81,7 +81,7 @@ int td_session_result(int code, td_error *error);
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
-/* Open the tokenizer alone, unless it is open. */
+/* Open the tokenizer alone, unless it is open, and set tokenizer_id. */
 int  td_session_open_tokenizer(td_session *, td_error *error);
 /* Open tokenizer and data source, unless they are; makes token shards that are missing. */
 int  td_session_open_data(td_session *, td_error *error);

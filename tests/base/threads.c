@@ -44,6 +44,18 @@ Test(threads, none_named_means_all_processors)
     td_pool_free(pool);
 }
 
+/* A plugin may pass any level: one that does not exist is taken for the most serious. */
+Test(threads, unknown_log_levels)
+{
+    td_journal        *log = td_log_new(TD_LOG_WARN);
+    td_pool           *pool = td_pool_new(1, log, NULL);
+    const td_services *s = td_pool_services(pool);
+    s->log(s, -1, "below %d", 0);
+    s->log(s, 99, "above %d", 0);
+    td_pool_free(pool);
+    td_log_free(log);
+}
+
 static void inner(void *argument, int64_t i, int thread) {}
 
 static void outer(void *argument, int64_t i, int thread) { td_parallel(argument, 3, inner, NULL); }

@@ -160,6 +160,20 @@ Test(load, files_are_counted)
     cr_expect_eq(errors.count, 1);
 }
 
+Test(load, a_chain_that_is_too_long)
+{
+    for (int k = 0; k < 17; k++) {
+        char name[16], text[40];
+        snprintf(name, sizeof name, "%d.cfg", k);
+        snprintf(text, sizeof text, "extends = \"%d.cfg\";", k + 1);
+        config_file(name, text);
+    }
+    config_file("17.cfg", "x = 1;");
+    refuses("0.cfg", "16.cfg: extended through a chain of more than 16 files");
+    cr_assert(load("2.cfg", NULL), "%s", td_text_get(&errors.text));
+    holds("x", 1, "17.cfg:1");
+}
+
 Test(load, refused)
 {
     config_file("self.cfg", "extends = \"self.cfg\";");

@@ -83,6 +83,30 @@ Test(safetensors, half_precision)
     cr_assert(x[0] == 1 && x[1] == -3);
 }
 
+/* What could not be read again is not written, and the old file stays. */
+Test(safetensors, wrong_tensors_are_not_written)
+{
+    const float one = 1;
+    td_stored   x = { .name = "x", .type = TD_STORED_F32, .data = &one };
+    td_stored   wrong[] = { x, x, x, x };
+    const char *says[] = { "two tensors have this name", "unknown type 99", "rank 9 is above 8",
+                           "name is not valid UTF-8" };
+    wrong[1].name = wrong[2].name = "y";
+    wrong[1].type = 99;
+    wrong[2].rank = 9;
+    wrong[3].name = "caf\xe9";
+    cr_assert_eq(td_safetensors_write(path, &x, 1, NULL, NULL), 0);
+    for (int k = 0; k < 4; k++) {
+        td_stored list[] = { x, wrong[k] };
+        td_error  error = { 0 };
+        cr_expect_eq(td_safetensors_write(path, list, 2, NULL, &error), TD_EFORMAT);
+        cr_expect(strstr(error.text, says[k]), "'%s' does not say '%s'", error.text, says[k]);
+    }
+    td_safetensors *s = td_safetensors_open(path, NULL);
+    cr_expect(s && td_safetensors_count(s) == 1);
+    td_safetensors_close(s);
+}
+
 Test(safetensors, every_truncation_is_an_error)
 {
     const float numbers[] = { 1, 2, 3 };

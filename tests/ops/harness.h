@@ -155,7 +155,7 @@ static inline void bench_fill(bench *b, const op_case *c, const machine *m)
     for (int k = 0; k < b->n; k++) {
         td_variable *v = td_variables_at(b->variables, (size_t)k);
         float       *values = malloc(sizeof(float) * (size_t)(v->count + 1));
-        /* floats on a double machine too: rounding the inputs is no difference between backends */
+        /* floats even for doubles, so that all backends see the same inputs */
         for (int64_t n = 0; n < v->count; n++)
             values[n] = (float)td_op_noise((uint64_t)k, n, c->low, c->high);
         cr_assert_eq(td_variable_set(v, &m->device, real, values, &error), 0, "%s", error.text);

@@ -4,7 +4,7 @@
 
 #include "plan/internal.h"
 
-/* The nano models on sequences whose length, 311, is no other dim of theirs, so that a dim tells
+/* The nano models on sequences whose length, 311, no other dim has, so that a dim shows
  * what it is; an encoder-decoder has half of it in each half. */
 enum { ROWS = 13, NANO_VOCABULARY = 4096, NANO_HEADS = 4 };
 
@@ -44,7 +44,7 @@ static sighting look(const td_plan *p, const shapes *s)
     for (int32_t i = 0; i < p->n_calls; i++) {
         const td_kernel_call *x = p->calls[i];
         size_t         bytes;
-        /* variables are no buffers: the embedding has the vocabulary as a dim */
+        /* variables are not buffers: the embedding has the vocabulary as a dim */
         for (int k = 0; k < x->call.n_out; k++)
             if (x->out[k] >= 0 &&
                 p->storages[td_storage_root(p, x->out[k])].kind == TD_STORAGE_ARENA)

@@ -339,7 +339,7 @@ Test(mode, the_floating_point_mode_stays)
     cr_expect(!td_module_changes_mode(FIXTURE("good.so"), NULL));
     cr_expect_eq(run_tool("plugins check '" FIXTURE("flush-to-zero.so") "'", said, sizeof said), 1,
                  "%s", said);
-    cr_expect(strstr(said, "switches denormal numbers off"), "%s", said);
+    cr_expect(strstr(said, "turns denormal numbers off"), "%s", said);
     scratch_free(&s);
 #endif
 }

@@ -5,9 +5,15 @@
 
 #define EMBED TANDEM_SOURCE "/tests/fixtures/embed/embed.c"
 #define PKG_CONFIG "PKG_CONFIG_PATH=$(dirname $(find %1$s/prefix -name tandem-embed.pc)) pkg-config"
+/* A library under the address sanitizer wants its runtime in the program, too. */
+#ifdef __SANITIZE_ADDRESS__
+#define SANITIZE "-fsanitize=address,undefined"
+#else
+#define SANITIZE ""
+#endif
 /* compiler flags; the loader finds the library where it was installed */
 #define FLAGS                                                                 \
-    "$(" PKG_CONFIG " --cflags --libs tandem-embed) -Wl,-rpath,$(" PKG_CONFIG \
+    SANITIZE " $(" PKG_CONFIG " --cflags --libs tandem-embed) -Wl,-rpath,$(" PKG_CONFIG \
     " --variable=libdir tandem-embed)"
 #define STRICT \
     "-Wall -Wextra -Wpedantic -Wno-unused-parameter -Wno-missing-field-initializers -Werror"
@@ -30,15 +36,16 @@ static const char config[] =
 
 static void setup(void)
 {
+    setenv("CXXFLAGS", SANITIZE, 1); /* what CMake builds with */
     prefix_open("embed");
     write_scratch("model.cfg", config);
 }
 
 TestSuite(embed, .init = setup, .fini = prefix_close);
 
-/* The example of the essay, as a file: from its first #include to the line that compiles it. */
+/* The example of the essay, as a file: from its first #include to the line after it. */
 #define EXAMPLE(name)                                                                        \
-    "sed -n '/^ \\*     #include/,/^ \\*     cc /{/^ \\*     cc /d;s/^ \\* \\{0,5\\}//;p}' " \
+    "sed -n '/^ \\*     #include/,/^ \\* Build/{/^ \\* Build/d;s/^ \\* \\{0,5\\}//;p}' "       \
     "%1$s/prefix/include/tandem/embed.h > %1$s/" name
 
 Test(embed, the_example_of_the_header_compiles)

@@ -281,9 +281,8 @@ const td_usage td_usage_generate = {
     .optional = true,
     .json = true,
     .plain = TD_ARGUMENTS,
-    .notes = "RUN is the directory of a run: its config and newest checkpoint are used. Answers "
-             "come in\n"
-             "the order of their prompts; with the same seed they are the same at any --batch.",
+    .notes = "RUN is the directory of a run: its config and newest checkpoint are used. Answers are "
+             "printed in the order of their prompts.",
 };
 
 /* A number of an option, or what it is by default. */

@@ -6,11 +6,14 @@
  * a model in memory. The command itself is written on this header, so a program that embeds the
  * library gets the same run directories, the same checkpoints and the same bits.
  *
+ * Example:
+ *
  *     #include <stdio.h>
  *     #include <tandem/embed.h>
  *
  *     static int show(void *arg, const td_training_step *s)
  *     {
+ *         (void)arg;
  *         printf("step %lld: loss %.3f\n", (long long)s->step, s->loss);
  *         return 0;
  *     }
@@ -35,8 +38,7 @@
  *         return error.code != 0;
  *     }
  *
- *     cc -std=c11 example.c $(pkg-config --cflags --libs tandem-embed)
- *
+ * Build it with `cc -std=c11 example.c $(pkg-config --cflags --libs tandem-embed)`.
  * With CMake: find_package(tandem), then target_link_libraries(example PRIVATE tandem::tandem).
  *
  * Errors. A function that can fail takes a td_error, returns 0 or a negative td_status (or NULL),

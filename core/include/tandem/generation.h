@@ -1,12 +1,25 @@
-/* generation.h - what generation keeps of the tokens before: td_remember_axis, td_carry, and the op
- * that is behind the first.
+/* generation.h - what generation keeps of earlier tokens: buffers that grow with the text
+ * (td_remember_axis, over the op `append`) and recurrent state of a fixed size (td_carry).
  *
- * A row is one text, read in passes of T new tokens. What later passes need of a token is kept in
- * buffers of a fixed number of slots, of which a row's first ones are filled; behind them lies what
- * an earlier text left. So whoever reads a buffer must know how many tokens it holds: attention has
- * td_mask.k_length for it.
+ * In generation a row is one text, read in passes of T new tokens: a prompt in chunks, then token
+ * after token. What later passes need of a token is kept in buffers with a fixed number of slots, of
+ * which the first ones of a row are filled; behind them lies whatever an earlier text left. So
+ * whoever reads a buffer must know how many tokens it holds: attention has td_mask.k_length for it.
+ * In training all of this leaves the graph as it is, so one `build` serves both. All of it is [build].
  *
- * Attention has shorter ways to all of it: see kind/attention.h.
+ * An attention has shorter forms of it, which know its axis, window and source: kind/attention.h.
+ *
+ * Example:
+ *
+ *     // A running sum of x [B, T, D] over all tokens of a text so far, one new token a pass.
+ *     static td_tensor *sum_so_far(td_tensor *x)
+ *     {
+ *         int64_t    dims[] = { td_dim(x, 0), td_dim(x, 2) };
+ *         td_tensor *sum = td_carry(x->graph, "sum", dims, 2);
+ *         td_tensor *now = td_add(sum, td_reshape(td_sum(x, 1), dims, 2));
+ *         td_carry_on(sum, now);
+ *         return now;
+ *     }
  */
 #ifndef TANDEM_GENERATION_H
 #define TANDEM_GENERATION_H
@@ -17,11 +30,11 @@
 extern "C" {
 #endif
 
-/* Keep x for later passes and give all that is kept of it along `time_axis`, this pass included:
+/* Keep x for later passes and return everything kept of it along `time_axis`, this pass included:
  * the buffer itself, [.., slots, ..] for x [.., T, ..] (-2: of heads [B, H, T, E]). Axis 0 is the
  * batch. With `window` > 0 only the last tokens are needed, and the buffer is a ring: token i is in
  * slot i modulo their number. A tensor that is remembered again under the same name, by another
- * layer, gives the first buffer. In training it is x. */
+ * layer, returns the first buffer. In training it returns x. */
 static inline td_tensor *td_remember_axis(const char *name, td_tensor *x, int time_axis,
                                           int64_t window, td_remember_mode mode)
 {

@@ -110,8 +110,8 @@ typedef enum td_remember_mode {
 } td_remember_mode;
 
 /* The host's table. Plugins call the inline functions below and those of ops.h and layers.h
- * instead, which read better. It grows only at its end; `size` tells a newer module what an older
- * host has. */
+ * instead, which read better. It grows only at its end, so an older module finds what it
+ * knows; `size` is what this host has. */
 typedef struct td_host {
     size_t size;
     td_tensor *(*emit)(td_graph *, const char *op, td_tensor *const *in, int n_in,

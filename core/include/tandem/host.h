@@ -45,7 +45,7 @@ typedef enum td_log_level { TD_LOG_DEBUG, TD_LOG_INFO, TD_LOG_WARN, TD_LOG_ERROR
 
 typedef struct td_services td_services;
 
-/* Grows only at its end; `size` tells a newer module what an older host has. */
+/* Grows only at its end, so an older module finds what it knows; `size` is what this host has. */
 struct td_services {
     size_t size;
     int    threads; /* of the pool, the calling one included */

@@ -30,8 +30,7 @@
 extern "C" {
 #endif
 
-/* ---- initial values of parameters
- * ------------------------------------------------------------- */
+/* ---- initial values of parameters ------------------------------------------------------------ */
 
 static inline td_init td_ones(void)
 {
@@ -59,8 +58,7 @@ static inline td_init td_truncated(double std)
     return i;
 }
 
-/* ---- linear layers and heads
- * ------------------------------------------------------------------ */
+/* ---- linear layers and heads ----------------------------------------------------------------- */
 
 /* x [.., in] -> [.., out]: x W^T, with NAME.weight [out, in] drawn from `init`; with `bias`, plus
  * NAME.bias [out], which starts at 0. */

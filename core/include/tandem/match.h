@@ -1,11 +1,14 @@
-/* match.h - patterns for names of parameters and config keys: * matches any text, even none, and ? any
- * one byte. The whole name must match:
+/* match.h - patterns for names of parameters and config keys: * matches any text, even none, and ?
+ * any one byte. The whole name must match; there are no brackets and no escapes. Every option that
+ * takes patterns (optimizer.groups, muon's adamw) uses these. [any]
  *
- *     td_match("*.weight", "layers.0.q_proj.weight")    true
- *     td_match("layers.?.*", "layers.17.norm")          false
+ * Example:
  *
- * There are no brackets and no escapes. Every option that takes patterns (optimizer.groups, muon's
- * adamw) uses these. [any]
+ *     static bool is_weight(const char *name)
+ *     {
+ *         return td_match("layers.?.*", name)    // layers.7.norm, but not layers.17.norm
+ *                && td_match("*.weight", name);
+ *     }
  */
 #ifndef TANDEM_MATCH_H
 #define TANDEM_MATCH_H

@@ -37,8 +37,7 @@
 extern "C" {
 #endif
 
-/* ---- products by group (mixture of experts)
- * --------------------------------------------------- */
+/* ---- products by group (mixture of experts) -------------------------------------------------- */
 
 /* Multiply each row by the matrix of its group: y[n] = x[n] w[group[n]], with x [N, K], w [G, K, M]
  * and group i32 [N]; or w [G, M, K] if `transposed`. A row whose group is outside 0 .. G-1 becomes
@@ -63,8 +62,7 @@ static inline td_tensor *td_grouped_outer(td_tensor *x, td_tensor *y, td_tensor 
     return td_emit_("grouped_outer", in, 4, &a);
 }
 
-/* ---- normalization, rotation, activation
- * ------------------------------------------------------ */
+/* ---- normalization, rotation, activation ----------------------------------------------------- */
 
 /* exp(x) / sum(exp(x)) over the last axis; the maximum is subtracted first, so large x is safe.
  * "softmax" */
@@ -120,8 +118,7 @@ static inline td_tensor *td_glu(td_tensor *gate, td_tensor *up, td_activation f)
     return td_emit_("glu", in, 2, &a);
 }
 
-/* ---- attention
- * -------------------------------------------------------------------------------- */
+/* ---- attention ------------------------------------------------------------------------------- */
 
 /* Which keys j a query i sees: a rule over a few integers per token, never a matrix.
  *
@@ -215,8 +212,7 @@ static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, con
     return td_emit_("attend", in, TD_ATTEND_INPUTS, &a);
 }
 
-/* ---- cross-entropy
- * ---------------------------------------------------------------------------- */
+/* ---- cross-entropy --------------------------------------------------------------------------- */
 
 /* The inputs and outputs of "cross_entropy", in order. ACC, if present, is added to the gradient of
  * the embedding: the planner folds sums into it. */
@@ -258,8 +254,7 @@ static inline td_tensor *td_cross_entropy(td_tensor *hidden, td_tensor *embeddin
     return td_emit_("cross_entropy", in, TD_CE_INPUTS, &a);
 }
 
-/* ---- dropout, norms, and ops by name
- * ---------------------------------------------------------- */
+/* ---- dropout, norms, and ops by name --------------------------------------------------------- */
 
 /* x / (1 - rate) where a random number keeps the element, else 0; x itself outside training.
  *

@@ -111,8 +111,7 @@ static inline td_tensor *td_iota(td_graph *g, int dtype, int64_t n)
     return g->host->emit(g, "iota", 0, 0, &a);
 }
 
-/* ---- movement: no arithmetic, and no copy where the reader's kernel takes strides
- * ------------- */
+/* ---- movement: no copy where the kernel that reads it takes strides -------------------------- */
 
 /* The same elements, row-major, under other dims. One of them may be -1: as many as remain.
  * "reshape": i[0] rank, i[1..8] dims */
@@ -222,8 +221,7 @@ static inline td_tensor *td_cast(td_tensor *x, int dtype)
 /* x itself, but a constant to the gradient. "detach" */
 static inline td_tensor *td_detach(td_tensor *x) { return td_op1_("detach", x); }
 
-/* ---- elementwise, two and three operands
- * ------------------------------------------------------ */
+/* ---- elementwise, two and three operands ----------------------------------------------------- */
 
 static inline td_tensor *td_add(td_tensor *x, td_tensor *y) { return td_op2_("add", x, y); }
 static inline td_tensor *td_sub(td_tensor *x, td_tensor *y) { return td_op2_("sub", x, y); }

@@ -48,7 +48,7 @@ typedef struct td_optimizer_in {
     td_tensor  *rate;         /* scalar: the learning rate, times the factor of the group */
     td_tensor  *step;         /* scalar: the number of the update, from 1 */
     td_tensor  *clip;         /* scalar: multiply the gradient by it (global-norm clipping) */
-    td_tensor  *gate;         /* scalar: 0 if the gradient is not finite; nothing may change then */
+    td_tensor  *gate;         /* scalar: 0 skips the update (NaN, a spike): nothing may change */
     double      decay_scale;  /* of the group: multiply the weight decay by it */
 } td_optimizer_in;
 
