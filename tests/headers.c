@@ -1,6 +1,6 @@
-/* headers.c - what plugins include is valid C11 and C++17, each header alone and without a warning;
- * the example in each header compiles, and its comments name nothing that does not exist; an option
- * whose field has another type does not compile. */
+/* headers.c - the public headers are valid C11 and C++17, each alone and without a warning; the
+ * example in each header compiles, and its comments mention only existing names; an option whose
+ * field has the wrong type does not compile. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,14 +10,13 @@
 
 static int sh(const char *command) { return system(command); }
 
-/* The example of a header: what is indented below " * Example..:", up to the next line that is
- * not. */
+/* The example of a header: the indented lines below " * Example..:". */
 #define EXAMPLE_OF                                                                             \
     "awk '/^ \\* Example/ { inside = 1; next } inside && /^ \\*     / { print substr($0, 8); " \
     "next } inside && /^ \\*$/ { print \"\"; next } { inside = 0 }' "
 
-/* Run `compiler` with `options` on each header, where there is such a compiler; `then`: a command
- * whose output, for the header $h, follows the header. */
+/* Run `compiler` with `options` on each header, if it is installed; `then`: a command whose output,
+ * for the header $h, follows the header. */
 static void each_header(const char *compiler, const char *options, const char *then)
 {
     char command[2000];
@@ -76,7 +75,7 @@ Test(headers, have_an_example_each)
     cr_expect_eq(sh(command), 0, "%s", command);
 }
 
-/* A td_ or TD_ name in a comment is one that the code of some public header has: a rename that
+/* Every td_ or TD_ name in a comment must occur in the code of some public header: a rename that
  * forgets the comments fails here. */
 Test(headers, comments_name_what_exists)
 {

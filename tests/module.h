@@ -21,15 +21,14 @@ static inline const void *module_plugin(const char *file)
 static inline void module_parallel(const td_services *s, int64_t           n,
                                    void (*fn)(void *, int64_t, int), void *arg)
 {
-    for (int64_t i = n; i-- > 0;) /* backwards: an order that nothing may depend on */
+    for (int64_t i = n; i-- > 0;) /* backwards, because nothing may depend on the order */
         fn(arg, i, 0);
 }
 
 static inline void module_log(const td_services *s, int level, const char *format, ...) {}
 
-static const td_services module_services = { .size = sizeof(td_services),
-                                             .threads = 1,
-                                             .parallel = module_parallel,
-                                             .log = module_log };
+static const td_services module_services = {
+    .size = sizeof(td_services), .threads = 1, .parallel = module_parallel, .log = module_log
+};
 
 #endif

@@ -1,4 +1,5 @@
-/* arena.c - memory that is freed all together: a list of blocks, filled from the front one. */
+/* arena.c - memory that is freed all at once: a list of blocks, of which the first is being
+ * filled. */
 #include "base/arena.h"
 
 #include <assert.h>
@@ -45,18 +46,18 @@ void td_arena_reset(td_arena *a)
     if (!first)
         return;
     free_blocks(first->next);
-    /* Allocations are promised to be zeroed, and only calloc zeroes a block: clear what was used,
-     * not the whole block. */
+    /* Allocations are zeroed, like a new block. A reused block is cleared only as far as it was
+     * filled. */
     memset(first->data, 0, first->used);
     first->used = 0;
     first->next = NULL;
 }
 
-/* A new block with room for `bytes`; NULL when out of memory. */
+/* A new block of at least `bytes`; NULL when out of memory. */
 static block *add_block(td_arena *a, size_t bytes)
 {
-    /* A quarter of a block and more gets a block to itself, so no more than a quarter of any block
-     * is lost at its end. */
+    /* A request above a quarter of a block gets its own block, so at most a quarter of a block
+     * is wasted at its end. */
     bool   is_large = bytes > BLOCK / 4;
     size_t room = is_large ? bytes : BLOCK;
     block *b = room <= SIZE_MAX - sizeof *b ? calloc(1, sizeof *b + room) : NULL;
@@ -82,8 +83,8 @@ void *td_arena_alloc(td_arena *a, size_t bytes)
     void  *p;
     if (size < bytes) /* rounding up overflowed */
         return NULL;
-    /* Only the front block is tried. What is left in the others is lost, but an allocation takes
-     * constant time however many blocks there are. */
+    /* Only the front block is tried. Space left in the others is lost, but an allocation takes
+     * constant time for any number of blocks. */
     if (!b || b->room - b->used < size)
         b = add_block(a, size);
     if (!b)

@@ -1,4 +1,4 @@
-/* arena.h - memory that is freed all together.
+/* arena.h - memory that is freed all at once.
  *
  * Graphs, plans, registries and configs are built once, never shrink and die as a whole. An arena
  * fits them: one owner, no free per object, no leak on an error path half-way through.

@@ -1,10 +1,9 @@
-/* directory.c - directories: made, listed, replaced, removed; and paths as texts. */
+/* directory.c - making, listing, replacing and removing directories; the strings of paths. */
 #include "base/file.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,7 +13,7 @@
 
 char *td_temporary_directory(const char *name, td_error *error)
 {
-    /* whoever sets TMPDIR does so because /tmp is small, or local to another machine */
+    /* TMPDIR is set where /tmp is too small, or not shared between machines */
     const char *base = getenv("TMPDIR");
     size_t      size;
     char       *path;
@@ -26,7 +25,7 @@ char *td_temporary_directory(const char *name, td_error *error)
         return NULL;
     }
     snprintf(path, size, "%s/%s-XXXXXX", base, name);
-    /* mkdtemp chooses the X's, and creates the directory for this user only */
+    /* mkdtemp fills in the X's, and creates the directory for this user only */
     if (mkdtemp(path))
         return path;
     td_fail(error, TD_EIO,
@@ -46,8 +45,8 @@ int td_make_directories(const char *path, td_error *error)
     copy = strdup(path);
     if (!copy)
         return td_fail(error, TD_ENOMEM, "out of memory while creating '%s'", path);
-    /* For "a/b/c": a, a/b, a/b/c. A file in the way is found by the next level's ENOTDIR, or, as
-     * the last one, by whoever uses the directory. */
+    /* For "a/b/c": a, a/b, a/b/c. If a file is in the way, the next level fails with ENOTDIR; if it
+     * is the last one, using the directory fails. */
     for (char *slash = copy; !code && slash;) {
         slash = strchr(slash + 1, '/');
         if (slash)
@@ -61,13 +60,26 @@ int td_make_directories(const char *path, td_error *error)
     return code;
 }
 
+int td_make_writable(const char *path, td_error *error)
+{
+    struct stat st;
+    int         code = td_make_directories(path, error);
+    if (code)
+        return code;
+    if (!stat(path, &st) && !S_ISDIR(st.st_mode))
+        errno = ENOTDIR;
+    else if (!access(path, W_OK | X_OK))
+        return 0;
+    return td_io_error(error, "write to the directory", path);
+}
+
 int td_sync_directory(const char *path, td_error *error)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), code = 0;
     if (fd < 0)
         return td_io_error(error, "open the directory", path);
     /* some network and read-only file systems cannot sync a directory, and need not */
-    if (fsync(fd) && errno != EINVAL && errno != EROFS)
+    if (td_sync_file(fd) && errno != EROFS)
         code = td_io_error(error, "sync the directory", path);
     close(fd);
     return code;
@@ -80,7 +92,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* A list of a few dozen names: growing by one is as good as any policy. */
+/* A list of a few dozen names: growing it one by one is good enough. */
 static bool add_name(char ***list, size_t *count, const char *name)
 {
     char **larger = realloc(*list, (*count + 1) * sizeof *larger);
@@ -92,7 +104,7 @@ static bool add_name(char ***list, size_t *count, const char *name)
     return true;
 }
 
-/* Entries of an open directory, unsorted; what was read before a failure is in `names`, too. */
+/* Entries of an open directory, unsorted; after a failure `names` has the entries read so far. */
 static int read_names(DIR *dir, const char *path, char ***names, size_t *count, td_error *error)
 {
     struct dirent *e;
@@ -106,7 +118,7 @@ static int read_names(DIR *dir, const char *path, char ***names, size_t *count, 
     return errno ? td_io_error(error, "list", path) : 0;
 }
 
-/* The count is signed so that it can be a code as well. */
+/* The count is signed so that it can also be an error code. */
 int64_t td_list_directory(const char *path, char ***names, td_error *error)
 {
     DIR   *dir = opendir(path);
@@ -172,13 +184,16 @@ int td_replace_directory(const char *from, const char *to, td_error *error)
         return 0;
     if (errno != EEXIST && errno != ENOTEMPTY)
         return td_io_error(error, "rename", from);
-    /* The exchange is atomic; the old directory is then under the new one's name. */
-    if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE))
-        return td_remove_tree(from, error);
+    /* The exchange is atomic; the old directory is then under the new one's name. If it cannot be
+     * removed (someone has it open, on NFS), that is only disk space. */
+    if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE)) {
+        td_remove_tree(from, NULL);
+        return 0;
+    }
     if (errno != EINVAL && errno != ENOSYS)
         return td_io_error(error, "rename", from);
     /* NFS and others cannot exchange names. A crash between the two steps leaves only `from`, which
-     * is whole. */
+     * is complete. */
     if (td_remove_tree(to, error))
         return td_failed(error, TD_EIO);
     return rename(from, to) ? td_io_error(error, "rename", from) : 0;
@@ -202,16 +217,6 @@ char *td_path_directory(const char *path)
     const char *slash = strrchr(path, '/');
     if (!slash)
         return strdup(".");
-    return strndup(path, slash == path ? 1 : (size_t)(slash - path)); /* of "/x" it is "/" */
-}
-
-char *td_program_directory(void)
-{
-    char    path[PATH_MAX];
-    ssize_t size = readlink("/proc/self/exe", path, sizeof path - 1);
-    /* no /proc in this container: the shipped files are then looked for from here */
-    if (size <= 0)
-        return strdup(".");
-    path[size] = 0;
-    return td_path_directory(path);
+    /* the directory of "/x" is "/" */
+    return strndup(path, slash == path ? 1 : (size_t)(slash - path));
 }

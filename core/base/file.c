@@ -4,9 +4,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -31,7 +33,7 @@ static int open_regular(const char *path, td_error *error)
     if (!fstat(fd, &info) && S_ISREG(info.st_mode))
         return fd;
     close(fd);
-    /* opening a directory succeeds, too; reading it would fail with a cryptic message */
+    /* opening a directory also succeeds; reading it would fail with a cryptic message */
     td_fail(error, TD_EIO, "cannot read '%s': not a regular file", path);
     return -1;
 }
@@ -51,10 +53,20 @@ static FILE *open_file(const char *path, td_error *error)
     return file;
 }
 
-/* The rest of a file, with a 0 behind it. Grows as it reads: pipes, and files of /proc,
- * have no size to ask for. */
+/* A file that is not regular may be endless, like /dev/zero. */
+#define STREAM_LIMIT ((size_t)256 << 20)
+
+static size_t limit_of(FILE *file)
+{
+    struct stat info;
+    return !fstat(fileno(file), &info) && S_ISREG(info.st_mode) ? SIZE_MAX : STREAM_LIMIT;
+}
+
+/* The rest of a file, followed by a 0. Grows as it reads: pipes, and files of /proc, have no size
+ * to ask for. */
 static char *read_all(FILE *file, const char *path, size_t *size, td_error *error)
 {
+    size_t limit = limit_of(file);
     char  *data = NULL;
     size_t used = 0, room = 0, got = 1;
     while (got) {
@@ -70,9 +82,17 @@ static char *read_all(FILE *file, const char *path, size_t *size, td_error *erro
         }
         got = fread(data + used, 1, room - used - 1, file);
         used += got;
+        if (used > limit)
+            break;
     }
-    if (ferror(file)) {
-        td_io_error(error, "read", path);
+    if (ferror(file) || used > limit) {
+        if (ferror(file))
+            td_io_error(error, "read", path);
+        else
+            td_fail(error, TD_EIO,
+                    "cannot read '%s': it is a pipe or a device that gives more than %zu MiB: name "
+                    "a file",
+                    path, limit >> 20);
         free(data);
         return NULL;
     }
@@ -160,6 +180,26 @@ int td_file_hash(const char *path, char hex[33], td_error *error)
     return code;
 }
 
+FILE *td_file_append(const char *path, td_error *error)
+{
+    struct stat info;
+    /* a pipe that nobody reads would block for ever, and a link lead anywhere */
+    int  fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+    bool regular = fd >= 0 && !fstat(fd, &info) && S_ISREG(info.st_mode);
+    FILE *file = regular ? fdopen(fd, "a") : NULL;
+    if (file)
+        return file;
+    if ((fd >= 0 && !regular) || errno == ELOOP || errno == ENXIO)
+        td_fail(error, TD_EIO,
+                "cannot write to '%s': it is a link, a pipe or a device: remove it, and a file is "
+                "made in its place",
+                path);
+    td_io_error(error, "open for writing", path);
+    if (fd >= 0)
+        close(fd);
+    return NULL;
+}
+
 bool td_file_exists(const char *path) { return access(path, F_OK) == 0; }
 
 int64_t td_file_size(const char *path)
@@ -171,15 +211,32 @@ int64_t td_file_size(const char *path)
 /* ---- atomic writes --------------------------------------------------------------------------- */
 
 /* The order that survives a crash at any point: write and sync a temporary file, rename it, sync
- * the directory. rename() replaces the old file in one step, and needs both on one file system: so
- * the temporary file lies beside its target, not in /tmp. */
+ * the directory. rename() replaces the old file in one step, and needs both on one file system:
+ * so the temporary file is next to its target, not in /tmp. */
+
+/* A file of a name that nobody can foresee, so that no link can have been put there: -1 with errno.
+ * It must be new, so two processes that write the same file do not mix their bytes. */
+static int create_temporary(const char *path, char *name, size_t size)
+{
+    uint64_t noise;
+    int      fd = -1;
+    errno = EEXIST;
+    for (int k = 0; k < 100 && fd < 0 && errno == EEXIST; k++) {
+        if (getrandom(&noise, sizeof noise, 0) != (ssize_t)sizeof noise)
+            return -1;
+        snprintf(name, size, "%s.%016" PRIx64 ".tmp", path, noise);
+        fd = open(name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+    }
+    return fd;
+}
 
 int td_atomic_open(td_atomic_file *a, const char *path, td_error *error)
 {
     struct stat info;
-    size_t      size = strlen(path) + 32; /* ".", a process number, ".tmp" */
+    size_t      size = strlen(path) + 32; /* ".", 16 digits, ".tmp" */
+    int         fd;
     *a = (td_atomic_file){ NULL, NULL, NULL };
-    /* renaming over a device or a pipe would replace it by a file */
+    /* renaming over a device or a pipe would replace it with a file */
     if (!stat(path, &info) && !S_ISREG(info.st_mode))
         return td_fail(error, TD_EIO, "cannot write '%s': it exists and is not a regular file",
                        path);
@@ -189,14 +246,24 @@ int td_atomic_open(td_atomic_file *a, const char *path, td_error *error)
         td_atomic_abandon(a);
         return td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
     }
-    /* the process id keeps two runs that write the same file from mixing their bytes */
-    snprintf(a->temporary, size, "%s.%ld.tmp", path, (long)getpid());
-    a->file = fopen(a->temporary, "wbe");
+    fd = create_temporary(path, a->temporary, size);
+    a->file = fd >= 0 ? fdopen(fd, "wb") : NULL;
     if (a->file)
         return 0;
     td_io_error(error, "create", a->temporary);
+    if (fd < 0)
+        *a->temporary = 0; /* not ours to remove */
+    else
+        close(fd);
     td_atomic_abandon(a);
     return TD_EIO;
+}
+
+/* Some file systems cannot sync: then nothing can be done, and nothing is lost that another would
+ * have kept. */
+int td_sync_file(int fd)
+{
+    return fsync(fd) && errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP ? -1 : 0;
 }
 
 int td_atomic_commit(td_atomic_file *a, td_error *error)
@@ -207,14 +274,14 @@ int td_atomic_commit(td_atomic_file *a, td_error *error)
     assert(a->file);
     /* The data must be on disk before the name points to it: after a power failure the new name
      * would otherwise lead to an empty file. Errors of earlier writes are still in the stream. */
-    if (ferror(a->file) || fflush(a->file) || fsync(fileno(a->file)))
+    if (ferror(a->file) || fflush(a->file) || td_sync_file(fileno(a->file)))
         code = td_io_error(error, "write", a->path);
     if (fclose(a->file) && !code)
         code = td_io_error(error, "write", a->path);
     a->file = NULL;
     if (!code && rename(a->temporary, a->path))
         code = td_io_error(error, "rename the new file to", a->path);
-    if (!code && directory) /* the rename itself is not durable before this */
+    if (!code && directory) /* the rename itself is not durable until this */
         code = td_sync_directory(directory, error);
     free(directory);
     td_atomic_abandon(a);

@@ -24,7 +24,8 @@ int td_io_error(td_error *error, const char *what, const char *path);
 /* Only regular files are accepted, except under /dev and /proc (standard input, a shell's
  * `<(command)`): opening a pipe without a writer would block forever. */
 
-/* The whole file, with a 0 behind it; free() it. NULL with `error`. `size` may be NULL. */
+/* The whole file, followed by a 0; free() it. NULL with `error`, also where a pipe or a device holds
+ * more than 256 MiB. `size` may be NULL. */
 char *td_file_read(const char *path, size_t *size, td_error *error);
 
 /* A read-only memory map of a regular file; `data` is NULL if the file is empty. */
@@ -43,8 +44,8 @@ int64_t td_file_size(const char *path);   /* -1: cannot be read */
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* Replace the file by these bytes: write a temporary file beside it, fsync, rename over it, fsync
- * the directory. */
+/* Replace the file with these bytes: write a temporary file next to it, fsync, rename over it,
+ * fsync the directory. */
 int td_file_write(const char *path, const void *data, size_t size, td_error *error);
 
 /* The same in pieces: write to `file`, then commit or abandon. Commit also reports errors of
@@ -57,6 +58,13 @@ int  td_atomic_open(td_atomic_file *, const char *path, td_error *error);
 int  td_atomic_commit(td_atomic_file *, td_error *error);
 void td_atomic_abandon(td_atomic_file *);
 
+/* Open a file to append to; it is made if it is not there. A link is not followed, and a file
+ * that is not regular is refused. NULL with `error`. */
+FILE *td_file_append(const char *path, td_error *error);
+
+/* fsync; 0 also where the file system has none. -1 with errno. */
+int td_sync_file(int fd);
+
 /* ---- directories ----------------------------------------------------------------------------- */
 
 /* A new directory in $TMPDIR, or /tmp, whose name begins with `name`. Remove and free() it. */
@@ -64,6 +72,9 @@ char *td_temporary_directory(const char *name, td_error *error);
 
 /* Create a directory and its parents; existing ones are fine. TD_ECONFIG if the path is empty. */
 int td_make_directories(const char *path, td_error *error);
+
+/* Create it like td_make_directories, and check that files can be made in it: TD_EIO if not. */
+int td_make_writable(const char *path, td_error *error);
 
 /* Names in a directory, sorted, without . and ..; free them with td_free_names. A negative code
  * with `error`. */
@@ -73,11 +84,12 @@ void    td_free_names(char **names, int64_t count);
 /* Make the creation, renaming and removal of files in a directory durable. */
 int td_sync_directory(const char *path, td_error *error);
 
-/* Remove a file, or a directory with all in it; links are removed, not followed. A path
- * that does not exist is not an error. */
+/* Remove a file, or a directory with everything in it; links are removed, not followed. A path that
+ * does not exist is not an error. */
 int td_remove_tree(const char *path, td_error *error);
 
-/* Rename directory `from` to `to` and remove the one that was there. At every moment there is a
+/* Rename directory `from` to `to` and remove the one that was there; where that fails it is left
+ * under the name `from`. At every moment there is a
  * whole directory `to`, old or new, where the file system can exchange two names (see directory.c
  * for those that cannot). */
 int td_replace_directory(const char *from, const char *to, td_error *error);
@@ -88,7 +100,5 @@ int td_replace_directory(const char *from, const char *to, td_error *error);
 char *td_path_join(const char *directory, const char *name);
 /* Everything before the last slash; "." if there is no slash. */
 char *td_path_directory(const char *path);
-/* The directory of the running program: .../bin in a build tree and when installed. */
-char *td_program_directory(void);
 
 #endif

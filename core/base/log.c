@@ -2,7 +2,6 @@
 #include "base/log.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,20 +10,23 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
+#include "base/text.h"
 
 /* Seconds between progress lines: a terminal is redrawn as fast as the eye follows, a log file
  * should not fill up. */
 #define REDRAW 0.1
 #define REPRINT 5.0
-enum { SILENT = TD_LOG_ERROR + 1 }; /* a level that nothing reaches */
+enum { SILENT = TD_LOG_ERROR + 1 }; /* above every level */
 
 struct td_journal {
-    pthread_mutex_t lock; /* workers log too: guards all below and keeps lines whole */
+    pthread_mutex_t lock; /* workers log too: guards everything below, and keeps lines whole */
     int             level;
-    td_log_sink    *sink; /* gets the lines instead of stderr; NULL: none does */
+    char            name[32]; /* before every line on stderr; "" */
+    td_log_sink    *sink;     /* gets the lines instead of stderr; NULL: nothing does */
     void           *sink_arg;
     FILE           *file;     /* NULL: none */
-    bool            terminal; /* stderr is one, and understands escape codes */
+    bool            terminal; /* stderr is a terminal that understands escape codes */
     bool            colour;
     bool            drawn; /* a progress line is on the terminal's last line */
     double          shown; /* when the progress line was last written */
@@ -57,7 +59,9 @@ td_journal *td_log_to(td_log_sink *sink, void *arg)
     return j;
 }
 
-/* Called last, when no thread logs any more. */
+void td_log_name(td_journal *j, const char *name) { snprintf(j->name, sizeof j->name, "%s", name); }
+
+/* Called last, when no thread logs anything more. */
 void td_log_free(td_journal *j)
 {
     if (!j)
@@ -72,10 +76,9 @@ void td_log_free(td_journal *j)
 
 int td_log_open_file(td_journal *j, const char *path, td_error *error)
 {
-    FILE *file = fopen(path, "ae"); /* append: a resumed run continues its log */
+    FILE *file = td_file_append(path, error); /* a resumed run continues its log */
     if (!file)
-        return td_fail(error, TD_EIO, "cannot open the log '%s' for writing: %s", path,
-                       strerror(errno));
+        return td_failed(error, TD_EIO);
     if (j->file)
         fclose(j->file);
     j->file = file;
@@ -91,7 +94,7 @@ static void to_stderr(td_journal *j, int level, const char *line)
     if (j->drawn)
         fputs("\r\033[K", stderr);
     j->drawn = false;
-    fprintf(stderr, "%s%s%s%s\n", j->colour ? colours[level] : "", names[level], line,
+    fprintf(stderr, "%s%s%s%s%s\n", j->colour ? colours[level] : "", j->name, names[level], line,
             j->colour && *colours[level] ? "\033[0m" : "");
 }
 
@@ -116,6 +119,7 @@ void td_log_lines(td_journal *j, int level, const char *format, va_list args)
     assert(level >= TD_LOG_DEBUG && level <= TD_LOG_ERROR);
     /* before the lock: formatting may be slow, and workers log at the same time */
     vsnprintf(line, sizeof line, format, args);
+    td_text_printable(line);
     pthread_mutex_lock(&j->lock);
     if (level >= j->level)
         to_stderr(j, level, line);
@@ -136,7 +140,7 @@ void td_log_line(td_journal *j, int level, const char *format, ...)
 
 /* ---- progress -------------------------------------------------------------------------------- */
 
-/* In columns. */
+/* The terminal's width in columns. */
 static size_t terminal_width(void)
 {
     struct winsize w = { 0 };
@@ -158,27 +162,29 @@ static void cut(char *line, size_t width)
     }
 }
 
-void td_log_progress(td_journal *j, bool last, const char *format, ...)
+bool td_log_progress(td_journal *j, bool last, const char *format, ...)
 {
     char    line[1024];
     va_list args;
     double  now = td_now();
 
     if (!j || j->level > TD_LOG_INFO) /* --quiet */
-        return;
+        return false;
     if (!last && now - j->shown < (j->terminal ? REDRAW : REPRINT))
-        return;
+        return false;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    td_text_printable(line);
     pthread_mutex_lock(&j->lock);
     j->shown = now;
     if (j->terminal) {
         cut(line, terminal_width()); /* asked each time: windows are resized */
-        fprintf(stderr, "\r\033[K%s%s", line, last ? "\n" : "");
+        fprintf(stderr, "\r\033[K%s%s%s", j->name, line, last ? "\n" : "");
     } else
-        fprintf(stderr, "%s\n", line);
+        fprintf(stderr, "%s%s\n", j->name, line);
     fflush(stderr);
     j->drawn = j->terminal && !last;
     pthread_mutex_unlock(&j->lock);
+    return true;
 }

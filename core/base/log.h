@@ -14,9 +14,11 @@
 typedef struct td_journal td_journal;
 
 /* Lines at `level` and above go to stderr. NULL when out of memory. [main] */
-td_journal *td_log_new(int level);
-/* Nothing goes to stderr; each line goes to `sink`, if it is not NULL. It is called from the thread
- * that logs, one line at a time, and must not log. [main] */
+td_journal  *td_log_new(int level);
+/* Begin every line on stderr with this: one of several processes whose lines mix. [main] */
+void         td_log_name(td_journal *, const char *name);
+/* Nothing goes to stderr; every line goes to `sink`, unless that is NULL. It is called from the
+ * thread that logs, one line at a time, and must not log. [main] */
 typedef void td_log_sink(void *arg, int level, const char *line);
 td_journal  *td_log_to(td_log_sink *, void *arg);
 void         td_log_free(td_journal *);
@@ -30,7 +32,7 @@ void td_log_lines(td_journal *, int level, const char *format, va_list);
 
 /* A progress line: on a terminal it is redrawn in place, cut to the width, and erased by the next
  * log line; elsewhere it is a plain line every few seconds. `last` writes it regardless of when the
- * previous one was. [main] */
-void td_log_progress(td_journal *, bool last, const char *format, ...) TD_PRINTF(3, 4);
+ * previous one was. Whether it was written. [main] */
+bool td_log_progress(td_journal *, bool last, const char *format, ...) TD_PRINTF(3, 4);
 
 #endif

@@ -6,6 +6,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/cgroup.h"
 #include "base/file.h"
 #include "base/threads.h"
 
@@ -15,27 +16,11 @@ double td_memory_bytes(void)
     return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
 }
 
-/* The number in a control group's file; `otherwise` if there is no such file, or no limit, in which
- * case the file contains the word "max". */
-static double number_in(const char *path, double otherwise)
-{
-    double value;
-    FILE  *f = fopen(path, "re");
-    bool   known = f && fscanf(f, "%lf", &value) == 1;
-    if (f)
-        fclose(f);
-    return known ? value : otherwise;
-}
-
 double td_memory_limit(void)
 {
-    /* a machine has version 1 of control groups or version 2; the files of the other are missing */
     double all = td_memory_bytes();
-    double v2 = number_in("/sys/fs/cgroup/memory.max", all);
-    double v1 = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", all);
-    if (v2 < all)
-        return v2;
-    return v1 < all ? v1 : all; /* "no limit" of version 1 is a number near 2^63 */
+    double granted = td_cgroup_memory(TD_CGROUP_ROOT, TD_CGROUP_MEMBERSHIP);
+    return granted > 0 && granted < all ? granted : all;
 }
 
 /* "model name : .." of the first processor; "unknown" on machines (ARM, for one) that list none. */

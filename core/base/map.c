@@ -46,14 +46,14 @@ static size_t *slot(const td_map *m, const char *key)
     return &m->slots[i];
 }
 
-/* Double the room for entries, and rebuild the index. */
+/* Doubles the capacity for entries, and rebuilds the index. */
 static int grow(td_map *m)
 {
     size_t  room = m->room ? 2 * m->room : 16;
     entry  *entries = realloc(m->entries, room * sizeof *entries);
     size_t *slots = calloc(4 * room, sizeof *slots);
-    /* The entries may have moved even if there is no memory for the slots: keep them, so that the
-     * map stays as it was. */
+    /* realloc may have moved the entries even if calloc fails: store the new address in any case,
+     * so that the map stays valid. */
     if (entries)
         m->entries = entries;
     if (!entries || !slots) {
@@ -82,7 +82,7 @@ int td_map_set(td_map *m, const char *key, void *value)
             return TD_ENOMEM;
         at = slot(m, key); /* the old slots are gone */
     }
-    /* the copy before the entry: without it the map has not changed */
+    /* copy the key first: if that fails, the map has not changed */
     copy = strdup(key);
     if (!copy)
         return TD_ENOMEM;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Make room for `more` bytes and the 0 behind them. */
+/* Makes space for `more` bytes and the final 0. */
 static bool reserve(td_text *t, size_t more)
 {
     size_t room = t->room ? t->room : 128;
@@ -62,7 +62,7 @@ const char *td_text_get(const td_text *t) { return t->data ? t->data : ""; }
 
 /* ---- UTF-8 ----------------------------------------------------------------------------------- */
 
-/* Length of the sequence that a byte begins; 0: a continuation byte, or one that begins nothing
+/* Length of the sequence that a byte begins; 0 for a continuation byte, or one that begins nothing
  * (0xC0 and 0xC1 would be overlong, 0xF5 and up lie beyond U+10FFFF). */
 static size_t sequence_length(unsigned char first)
 {
@@ -77,8 +77,8 @@ static size_t sequence_length(unsigned char first)
     return first < 0xf5 ? 4 : 0;
 }
 
-/* Bytes of the valid sequence at `p`; 0: there is none. A 0 byte ends a truncated sequence, so this
- * does not read past the end of the string. */
+/* Bytes of the valid sequence at `p`, or 0 if there is none. A 0 byte ends a truncated sequence, so
+ * this does not read past the end of the string. */
 static size_t sequence(const unsigned char *p)
 {
     size_t n = sequence_length(*p);
@@ -93,7 +93,7 @@ static size_t sequence(const unsigned char *p)
     return n;
 }
 
-/* strlen's kind of end: a 0 byte ends the text, and is not part of it. */
+/* As for strlen, a 0 byte ends the text, and is not part of it. */
 bool td_is_utf8(const char *text)
 {
     const unsigned char *p = (const unsigned char *)text;
@@ -110,14 +110,22 @@ void td_make_utf8(char *text)
             *text = '?';
 }
 
+void td_text_printable(char *text)
+{
+    unsigned char *p = (unsigned char *)text;
+    for (; *p; p++)
+        if ((*p < 32 && *p != '\n' && *p != '\t') || *p == 127)
+            *p = '?';
+        else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) /* a control character of Latin-1 */
+            p[0] = p[1] = '?';
+}
+
 /* ---- names ----------------------------------------------------------------------------------- */
 
 /* Suggestions are for typing errors in names that people type: longer ones are not compared, so
- * that the rows below fit on the stack. */
+ * that three rows of distances fit on the stack. */
 enum { LONGEST = 64, FAR = 1 << 20 };
 
-/* Suggestions are for typing errors in short names: no more than LONGEST bytes are compared, so
- * that the table below fits on the stack. */
 static int least(int a, int b) { return a < b ? a : b; }
 
 /* Edit distance, a swap of two neighbours counting as one edit (optimal string alignment). FAR if
@@ -151,11 +159,11 @@ static int distance(const char *a, const char *b)
 const char *td_nearest(const char *name, const char *const *candidates, size_t count)
 {
     const char *best = NULL;
-    /* One edit, and one more for every three bytes: suggestions further away are noise. */
+    /* Allows one edit, and one more for every three bytes: more distant suggestions are noise. */
     int         best_distance = (int)strnlen(name, LONGEST) / 3 + 2;
     for (size_t i = 0; i < count; i++) {
         int d = distance(name, candidates[i]);
-        if (d < best_distance) { /* the first of equals: tables are in the order of their docs */
+        if (d < best_distance) { /* ties go to the first: tables are in the order of their docs */
             best = candidates[i];
             best_distance = d;
         }

@@ -17,7 +17,7 @@
  *     td_text_free(&t);
  *
  * Adding cannot fail half-way through an expression: out of memory sets `failed`, and everything
- * added after that is dropped. Who must not lose text checks `failed` once, at the end. */
+ * added after that is dropped. A caller who must not lose text checks `failed` once, at the end. */
 typedef struct td_text {
     char  *data; /* 0-terminated; NULL until something was added */
     size_t size, room;
@@ -30,8 +30,8 @@ void        td_text_free(td_text *); /* empty again, and reusable */
 /* Never NULL: "" while nothing was added. Valid until the next change. */
 const char *td_text_get(const td_text *);
 
-/* The candidate nearest to `name` by edit distance, for "did you mean ..?"; NULL if none is near
- * enough to be what was meant. */
+/* The candidate nearest to `name` by edit distance, for "did you mean ..?"; NULL if no candidate is
+ * close enough. */
 const char *td_nearest(const char *name, const char *const *candidates, size_t count);
 
 /* For people: "12.3 MiB", "4.1B", "3m 20s". Each writes to `out` and returns it. */
@@ -43,5 +43,8 @@ char *td_human_time(char out[32], double seconds);
 bool td_is_utf8(const char *text);
 /* Replace each invalid byte by '?', in place. */
 void td_make_utf8(char *text);
+/* Replace characters that a terminal would obey by '?', in place: control characters, except for
+ * the end of a line and the tabulator. Names come from files and from strangers. */
+void td_text_printable(char *text);
 
 #endif

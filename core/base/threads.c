@@ -9,7 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
+#include <math.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -17,12 +17,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cgroup.h"
+#include "base/float_mode.h"
+
 enum { SPINS = 4000 /* tens of microseconds */, MAX_THREADS = 1024 };
 
 typedef struct worker {
     td_pool  *pool;
     pthread_t thread;
-    int       index; /* as items see it; 0 is the caller */
+    int       index; /* the thread number that items see; 0 is the caller */
 } worker;
 
 struct td_pool {
@@ -36,28 +39,69 @@ struct td_pool {
     atomic_int      working; /* workers that have not finished this round */
     atomic_long     next;    /* item to claim */
     atomic_bool     stop, busy;
-    /* Of this round: written before `round` is raised, and not until all workers are done with
-     * it. */
+    /* This round's work: written before `round` is raised, and only once all workers are done with
+     * the last one. */
     long            count;
     void (*run)(void *, int64_t, int);
     void *argument;
 };
 
-/* Processors' worth of time that the control group grants, rounded up; 0: no limit. */
+/* ---- a thread -------------------------------------------------------------------------------- */
+
+enum { SIGNAL_STACK = 1 << 16 };
+
+/* Passed by td_thread_start to the thread. */
+typedef struct entry {
+    void *(*run)(void *);
+    void *argument;
+} entry;
+
+static void *enter(void *argument)
+{
+    entry   e = *(entry *)argument;
+    char    space[SIGNAL_STACK];
+    stack_t stack = { .ss_sp = space, .ss_size = sizeof space }, none = { .ss_flags = SS_DISABLE };
+    void   *result;
+    free(argument);
+    sigaltstack(&stack, NULL);
+    result = e.run(e.argument);
+    sigaltstack(&none, NULL);
+    return result;
+}
+
+int td_thread_start(pthread_t *thread, void *(*run)(void *), void *argument)
+{
+    static const int mistakes[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS };
+    sigset_t         blocked, before;
+    entry           *e = malloc(sizeof *e);
+    int              code;
+    if (!e)
+        return ENOMEM;
+    *e = (entry){ run, argument };
+    /* a blocked SIGSEGV would end the process before a handler can say where it came from */
+    sigfillset(&blocked);
+    for (size_t k = 0; k < sizeof mistakes / sizeof *mistakes; k++)
+        sigdelset(&blocked, mistakes[k]);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    code = pthread_create(thread, NULL, enter, e);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (code)
+        free(e);
+    return code;
+}
+
+/* ---- the pool -------------------------------------------------------------------------------- */
+
+/* How many processors' worth of time the control groups grant, rounded up; 0: no limit. */
 static int quota(void)
 {
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
-    long  allowed = 0, period = 0;
-    int   fields = file ? fscanf(file, "%ld %ld", &allowed, &period) : 0;
-    if (file)
-        fclose(file);
-    return fields == 2 && allowed > 0 && period > 0 ? (int)((allowed + period - 1) / period) : 0;
+    return (int)fmin(ceil(td_cgroup_processors(TD_CGROUP_ROOT, TD_CGROUP_MEMBERSHIP)), MAX_THREADS);
 }
 
 int td_processors(void)
 {
     cpu_set_t set;
-    /* fails on machines of more than CPU_SETSIZE (1024) processors */
+    /* fails on machines with more than CPU_SETSIZE (1024) processors */
     int       n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN)
                                                          : CPU_COUNT(&set);
     int       limit = quota();
@@ -109,11 +153,15 @@ static void *work(void *argument)
     worker  *w = argument;
     td_pool *p = w->pool;
     unsigned round = 0;
+    uint32_t mode = td_float_mode();
     for (;;) {
         round = next_round(p, round); /* a worker that is late never skips one: the caller waits */
         if (atomic_load_explicit(&p->stop, memory_order_relaxed))
             return NULL;
         claim(p, w->index);
+        /* code of a plugin's must not change how the next one's is computed */
+        if (td_float_mode() != mode)
+            td_float_mode_set(mode);
         /* release: whoever sees 0 here also sees what the items wrote */
         atomic_fetch_sub_explicit(&p->working, 1, memory_order_release);
     }
@@ -128,17 +176,17 @@ static void begin_round(td_pool *p)
     pthread_mutex_unlock(&p->lock);
 }
 
-/* Until every worker has left the round: the next one may then overwrite `run` and `count`. */
+/* Wait until every worker has left the round: the next one may then overwrite `run` and `count`. */
 static void wait_for_workers(td_pool *p)
 {
     for (int spins = 0; atomic_load_explicit(&p->working, memory_order_acquire); spins++)
         if (spins < SPINS)
             pause_briefly();
         else
-            sched_yield(); /* more threads than processors: the last worker may need this one */
+            sched_yield(); /* the last worker may be waiting for this processor */
 }
 
-/* With one thread there is nothing to hand out. */
+/* With one thread there is nobody to hand items to. */
 static void run_alone(void (*fn)(void *, int64_t, int), int64_t n, void *argument)
 {
     for (int64_t i = 0; i < n; i++)
@@ -150,14 +198,14 @@ static void parallel(const td_services *services, int64_t n, void (*fn)(void *, 
                      void *argument)
 {
     td_pool *p = services->host;
-    /* another region would overwrite the round that is going on */
+    /* another region would overwrite the round in progress */
     bool     nested = atomic_exchange_explicit(&p->busy, true, memory_order_acquire);
     assert(!nested && "td_parallel may not be nested");
     if (!p->started) {
         run_alone(fn, n, argument);
     } else {
         assert(!atomic_load(&p->working));
-        /* Set up the round, begin it, work along, and leave when the last worker has. */
+        /* Set up the round, begin it, take part in it, and leave when the last worker has. */
         p->run = fn;
         p->argument = argument;
         p->count = (long)n;
@@ -186,18 +234,12 @@ static void say(const td_services *services, int level, const char *format, ...)
 /* Start the workers. An error number if one cannot be started: `started` counts those that were. */
 static int start(td_pool *p)
 {
-    sigset_t all, before;
-    int      code = 0;
-    /* Workers inherit a mask that blocks everything, so signals (SIGTERM: save and requeue) arrive
-     * at the main thread. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int code = 0;
     for (int i = 0; i < p->services.threads - 1 && !code; i++) {
         p->workers[i] = (worker){ .pool = p, .index = i + 1 };
-        code = pthread_create(&p->workers[i].thread, NULL, work, &p->workers[i]);
+        code = td_thread_start(&p->workers[i].thread, work, &p->workers[i]);
         p->started += !code;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return code;
 }
 
@@ -205,7 +247,7 @@ static int start(td_pool *p)
 static td_pool *make(int threads, td_journal *log)
 {
     td_pool *p = calloc(1, sizeof *p);
-    /* the caller needs no entry, but a count of 0 may give NULL */
+    /* the caller needs no entry, but calloc may return NULL for a count of 0 */
     worker  *workers = calloc((size_t)threads, sizeof *workers);
     if (!p || !workers) {
         free(p);

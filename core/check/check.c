@@ -1,14 +1,15 @@
-/* check.c - running a test, collecting its findings, and what tests open.
+/* check.c - runs a test, collects its findings, and closes everything that it opened.
  *
- * Tests stop by longjmp: deep in a comparison there is nothing sensible to return to. What they
- * allocate is the arena's, or stays: the process ends with the test. Devices, pools and configs are
- * closed here.
+ * Tests stop by longjmp, because deep in a comparison there is nothing sensible to return. Their
+ * memory belongs to the arena or is never freed: the process ends with the test. Devices, pools and
+ * configs are closed here.
  */
 #include <malloc.h>
 #include <stdarg.h>
 
 #include "check/internal.h"
 #include "check/cases.h"
+#include "plugin/hook.h"
 
 /* ---- cases ----------------------------------------------------------------------------------- */
 
@@ -47,13 +48,25 @@ void td_check_close(td_check *c)
     c->n_opened = 0;
 }
 
+static void note_change(void *argument, const char *text)
+{
+    td_check_finding(argument, "%s", text);
+}
+
+void td_check_listen(td_check *c) { td_hook_listen(note_change, c); }
+
 void td_check_run(td_check *c, const td_check_case *t)
 {
+    /* Tests call hooks directly: their changes are found after the test. */
+    td_hook all = { .plugin = c->plugin, .name = t->name, .what = "test" };
+    td_check_listen(c);
+    td_hook_enter(&all);
     c->arena = td_arena_new();
     if (!c->arena)
         td_check_finding(c, "out of memory");
     else if (!setjmp(c->stop)) /* td_check_stop returns here, from any depth */
         t->run(c);
+    td_hook_unwind(&all);
     td_check_close(c);
 }
 
@@ -137,25 +150,78 @@ int td_check_open_backend(td_check *c, const td_part *part, int threads, td_devi
     return code;
 }
 
+void td_check_close_device(td_check *c, const td_device *d)
+{
+    size_t k = 0;
+    while (k < c->n_opened &&
+           (c->opened[k].backend != d->backend || c->opened[k].state != d->state))
+        k++;
+    MUST(c, k < c->n_opened, "a backend is closed twice");
+    d->backend->close(d->state);
+    c->opened[k] = c->opened[--c->n_opened];
+}
+
+/* The first backend in `real` that opens; `apart`: with memory of its own. */
+static bool first_device(td_check *c, int real, bool apart, int threads, td_device *d, td_error *e)
+{
+    for (size_t i = 0; i < td_registry_count(c->registry); i++) {
+        const td_plugin  *p = td_registry_plugin(c->registry, i);
+        const td_backend *b = (const void *)p;
+        td_part           part;
+        if (!td_check_is_kind(p, TD_BACKEND_KIND) || td_backend_real(c->registry, b) != real ||
+            !b->upload == apart)
+            continue;
+        part = td_check_default(c, TD_BACKEND_KIND, p->name);
+        if (!td_check_open_backend(c, &part, threads, d, e))
+            return true;
+    }
+    return false;
+}
+
 td_device td_check_device(td_check *c, int real, int threads)
 {
     td_error  e = { 0 };
     td_device d;
     td_registry_scan(c->registry);
-    for (size_t i = 0; i < td_registry_count(c->registry); i++) {
-        const td_plugin *p = td_registry_plugin(c->registry, i);
-        td_part          part;
-        if (!td_check_is_kind(p, TD_BACKEND_KIND) ||
-            ((const td_backend *)(const void *)p)->real != real ||
-            ((const td_backend *)(const void *)p)->upload) /* tests write to its memory directly */
-            continue;
-        part = td_check_default(c, TD_BACKEND_KIND, p->name);
-        if (!td_check_open_backend(c, &part, threads, &d, &e))
+    /* tests read single elements, which takes a device's queue longest */
+    for (int apart = 0; apart < 2; apart++)
+        if (first_device(c, real, apart, threads, &d, &e))
             return d;
-    }
-    td_check_finding(c, "no backend that computes in %s, in host memory, can be opened%s%s",
+    td_check_finding(c, "no backend that computes in %s can be opened%s%s",
                      real == TD_F64 ? "double" : "float", e.code ? ": " : "", e.text);
     td_check_stop(c);
+}
+
+/* ---- elements of variables ------------------------------------------------------------------- */
+
+double td_check_get(td_check *c, const td_device *d, const td_variable *v, int64_t n)
+{
+    double   x = 0;
+    td_error e = { 0 };
+    MUST(c, !td_variable_read(v, d, td_device_real(d), n, 1, &x, &e), "%s", td_check_error(&e));
+    return x;
+}
+
+void td_check_set(td_check *c, const td_device *d, td_variable *v, int64_t n, double x)
+{
+    td_error e = { 0 };
+    MUST(c, !td_variable_write(v, d, td_device_real(d), n, 1, &x, &e), "%s", td_check_error(&e));
+}
+
+/* Doubles hold every element exactly, integers too. */
+uint64_t td_check_hash(td_check *c, const td_device *d, const td_variable *v, uint64_t h)
+{
+    double  *x = malloc((size_t)v->count * sizeof *x + 1);
+    td_error e = { 0 };
+    int      code = TD_ENOMEM;
+    if (x)
+        code = td_variable_read(v, d, td_device_real(d), 0, v->count, x, &e);
+    if (!code)
+        h = td_hash(h, x, (size_t)v->count * sizeof *x);
+    free(x);
+    MUST(c, !code, "'%s' cannot be read: %s", v->name,
+         code == TD_ENOMEM ? "out of memory" : td_check_error(&e));
+    return h;
 }
 
 const char *td_check_directory(td_check *c)
@@ -181,8 +247,8 @@ size_t td_check_heap(void)
 #endif
 }
 
-/* A leak grows in every round; caches and pools that only warm up stop growing. The least growth of
- * all rounds is what is reported. */
+/* A leak grows in every round; caches and pools that only warm up stop growing. The smallest
+ * growth of all rounds is reported. */
 void td_check_leak(td_check *c, const char *what, void (*f)(td_check *, void *), void *argument)
 {
     /* many repetitions, so that a few bytes each stand out */

@@ -1,8 +1,8 @@
-/* check.h - the conformance suite: what every plugin of a kind must do, test by test.
+/* check.h - the conformance suite: the requirements for every plugin of a kind, test by test.
  *
  * A test examines one plugin and adds findings: sentences for the plugin's author, which say what
  * was tried, what was found and what to do. It crashes, hangs or takes all memory if the plugin
- * does, so each test is run in a process of its own (`tandem plugins check`), and frees little: the
+ * does, so each test is run in its own process (`tandem plugins check`), and frees little: the
  * process ends.
  *
  *     td_check c = { .registry = r, .plugin = p, .files = files, .. };
@@ -20,6 +20,7 @@
 
 enum {
     TD_CHECK_FINDINGS = 3, /* reported per test; further ones are only counted */
+    TD_CHECK_CHANGES = 4,  /* ways to change an option: a little up or down, to an end */
     TD_CHECK_DEVICES = 64  /* most backends that a test may open */
 };
 
@@ -28,8 +29,8 @@ typedef struct td_check {
     td_registry       *registry;
     const td_plugin   *plugin; /* under test */
     const char        *path;   /* of its module; NULL: built in */
-    /* config files and NAME=VALUE overrides, as of a command line, that set options of the plugin
-     * or name what it needs (a data source's tokenizer); none: defaults */
+    /* config files and NAME=VALUE overrides, as on a command line, that set options of the
+     * plugin or name other things it needs (a data source's tokenizer); none: defaults */
     const char *const *files, *const *overrides;
     size_t         n_files, n_overrides;
     const char    *search;  /* the shipped configs/, or NULL */
@@ -41,11 +42,12 @@ typedef struct td_check {
     /* of the running test; freed by td_check_run */
     int            fill;    /* value of the config's bytes that no option sets */
     int            variant; /* 0: the options as configured; k: the k-th variant of them */
+    int            change;  /* beside the variant: 0, or 1 + TD_CHECK_CHANGES * option + way */
     td_arena      *arena;
     td_experiment *experiment;
     td_config     *own;       /* from overrides without a dot: options of the plugin itself */
     td_pool       *pools[8];  /* by number of threads */
-    void          *collected; /* what a test gathers from its subjects */
+    void          *collected; /* collected by a test from its subjects */
     const char    *varied;    /* the option that c->variant changed: "output_norm = true" */
     td_device      opened[TD_CHECK_DEVICES];
     size_t         n_opened;
@@ -55,7 +57,7 @@ typedef struct td_check {
 typedef struct td_check_case {
     const char *kind;  /* "attention"; NULL: every kind */
     const char *name;  /* "gradients" */
-    const char *brief; /* what must hold, in one line */
+    const char *brief; /* the requirement, in one line */
     void (*run)(td_check *);
 } td_check_case;
 

@@ -1,9 +1,8 @@
-/* data.c - what every data source must do: records by number, the same whenever and wherever they
- * are asked for, held-out ones apart from training.
+/* data.c - requirements on every data source: records by number, always the same, with held-out
+ * ones kept separate from training.
  *
- * A source with a cursor works until the first restart, and then trains on other text than an
- * uninterrupted run would. So each source is opened twice over one cache, and asked in another
- * order.
+ * A source with a cursor works until the first restart, and then trains on different text from an
+ * uninterrupted run. So each source is opened twice over one cache, and read in a different order.
  */
 #include "tandem/kind/data.h"
 
@@ -20,6 +19,7 @@ typedef struct source {
     void              *state;
     td_check_tokenizer tokenizer;
     td_split_in        in;
+    td_pair            pair; /* the promised size of pairs; zeros: running text */
 } source;
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -45,7 +45,7 @@ static td_check_tokenizer any_tokenizer(td_check *c)
     return (td_check_tokenizer){ 0 };
 }
 
-/* Guarded, so that a source which writes more than it asked for crashes in the act. */
+/* Guarded, so that a source which writes beyond its allocation crashes at once. */
 static void *allocate(void *check, size_t bytes) { return td_check_guarded(check, bytes); }
 
 /* Open the source under test for records of LENGTH tokens. */
@@ -70,7 +70,9 @@ static source source_opened_with(td_check *c, const char *cache, uint64_t seed)
     if (code)
         td_check_failure(c, "open", code, &e);
     MUST(c, !code, "it cannot be opened: %s", td_check_error(&e));
-    /* another seed than the order is drawn from: a source must not confuse the two */
+    /* not the seed that the order is drawn from: a source must not confuse the two */
+    if (s.plugin->pair)
+        s.pair = s.plugin->pair(part.config);
     s.in = (td_split_in){ .special = in.special, .seed = 5, .allocate = allocate, .arena = c };
     return s;
 }
@@ -88,7 +90,7 @@ static void source_close(source *s)
 
 /* ---- records --------------------------------------------------------------------------------- */
 
-/* Of the tokens alone: two records with the same text are equal, whatever their numbers. */
+/* A hash of the tokens alone: two records with the same text are equal, whatever their numbers. */
 static uint64_t hash_tokens(const td_record *r)
 {
     uint64_t h = td_random_stream("");
@@ -97,7 +99,7 @@ static uint64_t hash_tokens(const td_record *r)
     return td_hash(h, r->targets, (size_t)r->n_targets * sizeof *r->targets);
 }
 
-/* Of everything that training depends on. */
+/* A hash of everything that training depends on. */
 static uint64_t hash_record(const td_record *r)
 {
     /* absent inputs are hashed as nothing, and not as a run of length 0 */
@@ -108,6 +110,22 @@ static uint64_t hash_record(const td_record *r)
     return td_hash(h, &r->id, sizeof r->id);
 }
 
+/* Batches are sized by the result of `pair`, before any record is read. */
+static void check_pair(td_check *c, const source *s, const td_record *r, const char *what)
+{
+    if (!s->plugin->pair)
+        return;
+    MUST(c, s->pair.inputs > 0 && s->pair.targets > 0,
+         "pair returns %lld inputs and %lld targets; both must be 1 or more",
+         (long long)s->pair.inputs, (long long)s->pair.targets);
+    MUST(c, r->inputs, "%s is running text, though `pair` promises pairs", what);
+    MUST(c, r->n_inputs <= s->pair.inputs && r->n_targets <= s->pair.targets,
+         "%s has %lld inputs and %lld targets: larger than the pair of %lld and %lld that `pair` "
+         "promises",
+         what, (long long)r->n_inputs, (long long)r->n_targets, (long long)s->pair.inputs,
+         (long long)s->pair.targets);
+}
+
 /* Check one record; returns its hash. */
 static uint64_t check_record(td_check *c, const source *s, const td_record *r, const char *what)
 {
@@ -115,6 +133,7 @@ static uint64_t check_record(td_check *c, const source *s, const td_record *r, c
     int64_t        n[] = { r->inputs ? r->n_inputs : 0, r->n_targets };
     MUST(c, n[0] >= 0 && n[1] >= 0 && n[0] + n[1] > 0, "%s has %lld inputs and %lld targets", what,
          (long long)n[0], (long long)n[1]);
+    check_pair(c, s, r, what);
     /* an id beyond the vocabulary would read beyond the embedding table */
     for (int k = 0; k < 2; k++)
         for (int64_t i = 0; i < n[k]; i++)
@@ -133,7 +152,7 @@ static uint64_t fetched(td_check *c, const source *s, uint64_t index)
     td_record r = { 0 };
     td_error  e = { 0 };
     int       code = s->plugin->fetch(s->state, index, &s->in, &r, &e);
-    /* a message that explains nothing is a finding of its own */
+    /* a message that explains nothing is a separate finding */
     if (code)
         td_check_failure(c, "fetch", code, &e);
     MUST(c, !code, "training record %llu cannot be fetched: %s", (unsigned long long)index,
@@ -149,7 +168,7 @@ static void check_kept(td_check *c, const source *s)
     uint64_t  before;
     MUST(c, !s->plugin->fetch(s->state, 0, &s->in, &first, &e),
          "training record 0 cannot be fetched: %s", td_check_error(&e));
-    /* hashed now, and again after others were fetched into what may be the same buffer */
+    /* hashed now, and again after others have been fetched, perhaps into the same buffer */
     before = hash_record(&first);
     for (uint64_t k = 1; k < 8; k++)
         fetched(c, s, k);
@@ -165,7 +184,7 @@ static void check_held_out(td_check *c, const source *s, int64_t k)
     int64_t     n = s->plugin->held_out(s->state, k);
     if (!name || !*name)
         td_check_finding(c, "source %lld has no name", (long long)k);
-    /* 20 will do: held-out parts may be large, and records are made alike */
+    /* 20 are enough: held-out parts may be large, and all records are made the same way */
     for (int64_t i = 0; i < n && i < 20; i++) {
         td_record r = { 0 };
         td_error  e = { 0 };
@@ -194,7 +213,8 @@ void td_check_data(td_check *c)
 
 /* ---- order ----------------------------------------------------------------------------------- */
 
-/* How many of the first `count` held-out records are among the first training records. */
+/* The number of the first `count` held-out records that also occur among the first training
+ * records. */
 static int64_t seen_in_training(td_check *c, const source *s, int64_t which, int64_t count)
 {
     td_error e = { 0 };
@@ -203,7 +223,7 @@ static int64_t seen_in_training(td_check *c, const source *s, int64_t which, int
         td_record r = { 0 }, t = { 0 };
         MUST(c, !s->plugin->fetch_held_out(s->state, which, i, &s->in, &r, &e), "%s",
              td_check_error(&e));
-        /* by text: a copy in training counts whatever its number */
+        /* compared by text: a copy counts, whatever its number */
         uint64_t want = hash_tokens(&r);
         for (uint64_t k = 0; k < RECORDS; k++)
             if (!s->plugin->fetch(s->state, k, &s->in, &t, &e) && hash_tokens(&t) == want) {
@@ -214,7 +234,7 @@ static int64_t seen_in_training(td_check *c, const source *s, int64_t which, int
     return seen;
 }
 
-/* Held-out records of source k are finite, and not those of training. */
+/* Held-out records of source k are finite in number, and are not training records. */
 static void check_apart(td_check *c, const source *s, int64_t k)
 {
     td_record r = { 0 };
@@ -254,7 +274,7 @@ void td_check_data_seed(td_check *c)
     source_close(&s);
 }
 
-/* Opened again and asked backwards, as no resumed run does but any cursor would notice. */
+/* Opened again and read backwards, which no resumed run does, but which exposes any cursor. */
 void td_check_data_resumed(td_check *c)
 {
     const char *cache = td_check_directory(c);
@@ -265,8 +285,9 @@ void td_check_data_resumed(td_check *c)
     source_close(&s);
     s = source_opened(c, cache);
     if (s.plugin->fingerprint && s.plugin->fingerprint(s.state) != print)
-        td_check_finding(c, "opened again, it has another fingerprint: no run could be resumed");
-    /* backwards: no source can have read ahead to this order */
+        td_check_finding(c, "when opened again, it has a different fingerprint, so no run could be "
+                            "resumed");
+    /* backwards: no source can have read ahead in this order */
     for (uint64_t k = RECORDS; k-- > 0;)
         if (fetched(c, &s, k) != want[k]) {
             td_check_finding(c,
@@ -280,7 +301,7 @@ void td_check_data_resumed(td_check *c)
 
 /* ---- leaks ----------------------------------------------------------------------------------- */
 
-/* Not in a row: a source may keep the last records it made. */
+/* Not consecutive ones: a source may keep the last records it made. */
 static void fetch_some(td_check *c, void *argument)
 {
     for (uint64_t k = 0; k < 3; k++)

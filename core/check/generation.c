@@ -1,6 +1,6 @@
-/* generation.c - what is generated pass by pass is what one whole pass gives: prompts in chunks of
- * any size, rows of unequal lengths, rows that move and are taken by other texts, in caches that
- * another text has used, with room to spare and without. */
+/* generation.c - generation pass by pass equals one whole pass: prompts in chunks of any size, rows
+ * of unequal lengths, rows that move, and rows that are reused for other texts, in caches that
+ * another text has used, with spare slots and without. */
 #include "check/cases.h"
 #include "check/player.h"
 #include "tandem/kind/attention.h"
@@ -77,7 +77,7 @@ static void prefill(const stage *s, td_player *p)
     td_player_pass(p, TD_PHASE_PREFILL, tokens, counts);
 }
 
-/* Every other pass is of one token. */
+/* Every second pass reads one token. */
 static void step(const stage *s, td_player *p, int pass)
 {
     int64_t tokens = s->scenario->chunk && pass % 2 ? s->scenario->chunk : 1;
@@ -111,8 +111,8 @@ static void admit(stage *s, td_player *p, int64_t r)
     td_player_close(&one);
 }
 
-/* Rows that are done begin the next texts: where they are, if the architecture lets a prompt come in
- * steps, or from another cache. */
+/* Rows that are done begin the next texts: where they are, if the architecture lets a prompt come
+ * in steps, or else in another cache. */
 static void begin_texts(stage *s, td_player *p)
 {
     bool in_place = !has_flag(s, TD_ARCHITECTURE_HAS_ENCODER) &&
@@ -159,7 +159,8 @@ static td_mismatch play(stage *s, double garbage)
     return p.mismatch;
 }
 
-/* What the author may have overlooked: what differs with other garbage is read from it. */
+/* The author's likely mistake: a result that changes with the garbage in a buffer was read from
+ * it. */
 static const char *advice(stage *s, const td_mismatch *m, double other_garbage)
 {
     td_mismatch again = play(s, other_garbage);
@@ -170,7 +171,7 @@ static const char *advice(stage *s, const td_mismatch *m, double other_garbage)
     if (s->scenario->uneven)
         return "rows have unequal numbers of new tokens here: padding must not change what "
                "td_carry carries (see td_new_tokens), and rows may not mix";
-    return "keep what later passes need with td_remember or td_carry, or say .whole = true";
+    return "keep what later passes need with td_remember or td_carry, or set .whole = true";
 }
 
 static void try_scenario(stage *s, const scenario *x, const char *setting)
@@ -191,7 +192,7 @@ static void try_scenario(stage *s, const scenario *x, const char *setting)
                          (long long)m.element, m.have, m.want, advice(s, &m, -37));
 }
 
-/* All scenarios; with an option changed the last, which has everything. */
+/* All scenarios; for a variant only the last, which has everything. */
 static void try_scenarios(td_subject *subject, const char *setting)
 {
     stage       s = { .subject = subject };
@@ -236,7 +237,7 @@ static void try_windows(td_subject *s)
 static void steps_of(td_subject *s)
 {
     if (has_whole(s))
-        td_check_skip(s->check, "it says .whole = true: generation runs the whole prefix");
+        td_check_skip(s->check, "it sets .whole = true: generation runs the whole prefix");
     try_scenarios(s, "");
     try_windows(s);
 }

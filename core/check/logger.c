@@ -1,4 +1,4 @@
-/* logger.c - what every logger must do: take any numbers, continue after an interruption as if
+/* logger.c - requirements on every logger: accept any numbers, continue after an interruption as if
  * there had been none, and report that it cannot write. */
 #include "check/cases.h"
 #include "check/internal.h"
@@ -19,7 +19,7 @@ static void *logger_opened(td_check *c, const td_part *part, const char *directo
     return state;
 }
 
-/* Log steps [from, to) and close: names to be quoted, numbers that are none, a step without
+/* Log steps [from, to) and close: names that need quoting, NaN and infinities, a step without
  * metrics. */
 static void write_steps(td_check *c, const td_part *part, const char *directory, int64_t from,
                         int64_t to, bool resume)
@@ -72,16 +72,16 @@ static int64_t lines_of(const char *path)
     return lines;
 }
 
-/* The lines of all text files in a directory and below; negative if it is none. */
-static int64_t lines_in(const char *directory)
+/* The sum of `of` over all files in a directory and below; negative if it is not a directory. */
+static int64_t total_of(const char *directory, int64_t (*of)(const char *path))
 {
     char  **names = NULL;
     int64_t total = 0, n = td_list_directory(directory, &names, NULL);
     for (int64_t k = 0; k < n; k++) {
         char   *path = td_path_join(directory, names[k]);
-        int64_t within = path ? lines_in(path) : 0;
-        /* negative: no directory, so a file */
-        total += within >= 0 ? within : lines_of(path);
+        int64_t within = path ? total_of(path, of) : 0;
+        /* negative: not a directory, so a file */
+        total += within >= 0 ? within : of(path);
         free(path);
     }
     if (n >= 0)
@@ -99,13 +99,13 @@ void td_check_logger_resumed(td_check *c)
     td_check_need_options(c);
     write_steps(c, &part, whole, 1, 14, false);
     /* counted only now, when the logger is closed: it may write late */
-    want = lines_in(whole);
+    want = total_of(whole, lines_of);
     if (!want)
         td_check_skip(c, "it writes no text files in the directory of the run");
     /* killed after step 8, with the last checkpoint after step 4 */
     write_steps(c, &part, twice, 1, 9, false);
     write_steps(c, &part, twice, 5, 14, true);
-    have = lines_in(twice);
+    have = total_of(twice, lines_of);
     if (have != want)
         td_check_finding(c,
                          "resumed at step 5 after 8 steps, it has %lld lines, but an uninterrupted "
@@ -113,7 +113,35 @@ void td_check_logger_resumed(td_check *c)
                          (long long)have, (long long)want);
 }
 
-/* The number of files in a directory; negative if it is none. */
+/* A checkpoint that follows `flush` promises that no metric before it is lost, even if the process
+ * is killed: nothing may be left to `close`. */
+void td_check_logger_flushed(td_check *c)
+{
+    const char      *directory = td_check_directory(c);
+    td_part          part = td_check_part(c);
+    const td_logger *l = (const void *)part.plugin;
+    td_metric        m = { "train/loss", 3.5, false };
+    td_error         e = { 0 };
+    int64_t          flushed, closed;
+    int              code;
+    void            *state;
+    td_check_need_options(c);
+    state = logger_opened(c, &part, directory, 0, &code);
+    MUST(c, !code && !l->write(state, 1, &m, 1, &e), "it cannot write: %s", td_check_error(&e));
+    MUST(c, !l->flush || !l->flush(state, &e), "flush fails: %s", td_check_error(&e));
+    /* a kill is imitated by comparing sizes: only bytes that `close` adds would be lost */
+    flushed = total_of(directory, td_file_size);
+    l->close(state);
+    closed = total_of(directory, td_file_size);
+    if (flushed != closed)
+        td_check_finding(c,
+                         "its files have %lld bytes after %s, but %lld after close: a run that is "
+                         "killed would lose metrics from before its last checkpoint",
+                         (long long)flushed, l->flush ? "flush" : "write (it has no flush)",
+                         (long long)closed);
+}
+
+/* The number of files in a directory; negative if it is not a directory. */
 static int64_t entries_of(const char *directory)
 {
     char  **names = NULL;
@@ -132,7 +160,7 @@ static int write_nowhere(td_check *c, const td_part *part, const char *file)
     td_error         e = { 0 };
     int              code;
     void            *state = logger_opened(c, part, file, 0, &code);
-    /* each of the three may be the one that notices, as files are often opened late */
+    /* any of the three may report it, as files are often opened late */
     if (code)
         return code;
     code = l->write(state, 1, &m, 1, &e);

@@ -1,10 +1,10 @@
-/* models.c - what every part of a model must do, in every model that it fits: correct gradients,
- * and examples that do not depend on the company they are in.
+/* models.c - requirements on every part of a model, in every model that it fits: correct gradients,
+ * and examples that do not depend on their neighbours.
  *
- * All of it is in double, where rounding is far below any error of a plugin: tolerances are tight,
- * and a finding is never noise. Each test is run for the plugin's options as they are and for
- * variants of them (variant.c). What a token may see is in visibility.c; sizes, float and threads
- * are in sizes.c.
+ * Everything is computed in double, where rounding is far below any error of a plugin: tolerances
+ * are tight, and a finding is never noise. Each test is run for the plugin's options as they are
+ * and for variants of them (variant.c). What a token may see is in visibility.c; sizes, float and
+ * threads are in sizes.c.
  */
 #include "check/cases.h"
 #include "check/subject.h"
@@ -14,64 +14,123 @@
 
 enum { PROBES = 3 }; /* entries tried per parameter: every entry would take minutes */
 
-/* The loss with the number at `place` replaced by x, which is put back. */
-static double loss_at(td_subject *s, td_trial *t, double *place, double x)
+/* The loss with the number at `place` replaced by x; the number is restored. */
+static double loss_at(td_subject *s, td_trial *t, td_variable *v, int64_t n, double x)
 {
-    double before = *place, loss;
-    *place = x;
+    double before = td_check_get(s->check, &s->device, v, n), loss;
+    td_check_set(s->check, &s->device, v, n, x);
     td_trial_run(s, t);
     loss = td_plan_get_scalar(t->plan, t->built.loss);
-    *place = before;
+    td_check_set(s->check, &s->device, v, n, before);
     return loss;
 }
 
 /* Compare a gradient with the slope around x, in double: a step of 1e-5 leaves ten good digits.
  * Where the function bends at x (a maximum, a router's choice), the slope to either side is
  * right. */
-static bool slope_is(td_subject *s, td_trial *t, double *x, double have, double *want)
+static bool slope_is(td_subject *s, td_trial *t, td_variable *v, int64_t n, double have,
+                     double *want)
 {
     const double step = 1e-5;
-    double       at = loss_at(s, t, x, *x);
-    double       up = (loss_at(s, t, x, *x + step) - at) / step;
-    double       down = (at - loss_at(s, t, x, *x - step)) / step;
+    double       x = td_check_get(s->check, &s->device, v, n), at = loss_at(s, t, v, n, x);
+    double       up = (loss_at(s, t, v, n, x + step) - at) / step;
+    double       down = (at - loss_at(s, t, v, n, x - step)) / step;
     *want = (up + down) / 2;
     if (td_check_near(up, down, 1e-2))
         return td_check_near(have, *want, 1e-6);
     return td_check_near(have, up, 1e-4) || td_check_near(have, down, 1e-4);
 }
 
-/* Entry n of one parameter. */
-static void gradient_of_entry(td_subject *s, td_trial *t, td_variable *v, int64_t n)
+/* Entry n of one parameter. Whether the loss depends on it. */
+static bool gradient_of_entry(td_subject *s, td_trial *t, td_variable *v, int64_t n)
 {
-    double *x = (double *)v->memory + n, have, want;
-    td_trial_run(s, t); /* slope_is left the gradients of another point */
-    have = ((double *)td_model_gradient(s->variables, v->name)->memory)[n];
-    if (!slope_is(s, t, x, have, &want))
+    double have, want;
+    td_trial_run(s, t); /* slope_is has overwritten the gradients with those of another point */
+    have = td_check_get(s->check, &s->device, td_model_gradient(s->variables, v->name), n);
+    if (!slope_is(s, t, v, n, have, &want))
         td_check_finding(s->check,
                          "%s: d loss / d %s[%lld] is %.10g, but central differences give %.10g",
                          s->label, v->name, (long long)n, have, want);
+    return want != 0;
 }
 
-/* Random entries of every parameter, as the trial left it. */
-static void gradients_of(td_subject *s)
+/* Random entries of a parameter, until enough of them matter: of a table, a short text reads few
+ * rows, and a gradient of 0 is right for all others. */
+static void gradient_of(td_subject *s, td_trial *t, td_variable *v)
+{
+    enum { MOST = 24 };
+    /* a variant repeats all of this for one option: fewer entries will do */
+    int      wanted = s->check->variant ? 1 : PROBES;
+    uint64_t stream = td_random_stream(v->name), most = v->count < MOST ? (uint64_t)v->count : MOST;
+    for (uint64_t k = 0; k < most && wanted; k++)
+        wanted -= gradient_of_entry(s, t, v,
+                                    (int64_t)td_random_below(9, stream, k, (uint64_t)v->count));
+}
+
+void td_gradients_of(td_subject *s)
 {
     td_sentence two[2];
     td_trial    t;
     td_sentences(two);
     t = td_trial_new(s, td_subject_batch(s, two, 1, 1));
-    for (size_t i = 0, count = td_variables_count(s->variables); i < count; i++) {
-        td_variable *v = td_variables_at(s->variables, i);
-        /* a variant repeats all of this for one option: fewer entries will do */
-        uint64_t     probes = s->check->variant ? 1 : PROBES;
-        for (uint64_t k = 0; v->kind == TD_VARIABLE_PARAM && k < probes; k++)
-            gradient_of_entry(s, &t, v,
-                              (int64_t)td_random_below(9, td_random_stream(v->name), k,
-                                                       (uint64_t)v->count));
-    }
+    for (size_t i = 0, count = td_variables_count(s->variables); i < count; i++)
+        if (td_variables_at(s->variables, i)->kind == TD_VARIABLE_PARAM)
+            gradient_of(s, &t, td_variables_at(s->variables, i));
     td_trial_free(s, &t);
 }
 
-void td_check_gradients(td_check *c) { td_check_in_double(c, gradients_of); }
+/* Whether the model can be built for one short text: parts may refuse each other only then. */
+static bool can_be_built(td_subject *s)
+{
+    td_sentence text = td_sentence_of(6, 7, 4);
+    td_batch   *batch = td_subject_batch(s, &text, 1, 0);
+    td_built    built;
+    td_error    e = { 0 };
+    bool built_it = !td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, batch, false, &built,
+                                      &e);
+    if (built_it)
+        td_graph_free(built.graph);
+    td_batch_free(batch);
+    return built_it;
+}
+
+/* Put another scheme into the model, without parameters of the one before it; false if there is no
+ * place for it, or parts refuse it. */
+static bool use_scheme(td_subject *s, const td_plugin *position)
+{
+    td_part *slot = td_check_slot(&s->model.architecture, TD_POSITION_KIND);
+    if (!slot)
+        return false;
+    *slot = td_check_default(s->check, TD_POSITION_KIND, position->name);
+    td_variables_release(s->variables, &s->device);
+    td_variables_free(s->variables);
+    s->variables = td_variables_new();
+    MUST(s->check, s->variables, "out of memory");
+    return can_be_built(s);
+}
+
+/* A bias may be learned, and then has a gradient that goes through the attention. */
+static void biased_gradients_of(td_subject *s)
+{
+    size_t label = strlen(s->label);
+    for (size_t i = 0; i < td_registry_count(s->check->registry); i++) {
+        const td_plugin *p = td_registry_plugin(s->check->registry, i);
+        if (!td_check_is_kind(p, TD_POSITION_KIND) ||
+            !((const td_position *)(const void *)p)->bias || !use_scheme(s, p))
+            continue;
+        snprintf(s->label + label, sizeof s->label - label, ", position '%s'", p->name);
+        td_gradients_of(s);
+    }
+}
+
+void td_check_gradients(td_check *c)
+{
+    td_check_in_double(c, td_gradients_of);
+    if (td_check_is_kind(c->plugin, TD_ATTENTION_KIND)) {
+        td_device d = td_check_device(c, TD_F64, 1);
+        td_each_subject(c, &td_usual_sizes, &d, biased_gradients_of);
+    }
+}
 
 /* ---- packing --------------------------------------------------------------------------------- */
 
@@ -88,13 +147,13 @@ static double *add_gradients(const td_subject *s, double *sum, size_t *count)
         td_variable *v = td_variables_at(s->variables, i),
                     *g = td_model_gradient(s->variables, v->name);
         for (int64_t n = 0; v->kind == TD_VARIABLE_PARAM && n < v->count; n++)
-            sum[at++] += ((double *)g->memory)[n];
+            sum[at++] += td_check_get(s->check, &s->device, g, n);
     }
     *count = at;
     return sum;
 }
 
-/* Have and want, number by number; NULL where memory ran out. */
+/* Compare `have` with `want`, number by number; either is NULL if memory ran out. */
 static void compare(const td_subject *s, const char *what, const double *have, const double *want,
                     size_t n)
 {
@@ -104,7 +163,7 @@ static void compare(const td_subject *s, const char *what, const double *have, c
                              s->label, what, i, have[i], want[i]);
 }
 
-/* Two examples in one row, and each in a row by itself: the same losses, and gradients that add
+/* Two examples in one row, and each in a separate row: the same losses, and gradients that add
  * up. */
 static void packing_of(td_subject *s)
 {
@@ -118,7 +177,7 @@ static void packing_of(td_subject *s)
     n = td_trial_losses(s, &packed, a);
     together = add_gradients(s, NULL, &count);
     for (int k = 0; k < 2; k++) {
-        /* other padding than in the packed row, which must not matter */
+        /* a different amount of padding from the packed row's, which must not matter */
         td_trial alone = td_trial_new(s, td_subject_batch(s, &two[k], 1, k));
         m += td_trial_losses(s, &alone, b + m);
         apart = add_gradients(s, apart, &own);
@@ -132,7 +191,29 @@ static void packing_of(td_subject *s)
     td_trial_free(s, &packed);
 }
 
-void td_check_packing(td_check *c) { td_check_in_double(c, packing_of); }
+/* Most schemes see only how far two tokens are apart: one that sees positions themselves tells whether
+ * they begin again with each example. */
+static void packing_by_position_of(td_subject *s)
+{
+    size_t label = strlen(s->label);
+    for (size_t i = 0; i < td_registry_count(s->check->registry); i++) {
+        const td_plugin *p = td_registry_plugin(s->check->registry, i);
+        if (!td_check_is_kind(p, TD_POSITION_KIND) ||
+            !((const td_position *)(const void *)p)->embed || !use_scheme(s, p))
+            continue;
+        snprintf(s->label + label, sizeof s->label - label, ", position '%s'", p->name);
+        packing_of(s);
+    }
+}
+
+void td_check_packing(td_check *c)
+{
+    td_check_in_double(c, packing_of);
+    if (td_check_is_kind(c->plugin, TD_ARCHITECTURE_KIND)) {
+        td_device d = td_check_device(c, TD_F64, 1);
+        td_each_subject(c, &td_usual_sizes, &d, packing_by_position_of);
+    }
+}
 
 /* ---- order of rows --------------------------------------------------------------------------- */
 
@@ -163,7 +244,7 @@ static void permutation_of(td_subject *s)
     two[1].row = 1;
     n = td_losses_of(s, two, 2, 0, a);
     losses_swapped(s, first, swapped);
-    /* not bit for bit: where a row is decides how its sums are cut into pieces */
+    /* not bit for bit: a row's place decides how its sums are cut into pieces */
     for (int i = 0; i < n; i++) {
         if (!td_check_near(a[i], swapped[i], 1e-12))
             td_check_finding(s->check,
@@ -184,8 +265,7 @@ void td_check_permutation(td_check *c) { td_check_in_double(c, permutation_of); 
 
 enum { NEUTRAL, ROTATES, BIASES, SCHEMES };
 
-/* The first scheme that does nothing, that only rotates, or that only biases; NULL: there is
- * none. */
+/* The first scheme that does nothing, or only rotates, or only biases; NULL if there is none. */
 static const td_plugin *scheme(const td_check *c, int which)
 {
     for (size_t i = 0; i < td_registry_count(c->registry); i++) {
@@ -197,25 +277,16 @@ static const td_plugin *scheme(const td_check *c, int which)
     return NULL;
 }
 
-/* Losses under a scheme; 0 if there is none, or the attention refuses it. */
+/* Losses under a scheme; returns 0 if there is no such scheme, or the attention refuses it. */
 static int losses_under(td_subject *s, const td_plugin *position, double *out)
 {
     td_sentence text = td_sentence_of(6, 7, 4);
     td_part    *slot = td_check_slot(&s->model.architecture, TD_POSITION_KIND);
-    td_batch   *batch;
-    td_built    built;
-    td_error    e = { 0 };
-    int         code;
     if (!slot || !position)
         return 0;
     *slot = td_check_default(s->check, TD_POSITION_KIND, position->name);
-    /* built once just to see whether it can be: td_losses_of would report a refusal as a finding */
-    batch = td_subject_batch(s, &text, 1, 0);
-    code = td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, batch, false, &built, &e);
-    if (!code)
-        td_graph_free(built.graph);
-    td_batch_free(batch);
-    return code ? 0 : td_losses_of(s, &text, 1, 0, out);
+    /* td_losses_of would report a refusal as a finding */
+    return can_be_built(s) ? td_losses_of(s, &text, 1, 0, out) : 0;
 }
 
 /* An attention that forgets td_rotate, or in->position's bias, gives the same losses under all
@@ -245,7 +316,7 @@ void td_check_positions(td_check *c)
 
 /* ---- the outputs of a loss ------------------------------------------------------------------- */
 
-/* Run the plan with a divisor of 4 and of 8; the loss times the divisor, which must not change. */
+/* Run the plan with a divisor of 4 and of 8: the loss times the divisor must not change. */
 static void losses_times_divisor(td_subject *s, td_trial *t, td_plan *plan, double out[2])
 {
     td_error e = { 0 };
@@ -272,7 +343,7 @@ static void sums_of(td_subject *s)
     int      n = td_trial_losses(s, &t, losses);
     for (int i = 0; i < n; i++)
         want += losses[i];
-    /* a plan of its own: the trial's does not compute `sum`, as nothing there reads it */
+    /* a separate plan, because the trial's does not compute `sum`, which nothing there reads */
     td_plan *plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.sum }, 2,
                                 &s->device, &e);
     MUST(s->check, plan, "%s: %s", s->label, td_check_error(&e));
@@ -299,7 +370,7 @@ void td_check_sums(td_check *c) { td_check_in_double(c, sums_of); }
 
 /* ---- leaks ----------------------------------------------------------------------------------- */
 
-/* Build the forward graph and drop it: what remains is a leak. */
+/* Build the forward graph and drop it: any other influence is a leak. */
 static void build_once(td_check *c, void *argument)
 {
     td_subject *s = argument;

@@ -1,8 +1,8 @@
-/* module.c - what the file of a module must be, before any of its code runs and while it is
+/* module.c - requirements on a module's file, before any of its code runs and while it is
  * loaded. */
 #include "check/cases.h"
 #include "check/internal.h"
-#include "plugin/module.h"
+#include "plugin/inspect.h"
 
 /* Other symbols may collide with those of other modules, and are never needed. */
 static void check_exports(td_check *c, const char *path)
@@ -20,17 +20,13 @@ static void check_exports(td_check *c, const char *path)
 const td_module *td_check_module(td_check *c, const char *path)
 {
     td_error         e = { 0 };
-    /* before anything else loads it: constructors run only once */
-    bool             changes = td_module_changes_mode(path, NULL);
-    const td_module *m = td_registry_add_module(c->registry, path, &e);
+    const td_module *m;
+    td_check_listen(c); /* to what its constructors change */
+    m = td_registry_add_module(c->registry, path, &e);
     if (!m)
         td_check_finding(c, "%s", td_check_error(&e));
     if (!m)
         return NULL;
     check_exports(c, path);
-    if (changes)
-        td_check_finding(
-            c, "loading it turns denormal numbers off for the whole process: compile and link it "
-               "without -ffast-math and -Ofast");
     return m;
 }

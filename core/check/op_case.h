@@ -12,7 +12,7 @@ typedef struct td_op_case {
     const char *dims;      /* of the inputs: "2x3,3,-" where - is a scalar */
     double      low, high; /* inputs are random numbers in this range, where the op is smooth */
     td_tensor *(*build)(td_graph *, td_tensor **x, int64_t option);
-    int64_t option; /* what `build` makes of it: an axis, flags, an activation */
+    int64_t option; /* interpreted by `build`: an axis, flags, an activation */
     bool    flat;   /* no gradient */
 } td_op_case;
 

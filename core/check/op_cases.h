@@ -1,4 +1,4 @@
-/* op_cases.h - cases of every built-in op: what its kernels are tried on.
+/* op_cases.h - test cases for the kernels of every built-in op.
  *
  * Dims are primes, 1 and odd lengths, with broadcasting, as tiles and vectors stumble over those.
  * Ops on ids and masks get constant ones. A case may put its op between others: td_exp after a view
@@ -10,7 +10,7 @@
 #include "check/op_case.h"
 #include "tandem/layers.h"
 
-/* A case's build: x are its inputs, o its option; returns the one tensor that is looked at. */
+/* A case's build: x are its inputs, o its option; returns the tensor to compare. */
 #define BUILD(name) static td_tensor *name(td_graph *g, td_tensor **x, int64_t o)
 
 /* Emit an op of one input that has no function in ops.h. */
@@ -57,9 +57,9 @@ BINARY_BUILD(less) BINARY_BUILD(equal) BINARY_BUILD(matmul)
 }
 /* The condition is detached: gradients go to the chosen values alone. */
 BUILD(build_where) { return td_where(td_less(td_detach(x[0]), td_scalar(g, 0)), x[0], x[1]); }
-/* Of a transposed tensor, as nobody copies a dense one. */
+/* The input is transposed, as nobody copies a dense tensor. */
 BUILD(build_copy) { return emit("copy", td_transpose(x[0], 0, 1), 0, 0, 0); }
-/* The gradient is 1, not 1 + e^x; differences would tell, so the case is flat. */
+/* The gradient is 1, not 1 + e^x. Differences would see the latter, so the case has no gradient. */
 BUILD(build_detach) { return td_add(x[0], td_detach(td_exp(x[0]))); }
 BUILD(build_permute) { return td_exp(td_permute(x[0], (const int[]){ 2, 0, 1 })); }
 BUILD(build_pad) { return td_pad(x[0], (int)o, 2, 1); }
@@ -67,7 +67,7 @@ BUILD(build_slice) { return td_exp(td_slice(x[0], (int)o, 1, td_dim(x[0], (int)o
 BUILD(build_concat) { return td_concat(x, 3, (int)o); }
 BUILD(build_sum) { return td_sum_axes(x[0], o); }
 BUILD(build_max) { return td_max(x[0], (int)o); }
-/* The option: the axis, and from bit 2 on whether to sum from the end. */
+/* The option: the axis, and above bit 1 whether to sum from the end. */
 BUILD(build_cumsum) { return td_cumsum(x[0], (int)(o & 3), o >> 2); }
 BUILD(build_topk) { return td_topk(x[0], o, 0); }
 BUILD(build_iota) { return td_mul(x[0], td_iota(g, TD_REAL, o)); }
@@ -84,24 +84,24 @@ BUILD(build_expand)
     return td_expand(x[0], dims);
 }
 
-/* Ids twice and not at all. */
+/* Some ids occur twice, others not at all. */
 BUILD(build_gather) { return td_gather(x[0], ints(g, (const double[]){ 0, 4, 2, 2, 1, 4 }, 2, 3)); }
 
-/* With and without something to add to. */
+/* With and without a tensor to add to. */
 BUILD(build_scatter)
 {
     return td_scatter_add(ints(g, (const double[]){ 0, 4, 2, 2, 1, 4 }, 2, 3), x[0], o ? x[1] : 0,
                           5);
 }
 
-/* A product with the summand that the planner would fold in. */
+/* A product with a summand, as the planner would fold it in. */
 BUILD(build_product_sum)
 {
     td_tensor *in[] = { x[0], x[1], x[2] };
     return td_emit(g, "matmul", in, 3, 0);
 }
 
-/* Operands that only strides describe. */
+/* Operands that are views with strides. */
 BUILD(build_transposed)
 {
     return td_matmul(td_transpose(x[0], -1, -2), td_transpose(x[1], -1, -2));
@@ -218,7 +218,7 @@ BUILD(build_attend)
     return td_attend(x[0], x[1], x[2], &m, &b, 0.6);
 }
 
-/* Two rows that hold so many keys: o % 1000, o / 1000. */
+/* Two rows that hold o % 1000 and o / 1000 keys. */
 BUILD(build_attend_held)
 {
     td_mask m = { 0 };
@@ -293,7 +293,7 @@ BUILD(build_append)
     return td_append(x[0], x[1], lengths, counts, (int)o, false);
 }
 
-/* A ring: tokens go round its end, or begin behind it. */
+/* A ring: tokens wrap around its end, or begin behind it. */
 BUILD(build_append_ring)
 {
     td_tensor *lengths = numbers(g, (const double[]){ 4, 3, 15 }, 3),
@@ -339,7 +339,7 @@ BUILD(build_integers)
 
 #define ALL_MASKS (CAUSAL | SEGMENTS | INPUTS_ | INDICES | SELF | WINDOW)
 /* One operand: a matrix and a single element. Two: equal dims, broadcast to both sides, against a
- * scalar, of other ranks. Kernels have a path of its own for each. */
+ * scalar, of other ranks. Kernels have a separate path for each. */
 /* clang-format off */
 #define UNARY_CASES(name, low, high) \
     { #name, "3x5", low, high, build_##name, 0, false }, \

@@ -1,6 +1,6 @@
-/* op_lab.c - building, running and reading a graph of one op, and what each op is tried on.
+/* op_lab.c - building, running and reading a graph of one op, and the inputs for each op.
  *
- * Ops of tandem have cases of their own (op_cases.h). A stranger's op brings examples
+ * Tandem's ops have test cases (op_cases.h). Other people's ops bring examples
  * (td_op.example), or is tried on inputs of equal dims, which suits elementwise ops. A graph has
  * these roots: a random weighted sum of all outputs, to differentiate; the outputs; the gradients
  * of that sum.
@@ -36,7 +36,7 @@ static bool dims_of(const char *text, int k, int64_t *dims, int *rank)
     return true;
 }
 
-/* Inputs are parameters, so that autograd differentiates by them. */
+/* Inputs are parameters, so that autograd differentiates with respect to them. */
 static void declare_inputs(lab *l, const attempt *a, td_tensor **x)
 {
     int64_t dims[TD_MAX_RANK];
@@ -88,9 +88,17 @@ static void emit_op(lab *l, const attempt *a)
         l->roots[1 + k] = td_output(y, (int)k);
 }
 
+/* sum(x y) as a product of matrices, which reads its operands in bf16: so an output is written in
+ * bf16. */
+static td_tensor *inner_product(td_tensor *x, td_tensor *y)
+{
+    int64_t row[] = { 1, td_count(x) }, column[] = { td_count(x), 1 };
+    return td_sum_all(td_matmul(td_reshape(x, row, 2), td_reshape(y, column, 2)));
+}
+
 /* sum(y w) over all outputs, with a random w: every element counts differently, so that a gradient
  * which is merely permuted is found. */
-static td_tensor *weighted_sum(lab *l)
+static td_tensor *weighted_sum(lab *l, bool narrow)
 {
     td_tensor *sum = NULL;
     for (size_t k = 1; k <= l->n_outputs; k++) {
@@ -100,14 +108,15 @@ static td_tensor *weighted_sum(lab *l)
         for (int64_t n = 0; n < td_count(y); n++)
             w[n] = td_op_noise(70 + k, n, -1, 1);
         /* integers count too: they are cast, and get no gradient */
-        part = td_sum_all(
-            td_mul(td_cast(y, TD_REAL), td_constant(l->graph, TD_REAL, y->dim, y->rank, w)));
+        part = td_constant(l->graph, TD_REAL, y->dim, y->rank, w);
+        part = narrow ? inner_product(td_cast(y, TD_REAL), part)
+                      : td_sum_all(td_mul(td_cast(y, TD_REAL), part));
         sum = sum ? td_add(sum, part) : part;
     }
     return sum;
 }
 
-/* Gradients of the weighted sum by every input; more roots. */
+/* Gradients of the weighted sum with respect to every input; more roots. */
 static void differentiate(lab *l, const char *label)
 {
     td_tensor *x[TD_MAX_INPUTS], *grads[TD_MAX_INPUTS] = { NULL };
@@ -137,8 +146,8 @@ static void fill(lab *l, const attempt *a)
         /* a stream for each input, or x - x would pass for x - y */
         for (int64_t n = 0; n < v->count; n++)
             values[n] = !i && !n && a->nan ? NAN : (float)td_op_noise(i, n, low, high);
-        MUST(l->check, !td_variable_set(v, &l->device, l->device.backend->real, values, &e), "%s",
-             td_check_error(&e));
+        MUST(l->check, !td_variable_set(v, &l->device, td_device_real(&l->device), values, &e),
+             "%s", td_check_error(&e));
     }
 }
 
@@ -147,19 +156,37 @@ static void build(lab *l, const attempt *a, const char *label)
 {
     td_error         e = { 0 };
     td_graph_options o = { .phase = TD_PHASE_TRAIN,
-                           .real = l->device.backend->real,
+                           .real = td_device_real(&l->device),
+                           .narrow = a->narrow ? TD_BF16 : 0,
                            .dropout_seed = 5 };
     l->graph = l->variables ? td_graph_new(l->check->registry, l->variables, &o) : NULL;
     MUST(l->check, l->graph, "out of memory");
     emit_op(l, a);
     MUST(l->check, !td_graph_error(l->graph, &e), "%s: %s", label, td_check_error(&e));
-    /* a case that the graph simplified away would test nothing */
+    /* a case that the graph has simplified away would test nothing */
     MUST(l->check, node_of(l, a), "%s: the graph contains no such node", label);
-    l->roots[0] = weighted_sum(l);
+    l->roots[0] = weighted_sum(l, a->narrow);
     l->n_roots = 1 + l->n_outputs;
     if (!l->flat)
         differentiate(l, label);
     MUST(l->check, !td_graph_error(l->graph, &e), "%s: %s", label, td_check_error(&e));
+    for (size_t i = 0; a->narrow && i < td_variables_count(l->variables); i++)
+        td_variables_at(l->variables, i)->narrow = !td_variables_at(l->variables, i)->dtype;
+}
+
+/* In a run, memory holds what other plans left there: here, no numbers. */
+static int soil(const td_device *d, void *memory, size_t bytes)
+{
+    char *dirt = malloc(bytes + 1);
+    int   code = dirt ? 0 : TD_ENOMEM;
+    if (dirt)
+        memset(dirt, 0xff, bytes);
+    if (dirt && d->backend->upload)
+        code = d->backend->upload(d->state, memory, dirt, bytes);
+    else if (dirt)
+        memcpy(memory, dirt, bytes);
+    free(dirt);
+    return code;
 }
 
 void td_lab_open(lab *l, td_check *c, const attempt *a, const td_device *device)
@@ -171,13 +198,15 @@ void td_lab_open(lab *l, td_check *c, const attempt *a, const td_device *device)
     build(l, a, label);
     l->plan = td_plan_new(l->graph, l->roots, l->n_roots, &l->device, &e);
     MUST(c, l->plan, "%s: %s", label, td_check_error(&e));
-    MUST(c, !td_variables_allocate(l->variables, &l->device, device->backend->real, &e), "%s",
+    MUST(c, !td_variables_allocate(l->variables, &l->device, td_device_real(device), &e), "%s",
          td_check_error(&e));
     fill(l, a);
     /* an arena may be empty, and NULL for 0 bytes would read as a failure: hence + 64 */
     l->memory = device->backend->allocate(device->state, td_plan_arena(l->plan) + 64);
-    MUST(c, l->memory && !td_plan_bind(l->plan, l->memory, &e), "%s: %s", label,
-         td_check_error(&e));
+    MUST(c,
+         l->memory && !soil(device, l->memory, td_plan_arena(l->plan)) &&
+             !td_plan_bind(l->plan, l->memory, &e),
+         "%s: %s", label, td_check_error(&e));
 }
 
 void td_lab_close(lab *l)
@@ -191,7 +220,7 @@ void td_lab_close(lab *l)
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-/* Whether the plan calls a kernel of the plugin under test: else nothing of it was tested. */
+/* Whether the plan calls a kernel of the plugin under test; otherwise it was not tested. */
 static bool uses_plugin(const lab *l)
 {
     const td_kernels *k = (const void *)l->check->plugin;
@@ -235,13 +264,13 @@ result td_op_result(td_check *c, const attempt *a, const td_device *device)
 
 /* ---- all attempts ---------------------------------------------------------------------------- */
 
-/* NULL: there is no such op. */
+/* Returns NULL if there is no such op. */
 static const td_op *op_named(td_check *c, const char *name)
 {
     return (const void *)td_registry_find(c->registry, TD_OP_KIND, name, NULL);
 }
 
-/* A graph just to see what an op says to its inputs. */
+/* A graph just to see whether an op accepts its inputs. */
 static lab scratch_lab(td_check *c)
 {
     td_graph_options o = { .phase = TD_PHASE_TRAIN, .real = TD_F64 };
@@ -251,14 +280,14 @@ static lab scratch_lab(td_check *c)
     return l;
 }
 
-/* The plan and memory that a scratch lab does not have stay out of it. */
+/* A scratch lab has only these two: nothing was planned or allocated. */
 static void scratch_free(lab *l)
 {
     td_graph_free(l->graph);
     td_variables_free(l->variables);
 }
 
-/* How many inputs of equal dims the op accepts; 0: none, so it cannot be tried without an
+/* The number of inputs of equal dims that the op accepts; 0: it cannot be tried without an
  * example. */
 static int guess(td_check *c, const td_op *op)
 {
@@ -274,7 +303,7 @@ static int guess(td_check *c, const td_op *op)
     return 0;
 }
 
-/* How many examples the op has. */
+/* The number of examples that the op has. */
 static int count_examples(td_check *c, const td_op *op)
 {
     int n = 0;
@@ -291,7 +320,7 @@ static int count_examples(td_check *c, const td_op *op)
     return n;
 }
 
-/* Visit the examples of an op that is not ours; their number. */
+/* Visit the examples of an op that is not ours; returns how many there are. */
 static int each_example(td_check *c, const td_op *op, devices *d, visit *f)
 {
     int n = count_examples(c, op);
@@ -304,7 +333,7 @@ static int each_example(td_check *c, const td_op *op, devices *d, visit *f)
 /* Visit everything that an op can be tried on. */
 static void each_attempt(td_check *c, const td_op *op, devices *d, visit *f)
 {
-    /* an op under test must be tried; one that kernels name may be impossible to try */
+    /* the op under test must be tried; one that kernels name may be impossible to try */
     bool alone = td_check_is_kind(c->plugin, TD_OP_KIND);
     int  n = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)

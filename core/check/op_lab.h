@@ -7,14 +7,15 @@
 #include "plan/internal.h"
 #include "tandem/kind/op.h"
 
-/* What an op is tried on: a case of ours, else an example of its own, else inputs that are
- * guessed. */
+/* The inputs that an op is tried on: one of our cases, else one of its own examples, else guessed
+ * inputs. */
 typedef struct attempt {
     const td_op      *op;
     const td_op_case *ours;
     int               example; /* number of the op's example */
     int               inputs;  /* > 0: so many inputs [3, 5], a guess */
     bool              nan;     /* make the first entry of the first input NaN */
+    bool              narrow;  /* in bf16: inputs are stored so, and outputs as the rules have it */
 } attempt;
 
 enum { MOST_ROOTS = TD_MAX_INPUTS + TD_MAX_OUTPUTS + 2 };
@@ -39,7 +40,7 @@ typedef struct result {
     bool    uses; /* the plan calls a kernel of the plugin under test */
 } result;
 
-/* Where an op is computed, and what came of it. */
+/* The place where an op is computed, and the tests' findings. */
 typedef struct devices {
     td_device plain, other, lowered;
     bool      used;  /* some attempt called a kernel of the plugin under test */

@@ -1,11 +1,14 @@
-/* ops.c - what ops and kernels must do: the right values and gradients, the same bits on any number
- * of threads, and NaN must propagate.
+/* ops.c - requirements on ops and kernels: the right values and gradients, the same bits on any
+ * number of threads, and NaN must propagate.
  *
- * Values are judged by the op's lowering in double: another way to the same numbers, with rounding
- * out of sight. A primitive has no lowering; the kernel of the backend in double judges it.
+ * Values are judged by the op's lowering in double: it computes the same numbers in another way,
+ * and its rounding is negligible. A primitive has no lowering; the kernel of the backend in double
+ * judges it.
  */
 #include "check/cases.h"
 #include "check/op_lab.h"
+#include "plan/precision.h"
+#include "plan/prepared.h"
 #include "tandem/kind/backend.h"
 #include "tandem/kind/kernels.h"
 
@@ -19,7 +22,7 @@ static td_device device_of(td_check *c, int real, int threads)
     if (!td_check_is_kind(c->plugin, TD_KERNELS_KIND))
         return td_check_device(c, real, threads);
     part = td_check_default(c, TD_BACKEND_KIND, k->backend);
-    /* no failure of the kernels: a machine without the device */
+    /* not the kernels' fault: this machine lacks the device */
     if (td_check_open_backend(c, &part, threads, &d, &e))
         td_check_skip(c, "backend '%s' cannot be opened here: %s", k->backend, td_check_error(&e));
     return d;
@@ -27,7 +30,7 @@ static td_device device_of(td_check *c, int real, int threads)
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-/* The scale that errors are compared with; not 0, where everything is. */
+/* The scale that errors are relative to; never 0, even if all values are. */
 static double largest(const double *x, size_t n)
 {
     double top = 1e-3;
@@ -62,7 +65,7 @@ static void compare(td_check *c, const attempt *a, const result *have, const res
                              "%.10g",
                              td_op_label(c, a), name_of_root(c, k, outputs), i - want->first[k],
                              have->at[i], want->at[i]);
-            return; /* of one attempt one line is enough */
+            return; /* one line per attempt is enough */
         }
     }
 }
@@ -72,7 +75,7 @@ static void compare_values(td_check *c, const attempt *a, devices *d)
 {
     result want = td_op_result(c, a, &d->lowered), plain = td_op_result(c, a, &d->plain);
     /* relative to the root's largest element: 2e-5 is 200 roundings of float */
-    double tolerance = d->plain.backend->real == TD_F64 ? 1e-10 : 2e-5;
+    double tolerance = td_device_real(&d->plain) == TD_F64 ? 1e-10 : 2e-5;
     lab    l;
     td_lab_open(&l, c, a, &d->lowered);
     compare(c, a, &plain, &want, l.n_outputs, tolerance);
@@ -92,7 +95,8 @@ static bool chooses(const td_kernels *k)
 void td_check_values(td_check *c)
 {
     devices d = { .plain = device_of(c, TD_F32, 2), .lowered = td_check_device(c, TD_F64, 1) };
-    d.lowered.lower_all = true; /* lower whatever can be, so that kernels are not their own judges */
+    d.lowered
+        .lower_all = true; /* lower whatever can be, so that kernels are not their own judges */
     td_each_op(c, &d, compare_values);
     if (!td_check_is_kind(c->plugin, TD_KERNELS_KIND) || d.used || c->n_findings)
         return;
@@ -101,6 +105,79 @@ void td_check_values(td_check *c)
         td_check_skip(c, "its kernels accept none of the calls that the tests make");
     td_check_finding(c,
                      "none of its kernels was used in any case: are their dtypes the backend's?");
+}
+
+/* ---- parameters laid out ahead of time ------------------------------------------------------- */
+
+/* As in generation, whose plans may read parameters in layouts of the kernels' own. */
+static void compare_prepared(td_check *c, const attempt *a, devices *d)
+{
+    double    tolerance = td_device_real(&d->plain) == TD_F64 ? 1e-10 : 2e-5;
+    td_device ahead = d->plain;
+    result    want = td_op_result(c, a, &d->lowered), have;
+    lab       l;
+
+    ahead.prepared = td_prepared_new(&ahead);
+    MUST(c, ahead.prepared, "out of memory");
+    have = td_op_result(c, a, &ahead);
+    d->used = d->used || td_prepared_bytes(ahead.prepared) > 0;
+    td_prepared_free(ahead.prepared);
+    td_lab_open(&l, c, a, &d->lowered);
+    compare(c, a, &have, &want, l.n_outputs, tolerance);
+    td_lab_close(&l);
+}
+
+void td_check_prepared(td_check *c)
+{
+    devices d = { .plain = device_of(c, TD_F32, 2), .lowered = td_check_device(c, TD_F64, 1) };
+    d.lowered.lower_all = true;
+    td_each_op(c, &d, compare_prepared);
+    if (!d.used && !c->n_findings)
+        td_check_skip(c, "its kernels need no special layout of parameters");
+}
+
+/* ---- bf16 ------------------------------------------------------------------------------------ */
+
+/* Both devices store the same values in bf16, so they differ where a sum in float and one in double
+ * round to neighbours: by 1/128 of an element, and of the largest where these are summed. */
+static void compare_narrow(td_check *c, const attempt *a, devices *d)
+{
+    attempt narrow = *a;
+    result  want, have, again;
+    lab     l;
+
+    narrow.narrow = true;
+    if (td_precision_of(a->op->plugin.name)->precision == TD_PRECISION_WIDE)
+        return;
+    want = td_op_result(c, &narrow, &d->lowered);
+    have = td_op_result(c, &narrow, &d->plain);
+    again = td_op_result(c, &narrow, &d->other);
+    td_lab_open(&l, c, &narrow, &d->lowered);
+    compare(c, &narrow, &have, &want, l.n_outputs, 0.012);
+    td_lab_close(&l);
+    if (memcmp(have.at, again.at, have.count * sizeof *have.at))
+        td_check_finding(c, "%s, in bf16: the bits on 3 threads differ from those on 2",
+                         td_op_label(c, a));
+}
+
+static bool has_narrow_row(const td_kernels *k)
+{
+    for (size_t i = 0; i < k->count; i++)
+        if (k->rows[i].dtype == TD_BF16)
+            return true;
+    return false;
+}
+
+void td_check_bf16(td_check *c)
+{
+    devices d = { .plain = device_of(c, TD_F32, 2),
+                  .other = device_of(c, TD_F32, 3),
+                  .lowered = td_check_device(c, TD_F64, 1) };
+    if (!has_narrow_row((const void *)c->plugin))
+        td_check_skip(c, "it has no kernels for bf16");
+    if (!td_device_has(&d.plain, TD_BF16) || !td_device_has(&d.lowered, TD_BF16))
+        td_check_skip(c, "bf16 needs kernels 'cast' and 'copy'");
+    td_each_op(c, &d, compare_narrow);
 }
 
 /* ---- threads --------------------------------------------------------------------------------- */
@@ -114,8 +191,8 @@ static void compare_threads(td_check *c, const attempt *a, devices *d)
         td_check_finding(c, "%s: the bits differ between two identical runs", td_op_label(c, a));
     else if (memcmp(one.at, three.at, one.count * sizeof *one.at))
         td_check_finding(c,
-                         "%s: 3 threads give other bits than 1: cut the work by size, not by the "
-                         "number of threads",
+                         "%s: the bits on 3 threads differ from those on 1: cut the work by size, "
+                         "not by the number of threads",
                          td_op_label(c, a));
 }
 
@@ -157,25 +234,26 @@ void td_check_nan(td_check *c)
 
 /* ---- gradients ------------------------------------------------------------------------------- */
 
-/* The weighted sum with *x replaced by `value`, which is put back. */
-static double sum_at(lab *l, const char *label, double *x, double value)
+/* The weighted sum with element n of the input, now x, `by` larger; it is put back. */
+static double sum_at(lab *l, const char *label, td_variable *v, int64_t n, double x, double by)
 {
-    double before = *x, sum;
-    *x = value;
+    double sum;
+    td_check_set(l->check, &l->device, v, n, x + by);
     td_lab_run(l, label);
     sum = td_plan_get_scalar(l->plan, l->roots[0]);
-    *x = before;
+    td_check_set(l->check, &l->device, v, n, x);
     return sum;
 }
 
-/* The gradient by one input, against central differences of the weighted sum. */
+/* The gradient with respect to one input, against central differences of the weighted sum. */
 static void check_gradient_of(lab *l, const char *label, td_variable *v, size_t root,
                               const result *r)
 {
     const double h = 1e-5; /* truncation is h^2, rounding 1e-16 / h: both below 1e-9 */
     for (int64_t n = 0; n < v->count && n < 40; n++) {
-        double *x = (double *)v->memory + n, have = r->at[r->first[root] + (size_t)n];
-        double  want = (sum_at(l, label, x, *x + h) - sum_at(l, label, x, *x - h)) / (2 * h);
+        double x = td_check_get(l->check, &l->device, v, n);
+        double have = r->at[r->first[root] + (size_t)n];
+        double want = (sum_at(l, label, v, n, x, h) - sum_at(l, label, v, n, x, -h)) / (2 * h);
         if (!td_check_near(have, want, 2e-6)) {
             td_check_finding(l->check,
                              "%s: the gradient of %s[%lld] is %.10g, but central differences give "

@@ -1,4 +1,4 @@
-/* optimizer.c - what every optimizer must do: descend a convex function, survive saving and
+/* optimizer.c - requirements on every optimizer: descend a convex function, survive saving and
  * restoring, obey rate, clip, gate and decay, and give the same bits on any number of threads.
  *
  * It works through the same update graph as training, on parameters of many shapes without a
@@ -65,14 +65,14 @@ static double initial(int k, int64_t n)
 static void set(lab *l, td_variable *v, const float *values)
 {
     td_error e = { 0 };
-    MUST(l->check, !td_variable_set(v, &l->device, l->device.backend->real, values, &e), "%s",
+    MUST(l->check, !td_variable_set(v, &l->device, td_device_real(&l->device), values, &e), "%s",
          e.text);
 }
 
 static void get(lab *l, const td_variable *v, float *values)
 {
     td_error e = { 0 };
-    MUST(l->check, !td_variable_get(v, &l->device, l->device.backend->real, values, &e), "%s",
+    MUST(l->check, !td_variable_get(v, &l->device, td_device_real(&l->device), values, &e), "%s",
          e.text);
 }
 
@@ -109,13 +109,16 @@ static void lab_open_with(lab *l, td_check *c, int real, int threads, double cli
                           const td_group_rule *rule)
 {
     td_error e = { 0 };
-    /* only what td_model_update reads is set */
+    td_part  part = td_check_part(c);
+    td_check_vary(c, &part);
+    td_check_change(c, &part);
+    /* only the fields that td_model_update reads are set */
     *l = (lab){ .check = c,
                 .device = td_check_device(c, real, threads),
                 .variables = td_variables_new() };
     l->model = (td_model){ .registry = c->registry,
-                           .real = l->device.backend->real,
-                           .optimizer = td_check_part(c),
+                           .real = td_device_real(&l->device),
+                           .optimizer = part,
                            .clip = clip,
                            .guard = true,
                            .groups = rule,
@@ -148,9 +151,10 @@ static void lab_close(lab *l)
     td_graph_free(l->update.graph);
     td_variables_release(l->variables, &l->device);
     td_variables_free(l->variables);
+    td_check_close_device(l->check, &l->device);
 }
 
-/* One update, the gradients being set. A gradient whose norm exceeds `limit` shuts the gate. */
+/* One update; the gradients have been set. A gradient whose norm exceeds `limit` shuts the gate. */
 static void update(lab *l, double rate, int64_t step, double limit)
 {
     td_error e = { 0 };
@@ -185,10 +189,10 @@ static double bowl(lab *l, double scale)
     return total;
 }
 
-/* f after `steps` updates over f before, the rate falling to 0. */
+/* f after `steps` updates, divided by f before, with a rate that falls to 0. */
 static double descend(td_check *c, double rate, int64_t steps)
 {
-    static const td_group_rule still = { "*", 1, 0, false }; /* no decay: it pulls elsewhere */
+    static const td_group_rule still = { "*", 1, 0, false }; /* no decay: it would pull towards 0 */
     lab                        l;
     double                     first, last;
     lab_open_with(&l, c, TD_F64, 1, 0, &still);
@@ -205,29 +209,28 @@ static double descend(td_check *c, double rate, int64_t steps)
 
 void td_check_converges(td_check *c)
 {
-    /* each optimizer has a rate of its own; the likely ones come first, as one success is enough */
+    /* the right rate depends on the optimizer; likely ones come first, as one success is enough */
     static const double rates[] = { 0.03, 0.1, 0.3, 0.01, 1, 0.003 };
     double              best = INFINITY;
     for (size_t k = 0; k < sizeof rates / sizeof *rates && !(best <= 0.01); k++)
         best = fmin(best, descend(c, rates[k], 400));
     if (!(best <= 0.01))
         td_check_finding(c,
-                         "400 updates leave %.3g of the initial value of a convex function, at the "
-                         "best of several rates; 0.01 or less is expected",
+                         "after 400 updates a convex function is still %.3g of its initial value, "
+                         "at the best of several rates; expected 0.01 or less",
                          best);
 }
 
 /* ---- states ---------------------------------------------------------------------------------- */
 
-/* Of everything that an update leaves behind: parameters and states, but not gradients. */
+/* A hash of everything that an update leaves behind: parameters and states, but not gradients. */
 static uint64_t hash_of(lab *l)
 {
     uint64_t h = td_random_stream("");
-    size_t   size = td_dtype_size(l->device.backend->real);
     for (size_t i = 0; i < td_variables_count(l->variables); i++) {
         const td_variable *v = td_variables_at(l->variables, i);
         if (v->kind != TD_VARIABLE_GRAD)
-            h = td_hash(h, v->memory, (size_t)v->count * size);
+            h = td_check_hash(l->check, &l->device, v, h);
     }
     return h;
 }
@@ -250,13 +253,13 @@ void td_check_restored(td_check *c)
     lab         whole, first, second;
     uint64_t    want;
 
-    /* in float, as a run would: rounding is part of what must be restored */
+    /* in float, as a run would: rounding must be restored as well */
     lab_open(&whole, c, TD_F32, 1, 1);
     steps(&whole, 0, 9);
     want = hash_of(&whole);
     lab_open(&first, c, TD_F32, 1, 1);
     steps(&first, 0, 4);
-    /* through a real checkpoint: what is no td_moment is not in there */
+    /* a real checkpoint, which contains only the state that came from td_moment */
     MUST(c, !td_checkpoint_save(directory, first.variables, &first.device, &p, "{}", &e), "%s",
          td_check_error(&e));
     path = td_arena_print(c->arena, "%s/step-%08d", directory, 4);
@@ -267,12 +270,21 @@ void td_check_restored(td_check *c)
     if (hash_of(&second) != want)
         td_check_finding(
             c,
-            "4 updates, a checkpoint and 5 more give other bits than 9 updates without it: is all "
-            "state a td_moment?");
+            "the bits after 4 updates, a checkpoint and 5 more differ from those after 9 updates: "
+            "is all state a td_moment?");
     lab_close(&whole);
     lab_close(&first);
     lab_close(&second);
     td_remove_tree(directory, NULL);
+}
+
+void td_check_print_updates(td_check *c, td_text *out)
+{
+    lab l;
+    lab_open(&l, c, TD_F64, 1, 0);
+    steps(&l, 0, 6);
+    td_text_print(out, "%016llx\n", (unsigned long long)hash_of(&l));
+    lab_close(&l);
 }
 
 /* A NaN in a gradient makes the guard shut the gate: nothing may change then. */
@@ -317,7 +329,8 @@ static double norm_of(lab *l)
     return sqrt(total);
 }
 
-/* A gradient clipped to a norm must act like one that has this norm to begin with. */
+/* A gradient that is clipped to a norm must have the same effect as one that has this norm to begin
+ * with. */
 void td_check_clip(td_check *c)
 {
     const double limit = 0.125;
@@ -351,7 +364,7 @@ void td_check_clip(td_check *c)
 }
 
 /* Without decay, neither a gradient of 0 nor a rate of 0 may move anything. */
-void td_check_rest(td_check *c)
+void td_check_still(td_check *c)
 {
     lab   l;
     float zero[LARGEST] = { 0 }, a[SHAPES * LARGEST] = { 0 }, b[SHAPES * LARGEST] = { 0 };
@@ -392,7 +405,7 @@ void td_check_update_threads(td_check *c)
     if (hash[0] != hash[1])
         td_check_finding(c, "the bits differ between two identical runs of 5 updates");
     else if (hash[0] != hash[2])
-        td_check_finding(c, "2 threads give other bits than 1");
+        td_check_finding(c, "the bits on 2 threads differ from those on 1");
 }
 
 /* ---- float against double, leaks ------------------------------------------------------------- */
@@ -436,4 +449,66 @@ void td_check_update_leak(td_check *c)
     lab_open(&l, c, TD_F64, 1, 1);
     td_check_leak(c, "building the update", build_update, &l);
     lab_close(&l);
+}
+
+/* ---- names of moments ------------------------------------------------------------------------ */
+
+/* An optimizer that calls the one under test, with a host that notes the names of moments. */
+typedef struct spy {
+    td_optimizer        plugin;
+    const td_optimizer *real;
+    const void         *config;
+    td_check           *check;
+    td_host             host;
+    const td_host      *usual;
+    const char         *names[16]; /* of the moments of one parameter */
+    int                 n;
+} spy;
+
+static td_tensor *note_moment(td_graph *g, const char *name, const int64_t *dims, int rank,
+                              double initial)
+{
+    spy *s = (spy *)(uintptr_t)((const char *)g->host - offsetof(spy, host));
+    for (int k = 0; k < s->n; k++)
+        if (!strcmp(s->names[k], name))
+            td_check_finding(s->check,
+                             "it has two moments '%s' for one parameter: they are the same state, "
+                             "and each overwrites the other",
+                             name);
+    if (s->n < 16)
+        s->names[s->n++] = td_arena_copy(s->check->arena, name);
+    return s->usual->state(g, name, dims, rank, initial);
+}
+
+static td_tensor *build_watched(const void *config, const td_optimizer_in *in)
+{
+    spy       *s = (spy *)(uintptr_t)config;
+    td_tensor *out;
+    s->n = 0;
+    s->usual = in->graph->host;
+    s->host = *s->usual;
+    s->host.state = note_moment;
+    in->graph->host = &s->host;
+    out = s->real->build(s->config, in);
+    in->graph->host = s->usual;
+    return out;
+}
+
+void td_check_moments(td_check *c)
+{
+    td_part  part = td_check_part(c);
+    spy      s = { .real = (const void *)part.plugin, .config = part.config, .check = c };
+    lab      l = { .check = c, .variables = td_variables_new() };
+    td_error e = { 0 };
+    MUST(c, l.variables, "out of memory");
+    s.plugin = *s.real;
+    s.plugin.build = build_watched;
+    l.model = (td_model){ .registry = c->registry,
+                          .real = TD_F64,
+                          .optimizer = { &s.plugin.plugin, &s },
+                          .guard = true };
+    declare(&l);
+    MUST(c, !td_model_update(&l.model, l.variables, &l.update, &e), "%s", td_check_error(&e));
+    td_graph_free(l.update.graph);
+    td_variables_free(l.variables);
 }

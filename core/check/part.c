@@ -61,7 +61,7 @@ static void find_overlap(td_check *c, const td_plugin *p)
             if (a.offset < b.offset + size_of(b.type) && b.offset < a.offset + size_of(a.type))
                 td_check_finding(c,
                                  "options '%s' (bytes %zu to %zu of the config) and '%s' (%zu to "
-                                 "%zu) overlap: one of the offsets is wrong",
+                                 "%zu) overlap: check their offsets",
                                  b.name, b.offset, b.offset + size_of(b.type), a.name, a.offset,
                                  a.offset + size_of(a.type));
 }
@@ -118,8 +118,8 @@ static void open_experiment(td_check *c)
     td_errors_free(&errors);
 }
 
-/* Overrides without a dot in their name set options of the plugin itself: "gate=false". How many
- * there are. */
+/* Overrides without a dot in their name set options of the plugin itself: "gate=false". Returns
+ * their number. */
 static size_t own_options(const td_check *c)
 {
     size_t n = 0;
@@ -147,8 +147,8 @@ static void bind_own(td_check *c, td_part *out)
     td_errors_free(&errors);
 }
 
-/* Find the plugin in the user's config and return its part; false if there is no config. A config
- * that does not use the plugin would test something else than was asked, so it ends the test. */
+/* Set *out to the plugin's part in the user's config; returns false without a config. A config that
+ * does not use the plugin ends the test, because it would test something else. */
 static bool configured(td_check *c, td_part *out)
 {
     const td_part *found = NULL;
@@ -160,7 +160,7 @@ static bool configured(td_check *c, td_part *out)
         return false;
     if (!c->experiment)
         open_experiment(c);
-    /* loggers are a list of their own; every other part hangs below one of these */
+    /* loggers are a separate list; every other part is nested in one of these */
     const td_experiment *x = c->experiment;
     const td_part        parts[] = { x->model,     x->loss, x->optimizer, x->schedule,
                                      x->tokenizer, x->data, x->backend,   x->comm };
@@ -179,7 +179,7 @@ static bool configured(td_check *c, td_part *out)
 
 void td_check_config(td_check *c)
 {
-    /* outside of td_check_run, so it needs a place of its own to stop at */
+    /* outside td_check_run, so it needs its own place to stop at */
     if (!setjmp(c->stop) && (c->arena = td_arena_new())) {
         td_part part;
         configured(c, &part);
@@ -207,7 +207,7 @@ static void fill_rest(td_check *c, const td_plugin *p, char *config, int fill)
         memset(set + o.offset, true, size_of(o.type));
     for (size_t k = 0; k < p->config_size; k++)
         if (!set[k])
-            /* the option rows say what is whose; all the rest is nobody's */
+            /* option rows mark their own bytes; the rest belongs to none */
             config[k] = (char)fill;
 }
 
@@ -238,7 +238,7 @@ td_part td_check_part(td_check *c)
     if (!chosen)
         given.config = td_options_defaults(c->registry, c->plugin, c->arena, &e);
     MUST(c, given.config || !c->plugin->config_size, "%s", td_check_error(&e));
-    /* a copy, which tests may change and which ends where the guard page begins */
+    /* a copy, which tests may change, and which ends where the guard page begins */
     if (c->plugin->config_size)
         memcpy(config, given.config, c->plugin->config_size);
     part.config = config;

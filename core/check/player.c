@@ -12,7 +12,7 @@ static const char *advice_for(int phase)
 {
     return phase == TD_PHASE_EVALUATE
                ? ""
-               : " (in a pass of generation: has all that it reads of earlier tokens gone through "
+               : " (in a pass of generation: did everything it reads of earlier tokens go through "
                  "td_remember, and its mask through td_attend_with?)";
 }
 
@@ -21,8 +21,8 @@ static td_pass_plan plan_of(td_subject *s, const td_batch *batch, int phase, int
                             td_cache *cache)
 {
     const td_backend   *b = s->device.backend;
-    td_graph_options    o = { .phase = phase, .real = b->real, .cache = cache };
-    td_dropout          none = { 0 };
+    td_graph_options    o = { .phase = phase, .real = td_device_real(&s->device), .cache = cache };
+    td_dropout          none = { 0 }; /* passes are compared, so nothing may be dropped */
     td_architecture_out out = { 0 };
     td_error            e = { 0 };
     td_pass_plan        p = { .phase = phase, .tokens = tokens };
@@ -33,12 +33,16 @@ static td_pass_plan plan_of(td_subject *s, const td_batch *batch, int phase, int
                               &(td_architecture_in){ p.graph, batch, &none }, &out);
     MUST(s->check, !td_graph_error(p.graph, &e), "%s: %s%s", s->label, td_check_error(&e),
          advice_for(phase));
+    /* hidden states, not logits: a projection could hide a difference */
     p.hidden = out.hidden;
     p.plan = td_plan_new(p.graph, &out.hidden, 1, &s->device, &e);
     MUST(s->check, p.plan, "%s: %s", s->label, td_check_error(&e));
+    /* + 64: an arena may be empty, and NULL for 0 bytes would read as a failure */
     p.memory = b->allocate(s->device.state, td_plan_arena(p.plan) + 64);
+    /* only now: building the graph has declared parameters, and states of the cache */
     MUST(s->check,
-         p.memory && !td_variables_allocate(s->variables, &s->device, b->real, &e) &&
+         p.memory &&
+             !td_variables_allocate(s->variables, &s->device, td_device_real(&s->device), &e) &&
              !(cache && td_cache_allocate(cache, &s->device, &e)) &&
              !td_plan_bind(p.plan, p.memory, &e),
          "%s: %s", s->label, td_check_error(&e));
@@ -67,7 +71,7 @@ static double *run_plan(td_subject *s, td_pass_plan *p, const td_batch *batch)
 
 /* ---- texts ----------------------------------------------------------------------------------- */
 
-/* Places up to the first and the last that weigh. */
+/* The number of positions up to the first one with a weight, and up to the last. */
 static void find_lengths(td_text_read *t)
 {
     const td_array *w = td_batch_find(t->batch, "loss_weights");
@@ -98,7 +102,7 @@ void td_texts_read(td_subject *s, const td_sentence *sentences, int count, int64
     }
     most.first += spare;
     most.second += most.second ? spare : 0;
-    most.first += most.first == most.second; /* arrays tell their stream by their length */
+    most.first += most.first == most.second; /* a stream is known by its length */
     for (int k = 0; k < count; k++) {
         out[k] = (td_text_read){ .batch = td_subject_row(s, &sentences[k], most) };
         out[k].source = most.second ? most.first : 0;
@@ -134,7 +138,7 @@ void td_player_close(td_player *p)
     td_cache_free(p->cache);
 }
 
-/* Buffers begin with what might be left of another text: tokens like any other. */
+/* Buffers start with the possible leftovers of another text: ordinary tokens. */
 static void spoil(td_player *p)
 {
     td_subject *s = p->subject;
@@ -145,14 +149,14 @@ static void spoil(td_player *p)
         MUST(s->check, x, "out of memory");
         for (int64_t k = 0; k < v->count; k++)
             x[k] = v->dtype == TD_I32 ? p->garbage > 0 : (float)(p->garbage + (double)(k % 5));
-        MUST(s->check, !td_variable_set(v, &s->device, s->device.backend->real, x, &e), "%s",
+        MUST(s->check, !td_variable_set(v, &s->device, td_device_real(&s->device), x, &e), "%s",
              td_check_error(&e));
         free(x);
     }
 }
 
-/* Cells of the rows' arrays in one: of what runs along with the labels, the columns of new tokens
- * and then padding; the rest as it is. */
+/* Copy array k of all rows into one array. If it is as long as the labels, a row contributes the
+ * columns of its new tokens, then padding; otherwise it is copied whole. */
 static void copy_rows(const td_player *p, int k, int64_t tokens, const int32_t *counts, char *to)
 {
     for (int64_t r = 0; r < p->cache->rows; r++) {

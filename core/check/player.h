@@ -10,13 +10,13 @@ enum { TD_PLAYER_ROWS = 3, TD_PLAYER_PLANS = 4 };
 /* A sentence alone in a row, with padding behind it. */
 typedef struct td_text_read {
     td_batch *batch;
-    int64_t tokens, prompt; /* in the stream that predicts: all, and up to the first that weighs */
-    int64_t source;         /* length of the other stream, 0: none */
-    double *whole;          /* hidden states of one whole pass, [tokens, width] */
-    int64_t width;
+    int64_t   tokens, prompt; /* of the predicting stream: all, and up to the first weight */
+    int64_t   source;         /* length of the other stream, 0: none */
+    double   *whole;          /* hidden states of one whole pass, [tokens, width] */
+    int64_t   width;
 } td_text_read;
 
-/* A token whose hidden state is another than in the whole pass. */
+/* A token whose hidden state differs from that in the whole pass. */
 typedef struct td_mismatch {
     bool    found;
     int64_t row, token, element;
@@ -33,11 +33,11 @@ typedef struct td_pass_plan {
     void      *memory;
 } td_pass_plan;
 
-/* A cache at work. Row r reads text[r], of which it has read at[r] tokens. */
+/* A cache in use. Row r reads text[r], of which it has read at[r] tokens. */
 typedef struct td_player {
     td_subject         *subject;
     td_cache           *cache;
-    double              garbage; /* what its buffers hold at first */
+    double              garbage; /* what its buffers contain at first */
     size_t              spoiled; /* states that hold it */
     td_pass_plan        plans[TD_PLAYER_PLANS];
     int                 n_plans;
@@ -55,7 +55,7 @@ void td_player_open(td_player *, td_subject *, int64_t rows, int64_t capacity, i
 void td_player_close(td_player *);
 /* One pass of `tokens` places, of which counts[r] are new tokens of row r. */
 void td_player_pass(td_player *, int phase, int64_t tokens, const int32_t *counts);
-/* Row r goes on as row rows[r] of `from`; -1: as itself. */
+/* Row r continues as row rows[r] of `from`, or as itself if that is -1. */
 void td_player_move(td_player *, td_player *from, const int32_t *rows);
 
 #endif

@@ -2,8 +2,8 @@
  * must work everywhere, agree, and give the same bits.
  *
  * Double is the judge of float: both run the same graph from the same numbers, on backends that
- * share no kernel. Threads are compared bit for bit, as a resumed or moved run must be the
- * uninterrupted one.
+ * share no kernel. Threads are compared bit for bit, as a run that is resumed, or moved to another
+ * machine, must equal an uninterrupted one.
  */
 #include "check/cases.h"
 #include "check/subject.h"
@@ -11,8 +11,8 @@
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
 
-/* 1, primes, odd numbers, one head and several, powers of two: what tiles and vectors stumble
- * over. */
+/* 1, primes, odd numbers, one head and several, powers of two: sizes that tiles and vectors get
+ * wrong. */
 static const td_sizes sweep[] = {
     { 1, 1, 2, 1 }, { 5, 1, 1, 3 }, { 7, 3, 6, 11 }, { 16, 4, 8, 32 }, { 13, 2, 16, 17 },
 };
@@ -78,8 +78,8 @@ void td_check_shapes(td_check *c)
     shape_results wide = losses_in(c, TD_F64), narrow = losses_in(c, TD_F32);
     MUST(c, wide.count == narrow.count, "%zu losses in double, but %zu in float", wide.count,
          narrow.count);
-    /* random parameters of the size of 1 amplify rounding: 2e-3 is far above it, and far below what
-     * a wrong kernel does */
+    /* random parameters of the size of 1 amplify rounding: 2e-3 is far above it, and far below
+     * the error of a wrong kernel */
     for (size_t i = 0; i < wide.count; i++)
         if (!td_check_near(narrow.at[i], wide.at[i], 2e-3))
             td_check_finding(c, "loss %zu is %.7g in float, but %.10g in double", i, narrow.at[i],
@@ -96,7 +96,7 @@ typedef struct bits {
     int      count;
 } bits;
 
-/* Of the graph, the losses and all gradients. */
+/* A hash of the graph, the losses and all gradients. */
 static void hash_of(td_subject *s)
 {
     bits       *found = s->check->collected;
@@ -104,7 +104,6 @@ static void hash_of(td_subject *s)
     td_sentence three[3] = { td_sentence_of(31, 40, 5), td_sentence_of(67, 13, 6),
                              td_sentence_of(3, 90, 7) };
     uint64_t    h = td_random_stream("");
-    size_t      size = td_dtype_size(s->device.backend->real);
     double      loss[TD_TOKENS];
     int         n;
     for (int k = 0; k < 3; k++)
@@ -115,17 +114,15 @@ static void hash_of(td_subject *s)
     td_graph_dump_text(t.built.graph, &dump);
     h = td_hash(h, td_text_get(&dump), strlen(td_text_get(&dump)));
     h = td_hash(h, loss, (size_t)n * sizeof *loss);
-    for (size_t i = 0; i < td_variables_count(s->variables); i++) {
-        const td_variable *v = td_variables_at(s->variables, i);
-        h = td_hash(h, v->memory, (size_t)v->count * size);
-    }
+    for (size_t i = 0; i < td_variables_count(s->variables); i++)
+        h = td_check_hash(s->check, &s->device, td_variables_at(s->variables, i), h);
     if (found->count < 8)
         found->hash[found->count++] = h;
     td_text_free(&dump);
     td_trial_free(s, &t);
 }
 
-/* The hashes of all models on so many threads. */
+/* The hashes of all models on this number of threads. */
 static bits run_with(td_check *c, int threads)
 {
     bits      b = { { 0 }, 0 };
@@ -138,9 +135,9 @@ static bits run_with(td_check *c, int threads)
 void td_check_determinism(td_check *c)
 {
     bits one = run_with(c, 1), again = run_with(c, 1), two = run_with(c, 2), three = run_with(c, 3);
-    MUST(c, one.count == again.count, "it fits %d models the first time, and %d the second",
+    MUST(c, one.count == again.count, "it accepts %d models the first time, and %d the second",
          one.count, again.count);
-    /* once is an accident of this run, threads are an error of the plugin: named apart */
+    /* two findings, since they have different causes: state that is kept, and threads */
     for (int k = 0; k < one.count; k++) {
         if (one.hash[k] != again.hash[k])
             td_check_finding(c,
@@ -148,6 +145,7 @@ void td_check_determinism(td_check *c)
                              "%d): keep nothing in static variables, draw from random.h",
                              k + 1);
         else if (one.hash[k] != two.hash[k] || one.hash[k] != three.hash[k])
-            td_check_finding(c, "2 or 3 threads give other bits than 1 (model %d)", k + 1);
+            td_check_finding(c, "model %d: the bits on 2 or 3 threads differ from those on 1",
+                             k + 1);
     }
 }

@@ -1,9 +1,9 @@
 /* stateless.c - hooks that must be functions of their arguments: schedules, the split of a loss,
- * and what options do.
+ * and the effect of options.
  *
- * The trainer calls these in another order after a restart, and on other threads on another
- * machine. So they are called twice, in different orders, with the least and the largest, and with
- * something missing.
+ * After a restart the trainer calls these in a different order, and on another machine on different
+ * threads. So they are called twice, in different orders, with the smallest and largest values, and
+ * with something missing.
  */
 #include "check/cases.h"
 #include "check/subject.h"
@@ -43,11 +43,18 @@ void td_check_rates_again(td_check *c)
         if (s->rate(part.config, k) != first[k]) {
             td_check_finding(
                 c,
-                "the rate of step %lld is %.17g, but %.17g when steps are asked for in "
-                "another order: a resumed run would differ",
+                "the rate of step %lld is %.17g, but %.17g when steps are requested in a different "
+                "order: a resumed run would differ",
                 (long long)k, first[k], s->rate(part.config, k));
             return;
         }
+}
+
+void td_check_print_rates(const td_part *part, td_text *out)
+{
+    const td_schedule *s = (const void *)part->plugin;
+    for (int64_t step = 0; step < 100000000; step += 1 + step / 8)
+        td_text_print(out, "%.17g\n", s->rate(part->config, step));
 }
 
 /* ---- split of a loss ------------------------------------------------------------------------- */
@@ -60,7 +67,7 @@ static void *nothing(void *arena, size_t bytes) { return NULL; }
  * sentinels than the longest record can have spans. */
 enum { WORDS = 702, VOCABULARY = 4000, SENTINELS = 2000 };
 
-/* What a loss gets from a tokenizer that has everything. */
+/* The special ids of a tokenizer that has everything. */
 static td_split_in split_in(td_check *c)
 {
     /* ids as SentencePiece and T5 assign them: sentinels count down from the last id */
@@ -79,7 +86,7 @@ static td_split_in split_in(td_check *c)
     return in;
 }
 
-/* Of all that training would read. */
+/* A hash of all that training would read. */
 static uint64_t hash_example(const td_example *e)
 {
     uint64_t h = td_hash(td_random_stream(""), &e->n_given, sizeof e->n_given);
@@ -102,7 +109,7 @@ static void check_lengths(td_check *c, const td_loss *l, const td_example *e, co
     /* memory is sized by these promises before the run; breaking one stops it hours later */
     if (e->n_given < 0 || e->n_predicted < 1)
         td_check_finding(c,
-                         "of %s %lld are given and %lld predicted; at least one must be predicted",
+                         "of %s, %lld are given and %lld predicted; at least one must be predicted",
                          record, (long long)e->n_given, (long long)e->n_predicted);
     if (l->flags & TD_LOSS_NOTHING_GIVEN && e->n_given)
         td_check_finding(c, "it has the flag TD_LOSS_NOTHING_GIVEN, but gives %lld tokens",
@@ -113,14 +120,14 @@ static void check_lengths(td_check *c, const td_loss *l, const td_example *e, co
     if (b && (e->n_given > b->given || e->n_predicted > b->predicted ||
               e->n_given + e->n_predicted > b->total))
         td_check_finding(c,
-                         "of %s %lld are given and %lld predicted, but bounds promises at most "
+                         "of %s, %lld are given and %lld predicted, but bounds promises at most "
                          "%lld, %lld, and %lld together",
                          record, (long long)e->n_given, (long long)e->n_predicted,
                          (long long)b->given, (long long)b->predicted, (long long)b->total);
 }
 
-/* Check an example whose ids must be below `most`. `b` is NULL for a pair, whose lengths are the
- * data's and bound by nothing. */
+/* Check an example whose ids must be below `most`. `b` is NULL for a pair, whose lengths come from
+ * the data and are unbounded. */
 static void check_example(td_check *c, const td_loss *l, const td_example *e, const td_bounds *b,
                           int64_t length, int32_t most)
 {
@@ -159,7 +166,7 @@ static td_record record_of(int32_t *tokens, int64_t n, uint64_t id, bool pair)
     return r;
 }
 
-/* Split again, then another record: neither may change anything. */
+/* Split it again, then split another record: neither may change anything. */
 static void split_again(td_check *c, const td_part *part, const td_record *r, const td_example *one)
 {
     const td_loss *l = (const void *)part->plugin;
@@ -170,7 +177,7 @@ static void split_again(td_check *c, const td_part *part, const td_record *r, co
     td_error       e = { 0 };
     /* a split that draws from a generator with a state differs here */
     MUST(c, !l->split(part->config, r, &in, &two, &e),
-         "it refuses a record the second time that it accepted the first: %s", td_check_error(&e));
+         "it refuses a record that it accepted the first time: %s", td_check_error(&e));
     if (hash_example(&two) != before)
         td_check_finding(c,
                          "record %llu is split differently the second time: draw numbers with "
@@ -179,7 +186,7 @@ static void split_again(td_check *c, const td_part *part, const td_record *r, co
     if (other.n_targets > 1) {
         other.targets++;
         other.n_targets--;
-        l->split(part->config, &other, &in, &two, &e); /* it may refuse this one */
+        l->split(part->config, &other, &in, &two, &e); /* this one may be refused */
     }
     if (hash_example(one) != before)
         td_check_finding(c, "an example is overwritten by the next one: take its memory from "
@@ -197,10 +204,10 @@ static void split_once(td_check *c, const td_part *part, const td_record *r, con
     int            code = l->split(part->config, r, &in, &one, &e);
     if (code) {
         td_check_failure(c, "split", code, &e);
-        /* a pair may be too short for an objective; a run of the length it asked for may not */
+        /* a pair may be too short for an objective; a run of the length it requested may not */
         if (b)
             td_check_finding(c,
-                             "split refuses a run of %lld tokens, the length that bounds asks for: "
+                             "split refuses a run of %lld tokens, the length that bounds requests: "
                              "%s",
                              (long long)length, td_check_error(&e));
         return;
@@ -228,7 +235,7 @@ void td_check_split(td_check *c)
             (long long)b.total);
         for (uint64_t id = 0; id < 20; id++) {
             td_record run = record_of(tokens, b.raw, id, false);
-            if (b.predicted > 0) /* else so short a text has nothing to predict */
+            if (b.predicted > 0) /* otherwise the text is too short to predict anything */
                 split_once(c, &part, &run, &b, b.raw);
             td_record pair = record_of(tokens, lengths[k], id, true);
             split_once(c, &part, &pair, NULL, lengths[k]);
@@ -264,9 +271,26 @@ void td_check_split_bad(td_check *c)
             }
 }
 
+void td_check_print_splits(td_check *c, const td_part *part, td_text *out)
+{
+    static const int64_t lengths[] = { 2, 17, 512 };
+    const td_loss       *l = (const void *)part->plugin;
+    td_split_in          in = split_in(c);
+    int32_t              tokens[512];
+    for (uint64_t id = 0; id < 24; id++) {
+        td_record  r = record_of(tokens, lengths[id % 3], id, id % 2);
+        td_bounds  b = l->bounds(part->config, r.n_targets);
+        td_example x = { 0 };
+        td_error   e = { 0 };
+        int        code = l->split(part->config, &r, &in, &x, &e);
+        td_text_print(out, "%lld %lld %016llx\n", (long long)b.given, (long long)b.predicted,
+                      code ? 0 : (unsigned long long)hash_example(&x));
+    }
+}
+
 /* ---- options --------------------------------------------------------------------------------- */
 
-/* Append the graph of a subject, as text, to what the test collects. */
+/* Append the graph of a subject, as text, to the test's text. */
 static void dump_of(td_subject *s)
 {
     td_sentence two[2];
@@ -290,7 +314,7 @@ void td_check_offsets(td_check *c)
 {
     td_device d = td_check_device(c, TD_F64, 1);
     td_text   zeros = { 0 }, filled = { 0 };
-    /* 0x5a5a.. is neither 0 nor 1, a huge integer, an odd double and no valid pointer */
+    /* 0x5a5a.. is neither 0 nor 1, a huge integer, an odd double and an invalid pointer */
     c->collected = &zeros;
     c->fill = 0;
     td_each_subject(c, &td_usual_sizes, &d, dump_of);
@@ -327,7 +351,7 @@ static bool set_extreme(const td_part *part, const td_option *o, bool high)
     return i || x || b;
 }
 
-/* What check accepts must work. Of a schedule that can be tried in no time. */
+/* Values that check accepts must work; for a schedule this is quick to test. */
 static void check_extreme_rates(td_check *c, const td_part *part, const td_option *o)
 {
     for (int64_t step = 0; step < 4; step++) {

@@ -18,7 +18,7 @@ void td_sentences(td_sentence out[2])
         { { 3, 7, 2, 9 }, { 4, 10, 5 }, 4, 3, 0 },
         { { 8, 3 }, { 6, 2, 9, 4, 7 }, 2, 5, 0 },
     };
-    /* the first is longer in what is given, the second in what is predicted */
+    /* the first has more given tokens, the second more predicted ones */
     memcpy(out, two, sizeof two);
 }
 
@@ -58,8 +58,10 @@ static void set_int(const td_part *part, const char *name, int64_t value)
 static td_part sized(td_check *c, const char *kind, const char *name, const td_sizes *s)
 {
     td_part part = td_check_default(c, kind, name);
-    if (part.plugin == c->plugin)
+    if (part.plugin == c->plugin) {
         c->varied = td_check_vary(c, &part);
+        td_check_change(c, &part);
+    }
     set_int(&part, "heads", s->heads);
     set_int(&part, "head_dim", s->head_dim);
     set_int(&part, "d_ff", s->inner);
@@ -160,7 +162,7 @@ static td_subject subject_of(td_check *c, const td_plugin *architecture, const t
 {
     td_subject s = { .check = c, .device = *device };
     s.model.registry = c->registry;
-    s.model.real = device->backend->real;
+    s.model.real = td_device_real(device);
     /* the model is assembled as a run would, minus the config file */
     s.model.architecture = sized(c, TD_ARCHITECTURE_KIND, architecture->name, sizes);
     fill_slots(c, &s.model.architecture, sizes);
@@ -168,7 +170,7 @@ static td_subject subject_of(td_check *c, const td_plugin *architecture, const t
     s.gives = !(((const td_loss *)(const void *)loss)->flags & TD_LOSS_NOTHING_GIVEN);
     snprintf(s.label, sizeof s.label, "in %s with %s%s%s", architecture->name, loss->name,
              c->variant ? ", " : "", c->variant ? c->varied : "");
-    /* asked of the plugin: a name other than vocab_size is as good */
+    /* ask the plugin: its option need not be called vocab_size */
     s.vocab = ((const td_architecture *)(const void *)architecture)
                   ->vocab_size(s.model.architecture.config);
     MUST(c, s.vocab >= TD_VOCAB,
@@ -205,7 +207,7 @@ static size_t try_subject(td_check *c, const td_plugin *architecture, const td_p
 {
     td_subject s = subject_of(c, architecture, loss, sizes, device);
     td_error   e = { 0 };
-    /* a refusal is not a finding: some parts do not go together, and say so */
+    /* a refusal is not a finding: some parts do not work together, and say so */
     bool       accepted = is_accepted(&s, &e);
     if (accepted)
         f(&s);
@@ -241,8 +243,8 @@ void td_each_subject(td_check *c, const td_sizes *sizes, const td_device *device
             }
     }
     /* odd sizes and variants may be refused with good reason, the usual ones may not */
-    if (!tried && sizes == &td_usual_sizes && !c->variant)
-        td_check_finding(c, "it fits no model: %s",
+    if (!tried && sizes == &td_usual_sizes && !c->variant && !c->change)
+        td_check_finding(c, "no model accepts it: %s",
                          why.code ? why.text : "no architecture has a part of this kind");
 }
 
@@ -259,7 +261,7 @@ void td_check_in_double(td_check *c, void (*f)(td_subject *))
 
 enum { MOST = 8 }; /* examples of a batch */
 
-/* The sentence as this loss would have split it. */
+/* The sentence, as this loss would have split it. */
 static td_example example_of(const td_subject *s, const td_sentence *text)
 {
     td_example e = { .given = text->given,
@@ -270,7 +272,7 @@ static td_example example_of(const td_subject *s, const td_sentence *text)
     return e;
 }
 
-/* The places that one example takes; a row's are the sum of its examples'. */
+/* The positions that one example takes; a row needs the sum over its examples. */
 static td_extent extent_of(const td_subject *s, const td_example *e)
 {
     const td_architecture *a = (const void *)s->model.architecture.plugin;
@@ -301,7 +303,7 @@ static td_batch *arranged(const td_subject *s, const td_example *examples, int c
     MUST(s->check, batch, "out of memory");
     batch->rows = rows;
     code = a->arrange(s->model.architecture.config, &in, batch, &e);
-    /* packing is an ability, not a duty */
+    /* packing is optional */
     if (code && count > rows && code < 0 && e.code)
         td_check_skip(s->check, "%s cannot pack several examples into a row: %s", a->plugin.name,
                       e.text);
@@ -352,7 +354,7 @@ td_batch *td_subject_batch(const td_subject *s, const td_sentence *texts, int co
 {
     layout l;
     lay_out(s, texts, count, &l);
-    /* a stream of length 0 does not exist: it gets no padding either */
+    /* a stream of length 0 is absent, and gets no padding either */
     l.most.first += l.most.first ? spare : 0;
     l.most.second += l.most.second ? spare : 0;
     return arranged(s, l.examples, count, l.rows, l.most);
@@ -362,20 +364,39 @@ td_batch *td_subject_batch(const td_subject *s, const td_sentence *texts, int co
 
 /* Norm scales of 1 and biases of 0 would hide errors, so every parameter gets random numbers, which
  * float holds exactly: both precisions start from the same model. */
+static void scramble(td_subject *s, td_variable *v)
+{
+    uint64_t stream = td_random_stream(v->name);
+    float   *x = malloc((size_t)v->count * sizeof *x + 1);
+    td_error e = { 0 };
+    int      code = TD_ENOMEM;
+
+    /* from -0.7 to 0.9, not centred: a mean of 0 hides a forgotten bias */
+    for (int64_t n = 0; x && n < v->count; n++)
+        x[n] = (float)(td_random_uniform(3, stream, (uint64_t)n) * 1.6 - 0.7);
+    if (x)
+        code = td_variable_set(v, &s->device, td_device_real(&s->device), x, &e);
+    free(x);
+    MUST(s->check, !code, "%s", code == TD_ENOMEM ? "out of memory" : td_check_error(&e));
+}
+
 void td_scramble(td_subject *s)
 {
-    for (size_t i = 0; i < td_variables_count(s->variables); i++) {
-        td_variable *v = td_variables_at(s->variables, i);
-        uint64_t     stream = td_random_stream(v->name);
-        for (int64_t n = 0; v->kind == TD_VARIABLE_PARAM && n < v->count; n++) {
-            /* from -0.7 to 0.9, not centred: a mean of 0 hides a forgotten bias */
-            double x = (float)(td_random_uniform(3, stream, (uint64_t)n) * 1.6 - 0.7);
-            if (s->device.backend->real == TD_F64)
-                ((double *)v->memory)[n] = x;
-            else
-                ((float *)v->memory)[n] = (float)x;
-        }
-    }
+    for (size_t i = 0; i < td_variables_count(s->variables); i++)
+        if (td_variables_at(s->variables, i)->kind == TD_VARIABLE_PARAM)
+            scramble(s, td_variables_at(s->variables, i));
+}
+
+/* What masks depend on, as in training: the step, and the numbers of the examples. */
+static void set_dropout(td_subject *s, td_trial *t)
+{
+    int32_t  examples[MOST] = { 5, 6, 7, 8, 9, 10, 11, 12 };
+    td_error e = { 0 };
+    MUST(s->check, t->batch->rows <= MOST, "%s: more rows than examples", s->label);
+    MUST(s->check,
+         !td_plan_set_scalar(t->plan, "dropout_step", 3, &e) &&
+             !td_plan_set_ints(t->plan, "dropout_example", examples, t->batch->rows, &e),
+         "%s: %s", s->label, td_check_error(&e));
 }
 
 void td_trial_run(td_subject *s, td_trial *t)
@@ -383,13 +404,15 @@ void td_trial_run(td_subject *s, td_trial *t)
     td_error e = { 0 };
     MUST(s->check, !td_plan_set_batch(t->plan, t->batch, &e), "%s: %s", s->label,
          td_check_error(&e));
-    /* any number but 1, which would hide a loss that does not divide */
+    /* anything but 1, which would hide a loss that does not divide */
     MUST(s->check, !td_plan_set_scalar(t->plan, "loss_divisor", 4, &e), "%s: %s", s->label,
          td_check_error(&e));
+    if (s->model.dropout > 0)
+        set_dropout(s, t);
     MUST(s->check, !td_plan_run(t->plan, &e), "%s: %s", s->label, td_check_error(&e));
 }
 
-/* What an author may have overlooked if a model cannot be built. */
+/* The likely mistake if a model cannot be built. */
 static const char *hint(const td_check *c)
 {
     const td_attention *a = (const void *)c->plugin;
@@ -407,15 +430,16 @@ td_trial td_trial_new(td_subject *s, td_batch *batch)
 
     MUST(c, !td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, batch, false, &t.built, &e),
          "%s: %s%s", s->label, td_check_error(&e), hint(c));
-    /* before differentiating: gradients must be without them, too */
+    /* before differentiating, so that gradients lack them as well */
     for (size_t k = 0; s->bare && k < t.built.n_aux; k++)
-        t.built.loss = td_sub(t.built.loss, t.built.aux[k].loss);
+        if (!t.built.aux[k].logged)
+            t.built.loss = td_sub(t.built.loss, t.built.aux[k].loss);
     MUST(c, !td_model_backward(&s->model, s->variables, &t.built, false, &e), "%s: %s", s->label,
          td_check_error(&e));
     t.plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.nll }, 2, &s->device,
                          &e);
     MUST(c, t.plan, "%s: %s", s->label, td_check_error(&e));
-    MUST(c, !td_variables_allocate(s->variables, &s->device, b->real, &e), "%s",
+    MUST(c, !td_variables_allocate(s->variables, &s->device, td_device_real(&s->device), &e), "%s",
          td_check_error(&e));
     t.memory = b->allocate(s->device.state, td_plan_arena(t.plan) + 64);
     MUST(c, t.memory && !td_plan_bind(t.plan, t.memory, &e), "%s", td_check_error(&e));
@@ -445,7 +469,7 @@ int td_trial_losses(const td_subject *s, td_trial *t, double out[TD_TOKENS])
          "tokens",
          s->label, (long long)count);
     MUST(s->check, !td_plan_get(t->plan, t->built.nll, all, count, &e), "%s", td_check_error(&e));
-    /* of padding and given tokens nll may be anything */
+    /* nll of padding and of given tokens may be anything */
     for (int64_t i = 0; i < count; i++)
         if (weights[i] != 0)
             out[n++] = all[i];

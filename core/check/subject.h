@@ -34,7 +34,7 @@ typedef struct td_subject {
     td_device     device;
     td_variables *variables;
     int64_t       vocab;
-    bool          gives; /* the loss gives tokens; without, examples have predicted ones only */
+    bool          gives; /* examples have given tokens, too, not only predicted ones */
     /* leave auxiliary losses out: they are means over a batch, and do not add up by example */
     bool          bare;
     char          label[240]; /* "in decoder-only with prefix-lm" */
@@ -75,16 +75,19 @@ td_batch *td_subject_batch(const td_subject *, const td_sentence *, int count, i
 /* The lengths that a sentence takes alone, and a batch of it in one row of given lengths. */
 td_extent td_subject_extent(const td_subject *, const td_sentence *);
 td_batch *td_subject_row(const td_subject *, const td_sentence *, td_extent);
-/* With a backward pass. Takes the batch over. All parameters get random values, the same each time. */
+/* With a backward pass. Takes ownership of the batch. All parameters get random values, the same
+ * each time. */
 td_trial  td_trial_new(td_subject *, td_batch *);
 /* Run again, after the batch or a parameter was changed. */
 void      td_trial_run(td_subject *, td_trial *);
 void      td_trial_free(td_subject *, td_trial *);
 /* The cross-entropies of the tokens with a weight, in order; returns their number. */
 int       td_trial_losses(const td_subject *, td_trial *, double out[TD_TOKENS]);
-/* All of that in one: batch, trial, losses. */
+/* All of that in one call: batch, trial, losses. */
 int       td_losses_of(td_subject *, const td_sentence *, int count, int64_t spare,
                        double out[TD_TOKENS]);
+/* Compare the gradients of all parameters with central differences. */
+void      td_gradients_of(td_subject *);
 /* Give every parameter random values. */
 void      td_scramble(td_subject *);
 

@@ -1,11 +1,11 @@
-/* tokenizer.c - what every tokenizer must do: ids in the vocabulary, lossless as declared, the same
- * on several threads, and no write beyond the room that it was given. */
+/* tokenizer.c - requirements on every tokenizer: ids in the vocabulary, lossless as declared, the
+ * same on several threads, and no write beyond the buffer. */
 #include "check/tokenizer.h"
 
 #include "check/cases.h"
 #include "tandem/random.h"
 
-/* Written behind a buffer's end. No tokenizer has this id, so a change there is an overrun. */
+/* Written after a buffer's end. No tokenizer has this id, so a change there is an overrun. */
 enum { CANARY = -77 };
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -18,13 +18,13 @@ td_check_tokenizer td_check_open_tokenizer(td_check *c, const td_part *part)
     if (code)
         td_check_failure(c, "open", code, &e);
     MUST(c, !code, "tokenizer '%s' cannot be opened: %s", part->plugin->name, td_check_error(&e));
-    /* what the host hands over, too: a hook fills in only the ids that it has */
+    /* as the host does: a hook fills in only the ids that it has */
     t.special = (td_special){ -1, -1, -1, -1, 0, 0, 0, 0, { -1, -1, -1 } };
     t.plugin->special(t.state, &t.special);
     return t;
 }
 
-/* Lines of made-up words to train a tokenizer on. Words recur, with a few much more often than
+/* Lines of made-up words to train a tokenizer on. Words recur, a few of them much more often than
  * others, or a subword model would find nothing to merge. */
 static const char *text_file(td_check *c)
 {
@@ -80,7 +80,7 @@ static td_check_tokenizer tokenizer_under_test(td_check *c)
 
 /* ---- encoding and decoding ------------------------------------------------------------------- */
 
-/* With too little room it must return the full number of ids and leave memory beyond alone. */
+/* With too small a buffer it must return the full number of ids and not touch memory beyond it. */
 static void check_short_room(td_check *c, const td_check_tokenizer *t, const char *text,
                              int64_t size, int64_t n)
 {
@@ -92,10 +92,11 @@ static void check_short_room(td_check *c, const td_check_tokenizer *t, const cha
     /* one short: the commonest overrun is by one */
     again = t->plugin->encode(t->state, text, (size_t)size, some, n - 1, &e);
     MUST(c, again == n,
-         "encode returns %lld with room for %lld ids; it must return %lld, the "
-         "number that the text has",
+         "encode returns %lld with room for %lld ids; it must return %lld, the number of ids in "
+         "the text",
          (long long)again, (long long)(n - 1), (long long)n);
-    MUST(c, some[n - 1] == CANARY, "encode writes beyond its room of %lld ids", (long long)(n - 1));
+    MUST(c, some[n - 1] == CANARY, "encode writes beyond the %lld ids that it has room for",
+         (long long)(n - 1));
 }
 
 /* Encode as callers do: first without room, to learn the size. */
@@ -111,11 +112,12 @@ static int64_t encode(td_check *c, const td_check_tokenizer *t, const char *text
     *ids = td_arena_alloc(c->arena, ((size_t)n + 1) * sizeof **ids);
     MUST(c, *ids, "out of memory");
     (*ids)[n] = CANARY;
-    /* exactly as much room as it asked for; one id more is guarded */
+    /* exactly the room that it requested; one id more is guarded */
     again = t->plugin->encode(t->state, text, (size_t)size, *ids, n, &e);
     MUST(c, again == n, "encode returns %lld without room, but %lld with room", (long long)n,
          (long long)again);
-    MUST(c, (*ids)[n] == CANARY, "encode writes beyond its room of %lld ids", (long long)n);
+    MUST(c, (*ids)[n] == CANARY, "encode writes beyond the %lld ids that it has room for",
+         (long long)n);
     for (int64_t k = 0; k < n; k++)
         MUST(c, (*ids)[k] >= 0 && (*ids)[k] < t->special.vocab_size,
              "id %lld of a text is %d, outside the vocabulary of %d", (long long)k, (*ids)[k],
@@ -137,7 +139,8 @@ static char *decode(td_check *c, const td_check_tokenizer *t, const int32_t *ids
     MUST(c, text, "out of memory");
     text[*size] = 77;
     MUST(c, t->plugin->decode(t->state, ids, n, text, *size, &e) == *size && text[*size] == 77,
-         "decode returns %lld bytes without room, but returns or writes another number with room",
+         "decode returns %lld bytes without room, but returns or writes a different number with "
+         "room",
          (long long)*size);
     if (*size < 1)
         return text;
@@ -147,7 +150,8 @@ static char *decode(td_check *c, const td_check_tokenizer *t, const int32_t *ids
     MUST(c,
          t->plugin->decode(t->state, ids, n, text, *size - 1, &e) == *size &&
              text[*size - 1] == (char)~last,
-         "decode writes beyond its room of %lld bytes, or does not return %lld, the full number",
+         "decode writes beyond the %lld bytes that it has room for, or does not return %lld, the "
+         "full number",
          (long long)*size - 1, (long long)*size);
     text[*size - 1] = last;
     return text;
@@ -155,7 +159,7 @@ static char *decode(td_check *c, const td_check_tokenizer *t, const int32_t *ids
 
 /* ---- round trips ----------------------------------------------------------------------------- */
 
-/* Encode and decode; what comes back must be the same bytes. */
+/* Encode and decode; decoding must return the same bytes. */
 static void round_trip(td_check *c, const td_check_tokenizer *t, const char *text, int64_t size,
                        const char *what)
 {
@@ -163,19 +167,21 @@ static void round_trip(td_check *c, const td_check_tokenizer *t, const char *tex
     int64_t  length, n = encode(c, t, text, size, &ids);
     char    *back;
     if (n < 0) {
-        td_check_finding(c, "%s of %lld bytes is refused, although the tokenizer declares lossless",
+        td_check_finding(c,
+                         "%s of %lld bytes is refused, although the tokenizer declares itself "
+                         "lossless",
                          what, (long long)size);
         return;
     }
     back = decode(c, t, ids, n, &length);
-    /* up to 40 bytes of both, to see what was lost */
+    /* up to 40 bytes of both, to show the loss */
     if (length != size || memcmp(back, text, (size_t)size))
         td_check_finding(c, "%s: %lld bytes come back as %lld different ones ('%.*s' as '%.*s')",
                          what, (long long)size, (long long)length, (int)(size < 40 ? size : 40),
                          text, (int)(length < 40 ? length : 40), back);
 }
 
-/* One code point as UTF-8; the bytes written. */
+/* Write one code point as UTF-8; returns the number of bytes. */
 static int put_utf8(char *out, uint32_t x)
 {
     /* 7, 11, 16 and 21 bits: the first byte counts those that follow, each of which has 6 */
@@ -202,7 +208,7 @@ static int put_utf8(char *out, uint32_t x)
 }
 
 /* Random code points, a quarter of them of each length, without surrogates, zero and U+2581, which
- * SentencePiece takes for a space; the bytes written. */
+ * SentencePiece takes for a space; returns the number of bytes. */
 static int64_t random_utf8(char *out, uint64_t seed, int64_t count)
 {
     static const uint32_t ranges[][2] = {
@@ -218,7 +224,7 @@ static int64_t random_utf8(char *out, uint64_t seed, int64_t count)
     return p - out;
 }
 
-/* Random bytes, which mostly are not UTF-8, of every length, and each byte by itself. */
+/* Random bytes of every length, mostly not UTF-8, and each byte alone. */
 static void round_trip_bytes(td_check *c, const td_check_tokenizer *t)
 {
     char text[256];
@@ -226,7 +232,7 @@ static void round_trip_bytes(td_check *c, const td_check_tokenizer *t)
         for (int i = 0; i < k; i++)
             text[i] = (char)td_random_below(4, (uint64_t)k, (uint64_t)i, 256);
         round_trip(c, t, text, k, "random bytes");
-        /* after the run of k bytes, the byte k alone */
+        /* after the run of k bytes, byte k alone */
         text[0] = (char)k;
         round_trip(c, t, text, 1, "one byte");
     }
@@ -234,7 +240,8 @@ static void round_trip_bytes(td_check *c, const td_check_tokenizer *t)
 
 void td_check_round_trip(td_check *c)
 {
-    /* where tokenizers lose something: spaces at either end and in runs, line ends, no ASCII */
+    /* where tokenizers tend to lose something: spaces at either end and in runs, line ends,
+     * non-ASCII text */
     static const char *const texts[] = { "",
                                          " ",
                                          "  two  spaces ",
@@ -247,10 +254,10 @@ void td_check_round_trip(td_check *c)
     char                     text[1300];
     /* a tokenizer may lose things (case, say), as long as it does not claim otherwise */
     if (!(t.plugin->flags & (TD_TOKENIZER_LOSSLESS_BYTES | TD_TOKENIZER_LOSSLESS_UTF8)))
-        td_check_skip(c, "it does not declare to be lossless");
+        td_check_skip(c, "it does not declare itself lossless");
     for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
         round_trip(c, &t, texts[k], (int64_t)strlen(texts[k]), "a text");
-    /* strlen would end at the zero: the size must be believed */
+    /* strlen would stop at the zero: only the size counts */
     round_trip(c, &t, "zero\0byte", 9, "a text with a zero byte");
     for (uint64_t k = 0; k < 200; k++)
         round_trip(c, &t, text, random_utf8(text, k, (int64_t)k), "random UTF-8");
@@ -274,14 +281,14 @@ static void check_names(td_check *c, const td_check_tokenizer *t)
         MUST(c,
              !t->plugin->fingerprint(t->state, &one, &e) &&
                  !t->plugin->fingerprint(t->state, &two, &e) && one == two,
-             "fingerprint fails, or returns another number the second time: %s", e.text);
+             "fingerprint fails, or returns a different number the second time: %s", e.text);
 }
 
 /* Ids that losses and architectures put into batches. */
 static void check_special(td_check *c, const td_special *s)
 {
     int32_t special[] = { s->pad, s->bos, s->eos, s->unk };
-    /* a loss indexes the vocabulary with these without asking again */
+    /* a loss indexes the vocabulary with these without checking again */
     MUST(c, s->vocab_size > 0, "special sets a vocab_size of %d", s->vocab_size);
     for (int k = 0; k < 4; k++)
         if (special[k] < -1 || special[k] >= s->vocab_size)
@@ -379,7 +386,8 @@ void td_check_tokenizer_leak(td_check *c)
     td_check_tokenizer t = tokenizer_under_test(c);
     td_check_leak(c, "encoding and decoding", use_tokenizer, &t);
     t.plugin->close(t.state);
-    /* one that is trained has no model under its defaults, so `part` could not be opened */
+    /* a tokenizer that was trained above has no model in its defaults, so `part` cannot be
+     * opened */
     if (!((const td_tokenizer *)(const void *)c->plugin)->train)
         td_check_leak(c, "opening and closing", open_and_close, &part);
 }

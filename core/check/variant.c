@@ -16,12 +16,12 @@ static bool is_size(const char *name)
     return false;
 }
 
-/* How many other values of the option are tried: a switch turned, the other choices, and one number
- * where 0, which usually means "off", is the default. */
+/* The number of other values of the option to try: a switch turned, the other choices, and one
+ * number where 0, which usually means "off", is the default. */
 static int others(const td_option *o)
 {
     int n = 0;
-    /* dropout draws by place: what moves in the row draws other numbers, and tests compare
+    /* dropout draws by place: a token that moves in its row gets other draws, but tests compare
      * losses */
     if (is_size(o->name) || strstr(o->name, "dropout"))
         return 0;
@@ -65,10 +65,24 @@ int td_check_variants(td_check *c)
     return n;
 }
 
+/* Every whole number at its least: those that say from which size on something is done. */
+static const char *lower_all(td_check *c, const td_part *part)
+{
+    td_option o;
+    for (size_t i = 0;
+         c->plugin->options && td_option_row(c->plugin->options, c->plugin->option_size, i, &o);
+         i++)
+        if (o.type == TD_TYPE_INT && !is_size(o.name))
+            *(int64_t *)td_check_field(part, o.name, o.type) = (int64_t)fmax(o.min, -1e15);
+    return "all whole numbers at their least";
+}
+
 const char *td_check_vary(td_check *c, const td_part *part)
 {
     td_option o;
     int       before = 0;
+    if (c->variant == TD_CHECK_LEAST)
+        return lower_all(c, part);
     for (size_t i = 0; c->variant && c->plugin->options &&
                        td_option_row(c->plugin->options, c->plugin->option_size, i, &o);
          i++) {
@@ -79,4 +93,42 @@ const char *td_check_vary(td_check *c, const td_part *part)
         before += n;
     }
     return "";
+}
+
+bool td_check_can_change(const td_option *o)
+{
+    bool number = o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT;
+    if (is_size(o->name))
+        return false;
+    return o->type == TD_TYPE_BOOL || (number && o->min < o->max) ||
+           (o->type == TD_TYPE_CHOICE && o->choices[1]);
+}
+
+/* Another number of the range: near x, or one of the ends. */
+static double other_number(const td_option *o, double x, int way)
+{
+    bool   whole = o->type == TD_TYPE_INT;
+    double low = fmax(o->min, -1e15), high = fmin(o->max, 1e15);
+    double up = whole ? x + 1 : x != 0 ? x * 1.5 : 0.25, down = whole ? x - 1 : x / 2;
+    double ways[TD_CHECK_CHANGES] = { up, down, low, high };
+    return fmin(fmax(ways[way], low), high);
+}
+
+void td_check_change(td_check *c, const td_part *part)
+{
+    int       option = (c->change - 1) / TD_CHECK_CHANGES, way = (c->change - 1) % TD_CHECK_CHANGES;
+    td_option o;
+    void     *at;
+    if (!c->change || !c->plugin->options ||
+        !td_option_row(c->plugin->options, c->plugin->option_size, (size_t)option, &o))
+        return;
+    at = td_check_field(part, o.name, o.type);
+    if (o.type == TD_TYPE_BOOL)
+        *(bool *)at = !*(bool *)at;
+    else if (o.type == TD_TYPE_INT)
+        *(int64_t *)at = (int64_t)other_number(&o, (double)*(int64_t *)at, way);
+    else if (o.type == TD_TYPE_FLOAT)
+        *(double *)at = other_number(&o, *(double *)at, way);
+    else /* the next choice, whatever the way: variants have the others */
+        *(int64_t *)at = o.choices[*(int64_t *)at + 1] ? *(int64_t *)at + 1 : 0;
 }

@@ -1,5 +1,5 @@
-/* visibility.c - what no token may see: its neighbours in the row, padding, and what is predicted
- * later.
+/* visibility.c - tokens that must be invisible: neighbours in the row, padding, and tokens
+ * predicted later.
  *
  * Each test changes tokens that must be invisible and compares losses bit for bit. A mask that
  * hides a key by a large negative score, instead of leaving it out, fails here too. */
@@ -33,8 +33,8 @@ static void neighbours_of(td_subject *s)
     for (int i = first; i < n; i++)
         if (before[i] != after[i])
             td_check_finding(s->check,
-                             "%s: token %d sees the example in front of its own in the row: a "
-                             "masked key has influence",
+                             "%s: token %d sees the previous example in its row: a masked key has "
+                             "influence",
                              s->label, i - first);
 }
 
@@ -81,7 +81,7 @@ static void padding_of(td_subject *s)
     double      before[TD_TOKENS], after[TD_TOKENS];
     int         n;
     td_sentences(two);
-    /* more padding than a causal mask could hide behind the last token */
+    /* several places of padding, in an encoder's stream too, where no causal mask hides them */
     td_trial t = td_trial_new(s, td_subject_batch(s, two, 1, 5));
     n = td_trial_losses(s, &t, before);
     change_padding(t.batch);
@@ -97,8 +97,8 @@ void td_check_padding(td_check *c) { td_check_in_double(c, padding_of); }
 
 /* ---- the future ------------------------------------------------------------------------------ */
 
-/* Change what is read at the place where the last token is predicted, in every array that is
- * aligned with the labels. False: there is no such array. */
+/* Changes the input at the position where the last token is predicted, in every array that is
+ * aligned with the labels. Returns false if there is no such array. */
 static bool change_last_input(td_batch *b)
 {
     const td_array *weights = td_batch_find(b, "loss_weights");
@@ -118,8 +118,8 @@ static bool change_last_input(td_batch *b)
     return changed;
 }
 
-/* Keep the labels and change the last input. A token that sees one place too far would find its own
- * label there, which a change of labels alone cannot reveal. */
+/* Keep the labels and change the last input. A token that sees one position too far would find its
+ * own label there, which a change of labels alone cannot reveal. */
 static void next_of(td_subject *s)
 {
     td_sentence two[2];
@@ -135,14 +135,13 @@ static void next_of(td_subject *s)
         for (int i = 0; i < n - 1; i++)
             if (before[i] != after[i])
                 td_check_finding(s->check,
-                                 "%s: token %d sees the input after its own place, which is its "
-                                 "own label",
+                                 "%s: token %d sees the next input, which is its own label",
                                  s->label, i);
     }
     td_trial_free(s, &t);
 }
 
-/* Change one label near the end; what is predicted before it must not notice. */
+/* Change one label near the end; earlier predictions must not change. */
 static void future_of(td_subject *s)
 {
     td_sentence two[2], changed[2];
@@ -157,7 +156,7 @@ static void future_of(td_subject *s)
         if (before[i] != after[i])
             td_check_finding(s->check, "%s: token %d sees a token that is predicted after it",
                              s->label, i);
-    /* and what must be seen: or a model that ignores its input would pass */
+    /* the converse: otherwise a model that ignores its input would pass */
     if (before[n - 2] == after[n - 2])
         td_check_finding(s->check, "%s: changing a label does not change its loss", s->label);
     if (before[n - 1] == after[n - 1])

@@ -2,27 +2,21 @@
  * error is reported.
  *
  * A part is bound from the outside in: the group names a plugin, the plugin has a table of options,
- * an option may be a part again. Binding goes on after an error, with the default in place of what
- * is wrong, so that one run reports all errors. A plugin's `check` looks across its options, so it
- * runs only if each of them is right.
+ * an option may be a part again. Binding continues after an error, with the default in place of an
+ * invalid value, so that one run reports all errors. A plugin's `check` looks across its options,
+ * so it runs only if each of them is right.
  */
 #include <assert.h>
 #include <string.h>
 
 #include "config/binder.h"
 #include "config/merge.h"
+#include "config/words.h"
 #include "plugin/defaults.h"
+#include "plugin/hook.h"
 #include "plugin/options.h"
 
-/* What a group is bound to. */
-typedef struct slot {
-    const char      *path, *kind;
-    const char      *fallback; /* the plugin if the group names none; NULL: it must */
-    const td_option *extra;    /* the host's options in the group, beside the plugin's; or NULL */
-    void            *extra_out;
-} slot;
-
-static bool bind_part(td_binder *b, td_setting *group, const slot *s, td_part *out,
+static bool bind_part(td_binder *b, td_setting *group, const td_slot *s, td_part *out,
                       td_resolved *at);
 static void bind_rows(td_binder *b, td_setting *group, const td_option *table, size_t size,
                       char *out, td_resolved *at);
@@ -41,7 +35,7 @@ static void add_names(names *n, const td_option *table, size_t size)
 {
     td_option row;
     for (size_t i = 0; td_option_row(table, size, i, &row); i++) {
-        assert(n->count < MOST_NAMES && "tables have TD_MOST_OPTIONS rows at most");
+        assert(n->count < MOST_NAMES && "tables have at most TD_MOST_OPTIONS rows");
         n->at[n->count++] = row.name;
     }
 }
@@ -54,21 +48,49 @@ static bool is_known(const names *n, const char *name)
     return false;
 }
 
+/* Of "layers": 'encoder_layers' or 'decoder_layers'. Another plugin may call it by the short name. */
+static void find_longer(const char *name, const names *known, td_text *out)
+{
+    size_t n = strlen(name);
+    for (size_t k = 0; k < known->count; k++) {
+        size_t m = strlen(known->at[k]);
+        if (m > n + 1 && known->at[k][m - n - 1] == '_' && !strcmp(known->at[k] + m - n, name))
+            td_text_print(out, "%s'%s'", out->size ? " or " : "", known->at[k]);
+    }
+}
+
+/* Whether a path ends in the name. */
+static bool is_last_name(const char *path, const char *name)
+{
+    const char *dot = strrchr(path, '.');
+    return !strcmp(dot ? dot + 1 : path, name);
+}
+
 static void report_unknown(td_binder *b, const td_setting *group, const td_setting *v,
                            const names *known)
 {
     const char *nearest = td_nearest(v->name, known->at, known->count);
-    if (nearest)
+    const char *path = td_setting_path(b->config->arena, b->config->root, group);
+    td_text     longer = { 0 };
+    const char *key = td_config_word(v->name);
+    find_longer(v->name, known, &longer);
+    if (longer.size)
+        td_bind_error(b, v, v->name, "is unknown; did you mean %s?", td_text_get(&longer));
+    /* another tool's word for an option of this very group is as good as a near name */
+    else if (key && !(nearest && is_last_name(key, nearest)))
+        td_bind_error(b, v, v->name, "is unknown; %s %s", td_config_word_verb(key), key);
+    else if (nearest)
         td_bind_error(b, v, v->name, "is unknown; did you mean '%s'?", nearest);
     else
         /* nothing near: perhaps it belongs to another group */
         td_bind_error(b, v, v->name,
                       "is unknown; `tandem config explain %s -c FILE` lists the options",
-                      group->name);
+                      path ? path : group->name);
+    td_text_free(&longer);
 }
 
-/* A group that another program wrote, or a wrong `extends`, can have thousands: those beyond the
- * most are only counted. */
+/* A group that another program wrote, or a wrong `extends`, can have thousands: those above the
+ * limit are only counted. */
 static void check_unknown(td_binder *b, const td_setting *group, const names *known)
 {
     size_t reported = 0;
@@ -80,7 +102,7 @@ static void check_unknown(td_binder *b, const td_setting *group, const names *kn
                       b->owner, reported - TD_MOST_UNKNOWN);
 }
 
-/* Of a group that names no plugin. */
+/* The same for a group that names no plugin. */
 static void check_unknown_rows(td_binder *b, const td_setting *group, const td_option *table,
                                size_t size)
 {
@@ -156,8 +178,8 @@ static td_setting *group_of_name(td_binder *b, const td_setting *v)
 static void bind_item_of_parts(td_binder *b, td_setting *v, const td_option *o, td_part *out,
                                td_resolved *list)
 {
-    const slot  s = { .path = o->name, .kind = o->choices[0] };
-    td_setting *group = v->type == TD_SETTING_STRING ? group_of_name(b, v) : v;
+    const td_slot s = { .path = o->name, .kind = o->choices[0] };
+    td_setting   *group = v->type == TD_SETTING_STRING ? group_of_name(b, v) : v;
     if (group && group->type != TD_SETTING_GROUP)
         td_bind_error(b, v, o->name,
                       "contains %s; each item must be the name of a plugin, or a group { plugin = "
@@ -190,7 +212,7 @@ static void bind_parts(td_binder *b, td_setting *v, const td_option *o, td_parts
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-/* With the doc of the option: whoever has never set it needs more than its name. */
+/* With the option's doc: a user who has never set it needs more than its name. */
 static void report_missing(td_binder *b, const td_setting *group, const td_option *o)
 {
     td_errors_add(b->errors, "%s%s%s: option '%s' is missing and has no default: %s",
@@ -202,10 +224,14 @@ static void report_missing(td_binder *b, const td_setting *group, const td_optio
 static void bind_option_of_part(td_binder *b, td_setting *v, const td_option *o, td_part *out,
                                 td_resolved *at)
 {
-    const slot s = { .path = o->name, .kind = o->choices[0], .fallback = o->text };
-    if (v && v->type != TD_SETTING_GROUP)
+    const td_slot s = { .path = o->name, .kind = o->choices[0], .fallback = o->text };
+    if (v && v->type == TD_SETTING_STRING)
+        td_bind_error(b, v, o->name,
+                      "is a string; it takes a group: write %s = { plugin = \"%s\"; }", o->name,
+                      v->text);
+    else if (v && v->type != TD_SETTING_GROUP)
         td_bind_wrong_type(b, v, o);
-    else if (v || o->text) /* else an optional part that nobody asked for */
+    else if (v || o->text) /* otherwise an optional part that was not requested */
         bind_part(b, v, &s, out, td_resolved_add(b->config, at, o->name, NULL, b->owner, v, o));
 }
 
@@ -240,7 +266,7 @@ static void bind_rows(td_binder *b, td_setting *group, const td_option *table, s
     td_option row;
     size_t    before = b->row_size;
     for (size_t i = 0; td_option_row(table, size, i, &row); i++) {
-        b->row_size = size; /* a part in between has set its own */
+        b->row_size = size; /* a part in between has set its own size */
         bind_row(b, group, td_setting_child(group, row.name), &row, out + row.offset, at);
     }
     b->row_size = before;
@@ -249,7 +275,7 @@ static void bind_rows(td_binder *b, td_setting *group, const td_option *table, s
 /* ---- parts ----------------------------------------------------------------------------------- */
 
 /* NULL after adding an error. */
-static const char *plugin_name(td_binder *b, const td_setting *group, const slot *s)
+static const char *plugin_name(td_binder *b, const td_setting *group, const td_slot *s)
 {
     const td_setting *v = td_setting_child(group, "plugin");
     /* the registry looks for names: plugin = 3 is an error of the config */
@@ -261,14 +287,14 @@ static const char *plugin_name(td_binder *b, const td_setting *group, const slot
     if (!v && !s->fallback)
         td_errors_add(b->errors,
                       "%s%sgroup '%s' must name a plugin of kind %s: write %s = { plugin = "
-                      "\"...\"; };%s",
+                      "\"...\"; }; or put a config that has it in front (-c FILE)",
                       group ? td_setting_origin(group) : "", group ? ": " : "", s->path, s->kind,
-                      s->path, group ? "" : " or add a config that has it (-c FILE)");
+                      s->path);
     return v ? v->text : s->fallback;
 }
 
 /* The plugin that the group names, or NULL after adding an error. */
-static const td_plugin *find_plugin(td_binder *b, const td_setting *group, const slot *s)
+static const td_plugin *find_plugin(td_binder *b, const td_setting *group, const td_slot *s)
 {
     /* an unknown plugin is an error of the line that names it, not of the group */
     const td_setting *v = td_setting_child(group, "plugin");
@@ -276,12 +302,15 @@ static const td_plugin *find_plugin(td_binder *b, const td_setting *group, const
     td_error          e = { 0 };
     const td_plugin  *p = name ? td_registry_find(b->registry, s->kind, name, &e) : NULL;
     if (name && !p)
-        td_errors_add(b->errors, "%s: %s", v ? td_setting_origin(v) : s->path, e.text);
+        td_errors_add(b->errors, "%s: %s%s", v ? td_setting_origin(v) : s->path, e.text,
+                      b->config->ignores_path
+                          ? "; the config's plugin_path is followed only with --trust"
+                          : "");
     return p;
 }
 
 /* A part whose default is itself would never end. */
-static bool check_depth(td_binder *b, const slot *s)
+static bool check_depth(td_binder *b, const td_slot *s)
 {
     if (b->depth < TD_DEEPEST_PART)
         return true;
@@ -307,6 +336,8 @@ static void remember(td_config *c, const td_plugin *p)
         c->bound = b;
     c->last_bound = b;
 }
+
+const char *td_config_notes(const td_config *c) { return td_text_get(&c->notes); }
 
 const td_plugin *td_config_plugin(const td_config *c, size_t i)
 {
@@ -334,11 +365,11 @@ static void record_plugin(td_binder *b, const td_setting *group, const td_plugin
 
 /* Run the plugin's rules across options. Their message names options, not lines: point to the line
  * of the one that it names first. */
-static void check_part(td_binder *b, const td_setting *group, const slot *s, const td_part *part)
+static void check_part(td_binder *b, const td_setting *group, const td_slot *s, const td_part *part)
 {
     td_error          e = { 0 };
     const td_setting *v;
-    if (!part->plugin->check || !part->plugin->check(part->config, &e))
+    if (!part->plugin->check || !TD_HOOK_OF(part->plugin, check, part->config, &e))
         return;
     v = td_setting_mentioned(group, e.text);
     v = v ? v : group;
@@ -348,7 +379,7 @@ static void check_part(td_binder *b, const td_setting *group, const slot *s, con
 }
 
 /* The options of a part whose plugin and config struct are there. */
-static void bind_options(td_binder *b, td_setting *group, const slot *s, const td_part *part,
+static void bind_options(td_binder *b, td_setting *group, const td_slot *s, const td_part *part,
                          char *config, td_resolved *at)
 {
     const td_plugin *p = part->plugin;
@@ -358,15 +389,18 @@ static void bind_options(td_binder *b, td_setting *group, const slot *s, const t
     if (s->extra)
         bind_rows(b, group, s->extra, sizeof *s->extra, s->extra_out, at);
     check_unknown_options(b, group, p, s->extra);
-    /* A rule that an inner part broke leaves the options as they should be, so it does not hide the
-     * rules of this one. */
+    /* If an inner part breaks a rule, the options here are still valid, so their rules are checked
+     * too. */
     if (b->errors->count - errors == b->rules - rules)
         check_part(b, group, s, part);
     b->depth--;
 }
 
+/* ---- parts, from the outside in ---------------------------------------------------------------- */
+
 /* False if it added an error. */
-static bool bind_part(td_binder *b, td_setting *group, const slot *s, td_part *out, td_resolved *at)
+static bool bind_part(td_binder *b, td_setting *group, const td_slot *s, td_part *out,
+                      td_resolved *at)
 {
     size_t           before = b->errors->count;
     const char      *owner = b->owner;
@@ -377,16 +411,15 @@ static bool bind_part(td_binder *b, td_setting *group, const slot *s, td_part *o
         return false;
     b->owner = td_arena_print(b->config->arena, "%.*s '%s'", (int)strcspn(s->kind, "/"), s->kind,
                               p->name);
-    /* a byte more, so that a plugin without options has a config, too */
+    /* a byte more, so that a plugin without options also has a config */
     config = td_arena_alloc(b->config->arena, p->config_size + 1);
     if (!config || !b->owner) {
         b->owner = owner;
         td_errors_add(b->errors, "%s: out of memory for the options of '%s'", s->path, p->name);
         return false;
     }
-    /* it was written for the default plugin, before this one was named: see merge.h */
-    if (group && group->mark && s->fallback && strcmp(p->name, s->fallback))
-        td_setting_forget_default(group);
+    if (group && group->mark) /* some of it was written for another plugin: see merge.h */
+        td_bind_settle(b, group, s, p);
     *out = (td_part){ p, config };
     record_plugin(b, group, p, at);
     bind_options(b, group, s, out, config, at);
@@ -396,16 +429,23 @@ static bool bind_part(td_binder *b, td_setting *group, const slot *s, td_part *o
 
 /* ---- groups at the top ----------------------------------------------------------------------- */
 
-/* The group at a path; NULL in `out` if there is nothing. False after adding an error: it is not a
- * group. */
-static bool find_group(td_config *c, const char *path, td_setting **out, td_errors *errors)
+/* The group at a path; `out` is NULL if there is nothing. Returns false, and adds an error, if it
+ * is something else. `plugin`: it is one that names a plugin. */
+static bool find_group(td_config *c, const char *path, bool plugin, td_setting **out,
+                       td_errors *errors)
 {
     td_setting *v = (td_setting *)(uintptr_t)td_config_get(c, path);
     *out = v;
     if (!v || v->type == TD_SETTING_GROUP)
         return true;
-    td_errors_add(errors, "%s: '%s' is %s; it must be a group { }", td_setting_origin(v), path,
-                  td_setting_type_name(v));
+    if (plugin && v->type == TD_SETTING_STRING)
+        td_errors_add(errors,
+                      "%s: '%s' is a string; it must be a group: write %s = { plugin = "
+                      "\"%s\"; };",
+                      td_setting_origin(v), path, path, v->text);
+    else
+        td_errors_add(errors, "%s: '%s' is %s; it must be a group { }", td_setting_origin(v), path,
+                      td_setting_type_name(v));
     *out = NULL;
     return false;
 }
@@ -414,18 +454,55 @@ int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, 
                          const char *fallback, const td_option *extra, void *extra_out,
                          td_part *out, td_errors *errors)
 {
-    td_binder    b = { .config = c, .registry = registry, .errors = errors, .owner = path };
-    const slot   s = { path, kind, fallback, extra, extra_out };
-    td_setting  *group;
-    td_resolved *at;
+    td_binder     b = { .config = c, .registry = registry, .errors = errors, .owner = path };
+    const td_slot s = { path, kind, fallback, extra, extra_out };
+    td_setting   *group;
+    td_resolved  *at;
     *out = (td_part){ NULL, NULL };
-    if (!find_group(c, path, &group, errors))
+    if (!find_group(c, path, true, &group, errors))
         return TD_ECONFIG;
     at = td_resolved_add(c, &c->resolved, path, NULL, path, group, NULL);
     if (bind_part(&b, group, &s, out, at))
         return 0;
-    *out = (td_part){ NULL, NULL }; /* callers take a plugin for a whole part */
+    *out = (td_part){ NULL, NULL }; /* callers take a part with a plugin to be complete */
     return TD_ECONFIG;
+}
+
+void td_config_set_steps(td_config *c, int64_t steps, bool derived)
+{
+    c->steps = steps;
+    c->derived = derived;
+}
+
+/* Take the last group of the record to the place of an earlier one of its name. */
+static void replace_record(td_config *c)
+{
+    td_resolved  *last = c->resolved.last, *before = NULL;
+    td_resolved **at = &c->resolved.first;
+    while (*at != last && strcmp((*at)->name, last->name))
+        at = &(*at)->next;
+    if (*at == last)
+        return;
+    for (before = c->resolved.first; before->next != last; before = before->next)
+        ;
+    before->next = NULL;
+    c->resolved.last = before == *at ? last : before;
+    last->next = (*at)->next;
+    *at = last;
+}
+
+int td_config_rebind(td_config *c, td_registry *registry, const char *path, const char *kind,
+                     td_part *out, td_errors *errors)
+{
+    td_bound *bound = c->bound, *last = c->last_bound;
+    int       code;
+    /* its plugins are listed already */
+    c->bound = c->last_bound = NULL;
+    code = td_config_bind(c, registry, path, kind, NULL, out, errors);
+    c->bound = bound;
+    c->last_bound = last;
+    replace_record(c);
+    return code;
 }
 
 int td_config_bind(td_config *c, td_registry *registry, const char *path, const char *kind,
@@ -448,7 +525,7 @@ int td_config_bind_table(td_config *c, td_registry *registry, const char *path,
     size_t      before = errors->count;
     td_setting *group;
     /* if it is not a group, `out` still gets the defaults: others will read it */
-    find_group(c, path, &group, errors);
+    find_group(c, path, false, &group, errors);
     bind_rows(&b, group, table, sizeof *table, out,
               td_resolved_add(c, &c->resolved, path, NULL, path, group, NULL));
     check_unknown_rows(&b, group, table, sizeof *table);

@@ -77,7 +77,7 @@ static void bind_choice(td_binder *b, const td_setting *v, const td_option *o, i
     wrong_choice(b, v, o);
 }
 
-/* A string, or what the command line has without quotes: in run.name=5 the 5 is meant as text. In a
+/* A string, or an unquoted word of the command line: in run.name=5 the 5 is meant as text. In a
  * file it is more likely an error. */
 static bool is_text(const td_setting *v)
 {
@@ -85,7 +85,7 @@ static bool is_text(const td_setting *v)
            (!v->file && v->text && v->type != TD_SETTING_LIST && v->type != TD_SETTING_GROUP);
 }
 
-/* An integer is taken for a float, but not the other way: 16.0 steps are an error. */
+/* An integer is accepted as a float, but not the reverse: 16.0 steps are an error. */
 static bool has_type(const td_setting *v, const td_option *o)
 {
     if (takes_strings(o))
@@ -98,12 +98,13 @@ static bool has_type(const td_setting *v, const td_option *o)
 static void bind_item(td_binder *b, const td_setting *v, const td_option *o, void *out,
                       size_t index, td_text *text)
 {
-    /* on an error the field keeps its default, and binding goes on with that */
+    /* on an error the field keeps its default, and binding continues with that */
     if (!has_type(v, o)) {
         td_bind_wrong_type(b, v, o);
     } else if (takes_strings(o)) {
-        ((const char **)out)[index] = v->text;
-        td_print_string(text, v->text);
+        const char *value = o->flags & TD_OPTION_NAMES_FILE ? td_bind_file(b->config, v) : v->text;
+        ((const char **)out)[index] = value;
+        td_print_string(text, value);
     } else if (!in_range(b, v, o)) {
         return;
     } else if (takes_integers(o)) {
@@ -140,7 +141,7 @@ static void bind_items(td_binder *b, const td_setting *v, const td_option *o, td
     out->count = n;
 }
 
-/* BOOL takes true and false only: 1 is an integer, and a config that is off by one key shows. */
+/* BOOL takes true and false only: 1 is an integer, so a value under the wrong key is noticed. */
 static void bind_by_type(td_binder *b, const td_setting *v, const td_option *o, char *field,
                          td_text *text)
 {
@@ -171,7 +172,7 @@ static void bind_by_type(td_binder *b, const td_setting *v, const td_option *o, 
 
 /* ---- the record ------------------------------------------------------------------------------ */
 
-/* What a field holds, as config text. */
+/* The value of a field, as config text. */
 static void print_field(const td_option *o, const char *field, td_text *t)
 {
     const void *in = field;
@@ -197,11 +198,94 @@ static void print_field(const td_option *o, const char *field, td_text *t)
     }
 }
 
+/* The option's strings, each as a path from the root. NULL when out of memory. */
+static const char *whole(td_binder *b, const td_option *o, const char *field)
+{
+    td_strings  one = { (const char *const *)(const void *)field, 1 };
+    td_strings  list = o->type == TD_TYPE_STRINGS ? *(const td_strings *)(const void *)field : one;
+    td_text     t = { 0 };
+    const char *copy;
+    td_text_print(&t, o->type == TD_TYPE_STRINGS ? list.count ? "( " : "(" : "");
+    for (size_t k = 0; k < list.count; k++) {
+        td_text_print(&t, "%s", k ? ", " : "");
+        td_print_string(&t, list.at[k] ? td_bind_whole(b->config, list.at[k]) : "");
+    }
+    td_text_print(&t, o->type == TD_TYPE_STRINGS ? list.count ? " )" : ")" : "");
+    copy = td_arena_copy(b->config->arena, td_text_get(&t));
+    td_text_free(&t);
+    return copy;
+}
+
+/* ---- steps of the run ------------------------------------------------------------------------ */
+
+/* Where a value came from, with the share that it is. */
+static const char *share_origin(td_binder *b, const td_setting *v, double share)
+{
+    td_text     t = { 0 };
+    const char *copy;
+    if (v)
+        td_text_print(&t, "%s", td_setting_origin(v));
+    else
+        td_text_print(&t, "default of %s", b->owner);
+    td_text_print(&t, ": ");
+    td_print_number(&t, share);
+    td_text_print(&t, " of train.steps");
+    copy = td_arena_copy(b->config->arena, td_text_get(&t));
+    td_text_free(&t);
+    return copy ? copy : "";
+}
+
+/* Record it so that the text read back means the same: where a budget sets the steps, a share
+ * stays a share, and values derived from them become comments. */
+static void record_steps(td_binder *b, const td_setting *v, const td_option *o, double share,
+                         int64_t steps, td_resolved *at)
+{
+    const td_config *c = b->config;
+    bool             whole = share == 1, open = c->steps < 0;
+    td_text          t = { 0 };
+    const char      *text;
+    td_resolved     *r;
+    if (!whole && (open || c->derived))
+        td_print_number(&t, share);
+    else if (open)
+        td_text_print(&t, "?");
+    else
+        td_print_integer(&t, steps);
+    text = td_arena_copy(c->arena, td_text_get(&t));
+    td_text_free(&t);
+    r = td_resolved_add(b->config, at, o->name, text ? text : "", b->owner, v, o);
+    if (r == at) /* out of memory */
+        return;
+    r->origin = whole ? "train.steps" : share_origin(b, v, share);
+    r->note = whole && (open || c->derived);
+}
+
+/* A share of the run, or all of it. False: the value is none of these. */
+static bool bind_share(td_binder *b, const td_setting *v, const td_option *o, char *field,
+                       td_resolved *at)
+{
+    const td_config *c = b->config;
+    int64_t          all = c->steps > 0 ? c->steps : TD_STEPS_OUTSIDE_RUN, steps;
+    double           number = v ? v->number : o->number, share;
+    bool             whole = !v && o->flags & TD_OPTION_WHOLE_RUN && c->steps;
+    if (!whole && !(td_option_is_share(o, number) && (!v || v->type == TD_SETTING_FLOAT)))
+        return false;
+    share = whole ? 1 : number;
+    steps = whole ? all : td_option_share(share, all);
+    steps = (double)steps < o->min ? (int64_t)o->min : steps;
+    *(int64_t *)(void *)field = steps;
+    record_steps(b, v, o, share, steps, at);
+    return true;
+}
+
 void td_bind_value(td_binder *b, const td_setting *v, const td_option *o, char *field,
                    td_resolved *at)
 {
-    td_text     t = { 0 };
-    const char *text;
+    td_text      t = { 0 };
+    const char  *text;
+    td_resolved *r;
+    if (bind_share(b, v, o, field, at))
+        return;
     if (v)
         bind_by_type(b, v, o, field, &t);
     /* numbers and strings are printed from the setting as they are bound, the others from the
@@ -210,5 +294,7 @@ void td_bind_value(td_binder *b, const td_setting *v, const td_option *o, char *
         print_field(o, field, &t);
     text = td_arena_copy(b->config->arena, td_text_get(&t));
     td_text_free(&t);
-    td_resolved_add(b->config, at, o->name, text ? text : "", b->owner, v, o);
+    r = td_resolved_add(b->config, at, o->name, text ? text : "", b->owner, v, o);
+    if (r != at && o->flags & TD_OPTION_NAMES_FILE)
+        r->whole = whole(b, o, field);
 }

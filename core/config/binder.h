@@ -1,10 +1,10 @@
-/* binder.h - what the files that bind settings to options share. */
+/* binder.h - shared by the files that bind settings to options. */
 #ifndef TD_CONFIG_BINDER_H
 #define TD_CONFIG_BINDER_H
 
 #include "config/resolved.h"
 
-/* One call of td_config_bind and its like. */
+/* One call of td_config_bind or of its variants. */
 typedef struct td_binder {
     td_config   *config;
     td_registry *registry;
@@ -16,16 +16,32 @@ typedef struct td_binder {
     size_t rules;       /* errors that came from a plugin's `check`, not from an option */
 } td_binder;
 
+/* The targets that a group is bound to. */
+typedef struct td_slot {
+    const char      *path, *kind;
+    const char      *fallback; /* the plugin if the group names none; NULL: it must */
+    const td_option *extra;    /* the host's options in the group, besides the plugin's; or NULL */
+    void            *extra_out;
+} td_slot;
+
+/* Decide which options of an earlier plugin the group keeps for plugin `p`, drop the others, and note
+ * both in the config. */
+void td_bind_settle(td_binder *, td_setting *group, const td_slot *, const td_plugin *p);
+
 /* Add "file:line: OWNER: option 'NAME' ..". */
 void td_bind_error(td_binder *, const td_setting *v, const char *name, const char *format, ...)
     TD_PRINTF(4, 5);
-/* Add the error that the setting has another type than the option. */
+/* Add the error that the setting's type is not the option's. */
 void td_bind_wrong_type(td_binder *, const td_setting *v, const td_option *o);
 
 /* Store a setting of any type but PART, PARTS and LIST in the option's field, which holds the
  * default; record it at `at`. `v` NULL: only record the default. */
 void td_bind_value(td_binder *, const td_setting *v, const td_option *o, char *field,
                    td_resolved *at);
+
+/* An option that names files: the value that the plugin gets, and the same from any directory. */
+const char *td_bind_file(td_config *, const td_setting *v);
+const char *td_bind_whole(td_config *, const char *value);
 
 /* Bind a group to a table of the host, and record it at `at`. Keys that the table does not
  * have are left alone. */

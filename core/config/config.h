@@ -34,22 +34,37 @@ typedef struct td_config td_config;
 
 /* ---- loading --------------------------------------------------------------------------------- */
 
-/* Read files, merged in order, then apply overrides "path.to.key=value". NULL if a file is wrong or
- * missing. A wrong override does not stop it: there is a config all the same, so that the rest can
- * be checked too. `search`: the directory (the shipped configs/) for files that are not here and,
- * with `extends`, not beside the file that extends them; NULL: none. */
+/* Read files, merged in order, then apply overrides "path.to.key=value". NULL if a file is
+ * invalid or missing. An invalid override does not stop it: a config is still returned, so that
+ * the rest can be checked. `search`: the directory (the shipped configs/) for files found
+ * neither here nor, with `extends`, next to the file that extends them; may be NULL. */
 td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides,
                           size_t n_overrides, const char *search, td_errors *errors);
 /* The same, with configs as text, too: merged after the files; messages call them "text 1", "text
- * 2". What a text extends is looked for in the working directory, then in `search`. */
+ * 2". Files that a text extends are looked up in the working directory, then in `search`.
+ *
+ * The first `n_kept` of the files and texts were kept by a run, perhaps a stranger's: they name no
+ * code and no other file, so `plugin_path` and `extends` in them are ignored; and what they name may
+ * lie beside them. A file of `files` that lies in the directory of a run is taken so in any case, and a
+ * directory among them stands for the config.cfg in it. */
 typedef struct td_config_sources {
     const char *const *files, *const *texts, *const *overrides;
-    size_t             n_files, n_texts, n_overrides;
-    const char        *search;
+    size_t      n_files, n_texts, n_overrides, n_kept;
+    const char *search;
+    bool        untrusted; /* bind no plugin_path, and note that there is one */
 } td_config_sources;
 td_config *td_config_read(const td_config_sources *, td_errors *errors);
-void       td_config_free(td_config *);
-td_arena  *td_config_arena(td_config *);
+
+/* A config that is composed in layers, each laid over the earlier ones: an empty one, and a layer.
+ * A layer is a group, whose keys are those of a config, a string, which names a file as `extends`
+ * does, or a list of strings. It is copied; the names of its files must outlive the config. */
+td_config *td_config_new(const char *search, bool untrusted); /* NULL when out of memory */
+void       td_config_lay(td_config *, const td_setting *layer, td_errors *errors);
+/* Lay "path.to.key=value" over it. `origin` is where messages say that the value is from; NULL: the
+ * command line. */
+void td_config_lay_key(td_config *, const char *override, const char *origin, td_errors *errors);
+void td_config_free(td_config *);
+td_arena *td_config_arena(td_config *);
 
 /* The value at "model.attention.heads", marked as used; NULL: no such key. */
 const td_setting *td_config_get(const td_config *, const char *path);
@@ -68,7 +83,7 @@ int td_config_bind_top(td_config *, td_registry *, td_errors *errors);
 int td_config_bind(td_config *, td_registry *, const char *path, const char *kind,
                    const char *fallback, td_part *out, td_errors *errors);
 
-/* The same for a group with keys that belong to the host, beside the plugin's own: `extra`
+/* The same for a group with keys that belong to the host, besides the plugin's own: `extra`
  * describes them, and `extra_out` gets them. */
 int td_config_bind_extra(td_config *, td_registry *, const char *path, const char *kind,
                          const char *fallback, const td_option *extra, void *extra_out,
@@ -78,24 +93,60 @@ int td_config_bind_extra(td_config *, td_registry *, const char *path, const cha
 int td_config_bind_table(td_config *, td_registry *, const char *path, const td_option *table,
                          void *out, td_errors *errors);
 
+/* The number of steps that TD_OPTION_IN_STEPS options refer to: the steps of the run, set before
+ * such a group is bound. -1: a budget sets them, and they are not known before the data is open;
+ * `derived` then says that they came from it. */
+void td_config_set_steps(td_config *, int64_t steps, bool derived);
+
+/* Bind a group again, now that the steps are known, replacing its earlier binding. */
+int td_config_rebind(td_config *, td_registry *, const char *path, const char *kind, td_part *out,
+                     td_errors *errors);
+
+/* Show the option at `path` as a comment with this value: it was derived, not set. */
+void td_config_note(td_config *, const char *path, const char *text, const char *origin);
+
 /* After all groups are bound: add an error, with the nearest name, for each key at the top that
  * nothing has used. 0, or TD_ECONFIG. */
 int td_config_check_unused(td_config *, td_errors *errors);
 
+/* In place of binding, for a config that a run kept, which states every option: take the values as
+ * they are written. No plugin is looked for, so it can be compared with td_config_diff, and printed,
+ * whoever wrote it. */
+void td_config_take_text(td_config *);
+
 /* ---- after binding --------------------------------------------------------------------------- */
+
+/* What the user should know of how it was bound, one line each: plugins that replace others, and
+ * which of their options stay. "" if there is nothing. */
+const char *td_config_notes(const td_config *);
 
 /* Plugin i of those that groups were bound to, nested ones too, in order; NULL past the last. */
 const td_plugin *td_config_plugin(const td_config *, size_t i);
 
+/* The value of the option at `path` as text, also if it is the default. Returns NULL for an unknown option. */
+const char *td_config_value(const td_config *, const char *path);
+
 /* Append every option with its value, as a config file that resolves to itself. With `origins`,
  * each line ends in a comment that says where its value came from. */
 void td_config_print(const td_config *, bool origins, td_text *out);
+/* The same, with origins, for a run to keep: it means the same from any directory. */
+void td_config_print_kept(const td_config *, td_text *out);
 
-/* Append a line per option that differs: "model.attention.heads: 8 -> 16". Returns how many do. */
+/* The i-th file that an option of the group names, as an absolute path: of options that take one;
+ * NULL past the last. */
+const char *td_config_file(const td_config *, const char *group, size_t i);
+/* It was copied: td_config_print_kept shall call it `name`. */
+void        td_config_move_file(td_config *, const char *group, size_t i, const char *name);
+/* Whether the option at a path, as td_config_diff prints it, names files. */
+bool        td_config_names_file(const td_config *, const char *path);
+
+/* Append a line per option that differs: "model.attention.heads: 8 -> 16". Returns how many do. Where
+ * one of them was taken as text, an option that it lacks does not differ from its default. */
 size_t td_config_diff(const td_config *a, const td_config *b, td_text *out);
 
-/* Append what is known of an option (value, origin, type, default, range, owner, doc) or of a group
- * (its plugin, and its keys). False if there is no such key: then the nearest one is appended. */
+/* Append a description of an option (value, origin, type, default, range, owner, doc) or of a
+ * group (its plugin and its keys). For an unknown key, append the nearest known one and return
+ * false. */
 bool td_config_explain(const td_config *, const char *path, td_text *out);
 
 #endif

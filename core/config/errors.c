@@ -11,8 +11,9 @@ void td_errors_add(td_errors *e, const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    td_text_printable(line);
     td_text_print(&e->text, "%s%s", e->count ? "\n" : "", line);
-    e->count++; /* even if the text ran out of memory: an error must not pass for none */
+    e->count++; /* even if the text ran out of memory: no error may go unnoticed */
 }
 
 void td_errors_free(td_errors *e)

@@ -1,5 +1,5 @@
-/* errors.h - the errors of a config, collected so that they are reported together: whoever fixes a
- * config wants to see all of them in one go. */
+/* errors.h - the errors of a config, collected so that they are reported together: a user who fixes
+ * a config wants to see all of them at once. */
 #ifndef TD_CONFIG_ERRORS_H
 #define TD_CONFIG_ERRORS_H
 

@@ -2,13 +2,14 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "config/merge.h"
 #include "config/parse.h"
 #include "config/resolved.h"
 
-/* A base that is extended along several ways (a diamond) is read each time. The number of files is
+/* A base that is reached along several paths (a diamond) is read each time. The number of files is
  * limited, because with ten files that each extend ten others it grows exponentially. */
 enum { DEEPEST_CHAIN = 16, MOST_FILES = 1000 };
 
@@ -24,16 +25,37 @@ typedef struct loader {
     size_t      files;                /* read so far, counting repetitions */
     reading     chain[DEEPEST_CHAIN]; /* files being read, each extended by the one before it */
     int         depth;
+    bool        keeps; /* what is being read was kept by a run */
 } loader;
 
 static td_setting *load_file(loader *l, const char *path);
 
+/* Origins are printed and saved: a name with a line break would end the comment that it is in. */
+static bool is_plain(const char *name)
+{
+    for (; *name; name++)
+        if ((unsigned char)*name < 32 || *name == 127)
+            return false;
+    return true;
+}
+
 /* ---- finding files --------------------------------------------------------------------------- */
+
+/* A config that extends standard input or a device would mean something else each time. */
+static bool is_file(loader *l, const td_setting *v, const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) || S_ISREG(st.st_mode))
+        return true; /* a missing one is reported by reading it */
+    td_errors_add(l->errors, "%s:%d: extends: '%s' is not a regular file: name a config", v->file,
+                  v->line, path);
+    return false;
+}
 
 /* The path of an extended file: beside the file that extends it, then in the search directory. */
 static const char *find_extended(loader *l, const td_setting *v, const char *from)
 {
-    /* beside "a.cfg" is "b.cfg", not "./b.cfg": messages show paths as a user would write them */
+    /* next to "a.cfg" is "b.cfg", not "./b.cfg": messages show paths as a user would write them */
     char       *directory = strchr(from, '/') ? td_path_directory(from) : NULL;
     char       *beside = directory ? td_path_join(directory, v->text) : strdup(v->text);
     char       *shipped = l->search ? td_path_join(l->search, v->text) : NULL;
@@ -49,6 +71,77 @@ static const char *find_extended(loader *l, const td_setting *v, const char *fro
     free(directory);
     free(beside);
     free(shipped);
+    return found && is_file(l, v, found) ? found : NULL;
+}
+
+/* "nano/redllm" for nano/redllm.cfg; NULL: neither is there. */
+static const char *find_with_ending(loader *l, const char *path)
+{
+    const char *full = td_arena_print(l->arena, "%s.cfg", path);
+    char       *shipped = full ? td_path_join(l->search, full) : NULL;
+    const char *found = NULL;
+    if (full && td_file_exists(full))
+        found = full;
+    else if (shipped && td_file_exists(shipped))
+        found = td_arena_copy(l->arena, shipped);
+    free(shipped);
+    return found;
+}
+
+enum { MOST_NAMES = 400 };
+
+/* Configs that could have been meant, as they would be named. */
+typedef struct candidates {
+    const char *at[MOST_NAMES];
+    size_t      n;
+} candidates;
+
+/* Those of DIRECTORY/FOLDER, as FOLDER/NAME; `folder` "": of the directory itself. */
+static void add_configs(loader *l, const char *directory, const char *folder, candidates *c)
+{
+    char   *path = td_path_join(directory, folder), **names = NULL;
+    int64_t count = path ? td_list_directory(path, &names, NULL) : -1;
+    for (int64_t k = 0; k < count && c->n < MOST_NAMES; k++) {
+        size_t      n = strlen(names[k]);
+        const char *name = n > 4 && !strcmp(names[k] + n - 4, ".cfg")
+                               ? td_arena_print(l->arena, "%s%s%s", folder, *folder ? "/" : "",
+                                                names[k])
+                               : NULL;
+        if (name)
+            c->at[c->n++] = name;
+    }
+    if (count >= 0)
+        td_free_names(names, count);
+    free(path);
+}
+
+/* The shipped ones are in folders; of the user's, those beside what was named. */
+static void report_missing(loader *l, const char *path)
+{
+    candidates c = { { NULL }, 0 };
+    char  **folders = NULL, *directory = strchr(path, '/') ? td_path_directory(path) : strdup("");
+    int64_t count = td_list_directory(l->search, &folders, NULL);
+    const char *nearest;
+    if (directory)
+        add_configs(l, *directory ? "" : ".", directory, &c);
+    for (int64_t k = 0; k < count; k++)
+        add_configs(l, l->search, folders[k], &c);
+    if (count >= 0)
+        td_free_names(folders, count);
+    free(directory);
+    nearest = td_nearest(path, c.at, c.n);
+    td_errors_add(l->errors, "config '%s' was not found here or in '%s'%s%s%s", path, l->search,
+                  nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+}
+
+/* RUN/config.cfg, if the path is the directory of a run. */
+static const char *find_in_run(loader *l, const char *path)
+{
+    struct stat st;
+    char       *inside = !stat(path, &st) && S_ISDIR(st.st_mode) ? td_path_join(path, "config.cfg")
+                                                                 : NULL;
+    const char *found = inside && td_file_exists(inside) ? td_arena_copy(l->arena, inside) : NULL;
+    free(inside);
     return found;
 }
 
@@ -59,16 +152,15 @@ static const char *find_given(loader *l, const char *path)
     bool        here = *path == '/' || !l->search || td_file_exists(path);
     char       *shipped = here ? NULL : td_path_join(l->search, path);
     const char *found = NULL;
-    if (!td_is_utf8(path)) /* it becomes part of origins, and origins of checkpoints */
-        td_errors_add(l->errors,
-                      "command line: the config's file name '%s' is not valid UTF-8: rename it",
-                      path);
+    if (!td_is_utf8(path) || !is_plain(path)) /* it becomes part of origins */
+        td_errors_add(l->errors, "command line: the config's file name '%s' %s: rename it", path,
+                      is_plain(path) ? "is not valid UTF-8" : "has control characters");
     else if (here)
         found = td_arena_copy(l->arena, path);
     else if (shipped && td_file_exists(shipped))
         found = td_arena_copy(l->arena, shipped);
-    else
-        td_errors_add(l->errors, "there is no config '%s' here or in '%s'", path, l->search);
+    else if (!(found = find_with_ending(l, path)))
+        report_missing(l, path);
     free(shipped);
     return found;
 }
@@ -122,6 +214,12 @@ static void extend(loader *l, td_setting *base, const td_setting *v, const char 
             extend(l, base, child, from);
         return;
     }
+    if (v->type == TD_SETTING_STRING && !is_plain(v->text)) {
+        td_errors_add(l->errors,
+                      "%s:%d: extends: the file name has control characters: rename the file",
+                      v->file, v->line);
+        return;
+    }
     if (v->type != TD_SETTING_STRING || !*v->text) {
         td_errors_add(l->errors, "%s:%d: extends takes a file name or a list of them, not %s",
                       v->file, v->line,
@@ -131,10 +229,10 @@ static void extend(loader *l, td_setting *base, const td_setting *v, const char 
     path = find_extended(l, v, from);
     other = path ? load_file(l, path) : NULL;
     if (other)
-        td_setting_merge(base, other);
+        td_setting_merge(base, other, false);
 }
 
-/* Whether the file may be read now: it is not one of those that are being read already. */
+/* Whether the file may be read now, that is, it is not being read already. */
 static bool check_chain(loader *l, const char *path, const char *real)
 {
     td_text chain = { 0 };
@@ -166,20 +264,70 @@ static bool count_file(loader *l, const char *path)
     return l->files <= MOST_FILES;
 }
 
+static void drop(td_setting *root, const char *name)
+{
+    td_setting *v = root->first, *next;
+    root->first = root->last = NULL;
+    for (; v; v = next) {
+        next = v->next;
+        if (strcmp(v->name, name))
+            td_setting_append(root, v);
+    }
+}
+
+static void mark_kept(td_setting *v)
+{
+    v->kept = true;
+    for (td_setting *child = v->first; child; child = child->next)
+        mark_kept(child);
+}
+
+/* A run's config.cfg states every option. It may come from a stranger: to follow what it names
+ * would let it choose the code that is run. */
+static td_setting *take_kept(td_setting *own)
+{
+    if (!own)
+        return NULL;
+    drop(own, "extends");
+    drop(own, "plugin_path");
+    mark_kept(own);
+    return own;
+}
+
+/* Whether it is RUN/config.cfg: the other files of a run lie beside it. */
+static bool lies_in_run(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char       *directory, *beside;
+    bool        kept;
+    if (strcmp(slash ? slash + 1 : path, "config.cfg"))
+        return false;
+    directory = td_path_directory(path);
+    beside = directory ? td_path_join(directory, "environment.txt") : NULL;
+    kept = beside && td_file_exists(beside);
+    free(directory);
+    free(beside);
+    return kept;
+}
+
 /* A config as text, with all that it extends beneath it; NULL after adding errors. `path`: of the file,
  * or what messages call the text; `real`: what cycles are recognized by. */
 static td_setting *load_text(loader *l, const char *path, const char *real, const char *text)
 {
     td_setting       *own = td_setting_parse(l->arena, text, path, l->errors), *base;
-    const td_setting *extends = td_setting_child(own, "extends");
+    const td_setting *extends;
+
+    if (l->keeps || lies_in_run(path))
+        return take_kept(own);
+    extends = td_setting_child(own, "extends");
 
     base = extends ? td_setting_new(l->arena, TD_SETTING_GROUP, "", path, 1) : NULL;
-    if (!base) /* it extends nothing, or is wrong itself */
+    if (!base) /* it extends nothing, or has an error itself */
         return own;
     l->chain[l->depth++] = (reading){ path, real };
     extend(l, base, extends, path);
     l->depth--;
-    td_setting_merge(base, own);
+    td_setting_merge(base, own, !l->depth);
     return base;
 }
 
@@ -198,32 +346,56 @@ static td_setting *load_file(loader *l, const char *path)
     return base;
 }
 
-/* It has been followed, and nothing binds it: left in, it would be an unknown key. */
-static void drop_extends(td_setting *root)
-{
-    td_setting *v = root->first, *next;
-    root->first = root->last = NULL;
-    for (; v; v = next) {
-        next = v->next;
-        if (strcmp(v->name, "extends"))
-            td_setting_append(root, v);
-    }
-}
-
 /* ---- a config -------------------------------------------------------------------------------- */
 
+/* Whether the items of lists that an override names exist: td_setting_merge takes that for
+ * granted. `at`: where the override's setting `v` will be laid. */
+static bool check_items(const td_setting *at, const td_setting *v, const char *override,
+                        td_errors *errors)
+{
+    for (; v && v->type == TD_SETTING_GROUP; v = v->first) {
+        const td_setting *old = at && at->type == TD_SETTING_LIST ? td_setting_item(at, v->name)
+                                                                  : td_setting_child(at, v->name);
+        if (td_setting_is_item(v) && (!old || old->type != TD_SETTING_LIST)) {
+            td_errors_add(errors, "command line: '%s': '%s' is not a list, so it has no item %s",
+                          override, v->name, v->first->name);
+            return false;
+        }
+        if (td_setting_is_item(v) && !td_setting_item(old, v->first->name)) {
+            td_errors_add(errors,
+                          "command line: '%s': the list '%s' has no item %s; items are "
+                          "counted from 0",
+                          override, v->name, v->first->name);
+            return false;
+        }
+        at = old;
+    }
+    return true;
+}
+
+/* Where an override came from, for its value and the groups around it. */
+static void set_origin(td_setting *v, const char *origin)
+{
+    v->origin = origin;
+    for (td_setting *child = v->first; child; child = child->next)
+        set_origin(child, origin);
+}
+
 /* An override is a config of one value, laid over the others. */
-static void apply_override(td_config *c, const char *override, td_errors *errors)
+static void apply_override(td_config *c, const char *override, const char *origin,
+                           td_errors *errors)
 {
     td_setting *v = td_setting_parse_override(c->arena, override, errors);
     /* with the root's own place, which merging would otherwise overwrite */
     td_setting *group = v ? td_setting_new(c->arena, TD_SETTING_GROUP, "", c->root->file,
                                            c->root->line)
                           : NULL;
-    if (!group)
+    if (!group || !check_items(c->root, v, override, errors))
         return;
+    if (origin)
+        set_origin(v, origin);
     td_setting_append(group, v);
-    td_setting_merge(c->root, group);
+    td_setting_merge(c->root, group, true);
 }
 
 /* With an empty root, which files are merged into. NULL when out of memory. */
@@ -243,17 +415,30 @@ static td_config *make_config(void)
 static void load_sources(loader *l, td_config *c, const td_config_sources *s)
 {
     for (size_t k = 0; k < s->n_files; k++) {
-        const char *path = find_given(l, s->files[k]);
-        td_setting *v = path ? load_file(l, path) : NULL;
+        const char *kept = find_in_run(l, s->files[k]);
+        const char *path = kept ? kept : find_given(l, s->files[k]);
+        td_setting *v;
+        l->keeps = kept || k < s->n_kept;
+        v = path ? load_file(l, path) : NULL;
         if (v)
-            td_setting_merge(c->root, v);
+            td_setting_merge(c->root, v, true);
     }
     for (size_t k = 0; k < s->n_texts; k++) {
         const char *name = td_arena_print(l->arena, "text %zu", k + 1);
-        td_setting *v = name ? load_text(l, name, name, s->texts[k]) : NULL;
+        td_setting *v;
+        l->keeps = s->n_files + k < s->n_kept;
+        v = name ? load_text(l, name, name, s->texts[k]) : NULL;
         if (v)
-            td_setting_merge(c->root, v);
+            td_setting_merge(c->root, v, true);
     }
+}
+
+/* The directory that the shipped configs are in has the other shipped files, too. */
+static void find_shipped(td_config *c, const char *configs)
+{
+    char *directory = configs ? td_path_directory(configs) : NULL;
+    c->shipped = directory ? td_arena_copy(c->arena, directory) : NULL;
+    free(directory);
 }
 
 td_config *td_config_read(const td_config_sources *s, td_errors *errors)
@@ -266,16 +451,56 @@ td_config *td_config_read(const td_config_sources *s, td_errors *errors)
         return NULL;
     }
     l.arena = c->arena;
+    c->untrusted = s->untrusted;
+    find_shipped(c, s->search);
     load_sources(&l, c, s);
     /* Without one of its files, a config lacks options: checking it would report each of them. */
     if (errors->count > before) {
         td_config_free(c);
         return NULL;
     }
-    drop_extends(c->root);
+    /* it has been followed, and nothing binds it: left in, it would be an unknown key */
+    drop(c->root, "extends");
     for (size_t k = 0; k < s->n_overrides; k++)
-        apply_override(c, s->overrides[k], errors);
+        apply_override(c, s->overrides[k], NULL, errors);
     return c;
+}
+
+/* ---- a config in layers ---------------------------------------------------------------------- */
+
+td_config *td_config_new(const char *search, bool untrusted)
+{
+    td_config *c = make_config();
+    if (!c)
+        return NULL;
+    c->untrusted = untrusted;
+    c->search = search ? td_arena_copy(c->arena, search) : NULL;
+    find_shipped(c, search);
+    return c;
+}
+
+void td_config_lay(td_config *c, const td_setting *layer, td_errors *errors)
+{
+    loader      l = { .arena = c->arena, .search = c->search, .errors = errors };
+    /* laying uses a tree up, and the caller's may be laid again */
+    td_setting *own = td_setting_copy(c->arena, layer);
+    td_setting *base = td_setting_new(c->arena, TD_SETTING_GROUP, "", layer->file, layer->line);
+    if (!own || !base) {
+        td_errors_add(errors, "%s: out of memory while laying configs over each other",
+                      layer->origin);
+        return;
+    }
+    if (layer->type == TD_SETTING_GROUP)
+        base = own;
+    else
+        extend(&l, base, own, layer->file ? layer->file : "");
+    drop(base, "extends"); /* of files it has been followed */
+    td_setting_merge(c->root, base, true);
+}
+
+void td_config_lay_key(td_config *c, const char *override, const char *origin, td_errors *errors)
+{
+    apply_override(c, override, origin, errors);
 }
 
 td_config *td_config_load(const char *const *files, size_t n_files, const char *const *overrides,
@@ -294,12 +519,13 @@ void td_config_free(td_config *c)
     if (!c)
         return;
     td_arena_free(c->arena);
+    td_text_free(&c->notes);
     free(c);
 }
 
 td_arena *td_config_arena(td_config *c) { return c->arena; }
 
-/* Marks as it goes by: a group that somebody looked into is a known name. */
+/* Marks every group on the way: one that was looked into is a known name. */
 const td_setting *td_config_get(const td_config *c, const char *path)
 {
     td_setting *v = c->root;

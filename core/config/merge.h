@@ -1,30 +1,36 @@
 /* merge.h - laying one config over another.
  *
  * Groups are merged key by key and the later value wins; lists and scalars are replaced whole. The
- * difficulty is a group that changes its plugin: the options of the old plugin mean nothing to the
- * new one, so they must go.
- *
- * If both sides name a plugin, and not the same one, the earlier group is dropped right away. But a
- * base config often relies on a default:
+ * difficulty is a group that changes its plugin: an option of the old plugin stays only if the new
+ * one declares it just so, which is known when the group is bound.
  *
  *     base.cfg    position = { base = 50.0; };         # of rope, the default plugin
- *     late.cfg    position = { plugin = "alibi"; };    # base must go
- *     same.cfg    position = { plugin = "rope"; };     # base must stay
+ *     late.cfg    position = { plugin = "alibi"; };    # base must go: alibi has none
+ *     same.cfg    position = { plugin = "xpos"; };     # base may stay: it means the same
  *
- * Which plugin is the default is known only when the group is bound. So merging marks what was
- * there before the group got its plugin, and binding drops it if the plugin is not the default.
- * Such groups can be nested, so each has its own bit, `mark`, by its depth, and a value's
- * `stale_marks` are the bits of the groups around it that got their plugins after it.
+ * So merging marks what was there before the group got its plugin, with the plugin that it was
+ * written for, `written_for`, and binding drops what does not fit. Such groups can be nested, so
+ * each has its own bit, `mark`, by its depth, and a value's `stale_marks` are the bits of the groups
+ * around it that got their plugins after it.
  */
 #ifndef TD_CONFIG_MERGE_H
 #define TD_CONFIG_MERGE_H
 
 #include "config/setting.h"
 
-/* Lay group `from` over group `into`. Uses up `from`: its nodes move. */
-void td_setting_merge(td_setting *into, td_setting *from);
+/* Overrides reach into lists: data.sources.0.rate is a group of one child that is named "0", laid
+ * over a list. Whether a setting is such a group, and the item that an index names (NULL: none). */
+bool        td_setting_is_item(const td_setting *);
+td_setting *td_setting_item(const td_setting *list, const char *index);
 
-/* The group's plugin is not the default: drop what was stated before it was named. */
-void td_setting_forget_default(td_setting *group);
+/* Lay group `from` over group `into`. Uses up `from`: its nodes move. `told`: a change of plugin is the
+ * user's doing, not that of a file that is extended, and is reported when it is bound. */
+void td_setting_merge(td_setting *into, td_setting *from, bool told);
+
+/* Of a marked group, whose plugin is known by now: ask `stays` about each option that was written for
+ * an earlier plugin, and drop those that it turns down. In one that was stated again since, only
+ * what had been stated before is dropped. */
+typedef bool td_stays(void *arg, const td_setting *option);
+void         td_setting_settle(td_setting *group, td_stays *stays, void *arg);
 
 #endif

@@ -177,7 +177,9 @@ static const char *wrong_key(const char *name)
 /* One name of a path; `depth` counts from 1. */
 static bool check_key(const char *override, const char *name, int depth, td_errors *errors)
 {
-    const char *wrong = wrong_key(name);
+    /* an item of a list: data.sources.0.rate */
+    bool        item = depth > 1 && *name && strlen(name) < 10 && !name[strspn(name, "0123456789")];
+    const char *wrong = item ? NULL : wrong_key(name);
     if (wrong)
         td_errors_add(errors, "command line: '%s': '%s' is not a key: %s", override, name, wrong);
     else if (depth > TD_DEEPEST_GROUP)

@@ -1,4 +1,4 @@
-/* resolved.c - what a config comes to: its nodes, and values as text. */
+/* resolved.c - a resolved config: its nodes, and values as text. */
 #include "config/resolved.h"
 
 #include <stdlib.h>

@@ -1,20 +1,22 @@
-/* resolved.h - what a config comes to: every option of every bound group with its value, defaults
- * included. For the files of core/config, and for those who print reference pages. */
+/* resolved.h - a resolved config: every option of every bound group with its value, defaults
+ * included. For the files of core/config, and for printing reference pages. */
 #ifndef TD_CONFIG_RESOLVED_H
 #define TD_CONFIG_RESOLVED_H
 
 #include "config/config.h"
 
-/* An option and its value, or a group or list of them. Values are kept as text: what is shown must
+/* An option and its value, or a group or list of them. Values are kept as text: the output must
  * be readable as a config again, to the last bit of a float. */
 typedef struct td_resolved {
     const char *name;   /* "" for an item of a list */
     const char *text;   /* as in a config; NULL: a group, or a list of groups */
+    const char *whole;  /* of an option that names files: the same from any directory; else NULL */
     const char *origin; /* "file.cfg:12", "command line", "default of attention 'softmax'" */
     const char *owner;  /* "attention 'softmax'" */
     const char *doc;
     const char *takes; /* "int 1 .. 4096, default 8"; "": not an option */
     bool        list;
+    bool        note; /* printed as a comment: a reader of the config finds the value again */
     struct td_resolved *first, *last, *next;
 } td_resolved;
 
@@ -29,11 +31,19 @@ struct td_config {
     td_setting *root;     /* as written, after merging */
     td_resolved resolved; /* as bound: its children are the groups, in the order of binding */
     td_bound   *bound, *last_bound;
+    const char *shipped;      /* the directory of the shipped files, beside configs/; NULL: none */
+    const char *search;       /* of a config in layers: the directory of files found nowhere else */
+    bool        untrusted;    /* its plugin_path is not followed .. */
+    bool        ignores_path; /* .. and it has one */
+    bool        as_text;      /* taken as written, not bound */
+    td_text     notes;        /* for td_config_notes */
+    int64_t     steps;        /* of the run; 0: not told, -1: not known yet */
+    bool        derived; /* .. from a budget, so that no value made from it is an option's own */
 };
 
-/* Add a node to `parent`. It came from `from`, or is a default (NULL); `option` describes it, or is
- * NULL for a group's plugin and an item of a list. When out of memory it returns `parent`: binding
- * goes on, and only what is shown lacks a node. */
+/* Add a node to `parent`. It came from `from`, or is a default (NULL); `option` describes it, or
+ * is NULL for a group's plugin and an item of a list. When out of memory it returns `parent`:
+ * binding continues, and only the output lacks a node. */
 td_resolved *td_resolved_add(td_config *, td_resolved *parent, const char *name, const char *text,
                              const char *owner, const td_setting *from, const td_option *option);
 

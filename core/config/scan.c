@@ -21,7 +21,7 @@ void td_scan_error(const td_scan *s, int line, const char *format, ...)
 
 /* ---- what is skipped ------------------------------------------------------------------------- */
 
-/* `p` is at the first character of what is skipped, and so is s->line until skip() counts. */
+/* `p` is at the first skipped character, and so is s->line until skip() counts. */
 
 static const char *end_of_comment(td_scan *s, const char *p)
 {
@@ -157,8 +157,8 @@ static bool take(td_scan *s, const char *p)
     return false;
 }
 
-/* Splits the text as libconfig's lexer does; otherwise what is a comment for one could be a number
- * for the other. */
+/* Splits the text as libconfig's lexer does; otherwise a comment for one could be a number for
+ * the other. */
 bool td_scan_text(td_scan *s, const char *text)
 {
     size_t before = s->errors->count;

@@ -29,12 +29,42 @@ void td_setting_append(td_setting *parent, td_setting *child)
     parent->last = child;
 }
 
+td_setting *td_setting_copy(td_arena *arena, const td_setting *of)
+{
+    td_setting *v = td_arena_alloc(arena, sizeof *v);
+    if (!v)
+        return NULL;
+    *v = *of;
+    v->first = v->last = v->next = NULL;
+    for (const td_setting *child = of->first; child; child = child->next) {
+        td_setting *copy = td_setting_copy(arena, child);
+        if (!copy)
+            return NULL;
+        td_setting_append(v, copy);
+    }
+    return v;
+}
+
 /* Groups have tens of keys at most: no index. NULL is a group without children. */
 td_setting *td_setting_child(const td_setting *group, const char *name)
 {
     for (td_setting *v = group ? group->first : NULL; v; v = v->next)
         if (!strcmp(v->name, name))
             return v;
+    return NULL;
+}
+
+const char *td_setting_path(td_arena *arena, const td_setting *root, const td_setting *target)
+{
+    for (const td_setting *v = root->first; v; v = v->next) {
+        const char *below;
+        if (v == target)
+            return v->name;
+        below = td_setting_path(arena, v, target);
+        /* items of lists have no name: a path through one would lead nowhere */
+        if (below && *v->name)
+            return td_arena_print(arena, "%s.%s", v->name, below);
+    }
     return NULL;
 }
 

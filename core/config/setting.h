@@ -27,22 +27,30 @@ struct td_setting {
     const char *name;              /* "" in lists */
     int32_t     type;              /* td_setting_type */
     int64_t     integer;           /* of INT, and BOOL as 0 or 1 */
-    double      number;            /* of FLOAT, and of INT too: an integer is taken for a float */
+    double      number;            /* of FLOAT, and of INT too: an integer is accepted as a float */
     const char *text;              /* of STRING; from the command line, of any scalar as typed */
     td_setting *first, *last;      /* children of a group or list */
     td_setting *next;              /* sibling */
     const char *file;              /* NULL: the command line */
     int         line;              /* in the file */
     const char *origin;            /* "file.cfg:12" or "command line" */
-    bool        used;              /* somebody has asked for it: not an unknown name */
+    bool        used;              /* it has been looked up, so the name is known */
     bool        wrong;             /* its error is reported already; later checks skip it */
+    bool        kept;              /* read from a config that a run kept: see config.h */
     uint64_t    mark, stale_marks; /* of merging: see merge.h */
+    bool        told;              /* .. and whether that is to be reported */
+    const char *written_for; /* .. as is this: the plugin; "": the default; NULL: still that */
 };
 
 /* NULL when out of memory. `file` is not copied: it must live as long as the arena. */
 td_setting *td_setting_new(td_arena *, int type, const char *name, const char *file, int line);
+/* With everything below it; names and texts are shared. NULL when out of memory. */
+td_setting *td_setting_copy(td_arena *, const td_setting *);
 void        td_setting_append(td_setting *parent, td_setting *child);
 td_setting *td_setting_child(const td_setting *group, const char *name); /* NULL: none */
+/* "model.attention": the names from below `root` down to the setting; NULL: it is not there, or in a
+ * list. */
+const char *td_setting_path(td_arena *, const td_setting *root, const td_setting *target);
 
 /* "file.cfg:12" or "command line". */
 const char *td_setting_origin(const td_setting *);

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "config/binder.h"
+#include "config/words.h"
 
 typedef struct top_level {
     td_strings plugin_path;
@@ -28,7 +29,7 @@ static const char *from_here(td_config *c, const td_setting *v)
     return out ? out : v->text;
 }
 
-/* A directory that cannot be read is an error, as on the command line: somebody asked for it. */
+/* A directory that cannot be read is an error, as on the command line: the user asked for it. */
 static void add_paths(td_registry *registry, const td_strings *paths, const td_setting *from,
                       td_errors *errors)
 {
@@ -58,12 +59,20 @@ int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
             item->text = from_here(c, item);
     td_config_bind_rows(c, registry, "the top level", c->root, top_level_table, &top, &c->resolved,
                         errors);
-    if (errors->count == before)
+    /* one of the command line is the user's own */
+    if (c->untrusted && v->file) {
+        c->ignores_path = true;
+        td_text_print(
+            &c->notes,
+            "%s: plugin_path is not followed, as a config may be a stranger's: --trust does, "
+            "and --plugin-path DIR names a directory of your own\n",
+            td_setting_origin(v));
+    } else if (errors->count == before)
         add_paths(registry, &top.plugin_path, v, errors);
     return errors->count == before ? 0 : TD_ECONFIG;
 }
 
-/* Keys within groups were checked when these were bound: what is left are whole groups. */
+/* Keys within groups were checked when these were bound: the rest are whole groups. */
 int td_config_check_unused(td_config *c, td_errors *errors)
 {
     enum { MOST_NAMES = 64 };
@@ -76,7 +85,10 @@ int td_config_check_unused(td_config *c, td_errors *errors)
         if (v->used || ++reported > TD_MOST_UNKNOWN)
             continue;
         nearest = td_nearest(v->name, names, n);
-        if (nearest)
+        if (td_config_word(v->name))
+            td_errors_add(errors, "%s: '%s' is unknown; %s %s", td_setting_origin(v), v->name,
+                          td_config_word_verb(td_config_word(v->name)), td_config_word(v->name));
+        else if (nearest)
             td_errors_add(errors, "%s: '%s' is unknown; did you mean '%s'?", td_setting_origin(v),
                           v->name, nearest);
         else

@@ -1,7 +1,7 @@
 /* perplexity.c - the fair protocol: a prefix given, the rest scored.
  *
- * Models are compared by these numbers, so nothing in them may depend on the model: not on its
- * loss, not on the batch that a sequence is scored in, not on the seed of the run.
+ * Models are compared by these numbers, so they must not depend on a model's training loss, on the
+ * batch that a sequence is scored in, or on the seed of the run.
  */
 #include "evaluate/perplexity.h"
 
@@ -9,30 +9,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One evaluation at work. */
+#include "evaluate/statistics.h"
+#include "plugin/hook.h"
+#include "tandem/random.h"
+
+/* An evaluation in progress. */
 typedef struct job {
     td_engine              *engine;
     const td_evaluate_spec *spec;
     td_arena               *arena;
     td_batch               *batch;
     td_example             *examples;  /* of one batch */
+    double                 *nll;       /* one batch: a value per label position */
+    int64_t                 room;      /* allocated elements of nll */
+    td_sequence_score      *sequences; /* [all] */
     int64_t                 done, all; /* sequences */
 } job;
 
-/* Sequences to score of a source. */
+/* The number of sequences of a source to score. */
 static int64_t wanted(const td_evaluate_spec *s, int64_t source)
 {
-    int64_t n = s->feed.data->held_out(s->feed.data_state, source);
+    int64_t n = TD_HOOK(s->feed.data, held_out, s->feed.data_state, source);
     return s->sequences > 0 && s->sequences < n ? s->sequences : n;
 }
 
-/* The tokens given of a sequence. */
+/* The number of given tokens in a sequence of running text. */
 static int64_t prefix_of(const td_evaluate_spec *s)
 {
     return s->prefix ? s->prefix : s->feed.length / 2;
 }
 
-/* An (inputs, targets) pair says itself what is given. */
+/* In an (inputs, targets) pair the inputs are given. */
 static void take_pair(const td_record *r, td_example *x)
 {
     x->given = r->inputs;
@@ -42,7 +49,7 @@ static void take_pair(const td_record *r, td_example *x)
     x->weights = r->weights;
 }
 
-/* Running text is cut after k tokens. */
+/* Cuts running text after k tokens. */
 static void cut(const td_record *r, int64_t k, td_example *x)
 {
     x->given = r->targets;
@@ -61,8 +68,8 @@ static int fetch(job *j, int64_t source, int64_t index, td_example *x, td_error 
     td_record              r = { 0 };
     int64_t                k = prefix_of(j->spec);
 
-    in.seed = 0; /* not the run's: every run is scored on the same records */
-    if (f->data->fetch_held_out(f->data_state, source, index, &in, &r, error))
+    in.seed = 0; /* a fixed seed, so that every run is scored on the same records */
+    if (TD_HOOK(f->data, fetch_held_out, f->data_state, source, index, &in, &r, error))
         return td_fail(error, td_failed(error, TD_EIO),
                        "data '%s' cannot read held-out record %lld of source %lld",
                        f->data->plugin.name, (long long)index, (long long)source);
@@ -79,80 +86,142 @@ static int fetch(job *j, int64_t source, int64_t index, td_example *x, td_error 
     return 0;
 }
 
-/* Bytes of text behind the tokens scored; negative: unknown. */
+/* The bytes of text that the scored tokens stand for; negative: unknown. */
 static double scored_bytes(const job *j, int64_t source, int64_t index, const td_example *x)
 {
     const td_arrange_spec *f = &j->spec->feed;
-    return f->data->held_out_bytes
-               ? (double)f->data->held_out_bytes(f->data_state, source, index, x->n_given)
+    return f->data->held_out_bytes && !j->spec->no_bytes
+               ? (double)TD_HOOK(f->data, held_out_bytes, f->data_state, source, index, x->n_given)
                : -1;
 }
 
-/* Over the records of a source. */
-typedef struct sums {
-    double nll, weight, bytes; /* bytes < 0: unknown of one, so of all */
-} sums;
-
-static int fetch_batch(job *j, int64_t source, int64_t first, int64_t count, sums *s,
-                       td_error *error)
+/* Two models are compared on sequences with equal hashes, wherever these are in their data. */
+static uint64_t hash_of(const td_example *x)
 {
+    uint64_t h = td_random_stream("sequence");
+    h = td_hash(h, &x->n_given, sizeof x->n_given);
+    h = td_hash(h, x->given, (size_t)x->n_given * sizeof *x->given);
+    return td_hash(h, x->predicted, (size_t)x->n_predicted * sizeof *x->predicted);
+}
+
+static int fetch_batch(job *j, int64_t source, int64_t first, int64_t count, td_error *error)
+{
+    td_sequence_score *out = j->sequences + j->done;
     td_arena_reset(j->arena);
     for (int64_t i = 0; i < count; i++) {
-        double bytes;
-        if (fetch(j, source, first + i, &j->examples[i], error))
+        td_example *x = &j->examples[i];
+        if (fetch(j, source, first + i, x, error))
             return td_failed(error, TD_EFORMAT);
-        j->examples[i].row = i;
-        bytes = scored_bytes(j, source, first + i, &j->examples[i]);
-        s->bytes = bytes < 0 || s->bytes < 0 ? -1 : s->bytes + bytes;
+        x->row = i;
+        out[i] = (td_sequence_score){ .source = source,
+                                      .index = first + i,
+                                      .bytes = scored_bytes(j, source, first + i, x),
+                                      .hash = hash_of(x) };
     }
     return 0;
 }
 
-/* Adds a batch to the sums of its source. */
-static int score_batch(job *j, int64_t source, int64_t first, int64_t count, sums *s, td_score *out,
-                       td_error *error)
+/* Makes sure that there is space for the NLL of each label position of the batch. */
+static int reserve(job *j, td_error *error)
 {
-    double nll = 0;
-    if (fetch_batch(j, source, first, count, s, error) ||
+    const td_array *labels = td_batch_find(j->batch, "labels");
+    int64_t         n = labels ? labels->dim[0] * labels->dim[1] : 0;
+    double         *larger;
+    if (n <= j->room)
+        return 0;
+    larger = realloc(j->nll, (size_t)n * sizeof *larger);
+    if (!larger)
+        return td_fail(error, TD_ENOMEM, "out of memory for the scores of %lld tokens",
+                       (long long)n);
+    j->nll = larger;
+    j->room = n;
+    return 0;
+}
+
+/* Sums each sequence separately, in double, so that its score does not depend on its batch. */
+static void add_up(const job *j, int64_t count)
+{
+    const td_array *weights = td_batch_find(j->batch, "loss_weights");
+    const float    *w = weights->data;
+    int64_t         columns = weights->dim[1];
+    for (int64_t r = 0; r < count; r++) {
+        td_sequence_score *s = &j->sequences[j->done + r];
+        for (int64_t k = r * columns; k < (r + 1) * columns; k++) {
+            if (w[k] == 0)
+                continue;
+            s->targets++;
+            s->weight += (double)w[k];
+            s->nll += (double)w[k] * j->nll[k];
+        }
+    }
+}
+
+static int score_batch(job *j, int64_t source, int64_t first, int64_t count, td_error *error)
+{
+    double sum;
+    if (fetch_batch(j, source, first, count, error) ||
         td_arrange_examples(&j->spec->feed, j->examples, count, j->batch, error) ||
-        td_engine_evaluate(j->engine, j->batch, &nll, NULL, error))
+        reserve(j, error) || td_engine_evaluate(j->engine, j->batch, &sum, j->nll, error))
         return td_failed(error, TD_EFORMAT);
-    out->targets += td_batch_targets(j->batch);
-    s->nll += nll;
-    s->weight += td_batch_weight(j->batch);
+    add_up(j, count);
+    j->done += count;
+    return 0;
+}
+
+/* ---- over sequences -------------------------------------------------------------------------- */
+
+/* The sums of a source are divided only once: a mean of means would give short sequences more
+ * weight. */
+static int sum_up(const td_sequence_score *s, int64_t n, td_score *out, td_error *error)
+{
+    double     *nll = calloc(2 * (size_t)n + 1, sizeof *nll), *weight, sum = 0, bytes = 0;
+    td_estimate e;
+    if (!nll)
+        return td_fail(error, TD_ENOMEM, "out of memory for the scores of %lld sequences",
+                       (long long)n);
+    weight = nll + n;
+    for (int64_t i = 0; i < n; i++) {
+        nll[i] = s[i].nll;
+        weight[i] = s[i].weight;
+        out->targets += s[i].targets;
+        sum += s[i].nll;
+        /* unknown for one, so for all */
+        bytes = s[i].bytes < 0 || bytes < 0 ? -1 : bytes + s[i].bytes;
+    }
+    e = td_ratio(nll, weight, n);
+    out->nll = e.mean;
+    out->nll_error = e.error;
+    out->bits_per_byte = bytes > 0 ? sum / log(2) / bytes : -1;
+    free(nll);
     return 0;
 }
 
 static int score_source(job *j, int64_t source, td_score *out, td_evaluation_progress *progress,
                         void *arg, td_error *error)
 {
-    int64_t n = wanted(j->spec, source);
-    sums    s = { 0 };
-    out->source = j->spec->feed.data->source_name(j->spec->feed.data_state, source);
+    int64_t n = wanted(j->spec, source), before = j->done;
+    out->source = TD_HOOK(j->spec->feed.data, source_name, j->spec->feed.data_state, source);
     out->sequences = n;
     for (int64_t first = 0; first < n; first += j->spec->batch) {
         int64_t count = n - first < j->spec->batch ? n - first : j->spec->batch;
-        if (score_batch(j, source, first, count, &s, out, error))
+        if (score_batch(j, source, first, count, error))
             return td_failed(error, TD_EFORMAT);
-        j->done += count;
         if (progress && progress(arg, j->done, j->all))
-            return TD_EEND; /* without a message: it is no failure */
+            return TD_EEND; /* no message: this is not a failure */
     }
-    /* sums over the source, divided once: a mean of means would weigh short batches more */
-    out->nll = s.weight > 0 ? s.nll / s.weight : (double)NAN;
-    out->bits_per_byte = s.bytes > 0 ? s.nll / log(2) / s.bytes : -1;
-    return 0;
+    return sum_up(j->sequences + before, n, out, error);
 }
 
-/* The plain mean over sources, however long they are: each counts as one kind of text. */
+/* The unweighted mean over sources: each stands for one kind of text, whatever its length. */
 static void average(td_evaluation *e)
 {
     int64_t n = 0, known = 0;
-    double  bits = 0;
-    /* a source without held-out text has no score, and no part in the mean */
+    double  bits = 0, variance = 0;
+    /* a source without held-out text has no score, and does not count in the mean */
     for (int64_t i = 0; i < e->count; i++) {
         if (e->at[i].targets) {
             e->nll += e->at[i].nll;
+            variance += e->at[i].nll_error * e->at[i].nll_error;
             n++;
         }
         if (e->at[i].targets && e->at[i].bits_per_byte >= 0) {
@@ -161,16 +230,22 @@ static void average(td_evaluation *e)
         }
     }
     e->nll = n ? e->nll / (double)n : NAN;
-    /* a mean over some of the sources would not be comparable with one over all */
+    /* sources are independent; NaN if the error of one is unknown */
+    e->nll_error = n ? sqrt(variance) / (double)n : NAN;
+    /* a mean over only some sources would not be comparable with one over all */
     e->bits_per_byte = n && known == n ? bits / (double)known : -1;
 }
 
-/* Sequences of all sources. */
+/* The number of sequences in all sources. */
 static int count_all(const td_evaluate_spec *spec, int64_t *all, td_error *error)
 {
     *all = 0;
-    for (int64_t s = 0; s < spec->feed.data->sources(spec->feed.data_state); s++)
+    for (int64_t s = 0; s < TD_HOOK(spec->feed.data, sources, spec->feed.data_state); s++)
         *all += wanted(spec, s);
+    if (!*all && spec->feed.pair.inputs)
+        return td_fail(error, TD_ECONFIG,
+                       "there is nothing to evaluate on: no data source has held-out examples; add "
+                       "some, or set train.evaluate_every = -1");
     return *all ? 0
                 : td_fail(error, TD_ECONFIG,
                           "there is nothing to evaluate on: no data source has held-out text of "
@@ -181,15 +256,17 @@ static int count_all(const td_evaluate_spec *spec, int64_t *all, td_error *error
 int td_evaluate_plan(td_engine *engine, const td_evaluate_spec *spec, td_footprint *footprint,
                      td_error *error)
 {
-    int64_t   all = spec->batch, given = prefix_of(spec);
+    td_pair   pair = spec->feed.pair;
+    int64_t   all = spec->batch, given = pair.inputs ? pair.inputs : prefix_of(spec);
+    int64_t   scored = pair.inputs ? pair.targets : spec->feed.length - given;
     td_batch *shape = td_batch_new();
     int code = shape ? 0 : td_fail(error, TD_ENOMEM, "out of memory while planning an evaluation");
-    /* a batch is never larger than what there is to score */
+    /* a batch is never larger than the number of sequences to score */
     if (!code && spec->feed.data)
         code = count_all(spec, &all, error);
     if (!code)
         code = td_arrange_shape_of(&spec->feed, spec->batch < all ? spec->batch : all, given,
-                                   spec->feed.length - given, shape, error);
+                                   scored, shape, error);
     if (!code)
         code = td_engine_plan_evaluation(engine, shape, footprint, error);
     td_batch_free(shape);
@@ -203,13 +280,15 @@ static int open_job(job *j, td_evaluation *out, td_error *error)
     int64_t                batch = j->spec->batch < j->all ? j->spec->batch : j->all;
     if (code)
         return code;
-    /* what is allocated is freed by td_evaluate, whether all of it was or not */
-    out->count = f->data->sources(f->data_state);
+    /* td_evaluate frees whatever was allocated, even if that is not everything */
+    out->count = TD_HOOK(f->data, sources, f->data_state);
     out->at = calloc((size_t)out->count + 1, sizeof *out->at);
     j->arena = td_arena_new();
     j->batch = td_batch_new();
     j->examples = calloc((size_t)batch + 1, sizeof *j->examples);
-    return j->arena && j->batch && j->examples && out->at
+    j->sequences = out->sequences = calloc((size_t)j->all + 1, sizeof *out->sequences);
+    out->n_sequences = j->all;
+    return j->arena && j->batch && j->examples && out->at && out->sequences
                ? 0
                : td_fail(error, TD_ENOMEM,
                          "out of memory while evaluating batches of %lld sequences",
@@ -224,7 +303,7 @@ int td_evaluate(td_engine *engine, const td_evaluate_spec *spec, td_evaluation_p
 
     memset(out, 0, sizeof *out);
     code = open_job(&j, out, error);
-    /* sources in their order: the sum of a mean must not depend on timing */
+    /* in a fixed order, so that sums do not depend on timing */
     for (int64_t s = 0; !code && s < out->count; s++)
         code = score_source(&j, s, &out->at[s], progress, arg, error);
     if (!code)
@@ -234,11 +313,19 @@ int td_evaluate(td_engine *engine, const td_evaluate_spec *spec, td_evaluation_p
     td_arena_free(j.arena);
     td_batch_free(j.batch);
     free(j.examples);
+    free(j.nll);
     return code;
+}
+
+int td_evaluate_fetch(const td_evaluate_spec *spec, td_arena *arena, int64_t source, int64_t index,
+                      td_example *out, td_error *error)
+{
+    return fetch(&(job){ .spec = spec, .arena = arena }, source, index, out, error);
 }
 
 void td_evaluation_free(td_evaluation *e)
 {
     free(e->at);
+    free(e->sequences);
     memset(e, 0, sizeof *e);
 }

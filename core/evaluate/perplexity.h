@@ -13,15 +13,21 @@
 #include "model/engine.h"
 
 typedef struct td_evaluate_spec {
-    td_arrange_spec feed;      /* its length is that of held-out sequences */
-    int64_t         prefix;    /* tokens given; 0: half of the length */
-    int64_t         sequences; /* per source, at most; 0: all */
+    td_arrange_spec feed;      /* its length is the length of held-out sequences */
+    int64_t         prefix;    /* given tokens; 0: half of the length */
+    int64_t         sequences; /* most sequences per source; 0: all */
     int64_t         batch;     /* sequences in one batch */
+    bool            no_bytes; /* tokens do not stand for all bytes of their text: leave out bits per
+                                * byte */
 } td_evaluate_spec;
 
+/* A held-out record, split for scoring. Its arrays live in `arena`. */
+int td_evaluate_fetch(const td_evaluate_spec *, td_arena *arena, int64_t source, int64_t index,
+                      td_example *out, td_error *error);
+
 /* Plan an evaluation before the engine is allocated: a run that could not be evaluated at its end
- * must not begin. `footprint`, or NULL, grows by what it takes. Without data, plan for a full
- * batch. */
+ * must not begin. `footprint`, unless NULL, grows by the memory needed. Without data, plans for a
+ * full batch. */
 int  td_evaluate_plan(td_engine *, const td_evaluate_spec *, td_footprint *footprint,
                       td_error *error);
 /* `progress`, or NULL, is called after each batch; if it returns nonzero, the evaluation ends with

@@ -1,4 +1,5 @@
-/* beam.c - beam search: candidates of every live hypothesis, the finished ones, and when to stop. */
+/* beam.c - beam search: the candidates of all live hypotheses, the finished ones, and the stopping
+ * rule. */
 #include "generate/beam.h"
 
 #include <assert.h>
@@ -14,12 +15,12 @@ typedef struct candidate {
 
 struct td_beam {
     td_beam_options options;
-    int64_t         live, length; /* hypotheses; tokens of each */
-    int32_t        *history;      /* [beams][max_tokens] of the live ones */
+    int64_t         live, length; /* number of hypotheses; tokens of each */
+    int32_t        *history;      /* [beams][max_tokens] tokens of the live ones */
     int32_t        *next_history;
     double         *logprob; /* [beams] */
     int32_t        *tokens, *parents;
-    candidate      *best; /* [2 beams] a step's best continuations */
+    candidate      *best; /* [2 beams] the best continuations of a step */
     int64_t         n_best;
     td_hypothesis  *finished; /* [beams] sorted, best first */
     int64_t         n_finished;
@@ -34,12 +35,14 @@ td_beam *td_beam_new(const td_beam_options *o)
     if (!b)
         return NULL;
     b->options = *o;
-    b->live = 1;
+    b->live = 1; /* the prompt, which all hypotheses continue */
+    /* a step reads one history and writes the other: several beams may continue the same one */
     b->history = calloc(room, sizeof *b->history);
     b->next_history = calloc(room, sizeof *b->next_history);
     b->logprob = calloc(beams, sizeof *b->logprob);
     b->tokens = calloc(beams, sizeof *b->tokens);
     b->parents = calloc(beams, sizeof *b->parents);
+    /* even if the best `beams` all end here, the same number of others continue */
     b->best = calloc(2 * beams, sizeof *b->best);
     b->finished = calloc(beams, sizeof *b->finished);
     if (b->history && b->next_history && b->logprob && b->tokens && b->parents && b->best &&
@@ -84,7 +87,7 @@ static double score_of(const td_beam *b, double logprob, int64_t length)
 }
 
 /* The best score that a live hypothesis can still reach. Its logprob can only fall, so the bound is
- * today's logprob at the length that flatters it most: the longest with a positive penalty (a
+ * its present logprob at the most favourable length: the longest with a positive penalty (a
  * negative sum is divided by more), the shortest otherwise. */
 static double attainable(const td_beam *b, double logprob)
 {
@@ -92,7 +95,7 @@ static double attainable(const td_beam *b, double logprob)
     return score_of(b, logprob, length);
 }
 
-/* Keeps the `beams` best, in order; of equal ones the earlier. */
+/* Keeps the `beams` best, in order; the earlier of equal ones wins. */
 static bool finish(td_beam *b, const int32_t *tokens, int64_t n, double logprob, bool stopped)
 {
     td_hypothesis h = { NULL, n, logprob, 0, stopped };
@@ -142,8 +145,8 @@ static void consider(td_beam *b, candidate c)
     b->best[at] = c;
 }
 
-/* Each hypothesis can end by one of the stops only, so with twice as many candidates as beams there
- * are enough that go on, unless there are several stops: then further ones are looked for. */
+/* With one stop each hypothesis has at most one ending candidate, so twice as many candidates as
+ * beams leave enough that continue. With several stops, more candidates are considered. */
 static void find_candidates(td_beam *b, const double *logprobs, bool may_end, bool only_live)
 {
     b->n_best = 0;
@@ -160,15 +163,15 @@ static void find_candidates(td_beam *b, const double *logprobs, bool may_end, bo
 
 /* ---- a step ---------------------------------------------------------------------------------- */
 
-/* The hypotheses that end now. As in other implementations only those among the `beams` best
- * candidates do: a worse one would have been dropped, had it gone on. */
+/* The hypotheses that end now. As in other implementations, only those among the `beams` best
+ * candidates end: a worse one would have been dropped if it had continued. */
 static bool finish_ended(td_beam *b)
 {
     int64_t most = b->options.beams < b->n_best ? b->options.beams : b->n_best;
     for (int64_t i = 0; i < most; i++) {
         const candidate *c = &b->best[i];
-        if (ends(b, c->token) && !finish(b, b->history + c->parent * b->options.max_tokens,
-                                         b->length, c->logprob, true))
+        if (ends(b, c->token) &&
+            !finish(b, b->history + c->parent * b->options.max_tokens, b->length, c->logprob, true))
             return false;
     }
     return true;
@@ -197,7 +200,7 @@ static void move_on(td_beam *b)
     b->length++;
 }
 
-/* What the limit cuts off is finished as it is. */
+/* Hypotheses cut off by the limit are finished as they are. */
 static bool finish_live(td_beam *b)
 {
     for (int64_t i = 0; i < b->live; i++)

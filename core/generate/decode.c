@@ -1,48 +1,15 @@
 /* decode.c - passes over rows: chunks of prompts, single tokens, and the plans that they need. */
-#include "generate/decode.h"
+#include "generate/decoder.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "graph/cache.h"
-#include "plan/rows.h"
+#include "plan/prepared.h"
+#include "plugin/hook.h"
 
-enum { CHUNK = 256, MOST_PASSES = 64 };
-
-/* The graph of one shape of pass over a cache, ready to run. */
-typedef struct pass {
-    const td_cache *cache; /* NULL: whole texts */
-    int             phase;
-    int64_t         rows, tokens, source;
-    td_graph       *graph;
-    td_plan        *plan;
-    td_tensor      *logits; /* [rows, vocab] of each row's last column */
-} pass;
-
-typedef struct row {
-    td_prompt prompt;
-    bool      active;
-    int64_t   read;   /* columns that the model has read */
-    int64_t   answer; /* tokens of the answer so far */
-} row;
-
-struct td_decoder {
-    td_decoder_options options;
-    int64_t            vocab, capacity, chunk, source;
-    /* A prompt is read in a cache of one row, then moved: the other rows do not take part in it. */
-    td_cache          *cache, *intake;
-    td_row_gather     *admit, *reorder; /* intake to cache; cache to itself */
-    row               *rows;
-    pass               passes[MOST_PASSES];
-    size_t             n_passes;
-    void              *arena;
-    size_t             arena_size;
-    td_batch          *batch;
-    double            *values; /* [rows][vocab] */
-    td_columns          *slices;
-    int32_t           *lengths, *counts, *from;
-};
+enum { CHUNK = 256 };
 
 static const td_architecture *architecture_of(const td_decoder *d)
 {
@@ -50,14 +17,65 @@ static const td_architecture *architecture_of(const td_decoder *d)
 }
 
 int64_t td_decoder_vocab(const td_decoder *d) { return d->vocab; }
-size_t  td_decoder_arena_bytes(const td_decoder *d) { return d->arena_size; }
-size_t  td_decoder_plans(const td_decoder *d) { return d->n_passes; }
+size_t  td_decoder_arena_bytes(const td_decoder *d) { return d->passes.arena_size; }
+size_t  td_decoder_plans(const td_decoder *d) { return d->passes.count; }
 
 size_t td_decoder_cache_bytes(const td_decoder *d)
 {
     const td_device *device = d->options.device;
     return (d->cache ? td_cache_bytes(d->cache, device) : 0) +
            (d->intake ? td_cache_bytes(d->intake, device) : 0);
+}
+
+size_t td_decoder_layout_bytes(const td_decoder *d)
+{
+    return td_prepared_bytes(d->passes.device.prepared);
+}
+
+/* The share of the cache that the rows' tokens fill, as rows differ in length. */
+static double filled(const td_decoder *d)
+{
+    double tokens = 0;
+    for (int64_t r = 0; r < d->options.rows; r++)
+        tokens += d->rows[r].active ? (double)d->rows[r].read : 0;
+    return tokens / (double)(d->options.rows * d->capacity);
+}
+
+/* The plan of a step of all rows; NULL if there was no step yet. */
+static const td_pass *step_of(const td_decoder *d)
+{
+    for (size_t k = 0; k < d->passes.count; k++) {
+        const td_pass *p = &d->passes.at[k];
+        if (p->cache == d->cache && p->phase == TD_PHASE_STEP && p->tokens == 1 && !p->scored)
+            return p;
+    }
+    return NULL;
+}
+
+td_pass_cost td_decoder_step_cost(const td_decoder *d)
+{
+    const td_pass *p = step_of(d);
+    td_pass_cost   c = { 0 };
+    if (p)
+        td_plan_products(p->plan, &c.flops, &c.parameters);
+    if (d->cache)
+        c.cache = (double)td_cache_bytes(d->cache, d->options.device) * filled(d);
+    return c;
+}
+
+td_pass_cost td_decoder_prompt_cost(const td_decoder *d) { return d->prompt_cost; }
+
+void td_decoder_profile(td_decoder *d, bool on)
+{
+    const td_pass *p = step_of(d);
+    if (p)
+        td_plan_profile(p->plan, on);
+}
+
+size_t td_decoder_profile_rows(const td_decoder *d, td_profile_row *rows, size_t room)
+{
+    const td_pass *p = step_of(d);
+    return p ? td_plan_profile_rows(p->plan, rows, room) : 0;
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -67,16 +85,16 @@ static int64_t up_to_bucket(int64_t n)
     return (n + TD_CACHE_BUCKET - 1) / TD_CACHE_BUCKET * TD_CACHE_BUCKET;
 }
 
-/* Columns of what does not grow, an encoder's input; 0: there is none. */
+/* Columns of the encoder's input, which does not grow; 0 without an encoder. */
 static int64_t source_of(const td_prompt *p)
 {
     for (int32_t k = 0; k < p->arrays->count; k++)
         if (!(p->grows >> k & 1) && p->arrays->at[k].rank > 1)
-            return up_to_bucket(p->arrays->at[k].dim[1]);
+            return p->arrays->at[k].dim[1];
     return 0;
 }
 
-/* What the longest text takes, by a prompt of that length. */
+/* Finds the sizes for the longest text, from a prompt of that length. */
 static int measure(td_decoder *d, td_error *error)
 {
     const td_decoder_options *o = &d->options;
@@ -91,8 +109,9 @@ static int measure(td_decoder *d, td_error *error)
         /* tokens that see each other must be read in one pass */
         if (architecture_of(d)->flags & TD_ARCHITECTURE_WHOLE_PROMPT)
             chunk = p.first + 1;
+        chunk = chunk > o->scored ? chunk : o->scored;
         d->chunk = chunk < d->capacity ? chunk : d->capacity;
-        d->source = source_of(&p);
+        d->source = up_to_bucket(source_of(&p));
     }
     td_prompt_close(&p);
     free(given);
@@ -119,19 +138,24 @@ td_decoder *td_decoder_open(const td_decoder_options *o, td_error *error)
     assert(o->rows > 0 && o->given >= 0 && o->answer > 0);
     if (d) {
         d->options = *o;
-        d->vocab = architecture_of(d)->vocab_size(o->model->architecture.config);
+        d->passes.model = o->model;
+        d->passes.variables = o->variables;
+        d->passes.device = *o->device;
+        d->passes.device.prepared = o->prepared ? o->prepared : td_prepared_new(o->device);
+        d->vocab = TD_HOOK(architecture_of(d), vocab_size, o->model->architecture.config);
         d->rows = calloc(rows, sizeof *d->rows);
-        d->batch = td_batch_new();
+        d->passes.batch = td_batch_new();
         d->values = calloc(rows * (size_t)d->vocab, sizeof *d->values);
         d->slices = calloc(rows, sizeof *d->slices);
         d->lengths = calloc(rows, sizeof *d->lengths);
         d->counts = calloc(rows, sizeof *d->counts);
         d->from = calloc(rows, sizeof *d->from);
-        if (!d->rows || !d->batch || !d->values || !d->slices || !d->lengths || !d->counts ||
-            !d->from)
+        if (!d->passes.device.prepared || !d->rows || !d->passes.batch || !d->values ||
+            !d->slices || !d->lengths || !d->counts || !d->from)
             code = td_fail(error, TD_ENOMEM, "out of memory for a decoder of %lld rows",
                            (long long)o->rows);
     }
+    /* capacities are those of the longest text allowed, so nothing grows later */
     if (!code)
         code = measure(d, error);
     if (!code)
@@ -153,19 +177,15 @@ void td_decoder_close(td_decoder *d)
 {
     if (!d)
         return;
-    for (size_t k = 0; k < d->n_passes; k++) {
-        td_plan_free(d->passes[k].plan);
-        td_graph_free(d->passes[k].graph);
-    }
-    if (d->arena)
-        d->options.device->backend->release(d->options.device->state, d->arena, d->arena_size);
+    td_passes_close(&d->passes);
     td_row_gather_free(d->admit);
     td_row_gather_free(d->reorder);
     close_cache(d, d->cache);
     close_cache(d, d->intake);
     for (int64_t r = 0; d->rows && r < d->options.rows; r++)
         td_prompt_close(&d->rows[r].prompt);
-    td_batch_free(d->batch);
+    if (!d->options.prepared)
+        td_prepared_free(d->passes.device.prepared);
     free(d->rows);
     free(d->values);
     free(d->slices);
@@ -179,18 +199,20 @@ int td_decoder_declare(const td_model *m, const td_special *special, td_variable
                        td_error *error)
 {
     const td_architecture *a = (const void *)m->architecture.plugin;
-    td_graph_options       options = { .phase = TD_PHASE_EVALUATE, .real = m->real };
-    td_graph              *g = td_graph_new(m->registry, variables, &options);
-    td_prompt              p;
-    td_dropout             none = { 0 };
-    td_architecture_out    out = { 0 };
-    int                    code;
+    td_graph_options options = { .phase = TD_PHASE_EVALUATE, .real = m->real, .narrow = m->narrow };
+    td_graph        *g = td_graph_new(m->registry, variables, &options);
+    td_prompt        p;
+    td_dropout       none = { 0 };
+    td_architecture_out out = { 0 };
+    int                 code;
 
     if (!g)
         return td_fail(error, TD_ENOMEM, "out of memory while building the model");
+    /* the shortest text will do, as parameters do not depend on lengths; the graph is discarded */
     code = td_prompt_open(&p, m, special, NULL, 0, 1, error);
     if (!code) {
-        a->build(m->architecture.config, &(td_architecture_in){ g, p.arrays, &none }, &out);
+        TD_HOOK(a, build, m->architecture.config, &(td_architecture_in){ g, p.arrays, &none },
+                &out);
         code = td_graph_error(g, error);
     }
     td_prompt_close(&p);
@@ -200,132 +222,34 @@ int td_decoder_declare(const td_model *m, const td_special *special, td_variable
 
 /* ---- passes ---------------------------------------------------------------------------------- */
 
-/* Hidden states [B, T, D] at the last real column of each row: [B, D]. */
-static td_tensor *last_column(td_graph *g, td_tensor *hidden)
+/* Run d->slices in a pass of the given shape; the logits go to d->values. `ran`, or NULL, is set to
+ * the pass. */
+static int run(td_decoder *d, td_pass shape, const td_prompt *like, const td_pass **ran,
+               td_error *error)
 {
-    int64_t    rows = td_dim(hidden, 0), tokens = td_dim(hidden, 1), width = td_dim(hidden, 2);
-    int64_t    flat[] = { rows * tokens, width };
-    td_tensor *last = td_affine(td_cache_counts(g, rows), 1, -1); /* -1 in rows that rest */
-    td_tensor *zero = td_full(g, TD_I32, NULL, 0, 0);
-    td_tensor *start = td_affine(td_iota(g, TD_I32, rows), (double)tokens, 0);
-    return td_gather(td_reshape(hidden, flat, 2), td_add(start, td_maximum(last, zero)));
-}
-
-static td_tensor *build(td_decoder *d, td_graph *g)
-{
-    const td_model     *m = d->options.model;
-    td_dropout          none = { 0 };
-    td_architecture_out out = { 0 };
-    td_architecture_in  in = { g, d->batch, &none };
-    architecture_of(d)->build(m->architecture.config, &in, &out);
-    if (td_graph_error(g, NULL))
-        return NULL;
-    return td_scale(td_matmul(last_column(g, out.hidden), td_transpose(out.embedding, 0, 1)),
-                    out.logit_scale);
-}
-
-/* All plans share one arena: the next pass overwrites it, as what outlives a pass is in the cache. */
-static int bind(td_decoder *d, pass *p, td_error *error)
-{
-    const td_device *device = d->options.device;
-    size_t           need = td_plan_arena(p->plan);
-    if (need <= d->arena_size)
-        return td_plan_bind(p->plan, d->arena, error);
-    if (d->arena)
-        device->backend->release(device->state, d->arena, d->arena_size);
-    d->arena = device->backend->allocate(device->state, need);
-    d->arena_size = d->arena ? need : 0;
-    if (!d->arena)
-        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to read %lld tokens of a text",
-                       need, (long long)p->tokens);
-    for (size_t k = 0; k < d->n_passes; k++)
-        if (td_plan_bind(d->passes[k].plan, d->arena, error))
-            return td_failed(error, TD_ENOMEM);
-    return 0;
-}
-
-static int plan(td_decoder *d, pass *p, td_error *error)
-{
-    const td_decoder_options *o = &d->options;
-    td_graph_options          options = { .phase = p->phase,
-                                          .real = o->model->real,
-                                          .cache = (td_cache *)(uintptr_t)p->cache };
-    td_error                  e = { 0 };
-
-    p->graph = td_graph_new(o->model->registry, o->variables, &options);
-    if (!p->graph)
-        return td_fail(error, TD_ENOMEM, "out of memory while planning a pass");
-    p->logits = build(d, p->graph);
-    if (td_graph_error(p->graph, error))
-        return TD_EGRAPH;
-    p->plan = td_plan_new(p->graph, &p->logits, 1, o->device, &e);
-    if (!p->plan)
-        return td_fail(error, e.code, "%s", e.text);
-    return p->cache ? td_cache_allocate(options.cache, o->device, error) : 0;
-}
-
-/* The plan for the shape of d->batch, made when it is needed first. */
-static pass *find_pass(td_decoder *d, pass shape, td_error *error)
-{
-    pass *p;
-    for (size_t k = 0; k < d->n_passes; k++) {
-        p = &d->passes[k];
-        if (p->cache == shape.cache && p->phase == shape.phase && p->rows == shape.rows &&
-            p->tokens == shape.tokens && p->source == shape.source)
-            return p;
-    }
-    /* lengths are rounded up, so shapes are few; whole texts grow by a bucket at a time */
-    if (d->n_passes == MOST_PASSES) {
-        td_plan_free(d->passes[0].plan);
-        td_graph_free(d->passes[0].graph);
-        memmove(d->passes, d->passes + 1, --d->n_passes * sizeof *d->passes);
-    }
-    p = &d->passes[d->n_passes];
-    *p = shape;
-    if (plan(d, p, error)) {
-        td_plan_free(p->plan);
-        td_graph_free(p->graph);
-        return NULL;
-    }
-    d->n_passes++;
-    if (!bind(d, p, error))
-        return p;
-    return NULL;
-}
-
-static int place(td_decoder *d, const pass *p, td_error *error)
-{
-    if (p->cache)
-        return td_cache_place(p->cache, p->plan, p->tokens, d->lengths, d->counts, error);
-    return td_plan_set_ints(p->plan, "cache_counts", d->counts, p->rows, error);
-}
-
-/* Run d->slices in a pass of the given shape; the logits go to d->values. */
-static int run(td_decoder *d, pass shape, const td_prompt *like, td_error *error)
-{
-    pass *p;
-    if (td_prompt_pass(d->slices, shape.rows, shape.tokens, shape.source, like, d->batch, error))
-        return td_failed(error, TD_ENOMEM);
-    p = find_pass(d, shape, error);
-    if (!p || td_plan_set_batch(p->plan, d->batch, error) || place(d, p, error) ||
-        td_plan_run(p->plan, error))
+    td_pass_input in = {
+        .slices = d->slices, .like = like, .lengths = d->lengths, .counts = d->counts
+    };
+    td_pass *p = td_passes_run(&d->passes, shape, &in, error);
+    if (!p)
         return td_failed(error, TD_EGRAPH);
-    return td_plan_get(p->plan, p->logits, d->values, p->rows * d->vocab, error);
+    if (ran)
+        *ran = p;
+    return td_plan_get_floats(p->plan, p->outputs[0], d->values, p->rows * d->vocab, error);
 }
 
 static void give(const td_decoder *d, int64_t from, float *logits)
 {
-    for (int64_t k = 0; k < d->vocab; k++)
-        logits[k] = (float)d->values[from * d->vocab + k];
+    memcpy(logits, d->values + from * d->vocab, (size_t)d->vocab * sizeof *logits);
 }
 
 /* ---- whole texts ----------------------------------------------------------------------------- */
 
-/* Every row from its first column to the one that predicts the next token. */
+/* Runs every row from its first column to the one that predicts the next token. */
 static int run_whole(td_decoder *d, td_error *error)
 {
     int64_t          tokens = 1;
-    pass             shape = { .phase = TD_PHASE_EVALUATE, .rows = d->options.rows };
+    td_pass          shape = { .phase = TD_PHASE_EVALUATE, .rows = d->options.rows };
     const td_prompt *like = NULL;
     for (int64_t r = 0; r < d->options.rows; r++) {
         row *x = &d->rows[r];
@@ -340,36 +264,43 @@ static int run_whole(td_decoder *d, td_error *error)
     tokens = up_to_bucket(tokens);
     shape.tokens = tokens < d->capacity ? tokens : d->capacity;
     shape.source = d->source;
-    return run(d, shape, like, error);
+    return run(d, shape, like, NULL, error);
 }
 
 /* ---- prompts --------------------------------------------------------------------------------- */
 
-/* A chunk's columns are padded to one of a few lengths, so that few plans serve all prompts. */
-static int64_t pass_length(const td_decoder *d, int64_t count)
+/* Counted as if there were no padding. */
+static void add_cost(td_decoder *d, const td_pass *p, int64_t real)
 {
-    int64_t tokens = 1;
-    while (tokens < count)
-        tokens *= 2;
-    return tokens < d->chunk ? tokens : d->chunk;
+    double  flops, bytes;
+    int64_t columns = p->tokens + (p->phase == TD_PHASE_PREFILL ? p->source : 0);
+    td_plan_products(p->plan, &flops, &bytes);
+    d->prompt_cost.flops += flops * (double)real / (double)columns;
+    d->prompt_cost.parameters += bytes;
 }
 
 static int read_prompt(td_decoder *d, row *x, td_error *error)
 {
-    pass shape = { .cache = d->intake ? d->intake : d->cache,
-                   .phase = TD_PHASE_PREFILL,
-                   .rows = 1,
-                   .source = source_of(&x->prompt) };
+    int64_t        source = source_of(&x->prompt);
+    const td_pass *ran;
+    td_pass        shape = { .cache = d->intake ? d->intake : d->cache,
+                             .phase = TD_PHASE_PREFILL,
+                             .rows = 1,
+                             .source = td_pass_length(source, d->source) };
+    d->prompt_cost = (td_pass_cost){ 0 };
     for (int64_t at = 0; at <= x->prompt.first;) {
         int64_t left = x->prompt.first + 1 - at, count = left < d->chunk ? left : d->chunk;
         d->slices[0] = (td_columns){ &x->prompt, at, count };
         d->lengths[0] = (int32_t)at;
         d->counts[0] = (int32_t)count;
-        shape.tokens = pass_length(d, count);
-        if (run(d, shape, &x->prompt, error))
+        shape.tokens = td_pass_length(count, d->chunk);
+        if (run(d, shape, &x->prompt, &ran, error))
             return td_failed(error, TD_EGRAPH);
+        add_cost(d, ran, count + source);
         at += count;
+        /* the encoder's output is in the cache now */
         shape.phase = TD_PHASE_STEP;
+        source = 0;
     }
     return 0;
 }
@@ -384,7 +315,7 @@ static int move_rows(td_row_gather **gather, td_cache *to, td_cache *from, const
     return td_row_gather_run(*gather, rows, error);
 }
 
-/* The other rows stay where they are. */
+/* Moves only this row. */
 static int admit(td_decoder *d, int64_t to, td_error *error)
 {
     if (!d->intake)
@@ -403,8 +334,8 @@ int td_decoder_begin(td_decoder *d, int64_t r, const int32_t *given, int64_t n, 
     assert(r >= 0 && r < d->options.rows);
     if (n > d->options.given || answer > d->options.answer)
         return td_fail(error, TD_ERANGE,
-                       "a prompt of %lld tokens with an answer of %lld: this decoder was opened for "
-                       "%lld and %lld",
+                       "a prompt of %lld tokens with an answer of %lld is too long: this decoder "
+                       "was opened for %lld and %lld",
                        (long long)n, (long long)answer, (long long)d->options.given,
                        (long long)d->options.answer);
     td_prompt_close(&x->prompt);
@@ -413,6 +344,7 @@ int td_decoder_begin(td_decoder *d, int64_t r, const int32_t *given, int64_t n, 
                           error);
     if (code)
         return code;
+    /* the last column of the prompt predicts the answer's first token */
     x->read = x->prompt.first + 1;
     x->answer = 0;
     x->active = true;
@@ -421,6 +353,7 @@ int td_decoder_begin(td_decoder *d, int64_t r, const int32_t *given, int64_t n, 
         give(d, r, logits);
         return code;
     }
+    /* in a separate cache, so that the other rows are not involved */
     code = read_prompt(d, x, error);
     give(d, 0, logits);
     return code ? code : admit(d, r, error);
@@ -428,9 +361,10 @@ int td_decoder_begin(td_decoder *d, int64_t r, const int32_t *given, int64_t n, 
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
+/* Idle rows take part as padding: one plan then serves every number of active rows. */
 static int run_step(td_decoder *d, const int32_t *tokens, td_error *error)
 {
-    pass             shape = { .cache = d->cache,
+    td_pass          shape = { .cache = d->cache,
                                .phase = TD_PHASE_STEP,
                                .rows = d->options.rows,
                                .tokens = 1,
@@ -446,7 +380,7 @@ static int run_step(td_decoder *d, const int32_t *tokens, td_error *error)
     }
     if (!like)
         return 0;
-    return run(d, shape, like, error);
+    return run(d, shape, like, NULL, error);
 }
 
 int td_decoder_step(td_decoder *d, const int32_t *tokens, float *logits, td_error *error)
@@ -471,8 +405,8 @@ int td_decoder_step(td_decoder *d, const int32_t *tokens, float *logits, td_erro
 
 /* ---- moving rows ----------------------------------------------------------------------------- */
 
-/* Prompts move on the host. A row that is read by another may itself be overwritten: so all are
- * copied before any is replaced. */
+/* Prompts are moved on the host. A row that another one continues may itself be overwritten, so all
+ * are copied before any is replaced. */
 static int gather_prompts(td_decoder *d, const int32_t *from, td_error *error)
 {
     int64_t n = d->options.rows;

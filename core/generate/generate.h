@@ -1,8 +1,9 @@
-/* generate.h - prompts in, answers out: rows that finish make room for new ones.
+/* generate.h - continues prompts: rows that finish are reused for waiting prompts.
  *
- * Random numbers are functions of the seed, the prompt's number and the token's, so an answer does not
- * depend on its company. One thing still does: the cpu backend computes products of fewer than 8
- * rows by another kernel, so logits of small and large batches agree to rounding only.
+ * Random numbers are functions of the seed, the prompt's number and the token's, so an answer does
+ * not depend on the other prompts. Nor do logits: with AVX-512 the cpu backend adds up a row's
+ * products in one order, however many rows there are. Without it, OpenBLAS may choose another order
+ * for another number of rows, and logits of small and large batches agree only up to rounding.
  */
 #ifndef TD_GENERATE_GENERATE_H
 #define TD_GENERATE_GENERATE_H
@@ -13,12 +14,12 @@
 
 typedef struct td_generate_options {
     td_sampling        sampling;
-    int64_t            max_tokens, min_tokens; /* of an answer, its end token included */
+    int64_t            max_tokens, min_tokens; /* tokens of an answer, its end token included */
     int64_t            beams;                  /* 1: no beam search */
-    double             length_penalty;         /* of beam search (beam.h) */
-    const int32_t     *stop_ids;               /* besides the tokenizer's eos */
+    double             length_penalty;         /* for beam search (beam.h) */
+    const int32_t     *stop_ids;               /* end tokens besides the tokenizer's eos */
     size_t             n_stop_ids;
-    const char *const *stops; /* texts that end an answer, which needs a tokenizer */
+    const char *const *stops; /* texts that end an answer; need a tokenizer */
     size_t             n_stops;
     bool               ignore_eos;
 } td_generate_options;
@@ -29,34 +30,35 @@ int td_generate_check(const td_generate_options *, bool tokenizer, td_error *err
 typedef struct td_request {
     const int32_t *ids; /* [n] given tokens */
     int64_t        n;
-    uint64_t       number; /* the stream of its random numbers: two equal prompts differ by it */
+    uint64_t       number; /* the stream of its random numbers, by which equal prompts differ */
 } td_request;
 
 typedef enum td_finish { TD_FINISH_STOP, TD_FINISH_LENGTH } td_finish;
 
 /* An answer; the pointers are valid during the callback. */
 typedef struct td_reply {
-    int64_t        request; /* index of the request */
-    int64_t        rank, ranks; /* which of how many answers to it: beams give several, best first */
-    const int32_t *ids;     /* [n] new tokens, without a stop */
+    int64_t        request;     /* index of the request */
+    int64_t        rank, ranks; /* which of its answers, best first: beam search returns several */
+    const int32_t *ids;         /* [n] new tokens, without a stop */
     int64_t        n;
-    const char    *text;    /* their text, cut at a stop string; NULL: there is no tokenizer */
-    double         logprob; /* sum over the new tokens and the end token, by the model itself */
+    const char    *text;    /* their text, cut at a stop string; NULL without a tokenizer */
+    double         logprob; /* summed over the new tokens and the end token, before any filter */
     td_finish      finish;
 } td_reply;
 
 typedef struct td_generate_in {
-    const td_decoder_options  *decoder; /* rows: answers at the same time; lengths are set here */
+    /* rows: answers at the same time; lengths are overwritten */
+    const td_decoder_options  *decoder;
     const td_generate_options *options;
-    const td_tokenizer        *tokenizer; /* NULL: ids only */
+    const td_tokenizer        *tokenizer; /* NULL: works on ids only */
     void                      *tokenizer_state;
     const td_request          *requests;
     int64_t                    count;
-    /* New text that no later token takes back; beams have none. NULL: nobody listens. */
+    /* Receives new text that no later token changes; beam search does not call it. May be NULL. */
     void (*text)(void *arg, int64_t request, const char *text, size_t size);
-    /* Answers, in the order in which they are finished, all of a request one after the other. */
+    /* Receives answers in the order in which they are finished, those of one request in a row. */
     void (*done)(void *arg, const td_reply *);
-    /* Nonzero ends it after the current token, with that code. NULL: never. */
+    /* A nonzero return ends the generation after the current token, with that code. May be NULL. */
     int (*stop)(void *arg);
     void *arg;
 } td_generate_in;
@@ -64,7 +66,7 @@ typedef struct td_generate_in {
 typedef struct td_generate_out {
     int64_t given, generated; /* tokens */
     double  prefill, decode;  /* seconds */
-    size_t  cache, arena, plans;
+    size_t  cache, arena, layouts, plans;
 } td_generate_out;
 
 /* 0; the code of `stop`; or another negative code with `error`. */

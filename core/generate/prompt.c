@@ -1,9 +1,11 @@
-/* prompt.c - laying prompts out, and the batches of passes over them. */
+/* prompt.c - lays out prompts, and makes the batches for passes over them. */
 #include "generate/prompt.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "plugin/hook.h"
 
 static const td_architecture *architecture_of(const td_model *m)
 {
@@ -32,41 +34,41 @@ static td_array *find(td_batch *b, const char *name)
 static td_extent extent_of(const td_model *m, int64_t n, int64_t answer)
 {
     td_bounds b = { n + answer, n, answer, n + answer };
-    td_extent e = architecture_of(m)->extent(m->architecture.config, &b);
+    td_extent e = TD_HOOK(architecture_of(m), extent, m->architecture.config, &b);
     /* an encoder with nothing to read still has arrays, all padding */
     e.first = e.first > 0 ? e.first : 1;
     return e;
 }
 
-/* The answer is not known yet, so any token stands for it: td_prompt_put sets what is read of it,
- * and nobody reads the labels. */
+/* The answer is not known yet, so any token stands for it: td_prompt_put sets those that are read,
+ * and the labels are unused. */
 static int arrange(td_prompt *p, const td_model *m, const td_special *special, td_example *x,
                    td_error *error)
 {
     const td_architecture *a = architecture_of(m);
-    td_arrange_in in = { x, 1, 1, extent_of(m, x->n_given, x->n_predicted), *special };
+    td_arrange_in          in = { x, 1, 1, extent_of(m, x->n_given, x->n_predicted), *special };
 
-    if (a->arrange(m->architecture.config, &in, p->arrays, error))
+    if (TD_HOOK(a, arrange, m->architecture.config, &in, p->arrays, error))
         return td_failed(error, TD_EFORMAT);
     p->ids = find(p->arrays, a->generated);
     if (!p->ids)
         return td_fail(error, TD_EUNSUPPORTED,
-                       "architecture '%s' does not say which array the tokens of an answer go into "
-                       "(td_architecture.generated), so it cannot generate",
+                       "architecture '%s' does not say which array receives the tokens of an "
+                       "answer (td_architecture.generated), so it cannot generate",
                        a->plugin.name);
     p->columns = find(p->arrays, "labels")->dim[1];
     return 0;
 }
 
-/* Which arrays are longer where the answer is longer by one. Comparing lengths within one layout would
- * not do: an encoder's may equal the decoder's by chance. */
+/* Which arrays grow when the answer is longer by one. Comparing lengths within one layout would not
+ * do: an encoder's may equal the decoder's by chance. */
 static int find_growing(td_prompt *p, const td_model *m, const td_special *special, int64_t n,
                         td_error *error)
 {
     const td_architecture *a = architecture_of(m);
     td_arrange_in          in = { NULL, 0, 1, extent_of(m, n, p->answer + 1), *special };
     td_batch              *longer = td_batch_new();
-    int code = longer ? a->arrange(m->architecture.config, &in, longer, error)
+    int code = longer ? TD_HOOK(a, arrange, m->architecture.config, &in, longer, error)
                       : td_fail(error, TD_ENOMEM, "out of memory for a prompt");
 
     for (int32_t k = 0; !code && k < longer->count; k++)
@@ -76,7 +78,7 @@ static int find_growing(td_prompt *p, const td_model *m, const td_special *speci
     return code;
 }
 
-/* Columns before the first one that weighs only read the prompt. */
+/* Columns before the first one with a weight only read the prompt. */
 static int64_t first_weight(const td_prompt *p)
 {
     const float *weight = td_batch_find(p->arrays, "loss_weights")->data;
@@ -123,6 +125,7 @@ static size_t bytes_of(const td_array *a)
 
 int td_prompt_copy(td_prompt *to, const td_prompt *from, td_error *error)
 {
+    /* `to` keeps its own arrays, whose memory is reused by every later copy */
     td_batch *arrays = to->arrays ? to->arrays : td_batch_new();
     *to = *from;
     to->arrays = arrays;
@@ -151,7 +154,7 @@ void td_prompt_put(td_prompt *p, int64_t k, int32_t token)
 
 /* ---- passes ---------------------------------------------------------------------------------- */
 
-/* Elements of one column of a row: the axes behind it. */
+/* Elements of one column of a row: the product of the later axes. */
 static int64_t width_of(const td_array *a)
 {
     int64_t n = 1;
@@ -171,7 +174,8 @@ static char *add_array(const td_array *a, int64_t rows, int64_t columns, td_batc
     return out->add(out, a->name, a->dtype, a->rank, dims);
 }
 
-static void copy_row(const td_array *from, bool grows, const td_columns *s, int64_t columns, char *to)
+static void copy_row(const td_array *from, bool grows, const td_columns *s, int64_t columns,
+                     char *to)
 {
     size_t  width = (size_t)width_of(from) * 4; /* batches hold i32 and f32 */
     int64_t first = grows ? s->first : 0;
@@ -194,7 +198,7 @@ int td_prompt_pass(const td_columns *rows, int64_t n_rows, int64_t tokens, int64
         if (!to)
             return td_fail(error, TD_ENOMEM, "out of memory for a pass over %lld rows",
                            (long long)n_rows);
-        /* arrays of the batch begin as zeros, and segment 0 is padding */
+        /* arrays of a batch are zeroed, and segment 0 is padding */
         for (int64_t r = 0; r < n_rows; r++)
             if (rows[r].prompt)
                 copy_row(&rows[r].prompt->arrays->at[k], grows, &rows[r], columns,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "generate/logits.h"
 #include "tandem/random.h"
 
 struct td_sampler {
@@ -14,7 +15,8 @@ struct td_sampler {
     double  *weight;    /* [vocab_size] of the candidates, relative to the most likely one */
     int32_t *candidate; /* [vocab_size] a heap of ids, the most likely one first */
     int32_t *kept;      /* [vocab_size] ids that pass the filters, most likely first */
-    uint8_t *penalized; /* [vocab_size] a token that was seen twice is penalized once */
+    /* [vocab_size] marks seen tokens: one that was seen twice is penalized once */
+    uint8_t *penalized;
 };
 
 td_sampling td_sampling_greedy(void)
@@ -73,44 +75,29 @@ void td_sampler_free(td_sampler *s)
     free(s);
 }
 
-/* ---- logits ---------------------------------------------------------------------------------- */
-
-/* The largest of them; -INFINITY also where one is NaN, so that callers refuse both alike. */
-static double largest(const float *x, int64_t n)
+td_sampler **td_samplers_new(int threads, int64_t vocab_size)
 {
-    double most = -INFINITY;
-    for (int64_t i = 0; i < n; i++) {
-        if (isnan(x[i]))
-            return -INFINITY;
-        if (x[i] > most)
-            most = x[i];
+    td_sampler **list = calloc((size_t)threads, sizeof(td_sampler *));
+    for (int i = 0; list && i < threads; i++) {
+        list[i] = td_sampler_new(vocab_size);
+        if (!list[i]) {
+            td_samplers_free(list, i);
+            return NULL;
+        }
     }
-    return most;
+    return list;
 }
 
-bool td_log_softmax(const float *logits, int64_t n, double *out)
+void td_samplers_free(td_sampler **list, int threads)
 {
-    double most = largest(logits, n), sum = 0, norm;
-    if (isinf(most))
-        return false;
-    for (int64_t i = 0; i < n; i++)
-        sum += exp(logits[i] - most);
-    norm = most + log(sum);
-    for (int64_t i = 0; i < n; i++)
-        out[i] = logits[i] - norm;
-    return true;
+    for (int i = 0; list && i < threads; i++)
+        td_sampler_free(list[i]);
+    free(list);
 }
 
-/* log softmax(logits)[token], without writing all of them out. */
-static double logprob_of(const float *logits, int64_t n, double most, int32_t token)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += exp(logits[i] - most);
-    return logits[token] - most - log(sum);
-}
+/* ---- penalty --------------------------------------------------------------------------------- */
 
-/* Both signs move a seen token down: a positive logit shrinks, a negative one grows. */
+/* Both signs lower a seen token: a positive logit is divided, a negative one multiplied. */
 static void penalize(td_sampler *s, const td_sampling *o, const td_draw *d)
 {
     for (int64_t i = 0; i < d->n_seen; i++) {
@@ -122,7 +109,7 @@ static void penalize(td_sampler *s, const td_sampling *o, const td_draw *d)
         x = &s->logit[id];
         *x = *x > 0 ? *x / o->repetition_penalty : *x * o->repetition_penalty;
     }
-    /* cleared by the same list, which is shorter than the vocabulary */
+    /* cleared through the same list, which is shorter than the vocabulary */
     for (int64_t i = 0; i < d->n_seen; i++)
         if (d->seen[i] >= 0 && d->seen[i] < s->vocab_size)
             s->penalized[d->seen[i]] = 0;
@@ -175,7 +162,7 @@ static double weight_of(const td_sampler *s, int32_t id, double most)
     return exp(s->logit[id] - most);
 }
 
-/* Nothing is filtered: all candidates, in no order, so that nothing is sorted either. */
+/* Without filters all candidates are kept, and need not be sorted. */
 static int64_t keep_all(td_sampler *s, double most)
 {
     int64_t kept = 0;
@@ -187,7 +174,7 @@ static int64_t keep_all(td_sampler *s, double most)
     return kept;
 }
 
-/* What top-p is a share of: the weights of the tokens that top-k leaves. */
+/* The total that top-p is a share of: the weights of the tokens that top-k leaves. */
 static double mass_before_top_p(td_sampler *s, int64_t wanted, int64_t n, double most)
 {
     double sum = 0;
@@ -203,7 +190,7 @@ static double mass_before_top_p(td_sampler *s, int64_t wanted, int64_t n, double
     return sum;
 }
 
-/* Candidates from the most likely one down, until a filter says that it is enough. */
+/* Takes candidates from the most likely one down, until a filter ends the list. */
 static int64_t keep_likely(td_sampler *s, const td_sampling *o, double most)
 {
     int64_t n = make_heap(s), wanted = o->top_k > 0 && o->top_k < n ? o->top_k : n, kept = 0;
@@ -211,7 +198,7 @@ static int64_t keep_likely(td_sampler *s, const td_sampling *o, double most)
 
     if (o->top_p < 1) {
         enough = o->top_p * mass_before_top_p(s, wanted, n, most);
-        n = make_heap(s); /* finding the mass of top-k took tokens off it */
+        n = make_heap(s); /* computing the mass of top-k removed tokens from the heap */
     }
     while (kept < wanted && sum < enough) {
         int32_t id = pop(s, &n);
@@ -228,7 +215,7 @@ static int64_t keep_likely(td_sampler *s, const td_sampling *o, double most)
 
 /* ---- drawing --------------------------------------------------------------------------------- */
 
-/* The first of the kept tokens at which the running sum passes the drawn share of all. */
+/* The first of the kept tokens at which the running sum exceeds the drawn share of the total. */
 static int32_t draw(const td_sampler *s, int64_t kept, double share)
 {
     double  all = 0, sum = 0;
@@ -250,7 +237,7 @@ static int32_t most_likely(const td_sampler *s)
     return best;
 }
 
-/* Tokens that may be drawn, with their weights; `most` is the largest logit. */
+/* Collects the tokens that may be drawn, with their weights; `most` is the largest logit. */
 static int64_t filter(td_sampler *s, const td_sampling *o, double most)
 {
     bool    filters = o->top_k > 0 || o->top_p < 1 || o->min_p > 0;
@@ -263,22 +250,38 @@ static int64_t filter(td_sampler *s, const td_sampling *o, double most)
     return kept;
 }
 
-int32_t td_sample(td_sampler *s, const td_sampling *o, const td_draw *d, double *logprob)
+/* The most likely token without a penalty needs no copy of the logits. */
+static int32_t first_equal(const float *logits, float top)
 {
-    double  most = largest(d->logits, s->vocab_size);
-    int32_t token;
+    int32_t i = 0;
+    while (logits[i] != top)
+        i++;
+    return i;
+}
 
-    if (isinf(most))
-        return -1;
+static int32_t choose(td_sampler *s, const td_sampling *o, const td_draw *d, float top)
+{
+    int32_t token;
+    if (o->repetition_penalty == 1 && o->temperature == 0)
+        return first_equal(d->logits, top);
     for (int64_t i = 0; i < s->vocab_size; i++)
         s->logit[i] = d->logits[i];
     if (o->repetition_penalty != 1)
         penalize(s, o, d);
     token = most_likely(s);
-    if (o->temperature > 0)
-        token = draw(s, filter(s, o, s->logit[token]),
-                     td_random_uniform(o->seed, d->stream, d->index));
-    if (logprob)
-        *logprob = logprob_of(d->logits, s->vocab_size, most, token);
+    if (o->temperature == 0)
+        return token;
+    return draw(s, filter(s, o, s->logit[token]), td_random_uniform(o->seed, d->stream, d->index));
+}
+
+int32_t td_sample(td_sampler *s, const td_sampling *o, const td_draw *d, double *logprob)
+{
+    float   top = td_logits_top(d->logits, s->vocab_size);
+    int32_t token;
+    if (isinf(top))
+        return -1;
+    token = choose(s, o, d, top);
+    if (logprob) /* of the unchanged logits: filters must not affect reported probabilities */
+        *logprob = d->logits[token] - td_logits_log_sum(d->logits, s->vocab_size, top);
     return token;
 }

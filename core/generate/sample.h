@@ -5,8 +5,8 @@
  *
  *     repetition_penalty  logits of tokens seen before are divided by it if positive, multiplied if
  *                         negative (Keskar et al. 2019, arXiv:1909.05858)
- *     temperature         logits are divided by it; 0 takes the most likely token, whatever follows
- *     top_k               only the k most likely tokens stay
+ *     temperature         logits are divided by it; 0 takes the most likely token
+ *     top_k               keeps only the k most likely tokens
  *     top_p               only the fewest most likely tokens whose probabilities reach p stay
  *                         (Holtzman et al. 2020, arXiv:1904.09751)
  *     min_p               only tokens at least min_p times as likely as the most likely one stay
@@ -39,22 +39,23 @@ int         td_sampling_check(const td_sampling *, td_error *error);
 
 /* Scratch memory for one vocabulary. [main] */
 typedef struct td_sampler td_sampler;
-td_sampler *td_sampler_new(int64_t vocab_size); /* NULL: out of memory */
-void        td_sampler_free(td_sampler *);
+td_sampler               *td_sampler_new(int64_t vocab_size); /* NULL: out of memory */
+void                      td_sampler_free(td_sampler *);
+/* One sampler for each of `threads` threads, which may draw at the same time. [main] */
+td_sampler **td_samplers_new(int threads, int64_t vocab_size); /* NULL: out of memory */
+void         td_samplers_free(td_sampler **, int threads);
 
-/* What a token is drawn for. */
+/* The context of a draw. */
 typedef struct td_draw {
     const float   *logits; /* [vocab_size]; -INFINITY bans a token */
-    const int32_t *seen;   /* tokens so far, for the repetition penalty */
+    const int32_t *seen;   /* earlier tokens, for the repetition penalty */
     int64_t        n_seen;
-    uint64_t       stream, index; /* of the random number: the prompt, and which token of it */
+    /* select the random number: the prompt, and the token's index in it */
+    uint64_t       stream, index;
 } td_draw;
 
-/* The token, or -1 if the logits contain NaN or nothing but -INFINITY. `logprob` (or NULL) receives
- * its log-probability under the model itself, before any filter. */
+/* The token, or -1 if the logits contain NaN or nothing but -INFINITY. `logprob`, unless NULL,
+ * receives its log-probability under the model itself, before any filter. */
 int32_t td_sample(td_sampler *, const td_sampling *, const td_draw *, double *logprob);
-
-/* logits [n] as log-probabilities in double, in place of `out` [n]. False: NaN, or all -INFINITY. */
-bool td_log_softmax(const float *logits, int64_t n, double *out);
 
 #endif

@@ -1,8 +1,10 @@
-/* text.c - decoding token by token, and stop strings. */
+/* text.c - decodes token by token, and finds stop strings. */
 #include "generate/text.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "plugin/hook.h"
 
 struct td_detokenizer {
     const td_tokenizer *tokenizer;
@@ -14,7 +16,7 @@ struct td_detokenizer {
     /* ids [first, taken) are the context in which the ids from `taken` on are decoded */
     int64_t             first, taken;
     td_text             text;
-    size_t              searched; /* bytes in which no stop string begins */
+    size_t              searched; /* bytes already searched for stop strings */
     char               *buffer[2];
     int64_t             buffer_room[2];
 };
@@ -63,8 +65,8 @@ static int out_of_memory(td_error *error)
 static int64_t decode(td_detokenizer *d, int which, int64_t first, int64_t end, td_error *error)
 {
     for (;;) {
-        int64_t size = d->tokenizer->decode(d->state, d->ids + first, end - first,
-                                            d->buffer[which], d->buffer_room[which], error);
+        int64_t size = TD_HOOK(d->tokenizer, decode, d->state, d->ids + first, end - first,
+                               d->buffer[which], d->buffer_room[which], error);
         char   *larger;
         if (size <= d->buffer_room[which])
             return size;
@@ -76,7 +78,7 @@ static int64_t decode(td_detokenizer *d, int which, int64_t first, int64_t end, 
     }
 }
 
-/* Bytes of a character that starts with `byte`; 1 for what cannot start one. */
+/* Length of a character that starts with `byte`; 1 for a byte that cannot start one. */
 static size_t character_bytes(unsigned char byte)
 {
     if (byte >= 0xF8)
@@ -84,7 +86,7 @@ static size_t character_bytes(unsigned char byte)
     return byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
 }
 
-/* Whether the text ends within a character: its last start byte promises more than there is. A
+/* Whether the text ends within a character: the last start byte announces more bytes than follow. A
  * tokenizer may also show an incomplete character as U+FFFD. */
 static bool ends_within_character(const char *text, size_t size)
 {
@@ -107,7 +109,7 @@ static size_t whole_character(const char *text, size_t size)
     return td_is_utf8(one) ? n : 0;
 }
 
-/* A model of bytes may generate anything; whoever reads the text relies on UTF-8. */
+/* A byte-level model may generate invalid UTF-8, but callers rely on valid text. */
 static void append_characters(td_text *out, const char *text, size_t size)
 {
     for (size_t at = 0; at < size;) {
@@ -120,8 +122,8 @@ static void append_characters(td_text *out, const char *text, size_t size)
     }
 }
 
-/* The text that the ids from `taken` on add to that of the context. Waits for more ids, unless it is
- * the end, while that ends within a character. */
+/* The text that the ids from `taken` on add to that of the context. While it ends within a
+ * character, waits for more ids unless this is the end. */
 static int take(td_detokenizer *d, bool end, td_error *error)
 {
     int64_t before = decode(d, 0, d->first, d->taken, error), all;
@@ -140,13 +142,13 @@ static int take(td_detokenizer *d, bool end, td_error *error)
 
 /* ---- stop strings ---------------------------------------------------------------------------- */
 
-/* The earliest stop string in the text; its place, or -1. Of two that begin together any will do:
- * the text ends where they begin. */
+/* The position of the earliest stop string in the text, or -1. If two begin together either will
+ * do: the text ends where they begin. */
 static int64_t find_stop(td_detokenizer *d)
 {
     const char *text = td_text_get(&d->text), *earliest = NULL;
     for (size_t k = 0; k < d->n_stops; k++) {
-        /* not strstr: a model of bytes may generate 0 */
+        /* not strstr: a byte-level model may generate 0 */
         const char *at = memmem(text + d->searched, d->text.size - d->searched, d->stops[k],
                                 strlen(d->stops[k]));
         if (at && (!earliest || at < earliest))
@@ -155,7 +157,7 @@ static int64_t find_stop(td_detokenizer *d)
     return earliest ? earliest - text : -1;
 }
 
-/* The longest end of the text that a stop string begins with. */
+/* The longest suffix of the text that is a prefix of a stop string. */
 static size_t held_back(const td_detokenizer *d)
 {
     const char *text = td_text_get(&d->text);

@@ -1,25 +1,26 @@
 /* autograd.c - reverse-mode differentiation: each op's vjp emits ops of the same vocabulary.
  *
- * The gradients are nodes like any other, so a backend needs to know nothing of a backward pass.
- * The nodes of the forward pass are walked from the loss back to the first one. Readers come later
- * in the list than what they read, so by the time the walk reaches a node, all gradients that flow
+ * The gradients are nodes like any other, so a backend need not know about backward passes. The
+ * nodes of the forward pass are walked from the loss back to the first one. Readers come later in
+ * the list than what they read, so by the time the walk reaches a node, all gradients that flow
  * into it have been added up.
  *
  * With recompute, a marked layer keeps nothing but its inputs for the backward pass: its nodes are
  * emitted once more (their *twins*) before its gradients, which then read the twins. The planner
- * drops what nobody reads any longer.
+ * drops whatever is no longer read.
  */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "graph/internal.h"
+#include "plugin/hook.h"
 #include "tandem/ops.h"
 
 typedef struct walk {
     td_graph_full *g;
     int32_t        n;     /* nodes of the forward pass: those that exist before the walk */
-    bool          *needs; /* by node: a gradient asked for depends on it */
+    bool          *needs; /* by node: a requested gradient depends on it */
     td_tensor   ***grads; /* by node: a gradient for each output, or NULL */
 } walk;
 
@@ -82,7 +83,8 @@ static void recompute(walk *w, int32_t region)
         td_node *x = w->g->nodes[i];
         if (x->region != region || x->kind != TD_NODE_OP || x->op->flags & TD_OP_EFFECT)
             continue;
-        /* what it read has changed: its twin would compute something else, so the original stays */
+        /* its inputs have changed since: a copy would compute a different value, so the original
+         * is kept */
         if (!td_written_since(x))
             recompute_node(w, x);
     }
@@ -156,7 +158,7 @@ static void differentiate(walk *w, td_node *x)
         out[k] = again ? &twin_of(&x->out[k], x->region)->t : &x->out[k].t;
     /* errors in the gradient should name the op's place in the model */
     w->g->scopes[w->g->depth].path = x->path;
-    x->op->vjp(in, x->n_in, out, w->grads[x->index], &x->attrs, need, grad_in);
+    TD_HOOK_QUICK(x->op, vjp, in, x->n_in, out, w->grads[x->index], &x->attrs, need, grad_in);
     check_states(w->g, x, from);
     take_gradients(w, x, need, grad_in);
 }

@@ -20,8 +20,9 @@ td_cache *td_cache_new(int64_t rows, int64_t capacity, int64_t chunk, int64_t so
     if (rows < 1 || capacity < 1 || capacity > MOST_TOKENS || chunk < 1 || chunk > capacity ||
         source < 0 || source > MOST_TOKENS) {
         td_fail(error, TD_ERANGE,
-                "a cache of %lld rows of %lld tokens, passes of %lld and sources of %lld: there "
-                "must be a row, 1 to %d tokens a row and passes no longer than that",
+                "cannot make a cache of %lld rows of %lld tokens, for passes of %lld and sources "
+                "of %lld: it needs at least one row, 1 to %d tokens per row, and passes no longer "
+                "than a row",
                 (long long)rows, (long long)capacity, (long long)chunk, (long long)source,
                 MOST_TOKENS);
         return NULL;
@@ -70,10 +71,14 @@ static td_tensor *refuse_rows(td_graph *g, const char *name, const int64_t *dims
     return NULL;
 }
 
+/* Remembered tensors keep the precision they were computed in. Carried ones are sums over a text, so
+ * they stay wide. */
+static bool is_narrow(const td_graph *g) { return td_full_of(g)->options.narrow != 0; }
+
 /* The state PATH.name of the cache. Parameters may have that name, too: their leaves are found by
- * other keys. */
+ * other keys. `narrow`: in a graph in bf16 its reals are kept so. */
 static td_tensor *state_of(td_graph *graph, const char *name, int dtype, const int64_t *dims,
-                           int rank)
+                           int rank, bool narrow)
 {
     td_graph_full *g = td_full_of(graph);
     const char    *path = g->scopes[g->depth].path;
@@ -84,17 +89,19 @@ static td_tensor *state_of(td_graph *graph, const char *name, int dtype, const i
         return td_graph_out_of_memory(g);
     v = td_variables_add_state(cache_of(graph)->variables, full, dtype == TD_I32 ? TD_I32 : TD_REAL,
                                dims, rank);
+    if (v)
+        v->narrow = narrow && v->dtype == TD_REAL;
     return v ? td_graph_leaf(graph, key, v)
              : td_graph_fail(graph,
-                             "'%s' is kept with other dims, another dtype or another window than "
-                             "before: give it a name of its own",
+                             "'%s' is already kept with other dims, another dtype or another "
+                             "window: give it its own name",
                              full);
 }
 
 /* ---- td_remember_axis ------------------------------------------------------------------------ */
 
 /* A query of a pass sees window - 1 tokens before itself, and the pass writes all its tokens before
- * the first query looks: so a ring has room for both. */
+ * the first query looks: so a ring holds both. */
 static int64_t slots_of(const td_cache *c, int64_t window)
 {
     int64_t ring = window + c->chunk - 1;
@@ -114,7 +121,7 @@ static td_tensor *append(td_tensor *x, const char *name, int axis, int64_t windo
                              name, (long long)x->dim[axis], (long long)c->chunk);
     memcpy(dims, x->dim, sizeof dims);
     dims[axis] = slots;
-    buffer = state_of(g, name, x->dtype, dims, x->rank);
+    buffer = state_of(g, name, x->dtype, dims, x->rank, is_narrow(g));
     return td_append(buffer, x, td_cache_lengths(g, c->rows), td_cache_counts(g, c->rows), axis,
                      slots < c->capacity);
 }
@@ -128,12 +135,12 @@ static td_tensor *keep(td_tensor *x, const char *name, int axis)
     td_tensor      *buffer;
     if (!c->source || (is_prefill(g) && x->dim[axis] > c->source))
         return td_graph_fail(g,
-                             "'%s': %lld tokens of an encoder; the cache has room for %lld of a "
+                             "'%s': the encoder has %lld tokens; the cache holds at most %lld of a "
                              "source",
                              name, (long long)x->dim[axis], (long long)c->source);
     memcpy(dims, x->dim, sizeof dims);
     dims[axis] = c->source;
-    buffer = state_of(g, name, x->dtype, dims, x->rank);
+    buffer = state_of(g, name, x->dtype, dims, x->rank, is_narrow(g));
     if (is_prefill(g))
         td_assign(td_slice(buffer, axis, 0, x->dim[axis]), x, NULL);
     return buffer;
@@ -141,14 +148,15 @@ static td_tensor *keep(td_tensor *x, const char *name, int axis)
 
 static td_tensor *keep_whole(td_tensor *x, const char *name)
 {
-    td_tensor *state = state_of(x->graph, name, x->dtype, x->dim, x->rank);
+    td_tensor *state = state_of(x->graph, name, x->dtype, x->dim, x->rank, is_narrow(x->graph));
     if (is_prefill(x->graph))
         td_assign(state, x, NULL);
     return state;
 }
 
-/* What the pass remembers already. Positions and segments are the same tensors in every layer, and
- * kept once; the name belongs to it, since two things may happen to be equal in one pass. */
+/* The tensors that the pass already remembers. Positions and segments are the same tensors in every
+ * layer, and kept once; the name is compared too, since two things may happen to be equal in one
+ * pass. */
 struct td_remembered {
     const td_tensor      *x;
     const char           *name;
@@ -204,13 +212,14 @@ td_tensor *td_graph_remember(td_tensor *x, const char *name, int axis, int64_t w
 
 /* ---- td_carry -------------------------------------------------------------------------------- */
 
-/* What td_carry returned, and the state behind it. */
+/* The tensor that td_carry returned, and its state. */
 struct td_carried {
     td_tensor         *shown, *state;
     struct td_carried *next;
 };
 
-/* A row that begins has nothing to carry, whoever had it before: zeros. 0 times a NaN would not be. */
+/* A row that begins carries zeros, whatever was in it before. A product with 0 would not do: 0
+ * times NaN is NaN. */
 static td_tensor *of_old_rows(td_tensor *state)
 {
     int64_t    column[TD_MAX_RANK] = { state->dim[0], 1, 1, 1, 1, 1, 1, 1 };
@@ -231,7 +240,7 @@ td_tensor *td_graph_carry(td_graph *graph, const char *name, const int64_t *dims
     c = td_arena_alloc(g->arena, sizeof *c);
     if (!c)
         return td_graph_out_of_memory(g);
-    c->state = state_of(graph, name, TD_REAL, dims, rank);
+    c->state = state_of(graph, name, TD_REAL, dims, rank, false);
     c->shown = of_old_rows(c->state);
     c->next = g->carried;
     g->carried = c;

@@ -1,8 +1,9 @@
-/* cache.h - the cache of generation: what each row of a batch has read so far, kept between passes.
+/* cache.h - the cache of generation: the tokens that each row of a batch has read, kept between
+ * passes.
  *
  * Text is generated in passes over a few new tokens per row: a prompt in chunks, then token after
- * token. What a model needs of the tokens before (td_remember, td_carry) lies in the cache, in
- * buffers that are allocated once: a remembered tensor [rows, .., T, ..] is one state
+ * token. The parts of earlier tokens that a model needs (td_remember, td_carry) are stored in the
+ * cache, in buffers that are allocated once: a remembered tensor [rows, .., T, ..] is one state
  * [rows, .., capacity, ..]. How many tokens each row holds is an input of the graph, never part of
  * it, so one graph of T new tokens serves every pass of T tokens, whatever came before.
  *
@@ -13,18 +14,17 @@
  *     td_cache_allocate(cache, &device, &error);                                   plan/rows.h
  *     .. for each pass: td_plan_set_batch, td_cache_place, td_plan_run ..
  *
- * Two inputs say, per row, how many tokens the row held before ("cache_lengths") and how many of the
- * T new ones are real ("cache_counts"). The others are padding: they are not written, and the batch
- * gives them segment 0, as `arrange` does, so that nothing else takes them for tokens. The caller
- * keeps the lengths. A smaller one takes tokens back, except from rings and carried state, which have
- * forgotten what was before; a row of length 0 begins anew, and reads nothing that an earlier text
- * left in it.
+ * Two inputs say, per row, how many tokens the row held before ("cache_lengths") and how many of
+ * the T new ones are real ("cache_counts"). The others are padding: they are not written, and the
+ * batch gives them segment 0, as `arrange` does, so that nothing else takes them for tokens. The
+ * caller keeps the lengths. A smaller one takes tokens back, except from rings and carried state,
+ * which have forgotten earlier tokens; a row of length 0 starts over, and reads nothing that an
+ * earlier text left in it.
  *
- * The first pass of a text is one of TD_PHASE_PREFILL, which also computes what comes from the
- * encoder and keeps it, for all rows of the batch; passes after it are of TD_PHASE_STEP, where the
- * encoder is dead code. Both append any number of tokens up to `chunk`. So a text that begins while
- * others go on is read in a small cache first and moved (td_row_gather), or, without an encoder, in
- * place.
+ * The first pass of a text is one of TD_PHASE_PREFILL, which also computes and keeps the encoder's
+ * part, for all rows of the batch; passes after it are of TD_PHASE_STEP, where the encoder is dead
+ * code. Both append any number of tokens up to `chunk`. So a text that begins while others go on is
+ * read in a small cache first and moved (td_row_gather), or, without an encoder, in place.
  */
 #ifndef TD_GRAPH_CACHE_H
 #define TD_GRAPH_CACHE_H

@@ -1,11 +1,11 @@
-/* describe.c - what a graph says about its model beyond FLOPs: the lookups in its vocabulary
+/* describe.c - properties of a graph's model other than FLOPs: the lookups in its vocabulary
  * tables. */
 #include "graph/describe.h"
 
 #include "graph/internal.h"
 
-/* Whether the node reads a table of parameters with one row per word. Scatters of the backward pass
- * are left out: only the forward pass is asked for. */
+/* Whether the node reads a table of parameters with one row per word. Scatters of the backward
+ * pass are left out: only the forward pass counts. */
 static bool looks_up(const td_node *n, int64_t vocabulary)
 {
     const td_node *table = n->kind == TD_NODE_OP && !n->backward && td_node_is(n, "gather")

@@ -1,4 +1,4 @@
-/* describe.h - what a graph says about its model beyond FLOPs. */
+/* describe.h - properties of a graph's model other than FLOPs. */
 #ifndef TD_GRAPH_DESCRIBE_H
 #define TD_GRAPH_DESCRIBE_H
 

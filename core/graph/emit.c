@@ -1,8 +1,8 @@
 /* emit.c - add a node: find the op, check its inputs, infer its shapes, and avoid the node if there
  * is an equal one or a simpler way.
  *
- * Ops come from third-party modules too. What the rest of the code relies on (shapes, outputs that
- * share an input's memory) is checked here, once, for every op alike.
+ * Ops come from third-party modules too. Properties that the rest of the code relies on (shapes,
+ * outputs that share an input's memory) are checked here, once, in the same way for every op.
  */
 #include <assert.h>
 #include <stdarg.h>
@@ -10,9 +10,10 @@
 #include <string.h>
 
 #include "graph/internal.h"
+#include "plugin/hook.h"
 #include "tandem/ops.h"
 
-/* The node that was asked for. */
+/* The requested node. */
 typedef struct request {
     const td_op      *op;
     td_tensor *const *in;
@@ -76,7 +77,7 @@ static td_tensor *check_inputs(td_graph_full *g, const request *r)
     return r->op->min_inputs && !r->in[0] ? refuse(g, r, "input 0 is missing") : NULL;
 }
 
-/* Output k, if it lies in the memory of an input, has that input's dims. */
+/* Output k, if it is stored in the memory of an input, has that input's dims. */
 static int check_inplace(const request *r, const td_shape *shape, int k, td_error *error)
 {
     int              input = r->op->inplace[k] - 1;
@@ -84,8 +85,8 @@ static int check_inplace(const request *r, const td_shape *shape, int k, td_erro
     if (!state || td_has_dims(state, shape[k].dtype, shape[k].rank, shape[k].dim))
         return 0;
     return td_fail(error, TD_EGRAPH,
-                   "output %d lies in the memory of input %d, but has other dims or another dtype",
-                   k, input);
+                   "output %d shares the memory of input %d, but its dims or dtype differ", k,
+                   input);
 }
 
 /* A sum that starts from an input has that input's dims. */
@@ -99,7 +100,7 @@ static int check_summand(const request *r, const td_shape *shape, int n_out, td_
     if (!summand || td_has_dims(summand, shape[sum].dtype, shape[sum].rank, shape[sum].dim))
         return 0;
     return td_fail(error, TD_EGRAPH,
-                   "the summand (input %d) has other dims or another dtype than the sum", input);
+                   "the dims or dtype of the summand (input %d) differ from the sum's", input);
 }
 
 static int check_outputs(const request *r, const td_shape *shape, int n_out, td_error *error)
@@ -121,7 +122,7 @@ static int check_outputs(const request *r, const td_shape *shape, int n_out, td_
 static int infer(td_graph_full *g, const request *r, td_shape *shape)
 {
     td_error e = { 0 };
-    int      n_out = r->op->infer(r->in, r->n, r->attrs, shape, &e);
+    int      n_out = TD_HOOK_QUICK(r->op, infer, r->in, r->n, r->attrs, shape, &e);
     if (n_out >= 0 && !check_outputs(r, shape, n_out, &e))
         return n_out;
     refuse(g, r, "%s", e.code ? e.text : "its infer hook failed without a message");
@@ -159,7 +160,8 @@ static bool is_equal(const td_node *x, uint64_t hash, const request *r)
     return true;
 }
 
-/* An existing node that computes the same. One whose state has been written to since does not. */
+/* An existing node that computes the same result. One whose state has been written to since does
+ * not. */
 static td_node *find_equal(td_graph_full *g, uint64_t hash, const request *r)
 {
     for (td_node *x = g->bucket[hash % TD_BUCKETS]; x; x = x->next)
@@ -170,7 +172,7 @@ static td_node *find_equal(td_graph_full *g, uint64_t hash, const request *r)
 
 /* ---- the node -------------------------------------------------------------------------------- */
 
-/* From here on the node's in-place outputs are what these states hold. */
+/* From here on these states hold the node's in-place outputs. */
 static void note_writes(const td_node *n)
 {
     for (int k = 0; k < n->n_out; k++) {
@@ -207,7 +209,7 @@ static td_node *find_or_append(td_graph_full *g, const request *r, const td_shap
 {
     uint64_t  hash = hash_of(r);
     td_node **bucket = &g->bucket[hash % TD_BUCKETS];
-    /* an effect happens as often as it is emitted */
+    /* effects are never merged: each emitted one happens */
     td_node  *n = r->op->flags & TD_OP_EFFECT ? NULL : find_equal(g, hash, r);
     if (n)
         return n;

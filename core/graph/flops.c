@@ -1,4 +1,4 @@
-/* flops.c - what a graph computes, counted node by node: forward and backward, dense and visible.
+/* flops.c - the FLOPs of a graph, counted node by node: forward and backward, dense and visible.
  *
  * Two questions, one way of counting. td_graph_flops describes a graph on one batch, phase by
  * phase. td_graph_cost prepares a training run, which needs the FLOPs of each batch: all but the
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "graph/internal.h"
+#include "plugin/hook.h"
 #include "tandem/ops.h"
 
 /* ---- counting -------------------------------------------------------------------------------- */
@@ -38,7 +39,7 @@ static double visible_share(shares *s, const td_node *n)
     double pairs;
     if (!has_mask(n))
         return 1;
-    /* counting pairs walks along the batch, comparing two masks does not */
+    /* counting pairs walks through the batch; comparing two masks does not */
     for (int i = 0; i < s->count; i++)
         if (td_same_mask(s->at[i].node, n))
             return s->at[i].pairs;
@@ -50,7 +51,8 @@ static double visible_share(shares *s, const td_node *n)
     return pairs;
 }
 
-/* Which outputs the roots need. With `effects`, what is written to states is needed as well. */
+/* Finds the outputs that the roots need. With `effects`, values written to states are needed as
+ * well. */
 static void find_used(const td_graph_full *g, td_tensor *const *roots, size_t n, used_outputs *used,
                       bool effects)
 {
@@ -61,7 +63,7 @@ static void find_used(const td_graph_full *g, td_tensor *const *roots, size_t n,
     }
     for (int32_t i = g->n_nodes - 1; i >= 0; i--) {
         const td_node *x = g->nodes[i];
-        /* backward along the list: readers come before what they read */
+        /* backward along the list: readers come before their inputs */
         bool           live = effects && x->kind == TD_NODE_OP && x->op->flags & TD_OP_EFFECT;
         for (int k = 0; k < x->n_out; k++)
             live |= used[i][k];
@@ -71,7 +73,7 @@ static void find_used(const td_graph_full *g, td_tensor *const *roots, size_t n,
     }
 }
 
-/* Add the node's FLOPs, or nothing if nobody needs it. `share`: of visible pairs. */
+/* Add the node's FLOPs, unless nothing needs it. `share`: of visible pairs. */
 static void add_node(const td_node *n, const bool *used, double share, td_flops *sum)
 {
     td_tensor *in[TD_MAX_INPUTS] = { NULL }, *out[TD_MAX_OUTPUTS] = { NULL };
@@ -87,7 +89,7 @@ static void add_node(const td_node *n, const bool *used, double share, td_flops 
         in[k] = n->in[k] ? &n->in[k]->t : NULL;
     /* unused outputs are NULL: an op that does not compute them counts less */
     if (n->op->flops)
-        n->op->flops(in, n->n_in, out, &n->attrs, share, &f);
+        TD_HOOK_QUICK(n->op, flops, in, n->n_in, out, &n->attrs, share, &f);
     else
         f.elementwise = (double)td_count(&n->out[0].t);
     sum->matmul += f.matmul;
@@ -144,7 +146,7 @@ void td_graph_flops(const td_graph *graph, td_tensor *const *roots, size_t n, co
 struct td_masked {
     const td_node *node;   /* one of the nodes that have the mask */
     double         scores; /* FLOPs of all of them, if every pair were visible */
-    int32_t       *room;   /* for integers that the graph computes; NULL: there are none */
+    int32_t       *room;   /* for integers that the graph computes; or NULL */
 };
 
 /* The entry of the node's mask, added if there is none yet. */
@@ -157,7 +159,8 @@ static struct td_masked *masked(td_cost *c, const td_node *n)
     return &c->masks[c->n_masks++];
 }
 
-/* Room for masks that the graph computes, taken here since a training step allocates nothing. */
+/* Space for masks that the graph computes, allocated here since a training step allocates
+ * nothing. */
 static int take_room(td_cost *c, td_error *error)
 {
     for (size_t k = 0; k < c->n_masks; k++) {

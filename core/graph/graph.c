@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "graph/internal.h"
+#include "plugin/hook.h"
 #include "tandem/ops.h"
 
 td_graph *td_graph_new(td_registry *registry, td_variables *variables,
@@ -56,9 +57,9 @@ int td_graph_error(const td_graph *graph, td_error *error)
 
 /* ---- scopes ---------------------------------------------------------------------------------- */
 
-/* The scope names parameters, the path names the place in the model. They differ in layers that
- * share weights: their caches, random streams and profiles are their own, their parameters are
- * not. */
+/* The scope names parameters, the path names the place in the model. The two differ in layers
+ * that share weights: each such layer has its own cache, random stream and profile, but not its
+ * own parameters. */
 
 static const char *joined(td_graph_full *g, const char *left, const char *right)
 {
@@ -117,24 +118,49 @@ static void mark(td_graph *graph, int begin)
     g->region = begin ? ++g->regions : 0;
 }
 
-/* ---- auxiliary losses ------------------------------------------------------------------------ */
+/* ---- auxiliary losses and logged scalars ----------------------------------------------------- */
 
-/* In order of first use, which is the order of emission: the same in every run. */
-static void aux_loss(td_graph *graph, const char *name, td_tensor *scalar, double weight)
+/* The entry of a name: every layer adds its own, and they are logged as one number. In order of first
+ * use, which is the order of emission: the same in every run. NULL after an error. */
+static td_aux *entry(td_graph *graph, const char *name, bool logged)
 {
     td_graph_full *g = td_full_of(graph);
-    td_tensor     *loss = td_scale(scalar, weight);
     size_t         k = 0;
     while (k < g->n_aux && strcmp(g->aux[k].name, name))
         k++;
     if (k == TD_AUX)
         td_graph_fail(graph,
-                      "cannot add the auxiliary loss '%s': a graph has at most %d names of them",
+                      "cannot log '%s': auxiliary losses and logged scalars of a graph can have at "
+                      "most %d names",
                       name, TD_AUX);
-    else if (k < g->n_aux) /* every layer adds its own; they are logged as one number */
-        g->aux[k].loss = td_add(g->aux[k].loss, loss);
-    else
-        g->aux[g->n_aux++] = (td_aux){ joined(g, name, ""), loss };
+    else if (k < g->n_aux && logged != (g->aux[k].logged > 0))
+        td_graph_fail(graph, "'%s' is an auxiliary loss and a logged scalar: choose another name",
+                      name);
+    else {
+        if (k == g->n_aux)
+            g->aux[g->n_aux++] = (td_aux){ .name = joined(g, name, "") };
+        return &g->aux[k];
+    }
+    return NULL;
+}
+
+static void add(td_aux *a, td_tensor *scalar)
+{
+    if (a)
+        a->loss = a->loss ? td_add(a->loss, scalar) : scalar;
+}
+
+static void aux_loss(td_graph *graph, const char *name, td_tensor *scalar, double weight)
+{
+    add(entry(graph, name, false), td_scale(scalar, weight));
+}
+
+static void log_scalar(td_graph *graph, const char *name, td_tensor *scalar)
+{
+    td_aux *a = entry(graph, name, true);
+    add(a, scalar);
+    if (a)
+        a->logged++;
 }
 
 const td_aux *td_graph_aux(const td_graph *g, size_t *count)
@@ -148,6 +174,19 @@ const td_aux *td_graph_aux(const td_graph *g, size_t *count)
 static int      phase(td_graph *g) { return td_full_of(g)->options.phase; }
 static int      real(td_graph *g) { return td_full_of(g)->options.real; }
 static uint64_t seed(td_graph *g) { return td_full_of(g)->options.dropout_seed; }
+
+/* One plugin calls another. */
+static void enter(td_graph *g, const td_plugin *p, const char *hook)
+{
+    (void)g;
+    td_hook_push(p, hook);
+}
+
+static void leave(td_graph *g)
+{
+    (void)g;
+    td_hook_pop();
+}
 
 const td_host td_graph_host = {
     .size = sizeof(td_host),
@@ -170,4 +209,7 @@ const td_host td_graph_host = {
     .real = real,
     .seed = seed,
     .carry_on = td_graph_carry_on,
+    .enter = enter,
+    .leave = leave,
+    .log_scalar = log_scalar,
 };

@@ -38,19 +38,23 @@ typedef struct td_variables td_variables;
 typedef enum td_variable_kind {
     TD_VARIABLE_PARAM, /* trained, saved, in the order of declaration */
     TD_VARIABLE_GRAD,  /* where the gradients of micro-batches are summed */
-    TD_VARIABLE_STATE  /* anything else that a run keeps: an optimizer's moments, a cache */
+    TD_VARIABLE_STATE  /* everything else that a run keeps: an optimizer's moments, a cache */
 } td_variable_kind;
 
 typedef struct td_variable {
     const char *name; /* "model.layers.0.self_attn.q_proj.weight", "<param>.m" for a state */
     int32_t     kind, rank;
-    int32_t     dtype; /* TD_I32, or TD_REAL: the real type of whoever allocates it */
+    int32_t     dtype; /* TD_I32, or TD_REAL: the real type of the device that it is allocated on */
     int64_t     dim[TD_MAX_RANK];
     td_init     init;    /* of a parameter */
     double      initial; /* of a state */
     int64_t     index;   /* in order of creation */
     int64_t     count;   /* of elements */
     void       *memory;  /* device memory once allocated */
+    size_t      bytes;   /* of `memory` */
+    bool        narrow;  /* its reals are stored in bf16 */
+    bool        copied;  /* a parameter: graphs in bf16 read a copy, which updates write too */
+    void       *copy;    /* device memory of that copy, in bf16 */
 } td_variable;
 
 td_variables *td_variables_new(void);            /* NULL: out of memory */
@@ -71,12 +75,15 @@ td_variable  *td_variables_add_state(td_variables *, const char *name, int dtype
 typedef struct td_cache td_cache; /* cache.h */
 
 typedef struct td_graph_options {
-    int      phase; /* td_phase */
-    int      real;  /* TD_F32 or TD_F64 */
-    uint64_t dropout_seed;
+    int       phase; /* td_phase */
+    int       real;  /* TD_F32 or TD_F64 */
+    /* TD_BF16: products compute and most activations are stored in bf16, by the rules of
+     * plan/precision.h; 0: all reals are `real`. The dtypes of tensors do not show it. */
+    int       narrow;
+    uint64_t  dropout_seed;
     /* layers marked by td_layer_begin are computed again in the backward pass */
-    bool     recompute;
-    /* of TD_PHASE_PREFILL and TD_PHASE_STEP, which need one; it must outlive the graph */
+    bool      recompute;
+    /* required for TD_PHASE_PREFILL and TD_PHASE_STEP; must outlive the graph */
     td_cache *cache;
 } td_graph_options;
 
@@ -86,11 +93,13 @@ void      td_graph_free(td_graph *);
 /* The first error made in building, as a failure; 0 if there is none. */
 int       td_graph_error(const td_graph *, td_error *error);
 
-/* Auxiliary losses by name: the weighted sum of all that td_aux_loss added under it. */
-enum { TD_AUX = 8 };
+/* What plugins log under a name: the weighted sum of all that td_aux_loss added, or the sum of all
+ * that td_log_scalar did. */
+enum { TD_AUX = 16 };
 typedef struct td_aux {
     const char *name;
-    td_tensor  *loss; /* scalar */
+    td_tensor  *loss;   /* scalar */
+    int         logged; /* how many scalars td_log_scalar summed; 0: it is an auxiliary loss */
 } td_aux;
 const td_aux *td_graph_aux(const td_graph *, size_t *count);
 
@@ -122,7 +131,7 @@ typedef struct td_cost {
     struct td_masked *masks;    /* scores, of which a batch's mask shows a share */
     size_t            n_masks;
 } td_cost;
-/* td_cost_free(out) is due even after an error. */
+/* Call td_cost_free(out) even after an error. */
 int    td_graph_cost(const td_graph *, td_tensor *const *roots, size_t n, td_cost *out,
                      td_error *error);
 double td_cost_of(const td_cost *, const td_batch *);

@@ -1,4 +1,4 @@
-/* internal.h - what the files of core/graph share: nodes, values and the graph itself. The planner
+/* internal.h - shared by the files of core/graph: nodes, values and the graph itself. The planner
  * (core/plan) reads it too.
  *
  *     graph.c      a graph's life, scopes, auxiliary losses, the host's table
@@ -7,7 +7,7 @@
  *     emit.c       nodes with inputs
  *     simplify.c   identities that need no node
  *     autograd.c   gradients
- *     cache.c      what generation remembers
+ *     cache.c      the tokens that generation remembers
  *     variables.c  the set of variables behind the leaves
  *     numbers.c    integers worked out on the host; mask.c: masks on a batch; flops.c: counting
  *     dump.c, describe.c  for people
@@ -32,7 +32,7 @@ typedef enum td_node_kind {
     TD_NODE_VARIABLE,
     TD_NODE_INPUT,
     TD_NODE_CONSTANT,
-    TD_NODE_ERROR /* one per graph: stands for everything that could not be built */
+    TD_NODE_ERROR /* one per graph, in place of everything that could not be built */
 } td_node_kind;
 
 struct td_node {
@@ -74,13 +74,14 @@ typedef struct td_graph_full {
     td_map          *ops, *leaves, *inputs; /* by name; leaves are those of variables */
     td_scope         scopes[TD_SCOPES];
     int              depth;
-    int32_t          region, regions; /* the current marked layer, 0: none; how many there were */
+    int32_t          region, regions; /* the current marked layer (0: none), and the number so
+                                       * far */
     bool             backward;        /* gradients are being emitted */
     bool             unique; /* never reuse or simplify a node: for recomputation and lowering */
     td_node         *bucket[TD_BUCKETS];
     td_aux           aux[TD_AUX];
     size_t           n_aux;
-    struct td_remembered *remembered; /* cache.c: what the pass keeps */
+    struct td_remembered *remembered; /* cache.c: the tensors that the pass keeps */
     struct td_carried    *carried;
 } td_graph_full;
 
@@ -102,8 +103,8 @@ td_tensor *td_graph_out_of_memory(td_graph_full *);
  * relies on ranks within TD_MAX_RANK and on counts that do not wrap. */
 int td_check_shape(const td_shape *, td_error *error);
 
-/* The variable in whose memory the value lies, be it through views or in-place ops; NULL: it has
- * memory of its own. What such a value holds is decided when its reader runs. */
+/* The variable in whose memory the value lies, perhaps through views or in-place ops; NULL: it has
+ * its own memory. Such a value is read when its reader runs. */
 td_node *td_state_of(const td_value *);
 /* Whether a state that `n` reads was written to after `n` was emitted: the same node, emitted now,
  * would compute something else. */

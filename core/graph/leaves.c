@@ -21,7 +21,7 @@ static td_node *leaf(td_graph_full *g, int kind, int dtype, const int64_t *dims,
     return n;
 }
 
-/* A name that was declared before, and is now asked for in another shape. */
+/* Reports a name that was declared before with another shape. */
 static td_tensor *refuse_other(td_graph *graph, const char *what, const char *name,
                                const td_shape *old, const td_shape *asked)
 {
@@ -31,7 +31,7 @@ static td_tensor *refuse_other(td_graph *graph, const char *what, const char *na
     td_print_dims(&now, asked->dtype, asked->rank, asked->dim);
     y = td_graph_fail(
         graph,
-        "%s '%.300s' was declared as %s and is asked for as %s: use the same dims, or another "
+        "%s '%.300s' was declared as %s and is requested as %s: use the same dims, or a different "
         "name",
         what, name, td_text_get(&was), td_text_get(&now));
     td_text_free(&was);
@@ -112,8 +112,11 @@ static td_tensor *variable(td_graph *graph, const char *name, int kind, const td
     if (g->error.code || !check_variable(graph, what, full, s))
         return &g->error_node->out[0].t;
     v = td_variables_add(g->variables, full, kind, s->dim, s->rank, init, initial);
-    if (v)
+    if (v) {
+        /* vectors, which are weights of norms and biases, are read as they are */
+        v->copied |= g->options.narrow && kind == TD_VARIABLE_PARAM && s->rank > 1;
         return td_graph_variable(graph, v);
+    }
     /* it exists with other dims, or could not be made */
     v = td_variables_find(g->variables, full);
     if (!v)
@@ -139,8 +142,7 @@ td_tensor *td_graph_state(td_graph *g, const char *name, const int64_t *dims, in
 
 /* ---- constants and inputs -------------------------------------------------------------------- */
 
-/* A search of all nodes: a graph has few constants, and each is asked for once per layer at
- * most. */
+/* Searches all nodes: a graph has few constants, and each is requested at most once per layer. */
 static td_node *find_constant(const td_graph_full *g, const td_shape *s, const double *elements,
                               size_t bytes)
 {
@@ -188,7 +190,7 @@ td_tensor *td_graph_input(td_graph *graph, const char *name, int dtype, const in
 
     if (!check_leaf(graph, "input", name, &s))
         return &g->error_node->out[0].t;
-    /* one array of the batch serves all who ask for it */
+    /* one array of the batch serves all that request it */
     if (n && td_has_dims(&n->out[0].t, s.dtype, rank, dims))
         return &n->out[0].t;
     if (n) {

@@ -1,26 +1,20 @@
 /* mask.c - the mask rule of an attention node on a batch's own integers: how many pairs of tokens
  * it shows, and which, as a picture.
  *
- * The rule is td_mask's (tandem/ops.h), and stands here a second time, on the host: FLOPs are
- * counted without a run, by lengths of runs rather than pair by pair. tests/graph/mask.c holds the
- * count against the picture for every combination of its parts.
+ * The rule is td_mask's (tandem/ops.h), written a second time for the host: FLOPs are counted
+ * without executing the graph, by lengths of runs rather than pair by pair. tests/graph/mask.c
+ * compares the count with the picture for every combination of the rule's parts.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "graph/internal.h"
+#include "graph/mask.h"
 #include "tandem/ops.h"
 
 /* ---- the rule -------------------------------------------------------------------------------- */
 
 enum { MASKS = TD_ATTEND_K_INDEX - TD_ATTEND_Q_SEGMENT + 2 };
-
-typedef struct rule {
-    const int32_t *q_segment, *k_segment, *q_input, *k_input, *q_index, *k_index;
-    const int32_t *k_length; /* of each row; NULL: all keys are there */
-    int64_t        rows, q, k, causal, window, self;
-    int32_t       *own; /* room that was taken, to be freed */
-} rule;
 
 /* The integers of the rule: those per token in the order of the op's inputs, then the lengths. */
 static const td_value *mask_input(const td_node *n, int k)
@@ -39,14 +33,14 @@ int64_t td_mask_room(const td_node *n)
     return room;
 }
 
-/* The integers of one input: the batch's own, or worked out into `room`, which is moved past them.
- * False: they are unknown. */
+/* The integers of one input: the batch's own, or computed into `room`, which is advanced. False:
+ * they are unknown. */
 static bool find_numbers(const td_value *v, const td_batch *b, int32_t **room, const int32_t **out)
 {
     const td_array *a = v && !is_computed(v) && b ? td_batch_find(b, v->node->input) : NULL;
     double          x;
     *out = NULL;
-    if (!v) /* absent: the rule does without */
+    if (!v) /* absent: the rule does not need it */
         return true;
     if (!is_computed(v)) {
         *out = a && a->dtype == TD_I32 ? a->data : NULL;
@@ -61,17 +55,18 @@ static bool find_numbers(const td_value *v, const td_batch *b, int32_t **room, c
     return true;
 }
 
-/* The node's rule on a batch; `room`: of td_mask_room integers, or NULL: taken here. False when it
- * does not follow from the batch. r->own is the caller's to free in any case. */
-static bool find_rule(const td_node *n, const td_batch *b, int32_t *room, rule *r)
+/* The node's rule on a batch. `room` has space for td_mask_room integers, or is NULL: then the
+ * space is allocated here, and the caller must free *own in any case. False if the rule does not
+ * follow from the batch. */
+static bool find_rule(const td_node *n, const td_batch *b, int32_t *room, td_mask_rule *r,
+                      int32_t **own)
 {
     const int32_t *in[MASKS];
     int64_t        wanted = td_mask_room(n);
     memset(r, 0, sizeof *r);
-    if (wanted && !room) {
-        r->own = malloc((size_t)wanted * sizeof *room);
-        room = r->own;
-    }
+    *own = NULL;
+    if (wanted && !room)
+        room = *own = malloc((size_t)wanted * sizeof *room);
     if (wanted && !room)
         return false;
     /* in the order of attend's inputs */
@@ -94,13 +89,12 @@ static bool find_rule(const td_node *n, const td_batch *b, int32_t *room, rule *
     return true;
 }
 
-static int64_t keys_of(const rule *r, int64_t row)
+static int64_t keys_of(const td_mask_rule *r, int64_t row)
 {
     return r->k_length && r->k_length[row] < r->k ? r->k_length[row] : r->k;
 }
 
-/* The rule itself, for one pair: query i and key j of a row. */
-static bool sees(const rule *r, int64_t row, int64_t i, int64_t j)
+bool td_mask_sees(const td_mask_rule *r, int64_t row, int64_t i, int64_t j)
 {
     int64_t q = row * r->q + i, k = row * r->k + j;
     int64_t qi = r->q_index ? r->q_index[q] : i, kj = r->k_index ? r->k_index[k] : j;
@@ -119,10 +113,10 @@ static bool sees(const rule *r, int64_t row, int64_t i, int64_t j)
 
 /* ---- pairs ----------------------------------------------------------------------------------- */
 
-/* In a batch as architectures arrange it, tokens of one segment stand together and their indices
+/* In a batch as architectures arrange it, tokens of one segment are adjacent and their indices
  * count up. So a row is a few runs, and the pairs of two runs are counted along the queries: a row
  * costs its length times its number of runs, not the square of its length. Rows that are arranged
- * otherwise are counted right too, in shorter runs. */
+ * otherwise are counted correctly too, in shorter runs. */
 
 /* Tokens [from, to) of one segment, whose indices are base, base + step, ..; step is 0 or 1. */
 typedef struct span {
@@ -149,7 +143,7 @@ static span run_from(const int32_t *segment, const int32_t *index, int64_t at, i
     return s;
 }
 
-/* How many keys of the run have an index in [low, high). */
+/* The number of keys of the run with an index in [low, high). */
 static int64_t keys_within(const span *k, int64_t low, int64_t high)
 {
     if (!k->step)
@@ -159,7 +153,7 @@ static int64_t keys_within(const span *k, int64_t low, int64_t high)
 
 /* Pairs of the queries and keys of two runs of one segment: each query sees keys up to itself, as
  * far as the window reaches, and an input sees the inputs ahead of it too. */
-static int64_t between(const rule *r, int64_t row, const span *q, const span *k)
+static int64_t between(const td_mask_rule *r, int64_t row, const span *q, const span *k)
 {
     const int32_t *input = r->causal && r->q_input ? r->k_input + row * r->k : NULL;
     int64_t        count = 0, ahead = 0, p = k->to;
@@ -177,7 +171,7 @@ static int64_t between(const rule *r, int64_t row, const span *q, const span *k)
     return count;
 }
 
-static int64_t by_runs(const rule *r, int64_t row)
+static int64_t by_runs(const td_mask_rule *r, int64_t row)
 {
     const int32_t *qs = r->q_segment ? r->q_segment + row * r->q : NULL,
                   *ks = r->q_segment ? r->k_segment + row * r->k : NULL,
@@ -197,12 +191,13 @@ static int64_t by_runs(const rule *r, int64_t row)
 
 double td_visible_pairs(const td_node *n, const td_batch *b, int32_t *room)
 {
-    rule    r;
-    int64_t count = 0;
-    bool    known = find_rule(n, b, room, &r) && r.rows && r.q && r.k;
+    td_mask_rule r;
+    int32_t     *own;
+    int64_t      count = 0;
+    bool         known = find_rule(n, b, room, &r, &own) && r.rows && r.q && r.k;
     for (int64_t row = 0; known && row < r.rows; row++)
         count += by_runs(&r, row);
-    free(r.own);
+    free(own);
     /* unknown: all pairs, as a kernel that cannot skip any would compute them */
     return known ? (double)count / ((double)r.rows * (double)r.q * (double)r.k) : 1;
 }
@@ -220,7 +215,7 @@ bool td_same_mask(const td_node *a, const td_node *b)
 
 /* ---- a picture ------------------------------------------------------------------------------- */
 
-/* Names the attentions of the graph, and the nearest. */
+/* Lists the attentions of the graph, and the one with the nearest name. */
 static int no_such_attention(const td_graph_full *g, const char *path, td_error *error)
 {
     td_text     names = { 0 };
@@ -242,7 +237,7 @@ static int no_such_attention(const td_graph_full *g, const char *path, td_error 
     return code;
 }
 
-/* Whether a path is `group` or lies in it: layers.10 does not lie in layers.1. */
+/* Whether a path is `group` or is inside it: layers.10 is not inside layers.1. */
 static bool is_within(const char *path, const char *group)
 {
     size_t n = strlen(group);
@@ -250,11 +245,11 @@ static bool is_within(const char *path, const char *group)
 }
 
 /* A line for each query, a character for each key. */
-static void print_rule(const rule *r, int64_t row, td_text *out)
+static void print_rule(const td_mask_rule *r, int64_t row, td_text *out)
 {
     for (int64_t q = 0; q < r->q; q++) {
         for (int64_t k = 0; k < r->k; k++)
-            td_text_append(out, sees(r, row, q, k) ? "#" : ".", 1);
+            td_text_append(out, td_mask_sees(r, row, q, k) ? "#" : ".", 1);
         td_text_append(out, "\n", 1);
     }
 }
@@ -262,9 +257,10 @@ static void print_rule(const rule *r, int64_t row, td_text *out)
 static int print_mask(const td_node *n, const td_batch *batch, int64_t row, td_text *out,
                       td_error *error)
 {
-    rule r;
-    int  code = 0;
-    if (!find_rule(n, batch, NULL, &r))
+    td_mask_rule r;
+    int32_t     *own;
+    int          code = 0;
+    if (!find_rule(n, batch, NULL, &r, &own))
         code = td_fail(error, TD_EUNSUPPORTED,
                        "cannot show the mask of '%s': the graph computes it from more than the "
                        "batch's integers",
@@ -277,7 +273,7 @@ static int print_mask(const td_node *n, const td_batch *batch, int64_t row, td_t
                       (long long)r.k);
         print_rule(&r, row, out);
     }
-    free(r.own);
+    free(own);
     return code;
 }
 

@@ -1,8 +1,8 @@
-/* node.c - nodes of a graph, and what other files ask about them.
+/* node.c - nodes of a graph, and queries about them.
  *
- * Memory of variables can change while a graph runs: an op may write to a state in place. A node
- * that reads a state, or a view of it, so depends on its place in the order. The last part of this
- * file is how merging, recomputation and the planner find out.
+ * Memory of variables can change while a graph runs: an op may write to a state in place. So the
+ * result of a node that reads a state, or a view of it, depends on its place in the order. The last
+ * part of this file is how merging, recomputation and the planner find out.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 
 size_t td_dtype_size(int dtype)
 {
-    assert(dtype >= TD_F32 && dtype <= TD_I32); /* TD_REAL was to be resolved by now */
+    assert(dtype >= TD_F32 && dtype <= TD_I32); /* TD_REAL must have been resolved by now */
     return dtype == TD_F64 ? 8 : dtype == TD_BF16 ? 2 : 4;
 }
 

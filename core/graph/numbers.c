@@ -2,8 +2,8 @@
  * host: masks whose indices the graph computes.
  *
  * FLOPs count the pairs of tokens that a mask shows, before anything has run. So the mask's
- * integers are worked out here, element by element, through the few ops that masks are made of.
- * Whatever else is in between, the answer is "unknown", never a guess.
+ * integers are worked out here, element by element, through the few ops that masks are made of. If
+ * any other op is in between, the answer is "unknown", never a guess.
  */
 #include "graph/internal.h"
 
@@ -108,8 +108,9 @@ static bool of_sum(const td_node *n, int64_t flat, int64_t at[TD_MAX_RANK], cons
     return true;
 }
 
-/* What masks are made of in practice: positions counted, shifted, joined. Each op costs a walk up
- * the graph for every element; chains are short, and a mask is worked out once per batch. */
+/* The ops that masks use in practice: positions are counted, shifted and joined. Each op costs a
+ * walk up the graph for every element; chains are short, and a mask is worked out once per
+ * batch. */
 static const struct {
     const char *op;
     element_of *element;

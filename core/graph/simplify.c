@@ -21,7 +21,7 @@ static bool is_shape(const td_tensor *t, const td_shape *s)
     return td_has_dims(t, s->dtype, s->rank, s->dim);
 }
 
-/* Of two movements in a row, the first one goes: fewer views, and one less to find a copy for. */
+/* Of two movements in a row the first is dropped: fewer views, of which each may need a copy. */
 static td_tensor *simplify_reshape(td_tensor *x, const td_shape *s)
 {
     const td_node *n = td_value_of(x)->node;
@@ -62,7 +62,7 @@ static td_tensor *simplify_permute(const td_graph_full *g, td_tensor *x, const t
     return td_permute(&n->in[0]->t, order);
 }
 
-/* The other factor, if one is all ones and the other not broadcast by it. */
+/* The other factor, if one of them is all ones and does not broadcast the other. */
 static td_tensor *simplify_mul(td_tensor *x, td_tensor *y, const td_shape *s)
 {
     if (is_full(y, 1) && is_shape(x, s))

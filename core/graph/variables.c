@@ -1,4 +1,4 @@
-/* variables.c - what outlives a graph: parameters, gradients and states.
+/* variables.c - parameters, gradients and states, which outlive a graph.
  *
  * The set is shared by all graphs of a model: each declares what it uses, by name, and the first
  * declaration makes the variable. Pointers to variables stay valid as long as the set.

@@ -21,8 +21,8 @@ struct td_safetensors {
     td_map        *by_name;
 };
 
-/* In the order of td_stored_type. The format has more (I8, F8_E4M3, ..), which nothing here
- * reads. */
+/* In the order of td_stored_type. The format has more (F8_E4M3, ..): a file may contain them, as
+ * long as nobody asks for their numbers. */
 static const struct {
     const char *name;
     size_t      width;
@@ -31,6 +31,9 @@ static const struct {
     [TD_STORED_I32] = { "I32", 4 },   [TD_STORED_I64] = { "I64", 8 },
     [TD_STORED_BF16] = { "BF16", 2 }, [TD_STORED_F16] = { "F16", 2 },
     [TD_STORED_U8] = { "U8", 1 },     [TD_STORED_BOOL] = { "BOOL", 1 },
+    [TD_STORED_I8] = { "I8", 1 },     [TD_STORED_I16] = { "I16", 2 },
+    [TD_STORED_U16] = { "U16", 2 },   [TD_STORED_U32] = { "U32", 4 },
+    [TD_STORED_U64] = { "U64", 8 },
 };
 
 size_t td_stored_width(int type)
@@ -72,13 +75,13 @@ static int read_shape(const json_t *shape, td_stored *t, td_error *error)
                        "tensor '%s': 'shape' must be a list of at most %d integers", t->name,
                        TD_STORED_MAX_RANK);
     /* Sizes are multiplied in bytes from the start, so that one overflow check covers them all. */
-    int64_t bytes = (int64_t)types[t->type].width;
+    int64_t bytes = t->type == TD_STORED_OTHER ? 1 : (int64_t)types[t->type].width;
     t->rank = (int)rank;
     for (size_t i = 0; i < rank; i++) {
         const json_t *d = json_array_get(shape, i);
         if (!json_is_integer(d) || json_integer_value(d) < 0)
             return td_fail(error, TD_EFORMAT,
-                           "tensor '%s': dimension %zu must be an integer from 0 up", t->name, i);
+                           "tensor '%s': dimension %zu must be an integer, 0 or more", t->name, i);
         t->dim[i] = json_integer_value(d);
         if (__builtin_mul_overflow(bytes, t->dim[i], &bytes))
             return td_fail(error, TD_EFORMAT,
@@ -104,6 +107,8 @@ static int read_offsets(const json_t *offsets, td_stored *t, const unsigned char
                        t->name, (long long)begin, (long long)end, room);
     /* Shape and offsets say the same thing twice; if they differ, the numbers could be a
      * neighbour's. */
+    if (t->type == TD_STORED_OTHER) /* of unknown width: only the offsets say it */
+        t->size = (size_t)(end - begin);
     if ((size_t)(end - begin) != t->size)
         return td_fail(error, TD_EFORMAT,
                        "tensor '%s': its shape needs %zu bytes, but its offsets span %lld", t->name,
@@ -119,11 +124,11 @@ static int read_tensor(const char *name, const json_t *entry, td_stored *t,
     const char *type = json_string_value(json_object_get(entry, "dtype"));
     t->name = name;
     t->type = find_type(type); /* before the shape, which is measured with its width */
+    t->dtype = type;
+    if (!type)
+        return td_fail(error, TD_EFORMAT, "tensor '%s' has no dtype", name);
     if (t->type < 0)
-        return td_fail(error, TD_EFORMAT,
-                       "tensor '%s': dtype '%s' is not supported (F32 F64 I32 I64 BF16 F16 U8 "
-                       "BOOL are)",
-                       name, type ? type : "(none)");
+        t->type = TD_STORED_OTHER;
     int code = read_shape(json_object_get(entry, "shape"), t, error);
     return code ? code : read_offsets(json_object_get(entry, "data_offsets"), t, data, room, error);
 }
@@ -134,12 +139,12 @@ static int by_data(const void *a, const void *b)
     const td_stored *x = a, *y = b;
     if (x->data != y->data)
         return (const char *)x->data < (const char *)y->data ? -1 : 1;
-    /* empty tensors share the address of what follows them: before it, they overlap nothing */
+    /* empty tensors share the address of the next tensor; sorted before it, they overlap nothing */
     return x->size < y->size ? -1 : x->size > y->size;
 }
 
-/* The format allows no holes and nothing behind the last tensor. Without overlaps, equal sums say
- * just that. */
+/* The format allows no gaps, and nothing after the last tensor. As nothing overlaps, it is enough
+ * to compare the sums. */
 static int check_cover(const td_safetensors *s, size_t room, td_error *error)
 {
     size_t used = 0;
@@ -177,7 +182,7 @@ static int read_tensors(td_safetensors *s, const unsigned char *data, size_t roo
                        json_object_size(s->header));
     json_object_foreach(s->header, name, entry)
     {
-        if (!strcmp(name, "__metadata__")) /* texts, no tensor */
+        if (!strcmp(name, "__metadata__")) /* text values, not a tensor */
             continue;
         int code = read_tensor(name, entry, &s->tensors[s->count], data, room, error);
         if (code)
@@ -221,7 +226,31 @@ static int read_header(td_safetensors *s, td_error *error)
     return read_tensors(s, s->map.data + 8 + length, s->map.size - 8 - (size_t)length, error);
 }
 
-/* Everything is checked here, so that what is returned can be used without further ado. */
+/* Hints for files that are often named by mistake; NULL for all others. */
+static const char *what_instead(const td_mapped_file *m, const char *path)
+{
+    static const struct {
+        const char *begins, *is;
+    } known[] = {
+        { "version https://git-lfs",
+          "it is a pointer of git-LFS, not the file itself: fetch it with "
+          "'git lfs pull'" },
+        { "PK\3\4", "it is a file of PyTorch (.bin, .pt): save it as safetensors" },
+        { "\x80\x02", "it is a file of PyTorch (.bin, .pt): save it as safetensors" },
+        { "GGUF", "it is a file of llama.cpp (GGUF): get the safetensors it was made from" },
+    };
+    static const char index[] = ".index.json";
+    size_t            n = strlen(path);
+    if (n > sizeof index && !strcmp(path + n - sizeof index + 1, index))
+        return "it is the index of a model in several files: merge them into one safetensors file";
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+        if (m->size >= strlen(known[k].begins) &&
+            !memcmp(m->data, known[k].begins, strlen(known[k].begins)))
+            return known[k].is;
+    return NULL;
+}
+
+/* Everything is checked here, so that the result can be used without further checks. */
 td_safetensors *td_safetensors_open(const char *path, td_error *error)
 {
     td_safetensors *s = calloc(1, sizeof *s);
@@ -233,10 +262,12 @@ td_safetensors *td_safetensors_open(const char *path, td_error *error)
     }
     if (td_file_map(&s->map, path, error) == 0) {
         /* below, messages name tensors; the path is put before them here, once */
-        int code = read_header(s, &why);
+        int         code = read_header(s, &why);
+        const char *instead = code ? what_instead(&s->map, path) : NULL;
         if (!code)
             return s;
-        td_fail(error, code, "cannot read '%s' as safetensors: %.1900s", path, why.text);
+        td_fail(error, code, "cannot read '%s' as safetensors: %.1900s", path,
+                instead ? instead : why.text);
     }
     td_safetensors_close(s);
     return NULL;
@@ -265,7 +296,8 @@ const td_stored *td_safetensors_find(const td_safetensors *s, const char *name)
     return td_map_get(s->by_name, name);
 }
 
-/* jansson's getters take NULL and return it: without metadata, or without the key, so does this. */
+/* jansson's getters take NULL and return it: so this returns NULL without metadata or without
+ * the key. */
 const char *td_safetensors_metadata(const td_safetensors *s, const char *key)
 {
     return json_string_value(json_object_get(json_object_get(s->header, "__metadata__"), key));
@@ -304,7 +336,7 @@ static double from_f16(uint16_t bits)
         v_;                          \
     }))
 
-/* Element i as a double: exact for all types, except I64 beyond 2^53. */
+/* Element i as a double: exact for all types, except I64 and U64 beyond 2^53. */
 static double element(const td_stored *t, int64_t i)
 {
     assert(t->type >= 0 && t->type < TD_STORED_TYPES);
@@ -322,6 +354,16 @@ static double element(const td_stored *t, int64_t i)
         return from_bf16(LOAD(uint16_t, p));
     case TD_STORED_F16:
         return from_f16(LOAD(uint16_t, p));
+    case TD_STORED_I8:
+        return (signed char)*p;
+    case TD_STORED_I16:
+        return LOAD(int16_t, p);
+    case TD_STORED_U16:
+        return LOAD(uint16_t, p);
+    case TD_STORED_U32:
+        return LOAD(uint32_t, p);
+    case TD_STORED_U64:
+        return (double)LOAD(uint64_t, p);
     default: /* U8, BOOL */
         return *p;
     }
@@ -330,13 +372,19 @@ static double element(const td_stored *t, int64_t i)
 /* The caller's buffer has `count` elements, whatever the file says. */
 static int check_count(const td_stored *t, int64_t count, td_error *error)
 {
+    if (t->type == TD_STORED_OTHER)
+        return td_fail(error, TD_EFORMAT,
+                       "tensor '%s': numbers of dtype '%s' cannot be read: convert it to F32, F16 "
+                       "or BF16",
+                       t->name, t->dtype);
     if (td_stored_count(t) == count)
         return 0;
     return td_fail(error, TD_EFORMAT, "tensor '%s' has %lld elements; expected %lld", t->name,
                    (long long)td_stored_count(t), (long long)count);
 }
 
-/* Counters and masks are stored beside weights: whoever loads weights must not take those. */
+/* Counters and masks are stored along with weights: a loader of weights must not pick those up
+ * by mistake. */
 bool td_stored_is_real(const td_stored *t)
 {
     return t->type == TD_STORED_F32 || t->type == TD_STORED_F64 || t->type == TD_STORED_F16 ||
@@ -371,7 +419,7 @@ int td_stored_ints(const td_stored *t, int32_t *out, int64_t count, td_error *er
     int code = check_count(t, count, error);
     for (int64_t i = 0; !code && i < count; i++) {
         double x = element(t, i);
-        /* I64 beyond 2^53 is rounded here, and refused all the same; the ! also catches NaN */
+        /* 64 bits beyond 2^53 are rounded here, but still refused; the ! also catches NaN */
         if (!(x >= INT32_MIN && x <= INT32_MAX) || x != floor(x))
             return td_fail(error, TD_EFORMAT,
                            "tensor '%s': element %lld is %g, not a 32-bit integer", t->name,

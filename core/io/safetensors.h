@@ -29,19 +29,26 @@ typedef enum td_stored_type {
     TD_STORED_F16,
     TD_STORED_U8,
     TD_STORED_BOOL,
-    TD_STORED_TYPES
+    TD_STORED_I8,
+    TD_STORED_I16,
+    TD_STORED_U16,
+    TD_STORED_U32,
+    TD_STORED_U64,
+    TD_STORED_TYPES,
+    TD_STORED_OTHER = TD_STORED_TYPES /* when reading: its numbers cannot be converted */
 } td_stored_type;
 
 enum { TD_STORED_MAX_RANK = 8 };
 
 /* One tensor. When reading, `name` and `data` belong to the open file, and `data` may have any
- * alignment: use td_stored_floats and its like, or memcpy. */
+ * alignment: use td_stored_floats and its variants, or memcpy. */
 typedef struct td_stored {
     const char *name;
     int         type, rank; /* td_stored_type; rank 0 is a scalar */
     int64_t     dim[TD_STORED_MAX_RANK];
-    const void *data; /* row-major */
-    size_t      size; /* bytes of data; the writer computes it */
+    const void *data;  /* row-major */
+    size_t      size;  /* bytes of data; the writer computes it */
+    const char *dtype; /* when reading: the type's name in the file */
     /* Writing, instead of `data`: copy `size` bytes from `offset` on to `out`. For tensors that
      * live on a device or are too large to copy as a whole. 0, or a negative code with `error`. */
     int (*stream)(void *arg, size_t offset, size_t size, void *out, td_error *error);
@@ -74,7 +81,7 @@ int64_t     td_stored_count(const td_stored *);
 bool        td_stored_is_real(const td_stored *);
 
 /* Copy all elements, converted. TD_EFORMAT unless there are `count` of them; td_stored_ints also
- * refuses what is not a 32-bit integer. */
+ * refuses values that are not 32-bit integers. */
 int td_stored_floats(const td_stored *, float *out, int64_t count, td_error *error);
 int td_stored_doubles(const td_stored *, double *out, int64_t count, td_error *error);
 int td_stored_ints(const td_stored *, int32_t *out, int64_t count, td_error *error);

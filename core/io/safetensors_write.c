@@ -8,8 +8,8 @@
 #include "base/file.h"
 #include "io/safetensors.h"
 
-/* Bytes of a streamed tensor in memory at a time: large enough for the disk, small beside a
- * model. */
+/* Bytes of a streamed tensor in memory at a time: large enough for the disk, small compared with
+ * a model. */
 #define PIECE ((size_t)1 << 20)
 
 /* From the shape: `size` of a tensor to be written need not be set. */
@@ -38,7 +38,7 @@ static json_t *metadata_object(const char *const *metadata)
     return object;
 }
 
-/* Refuse to write what could not be read again. */
+/* Refuse to write a tensor that could not be read again. */
 static int check_tensor(const td_stored *t, const json_t *header, td_error *error)
 {
     if (!td_stored_width(t->type))

@@ -3,8 +3,8 @@
  *
  * The loss splits a record into given and predicted tokens (an example); the architecture arranges
  * examples as the arrays that its graph reads. Lengths are rounded up to buckets, so that few
- * shapes occur and each is planned once. A length is rounded by the batch's own examples alone:
- * what a step reads does not depend on what came before it.
+ * shapes occur and each is planned once. A length is rounded by the batch's own examples alone: the
+ * input of a step does not depend on earlier steps.
  */
 #ifndef TD_MODEL_ARRANGE_H
 #define TD_MODEL_ARRANGE_H
@@ -25,12 +25,20 @@ typedef struct td_arrange_spec {
     int64_t        bucket; /* lengths are rounded up to a multiple */
     bool           pack;   /* several examples in one row */
     uint64_t       seed;   /* of the loss's random numbers */
+    td_pair        pair;   /* the largest pair; zeros: records are running text */
 } td_arrange_spec;
+
+/* The largest pair of a data source; zeros if it has none or there is no data. */
+td_pair   td_arrange_pair(const td_part *data);
+/* The largest example: for running text of `length` tokens the loss determines it, for pairs the
+ * data. */
+td_bounds td_arrange_bounds(const td_part *loss, td_pair, int64_t length);
 
 /* The largest shapes that a micro-batch can have, for planning; the arrays hold zeros. */
 int td_arrange_shape(const td_arrange_spec *, td_batch *out, td_error *error);
 
-/* The shapes of `rows` examples with so many given and predicted tokens; the arrays hold zeros. */
+/* The shapes of `rows` examples with these numbers of given and predicted tokens; the arrays
+ * hold zeros. */
 int td_arrange_shape_of(const td_arrange_spec *, int64_t rows, int64_t given, int64_t predicted,
                         td_batch *out, td_error *error);
 
@@ -54,7 +62,7 @@ int td_arrange_examples(const td_arrange_spec *, const td_example *, int64_t cou
 
 /* The longest row that training can have. */
 td_extent td_arrange_limit(const td_arrange_spec *);
-/* How much of a row one example takes. */
+/* The part of a row that one example takes. */
 td_extent td_arrange_extent(const td_arrange_spec *, const td_example *);
 /* `n` rounded up to a multiple of `to` (0: not rounded), at most `most`. */
 int64_t   td_arrange_rounded(int64_t n, int64_t to, int64_t most);

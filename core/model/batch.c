@@ -15,7 +15,7 @@ typedef struct buffers {
     size_t room[ARRAYS];
 } buffers;
 
-/* False: negative, or more than can be counted. */
+/* Returns false if a dim is negative or the count overflows. */
 static bool bytes_of(int rank, const int64_t *dims, size_t *bytes)
 {
     *bytes = WIDTH;
@@ -25,7 +25,7 @@ static bool bytes_of(int rank, const int64_t *dims, size_t *bytes)
     return true;
 }
 
-/* At least one element, so that an array of none has an address, too. */
+/* At least one element, so that an empty array has an address as well. */
 static void *reserve(buffers *memory, int32_t k, size_t bytes)
 {
     void *larger;
@@ -114,7 +114,7 @@ static int check_ids(const td_array *a, const float *weights, int64_t vocab, td_
     return 0;
 }
 
-/* What every loss reads: a label and a weight for each predicted position. */
+/* The arrays that every loss reads: a label and a weight for each predicted position. */
 static bool is_pair(const td_array *labels, const td_array *weights)
 {
     return labels && weights && labels->dtype == TD_I32 && weights->dtype == TD_F32 &&

@@ -7,8 +7,8 @@
 /* NULL without memory. */
 td_batch *td_batch_new(void);
 void      td_batch_free(td_batch *);
-/* Drop the arrays; their memory is reused by the next ones, so a feed in its stride allocates
- * nothing. */
+/* Drop the arrays; their memory is reused by the next ones, so a feed allocates nothing once it is
+ * running. */
 void      td_batch_clear(td_batch *);
 
 /* Check a batch that does not come from our own plugins: ids lie in [0, vocab), and labels where
@@ -18,15 +18,15 @@ int td_batch_check(const td_batch *, int64_t vocab, td_error *error);
 
 /* The sum of loss_weights: the divisor of the loss. */
 double  td_batch_weight(const td_batch *);
-/* Real tokens, without padding: those with a weight, and all that are read (non-zero segments). */
+/* Real tokens, without padding: those with a weight, and all those read (non-zero segments). */
 int64_t td_batch_targets(const td_batch *);
 int64_t td_batch_tokens(const td_batch *);
 
 /* Bytes of its arrays. */
 size_t td_batch_bytes(const td_batch *);
 
-/* Names and shapes as text, the key of the plans that were made for them. What does not fit in
- * `size` is cut off. */
+/* Names and shapes as text, the key of the plans made for them. Text that does not fit in `size`
+ * is cut off. */
 void td_batch_key(const td_batch *, char *out, size_t size);
 
 #endif

@@ -1,20 +1,21 @@
 /* checkpoint.c - saving, loading, checking and pruning checkpoints.
  *
- * A crash, a full disk or a kill at any moment must leave a checkpoint that is whole. So one is
- * written under a name of its own, synced, and renamed over the old one; hashes.txt, written last,
- * detects everything else that can happen to files.
+ * A crash, a full disk or a kill at any moment must leave a checkpoint that is whole. So it is
+ * written under a temporary name, synced, and renamed over the old one; hashes.txt, written last,
+ * detects any other damage to the files.
  */
 #include "model/checkpoint.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "io/safetensors.h"
+#include "model/state.h"
+#include "plugin/hook.h"
 
 /* ---- tensors --------------------------------------------------------------------------------- */
 
@@ -27,16 +28,11 @@ typedef struct source {
  * of its size. */
 static int stream(void *arg, size_t offset, size_t size, void *out, td_error *error)
 {
-    const source     *s = arg;
-    const td_backend *b = s->device->backend;
-    const char       *from = (const char *)s->variable->memory + offset;
-    if (!b->download) {
-        memcpy(out, from, size);
-        return 0;
-    }
-    if (b->download(s->device->state, out, from, size))
+    const source *s = arg;
+    const char   *from = (const char *)s->variable->memory + offset;
+    if (td_device_read(s->device, out, from, size))
         return td_fail(error, TD_EIO, "backend '%s' cannot read '%s' from its memory",
-                       b->plugin.name, s->variable->name);
+                       s->device->backend->plugin.name, s->variable->name);
     return 0;
 }
 
@@ -47,8 +43,8 @@ static void describe(td_stored *t, source *s, const td_variable *x, const td_dev
                       .rank = x->rank,
                       .stream = stream,
                       .arg = s,
-                      /* as exact as the backend computes: a resumed run must not be rounded */
-                      .type = device->backend->real == TD_F64 ? TD_STORED_F64 : TD_STORED_F32 };
+                      /* in the backend's own precision: a resumed run must not be rounded */
+                      .type = td_device_real(device) == TD_F64 ? TD_STORED_F64 : TD_STORED_F32 };
     memcpy(t->dim, x->dim, sizeof x->dim);
 }
 
@@ -98,9 +94,25 @@ static int check_tensor(const td_variable *x, const td_stored *t, const char *pa
                        x->name, found, expected);
     if (!td_stored_is_real(t))
         return td_fail(error, TD_EFORMAT,
-                       "'%s': tensor '%s' contains integers; parameters are F32, F64, F16 or BF16",
-                       path, x->name);
+                       "'%s': tensor '%s' is of type %s; parameters are F32, F64, F16 or BF16",
+                       path, x->name, t->dtype);
     return 0;
+}
+
+/* Doubles that a backend computes in: by way of floats they would be rounded. */
+static int load_doubles(td_variable *x, const td_stored *t, const char *path,
+                        const td_device *device, td_error *error)
+{
+    double *values = malloc((size_t)x->count * sizeof *values + 1);
+    int     code;
+    if (!values)
+        return td_fail(error, TD_ENOMEM, "out of memory while reading '%s' from '%s'", x->name,
+                       path);
+    code = td_stored_doubles(t, values, x->count, error);
+    if (!code)
+        code = td_variable_write(x, device, TD_F64, 0, x->count, values, error);
+    free(values);
+    return code;
 }
 
 static int load_one(td_variable *x, const td_stored *t, const char *path, const td_device *device,
@@ -110,39 +122,80 @@ static int load_one(td_variable *x, const td_stored *t, const char *path, const 
     int    code = check_tensor(x, t, path, error);
     if (code)
         return code;
-    /* doubles go straight into memory that we can write: by way of floats they would be rounded */
-    if (device->backend->real == TD_F64 && t->type == TD_STORED_F64 && !device->backend->upload)
-        return td_stored_doubles(t, x->memory, x->count, error);
+    if (td_device_real(device) == TD_F64 && t->type == TD_STORED_F64)
+        return load_doubles(x, t, path, device, error);
     values = malloc((size_t)x->count * sizeof *values + 1);
     if (!values)
         return td_fail(error, TD_ENOMEM, "out of memory while reading '%s' from '%s'", x->name,
                        path);
     code = td_stored_floats(t, values, x->count, error);
     if (!code)
-        code = td_variable_set(x, device, device->backend->real, values, error);
+        code = td_variable_set(x, device, td_device_real(device), values, error);
     free(values);
     return code;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && !strcmp(text + n - m, end);
+}
+
+/* A parameter of the model with the same bytes: tied parameters are often stored under both names.
+ * NULL: there is none. */
+static const char *copy_of(const td_stored *t, const td_safetensors *file, td_variables *v)
+{
+    for (size_t i = 0; i < td_variables_count(v); i++) {
+        const td_variable *x = td_variables_at(v, i);
+        const td_stored   *other = x->kind == TD_VARIABLE_PARAM ? td_safetensors_find(file, x->name)
+                                                                : NULL;
+        if (other && other->type == t->type && other->size == t->size &&
+            !memcmp(other->data, t->data, t->size))
+            return x->name;
+    }
+    return NULL;
+}
+
+/* Why a tensor that the model does not have can be left out; false: it may matter. */
+static bool is_idle(const td_stored *t, const td_safetensors *file, td_variables *v, char why[200])
+{
+    const char *copy;
+    if (!t->size)
+        snprintf(why, 200, "it is empty");
+    else if (t->type != TD_STORED_OTHER && !td_stored_is_real(t))
+        snprintf(why, 200, "its %s are no parameters", t->dtype);
+    else if (ends_with(t->name, ".inv_freq"))
+        snprintf(why, 200, "the config says what rotary frequencies are");
+    else if ((copy = copy_of(t, file, v)) != NULL)
+        snprintf(why, 200, "it is a copy of '%.150s'", copy);
+    else
+        return false;
+    return true;
+}
+
 /* A tensor that the model does not have is refused: a file of another model with the same names
- * must not load in part. */
+ * must not load in part. `notes` lists tensors that are skipped instead; NULL: none are. */
 static int check_surplus(const td_safetensors *file, td_variables *v, int kind, const char *path,
-                         td_error *error)
+                         td_text *notes, td_error *error)
 {
     for (size_t i = 0; i < td_safetensors_count(file); i++) {
         const td_stored   *t = td_safetensors_at(file, i);
         const td_variable *x = td_variables_find(v, t->name);
-        if (!x || x->kind != kind)
+        char               why[200];
+        if (x && x->kind == kind)
+            continue;
+        if (!notes || !is_idle(t, file, v, why))
             return td_fail(error, TD_ECONFIG,
                            "'%s' has a tensor '%s', which this config's model does not have", path,
                            t->name);
+        td_text_print(notes, "%s'%s' (%s)", notes->size ? ", " : "", t->name, why);
     }
     return 0;
 }
 
-/* All variables of a kind, and only these. */
+/* All variables of a kind, and only these. `device` NULL: only check that they could be loaded. */
 static int load_kind(const char *path, td_variables *v, const td_device *device, int kind,
-                     td_error *error)
+                     td_text *notes, td_error *error)
 {
     td_safetensors *file = td_safetensors_open(path, error);
     int             code = 0;
@@ -155,17 +208,26 @@ static int load_kind(const char *path, td_variables *v, const td_device *device,
             code = td_fail(error, TD_ECONFIG,
                            "'%s' has no tensor '%s', which this config's model has", path, x->name);
         else if (t)
-            code = load_one(x, t, path, device, error);
+            code = device ? load_one(x, t, path, device, error) : check_tensor(x, t, path, error);
     }
     if (!code)
-        code = check_surplus(file, v, kind, path, error);
+        code = check_surplus(file, v, kind, path, notes, error);
     td_safetensors_close(file);
     return code;
 }
 
-int td_weights_load(const char *path, td_variables *v, const td_device *device, td_error *error)
+int td_weights_load(const char *path, td_variables *v, const td_device *device, td_text *notes,
+                    td_error *error)
 {
-    return load_kind(path, v, device, TD_VARIABLE_PARAM, error);
+    return load_kind(path, v, device, TD_VARIABLE_PARAM, notes, error);
+}
+
+int td_weights_check(const char *path, td_variables *v, td_error *error)
+{
+    td_text left_out = { 0 }; /* is reported when the file is loaded */
+    int     code = load_kind(path, v, NULL, TD_VARIABLE_PARAM, &left_out, error);
+    td_text_free(&left_out);
+    return code;
 }
 
 int td_weights_save(const char *path, td_variables *v, const td_device *device, td_error *error)
@@ -173,96 +235,16 @@ int td_weights_save(const char *path, td_variables *v, const td_device *device, 
     return save_kind(path, v, device, TD_VARIABLE_PARAM, error);
 }
 
-/* ---- state.json ------------------------------------------------------------------------------ */
-
-enum { STATE_VERSION = 2 };
-
-/* `about` is kept as the JSON that it is, so that people can read the file. */
-static int save_state(const char *path, const td_progress *p, const char *about, td_error *error)
-{
-    json_t *rest = about ? json_loads(about, 0, NULL) : NULL;
-    json_t *j = json_pack("{s:i, s:I, s:I, s:f, s:f, s:f, s:o, s:f, s:I, s:I, s:f, s:I, s:I, s:o}",
-                          "version", STATE_VERSION, "step", (json_int_t)p->step, "record",
-                          (json_int_t)p->record, "tokens", p->tokens, "targets", p->targets,
-                          "flops", p->flops, "cross_entropy",
-                          isfinite(p->cross_entropy) ? json_real(p->cross_entropy) : json_null(),
-                          "best", p->best, "best_step", (json_int_t)p->best_step, "evaluated",
-                          (json_int_t)p->evaluated, "norm_average", p->norm_average, "skipped",
-                          (json_int_t)p->skipped, "refused", (json_int_t)p->refused, "about",
-                          rest ? rest : json_object());
-    /* 17 digits bring every double back bit by bit */
-    char   *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
-    int     code = text ? td_file_write(path, text, strlen(text), error)
-                        : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
-    free(text);
-    json_decref(j);
-    return code;
-}
-
-/* NULL with `error`. */
-static json_t *read_state(const char *path, td_error *error)
-{
-    char         file[4096];
-    size_t       size;
-    json_error_t e;
-    json_t      *j;
-    char        *text;
-
-    snprintf(file, sizeof file, "%s/state.json", path);
-    text = td_file_read(file, &size, error);
-    if (!text)
-        return NULL;
-    j = json_loadb(text, size, JSON_REJECT_DUPLICATES, &e);
-    free(text);
-    /* another version may mean other things by the same fields */
-    if (json_is_object(j) && json_integer_value(json_object_get(j, "version")) == STATE_VERSION)
-        return j;
-    td_fail(error, TD_EFORMAT, "'%s' is damaged or was written by another version: %s", file,
-            j ? "its \"version\" is not the one that this tandem reads" : e.text);
-    json_decref(j);
-    return NULL;
-}
-
-static int load_state(const char *path, td_progress *p, td_error *error)
-{
-    json_t    *j = read_state(path, error);
-    json_int_t step, record, best_step, evaluated, skipped, refused;
-    json_t    *loss;
-    int        bad;
-    if (!j)
-        return td_failed(error, TD_EFORMAT);
-    bad = json_unpack(j, "{s:I, s:I, s:F, s:F, s:F, s:o, s:F, s:I, s:I, s:F, s:I, s:I}", "step",
-                      &step, "record", &record, "tokens", &p->tokens, "targets", &p->targets,
-                      "flops", &p->flops, "cross_entropy", &loss, "best", &p->best, "best_step",
-                      &best_step, "evaluated", &evaluated, "norm_average", &p->norm_average,
-                      "skipped", &skipped, "refused", &refused);
-    if (!bad) /* null: JSON has no NaN, which a diverged run may be saved with */
-        p->cross_entropy = json_is_number(loss) ? json_number_value(loss) : (double)NAN;
-    json_decref(j);
-    if (bad || step < 0 || record < 0)
-        return td_fail(error, TD_EFORMAT,
-                       "'%s/state.json' is damaged: a field is missing or negative", path);
-    p->step = step;
-    p->record = (uint64_t)record;
-    p->best_step = best_step;
-    p->evaluated = evaluated;
-    p->skipped = skipped;
-    p->refused = refused;
-    return 0;
-}
-
-char *td_checkpoint_about(const char *path, td_error *error)
-{
-    json_t *j = read_state(path, error);
-    char   *text = j ? json_dumps(json_object_get(j, "about"), JSON_INDENT(2)) : NULL;
-    json_decref(j);
-    return text;
-}
-
 /* ---- hashes ---------------------------------------------------------------------------------- */
 
 static const char *const parts[] = { "model.safetensors", "optimizer.safetensors", "state.json" };
 enum { PARTS = sizeof parts / sizeof *parts };
+
+static const char *name_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
 
 static int hash_of(const char *path, const char *part, char hex[33], td_error *error)
 {
@@ -306,8 +288,8 @@ static int compare_hashes(const char *path, const char *found, size_t size, td_e
                                   "'%s/hashes.txt' is damaged: it has surplus lines", path);
 }
 
-/* Finds corruption that the formats cannot show: a parameter with a flipped bit is a number like
- * any other. */
+/* Finds corruption that the formats cannot detect: a parameter with a flipped bit is still a
+ * number. */
 int td_checkpoint_check(const char *path, td_error *error)
 {
     char   file[4096], *found;
@@ -326,6 +308,43 @@ int td_checkpoint_check(const char *path, td_error *error)
     return code;
 }
 
+/* `found`: hashes.txt. */
+static int check_part(const char *path, const char *part, const char *found, td_error *error)
+{
+    char        hex[33], line[80];
+    const char *at;
+    if (hash_of(path, part, hex, error))
+        return TD_EIO;
+    snprintf(line, sizeof line, "%s  %s\n", hex, part);
+    at = strstr(found, line);
+    return at && (at == found || at[-1] == '\n')
+               ? 0
+               : td_fail(error, TD_EFORMAT,
+                         "'%s/%s' is damaged, or hashes.txt beside it is: its hash is %s, which is "
+                         "not the one saved",
+                         path, part, hex);
+}
+
+int td_checkpoint_check_file(const char *file, td_error *error)
+{
+    char  *target = realpath(file, NULL), *directory = td_path_directory(target ? target : file);
+    char  *hashes = directory ? td_path_join(directory, "hashes.txt") : NULL, *found = NULL;
+    size_t part = 0;
+    int    code = hashes ? 0 : td_fail(error, TD_ENOMEM, "out of memory while checking '%s'", file);
+    while (!code && part < PARTS && strcmp(name_of(target ? target : file), parts[part]))
+        part++;
+    /* a file of its own, or under a name that nothing was written under */
+    if (!code && part < PARTS && td_file_exists(hashes)) {
+        found = td_file_read(hashes, NULL, error);
+        code = found ? check_part(directory, parts[part], found, error) : TD_EIO;
+    }
+    free(found);
+    free(hashes);
+    free(directory);
+    free(target);
+    return code;
+}
+
 /* ---- directories ----------------------------------------------------------------------------- */
 
 /* The hashes come last: a directory with hashes.txt has everything. */
@@ -340,7 +359,7 @@ static int write_all(const char *path, td_variables *v, const td_device *device,
     if (save_kind(file, v, device, TD_VARIABLE_STATE, error))
         return TD_EIO;
     snprintf(file, sizeof file, "%s/state.json", path);
-    return save_state(file, p, about, error) ? TD_EIO : save_hashes(path, error);
+    return td_state_save(file, p, about, error) ? TD_EIO : save_hashes(path, error);
 }
 
 int td_checkpoint_save(const char *directory, td_variables *v, const td_device *device,
@@ -349,12 +368,16 @@ int td_checkpoint_save(const char *directory, td_variables *v, const td_device *
     char temporary[4000], path[4000]; /* names in them take 96 bytes more: see `file` above */
     int  length = snprintf(temporary, sizeof temporary, "%s/.step-%08" PRId64 ".tmp", directory,
                            p->step);
-    if (length < 0 || (size_t)length >= sizeof temporary)
+    if (length < 0 || (size_t)length >= sizeof temporary - 24) /* room for a process number */
         return td_fail(error, TD_ECONFIG,
                        "cannot save under '%.200s..': the path is longer than %zu bytes", directory,
                        sizeof path);
     snprintf(path, sizeof path, "%s/step-%08" PRId64, directory, p->step);
-    /* one may be left from a crash */
+    /* One may be left from a crash. If something still has a file of it open, NFS keeps the directory
+     * until then: another name does as well. */
+    if (td_remove_tree(temporary, NULL))
+        snprintf(temporary, sizeof temporary, "%s/.step-%08" PRId64 ".%ld.tmp", directory, p->step,
+                 (long)getpid());
     if (td_remove_tree(temporary, error) || td_make_directories(temporary, error))
         return TD_EIO;
     if (write_all(temporary, v, device, p, about, error) || td_sync_directory(temporary, error)) {
@@ -373,27 +396,21 @@ static int64_t step_of(const char *name)
     return sscanf(name, "step-%" SCNd64 "%n", &step, &used) == 1 && !name[used] ? step : -1;
 }
 
-static const char *name_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 int td_checkpoint_load(const char *path, td_variables *v, const td_device *device, td_progress *p,
                        td_error *error)
 {
     char file[4096];
     /* all files are checked before the first variable changes */
-    if (td_checkpoint_check(path, error) || load_state(path, p, error))
+    if (td_checkpoint_check(path, error) || td_checkpoint_progress(path, p, error))
         return td_failed(error, TD_EFORMAT);
     if (step_of(name_of(path)) != p->step)
         return td_fail(error, TD_EFORMAT, "'%s' contains step %" PRId64 ": it was renamed", path,
                        p->step);
     snprintf(file, sizeof file, "%s/model.safetensors", path);
-    if (load_kind(file, v, device, TD_VARIABLE_PARAM, error))
+    if (load_kind(file, v, device, TD_VARIABLE_PARAM, NULL, error))
         return td_failed(error, TD_EFORMAT);
     snprintf(file, sizeof file, "%s/optimizer.safetensors", path);
-    return load_kind(file, v, device, TD_VARIABLE_STATE, error);
+    return load_kind(file, v, device, TD_VARIABLE_STATE, NULL, error);
 }
 
 int td_checkpoint_latest(const char *directory, char **latest, td_error *error)
@@ -402,13 +419,13 @@ int td_checkpoint_latest(const char *directory, char **latest, td_error *error)
     int64_t count, newest = -1;
     int     code = 0;
     *latest = NULL;
-    /* any other reason, such as a missing permission, must not look like a run that never saved */
+    /* any other failure, such as a missing permission, must not look like a run that never saved */
     if (!td_file_exists(directory) && errno == ENOENT)
         return 0;
     count = td_list_directory(directory, &names, error);
     if (count < 0)
         return td_failed(error, TD_EIO);
-    /* by the number, not by the name: one that was renamed may have another width */
+    /* by the number, not by the name: a renamed one may have more or fewer digits */
     for (int64_t i = 0; i < count; i++)
         if (step_of(names[i]) >= 0 && (newest < 0 || step_of(names[i]) > step_of(names[newest])))
             newest = i;
@@ -418,23 +435,73 @@ int td_checkpoint_latest(const char *directory, char **latest, td_error *error)
     return code;
 }
 
+/* Lists the existing steps, up to the limit of the message, because older ones were removed
+ * (train.keep_last). */
+static void no_such_step(const char *directory, int64_t step, char *const *names, int64_t count,
+                         td_error *error)
+{
+    char   steps[400] = "";
+    size_t n = 0;
+    for (int64_t i = 0; i < count && n + 24 < sizeof steps; i++)
+        if (step_of(names[i]) >= 0)
+            n += (size_t)snprintf(steps + n, sizeof steps - n, "%s%" PRId64, n ? ", " : "",
+                                  step_of(names[i]));
+    td_fail(error, TD_ECONFIG,
+            "there is no checkpoint of step %" PRId64 " in '%s', which has those of steps %s", step,
+            directory, n ? steps : "(none)");
+}
+
+char *td_checkpoint_of_step(const char *directory, int64_t step, td_error *error)
+{
+    char  **names = NULL, *path = NULL;
+    int64_t count = td_list_directory(directory, &names, error), i = 0;
+    if (count < 0)
+        return NULL;
+    while (i < count && step_of(names[i]) != step)
+        i++;
+    if (i == count)
+        no_such_step(directory, step, names, count, error);
+    else if (!(path = td_path_join(directory, names[i])))
+        td_fail(error, TD_ENOMEM, "out of memory while looking into '%s'", directory);
+    td_free_names(names, count);
+    return path;
+}
+
+/* Hidden first: a reader finds the whole checkpoint or none. A hidden one that is left behind by a
+ * crash is removed with the next surplus one. */
+static int discard(const char *directory, const char *name, td_error *error)
+{
+    char  hidden[64];
+    char *path = td_path_join(directory, name), *to = NULL;
+    int   code = 0;
+    snprintf(hidden, sizeof hidden, ".%.50s", name);
+    if (path && *name != '.')
+        to = td_path_join(directory, hidden);
+    if (to && rename(path, to)) { /* remove it where it is */
+        free(to);
+        to = NULL;
+    }
+    if (path)
+        code = td_remove_tree(to ? to : path, error);
+    else
+        code = td_fail(error, TD_ENOMEM, "out of memory while removing old checkpoints");
+    free(path);
+    free(to);
+    return code;
+}
+
 int td_checkpoint_prune(const char *directory, int64_t keep, int64_t best, td_error *error)
 {
     char  **names = NULL;
     int64_t count = td_list_directory(directory, &names, error), kept = 0;
     int     code = count < 0 ? TD_EIO : 0;
     /* names are sorted: from the newest back */
-    for (int64_t i = count - 1; i >= 0 && !code; i--) {
+    for (int64_t i = count - 1; i >= 0; i--) {
         int64_t step = step_of(names[i]);
         bool    half = !strncmp(names[i], ".step-", 6);
         bool    surplus = step >= 0 && keep > 0 && ++kept > keep && step != best;
-        char   *path;
-        if (!half && !surplus)
-            continue;
-        path = td_path_join(directory, names[i]);
-        code = path ? td_remove_tree(path, error)
-                    : td_fail(error, TD_ENOMEM, "out of memory while removing old checkpoints");
-        free(path);
+        if ((half || surplus) && discard(directory, names[i], error))
+            code = TD_EIO;
     }
     if (count >= 0)
         td_free_names(names, count);

@@ -1,7 +1,8 @@
-/* checkpoint.h - all that a run needs to go on, in one directory that appears whole or not at all.
+/* checkpoint.h - everything that a run needs to continue, in one directory that either appears
+ * complete or does not appear.
  *
- * A checkpoint is written beside its final place, synced, and renamed; a crash at any moment leaves
- * the old one or the new one.
+ * A checkpoint is written next to its final place, synced, and renamed; a crash at any moment
+ * leaves either the old one or the new one.
  *
  *     checkpoints/step-00000200/model.safetensors      parameters, under the names of Hugging Face
  *                               optimizer.safetensors  optimizer state
@@ -12,19 +13,27 @@
 #ifndef TD_MODEL_CHECKPOINT_H
 #define TD_MODEL_CHECKPOINT_H
 
+#include "base/text.h"
 #include "plan/plan.h"
 
-/* Where a run stands: the part of a checkpoint that is not tensors. Sums are doubles, exact up to
+/* The state of a run: the part of a checkpoint that is not tensors. Sums are doubles, exact up to
  * 2^53 tokens. */
 typedef struct td_progress {
     int64_t  step;   /* updates made, fewer than 10^8: names sort by it */
     uint64_t record; /* next record of the data source */
     double   tokens, targets, flops;
-    double   best;                 /* lowest held-out NLL so far, if best_step >= 0 */
-    int64_t  best_step, evaluated; /* steps of the best evaluation and of the last; -1: none yet */
-    double   cross_entropy;        /* of the last step */
-    double   norm_average;         /* running average of the gradient norm, for the spike guard */
-    int64_t  skipped, refused;     /* updates that the guard refused: in all; in a row until now */
+    double   best;                /* the best score so far, if best_step >= 0 */
+    int64_t best_step, evaluated; /* steps of the best score and of the last evaluation; -1: none */
+    int64_t scored;               /* step of the last scoring of tasks; -1: none yet */
+    int64_t since_best;           /* scores after the best one */
+    double  cross_entropy;        /* of the last step */
+    double  norm_average;         /* running average of the gradient norm, for the spike guard */
+    int64_t logged;               /* step of the last line of metrics; 0: none yet, or unknown */
+    /* of the steps since that line, which has their means */
+    int64_t window_steps;
+    double  window_loss, window_cross_entropy;
+    int64_t skipped, refused; /* updates that the guard refused: in total, and in a row up
+                                    * to now */
 } td_progress;
 
 /* Save as `directory`/step-N. `about`: text of a JSON object to keep with it (config, plugins,
@@ -33,27 +42,44 @@ int td_checkpoint_save(const char *directory, td_variables *, const td_device *,
                        const td_progress *, const char *about, td_error *error);
 
 /* Load into allocated variables: every parameter and state must be in the files with its dims,
- * nothing else may be, and every file must be as it was written. */
+ * and nothing else; the hash of every file must match. */
 int td_checkpoint_load(const char *path, td_variables *, const td_device *, td_progress *,
                        td_error   *error);
 
-/* Check that every file of a checkpoint is as it was written. */
+/* Check that no file of a checkpoint has changed since it was written. */
 int td_checkpoint_check(const char *path, td_error *error);
 
-/* The `about` that a checkpoint was saved with, as JSON text; free() it. NULL with `error`. */
+/* The run's position when it was saved. */
+int td_checkpoint_progress(const char *path, td_progress *, td_error *error);
+
+/* The `about` that was saved with a checkpoint, as JSON text; free() it. NULL with `error`. */
 char *td_checkpoint_about(const char *path, td_error *error);
 
 /* The path of the newest checkpoint under `directory`; free() it. NULL: there is none; the
  * directory need not exist. */
 int td_checkpoint_latest(const char *directory, char **latest, td_error *error);
 
+/* The path of the checkpoint of a step under `directory`; free() it. NULL with `error` if there is
+ * none, or no memory. */
+char *td_checkpoint_of_step(const char *directory, int64_t step, td_error *error);
+
 /* Remove all but the last `keep` (0: keep all) and that of step `best`, and whatever a crash left
- * half written. */
+ * half written. One that cannot be removed does not keep the others; the error is that of the
+ * first. */
 int td_checkpoint_prune(const char *directory, int64_t keep, int64_t best, td_error *error);
 
-/* Parameters alone, from or to one safetensors file (a checkpoint's model.safetensors, or another
- * framework's). */
-int td_weights_load(const char *path, td_variables *, const td_device *, td_error *error);
+/* If `file` is in a checkpoint (a link is followed), check that it has not changed since it was
+ * written. */
+int td_checkpoint_check_file(const char *file, td_error *error);
+
+/* Parameters alone, from or to one safetensors file (a checkpoint's model.safetensors, or
+ * another framework's). Other tensors that frameworks store along with the parameters are
+ * skipped, and `notes` gets a line for each: copies of tied parameters, empty tensors, integers,
+ * tables of rotary frequencies. Any other tensor that the model does not have is refused. */
+int td_weights_load(const char *path, td_variables *, const td_device *, td_text *notes,
+                    td_error *error);
+/* Whether td_weights_load would take the file, by its names and shapes; the variables need no memory. */
+int td_weights_check(const char *path, td_variables *, td_error *error);
 int td_weights_save(const char *path, td_variables *, const td_device *, td_error *error);
 
 #endif

@@ -1,7 +1,7 @@
 /* engine.c - a model's steps on a backend. Plans and memory are in plans.c.
  *
- * Every computation is the same three moves: find the plan for its purpose and shape, set its
- * inputs, run it. What a host would decide from step to step (clip? skip? which rate?) is inside
+ * Every computation has the same three parts: find the plan for its purpose and shape, set its
+ * inputs, run it. Decisions that change from step to step (clip? skip? which rate?) are inside
  * the graph, so that a step is one uninterrupted sequence of kernels.
  */
 #include "model/engine.h"
@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "model/internal.h"
+#include "plugin/hook.h"
 #include "tandem/kind/kernels.h"
 
 const td_device *td_engine_device(const td_engine *e) { return &e->device; }
@@ -27,7 +28,7 @@ static void find_kernels(const td_engine *e)
     for (size_t i = 0; i < td_registry_count(r); i++) {
         const td_plugin  *p = td_registry_plugin(r, i);
         const td_kernels *k = (const void *)p;
-        /* a backend's own kernels are a plugin of its name */
+        /* a backend's own kernels are a plugin with the same name */
         if (!strcmp(p->kind, TD_KERNELS_KIND) && !strcmp(k->backend, backend) &&
             strcmp(p->name, backend))
             td_log_line(e->log, TD_LOG_INFO,
@@ -47,12 +48,17 @@ td_engine *td_engine_open(const td_engine_options *o, td_error *error)
         return NULL;
     }
     e->model = o->model;
-    /* the backend decides what numbers are made of; a model must not ask for another */
-    e->model.real = b->real;
     e->log = o->log;
-    e->device = (td_device){ b, NULL, o->services, o->model.registry, o->lowered };
+    e->device = (td_device){ .backend = b, .services = o->services, .registry = o->model.registry };
     find_kernels(e);
-    if (!b->open(o->backend.config, o->services, &e->device.state, error))
+    /* the model has the precision that the backend has kernels for, so these are found first */
+    e->model.real = td_device_real(&e->device);
+    if (e->model.narrow && !td_device_has(&e->device, e->model.narrow))
+        td_fail(error, TD_ECONFIG,
+                "train.precision = \"bf16\": backend '%s' has no kernels 'cast' and 'copy' for "
+                "bf16; use \"f32\", or another backend",
+                b->plugin.name);
+    else if (!TD_HOOK(b, open, o->backend.config, o->services, &e->device.state, error))
         return e;
     td_variables_free(e->variables);
     free(e);
@@ -63,13 +69,13 @@ void td_engine_close(td_engine *e)
 {
     if (!e)
         return;
-    /* memory goes back before the device that it is of is closed */
+    /* memory is released before its device is closed */
     td_engine_free_plans(e);
     if (e->arena)
-        e->device.backend->release(e->device.state, e->arena, e->arena_size);
+        TD_HOOK_QUICK(e->device.backend, release, e->device.state, e->arena, e->arena_size);
     td_variables_release(e->variables, &e->device);
     td_variables_free(e->variables);
-    e->device.backend->close(e->device.state);
+    TD_HOOK(e->device.backend, close, e->device.state);
     free(e->examples);
     free(e);
 }
@@ -99,7 +105,7 @@ static int set_inputs(td_engine *e, planned *x, const td_micro *m, td_error *err
     const int32_t *examples = m->examples ? m->examples : counting(e, rows);
     if (!examples)
         return td_fail(error, TD_ENOMEM, "out of memory for %lld examples", (long long)rows);
-    /* a graph without dropout has none of the dropout inputs; the plan ignores names it lacks */
+    /* a graph without dropout lacks the dropout inputs; the plan ignores unknown names */
     if (td_plan_set_batch(x->plan, m->batch, error) ||
         td_plan_set_scalar(x->plan, "loss_divisor", m->divisor, error) ||
         td_plan_set_scalar(x->plan, "dropout_step", m->step, error))
@@ -121,8 +127,7 @@ static void get_losses(const planned *x, td_micro_out *out)
                                       td_plan_get_scalar(x->plan, x->built.aux[k].loss) };
 }
 
-/* `*used`: the plan that ran, whose other results the caller may read; NULL after a failure to find
- * it. */
+/* `*used`: the plan that ran, whose other results the caller may read; NULL if there was none. */
 static int run(td_engine *e, purpose purpose, const td_micro *m, td_micro_out *out, planned **used,
                td_error *error)
 {
@@ -145,6 +150,15 @@ int td_engine_gradient(td_engine *e, const td_micro *m, td_micro_out *out, td_er
     return code;
 }
 
+int td_engine_flops(td_engine *e, const td_batch *batch, double *flops, td_error *error)
+{
+    const planned *x = td_engine_find(e, GRADIENT, batch, error);
+    if (!x)
+        return td_failed(error, TD_EGRAPH);
+    *flops = td_cost_of(&x->cost, batch);
+    return 0;
+}
+
 int td_engine_probe(td_engine *e, const td_micro *m, td_micro_out *out, double *logits,
                     td_error *error)
 {
@@ -165,6 +179,17 @@ int td_engine_evaluate(td_engine *e, const td_batch *batch, double *sum, double 
         return code;
     *sum = out.sum;
     return nll ? td_plan_get(x->plan, x->built.nll, nll, td_count(x->built.nll), error) : 0;
+}
+
+int td_engine_tokens(td_engine *e, const td_batch *batch, double *nll, double *best,
+                     td_error *error)
+{
+    td_micro m = { .batch = batch, .divisor = 1 };
+    planned *x = td_engine_find(e, TOKENS, batch, error);
+    if (!x || set_inputs(e, x, &m, error) || td_plan_run(x->plan, error) ||
+        td_plan_get(x->plan, x->tokens.nll, nll, td_count(x->tokens.nll), error))
+        return td_failed(error, TD_EGRAPH);
+    return td_plan_get(x->plan, x->tokens.best, best, td_count(x->tokens.best), error);
 }
 
 int td_engine_update(td_engine *e, double rate, int64_t step, double limit, td_update_out *out,
@@ -191,7 +216,7 @@ int td_engine_norms(td_engine *e, td_parameter_norms **out, size_t *count, td_er
     if (!x || td_plan_run(x->plan, error))
         return td_failed(error, TD_EGRAPH);
     n = &x->norms;
-    *out = calloc(n->count + 1, sizeof **out); /* + 1: of none, too, a pointer to free */
+    *out = calloc(n->count + 1, sizeof **out); /* + 1, so that even an empty list is not NULL */
     *count = n->count;
     if (!*out)
         return td_fail(error, TD_ENOMEM, "out of memory for %zu norms", n->count);

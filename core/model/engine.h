@@ -1,5 +1,5 @@
-/* engine.h - a model at work on a backend: plans by purpose and shape, one arena, gradients,
- * updates, scores.
+/* engine.h - a model on a backend: plans by purpose and shape, one arena, gradients, updates,
+ * scores.
  *
  *     td_engine *e = td_engine_open(&options, &error);
  *     td_engine_plan(e, largest_batch, &footprint, &error);   everything known, nothing allocated
@@ -18,6 +18,7 @@
 #include "model/footprint.h"
 #include "model/model.h"
 #include "plan/plan.h"
+#include "plan/precision.h"
 
 typedef struct td_engine td_engine;
 
@@ -26,7 +27,6 @@ typedef struct td_engine_options {
     td_part            backend;
     const td_services *services;
     td_journal        *log;
-    bool               lowered; /* run lowerings even where a fused kernel exists: for tests */
 } td_engine_options;
 
 td_engine *td_engine_open(const td_engine_options *, td_error *error);
@@ -39,30 +39,37 @@ const td_model  *td_engine_model(const td_engine *);
 /* ---- planning -------------------------------------------------------------------------------- */
 
 /* Plan a step for batches of this shape, the largest to come: gradients and, if the model has an
- * optimizer, the update. `footprint`, or NULL, is set to what it takes. */
+ * optimizer, the update. `footprint`, or NULL, is set to the memory needed. */
 int td_engine_plan(td_engine *, const td_batch *shape, td_footprint *footprint, td_error *error);
-/* Plan the rest of what will come, after td_engine_plan, so that no step has to plan or allocate;
- * `footprint`, or NULL, grows by what it takes. All micro-batches of a step but its first: */
+/* Plan all other work in advance, after td_engine_plan, so that no step has to plan or allocate;
+ * `footprint`, or NULL, grows by the memory needed. All micro-batches of a step but its first: */
 int td_engine_plan_adding(td_engine *, const td_batch *shape, td_footprint *footprint,
                           td_error *error);
-/* What td_engine_evaluate runs; it needs no td_engine_plan before it. */
+/* Plan for td_engine_evaluate; td_engine_plan is not needed before. */
 int td_engine_plan_evaluation(td_engine *, const td_batch *shape, td_footprint *footprint,
                               td_error *error);
-/* What td_engine_norms runs. */
+/* What td_engine_tokens runs. */
+int td_engine_plan_tokens(td_engine *, const td_batch *shape, td_footprint *footprint,
+                          td_error *error);
+/* Plan for td_engine_norms. */
 int td_engine_plan_norms(td_engine *, td_footprint *footprint, td_error *error);
 
 /* Take the memory for all that was planned, and give every parameter its initial value, which
  * depends on `seed` and its name alone. */
 int td_engine_allocate(td_engine *, uint64_t seed, td_error *error);
 
-/* The graph that was planned first, and its roots, for FLOPs and dumps; NULL: nothing was. */
+/* The graph that was planned first, and its roots, for FLOPs and dumps; NULL if there is none. */
 td_graph *td_engine_graph(td_engine *, td_tensor *const **roots, size_t *n_roots);
+
+/* How that first plan computes each op, in bf16 or wide (td_plan_precision_rows); 0 rows: nothing was
+ * planned. */
+size_t td_engine_precision(td_engine *, td_precision_row *rows, size_t room);
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
-/* One micro-batch. `divisor`: the sum of the loss weights of all micro-batches of the step, so that
- * cutting a batch changes nothing but rounding. `step` (updates made before) and `examples` [rows],
- * numbered over the step, key the dropout. */
+/* One micro-batch. `divisor`: the sum of the loss weights of all micro-batches of the step, so
+ * that splitting a batch changes only rounding. `step` (updates made before) and `examples`
+ * [rows], numbered over the step, key the dropout. */
 typedef struct td_micro {
     const td_batch *batch;
     double          divisor;
@@ -71,7 +78,7 @@ typedef struct td_micro {
     const int32_t  *examples; /* NULL: 0, 1, .. */
 } td_micro;
 
-/* An auxiliary loss, already part of the loss. */
+/* An auxiliary loss, already part of the loss, or a logged scalar, which is not. */
 typedef struct td_auxiliary {
     const char *name;
     double      loss;
@@ -79,7 +86,7 @@ typedef struct td_auxiliary {
 
 typedef struct td_micro_out {
     double       loss; /* divided by the divisor: those of a step's micro-batches add up */
-    double       sum;  /* of the cross-entropy, not divided */
+    double       sum;  /* sum of the cross-entropy, not divided */
     /* td_engine_gradient only: of the matrix products of this very batch, forward and backward;
      * scores that its masks hide are not counted */
     double       flops;
@@ -87,6 +94,8 @@ typedef struct td_micro_out {
     size_t       n_aux;
 } td_micro_out;
 
+/* The FLOPs that td_engine_gradient would report for a batch; plans it, and computes nothing. */
+int td_engine_flops(td_engine *, const td_batch *, double *flops, td_error *error);
 int td_engine_gradient(td_engine *, const td_micro *, td_micro_out *out, td_error *error);
 
 /* Update the parameters from the gradients. A model that guards leaves everything as it is unless
@@ -109,6 +118,10 @@ int td_engine_norms(td_engine *, td_parameter_norms **out, size_t *count, td_err
 
 /* Forward only. `sum`: of the cross-entropy; `nll`: per label position [rows * length], or NULL. */
 int td_engine_evaluate(td_engine *, const td_batch *, double *sum, double *nll, td_error *error);
+
+/* The tokens that a batch with "scored" and "scored_labels" [n] names (td_model_tokens): the NLL
+ * of each, and the token that the model would have chosen there. The loss plugin is not used. */
+int td_engine_tokens(td_engine *, const td_batch *, double *nll, double *best, td_error *error);
 
 /* Like td_engine_gradient, and the logits [rows, length, vocabulary]. */
 int td_engine_probe(td_engine *, const td_micro *, td_micro_out *out, double *logits,

@@ -1,4 +1,4 @@
-/* footprint.h - the bytes that a model at work takes (td_footprint, tandem/embed.h). */
+/* footprint.h - the memory used by a model, in bytes (td_footprint, tandem/embed.h). */
 #ifndef TD_MODEL_FOOTPRINT_H
 #define TD_MODEL_FOOTPRINT_H
 
@@ -9,8 +9,8 @@
 /* "parameters 1.2 MiB, gradients 1.2 MiB, ..": without a full stop or a newline. */
 void td_footprint_print(const td_footprint *, td_text *out);
 
-/* Check that the machine has enough memory, before any is taken: 0, or TD_ECONFIG. A device with
- * memory of its own is not checked; it refuses by itself. */
+/* Check that there is enough memory, before any is taken: 0, or TD_ECONFIG. A device with memory of
+ * its own that cannot say how much it has refuses by itself. */
 int td_footprint_check(const td_footprint *, const td_device *, td_error *error);
 
 #endif

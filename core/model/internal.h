@@ -1,17 +1,18 @@
-/* internal.h - the inside of an engine, for engine.c (computing) and plans.c (what is computed
- * with). */
+/* internal.h - the inside of an engine, for engine.c (computing) and plans.c (the plans and memory
+ * it computes with). */
 #ifndef TD_MODEL_INTERNAL_H
 #define TD_MODEL_INTERNAL_H
 
 #include "model/engine.h"
 
-/* What a plan computes. One graph could not serve two of these: they differ in phase, in effects on
- * variables, or in what they read. */
+/* The purpose of a plan. One graph could not serve two of these: they differ in phase, in effects
+ * on variables, or in what they read. */
 typedef enum purpose {
     GRADIENT,     /* of a batch, assigned: the first micro-batch of a step */
-    GRADIENT_ADD, /* added to what the micro-batches before it left */
+    GRADIENT_ADD, /* added to those of the micro-batches before it */
     SCORE,        /* forward only, as in evaluation: no dropout */
     PROBE,        /* GRADIENT, with the logits */
+    TOKENS,       /* forward only: single tokens, without the loss */
     UPDATE,       /* gradients to parameters; reads no batch */
     NORMS         /* of parameters and gradients; reads no batch */
 } purpose;
@@ -23,11 +24,12 @@ typedef struct planned {
     char    key[KEY]; /* the shapes of its batch; "" if it reads none */
     union {           /* by purpose: what was built, which owns the graph */
         td_built  built;
+        td_tokens tokens;
         td_update update;
         td_norms  norms;
     };
     td_graph   *graph;
-    td_tensor **roots; /* [n_roots]; in `own_roots`, but for NORMS */
+    td_tensor **roots; /* [n_roots]; in `own_roots`, except for NORMS */
     size_t      n_roots;
     td_tensor  *own_roots[3 + TD_AUX];
     td_cost     cost; /* of gradients */
@@ -50,8 +52,8 @@ struct td_engine {
     int64_t       n_examples;
 };
 
-/* The plan for a purpose and the shapes of a batch (NULL: it reads none), made if need be. NULL
- * with `error`. */
+/* The plan for a purpose and the shapes of a batch (NULL: it reads none), made if necessary.
+ * NULL with `error`. */
 planned *td_engine_find(td_engine *, purpose, const td_batch *, td_error *error);
 /* The same, if it was made before; else NULL. */
 planned *td_engine_known(const td_engine *, purpose, const char *key);

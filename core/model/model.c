@@ -1,14 +1,16 @@
 /* model.c - from parts to graphs: forward, backward, update, norms.
  *
- * The order in which terms are added here (auxiliary losses, the squares of the global norm) is part
- * of the result: another order rounds differently.
+ * The order in which terms are added here (auxiliary losses, the squares of the global norm) is
+ * part of the result: a different order rounds differently.
  */
 #include "model/model.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* The rule that a parameter follows: the first that matches; n_groups: none does. */
+#include "plugin/hook.h"
+
+/* The index of the first rule that matches a parameter, or n_groups. */
 static size_t rule_of(const td_model *m, const char *parameter)
 {
     size_t k = 0;
@@ -32,14 +34,17 @@ td_variable *td_model_gradient(td_variables *v, const char *parameter)
     return td_variables_find(v, name);
 }
 
-/* NULL with `error`, which says that `what` could not be built. */
-static td_graph *new_graph(const td_model *m, td_variables *v, int phase, bool recompute,
+/* Of a pass over a batch, or of something else, which computes in the wide dtype. NULL with
+ * `error`, which says that `what` could not be built. */
+static td_graph *new_graph(const td_model *m, td_variables *v, int phase, bool pass,
                            const char *what, td_error *error)
 {
-    td_graph_options options = {
-        .phase = phase, .real = m->real, .dropout_seed = m->dropout_seed, .recompute = recompute
-    };
-    td_graph *g = td_graph_new(m->registry, v, &options);
+    td_graph_options options = { .phase = phase,
+                                 .real = m->real,
+                                 .narrow = pass ? m->narrow : 0,
+                                 .dropout_seed = m->dropout_seed,
+                                 .recompute = pass && m->recompute };
+    td_graph        *g = td_graph_new(m->registry, v, &options);
     if (!g)
         td_fail(error, TD_ENOMEM, "out of memory while building %s", what);
     return g;
@@ -47,7 +52,7 @@ static td_graph *new_graph(const td_model *m, td_variables *v, int phase, bool r
 
 /* ---- forward --------------------------------------------------------------------------------- */
 
-/* All dims as one, but for the last if `keep`. */
+/* Flatten all dims, or all but the last if `keep`. */
 static td_tensor *flat(td_tensor *x, bool keep)
 {
     int64_t last = td_dim(x, -1),
@@ -80,7 +85,7 @@ static td_dropout dropout_of(const td_model *m, td_graph *g, const td_batch *bat
     return d;
 }
 
-/* An auxiliary loss is a mean over a micro-batch. Weighted by the micro-batch's share of the
+/* An auxiliary loss, and a logged scalar, is a mean over a micro-batch. Weighted by the micro-batch's share of the
  * targets, as the loss itself is, those of a step add up to the mean over the batch. */
 static void add_auxiliary(td_graph *g, const td_loss_in *in, td_tensor *loss, td_built *out)
 {
@@ -88,12 +93,15 @@ static void add_auxiliary(td_graph *g, const td_loss_in *in, td_tensor *loss, td
     td_tensor    *share = out->n_aux ? td_div(td_sum_all(in->weights), in->divisor) : NULL;
     out->loss = loss;
     for (size_t k = 0; k < out->n_aux; k++) {
-        out->aux[k] = (td_aux){ aux[k].name, td_mul(aux[k].loss, share) };
-        out->loss = td_add(out->loss, out->aux[k].loss);
+        td_tensor *mean = aux[k].logged > 1 ? td_scale(aux[k].loss, 1.0 / aux[k].logged)
+                                            : aux[k].loss;
+        out->aux[k] = (td_aux){ aux[k].name, td_mul(mean, share), aux[k].logged };
+        if (!aux[k].logged)
+            out->loss = td_add(out->loss, out->aux[k].loss);
     }
 }
 
-/* Where the architecture failed there is nothing to build a loss on: the graph has the error. */
+/* If the architecture failed, there is nothing to build a loss on: the graph has the error. */
 static void build_loss(const td_model *m, const td_batch *batch, const td_architecture_out *a,
                        bool logits, td_built *out)
 {
@@ -108,7 +116,7 @@ static void build_loss(const td_model *m, const td_batch *batch, const td_archit
                           a->logit_scale };
     /* the divisor is an input: a micro-batch does not know the weight of the whole batch */
     td_push(g, "loss");
-    loss->build(m->loss.config, &in, &l);
+    TD_HOOK(loss, build, m->loss.config, &in, &l);
     td_pop(g);
     out->sum = l.sum;
     out->nll = l.nll;
@@ -125,19 +133,23 @@ int td_model_forward(const td_model *m, td_variables *variables, int phase, cons
     td_dropout             dropout;
 
     memset(out, 0, sizeof *out);
+    /* a batch may come from a file (`tandem probe`), without the arrays that architectures
+     * always arrange */
     if (!td_batch_find(batch, "labels") || !td_batch_find(batch, "loss_weights"))
         return td_fail(error, TD_EFORMAT,
                        "the batch lacks 'labels' or 'loss_weights', which every loss reads");
-    out->graph = new_graph(m, variables, phase, m->recompute, "the model", error);
+    out->graph = new_graph(m, variables, phase, true, "the model", error);
     if (!out->graph)
         return TD_ENOMEM;
     dropout = dropout_of(m, out->graph, batch);
-    architecture->build(m->architecture.config,
-                        &(td_architecture_in){ out->graph, batch, &dropout }, &a);
+    TD_HOOK(architecture, build, m->architecture.config,
+            &(td_architecture_in){ out->graph, batch, &dropout }, &a);
+    /* after an error `a` may be incomplete: its tensors are the plugin's to set */
     if (!td_graph_error(out->graph, NULL))
         build_loss(m, batch, &a, logits, out);
     if (!td_graph_error(out->graph, error))
         return 0;
+    /* parameters declared before the error stay: `variables` belong to the caller */
     td_graph_free(out->graph);
     out->graph = NULL;
     return TD_EGRAPH;
@@ -145,7 +157,7 @@ int td_model_forward(const td_model *m, td_variables *variables, int phase, cons
 
 /* ---- backward -------------------------------------------------------------------------------- */
 
-/* The parameters that are not frozen; how many. */
+/* The parameters that are not frozen; returns how many there are. */
 static size_t trained(const td_model *m, const td_variables *v, td_variable **out)
 {
     size_t n = 0;
@@ -157,7 +169,7 @@ static size_t trained(const td_model *m, const td_variables *v, td_variable **ou
     return n;
 }
 
-/* Declared on first use; NULL if another variable has its name with other dims. */
+/* Declared on first use; NULL if there is a variable of that name with different dims. */
 static td_variable *gradient_of(td_variables *v, const td_variable *p)
 {
     char    name[LONGEST_NAME];
@@ -180,7 +192,7 @@ static int assign_gradient(td_variables *v, td_graph *g, const td_variable *para
     state = td_graph_variable(g, variable);
     if (!value && add)
         return 0;
-    /* a parameter that the loss does not depend on: what an earlier step left must not stay */
+    /* the loss does not depend on this parameter: an earlier step's gradient must not stay */
     if (!value)
         value = td_full(g, TD_REAL, variable->dim, variable->rank, 0);
     td_assign(state, add ? td_add(state, value) : value, NULL);
@@ -202,7 +214,7 @@ static int differentiate(td_variables *v, td_built *b, td_variable **params, td_
 
 int td_model_backward(const td_model *m, td_variables *v, td_built *b, bool add, td_error *error)
 {
-    /* counted first: gradients become variables too, while they are assigned */
+    /* counted first: assigning gradients makes them variables as well */
     size_t        count = td_variables_count(v);
     td_variable **params = calloc(count + 1, sizeof *params);
     td_tensor   **leaves = calloc(count + 1, sizeof *leaves);
@@ -228,7 +240,7 @@ static td_tensor *clip_scale(td_graph *g, td_tensor *norm, double clip)
     return clip > 0 ? td_where(td_less(limit, norm), td_div(limit, norm), one) : one;
 }
 
-/* A frozen parameter never comes here; a rate of 0 freezes, too, but keeps states. */
+/* A frozen parameter never comes here; a rate of 0 also freezes, but keeps states. */
 static void update_one(const td_model *m, td_variable *p, td_variable *grad,
                        const td_optimizer_in *shared)
 {
@@ -242,7 +254,7 @@ static void update_one(const td_model *m, td_variable *p, td_variable *grad,
     in.rate = td_scale(in.rate, rule.rate);
     in.decay_scale = rule.decay;
     td_push(in.graph, p->name);
-    td_assign(in.param, optimizer->build(m->optimizer.config, &in), in.gate);
+    td_assign(in.param, TD_HOOK(optimizer, build, m->optimizer.config, &in), in.gate);
     td_pop(in.graph);
 }
 
@@ -293,7 +305,7 @@ static td_tensor *sum_of_squares(td_graph *g, td_variables *v)
 static void build_update(const td_model *m, td_graph *g, td_variables *v, td_tensor *squares,
                          td_update *out)
 {
-    /* counted before: optimizers declare their states while this goes on */
+    /* counted before: optimizers declare their states in this loop */
     size_t          count = td_variables_count(v);
     td_optimizer_in in = { .graph = g };
 

@@ -28,17 +28,18 @@ typedef struct td_model {
     double               dropout, clip; /* clip 0: none */
     bool                 dropout_shared, guard, recompute;
     uint64_t             dropout_seed;
-    int                  real; /* TD_F32 or TD_F64 */
+    int                  real;   /* TD_F32 or TD_F64 */
+    int                  narrow; /* TD_BF16: forward and backward passes compute in bf16; 0 */
 } td_model;
 
 /* The graph of one batch, and its results. */
 typedef struct td_built {
     td_graph  *graph;
-    /* what is differentiated: auxiliary losses included, divided by the divisor */
+    /* the differentiated scalar: auxiliary losses included, divided by the divisor */
     td_tensor *loss;
-    td_tensor *sum;    /* of the cross-entropy without z-loss and smoothing, not divided */
+    td_tensor *sum;    /* sum of the cross-entropy without z-loss and smoothing, not divided */
     td_tensor *nll;    /* the same per token */
-    td_tensor *logits; /* [B, U, V], only when asked for */
+    td_tensor *logits; /* [B, U, V], only if requested */
     /* auxiliary losses, already in `loss`: each times this batch's share of the divisor */
     td_aux     aux[TD_AUX];
     size_t     n_aux;
@@ -53,17 +54,35 @@ int td_model_forward(const td_model *, td_variables *, int phase, const td_batch
  * its variable "NAME.grad". */
 int td_model_backward(const td_model *, td_variables *, td_built *, bool add, td_error *error);
 
+/* Single tokens: forward only, without the loss. Besides those of the architecture the batch has
+ * the arrays "scored" and "scored_labels" (i32 [n], n a multiple of td_model_tokens_piece):
+ * positions in the flat labels, and the tokens to score there, which may differ from the batch's
+ * own. Free the graph; after a failure there is none. */
+typedef struct td_tokens {
+    td_graph  *graph;
+    td_tensor *nll;  /* [n, 1]: of each label, in nats */
+    td_tensor *best; /* i32 [n, 1]: the token with the largest logit, of equal ones the first */
+} td_tokens;
+int64_t td_model_tokens_piece(const td_model *);
+int     td_model_tokens(const td_model *, td_variables *, const td_batch *batch, td_tokens *out,
+                        td_error *error);
+
+/* The same nodes for a graph whose hidden states an architecture has built: `batch` has the two
+ * arrays, and n is a multiple of `piece`, the tokens whose logits exist at a time. */
+int td_model_score(const td_batch *batch, const td_architecture_out *, td_graph *, int64_t piece,
+                   td_tensor **nll, td_tensor **best, td_error *error);
+
 /* The update: gradients to parameters and optimizer states. Inputs "rate", "step" (from 1) and
  * "norm_limit". Build it after a backward pass, which declares the gradients. */
 typedef struct td_update {
     td_graph  *graph;
-    td_tensor *norm; /* of all gradients together */
+    td_tensor *norm; /* norm of all gradients together */
     td_tensor *gate; /* 0: the update changes nothing */
 } td_update;
 int td_model_update(const td_model *, td_variables *, td_update *out, td_error *error);
 
 /* Norms: at[2k] of the k-th trained parameter, at[2k + 1] of its gradient. Free them after a
- * failure, too. */
+ * failure as well. */
 typedef struct td_norms {
     td_graph           *graph;
     const td_variable **parameters; /* [count] */

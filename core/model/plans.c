@@ -1,10 +1,10 @@
 /* plans.c - the plans of an engine: made once for each purpose and shape, over one arena.
  *
  * Lengths are rounded up to buckets, so a run has few shapes. What changes from step to step (the
- * rate, lengths, masks, the divisor) is an input of the graph, and no reason for another plan.
+ * rate, lengths, masks, the divisor) is an input of the graph, and needs no other plan.
  *
- * Everything that is known to come is planned before anything is allocated; then the footprint is
- * known, and memory is taken once. A shape that nobody foresaw is planned when it comes.
+ * All shapes known in advance are planned before anything is allocated; then the footprint is
+ * known, and memory is taken once. An unforeseen shape is planned when it first occurs.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "model/internal.h"
+#include "plugin/hook.h"
 
 /* ---- building -------------------------------------------------------------------------------- */
 
@@ -21,7 +22,7 @@ static void add_root(planned *x, td_tensor *root)
     x->own_roots[x->n_roots++] = root;
 }
 
-/* The norm is read back for metrics, the gate to know whether the update was applied. */
+/* The norm is read back for metrics, the gate to learn whether the update was applied. */
 static int build_update(td_engine *e, planned *x, td_error *error)
 {
     int code = td_model_update(&e->model, e->variables, &x->update, error);
@@ -33,7 +34,7 @@ static int build_update(td_engine *e, planned *x, td_error *error)
     return code;
 }
 
-/* As many roots as there are parameters: they stay where td_model_norms put them. */
+/* Too many roots for `own_roots`: they stay where td_model_norms put them. */
 static int build_norms(td_engine *e, planned *x, td_error *error)
 {
     int code = td_model_norms(&e->model, e->variables, &x->norms, error);
@@ -43,7 +44,7 @@ static int build_norms(td_engine *e, planned *x, td_error *error)
     return code;
 }
 
-/* What is copied out after each run; everything else in the arena may be overwritten. */
+/* The results copied out after each run; everything else in the arena may be overwritten. */
 static void add_batch_roots(planned *x)
 {
     add_root(x, x->built.sum);
@@ -66,11 +67,22 @@ static int build_batch(td_engine *e, planned *x, const td_batch *batch, td_error
     if (code)
         return code;
     add_batch_roots(x);
-    /* FLOPs are reported for each step, whose masks differ: counted here once, so that asking costs
-     * nothing then */
+    /* FLOPs are reported for each step, whose masks differ: counted once, here, so that a step need
+     * not count them */
     return x->purpose == GRADIENT || x->purpose == GRADIENT_ADD
                ? td_graph_cost(x->graph, x->roots, x->n_roots, &x->cost, error)
                : 0;
+}
+
+static int build_tokens(td_engine *e, planned *x, const td_batch *batch, td_error *error)
+{
+    int code = td_model_tokens(&e->model, e->variables, batch, &x->tokens, error);
+    x->graph = x->tokens.graph;
+    if (!code) {
+        add_root(x, x->tokens.nll);
+        add_root(x, x->tokens.best);
+    }
+    return code;
 }
 
 static int build(td_engine *e, planned *x, const td_batch *batch, td_error *error)
@@ -80,6 +92,8 @@ static int build(td_engine *e, planned *x, const td_batch *batch, td_error *erro
         return build_update(e, x, error);
     case NORMS:
         return build_norms(e, x, error);
+    case TOKENS:
+        return build_tokens(e, x, batch, error);
     default:
         return build_batch(e, x, batch, error);
     }
@@ -104,6 +118,23 @@ void td_engine_free_plans(td_engine *e)
     free(e->plans);
 }
 
+/* Items to score come in many shapes, and their plans would pile up: the oldest one goes. */
+static void limit_tokens(td_engine *e)
+{
+    enum { MOST = 64 };
+    size_t count = 0, oldest = 0;
+    for (size_t k = e->n_plans; k-- > 0;)
+        if (e->plans[k]->purpose == TOKENS) {
+            oldest = k;
+            count++;
+        }
+    if (count < MOST)
+        return;
+    free_planned(e->plans[oldest]);
+    e->n_plans--;
+    memmove(e->plans + oldest, e->plans + oldest + 1, (e->n_plans - oldest) * sizeof *e->plans);
+}
+
 static planned *make(td_engine *e, purpose purpose, const td_batch *batch, const char *key,
                      td_error *error)
 {
@@ -117,7 +148,7 @@ static planned *make(td_engine *e, purpose purpose, const td_batch *batch, const
     x->purpose = purpose;
     x->roots = x->own_roots;
     strcpy(x->key, key);
-    /* a failed build leaves no plan, and what it left of a graph goes with `x` */
+    /* a failed build leaves no plan, and its partial graph is freed with `x` */
     if (!build(e, x, batch, error))
         x->plan = td_plan_new(x->graph, x->roots, x->n_roots, &e->device, error);
     e->planning += td_now() - start;
@@ -145,10 +176,10 @@ static int bind_all(td_engine *e, td_error *error)
 static int grow_arena(td_engine *e, size_t needed, td_error *error)
 {
     const td_backend *b = e->device.backend;
-    /* released first: both together may be more than there is, and nothing in it outlives a run */
+    /* released first: both together may exceed the memory, and nothing in it outlives a run */
     if (e->arena)
-        b->release(e->device.state, e->arena, e->arena_size);
-    e->arena = b->allocate(e->device.state, needed);
+        TD_HOOK_QUICK(b, release, e->device.state, e->arena, e->arena_size);
+    e->arena = TD_HOOK_QUICK(b, allocate, e->device.state, needed);
     e->arena_size = e->arena ? needed : 0;
     return e->arena ? 0
                     : td_fail(error, TD_ENOMEM,
@@ -170,9 +201,13 @@ static size_t bytes_of_kind(const td_engine *e, int kind)
     size_t n = 0;
     for (size_t i = 0; i < td_variables_count(e->variables); i++) {
         const td_variable *v = td_variables_at(e->variables, i);
-        n += v->kind == kind ? (size_t)v->count : 0;
+        if (v->kind != kind)
+            continue;
+        n += (size_t)v->count * td_dtype_size(e->model.real);
+        if (v->copied)
+            n += (size_t)v->count * td_dtype_size(TD_BF16);
     }
-    return n * (e->model.real == TD_F64 ? 8 : 4);
+    return n;
 }
 
 /* Known once a graph was built: building declares them. */
@@ -191,7 +226,8 @@ int td_engine_allocate(td_engine *e, uint64_t seed, td_error *error)
     for (size_t k = 0; k < e->n_plans; k++)
         if (td_plan_arena(e->plans[k]->plan) > needed.activations)
             needed.activations = td_plan_arena(e->plans[k]->plan);
-    code = td_footprint_check(&needed, &e->device, error);
+    /* the second time, what it has taken is no longer available */
+    code = e->allocated ? 0 : td_footprint_check(&needed, &e->device, error);
     if (!code)
         code = td_variables_allocate(e->variables, &e->device, e->model.real, error);
     if (!code)
@@ -224,8 +260,8 @@ static int append(td_engine *e, planned *x, td_error *error)
     return 0;
 }
 
-/* A plan that comes after the allocation, for a shape that nobody foresaw: its variables, if they
- * are new, and its memory. */
+/* A plan made after the allocation, for an unforeseen shape: allocate its variables, if they are
+ * new, and its memory. */
 static int allocate_late(td_engine *e, const planned *x, td_error *error)
 {
     return td_variables_allocate(e->variables, &e->device, e->model.real, error) ||
@@ -250,6 +286,8 @@ planned *td_engine_find(td_engine *e, purpose purpose, const td_batch *batch, td
     x = td_engine_known(e, purpose, key);
     if (x)
         return x;
+    if (purpose == TOKENS)
+        limit_tokens(e);
     x = make(e, purpose, batch, key, error);
     if (!x)
         return NULL;
@@ -258,7 +296,7 @@ planned *td_engine_find(td_engine *e, purpose purpose, const td_batch *batch, td
         return NULL;
     }
     if (e->allocated && allocate_late(e, x, error)) {
-        /* out of the list again: without memory it must not be found and run */
+        /* taken out of the list again: without memory it must not be found and run */
         e->n_plans--;
         free_planned(x);
         return NULL;
@@ -268,7 +306,7 @@ planned *td_engine_find(td_engine *e, purpose purpose, const td_batch *batch, td
 
 /* ---- planning ahead -------------------------------------------------------------------------- */
 
-/* Plans share the arena and have inputs of their own. */
+/* Plans share the arena and have separate inputs. */
 static int count(td_footprint *f, const planned *x, const td_error *error)
 {
     size_t arena = x ? td_plan_arena(x->plan) : 0;
@@ -287,7 +325,7 @@ int td_engine_plan(td_engine *e, const td_batch *shape, td_footprint *footprint,
     /* The update comes second: the backward pass declares the gradients that it reads. */
     if (x && e->model.optimizer.plugin && !(update = td_engine_find(e, UPDATE, NULL, error)))
         return td_failed(error, TD_EGRAPH);
-    /* set, not added to: variables are shared by all plans, and counted here alone */
+    /* set, not added to: variables are shared by all plans, and counted only here */
     if (footprint)
         *footprint = variables_of(e);
     if (count(footprint, x, error))
@@ -307,9 +345,20 @@ int td_engine_plan_evaluation(td_engine *e, const td_batch *shape, td_footprint 
     return count(footprint, td_engine_find(e, SCORE, shape, error), error);
 }
 
+int td_engine_plan_tokens(td_engine *e, const td_batch *shape, td_footprint *footprint,
+                          td_error *error)
+{
+    return count(footprint, td_engine_find(e, TOKENS, shape, error), error);
+}
+
 int td_engine_plan_norms(td_engine *e, td_footprint *footprint, td_error *error)
 {
     return count(footprint, td_engine_find(e, NORMS, NULL, error), error);
+}
+
+size_t td_engine_precision(td_engine *e, td_precision_row *rows, size_t room)
+{
+    return e->n_plans ? td_plan_precision_rows(e->plans[0]->plan, rows, room) : 0;
 }
 
 td_graph *td_engine_graph(td_engine *e, td_tensor *const **roots, size_t *n_roots)

@@ -1,5 +1,5 @@
 /* activation.c - activations and gated linear units (Shazeer 2020); GELU in its tanh form
- * (Hendrycks and Gimpel 2016), as the models of the papers have it.
+ * (Hendrycks and Gimpel 2016), which the models of the papers use.
  *
  * The gradients take x rather than the activation's output: those of SiLU and GELU do not follow
  * from the output, and one form serves all.
@@ -59,7 +59,7 @@ static td_tensor *derivative(td_tensor *x, int64_t f)
     }
 }
 
-/* For activation and its gradient, glu and its gradient: one to three operands, all alike. */
+/* For activation, glu and their gradients: one to three operands of the same dims and dtype. */
 static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
     if (a->i[0] < TD_SILU || a->i[0] > TD_SIGMOID)
@@ -67,7 +67,7 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
                        (long long)a->i[0]);
     if (td_require(in, n, 0, error))
         return TD_EGRAPH;
-    /* no broadcasting: a gate and what it gates come from products of one shape */
+    /* no broadcasting: a gate and its operand come from products of the same shape */
     for (int k = 0; k < n; k++) {
         char one[TD_DIMS_TEXT], other[TD_DIMS_TEXT];
         if (!td_is_real(in[k]) || !td_is_alike(in[0], in[k]))

@@ -1,14 +1,14 @@
-/* append.c - new tokens go behind those that a buffer holds: the cache of generation. */
+/* append.c - appends new tokens to a buffer: the cache of generation. */
 #include "define.h"
 
 static int check_dims(const td_tensor *buffer, const td_tensor *x, int64_t axis, td_error *error)
 {
     if (axis < 1 || axis >= buffer->rank)
-        return td_fail(error, TD_EGRAPH, "axis %lld is no axis of tokens in a buffer of rank %d",
+        return td_fail(error, TD_EGRAPH, "axis %lld cannot count the tokens of a buffer of rank %d",
                        (long long)axis, buffer->rank);
     if (x->dtype != buffer->dtype || x->rank != buffer->rank)
         return td_fail(error, TD_EGRAPH,
-                       "the new tokens have another rank or dtype than the buffer");
+                       "the rank or dtype of the new tokens differs from the buffer's");
     for (int a = 0; a < x->rank; a++)
         if (a != axis && x->dim[a] != buffer->dim[a])
             return td_fail(error, TD_EGRAPH,
@@ -27,7 +27,7 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
         return TD_EGRAPH;
     for (int k = TD_APPEND_LENGTHS; k <= TD_APPEND_COUNTS; k++)
         if (in[k]->dtype != TD_I32 || in[k]->rank != 1 || in[k]->dim[0] != in[0]->dim[0])
-            return td_fail(error, TD_EGRAPH, "input %d must be i32 [%lld], one number a row", k,
+            return td_fail(error, TD_EGRAPH, "input %d must be i32 [%lld], one number per row", k,
                            (long long)in[0]->dim[0]);
     out[0] = td_shape_of(in[TD_APPEND_BUFFER]);
     return 1;
@@ -48,7 +48,8 @@ static td_tensor *modulo(td_graph *g, td_tensor *x, int64_t n)
     return td_sub(x, td_scale(td_cast(times, TD_I32), (double)n));
 }
 
-/* Which new token belongs in each slot: i32 [B, slots]; outside 0 .. count - 1 there is none. */
+/* The index of the new token for each slot, i32 [B, slots]; none if it is outside 0 .. count -
+ * 1. */
 static td_tensor *token_of_slot(td_graph *g, td_tensor *lengths, int64_t slots, bool ring)
 {
     int64_t    row[] = { 1, slots };
@@ -81,7 +82,7 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
     is_new = td_mul(td_less(td_neg(token), integer(g, 1)),
                     td_less(token, td_reshape(in[TD_APPEND_COUNTS], column, 2)));
 
-    /* the axis of tokens goes beside that of rows, and back again */
+    /* the axis of tokens is moved next to that of rows, and back again */
     for (int k = 2; k < buffer->rank; k++)
         front[k] = k <= axis ? k - 1 : k;
     for (int k = 0; k < buffer->rank; k++) {
@@ -96,7 +97,7 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
                        NULL);
 }
 
-/* What is written, not what the buffer could hold. */
+/* Counts the tokens written, not the buffer's capacity. */
 static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                   double pairs, td_flops *f)
 {
@@ -104,5 +105,5 @@ static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_a
 }
 
 TD_DEFINE_OP(td_op_append, "append", TD_APPEND_INPUTS, TD_APPEND_INPUTS,
-             "new tokens go behind those that a buffer holds", .flags = TD_OP_EFFECT,
+             "write new tokens behind those in a buffer", .flags = TD_OP_EFFECT,
              .inplace = { 1 + TD_APPEND_BUFFER }, .infer = infer, .lower = lower, .flops = flops);

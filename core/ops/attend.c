@@ -157,7 +157,7 @@ static void vjp(TD_VJP_PARAMETERS)
     inputs[TD_ATTEND_GRAD] = grad_out[0];
     inputs[TD_ATTEND_OUT] = out[0];
     inputs[TD_ATTEND_LSE] = out[1];
-    /* one op for all gradients: they share the weights, which are too large to be kept */
+    /* one op for all gradients: they share the weights, which are too large to keep */
     first = td_emit_("attend_grad", inputs, TD_ATTEND_GRAD_INPUTS, a);
     for (int k = 0; k < 5; k++)
         if (of[k] < n && need[of[k]])
@@ -166,70 +166,35 @@ static void vjp(TD_VJP_PARAMETERS)
 
 /* ---- the lowering ---------------------------------------------------------------------------- */
 
-static td_tensor *as_query(td_tensor *x) /* [B, T] -> [B, 1, T, 1] */
-{
-    int64_t dims[] = { x->dim[0], 1, x->dim[1], 1 };
-    return td_reshape(x, dims, 4);
-}
-
-static td_tensor *as_key(td_tensor *x) /* [B, T] -> [B, 1, 1, T] */
-{
-    int64_t dims[] = { x->dim[0], 1, 1, x->dim[1] };
-    return td_reshape(x, dims, 4);
-}
-
-/* The index input, [B, T], or if absent 0, 1, .. for every row, [1, T]. */
-static td_tensor *index_or_count(td_tensor *index, td_graph *g, int64_t length)
-{
-    int64_t dims[] = { 1, length };
-    return index ? index : td_reshape(td_iota(g, TD_I32, length), dims, 2);
-}
-
 static td_tensor *integer(td_graph *g, int64_t value)
 {
     return td_full(g, TD_I32, 0, 0, (double)value);
 }
-static td_tensor *not_(td_tensor *x) { return td_affine(x, -1, 1); }
 
-/* Which keys are there, as 0 and 1: [B, 1, 1, Tk]. */
-static td_tensor *present(td_graph *g, td_tensor *const *in)
-{
-    int64_t    rows[] = { in[TD_ATTEND_K_LENGTH]->dim[0], 1, 1, 1 };
-    td_tensor *place = as_key(index_or_count(NULL, g, in[TD_ATTEND_K]->dim[2]));
-    return td_less(place, td_reshape(in[TD_ATTEND_K_LENGTH], rows, 4));
-}
-
-/* Keys or values [B, G, Tk, E], with zeros for those that are not there: a weight of 0 would not
- * hide a NaN that an earlier text left. */
+/* Keys or values [B, G, Tk, E], with zeros for absent ones: a weight of 0 would not hide a NaN
+ * that an earlier text left. */
 static td_tensor *without_absent(td_graph *g, td_tensor *const *in, td_tensor *x)
 {
     if (!in[TD_ATTEND_K_LENGTH])
         return x;
-    return td_where(td_transpose(present(g, in), 2, 3), x, td_scalar(g, 0));
+    return td_where(td_transpose(td_keys_present(g, in[TD_ATTEND_K_LENGTH], x->dim[2]), 2, 3), x,
+                    td_scalar(g, 0));
 }
 
-/* The mask as 0 and 1, [B|1, 1, Tq, Tk], in i32. The rule stands in ops.h at td_mask; "and" is a
- * product here, "or" a maximum. */
+/* The mask as 0 and 1, [B|1, 1, Tq, Tk], in i32. */
 static td_tensor *visible(td_graph *g, td_tensor *const *in, const td_attrs *a)
 {
-    td_tensor *qi = as_query(index_or_count(in[TD_ATTEND_Q_INDEX], g, in[TD_ATTEND_Q]->dim[2]));
-    td_tensor *ki = as_key(index_or_count(in[TD_ATTEND_K_INDEX], g, in[TD_ATTEND_K]->dim[2]));
-    td_tensor *zero = integer(g, 0), *see = not_(td_mul(td_less(qi, ki), integer(g, a->i[0])));
-    /* input tokens see each other both ways */
-    if (a->i[0] && in[TD_ATTEND_Q_INPUT]) {
-        td_tensor *both = td_mul(as_query(in[TD_ATTEND_Q_INPUT]), as_key(in[TD_ATTEND_K_INPUT]));
-        see = td_maximum(see, not_(td_equal(both, zero)));
-    }
-    if (a->i[1] > 0)
-        see = td_mul(see, td_less(td_sub(qi, ki), integer(g, a->i[1])));
-    if (in[TD_ATTEND_Q_SEGMENT]) {
-        td_tensor *qs = as_query(in[TD_ATTEND_Q_SEGMENT]), *ks = as_key(in[TD_ATTEND_K_SEGMENT]);
-        see = td_mul(see, td_mul(td_equal(qs, ks), not_(td_equal(qs, zero))));
-        /* after all that hides: a padding query sees itself whatever else the rule says */
-        if (a->i[2])
-            see = td_maximum(see, td_mul(td_equal(qs, zero), td_equal(qi, ki)));
-    }
-    return in[TD_ATTEND_K_LENGTH] ? td_mul(see, present(g, in)) : see;
+    const td_mask m = { .causal = a->i[0] != 0,
+                        .window = a->i[1],
+                        .self = a->i[2] != 0,
+                        .q_segment = in[TD_ATTEND_Q_SEGMENT],
+                        .k_segment = in[TD_ATTEND_K_SEGMENT],
+                        .q_input = in[TD_ATTEND_Q_INPUT],
+                        .k_input = in[TD_ATTEND_K_INPUT],
+                        .q_index = in[TD_ATTEND_Q_INDEX],
+                        .k_index = in[TD_ATTEND_K_INDEX],
+                        .k_length = in[TD_ATTEND_K_LENGTH] };
+    return td_mask_visible(g, &m, in[TD_ATTEND_Q]->dim[2], in[TD_ATTEND_K]->dim[2]);
 }
 
 /* Grouped heads (Ainslie et al. 2023) written out: [B, G, T, E] -> [B, H, T, E]. */
@@ -255,7 +220,8 @@ static td_tensor *distance(td_graph *g, td_tensor *const *in, const td_attrs *a)
 {
     int64_t    last = in[TD_ATTEND_TABLE]->dim[1] - 1, b = in[0]->dim[0];
     int64_t    dims[] = { b, in[TD_ATTEND_Q]->dim[2], in[TD_ATTEND_K]->dim[2] };
-    td_tensor *d = td_sub(as_key(in[TD_ATTEND_K_POSITION]), as_query(in[TD_ATTEND_Q_POSITION]));
+    td_tensor *d = td_sub(td_of_keys_(in[TD_ATTEND_K_POSITION]),
+                          td_of_queries_(in[TD_ATTEND_Q_POSITION]));
     d = td_maximum(td_affine(d, 1, (double)a->i[3]), integer(g, 0));
     return td_reshape(td_where(td_less(d, integer(g, last)), d, integer(g, last)), dims, 3);
 }
@@ -279,7 +245,7 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
                   td_tensor **out)
 {
     int64_t    rows[] = { in[0]->dim[0], in[0]->dim[1], in[0]->dim[2] };
-    /* hidden scores count neither for the maximum nor for the sum, be they NaN */
+    /* hidden scores, even NaN, count neither for the maximum nor for the sum */
     td_tensor *s = scores(g, in, a), *see = visible(g, in, a), *floor_ = td_scalar(g, HIDDEN);
     /* a query without keys has sum 0: it divides by 1 instead, and gets 0 */
     td_tensor *top = td_maximum(td_max(td_where(see, s, floor_), -1), floor_);
@@ -304,7 +270,7 @@ static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs 
               *zero = td_scalar(g, 0);
     /* the logsumexp of a query without keys is -infinity: kept finite, or exp(s - lse) is NaN */
     td_tensor *top = td_maximum(td_reshape(lse, rows, 4), td_scalar(g, HIDDEN));
-    /* weights are computed anew, not saved: they are of the order T x T */
+    /* weights are recomputed, not saved, because they need T x T memory */
     td_tensor *p = td_where(visible(g, in, a), td_exp(td_sub(scores(g, in, a), top)), zero);
     td_tensor *dp = td_matmul(go, td_transpose(v, -1, -2));
     td_tensor *ds = td_mul(p, td_sub(dp, td_sum(td_mul(go, in[TD_ATTEND_OUT]), -1)));

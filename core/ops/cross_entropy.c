@@ -90,7 +90,7 @@ static td_tensor *one_hot(td_graph *g, td_tensor *labels, int64_t vocab)
                    TD_REAL);
 }
 
-/* What the loss and its gradients share. */
+/* Tensors shared by the loss and its gradients. */
 typedef struct softmax {
     td_tensor *ex, *sum, *log_z; /* exp(z - max) [N, V], its sum [N, 1], log sum exp(z) [N, 1] */
 } softmax;
@@ -113,7 +113,7 @@ static td_tensor *logit_gradients(const softmax *s, td_tensor *hot, td_tensor *s
 
 /*     loss = sum_n w_n (log Z - sum_v t_v z_v + entropy + z_loss (log Z)^2) / divisor
  *
- * A row of weight 0 may hold anything: padding, NaN, a label that is no token. `where` keeps it
+ * A row of weight 0 may hold anything: padding, NaN, a label that is not a token. `where` keeps it
  * out, which a product with 0 would not. */
 static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, const bool *used,
                   td_tensor **out)

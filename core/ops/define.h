@@ -1,12 +1,12 @@
-/* define.h - how the core's ops are written down, and what their hooks share.
+/* define.h - macros that define the core's ops, and helpers for their hooks.
  *
- * The core's ops are plugins like any other: they include public headers only, and what they can do
- * a stranger's op can. Each has an `infer` hook that checks its inputs, since a graph is checked
- * nowhere else; a gradient as ops of the same vocabulary; and, if it is a composite, a lowering
- * that defines what it computes. The kernels are held against that.
+ * The core's ops are plugins like any other: they include public headers only, so third-party ops
+ * can do everything that they can. Each has an `infer` hook that checks its inputs, since a graph
+ * is checked nowhere else; a gradient as ops of the same vocabulary; and, if it is a composite, a
+ * lowering that defines what it computes. The kernels are tested against that.
  *
  * In a vjp, `in` and `out` are the op's tensors and `grad_out` what flows into its outputs (NULL:
- * nothing). An op with one output may rely on grad_out[0]: it is not called without.
+ * nothing). An op with one output may rely on grad_out[0]: it is not called without one.
  */
 #ifndef TD_OPS_DEFINE_H
 #define TD_OPS_DEFINE_H
@@ -31,7 +31,7 @@
     td_tensor *const *in, int n, td_tensor *const *out, td_tensor *const *grad_out, \
         const td_attrs *a, const bool *need, td_tensor **grad_in
 
-/* What infer returns for an output that is like `x`. */
+/* The return value of infer for an output with the dims of `x`. */
 static inline td_shape td_shape_of(const td_tensor *x)
 {
     td_shape s = { x->dtype, x->rank, { 0 } };
@@ -63,7 +63,7 @@ static inline const char *td_dims_text(const td_tensor *x, char text[TD_DIMS_TEX
     return text;
 }
 
-/* 0 if all inputs are present, but for those in the bit set `optional`. */
+/* 0 if all inputs are present, except for those in the bit set `optional`. */
 static inline int td_require(td_tensor *const *in, int n, unsigned optional, td_error *error)
 {
     for (int k = 0; k < n; k++)

@@ -1,8 +1,8 @@
 /* dropout.c - dropout by counter-based random numbers. Paper: Srivastava et al., 2014.
  *
  * No mask is kept for the backward pass: which elements are dropped is a function of (seed, step,
- * example, place, element), so the gradient drops the same ones by asking again. There is no
- * lowering to primitives, none of which is random: every backend needs this kernel.
+ * example, place, element), so the gradient drops the same ones by evaluating the function again.
+ * No primitive is random, so there is no lowering: every backend needs this kernel.
  */
 #include "define.h"
 
@@ -14,7 +14,8 @@ static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, 
         return TD_EGRAPH;
     if (!td_is_real(in[0]))
         return td_fail(error, TD_EGRAPH, "the input must be real, not i32");
-    /* by example, not by row: cutting a batch into micro-batches drops the same elements */
+    /* by example, not by row: the same elements are dropped however a batch is cut into
+     * micro-batches */
     if (in[1]->dtype != TD_I32 || td_count(in[1]) != 1 || in[2]->dtype != TD_I32 ||
         in[2]->rank != 1 || in[2]->dim[0] != td_dim(in[0], 0))
         return td_fail(error, TD_EGRAPH,

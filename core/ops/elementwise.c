@@ -11,7 +11,9 @@ static int infer_real(td_tensor *const *in, int n, const td_attrs *a, td_shape *
                       td_error *error)
 {
     if (!td_is_real(in[0]))
-        return td_fail(error, TD_EGRAPH, "it is not defined for integers: td_cast them to reals");
+        return td_fail(error, TD_EGRAPH,
+                       "it is not defined for integers: convert them to reals "
+                       "with td_cast");
     return td_infer_same(in, n, a, out, error);
 }
 
@@ -39,10 +41,10 @@ UNARY(sigmoid, infer_real, "1/(1+e^-x)", td_mul(g, td_mul(y, td_affine(y, -1, 1)
 UNARY(abs, td_infer_same, "|x|", td_mul(g, td_sign(x)));
 UNARY(affine, td_infer_same, "scale x + shift", td_scale(g, a->f[0]));
 
-/* Piecewise constant: their gradient is 0 almost everywhere, so they have none. */
+/* Piecewise constant: the gradient is 0 almost everywhere, so none is emitted. */
 TD_DEFINE_OP(td_op_sign, "sign", 1, 1, "-1, 0 or 1", .flags = TD_OP_ELEMENTWISE,
              .infer = td_infer_same);
-TD_DEFINE_OP(td_op_floor, "floor", 1, 1, "largest integer not above", .flags = TD_OP_ELEMENTWISE,
+TD_DEFINE_OP(td_op_floor, "floor", 1, 1, "largest integer not above x", .flags = TD_OP_ELEMENTWISE,
              .infer = infer_real);
 
 static int infer_cast(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
@@ -88,7 +90,7 @@ static int infer_binary(td_tensor *const *in, int n, const td_attrs *a, td_shape
     if (td_require(in, n, 0, error))
         return TD_EGRAPH;
     if (in[0]->dtype != in[1]->dtype)
-        return td_fail(error, TD_EGRAPH, "the operands are %s and %s: td_cast one",
+        return td_fail(error, TD_EGRAPH, "the operands are %s and %s: convert one with td_cast",
                        td_dims_text(in[0], one), td_dims_text(in[1], other));
     out[0] = td_shape_of(in[0]);
     return broadcast(&out[0], in[1], error) ? TD_EGRAPH : 1;
@@ -131,7 +133,7 @@ static int infer_where(td_tensor *const *in, int n, const td_attrs *a, td_shape 
     if (td_require(in, n, 0, error))
         return TD_EGRAPH;
     if (in[1]->dtype != in[2]->dtype)
-        return td_fail(error, TD_EGRAPH, "the two choices are %s and %s: td_cast one",
+        return td_fail(error, TD_EGRAPH, "the two choices are %s and %s: convert one with td_cast",
                        td_dims_text(in[1], one), td_dims_text(in[2], other));
     out[0] = td_shape_of(in[1]);
     return broadcast(&out[0], in[2], error) || broadcast(&out[0], in[0], error) ? TD_EGRAPH : 1;

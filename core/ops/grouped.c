@@ -1,5 +1,5 @@
 /* grouped.c - products of rows with the matrix of their group: mixtures of experts, where each
- * token goes through a few of many matrices (Gale et al., "MegaBlocks", 2022, without blocks).
+ * token is multiplied by a few of many matrices (Gale et al., "MegaBlocks", 2022, without blocks).
  *
  * The two ops are each other's gradients. The lowering multiplies every row by every matrix: slow,
  * but it defines the result.
@@ -72,7 +72,7 @@ static void lower_matmul(td_graph *g, td_tensor *const *in, int n, const td_attr
     out[0] = td_reshape(td_sum(y, 0), dims, 2);
 }
 
-/* Of the rows' own matrices, whatever a lowering computes beside them. */
+/* Only the products with the rows' own matrices, whatever else a lowering computes. */
 static void flops_matmul(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                          double pairs, td_flops *f)
 {

@@ -35,8 +35,8 @@ static void vjp_gather(TD_VJP_PARAMETERS)
         grad_in[0] = td_scatter_add(in[1], grad_out[0], 0, in[0]->dim[0]);
 }
 
-/* It only moves rows. Papers that count an embedding as a product with a one-hot matrix are served
- * by td_graph_lookups. */
+/* It only moves rows. td_graph_lookups counts them for papers that treat an embedding as a product
+ * with a one-hot matrix. */
 static void flops_gather(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                          double pairs, td_flops *f)
 {
@@ -72,7 +72,7 @@ static int infer_scatter(td_tensor *const *in, int n, const td_attrs *a, td_shap
     return 1;
 }
 
-/* Each source row went to one row of the result, the summand to all of them. */
+/* Each source row was added to one row of the result, the summand to all of them. */
 static void vjp_scatter(TD_VJP_PARAMETERS)
 {
     if (need[1])
@@ -105,5 +105,5 @@ static int infer_assign(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return td_infer_same(in, n, a, out, error);
 }
 
-TD_DEFINE_OP(td_op_assign, "assign", 2, 3, "a state becomes a value", .flags = TD_OP_EFFECT,
+TD_DEFINE_OP(td_op_assign, "assign", 2, 3, "assign a value to a state", .flags = TD_OP_EFFECT,
              .infer = infer_assign, .inplace = { 1 });

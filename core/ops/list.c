@@ -1,4 +1,4 @@
-/* list.c - the ops that the core brings. A new one is added here, by its name in the alphabet. */
+/* list.c - the core's built-in ops. Add new ones here, in alphabetical order. */
 #include "define.h"
 
 /* clang-format off */

@@ -35,8 +35,8 @@ static void vjp_reshape(TD_VJP_PARAMETERS)
     grad_in[0] = td_reshape(grad_out[0], in[0]->dim, in[0]->rank);
 }
 
-TD_DEFINE_OP(td_op_reshape, "reshape", 1, 1, "the same elements in other dims", .flags = TD_OP_VIEW,
-             .infer = infer_reshape, .vjp = vjp_reshape, .flops = no_flops);
+TD_DEFINE_OP(td_op_reshape, "reshape", 1, 1, "the same elements with other dims",
+             .flags = TD_OP_VIEW, .infer = infer_reshape, .vjp = vjp_reshape, .flops = no_flops);
 
 /* i[k]: the axis of x that becomes axis k. */
 static int infer_permute(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
@@ -64,7 +64,7 @@ static void vjp_permute(TD_VJP_PARAMETERS)
     grad_in[0] = td_permute(grad_out[0], inverse);
 }
 
-TD_DEFINE_OP(td_op_permute, "permute", 1, 1, "axes in another order", .flags = TD_OP_VIEW,
+TD_DEFINE_OP(td_op_permute, "permute", 1, 1, "axes in a different order", .flags = TD_OP_VIEW,
              .infer = infer_permute, .vjp = vjp_permute, .flops = no_flops);
 
 /* i[k]: dims of the result, of x's rank; only a single entry can be repeated. */
@@ -103,7 +103,7 @@ static int infer_slice(td_tensor *const *in, int n, const td_attrs *a, td_shape 
     return 1;
 }
 
-/* What was left out gets zeros. */
+/* The parts left out get zeros. */
 static void vjp_slice(TD_VJP_PARAMETERS)
 {
     grad_in[0] = td_pad(grad_out[0], (int)a->i[0], a->i[1],
@@ -124,7 +124,7 @@ static void vjp_copy(TD_VJP_PARAMETERS) { grad_in[0] = grad_out[0]; }
 /* No vjp: this is what stops a gradient. */
 TD_DEFINE_OP(td_op_detach, "detach", 1, 1, "the same value, no gradient", .flags = TD_OP_VIEW,
              .infer = td_infer_same, .flops = no_flops);
-/* Also what the planner inserts where a kernel does not take an operand's strides. */
+/* The planner also inserts it where a kernel does not take an operand's strides. */
 TD_DEFINE_OP(td_op_copy, "copy", 1, 1, "the same value, dense in memory", .infer = td_infer_same,
              .vjp = vjp_copy, .flops = no_flops);
 

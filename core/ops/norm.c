@@ -21,7 +21,7 @@ static int infer_softmax_grad(td_tensor *const *in, int n, const td_attrs *a, td
         return TD_EGRAPH;
     if (!td_is_alike(in[0], in[1]))
         return td_fail(error, TD_EGRAPH,
-                       "the gradient has other dims or another dtype than the output");
+                       "the dims or dtype of the gradient differ from the output's");
     return infer_softmax(in, n, a, out, error);
 }
 
@@ -175,7 +175,7 @@ static void lower_rms_grad(td_graph *g, td_tensor *const *in, int n, const td_at
         out[1] = sum_rows(td_mul(dy, norm));
 }
 
-/* As vjp_rms, with a bias. */
+/* Like vjp_rms, with a bias. */
 static void vjp_layer(TD_VJP_PARAMETERS)
 {
     td_tensor *inputs[] = { grad_out[0], in[0], n > 1 ? in[1] : 0, out[1], out[2] };

@@ -5,7 +5,7 @@
  */
 #include "define.h"
 
-/* Of sum and max: a set of axes, bit k for axis k. */
+/* The axes of sum and max are a set, bit k for axis k. */
 static int infer_reduce(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
 {
@@ -20,7 +20,7 @@ static int infer_reduce(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return 1;
 }
 
-/* One operation for each element that is read. */
+/* One operation for each element read. */
 static void flops_input(td_tensor *const *in, int n, td_tensor *const *out, const td_attrs *a,
                         double pairs, td_flops *f)
 {

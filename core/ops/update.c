@@ -3,7 +3,7 @@
  *
  * What changes from step to step (rate, step number, clip factor, gate) is a scalar input, so one
  * plan serves the whole run. All writes are under the gate: a step that the NaN guard refuses
- * changes nothing. The formulas stand in tandem/update.h.
+ * changes nothing. The formulas are in tandem/update.h.
  */
 #include "define.h"
 

@@ -3,7 +3,7 @@
  *
  * Copies are planned only for a kernel that takes the call. A kernel with an `accepts` hook is
  * asked first: the same code walks the inputs with p->asking set, and td_plan_copy then describes a
- * copy without planning it. So nothing remains of a call that was refused.
+ * copy without planning it. So a refused call leaves nothing behind.
  */
 #include <assert.h>
 #include <string.h>
@@ -20,13 +20,21 @@ td_value *td_plan_resolve(td_plan *p, td_value *v)
     return v;
 }
 
-td_place td_plan_dense(td_plan *p, const td_tensor *t)
+static td_place dense_as(td_plan *p, const td_tensor *t, int dtype)
 {
-    return (td_place){ td_plan_storage(p, TD_STORAGE_ARENA, t->dtype, td_count(t)), 0,
-                       td_view_dense(t->dtype, t->rank, t->dim) };
+    return (td_place){ td_plan_storage(p, TD_STORAGE_ARENA, dtype, td_count(t)), 0,
+                       td_view_dense(dtype, t->rank, t->dim) };
 }
 
-/* Leaves are placed when the first reader comes, so a leaf that nobody reads takes no memory. */
+td_place td_plan_dense(td_plan *p, const td_tensor *t) { return dense_as(p, t, t->dtype); }
+
+static int leaf_dtype(const td_node *n)
+{
+    bool narrow = n->kind == TD_NODE_VARIABLE && n->variable->narrow;
+    return narrow ? TD_BF16 : n->out[0].t.dtype;
+}
+
+/* Leaves are placed when the first reader comes, so a leaf without a reader takes no memory. */
 static void place_leaf(td_plan *p, td_node *n)
 {
     static const int kinds[] = { [TD_NODE_VARIABLE] = TD_STORAGE_VARIABLE,
@@ -36,7 +44,7 @@ static void place_leaf(td_plan *p, td_node *n)
     td_storage      *s;
 
     assert(n->kind == TD_NODE_VARIABLE || n->kind == TD_NODE_INPUT || n->kind == TD_NODE_CONSTANT);
-    np->place[0] = td_plan_dense(p, &n->out[0].t);
+    np->place[0] = dense_as(p, &n->out[0].t, leaf_dtype(n));
     np->placed[0] = true;
     s = &p->storages[np->place[0].storage];
     s->kind = kinds[n->kind];
@@ -51,12 +59,13 @@ td_place td_plan_place_as(td_plan *p, const td_place *from, const td_tensor *dim
     if (td_view_reshape(&from->view, dims, &to.view))
         return to;
     to = td_plan_copy(p, from, why);
-    to.view = td_view_dense(dims->dtype, dims->rank, dims->dim);
+    to.view = td_view_dense(from->view.dtype, dims->rank, dims->dim);
     return to;
 }
 
-/* A view of a state shows what the state holds when the view's reader runs. One that had to be
- * copied shows what it held at the time of the copy: wrong once the state was written to. */
+/* A view of a state shows what the state holds when the view's reader runs. A view that had to
+ * be copied shows the content at the time of the copy, which is wrong once the state has been
+ * written to. */
 static bool is_stale(td_plan *p, const td_value *v)
 {
     const td_node      *state = v->node->kind == TD_NODE_OP ? td_state_of(v) : NULL;
@@ -169,6 +178,22 @@ td_place td_plan_copy(td_plan *p, const td_place *from, const td_node *why)
     return to;
 }
 
+void td_plan_cast_into(td_plan *p, const td_place *from, const td_place *to, const td_node *why)
+{
+    const td_kernel *kernel = td_plan_kernel(p, "cast", TD_BF16, NULL);
+    td_kernel_call  *c = kernel ? new_call(p, kernel, NULL) : NULL;
+    if (!kernel)
+        td_plan_refuse(p, TD_EUNSUPPORTED, why,
+                       "an operand must be cast, but backend '%s' has no kernel 'cast' for bf16",
+                       p->device.backend->plugin.name);
+    if (!c)
+        return;
+    c->call.n_in = c->call.n_out = 1;
+    set_in(p, c, 0, from);
+    set_out(p, c, 0, to);
+    finish_call(p, c);
+}
+
 /* ---- outputs --------------------------------------------------------------------------------- */
 
 /* The input whose memory output k shares; -1: none, or it is absent. */
@@ -189,18 +214,19 @@ static bool gives_order(const td_node *n, const td_view *in, int i, const td_ten
            !memcmp(in->dim, out->dim, (size_t)out->rank * sizeof *out->dim);
 }
 
-static td_view output_view(const td_node *n, uint64_t flags, int k, const td_call *call)
+static td_view output_view(td_plan *p, const td_node *n, uint64_t flags, int k, const td_call *call)
 {
-    const td_tensor *t = &n->out[k].t;
-    int              from = shared_input(n, call, k);
+    td_tensor t = n->out[k].t;
+    int       from = shared_input(n, call, k);
     if (from >= 0)
         return call->in[from];
     /* keep the order of the input's axes: a chain of elementwise ops on a transposed tensor then
      * runs along memory, in place, and without a copy */
+    t.dtype = td_plan_written_dtype(p, n, k);
     for (int i = 0; flags & TD_KERNEL_STRIDED_OUT && i < n->n_in; i++)
-        if (gives_order(n, &call->in[i], i, t))
-            return td_view_like(&call->in[i], t);
-    return td_view_dense(t->dtype, t->rank, t->dim);
+        if (gives_order(n, &call->in[i], i, &t))
+            return td_view_like(&call->in[i], &t);
+    return td_view_dense(t.dtype, t.rank, t.dim);
 }
 
 /* In the memory of the state that it updates, or in a new storage. */
@@ -208,14 +234,14 @@ static td_place output_place(td_plan *p, const td_node *n, uint64_t flags, int k
                              const td_kernel_call *c)
 {
     const td_tensor *t = &n->out[k].t;
-    td_view          view = output_view(n, flags, k, &c->call);
+    td_view          view = output_view(p, n, flags, k, &c->call);
     int              from = shared_input(n, &c->call, k);
     if (from >= 0)
         return (td_place){ c->in[from], c->in_offset[from], view };
-    return (td_place){ td_plan_storage(p, TD_STORAGE_ARENA, t->dtype, td_count(t)), 0, view };
+    return (td_place){ td_plan_storage(p, TD_STORAGE_ARENA, view.dtype, td_count(t)), 0, view };
 }
 
-/* A kernel skips outputs that nobody reads, but a state is written to even so. */
+/* A kernel skips outputs without a reader, but a state is always written. */
 static bool is_written(td_plan *p, const td_node *n, const td_call *call, int k)
 {
     return td_plan_node(p, n)->used[k] || shared_input(n, call, k) >= 0;
@@ -268,9 +294,9 @@ static bool is_state(const td_node *n, int k)
     return false;
 }
 
-/* What the call writes to where input v is not in a state's memory. A copy of a state would receive
- * the write instead of the state; a value that is not a state is copied, since others may still
- * read it. */
+/* The memory that the call writes to if input v is not in a state's memory. A copy of a state
+ * would receive the write instead of the state; a value that is not a state is copied, since
+ * others may still read it. */
 static td_place written_copy(td_plan *p, td_node *n, td_value *v, const td_place *place)
 {
     const td_node *state = td_state_of(v);
@@ -282,7 +308,7 @@ static td_place written_copy(td_plan *p, td_node *n, td_value *v, const td_place
     return td_plan_copy(p, place, n);
 }
 
-/* Where input k is read, copied if the kernel cannot read it there. */
+/* Where input k is read; copied if the kernel cannot read it there. */
 static td_place input_place(td_plan *p, td_node *n, const td_node_plan *np, uint64_t flags, int k)
 {
     td_value *v = td_plan_input(n, np, k);
@@ -293,13 +319,14 @@ static td_place input_place(td_plan *p, td_node *n, const td_node_plan *np, uint
         place = td_plan_place_as(p, &place, &n->out[n->op->accumulate_out].t, n);
     if (is_state(n, k) && p->storages[place.storage].kind != TD_STORAGE_VARIABLE)
         return written_copy(p, n, v, &place);
+    place = td_plan_as_read(p, n, k, &place);
     if (!(flags & TD_KERNEL_STRIDED_IN) && !td_view_is_dense(&place.view))
         place = td_plan_copy(p, &place, n);
     return place;
 }
 
-/* A call that writes to a state and reads it through another window (x = x^T) would read what it
- * has just written: the other window is copied before. */
+/* A call that writes to a state and reads it through another window (x = x^T) would read its own
+ * output: the other window is copied first. */
 static void keep_apart(td_plan *p, td_node *n, td_place *in, const bool *present, int n_in)
 {
     for (int o = 0; o < n->n_out; o++) {
@@ -347,7 +374,7 @@ static bool accepts(td_plan *p, td_node *n, const td_kernel *kernel, uint64_t fl
             call.in[k].data = n;
         }
     for (int k = 0; k < n->n_out; k++) {
-        call.out[k] = output_view(n, flags, k, &call);
+        call.out[k] = output_view(p, n, flags, k, &call);
         call.out[k].data = is_written(p, n, &call, k) ? n : NULL;
     }
     return kernel->accepts(&call);

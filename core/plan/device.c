@@ -10,30 +10,71 @@
 
 #include "plan/elements.h"
 #include "plan/plan.h"
+#include "plugin/hook.h"
 #include "tandem/random.h"
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
+int td_device_write(const td_device *device, void *to, const void *host, size_t bytes)
+{
+    const td_backend *b = device->backend;
+    if (b->upload)
+        return TD_HOOK_QUICK(b, upload, device->state, to, host, bytes);
+    memcpy(to, host, bytes);
+    return 0;
+}
+
+int td_device_read(const td_device *device, void *host, const void *from, size_t bytes)
+{
+    const td_backend *b = device->backend;
+    if (b->download)
+        return TD_HOOK_QUICK(b, download, device->state, host, from, bytes);
+    memcpy(host, from, bytes);
+    return 0;
+}
+
 /* `real` is the real type of the graphs that use the variable. */
-static int dtype_of(const td_variable *x, int real) { return x->dtype ? x->dtype : real; }
+static int dtype_of(const td_variable *x, int real)
+{
+    return x->narrow ? TD_BF16 : x->dtype ? x->dtype : real;
+}
 
 static size_t bytes_of(const td_variable *x, int real)
 {
     return (size_t)x->count * td_dtype_size(dtype_of(x, real));
 }
 
-/* Variables are declared while graphs are built, so this is called again as graphs come; what has
- * memory keeps it. */
+static size_t bytes_of_copy(const td_variable *x)
+{
+    return (size_t)x->count * td_dtype_size(TD_BF16);
+}
+
+static int allocate(void **memory, const td_variable *x, size_t bytes, const td_device *device,
+                    td_error *error)
+{
+    if (!*memory && bytes)
+        *memory = TD_HOOK_QUICK(device->backend, allocate, device->state, bytes);
+    if (*memory || !bytes)
+        return 0;
+    return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for '%s' on backend '%s'", bytes,
+                   x->name, device->backend->plugin.name);
+}
+
+/* Variables are declared while graphs are built, so this is called again as graphs come;
+ * variables that have memory keep it. */
 int td_variables_allocate(td_variables *v, const td_device *device, int real, td_error *error)
 {
     for (size_t i = 0; i < td_variables_count(v); i++) {
         td_variable *x = td_variables_at(v, i);
-        if (x->memory || !x->count)
-            continue;
-        x->memory = device->backend->allocate(device->state, bytes_of(x, real));
+        bool         had_memory = x->memory != NULL, had_copy = x->copy != NULL;
         if (!x->memory)
-            return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for '%s' on backend '%s'",
-                           bytes_of(x, real), x->name, device->backend->plugin.name);
+            x->bytes = bytes_of(x, real);
+        if (allocate(&x->memory, x, bytes_of(x, real), device, error) ||
+            (x->copied && allocate(&x->copy, x, bytes_of_copy(x), device, error)))
+            return td_failed(error, TD_ENOMEM);
+        /* a graph in bf16 that comes later finds a parameter that has its values already */
+        if (had_memory && x->copied && !had_copy && td_variable_write_copy(x, device, real, error))
+            return td_failed(error, TD_EIO);
     }
     return 0;
 }
@@ -41,12 +82,74 @@ int td_variables_allocate(td_variables *v, const td_device *device, int real, td
 void td_variables_release(td_variables *v, const td_device *device)
 {
     for (size_t i = 0; i < td_variables_count(v); i++) {
-        /* the real type is not asked for: a device's variables are all of the one it computes in */
         if (td_variables_at(v, i)->memory)
-            device->backend->release(device->state, td_variables_at(v, i)->memory,
-                                     bytes_of(td_variables_at(v, i), device->backend->real));
-        td_variables_at(v, i)->memory = NULL;
+            TD_HOOK_QUICK(device->backend, release, device->state, td_variables_at(v, i)->memory,
+                          td_variables_at(v, i)->bytes);
+        if (td_variables_at(v, i)->copy)
+            TD_HOOK_QUICK(device->backend, release, device->state, td_variables_at(v, i)->copy,
+                          bytes_of_copy(td_variables_at(v, i)));
+        td_variables_at(v, i)->memory = td_variables_at(v, i)->copy = NULL;
     }
+}
+
+/* ---- copies in bf16 -------------------------------------------------------------------------- */
+
+typedef struct rounding {
+    const void *from;
+    uint16_t   *to;
+    int         dtype;
+    int64_t     count, chunk;
+} rounding;
+
+static void round_chunk(void *arg, int64_t i, int thread)
+{
+    const rounding *r = arg;
+    int64_t         end = (i + 1) * r->chunk < r->count ? (i + 1) * r->chunk : r->count;
+    for (int64_t k = i * r->chunk; k < end; k++)
+        td_element_store(r->to, TD_BF16, k, td_element_load(r->from, r->dtype, k));
+}
+
+/* Round what lies in host memory, and send it to the copy. */
+static int write_copy(td_variable *x, const td_device *device, const void *from, int dtype,
+                      td_error *error)
+{
+    const td_backend *b = device->backend;
+    rounding          r = { from, x->copy, dtype, x->count, 1 << 16 };
+    int               code = 0;
+
+    if (b->upload)
+        r.to = malloc(bytes_of_copy(x) + 1);
+    if (!r.to)
+        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for '%s' in bf16",
+                       bytes_of_copy(x), x->name);
+    td_parallel(device->services, (x->count + r.chunk - 1) / r.chunk, round_chunk, &r);
+    if (b->upload) {
+        code = TD_HOOK_QUICK(b, upload, device->state, x->copy, r.to, bytes_of_copy(x));
+        free(r.to);
+    }
+    return code ? td_fail(error, TD_EIO, "backend '%s' failed to store '%s' in bf16",
+                          b->plugin.name, x->name)
+                : 0;
+}
+
+int td_variable_write_copy(td_variable *x, const td_device *device, int real, td_error *error)
+{
+    const td_backend *b = device->backend;
+    size_t            bytes = bytes_of(x, real);
+    void             *host = b->download ? malloc(bytes + 1) : x->memory;
+    int               code = 0;
+
+    if (!x->copy)
+        return 0;
+    if (!host)
+        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to read '%s'", bytes, x->name);
+    if (b->download && TD_HOOK_QUICK(b, download, device->state, host, x->memory, bytes))
+        code = td_fail(error, TD_EIO, "backend '%s' failed to read '%s'", b->plugin.name, x->name);
+    if (!code)
+        code = write_copy(x, device, host, dtype_of(x, real), error);
+    if (b->download)
+        free(host);
+    return code;
 }
 
 /* ---- initial values -------------------------------------------------------------------------- */
@@ -61,13 +164,13 @@ static void normal_pair(uint64_t seed, uint64_t stream, uint64_t index, double z
     /* the half keeps u off 0, where the logarithm is infinite */
     double     u = ((double)r.v[0] + 0.5) * 0x1p-32;
     double     w = ((double)r.v[1] + (double)r.v[2] * 0x1p-32) * 0x1p-32;
-    double radius = sqrt(-2 * log(u)), angle = 6.283185307179586476925 * w;
+    double     radius = sqrt(-2 * log(u)), angle = 6.283185307179586476925 * w;
     z[0] = radius * cos(angle);
     z[1] = radius * sin(angle);
 }
 
-/* Cut at two standard deviations and rescaled to a deviation of 1: what remains of a normal
- * distribution there has 0.8796. */
+/* Cut at two standard deviations and rescaled to a deviation of 1: that of a normal distribution
+ * cut there is 0.8796. */
 static double truncated_normal(uint64_t seed, uint64_t stream, uint64_t index)
 {
     double z[2];
@@ -118,7 +221,7 @@ static void fill_chunk(void *arg, int64_t i, int thread)
     }
 }
 
-/* In parallel by fixed chunks, which no value depends on; uploaded in one piece. */
+/* In parallel by fixed chunks, on which no value depends; uploaded in one piece. */
 static int initialize(td_variable *x, const td_device *device, int real, uint64_t seed,
                       td_error *error)
 {
@@ -137,9 +240,11 @@ static int initialize(td_variable *x, const td_device *device, int real, uint64_
                        bytes_of(x, real), x->name);
     td_parallel(device->services, (x->count + f.chunk - 1) / f.chunk, fill_chunk, &f);
     if (b->upload) {
-        code = b->upload(device->state, x->memory, f.to, bytes_of(x, real));
+        code = TD_HOOK_QUICK(b, upload, device->state, x->memory, f.to, bytes_of(x, real));
         free(f.to);
     }
+    if (!code && x->copy)
+        return td_variable_write_copy(x, device, real, error);
     return code ? td_fail(error, TD_EIO, "backend '%s' failed to store '%s'", b->plugin.name,
                           x->name)
                 : 0;
@@ -175,13 +280,69 @@ int td_variable_set(td_variable *x, const td_device *device, int real, const flo
         for (int64_t k = 0; k < x->count; k++)
             td_element_store(converted, dtype, k, (double)values[k]);
     }
-    if (b->upload)
-        code = b->upload(device->state, x->memory, from, bytes);
-    else
-        memcpy(x->memory, from, bytes);
+    code = td_device_write(device, x->memory, from, bytes);
+    if (!code && x->copy && write_copy(x, device, from, dtype, error)) {
+        free(converted);
+        return td_failed(error, TD_EIO);
+    }
     free(converted);
     return code ? td_fail(error, TD_EIO, "backend '%s' failed to store '%s'", b->plugin.name,
                           x->name)
+                : 0;
+}
+
+/* Elements [first, ..) of the variable's memory, where they may be read or written as they are, or a
+ * buffer of `bytes` to copy through; NULL with an error. */
+static void *window(const td_variable *x, const td_device *device, size_t first, size_t bytes,
+                    td_error *error)
+{
+    void *buffer = device->backend->upload ? malloc(bytes ? bytes : 1) : (char *)x->memory + first;
+    if (!buffer)
+        td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to reach '%s'", bytes, x->name);
+    return buffer;
+}
+
+int td_variable_write(td_variable *x, const td_device *device, int real, int64_t first,
+                      int64_t count, const double *values, td_error *error)
+{
+    int    dtype = dtype_of(x, real), code = 0;
+    size_t width = td_dtype_size(dtype), bytes = (size_t)count * width;
+    char  *memory = (char *)x->memory + (size_t)first * width;
+    void  *to = window(x, device, (size_t)first * width, bytes, error);
+
+    if (!to)
+        return TD_ENOMEM;
+    for (int64_t k = 0; k < count; k++)
+        td_element_store(to, dtype, k, values[k]);
+    if (to != memory) {
+        code = td_device_write(device, memory, to, bytes);
+        free(to);
+    }
+    if (!code && x->copy)
+        return td_variable_write_copy(x, device, real, error);
+    return code ? td_fail(error, TD_EIO, "backend '%s' failed to store '%s'",
+                          device->backend->plugin.name, x->name)
+                : 0;
+}
+
+int td_variable_read(const td_variable *x, const td_device *device, int real, int64_t first,
+                     int64_t count, double *values, td_error *error)
+{
+    int         dtype = dtype_of(x, real), code = 0;
+    size_t      width = td_dtype_size(dtype), bytes = (size_t)count * width;
+    const char *memory = (const char *)x->memory + (size_t)first * width;
+    void       *from = window(x, device, (size_t)first * width, bytes, error);
+
+    if (!from)
+        return TD_ENOMEM;
+    if (from != memory)
+        code = td_device_read(device, from, memory, bytes);
+    for (int64_t k = 0; !code && k < count; k++)
+        values[k] = td_element_load(from, dtype, k);
+    if (from != memory)
+        free(from);
+    return code ? td_fail(error, TD_EIO, "backend '%s' failed to read '%s'",
+                          device->backend->plugin.name, x->name)
                 : 0;
 }
 
@@ -196,11 +357,11 @@ int td_variable_slice(const td_variable *x, const td_device *device, int real, i
     const void       *raw = b->download ? copy : memory;
     int               code = 0;
 
-    /* only what was asked for crosses: callers read large variables slice by slice */
+    /* only the requested elements are transferred: callers read large variables slice by slice */
     if (b->download && !copy)
         return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to read '%s'", bytes, x->name);
     if (b->download)
-        code = b->download(device->state, copy, memory, bytes);
+        code = TD_HOOK_QUICK(b, download, device->state, copy, memory, bytes);
     for (int64_t k = 0; !code && k < count; k++)
         values[k] = (float)td_element_load(raw, dtype, k);
     free(copy);

@@ -1,8 +1,8 @@
 /* fold.c - sums that a product can start from: y = x + a b is one call that begins with x.
  *
  * Residual connections and the accumulation of gradients over micro-batches have this form, so they
- * cost no pass over memory of their own. An op declares that it can start from a summand in its
- * td_op: accumulate_in and accumulate_out.
+ * need no separate pass over memory. An op declares that it can start from a summand in its td_op:
+ * accumulate_in and accumulate_out.
  */
 #include <string.h>
 
@@ -27,7 +27,7 @@ static int32_t ready(td_plan *p, const td_value *v)
     return written > computed ? written : computed;
 }
 
-/* Make the product behind `v` start from `x`, if nobody else reads what lies between. */
+/* Makes the product behind `v` start from `x`, if nothing else reads the values in between. */
 static bool fold_into(td_plan *p, td_value *v, td_value *x)
 {
     td_node      *n = v->node;
@@ -36,7 +36,7 @@ static bool fold_into(td_plan *p, td_value *v, td_value *x)
     /* another reader wants the product without the summand */
     if (n->kind != TD_NODE_OP || np->uses[v->slot] != 1)
         return false;
-    /* the sum of a reshaped product, or of a sum that was folded before: look behind it */
+    /* the summand may be a reshaped product, or a sum that was folded before */
     if (td_node_is(n, "reshape") || (np->folded && np->alias[0]))
         return fold_into(p, np->folded ? np->alias[0] : n->in[0], x);
     /* the product runs in its own place in the order, which may be too early for x */
@@ -44,7 +44,7 @@ static bool fold_into(td_plan *p, td_value *v, td_value *x)
         return false;
     if (n->op->accumulate_in <= n->n_in && n->in[n->op->accumulate_in - 1])
         return false;
-    /* it starts from a summand already: that one may be a product, which can start from x */
+    /* it already starts from a summand, which may itself be a product that can start from x */
     if (np->accumulate)
         return fold_into(p, np->accumulate, x);
     np->accumulate = x;

@@ -1,4 +1,4 @@
-/* internal.h - what the files of core/plan share.
+/* internal.h - shared by the files of core/plan.
  *
  * A plan is made in one walk over the live nodes of a graph, in the order of their emission:
  *
@@ -8,8 +8,9 @@
  *     calls.c    one node as one kernel call, with the copies that the kernel needs
  *     layout.c   strides: movements as views, the layout of an output
  *     place.c    after that: storages share memory where they may, and get offsets in the arena
+ *     precision.c  what is called and stored in bf16
  *     run.c      binding memory, inputs, running, results, profile
- *     records.c  the lists that all of the above write to; it includes none of them
+ *     records.c  the lists that all of the above write to; it calls none of them
  *
  * Four words have one meaning each. A *value* is one output of a node. A *storage* is a piece of
  * memory. A *place* is where a value lies: a strided window of a storage, so that a value and its
@@ -21,6 +22,7 @@
 
 #include "graph/internal.h"
 #include "plan/plan.h"
+#include "plan/precision.h"
 #include "tandem/kind/kernels.h"
 
 typedef enum td_storage_kind {
@@ -51,7 +53,7 @@ typedef struct td_place {
 typedef struct td_kernel_call {
     const td_kernel *kernel;
     const td_node   *node;              /* NULL: a copy that the planner inserted */
-    td_call          call;              /* what the kernel sees */
+    td_call          call;              /* the kernel's arguments */
     int32_t          in[TD_MAX_INPUTS]; /* storages; -1: absent */
     int32_t          out[TD_MAX_OUTPUTS];
     int64_t          in_offset[TD_MAX_INPUTS], out_offset[TD_MAX_OUTPUTS]; /* elements */
@@ -61,10 +63,10 @@ typedef struct td_kernel_call {
     int64_t          runs;
 } td_kernel_call;
 
-/* What the planner knows of a node. */
+/* The planner's record of a node. */
 typedef struct td_node_plan {
     bool      live, used[TD_MAX_OUTPUTS];
-    int32_t   uses[TD_MAX_OUTPUTS];  /* how many live inputs read each output */
+    int32_t   uses[TD_MAX_OUTPUTS];  /* number of live inputs that read each output */
     td_value *alias[TD_MAX_OUTPUTS]; /* the value that takes its place: its lowering, or a fold */
     td_place  place[TD_MAX_OUTPUTS];
     bool      placed[TD_MAX_OUTPUTS];
@@ -73,7 +75,17 @@ typedef struct td_node_plan {
     int32_t   written;    /* a variable: the last node, of those passed so far, that writes to it */
     int32_t   changed;    /* a variable: calls planned when it was last written to */
     int32_t   copied;     /* a view: calls planned when it was taken */
+    int32_t   wide[TD_MAX_OUTPUTS]; /* how many of `uses` want the wide dtype, */
+    int32_t   bf16[TD_MAX_OUTPUTS]; /* and how many bf16; the others take what there is */
+    bool      inside;               /* part of an op that computes in the wide dtype */
+    bool      narrow;               /* its call is in bf16 */
+    int32_t   copy; /* a parameter: 1 + the storage of its copy in bf16; 0: none yet */
 } td_node_plan;
+
+enum { TD_RECENT_CASTS = 16 };
+typedef struct td_recent_cast {
+    td_place from, to;
+} td_recent_cast;
 
 typedef struct td_kernel_choice {
     const td_op     *op;
@@ -103,9 +115,14 @@ struct td_plan {
     int32_t           *inputs, n_inputs; /* storages of graph inputs */
     void              *own_memory;       /* on the device: inputs and constants */
     void              *scratch;          /* on the host: where transfers are converted */
+    void              *recording;        /* of all calls, by the backend; NULL: none yet */
     bool               profile, bound;
+    bool               warm;   /* it has run since memory was bound */
+    bool               single; /* its calls cannot be recorded */
     bool               asking; /* copies are only described, not planned: see calls.c */
-    td_error           error;  /* the first; every later step of planning checks it */
+    td_recent_cast     casts[TD_RECENT_CASTS]; /* a ring: precision.c */
+    int32_t            n_casts;
+    td_error           error; /* the first; every later step of planning checks it */
 };
 
 /* ---- records.c ------------------------------------------------------------------------------- */
@@ -113,7 +130,7 @@ struct td_plan {
 void td_plan_out_of_memory(td_plan *);
 /* Keep the plan's first error, with the path of node `n` (or NULL) in front. */
 int  td_plan_refuse(td_plan *, int code, const td_node *n, const char *format, ...) TD_PRINTF(4, 5);
-/* Make room for entry `count` of `list` (a pointer to the list); new entries are zeroed. False with
+/* Grow `list` to hold entry `count` (a pointer to the list); new entries are zeroed. False with
  * p->error when memory ran out. */
 bool td_plan_grow(td_plan *, void *list, int32_t count, int32_t *room, size_t size);
 /* The node's record, made on first use; never NULL. */
@@ -129,7 +146,7 @@ int              td_plan_find_kernels(td_plan *, td_error *error);
 /* The first row for the op, or the next one after `after`; NULL: no more. */
 const td_kernel *td_plan_kernel(td_plan *, const char *op, int dtype, const td_kernel *after);
 /* The same for a node; NULL also where the device wants all ops lowered and this one can be. */
-const td_kernel *td_plan_kernel_of(td_plan *, const td_node *, const td_kernel *after);
+const td_kernel *td_plan_kernel_of(td_plan *, const td_node *, int dtype, const td_kernel *after);
 /* The dtype by which a node's kernel is chosen: that of its data, not of masks and indices. */
 int              td_plan_kernel_dtype(const td_node *);
 
@@ -142,7 +159,8 @@ void td_plan_fold_sums(td_plan *, int32_t count);
 
 /* The value that computes `v`: `v` itself, or what it was lowered to or folded into. */
 td_value *td_plan_resolve(td_plan *, td_value *v);
-/* Where a value lies, in its own dims; `why`: the node that asks, for error messages, or NULL. */
+/* Where a value is stored, in its own dims; `why`: the node that needs it, for error messages,
+ * or NULL. */
 td_place  td_plan_place_of(td_plan *, td_value *, const td_node *why);
 /* The same elements in other dims: a view if the strides allow it, else a copy. */
 td_place  td_plan_place_as(td_plan *, const td_place *, const td_tensor *dims, const td_node *why);
@@ -150,12 +168,33 @@ td_place  td_plan_place_as(td_plan *, const td_place *, const td_tensor *dims, c
 td_place  td_plan_dense(td_plan *, const td_tensor *t);
 /* A dense copy, by a call that is planned here. */
 td_place  td_plan_copy(td_plan *, const td_place *, const td_node *why);
-/* How many inputs the node's call has, and input k: the op's own, or the folded summand; NULL:
- * absent. */
-int       td_plan_n_inputs(const td_node *);
+/* Plan a cast from one place to another of the same dims. */
+void td_plan_cast_into(td_plan *, const td_place *from, const td_place *to, const td_node *why);
+/* The number of inputs of the node's call, and input k: the op's own, or the folded summand;
+ * NULL: absent. */
+int  td_plan_n_inputs(const td_node *);
 td_value *td_plan_input(const td_node *, const td_node_plan *, int k);
 /* Plan the node as a call of `kernel`; false if the kernel refuses it: nothing was planned then. */
 bool      td_plan_call(td_plan *, td_node *, const td_kernel *);
+
+/* ---- precision.c ----------------------------------------------------------------------------- */
+
+/* The dtype in which node n, whose readers are known, wants its input k: TD_BF16, the wide dtype, or
+ * 0, either. */
+int      td_plan_wanted(td_plan *, const td_node *n, int k);
+/* Whether the node is to be called in bf16, now that its inputs are placed. */
+bool     td_plan_is_narrow(td_plan *, const td_node *);
+/* Whether it writes to a state that is stored in bf16. */
+bool     td_plan_writes_narrow(td_plan *, const td_node *);
+/* Where the node's call reads its input k, which lies at `place`: there, in a copy of the
+ * parameter, or in a cast that is planned here. */
+td_place td_plan_as_read(td_plan *, const td_node *, int k, const td_place *place);
+/* The dtype in which the node's call writes its output k. */
+int      td_plan_written_dtype(td_plan *, const td_node *, int k);
+/* The same elements in another dtype. */
+td_place td_plan_cast(td_plan *, const td_place *, int dtype, const td_node *why);
+/* Write the copies of all parameters that the plan has written. */
+void     td_plan_write_copies(td_plan *);
 
 /* ---- layout.c -------------------------------------------------------------------------------- */
 
@@ -171,8 +210,12 @@ td_view td_view_like(const td_view *order_of, const td_tensor *dims);
 
 /* Merge storages: in-place kernels, accumulators, values computed straight into states. */
 void td_plan_merge_storages(td_plan *);
-/* Give every storage that is left its offset; sets arena_bytes, own_bytes and the list of
- * inputs. */
+/* Give every remaining storage its offset; sets arena_bytes, own_bytes and the list of inputs. */
 int  td_plan_set_offsets(td_plan *, td_error *error);
+
+/* ---- run.c ----------------------------------------------------------------------------------- */
+
+/* Free the recording of the calls, if there is one. */
+void td_plan_forget(td_plan *);
 
 #endif

@@ -21,7 +21,7 @@ td_view td_view_dense(int dtype, int rank, const int64_t *dims)
     return v;
 }
 
-/* Row-major without gaps: what a kernel may walk through with one index. */
+/* Row-major without gaps: a kernel may walk through it with one index. */
 bool td_view_is_dense(const td_view *v)
 {
     int64_t stride = 1;
@@ -43,9 +43,9 @@ bool td_view_same(const td_view *a, const td_view *b)
     return true;
 }
 
-/* Match one run of old axes with the run of new axes that it fills, from axes *a and *b leftwards;
- * both end up left of their run. Each of the old axes must continue the one to its right: only then
- * is there a stride for every new axis. */
+/* Match one run of old axes with the run of new axes that it fills, leftwards from axes *a and
+ * *b, which end up to the left of their runs. Each of the old axes must continue the one to its
+ * right: only then is there a stride for every new axis. */
 static bool reshape_run(const td_view *v, const td_tensor *to, int *a, int *b, td_view *out)
 {
     int64_t old_size = v->dim[*a], new_size = to->dim[*b], stride = v->stride[*a];
@@ -110,7 +110,7 @@ td_view td_view_like(const td_view *like, const td_tensor *dims)
             order[j - 1] = q;
             order[j] = p;
         }
-    /* close the gaps: the smallest stride becomes 1, the next follows on it */
+    /* close the gaps: the smallest stride becomes 1, and each next one follows without a gap */
     for (int i = v.rank - 1; i >= 0; i--) {
         v.stride[order[i]] = stride;
         stride *= v.dim[order[i]];

@@ -1,7 +1,8 @@
 /* place.c - storages: which may share memory, and where in the arena each of them lies.
  *
- * All calls are planned; only then is it known who reads what last. Merging goes by lifetimes, so
- * its order matters: each merge lengthens the lifetime of the storage that remains.
+ * This comes after all calls are planned, because only then the last reader of each value is known.
+ * Merging goes by lifetimes, so its order matters: each merge lengthens the lifetime of the storage
+ * that remains.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -114,7 +115,8 @@ typedef struct history {
     int32_t writers;   /* how many calls write to it */
 } history;
 
-/* Of every storage, before any assignment is merged; merge_assigned keeps them up to date. */
+/* The uses of every storage, before any assignment is merged; merge_assigned keeps them up to
+ * date. */
 static history *histories(const td_plan *p)
 {
     history *h = calloc((size_t)p->n_storages + 1, sizeof *h);
@@ -180,7 +182,7 @@ static bool is_there(const td_plan *p, const td_kernel_call *c)
            td_view_same(&c->call.in[1], &c->call.in[0]);
 }
 
-/* An assignment under a gate may leave the state as it is, so its value needs memory of its own. */
+/* An assignment under a gate may leave the state as it is, so its value needs separate memory. */
 static bool is_gated(const td_kernel_call *c) { return c->call.n_in > 2 && c->in[2] >= 0; }
 
 /* Values that are computed only to be assigned are computed in the state, and the copy is dropped:
@@ -244,8 +246,8 @@ typedef struct placed {
     int32_t first, last; /* calls */
 } placed;
 
-/* The lowest gap among the storages placed so far (sorted by offset) that are alive together with
- * s. */
+/* The lowest gap among the storages placed so far (sorted by offset) whose lifetimes overlap
+ * that of s. */
 static size_t lowest_gap(const placed *list, int32_t count, const td_storage *s)
 {
     size_t at = 0;

@@ -2,29 +2,33 @@
  * or simpler nodes.
  *
  * The order of emission is kept. It is an order of execution already, and the one that the author
- * of a graph sees: what reads a state before a write to it, or after it, is decided by that order.
+ * of a graph sees: it decides which reads of a state come before a write to it, and which after.
  */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "plan/internal.h"
+#include "plugin/hook.h"
 #include "tandem/ops.h"
 
 /* ---- liveness -------------------------------------------------------------------------------- */
 
-/* Counts readers as well: a sum can be folded into a product only if it has no second reader. */
-static void make_live(td_plan *p, const td_node *n, int slot)
+/* Counts readers as well: a sum can be folded into a product only if it has no second reader.
+ * `wanted`: the dtype that the reader wants, or 0. */
+static void make_live(td_plan *p, const td_node *n, int slot, int wanted)
 {
     td_node_plan *np = td_plan_node(p, n);
     np->used[slot] = true;
     np->uses[slot]++;
+    np->wide[slot] += wanted && wanted != TD_BF16;
+    np->bf16[slot] += wanted == TD_BF16;
     np->live = true;
 }
 
-/* Which of the nodes [from, to) are needed by the outputs that make_live marked, or by effects. An
- * input is always emitted before its reader, so one walk back sees every reader before what it
- * reads. */
+/* Finds which of the nodes [from, to) are needed by the outputs that make_live marked, or by
+ * effects. An input is always emitted before its reader, so one walk back sees every reader
+ * before what it reads. */
 static void find_live(td_plan *p, int32_t from, int32_t to)
 {
     for (int32_t i = to - 1; i >= from && !p->error.code; i--) {
@@ -34,7 +38,7 @@ static void find_live(td_plan *p, int32_t from, int32_t to)
             np->live = true;
         for (int k = 0; np->live && k < n->n_in; k++)
             if (n->in[k])
-                make_live(p, n->in[k]->node, n->in[k]->slot);
+                make_live(p, n->in[k]->node, n->in[k]->slot, td_plan_wanted(p, n, k));
     }
 }
 
@@ -48,15 +52,15 @@ static int check_lowered(td_plan *p, const td_node *n, td_tensor *const *out)
     const bool *used = td_plan_node(p, n)->used;
     for (int k = 0; k < n->n_out; k++) {
         const td_tensor *t = &n->out[k].t;
-        /* a lowering may leave out what nobody reads */
+        /* a lowering may leave out outputs without a reader */
         if (used[k] && !out[k])
             return td_plan_refuse(p, TD_EGRAPH, n,
                                   "the lowering of '%s' does not compute output %d: set out[%d]",
                                   n->op->plugin.name, k, k);
         if (used[k] && !td_has_dims(out[k], t->dtype, t->rank, t->dim))
             return td_plan_refuse(p, TD_EGRAPH, n,
-                                  "the lowering of '%s' computes output %d with other dims or "
-                                  "another dtype than its infer hook returned",
+                                  "the lowering of '%s' computes output %d with dims or a dtype "
+                                  "that differ from those of its infer hook",
                                   n->op->plugin.name, k);
     }
     return 0;
@@ -91,28 +95,49 @@ static void emit_lowering(td_plan *p, td_node *n, td_tensor **out)
     g->backward = n->backward;
     g->scopes[g->depth].path = n->path;
     lowered_inputs(p, n, in);
-    n->op->lower(&g->base, in, td_plan_n_inputs(n), &n->attrs, td_plan_node(p, n)->used, out);
+    TD_HOOK_QUICK(n->op, lower, &g->base, in, td_plan_n_inputs(n), &n->attrs,
+                  td_plan_node(p, n)->used, out);
     g->unique = false;
     g->backward = false;
     g->scopes[g->depth].path = path;
 }
 
+/* Ops that compute in the wide dtype do so when they are lowered, too. Products and movements are
+ * made of products and movements. */
+static bool is_wide_inside(td_plan *p, const td_node *n)
+{
+    int precision = td_precision_of(n->op->plugin.name)->precision;
+    return td_plan_node(p, n)->inside || precision == TD_PRECISION_WIDE ||
+           precision == TD_PRECISION_EITHER;
+}
+
+/* What all readers of an output want, or 0. */
+static int wanted_of(const td_plan *p, const td_node_plan *np, int k)
+{
+    return np->uses[k] == np->wide[k]   ? p->g->options.real
+           : np->uses[k] == np->bf16[k] ? TD_BF16
+                                        : 0;
+}
+
 /* Simpler nodes in the node's place: scheduled here, although they were emitted last. */
 static void lower(td_plan *p, td_node *n)
 {
-    td_tensor *out[TD_MAX_OUTPUTS] = { NULL };
-    int32_t    from = p->g->n_nodes, to;
+    td_tensor          *out[TD_MAX_OUTPUTS] = { NULL };
+    const td_node_plan *np = td_plan_node(p, n);
+    int32_t             from = p->g->n_nodes, to;
 
     emit_lowering(p, n, out);
     if (td_graph_error(&p->g->base, &p->error) || check_lowered(p, n, out))
         return;
     for (int k = 0; k < n->n_out; k++)
-        if (td_plan_node(p, n)->used[k]) {
+        if (np->used[k]) {
             td_plan_node(p, n)->alias[k] = td_value_of(out[k]);
-            make_live(p, td_value_of(out[k])->node, td_value_of(out[k])->slot);
+            make_live(p, td_value_of(out[k])->node, td_value_of(out[k])->slot, wanted_of(p, np, k));
         }
     /* scheduling a composite among them lowers it in turn, and appends to the graph */
     to = p->g->n_nodes;
+    for (int32_t i = from; i < to; i++)
+        td_plan_node(p, p->g->nodes[i])->inside = is_wide_inside(p, n);
     find_live(p, from, to);
     for (int32_t i = from; i < to && !p->error.code; i++)
         if (td_plan_node(p, p->g->nodes[i])->live)
@@ -150,25 +175,46 @@ static void take_view(td_plan *p, td_node *n)
     np->copied = p->n_calls;
 }
 
-static void schedule(td_plan *p, td_node *n)
+/* A kernel may refuse the call; then the next is asked. */
+static bool call_kernel(td_plan *p, td_node *n, int dtype)
 {
     const td_kernel *kernel = NULL;
+    while ((kernel = td_plan_kernel_of(p, n, dtype, kernel)) != NULL)
+        if (td_plan_call(p, n, kernel))
+            return true;
+    return false;
+}
+
+/* In bf16 where the rules say so and there is a kernel; else in the wide dtype, to which operands
+ * are cast. A state in bf16 cannot be cast: it is written where it is. */
+static bool call(td_plan *p, td_node *n)
+{
+    td_node_plan *np = td_plan_node(p, n);
+    np->narrow = td_plan_is_narrow(p, n);
+    if (np->narrow && call_kernel(p, n, TD_BF16))
+        return true;
+    np->narrow = false;
+    return !td_plan_writes_narrow(p, n) && call_kernel(p, n, td_plan_kernel_dtype(n));
+}
+
+static void schedule(td_plan *p, td_node *n)
+{
     if (n->kind != TD_NODE_OP || td_plan_node(p, n)->folded || p->error.code)
         return;
     if (n->op->flags & TD_OP_VIEW) {
         take_view(p, n);
         return;
     }
-    /* a kernel may refuse the call; then the next is asked, and the lowering comes last */
-    while ((kernel = td_plan_kernel_of(p, n, kernel)) != NULL)
-        if (td_plan_call(p, n, kernel))
-            return;
+    if (call(p, n))
+        return;
     if (n->op->lower)
         lower(p, n);
     else
         td_plan_refuse(p, TD_EUNSUPPORTED, n,
                        "op '%s' has no kernel for %s on backend '%s', and no lowering",
-                       n->op->plugin.name, td_dtype_name(td_plan_kernel_dtype(n)),
+                       n->op->plugin.name,
+                       td_dtype_name(td_plan_writes_narrow(p, n) ? TD_BF16
+                                                                 : td_plan_kernel_dtype(n)),
                        p->device.backend->plugin.name);
 }
 
@@ -179,6 +225,8 @@ static void place_roots(td_plan *p)
 {
     for (size_t k = 0; k < p->n_roots && !p->error.code; k++) {
         td_place place = td_plan_place_of(p, td_value_of(p->root_tensors[k]), NULL);
+        if (place.view.dtype != p->root_tensors[k]->dtype)
+            place = td_plan_cast(p, &place, p->root_tensors[k]->dtype, NULL);
         if (!td_view_is_dense(&place.view))
             place = td_plan_copy(p, &place, NULL);
         p->roots[k] = place;
@@ -219,13 +267,14 @@ static void plan_nodes(td_plan *p)
     for (size_t k = 0; k < p->n_roots; k++) {
         const td_value *root = td_value_of(p->root_tensors[k]);
         assert(root->t.graph == &p->g->base);
-        make_live(p, root->node, root->slot);
+        make_live(p, root->node, root->slot, p->g->options.real);
     }
     find_live(p, 0, count);
     td_plan_fold_sums(p, count);
     for (int32_t i = 0; i < count && !p->error.code; i++)
         if (td_plan_node(p, p->g->nodes[i])->live)
             schedule(p, p->g->nodes[i]);
+    td_plan_write_copies(p);
     place_roots(p);
 }
 

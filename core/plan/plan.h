@@ -22,22 +22,36 @@
 #include "graph/graph.h"
 #include "tandem/kind/backend.h"
 
-/* An open backend, and what plans need besides. Copied into each plan; what it points to must
- * outlive them. */
+typedef struct td_prepared td_prepared; /* plan/prepared.h */
+
+/* An open backend and the other things that plans need. Copied into each plan; the objects it
+ * points to must outlive them. */
 typedef struct td_device {
     const td_backend  *backend;
     void              *state;     /* of backend->open */
     const td_services *services;  /* threads and log */
     td_registry       *registry;  /* where kernels are found */
     bool               lower_all; /* lower every op that has a lowering, kernel or not: for tests */
+    td_prepared       *prepared;  /* NULL: parameters may change between runs */
 } td_device;
+
+/* The wide dtype of reals on a backend or device, TD_F32 or TD_F64: that of its own kernels, f32 if
+ * it has both. Loads the module with these kernels. */
+int    td_backend_real(td_registry *, const td_backend *);
+int    td_device_real(const td_device *);
+/* Whether graphs with td_graph_options.narrow of this dtype can be planned: there are kernels that
+ * cast and copy it. */
+bool   td_device_has(const td_device *, int narrow);
+/* Measure the device's rate of matrix products of that dtype, 0 for f32, in FLOP/s; 0: unknown. */
+double td_device_peak(const td_device *, int narrow);
 
 typedef struct td_plan td_plan;
 
 /* ---- making a plan --------------------------------------------------------------------------- */
 
-/* Plan the computation of `roots`, and of all effects: select kernels, lower what has none, lay out
- * memory. NULL with `error`. Lowering adds nodes to the graph, which must outlive the plan. */
+/* Plan the computation of `roots`, and of all effects: select kernels, lower ops without one,
+ * lay out memory. NULL with `error`. Lowering adds nodes to the graph, which must outlive the
+ * plan. */
 td_plan *td_plan_new(td_graph *, td_tensor *const *roots, size_t n, const td_device *,
                      td_error *error);
 void     td_plan_free(td_plan *); /* NULL is fine; the arena is the caller's */
@@ -54,9 +68,9 @@ int td_plan_bind(td_plan *, void *arena, td_error *error);
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-/* Set an input by name. Each run needs all of the graph's inputs set anew. Reals are converted to
- * the input's dtype; a name that the graph does not read is ignored, since a batch may serve
- * several graphs. */
+/* Set an input by name. All of the graph's inputs must be set again before each run. Reals are
+ * converted to the input's dtype; a name that the graph does not read is ignored, since a batch
+ * may serve several graphs. */
 int td_plan_set_ints(td_plan *, const char *name, const int32_t *values, int64_t count,
                      td_error *error);
 int td_plan_set_floats(td_plan *, const char *name, const float *values, int64_t count,
@@ -70,22 +84,35 @@ int td_plan_run(td_plan *, td_error *error);
 
 /* Copy a root's elements out, as doubles, row-major. `count`: of the root. */
 int td_plan_get(td_plan *, const td_tensor *root, double *values, int64_t count, td_error *error);
+/* The same as floats. */
+int td_plan_get_floats(td_plan *, const td_tensor *root, float *values, int64_t count,
+                       td_error *error);
 double td_plan_get_scalar(td_plan *, const td_tensor *root); /* 0 if it cannot be read */
 
 /* ---- profile --------------------------------------------------------------------------------- */
 
-/* What all calls of one op cost since profiling was turned on. */
+/* The cost of all calls of one op since profiling was turned on. */
 typedef struct td_profile_row {
     const char *op;
     double      seconds, flops, bytes;
     int64_t     calls;
 } td_profile_row;
 
+/* For one run, the FLOPs of all products with parameters, and the bytes of those parameters. */
+void td_plan_products(const td_plan *, double *flops, double *bytes);
+
 /* Turn timing of single calls on or off; forgets earlier times. Slower: it waits for each call. */
 void   td_plan_profile(td_plan *, bool on);
 /* Fill one row per op, in order of first call, and return their number; ops beyond `room` rows are
  * left out. */
 size_t td_plan_profile_rows(const td_plan *, td_profile_row *rows, size_t room);
+
+/* ---- memory of a device ---------------------------------------------------------------------- */
+
+/* Copy between host and device memory, whichever way the backend reaches it: 0 or a negative
+ * td_status. `device` points to memory of the backend, which may not be dereferenced. */
+int td_device_write(const td_device *, void *device, const void *host, size_t bytes);
+int td_device_read(const td_device *, void *host, const void *device, size_t bytes);
 
 /* ---- variables on a device ------------------------------------------------------------------- */
 
@@ -98,13 +125,25 @@ void td_variables_release(td_variables *, const td_device *);
  * those of the parameters that they have in common. */
 int  td_variables_initialize(td_variables *, const td_device *, int real, uint64_t seed,
                              td_error *error);
+/* After a parameter was written to by other means than these functions and plans: write its copy in
+ * bf16, if it has one, too. */
+int  td_variable_write_copy(td_variable *, const td_device *, int real, td_error *error);
 /* Write or read all elements, as floats. */
 int  td_variable_set(td_variable *, const td_device *, int real, const float *values,
                      td_error *error);
 int  td_variable_get(const td_variable *, const td_device *, int real, float *values,
                      td_error *error);
+/* The same without rounding, elements [first, first + count): for those who need what a backend
+ * computes in. */
+int  td_variable_write(td_variable *, const td_device *, int real, int64_t first, int64_t count,
+                       const double *values, td_error *error);
+int td_variable_read(const td_variable *, const td_device *, int real, int64_t first, int64_t count,
+                     double *values, td_error *error);
 /* Read elements [first, first + count); no more than these leave the device. */
-int  td_variable_slice(const td_variable *, const td_device *, int real, int64_t first,
-                       int64_t count, float *values, td_error *error);
+int td_variable_slice(const td_variable *, const td_device *, int real, int64_t first,
+                      int64_t count, float *values, td_error *error);
+/* XXH3 of the parameters, in order of declaration: of all bytes, or, beyond 64 MiB in all (8 MiB in a
+ * device's own memory), of the first part of each, in proportion. */
+int td_variables_hash(const td_variables *, const td_device *, uint64_t *hash, td_error *error);
 
 #endif

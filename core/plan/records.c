@@ -1,7 +1,7 @@
 /* records.c - the planner's records: of nodes, storages and calls; and the end of a plan.
  *
- * Planning fails in one way: p->error is set, and whoever loops over nodes stops. Until then code
- * goes on with stand-ins (no_node, storage 0) and need not check every record.
+ * Planning fails in one way: p->error is set, and the loop over nodes stops. Until then code
+ * continues with stand-ins (no_node, storage 0) and need not check every record.
  */
 #include <assert.h>
 #include <stdarg.h>
@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "plan/internal.h"
+#include "plugin/hook.h"
 
 void td_plan_out_of_memory(td_plan *p)
 {
@@ -33,7 +34,7 @@ bool td_plan_grow(td_plan *p, void *list, int32_t count, int32_t *room, size_t s
     int32_t wanted = *room ? *room : 256;
     if (count < *room)
         return true;
-    /* a node's record is asked for by its index, which may lie far beyond the end of the list */
+    /* a node's record is requested by its index, which may be far beyond the end of the list */
     while (wanted <= count)
         wanted *= 2;
     larger = realloc(*at, (size_t)wanted * size);
@@ -90,9 +91,10 @@ void td_plan_free(td_plan *p)
 {
     if (!p)
         return;
+    td_plan_forget(p);
     /* not the arena, which is the caller's, nor variables, which belong to their set */
     if (p->own_memory)
-        p->device.backend->release(p->device.state, p->own_memory, p->own_bytes);
+        TD_HOOK_QUICK(p->device.backend, release, p->device.state, p->own_memory, p->own_bytes);
     td_arena_free(p->records);
     free(p->scratch);
     free(p->nodes);

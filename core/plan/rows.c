@@ -6,13 +6,15 @@
 #include <string.h>
 
 #include "graph/internal.h"
+#include "plugin/hook.h"
+#include "tandem/generation.h"
 #include "tandem/ops.h"
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 int td_cache_allocate(td_cache *c, const td_device *device, td_error *error)
 {
-    return td_variables_allocate(c->variables, device, device->backend->real, error);
+    return td_variables_allocate(c->variables, device, td_device_real(device), error);
 }
 
 void td_cache_release(td_cache *c, const td_device *device)
@@ -25,8 +27,8 @@ size_t td_cache_bytes(const td_cache *c, const td_device *device)
     size_t bytes = 0;
     for (size_t i = 0; i < td_variables_count(c->variables); i++) {
         const td_variable *v = td_variables_at(c->variables, i);
-        int                dtype = v->dtype ? v->dtype : device->backend->real;
-        bytes += (size_t)v->count * td_dtype_size(dtype);
+        int                dtype = v->dtype ? v->dtype : td_device_real(device);
+        bytes += (size_t)v->count * td_dtype_size(v->narrow ? TD_BF16 : dtype);
     }
     return bytes;
 }
@@ -43,7 +45,7 @@ int td_cache_place(const td_cache *c, td_plan *plan, int64_t tokens, const int32
                            (long long)r, counts[r], (long long)tokens, lengths[r]);
         if (lengths[r] + (int64_t)counts[r] > c->capacity)
             return td_fail(error, TD_ERANGE,
-                           "row %lld holds %d tokens and gets %d more; the cache has room for "
+                           "row %lld holds %d tokens and gets %d more, but the cache holds only "
                            "%lld: make a larger one",
                            (long long)r, lengths[r], counts[r], (long long)c->capacity);
     }
@@ -61,15 +63,20 @@ struct td_row_gather {
     td_plan  *plan;
     void     *arena;
     size_t    arena_size;
+    bool inserts; /* its plan writes one row, from a cache of one, and leaves the others alone */
 };
 
-/* The same state in another cache, made if it is not there; NULL if there is one of another kind. */
+/* The same state in another cache, made if it is missing; NULL if there is one of a different
+ * kind. */
 static td_variable *twin_of(td_cache *c, const td_variable *v)
 {
     int64_t dims[TD_MAX_RANK];
     memcpy(dims, v->dim, sizeof dims);
     dims[0] = c->rows;
-    return td_variables_add_state(c->variables, v->name, v->dtype, dims, v->rank);
+    td_variable *twin = td_variables_add_state(c->variables, v->name, v->dtype, dims, v->rank);
+    if (twin)
+        twin->narrow = v->narrow;
+    return twin;
 }
 
 /* Both caches keep the same tensors. */
@@ -79,8 +86,8 @@ static int pair_states(td_cache *to, td_cache *from, td_error *error)
         const td_variable *v = td_variables_at(from->variables, i);
         if (!twin_of(to, v))
             return td_fail(error, TD_EGRAPH,
-                           "rows cannot move between these caches: '%s' has other dims in the "
-                           "other one; both must have the same capacity, chunk and source",
+                           "rows cannot move between these caches: '%s' has different dims in the "
+                           "other; both must have the same capacity, chunk and source",
                            v->name);
     }
     for (size_t i = 0; i < td_variables_count(to->variables); i++) {
@@ -94,7 +101,7 @@ static int pair_states(td_cache *to, td_cache *from, td_error *error)
     return 0;
 }
 
-/* Names are those of both caches, so the leaves need other keys. */
+/* The names occur in both caches, so the leaves need other keys. */
 static td_tensor *leaf_of(td_graph *g, const char *side, td_variable *v)
 {
     const char *key = td_arena_print(td_full_of(g)->arena, "%s:%s", side, v->name);
@@ -114,22 +121,43 @@ static void move_state(td_graph *g, td_cache *to, td_cache *from, size_t i, td_t
     td_assign(old, td_where(stays, old, moved), NULL);
 }
 
+/* Treats a buffer as a text whose tokens are its rows: the row is appended behind `row` [1]
+ * others. */
+static void insert_state(td_graph *g, td_cache *to, td_cache *from, size_t i, td_tensor *row)
+{
+    td_variable *v = td_variables_at(from->variables, i);
+    int64_t      all[] = { 1, to->rows, v->count }, one[] = { 1, 1, v->count };
+    td_tensor   *old = leaf_of(g, "to", td_variables_find(to->variables, v->name));
+    td_tensor   *count = td_full(g, TD_I32, (int64_t[]){ 1 }, 1, 1);
+    td_append(td_reshape(old, all, 3), td_reshape(leaf_of(g, "from", v), one, 3), row, count, 1,
+              false);
+}
+
+static void build_moves(td_row_gather *m)
+{
+    int64_t    count = m->inserts ? 1 : m->to->rows;
+    td_tensor *rows = td_graph_input(m->graph, "rows", TD_I32, &count, 1);
+    for (size_t i = 0; i < td_variables_count(m->from->variables); i++)
+        if (m->inserts)
+            insert_state(m->graph, m->to, m->from, i, rows);
+        else
+            move_state(m->graph, m->to, m->from, i, rows);
+}
+
 static int make_plan(td_row_gather *m, td_error *error)
 {
-    td_graph_options o = { .phase = TD_PHASE_EVALUATE, .real = m->device.backend->real };
-    td_tensor       *rows;
+    td_graph_options o = { .phase = TD_PHASE_EVALUATE, .real = td_device_real(&m->device) };
 
     m->graph = td_graph_new(m->device.registry, m->to->variables, &o);
     if (!m->graph)
         return td_fail(error, TD_ENOMEM, "out of memory while planning to move rows");
-    rows = td_graph_input(m->graph, "rows", TD_I32, &m->to->rows, 1);
-    for (size_t i = 0; i < td_variables_count(m->from->variables); i++)
-        move_state(m->graph, m->to, m->from, i, rows);
+    build_moves(m);
     m->plan = td_plan_new(m->graph, NULL, 0, &m->device, error);
     if (!m->plan)
         return td_failed(error, TD_EGRAPH);
-    m->arena_size = td_plan_arena(m->plan) + 64; /* never nothing */
-    m->arena = m->device.backend->allocate(m->device.state, m->arena_size);
+    m->arena_size = td_plan_arena(m->plan) + 64; /* never 0 bytes, for which NULL would be a
+                                                  * valid answer */
+    m->arena = TD_HOOK_QUICK(m->device.backend, allocate, m->device.state, m->arena_size);
     if (!m->arena)
         return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to move rows of a cache",
                        m->arena_size);
@@ -144,12 +172,21 @@ td_row_gather *td_row_gather_new(td_cache *to, td_cache *from, const td_device *
         td_fail(error, TD_ENOMEM, "out of memory while planning to move rows");
         return NULL;
     }
-    *m = (td_row_gather){ .to = to, .from = from, .device = *device };
+    *m = (td_row_gather){
+        .to = to, .from = from, .device = *device, .inserts = to != from && from->rows == 1
+    };
     if (!pair_states(to, from, error) && !td_cache_allocate(to, device, error) &&
         !make_plan(m, error))
         return m;
     td_row_gather_free(m);
     return NULL;
+}
+
+static int run_with(td_row_gather *m, const int32_t *rows, int64_t count, td_error *error)
+{
+    if (td_plan_set_ints(m->plan, "rows", rows, count, error))
+        return td_failed(error, TD_EGRAPH);
+    return td_plan_run(m->plan, error);
 }
 
 int td_row_gather_run(td_row_gather *m, const int32_t *rows, td_error *error)
@@ -158,9 +195,12 @@ int td_row_gather_run(td_row_gather *m, const int32_t *rows, td_error *error)
         if (rows[r] < -1 || rows[r] >= m->from->rows)
             return td_fail(error, TD_ERANGE, "row %lld cannot become row %d of a cache of %lld",
                            (long long)r, rows[r], (long long)m->from->rows);
-    if (td_plan_set_ints(m->plan, "rows", rows, m->to->rows, error))
-        return td_failed(error, TD_EGRAPH);
-    return td_plan_run(m->plan, error);
+    if (!m->inserts)
+        return run_with(m, rows, m->to->rows, error);
+    for (int32_t r = 0; r < m->to->rows; r++)
+        if (rows[r] == 0 && run_with(m, &r, 1, error))
+            return td_failed(error, TD_EGRAPH);
+    return 0;
 }
 
 void td_row_gather_free(td_row_gather *m)
@@ -170,6 +210,6 @@ void td_row_gather_free(td_row_gather *m)
     td_plan_free(m->plan);
     td_graph_free(m->graph);
     if (m->arena)
-        m->device.backend->release(m->device.state, m->arena, m->arena_size);
+        TD_HOOK_QUICK(m->device.backend, release, m->device.state, m->arena, m->arena_size);
     free(m);
 }

@@ -1,4 +1,4 @@
-/* rows.h - the rows of a cache at work: memory, where the next tokens go, and moving rows.
+/* rows.h - the rows of a cache in use: memory, where the next tokens go, and moving rows.
  *
  * graph/cache.h says what a cache is.
  */
@@ -8,7 +8,7 @@
 #include "graph/cache.h"
 #include "plan/plan.h"
 
-/* Take memory for the states that the graphs so far have asked for, zeroed. */
+/* Allocate zeroed memory for the states that the graphs so far have requested. */
 int    td_cache_allocate(td_cache *, const td_device *, td_error *error);
 void   td_cache_release(td_cache *, const td_device *);
 /* Bytes of its states on the device. */
@@ -20,8 +20,8 @@ size_t td_cache_bytes(const td_cache *, const td_device *);
 int td_cache_place(const td_cache *, td_plan *, int64_t tokens, const int32_t *lengths,
                    const int32_t *counts, td_error *error);
 
-/* Moving rows: beams that go on from one of them, a new prompt that was read in a small cache and
- * is admitted to a large one. Made once for a pair of caches, it runs as often as wanted. */
+/* Moving rows: several beams continue from one of them; a new prompt that was read in a small
+ * cache is admitted to a large one. Made once for a pair of caches, it runs as often as wanted. */
 typedef struct td_row_gather td_row_gather;
 
 /* From the rows of `from` to those of `to`, which may be one cache. Both keep the same tensors, in
@@ -29,7 +29,7 @@ typedef struct td_row_gather td_row_gather;
  * allocated, and outlive it. NULL with `error`. */
 td_row_gather *td_row_gather_new(td_cache *to, td_cache *from, const td_device *, td_error *error);
 /* Row r of `to` becomes row rows[r] of `from`, with all that is kept of it; -1: it stays as it is.
- * All rows are read before any is written. Their lengths are the caller's to move. */
+ * All rows are read before any is written. The caller moves their lengths. */
 int            td_row_gather_run(td_row_gather *, const int32_t *rows, td_error *error);
 void           td_row_gather_free(td_row_gather *);
 

@@ -1,6 +1,6 @@
-/* run.c - a plan at work: memory, inputs, calls, results, profile.
+/* run.c - running a plan: memory, inputs, calls, results, profile.
  *
- * Once memory is bound, nothing here allocates (but for an error message): a training step is a
+ * Once memory is bound, nothing here allocates (except for an error message): a training step is a
  * loop over calls whose addresses are filled in. Host and device memory are kept apart: whatever
  * crosses goes through the backend's upload and download, or is used in place where these are NULL.
  */
@@ -11,13 +11,15 @@
 #include "base/clock.h"
 #include "plan/elements.h"
 #include "plan/internal.h"
+#include "plan/prepared.h"
+#include "plugin/hook.h"
 
 size_t td_plan_arena(const td_plan *p) { return p->arena_bytes; }
 size_t td_plan_inputs(const td_plan *p) { return p->own_bytes; }
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
 
-/* Where the host writes elements for a storage: its memory itself, or a scratch that `upload`
+/* Where the host writes elements for a storage: its own memory, or a scratch buffer that `upload`
  * sends. */
 static void *host_side(td_plan *p, td_storage *s)
 {
@@ -27,8 +29,8 @@ static void *host_side(td_plan *p, td_storage *s)
 static int upload(td_plan *p, td_storage *s, td_error *error)
 {
     const td_backend *b = p->device.backend;
-    if (b->upload && b->upload(p->device.state, s->memory, p->scratch,
-                               (size_t)s->count * td_dtype_size(s->dtype)))
+    if (b->upload && TD_HOOK_QUICK(b, upload, p->device.state, s->memory, p->scratch,
+                                   (size_t)s->count * td_dtype_size(s->dtype)))
         return td_fail(error, TD_EIO, "backend '%s' failed to upload an input", b->plugin.name);
     return 0;
 }
@@ -55,7 +57,7 @@ static int check_input(const td_storage *s, const char *name, int dtype, int64_t
     return 0;
 }
 
-/* Into the storage itself, or into the scratch and from there to the device. */
+/* Into the storage itself, or into the scratch buffer and from there to the device. */
 static int set(td_plan *p, const char *name, const void *elements, int dtype, int64_t count,
                td_error *error)
 {
@@ -135,39 +137,59 @@ static const void *fetch(td_plan *p, int64_t root, td_error *error)
 
     from += (size_t)place->offset * size;
     /* the calls that compute this root may still be queued */
-    if (b->sync && b->sync(p->device.state)) {
+    if (b->sync && TD_HOOK_QUICK(b, sync, p->device.state)) {
         td_fail(error, TD_EIO, "backend '%s' failed while running", b->plugin.name);
         return NULL;
     }
     if (!b->download)
         return from;
-    if (b->download(p->device.state, p->scratch, from, bytes)) {
+    if (TD_HOOK_QUICK(b, download, p->device.state, p->scratch, from, bytes)) {
         td_fail(error, TD_EIO, "backend '%s' failed to download a result", b->plugin.name);
         return NULL;
     }
     return p->scratch;
 }
 
+/* The root's elements in host memory, if it has `count` of them. */
+static const void *find_elements(td_plan *p, const td_tensor *root, int64_t count, td_error *error)
+{
+    int64_t k = find_root(p, root);
+
+    /* only roots keep their memory until the end of the run */
+    if (k < 0)
+        td_fail(error, TD_EGRAPH,
+                "cannot read a tensor that is not a root of the plan: pass it to td_plan_new");
+    else if (!p->bound)
+        td_fail(error, TD_EGRAPH, "cannot read a root: the plan has no memory yet");
+    else if (count != td_count(root))
+        td_fail(error, TD_EGRAPH, "cannot read %lld values from a root of %lld", (long long)count,
+                (long long)td_count(root));
+    else
+        return fetch(p, k, error);
+    return NULL;
+}
+
 int td_plan_get(td_plan *p, const td_tensor *root, double *values, int64_t count, td_error *error)
 {
-    int64_t     k = find_root(p, root);
-    const void *from;
-
-    /* only roots keep their memory until the run is over */
-    if (k < 0)
-        return td_fail(
-            error, TD_EGRAPH,
-            "cannot read a tensor that is not a root of the plan: pass it to td_plan_new");
-    if (!p->bound)
-        return td_fail(error, TD_EGRAPH, "cannot read a root: the plan has no memory yet");
-    if (count != td_count(root))
-        return td_fail(error, TD_EGRAPH, "cannot read %lld values from a root of %lld",
-                       (long long)count, (long long)td_count(root));
-    from = fetch(p, k, error);
+    const void *from = find_elements(p, root, count, error);
     if (!from)
-        return TD_EIO;
+        return td_failed(error, TD_EGRAPH);
     for (int64_t i = 0; i < count; i++)
         values[i] = td_element_load(from, root->dtype, i);
+    return 0;
+}
+
+int td_plan_get_floats(td_plan *p, const td_tensor *root, float *values, int64_t count,
+                       td_error *error)
+{
+    const void *from = find_elements(p, root, count, error);
+    if (!from)
+        return td_failed(error, TD_EGRAPH);
+    if (root->dtype == TD_F32)
+        memcpy(values, from, (size_t)count * sizeof *values);
+    else
+        for (int64_t i = 0; i < count; i++)
+            values[i] = (float)td_element_load(from, root->dtype, i);
     return 0;
 }
 
@@ -180,16 +202,23 @@ double td_plan_get_scalar(td_plan *p, const td_tensor *root)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-/* A merged storage gets an address that is never used: `address` asks for its root's. */
+/* The variable's own memory, or that of its copy in bf16. */
+static void *variable_memory(const td_storage *s)
+{
+    const td_variable *v = s->leaf->variable;
+    return s->dtype == TD_BF16 && !v->narrow ? v->copy : v->memory;
+}
+
+/* A merged storage gets an address that is never used: `address` returns its root's. */
 static int find_memory(td_plan *p, char *arena, td_error *error)
 {
     assert(arena || !p->arena_bytes);
     for (int32_t i = 0; i < p->n_storages; i++) {
         td_storage *s = &p->storages[i];
         if (s->kind == TD_STORAGE_VARIABLE)
-            s->memory = s->leaf->variable->memory;
+            s->memory = variable_memory(s);
         else if (s->kind == TD_STORAGE_ARENA)
-            s->memory = arena ? arena + s->offset : NULL; /* NULL: only empty tensors lie there */
+            s->memory = arena ? arena + s->offset : NULL; /* NULL: it holds only empty tensors */
         else
             s->memory = (char *)p->own_memory + s->offset;
         if (s->kind == TD_STORAGE_VARIABLE && !s->memory)
@@ -222,6 +251,18 @@ static void set_addresses(td_plan *p, td_kernel_call *c)
     c->call.workspace = c->workspace < 0 ? NULL : address(p, c->workspace, 0, TD_F32);
 }
 
+/* The layouts that the kernel prefers for the parameters it reads. */
+static int prepare_parameters(const td_plan *p, td_kernel_call *c, td_error *error)
+{
+    for (int k = 0; k < c->call.n_in; k++) {
+        const td_storage *s = c->in[k] < 0 ? NULL : &p->storages[td_storage_root(p, c->in[k])];
+        if (s && s->kind == TD_STORAGE_VARIABLE && s->leaf->variable->kind == TD_VARIABLE_PARAM &&
+            td_prepare(p->device.prepared, c->kernel, s->leaf->variable, &c->call, k, error))
+            return td_failed(error, TD_ENOMEM);
+    }
+    return 0;
+}
+
 /* At binding, not before each run: no kernel writes to a constant, and no merge gives its memory
  * away. */
 static int fill_constants(td_plan *p, td_error *error)
@@ -251,12 +292,22 @@ static size_t largest_transfer(const td_plan *p)
     return bytes;
 }
 
+/* A recording holds addresses. */
+void td_plan_forget(td_plan *p)
+{
+    if (p->recording)
+        TD_HOOK_QUICK(p->device.backend, forget, p->device.state, p->recording);
+    p->recording = NULL;
+    p->warm = false;
+}
+
 int td_plan_bind(td_plan *p, void *arena, td_error *error)
 {
     const td_backend *b = p->device.backend;
+    td_plan_forget(p);
     /* a plan is bound again when the arena grows; its own memory stays */
     if (!p->own_memory && p->own_bytes)
-        p->own_memory = b->allocate(p->device.state, p->own_bytes);
+        p->own_memory = TD_HOOK_QUICK(b, allocate, p->device.state, p->own_bytes);
     if (!p->own_memory && p->own_bytes)
         return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes for the inputs of a plan",
                        p->own_bytes);
@@ -267,15 +318,19 @@ int td_plan_bind(td_plan *p, void *arena, td_error *error)
                        largest_transfer(p));
     if (find_memory(p, arena, error) || fill_constants(p, error))
         return TD_EGRAPH;
-    for (int32_t i = 0; i < p->n_calls; i++)
+    for (int32_t i = 0; i < p->n_calls; i++) {
         set_addresses(p, p->calls[i]);
+        if (p->device.prepared && prepare_parameters(p, p->calls[i], error))
+            return td_failed(error, TD_ENOMEM);
+    }
     p->bound = true;
     return 0;
 }
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-/* A run uses up its inputs: one that was forgotten is an error, not silently the last run's. */
+/* A run uses up its inputs: forgetting one is an error, rather than silently reusing the last
+ * run's values. */
 static int take_inputs(td_plan *p, td_error *error)
 {
     for (int32_t i = 0; i < p->n_inputs; i++) {
@@ -301,7 +356,7 @@ static const char *status_text(int code)
     }
 }
 
-/* What a code most likely means when it comes from a kernel. */
+/* The most likely meaning of an error code from a kernel. */
 static const char *advice(int code)
 {
     switch (code) {
@@ -314,7 +369,7 @@ static const char *advice(int code)
     }
 }
 
-/* Lists the operands' dims, which usually show what is wrong. */
+/* Lists the operands' dims, which usually show the error. */
 static int call_failed(const td_plan *p, const td_kernel_call *c, int code, td_error *error)
 {
     const char *path = c->node ? c->node->path : "";
@@ -333,40 +388,94 @@ static int call_failed(const td_plan *p, const td_kernel_call *c, int code, td_e
 
 static int run_call(td_plan *p, td_kernel_call *c, td_error *error)
 {
-    int code = c->kernel->run(&c->call);
+    td_hook hook = { .plugin = &p->device.backend->plugin,
+                     .name = c->kernel->op,
+                     .where = c->kernel, /* another module may add kernels to the backend */
+                     .what = "kernel",
+                     .quick = true };
+    int     code;
+    td_hook_enter(&hook);
+    code = c->kernel->run(&c->call);
+    td_hook_leave(&hook);
     return code ? call_failed(p, c, code, error) : 0;
 }
 
-/* The same, timed. Without the sync a call would be charged for those queued before it. */
+/* The same, timed. Without the sync a call would be charged for the calls queued before it. */
 static int profile_call(td_plan *p, td_kernel_call *c, td_error *error)
 {
     const td_backend *b = p->device.backend;
     double            start = td_now();
     int               code = run_call(p, c, error);
     if (b->sync)
-        b->sync(p->device.state);
+        TD_HOOK_QUICK(b, sync, p->device.state);
     c->seconds += td_now() - start;
     c->runs++;
     return code;
 }
 
-int td_plan_run(td_plan *p, td_error *error)
+/* Kernels are too short to restore all of the process's state after each of them: it is restored
+ * after the last. */
+static int run_calls(td_plan *p, td_error *error)
 {
-    const td_backend *b = p->device.backend;
-    int               code = 0;
-
-    if (!p->bound)
-        return td_fail(error, TD_EGRAPH, "cannot run the plan: it has no memory yet");
-    if (take_inputs(p, error))
-        return TD_EGRAPH;
+    td_hook all = { .plugin = &p->device.backend->plugin, .name = "any", .what = "kernel" };
+    int     code = 0;
+    td_hook_enter(&all);
     for (int32_t i = 0; i < p->n_calls && !code; i++) {
         td_kernel_call *c = p->calls[i];
         if (!c->dropped)
             code = p->profile ? profile_call(p, c, error) : run_call(p, c, error);
     }
-    /* a queue reports failures late: the run has succeeded only after this */
-    if (!code && b->sync && b->sync(p->device.state))
-        code = td_fail(error, TD_EIO, "backend '%s' failed while running", b->plugin.name);
+    td_hook_leave(&all);
+    return code;
+}
+
+/* All calls as one recording, which is made at the second run: by then the kernels have chosen their
+ * algorithms and loaded their code. A plan that cannot be recorded runs call by call. */
+static void record(td_plan *p)
+{
+    const td_backend *b = p->device.backend;
+    int               code;
+    if (!b->record || !p->warm || p->profile || p->recording || p->single)
+        return;
+    p->single = TD_HOOK_QUICK(b, record, p->device.state) != 0;
+    if (p->single)
+        return;
+    code = run_calls(p, NULL);
+    if (TD_HOOK_QUICK(b, recorded, p->device.state, &p->recording) || code)
+        p->single = true;
+    if (p->single && p->recording)
+        td_plan_forget(p);
+}
+
+/* A queue reports failures late, and cannot say which call it was. */
+static int wait_for_queue(td_plan *p, td_error *error)
+{
+    const td_backend *b = p->device.backend;
+    int               code = b->sync ? TD_HOOK_QUICK(b, sync, p->device.state) : 0;
+    return code ? td_fail(error, code, "backend '%s' failed while running with code %d (%s)%s",
+                          b->plugin.name, code, status_text(code), advice(code))
+                : 0;
+}
+
+int td_plan_run(td_plan *p, td_error *error)
+{
+    const td_backend *b = p->device.backend;
+    int               code;
+
+    if (!p->bound)
+        return td_fail(error, TD_EGRAPH, "cannot run the plan: it has no memory yet");
+    if (take_inputs(p, error))
+        return TD_EGRAPH;
+    record(p);
+    if (p->recording && !p->profile)
+        code = TD_HOOK_QUICK(b, replay, p->device.state, p->recording)
+                   ? td_fail(error, TD_EIO, "backend '%s' cannot replay a plan", b->plugin.name)
+                   : 0;
+    else
+        code = run_calls(p, error);
+    if (!code)
+        code = wait_for_queue(p, error);
+    p->warm = !code;
     return code;
 }
 
@@ -382,22 +491,23 @@ void td_plan_profile(td_plan *p, bool on)
     }
 }
 
-/* Of one run. Attention counts all pairs, since a plan does not know the batch's mask. */
-static double call_flops(const td_kernel_call *c)
+/* The FLOPs of one run. Attention counts all pairs, since a plan does not know the batch's mask. */
+static td_flops call_flops(const td_kernel_call *c)
 {
     const td_node *n = c->node;
     td_tensor     *in[TD_MAX_INPUTS] = { NULL }, *out[TD_MAX_OUTPUTS] = { NULL };
     td_flops       f = { 0, 0, 0 };
     if (!n)
-        return 0;
+        return f;
     for (int k = 0; k < n->n_in; k++)
         in[k] = n->in[k] ? &n->in[k]->t : NULL;
     for (int k = 0; k < n->n_out; k++)
         out[k] = c->out[k] >= 0 ? &n->out[k].t : NULL;
-    if (!n->op->flops)
-        return (double)td_count(&n->out[0].t);
-    n->op->flops(in, n->n_in, out, &n->attrs, 1, &f);
-    return f.matmul + f.elementwise;
+    if (n->op->flops)
+        TD_HOOK_QUICK(n->op, flops, in, n->n_in, out, &n->attrs, 1, &f);
+    else
+        f.elementwise = (double)td_count(&n->out[0].t);
+    return f;
 }
 
 static double view_bytes(const td_view *v, int32_t storage)
@@ -427,6 +537,7 @@ size_t td_plan_profile_rows(const td_plan *p, td_profile_row *rows, size_t room)
     size_t n = 0;
     for (int32_t i = 0; i < p->n_calls; i++) {
         const td_kernel_call *c = p->calls[i];
+        td_flops              f = call_flops(c);
         size_t                k = 0; /* the op's row: few enough ops for a linear search */
         if (c->dropped)
             continue;
@@ -438,8 +549,24 @@ size_t td_plan_profile_rows(const td_plan *p, td_profile_row *rows, size_t room)
             rows[n++] = (td_profile_row){ .op = c->kernel->op };
         rows[k].seconds += c->seconds;
         rows[k].calls += c->runs;
-        rows[k].flops += (double)c->runs * call_flops(c);
+        rows[k].flops += (double)c->runs * (f.matmul + f.elementwise);
         rows[k].bytes += (double)c->runs * call_bytes(c);
     }
     return n;
+}
+
+/* The right operand of a product is read whole; a table of which rows are gathered is not. */
+void td_plan_products(const td_plan *p, double *flops, double *bytes)
+{
+    *flops = *bytes = 0;
+    for (int32_t i = 0; i < p->n_calls; i++) {
+        const td_kernel_call *c = p->calls[i];
+        const td_storage     *s = c->in[1] < 0 ? NULL : &p->storages[td_storage_root(p, c->in[1])];
+        double                products = call_flops(c).matmul;
+        if (products <= 0 || !s || s->kind != TD_STORAGE_VARIABLE ||
+            s->leaf->variable->kind != TD_VARIABLE_PARAM)
+            continue;
+        *flops += products;
+        *bytes += view_bytes(&c->call.in[1], c->in[1]);
+    }
 }

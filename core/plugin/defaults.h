@@ -15,7 +15,7 @@ enum { TD_DEEPEST_PART = 32 };
  * `error`. [main] */
 void *td_options_defaults(td_registry *, const td_plugin *, td_arena *, td_error *error);
 
-/* The same for a part by name: finds the plugin, too. 0, or a negative code with `error`. [main] */
+/* The same for a part by name: also finds the plugin. 0, or a negative code with `error`. [main] */
 int td_part_defaults(td_registry *, const char *kind, const char *name, td_arena *, td_part *out,
                      td_error *error);
 

@@ -1,9 +1,9 @@
 /* inspect.c - a look at a module's file from outside: is it a shared object of this machine, and
  * what does its `tandem_module` say?
  *
- * ELF: https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html. Only what the loader itself
- * uses is read (program headers, the dynamic segment), because section headers may be stripped.
- * Every offset is checked against the file before it is followed.
+ * ELF: https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html. Only the parts that the
+ * loader itself uses are read (program headers, the dynamic segment), because section headers may
+ * be stripped. Every offset is checked against the file before it is followed.
  */
 #include "plugin/inspect.h"
 
@@ -35,7 +35,7 @@ static bool within(const elf *e, uint64_t offset, uint64_t size)
     return offset <= e->size && size <= e->size - offset;
 }
 
-/* The first 64 bytes tell what kind of file this is. */
+/* The first 64 bytes tell the kind of file. */
 static int check_header(const elf *e, const Elf64_Ehdr *h, td_error *error)
 {
     /* Scripts and texts named .so, builds for another architecture, and programs are what people
@@ -64,6 +64,8 @@ static int truncated(const elf *e, const char *what, td_error *error)
                    "'%s' is truncated or damaged: %s outside the file; rebuild it", e->path, what);
 }
 
+enum { MOST_SEGMENTS = 128 };
+
 /* Map and size are set; find and check the segments. */
 static int open_elf(elf *e, td_error *error)
 {
@@ -74,6 +76,13 @@ static int open_elf(elf *e, td_error *error)
     if (h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phoff % 8 ||
         !within(e, h->e_phoff, (uint64_t)h->e_phnum * sizeof(Elf64_Phdr)))
         return truncated(e, "its program headers lie", error);
+    /* Every symbol is looked for among them; real modules have a dozen. */
+    if (h->e_phnum > MOST_SEGMENTS)
+        return td_fail(
+            error, TD_EPLUGIN,
+            "'%s' is damaged: it claims %d program headers, more than the %d that a module "
+            "can have; rebuild it",
+            e->path, h->e_phnum, MOST_SEGMENTS);
     e->segments = (const void *)(e->data + h->e_phoff);
     e->n_segments = h->e_phnum;
     /* The loader would map a segment that goes past the end; reading it would raise SIGBUS. */
@@ -121,7 +130,7 @@ static void read_dynamic(const elf *e, const Elf64_Phdr *s, dynamic *d)
     }
 }
 
-/* Where the loader would find the symbols; false if it would not. */
+/* Where the loader would find the symbols; false if it would find none. */
 static bool find_dynamic(const elf *e, dynamic *d)
 {
     memset(d, 0, sizeof *d);
@@ -145,7 +154,8 @@ static bool read_symbol(const elf *e, const dynamic *d, uint64_t i, Elf64_Sym *o
     return out->st_name < d->names_size; /* a name outside the strings: not a symbol */
 }
 
-/* Call `see` for each symbol that the module defines until it returns true; whether it did. */
+/* Call `see` for each symbol that the module defines until it returns true; returns whether it
+ * did. */
 static bool each_symbol(const elf *e, bool (*see)(void *, const Elf64_Sym *, const char *name),
                         void      *argument)
 {
@@ -219,8 +229,8 @@ size_t td_module_exports(const char *path, td_text *names)
     return x.count;
 }
 
-/* In the order of what can be trusted: the version is only meaningful under the right magic, and
- * the size under the right version. */
+/* The order matters: the version is only meaningful if the magic is right, and the size if the
+ * version is. */
 static int check_module(const char *path, const td_module *m, td_error *error)
 {
     if (m->magic != TD_MAGIC)
@@ -249,7 +259,7 @@ static int check_module(const char *path, const td_module *m, td_error *error)
     return 0;
 }
 
-/* Find tandem_module in an open file and check what it says. */
+/* Find tandem_module in an open file and check its contents. */
 static int check_contents(const elf *e, td_error *error)
 {
     enum { CHECKED = 16 }; /* bytes of magic, version and size */

@@ -14,7 +14,7 @@
  * accepts (magic, ABI version, size). 0, or TD_EPLUGIN with a message. */
 int td_module_inspect(const char *path, td_error *error);
 
-/* Count the symbols that it exports beside `tandem_module`, weak ones left out, and append the
+/* Count the symbols that it exports besides `tandem_module`, except weak ones, and append the
  * names of the first few: they would clash with those of other modules. */
 size_t td_module_exports(const char *path, td_text *names);
 

@@ -10,6 +10,7 @@
 #include "tandem/kind/kernels.h"
 #include "tandem/kind/logger.h"
 #include "tandem/kind/loss.h"
+#include "tandem/kind/metric.h"
 #include "tandem/kind/op.h"
 #include "tandem/kind/optimizer.h"
 #include "tandem/kind/schedule.h"
@@ -29,8 +30,10 @@ const td_kind *td_kinds(void)
         { TD_DATA_KIND, "data", "a source of training and held-out records", sizeof(td_data) },
         { TD_FFN_KIND, "ffn", "the feed-forward sublayer", sizeof(td_ffn) },
         { TD_KERNELS_KIND, "kernels", "how a backend computes ops", sizeof(td_kernels) },
-        { TD_LOGGER_KIND, "logger", "where metrics go", sizeof(td_logger) },
+        { TD_LOGGER_KIND, "logger", "receives metrics", sizeof(td_logger) },
         { TD_LOSS_KIND, "loss", "a training objective", sizeof(td_loss) },
+        { TD_METRIC_KIND, "metric", "how answers to a task's items become a score",
+          sizeof(td_task_metric) },
         { TD_NORM_KIND, "norm", "a normalization layer", sizeof(td_norm) },
         { TD_OP_KIND, "op", "an operation of the graph", sizeof(td_op) },
         { TD_OPTIMIZER_KIND, "optimizer", "the update of the parameters", sizeof(td_optimizer) },
@@ -75,7 +78,12 @@ static const hook needed[] = {
     HOOK(td_backend, TD_BACKEND_KIND, release),
     HOOK(td_comm, TD_COMM_KIND, open),
     HOOK(td_comm, TD_COMM_KIND, close),
+    HOOK(td_comm, TD_COMM_KIND, rank),
+    HOOK(td_comm, TD_COMM_KIND, size),
     HOOK(td_comm, TD_COMM_KIND, all_reduce),
+    HOOK(td_comm, TD_COMM_KIND, all_to_all),
+    HOOK(td_comm, TD_COMM_KIND, all_gather),
+    HOOK(td_comm, TD_COMM_KIND, broadcast),
     HOOK(td_data, TD_DATA_KIND, open),
     HOOK(td_data, TD_DATA_KIND, close),
     HOOK(td_data, TD_DATA_KIND, sources),
@@ -92,6 +100,7 @@ static const hook needed[] = {
     HOOK(td_loss, TD_LOSS_KIND, split),
     HOOK(td_loss, TD_LOSS_KIND, bounds),
     HOOK(td_loss, TD_LOSS_KIND, build),
+    HOOK(td_task_metric, TD_METRIC_KIND, measure),
     HOOK(td_norm, TD_NORM_KIND, build),
     HOOK(td_op, TD_OP_KIND, infer),
     HOOK(td_optimizer, TD_OPTIMIZER_KIND, build),

@@ -1,4 +1,4 @@
-/* kinds.h - the kinds of plugins that this host knows, and what each must bring.
+/* kinds.h - the kinds of plugins that this host knows, and the requirements of each.
  *
  * A kind is a contract: a struct of hooks in tandem/kind/KIND.h, with a revision in its id. A
  * module that was built against another revision is refused.

@@ -3,42 +3,108 @@
 
 #include <assert.h>
 #include <dlfcn.h>
+#include <link.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "plugin/hook.h"
+#include "plugin/pages.h"
 #include "plugin/validate.h"
 
-#if defined(__SSE__)
-#include <xmmintrin.h>
-/* without the sticky exception flags, which any arithmetic raises */
-static unsigned get_mode(void) { return _mm_getcsr() & ~0x3fu; }
-static void     set_mode(unsigned mode) { _mm_setcsr(mode); }
-#else
-static unsigned get_mode(void) { return 0; }
-static void     set_mode(unsigned mode) { (void)mode; }
-#endif
+/* ---- where modules lie ------------------------------------------------------------------------ */
 
-/* dlopen, without what it may do to the processor. */
-static void *load(const char *path, bool *changed)
+/* Read by signal handlers, so it has a fixed size and is written only at its end. */
+typedef struct place {
+    uintptr_t   low, high;
+    const char *path; /* never freed, like the module */
+} place;
+
+enum { PLACES = 1024 };
+static place      places[PLACES];
+static atomic_int n_places;
+
+const char *td_module_at(const void *address)
 {
-    unsigned before = get_mode();
+    uintptr_t a = (uintptr_t)address;
+    for (int k = 0; k < atomic_load(&n_places); k++)
+        if (a >= places[k].low && a < places[k].high)
+            return places[k].path;
+    return NULL;
+}
+
+/* dl_iterate_phdr calls it for every object; the place's `low` is the load address wanted. */
+static int measure(struct dl_phdr_info *info, size_t size, void *argument)
+{
+    place *p = argument;
+    if (info->dlpi_addr != p->low)
+        return 0;
+    for (int k = 0; k < info->dlpi_phnum; k++) {
+        uintptr_t end = info->dlpi_addr + info->dlpi_phdr[k].p_vaddr + info->dlpi_phdr[k].p_memsz;
+        if (info->dlpi_phdr[k].p_type == PT_LOAD && end > p->high)
+            p->high = end;
+    }
+    return 1;
+}
+
+/* Of this process; negative: unknown. */
+static int64_t count_threads(void)
+{
+    char  **names = NULL;
+    int64_t n = td_list_directory("/proc/self/task", &names, NULL);
+    if (n >= 0)
+        td_free_names(names, n);
+    return n;
+}
+
+/* From now on the module's addresses are known, and its pages do not depend on the file. A thread that
+ * its constructors have started may be writing to its data. */
+static void settle(void *handle, const char *path, int64_t threads_before)
+{
+    struct link_map *map;
+    place            p = { 0 };
+    int              k = atomic_load(&n_places); /* only the main thread loads */
+    if (dlinfo(handle, RTLD_DI_LINKMAP, &map))
+        return;
+    p.low = map->l_addr;
+    /* every registry loads its modules again; dlopen returns the same ones */
+    if (td_module_at((const void *)p.low))
+        return;
+    dl_iterate_phdr(measure, &p);
+    td_pages_own(path, p.low, p.high, count_threads() <= threads_before);
+    p.path = k < PLACES ? strdup(path) : NULL;
+    if (!p.path)
+        return;
+    places[k] = p;
+    atomic_store(&n_places, k + 1);
+}
+
+/* ---- loading --------------------------------------------------------------------------------- */
+
+/* dlopen. A module's constructors run in it, and are watched like hooks: one linked with
+ * -ffast-math flushes denormals to zero in the whole process, and the numbers of a run would depend
+ * on which plugins are installed. */
+static void *load(const char *path)
+{
     /* dlopen looks for a name without a slash among the system's libraries */
-    char    *full = realpath(path, NULL);
-    void    *handle = dlopen(full ? full : path, RTLD_NOW | RTLD_LOCAL);
-    /* A module linked with -ffast-math brings a constructor that flushes denormals to zero in
-     * the whole process: undo it, or the numbers of a run would depend on which plugins are
-     * installed. */
-    *changed = get_mode() != before;
-    set_mode(before);
+    char   *full = realpath(path, NULL);
+    td_hook h = { .name = "constructor", .path = path };
+    int64_t threads = count_threads();
+    void   *handle;
+    td_hook_enter(&h);
+    handle = dlopen(full ? full : path, RTLD_NOW | RTLD_LOCAL);
+    td_hook_leave(&h);
     free(full);
+    if (handle)
+        settle(handle, path, threads);
     return handle;
 }
 
 /* dlopen, with advice where there is some. */
 static void *open_module(const char *path, td_error *error)
 {
-    bool        changed;
-    void       *handle = load(path, &changed);
+    void       *handle = load(path);
     const char *why = handle ? NULL : dlerror();
     if (!handle)
         td_fail(error, TD_EPLUGIN, "cannot load '%s': %s%s", path, why ? why : "unknown reason",
@@ -79,21 +145,13 @@ const td_module *td_module_load(const char *path, td_arena *arena, td_error *err
     m = handle ? checked_module(handle, path, error) : NULL;
     if (!m)
         return NULL;
-    /* a copy, because the module's struct is constant, and may lack what is only for people */
+    /* a copy, because the module's struct is constant, and may lack fields that are only for
+     * people */
     *copy = *m;
     copy->version = m->version ? m->version : "?";
     copy->author = m->author ? m->author : "?";
     copy->licence = m->licence ? m->licence : "?";
     return copy;
-}
-
-/* Of a module that is loaded already, dlopen runs no constructor: ask before loading it. */
-bool td_module_changes_mode(const char *path, td_error *error)
-{
-    bool changed = false;
-    if (!td_module_inspect(path, error) && !load(path, &changed))
-        td_fail(error, TD_EPLUGIN, "cannot load '%s': %s", path, dlerror());
-    return changed;
 }
 
 const td_plugin *td_plugin_copy(const td_plugin *p, size_t size, td_arena *arena)

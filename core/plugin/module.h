@@ -1,7 +1,7 @@
 /* module.h - loading a module: one shared object, its description and its plugins.
  *
  * Modules are loaded with RTLD_NOW | RTLD_LOCAL and never closed: plugins are pointers into them.
- * What plugin/inspect.h refuses is not loaded at all.
+ * A file that plugin/inspect.h refuses is never loaded.
  */
 #ifndef TD_PLUGIN_MODULE_H
 #define TD_PLUGIN_MODULE_H
@@ -14,9 +14,9 @@
  * "?" for texts that the module left out. NULL with `error`. [main] */
 const td_module *td_module_load(const char *path, td_arena *, td_error *error);
 
-/* Whether loading the file changes the processor's floating-point mode, as code linked with
- * -ffast-math does. The host restores the mode either way. [main] */
-bool td_module_changes_mode(const char *path, td_error *error);
+/* The file of the loaded module that this address of code or data belongs to; NULL: none. [any,
+ * signal handlers too] */
+const char *td_module_at(const void *address);
 
 /* A plugin as a zeroed struct of `size` bytes, the host's idea of its kind: hooks that an older
  * module does not know are NULL. NULL when out of memory. */

@@ -16,6 +16,18 @@ bool td_option_row(const td_option *table, size_t option_size, size_t i, td_opti
     return out->type != TD_TYPE_END;
 }
 
+int64_t td_option_share(double share, int64_t steps)
+{
+    /* rounded down, but 0.29 of 100 is 29, although the product is a little less */
+    return (int64_t)floor(share * (double)steps + 1e-6);
+}
+
+/* Whether a number of such an option is a share of the run rather than a count. */
+bool td_option_is_share(const td_option *o, double number)
+{
+    return o->type == TD_TYPE_INT && o->flags & TD_OPTION_IN_STEPS && number > 0 && number < 1;
+}
+
 /* Numbers of every type are kept as doubles in a row: a table is plain constant data. */
 void td_option_default(const td_option *o, char *field)
 {
@@ -24,6 +36,10 @@ void td_option_default(const td_option *o, char *field)
         *(bool *)(void *)field = o->number != 0;
         break;
     case TD_TYPE_INT:
+        *(int64_t *)(void *)field = td_option_is_share(o, o->number)
+                                        ? td_option_share(o->number, TD_STEPS_OUTSIDE_RUN)
+                                        : (int64_t)o->number;
+        break;
     case TD_TYPE_CHOICE:
         *(int64_t *)(void *)field = (int64_t)o->number;
         break;
@@ -61,7 +77,7 @@ static void print_choices(const td_option *o, td_text *out)
         td_text_print(out, "%s\"%s\"", k ? " | " : "", o->choices[k]);
 }
 
-/* What a type is called, for those that need no more; NULL: see print_type. */
+/* The name of a simple type; NULL: see print_type. */
 static const char *type_name(int64_t type)
 {
     switch (type) {
@@ -84,9 +100,11 @@ static void print_type(const td_option *o, td_text *out)
     const char *name = type_name(o->type);
     if (name)
         td_text_print(out, "%s", name);
-    else if (o->type == TD_TYPE_INT)
+    else if (o->type == TD_TYPE_INT) {
         print_range(o, "int", out);
-    else if (o->type == TD_TYPE_FLOAT)
+        if (o->flags & TD_OPTION_IN_STEPS)
+            td_text_print(out, ", or a share of train.steps such as 0.05");
+    } else if (o->type == TD_TYPE_FLOAT)
         print_range(o, "float", out);
     else if (o->type == TD_TYPE_INTS)
         print_range(o, "list of int", out);
@@ -106,6 +124,8 @@ static void print_default(const td_option *o, td_text *out)
     /* a required option has a `number`, too, and it means nothing */
     if (o->flags & TD_OPTION_REQUIRED)
         td_text_print(out, ", required");
+    else if (o->flags & TD_OPTION_WHOLE_RUN)
+        td_text_print(out, ", default train.steps");
     else if (o->type == TD_TYPE_BOOL)
         td_text_print(out, ", default %s", o->number != 0 ? "true" : "false");
     else if (o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT)

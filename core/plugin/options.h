@@ -21,6 +21,12 @@ bool td_option_row(const td_option *table, size_t option_size, size_t i, td_opti
  * they are. */
 void td_option_default(const td_option *, char *field);
 
+/* Options that count steps (TD_OPTION_IN_STEPS): whether a number is a share of the run, and how
+ * many of `steps` it is. Defaults outside of a run are shares of the paper's run. */
+enum { TD_STEPS_OUTSIDE_RUN = 400000 };
+bool    td_option_is_share(const td_option *, double number);
+int64_t td_option_share(double share, int64_t steps);
+
 /* Append "int 1 .. 4096, default 8": for help, reference pages and messages. */
 void td_option_describe(const td_option *, td_text *out);
 

@@ -8,33 +8,36 @@
 #include "base/file.h"
 #include "base/map.h"
 #include "base/text.h"
+#include "plugin/hook.h"
 #include "plugin/inspect.h"
 #include "plugin/module.h"
 #include "plugin/search_path.h"
 
 extern const td_plugin *const td_core_ops[]; /* core/ops/list.c */
 
-/* In place of an index of the search path. */
+/* Stands in place of an index of the search path. */
 #define BY_FILE ((size_t)-1) /* the module was named by its file */
 
 typedef struct found {
     const td_plugin *plugin;    /* the host's copy */
     td_loaded       *from;      /* NULL: built in */
     size_t           directory; /* index of the search path, or BY_FILE */
-    const char      *clash; /* why it may not be used: another file of the directory has it, too */
+    const char      *clash; /* why it may not be used: another file of the directory also has it */
 } found;
 
 struct td_registry {
-    td_arena      *arena; /* owns all but the maps and `plugins` */
-    td_journal    *log;
-    td_search_path search;
-    td_map        *tried;   /* path: loaded or refused, and not to be opened again */
-    td_map        *refused; /* path: why */
-    td_map        *by_name; /* "kind name": 1 + index of `plugins` */
-    found         *plugins;
-    size_t         count, room;
-    bool           scanned; /* every file of the search path was tried */
-    bool           sorted;  /* `plugins` is in the order that listings promise */
+    td_arena           *arena; /* owns all but the maps and `plugins` */
+    td_journal         *log;
+    td_search_path      search;
+    td_map             *tried;   /* path: loaded or refused, and not to be opened again */
+    td_map             *refused; /* path: why */
+    td_map             *by_name; /* "kind name": 1 + index of `plugins` */
+    found              *plugins;
+    size_t              count, room;
+    td_registry_screen *screen; /* NULL: every file is loaded */
+    void               *screen_argument;
+    bool                scanned; /* every file of the search path was tried */
+    bool                sorted;  /* `plugins` is in the order that listings promise */
 };
 
 /* ---- what is known --------------------------------------------------------------------------- */
@@ -56,7 +59,7 @@ static found *known(const td_registry *r, const char *kind, const char *name)
     return at ? &r->plugins[at - 1] : NULL;
 }
 
-/* Room for one more. Begins above the number of built-in ops. */
+/* Makes space for one more plugin. The first capacity exceeds the number of built-in ops. */
 static bool make_room(td_registry *r)
 {
     size_t room = r->room ? 2 * r->room : 128;
@@ -91,8 +94,8 @@ static int add_plugin(td_registry *r, const td_plugin *p, td_loaded *from, size_
 
 /* ---- adding modules -------------------------------------------------------------------------- */
 
-/* Another plugin of this kind and name is known. An error in one directory; across directories the
- * earlier one stays. */
+/* Another plugin of this kind and name is known. Within one directory this is an error; across
+ * directories the earlier one is kept. */
 static int report_duplicate(td_registry *r, found *other, const td_plugin *p, const char *path,
                             size_t directory, td_error *error)
 {
@@ -112,6 +115,15 @@ static int report_duplicate(td_registry *r, found *other, const td_plugin *p, co
     return 0;
 }
 
+/* Loading runs the module's constructors, so this is said before. A file that is refused by its bytes
+ * is not loaded; it may also have no end, which its hash would look for. */
+static void announce(const td_registry *r, const char *path)
+{
+    char hash[33] = "";
+    if (!td_module_inspect(path, NULL) && !td_file_hash(path, hash, NULL))
+        td_log_line(r->log, TD_LOG_INFO, "loading module '%s' (%.12s)", path, hash);
+}
+
 /* Load a module and list its plugins; a second call for the same file does nothing. */
 static int add_module(td_registry *r, const char *path, size_t directory, td_error *error)
 {
@@ -122,6 +134,8 @@ static int add_module(td_registry *r, const char *path, size_t directory, td_err
     if (td_map_get(r->tried, path))
         return 0;
     td_map_set(r->tried, path, r); /* any pointer: its keys are a set */
+    if (!td_registry_is_own(r, path))
+        announce(r, path);
     m = td_module_load(path, r->arena, error);
     loaded = m ? td_arena_alloc(r->arena, sizeof *loaded) : NULL;
     if (!loaded)
@@ -138,7 +152,8 @@ static int add_module(td_registry *r, const char *path, size_t directory, td_err
     return 0;
 }
 
-/* For files that nobody asked for: one that is refused is noted, and does not stop the search. */
+/* For files that were not requested by name: a refusal is recorded, and does not stop the
+ * search. */
 static void try_module(td_registry *r, const char *path, size_t directory)
 {
     td_error    e = { 0 };
@@ -180,6 +195,9 @@ static int fill(td_registry *r, const char *const *paths, td_error *error)
     return td_search_path_init(&r->search, paths, r->log, error);
 }
 
+/* Changes that plugins make behind the host's back are worth a warning. */
+static void warn(void *log, const char *text) { td_log_line(log, TD_LOG_WARN, "%s", text); }
+
 td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error *error)
 {
     td_registry *r = calloc(1, sizeof *r);
@@ -187,12 +205,13 @@ td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error
         td_fail(error, TD_ENOMEM, "out of memory while listing plugins");
         return NULL;
     }
-    /* all of them before any is checked: td_registry_free takes what there is */
+    /* all of them before any is checked: td_registry_free accepts a partial registry */
     r->arena = td_arena_new();
     r->tried = td_map_new();
     r->refused = td_map_new();
     r->by_name = td_map_new();
     r->log = log;
+    td_hook_listen(warn, log);
     if (!fill(r, paths, error))
         return r;
     td_registry_free(r);
@@ -205,6 +224,7 @@ void td_registry_free(td_registry *r)
 {
     if (!r)
         return;
+    td_hook_listen_no_more(r->log);
     td_map_free(r->tried);
     td_map_free(r->refused);
     td_map_free(r->by_name);
@@ -264,9 +284,68 @@ static void load_any(td_registry *r, const char *path, size_t k, void *argument)
     try_module(r, path, k);
 }
 
-/* Runs the constructors of every module: only for listings, and to explain what is missing. */
+/* The files that are to be screened. */
+typedef struct strangers {
+    const char **paths;
+    char       **why;
+    size_t       count, room;
+} strangers;
+
+static void add_stranger(td_registry *r, const char *path, size_t k, void *argument)
+{
+    strangers *s = argument;
+    td_error   e = { 0 };
+    /* a file refused by its bytes alone runs no code */
+    if (td_map_get(r->tried, path) || td_module_inspect(path, &e))
+        return;
+    if (s->count == s->room) {
+        size_t room = s->room ? 2 * s->room : 64;
+        void  *larger = realloc(s->paths, room * sizeof *s->paths);
+        if (!larger)
+            return;
+        s->paths = larger;
+        s->room = room;
+    }
+    s->paths[s->count++] = path;
+}
+
+static void refuse(td_registry *r, const char *path, const char *why)
+{
+    const char *copy = td_arena_copy(r->arena, why);
+    td_map_set(r->tried, path, r);
+    td_map_set(r->refused, path, (void *)(uintptr_t)(copy ? copy : "out of memory"));
+}
+
+/* Refuse the files that do not survive being loaded. */
+static void screen(td_registry *r)
+{
+    strangers s = { 0 };
+    for (size_t k = 0; k < r->search.count; k++)
+        if (!td_search_path_is_own(&r->search, r->search.at[k]))
+            each_file(r, k, add_stranger, &s);
+    s.why = s.count ? calloc(s.count, sizeof *s.why) : NULL;
+    if (s.why)
+        r->screen(r->screen_argument, s.paths, s.count, s.why);
+    for (size_t k = 0; s.why && k < s.count; k++) {
+        if (s.why[k])
+            refuse(r, s.paths[k], s.why[k]);
+        free(s.why[k]);
+    }
+    free(s.paths);
+    free(s.why);
+}
+
+void td_registry_set_screen(td_registry *r, td_registry_screen *f, void *argument)
+{
+    r->screen = f;
+    r->screen_argument = argument;
+}
+
+/* Runs the constructors of every module: only for listings, and to explain a missing plugin. */
 int td_registry_scan(td_registry *r)
 {
+    if (!r->scanned && r->screen)
+        screen(r);
     for (size_t k = 0; !r->scanned && k < r->search.count; k++)
         each_file(r, k, load_any, NULL);
     r->scanned = true;
@@ -304,8 +383,8 @@ static const char *named_file(const td_registry *r, size_t k, const char *kind, 
                           name);
 }
 
-/* Why a file K-N.so was refused that comes before what was found; NULL: none was. That file is what
- * was asked for, and another plugin in its place would go unnoticed. */
+/* Why a file K-N.so was refused that comes before the file found; NULL: none was. The refused
+ * file was requested, and another plugin in its place would go unnoticed. */
 static const char *refusal_before(const td_registry *r, const char *kind, const char *name,
                                   const found *f)
 {
@@ -341,10 +420,9 @@ static void look_for(td_registry *r, const char *kind, const char *name)
     }
 }
 
-/* "; did you mean 'cosine'?", or a list if nothing is near. */
+/* "; did you mean 'cosine'?", or where the names are listed. */
 static void suggest(const td_registry *r, const char *kind, const char *name, td_text *out)
 {
-    enum { MOST_NAMES = 12 }; /* a line on a terminal; there are 60 ops */
     const char **names = calloc(r->count + 1, sizeof *names), *nearest;
     size_t       n = 0;
     for (size_t i = 0; names && i < r->count; i++)
@@ -353,8 +431,9 @@ static void suggest(const td_registry *r, const char *kind, const char *name, td
     nearest = names ? td_nearest(name, names, n) : NULL;
     if (nearest)
         td_text_print(out, "; did you mean '%s'?", nearest);
-    for (size_t i = 0; !nearest && i < n && i < MOST_NAMES; i++)
-        td_text_print(out, "%s%s", i ? ", " : "; available: ", names[i]);
+    else
+        td_text_print(out, "; `tandem plugins list %.*s` lists those that there are",
+                      (int)strcspn(kind, "/"), kind);
     free(names);
 }
 
@@ -369,7 +448,7 @@ static void explain_missing(const td_registry *r, const char *kind, const char *
     td_text_print(&text, " (searched");
     for (size_t k = 0; k < r->search.count; k++)
         td_text_print(&text, " %s", r->search.at[k]);
-    td_text_print(&text, ")");
+    td_text_print(&text, "; --plugin-path DIR, or plugin_path in a config, adds a directory)");
     /* the plugin may well be in a file that was refused under another name */
     for (size_t k = 0; k < td_registry_refusals(r) && k < MOST_REFUSALS; k++)
         td_text_print(&text, "; refused: %s", td_registry_refusal(r, k));
@@ -389,8 +468,8 @@ const td_plugin *td_registry_find(td_registry *r, const char *kind, const char *
     }
     why = refusal_before(r, kind, name, f);
     if (!f && !why) {
-        /* A module may put its names together at run time, where their bytes mention nothing. And
-         * the message below lists what there is. */
+        /* A module may put its names together at run time, where their bytes mention nothing.
+         * And the message below lists the existing ones. */
         td_registry_scan(r);
         f = known(r, kind, name);
         why = refusal_before(r, kind, name, f);
@@ -429,8 +508,8 @@ static void sort(td_registry *r)
 
 size_t td_registry_count(const td_registry *r)
 {
-    /* Sorted when somebody looks, not on every insertion; the set of plugins does not change, so a
-     * const registry stays one. */
+    /* Sorted on demand, not on every insertion; the set of plugins does not change, so the registry
+     * can be const. */
     if (!r->sorted)
         sort((td_registry *)(uintptr_t)r);
     return r->count;
@@ -447,6 +526,14 @@ const td_loaded *td_registry_module(const td_registry *r, const td_plugin *p)
     static const td_loaded builtin; /* no path, no module */
     const found           *f = known(r, p->kind, p->name);
     return f && f->from ? f->from : &builtin;
+}
+
+bool td_registry_is_own(const td_registry *r, const char *path)
+{
+    char *directory = td_path_directory(path);
+    bool  own = directory && td_search_path_is_own(&r->search, directory);
+    free(directory);
+    return own;
 }
 
 size_t td_registry_refusals(const td_registry *r) { return td_map_count(r->refused); }

@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 
-/* By opening it: permissions are what usually goes wrong. */
+/* By opening it: permissions are the usual problem. */
 int td_search_path_check(const char *directory, td_error *error)
 {
     DIR *d = opendir(directory);
@@ -19,6 +21,27 @@ int td_search_path_check(const char *directory, td_error *error)
                        directory, strerror(errno));
     closedir(d);
     return 0;
+}
+
+static bool same_directory(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Whether the program runs with another user's rights than its caller's. */
+static bool is_privileged(void) { return getauxval(AT_SECURE) != 0; }
+
+/* The sticky bit of /tmp does not help: anybody may still put a module there. */
+static void warn_of_strangers(const td_search_path *s, const char *directory)
+{
+    struct stat st;
+    if (!stat(directory, &st) && st.st_mode & S_IWOTH)
+        td_log_line(
+            s->log, TD_LOG_WARN,
+            "every user of this machine can write to the plugin directory '%s', and so choose "
+            "the code that runs: use another, or chmod o-w it",
+            directory);
 }
 
 /* False if it is there already, or memory ran out. */
@@ -37,6 +60,7 @@ static bool add(td_search_path *s, const char *directory)
         memcpy(larger, s->at, s->count * sizeof *larger);
     larger[s->count++] = copy;
     s->at = larger;
+    warn_of_strangers(s, directory);
     return true;
 }
 
@@ -55,7 +79,7 @@ static void add_environment(td_search_path *s, td_journal *log)
     }
 }
 
-/* The modules that come with the library lie beside it, in the build tree and when installed:
+/* The library's own modules are next to it, both in the build tree and when installed:
  * lib/libtandem.so, lib/tandem/plugins. So an installation can be moved as a whole. */
 static void add_own(td_search_path *s)
 {
@@ -63,17 +87,28 @@ static void add_own(td_search_path *s)
     bool    known = dladdr((void *)(uintptr_t)td_search_path_init, &info) && info.dli_fname;
     char   *directory = known ? td_path_directory(info.dli_fname) : NULL;
     char   *path = directory ? td_path_join(directory, "tandem/plugins") : NULL;
+    /* without the bin/../lib that a program's run path has: messages name it */
+    char   *real = path ? realpath(path, NULL) : NULL;
     if (path)
-        add(s, path);
+        add(s, real ? real : path);
+    /* the caller may have named it, too, in another way: then it has an earlier place */
+    for (size_t k = s->count; k-- > 0;)
+        if (path && same_directory(s->at[k], real ? real : path))
+            s->own = s->at[k];
     free(directory);
     free(path);
+    free(real);
 }
 
 int td_search_path_init(td_search_path *s, const char *const *given, td_journal *log,
                         td_error *error)
 {
     /* the earlier directory wins, so the order of these three is the order of precedence */
-    for (size_t k = 0; given && given[k]; k++) {
+    s->log = log;
+    if (is_privileged() && given && given[0])
+        td_log_line(log, TD_LOG_WARN,
+                    "--plugin-path and plugin_path are ignored in a setuid program");
+    for (size_t k = 0; given && given[k] && !is_privileged(); k++) {
         if (td_search_path_check(given[k], error))
             return TD_EPLUGIN;
         add(s, given[k]);
@@ -84,12 +119,17 @@ int td_search_path_init(td_search_path *s, const char *const *given, td_journal 
     return 0;
 }
 
+bool td_search_path_is_own(const td_search_path *s, const char *directory)
+{
+    return s->own && same_directory(directory, s->own);
+}
+
 /* Appended like any other, and then moved to its place. */
 int td_search_path_insert(td_search_path *s, const char *directory)
 {
     size_t      at = s->given, last = s->count;
     const char *added;
-    if (!add(s, directory))
+    if (is_privileged() || !add(s, directory))
         return -1;
     added = s->at[last];
     memmove(s->at + at + 1, s->at + at, (last - at) * sizeof *s->at);

@@ -37,12 +37,13 @@ static int refuse_revision(const char *path, const td_plugin *p, const td_kind *
                        path, p->name, p->kind, k->id);
     /* rebuilding is not enough: the contract has changed */
     return td_fail(error, TD_EPLUGIN,
-                   "'%s': plugin '%s' has kind '%s'; this tandem has '%s': port it to the present "
+                   "'%s': plugin '%s' has kind '%s'; this tandem has '%s': port it to the current "
                    "tandem/kind/%s.h and rebuild it",
                    path, p->name, p->kind, k->id, k->name);
 }
 
-/* Nothing of this id: an older or newer contract of a known kind, or a kind from elsewhere. */
+/* No kind has this id: it is an older or newer contract of a known kind, or a kind from
+ * elsewhere. */
 static int refuse_kind(const char *path, const td_plugin *p, td_error *error)
 {
     td_text kinds = { 0 };
@@ -87,8 +88,7 @@ static size_t field_size(int64_t type)
     }
 }
 
-/* The checks of a row, each returning NULL or what is wrong with it, to follow "option 3 ('x')
- * ". */
+/* The checks of a row, each returning NULL or the fault, to follow "option 3 ('x') ". */
 
 static const char *wrong_name(const td_option *o)
 {
@@ -133,7 +133,8 @@ static const char *wrong_default(const td_option *o)
     bool number = o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT;
     bool named = o->type == TD_TYPE_CHOICE || o->type == TD_TYPE_PART || o->type == TD_TYPE_PARTS;
     /* the negation also catches NaN */
-    if (number && !(o->flags & TD_OPTION_REQUIRED) && !(o->number >= o->min && o->number <= o->max))
+    if (number && !(o->flags & TD_OPTION_REQUIRED) && !td_option_is_share(o, o->number) &&
+        !(o->number >= o->min && o->number <= o->max))
         return "has a default outside its range";
     if (named && (!o->choices || !o->choices[0]))
         return "has no choices";
@@ -154,7 +155,7 @@ static const char *wrong_list(const td_option *o, int depth)
     return depth == DEEPEST_LIST ? "nests lists too deeply" : NULL;
 }
 
-/* NULL, or what is wrong with row `i`. */
+/* NULL, or the fault of row `i`. */
 static const char *wrong_row(const td_plugin *p, const td_option *table, size_t i,
                              size_t config_size, int depth, const td_option *row)
 {
@@ -195,8 +196,8 @@ static int check_table(const char *path, const td_plugin *p, const td_option *ta
 
 /* ---- hooks ----------------------------------------------------------------------------------- */
 
-/* Rows are an array of the module's, indexed by the host: unlike structs that are copied, theirs
- * must have exactly the host's size. */
+/* Rows are an array of the module's, indexed by the host: unlike structs that are copied, rows must
+ * have exactly the host's size. */
 static int check_kernels(const char *path, const td_kernels *k, td_error *error)
 {
     for (size_t i = 0; i < k->count; i++) {
@@ -234,7 +235,7 @@ static const char *wrong_op(const td_op *o)
     return NULL;
 }
 
-/* What the host calls without testing, or uses as an index. */
+/* Checks the hooks that the host calls without testing, and the fields that it uses as indices. */
 static int check_hooks(const char *path, const td_plugin *p, td_error *error)
 {
     const char *missing = td_kind_missing_hook(p), *wrong;

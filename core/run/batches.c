@@ -1,17 +1,18 @@
-/* batches.c - how a session's batches are arranged, what a run of it plans, and batches of random
+/* batches.c - how a session arranges its batches, the plans of a run, and batches of random
  * tokens. */
 #include <stdlib.h>
 
 #include "run/session.h"
 #include "tandem/random.h"
 #include "train/feed.h"
+#include "train/reduce.h"
 
 td_arrange_spec td_session_feed(const td_session *s)
 {
     const td_experiment *x = s->x;
     return (td_arrange_spec){ .architecture = x->model,
                               .loss = x->loss,
-                              /* a config may name data that this session does not read */
+                              /* the session may not open the data that its config names */
                               .data = s->data_opened ? (const void *)x->data.plugin : NULL,
                               .data_state = s->data,
                               .special = s->special,
@@ -20,21 +21,26 @@ td_arrange_spec td_session_feed(const td_session *s)
                               .micro_batch = x->train.micro_batch,
                               .bucket = x->train.bucket,
                               .pack = x->train.pack,
-                              .seed = (uint64_t)x->train.seed_data };
+                              .seed = (uint64_t)x->train.seed_data,
+                              .pair = td_arrange_pair(&x->data) };
 }
 
 td_evaluate_spec td_session_evaluation_spec(const td_session *s)
 {
     const td_evaluate_options *o = &s->x->evaluate;
-    td_evaluate_spec           e = { td_session_feed(s), o->prefix, o->sequences, o->batch };
+    td_evaluate_spec           e = { .feed = td_session_feed(s),
+                                     .prefix = o->prefix,
+                                     .sequences = o->sequences,
+                                     .batch = o->batch,
+                                     .no_bytes = s->lossy };
     e.feed.length = o->length;
     return e;
 }
 
 /* ---- planning -------------------------------------------------------------------------------- */
 
-/* What a step computes: gradients and update; adding, if it has several micro-batches; norms, if
- * they are logged. */
+/* The plans of a step: gradients and update; accumulation, if it has several micro-batches; norms,
+ * if they are logged. */
 static int plan_steps(const td_session *s, td_engine *engine, const td_arrange_spec *f,
                       const td_batch *shape, td_footprint *footprint, td_error *error)
 {
@@ -43,8 +49,12 @@ static int plan_steps(const td_session *s, td_engine *engine, const td_arrange_s
         code = td_engine_plan_adding(engine, shape, footprint, error);
     if (!code && s->x->train.norms_every > 0)
         code = td_engine_plan_norms(engine, footprint, error);
-    footprint->inputs += code ? 0 : td_feed_bytes(f, shape);
-    return code;
+    if (code)
+        return code;
+    footprint->inputs += td_feed_bytes(f, shape);
+    footprint->gradients += td_reduction_bytes(s->team, (td_reduce)s->x->train.reduce,
+                                               f->batch / f->micro_batch, footprint->gradients);
+    return 0;
 }
 
 int td_session_plan(const td_session *s, td_engine *engine, td_footprint *footprint,
@@ -57,7 +67,8 @@ int td_session_plan(const td_session *s, td_engine *engine, td_footprint *footpr
                                   : td_fail(error, TD_ENOMEM, "out of memory while planning a run");
     if (!code)
         code = plan_steps(s, engine, &f, shape, footprint, error);
-    /* now, so that a run whose evaluation does not fit fails before it has trained for days */
+    /* planned now, so that a run whose evaluation does not fit in memory fails before training for
+     * days */
     if (!code && s->x->train.evaluate_every >= 0)
         code = td_evaluate_plan(engine, &evaluation, footprint, error);
     td_batch_free(shape);
@@ -66,22 +77,33 @@ int td_session_plan(const td_session *s, td_engine *engine, td_footprint *footpr
 
 /* ---- random tokens --------------------------------------------------------------------------- */
 
-/* Records of running text, split by the loss as those of data are. */
+/* A record of the data's largest size: a pair, or running text. */
+static td_record random_record(const td_arrange_spec *f, const int32_t *ids, int64_t n)
+{
+    if (!f->pair.inputs)
+        return (td_record){ .targets = ids, .n_targets = n };
+    return (td_record){ .inputs = ids,
+                        .n_inputs = f->pair.inputs,
+                        .targets = ids + f->pair.inputs,
+                        .n_targets = f->pair.targets };
+}
+
+/* Random records, split by the loss like real ones. */
 static int split_random(const td_session *s, const td_arrange_spec *f, td_arena *arena,
                         int64_t rows, td_example *out, td_error *error)
 {
-    const td_loss *l = (const void *)s->x->loss.plugin;
-    int64_t        n = l->bounds(s->x->loss.config, f->length).raw;
-    int32_t       *ids = td_arena_alloc(arena, (size_t)(rows * n) * sizeof *ids + 1);
-    int            code = 0;
+    int64_t  n = td_arrange_bounds(&s->x->loss, f->pair, f->length).raw;
+    int32_t *ids = td_arena_alloc(arena, (size_t)(rows * n) * sizeof *ids + 1);
+    int      code = 0;
 
     if (!ids)
         return td_fail(error, TD_ENOMEM, "out of memory for a batch");
-    /* a fixed seed: two benchmarks compute the same */
+    /* a fixed seed, so that two benchmarks do the same work */
     for (int64_t i = 0; i < rows * n; i++)
         ids[i] = (int32_t)td_random_below(1, 0, (uint64_t)i, (uint64_t)td_session_vocabulary(s));
     for (int64_t r = 0; !code && r < rows; r++) {
-        td_record record = { .targets = ids + r * n, .n_targets = n, .id = (uint64_t)r };
+        td_record record = random_record(f, ids + r * n, n);
+        record.id = (uint64_t)r;
         code = td_arrange_split(f, &record, arena, &out[r], error);
         out[r].row = r;
     }
@@ -98,8 +120,8 @@ td_batch *td_session_random_batch(const td_session *s, int64_t rows, int64_t buc
     int             code;
 
     f.bucket = bucket;
-    /* without a tokenizer all special ids are 0; a loss that marks spans must not run out of
-     * marks */
+    /* without a tokenizer all special ids are 0; a loss that marks spans must have enough
+     * markers */
     if (!s->tokenizer_opened)
         f.special.sentinels = INT32_MAX;
     code = x && arena && b ? split_random(s, &f, arena, rows, x, error)

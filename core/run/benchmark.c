@@ -1,7 +1,8 @@
 /* benchmark.c - timing training steps.
  *
- * The plans, kernels and update of training, on random tokens. FLOPs are those of the matrix
- * products that the masks leave; the peak is what the same machine reaches with nothing else to do.
+ * The plans, kernels and update of training, on random tokens. FLOPs are those of matrix products,
+ * without masked attention scores; the peak is the rate that the same machine reaches when it does
+ * nothing else.
  */
 #include "run/benchmark.h"
 
@@ -10,6 +11,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "plugin/hook.h"
 #include "tandem/kind/schedule.h"
 
 enum { MOST = 4096, LEAST = 3, WARM = 2, PROFILED = 5 }; /* steps */
@@ -22,10 +24,10 @@ static int one_step(td_session *s, const td_batch *b, int64_t k, double *flops, 
     td_update_out      u;
     int                code = td_engine_gradient(s->engine, &micro, &out, error);
     *flops = out.flops;
-    /* no limit: a guard must not make steps cheaper */
+    /* no limit: a skipped update would make steps cheaper */
     return code ? code
-                : td_engine_update(s->engine, schedule->rate(s->x->schedule.config, k), k + 1,
-                                   (double)INFINITY, &u, error);
+                : td_engine_update(s->engine, TD_HOOK(schedule, rate, s->x->schedule.config, k),
+                                   k + 1, (double)INFINITY, &u, error);
 }
 
 static int by_value(const void *a, const void *b)
@@ -34,16 +36,29 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The median: a step that the system disturbed does not count. */
+double td_benchmark_median(double *times, int64_t n)
+{
+    qsort(times, (size_t)n, sizeof *times, by_value);
+    return times[n / 2];
+}
+
+/* What was queued on the device so far. */
+static double launches(const td_session *s)
+{
+    const td_device *d = td_engine_device(s->engine);
+    return d->backend->launches ? (double)TD_HOOK_QUICK(d->backend, launches, d->state) : 0;
+}
+
 static int measure(td_session *s, const td_batch *b, double seconds, td_benchmark *out,
                    td_error *error)
 {
-    double times[MOST], end;
+    double times[MOST], end, queued;
     int    code = 0;
 
-    /* the first touches all memory for the first time */
+    /* the first step touches all memory for the first time */
     for (int64_t k = 0; k < WARM && !code; k++)
         code = one_step(s, b, k, &out->flops, error);
+    queued = launches(s);
     end = td_now() + seconds;
     while (!code && out->steps < MOST && (out->steps < LEAST || td_now() < end)) {
         double start = td_now();
@@ -52,8 +67,8 @@ static int measure(td_session *s, const td_batch *b, double seconds, td_benchmar
     }
     if (code)
         return code;
-    qsort(times, (size_t)out->steps, sizeof *times, by_value);
-    out->seconds = times[out->steps / 2];
+    out->launches = (launches(s) - queued) / (double)out->steps;
+    out->seconds = td_benchmark_median(times, out->steps);
     return 0;
 }
 
@@ -63,7 +78,14 @@ static int by_seconds(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* Steps of their own: the clocks around each op cost time themselves. */
+void td_benchmark_sort(td_profile_row *profile, size_t *n)
+{
+    qsort(profile, *n, sizeof *profile, by_seconds);
+    while (*n && profile[*n - 1].seconds <= 0)
+        (*n)--;
+}
+
+/* Runs separate steps, because timing each op takes time itself. */
 static int profile(td_session *s, const td_batch *b, td_benchmark *out, td_error *error)
 {
     double flops;
@@ -73,9 +95,7 @@ static int profile(td_session *s, const td_batch *b, td_benchmark *out, td_error
         code = one_step(s, b, k, &flops, error);
     out->profiled = PROFILED;
     out->n_profile = td_engine_profile_rows(s->engine, out->profile, TD_BENCHMARK_OPS);
-    qsort(out->profile, out->n_profile, sizeof *out->profile, by_seconds);
-    while (out->n_profile && out->profile[out->n_profile - 1].seconds <= 0)
-        out->n_profile--;
+    td_benchmark_sort(out->profile, &out->n_profile);
     return code;
 }
 
@@ -94,8 +114,8 @@ static int run(td_session *s, const td_batch *b, double seconds, bool profiled, 
         return code;
     out->planning = td_engine_planning(s->engine, &out->plans);
     d = td_engine_device(s->engine);
-    /* after the steps, on a machine as warm as it was for them */
-    out->peak = d->backend->peak ? d->backend->peak(d->state) : 0;
+    /* measured after the steps, on an equally warm machine */
+    out->peak = td_device_peak(d, s->x->train.precision ? TD_BF16 : 0);
     return profiled ? profile(s, b, out, error) : 0;
 }
 
@@ -105,9 +125,10 @@ int td_session_benchmark(td_session *s, double seconds, bool profiled, td_benchm
     td_batch *b = td_session_random_batch(s, s->x->train.micro_batch, s->x->train.bucket, error);
     int       code;
     memset(out, 0, sizeof *out);
-    /* random tokens: no data needs to be prepared, and no two runs read different lengths */
+    /* random tokens: no data needs to be prepared, and every run has the same lengths */
     if (!b)
         return td_failed(error, TD_ENOMEM);
+    out->examples = s->x->train.micro_batch;
     out->tokens = td_batch_tokens(b);
     code = run(s, b, seconds, profiled, out, error);
     if (code)

@@ -8,19 +8,19 @@
 
 /* ---- the sketch ------------------------------------------------------------------------------ */
 
-/* One sequence without padding: a bucket of 1 rounds nothing up. */
+/* One sequence without padding, because a bucket of 1 rounds nothing up. */
 static td_batch *sequence(const td_session *s, td_error *error)
 {
     return td_session_random_batch(s, 1, 1, error);
 }
 
-/* The sketch's first plan is that of one sequence, because td_engine_graph returns the first. */
+/* The sketch plans one sequence first, because td_engine_graph returns the first plan's graph. */
 static int open_sketch(td_session *s, const td_batch *one, td_error *error)
 {
     int code;
     if (s->sketch)
         return 0;
-    /* beside the engine that holds parameters: this one is planned for other shapes, and stays
+    /* separate from the engine that holds parameters: it is planned for other shapes, and stays
      * small */
     s->sketch = td_session_engine(s, true, error);
     code = s->sketch ? td_engine_plan(s->sketch, one, NULL, error) : td_failed(error, TD_EIO);
@@ -40,8 +40,8 @@ static td_graph *graph_of(td_session *s)
 
 /* ---- counting -------------------------------------------------------------------------------- */
 
-/* Where a parameter counts: the first pattern that matches its name decides. Norms come before
- * attention, whose names theirs contain. */
+/* The part that a parameter is counted under: the first whose pattern matches its name. Norms come
+ * before attention, because their names may contain an attention's. */
 static int64_t *group_of(td_description *d, const char *name)
 {
     const struct {
@@ -89,16 +89,16 @@ static void count_flops(const td_session *s, const td_batch *one, td_description
     d->predicted = td_batch_targets(one);
 }
 
-/* FLOPs are those of one sequence, memory that of a whole run. */
+/* Counts the FLOPs of one sequence and the memory of a whole run. */
 static int describe(td_session *s, td_description *d, td_error *error)
 {
-    const td_loss *l = (const void *)s->x->loss.plugin;
-    td_bounds      bounds = l->bounds(s->x->loss.config, s->x->train.length);
-    td_batch      *one = sequence(s, error);
-    int            code = one ? open_sketch(s, one, error) : td_failed(error, TD_ENOMEM);
+    td_pair   pair = td_arrange_pair(&s->x->data);
+    td_bounds bounds = td_arrange_bounds(&s->x->loss, pair, s->x->train.length);
+    td_batch *one = sequence(s, error);
+    int       code = one ? open_sketch(s, one, error) : td_failed(error, TD_ENOMEM);
 
-    *d = (td_description){ .length = s->x->train.length,
-                           /* the longest parts never come together */
+    *d = (td_description){ .length = pair.inputs ? bounds.total : s->x->train.length,
+                           /* a sequence is not the longest in both streams at once */
                            .split_varies = bounds.given + bounds.predicted > bounds.total };
     if (!code) {
         count_flops(s, one, d);
@@ -119,7 +119,7 @@ const td_description *td_session_describe(td_session *s, td_error *error)
 
 /* ---- as text --------------------------------------------------------------------------------- */
 
-/* The session's text is replaced by the next that is asked for. */
+/* The next request for a text replaces this one. */
 static void clear(td_text *t)
 {
     td_text_free(t);
@@ -137,7 +137,7 @@ static void print(const td_description *d, td_text *out)
     td_text_print(out, "parameters   %lld: embedding %lld, attention %lld, ffn %lld, norm %lld",
                   (long long)d->parameters, (long long)d->embedding, (long long)d->attention,
                   (long long)d->ffn, (long long)d->norm);
-    if (d->other) /* of a stranger's plugin; ours have none */
+    if (d->other) /* from other people's plugins; ours have none */
         td_text_print(out, ", other %lld", (long long)d->other);
     td_text_print(out, "\nFLOPs of one sequence of %lld tokens, %lld of them predicted%s\n",
                   (long long)d->length, (long long)d->predicted,
@@ -168,12 +168,60 @@ const char *td_session_graph(td_session *s, bool dot, td_error *error)
     td_batch_free(one);
     if (code)
         return NULL;
-    /* the whole step: forward, loss and backward, as they are planned */
+    /* the whole step as planned: forward, loss and backward */
     clear(&s->text);
     if (dot)
         td_graph_dump_dot(graph_of(s), &s->text);
     else
         td_graph_dump_text(graph_of(s), &s->text);
+    return td_text_get(&s->text);
+}
+
+static const char *rule_text(const char *op)
+{
+    switch (td_precision_of(op)->precision) {
+    case TD_PRECISION_PRODUCT:
+        return "bf16, sums f32";
+    case TD_PRECISION_EITHER:
+        return "as stored, computed in f32";
+    case TD_PRECISION_MOVE:
+        return "as stored";
+    default:
+        return !strcmp(op, "cast") ? "between the two" : "f32";
+    }
+}
+
+static void print_precision(const td_precision_row *rows, size_t n, td_text *out)
+{
+    td_text_print(out, "%-20s %8s %8s  %s\n", "op", "bf16", "f32", "rule");
+    for (size_t k = 0; k < n; k++) {
+        char bytes[32];
+        td_text_print(out, "%-20s %8lld %8lld  %s", rows[k].op, (long long)rows[k].narrow,
+                      (long long)rows[k].wide, rule_text(rows[k].op));
+        if (rows[k].bytes > 0)
+            td_text_print(out, "; %s written", td_human_bytes(bytes, rows[k].bytes));
+        td_text_print(out, "\n");
+    }
+}
+
+const char *td_session_precision(td_session *s, td_error *error)
+{
+    enum { MOST = 128 };
+    td_precision_row rows[MOST];
+    td_batch        *one = sequence(s, error);
+    int              code = one ? open_sketch(s, one, error) : td_failed(error, TD_ENOMEM);
+    bool             narrow = s->x->train.precision != 0;
+
+    td_batch_free(one);
+    if (code)
+        return NULL;
+    clear(&s->text);
+    td_text_print(&s->text,
+                  "train.precision = \"%s\" on backend '%s': calls of a training step on one "
+                  "sequence\nparameters, gradients and optimizer states f32%s\n",
+                  narrow ? "bf16" : "f32", s->x->backend.plugin->name,
+                  narrow ? ", copies of matrices bf16" : "");
+    print_precision(rows, td_engine_precision(s->sketch, rows, MOST), &s->text);
     return td_text_get(&s->text);
 }
 

@@ -1,8 +1,8 @@
 /* directory.h - the directory of a run, run.dir/run.name: one process at a time, and resumed only
- * with a config that computes the same.
+ * with a config that computes the same thing.
  *
  *     config.cfg        the resolved config
- *     environment.txt   a paragraph for each time the run was started: command, machine, plugins
+ *     environment.txt   one paragraph per start of the run: command, machine, plugins
  *     model-info.txt    parameters and memory
  *     log.txt, metrics.jsonl, tensorboard/, checkpoints/
  */
@@ -12,19 +12,29 @@
 #include "run/session.h"
 
 typedef struct td_run_directory {
-    char *path;
-    char *latest;           /* the checkpoint to go on from; NULL: the run begins */
-    int   lock;             /* the system drops it when the process ends, however that happens */
-    bool  other_evaluation; /* evaluate.* has changed since `latest` */
+    char             *path;
+    char             *latest; /* the checkpoint to continue from; NULL: start from the beginning */
+    int               lock;   /* the system releases it when the process ends, even by a crash */
+    int               directory; /* identity of `path` when it was entered */
+    const td_session *session;
+    bool              other_evaluation; /* what decides the best score has changed since `latest` */
+    bool              made;             /* by this call, so nothing in it belongs to anyone else */
 } td_run_directory;
 
-/* Create the run's directory, or enter one to resume it. From now on the session's log goes to
- * log.txt, too. Nothing that a run left is changed before its config was compared with the
- * session's. Close it after a failure, too. */
+/* Create the run's directory, or enter one to resume it. From then on the session also logs to
+ * log.txt. No existing file of a run is changed before its config has been compared with the
+ * session's. Close it even after a failure. */
 int  td_run_open(td_run_directory *, td_session *, bool resume, td_error *error);
 void td_run_close(td_run_directory *);
+/* The run cannot begin: remove what td_run_open made, unless it was there before. */
+void td_run_abandon(td_run_directory *);
 
-/* The newest checkpoint of the config's run; free() it. NULL: there is none. */
-int td_run_latest(td_session *, char **latest, td_error *error);
+/* Whether a resumed run may have another value of the key, without leave: it does not change the result
+ * of a step. */
+bool td_run_may_change(const char *key);
+
+/* Whether the directory is still the one that was entered, and locked by this process. A lock that
+ * was only removed is made again. `directory` is a td_run_directory: a hook of the trainer. */
+int td_run_check(void *directory, td_error *error);
 
 #endif

@@ -1,9 +1,10 @@
-/* evaluation.c - scoring the parameters that a session holds. */
+/* evaluation.c - scores the parameters that a session holds. */
 #include <math.h>
 
 #include "run/session.h"
 
-/* NaN and infinity are results, too (they show which sources are affected), but not good ones. */
+/* NaN and infinity are reported as results, to show which sources are affected, but fail the
+ * call. */
 static int check_numbers(const td_session *s, td_error *error)
 {
     if (isfinite(s->evaluation.nll))
@@ -28,7 +29,7 @@ int td_session_evaluate(td_session *s, td_evaluation_progress *progress, void *a
         return td_fail(error, TD_ECONFIG,
                        "this session was opened without data: evaluating needs TD_PURPOSE_EVALUATE "
                        "or TD_PURPOSE_TRAIN");
-    /* a session whose parameters were trained or loaded need not have opened its data */
+    /* a session with trained or loaded parameters may not have opened its data yet */
     code = td_session_open_data(s, error);
     if (!code)
         code = td_session_hold(s, error);

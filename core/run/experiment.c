@@ -1,14 +1,19 @@
 /* experiment.c - the groups of a config, their tables, and the rules across them.
  *
- * A plugin checks its own options. What concerns two groups is checked here, so that it is reported
- * with file and line, together with all other errors, before anything runs.
+ * A plugin checks its own options. Rules that involve two groups are checked here, so that
+ * violations are reported with file and line, together with all other errors, before anything runs.
  */
 #include "run/experiment.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/ranks.h"
+#include "model/arrange.h"
 #include "plugin/defaults.h"
+#include "plugin/hook.h"
 #include "tandem/kind/comm.h"
 #include "tandem/kind/schedule.h"
 #include "tandem/kind/tokenizer.h"
@@ -16,6 +21,7 @@
 /* ---- tables ---------------------------------------------------------------------------------- */
 
 static const char *const precisions[] = { "f32", "bf16", NULL };
+static const char *const reduces[] = { "fast", "exact", NULL };
 static const char *const recomputes[] = { "none", "layer", NULL };
 static const char *const guards[] = { "none", "skip", "stop", NULL };
 enum { LARGE = 1 << 30 };
@@ -32,7 +38,7 @@ static const td_option train_table[] = {
     TD_OPTION_END
 };
 
-/* Options whose 0 stands for the value of another one. */
+/* Options whose 0 stands for the value of another option. */
 static void resolve(td_train_options *t)
 {
 #define INT_LIKE(f, other, least, most, doc) t->f = t->f ? t->f : t->other;
@@ -41,22 +47,44 @@ static void resolve(td_train_options *t)
 
 static const td_option evaluate_table[] = {
     TD_OPTION_INT(td_evaluate_options, length, 0, 0, 1 << 24,
-                  "tokens of one sequence; 0: train.length"),
+                  "tokens per sequence; 0: train.length"),
     TD_OPTION_INT(td_evaluate_options, prefix, 0, 0, 1 << 24,
-                  "tokens given; the rest is scored; 0: half"),
-    TD_OPTION_INT(td_evaluate_options, sequences, 0, 0, LARGE, "per source, at most; 0: all"),
+                  "given tokens; the rest is scored; 0: half"),
+    TD_OPTION_INT(td_evaluate_options, sequences, 0, 0, LARGE, "most sequences per source; 0: all"),
     TD_OPTION_INT(td_evaluate_options, batch, 0, 0, LARGE,
                   "sequences computed together; 0: train.micro_batch"),
+    TD_OPTION_END
+};
+
+static const td_option tasks_table[] = {
+    TD_OPTION_STRINGS(td_tasks_options, names,
+                      "tasks, groups and files (.cfg) that training scores every train.score_every "
+                      "steps"),
+    TD_OPTION_STRING(td_tasks_options, data, "",
+                     "directory of the data sets that task files name; --data sets another"),
+    TD_OPTION_INT(td_tasks_options, shots, -1, -1, 1000,
+                  "exemplars in a prompt; -1: as each task says; --shots sets another"),
+    TD_OPTION_INT(td_tasks_options, limit, 0, 0, LARGE,
+                  "items of each task, at most; 0: all; --limit sets another"),
+    TD_OPTION_INT(td_tasks_options, seed, 1234, 0, LARGE,
+                  "of exemplars that are drawn; --seed sets another"),
+    TD_OPTION_BOOL(td_tasks_options, generate, false,
+                   "generate the answers to multiple choices, too, as --generate does"),
+    TD_OPTION_BOOL(td_tasks_options, chat, false,
+                   "write prompts as turns of a chat, by the template of the data, as --chat does"),
+    TD_OPTION_INT(td_tasks_options, max_length, 0, 0, 1 << 24,
+                  "most tokens of a prompt and its answer together, for every architecture; 0: "
+                  "train.length"),
     TD_OPTION_END
 };
 
 static const char *const logger_kind[] = { TD_LOGGER_KIND, NULL };
 static const td_option   run_table[] = {
       TD_OPTION_STRING(td_run_options, name, "run",
-                       "name of the run, and of its directory in run.dir"),
-      TD_OPTION_STRING(td_run_options, dir, "runs", "where runs are kept"),
+                       "name of the run and of its directory in run.dir"),
+      TD_OPTION_STRING(td_run_options, dir, "runs", "directory of all runs"),
       TD_OPTION_PARTS(td_run_options, loggers, logger_kind,
-                      "where metrics go; by default jsonl and tensorboard"),
+                      "loggers that receive the metrics; by default jsonl and tensorboard"),
       TD_OPTION_END
 };
 
@@ -66,10 +94,10 @@ static const td_option group_table[] = {
         "pattern (* and ?) of parameter names; the first rule that matches applies"),
     TD_OPTION_FLOAT(td_group_rule, rate, 1, 0, 1e6, "multiplies the learning rate"),
     TD_OPTION_FLOAT(td_group_rule, decay, 1, 0, 1e6, "multiplies the weight decay"),
-    TD_OPTION_BOOL(td_group_rule, freeze, false, "do not train them"), TD_OPTION_END
+    TD_OPTION_BOOL(td_group_rule, freeze, false, "do not train these parameters"), TD_OPTION_END
 };
 
-/* Keys of the host in groups that name a plugin. */
+/* The host's own keys in groups that name a plugin. */
 typedef struct optimizer_host {
     td_list groups;
 } optimizer_host;
@@ -81,29 +109,76 @@ static const td_option optimizer_table[] = { TD_OPTION_LIST(optimizer_host, grou
 typedef struct backend_host {
     int64_t threads;
 } backend_host;
-static const td_option backend_table[] = { TD_OPTION_INT(backend_host, threads, 0, 0, 1024,
-                                                         "of the host's pool; 0: all processors"),
-                                           TD_OPTION_END };
+static const td_option backend_table[] = {
+    TD_OPTION_INT(backend_host, threads, 0, 0, 1024,
+                  "threads of the host's pool; 0: all processors"),
+    TD_OPTION_END
+};
 
 const td_group *td_experiment_groups(void)
 {
     /* completion, man pages and docs/reference are made from this list */
     static const td_group groups[] = {
         { "model", TD_ARCHITECTURE_KIND, NULL, "the model: an architecture and its parts", NULL },
-        { "loss", TD_LOSS_KIND, NULL, "what is given, and what is predicted", NULL },
+        { "loss", TD_LOSS_KIND, NULL,
+          "the objective: which tokens are given, and which "
+          "predicted",
+          NULL },
         { "optimizer", TD_OPTIMIZER_KIND, NULL, "the update of the parameters", optimizer_table },
         { "schedule", TD_SCHEDULE_KIND, NULL, "the learning rate", NULL },
-        { "tokenizer", TD_TOKENIZER_KIND, NULL, "text to ids", NULL },
-        { "data", TD_DATA_KIND, NULL, "what is read", NULL },
-        { "train", NULL, NULL, "length, batch, precision and rhythm of training", train_table },
-        { "evaluate", NULL, NULL, "what is held out, and how much of it is scored",
-          evaluate_table },
-        { "run", NULL, NULL, "where results go", run_table },
-        { "backend", TD_BACKEND_KIND, "cpu", "what the model is computed with", backend_table },
+        { "tokenizer", TD_TOKENIZER_KIND, NULL, "turns text into ids", NULL },
+        { "data", TD_DATA_KIND, NULL, "the text to train and evaluate on", NULL },
+        { "train", NULL, NULL,
+          "lengths, batches, precision and intervals of "
+          "training",
+          train_table },
+        { "evaluate", NULL, NULL, "how much held-out text is scored, and how", evaluate_table },
+        { "tasks", NULL, NULL, "the data sets of downstream tasks, and the length of prompts",
+          tasks_table },
+        { "run", NULL, NULL, "the run's name, directory and loggers", run_table },
+        { "backend", TD_BACKEND_KIND, "cpu", "what computes the model", backend_table },
         { "comm", TD_COMM_KIND, "single", "how the processes of a run communicate", NULL },
         { NULL, NULL, NULL, NULL, NULL },
     };
     return groups;
+}
+
+/* ---- the length of the run ------------------------------------------------------------------- */
+
+td_budget td_experiment_budget(const td_experiment *x)
+{
+    if (x->train.target_tokens > 0)
+        return TD_BUDGET_TARGETS;
+    return x->train.flops > 0 ? TD_BUDGET_FLOPS : TD_BUDGET_STEPS;
+}
+
+static bool is_positive(const td_config *c, const char *path)
+{
+    const td_setting *v = td_config_get(c, path);
+    return v && (v->type == TD_SETTING_INT || v->type == TD_SETTING_FLOAT) && v->number > 0;
+}
+
+/* Before groups are bound, since options may be shares of it; errors in it are reported when
+ * `train` is bound. */
+static void tell_steps(const td_experiment *x)
+{
+    int64_t steps = 1000; /* the default of train.steps */
+    if (is_positive(x->config, "train.target_tokens") || is_positive(x->config, "train.flops"))
+        steps = -1;
+    else
+        td_config_get_int(x->config, "train.steps", &steps);
+    td_config_set_steps(x->config, steps > 0 ? steps : steps < 0 ? -1 : 0, false);
+}
+
+int td_experiment_set_steps(td_experiment *x, int64_t steps, const char *origin, td_errors *errors)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%" PRId64, steps);
+    x->train.steps = steps;
+    td_config_set_steps(x->config, steps, true);
+    td_config_note(x->config, "train.steps", text, origin);
+    return td_config_rebind(x->config, x->registry, "schedule", TD_SCHEDULE_KIND, &x->schedule,
+                            errors);
 }
 
 /* ---- binding --------------------------------------------------------------------------------- */
@@ -113,7 +188,7 @@ static bool has(const td_experiment *x, const char *path)
     return td_config_get(x->config, path) != NULL;
 }
 
-/* A group that nobody needs may be missing; one that exists must be right. */
+/* A group that is not needed may be missing; one that exists must be valid. */
 static void bind(td_experiment *x, const char *path, const char *kind, unsigned need,
                  unsigned needs, const td_option *extra, void *extra_out, td_part *out,
                  td_errors *errors)
@@ -123,7 +198,7 @@ static void bind(td_experiment *x, const char *path, const char *kind, unsigned 
                              errors);
 }
 
-/* "file.cfg:12", for the beginning of a message; of a default, the key itself. */
+/* "file.cfg:12", for the beginning of a message; for a default, the key itself. */
 static const char *origin(const td_experiment *x, const char *path)
 {
     const td_setting *v = td_config_get(x->config, path);
@@ -138,7 +213,7 @@ static void add_logger(td_experiment *x, const td_part *logger, td_errors *error
                           logger->plugin->name);
             return;
         }
-    /* two of one kind would write the same file */
+    /* two equal loggers would write the same file */
     if (x->n_loggers < TD_LOGGERS)
         x->loggers[x->n_loggers++] = *logger;
     else
@@ -157,12 +232,12 @@ static void add_standard_logger(td_experiment *x, const char *name, td_errors *e
         add_logger(x, &logger, errors);
 }
 
-/* Those named, or the standard ones if there will be a run to log. */
+/* The named loggers, or the standard ones if there will be a run to log. */
 static void bind_loggers(td_experiment *x, unsigned needs, td_errors *errors)
 {
     const td_parts *named = &x->run.loggers;
     for (size_t k = 0; k < named->count; k++)
-        if (named->at[k].plugin) /* NULL: an error was reported of it */
+        if (named->at[k].plugin) /* NULL: its error has been reported */
             add_logger(x, &named->at[k], errors);
     if (named->count || !(needs & TD_NEED_DATA))
         return;
@@ -183,42 +258,69 @@ static void bind_parts(td_experiment *x, unsigned needs, td_errors *errors)
     bind(x, "tokenizer", TD_TOKENIZER_KIND, TD_NEED_TOKENIZER, needs, NULL, NULL, &x->tokenizer,
          errors);
     bind(x, "data", TD_DATA_KIND, TD_NEED_DATA, needs, NULL, NULL, &x->data, errors);
-    /* these two have a default, so a config without them is whole */
+    /* these two have a default, so a config without them is complete */
     td_config_bind_extra(x->config, x->registry, "backend", TD_BACKEND_KIND, "cpu", backend_table,
                          &b, &x->backend, errors);
-    td_config_bind(x->config, x->registry, "comm", TD_COMM_KIND, "single", &x->comm, errors);
+    td_config_bind(x->config, x->registry, "comm", TD_COMM_KIND,
+                   td_ranks_of_environment().size > 1 ? "mpi" : "single", &x->comm, errors);
     x->groups = o.groups;
     x->threads = b.threads;
 }
 
-/* Returns whether train and evaluate could be bound: otherwise their sizes mean nothing. */
+/* Returns whether train and evaluate could be bound; if not, their sizes are meaningless. */
 static bool bind_all(td_experiment *x, unsigned needs, td_errors *errors)
 {
     bool sized;
-    /* first: it adds directories in which the plugins of the groups are searched */
+    /* comes first: it adds directories to the plugin search path */
     td_config_bind_top(x->config, x->registry, errors);
+    tell_steps(x);
     bind_parts(x, needs, errors);
     sized = !td_config_bind_table(x->config, x->registry, "train", train_table, &x->train, errors);
     sized &= !td_config_bind_table(x->config, x->registry, "evaluate", evaluate_table, &x->evaluate,
                                    errors);
+    td_config_bind_table(x->config, x->registry, "tasks", tasks_table, &x->tasks, errors);
     td_config_bind_table(x->config, x->registry, "run", run_table, &x->run, errors);
     bind_loggers(x, needs, errors);
     resolve(&x->train);
+    if (td_experiment_budget(x))
+        td_config_note(x->config, "train.steps", "?", "set by the budget once the data is open");
     x->evaluate.length = x->evaluate.length ? x->evaluate.length : x->train.length;
+    x->tasks.max_length = x->tasks.max_length ? x->tasks.max_length : x->train.length;
     x->evaluate.batch = x->evaluate.batch ? x->evaluate.batch : x->train.micro_batch;
     return sized;
 }
 
 /* ---- rules across groups --------------------------------------------------------------------- */
 
+/* A path that is absolute or contains "..". */
+static bool leaves(const char *path)
+{
+    for (const char *at = path; *at; at += strcspn(at, "/"), at += *at == '/')
+        if (*at == '/' || (!strncmp(at, "..", 2) && (!at[2] || at[2] == '/')))
+            return strcmp(path, "..") != 0; /* which is refused by name */
+    return false;
+}
+
 static void check_name(const td_experiment *x, td_errors *errors)
 {
-    static const char *const taken[] = { "", ".", "..", "cache" }; /* cache: of prepared data */
+    /* run.dir/cache holds prepared data */
+    static const char *const taken[] = { "", ".", "..", "cache" };
     for (size_t k = 0; x->run.name && k < sizeof taken / sizeof *taken; k++)
         if (!strcmp(x->run.name, taken[k]))
             td_errors_add(
                 errors, "%s: run.name = \"%s\" cannot name a directory in run.dir: choose another",
                 origin(x, "run.name"), x->run.name);
+    for (const char *c = x->run.name; c && *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127) {
+            td_errors_add(errors, "%s: run.name has a control character: choose a printable name",
+                          origin(x, "run.name"));
+            break;
+        }
+    if (x->run.name && leaves(x->run.name))
+        td_errors_add(errors,
+                      "%s: run.name = \"%s\" leads out of run.dir: it must be a relative path "
+                      "without '..'",
+                      origin(x, "run.name"), x->run.name);
 }
 
 static void check_parts(const td_experiment *x, td_errors *errors)
@@ -229,47 +331,98 @@ static void check_parts(const td_experiment *x, td_errors *errors)
     if (a && l && a->flags & TD_ARCHITECTURE_HAS_ENCODER && l->flags & TD_LOSS_NOTHING_GIVEN)
         td_errors_add(
             errors,
-            "%s: loss '%s' with architecture '%s': its encoder would have nothing to read; "
-            "use a loss that splits a text in two",
+            "%s: loss '%s' with architecture '%s': the encoder would have nothing to read; use a "
+            "loss that splits a text in two",
             origin(x, "loss"), l->plugin.name, a->plugin.name);
 }
 
-/* The lengths of training, then of evaluation. */
+/* The largest sequence of an evaluation: a pair, or running text cut in two. */
+static td_bounds evaluation_bounds(const td_experiment *x)
+{
+    td_pair pair = td_arrange_pair(&x->data);
+    int64_t length = x->evaluate.length, k = x->evaluate.prefix ? x->evaluate.prefix : length / 2;
+    int64_t total = pair.inputs + pair.targets;
+    return total ? (td_bounds){ total, pair.inputs, pair.targets, total }
+                 : (td_bounds){ length, k, length - k, length };
+}
+
+/* Checks the lengths of training, then of evaluation. */
 static void check_bounds(const td_experiment *x, td_errors *errors)
 {
     const td_architecture *a = (const void *)x->model.plugin;
     const td_loss         *l = (const void *)x->loss.plugin;
-    int64_t   length = x->evaluate.length, k = x->evaluate.prefix ? x->evaluate.prefix : length / 2;
-    td_bounds evaluation = { length, k, length - k, length };
-    /* one error is enough: both lengths usually have the same reason */
+    td_bounds              evaluation = evaluation_bounds(x);
+    /* one error is enough: both lengths usually fail for the same reason */
     for (int i = 0; a && l && a->check_bounds && i < 2; i++) {
-        td_bounds b = i ? evaluation : l->bounds(x->loss.config, x->train.length);
+        td_bounds b = i ? evaluation
+                        : td_arrange_bounds(&x->loss, td_arrange_pair(&x->data), x->train.length);
         td_error  e = { 0 };
         if (!a->check_bounds(x->model.config, &b, &e))
             continue;
         td_errors_add(errors, "%s: %s.length = %lld: %s",
                       origin(x, i ? "evaluate.length" : "train.length"), i ? "evaluate" : "train",
-                      (long long)(i ? length : x->train.length), e.text);
+                      (long long)(i ? x->evaluate.length : x->train.length), e.text);
         return;
     }
 }
 
-/* Options of `train` that do not go together. */
+/* What decides the best checkpoint must be scored, and between steps if it may end the run. */
+static void check_judge(const td_experiment *x, td_errors *errors)
+{
+    const td_train_options *t = &x->train;
+    bool                    task = *t->best != 0;
+    int64_t                 every = task ? t->score_every : t->evaluate_every;
+    const char             *key = task ? "train.score_every" : "train.evaluate_every";
+    if (task && strncmp(t->best, "tasks.", strlen("tasks.")) != 0)
+        td_errors_add(errors,
+                      "%s: train.best = \"%s\" names no score: it takes that of a task, such as "
+                      "tasks.boolq or tasks.boolq.acc; leave it out for the held-out NLL",
+                      origin(x, "train.best"), t->best);
+    if ((task || t->score_every > 0) && !x->tasks.names.count)
+        td_errors_add(errors, "%s: no task is scored: tasks.names has none, so %s has no effect",
+                      origin(x, task ? "train.best" : "train.score_every"),
+                      task ? "train.best" : "train.score_every");
+    /* 0 scores at the end only, which can still decide the best checkpoint; -1 never scores */
+    else if (task && t->score_every < 0)
+        td_errors_add(errors, "%s: train.best = \"%s\" has no effect with train.score_every = -1",
+                      origin(x, "train.best"), t->best);
+    if (t->early_stopping_patience && every <= 0)
+        td_errors_add(
+            errors,
+            "%s: train.early_stopping_patience = %lld has no effect with %s = %lld: set how "
+            "many steps lie between %s",
+            origin(x, "train.early_stopping_patience"), (long long)t->early_stopping_patience, key,
+            (long long)every, task ? "scorings" : "evaluations");
+}
+
+/* One key sets the length of a run; the others would be ignored. */
+static void check_length(const td_experiment *x, td_errors *errors)
+{
+    static const char *const keys[] = { "train.steps", "train.target_tokens", "train.flops" };
+    const char              *set[3];
+    size_t                   n = 0;
+    for (size_t k = 0; k < 3; k++)
+        if (k ? is_positive(x->config, keys[k]) : has(x, keys[k]))
+            set[n++] = keys[k];
+    if (n > 1 && td_experiment_budget(x))
+        td_errors_add(errors, "%s: %s and %s both set the length of the run: remove one",
+                      origin(x, set[1]), set[0], set[1]);
+}
+
+/* Options of `train` that cannot be combined. */
 static void check_training(const td_experiment *x, td_errors *errors)
 {
     const td_train_options *t = &x->train;
-    if (t->precision)
-        td_errors_add(errors, "%s: train.precision = \"bf16\": no backend has it yet; use \"f32\"",
-                      origin(x, "train.precision"));
     if (t->batch % t->micro_batch)
         td_errors_add(errors, "%s: train.micro_batch = %lld does not divide train.batch = %lld",
                       origin(x, "train.micro_batch"), (long long)t->micro_batch,
                       (long long)t->batch);
     if (t->spike > 0 && t->guard == TD_GUARD_NONE)
         td_errors_add(errors,
-                      "%s: train.spike has no effect with train.guard = \"none\": leave it out, or "
+                      "%s: train.spike has no effect with train.guard = \"none\": remove it, or "
                       "set train.guard",
                       origin(x, "train.spike"));
+    check_judge(x, errors);
     /* dropout is keyed by the example's number, which a packed row has several of */
     if (t->pack && t->dropout > 0)
         td_errors_add(errors,
@@ -278,20 +431,53 @@ static void check_training(const td_experiment *x, td_errors *errors)
                       origin(x, "train.pack"), t->dropout);
 }
 
-/* Only after train and evaluate were bound without an error. `lengths`: train.length is meant. */
+/* Pairs determine the given and the scored tokens. */
+static void check_idle(const td_experiment *x, const char *key, td_errors *errors)
+{
+    int64_t value;
+    if (td_config_get_int(x->config, key, &value) && value)
+        td_errors_add(errors,
+                      "%s: %s = %lld has no effect: the data consists of pairs, whose inputs are "
+                      "given and whose targets are scored; set it to 0",
+                      origin(x, key), key, (long long)value);
+}
+
+/* train.length is the length of a row, into which the largest pair must fit. */
+static void check_pairs(const td_experiment *x, td_errors *errors)
+{
+    td_pair pair = td_arrange_pair(&x->data);
+    if (!pair.inputs)
+        return;
+    check_idle(x, "evaluate.length", errors);
+    check_idle(x, "evaluate.prefix", errors);
+    if (pair.inputs + pair.targets > x->train.length)
+        td_errors_add(errors,
+                      "%s: train.length = %lld is less than the %lld tokens of the largest pair, "
+                      "data.max_inputs = %lld and data.max_targets = %lld together: raise it, or "
+                      "lower one of these",
+                      origin(x, "train.length"), (long long)x->train.length,
+                      (long long)(pair.inputs + pair.targets), (long long)pair.inputs,
+                      (long long)pair.targets);
+}
+
+/* Only after train and evaluate were bound without an error. `lengths`: train.length was set on
+ * purpose. */
 static void check_sizes(const td_experiment *x, bool lengths, td_errors *errors)
 {
     const td_loss *l = (const void *)x->loss.plugin;
+    check_length(x, errors);
     check_training(x, errors);
-    if (l && l->bounds(x->loss.config, x->train.length).predicted < 1)
+    if (l && TD_HOOK(l, bounds, x->loss.config, x->train.length).predicted < 1)
         td_errors_add(errors,
-                      "%s: loss '%s' leaves nothing to predict of train.length = %lld tokens",
+                      "%s: loss '%s' leaves nothing to predict in train.length = %lld tokens",
                       origin(x, "loss"), l->plugin.name, (long long)x->train.length);
-    if (lengths)
+    if (lengths) {
+        check_pairs(x, errors);
         check_bounds(x, errors);
+    }
     /* evaluate.length may come from train.length, so no option's range can say this */
     if (x->evaluate.prefix >= x->evaluate.length)
-        td_errors_add(errors, "%s: evaluate.prefix = %lld leaves nothing to score of %lld tokens",
+        td_errors_add(errors, "%s: evaluate.prefix = %lld leaves nothing to score in %lld tokens",
                       origin(x, "evaluate.prefix"), (long long)x->evaluate.prefix,
                       (long long)x->evaluate.length);
 }
@@ -311,7 +497,7 @@ td_experiment *td_experiment_bind(td_registry *registry, td_config *config, unsi
     }
     x->registry = registry;
     x->config = config;
-    /* a probe's batch has lengths of its own, so the default train.length must not refuse a
+    /* a probe's batch has other lengths, so the default train.length must not refuse a
      * model */
     lengths = needs & TD_NEED_DATA || has(x, "train.length");
     sized = bind_all(x, needs, errors);
@@ -355,5 +541,6 @@ td_model td_experiment_model(const td_experiment *x)
                        /* skip and stop differ in the trainer alone: the graph refuses for both */
                        .guard = x->train.guard != TD_GUARD_NONE,
                        .recompute = x->train.recompute != 0,
+                       .narrow = x->train.precision ? TD_BF16 : 0,
                        .dropout_seed = (uint64_t)x->train.seed_dropout };
 }

@@ -1,31 +1,19 @@
-/* generation.c - a session that continues texts: its tokenizer and its parameters, no data and no
- * loss. */
+/* generation.c - continues texts with a session's model; without a tokenizer, ids. */
 #include <stdlib.h>
+#include <string.h>
 
-#include "generate/decode.h"
+#include "generate/generate.h"
+#include "plan/prepared.h"
+#include "plugin/hook.h"
 #include "run/session.h"
 #include "run/weights.h"
 
-/* Parameters are found by building a graph, and generation builds its own for every shape: so they are
- * declared first, then allocated and loaded. */
-int td_session_open_generation(td_session *s, const char *weights, td_error *error)
-{
-    int code = s->x->tokenizer.plugin ? td_session_open_tokenizer(s, error) : 0;
+enum { MAX_TOKENS = 128, BATCH = 8 }; /* the defaults */
 
-    /* without a tokenizer, ids mean nothing: an answer ends only where the caller says */
-    if (!s->x->tokenizer.plugin)
-        s->special = (td_special){ .pad = 0, .bos = -1, .eos = -1, .unk = -1 };
-    if (!code)
-        code = td_session_check_weights(s, weights, error);
-    td_session_warn_of_idle_allows(s);
-    if (!code)
-        code = td_session_replace(s, false, error);
-    if (!code)
-        code = td_decoder_declare(td_engine_model(s->engine), &s->special,
-                                  td_engine_variables(s->engine), error);
-    if (!code)
-        code = td_engine_allocate(s->engine, (uint64_t)s->x->train.seed_init, error);
-    return code ? code : td_session_take(s, weights, error);
+int64_t td_session_vocab(const td_session *s)
+{
+    const td_architecture *a = (const void *)s->x->model.plugin;
+    return TD_HOOK(a, vocab_size, s->x->model.config);
 }
 
 td_decoder_options td_session_decoder(const td_session *s)
@@ -34,4 +22,219 @@ td_decoder_options td_session_decoder(const td_session *s)
                                  .device = td_engine_device(s->engine),
                                  .variables = td_engine_variables(s->engine),
                                  .special = s->special };
+}
+
+/* ---- prompts --------------------------------------------------------------------------------- */
+
+typedef struct job {
+    td_session          *s;
+    const td_generation *how;
+    td_request          *requests; /* [count] */
+    int32_t            **ids;      /* [count] ids of encoded texts, to be freed */
+    int64_t              count;
+} job;
+
+static int tokenize(const td_session *s, const char *text, int32_t **out, int64_t *n,
+                    td_error *error)
+{
+    const td_tokenizer *t = (const void *)s->x->tokenizer.plugin;
+    size_t              size = strlen(text);
+    int64_t             room = (int64_t)size + 8;
+    for (;;) {
+        /* + 1 for the eos after inputs */
+        int32_t *ids = realloc(*out, (size_t)(room + 1) * sizeof *ids);
+        if (!ids)
+            return td_fail(error, TD_ENOMEM, "out of memory for the tokens of a prompt");
+        *out = ids;
+        *n = TD_HOOK(t, encode, s->tokenizer, text, size, ids, room, error);
+        if (*n < 0)
+            return (int)*n;
+        if (*n <= room) {
+            /* a prompt ends like the inputs in training */
+            if (s->inputs_end && s->special.eos >= 0)
+                ids[(*n)++] = s->special.eos;
+            return 0;
+        }
+        /* the tokenizer returns the count; now the buffer is large enough */
+        room = *n;
+    }
+}
+
+/* Ids come from the caller, perhaps from a file, so they are checked. */
+static int check_ids(const td_session *s, const td_given *p, int64_t index, td_error *error)
+{
+    int64_t vocab = td_session_vocab(s);
+    for (int64_t k = 0; k < p->n; k++)
+        if (p->ids[k] < 0 || p->ids[k] >= vocab)
+            return td_fail(error, TD_ECONFIG,
+                           "prompt %lld: token %lld is %d; ids are integers from 0 to %lld",
+                           (long long)index + 1, (long long)k + 1, p->ids[k], (long long)vocab - 1);
+    return 0;
+}
+
+static int add_request(job *j, const td_given *p, int64_t k, td_error *error)
+{
+    td_request *r = &j->requests[k];
+    int         code;
+    /* its own stream of random numbers, so that equal prompts get different answers */
+    r->number = (uint64_t)k;
+    if (!p->text) {
+        r->ids = p->ids;
+        r->n = p->n;
+        return check_ids(j->s, p, k, error);
+    }
+    if (!j->s->x->tokenizer.plugin)
+        return td_fail(error, TD_ECONFIG,
+                       "a prompt of text needs a tokenizer, and the config has none: add the group "
+                       "tokenizer, or give token ids");
+    code = tokenize(j->s, p->text, &j->ids[k], &r->n, error);
+    r->ids = j->ids[k];
+    return code;
+}
+
+static int make_requests(job *j, const td_given *prompts, td_error *error)
+{
+    int code = 0;
+    j->requests = calloc((size_t)j->count + 1, sizeof *j->requests);
+    j->ids = calloc((size_t)j->count + 1, sizeof *j->ids);
+    if (!j->requests || !j->ids)
+        return td_fail(error, TD_ENOMEM, "out of memory for %lld prompts", (long long)j->count);
+    for (int64_t k = 0; k < j->count && !code; k++)
+        code = add_request(j, &prompts[k], k, error);
+    return code;
+}
+
+static void close_job(job *j)
+{
+    for (int64_t k = 0; j->ids && k < j->count; k++)
+        free(j->ids[k]);
+    free(j->ids);
+    free(j->requests);
+}
+
+/* ---- generating ------------------------------------------------------------------------------ */
+
+/* Replaces zeros by the defaults; other values are copied. */
+static td_generate_options options_of(const td_generation *g)
+{
+    td_generate_options o = { .sampling = td_sampling_greedy(),
+                              .max_tokens = g->max_tokens ? g->max_tokens : MAX_TOKENS,
+                              .min_tokens = g->min_tokens,
+                              .beams = g->beams ? g->beams : 1,
+                              .length_penalty = g->length_penalty,
+                              .stop_ids = g->stop_ids,
+                              .n_stop_ids = g->n_stop_ids,
+                              .stops = g->stops,
+                              .ignore_eos = g->ignore_eos };
+    o.sampling.temperature = g->temperature;
+    o.sampling.top_k = g->top_k;
+    o.sampling.top_p = g->top_p == 0 ? 1 : g->top_p;
+    o.sampling.min_p = g->min_p;
+    o.sampling.repetition_penalty = g->repetition_penalty == 0 ? 1 : g->repetition_penalty;
+    o.sampling.seed = g->seed;
+    while (g->stops && g->stops[o.n_stops])
+        o.n_stops++;
+    return o;
+}
+
+int td_session_check_generation(const td_session *s, const td_generation *g, td_error *error)
+{
+    td_generate_options o;
+    if (g->size != sizeof *g)
+        return td_fail(error, TD_ECONFIG,
+                       "td_generation.size is %zu: set it to sizeof(td_generation), which is %zu "
+                       "in this library",
+                       g->size, sizeof *g);
+    if (g->batch < 0)
+        return td_fail(error, TD_ECONFIG, "%lld prompts at the same time: it must be 1 or more",
+                       (long long)g->batch);
+    o = options_of(g);
+    for (size_t k = 0; k < g->n_stop_ids; k++)
+        if (g->stop_ids[k] < 0 || g->stop_ids[k] >= td_session_vocab(s))
+            return td_fail(error, TD_ECONFIG, "stop id %d: ids are integers from 0 to %lld",
+                           g->stop_ids[k], (long long)td_session_vocab(s) - 1);
+    return td_generate_check(&o, s->x->tokenizer.plugin != NULL, error);
+}
+
+static void forward_text(void *arg, int64_t request, const char *text, size_t size)
+{
+    const job *j = arg;
+    j->how->text(j->how->arg, request, text, size);
+}
+
+static void forward_answer(void *arg, const td_reply *r)
+{
+    const job  *j = arg;
+    td_answered a = { .prompt = r->request,
+                      .rank = r->rank,
+                      .ranks = r->ranks,
+                      .ids = r->ids,
+                      .n = r->n,
+                      .text = r->text,
+                      .logprob = r->logprob,
+                      .stopped = r->finish == TD_FINISH_STOP };
+    if (j->how->answer)
+        j->how->answer(j->how->arg, &a);
+}
+
+static int forward_stop(void *arg)
+{
+    const job *j = arg;
+    return j->how->stop && j->how->stop(j->how->arg) ? TD_EEND : 0;
+}
+
+/* A conversation generates once for each line, and laying out the parameters takes longer than reading
+ * it. A session that trains may generate between two steps: it keeps none. NULL: the decoder makes its
+ * own, and reports if memory is short. */
+static td_prepared *layouts_of(td_session *s)
+{
+    bool trains = (s->needs & TD_NEED_OPTIMIZER) != 0;
+    if (!s->layouts && !trains)
+        s->layouts = td_prepared_new(td_engine_device(s->engine));
+    return s->layouts;
+}
+
+static int run(job *j, td_generated *out, td_error *error)
+{
+    td_session         *s = j->s;
+    td_generate_options options = options_of(j->how);
+    td_decoder_options  decoder = td_session_decoder(s);
+    td_generate_in      in = { .decoder = &decoder,
+                               .options = &options,
+                               .tokenizer = (const void *)s->x->tokenizer.plugin,
+                               .tokenizer_state = s->tokenizer,
+                               .requests = j->requests,
+                               .count = j->count,
+                               .text = j->how->text ? forward_text : NULL,
+                               .done = forward_answer,
+                               .stop = forward_stop,
+                               .arg = j };
+    td_generate_out     o;
+    int                 code;
+    decoder.rows = j->how->batch ? j->how->batch : BATCH;
+    decoder.whole = j->how->no_cache;
+    decoder.prepared = layouts_of(s);
+    code = td_generate(&in, &o, error);
+    /* a caller who stopped also learns what was done until then */
+    if (out)
+        *out = (td_generated){ o.given, o.generated, o.prefill, o.decode,
+                               o.cache, o.layouts,   o.plans };
+    return code == TD_EEND ? td_fail(error, TD_EEND, "generation was stopped") : code;
+}
+
+int td_session_generate(td_session *s, const td_generation *how, const td_given *prompts,
+                        int64_t count, td_generated *out, td_error *error)
+{
+    job j = { .s = s, .how = how, .count = count };
+    int code = td_session_check_generation(s, how, error);
+    if (!code)
+        code = td_session_hold(s, error);
+    if (!code)
+        code = td_session_open_special(s, error);
+    if (!code)
+        code = make_requests(&j, prompts, error);
+    if (!code)
+        code = run(&j, out, error);
+    close_job(&j);
+    return td_session_result(code, error);
 }

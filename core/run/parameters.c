@@ -1,17 +1,16 @@
 /* parameters.c - the parameters that a session holds, by name and as files.
  *
- * Values go in and out as floats, whatever the backend computes in: that is what files and other
- * programs have.
+ * Values are read and written as floats, whatever the backend's dtype, because files and other
+ * programs use floats.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "model/checkpoint.h"
-#include "run/directory.h"
+#include "run/locate.h"
 #include "run/weights.h"
 
-/* The k-th variable that is a parameter; NULL: there are fewer. */
+/* The k-th variable that is a parameter; NULL if there are fewer. */
 static td_variable *parameter(const td_session *s, int64_t k)
 {
     td_variables *v = td_engine_variables(s->engine);
@@ -27,7 +26,7 @@ int64_t td_session_parameters(td_session *s, td_error *error)
     int64_t       n = 0;
     if (td_session_hold(s, error))
         return td_failed(error, TD_ENOMEM);
-    /* gradients and optimizer states are variables, too */
+    /* gradients and optimizer states are variables as well */
     v = td_engine_variables(s->engine);
     for (size_t i = 0; i < td_variables_count(v); i++)
         n += td_variables_at(v, i)->kind == TD_VARIABLE_PARAM;
@@ -49,7 +48,7 @@ int td_session_parameter(td_session *s, int64_t index, td_parameter *out, td_err
 }
 
 _Static_assert(sizeof((td_parameter *)0)->shape == sizeof((td_variable *)0)->dim,
-               "the public header has the same largest rank");
+               "the public header has the same maximum rank");
 
 /* NULL with `error`; names of gradients and optimizer states are not parameters. */
 static td_variable *find(td_session *s, const char *name, int64_t count, td_error *error)
@@ -58,7 +57,7 @@ static td_variable *find(td_session *s, const char *name, int64_t count, td_erro
     if (td_session_hold(s, error))
         return NULL;
     x = td_variables_find(td_engine_variables(s->engine), name);
-    /* written from outside, a state would make the next update mean nothing */
+    /* overwriting an optimizer state would make the next update meaningless */
     if (!x || x->kind != TD_VARIABLE_PARAM) {
         td_fail(error, TD_ECONFIG, "the model has no parameter '%s'", name);
         return NULL;
@@ -75,7 +74,7 @@ int td_session_read(td_session *s, const char *name, float *values, int64_t coun
 {
     const td_variable *x = find(s, name, count, error);
     const td_device   *d = x ? td_engine_device(s->engine) : NULL;
-    return x ? td_variable_get(x, d, d->backend->real, values, error)
+    return x ? td_variable_get(x, d, td_device_real(d), values, error)
              : td_failed(error, TD_ECONFIG);
 }
 
@@ -84,37 +83,24 @@ int td_session_write(td_session *s, const char *name, const float *values, int64
 {
     td_variable     *x = find(s, name, count, error);
     const td_device *d = x ? td_engine_device(s->engine) : NULL;
-    return x ? td_variable_set(x, d, d->backend->real, values, error)
+    td_session_forget_layouts(s);
+    return x ? td_variable_set(x, d, td_device_real(d), values, error)
              : td_failed(error, TD_ECONFIG);
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* The parameters of the run's newest checkpoint; free() it. NULL with `error`. A damaged checkpoint
- * is an error: the one before it is another model. */
-static char *newest(td_session *s, td_error *error)
-{
-    char *latest = NULL, *path = NULL;
-    if (td_run_latest(s, &latest, error))
-        return NULL;
-    if (!latest)
-        td_fail(error, TD_ECONFIG,
-                "there is no checkpoint in '%s/checkpoints': train first, or name a file of "
-                "parameters (--weights FILE)",
-                td_session_directory(s));
-    else if (!td_checkpoint_check(latest, error) &&
-             !(path = td_path_join(latest, "model.safetensors")))
-        td_fail(error, TD_ENOMEM, "out of memory while looking for parameters");
-    free(latest);
-    return path;
-}
-
-/* The data is opened for its tokenizer: parameters of another one must not be taken. */
+/* Parameters trained with another tokenizer must be refused, so the tokenizer is opened first if
+ * texts will be read: with the data, or alone for generation. */
 static int load(td_session *s, const char *path, td_error *error)
 {
-    int code = s->needs & TD_NEED_DATA ? td_session_open_data(s, error) : 0;
-    /* compared before the model is built: a different one is a better message than a missing
-     * tensor */
+    int code = 0;
+    if (s->needs & TD_NEED_DATA)
+        code = td_session_open_data(s, error);
+    else if (!(s->needs & TD_NEED_LOSS))
+        code = td_session_open_special(s, error);
+    /* compared before the model is built: "a different model" is a clearer message than a
+     * missing tensor */
     if (!code)
         code = td_session_check_weights(s, path, error);
     td_session_warn_of_idle_allows(s);
@@ -123,15 +109,21 @@ static int load(td_session *s, const char *path, td_error *error)
     return code ? code : td_session_take(s, path, error);
 }
 
-int td_session_load(td_session *s, const char *path, td_error *error)
+int td_session_load_step(td_session *s, const char *path, int64_t step, td_error *error)
 {
-    char *chosen = path ? strdup(path) : newest(s, error);
+    char *chosen = path ? td_weights_locate(path, step, error)
+                        : td_run_locate(td_session_directory(s), step, error);
     int   code;
     if (!chosen)
-        return td_failed(error, td_fail(error, TD_ENOMEM, "out of memory"));
+        return td_failed(error, TD_EIO);
     code = td_session_result(load(s, chosen, error), error);
     free(chosen);
     return code;
+}
+
+int td_session_load(td_session *s, const char *path, td_error *error)
+{
+    return td_session_load_step(s, path, TD_STEP_NEWEST, error);
 }
 
 int td_session_save(td_session *s, const char *path, td_error *error)

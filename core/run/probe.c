@@ -1,4 +1,4 @@
-/* probe.c - one batch through a model; its results as safetensors.
+/* probe.c - runs one batch through a model, and writes the results as safetensors.
  *
  * The batch comes from another program, so everything in it is checked before it reaches a kernel.
  */
@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "io/safetensors.h"
+#include "plugin/hook.h"
+#include "run/locate.h"
 #include "run/weights.h"
 #include "tandem/kind/schedule.h"
 
@@ -32,7 +34,7 @@ static int add_array(td_batch *b, const td_stored *t, td_error *error)
                 : td_stored_ints(t, data, td_stored_count(t), error);
 }
 
-/* An array with a misspelt name would be ignored in silence. */
+/* An array with a misspelt name would be silently ignored. */
 static int check_name(const td_architecture *a, const char *name, td_error *error)
 {
     size_t      n = 0;
@@ -41,7 +43,7 @@ static int check_name(const td_architecture *a, const char *name, td_error *erro
         n++;
     if (!a->arrays || a->arrays[n])
         return 0;
-    /* an architecture that lists no arrays takes any */
+    /* an architecture that lists no arrays accepts any */
     nearest = td_nearest(name, a->arrays, n);
     return td_fail(error, TD_EFORMAT,
                    "architecture '%s' reads no array '%s'%s%s%s: rename it, or leave it out",
@@ -49,7 +51,7 @@ static int check_name(const td_architecture *a, const char *name, td_error *erro
                    nearest ? "'?" : "");
 }
 
-/* Numbers are converted: files of other frameworks have ids as I64, weights as F64. */
+/* Converts numbers: files of other frameworks have ids as I64, weights as F64. */
 static int read_arrays(const td_architecture *a, td_batch *b, const char *path, td_error *error)
 {
     td_safetensors *file = td_safetensors_open(path, error);
@@ -71,7 +73,7 @@ static int read_batch(const td_session *s, td_batch *b, const char *path, td_err
 
     labels = td_batch_find(b, "labels");
     b->rows = labels && labels->rank == 2 ? labels->dim[0] : 0;
-    /* positions and segments that the file leaves out are the usual ones */
+    /* derive the usual positions and segments if the file leaves them out */
     if (!code && a->complete)
         code = a->complete(s->x->model.config, b, error);
     if (!code)
@@ -88,10 +90,10 @@ static int read_batch(const td_session *s, td_batch *b, const char *path, td_err
 static int prepare(td_probe *p, const char *weights, bool updates, td_error *error)
 {
     td_session *s = p->session;
-    /* compared before the model is built: a different one is a better message than a missing
-     * tensor */
+    /* compared before the model is built: "a different model" is a clearer message than a
+     * missing tensor */
     int         code = weights ? td_session_check_weights(s, weights, error) : 0;
-    /* an optimizer that is not asked for must not take memory for its states */
+    /* without updates the optimizer's states need no memory */
     if (!code)
         code = td_session_replace(s, updates, error);
     if (!code)
@@ -109,13 +111,19 @@ int td_probe_open(td_probe *p, td_session *s, const char *batch, const char *wei
                   td_error *error)
 {
     td_error why = { 0 };
+    char    *file;
     int      code;
     *p = (td_probe){ .session = s, .batch = td_batch_new() };
     code = p->batch ? read_batch(s, p->batch, batch, &why)
                     : td_fail(&why, TD_ENOMEM, "out of memory for the batch");
     if (code)
         return td_fail(error, code, "batch file '%s': %.1900s", batch, why.text);
-    return prepare(p, weights, updates, error);
+    file = weights ? td_weights_locate(weights, TD_STEP_NEWEST, error) : NULL;
+    if (weights && !file)
+        return td_failed(error, TD_EIO);
+    code = prepare(p, file, updates, error);
+    free(file);
+    return code;
 }
 
 void td_probe_close(td_probe *p)
@@ -136,7 +144,7 @@ int td_probe_run(td_probe *p, td_error *error)
     td_micro_out    out;
     int             code;
 
-    /* as doubles, so that a backend that computes in double is shown as it is */
+    /* as doubles, so that the results of a backend in double are not rounded */
     free(p->logits);
     p->logits = calloc((size_t)count + 1, sizeof *p->logits);
     code = p->logits ? td_engine_probe(p->session->engine, &micro, &out, p->logits, error)
@@ -157,8 +165,8 @@ int td_probe_step(td_probe *p, int64_t step, td_error *error)
     td_micro_out       out;
     td_update_out      u;
     int                code = td_engine_gradient(s->engine, &micro, &out, error);
-    p->rate = schedule->rate(s->x->schedule.config, step);
-    /* no limit on the norm: a guard would make updates that another framework does not */
+    p->rate = TD_HOOK(schedule, rate, s->x->schedule.config, step);
+    /* no limit on the norm: a guard would skip updates that another framework makes */
     if (!code)
         code = td_engine_update(s->engine, p->rate, step + 1, (double)INFINITY, &u, error);
     if (code)
@@ -173,22 +181,23 @@ int td_probe_step(td_probe *p, int64_t step, td_error *error)
 
 enum { FIXED = 3 }; /* logits, loss, cross_entropy */
 
-/* Where the numbers of one tensor are: in a gradient's variable, or here. */
+/* Where the values of one tensor are: in a gradient's variable, or here. */
 typedef struct result {
-    const td_variable *gradient; /* NULL: `values` */
+    const td_variable *gradient; /* NULL: in `values` */
     const td_device   *device;
     const double      *values;
     char               name[600];
 } result;
 
-/* The hook of td_stored: piece by piece, so that writing takes no memory of a tensor's size. */
+/* The hook of td_stored. It copies piece by piece, so that writing needs no buffer of a tensor's
+ * size. */
 static int stream(void *arg, size_t offset, size_t size, void *out, td_error *error)
 {
     const result *r = arg;
     int64_t       first = (int64_t)(offset / sizeof(float));
     int64_t       count = (int64_t)(size / sizeof(float));
     if (r->gradient)
-        return td_variable_slice(r->gradient, r->device, r->device->backend->real, first, count,
+        return td_variable_slice(r->gradient, r->device, td_device_real(r->device), first, count,
                                  out, error);
     for (int64_t i = 0; i < count; i++)
         ((float *)out)[i] = (float)r->values[first + i];
@@ -212,7 +221,7 @@ static void add_gradient(td_stored *t, result *r, const td_variable *x, const td
     memcpy(t->dim, x->dim, sizeof x->dim);
 }
 
-/* Returns how many tensors there are. */
+/* Returns the number of tensors. */
 static size_t list_results(const td_probe *p, td_stored *list, result *results)
 {
     const td_array *labels = td_batch_find(p->batch, "labels");

@@ -1,7 +1,8 @@
-/* provenance.c - what a run is made with: as JSON, compared, and as files for people.
+/* provenance.c - records a run's inputs and environment, compares two such records, and writes them
+ * for people.
  *
- * Whoever finds a run a year later should be able to tell what computed it, and whether it would be
- * computed the same today.
+ * Someone who finds a run a year later should be able to tell how it was computed, and whether the
+ * result would be the same today.
  */
 #include "run/provenance.h"
 
@@ -13,11 +14,15 @@
 
 #include "base/file.h"
 #include "base/machine.h"
+#include "model/arrange.h"
 #include "model/checkpoint.h"
+#include "plugin/hook.h"
+#include "run/keep.h"
+#include "train/reduce.h"
 
 /* ---- what a checkpoint keeps ----------------------------------------------------------------- */
 
-/* The hash of its file tells builds of one version apart. */
+/* The hash of its file distinguishes builds of the same version. */
 static json_t *json_of_plugin(const td_session *s, const td_plugin *p)
 {
     const td_loaded *m = td_registry_module(s->registry, p);
@@ -36,10 +41,19 @@ static json_t *json_of_plugins(const td_session *s)
     const td_plugin *p;
     for (size_t i = 0; (p = td_config_plugin(s->x->config, i)); i++)
         json_array_append_new(plugins, json_of_plugin(s, p));
-    /* the standard loggers, which the config does not name */
+    /* include the standard loggers, which the config does not name */
     for (size_t k = 0; !s->x->run.loggers.count && k < s->x->n_loggers; k++)
         json_array_append_new(plugins, json_of_plugin(s, s->x->loggers[k].plugin));
     return plugins;
+}
+
+/* How many processes add up the gradients: it decides the last bits, but not under "exact". */
+static void print_processes(const td_session *s, char out[32])
+{
+    if (s->x->train.reduce == TD_REDUCE_EXACT)
+        strcpy(out, "any number");
+    else
+        snprintf(out, 32, "%d", td_team_size(s->team));
 }
 
 char *td_run_about(const td_session *s, td_error *error)
@@ -47,20 +61,28 @@ char *td_run_about(const td_session *s, td_error *error)
     const td_device *d = td_engine_device(s->engine);
     const td_data   *data = (const void *)s->x->data.plugin;
     td_text          config = { 0 };
-    char             arithmetic[1024] = "", records[32] = "", *out;
+    char             arithmetic[1024] = "", records[32] = "", processes[32], *out;
     json_t          *about;
 
-    /* not the plugins alone: the same build computes other bits with another instruction set */
+    /* recorded besides the plugins: the same build computes different bits with another
+     * instruction set */
     if (d->backend->arithmetic)
         d->backend->arithmetic(d->state, arithmetic, sizeof arithmetic);
     if (data->fingerprint)
-        snprintf(records, sizeof records, "%016" PRIx64, data->fingerprint(s->data));
-    td_config_print(s->x->config, true, &config);
-    about = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o}", "tandem", TANDEM_VERSION, "arithmetic",
-                      arithmetic, "tokenizer", s->tokenizer_id, "records", records, "config",
-                      td_text_get(&config), "plugins", json_of_plugins(s));
+        snprintf(records, sizeof records, "%016" PRIx64, TD_HOOK(data, fingerprint, s->data));
+    print_processes(s, processes);
+    td_config_print_kept(s->x->config, &config);
+    about = json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:o}", "tandem", TANDEM_VERSION,
+                      "arithmetic", arithmetic, "processes", processes, "tokenizer",
+                      s->tokenizer_id, "records", records, "inputs_end",
+                      td_arrange_pair(&s->x->data).inputs_end, "config", td_text_get(&config),
+                      "plugins", json_of_plugins(s));
     out = about ? json_dumps(about, 0) : NULL;
     json_decref(about);
+    if (config.failed) {
+        free(out);
+        out = NULL;
+    }
     td_text_free(&config);
     if (!out)
         td_fail(error, TD_ENOMEM, "out of memory while describing the run");
@@ -75,7 +97,7 @@ static const char *word(const json_t *j, const char *key)
     return text ? text : "";
 }
 
-/* An empty word is unknown: then nothing can be said. */
+/* An empty text means unknown, and is never refused. */
 static int refuse_other(const json_t *before, const json_t *now, const char *key, const char *what,
                         td_error *error)
 {
@@ -94,7 +116,7 @@ static bool is_other_build(const json_t *a, const json_t *b)
            strcmp(word(a, "hash"), word(b, "hash"));
 }
 
-/* A rebuilt plugin is usually the same arithmetic; that cannot be known, so it is a warning. */
+/* A rebuilt plugin usually computes the same, but that cannot be verified, so this is a warning. */
 static void warn_of_builds(const td_session *s, const json_t *before, const json_t *now)
 {
     td_text list = { 0 };
@@ -104,7 +126,7 @@ static void warn_of_builds(const td_session *s, const json_t *before, const json
     {
         json_array_foreach(json_object_get(before, "plugins"), k, q)
         {
-            /* loggers compute nothing */
+            /* loggers do not affect results */
             if (is_other_build(p, q) && strncmp(word(p, "kind"), "logger", 6))
                 td_text_print(&list, "%s%s '%s'", list.size ? ", " : "", word(p, "kind"),
                               word(p, "name"));
@@ -123,7 +145,7 @@ static void warn_of(const td_session *s, const json_t *before, const json_t *now
 {
     if (strcmp(word(before, key), word(now, key)))
         td_log_line(s->log, TD_LOG_WARN,
-                    "resuming with a different %s (%s, until now %s): the result may differ in its "
+                    "resuming with a different %s (%s, before %s): the result may differ in its "
                     "last bits from that of an uninterrupted run",
                     what, word(now, key), word(before, key));
 }
@@ -131,10 +153,15 @@ static void warn_of(const td_session *s, const json_t *before, const json_t *now
 int td_run_compare(const td_run_directory *r, const td_session *s, const char *about,
                    td_error *error)
 {
-    char   *saved = td_checkpoint_about(r->latest, error);
-    json_t *before = saved ? json_loads(saved, 0, NULL) : NULL, *now = json_loads(about, 0, NULL);
-    int     code = saved ? 0 : td_failed(error, TD_EFORMAT);
-    /* another text or tokenizer is another experiment; another build is the same one, rounded
+    td_error why = { 0 };
+    char    *saved = td_checkpoint_about(r->latest, &why);
+    json_t  *before = saved ? json_loads(saved, 0, NULL) : NULL, *now = json_loads(about, 0, NULL);
+    int      code = saved ? 0
+                          : td_fail(error, why.code,
+                                    "cannot resume: %.1200s; remove the directory '%.500s' to resume "
+                                         "from the checkpoint before it",
+                                    why.text, r->latest);
+    /* a different text or tokenizer is a different experiment; another build only rounds
      * differently */
     if (!code)
         code = refuse_other(before, now, "records", "training or held-out text", error);
@@ -143,6 +170,8 @@ int td_run_compare(const td_run_directory *r, const td_session *s, const char *a
     if (!code) {
         warn_of(s, before, now, "tandem", "version of tandem");
         warn_of(s, before, now, "arithmetic", "arithmetic");
+        if (*word(before, "processes")) /* older checkpoints do not say */
+            warn_of(s, before, now, "processes", "number of processes");
         warn_of_builds(s, before, now);
     }
     json_decref(before);
@@ -156,7 +185,8 @@ int td_run_compare(const td_run_directory *r, const td_session *s, const char *a
 /* Frees the text. */
 static int write_text(const td_run_directory *r, const char *name, td_text *text, td_error *error)
 {
-    char *path = td_path_join(r->path, name);
+    /* half a text would be read as a whole one when the run is resumed */
+    char *path = text->failed ? NULL : td_path_join(r->path, name);
     int   code = path ? td_file_write(path, td_text_get(text), text->size, error)
                       : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", name);
     free(path);
@@ -167,7 +197,7 @@ static int write_text(const td_run_directory *r, const char *name, td_text *text
 static int write_config(const td_run_directory *r, const td_session *s, td_error *error)
 {
     td_text text = { 0 };
-    td_config_print(s->x->config, true, &text);
+    td_config_print_kept(s->x->config, &text);
     return write_text(r, "config.cfg", &text, error);
 }
 
@@ -181,6 +211,16 @@ static void print_plugins(const td_session *s, td_text *out)
     json_decref(plugins);
 }
 
+/* Where modules were looked for: --plugin-path is in no config. */
+static void print_paths(const td_session *s, td_text *out)
+{
+    const char *const *paths = td_registry_paths(s->registry);
+    td_text_print(out, "modules are looked for in");
+    for (size_t k = 0; paths[k]; k++)
+        td_text_print(out, "%s %s", k ? "," : "", paths[k]);
+    td_text_print(out, "\n");
+}
+
 static void print_start(const td_run_directory *r, const td_session *s, td_text *out)
 {
     const td_device *d = td_engine_device(s->engine);
@@ -189,18 +229,19 @@ static void print_start(const td_run_directory *r, const td_session *s, td_text 
     struct tm        utc;
 
     if (d->backend->describe)
-        d->backend->describe(d->state, device, sizeof device);
-    /* UTC: parts of a run may be on machines in several zones */
+        TD_HOOK(d->backend, describe, d->state, device, sizeof device);
+    /* UTC, because parts of a run may be on machines in several time zones */
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     td_text_print(out, "started: %s, from %s\ntandem %s, plugin ABI %d.%d\n", when,
                   r->latest ? r->latest : "the beginning", TANDEM_VERSION, TD_ABI_MAJOR,
                   TD_ABI_MINOR);
     td_machine_describe(out);
     td_text_print(out, "backend %s: %s\n", d->backend->plugin.name, device);
+    print_paths(s, out);
     print_plugins(s, out);
 }
 
-/* The paragraphs of earlier parts of the run stay, each with the machine that it ran on. */
+/* Keeps the paragraphs of earlier parts of the run, each with its machine. */
 static int write_environment(const td_run_directory *r, const td_session *s, td_error *error)
 {
     td_text text = { 0 };
@@ -214,7 +255,7 @@ static int write_environment(const td_run_directory *r, const td_session *s, td_
     return write_text(r, "environment.txt", &text, error);
 }
 
-/* A line per parameter; returns the number of elements in all. */
+/* Writes a line per parameter; returns the total number of elements. */
 static int64_t print_parameters(td_variables *v, td_text *out)
 {
     int64_t total = 0;
@@ -231,14 +272,14 @@ static int64_t print_parameters(td_variables *v, td_text *out)
     return total;
 }
 
-/* Names and shapes: what people write patterns of optimizer.groups by. */
+/* Names and shapes, for writing patterns in optimizer.groups. */
 static int write_model(const td_run_directory *r, const td_session *s,
                        const td_footprint *footprint, td_error *error)
 {
     td_text text = { 0 }, sizes = { 0 };
     int64_t total = print_parameters(td_engine_variables(s->engine), &text);
 
-    /* the sum goes to the log, too: the first thing to check of a run */
+    /* the sum is also logged: it is the first thing to check in a run */
     td_text_print(&sizes, "%" PRId64 " parameters; memory: ", total);
     td_footprint_print(footprint, &sizes);
     td_log_line(s->log, TD_LOG_INFO, "%s: %s, %s, %s: %s", s->x->run.name, s->x->model.plugin->name,
@@ -248,10 +289,12 @@ static int write_model(const td_run_directory *r, const td_session *s,
     return write_text(r, "model-info.txt", &text, error);
 }
 
-int td_run_describe(const td_run_directory *r, const td_session *s, const td_footprint *footprint,
+int td_run_describe(const td_run_directory *r, td_session *s, const td_footprint *footprint,
                     td_error *error)
 {
-    int code = write_config(r, s, error);
+    int code = td_run_keep(s, r->path, error);
+    if (!code)
+        code = write_config(r, s, error);
     if (!code)
         code = write_environment(r, s, error);
     return code ? code : write_model(r, s, footprint, error);

@@ -1,8 +1,8 @@
-/* session.c - opening and closing a session; its engine.
+/* session.c - opens and closes a session, and manages its engine.
  *
- * Opening does what is quick and finds most errors: config, plugins, threads. Data and model come
- * with the first call that needs them. A session holds at most one engine with memory, because two
- * models may not fit; training and `td_session_hold` replace it.
+ * Opening does the quick steps that find most errors: config, plugins, threads. Data and model are
+ * opened by the first call that needs them. A session holds at most one engine with memory, because
+ * two models may not fit; training and `td_session_hold` replace it.
  */
 #include "run/session.h"
 
@@ -11,13 +11,18 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/ranks.h"
+#include "evaluate/attention.h"
+#include "evaluate/extrapolate.h"
 #include "model/checkpoint.h"
-#include "tandem/kind/comm.h"
+#include "plan/prepared.h"
+#include "run/tasks.h"
+#include "plugin/hook.h"
 
 /* ---- where things are ------------------------------------------------------------------------ */
 
-/* Beside libtandem, where it was installed: .../lib/libtandem.so and .../share/tandem. An installed
- * tree may have been moved, so no path is compiled in but that of the sources. */
+/* Relative to the installed libtandem: .../lib/libtandem.so and .../share/tandem. An installed
+ * tree may be moved, so only the path of the sources is compiled in. */
 char *td_shipped_directory(void)
 {
     Dl_info info;
@@ -25,11 +30,11 @@ char *td_shipped_directory(void)
                           ? td_path_directory(info.dli_fname)
                           : NULL;
     char   *installed = library ? td_path_join(library, TANDEM_SHARE) : NULL;
+    /* without the lib/../share in it, as messages name files there */
+    char   *real = installed ? realpath(installed, NULL) : NULL;
     free(library);
-    if (installed && td_file_exists(installed))
-        return installed;
     free(installed);
-    return strdup(TANDEM_SOURCE_TREE);
+    return real ? real : strdup(TANDEM_SOURCE_TREE);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -42,7 +47,7 @@ static size_t count(const char *const *list)
     return n;
 }
 
-/* free() each and the list; NULL without memory. */
+/* free() each and the list; NULL when out of memory. */
 static char **copy_list(const char *const *list)
 {
     size_t n = count(list);
@@ -52,7 +57,17 @@ static char **copy_list(const char *const *list)
     return copy;
 }
 
-/* The config comes before the threads: most of what is wrong is wrong there. */
+/* Logs one message per line. */
+static void log_lines(td_journal *log, int level, const char *text)
+{
+    while (*text) {
+        size_t n = strcspn(text, "\n");
+        td_log_line(log, level, "%.*s", (int)n, text);
+        text += n + (text[n] == '\n');
+    }
+}
+
+/* The config is read before threads are started, because most errors are there. */
 static int open_config(td_session *s, const td_session_options *o, td_errors *errors,
                        td_error *error)
 {
@@ -62,18 +77,22 @@ static int open_config(td_session *s, const td_session_options *o, td_errors *er
                                   .n_files = count(o->files),
                                   .n_texts = count(o->texts),
                                   .n_overrides = count(o->settings),
+                                  .n_kept = o->kept,
+                                  .untrusted = o->untrusted,
                                   .search = s->configs };
     if (!sources.n_files && !sources.n_texts && !sources.n_overrides)
         return td_fail(error, TD_ECONFIG, "there is no config: name a file");
     s->registry = td_registry_new(o->plugin_paths, s->log, error);
     if (!s->registry)
         return td_failed(error, TD_EPLUGIN);
-    /* a config that could not be read has its errors in `errors`, and binds to nothing */
+    /* the errors of an unreadable config are in `errors`; nothing is bound */
     s->x = td_experiment_bind(s->registry, td_config_read(&sources, errors), s->needs, errors);
+    if (s->x)
+        log_lines(s->log, TD_LOG_INFO, td_config_notes(s->x->config));
     return s->x ? 0 : TD_ECONFIG;
 }
 
-/* Plugins that are opened get the pool's services, and with them the place of shipped files. */
+/* Opened plugins get the pool's services, which include the directory of shipped files. */
 static int open_threads(td_session *s, td_error *error)
 {
     s->pool = td_pool_new((int)s->x->threads, s->log, error);
@@ -106,8 +125,8 @@ td_session *td_session_begin(const td_session_options *o, unsigned needs, td_jou
     return NULL;
 }
 
-/* As many lines of all errors as a td_error has room for; it must not end in the middle of one that
- * names a file. */
+/* Copies as many whole lines as fit into a td_error: a line cut in the middle could name a wrong
+ * file. */
 static void summarize(const td_errors *errors, td_error *error)
 {
     const char *text = td_text_get(&errors->text);
@@ -124,22 +143,13 @@ static void summarize(const td_errors *errors, td_error *error)
         td_fail(error, TD_ECONFIG, "%.*s ..", (int)room, text);
 }
 
-/* A line each: a log knows no longer messages. */
-static void log_errors(td_journal *log, const td_errors *errors)
-{
-    const char *text = td_text_get(&errors->text);
-    while (*text) {
-        size_t n = strcspn(text, "\n");
-        td_log_line(log, TD_LOG_ERROR, "%.*s", (int)n, text);
-        text += n + (text[n] == '\n');
-    }
-}
-
 static unsigned needs_of(td_purpose purpose)
 {
     switch (purpose) {
     case TD_PURPOSE_MODEL:
         return TD_NEED_MODEL | TD_NEED_LOSS;
+    case TD_PURPOSE_GENERATE:
+        return TD_NEED_MODEL;
     case TD_PURPOSE_EVALUATE:
         return TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA;
     default:
@@ -149,14 +159,14 @@ static unsigned needs_of(td_purpose purpose)
 
 static int check_options(const td_session_options *o, td_error *error)
 {
-    /* a program that forgot it, or that was built against another version of the header */
+    /* the program forgot it, or was built against another version of the header */
     if (o->size != sizeof *o)
         return td_fail(
             error, TD_ECONFIG,
             "td_session_options.size is %zu: set it to sizeof(td_session_options), which "
             "is %zu in this library",
             o->size, sizeof *o);
-    return (int)o->purpose >= TD_PURPOSE_TRAIN && o->purpose <= TD_PURPOSE_MODEL
+    return (int)o->purpose >= TD_PURPOSE_TRAIN && o->purpose <= TD_PURPOSE_GENERATE
                ? 0
                : td_fail(error, TD_ECONFIG, "td_session_options.purpose is %d: use a TD_PURPOSE_",
                          (int)o->purpose);
@@ -176,9 +186,9 @@ td_session *td_session_open(const td_session_options *o, td_error *error)
         return NULL;
     }
     s = td_session_begin(o, needs_of(o->purpose), log, &errors, error);
-    /* all of them to the log, because a td_error may be too small */
+    /* logs all of them, because a td_error may be too small */
     if (errors.count) {
-        log_errors(log, &errors);
+        log_lines(log, TD_LOG_ERROR, td_text_get(&errors.text));
         summarize(&errors, error);
     }
     td_errors_free(&errors);
@@ -193,7 +203,9 @@ void td_session_close(td_session *s)
 {
     if (!s)
         return;
-    /* the reverse of opening: engines and data use the pool, plugins are the registry's */
+    /* in reverse order of opening: engines and data use the pool, and plugins belong to the
+     * registry */
+    td_session_forget_layouts(s);
     td_engine_close(s->engine);
     td_engine_close(s->sketch);
     td_session_close_data(s);
@@ -204,6 +216,11 @@ void td_session_close(td_session *s)
         td_log_free(s->log);
     td_evaluation_free(&s->evaluation);
     td_evaluation_free(&s->last_evaluation);
+    td_task_scores_free(&s->tasks);
+    td_task_scores_free(&s->last_tasks);
+    free(s->best_name);
+    td_extrapolation_free(&s->extrapolation);
+    td_analysis_free(&s->analysis);
     td_text_free(&s->config);
     td_text_free(&s->text);
     for (size_t k = 0; s->allow && s->allow[k]; k++)
@@ -232,24 +249,16 @@ const char *td_session_directory(td_session *s)
 
 /* ---- the engine ------------------------------------------------------------------------------ */
 
-/* There is one process: a comm that connects several is refused rather than half obeyed. */
+/* Only training spreads over processes: others would all do, and write, the same. */
 static int check_alone(const td_session *s, td_error *error)
 {
-    const td_comm *c = (const void *)s->x->comm.plugin;
-    void          *state = NULL;
-    int            processes;
-    /* opened only to be asked: how many there are is known when they are connected */
-    if (c->open(s->x->comm.config, s->services, &state, error))
-        return td_fail(error, td_failed(error, TD_EIO), "comm '%s' cannot be opened",
-                       c->plugin.name);
-    processes = c->size(state);
-    c->close(state);
-    return processes == 1
-               ? 0
-               : td_fail(error, TD_ECONFIG,
-                         "comm '%s' connects %d processes; training on more than one is not "
-                         "supported yet",
-                         c->plugin.name, processes);
+    td_ranks r = td_ranks_of_environment();
+    if (s->team || r.size == 1)
+        return 0;
+    return td_fail(error, TD_ECONFIG,
+                   "%s started %d processes, but only training uses more than one: start this "
+                   "command without %s",
+                   r.launcher, r.size, r.launcher);
 }
 
 td_engine *td_session_engine(const td_session *s, bool updates, td_error *error)
@@ -261,7 +270,7 @@ td_engine *td_session_engine(const td_session *s, bool updates, td_error *error)
     td_engine        *e;
     if (check_alone(s, error))
         return NULL;
-    if (!updates) /* no states, and no gradients where nothing is differentiated */
+    if (!updates) /* no optimizer states, and no gradients if none are computed */
         o.model.optimizer.plugin = NULL;
     e = td_engine_open(&o, error);
     if (!e)
@@ -269,8 +278,15 @@ td_engine *td_session_engine(const td_session *s, bool updates, td_error *error)
     return e;
 }
 
+void td_session_forget_layouts(td_session *s)
+{
+    td_prepared_free(s->layouts);
+    s->layouts = NULL;
+}
+
 void td_session_drop(td_session *s)
 {
+    td_session_forget_layouts(s);
     td_engine_close(s->engine);
     free(s->loaded);
     s->engine = NULL;
@@ -279,9 +295,35 @@ void td_session_drop(td_session *s)
 
 int td_session_replace(td_session *s, bool updates, td_error *error)
 {
-    td_session_drop(s); /* first: there may not be memory for two models */
+    td_session_drop(s); /* closed first: there may not be memory for two models */
     s->engine = td_session_engine(s, updates, error);
     return s->engine ? 0 : td_failed(error, TD_EIO);
+}
+
+/* Without a tokenizer no id is special: an answer ends only at the caller's stops. */
+int td_session_open_special(td_session *s, td_error *error)
+{
+    if (s->x->tokenizer.plugin)
+        return td_session_open_tokenizer(s, error);
+    s->special = (td_special){ .pad = 0, .bos = -1, .eos = -1, .unk = -1 };
+    return 0;
+}
+
+/* Parameters are found by building a graph, and generation builds one for every shape, so they are
+ * declared first, then allocated and loaded. */
+static int hold_generation(td_session *s, td_error *error)
+{
+    int code = td_session_open_special(s, error);
+    if (!code)
+        code = td_session_replace(s, false, error);
+    if (!code)
+        code = td_decoder_declare(td_engine_model(s->engine), &s->special,
+                                  td_engine_variables(s->engine), error);
+    if (!code)
+        code = td_engine_allocate(s->engine, (uint64_t)s->x->train.seed_init, error);
+    if (code)
+        td_session_drop(s);
+    return code;
 }
 
 int td_session_hold(td_session *s, td_error *error)
@@ -290,26 +332,35 @@ int td_session_hold(td_session *s, td_error *error)
     int              code = 0;
     if (s->engine)
         return 0;
-    if (s->needs & TD_NEED_DATA) /* it limits what is planned to what there is to score */
+    if (!(s->needs & TD_NEED_LOSS))
+        return hold_generation(s, error);
+    if (s->needs & TD_NEED_DATA) /* limits the planned batch to the available data */
         code = td_session_open_data(s, error);
     if (!code)
         code = td_session_replace(s, false, error);
     spec = td_session_evaluation_spec(s);
-    if (!s->data_opened) /* nothing will be scored: the plan only declares the parameters */
+    if (!s->data_opened) /* nothing will be scored, so the plan only declares the parameters */
         spec.batch = 1;
     if (!code)
         code = td_evaluate_plan(s->engine, &spec, NULL, error);
     if (!code)
         code = td_engine_allocate(s->engine, (uint64_t)s->x->train.seed_init, error);
-    if (code) /* an engine that is kept can be used */
+    if (code) /* if the engine was kept, it can be used */
         td_session_drop(s);
     return code;
 }
 
 int td_session_take(td_session *s, const char *path, td_error *error)
 {
-    int code = td_weights_load(path, td_engine_variables(s->engine), td_engine_device(s->engine),
-                               error);
+    td_text notes = { 0 };
+    int     code;
+    td_session_forget_layouts(s);
+    code = td_weights_load(path, td_engine_variables(s->engine), td_engine_device(s->engine),
+                           &notes, error);
+    if (!code && notes.size)
+        td_log_line(s->log, TD_LOG_INFO, "'%s' has more than parameters, which is left out: %s",
+                    path, td_text_get(&notes));
+    td_text_free(&notes);
     if (code) {
         td_session_drop(s);
         return code;

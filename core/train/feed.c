@@ -3,9 +3,10 @@
 
 #include <assert.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/threads.h"
 
 enum {
     SLOTS = 3,  /* one that the trainer holds, one ready, one being made */
@@ -17,11 +18,11 @@ typedef struct slot {
     td_arena     *arena; /* the examples' memory */
     td_example   *examples;
     td_error      error;
-    bool          ready; /* made, and not given back: the thread leaves it alone */
+    bool          ready; /* made and not yet returned: the thread leaves it alone */
 } slot;
 
 /* A ring of slots: batch number n is made, and taken, in slot n % SLOTS. `lock` guards everything
- * that changes after td_feed_open, but for the contents of a slot: these are the thread's until
+ * that changes after td_feed_open, except for the contents of a slot: these are the thread's until
  * `ready`, and the trainer's from then on. */
 struct td_feed {
     td_arrange_spec spec;
@@ -39,13 +40,13 @@ struct td_feed {
 
 /* ---- one batch ------------------------------------------------------------------------------- */
 
-/* Both parts of a row have a limit of their own: what an encoder reads, and what a decoder does. */
+/* The encoder's and the decoder's part of a row have separate limits. */
 static bool fits(td_extent used, td_extent more, td_extent most)
 {
     return used.first + more.first <= most.first && used.second + more.second <= most.second;
 }
 
-/* How much of each row is taken. */
+/* How full each row is. */
 typedef struct rows {
     td_extent *used;
     int       *examples;
@@ -53,7 +54,7 @@ typedef struct rows {
     td_extent  most; /* of one row */
 } rows;
 
-/* First fit: the row that an example goes to; -1: none has room. */
+/* First fit: the first row with space for an example, or -1. */
 static int64_t row_for(rows *r, td_extent e)
 {
     for (int64_t k = 0; k < r->count; k++)
@@ -79,8 +80,8 @@ static int read_example(const td_feed *f, uint64_t record, td_arena *arena, td_e
                          (unsigned long long)record, (long long)f->spec.length);
 }
 
-/* Assign records from `first` on to the step's rows: one each or, packing, until one fits nowhere;
- * that one begins the next step. Returns how many; 0 with the slot's error. */
+/* Assign records from `first` on to the step's rows: one each or, packing, until one fits
+ * nowhere; that one begins the next step. Returns their number; 0 with the slot's error. */
 static int64_t take(td_feed *f, slot *k, uint64_t first)
 {
     int64_t n = 0, count = f->spec.batch, most = f->spec.pack ? count * PACKED : count;
@@ -144,12 +145,12 @@ static int make_micro(td_feed *f, slot *k, int64_t m, int64_t n)
                            &k->error);
 }
 
-/* The batch of the step whose records begin at `first`; after a failure the slot has the error, and
- * whatever else is in it is not used. */
+/* The batch of the step whose records begin at `first`; after a failure the slot has the error,
+ * and its other contents are not used. */
 static void make(td_feed *f, slot *k, uint64_t first)
 {
     int64_t n;
-    /* arrays and arena are reused, so that a feed in its stride allocates nothing */
+    /* arrays and arena are reused, so that a running feed allocates nothing */
     td_arena_reset(k->arena);
     memset(&k->error, 0, sizeof k->error);
     k->batch.weight = 0;
@@ -169,7 +170,7 @@ static void make(td_feed *f, slot *k, uint64_t first)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
-/* Makes batch after batch until it is told to stop, or one fails. */
+/* Makes batches until it must stop or one fails. */
 static void *work(void *argument)
 {
     td_feed *f = argument;
@@ -177,7 +178,7 @@ static void *work(void *argument)
     while (!f->stop) {
         slot    *k = &f->slots[f->made % SLOTS];
         uint64_t first = f->next;
-        if (k->ready) { /* ahead by all slots, the one that the trainer holds included */
+        if (k->ready) { /* ahead by all slots, including the one that the trainer holds */
             pthread_cond_wait(&f->changed, &f->lock);
             continue;
         }
@@ -206,7 +207,7 @@ static int make_slot(td_feed *f, slot *k)
     k->batch.examples = calloc((size_t)f->n_micro, sizeof *k->batch.examples);
     if (!k->arena || !k->examples || !k->batch.micro || !k->batch.examples)
         return TD_ENOMEM;
-    /* freed by free_slot, however far this comes */
+    /* freed by free_slot, even after a failure */
     for (int64_t m = 0; m < f->n_micro; m++) {
         k->batch.micro[m] = td_batch_new();
         k->batch.examples[m] = calloc((size_t)f->spec.micro_batch, sizeof **k->batch.examples);
@@ -228,15 +229,9 @@ static void free_slot(const td_feed *f, slot *k)
     td_arena_free(k->arena);
 }
 
-/* With all signals blocked: they are the program's, and its handlers run on its own threads. */
 static int start(td_feed *f)
 {
-    sigset_t all, before;
-    int      code;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    code = pthread_create(&f->thread, NULL, work, f);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int code = td_thread_start(&f->thread, work, f);
     f->started = !code;
     return code;
 }
@@ -255,6 +250,7 @@ td_feed *td_feed_open(const td_arrange_spec *spec, uint64_t first, td_error *err
         pthread_cond_init(&f->changed, NULL);
         for (int i = 0; i < SLOTS && !code; i++)
             code = make_slot(f, &f->slots[i]);
+        /* last: from here on the slots are shared with the thread */
         if (!code)
             code = start(f);
     }
@@ -269,8 +265,8 @@ void td_feed_close(td_feed *f)
 {
     if (!f)
         return;
-    if (f->started) { /* not so if opening failed half way */
-        /* it may wait for a slot, or be at a batch, which it finishes */
+    if (f->started) { /* not started if opening failed half-way */
+        /* it may be waiting for a slot, or making a batch, which it finishes */
         pthread_mutex_lock(&f->lock);
         f->stop = true;
         pthread_cond_broadcast(&f->changed);
@@ -293,7 +289,7 @@ const td_feed_batch *td_feed_next(td_feed *f, td_error *error)
 {
     slot *k;
     pthread_mutex_lock(&f->lock);
-    if (f->holding) { /* the batch returned before is done with */
+    if (f->holding) { /* the caller has finished with the previous batch */
         f->slots[(f->taken - 1) % SLOTS].ready = false;
         pthread_cond_broadcast(&f->changed);
     }

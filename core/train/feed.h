@@ -1,7 +1,7 @@
 /* feed.h - training batches, made ahead of time by a background thread.
  *
- * A step's batch is a function of the index of its first record alone, so a resumed run reads what
- * the uninterrupted one would have read, however far the thread was ahead when it was stopped.
+ * A step's batch is a function of the index of its first record alone, so a resumed run reads the
+ * same records as an uninterrupted one, however far the thread was ahead when it was stopped.
  */
 #ifndef TD_TRAIN_FEED_H
 #define TD_TRAIN_FEED_H
@@ -24,7 +24,7 @@ typedef struct td_feed td_feed;
 
 /* Start reading at record `first`. NULL with `error`. [main] */
 td_feed             *td_feed_open(const td_arrange_spec *, uint64_t first, td_error *error);
-/* Waits for the thread, which finishes the batch that it is at. [main] */
+/* Waits for the thread, which finishes its current batch. [main] */
 void                 td_feed_close(td_feed *);
 /* The batch of the next step, valid until the next call. NULL with `error`. [main] */
 const td_feed_batch *td_feed_next(td_feed *, td_error *error);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plugin/hook.h"
+
 static const td_logger *logger_of(const td_metrics *m, size_t k)
 {
     return (const void *)m->loggers[k].plugin;
@@ -14,10 +16,10 @@ int td_metrics_open(td_metrics *m, const td_part *loggers, size_t n, const td_lo
                     td_error *error)
 {
     *m = (td_metrics){ .loggers = loggers };
-    /* `opened` counts those to close, if one fails */
+    /* `opened` counts those to close if one fails */
     for (; m->opened < n; m->opened++)
-        if (logger_of(m, m->opened)
-                ->open(loggers[m->opened].config, in, &m->state[m->opened], error))
+        if (TD_HOOK(logger_of(m, m->opened), open, loggers[m->opened].config, in,
+                    &m->state[m->opened], error))
             return td_failed(error, TD_EIO);
     return 0;
 }
@@ -25,7 +27,7 @@ int td_metrics_open(td_metrics *m, const td_part *loggers, size_t n, const td_lo
 void td_metrics_close(td_metrics *m)
 {
     while (m->opened--)
-        logger_of(m, m->opened)->close(m->state[m->opened]);
+        TD_HOOK(logger_of(m, m->opened), close, m->state[m->opened]);
     m->opened = 0;
 }
 
@@ -35,7 +37,7 @@ int td_metrics_write(td_metrics *m, int64_t step, const td_metric *metrics, size
                      td_error *error)
 {
     for (size_t k = 0; k < m->opened; k++)
-        if (logger_of(m, k)->write(m->state[k], step, metrics, n, error))
+        if (TD_HOOK(logger_of(m, k), write, m->state[k], step, metrics, n, error))
             return td_failed(error, TD_EIO);
     return 0;
 }
@@ -43,7 +45,7 @@ int td_metrics_write(td_metrics *m, int64_t step, const td_metric *metrics, size
 int td_metrics_flush(td_metrics *m, td_error *error)
 {
     for (size_t k = 0; k < m->opened; k++)
-        if (logger_of(m, k)->flush && logger_of(m, k)->flush(m->state[k], error))
+        if (logger_of(m, k)->flush && TD_HOOK(logger_of(m, k), flush, m->state[k], error))
             return td_failed(error, TD_EIO);
     return 0;
 }
@@ -69,7 +71,7 @@ static void add(list *l, const char *group, const char *of, const char *what, do
     l->n++;
 }
 
-/* Writes it if `code` is 0, and frees it in any case. */
+/* Writes it if `code` is 0, and always frees it. */
 static int list_write(list *l, td_metrics *m, int64_t step, int code, td_error *error)
 {
     if (!code)

@@ -1,5 +1,5 @@
-/* metrics.h - metrics to all loggers of a run. The names of metrics are a public interface: people
- * plot by them. */
+/* metrics.h - passes metrics to all loggers of a run. The names of metrics are a public interface:
+ * users' plots rely on them. */
 #ifndef TD_TRAIN_METRICS_H
 #define TD_TRAIN_METRICS_H
 
@@ -15,7 +15,7 @@ typedef struct td_metrics {
     size_t         opened;
 } td_metrics;
 
-/* `loggers` [n], n <= TD_LOGGERS, must outlive it. Call td_metrics_close after a failure, too. */
+/* `loggers` [n], n <= TD_LOGGERS, must outlive it. Call td_metrics_close even after a failure. */
 int  td_metrics_open(td_metrics *, const td_part *loggers, size_t n, const td_logger_in *,
                      td_error *error);
 void td_metrics_close(td_metrics *);

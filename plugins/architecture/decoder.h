@@ -43,7 +43,7 @@ struct decoder_rows {
     float        *weights;
 };
 
-/* Add the arrays of a batch. On failure, too, decoder_arrange frees what was allocated. */
+/* Add the arrays of a batch. Even on failure, decoder_arrange frees whatever was allocated. */
 static inline int decoder_open(struct decoder_rows *d, const td_arrange_in *in, bool bidirectional,
                                td_batch *out, td_error *error)
 {
@@ -63,7 +63,7 @@ static inline int decoder_open(struct decoder_rows *d, const td_arrange_in *in, 
     return 0;
 }
 
-/* Reads <s> x_1 .. x_{n-1} and is to predict x_1 .. x_n; only predicted tokens have weight. */
+/* Reads <s> x_1 .. x_{n-1} and must predict x_1 .. x_n; only predicted tokens have weight. */
 static inline int decoder_place(struct decoder_rows *d, const td_example *e, int32_t first,
                                 td_error *error)
 {
@@ -106,8 +106,8 @@ static inline int decoder_arrange(const struct model *m, const td_arrange_in *in
     return code;
 }
 
-/* Fill in what a batch from outside leaves open: segments from lengths, positions, prefix, weights.
- * Each array is needed by the check after it, hence the order. */
+/* Fill in the arrays that a batch from outside lacks: segments from lengths, positions, prefix,
+ * weights. Each array is needed by the check after it, hence the order. */
 static inline int decoder_complete(const struct model *m, bool bidirectional, td_batch *batch,
                                    td_error *error)
 {
@@ -132,7 +132,7 @@ static inline struct stack decoder_stack(const struct decoder *c, const td_archi
     td_tensor *segment = td_batch_input(in->graph, in->batch, "segments");
     td_tensor *prefix = bidirectional ? td_batch_input(in->graph, in->batch, "prefix_mask") : NULL;
 
-    /* two input tokens see each other in spite of causality: prefix, if there is one, makes
+    /* two input tokens see each other despite causality: passing prefix is what makes the model
      * BiAttn */
     return (struct stack){ .model = &c->model,
                            .dropout = in->dropout,

@@ -6,7 +6,7 @@
 struct encoder_decoder {
     struct model model;
     int64_t      encoder_layers, decoder_layers;
-    bool         continuous_positions, cross_positions;
+    bool         continuous_positions, cross_positions, bidirectional;
 };
 
 MODEL_FIRST(struct encoder_decoder, model);
@@ -19,6 +19,8 @@ static const td_option options[] = {
                    "the decoder's positions continue where the encoder's end"),
     TD_OPTION_BOOL(struct encoder_decoder, cross_positions, true,
                    "rotate queries and keys of cross-attention too"),
+    TD_OPTION_BOOL(struct encoder_decoder, bidirectional, true,
+                   "encoder tokens see those after them; false: only themselves and those before"),
     TD_OPTION_END
 };
 
@@ -86,7 +88,7 @@ static int place_given(struct rows *r, const td_example *e, int32_t segment, td_
     return at < 0 ? (int)at : 0;
 }
 
-/* The decoder reads <s> x_{S+1} .. x_{T-1} and is to predict x_{S+1} .. x_T. Its positions count
+/* The decoder reads <s> x_{S+1} .. x_{T-1} and must predict x_{S+1} .. x_T. Its positions count
  * from `start`. */
 static int place_predicted(struct rows *r, const td_example *e, int32_t segment, int32_t first,
                            int64_t start, td_error *error)
@@ -134,7 +136,7 @@ static int arrange(const void *config, const td_arrange_in *in, td_batch *out, t
     return code;
 }
 
-/* The number of encoder tokens in each row, padding not counted; NULL: no memory. Free it. */
+/* The number of encoder tokens in each row, without padding; NULL if memory ran out. Free it. */
 static int32_t *count_real(const td_batch *b)
 {
     const td_array *a = td_batch_find(b, "encoder_segments");
@@ -163,7 +165,7 @@ static int complete_decoder(const struct encoder_decoder *c, td_batch *batch, co
     return code ? code : complete_labels(batch, "decoder_segments", ids, m->vocab_size, error);
 }
 
-/* Fill in what a batch from outside leaves open, in both streams. */
+/* Fill in the arrays that a batch from outside lacks, in both streams. */
 static int complete(const void *config, td_batch *batch, td_error *error)
 {
     const struct model *m = config;
@@ -187,7 +189,8 @@ static int complete(const void *config, td_batch *batch, td_error *error)
 
 /* ---- graph ----------------------------------------------------------------------------------- */
 
-/* Both stacks see their own tokens under one kind of mask, which is causal in the decoder only. */
+/* Both stacks see their own tokens under one kind of mask, which is causal in the decoder and, unless it
+ * is bidirectional, in the encoder. */
 static struct stack stack_of(const struct encoder_decoder *c, const td_architecture_in *in,
                              td_role role)
 {
@@ -206,7 +209,10 @@ static struct stack stack_of(const struct encoder_decoder *c, const td_architect
         .ffn_norm = "pre_feedforward_layernorm",
         .position = td_batch_input(in->graph, in->batch,
                                    decoder ? "decoder_positions" : "encoder_positions"),
-        .mask = { .causal = decoder, .self = true, .q_segment = segment, .k_segment = segment },
+        .mask = { .causal = decoder || !c->bidirectional,
+                  .self = true,
+                  .q_segment = segment,
+                  .k_segment = segment },
     };
     return s;
 }
@@ -248,21 +254,21 @@ static void build(const void *config, const td_architecture_in *in, td_architect
 }
 
 /* A merged attention has one set of queries for both stacks: they cannot be rotated for the
- * decoder's keys and not for the encoder's. */
+ * decoder's keys but not for the encoder's. */
 static int check_merged(const struct encoder_decoder *c, td_error *error)
 {
     const td_attention *a = attention_of(&c->model);
     if (!a || c->cross_positions || !(a->roles & TD_ATTENTION_MERGED))
         return 0;
     return td_fail(error, TD_ECONFIG,
-                   "cross_positions = false does nothing with attention '%s', whose queries read "
-                   "encoder and decoder together: leave it out",
+                   "cross_positions = false has no effect with attention '%s', whose queries read "
+                   "encoder and decoder together: remove it",
                    a->plugin.name);
 }
 
 static int check(const void *config, td_error *error)
 {
-    /* self-attention is needed in both stacks; the encoder is read in either of two ways */
+    /* self-attention is needed in both stacks; the encoder may be read in either of two ways */
     int code = check_parts(config, TD_ATTENTION_SELF, error);
     if (!code)
         code = check_parts(config, TD_ATTENTION_CROSS | TD_ATTENTION_MERGED, error);

@@ -27,7 +27,7 @@ static inline int out_of_memory(td_error *error)
 }
 
 /* Add the arrays named `ids`, `segments` and `positions` to `out`, all padding. The caller frees
- * `used`, after a failure too. */
+ * `used`, even after a failure. */
 static inline int stream_open(struct stream *s, td_batch *out, const char *name, const char *ids,
                               const char *segments, const char *positions, int64_t rows,
                               int64_t length, int32_t pad)
@@ -53,9 +53,10 @@ static inline int64_t stream_take(struct stream *s, int64_t row, int64_t n, td_e
     int64_t at;
     if (row < 0 || row >= s->rows)
         return td_fail(error, TD_EFORMAT,
-                       "an example wants row %lld, but the batch has rows 0 .. %lld",
+                       "an example is for row %lld, but the batch has rows 0 .. %lld",
                        (long long)row, (long long)s->rows - 1);
-    /* rows are as long as the loss's bounds ask: too many tokens are a loss that exceeds its own */
+    /* rows are as long as the loss's bounds allow, so an overflow means that the loss exceeded
+     * its bounds */
     if (n < 0 || n > s->length - s->used[row])
         return td_fail(error, TD_EFORMAT,
                        "%s: %lld tokens do not fit in row %lld: %lld of its %lld places are free",
@@ -80,8 +81,8 @@ static inline int check_tokens(const char *what, const int32_t *tokens, int64_t 
     return 0;
 }
 
-/* An example comes from a loss, perhaps somebody else's, and its tokens from data: both are
- * checked. */
+/* Checks an example, because it comes from a loss, perhaps a third-party one, and its tokens come
+ * from data. */
 static inline int check_example(const td_example *e, int64_t vocab, td_error *error)
 {
     if (e->n_given < 0 || e->n_predicted < 0)
@@ -120,7 +121,7 @@ static inline int32_t segments_of(const td_example *e)
     return most + 1;
 }
 
-/* What stands before the first predicted token: <s>, or as in T5 the padding id. */
+/* The token before the first predicted one: <s> or, as in T5, the padding id. */
 static inline int32_t first_token(const td_special *s)
 {
     return s->bos >= 0 ? s->bos : s->pad >= 0 ? s->pad : 0;
@@ -162,8 +163,8 @@ static inline int check_like(const td_batch *b, const char *name, int dtype, con
     return 0;
 }
 
-/* The array of lengths `name` [rows], each within the rows of `like`. NULL if the batch has none,
- * and NULL with *failed set if it has a wrong one. */
+/* The array of lengths `name` [rows], each within the rows of `like`. NULL if the batch has
+ * none; NULL with *failed set if it is invalid. */
 static inline const int32_t *row_lengths(const td_batch *b, const char *name, const td_array *like,
                                          bool *failed, td_error *error)
 {
@@ -196,7 +197,7 @@ static inline int add_leading_ones(td_batch *b, const char *name, const td_array
     bool           failed = false;
     const int32_t *n = row_lengths(b, lengths, like, &failed, error);
     int32_t       *to;
-    /* check even what is about to be ignored: a wrong array is an error wherever it is */
+    /* check even an array that will be ignored: an invalid one is always an error */
     if (failed || check_like(b, name, TD_I32, like, error))
         return TD_EFORMAT;
     if (td_batch_find(b, name))

@@ -1,4 +1,4 @@
-/* stack.h - what the architectures of this folder share: their options, and a pre-norm stack of
+/* stack.h - shared by the architectures in this folder: their options, and a pre-norm stack of
  * layers.
  *
  *     layer:  x = x + attention(norm(x));  [x = x + cross(norm(x), memory);]  x = x + ffn(norm(x))
@@ -46,7 +46,8 @@ static const char *const ffn_kind[] = { TD_FFN_KIND, 0 };
                        "the normalization before each sublayer"),                               \
         TD_OPTION_PART(struct model, ffn, ffn_kind, "swiglu", "the feed-forward sublayer")
 
-/* One stack of layers: where its parameters live, what it reads, and how its norms are named. */
+/* One stack of layers: where its parameters live, which tensors it reads, and how its norms are
+ * named. */
 struct stack {
     const struct model *model;
     const td_dropout   *dropout;
@@ -81,13 +82,16 @@ static inline td_tensor *embed(const struct model *m, const td_dropout *dropout,
 {
     const td_position *p = td_position_of(&m->position);
     td_tensor         *x = td_gather(table, ids);
-    if (p->embed)
-        x = td_hook_result(x->graph, m->position.plugin, "embed",
-                           p->embed(m->position.config, x, position));
+    if (p->embed) {
+        td_hook_begin(table->graph, m->position.plugin, "embed");
+        x = p->embed(m->position.config, x, position);
+        td_hook_end(table->graph);
+        x = td_hook_result(table->graph, m->position.plugin, "embed", x);
+    }
     return td_drop(x, dropout, place, 1);
 }
 
-/* The matrix that makes the logits: the embeddings, or one of its own. Call it in the empty
+/* The matrix that computes the logits: the embeddings, or a separate one. Call it in the empty
  * scope. */
 static inline void project_out(const struct model *m, td_graph *g, td_tensor *table,
                                td_architecture_out *out)
@@ -96,23 +100,23 @@ static inline void project_out(const struct model *m, td_graph *g, td_tensor *ta
     double  root = sqrt((double)m->d_model);
     bool    scaled = m->logit_scale == SCALE_RSQRT;
 
-    /* Logits start with unit variance either way: the factor 1/sqrt(D) is applied to them, and then
-     * the matrix starts from N(0, 1), as the embeddings do, or it is in the matrix. */
+    /* Logits start with unit variance either way: the factor 1/sqrt(D) is applied to the logits, if
+     * the matrix starts from N(0, 1) as the embeddings do, or else is part of the matrix. */
     out->logit_scale = scaled ? 1 / root : 1;
     out->embedding = m->tie_embeddings
                          ? table
                          : td_param(g, "lm_head.weight", dims, 2, td_normal(scaled ? 1 : 1 / root));
 }
 
-/* x + post(attention(norm(x))). `in` comes with what is read besides x; the fields that every
- * attention of the stack shares are filled in here. key NULL: self-attention. */
+/* x + post(attention(norm(x))). `in` has the inputs other than x; the fields that all attentions of
+ * the stack share are filled in here. key NULL: self-attention. */
 static inline td_tensor *attend(const struct stack *s, td_tensor *x, const char *pre,
                                 const char *name, const char *post, td_attention_in in)
 {
     const struct model *m = s->model;
     td_tensor          *y;
     /* pre-norm: in self-attention keys are normalized with the queries; the encoder's output has
-     * its final norm behind it */
+     * already passed its final norm */
     in.query = td_norm_build(&m->norm, pre, x);
     in.key = in.key ? in.key : in.query;
     in.q_position = s->position;

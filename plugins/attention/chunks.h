@@ -1,9 +1,9 @@
 /* chunks.h - the two ops of linear attention: products of queries, keys and values by chunks, and
  * the feature map.
  *
- * They are ops, not functions that emit primitives, for the sake of memory: the gradient of each is
- * written in the op itself, so the backward pass recomputes what lies inside and the forward pass
- * keeps none of it. */
+ * They are ops, not functions that emit primitives, for the sake of memory: the gradient of each
+ * is written in the op itself, so the backward pass recomputes the inner tensors and the forward
+ * pass keeps none of them. */
 #ifndef TANDEM_PLUGINS_CHUNKS_H
 #define TANDEM_PLUGINS_CHUNKS_H
 
@@ -46,7 +46,7 @@ struct chunk_mask {
     struct link link[2];
 };
 
-/* rest: the inputs of another chunk_attend, of which the mask is taken. */
+/* rest: the inputs of another chunk_attend, whose mask is used. */
 static inline td_tensor *chunk_emit(td_tensor *const *rest, td_tensor *q, td_tensor *k,
                                     td_tensor *v, bool transposed)
 {
@@ -115,7 +115,7 @@ static int infer_chunks(td_tensor *const *in, int n, const td_attrs *a, td_shape
     return 1;
 }
 
-/* The three formulas above: no op of another kind, so a gradient of a gradient works too. */
+/* The three formulas above: no other op is needed, so second derivatives work too. */
 static void vjp_chunks(td_tensor *const *in, int n, td_tensor *const *out,
                        td_tensor *const *grad_out, const td_attrs *a, const bool *need,
                        td_tensor **grad_in)
@@ -125,7 +125,8 @@ static void vjp_chunks(td_tensor *const *in, int n, td_tensor *const *out,
     /* M is made of integers, so a caller who asks for its gradient has made a mistake */
     for (int i = CHUNK_SEE; i < CHUNK_INPUTS; i++)
         if (i < n && need[i])
-            td_graph_fail(q->graph, "chunk_attend has no gradient for its mask: td_detach it");
+            td_graph_fail(q->graph, "chunk_attend has no gradient for its mask: detach it with "
+                                    "td_detach");
     if (need[CHUNK_Q])
         grad_in[CHUNK_Q] = chunk_emit(in, w, v, k, turned);
     if (need[CHUNK_K])
@@ -152,8 +153,8 @@ static td_tensor *inner(td_tensor *x, td_tensor *y, td_tensor *factor)
                                           : td_mul(td_matmul(x, y), factor);
 }
 
-/* What queries receive from the states of other chunks. A state is flattened to one row, so that a
- * single product with `which` sums the states that each chunk sees. */
+/* The contribution that other chunks' states make to queries. A state is flattened to one row,
+ * so that a single product with `which` sums the states that each chunk sees. */
 static td_tensor *across(td_tensor *const *in, const struct link *l)
 {
     td_tensor *state = outer(in[CHUNK_K], in[CHUNK_V], l->give); /* [B, H, N, E, F] */

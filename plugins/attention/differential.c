@@ -33,7 +33,7 @@ static const td_option options[] = {
 };
 
 /* The number after the last "layers." of a path such as "model.decoder.layers.3.self_attn", 0 if
- * there is none. An attention learns its depth in no other way. */
+ * there is none. An attention cannot find its depth in any other way. */
 static long layer_of(const char *path)
 {
     long layer = 0;
@@ -73,8 +73,7 @@ static td_tensor *of_pair(td_tensor *x, int64_t which)
     return td_reshape(td_slice(td_reshape(x, pairs, 5), 2, which, 1), dims, 4);
 }
 
-/* Two queries and two keys a head, as if they were heads of their own; one value of twice the
- * width. */
+/* Two queries and two keys per head, treated as separate heads; one value of twice the width. */
 static struct qkv pairs_of(const struct heads *c, const td_attention_in *in)
 {
     int64_t    kv = kv_heads_of(c);

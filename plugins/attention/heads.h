@@ -1,4 +1,4 @@
-/* heads.h - what the attentions of this folder share: the options of heads, their projections and
+/* heads.h - shared by the attentions in this folder: the options of heads, their projections and
  * norms, and indices for masks.
  *
  * A plugin's config begins with `struct heads` and continues with the options that only it has:
@@ -45,7 +45,7 @@ struct heads {
         TD_OPTION_FLOAT(struct heads, eps, 1e-6, 0, 1,                           \
                         "added to the mean square in the norms of this attention")
 
-/* Queries [B, H, T, E], and what is read: keys [B, G, S, E], values [B, G, S, F]. */
+/* Queries [B, H, T, E], and what they read: keys [B, G, S, E], values [B, G, S, F]. */
 struct qkv {
     td_tensor *q, *k, *v;
 };
@@ -119,7 +119,7 @@ static inline td_tensor *heads_joined(const struct heads *c, const td_attention_
     return project(c, "o_proj", td_merge_heads(o), td_dim(in->query, -1));
 }
 
-/* The same after the output norm, if the config asks for one. */
+/* The same after the output norm, if the config has one. */
 static inline td_tensor *heads_out(const struct heads *c, const td_attention_in *in, td_tensor *o)
 {
     if (c->output_norm)

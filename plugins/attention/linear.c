@@ -4,7 +4,7 @@
  *     o_i = sum_j (f(q_i) . f(k_j)) v_j / sum_j f(q_i) . f(k_j),   f(x) = elu(x) + 1
  *
  * over the keys that a token sees. No T x T matrix exists: a row is cut into chunks of C tokens,
- * pairs within a chunk are computed one by one, and whatever lies in other chunks arrives through
+ * pairs within a chunk are computed one by one, and all tokens of other chunks contribute through
  * their states, sums of f(k) v^T (Hua et al. 2022 call this mixed chunk attention). States are
  * summed by one product with a 0/1 matrix over chunks, [T/C, T/C]. The op is in chunks.h.
  *
@@ -43,7 +43,7 @@ static const td_option options[] = {
     TD_OPTION_END
 };
 
-/* What each token of a sequence is, [B, T]; `input` NULL: no token sees those after it. */
+/* Per-token integers of a sequence, [B, T]; `input` NULL: no token sees later ones. */
 struct tokens {
     td_tensor *segment, *input;
     bool       both, self; /* every token sees both sides; padding sees itself */
@@ -55,8 +55,8 @@ struct features {
     td_tensor *q, *k, *turned_q, *turned_k, *v;
 };
 
-/* What the tokens saw, numerator and denominator: sums of weighted values [B, H, T, F] and of
- * weights [B, H, T, 1]. */
+/* The sums over visible tokens, numerator and denominator: sums of weighted values [B, H, T, F] and
+ * of weights [B, H, T, 1]. */
 struct seen {
     td_tensor *values, *weights;
 };
@@ -203,7 +203,8 @@ static td_tensor *from_chunks(td_tensor *x, int64_t tokens)
     return td_slice(td_reshape(x, dims, 4), 2, 0, tokens);
 }
 
-/* All that the tokens of a row see of each other. The denominator is the same op on values of 1. */
+/* Numerator and denominator for all tokens of a row. The denominator is the same op on values of
+ * 1. */
 static struct seen see_row(const struct linear *h, const struct tokens *t, const struct features *x)
 {
     struct chunks     c = cut(h, t);
@@ -219,8 +220,9 @@ static struct seen see_row(const struct linear *h, const struct tokens *t, const
 
 /* ---- queries and keys of two sequences ------------------------------------------------------- */
 
-/* For each token of a, how many tokens of b have a smaller segment, or, with equal_too, one not
- * greater: i32 [B, T]. In pieces, so that the matrix of all pairs never exists as a whole. */
+/* For each token of a, the number of tokens of b with a smaller segment or, with equal_too, with
+ * one not greater: i32 [B, T]. In pieces, so that the matrix of all pairs never exists as a
+ * whole. */
 static td_tensor *count_before(td_tensor *a, td_tensor *b, bool equal_too)
 {
     enum { PIECE = 256 };
@@ -325,14 +327,14 @@ static struct seen see_kept(const struct features *x, td_tensor *segment)
     return see_state(x, &state);
 }
 
-/* Add what earlier passes left, and leave the state for later ones. */
+/* Add the state that earlier passes left, and store the sum for later ones. */
 static void carry_on(const struct features *x, td_tensor *segment, struct seen *s)
 {
     td_graph   *g = x->q->graph;
     struct seen now = state_of(x, segment), before, old;
     before.values = td_carry(g, "values", now.values->dim, 4);
     before.weights = td_carry(g, "weights", now.weights->dim, 4);
-    /* zeros in the first pass, so it needs no case of its own */
+    /* zeros in the first pass, so it needs no special case */
     old = see_state(x, &before);
     s->values = td_add(s->values, old.values);
     s->weights = td_add(s->weights, old.weights);
@@ -398,7 +400,7 @@ static td_tensor *build(const void *config, const td_attention_in *in)
     struct features      f;
     struct seen          s;
 
-    /* refused, not ignored: neither could be applied without the matrix of all pairs */
+    /* refused rather than ignored: neither could be applied without the matrix of all pairs */
     if (td_position_of(&in->position)->bias)
         return td_graph_fail(
             g,

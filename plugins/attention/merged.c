@@ -56,7 +56,7 @@ static td_mask both_masks(const td_attention_in *in, int64_t own, int64_t memory
     m.q_index = m.q_index ? m.q_index : count_from(in->query, td_dim(in->query, 1), 0);
     m.k_index = m.k_index ? m.k_index : count_from(in->query, own, 0);
     m.k_index = join(m.k_index, all_of(in->query, memory, -1), 1);
-    /* padded with 0: a dense mask says nothing of the encoder's tokens */
+    /* padded with 0: a dense mask says nothing about the encoder's tokens */
     m.dense = m.dense ? td_pad(m.dense, 3, 0, memory) : m.dense;
     return m;
 }
@@ -73,8 +73,11 @@ static td_bias own_bias(const td_attention_in *in, const struct qkv *x, int64_t 
     td_bias_out        bo;
 
     memset(&bo, 0, sizeof bo);
-    if (p->bias)
+    if (p->bias) {
+        td_hook_begin(x->q->graph, in->position.plugin, "bias");
         p->bias(in->position.config, &bi, &bo);
+        td_hook_end(x->q->graph);
+    }
     /* dense or a table: either is extended by zeros over the encoder's tokens */
     if (bo.dense) {
         bo.dense = td_pad(bo.dense, 3, 0, memory);
@@ -87,8 +90,8 @@ static td_bias own_bias(const td_attention_in *in, const struct qkv *x, int64_t 
     return bo.table;
 }
 
-/* Keys and values of the encoder's tokens, by the same weights as those of own tokens: the names
- * are those that heads_of used. */
+/* Keys and values of the encoder's tokens, by the same weights as those of the decoder's own
+ * tokens: the names are those that heads_of used. */
 static struct qkv memory_of(const struct merged *m, const td_attention_in *in)
 {
     const struct heads *c = &m->heads;

@@ -55,7 +55,7 @@ static td_tensor *project(const struct mla *c, const char *name, td_tensor *x, i
     return td_linear_with(name, x, out, c->bias, td_normal(1 / sqrt((double)td_dim(x, -1))));
 }
 
-/* RMSNorm with a learnable scale in a scope of its own, `name`.weight. */
+/* RMSNorm with a learnable scale in its own scope, `name`.weight. */
 static td_tensor *norm(const struct mla *c, const char *name, td_tensor *x)
 {
     int64_t    width = td_dim(x, -1);
@@ -96,8 +96,8 @@ static td_tensor *side_by_side(td_tensor *x, td_tensor *y)
     return td_concat((td_tensor *[]){ x, y }, 2, -1);
 }
 
-/* Expand the latents to keys [B, H, S, head_dim + rope_dim] and values of every head: the cheaper
- * form for as many queries as keys. */
+/* Expand the latents to keys [B, H, S, head_dim + rope_dim] and values of every head: the
+ * cheaper form if there are as many queries as keys. */
 static td_tensor *attend_heads(const struct mla *c, const td_attention_in *in, td_tensor *q[2],
                                td_tensor *latent, td_tensor *key, double scale)
 {
@@ -146,7 +146,7 @@ static td_tensor *build(const void *config, const td_attention_in *in)
 
     queries(c, in, q);
     latents(c, in, &latent, &key);
-    /* equal but for rounding; the second is cheaper for long sequences of queries */
+    /* equal except for rounding; the second is cheaper for long sequences of queries */
     if (td_keeps_keys(in))
         o = attend_latents(c, in, q, latent, key, scale);
     else

@@ -27,8 +27,8 @@ static const td_option options[] = {
 /* A mask's window bounds the past and its causality the future. With key indices shifted back by
  * w - 1 the two together say |i - j| < w:
  *     j - (w-1) <= i  and  i - (j - (w-1)) < 2w - 1
- * `self` lets padding see its own key by index. The shift moves that key away, so it goes: padding
- * sees nothing. */
+ * `self` lets padding see its own key by index. The shift moves that key away, so `self` is
+ * dropped: padding sees nothing. */
 static void see_both_sides(const struct sliding_window *c, const td_attention_in *in, td_mask *m)
 {
     int64_t queries = td_dim(in->query, 1), keys = td_dim(in->key, 1), ahead = c->window - 1;

@@ -26,8 +26,8 @@ static td_tensor *build(const void *config, const td_attention_in *in)
     td_attention_in       seen = *in;
     struct qkv            x = heads_of(h, in->query, in->key);
 
-    /* a window counts tokens back from the query; in the encoder's sequence a decoder's query has
-     * no place to count from */
+    /* a window counts tokens back from the query; a decoder's query has no place in the
+     * encoder's sequence to count from */
     if (in->role != TD_ROLE_CROSS)
         seen.mask.window = c->window;
     rotate_heads(in, &x);

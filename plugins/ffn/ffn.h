@@ -1,4 +1,4 @@
-/* ffn.h - what the feed-forward plugins of this folder share: their options and two bodies, gated
+/* ffn.h - shared by the feed-forward plugins in this folder: their options and two bodies, gated
  * and plain. A plugin adds the activation. */
 #ifndef TANDEM_PLUGINS_FFN_H
 #define TANDEM_PLUGINS_FFN_H
@@ -15,8 +15,8 @@ static const td_option ffn_options[] = {
     TD_OPTION_BOOL(struct ffn, bias, false, "biases in the linear layers"), TD_OPTION_END
 };
 
-/* Weights start from a truncated normal of variance 1/fan_in, as in T5X; attention's are not
- * truncated. */
+/* Weights start from a truncated normal distribution of variance 1/fan_in, as in T5X;
+ * attention's are not truncated. */
 static inline td_tensor *ffn_linear(const struct ffn *c, const char *name, td_tensor *x,
                                     int64_t out)
 {
@@ -29,7 +29,8 @@ static inline td_tensor *ffn_down(const struct ffn *c, const td_ffn_in *in, td_t
     return ffn_linear(c, "down_proj", td_drop(h, in->dropout, "inside", 1), td_dim(in->x, -1));
 }
 
-/* (f(x Wg) * (x Wu)) Wd, three matrices: at equal size, d_ff is two thirds of a plain one's. */
+/* (f(x Wg) * (x Wu)) Wd, three matrices: for an equal number of parameters, d_ff is two thirds
+ * of a plain layer's. */
 static inline td_tensor *ffn_gated(const struct ffn *c, const td_ffn_in *in, td_activation f)
 {
     td_tensor *gate = ffn_linear(c, "gate_proj", in->x, c->d_ff),

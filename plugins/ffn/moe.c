@@ -37,13 +37,13 @@ static const td_option options[] = {
     TD_OPTION_END
 };
 
-/* What the router decides for N tokens. */
+/* The router's decisions for N tokens. */
 struct routes {
     td_tensor *logits;  /* [N, experts] */
     td_tensor *real;    /* [N, 1]: 1, or 0 for padding */
-    td_tensor *tokens;  /* how many are real; at least 1, since it divides */
+    td_tensor *tokens;  /* number of real tokens; at least 1, since it is a divisor */
     td_tensor *weights; /* [N, top_k] */
-    td_tensor *counts;  /* i32 [1, experts]: how many tokens chose each */
+    td_tensor *counts;  /* i32 [1, experts]: number of tokens that chose each */
     /* Over the N * top_k copies, those of a token adjacent. position: i32, the place of each copy
      * when they are sorted by expert, padding last. group: i32, the expert at each of those
      * places. */
@@ -65,8 +65,8 @@ static td_tensor *flat(td_tensor *x)
 /* ---- routing --------------------------------------------------------------------------------- */
 
 /* Sort the copies by expert [N, top_k]: a counting sort, in ops. A copy comes after all those of
- * lower experts, and after the earlier ones of its own. Padding has the expert number `experts`,
- * the last. */
+ * lower experts, and after earlier ones of the same expert. Padding has the expert number
+ * `experts`, the last. */
 static void sort(struct routes *r, td_tensor *expert, int64_t experts)
 {
     td_graph  *g = expert->graph;
@@ -151,8 +151,8 @@ static td_activation activation_of(const struct moe *c)
     return c->activation ? TD_GELU : TD_SILU;
 }
 
-/* Random numbers of dropout belong to examples, so rows are sorted back to their tokens for it, and
- * then by expert again. Skipped if nothing would be dropped: it costs two passes over memory. */
+/* Random numbers of dropout belong to examples, so rows are sorted back to their tokens for it,
+ * and then by expert again. Skipped if the rate is 0: it costs two passes over memory. */
 static td_tensor *dropped(const struct moe *c, const td_ffn_in *in, const struct routes *r,
                           td_tensor *h)
 {

@@ -1,7 +1,7 @@
 /* tensorboard.c - logger 'tensorboard': scalar summaries as TensorBoard event files (TFRecord
  * frames of Event messages).
  *
- * An event file cannot be cut, so every opening begins a new one. Its first event (SessionLog
+ * An event file cannot be truncated, so every opening begins a new one. Its first event (SessionLog
  * START) names the step that the run resumes from, 0 for a new run, and TensorBoard then drops
  * whatever earlier files have from that step on. Numbers are little-endian, like the machines that
  * this runs on.
@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "place.h"
 #include "tandem/kind/logger.h"
 
 struct tensorboard {
@@ -22,6 +23,11 @@ struct tensorboard {
 static const td_option options[] = { TD_OPTION_STRING(struct tensorboard, folder, "tensorboard",
                                                       "folder within the run's directory"),
                                      TD_OPTION_END };
+
+static int check(const void *config, td_error *error)
+{
+    return check_place("folder", ((const struct tensorboard *)config)->folder, error);
+}
 
 enum { MESSAGE = 4096, NAME_LIMIT = 1024 }; /* a name and its frames always fit in a message */
 
@@ -97,7 +103,7 @@ static uint32_t checksum(const void *data, size_t size)
 static int fail(const events *e, int why, td_error *error)
 {
     return td_fail(error, TD_EIO, "cannot write TensorBoard events to '%s': %s", e->path,
-                   strerror(why));
+                   place_reason(why));
 }
 
 /* TFRecord: length, its checksum, data, its checksum. */
@@ -130,8 +136,8 @@ static int write_start(const events *e, int64_t resume, td_error *error)
     return write_frame(e, &m, error);
 }
 
-/* Make the folder and choose a name that no other opening has: by time, host and nanoseconds.
- * TensorBoard reads files in the order of their names and knows them by "tfevents". */
+/* Make the folder and choose a unique name, from time, host and nanoseconds. TensorBoard reads
+ * files in the order of their names and knows them by "tfevents". */
 static int name_file(events *e, const td_logger_in *in, const char *name, td_error *error)
 {
     char            folder[3500], host[128] = "host";
@@ -154,9 +160,14 @@ static int name_file(events *e, const td_logger_in *in, const char *name, td_err
 
 static int open_file(events *e, int64_t resume, td_error *error)
 {
-    e->file = fopen(e->path, "wbe");
-    if (!e->file)
-        return fail(e, errno, error);
+    int fd = open_place(e->path, O_WRONLY | O_EXCL); /* a name that nothing else has */
+    e->file = fd < 0 ? NULL : fdopen(fd, "wb");
+    if (!e->file) {
+        fail(e, errno, error);
+        if (fd >= 0)
+            close(fd);
+        return TD_EIO;
+    }
     if (!write_start(e, resume, error))
         return 0;
     fclose(e->file);
@@ -217,7 +228,7 @@ static int write_metrics(void *state, int64_t step, const td_metric *metrics, si
 
 static const td_logger tensorboard = {
     .plugin = TD_PLUGIN(td_logger, TD_LOGGER_KIND, "tensorboard", options, struct tensorboard,
-                        .brief = "event files that TensorBoard reads"),
+                        .check = check, .brief = "event files that TensorBoard reads"),
     .open = open_tensorboard,
     .close = close_tensorboard,
     .write = write_metrics,

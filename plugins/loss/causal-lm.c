@@ -8,7 +8,7 @@ struct causal_lm {
 static const td_option options[] = { CROSS_ENTROPY_OPTIONS(struct causal_lm), TD_OPTION_END };
 
 /* A pair becomes one run of tokens, inputs and then targets, and inputs are predicted too. Only
- * here is a copy needed: a run is handed on as it is. */
+ * this needs a copy: running text is passed on unchanged. */
 static int join(const td_record *r, const td_split_in *in, td_example *out, td_error *error)
 {
     size_t n_inputs = (size_t)r->n_inputs, n_targets = (size_t)r->n_targets,
@@ -42,7 +42,7 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
     memset(out, 0, sizeof *out);
     out->source = r->source;
     out->id = r->id;
-    /* n_inputs means nothing where inputs is NULL */
+    /* n_inputs is meaningless where inputs is NULL */
     if (r->n_inputs < 0 || r->n_targets < 0 || (r->inputs ? r->n_inputs : 0) + r->n_targets < 1)
         return td_fail(error, TD_EFORMAT, "loss 'causal-lm': record %llu has no token to predict",
                        (unsigned long long)r->id);
@@ -55,7 +55,7 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
     return 0;
 }
 
-/* A row of T tokens predicts T: its input begins with <s>, which is no token of the text. */
+/* A row of T tokens predicts T: its input begins with <s>, which is not a token of the text. */
 static td_bounds bounds(const void *config, int64_t length)
 {
     return (td_bounds){ length, 0, length, length };

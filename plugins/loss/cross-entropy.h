@@ -1,4 +1,4 @@
-/* cross-entropy.h - what the losses of this folder share: two options, and the scalar that is made
+/* cross-entropy.h - shared by the losses in this folder: two options, and the scalar computed
  * from hidden states and labels. */
 #ifndef TANDEM_PLUGINS_CROSS_ENTROPY_H
 #define TANDEM_PLUGINS_CROSS_ENTROPY_H
@@ -11,8 +11,8 @@
         TD_OPTION_FLOAT(S, label_smoothing, 0, 0, 0.999,           \
                         "share of the target spread over the other tokens")
 
-/* sum_n w_n (log Z - z_y + z_loss (log Z)^2) / divisor over all positions [B * U], by one fused op:
- * logits [B * U, V] would be the largest tensor of the model, and they never exist. */
+/* sum_n w_n (log Z - z_y + z_loss (log Z)^2) / divisor over all positions [B * U], by one fused
+ * op: the logits [B * U, V], which would be the largest tensor of the model, never exist. */
 static inline void cross_entropy_build(const td_loss_in *in, double z_loss, double smoothing,
                                        td_loss_out *out)
 {

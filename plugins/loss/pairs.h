@@ -1,4 +1,4 @@
-/* pairs.h - what the losses that give some tokens and predict others share: records that are
+/* pairs.h - shared by the losses that give some tokens and predict others: records that are
  * pairs. */
 #ifndef TANDEM_PLUGINS_PAIRS_H
 #define TANDEM_PLUGINS_PAIRS_H

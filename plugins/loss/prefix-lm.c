@@ -21,8 +21,8 @@ static const td_option options[] = {
     TD_OPTION_END
 };
 
-/* How many tokens of a run are given. Random: 1 .. n - 1, by a number that depends on the record
- * alone, so that a resumed run cuts it at the same place. */
+/* The number of tokens of a run that are given. Random: 1 .. n - 1, by a number that depends on
+ * the record alone, so that a resumed run cuts it at the same place. */
 static int64_t cut(const struct prefix_lm *c, const td_record *r, uint64_t seed)
 {
     if (c->split == RANDOM)
@@ -67,7 +67,7 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
                      : split_run(config, r, in->seed, out, error);
 }
 
-/* A random cut needs room on both sides for the worst case, though their sum stays `length`. */
+/* A random cut needs the worst-case size on both sides, although their sum stays `length`. */
 static td_bounds bounds(const void *config, int64_t length)
 {
     const struct prefix_lm *c = config;
@@ -88,7 +88,7 @@ static int check(const void *config, td_error *error)
     const struct prefix_lm *c = config;
     if (c->split == RANDOM && c->prefix)
         return td_fail(error, TD_ECONFIG,
-                       "prefix = %lld does nothing with split = \"random\": remove one of the two",
+                       "prefix = %lld has no effect with split = \"random\": remove one of the two",
                        (long long)c->prefix);
     return 0;
 }

@@ -36,7 +36,7 @@ static inline struct spans spans_of(int64_t n, double density, double mean_span)
     return s;
 }
 
-/* How long n >= 2 tokens become: on both sides, a sentinel per span and an eos. */
+/* The lengths that n >= 2 tokens become: on both sides, a sentinel per span and an eos. */
 static inline td_bounds spans_size(int64_t n, double density, double mean_span)
 {
     struct spans s = spans_of(n, density, mean_span);
@@ -78,14 +78,15 @@ static inline void spans_cut(uint64_t seed, uint64_t stream, uint64_t first, int
     ends[items - 1] = 1; /* spans_fill stops there */
 }
 
-/* One side of the example, given or predicted, as it grows. Memory is the split's arena's. */
+/* One side of the example, given or predicted, as it grows. Its memory belongs to the split's
+ * arena. */
 struct side {
     int32_t *tokens, *documents; /* documents: NULL if they do not matter */
     float   *weights;            /* or NULL */
     int64_t  count;
 };
 
-/* Room for `most` tokens. False: no memory. */
+/* Allocate space for `most` tokens. False: no memory. */
 static inline bool side_open(struct side *s, const td_split_in *in, int64_t most, bool documents,
                              bool weights)
 {
@@ -115,7 +116,7 @@ struct spans_in {
     const td_record   *record;
     const td_split_in *split;
     double             density, mean_span;
-    int32_t            mode;  /* token put before the given ones, -1: none */
+    int32_t            mode;  /* token added before the given ones, or -1 */
     uint64_t           first; /* index of the first random number */
 };
 
@@ -172,7 +173,7 @@ static inline int spans_check(const struct spans_in *in, td_error *error)
                          (long long)need, (long long)have, (long long)need);
 }
 
-/* Cut the record into runs, and fill both sides. `ends` has room for both cuts: noise + kept =
+/* Cut the record into runs, and fill both sides. `ends` holds both cuts: noise + kept =
  * n_targets. */
 static inline void spans_draw(const struct spans_in *in, unsigned char *ends, struct side *given,
                               struct side *predicted)

@@ -1,7 +1,7 @@
 /* ul2.c - a mixture of denoisers: R, short spans; X, long or many spans; S, prefix language
  * modelling. Paper: Tay et al. 2022.
  *
- * Each record is split by one denoiser, drawn by its rate. A mode token in front of the given side
+ * Each record is split by one denoiser, drawn by its rate. A mode token before the given tokens
  * tells the model which kind of task it has. */
 #include "spans.h"
 
@@ -24,9 +24,9 @@ static const td_option denoiser_options[] = {
     TD_OPTION_CHOICE(struct denoiser, mode, R, modes,
                      "its mode token; S predicts the end of a text, without sentinels"),
     TD_OPTION_FLOAT(struct denoiser, noise_density, 0.15, 0.001, 0.999,
-                    "share of the tokens that is removed; of S, on average"),
+                    "share of the tokens that is removed; for S, on average"),
     TD_OPTION_FLOAT(struct denoiser, mean_span, 3, 1, 1e6,
-                    "mean length of a removed span, in tokens; S has none"),
+                    "mean length of a removed span, in tokens; not used by S"),
     TD_OPTION_FLOAT(struct denoiser, rate, 1, 1e-9, 1e9,
                     "share of the records, relative to the other denoisers' rates"),
     TD_OPTION_END
@@ -36,7 +36,7 @@ static const td_option options[] = {
     CROSS_ENTROPY_OPTIONS(struct ul2),
     TD_OPTION_BOOL(
         struct ul2, mode_tokens, true,
-        "put the denoiser's mode token before the given tokens, if the tokenizer has modes"),
+        "add the denoiser's mode token before the given tokens, if the tokenizer has modes"),
     TD_OPTION_LIST(struct ul2, denoisers, struct denoiser, denoiser_options,
                    "denoisers, one drawn for each record by its rate; empty: the paper's seven, R "
                    "3 0.15, R 8 0.15, X 3 0.5, X 8 0.5, X 64 0.15, X 64 0.5, S 0.25 (mean_span and "
@@ -95,7 +95,7 @@ static struct ends ends_of(int64_t n, double density)
 {
     int64_t     both = (int64_t)rint(2 * density * (double)n);
     struct ends e;
-    /* the longest first, from 1 to n - 1; what it lacks, the shortest makes up */
+    /* the longest first, from 1 to n - 1; if it is cut off there, the shortest makes up for it */
     e.most = between(1, both - 1, n - 1);
     e.least = between(1, both - e.most, e.most);
     return e;
@@ -182,7 +182,7 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
     return d->mode == S ? split_end(d, r, in, mode, out, error) : spans_split(&spans, out, error);
 }
 
-/* The most that n tokens become under a denoiser. */
+/* The largest sizes that n tokens can have under a denoiser. */
 static td_bounds size_of(const struct denoiser *d, int64_t n)
 {
     struct ends e = ends_of(n, d->noise_density);
@@ -190,9 +190,9 @@ static td_bounds size_of(const struct denoiser *d, int64_t n)
                         : spans_size(n, d->noise_density, d->mean_span);
 }
 
-/* Records have one length for all denoisers, the shortest that any of them allows, so that how much
- * is read does not depend on the draws. One place is reserved for the mode token even if the
- * tokenizer turns out to have none: bounds come before it. */
+/* Records have one length for all denoisers, the shortest that any of them allows, so that the
+ * number of tokens read does not depend on the draws. One place is reserved for the mode token
+ * even if the tokenizer turns out to have none: bounds come before it. */
 static td_bounds bounds(const void *config, int64_t length)
 {
     const struct ul2 *c = config;

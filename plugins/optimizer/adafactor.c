@@ -59,8 +59,8 @@ static bool is_factored(const struct adafactor *c, const td_tensor *p)
     return c->factored && p->rank >= 2 && p->dim[largest_axes(p).second] >= c->min_factored;
 }
 
-/* s = b2 s + (1-b2) square in the state `name`, with `keep` = 1 - b2; returns the new value. axis:
- * the one that is averaged away, -1: none. */
+/* s = b2 s + (1-b2) square in the state `name`, with `keep` = 1 - b2; returns the new value.
+ * axis: the axis averaged over, or -1. */
 static td_tensor *decayed(const td_optimizer_in *in, const char *name, int axis, td_tensor *square,
                           td_tensor *keep)
 {
@@ -82,10 +82,10 @@ static td_tensor *decayed(const td_optimizer_in *in, const char *name, int axis,
 static td_tensor *normalized(const struct adafactor *c, const td_optimizer_in *in)
 {
     /* 1e-30 keeps v above 0 where a gradient has been 0 from the start */
-    td_tensor *g = td_mul(in->grad, in->clip), *square = td_affine(td_mul(g, g), 1, 1e-30);
-    td_tensor *keep = td_exp(td_scale(td_log(in->step), -c->decay_rate)); /* 1 - b2 = t^-rate */
+    td_tensor  *g = td_mul(in->grad, in->clip), *square = td_affine(td_mul(g, g), 1, 1e-30);
+    td_tensor  *keep = td_exp(td_scale(td_log(in->step), -c->decay_rate)); /* 1 - b2 = t^-rate */
     struct axes a = largest_axes(in->param);
-    td_tensor *row, *column;
+    td_tensor  *row, *column;
 
     if (!is_factored(c, in->param))
         return td_div(g, td_sqrt(decayed(in, "v", -1, square, keep)));

@@ -22,13 +22,13 @@ static const td_option options[] = {
         struct ademamix, warmup, 0, 0, 1LL << 40,
         "steps over which alpha grows from 0 and the slow momentum's decay from beta1; the "
         "paper uses the whole run. 0: none"),
-    TD_OPTION_FLOAT(struct ademamix, eps, 1e-8, 0, 1, "added to the root of the second moment"),
+    TD_OPTION_FLOAT(struct ademamix, eps, 1e-8, 1e-30, 1, "added to the root of the second moment"),
     TD_OPTION_FLOAT(struct ademamix, weight_decay, 0.1, 0, 1,
                     "on tensors of rank 2 and more, times the rate"),
     TD_OPTION_END
 };
 
-/* How much of the warm-up is over: min(t / warmup, 1), as -max(-t / warmup, -1). */
+/* The share of the warm-up that is over: min(t / warmup, 1), as -max(-t / warmup, -1). */
 static td_tensor *progress(const struct ademamix *c, const td_optimizer_in *in)
 {
     td_tensor *one = td_scalar(in->graph, 1);
@@ -71,7 +71,7 @@ static td_tensor *correction(const td_optimizer_in *in, double b)
     return b > 0 ? td_div(one, one_minus_exp(td_scale(in->step, -log(b)))) : one;
 }
 
-/* The formula above: (fast + alpha slow) above, the root of the square below. */
+/* The quotient in the formula: fast + alpha slow over the root of the square. */
 static td_tensor *build(const void *config, const td_optimizer_in *in)
 {
     const struct ademamix *c = config;

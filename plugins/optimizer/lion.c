@@ -11,7 +11,7 @@ struct lion {
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct lion, beta1, 0.9, 0, 0.999999,
-                    "share of the momentum in the move; the gradient has the rest"),
+                    "share of the momentum in the move; the rest is the gradient's"),
     TD_OPTION_FLOAT(struct lion, beta2, 0.99, 0, 0.999999, "decay of the momentum"),
     TD_OPTION_FLOAT(struct lion, weight_decay, 0, 0, 10,
                     "decoupled, on tensors of rank 2 and more, times the rate"),
@@ -29,8 +29,8 @@ static td_tensor *build(const void *config, const td_optimizer_in *in)
     td_tensor         *p = in->param, *g = td_mul(in->grad, in->clip);
     td_tensor *m = td_moment(in, "m", p->dim, p->rank, 0), *move = td_sign(mix(m, g, c->beta1));
 
-    /* the momentum decays more slowly than the move forgets it: two interpolations of the same
-     * two */
+    /* the momentum decays more slowly than its share in the move: two interpolations of the same
+     * two tensors */
     td_assign(m, mix(m, g, c->beta2), in->gate);
     if (c->weight_decay * in->decay_scale > 0 && p->rank >= 2)
         move = td_add(move, td_scale(p, c->weight_decay * in->decay_scale));

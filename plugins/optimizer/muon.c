@@ -38,7 +38,7 @@ static const td_option options[] = {
     TD_OPTION_FLOAT(struct muon, adamw_rate, 1, 0, 1e6, "multiplies the rate where AdamW updates"),
     TD_OPTION_FLOAT(struct muon, beta1, 0.9, 0, 0.999999, "AdamW's decay of the first moment"),
     TD_OPTION_FLOAT(struct muon, beta2, 0.95, 0, 0.999999, "AdamW's decay of the second moment"),
-    TD_OPTION_FLOAT(struct muon, adamw_eps, 1e-8, 0, 1,
+    TD_OPTION_FLOAT(struct muon, adamw_eps, 1e-8, 1e-30, 1,
                     "added to the root of AdamW's second moment"),
     TD_OPTION_END
 };
@@ -49,7 +49,7 @@ static const td_option options[] = {
  * them to AdamW. */
 static const char *const tables[] = { "*embed*", "*lm_head*", "*relative_attention_bias*" };
 
-/* Vectors, and what the option or its default names. */
+/* Vectors, and the parameters that the option or its default names. */
 static bool is_adamws(const struct muon *c, const td_optimizer_in *in)
 {
     td_strings names = c->adamw.count ? c->adamw
@@ -60,7 +60,7 @@ static bool is_adamws(const struct muon *c, const td_optimizer_in *in)
     return in->param->rank < 2;
 }
 
-/* AdamW's update of a parameter, as plugins/optimizer/adamw.c emits it, at a rate of its own. */
+/* AdamW's update of a parameter, as plugins/optimizer/adamw.c emits it, at a separate rate. */
 static td_tensor *adamw(const struct muon *c, const td_optimizer_in *in, double decay)
 {
     td_tensor *p = in->param;

@@ -2,7 +2,8 @@
  *
  *     m = momentum m + g;  p -= lr (m + decay p)
  *
- * Nesterov's form moves along g + momentum m instead: where the momentum will carry it anyway. */
+ * Nesterov's form moves along g + momentum m instead, towards where the momentum will carry it
+ * anyway. */
 #include "tandem/kind/optimizer.h"
 
 struct sgd {
@@ -42,7 +43,8 @@ static int check(const void *config, td_error *error)
     const struct sgd *c = config;
     return c->nesterov && c->momentum == 0
                ? td_fail(error, TD_ECONFIG,
-                         "nesterov = true needs momentum > 0: there is nothing to look ahead along")
+                         "nesterov = true needs momentum > 0: without it there is nothing to look "
+                         "ahead along")
                : 0;
 }
 

@@ -9,7 +9,7 @@
  *
  * The paper's FIRE is causal. Here, a key ahead of its query has the distance |i - j| and a
  * negative share, so that f can tell the sides apart, and max(L, i, j) replaces max(L, i), so that
- * shares stay between -1 and 1. For keys behind, nothing differs.
+ * shares stay between -1 and 1. For keys behind, the formula is the paper's.
  *
  * The bias is a dense [B, H, T, T], and the network's inner layer is [B, T, T, hidden]. For long
  * sequences, use small micro-batches and train.recompute. */

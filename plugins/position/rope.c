@@ -4,9 +4,9 @@
  *     (x_j, x_{j+E/2}) -> rotated by p theta_j,   theta_j = base^(-2j/E)
  *
  * so that q . k depends on the distance of the two positions p alone. The scalings stretch the
- * waves so that a model can read beyond its training length: linear all of them, ntk the slow ones
- * by a larger base, yarn each by how often it turned in training. Values agree with Hugging
- * Face's. */
+ * waves so that a model can read beyond its training length: linear all of them, ntk the slow
+ * ones by a larger base, yarn each by the number of turns it made in training. Values agree with
+ * Hugging Face's. */
 #include "tandem/kind/position.h"
 
 struct rope {
@@ -24,7 +24,7 @@ static const td_option options[] = {
                     "ratio of the longest to the shortest wavelength"),
     TD_OPTION_CHOICE(struct rope, scaling, NONE, scalings,
                      "how to stretch the waves beyond the training length"),
-    TD_OPTION_FLOAT(struct rope, factor, 1, 1, 1e6, "how many times the training length to reach"),
+    TD_OPTION_FLOAT(struct rope, factor, 1, 1, 1e6, "multiple of the training length to reach"),
     TD_OPTION_INT(struct rope, original_length, 2048, 1, 1 << 30, "training length; yarn needs it"),
     TD_OPTION_FLOAT(struct rope, beta_fast, 32, 0.001, 1e6,
                     "yarn: waves with at least this many turns in original_length are kept"),
@@ -41,8 +41,8 @@ static double wave_of(const struct rope *c, double turns, double width)
            (2 * log(c->base));
 }
 
-/* How much of wave j is interpolated: 0 for fast waves, 1 for slow ones, a ramp between. 0.001
- * avoids a division by 0 if both ends fall on one wave, as in the authors' code. */
+/* The degree to which wave j is interpolated: 0 for fast waves, 1 for slow ones, a ramp between.
+ * 0.001 avoids a division by 0 if both ends fall on one wave, as in the authors' code. */
 static double yarn_share(const struct rope *c, int64_t j, double width)
 {
     double low = fmax(floor(wave_of(c, c->beta_fast, width)), 0);
@@ -112,13 +112,13 @@ static int check(const void *config, td_error *error)
     if (c->scaling == NONE && c->factor != 1)
         return td_fail(
             error, TD_ECONFIG,
-            "factor = %g does nothing without scaling: set scaling to linear, ntk or yarn",
+            "factor = %g has no effect without scaling: set scaling to linear, ntk or yarn",
             c->factor);
     if (c->scaling != NONE && c->factor == 1)
         return td_fail(
             error, TD_ECONFIG,
-            "scaling = \"%s\" does nothing with factor = 1: set factor to how many times "
-            "the training length to reach, or scaling to none",
+            "scaling = \"%s\" has no effect with factor = 1: set factor to the multiple of the "
+            "training length to reach, or scaling to none",
             scalings[c->scaling]);
     /* base 1 has one wavelength only, and no ramp between fast and slow */
     if (c->scaling == YARN && (c->base <= 1 || c->beta_fast <= c->beta_slow))

@@ -27,7 +27,7 @@ static int64_t bucket_of(int64_t n, int64_t b, int64_t max_distance)
 }
 
 /* r = key - query position. In an encoder the upper half of the buckets is for r > 0. A decoder
- * sees no r > 0 but among given tokens (BiAttn), which share bucket 0. */
+ * sees no r > 0 except among given tokens (BiAttn), which share bucket 0. */
 static int64_t relative_bucket(const struct t5 *c, int64_t r, bool encoder)
 {
     int64_t half = c->buckets / 2;

@@ -20,7 +20,8 @@ struct xpos {
 
 enum { MAX_HEAD = 4096 };
 
-/* f32 ends at e^88: a factor of e^75 leaves room for the values and for a sum of products */
+/* f32 ends at e^88: a factor of e^75 leaves enough range for the values and for a sum of
+ * products */
 static const double largest = 75;
 
 static const td_option options[] = {
@@ -95,14 +96,13 @@ static int check_head(const void *config, int64_t head_dim, td_error *error)
 }
 
 static const td_position xpos = {
-    .plugin =
-        TD_PLUGIN(td_position, TD_POSITION_KIND, "xpos", options, struct xpos,
-                  .brief = "rotary positions whose waves fade with distance",
-                  .doc = "Waves fade for keys behind their query and grow for keys ahead of it. "
-                         "'decoder-biattn' has such keys among the given tokens, and so has "
-                         "attention 'merged' with model.continuous_positions = false: use "
-                         "'rope' there, and also with memory_positions = false in 'merged'.",
-                  .paper = "Sun et al., A Length-Extrapolatable Transformer, 2022"),
+    .plugin = TD_PLUGIN(td_position, TD_POSITION_KIND, "xpos", options, struct xpos,
+                        .brief = "rotary positions whose waves fade with distance",
+                        .doc = "Waves fade for keys before their query and grow for keys after it. "
+                               "'decoder-biattn' has such keys among the given tokens, and so has "
+                               "attention 'merged' with model.continuous_positions = false: use "
+                               "'rope' there, and also with memory_positions = false in 'merged'.",
+                        .paper = "Sun et al., A Length-Extrapolatable Transformer, 2022"),
     .rotate = rotate,
     .check_head = check_head,
 };

@@ -7,7 +7,7 @@ struct cosine {
 };
 
 static const td_option options[] = { SCHEDULE_PEAK(struct cosine, 0.01),
-                                     SCHEDULE_WARMUP(struct cosine, 2000),
+                                     SCHEDULE_WARMUP(struct cosine, 0.005),
                                      SCHEDULE_STEPS(struct cosine),
                                      SCHEDULE_FLOOR(struct cosine, 0.1), TD_OPTION_END };
 

@@ -7,7 +7,7 @@ struct linear {
 };
 
 static const td_option options[] = { SCHEDULE_PEAK(struct linear, 0.01),
-                                     SCHEDULE_WARMUP(struct linear, 2000),
+                                     SCHEDULE_WARMUP(struct linear, 0.005),
                                      SCHEDULE_STEPS(struct linear),
                                      SCHEDULE_FLOOR(struct linear, 0), TD_OPTION_END };
 

@@ -8,7 +8,7 @@ struct rsqrt {
 };
 
 static const td_option options[] = { SCHEDULE_PEAK(struct rsqrt, 0.01),
-                                     SCHEDULE_WARMUP(struct rsqrt, 10000), TD_OPTION_END };
+                                     SCHEDULE_WARMUP(struct rsqrt, 0.025), TD_OPTION_END };
 
 /* peak sqrt(warmup / step), which meets the warm-up at its end; without one, at step 1 */
 static double rate(const void *config, int64_t step)

@@ -9,10 +9,10 @@ struct wsd {
 };
 
 static const td_option options[] = { SCHEDULE_PEAK(struct wsd, 0.01),
-                                     SCHEDULE_WARMUP(struct wsd, 2000),
+                                     SCHEDULE_WARMUP(struct wsd, 0.005),
                                      SCHEDULE_STEPS(struct wsd),
-                                     TD_OPTION_INT(struct wsd, decay_steps, 40000, 1, 1LL << 40,
-                                                   "steps of decay at the end, up to `steps`"),
+                                     TD_OPTION_STEPS(struct wsd, decay_steps, 0.1, 1, 1LL << 40,
+                                                     "steps of decay at the end, up to `steps`"),
                                      SCHEDULE_FLOOR(struct wsd, 0.1),
                                      TD_OPTION_END };
 

@@ -1,5 +1,5 @@
-/* bytes.c - tokenizer 'bytes': one id per byte, as in ByT5. It needs no model and is never wrong,
- * so it is the default.
+/* bytes.c - tokenizer 'bytes': one id per byte, as in ByT5. It needs no model and can represent any
+ * text, so it is the default.
  *
  *     0 pad and bos, 1 eos, 2 unk; byte b is b + 3; from 259 on the sentinels, then R, S and X */
 #include "tandem/kind/tokenizer.h"
@@ -30,7 +30,7 @@ static int open_bytes(const void *config, const td_services *services, void **st
 
 static void close_bytes(void *state) {}
 
-/* The size of the vocabulary. NULL, a tokenizer that was not opened: neither sentinels nor
+/* The size of the vocabulary. NULL (a tokenizer that was not opened) means neither sentinels nor
  * modes. */
 static int32_t ids_of(const struct bytes *c)
 {
@@ -51,7 +51,7 @@ static void special(void *state, td_special *out)
         out->mode[k] = VOCAB + (int32_t)c->sentinels + k;
 }
 
-/* Returns how many ids there are, also those that `room` has no place for. */
+/* Returns the full number of ids, even if it exceeds `room`. */
 static int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room,
                       td_error *error)
 {
@@ -60,14 +60,14 @@ static int64_t encode(void *state, const char *text, size_t size, int32_t *ids, 
     return (int64_t)size;
 }
 
-/* Special ids, sentinels and modes stand for no text. Returns the bytes of the text, like
+/* Special ids, sentinels and modes have no text. Returns the bytes of the text, like
  * encode. */
 static int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64_t room,
                       td_error *error)
 {
     int32_t vocab = ids_of(state);
     int64_t n = 0;
-    /* check every id, even past `room`: the caller may only be asking for the size */
+    /* check every id, even past `room`: the caller may only want the size */
     for (int64_t i = 0; i < count; i++) {
         if (ids[i] < 0 || ids[i] >= vocab)
             return td_fail(error, TD_EFORMAT, "cannot decode token %lld: id %d is not in 0 .. %d",

@@ -1,4 +1,4 @@
-/* file.c - whole reads, atomic writes that leave the old file where they fail, maps, directories,
+/* file.c - whole reads, atomic writes that keep the old file when they fail, maps, directories,
  * hashes. */
 #include <criterion/criterion.h>
 #include <signal.h>
@@ -71,7 +71,7 @@ Test(file, abandoned_writes_leave_the_old_file)
     expect_content("old", 3);
 }
 
-/* A write that the device refuses half way, as a full disk does. */
+/* A write that fails half-way, as on a full disk. */
 Test(file, failing_writes_leave_the_old_file)
 {
     static char         large[1 << 16];
@@ -103,9 +103,9 @@ Test(file, a_full_device_is_reported)
 
 Test(file, missing_files)
 {
-    td_error    e = { 0 };
+    td_error       e = { 0 };
     td_mapped_file m;
-    char        deep[160];
+    char           deep[160];
     cr_expect_null(td_file_read(path, NULL, &e));
     cr_expect(e.code == TD_EIO && strstr(e.text, path) && strstr(e.text, "No such file"), "%s",
               e.text);
@@ -122,14 +122,14 @@ Test(file, missing_files)
     cr_expect(!td_file_exists(path));
 }
 
-/* A pipe without a writer is not waited for; one that a shell made is read. */
+/* A pipe without a writer is not waited for; one made by a shell is read. */
 Test(file, pipes)
 {
-    td_error    e = { 0 };
+    td_error       e = { 0 };
     td_mapped_file m;
-    size_t      size;
-    char        hex[33], shell[32], *text;
-    FILE       *pipe = popen("echo piped", "r");
+    size_t         size;
+    char           hex[33], shell[32], *text;
+    FILE          *pipe = popen("echo piped", "r");
     cr_assert(pipe && !mkfifo(path, 0600));
     cr_expect_null(td_file_read(path, NULL, &e));
     cr_expect(strstr(e.text, path) && strstr(e.text, "not a regular file"), "%s", e.text);
@@ -140,6 +140,38 @@ Test(file, pipes)
     cr_expect(size == 6 && !strcmp(text, "piped\n"));
     free(text);
     pclose(pipe);
+}
+
+/* A device without an end is not read until memory is. */
+Test(file, endless_devices)
+{
+    td_error e = { 0 };
+    cr_expect_null(td_file_read("/dev/zero", NULL, &e));
+    cr_expect(e.code == TD_EIO && strstr(e.text, "'/dev/zero'") && strstr(e.text, "name a file"),
+              "%s", e.text);
+}
+
+Test(file, appending)
+{
+    char     other[160];
+    td_error e = { 0 };
+    FILE    *f;
+    for (int k = 0; k < 2; k++) {
+        f = td_file_append(path, &e);
+        cr_assert(f && fputs("ab", f) >= 0 && !fclose(f), "%s", e.text);
+    }
+    expect_content("abab", 4);
+    snprintf(other, sizeof other, "%s.link", path);
+    cr_assert(!symlink(path, other));
+    cr_expect_null(td_file_append(other, &e));
+    cr_expect(strstr(e.text, other) && strstr(e.text, "link"), "%s", e.text);
+    expect_content("abab", 4);
+    cr_assert(!unlink(other) && !mkfifo(other, 0600));
+    cr_expect_null(td_file_append(other, NULL));
+    cr_assert(!unlink(other));
+    e.code = 0;
+    cr_expect_null(td_file_append(directory, &e));
+    cr_expect(strstr(e.text, directory), "%s", e.text);
 }
 
 Test(file, maps)
@@ -193,7 +225,7 @@ Test(file, directories_are_replaced)
     snprintf(from, sizeof from, "%s/new", directory);
     snprintf(to, sizeof to, "%s/name", directory);
     snprintf(path, sizeof path, "%s/name/file", directory);
-    for (int k = 0; k < 2; k++) { /* without and with a directory of that name */
+    for (int k = 0; k < 2; k++) { /* first without a directory of that name, then with one */
         put_in("new", k ? "second" : "first");
         cr_assert(!td_replace_directory(from, to, &e), "%s", e.text);
         expect_content(k ? "second" : "first", k ? 6 : 5);
@@ -203,7 +235,7 @@ Test(file, directories_are_replaced)
     cr_expect(strstr(e.text, from), "%s", e.text);
 }
 
-/* A link in a removed tree goes; what it points to stays. */
+/* A link in a removed tree is removed, but not its target. */
 Test(file, removing_does_not_follow_links)
 {
     char inside[160], target[160];

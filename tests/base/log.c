@@ -8,8 +8,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-/* What a terminal of `width` columns (0: it does not report them) receives of one line, without the
- * codes around it. stderr becomes the terminal: each test is a separate process. */
+/* Returns the text that a terminal of `width` columns (0: it does not report its width) receives
+ * for one line, without the codes around it. stderr becomes the terminal: each test is a
+ * separate process. */
 static const char *shown(int width, const char *line)
 {
     static char    text[4096];
@@ -23,7 +24,7 @@ static const char *shown(int width, const char *line)
     slave = open(ptsname(master), O_RDWR | O_NOCTTY);
     cr_assert(slave >= 0 && !ioctl(slave, TIOCSWINSZ, &w));
     cr_assert_eq(dup2(slave, STDERR_FILENO), STDERR_FILENO);
-    setenv("TERM", "xterm", 1); /* tests may run in a dumb one */
+    setenv("TERM", "xterm", 1); /* tests may run in a dumb terminal */
     j = td_log_new(TD_LOG_INFO);
     td_log_progress(j, false, "%s", line);
     n = read(master, text, sizeof text - 1);
@@ -42,9 +43,9 @@ Test(log, a_progress_line_is_cut_to_the_terminal)
     char line[300];
     memset(line, 'x', sizeof line - 1);
     line[sizeof line - 1] = 0;
-    cr_expect_eq(strlen(shown(41, line)), 40, "one column is left, where the cursor stands");
+    cr_expect_eq(strlen(shown(41, line)), 40, "the cursor needs the last column");
     cr_expect_eq(strlen(shown(200, line)), 199);
-    cr_expect_eq(strlen(shown(0, line)), 79, "80 columns where the terminal does not report them");
+    cr_expect_eq(strlen(shown(0, line)), 79, "without a reported width, 80 columns");
 }
 
 Test(log, a_dumb_terminal_gets_no_codes)

@@ -13,7 +13,7 @@ static const char *key(char out[32], int i)
     return out;
 }
 
-Test(map, keeps_what_was_set_in_its_order)
+Test(map, keeps_values_in_their_order)
 {
     td_map *m = td_map_new();
     char    name[32];

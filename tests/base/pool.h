@@ -1,5 +1,5 @@
-/* pool.h - tests of the pool as plain functions: for Criterion, and for the thread sanitizer, which
- * needs a program without it. Each returns NULL, or what went wrong. */
+/* pool.h - tests of the pool as plain functions: for Criterion, and for the thread sanitizer,
+ * which needs a program without it. Each returns NULL, or a description of the failure. */
 #ifndef TEST_BASE_POOL_H
 #define TEST_BASE_POOL_H
 
@@ -12,7 +12,7 @@ enum { POOL_ITEMS = 1009, POOL_THREADS = 3 };
 
 typedef struct pool_job {
     const td_services *services;
-    /* not atomic: the pool promises that nobody else writes them */
+    /* not atomic: the pool promises that no other thread writes them */
     int                seen[POOL_ITEMS];
     long               sums[POOL_THREADS];
     atomic_int         wrong_thread;
@@ -28,7 +28,7 @@ static inline void pool_item(void *argument, int64_t i, int thread)
     job->seen[i]++;
 }
 
-/* Every item runs once, and what the workers wrote is visible when the call returns. */
+/* Every item runs once, and the workers' writes are visible when the call returns. */
 static inline const char *pool_runs_each_item_once(const td_services *s, int64_t n)
 {
     pool_job job = { .services = s };
@@ -49,7 +49,7 @@ static inline void pool_double(void *argument, int64_t i, int thread)
     ((long *)argument)[i] = 2 * ((long *)argument)[i] + 1;
 }
 
-/* Many tiny regions in a row, each reading what the one before it wrote. */
+/* Many tiny regions in a row, each reading the results of the one before it. */
 static inline const char *pool_orders_regions(const td_services *s, int rounds)
 {
     long values[7] = { 0 };

@@ -71,11 +71,20 @@ Test(text, numbers_for_people)
     expect_human(td_human_count, 7, "7");
     expect_human(td_human_count, 12345, "12.3k");
     expect_human(td_human_count, -3e6, "-3M");
-    expect_human(td_human_count, 4.1e16, "4.10e+04"); /* of T: beyond all units */
+    expect_human(td_human_count, 4.1e16, "4.10e+04"); /* beyond the largest unit, T */
     expect_human(td_human_time, 7.25, "7.2s");
     expect_human(td_human_time, 200, "3m 20s");
     expect_human(td_human_time, 7 * 3600 + 5 * 60, "7h 05m");
     expect_human(td_human_time, 31 * 86400 + 3600, "31d 01h");
     expect_human(td_human_time, INFINITY, "?");
     expect_human(td_human_time, NAN, "?");
+}
+
+/* Escape sequences from names must not reach terminals. */
+Test(text, printable)
+{
+    char text[] = "a\033[31m\n\tb\177\xc2\x9b"
+                  "c\xc3\xa4\x01";
+    td_text_printable(text);
+    cr_expect_str_eq(text, "a?[31m\n\tb???c\xc3\xa4?");
 }

@@ -5,7 +5,7 @@
 
 #include "base/pool.h"
 
-Test(threads, each_number_of_them)
+Test(threads, each_number_of_rows)
 {
     for (int threads = 1; threads <= POOL_THREADS; threads++) {
         const char *wrong = pool_works(threads, 3001);
@@ -13,7 +13,7 @@ Test(threads, each_number_of_them)
     }
 }
 
-Test(threads, pools_come_and_go)
+Test(threads, pools_open_and_close_repeatedly)
 {
     for (int k = 0; k < 101; k++) {
         td_pool *pool = td_pool_new(1 + k % POOL_THREADS, NULL, NULL);
@@ -44,7 +44,7 @@ Test(threads, none_named_means_all_processors)
     td_pool_free(pool);
 }
 
-/* A plugin may pass any level: one that does not exist is taken for the most serious. */
+/* A plugin may pass any level: an unknown one is treated as the most serious. */
 Test(threads, unknown_log_levels)
 {
     td_journal        *log = td_log_new(TD_LOG_WARN);

@@ -30,6 +30,80 @@ Test(bind, a_plugin_named_later_drops_options_of_the_default)
     config_says(0, "base = 50.0;", "show", "-c", "base.cfg", "model.position.plugin=rope");
 }
 
+/* One line changes the plugin, and nothing else that the new one knows in the same way. */
+Test(bind, another_plugin_keeps_what_both_declare_the_same)
+{
+    config_file("base.cfg",
+                "model = { plugin = \"decoder-only\"; vocab_size = 11; layers = 1; d_model = 8;"
+                " attention = { plugin = \"softmax\"; heads = 2; head_dim = 4; window = 3; };"
+                " ffn = { d_ff = 7; }; };\n"
+                "loss = { plugin = \"causal-lm\"; z_loss = 0.5; };\n"
+                "optimizer = { plugin = \"adafactor\"; clip_threshold = 2.0; groups = ( { match = "
+                "\"*\"; } ); };\n");
+    config_file("linear.cfg", "model = { attention = { plugin = \"linear\"; }; };\n");
+    config_file("window.cfg",
+                "model = { attention = { plugin = \"sliding-window\"; window = 2; }; };\n");
+    config_file("loss.cfg", "loss = { plugin = \"prefix-lm\"; };\n");
+    config_file("adamw.cfg", "optimizer = { plugin = \"adamw\"; };\n");
+
+    config_says(0, "head_dim = 4;", "show", "-c", "base.cfg", "-c", "linear.cfg");
+    config_says(0, "z_loss = 0.5;", "show", "-c", "base.cfg", "-c", "loss.cfg");
+    /* the host's keys mean the same for every plugin */
+    config_says(0, "match = \"*\";", "show", "-c", "base.cfg", "-c", "adamw.cfg");
+    config_says(0, "window = 2;", "show", "-c", "base.cfg", "-c", "window.cfg");
+    /* what another plugin was given between counts as the first's */
+    config_says(0, "head_dim = 4;", "show", "-c", "base.cfg", "-c", "linear.cfg", "-c",
+                "window.cfg");
+}
+
+static void expect_note(const char *overlay, const char *note)
+{
+    child c = config_run("show", (const char *[]){ "-c", "base.cfg", "-c", overlay, NULL });
+    cr_expect_eq(c.code, 0, "%s", c.err);
+    cr_expect(*note ? strstr(c.err, note) != NULL : !*c.err, "wanted '%s' in:\n%s", note, c.err);
+    child_free(&c);
+}
+
+Test(bind, a_change_of_plugin_is_reported)
+{
+    config_file("base.cfg", CONFIG_SMALL);
+    config_file("linear.cfg", "\nmodel = { attention = { plugin = \"linear\"; heads = 1; }; };\n");
+    config_file("encoder.cfg", "model = { plugin = \"encoder-decoder\"; encoder_layers = 1;"
+                               " decoder_layers = 1; };\nloss = { plugin = \"prefix-lm\"; };\n");
+    config_file("same.cfg", "model = { attention = { plugin = \"softmax\"; heads = 1; }; };\n");
+    expect_note("linear.cfg",
+                "linear.cfg:2: model.attention: 'linear' in place of 'softmax' keeps head_dim\n");
+    expect_note("encoder.cfg", "encoder.cfg:1: model: 'encoder-decoder' in place of 'decoder-only' "
+                               "keeps vocab_size, d_model, attention, ffn; drops layers\n");
+    expect_note("same.cfg", "");
+    /* a file that changes what it extends says so, one that puts others together does not */
+    config_file("small.cfg", CONFIG_SMALL);
+    config_file("empty.cfg", "");
+    config_file("base.cfg", "extends = [ \"small.cfg\", \"linear.cfg\" ];\n");
+    expect_note("empty.cfg", "");
+    config_file("base.cfg", "extends = \"small.cfg\";\nmodel = { attention = { plugin = "
+                            "\"linear\"; }; };\n");
+    expect_note("empty.cfg",
+                "base.cfg:2: model.attention: 'linear' in place of 'softmax' keeps heads, "
+                "head_dim\n");
+}
+
+/* Looking at a config loads nothing that only the config names. */
+Test(bind, a_plugin_path_is_followed_only_if_trusted)
+{
+    config_file("a.cfg", CONFIG_SMALL "plugin_path = \"" TANDEM_FIXTURES "/parts\";\n"
+                                      "run = { loggers = ( \"older\" ); };\n");
+    config_says(2, "there is no logger 'older'", "check", "-c", "a.cfg");
+    config_says(2, "plugin_path is followed only with --trust", "explain", "run", "-c", "a.cfg");
+    config_says(0, "plugin = \"older\";", "show", "--trust", "-c", "a.cfg");
+    config_says(0, "all is well", "check", "--plugin-path", TANDEM_FIXTURES "/parts", "-c",
+                "a.cfg");
+    child c = config_run("check", (const char *[]){ "--trust", "-c", "a.cfg", NULL });
+    cr_expect(strstr(c.err, "loading module '" TANDEM_FIXTURES "/parts/logger-older.so' ("), "%s",
+              c.err);
+    child_free(&c);
+}
+
 Test(bind, options_of_the_new_plugin_are_checked)
 {
     config_file("base.cfg", CONFIG_SMALL);
@@ -81,13 +155,13 @@ Test(bind, plugins_by_name_or_as_groups)
                 "run.loggers", "-c", "none.cfg");
 }
 
-/* Rows of a list's table have the size of those of the table that the list is in. */
+/* The rows of a list's table are as long as those of the table that contains the list. */
 Test(bind, lists_of_a_module_of_older_headers)
 {
     config_file("none.cfg", CONFIG_SMALL "plugin_path = [ \"" TANDEM_FIXTURES "/parts\" ];\n");
-    config_says(0, "b = 2.5;", "show", "-c", "none.cfg",
+    config_says(0, "b = 2.5;", "show", "--trust", "-c", "none.cfg",
                 "run.loggers=({plugin=\"older\";items=({a=3;},{a=4;b=2.5;});})");
-    config_says(2, "option 'c' is unknown", "show", "-c", "none.cfg",
+    config_says(2, "option 'c' is unknown", "show", "--trust", "-c", "none.cfg",
                 "run.loggers=({plugin=\"older\";items=({a=3;c=1;});})");
 }
 
@@ -130,7 +204,7 @@ Test(bind, errors_are_reported_together)
     child_free(&c);
 }
 
-Test(bind, integers_for_floats_but_not_the_other_way)
+Test(bind, integers_for_floats_but_not_the_reverse)
 {
     config_file("base.cfg", CONFIG_SMALL);
     config_says(0, "clip = 3.0;", "show", "-c", "base.cfg", "train.clip=3");
@@ -147,4 +221,62 @@ Test(bind, defaults_name_their_owner)
                 "base.cfg");
     config_says(0, "takes:   ", "explain", "model.position.base", "-c", "base.cfg");
     config_says(0, "set by:  default of train", "explain", "train.clip", "-c", "base.cfg");
+}
+
+/* ---- steps of the run ------------------------------------------------------------------------ */
+
+#define COSINE                                                                                  \
+    CONFIG_SMALL "schedule = { plugin = \"cosine\"; warmup = 0.29; };\ntrain = { steps = 100; " \
+                 "};\n"
+
+Test(bind, a_schedule_follows_the_steps_of_the_run)
+{
+    config_file("a.cfg", COSINE);
+    config_says(0, "steps = 100;  ", "show", "--origins", "-c", "a.cfg");
+    config_says(0, "set by:  train.steps", "explain", "schedule.steps", "-c", "a.cfg");
+    /* 0.29 times 100 is a little less than 29 in binary */
+    config_says(0, "warmup = 29;", "show", "-c", "a.cfg");
+    config_says(0, "set by:  a.cfg:", "explain", "schedule.warmup", "-c", "a.cfg");
+    config_says(0, "0.29 of train.steps", "explain", "schedule.warmup", "-c", "a.cfg");
+    config_says(0, "warmup = 58;", "show", "-c", "a.cfg", "train.steps=200");
+    config_says(0, "warmup = 7;", "show", "-c", "a.cfg", "schedule.warmup=7");
+    config_says(0, "steps = 70;", "show", "-c", "a.cfg", "schedule.steps=70");
+    config_says(0, "steps = 50;", "show", "-c", "a.cfg", "schedule.steps=0.5");
+    config_says(2, "warmup = 100 leaves no step before steps = 100", "check", "-c", "a.cfg",
+                "schedule.warmup=100");
+    config_says(2, "option 'warmup' is a float", "check", "-c", "a.cfg", "schedule.warmup=1.5");
+    config_says(0, "decay_steps = 10;", "show", "-c", "a.cfg", "schedule.plugin=wsd");
+}
+
+Test(bind, one_key_sets_the_length)
+{
+    config_file("a.cfg", COSINE);
+    config_file("b.cfg", "extends = \"a.cfg\";\ntrain = { target_tokens = 1e6; };\n");
+    config_file("c.cfg", "extends = \"b.cfg\";\ntrain = { steps = 40; };\n");
+    /* a later file replaces an earlier one's key, whichever it is */
+    config_says(0, "# steps = ?;", "show", "-c", "b.cfg");
+    config_says(0, "warmup = 0.29;", "show", "-c", "b.cfg");
+    config_says(0, "target_tokens = 0.0;", "show", "-c", "c.cfg");
+    config_says(0, "warmup = 11;", "show", "-c", "c.cfg");
+    config_says(0, "flops = 3.0;", "show", "-c", "b.cfg", "train.flops=3");
+    config_says(0, "steps = 5;", "show", "-c", "b.cfg", "train.steps=5");
+    config_says(0, "steps = 5;", "show", "-c", "a.cfg", "train.steps=5", "train.flops=0");
+    config_says(2, "train.steps and train.target_tokens both set the length of the run", "check",
+                "-c", "a.cfg", "train.steps=5", "train.target_tokens=5");
+    config_says(2, "train.target_tokens and train.flops both set the length of the run", "check",
+                "-c", "a.cfg", "train.flops=5", "train.target_tokens=5");
+}
+
+/* The printed config is equivalent to the original. */
+Test(bind, a_budget_resolves_to_itself)
+{
+    config_file("a.cfg", COSINE);
+    child c = config_run("show", (const char *[]){ "-c", "a.cfg", "train.target_tokens=9", NULL });
+    child again;
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    config_file("shown.cfg", c.out);
+    again = config_run("show", (const char *[]){ "-c", "shown.cfg", NULL });
+    cr_expect_str_eq(again.out, c.out);
+    child_free(&c);
+    child_free(&again);
 }

@@ -1,5 +1,5 @@
-/* check.c - `config check` of incomplete configs: what is present is checked, and what is missing
- * is reported only if something needs it. */
+/* check.c - `config check` of incomplete configs: the parts that are present are checked, and a
+ * missing one is reported only if something needs it. */
 #include "base/text.h"
 #include "config.h"
 
@@ -10,6 +10,9 @@ Test(check, a_part_alone_is_accepted)
                             "\"a.jsonl\" ); } ); };\n");
     config_file("train.cfg", "train = { steps = 7; };\n");
     config_file("empty.cfg", "# nothing\n");
+    config_says(0, "all is well", "check", "--quick", "-c", "data.cfg");
+    config_says(2, "data source 'a': no file matches 'a.jsonl'", "check", "-c", "data.cfg");
+    config_file("a.jsonl", "{\"text\": \"one\"}\n");
     config_says(0, "all is well", "check", "-c", "data.cfg");
     config_says(0, "all is well", "check", "-c", "train.cfg");
     config_says(0, "all is well", "check", "-c", "empty.cfg");
@@ -27,8 +30,8 @@ Test(check, a_part_alone_is_checked)
     config_says(2, "did you mean 'bytes'?", "check", "-c", "tokenizer.cfg");
 }
 
-/* To the line of the option that a rule names, not of its group; rules of a part are reported
- * beside rules across parts. */
+/* A broken rule points to the line of the option that it names, not to its group; the rules of a
+ * part are reported together with rules across parts. */
 Test(check, rules_point_at_an_option)
 {
     config_file("a.cfg", CONFIG_SMALL);
@@ -82,4 +85,48 @@ Test(check, a_model_needs_a_loss_and_its_data_a_tokenizer)
                 "loss.cfg", "-c", "data.cfg");
     config_says(0, "all is well", "check", "-c", "model.cfg", "-c", "loss.cfg");
     config_says(0, "all is well", "check", "-c", "model.cfg", "loss.plugin=causal-lm");
+}
+
+static void expect_all(const char *const *wanted, const char *const *arguments)
+{
+    child c = config_run("check", arguments);
+    cr_expect_eq(c.code, 2, "%s%s", c.out, c.err);
+    for (int k = 0; wanted[k]; k++)
+        cr_expect(strstr(c.err, wanted[k]), "no '%s' in:\n%s", wanted[k], c.err);
+    child_free(&c);
+}
+
+/* What only shows when files are opened and the model is built is reported together, too. */
+Test(check, finds_what_train_would_refuse)
+{
+    config_file("a.cfg", CONFIG_SMALL
+                "tokenizer = { plugin = \"bytes\"; };\n"
+                "data = { plugin = \"text\"; sources = ( { name = \"a\"; files = ( \"a.jsonl\" );"
+                " held_out = ( \"b.jsonl\" ); } ); };\n"
+                "train = { weights = \"gone\"; };\n");
+    config_file("a.jsonl", "{\"text\": \"one\"}\n");
+    expect_all((const char *[]){ "tokenizer 'bytes' has 259 ids, more than model.vocab_size = 11",
+                                 "data source 'a': no file matches 'b.jsonl'",
+                                 "train.weights: there is no file, checkpoint or run 'gone'",
+                                 NULL },
+               (const char *[]){ "-c", "a.cfg", NULL });
+    expect_all((const char *[]){ "'a.jsonl' is held out by held_out", NULL },
+               (const char *[]){
+                   "-c", "a.cfg",
+                   "data.sources=({name=\"a\";files=\"a.jsonl\";held_out=\"a.jsonl\";})", NULL });
+    /* every source, not only the first */
+    expect_all((const char *[]){ "data source 'a': no file matches 'no.jsonl' (searched from",
+                                 "\ndata source 'a': no file matches 'nor*'\n",
+                                 "data source 'c': no file matches 'never.txt'",
+                                 "'a.jsonl' is held out by held_out", NULL },
+               (const char *[]){
+                   "-c", "a.cfg",
+                   "data.sources=({name=\"a\";files=(\"no.jsonl\");held_out=\"nor*\";},"
+                   "{name=\"b\";files=\"a.jsonl\";held_out=\"a.jsonl\";},"
+                   "{name=\"c\";files=\"never.txt\";})",
+                   NULL });
+    /* not a model's: found by its names and shapes */
+    config_file("gone", "no tensors");
+    expect_all((const char *[]){ "gone", NULL }, (const char *[]){ "-c", "a.cfg", NULL });
+    cr_expect(access("runs", F_OK), "it has written something");
 }

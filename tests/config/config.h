@@ -49,7 +49,8 @@ static inline void config_expect(int code, const char *wanted, const char *what,
 {
     child c = config_run(what, arguments);
     cr_expect_eq(c.code, code, "exit code %d:\n%s%s", c.code, c.out, c.err);
-    cr_expect(strstr(code ? c.err : c.out, wanted), "wanted '%s' in:\n%s%s", wanted, c.out, c.err);
+    cr_expect(strstr(code ? c.err : c.out, wanted), "expected '%s' in:\n%s%s", wanted, c.out,
+              c.err);
     child_free(&c);
 }
 

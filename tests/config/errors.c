@@ -19,7 +19,10 @@ static void refused(const char *path)
     said[fread(said, 1, sizeof said - 1, f)] = 0;
     int status = pclose(f);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 2, "%s: exit status %d", path, status);
-    cr_expect(strstr(said, want + 2), "%s: wanted '%s', it said: %s", path, want + 2, said);
+    cr_expect(strstr(said, want + 2),
+              "%s: expected '%s', but it printed: "
+              "%s",
+              path, want + 2, said);
 }
 
 Test(errors, messages)

@@ -1,7 +1,9 @@
-/* load.c - composition: what extends what, in which order, and which file a value comes from. */
+/* load.c - composition: which files extend which, in what order, and where a value comes from. */
 #include <sys/stat.h>
 
 #include "config.h"
+#include <sys/stat.h>
+
 #include "config/config.h"
 
 static td_errors  errors;
@@ -76,7 +78,7 @@ Test(load, several_files_and_a_diamond)
     config_file("b.cfg", "extends = \"a.cfg\"; x = 2;");
     config_file("c.cfg", "extends = \"a.cfg\"; y = 3;");
     config = td_config_load(files, 2, NULL, 0, NULL, &errors);
-    holds("x", 1, "a.cfg:1"); /* c.cfg comes later, with all that it extends */
+    holds("x", 1, "a.cfg:1"); /* c.cfg comes later, with all files that it extends */
     holds("y", 3, "c.cfg:1");
 }
 
@@ -105,21 +107,37 @@ Test(load, a_group_and_a_scalar_replace_each_other)
     holds("z.y", 3, "b.cfg:1");
 }
 
-Test(load, another_plugin_starts_over_and_the_same_continues)
+/* Which options another plugin keeps is decided when it is known: see bind.c. */
+Test(load, a_group_continues)
 {
     config_file("a.cfg", "g = { plugin = \"p\"; x = 1; h = { plugin = \"r\"; y = 1; }; };");
     config_file("b.cfg", "extends = \"a.cfg\"; g = { plugin = \"p\"; h = { plugin = \"s\"; }; };");
-    config_file("c.cfg", "extends = \"a.cfg\"; g = { plugin = \"q\"; z = 5; };");
     cr_assert(load("b.cfg", NULL));
     holds("g.x", 1, "a.cfg:1");
-    cr_expect_null(td_config_get(config, "g.h.y"));
-    cr_assert(load("c.cfg", NULL));
-    holds("g.z", 5, "c.cfg:1");
-    cr_expect_null(td_config_get(config, "g.x"));
-    cr_expect_null(td_config_get(config, "g.h"));
+    holds("g.h.y", 1, "a.cfg:1");
 }
 
-/* No part of a file is left unread: neither what follows a zero byte nor UTF-16. */
+/* A config that lies in a run names no other file and no code. */
+Test(load, what_a_run_kept_is_not_followed)
+{
+    config_file("base.cfg", "x = 1;");
+    config_file("config.cfg", "extends = \"base.cfg\"; plugin_path = \"modules\"; y = 2;");
+    cr_assert(load("config.cfg", NULL));
+    holds("x", 1, "base.cfg:1");
+    cr_expect(td_config_get(config, "plugin_path"));
+    config_file("environment.txt", "");
+    cr_assert(load("config.cfg", NULL));
+    holds("y", 2, "config.cfg:1");
+    cr_expect_null(td_config_get(config, "x"));
+    cr_expect_null(td_config_get(config, "plugin_path"));
+    /* the directory stands for it, with or without the mark */
+    cr_assert(!mkdir("run", 0777) && !link("config.cfg", "run/config.cfg"));
+    cr_assert(load("run", NULL));
+    holds("y", 2, "run/config.cfg:1");
+    cr_expect_null(td_config_get(config, "plugin_path"));
+}
+
+/* No part of a file is silently skipped: neither the text behind a zero byte nor UTF-16. */
 Test(load, a_zero_byte_is_refused)
 {
     static const char texts[][40] = { "x = 1;\n\0stpes = 3;\n", "x\0 \0=\0", "\0" };
@@ -187,6 +205,11 @@ Test(load, refused)
     refuses("empty.cfg",
             "empty.cfg:2: extends takes a file name or a list of them, not an empty string");
     refuses("latin-\xe9.cfg", "is not valid UTF-8: rename it");
+    refuses("line\nbreak.cfg", "has control characters: rename it");
+    config_file("break.cfg", "\nextends = \"line\\nbreak.cfg\";");
+    refuses("break.cfg", "break.cfg:2: extends: the file name has control characters");
+    config_file("device.cfg", "\nextends = \"/dev/null\";");
+    refuses("device.cfg", "device.cfg:2: extends: '/dev/null' is not a regular file");
     refuses("self.cfg", "self.cfg: extends itself");
     refuses("one.cfg", "one.cfg: extends itself: one.cfg -> two.cfg -> one.cfg");
     refuses("none.cfg",

@@ -1,4 +1,4 @@
-/* parse.c - text to values: types, lines, widths, overrides, and what is refused. */
+/* parse.c - text to values: types, lines, widths, overrides, and refusals. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,7 +93,7 @@ Test(parse, refused)
     refuses("b = \"\xc0\x80\";", "f.cfg:1: the string is not valid UTF-8");
 }
 
-/* libconfig reports where it stumbles, which is not where the error is. */
+/* libconfig reports the line on which it gives up, which is not where the error is. */
 Test(parse, syntax_errors_say_where_to_look)
 {
     refuses("\na = \"no end", "; the string that begins on line 2 does not end on it");

@@ -1,4 +1,4 @@
-/* show.c - resolved configs for people: explain, diff and show, whose output is a config again. */
+/* show.c - resolved configs as text: explain, diff and show, whose output is a config again. */
 #include "config.h"
 
 Test(show, explain_names_the_file)
@@ -37,9 +37,9 @@ Test(show, explain_takes_groups)
                 "train: options of tandem itself, not of a plugin\n\n"
                 "  steps = 13                    updates of the parameters\n",
                 "explain", "train", "-c", "a.cfg");
-    config_says(0, "\n  sources = ( .. )              what to read\n", "explain", "data", "-c",
+    config_says(0, "\n  sources = ( .. )              sources to read\n", "explain", "data", "-c",
                 "a.cfg");
-    config_says(0, "data.sources: what to read\n\n  [0] = { .. }\n", "explain", "data.sources",
+    config_says(0, "data.sources: sources to read\n\n  [0] = { .. }\n", "explain", "data.sources",
                 "-c", "a.cfg");
     config_says(0, "data.sources[0]: an item of the list\n\n  name = \"a\"  ", "explain",
                 "data.sources[0]", "-c", "a.cfg");
@@ -82,10 +82,11 @@ Test(show, origins)
 }
 
 /* Strings with everything that must be escaped, wide integers, floats of 17 digits, empty lists. */
-Test(show, what_is_shown_can_be_read_again)
+Test(show, shown_configs_can_be_read_again)
 {
     config_file("a.cfg", CONFIG_SMALL
-                "run = { name = \"tab\\t quote\\\" back\\\\slash\\n bell\\x07 \xc3\xa9\"; loggers "
+                "run = { name = \"a\"; dir = \"tab\\t quote\\\" back\\\\slash\\n bell\\x07 "
+                "\xc3\xa9\"; loggers "
                 "= ( \"tensorboard\", { plugin = \"jsonl\"; file = \"m\"; } ); };\n"
                 "optimizer = { plugin = \"sgd\"; groups = (); };\n"
                 "tokenizer = { plugin = \"bytes\"; }; data = { plugin = \"text\"; "

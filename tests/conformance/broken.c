@@ -1,13 +1,19 @@
-/* broken.c - modules with one defect each: the suite must report every one, in the test and with
- * the words below, and report nothing where there is none. */
+/* broken.c - modules with one defect each: the suite must report each of them, in the test and with
+ * the words below, and report nothing else. */
 #include "conformance/check.h"
+
+#ifdef __SANITIZE_ADDRESS__ /* the sanitizer ends the process before the read */
+#define NULL_READ "member access within null pointer"
+#else
+#define NULL_READ "Segmentation"
+#endif
 
 typedef struct defect {
     const char *file, *plugin, *test, *outcome, *says;
 } defect;
 
 static const defect defects[] = {
-    /* what the file is */
+    /* mistakes in the file itself */
     { "modules/other-major", NULL, "load", "failed", "built for plugin ABI" },
     { "modules/newer-minor", NULL, "load", "failed", "newer plugin ABI" },
     { "modules/option-twice", NULL, "load", "failed", "twice" },
@@ -16,12 +22,12 @@ static const defect defects[] = {
     { "modules/no-symbol", NULL, "load", "failed", "exports no symbol" },
     { "broken/attention-exports", NULL, "load", "failed", "'helper'" },
     { "broken/position-bad-name", NULL, "load", "failed", "not valid UTF-8" },
-    /* its option table */
+    /* in its option table */
     { "broken/attention-config-size", NULL, "offsets", "crashed", "Segmentation" },
     { "broken/attention-wrong-offset", NULL, "offsets", "failed", "no option sets" },
     { "broken/attention-overlap", NULL, "table", "failed", "overlap" },
     { "broken/attention-no-doc", NULL, "table", "failed", "has no doc" },
-    /* what it computes */
+    /* in its computation */
     { "broken/attention-sees-future", NULL, "causality", "failed", "predicted after it" },
     { "broken/attention-peeks-if", NULL, "causality", "failed", "peeks = true" },
     { "broken/attention-no-bias", NULL, "positions", "failed", "biases the scores" },
@@ -42,21 +48,22 @@ static const defect defects[] = {
     { "broken/op-unused", "kernels/op-unused", "values", "failed", "none of its kernels was used" },
     { "broken/op-threads", NULL, "determinism", "failed", "3 threads" },
     { "broken/op-fast-math", NULL, "nan", "failed", "-ffast-math" },
-    /* what it does to the process */
+    /* in its effects on the process */
     { "broken/attention-crashes", NULL, "shapes", "crashed", "Segmentation" },
     { "broken/attention-exits", NULL, "shapes", "crashed", "ended the process" },
     { "broken/attention-hangs", NULL, "shapes", "timed out", "--time-limit" },
     { "broken/attention-allocates", NULL, "shapes", "memory", "--memory-limit" },
     { "broken/attention-leaks", NULL, "leaks", "failed", "leaks" },
     /* optimizers */
-    { "broken/optimizer-no-rate", NULL, "rest", "failed", "in->rate" },
+    { "broken/optimizer-no-rate", NULL, "still", "failed", "in->rate" },
     { "broken/optimizer-climbs", NULL, "converges", "failed", "convex" },
     { "broken/optimizer-no-gate", NULL, "gate", "failed", "td_assign" },
     { "broken/optimizer-no-clip", NULL, "clip", "failed", "in->clip" },
-    { "broken/optimizer-always-moves", NULL, "rest", "failed", "move" },
-    /* what is opened, and what is a function of its arguments */
+    { "broken/optimizer-always-moves", NULL, "still", "failed", "move" },
+    /* in plugins with state, and in pure functions */
     { "broken/stateful", "tokenizer/broken", "round-trip", "failed", "come back" },
     { "broken/stateful", "loss/broken", "sums", "failed", "in->divisor" },
+    { "broken/stateful", "data/pairs", "records", "failed", "larger than the pair" },
     { "broken/stateful", "data/broken", "leaks", "failed", "fetching records leaks" },
     { "broken/stateful", "data/broken", "resumed", "failed", "cursor" },
     { "broken/stateful", "logger/broken", "resumed", "failed", "remove repeated lines" },
@@ -65,11 +72,118 @@ static const defect defects[] = {
     { "broken/stateful", "loss/shared", "split", "failed", "overwritten" },
     { "broken/stateful", "loss/marked", "sums", "failed", "its sum is" },
     { "broken/stateful", "loss/marked", "bad-records", "failed", "is -1" },
-    { "broken/stateful", "schedule/broken", "order", "failed", "another order" },
+    { "broken/stateful", "metric/broken", "order", "failed", "keep nothing between calls" },
+    { "broken/stateful", "metric/silence", "right", "failed", "no answer (text = NULL)" },
+    { "broken/stateful", "schedule/broken", "order", "failed", "a different order" },
     { "broken/stateful", "loss/broken", "split", "failed", "td_random_uniform" },
+    { "broken/attention-detaches-bias", NULL, "gradients", "failed", "position 't5-relative'" },
+    { "broken/attention-unread", NULL, "unread", "failed", "option 'unread' changes nothing" },
+    { "broken/attention-first-row", NULL, "permutation", "failed", "rows of the batch swapped" },
+    { "broken/attention-returns-null", NULL, "shapes", "failed", "returned NULL" },
+    { "broken/attention-nan-scale", NULL, "shapes", "failed", "is nan" },
+    { "broken/optimizer-two-moments", NULL, "moments", "failed", "two moments 'm'" },
+    { "broken/optimizer-counts", NULL, "restored", "failed", "is all state a td_moment?" },
+    { "broken/optimizer-counts", NULL, "determinism", "failed", "two identical runs" },
+    { "broken/optimizer-rank-two", NULL, "shapes", "crashed", NULL_READ },
+    /* norms and feed-forward layers */
+    { "broken/parts", "norm/peeks", "causality", "failed", "predicted after it" },
+    { "broken/parts", "norm/mixes_tokens", "masked", "failed", "in " },
+    { "broken/parts", "norm/mixes_rows", "permutation", "failed", "rows must not mix" },
+    { "broken/parts", "norm/blocks", "gradients", "failed", "central differences" },
+    { "broken/parts", "norm/counts", "determinism", "failed", "differ between two" },
+    { "broken/parts", "norm/leaks", "leaks", "failed", "leaks" },
+    { "broken/parts", "norm/narrows", "shapes", "failed", "in " },
+    { "broken/parts", "norm/returns_null", "shapes", "failed", "returned NULL" },
+    { "broken/parts", "norm/only_unread", "unread", "failed", "is it read?" },
+    { "broken/parts", "ffn/peeks", "causality", "failed", "predicted after it" },
+    { "broken/parts", "ffn/mixes_tokens", "packing", "failed", "without the other example" },
+    { "broken/parts", "ffn/mixes_rows", "permutation", "failed", "rows must not mix" },
+    { "broken/parts", "ffn/blocks", "gradients", "failed", "central differences" },
+    { "broken/parts", "ffn/counts", "determinism", "failed", "differ between two" },
+    { "broken/parts", "ffn/leaks", "leaks", "failed", "leaks" },
+    { "broken/parts", "ffn/narrows", "shapes", "failed", "in " },
+    { "broken/parts", "ffn/returns_null", "shapes", "failed", "returned NULL" },
+    { "broken/parts", "ffn/cubes", "shapes", "failed", "in " },
+    { "broken/parts", "ffn/only_unread", "unread", "failed", "is it read?" },
+    /* positional schemes */
+    { "broken/parts", "position/places", "packing", "failed", "without the other example" },
+    { "broken/parts", "position/places", "steps", "failed", "row 0 of 1" },
+    { "broken/parts", "position/future", "causality", "failed", "predicted after it" },
+    { "broken/parts", "position/future", "padding", "failed", "sees padding" },
+    { "broken/parts", "position/rotates_places", "packing", "failed", "without the other" },
+    { "broken/parts", "position/silent", "shapes", "failed", "check fails without a message" },
+    /* what is opened, once more */
+    { "broken/opened", "schedule/negative", "rates", "failed", "finite and not negative" },
+    { "broken/opened", "schedule/divides", "rates", "failed", "the rate of step 0 is inf" },
+    { "broken/opened", "schedule/ends", "rates", "failed", "is nan" },
+    { "broken/opened", "tokenizer/beyond", "ids", "failed", "outside the vocabulary" },
+    { "broken/opened", "tokenizer/leaking", "leaks", "failed", "leaks" },
+    { "broken/opened", "tokenizer/anything", "ids", "failed", "decode accepts id" },
+    { "broken/opened", "tokenizer/shorter", "round-trip", "failed", "come back" },
+    { "broken/opened", "data/beyond", "records", "failed", "outside the vocabulary" },
+    { "broken/opened", "data/few", "records", "failed", "cannot be fetched" },
+    { "broken/opened", "data/unseeded", "seed", "failed", "shuffle by in->seed" },
+    { "broken/opened", "data/silent", "records", "failed", "no message" },
+    { "broken/opened", "logger/unflushed", "flushed", "failed", "bytes after flush" },
+    { "broken/opened", "logger/flushless", "flushed", "failed", "it has no flush" },
+    { "broken/opened", "logger/finite", "write", "failed", "write fails" },
+    { "broken/opened", "logger/leaking", "leaks", "failed", "leaks" },
+    /* architectures */
+    { "broken/architecture", "architecture/one_segment", "masked", "failed", "previous example" },
+    { "broken/architecture", "architecture/one_segment", "packing", "failed", "without the other" },
+    { "broken/architecture", "architecture/runs_on", "packing", "failed", "position 'learned'" },
+    { "broken/architecture", "architecture/own_label", "causality", "failed", "changing a label" },
+    { "broken/architecture", "architecture/weighs_all", "shapes", "failed", "but 2 losses" },
+    { "broken/architecture", "architecture/too_short", "shapes", "failed", "do not fit" },
+    { "broken/architecture", "architecture/no_vocabulary", "shapes", "failed", "vocab_size is 3" },
+    { "broken/architecture", "architecture/mixes", "permutation", "failed", "rows must not mix" },
+    { "broken/architecture", "architecture/detaches", "gradients", "failed",
+      "central differences" },
+    { "broken/architecture", "architecture/only_unread", "unread", "failed", "is it read?" },
+    /* losses, schedules, optimizers */
+    { "broken/training", "loss/only_unread", "unread", "failed", "is it read?" },
+    { "broken/training", "loss/detaches", "gradients", "failed", "central differences" },
+    { "broken/training", "loss/mixes", "permutation", "failed", "rows must not mix" },
+    { "broken/training", "loss/longer", "split", "failed", "but bounds promises" },
+    { "broken/training", "schedule/only_unread", "unread", "failed", "is it read?" },
+    { "broken/training", "optimizer/only_unread", "unread", "failed", "is it read?" },
+    /* dropout */
+    { "broken/dropout", "ffn/own_rate", "dropout", "failed", "a share of 0.225" },
+    { "broken/dropout", "ffn/one_place", "dropout", "failed", "have one place" },
+    { "broken/dropout", "ffn/same_masks", "dropout", "failed", "in every step" },
+    { "broken/dropout", "ffn/always", "dropout", "failed", "in evaluation, too" },
+    { "broken/dropout", "ffn/unscaled", "dropout", "failed", "central differences" },
+    /* communicators and backends */
+    { "broken/machine", "comm/twice", "contract", "failed", "yields 2 in float" },
+    { "broken/machine", "comm/narrow", "contract", "failed", "all_reduce fails" },
+    { "broken/machine", "comm/spoils", "contract", "failed", "broadcast fails" },
+    { "broken/machine", "comm/absent", "contract", "failed", "rank 1 of 1" },
+    { "broken/machine", "comm/nobody", "contract", "failed", "rank 0 of 0" },
+    { "broken/machine", "comm/misroutes", "contract", "failed", "all_to_all: part 0" },
+    { "broken/machine", "comm/gathers_nothing", "contract", "failed", "all_gather: part 0" },
+    { "broken/machine", "comm/silent", "contract", "failed", "no message" },
+    { "broken/machine", "comm/leaks", "leaks", "failed", "leaks" },
+    { "broken/machine", "backend/dirty", "memory", "failed", "is not zeroed" },
+    { "broken/machine", "backend/crooked", "memory", "failed", "not aligned" },
+    { "broken/machine", "backend/hoards", "leaks", "failed", "leaks" },
+    { "broken/machine", "backend/poor", "memory", "failed", "returns NULL" },
+    { "broken/machine", "backend/one_way", "memory", "failed", "both or none" },
+    { "broken/machine", "backend/forgets", "memory", "failed", "differ from those stored" },
+    { "broken/machine", "backend/fails", "memory", "failed", "sync fails" },
+    { "broken/machine", "backend/stands", "memory", "failed", "0 FLOP/s" },
+    /* ops and kernels */
+    { "broken/op-no-gradient", NULL, "gradients", "failed", "no gradient flows" },
+    { "broken/op-tail", "kernels/op-tail", "values", "failed", "against double" },
+    { "broken/op-stale", "kernels/op-stale", "values", "failed", "against double" },
+    { "broken/op-fails", "kernels/op-fails", "values", "failed", "failed with code" },
+    /* metrics */
+    { "broken/opened", "metric/nan", "statistics", "failed", "it must be finite" },
+    { "broken/opened", "metric/much", "statistics", "failed", "it must be in [0, 1]" },
+    { "broken/opened", "metric/leaking", "leaks", "failed", "measuring leaks" },
+    { "broken/opened", "metric/wrong", "right", "failed", "correct answers have a score of 0" },
 };
 
-/* With sanitizers leaks are the sanitizer's business, and its shadow memory hides how much is
+/* With sanitizers the sanitizer reports leaks, and its shadow memory hides how much is
  * allocated. */
 static bool is_measured(const defect *m)
 {
@@ -100,7 +214,8 @@ static void expect_named(const defect *m)
     child             run;
     json_t           *all, *tests;
     bool              found = false;
-    const char       *arguments[12] = { "--time-limit", "20", "--memory-limit", "700" };
+    /* the cpu backend reserves 128 MiB of addresses for each of up to three threads */
+    const char       *arguments[12] = { "--time-limit", "20", "--memory-limit", "1200" };
     const char *const only[] = { "--only", m->test };
 
     snprintf(path, sizeof path, "%s/%s.so", TANDEM_FIXTURES, m->file);
@@ -109,6 +224,10 @@ static void expect_named(const defect *m)
     if (strcmp(m->test, "load")) {
         arguments[4] = only[0];
         arguments[5] = only[1];
+    }
+    if (m->plugin) {
+        arguments[6] = "--plugin";
+        arguments[7] = m->plugin;
     }
     all = check_module(path, arguments, &run);
     tests = json_object_get(all, "tests");
@@ -135,8 +254,9 @@ TestSuite(broken, .init = no_reports);
             if (is_measured(&defects[k]))                                        \
                 expect_named(&defects[k]);                                       \
     }
-EVERY(1, 2)
-EVERY(2, 2)
+EVERY(1, 3)
+EVERY(2, 3)
+EVERY(3, 3)
 
 Test(broken, nothing_is_reported_where_nothing_is_wrong)
 {
@@ -163,7 +283,7 @@ Test(broken, several_modules_are_reported_briefly)
     cr_expect_eq(run.code, 1);
     cr_expect(strstr(run.out, "broken/op-none.so\n"), "%s", run.out);
     cr_expect(strstr(run.out, "  optimizer/optimizer-climbs"), "%s", run.out);
-    cr_expect(strstr(run.out, " 0 ok, but:\n  converges      failed     400 updates"), "%s",
+    cr_expect(strstr(run.out, " 0 ok, but:\n  converges      failed     after 400 updates"), "%s",
               run.out);
     cr_expect(strstr(run.out, "3 tests: 2 ok, 1 with findings"), "%s", run.out);
     child_free(&run);

@@ -1,11 +1,14 @@
-/* plugins.c - all of our own modules pass the suite that strangers' modules are held to. */
+/* plugins.c - all of our own modules pass the suite that third-party modules must pass. */
 #include "conformance/check.h"
 #include "plugin/registry.h"
 
 /* Arguments for plugins that cannot be tested with their defaults. */
 static const struct {
     const char *file, *arguments[3];
-} needs[] = { { "data-text.so", { "-c", "quickstart/decllm.cfg", NULL } } };
+} needs[] = {
+    { "data-text.so", { "-c", "quickstart/decllm.cfg", NULL } },
+    { "data-instructions.so", { "-c", "data/instructions.cfg", NULL } },
+};
 
 static const char *const *arguments_for(const char *file)
 {
@@ -61,20 +64,21 @@ KIND(data)
 KIND(ffn)
 KIND(logger)
 KIND(loss)
+KIND(metric)
 KIND(norm)
 KIND(optimizer)
 KIND(position)
 KIND(schedule)
 KIND(tokenizer)
 
-/* A new kind must be added above. Ops and kernels have no modules of their own: ours come with
- * others. */
+/* A new kind must be added above. There are no modules for ops or kernels alone: ours are parts
+ * of other modules. */
 Test(plugins, every_kind_is_here)
 {
     static const char *const here[] = { "architecture", "attention", "backend",  "comm",
                                         "data",         "ffn",       "logger",   "loss",
                                         "norm",         "optimizer", "position", "schedule",
-                                        "tokenizer",    "kernels",   "op" };
+                                        "tokenizer",    "kernels",   "op",       "metric" };
     size_t                   n = 0;
     for (const td_kind *k = td_kinds(); k->id; k++, n++) {
         bool found = false;

@@ -1,10 +1,10 @@
-/* commands.c - the documentation shows what the commands really print: each `$ tandem ..` under a
+/* commands.c - the documentation shows the real output of the commands: each `$ tandem ..` under a
  * marker in docs/commands.md is run, and its output compared with the lines that follow it.
  *
- * `<!-- exact -->`: line by line. `..` on a line of its own stands for any number of lines, at the
- * end of a line, after a blank, for the rest of it.
- * `<!-- shape -->`: every line shown occurs somewhere, with any numbers in place of its numbers,
- * because times, rates and losses differ between machines.
+ * `<!-- exact -->`: line by line. `..` alone on a line stands for any number of lines; at the end
+ * of a line, after a blank, for the rest of it. `<!-- shape -->`: every line shown occurs
+ * somewhere, with any numbers in place of its numbers, because times, rates and losses differ
+ * between machines.
  */
 #include <ctype.h>
 
@@ -31,7 +31,8 @@ static void setup(void)
     cr_assert(mkdtemp(directory));
     snprintf(command, sizeof command,
              "cd %s && mkdir build && ln -s '" TANDEM_SOURCE "/configs' '" TANDEM_SOURCE
-             "/README.md' . && ln -s \"$(dirname '" TANDEM_BINARY "')/..\" build/release",
+             "/README.md' '" TANDEM_SOURCE "/data' . && ln -s \"$(dirname '" TANDEM_BINARY
+             "')/..\" build/release",
              directory);
     cr_assert_eq(system(command), 0);
 }
@@ -93,7 +94,7 @@ typedef struct output {
     size_t count;
 } output;
 
-/* `text` with one name in place of another; frees `text`. */
+/* Returns `text` with one name replaced by another; frees `text`. */
 static char *replace(char *text, const char *name, const char *instead)
 {
     td_text     out = { 0 };
@@ -130,7 +131,7 @@ static output run(const char *command)
              "'):$PATH\" && { %s; } 2>&1 | tr '\\r' '\\n'",
              directory, command);
     c = child_run((const char *[]){ "sh", "-c", shell, NULL });
-    /* the page does not know where this build and its sources lie */
+    /* the page does not contain the paths of this build and its sources */
     o.text = replace(strdup(c.out), TANDEM_PLUGINS, "build/release/lib/tandem/plugins");
     o.text = replace(o.text, TANDEM_SOURCE "/", "");
     child_free(&c);
@@ -146,7 +147,7 @@ static void output_free(output *o)
 
 /* ---- comparing ------------------------------------------------------------------------------- */
 
-/* From `at`: the first printed line that matches, or `count`. */
+/* The first printed line from `at` on that matches, or `count`. */
 static size_t find(const output *o, size_t at, const char *shown)
 {
     while (at < o->count && !matches(shown, o->line[at]))
@@ -167,7 +168,7 @@ static void expect_exact(const char *command, const output *o, char **shown, siz
         if (found >= o->count || !matches(shown[k], o->line[found])) {
             cr_expect(false, "%s: the page shows\n%s\nbut it prints\n%s", command, shown[k],
                       at < o->count ? o->line[at] : "(nothing more)");
-            return; /* what follows is out of step, and would all be reported */
+            return; /* all later lines are out of step and would be reported as well */
         }
         at = found + 1;
         gap = false;

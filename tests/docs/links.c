@@ -65,7 +65,7 @@ static char *read_file(const char *path)
 
 /* ---- anchors --------------------------------------------------------------------------------- */
 
-/* As GitHub makes them: lower case, blanks to dashes, letters, digits, '-' and '_' kept. */
+/* As on GitHub: lower case, blanks become dashes; letters, digits, '-' and '_' are kept. */
 static bool is_anchor_of(const char *heading, const char *anchor)
 {
     for (; *heading && *heading != '\n'; heading++) {
@@ -99,7 +99,7 @@ static bool has_anchor(const char *path, const char *anchor)
 
 static int links;
 
-/* `target` is what stands between the brackets of a link. */
+/* `target` is the text between a link's brackets. */
 static void follow(const char *page, const char *target)
 {
     char *file = strndup(target, strcspn(target, "#")), *directory_of = td_path_directory(page);
@@ -115,7 +115,7 @@ static void follow(const char *page, const char *target)
     free(file);
 }
 
-/* Blocks of code are no text: four blanks at the start of a line. */
+/* Indented by four blanks: a block of code, not text. */
 static bool in_code(const char *text, const char *at)
 {
     while (at > text && at[-1] != '\n')
@@ -228,7 +228,7 @@ Test(docs_links, pages_name_files_that_exist)
     forget_found();
 }
 
-/* Comments and messages of the sources send readers to pages. */
+/* Comments and messages in the sources refer readers to pages. */
 Test(docs_links, sources_name_pages_that_exist)
 {
     static const char *const folders[] = { "docs/", NULL };

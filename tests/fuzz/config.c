@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "put.h"
+
 #include "config/config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -13,9 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *files[] = { path };
     td_errors   errors = { 0 };
     snprintf(path, sizeof path, "/tmp/fuzz-config-%d", (int)getpid());
-    FILE *f = fopen(path, "wb");
-    fwrite(data, 1, size, f);
-    fclose(f);
+    put(path, data, size);
     td_config *c = td_config_load(files, 1, NULL, 0, "/tmp", &errors);
     if (c)
         td_config_free(c);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "put.h"
+
 #include "../plugins/data/common/reader.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -22,18 +24,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int64_t           bad = 3;
     td_error          error = { 0 };
     reader           *r;
-    FILE             *f;
 
     snprintf(path, sizeof path, "/tmp/fuzz-jsonl-%d.jsonl%s", (int)getpid(), suffix(data, size));
-    f = fopen(path, "wb");
-    if (!f || fwrite(data, 1, size, f) != size || fclose(f))
-        abort();
+    put(path, data, size);
     r = reader_open(path, "text", &bad, &services, &error);
     for (const char *text; r;) {
         size_t   n;
         unsigned sum = 0;
         int      code = reader_next(r, &text, &n, &error);
-        for (size_t i = 0; !code && i < n; i++) /* all of it may be read */
+        for (size_t i = 0; !code && i < n; i++) /* all of it must be readable */
             sum += (unsigned char)text[i];
         if (!code && sum == 0xFFFFFFFFu)
             abort();

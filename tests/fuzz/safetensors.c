@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "put.h"
+
 #include "io/safetensors.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -13,9 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char     path[64];
     td_error error = { 0 };
     snprintf(path, sizeof path, "/tmp/fuzz-safetensors-%d", (int)getpid());
-    FILE *f = fopen(path, "wb");
-    fwrite(data, 1, size, f);
-    fclose(f);
+    put(path, data, size);
     td_safetensors *s = td_safetensors_open(path, &error);
     for (size_t i = 0; s && i < td_safetensors_count(s); i++) {
         const td_stored *t = td_safetensors_at(s, i);

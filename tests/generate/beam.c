@@ -1,4 +1,4 @@
-/* beam.c - a wide enough beam search finds what trying every answer finds. */
+/* beam.c - a wide enough beam search finds the same answers as exhaustive search. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ typedef struct answer {
     double  logprob, score;
 } answer;
 
-/* Every answer that ends with token 0 or at the limit. */
+/* Tries every answer that ends with token 0 or at the limit. */
 static void try_all(answer *so_far, const td_beam_options *o, uint64_t seed, answer *best)
 {
     double p[VOCAB], before = so_far->logprob;
@@ -84,13 +84,13 @@ Test(beam, wide_search_is_exhaustive)
 {
     static const double penalties[] = { 0, 1, 2, -1 };
     for (uint64_t seed = 0; seed < 40; seed++) {
-        td_beam_options o = { .beams = WIDE,
-                              .vocab_size = VOCAB,
-                              .max_tokens = LENGTH,
-                              .min_tokens = (int64_t)(seed % 3),
-                              .length_penalty = penalties[seed % 4],
-                              .stops = stops,
-                              .n_stops = 1 };
+        td_beam_options      o = { .beams = WIDE,
+                                   .vocab_size = VOCAB,
+                                   .max_tokens = LENGTH,
+                                   .min_tokens = (int64_t)(seed % 3),
+                                   .length_penalty = penalties[seed % 4],
+                                   .stops = stops,
+                                   .n_stops = 1 };
         answer               none = { .n = 0 }, best = { .score = -INFINITY };
         int64_t              count;
         td_beam             *b = search(&o, seed);
@@ -98,8 +98,7 @@ Test(beam, wide_search_is_exhaustive)
         try_all(&none, &o, seed, &best);
         cr_assert(count > 0);
         cr_expect_float_eq(h->score, best.score, 1e-12, "seed %d", (int)seed);
-        cr_expect_eq(h->n, best.n, "seed %d: %d tokens, not %d", (int)seed, (int)h->n,
-                     (int)best.n);
+        cr_expect_eq(h->n, best.n, "seed %d: %d tokens, not %d", (int)seed, (int)h->n, (int)best.n);
         cr_expect(!memcmp(h->tokens, best.tokens, (size_t)best.n * sizeof *h->tokens));
         td_beam_free(b);
     }
@@ -109,8 +108,9 @@ Test(beam, wide_search_is_exhaustive)
 Test(beam, one_beam_is_greedy)
 {
     for (uint64_t seed = 0; seed < 40; seed++) {
-        td_beam_options o = { .beams = 1, .vocab_size = VOCAB, .max_tokens = LENGTH,
-                              .stops = stops, .n_stops = 1 };
+        td_beam_options o = {
+            .beams = 1, .vocab_size = VOCAB, .max_tokens = LENGTH, .stops = stops, .n_stops = 1
+        };
         int32_t              greedy[LENGTH];
         int64_t              n = 0, count;
         td_beam             *b = search(&o, seed);
@@ -135,8 +135,12 @@ Test(beam, one_beam_is_greedy)
 
 Test(beam, answers_are_sorted_and_differ)
 {
-    td_beam_options o = { .beams = 5, .vocab_size = VOCAB, .max_tokens = LENGTH,
-                          .length_penalty = 1, .stops = stops, .n_stops = 1 };
+    td_beam_options o = { .beams = 5,
+                          .vocab_size = VOCAB,
+                          .max_tokens = LENGTH,
+                          .length_penalty = 1,
+                          .stops = stops,
+                          .n_stops = 1 };
     for (uint64_t seed = 0; seed < 20; seed++) {
         int64_t              count;
         td_beam             *b = search(&o, seed);
@@ -151,14 +155,19 @@ Test(beam, answers_are_sorted_and_differ)
     }
 }
 
-/* Two stops may fill twice as many candidates as there are beams: the search goes on all the same. */
+/* Two stops may fill twice as many candidates as there are beams: the search must still go on. */
 Test(beam, several_stops)
 {
     static const int32_t three[] = { 0, 1, 2 };
-    td_beam_options o = { .beams = 1, .vocab_size = VOCAB, .max_tokens = LENGTH, .min_tokens = 1,
-                          .length_penalty = 1, .stops = three, .n_stops = 3 };
-    const double    p[VOCAB] = { -1, -1.1, -1.2, -9 };
-    td_beam        *b = td_beam_new(&o);
+    td_beam_options      o = { .beams = 1,
+                               .vocab_size = VOCAB,
+                               .max_tokens = LENGTH,
+                               .min_tokens = 1,
+                               .length_penalty = 1,
+                               .stops = three,
+                               .n_stops = 3 };
+    const double         p[VOCAB] = { -1, -1.1, -1.2, -9 };
+    td_beam             *b = td_beam_new(&o);
     cr_assert(td_beam_advance(b, p));
     cr_expect(td_beam_done(b) || td_beam_tokens(b)[0] == 3);
     td_beam_free(b);

@@ -1,4 +1,5 @@
-/* sample.c - drawn tokens have the distribution that the filters leave, whatever else is drawn. */
+/* sample.c - drawn tokens have the distribution that the filters leave, independently of other
+ * draws. */
 #include <criterion/criterion.h>
 #include <math.h>
 
@@ -100,13 +101,14 @@ Test(sample, top_p_keeps_the_token_that_crosses_the_border)
     expect_distribution(&o, weight);
 }
 
-Test(sample, top_p_is_a_share_of_what_top_k_leaves)
+Test(sample, top_p_is_a_share_of_the_top_k_tokens)
 {
     double      weight[VOCAB];
     td_sampling o = sampling(1);
     weigh(weight, 1);
     o.top_k = 3;
-    o.top_p = 2 * exp(2) / (2 * exp(2) + exp(1.5)) - 1e-9; /* of all tokens it would keep more */
+    o.top_p = 2 * exp(2) / (2 * exp(2) + exp(1.5)) - 1e-9; /* applied to all tokens it would keep
+                                                            * more */
     weight[0] = weight[2] = weight[3] = weight[6] = 0;
     expect_distribution(&o, weight);
 }
@@ -128,7 +130,8 @@ Test(sample, repetition_penalty_moves_seen_tokens_down_once)
     td_sampler          *s = td_sampler_new(VOCAB);
     td_draw              d = { logits, seen, 5, 0, 0 };
     const float          two[VOCAB] = { 1.9f, 0, 0, 0, 2.0f, 0, 0 };
-    o.repetition_penalty = 1.04; /* once: 2 / 1.04 is above 1.9; twice it would not be */
+    o.repetition_penalty = 1.04; /* penalized once: 2 / 1.04 is above 1.9; penalized twice it
+                                  * would not be */
     d.logits = two;
     cr_expect_eq(td_sample(s, &o, &d, NULL), 4);
     o.repetition_penalty = 1.06;
@@ -136,7 +139,7 @@ Test(sample, repetition_penalty_moves_seen_tokens_down_once)
     td_sampler_free(s);
 }
 
-Test(sample, what_is_no_distribution_is_refused)
+Test(sample, non_distributions_are_refused)
 {
     const float nan[VOCAB] = { 0, NAN }, none[VOCAB] = { -INFINITY, -INFINITY, -INFINITY, -INFINITY,
                                                          -INFINITY, -INFINITY, -INFINITY };
@@ -154,8 +157,7 @@ Test(sample, values_out_of_range_are_named)
     td_error    e = { 0 };
     td_sampling o = sampling(-1);
     cr_expect_eq(td_sampling_check(&o, &e), TD_ECONFIG);
-    cr_expect_str_eq(e.text,
-                     "temperature -1: it must be 0 (the most likely token) or above");
+    cr_expect_str_eq(e.text, "temperature -1: it must be 0 (the most likely token) or above");
     o = sampling(NAN);
     cr_expect_eq(td_sampling_check(&o, &e), TD_ECONFIG);
     o = sampling(1);

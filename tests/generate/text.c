@@ -6,8 +6,8 @@
 #include "generate/text.h"
 
 /* Ids index a list of pieces; a space that starts the text is dropped, as SentencePiece does. */
-static const char *const pieces[] = { " the", " cat", "\xC3", "\xA9", "\xE2\x82", "\xAC",
-                                      "STO",  "P!",   "\xFF", "x" };
+static const char *const pieces[] = { " the", " cat", "\xC3", "\xA9", "\xE2\x82",
+                                      "\xAC", "STO",  "P!",   "\xFF", "x" };
 
 static int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64_t room,
                       td_error *error)
@@ -40,7 +40,7 @@ Test(text, spaces_and_characters_over_several_tokens)
     td_detokenizer *d = td_detokenizer_new(&tokenizer, NULL, NULL, 0);
     expect(d, 0, "the", 3);
     expect(d, 1, "the cat", 7);
-    expect(d, 2, "the cat", 7); /* half a character waits */
+    expect(d, 2, "the cat", 7); /* half a character is held back */
     expect(d, 3, "the cat\xC3\xA9", 9);
     expect(d, 4, "the cat\xC3\xA9", 9);
     expect(d, 5, "the cat\xC3\xA9\xE2\x82\xAC", 12);
@@ -48,7 +48,7 @@ Test(text, spaces_and_characters_over_several_tokens)
     td_detokenizer_free(d);
 }
 
-Test(text, what_is_no_character)
+Test(text, invalid_characters)
 {
     td_detokenizer *d = td_detokenizer_new(&tokenizer, NULL, NULL, 0);
     expect(d, 8, "\xEF\xBF\xBD", 3);

@@ -1,7 +1,8 @@
 /* golden.c - the tandem command against models that an independent implementation computed in
  * double precision.
  *
- * Each folder beside this file is a case. $TANDEM_GOLDEN names another directory of cases. */
+ * Each folder beside this file is a case. $TANDEM_GOLDEN names another directory of cases,
+ * $TANDEM_GOLDEN_BACKEND the only backend to run them on. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <math.h>
@@ -116,7 +117,7 @@ static void write_optimizer(FILE *f, const char *name)
                "0.1; };\n");
 }
 
-/* Gives the path of the config. */
+/* Returns the path of the config. */
 static void write_config(const struct golden *c, const struct run *r, const char *optimizer,
                          char path[PATH + 16])
 {
@@ -132,8 +133,7 @@ static void write_config(const struct golden *c, const struct run *r, const char
 
 /* ---- one run and its comparison -------------------------------------------------------------- */
 
-/* Run probe with `more` arguments; false and a failure that shows what it said if it does not end
- * well. */
+/* Run probe with `more` arguments; if it fails, report what it printed and return false. */
 static bool probe(const struct golden *c, const struct run *r, const char *optimizer,
                   const char *more)
 {
@@ -155,7 +155,7 @@ static bool probe(const struct golden *c, const struct run *r, const char *optim
     return status == 0;
 }
 
-/* Which logits count: those of real tokens. */
+/* The logits that count: those of real tokens. */
 static bool *real_tokens(const struct golden *c, size_t *count)
 {
     char           path[PATH + 32];
@@ -174,8 +174,8 @@ static bool *real_tokens(const struct golden *c, size_t *count)
     return real;
 }
 
-/* Largest difference over the tensor's largest entry; infinite if the tensor is missing or of other
- * size. */
+/* Largest difference over the tensor's largest entry; infinite if the tensor is missing or has
+ * another size. */
 static double distance(struct values want, struct values got, const bool *real, size_t tokens)
 {
     double most = 0, far = 0;
@@ -221,7 +221,7 @@ static void check_outputs(const struct golden *c, const struct run *r)
     struct tensors want, got;
     snprintf(path, sizeof path, "%s/expect.safetensors", c->directory);
     if (!tensors_open(&want, path))
-        return; /* a case for trajectories alone */
+        return; /* a case for optimizer steps only */
     snprintf(out, sizeof out, "%s/out.safetensors", c->scratch);
     snprintf(more, sizeof more, "--out '%s' > /dev/null", out);
     if (probe(c, r, NULL, more)) {
@@ -290,7 +290,8 @@ static void ids_of(const json_t *list, char out[TEXT])
                               json_integer_value(id));
 }
 
-/* All prompts of a case in one command; the answers, a JSON object a line, in `path`. */
+/* Run all prompts of a case in one command; the answers are written to `path`, one JSON object
+ * per line. */
 static void generate(const struct golden *c, const struct run *r, const char *way,
                      const json_t *prompts, const char *path)
 {
@@ -323,7 +324,9 @@ static void compare_answers(const struct golden *c, const struct run *r, const c
         json_t *answer = json_loadf(f, JSON_DISABLE_EOF_CHECK, NULL);
         ids_of(json_object_get(prompt, "tokens"), want);
         ids_of(json_object_get(answer, "ids"), have);
-        cr_expect_str_eq(have, want, "%s on %s, %d threads, %s: prompt %zu gives '%s', not '%s'",
+        cr_expect_str_eq(have, want,
+                         "%s on %s, %d threads, %s: prompt %zu is continued by '%s', "
+                         "not '%s'",
                          c->name, r->backend, r->threads, way, k + 1, have, want);
         json_decref(answer);
     }
@@ -365,7 +368,7 @@ static void remove_scratch(const char *directory)
     rmdir(directory);
 }
 
-/* Calls check for every case; gives how many there are. */
+/* Calls check for every case; returns their number. */
 static size_t for_each_case(const struct run *r,
                             void (*check)(const struct golden *, const struct run *))
 {
@@ -391,23 +394,16 @@ static size_t for_each_case(const struct run *r,
     return count;
 }
 
-Test(golden, outputs_and_gradients)
+/* On every backend of `runs`, or on the one that the environment names. */
+static void for_each_run(void (*check)(const struct golden *, const struct run *))
 {
-    for (int k = 0; k < RUNS; k++)
-        cr_assert(for_each_case(&runs[k], check_outputs) >= 11, "cases are missing in %s",
+    const char *only = getenv("TANDEM_GOLDEN_BACKEND");
+    struct run  r = { only, 1 };
+    for (int k = 0; k < (only ? 1 : RUNS); k++)
+        cr_assert(for_each_case(only ? &r : &runs[k], check) >= 11, "cases are missing in %s",
                   cases_directory());
 }
 
-Test(golden, training)
-{
-    for (int k = 0; k < RUNS; k++)
-        cr_assert(for_each_case(&runs[k], check_training) >= 11, "cases are missing in %s",
-                  cases_directory());
-}
-
-Test(golden, generation)
-{
-    for (int k = 0; k < RUNS; k++)
-        cr_assert(for_each_case(&runs[k], check_generation) >= 11, "cases are missing in %s",
-                  cases_directory());
-}
+Test(golden, outputs_and_gradients) { for_each_run(check_outputs); }
+Test(golden, training) { for_each_run(check_training); }
+Test(golden, generation) { for_each_run(check_generation); }

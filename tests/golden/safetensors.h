@@ -1,5 +1,4 @@
-/* safetensors.h - a reader of its own for the golden test, which must not trust the code under
- * test. */
+/* safetensors.h - the golden test's own reader, since it must not trust the code under test. */
 #ifndef TESTS_GOLDEN_SAFETENSORS_H
 #define TESTS_GOLDEN_SAFETENSORS_H
 
@@ -66,7 +65,7 @@ static inline double tensors_item(const char *dtype, const char *from, size_t i)
     return d;
 }
 
-/* The tensor as doubles; at is NULL if there is none of that name. Free `at`. */
+/* The tensor as doubles; `at`, which the caller frees, is NULL if there is no such tensor. */
 static inline struct values tensors_get(const struct tensors *t, const char *name)
 {
     struct values v = { NULL, 1, { 1, 1, 1, 1 }, 0 };

@@ -1,5 +1,5 @@
-/* cache.c - what td_remember_axis and td_carry keep: unequal rows, rings, integers, texts that begin
- * anew; fused and lowered, on every backend. */
+/* cache.c - the contents kept by td_remember_axis and td_carry: unequal rows, rings, integers, new
+ * texts; fused and lowered, on every backend. */
 #include "graph/lab.h"
 
 #include "plan/rows.h"
@@ -7,7 +7,7 @@
 
 enum { ROWS = 3, CAPACITY = 7, CHUNK = 3, WIDTH = 2, MOST = 64 };
 
-/* A cache at work on a machine; each pass is a graph of its own. */
+/* A cache in use on a machine; each pass has its own graph. */
 typedef struct desk {
     machine      *m;
     td_variables *variables;
@@ -31,7 +31,9 @@ static void desk_free(desk *d)
 
 static td_graph *graph_of(desk *d, int phase)
 {
-    td_graph_options o = { .phase = phase, .real = d->m->device.backend->real, .cache = d->cache };
+    td_graph_options o = { .phase = phase,
+                           .real = td_device_real(&d->m->device),
+                           .cache = d->cache };
     return td_graph_new(d->m->registry, d->variables, &o);
 }
 
@@ -47,7 +49,8 @@ static void everywhere(void (*test)(machine *))
     }
 }
 
-/* The values of `root` after a pass of `tokens`; its code. The graph is freed. */
+/* Run a pass of `tokens` and copy the values of `root` out; returns the run's code. Frees the
+ * graph. */
 static int run(desk *d, td_graph *g, td_tensor *root, int64_t tokens, const int32_t *lengths,
                const int32_t *counts, double *out)
 {
@@ -59,7 +62,9 @@ static int run(desk *d, td_graph *g, td_tensor *root, int64_t tokens, const int3
 
     cr_assert(plan, "%s", e.text);
     cr_assert(!td_cache_allocate(d->cache, &d->m->device, &e), "%s", e.text);
-    cr_assert(!td_variables_allocate(d->variables, &d->m->device, b->real, &e), "%s", e.text);
+    cr_assert(!td_variables_allocate(d->variables, &d->m->device, td_device_real(&d->m->device),
+                                     &e),
+              "%s", e.text);
     arena = b->allocate(d->m->device.state, td_plan_arena(plan) + 64);
     cr_assert(!td_plan_bind(plan, arena, &e), "%s", e.text);
     cr_assert(!td_plan_set_ints(plan, "cache_lengths", lengths, ROWS, &e));
@@ -86,7 +91,7 @@ static td_tensor *tokens_of(td_graph *g, int dtype, int64_t tokens, const int32_
     return td_constant(g, dtype, dims, 3, x);
 }
 
-/* Appends tokens; gives all slots [ROWS, slots, WIDTH]. */
+/* Appends tokens and reads back all slots, [ROWS, slots, WIDTH]. */
 static int append(desk *d, int dtype, int64_t tokens, int64_t window, const int32_t *lengths,
                   const int32_t *counts, double more, double *out)
 {
@@ -115,7 +120,7 @@ static void unequal_rows(machine *m)
 
 Test(cache, unequal_rows) { everywhere(unequal_rows); }
 
-/* Of a window of 2 and passes of 3 tokens a ring has 4 slots: token i is in slot i modulo 4. */
+/* With a window of 2 and passes of 3 tokens a ring has 4 slots: token i is in slot i modulo 4. */
 static void rings(machine *m)
 {
     desk    d = desk_new(m, 50, CHUNK, 0);
@@ -137,7 +142,7 @@ static void rings(machine *m)
 
 Test(cache, rings) { everywhere(rings); }
 
-/* A float would round them. */
+/* Integers that a float would round. */
 static void integers(machine *m)
 {
     static const int32_t first[] = { 0, 2, 4 }, counts[] = { 2, 1, 2 };
@@ -154,7 +159,7 @@ static void integers(machine *m)
 
 Test(cache, integers) { everywhere(integers); }
 
-/* A kernel writes no row then, not even those that would fit. */
+/* The kernel then writes nothing, not even the rows that would fit. */
 Test(cache, too_many_tokens_are_refused)
 {
     static const char *const backends[] = { "cpu", "reference" };
@@ -180,7 +185,7 @@ Test(cache, too_many_tokens_are_refused)
     }
 }
 
-/* The host sees it before anything runs. */
+/* The host notices before anything runs. */
 Test(cache, too_many_tokens_are_seen_before)
 {
     machine    m = machine_new("cpu", 1);
@@ -234,11 +239,11 @@ static void keeps(machine *m)
     desk_free(&d);
 }
 
-Test(cache, what_comes_from_an_encoder_is_kept) { everywhere(keeps); }
+Test(cache, encoder_outputs_are_kept) { everywhere(keeps); }
 
 /* ---- carried state --------------------------------------------------------------------------- */
 
-/* The sum of all tokens so far, [ROWS, WIDTH]; what padding holds is not added. */
+/* The sum of all tokens so far, [ROWS, WIDTH], without padding. */
 static td_tensor *running_sum(td_graph *g, int64_t tokens, const int32_t *first, double more)
 {
     int64_t    dims[] = { ROWS, 1, WIDTH }, column[] = { ROWS, tokens, 1 };
@@ -287,7 +292,8 @@ Test(cache, no_nan_is_carried_over) { everywhere(no_nan_is_carried_over); }
 
 /* ---- attention over a buffer ----------------------------------------------------------------- */
 
-/* Tokens attend to those so far by their own values, [ROWS, 1, T, WIDTH]. */
+/* Each token attends to all tokens so far, with its values as query, key and value: [ROWS, 1, T,
+ * WIDTH]. */
 static td_tensor *attended(td_graph *g, int64_t tokens, const int32_t *first, double more)
 {
     int64_t    heads[] = { ROWS, 1, tokens, WIDTH };
@@ -310,7 +316,7 @@ static void read_text(desk *d, double more, double *out)
     }
 }
 
-/* A text that diverged leaves no NaN for the next one, though it was longer. */
+/* A text that diverged leaves no NaN to the next one, even if it was longer. */
 static void another_text(machine *m)
 {
     static const int32_t full[ROWS] = { 4, 4, 4 }, three[ROWS] = { 3, 3, 3 };
@@ -353,7 +359,7 @@ Test(cache, a_tensor_is_kept_once)
     machine_free(&m);
 }
 
-/* A parameter and a buffer may have one name. */
+/* A parameter and a buffer may have the same name. */
 Test(cache, names_are_apart_from_parameters)
 {
     machine    m = machine_new("cpu", 1);
@@ -420,9 +426,9 @@ Test(cache, mistakes_are_named)
     expect_mistake(NULL, long_pass, "needs a cache (td_graph_options.cache)");
     expect_mistake(c, long_pass, "a pass of 4 new tokens; the cache is made for passes of up to 3");
     expect_mistake(c, other_rows, "must be the 3 rows of the cache, and has 2 entries");
-    expect_mistake(c, no_source, "the cache has room for 0");
+    expect_mistake(c, no_source, "the cache holds at most 0");
     expect_mistake(c, no_axis, "cannot be remembered along axis 0 of 2");
-    expect_mistake(c, two_windows, "give it a name of its own");
+    expect_mistake(c, two_windows, "give it its own name");
     expect_mistake(c, other_carried, "td_carry_on takes the tensor that td_carry returned");
     td_cache_free(c);
 }

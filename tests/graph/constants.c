@@ -1,4 +1,4 @@
-/* constants.c - equal constants are one node, and asking again takes no memory. */
+/* constants.c - equal constants are one node, and requesting one again takes no memory. */
 #include "graph/lab.h"
 
 Test(constants, equal_ones_are_one)

@@ -17,7 +17,7 @@ typedef struct sheet {
 
 static inline sheet sheet_new(machine *m)
 {
-    td_graph_options o = { .phase = TD_PHASE_TRAIN, .real = m->device.backend->real };
+    td_graph_options o = { .phase = TD_PHASE_TRAIN, .real = td_device_real(&m->device) };
     sheet            s = { .m = m, .variables = td_variables_new() };
     s.g = td_graph_new(m->registry, s.variables, &o);
     return s;
@@ -55,7 +55,7 @@ static inline void sheet_plan(sheet *s, td_tensor **roots, size_t n)
 static inline void sheet_run(sheet *s)
 {
     td_error e = { 0 };
-    int      real = s->m->device.backend->real;
+    int      real = td_device_real(&s->m->device);
     cr_assert(!td_variables_allocate(s->variables, &s->m->device, real, &e), "%s", e.text);
     cr_assert(!td_variables_initialize(s->variables, &s->m->device, real, 5, &e), "%s", e.text);
     s->arena = s->m->device.backend->allocate(s->m->device.state, td_plan_arena(s->plan) + 64);
@@ -79,22 +79,23 @@ static inline double state_at(sheet *s, const char *name, int64_t at)
     td_error     e = { 0 };
     td_variable *v = td_variables_find(s->variables, name);
     float       *x = calloc((size_t)v->count, sizeof *x), value;
-    cr_assert(!td_variable_get(v, &s->m->device, s->m->device.backend->real, x, &e), "%s", e.text);
+    cr_assert(!td_variable_get(v, &s->m->device, td_device_real(&s->m->device), x, &e), "%s",
+              e.text);
     value = x[at];
     free(x);
     return (double)value;
 }
 
-/* Expect that the graph cannot be planned, with this in the error. */
+/* Expect that the graph cannot be planned, and that the error contains `message`. */
 static inline void expect_no_plan(sheet *s, td_tensor **roots, size_t n, const char *message)
 {
     td_error e = { 0 };
     td_plan *p = td_plan_new(s->g, roots, n, &s->m->device, &e);
-    cr_expect(!p && strstr(e.text, message), "said '%s', not '%s'", e.text, message);
+    cr_expect(!p && strstr(e.text, message), "the message is '%s'; expected '%s'", e.text, message);
     td_plan_free(p);
 }
 
-/* How many calls of the op remain in the plan. */
+/* The number of calls of the op in the plan. */
 static inline int calls_of(const td_plan *p, const char *op)
 {
     int count = 0;

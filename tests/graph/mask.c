@@ -1,5 +1,5 @@
-/* mask.c - the pairs that a mask shows, counted by runs, against its picture, which asks the rule
- * pair by pair. */
+/* mask.c - the pairs that a mask shows, counted by runs, against its picture, which applies the
+ * rule pair by pair. */
 #include "ops/harness.h"
 #include "model/batch.h"
 
@@ -79,7 +79,7 @@ static td_batch *fill(const td_graph *g, uint64_t seed)
         cr_assert(to);
         for (int64_t k = 0; k < ROWS * length; k++) {
             uint64_t x = td_random_below(seed, (uint64_t)i, (uint64_t)k, 1 << 20);
-            /* a row as an architecture arranges it repeats what came before */
+            /* in a row as architectures arrange it, a token repeats the one before */
             bool     run = strstr(n->input, "segment") && k % length && k / length % 2 == 0;
             to[k] = strstr(n->input, "input") ? x % 3 == 0
                     : strstr(n->input, "index")
@@ -126,7 +126,7 @@ static void expect_counted(td_registry *r, int option, int64_t keys)
 }
 
 /* Keys of which a row has only the first: 0, 7, all. */
-Test(mask, keys_that_are_not_there)
+Test(mask, missing_keys)
 {
     static const double lengths[ROWS] = { 0, 7, K + 3 };
     td_graph_options    options = { .phase = TD_PHASE_TRAIN, .real = TD_F32 };

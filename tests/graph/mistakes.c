@@ -1,10 +1,10 @@
-/* mistakes.c - graphs that are built wrongly, by a model or by an op: each is refused with a
- * message that names the place, and nothing is read or written out of bounds. */
+/* mistakes.c - graphs with errors made by a model or by an op: each is refused with a message
+ * that names the place, and nothing is read or written out of bounds. */
 #include "plugin/scratch.h"
 
 #include "graph/lab.h"
 
-/* Where a graph is built. It is a new one for each attempt, since a graph keeps its first error. */
+/* A place to build a graph. Each attempt needs a new graph, since a graph keeps its first error. */
 typedef struct site {
     machine    m;
     sheet      s;
@@ -37,7 +37,10 @@ static void end(site *a, const char *says)
 {
     td_error e = { 0 };
     td_graph_error(a->g, &e);
-    cr_expect(*says ? strstr(e.text, says) != NULL : !e.code, "said '%s', not '%s'", e.text, says);
+    cr_expect(*says ? strstr(e.text, says) != NULL : !e.code,
+              "the message is '%s'; expected "
+              "'%s'",
+              e.text, says);
     sheet_free(&a->s);
 }
 
@@ -123,11 +126,12 @@ Test(mistakes, inputs_that_are_missing_or_of_another_kind)
     EXPECT("assign: the gate must be a scalar of the state's dtype",
            td_assign(a.x, a.x, td_full(a.g, TD_I32, 0, 0, 1)));
     EXPECT("activation: operands must be reals", td_activate(a.ids, TD_SILU));
-    EXPECT("matmul: the summand (input 2) has other dims or another dtype than the sum",
+    EXPECT("matmul: the dims or dtype of the summand (input 2) differ from the sum's",
            EMIT("matmul", NULL, a.x, a.x, a.ids));
     EXPECT("rms_norm: parameter 1 must be real", td_rms_norm(a.x, a.ids, 1e-6));
     EXPECT("rms_norm_grad: statistic 0", EMIT("rms_norm_grad", NULL, a.x, a.x, NULL, a.x));
-    EXPECT("softmax_grad: the gradient has other dims", EMIT("softmax_grad", NULL, a.x, a.wide));
+    EXPECT("softmax_grad: the dims or dtype of the gradient differ",
+           EMIT("softmax_grad", NULL, a.x, a.wide));
     EXPECT("sum_squares: the input must be real", td_sum_squares(a.ids));
     EXPECT("adafactor_step: input 3 is missing",
            td_adafactor_step((td_tensor *[TD_FACTOR_INPUTS]){ a.x, a.x, a.x, NULL }, 0.9, 0, 1, 1));
@@ -138,18 +142,18 @@ Test(mistakes, an_input_has_one_shape)
 {
     site a = site_new(NULL);
     EXPECT("", td_input(a.g, "ids", TD_I32, (int64_t[]){ 3 }, 1));
-    EXPECT("input 'ids' was declared as i32[3] and is asked for as i32[4]",
+    EXPECT("input 'ids' was declared as i32[3] and is requested as i32[4]",
            td_input(a.g, "ids", TD_I32, (int64_t[]){ 4 }, 1));
-    EXPECT("input 'ids' was declared as i32[3] and is asked for as f32[3]",
+    EXPECT("input 'ids' was declared as i32[3] and is requested as f32[3]",
            td_input(a.g, "ids", TD_REAL, (int64_t[]){ 3 }, 1));
-    EXPECT("state 'x' was declared as f32[3, 3] and is asked for as f32[3, 4]",
+    EXPECT("state 'x' was declared as f32[3, 3] and is requested as f32[3, 4]",
            state_of(&a.s, "x", 3, 4, 1));
     machine_free(&a.m);
 }
 
 /* ---- ops of others --------------------------------------------------------------------------- */
 
-Test(mistakes, ops_that_give_what_does_not_fit)
+Test(mistakes, ops_with_mismatched_results)
 {
     site       a = site_new(FIXTURE("wrong-ops.so"));
     td_error   e = { 0 };
@@ -157,13 +161,15 @@ Test(mistakes, ops_that_give_what_does_not_fit)
 
     EXPECT("wrong_outputs: has 7 outputs; an op may have 1 to 6", EMIT("wrong_outputs", NULL, a.x));
     EXPECT("wrong_rank: output 0: rank 9 is not in 0 .. 8", EMIT("wrong_rank", NULL, a.x));
-    EXPECT("wrong_place: output 0 lies in the memory of input 0, but has other dims",
+    EXPECT("wrong_place: output 0 shares the memory of input 0, but its dims or dtype differ",
            EMIT("wrong_place", NULL, a.x));
-    EXPECT("wrong_sum: the summand (input 0) has other dims", EMIT("wrong_sum", NULL, a.x));
+    EXPECT("wrong_sum: the dims or dtype of the summand (input 0) differ",
+           EMIT("wrong_sum", NULL, a.x));
     begin(&a);
     y = EMIT("wrong_lowering", NULL, a.x);
-    expect_no_plan(&a.s, &y, 1,
-                   "the lowering of 'wrong_lowering' computes output 0 with other dims");
+    expect_no_plan(
+        &a.s, &y, 1,
+        "the lowering of 'wrong_lowering' computes output 0 with dims or a dtype that differ");
     sheet_free(&a.s);
     begin(&a);
     y = EMIT("no_lowering", NULL, a.x);

@@ -1,10 +1,10 @@
-/* recompute.c - gradients of marked layers that are computed again: the same numbers, also when a
+/* recompute.c - gradients of marked layers that are computed again: the same numbers, even if a
  * graph is differentiated twice. */
 #include "graph/lab.h"
 
 enum { ROWS = 3, COLUMNS = 5 };
 
-/* Gradients of two losses of one layer by its weight. */
+/* Gradients of two losses of one layer with respect to its weight. */
 static void gradients(machine *m, bool recompute, double out[2])
 {
     sheet      sheet_ = sheet_new(m), *s = &sheet_;

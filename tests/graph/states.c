@@ -1,5 +1,5 @@
-/* states.c - what is read before a write to a state is the old content, what is read after it the
- * new: on every backend, with its kernels and with lowerings. */
+/* states.c - reads before a write to a state see the old content, reads after it the new: on
+ * every backend, with its kernels and with lowerings. */
 #include "graph/lab.h"
 
 enum { ROWS = 3, COLUMNS = 3 };
@@ -89,8 +89,8 @@ static void the_last_write_stays(machine *m)
     sheet_free(s);
 }
 
-/* `first` is read after the state that it was assigned to has got another value: it cannot be
- * computed in the state's memory. */
+/* `first` is read after the state that it was assigned to has been given another value: it cannot
+ * be computed in the state's memory. */
 static void a_value_outlives_its_state(machine *m)
 {
     SETTING(m);
@@ -106,7 +106,7 @@ static void a_value_outlives_its_state(machine *m)
     sheet_free(s);
 }
 
-/* Reads and writes one memory in two orders: a copy must come between. */
+/* Reads and writes the same memory in two orders, so a copy must come in between. */
 static void a_state_becomes_its_transpose(machine *m)
 {
     double     values[ROWS * COLUMNS];
@@ -142,7 +142,7 @@ static void a_part_of_a_state(machine *m)
 Test(states, reads_around_a_write) { everywhere(reads_around_a_write); }
 Test(states, equal_reads_are_one) { everywhere(equal_reads_are_one); }
 Test(states, a_sum_after_a_write) { everywhere(a_sum_after_a_write); }
-Test(states, the_last_write_stays) { everywhere(the_last_write_stays); }
+Test(states, the_last_write_wins) { everywhere(the_last_write_stays); }
 Test(states, a_value_outlives_its_state) { everywhere(a_value_outlives_its_state); }
 Test(states, a_state_becomes_its_transpose) { everywhere(a_state_becomes_its_transpose); }
 Test(states, a_part_of_a_state) { everywhere(a_part_of_a_state); }
@@ -192,7 +192,7 @@ Test(states, a_fused_step_is_not_copied_onto_itself)
     td_tensor *in[] = {
         x, g, moment, NULL, td_output(moment, 1), td_sum_squares(x), one, one, gate
     };
-    /* the step has written to x already: assigning its result is nothing to do */
+    /* the step has already written to x, so assigning its result needs no call */
     td_assign(x, td_adafactor_step(in, 0, 0, 1, 1e-3), gate);
     root = td_sum_squares(g);
     sheet_plan(s, &root, 1);

@@ -1,5 +1,5 @@
-/* variables.c - reading a variable from a device that is not the host: a slice transfers no more
- * than the slice. */
+/* variables.c - reading a variable from a device with its own memory: a slice transfers only the
+ * slice. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +24,7 @@ static int download(void *state, void *host, const void *device, size_t bytes)
 static void expect_slices(int real, bool far)
 {
     static const int64_t dims[] = { COUNT };
-    td_backend           b = { .real = real, .allocate = allocate, .release = release };
+    td_backend           b = { .allocate = allocate, .release = release };
     td_device            device = { .backend = &b };
     td_variables        *v = td_variables_new();
     td_variable         *x;
@@ -36,7 +36,8 @@ static void expect_slices(int real, bool far)
     for (int64_t k = 0; k < COUNT; k++)
         values[k] = (float)k / 3;
     cr_assert_eq(td_variable_set(x, &device, real, values, &error), 0);
-    /* only from here on is the device far: td_variable_set wrote to it as to host memory */
+    /* from here on the device has its own memory; td_variable_set has written to it as to the
+     * host's */
     b.download = far ? download : NULL;
     downloaded = 0;
     for (int64_t first = 0; first < COUNT; first += 97) {

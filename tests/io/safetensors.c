@@ -83,7 +83,7 @@ Test(safetensors, half_precision)
     cr_assert(x[0] == 1 && x[1] == -3);
 }
 
-/* What could not be read again is not written, and the old file stays. */
+/* Tensors that could not be read again are not written, and the old file stays. */
 Test(safetensors, wrong_tensors_are_not_written)
 {
     const float one = 1;
@@ -132,7 +132,9 @@ Test(safetensors, damaged_headers_are_errors)
         "[]",
         "{",
         "{\"x\":3}",
-        "{\"x\":{\"dtype\":\"F31\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+        "{\"x\":{\"dtype\":\"F31\",\"shape\":[1],\"data_offsets\":[0,12]}}",
+        "{\"x\":{\"dtype\":\"U16\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+        "{\"x\":{\"shape\":[1],\"data_offsets\":[0,4]}}",
         "{\"x\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}",
         "{\"x\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}",
         "{\"x\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[-8,8]}}",
@@ -149,5 +151,44 @@ Test(safetensors, damaged_headers_are_errors)
         put_header(headers[i], 8);
         cr_assert_null(td_safetensors_open(path, &error), "header %zu", i);
         cr_assert_neq(error.code, 0);
+    }
+}
+
+/* A type that is not known does not hide the tensors beside it. */
+Test(safetensors, other_types_are_refused_where_they_are_read)
+{
+    td_error        error = { 0 };
+    float           numbers[2];
+    int32_t         whole[1];
+    td_safetensors *s;
+    put_header("{\"x\":{\"dtype\":\"F8_E4M3\",\"shape\":[2],\"data_offsets\":[0,2]},"
+               "\"y\":{\"dtype\":\"U16\",\"shape\":[1],\"data_offsets\":[2,4]},"
+               "\"z\":{\"dtype\":\"I8\",\"shape\":[4],\"data_offsets\":[4,8]}}",
+               8);
+    s = td_safetensors_open(path, &error);
+    cr_assert(s, "%s", error.text);
+    cr_expect_eq(td_safetensors_count(s), 3);
+    cr_expect_eq(td_stored_ints(td_safetensors_find(s, "y"), whole, 1, &error), 0);
+    cr_expect_eq(td_stored_floats(td_safetensors_find(s, "x"), numbers, 2, &error), TD_EFORMAT);
+    cr_expect(strstr(error.text, "'x'") && strstr(error.text, "'F8_E4M3'"), "%s", error.text);
+    td_safetensors_close(s);
+}
+
+Test(safetensors, what_is_named_by_mistake)
+{
+    static const struct {
+        const char *text, *says;
+    } files[] = {
+        { "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "git lfs pull" },
+        { "PK\3\4 and so on, and so on", "PyTorch" },
+        { "GGUF and so on, and so on", "llama.cpp" },
+        { "some text, and so on", "not a safetensors file" },
+    };
+    for (int k = 0; k < 4; k++) {
+        td_error error = { 0 };
+        FILE    *f = fopen(path, "wb");
+        cr_assert(f && fputs(files[k].text, f) >= 0 && !fclose(f));
+        cr_assert_null(td_safetensors_open(path, &error));
+        cr_expect(strstr(error.text, files[k].says) && strstr(error.text, path), "%s", error.text);
     }
 }

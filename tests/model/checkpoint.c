@@ -1,10 +1,11 @@
-/* checkpoint.c - checkpoints come back bit by bit; damage to any byte of any file is detected; which is
- * newest, which stay. */
+/* checkpoint.c - checkpoints are restored bit for bit; damage to any byte of any file is
+ * detected; the newest one is found, and the right ones are kept. */
 #include "lab.h"
 
 #include <unistd.h>
 
 #include "base/file.h"
+#include "io/safetensors.h"
 #include "model/checkpoint.h"
 
 static const char *const overrides[] = { LAB_SMALL, "train.length=60", NULL };
@@ -61,7 +62,7 @@ static const char *path_of(const char *name)
     return path;
 }
 
-/* Parameters and states, as one number. */
+/* A hash of parameters and states. */
 static uint64_t fingerprint(void)
 {
     td_variables *v = td_engine_variables(l.engine);
@@ -75,7 +76,7 @@ static uint64_t fingerprint(void)
     return h;
 }
 
-Test(checkpoint, comes_back_whole)
+Test(checkpoint, survives_a_round_trip)
 {
     uint64_t    before = fingerprint();
     td_progress p;
@@ -147,7 +148,7 @@ static void hurt(const char *part)
     free(data);
 }
 
-Test(checkpoint, damage_is_told)
+Test(checkpoint, damage_is_reported)
 {
     td_progress p;
     td_error    e = { 0 };
@@ -155,6 +156,81 @@ Test(checkpoint, damage_is_told)
     for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
         hurt(parts[k]);
     cr_assert_eq(load(path_of("step-00000041"), &p, &e), 0, "%s", e.text);
+}
+
+/* One file of it, named by itself or by a link; elsewhere it is any file. */
+Test(checkpoint, a_file_of_it_is_checked)
+{
+    char     path[300], other[300];
+    td_error e = { 0 };
+    size_t   size;
+    char    *data;
+    save(41);
+    snprintf(path, sizeof path, "%s/step-00000041/model.safetensors", directory);
+    snprintf(other, sizeof other, "%s/link", directory);
+    cr_assert(!symlink(path, other));
+    cr_expect_eq(td_checkpoint_check_file(path, &e), 0, "%s", e.text);
+    cr_expect_eq(td_checkpoint_check_file(other, &e), 0, "%s", e.text);
+    data = td_file_read(path, &size, NULL);
+    cr_assert(data);
+    data[size / 2] ^= 4;
+    write_part(path, data, size);
+    cr_expect_eq(td_checkpoint_check_file(path, NULL), TD_EFORMAT);
+    cr_expect_eq(td_checkpoint_check_file(other, &e), TD_EFORMAT);
+    cr_expect(strstr(e.text, "model.safetensors' is damaged"), "%s", e.text);
+    cr_assert(!unlink(other));
+    write_part(other, data, size);
+    cr_expect_eq(td_checkpoint_check_file(other, NULL), 0);
+    free(data);
+}
+
+/* The parameters of a checkpoint, and `more`, as a file of their own. */
+static void write_with(const char *path, const td_stored *more, size_t n, td_safetensors *from)
+{
+    size_t     count = td_safetensors_count(from);
+    td_stored *list = calloc(count + n, sizeof *list);
+    td_error   e = { 0 };
+    for (size_t i = 0; i < count; i++)
+        list[i] = *td_safetensors_at(from, i);
+    memcpy(list + count, more, n * sizeof *list);
+    cr_assert_eq(td_safetensors_write(path, list, count + n, NULL, &e), 0, "%s", e.text);
+    free(list);
+}
+
+/* Other tensors that frameworks write along with parameters are named and skipped; another
+ * model's parameter is refused. */
+Test(checkpoint, weights_from_elsewhere)
+{
+    static const int64_t ids[3] = { 0, 1, 2 };
+    static const float   table[2] = { 1, 0.5f }, another[3] = { 7, 8, 9 };
+    td_error             e = { 0 };
+    td_text              notes = { 0 };
+    td_safetensors      *file;
+    save(41);
+    file = td_safetensors_open(path_of("step-00000041/model.safetensors"), &e);
+    cr_assert(file, "%s", e.text);
+    td_stored more[] = {
+        { .name = "lm_head.weight.copy" }, /* filled in below */
+        { .name = "position_ids", .type = TD_STORED_I64, .rank = 2, .dim = { 1, 3 }, .data = ids },
+        { .name = "empty", .type = TD_STORED_F32, .rank = 1, .dim = { 0 }, .data = table },
+        { .name = "a.inv_freq", .type = TD_STORED_F32, .rank = 1, .dim = { 2 }, .data = table },
+        { .name = "b.weight", .type = TD_STORED_F32, .rank = 1, .dim = { 3 }, .data = another },
+    };
+    more[0] = *td_safetensors_at(file, 0);
+    more[0].name = "lm_head.weight.copy";
+    write_with(path_of("with"), more, 4, file);
+    cr_expect_eq(td_weights_load(path_of("with"), td_engine_variables(l.engine),
+                                 td_engine_device(l.engine), &notes, &e),
+                 0, "%s", e.text);
+    for (int k = 0; k < 4; k++)
+        cr_expect(strstr(td_text_get(&notes), more[k].name), "%s", td_text_get(&notes));
+    write_with(path_of("with"), more, 5, file);
+    cr_expect_eq(td_weights_load(path_of("with"), td_engine_variables(l.engine),
+                                 td_engine_device(l.engine), &notes, &e),
+                 TD_ECONFIG);
+    cr_expect(strstr(e.text, "'b.weight'"), "%s", e.text);
+    td_text_free(&notes);
+    td_safetensors_close(file);
 }
 
 Test(checkpoint, saved_again_it_is_replaced)

@@ -1,5 +1,5 @@
-/* flops.c - what a step's matrix products cost, told by the engine, against the formulas of the
- * layers and the pictures of the masks; and that no earlier batch has a part in it. */
+/* flops.c - the FLOPs of a step's matrix products, as the engine counts them, against the formulas
+ * of the layers and the pictures of the masks; earlier batches must not influence them. */
 #include "lab.h"
 
 #include <math.h>
@@ -9,9 +9,10 @@ static const double d = 42, f = 53, v = 211;
 
 typedef struct family {
     const char *config, *more;
-    double      layers[2];     /* with self-attention: of the encoder, of the decoder (or only) */
+    double      layers[2];     /* with self-attention: in the encoder, in the decoder (or only
+                                * stack) */
     const char *attentions[3]; /* one of each mask */
-    double      each[3];       /* layers that have it */
+    double      each[3];       /* number of layers with it */
 } family;
 
 static const family families[] = {
@@ -50,7 +51,8 @@ static double tokens_of(const td_batch *b, const char *name)
     return a ? (double)(a->dim[0] * a->dim[1]) : 0;
 }
 
-/* Forward once, backward twice that; the scores and their products with values by pairs. */
+/* FLOPs of layers and projection, forward once and backward twice; scores and their products with
+ * values by pairs. */
 static double expected(lab *l, const family *x, const td_batch *b)
 {
     double layer = 4 * d * d + 3 * d * f, s = tokens_of(b, "encoder_ids"),
@@ -73,7 +75,7 @@ Test(flops, of_each_batch)
         double      last = 0;
 
         lab_allocate(&l, first, NULL);
-        for (int64_t step = 0; step < 4; step++) { /* of one shape, with other lengths each */
+        for (int64_t step = 0; step < 4; step++) { /* of one shape, each with different lengths */
             td_batch    *b = lab_batch(&l, step, 0, LAB_BATCH);
             td_micro     m = { .batch = b, .divisor = 9, .add = step == 3 };
             td_micro_out out;

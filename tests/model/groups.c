@@ -43,7 +43,7 @@ Test(groups, first_match_freezes_and_scales)
         cr_expect(same(&l, embed || norm ? &initial : &twice, x->name), "%s", x->name);
         cr_expect(!same(&initial, &twice, x->name), "%s: a step moves it", x->name);
         cr_expect_eq(td_model_gradient(v, x->name) == NULL, embed,
-                     "%s: only what is frozen has no gradient", x->name);
+                     "%s: only a frozen parameter may lack a gradient", x->name);
     }
     cr_expect(frozen && still && moved, "%d %d %d", frozen, still, moved);
     lab_close(&initial);

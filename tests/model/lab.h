@@ -1,4 +1,4 @@
-/* lab.h - an engine for a config of the source tree, and batches of uneven sentences. */
+/* lab.h - an engine for a config from the source tree, and batches of uneven sentences. */
 #ifndef TESTS_TRAIN_LAB_H
 #define TESTS_TRAIN_LAB_H
 
@@ -20,12 +20,13 @@ typedef struct lab {
     td_error       error;
 } lab;
 
-/* Smaller than nano in ways that matter to time only: odd widths, three heads. */
+/* Smaller than nano, to save time: odd widths, three heads. */
 #define LAB_SMALL                                                          \
     "model.vocab_size=211", "model.d_model=42", "model.attention.heads=3", \
         "model.attention.head_dim=14", "model.ffn.d_ff=53", "train.batch=8", "train.bucket=1"
 
-/* `overrides` end with NULL. `backend` NULL: the config's; else a plugin that stands in for it. */
+/* `config`: one of the source tree's, or several with '+' between them. `overrides` end with NULL.
+ * `backend` NULL: the config's; otherwise a plugin used in its place. */
 static inline lab lab_open(const char *config, const char *const *overrides,
                            const td_plugin *backend)
 {
@@ -33,24 +34,31 @@ static inline lab lab_open(const char *config, const char *const *overrides,
     lab                      l = { 0 };
     td_errors                errors = { 0 };
     size_t                   n = 0;
-    char                     path[400];
-    const char              *files[] = { path };
+    char                     names[400], paths_[4][500], *rest = NULL;
+    const char              *files[4];
+    size_t                   n_files = 0;
     td_engine_options        o;
 
     while (overrides[n])
         n++;
-    snprintf(path, sizeof path, "%s/configs/%s.cfg", TANDEM_SOURCE, config);
+    snprintf(names, sizeof names, "%s", config);
+    for (char *name = strtok_r(names, "+", &rest); name; name = strtok_r(NULL, "+", &rest)) {
+        snprintf(paths_[n_files], sizeof paths_[0], "%s/configs/%s.cfg", TANDEM_SOURCE, name);
+        files[n_files] = paths_[n_files];
+        n_files++;
+    }
     l.registry = td_registry_new(paths, NULL, &l.error);
     cr_assert(l.registry, "%s", l.error.text);
-    l.x = td_experiment_open(l.registry, files, 1, overrides, n, TANDEM_SOURCE "/configs",
+    l.x = td_experiment_open(l.registry, files, n_files, overrides, n, TANDEM_SOURCE "/configs",
                              TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_OPTIMIZER, &errors);
     cr_assert(l.x, "%s", td_text_get(&errors.text));
     if (backend)
         l.x->backend.plugin = backend;
     l.pool = td_pool_new(2, NULL, &l.error);
     cr_assert(l.pool, "%s", l.error.text);
-    o = (td_engine_options){ td_experiment_model(l.x), l.x->backend, td_pool_services(l.pool), NULL,
-                             false };
+    o = (td_engine_options){ .model = td_experiment_model(l.x),
+                             .backend = l.x->backend,
+                             .services = td_pool_services(l.pool) };
     l.engine = td_engine_open(&o, &l.error);
     cr_assert(l.engine, "%s", l.error.text);
     return l;
@@ -82,11 +90,11 @@ static inline td_arrange_spec lab_feed(const lab *l)
  * lengths. */
 static inline td_batch *lab_batch(const lab *l, int64_t step, int64_t from, int64_t rows)
 {
-    int32_t      tokens[LAB_BATCH][LAB_TOKENS];
-    td_example   examples[LAB_BATCH];
+    int32_t         tokens[LAB_BATCH][LAB_TOKENS];
+    td_example      examples[LAB_BATCH];
     td_arrange_spec feed = lab_feed(l);
-    td_batch    *b = td_batch_new();
-    td_error     error = { 0 };
+    td_batch       *b = td_batch_new();
+    td_error        error = { 0 };
 
     cr_assert(b && from + rows <= LAB_BATCH);
     for (int64_t r = 0; r < rows; r++) {
@@ -115,7 +123,7 @@ static inline void lab_allocate(lab *l, const td_batch *largest, td_footprint *m
     cr_assert_eq(td_engine_allocate(l->engine, 3, &l->error), 0, "%s", l->error.text);
 }
 
-/* One update on the whole batch, `micro` rows at once. Gives the loss. */
+/* One update on the whole batch, `micro` rows at a time. Returns the loss. */
 static inline double lab_step(lab *l, int64_t step, int64_t micro, double rate)
 {
     td_batch     *whole = lab_batch(l, step, 0, LAB_BATCH);

@@ -8,7 +8,7 @@
 /* ---- what the program allocates while it is watched ------------------------------------------ */
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-enum { WATCHES = 0 }; /* the allocator is the sanitizer's */
+enum { WATCHES = 0 }; /* the sanitizer has its own allocator */
 static atomic_bool watched;
 static atomic_int  seen;
 #else
@@ -54,7 +54,7 @@ static void *counting_allocate(void *state, size_t bytes)
 
 static const char *const configs[] = { "nano/redllm", "nano/decllm" };
 
-/* All parameters, one after the other; free() them. */
+/* All parameters, concatenated; free() them. */
 static double *parameters_of(lab *l, size_t *count)
 {
     td_variables    *v = td_engine_variables(l->engine);
@@ -70,8 +70,8 @@ static double *parameters_of(lab *l, size_t *count)
     for (size_t i = 0, n = 0; i < td_variables_count(v); i++) {
         const td_variable *x = td_variables_at(v, i);
         for (int64_t k = 0; x->kind == TD_VARIABLE_PARAM && k < x->count; k++)
-            all[n++] = d->backend->real == TD_F64 ? ((const double *)x->memory)[k]
-                                                  : (double)((const float *)x->memory)[k];
+            all[n++] = td_device_real(d) == TD_F64 ? ((const double *)x->memory)[k]
+                                                   : (double)((const float *)x->memory)[k];
     }
     return all;
 }
@@ -121,15 +121,15 @@ static double root_of_squares(const td_variable *v, bool in_double)
     return sqrt(sum);
 }
 
-/* What train.norms_every logs is of the parameters after the update and of the gradients that made
- * it; frozen parameters have none. */
+/* train.norms_every logs norms of the parameters after the update, and of the gradients that it
+ * used; frozen parameters have none. */
 static void expect_norms(const char *backend, double tolerance)
 {
     const char         *overrides[] = { LAB_SMALL, "train.length=60", backend,
                                         "optimizer.groups=({match=\"*embed*\";freeze=true;})", NULL };
     lab                 l = lab_open("nano/redllm", overrides, NULL);
     td_variables       *v = td_engine_variables(l.engine);
-    bool                in_double = td_engine_device(l.engine)->backend->real == TD_F64;
+    bool                in_double = td_device_real(td_engine_device(l.engine)) == TD_F64;
     td_batch           *largest = lab_batch(&l, 0, 0, LAB_BATCH);
     td_parameter_norms *norms;
     size_t              count, parameters = 0;
@@ -161,9 +161,9 @@ Test(steps, norms)
 
 /* ---- micro-batches --------------------------------------------------------------------------- */
 
-/* Of rows of uneven length, padded to the longest that is there. In double, what rounding does is
- * far below what any mistake does, even under an optimizer that divides by the size of the
- * gradient; in single, the same of plain descent. */
+/* Rows of uneven length, padded to the longest in the micro-batch. In double, rounding is far below
+ * the effect of any mistake, even under an optimizer that divides by the size of the gradient; in
+ * single precision that holds for plain descent. */
 static void expect_rounding_only(const char *const *more, double tolerance)
 {
     static const int64_t micros[] = { 1, 2, 4 };
@@ -194,7 +194,8 @@ Test(steps, micro_batches_in_single)
     expect_rounding_only((const char *[]){ "optimizer.plugin=sgd", NULL }, 1e-5);
 }
 
-/* An auxiliary loss counts once a step, however the batch is cut, and is told by its name. */
+/* An auxiliary loss counts once per step, however the batch is cut, and is reported under its
+ * name. */
 #define AUXILIARY "plugin_path=[\"" TANDEM_FIXTURES "/parts\"]", "model.ffn={plugin=\"auxiliary\";}"
 
 Test(steps, micro_batches_with_an_auxiliary_loss)
@@ -217,11 +218,17 @@ Test(steps, micro_batches_with_an_auxiliary_loss)
             mean += pow(root_of_squares(x, true), 2) / (double)x->count;
     }
     cr_assert_eq(td_engine_gradient(l.engine, &micro, &all, &l.error), 0, "%s", l.error.text);
-    cr_assert(all.n_aux == 1 && !strcmp(all.aux[0].name, "size"));
+    cr_assert(all.n_aux == 2 && !strcmp(all.aux[0].name, "size"));
+    /* logged, as the mean over the four layers, and not part of the loss */
+    cr_assert(!strcmp(all.aux[1].name, "square"));
+    cr_expect(fabs(all.aux[1].loss - 3 * mean / 4) < 1e-12, "%g, not %g", all.aux[1].loss,
+              3 * mean / 4);
+    cr_expect(all.loss < all.sum / divisor + all.aux[0].loss + 0.5 * all.aux[1].loss);
     cr_expect(fabs(all.aux[0].loss - 0.5 * mean) < 1e-12, "%g, not %g", all.aux[0].loss,
               0.5 * mean);
     micro.batch = half;
     cr_assert_eq(td_engine_gradient(l.engine, &micro, &part, &l.error), 0, "%s", l.error.text);
+    cr_expect(fabs(part.aux[1].loss - all.aux[1].loss * td_batch_weight(half) / divisor) < 1e-12);
     cr_expect(fabs(part.aux[0].loss - 0.5 * mean * td_batch_weight(half) / divisor) < 1e-12);
     cr_expect(all.loss > all.aux[0].loss && all.aux[0].loss > part.aux[0].loss);
     td_batch_free(whole);
@@ -229,7 +236,7 @@ Test(steps, micro_batches_with_an_auxiliary_loss)
     lab_close(&l);
 }
 
-/* Which elements are dropped is a matter of the example's number in the batch. */
+/* Which elements are dropped depends on the example's number in the batch. */
 Test(steps, micro_batches_with_dropout)
 {
     expect_rounding_only((const char *[]){ "backend.plugin=reference", "train.dropout=0.1", NULL },
@@ -243,10 +250,10 @@ Test(steps, recomputation_changes_no_bit)
     static const char *const none[] = { "train.recompute=none", "train.dropout=0.1", NULL };
     static const char *const layer[] = { "train.recompute=layer", "train.dropout=0.1", NULL };
     for (size_t c = 0; c < sizeof configs / sizeof *configs; c++) {
-        size_t    n, m;
+        size_t       n, m;
         td_footprint kept, again;
-        double   *a = after_three_steps(configs[c], 4, none, &kept, &n);
-        double   *b = after_three_steps(configs[c], 4, layer, &again, &m);
+        double      *a = after_three_steps(configs[c], 4, none, &kept, &n);
+        double      *b = after_three_steps(configs[c], 4, layer, &again, &m);
         cr_assert_eq(n, m);
         cr_expect(!memcmp(a, b, n * sizeof *a), "%s", configs[c]);
         cr_expect_lt(again.activations, kept.activations, "%s", configs[c]);
@@ -257,7 +264,7 @@ Test(steps, recomputation_changes_no_bit)
 
 /* ---- steps of a known shape ------------------------------------------------------------------ */
 
-/* The same micro-batches again and again, so that what the test itself does allocates nothing. */
+/* The same micro-batches every time, so that the test itself allocates nothing. */
 static void repeat(lab *l, td_batch *const *micro, int64_t n_micro, int64_t step)
 {
     td_update_out updated;
@@ -312,7 +319,7 @@ Test(steps, a_known_shape_plans_and_allocates_nothing)
     expect_nothing_new("nano/decllm", "train.recompute=layer");
 }
 
-/* All that the planner was told of is ready before the first step. */
+/* Everything that was planned ahead is ready before the first step. */
 static void expect_ready(const char *config, const char *recompute)
 {
     const char         *overrides[] = { LAB_SMALL,         "train.length=60", "train.dropout=0.1",
@@ -320,7 +327,7 @@ static void expect_ready(const char *config, const char *recompute)
     lab                 plain = lab_open(config, overrides, NULL), l;
     td_backend          counting = *(const td_backend *)(const void *)plain.x->backend.plugin;
     td_batch           *micro[2];
-    td_footprint           memory;
+    td_footprint        memory;
     td_parameter_norms *norms = NULL;
     size_t              plans, later, count;
     int                 before;
@@ -350,14 +357,14 @@ static void expect_ready(const char *config, const char *recompute)
     lab_close(&plain);
 }
 
-Test(steps, what_was_planned_is_ready)
+Test(steps, planned_shapes_are_ready)
 {
     expect_ready("nano/redllm", "train.recompute=none");
     expect_ready("nano/redllm", "train.recompute=layer");
     expect_ready("nano/decllm", "train.recompute=layer");
 }
 
-Test(steps, the_watch_sees)
+Test(steps, the_watchdog_notices)
 {
     void *volatile p;
     seen = 0;

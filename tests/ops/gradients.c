@@ -64,7 +64,7 @@ Test(gradients, every_op_with_a_gradient_has_a_case)
     for (size_t i = 0; i < td_registry_count(m.registry); i++) {
         const td_plugin *p = td_registry_plugin(m.registry, i);
         const td_op     *op = (const td_op *)(const void *)p;
-        /* those of modules bring examples, on which conformance/plugins tries them */
+        /* ops of modules bring examples, which conformance/plugins runs */
         if (strcmp(p->kind, TD_OP_KIND) || !op->vjp ||
             (td_registry_module(m.registry, p)->path && op->example))
             continue;
@@ -81,10 +81,10 @@ Test(gradients, hidden_query_gets_zero)
     op_case c = { "attend", "1x2x3x5,1x2x5x5,1x2x5x3", -1, 1, build_cross, 0, false };
     result  r = case_result(&c, &m);
 
-    for (int h = 0; h < 2; h++) /* query 2 is of segment 3, which no key has */
+    for (int h = 0; h < 2; h++) /* query 2 is in segment 3, which no key has */
         for (int e = 0; e < 3; e++)
             cr_expect_eq(r.at[r.first[1] + (size_t)((h * 3 + 2) * 3 + e)], 0.0);
-    for (int h = 0; h < 2; h++) /* nobody sees key 3, padding */
+    for (int h = 0; h < 2; h++) /* nobody sees key 3, which is padding */
         for (int e = 0; e < 5; e++)
             cr_expect_eq(r.at[r.first[3] + (size_t)((h * 5 + 3) * 5 + e)], 0.0);
     free(r.at);

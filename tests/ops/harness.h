@@ -23,14 +23,14 @@ enum { CASE_INPUTS = 6, CASE_ROOTS = CASE_INPUTS + 2 };
 
 typedef td_op_case op_case;
 
-/* A backend, opened. */
+/* An open backend. */
 typedef struct machine {
     td_registry *registry;
     td_pool     *pool;
     td_device    device;
 } machine;
 
-/* What a case computes: loss, output, gradients, one after the other. */
+/* The results of a case: loss, output and gradients, concatenated. */
 typedef struct result {
     double *at;
     size_t  count, first[CASE_ROOTS + 1];
@@ -148,7 +148,7 @@ static inline void bench_roots(bench *b, const op_case *c)
 static inline void bench_fill(bench *b, const op_case *c, const machine *m)
 {
     td_error error = { 0, "" };
-    int      real = m->device.backend->real;
+    int      real = td_device_real(&m->device);
 
     cr_assert_eq(td_variables_allocate(b->variables, &m->device, real, &error), 0, "%s",
                  error.text);
@@ -167,7 +167,7 @@ static inline bench bench_new(const op_case *c, const machine *m)
 {
     td_error         error = { 0, "" };
     td_graph_options o = { .phase = TD_PHASE_TRAIN,
-                           .real = m->device.backend->real,
+                           .real = td_device_real(&m->device),
                            .dropout_seed = 5 };
     bench            b = { .variables = td_variables_new() };
 

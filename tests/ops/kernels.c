@@ -27,7 +27,7 @@ BUILD(build_weightless)
     return o == 1 ? td_output(loss, TD_CE_NLL) : loss;
 }
 
-/* A norm of columns. */
+/* A norm over columns. */
 BUILD(build_rms_of_columns)
 {
     td_tensor *turned[] = { td_transpose(x[0], 0, 1), x[1] };
@@ -177,7 +177,7 @@ Test(kernels, nan_is_not_hidden)
     }
 }
 
-/* ---- labels and ids from strangers ----------------------------------------------------------- */
+/* ---- labels and ids that are out of range ---------------------------------------------------- */
 
 /* Row 4 has weight 1, and its label is outside the vocabulary. */
 BUILD(build_bad_label)

@@ -1,19 +1,19 @@
-/* buffers.c - what the planner allocates: no scores of all pairs of positions, no logits of all
- * words. */
+/* buffers.c - the planner allocates neither the scores of all pairs of positions nor the logits
+ * of all words. */
 #include "model/lab.h"
 
 #include "plan/internal.h"
 
-/* The nano models on sequences whose length, 311, no other dim has, so that a dim shows
- * what it is; an encoder-decoder has half of it in each half. */
+/* The nano models on sequences of length 311, which no other dim has, so that a dim reveals its
+ * meaning; an encoder-decoder has half of it in either stack. */
 enum { ROWS = 13, NANO_VOCABULARY = 4096, NANO_HEADS = 4 };
 
 typedef struct shapes {
     int64_t q, k, tokens; /* lengths; labels */
 } shapes;
 
-/* The number of buffers of pairs of positions, of logits, and of all; the largest workspace of
- * attention and of any kernel. */
+/* The number of buffers that hold pairs of positions, or logits, and of all buffers; the largest
+ * workspace of attention, and of any kernel. */
 typedef struct sighting {
     int    pairs, logits, outputs;
     size_t attention, workspace;
@@ -43,7 +43,7 @@ static sighting look(const td_plan *p, const shapes *s)
     sighting seen = { 0 };
     for (int32_t i = 0; i < p->n_calls; i++) {
         const td_kernel_call *x = p->calls[i];
-        size_t         bytes;
+        size_t                bytes;
         /* variables are not buffers: the embedding has the vocabulary as a dim */
         for (int k = 0; k < x->call.n_out; k++)
             if (x->out[k] >= 0 &&
@@ -61,8 +61,8 @@ static sighting look(const td_plan *p, const shapes *s)
 static td_batch *longest(const lab *l)
 {
     td_arrange_spec feed = lab_feed(l);
-    td_batch    *b = td_batch_new();
-    td_error     error = { 0 };
+    td_batch       *b = td_batch_new();
+    td_error        error = { 0 };
     feed.micro_batch = ROWS;
     cr_assert_eq(td_arrange_shape(&feed, b, &error), 0, "%s", error.text);
     return b;

@@ -1,10 +1,10 @@
-/* kernels.c - which kernel computes a node, where several modules have one. */
+/* kernels.c - which kernel computes a node if several modules have one. */
 #include "plugin/scratch.h"
 
 #include "graph/lab.h"
 
 /* The calls, as "op op ..", for rms_norm of a matrix and of its transpose, and the number of
- * storages. With the kernels of a fixture, or NULL. */
+ * storages. `fixture`: a module of further kernels, or NULL. */
 static void calls_with(const char *fixture, char out[256], int32_t *storages)
 {
     scratch    dir = scratch_new();
@@ -30,8 +30,8 @@ static void calls_with(const char *fixture, char out[256], int32_t *storages)
     scratch_free(&dir);
 }
 
-/* After a refusal the backend's own kernel is next, not the lowering; nothing remains of the
- * refused call. */
+/* After a refusal the backend's own kernel is next, not the lowering; the refused call leaves
+ * nothing behind. */
 Test(kernels, one_that_refuses_hides_no_other)
 {
     char    alone[256], beside[256];

@@ -1,10 +1,10 @@
-/* roots.c - what is read after a run: nothing that runs later reuses the memory of a root. */
+/* roots.c - results are read after a run: no later call reuses the memory of a root. */
 #include "graph/lab.h"
 
 enum { ROWS = 3, COLUMNS = 5 };
 
-/* A root is copied if it is not dense. The copy of a later one reads a storage that is a root
- * itself, and must not end its life. */
+/* A root is copied if it is not dense. The copy of a later one reads a storage that is itself a
+ * root, and must not end its lifetime. */
 Test(roots, copies_leave_other_roots_alone)
 {
     machine    m = machine_new("cpu", 1);

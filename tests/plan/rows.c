@@ -1,4 +1,4 @@
-/* rows.c - a cache at work: rows that move, and steps of whole models: one plan for all of them,
+/* rows.c - a cache in use: rows that move, and steps of whole models: one plan for all of them,
  * nothing copied, nothing allocated. */
 #include <malloc.h>
 
@@ -17,7 +17,7 @@ static lab open_lab(const char *config)
     return lab_open(config, (const char *[]){ "train.bucket=1", NULL }, NULL);
 }
 
-/* Builds what every cache here keeps: reals, integers, and a carried state. */
+/* Builds the contents of every cache here: reals, integers, and a carried state. */
 static td_graph *keeping(lab *l, td_cache *c)
 {
     td_graph_options o = { .phase = TD_PHASE_STEP, .real = TD_F32, .cache = c };
@@ -32,7 +32,7 @@ static td_graph *keeping(lab *l, td_cache *c)
     return g;
 }
 
-/* Row r of every state holds 10 (r + first) + its number in the row. */
+/* Element k of row r holds 10 (r + first) + k, in every state. */
 static td_cache *filled(lab *l, int64_t rows, int first)
 {
     td_cache        *c = td_cache_new(rows, CAPACITY, 1, 0, &l->error);
@@ -51,7 +51,7 @@ static td_cache *filled(lab *l, int64_t rows, int first)
     return c;
 }
 
-/* Row r of every state is what row want[r] was. */
+/* Row r of every state must equal the former row want[r]. */
 static void expect_rows(lab *l, td_cache *c, const int *want)
 {
     cr_expect_eq(td_variables_count(c->variables), 3);
@@ -100,7 +100,7 @@ Test(rows, move_between_caches)
     expect_rows(&l, large, (int[]){ 0, 8, 2, 7 });
     expect_rows(&l, small, (int[]){ 7, 8 });
 
-    /* one that keeps nothing yet: its first rows are another's */
+    /* a cache that keeps nothing yet gets its first rows from another */
     none = td_cache_new(3, CAPACITY, 1, 0, &l.error);
     h = td_row_gather_new(none, large, td_engine_device(l.engine), &l.error);
     cr_assert(h, "%s", l.error.text);
@@ -206,11 +206,11 @@ static const char *const configs[] = {
     "nano/decllm",
     "nano/redllm",
     "nano/decllm-biattn",
-    "ablations/mla",
-    "ablations/merged-attention",
-    "ablations/differential",
-    "ablations/sliding-window",
-    "ablations/linear-attention",
+    "nano/decllm+ablations/mla",
+    "nano/redllm+ablations/merged-attention",
+    "nano/decllm+ablations/differential",
+    "nano/decllm+ablations/sliding-window",
+    "nano/decllm+ablations/linear-attention",
 };
 
 enum { CONFIGS = sizeof configs / sizeof *configs };
@@ -228,7 +228,7 @@ static bool is_buffer(const model *m, const td_storage *s)
     return false;
 }
 
-/* Buffers are read where they are, and written to a token at a time. */
+/* Buffers are read in place, and written one token at a time. */
 static void expect_no_copies(const model *m, const char *config)
 {
     for (int32_t i = 0; i < m->plan->n_calls; i++) {
@@ -256,10 +256,10 @@ Test(rows, a_step_copies_no_buffer)
     }
 }
 
-/* What comes from the encoder is computed once. */
+/* A step does not run the encoder, whose output was kept. */
 Test(rows, a_step_runs_no_encoder)
 {
-    static const char *const with[] = { "nano/redllm", "ablations/merged-attention" };
+    static const char *const with[] = { "nano/redllm", "nano/redllm+ablations/merged-attention" };
     for (int k = 0; k < 2; k++) {
         model m = model_open(with[k], TD_PHASE_STEP, 1, 64);
         for (int32_t i = 0; i < m.plan->n_calls; i++) {

@@ -10,13 +10,16 @@
 
 static const char policy[] =
     "The plugin ABI is a promise (docs/plugin-abi.md): modules that were built against these "
-    "headers keep working. What is in tests/plugin/abi-1.txt may not change. Fields may be added "
-    "at the end of a kind's struct, of td_host, td_services, td_option and td_module, and of what "
-    "only the host makes; numbers and ops may be added. Then raise TD_ABI_MINOR and run this test "
+    "headers keep working. The entries of tests/plugin/abi-1.txt may not change. Fields may be "
+    "added "
+    "at the end of a kind's struct, of td_host, td_services, td_option and td_module, and of "
+    "structs that only the host creates; numbers and ops may be added. Then raise TD_ABI_MINOR "
+    "and run this test "
     "with TANDEM_UPDATE=1. Anything else needs a new revision of the kind (\"attention/2\"), or a "
     "new major.";
 
-/* Beside the kinds' structs: tables that state their size, and what only the host creates. */
+/* Besides the kinds' structs: tables that state their size, and structs that only the host
+ * creates. */
 static const char *const growing[] = {
     "td_host",     "td_services",        "td_option",           "td_module",     "td_call",
     "td_split_in", "td_architecture_in", "td_architecture_out", "td_arrange_in", "td_loss_in",
@@ -154,10 +157,10 @@ static void write_frozen(const layout *l)
 /* abi-1.txt is written when the ABI is frozen (TANDEM_UPDATE=1); until then nothing is promised. */
 Test(abi, layout_is_frozen)
 {
-    char       *text = td_file_read(FROZEN, NULL, NULL);
-    bool        update = getenv("TANDEM_UPDATE") != NULL;
-    layout     *old, *now;
-    verdict     v;
+    char   *text = td_file_read(FROZEN, NULL, NULL);
+    bool    update = getenv("TANDEM_UPDATE") != NULL;
+    layout *old, *now;
+    verdict v;
 
     if (!text && !update)
         cr_skip_test("the ABI is a draft: there is no " FROZEN);
@@ -175,7 +178,7 @@ Test(abi, layout_is_frozen)
     free(text);
 }
 
-/* An independent look at the headers: no struct escapes the reader of layout.h. */
+/* An independent look at the headers: the reader of layout.h must miss no struct. */
 Test(abi, every_struct_is_seen)
 {
     layout *l = layout_of_headers(INCLUDE);
@@ -185,11 +188,11 @@ Test(abi, every_struct_is_seen)
     for (char *name = strtok(found, "\n"); name; name = strtok(NULL, "\n"), structs++) {
         char key[200];
         snprintf(key, sizeof key, "struct %s", name);
-        cr_expect(layout_get(l, key), "'%s' is not seen", key);
+        cr_expect(layout_get(l, key), "layout.h misses '%s'", key);
     }
     for (size_t k = 0; k < l->count; k++)
         structs -= begins(l->at[k].key, "struct");
-    cr_expect_eq(structs, 0, "%d structs more than are seen", structs);
+    cr_expect_eq(structs, 0, "layout.h has %d structs that grep does not find", structs);
     cr_expect(layout_get(l, "field td_op.example") && layout_get(l, "number TD_EEND"));
     cr_expect_str_eq(layout_get(l, "text TD_NORM_KIND"), "\"norm/1\"");
     free(found);
@@ -243,7 +246,7 @@ static void expect(const char *from, const char *to, const char *broken, const c
     now = layout_read(text);
     v = compare(old, now);
     cr_expect(*broken ? strstr(td_text_get(&v.broken), broken) != NULL : !v.broken.size,
-              "'%s': said '%s', not '%s'", to, td_text_get(&v.broken), broken);
+              "'%s': the verdict is '%s'; expected '%s'", to, td_text_get(&v.broken), broken);
     cr_expect(*added ? strstr(td_text_get(&v.added), added) != NULL : !v.added.size,
               "'%s': added '%s', not '%s'", to, td_text_get(&v.added), added);
     verdict_free(&v);

@@ -2,6 +2,7 @@
  * at any point. */
 #include "plugin/scratch.h"
 
+#include <elf.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -90,5 +91,27 @@ Test(inspect, cut_off_anywhere)
         cr_assert(!truncate(d.path, (off_t)cut));
         cr_expect(look(&d) || cut < d.size);
     }
+    close_copy(&d);
+}
+
+/* Each of a million symbols would be looked for in each of 65535 segments. */
+Test(inspect, too_many_segments_are_refused)
+{
+    damaged     d = open_copy();
+    Elf64_Ehdr  header;
+    Elf64_Phdr *many = calloc(UINT16_MAX, sizeof *many);
+    FILE       *f = fopen(d.path, "r+b");
+    td_error    e = { 0 };
+    cr_assert(many && f);
+    memcpy(&header, d.data, sizeof header);
+    header.e_phoff = (d.size + 7) / 8 * 8;
+    header.e_phnum = UINT16_MAX;
+    cr_assert_eq(fwrite(&header, sizeof header, 1, f), 1);
+    cr_assert(!fseek(f, (long)header.e_phoff, SEEK_SET));
+    cr_assert_eq(fwrite(many, sizeof *many, UINT16_MAX, f), UINT16_MAX);
+    cr_assert(!fclose(f));
+    cr_expect_eq(td_module_inspect(d.path, &e), TD_EPLUGIN);
+    cr_expect(strstr(e.text, "65535 program headers"), "%s", e.text);
+    free(many);
     close_copy(&d);
 }

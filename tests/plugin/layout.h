@@ -91,7 +91,7 @@ static inline char *layout_output(const char *command)
     return text.data;
 }
 
-/* Only what comes from the headers in `include`, without line markers. */
+/* Keeps only the text of the headers in `include`, without line markers. */
 static inline char *layout_own(const char *preprocessed, const char *include)
 {
     td_text out = { 0 };
@@ -168,7 +168,7 @@ static inline void layout_type(const char *p, const char *end, td_text *out)
     }
 }
 
-/* One `;` of a struct's body; a line of the program for each field. */
+/* One declaration of a struct's body: a line of the program for each field. */
 static inline void layout_field(const char *owner, const char *p, const char *end, td_text *program)
 {
     const char *call = memchr(p, '(', (size_t)(end - p)), *base, *d;
@@ -289,7 +289,7 @@ static const char layout_main[] =
     "#define TEXT(n) printf(\"text %s \\\"%s\\\"\\n\", #n, n);\n"
     "int main(void)\n{\n";
 
-/* Of the headers in `include`/tandem. */
+/* The layout of the headers in `include`/tandem. */
 static inline layout *layout_of_headers(const char *include)
 {
     scratch s = scratch_new();

@@ -55,7 +55,7 @@ static inline void copy_to(const scratch *s, const char *from, const char *name)
     free(data);
 }
 
-/* Exit code of the tool with these arguments; `said` holds all that it printed. */
+/* Exit code of the tool with these arguments; `said` receives everything that it printed. */
 static inline int run_tool(const char *arguments, char *said, size_t room)
 {
     char  command[1024];

@@ -1,4 +1,4 @@
-/* part.h - a plugin with its options, loaded straight from its module: for tests that need no
+/* part.h - a plugin with its options, loaded directly from its module: for tests that need no
  * host. */
 #ifndef TESTS_PLUGINS_PART_H
 #define TESTS_PLUGINS_PART_H
@@ -54,11 +54,14 @@ static inline td_part load_part(const char *file, const char *name)
     for (const td_option *o = part.plugin->options; o && o->type != TD_TYPE_END; o++)
         if (o->type == TD_TYPE_BOOL || o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT ||
             o->type == TD_TYPE_CHOICE)
-            set_option(&part, o->name, o->number);
+            /* the schedules' shares refer to the paper's 400000 steps */
+            set_option(&part, o->name,
+                       o->flags & TD_OPTION_IN_STEPS && o->number < 1 ? o->number * 400000
+                                                                      : o->number);
     return part;
 }
 
-/* Give a part inside another its own; the outer one does not free it. */
+/* Set a part inside another; the outer one does not free it. */
 static inline void set_part(td_part *part, const char *name, td_part inner)
 {
     const td_option *o = find_option(part->plugin, name);

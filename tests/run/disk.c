@@ -1,5 +1,5 @@
-/* disk.c - disks that are full and files that are damaged: the message names the file, what was
- * saved before is whole, and a resumed run is the uninterrupted one. */
+/* disk.c - full disks and damaged files: the message names the file, earlier saves are intact,
+ * and a resumed run equals the uninterrupted one. */
 #include "tools/child.h"
 
 enum { STEPS = 12, SAVED = 4 }; /* a run of 12 steps that saves every 4 */
@@ -50,7 +50,7 @@ static child shell(const char *format, const char *run)
     return child_run((const char *[]){ "sh", "-c", command, NULL });
 }
 
-/* Whether it ended with `code`, and `text` is in what it said. */
+/* Expect that it ends with `code` and prints `text`. */
 static void expect(const char *format, const char *run, int code, const char *text)
 {
     child c = shell(format, run);
@@ -61,8 +61,8 @@ static void expect(const char *format, const char *run, int code, const char *te
 
 static void finish(const char *run) { expect("exec %2$s", run, 0, ""); }
 
-/* Parameters, optimizer state, position and metrics (but for clocks) of a finished run are those of
- * the run 'whole'. */
+/* Parameters, optimizer state, position and metrics (except for clock readings) of a finished run
+ * equal those of the run 'whole'. */
 static void expect_whole(const char *run)
 {
     expect(
@@ -76,12 +76,12 @@ static void expect_whole(const char *run)
 
 /* ---- full ------------------------------------------------------------------------------------ */
 
-/* `ulimit -f` of sh counts 512 bytes. Ignored, SIGXFSZ leaves the failed write. */
+/* `ulimit -f` of sh counts 512 bytes. */
 Test(disk, full_during_a_checkpoint)
 {
     finish("whole");
     expect("exec %2$s train.steps=4", "full", 0, "");
-    expect("trap '' XFSZ; ulimit -f 64; exec %2$s", "full", 1,
+    expect("ulimit -f 64; exec %2$s", "full", 1,
            "full/checkpoints/.step-00000008.tmp/model.safetensors'");
     expect("test -e %1$s/full/checkpoints/step-00000004 && test $(ls -A %1$s/full/checkpoints | wc "
            "-l) = 1",
@@ -96,14 +96,14 @@ Test(disk, full_during_metrics)
     expect("exec %2$s train.steps=4", "full", 0, "");
     /* longer than the other files */
     expect("sed -i \"1s/}$/$(printf %%9000s)}/\" %1$s/full/metrics.jsonl", "full", 0, "");
-    expect("trap '' XFSZ; ulimit -f $(($(wc -c <%1$s/full/metrics.jsonl) / 512 + 1)); exec %2$s",
-           "full", 1, "full/metrics.jsonl': File too large");
+    expect("ulimit -f $(($(wc -c <%1$s/full/metrics.jsonl) / 512 + 1)); exec %2$s", "full", 1,
+           "full/metrics.jsonl': File too large");
     finish("full");
     expect_whole("full");
 }
 
-/* A disk of its own, in a mount namespace that ends with the shell; where this may not be, nothing
- * is tested. */
+/* A separate disk, in a mount namespace that ends with the shell; where that is not allowed,
+ * nothing is tested. */
 Test(disk, full_file_system)
 {
     child c = shell(
@@ -128,8 +128,8 @@ Test(disk, full_file_system)
 
 /* ---- damaged --------------------------------------------------------------------------------- */
 
-/* One byte of a file of the last checkpoint is another, or the file is cut short: the run does not
- * go on, and says how it can. (More damage is in tests/train/checkpoint.c.) */
+/* One byte of a file of the last checkpoint is changed, or the file is truncated: the run does
+ * not continue, and says how it could. (tests/model/checkpoint.c has more damage.) */
 static void hurt(const char *part, const char *how)
 {
     char  command[600];

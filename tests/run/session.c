@@ -1,70 +1,8 @@
 /* session.c - sessions as a program sees them: configs as text, errors together, callbacks that
  * stop a run, parameters by name and as files. */
-#include <criterion/criterion.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/file.h"
-#include "tandem/embed.h"
-
-static char directory[64], log_text[1 << 16];
-
-static const char model[] =
-    "model = { plugin = \"decoder-only\"; vocab_size = 263; d_model = 24; layers = 2;\n"
-    "  attention = { plugin = \"softmax\"; heads = 2; head_dim = 12; };\n"
-    "  position = { plugin = \"rope\"; }; norm = { plugin = \"rms\"; };\n"
-    "  ffn = { plugin = \"swiglu\"; d_ff = 32; }; };\n"
-    "loss = { plugin = \"causal-lm\"; };\n";
-static const char rest[] =
-    "optimizer = { plugin = \"adamw\"; };\n"
-    "schedule = { plugin = \"constant\"; peak = 0.01; };\n"
-    "tokenizer = { plugin = \"bytes\"; };\n"
-    "data = { plugin = \"text\"; sources = ( { name = \"facts\";\n"
-    "  files = ( \"data/corpus/facts.train.jsonl\" );\n"
-    "  held_out = ( \"data/corpus/facts.valid.jsonl\" ); } ); };\n"
-    "train = { steps = 8; length = 33; batch = 2; log_every = 1; dropout = 0.1; };\n"
-    "evaluate = { sequences = 4; };\n";
-static const char *const texts[] = { model, rest, NULL };
-
-static void setup(void)
-{
-    strcpy(directory, "/tmp/tandem-session-XXXXXX");
-    cr_assert(mkdtemp(directory));
-    log_text[0] = 0;
-}
-
-static void teardown(void) { td_remove_tree(directory, NULL); }
+#include "session.h"
 
 TestSuite(session, .init = setup, .fini = teardown);
-
-/* At most as much as there is room for. */
-static void keep_line(void *arg, int level, const char *line)
-{
-    size_t n = strlen(log_text);
-    snprintf(log_text + n, sizeof log_text - n, "%d %s\n", level, line);
-}
-
-static td_session *open_session(td_purpose purpose, const char *name, const char *more,
-                                td_error *error)
-{
-    char               dir[100], run[64];
-    const char        *settings[] = { dir, run, more, NULL };
-    td_session_options o = {
-        .size = sizeof o, .purpose = purpose, .texts = texts, .settings = settings, .log = keep_line
-    };
-    snprintf(dir, sizeof dir, "run.dir=%s", directory);
-    snprintf(run, sizeof run, "run.name=%s", name);
-    return td_session_open(&o, error);
-}
-
-static td_session *must_open(td_purpose purpose, const char *name)
-{
-    td_error    e = { 0 };
-    td_session *s = open_session(purpose, name, NULL, &e);
-    cr_assert(s, "%s", e.text);
-    return s;
-}
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -80,7 +18,7 @@ Test(session, errors_come_together_and_to_the_log)
     cr_expect(strstr(log_text, "3 text 2:1: "), "%s", log_text);
 }
 
-/* What does not fit is counted, and the log has it. */
+/* Errors that do not fit in the text are counted, and are in the log. */
 Test(session, many_errors)
 {
     static char        many[20000];
@@ -142,45 +80,7 @@ Test(session, describes_itself)
 
 /* ---- training -------------------------------------------------------------------------------- */
 
-typedef struct watcher {
-    int64_t begun_at, steps, last, stop_at, evaluated;
-    double  loss;
-} watcher;
-
-static int begin(void *arg, int64_t step, int64_t steps)
-{
-    ((watcher *)arg)->begun_at = step;
-    ((watcher *)arg)->steps = steps;
-    return 0;
-}
-
-static int step(void *arg, const td_training_step *s)
-{
-    watcher *w = arg;
-    cr_expect(isfinite(s->loss) && s->gradient_norm > 0 && s->learning_rate == 0.01 && s->applied);
-    cr_expect(s->tokens_per_second > 0 && s->seconds > 0);
-    w->last = s->step;
-    w->loss = s->loss;
-    return s->step == w->stop_at;
-}
-
-static int evaluating(void *arg, int64_t at, int64_t done, int64_t all)
-{
-    ((watcher *)arg)->evaluated = done == all ? at : -1;
-    return 0;
-}
-
-static const td_trained *train(td_session *s, watcher *w, bool resume)
-{
-    td_training       t = { sizeof t, resume, begin, step, evaluating, w };
-    const td_trained *trained;
-    td_error          e = { 0 };
-    cr_assert_eq(td_session_train(s, &t, &trained, &e), 0, "%s", e.text);
-    cr_assert(trained);
-    return trained;
-}
-
-/* The embedding, as the session holds it; free() it. */
+/* The session's embedding; free() it. */
 static float *embedding(td_session *s, int64_t *count)
 {
     td_error     e = { 0 };
@@ -220,23 +120,51 @@ Test(session, stopped_and_resumed_is_the_uninterrupted_run)
     td_session_close(parts);
 }
 
-/* The session goes on, and log.txt says how the run ended. */
-Test(session, a_run_that_fails)
+/* A step that was interrupted is repeated with the same bits. */
+Test(session, stopped_within_a_step)
+{
+    td_error    e = { 0 };
+    td_session *whole = open_session(TD_PURPOSE_TRAIN, "whole", "train.micro_batch=1", &e),
+               *parts = open_session(TD_PURPOSE_TRAIN, "parts", "train.micro_batch=1", &e);
+    watcher           w = { .stop_at = -1 }, v = { .stop_at = -1, .drop_at = 1 };
+    const td_trained *t;
+    float            *a, *b;
+    int64_t           n, m;
+
+    cr_assert(whole && parts, "%s", e.text);
+    train(whole, &w, false);
+    t = train(parts, &v, false);
+    cr_expect(t->step == 0 && t->stopped && v.last == 0);
+    v.drop_at = 4;
+    t = train(parts, &v, true);
+    cr_expect(t->step == 3 && t->stopped && v.last == 3 && v.begun_at == 0);
+    v.drop_at = 0;
+    t = train(parts, &v, true);
+    cr_expect(t->step == 8 && !t->stopped && v.loss == w.loss);
+    a = embedding(whole, &n);
+    b = embedding(parts, &m);
+    cr_expect(n == m && !memcmp(a, b, (size_t)n * sizeof *a));
+    free(a);
+    free(b);
+    td_session_close(whole);
+    td_session_close(parts);
+}
+
+/* A start that fails leaves no directory behind, and the session can still be used. */
+Test(session, a_start_that_fails)
 {
     td_error          e = { 0 };
     td_session       *s;
     watcher           w = { .stop_at = -1 };
     td_training       t = { .size = sizeof t, .arg = &w };
     const td_trained *trained;
-    char              path[100], *log;
+    char              path[100];
     s = open_session(TD_PURPOSE_TRAIN, "taken", "train.weights=\"/nowhere/at/all\"", &e);
     cr_assert(s, "%s", e.text);
     cr_expect(td_session_train(s, &t, &trained, &e) && !trained);
     cr_expect(strstr(e.text, "/nowhere/at/all"), "%s", e.text);
-    snprintf(path, sizeof path, "%s/taken/log.txt", directory);
-    log = td_file_read(path, NULL, NULL);
-    cr_assert(log && strstr(log, "error ") && strstr(log, "/nowhere/at/all"), "%s", log);
-    free(log);
+    snprintf(path, sizeof path, "%s/taken", directory);
+    cr_expect(!td_file_exists(path));
     e = (td_error){ 0 };
     cr_expect_gt(td_session_parameters(s, &e), 0, "%s", e.text); /* initial values again */
     td_session_close(s);
@@ -283,7 +211,7 @@ Test(session, parameters_by_name_and_as_files)
 
 static int stop(void *arg, int64_t done, int64_t all) { return 1; }
 
-/* NaN parameters give a result that says so; an evaluation can be stopped. */
+/* NaN parameters have a result that shows it, and an evaluation can be stopped. */
 Test(session, evaluates_what_it_holds)
 {
     td_session          *s = must_open(TD_PURPOSE_EVALUATE, "a");
@@ -307,5 +235,136 @@ Test(session, evaluates_what_it_holds)
     cr_expect_eq(td_session_evaluate(s, NULL, NULL, &out, &e), TD_EDIVERGED);
     cr_expect(out && isnan(out->nll) && strstr(e.text, "NaN or infinity"), "%s", e.text);
     free(values);
+    td_session_close(s);
+}
+
+/* ---- scores ---------------------------------------------------------------------------------- */
+
+/* Sums over sequences are those of the sources, and a single sequence has no error. */
+Test(session, scores_each_sequence)
+{
+    td_session          *s = must_open(TD_PURPOSE_EVALUATE, "a");
+    td_error             e = { 0 };
+    const td_evaluation *out;
+    double               nll = 0, squares = 0;
+
+    cr_assert_eq(td_session_evaluate(s, NULL, NULL, &out, &e), 0, "%s", e.text);
+    cr_assert_eq(out->n_sequences, 4);
+    for (int64_t i = 0; i < 4; i++) {
+        const td_sequence_score *q = &out->sequences[i];
+        cr_expect(q->source == 0 && q->index == i && q->targets == 17 && q->weight == 17);
+        nll += q->nll;
+    }
+    cr_expect_float_eq(out->nll, nll / (4 * 17), 1e-12);
+    for (int64_t i = 0; i < 4; i++) {
+        double d = out->sequences[i].nll / 17 - out->nll;
+        squares += d * d;
+    }
+    cr_expect_float_eq(out->nll_error, sqrt(squares / 3 / 4), 1e-12);
+    td_session_close(s);
+    s = open_session(TD_PURPOSE_EVALUATE, "a", "evaluate.sequences=1", &e);
+    cr_assert_eq(td_session_evaluate(s, NULL, NULL, &out, &e), 0, "%s", e.text);
+    cr_expect(isnan(out->nll_error) && isfinite(out->nll));
+    td_session_close(s);
+}
+
+static int64_t items_done;
+
+static int count_items(void *arg, int64_t done, int64_t all)
+{
+    items_done = done;
+    return all != 2 || *(int *)arg;
+}
+
+/* Tokens can be scored without data; NaN parameters and a stop are distinguished. */
+Test(session, scores_tokens)
+{
+    td_session  *s = must_open(TD_PURPOSE_EVALUATE, "a");
+    td_error     e = { 0 };
+    int32_t      tokens[] = { 70, 71, 72, 73 };
+    td_scored    items[] = { { .given = tokens, .n_given = 3, .target = tokens + 3, .n_target = 1 },
+                             { .target = tokens, .n_target = 4 } };
+    int          stopped = 0;
+    int64_t      n;
+    float       *values;
+    td_parameter p;
+
+    cr_assert_eq(td_session_score(s, items, 2, count_items, &stopped, &e), 0, "%s", e.text);
+    cr_expect(items_done == 2 && fabs(items[0].logprob + log(263)) < 3 &&
+                  fabs(items[1].logprob + 4 * log(263)) < 8,
+              "untrained: %g, %g", items[0].logprob, items[1].logprob);
+    stopped = 1;
+    cr_expect_eq(td_session_score(s, items, 2, count_items, &stopped, &e), TD_EEND);
+    e = (td_error){ 0 };
+    values = embedding(s, &n);
+    for (int64_t k = 0; k < n; k++)
+        values[k] = (float)NAN;
+    cr_assert_eq(td_session_parameter(s, 0, &p, &e), 0);
+    cr_assert_eq(td_session_write(s, p.name, values, n, &e), 0);
+    cr_expect_eq(td_session_score(s, items, 2, NULL, NULL, &e), TD_EDIVERGED);
+    cr_expect(strstr(e.text, "NaN or infinity"), "%s", e.text);
+    free(values);
+    td_session_close(s);
+}
+
+/* ---- tasks and comparisons --------------------------------------------------------------------- */
+
+Test(session, compares_runs)
+{
+    td_session  *s = must_open(TD_PURPOSE_TRAIN, "a"), *other;
+    td_error     e = { 0 };
+    char         a[100], b[100];
+    const char  *runs[] = { a, b }, *text;
+    td_comparing c = { .size = sizeof c, .runs = runs, .n_runs = 2 };
+    watcher      w = { .stop_at = -1 };
+    snprintf(a, sizeof a, "%s/a", directory);
+    snprintf(b, sizeof b, "%s/b", directory);
+    train(s, &w, false);
+    other = must_open(TD_PURPOSE_TRAIN, "b");
+    train(other, &w, false);
+    td_session_close(other);
+    cr_expect(!td_session_compare(s, &c, &e) && strstr(e.text, "has no results in eval"), "%s",
+              e.text);
+    for (int k = 0; k < 2; k++) {
+        char path[140],
+            text_of_it[] = "{\"kind\":\"tasks\",\"results\":{\"x\":{\"acc,none\":0.5}}}";
+        td_error why = { 0 };
+        snprintf(path, sizeof path, "%s/eval", k ? b : a);
+        cr_assert_eq(td_make_directories(path, &why), 0);
+        snprintf(path, sizeof path, "%s/eval/x.json", k ? b : a);
+        text_of_it[strlen(text_of_it) - 4] = k ? '7' : '5';
+        cr_assert_eq(td_file_write(path, text_of_it, strlen(text_of_it), &why), 0, "%s", why.text);
+    }
+    e = (td_error){ 0 };
+    text = td_session_compare(s, &c, &e);
+    cr_assert(text, "%s", e.text);
+    cr_expect(strstr(text, "\"measure\": \"x acc\"") && strstr(text, "\"score\": 0.6999"), "%s",
+              text);
+    c.n_runs = 1;
+    cr_expect(!td_session_compare(s, &c, &e) && strstr(e.text, "two runs or more"), "%s", e.text);
+    td_session_close(s);
+}
+
+Test(session, asks_only_what_there_is)
+{
+    const char           *names[] = { "sumz" };
+    td_session           *s = must_open(TD_PURPOSE_GENERATE, "a");
+    td_asking             a = { .size = sizeof a };
+    const td_task_scores *scores;
+    td_error              e = { 0 };
+    cr_expect(td_session_ask(s, &a, &scores, &e) && !scores);
+    cr_expect(strstr(e.text, "there is no task to score"), "%s", e.text);
+    e = (td_error){ 0 };
+    a.tasks = names;
+    a.n_tasks = 1;
+    cr_expect(td_session_ask(s, &a, &scores, &e) && strstr(e.text, "unknown task 'sumz'"), "%s",
+              e.text);
+    e = (td_error){ 0 };
+    names[0] = "sums";
+    a.data = TANDEM_SOURCE "/data/tasks";
+    a.limit = 3;
+    cr_assert_eq(td_session_ask(s, &a, &scores, &e), 0, "%s", e.text);
+    cr_expect(scores->count == 1 && scores->at[0].own && scores->at[0].items == 3);
+    cr_expect_str_eq(scores->at[0].key, "acc");
     td_session_close(s);
 }

@@ -1,5 +1,5 @@
-/* weights.c - parameters of another model: what changes their meaning is refused, with what differs;
- * --allow lets it through; a causal model's go into a BiAttn model as they are. */
+/* weights.c - parameters of another model: a difference that changes their meaning is named and
+ * refused, unless --allow permits it; a BiAttn model accepts those of a causal model. */
 #include "tools/child.h"
 
 static char directory[64];
@@ -30,8 +30,8 @@ static void write_config(const char *name, const char *architecture, const char 
     cr_assert(!fclose(f));
 }
 
-/* A shell command, %1$s the program, %2$s the directory: its exit code is `code`, and `text` is in
- * what it says. */
+/* A shell command, %1$s the program, %2$s the directory: expect that it ends with `code` and prints
+ * `text`. */
 static void expect(int code, const char *text, const char *format)
 {
     char  command[3000];
@@ -64,10 +64,12 @@ TestSuite(weights, .init = setup, .fini = teardown);
 
 Test(weights, a_causal_model_goes_on_as_biattn)
 {
-    expect(0, "the parameters are from a different model.plugin: \"decoder-only\" -> \"decoder-biattn\"",
-           "%1$s train -c %2$s/biattn.cfg" WEIGHTS);
+    expect(
+        0,
+        "the parameters are from a different model.plugin: \"decoder-only\" -> \"decoder-biattn\"",
+        "%1$s train -c %2$s/biattn.cfg" WEIGHTS);
     expect(0, "nll", "%1$s evaluate -c %2$s/biattn.cfg" WEIGHTS);
-    /* the other way the meaning is lost */
+    /* in the other direction the meaning is lost */
     expect(2, "model.plugin: \"decoder-biattn\" -> \"decoder-only\"",
            "%1$s train -c %2$s/back.cfg --weights "
            "%2$s/biattn/checkpoints/step-00000003/model.safetensors");
@@ -76,7 +78,7 @@ Test(weights, a_causal_model_goes_on_as_biattn)
            "%2$s/biattn/checkpoints/step-00000003/model.safetensors");
 }
 
-Test(weights, what_changes_the_meaning_is_refused_and_shown)
+Test(weights, changes_of_meaning_are_refused_and_shown)
 {
     expect(2, "model.attention.qkv_norm: true -> false",
            "%1$s train -c %2$s/back.cfg model.attention.qkv_norm=false" WEIGHTS);
@@ -85,7 +87,7 @@ Test(weights, what_changes_the_meaning_is_refused_and_shown)
     expect(2, "model.position.plugin: \"rope\" -> \"alibi\"",
            "%1$s evaluate -c %2$s/back.cfg model.position.plugin=alibi" WEIGHTS);
     expect(2, "model.d_model: 24 -> 48", "%1$s evaluate -c %2$s/back.cfg model.d_model=48" WEIGHTS);
-    /* what does not touch the model may differ */
+    /* settings that do not affect the model may differ */
     expect(0, "nll", "%1$s train -c %2$s/back.cfg optimizer.plugin=lion train.length=65" WEIGHTS);
 }
 
@@ -113,7 +115,7 @@ Test(weights, a_named_difference_is_let_through)
            "'train.allow=[\"model.position.base\"]'" WEIGHTS);
     expect(0, "'model.norm.*' is allowed to differ, but no key of that name does",
            "%1$s evaluate -c %2$s/back.cfg --allow 'model.norm.*'" WEIGHTS);
-    /* of other shapes it is of no use */
+    /* allowing it does not help if the shapes differ */
     expect(2, "embed_tokens",
            "%1$s evaluate -c %2$s/back.cfg model.d_model=48 --allow model.d_model" WEIGHTS);
 }
@@ -135,16 +137,24 @@ Test(weights, another_tokenizer_is_refused)
     expect(0, "nll", "%1$s train -c %2$s/back.cfg --allow tokenizer" WEIGHTS);
 }
 
-/* A config that says what nobody knows any more. */
+/* A plugin which no longer exists is a difference like any other: nothing looks for it. */
+Test(weights, a_plugin_that_is_gone)
+{
+    expect(2, "model.ffn.plugin: \"forgotten\" -> \"swiglu\"",
+           "sed -i 's/swiglu/forgotten/' %2$s/step-00000003/state.json; "
+           "%1$s evaluate -c %2$s/back.cfg" WEIGHTS);
+    expect(0, "nll", "%1$s evaluate -c %2$s/back.cfg --allow model.ffn.plugin" WEIGHTS);
+}
+
 Test(weights, a_config_that_cannot_be_read)
 {
-    expect(2, "was trained with cannot be read any more",
-           "sed -i 's/swiglu/forgotten/' %2$s/step-00000003/state.json; "
+    expect(2, "was trained with can no longer be read",
+           "sed -i 's/model = {/model = /' %2$s/step-00000003/state.json; "
            "%1$s evaluate -c %2$s/back.cfg" WEIGHTS);
     expect(0, "nll", "%1$s evaluate -c %2$s/back.cfg --allow model" WEIGHTS);
 }
 
-/* A link says no less than the file that it leads to. */
+/* Parameters behind a link are checked like the file itself. */
 Test(weights, a_link_to_a_checkpoint_is_checked)
 {
     expect(2, "model.position.base: 10000.0 -> 50.0",
@@ -153,7 +163,7 @@ Test(weights, a_link_to_a_checkpoint_is_checked)
            "--weights %2$s/best.safetensors");
 }
 
-/* What cannot be read is not taken for a file of another framework; what says nothing is told. */
+/* A damaged state.json is not mistaken for a missing one; one without a config is reported. */
 Test(weights, a_damaged_state_is_refused)
 {
     expect(0, "records no config",
@@ -162,6 +172,15 @@ Test(weights, a_damaged_state_is_refused)
     expect(1, "state.json' is damaged",
            "truncate -s 100 %2$s/step-00000003/state.json; "
            "%1$s evaluate -c %2$s/back.cfg" WEIGHTS);
+}
+
+/* A flipped bit of a parameter is still a number: only the hash tells. */
+Test(weights, a_damaged_file_is_refused)
+{
+    expect(1, "model.safetensors' is damaged",
+           "F=%2$s/step-00000003/model.safetensors; printf x | dd of=$F bs=1 conv=notrunc "
+           "seek=$(($(stat -c %%s $F) / 2)) 2>%2$s/dd && %1$s evaluate -c %2$s/back.cfg" WEIGHTS);
+    expect(1, "model.safetensors' is damaged", "%1$s train -c %2$s/back.cfg" WEIGHTS);
 }
 
 /* Other groups of the kept config do not matter. */

@@ -1,4 +1,4 @@
-/* arguments.c - no argument is ignored: one that is unknown, repeated or of no use is an error, with
+/* arguments.c - no argument is ignored: an unknown, repeated or useless one is an error, with
  * exit code 2. */
 #include "child.h"
 
@@ -13,7 +13,7 @@ static void expect(int code, const char *arguments, const char *says)
 {
     child c = run(arguments);
     cr_expect_eq(c.code, code, "%.200s: exit code %d: %s", arguments, c.code, c.err);
-    cr_expect(strstr(c.err, says), "%.200s: wanted '%s' in: %s", arguments, says, c.err);
+    cr_expect(strstr(c.err, says), "%.200s: expected '%s' in: %s", arguments, says, c.err);
     child_free(&c);
 }
 
@@ -37,7 +37,7 @@ Test(arguments, of_plugins)
 Test(arguments, of_config)
 {
     expect(2, "config " NANO "bogus", "'bogus' is not one of show, explain, diff, check");
-    expect(2, "config " NANO "check bogus", "check takes no argument: what is 'bogus'?");
+    expect(2, "config " NANO "check bogus", "check takes no argument: unexpected 'bogus'");
     expect(2, "config " NANO "check --origins", "only show takes --origins");
     expect(2, "config " NANO "explain", "explain takes one key");
     expect(2, "config " NANO "check 'plugin_path=(\"no-such\", \"nor-this\")'",
@@ -47,16 +47,42 @@ Test(arguments, of_config)
     expect(2, "config " NANO "--plugin-path no-such", "cannot look for plugins in 'no-such'");
 }
 
+Test(arguments, help_of_a_command)
+{
+    child a = run("help train"), b = run("train --help"), c = run("help plugins new"),
+          d = run("plugins new --help");
+    cr_expect(a.code == 0 && !strcmp(a.out, b.out) && strstr(a.out, "usage: tandem train"), "%s",
+              a.out);
+    cr_expect(c.code == 0 && !strcmp(c.out, d.out) && strstr(c.out, "usage: tandem plugins new"),
+              "%s", c.out);
+    expect(2, "help trian", "unknown command 'trian'; did you mean 'train'?");
+    child_free(&a);
+    child_free(&b);
+    child_free(&c);
+    child_free(&d);
+}
+
+/* Options of other tools are answered with keys, and --allow takes several values. */
+Test(arguments, of_train)
+{
+    expect(2, "train " NANO "--lr 0.1", "unknown option '--lr'; the key for that is schedule.peak");
+    expect(2, "train " NANO "--batch-size=3", "the key for that is train.batch: write key=VALUE");
+    expect(2, "train " NANO "--allow model.position.* train.seed model run/x",
+           "unexpected argument 'run/x'");
+    expect(2, "train " NANO "--allow model word", "unexpected argument 'word'");
+}
+
 Test(arguments, of_describe)
 {
     expect(2, "describe " NANO "--mask ''", "--mask is empty: it takes the path of an attention");
-    expect(2, "describe " NANO "--mask x --json", "use only one of --graph, --mask and --json");
+    expect(2, "describe " NANO "--mask x --json",
+           "use only one of --graph, --mask, --precision and --json");
     expect(2, "describe " NANO "--graph dot --graph text", "--graph is given twice; give it once");
     expect(2, "describe " NANO "--mask model.layer.0.self_attn", "; did you mean 'model.");
     expect(2, "describe " NANO "--threads 1 --threads 2", "--threads is given twice");
 }
 
-Test(arguments, so_many)
+Test(arguments, any_number_of_them)
 {
     char arguments[12000] = "config check";
     for (int k = 0; k < 300; k++)
@@ -64,7 +90,7 @@ Test(arguments, so_many)
     expect(2, arguments, "too many arguments: at most 254 of each kind");
 }
 
-/* Output that could not be written is reported, whatever wrote it. */
+/* A failure to write output is reported, whichever command wrote it. */
 Test(arguments, a_full_disk)
 {
     expect(1, "--help >/dev/full", "tandem: writing the output: ");

@@ -1,5 +1,4 @@
-/* bench.c - `tandem bench` counts the tokens that are there: no padding, wherever the loss
- * splits. */
+/* bench.c - `tandem bench` counts real tokens and no padding, wherever the loss splits. */
 #include "child.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* child.h - runs of the real command from tests: its exit code, its output, and the memory that it
- * took. */
+/* child.h - runs of the real command from tests: its exit code, its output, and the memory it
+ * used. */
 #ifndef TESTS_TOOLS_CHILD_H
 #define TESTS_TOOLS_CHILD_H
 
@@ -20,12 +20,12 @@ extern char **environ;
 
 typedef struct child {
     int    code;      /* exit code, or minus the signal */
-    char  *out, *err; /* what it wrote; child_free */
+    char  *out, *err; /* its output; free it with child_free */
     double seconds;
     long   kilobytes; /* largest resident size */
 } child;
 
-/* Instrumented code keeps shadows of its memory; what it takes says nothing. */
+/* Instrumented code keeps shadow memory, so its size means nothing. */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 enum { CHILD_MEASURES_MEMORY = 0 };
 #else
@@ -48,7 +48,7 @@ static inline double child_clock(void)
     return (double)now.tv_sec + 1e-6 * (double)now.tv_usec;
 }
 
-/* argv[0] is the program; NULL ends. */
+/* argv[0] is the program; the last element is NULL. */
 static inline child child_run(const char *const *argv)
 {
     char                       out[] = "/tmp/tandem-out-XXXXXX", err[] = "/tmp/tandem-err-XXXXXX";

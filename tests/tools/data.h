@@ -1,5 +1,5 @@
-/* data.h - what tests of `tandem data` share: a scratch directory with a config, and shell commands
- * in it. */
+/* data.h - shared by the tests of `tandem data`: a scratch directory with a config, and shell
+ * commands in it. */
 #ifndef TESTS_TOOLS_DATA_H
 #define TESTS_TOOLS_DATA_H
 

@@ -1,5 +1,5 @@
-/* describe.c - the paper's models as `tandem describe` counts them: parameters to the last one,
- * FLOPs to the last digit that the paper prints, without the memory of a model. */
+/* describe.c - `tandem describe` on the paper's models: every single parameter, FLOPs to the
+ * last digit that the paper prints, and all without allocating a model. */
 #include "child.h"
 
 #include <math.h>
@@ -7,7 +7,7 @@
 typedef struct row {
     const char *config;
     int64_t     parameters;
-    /* forward, dense, lookups as products, of one sequence; as printed, in 1e13 */
+    /* forward, dense, lookups counted as products, for one sequence; as printed, in 1e13 */
     double      flops;
 } row;
 
@@ -21,6 +21,7 @@ static const row paper[] = {
 
 enum { KILOBYTES_ALLOWED = 200 * 1024 };
 
+/* `more`: NULL, key=value or another config. */
 static child describe(const char *config, const char *more)
 {
     char path[500];
@@ -74,7 +75,7 @@ Test(describe, the_papers_models)
     }
 }
 
-/* Spec formulas for a shape that no paper has: primes, uneven depths. */
+/* The formulas by hand, for a shape from no paper: primes, uneven depths. */
 static double formula(double le, double ld, double d, double f, double v, double s, double u)
 {
     double layer = 4 * d * d + 3 * d * f;
@@ -82,7 +83,8 @@ static double formula(double le, double ld, double d, double f, double v, double
            2 * ld * 2 * d * d * (u + s) + 4 * ld * d * s * u + 2 * v * d * u + 2 * v * d * (s + u);
 }
 
-/* However the loss splits a sequence, and whatever buckets training has. Gives U. */
+/* The formula must hold however the loss splits a sequence, and whatever buckets training has.
+ * Returns U. */
 static int64_t expect_formula(const char *split, double length)
 {
     char        path[500], tokens[40];
@@ -148,8 +150,8 @@ static json_t *memory_of(const char *first, const char *second)
     return j;
 }
 
-/* Of a run: batches that are read ahead (three steps of them), micro-batches that add,
- * evaluation. */
+/* The memory of a run includes batches that are read ahead (three steps of them), micro-batches
+ * that add, and evaluation. */
 Test(describe, memory_is_that_of_a_run)
 {
     json_t *one = memory_of("train.batch=4", "evaluate.batch=1"),
@@ -161,7 +163,7 @@ Test(describe, memory_is_that_of_a_run)
     cr_expect_eq(integer(ten, "memory", "inputs") - integer(two, "memory", "inputs"),
                  3 * 8 * batch);
     cr_expect_gt(integer(two, "memory", "inputs") - integer(one, "memory", "inputs"), 3 * batch,
-                 "the plan that adds has inputs of its own");
+                 "the plan that adds has separate inputs");
     cr_expect_gt(integer(long_one, "memory", "activations"),
                  integer(without, "memory", "activations"));
     json_decref(one);
@@ -173,7 +175,7 @@ Test(describe, memory_is_that_of_a_run)
 
 Test(describe, groups_of_another_model)
 {
-    child   c = describe("ablations/t5-bias", NULL);
+    child   c = describe("nano/redllm", "ablations/t5-bias.cfg");
     json_t *j;
     cr_assert_eq(c.code, 0, "%s", c.err);
     j = child_json(&c);
@@ -183,15 +185,16 @@ Test(describe, groups_of_another_model)
     child_free(&c);
 }
 
-/* Without a tokenizer there are marks enough. Only denoisers of several sorts split at several
- * places. */
+/* Without a tokenizer there are always enough marks. The split varies only if different
+ * denoisers are mixed. */
 Test(describe, losses_that_take_spans_out)
 {
     static const char *const losses[] = { "span-corruption", "ul2" };
     for (int k = 0; k < 2; k++) {
         char path[500];
-        snprintf(path, sizeof path, "%s/configs/ablations/%s.cfg", TANDEM_SOURCE, losses[k]);
-        child c = child_run((const char *[]){ TANDEM_BINARY, "describe", "-c", path, NULL });
+        snprintf(path, sizeof path, "ablations/%s.cfg", losses[k]);
+        child c = child_run(
+            (const char *[]){ TANDEM_BINARY, "describe", "nano/redllm.cfg", path, NULL });
         cr_assert_eq(c.code, 0, "%s", c.err);
         cr_expect(k || strstr(c.out, "one sequence of 256 tokens, 46 of them predicted\n"), "%s",
                   c.out);
@@ -200,10 +203,11 @@ Test(describe, losses_that_take_spans_out)
     }
 }
 
-/* Experts count where they compute: two of eight of half the width are as one, and the router. */
+/* FLOPs count only the experts that compute: two of eight, each of half the width, cost as much
+ * as one layer, plus the router. */
 Test(describe, experts_that_are_not_chosen_cost_nothing)
 {
-    child   c = describe("ablations/moe", NULL), d = describe("nano/redllm", NULL);
+    child   c = describe("nano/redllm", "ablations/moe.cfg"), d = describe("nano/redllm", NULL);
     json_t *experts = child_json(&c), *one = child_json(&d);
     double  router = 2.0 * 128 * 256 * 8 * 4; /* tokens of a stack, d_model, experts, layers */
     cr_expect_eq(integer(experts, "parameters", "ffn"),

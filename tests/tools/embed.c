@@ -1,20 +1,20 @@
-/* embed.c - programs that embed tandem, built against an installation: the example of embed.h
- * compiles, and one that trains, evaluates and describes gets the bits of the command, while the
- * library prints nothing. */
+/* embed.c - programs that embed tandem, built against an installation: the example in embed.h
+ * compiles, and a program that trains, evaluates and describes gets the same bits as the
+ * command, while the library prints nothing. */
 #include "prefix.h"
 
 #define EMBED TANDEM_SOURCE "/tests/fixtures/embed/embed.c"
 #define PKG_CONFIG "PKG_CONFIG_PATH=$(dirname $(find %1$s/prefix -name tandem-embed.pc)) pkg-config"
-/* A library under the address sanitizer wants its runtime in the program, too. */
+/* A library built with the address sanitizer needs its runtime in the program as well. */
 #ifdef __SANITIZE_ADDRESS__
 #define SANITIZE "-fsanitize=address,undefined"
 #else
 #define SANITIZE ""
 #endif
 /* compiler flags; the loader finds the library where it was installed */
-#define FLAGS                                                                 \
+#define FLAGS                                                                           \
     SANITIZE " $(" PKG_CONFIG " --cflags --libs tandem-embed) -Wl,-rpath,$(" PKG_CONFIG \
-    " --variable=libdir tandem-embed)"
+             " --variable=libdir tandem-embed)"
 #define STRICT \
     "-Wall -Wextra -Wpedantic -Wno-unused-parameter -Wno-missing-field-initializers -Werror"
 
@@ -27,25 +27,25 @@ static const char config[] =
     "optimizer = { plugin = \"adamw\"; };\n"
     "schedule = { plugin = \"constant\"; peak = 0.01; };\n"
     "tokenizer = { plugin = \"bytes\"; };\n"
-    /* among the shipped files: found without the source tree's help */
+    /* a shipped file: found without the source tree */
     "data = { plugin = \"text\"; sources = ( { name = \"facts\";\n"
     "  files = ( \"data/corpus/facts.train.jsonl\" );\n"
     "  held_out = ( \"data/corpus/facts.valid.jsonl\" ); } ); };\n"
     "train = { steps = 9; length = 67; batch = 6; micro_batch = 3; dropout = 0.1; };\n"
-    "evaluate = { sequences = 3; };\n";
+    "evaluate = { sequences = 3; }; tasks = { data = \"" TANDEM_SOURCE "/data/tasks\"; };\n";
 
 static void setup(void)
 {
-    setenv("CXXFLAGS", SANITIZE, 1); /* what CMake builds with */
+    setenv("CXXFLAGS", SANITIZE, 1); /* CMake's own compiler flags */
     prefix_open("embed");
     write_scratch("model.cfg", config);
 }
 
 TestSuite(embed, .init = setup, .fini = prefix_close);
 
-/* The example of the essay, as a file: from its first #include to the line after it. */
-#define EXAMPLE(name)                                                                        \
-    "sed -n '/^ \\*     #include/,/^ \\* Build/{/^ \\* Build/d;s/^ \\* \\{0,5\\}//;p}' "       \
+/* The header's example, as a file: from its first #include to the text behind it. */
+#define EXAMPLE(name)                                                                    \
+    "sed -n '/^ \\*     #include/,/^ \\* Build/{/^ \\* Build/d;s/^ \\* \\{0,5\\}//;p}' " \
     "%1$s/prefix/include/tandem/embed.h > %1$s/" name
 
 Test(embed, the_example_of_the_header_compiles)
@@ -56,7 +56,7 @@ Test(embed, the_example_of_the_header_compiles)
     MUST("c++ -x c++ -std=c++20 " STRICT " %1$s/example.c -o %1$s/example " FLAGS);
 }
 
-/* stdout and stderr of the program are both empty; what it computed is in a file. */
+/* stdout and stderr of the program are both empty; its results are in a file. */
 static void run_program(const char *build)
 {
     MUST("rm -rf %1$s/runs %1$s/out %1$s/err");
@@ -80,11 +80,17 @@ static void expect_the_commands_bits(void)
          "done; "
          "cmp %1$s/runs.m %1$s/command.m");
     MUST("cmp %1$s/weights.safetensors %1$s/runs/run/checkpoints/step-00000009/model.safetensors");
+    /* the same answers to the same questions */
+    MUST("cd %1$s && prefix/bin/tandem evaluate command/run -q --tasks sums --shots 0 --limit 7 "
+         "--out "
+         "told --name sums >out && cmp told/sums.samples_sums.jsonl "
+         "asked/sums-0-shot-first-7.samples_sums.jsonl");
+    cr_expect(strstr(result, "sums acc 0.") && strstr(result, " of 7 items"), "%s", result);
     cr_assert(strstr(result, "9 updates in "), "%s", result);
     cr_assert(nll && then && then > nll, "%s", result);
     cr_expect(!strncmp(nll + strlen("NLL "), then + strlen(" then "),
                        (size_t)(then - nll) - strlen("NLL ")),
-              "evaluated again it is the same: %s", result);
+              "a second evaluation must give the same result: %s", result);
     free(result);
 }
 
@@ -107,7 +113,7 @@ Test(embed, a_program_of_cpp_by_the_cmake_package)
     expect_the_commands_bits();
 }
 
-/* An error is text; nothing is printed, nothing is written. */
+/* An error appears only in the td_error: nothing is printed, and no run is created. */
 Test(embed, a_wrong_config_is_reported_to_the_program)
 {
     write_scratch("wrong.cfg", "extends = \"model.cfg\";\nmodel = { layerz = 3; };\n"

@@ -1,4 +1,4 @@
-/* prefix.h - what someone has who knows only an installed tandem: a scratch directory with a prefix
+/* prefix.h - the environment of a user with an installed tandem: a scratch directory with a prefix
  * in it, and shell commands there. */
 #ifndef TESTS_TOOLS_PREFIX_H
 #define TESTS_TOOLS_PREFIX_H
@@ -11,8 +11,8 @@
 
 static char directory[256];
 
-/* A shell command in which %1$s is the scratch directory; its output goes to a log there. Gives
- * system()'s status. */
+/* Runs a shell command in which %1$s is the scratch directory; its output is written to a log
+ * there. Returns system()'s status. */
 static inline int shell(const char *format)
 {
     char command[4096], logged[4400];

@@ -1,10 +1,10 @@
-/* probe.c - what `tandem probe` writes of gradients is what the engine has, of tensors too that are
- * written in pieces. */
+/* probe.c - `tandem probe` writes the engine's gradients, even those of tensors that are written
+ * in pieces. */
 #include "child.h"
 #include "io/safetensors.h"
 #include "model/lab.h"
 
-/* An embedding of more than a MiB, which is written at once. */
+/* An embedding larger than the MiB written at a time. */
 enum { WORDS = 6007, WIDTH = 48, TOKENS = 5 };
 
 #define MODEL                                                               \
@@ -48,7 +48,7 @@ static void run_probe(const char *backend)
     child_free(&c);
 }
 
-/* The same step here. */
+/* The same step, computed here. */
 static lab step(const char *backend)
 {
     const char            *overrides[] = { MODEL, backend, NULL };
@@ -89,7 +89,7 @@ static void expect_gradients(const char *backend)
         cr_assert(g && g->count == td_stored_count(t), "%s", t->name);
         want = malloc((size_t)g->count * sizeof *want);
         have = malloc((size_t)g->count * sizeof *have);
-        td_variable_get(g, device, device->backend->real, want, &l.error);
+        td_variable_get(g, device, td_device_real(device), want, &l.error);
         td_stored_floats(t, have, g->count, &l.error);
         cr_expect(!memcmp(want, have, (size_t)g->count * sizeof *want), "%s of %s", t->name,
                   backend);
@@ -116,7 +116,7 @@ static void write_tensors(const char *path, td_stored *list, size_t n)
     cr_assert_eq(td_safetensors_write(path, list, n, NULL, &error), 0, "%s", error.text);
 }
 
-/* With `more` and its value, which are NULL or go with the batch. */
+/* Run it on the batch; `more` is a further option with its value, or NULL. */
 static void expect_refused(const char *batch, const char *more, const char *value, int code,
                            const char *says)
 {
@@ -145,8 +145,8 @@ Test(probe, refusals)
         list[k].dim[0] = 1;
         list[k].dim[1] = TOKENS;
     }
-    /* what is read is not written over */
-    expect_refused(batch_path, "--out", batch_path, 2, "would overwrite a file that is read");
+    /* files that are read are not overwritten */
+    expect_refused(batch_path, "--out", batch_path, 2, "would overwrite an input file");
     /* a misspelt name */
     list[2].rank = 1;
     list[2].dim[0] = 1;
@@ -157,7 +157,7 @@ Test(probe, refusals)
     f = fopen(other, "a");
     cr_assert(f && fputs("more", f) >= 0 && !fclose(f));
     expect_refused(other, NULL, NULL, 1, "it is damaged");
-    /* parameters that are not there */
+    /* parameters that are missing */
     expect_refused(batch_path, "--weights", batch_path, 2,
                    "has no tensor 'model.embed_tokens.weight'");
 }

@@ -1,5 +1,5 @@
-/* progress.c - what `tandem train` shows on a terminal of 80 columns: loss, gradient norm, learning
- * rate, tokens/s, share of peak and time left, in one line that does not wrap. */
+/* progress.c - the progress of `tandem train` on a terminal of 80 columns: loss, gradient norm,
+ * learning rate, tokens/s, share of peak and time left, in one line that does not wrap. */
 #include "child.h"
 
 #include <sys/ioctl.h>
@@ -10,14 +10,14 @@ static void setup(void)
 {
     strcpy(directory, "/tmp/tandem-progress-XXXXXX");
     cr_assert(mkdtemp(directory));
-    setenv("TERM", "xterm", 1); /* tests may run under a dumb one */
+    setenv("TERM", "xterm", 1); /* tests may run in a dumb terminal */
 }
 
 static void teardown(void) { td_remove_tree(directory, NULL); }
 
 TestSuite(progress, .init = setup, .fini = teardown);
 
-/* All that a terminal of 80 columns gets from a short run. */
+/* Everything that a terminal of 80 columns receives from a short run. */
 static void run_on_terminal(char *out, size_t room)
 {
     char                       run[100];
@@ -54,7 +54,7 @@ static void run_on_terminal(char *out, size_t room)
     cr_assert(!posix_spawn(&pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ));
     posix_spawn_file_actions_destroy(&actions);
     close(slave);
-    /* at the end the terminal gives an error */
+    /* reading fails once the terminal is closed */
     while (n + 1 < room && (got = read(master, out + n, room - 1 - n)) > 0)
         n += (size_t)got;
     out[n] = 0;
@@ -65,8 +65,8 @@ static void run_on_terminal(char *out, size_t room)
 
 Test(progress, one_line_of_80_columns)
 {
-    static const char *const wanted[] = { "9/9 ",    " loss ",  " norm ", " lr ",
-                                          " tok/s ", "% peak ", " took " };
+    static const char *const wanted[] = { "9/9 ",    " nll ",   " norm ", " lr ",
+                                          " tok/s ", " tgt/s ", " took " };
     static char              text[1 << 16];
     char                    *line = NULL, *rest = NULL;
     run_on_terminal(text, sizeof text);

@@ -1,4 +1,4 @@
-/* stateless.c - plugins whose open leaves a NULL state are closed like others. */
+/* stateless.c - plugins whose `open` leaves the state NULL are closed like all others. */
 #include "child.h"
 
 static char directory[64];

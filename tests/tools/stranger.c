@@ -1,5 +1,5 @@
-/* stranger.c - what someone has who knows only an installed tandem: headers, one cc line, a change
- * of config. */
+/* stranger.c - a user with only an installed tandem adds an attention: headers, one cc line, a
+ * change of config. */
 #include "prefix.h"
 
 #define STRANGER TANDEM_SOURCE "/tests/fixtures/stranger/attention-mine.c"
@@ -41,7 +41,7 @@ Test(stranger, one_line_builds_an_attention_that_trains)
     char       *info, *summary;
     const char *nll;
 
-    cr_assert_neq(shell(TRAIN), 0, "the plugin is not there yet");
+    cr_assert_neq(shell(TRAIN), 0, "the plugin does not exist yet");
     MUST("mkdir %1$s/plugins");
     MUST("cc -shared -fPIC -Wall -Wextra -Werror " STRANGER
          " -o %1$s/plugins/attention-mine.so $(" PKG_CONFIG " --cflags tandem)");
@@ -73,8 +73,8 @@ Test(stranger, the_cmake_package_builds_it_too)
     MUST("%1$s/prefix/bin/tandem plugins check %1$s/project/build/attention-mine.so");
 }
 
-/* `plugin_path` is relative to the config that says it, wherever tandem is run from; so is the one
- * kept with the run. */
+/* `plugin_path` is relative to the config that sets it, wherever tandem is run from; the config
+ * stored with the run works anywhere as well. */
 Test(stranger, a_config_says_where_its_plugins_are)
 {
     MUST("mkdir %1$s/mine-too");
@@ -85,7 +85,8 @@ Test(stranger, a_config_says_where_its_plugins_are)
                   "model = { attention = { plugin = \"mine\"; heads = 3; head_dim = 16; }; };\n"
                   "train = { steps = 2; };\nrun = { name = \"path\"; };\n");
     MUST("cd / && %1$s/prefix/bin/tandem train -c %1$s/path.cfg run.dir=%1$s --threads 1");
-    MUST("cd / && %1$s/prefix/bin/tandem describe -c %1$s/path/config.cfg | grep -q parameters");
+    MUST("cd / && %1$s/prefix/bin/tandem describe %1$s/path --plugin-path %1$s/mine-too | grep -q "
+         "parameters");
     write_scratch("wrong.cfg", "extends = \"path.cfg\";\nplugin_path = 3;\n");
     cr_expect_neq(shell("%1$s/prefix/bin/tandem describe -c %1$s/wrong.cfg"), 0);
     cr_expect(strstr(read_scratch("log"), "wrong.cfg:2"), "%s", read_scratch("log"));

@@ -14,7 +14,8 @@
 
 extern char **environ;
 
-static char directory[256];
+static char        directory[256];
+static const char *config_name = "model.cfg";
 
 static void write_config(void)
 {
@@ -63,7 +64,7 @@ static pid_t start(const char *run, const char *threads, const char *more)
     pid_t       pid;
     posix_spawn_file_actions_t quiet;
 
-    snprintf(config, sizeof config, "%s/model.cfg", directory);
+    snprintf(config, sizeof config, "%s/%s", directory, config_name);
     snprintf(name, sizeof name, "run.name=%s", run);
     posix_spawn_file_actions_init(&quiet);
     posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
@@ -93,7 +94,7 @@ static int64_t steps_saved(const char *run)
     return last;
 }
 
-/* Wait until the run has saved a checkpoint after step `after`, then a little. */
+/* Wait until the run has saved a checkpoint after step `after`, then a little longer. */
 static void wait_for_checkpoint(const char *run, int64_t after, int more_us)
 {
     for (int k = 0; k < 60000 && steps_saved(run) <= after; k++)
@@ -183,7 +184,7 @@ Test(train, bits_do_not_depend_on_threads_or_kills)
     cr_assert_eq(finish(start("one", "1", NULL)), 0);
     expect_same("whole", "one");
 
-    /* at moments that nobody chose, checkpoints being written among them */
+    /* at arbitrary moments, some of them while a checkpoint is being written */
     for (int k = 0, last = 0; k < 3; k++) {
         pid_t pid = start("killed", k & 1 ? "1" : "2", NULL);
         wait_for_checkpoint("killed", last, 700 * (k + 1));
@@ -204,13 +205,120 @@ Test(train, sigterm_saves_and_says_requeue)
     wait_for_checkpoint("stopped", 0, 0);
     kill(pid, SIGTERM);
     code = finish(pid);
-    cr_assert(code == 75 || code == 0, "exit code %d", code); /* 0: it had just finished */
+    cr_assert(code == 75 || code == 0, "exit code %d", code); /* 0 if it had just finished */
     cr_assert_gt(steps_saved("stopped"), 0);
     cr_assert_eq(finish(start("stopped", "2", NULL)), 0);
     expect_same("whole", "stopped");
 }
 
-/* Before that the program has not begun, and a signal is the system's affair. */
+/* ---- tasks in the loop ------------------------------------------------------------------------- */
+
+/* Choices and generated texts every 7 steps, which decide the best checkpoint; every 20 steps an
+ * evaluation, at the end both. */
+static void score_tasks(const char *best)
+{
+    char  path[300];
+    FILE *f;
+    snprintf(path, sizeof path, "%s/written.cfg", directory);
+    f = fopen(path, "w");
+    cr_assert(f);
+    fputs("task = { files = [ \"sums.jsonl\" ]; split = \"test\"; output_type = "
+          "\"generate_until\";\n"
+          "  doc_to_text = \"{{question}}\"; doc_to_target = \"{{choices.0}}\"; metrics = ( "
+          "\"chrf\" );\n"
+          "  until = [ \" \" ]; max_gen_toks = 4; };\n",
+          f);
+    cr_assert(!fclose(f));
+    snprintf(path, sizeof path, "%s/tasks.cfg", directory);
+    f = fopen(path, "w");
+    cr_assert(f);
+    fprintf(f,
+            "extends = \"model.cfg\"; train = { score_every = 7; best = \"%s\"; };\n"
+            "tasks = { names = ( \"sums\", \"%s/written.cfg\" ); data = \"%s/data/tasks\"; "
+            "limit = 12; };\n",
+            best, directory, TANDEM_SOURCE);
+    cr_assert(!fclose(f));
+    config_name = "tasks.cfg";
+}
+
+/* The metrics of a run without the lines of tasks, and how many those are. */
+static char *without_tasks(const char *run, int *lines)
+{
+    char *text = metrics(run), *to = text;
+    *lines = 0;
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        bool task = strstr(line, ", \"tasks/") && strstr(line, ", \"tasks/") < end;
+        *lines += task;
+        if (task)
+            continue;
+        memmove(to, line, (size_t)(end + 1 - line));
+        to += end + 1 - line;
+    }
+    *to = 0;
+    return text;
+}
+
+/* "best": 0.25, and so on, of the last checkpoint. */
+static double state(const char *run, const char *key)
+{
+    char   quoted[60], *text, *at;
+    double x;
+    snprintf(quoted, sizeof quoted, "\"%s\":", key);
+    text = read_part(run, "checkpoints/step-00000040/state.json", NULL);
+    at = strstr(text, quoted);
+    cr_assert(at, "%s", key);
+    x = atof(at + strlen(quoted));
+    free(text);
+    return x;
+}
+
+static void expect_same_best(const char *a, const char *b)
+{
+    static const char *const keys[] = { "best", "best_step", "since_best", "evaluated", "scored" };
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+        cr_expect_eq(state(a, keys[k]), state(b, keys[k]), "%s", keys[k]);
+    expect_same(a, b);
+}
+
+Test(train, tasks_change_no_bit_of_the_training)
+{
+    size_t n, m;
+    int    lines;
+    char  *a, *b;
+    cr_assert_eq(finish(start("plain", "2", NULL)), 0);
+    score_tasks("tasks.written.chrf");
+    cr_assert_eq(finish(start("scored", "1", NULL)), 0);
+    a = metrics("plain");
+    b = without_tasks("scored", &lines);
+    cr_expect_str_eq(a, b);
+    cr_expect_eq(lines, 6, "of steps 7, 14 .. 35 and of the last");
+    free(a);
+    free(b);
+    a = read_part("plain", "checkpoints/step-00000040/model.safetensors", &n);
+    b = read_part("scored", "checkpoints/step-00000040/model.safetensors", &m);
+    cr_expect(n == m && !memcmp(a, b, n));
+    free(a);
+    free(b);
+    cr_expect_eq(state("scored", "scored"), 40);
+    cr_expect_eq((int)state("scored", "best_step") % 7, state("scored", "best_step") == 40 ? 5 : 0);
+}
+
+Test(train, tasks_survive_kills)
+{
+    score_tasks("tasks.sums");
+    cr_assert_eq(finish(start("whole", "2", NULL)), 0);
+    for (int k = 0, last = 0; k < 4; k++) {
+        pid_t pid = start("killed", k & 1 ? "1" : "2", NULL);
+        wait_for_checkpoint("killed", last, 5000 * (k + 1));
+        kill(pid, SIGKILL);
+        finish(pid);
+        last = (int)steps_saved("killed");
+    }
+    cr_assert_eq(finish(start("killed", "2", NULL)), 0);
+    expect_same_best("whole", "killed");
+}
+
+/* Wait until the program catches SIGTERM: before that, the signal simply kills it. */
 static void wait_until_caught(pid_t pid)
 {
     unsigned long long caught = 0;
@@ -225,13 +333,13 @@ static void wait_until_caught(pid_t pid)
     }
 }
 
-/* An evaluation does not hold up a signal: it is made when the run goes on. */
+/* A signal interrupts an evaluation, which is made when the run is resumed. */
 Test(train, sigterm_ends_an_evaluation)
 {
     pid_t pid;
     cr_assert_eq(finish(start("whole", "2", "evaluate.sequences=0")), 0);
     pid = start("stopped", "2", "evaluate.sequences=0");
-    for (int k = 0; k < 3; k++) { /* at moments that nobody chose, evaluations among them */
+    for (int k = 0; k < 3; k++) { /* at arbitrary moments, some of them during an evaluation */
         wait_until_caught(pid);
         usleep(170000 * (useconds_t)k);
         kill(pid, SIGTERM);
@@ -243,8 +351,26 @@ Test(train, sigterm_ends_an_evaluation)
     expect_same("whole", "stopped");
 }
 
-/* A shell command that is expected to end with 0; %1$s is the program, %2$s the scratch
- * directory. */
+/* The same of tasks, which take most of the time here: some of the signals come while they run. */
+Test(train, sigterm_ends_tasks)
+{
+    pid_t pid;
+    score_tasks("tasks.sums.acc");
+    cr_assert_eq(finish(start("whole", "2", "train.score_every=1")), 0);
+    for (int k = 0; k < 4; k++) {
+        int code;
+        pid = start("stopped", "2", "train.score_every=1");
+        wait_until_caught(pid);
+        usleep(60000 * (useconds_t)(k + 1));
+        kill(pid, SIGTERM);
+        code = finish(pid);
+        cr_assert(code == 75 || code == 0, "exit code %d", code);
+    }
+    cr_assert_eq(finish(start("stopped", "2", "train.score_every=1")), 0);
+    expect_same_best("whole", "stopped");
+}
+
+/* Run a shell command, which must succeed; %1$s is the program, %2$s the scratch directory. */
 static void sh(const char *format)
 {
     char command[4096];
@@ -252,8 +378,8 @@ static void sh(const char *format)
     cr_assert_eq(system(command), 0, "%s", command);
 }
 
-/* What was refused changed nothing and is saved, the count of refusals with it: going on diverges
- * again at once. */
+/* Refused updates change nothing, and their count is saved: a resumed run diverges again at
+ * once. */
 Test(train, divergence_is_exit_code_3_and_saved)
 {
     int64_t saved;
@@ -264,7 +390,7 @@ Test(train, divergence_is_exit_code_3_and_saved)
     cr_assert_eq(steps_saved("wild"), saved + 1);
 }
 
-/* Those that are named, and no others, with what the config says of them. */
+/* Only the loggers that the config names are used, with its options. */
 Test(train, loggers_have_options)
 {
     sh("%1$s train -c %2$s/model.cfg run.name=told -q train.steps=3 "
@@ -274,9 +400,9 @@ Test(train, loggers_have_options)
        "1");
 }
 
-/* A loss that is no number any more is null in the answer, and the run has diverged, whatever the
- * guard let pass. */
-Test(train, json_of_what_is_no_number)
+/* A loss that has become NaN is null in JSON, and the run has diverged, whatever the guard let
+ * pass. */
+Test(train, json_of_non_numbers)
 {
     sh("%1$s train -c %2$s/model.cfg run.name=nan -q --json train.guard=none train.clip=0 "
        "schedule.peak=1e5 schedule.warmup=0 "
@@ -286,20 +412,20 @@ Test(train, json_of_what_is_no_number)
     sh("%1$s evaluate -c %2$s/model.cfg run.name=nan -q > %2$s/out; test $? = 3");
 }
 
-/* Known before any memory is taken, and before anything is trained. */
+/* A lack of memory is reported before any is taken, and before anything is trained. */
 Test(train, more_memory_than_there_is)
 {
     sh("! %1$s train -c %2$s/model.cfg run.name=a model.d_model=65536 model.ffn.d_ff=262144 "
        "2>%2$s/err && grep -q 'of memory (parameters' %2$s/err && grep -q 'is available' %2$s/err");
     sh("! %1$s train -c %2$s/model.cfg run.name=b train.batch=1073741823 train.micro_batch=1 "
        "2>%2$s/err && grep -q 'of memory (parameters' %2$s/err");
-    /* as many as there are */
+    /* larger than the number of sequences: all of them */
     sh("%1$s train -c %2$s/model.cfg run.name=c -q train.steps=1 evaluate.batch=1073741823 "
        ">%2$s/out");
 }
 
-/* One byte of a line that somebody damaged costs no other line; without standard files nothing is
- * written where it does not belong. */
+/* A damaged line does not affect other lines; with stdin, stdout and stderr closed, their output
+ * does not end up in other files. */
 Test(train, metrics_are_kept)
 {
     cr_assert_eq(finish(start("kept", "2", "train.steps=12")), 0);
@@ -310,7 +436,8 @@ Test(train, metrics_are_kept)
        "! grep -qv '^{.*}$' %2$s/closed/metrics.jsonl && test ! -s %2$s/closed/.lock");
 }
 
-/* A checkpoint's step is its own; the newest has the largest, whatever the width of its name. */
+/* A checkpoint must contain the step in its name; the newest has the largest number, however many
+ * digits the name has. */
 Test(train, checkpoints_that_were_renamed)
 {
     cr_assert_eq(finish(start("kept", "2", "train.steps=5")), 0);
@@ -332,7 +459,7 @@ Test(train, a_resumed_run_is_the_same_run)
        "-q '^logger/1' %2$s/kept/environment.txt");
 }
 
-/* Text of the same name and length, but other text. */
+/* A file with the same name and length, but different text. */
 Test(train, other_text_is_refused)
 {
     sh("cp " TANDEM_SOURCE
@@ -342,12 +469,13 @@ Test(train, other_text_is_refused)
        "$T train.steps=5 \"$O\" >%2$s/a.out && $T train.steps=6 \"$O\" >%2$s/a.out && "
        "touch %2$s/x.jsonl && $T train.steps=7 \"$O\" >%2$s/a.out && "
        "tac %2$s/x.jsonl >%2$s/y.jsonl && mv %2$s/y.jsonl %2$s/x.jsonl && "
-       "{ $T train.steps=8 \"$O\" 2>%2$s/err; test $? = 2; } && grep -q 'text is not the run.s own' "
+       "{ $T train.steps=8 \"$O\" 2>%2$s/err; test $? = 2; } && grep -q 'text is not the run.s "
+       "own' "
        "%2$s/err");
 }
 
-/* What it began from is part of its config: resumed before its first checkpoint, it begins there
- * again. */
+/* The weights that a run starts from are part of its config: resumed before its first checkpoint,
+ * it starts from them again. */
 Test(train, a_run_from_weights)
 {
     cr_assert_eq(finish(start("first", "2", "train.steps=5")), 0);
@@ -367,7 +495,7 @@ Test(train, a_run_from_weights)
        "\"'%2$s/none'\" %2$s/err");
 }
 
-/* Looked at again, a finished run says what it said. */
+/* A finished run that is resumed prints the same result again. */
 Test(train, a_finished_run_shows_its_result)
 {
     sh("T='%1$s train -c %2$s/model.cfg -q --json train.steps=6 run.name=done --resume'; $T "
@@ -382,8 +510,8 @@ Test(train, a_finished_run_shows_its_result)
        "evaluate/nll %2$s/untrained/metrics.jsonl");
 }
 
-/* Of other parameters than the config's nobody is left in doubt. */
-Test(train, evaluation_says_of_what)
+/* The output names the file of the parameters, and parameters of another tokenizer are refused. */
+Test(train, evaluation_names_its_parameters)
 {
     cr_assert_eq(finish(start("kept", "2", "train.steps=5")), 0);
     sh("%1$s evaluate -c %2$s/model.cfg run.name=kept >%2$s/out && "
@@ -407,7 +535,7 @@ Test(train, one_process_a_run)
     sh("%1$s train -c %2$s/model.cfg run.name=shared -q --resume train.steps=1 > %2$s/out");
 }
 
-/* The first evaluation is the best so far; its checkpoint stays though no checkpoint was due. */
+/* The first evaluation is the best so far; its checkpoint is kept although none was due. */
 Test(train, the_best_evaluation_is_saved)
 {
     char path[400];
@@ -416,7 +544,32 @@ Test(train, the_best_evaluation_is_saved)
     cr_expect(td_file_exists(path));
 }
 
-/* Held-out text is cut as evaluation says, not as training does; without a divisor in common. */
+/* A task's score decides, and ends the run; what it is, and what it cannot be. */
+Test(train, the_best_by_a_task)
+{
+    score_tasks("tasks.sums");
+    sh("T='%1$s train -c %2$s/tasks.cfg -q run.name=early'; $T train.score_every=1 "
+       "train.early_stopping_patience=3 --json >%2$s/out && grep -q '\"tasks/sums/acc\": ' "
+       "%2$s/out && "
+       "grep -q '\"chrf,none\"\\|\"chrf\": ' %2$s/out && grep -q 'the run ends early: 3 "
+       "evaluations since the "
+       "best one, tasks/sums/acc' %2$s/early/log.txt");
+    /* another judge: what was best until then no longer counts */
+    sh("%1$s train -c %2$s/tasks.cfg -q run.name=early --resume train.score_every=1 "
+       "train.best=tasks.written >/dev/null && grep -q 'what is scored has changed' "
+       "%2$s/early/log.txt");
+    sh("! %1$s train -c %2$s/tasks.cfg -q run.name=no train.best=tasks.sums.f1 2>%2$s/err && "
+       "grep -q 'train.best = \"tasks.sums.f1\" is no score of tasks.names; there are "
+       "tasks.sums.acc, tasks.written.chrf' %2$s/err");
+    sh("! %1$s train -c %2$s/tasks.cfg -q run.name=no 'tasks.names=(\"sum\")' 2>%2$s/err && grep "
+       "-q "
+       "\"unknown task 'sum'\" %2$s/err && test ! -e %2$s/no/config.cfg");
+    sh("! %1$s train -c %2$s/tasks.cfg -q run.name=no train.best=nll 2>%2$s/err && grep -q 'names "
+       "no "
+       "score' %2$s/err");
+}
+
+/* Held-out text is cut by evaluate.length, not by train.length; the two have no common divisor. */
 Test(train, evaluation_has_its_own_length)
 {
     char command[4096];
@@ -434,11 +587,11 @@ Test(train, evaluation_has_its_own_length)
 
 Test(train, a_run_is_not_overwritten)
 {
-    char command[900];
+    char command[2000];
     cr_assert_eq(finish(start("kept", "2", "train.steps=5")), 0);
     snprintf(command, sizeof command,
-             "%s train -c %s/model.cfg run.name=kept -q 2>%s/err; test $? = 2 && grep -q 'contains a "
-             "run already' %s/err",
+             "%s train -c %s/model.cfg run.name=kept -q 2>%s/err; test $? = 2 && grep -q 'already "
+             "contains a run' %s/err",
              TANDEM_BINARY, directory, directory, directory);
     cr_assert_eq(system(command), 0);
 }

@@ -1,5 +1,5 @@
-/* threads.c - the pool under the thread sanitizer: a plain program, built with what it needs of
- * core/base. */
+/* threads.c - the pool under the thread sanitizer: a plain program, built with the parts of
+ * core/base that it needs. */
 #include <stdio.h>
 
 #include "base/pool.h"

@@ -1,15 +1,19 @@
 /* arguments.c - parses the arguments of a subcommand by its td_usage.
  *
- * No argument is ignored: what is unknown, given twice or one too many is a usage error. */
+ * No argument is ignored: one that is unknown, repeated or superfluous is a usage error. */
 #include <assert.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command.h"
+#include "config/words.h"
+#include "run/experiment.h"
 
-/* Entries that may be used of each array: --threads adds an override of its own, and plugin_paths
- * needs a NULL at the end. */
+/* Usable entries of each array: --threads adds an override, and plugin_paths needs a NULL at the
+ * end. */
 enum { MOST = TD_ARGUMENTS - 2 };
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -22,18 +26,37 @@ static const td_flag *find_flag(const td_usage *u, const td_flag *flags, const c
     return NULL;
 }
 
+/* The first option that begins and ends as `name` does: --max-tokens is --max-new-tokens. NULL: none. */
+static const char *with_words_of(const char *name, const char *const *names, size_t n)
+{
+    const char *last = strncmp(name, "--", 2) ? NULL : strrchr(name, '-');
+    size_t      first = last ? strcspn(name + 2, "-") + 2 : 0, size = last ? strlen(last) : 0;
+    for (size_t k = 0; k < n && last > name + 1; k++) {
+        size_t length = strlen(names[k]);
+        if (length > first + size && !strncmp(names[k], name, first + 1) &&
+            !strcmp(names[k] + length - size, last))
+            return names[k];
+    }
+    return NULL;
+}
+
 /* Suggests only what this subcommand would accept. */
 static int unknown_option(td_tool *t, const td_usage *u, const char *name)
 {
-    enum { NAMES = 64, OWN = 48 }; /* room is left for the common ones */
-    const char *names[NAMES], *nearest;
+    enum { NAMES = 64, OWN = 48 }; /* leaves space for the common options */
+    const char *names[NAMES], *alike, *nearest;
     size_t      n = 0;
     for (const td_flag *f = u->flags; f && f->name && n < OWN; f++)
         names[n++] = f->name;
     for (const td_flag *f = td_tool_common(); f->name; f++)
         if (td_tool_takes(u, f))
             names[n++] = f->name;
-    nearest = td_nearest(name, names, n);
+    alike = with_words_of(name, names, n);
+    nearest = alike ? alike : td_nearest(name, names, n);
+    /* another tool's option, such as --lr: keys are set without dashes */
+    if (u->config && td_config_word(name) && !alike)
+        return td_tool_usage_error(t, "unknown option '%s'; %s %s: write key=VALUE", name,
+                                   td_config_word_verb(td_config_word(name)), td_config_word(name));
     return nearest
                ? td_tool_usage_error(t, "unknown option '%s'; did you mean '%s'?", name, nearest)
                : td_tool_usage_error(t, "unknown option '%s'", name);
@@ -45,14 +68,14 @@ static bool is_repeatable(const td_flag *f)
            (f->value && strstr(f->value, ".."));
 }
 
-/* Remembers the option for td_tool_option; false if it was given before and may not be repeated:
- * one of the two values would be ignored. */
+/* Stores the option for td_tool_option. False if it was given before and may not be repeated,
+ * because one of the two values would be ignored. */
 static bool remember(td_tool *t, const td_flag *f, const char *value)
 {
     for (size_t k = 0; k < t->n_given && !is_repeatable(f); k++)
         if (t->given[k] == f)
             return false;
-    /* -c and --plugin-path have lists of their own, which are longer. */
+    /* -c and --plugin-path have their own, longer lists. */
     if (t->n_given < TD_FLAGS && strcmp(f->name, "-c") && strcmp(f->name, "--plugin-path")) {
         t->given[t->n_given] = f;
         t->values[t->n_given++] = value ? value : "";
@@ -67,11 +90,13 @@ static void set_common(td_tool *t, const char *name, const char *value)
     else if (!strcmp(name, "--plugin-path"))
         t->plugin_paths[t->n_plugin_paths++] = value;
     else if (!strcmp(name, "--threads")) {
-        /* As an override, so that the config's own checks apply and it is recorded in the run. */
+        /* Added as an override, so that the config's checks apply and the run records it. */
         snprintf(t->threads, sizeof t->threads, "backend.threads=%s", value);
         t->overrides[t->n_overrides++] = t->threads;
     } else if (!strcmp(name, "--json"))
         t->json = true;
+    else if (!strcmp(name, "--trust"))
+        t->trust = true;
     else if (!strcmp(name, "--quiet") || !strcmp(name, "--verbose")) {
         td_log_free(t->log);
         t->log = td_log_new(!strcmp(name, "--quiet") ? TD_LOG_WARN : TD_LOG_DEBUG);
@@ -88,8 +113,8 @@ static void option_name(const char *argument, size_t length, char name[64])
             strcpy(name, shorts[k][1]);
 }
 
-/* Takes one argument that begins with '-', and the next one if that is its value. Returns how many
- * it took, or 0 after an error. */
+/* Parses an argument that begins with '-', and the next one if that is its value. Returns the
+ * number used, or 0 after an error. */
 static int take_option(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
 {
     char           name[64];
@@ -97,7 +122,7 @@ static int take_option(td_tool *t, const td_usage *u, int argc, char **argv, int
     const td_flag *f, *own;
 
     option_name(argv[0], equals ? (size_t)(equals - argv[0]) : strlen(argv[0]), name);
-    /* A subcommand's own option hides a common one of the same name. */
+    /* A subcommand's own option takes precedence over a common one of the same name. */
     own = find_flag(u, u->flags, name);
     f = own ? own : find_flag(u, td_tool_common(), name);
     *code = f ? TD_EXIT_OK : unknown_option(t, u, name);
@@ -137,7 +162,34 @@ static bool is_help(const char *argument)
     return !strcmp(argument, "--help") || !strcmp(argument, "-h");
 }
 
-/* Takes the next argument, or two. Returns how many, or 0 when the command is to end with *code. */
+/* Whether the text is a further value of an option for keys ("KEY .."), as in --allow
+ * model.position.* train.seed: a key's path or a pattern, but nothing else that an argument can be,
+ * since a run's directory may have such a name. */
+static bool is_key(const char *text)
+{
+    static const char key[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.*?";
+    bool              group = false;
+    for (const td_group *g = td_experiment_groups(); g->name; g++)
+        group = group || !strcmp(text, g->name);
+    return *text && !text[strspn(text, key)] && !is_config(text) && access(text, F_OK) &&
+           (group || strpbrk(text, ".*"));
+}
+
+/* Parses such values, and returns their number. */
+static int take_more_keys(td_tool *t, const td_flag *f, int argc, char **argv)
+{
+    int n = 0;
+    if (!f || !f->value || strcmp(f->value, "KEY .."))
+        return 0;
+    while (n < argc && t->n_given < TD_FLAGS && is_key(argv[n])) {
+        remember(t, f, argv[n]);
+        n++;
+    }
+    return n;
+}
+
+/* Parses the next one or two arguments. Returns their number, or 0 if the command must end with
+ * *code. */
 static int take(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
 {
     if (t->n_overrides >= MOST || t->n_plain >= MOST || t->n_files >= MOST ||
@@ -150,8 +202,12 @@ static int take(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
         *code = TD_EXIT_OK;
         return 0;
     }
-    if (argv[0][0] == '-' && argv[0][1]) /* "-" alone is an ordinary argument */
-        return take_option(t, u, argc, argv, code);
+    if (argv[0][0] == '-' && argv[0][1]) { /* "-" alone is an ordinary argument */
+        int n = take_option(t, u, argc, argv, code);
+        return n ? n + take_more_keys(t, t->n_given ? t->given[t->n_given - 1] : NULL, argc - n,
+                                      argv + n)
+                 : 0;
+    }
     if (u->config && is_override(argv[0]))
         t->overrides[t->n_overrides++] = argv[0];
     else if (u->config && is_config(argv[0]))
@@ -159,6 +215,12 @@ static int take(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
     else
         t->plain[t->n_plain++] = argv[0];
     return 1;
+}
+
+/* A word that needs no config although the others do. */
+static bool works_bare(const td_tool *t, const td_usage *u)
+{
+    return u->bare && t->n_plain && !strcmp(t->plain[0], u->bare);
 }
 
 bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
@@ -178,7 +240,7 @@ bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *co
                                               : "");
         return false;
     }
-    if (u->config && !u->optional && !t->n_files) {
+    if (u->config && !u->optional && !t->n_files && !works_bare(t, u)) {
         *code = td_tool_usage_error(t, "no config given: add -c FILE.cfg");
         return false;
     }
@@ -189,7 +251,8 @@ bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *co
 
 const char *td_tool_option(const td_tool *t, const char *name)
 {
-    assert(find_flag(t->usage, t->usage->flags, name)); /* else NULL would hide a misspelling */
+    /* otherwise NULL would hide a misspelt name */
+    assert(find_flag(t->usage, t->usage->flags, name));
     return td_tool_option_at(t, name, 0);
 }
 
@@ -223,6 +286,20 @@ bool td_tool_integer(td_tool *t, const char *name, int64_t otherwise, int64_t lo
         return true;
     td_tool_usage_error(t, "%s must be a whole number from %lld to %lld, not '%s'", name,
                         (long long)low, (long long)high, text);
+    return false;
+}
+
+bool td_tool_real(td_tool *t, const char *name, double otherwise, double *out)
+{
+    const char *text = td_tool_option(t, name);
+    char       *end;
+    *out = otherwise;
+    if (!text)
+        return true;
+    *out = strtod(text, &end);
+    if (*text && !*end && isfinite(*out))
+        return true;
+    td_tool_usage_error(t, "%s must be a number, not '%s'", name, text);
     return false;
 }
 

@@ -1,5 +1,5 @@
-/* bench.c - `tandem bench`: the rate of training steps, as a share of the machine's own matrix
- * products. */
+/* bench.c - `tandem bench`: measures training steps relative to the machine's rate of matrix
+ * products, and generation relative to its rates of products and of memory reads. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -17,12 +17,12 @@ static size_t peak_memory(void)
 
 /* ---- as JSON --------------------------------------------------------------------------------- */
 
-static json_t *json_of_profile(const td_benchmark *b)
+static json_t *json_of_profile(const td_profile_row *rows, size_t n, int64_t profiled)
 {
     json_t *list = json_array();
-    double  steps = (double)b->profiled;
-    for (size_t i = 0; i < b->n_profile; i++) {
-        const td_profile_row *r = &b->profile[i];
+    double  steps = (double)profiled;
+    for (size_t i = 0; i < n; i++) {
+        const td_profile_row *r = &rows[i];
         json_array_append_new(list, json_pack("{s:s, s:f, s:f, s:f, s:f}", "op", r->op,
                                               "calls_per_step", (double)r->calls / steps,
                                               "seconds_per_step", r->seconds / steps,
@@ -35,30 +35,33 @@ static json_t *json_of_profile(const td_benchmark *b)
 static void print_json(const td_session *s, const td_benchmark *b)
 {
     double  rate = b->flops / b->seconds;
-    json_t *j = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:i, s:I, s:f}", "run",
+    json_t *j = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:i, s:I, s:f}", "run",
                           s->x->run.name, "seconds_per_step", b->seconds, "tokens_per_second",
-                          (double)b->tokens / b->seconds, "flops_per_step", b->flops,
+                          (double)b->tokens / b->seconds, "examples_per_second",
+                          (double)b->examples / b->seconds, "flops_per_step", b->flops,
                           "flops_per_second", rate, "peak_flops_per_second", b->peak,
                           "share_of_peak", b->peak > 0 ? rate / b->peak : 0.0, "steps",
                           (json_int_t)b->steps, "threads", s->services->threads, "peak_memory",
                           (json_int_t)peak_memory(), "planning_seconds", b->planning);
+    if (b->launches > 0)
+        json_object_set_new(j, "launches_per_step", json_real(b->launches));
     if (b->n_profile)
-        json_object_set_new(j, "profile", json_of_profile(b));
+        json_object_set_new(j, "profile", json_of_profile(b->profile, b->n_profile, b->profiled));
     td_work_print_json(j, JSON_INDENT(2));
 }
 
 /* ---- as text --------------------------------------------------------------------------------- */
 
-static void print_profile(const td_benchmark *b)
+static void print_profile(const td_profile_row *rows, size_t n, int64_t profiled)
 {
-    double all = 0, steps = (double)b->profiled;
-    for (size_t i = 0; i < b->n_profile; i++)
-        all += b->profile[i].seconds;
+    double all = 0, steps = (double)profiled;
+    for (size_t i = 0; i < n; i++)
+        all += rows[i].seconds;
     printf("\n%-20s %8s %10s %7s %10s %10s\n", "op", "calls", "ms/step", "share", "GFLOP/s",
            "GB/s");
-    for (size_t i = 0; i < b->n_profile; i++) {
-        const td_profile_row *r = &b->profile[i];
-        printf("%-20s %8" PRId64 " %10.3f %6.1f%% %10.1f %10.1f\n", r->op, r->calls / b->profiled,
+    for (size_t i = 0; i < n; i++) {
+        const td_profile_row *r = &rows[i];
+        printf("%-20s %8" PRId64 " %10.3f %6.1f%% %10.1f %10.1f\n", r->op, r->calls / profiled,
                r->seconds * 1e3 / steps, 100 * r->seconds / all, r->flops / r->seconds * 1e-9,
                r->bytes / r->seconds * 1e-9);
     }
@@ -67,16 +70,92 @@ static void print_profile(const td_benchmark *b)
 static void print(const td_session *s, const td_benchmark *b)
 {
     double rate = b->flops / b->seconds;
-    printf("%s: %.2f ms per step (median of %" PRId64 "), %.0f tokens/s, %d threads\n",
+    printf("%s: %.2f ms per step (median of %" PRId64 "), %.0f tokens/s, %.4g examples/s, "
+           "%d threads\n",
            s->x->run.name, b->seconds * 1e3, b->steps, (double)b->tokens / b->seconds,
-           s->services->threads);
+           (double)b->examples / b->seconds, s->services->threads);
     printf("%.1f GFLOP/s of matrix products, masked scores not counted", rate * 1e-9);
     if (b->peak > 0)
         printf(": %.0f%% of the machine's %.1f", 100 * rate / b->peak, b->peak * 1e-9);
     printf("\npeak memory %.0f MiB, planning %.1f ms for %zu plans\n",
            (double)peak_memory() / (1024 * 1024), b->planning * 1e3, b->plans);
+    if (b->launches > 0)
+        printf("%.1f launches on the device per step\n", b->launches);
     if (b->n_profile)
-        print_profile(b);
+        print_profile(b->profile, b->n_profile, b->profiled);
+}
+
+/* ---- generation ------------------------------------------------------------------------------ */
+
+static double share(double of, double whole) { return whole > 0 ? of / whole : 0; }
+
+static double prefill_rate(const td_generation_benchmark *b)
+{
+    return b->prefill_cost.flops / b->prefill;
+}
+
+/* Rate of complete answers: prompts are read one after the other, then all rows step together. */
+static double examples_per_second(const td_generation_benchmark *b)
+{
+    double rows = (double)b->rows;
+    return rows / (rows * b->prefill + (double)(b->answer - 1) * b->step);
+}
+
+static double read_rate(const td_generation_benchmark *b)
+{
+    return (b->step_cost.parameters + b->step_cost.cache) / b->step;
+}
+
+static void print_generation_json(const td_session *s, const td_generation_benchmark *b)
+{
+    json_t *prefill = json_pack("{s:f, s:f, s:f, s:f}", "seconds_per_prompt", b->prefill,
+                                "tokens_per_second", (double)b->given / b->prefill,
+                                "flops_per_second", prefill_rate(b), "share_of_peak",
+                                share(prefill_rate(b), b->peak));
+    json_t *decode = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "seconds_per_step",
+                               b->step, "tokens_per_second", (double)b->rows / b->step,
+                               "parameter_bytes_per_step", b->step_cost.parameters,
+                               "cache_bytes_per_step", b->step_cost.cache, "flops_per_step",
+                               b->step_cost.flops, "bytes_per_second", read_rate(b),
+                               "share_of_read_rate", share(read_rate(b), b->read_rate), "steps",
+                               (json_int_t)b->steps);
+    json_t *j = json_pack("{s:s, s:i, s:I, s:I, s:I, s:f, s:o, s:o, s:f, s:f, s:I, s:I, s:I, s:I}",
+                          "run", s->x->run.name, "threads", s->services->threads, "rows",
+                          (json_int_t)b->rows, "prompt_tokens", (json_int_t)b->given, "new_tokens",
+                          (json_int_t)b->answer, "examples_per_second", examples_per_second(b),
+                          "prefill", prefill, "decode", decode, "peak_flops_per_second", b->peak,
+                          "read_bytes_per_second", b->read_rate, "cache_bytes",
+                          (json_int_t)b->cache, "layout_bytes", (json_int_t)b->layouts, "plans",
+                          (json_int_t)b->plans, "peak_memory", (json_int_t)peak_memory());
+    if (b->n_profile)
+        json_object_set_new(j, "profile", json_of_profile(b->profile, b->n_profile, b->profiled));
+    td_work_print_json(j, JSON_INDENT(2));
+}
+
+static void print_generation(const td_session *s, const td_generation_benchmark *b)
+{
+    printf("%s: %" PRId64 " rows, prompts of %" PRId64 " tokens, %d threads\n", s->x->run.name,
+           b->rows, b->given, s->services->threads);
+    printf("prefill  %10.2f ms per prompt, %.0f tokens/s; %.1f GFLOP/s", b->prefill * 1e3,
+           (double)b->given / b->prefill, prefill_rate(b) * 1e-9);
+    if (b->peak > 0)
+        printf(": %.0f%% of the machine's %.1f", 100 * prefill_rate(b) / b->peak, b->peak * 1e-9);
+    printf("\ndecode   %10.2f ms per step, %.1f tokens/s; %.1f GB/s", b->step * 1e3,
+           (double)b->rows / b->step, read_rate(b) * 1e-9);
+    if (b->read_rate > 0)
+        printf(": %.0f%% of the machine's %.1f", 100 * read_rate(b) / b->read_rate,
+               b->read_rate * 1e-9);
+    printf("\n%.4g examples/s with answers of %" PRId64 " tokens", examples_per_second(b),
+           b->answer);
+    printf("\na step reads %.1f MiB of parameters and %.1f MiB of cache, and takes %.3f GFLOP of "
+           "products\n",
+           b->step_cost.parameters / 0x1p20, b->step_cost.cache / 0x1p20,
+           b->step_cost.flops * 1e-9);
+    printf("peak memory %.0f MiB: cache %.1f, parameters laid out for reading %.0f; %zu plans\n",
+           (double)peak_memory() / 0x1p20, (double)b->cache / 0x1p20, (double)b->layouts / 0x1p20,
+           b->plans);
+    if (b->n_profile)
+        print_profile(b->profile, b->n_profile, b->profiled);
 }
 
 /* ---- the command ----------------------------------------------------------------------------- */
@@ -91,29 +170,54 @@ static int bench(td_tool *t, td_session *s, double seconds)
     return TD_EXIT_OK;
 }
 
-static const td_flag flags[] = { { "--seconds", "S", "how long to measure (5)" },
-                                 { "--profile", 0, "time and rate per op" },
-                                 { 0, 0, 0 } };
+static int bench_generation(td_tool *t, td_session *s, double seconds)
+{
+    td_generation_benchmark b = { 0 };
+    td_error                e = { 0 };
+    if (!td_tool_integer(t, "--batch", 1, 1, 4096, &b.rows) ||
+        !td_tool_integer(t, "--prompt-tokens", 128, 1, 1 << 24, &b.given) ||
+        !td_tool_integer(t, "--max-new-tokens", 1024, 16, 1 << 24, &b.answer))
+        return TD_EXIT_USAGE;
+    if (td_session_benchmark_generation(s, seconds, td_tool_option(t, "--profile"), &b, &e))
+        return td_tool_fail(t, &e);
+    t->json ? print_generation_json(s, &b) : print_generation(s, &b);
+    return TD_EXIT_OK;
+}
+
+static const td_flag flags[] = {
+    { "--seconds", "S", "how long to measure (5)" },
+    { "--profile", 0, "time and rate per op" },
+    { "--generate", 0, "time generation instead: reading prompts, then new tokens" },
+    { "--batch", "N", "with --generate: rows continued at the same time (1)" },
+    { "--prompt-tokens", "N", "with --generate: tokens per prompt (128)" },
+    { "--max-new-tokens", "N", "with --generate: tokens per answer (1024)" },
+    { 0, 0, 0 }
+};
 
 const td_usage td_usage_bench = {
     .name = "bench",
-    .arguments = "[--seconds S] [--profile]",
+    .arguments = "[RUN] [--seconds S] [--profile | --generate ..]",
     .brief =
-        "Time training steps of train.micro_batch random sequences: tokens/s, and the share of "
-        "the machine's matmul rate.",
+        "Time training steps of train.micro_batch random sequences, in tokens/s and as a share of "
+        "the machine's matmul rate; or generation, also as a share of the memory's read rate.",
     .example = "tandem bench -c nano/redllm.cfg --profile",
     .flags = flags,
     .config = true,
-    .json = true
+    .optional = true,
+    .run = true,
+    .json = true,
+    .plain = 1
 };
 
 int td_command_bench(td_tool *t, int argc, char **argv)
 {
-    const char *seconds;
-    td_session *s;
-    char       *end = NULL;
-    double      limit;
-    int         code;
+    const char  *seconds;
+    td_run_place place;
+    td_session  *s = NULL;
+    char        *end = NULL;
+    double       limit;
+    bool         generates;
+    int          code;
 
     if (!td_tool_parse(t, &td_usage_bench, argc, argv, &code))
         return code;
@@ -122,10 +226,17 @@ int td_command_bench(td_tool *t, int argc, char **argv)
     /* written so that NaN is refused, too */
     if (seconds && (end == seconds || *end || !(limit > 0 && limit < 1e6)))
         return td_tool_usage_error(t, "--seconds takes a number above 0, not '%s'", seconds);
-    s = td_work_open(t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE, &code);
-    if (!s)
-        return code;
-    code = bench(t, s, limit);
+    generates = td_tool_option(t, "--generate") != NULL;
+    td_work_take_run(t, &place);
+    if (td_work_has_model(t, &place, &code))
+        s = td_work_open_run(t, &place,
+                             generates ? TD_NEED_MODEL
+                                       : TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_OPTIMIZER |
+                                             TD_NEED_SCHEDULE,
+                             &code);
+    if (s)
+        code = generates ? bench_generation(t, s, limit) : bench(t, s, limit);
     td_session_close(s);
+    td_run_place_free(&place);
     return code;
 }

@@ -1,4 +1,4 @@
-/* command.c - what subcommands share once their arguments are parsed: errors and exit codes, the
+/* command.c - shared by subcommands once their arguments are parsed: errors and exit codes, the
  * plugin registry, the shipped files. */
 #include "command.h"
 
@@ -9,17 +9,22 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "run/session.h"
+#include "strangers.h"
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
-/* To stderr and not to the log: --quiet does not hide it, and a run's log file is not open yet. */
+/* Prints to stderr, not to the log: --quiet must not hide errors, and a run's log file is not open
+ * yet. */
 int td_tool_usage_error(td_tool *t, const char *format, ...)
 {
+    char    text[4096];
     va_list args;
-    fprintf(stderr, "tandem %s: ", t->command);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    td_text_printable(text); /* arguments may come from a script, and it from anywhere */
+    fprintf(stderr, "tandem %s: %s", t->command, text);
     fprintf(stderr, "\nSee `tandem %s --help`.\n", t->command);
     return TD_EXIT_USAGE;
 }
@@ -32,7 +37,7 @@ int td_tool_no_word(td_tool *t, const char *what)
     size_t      n = 0;
     int         code;
     for (const td_word *w = t->usage->words; w->name && n < WORDS; w++) {
-        /* A word with options of its own is found only as the first argument: after others, the
+        /* A word with its own options is found only as the first argument: after others, the
          * subcommand's parser has already refused its options. */
         if (!strcmp(what, w->name))
             return td_tool_usage_error(t, "'%s' must be the first argument: tandem %s %s ..", what,
@@ -48,12 +53,10 @@ int td_tool_no_word(td_tool *t, const char *what)
     return code;
 }
 
-int td_tool_fail(td_tool *t, const td_error *e)
+int td_tool_exit_code(const td_error *e)
 {
-    td_log_line(t->log, TD_LOG_ERROR, "tandem %s: %s", t->command,
-                e->code ? e->text : "failed without a message");
     switch (e->code) {
-    case TD_ECONFIG: /* what the user wrote is wrong: trying again does not help */
+    case TD_ECONFIG: /* errors in the user's input: trying again does not help */
     case TD_EPLUGIN:
     case TD_EGRAPH:
         return TD_EXIT_USAGE;
@@ -64,14 +67,24 @@ int td_tool_fail(td_tool *t, const td_error *e)
     }
 }
 
+int td_tool_fail(td_tool *t, const td_error *e)
+{
+    td_log_line(t->log, TD_LOG_ERROR, "tandem %s: %s", t->command,
+                e->code ? e->text : "failed without a message");
+    return td_tool_exit_code(e);
+}
+
 /* ---- what subcommands work with -------------------------------------------------------------- */
 
 td_registry *td_tool_registry(td_tool *t)
 {
     td_error e = { 0 };
-    if (!t->registry)
-        t->registry = td_registry_new(t->plugin_paths, t->log, &e);
-    if (!t->registry)
+    if (t->registry)
+        return t->registry;
+    t->registry = td_registry_new(t->plugin_paths, t->log, &e);
+    if (t->registry)
+        td_registry_set_screen(t->registry, td_strangers_screen, NULL);
+    else
         td_tool_fail(t, &e);
     return t->registry;
 }
@@ -88,7 +101,7 @@ const td_kind *td_tool_kind(const char *name, td_error *error)
             return k;
         names[n++] = k->name;
     }
-    /* NULL if none is near enough to be what was meant */
+    /* NULL if no name is close enough */
     nearest = td_nearest(name, names, n);
     td_fail(error, TD_ECONFIG, "unknown kind '%s'%s%s%s; `tandem plugins new` lists the kinds",
             name, nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
@@ -97,21 +110,10 @@ const td_kind *td_tool_kind(const char *name, td_error *error)
 
 int td_tool_kind_length(const char *kind) { return (int)strcspn(kind, "/"); }
 
-char *td_tool_shipped(void)
-{
-    /* Relative to the program, not to the prefix of the build: an installed tree may be moved. */
-    char *bin = td_program_directory();
-    char *installed = bin ? td_path_join(bin, "../share/tandem") : NULL;
-    free(bin);
-    if (installed && td_file_exists(installed))
-        return installed;
-    free(installed);
-    return strdup(TANDEM_SOURCE_TREE);
-}
-
 char *td_tool_configs(void)
 {
-    char *shipped = td_tool_shipped(), *path = shipped ? td_path_join(shipped, "configs") : NULL;
+    char *shipped = td_shipped_directory(),
+         *path = shipped ? td_path_join(shipped, "configs") : NULL;
     free(shipped);
     return path;
 }

@@ -1,5 +1,5 @@
-/* command.h - what every subcommand of `tandem` shares: its description, its arguments, log,
- * registry and exit codes.
+/* command.h - shared by every subcommand of `tandem`: its description, its arguments, log, registry
+ * and exit codes.
  *
  * A subcommand is a table and a function. The table (td_usage) is the only description of its
  * arguments: the parser, --help, the man pages and the completion scripts all read it, so they
@@ -27,8 +27,8 @@
 #include "base/threads.h"
 #include "plugin/registry.h"
 
-/* Exit codes (docs/config.md). 75 is EX_TEMPFAIL of sysexits.h, which batch systems take as "put
- * it back in the queue"; 130 is 128 + SIGINT, as a shell reports it. */
+/* Exit codes (docs/config.md). 75 is EX_TEMPFAIL of sysexits.h, on which batch systems requeue a
+ * job; 130 is 128 + SIGINT, as shells report it. */
 enum {
     TD_EXIT_OK = 0,
     TD_EXIT_FAILED = 1,
@@ -47,32 +47,33 @@ typedef struct td_usage td_usage;
 typedef struct td_flag {
     const char *name; /* "--weights" */
     /* NULL: a switch. Otherwise a placeholder that completion understands: "FILE", "DIR", "KEY", or
-     * a choice of words, "text|dot". With ".." at its end ("KEY ..") the option may be repeated;
+     * a choice of words, "text|dot". If it ends with ".." ("KEY ..") the option may be repeated;
      * read it with td_tool_option_at. */
     const char *value;
     const char *help;
 } td_flag;
 
-/* The word after the subcommand, if it has such words: `tandem plugins show`. */
+/* A word after the subcommand, as in `tandem plugins show`. */
 typedef struct td_word {
     const char     *name;
     /* Completion understands KIND, NAME (of a plugin of the kind before it), KEY, FILE and DIR. */
     const char     *arguments;
     const char     *brief;
-    /* Its own description, for a word that has options of its own; NULL: those of the
-     * subcommand. */
+    /* The word's own description, if it has its own options; NULL: it has the subcommand's. */
     const td_usage *usage;
     int (*run)(td_tool *, int argc, char **argv);
 } td_word;
 
-/* All that the parser, --help, the man pages and completion know about a subcommand. */
+/* The description of a subcommand for the parser, --help, the man pages and completion. */
 struct td_usage {
     const char    *name, *arguments, *brief, *example;
     const td_flag *flags;    /* ends with name NULL; NULL: none */
     const td_word *words;    /* ends with name NULL; NULL: none */
     bool           config;   /* accepts -c and key=value */
     bool           optional; /* .. and works without a config */
+    bool           run;      /* .. because its first argument may name a run, which has a config */
     bool           json;     /* accepts --json */
+    const char    *bare;     /* the word that works without a config; NULL: none */
     size_t         plain;    /* at most this many arguments that are neither options nor config */
     const char    *notes;    /* paragraphs for the end of --help, separated by "\n\n"; or NULL */
 };
@@ -81,7 +82,7 @@ struct td_usage {
 const td_flag *td_tool_common(void);
 /* Whether a subcommand accepts one of the common options. */
 bool           td_tool_takes(const td_usage *, const td_flag *);
-/* Append the arguments of a subcommand in short: "list [KIND] | show KIND NAME". */
+/* Append a summary of a subcommand's arguments: "list [KIND] | show KIND NAME". */
 void           td_tool_arguments(const td_usage *, td_text *out);
 /* Print --help to stdout. */
 void           td_tool_help(const td_usage *);
@@ -92,20 +93,24 @@ enum { TD_ARGUMENTS = 256, TD_FLAGS = 64 };
 
 /* One run of the command. Zero-initialize, then set `command` and `log`. Strings are argv's. */
 struct td_tool {
-    const char     *command; /* for messages: "plugins" */
-    td_journal     *log;
-    td_registry    *registry;            /* NULL until td_tool_registry */
-    const char     *files[TD_ARGUMENTS]; /* -c, in order */
-    size_t          n_files;
-    const char     *overrides[TD_ARGUMENTS]; /* key=value, in order */
-    size_t          n_overrides;
-    const char     *plain[TD_ARGUMENTS]; /* other arguments that are not options */
-    size_t          n_plain;
-    const char     *plugin_paths[TD_ARGUMENTS]; /* ends with NULL */
-    size_t          n_plugin_paths;
-    char            threads[64]; /* "backend.threads=4", one of `overrides` */
-    bool            json;
-    const td_usage *usage; /* what the arguments were parsed by */
+    const char  *command; /* name for messages: "plugins" */
+    td_journal  *log;
+    td_registry *registry;            /* NULL until td_tool_registry */
+    const char  *files[TD_ARGUMENTS]; /* -c, in order */
+    size_t       n_files;
+    const char  *overrides[TD_ARGUMENTS]; /* key=value, in order */
+    size_t       n_overrides;
+    const char  *plain[TD_ARGUMENTS]; /* other arguments that are not options */
+    size_t       n_plain;
+    const char  *plugin_paths[TD_ARGUMENTS]; /* ends with NULL */
+    size_t       n_plugin_paths;
+    size_t       n_kept;      /* the first so many of `files` were kept by runs */
+    bool         trust;       /* --trust */
+    bool         looks;       /* nothing is to be run: plugin_path is followed only with --trust */
+    char         threads[64]; /* "backend.threads=4", one of `overrides` */
+    bool         json;
+    json_t      *results;  /* a list that gets results in place of stdout; NULL: they are printed */
+    const td_usage *usage; /* the description that the arguments were parsed by */
     /* Options in the order given, except -c and --plugin-path; values[k] is "" for a switch. */
     const td_flag  *given[TD_FLAGS];
     const char     *values[TD_FLAGS];
@@ -113,9 +118,10 @@ struct td_tool {
 };
 
 /* Parse the arguments of a subcommand (without its name). False: return `*code` at once; a message,
- * or the help that was asked for, has been printed. */
+ * or the requested help, has been printed. */
 bool        td_tool_parse(td_tool *, const td_usage *, int argc, char **argv, int *code);
-/* The value of one of the subcommand's own options, "" of a switch; NULL if it was not given. */
+/* The value of one of the subcommand's own options, "" for a switch, or NULL if it was not
+ * given. */
 const char *td_tool_option(const td_tool *, const char *name);
 /* How often a repeatable option was given, and its values in order (NULL past the end). */
 size_t      td_tool_count(const td_tool *, const char *name);
@@ -123,27 +129,27 @@ const char *td_tool_option_at(const td_tool *, const char *name, size_t index);
 /* An option's number, or `otherwise` if it was not given. False after a usage error. */
 bool td_tool_integer(td_tool *, const char *name, int64_t otherwise, int64_t low, int64_t high,
                      int64_t *out);
+bool td_tool_real(td_tool *, const char *name, double otherwise, double *out);
 bool td_tool_positive(td_tool *, const char *name, double otherwise, double *out);
 
 /* ---- errors, and what a subcommand works with ------------------------------------------------ */
 
 /* Print "tandem COMMAND: .." with a hint at --help; returns TD_EXIT_USAGE. */
 int td_tool_usage_error(td_tool *, const char *format, ...) TD_PRINTF(2, 3);
-/* The usage error for a first word that the subcommand does not have. */
+/* Report a first word that the subcommand does not have as a usage error. */
 int td_tool_no_word(td_tool *, const char *what);
-/* Log the error; returns the exit code that stands for its kind. */
+/* Log the error; returns the exit code for its kind. */
 int td_tool_fail(td_tool *, const td_error *);
+/* Its exit code alone. */
+int td_tool_exit_code(const td_error *);
 
 /* The registry, searching --plugin-path first; opened by the first call and owned by the td_tool.
  * NULL after a message. */
 td_registry *td_tool_registry(td_tool *);
 
-/* A number for JSON, which has neither NaN nor infinity: those become null. */
+/* A number as JSON, which has neither NaN nor infinity: these become null. */
 json_t *td_tool_number(double);
 
-/* The directory that contains the shipped configs/, data/ and templates: the installed one if this
- * program is installed, otherwise the source tree. free() it. */
-char *td_tool_shipped(void);
 /* The shipped configs/. free() it. */
 char *td_tool_configs(void);
 
@@ -168,7 +174,7 @@ typedef struct td_command {
     int (*run)(td_tool *, int argc, char **argv);
 } td_command;
 
-/* All of them, in the order of commands.def; ends with name NULL. */
+/* All commands, in the order of commands.def; ends with name NULL. */
 const td_command *td_commands(void);
 
 #endif

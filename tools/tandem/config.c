@@ -3,15 +3,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command.h"
-#include "run/experiment.h"
+#include "run/review.h"
+#include "work.h"
 
-/* The groups that a config must have, judged by those it has: a part to be extended, of data alone,
- * say, needs nothing else. */
+/* The config may be a stranger's, who wants it looked at: it does not choose what is loaded. */
+static td_config *load(const td_tool *t, const char *const *files, size_t n, const char *configs,
+                       td_errors *errors)
+{
+    td_config_sources s = { .files = files,
+                            .n_files = n,
+                            .overrides = t->overrides,
+                            .n_overrides = t->n_overrides,
+                            .search = configs,
+                            .untrusted = !t->trust };
+    return td_config_read(&s, errors);
+}
+
+/* The groups that a config must have, which depend on those present: a config with only data, for
+ * example, which others extend, needs nothing else. */
 static unsigned needs_of(const td_tool *t, const char *const *files, size_t n, const char *configs)
 {
     td_errors  errors = { 0 }; /* reported when it is opened */
-    td_config *c = td_config_load(files, n, t->overrides, t->n_overrides, configs, &errors);
+    td_config *c = load(t, files, n, configs, &errors);
     unsigned   needs = 0;
     if (c && td_config_get(c, "model"))
         needs = TD_NEED_MODEL | TD_NEED_LOSS |
@@ -21,16 +34,18 @@ static unsigned needs_of(const td_tool *t, const char *const *files, size_t n, c
     return needs;
 }
 
-/* NULL after the errors were printed, one a line. */
+/* Returns NULL after printing the errors, one per line. */
 static td_experiment *open_files(td_tool *t, const char *const *files, size_t n)
 {
     td_errors      errors = { 0 };
     td_registry   *r = td_tool_registry(t);
     char          *configs = td_tool_configs();
+    td_config     *c = r ? load(t, files, n, configs, &errors) : NULL;
     td_experiment *x = NULL;
-    if (r)
-        x = td_experiment_open(r, files, n, t->overrides, t->n_overrides, configs,
-                               needs_of(t, files, n, configs), &errors);
+    /* read twice: what it must have is seen from the first reading */
+    if (c)
+        x = td_experiment_bind(r, c, needs_of(t, files, n, configs), &errors);
+    fputs(x ? td_config_notes(x->config) : "", stderr);
     free(configs);
     if (errors.count)
         fprintf(stderr, "%s\n", td_text_get(&errors.text));
@@ -44,8 +59,7 @@ static int diff(td_tool *t)
     td_text        text = { 0 };
     if (t->n_files != 2)
         return td_tool_usage_error(t, "diff compares two configs: tandem config diff A.cfg B.cfg");
-    /* both are bound: what differs is what they mean, defaults included, not how they are
-     * written */
+    /* both are bound, so that values are compared, defaults included, not spellings */
     a = open_files(t, t->files, 1);
     b = a ? open_files(t, t->files + 1, 1) : NULL;
     if (b)
@@ -61,13 +75,15 @@ static int explain(td_tool *t, const td_experiment *x, const char *key)
 {
     td_text text = { 0 };
     bool    found = td_config_explain(x->config, key, &text);
+    /* only the host's groups have defaults; a model has no default plugin */
+    if (!found && !t->n_files)
+        td_text_print(&text, "; with -c FILE.cfg the keys of its plugins exist as well");
     fprintf(found ? stdout : stderr, "%s%s", td_text_get(&text), found ? "" : "\n");
     td_text_free(&text);
     return found ? TD_EXIT_OK : TD_EXIT_USAGE;
 }
 
-/* A group that a config leaves to others is no error, but nobody should think that it was
- * checked. */
+/* A config may leave groups to other files, but the user should know that they were not checked. */
 static void print_missing(const td_experiment *x)
 {
     const char      *names[] = { "model", "loss", "optimizer", "schedule", "tokenizer", "data" };
@@ -81,6 +97,30 @@ static void print_missing(const td_experiment *x)
         putchar('\n');
 }
 
+/* All that training would refuse before its first step. */
+static int check(td_tool *t)
+{
+    td_errors   errors = { 0 };
+    td_text     notes = { 0 };
+    char       *configs = td_tool_configs();
+    int         code;
+    td_session *s = td_work_open(t, needs_of(t, t->files, t->n_files, configs), &code);
+    if (s && !td_session_review(s, &errors, &notes)) {
+        puts("all is well");
+        print_missing(s->x);
+    }
+    if (s)
+        code = errors.count ? TD_EXIT_USAGE : TD_EXIT_OK;
+    if (errors.count)
+        fprintf(stderr, "%s\n", td_text_get(&errors.text));
+    fputs(td_text_get(&notes), stderr);
+    td_session_close(s);
+    td_errors_free(&errors);
+    td_text_free(&notes);
+    free(configs);
+    return code;
+}
+
 static int run(td_tool *t, const char *what, bool origins)
 {
     td_experiment *x = open_files(t, t->files, t->n_files);
@@ -88,10 +128,10 @@ static int run(td_tool *t, const char *what, bool origins)
     int            code = TD_EXIT_OK;
     if (!x)
         return TD_EXIT_USAGE;
-    if (!strcmp(what, "show")) { /* itself a config: it can be saved and used */
+    if (!strcmp(what, "show")) { /* the output is itself a config, which can be saved and used */
         td_config_print(x->config, origins, &text);
         fputs(td_text_get(&text), stdout);
-    } else if (!strcmp(what, "check")) {
+    } else if (!strcmp(what, "check")) { /* --quick */
         puts("all is well");
         print_missing(x);
     } else
@@ -101,26 +141,35 @@ static int run(td_tool *t, const char *what, bool origins)
     return code;
 }
 
-static const td_flag flags[] = { { "--origins", 0, "show: also where each value comes from" },
+static const td_flag flags[] = { { "--origins", 0, "with show: also where each value comes from" },
+                                 { "--quick", 0,
+                                   "with check: only the config's text, not what it names" },
                                  { 0, 0, 0 } };
 
 static const td_word words[] = {
     { "show", "[--origins]", "every key with its value (the default)", 0, 0 },
     { "explain", "KEY",
-      "value, meaning, range and origin of a key; for a group, its plugin and all its keys", 0, 0 },
+      "value, meaning, range and origin of a key; for a group, its plugin and all its keys; "
+      "without "
+      "-c, of the defaults",
+      0, 0 },
     { "diff", 0, "the differences of two configs: tandem config diff A.cfg B.cfg", 0, 0 },
-    { "check", 0, "report all errors together, with exit code 2, or that all is well", 0, 0 },
+    { "check", "[--quick]",
+      "report all that train would refuse, with exit code 2, or that there is nothing; writes "
+      "nothing",
+      0, 0 },
     { 0, 0, 0, 0, 0 },
 };
 
 const td_usage td_usage_config = {
     .name = "config",
-    .brief =
-        "The config with every default filled in; one key; the difference of two configs; a check.",
+    .brief = "Show the config with every default filled in, explain a key, compare two configs, or "
+             "check one.",
     .example = "tandem config explain model.attention.heads -c paper/redllm-150m.cfg",
     .flags = flags,
     .words = words,
     .config = true,
+    .bare = "explain",
     .plain = 2,
 };
 
@@ -132,11 +181,14 @@ int td_command_config(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &td_usage_config, argc, argv, &code))
         return code;
+    t->looks = true;
     what = t->n_plain ? t->plain[0] : "show";
     origins = td_tool_option(t, "--origins");
-    /* an option or argument that a word does not take must not be ignored */
+    /* options and arguments that a word does not take must not be ignored */
     if (origins && strcmp(what, "show"))
         return td_tool_usage_error(t, "only show takes --origins");
+    if (td_tool_option(t, "--quick") && strcmp(what, "check"))
+        return td_tool_usage_error(t, "only check takes --quick");
     if (!strcmp(what, "diff") && t->n_plain == 1)
         return diff(t);
     if (!strcmp(what, "explain") && t->n_plain != 2)
@@ -145,6 +197,7 @@ int td_command_config(td_tool *t, int argc, char **argv)
         strcmp(what, "diff"))
         return td_tool_no_word(t, what);
     if (t->n_plain > 1 && strcmp(what, "explain"))
-        return td_tool_usage_error(t, "%s takes no argument: what is '%s'?", what, t->plain[1]);
-    return run(t, what, origins);
+        return td_tool_usage_error(t, "%s takes no argument: unexpected '%s'", what, t->plain[1]);
+    return !strcmp(what, "check") && !td_tool_option(t, "--quick") ? check(t)
+                                                                   : run(t, what, origins);
 }

@@ -6,7 +6,7 @@
  *       given (8): 4 + 67 =
  *       predicted (8):  121\n13
  *       encoder_ids: 55 35 46 35 57 58 35 64
- *       ..                                    every array that the architecture makes of it
+ *       ..                                    every array that the architecture makes from it
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -18,15 +18,16 @@
 #include "base/file.h"
 #include "data/corpus.h"
 #include "data/tokenizer.h"
+#include "plugin/hook.h"
 #include "work.h"
 
-#define LARGEST ((int64_t)1 << 40) /* of seeds, bytes and record numbers */
+#define LARGEST ((int64_t)1 << 40) /* limit for seeds, bytes and record numbers */
 
 /* ---- make-corpus ----------------------------------------------------------------------------- */
 
 static const td_flag corpus_flags[] = {
     { "--out", "DIR", "write the corpus to DIR" },
-    { "--seed", "N", "seed; each gives another corpus (default 1)" },
+    { "--seed", "N", "seed; each gives a different corpus (default 1)" },
     { "--bytes", "N", "total bytes of training text, at least 10000 (default 4000000)" },
     { "--force", NULL, "replace existing files" },
     { NULL, NULL, NULL },
@@ -52,7 +53,7 @@ static int make_corpus(td_tool *tool, int argc, char **argv)
     out = td_tool_option(tool, "--out");
     if (!out || !*out)
         return td_tool_usage_error(tool, "--out DIR is missing");
-    /* Below 10000 bytes some domain would get no document. */
+    /* With less than 10000 bytes some domain would have no document. */
     if (!td_tool_integer(tool, "--seed", 1, 0, LARGEST, &seed) ||
         !td_tool_integer(tool, "--bytes", 4000000, 10000, LARGEST, &bytes))
         return TD_EXIT_USAGE;
@@ -64,7 +65,7 @@ static int make_corpus(td_tool *tool, int argc, char **argv)
 
 /* ---- prepare --------------------------------------------------------------------------------- */
 
-/* The directory, for scripts that look into it. */
+/* The directory of the shards, for scripts. */
 static void show_cache(const td_tool *tool, const char *run_directory)
 {
     char   *cache = td_path_join(run_directory, "cache");
@@ -82,8 +83,8 @@ static const td_usage prepare_usage = {
     .name = "data prepare",
     .arguments = "",
     .brief =
-        "Tokenize the config's data into shards under run.dir/cache. Complete shards are kept, "
-        "unfinished ones are started over.",
+        "Tokenize the config's data into shards under run.dir/cache. Complete shards are kept; "
+        "unfinished ones are started again.",
     .example = "tandem data prepare -c run.cfg",
     .config = true,
     .json = true,
@@ -92,15 +93,15 @@ static const td_usage prepare_usage = {
 static int prepare(td_tool *tool, int argc, char **argv)
 {
     td_session *w;
-    td_error e = { 0 };
-    int      code;
+    td_error    e = { 0 };
+    int         code;
 
     if (!td_tool_parse(tool, &prepare_usage, argc, argv, &code))
         return code;
     w = td_work_open(tool, TD_NEED_TOKENIZER | TD_NEED_DATA, &code);
     if (!w)
         return code;
-    /* Neither model nor loss: shards depend on the tokenizer and the text alone. */
+    /* No model or loss is needed: shards depend only on the tokenizer and the text. */
     code = td_session_prepare_data(w, &e);
     if (!code)
         show_cache(tool, w->x->run.dir);
@@ -111,7 +112,7 @@ static int prepare(td_tool *tool, int argc, char **argv)
 
 /* ---- show ------------------------------------------------------------------------------------ */
 
-/* The whole array on one line, long as it may be, so that it can be compared and cut out. */
+/* The whole array on one line, however long, so that it can be compared and extracted. */
 static void show_array(const td_array *a)
 {
     int64_t n = 1;
@@ -126,7 +127,7 @@ static void show_array(const td_array *a)
     putchar('\n');
 }
 
-/* Sentinels and modes have ids but no text: names them as docs/config.md does, "<0>" and "[R]".
+/* Names sentinels and modes, which have ids but no text, as in docs/config.md: "<0>" and "[R]".
  * False for every other id. */
 static bool mark_of(const td_special *s, int32_t id, char out[32])
 {
@@ -141,16 +142,17 @@ static bool mark_of(const td_special *s, int32_t id, char out[32])
     return false;
 }
 
-/* Tokens between two marks, as text on one line; control characters could upset the terminal. */
+/* Prints the tokens between two marks as text on one line, without control characters, which could
+ * upset the terminal. */
 static void show_piece(const td_session *w, const int32_t *ids, int64_t count)
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
     td_error            e = { 0 };
-    /* Without room the tokenizer only says how many bytes there are. */
-    int64_t             n = t->decode(w->tokenizer, ids, count, NULL, 0, &e);
+    /* With a room of 0 the tokenizer only returns the number of bytes. */
+    int64_t             n = TD_HOOK(t, decode, w->tokenizer, ids, count, NULL, 0, &e);
     char               *text = n > 0 ? malloc((size_t)n) : NULL;
     if (text)
-        t->decode(w->tokenizer, ids, count, text, n, &e);
+        TD_HOOK(t, decode, w->tokenizer, ids, count, text, n, &e);
     for (int64_t i = 0; text && i < n; i++)
         if (text[i] == '\n')
             fputs("\\n", stdout);
@@ -164,7 +166,7 @@ static void show_text(const td_session *w, const char *name, const int32_t *ids,
 {
     int64_t from = 0;
     printf("  %s (%lld): ", name, (long long)count);
-    /* At i = count there is no mark, only the last run to print. */
+    /* At i = count there is no mark, only the last run of tokens to print. */
     for (int64_t i = 0; i <= count; i++) {
         char mark[32] = "";
         if (i < count && !mark_of(&w->special, ids[i], mark))
@@ -177,18 +179,19 @@ static void show_text(const td_session *w, const char *name, const int32_t *ids,
     putchar('\n');
 }
 
-/* A record the way training reads it: split by the loss, laid out by the architecture. */
+/* Prints a record as training reads it: split by the loss, laid out by the architecture. */
 static int show_one(td_session *w, uint64_t index, td_arena *arena, td_batch *b, td_error *error)
 {
-    const td_data *d = (const void *)w->x->data.plugin;
+    const td_data  *d = (const void *)w->x->data.plugin;
     td_arrange_spec f = td_session_feed(w);
-    td_example     x;
+    td_example      x;
     int             code = td_arrange_fetch(&f, index, arena, &x, error);
     if (!code)
         code = td_arrange_examples(&f, &x, 1, b, error);
     if (code)
         return code;
-    printf("record %llu of '%s'\n", (unsigned long long)index, d->source_name(w->data, x.source));
+    printf("record %llu of '%s'\n", (unsigned long long)index,
+           TD_HOOK(d, source_name, w->data, x.source));
     show_text(w, "given", x.given, x.n_given);
     show_text(w, "predicted", x.predicted, x.n_predicted);
     for (int32_t k = 0; k < b->count; k++)
@@ -203,7 +206,7 @@ static int show_all(td_session *w, int64_t index, int64_t count, td_error *error
     td_batch *b = td_batch_new();
     int       code = arena && b ? td_session_open_data(w, error)
                                 : td_fail(error, TD_ENOMEM, "out of memory for a record");
-    /* Past the end of an epoch records simply go on, as in training. */
+    /* Past the end of an epoch records continue, as in training. */
     for (int64_t i = 0; i < count && !code; i++) {
         td_arena_reset(arena);
         code = show_one(w, (uint64_t)(index + i), arena, b, error);
@@ -230,9 +233,9 @@ static const td_usage show_usage = {
 static int show(td_tool *tool, int argc, char **argv)
 {
     td_session *w;
-    td_error e = { 0 };
-    int64_t  index, count;
-    int      code;
+    td_error    e = { 0 };
+    int64_t     index, count;
+    int         code;
 
     if (!td_tool_parse(tool, &show_usage, argc, argv, &code))
         return code;
@@ -264,7 +267,7 @@ const td_usage td_usage_data = { .name = "data",
                                  .brief = "Work with text, tokenizers and token shards.",
                                  .words = words };
 
-/* Each word has options of its own, so this lists the words only. */
+/* Each word has its own options, so this lists only the words. */
 static void overview(FILE *out)
 {
     fprintf(out, "usage: tandem data COMMAND ..\n\n%s\n\n", td_usage_data.brief);
@@ -285,7 +288,7 @@ int td_command_data(td_tool *tool, int argc, char **argv)
     }
     for (const td_word *w = words; w->name; w++)
         if (!strcmp(argv[0], w->name)) {
-            tool->command = w->usage->name; /* "data show": for messages */
+            tool->command = w->usage->name; /* "data show", for messages */
             return w->run(tool, argc - 1, argv + 1);
         }
     tool->usage = &td_usage_data;

@@ -1,5 +1,5 @@
-/* describe.c - `tandem describe`: parameters, FLOPs and memory of a config's model, its graph, its
- * masks. */
+/* describe.c - `tandem describe`: prints the parameters, FLOPs and memory of a config's model, its
+ * graph or its masks. */
 #include <string.h>
 
 #include "work.h"
@@ -36,14 +36,17 @@ static void print_json(const td_description *d)
                        JSON_INDENT(2));
 }
 
-/* One of four things to print; numbers are for programs, text for people. */
+/* Prints one of five things: JSON for programs, or text for people. */
 static int describe(td_tool *t, td_session *s, const char *graph, const char *mask)
 {
+    bool                  precision = td_tool_option(t, "--precision") != NULL;
     const td_description *d = NULL;
     const char           *text = NULL;
     td_error              e = { 0 };
     if (t->json)
         d = td_session_describe(s, &e);
+    else if (precision)
+        text = td_session_precision(s, &e);
     else if (mask)
         text = td_session_mask(s, mask, &e);
     else if (graph)
@@ -64,19 +67,23 @@ static int describe(td_tool *t, td_session *s, const char *graph, const char *ma
 static const td_flag flags[] = {
     { "--graph", "text|dot", "print the graph of a training step on one sequence" },
     { "--mask", "PATH",
-      "print the mask of the attention at a path of the graph: a # for each pair that is seen" },
+      "print the mask of the attention at a path of the graph, with a # for each visible pair" },
+    { "--precision", NULL, "print which ops compute in bf16 and which in f32, and the casts" },
     { 0, 0, 0 },
 };
 
 const td_usage td_usage_describe = {
     .name = "describe",
-    .arguments = "[--json] [--graph text|dot] [--mask PATH]",
-    .brief = "Parameters, FLOPs per sequence of train.length, and memory. Nothing of the model is "
-             "allocated.",
+    .arguments = "[RUN] [--json] [--graph text|dot] [--mask PATH] [--precision]",
+    .brief = "Print parameters, FLOPs per sequence of train.length, and memory, without "
+             "allocating the model.",
     .example = "tandem describe -c paper/redllm-8b.cfg --json",
     .flags = flags,
     .config = true,
+    .optional = true,
+    .run = true,
     .json = true,
+    .plain = 1,
     .notes = "--graph dot of a whole model is more than `dot` lays out in reasonable time: use "
              "model.layers=1, or\n"
              "model.encoder_layers=1 model.decoder_layers=1.\n",
@@ -84,9 +91,10 @@ const td_usage td_usage_describe = {
 
 int td_command_describe(td_tool *t, int argc, char **argv)
 {
-    const char *graph, *mask;
-    td_session *s;
-    int         code;
+    const char  *graph, *mask;
+    td_run_place place;
+    td_session  *s = NULL;
+    int          code;
 
     if (!td_tool_parse(t, &td_usage_describe, argc, argv, &code))
         return code;
@@ -94,15 +102,17 @@ int td_command_describe(td_tool *t, int argc, char **argv)
     mask = td_tool_option(t, "--mask");
     if (graph && strcmp(graph, "text") && strcmp(graph, "dot"))
         return td_tool_usage_error(t, "--graph takes text or dot, not '%s'", graph);
-    /* none is ignored in silence */
-    if ((graph != NULL) + (mask != NULL) + t->json > 1)
-        return td_tool_usage_error(t, "use only one of --graph, --mask and --json");
+    /* no option may be silently ignored */
+    if ((graph != NULL) + (mask != NULL) + t->json + (td_tool_option(t, "--precision") != NULL) > 1)
+        return td_tool_usage_error(t, "use only one of --graph, --mask, --precision and --json");
     if (mask && !*mask)
         return td_tool_usage_error(t, "--mask is empty: it takes the path of an attention");
-    s = td_work_open(t, TD_NEED_MODEL | TD_NEED_LOSS, &code);
-    if (!s)
-        return code;
-    code = describe(t, s, graph, mask);
+    td_work_take_run(t, &place);
+    if (td_work_has_model(t, &place, &code))
+        s = td_work_open_run(t, &place, TD_NEED_MODEL | TD_NEED_LOSS, &code);
+    if (s)
+        code = describe(t, s, graph, mask);
     td_session_close(s);
+    td_run_place_free(&place);
     return code;
 }

@@ -1,18 +1,21 @@
-/* doctor.c - `tandem doctor`: what this machine offers tandem, and what is wrong with it. */
+/* doctor.c - `tandem doctor`: reports this machine's capabilities, and problems. */
 #include <jansson.h>
 #include <string.h>
 
 #include "base/machine.h"
 #include "base/threads.h"
 #include "command.h"
+#include "guard.h"
+#include "plan/plan.h"
 #include "plugin/defaults.h"
+#include "plugin/hook.h"
 #include "tandem/kind/backend.h"
 
-/* One backend: what it runs on, what is wrong, how fast it multiplies (0: not measured). */
+/* One backend: its hardware, its problems, and its rate of products (0: not measured). */
 typedef struct finding {
     char   about[2048], complaint[2048];
     double peak;
-    bool   opened;
+    bool   opened, absent; /* absent: this machine lacks the device, which is nobody's mistake */
 } finding;
 
 static void look_at(td_registry *r, const td_backend *b, td_pool *pool, finding *f)
@@ -20,21 +23,25 @@ static void look_at(td_registry *r, const td_backend *b, td_pool *pool, finding 
     td_arena *arena = td_arena_new();
     td_error  e = { 0 };
     void     *config = arena ? td_options_defaults(r, &b->plugin, arena, &e) : NULL, *state = NULL;
+    int       code;
 
-    /* really opened, with its defaults: a library that is missing or slow shows only then */
+    /* opened for real, with its defaults: only this reveals a missing or slow library */
     memset(f, 0, sizeof *f);
-    f->opened = config && !b->open(config, td_pool_services(pool), &state, &e);
+    code = config ? TD_HOOK(b, open, config, td_pool_services(pool), &state, &e) : TD_ENOMEM;
+    f->opened = !code;
+    f->absent = code == TD_EUNSUPPORTED;
     if (f->opened) {
         if (b->describe)
-            b->describe(state, f->about, sizeof f->about);
+            TD_HOOK(b, describe, state, f->about, sizeof f->about);
         if (b->diagnose)
-            b->diagnose(state, f->complaint, sizeof f->complaint);
-        /* double precision is for checks; its rate would take long to measure, and say nothing */
-        if (b->peak && b->real == TD_F32)
-            f->peak = b->peak(state);
-        b->close(state);
+            TD_HOOK(b, diagnose, state, f->complaint, sizeof f->complaint);
+        /* double precision is only for checks, and its rate would take long to measure */
+        if (b->peak && td_backend_real(r, b) == TD_F32)
+            f->peak = TD_HOOK(b, peak, state);
+        TD_HOOK(b, close, state);
     } else
-        snprintf(f->complaint, sizeof f->complaint, "cannot be opened: %.2000s", e.text);
+        snprintf(f->complaint, sizeof f->complaint, "%s: %.2000s",
+                 f->absent ? "not on this machine" : "cannot be opened", e.text);
     td_arena_free(arena);
 }
 
@@ -88,17 +95,18 @@ static json_t *json_of_backend(const char *name, const finding *f)
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
-/* Returns the number of complaints. `root` NULL: print each backend. */
+/* Returns the number of problems. If `root` is NULL, prints each backend. */
 static size_t look_at_all(td_registry *r, td_pool *pool, json_t *root)
 {
-    size_t  wrong = td_registry_refusals(r); /* modules that cannot be loaded are complaints, too */
+    size_t  wrong = td_registry_refusals(r); /* modules that cannot be loaded are problems too */
     finding f;
     for (size_t i = 0; i < td_registry_count(r); i++) {
         const td_plugin *p = td_registry_plugin(r, i);
         if (strcmp(p->kind, TD_BACKEND_KIND))
             continue;
+        fflush(stdout); /* a backend that hangs or dies ends the process: keep what is found */
         look_at(r, (const td_backend *)(const void *)p, pool, &f);
-        wrong += f.complaint[0] != 0;
+        wrong += f.complaint[0] && !f.absent;
         if (root)
             json_array_append_new(json_object_get(root, "backends"), json_of_backend(p->name, &f));
         else
@@ -109,7 +117,8 @@ static size_t look_at_all(td_registry *r, td_pool *pool, json_t *root)
 
 const td_usage td_usage_doctor = {
     .name = "doctor",
-    .brief = "BLAS, threads, instruction set and plugins of this machine, and what is wrong.",
+    .brief = "Report BLAS, threads, instruction set and plugins of this machine, and what is "
+             "wrong.",
     .example = "tandem doctor",
     .json = true,
     .notes = "Exit code 1 if something is wrong.\n",
@@ -130,7 +139,9 @@ int td_command_doctor(td_tool *t, int argc, char **argv)
     pool = r ? td_pool_new(0, t->log, &e) : NULL;
     if (!pool)
         return r ? td_tool_fail(t, &e) : TD_EXIT_USAGE;
-    td_registry_scan(r); /* all of them: a refusal is found only by loading */
+    td_guard_hurry();    /* reporting a backend that cannot be opened is the purpose of this
+                          * command */
+    td_registry_scan(r); /* loads all modules, because only loading shows whether one is refused */
     root = t->json ? json_of_machine(r) : NULL;
     if (!root)
         print_machine(r);

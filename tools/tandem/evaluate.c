@@ -1,8 +1,14 @@
-/* evaluate.c - `tandem evaluate`: held-out NLL of a checkpoint by the fair protocol, as a table. */
+/* evaluate.c - `tandem evaluate`: held-out NLL of a checkpoint by the fair protocol, as a table; or,
+ * with --tasks, downstream tasks (tasks.c). */
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "work.h"
+#include "base/file.h"
+#include "run/results.h"
+#include "several.h"
+#include "tasks.h"
 
 static int show_progress(void *arg, int64_t done, int64_t all)
 {
@@ -12,10 +18,15 @@ static int show_progress(void *arg, int64_t done, int64_t all)
     return 0;
 }
 
-/* The columns of one row. */
-static void print_numbers(const char *of, double nll, double bits_per_byte)
+/* Prints the columns of one row. */
+static void print_numbers(const char *of, double nll, double error, double bits_per_byte)
 {
-    printf("%-24s %10.4f %12.3f ", of, nll, exp(nll));
+    printf("%-24s %10.4f ", of, nll);
+    if (isfinite(error))
+        printf("%8.4f ", error);
+    else /* unknown for a single sequence */
+        printf("%8s ", "-");
+    printf("%12.3f ", exp(nll));
     if (bits_per_byte < 0)
         printf("%14s", "unknown");
     else
@@ -24,73 +35,193 @@ static void print_numbers(const char *of, double nll, double bits_per_byte)
 
 static void print_table(const td_evaluation *e)
 {
-    printf("%-24s %10s %12s %14s %10s\n", "source", "nll", "perplexity", "bits per byte",
-           "sequences");
+    printf("%-24s %10s %8s %12s %14s %10s\n", "source", "nll", "error", "perplexity",
+           "bits per byte", "sequences");
     for (int64_t i = 0; i < e->count; i++) {
-        if (e->at[i].targets)
-            print_numbers(e->at[i].source, e->at[i].nll, e->at[i].bits_per_byte);
+        const td_score *s = &e->at[i];
+        if (s->targets)
+            print_numbers(s->source, s->nll, s->nll_error, s->bits_per_byte);
         else /* no held-out text */
-            printf("%-24s %10s %12s %14s", e->at[i].source, "-", "-", "-");
-        printf(" %10" PRId64 "\n", e->at[i].sequences);
+            printf("%-24s %10s %8s %12s %14s", s->source, "-", "-", "-", "-");
+        printf(" %10" PRId64 "\n", s->sequences);
     }
-    print_numbers("mean", e->nll, e->bits_per_byte);
+    print_numbers("mean", e->nll, e->nll_error, e->bits_per_byte);
     putchar('\n');
 }
 
-/* The file is named in both: whoever reads the numbers must know what they are of. */
-static void print(const td_tool *t, const td_evaluation *e, const char *weights)
+/* Both outputs name the file: a reader must know which parameters the numbers belong to. */
+static void print(td_tool *t, const td_evaluation *e, const char *weights)
 {
     if (t->json) {
-        json_t *scores = td_work_scores(e);
+        json_t *scores = td_results_scores(e);
         json_object_set_new(scores, "weights", json_string(weights));
-        td_work_print_json(scores, JSON_INDENT(2));
+        td_work_result(t, scores);
         return;
     }
     print_table(e);
     printf("\nof '%s'\n", weights);
+    /* 1.96 standard errors of the difference of two such means */
+    if (isfinite(e->nll_error))
+        printf("another model's mean within %.4f of this one may differ by noise alone; `tandem "
+               "compare` tests two runs sequence by sequence\n",
+               1.96 * sqrt(2) * e->nll_error);
 }
 
-static int evaluate(td_tool *t, td_session *s)
+/* The directory and name of the results. */
+typedef struct place {
+    /* --out, or RUN/eval if the parameters are the run's own; NULL: they are not written */
+    char *directory;
+    char *name;
+} place;
+
+/* A checkpoint chosen by --best or --step counts as named, so its scores do not replace those of
+ * the newest. */
+static void name_checkpoint(td_run_place *run, int64_t step, const char *weights)
+{
+    if (step != TD_STEP_NEWEST && !run->checkpoint)
+        run->checkpoint = td_path_directory(weights);
+}
+
+static int score(td_tool *t, td_session *s, const place *p)
 {
     const td_evaluation *result = NULL;
     td_error             e = { 0 };
-    int                  code = td_session_load(s, td_tool_option(t, "--weights"), &e);
-    if (!code)
-        code = td_session_evaluate(s, show_progress, t, &result, &e);
-    /* NaN is a result, too */
+    int                  code = td_session_evaluate(s, show_progress, t, &result, &e);
+    /* results with NaN are printed too */
     if (result)
         print(t, result, td_session_loaded(s));
+    if (!code && p->directory)
+        code = td_results_write(s, result, p->directory, p->name, &e);
+    if (!code && p->directory)
+        td_log_line(t->log, TD_LOG_INFO, "scores in %s/%s.json, of each sequence in %s.jsonl",
+                    p->directory, p->name, p->name);
     return code ? td_tool_fail(t, &e) : TD_EXIT_OK;
 }
 
+static int evaluate(td_tool *t, td_session *s, td_run_place *run, int64_t step)
+{
+    const char *out = td_tool_option(t, "--out");
+    bool        beyond = td_tool_option(t, "--extrapolate") != NULL;
+    td_error    e = { 0 };
+    char       *weights = td_work_load(t, run, s, step, &e);
+    int         code = weights ? 0 : e.code;
+    place       p = { 0 };
+    if (!code)
+        name_checkpoint(run, step, weights);
+    free(weights);
+    if (code)
+        return td_tool_fail(t, &e);
+    p.directory = out ? strdup(out) : td_results_directory(s);
+    p.name = td_results_name(beyond ? "extrapolate" : "heldout", run->checkpoint);
+    code = beyond ? td_work_extrapolate(t, s, p.directory, p.name) : score(t, s, &p);
+    free(p.directory);
+    free(p.name);
+    return code;
+}
+
 static const td_flag flags[] = {
-    { "--weights", "FILE", "parameters (safetensors); by default the run's newest checkpoint" },
+    { "--weights", "PATH",
+      "parameters: a safetensors file, a checkpoint or a run's directory; by default the config's "
+      "run" },
+    { "--best", 0, "use the run's best checkpoint (train.best), not the newest" },
+    { "--step", "N", "use the run's checkpoint of this step" },
     { "--allow", "KEY ..", "a key in which the parameters' model may differ: model.position.*" },
+    { "--out", "DIR", "directory for the results (default: eval in the run)" },
+    { "--extrapolate", NULL,
+      "measure the loss beyond the training length, by total length and by "
+      "position" },
+    { "--lengths", "N,N",
+      "total lengths in tokens (train.length to 8 times that, in steps of "
+      "half of it)" },
+    { "--prefixes", "N,N", "given tokens (1, a quarter and half of train.length)" },
+    { "--sequences", "N", "with --extrapolate: at most N long sequences per source (16)" },
+    { "--tasks", "NAMES ..",
+      "score these tasks instead: names, groups and files, boolq,mmlu,my.cfg" },
+    { "--list", NULL, "list the shipped tasks with their groups" },
+    { "--data", "DIR",
+      "with --tasks: directory of the data sets (default: tasks.data of the "
+      "config)" },
+    { "--shots", "N", "with --tasks: exemplars per prompt (default: the task's number)" },
+    { "--limit", "N", "with --tasks: only the first N items of each task" },
+    { "--generate", NULL, "with --tasks: also generate the answers to multiple-choice questions" },
+    { "--chat", NULL,
+      "with --tasks: prompts as turns of a chat, by the template of the run's data" },
+    { "--batch", "N", "with --tasks: answers computed together; does not change scores" },
+    { "--seed", "N", "with --tasks: seed for drawn exemplars (1234)" },
+    { "--name", "NAME", "with --tasks: name of the results (default: from tasks and shots)" },
     { 0, 0, 0 },
 };
 
 const td_usage td_usage_evaluate = {
     .name = "evaluate",
-    .arguments = "[--weights W.safetensors] [--allow KEY ..]",
-    .brief = "Held-out NLL per source: the first half of each sequence is given, the second half "
-             "scored, for every model.",
-    .example = "tandem evaluate -c quickstart/redllm.cfg run.name=first",
+    .arguments =
+        "[RUN ..] [--extrapolate | --tasks NAMES [--shots N]] [--weights PATH] [--best | --step N]",
+    .brief = "Score held-out text: NLL per source, given the first half of each sequence (or the "
+             "inputs of a pair), for every model alike. Or score downstream tasks.",
+    .example = "tandem evaluate runs/first",
     .flags = flags,
     .config = true,
+    .optional = true,
+    .run = true,
     .json = true,
+    .plain = 64,
+    .notes =
+        "RUN is the directory of a run, whose config and newest checkpoint are used, or one of its "
+        "checkpoints. Scores are written to RUN/eval/heldout.json, those of each sequence to "
+        "heldout.jsonl; with --weights only if --out is given. Several runs are scored one after "
+        "the "
+        "other; of those that differ only in their seed, means and deviations over seeds "
+        "follow.\n\n"
+        "Task scores are written to RUN/eval/NAME.json, with the keys of "
+        "lm-evaluation-harness, and each prompt with its answer to "
+        "NAME.samples_TASK.jsonl.\n\n"
+        "--extrapolate reads long held-out documents and writes extrapolate.json, .csv, "
+        "-position.csv and, if gnuplot is installed, .svg.",
 };
+
+/* Options of extrapolation must not be silently ignored. */
+static bool options_fit(td_tool *t, int *code)
+{
+    static const char *const own[] = { "--lengths", "--prefixes", "--sequences" };
+    for (size_t k = 0; k < 3; k++)
+        if (td_tool_option(t, own[k]) && !td_tool_option(t, "--extrapolate")) {
+            *code = td_tool_usage_error(t, "%s is for --extrapolate only%s", own[k],
+                                        k == 2 ? "; otherwise set evaluate.sequences=N" : "");
+            return false;
+        }
+    return true;
+}
+
+/* The run that the first plain argument names, or the config of the arguments. */
+static int evaluate_one(td_tool *t)
+{
+    td_run_place place;
+    td_session  *s = NULL;
+    int64_t      step;
+    bool         tasks = td_tool_count(t, "--tasks") > 0;
+    int          code = TD_EXIT_USAGE;
+
+    if (!td_work_step(t, &step))
+        return code;
+    td_work_take_run(t, &place);
+    if (td_work_has_model(t, &place, &code))
+        s = td_work_open_run(t, &place,
+                             TD_NEED_MODEL | TD_NEED_TOKENIZER |
+                                 (tasks ? 0 : TD_NEED_LOSS | TD_NEED_DATA),
+                             &code);
+    if (s)
+        code = tasks ? td_tool_run_tasks(t, s, &place, step) : evaluate(t, s, &place, step);
+    td_session_close(s);
+    td_run_place_free(&place);
+    return code;
+}
 
 int td_command_evaluate(td_tool *t, int argc, char **argv)
 {
-    td_session *s;
-    int         code;
-
-    if (!td_tool_parse(t, &td_usage_evaluate, argc, argv, &code))
+    int code;
+    if (!td_tool_parse(t, &td_usage_evaluate, argc, argv, &code) || !options_fit(t, &code))
         return code;
-    s = td_work_open(t, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA, &code);
-    if (!s)
-        return code;
-    code = evaluate(t, s);
-    td_session_close(s);
-    return code;
+    if (td_tool_option(t, "--list"))
+        return td_tool_list_tasks(t);
+    return t->n_plain > 1 ? td_tool_evaluate_runs(t, evaluate_one) : evaluate_one(t);
 }

@@ -17,9 +17,9 @@
 #include "command.h"
 
 enum {
-    WIDTH = 80, /* columns of a line, the terminal's least */
+    WIDTH = 80, /* columns of a line, as in the narrowest usual terminal */
     LEFT = 2,   /* where names begin .. */
-    RIGHT = 24  /* .. and what they do */
+    RIGHT = 24  /* .. and descriptions */
 };
 
 /* ---- what a subcommand accepts --------------------------------------------------------------- */
@@ -31,6 +31,9 @@ static const td_flag common[] = {
     { "key=value", 0, "set a config key: model.layers=2; `tandem config show` lists the keys" },
     { "--threads", "N", "number of threads; 0 for one per processor (backend.threads)" },
     { "--plugin-path", "DIR", "search DIR for plugins first" },
+    { "--trust", 0,
+      "load the modules that a run keeps, and those that plugin_path of a config names where only "
+      "the config is looked at" },
     { "--json", 0, "print results as JSON" },
     { "--quiet", 0, "log warnings and errors only" },
     { "--verbose", 0, "log more detail" },
@@ -42,10 +45,11 @@ const td_flag *td_tool_common(void) { return common; }
 
 bool td_tool_takes(const td_usage *u, const td_flag *f)
 {
-    /* Where a config is optional there may be no backend whose threads could be set. */
+    /* If a config is optional, a run must be able to replace it: otherwise there may be no backend
+     * whose threads could be set. */
     if (!strcmp(f->name, "--threads"))
-        return u->config && !u->optional;
-    if (!strcmp(f->name, "-c") || *f->name != '-')
+        return u->config && (!u->optional || u->run);
+    if (!strcmp(f->name, "-c") || !strcmp(f->name, "--trust") || *f->name != '-')
         return u->config;
     return u->json || strcmp(f->name, "--json");
 }
@@ -68,15 +72,15 @@ static size_t word_length(const char *text)
     return end ? (size_t)(end - text) + 1 : strcspn(text, " \n");
 }
 
-/* Words up to the end or an empty line, wrapped, continuing at `column`; later lines are indented.
- * Returns what is left, past the empty line. */
+/* Words up to the end or an empty line, wrapped, continuing at `column`; later lines are
+ * indented. Returns the rest of the text, after the empty line. */
 static const char *print_wrapped(const char *text, size_t column, size_t indent)
 {
     bool first = true;
     while (*text && strncmp(text, "\n\n", 2)) {
         size_t n = word_length(text);
         if (n) {
-            /* A word wider than the line is printed all the same, and goes past its end. */
+            /* A word wider than the line is printed anyway, beyond the line's end. */
             if (!first && column + 1 + n > WIDTH) {
                 printf("\n%*s", (int)indent, "");
                 column = indent;
@@ -99,7 +103,7 @@ static void print_row(const char *name, const char *value, const char *help)
 {
     size_t n = strlen(name) + (value ? 1 + strlen(value) : 0);
     printf("%*s%s%s%s", LEFT, "", name, value ? " " : "", value ? value : "");
-    /* A name that leaves no gap has the line to itself. */
+    /* A name that leaves no gap gets its own line. */
     if (LEFT + n + 1 > RIGHT)
         printf("\n%*s", RIGHT, "");
     else
@@ -150,7 +154,7 @@ void td_tool_help(const td_usage *u)
         putchar('\n');
         rest = print_wrapped(rest, 0, 0);
     }
-    /* Not wrapped: it is for pasting. */
+    /* Not wrapped, so that it can be pasted. */
     if (u->example)
         printf("\nexample: %s\n", u->example);
 }

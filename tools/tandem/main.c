@@ -1,11 +1,16 @@
 /* main.c - the tandem command: finds the subcommand and runs it. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/text.h"
 #include "command.h"
+#include "guard.h"
+#include "strangers.h"
+#include "study/child.h"
 
 static const td_command commands[] = {
 #define COMMAND(name, brief) { #name, brief, &td_usage_##name, td_command_##name },
@@ -25,7 +30,9 @@ static void print_help(FILE *out)
             TANDEM_VERSION);
     for (int k = 0; k < COMMANDS; k++)
         fprintf(out, "  %-10s %s\n", commands[k].name, commands[k].brief);
-    fprintf(out, "\nSee `tandem COMMAND --help` for the options of a command.\n");
+    fprintf(
+        out,
+        "\nSee `tandem COMMAND --help` or `tandem help COMMAND` for the options of a command.\n");
 }
 
 static int unknown(const char *name)
@@ -41,11 +48,16 @@ static int unknown(const char *name)
     return TD_EXIT_USAGE;
 }
 
-/* All that a subcommand leaves in its td_tool is freed here. */
+/* Frees everything that a subcommand leaves in its td_tool. */
 static int run(const td_command *c, int argc, char **argv)
 {
     td_tool tool = { .command = c->name, .log = td_log_new(TD_LOG_INFO) };
-    int     code = c->run(&tool, argc, argv);
+    int     code;
+    if (!tool.log) {
+        fputs("tandem: out of memory\n", stderr);
+        return TD_EXIT_FAILED;
+    }
+    code = c->run(&tool, argc, argv);
     td_registry_free(tool.registry);
     td_log_free(tool.log);
     return code;
@@ -62,13 +74,31 @@ static void open_standard_files(void)
         close(fd);
 }
 
+/* `tandem help train` is `tandem train --help`, and `tandem help plugins new` is `tandem plugins
+ * new --help`. */
+static int help_of(int argc, char **argv)
+{
+    enum { MOST = 8 };
+    char *arguments[MOST + 1];
+    int   n = 0;
+    for (int k = 1; k < argc && n < MOST; k++)
+        arguments[n++] = argv[k];
+    arguments[n++] = (char[]){ "--help" };
+    for (int k = 0; k < COMMANDS; k++)
+        if (!strcmp(argv[0], commands[k].name))
+            return run(&commands[k], n, arguments);
+    return unknown(argv[0]);
+}
+
 static int dispatch(int argc, char **argv)
 {
     if (argc < 2) {
         print_help(stderr);
         return TD_EXIT_USAGE;
     }
-    /* Help that was asked for is a result, on stdout; without arguments it is a usage error. */
+    if (argc > 2 && !strcmp(argv[1], "help"))
+        return help_of(argc - 2, argv + 2);
+    /* Requested help is a result and goes to stdout; without arguments it is a usage error. */
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         print_help(stdout);
         return TD_EXIT_OK;
@@ -77,6 +107,8 @@ static int dispatch(int argc, char **argv)
         printf("tandem %s (plugin ABI %d.%d)\n", TANDEM_VERSION, TD_ABI_MAJOR, TD_ABI_MINOR);
         return TD_EXIT_OK;
     }
+    if (!strcmp(argv[1], TD_STRANGERS))
+        return td_strangers_load(argc - 2, argv + 2);
     for (int k = 0; k < COMMANDS; k++)
         if (!strcmp(argv[1], commands[k].name))
             return run(&commands[k], argc - 2, argv + 2);
@@ -86,11 +118,19 @@ static int dispatch(int argc, char **argv)
 int main(int argc, char **argv)
 {
     int code;
+    /* A file that reaches the limit on sizes (ulimit -f) causes a failed write with a message
+     * instead of ending the program. */
+    signal(SIGXFSZ, SIG_IGN);
+    /* OpenBLAS starts its threads when it is loaded, and cannot go on where it gets none (a limit on
+     * processes or on memory). It is called by threads of our own, so it needs no others. */
+    setenv("OPENBLAS_NUM_THREADS", "1", 1);
     open_standard_files();
+    td_follow_parent(); /* a cell of a study ends with it */
+    td_guard_start();
     code = dispatch(argc, argv);
-    /* stdout is buffered: only now is it known whether the disk took the results. */
+    /* stdout is buffered, so only now is it known whether the results were written. */
     if (!fflush(stdout) && !ferror(stdout))
-        return code;
+        return td_guard_end(code);
     perror("tandem: writing the output");
-    return TD_EXIT_FAILED;
+    return td_guard_end(code ? code : TD_EXIT_FAILED);
 }

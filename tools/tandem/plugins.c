@@ -1,4 +1,4 @@
-/* plugins.c - `tandem plugins`: which plugins are available and what each of them takes. */
+/* plugins.c - `tandem plugins`: lists the available plugins and their options. */
 #include <jansson.h>
 #include <string.h>
 
@@ -44,7 +44,7 @@ static void list_text(const td_registry *r, const td_kind *kind)
     const char *last = "";
     for (size_t i = 0; i < td_registry_count(r); i++) {
         const td_plugin *p = td_registry_plugin(r, i);
-        /* There are a hundred ops, which no config names: only on request. */
+        /* The hundred ops, which no config names, are listed only on request. */
         if (!is_of_kind(p, kind) || (!kind && !strcmp(p->kind, TD_OP_KIND)))
             continue;
         if (strcmp(last, p->kind))
@@ -65,7 +65,7 @@ static int list(td_tool *t, const td_registry *r, const char *name)
         list_json(r, kind);
     else
         list_text(r, kind);
-    /* Whoever misses a plugin in the list finds out why. */
+    /* Tells a user who misses a plugin in the list why it is missing. */
     for (size_t i = 0; i < td_registry_refusals(r); i++)
         td_log_line(t->log, TD_LOG_WARN, "refused: %s", td_registry_refusal(r, i));
     return TD_EXIT_OK;
@@ -77,7 +77,7 @@ static void show_options(const td_option *table, size_t size, int indent)
 {
     td_option row;
     for (size_t i = 0; td_option_row(table, size, i, &row); i++) {
-        /* Two lines: the type and range line up, whatever the length of the doc. */
+        /* Prints two lines, so that types and ranges are aligned whatever the length of the doc. */
         td_text text = { 0 };
         td_option_describe(&row, &text);
         printf("%*s%-20s %s\n%*s%s\n", indent, "", row.name, td_text_get(&text), indent + 21, "",
@@ -97,7 +97,7 @@ static void show_plugin(const td_registry *r, const td_plugin *p)
         printf("\n%s\n", p->doc);
     if (p->paper)
         printf("\npaper:  %s\n", p->paper);
-    /* Which of several files of that name it was is often the question. */
+    /* Names the file, because several may have a plugin of that name. */
     printf("\nfile:   %s\n", file_of(r, p));
     if (loaded->path)
         printf("module: %s %s, %s, %s\n", loaded->module->name, loaded->module->version,
@@ -143,7 +143,7 @@ const td_usage td_usage_plugins = {
     .plain = 3,
 };
 
-/* The words without a function of their own. Each says which of its arguments is one too many. */
+/* Handles the words without their own function. Each names an unexpected argument. */
 static int run(td_tool *t, td_registry *r, const char *what)
 {
     if (!strcmp(what, "list"))
@@ -167,8 +167,7 @@ int td_command_plugins(td_tool *t, int argc, char **argv)
     const char *what;
     int         code;
 
-    /* These words parse by tables of their own, so they are looked for before anything is
-     * parsed. */
+    /* These words have their own tables, so they are looked up before any parsing. */
     for (const td_word *w = words; argc && w->name; w++)
         if (w->run && !strcmp(argv[0], w->name)) {
             t->command = w->usage->name;

@@ -1,4 +1,4 @@
-/* probe.c - `tandem probe`: one batch through a model, to compare with another framework. */
+/* probe.c - `tandem probe`: runs one batch through a model, to compare with another framework. */
 #include "run/probe.h"
 
 #include <stdlib.h>
@@ -39,7 +39,7 @@ static int run_steps(td_tool *t, td_probe *p, int64_t steps, td_error *error)
     json_t *list = json_array(), *root = json_pack("{s:o}", "steps", list);
     int     code = 0;
 
-    /* as text, each step when it is made; as JSON, one document at the end, or none */
+    /* text is printed after each step; JSON is one document at the end, or none after a failure */
     for (int64_t k = 0; k < steps && !code; k++) {
         code = td_probe_step(p, k, error);
         if (code)
@@ -56,16 +56,20 @@ static int run_steps(td_tool *t, td_probe *p, int64_t steps, td_error *error)
     return code;
 }
 
-/* `steps` 0: loss, logits and gradients; else so many updates. */
-static int probe(td_tool *t, td_session *s, int64_t steps)
+/* `steps` 0: computes loss, logits and gradients; otherwise makes that number of updates. */
+static int probe(td_tool *t, td_session *s, const td_run_place *place, int64_t steps)
 {
-    td_probe p;
+    td_probe p = { 0 };
     td_error e = { 0 };
-    int code = td_probe_open(&p, s, td_tool_option(t, "--batch"), td_tool_option(t, "--weights"),
-                             steps > 0, &e);
+    bool     trained = place->run || td_tool_option(t, "--weights");
+    char    *weights = trained ? td_work_weights(t, place, s, TD_STEP_NEWEST, &e) : NULL;
+    int      code = trained && !weights ? td_failed(&e, TD_EIO) : 0;
+    if (!code)
+        code = td_probe_open(&p, s, td_tool_option(t, "--batch"), weights, steps > 0, &e);
     if (!code)
         code = steps ? run_steps(t, &p, steps, &e) : run_once(t, &p, &e);
     td_probe_close(&p);
+    free(weights);
     return code ? td_tool_fail(t, &e) : TD_EXIT_OK;
 }
 
@@ -82,11 +86,11 @@ static bool check_files(td_tool *t)
 {
     const char *out = td_tool_option(t, "--out"), *batch = td_tool_option(t, "--batch");
     if (!batch) {
-        td_tool_usage_error(t, "there is no batch: use --batch FILE");
+        td_tool_usage_error(t, "--batch FILE is missing");
         return false;
     }
     if (same_file(out, batch) || same_file(out, td_tool_option(t, "--weights"))) {
-        td_tool_usage_error(t, "--out '%s' would overwrite a file that is read", out);
+        td_tool_usage_error(t, "--out '%s' would overwrite an input file", out);
         return false;
     }
     return true;
@@ -110,7 +114,9 @@ static bool parse_steps(td_tool *t, int64_t *out)
 }
 
 static const td_flag flags[] = {
-    { "--weights", "FILE", "parameters (safetensors); by default initial values" },
+    { "--weights", "PATH",
+      "parameters: a safetensors file, a checkpoint or a run's directory; by default RUN's, or "
+      "initial values" },
     { "--allow", "KEY ..", "a key in which the parameters' model may differ: model.position.*" },
     { "--batch", "FILE",
       "the batch (safetensors): ids, lengths or segments, labels, loss_weights" },
@@ -121,35 +127,42 @@ static const td_flag flags[] = {
 
 const td_usage td_usage_probe = {
     .name = "probe",
-    .arguments =
-        "--batch B.safetensors [--weights W.safetensors] [--allow KEY ..] [--out O.safetensors]",
+    .arguments = "[RUN] --batch B.safetensors [--weights W.safetensors] [--allow KEY ..] [--out "
+                 "O.safetensors]",
     .brief =
-        "One batch through a model: logits, loss and gradients, to compare with another framework.",
+        "Run one batch through a model, to compare its logits, loss and gradients with another "
+        "framework.",
     .example = "tandem probe -c model.cfg --weights w.safetensors --batch b.safetensors --out "
                "o.safetensors",
     .flags = flags,
     .config = true,
+    .optional = true,
+    .run = true,
     .json = true,
+    .plain = 1,
 };
 
 int td_command_probe(td_tool *t, int argc, char **argv)
 {
-    td_session *s;
-    int64_t     steps;
-    int         code;
+    td_run_place place;
+    td_session  *s = NULL;
+    int64_t      steps;
+    int          code;
 
     if (!td_tool_parse(t, &td_usage_probe, argc, argv, &code))
         return code;
     if (!check_files(t) || !parse_steps(t, &steps))
         return TD_EXIT_USAGE;
-    /* a config of `model` and `loss` alone will do, unless updates are made */
-    s = td_work_open(t,
-                     TD_NEED_MODEL | TD_NEED_LOSS |
-                         (steps ? TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE : 0u),
-                     &code);
-    if (!s)
-        return code;
-    code = probe(t, s, steps);
+    /* the groups `model` and `loss` suffice, unless updates are made */
+    td_work_take_run(t, &place);
+    if (td_work_has_model(t, &place, &code))
+        s = td_work_open_run(t, &place,
+                             TD_NEED_MODEL | TD_NEED_LOSS |
+                                 (steps ? TD_NEED_OPTIMIZER | TD_NEED_SCHEDULE : 0u),
+                             &code);
+    if (s)
+        code = probe(t, s, &place, steps);
     td_session_close(s);
+    td_run_place_free(&place);
     return code;
 }

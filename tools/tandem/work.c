@@ -1,10 +1,16 @@
-/* work.c - from arguments to a session; scores as JSON. */
+/* work.c - opens a session from the arguments. */
 #include "work.h"
 
-#include <math.h>
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
-/* The values of --allow, of a command that takes it; NULL at the end. */
+#include "base/file.h"
+#include "run/keep.h"
+#include "run/locate.h"
+#include "run/picture.h"
+
+/* The values of --allow, for a command that accepts it, then NULL. */
 static const char **allowed(const td_tool *t)
 {
     size_t       n = td_tool_count(t, "--allow");
@@ -24,11 +30,13 @@ td_session *td_work_open(td_tool *t, unsigned needs, int *code)
                              .files = t->files,
                              .settings = t->overrides,
                              .plugin_paths = t->plugin_paths,
+                             .kept = t->n_kept,
+                             .untrusted = t->looks && !t->trust,
                              .allow = allow };
     td_session        *s = td_session_begin(&o, needs, t->log, &errors, &e);
 
     free(allow);
-    if (errors.count) { /* plain lines, each with its file, so that editors find their way */
+    if (errors.count) { /* plain lines that begin with the file, so that editors can jump there */
         fprintf(stderr, "%s\n", td_text_get(&errors.text));
         *code = TD_EXIT_USAGE;
     } else if (!s)
@@ -37,33 +45,168 @@ td_session *td_work_open(td_tool *t, unsigned needs, int *code)
     return s;
 }
 
-/* ---- printing -------------------------------------------------------------------------------- */
-
-static json_t *json_of_numbers(double nll, double bits_per_byte)
+bool td_work_step(td_tool *t, int64_t *step)
 {
-    return json_pack("{s:o, s:o, s:o}", "nll", td_tool_number(nll), "perplexity",
-                     td_tool_number(exp(nll)), "bits_per_byte",
-                     td_tool_number(bits_per_byte < 0 ? (double)NAN : bits_per_byte));
-}
-
-json_t *td_work_scores(const td_evaluation *e)
-{
-    json_t *all = json_of_numbers(e->nll, e->bits_per_byte), *sources = json_array();
-    for (int64_t i = 0; i < e->count; i++) {
-        const td_score *s = &e->at[i];
-        json_t         *j = json_of_numbers(s->nll, s->bits_per_byte);
-        json_object_set_new(j, "source", json_string(s->source));
-        json_object_set_new(j, "sequences", json_integer(s->sequences));
-        json_object_set_new(j, "targets", json_integer(s->targets));
-        json_array_append_new(sources, j);
+    bool best = td_tool_option(t, "--best") != NULL;
+    if (!td_tool_integer(t, "--step", TD_STEP_NEWEST, 0, 99999999, step))
+        return false;
+    if (best && *step != TD_STEP_NEWEST) {
+        td_tool_usage_error(t, "--best and --step choose different checkpoints: use one");
+        return false;
     }
-    json_object_set_new(all, "sources", sources);
-    return all;
+    if (best)
+        *step = TD_STEP_BEST;
+    return true;
 }
+
+/* The run's config comes first, so that -c and key=value can change it. */
+static void put_first(td_tool *t, const char *config)
+{
+    memmove(t->files + 1, t->files, t->n_files * sizeof *t->files);
+    t->files[0] = config;
+    t->n_files++;
+    t->n_kept++;
+}
+
+bool td_work_take_run(td_tool *t, td_run_place *place)
+{
+    *place = (td_run_place){ 0 };
+    if (!t->n_plain || !td_run_place_find(place, t->plain[0]))
+        return false;
+    put_first(t, place->config);
+    return true;
+}
+
+bool td_work_has_model(td_tool *t, const td_run_place *place, int *code)
+{
+    if (t->n_plain && !place->run && t->n_files)
+        *code = td_tool_usage_error(t,
+                                    "unexpected argument '%s': it is neither an option, nor "
+                                    "FILE.cfg, nor key=value, nor the directory of a run",
+                                    t->plain[0]);
+    else if (t->n_plain && !place->run)
+        *code = td_tool_usage_error(t,
+                                    "'%s' is neither a run nor a checkpoint: it has no config.cfg",
+                                    t->plain[0]);
+    else if (!t->n_files)
+        *code = td_tool_usage_error(
+            t, "no model: name the directory of a run, or a config with -c FILE.cfg");
+    else
+        return true;
+    return false;
+}
+
+/* Before the user's own paths: it is this run that is trusted. */
+static void trust_modules(td_tool *t, const char *modules)
+{
+    memmove(t->plugin_paths + 1, t->plugin_paths, t->n_plugin_paths * sizeof *t->plugin_paths);
+    t->plugin_paths[0] = modules;
+    t->n_plugin_paths++;
+}
+
+td_session *td_work_open_run(td_tool *t, const td_run_place *place, unsigned needs, int *code)
+{
+    char       *modules = place->run ? td_run_modules(place->run) : NULL;
+    td_session *s;
+    td_error    e = { 0 };
+    if (modules && t->trust)
+        trust_modules(t, modules);
+    s = td_work_open(t, needs, code);
+    if (!s && modules && !t->trust)
+        fprintf(stderr,
+                "'%s' has copies of the modules that the run was made with: --trust loads them, "
+                "--plugin-path DIR your own\n",
+                modules);
+    free(modules);
+    if (!s || !place->run || !td_run_place_enter(place, s, &e))
+        return s;
+    *code = td_tool_fail(t, &e);
+    td_session_close(s);
+    return NULL;
+}
+
+char *td_work_weights(td_tool *t, const td_run_place *place, td_session *s, int64_t step,
+                      td_error *error)
+{
+    const char *named = td_tool_option(t, "--weights");
+    return named ? td_weights_locate(named, step, error)
+                 : td_run_place_weights(place, s, step, error);
+}
+
+/* The checkpoint of a run that is training may be removed (train.keep_last) after it was found.
+ * Then there is a newer one. */
+char *td_work_load(td_tool *t, const td_run_place *place, td_session *s, int64_t step,
+                   td_error *error)
+{
+    enum { ATTEMPTS = 4 };
+    td_error why = { 0 };
+    for (int k = 0; k < ATTEMPTS; k++) {
+        why = (td_error){ 0 };
+        char *weights = td_work_weights(t, place, s, step, &why);
+        bool  gone = false;
+        if (weights && !td_session_load(s, weights, &why))
+            return weights;
+        gone = weights && !td_file_exists(weights);
+        free(weights);
+        if (!gone)
+            break;
+    }
+    td_fail(error, why.code, "%s", why.text);
+    return NULL;
+}
+
+/* ---- lists and pictures ----------------------------------------------------------------------- */
+
+bool td_work_numbers(td_tool *t, const char *option, int64_t lowest, td_numbers *l)
+{
+    const char *text = td_tool_option(t, option);
+    char       *end;
+    l->n = 0;
+    for (const char *at = text; at; at = *end ? end + 1 : NULL) {
+        errno = 0;
+        if (l->n == sizeof l->at / sizeof *l->at) {
+            td_tool_usage_error(t, "%s: at most %zu numbers", option, l->n);
+            return false;
+        }
+        l->at[l->n++] = strtoll(at, &end, 10);
+        if (end == at || errno || l->at[l->n - 1] < lowest || (*end && *end != ',')) {
+            td_tool_usage_error(t, "%s takes whole numbers %s 0 with commas between them, not '%s'",
+                                option, lowest ? "above" : "from", text);
+            return false;
+        }
+    }
+    return true;
+}
+
+int td_work_draw(td_tool *t, const char *directory, const char *name, bool *drawn, td_error *error)
+{
+    td_text  script = { 0 };
+    td_error why = { 0 };
+    int      code;
+    td_text_print(&script, "%s.gnuplot", name);
+    code = td_picture_draw(directory, td_text_get(&script), &why);
+    td_text_free(&script);
+    *drawn = !code;
+    if (code == TD_EUNSUPPORTED)
+        td_log_line(t->log, TD_LOG_WARN, "no picture: %s", why.text);
+    else if (code)
+        return td_fail(error, code, "%s", why.text);
+    return 0;
+}
+
+/* ---- printing -------------------------------------------------------------------------------- */
 
 void td_work_print_json(json_t *j, size_t flags)
 {
     json_dumpf(j, stdout, flags);
     putchar('\n');
     json_decref(j);
+}
+
+void td_work_result(td_tool *t, json_t *j)
+{
+    if (t->results)
+        json_array_append_new(t->results, j);
+    else
+        td_work_print_json(j, JSON_INDENT(2));
 }

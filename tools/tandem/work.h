@@ -1,20 +1,51 @@
-/* work.h - a session (tandem/embed.h) for the commands that compute, and what several of them
- * print. */
+/* work.h - a session (tandem/embed.h) for the commands that compute, and output shared by several
+ * of them. */
 #ifndef TD_TOOLS_WORK_H
 #define TD_TOOLS_WORK_H
 
 #include "command.h"
-#include "run/session.h"
+#include "run/place.h"
 
-/* Open the config of the arguments. `needs`: TD_NEED_ bits, the groups that it must have. NULL
+/* Open the config of the arguments. `needs`: the groups that it must have, as TD_NEED_ bits. NULL
  * after a message, with the exit code in `*code`. */
 td_session *td_work_open(td_tool *, unsigned needs, int *code);
 
-/* {"nll", "perplexity", "bits_per_byte", "sources": [..]} of an evaluation; unknown numbers are
- * null. */
-json_t *td_work_scores(const td_evaluation *);
+/* The checkpoint chosen by --best or --step N, a TD_STEP_ or a number. False after a message. */
+bool        td_work_step(td_tool *, int64_t *step);
+/* The place that the first plain argument names, if it is a run or a checkpoint, whose config is
+ * read before those of -c. Always free the place, after the session. */
+bool        td_work_take_run(td_tool *, td_run_place *);
+/* Whether there is a model: a run, or a config. False after a usage error. */
+bool        td_work_has_model(td_tool *, const td_run_place *, int *code);
+/* Like td_work_open, for a place, which may be empty. The modules that the run keeps are loaded if they
+ * are trusted; otherwise only what is on the search path. */
+td_session *td_work_open_run(td_tool *, const td_run_place *, unsigned needs, int *code);
+/* The parameter file that --weights names, or that of the place's checkpoint; for a run, that of
+ * `step`. free() it. NULL with `error`. */
+char *td_work_weights(td_tool *, const td_run_place *, td_session *, int64_t step, td_error *error);
+/* Load the parameters that --weights names, or those of the place's checkpoint; of a run, those of
+ * `step`. Returns their file; free() it. NULL with `error`. */
+char *td_work_load(td_tool *, const td_run_place *, td_session *, int64_t step, td_error *error);
 
-/* Print `j`, which is released, to stdout with a newline; `flags`: of json_dumpf. */
+/* `tandem evaluate --extrapolate`, with the parameters that the session holds. Files are
+ * DIRECTORY/NAME plus suffixes; if directory is NULL, none is written. Returns the exit code. */
+int td_work_extrapolate(td_tool *, td_session *, const char *directory, const char *name);
+
+/* "256,512,1024", the value of an option; n is 0 if it was not given. */
+typedef struct td_numbers {
+    int64_t at[256];
+    size_t  n;
+} td_numbers;
+/* Parse the numbers of an option, each `lowest` or more. False after a usage error. */
+bool td_work_numbers(td_tool *, const char *option, int64_t lowest, td_numbers *);
+
+/* Draw the pictures of DIRECTORY/NAME.gnuplot. Without gnuplot, `*drawn` is false and a warning
+ * says what to do; this is not a failure. */
+int td_work_draw(td_tool *, const char *directory, const char *name, bool *drawn, td_error *error);
+
+/* The result of a command as JSON: printed, or appended to the tool's list of results. Releases it. */
+void td_work_result(td_tool *, json_t *j);
+/* Print `j` to stdout with a newline, and release it; `flags` are those of json_dumpf. */
 void td_work_print_json(json_t *j, size_t flags);
 
 #endif

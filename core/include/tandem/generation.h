@@ -1,13 +1,14 @@
-/* generation.h - what generation keeps of earlier tokens: buffers that grow with the text
+/* generation.h - the memory of earlier tokens in generation: buffers that grow with the text
  * (td_remember_axis, over the op `append`) and recurrent state of a fixed size (td_carry).
  *
  * In generation a row is one text, read in passes of T new tokens: a prompt in chunks, then token
- * after token. What later passes need of a token is kept in buffers with a fixed number of slots, of
- * which the first ones of a row are filled; behind them lies whatever an earlier text left. So
- * whoever reads a buffer must know how many tokens it holds: attention has td_mask.k_length for it.
- * In training all of this leaves the graph as it is, so one `build` serves both. All of it is [build].
+ * after token. Everything that later passes need of a token is kept in buffers with a fixed number
+ * of slots. A row fills the first of them; the others still hold what an earlier text left. So a
+ * reader of a buffer must know how many tokens it holds: attention has td_mask.k_length for this.
+ * In training these functions leave the graph as it is, so one `build` serves both. All of them are
+ * [build].
  *
- * An attention has shorter forms of it, which know its axis, window and source: kind/attention.h.
+ * kind/attention.h has shorter forms for attentions, which supply the axis, window and source.
  *
  * Example:
  *
@@ -30,11 +31,11 @@
 extern "C" {
 #endif
 
-/* Keep x for later passes and return everything kept of it along `time_axis`, this pass included:
- * the buffer itself, [.., slots, ..] for x [.., T, ..] (-2: of heads [B, H, T, E]). Axis 0 is the
+/* Keep x for later passes and return all that was kept along `time_axis`, this pass included: the
+ * buffer itself, [.., slots, ..] for x [.., T, ..] (-2: of heads [B, H, T, E]). Axis 0 is the
  * batch. With `window` > 0 only the last tokens are needed, and the buffer is a ring: token i is in
- * slot i modulo their number. A tensor that is remembered again under the same name, by another
- * layer, returns the first buffer. In training it returns x. */
+ * slot i modulo their number. Remembering a tensor again under the same name, in another layer,
+ * returns the first buffer. In training this returns x. */
 static inline td_tensor *td_remember_axis(const char *name, td_tensor *x, int time_axis,
                                           int64_t window, td_remember_mode mode)
 {
@@ -60,15 +61,16 @@ static inline td_tensor *td_new_tokens(td_graph *g, int64_t rows, int64_t tokens
                    td_reshape(td_cache_counts(g, rows), column, 2));
 }
 
-/* Recurrent state [dims], as td_carry_on left it in the pass before; zeros for a text that begins,
- * and always in training. Its first axis is the batch. Padding must not change it: see
+/* Recurrent state [dims], as td_carry_on left it in the previous pass; zeros at the start of a
+ * text, and always in training. Its first axis is the batch. Padding must not change it: see
  * td_new_tokens. */
 static inline td_tensor *td_carry(td_graph *g, const char *name, const int64_t *dims, int rank)
 {
     return g->host->carry(g, name, dims, rank);
 }
 
-/* Leave `value` for the next pass, in the state that td_carry returned; in training nothing. */
+/* Leave `value` for the next pass, in the state that td_carry returned. Does nothing in
+ * training. */
 static inline void td_carry_on(td_tensor *state, td_tensor *value)
 {
     state->graph->host->carry_on(state, value);
@@ -79,14 +81,15 @@ static inline void td_carry_on(td_tensor *state, td_tensor *value)
 /* The inputs of "append". */
 enum { TD_APPEND_BUFFER, TD_APPEND_NEW, TD_APPEND_LENGTHS, TD_APPEND_COUNTS, TD_APPEND_INPUTS };
 
-/* Write new tokens behind those that each row of a buffer holds, in place. With `axis` the axis of
- * tokens, buffer [B, .., slots, ..] and x [B, .., T, ..]: token t of row b, if t < counts[b], goes to
- * slot lengths[b] + t, or in a ring to that modulo the number of slots; the rest of x is padding and
- * is not written. lengths and counts are i32 [B]. Gives the buffer, a state, as td_assign does.
+/* Append new tokens to those that each row of a buffer holds, in place. `axis` is that of the
+ * tokens, in buffer [B, .., slots, ..] and x [B, .., T, ..]. Token t of row b, if t < counts[b], is
+ * written to slot lengths[b] + t, in a ring modulo the number of slots; the rest of x is padding
+ * and is not written. lengths and counts are i32 [B]. Like td_assign, returns the buffer, which is
+ * a state.
  *
- * A kernel fails with TD_ERANGE, and writes nothing, if the tokens of a row do not fit. The lowering
- * cannot see that; it also writes the whole buffer where a kernel writes T slots of it. "append":
- * i[0] axis, i[1] 1: a ring */
+ * A kernel fails with TD_ERANGE, and writes nothing, if the tokens of a row do not fit. The
+ * lowering cannot detect that; it also writes the whole buffer where a kernel writes only T slots.
+ * "append": i[0] axis, i[1] 1: a ring */
 static inline td_tensor *td_append(td_tensor *buffer, td_tensor *x, td_tensor *lengths,
                                    td_tensor *counts, int axis, bool ring)
 {

@@ -10,9 +10,9 @@
  * belongs to its graph and is valid as long as the graph; nobody frees it. Leaves are parameters
  * (td_param), constants (td_constant) and inputs (td_input); everything else comes from ops.h.
  *
- * Scopes. Parameters are named by where they are asked for: td_linear("q_proj", ..) inside the
+ * Scopes. Parameters are named by the scope that requests them: td_linear("q_proj", ..) inside the
  * scope "model.layers.0.self_attn" owns "model.layers.0.self_attn.q_proj.weight". The host pushes
- * the scope before it calls a hook; a plugin pushes further ones for parts of its own.
+ * the scope before it calls a hook; a plugin pushes further ones for its own parts.
  *
  * Errors. There is nothing to check. The graph keeps the first error with its scope
  * ("model.layers.0.self_attn: matmul: inner dims 32 and 48 differ") and carries on with an error
@@ -50,7 +50,7 @@
 extern "C" {
 #endif
 
-/* Limits of a tensor's rank and of a node's inputs and outputs. */
+/* Limits on a tensor's rank and on a node's inputs and outputs. */
 enum { TD_MAX_RANK = 8, TD_MAX_INPUTS = 20, TD_MAX_OUTPUTS = 6 };
 
 typedef enum td_dtype {
@@ -64,7 +64,7 @@ typedef enum td_dtype {
 typedef struct td_graph  td_graph;
 typedef struct td_tensor td_tensor;
 
-/* What a plugin may read of a tensor, and never writes. A scalar has rank 0. */
+/* The fields of a tensor that a plugin may read, and never writes. A scalar has rank 0. */
 struct td_tensor {
     td_graph *graph;
     int32_t   dtype; /* td_dtype */
@@ -72,8 +72,8 @@ struct td_tensor {
     int64_t   dim[TD_MAX_RANK];
 };
 
-/* The attributes of a node: numbered slots, zero where an op gives them no meaning. The comment of
- * each function in ops.h lists its op's. Equal nodes are merged by comparing the bytes. */
+/* The attributes of a node: numbered slots, zero where the op does not use them. The comment of
+ * each function in ops.h lists those of its op. Equal nodes are merged by comparing the bytes. */
 typedef struct td_attrs {
     int64_t i[16];
     double  f[8];
@@ -94,24 +94,25 @@ typedef struct td_init {
     double  std;
 } td_init;
 
-/* What the graph is built for. The same `build` serves all four; few plugins need to ask. */
+/* The purpose that a graph is built for. The same `build` serves all four; few plugins need to
+ * know which. */
 typedef enum td_phase {
-    TD_PHASE_TRAIN,    /* whole sequences, dropout on, gradients follow */
+    TD_PHASE_TRAIN,    /* whole sequences, with dropout and gradients */
     TD_PHASE_EVALUATE, /* whole sequences, no dropout */
-    TD_PHASE_PREFILL,  /* generation: the first pass over a text, which reads an encoder's input too */
-    TD_PHASE_STEP      /* generation: a later pass, over one new token per row or several */
+    TD_PHASE_PREFILL, /* generation: the first pass over a text, which reads an encoder's input too */
+    TD_PHASE_STEP     /* generation: a later pass, over one new token per row or several */
 } td_phase;
 
-/* What td_remember_axis does with a tensor in generation. */
+/* How td_remember_axis treats a tensor in generation. */
 typedef enum td_remember_mode {
-    TD_REMEMBER_APPEND, /* its tokens are new ones: they go behind those before */
+    TD_REMEMBER_APPEND, /* its tokens are new: they are appended to earlier ones */
     TD_REMEMBER_KEEP,   /* its tokens are an encoder's: kept in the prefill, dead code after it */
-    TD_REMEMBER_WHOLE   /* it has no axis of tokens, but comes from an encoder: kept likewise */
+    TD_REMEMBER_WHOLE   /* it has no axis of tokens but comes from an encoder: kept likewise */
 } td_remember_mode;
 
 /* The host's table. Plugins call the inline functions below and those of ops.h and layers.h
- * instead, which read better. It grows only at its end, so an older module finds what it
- * knows; `size` is what this host has. */
+ * instead, which read better. New members are added only at the end, so an older module finds those
+ * it knows; `size` is that of this host's table. */
 typedef struct td_host {
     size_t size;
     td_tensor *(*emit)(td_graph *, const char *op, td_tensor *const *in, int n_in,
@@ -142,17 +143,21 @@ typedef struct td_host {
     int (*real)(td_graph *);
     uint64_t (*seed)(td_graph *); /* of dropout's random numbers */
     void (*carry_on)(td_tensor *state, td_tensor *value);
+    /* around a hook of one plugin that another calls: td_hook_begin */
+    void (*enter)(td_graph *, const td_plugin *, const char *hook);
+    void (*leave)(td_graph *);
+    void (*log_scalar)(td_graph *, const char *name, td_tensor *scalar);
 } td_host;
 
-/* What a plugin may read of a graph. */
+/* The fields of a graph that a plugin may read. */
 struct td_graph {
     const td_host *host;
 };
 
 /* ---- reading a tensor ------------------------------------------------------------------------ */
 
-/* The size along `axis`; negative axes count from the end. 1 for an axis that does not exist, which
- * is what broadcasting makes of it. */
+/* The size along `axis`; negative axes count from the end. 1 for an axis that does not exist, as
+ * in broadcasting. */
 static inline int64_t td_dim(const td_tensor *t, int axis)
 {
     int a = axis < 0 ? t->rank + axis : axis;
@@ -170,8 +175,8 @@ static inline int64_t td_count(const td_tensor *t)
 
 /* ---- leaves ---------------------------------------------------------------------------------- */
 
-/* The trained parameter `name` of the current scope. A name is one parameter: asking for it again
- * shares the weight, and asking with other dims is an error. It is created on first use; the same
+/* The trained parameter `name` of the current scope. A name is one parameter: requesting it again
+ * shares the weight, and requesting other dims is an error. It is created on first use; the same
  * name in a later graph (another length, another phase) is the same weight. */
 static inline td_tensor *td_param(td_graph *g, const char *name, const int64_t *dims, int rank,
                                   td_init init)
@@ -187,9 +192,9 @@ static inline td_tensor *td_constant(td_graph *g, int dtype, const int64_t *dims
     return g->host->constant(g, dtype, dims, rank, values);
 }
 
-/* A tensor that the host fills before each run. Only architectures need it, by way of
- * td_batch_input (kind/batch.h). Asking again for a name returns the same tensor; asking with other
- * dims or another dtype is an error. */
+/* A tensor that the host fills before each run. Only architectures need it, through td_batch_input
+ * (kind/batch.h). Requesting a name again returns the same tensor; requesting other dims or another
+ * dtype is an error. */
 static inline td_tensor *td_input(td_graph *g, const char *name, int dtype, const int64_t *dims,
                                   int rank)
 {
@@ -203,16 +208,17 @@ static inline td_tensor *td_input(td_graph *g, const char *name, int dtype, cons
 static inline void td_push(td_graph *g, const char *scope) { g->host->push(g, scope); }
 static inline void td_pop(td_graph *g) { g->host->pop(g); }
 
-/* Enter a scope whose weights are shared: `path` is appended to the call path, by which caches,
- * random streams and profiles tell layers apart, while parameters belong to `scope`, a full name
- * ("model.decoder"). A bias table that all layers of a stack share needs this. td_pop leaves it. */
+/* Enter a scope whose weights are shared, such as a bias table that all layers of a stack use.
+ * `path` is appended to the call path, by which caches, random streams and profiles tell layers
+ * apart, while parameters belong to `scope`, a full name ("model.decoder"). td_pop leaves it. */
 static inline void td_push_shared(td_graph *g, const char *path, const char *scope)
 {
     g->host->push_path(g, path, scope);
 }
 
-/* Put around one layer by architectures. With train.recompute = "layer" what is between is computed
- * again in the backward pass, instead of being kept: less memory, a third more arithmetic. */
+/* Architectures put these around one layer. With train.recompute = "layer" the nodes in between are
+ * computed again in the backward pass instead of being kept: less memory, a third more
+ * arithmetic. */
 static inline void td_layer_begin(td_graph *g) { g->host->mark(g, 1); }
 static inline void td_layer_end(td_graph *g) { g->host->mark(g, 0); }
 
@@ -220,10 +226,19 @@ static inline void td_layer_end(td_graph *g) { g->host->mark(g, 0); }
 
 /* Add `weight` times `scalar` to the training loss, as a mixture of experts does to balance its
  * load. The scalar is a mean over the tokens of the batch, not a sum: each micro-batch counts by
- * its share of the target weights. Those of one name are logged together, as "train/NAME". */
+ * its share of the target weights. Losses with the same name are logged together, as
+ * "train/NAME". */
 static inline void td_aux_loss(td_graph *g, const char *name, td_tensor *scalar, double weight)
 {
     g->host->aux_loss(g, name, scalar, weight);
+}
+
+/* Log a scalar with the metrics of training as "train/NAME", without an effect on the loss: how many
+ * experts are idle, how sharp an attention is. Like an auxiliary loss it is a mean over the tokens of
+ * the batch; layers that log the same name are averaged. A step's line has the last step's value. */
+static inline void td_log_scalar(td_graph *g, const char *name, td_tensor *scalar)
+{
+    g->host->log_scalar(g, name, scalar);
 }
 
 /* Report an error: what was found, what was expected, what to do. The host prefixes the scope. The
@@ -240,8 +255,16 @@ static inline td_tensor *td_graph_fail(td_graph *g, const char *format, ...)
     return g->host->fail(g, text);
 }
 
+/* Around a call of hook `hook` of another plugin `p`: if it crashes or hangs, the host knows whose
+ * code it was. For plugins that call others, like td_hook_result. */
+static inline void td_hook_begin(td_graph *g, const td_plugin *p, const char *hook)
+{
+    g->host->enter(g, p, hook);
+}
+static inline void td_hook_end(td_graph *g) { g->host->leave(g); }
+
 /* `y`, which hook `hook` of plugin `p` returned; NULL becomes a graph error that names the plugin.
- * For plugins that call others: norm.h, ffn.h, attention.h and architectures. */
+ * Used by the helpers that build a part (norm.h, ffn.h, attention.h) and by architectures. */
 static inline td_tensor *td_hook_result(td_graph *g, const td_plugin *p, const char *hook,
                                         td_tensor *y)
 {
@@ -251,10 +274,10 @@ static inline td_tensor *td_hook_result(td_graph *g, const td_plugin *p, const c
                          (int)strcspn(p->kind, "/"), p->kind, p->name, hook);
 }
 
-/* Whether dropout applies and gradients follow. */
+/* Whether dropout applies and gradients are computed. */
 static inline bool td_is_training(td_graph *g) { return g->host->phase(g) == TD_PHASE_TRAIN; }
 
-/* Whether a row is one text that comes in several passes: some tokens are read already. */
+/* Whether a row is one text read in several passes, of which earlier ones read some tokens. */
 static inline bool td_is_generating(td_graph *g)
 {
     return g->host->phase(g) == TD_PHASE_PREFILL || g->host->phase(g) == TD_PHASE_STEP;

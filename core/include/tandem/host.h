@@ -2,8 +2,8 @@
  *
  * Stateful plugins (backend, comm, data, logger, tokenizer) receive a td_services when they are
  * opened, and kernels find it in their td_call. It outlives them. A plugin starts no threads of its
- * own, so that a run uses the threads it was given, and prints nothing: lines for the user go to
- * the log, which the run writes to its directory and shows on the terminal.
+ * own, so that a run uses only the threads it was given, and prints nothing: it writes lines for
+ * the user to the log, which the run stores in its directory and shows on the terminal.
  *
  * (While a graph is built the host's services are td_host, in graph.h.)
  *
@@ -39,22 +39,23 @@
 extern "C" {
 #endif
 
-/* How much a line of the log matters. Errors that stop the run are returned (error.h), not
+/* The severity of a log line. Errors that stop the run are returned (error.h), not
  * logged. */
 typedef enum td_log_level { TD_LOG_DEBUG, TD_LOG_INFO, TD_LOG_WARN, TD_LOG_ERROR } td_log_level;
 
 typedef struct td_services td_services;
 
-/* Grows only at its end, so an older module finds what it knows; `size` is what this host has. */
+/* New members are added only at the end, so an older module finds those it knows; `size` is that of
+ * this host's table. */
 struct td_services {
     size_t size;
-    int    threads; /* of the pool, the calling one included */
+    int    threads; /* threads of the pool, the calling one included */
     /* Call fn(arg, i, thread) once for every i in [0, n) on the pool, and wait for all of them; 0
      * <= thread < threads. Which thread takes which i changes from run to run, so results must not
      * depend on `thread`. fn may not call it again. [main] [worker] */
     void (*parallel)(const td_services *, int64_t n, void (*fn)(void *arg, int64_t i, int thread),
                      void *arg);
-    /* One line for the run's log, at a td_log_level; the newline is added. [any] */
+    /* Write one line to the run's log, at a td_log_level; the newline is added. [any] */
     void (*log)(const td_services *, int level, const char *format, ...);
     void       *host; /* private to the host */
     /* The directory of the shipped configs/ and data/, where a relative path is tried second; NULL

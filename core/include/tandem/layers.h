@@ -1,11 +1,11 @@
 /* layers.h - the building blocks of models: linear layers and heads.
  *
- * All of it is written in ops.h; nothing here is known to the host. Names and shapes are those of
+ * All of it is written with ops.h; the host knows nothing of it. Names and shapes are those of
  * Hugging Face's models, so weights need no renaming: a linear layer has a weight [out, in] called
  * NAME.weight, computes y = x W^T, and heads are split as [B, T, H E] -> [B, H, T, E].
  *
- * generation.h, included here, keeps what later passes of generation read. All of this file is
- * [build].
+ * generation.h, included here, keeps the tensors that later passes of generation will read. All of
+ * this file is [build].
  *
  * Example:
  *

@@ -4,15 +4,15 @@
  * needs no tandem symbol at link time. The ops come in three files, all included by this one:
  *
  *   primitives.h   movement, elementwise, reduction, index, matrix product
- *   ops.h          composites: ops that deserve a kernel of their own. Each has a lowering to
+ *   ops.h          composites: ops that deserve their own kernel. Each has a lowering to
  *                  primitives, so it runs on a backend that has no such kernel, slower
  *   update.h       the fused updates of optimizers
  *
- * Write with the composite where there is one: td_rms_norm instead of its five primitives. It is
- * what fast kernels, the FLOP count and the memory planner know. Dtypes, broadcasting, axes and
- * errors are described in primitives.h; each comment here gives the formula, then, after the op's
- * name in quotes, the attribute slots (td_attrs) for those who write a kernel. A module may bring
- * ops that are not listed here (kind/op.h) and emit them with td_emit. All of this file is [build].
+ * Use the composite where there is one: td_rms_norm instead of its five primitives. Fast kernels,
+ * the FLOP count and the memory planner recognize it. Dtypes, broadcasting, axes and errors are
+ * described in primitives.h; each comment here gives the formula, then, after the op's name in
+ * quotes, the attribute slots (td_attrs) for those who write a kernel. A module may bring ops that
+ * are not listed here (kind/op.h) and emit them with td_emit. All of this file is [build].
  *
  * Example:
  *
@@ -41,8 +41,8 @@ extern "C" {
 
 /* Multiply each row by the matrix of its group: y[n] = x[n] w[group[n]], with x [N, K], w [G, K, M]
  * and group i32 [N]; or w [G, M, K] if `transposed`. A row whose group is outside 0 .. G-1 becomes
- * zeros, which is how a token without an expert is written. Rows come in any order; if they are
- * sorted by group, kernels need not copy them. "grouped_matmul": i[0] 1: transposed */
+ * zeros: a token without an expert. Rows come in any order; if they are sorted by group, kernels
+ * need not copy them. "grouped_matmul": i[0] 1: transposed */
 static inline td_tensor *td_grouped_matmul(td_tensor *x, td_tensor *w, td_tensor *group,
                                            bool transposed)
 {
@@ -128,10 +128,10 @@ static inline td_tensor *td_glu(td_tensor *gate, td_tensor *up, td_activation f)
  *     and, if window > 0,                    q_index[i] - k_index[j] < window
  *     or, if self, the token itself          k_index[j] == q_index[i] of a padding query (segment 0)
  *
- * A query with no key gets 0. All tensors are i32 [B, T], but for k_length, i32 [B]; a NULL index
- * counts 0, 1, ..; NULL inputs: no token is one; NULL segments: all are of one; NULL k_length: all
- * keys are there. Keys from k_length on are not read, and cost nothing: the buffers of generation
- * hold there what an earlier text left. A kernel that does not know k_length must refuse a call that
+ * A query with no key gets 0. All tensors are i32 [B, T], except for k_length, i32 [B]. Any may be
+ * NULL: indices then count 0, 1, ..; no token is an input; all tokens are of one segment; all keys
+ * are present. Keys from k_length on are not read and cost nothing: in generation these slots hold
+ * the leftovers of an earlier text. A kernel that does not know k_length must refuse a call that
  * has one (`accepts`). */
 typedef struct td_mask {
     bool       causal, self;
@@ -143,6 +143,61 @@ typedef struct td_mask {
     td_tensor *dense; /* real [B|1, H|1, Tq, Tk], added to the scores (-inf hides), or NULL: slow */
 } td_mask;
 
+/* [B, T] to [B, 1, T, 1], and to [B, 1, 1, T]. */
+static inline td_tensor *td_of_queries_(td_tensor *x)
+{
+    int64_t dims[] = { td_dim(x, 0), 1, td_dim(x, 1), 1 };
+    return td_reshape(x, dims, 4);
+}
+static inline td_tensor *td_of_keys_(td_tensor *x)
+{
+    int64_t dims[] = { td_dim(x, 0), 1, 1, td_dim(x, 1) };
+    return td_reshape(x, dims, 4);
+}
+
+/* An index, [B, T], or if absent 0, 1, .. for every row, [1, T]. */
+static inline td_tensor *td_index_or_count_(td_graph *g, td_tensor *index, int64_t length)
+{
+    int64_t dims[] = { 1, length };
+    return index ? index : td_reshape(td_iota(g, TD_I32, length), dims, 2);
+}
+
+/* Which of `keys` slots hold a key, by k_length i32 [B], as 0 and 1: i32 [B, 1, 1, keys]. */
+static inline td_tensor *td_keys_present(td_graph *g, td_tensor *k_length, int64_t keys)
+{
+    int64_t rows[] = { td_dim(k_length, 0), 1, 1, 1 };
+    return td_less(td_of_keys_(td_index_or_count_(g, 0, keys)), td_reshape(k_length, rows, 4));
+}
+
+/* The rule as a tensor, for an attention whose weights are not a softmax of its own: 1 where the
+ * query sees the key and 0 elsewhere, i32 [B|1, 1, queries, keys]. It takes memory by the square of
+ * the length, which td_attend does not. `dense` is not part of it: it is added to scores. "And" is a
+ * product here, "or" a maximum. */
+static inline td_tensor *td_mask_visible(td_graph *g, const td_mask *m, int64_t queries,
+                                         int64_t keys)
+{
+    td_tensor *qi = td_of_queries_(td_index_or_count_(g, m->q_index, queries));
+    td_tensor *ki = td_of_keys_(td_index_or_count_(g, m->k_index, keys));
+    td_tensor *zero = td_full(g, TD_I32, 0, 0, 0), *see;
+    td_tensor *causal = td_full(g, TD_I32, 0, 0, m->causal);
+    see = td_affine(td_mul(td_less(qi, ki), causal), -1, 1);
+    /* input tokens see each other both ways */
+    if (m->causal && m->q_input) {
+        td_tensor *both = td_mul(td_of_queries_(m->q_input), td_of_keys_(m->k_input));
+        see = td_maximum(see, td_affine(td_equal(both, zero), -1, 1));
+    }
+    if (m->window > 0)
+        see = td_mul(see, td_less(td_sub(qi, ki), td_full(g, TD_I32, 0, 0, (double)m->window)));
+    if (m->q_segment) {
+        td_tensor *qs = td_of_queries_(m->q_segment), *ks = td_of_keys_(m->k_segment);
+        see = td_mul(see, td_mul(td_equal(qs, ks), td_affine(td_equal(qs, zero), -1, 1)));
+        /* after all that hides: a padding query sees itself whatever else the rule says */
+        if (m->self)
+            see = td_maximum(see, td_mul(td_equal(qs, zero), td_equal(qi, ki)));
+    }
+    return m->k_length ? td_mul(see, td_keys_present(g, m->k_length, keys)) : see;
+}
+
 /* A bias by distance: the score of query i and key j in head h is increased by
  * table[h, clamp(k_position[j] - q_position[i] + offset, 0, R - 1)]. */
 typedef struct td_bias {
@@ -151,8 +206,8 @@ typedef struct td_bias {
     int64_t    offset;                  /* the index of distance 0 */
 } td_bias;
 
-/* The inputs of "attend". "attend_grad" has the same, then the gradient of the output, the output,
- * and output 1. */
+/* The inputs of "attend". "attend_grad" takes the same, then the gradient of the output, the
+ * output, and output 1. */
 enum {
     TD_ATTEND_Q,
     TD_ATTEND_K,
@@ -236,13 +291,13 @@ enum { TD_CE_LOSS, TD_CE_SUM, TD_CE_NLL, TD_CE_GRAD_HIDDEN, TD_CE_GRAD_EMBEDDING
  * a perfect prediction costs 0. hidden [N, D], embedding [V, D], labels i32 [N], weights real [N];
  * divisor is a scalar, the sum of weights over the whole global batch.
  *
- * A row of weight 0 does not exist: whatever it holds (a label of -1, NaN), its cross-entropy and
- * gradient are 0. The loss of no rows at all is 0.
+ * A row of weight 0 is ignored: whatever it holds (a label of -1, NaN), its cross-entropy and
+ * gradient are 0. Without rows the loss is 0.
  *
  * Outputs: 0 loss; 1 sum_n w_n (log Z - z_y), a scalar, not divided; 2 log Z - z_y, [N]; 3
  * dloss/dhidden; 4 dloss/dembedding. An output without a reader is not computed. The gradients are
- * outputs, as they are cheapest while the logits of a chunk exist. The z-loss is that of Chowdhery
- * et al. 2022 (PaLM). "cross_entropy": f[0] scale, f[1] z_loss, f[2] smoothing */
+ * outputs because they are cheapest while the logits of a chunk exist. The z-loss is that of
+ * Chowdhery et al. 2022 (PaLM). "cross_entropy": f[0] scale, f[1] z_loss, f[2] smoothing */
 static inline td_tensor *td_cross_entropy(td_tensor *hidden, td_tensor *embedding,
                                           td_tensor *labels, td_tensor *weights, td_tensor *divisor,
                                           double scale, double z_loss, double smoothing)
@@ -274,12 +329,12 @@ static inline td_tensor *td_dropout_at(td_tensor *x, td_tensor *step, td_tensor 
     return rate > 0 && td_is_training(g) ? td_emit_("dropout", in, 3, &a) : x;
 }
 
-/* The sum of squares of all elements, a scalar, for norms of gradients. Partial sums belong to
+/* The sum of squares of all elements, a scalar, used for gradient norms. Partial sums belong to
  * fixed pieces of x, so the bits do not depend on threads. "sum_squares" */
 static inline td_tensor *td_sum_squares(td_tensor *x) { return td_op1_("sum_squares", x); }
 
-/* Emit an op by its name: for ops that come with a module (kind/op.h). Returns output 0; `attrs`
- * may be NULL for zeros, and an optional input NULL. */
+/* Emit an op by its name: for ops that a module brings (kind/op.h). Returns output 0; `attrs`
+ * may be NULL, for zeros, and so may optional inputs. */
 static inline td_tensor *td_emit(td_graph *g, const char *op, td_tensor *const *in, int n,
                                  const td_attrs *attrs)
 {

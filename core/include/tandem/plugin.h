@@ -1,15 +1,15 @@
-/* plugin.h - what a module is, and how a plugin describes itself and its options.
+/* plugin.h - modules, and how a plugin describes itself and its options.
  *
  * A module is one shared object that exports one symbol, `tandem_module`: constant data. The host
  * checks it (magic, ABI version, sizes) before any code of the module runs. It lists plugins. A
  * plugin is one variant of one kind: the attention 'softmax', the optimizer 'adamw'. A part is a
  * plugin with its options filled in; one plugin may be several parts of a run.
  *
- * To write a plugin: a struct of options; a table of rows that describes it; the hooks of the kind
+ * A plugin needs a struct of options; a table of rows that describes it; the hooks of the kind
  * (kind/KIND.h); the plugin itself, whose first field is a td_plugin; and TD_MODULE, once per
  * module. The host parses the config, checks types and ranges against the rows, fills in defaults,
  * and hands the struct to every hook as `config`. It owns the struct, which never changes. A hook
- * keeps nothing in static variables; what has a state receives it from its own `open`.
+ * keeps nothing in static variables; a plugin with state receives it from its own `open`.
  *
  * Each hook's comment carries a thread tag, which says when it may be called:
  *
@@ -110,22 +110,34 @@ typedef struct td_part {
     const void             *config; /* the plugin's config struct, owned by the host */
 } td_part;
 
-/* Several of them, in the order of the config. */
+/* Several parts, in the order of the config. */
 typedef struct td_parts {
     const td_part *at;
     size_t         count;
 } td_parts;
 
-/* Flags of an option. REQUIRED: the config must set it; there is no default. */
-enum { TD_OPTION_REQUIRED = 1 };
+/* Flags of an option.
+ *
+ * REQUIRED: the config must set it; there is no default.
+ * IN_STEPS, of an INT that counts steps of a run: a number between 0 and 1, in a config or as the
+ * default, is a share of train.steps. The field gets the steps themselves.
+ * WHOLE_RUN: the default is train.steps; the row's own default is for parts outside of a run.
+ * NAMES_FILE, of a STRING or STRINGS: paths or patterns of files, relative to the working directory or
+ * else to the shipped files. The config that a run keeps has them absolute. */
+enum {
+    TD_OPTION_REQUIRED = 1,
+    TD_OPTION_IN_STEPS = 2,
+    TD_OPTION_WHOLE_RUN = 4,
+    TD_OPTION_NAMES_FILE = 8
+};
 
 /* One row of an option table. Write it with the macros below, not by hand: they check the field's
  * type and leave unused fields zero. */
 typedef struct td_option {
     const char             *name;   /* as in the config; unique in its table */
-    const char             *doc;    /* for users: meaning, unit, source, in one sentence */
+    const char             *doc;    /* one sentence for users: meaning, unit, source */
     int64_t                 type;   /* td_option_type */
-    size_t                  offset; /* of the field in the config struct */
+    size_t                  offset; /* offset of the field in the config struct */
     double                  number; /* default of BOOL (0, 1), INT, FLOAT, CHOICE (its index) */
     /* default of STRING; default plugin of PART, NULL for an optional part */
     const char             *text;
@@ -135,11 +147,11 @@ typedef struct td_option {
     const char *const      *choices;
     const struct td_option *fields;    /* LIST: the table of one item */
     size_t                  item_size; /* LIST: sizeof the item struct */
-    uint64_t                flags;     /* TD_OPTION_REQUIRED */
+    uint64_t                flags;     /* TD_OPTION_REQUIRED and others, or-ed */
 } td_option;
 
-/* The offset of a field that has exactly the C type which the option is stored as. Any other type
- * is a compile error: an int where the host writes an int64_t would corrupt its neighbour. */
+/* The offset of a field whose C type is exactly the one that the option is stored as. Any other
+ * type is a compile error: an int where the host writes an int64_t would corrupt its neighbour. */
 #ifdef __cplusplus
 } /* extern "C" */
 #include <type_traits>
@@ -151,8 +163,13 @@ template <class Want, class Have> constexpr size_t td_field_offset(size_t offset
 extern "C" {
 #define TD_FIELD(S, f, type) td_field_offset<type, decltype(((S *)nullptr)->f)>(offsetof(S, f))
 #else
-#define TD_FIELD(S, f, type) \
-    (offsetof(S, f) + 0 * sizeof(char[_Generic(((S *)0)->f, type : 1, default : -1)]))
+#define TD_FIELD(S, f, type)                                                                    \
+    (offsetof(S, f) + 0 * sizeof(struct {                                                       \
+                          _Static_assert(_Generic(((S *)0)->f, type : 1, default : 0),          \
+                                         "the field '" #f                                       \
+                                         "' of an option of this type must be: " #type " " #f); \
+                          char one;                                                             \
+                      }))
 #endif
 
 /* The rows of a table. S: the config struct; f: its field, whose name is the option's name in
@@ -163,10 +180,19 @@ extern "C" {
     { #f, doc, TD_TYPE_BOOL, TD_FIELD(S, f, bool), value, 0, 0, 1, 0, 0, 0, 0 }
 #define TD_OPTION_INT(S, f, value, lo, hi, doc) \
     { #f, doc, TD_TYPE_INT, TD_FIELD(S, f, int64_t), value, 0, lo, hi, 0, 0, 0, 0 }
+/* An INT that counts steps, and one that is by default the last step of the run. */
+#define TD_OPTION_STEPS(S, f, value, lo, hi, doc) \
+    { #f, doc, TD_TYPE_INT, TD_FIELD(S, f, int64_t), value, 0, lo, hi, 0, 0, 0, TD_OPTION_IN_STEPS }
+#define TD_OPTION_LAST_STEP(S, f, value, lo, hi, doc) \
+    { #f, doc, TD_TYPE_INT, TD_FIELD(S, f, int64_t), value, 0, lo, hi, 0, 0, 0, \
+      TD_OPTION_IN_STEPS | TD_OPTION_WHOLE_RUN }
 #define TD_OPTION_FLOAT(S, f, value, lo, hi, doc) \
     { #f, doc, TD_TYPE_FLOAT, TD_FIELD(S, f, double), value, 0, lo, hi, 0, 0, 0, 0 }
 #define TD_OPTION_STRING(S, f, value, doc) \
     { #f, doc, TD_TYPE_STRING, TD_FIELD(S, f, const char *), 0, value, 0, 0, 0, 0, 0, 0 }
+#define TD_OPTION_FILE(S, f, value, doc) \
+    { #f, doc, TD_TYPE_STRING, TD_FIELD(S, f, const char *), 0, value, 0, 0, 0, 0, 0, \
+      TD_OPTION_NAMES_FILE }
 #define TD_OPTION_CHOICE(S, f, value, names, doc) \
     { #f, doc, TD_TYPE_CHOICE, TD_FIELD(S, f, int64_t), value, 0, 0, 0, names, 0, 0, 0 }
 #define TD_OPTION_INTS(S, f, lo, hi, doc) \
@@ -175,6 +201,9 @@ extern "C" {
     { #f, doc, TD_TYPE_FLOATS, TD_FIELD(S, f, td_floats), 0, 0, lo, hi, 0, 0, 0, 0 }
 #define TD_OPTION_STRINGS(S, f, doc) \
     { #f, doc, TD_TYPE_STRINGS, TD_FIELD(S, f, td_strings), 0, 0, 0, 0, 0, 0, 0, 0 }
+#define TD_OPTION_FILES(S, f, doc) \
+    { #f, doc, TD_TYPE_STRINGS, TD_FIELD(S, f, td_strings), 0, 0, 0, 0, 0, 0, 0, \
+      TD_OPTION_NAMES_FILE }
 /* kind: a `static const char *const norm_kind[] = { TD_NORM_KIND, 0 }` */
 #define TD_OPTION_PART(S, f, kind, name, doc) \
     { #f, doc, TD_TYPE_PART, TD_FIELD(S, f, td_part), 0, name, 0, 0, kind, 0, 0, 0 }
@@ -194,21 +223,21 @@ extern "C" {
 
 /* ---- plugins --------------------------------------------------------------------------------- */
 
-/* What every plugin has. The struct of each kind begins with it and continues with typed hooks, so
- * that a hook of the wrong signature does not compile. A hook that a plugin leaves NULL is optional
- * where its comment says so; otherwise the module is refused. */
+/* The part that all plugins have in common. The struct of each kind begins with it and continues
+ * with typed hooks, so that a hook of the wrong signature does not compile. A hook that a plugin
+ * leaves NULL is optional where its comment says so; otherwise the module is refused. */
 typedef struct td_plugin {
-    size_t           size;        /* of the whole kind struct: TD_PLUGIN fills it */
-    const char      *kind;        /* with its revision: "attention/1" */
-    const char      *name;        /* as configs name it; found fastest in the file KIND-NAME.so */
+    size_t           size;        /* size of the whole kind struct; set by TD_PLUGIN */
+    const char      *kind;        /* the kind with its revision: "attention/1" */
+    const char      *name;        /* its name in configs; found fastest in the file KIND-NAME.so */
     const td_option *options;     /* NULL: none */
     size_t           option_size; /* sizeof(td_option) when the module was compiled */
-    size_t           config_size; /* of the config struct, in bytes */
+    size_t           config_size; /* size of the config struct, in bytes */
     const char      *brief;       /* one line, for lists */
     const char      *doc;         /* a paragraph for its page in the reference, or NULL */
-    const char      *paper;       /* author, title, year of its source, or NULL */
+    const char      *paper;       /* author, title and year of its paper, or NULL */
     /* Rules that involve several options: 0, or td_fail's code with a message that names them.
-     * Types and ranges have been checked by then. NULL: no such rules. [main] */
+     * Types and ranges have been checked by then. May be NULL. [main] */
     int (*check)(const void *config, td_error *error);
 } td_plugin;
 
@@ -222,10 +251,10 @@ typedef struct td_plugin {
 
 /* ---- modules --------------------------------------------------------------------------------- */
 
-/* What the symbol `tandem_module` is. TD_MODULE fills it in. */
+/* The type of the symbol `tandem_module`. TD_MODULE fills it in. */
 typedef struct td_module {
     uint32_t                magic;     /* TD_MAGIC */
-    uint16_t                abi_major; /* of the headers it was compiled with */
+    uint16_t                abi_major; /* ABI version of the headers it was compiled with */
     uint16_t                abi_minor;
     uint64_t                size; /* sizeof(td_module) */
     const char             *name, *version, *author, *licence;

@@ -12,7 +12,7 @@
  * take i32; the functions of calculus (td_exp, td_sqrt, ..) do not.
  *
  * Shapes. Elementwise ops broadcast as NumPy does: dims are aligned at the right, and a dim of 1
- * stretches, without a copy. The gradient is summed over what was stretched. A negative axis counts
+ * stretches, without a copy. The gradient is summed over stretched axes. A negative axis counts
  * from the end: -1 is the last. Wrong dims are an error of the graph, reported with the scope in
  * which they occur; the function then returns the graph's error tensor, so callers need no checks.
  *
@@ -41,7 +41,7 @@ extern "C" {
 
 /* ---- helpers of these headers: names that end in _ are not part of the ABI ------------------- */
 
-/* The graph is that of the first input, which therefore may not be NULL. */
+/* Emits into the graph of the first input, which therefore must not be NULL. */
 static inline td_tensor *td_emit_(const char *op, td_tensor *const *in, int n,
                                   const td_attrs *attrs)
 {
@@ -113,8 +113,8 @@ static inline td_tensor *td_iota(td_graph *g, int dtype, int64_t n)
 
 /* ---- movement: no copy where the kernel that reads it takes strides -------------------------- */
 
-/* The same elements, row-major, under other dims. One of them may be -1: as many as remain.
- * "reshape": i[0] rank, i[1..8] dims */
+/* The same elements, row-major, with other dims. One of them may be -1: it is computed from the
+ * rest. "reshape": i[0] rank, i[1..8] dims */
 static inline td_tensor *td_reshape(td_tensor *x, const int64_t *dims, int rank)
 {
     td_attrs a = td_attrs_(rank, 0, 0, 0);
@@ -123,7 +123,7 @@ static inline td_tensor *td_reshape(td_tensor *x, const int64_t *dims, int rank)
         a.i[1 + k] = dims[k];
         known *= dims[k] < 0 ? 1 : dims[k];
     }
-    /* known == 0: any number would do, and 0 keeps the count right */
+    /* if known == 0 any size would do; 0 keeps the count right */
     for (int k = 0; k < rank; k++)
         if (dims[k] < 0)
             a.i[1 + k] = known ? td_count(x) / known : 0;
@@ -167,8 +167,8 @@ static inline td_tensor *td_slice(td_tensor *x, int axis, int64_t start, int64_t
     return td_op1_with_("slice", x, td_attrs_(td_axis_(x, axis), start, length, 0));
 }
 
-/* Add zeros along `axis`, `before` and `after` what is there. "pad": i[0] axis, i[1] before,
- * i[2] after */
+/* Add zeros along `axis`, `before` and `after` the existing entries. "pad": i[0] axis, i[1]
+ * before, i[2] after */
 static inline td_tensor *td_pad(td_tensor *x, int axis, int64_t before, int64_t after)
 {
     return td_op1_with_("pad", x, td_attrs_(td_axis_(x, axis), before, after, 0));
@@ -228,8 +228,8 @@ static inline td_tensor *td_sub(td_tensor *x, td_tensor *y) { return td_op2_("su
 static inline td_tensor *td_mul(td_tensor *x, td_tensor *y) { return td_op2_("mul", x, y); }
 static inline td_tensor *td_div(td_tensor *x, td_tensor *y) { return td_op2_("div", x, y); }
 
-/* The larger of the two, and NaN where either is NaN, so that divergence is never hidden. Of equal
- * operands x gets the gradient. */
+/* The larger of the two, and NaN where either is NaN, so that divergence is never hidden. If they
+ * are equal, x gets the gradient. */
 static inline td_tensor *td_maximum(td_tensor *x, td_tensor *y) { return td_op2_("maximum", x, y); }
 
 /* 1 where x < y, else 0, in x's dtype. No gradient. */
@@ -238,7 +238,7 @@ static inline td_tensor *td_less(td_tensor *x, td_tensor *y) { return td_op2_("l
 /* 1 where x == y, else 0, in x's dtype. No gradient. */
 static inline td_tensor *td_equal(td_tensor *x, td_tensor *y) { return td_op2_("equal", x, y); }
 
-/* y where `condition` (i32 or real) is not 0, else z. The gradient goes to the chosen side only.
+/* y where `condition` (i32 or real) is not 0, else z. Only the chosen side gets the gradient.
  * "where" */
 static inline td_tensor *td_where(td_tensor *condition, td_tensor *y, td_tensor *z)
 {
@@ -271,8 +271,8 @@ static inline td_tensor *td_sum_all(td_tensor *x)
     return td_reshape(td_sum_axes(x, ((int64_t)1 << x->rank) - 1), 0, 0);
 }
 
-/* The largest along `axis`, which remains as a dim of 1; NaN where there is one. The gradient goes
- * to the first of equal elements. "max": i[0] axes, a bit set */
+/* The largest along `axis`, which remains as a dim of 1; NaN if any is NaN. The first of equal
+ * elements gets the gradient. "max": i[0] axes, a bit set */
 static inline td_tensor *td_max(td_tensor *x, int axis)
 {
     return td_op1_with_("max", x, td_attrs_((int64_t)1 << td_axis_(x, axis), 0, 0, 0));
@@ -285,8 +285,8 @@ static inline td_tensor *td_cumsum(td_tensor *x, int axis, bool reverse)
     return td_op1_with_("cumsum", x, td_attrs_(td_axis_(x, axis), reverse, 0, 0));
 }
 
-/* The k largest of the last axis, in descending order; of equal ones the first comes first.
- * `indices`, if not NULL, receives output 1: where they were (i32). "topk": i[0] k */
+/* The k largest of the last axis, in descending order; equal ones keep their order. `indices`, if
+ * not NULL, receives output 1: where they were (i32). "topk": i[0] k */
 static inline td_tensor *td_topk(td_tensor *x, int64_t k, td_tensor **indices)
 {
     td_tensor *y = td_op1_with_("topk", x, td_attrs_(k, 0, 0, 0));
@@ -304,7 +304,7 @@ static inline td_tensor *td_gather(td_tensor *table, td_tensor *ids)
     return td_op2_("gather", table, ids);
 }
 
-/* The opposite: add the rows `src` [ids.., ..] to those of `acc` [rows, ..] (NULL: zeros) at `ids`.
+/* The reverse: add the rows `src` [ids.., ..] to those of `acc` [rows, ..] (NULL: zeros) at `ids`.
  * Rows of one id are added in their order, so that the bits do not depend on threads. An id
  * outside the rows fails the run. "scatter_add": i[0] rows */
 static inline td_tensor *td_scatter_add(td_tensor *ids, td_tensor *src, td_tensor *acc,

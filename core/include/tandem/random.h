@@ -3,9 +3,9 @@
  *
  * There is no generator with a state, and nothing is ever drawn "next". That makes exact resuming
  * and exact parallelism possible: example 7000 of a run sees the same numbers whichever thread
- * prepares it, on however many machines, today or after a restart. So choose a stream for what the
- * numbers are for (a record's id, a hashed name) and an index for the number within it, and keep no
- * counter anywhere. Two uses must not share a (seed, stream) pair, or they are correlated.
+ * prepares it, on however many machines, today or after a restart. So choose a stream by purpose (a
+ * record's id, a hashed name) and an index for the number within it, and keep no counter anywhere.
+ * Two uses must not share a (seed, stream) pair, or they are correlated.
  *
  * Everything here is pure and [any]. Paper: Salmon et al., "Parallel random numbers: as easy as 1,
  * 2, 3", SC 2011.
@@ -45,7 +45,7 @@ static inline td_random4 td_philox(uint64_t seed, uint64_t stream, uint64_t inde
     for (int round = 0; round < 10; round++) {
         uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
         uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        /* high halves are mixed with the key, low halves change places */
+        /* high halves are mixed with the key, low halves are swapped */
         c1 = (uint32_t)p1;
         c3 = (uint32_t)p0;
         c0 = n0;
@@ -70,8 +70,8 @@ static inline double td_random_uniform(uint64_t seed, uint64_t stream, uint64_t 
     return (double)(td_random_bits(seed, stream, index) >> 11) * (1.0 / 9007199254740992.0);
 }
 
-/* A uniform integer in [0, n), n >= 1: the high word of the product of n and 64 random bits. No
- * value is likelier than another by more than n / 2^64. Paper: Lemire, "Fast random integer
+/* A uniform integer in [0, n), n >= 1: the high word of the product of n and 64 random bits. The
+ * probabilities of two values differ by at most 2^-64. Paper: Lemire, "Fast random integer
  * generation in an interval", 2019, without the rejection. */
 static inline uint64_t td_random_below(uint64_t seed, uint64_t stream, uint64_t index, uint64_t n)
 {
@@ -82,7 +82,7 @@ static inline uint64_t td_random_below(uint64_t seed, uint64_t stream, uint64_t 
     return xh * hi + (m >> 32) + (k >> 32);
 }
 
-/* The stream of something that has a name: FNV-1a of the text. Also the start of a td_hash. */
+/* The stream for a name: FNV-1a of the text. Also the starting value of td_hash. */
 static inline uint64_t td_random_stream(const char *name)
 {
     uint64_t h = 0xCBF29CE484222325u;

@@ -2,13 +2,13 @@
  * moments.
  *
  * An optimizer (kind/optimizer.h) may write its update in elementwise ops, and the planner runs
- * them in place. These ops do the same in one pass over memory, which is all that an update costs.
- * Each writes parameter and moments in place and has a lowering to simpler ops, so that every
- * backend runs it. All are [build].
+ * them in place. These ops do the same in one pass over memory, which is the whole cost of an
+ * update. Each writes parameter and moments in place and has a lowering to simpler ops, so that
+ * every backend runs it. All are [build].
  *
  * Scalars that change from step to step are inputs: `lr`, the learning rate; `t`, the number of the
  * update, from 1; `clip`, which multiplies the gradient (global-norm clipping); `gate`, 0 to change
- * nothing at all (the guard against NaN). ops.h includes this file.
+ * nothing (the guard against NaN). ops.h includes this file.
  *
  * Example:
  *

@@ -29,7 +29,7 @@ TD_CPU_INLINE td_vf activate(int64_t kind, td_vf x)
     }
 }
 
-/* Returns the derivative, and the value in *value: they share what is expensive. */
+/* Returns the derivative, and the value in *value: they share the expensive part. */
 TD_CPU_INLINE td_vf slope(int64_t kind, td_vf x, td_vf *value)
 {
     td_vf s, positive = td_vpick(x <= 0, td_vset(0), x);
@@ -112,8 +112,8 @@ typedef struct softmax_job {
     int64_t      n, rows, rows_per_item;
 } softmax_job;
 
-/* y = e^(x - max) / sum. The last lanes are added one by one: those behind the end hold e^-max, not
- * 0. */
+/* y = e^(x - max) / sum. The last lanes are added one by one, because those after the end hold
+ * e^-max, not 0. */
 TD_CPU_CLONES static void softmax_row(float *y, const float *x, int64_t n)
 {
     td_vf   sum = { 0 };

@@ -10,11 +10,12 @@
 #include "attend.h"
 #include "kernels.h"
 
-typedef struct scratch { /* of one thread */
-    float *rows;         /* [64][e or f], on the way in or out of the transposed ones */
-    float *q;            /* scale q^T [e][64] */
-    float *o;            /* o^T [f][64] */
-    float *scores;       /* [keys][64] */
+typedef struct scratch {  /* of one thread */
+    float *rows;          /* [64][e or f], on the way in or out of the transposed ones */
+    float *q;             /* scale q^T [e][64] */
+    float *o;             /* o^T [f][64] */
+    float *scores;        /* [keys][64] */
+    float *keys, *values; /* [64][e or f], if they are bf16 */
     float  top[TD_BLOCK], sum[TD_BLOCK], fade[TD_BLOCK];
 } scratch;
 
@@ -42,25 +43,28 @@ td_attend_shape td_attend_shape_of(const td_call *call)
                               .scale = (float)call->attrs->f[0] };
 }
 
-static size_t slice_floats(const td_attend_shape *s)
+size_t td_attend_slice_floats(const td_attend_shape *s)
 {
     return (size_t)(TD_BLOCK *
-                    (td_cpu_max(s->e_wide, s->f_wide) + s->e_wide + s->f_wide + TD_BLOCK));
+                    (td_cpu_max(s->e_wide, s->f_wide) + s->e_wide + s->f_wide + TD_BLOCK)) +
+           td_attend_room(s);
 }
 
 size_t td_cpu_attend_workspace(const td_call *call)
 {
     td_attend_shape s = td_attend_shape_of(call);
-    return (size_t)call->services->threads * slice_floats(&s) * sizeof(float);
+    return (size_t)call->services->threads * td_attend_slice_floats(&s) * sizeof(float);
 }
 
 /* The thread's part of the workspace, and the state of a softmax that has seen nothing. */
 static void take_slice(const td_attend_shape *s, int thread, scratch *w)
 {
-    w->rows = (float *)s->call->workspace + (size_t)thread * slice_floats(s);
+    w->rows = (float *)s->call->workspace + (size_t)thread * td_attend_slice_floats(s);
     w->q = w->rows + TD_BLOCK * td_cpu_max(s->e_wide, s->f_wide);
     w->o = w->q + TD_BLOCK * s->e_wide;
     w->scores = w->o + TD_BLOCK * s->f_wide;
+    w->keys = w->scores + TD_BLOCK * TD_BLOCK;
+    w->values = w->keys + TD_BLOCK * s->e_wide;
     for (int i = 0; i < TD_BLOCK; i++) {
         w->top[i] = -INFINITY;
         w->sum[i] = 0;
@@ -73,17 +77,15 @@ static void load_queries(const td_attend_shape *s, const td_attend_side *q, scra
 {
     const td_view *v = s->call->in + TD_ATTEND_Q;
     for (int64_t i = 0; i < TD_BLOCK; i++) {
-        const float *from = i < q->count ? td_attend_at(v, q->batch, q->head, q->first + i) : 0;
-        if (from)
-            td_attend_copy(w->rows + i * s->e_wide, 1, from, v->stride[3], s->e, s->scale);
+        if (i < q->count)
+            td_attend_load_row(w->rows + i * s->e_wide, v, q->batch, q->head, q->first + i, s->e,
+                               s->scale);
         else
             memset(w->rows + i * s->e_wide, 0, (size_t)s->e * sizeof(float));
     }
     td_tile_transpose(w->rows, s->e_wide, TD_BLOCK, s->e, w->q, TD_BLOCK);
 }
 
-/* One step of online softmax: scores become weights relative to the new largest score, and `fade`
- * is the factor for what was summed before. */
 TD_CPU_CLONES static void soften(float *scores, int64_t keys, int64_t lanes, float *top, float *sum,
                                  float *fade)
 {
@@ -107,6 +109,13 @@ TD_CPU_CLONES static void soften(float *scores, int64_t keys, int64_t lanes, flo
     }
 }
 
+/* Not a function with clones itself, which would be exported. */
+void td_attend_soften(float *scores, int64_t keys, int64_t lanes, float *top, float *sum,
+                      float *fade)
+{
+    soften(scores, keys, lanes, top, sum, fade);
+}
+
 TD_CPU_CLONES static void rescale(float *o, int64_t f, int64_t lanes, const float *by)
 {
     for (int64_t k = 0; k < f; k++)
@@ -120,8 +129,10 @@ static void add_block(const td_attend_shape *s, const td_attend_side *q, const t
 {
     const td_view  *kv = s->call->in + TD_ATTEND_K, *vv = s->call->in + TD_ATTEND_V;
     int64_t         group = q->head / (s->heads / s->groups), lanes = td_attend_wide(q->count);
-    td_tile_product qk = td_attend_rows(kv, k, group, s->e, lanes, w->q, w->scores);
-    td_tile_product pv = td_attend_columns(vv, k, group, s->f, lanes, w->scores, w->o);
+    td_attend_block keys = td_attend_floats(kv, k, group, s->e_wide, w->keys);
+    td_attend_block values = td_attend_floats(vv, k, group, s->f_wide, w->values);
+    td_tile_product qk = td_attend_rows(&keys, k, s->e, lanes, w->q, w->scores);
+    td_tile_product pv = td_attend_columns(&values, k, s->f, lanes, w->scores, w->o);
 
     /* S^T = k (scale q^T); softmax; o^T += v^T P^T */
     td_attend_product(s, q, k, sees, TD_KEYS_BY_LANES, &qk);
@@ -140,15 +151,14 @@ static void store_block(const td_attend_shape *s, const td_attend_side *q, scrat
         td_tile_transpose(w->o, TD_BLOCK, s->f, q->count, w->rows, s->f_wide);
     /* dividing comes last: once per query, not per block */
     for (int64_t i = 0; o->data && i < q->count; i++) {
-        float *row = td_attend_at(o, q->batch, q->head, q->first + i),
-              by = w->sum[i] == 0 ? 0 : 1 / w->sum[i];
-        td_attend_copy(row, o->stride[3], w->rows + i * s->f_wide, 1, s->f, by);
+        float by = w->sum[i] == 0 ? 0 : 1 / w->sum[i];
+        td_attend_store_row(o, q->batch, q->head, q->first + i, w->rows + i * s->f_wide, s->f, by);
     }
     if (s->call->n_out < 2 || !to)
         return;
     to += q->batch * lse->stride[0] + q->head * lse->stride[1] + q->first * lse->stride[2];
     for (int64_t i = 0; i < q->count; i++)
-        to[i * lse->stride[2]] = w->sum[i] == 0 ? -INFINITY : w->top[i] + logf(w->sum[i]);
+        to[i * lse->stride[2]] = td_attend_lse(w->top[i], w->sum[i]);
 }
 
 /* A block of queries of one head with all keys that it sees. */
@@ -180,7 +190,10 @@ static void attend_task(void *arg, int64_t task, int thread)
 int td_cpu_attend(const td_call *call)
 {
     td_attend_shape s = td_attend_shape_of(call);
-    td_parallel(call->services, s.batch * s.heads * td_cpu_ceil(s.queries, TD_BLOCK), attend_task,
-                &s);
+    if (td_attend_is_few(&s))
+        td_parallel(call->services, s.batch * s.heads, td_attend_few_task, &s);
+    else
+        td_parallel(call->services, s.batch * s.heads * td_cpu_ceil(s.queries, TD_BLOCK),
+                    attend_task, &s);
     return 0;
 }

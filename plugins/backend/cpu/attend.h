@@ -1,7 +1,7 @@
-/* attend.h - what the forward and backward kernels of attention share: the problem, products of
+/* attend.h - shared by the forward and backward kernels of attention: the problem, products of
  * small blocks, the mask.
  *
- * Work is cut into blocks of 64 queries by 64 keys. Queries lie in vector lanes: a block of scores
+ * Work is cut into blocks of 64 queries by 64 keys. Queries are in vector lanes: a block of scores
  * is S^T [keys][64 queries]. So softmax needs no sum across lanes, and keys and values are read one
  * number at a time and broadcast, from wherever they are, with any strides and without packing. A
  * block of scores takes 16 KiB, half of a first-level cache.
@@ -25,8 +25,8 @@ typedef struct td_attend_shape {
 
 td_attend_shape td_attend_shape_of(const td_call *);
 
-/* How many keys an example has: in generation, fewer than its buffer has places. Blocks beyond are
- * skipped. */
+/* The number of keys of an example: in generation, fewer than its buffer has places. Blocks
+ * beyond are skipped. */
 TD_CPU_INLINE int64_t td_attend_keys(const td_attend_shape *s, int64_t batch)
 {
     const td_view *v = s->call->in + TD_ATTEND_K_LENGTH;
@@ -55,6 +55,57 @@ TD_CPU_INLINE void td_attend_copy(float *to, int64_t step, const float *from, in
             to[i * step] = scale * from[i * step_from];
 }
 
+/* Row t of head h of example b, n numbers, times `scale`: from a view, in f32 or bf16, to floats,
+ * and back. */
+TD_CPU_INLINE void td_attend_load_row(float *to, const td_view *v, int64_t b, int64_t h, int64_t t,
+                                      int64_t n, float scale)
+{
+    const uint16_t *from = (const uint16_t *)v->data + b * v->stride[0] + h * v->stride[1] +
+                           t * v->stride[2];
+    if (v->dtype != TD_BF16) {
+        td_attend_copy(to, 1, td_attend_at(v, b, h, t), v->stride[3], n, scale);
+        return;
+    }
+    td_cpu_widen(to, from, v->stride[3], n);
+    for (int64_t i = 0; i < n && scale != 1; i++)
+        to[i] *= scale;
+}
+
+/* `from` may be scaled on the way. */
+TD_CPU_INLINE void td_attend_store_row(const td_view *v, int64_t b, int64_t h, int64_t t,
+                                       float *from, int64_t n, float scale)
+{
+    uint16_t *to = (uint16_t *)v->data + b * v->stride[0] + h * v->stride[1] + t * v->stride[2];
+    if (v->dtype != TD_BF16) {
+        td_attend_copy(td_attend_at(v, b, h, t), v->stride[3], from, 1, n, scale);
+        return;
+    }
+    for (int64_t i = 0; i < n && scale != 1; i++)
+        from[i] *= scale;
+    td_cpu_narrow(to, v->stride[3], from, n);
+}
+
+/* ---- softmax (attend.c) and few queries (attend_few.c) --------------------------------------- */
+
+/* Workspace of a thread. */
+size_t td_attend_slice_floats(const td_attend_shape *);
+
+/* One step of online softmax: scores [keys][64] become weights relative to the new largest
+ * score, and `fade` is the factor for the earlier sums. `lanes` is a multiple of 16. */
+void td_attend_soften(float *scores, int64_t keys, int64_t lanes, float *top, float *sum,
+                      float *fade);
+
+/* -inf for a query that sees nothing. */
+TD_CPU_INLINE float td_attend_lse(float top, float sum)
+{
+    return sum == 0 ? -INFINITY : top + logf(sum);
+}
+
+/* Are there so few queries that td_attend_few_task is faster? It does all of one head of one
+ * example: task = example * heads + head. */
+bool td_attend_is_few(const td_attend_shape *);
+void td_attend_few_task(void *shape, int64_t task, int thread);
+
 /* ---- products (attend_tile.c) ---------------------------------------------------------------- */
 
 /* c[m][n] (+)= a[m][k] b[k][n]. a is read by broadcast, element (m, k) at a[m * row + k * column];
@@ -75,7 +126,7 @@ typedef void td_tile_function(const td_tile_product *);
 /* The product for this machine's vectors. [any] */
 td_tile_function *td_tile_product_here(void);
 
-/* to[columns][ld] = from[rows][ld_from] transposed. Lanes beyond `rows` stay as they are. */
+/* to[columns][ld] = from[rows][ld_from] transposed. Lanes beyond `rows` are unchanged. */
 void td_tile_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t columns, float *to,
                        int64_t ld);
 
@@ -85,8 +136,8 @@ typedef struct td_attend_range {
     int32_t low, high;
 } td_attend_range;
 
-/* What the mask knows of a block of queries or keys, and the ranges of it, from which most blocks
- * can be decided as a whole. */
+/* The mask's inputs for a block of queries or keys, and their ranges, from which most blocks can
+ * be decided as a whole. */
 typedef struct td_attend_side {
     int32_t         segment[TD_BLOCK], index[TD_BLOCK], input[TD_BLOCK], position[TD_BLOCK];
     int64_t         batch, head, first, count;
@@ -97,10 +148,10 @@ typedef struct td_attend_side {
 
 enum { TD_SEES_NONE, TD_SEES_SOME, TD_SEES_ALL };
 
-/* Load the block from `first` on; entries behind the last are 0. */
+/* Loads the block from `first` on; entries after the last are 0. */
 void td_attend_load(const td_attend_shape *, bool keys, int64_t batch, int64_t head, int64_t first,
                     td_attend_side *side);
-/* Do the queries of a block see none of the keys, some, or all? NONE is always right, ALL may be
+/* Do the queries of a block see none of the keys, some, or all? NONE is exact; ALL may be
  * missed. */
 int  td_attend_sees(const td_attend_shape *, const td_attend_side *q, const td_attend_side *k);
 
@@ -108,20 +159,44 @@ int  td_attend_sees(const td_attend_shape *, const td_attend_side *q, const td_a
 void td_attend_mask(const td_attend_shape *, const td_attend_side *q, const td_attend_side *k,
                     int sees, float *scores);
 
+/* The keys or values of a block as floats: element (j, e) is data[j * row + e * column]. */
+typedef struct td_attend_block {
+    const float *data;
+    int64_t      row, column;
+} td_attend_block;
+
+/* Where they are, or, of bf16, widened into `room` [64][wide]. */
+TD_CPU_INLINE td_attend_block td_attend_floats(const td_view *v, const td_attend_side *k,
+                                               int64_t group, int64_t wide, float *room)
+{
+    if (v->dtype != TD_BF16)
+        return (td_attend_block){ td_attend_at(v, k->batch, group, k->first), v->stride[2],
+                                  v->stride[3] };
+    for (int64_t j = 0; j < k->count; j++)
+        td_attend_load_row(room + j * wide, v, k->batch, group, k->first + j, v->dim[3], 1);
+    return (td_attend_block){ room, wide, 1 };
+}
+
+/* Floats that a block of keys and one of values are widened into; 0 if they are floats. */
+TD_CPU_INLINE size_t td_attend_room(const td_attend_shape *s)
+{
+    bool narrow = s->call->in[TD_ATTEND_K].dtype == TD_BF16 ||
+                  s->call->in[TD_ATTEND_V].dtype == TD_BF16;
+    return narrow ? (size_t)(TD_BLOCK * (s->e_wide + s->f_wide)) : 0;
+}
+
 /* A product with a block of scores, of which a causal mask may hide half. By kind: scores
  * themselves, c [keys][queries]; a sum over keys, c [..][queries]; a sum over queries, c
- * [keys][..]. Queries that see none of 16 keys are left out of their part of it. */
+ * [keys][..]. For each 16 keys, queries that see none of them are skipped. */
 enum { TD_KEYS_BY_LANES, TD_OVER_KEYS, TD_OVER_QUERIES };
 
-/* c[keys][64] = x b, with the rows x of a block of keys in `v`, the keys or the values of head
- * `group`, and b [width][64]. */
-TD_CPU_INLINE td_tile_product td_attend_rows(const td_view *v, const td_attend_side *k,
-                                             int64_t group, int64_t width, int64_t lanes,
-                                             const float *b, float *c)
+/* c[keys][64] = x b, with the rows x of a block of keys, or of its values, and b [width][64]. */
+TD_CPU_INLINE td_tile_product td_attend_rows(const td_attend_block *v, const td_attend_side *k,
+                                             int64_t width, int64_t lanes, const float *b, float *c)
 {
-    return (td_tile_product){ .a = td_attend_at(v, k->batch, group, k->first),
-                              .row = v->stride[2],
-                              .column = v->stride[3],
+    return (td_tile_product){ .a = v->data,
+                              .row = v->row,
+                              .column = v->column,
                               .b = b,
                               .ldb = TD_BLOCK,
                               .c = c,
@@ -132,13 +207,13 @@ TD_CPU_INLINE td_tile_product td_attend_rows(const td_view *v, const td_attend_s
 }
 
 /* c[width][64] += x^T b, with the same rows and b [keys][64] */
-TD_CPU_INLINE td_tile_product td_attend_columns(const td_view *v, const td_attend_side *k,
-                                                int64_t group, int64_t width, int64_t lanes,
-                                                const float *b, float *c)
+TD_CPU_INLINE td_tile_product td_attend_columns(const td_attend_block *v, const td_attend_side *k,
+                                                int64_t width, int64_t lanes, const float *b,
+                                                float *c)
 {
-    td_tile_product p = td_attend_rows(v, k, group, k->count, lanes, b, c);
-    p.row = v->stride[3];
-    p.column = v->stride[2];
+    td_tile_product p = td_attend_rows(v, k, k->count, lanes, b, c);
+    p.row = v->column;
+    p.column = v->row;
     p.m = width;
     p.add = true;
     return p;

@@ -22,6 +22,7 @@ typedef struct scratch {     /* of one thread */
     float *grad_rows, *grad; /* do [64][f_wide], and transposed [f][64] */
     float *p, *ds;           /* [keys][64] */
     float *dq;               /* [e][64] */
+    float *keys, *values;    /* [64][e or f], if they are bf16 */
     float *dk, *dv;          /* [all keys][e_wide], [all keys][f_wide] */
     float  lse[TD_BLOCK], delta[TD_BLOCK];
 } scratch;
@@ -29,13 +30,14 @@ typedef struct scratch {     /* of one thread */
 typedef struct pair { /* a block of queries with a block of keys */
     const td_attend_shape *s;
     const td_attend_side  *q, *k;
+    td_attend_block        keys, values;
     int64_t                group, lanes;
     int                    sees;
 } pair;
 
 static size_t slice_floats(const td_attend_shape *s)
 {
-    return (size_t)(TD_BLOCK * (3 * s->e_wide + 2 * s->f_wide + 2 * TD_BLOCK));
+    return (size_t)(TD_BLOCK * (3 * s->e_wide + 2 * s->f_wide + 2 * TD_BLOCK)) + td_attend_room(s);
 }
 
 static size_t key_floats(const td_attend_shape *s)
@@ -43,7 +45,7 @@ static size_t key_floats(const td_attend_shape *s)
     return (size_t)(s->keys * (s->e_wide + s->f_wide));
 }
 
-/* How many tasks share the heads of a group: by shape alone. */
+/* The number of tasks that share the heads of a group: by shape alone. */
 static int64_t parts_of(const td_attend_shape *s)
 {
     const td_view *dense = s->call->out + OUT_DENSE;
@@ -53,8 +55,8 @@ static int64_t parts_of(const td_attend_shape *s)
     return td_cpu_min(s->heads / td_cpu_max(1, s->groups), td_cpu_ceil(ENOUGH_TASKS, tasks));
 }
 
-/* How many pairs of dk and dv the workspace holds: one per thread, reused by its tasks, or one per
- * task if they are to be added up. */
+/* The number of pairs of dk and dv in the workspace: one per thread, reused by its tasks, or one
+ * per task if they are to be added up. */
 static int64_t key_sums(const td_attend_shape *s)
 {
     int64_t parts = parts_of(s);
@@ -98,6 +100,8 @@ static void take_slice(const td_attend_shape *s, int thread, int64_t sum, scratc
     w->grad = w->grad_rows + TD_BLOCK * s->f_wide;
     w->p = w->grad + TD_BLOCK * s->f_wide;
     w->ds = w->p + TD_BLOCK * TD_BLOCK;
+    w->keys = w->ds + TD_BLOCK * TD_BLOCK;
+    w->values = w->keys + TD_BLOCK * s->e_wide;
     w->dk = key_sum(s, sum);
     w->dv = w->dk + s->keys * s->e_wide;
 }
@@ -110,11 +114,19 @@ static void load_rows(const td_view *v, const td_attend_side *q, int64_t width, 
                       float scale, float *rows, float *across)
 {
     memset(rows, 0, (size_t)(TD_BLOCK * wide) * sizeof(float));
-    for (int64_t i = 0; i < q->count; i++) {
-        const float *from = td_attend_at(v, q->batch, q->head, q->first + i);
-        td_attend_copy(rows + i * wide, 1, from, v->stride[3], width, scale);
-    }
+    for (int64_t i = 0; i < q->count; i++)
+        td_attend_load_row(rows + i * wide, v, q->batch, q->head, q->first + i, width, scale);
     td_tile_transpose(rows, wide, TD_BLOCK, width, across, TD_BLOCK);
+}
+
+static float dot_bf16(const td_view *o, const td_attend_side *q, const float *grad, int64_t t)
+{
+    const uint16_t *row = (const uint16_t *)o->data + q->batch * o->stride[0] +
+                          q->head * o->stride[1] + t * o->stride[2];
+    float sum = 0;
+    for (int64_t f = 0; f < o->dim[3]; f++)
+        sum += grad[f] * td_bf16_to_float(row[f * o->stride[3]]);
+    return sum;
 }
 
 /* delta of query i: sum_f do o */
@@ -124,6 +136,8 @@ static float dot_output(const td_attend_shape *s, const td_attend_side *q, const
     const td_view *o = s->call->in + TD_ATTEND_OUT;
     const float   *row = td_attend_at(o, q->batch, q->head, q->first + i);
     float          sum = 0;
+    if (o->dtype == TD_BF16)
+        return dot_bf16(o, q, grad, q->first + i);
     if (o->stride[3] == 1)
         return td_vdot(grad, row, s->f);
     for (int64_t f = 0; f < s->f; f++)
@@ -140,8 +154,8 @@ static void load_queries(const td_attend_shape *s, const td_attend_side *q, scra
     load_rows(s->call->in + TD_ATTEND_GRAD, q, s->f, s->f_wide, 1, w->grad_rows, w->grad);
     memset(w->dq, 0, (size_t)(TD_BLOCK * s->e_wide) * sizeof(float));
     for (int64_t i = 0; i < TD_BLOCK; i++) {
-        /* Infinity makes all weights 0, e^(s - inf): for a query that sees nothing, and for lanes
-         * without a query. */
+        /* An lse of infinity makes all weights e^(s - inf) = 0: for a query that sees nothing,
+         * and for lanes without a query. */
         float x = i < q->count ? lse[(q->first + i) * v->stride[2]] : INFINITY;
         w->lse[i] = x == -INFINITY ? INFINITY : x;
         w->delta[i] = i < q->count ? dot_output(s, q, w->grad_rows + i * s->f_wide, i) : 0;
@@ -155,10 +169,9 @@ static void store_queries(const td_attend_shape *s, const td_attend_side *q, scr
     if (!v->data)
         return;
     td_tile_transpose(w->dq, TD_BLOCK, s->e, q->count, w->q_rows, s->e_wide);
-    for (int64_t i = 0; i < q->count; i++) {
-        float *to = td_attend_at(v, q->batch, q->head, q->first + i);
-        td_attend_copy(to, v->stride[3], w->q_rows + i * s->e_wide, 1, s->e, s->scale);
-    }
+    for (int64_t i = 0; i < q->count; i++)
+        td_attend_store_row(v, q->batch, q->head, q->first + i, w->q_rows + i * s->e_wide, s->e,
+                            s->scale);
 }
 
 /* ---- a block of scores ----------------------------------------------------------------------- */
@@ -238,8 +251,7 @@ static void bias_grad(const pair *x, const float *ds)
 /* p = e^(scale q k^T + bias - lse), transposed: [keys][queries] */
 static void weights(const pair *x, scratch *w)
 {
-    const td_view  *v = x->s->call->in + TD_ATTEND_K;
-    td_tile_product qk = td_attend_rows(v, x->k, x->group, x->s->e, x->lanes, w->q, w->p);
+    td_tile_product qk = td_attend_rows(&x->keys, x->k, x->s->e, x->lanes, w->q, w->p);
 
     /* the same steps, and so the same bits, as in the forward pass */
     td_attend_product(x->s, x->q, x->k, x->sees, TD_KEYS_BY_LANES, &qk);
@@ -250,8 +262,7 @@ static void weights(const pair *x, scratch *w)
 /* ds = p (do v^T - delta), transposed */
 static void scores_grad(const pair *x, scratch *w)
 {
-    const td_view  *v = x->s->call->in + TD_ATTEND_V;
-    td_tile_product dp = td_attend_rows(v, x->k, x->group, x->s->f, x->lanes, w->grad, w->ds);
+    td_tile_product dp = td_attend_rows(&x->values, x->k, x->s->f, x->lanes, w->grad, w->ds);
 
     /* dp = v do^T is computed in ds's memory, then turned into ds there */
     td_attend_product(x->s, x->q, x->k, x->sees, TD_KEYS_BY_LANES, &dp);
@@ -261,8 +272,7 @@ static void scores_grad(const pair *x, scratch *w)
 /* dq^T += k^T ds^T */
 static void query_grad(const pair *x, scratch *w)
 {
-    const td_view  *v = x->s->call->in + TD_ATTEND_K;
-    td_tile_product dq = td_attend_columns(v, x->k, x->group, x->s->e, x->lanes, w->ds, w->dq);
+    td_tile_product dq = td_attend_columns(&x->keys, x->k, x->s->e, x->lanes, w->ds, w->dq);
 
     td_attend_product(x->s, x->q, x->k, x->sees, TD_OVER_KEYS, &dq);
 }
@@ -287,8 +297,11 @@ static void key_grad(const pair *x, const float *scores, const float *rows, floa
 }
 
 /* All gradients of one block of scores. Five products, where the forward pass has two. */
-static void add_pair(const pair *x, scratch *w)
+static void add_pair(pair *x, scratch *w)
 {
+    const td_view *in = x->s->call->in;
+    x->keys = td_attend_floats(in + TD_ATTEND_K, x->k, x->group, x->s->e_wide, w->keys);
+    x->values = td_attend_floats(in + TD_ATTEND_V, x->k, x->group, x->s->f_wide, w->values);
     weights(x, w);
     key_grad(x, w->p, w->grad_rows, w->dv, x->s->f_wide);
     scores_grad(x, w);
@@ -324,18 +337,17 @@ static void head_grad(const td_attend_shape *s, int64_t batch, int64_t head, scr
 }
 
 /* Rows first .. end - 1 of dk or dv to their output, if it is wanted. */
-static void store_keys(const td_view *v, int64_t batch, int64_t group, const float *from,
-                       int64_t wide, int64_t first, int64_t end)
+static void store_keys(const td_view *v, int64_t batch, int64_t group, float *from, int64_t wide,
+                       int64_t first, int64_t end)
 {
     for (int64_t t = first; v->data && t < end; t++)
-        td_attend_copy(td_attend_at(v, batch, group, t), v->stride[3], from + t * wide, 1,
-                       v->dim[3], 1);
+        td_attend_store_row(v, batch, group, t, from + t * wide, v->dim[3], 1);
 }
 
-static void store_group(const td_attend_shape *s, int64_t batch, int64_t group, const float *dk,
+static void store_group(const td_attend_shape *s, int64_t batch, int64_t group, float *dk,
                         int64_t first, int64_t end)
 {
-    const float *dv = dk + s->keys * s->e_wide;
+    float *dv = dk + s->keys * s->e_wide;
     store_keys(s->call->out + OUT_K, batch, group, dk, s->e_wide, first, end);
     store_keys(s->call->out + OUT_V, batch, group, dv, s->f_wide, first, end);
 }
@@ -433,7 +445,7 @@ int td_cpu_attend_grad(const td_call *call)
 {
     td_attend_shape s = td_attend_shape_of(call);
     int64_t         parts = parts_of(&s);
-    /* the biases' gradients are added to by many blocks, so they start from 0 */
+    /* many blocks add to the biases' gradients, so they start from 0 */
     if (call->out[OUT_TABLE].data)
         memset(call->workspace, 0, table_bytes(&s));
     if (call->out[OUT_DENSE].data)

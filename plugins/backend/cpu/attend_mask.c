@@ -221,7 +221,7 @@ void td_attend_mask(const td_attend_shape *s, const td_attend_side *q, const td_
 /* ---- products without hidden pairs ----------------------------------------------------------- */
 
 /* The first lane, a multiple of 16, that can see any of the 16 keys from `at` on. Only causality is
- * asked: it hides a triangle, whose lower lanes are the ones that see nothing. */
+ * considered: it hides a triangle, whose lower lanes see nothing. */
 static int64_t first_lane(const td_attend_shape *s, const td_attend_side *q,
                           const td_attend_side *k, int64_t at)
 {

@@ -2,18 +2,19 @@
 #include <cblas.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "cpu.h"
 #include "module.h"
 
 enum {
-    HUGE_BYTES = 1 << 22, /* blocks of 4 MiB and more get pages of their own */
+    HUGE_BYTES = 1 << 22, /* blocks of 4 MiB and more get separate pages */
     PEAK = 1024           /* size of the product that `peak` measures */
 };
 
 /* Large blocks get huge pages, where the kernel has them: a training step walks through all its
- * memory, and each small page would cost a miss in the TLB. Both ways, memory is zeroed. */
+ * memory, and each small page would cost a miss in the TLB. Either way, memory is zeroed. */
 static void *backend_allocate(void *state, size_t bytes)
 {
     void *memory;
@@ -27,7 +28,7 @@ static void *backend_allocate(void *state, size_t bytes)
     memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return NULL;
-    /* a wish: without huge pages it is slower, and still right */
+    /* only a hint: without huge pages it is slower, but still correct */
     (void)madvise(memory, bytes, MADV_HUGEPAGE);
     return memory;
 }
@@ -53,6 +54,34 @@ static void backend_close(void *state)
     free(cpu);
 }
 
+/* OpenBLAS maps a buffer for each thread that is in it at the same time. Where it gets none, it tries
+ * for ever. */
+#define BUFFER ((size_t)128 << 20)
+extern void *blas_memory_alloc(int) __attribute__((weak)); /* exported by OpenBLAS, not declared */
+extern void  blas_memory_free(void *) __attribute__((weak));
+
+/* Under a limit on addresses, have it map them now, before anything else takes the room. */
+static bool reserve_buffers(int threads)
+{
+    struct rlimit limit;
+    size_t        size = BUFFER * ((size_t)threads + 1);
+    void         *room, *buffers[64];
+    int           n = threads < 64 ? threads : 64;
+    if (getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur == RLIM_INFINITY)
+        return true;
+    room = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED)
+        return false;
+    munmap(room, size);
+    if (!blas_memory_alloc || !blas_memory_free)
+        return true;
+    for (int k = 0; k < n; k++)
+        buffers[k] = blas_memory_alloc(0);
+    for (int k = 0; k < n; k++)
+        blas_memory_free(buffers[k]);
+    return true;
+}
+
 /* The packing memory is allocated here, once, so that no kernel can run out of memory later. */
 static int backend_open(const void *config, const td_services *services, void **state,
                         td_error *error)
@@ -67,7 +96,17 @@ static int backend_open(const void *config, const td_services *services, void **
         free(cpu);
         return td_fail(error, TD_ENOMEM, "backend 'cpu': no memory to start");
     }
-    openblas_set_num_threads(1); /* the pool's threads each call it for a tile of their own */
+    if (!reserve_buffers(services->threads)) {
+        backend_release(cpu, cpu->packing, packing_bytes(cpu));
+        free(cpu);
+        return td_fail(
+            error, TD_ENOMEM,
+            "backend 'cpu': OpenBLAS takes %zu MiB of addresses per thread (backend.threads = "
+            "%d), and the limit (ulimit -v) does not leave as much: raise it, or use "
+            "fewer threads",
+            BUFFER >> 20, services->threads);
+    }
+    openblas_set_num_threads(1); /* each of the pool's threads calls it for a separate tile */
     *state = cpu;
     return 0;
 }
@@ -139,10 +178,9 @@ static void backend_diagnose(void *state, char *text, size_t size)
     if (size)
         text[0] = 0;
     if (lacks_kernels())
-        add_line(
-            text, size,
-            "this build has no AVX kernels, which only gcc can compile: build with gcc to make it "
-            "several times as fast");
+        add_line(text, size,
+                 "this build has no AVX kernels, which only gcc can compile: a build with gcc is "
+                 "several times as fast");
     /* set for one machine and carried to another by a shell's profile, say */
     if (core && *core) {
         snprintf(
@@ -179,23 +217,33 @@ static double now(void)
 
 static void by_tiles(const td_cpu *cpu, const peak_job *j)
 {
-    td_cpu_matrix a = { j->a, PEAK, false }, b = { j->b, PEAK, false };
+    td_cpu_matrix a = { .data = j->a, .ld = PEAK }, b = { .data = j->b, .ld = PEAK };
     td_cpu_gemm(cpu, a, b, PEAK, PEAK, PEAK, 1, 0, j->c, PEAK);
 }
 
-static void by_openblas(const td_cpu *cpu, const peak_job *j)
+enum { ROWS = 64 };
+
+/* [worker] */
+static void rows_by_openblas(void *arg, int64_t i, int thread)
 {
-    openblas_set_num_threads(cpu->services->threads);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, PEAK, PEAK, PEAK, 1, j->a, PEAK, j->b,
-                PEAK, 0, j->c, PEAK);
-    openblas_set_num_threads(1);
+    const peak_job *j = arg;
+    size_t          at = (size_t)i * ROWS * PEAK;
+    (void)thread;
+    if (openblas_get_parallel() == OPENBLAS_OPENMP)
+        openblas_set_num_threads(1);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, ROWS, PEAK, PEAK, 1, j->a + at, PEAK,
+                j->b, PEAK, 0, j->c + at, PEAK);
 }
 
-/* OpenBLAS's own threads spin for a while after their work, in the way of the pool's. */
-static void let_threads_sleep(void) { nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL); }
+/* On the pool's threads. Its own it would have to start, and where it cannot (a limit on processes)
+ * it sends the process an interrupt. */
+static void by_openblas(const td_cpu *cpu, const peak_job *j)
+{
+    _Static_assert(PEAK % ROWS == 0, "a block of rows for each item");
+    td_parallel(cpu->services, PEAK / ROWS, rows_by_openblas, (void *)(uintptr_t)j);
+}
 
-/* The best of 12 runs, after one to warm up: what else the machine does can only slow a run
- * down. */
+/* The best of 12 runs, after one to warm up: other work on the machine can only slow a run down. */
 static double rate(const td_cpu *cpu, const peak_job *j,
                    void (*run)(const td_cpu *, const peak_job *))
 {
@@ -220,10 +268,55 @@ static double backend_peak(void *state)
         return 0;
     for (size_t i = 0; i < 2 * matrix; i++)
         memory[i] = (float)(i % 61) / 61.0f - 0.5f;
-    best = rate(state, &j, by_tiles); /* first: see let_threads_sleep */
-    best = fmax(best, rate(state, &j, by_openblas));
-    let_threads_sleep();
+    best = fmax(rate(state, &j, by_tiles), rate(state, &j, by_openblas));
     backend_release(state, memory, 3 * matrix * sizeof(float));
+    return best;
+}
+
+/* ---- read rate ------------------------------------------------------------------------------- */
+
+/* Far more than caches hold, in pieces of which each thread takes several. */
+enum { READ_BYTES = 1 << 29, READ_PIECE = 1 << 22 };
+
+typedef struct read_job {
+    const float *memory;
+    float        sums[READ_BYTES / READ_PIECE]; /* used, so that the reads are not left out */
+} read_job;
+
+TD_CPU_CLONES static float read_floats(const float *from, int64_t n)
+{
+    td_vf s[4] = { 0 };
+    for (int64_t i = 0; i + 4 * TD_LANES <= n; i += 4 * TD_LANES)
+        for (int k = 0; k < 4; k++)
+            s[k] += td_vload(from + i + k * TD_LANES);
+    return td_vsum((s[0] + s[1]) + (s[2] + s[3]));
+}
+
+static void read_piece(void *arg, int64_t i, int thread)
+{
+    read_job     *j = arg;
+    const int64_t n = READ_PIECE / sizeof(float);
+    j->sums[i] = read_floats(j->memory + i * n, n);
+}
+
+static double backend_read_rate(void *state)
+{
+    const td_cpu *cpu = state;
+    float        *memory = backend_allocate(state, READ_BYTES);
+    read_job      j = { .memory = memory };
+    double        best = 0;
+
+    if (!memory)
+        return 0;
+    /* pages that were never written may all be the same one */
+    for (size_t i = 0; i < READ_BYTES / sizeof(float); i++)
+        memory[i] = 1;
+    for (int i = 0; i < 12; i++) {
+        double start = now();
+        td_parallel(cpu->services, READ_BYTES / READ_PIECE, read_piece, &j);
+        best = fmax(best, READ_BYTES / (now() - start));
+    }
+    backend_release(state, memory, READ_BYTES);
     return best;
 }
 
@@ -235,7 +328,6 @@ const td_backend td_cpu_backend = {
     .plugin = TD_PLUGIN(
         td_backend, TD_BACKEND_KIND, "cpu", NULL, struct empty,
         .brief = "this machine's processors, with OpenBLAS and vectorized kernels, in f32"),
-    .real = TD_F32,
     .open = backend_open,
     .close = backend_close,
     .allocate = backend_allocate,
@@ -243,5 +335,6 @@ const td_backend td_cpu_backend = {
     .describe = backend_describe,
     .diagnose = backend_diagnose,
     .peak = backend_peak,
+    .read_rate = backend_read_rate,
     .arithmetic = backend_arithmetic,
 };

@@ -1,4 +1,4 @@
-/* cpu.h - what the kernels of this backend share: vectors of 16 floats, loops over strided views,
+/* cpu.h - shared by the kernels of this backend: vectors of 16 floats, loops over strided views,
  * matrix products.
  *
  * A function marked TD_CPU_CLONES is compiled three times, for AVX-512, AVX2 with FMA, and plain
@@ -8,7 +8,7 @@
  *
  * Bits. No result may depend on the number of threads, so work is cut by shape alone, each output
  * belongs to one task, and sums are added in a fixed order: within a vector's lanes first, then
- * over spans, in double where they are long. They may depend on the instruction set, by FMA.
+ * over spans, in double where they are long. They may depend on the instruction set, because of FMA.
  */
 #ifndef TD_CPU_H
 #define TD_CPU_H
@@ -16,9 +16,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "tandem/bf16.h"
 #include "tandem/kind/kernels.h"
 
-/* TD_CPU_AVX: are there functions for AVX beside the plain ones? Not with clang, which refuses to
+/* TD_CPU_AVX: whether there are AVX versions of functions. Not with clang, which refuses to
  * pass vectors between functions for different instruction sets, even if they are inlined. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define TD_CPU_AVX 1
@@ -57,6 +58,15 @@ TD_CPU_INLINE td_vf td_vload(const float *p)
     td_vf v;
     memcpy(&v, p, sizeof v);
     return v;
+}
+
+/* Sixteen elements of bf16, or the first n and zeros. */
+TD_CPU_INLINE td_vf td_vwiden_n(const uint16_t *p, int64_t n)
+{
+    typedef uint16_t halves __attribute__((vector_size(32)));
+    halves           h = { 0 };
+    memcpy(&h, p, n >= TD_LANES ? sizeof h : (size_t)n * sizeof *p);
+    return (td_vf)(__builtin_convertvector(h, td_vu) << 16);
 }
 
 TD_CPU_INLINE void td_vstore(float *p, td_vf v) { memcpy(p, &v, sizeof v); }
@@ -259,18 +269,31 @@ TD_CPU_INLINE bool td_cpu_has_avx2(void)
 
 /* ---- matrix products ------------------------------------------------------------------------- */
 
-/* A matrix in memory: element (i, j) is data[i * ld + j], or data[j * ld + i] if `trans`. */
+/* Packed operands are cut into slices of rows, and these into panels of columns. */
+enum { TD_CPU_SLICE = 256, TD_CPU_PANEL = 32 };
+
+/* A matrix in memory: element (i, j) is data[i * ld + j], or data[j * ld + i] if `trans`. If it is
+ * `packed`, as td_cpu_pack leaves it, `ld` is its number of columns, rounded up to whole panels. The
+ * elements of a `narrow` one are bf16, which products read as floats. */
 typedef struct td_cpu_matrix {
-    const float *data;
-    int64_t      ld;
-    bool         trans;
+    const void *data;
+    int64_t     ld;
+    bool        trans, packed, narrow;
 } td_cpu_matrix;
 
-/* The same from element (i, j) on. */
+/* The matrix that begins `elements` further on. */
+TD_CPU_INLINE td_cpu_matrix td_cpu_from(td_cpu_matrix x, int64_t elements)
+{
+    x.data = (const char *)x.data + elements * (x.narrow ? 2 : 4);
+    return x;
+}
+
+/* The same from element (i, j) on; of a packed matrix, from a slice and a panel on. */
 TD_CPU_INLINE td_cpu_matrix td_cpu_part(td_cpu_matrix x, int64_t i, int64_t j)
 {
-    x.data += x.trans ? j * x.ld + i : i * x.ld + j;
-    return x;
+    if (x.packed)
+        return td_cpu_from(x, i * x.ld + j * TD_CPU_SLICE);
+    return td_cpu_from(x, x.trans ? j * x.ld + i : i * x.ld + j);
 }
 
 /* Ways to compute a product. The shape of the whole decides, not that of a tile, so that all its
@@ -284,8 +307,24 @@ typedef struct td_cpu {
     float             *packing; /* td_cpu_packing_floats for each thread */
 } td_cpu;
 
-/* How much td_cpu_sgemm packs into on each thread; 0 if this machine's way does not pack. */
+/* The size of td_cpu_sgemm's packing buffer on each thread; 0 if this machine's method does not
+ * pack. */
 size_t td_cpu_packing_floats(void);
+
+/* A right operand [k, n] that many products share can be packed once. A product of any number of
+ * rows then uses the packed kernel: few rows take only the time to read it, and an element's bits
+ * do not depend on the number of rows. Returns the number of elements needed, or 0 if this machine
+ * cannot. */
+size_t td_cpu_packed_count(int64_t k, int64_t n);
+/* Pack b[k, n] into `to`, which is aligned to 64 bytes, over the whole pool; bf16 stays bf16.
+ * [worker] */
+void   td_cpu_pack(const td_cpu *, td_cpu_matrix b, int64_t k, int64_t n, void *to);
+/* The matrix [k, n] that td_cpu_pack left there. */
+TD_CPU_INLINE td_cpu_matrix td_cpu_packed(const void *from, int64_t n, bool narrow)
+{
+    int64_t columns = (n + TD_CPU_PANEL - 1) / TD_CPU_PANEL * TD_CPU_PANEL;
+    return (td_cpu_matrix){ .data = from, .ld = columns, .packed = true, .narrow = narrow };
+}
 
 /* c[m, n] = alpha a[m, k] b[k, n] + beta c, row-major, on the calling thread, number `thread` of
  * the pool. With beta 0, c is not read: it may be uninitialized. [any] */
@@ -301,8 +340,27 @@ void td_cpu_gemm(const td_cpu *, td_cpu_matrix a, td_cpu_matrix b, int64_t m, in
 void td_cpu_gemm_tiles(const td_services *, td_cpu_way, int64_t m, int64_t n, int64_t k,
                        int64_t *tile_m, int64_t *tile_n);
 
-/* A name for td_cpu_sgemm's usual way on this machine, for people. */
+/* The name of td_cpu_sgemm's usual method on this machine, for users. */
 const char *td_cpu_sgemm_name(void);
+
+/* ---- bf16 ------------------------------------------------------------------------------------ */
+
+/* td_bf16_from_float without a branch, for loops that the compiler vectorizes. */
+TD_CPU_INLINE uint16_t td_cpu_rounded(float x)
+{
+    uint32_t bits, nan;
+    memcpy(&bits, &x, sizeof bits);
+    nan = -(uint32_t)((bits & 0x7FFFFFFF) > 0x7F800000);
+    bits = (nan & (bits | 0x400000)) | (~nan & (bits + 0x7FFF + (bits >> 16 & 1)));
+    return (uint16_t)(bits >> 16);
+}
+
+/* to[i] = from[i * step], to[i * step] = from[i] */
+void td_cpu_widen(float *to, const uint16_t *from, int64_t step, int64_t n);
+void td_cpu_narrow(uint16_t *to, int64_t step, const float *from, int64_t n);
+
+/* Bytes of an element of a view of reals or integers. */
+TD_CPU_INLINE int64_t td_view_size(const td_view *v) { return v->dtype == TD_BF16 ? 2 : 4; }
 
 /* ---- loops ----------------------------------------------------------------------------------- */
 
@@ -311,13 +369,14 @@ const char *td_cpu_sgemm_name(void);
 typedef void td_cpu_leaf(void *const *out, const void *const *in, int64_t n, const td_attrs *attrs);
 
 /* Run a leaf over all elements of the call's outputs, with the first n_in inputs broadcast to them.
- * Any strides, elements of four bytes. The results of an output without data are discarded. */
+ * Any strides, elements of four bytes; a leaf sees bf16 as floats. The results of an output without data are discarded. */
 int td_cpu_map(const td_call *call, int n_in, td_cpu_leaf *leaf);
 
 /* Where the rows (along the last axis) of a view begin. Neighbouring dims are merged if they can
  * be. */
 typedef struct td_cpu_rows {
-    float  *data;
+    float  *data; /* of a `narrow` view, bf16 */
+    bool    narrow;
     int     rank;
     int64_t dim[TD_MAX_RANK], stride[TD_MAX_RANK];
 } td_cpu_rows;
@@ -330,6 +389,22 @@ typedef struct td_cpu_cursor {
     int64_t at[TD_MAX_RANK];
 } td_cpu_cursor;
 
+/* A row further on, or back. */
+TD_CPU_INLINE float *td_cpu_step(const td_cpu_rows *r, float *row, int64_t elements)
+{
+    return (float *)(void *)((char *)row + elements * (r->narrow ? 2 : 4));
+}
+
+/* A row of n elements as floats: itself, or of bf16 a copy in `room`. */
+TD_CPU_INLINE const float *td_cpu_row(const td_cpu_rows *r, const float *row, float *room,
+                                      int64_t n)
+{
+    if (!r->narrow || !row)
+        return row;
+    td_cpu_widen(room, (const uint16_t *)(const void *)row, 1, n);
+    return room;
+}
+
 /* A cursor at row `index`. */
 TD_CPU_INLINE td_cpu_cursor td_cpu_walk(const td_cpu_rows *r, int64_t index)
 {
@@ -337,19 +412,19 @@ TD_CPU_INLINE td_cpu_cursor td_cpu_walk(const td_cpu_rows *r, int64_t index)
     for (int a = r->rank - 1; a >= 0 && r->data; a--) {
         c.at[a] = index % r->dim[a];
         index /= r->dim[a];
-        c.row += c.at[a] * r->stride[a];
+        c.row = td_cpu_step(r, c.row, c.at[a] * r->stride[a]);
     }
     return c;
 }
 
-/* On to the next row, like an odometer: the last axis first. */
+/* Move to the next row, like an odometer: the last axis first. */
 TD_CPU_INLINE void td_cpu_next(const td_cpu_rows *r, td_cpu_cursor *c)
 {
     for (int a = r->rank - 1; a >= 0 && c->row; a--) {
-        c->row += r->stride[a];
+        c->row = td_cpu_step(r, c->row, r->stride[a]);
         if (++c->at[a] < r->dim[a])
             return;
-        c->row -= r->stride[a] * r->dim[a];
+        c->row = td_cpu_step(r, c->row, -r->stride[a] * r->dim[a]);
         c->at[a] = 0;
     }
 }

@@ -18,7 +18,9 @@
 enum { SPAN = 4096 }; /* logits summed in float; their sums are in double */
 
 typedef struct ce_job {
-    const float   *hidden, *weights;
+    const td_view *hidden;
+    td_view       *grad_hidden; /* `data` NULL: not wanted */
+    const float   *weights;
     const int32_t *labels;
     int64_t        n, d, v;
     int64_t        chunk;       /* rows of a chunk, at most */
@@ -26,7 +28,7 @@ typedef struct ce_job {
     float          divisor, scale, z_loss, smoothing;
     float          constant; /* the loss of a perfect prediction under smoothing, subtracted */
     bool           backward;
-    float         *nll, *grad_hidden;
+    float         *nll;
     /* in the workspace */
     double        *row_loss, *row_nll; /* of the kept rows */
     int32_t       *kept;               /* numbers of rows with a weight */
@@ -115,8 +117,8 @@ TD_CPU_CLONES static void row_affine(float *z, int64_t n, float scale, float shi
         td_vstore_n(z + i, td_vload_n(z + i, n - i) * scale + shift, n - i);
 }
 
-/* The loss of row i of the chunk. Its logits become their gradient, times `scale`, as z = scale h
- * E^T and the products that follow know nothing of it. */
+/* The loss of row i of the chunk. Its logits become their gradient, times `scale`: z = scale h
+ * E^T, but the products that follow do not multiply by it. */
 static void ce_row(void *arg, int64_t i, int thread)
 {
     const ce_job *j = arg;
@@ -139,7 +141,7 @@ static void ce_row(void *arg, int64_t i, int thread)
         j->nll[row] = (float)(log_z - (double)z_y);
     if (j->backward) {
         /* z holds e^(z - top), so dividing by `sum` makes it the softmax; t's label is subtracted
-         * apart */
+         * separately */
         double k = (double)(weight / j->divisor * j->scale);
         row_affine(z, j->v, (float)(k * (1 + 2 * (double)j->z_loss * log_z) / sum),
                    (float)(-k * other));
@@ -163,14 +165,30 @@ static int64_t keep_rows(const ce_job *j)
     return kept;
 }
 
+/* Row i of a dense matrix of reals, as floats; and from floats. */
+static void load_row(float *to, const td_view *v, int64_t i, int64_t d)
+{
+    if (v->dtype == TD_BF16)
+        td_cpu_widen(to, (const uint16_t *)v->data + i * d, 1, d);
+    else
+        memcpy(to, (const float *)v->data + i * d, (size_t)d * sizeof(float));
+}
+
+static void store_row(const td_view *v, int64_t i, const float *from, int64_t d)
+{
+    if (v->dtype == TD_BF16)
+        td_cpu_narrow((uint16_t *)v->data + i * d, 1, from, d);
+    else
+        memcpy((float *)v->data + i * d, from, (size_t)d * sizeof(float));
+}
+
 /* Gather the chunk's hidden states, and turn them into logits and losses. */
 static void forward_chunk(const td_call *call, ce_job *j, td_cpu_matrix embedding)
 {
-    td_cpu_matrix h = { j->h, j->d, false };
+    td_cpu_matrix h = { .data = j->h, .ld = j->d };
 
     for (int64_t i = 0; i < j->rows; i++)
-        memcpy(j->h + i * j->d, j->hidden + j->kept[j->first + i] * j->d,
-               (size_t)j->d * sizeof(float));
+        load_row(j->h + i * j->d, j->hidden, j->kept[j->first + i], j->d);
     embedding.trans = true;
     td_cpu_gemm(call->backend, h, embedding, j->rows, j->v, j->d, j->scale, 0, j->logits, j->v);
     td_parallel(call->services, j->rows, ce_row, j);
@@ -181,15 +199,14 @@ static void forward_chunk(const td_call *call, ce_job *j, td_cpu_matrix embeddin
 static void backward_chunk(const td_call *call, ce_job *j, td_cpu_matrix embedding,
                            float *grad_embedding, float beta)
 {
-    td_cpu_matrix g = { j->logits, j->v, false }, gt = { j->logits, j->v, true },
-                  h = { j->h, j->d, false };
+    td_cpu_matrix g = { .data = j->logits, .ld = j->v }, gt = g, h = { .data = j->h, .ld = j->d };
 
-    /* dh goes to rows that are not contiguous in the output, so it is computed apart */
-    if (j->grad_hidden) {
+    /* dh goes to rows that are not contiguous in the output, so it is computed separately */
+    gt.trans = true;
+    if (j->grad_hidden->data) {
         td_cpu_gemm(call->backend, g, embedding, j->rows, j->d, j->v, 1, 0, j->dh, j->d);
         for (int64_t i = 0; i < j->rows; i++)
-            memcpy(j->grad_hidden + j->kept[j->first + i] * j->d, j->dh + i * j->d,
-                   (size_t)j->d * sizeof(float));
+            store_row(j->grad_hidden, j->kept[j->first + i], j->dh + i * j->d, j->d);
     }
     if (grad_embedding)
         td_cpu_gemm(call->backend, gt, h, j->v, j->d, j->rows, 1, beta, grad_embedding, j->d);
@@ -200,13 +217,17 @@ static float *wanted(const td_call *call, int i)
     return i < call->n_out ? call->out[i].data : NULL;
 }
 
-/* The job without any chunk. Its constant is the entropy of t, which no prediction can go below. */
-static ce_job begin(const td_call *call)
+/* The job before its first chunk. The constant is the entropy of t: no prediction can have a
+ * lower loss. */
+static ce_job begin(const td_call *call, td_view *grad_hidden)
 {
     ce_job j = sizes(call);
     double s = call->attrs->f[2];
 
-    j.hidden = call->in[TD_CE_HIDDEN].data;
+    j.hidden = &call->in[TD_CE_HIDDEN];
+    j.grad_hidden = grad_hidden;
+    *grad_hidden = call->out[TD_CE_GRAD_HIDDEN];
+    grad_hidden->data = wanted(call, TD_CE_GRAD_HIDDEN);
     j.labels = call->in[TD_CE_LABELS].data;
     j.weights = call->in[TD_CE_WEIGHTS].data;
     j.divisor = td_view_scalar(&call->in[TD_CE_DIVISOR], 1);
@@ -216,8 +237,7 @@ static ce_job begin(const td_call *call)
     j.constant = s > 0 && j.v > 1 ? (float)-((1 - s) * log(1 - s) + s * log(s / (double)(j.v - 1)))
                                   : 0;
     j.nll = wanted(call, TD_CE_NLL);
-    j.grad_hidden = wanted(call, TD_CE_GRAD_HIDDEN);
-    j.backward = j.grad_hidden || wanted(call, TD_CE_GRAD_EMBEDDING);
+    j.backward = grad_hidden->data || wanted(call, TD_CE_GRAD_EMBEDDING);
     lay_out(&j, call->workspace);
     return j;
 }
@@ -234,8 +254,8 @@ static bool start_gradients(const td_call *call, const ce_job *j, int64_t kept,
     /* rows without weight are in no chunk, so they must be 0 already */
     if (j->nll)
         memset(j->nll, 0, (size_t)j->n * sizeof(float));
-    if (j->grad_hidden && kept < j->n)
-        memset(j->grad_hidden, 0, (size_t)(j->n * j->d) * sizeof(float));
+    if (j->grad_hidden->data && kept < j->n)
+        memset(j->grad_hidden->data, 0, (size_t)(j->n * j->d * td_view_size(j->grad_hidden)));
     if (grad_embedding && sum && acc->data != grad_embedding)
         memcpy(grad_embedding, acc->data, bytes);
     if (grad_embedding && !sum && !kept)
@@ -253,11 +273,14 @@ static float total(const double *x, int64_t n, float divisor)
 
 int td_cpu_cross_entropy(const td_call *call)
 {
-    ce_job        j = begin(call);
+    td_view       grad_hidden;
+    ce_job        j = begin(call, &grad_hidden);
     int64_t       kept = keep_rows(&j);
     float        *loss = wanted(call, TD_CE_LOSS), *sum = wanted(call, TD_CE_SUM);
     float        *grad_embedding = wanted(call, TD_CE_GRAD_EMBEDDING);
-    td_cpu_matrix embedding = { call->in[TD_CE_EMBEDDING].data, j.d, false };
+    td_cpu_matrix embedding = { .data = call->in[TD_CE_EMBEDDING].data,
+                                .ld = j.d,
+                                .narrow = call->in[TD_CE_EMBEDDING].dtype == TD_BF16 };
     bool          add;
 
     /* one chunk after another: their logits share memory, and dE is added up in order */

@@ -1,10 +1,10 @@
 /* dropout.c - x / (1 - rate) where a random number keeps it, else 0 (Srivastava et al. 2014).
  *
- * The random number of an element is a function of where it is, so that nothing is stored, the
- * gradient is the same op, and neither batch size, packing nor threads matter: for example e at
- * step s, word n % 4 of philox(seed, stream, n / 4). The stream mixes place, s and e by odd
- * constants (fractions of the golden ratio and of another irrational); n is the element's row-major
- * index within its example, to which a shared axis does not contribute.
+ * The random number of an element is a function of where it is, so nothing is stored, the gradient
+ * is the same op, and neither batch size, packing nor threads matter: for example e at step s, word
+ * n % 4 of philox(seed, stream, n / 4). The stream mixes place, s and e by odd constants (fractions
+ * of the golden ratio and of another irrational); n is the element's row-major index within its
+ * example, to which a shared axis does not contribute.
  */
 #include "cpu.h"
 #include "kernels.h"

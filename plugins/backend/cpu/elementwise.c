@@ -78,7 +78,7 @@ SCALAR(cos, cosf(x))
 
 /* ---- where and cast: four-byte words of either kind ------------------------------------------ */
 
-/* A condition is true unless all its bits are 0, but for the `ignored` leftmost: the sign of a
+/* A condition is true unless all its bits are 0, except for the `ignored` leftmost: the sign of a
  * real, as -0 is 0. */
 TD_CPU_INLINE void choose(uint32_t *out, const uint32_t *c, const uint32_t *y, const uint32_t *z,
                           int64_t n, int ignored)
@@ -131,5 +131,9 @@ static void same(void *const *out, const void *const *in, int64_t n, const td_at
 int td_cpu_cast(const td_call *call)
 {
     int from = call->in[0].dtype, to = call->out[0].dtype;
-    return td_cpu_map(call, 1, from == to ? same : to == TD_I32 ? to_i32 : to_real);
+    /* between f32 and bf16 the loop converts */
+    return td_cpu_map(call, 1,
+                      from == to || (from != TD_I32 && to != TD_I32) ? same
+                      : to == TD_I32                                 ? to_i32
+                                                                     : to_real);
 }

@@ -1,6 +1,5 @@
-/* grouped.c - products of rows with the matrices of their groups, as a mixture of experts needs
- * them. Rows of a group are brought together, unless they are already, and each group is one
- * product. */
+/* grouped.c - products of rows with the matrices of their groups, for mixtures of experts. Rows
+ * of a group are brought together, unless they are already, and each group is one product. */
 #include "cpu.h"
 #include "kernels.h"
 
@@ -120,8 +119,10 @@ int td_cpu_grouped_matmul(const td_call *call)
     /* one group after another, each by all threads: groups may differ widely in size */
     for (int64_t g = 0; g < o.groups; g++) {
         const float  *weight = (const float *)w->data + g * k * n;
-        td_cpu_matrix a = { x + o.first[g] * k, k, false };
-        td_cpu_matrix b = { weight, call->attrs->i[0] ? k : n, call->attrs->i[0] != 0 };
+        td_cpu_matrix a = { .data = x + o.first[g] * k, .ld = k };
+        td_cpu_matrix b = { .data = weight,
+                            .ld = call->attrs->i[0] ? k : n,
+                            .trans = call->attrs->i[0] != 0 };
         if (o.first[g + 1] > o.first[g])
             td_cpu_gemm(call->backend, a, b, o.first[g + 1] - o.first[g], n, k, 1, 0,
                         y + o.first[g] * n, n);
@@ -157,7 +158,8 @@ int td_cpu_grouped_outer(const td_call *call)
         memcpy(out->data, sum, bytes);
     for (int64_t g = 0; g < o.groups; g++) {
         int64_t       first = o.first[g], rows = o.first[g + 1] - first;
-        td_cpu_matrix a = { x + first * m, m, true }, b = { y + first * n, n, false };
+        td_cpu_matrix a = { .data = x + first * m, .ld = m, .trans = true };
+        td_cpu_matrix b = { .data = y + first * n, .ld = n };
         if (rows)
             td_cpu_gemm(call->backend, a, b, m, n, rows, 1, sum ? 1 : 0,
                         (float *)out->data + g * m * n, n);

@@ -2,7 +2,8 @@
 #include "cpu.h"
 #include "kernels.h"
 
-/* Checked before anything is written: an id comes from data, and would read or write anywhere. */
+/* Checked before anything is written, because an id comes from data and could address any
+ * memory. */
 static bool ids_fit(const int32_t *ids, int64_t n, int64_t rows)
 {
     for (int64_t i = 0; i < n; i++)
@@ -16,6 +17,7 @@ typedef struct rows_job {
     const float   *from, *acc;
     float         *to;
     int64_t        n, width, rows, per_item;
+    int64_t        bytes; /* of a row */
 } rows_job;
 
 static void gather_item(void *arg, int64_t item, int thread)
@@ -24,7 +26,8 @@ static void gather_item(void *arg, int64_t item, int thread)
     int64_t         end = td_cpu_min(j->n, (item + 1) * j->per_item);
 
     for (int64_t i = item * j->per_item; i < end; i++)
-        memcpy(j->to + i * j->width, j->from + j->ids[i] * j->width, (size_t)j->width * 4);
+        memcpy((char *)j->to + i * j->bytes, (const char *)j->from + j->ids[i] * j->bytes,
+               (size_t)j->bytes);
 }
 
 /* Row ids[i] of a table, for every i. */
@@ -35,6 +38,7 @@ int td_cpu_gather(const td_call *call)
     rows_job       j = { .ids = ids->data, .from = table->data, .to = call->out[0].data, .n = n };
 
     j.width = rows ? td_view_count(table) / rows : 0;
+    j.bytes = j.width * td_view_size(table);
     if (!ids_fit(j.ids, n, rows))
         return TD_EFORMAT;
     j.per_item = td_cpu_max(1, (1 << 14) / td_cpu_max(1, j.width));
@@ -48,8 +52,8 @@ TD_CPU_CLONES static void add_row(float *to, const float *from, int64_t n)
         to[i] += from[i];
 }
 
-/* A task is a fixed range of the output's rows. It looks through all ids, so that rows which meet
- * are added in their order, and no two tasks write the same row. */
+/* A task is a fixed range of the output's rows. It looks through all ids, so that rows with the
+ * same id are added in their order, and no two tasks write the same row. */
 static void scatter_item(void *arg, int64_t item, int thread)
 {
     const rows_job *j = arg;
@@ -105,7 +109,7 @@ static void topk_item(void *arg, int64_t row, int thread)
     int32_t        *best = j->indices + row * j->k;
     int64_t         have = 0;
 
-    /* `at` starts behind the last one kept, which falls out if there are k already */
+    /* `at` starts after the last one kept, which is dropped if there are k already */
     for (int64_t i = 0; i < j->n; i++) {
         int64_t at = have < j->k ? have++ : j->k;
         if (at == j->k && !(x[i] > x[best[at - 1]]))
@@ -118,7 +122,7 @@ static void topk_item(void *arg, int64_t row, int thread)
         j->values[row * j->k + i] = x[best[i]];
 }
 
-/* Room for the indices, in case only the values are wanted. */
+/* Space for the indices, in case only the values are wanted. */
 size_t td_cpu_topk_workspace(const td_call *call)
 {
     return (size_t)(td_view_count(&call->out[0])) * sizeof(int32_t);

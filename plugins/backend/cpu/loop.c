@@ -1,14 +1,14 @@
 /* loop.c - elementwise loops over any strides, and rows of views.
  *
  * A kernel sees contiguous runs only. The loop over them is planned once per call: dims of 1 are
- * dropped, dims are ordered by the strides of the first output, and neighbours that lie without a
- * gap in every operand become one. What is dense everywhere is then a single run. */
+ * dropped, dims are ordered by the strides of the first output, and neighbours without a gap in
+ * every operand are merged. Operands that are all dense become a single run. */
 #include <assert.h>
 
 #include "cpu.h"
 
 enum {
-    OPERANDS = 8,    /* of a kernel, at most */
+    OPERANDS = 8,    /* most operands of a kernel */
     BLOCK = 256,     /* elements of a run that goes through buffers */
     PIECE = 1 << 15, /* elements of a task */
 };
@@ -19,6 +19,7 @@ typedef struct loop {
     const td_attrs *attrs;
     int             n_out, operands, rank;
     char           *data[OPERANDS];
+    bool            narrow[OPERANDS]; /* bf16, which the leaf sees as floats in a buffer */
     int64_t         dim[TD_MAX_RANK], stride[TD_MAX_RANK][OPERANDS];
     int64_t inner, inner_pieces; /* the innermost dim, and how many tasks share a row of it */
     int64_t rows, rows_per_item;
@@ -43,7 +44,7 @@ static void insert_dim(loop *l, int64_t dim, const int64_t *stride)
     memcpy(l->stride[at], stride, sizeof l->stride[at]);
 }
 
-/* Does a step of `outer` go as far as all of `inner`, in every operand? */
+/* Does a step of `outer` span exactly all of `inner`, in every operand? */
 static bool follows(const loop *l, int outer, int inner)
 {
     for (int o = 0; o < l->operands; o++)
@@ -79,6 +80,7 @@ static void plan(loop *l, const td_call *call, int n_in)
     for (int o = 0; o < l->operands; o++) {
         view[o] = o < l->n_out ? &call->out[o] : &call->in[o - l->n_out];
         l->data[o] = view[o]->data;
+        l->narrow[o] = view[o]->dtype == TD_BF16;
     }
     for (int a = 0; a < out->rank; a++) {
         int64_t stride[OPERANDS] = { 0 };
@@ -99,17 +101,54 @@ static void plan(loop *l, const td_call *call, int n_in)
         l->rows *= l->dim[a];
 }
 
-static void gather(uint32_t *to, const char *from, int64_t stride, int64_t n)
+/* Eight bytes in, sixteen out, when both are contiguous: the compiler does the rest. */
+TD_CPU_CLONES static void widen(float *to, const uint16_t *from, int64_t step, int64_t n)
+{
+    uint32_t *bits = (uint32_t *)to;
+    if (step == 1)
+        for (int64_t i = 0; i < n; i++)
+            bits[i] = (uint32_t)from[i] << 16;
+    else
+        for (int64_t i = 0; i < n; i++)
+            bits[i] = (uint32_t)from[i * step] << 16;
+}
+
+TD_CPU_CLONES static void narrow(uint16_t *to, int64_t step, const float *from, int64_t n)
+{
+    if (step == 1)
+        for (int64_t i = 0; i < n; i++)
+            to[i] = td_cpu_rounded(from[i]);
+    else
+        for (int64_t i = 0; i < n; i++)
+            to[i * step] = td_cpu_rounded(from[i]);
+}
+
+/* Not functions with clones themselves, which would be exported. */
+void td_cpu_widen(float *to, const uint16_t *from, int64_t step, int64_t n)
+{
+    widen(to, from, step, n);
+}
+
+void td_cpu_narrow(uint16_t *to, int64_t step, const float *from, int64_t n)
+{
+    narrow(to, step, from, n);
+}
+
+static void gather(uint32_t *to, const char *from, bool narrow, int64_t stride, int64_t n)
 {
     const uint32_t *p = (const uint32_t *)(const void *)from;
-    for (int64_t i = 0; i < n; i++)
+    if (narrow)
+        td_cpu_widen((float *)to, (const uint16_t *)(const void *)from, stride, n);
+    for (int64_t i = 0; !narrow && i < n; i++)
         to[i] = p[i * stride];
 }
 
-static void scatter(char *to, const uint32_t *from, int64_t stride, int64_t n)
+static void scatter(char *to, const uint32_t *from, bool narrow, int64_t stride, int64_t n)
 {
     uint32_t *p = (uint32_t *)(void *)to;
-    for (int64_t i = 0; i < n; i++)
+    if (narrow)
+        td_cpu_narrow((uint16_t *)(void *)to, stride, (const float *)from, n);
+    for (int64_t i = 0; !narrow && i < n; i++)
         p[i * stride] = from[i];
 }
 
@@ -124,25 +163,26 @@ static void run_block(const loop *l, char *const *at, int64_t n, uint32_t buffer
 
     /* an output without data gets a buffer too, which is then dropped */
     for (int o = 0; o < l->operands; o++) {
-        bool direct = stride[o] == 1 && l->data[o];
+        bool direct = stride[o] == 1 && l->data[o] && !l->narrow[o];
         if (o < l->n_out)
             out[o] = direct ? at[o] : (char *)buffer[o];
         else
             in[o - l->n_out] = direct ? at[o] : (char *)buffer[o];
         if (o >= l->n_out && !direct && (fill || stride[o]))
-            gather(buffer[o], at[o], stride[o], stride[o] ? n : td_cpu_min(l->inner, BLOCK));
+            gather(buffer[o], at[o], l->narrow[o], stride[o],
+                   stride[o] ? n : td_cpu_min(l->inner, BLOCK));
     }
     l->leaf(out, in, n, l->attrs);
     for (int o = 0; o < l->n_out; o++)
-        if (l->data[o] && stride[o] != 1)
-            scatter(at[o], buffer[o], stride[o], n);
+        if (l->data[o] && (stride[o] != 1 || l->narrow[o]))
+            scatter(at[o], buffer[o], l->narrow[o], stride[o], n);
 }
 
 /* Are rows contiguous in every operand, so that no buffer bounds a run? */
 static bool contiguous(const loop *l)
 {
     for (int o = 0; o < l->operands; o++)
-        if (l->stride[l->rank - 1][o] != 1 || !l->data[o])
+        if (l->stride[l->rank - 1][o] != 1 || !l->data[o] || l->narrow[o])
             return false;
     return true;
 }
@@ -164,7 +204,8 @@ static void run_row(const loop *l, int64_t row, int64_t start, int64_t end,
     for (int64_t i = start; i < end; i += step) {
         char *at[OPERANDS];
         for (int o = 0; o < l->operands; o++)
-            at[o] = l->data[o] ? l->data[o] + 4 * (offset[o] + i * inner[o]) : NULL;
+            at[o] = l->data[o] ? l->data[o] + (l->narrow[o] ? 2 : 4) * (offset[o] + i * inner[o])
+                               : NULL;
         run_block(l, at, td_cpu_min(step, end - i), buffer, i == start);
     }
 }
@@ -198,9 +239,9 @@ int td_cpu_map(const td_call *call, int n_in, td_cpu_leaf *leaf)
 
 td_cpu_rows td_cpu_rows_of(const td_view *v)
 {
-    td_cpu_rows r = { .data = v->data };
+    td_cpu_rows r = { .data = v->data, .narrow = v->dtype == TD_BF16 };
 
-    /* merge a dim into the one before it if they lie without a gap */
+    /* merge a dim into the previous one if there is no gap */
     for (int a = 0; a < v->rank - 1; a++) {
         if (v->dim[a] == 1)
             continue;

@@ -11,6 +11,7 @@ typedef struct matmul_job {
     td_cpu_matrix a, b;
     td_view       a_at, b_at; /* the batch dims alone; stride 0 where an operand is broadcast */
     float        *c;
+    uint16_t     *rounded; /* where c goes in bf16 when it is done; NULL: it is the output */
     td_view       c_at;
     int64_t       m, n, k, ldc, tile_m, tile_n;
     int64_t       across, tiles; /* tiles in a row of tiles, and in a product */
@@ -42,9 +43,14 @@ static td_cpu_matrix matrix_of(const td_view *v)
     int64_t rows = v->dim[v->rank - 2], columns = v->dim[v->rank - 1];
     int64_t down = v->stride[v->rank - 2], across = v->stride[v->rank - 1];
 
+    bool narrow = v->dtype == TD_BF16;
+
     if (is_plain(v))
-        return (td_cpu_matrix){ v->data, rows == 1 ? columns : down, false };
-    return (td_cpu_matrix){ v->data, columns == 1 ? rows : across, true };
+        return (
+            td_cpu_matrix){ .data = v->data, .ld = rows == 1 ? columns : down, .narrow = narrow };
+    return (td_cpu_matrix){
+        .data = v->data, .ld = columns == 1 ? rows : across, .trans = true, .narrow = narrow
+    };
 }
 
 /* v's dims, row-major at `data`. */
@@ -93,19 +99,30 @@ static void fold_batch(matmul_job *j)
     }
 }
 
+/* A tile of the output in bf16, while its sums are in the cache. */
+static void round_tile(const matmul_job *j, int64_t at, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i++)
+        td_cpu_narrow(j->rounded + at + i * j->ldc, 1, j->c + at + i * j->ldc, columns);
+}
+
 /* One tile of one product of the batch. */
 static void matmul_tile(void *arg, int64_t item, int thread)
 {
     const matmul_job *j = arg;
     int64_t           batch = item / j->tiles, tile = item % j->tiles;
     int64_t           row = tile / j->across * j->tile_m, column = tile % j->across * j->tile_n;
+    int64_t           rows = td_cpu_min(j->tile_m, j->m - row);
+    int64_t           columns = td_cpu_min(j->tile_n, j->n - column);
+    int64_t           at = td_view_offset(&j->c_at, batch) + row * j->ldc + column;
     td_cpu_matrix     a = td_cpu_part(j->a, row, 0), b = td_cpu_part(j->b, 0, column);
 
-    a.data += td_view_offset(&j->a_at, batch);
-    b.data += td_view_offset(&j->b_at, batch);
-    td_cpu_sgemm(j->cpu, thread, j->way, a, b, td_cpu_min(j->tile_m, j->m - row),
-                 td_cpu_min(j->tile_n, j->n - column), j->k, 1.0f, j->beta,
-                 j->c + td_view_offset(&j->c_at, batch) + row * j->ldc + column, j->ldc);
+    a = td_cpu_from(a, td_view_offset(&j->a_at, batch));
+    b = td_cpu_from(b, td_view_offset(&j->b_at, batch));
+    td_cpu_sgemm(j->cpu, thread, j->way, a, b, rows, columns, j->k, 1.0f, j->beta, j->c + at,
+                 j->ldc);
+    if (j->rounded)
+        round_tile(j, at, rows, columns);
 }
 
 static int copy_to(const td_call *call, const td_view *from, const td_view *to)
@@ -117,6 +134,11 @@ static int copy_to(const td_call *call, const td_view *from, const td_view *to)
     return td_cpu_copy(&copy);
 }
 
+static size_t bytes_of(const td_view *v)
+{
+    return td_cpu_align((size_t)(td_view_count(v) * td_view_size(v)));
+}
+
 /* The operand in a form that BLAS accepts: as it is, or packed into the workspace. */
 static td_view usable(const td_call *call, int input, char **workspace)
 {
@@ -126,7 +148,7 @@ static td_view usable(const td_call *call, int input, char **workspace)
     if (has_unit_stride(v))
         return *v;
     packed = dense(v, *workspace);
-    *workspace += td_cpu_align((size_t)td_view_count(v) * sizeof(float));
+    *workspace += bytes_of(v);
     copy_to(call, v, &packed);
     return packed;
 }
@@ -136,7 +158,10 @@ size_t td_cpu_matmul_workspace(const td_call *call)
     size_t bytes = 0;
     for (int i = 0; i < 2; i++)
         if (!has_unit_stride(&call->in[i]))
-            bytes += td_cpu_align((size_t)td_view_count(&call->in[i]) * sizeof(float));
+            bytes += bytes_of(&call->in[i]);
+    /* sums in float of an output in bf16 */
+    if (call->out[0].dtype == TD_BF16)
+        bytes += (size_t)td_view_count(&call->out[0]) * sizeof(float);
     return bytes;
 }
 
@@ -160,6 +185,26 @@ static void lay_out(matmul_job *j, const td_services *services, const td_view *a
     j->tiles = td_cpu_ceil(j->m, j->tile_m) * j->across;
 }
 
+/* A right operand that all products of the call share can be packed. */
+size_t td_cpu_matmul_prepared(const td_call *call, int in)
+{
+    const td_view *b = &call->in[1];
+    int64_t        k = b->dim[b->rank - 2], n = b->dim[b->rank - 1];
+    if (in != 1 || td_view_count(b) != k * n || !has_unit_stride(b))
+        return 0;
+    return td_cpu_packed_count(k, n) * (size_t)td_view_size(b);
+}
+
+int td_cpu_matmul_prepare(const td_call *call, int in, void *memory)
+{
+    const td_view *b = &call->in[in];
+    td_cpu_pack(call->backend, matrix_of(b), b->dim[b->rank - 2], b->dim[b->rank - 1], memory);
+    return 0;
+}
+
+/* Without AVX-512 bf16 would have to be cast for OpenBLAS, which the planner does as well. */
+bool td_cpu_accepts_bf16_product(const td_call *call) { return td_cpu_has_avx512(); }
+
 int td_cpu_matmul(const td_call *call)
 {
     const td_view *out = &call->out[0];
@@ -168,16 +213,25 @@ int td_cpu_matmul(const td_call *call)
     td_view        a = usable(call, 0, &workspace), b = usable(call, 1, &workspace);
     matmul_job     j = { .cpu = call->backend,
                          .a = matrix_of(&a),
-                         .b = matrix_of(&b),
+                         .b = call->prepared[1] ? td_cpu_packed(call->prepared[1], b.dim[b.rank - 1],
+                                                                b.dtype == TD_BF16)
+                                                : matrix_of(&b),
                          .c = out->data,
                          .beta = sum ? 1 : 0 };
 
+    td_view wide = *out; /* where sums are computed */
+
     if (td_view_count(out) == 0)
         return 0;
+    if (out->dtype == TD_BF16) {
+        wide.dtype = TD_F32;
+        wide.data = j.c = (float *)(void *)workspace;
+        j.rounded = out->data;
+    }
     /* products are added to the output: fill it with the summand, unless that is the output
      * itself */
-    if (sum && sum->data != out->data)
-        copy_to(call, sum, out);
+    if (sum && sum->data != wide.data)
+        copy_to(call, sum, &wide);
     lay_out(&j, call->services, &a, &b, out);
     td_parallel(call->services, j.batch * j.tiles, matmul_tile, &j);
     return 0;

@@ -1,4 +1,4 @@
-/* module.h - what module.c exports of backend.c: the backend plugin, beside its own kernels. */
+/* module.h - the backend plugin of backend.c, which module.c exports along with its kernels. */
 #ifndef TD_CPU_MODULE_H
 #define TD_CPU_MODULE_H
 

@@ -116,7 +116,7 @@ int td_cpu_copy(const td_call *call)
     int            axis = turned_axis(in, out), last = out->rank - 1;
     turn           t = { .in = in->data, .out = out->data, .batch_in = *in, .batch_out = *out };
 
-    if (axis < 0)
+    if (axis < 0 || in->dtype == TD_BF16 || out->dtype == TD_BF16)
         return td_cpu_map(call, 1, copy_leaf);
     t.m = out->dim[axis];
     t.in_m = 1;
@@ -150,7 +150,8 @@ static int into_part(const td_call *call, int input, int axis, int64_t start, in
 
     part.n_out = 1;
     part.out[0].dim[axis] = length;
-    part.out[0].data = (char *)part.out[0].data + 4 * start * part.out[0].stride[axis];
+    part.out[0].data = (char *)part.out[0].data +
+                       td_view_size(&part.out[0]) * start * part.out[0].stride[axis];
     if (input < 0)
         return td_cpu_map(&part, 0, zero_leaf);
     part.in[0] = call->in[input];
@@ -194,8 +195,8 @@ static tail tail_of(const td_call *call, int64_t row)
                    ((const int32_t *)counts->data)[row * counts->stride[0]] };
 }
 
-/* A ring (i[1]) accepts any number of tokens over time, but no pass may overwrite tokens of its
- * own. */
+/* A ring (i[1]) accepts any number of tokens over time, but no pass may overwrite its own
+ * tokens. */
 static bool fits(const td_call *call, int64_t row)
 {
     int     axis = (int)call->attrs->i[0];
@@ -213,8 +214,10 @@ static void append_run(const td_call *call, int64_t row, int64_t token, int64_t 
     int      axis = (int)call->attrs->i[0];
 
     *from = call->in[TD_APPEND_NEW];
-    from->data = (char *)from->data + 4 * (row * from->stride[0] + token * from->stride[axis]);
-    to->data = (char *)to->data + 4 * (row * to->stride[0] + slot * to->stride[axis]);
+    from->data = (char *)from->data +
+                 td_view_size(from) * (row * from->stride[0] + token * from->stride[axis]);
+    to->data = (char *)to->data +
+               td_view_size(to) * (row * to->stride[0] + slot * to->stride[axis]);
     from->dim[0] = to->dim[0] = 1;
     from->dim[axis] = to->dim[axis] = n;
     if (n)

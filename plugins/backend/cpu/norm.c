@@ -4,7 +4,7 @@
  *     rms:    r = 1 / sqrt(mean(x^2) + eps);             y = x r w
  *     layer:  r = 1 / sqrt(mean((x - mean)^2) + eps);    y = (x - mean) r w + b
  *
- * Rows may lie anywhere as long as each is contiguous, which accepts_rows (module.c) checks.
+ * Rows may be anywhere as long as each is contiguous, which accepts_rows (module.c) checks.
  * Gradients of weight and bias are sums over all rows: fixed chunks of rows are summed by one task
  * each, and the chunks are added in order. Elements behind the end of a row are loaded as 0, which
  * adds nothing.
@@ -12,13 +12,14 @@
 #include "cpu.h"
 #include "kernels.h"
 
-enum { CHUNKS = 32, ROWS = 16 }; /* at most so many chunks, of at least so many rows */
+enum { CHUNKS = 32, ROWS = 16 }; /* most chunks, and fewest rows per chunk */
 
 typedef struct norm_job {
     td_cpu_rows  x, y, dy, dx, mean, rstd;
     const float *w, *b;
     float       *dw, *db;
     float       *partial; /* [chunks][dw, db][n] */
+    float       *rooms;   /* for each thread three rows, if some are bf16 */
     int64_t      n, rows, rows_per_item, items;
     float        eps;
     bool         layer;
@@ -51,8 +52,8 @@ TD_CPU_CLONES static void rms_row(float *y, const float *x, const float *w, int6
         rms_any(y, x, w, n, eps, rstd);
 }
 
-/* With a = dy w and h = x r: dx = r (a - h mean(a h)); dw += dy h. Everything is loaded twice: a
- * row is in the cache, while h and a of it would not fit in registers. */
+/* With a = dy w and h = x r: dx = r (a - h mean(a h)); dw += dy h. Everything is loaded twice: the
+ * row is in the cache, while its h and a would not fit in registers. */
 TD_CPU_INLINE void rms_grad_any(float *dx, const float *dy, const float *x, const float *w,
                                 int64_t n, float r, float *dw)
 {
@@ -146,6 +147,24 @@ TD_CPU_CLONES static void layer_grad_row(float *dx, const float *dy, const float
     }
 }
 
+/* The rows of thread `thread`: x, then y or dx, then dy. */
+static float *room_of(const norm_job *j, int thread, int row)
+{
+    return j->rooms ? j->rooms + (3 * thread + row) * j->n : NULL;
+}
+
+/* Where a kernel writes a row: to the row itself, or to `room`, from which `finish` rounds it. */
+static float *target(const td_cpu_rows *r, float *row, float *room)
+{
+    return r->narrow && row ? room : row;
+}
+
+static void finish(const td_cpu_rows *r, float *row, const float *room, int64_t n)
+{
+    if (r->narrow && row)
+        td_cpu_narrow((uint16_t *)(void *)row, 1, room, n);
+}
+
 /* A few rows, forward. */
 static void forward_item(void *arg, int64_t item, int thread)
 {
@@ -154,13 +173,16 @@ static void forward_item(void *arg, int64_t item, int thread)
     td_cpu_cursor x = td_cpu_walk(&j->x, first), y = td_cpu_walk(&j->y, first);
     td_cpu_cursor mean = td_cpu_walk(&j->mean, first), rstd = td_cpu_walk(&j->rstd, first);
 
-    /* statistics are kept only if somebody reads them */
+    /* statistics are kept only if they are read */
     for (int64_t i = first; i < end; i++) {
-        float m = 0, r;
+        float        m = 0, r;
+        const float *from = td_cpu_row(&j->x, x.row, room_of(j, thread, 0), j->n);
+        float       *to = target(&j->y, y.row, room_of(j, thread, 1));
         if (j->layer)
-            layer_row(y.row, x.row, j, &m, &r);
+            layer_row(to, from, j, &m, &r);
         else
-            rms_row(y.row, x.row, j->w, j->n, j->eps, &r);
+            rms_row(to, from, j->w, j->n, j->eps, &r);
+        finish(&j->y, y.row, to, j->n);
         if (mean.row)
             *mean.row = m;
         if (rstd.row)
@@ -189,10 +211,14 @@ static void backward_item(void *arg, int64_t item, int thread)
     if (db)
         memset(db, 0, (size_t)j->n * sizeof *db);
     for (int64_t i = first; i < end; i++) {
+        const float *from = td_cpu_row(&j->x, x.row, room_of(j, thread, 0), j->n);
+        const float *grad = td_cpu_row(&j->dy, dy.row, room_of(j, thread, 2), j->n);
+        float       *to = target(&j->dx, dx.row, room_of(j, thread, 1));
         if (j->layer)
-            layer_grad_row(dx.row, dy.row, x.row, j, *mean.row, *rstd.row, dw, db);
+            layer_grad_row(to, grad, from, j, *mean.row, *rstd.row, dw, db);
         else
-            rms_grad_row(dx.row, dy.row, x.row, j->w, j->n, *rstd.row, dw);
+            rms_grad_row(to, grad, from, j->w, j->n, *rstd.row, dw);
+        finish(&j->dx, dx.row, to, j->n);
         td_cpu_next(&j->x, &x);
         td_cpu_next(&j->dy, &dy);
         td_cpu_next(&j->dx, &dx);
@@ -226,6 +252,17 @@ static bool size(norm_job *j, const td_view *x)
     return j->rows > 0;
 }
 
+/* Three rows for each thread, where a call has some in bf16. */
+static size_t rooms_bytes(const td_call *call, const td_view *x)
+{
+    bool narrow = call->out[0].dtype == TD_BF16;
+    for (int i = 0; i < 2; i++)
+        narrow |= call->in[i].dtype == TD_BF16;
+    return narrow ? (size_t)(3 * call->services->threads * td_view_last(x)) * sizeof(float) : 0;
+}
+
+size_t td_cpu_norm_workspace(const td_call *call) { return rooms_bytes(call, &call->in[0]); }
+
 static int forward(const td_call *call, norm_job *j)
 {
     j->x = td_cpu_rows_of(&call->in[0]);
@@ -234,6 +271,7 @@ static int forward(const td_call *call, norm_job *j)
     j->eps = (float)call->attrs->f[0];
     if (!size(j, &call->in[0]))
         return 0;
+    j->rooms = call->workspace;
     j->rows_per_item = td_cpu_max(1, (1 << 14) / j->n);
     td_parallel(call->services, td_cpu_ceil(j->rows, j->rows_per_item), forward_item, j);
     return 0;
@@ -250,6 +288,7 @@ static int backward(const td_call *call, norm_job *j)
     size(j, &call->in[1]);
     j->rows_per_item = rows_per_chunk(j->rows);
     j->items = td_cpu_ceil(j->rows, j->rows_per_item);
+    j->rooms = rooms_bytes(call, &call->in[1]) ? j->partial + 2 * j->items * j->n : NULL;
     td_parallel(call->services, j->items, backward_item, j);
     add_partials(j, j->dw, 0);
     add_partials(j, j->db, 1);
@@ -302,5 +341,6 @@ size_t td_cpu_norm_grad_workspace(const td_call *call)
     norm_job j = { 0 };
     if (!size(&j, &call->in[1]))
         return 0;
-    return (size_t)(2 * td_cpu_ceil(j.rows, rows_per_chunk(j.rows)) * j.n) * sizeof(float);
+    return (size_t)(2 * td_cpu_ceil(j.rows, rows_per_chunk(j.rows)) * j.n) * sizeof(float) +
+           rooms_bytes(call, &call->in[1]);
 }

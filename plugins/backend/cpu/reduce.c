@@ -11,7 +11,7 @@ enum { COLUMNS = 64 };
 typedef struct reduction {
     const void *x;
     void       *y;
-    int         kept, gone; /* how many dims of each */
+    int         kept, gone; /* number of dims of each kind */
     int64_t     kept_dim[TD_MAX_RANK], kept_stride[TD_MAX_RANK], gone_dim[TD_MAX_RANK],
         gone_stride[TD_MAX_RANK];
     int64_t columns, blocks; /* the innermost dim if it is kept, and its blocks; otherwise 1 */
@@ -117,7 +117,7 @@ static void max_item(void *arg, int64_t item, int thread)
     }
 }
 
-/* Both of them for integers. Sums wrap around. */
+/* Both forms for integers. Sums wrap around. */
 static void i32_item(const reduction *r, int64_t item, bool sum)
 {
     int64_t        outer = item / r->blocks, first = item % r->blocks * COLUMNS;

@@ -29,6 +29,31 @@ static const float *table_row(const td_view *v, int64_t b, int64_t t)
            (v->dim[1] == 1 ? 0 : t * v->stride[1]);
 }
 
+/* The same in bf16, from offset `at` of x to offset `to` of y. */
+static void rotate_narrow(const rope_job *j, int64_t to, int64_t at, const float *c, const float *s)
+{
+    float x[TD_CPU_WIDEST_HEAD], y[TD_CPU_WIDEST_HEAD];
+    if (j->x.dtype == TD_BF16)
+        td_cpu_widen(x, (const uint16_t *)j->x.data + at, 1, 2 * j->half);
+    else
+        memcpy(x, (const float *)j->x.data + at, (size_t)(2 * j->half) * sizeof *x);
+    rotate(y, x, c, s, j->half, j->sign);
+    if (j->y.dtype == TD_BF16)
+        td_cpu_narrow((uint16_t *)j->y.data + to, 1, y, 2 * j->half);
+    else
+        memcpy((float *)j->y.data + to, y, (size_t)(2 * j->half) * sizeof *y);
+}
+
+static void rotate_narrow_tokens(const rope_job *j, int64_t b, int64_t first, int64_t end)
+{
+    for (int64_t t = first; t < end; t++) {
+        const float *c = table_row(&j->cosine, b, t), *s = table_row(&j->sine, b, t);
+        for (int64_t h = 0; h < j->x.dim[1]; h++)
+            rotate_narrow(j, b * j->y.stride[0] + h * j->y.stride[1] + t * j->y.stride[2],
+                          b * j->x.stride[0] + h * j->x.stride[1] + t * j->x.stride[2], c, s);
+    }
+}
+
 /* All heads of tokens first .. end - 1: heads are the inner loop, as they share a row of the
  * tables. */
 TD_CPU_CLONES static void rotate_tokens(const rope_job *j, int64_t b, int64_t first, int64_t end)
@@ -51,7 +76,10 @@ static void rope_item(void *arg, int64_t item, int thread)
     const rope_job *j = arg;
     int64_t         pieces = td_cpu_ceil(j->x.dim[2], TOKENS), first = item % pieces * TOKENS;
 
-    rotate_tokens(j, item / pieces, first, td_cpu_min(j->x.dim[2], first + TOKENS));
+    if (j->x.dtype == TD_BF16 || j->y.dtype == TD_BF16)
+        rotate_narrow_tokens(j, item / pieces, first, td_cpu_min(j->x.dim[2], first + TOKENS));
+    else
+        rotate_tokens(j, item / pieces, first, td_cpu_min(j->x.dim[2], first + TOKENS));
 }
 
 int td_cpu_rope(const td_call *call)

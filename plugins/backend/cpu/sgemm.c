@@ -10,17 +10,42 @@ TD_CPU_CLONES static void thin(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int6
 {
     for (int64_t j = 0; j < n; j++)
         for (int64_t i = 0; i < m; i++) {
-            float x = alpha * td_vdot(a.data + i * a.ld, b.data + j * b.ld, k);
+            float x = alpha * td_vdot((const float *)a.data + i * a.ld,
+                                      (const float *)b.data + j * b.ld, k);
             c[i * ldc + j] = beta == 0 ? x : x + beta * c[i * ldc + j];
         }
 }
 
-/* Our own kernel with AVX-512, which is faster there and does not depend on OPENBLAS_CORETYPE;
- * OpenBLAS on other machines, and for products that are too narrow to fill the kernel's 8 x 32. */
+TD_CPU_INLINE td_vf load_any(const td_cpu_matrix *x, int64_t at, int64_t n)
+{
+    return x->narrow ? td_vwiden_n((const uint16_t *)x->data + at, n)
+                     : td_vload_n((const float *)x->data + at, n);
+}
+
+/* The same with one or both in bf16. */
+TD_CPU_CLONES static void thin_narrow(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n,
+                                      int64_t k, float alpha, float beta, float *c, int64_t ldc)
+{
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t i = 0; i < m; i++) {
+            td_vf sum = { 0 };
+            for (int64_t p = 0; p < k; p += TD_LANES)
+                sum += load_any(&a, i * a.ld + p, k - p) * load_any(&b, j * b.ld + p, k - p);
+            c[i * ldc + j] = alpha * td_vsum(sum) + (beta == 0 ? 0 : beta * c[i * ldc + j]);
+        }
+}
+
+/* With AVX-512 our own kernel, which is faster there and does not depend on OPENBLAS_CORETYPE;
+ * OpenBLAS on other machines, and for products too narrow to fill the kernel's 8 x 32. OpenBLAS
+ * does not read bf16: kernels must not pass it on other machines. */
 td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k)
 {
+    if (b.packed)
+        return TD_CPU_PACKED;
     if (m < 8 && !a.trans && b.trans)
         return TD_CPU_DOTS;
+    if ((a.narrow || b.narrow) && k > 0)
+        return TD_CPU_PACKED;
     return td_cpu_has_avx512() && m >= 8 && n >= 16 && k > 0 ? TD_CPU_PACKED : TD_CPU_OPENBLAS;
 }
 
@@ -29,7 +54,13 @@ size_t td_cpu_packing_floats(void)
     return td_cpu_has_avx512() ? TD_CPU_PACKED_A + TD_CPU_PACKED_B : 0;
 }
 
-/* On this thread alone, as the pool has the threads already. In OpenBLAS's OpenMP build, a limit
+size_t td_cpu_packed_count(int64_t k, int64_t n)
+{
+    int64_t slices = td_cpu_ceil(k, TD_CPU_SLICE), panels = td_cpu_ceil(n, TD_CPU_PANEL);
+    return td_cpu_has_avx512() ? (size_t)(slices * panels) * TD_CPU_PACKED_B : 0;
+}
+
+/* On this thread alone, as the pool already has the threads. In OpenBLAS's OpenMP build, a limit
  * holds for the thread that sets it, so each call must. */
 static void by_openblas(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
                         float alpha, float beta, float *c, int64_t ldc)
@@ -48,7 +79,9 @@ void td_cpu_sgemm(const td_cpu *cpu, int thread, td_cpu_way way, td_cpu_matrix a
     /* BLAS would refuse a leading dimension of 0 */
     if (m == 0 || n == 0)
         return;
-    if (way == TD_CPU_DOTS)
+    if (way == TD_CPU_DOTS && (a.narrow || b.narrow))
+        thin_narrow(a, b, m, n, k, alpha, beta, c, ldc);
+    else if (way == TD_CPU_DOTS)
         thin(a, b, m, n, k, alpha, beta, c, ldc);
 #if TD_CPU_AVX
     else if (way == TD_CPU_PACKED)
@@ -62,6 +95,30 @@ void td_cpu_sgemm(const td_cpu *cpu, int thread, td_cpu_way way, td_cpu_matrix a
 const char *td_cpu_sgemm_name(void)
 {
     return td_cpu_has_avx512() ? "own AVX-512 kernel" : "OpenBLAS";
+}
+
+/* ---- packing ahead of time ------------------------------------------------------------------- */
+
+#if TD_CPU_AVX
+typedef struct pack_job {
+    td_cpu_matrix b;
+    int64_t       k, n;
+    void         *to;
+} pack_job;
+
+static void pack_slice(void *arg, int64_t slice, int thread)
+{
+    const pack_job *j = arg;
+    td_cpu_pack_slice_avx512(j->b, j->k, j->n, slice * TD_CPU_SLICE, j->to);
+}
+#endif
+
+void td_cpu_pack(const td_cpu *cpu, td_cpu_matrix b, int64_t k, int64_t n, void *to)
+{
+#if TD_CPU_AVX
+    pack_job j = { b, k, n, to };
+    td_parallel(cpu->services, td_cpu_ceil(k, TD_CPU_SLICE), pack_slice, &j);
+#endif
 }
 
 /* ---- tiles over the pool --------------------------------------------------------------------- */
@@ -146,7 +203,7 @@ void td_cpu_gemm(const td_cpu *cpu, td_cpu_matrix a, td_cpu_matrix b, int64_t m,
                    .beta = beta,
                    .c = c };
 
-    /* decided for the whole: a narrow tile at the edge takes the same way */
+    /* decided for the whole product, so that a narrow tile at the edge uses the same method */
     j.way = td_cpu_sgemm_way(a, b, m, n, k);
     td_cpu_gemm_tiles(cpu->services, j.way, m, n, k, &j.tile_m, &j.tile_n);
     j.across = td_cpu_ceil(n, j.tile_n);

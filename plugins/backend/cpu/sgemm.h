@@ -1,14 +1,18 @@
-/* sgemm.h - the AVX-512 way of td_cpu_sgemm, which sgemm.c calls and sgemm_avx512.c is. */
+/* sgemm.h - the AVX-512 form of td_cpu_sgemm, called by sgemm.c and implemented in
+ * sgemm_avx512.c. */
 #ifndef TD_CPU_SGEMM_H
 #define TD_CPU_SGEMM_H
 
 #include "cpu.h"
 
 /* Floats of a packed block of a, 512 x 256, and of a packed panel of b, 256 x 32. */
-enum { TD_CPU_PACKED_A = 512 * 256, TD_CPU_PACKED_B = 256 * 32 };
+enum { TD_CPU_PACKED_A = 512 * TD_CPU_SLICE, TD_CPU_PACKED_B = TD_CPU_SLICE * TD_CPU_PANEL };
 
-/* Like td_cpu_sgemm, for k >= 1 on a processor with AVX-512. `packing` has room for both of the
- * above and is aligned to 64 bytes. */
+/* Pack b's rows [first, first + TD_CPU_SLICE), cut off at k, with all n columns. */
+void td_cpu_pack_slice_avx512(td_cpu_matrix b, int64_t k, int64_t n, int64_t first, void *to);
+
+/* Like td_cpu_sgemm, for k >= 1 on a processor with AVX-512. `packing` is large enough for both of
+ * the above and aligned to 64 bytes. */
 void td_cpu_sgemm_avx512(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
                          float alpha, float beta, float *c, int64_t ldc, float *packing);
 

@@ -41,7 +41,7 @@ static bool gate_open(const td_view *gate)
 static void keep(const td_view *from, const td_view *to)
 {
     if (to->data && from->data && to->data != from->data)
-        memcpy(to->data, from->data, (size_t)td_view_count(to) * 4);
+        memcpy(to->data, from->data, (size_t)(td_view_count(to) * td_view_size(to)));
 }
 
 /* True if the gate, input `gate`, is closed. Then outputs 0 .. n - 1 keep what the inputs `state`
@@ -55,8 +55,8 @@ static bool skipped(const td_call *call, int gate, int n, const int *state)
     return true;
 }
 
-/* Where to write a state's new value: output `out`, or the memory of input `in` if nobody reads
- * that output. The state must change either way. */
+/* Where to write a state's new value: output `out`, or the memory of input `in` if that output is
+ * not read. The state must change either way. */
 static float *updated(const td_call *call, int out, int in)
 {
     float *to = out < call->n_out ? call->out[out].data : NULL;
@@ -173,7 +173,8 @@ int td_cpu_adamw_step(const td_call *call)
 
     if (skipped(call, TD_STEP_GATE, 3, (const int[]){ TD_STEP_P, TD_STEP_M, TD_STEP_V }))
         return 0;
-    /* in double: near 1, as b2^t is for long, a float would lose all digits of the difference */
+    /* in double: b2^t stays near 1 for a long time, where a float would lose all digits of the
+     * difference */
     j.correct_m = (float)(1 / (1 - pow(f[0], t)));
     j.correct_v = (float)(1 / (1 - pow(f[1], t)));
     td_parallel(call->services, pieces_of(&in[TD_STEP_P]), adamw_item, &j);
@@ -230,7 +231,7 @@ int td_cpu_adafactor_moment(const td_call *call)
             *sum = 0;
         return 0;
     }
-    /* b2 = 1 - t^-rate: the difference is known exactly, b2 is what gets rounded */
+    /* b2 = 1 - t^-rate: the difference is known exactly, and only b2 is rounded */
     j.n = td_view_count(&in[TD_MOMENT_G]);
     j.clip = td_view_scalar(&in[TD_MOMENT_CLIP], 1);
     one_minus_b2 = pow((double)td_view_scalar(&in[TD_MOMENT_T], 1), -call->attrs->f[0]);
@@ -242,8 +243,8 @@ int td_cpu_adafactor_moment(const td_call *call)
     return 0;
 }
 
-/* u = lr g / sqrt(v); m = b1 m + (1-b1) u, if there is momentum; p = (1 - decay) p - (m or u). lr
- * is the whole factor here, both clips and the parameter's size included. */
+/* u = lr g / sqrt(v); m = b1 m + (1-b1) u, if there is momentum; p = (1 - decay) p - (m or u).
+ * lr is the whole factor here, including both clips and the parameter's size. */
 TD_CPU_CLONES static void factor_span(const step_job *j, int64_t first, int64_t n)
 {
     for (int64_t i = first; i < first + n; i++) {

@@ -35,7 +35,7 @@ static int64_t entry(const td_call *call, int input, int64_t b, int64_t t, int64
     return v ? (int64_t)td_ref_get(v, td_ref_offset(v, index, 2)) : absent;
 }
 
-/* How many keys example b has: in generation, fewer than its buffer has places. */
+/* The number of keys of example b: in generation, fewer than its buffer has places. */
 static int64_t keys_of(const td_call *call, int64_t b)
 {
     const td_view *v = td_ref_in(call, TD_ATTEND_K_LENGTH);
@@ -75,7 +75,7 @@ static int64_t distance(const td_call *call, pair p)
     return d < 0 ? 0 : d > last ? last : d;
 }
 
-/* scale q . k + bias; -inf if the pair is hidden. */
+/* scale q . k + bias, or -inf if the pair is hidden. */
 static double score(const td_call *call, pair p)
 {
     const td_view *q = &call->in[TD_ATTEND_Q], *k = &call->in[TD_ATTEND_K];
@@ -150,7 +150,7 @@ int td_ref_attend(const td_call *call)
 
 enum { DQ, DK, DV, DTABLE, DDENSE };
 
-/* What one pair adds to all gradients that are wanted. */
+/* The contribution of one pair to all requested gradients. */
 static void grad_pair(const td_call *call, pair p, double weight, double ds)
 {
     const td_view *q = &call->in[TD_ATTEND_Q], *k = &call->in[TD_ATTEND_K],

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "rounded.h"
 #include "tandem/kind/backend.h"
 
 static int backend_open(const void *config, const td_services *services, void **state,
@@ -41,7 +42,6 @@ struct empty {
 static const td_backend reference = {
     .plugin = TD_PLUGIN(td_backend, TD_BACKEND_KIND, "reference", NULL, struct empty,
                         .brief = "plain C in double, to check other backends against; slow"),
-    .real = TD_F64,
     .open = backend_open,
     .close = backend_close,
     .allocate = backend_allocate,
@@ -49,7 +49,7 @@ static const td_backend reference = {
     .describe = backend_describe,
 };
 
-/* A row for each real kernel, and two, by dtype, for those that integers share. */
+/* One row for each kernel of reals, and two, by dtype, for those that also take integers. */
 #define ROW(name, dtype_, flags_) \
     { .size = sizeof(td_kernel),  \
       .op = #name,                \
@@ -59,11 +59,26 @@ static const td_backend reference = {
 #define REAL(name, flags) ROW(name, TD_F64, flags)
 #define BOTH(name, flags) ROW(name, TD_F64, flags) ROW(name, TD_I32, flags)
 
-static const td_kernel rows[] = { TD_REF_BOTH(BOTH) TD_REF_REAL(REAL) };
+#define BF16(name, flags) ROW(name, TD_BF16, flags)
+#define ROUNDED(name, flags_)    \
+    { .size = sizeof(td_kernel), \
+      .op = #name,               \
+      .dtype = TD_BF16,          \
+      .flags = flags_,           \
+      .run = rounded_##name,     \
+      .workspace = td_ref_rounded_workspace },
+
+#define X(name, flags) \
+    static int rounded_##name(const td_call *call) { return td_ref_rounded(call, td_ref_##name); }
+TD_REF_ROUNDED(X)
+#undef X
+
+static const td_kernel rows[] = { TD_REF_BOTH(BOTH) TD_REF_REAL(REAL) TD_REF_BF16(BF16)
+                                      TD_REF_ROUNDED(ROUNDED) };
 
 static const td_kernels kernels = {
     .plugin = TD_PLUGIN(td_kernels, TD_KERNELS_KIND, "reference", NULL, struct empty,
-                        .brief = "the kernels of the backend 'reference', in f64 and i32"),
+                        .brief = "the kernels of the backend 'reference', in f64, bf16 and i32"),
     .backend = "reference",
     .rows = rows,
     .count = sizeof rows / sizeof rows[0],

@@ -1,6 +1,6 @@
-/* cross_entropy.c - cross-entropy over the projection to the vocabulary, with z-loss (PaLM, 2022)
- * and label smoothing as in T5X. The formula is td_cross_entropy's in ops.h. Logits are computed
- * again wherever they are needed. Rows of weight 0 do not count, whatever their labels are. */
+/* cross_entropy.c - cross-entropy over the projection to the vocabulary, with z-loss (PaLM,
+ * 2022) and label smoothing as in T5X. The formula is td_cross_entropy's in ops.h. Logits are
+ * computed again wherever they are needed. Rows of weight 0 do not count, whatever their labels. */
 #include "kernels.h"
 #include "reference.h"
 
@@ -45,7 +45,7 @@ static row row_of(const td_call *call, int64_t n)
     r.label = (int64_t)td_ref_read(&call->in[TD_CE_LABELS], n);
     if (r.weight == 0 || r.label < 0 || r.label >= vocab)
         return r;
-    /* when a larger logit comes, what was summed shrinks by e^(old - new) */
+    /* when a larger logit comes, the sum so far shrinks by e^(old - new) */
     for (int64_t v = 0; v < vocab; v++) {
         double z = logit(call, n, v);
         sum = z > top ? sum * exp(top - z) + 1 : sum + exp(z - top);

@@ -47,7 +47,7 @@ ELEMENT(where, 3, x[0] != 0 ? x[1] : x[2])
 
 /* ---- where integers differ ------------------------------------------------------------------- */
 
-/* To the range of an i32; NaN becomes 0. */
+/* Clamped to the range of an i32; NaN becomes 0. */
 static double clamped(double x)
 {
     return isnan(x) ? 0 : fmin(fmax(x, -2147483648.0), 2147483647.0);

@@ -57,8 +57,8 @@ static int64_t number(const td_call *call, int input, int64_t row)
     return (int64_t)td_ref_get(v, row * v->stride[0]);
 }
 
-/* A ring (i[1]) accepts any number of tokens over time, but no pass may overwrite tokens of its
- * own. */
+/* A ring (i[1]) accepts any number of tokens over time, but no pass may overwrite its own
+ * tokens. */
 static bool has_room(const td_call *call, int64_t row)
 {
     const td_view *x = &call->in[TD_APPEND_NEW], *buffer = &call->out[0];
@@ -69,7 +69,7 @@ static bool has_room(const td_call *call, int64_t row)
            (call->attrs->i[1] || length + count <= slots);
 }
 
-/* Nothing is written unless all rows have room. */
+/* Nothing is written unless the tokens of all rows fit. */
 int td_ref_append(const td_call *call)
 {
     const td_view *x = &call->in[TD_APPEND_NEW], *buffer = &call->out[0];

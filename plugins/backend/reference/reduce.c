@@ -70,7 +70,7 @@ int td_ref_topk(const td_call *call)
     int64_t        k = call->attrs->i[0], width = td_ref_last(x),
             rows = width ? td_ref_count(x) / width : 0;
 
-    /* the k largest, one after another: each time the best of those that rank behind the last */
+    /* finds the k largest one by one: each time the best of those ranking after the previous one */
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0, last = -1; i < k; i++) {
             int64_t best = -1;

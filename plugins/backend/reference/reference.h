@@ -2,14 +2,15 @@
  * by index, at any strides.
  *
  * These kernels define what every other backend must compute. Speed does not matter here; being
- * obviously right does. So they are written like the formulas, one element after another, without
- * blocks, threads or shortcuts. Integers pass through double, which holds all of them. */
+ * obviously correct does. So they are written like the formulas, one element after another,
+ * without blocks, threads or shortcuts. Integers pass through double, which holds all of them. */
 #ifndef TD_REFERENCE_H
 #define TD_REFERENCE_H
 
 #include <math.h>
 #include <string.h>
 
+#include "tandem/bf16.h"
 #include "tandem/kind/kernels.h"
 #include "tandem/ops.h"
 
@@ -19,7 +20,7 @@ static inline const td_view *td_ref_in(const td_call *call, int k)
     return k < call->n_in && call->in[k].data ? &call->in[k] : NULL;
 }
 
-/* Output k, or NULL if nobody wants it. */
+/* Output k, or NULL if it is not wanted. */
 static inline const td_view *td_ref_out(const td_call *call, int k)
 {
     return k < call->n_out && call->out[k].data ? &call->out[k] : NULL;
@@ -63,6 +64,8 @@ static inline double td_ref_get(const td_view *v, int64_t offset)
         return ((const int32_t *)v->data)[offset];
     case TD_F32:
         return (double)((const float *)v->data)[offset];
+    case TD_BF16:
+        return (double)td_bf16_to_float(((const uint16_t *)v->data)[offset]);
     default:
         return ((const double *)v->data)[offset];
     }
@@ -79,6 +82,9 @@ static inline void td_ref_put(const td_view *v, int64_t offset, double x)
         break;
     case TD_F32:
         ((float *)v->data)[offset] = (float)x;
+        break;
+    case TD_BF16:
+        ((uint16_t *)v->data)[offset] = td_bf16_from_double(x);
         break;
     default:
         ((double *)v->data)[offset] = x;
@@ -124,7 +130,7 @@ static inline void td_ref_keep(const td_view *from, const td_view *to)
         td_ref_write(to, n, td_ref_read(from, n));
 }
 
-/* Set `out` to what a sum starts from: zeros, or an accumulator, which may be the same memory. */
+/* Set `out` to the start of a sum: zeros, or an accumulator, which may be the same memory. */
 static inline void td_ref_start(const td_view *accumulator, const td_view *out)
 {
     if (accumulator)

@@ -1,4 +1,4 @@
-/* cache.c - directories and locks of prepared data. */
+/* cache.c - directories and locks for prepared data. */
 #include "cache.h"
 
 #include <errno.h>
@@ -30,32 +30,46 @@ int cache_directory(const char *path, td_error *error)
 }
 
 /* Locked, or -1 with errno. The first try does not wait, so that waiting can be reported. */
-static int take(const char *name, const char *what, const td_services *services)
+static int take(const char *name, const char *what, const td_services *services, bool *held)
 {
-    int fd = open(name, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
-    if (fd < 0 || !flock(fd, LOCK_EX | LOCK_NB))
+    int fd = open(name, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0666);
+    *held = fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB);
+    if (fd < 0 || *held)
         return fd;
+    /* some network file systems have no locks */
+    if (errno == ENOSYS || errno == ENOLCK || errno == EOPNOTSUPP || errno == EINVAL) {
+        services->log(services, TD_LOG_WARN,
+                      "cannot lock '%s' (%s): another process that prepares '%s' now does the same "
+                      "work once more",
+                      name, strerror(errno), what);
+        return fd;
+    }
     if (errno == EWOULDBLOCK)
         services->log(services, TD_LOG_INFO, "another process is preparing '%s': waiting for it",
                       what);
     while (errno == EWOULDBLOCK || errno == EINTR)
-        if (!flock(fd, LOCK_EX))
+        if (!flock(fd, LOCK_EX)) {
+            *held = true;
             return fd;
+        }
     close(fd);
     return -1;
 }
 
-int cache_lock(const char *name, const char *what, const td_services *services, td_error *error)
+int cache_lock(const char *name, const char *what, const td_services *services, bool *held,
+               td_error *error)
 {
     struct stat mine, seen;
     for (;;) {
-        int fd = take(name, what, services);
+        int fd = take(name, what, services, held);
         if (fd < 0) {
             td_fail(error, TD_EIO,
                     "cannot lock '%s', which keeps two processes from preparing the same data: %s",
                     name, strerror(errno));
             return -1;
         }
+        if (!*held)
+            return fd;
         /* Whoever held the lock removed its file. Then this is a lock on a file that no other
          * process can see, and a third may hold one on a new file of that name: try again. */
         if (!fstat(fd, &mine) && !stat(name, &seen) && mine.st_ino == seen.st_ino &&
@@ -67,6 +81,7 @@ int cache_lock(const char *name, const char *what, const td_services *services, 
 
 void cache_unlock(const char *name, int lock)
 {
-    unlink(name); /* before the lock falls, or it could be another's file */
+    /* removed before the lock is released; later it could be another process's file */
+    unlink(name);
     close(lock);
 }

@@ -28,7 +28,7 @@ static inline uint64_t order_permute(uint64_t seed, uint64_t stream, uint64_t x,
     return x;
 }
 
-/* Records come in blocks of this many; in each block every source has its share exactly. */
+/* Records come in blocks of this size; in each block every source has its exact share. */
 enum { ORDER_BLOCK = 4096 };
 
 /* The pattern of every block: the source of each place, and how many places before it belong to
@@ -38,7 +38,7 @@ typedef struct order_pattern {
 } order_pattern;
 
 /* ends[s]: where the share of source s ends in [0, ORDER_BLOCK), the last at ORDER_BLOCK.
- * counts[s]: the size of the share, to be added up here from 0. */
+ * counts[s]: receives the size of the share; must be 0 before. */
 static inline void order_fill(order_pattern *p, uint64_t seed, const int64_t *ends, int64_t *counts)
 {
     for (uint64_t i = 0; i < ORDER_BLOCK; i++) {
@@ -51,8 +51,8 @@ static inline void order_fill(order_pattern *p, uint64_t seed, const int64_t *en
     }
 }
 
-/* The source of record `index`. *ordinal: how many records before it belong to that source, those
- * of all earlier blocks included. */
+/* The source of record `index`. *ordinal: how many records before it belong to that source,
+ * including those in all earlier blocks. */
 static inline int64_t order_source(const order_pattern *p, const int64_t *counts, uint64_t index,
                                    uint64_t *ordinal)
 {

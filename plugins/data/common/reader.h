@@ -1,5 +1,5 @@
 /* reader.h - the documents of a text file: .jsonl (an object per line, a document each) or .txt
- * (one document), plain, .gz or .zst. Anything else, and every damage, is an error, not an end of
+ * (one document), plain, .gz or .zst. Anything else, damage included, is an error and not an end of
  * file. */
 #ifndef TD_DATA_COMMON_READER_H
 #define TD_DATA_COMMON_READER_H
@@ -11,8 +11,8 @@
 
 typedef struct reader reader;
 
-/* `path` and `key`, of the text in a JSON object, must outlive the reader. `bad`: how many bad
- * lines may still be skipped; files may share it. NULL: `error` says why. */
+/* `key` is that of the text in a JSON object; it and `path` must outlive the reader. `bad`: how
+ * many bad lines may still be skipped, possibly shared by several files. NULL: `error` says why. */
 reader *reader_open(const char *path, const char *key, int64_t *bad, const td_services *,
                     td_error *error);
 void    reader_close(reader *);

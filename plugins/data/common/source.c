@@ -1,5 +1,5 @@
-/* source.c - the files that a source's patterns name, and that none is both trained on and held
- * out. */
+/* source.c - the files that match a source's patterns, and a check that none is both trained on and
+ * held out. */
 #include "source.h"
 
 #include <errno.h>
@@ -16,14 +16,14 @@ bool source_holds_out(const data_source *s) { return s->held_out.count || s->hel
 
 bool source_has(const data_source *s, int part, int64_t number)
 {
-    /* each part has files of its own, or there is no held-out part */
+    /* each part has its own files, or there is no held-out part */
     if (s->held_out.count || !s->held_out_every)
         return part == PART_TRAIN || s->held_out.count;
-    /* the last of every n documents, so that a file of fewer is trained on as a whole */
+    /* the last of every n documents, so that a file with fewer is used only for training */
     return (number % s->held_out_every == s->held_out_every - 1) == (part == PART_HELD_OUT);
 }
 
-/* A name becomes part of file names, and it is printed. */
+/* A name becomes part of file names, and is printed. */
 static int check_name(const char *name, size_t i, td_error *error)
 {
     size_t size = strlen(name), at = 0;
@@ -33,7 +33,7 @@ static int check_name(const char *name, size_t i, td_error *error)
                        "names",
                        i + 1);
     for (size_t n; at < size; at += n) {
-        /* 0 for any byte that a file name, a log line or a JSON string could not take */
+        /* 0 for any byte that is invalid in a file name, a log line or a JSON string */
         const unsigned char *p = (const unsigned char *)name + at;
         n = *p < 32 || *p == 127 || *p == '/' ? 0 : utf8_character(p, size - at);
         if (!n)
@@ -62,38 +62,100 @@ int source_check(const data_source *s, size_t i, td_error *error)
 
 /* ---- patterns -------------------------------------------------------------------------------- */
 
-/* Append the files that match, here or else among the shipped ones. False: none does. */
+/* A pattern that matches this name only. */
+static bool quote(const char *name, char *out, size_t size)
+{
+    size_t n = 0;
+    for (; *name && n + 3 < size; name++) {
+        if (strchr("\\*?[", *name))
+            out[n++] = '\\';
+        out[n++] = *name;
+    }
+    out[n] = 0;
+    return !*name;
+}
+
+/* A name that exists is taken as it is, whatever it would mean as a pattern. */
+static int find(const char *pattern, int flags, glob_t *found)
+{
+    char        name[8192];
+    struct stat st;
+    bool        exact = !stat(pattern, &st) && quote(pattern, name, sizeof name);
+    return glob(exact ? name : pattern, flags, NULL, found);
+}
+
+/* Appends the files that match, relative to the working directory or else among the shipped files.
+ * False: none matches. */
 static bool match(const char *pattern, const td_services *services, int flags, glob_t *found)
 {
     char shipped[4096];
-    if (!glob(pattern, flags, NULL, found))
+    if (!find(pattern, flags, found))
         return true;
     return *pattern != '/' && services->shipped &&
            (size_t)snprintf(shipped, sizeof shipped, "%s/%s", services->shipped, pattern) <
                sizeof shipped &&
-           !glob(shipped, flags, NULL, found);
+           !find(shipped, flags, found);
 }
 
-/* All files of several patterns. *found is valid after a failure, too: globfree may follow. */
-static int expand(const data_source *s, td_strings patterns, const td_services *services,
-                  glob_t *found, td_error *error)
+static int no_match(const data_source *s, const char *pattern, td_error *error)
 {
     char here[4096];
-    *found = (glob_t){ 0 };
-    for (size_t i = 0; i < patterns.count; i++)
-        if (!match(patterns.at[i], services, i ? GLOB_APPEND : 0, found))
-            return td_fail(error, TD_ECONFIG,
-                           "data source '%s': no file matches '%s' (searched from '%s')", s->name,
-                           patterns.at[i],
-                           getcwd(here, sizeof here) ? here : "the working directory");
-    return 0;
+    return td_fail(error, TD_ECONFIG,
+                   "data source '%s': no file matches '%s' (searched from '%s'): set data.sources "
+                   "to where the text is, as in a config of its own (-c FILE)",
+                   s->name, pattern, getcwd(here, sizeof here) ? here : "the working directory");
 }
 
 int source_files(const data_source *s, int part, const td_services *services, glob_t *found,
                  td_error *error)
 {
-    bool own = part == PART_HELD_OUT && s->held_out.count;
-    return expand(s, own ? s->held_out : s->files, services, found, error);
+    bool              own = part == PART_HELD_OUT && s->held_out.count;
+    const td_strings *patterns = own ? &s->held_out : &s->files;
+    *found = (glob_t){ 0 };
+    for (size_t i = 0; i < patterns->count; i++)
+        if (!match(patterns->at[i], services, i ? GLOB_APPEND : 0, found))
+            return no_match(s, patterns->at[i], error);
+    return 0;
+}
+
+/* ---- problems ----------------------------------------------------------------------------------
+ *
+ * Those of all sources are lines of one message, so that a config is corrected once. */
+
+typedef struct problems {
+    td_error all;
+    size_t   missing, left_out;
+} problems;
+
+static void complain(problems *p, const td_error *e)
+{
+    size_t n = p->all.code ? strlen(p->all.text) : 0, size = sizeof p->all.text;
+    if (!p->all.code)
+        p->all.code = e->code;
+    if (n + strlen(e->text) + 60 < size) /* and space for how many were left out */
+        snprintf(p->all.text + n, size - n, "%s%s", n ? "\n" : "", e->text);
+    else
+        p->left_out++;
+}
+
+/* The advice is the same for all. */
+static void complain_of_missing(problems *p, const data_source *s, const char *pattern)
+{
+    td_error e = { 0 };
+    if (p->missing++)
+        td_fail(&e, TD_ECONFIG, "data source '%s': no file matches '%s'", s->name, pattern);
+    else
+        no_match(s, pattern, &e);
+    complain(p, &e);
+}
+
+static int report(problems *p, td_error *error)
+{
+    if (!p->all.code)
+        return 0;
+    if (!p->left_out)
+        return td_fail(error, p->all.code, "%s", p->all.text);
+    return td_fail(error, p->all.code, "%s\nand %zu more", p->all.text, p->left_out);
 }
 
 /* ---- files named twice -----------------------------------------------------------------------
@@ -101,7 +163,7 @@ int source_files(const data_source *s, int part, const td_services *services, gl
  * A file is known by device and inode, so that links and two spellings of one path count as one.
  */
 
-/* A file, and who named it. */
+/* A file, and the source and pattern that named it. */
 typedef struct named {
     const data_source *source;
     const char        *pattern;
@@ -122,8 +184,9 @@ static int add_path(list *l, const data_source *s, int part, const char *pattern
                     td_error *error)
 {
     struct stat st;
-    if (stat(path, &st))
-        return td_fail(error, TD_EIO, "cannot read '%s': %s", path, strerror(errno));
+    if (stat(path, &st) || access(path, R_OK))
+        return td_fail(error, TD_EIO, "data source '%s': cannot read '%s': %s", s->name, path,
+                       strerror(errno));
     if (l->count == l->room) {
         size_t room = l->room * 2 + 64;
         named *grown = realloc(l->at, room * sizeof *grown);
@@ -132,7 +195,7 @@ static int add_path(list *l, const data_source *s, int part, const char *pattern
         l->at = grown;
         l->room = room;
     }
-    /* a copy: the glob that holds `path` is freed before the list is checked */
+    /* copies `path`, because its glob is freed before the list is checked */
     l->at[l->count] = (named){ s, pattern, strdup(path), part, st.st_dev, st.st_ino, l->count };
     return l->at[l->count++].path
                ? 0
@@ -140,18 +203,20 @@ static int add_path(list *l, const data_source *s, int part, const char *pattern
 }
 
 /* One pattern at a time, so that a message can name the pattern that a file came from. */
-static int add_part(list *l, const data_source *s, int part, td_strings patterns,
-                    const td_services *services, td_error *error)
+static void add_part(list *l, const data_source *s, int part, td_strings patterns,
+                     const td_services *services, problems *p)
 {
-    int code = 0;
-    for (size_t i = 0; i < patterns.count && !code; i++) {
-        glob_t found;
-        code = expand(s, (td_strings){ &patterns.at[i], 1 }, services, &found, error);
-        for (size_t k = 0; k < found.gl_pathc && !code; k++)
-            code = add_path(l, s, part, patterns.at[i], found.gl_pathv[k], error);
+    for (size_t i = 0; i < patterns.count; i++) {
+        glob_t found = { 0 };
+        if (!match(patterns.at[i], services, 0, &found))
+            complain_of_missing(p, s, patterns.at[i]);
+        for (size_t k = 0; k < found.gl_pathc; k++) {
+            td_error e = { 0 };
+            if (add_path(l, s, part, patterns.at[i], found.gl_pathv[k], &e))
+                complain(p, &e);
+        }
         globfree(&found);
     }
-    return code;
 }
 
 /* By file, then in the order of the config, so that messages do not depend on inode numbers. */
@@ -190,35 +255,34 @@ static int check_pair(const named *a, const named *b, td_error *error)
 }
 
 /* Sorted, all uses of a file are adjacent. */
-static int check_list(const list *l, td_error *error)
+static void check_list(const list *l, problems *p)
 {
     for (size_t i = 0; i < l->count; i++)
         for (size_t k = i + 1;
              k < l->count && l->at[k].inode == l->at[i].inode && l->at[k].device == l->at[i].device;
-             k++)
-            if (check_pair(&l->at[i], &l->at[k], error))
-                return TD_ECONFIG;
-    return 0;
+             k++) {
+            td_error e = { 0 };
+            if (check_pair(&l->at[i], &l->at[k], &e))
+                complain(p, &e);
+        }
 }
 
 int source_check_files(const void *sources, size_t count, size_t stride,
                        const td_services *services, td_error *error)
 {
-    list l = { 0 };
-    int  code = 0;
-    for (size_t i = 0; i < count && !code; i++) {
+    list     l = { 0 };
+    problems p = { 0 };
+    for (size_t i = 0; i < count; i++) {
         const data_source *s = (const void *)((const char *)sources + i * stride);
-        code = add_part(&l, s, PART_TRAIN, s->files, services, error);
-        if (!code)
-            code = add_part(&l, s, PART_HELD_OUT, s->held_out, services, error);
+        add_part(&l, s, PART_TRAIN, s->files, services, &p);
+        add_part(&l, s, PART_HELD_OUT, s->held_out, services, &p);
     }
-    /* qsort must not get NULL, not even for no elements */
+    /* qsort must not get NULL, even for zero elements */
     if (l.count)
         qsort(l.at, l.count, sizeof *l.at, compare);
-    if (!code)
-        code = check_list(&l, error);
+    check_list(&l, &p);
     for (size_t i = 0; i < l.count; i++)
         free(l.at[i].path);
     free(l.at);
-    return code;
+    return report(&p, error);
 }

@@ -1,8 +1,8 @@
-/* source.h - a named source of text: the files that it trains on, and what of them it holds out.
+/* source.h - a named source of text: its training files, and its held-out text.
  *
- * Every data plugin that reads files has a list of these, as the first member of what else it knows
- * of a source. Held-out text is in files of its own, or it is every n-th document of the training
- * files. */
+ * Every data plugin that reads files has a list of these, each the first member of the plugin's own
+ * struct for a source. Held-out text is in separate files, or is every n-th document of the
+ * training files. */
 #ifndef TD_DATA_COMMON_SOURCE_H
 #define TD_DATA_COMMON_SOURCE_H
 
@@ -16,33 +16,34 @@ typedef struct data_source {
     int64_t     held_out_every;  /* instead of held_out; 0: none */
 } data_source;
 
-/* Option rows of a struct whose first member is a data_source. */
-#define SOURCE_OPTIONS                                                                          \
+/* Option rows of a struct whose first member is a data_source; `kinds` are the suffixes of files. */
+#define SOURCE_OPTIONS(kinds)                                                                   \
     TD_OPTION_NEED_STRING(data_source, name, "name of the source, in metrics and shard files"), \
-        TD_OPTION_STRINGS(data_source, files,                                                   \
-                          "training files or patterns: .jsonl or .txt, plain, .gz or .zst"),    \
-        TD_OPTION_STRINGS(data_source, held_out, "held-out files or patterns"),                 \
+        TD_OPTION_FILES(data_source, files,                                                     \
+                        "training files or patterns: " kinds ", plain, .gz or .zst"),           \
+        TD_OPTION_FILES(data_source, held_out, "held-out files or patterns"),                   \
         TD_OPTION_INT(data_source, held_out_every, 0, 0, 1e9,                                   \
                       "hold out every n-th document of `files`, instead of held_out; 0: none")
 
 enum { PART_TRAIN, PART_HELD_OUT };
 
 bool source_holds_out(const data_source *);
-/* Does document `number` of the part's files, counted from 0, belong to it? */
+/* Whether document `number` of the part's files, counted from 0, belongs to the part. */
 bool source_has(const data_source *, int part, int64_t number);
 
-/* Option rules: a name that can be part of a file name, files to train on, and at most one way of
- * holding out. `i`: the source's index, for messages. */
+/* Check the options: a name that can be part of a file name, training files, and at most one way of
+ * holding out text. `i`: the source's index, for messages. */
 int source_check(const data_source *, size_t i, td_error *error);
 
 /* The files of a part, in the order of the patterns and by name within each. A pattern that matches
- * nothing here is tried among the files shipped with tandem. Free `found` with globfree, after a
- * failure too. */
+ * nothing from the working directory is tried among the files shipped with tandem. Free `found`
+ * with globfree, even after a failure. */
 int source_files(const data_source *, int part, const td_services *, glob_t *found,
                  td_error *error);
 
-/* No file of the `count` sources may be both trained on and held out, by whatever names and
- * sources, and none may be named twice by one source. They lie `stride` bytes apart. */
+/* Check that every pattern has files that can be read, that no file of the `count` sources is both
+ * trained on and held out, under any name, and that no source names a file twice. All that is wrong is
+ * in one message, a line each. The sources are `stride` bytes apart. */
 int source_check_files(const void *sources, size_t count, size_t stride, const td_services *,
                        td_error *error);
 

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* The length of the UTF-8 character at p, which has `room` bytes; 0: not UTF-8, or NUL. */
+/* The length of the UTF-8 character at p, where `room` bytes remain; 0: not UTF-8, or NUL. */
 static inline size_t utf8_character(const unsigned char *p, size_t room)
 {
     if (*p < 0x80)
@@ -15,7 +15,7 @@ static inline size_t utf8_character(const unsigned char *p, size_t room)
     for (size_t k = 1; k < n; k++)
         if ((p[k] & 0xC0) != 0x80)
             return 0;
-    /* overlong, a surrogate, above U+10FFFF: the second byte shows it */
+    /* the second byte reveals overlong forms, surrogates, and code points above U+10FFFF */
     if ((*p == 0xE0 && p[1] < 0xA0) || (*p == 0xED && p[1] > 0x9F) || (*p == 0xF0 && p[1] < 0x90) ||
         (*p == 0xF4 && p[1] > 0x8F))
         return 0;

@@ -1,33 +1,25 @@
 /* text.c - data 'text': runs of tokens from text files, several sources mixed by rate.
  *
- * The tokens of a source are one long run, cut into records of a fixed length, whatever documents
- * they cross. Which record comes when is a function of the seed and the record's number
- * (common/order.h), so there is no position to save, and any number of workers can fetch at the
- * same time. */
+ * The tokens of a source are one long run, cut into records of a fixed length regardless of
+ * document borders; only held-out records can be limited to single documents. The order of records
+ * is a function of the seed and the record's number (common/order.h), so there is no position to
+ * save, and any number of workers can fetch at the same time. */
 #include "text.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/order.h"
 #include "common/shard.h"
 
-_Static_assert(offsetof(text_source, from) == 0, "SOURCE_OPTIONS needs data_source first");
-
-static const td_option source_options[] = {
-    SOURCE_OPTIONS,
-    TD_OPTION_FLOAT(text_source, rate, 0, 0, 1e9,
-                    "share of the training records, relative to other sources; 0 in all: by size"),
-    TD_OPTION_END
-};
+static const td_option source_options[] = { MIXED_SOURCE_OPTIONS(".jsonl or .txt"), TD_OPTION_END };
 
 static const td_option options[] = {
-    TD_OPTION_LIST(text_config, sources, text_source, source_options, "what to read"),
+    TD_OPTION_LIST(text_config, sources, text_source, source_options, "sources to read"),
     TD_OPTION_STRING(text_config, text, "text", "key of the text in a JSON line"),
     TD_OPTION_INT(text_config, max_bad_lines, 0, 0, 1e12,
-                  "how many bad lines of each source may be skipped"),
+                  "number of bad lines that may be skipped in each source"),
     TD_OPTION_BOOL(text_config, mask_documents, false,
-                   "let tokens attend only within their own document"),
+                   "let tokens attend only to tokens of their own document"),
     TD_OPTION_BOOL(text_config, shuffle, true,
                    "a new order in every epoch; false: the order of the files"),
     TD_OPTION_END
@@ -37,58 +29,33 @@ typedef struct opened {
     const char *name;
     shard       train, held_out;
     int64_t     runs, held_runs; /* records of each */
-    uint64_t    stream;          /* random stream of its order */
+    /* the first token of each held-out record; NULL: records are adjacent */
+    int64_t    *held_begins;
+    uint64_t    stream; /* random stream of its order */
 } opened;
 
 typedef struct state {
-    text_config   config;
-    int64_t       length, held_length, count;
-    uint64_t      seed;
-    opened       *sources;
-    int64_t      *ends, *counts; /* end and size of each source's share of a block of records */
-    order_pattern pattern;
+    text_config config;
+    int64_t     length, held_length, count;
+    uint64_t    seed;
+    opened     *sources;
+    mixture     mixture;
 } state;
 
 static const text_source *source_at(const text_config *c, size_t i)
 {
-    return (const text_source *)c->sources.at + i;
-}
-
-/* Rules for one source, and against those before it. */
-static int check_source(const text_config *c, size_t i, td_error *error)
-{
-    const text_source *s = source_at(c, i);
-    const char        *name = s->from.name;
-    if (source_check(&s->from, i, error))
-        return TD_ECONFIG;
-    /* a rate and a size cannot be compared */
-    if ((s->rate > 0) != (source_at(c, 0)->rate > 0))
-        return td_fail(error, TD_ECONFIG,
-                       "'%s' and '%s': either all sources have a rate above 0 or none has",
-                       source_at(c, 0)->from.name, name);
-    /* quadratic, but sources are few */
-    for (size_t k = 0; k < i; k++)
-        if (!strcmp(name, source_at(c, k)->from.name))
-            return td_fail(error, TD_ECONFIG,
-                           "two sources are named '%s'; metrics and shards need different names",
-                           name);
-    return 0;
+    return mixture_at(c->sources, sizeof(text_source), i);
 }
 
 static int check(const void *config, td_error *error)
 {
     const text_config *c = config;
-    if (!c->sources.count)
-        return td_fail(error, TD_ECONFIG,
-                       "there is no source: add at least one group to 'sources'");
-    for (size_t i = 0; i < c->sources.count; i++)
-        if (check_source(c, i, error))
-            return TD_ECONFIG;
-    return 0;
+    return mixture_check(c->sources, sizeof(text_source), error);
 }
 
-static int check_files(const text_config *c, const td_services *services, td_error *error)
+static int check_files(const void *config, const td_services *services, td_error *error)
 {
+    const text_config *c = config;
     return source_check_files(c->sources.at, c->sources.count, sizeof(text_source), services,
                               error);
 }
@@ -109,7 +76,7 @@ static int prepare(const void *config, const td_data_in *in, td_error *error)
 
 /* ---- open and close -------------------------------------------------------------------------- */
 
-/* Open the shard of a part, made first if need be. *runs: how many records it has. */
+/* Opens the shard of a part, after making it if necessary. *runs: how many records it has. */
 static int open_part(const text_config *c, const data_source *s, int part, const td_data_in *in,
                      shard *out, int64_t *runs, td_error *error)
 {
@@ -119,7 +86,7 @@ static int open_part(const text_config *c, const data_source *s, int part, const
     int     code = text_prepare(c, s, part, in, path, error);
     if (!code)
         code = shard_open(out, path, in->special.vocab_size, error);
-    /* the tokens behind the last whole record are never read */
+    /* the tokens after the last complete record are never read */
     *runs = code ? 0 : out->tokens / length;
     if (!code && !*runs)
         code = td_fail(
@@ -131,6 +98,39 @@ static int open_part(const text_config *c, const data_source *s, int part, const
     return code;
 }
 
+/* Counts the records of `length` tokens that are within one document, in the order of the text, and
+ * stores their first tokens in `begins` unless that is NULL. */
+static int64_t within_documents(const shard *from, int64_t length, int64_t *begins)
+{
+    int64_t n = 0;
+    for (int64_t d = 0; d < from->documents; d++) {
+        int64_t end = shard_document(from, d + 1);
+        for (int64_t at = shard_document(from, d); at + length <= end; at += length, n++)
+            if (begins)
+                begins[n] = at;
+    }
+    return n;
+}
+
+/* Opens the held-out part, of which only long documents are used: there may be none. */
+static int open_documents(const text_config *c, const data_source *from, const td_data_in *in,
+                          opened *to, td_error *error)
+{
+    char path[4096];
+    int  code = text_prepare(c, from, PART_HELD_OUT, in, path, error);
+    if (!code)
+        code = shard_open(&to->held_out, path, in->special.vocab_size, error);
+    if (code)
+        return code;
+    to->held_runs = within_documents(&to->held_out, in->held_out_length, NULL);
+    to->held_begins = calloc((size_t)to->held_runs + 1, sizeof *to->held_begins);
+    if (!to->held_begins)
+        return td_fail(error, TD_ENOMEM, "no memory for %lld held-out records",
+                       (long long)to->held_runs);
+    within_documents(&to->held_out, in->held_out_length, to->held_begins);
+    return 0;
+}
+
 static int open_source(state *s, size_t i, const td_data_in *in, td_error *error)
 {
     const data_source *from = &source_at(&s->config, i)->from;
@@ -138,40 +138,28 @@ static int open_source(state *s, size_t i, const td_data_in *in, td_error *error
     to->name = from->name;
     to->stream = td_random_stream(from->name);
     int code = open_part(&s->config, from, PART_TRAIN, in, &to->train, &to->runs, error);
-    if (!code && source_holds_out(from))
-        code = open_part(&s->config, from, PART_HELD_OUT, in, &to->held_out, &to->held_runs, error);
+    if (code || !source_holds_out(from))
+        return code;
+    return in->whole_documents ? open_documents(&s->config, from, in, to, error)
+                               : open_part(&s->config, from, PART_HELD_OUT, in, &to->held_out,
+                                           &to->held_runs, error);
+}
+
+/* Without rates, sources are weighted by their number of records. */
+static int mix(state *s, const td_services *services, td_error *error)
+{
+    double *sizes = calloc((size_t)s->count, sizeof *sizes);
+    if (!sizes)
+        return td_fail(error, TD_ENOMEM, "no memory for %lld data sources", (long long)s->count);
+    for (int64_t i = 0; i < s->count; i++)
+        sizes[i] = (double)s->sources[i].runs;
+    int code = mixture_open(&s->mixture, s->config.sources, sizeof(text_source), sizes, s->seed,
+                            services, error);
+    free(sizes);
     return code;
 }
 
-/* Rates of all sources or of none: check_source saw to it. */
-static double weight_of(const state *s, int64_t i)
-{
-    double rate = source_at(&s->config, (size_t)i)->rate;
-    return rate > 0 ? rate : (double)s->sources[i].runs;
-}
-
-/* Round the sources' shares to whole records of a block. Their ends are rounded, not their sizes,
- * so they always add up to the block; the last end is exact whatever the sum's rounding. */
-static int set_shares(state *s, td_error *error)
-{
-    double total = 0, sum = 0;
-    for (int64_t i = 0; i < s->count; i++)
-        total += weight_of(s, i);
-    for (int64_t i = 0; i < s->count; i++) {
-        sum += weight_of(s, i);
-        /* the last ends at the block's end, whatever rounding made of the sum */
-        s->ends[i] = i + 1 == s->count ? ORDER_BLOCK : (int64_t)(sum / total * ORDER_BLOCK + 0.5);
-        if (s->ends[i] <= (i ? s->ends[i - 1] : 0))
-            return td_fail(error, TD_ECONFIG,
-                           "data source '%s': its share is less than 1 record in %d: raise its "
-                           "rate or remove it",
-                           s->sources[i].name, ORDER_BLOCK);
-    }
-    order_fill(&s->pattern, s->seed, s->ends, s->counts);
-    return 0;
-}
-
-/* Also of a state that open_text left half made. */
+/* Also frees a state that open_text left incomplete. */
 static void close_text(void *state_)
 {
     state *s = state_;
@@ -180,10 +168,10 @@ static void close_text(void *state_)
     for (int64_t i = 0; s->sources && i < s->count; i++) {
         shard_close(&s->sources[i].train);
         shard_close(&s->sources[i].held_out);
+        free(s->sources[i].held_begins);
     }
+    mixture_close(&s->mixture);
     free(s->sources);
-    free(s->ends);
-    free(s->counts);
     free(s);
 }
 
@@ -200,9 +188,7 @@ static state *new_state(const text_config *c, const td_data_in *in)
                   .count = (int64_t)count,
                   .seed = in->seed };
     s->sources = calloc(count, sizeof *s->sources);
-    s->ends = calloc(count, sizeof *s->ends);
-    s->counts = calloc(count, sizeof *s->counts);
-    if (s->sources && s->ends && s->counts)
+    if (s->sources)
         return s;
     close_text(s);
     return NULL;
@@ -221,13 +207,13 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
             td_fail(error, TD_ECONFIG,
                     "data 'text' cannot make records of %lld tokens and held-out records of %lld",
                     (long long)in->length, (long long)in->held_out_length);
-    /* before any shard is made: that may take hours */
+    /* checked before any shard is made, which may take hours */
     if (!code)
         code = check_files(c, in->services, error);
     for (size_t i = 0; !code && i < c->sources.count; i++)
         code = open_source(s, i, in, error);
     if (!code)
-        code = set_shares(s, error);
+        code = mix(s, in->services, error);
     if (!code)
         *out = s;
     else
@@ -237,7 +223,7 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
 
 /* ---- records --------------------------------------------------------------------------------- */
 
-/* Number the documents of a run from 1, for masks: out[i] is the document of token i. */
+/* Numbers the documents of a run from 1, for masks: out[i] is the document of token i. */
 static void number_documents(const shard *from, int64_t begin, int64_t count, int32_t *out)
 {
     int64_t document = shard_find(from, begin), next = shard_document(from, document + 1);
@@ -251,8 +237,14 @@ static void number_documents(const shard *from, int64_t begin, int64_t count, in
     }
 }
 
-/* Records live in the caller's arena. */
-static int read_run(const state *s, const shard *from, int64_t run, int64_t length,
+/* The first token of a held-out record. */
+static int64_t held_begin(const state *s, const opened *from, int64_t run)
+{
+    return from->held_begins ? from->held_begins[run] : run * s->held_length;
+}
+
+/* `length` tokens from `begin` on. Records live in the caller's arena. */
+static int read_run(const state *s, const shard *from, int64_t begin, int64_t length,
                     const td_split_in *in, td_record *out, td_error *error)
 {
     size_t   bytes = (size_t)length * sizeof(int32_t);
@@ -262,10 +254,13 @@ static int read_run(const state *s, const shard *from, int64_t run, int64_t leng
     if (!ids || (s->config.mask_documents && !documents))
         return td_fail(error, TD_ENOMEM, "no memory for a record of %lld tokens",
                        (long long)length);
-    /* records lie side by side: record k begins at token k * length */
-    shard_tokens(from, run * length, length, ids);
+    int code = shard_unchanged(from, error);
+    if (!code)
+        code = shard_tokens(from, begin, length, ids, error);
+    if (code)
+        return code;
     if (documents)
-        number_documents(from, run * length, length, documents);
+        number_documents(from, begin, length, documents);
     out->targets = ids;
     out->n_targets = length;
     out->documents = documents;
@@ -279,14 +274,15 @@ static int fetch(void *state_, uint64_t index, const td_split_in *in, td_record 
 {
     const state *s = state_;
     uint64_t     ordinal;
-    int64_t      source = order_source(&s->pattern, s->counts, index, &ordinal);
+    int64_t      source = mixture_source(&s->mixture, index, &ordinal);
     opened      *from = &s->sources[source];
     uint64_t     runs = (uint64_t)from->runs, epoch = ordinal / runs, run = ordinal % runs;
 
     if (s->config.shuffle)
         run = order_permute(s->seed, from->stream + epoch, run, runs);
     *out = (td_record){ .source = (int32_t)source, .id = index };
-    return read_run(s, &from->train, (int64_t)run, s->length, in, out, error);
+    /* records are adjacent */
+    return read_run(s, &from->train, (int64_t)run * s->length, s->length, in, out, error);
 }
 
 /* Held-out records are never shuffled: an evaluation is the same every time. */
@@ -298,22 +294,24 @@ static int fetch_held_out(void *state_, int64_t source, int64_t index, const td_
         return td_fail(error, TD_EEND, "held-out record %lld of source %lld does not exist",
                        (long long)index, (long long)source);
     *out = (td_record){ .source = (int32_t)source, .id = (uint64_t)index };
-    return read_run(s, &s->sources[source].held_out, index, s->held_length, in, out, error);
+    return read_run(s, &s->sources[source].held_out, held_begin(s, &s->sources[source], index),
+                    s->held_length, in, out, error);
 }
 
-/* How many bytes of text the record has from `from_token` on, for bits per byte; -1: no such
- * record. A document's bytes are spread evenly over its tokens. Shares are differences of rounded
- * sums, so those of all records that cut a document add up to it exactly. */
+/* The number of bytes of text that the record has from `from_token` on, for bits per byte; -1:
+ * no such record. A document's bytes are spread evenly over its tokens. Shares are differences
+ * of rounded sums, so that those of all records within a document add up exactly. */
 static int64_t held_out_bytes(void *state_, int64_t source, int64_t index, int64_t from_token)
 {
     const state *s = state_;
     if (source < 0 || source >= s->count || index < 0 || index >= s->sources[source].held_runs ||
-        from_token < 0 || from_token > s->held_length)
+        from_token < 0 || from_token > s->held_length ||
+        shard_unchanged(&s->sources[source].held_out, NULL))
         return -1;
     /* only tokens from `begin` to `end` are scored */
     const shard *h = &s->sources[source].held_out;
-    int64_t      end = (index + 1) * s->held_length;
-    int64_t      begin = end - s->held_length + from_token, total = 0;
+    int64_t      first_token = held_begin(s, &s->sources[source], index);
+    int64_t      begin = first_token + from_token, end = first_token + s->held_length, total = 0;
     for (int64_t d = shard_find(h, begin); d < h->documents && shard_document(h, d) < end; d++) {
         int64_t first = shard_document(h, d), tokens = shard_document(h, d + 1) - first;
         int64_t from = begin > first ? begin - first : 0;
@@ -345,7 +343,7 @@ static int64_t tokens(void *state_)
     return sum;
 }
 
-/* A resumed run must find the same tokens under the same names: both decide what record k is. */
+/* A resumed run must find the same tokens under the same names, because both determine record k. */
 static uint64_t fingerprint(void *state_)
 {
     const state *s = state_;
@@ -359,7 +357,7 @@ static uint64_t fingerprint(void *state_)
     return h;
 }
 
-/* Training text only: a tokenizer must not learn from what is held out. */
+/* Only training text: a tokenizer must not be trained on held-out text. */
 static int each_document(const void *config, const td_services                           *services,
                          int (*document)(void *arg, const char *text, size_t size), void *arg,
                          td_error *error)
@@ -389,6 +387,7 @@ static const td_data text = {
     .tokens = tokens,
     .prepare = prepare,
     .each_document = each_document,
+    .check_files = check_files,
 };
 
 TD_MODULE("text", "1.0", "tandem", "MIT", &text.plugin)

@@ -1,17 +1,14 @@
-/* text.h - what the files of data 'text' share: its options, its documents, and preparing
+/* text.h - shared by the files of data 'text': its options, its documents, and the preparation of
  * shards. */
 #ifndef TD_DATA_TEXT_TEXT_H
 #define TD_DATA_TEXT_TEXT_H
 
-#include "../common/source.h"
+#include "../common/mixture.h"
 
-typedef struct text_source {
-    data_source from;
-    double      rate; /* share of the training records; 0 in all sources: by size */
-} text_source;
+typedef mixed_source text_source;
 
 typedef struct text_config {
-    td_list     sources; /* of text_source */
+    td_list     sources; /* items are text_source */
     const char *text;    /* key of the text in a JSON line */
     int64_t     max_bad_lines;
     bool        mask_documents, shuffle;
@@ -22,8 +19,8 @@ typedef struct text_config {
 int text_prepare(const text_config *, const data_source *, int part, const td_data_in *, char *path,
                  td_error *error);
 
-/* Call `document` for every document of a part, in order, until it returns a code. `bad`: how many
- * bad lines may still be skipped; those that are, are subtracted. */
+/* Call `document` for every document of a part, in order, until it returns a nonzero code. `bad`:
+ * how many bad lines may still be skipped; reduced by those that are. */
 int text_each(const text_config *, const data_source *, int part, const td_services *, int64_t *bad,
               int (*document)(void *arg, const char *text, size_t size), void *arg,
               td_error *error);

@@ -4,9 +4,13 @@
 // The library throws and logs on its own terms. Here every call into it is guarded, so that no
 // exception crosses into C, and its messages become ours: what was tried, on which file, and what
 // to do.
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
+#include <fstream>
 #include <memory>
 #include <new>
 #include <sentencepiece_processor.h>
@@ -17,6 +21,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "damage.h"
 #include "sentences.h"
 #include "tandem/kind/tokenizer.h"
 #include "tandem/random.h"
@@ -30,18 +35,25 @@ struct config {
     double      character_coverage;
     int64_t     max_sentences;
     int64_t     sentinels;
-    bool        modes;
+    bool        modes, split_digits, byte_fallback, whitespace_pieces;
+    td_strings  symbols;
 };
 
 const char *const type_names[] = { "unigram", "bpe", nullptr };
 
 const td_option options[] = {
-    TD_OPTION_STRING(config, model, "", "path of the .model file"),
+    TD_OPTION_FILE(config, model, "", "path of the .model file"),
     TD_OPTION_CHOICE(config, type, 0, type_names, "kind of model to train"),
     TD_OPTION_FLOAT(config, character_coverage, 0.9995, 0.5, 1,
                     "training: share of characters that get a piece of their own"),
     TD_OPTION_INT(config, max_sentences, 1000000, 101, 1e9,
                   "training: most lines to use, drawn at random if there are more"),
+    TD_OPTION_BOOL(config, split_digits, true, "training: each digit is a piece of its own"),
+    TD_OPTION_BOOL(config, byte_fallback, true,
+                   "training: 256 pieces for bytes, so that rare characters are not lost"),
+    TD_OPTION_BOOL(config, whitespace_pieces, false,
+                   "training: also pieces of several spaces, for code"),
+    TD_OPTION_STRINGS(config, symbols, "training: texts that are always one piece, \"<tool>\""),
     TD_OPTION_INT(config, sentinels, 0, 0, 1 << 20,
                   "sentinels that mark removed spans, after the model's pieces, the first one last "
                   "as in T5; 0: the model's own <extra_id_0>, <extra_id_1>, .. if it has them"),
@@ -58,6 +70,9 @@ using processor = sentencepiece::SentencePieceProcessor;
 struct opened {
     processor  model;
     td_special special = { -1, -1, -1, -1, 0, 0, 0, 0, { -1, -1, -1 } };
+    // pieces of the model that mark spans and modes, and that its own matching would find in a text
+    std::vector<std::string> reserved;
+    std::string              first; // the characters that they begin with
 };
 
 opened *whole(void *state) { return static_cast<opened *>(state); }
@@ -101,14 +116,25 @@ int check_file(const char *path, td_error *error)
                    path, errno ? std::strerror(errno) : "not a regular file");
 }
 
-int refuse(const char *path, const sentencepiece::util::Status &status, td_error *error)
+int refuse(const char *path, const std::string &why, td_error *error)
 {
-    std::string why = words(status);
     return td_fail(
         error, TD_EFORMAT,
         "'%s' is not a SentencePiece model, or it is damaged%s%s; set tokenizer.model to "
         "another, or train one with `tandem data train-tokenizer`",
         path, why.empty() ? "" : ": ", why.c_str());
+}
+
+// Whole, so that what was checked is what is loaded.
+int read_file(const char *path, std::string *out, td_error *error)
+{
+    std::ifstream in(path, std::ios::binary | std::ios::ate);
+    auto          size = in.tellg();
+    if (size > 0) {
+        out->resize(static_cast<size_t>(size));
+        in.seekg(0).read(out->data(), size);
+    }
+    return in ? 0 : td_fail(error, TD_EIO, "cannot read the SentencePiece model '%s'", path);
 }
 
 const char *const mode_names[] = { "[R]", "[S]", "[X]" };
@@ -133,6 +159,21 @@ void find_sentinels(const processor &p, td_special *out)
     out->sentinel_step = own(1) >= 0 ? own(1) - own(0) : 1;
     while (own(out->sentinels) == own(0) + out->sentinels * out->sentinel_step)
         out->sentinels++;
+}
+
+// Control pieces are never found in a text; user-defined ones are, wherever they stand.
+std::vector<std::string> find_typed(const processor &p, const td_special &special)
+{
+    std::vector<std::string> out;
+    auto                     add = [&](int32_t id) {
+        if (id >= 0 && id < p.GetPieceSize() && !p.IsControl(id) && p.IdToPiece(id).size() > 1)
+            out.push_back(p.IdToPiece(id));
+    };
+    for (int32_t k = 0; k < special.sentinels; k++)
+        add(special.sentinel + k * special.sentinel_step);
+    for (int32_t id : special.mode)
+        add(id);
+    return out;
 }
 
 // Ids added by the options follow the pieces: sentinels, then modes.
@@ -166,11 +207,20 @@ int open(const void *options, const td_services *, void **state, td_error *error
         if (check_file(c->model, error))
             return error->code;
         // owned here until nothing can fail any more
-        auto p = std::make_unique<opened>();
-        auto status = p->model.Load(c->model);
+        auto        p = std::make_unique<opened>();
+        std::string model, damage;
+        if (read_file(c->model, &model, error))
+            return error->code;
+        damage = find_damage(model);
+        if (!damage.empty())
+            return refuse(c->model, damage, error);
+        auto status = p->model.LoadFromSerializedProto(model);
         if (!status.ok())
-            return refuse(c->model, status, error);
+            return refuse(c->model, words(status), error);
         set_special(c, p->model, &p->special);
+        p->reserved = find_typed(p->model, p->special);
+        for (const std::string &piece : p->reserved)
+            p->first += piece[0];
         *state = p.release();
         return 0;
     });
@@ -180,12 +230,43 @@ void close(void *state) { delete whole(state); }
 
 void special(void *state, td_special *out) { *out = whole(state)->special; }
 
+// Where the next piece of `reserved` begins in the text, from `at` on; npos: nowhere. One pass, as a
+// text may consist of nothing else.
+size_t find_reserved(const std::vector<std::string> &reserved, const std::string &first,
+                     absl::string_view text, size_t at)
+{
+    for (; (at = text.find_first_of(first, at)) != text.npos; at++)
+        for (const std::string &piece : reserved)
+            if (text.substr(at, piece.size()) == piece)
+                return at;
+    return text.npos;
+}
+
+// Text that looks like a sentinel is text: a model in which sentinels are pieces of the text would
+// read "<extra_id_0>" as one. It is cut behind its first character, so that no part of it is one.
+sentencepiece::util::Status encode_text(const opened *o, absl::string_view text,
+                                        std::vector<int> *out)
+{
+    std::vector<int> part;
+    size_t           begin = 0, end = 0;
+    do {
+        size_t found = find_reserved(o->reserved, o->first, text, begin);
+        end = found == text.npos ? text.size() : found + 1;
+        auto status = o->model.Encode(text.substr(begin, end - begin), &part);
+        if (!status.ok())
+            return status;
+        out->insert(out->end(), part.begin(), part.end());
+        begin = end;
+    } while (end < text.size());
+    return {};
+}
+
 int64_t encode(void *state, const char *text, size_t size, int32_t *ids, int64_t room,
                td_error *error)
 {
     return guarded(error, "encode", "a text", [&]() -> int64_t {
         std::vector<int> found;
-        auto             status = get(state)->Encode(absl::string_view(text, size), &found);
+        auto status = encode_text(whole(state), absl::string_view(text, size), &found);
         if (!status.ok())
             return td_fail(error, TD_EFORMAT, "cannot encode %zu bytes: %s", size,
                            words(status).c_str());
@@ -244,8 +325,11 @@ int fingerprint(void *state, uint64_t *out, td_error *error)
 // the new one. fsync comes before, or a crash could leave the new name on an empty file.
 int save(const char *path, const std::string &model, td_error *error)
 {
-    std::string temporary = std::string(path) + ".tmp";
-    FILE       *f = std::fopen(temporary.c_str(), "wb");
+    std::string temporary = std::string(path) + ".XXXXXX";
+    int         fd = mkostemp(temporary.data(), O_CLOEXEC);
+    FILE       *f = fd < 0 ? nullptr : fdopen(fd, "wb");
+    if (f)
+        fchmod(fd, 0644); // mkostemp lets only the owner read
     bool        fine = f && std::fwrite(model.data(), 1, model.size(), f) == model.size() &&
                 !std::fflush(f) && !fsync(fileno(f));
     int why = errno; // of the first failure: fclose and remove overwrite it
@@ -267,11 +351,57 @@ int report_pieces(const td_train_in *in, const std::string &model, const td_serv
     processor p;
     auto      status = p.LoadFromSerializedProto(model);
     if (!status.ok())
-        return refuse(in->output, status, error);
+        return refuse(in->output, words(status), error);
+    // a model with more would not fit the table of embeddings that it was made for
+    if (p.GetPieceSize() > in->vocab_size)
+        return td_fail(error, TD_ECONFIG,
+                       "cannot train '%s' with %lld pieces: it has to have %d, for its special "
+                       "pieces, bytes, symbols and characters; raise --vocab-size",
+                       in->output, static_cast<long long>(in->vocab_size), p.GetPieceSize());
     bool fewer = p.GetPieceSize() < in->vocab_size;
     services->log(services, fewer ? TD_LOG_WARN : TD_LOG_INFO, "'%s' has %d pieces%s", in->output,
                   p.GetPieceSize(), fewer ? ": the text yields no more" : "");
     return 0;
+}
+
+// A list of SentencePiece's is one text with commas; quotes keep those within a symbol.
+std::string joined(const td_strings &list)
+{
+    std::string out;
+    for (size_t k = 0; k < list.count; k++) {
+        out += k ? ",\"" : "\"";
+        for (const char *p = list.at[k]; *p; p++)
+            out += *p == '"' ? std::string("\"\"") : std::string(1, *p);
+        out += '"';
+    }
+    return out;
+}
+
+// Its advice names options of its own command: say it in ours. Messages that it does not know pass
+// as they are.
+std::string advice(const config *c, const td_train_in *in, const std::string &text)
+{
+    long long needed = 0, given = 0, most = 0;
+    size_t    at = text.find("smaller than required_chars"), high = text.find("too high");
+    size_t    number = text.find_first_of("0123456789", at == text.npos ? 0 : at);
+    size_t    limit = text.find("<= ", high == text.npos ? 0 : high);
+    if (at != text.npos && number != text.npos &&
+        std::sscanf(text.c_str() + number, "%lld vs %lld", &given, &needed) == 2)
+        return "the text needs at least " + std::to_string(needed) +
+               " pieces, for its characters and the special and byte pieces: raise --vocab-size, or "
+               "lower tokenizer.character_coverage, which is " + std::to_string(c->character_coverage);
+    if (high != text.npos && limit != text.npos &&
+        std::sscanf(text.c_str() + limit, "<= %lld", &most) == 1)
+        return "the text yields no more than " + std::to_string(most) + " pieces: set --vocab-size " +
+               std::to_string(most);
+    // a hint to an option of its command means nothing here
+    size_t flag = text.find("--");
+    if (flag == text.npos)
+        return text.empty() ? "SentencePiece gives no reason; is there enough text for " +
+                                  std::to_string(in->vocab_size) + " pieces?"
+                            : text;
+    size_t stop = text.rfind(". ", flag);
+    return stop == text.npos ? "it does not suit SentencePiece" : text.substr(0, stop);
 }
 
 // One thread, and a fixed seed in train(): the same text always makes the same model. Byte pieces
@@ -291,12 +421,14 @@ std::unordered_map<std::string, std::string> settings(const config *c, const td_
         { "bos_id", "-1" },
         { "eos_id", "1" },
         { "unk_id", "2" },
-        { "byte_fallback", "true" },
+        { "byte_fallback", c->byte_fallback ? "true" : "false" },
+        { "allow_whitespace_only_pieces", c->whitespace_pieces ? "true" : "false" },
+        { "user_defined_symbols", joined(c->symbols) },
         { "num_threads", "1" },
         { "normalization_rule_name", "identity" },
         { "remove_extra_whitespaces", "false" },
         { "add_dummy_prefix", "false" },
-        { "split_digits", "true" },
+        { "split_digits", c->split_digits ? "true" : "false" },
         { "hard_vocab_limit", "false" },
         { "minloglevel", "1" },
     };
@@ -347,7 +479,8 @@ int train(const void *options, const td_train_in *in, const td_services *service
         if (!status.ok()) {
             // td_fail keeps the first error: a file that could not be read, if that was the cause
             td_fail(error, TD_ECONFIG, "cannot train '%s' with %lld pieces: %s", in->output,
-                    static_cast<long long>(in->vocab_size), words(status).c_str());
+                    static_cast<long long>(in->vocab_size),
+                    advice(c, in, words(status)).c_str());
             return error->code;
         }
         report_left_out(c, read, services);

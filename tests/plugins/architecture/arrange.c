@@ -1,5 +1,5 @@
-/* arrange.c - examples in rows: shifted labels, packing, documents, completing batches, and what is
- * refused. */
+/* arrange.c - examples in rows: shifted labels, packing, documents, completing batches, and
+ * refusals. */
 #include "plugins/part.h"
 #include "tandem/kind/architecture.h"
 #include "model/batch.h"
@@ -36,7 +36,7 @@ static void expect_ints(const td_batch *b, const char *name, const int32_t *want
 {
     const td_array *a = td_batch_find(b, name);
     cr_assert(a && a->dtype == TD_I32 && a->dim[0] * a->dim[1] == n,
-              "%s is missing or of other size", name);
+              "%s is missing, or has another size", name);
     for (int64_t k = 0; k < n; k++)
         cr_expect(((int32_t *)a->data)[k] == want[k], "%s[%lld] is %d, not %d", name, (long long)k,
                   ((int32_t *)a->data)[k], want[k]);
@@ -146,7 +146,7 @@ Test(encoder_decoder, positions_may_restart)
     free_part(&p);
 }
 
-/* Real encoder tokens, not the padded length, are where the decoder starts. */
+/* The decoder's positions start after the real encoder tokens, not after the padding. */
 Test(encoder_decoder, completes_from_lengths)
 {
     td_part   p = load("encoder-decoder");
@@ -191,7 +191,7 @@ Test(refusals, tokens_rows_and_lengths)
     free_part(&p);
 }
 
-Test(refusals, batches_that_others_made)
+Test(refusals, batches_from_elsewhere)
 {
     td_part   p = load("decoder-only");
     td_batch *b = td_batch_new();
@@ -244,7 +244,7 @@ static void expect_incomplete(td_part *p, const int32_t *segments, const int32_t
 
 #define FOUR(...) ((const int32_t[]){ __VA_ARGS__ })
 
-Test(refusals, positions_and_weights_that_others_made)
+Test(refusals, positions_and_weights_from_elsewhere)
 {
     static const float   weights[] = { 1, 0, 1, 0 }, on_padding[] = { 0, 0, 0, 1 };
     static const int32_t ignored[] = { 5, -100, 16, 17 };
@@ -257,7 +257,7 @@ Test(refusals, positions_and_weights_that_others_made)
                       "token 3 weighs 1, but it is padding");
     expect_incomplete(&p, FOUR(1, 1, 1, 1), FOUR(0, 1, -1, 2), weights,
                       "token 2 is at position -1");
-    /* what has no weight may have any label */
+    /* a place without weight may have any label */
     cr_expect_eq(complete(&p, FOUR(1, 1, 1, 0), NULL, ignored, weights, b, &error), 0, "%s",
                  error.text);
     INTS(b, "labels", 5, 0, 16, 0);

@@ -1,4 +1,5 @@
-/* differential.c - the difference of two maps against a plain loop, and lambda at first by layer. */
+/* differential.c - the difference of two maps against a plain loop, and the initial lambda of each
+ * layer. */
 #include "plugins/attention/lab.h"
 
 enum { H = 3, E = 4, W = 2 * E };

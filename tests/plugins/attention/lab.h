@@ -1,5 +1,5 @@
-/* lab.h - one attention on the backend 'reference', in double, and what a plain loop needs to do the
- * same. */
+/* lab.h - one attention on the backend 'reference', in double, and the parts of a plain loop
+ * that computes the same. */
 #ifndef TESTS_PLUGINS_ATTENTION_LAB_H
 #define TESTS_PLUGINS_ATTENTION_LAB_H
 
@@ -22,7 +22,7 @@ typedef struct lab {
     bool          filled; /* parameters stay as they are */
 } lab;
 
-/* What is attended to. Arrays are [B, length]; NULL: no such tensor. */
+/* A sequence to attend to. Arrays are [B, length]; NULL: no such tensor. */
 typedef struct source {
     int64_t        length;
     const double  *x; /* [B, length, D] */
@@ -37,7 +37,7 @@ typedef struct scene {
     source         own;   /* queries, and keys in self-attention */
     source         other; /* keys of cross-attention, memory of merged; length 0: none */
     const int32_t *input; /* given tokens of `own` */
-    /* of generation: which pass, tokens [first, first + count) of `own` */
+    /* in generation: the pass, which reads tokens [first, first + count) of `own` */
     int            phase;
     int64_t        first, count;
 } scene;
@@ -67,7 +67,7 @@ static inline lab lab_new(void)
     return l;
 }
 
-/* For B rows of generation, in place of the one before. */
+/* A new cache for B rows of generation, in place of the old one. */
 static inline void lab_cache(lab *l, int64_t capacity, int64_t chunk)
 {
     td_error error = { 0 };
@@ -90,7 +90,7 @@ static inline void lab_free(lab *l)
     td_registry_free(l->registry);
 }
 
-/* count numbers between -1 and 1 that depend on the name. */
+/* `count` numbers between -1 and 1, which depend only on the name. */
 static inline double *randoms(const char *name, int64_t count)
 {
     double *x = malloc((size_t)count * sizeof *x);
@@ -166,7 +166,7 @@ static inline td_graph *build(lab *l, const scene *s, td_tensor **out)
     return g;
 }
 
-/* Every parameter between -1 and 1, by its name. */
+/* Every parameter gets numbers between -1 and 1, which depend only on its name. */
 static inline void fill_parameters(lab *l)
 {
     for (size_t i = 0; !l->filled && i < td_variables_count(l->variables); i++) {
@@ -178,7 +178,7 @@ static inline void fill_parameters(lab *l)
     }
 }
 
-/* All elements of a parameter, for later runs too. */
+/* Set all elements of a parameter, for later runs too. */
 static inline void set_parameter(lab *l, const char *name, double value)
 {
     td_variable *v = td_variables_find(l->variables, name);
@@ -188,7 +188,7 @@ static inline void set_parameter(lab *l, const char *name, double value)
     l->filled = true;
 }
 
-/* All rows have read as many tokens, and read as many more. */
+/* All rows have read the same number of tokens, and now read the same number of new ones. */
 static inline int place_tokens(lab *l, const scene *s, td_plan *plan, td_error *error)
 {
     int32_t count = (int32_t)(s->count ? s->count : s->own.length);
@@ -226,13 +226,15 @@ static inline double *run(lab *l, const scene *s)
     return out;
 }
 
-/* What building says is wrong. */
+/* Expect that building fails with this message. */
 static inline void expect_mistake(lab *l, const scene *s, const char *message)
 {
     td_error   error = { 0 };
     td_tensor *y;
     td_graph  *g = build(l, s, &y);
-    cr_expect(td_graph_error(g, &error) && strstr(error.text, message), "said '%s', not '%s'",
+    cr_expect(td_graph_error(g, &error) && strstr(error.text, message),
+              "the message is '%s'; "
+              "expected '%s'",
               error.text, message);
     td_graph_free(g);
 }
@@ -246,7 +248,7 @@ static inline const double *parameter(const lab *l, const char *name)
     return v->memory;
 }
 
-/* x [rows, in] by the parameter's transpose: [rows, out]; free it. */
+/* x [rows, in] times the transpose of a parameter: [rows, out]; free it. */
 static inline double *times(const lab *l, const char *name, const double *x, int64_t rows,
                             int64_t in, int64_t out)
 {
@@ -259,7 +261,7 @@ static inline double *times(const lab *l, const char *name, const double *x, int
     return y;
 }
 
-/* Rows of width n, by scale w [n] or none. */
+/* RMS-normalize rows of width n; w [n] is the scale, or NULL. */
 static inline void normalize(double *x, int64_t rows, int64_t n, const double *w)
 {
     for (int64_t r = 0; r < rows; r++, x += n) {
@@ -271,8 +273,8 @@ static inline void normalize(double *x, int64_t rows, int64_t n, const double *w
     }
 }
 
-/* Halves of each of `heads` heads of n, heads `stride` apart, at the position of its token; tokens of
- * `width`. */
+/* Rotate the two halves of each head by its token's position. A token has `width` numbers; its
+ * heads have n each and lie `stride` apart. */
 static inline void turn(double *x, int64_t tokens, int64_t width, int64_t heads, int64_t stride,
                         int64_t n, const int32_t *position)
 {
@@ -286,7 +288,7 @@ static inline void turn(double *x, int64_t tokens, int64_t width, int64_t heads,
             }
 }
 
-/* Heads of one query and of the keys: q of e, k [length] of e, v of f. */
+/* One query and its keys in one head: q [e], k [length, e], v [length, f]. */
 typedef struct view {
     const double *q, *k, *v;
     int64_t       k_stride, v_stride, length, e, f;

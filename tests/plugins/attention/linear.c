@@ -1,5 +1,5 @@
-/* linear.c - linear attention against a plain loop over all pairs: any chunk, several segments in a
- * row, on one side and both, of another sequence. */
+/* linear.c - linear attention against a plain loop over all pairs: any size of chunk, several
+ * segments in a row, keys on one side or on both, keys of another sequence. */
 #include "plugins/attention/lab.h"
 
 enum { H = 4, G = 2, E = 6 };
@@ -31,7 +31,7 @@ static double dot(const double *x, const double *y)
     return sum;
 }
 
-/* Rotated features weigh the values, those before rotation are the sum of weights. */
+/* Rotated features weigh the values; the sum of weights is taken before the rotation. */
 static double *plain(const lab *l, const scene *s)
 {
     bool          cross = s->role == TD_ROLE_CROSS;
@@ -122,7 +122,7 @@ Test(linear, many_segments)
             }
 }
 
-Test(linear, refuses_what_biases_scores)
+Test(linear, refuses_biases_on_scores)
 {
     lab   l = lab_new();
     scene s = chunked(64);

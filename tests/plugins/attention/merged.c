@@ -33,7 +33,7 @@ static double *joined(const lab *l, const scene *s, const char *name, int turned
     return all;
 }
 
-/* bias(h, distance) on own keys, or NULL */
+/* bias(h, distance) on the decoder's own keys, or NULL */
 static double *plain(const lab *l, const scene *s, int turned, double (*bias)(int64_t, int64_t))
 {
     int64_t tokens = (int64_t)B * T;
@@ -89,7 +89,7 @@ Test(merged, the_encoders_not_rotated) { check("rope", OWN, NULL); }
 /* The encoder's tokens have no bias, as in cross-attention. */
 Test(merged, alibi_biases_own_tokens) { check("alibi", NO_ONES, slope); }
 
-/* A dense bias: a network that is -1/4 of the share in each head. */
+/* A dense bias: a network that multiplies the share by -1/4 in each head. */
 static double share(int64_t h, int64_t distance)
 {
     return -0.25 * log(0.5 * (double)llabs(distance) + 1) / log(0.5 * 100 + 1);
@@ -116,7 +116,7 @@ Test(merged, dense_biases_are_of_own_tokens)
     lab_free(&l);
 }
 
-/* In an encoder, and where there is none. */
+/* In an encoder, and in a model without one. */
 Test(merged, without_an_encoder_is_softmax)
 {
     lab     l = lab_new();

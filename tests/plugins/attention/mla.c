@@ -1,4 +1,4 @@
-/* mla.c - latent attention against a plain loop, and what generation keeps of it. */
+/* mla.c - latent attention against a plain loop, and the size of its cache in generation. */
 #include "plugins/attention/lab.h"
 
 enum { H = 3, E = 4, R = 2, F = 5, RANK = 7, Q_RANK = 5, W = E + R };
@@ -30,7 +30,7 @@ static double *queries(const lab *l, const scene *s, int64_t q_rank)
     return q;
 }
 
-/* Of `from`: keys [tokens, H, W] and values [tokens, H, F]. */
+/* The keys [tokens, H, W] and values [tokens, H, F] of `from`. */
 static void keys_and_values(const lab *l, const source *from, double **k, double **v)
 {
     int64_t tokens = B * from->length;
@@ -95,7 +95,8 @@ Test(mla, whole_queries) { check("whole queries", TD_ROLE_DECODER, 0); }
 Test(mla, narrow_queries) { check("narrow queries", TD_ROLE_ENCODER, Q_RANK); }
 Test(mla, another_sequence) { check("another sequence", TD_ROLE_CROSS, Q_RANK); }
 
-/* Per token a latent and one rotated key, and the masks' integers; no head. */
+/* The cache holds a latent, one rotated key and the mask's integers per token, but nothing per
+ * head. */
 Test(mla, generation_keeps_latents)
 {
     lab     l = lab_new();
@@ -113,7 +114,7 @@ Test(mla, generation_keeps_latents)
     lab_free(&l);
 }
 
-/* As the paper has them: half a head is rotated, the latent is four heads wide. */
+/* As in the paper: half a head is rotated, the latent is four heads wide. */
 Test(mla, widths_follow_the_head)
 {
     lab   l = lab_new();

@@ -1,5 +1,5 @@
-/* sliding-window.c - which tokens a window shows: behind a decoder's token, on both sides of an
- * encoder's and of given tokens that see each other. */
+/* sliding-window.c - the tokens that a window shows: those before a decoder's token, and those
+ * on both sides of an encoder's token or of given tokens that see each other. */
 #include "plugins/attention/lab.h"
 
 enum { H = 4, G = 2, E = 4 };
@@ -9,7 +9,7 @@ static bool within(const scene *s, int64_t b, int64_t i, int64_t j, int64_t wind
     return sees_own(s, b, i, j) && i - j < window && j - i < window;
 }
 
-/* Grouped heads, no norms, no positions. */
+/* Grouped heads, without norms and positions. */
 static double *plain(const lab *l, const scene *s, int64_t window)
 {
     int64_t tokens = (int64_t)B * T;
@@ -63,7 +63,7 @@ Test(sliding_window, behind_a_decoders_token) { check("decoder", TD_ROLE_DECODER
 Test(sliding_window, both_sides_of_an_encoders) { check("encoder", TD_ROLE_ENCODER, NULL); }
 Test(sliding_window, both_sides_of_given_tokens) { check("given", TD_ROLE_DECODER, inputs); }
 
-/* What is too long for a batch hides nothing, whatever its number. */
+/* A window longer than the batch hides nothing, however large it is. */
 Test(sliding_window, a_long_window_is_softmax)
 {
     lab     l = lab_new();
@@ -85,7 +85,7 @@ Test(sliding_window, a_long_window_is_softmax)
     lab_free(&l);
 }
 
-/* What is computed, a node per line. */
+/* The graph as text, a node per line. */
 static td_text graph_of(lab *l, const scene *s)
 {
     td_tensor *y;
@@ -96,7 +96,7 @@ static td_text graph_of(lab *l, const scene *s)
     return text;
 }
 
-/* A window that no key is beyond needs no mask of its own. */
+/* A window that contains every key needs no separate mask. */
 static void check_costs_nothing(const char *what, td_role role, const int32_t *given)
 {
     lab   l = lab_new();
@@ -112,7 +112,7 @@ static void check_costs_nothing(const char *what, td_role role, const int32_t *g
     all.causal = some.causal = none.causal = role == TD_ROLE_DECODER;
     td_text a = graph_of(&l, &all), b = graph_of(&l, &some), c = graph_of(&l, &none);
     cr_expect_str_eq(td_text_get(&a), td_text_get(&c), "%s: a window of all tokens", what);
-    cr_expect_str_neq(td_text_get(&b), td_text_get(&c), "%s: a window of one less", what);
+    cr_expect_str_neq(td_text_get(&b), td_text_get(&c), "%s: a window one token shorter", what);
     td_text_free(&a);
     td_text_free(&b);
     td_text_free(&c);

@@ -1,6 +1,6 @@
-/* steps.c - generation, a prompt and then a few tokens at a time, gives what one pass over all does.
+/* steps.c - generation, a prompt and then a few tokens at a time, equals one pass over all tokens.
  *
- * Rows are one example each, as generation has them; one has padding in its prompt. */
+ * Each row is one example, as in generation; one has padding in its prompt. */
 #include "plugins/attention/lab.h"
 
 static const int32_t one_segment[B * T] = { 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1 };
@@ -26,7 +26,7 @@ static void read_other(scene *s)
     s->other.position = other_place;
 }
 
-/* A pass over `count` tokens from the first that no pass has read. */
+/* A pass over `count` tokens, starting with the first that no pass has read. */
 static void pass(lab *l, scene *s, int64_t count, double *all)
 {
     double *y;
@@ -48,7 +48,7 @@ static void check(scene s)
         want = malloc(sizeof *want * B * T * D);
         memcpy(want, whole, sizeof *want * B * T * D);
         lab_cache(&l, capacity, 3);
-        for (int again = 0; again < 2; again++) { /* another prompt starts from nothing */
+        for (int again = 0; again < 2; again++) { /* another prompt starts from an empty cache */
             s.first = 0;
             pass(&l, &s, 3, parts);
             pass(&l, &s, 1, parts);

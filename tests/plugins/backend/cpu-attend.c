@@ -46,7 +46,7 @@ static void *keep(data *d, size_t bytes)
     return d->blocks[d->n_blocks++] = p;
 }
 
-/* [B, H, T, E] seen in memory [B, T, H, E]. */
+/* A view [B, H, T, E] of memory that is laid out as [B, T, H, E]. */
 static td_view heads_view(data *d, int64_t b, int64_t h, int64_t t, int64_t e)
 {
     td_view v = {
@@ -183,7 +183,7 @@ static void call(data *d, const char *op, int n_in, td_view *out, int n_out,
     memcpy(c.out, out, (size_t)n_out * sizeof(td_view));
     bytes = k->workspace ? k->workspace(&c) : 0;
     c.workspace = aligned_alloc(64, (bytes + 127) / 64 * 64);
-    memset(c.workspace, 0xFF, bytes); /* NaN: nothing may be read before it is written */
+    memset(c.workspace, 0xFF, bytes); /* NaN, since nothing may be read before it is written */
     cr_assert_eq(k->run(&c), 0);
     free(c.workspace);
 }
@@ -237,7 +237,7 @@ static int64_t dense_at(const data *d, int b, int h, int i, int j)
            i * v->stride[2] + j;
 }
 
-/* The weights of one query; -inf or the logsumexp. */
+/* The weights of one query; returns the logsumexp, -inf if it sees nothing. */
 static double weights_of(const data *d, int b, int h, int i, double *w)
 {
     double top = -INFINITY, sum = 0;
@@ -272,8 +272,8 @@ static double *zeros(const td_view *v)
     return calloc((size_t)n + 1, sizeof(double));
 }
 
-/* Gives where an element is in the plain copy of a view: the same place, for views of one dense
- * block. */
+/* The index of an element in the plain copy of a view: the same as in the view, for views of one
+ * dense block. */
 #define PLACE(v, b, h, t, e) (at(&(v), b, h, t, e) - (float *)(v).data)
 
 static void query_truth(const data *d, truth *r, int b, int h, int i, double *w)
@@ -311,7 +311,7 @@ static void query_truth(const data *d, truth *r, int b, int h, int i, double *w)
 static void compare(const char *what, const td_view *got, const double *want, double tolerance)
 {
     int64_t n = 1;
-    double  most = 0.1; /* where the truth is 0 by cancellation, rounding is not */
+    double  most = 0.1; /* where terms cancel to 0, rounding leaves a remainder */
     for (int a = 0; a < got->rank; a++)
         n *= got->dim[a];
     for (int64_t i = 0; i < n; i++)
@@ -370,7 +370,7 @@ Test(attend, prefix_window)
     check((problem){ 2, 2, 2, 149, 149, 16, 16, 1, 0, 37, INPUTS | INDEXED });
 }
 Test(attend, table) { check((problem){ 2, 3, 3, 97, 101, 16, 16, 1, 0, 0, BIASED }); }
-/* Blocks in which positions count up, and, in the later examples, one in which they do not. */
+/* Blocks in which positions count up and, in the later examples, one in which they do not. */
 Test(attend, table_by_runs)
 {
     check((problem){ 3, 2, 2, 197, 211, 16, 16, 1, 0, 0, BIASED | CONSECUTIVE });
@@ -438,7 +438,7 @@ Test(attend, hidden_keys_do_not_matter)
     tear_down(&wild);
 }
 
-Test(attend, outputs_nobody_wants)
+Test(attend, outputs_without_a_reader)
 {
     problem p = { 1, 2, 2, 35, 37, 16, 16, 1, 0, 0, BIASED | DENSE };
     data    all, some;

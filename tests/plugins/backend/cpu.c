@@ -56,7 +56,7 @@ Test(cpu, exp_at_its_ends)
     cr_assert(isnan(y[14]));
 }
 
-/* [7, 1, 11] with [5, 1], with a scalar, and with itself. */
+/* [7, 1, 11] combined with [5, 1], with a scalar, and with itself. */
 Test(cpu, binary_broadcasts)
 {
     float             *x = randoms(77, 1), *y = randoms(5, 2), s = 3, z[7 * 5 * 11];
@@ -263,7 +263,8 @@ static void check_product(int64_t batch, int64_t m, int64_t n, int64_t k, int tu
     free(old);
 }
 
-/* Narrow: OpenBLAS does it, on every processor. Cut over threads, its sums would be others. */
+/* OpenBLAS computes a product this narrow on every processor. If it split the product over
+ * threads, the sums would differ. */
 Test(cpu, openblas_gives_the_same_bits_every_time)
 {
     for (int i = 0; i < 5; i++)
@@ -287,7 +288,8 @@ Test(cpu, products_need_little_stack)
     pthread_attr_destroy(&attributes);
 }
 
-/* What decides bits: a run that is resumed elsewhere is told. */
+/* This text names everything that decides the bits, so that a run can warn when it is resumed
+ * elsewhere. */
 Test(cpu, arithmetic_names_the_library)
 {
     char     text[256];
@@ -337,6 +339,77 @@ Test(cpu, matmul_of_odd_views)
     }
     free(a);
     free(b);
+}
+
+/* Input `in` in the layout that the op's kernel prefers, or NULL if it has no preference here.
+ * The caller frees it. */
+static void *prepared(const char *op, td_call *call, int in)
+{
+    const td_kernel *kernel = cpu_kernel(op, TD_F32);
+    size_t           bytes = kernel->prepared(call, in);
+    void            *memory = bytes ? aligned_alloc(64, (bytes + 63) / 64 * 64) : NULL;
+    td_pool         *pool = td_pool_new(2, NULL, NULL);
+    if (memory) {
+        call->services = td_pool_services(pool);
+        cr_assert_eq(cpu_backend()->open(NULL, call->services, &call->backend, NULL), 0);
+        memset(memory, 0, bytes);
+        cr_assert_eq(kernel->prepare(call, in, memory), 0);
+        cpu_backend()->close(call->backend);
+    }
+    td_pool_free(pool);
+    return memory;
+}
+
+/* A right operand that is packed once: the bits of a row of the product do not depend on the
+ * other rows, even if sizes do not fill a panel or a slice. */
+static void check_packed(int64_t m, int64_t n, int64_t k, bool turned, bool sums)
+{
+    float  *a = randoms(m * k, 1), *b = randoms(k * n, 2), *all = calloc((size_t)(m * n), 4);
+    float  *some = calloc((size_t)(m * n), 4), *summand = randoms(m * n, 3);
+    td_call c = { .n_in = sums ? 3 : 2,
+                  .n_out = 1,
+                  .in = { REAL(a, m, k), turned ? REAL(b, n, k) : REAL(b, k, n),
+                          REAL(summand, m, n) },
+                  .out = { REAL(all, m, n) } };
+    void   *packed;
+
+    if (turned)
+        c.in[1] = swapped(c.in[1], 0, 1);
+    packed = prepared("matmul", &c, 1);
+    if (packed) { /* this machine packs */
+        c.prepared[1] = packed;
+        cr_assert_eq(cpu_run("matmul", TD_F32, &c, NULL), 0);
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++) {
+                double want = sums ? (double)summand[i * n + j] : 0;
+                for (int64_t p = 0; p < k; p++)
+                    want += (double)a[i * k + p] * (double)(turned ? b[j * k + p] : b[p * n + j]);
+                near("packed", all[i * n + j], want, 2e-6 * sqrt((double)k));
+            }
+        for (int64_t rows = 1; rows <= m; rows += 3) {
+            c.in[0] = REAL(a + (m - rows) * k, rows, k);
+            c.in[2] = REAL(summand + (m - rows) * n, rows, n);
+            c.out[0] = REAL(some, rows, n);
+            cr_assert_eq(cpu_run("matmul", TD_F32, &c, NULL), 0);
+            cr_assert(!memcmp(some, all + (m - rows) * n, (size_t)(rows * n) * sizeof *all),
+                      "%lld of %lld rows: different bits", (long long)rows, (long long)m);
+        }
+        free(packed);
+    }
+    free(a);
+    free(b);
+    free(all);
+    free(some);
+    free(summand);
+}
+
+Test(cpu, products_with_packed_operands)
+{
+    check_packed(1, 1, 1, true, false);
+    check_packed(17, 33, 257, true, false);
+    check_packed(19, 100, 300, false, true);
+    check_packed(37, 64, 512, true, true);
+    check_packed(5, 1031, 13, true, false);
 }
 
 Test(cpu, backend_opens_and_allocates)

@@ -1,4 +1,4 @@
-/* cpu.h - for the tests of the backend 'cpu': load the module, call a kernel, compare. */
+/* cpu.h - helpers for the tests of the backend 'cpu': load the module, call a kernel, compare. */
 #ifndef TESTS_CPU_H
 #define TESTS_CPU_H
 
@@ -70,7 +70,8 @@ static float *randoms(int64_t n, uint64_t stream)
 
 static const td_backend *cpu_backend(void) { return (const td_backend *)cpu_module()->plugins[0]; }
 
-/* Run with 1 and with 3 threads: the outputs' bits must agree. Memory of output k: `bytes[k]`. */
+/* Run with 1 and with 3 threads: the bits of the outputs must agree. Output k has `bytes[k]` bytes
+ * of memory. */
 static int cpu_run(const char *op, int dtype, td_call *call, const td_attrs *attrs)
 {
     const td_kernel *kernel = cpu_kernel(op, dtype);

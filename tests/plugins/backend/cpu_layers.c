@@ -275,7 +275,7 @@ Test(cpu_layers, cross_entropy)
         check_cross_entropy(i & 1 ? 1e-2 : 0, i & 2 ? 0.1 : 0, i & 4);
 }
 
-/* More rows than a chunk holds: the loss must be the sum of single ones. */
+/* More rows than a chunk holds: the loss must be the sum over single rows. */
 Test(cpu_layers, cross_entropy_in_chunks)
 {
     enum { N = 1301, V = 53, D = 5 };
@@ -404,7 +404,8 @@ Test(cpu_layers, adamw)
     free(v0);
 }
 
-/* Moments that were 0 become (1 - b) of what is new; a rounded b2 of 0.999 would leave 1e-5 more. */
+/* Moments that were 0 become 1 - b times the new value; with b2 = 0.999 rounded to float they would
+ * be off by 1e-5. */
 Test(cpu_layers, adamw_of_long_memory)
 {
     float    p[37] = { 0 }, g[37], m[37] = { 0 }, v[37] = { 0 };

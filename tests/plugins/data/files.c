@@ -1,5 +1,5 @@
-/* files.c - data 'text': no file is held out and trained on, under whatever names, and none is read
- * twice. */
+/* files.c - data 'text': no file is both held out and trained on, whatever names it is given by,
+ * and none is read twice. */
 #include "module.h"
 
 #include <stdlib.h>
@@ -107,7 +107,8 @@ Test(files, held_out_text_is_not_trained_on)
             "and trained on by files \"hard.jsonl\" of 'a': remove it from one of them");
 }
 
-/* Every n-th document of a file is apart from its others, but not from the same file elsewhere. */
+/* Every n-th document of a file is kept apart from its others, but not from the same file in
+ * another source. */
 Test(files, every_nth_document_neither)
 {
     const char *message =
@@ -141,13 +142,32 @@ Test(files, other_files_and_other_sources_may_meet)
           (names){ "a.train.jsonl b.train.jsonl", "*.valid.jsonl", 0 });
 }
 
+/* Brackets and backslashes in a name that exists mean nothing. */
+Test(files, a_name_that_exists_is_no_pattern)
+{
+    put("d[1].jsonl");
+    put("d1.jsonl");
+    put("e\\*.jsonl");
+    put("e*.jsonl");
+    takes((names){ "d[1].jsonl", "d1.jsonl", 0 }, (names){ "e\\*.jsonl", "e*.jsonl", 0 });
+}
+
+/* Where it does not exist, it is one. */
+Test(files, a_pattern_that_matches_such_a_name)
+{
+    put("d[1].jsonl");
+    refuses((names){ "d[1].jsonl d?1?.jsonl", NULL, 2 }, none,
+            "data source 'a' names one file twice: files \"d[1].jsonl\" matches 'd[1].jsonl', and "
+            "\"d?1?.jsonl\" matches 'd[1].jsonl'; name it once");
+}
+
 static int count(void *arg, const char *text, size_t size)
 {
     ++*(int *)arg;
     return 0;
 }
 
-/* A tokenizer is not trained on held-out text either. */
+/* Nor is a tokenizer trained on held-out text. */
 Test(files, text_for_tokenizers_is_checked_too)
 {
     const char    *files = "a.*.jsonl", *held_out = "a.valid.jsonl";

@@ -7,7 +7,7 @@
 
 enum { LENGTH = 13, BATCH = 3, BOS = 0, EOS = 1, FIRST = 3 };
 
-/* of documents, without their ends */
+/* of documents, not counting their ends */
 static const int lengths[] = { 1, 2, 31, 5, 3, 1, 11, 12, 13, 7, 1, 1, 1, 17, 23, 4 };
 enum { DOCUMENTS = sizeof lengths / sizeof *lengths };
 
@@ -28,7 +28,7 @@ static void put_file(const char *name)
     cr_assert(!fclose(f));
 }
 
-/* The held-out text is the same, in another file. */
+/* The held-out text is the same text in another file. */
 static void put_documents(void)
 {
     strcpy(directory, "/tmp/tandem-packing-XXXXXX");
@@ -41,7 +41,7 @@ static void teardown(void) { td_remove_tree(directory, NULL); }
 
 TestSuite(packing, .init = put_documents, .fini = teardown);
 
-/* The whole text as tokens, and the number of each one's document. */
+/* The whole text as tokens, and the number of the document that each belongs to. */
 static int64_t stream(int32_t *tokens, int32_t *documents)
 {
     int64_t n = 0;
@@ -56,10 +56,10 @@ static int64_t stream(int32_t *tokens, int32_t *documents)
 /* ---- a config opened ------------------------------------------------------------------------- */
 
 typedef struct bench {
-    td_registry   *registry;
-    td_experiment *x;
-    td_pool       *pool;
-    void          *data;
+    td_registry    *registry;
+    td_experiment  *x;
+    td_pool        *pool;
+    void           *data;
     td_arrange_spec feed;
 } bench;
 
@@ -119,10 +119,11 @@ static bench open_bench(const char *architecture, const char *loss, bool mask)
                           LENGTH,
                           LENGTH,
                           7,
-                          cache };
+                          cache,
+                          false };
     cr_assert_eq(d->open(b.x->data.config, &in, &b.data, &e), 0, "%s", e.text);
     b.feed = (td_arrange_spec){ b.x->model, b.x->loss, d, b.data, special, LENGTH,
-                                BATCH,      1,         1, false,  7 };
+                                BATCH,      1,         1, false,  7,       { 0 } };
     return b;
 }
 
@@ -143,8 +144,8 @@ static const int32_t *ints(const td_batch *b, const char *name)
 
 /* ---- data 'text' ----------------------------------------------------------------------------- */
 
-/* Row of record `record`: <s> and its tokens but the last; a segment for each document, 1 first;
- * positions go through. */
+/* The row of record `record`: <s> and its tokens but the last; a segment for each document, from 1;
+ * positions run on across documents. */
 static void expect_run(const td_batch *b, int64_t record, const int32_t *tokens,
                        const int32_t *documents, bool mask)
 {
@@ -188,8 +189,8 @@ Test(packing, without_a_mask_a_run_is_one_segment) { expect_epochs(false); }
 
 /* ---- train.pack ------------------------------------------------------------------------------ */
 
-/* Pairs of uneven lengths, all that fit in a row of LENGTH: record i is a document of (i) tokens,
- * cut in two. */
+/* Pairs of uneven lengths that fit in a row of LENGTH: record i is a document of (i) tokens, cut
+ * in two. */
 static int fetch_pair(void *state, uint64_t index, const td_split_in *in, td_record *out,
                       td_error *error)
 {
@@ -205,8 +206,8 @@ static int fetch_pair(void *state, uint64_t index, const td_split_in *in, td_rec
     return 0;
 }
 
-/* Every token of a row belongs to the record that its segment stands for, at its place in it. Gives
- * the records found. */
+/* Every token of a row belongs to its segment's record and is in the right place there. Returns
+ * the number of records found. */
 static int64_t expect_packed_row(const td_batch *b)
 {
     const int32_t *ids = ints(b, "input_ids"), *segments = ints(b, "segments"),
@@ -226,7 +227,7 @@ static int64_t expect_packed_row(const td_batch *b)
         cr_assert_eq(segments[k], found);
         cr_assert_eq(positions[k], starts ? 0 : positions[k - 1] + 1);
         cr_assert_eq(ids[k], starts ? BOS : labels[k - 1],
-                     "what is read is what was said before, in its own segment");
+                     "a token reads its predecessor, in its own segment");
     }
     return found;
 }
@@ -244,7 +245,7 @@ Test(packing, several_pairs_in_a_row)
     cr_assert(feed, "%s", e.text);
     for (int step = 0; step < 11; step++) {
         const td_feed_batch *s = td_feed_next(feed, &e);
-        int64_t             found = 0, tokens = 0;
+        int64_t              found = 0, tokens = 0;
         cr_assert(s, "%s", e.text);
         for (int64_t m = 0; m < BATCH; m++)
             found += expect_packed_row(s->micro[m]);
@@ -262,7 +263,7 @@ Test(packing, several_pairs_in_a_row)
     close_bench(&b);
 }
 
-/* The layout of evaluation, whatever train.pack says: an example a row, which is one segment and
+/* Whether or not train.pack is set, evaluation has one example per row: one segment, then
  * padding. */
 Test(packing, evaluation_never_packs)
 {
@@ -292,8 +293,8 @@ Test(packing, evaluation_never_packs)
     close_bench(&b);
 }
 
-/* A run trained with packed rows is evaluated as one without: the same numbers, and each held-out
- * run as often. */
+/* A run trained with packed rows is evaluated like any other: the same numbers, from the same
+ * held-out records. */
 Test(packing, evaluation_by_the_command_is_the_same)
 {
     char config[96], command[800];
@@ -310,4 +311,76 @@ Test(packing, evaluation_by_the_command_is_the_same)
     cr_assert_eq(c.code, 0, "%s%s", c.out, c.err);
     cr_assert(strstr(c.out, "nll"), "%s", c.out);
     child_free(&c);
+}
+
+/* ---- pairs of a data source ------------------------------------------------------------------ */
+
+/* Without packing a row is as long as the largest pair; packed rows are train.length tokens, divided
+ * as that pair is. */
+Test(packing, rows_are_sized_by_the_largest_pair)
+{
+    bench     two = open_bench("encoder-decoder", "prefix-lm", false);
+    bench     one = open_bench("decoder-only", "prefix-lm", false);
+    bench     all = open_bench("decoder-only", "causal-lm", false);
+    bench    *benches[] = { &two, &one, &all };
+    td_extent want[][2] = { { { 5, 3 }, { 25, 15 } },
+                            { { 8, 0 }, { 40, 0 } },
+                            { { 8, 0 }, { 40, 0 } } };
+    for (int k = 0; k < 3; k++) {
+        benches[k]->feed.pair = (td_pair){ .inputs = 5, .targets = 3 };
+        benches[k]->feed.length = 40;
+        for (int packed = 0; packed < 2; packed++) {
+            benches[k]->feed.pack = packed;
+            td_extent e = td_arrange_limit(&benches[k]->feed);
+            cr_expect(e.first == want[k][packed].first && e.second == want[k][packed].second,
+                      "%d, %d: %lld and %lld", k, packed, (long long)e.first, (long long)e.second);
+        }
+        close_bench(benches[k]);
+    }
+}
+
+/* Packed pairs in an encoder-decoder: each decoder segment belongs to the encoder segment of the
+ * same number, and only targets have weight. */
+Test(packing, pairs_keep_apart_in_both_streams)
+{
+    bench    b = open_bench("encoder-decoder", "prefix-lm", false);
+    td_data  pairs = *b.feed.data;
+    td_error e = { 0 };
+    pairs.fetch = fetch_pair;
+    b.feed.data = &pairs;
+    b.feed.pair = (td_pair){ .inputs = 8, .targets = 8 };
+    b.feed.length = 48;
+    b.feed.pack = true;
+    td_feed *feed = td_feed_open(&b.feed, 0, &e);
+    cr_assert(feed, "%s", e.text);
+    const td_feed_batch *s = td_feed_next(feed, &e);
+    cr_assert(s, "%s", e.text);
+    int64_t record = 0;
+    for (int64_t m = 0; m < BATCH; m++) {
+        const int32_t *given = ints(s->micro[m], "encoder_ids"),
+                      *of = ints(s->micro[m], "encoder_segments"),
+                      *segments = ints(s->micro[m], "decoder_segments"),
+                      *labels = ints(s->micro[m], "labels");
+        const float *weights = td_batch_find(s->micro[m], "loss_weights")->data;
+        int64_t      width = td_batch_find(s->micro[m], "encoder_ids")->dim[1], found = 0;
+        cr_assert_eq(width, 24);
+        for (int64_t k = 0; k < width; k++) {
+            cr_expect(weights[k] == (segments[k] != 0));
+            if (!segments[k] || (k && segments[k] == segments[k - 1]))
+                continue;
+            /* the first label follows the last given token of the encoder's segment with the
+             * same number */
+            int32_t last = -1;
+            for (int64_t i = 0; i < width; i++)
+                last = of[i] == segments[k] ? given[i] : last;
+            cr_expect_eq(labels[k], 10 + (last - 10 + 1) % 200, "row %lld, segment %d",
+                         (long long)m, segments[k]);
+            found++;
+        }
+        cr_expect_gt(found, 1, "several pairs share a row");
+        record += found;
+    }
+    cr_expect_eq(record, s->records);
+    td_feed_close(feed);
+    close_bench(&b);
 }

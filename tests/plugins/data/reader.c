@@ -1,6 +1,8 @@
-/* reader.c - documents of text files: what is wrong with a line is said where it is, with what to
- * do. */
+/* reader.c - documents of text files: messages name the fault in a line, its place, and the
+ * remedy. */
 #define LINE_LIMIT ((size_t)1 << 18)
+#include "../plugins/data/common/lines.c"
+#include "../plugins/data/common/object.c"
 #include "../plugins/data/common/reader.c"
 
 #include "base/file.h"
@@ -58,7 +60,7 @@ static void refuses(const char *line, const char *why)
     cr_expect_str_eq(error.text, message);
 }
 
-Test(reader, what_is_wrong_with_a_line)
+Test(reader, wrong_lines)
 {
     refuses("{\"text\": \"two", "not valid JSON: premature end of input near '\"two', at "
                                 "column 13");
@@ -67,9 +69,13 @@ Test(reader, what_is_wrong_with_a_line)
                                          "at column 21");
     refuses("{\"text\": \"two\", \"text\": \"three\"}",
             "not valid JSON: duplicate object key near '\"text\"', at column 22");
-    refuses("{\"text\": \"two\", \"a\": 1e999}",
-            "JSON that the library jansson does not support: real number overflow near '1e999', at "
-            "column 26");
+    refuses("{\"text\": \"two\", \"a\": 1e+}",
+            "not valid JSON: invalid token near '1e+', at column "
+            "24");
+    refuses("{\"text\": NaN}", "the value of 'text' is not a string");
+    /* of numbers of their own, only those that others write, too */
+    refuses("{\"text\": \"two\", \"a\": nan}", "not valid JSON: invalid token near 'nan', at "
+                                               "column 24");
     refuses(
         "{\"text\": \"two\", \"\\u0000\": 1}",
         "JSON that the library jansson does not support: NUL byte in object key not supported near "
@@ -111,7 +117,7 @@ Test(reader, many_lines_may_be_longer_together)
     cr_expect_eq(read_all(&error), 20000, "%s", error.text);
 }
 
-/* Numbers of other keys are of no concern. */
+/* Numbers under other keys are ignored. */
 Test(reader, large_numbers_are_taken)
 {
     td_error error = { 0 };
@@ -121,7 +127,7 @@ Test(reader, large_numbers_are_taken)
     cr_expect_eq(read_all(&error), 1, "%s", error.text);
 }
 
-Test(reader, deep_lines_are_told)
+Test(reader, deep_lines_are_reported)
 {
     enum { DEPTH = 3000 };
     td_error error = { 0 };
@@ -135,7 +141,7 @@ Test(reader, deep_lines_are_told)
               error.text);
 }
 
-/* What is told of a file of these bytes; NULL: nothing, it is read. */
+/* Expect that a file of these bytes is refused with `why`; NULL: that it is read. */
 static void told(const char *name, const void *bytes, size_t size, const char *why)
 {
     td_error error = { 0 };
@@ -147,7 +153,7 @@ static void told(const char *name, const void *bytes, size_t size, const char *w
               error.text);
 }
 
-Test(reader, what_is_no_text)
+Test(reader, invalid_text)
 {
     static const struct {
         const char *bytes, *why;
@@ -190,7 +196,8 @@ static size_t pack_zstd(unsigned char out[256])
     return n;
 }
 
-/* Members one after another are read; whatever else follows one is refused, as is a cut one. */
+/* Several members in a row are read; anything else after a member is refused, and so is a
+ * truncated member. */
 static void check_members(const char *name, const unsigned char *member, size_t n)
 {
     unsigned char all[600];
@@ -218,7 +225,7 @@ Test(reader, nothing_but_members)
     check_members("a.jsonl.zst", member, pack_zstd(member));
 }
 
-/* A frame without a checksum, whose blocks come out in pieces that no buffer has room for. */
+/* A frame without a checksum, whose blocks do not line up with the reader's buffer. */
 Test(reader, whatever_the_blocks_of_a_frame)
 {
     enum { BLOCK = 100000, BLOCKS = 7 };
@@ -235,7 +242,71 @@ Test(reader, whatever_the_blocks_of_a_frame)
         told("a.jsonl.zst", packed, out.pos - cut, cut ? "truncated" : NULL);
 }
 
-Test(reader, what_is_no_file_is_refused)
+static void takes(const char *name, const char *text, size_t size, int64_t documents)
+{
+    td_error error = { 0 };
+    FILE    *f = create(name);
+    cr_assert(fwrite(text, 1, size, f) == size && !fclose(f));
+    cr_expect_eq(read_all(&error), documents, "%s: %s", text, error.text);
+}
+
+/* What programs write that are less strict than JSON, where it does not matter. */
+Test(reader, keys_that_are_not_read_are_lenient)
+{
+    static const char *const lines[] = {
+        "{\"a\": NaN, \"text\": \"two\"}",
+        "{\"text\": \"-Infinity\", \"a\": [-Infinity, Infinity]}",
+        "{\"a\": 1e999, \"text\": \"two\", \"b\": -1.5E-999}",
+        "{\"a\": 1, \"a\": 2, \"text\": \"two\"}",
+        "{\"a\": {\"text\": \"NaN\", \"b\": NaN}, \"text\": \"a \\\"quoted\\\" NaN, 1e999\"}",
+        "\xEF\xBB\xBF{\"text\": \"two\"}",
+        "\xEF\xBB\xBF",
+    };
+    for (int k = 0; k < 7; k++)
+        takes("a.jsonl", lines[k], strlen(lines[k]), k < 6);
+}
+
+/* The text itself is not touched by what makes the rest readable. */
+Test(reader, a_text_stays_as_it_is)
+{
+    static const char line[] = "{\"a\": NaN, \"text\": \"1e999, \\u00e9 \\\\ NaN\"}";
+    char              why[OBJECT_WHY];
+    json_t *object = object_read(line, sizeof line - 1, (const char *const[]){ "text", NULL }, why);
+    cr_assert(object, "%s", why);
+    cr_expect_str_eq(json_string_value(json_object_get(object, "text")), "1e999, \xC3\xA9 \\ NaN");
+    json_decref(object);
+}
+
+Test(reader, suffixes_may_be_capitals)
+{
+    static const char *const names[] = { "A.JSONL.GZ", "A.Jsonl.ZST" };
+    static const char        text[] = "{\"text\": \"two\"}\n";
+    unsigned char            packed[256];
+    size_t                   n = pack_gzip(packed);
+    takes("A.TXT", text, sizeof text - 1, 1);
+    told(names[0], packed, n, NULL);
+    n = pack_zstd(packed);
+    told(names[1], packed, n, NULL);
+}
+
+/* `zstd --long` needs a larger window than the library takes by itself. */
+Test(reader, large_windows_are_read)
+{
+    enum { SIZE = 1 << 16 };
+    static char    text[SIZE], packed[SIZE];
+    ZSTD_CCtx     *z = ZSTD_createCCtx();
+    ZSTD_outBuffer out = { packed, sizeof packed, 0 };
+    ZSTD_inBuffer  in = { text, sizeof text, 0 };
+    memset(text, '\n', sizeof text);
+    ZSTD_CCtx_setParameter(z, ZSTD_c_windowLog, 28);
+    while (ZSTD_compressStream2(z, &out, &in, ZSTD_e_flush) > 0)
+        ;
+    cr_assert(!ZSTD_isError(ZSTD_compressStream2(z, &out, &in, ZSTD_e_end)));
+    ZSTD_freeCCtx(z);
+    told("a.jsonl.zst", packed, out.pos, NULL);
+}
+
+Test(reader, non_files_are_refused)
 {
     static const char *const names[] = { "a.jsonl", "a.jsonl.gz", "a.txt.zst" };
     for (int k = 0; k < 6; k++) {

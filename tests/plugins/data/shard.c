@@ -1,12 +1,14 @@
-/* shard.c - token shards that are damaged are refused, with a message that says which and what to
- * do. */
+/* shard.c - damaged token shards are refused, with a message that names the file and the remedy. */
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "../plugins/data/common/shard.c"
+#include "../plugins/data/common/shard_write.c"
 #include "base/file.h"
 
 enum {
@@ -64,10 +66,10 @@ static void expect_refused(const char *what, size_t at)
     shard    s;
     td_error error = { 0 };
     int      code = shard_open(&s, path, VOCABULARY, &error);
-    cr_assert(code < 0, "taken: %s at %zu", what, at);
+    cr_assert(code < 0, "not refused: %s at %zu", what, at);
     cr_assert(strstr(error.text, path), "%s", error.text);
     cr_assert(strstr(error.text, "prepare again"), "%s", error.text);
-    cr_assert(!s.idx && !s.bin && !s.len);
+    cr_assert(!s.idx && !s.path && !s.len);
 }
 
 Test(shard, is_read_as_written)
@@ -77,7 +79,7 @@ Test(shard, is_read_as_written)
     int32_t  ids[13];
     cr_assert_eq(shard_open(&s, path, VOCABULARY, &error), 0, "%s", error.text);
     cr_assert(s.documents == DOCUMENTS && s.tokens == TOKENS && s.idx_size == INDEX);
-    shard_tokens(&s, shard_document(&s, 2), 13, ids);
+    cr_assert(!shard_tokens(&s, shard_document(&s, 2), 13, ids, &error), "%s", error.text);
     cr_assert(ids[0] == 2000 && ids[12] == 2012);
     cr_assert(shard_bytes(&s, 3) == 6 && shard_document(&s, DOCUMENTS) == TOKENS);
     cr_assert(shard_find(&s, 0) == 0 && shard_find(&s, 7) == 1 && shard_find(&s, 8) == 2 &&
@@ -87,7 +89,7 @@ Test(shard, is_read_as_written)
     cr_assert(shard_skipped(path, &empty, &error) == 17 && !empty);
 }
 
-/* The number of bad lines comes last; it is asked for without the rest of the shard. */
+/* The number of bad lines is read without opening the shard. */
 Test(shard, skipped_lines_are_checked)
 {
     size_t   size;
@@ -95,7 +97,7 @@ Test(shard, skipped_lines_are_checked)
     int64_t  wrong = -1;
     bool     empty;
     td_error error = { 0 }, none = { 0 };
-    cr_assert_eq(size, 8 * DOCUMENTS + 16);
+    cr_assert_eq(size, 8 * DOCUMENTS + TAIL);
     for (size_t n = 0; n < 2; n++) {
         write_part(".len", data, n * 9);
         cr_assert_eq(shard_skipped(path, &empty, &error), TD_EFORMAT);
@@ -107,11 +109,11 @@ Test(shard, skipped_lines_are_checked)
     expect_refused("a negative number of bad lines", 0);
     snprintf(path, sizeof path, "%s/none", directory);
     cr_assert_eq(shard_skipped(path, &empty, &none), TD_EIO);
-    cr_assert(strstr(none.text, "/none.len"), "%s", none.text);
+    cr_assert(strstr(none.text, "/none.idx"), "%s", none.text);
     free(data);
 }
 
-/* Nothing but the three files is left, under their own names. */
+/* Only the three files are left, under their final names. */
 Test(shard, leaves_no_temporary_files)
 {
     char   **names;
@@ -154,18 +156,48 @@ Test(shard, more_bytes_than_there_should_be_are_refused)
     }
 }
 
-Test(shard, every_changed_bit_of_the_index_is_refused)
+/* Also where the number that it makes would be possible: an id, or the bytes of a text. */
+Test(shard, every_changed_bit_is_refused)
 {
-    size_t size;
-    char  *data = read_part(".idx", &size);
-    cr_assert_eq(size, INDEX);
-    for (size_t bit = 0; bit < 8 * size; bit++) {
-        data[bit / 8] ^= (char)(1 << bit % 8);
-        write_part(".idx", data, size);
-        expect_refused("bit", bit);
-        data[bit / 8] ^= (char)(1 << bit % 8);
+    static const char *const parts[] = { ".idx", ".bin", ".len" };
+    for (int k = 0; k < 3; k++) {
+        size_t size;
+        char  *data = read_part(parts[k], &size);
+        for (size_t bit = 0; bit < 8 * size; bit++) {
+            data[bit / 8] ^= (char)(1 << bit % 8);
+            write_part(parts[k], data, size);
+            expect_refused(parts[k], bit);
+            data[bit / 8] ^= (char)(1 << bit % 8);
+        }
+        write_part(parts[k], data, size);
+        free(data);
     }
-    free(data);
+}
+
+/* A file that is cut short or written to under a reader is an error, not a signal. */
+Test(shard, changes_are_noticed_while_it_is_read)
+{
+    for (int k = 0; k < SHARD_FILES; k++) {
+        char     name[96];
+        shard    s;
+        td_error error = { 0 };
+        size_t   size;
+        int32_t  id;
+        char    *data = read_part(shard_ends[k], &size);
+        snprintf(name, sizeof name, "%s%s", path, shard_ends[k]);
+        cr_assert_eq(shard_open(&s, path, VOCABULARY, &error), 0, "%s", error.text);
+        cr_assert_eq(shard_unchanged(&s, &error), 0);
+        cr_assert_eq(truncate(name, 0), 0);
+        cr_assert_eq(shard_unchanged(&s, &error), TD_EIO);
+        cr_assert(strstr(error.text, name) && strstr(error.text, "prepare again"), "%s",
+                  error.text);
+        if (k == SHARD_BIN)
+            cr_assert_eq(shard_tokens(&s, 7, 1, &id, NULL), TD_EIO);
+        write_part(shard_ends[k], data, size);
+        cr_assert_eq(shard_unchanged(&s, NULL), TD_EIO, "the same size, but written again");
+        shard_close(&s);
+        free(data);
+    }
 }
 
 static void expect_refused_with(const char *data, size_t size, size_t at, int64_t value,
@@ -189,8 +221,12 @@ Test(shard, numbers_that_overflow_are_refused)
                                        (int64_t)1 << 33 };
     size_t               size;
     char                *data = read_part(".idx", &size);
-    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++)
+    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
         expect_refused_with(data, size, 18, counts[k], 8);
+        /* the start of each document, and the end of the last: one more than there are documents */
+        if (counts[k] != DOCUMENTS + 1)
+            expect_refused_with(data, size, 26, counts[k], 8);
+    }
     for (int64_t d = 0; d < DOCUMENTS; d++) {
         for (size_t k = 0; k < sizeof offsets / sizeof *offsets; k++)
             expect_refused_with(data, size, (size_t)(HEADER + 4 * DOCUMENTS + 8 * d), offsets[k],
@@ -202,7 +238,7 @@ Test(shard, numbers_that_overflow_are_refused)
     free(data);
 }
 
-/* Bytes of text that no document has; sums of them would wrap. */
+/* Numbers of bytes that no document can have; their sums would wrap. */
 Test(shard, lengths_are_checked)
 {
     static const int64_t wrong[] = { -1, INT64_MIN, INT64_MAX, (int64_t)1 << 62, (int64_t)1 << 31 };
@@ -210,7 +246,7 @@ Test(shard, lengths_are_checked)
     char                *data = read_part(".len", &size);
     for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++)
         for (int64_t d = 0; d < DOCUMENTS; d++) {
-            char copy[8 * DOCUMENTS + 16];
+            char copy[8 * DOCUMENTS + TAIL];
             memcpy(copy, data, size);
             memcpy(copy + 8 * d, &wrong[k], 8);
             write_part(".len", copy, size);
@@ -219,8 +255,8 @@ Test(shard, lengths_are_checked)
     free(data);
 }
 
-/* A .len that is cut ends with another number than that of bad lines. */
-Test(shard, lengths_that_do_not_fit_say_nothing_of_skipped_lines)
+/* A truncated .len ends with a number that is not the count of bad lines. */
+Test(shard, lengths_that_do_not_fit_do_not_count_as_skipped)
 {
     size_t   size;
     char    *data = read_part(".len", &size);
@@ -231,7 +267,7 @@ Test(shard, lengths_that_do_not_fit_say_nothing_of_skipped_lines)
         write_part(".len", data, n);
         cr_assert_eq(shard_skipped(path, &empty, &error), TD_EFORMAT);
     }
-    memcpy(data + size - 8, &many, 8);
+    memcpy(data + size - TAIL + 8, &many, 8);
     write_part(".len", data, size);
     cr_assert_eq(shard_skipped(path, &empty, &error), TD_EFORMAT);
     free(data);
@@ -268,8 +304,8 @@ Test(shard, ids_outside_the_vocabulary_are_refused)
     expect_bad_ids("-7");
 }
 
-/* Neither is waited for nor mapped. */
-Test(shard, what_is_no_file_is_refused)
+/* A pipe must not block, nor a directory be mapped. */
+Test(shard, non_files_are_refused)
 {
     static const char *const parts[] = { ".idx", ".bin", ".len" };
     for (int k = 0; k < 6; k++) {
@@ -309,27 +345,48 @@ Test(shard, a_missing_part_is_named)
     }
 }
 
-/* /dev/full takes no byte: no part gets its name, and no temporary file is left. */
-Test(shard, a_full_disk_leaves_nothing)
+/* Neither links nor files of foreseeable names are written through, and nothing is left after a
+ * failure: here the limit on the size of files is in the way. */
+Test(shard, a_failed_write_leaves_nothing)
 {
-    static const char *const parts[] = { ".bin", ".len", ".idx" };
-    for (int k = 0; k < 3; k++) {
-        char         other[80], link[96];
-        shard_writer w;
-        td_error     error = { 0 };
-        int32_t      ids[3] = { 1, 2, 3 };
-        struct stat  st;
-        snprintf(other, sizeof other, "%s/full%d", directory, k);
-        snprintf(link, sizeof link, "%s%s.tmp", other, parts[k]);
-        cr_assert_eq(symlink("/dev/full", link), 0);
-        cr_assert_eq(shard_create(&w, other, false, &error), 0);
-        cr_assert_eq(shard_add(&w, ids, 3, 3, &error), 0);
-        cr_assert_eq(shard_finish(&w, &error), TD_EIO);
-        cr_assert(strstr(error.text, other) && strstr(error.text, "No space left"), "%s",
-                  error.text);
-        for (int j = 0; j < 6; j++) {
-            snprintf(link, sizeof link, "%s%s%s", other, parts[j % 3], j < 3 ? "" : ".tmp");
-            cr_assert(lstat(link, &st), "%s is left", link);
-        }
+    char           other[80], name[96];
+    shard_writer   w;
+    td_error       error = { 0 };
+    static int32_t ids[9999];
+    struct rlimit  limit = { 4096, 4096 };
+    char         **names;
+    snprintf(other, sizeof other, "%s/full", directory);
+    snprintf(name, sizeof name, "%s.bin.tmp", other);
+    cr_assert_eq(symlink("/dev/full", name), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    cr_assert_eq(shard_create(&w, other, false, &error), 0, "%s", error.text);
+    int code = shard_add(&w, ids, 9999, 3, &error);
+    code = code ? code : shard_finish(&w, &error);
+    shard_abandon(&w);
+    cr_assert_eq(code, TD_EIO);
+    cr_assert(strstr(error.text, other) && strstr(error.text, "ulimit -f"), "%s", error.text);
+    cr_assert_eq(td_list_directory(directory, &names, &error), 4); /* 'a', and the link */
+    td_free_names(names, 4);
+}
+
+/* What a killed process left goes when the next one holds the lock; other files stay. */
+Test(shard, what_was_left_is_removed)
+{
+    static const char *const mine[] = { ".bin.0123456789abcdef.tmp", ".idx.tmp" };
+    static const char *const others[] = { "b.bin.0123456789abcdef.tmp", "a.tmp2", "ab.tmp" };
+    char                     name[128];
+    FILE                    *f;
+    for (int k = 0; k < 5; k++) {
+        snprintf(name, sizeof name, "%s%s%s", k < 2 ? path : directory, k < 2 ? "" : "/",
+                 k < 2 ? mine[k] : others[k - 2]);
+        f = fopen(name, "w");
+        cr_assert(f && !fclose(f));
+    }
+    shard_remove_left(path);
+    for (int k = 0; k < 5; k++) {
+        snprintf(name, sizeof name, "%s%s%s", k < 2 ? path : directory, k < 2 ? "" : "/",
+                 k < 2 ? mine[k] : others[k - 2]);
+        cr_expect_eq(td_file_exists(name), k >= 2, "%s", name);
     }
 }

@@ -1,9 +1,12 @@
-/* text.c - data 'text': records are the text, each once per epoch, mixed by rate; broken files are
+/* text.c - data 'text': records are the text, each once per epoch, mixed by rate; damaged files are
  * errors. */
 #include "module.h"
 
+#include <fcntl.h>
+#include <glob.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../plugins/data/common/order.h"
@@ -134,6 +137,40 @@ Test(text, held_out_bytes_sum_to_the_text)
     d->close(state);
 }
 
+/* Records within documents: contiguous, and none crosses the end of a document. */
+Test(text, held_out_records_within_documents)
+{
+    char           cache[128];
+    const char    *file = put("a.txt", "0123456789012345678");
+    const char    *held = put("h.jsonl", "{\"text\": \"abcdefg\"}\n{\"text\": \"hi\"}\n"
+                                            "{\"text\": \"jklm\"}\n");
+    text_source    source = { { "a", { &file, 1 }, { &held, 1 }, 0 }, 0 };
+    text_config    config = { { &source, 1 }, "text", 0, false, true };
+    td_data_in     in = input(4, cache);
+    td_split_in    split = { .allocate = take };
+    const td_data *d = module_plugin("data-text.so");
+    td_error       error = { 0 };
+    void          *state;
+    td_record      r;
+
+    in.whole_documents = true;
+    cr_assert_eq(d->open(&config, &in, &state, &error), 0, "%s", error.text);
+    /* abcd efg. (hi.) jklm */
+    cr_assert_eq(d->held_out(state, 0), 3);
+    for (int64_t i = 0; i < 3; i++) {
+        cr_assert_eq(d->fetch_held_out(state, 0, i, &split, &r, &error), 0);
+        cr_assert_eq(r.targets[0], "aej"[i] + 3);
+        cr_assert_eq(d->held_out_bytes(state, 0, i, 0), i == 1 ? 3 : i == 2 ? 3 : 4);
+    }
+    cr_expect_eq(d->fetch_held_out(state, 0, 3, &split, &r, &error), TD_EEND);
+    d->close(state);
+    in.held_out_length = 9; /* longer than every document */
+    error = (td_error){ 0 };
+    cr_assert_eq(d->open(&config, &in, &state, &error), 0, "%s", error.text);
+    cr_expect_eq(d->held_out(state, 0), 0);
+    d->close(state);
+}
+
 Test(text, a_bad_line_is_named)
 {
     char           cache[128];
@@ -151,6 +188,117 @@ Test(text, a_bad_line_is_named)
     config.max_bad_lines = 1;
     cr_assert_eq(d->open(&config, &in, &state, &none), 0, "%s", none.text);
     cr_assert_eq(d->tokens(state), 10);
+    d->close(state);
+}
+
+static uint64_t fingerprint(const char *file)
+{
+    char           cache[128];
+    text_source    source = { { "a", { &file, 1 }, { 0 }, 0 }, 0 };
+    text_config    config = { { &source, 1 }, "text", 0, false, true };
+    td_data_in     in = input(2, cache);
+    const td_data *d = module_plugin("data-text.so");
+    td_error       error = { 0 };
+    void          *state;
+    uint64_t       h;
+    cr_assert_eq(d->open(&config, &in, &state, &error), 0, "%s", error.text);
+    h = d->fingerprint(state);
+    d->close(state);
+    return h;
+}
+
+static int shards(void)
+{
+    glob_t found;
+    char   pattern[128];
+    int    n;
+    snprintf(pattern, sizeof pattern, "%s/a/cache/*.idx", directory);
+    n = glob(pattern, 0, NULL, &found) ? 0 : (int)found.gl_pathc;
+    globfree(&found);
+    return n;
+}
+
+/* Neither a name nor a size nor a time says what is in a file. */
+Test(text, a_shard_is_of_a_content)
+{
+    const char           *file = put("a.jsonl", "{\"text\": \"abcdefg\"}\n");
+    const struct timespec old[2] = { { .tv_sec = 1000000000 }, { .tv_sec = 1000000000 } };
+    uint64_t              first, other;
+    cr_assert(!utimensat(AT_FDCWD, file, old, 0));
+    first = fingerprint(file);
+    cr_expect_eq(shards(), 1);
+    cr_assert(!utimensat(AT_FDCWD, file, NULL, 0));
+    cr_expect_eq(fingerprint(file), first);
+    cr_expect_eq(shards(), 1, "only the time is another");
+    put("a.jsonl", "{\"text\": \"abcdefh\"}\n");
+    cr_assert(!utimensat(AT_FDCWD, file, old, 0));
+    other = fingerprint(file);
+    cr_expect_neq(other, first);
+    cr_expect_eq(shards(), 2);
+    /* the hashes that are kept are asked for a file that has not changed for some time */
+    sleep(4);
+    cr_expect_eq(fingerprint(file), other);
+    cr_expect_eq(fingerprint(file), other);
+    put("a.jsonl", "{\"text\": \"abcdefg\"}\n");
+    cr_assert(!utimensat(AT_FDCWD, file, old, 0));
+    cr_expect_eq(fingerprint(file), first);
+    cr_expect_eq(shards(), 2);
+}
+
+/* Mixed by size, a source may be smaller than any share. */
+Test(text, a_tiny_source_has_a_share)
+{
+    char       *large = malloc(200000), cache[128];
+    size_t      n = (size_t)sprintf(large, "{\"text\": \"");
+    const char *files[2];
+    memset(large + n, 'x', 150000);
+    strcpy(large + n + 150000, "\"}\n");
+    files[0] = put("large.jsonl", large);
+    files[1] = put("tiny.jsonl", "{\"text\": \"abcdefg\"}\n");
+    text_source    sources[] = { { { "large", { &files[0], 1 }, { 0 }, 0 }, 0 },
+                                 { { "tiny", { &files[1], 1 }, { 0 }, 0 }, 0 },
+                                 { { "again", { &files[0], 1 }, { 0 }, 0 }, 0 } };
+    text_config    config = { { sources, 3 }, "text", 0, false, true };
+    td_data_in     in = input(4, cache);
+    td_split_in    split = { .allocate = take };
+    const td_data *d = module_plugin("data-text.so");
+    td_error       error = { 0 };
+    void          *state;
+    int            seen[3] = { 0 };
+    cr_assert_eq(d->open(&config, &in, &state, &error), 0, "%s", error.text);
+    for (uint64_t i = 0; i < ORDER_BLOCK; i++) {
+        td_record r;
+        cr_assert_eq(d->fetch(state, i, &split, &r, &error), 0);
+        seen[r.source]++;
+    }
+    cr_expect(seen[1] == 1 && abs(seen[0] - seen[2]) <= 1);
+    d->close(state);
+    /* a rate that is too small to be kept is refused, as before */
+    sources[0].rate = sources[2].rate = 1;
+    sources[1].rate = 1e-9;
+    cr_expect_eq(d->open(&config, &in, &state, &error), TD_ECONFIG);
+    free(large);
+}
+
+/* A shard that is cut short under a run is an error of the next record. */
+Test(text, a_shard_that_changes_is_an_error)
+{
+    char           cache[128], command[200];
+    const char    *file = put("a.jsonl", "{\"text\": \"abcdefg\"}\n");
+    text_source    source = { { "a", { &file, 1 }, { 0 }, 0 }, 0 };
+    text_config    config = { { &source, 1 }, "text", 0, true, true };
+    td_data_in     in = input(2, cache);
+    td_split_in    split = { .allocate = take };
+    const td_data *d = module_plugin("data-text.so");
+    td_error       error = { 0 };
+    td_record      r;
+    void          *state;
+    cr_assert_eq(d->open(&config, &in, &state, &error), 0, "%s", error.text);
+    cr_assert_eq(d->fetch(state, 0, &split, &r, &error), 0);
+    snprintf(command, sizeof command, "truncate -s 0 %s/a/cache/*.idx", directory);
+    cr_assert_eq(system(command), 0);
+    cr_expect_eq(d->fetch(state, 1, &split, &r, &error), TD_EIO);
+    cr_expect(strstr(error.text, ".idx' was changed"), "%s", error.text);
     d->close(state);
 }
 

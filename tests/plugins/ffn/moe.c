@@ -1,5 +1,5 @@
-/* moe.c - the mixture of experts against plain loops: who is chosen, what they weigh, padding,
- * shared experts, dropout, and the auxiliary losses. */
+/* moe.c - the mixture of experts against plain loops: the chosen experts, their weights,
+ * padding, shared experts, dropout, and the auxiliary losses. */
 #include "check/internal.h"
 #include "ops/harness.h"
 #include "tandem/kind/ffn.h"
@@ -58,7 +58,8 @@ static td_part part_with(layer *l, const shape *s)
     return p;
 }
 
-/* y, the two losses, and the dropout mask of what is inside: of ones, at the same place. */
+/* y, the two losses, and the dropout mask of the hidden layer, computed as dropout of ones at
+ * the same place. */
 static size_t build(layer *l, const shape *s, td_tensor **roots)
 {
     int64_t    dims[] = { B, T, D }, inside[] = { B, T * s->top_k, F };
@@ -143,7 +144,7 @@ static double activation(double x, bool gelu)
                : x / (1 + exp(-x));
 }
 
-/* out += scale * (f(x Wg) * (x Wu) * mask) Wd; the matrices begin at `at` of theirs. */
+/* out += scale * (f(x Wg) * (x Wu) * mask) Wd; `at`: the first row of the expert's matrices. */
 static void expert(const char *scope, int64_t at, int64_t width, const double *x, double scale,
                    bool gelu, const double *mask, double *out)
 {
@@ -163,7 +164,7 @@ static void expert(const char *scope, int64_t at, int64_t width, const double *x
     }
 }
 
-/* Softmax of n logits; gives log Z. */
+/* Softmax of n logits; returns log Z. */
 static double softmax(const double *logits, int64_t n, double *out)
 {
     double sum = 0;
@@ -178,7 +179,7 @@ typedef struct sums {
     double tokens, chosen[16], probable[16], z;
 } sums;
 
-/* The token's own result; what it adds to the losses. */
+/* The result for one token, and its contribution to the losses. */
 static void one_token(const shape *s, const double *x, bool real, const double *mask, double *y,
                       sums *sum)
 {
@@ -266,7 +267,7 @@ static void expect_refused(const shape *s, const char *says)
     machine_free(&l.lab);
 }
 
-Test(moe, refuses_what_cannot_be)
+Test(moe, refuses_impossible_values)
 {
     expect_refused(&(shape){ .experts = 3, .top_k = 4 }, "top_k = 4 is more than experts = 3");
     expect_refused(&(shape){ .experts = 3, .top_k = 1 }, "set weights = \"all\"");

@@ -1,4 +1,5 @@
-/* jsonl.c - logger 'jsonl': lines are JSON, clocks come last, resuming cuts what is tried again. */
+/* jsonl.c - logger 'jsonl': lines are JSON, clock readings come last, and resuming cuts off the
+ * lines that will be written again. */
 #include "module.h"
 
 #include <jansson.h>
@@ -28,7 +29,7 @@ Test(jsonl, writes_and_resumes)
     l->close(state);
 
     FILE *f = fopen(path, "a");
-    fputs("{\"step\": 6, \"tra", f); /* a crash in the midst of a line */
+    fputs("{\"step\": 6, \"tra", f); /* a crash in the middle of a line */
     fclose(f);
     in.resume = 4;
     cr_assert_eq(l->open(&config, &in, &state, &error), 0, "%s", error.text);
@@ -50,7 +51,7 @@ Test(jsonl, writes_and_resumes)
     cr_assert_null(fgets(line, sizeof line, f));
     fclose(f);
 
-    /* an evaluation that comes again replaces the one that is there */
+    /* a repeated evaluation replaces the first */
     td_metric e = { "evaluate/nll", 1, false };
     in.resume = 5;
     cr_assert_eq(l->open(&config, &in, &state, &error), 0, "%s", error.text);
@@ -60,12 +61,21 @@ Test(jsonl, writes_and_resumes)
     cr_assert_eq(l->open(&config, &in, &state, &error), 0, "%s", error.text);
     cr_assert_eq(l->write(state, 4, &e, 1, &error), 0);
     l->close(state);
+    /* tasks are repeated for themselves: the evaluation before them stays */
+    td_metric task = { "tasks/sums/acc", 1, false };
+    in.evaluate_again = false;
+    for (int k = 0; k < 2; k++) {
+        in.score_again = k;
+        cr_assert_eq(l->open(&config, &in, &state, &error), 0, "%s", error.text);
+        cr_assert_eq(l->write(state, 4, &task, 1, &error), 0);
+        l->close(state);
+    }
     f = fopen(path, "r");
     int lines = 0;
     while (fgets(line, sizeof line, f))
         lines++;
-    cr_assert_eq(lines, 5);
-    cr_assert(strstr(line, "\"step\": 4, \"evaluate/nll\""), "%s", line);
+    cr_assert_eq(lines, 6);
+    cr_assert(strstr(line, "\"step\": 4, \"tasks/sums/acc\""), "%s", line);
     fclose(f);
     snprintf(command, sizeof command, "rm -r %s", directory);
     cr_assert_eq(system(command), 0);

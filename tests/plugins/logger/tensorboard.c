@@ -24,7 +24,7 @@ typedef struct cursor {
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* CRC-32C by its definition: long division, bits reversed. The known answer is tested below. */
+/* CRC-32C by its definition: long division with bits reversed. A known answer is tested below. */
 static uint32_t crc32c(const unsigned char *data, size_t size)
 {
     uint32_t r = 0xFFFFFFFFu;
@@ -242,7 +242,7 @@ Test(tensorboard, scalars)
     logger->close(state);
 }
 
-Test(tensorboard, resuming_says_from_where)
+Test(tensorboard, resuming_names_the_checkpoint)
 {
     td_metric m = { "train/loss", 7, false };
     td_error  error = { 0 };
@@ -257,7 +257,7 @@ Test(tensorboard, resuming_says_from_where)
     cr_assert_eq(logger->write(state, 4, &m, 1, &error), 0);
     logger->close(state);
 
-    cr_assert_eq(events_of(0, e, 20), 7, "the earlier try stays as it was");
+    cr_assert_eq(events_of(0, e, 20), 7, "the earlier file stays as it was");
     cr_assert_eq(events_of(1, e, 20), 3);
     expect_start(e, 4);
     cr_expect_eq(e[2].step, 4);

@@ -1,5 +1,5 @@
-/* spans.c - the losses that take spans out of a text: what they give and predict is put together
- * again, counted and compared with the lengths of T5's own code. */
+/* spans.c - the losses that remove spans from a text: the text is restored from both sides,
+ * spans are counted, and lengths are compared with those of T5's code. */
 #include <math.h>
 
 #include "plugins/part.h"
@@ -68,12 +68,12 @@ static td_part span_corruption(double density, double mean)
     return p;
 }
 
-/* ---- put together again ---------------------------------------------------------------------- */
+/* ---- restoring the text ---------------------------------------------------------------------- */
 
 static bool is_mark(int32_t id) { return id <= FIRST_MARK && id > FIRST_MARK - 300; }
 
-/* The text from both sides: each mark is replaced by what follows it in the other. The number of
- * spans. */
+/* Restore the text: each mark is replaced by what follows it on the other side. Returns the number
+ * of spans. */
 static int64_t restore(const td_example *e, int64_t from, int32_t *out, int64_t *n)
 {
     int64_t at = 0, spans = 0;
@@ -136,12 +136,12 @@ Test(span_corruption, lengths_are_those_of_t5)
     cr_expect(b.raw == 568 && b.given == 512 && b.predicted == 114 && b.total == 626);
     cr_expect_eq(loss_of(&p)->bounds(p.config, 625).raw, 567);
     b = loss_of(&p)->bounds(p.config, 5);
-    cr_expect(b.raw == 0 && b.predicted == 0, "six tokens are the least");
+    cr_expect(b.raw == 0 && b.predicted == 0, "the shortest text has six tokens");
     cr_expect_eq(loss_of(&p)->bounds(p.config, 6).raw, 2);
     free_part(&p);
 }
 
-/* A record of bounds(T).raw tokens comes to what they say; one of a token more does not fit. */
+/* A record of bounds(T).raw tokens has the promised lengths; one more token would not fit. */
 Test(span_corruption, bounds_are_reached, .init = setup)
 {
     static const double densities[] = { 0.15, 0.5, 0.85 }, means[] = { 1, 3, 8 };
@@ -243,7 +243,7 @@ Test(span_corruption, without_eos_there_is_none, .init = setup)
     free_part(&p);
 }
 
-Test(span_corruption, says_how_many_sentinels_it_needs, .init = setup)
+Test(span_corruption, reports_how_many_sentinels_it_needs, .init = setup)
 {
     td_part     p = span_corruption(0.15, 3);
     td_split_in in = usual;
@@ -280,7 +280,7 @@ Test(spans, keep_pairs_apart, .init = setup)
 
 /* ---- the mixture ----------------------------------------------------------------------------- */
 
-/* What a list of denoisers is made of; the order is that of the plugin's options. */
+/* An item of the list of denoisers; the order is that of the plugin's options. */
 struct denoiser {
     int64_t mode;
     double  noise_density, mean_span, rate;
@@ -294,7 +294,8 @@ static void set_denoisers(td_part *p, const struct denoiser *at, size_t count)
     *(td_list *)(void *)((char *)(uintptr_t)p->config + o->offset) = (td_list){ at, count };
 }
 
-/* Which of the paper's seven made it, by mode, number of predicted tokens and spans; 6: S. */
+/* Which of the paper's seven denoisers made the example, judged by mode, predicted tokens and
+ * spans; 6: S. */
 static int which(const td_example *e, int64_t n)
 {
     static const double density[] = { 0.15, 0.15, 0.5, 0.5, 0.15, 0.5 };
@@ -314,7 +315,7 @@ static int which(const td_example *e, int64_t n)
     return -1;
 }
 
-/* Each of the seven comes up as often, fits, and is the whole text. */
+/* Each of the seven comes up equally often, fits, and keeps the whole text. */
 Test(ul2, is_the_seven_of_the_paper, .init = setup)
 {
     td_part   p = load_part("loss-ul2", "ul2");
@@ -348,8 +349,8 @@ Test(ul2, is_the_seven_of_the_paper, .init = setup)
     free_part(&p);
 }
 
-/* The end of a text has no marks; modes are there only if the tokenizer has them and they are
- * wanted. */
+/* The end of a text has no marks; mode tokens are added only if the tokenizer has them and the
+ * option is set. */
 Test(ul2, sequential_denoiser, .init = setup)
 {
     static const struct denoiser end[] = { { 1, 0.25, 1, 1 } };
@@ -383,7 +384,7 @@ Test(ul2, sequential_denoiser, .init = setup)
     free_part(&p);
 }
 
-/* More than half of a text may be predicted, in the mean. */
+/* More than half of a text may be predicted on average. */
 Test(ul2, long_ends, .init = setup)
 {
     static const struct denoiser end[] = { { 1, 0.75, 1, 1 } };
@@ -404,7 +405,7 @@ Test(ul2, long_ends, .init = setup)
     free_part(&p);
 }
 
-/* A denoiser that has too few sentinels is told at the first record, however rarely it is drawn. */
+/* A denoiser with too few sentinels is reported at the first record, however rarely it is drawn. */
 Test(ul2, every_denoiser_can_mark, .init = setup)
 {
     static const struct denoiser two[] = { { 1, 0.25, 1, 1 }, { 2, 0.5, 3, 1e-9 } };
@@ -425,7 +426,7 @@ Test(ul2, every_denoiser_can_mark, .init = setup)
     free_part(&p);
 }
 
-/* Rates are shares; every one of the list is drawn by its own. */
+/* Rates are relative: each denoiser of the list is drawn in proportion to its rate. */
 Test(ul2, rates, .init = setup)
 {
     static const struct denoiser two[] = { { 0, 0.15, 3, 1 }, { 2, 0.5, 8, 3 } };

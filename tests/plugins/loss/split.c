@@ -1,4 +1,4 @@
-/* split.c - what the losses give and predict, at odd lengths and the least ones. */
+/* split.c - the given and predicted parts of each loss, at odd lengths and at the shortest. */
 #include "plugins/part.h"
 #include "tandem/kind/loss.h"
 
@@ -12,10 +12,9 @@ static void *allocate(void *arena, size_t bytes)
 static char  room[4096];
 static char *next_room = room;
 
-static const td_split_in in = { { .bos = -1, .eos = 1, .unk = 2, .vocab_size = 61 },
-                                42,
-                                allocate,
-                                &next_room };
+static const td_split_in in = {
+    { .bos = -1, .eos = 1, .unk = 2, .vocab_size = 61 }, 42, allocate, &next_room
+};
 
 static const td_loss *loss_of(const td_part *p) { return (const td_loss *)(const void *)p->plugin; }
 
@@ -92,7 +91,7 @@ Test(prefix_lm, keeps_pairs_apart)
     free_part(&p);
 }
 
-/* Every cut from 1 to T-1 comes up, none else, and the same record is always cut at the same
+/* Every cut from 1 to T-1 comes up, and no other; the same record is always cut at the same
  * place. */
 Test(prefix_lm, random_cuts_cover_the_range)
 {
@@ -115,7 +114,7 @@ Test(prefix_lm, random_cuts_cover_the_range)
     free_part(&p);
 }
 
-Test(prefix_lm, refuses_what_cannot_be_cut)
+Test(prefix_lm, refuses_texts_too_short_to_cut)
 {
     td_part   p = load_part("loss-prefix-lm", "prefix-lm");
     td_record one = { .targets = tokens, .n_targets = 1 },

@@ -120,7 +120,7 @@ static inline void run_step(td_plan *plan, int count, int step, double gate)
     cr_assert(!code, "%s", error.text);
 }
 
-/* The parameter after STEPS updates, with one between them that the gate holds back. */
+/* The parameter after STEPS updates, with another between them that the gate blocks. */
 static inline void update(struct machine *m, const td_part *p, const weight *shape, float *out)
 {
     td_error  error = { 0 };

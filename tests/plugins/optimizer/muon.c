@@ -1,4 +1,5 @@
-/* muon.c - the optimizer 'muon' against plain loops: matrices of all shapes, and what AdamW takes. */
+/* muon.c - the optimizer 'muon' against plain loops: matrices of all shapes, and the parameters
+ * that AdamW updates. */
 #include "plugins/optimizer/machine.h"
 
 enum { SIDE = 8 };
@@ -130,7 +131,7 @@ Test(muon, wide_tall_square_and_stacked)
     check_muon(&shapes[1], true, true);
 }
 
-/* Vectors, and what is named so, are AdamW's, at a rate of their own. */
+/* Vectors, and parameters with certain names, are updated by AdamW at a separate rate. */
 Test(muon, adamw_for_the_rest)
 {
     static const weight others[] = {
@@ -155,7 +156,7 @@ Test(muon, adamw_for_the_rest)
     }
 }
 
-/* Whether AdamW updates `name` when the config lists `pattern`: only then its rate matters. */
+/* Whether AdamW updates `name` when the config lists `pattern`: only then does its rate matter. */
 static bool is_adamws(const char *pattern, const char *name)
 {
     const weight w = { name, 2, { 3, 5 } };

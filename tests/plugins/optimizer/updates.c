@@ -63,7 +63,7 @@ struct second {
     double whole[N], row[ROWS], column[COLUMNS];
 };
 
-/* v from the whole matrix, or from its rows and columns. */
+/* v of the whole matrix, or from its row and column means. */
 static void second_moment(struct second *v, int step, bool factored, double out[N])
 {
     double keep = pow(step + 1, -0.8), mean = 0, row[ROWS] = { 0 }, column[COLUMNS] = { 0 };

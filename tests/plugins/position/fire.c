@@ -1,4 +1,4 @@
-/* fire.c - the dense bias against the paper's formula: behind a query, and ahead of it. */
+/* fire.c - the dense bias against the paper's formula, for keys behind a query and ahead of it. */
 #include "plugins/attention/lab.h"
 
 enum { H = 3, HIDDEN = 5 };
@@ -36,7 +36,7 @@ static double *biased(lab *l, const td_part *p, td_role role)
     td_plan    *plan;
 
     td_push(g, "layers.3");
-    td_push(g, "attention"); /* wherever it is asked for */
+    td_push(g, "attention"); /* the name does not depend on the scope in which the bias is built */
     ((const td_position *)(const void *)p->plugin)->bias(p->config, &in, &out);
     td_pop(g);
     td_pop(g);
@@ -96,7 +96,7 @@ Test(fire, leaves_cross_attention_alone)
     lab_free(&l);
 }
 
-/* However many layers ask. */
+/* One set of parameters, however many layers request the bias. */
 Test(fire, one_set_per_stack)
 {
     lab     l = lab_new();

@@ -1,4 +1,4 @@
-/* rotate.h - what a position plugin that rotates makes of (1, 0) in every pair, in double. */
+/* rotate.h - rotates (1, 0) in every pair by a position plugin, in double. */
 #ifndef TESTS_PLUGINS_POSITION_ROTATE_H
 #define TESTS_PLUGINS_POSITION_ROTATE_H
 
@@ -12,7 +12,7 @@
 
 enum { T = 5, E = 14, HALF = E / 2 };
 
-/* Cosines, then sines, times what the scheme makes them grow by: [T, E]. */
+/* Cosines, then sines, times the factor by which the scheme scales them: [T, E]. */
 static inline void rotate(const td_part *part, const int32_t positions[T], td_role role,
                           bool is_query, double out[T * E])
 {

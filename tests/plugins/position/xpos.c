@@ -6,7 +6,8 @@ static const int32_t near[T] = { 0, 1, 511, 2048, 29000 },
 
 static double zeta(int j) { return (2.0 * j / E + 0.4) / 1.4; }
 
-/* A query at `position` grows by zeta^(n/512), a key shrinks by it; none does outside of decoders. */
+/* A query at position n is multiplied by zeta^(n/512), a key divided by it; outside decoders
+ * neither is scaled. */
 static void check(td_role role, bool is_query)
 {
     td_part p = load_part("position-xpos", "xpos");
@@ -39,7 +40,8 @@ static double length(const double *y, int t, int j)
     return hypot(y[t * E + j], y[t * E + HALF + j]);
 }
 
-/* At 100,000 all is within f32, a token sees itself in full, and what is behind only fades. */
+/* At position 100,000 everything is within f32's range, a token's score with itself is unscaled,
+ * and earlier keys only fade. */
 Test(xpos, long_texts_stay_in_range)
 {
     td_part p = load_part("position-xpos", "xpos");

@@ -22,7 +22,7 @@ Test(schedule, cosine_is_the_papers)
     expect(&p, 0, 0);
     expect(&p, 1, 0.01 / 2000);
     expect(&p, 2000, 0.01);
-    expect(&p, 201000, 0.001 + 0.009 * 0.5); /* half way */
+    expect(&p, 201000, 0.001 + 0.009 * 0.5); /* half-way */
     expect(&p, 101500, 0.001 + 0.009 * 0.5 * (1 + sqrt(0.5)));
     expect(&p, 400000, 0.001);
     expect(&p, 1000003, 0.001);

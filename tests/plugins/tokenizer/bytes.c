@@ -1,4 +1,5 @@
-/* bytes.c - tokenizer 'bytes': every byte goes there and back; foreign ids are errors. */
+/* bytes.c - tokenizer 'bytes': every byte survives the round trip; ids outside the vocabulary are
+ * errors. */
 #include "module.h"
 
 #include "tandem/kind/tokenizer.h"
@@ -29,7 +30,8 @@ Test(bytes, little_room_and_foreign_ids)
     cr_assert_eq(t->decode(NULL, ids, 4, text, 2, &error), TD_EFORMAT);
 }
 
-/* Sentinels, then modes, after the bytes; they are no text. Without options there are none. */
+/* Sentinels, then modes, come after the bytes; they have no text. Without options they do not
+ * exist. */
 Test(bytes, marks)
 {
     const td_tokenizer *t = module_plugin("tokenizer-bytes.so");

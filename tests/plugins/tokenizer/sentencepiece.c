@@ -1,4 +1,4 @@
-/* sentencepiece.c - tokenizer 'sentencepiece': any text goes there and back; damaged models are
+/* sentencepiece.c - tokenizer 'sentencepiece': any text survives the round trip; damaged models are
  * refused or harmless. */
 #include "module.h"
 #include "tools/child.h"
@@ -11,12 +11,13 @@ typedef struct options { /* those of the plugin */
     int64_t     type;
     double      character_coverage;
     int64_t     max_sentences, sentinels;
-    bool        modes;
+    bool        modes, split_digits, byte_fallback, whitespace_pieces;
+    td_strings  symbols;
 } options;
 
 static char directory[64], model[96];
 
-/* A tiny model of the project's own corpus, by the real command. */
+/* A tiny model of the project's own corpus, trained with the real command. */
 static void setup(void)
 {
     char config[96];
@@ -45,7 +46,7 @@ static const td_tokenizer *plugin(void) { return module_plugin("tokenizer-senten
 
 static int open_model(const char *path, void **state, td_error *error)
 {
-    options o = { path, 0, 0.9995, 1000000, 0, false };
+    options o = { .model = path, .character_coverage = 0.9995, .max_sentences = 1000000 };
     *error = (td_error){ 0 };
     *state = NULL;
     return plugin()->open(&o, &module_services, state, error);
@@ -99,10 +100,10 @@ Test(sentencepiece, special_ids)
     plugin()->close(state);
 }
 
-/* Marks come after the pieces, the first sentinel last as in T5, and are no text. */
+/* Marks come after the pieces, the first sentinel last as in T5, and have no text. */
 Test(sentencepiece, marks)
 {
-    options    o = { model, 0, 0.9995, 1000000, 7, true };
+    options    o = { .model = model, .sentinels = 7, .modes = true };
     td_special s = { 0 };
     td_error   error = { 0 };
     void      *state;
@@ -127,14 +128,92 @@ Test(sentencepiece, marks)
     plugin()->close(state);
 }
 
-/* A control piece at the end of the file of a model: a protocol buffer may be added to. */
-static void add_piece(FILE *f, const char *piece)
+/* Append a piece to a model's file: a protocol buffer may be extended at its end. Types: 3 control,
+ * 4 user-defined. */
+static void add_typed(FILE *f, const char *piece, int type)
 {
     size_t n = strlen(piece);
-    fprintf(f, "\x0a%c\x0a%c%s\x18\x03", (int)n + 4, (int)n, piece);
+    fprintf(f, "\x0a%c\x0a%c%s\x18%c", (int)n + 4, (int)n, piece, type);
 }
 
-/* Sentinels and modes that a model has as pieces, with whatever step. */
+static void add_piece(FILE *f, const char *piece) { add_typed(f, piece, 3); }
+
+/* A copy of the model, to append to. */
+static FILE *copy_model(const char *name, char path[4096])
+{
+    size_t size;
+    char  *whole = td_file_read(model, &size, NULL);
+    FILE  *f;
+    snprintf(path, 4096, "%s/%s", directory, name);
+    f = fopen(path, "wb");
+    cr_assert(f && whole && fwrite(whole, 1, size, f) == size);
+    free(whole);
+    return f;
+}
+
+/* Where sentinels are pieces of the text, text that looks like one is still text. */
+Test(sentencepiece, typed_sentinels_are_text)
+{
+    static const char *const texts[] = {
+        "<extra_id_0>",  "a <extra_id_0> b<extra_id_1><extra_id_0>",
+        "<<extra_id_0>", "<extra_id_0",
+        "[S]",           "x [S][S] y"
+    };
+    char       path[4096];
+    td_special s = { 0 };
+    td_error   error = { 0 };
+    void      *state;
+    FILE      *f = copy_model("typed.model", path);
+    add_typed(f, "<extra_id_0>", 4);
+    add_typed(f, "<extra_id_1>", 4);
+    add_typed(f, "[S]", 4);
+    cr_assert(!fclose(f));
+    cr_assert_eq(open_model(path, &state, &error), 0, "%s", error.text);
+    plugin()->special(state, &s);
+    cr_expect(s.sentinels == 2 && s.sentinel == 401 && s.mode[1] == 403);
+    for (int k = 0; k < 6; k++) {
+        int32_t ids[100];
+        int64_t n = plugin()->encode(state, texts[k], strlen(texts[k]), ids, 100, &error);
+        cr_assert(n > 0 && n < 100, "%s", error.text);
+        for (int64_t i = 0; i < n; i++)
+            cr_expect_lt(ids[i], 401, "'%s' has a mark", texts[k]);
+        expect_round_trip(state, texts[k], strlen(texts[k]));
+    }
+    plugin()->close(state);
+}
+
+/* A model that makes one space of several is asked for fewer bytes than its text has. */
+Test(sentencepiece, bytes_of_a_text_that_is_normalized_do_not_count)
+{
+    static const char *const names[] = { "kept.model", "spaces.model" };
+    static const char text[] = "data = { plugin = \"text\"; sources = ( { name = \"facts\";\n"
+                               "  files = ( \"" TANDEM_SOURCE
+                               "/data/corpus/facts.train.jsonl\" );\n"
+                               "  held_out = ( \"" TANDEM_SOURCE
+                               "/data/corpus/facts.valid.jsonl\" ); } ); };\n";
+    for (int k = 0; k < 2; k++) {
+        char  path[4096], command[6000];
+        FILE *f = copy_model(names[k], path);
+        if (k) /* normalizer_spec { remove_extra_whitespaces: true } */
+            cr_assert_eq(fwrite("\x1a\x02\x20\x01", 1, 4, f), 4);
+        cr_assert(!fclose(f));
+        snprintf(command, sizeof command, "%s/data.cfg", directory);
+        put(command, text, sizeof text - 1);
+        snprintf(command, sizeof command,
+                 "%s train -c nano/decllm.cfg -c %s/data.cfg run.dir=%s run.name=r%d train.steps=1 "
+                 "train.batch=1 "
+                 "train.micro_batch=1 model.vocab_size=512 model.layers=1 evaluate.sequences=1 "
+                 "'tokenizer={plugin=\"sentencepiece\";model=\"%s\";}'",
+                 TANDEM_BINARY, directory, directory, k, path);
+        child c = child_run((const char *[]){ "sh", "-c", command, NULL });
+        cr_assert_eq(c.code, 0, "%s", c.err);
+        cr_expect_eq(strstr(c.out, "bits per byte") == NULL, k, "%s", c.out);
+        cr_expect_eq(strstr(c.err, "does not keep text as it is") != NULL, k, "%s", c.err);
+        child_free(&c);
+    }
+}
+
+/* Sentinels and modes that are pieces of the model, with ascending or descending ids. */
 Test(sentencepiece, marks_of_the_model)
 {
     char       path[4096];
@@ -162,7 +241,7 @@ Test(sentencepiece, marks_of_the_model)
     plugin()->close(state);
 }
 
-Test(sentencepiece, text_goes_there_and_back)
+Test(sentencepiece, text_survives_a_round_trip)
 {
     static const char *const texts[] = {
         "",
@@ -211,7 +290,7 @@ static size_t put_character(uint32_t c, char *out)
 }
 
 /* U+2581 alone is lost: it stands for a space. */
-Test(sentencepiece, every_character_goes_there_and_back)
+Test(sentencepiece, every_character_survives_a_round_trip)
 {
     static char text[4000];
     void       *state = open_whole();
@@ -243,9 +322,91 @@ Test(sentencepiece, foreign_ids_are_errors)
     plugin()->close(state);
 }
 
+/* ---- damaged tables of normalization --------------------------------------------------------- */
+
+enum { NODES = 768 };
+
+/* Fields of a model that are appended to it: normalizer_spec { precompiled_charsmap: table }. */
+static void add_table(FILE *f, const uint32_t *nodes, size_t n, const char *texts, size_t size)
+{
+    size_t bytes = 4 + 4 * n + size, spec = bytes + 3;
+    cr_assert(spec >= 128 && spec < 1 << 14);
+    fprintf(f, "\x1a%c%c\x12%c%c", (int)(spec & 127) | 128, (int)(spec >> 7),
+            (int)(bytes & 127) | 128, (int)(bytes >> 7));
+    cr_assert_eq(fwrite(&(uint32_t){ (uint32_t)(4 * n) }, 4, 1, f), 1);
+    cr_assert_eq(fwrite(nodes, 4, n, f), n);
+    cr_assert_eq(fwrite(texts, 1, size, f), size);
+}
+
+static int open_with_table(const uint32_t *nodes, size_t n, const char *texts, size_t size,
+                           void **state, td_error *error)
+{
+    char  path[4096];
+    FILE *f = copy_model("table.model", path);
+    add_table(f, nodes, n, texts, size);
+    cr_assert(!fclose(f));
+    return open_model(path, state, error);
+}
+
+/* The root's children are in the second 256 nodes, one of them 'a', and its value is where its own
+ * children would be, in the third. */
+static void fill_nodes(uint32_t nodes[NODES])
+{
+    const uint32_t a = 256 + 'a';
+    for (size_t k = 0; k < NODES; k++)
+        nodes[k] = (uint32_t)(k & 255) ^ 1; /* no label fits its place */
+    nodes[0] = 256u << 10;
+    nodes[a] = 'a' | 1u << 8 | (a ^ 512) << 10;
+    nodes[512] = 1u << 31 | 2; /* the third byte of the texts */
+}
+
+Test(sentencepiece, a_table_of_normalization_is_obeyed)
+{
+    uint32_t nodes[NODES];
+    td_error error;
+    void    *state;
+    int32_t  ids[8], b[8];
+    fill_nodes(nodes);
+    cr_assert_eq(open_with_table(nodes, NODES, "x\0b", 4, &state, &error), 0, "%s", error.text);
+    cr_assert_eq(plugin()->encode(state, "a", 1, ids, 8, &error),
+                 plugin()->encode(state, "b", 1, b, 8, &error));
+    cr_expect_eq(ids[0], b[0]);
+    plugin()->close(state);
+}
+
+Test(sentencepiece, damaged_tables_of_normalization_are_refused)
+{
+    static const struct {
+        const char *what, *texts;
+        size_t      node, nodes, size;
+        uint32_t    value;
+    } wrong[] = {
+        { "the children of the root outside", "x\0b", 0, NODES, 4, 1u << 20 },
+        { "half of the children outside", "x\0b", 0, NODES - 1, 4, 256u << 10 },
+        { "a value outside", "x\0b", 512, NODES, 4, 1u << 31 | 4 },
+        { "the last text without an end", "x\0bc", 512, NODES, 4, 1u << 31 | 2 },
+        { "a way that goes round", "x\0b", 256 + 'a', NODES, 4, 'a' | (uint32_t)('a') << 10 },
+        { "no nodes", "x\0b", 0, 0, 200, 0 },
+    };
+    static char texts[200];
+    for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
+        uint32_t nodes[NODES];
+        td_error error;
+        void    *state = NULL;
+        fill_nodes(nodes);
+        nodes[wrong[k].node] = wrong[k].value;
+        memset(texts, 0, sizeof texts);
+        memcpy(texts, wrong[k].texts, 4);
+        cr_expect_eq(open_with_table(nodes, wrong[k].nodes, texts, wrong[k].size, &state, &error),
+                     TD_EFORMAT, "%s is accepted", wrong[k].what);
+        cr_expect(strstr(error.text, "table of normalization"), "%s: %s", wrong[k].what,
+                  error.text);
+    }
+}
+
 /* ---- what tells models apart ----------------------------------------------------------------- */
 
-/* A copy of the model in which one score is another: after the piece, in the protocol buffer. */
+/* A copy of the model with one score changed; it follows its piece in the protocol buffer. */
 static void change_a_score(void *state, const char *path)
 {
     size_t      size;
@@ -290,7 +451,7 @@ Test(sentencepiece, models_with_the_same_pieces_differ)
     plugin()->close(other);
 }
 
-/* The command prepares the text anew for such a model, and only then. */
+/* The command prepares the text again for such a model, but not for an unchanged one. */
 Test(sentencepiece, shards_are_of_one_model)
 {
     char  command[800];
@@ -310,7 +471,7 @@ Test(sentencepiece, shards_are_of_one_model)
 
 /* ---- models that are not there, or not whole ------------------------------------------------- */
 
-/* It is refused with its name, or what it gives for a text are ids of its own vocabulary. */
+/* The model is refused by name, or it encodes a text to ids within its vocabulary. */
 static bool harmless(const char *path)
 {
     static const char text[] = "The harbour lies north of Mairoud, 17 miles. \xE2\x82\xAC";
@@ -347,7 +508,7 @@ Test(sentencepiece, missing_models_are_named)
     cr_assert(strstr(error.text, directory), "%s", error.text);
 }
 
-/* But for the one that lacks only what comes after all settings that matter. */
+/* All but one, which lacks only the bytes behind the settings that matter. */
 Test(sentencepiece, truncated_models_are_refused)
 {
     int      taken = 0;
@@ -361,7 +522,7 @@ Test(sentencepiece, truncated_models_are_refused)
         put(path, data, n);
         taken += harmless(path);
     }
-    cr_assert_leq(taken, 1, "%d truncated models are taken", taken);
+    cr_assert_leq(taken, 1, "%d truncated models are accepted", taken);
     free(data);
 }
 

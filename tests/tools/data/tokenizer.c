@@ -1,5 +1,5 @@
-/* tokenizer.c - `tandem data train-tokenizer`: it trains on all of the text, and reports what it
- * leaves out. */
+/* tokenizer.c - `tandem data train-tokenizer`: it trains on all of the text, and reports
+ * omissions. */
 #include "tools/data.h"
 
 #define SOURCES(files) "'data.sources=({name=\"a\"; files=(" files ");})'"
@@ -43,7 +43,7 @@ Test(tokenizer, full_during_train_tokenizer)
            1, "cannot write the text to train on");
     expect("trap '' XFSZ; ulimit -f 8; exec %2$s train-tokenizer %3$s "
            "tokenizer.plugin=sentencepiece --vocab-size 400"
-           " --files " TANDEM_SOURCE "/data/corpus/facts.valid.jsonl --out %1$s/a.model",
+           " --files " TANDEM_SOURCE "/docs/architecture.md --out %1$s/a.model",
            1, "cannot write the model");
     expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
 }
@@ -54,7 +54,8 @@ Test(tokenizer, full_during_train_tokenizer)
     "cd %1$s && %2$s prepare -c data.cfg --plugin-path p tokenizer.plugin=long tokenizer.end=" end \
     " run.dir=r " SOURCES("\"a.jsonl\"") " && test $(ls r/cache/*.idx | wc -l) = " shards
 
-/* Without a fingerprint ids are told apart by all of their text, here only by its 1000th byte. */
+/* Without a fingerprint, ids are compared by their whole text; here only its 1000th byte
+ * differs. */
 Test(tokenizer, shards_are_of_one_tokenizer)
 {
     write_scratch("a.jsonl", "{\"text\": \"some text\"}\n");
@@ -82,8 +83,8 @@ static void write_book(const char *name, const char *between)
     cr_assert(!fclose(f));
 }
 
-/* A book is one document of 146 KB, as lines or as one line: its end is in the model, alone and
- * beside others. */
+/* A book is one document of 146 KB, as lines or as one line: the model includes its end, whether
+ * it is trained on alone or with others. */
 Test(tokenizer, a_document_of_any_length_is_trained_on)
 {
     write_book("lines.txt", "\n");
@@ -113,11 +114,11 @@ Test(tokenizer, characters_are_not_cut)
         expect(TRAIN("a", SOURCES("\"han.txt\"")) " tokenizer.character_coverage=1.0", 0,
                "a.model");
         expect("grep -q $(printf '\\346\\227\\245') %1$s/a.model", 0, "");
-        expect("grep -q $(printf '\\357\\277\\275') %1$s/a.model", 1, ""); /* of broken ones */
+        expect("grep -q $(printf '\\357\\277\\275') %1$s/a.model", 1, ""); /* broken characters */
     }
 }
 
-Test(tokenizer, what_is_left_out_is_told)
+Test(tokenizer, omissions_are_reported)
 {
     write_scratch("mark.txt", "before \xE2\x96\x85 after zyxwv zyxwv zyxwv\n");
     expect(TRAIN("a", SOURCES("\"mark.txt\"")) " && grep -q zyxwv a.model", 0,
@@ -137,7 +138,7 @@ Test(tokenizer, no_text_is_refused)
     expect("test ! -e %1$s/a.model", 0, "");
 }
 
-Test(tokenizer, how_many_pieces_were_made_is_told)
+Test(tokenizer, the_number_of_pieces_is_reported)
 {
     write_scratch("small.txt", "A small file.\n");
     expect(TRAIN("a", SOURCES("\"small.txt\"")), 0, "a.model' has 2");
@@ -149,16 +150,97 @@ Test(tokenizer, how_many_pieces_were_made_is_told)
 #define LOAD(model) \
     "%2$s prepare %3$s tokenizer.plugin=sentencepiece run.dir=%1$s/r tokenizer.model=%1$s/" model
 
-/* What is said is ours, not that of SentencePiece's source. */
-Test(tokenizer, what_is_no_model_is_told)
+/* Messages are ours, without file names from SentencePiece's source. */
+Test(tokenizer, non_models_are_reported)
 {
     write_scratch("a.model", "This is no model, whatever its name is.");
     write_scratch("empty.model", "");
     expect("mkfifo %1$s/pipe.model; mkdir %1$s/d.model", 0, "");
-    expect(LOAD("a.model"), 1, "/a.model' is not a SentencePiece model, or it is damaged; set ");
+    expect(LOAD("a.model"), 1, "/a.model' is not a SentencePiece model, or it is damaged: its fields do not fit the file");
     expect(LOAD("empty.model"), 1, "is not a SentencePiece model, or it is damaged: unk is not");
     expect(LOAD("pipe.model"), 1, "/pipe.model': not a regular file; set tokenizer.model to ");
     expect(LOAD("d.model"), 1, "/d.model': not a regular file; ");
     expect(LOAD("none.model"), 1, "/none.model': No such file or directory; ");
     expect(LOAD("a.model") " 2>&1 | grep -F .cc", 1, "");
+}
+
+/* ---- what is trained, and on what ------------------------------------------------------------ */
+
+/* JSON Lines are read by their text, and compressed files are unpacked: the model is that of the
+ * text, and no key or quote of JSON is in it. */
+Test(tokenizer, files_of_json_lines_and_compressed_files)
+{
+    write_scratch("a.jsonl", "{\"id\": 7, \"text\": \"some zyxwv words and zyxwv words\"}\n"
+                             "{\"text\": \"more zyxwv text, more words\"}\n");
+    write_scratch("a.txt", "some zyxwv words and zyxwv words\nmore zyxwv text, more words\n");
+    write_scratch("b.jsonl", "{\"body\": \"some zyxwv words and zyxwv words\"}\n");
+    expect("cd %1$s && gzip -k a.jsonl && zstd -q a.txt && gzip -k a.txt", 0, "");
+    expect(TRAIN("txt", "--files a.txt"), 0, "txt.model");
+    expect(TRAIN("jsonl", "--files a.jsonl"), 0, "jsonl.model");
+    expect(TRAIN("gz", "--files a.jsonl.gz"), 0, "gz.model");
+    expect(TRAIN("zst", "--files a.txt.zst"), 0, "zst.model");
+    expect("cd %1$s && cmp jsonl.model txt.model && cmp gz.model txt.model && "
+           "cmp zst.model txt.model",
+           0, "");
+    expect(TRAIN("both", "--files a.txt.gz,a.jsonl") " && ! grep -q '\"' both.model", 0,
+           "both.mod");
+    expect(TRAIN("key", "--files b.jsonl data.text=body") " && grep -q zyxwv key.model", 0, "key");
+    expect(TRAIN("no", "--files b.jsonl"), 1, "b.jsonl");
+}
+
+Test(tokenizer, options_of_the_model)
+{
+    write_scratch("a.txt", "x = 1234;    y = 1234;    z = 1234;    <tool, a>    1234    1234\n");
+    expect(TRAIN("plain", "--files a.txt") " && ! grep -q 1234 plain.model", 0, "plain.model");
+    expect(TRAIN("digits",
+                 "--files a.txt tokenizer.split_digits=false") " && grep -q 1234 digits.model",
+           0, "");
+    /* U+2581 stands for a space */
+    expect(TRAIN("spaces",
+                 "--files a.txt tokenizer.whitespace_pieces=true") " && grep -q $(printf "
+                                                                   "'\\342\\226\\201\\342\\226\\201"
+                                                                   "') spaces.model",
+           0, "");
+    expect("cd %1$s && grep -q $(printf '\\342\\226\\201\\342\\226\\201') plain.model", 1, "");
+    expect(
+        TRAIN(
+            "symbol",
+            "--files a.txt 'tokenizer.symbols=[\"<tool, a>\",\"<b>\"]'") " && grep -q '<tool, a>' "
+                                                                         "symbol.model && grep -q "
+                                                                         "'<b>' symbol.model",
+        0, "");
+    expect("cd %1$s && grep -q '<0x41>' plain.model", 0, "");
+    expect("cd %1$s && %2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece "
+           "tokenizer.byte_fallback=false --vocab-size 40 --out bytes.model --files a.txt && "
+           "! grep -q '<0x41>' bytes.model",
+           0, "bytes.model");
+}
+
+/* Advice is given in our options, not in those of SentencePiece's command. */
+Test(tokenizer, too_few_pieces)
+{
+    write_scratch("a.txt", "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ\n");
+    expect("cd %1$s && %2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --vocab-size 280 "
+           "--out a.model --files a.txt",
+           2, " pieces, for its characters and the special and byte pieces: raise --vocab-size");
+    expect("cd %1$s && %2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --vocab-size 280 "
+           "--out a.model --files a.txt 2>&1 | grep -e --character_coverage -e required_chars",
+           1, "");
+}
+
+Test(tokenizer, as_many_pieces_as_the_model_has_rows)
+{
+    static const char model[] = " 'model={plugin=\"decoder-only\";vocab_size=350;d_model=8;layers="
+                                "1;ffn={d_ff=8;};}' 'loss.plugin=causal-lm'";
+    char              command[600];
+    snprintf(command, sizeof command,
+             "%%2$s train-tokenizer %%3$s tokenizer.plugin=sentencepiece --out "
+             "%%1$s/a.model%s",
+             model);
+    expect(command, 0, "a.model' has 350 pieces");
+    snprintf(command, sizeof command,
+             "%%2$s train-tokenizer %%3$s tokenizer.plugin=sentencepiece --out "
+             "%%1$s/a.model --vocab-size 360%s",
+             model);
+    expect(command, 0, "model.vocab_size = 350 is less than the 360 pieces");
 }

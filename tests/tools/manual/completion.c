@@ -1,8 +1,8 @@
-/* completion.c - the scripts of `tandem completion`, in the shells that they are for. */
+/* completion.c - the scripts of `tandem completion`, run by their shells. */
 #include "tools/child.h"
 
-/* Sources the script and asks for the completions of "$2", its words cut as bash cuts them; "$3" is
- * taken out of COMP_WORDBREAKS. */
+/* Sources the script and prints the completions of "$2", with words split as in bash; "$3" is
+ * removed from COMP_WORDBREAKS. */
 static const char driver[] =
     "eval \"$(\"$0\" completion bash)\" || exit 9\n"
     "COMP_WORDBREAKS=${COMP_WORDBREAKS//$3}\n"
@@ -132,7 +132,7 @@ static void same_options(const char *command)
     snprintf(last, sizeof last, "%s", c.out);
     for (char *p = strtok(last, "\n"); p; p = strtok(NULL, "\n"))
         n--;
-    cr_expect_eq(n, 0, "%s: other options are offered than --help has:\n%s", command, c.out);
+    cr_expect_eq(n, 0, "%s: the options offered differ from those of --help:\n%s", command, c.out);
     child_free(&help);
     child_free(&c);
 }
@@ -159,7 +159,8 @@ Test(bash, options)
         same_options(commands[k]);
 }
 
-/* ---- other shells, where they are ------------------------------------------------------------ */
+/* ---- other shells, if they are installed
+ * ------------------------------------------------------------ */
 
 static bool there(const char *shell)
 {

@@ -1,4 +1,4 @@
-/* man.c - the manual: every command and option is in it, and roff finds nothing wrong. */
+/* man.c - the manual: it has every command and option, and roff reports no fault. */
 #include "tools/child.h"
 
 static char *scratch(void)
@@ -92,7 +92,7 @@ Test(man, is_the_same_on_a_day)
     child_free(&b);
 }
 
-/* What a formatter warns of; "" if there is none of that name. */
+/* The warnings of a formatter; "" if it is not installed. */
 static void expect_clean(const char *directory, const char *command)
 {
     char  line[512];
@@ -107,7 +107,7 @@ static void expect_clean(const char *directory, const char *command)
     child_free(&c);
 }
 
-Test(man, roff_has_nothing_to_say)
+Test(man, roff_is_without_warnings)
 {
     char *directory = scratch(), arguments[128];
     child c;
@@ -120,7 +120,7 @@ Test(man, roff_has_nothing_to_say)
     cr_assert(!td_remove_tree(directory, NULL));
 }
 
-Test(man, of_what_is_no_command)
+Test(man, of_an_unknown_command)
 {
     child c = tandem("man no-such");
     cr_expect_eq(c.code, 2);

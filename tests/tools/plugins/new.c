@@ -1,5 +1,5 @@
-/* new.c - `tandem plugins new`: for every kind, what it writes is built, checked and trained with by
- * someone who has only an installed tandem; and what it refuses. */
+/* new.c - `tandem plugins new`: for every kind, a user with only an installed tandem builds the
+ * project, checks it and trains with it; and refusals. */
 #include "tools/prefix.h"
 
 #include <math.h>
@@ -8,23 +8,25 @@
 #include "tools/child.h"
 #include "plugin/registry.h"
 
-/* ---- what it makes, of every kind ------------------------------------------------------------ */
+/* ---- projects of every kind ------------------------------------------------------------------ */
 
-/* Names with a dash, a digit, words of C and of its library: whatever a name is, the code compiles. */
+/* Names with a dash or a digit, keywords of C, functions of its library: the code must compile with
+ * any name. */
 static const struct {
     const char *kind, *name;
-    double nll; /* held-out nats that the config must get below: a guess costs log 320 = 5.77 */
+    double nll; /* upper bound on the held-out nats with the config: a guess costs log 320 = 5.77 */
 } made[] = {
     { "architecture", "mine", 4.5 }, { "attention", "my-own", 4.5 }, { "backend", "double", 5.5 },
     { "comm", "linux", 4.5 },        { "data", "x", 2.5 },           { "ffn", "switch", 4.5 },
     { "kernels", "relu_2", 4.5 },    { "logger", "open", 4.5 },      { "loss", "loss", 4.5 },
-    { "norm", "Norm-3b", 4.5 },      { "op", "exp-2", 4.5 },         { "optimizer", "sqrt", 5.0 },
-    { "position", "log", 4.5 },      { "schedule", "rate", 4.5 },    { "tokenizer", "encode", 4.5 },
+    { "metric", "score", 4.5 },      { "norm", "Norm-3b", 4.5 },     { "op", "exp-2", 4.5 },
+    { "optimizer", "sqrt", 5.0 },    { "position", "log", 4.5 },     { "schedule", "rate", 4.5 },
+    { "tokenizer", "encode", 4.5 },
 };
 enum { MADE = sizeof made / sizeof *made };
 
-/* Of `make -f`: a target per kind, so that they run side by side. $(1) is the kind, $(2) the name.
- * Nothing of this process's environment but PATH and what the sanitizers need. */
+/* For `make -f`: a target per kind, so that kinds run in parallel. $(1) is the kind, $(2) the
+ * name. It uses only PATH and the sanitizers' variables of this process's environment. */
 static const char recipe[] =
     "E = env -i HOME=$(D) PATH='$(D)/prefix/bin:$(PATH)' ASAN_OPTIONS='$(ASAN_OPTIONS)' "
     "LSAN_OPTIONS='$(LSAN_OPTIONS)'\n"
@@ -77,11 +79,13 @@ static void expect_trained(int k)
     free(log);
 }
 
-/* Whether the run's own record names the module. */
+/* Expect that the run's own record names the module. */
 static void expect_used(int k)
 {
     char name[200], module[100], *text;
     bool kernels = !strcmp(made[k].kind, "kernels");
+    if (!strcmp(made[k].kind, "metric")) /* training does not use it */
+        return;
     snprintf(module, sizeof module, "made/%s/%s-%s.so", made[k].kind, made[k].kind, made[k].name);
     /* no config names kernels: the log reports them */
     snprintf(name, sizeof name, kernels ? "%s.log" : "runs/%s-%s/environment.txt", made[k].kind,
@@ -91,7 +95,7 @@ static void expect_used(int k)
     free(text);
 }
 
-/* A single CMake project for all of them, so that the compiler is probed only once. */
+/* A single CMake project for all kinds, so that the compiler is probed only once. */
 static void build_with_cmake(void)
 {
     char  path[300], command[4096];
@@ -109,7 +113,7 @@ static void build_with_cmake(void)
     MUST(command);
 }
 
-/* What CMake built is taken too: one is enough, the sources are the same. */
+/* The modules that CMake built work too: one is enough, as the sources are the same. */
 static void use_what_cmake_built(void)
 {
     char name[300];
@@ -150,11 +154,13 @@ static void expect_same_nll(const char *kind, const char *config, const char *ch
               change, changed);
 }
 
-/* A run that was stopped and resumed leaves the table of one that was not. */
+/* A run that was stopped and resumed leaves the same table as an uninterrupted one. Both name the
+ * length of the schedule, which would follow train.steps. */
 static void resume_the_logger(void)
 {
 #define LOGGED                                                                                    \
     "%1$s/prefix/bin/tandem train -c open.cfg run.dir=%1$s/logged train.log_every=2 --threads 1 " \
+    "schedule.steps=8 schedule.warmup=2 "                                                         \
     "'run.loggers=({plugin=\"open\";},{plugin=\"jsonl\";})' "
     MUST("cd %1$s/made/logger && " LOGGED "train.steps=8 run.name=whole");
     MUST("cd %1$s/made/logger && " LOGGED "train.steps=4 run.name=parts");
@@ -164,6 +170,17 @@ static void resume_the_logger(void)
     MUST("cd %1$s/logged && ! cmp parts/before.csv parts/open.csv && "
          "grep -v evaluate whole/open.csv >a && grep -v evaluate parts/open.csv >b && cmp a b && "
          "grep -q '^8,\"train/loss\",' a");
+}
+
+/* The template's own task, by the trained model that its config names. */
+static void score_with_the_metric(void)
+{
+    char *json;
+    MUST("cd %1$s/made/metric && %1$s/prefix/bin/tandem evaluate -c score.cfg run.dir=%1$s/runs "
+         "--tasks task.cfg --json >%1$s/metric-scores.json");
+    json = read_scratch("metric-scores.json");
+    cr_expect(strstr(json, "\"score,none\": 0."), "%s", json);
+    free(json);
 }
 
 Test(plugins_new, of_every_kind_is_built_checked_and_trained_with)
@@ -179,7 +196,7 @@ Test(plugins_new, of_every_kind_is_built_checked_and_trained_with)
 
     prefix_open("new");
     write_driver();
-    /* the first run makes the token shards that the others take */
+    /* the first run makes the token shards that the others use */
     (void)shell("make -f %1$s/driver -k %1$s/norm.out; make -f %1$s/driver -k -j2 all");
     for (int k = 0; k < MADE; k++)
         expect_trained(k);
@@ -187,16 +204,17 @@ Test(plugins_new, of_every_kind_is_built_checked_and_trained_with)
         expect_used(k);
     build_with_cmake();
     use_what_cmake_built();
-    /* other arithmetic, the same model: to rounding */
+    /* other arithmetic, the same model: equal except for rounding */
     expect_same_nll("backend", "double", "backend.plugin=cpu", 1e-4);
-    /* without the kernel, and with the op's lowering in its place */
+    /* first without the kernel, then with the op's lowering */
     expect_same_nll("kernels", "relu_2", "plugin_path='\"/\"'", 1e-4);
     expect_same_nll("op", "exp-2", "backend.plugin=reference", 1e-4);
     resume_the_logger();
+    score_with_the_metric();
     prefix_close();
 }
 
-/* ---- what it says and refuses ---------------------------------------------------------------- */
+/* ---- messages and refusals ------------------------------------------------------------------- */
 
 static child run(const char *arguments)
 {
@@ -237,11 +255,11 @@ Test(plugins_new_says, the_kinds)
     child_free(&d);
 }
 
-Test(plugins_new_says, what_is_wrong_with_a_kind_or_a_name)
+Test(plugins_new_says, wrong_kinds_and_names)
 {
     expect(2, "atention mine", "unknown kind 'atention'; did you mean 'attention'?");
     expect(2, "zzzzzz mine", "unknown kind 'zzzzzz'; `tandem plugins new` lists the kinds");
-    expect(2, "norm", "a kind and a name are needed; there is only 'norm'");
+    expect(2, "norm", "a kind and a name are needed; only 'norm' is given");
     expect(2, "norm a b", "unexpected argument 'b'");
     expect(2, "--list norm", "--list takes no argument: unexpected 'norm'");
     expect(2, "norm ''", "the plugin's name is empty");
@@ -263,7 +281,7 @@ Test(plugins_new_says, what_is_wrong_with_a_kind_or_a_name)
     MUST("test -z \"$(ls %1$s | grep -v log)\"");
 }
 
-Test(plugins_new_says, what_is_wrong_with_a_place)
+Test(plugins_new_says, wrong_places)
 {
     expect(0, "norm mine", "cd 'norm-mine'");
     expect(1, "norm mine", "'norm-mine' already exists, and nothing is overwritten");
@@ -281,7 +299,7 @@ Test(plugins_new_says, what_is_wrong_with_a_place)
          "'CMakeLists.txt Makefile README.md mine.cfg norm-mine.c '");
 }
 
-/* Ignored, SIGXFSZ leaves the failed write; a project that is not whole is taken away. */
+/* With SIGXFSZ ignored, the write fails; an incomplete project is removed. */
 Test(plugins_new_says, that_the_disk_is_full)
 {
     char  command[1000];
@@ -297,7 +315,7 @@ Test(plugins_new_says, that_the_disk_is_full)
     child_free(&c);
 }
 
-Test(plugins_new_says, who_wrote_it)
+Test(plugins_new_says, author_and_licence)
 {
     char *text;
     write_scratch(".gitconfig", "[user]\n\tname = Jo \\\"Q\\\" \\\\ Z\n");
@@ -319,8 +337,8 @@ Test(plugins_new_says, who_wrote_it)
     free(text);
 }
 
-/* No placeholder is left, and no word of another plugin. */
-Test(plugins_new_says, all_words)
+/* No placeholder is left, nor any other name. */
+Test(plugins_new_says, repeats_of_all_words)
 {
     for (const td_kind *k = td_kinds(); k->id; k++) {
         char arguments[100];
@@ -354,7 +372,7 @@ static char *shown(const char *page, const char *marker)
     return block.data;
 }
 
-Test(plugins_new_says, what_the_page_shows)
+Test(plugins_new_says, the_example_of_the_page)
 {
     td_error e = { 0 };
     char    *page = td_file_read(TANDEM_SOURCE "/docs/plugin-authors.md", NULL, &e), *block, *text;
@@ -363,13 +381,13 @@ Test(plugins_new_says, what_the_page_shows)
     block = shown(page, "<!-- attention-mine/attention-mine.c -->");
     text = read_scratch("attention-mine/attention-mine.c");
     cr_expect_str_eq(block, text,
-                     "docs/plugin-authors.md shows another attention than "
-                     "tools/templates/attention/plugin.c makes");
+                     "the attention in docs/plugin-authors.md differs from "
+                     "tools/templates/attention/plugin.c");
     free(block);
     free(text);
     block = shown(page, "<!-- attention-mine/mine.cfg -->");
     text = read_scratch("attention-mine/mine.cfg");
-    cr_expect_str_eq(block, text, "docs/plugin-authors.md shows another config");
+    cr_expect_str_eq(block, text, "docs/plugin-authors.md shows a different config");
     free(block);
     free(text);
     for (const td_kind *k = td_kinds(); k->id; k++) {

@@ -81,6 +81,7 @@ static void name(draw *d, char out[32])
 static void facts(draw *d, td_text *t)
 {
     char town[32], river[32], person[32];
+    /* names are made up, so that no answer can be known beforehand */
     name(d, town);
     name(d, river);
     name(d, person);
@@ -94,11 +95,13 @@ static void facts(draw *d, td_text *t)
                   people);
     td_text_print(t, "The %s of %s is famous for its %s, which is carried down the %s by boat. ",
                   kind, town, good, river);
+    /* no question is about this sentence: it moves the answers further back */
     const char *animal = PICK(d, animals), *colour = PICK(d, colours);
     const char *who = below(d, 2) ? "families" : "traders", *weather = PICK(d, weathers);
     td_text_print(t, "In winter there is often %s, and the %s keep a %s %s in every yard.\n",
                   weather, who, colour, animal);
     td_text_print(t, "Question: Who founded %s? Answer: %s.\n", town, person);
+    /* some questions are left out, so that their order does not tell which comes next */
     if (below(d, 2))
         td_text_print(t, "Question: What is %s famous for? Answer: %s.\n", town, good);
     if (below(d, 2))
@@ -191,7 +194,7 @@ static void tables(draw *d, td_text *t)
     for (int i = 0; i < n; i++) {
         name(d, who[i]);
         amount[i] = 1 + (int)below(d, 60);
-        /* of equal ones the first has most */
+        /* if several are equal, the first counts */
         total += amount[i];
         most = amount[i] > amount[most] ? i : most;
         td_text_print(t, "| %s | %s | %d |\n", who[i], PICK(d, jobs), amount[i]);
@@ -201,7 +204,7 @@ static void tables(draw *d, td_text *t)
 
 /*     168 - 82 = 86
  *
- * Lines that have nothing to do with each other: only the sums themselves can be learned. */
+ * Unrelated lines: only the sums themselves can be learned. */
 static void arithmetic(draw *d, td_text *t)
 {
     int lines = 3 + (int)below(d, 6);
@@ -355,7 +358,7 @@ int td_corpus_write(const char *directory, uint64_t seed, int64_t bytes, bool fo
                     td_error *error)
 {
     const corpus c = { directory, seed, bytes };
-    /* All are looked at before one is written, so a refusal leaves the directory as it was. */
+    /* All are checked before one is written, so a refusal leaves the directory unchanged. */
     int          code = force ? 0 : each_file(&c, refuse_old, error);
     if (!code)
         code = td_make_directories(directory, error);

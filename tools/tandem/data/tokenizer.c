@@ -1,22 +1,24 @@
 /* tokenizer.c - `tandem data train-tokenizer`: trains the config's tokenizer on the text of its
  * data.
  *
- * A tokenizer plugin trains on files, a data plugin hands out documents; between the two lies a
- * scratch file that all documents are written to. */
+ * A tokenizer plugin trains on files, a data plugin hands out documents; so all documents are
+ * written to a scratch file first. */
 #include "data/tokenizer.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "plugin/hook.h"
 #include "work.h"
 
 enum {
-    LARGEST_VOCABULARY = 1 << 24, /* as of model.vocab_size */
+    LARGEST_VOCABULARY = 1 << 24, /* as for model.vocab_size */
     MOST_FILES = 64               /* of --files */
 };
 
@@ -30,7 +32,7 @@ typedef struct lines {
     bool        reported;
 } lines;
 
-/* Nothing in the first two seconds: a small corpus needs no progress line. */
+/* Prints nothing in the first two seconds: a small corpus needs no progress line. */
 static void report(lines *l, bool last)
 {
     if (last ? !l->reported : td_now() - l->start < 2)
@@ -40,7 +42,8 @@ static void report(lines *l, bool last)
                     1e-6 * (double)l->bytes);
 }
 
-/* The document as it is. Its own newlines stay: a tokenizer trains on lines, not on documents. */
+/* Writes the document unchanged, including its newlines: a tokenizer trains on lines, not on
+ * documents. */
 static int write_document(void *lines_, const char *text, size_t size)
 {
     lines *l = lines_;
@@ -52,8 +55,8 @@ static int write_document(void *lines_, const char *text, size_t size)
     return ferror(l->file) ? TD_EIO : 0;
 }
 
-/* A file in the directory of `out`, where there must be room anyway, and already unlinked: no
- * failure and no signal leaves it behind. */
+/* Creates a file in the directory of `out`, where there must be space anyway, and unlinks it at
+ * once, so that no failure or signal leaves it behind. */
 static FILE *scratch(const char *out, td_error *error)
 {
     char  path[4096];
@@ -70,7 +73,7 @@ static FILE *scratch(const char *out, td_error *error)
     if (!f) {
         td_fail(error, TD_EIO, "cannot write '%s', the text to train on: %s", path,
                 strerror(errno));
-        if (fd >= 0) /* fdopen failed, and did not take it */
+        if (fd >= 0) /* fdopen failed, so the descriptor is still ours */
             close(fd);
     }
     return f;
@@ -80,15 +83,66 @@ static int write_text(td_session *w, const char *out, FILE *f, td_error *error)
 {
     const td_data *d = (const void *)w->x->data.plugin;
     lines          l = { .file = f, .log = w->log, .start = td_now() };
-    int code = d->each_document(w->x->data.config, w->services, write_document, &l, error);
+    int code = TD_HOOK(d, each_document, w->x->data.config, w->services, write_document, &l, error);
     report(&l, true);
-    /* The disk's error says more than the data plugin's, which only saw the callback fail. */
+    /* Prefers the disk's error to that of the data plugin, which only saw the callback fail. */
     if (fflush(f) || ferror(f))
         td_fail(error, TD_EIO, "cannot write the text to train on beside '%s': %s", out,
                 strerror(errno));
     if (!code && !error->code && !l.documents)
         td_fail(error, TD_ECONFIG, "the data has no text to train a tokenizer on");
     return td_failed(error, code);
+}
+
+/* ---- a sign of life -------------------------------------------------------------------------- */
+
+/* A tokenizer's training reports nothing until it is done, which may take minutes: a thread
+ * prints the elapsed time. */
+typedef struct pulse {
+    pthread_t       thread;
+    pthread_mutex_t lock;
+    pthread_cond_t  ended;
+    td_journal     *log;
+    bool            started, end;
+} pulse;
+
+static void *beat(void *arg)
+{
+    pulse *p = arg;
+    double start = td_now();
+    pthread_mutex_lock(&p->lock);
+    while (!p->end) {
+        struct timespec next;
+        clock_gettime(CLOCK_REALTIME, &next);
+        next.tv_sec += 1;
+        pthread_cond_timedwait(&p->ended, &p->lock, &next);
+        /* nothing in the first two seconds, as above */
+        if (!p->end && td_now() - start > 2)
+            td_log_progress(p->log, false, "training the tokenizer: %.0f s", td_now() - start);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
+/* Without the thread only the sign of life is missing. */
+static void start_pulse(pulse *p, td_journal *log)
+{
+    *p = (pulse){ .log = log };
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->ended, NULL);
+    p->started = !pthread_create(&p->thread, NULL, beat, p);
+}
+
+static void end_pulse(pulse *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->end = true;
+    pthread_cond_signal(&p->ended);
+    pthread_mutex_unlock(&p->lock);
+    if (p->started)
+        pthread_join(p->thread, NULL);
+    pthread_cond_destroy(&p->ended);
+    pthread_mutex_destroy(&p->lock);
 }
 
 /* ---- training -------------------------------------------------------------------------------- */
@@ -98,7 +152,12 @@ static int train_on(td_session *w, const char *const *files, size_t count, int64
 {
     const td_tokenizer *t = (const void *)w->x->tokenizer.plugin;
     td_train_in         in = { files, count, size, out };
-    return t->train(w->x->tokenizer.config, &in, w->services, error);
+    pulse               p;
+    int                 code;
+    start_pulse(&p, w->log);
+    code = TD_HOOK(t, train, w->x->tokenizer.config, &in, w->services, error);
+    end_pulse(&p);
+    return code;
 }
 
 static int train_on_data(td_session *w, int64_t size, const char *out, td_error *error)
@@ -115,7 +174,7 @@ static int train_on_data(td_session *w, int64_t size, const char *out, td_error 
                        d->plugin.name);
     if (!(f = scratch(out, error)))
         return error->code;
-    /* The file has no other name. */
+    /* The name under /proc is the file's only one. */
     snprintf(name, sizeof name, "/proc/self/fd/%d", fileno(f));
     code = write_text(w, out, f, error);
     if (!code)
@@ -124,7 +183,8 @@ static int train_on_data(td_session *w, int64_t size, const char *out, td_error 
     return code;
 }
 
-/* `files` is "a.txt,b.txt". Each is tried here first, so that the message can name the option. */
+/* `files` is "a.txt,b.txt". Each file is opened here first, so that the message can name the
+ * option. */
 static int train_on_files(td_session *w, const char *files, int64_t size, const char *out,
                           td_error *error)
 {
@@ -142,11 +202,48 @@ static int train_on_files(td_session *w, const char *files, int64_t size, const 
             list[n++] = p;
     }
     if (!code && !n)
-        code = td_fail(error, TD_ECONFIG, "--files names no file");
+        code = td_fail(error, TD_ECONFIG, "--files is empty: name at least one file");
     if (!code)
         code = train_on(w, list, n, size, out, error);
     free(copy);
     return code;
+}
+
+/* ---- files that are not plain text ----------------------------------------------------------- */
+
+static bool ends_with(const char *text, size_t n, const char *end)
+{
+    size_t m = strlen(end);
+    return n >= m && !memcmp(text + n - m, end, m);
+}
+
+/* Whether one of "a.txt,b.jsonl.gz" must be read as data is: JSON Lines by their text, compressed
+ * files unpacked. The tokenizer itself reads plain lines only. */
+static bool needs_reader(const char *files)
+{
+    static const char *const suffixes[] = { ".jsonl", ".gz", ".zst" };
+    for (const char *at = files; at && *at; at += strspn(at, ",")) {
+        size_t n = strcspn(at, ",");
+        for (size_t k = 0; k < sizeof suffixes / sizeof *suffixes; k++)
+            if (ends_with(at, n, suffixes[k]))
+                return true;
+        at += n;
+    }
+    return false;
+}
+
+/* As an override: data = { plugin = "text"; sources = ( .. ) }. Other keys of a config's data, such
+ * as the name of the text's key, stay. */
+static void print_sources(const char *files, td_text *out)
+{
+    td_text_print(out, "data.sources=({name=\"files\";files=[\"");
+    for (const char *p = files; *p; p++) {
+        if (*p == ',')
+            td_text_print(out, "\",\"");
+        else
+            td_text_print(out, "%s%c", *p == '"' || *p == '\\' ? "\\" : "", *p);
+    }
+    td_text_print(out, "\"];})");
 }
 
 static int make_tokenizer(td_session *w, const char *files, int64_t size, const char *out,
@@ -161,9 +258,13 @@ static int make_tokenizer(td_session *w, const char *files, int64_t size, const 
 /* ---- the command ----------------------------------------------------------------------------- */
 
 static const td_flag flags[] = {
-    { "--vocab-size", "N", "number of pieces (default 8000)" },
+    { "--vocab-size", "N",
+      "number of pieces (default: model.vocab_size, or 8000 without a model)" },
     { "--out", "FILE", "write the model to FILE" },
-    { "--files", "FILE,FILE", "train on these plain text files instead of the data" },
+    { "--files", "FILE,FILE",
+      "train on these instead of the data: plain text, or JSON Lines by their key data.text; .gz "
+      "and "
+      ".zst" },
     { NULL, NULL, NULL },
 };
 
@@ -174,14 +275,38 @@ const td_usage td_usage_data_train_tokenizer = {
     .example = "tandem data train-tokenizer -c run.cfg --vocab-size 8000 --out m.model",
     .flags = flags,
     .config = true,
+    .notes =
+        "Options of the model are keys of the config: tokenizer.type, character_coverage, "
+        "split_digits, byte_fallback, whitespace_pieces, symbols. `tandem plugins show tokenizer "
+        "sentencepiece` explains them.\n",
 };
+
+/* The model must have the same number of embeddings. */
+static void warn_of_model(const td_session *w, int64_t size)
+{
+    int64_t rows;
+    if (td_config_get_int(w->x->config, "model.vocab_size", &rows) && rows < size)
+        td_log_line(
+            w->log, TD_LOG_WARN,
+            "model.vocab_size = %lld is less than the %lld pieces of this tokenizer: set it "
+            "to %lld",
+            (long long)rows, (long long)size, (long long)size);
+}
+
+static int64_t default_size(const td_session *w)
+{
+    int64_t rows;
+    return td_config_get_int(w->x->config, "model.vocab_size", &rows) && rows >= 2 ? rows : 8000;
+}
 
 int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
 {
     const char *files, *out;
     td_session *w;
     td_error    e = { 0 };
+    td_text     sources = { 0 };
     int64_t     size;
+    bool        reader;
     int         code;
 
     if (!td_tool_parse(tool, &td_usage_data_train_tokenizer, argc, argv, &code))
@@ -190,13 +315,25 @@ int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
     out = td_tool_option(tool, "--out");
     if (!out || !*out)
         return td_tool_usage_error(tool, "--out M.model is missing");
-    if (!td_tool_integer(tool, "--vocab-size", 8000, 2, LARGEST_VOCABULARY, &size))
+    if (!td_tool_integer(tool, "--vocab-size", 0, 2, LARGEST_VOCABULARY, &size))
         return TD_EXIT_USAGE;
+    reader = files && needs_reader(files);
+    if (reader && tool->n_overrides + 3 > TD_ARGUMENTS) /* the list ends with NULL */
+        return td_tool_usage_error(tool, "too many arguments with --files");
+    if (reader) {
+        print_sources(files, &sources);
+        tool->overrides[tool->n_overrides++] = "data.plugin=text";
+        tool->overrides[tool->n_overrides++] = td_text_get(&sources);
+    }
     /* With --files the config needs no data. */
-    w = td_work_open(tool, TD_NEED_TOKENIZER | (files ? 0u : TD_NEED_DATA), &code);
+    w = td_work_open(tool, TD_NEED_TOKENIZER | (files && !reader ? 0u : TD_NEED_DATA), &code);
+    td_text_free(&sources);
     if (!w)
         return code;
-    code = make_tokenizer(w, files, size, out, &e) ? td_tool_fail(tool, &e) : TD_EXIT_OK;
+    size = size ? size : default_size(w);
+    warn_of_model(w, size);
+    code = make_tokenizer(w, reader ? NULL : files, size, out, &e) ? td_tool_fail(tool, &e)
+                                                                   : TD_EXIT_OK;
     if (!code)
         printf("%s\n", out);
     td_session_close(w);

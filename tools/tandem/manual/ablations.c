@@ -39,20 +39,15 @@ void td_ablations_close(td_ablations *a)
     }
 }
 
-/* Whether the file itself names the plugin: every ablation extends a base config, and what that one
- * names is not what it is about. */
+/* An ablation names nothing but what it changes. */
 static bool names_it(const td_ablation *a, const td_places *where, const char *plugin)
 {
     for (size_t k = 0; k < where->count; k++) {
         char              path[128];
         const td_setting *v;
-        const char       *slash;
         snprintf(path, sizeof path, "%s.plugin", where->at[k]);
         v = td_config_get(a->config, path);
-        /* A setting knows the file that it was written in. */
-        slash = v && v->file ? strrchr(v->file, '/') : NULL;
-        if (slash && !strcmp(slash + 1, a->file) && v->type == TD_SETTING_STRING &&
-            !strcmp(v->text, plugin))
+        if (v && v->type == TD_SETTING_STRING && !strcmp(v->text, plugin))
             return true;
     }
     return false;

@@ -59,8 +59,8 @@ static const char *add_configs(td_arena *arena, const char *list, const char *co
     return list;
 }
 
-/* "nano/redllm.cfg ..", the names by which -c finds them from any directory. A script without them
- * is still of use, so none are offered where they cannot be listed. */
+/* "nano/redllm.cfg ..", the names by which -c finds them from any directory. A script without
+ * them is still useful, so they are left out if they cannot be listed. */
 static const char *shipped_configs(td_arena *arena)
 {
     char       *configs = td_tool_configs();
@@ -112,7 +112,7 @@ static int print(td_tool *t, const td_registry *r, const char *shell)
         td_fail(&e, TD_ENOMEM, "out of memory for a completion script");
     else if (!td_keys_collect(r, x.arena, &x.keys, &e)) {
         x.configs = shipped_configs(x.arena);
-        /* Written out as a whole: half a script would be sourced all the same. */
+        /* Written all at once: a shell would source even half a script. */
         script_of(shell)(&x, &out);
         fputs(td_text_get(&out), stdout);
     }

@@ -1,11 +1,11 @@
-/* completion.h - what the scripts of `tandem completion` are made from.
+/* completion.h - the sources of the scripts of `tandem completion`.
  *
  * A script is static text around tables: commands, words, options, kinds, plugins, config keys and
- * what each key may be. The tables are those by which the command itself parses (td_usage, options
- * of plugins), so a script cannot offer what the command refuses. A script holds them as they were
- * when it was written; it does not call `tandem` while one types.
+ * the values of each key. The tables are those by which the command itself parses (td_usage,
+ * options of plugins), so a script cannot offer what the command refuses. A script holds them as
+ * they were when it was written; it does not call `tandem` while you type.
  *
- * Each shell has a file of its own (completion_bash.c, ..) that writes its script; completion.c is
+ * Each shell has a separate file (completion_bash.c, ..) that writes its script; completion.c is
  * the command.
  */
 #ifndef TD_TOOLS_MANUAL_COMPLETION_H
@@ -26,7 +26,7 @@ void td_completion_bash(const td_completion *, td_text *out);
 void td_completion_zsh(const td_completion *, td_text *out);
 void td_completion_fish(const td_completion *, td_text *out);
 
-/* Called for a command (`word` NULL), or for a word of it that is a command of its own. */
+/* Called for a command (`word` NULL), or for a word of it that has its own options. */
 typedef void td_completion_see(const td_usage *, const td_command *, const td_word *word,
                                void *argument);
 /* All commands, each followed by its words. */

@@ -10,8 +10,8 @@
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-/* What "COMMAND WORD" is matched with: a word that is a command of its own, exactly; otherwise the
- * command with any word. */
+/* The pattern for "COMMAND WORD": exact for a word with its own options; otherwise the command with
+ * any word. */
 static void put_pattern(const td_usage *u, const td_word *w, td_text *out)
 {
     td_text_print(out, w ? "    '%s')" : "    '%s'*)", u->name);
@@ -45,7 +45,7 @@ static void put_all_valued(const td_usage *u, const td_command *c, const td_word
 /*     'data show:--index') : ;;
  *     'data make-corpus:--out') _tandem_directories ;;
  *
- * The case of an option that takes a value: what to offer for it. */
+ * The case of an option that takes a value: the completions offered for it. */
 static void put_value(const td_usage *u, const td_flag *f, void *argument)
 {
     td_text *out = argument;
@@ -82,7 +82,7 @@ static void put_takes_config(const td_usage *u, const td_command *c, const td_wo
 }
 
 /* A function of the script with a case for every command. The shell takes the first pattern that
- * matches, so words that are commands of their own come before their command. */
+ * matches, so words with their own options come before their command. */
 static void put_case(const char *head, const char *tail, td_completion_see *see, td_text *out)
 {
     td_text_print(out, "%s", head);
@@ -97,7 +97,7 @@ static void put_case(const char *head, const char *tail, td_completion_see *see,
 
 /* ---- words and their arguments --------------------------------------------------------------- */
 
-/* What to offer for one argument of a word, by its placeholder: the n bytes at `name`. */
+/* The completions for one argument of a word, by its placeholder: the n bytes at `name`. */
 static void put_argument(const char *name, size_t n, td_text *out)
 {
     if (n == 4 && !strncmp(name, "KIND", n))
@@ -127,7 +127,7 @@ static void put_word(const td_command *c, const td_word *w, td_text *out)
         size_t length = strcspn(p, " ");
         size_t open = *p == '[', shut = length > 1 && p[length - 1] == ']';
         bool   again = length == 2 && !strncmp(p, "..", 2);
-        /* ".." offers for all further arguments what was offered for the one before it. */
+        /* ".." offers the same completions for all further arguments as for the one before it. */
         if (!again) {
             last = p + open;
             last_length = length - open - shut;
@@ -261,7 +261,7 @@ static const char helpers[] =
     "}\n\n";
 
 /* bash splits COMP_WORDS at '=' if COMP_WORDBREAKS contains it (the default) and then replaces only
- * what follows the '='. So words are joined again first, and `prefix`, the part up to the '=', is
+ * the part after the '='. So words are joined again first, and `prefix`, the part up to the '=', is
  * put before the answers only if bash does not split there.
  *
  * The first loop joins, the second finds command, word, the number of plain arguments, and whether

@@ -1,7 +1,7 @@
 /* completion_fish.c - the script of `tandem completion fish`.
  *
- * The script is a list of `complete -c tandem -n CONDITION ..`: what fish offers where the
- * condition holds. */
+ * The script is a list of `complete -c tandem -n CONDITION ..`: completions that fish offers if
+ * the condition holds. */
 #include <string.h>
 
 #include "manual/completion.h"
@@ -53,7 +53,7 @@ static void put_flag(const td_usage *u, const td_flag *f, void *argument)
     td_text_print(out, "\n");
 }
 
-/* Its options, then what else may be typed: keys, and configs without -c. */
+/* Its options, then other arguments: keys, and configs without -c. */
 static void put_usage(const td_usage *u, const td_command *c, const td_word *w, void *argument)
 {
     td_text *out = argument;
@@ -122,7 +122,7 @@ static void put_arguments(const td_completion *x, const td_command *c, const td_
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
-/* A function that prints what may be typed next: "key=" for every key with what it means, or,
+/* A function that prints the possible continuations: "key=" with its meaning for every key or,
  * after a '=', "key=value" for every value of the key. */
 static void put_keys(const td_completion *x, td_text *out)
 {

@@ -18,7 +18,7 @@ static void put_description(td_text *out, const char *text)
     }
 }
 
-/* What completes an option's value: a function, a list of words, or nothing. */
+/* The completion of an option's value: a function, a list of words, or nothing. */
 static void put_action(td_text *out, const td_flag *f)
 {
     if (!strcmp(f->name, "-c"))
@@ -118,8 +118,8 @@ static void put_arguments(td_text *out, const td_usage *u, const td_word *w)
     td_text_print(out, "\n        ;;\n");
 }
 
-/* The cases of a command. At this point $words begins with the command; a word that is a command of
- * its own shifts it away, so that _arguments counts from that word on. */
+/* The cases of a command. At this point $words begins with the command; a word that has its own
+ * options shifts it away, so that _arguments counts from that word on. */
 static void put_command(td_text *out, const td_command *c)
 {
     for (const td_word *w = c->usage->words; w && w->name; w++) {
@@ -136,7 +136,7 @@ static void put_command(td_text *out, const td_command *c)
 
 static void put_commands(td_text *out)
 {
-    /* The first word is a command; what follows is completed by the case of "COMMAND WORD". */
+    /* The first word is a command; the rest is completed by the case of "COMMAND WORD". */
     td_text_print(out, "    local -a commands=(\n");
     for (const td_command *c = td_commands(); c->name; c++) {
         td_text_print(out, "        '%s:", c->name);
@@ -156,7 +156,7 @@ static void put_commands(td_text *out)
     td_text_print(out, "    esac\n");
 }
 
-/* Two functions: the arguments of words without options of their own, and the plugins of a kind. */
+/* Two functions: the arguments of words without their own options, and the plugins of a kind. */
 static void put_names(const td_completion *x, td_text *out)
 {
     td_text_print(out, "# an argument of a word: a kind, a plugin or a file\n_tandem_argument() {\n"

@@ -13,7 +13,7 @@
 #include "plugin/options.h"
 #include "run/experiment.h"
 
-/* A plugin's options may name plugins of its own kind, so the walk has to end somewhere. */
+/* A plugin's options may name plugins of its own kind, so the depth of the walk is limited. */
 enum { DEEPEST = 6 };
 
 typedef struct walk {
@@ -25,8 +25,8 @@ typedef struct walk {
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-/* Names go unquoted into shell scripts, and a stranger's plugin may have any name: one with other
- * characters is not offered. */
+/* Names go unquoted into shell scripts, and a third-party plugin may have any name: one with
+ * other characters is not offered. */
 static bool is_plain(const char *text)
 {
     static const char all[] = "-+.0123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -88,7 +88,8 @@ static const char *values_of(walk *w, const td_option *o)
     switch (o->type) {
     case TD_TYPE_BOOL:
         return "true|false";
-    case TD_TYPE_STRING: /* most strings are paths, and for others a file does no harm */
+    case TD_TYPE_STRING: /* most strings are paths, and offering files for the others does no
+                          * harm */
         return "FILE";
     case TD_TYPE_CHOICE:
         return choices(w, o);
@@ -101,8 +102,8 @@ static const char *values_of(walk *w, const td_option *o)
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
-/* Adds a key, or its values to those of the same key. Keys number some hundreds, so a search among
- * all of them does no harm. */
+/* Adds a key, or its values to those of the same key. There are only hundreds of keys, so a
+ * linear search is fast enough. */
 static void add(walk *w, const char *path, const char *values, const char *doc)
 {
     td_keys *k = w->keys;

@@ -5,8 +5,8 @@
  * whose term is the next line, .B bold, .BR bold followed by roman, .PP paragraph, .RS and .RE
  * indented, .nf and .fi unfilled, .br line break; within a line \fI italics, \fR back to roman.
  *
- * A page holds nothing that changes between two runs of the same build on the same day, and no
- * construct of one formatter: `mandoc -T lint` and `groff -ww` find nothing to complain about,
+ * A page holds nothing that changes between two runs of the same build on the same day, and
+ * nothing that only one formatter understands: `mandoc -T lint` and `groff -ww` report nothing,
  * which a test checks. */
 #include <stdlib.h>
 #include <string.h>
@@ -145,7 +145,7 @@ static void notes(const td_usage *u, td_text *out)
     }
 }
 
-/* A word that is a command of its own has a subsection with its options. */
+/* A word with its own options has a subsection. */
 static void own_command(const td_word *w, td_text *out)
 {
     td_text_print(out, ".SS ");
@@ -213,8 +213,11 @@ static void exit_status(td_text *out)
     entry("1", NULL, "failed while running", out);
     entry("2", NULL, "an error in the arguments, the config, a plugin or the model", out);
     entry("3", NULL, "training diverged", out);
-    entry("75", NULL, "stopped by SIGTERM after saving; continue with --resume", out);
-    entry("130", NULL, "stopped by SIGINT after saving; continue with --resume", out);
+    entry("75", NULL, "saved after SIGTERM, SIGUSR1, SIGUSR2 or SIGXCPU; continue with --resume",
+          out);
+    entry("129", NULL, "saved after SIGHUP; continue with --resume", out);
+    entry("130", NULL, "saved after SIGINT; continue with --resume", out);
+    entry("141", NULL, "saved because nothing reads the output; continue with --resume", out);
 }
 
 static void main_page(const manual *m, td_text *out)

@@ -90,13 +90,25 @@ static void put_type(td_text *out, const td_option *o)
         td_text_print(out, o->type == TD_TYPE_PART ? "plugin: " : "list of plugins: ");
         td_markdown_kind(out, o->choices[0]);
     } else
-        td_text_print(out, "%s", type_name(o->type));
+        td_text_print(out, "%s%s", type_name(o->type),
+                      o->flags & TD_OPTION_IN_STEPS ? ", or a share of train.steps" : "");
+}
+
+/* As a config would write it: a line end would end the table's row. */
+static void put_text(td_text *out, const char *text)
+{
+    td_text_print(out, "`\"");
+    for (; *text; text++)
+        td_text_append(out, *text == '\n' ? "\\n" : text, *text == '\n' ? 2 : 1);
+    td_text_print(out, "\"`");
 }
 
 static void put_default(td_text *out, const td_option *o)
 {
     if (o->flags & TD_OPTION_REQUIRED)
         td_text_print(out, "required");
+    else if (o->flags & TD_OPTION_WHOLE_RUN)
+        td_text_print(out, "`train.steps`");
     else if (o->type == TD_TYPE_BOOL)
         td_text_print(out, o->number != 0 ? "`true`" : "`false`");
     else if (o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT)
@@ -104,7 +116,7 @@ static void put_default(td_text *out, const td_option *o)
     else if (o->type == TD_TYPE_CHOICE)
         td_text_print(out, "`\"%s\"`", o->choices[(size_t)o->number]);
     else if ((o->type == TD_TYPE_STRING || o->type == TD_TYPE_PART) && o->text)
-        td_text_print(out, "`\"%s\"`", o->text);
+        put_text(out, o->text);
     else /* a list, or a string that may be left out */
         td_text_print(out, "none");
 }

@@ -11,8 +11,8 @@
 #include "plugin/options.h"
 #include "run/experiment.h"
 
-/* Plugins nest (a stack in an architecture, an attention in a stack), and a kind may have options
- * of its own kind, so the search has to end somewhere. */
+/* Plugins nest (a stack in an architecture, an attention in a stack), and a kind may have
+ * options of its own kind, so the depth of the search is limited. */
 enum { DEEPEST = 4 };
 
 static int by_text(const void *a, const void *b) { return strcmp(a, b); }

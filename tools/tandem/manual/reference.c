@@ -1,7 +1,7 @@
 /* reference.c - `tandem plugins reference`: docs/reference, a page per kind of plugin.
  *
- * The pages are committed, and a test writes them again and compares. So all that goes into them
- * comes from the tables of the shipped plugins, in a fixed order, and nothing from this machine: no
+ * The pages are committed, and a test writes them again and compares. So all their content comes
+ * from the tables of the shipped plugins, in a fixed order, and nothing from this machine: no
  * path, no date, no plugin of the user's. */
 #include "manual/reference.h"
 
@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "check/check.h"
 #include "config/config.h"
+#include "evaluate/task.h"
 #include "manual/ablations.h"
 #include "manual/markdown.h"
 #include "manual/places.h"
@@ -26,7 +27,7 @@ typedef struct reference {
 
 /* ---- pages ----------------------------------------------------------------------------------- */
 
-/* Writes DIR/NAME.md and frees the text, whatever happens. */
+/* Writes DIR/NAME.md; always frees the text. */
 static int write_page(const reference *x, const char *name, td_text *text, td_error *error)
 {
     char  file[128];
@@ -127,7 +128,7 @@ static void put_host_keys(const td_kind *k, td_text *out)
     }
 }
 
-/* What the conformance suite requires of the kind. */
+/* The conformance suite's requirements for the kind. */
 static void put_checks(const td_kind *k, td_text *out)
 {
     td_text_print(out,
@@ -143,7 +144,7 @@ static void put_checks(const td_kind *k, td_text *out)
 
 static int kind_page(const reference *x, const td_kind *k, td_error *error)
 {
-    td_text out = { 0 };
+    td_text   out = { 0 };
     td_places where = { .count = 0 };
     td_places_find(x->registry, k->id, &where);
     put_title(&out, k);
@@ -185,7 +186,7 @@ static const char ops_intro[] =
     "\n[tandem/ops.h](../../core/include/tandem/ops.h) has a function for each built-in op, with "
     "its "
     "formula and its attributes; other ops come with the modules of plugins that use them. Inputs: "
-    "how many, including those that may be left out. Flags: `effect` writes to a state; "
+    "their number, including optional ones. Flags: `effect` writes to a state; "
     "`elementwise` needs only the matching element of each input; `view` shows its input's memory "
     "in "
     "another shape; `accumulates` can start from an input instead of 0. An op without a kernel is "
@@ -208,7 +209,7 @@ static void put_op_header(const reference *x, td_text *out)
     td_text_print(out, "\n");
 }
 
-/* Ops have no options; one table shows what they are and how they run. */
+/* Ops have no options; one table describes them and shows how they run. */
 static int op_page(const reference *x, const td_kind *k, td_error *error)
 {
     td_text out = { 0 };
@@ -262,17 +263,31 @@ static int groups_page(const reference *x, td_error *error)
     return write_page(x, "groups", &out, error);
 }
 
+static const char tasks_intro[] =
+    "# Task files\n\nThe options of the group `task`, which makes up a task file. "
+    "[tasks.md](../tasks.md) explains them with an example.\n\n";
+
+static int tasks_page(const reference *x, td_error *error)
+{
+    td_text out = { 0 };
+    td_text_print(&out, "%s%s", generated, tasks_intro);
+    td_markdown_options(&out, td_task_table, sizeof(td_option), NULL);
+    return write_page(x, "tasks", &out, error);
+}
+
 static const char index_intro[] =
     "# Reference\n\nEvery shipped plugin with its options, one page per kind. The groups of a "
     "config, "
-    "and the options that belong to the host: [groups.md](groups.md). `tandem plugins show KIND "
+    "and the options that belong to the host: [groups.md](groups.md); those of task files: "
+    "[tasks.md](tasks.md). `tandem plugins show KIND "
     "NAME` "
     "prints the same for any plugin, including yours.\n\n"
     "| kind | description | revision | plugins |\n|---|---|---|---|\n";
 
 static void put_index_row(const reference *x, const td_kind *k, td_text *out)
 {
-    bool   ops = !strcmp(k->id, TD_OP_KIND); /* a hundred: counted, not listed */
+    bool   ops = !strcmp(k->id, TD_OP_KIND); /* about a hundred, so they are counted rather than
+                                              * listed */
     size_t n = 0;
     td_text_print(out, "| ");
     td_markdown_kind(out, k->id);
@@ -299,7 +314,7 @@ static int index_page(const reference *x, td_error *error)
     return write_page(x, "index", &out, error);
 }
 
-/* A page for each kind that this host knows, including kinds of which nothing is shipped. */
+/* A page for each kind that this host knows, including kinds without a shipped plugin. */
 static int write_all(const reference *x, td_error *error)
 {
     int code = td_make_directories(x->directory, error);
@@ -307,6 +322,8 @@ static int write_all(const reference *x, td_error *error)
         code = strcmp(k->id, TD_OP_KIND) ? kind_page(x, k, error) : op_page(x, k, error);
     if (!code)
         code = groups_page(x, error);
+    if (!code)
+        code = tasks_page(x, error);
     return code ? code : index_page(x, error);
 }
 

@@ -4,8 +4,8 @@
  * them:
  *
  *     check.c    the command and its limits
- *     suite.c    which tests to run, and several at a time
- *     child.c    .. each in a process of its own
+ *     suite.c    choosing the tests, and running several at a time
+ *     child.c    .. each in a separate process
  *     here.c     what such a process does: run one test, print the result as JSON
  *     report.c   all results as a table or as JSON */
 #include "plugins/check.h"
@@ -27,7 +27,7 @@ static const td_flag flags[] = {
     { "--memory-limit", "MIB", "memory limit for one test (default 4096)" },
     { "--jobs", "N", "number of tests to run at the same time (default: one per processor)" },
     { "--here", 0, "run in this process, for a debugger; a crash ends it" },
-    { "--tests", 0, "list all tests and what each of them requires" },
+    { "--tests", 0, "list all tests and the requirement of each" },
     { 0, 0, 0 },
 };
 
@@ -35,12 +35,12 @@ const td_usage td_usage_plugins_check = {
     .name = "plugins check",
     .arguments = "FILE.so ..",
     .brief = "Run the conformance suite on modules: it tests what the host, other plugins and a "
-             "careful user rely on. Each test runs in a process of its own, so a crash is only a "
+             "careful user rely on. Each test runs in a separate process, so a crash is only a "
              "finding.",
     .example = "tandem plugins check build/attention-mine.so",
     .notes =
-        "NAME=VALUE (gate=false) sets an option of the plugin itself. A config sets whatever "
-        "else it needs, such as a data source's files, or values you want tested. Everything "
+        "NAME=VALUE (gate=false) sets an option of the plugin itself. A config sets anything else "
+        "that is needed, such as a data source's files, or values that you want tested. Everything "
         "else keeps its default.\n\n"
         "Exit codes: 0 every test passed or does not apply, 1 there are findings, 2 usage error.",
     .flags = flags,
@@ -128,7 +128,7 @@ static int check_all(td_tool *t, const char *only, const char *plugin)
     stopped = s.stopped;
     td_suite_free(&s);
     if (stopped > 0)
-        raise(stopped); /* delivered below, now that all is cleaned up */
+        raise(stopped); /* delivered below, after everything is cleaned up */
     sigprocmask(SIG_SETMASK, &before, NULL);
     return e.code ? td_tool_fail(t, &e) : code;
 }

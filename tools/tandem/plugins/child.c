@@ -1,5 +1,5 @@
-/* child.c - a run of this program in a process of its own: whatever a plugin does to the process,
- * the suite goes on. */
+/* child.c - runs this program in a separate process, so that the suite continues whatever a plugin
+ * does to it. */
 #include "plugins/child.h"
 
 #include <errno.h>
@@ -41,18 +41,19 @@ _Noreturn static void become(char *const argv[], const td_child *c, const td_chi
 {
     sigset_t none;
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL); /* the parent may hold back signals of its own */
+    sigprocmask(SIG_SETMASK, &none, NULL); /* the parent may have blocked signals */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) /* the parent died before prctl, which then says nothing */
+    if (getppid() != parent) /* the parent died before prctl, which then sends no signal */
         _exit(127);
-    setpgid(0, 0); /* so that all that it starts can be killed with it */
+    setpgid(0, 0); /* so that its descendants can be killed with it */
     redirect("/dev/null", 0);
     redirect(c->out, 1);
     redirect(c->error, 2);
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_FSIZE, l->bytes / TD_CHILD_FILE_SHARE);
 #ifndef TANDEM_SANITIZED /* a sanitizer's shadow memory reserves terabytes of addresses */
-    limit(RLIMIT_AS, l->bytes);
+    if (!c->reserves)
+        limit(RLIMIT_AS, l->bytes);
 #endif
     execv("/proc/self/exe", argv);
     _exit(127);
@@ -65,8 +66,8 @@ void td_child_watch(void) {} /* the sanitizer handles crashes itself */
  * parent cannot read the file any more by then. Async-signal-safe. */
 static void record_memory(int signal_number)
 {
-    char text[4096];
-    int fd = open("/proc/self/status", O_RDONLY);
+    char    text[4096];
+    int     fd = open("/proc/self/status", O_RDONLY);
     ssize_t n = fd >= 0 ? read(fd, text, sizeof text) : 0;
     if (n > 0 && write(2, text, (size_t)n) < 0)
         _exit(126);
@@ -80,7 +81,7 @@ void td_child_watch(void)
     static char      stack[16384]; /* after a stack overflow there is no other */
     struct sigaction a = { .sa_handler = record_memory,
                            .sa_flags = SA_ONSTACK | (int)SA_RESETHAND };
-    stack_t s = { .ss_sp = stack, .ss_size = sizeof stack };
+    stack_t          s = { .ss_sp = stack, .ss_size = sizeof stack };
     sigaltstack(&s, NULL);
     for (size_t k = 0; k < sizeof crashes / sizeof *crashes; k++)
         sigaction(crashes[k], &a, NULL);
@@ -94,7 +95,7 @@ int td_child_start(td_child *c, char *const argv[], const char *directory, size_
 {
     char  name[64];
     pid_t parent = getpid();
-    *c = (td_child){ .started = td_now() };
+    *c = (td_child){ .started = td_now(), .reserves = l->reserves };
     snprintf(name, sizeof name, "%zu.out", number);
     c->out = td_path_join(directory, name);
     snprintf(name, sizeof name, "%zu.err", number);
@@ -146,12 +147,12 @@ static void finish(td_child *c, int status, const td_child_limits *l)
     c->code = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
     /* Code that does not check malloc crashes on NULL; the last request may have been a large one,
      * so the peak is somewhat below the limit. */
-    if (c->end == TD_CHILD_CRASHED && c->peak > l->bytes / 10 * 8)
+    if (c->end == TD_CHILD_CRASHED && c->peak > l->bytes / 10 * 8 && !l->reserves)
         c->end = TD_CHILD_MEMORY;
 }
 
-/* Kills the child and all that it started. Until it has been waited for, nobody else can get its
- * process group. Killed by its own id as well, in case it had no time to make the group. */
+/* Kills the child and its descendants. Until it has been waited for, no other process can get
+ * its process group. Killed by its own id as well, in case it had no time to make the group. */
 static int end_group(const td_child *c)
 {
     int status = 0;
@@ -177,7 +178,7 @@ bool td_child_poll(td_child *c, const td_child_limits *l)
         return true;
     }
     /* Below the hard limit: code that does check malloc would spend its time failing. */
-    if (c->peak > l->bytes / 10 * 9)
+    if (c->peak > l->bytes / 10 * 9 && !c->reserves)
         c->end = TD_CHILD_MEMORY;
     else if (td_now() - c->started > l->seconds)
         c->end = TD_CHILD_LATE;

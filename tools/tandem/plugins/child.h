@@ -1,4 +1,4 @@
-/* child.h - a run of this program in a process of its own, within limits of time and memory.
+/* child.h - runs this program in a separate process, with limits on time and memory.
  *
  *     td_child c;
  *     td_child_start(&c, argv, directory, 0, &limits, error);
@@ -22,7 +22,8 @@ enum { TD_CHILD_FILE_SHARE = 8 };
 
 typedef struct td_child_limits {
     double seconds;
-    size_t bytes; /* of address space */
+    size_t bytes;    /* of address space */
+    bool   reserves; /* it may reserve more: a GPU's driver maps terabytes that it never touches */
 } td_child_limits;
 
 typedef enum td_child_end {
@@ -36,16 +37,17 @@ typedef struct td_child {
     pid_t        pid;         /* 0: not running */
     char        *out, *error; /* files with its stdout and stderr */
     double       started, seconds;
-    size_t       peak; /* largest memory seen, in bytes */
+    bool         reserves; /* of its limits */
+    size_t       peak;     /* largest memory seen, in bytes */
     td_child_end end;
     int          code; /* exit code, or the signal if it crashed */
 } td_child;
 
-/* Start this program with other arguments (argv ends with NULL). stdout and stderr go to files in
- * `directory` whose names begin with `number`; they are left for whoever removes the directory. */
+/* Start this program with other arguments (argv ends with NULL). stdout and stderr go to files
+ * in `directory` whose names begin with `number`; they are removed with the directory. */
 int  td_child_start(td_child *, char *const argv[], const char *directory, size_t number,
                     const td_child_limits *, td_error *error);
-/* Whether it has ended; ends it, and all that it started, if it is over a limit. */
+/* Whether it has ended; ends it and its descendants if it exceeds a limit. */
 bool td_child_poll(td_child *, const td_child_limits *);
 /* Also ends it, if it is running. */
 void td_child_free(td_child *);

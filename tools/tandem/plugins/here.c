@@ -1,5 +1,5 @@
-/* here.c - one test of `tandem plugins check` in this process: what the suite's child processes
- * run, and what one runs in a debugger. */
+/* here.c - one test of `tandem plugins check` in this process: run by the suite's child
+ * processes, or by you in a debugger. */
 #include "plugins/here.h"
 
 #include <jansson.h>
@@ -9,7 +9,9 @@
 
 #include "base/text.h"
 #include "check/check.h"
+#include "guard.h"
 #include "plugins/child.h"
+#include "run/session.h"
 
 /* ---- results as JSON ------------------------------------------------------------------------- */
 
@@ -80,8 +82,8 @@ static void run_test(td_check *c, const td_module *m, const char *plugin, const 
                          plugin, name);
 }
 
-/* What is wrong with the config, for all plugins or only for `plugin`; "" if nothing is. Checked
- * once here, or each test would report the same. */
+/* The config's errors, for all plugins or only for `plugin`; "" if there are none. Checked once
+ * here, or each test would report the same. */
 static json_t *config_errors(td_check *c, const td_module *m, const char *plugin)
 {
     json_t *errors;
@@ -95,10 +97,10 @@ static json_t *config_errors(td_check *c, const td_module *m, const char *plugin
     return errors ? errors : json_string("the config has errors"); /* not UTF-8 */
 }
 
-/* NULL after a message: --plugin-path was wrong. */
+/* NULL after a message: --plugin-path was invalid. */
 static json_t *run_here(td_tool *t, const char *path, const char *plugin, const char *test)
 {
-    char    *search = td_tool_configs(), *shipped = td_tool_shipped();
+    char    *search = td_tool_configs(), *shipped = td_shipped_directory();
     td_check c = { .registry = td_tool_registry(t),
                    .path = path,
                    .files = t->files,
@@ -135,6 +137,7 @@ int td_plugins_check_here(td_tool *t, const char *path, const char *plugin, cons
     FILE   *f;
     bool    found;
     dup2(2, 1);
+    td_guard_output();
     result = run_here(t, path, plugin, test);
     fflush(stdout);
     f = result ? fdopen(out, "w") : NULL;
@@ -147,6 +150,6 @@ int td_plugins_check_here(td_tool *t, const char *path, const char *plugin, cons
     /* A test that stopped half-way has not freed what it allocated; leaving without the exit
      * handlers keeps a leak checker from reporting that as well. */
     if (fclose(f) || found)
-        _exit(TD_EXIT_FAILED);
+        _exit(td_guard_end(TD_EXIT_FAILED));
     return TD_EXIT_OK;
 }

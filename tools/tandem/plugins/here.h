@@ -8,9 +8,9 @@
 #define TD_CHECK_LOAD "load"
 
 /* Run one test of one plugin ("attention/mine") of the module at `path`, and print its result to
- * stdout as {"findings": [..], "skipped": ".."}. The test TD_CHECK_LOAD, for which `plugin` may be
- * "", adds "plugins", the plugins in the module, and "config", what is wrong with the config ("" if
- * nothing is). Returns the exit code, or does not return: the plugin may crash or hang. */
+ * stdout as {"findings": [..], "skipped": ".."}. The test TD_CHECK_LOAD, for which `plugin` may
+ * be "", adds "plugins", the plugins in the module, and "config", the config's errors ("" if
+ * there are none). Returns the exit code, or does not return: the plugin may crash or hang. */
 int td_plugins_check_here(td_tool *, const char *path, const char *plugin, const char *test);
 
 #endif

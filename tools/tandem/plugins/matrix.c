@@ -11,7 +11,7 @@
 
 #include "tandem/kind/kernels.h"
 
-enum { MOST_BACKENDS = 16, COLUMN = 14 };
+enum { MOST_BACKENDS = 16, COLUMN = 18 };
 
 /* Kernels for a backend may come from any module, so all plugins of that kind are searched. */
 static bool has_kernel(const td_registry *r, const char *backend, const char *op, int32_t dtype)
@@ -31,8 +31,13 @@ const char *td_plugins_how(const td_registry *r, const td_backend *b, const td_o
 {
     if (op->flags & TD_OP_VIEW)
         return "view";
-    if (has_kernel(r, b->plugin.name, op->plugin.name, b->real))
-        return has_kernel(r, b->plugin.name, op->plugin.name, TD_I32) ? "kernel +i32" : "kernel";
+    if (has_kernel(r, b->plugin.name, op->plugin.name, TD_F32) ||
+        has_kernel(r, b->plugin.name, op->plugin.name, TD_F64)) {
+        bool narrow = has_kernel(r, b->plugin.name, op->plugin.name, TD_BF16);
+        if (has_kernel(r, b->plugin.name, op->plugin.name, TD_I32))
+            return narrow ? "kernel +bf16 +i32" : "kernel +i32";
+        return narrow ? "kernel +bf16" : "kernel";
+    }
     return op->lower ? "lowered" : "-";
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "plugins/project.h"
+#include "run/session.h"
 #include "tandem/kind/ffn.h"
 #include "tandem/kind/op.h"
 
@@ -73,7 +74,7 @@ static int check_unused(td_registry *r, const td_project *p, td_error *error)
 
 /* ---- author and place ------------------------------------------------------------------------ */
 
-/* The user's name as git knows it, free() it; NULL without git, or without a name. */
+/* The user's name from git's config; free() it. NULL without git, or without a name. */
 static char *git_user(void)
 {
     char  *line = NULL;
@@ -119,7 +120,7 @@ static int create(td_tool *t, td_registry *r, td_project *p, td_error *error)
 {
     td_text path = { 0 };
     int     code;
-    /* What is wrong with the arguments comes first: nothing has been written yet. */
+    /* Errors in the arguments come first, before anything has been written. */
     p->kind = td_tool_kind(t->plain[0], error);
     if (!p->kind || check_name(p->name, error) || check_unused(r, p, error))
         return error->code;
@@ -136,7 +137,7 @@ static int new_plugin(td_tool *t, td_registry *r)
 {
     const char *author = td_tool_option(t, "--author"), *licence = td_tool_option(t, "--licence");
     const char *user = getenv("USER");
-    char       *git = author ? NULL : git_user(), *shipped = td_tool_shipped();
+    char       *git = author ? NULL : git_user(), *shipped = td_shipped_directory();
     td_error    e = { 0 };
     /* An author that was given, even "", is never replaced. */
     td_project  p = { .name = t->plain[1],
@@ -186,7 +187,7 @@ int td_plugins_new(td_tool *t, int argc, char **argv)
     if (!t->n_plain)
         return list_kinds();
     if (t->n_plain != 2)
-        return td_tool_usage_error(t, "a kind and a name are needed; there is only '%s'",
+        return td_tool_usage_error(t, "a kind and a name are needed; only '%s' is given",
                                    t->plain[0]);
     /* From an unset shell variable, most likely. */
     if (td_tool_option(t, "--dir") && !*td_tool_option(t, "--dir"))

@@ -9,7 +9,7 @@
 
 #include "base/file.h"
 
-/* What a template's words stand for. */
+/* The values of a template's words. */
 typedef struct values {
     const td_project *project;
     char              identifier[TD_PROJECT_NAME + 1]; /* the name, with _ for - */
@@ -26,8 +26,8 @@ static int quote(const char *option, const char *text, td_text *out, td_error *e
     for (const char *c = text; *c; c++) {
         if ((unsigned char)*c < 32 || *c == 127)
             return td_fail(error, TD_ECONFIG,
-                           "%s contains the control character 0x%02X; it goes into a C string, so "
-                           "leave it out",
+                           "%s contains the control character 0x%02X; it is used in a C string, so "
+                           "remove it",
                            option, (unsigned char)*c);
         if (*c == '"' || *c == '\\')
             td_text_append(out, "\\", 1);
@@ -144,20 +144,34 @@ static int make_file(const values *v, const char *folder, const char *template, 
     return code;
 }
 
+/* Extra files of some kinds: a metric cannot be tried without a task. */
+static bool has_template(const values *v, const char *file)
+{
+    td_text path = { 0 };
+    bool    there;
+    td_text_print(&path, "%s/%s/%s", v->templates, v->project->kind->name, file);
+    there = td_file_exists(td_text_get(&path));
+    td_text_free(&path);
+    return there;
+}
+
 static int make_files(const values *v, td_error *error)
 {
+    enum { OF_KIND, OF_ALL, OF_SOME };
     static const struct {
-        bool common;
+        int whose;
         const char *template, *file;
     } files[] = {
-        { false, "plugin.c", "@KIND@-@NAME@.c" },     { false, "plugin.cfg", "@NAME@.cfg" },
-        { true, "CMakeLists.txt", "CMakeLists.txt" }, { true, "Makefile", "Makefile" },
-        { true, "README.md", "README.md" },
+        { OF_KIND, "plugin.c", "@KIND@-@NAME@.c" },     { OF_KIND, "plugin.cfg", "@NAME@.cfg" },
+        { OF_ALL, "CMakeLists.txt", "CMakeLists.txt" }, { OF_ALL, "Makefile", "Makefile" },
+        { OF_ALL, "README.md", "README.md" },           { OF_SOME, "task.cfg", "task.cfg" },
+        { OF_SOME, "items.jsonl", "items.jsonl" },
     };
     int code = 0;
     for (size_t k = 0; k < sizeof files / sizeof *files && !code; k++)
-        code = make_file(v, files[k].common ? "common" : v->project->kind->name, files[k].template,
-                         files[k].file, error);
+        if (files[k].whose != OF_SOME || has_template(v, files[k].template))
+            code = make_file(v, files[k].whose == OF_ALL ? "common" : v->project->kind->name,
+                             files[k].template, files[k].file, error);
     return code;
 }
 
@@ -168,7 +182,7 @@ static int make_directory(const char *path, td_error *error)
     int   code = above ? td_make_directories(above, error)
                        : td_fail(error, TD_ENOMEM, "out of memory while creating '%s'", path);
     free(above);
-    /* mkdir itself finds out whether it exists: a look beforehand could be outdated by now. */
+    /* mkdir itself finds out whether it exists: an earlier check could be outdated by now. */
     if (code || !mkdir(path, 0777))
         return code;
     if (errno == EEXIST)

@@ -46,7 +46,7 @@ static json_t *last_words(const td_check_job *j)
     return lines;
 }
 
-/* How a child ended that printed no result. */
+/* The way in which a child without a result ended. */
 static json_t *crash(const td_report *r, const td_check_job *j)
 {
     const td_child *c = &j->child;
@@ -55,8 +55,9 @@ static json_t *crash(const td_report *r, const td_check_job *j)
     if (c->code == SIGXFSZ)
         return json_sprintf("wrote a file of more than %zu MiB (1/%d of --memory-limit)",
                             r->limits.bytes / TD_CHILD_FILE_SHARE >> 20, TD_CHILD_FILE_SHARE);
+    /* a module that crashes when it is loaded has not said what its plugins are */
     return json_sprintf("%s (to run it in a debugger, add --here --plugin %s --only %s)",
-                        strsignal(c->code), j->plugin, j->test);
+                        strsignal(c->code), *j->plugin ? j->plugin : "''", j->test);
 }
 
 static void add_crash(const td_report *r, const td_check_job *j, json_t *findings)
@@ -72,7 +73,8 @@ static const char *outcome_of(const td_report *r, const td_check_job *j, json_t 
 {
     const td_child *c = &j->child;
     if (j->dropped) {
-        json_array_append_new(findings, json_string("two other tests of it ran out of time"));
+        json_array_append_new(findings, json_string("two other tests of the plugin ran out of "
+                                                    "time"));
         return "not run";
     }
     if (c->end == TD_CHILD_LATE) {
@@ -98,7 +100,7 @@ static const char *outcome_of(const td_report *r, const td_check_job *j, json_t 
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
-/* The first finding stands beside the outcome, the others below it. */
+/* The first finding is next to the outcome, the others below it. */
 static void put_row(td_text *out, const char *test, const char *outcome, json_t *findings,
                     const char *skipped)
 {
@@ -126,7 +128,8 @@ void td_report_end_plugin(td_report *r)
     td_text_free(&r->rows);
 }
 
-/* One module: every row at once. Several: a line per plugin, followed by what did not pass. */
+/* One module: every row at once. Several: a line per plugin, followed by the tests that did not
+ * pass. */
 static void show_row(td_report *r, const td_check_job *j, const char *outcome, json_t *findings,
                      const char *skipped)
 {

@@ -16,7 +16,7 @@ typedef struct td_check_job {
     const char *test;
     bool        started, done;
     bool        dropped; /* not run: other tests of the plugin ran out of time */
-    json_t     *result;  /* what the child printed; NULL if it did not get that far */
+    json_t     *result;  /* the child's output; NULL if it did not get that far */
 } td_check_job;
 
 /* Zero-initialize, then set the first three. */
@@ -34,7 +34,7 @@ typedef struct td_report {
 
 /* Add the result of a job that is done. Those of one plugin must come together. */
 void td_report_job(td_report *, const td_check_job *);
-/* Print what is held back of the last plugin. */
+/* Print the results of the last plugin that are still held back. */
 void td_report_end_plugin(td_report *);
 /* Print the totals, or all of the JSON. */
 void td_report_sum(const td_report *);

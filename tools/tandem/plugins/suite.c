@@ -67,17 +67,25 @@ static bool hangs(const td_suite *s, const td_check_job *j)
     return late >= 2;
 }
 
+/* Whether the tests of a plugin, "norm/rms", may open a device. */
+static bool opens_device(const char *plugin)
+{
+    return !strncmp(plugin, "backend/", strlen("backend/")) ||
+           !strncmp(plugin, "kernels/", strlen("kernels/"));
+}
+
 /* Starts the child of a job: `tandem plugins check FILE --here --only TEST ..`, with the config and
  * the plugin paths that we were given. */
 static int start(td_suite *s, size_t number, td_error *error)
 {
-    td_check_job *j = &s->jobs[number];
-    td_tool      *t = s->tool;
-    const char   *only = *j->plugin ? j->plugin : s->plugin ? s->plugin : "";
+    td_check_job   *j = &s->jobs[number];
+    td_tool        *t = s->tool;
+    const char     *only = *j->plugin ? j->plugin : s->plugin ? s->plugin : "";
     /* 10 words, two for each path and file, one for each override, and the NULL */
-    const char   *argv[5 * TD_ARGUMENTS] = { "tandem",  "plugins", "check", j->path,    "--here",
-                                             "--quiet", "--only",  j->test, "--plugin", only };
-    size_t        n = 10;
+    const char     *argv[5 * TD_ARGUMENTS] = { "tandem",  "plugins", "check", j->path,    "--here",
+                                               "--quiet", "--only",  j->test, "--plugin", only };
+    size_t          n = 10;
+    td_child_limits limits = s->limits;
     for (size_t k = 0; k < t->n_plugin_paths; k++) {
         argv[n++] = "--plugin-path";
         argv[n++] = t->plugin_paths[k];
@@ -93,8 +101,9 @@ static int start(td_suite *s, size_t number, td_error *error)
         j->done = j->dropped = true;
         return 0;
     }
-    return td_child_start(&j->child, (char *const *)(uintptr_t)argv, s->directory, number,
-                          &s->limits, error);
+    limits.reserves = opens_device(j->plugin);
+    return td_child_start(&j->child, (char *const *)(uintptr_t)argv, s->directory, number, &limits,
+                          error);
 }
 
 static size_t running(const td_suite *s)
@@ -120,7 +129,7 @@ static void collect(td_suite *s)
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-/* Runs what is queued. */
+/* Runs the queued jobs. */
 static int run_jobs(td_suite *s, td_error *error)
 {
     static const struct timespec pause = { .tv_nsec = 3000000 };
@@ -141,7 +150,7 @@ static int run_jobs(td_suite *s, td_error *error)
     return 0;
 }
 
-/* What the load job found out: stops at an error in the config, which every test would repeat;
+/* Handles the load job's result: stops at an error in the config, which every test would repeat;
  * otherwise queues the tests. */
 static int check_loaded(td_suite *s, size_t load, td_error *error)
 {
@@ -176,21 +185,19 @@ int td_suite_run(td_suite *s, td_error *error)
     s->directory = td_temporary_directory("tandem-plugins-check", error);
     if (!s->directory)
         return error->code;
-    /* What plugins put into temporary files goes there too, and is removed with it. */
+    /* Temporary files of plugins are put there as well, and are removed with it. */
     if (setenv("TMPDIR", s->directory, 1))
         return td_fail(error, TD_ENOMEM, "out of memory while starting the tests");
     for (size_t i = 0; i < s->tool->n_plain; i++)
         if (run_module(s, s->tool->plain[i], error))
             return error->code;
-    /* Nothing but load jobs, all of them fine: "0 findings" would pass for a test that never
-     * ran. */
+    /* Only load jobs, all of them passed: "0 findings" would report success for a test that
+     * never ran. */
     if (s->only && strcmp(s->only, TD_CHECK_LOAD) && s->count == s->tool->n_plain &&
         !s->report.n_failed)
-        return td_fail(
-            error, TD_ECONFIG,
-            "test '%s' applies to no plugin of these modules; --tests lists the kinds it "
-            "is for",
-            s->only);
+        return td_fail(error, TD_ECONFIG,
+                       "test '%s' applies to no plugin of these modules; --tests lists its kinds",
+                       s->only);
     return 0;
 }
 

@@ -1,4 +1,4 @@
-/* suite.h - the tests of modules, each in a process of its own, several at a time. */
+/* suite.h - the tests of modules, each in a separate process, several at a time. */
 #ifndef TD_TOOLS_PLUGINS_SUITE_H
 #define TD_TOOLS_PLUGINS_SUITE_H
 
@@ -21,7 +21,7 @@ typedef struct td_suite {
     char         *directory; /* for the files of the children */
     td_check_job *jobs;      /* in the order in which they are shown .. */
     size_t        count, room;
-    size_t        begun, shown; /* .. and how many of them have been */
+    size_t        begun, shown; /* .. and the number shown so far */
 } td_suite;
 
 /* Run all tests of all modules and report them. 0, or an error: a config that the modules cannot

@@ -33,7 +33,7 @@ static const td_option options[] = {
     TD_OPTION_END
 };
 
-/* [main]: rules across options and parts. Ask the parts here whether they can be used, so that an
+/* [main]: rules across options and parts. Check here that the parts can be used, so that an
  * error is reported with the config's line and not in the middle of a run. */
 static int check(const void *config, td_error *error)
 {
@@ -41,10 +41,10 @@ static int check(const void *config, td_error *error)
     const td_attention       *a = (const void *)c->attention.plugin;
     const td_position        *p = (const void *)c->position.plugin;
     if (!a || !p)
-        return 0; /* missing, which has been reported */
+        return 0; /* missing: already reported */
     if (!(a->roles & TD_ATTENTION_SELF))
         return td_fail(error, TD_ECONFIG,
-                       "attention '%s' cannot be used here: it does not do self-attention",
+                       "attention '%s' cannot be used here: it does not support self-attention",
                        a->plugin.name);
     return p->check_head && a->head_dim
                ? p->check_head(c->position.config, a->head_dim(c->attention.config), error)
@@ -60,8 +60,8 @@ static int check_bounds(const void *config, const td_bounds *b, td_error *error)
 
 /* ---- examples to arrays ---------------------------------------------------------------------- */
 
-/* [any]: how many places in a row the largest example takes. Given and predicted tokens form one
- * sequence here. */
+/* [any]: the number of places in a row that the largest example takes. Given and predicted
+ * tokens form one sequence here. */
 static td_extent extent(const void *config, const td_bounds *b)
 {
     (void)config;
@@ -146,7 +146,7 @@ static int arrange(const void *config, const td_arrange_in *in, td_batch *out, t
         const td_example *e = &in->examples[k];
         int64_t           at = e->row * length + used[e->row];
         code = check_example(config, e, length - used[e->row], error);
-        /* numbers of segments go on within a row: equal ones would see each other */
+        /* segment numbers continue within a row: tokens of equal ones would see each other */
         if (!code)
             place(&a, e, at, first, used[e->row] ? a.segments[at - 1] : 0);
         used[e->row] += e->n_given + e->n_predicted;
@@ -188,8 +188,8 @@ static td_tensor *stack(const struct @IDENT@_config *c, const td_attention_in *i
 static td_mask causal(td_graph *g, td_tensor *segment, td_tensor *position)
 {
     td_mask m = { .causal = true, .self = true, .q_segment = segment, .k_segment = segment };
-    /* in generation a pass has a few queries, and keys that came before them: positions say what is
-     * earlier, and not places in the row */
+    /* in generation a pass has a few queries, and keys that came before them: positions, not
+     * places in the row, say which is earlier */
     if (td_is_generating(g))
         m.q_index = m.k_index = position;
     return m;
@@ -219,8 +219,12 @@ static void build(const void *config, const td_architecture_in *in, td_architect
     out->embedding = td_param(g, "embed_tokens.weight", dims, 2, td_normal(1)); /* [V, D] */
     out->logit_scale = 1 / sqrt((double)c->d_model);
     x = td_gather(out->embedding, td_batch_input(g, in->batch, "input_ids")); /* [B, T, D] */
-    if (p->embed)
-        x = td_hook_result(g, &p->plugin, "embed", p->embed(c->position.config, x, position));
+    if (p->embed) {
+        td_hook_begin(g, &p->plugin, "embed");
+        x = p->embed(c->position.config, x, position);
+        td_hook_end(g);
+        x = td_hook_result(g, &p->plugin, "embed", x);
+    }
     out->hidden = stack(c, &a, td_drop(x, in->dropout, "embeddings", 1));
     td_pop(g);
 }

@@ -343,7 +343,7 @@ static double peak(void *state_)
         return 0;
     c.in[1].data = m + N * N;
     c.out[0].data = m + 2 * N * N;
-    /* The values do not matter for the time, so the zeros of `allocate` will do. */
+    /* The values do not affect the time, so the zeros of `allocate` will do. */
     clock_gettime(CLOCK_MONOTONIC, &from);
     run_matmul(&c);
     clock_gettime(CLOCK_MONOTONIC, &to);
@@ -396,7 +396,6 @@ static const td_kernels @IDENT@_kernels = {
 static const td_backend @IDENT@_plugin = {
     .plugin = TD_PLUGIN(td_backend, TD_BACKEND_KIND, "@NAME@", options, struct @IDENT@_config,
                         .brief = "plain C in f32, most ops lowered; slow", .check = check),
-    .real = TD_F32,
     .open = open_@IDENT@,
     .close = close_@IDENT@,
     .allocate = allocate,

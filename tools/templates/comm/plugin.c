@@ -2,6 +2,7 @@
  *
  * The contract: tandem/kind/comm.h. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "tandem/kind/comm.h"
 
@@ -10,7 +11,7 @@ struct @IDENT@_config {
 };
 
 static const td_option options[] = { TD_OPTION_BOOL(struct @IDENT@_config, report, true,
-                                                    "log at the end what was sent"),
+                                                    "log the amount sent at the end"),
                                      TD_OPTION_END };
 
 /* Made by `open`, freed by `close`. */
@@ -42,7 +43,7 @@ static void close_@IDENT@(void *state_)
     free(s);
 }
 
-/* [any]: 0 <= rank < size; neither changes while it is open. */
+/* [any]: 0 <= rank < size; neither changes while the plugin is open. */
 static int rank_of(void *state_)
 {
     (void)state_;
@@ -55,9 +56,8 @@ static int size_of(void *state_)
     return 1;
 }
 
-/* [worker]: sum `data`, `count` numbers of `dtype` (TD_F32 or TD_F64), over all ranks, in place.
- * Every rank must get the same bits, run after run: add in the order of ranks, not in the order of
- * arrival. With a single rank the sum is the data itself. */
+/* [main]: sum `data`, `count` numbers of `dtype` (TD_F32 or TD_F64), over all ranks, in place. Every
+ * rank must get the same bits, run after run. With a single rank the sum is the data itself. */
 static int all_reduce(void *state_, void *data, int64_t count, int dtype, td_error *error)
 {
     state *s = state_;
@@ -71,7 +71,7 @@ static int all_reduce(void *state_, void *data, int64_t count, int dtype, td_err
     return 0;
 }
 
-/* [worker]: copy the `data` of rank `root` to all ranks. */
+/* [main]: copy the `data` of rank `root` to all ranks. */
 static int broadcast(void *state_, void *data, size_t bytes, int root, td_error *error)
 {
     state *s = state_;
@@ -84,11 +84,15 @@ static int broadcast(void *state_, void *data, size_t bytes, int root, td_error 
     return 0;
 }
 
-/* [main]: return when all ranks have arrived. */
-static int barrier(void *state_, td_error *error)
+/* [main]: part r of `send` goes to rank r (all_to_all), or all of it to every rank (all_gather): the
+ * same if there is one rank. */
+static int copy(void *state_, const void *send, void *receive, size_t bytes, td_error *error)
 {
+    state *s = state_;
     (void)error;
-    ((state *)state_)->calls++;
+    memcpy(receive, send, bytes);
+    s->calls++;
+    s->bytes += (long long)bytes;
     return 0;
 }
 
@@ -100,8 +104,9 @@ static const td_comm @IDENT@_plugin = {
     .rank = rank_of,
     .size = size_of,
     .all_reduce = all_reduce,
+    .all_to_all = copy,
+    .all_gather = copy,
     .broadcast = broadcast,
-    .barrier = barrier,
 };
 
 TD_MODULE("@NAME@", "0.1.0", "@AUTHOR@", "@LICENCE@", &@IDENT@_plugin.plugin)

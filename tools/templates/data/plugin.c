@@ -86,8 +86,7 @@ static int fill(const state *s, uint64_t seed, uint64_t index, int32_t *ids, int
     for (int64_t n = 0, at = 0; at < length; n++) {
         int64_t count;
         write_line(s, seed, index, (uint64_t)n, line);
-        /* writes no more than there is room for, but counts all of them: `at` may end past
-         * `length` */
+        /* writes no more than fits, but counts all of them: `at` may end past `length` */
         count = s->tokenizer->encode(s->tokenizer_state, line, strlen(line), ids + at, length - at,
                                      error);
         if (count < 1)

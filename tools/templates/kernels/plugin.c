@@ -58,7 +58,7 @@ static int run(const td_call *call)
 }
 
 /* [build]: which calls this kernel handles; attribute i[0] of "activation" is the function. For
- * other calls the next kernel is asked, the backend's own. */
+ * other calls the next kernel is tried: the backend's own. */
 static bool accepts(const td_call *call) { return call->attrs->i[0] == TD_RELU2; }
 
 /* A row for each op and dtype. */

@@ -36,8 +36,8 @@ static int cannot(const state *s, const char *what, td_error *error)
 
 /* ---- resuming -------------------------------------------------------------------------------- */
 
-/* Whether the resumed run will write the line again: it belongs to a step, or to an evaluation,
- * that the checkpoint does not cover. */
+/* Whether the resumed run will write the line again: it belongs to a step, to an evaluation
+ * or to tasks that the checkpoint does not cover. */
 static bool comes_again(const char *line, const td_logger_in *in)
 {
     char     *end;
@@ -46,11 +46,14 @@ static bool comes_again(const char *line, const td_logger_in *in)
         return false; /* the header */
     if (step >= in->resume)
         return true;
-    /* the checkpoint may have been written after the step but before its evaluation */
-    return in->evaluate_again && step == in->resume - 1 && !strncmp(end, ",\"evaluate/", 11);
+    /* the checkpoint may have been written after the step but before its evaluation or its tasks */
+    return step == in->resume - 1 &&
+           ((in->evaluate_again && !strncmp(end, ",\"evaluate/", 11)) ||
+            (in->score_again && !strncmp(end, ",\"tasks/", 8)));
 }
 
-/* Bytes to keep: those before the first line that comes again or was cut off by a crash. */
+/* Bytes to keep: those before the first line that will be written again or was cut off by a
+ * crash. */
 static long kept(FILE *f, const td_logger_in *in)
 {
     char  *line = NULL;
@@ -68,7 +71,7 @@ static long kept(FILE *f, const td_logger_in *in)
 static int open_file(state *s, const td_logger_in *in, td_error *error)
 {
     long keep = 0;
-    /* a missing file is no error: this logger may be new to the run */
+    /* a missing file is not an error: this logger may be new to the run */
     s->file = in->resume > 0 ? fopen(s->path, "r+") : NULL;
     if (s->file)
         keep = kept(s->file, in);

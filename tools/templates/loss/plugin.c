@@ -16,14 +16,14 @@ static const td_option options[] = {
     TD_OPTION_FLOAT(struct @IDENT@_config, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"), TD_OPTION_END
 };
 
-/* How many tokens of a text of `length` >= 2 are given. */
+/* The number of given tokens of a text of `length` >= 2. */
 static int64_t tokens_given(const struct @IDENT@_config *c, int64_t length)
 {
     int64_t k = (int64_t)(c->given * (double)length);
     return k < 1 ? 1 : k > length - 1 ? length - 1 : k;
 }
 
-/* Running text needs a token to give and one to predict, a pair one of each. */
+/* Running text needs at least two tokens, one given and one predicted; a pair needs one of each. */
 static int check_record(const td_record *r, td_error *error)
 {
     if (!r->inputs && r->n_targets < 2)
@@ -71,8 +71,8 @@ static int split(const void *config, const td_record *r, const td_split_in *in, 
     return 0;
 }
 
-/* [any]: the largest sizes that `split` makes of a text of `length` tokens. Batches are made for
- * these; a larger example is an error later. */
+/* [any]: the largest sizes that `split` can make of a text of `length` tokens. Batches are made
+ * for these; a larger example is an error. */
 static td_bounds bounds(const void *config, int64_t length)
 {
     int64_t k = length < 2 ? 0 : tokens_given(config, length);

@@ -13,7 +13,7 @@ static const td_option options[] = {
     TD_OPTION_FLOAT(struct @IDENT@_config, eps, 1e-6, 0, 1, "added to the mean square"),
     TD_OPTION_BOOL(struct @IDENT@_config, gain, true,
                    "learned gain; stored as its distance from 1, so that weight decay pulls it "
-                   "towards 1 and not 0"),
+                   "towards 1 instead of 0"),
     TD_OPTION_BOOL(struct @IDENT@_config, centre, false, "subtract the mean first"), TD_OPTION_END
 };
 

@@ -29,7 +29,7 @@ static td_tensor *bounded(td_tensor *x, double limit)
     return td_emit(x->graph, "@NAME@", in, 1, &a);
 }
 
-/* [build]: set the dtype and dims of each output and return how many there are, or fail with a
+/* [build]: set the dtype and dims of each output and return their number, or fail with a
  * message. in[k] is NULL where the caller left an input out. */
 static int infer(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)
 {
@@ -53,7 +53,7 @@ static td_tensor *slope(td_tensor *x, double limit)
 }
 
 /* [build]: the gradient with respect to each input k with need[k], as ops: dx = dy s^3. So every
- * backend has the gradient, with no kernel for it. */
+ * backend has the gradient without a separate kernel. */
 static void vjp(td_tensor *const *in, int n, td_tensor *const *out, td_tensor *const *grad_out,
                 const td_attrs *a, const bool *need, td_tensor **grad_in)
 {

@@ -24,7 +24,7 @@ static td_tensor *mean_gradient(const struct @IDENT@_config *c, const td_optimiz
 {
     td_tensor *m = td_moment(in, "m", g->dim, g->rank, 0); /* zeros at first */
     td_tensor *next = td_add(td_scale(m, c->momentum), td_scale(g, 1 - c->momentum));
-    /* 1 - momentum^t: what the weights add up to after t steps */
+    /* 1 - momentum^t: the sum of the weights after t steps */
     td_tensor *weights = td_affine(td_exp(td_scale(in->step, log(c->momentum))), -1, 1);
 
     /* through the gate: a step that the guard rejects (NaN, a spike) must change nothing */
@@ -33,8 +33,8 @@ static td_tensor *mean_gradient(const struct @IDENT@_config *c, const td_optimiz
 }
 
 /* [build]: called once per parameter; returns its new value, which the host assigns, also through
- * the gate. Whatever changes from step to step is a tensor (rate, step, clip), so that one graph
- * serves all steps; options are plain numbers. in->grad is not clipped yet: multiply it by
+ * the gate. Everything that changes from step to step is a tensor (rate, step, clip), so that one
+ * graph serves all steps; options are plain numbers. in->grad is not clipped yet: multiply it by
  * in->clip.
  *
  *     m = b m + (1-b) g;  p -= lr (m / (1-b^t) + decay p) */

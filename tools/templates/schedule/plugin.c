@@ -13,7 +13,7 @@ struct @IDENT@_config {
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct @IDENT@_config, peak, 0.002, 0, 1e6, "peak learning rate"),
-    TD_OPTION_INT(struct @IDENT@_config, warmup, 100, 1, 1LL << 40, "steps of linear warm-up"),
+    TD_OPTION_STEPS(struct @IDENT@_config, warmup, 100, 1, 1LL << 40, "steps of linear warm-up"),
     TD_OPTION_FLOAT(struct @IDENT@_config, power, 0.5, 0, 4,
                     "after warm-up the rate falls as step^-power"),
     TD_OPTION_END

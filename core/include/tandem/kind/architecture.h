@@ -15,7 +15,8 @@
  *
  * Arrays are named as in the golden files: input_ids, segments, positions, prefix_mask;
  * encoder_ids, encoder_segments, decoder_ids, ..; and always labels (i32 [B, U]) and loss_weights
- * (f32 [B, U]), which are aligned with the hidden states. Names that end in _ids hold tokens.
+ * (f32 [B, U]), which are aligned with the hidden states. Arrays whose names end in _ids hold
+ * tokens.
  *
  * Example:
  *
@@ -102,21 +103,22 @@ extern "C" {
 
 #define TD_ARCHITECTURE_KIND "architecture/1"
 
-/* How many places of a row an example takes in each stream that the architecture reads: { all, 0 }
- * for decoder-only, { encoder, decoder } for an encoder-decoder. */
+/* The number of positions of a row that an example takes in each stream that the architecture
+ * reads: { all, 0 } for decoder-only, { encoder, decoder } for an encoder-decoder. */
 typedef struct td_extent {
     int64_t first, second;
 } td_extent;
 
-/* The examples of a batch. `count` may be 0, where only the shapes are asked for. */
+/* The examples of a batch. `count` is 0 where only the shapes are needed. */
 typedef struct td_arrange_in {
-    const td_example *examples; /* each has its row; several in one row are packed, in this order */
+    /* each names its row; several in one row are packed, in this order */
+    const td_example *examples;
     int64_t           count, rows;
     td_extent         extent; /* the lengths of a row in each stream: pad to these */
     td_special        special;
 } td_arrange_in;
 
-/* The graph to build. Of `batch` only names and dims may be read, by way of td_batch_input: the
+/* The graph to build. Only the names and dims of `batch` may be read, through td_batch_input: the
  * graph serves every batch of its shape. */
 typedef struct td_architecture_in {
     td_graph         *graph;
@@ -124,7 +126,7 @@ typedef struct td_architecture_in {
     const td_dropout *dropout;
 } td_architecture_in;
 
-/* What the loss continues with. */
+/* The arguments of the loss. */
 typedef struct td_architecture_out {
     td_tensor *hidden;      /* [B, U, D], after the final norm */
     td_tensor *embedding;   /* [V, D]: the embedding table if tied, else the output projection */
@@ -132,42 +134,42 @@ typedef struct td_architecture_out {
 } td_architecture_out;
 
 enum {
-    TD_ARCHITECTURE_HAS_ENCODER = 1, /* a loss that gives nothing is refused */
-    /* Given tokens of a stack see tokens after them, so that generation must read all of a text's
-     * given tokens, and the one that begins the prediction, in its first pass. Without it a prompt
-     * may come in chunks. */
+    TD_ARCHITECTURE_HAS_ENCODER = 1, /* a loss that gives no tokens is refused */
+    /* Given tokens of a stack see later ones, so generation must read all of a text's given tokens,
+     * and the one that begins the prediction, in its first pass. Without this flag a prompt may be
+     * read in chunks. */
     TD_ARCHITECTURE_WHOLE_PROMPT = 2
 };
 
 typedef struct td_architecture {
     td_plugin plugin;
     uint64_t  flags;
-    /* The places that the largest example within these bounds takes. [any] */
+    /* The positions that the largest example within these bounds takes. [any] */
     td_extent (*extent)(const void *config, const td_bounds *);
     /* Lay examples out as arrays of `out`. An example that does not fit, or whose tokens are
-     * outside the vocabulary, is an error; so is packing, if the architecture cannot pack.
+     * outside the vocabulary, is an error; so is a packed row, if the architecture cannot pack.
      * [worker] */
     int (*arrange)(const void *config, const td_arrange_in *in, td_batch *out, td_error *error);
-    /* For a batch that was made elsewhere (`tandem probe`): add the arrays that follow from those
-     * present, such as segments from lengths. NULL: nothing follows. [main] */
+    /* For a batch that was made elsewhere (`tandem probe`): add the arrays that can be derived from
+     * those present, such as segments from lengths. NULL: none can. [main] */
     int (*complete)(const void *config, td_batch *batch, td_error *error);
     /* Emit the model and fill in `out`. The scope is empty: push "model". [build] */
     void (*build)(const void *config, const td_architecture_in *in, td_architecture_out *out);
     /* The rows of the embedding table, at least the tokenizer's vocab_size. [any] */
     int64_t (*vocab_size)(const void *config);
-    /* Refuse lengths that a part cannot serve, such as more positions than a scheme has. NULL:
-     * none. [main] */
+    /* Refuse lengths that a part cannot handle, such as more positions than a scheme has. NULL: any
+     * length will do. [main] */
     int (*check_bounds)(const void *config, const td_bounds *, td_error *error);
     /* The names of all arrays that `complete` and `build` read, then NULL; other names in a batch
-     * made elsewhere are an error. NULL: anything goes. */
+     * made elsewhere are an error. NULL: any name is accepted. */
     const char *const *arrays;
-    /* The names of other architectures whose weights can be loaded into this one, then NULL: a
-     * causal model's where only the mask differs. Weights of any other architecture are refused.
-     * NULL: none. */
+    /* The names of other architectures whose weights can be loaded into this one, then NULL, such
+     * as a causal model's where only the mask differs. Weights of any other architecture are
+     * refused. May be NULL. */
     const char *const *takes;
-    /* Name of the array of ids that predicted tokens are read from: those of an answer go there as
-     * they are generated. NULL: cannot generate. */
-    const char *generated;
+    /* The name of the array of ids that predicted tokens are read from: an answer's tokens are
+     * written there as they are generated. NULL: cannot generate. */
+    const char        *generated;
 } td_architecture;
 
 #ifdef __cplusplus

@@ -1,4 +1,4 @@
-/* kind/attention.h - attention: each query reads tokens that its mask shows. Stateless.
+/* kind/attention.h - attention: each query reads the tokens that its mask shows. Stateless.
  *
  * An architecture builds one attention per sublayer. In self-attention `query` and `key` are the
  * same [B, T, D]; in cross-attention `key` is the encoder's output; a MERGED attention reads both
@@ -6,12 +6,13 @@
  * without the residual connection.
  *
  * A query may depend only on keys that in->mask shows, or a token reads the future, padding, or
- * another example of its row. td_attend_with takes care of it, and of positional bias, dropout and
- * the mask's indices: call it unless your scores are not a softmax. td_rotate applies a rotating
- * scheme. td_remember makes generation work: pass through it whatever later tokens read, keys and
- * values as a rule, right before it is used. In training it returns its argument. A recurrence
- * keeps its state with td_carry (layers.h) instead, and an attention that can do neither sets
- * .whole = true, which is slow and still right.
+ * another example of its row. td_attend_with handles this, as well as positional bias, dropout and
+ * the mask's indices: call it unless your weights are not a softmax, and then take the mask as a
+ * tensor (td_mask_visible of td_remember_mask). td_rotate applies a rotating
+ * scheme. td_remember makes generation work: pass whatever later tokens read through it, usually
+ * keys and values, right before using it. In training it returns its argument. A recurrence keeps
+ * its state with td_carry (generation.h) instead, and an attention that can do neither sets .whole
+ * = true, which is slow but correct.
  *
  * Example:
  *
@@ -67,7 +68,7 @@ extern "C" {
 
 #define TD_ATTENTION_KIND "attention/1"
 
-/* What an attention can read: its own stack, an encoder, or both in one softmax. */
+/* The tokens that an attention can read: its own stack's, an encoder's, or both in one softmax. */
 enum { TD_ATTENTION_SELF = 1, TD_ATTENTION_CROSS = 2, TD_ATTENTION_MERGED = 4 };
 
 /* One sublayer, as the architecture hands it over: B rows, T queries, S keys. */
@@ -76,7 +77,7 @@ typedef struct td_attention_in {
     td_tensor        *key;                     /* [B, S, D]; `query` itself in self-attention */
     td_tensor        *q_position, *k_position; /* i32 [B, T], [B, S] */
     td_mask           mask;                    /* which of the S keys each query sees (ops.h) */
-    /* MERGED only: the encoder's output [B, M, D], read beside `key`; else NULL */
+    /* MERGED only: the encoder's output [B, M, D], read in addition to `key`; else NULL */
     td_tensor        *memory;
     td_tensor        *memory_position; /* i32 [B, M] */
     td_mask           memory_mask;     /* which of the M tokens each query sees */
@@ -90,10 +91,10 @@ typedef struct td_attention_in {
 typedef struct td_attention {
     td_plugin plugin;
     uint64_t  roles; /* TD_ATTENTION_SELF | .. */
-    bool      whole; /* cannot work step by step: generation repeats the whole prefix */
+    bool      whole; /* cannot work step by step: generation recomputes the whole prefix */
     /* Emit the sublayer; parameters are named in the current scope ("self_attn"). [build] */
     td_tensor *(*build)(const void *config, const td_attention_in *in);
-    /* The width of one head, which the positional scheme may refuse. NULL: the scheme is not asked.
+    /* The width of one head, which the positional scheme may refuse. NULL: it is not checked.
      * [main] */
     int64_t (*head_dim)(const void *config);
 } td_attention;
@@ -103,21 +104,25 @@ typedef struct td_attention {
 static inline td_tensor *td_rotate(const td_attention_in *in, td_tensor *x, bool is_query)
 {
     td_rotate_in r = { x, is_query ? in->q_position : in->k_position, in->role, is_query };
+    td_tensor   *y;
     if (!in->rotated || !td_position_of(&in->position)->rotate)
         return x;
-    return td_hook_result(x->graph, in->position.plugin, "rotate",
-                          td_position_of(&in->position)->rotate(in->position.config, &r));
+    td_hook_begin(x->graph, in->position.plugin, "rotate");
+    y = td_position_of(&in->position)->rotate(in->position.config, &r);
+    td_hook_end(x->graph);
+    return td_hook_result(x->graph, in->position.plugin, "rotate", y);
 }
 
 /* ---- generation ------------------------------------------------------------------------------
  *
  * A token's key and value do not change while text is generated, so they are computed once and
- * remembered. In a decoder's self-attention the keys of new tokens go behind those before; in
+ * remembered. In a decoder's self-attention the keys of new tokens are appended to earlier ones; in
  * cross-attention the first pass keeps the encoder's; an encoder reads all its tokens in one pass
  * and keeps nothing. In training td_remember is the identity.
  *
- * td_remember gives buffers, of which only the first td_key_length slots hold keys. td_attend_with
- * reads no others; an attention of its own kind must leave them out itself.
+ * td_remember returns buffers, of which only the first td_key_length slots hold keys.
+ * td_attend_with reads only these; an attention that computes its own scores must ignore the others
+ * itself.
  */
 
 /* Whether keys of `in` outlive a pass. */
@@ -136,27 +141,28 @@ static inline td_tensor *td_remember_along(const td_attention_in *in, const char
                : td_remember_axis(name, x, axis, in->mask.window, TD_REMEMBER_APPEND);
 }
 
-/* Remember heads x [B, H, S, E] of `key`, and give those of all keys: [B, H, slots, E]. */
+/* Remember heads x [B, H, S, E] of `key`, and return those of all keys: [B, H, slots, E]. */
 static inline td_tensor *td_remember(const td_attention_in *in, const char *name, td_tensor *x)
 {
     return td_remember_along(in, name, x, -2);
 }
 
-/* The same for what a MERGED attention makes of `memory`. */
+/* The same for heads that a MERGED attention computes from `memory`. */
 static inline td_tensor *td_remember_memory(const char *name, td_tensor *x)
 {
     return td_remember_axis(name, x, -2, 0, TD_REMEMBER_KEEP);
 }
 
-/* What is known of key tokens, i32 [B, S], for all keys that td_remember gives; NULL stays NULL. */
+/* Per-token integers of the keys, i32 [B, S], extended to all keys that td_remember returns; NULL
+ * stays NULL. */
 static inline td_tensor *td_remember_tokens(const td_attention_in *in, const char *name,
                                             td_tensor *x)
 {
     return x ? td_remember_along(in, name, x, -1) : x;
 }
 
-/* How many slots the tokens of an encoder fill, i32 [B]: up to the last that is no padding. x
- * [B, S, ..]; segments i32 [B, S], NULL: no padding. */
+/* The number of slots that an encoder's tokens fill, i32 [B]: up to the last that is not
+ * padding. x [B, S, ..]; segments i32 [B, S], NULL: no padding. */
 static inline td_tensor *td_source_length(td_tensor *x, td_tensor *segment)
 {
     td_graph  *g = x->graph;
@@ -170,8 +176,9 @@ static inline td_tensor *td_source_length(td_tensor *x, td_tensor *segment)
     return td_remember_axis("source_length", n, 0, 0, TD_REMEMBER_WHOLE);
 }
 
-/* How many keys the buffers hold after this pass, i32 [B]: td_mask.k_length. A ring holds no more
- * than its slots, whatever the number. NULL where all keys are there: in training and encoders. */
+/* The number of keys in the buffers after this pass, i32 [B]: td_mask.k_length. A ring never
+ * holds more than it has slots, even if the number is larger. NULL where all keys are present:
+ * in training and in encoders. */
 static inline td_tensor *td_key_length(const td_attention_in *in)
 {
     td_graph *g = in->query->graph;
@@ -183,11 +190,11 @@ static inline td_tensor *td_key_length(const td_attention_in *in)
     return td_add(td_cache_lengths(g, rows), td_cache_counts(g, rows));
 }
 
-/* The mask over all keys that td_remember gives. */
+/* The mask over all keys that td_remember returns. */
 static inline td_mask td_remember_mask(const td_attention_in *in)
 {
     td_mask m = in->mask;
-    /* an index that the architecture does not give counts places, which go on from pass to pass */
+    /* without an index from the architecture, positions count on from pass to pass */
     if (td_keeps_keys(in) && in->role == TD_ROLE_DECODER && (!m.q_index || !m.k_index)) {
         int64_t    column[] = { td_dim(in->query, 0), 1 }, line[] = { 1, td_dim(in->query, 1) };
         td_tensor *place = td_reshape(td_iota(in->query->graph, TD_I32, line[1]), line, 2);
@@ -205,7 +212,7 @@ static inline td_mask td_remember_mask(const td_attention_in *in)
 
 /* The fused attention of q with all keys that are remembered, under in's mask and positional bias.
  * Attention dropout included: rows of v are dropped for all queries at once, and
- * with grouped heads for a whole group, whatever train.dropout_shared says. */
+ * with grouped heads for a whole group, regardless of train.dropout_shared. */
 static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q, td_tensor *k,
                                         td_tensor *v, int64_t heads, double scale)
 {
@@ -217,8 +224,11 @@ static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q,
     td_bias_out        bo;
 
     memset(&bo, 0, sizeof bo);
-    if (p->bias)
+    if (p->bias) {
+        td_hook_begin(q->graph, in->position.plugin, "bias");
         p->bias(in->position.config, &bi, &bo);
+        td_hook_end(q->graph);
+    }
     if (bo.dense)
         mask.dense = mask.dense ? td_add(mask.dense, bo.dense) : bo.dense;
     /* shared over queries: a key is dropped for all of them */
@@ -232,13 +242,16 @@ static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q,
     return td_attend(q, k, v, &mask, &bo.table, scale);
 }
 
-/* For whoever holds the part: build it in the scope `name` below the current one. [build] */
+/* Build a part in the scope `name` below the current one; for the plugin that has it as an option.
+ * [build] */
 static inline td_tensor *td_attention_build(const td_part *part, const char *name,
                                             const td_attention_in *in)
 {
     td_tensor *y;
     td_push(in->query->graph, name);
+    td_hook_begin(in->query->graph, part->plugin, "build");
     y = ((const td_attention *)(const void *)part->plugin)->build(part->config, in);
+    td_hook_end(in->query->graph);
     y = td_hook_result(in->query->graph, part->plugin, "build", y);
     td_pop(in->query->graph);
     return y;

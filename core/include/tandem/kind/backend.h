@@ -1,10 +1,11 @@
 /* kind/backend.h - a compute backend: memory, copies and a queue.
  *
- * What it computes with is in its kernels, plugins of kind/kernels.h that name it. The host opens a
+ * Its arithmetic is in its kernels, plugins of kind/kernels.h that name it: in f32 (in f64 for a
+ * backend that checks others), and in bf16 if they have rows for it. The host opens a
  * backend once per run, allocates one arena for all plans, uploads batches, runs plans kernel by
  * kernel, and downloads results. A backend whose memory is the host's leaves upload and download
- * NULL, and one that queues nothing leaves sync NULL. Memory of a device is touched by its kernels
- * and these hooks alone.
+ * NULL, and one that queues nothing leaves sync NULL. Only its kernels and these hooks touch a
+ * device's memory.
  *
  * All hooks are called by one thread. `state` is what `open` returned.
  *
@@ -43,7 +44,6 @@
  *     static const td_backend plain = {
  *         .plugin = TD_PLUGIN(td_backend, TD_BACKEND_KIND, "plain", NULL, char,
  *                             .brief = "host memory and plain C"),
- *         .real = TD_F32,
  *         .open = open_plain,
  *         .close = close_plain,
  *         .allocate = allocate,
@@ -60,39 +60,59 @@
 extern "C" {
 #endif
 
-#define TD_BACKEND_KIND "backend/1"
+#define TD_BACKEND_KIND "backend/2"
 
 typedef struct td_backend {
     td_plugin plugin;
-    int32_t   real; /* the dtype that it computes in: TD_F32, or TD_F64 for a checking backend */
-    /* Start, and set *state, which the plugin owns. After a failure `close` is not called. The
-     * services outlive the backend. [main] */
+    /* Start, and set *state, which the plugin owns. `close` is not called after a failure.
+     * TD_EUNSUPPORTED means that this machine lacks something that the backend needs, such as a GPU;
+     * it does not count as a fault. The services outlive the backend. [main] */
     int (*open)(const void *config, const td_services *, void **state, td_error *error);
     void (*close)(void *state); /* [main] */
     /* Device memory, zeroed and aligned to 64 bytes; NULL if there is not enough. `release` gets
      * the same size again. [main] */
     void *(*allocate)(void *state, size_t bytes);
     void (*release)(void *state, void *memory, size_t bytes);
-    /* Copy between host and device memory, in order with what is queued: 0 or a negative td_status.
-     * NULL, both: device memory is host memory. [main] */
+    /* Copy between host and device memory, in order with the queued work: 0 or a negative
+     * td_status. Both NULL: device memory is host memory. [main] */
     int (*upload)(void *state, void *device, const void *host, size_t bytes);
     int (*download)(void *state, void *host, const void *device, size_t bytes);
     /* Wait until everything queued is done, and return its first failure. NULL: kernels return when
      * they are done. [main] */
     int (*sync)(void *state);
-    /* Write what it runs on, for logs and `tandem doctor`: libraries, versions, instruction set,
-     * threads. At most `size` bytes, zero included. NULL: nothing to say. [main] */
+    /* Describe its platform, for logs and `tandem doctor`: libraries, versions, instruction set,
+     * threads. At most `size` bytes, including the final zero. May be NULL. [main] */
     void (*describe)(void *state, char *text, size_t size);
-    /* Write what is wrong or slow about it on this machine, a line each; "" if nothing is. NULL:
-     * never anything. [main] */
+    /* Write its problems on this machine (errors, slowness), one per line; "" if there are none.
+     * May be NULL. [main] */
     void (*diagnose)(void *state, char *text, size_t size);
-    /* Measure and return the rate of dense matrix products of this machine in FLOP/s, in `real`:
-     * what `tandem bench` compares with. NULL: unknown. [main] */
+    /* Measure and return this machine's rate of dense matrix products in f32, in FLOP/s, to
+     * which `tandem bench` compares. NULL: unknown. [main] */
     double (*peak)(void *state);
-    /* Write what determines the bits of its results besides the inputs: instruction set, libraries
-     * (not threads). A run resumed where this differs is warned that it cannot be exact. NULL:
-     * nothing does. [main] */
+    /* Measure and return the rate, in bytes/s, at which all of the machine's threads together read
+     * memory that no cache holds. NULL: unknown. [main] */
+    double (*read_rate)(void *state);
+    /* Write everything that determines the bits of its results besides the inputs: instruction
+     * set, libraries (not threads). If this differs when a run is resumed, a warning says that
+     * the result cannot be exact. NULL: nothing does. [main] */
     void (*arithmetic)(void *state, char *text, size_t size);
+    /* The bytes of device memory that can still be allocated, by which a run that cannot fit is
+     * refused before it starts. NULL: unknown, or the host's. [main] */
+    size_t (*available)(void *state);
+    /* Instead of running what is queued from now on, record it: the calls of a plan, which queue
+     * the same with the same addresses each time. `recorded` ends that and sets *recording, or
+     * fails; either way nothing was run. `replay` queues it all at once, `forget` frees it. What a
+     * kernel's `run` does on the host is not repeated. NULL, all four: plans are always run call by
+     * call. [main] */
+    int (*record)(void *state);
+    int (*recorded)(void *state, void **recording);
+    int (*replay)(void *state, void *recording);
+    void (*forget)(void *state, void *recording);
+    /* How often something was queued on the device so far, for `tandem bench`; a replay counts
+     * once. NULL: it has no queue. [main] */
+    int64_t (*launches)(void *state);
+    /* As `peak`, of products in bf16 that are added up in f32. NULL: as `peak`. [main] */
+    double (*peak_bf16)(void *state);
 } td_backend;
 
 #ifdef __cplusplus

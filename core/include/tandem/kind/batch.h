@@ -1,5 +1,5 @@
-/* kind/batch.h - not a kind: records, examples and batches, which data, losses and architectures
- * hand to each other.
+/* kind/batch.h - not a kind: the records, examples and batches that data, losses and architectures
+ * pass on.
  *
  *     data source         td_record    tokens of running text, or an (inputs, targets) pair
  *       loss.split     -> td_example   given tokens and predicted tokens, with weights
@@ -33,7 +33,7 @@
 extern "C" {
 #endif
 
-/* The special ids of the tokenizer; -1 for one that it does not have. */
+/* The special ids of the tokenizer; -1 for one that it lacks. */
 typedef struct td_special {
     int32_t pad, bos, eos, unk; /* a decoder starts with pad if there is no bos */
     int32_t vocab_size;
@@ -50,14 +50,13 @@ typedef struct td_record {
     const int32_t *targets;
     int64_t        n_targets;
     const float   *weights; /* of the targets (0 for a chat's user turns); NULL: all 1 */
-    /* the document of each target token, numbered from 1, whose tokens see only each other; NULL:
-     * one */
+    /* the document of each target token, from 1; tokens see only their own. NULL: one document */
     const int32_t *documents;
     int32_t        source; /* the number of the source that it came from */
     uint64_t       id;     /* unique in the run: the stream of the record's random numbers */
 } td_record;
 
-/* What a loss made of a record. `source` and `id` are the record's. */
+/* A record as split by a loss. `source` and `id` are the record's. */
 typedef struct td_example {
     const int32_t *given;
     int64_t        n_given;
@@ -75,8 +74,8 @@ typedef struct td_example {
     const int32_t *places;
 } td_example;
 
-/* The most that an example can be: raw tokens that it is made from, given tokens, predicted tokens,
- * and both together (which may be less than their sum). */
+/* Upper bounds on an example's size: the raw tokens that it is made from, given tokens, predicted
+ * tokens, and both together (which may be less than their sum). */
 typedef struct td_bounds {
     int64_t raw, given, predicted, total;
 } td_bounds;
@@ -91,7 +90,7 @@ typedef struct td_array {
 
 typedef struct td_batch td_batch;
 
-/* What an architecture arranges and a graph reads. */
+/* The arrays that an architecture arranges and a graph reads. */
 struct td_batch {
     td_array at[24];
     int32_t  count; /* of arrays */

@@ -1,15 +1,16 @@
 /* kind/comm.h - communication between the processes of one run.
  *
- * The processes of a run are ranks 0 .. size - 1. Each computes its share of the micro-batches; a
- * comm adds up gradients and distributes what rank 0 decides. Every rank makes the same calls in
- * the same order, so none needs a tag. Sums are taken in the order of ranks, never of arrival: all
- * ranks must get the same bits, run after run. `single` is the comm of one process.
+ * The processes of a run are ranks 0 .. size - 1. Each computes some of the micro-batches of a step;
+ * a comm moves gradients between them, and what rank 0 decides to all others. Every rank makes the
+ * same calls in the same order, so calls need no tags. `single` is the comm of one process.
  *
- * (Training uses one process today: it opens and closes the comm and calls no other hook.)
+ * All memory is the host's. Sums must be the same on all ranks, and in every run of as many ranks;
+ * where a run must have the same bits on any number of ranks (train.reduce = "exact"), the host adds
+ * by itself and only moves data.
  *
  * Example:
  *
- *     // One process: sums and copies over all ranks are what is already there.
+ *     // A single process: sums and copies over all ranks leave the data as it is.
  *     static int join(const void *config, const td_services *services, void **state,
  *                     td_error *error)
  *     {
@@ -43,6 +44,26 @@
  *         return 0;
  *     }
  *
+ *     // The only part of what all ranks send to this one.
+ *     static int copy(void *state, const void *send, void *receive, size_t bytes,
+ *                     td_error *error)
+ *     {
+ *         (void)state;
+ *         (void)error;
+ *         memcpy(receive, send, bytes);
+ *         return 0;
+ *     }
+ *
+ *     static int share(void *state, void *data, size_t bytes, int root, td_error *error)
+ *     {
+ *         (void)state;
+ *         (void)data;
+ *         (void)bytes;
+ *         (void)root;
+ *         (void)error;
+ *         return 0;
+ *     }
+ *
  *     static const td_comm alone = {
  *         .plugin = TD_PLUGIN(td_comm, TD_COMM_KIND, "alone", NULL, char, .brief = "one process"),
  *         .open = join,
@@ -50,6 +71,9 @@
  *         .rank = rank_of,
  *         .size = size_of,
  *         .all_reduce = sum,
+ *         .all_to_all = copy,
+ *         .all_gather = copy,
+ *         .broadcast = share,
  *     };
  */
 #ifndef TANDEM_KIND_COMM_H
@@ -62,7 +86,7 @@
 extern "C" {
 #endif
 
-#define TD_COMM_KIND "comm/1"
+#define TD_COMM_KIND "comm/2"
 
 typedef struct td_comm {
     td_plugin plugin;
@@ -70,15 +94,17 @@ typedef struct td_comm {
      * is not called. [main] */
     int (*open)(const void *config, const td_services *, void **state, td_error *error);
     void (*close)(void *state); /* [main] */
-    int (*rank)(void *state);   /* of this process, from 0; NULL: 0. [any] */
-    int (*size)(void *state);   /* the number of processes; NULL: 1. [any] */
-    /* Replace `count` numbers of `dtype` (TD_F32 or TD_F64) by their sums over all ranks, added in
-     * the order of ranks. [worker] */
+    int (*rank)(void *state);   /* of this process, from 0. [any] */
+    int (*size)(void *state);   /* the number of processes. [any] */
+    /* Replace `count` numbers of `dtype` (TD_F32 or TD_F64) by their sums over all ranks. [main] */
     int (*all_reduce)(void *state, void *data, int64_t count, int dtype, td_error *error);
-    /* Replace `data` by that of rank `root`. [worker] */
+    /* `send` and `receive` [size][bytes]: part r of `send` goes to rank r, and part r of `receive`
+     * comes from rank r. [main] */
+    int (*all_to_all)(void *state, const void *send, void *receive, size_t bytes, td_error *error);
+    /* `send` [bytes] of rank r becomes part r of every rank's `receive` [size][bytes]. [main] */
+    int (*all_gather)(void *state, const void *send, void *receive, size_t bytes, td_error *error);
+    /* Replace `data` by that of rank `root`. [main] */
     int (*broadcast)(void *state, void *data, size_t bytes, int root, td_error *error);
-    /* Return when all ranks have called it. [main] */
-    int (*barrier)(void *state, td_error *error);
 } td_comm;
 
 #ifdef __cplusplus

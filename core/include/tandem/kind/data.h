@@ -7,14 +7,14 @@
  * of the seed, so that every run is scored on the same text.
  *
  * One plugin may mix several named sources (sources, source_name); metrics are reported for each.
- * `open` prepares what is missing (tokenized shards in in->cache) and may take long; `prepare` does
+ * `open` prepares missing files (tokenized shards in in->cache) and may take long; `prepare` does
  * the same ahead of time.
  *
  * Example:
  *
  *     #include <stdlib.h>
  *
- *     // Random tokens: what a model cannot learn.
+ *     // Random tokens, from which a model can learn nothing.
  *     static int open_noise(const void *config, const td_data_in *in, void **state,
  *                           td_error *error)
  *     {
@@ -110,34 +110,52 @@ typedef struct td_data_in {
     /* tokens of one training record of running text, as the loss asks for them (td_bounds.raw) */
     int64_t             length;
     int64_t             held_out_length; /* the same for a held-out record */
-    uint64_t            seed;            /* of the order of training records */
+    uint64_t            seed;            /* for the order of training records */
     const char         *cache;           /* a directory for prepared data, such as token shards */
+    /* Held-out records of running text lie each within one document: for long sequences, whose
+     * later tokens should depend on early ones. A source without a document of held_out_length
+     * tokens then has no held-out record. A source that has no documents may ignore it. */
+    bool                whole_documents;
 } td_data_in;
+
+/* Guarantees of a source of (inputs, targets) pairs about each pair. */
+typedef struct td_pair {
+    int64_t inputs, targets; /* the most tokens of each */
+    bool    inputs_end;      /* inputs end in the tokenizer's eos; then a prompt must end in it
+                              * as well */
+} td_pair;
+
+/* How a turn of a chat is written out: prefix, content, suffix. */
+typedef struct td_chat_role {
+    const char *role, *prefix, *suffix; /* "user", "User: ", "\n" */
+    bool        answers;                /* what the model learns to write */
+} td_chat_role;
 
 typedef struct td_data {
     td_plugin plugin;
-    /* Prepare what is missing, open the data, and set *state, which the plugin owns. After a
+    /* Prepare missing files, open the data, and set *state, which the plugin owns. After a
      * failure `close` is not called. [main] */
     int (*open)(const void *config, const td_data_in *, void **state, td_error *error);
     void (*close)(void *state); /* [main] */
     /* The number of sources, at least 1, and the name of each, owned by the plugin. [any] */
     int64_t (*sources)(void *state);
     const char *(*source_name)(void *state, int64_t source);
-    /* Training record `index`, from 0 without end. Its arrays come from in->allocate or stay
-     * unchanged in the state: many records are in use at a time. [worker] */
+    /* Training record `index`, from 0 upwards without limit. Its arrays come from in->allocate or
+     * stay unchanged in the state: many records are in use at a time. [worker] */
     int (*fetch)(void *state, uint64_t index, const td_split_in *, td_record *out, td_error *error);
-    /* How many held-out records a source has, and one of them; TD_EEND beyond the last. [worker] */
+    /* The number of held-out records of a source, and one of them; TD_EEND beyond the last.
+     * [worker] */
     int64_t (*held_out)(void *state, int64_t source);
     int (*fetch_held_out)(void *state, int64_t source, int64_t index, const td_split_in *,
                           td_record *out, td_error *error);
-    /* How many bytes of text the tokens of a held-out record stand for, counting inputs and then
-     * targets, from token `from` on: the denominator of bits per byte. Negative, or NULL hook:
-     * unknown. [worker] */
+    /* The number of bytes of text that the tokens of a held-out record encode, from token `from`
+     * on, counting inputs and then targets: the denominator of bits per byte. Negative, or NULL
+     * hook: unknown. [worker] */
     int64_t (*held_out_bytes)(void *state, int64_t source, int64_t index, int64_t from);
     /* Tokens in one epoch of all training sources. Negative, or NULL hook: unknown. [any] */
     int64_t (*tokens)(void *state);
-    /* Prepare everything that `open` would prepare first; what exists is kept. NULL: there is
-     * nothing to prepare. [main] */
+    /* Prepare everything that `open` would prepare first; existing files are kept. NULL: nothing
+     * needs preparing. [main] */
     int (*prepare)(const void *config, const td_data_in *, td_error *error);
     /* Call `document` with the text of each training document in turn, to train a tokenizer on,
      * until it returns non-zero. NULL: the source has no text. [main] */
@@ -147,6 +165,17 @@ typedef struct td_data {
     /* A number that differs if any record does, held-out ones included: a run is not resumed on
      * other text. NULL: unknown, and not checked. [main] */
     uint64_t (*fingerprint)(void *state);
+    /* All records, training and held-out, are pairs no larger than this; it determines the rows of
+     * batches, and td_data_in's lengths are ignored. NULL: records are running text. [any] */
+    td_pair (*pair)(const void *config);
+    /* Training records in one epoch of all sources. Negative, or NULL hook: unknown. [any] */
+    int64_t (*records)(void *state);
+    /* The chat template: role `index` of those that a chat has; false beyond the last. Its texts
+     * live as long as the config. NULL: the data has no chats. [any] */
+    bool (*chat_role)(const void *config, int64_t index, td_chat_role *out);
+    /* Check that the files that `open` would read exist and can be read, without reading or creating
+     * any. NULL: there are none. [main] */
+    int (*check_files)(const void *config, const td_services *, td_error *error);
 } td_data;
 
 #ifdef __cplusplus

@@ -1,10 +1,10 @@
 /* kind/dropout.h - not a kind: how model plugins apply dropout.
  *
  * The run decides rate and form (train.dropout, train.dropout_shared); an architecture passes them
- * on in a td_dropout; a plugin calls td_drop wherever its paper drops. In evaluation, in generation
- * and at a rate of 0 it returns x itself, so there is nothing to check. Which elements are dropped
- * is a function of (seed, step, example, place, element): the same at any batch size, thread count
- * and rank, and after a restart.
+ * on in a td_dropout; a plugin calls td_drop wherever its paper applies dropout. In evaluation, in
+ * generation and at a rate of 0 it returns x itself, so callers need no check. Which elements are
+ * dropped is a function of (seed, step, example, place, element): the same for any batch size,
+ * thread count and rank, and after a restart.
  *
  * Example:
  *
@@ -27,7 +27,7 @@ extern "C" {
 
 /* Settings of the run, and the tensors that its random numbers depend on. */
 typedef struct td_dropout {
-    double     rate;    /* the share that is dropped; 0: none */
+    double     rate;    /* the share of elements dropped; 0: none */
     bool       shared;  /* one mask for all tokens of a sequence (Gal and Ghahramani 2016) */
     td_tensor *step;    /* scalar i32: the update that the batch belongs to */
     td_tensor *example; /* i32 [B]: the number of each row within that update */

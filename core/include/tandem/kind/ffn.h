@@ -2,9 +2,9 @@
  *
  * Architectures build one per layer, on the normalized input, and add the result to the residual
  * stream. Each token is computed by itself; `segment` tells which tokens are padding, for plugins
- * that count or route tokens (a mixture of experts must not spend capacity on padding). A balance
- * of experts is added to the loss with td_aux_loss. Weights are customarily named gate_proj,
- * up_proj and down_proj.
+ * that count or route tokens (a mixture of experts must not spend capacity on padding). A loss that
+ * balances experts is added with td_aux_loss. Weights are customarily named gate_proj, up_proj and
+ * down_proj.
  *
  * Example:
  *
@@ -34,11 +34,12 @@ extern "C" {
 
 #define TD_FFN_KIND "ffn/1"
 
-/* What the architecture hands over, valid during the call. */
+/* The architecture's arguments, valid during the call. */
 typedef struct td_ffn_in {
     td_tensor        *x;       /* [B, T, D], normalized */
     td_tensor        *segment; /* i32 [B, T]: 0 for padding, else the example's number in its row */
-    const td_dropout *dropout; /* for td_drop inside; the architecture drops the output */
+    /* for td_drop inside the layer; the architecture applies it to the output */
+    const td_dropout *dropout;
 } td_ffn_in;
 
 typedef struct td_ffn {
@@ -47,12 +48,15 @@ typedef struct td_ffn {
     td_tensor *(*build)(const void *config, const td_ffn_in *in);
 } td_ffn;
 
-/* For whoever holds the part: build it in the scope `name` below the current one. [build] */
+/* Build a part in the scope `name` below the current one; for the plugin that has it as an option.
+ * [build] */
 static inline td_tensor *td_ffn_build(const td_part *part, const char *name, const td_ffn_in *in)
 {
     td_tensor *y;
     td_push(in->x->graph, name);
+    td_hook_begin(in->x->graph, part->plugin, "build");
     y = ((const td_ffn *)(const void *)part->plugin)->build(part->config, in);
+    td_hook_end(in->x->graph);
     y = td_hook_result(in->x->graph, part->plugin, "build", y);
     td_pop(in->x->graph);
     return y;

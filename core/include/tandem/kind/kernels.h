@@ -1,17 +1,17 @@
 /* kind/kernels.h - kernels: how ops are computed on a backend. Rows of (op, dtype, function).
  *
- * A backend brings the kernels of its own; any module may bring further rows for a backend that it
- * did not write, and these are asked first. For each node the planner takes the first kernel of
- * (op, backend, dtype) that accepts the call, else lowers the op, else reports op, backend, dtype
- * and scope. `tandem plugins matrix` prints the outcome.
+ * A backend brings its own kernels; any module may bring further rows for another module's backend,
+ * and these are tried first. For each node the planner takes the first kernel of (op, backend,
+ * dtype) that accepts the call, else lowers the op, else reports op, backend, dtype and scope.
+ * `tandem plugins matrix` prints the outcome.
  *
- * Rules. A kernel allocates nothing: workspace is asked for when the plan is made. It must return
+ * Rules. A kernel allocates nothing: workspace is requested when the plan is made. It must return
  * the same bits at any number of threads, so work is cut into pieces by size, and partial sums
  * belong to pieces and are added in their order. NaN must propagate: no -ffast-math. It may read
  * only its inputs and write only its outputs and workspace.
  *
- * What an op computes and what its attributes mean is in ops.h. The reference backend, in double
- * precision, defines what is right; `tandem plugins check` compares.
+ * ops.h says what an op computes and what its attributes mean. The reference backend, in double
+ * precision, defines the right result; `tandem plugins check` compares with it.
  *
  * Example:
  *
@@ -82,36 +82,50 @@ typedef struct td_call {
     int32_t            n_in, n_out;
     td_view            in[TD_MAX_INPUTS];
     td_view            out[TD_MAX_OUTPUTS];
-    /* what the hook `workspace` asked for, aligned to 64 bytes; its content is undefined */
+    /* workspace, aligned to 64 bytes; its content is undefined */
     void              *workspace;
+    /* for each input, the output of the hook `prepare`; NULL: nothing, read the input itself */
+    const void        *prepared[TD_MAX_INPUTS];
     void              *backend; /* the state that the backend's `open` returned */
 } td_call;
 
-/* What a kernel can take. Without STRIDED_IN the planner copies inputs to dense row-major memory
- * first; with STRIDED_OUT outputs may have any dense order of axes, and get that of input 0; with
- * INPLACE output 0 may be the memory of an input with the same strides. */
+/* Operands that a kernel can take. Without STRIDED_IN the planner copies inputs to dense
+ * row-major memory first; with STRIDED_OUT outputs may have any dense order of axes, and get
+ * that of input 0; with INPLACE output 0 may be the memory of an input with the same strides. */
 enum { TD_KERNEL_STRIDED_IN = 1, TD_KERNEL_STRIDED_OUT = 2, TD_KERNEL_INPLACE = 4 };
 
 /* One row: a function for one op and dtype. */
 typedef struct td_kernel {
-    size_t      size;  /* sizeof(td_kernel) */
-    const char *op;    /* the op's name */
-    int32_t     dtype; /* of the reals that it computes in; TD_I32 for a call on integers */
+    size_t      size; /* sizeof(td_kernel) */
+    const char *op;   /* the op's name */
+    /* dtype of the reals that it computes in; TD_I32 for a call on integers. TD_BF16: a call in which
+     * some operands are bf16 and others f32, as their views say; `tandem describe --precision` prints
+     * the rules. It computes in f32 and rounds each result once (tandem/bf16.h). */
+    int32_t     dtype;
     uint64_t    flags; /* TD_KERNEL_.. */
     /* Compute the outputs: 0, or a negative td_status, which ends the run. [worker] */
     int (*run)(const td_call *);
     /* The bytes of workspace for a call of these dims. `data` of a view is not NULL if the operand
-     * is present, but points nowhere yet. NULL: none. [build] */
+     * is present, but is not a valid address yet. NULL: no workspace. [build] */
     size_t (*workspace)(const td_call *);
-    /* Whether the kernel takes this call. If it refuses strided operands it is asked again about
-     * dense ones, and if it takes those they are copied; otherwise the next row is asked. NULL:
-     * always. [build] */
+    /* Whether the kernel takes this call. If it refuses strided operands, it is called again
+     * with dense ones, and if it accepts these, the operands are copied; otherwise the next row
+     * is tried. NULL: always. [build] */
     bool (*accepts)(const td_call *);
+    /* Parameters do not change while text is generated, so the kernel may lay one out once in the
+     * form that it prefers. Returns the bytes needed for input `in` of a call like this, whose
+     * views have addresses; 0 if the input is best as it is, as it always is with a NULL hook.
+     * Calls that differ in other operands share the result. [main] */
+    size_t (*prepared)(const td_call *, int in);
+    /* Write input `in` in that form to `memory`, zeroed device memory aligned to 64 bytes, which
+     * each such call finds in `prepared`. 0 or a negative td_status. [main] */
+    int (*prepare)(const td_call *, int in, void *memory);
 } td_kernel;
 
 /* The plugin: rows for one backend. */
 typedef struct td_kernels {
-    td_plugin        plugin;  /* named like the backend, or otherwise if another module adds rows */
+    /* named like the backend, or differently if another module adds rows */
+    td_plugin        plugin;
     const char      *backend; /* the name of the backend: "cpu" */
     const td_kernel *rows;
     size_t           count;

@@ -3,8 +3,8 @@
  * The trainer opens every logger of the config, calls `write` with the metrics of each step, and
  * `flush` before each checkpoint. After an interruption a run resumes at the last checkpoint, and
  * the steps since are computed again: `open` with `resume` must then remove their lines, so that a
- * log is the same with and without interruptions. A logger takes any names and numbers, NaN and
- * infinity among them.
+ * log is the same with and without interruptions. A logger accepts any names and numbers, including
+ * NaN and infinity.
  *
  * Metrics are called train/loss, train/cross_entropy, train/grad_norm, train/learning_rate,
  * train/tokens, train/target_tokens, train/flops, train/skipped, and train/NAME for each auxiliary
@@ -72,13 +72,18 @@ typedef struct td_logger_in {
     /* the evaluation after step resume - 1 will be repeated: remove its metrics ("evaluate/..")
      * too */
     bool               evaluate_again;
+    /* the same for the tasks scored after that step ("tasks/..") */
+    bool               score_again;
+    /* resumed: the last step that metrics were written for, which the log should still have; 0: none,
+     * or unknown */
+    int64_t            written;
 } td_logger_in;
 
 /* One number of a step. */
 typedef struct td_metric {
-    const char *name; /* "train/loss", "evaluate/wikipedia/nll" */
+    const char *name; /* "train/loss", "evaluate/wikipedia/nll", "tasks/boolq/acc" */
     double      value;
-    bool        time; /* read from a clock: differs between runs that are otherwise identical */
+    bool        time; /* measured by a clock: differs between otherwise identical runs */
 } td_metric;
 
 typedef struct td_logger {
@@ -91,8 +96,8 @@ typedef struct td_logger {
      * valid during the call. [main] */
     int (*write)(void *state, int64_t step, const td_metric *metrics, size_t count,
                  td_error *error);
-    /* Put everything written so far on the disk; called before each checkpoint, so that a crash
-     * loses nothing that the checkpoint counts. NULL: nothing is buffered. [main] */
+    /* Write everything so far to the disk; called before each checkpoint, so that a crash loses no
+     * step that the checkpoint includes. NULL: nothing is buffered. [main] */
     int (*flush)(void *state, td_error *error);
 } td_logger;
 

@@ -1,5 +1,5 @@
-/* kind/loss.h - a training objective: which tokens are given, which are predicted, and the scalar.
- * Stateless.
+/* kind/loss.h - a training objective: which tokens are given, which are predicted, and the scalar
+ * to minimize. Stateless.
  *
  * A loss knows nothing of architectures. `split` cuts a record (kind/batch.h) into given and
  * predicted tokens; the architecture decides how to read them; `build` turns its hidden states into
@@ -7,7 +7,7 @@
  * alike.
  *
  * Per record: the feed calls `split` on its own threads, ahead of the training step, and packs the
- * examples into batches. Batches are sized before the first step from `bounds`, which promises the
+ * examples into batches. Batches are sized before the first step from `bounds`, which states the
  * most that `split` produces. Per batch shape: `build`, once.
  *
  * Randomness comes from td_random_uniform(in->seed, record->id, n) (random.h): the same record is
@@ -76,17 +76,17 @@ extern "C" {
 
 #define TD_LOSS_KIND "loss/1"
 
-/* What `split` and data sources have at hand. */
+/* Tools for `split` and data sources. */
 typedef struct td_split_in {
     td_special special; /* the tokenizer's: sentinels, modes, pad, eos */
     uint64_t   seed;    /* of random numbers: td_random_uniform(seed, record->id, n) */
-    /* allocate(arena, bytes): memory that lives as long as the example and is never freed here;
-     * NULL if there is none left, which must be handled. */
+    /* allocate(arena, bytes): memory that lives as long as the example and need not be freed; NULL
+     * if memory ran out, which must be handled. */
     void *(*allocate)(void *arena, size_t bytes);
     void *arena;
 } td_split_in;
 
-/* What the architecture made of a batch: U predicted positions per row, padding among them. */
+/* The architecture's result for a batch: U predicted positions per row, padding among them. */
 typedef struct td_loss_in {
     td_tensor *hidden;    /* [B, U, D] */
     td_tensor *embedding; /* [V, D] */
@@ -99,7 +99,7 @@ typedef struct td_loss_in {
 } td_loss_in;
 
 /* Training minimizes `loss`. Evaluation reads `nll`, plain cross-entropies, so that models are
- * compared in the same units whatever they were trained on. */
+ * compared in the same units whatever loss they were trained with. */
 typedef struct td_loss_out {
     td_tensor *loss; /* scalar: this batch's share of the loss, divided by in->divisor */
     /* scalar: sum of weight times cross-entropy, without z-loss and smoothing, not divided */
@@ -107,8 +107,8 @@ typedef struct td_loss_out {
     td_tensor *nll; /* [B * U]: cross-entropy of each token, in nats */
 } td_loss_out;
 
-/* What a loss promises of every example. With NOTHING_GIVEN an architecture that has an encoder is
- * refused, as there is nothing to encode. */
+/* Guarantees of a loss for every example. With NOTHING_GIVEN an architecture that has an encoder
+ * is refused, as there is nothing to encode. */
 enum {
     TD_LOSS_NEEDS_GIVEN = 1,  /* at least one token is given */
     TD_LOSS_NOTHING_GIVEN = 2 /* no token is given */
@@ -122,7 +122,7 @@ typedef struct td_loss {
     int (*split)(const void *config, const td_record *, const td_split_in *, td_example *out,
                  td_error *error);
     /* For sequences of `length` tokens: how many raw tokens to take for one record, and the most
-     * tokens that `split` then gives and predicts. Exceeding it is an error of the plugin. [any] */
+     * tokens that `split` then gives and predicts. A plugin that exceeds them is in error. [any] */
     td_bounds (*bounds)(const void *config, int64_t length);
     /* Emit the loss. All three outputs must be set. [build] */
     void (*build)(const void *config, const td_loss_in *in, td_loss_out *out);

@@ -1,9 +1,9 @@
 /* kind/norm.h - a normalization layer: x [.., D] to the same dims. Stateless.
  *
- * Architectures build it before each sublayer, at the end of each stack, and some attentions on
- * their heads. Each token is normalized by itself, over the last axis only: a norm that mixed
- * tokens would let them see the future. Parameters are asked for in the current scope and are named
- * "weight" and "bias", which is what optimizers and weight files expect of norms.
+ * Architectures build one before each sublayer and at the end of each stack; some attentions build
+ * one on their heads. Each token is normalized by itself, over the last axis only: a norm that
+ * mixed tokens would let them see the future. Parameters are created in the current scope and named
+ * "weight" and "bias", as optimizers and weight files expect of norms.
  *
  * Example:
  *
@@ -39,12 +39,15 @@ typedef struct td_norm {
     td_tensor *(*build)(const void *config, td_tensor *x);
 } td_norm;
 
-/* For whoever holds the part: build it in the scope `name` below the current one. [build] */
+/* Build a part in the scope `name` below the current one; for the plugin that has it as an option.
+ * [build] */
 static inline td_tensor *td_norm_build(const td_part *part, const char *name, td_tensor *x)
 {
     td_tensor *y;
     td_push(x->graph, name);
+    td_hook_begin(x->graph, part->plugin, "build");
     y = ((const td_norm *)(const void *)part->plugin)->build(part->config, x);
+    td_hook_end(x->graph);
     y = td_hook_result(x->graph, part->plugin, "build", y);
     td_pop(x->graph);
     return y;

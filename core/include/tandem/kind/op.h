@@ -7,7 +7,7 @@
  * only where there is a kernel. Emit it with td_emit(graph, "name", inputs, n, &attrs); attributes
  * are the numbered slots of td_attrs, whose meaning the op defines, and unused ones must be 0.
  *
- * A new op is worth its while where ops of ops.h would store too much or compute too slowly. A
+ * A new op is worthwhile where those of ops.h would store too much or compute too slowly. A
  * module usually holds the op, a kernel for "cpu", and the layer that uses both. A built-in op
  * cannot be replaced.
  *
@@ -86,9 +86,9 @@ enum {
 
 /* FLOPs of one node, a multiply-add counting 2. */
 typedef struct td_flops {
-    double matmul;      /* of matrix products, all scores of an attention included */
+    double matmul;      /* matrix products, including all scores of an attention */
     double visible;     /* the same, but only for the pairs of tokens that the mask shows */
-    double elementwise; /* of everything else */
+    double elementwise; /* everything else */
 } td_flops;
 
 typedef struct td_op {
@@ -101,8 +101,8 @@ typedef struct td_op {
      * folds a td_add of the output into the node. 0: it cannot. */
     int8_t    accumulate_in, accumulate_out;
     /* Set dtype, rank and dims of each output and return how many there are, or fail with a
-     * message: the only check between a caller's error and the kernels. in[k] is NULL for an input
-     * that was left out. [build] */
+     * message: no other check stands between a caller's error and the kernels. in[k] is NULL for an
+     * input that was left out. [build] */
     int (*infer)(td_tensor *const *in, int n_in, const td_attrs *, td_shape *out, td_error *error);
     /* Emit the gradients: set grad_in[k] for every k with need[k], from grad_out[j], which is NULL
      * for an output that the loss does not depend on. A NULL grad_in[k] means zero. NULL hook: no
@@ -113,14 +113,14 @@ typedef struct td_op {
      * have a reader. NULL hook: a primitive. [build] */
     void (*lower)(td_graph *, td_tensor *const *in, int n_in, const td_attrs *, const bool *used,
                   td_tensor **out);
-    /* Count the node's FLOPs; `pairs` is the share of an attention's scores that the mask shows.
-     * NULL: one elementwise operation per element of output 0. [build] */
+    /* Count the node's FLOPs; `pairs` is the share of an attention's scores that the mask lets
+     * through. NULL: one elementwise operation per element of output 0. [build] */
     void (*flops)(td_tensor *const *in, int n_in, td_tensor *const *out, const td_attrs *,
                   double pairs, td_flops *flops);
-    /* What `tandem plugins check` tries the op on: fill in `in` and `attrs`, which come zeroed, for
-     * example n = 0, 1, .. and return the number of inputs; 0 if there is no such example. Take
-     * reals from td_param, so that gradients can be checked. NULL: the suite guesses inputs of
-     * equal dims. [build] */
+    /* The examples that `tandem plugins check` runs the op on: fill in `in` and `attrs`, zeroed
+     * before, for example n = 0, 1, .. and return the number of inputs; 0 if there is no such
+     * example. Take reals from td_param, so that gradients can be checked. NULL: the suite guesses
+     * inputs of equal dims. [build] */
     int (*example)(td_graph *, int n, td_tensor **in, td_attrs *attrs);
 } td_op;
 

@@ -49,7 +49,7 @@ typedef struct td_optimizer_in {
     td_tensor  *step;         /* scalar: the number of the update, from 1 */
     td_tensor  *clip;         /* scalar: multiply the gradient by it (global-norm clipping) */
     td_tensor  *gate;         /* scalar: 0 skips the update (NaN, a spike): nothing may change */
-    double      decay_scale;  /* of the group: multiply the weight decay by it */
+    double      decay_scale;  /* the group's factor: multiply the weight decay by it */
 } td_optimizer_in;
 
 /* WHOLE_MATRIX: the update of an element depends on the whole tensor, not only through sums, so

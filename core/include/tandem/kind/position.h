@@ -4,7 +4,7 @@
  * embeddings (learned, sinusoidal), `rotate` turns queries and keys (RoPE, xPos), `bias` adds to
  * attention scores (ALiBi, T5, FIRE). The architecture calls `embed` once; attentions call the
  * other two through td_rotate and td_attend_with (kind/attention.h), once per layer. A hook left
- * NULL does nothing, and a plugin with no hooks at all is NoPE.
+ * NULL does nothing, and a plugin without hooks is NoPE.
  *
  * Positions are tensors, i32 [B, T], since packing, padding and generation all shift them; never
  * assume 0, 1, .. A bias should be a table by distance: the fused attention reads it without
@@ -45,7 +45,8 @@ extern "C" {
 
 #define TD_POSITION_KIND "position/1"
 
-/* Which attention asks: schemes may treat them differently (T5: both directions in an encoder). */
+/* The attention that calls: schemes may treat them differently (T5: both directions in an
+ * encoder). */
 typedef enum td_role { TD_ROLE_ENCODER, TD_ROLE_DECODER, TD_ROLE_CROSS } td_role;
 
 /* The queries or the keys of one attention. */
@@ -66,7 +67,7 @@ typedef struct td_bias_in {
     td_tensor  *q_position, *k_position; /* i32 [B, T] */
 } td_bias_in;
 
-/* What `bias` fills in: a table, or a dense tensor, or neither. */
+/* The result of `bias`: a table, or a dense tensor, or neither. */
 typedef struct td_bias_out {
     td_bias    table; /* by distance: the fast way (ops.h) */
     td_tensor *dense; /* real [B|1, H|1, Tq, Tk], added to the scores: slow, for anything else */
@@ -78,17 +79,18 @@ typedef struct td_position {
     td_tensor *(*embed)(const void *config, td_tensor *x, td_tensor *position);
     /* Return in->x rotated. The scope is the attention's. [build] */
     td_tensor *(*rotate)(const void *config, const td_rotate_in *in);
-    /* Fill in a bias on the scores; `out` comes zeroed, which is no bias. [build] */
+    /* Fill in a bias on the scores; `out` is zeroed before the call, which means no bias.
+     * [build] */
     void (*bias)(const void *config, const td_bias_in *in, td_bias_out *out);
-    /* Refuse a width of heads that the scheme cannot serve: RoPE needs an even one. Called when the
-     * config is checked, with the attention's head_dim. NULL: any. [main] */
+    /* Refuse a head width that the scheme cannot handle: RoPE needs an even one. Called when the
+     * config is checked, with the attention's head_dim. NULL: any width will do. [main] */
     int (*check_head)(const void *config, int64_t head_dim, td_error *error);
-    /* Refuse sequences of this many positions, 0 .. positions - 1: a learned table has an end.
-     * NULL: any. [main] */
+    /* Refuse sequences with positions 0 .. positions - 1 if they are too long: a learned table has
+     * an end. NULL: any length will do. [main] */
     int (*check_positions)(const void *config, int64_t positions, td_error *error);
 } td_position;
 
-/* The scheme of a part. */
+/* The positional scheme that a part names. */
 static inline const td_position *td_position_of(const td_part *part)
 {
     return (const td_position *)(const void *)part->plugin;

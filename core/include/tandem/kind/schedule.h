@@ -1,9 +1,9 @@
 /* kind/schedule.h - the learning rate as a function of the update's number. Stateless.
  *
  * The trainer asks for the rate of each update and feeds it to the optimizer's graph as a scalar,
- * so a schedule costs nothing and may be any function. It must be a function: of its options and
- * the number alone, the same whenever it is asked, in any order. That is what makes a resumed run
- * the uninterrupted one. A param group's factor (optimizer.groups) is multiplied on top.
+ * so a schedule costs nothing and may be any function. It must depend only on its options and the
+ * number, whatever the order of the calls: this makes a resumed run equal an uninterrupted one. The
+ * factor of a parameter group (optimizer.groups) is applied on top.
  *
  * Example:
  *
@@ -33,8 +33,8 @@ extern "C" {
 
 typedef struct td_schedule {
     td_plugin plugin;
-    /* The learning rate of update `step`, counted from 0: finite and not negative, for any step,
-     * also beyond the end of the run. [any] */
+    /* The learning rate of update `step`, counted from 0: finite and not negative for any step,
+     * even beyond the end of the run. [any] */
     double (*rate)(const void *config, int64_t step);
 } td_schedule;
 

@@ -1,9 +1,10 @@
 /* kind/tokenizer.h - text to ids and back.
  *
  * Opened once per run; `encode` and `decode` are then called from several threads, so `state` does
- * not change after `open`. Both count first and write second: the caller passes room for so many,
- * the hook writes no more than that and returns how many there are, and the caller comes again with
- * more room if needed. A tokenizer adds neither bos nor eos: losses and architectures do.
+ * not change after `open`. Both return the full count and write only what fits: the caller passes
+ * the size of its buffer in `room`, the hook writes no more than that and returns how many there
+ * are, and the caller repeats the call with a larger buffer if needed. A tokenizer adds neither bos
+ * nor eos: losses and architectures do.
  *
  * Text is bytes with a size: it may contain zeros, need not be UTF-8, and is not terminated. A
  * tokenizer that cannot represent a text fails with a message; it never drops part of it silently.
@@ -78,11 +79,11 @@ extern "C" {
 
 #define TD_TOKENIZER_KIND "tokenizer/1"
 
-/* What comes back unchanged when decoded: any bytes, or any UTF-8 (except U+2581, which
- * SentencePiece uses for a space). `tandem plugins check` holds a tokenizer to it. */
+/* Which texts survive encoding and decoding unchanged: any bytes, or any UTF-8 (except U+2581,
+ * which SentencePiece uses for a space). `tandem plugins check` verifies this. */
 enum { TD_TOKENIZER_LOSSLESS_BYTES = 1, TD_TOKENIZER_LOSSLESS_UTF8 = 2 };
 
-/* What to train a model on. */
+/* The input for training a tokenizer model. */
 typedef struct td_train_in {
     const char *const *files; /* text: one or more sentences per line; lines may be long */
     size_t             count; /* of files */
@@ -97,8 +98,8 @@ typedef struct td_tokenizer {
      * [main] */
     int (*open)(const void *config, const td_services *, void **state, td_error *error);
     void (*close)(void *state); /* [main] */
-    /* Fill in the special ids and vocab_size; `out` comes with -1 for every id and no sentinels.
-     * [any] */
+    /* Fill in the special ids and vocab_size; before the call `out` has -1 for every id and no
+     * sentinels. [any] */
     void (*special)(void *state, td_special *out);
     /* The ids of `size` bytes of text: write at most `room` of them, return how many there are,
      * which may be more than `room`, or a negative td_status. [any] */
@@ -108,13 +109,13 @@ typedef struct td_tokenizer {
      * vocabulary is an error. [any] */
     int64_t (*decode)(void *state, const int32_t *ids, int64_t count, char *text, int64_t room,
                       td_error *error);
-    /* One id as a person would read it, owned by the state, for every id of the vocabulary. NULL:
-     * its decoded text is shown. [any] */
+    /* The readable form of any id in the vocabulary, owned by the state. NULL: its decoded text is
+     * shown. [any] */
     const char *(*piece)(void *state, int32_t id);
     /* Train a model on text and write it to in->output. NULL: nothing to train. [main] */
     int (*train)(const void *config, const td_train_in *, const td_services *, td_error *error);
-    /* A hash of everything that ids depend on: data prepared with a tokenizer of another
-     * fingerprint is not used. NULL: the hash of all pieces. [main] */
+    /* A hash of everything that ids depend on: data prepared with a different fingerprint is not
+     * used. NULL: the hash of all pieces. [main] */
     int (*fingerprint)(void *state, uint64_t *out, td_error *error);
 } td_tokenizer;
 

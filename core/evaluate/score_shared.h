@@ -1,0 +1,21 @@
+/* score_shared.h - items with the same given tokens: these are read once, whatever the number of
+ * targets, as for the choices of a question. */
+#ifndef TD_EVALUATE_SCORE_SHARED_H
+#define TD_EVALUATE_SCORE_SHARED_H
+
+#include "generate/decode.h"
+#include "tandem/embed.h"
+
+/* Set shared[i] for the items [count] that td_score_shared should score: at least two in a row with
+ * the same given tokens, enough of these to be worth it, and a target of several tokens (those of
+ * one token each share a row of a batch anyway). None if the device is not the host: it is better
+ * filled by batches than one question at a time. */
+void td_score_find_shared(const td_decoder_options *, const td_scored *items, int64_t count,
+                          bool *shared);
+
+/* Score them; `progress` counts those done since it was called last, and ends the scoring if it
+ * returns nonzero, with that code. */
+int td_score_shared(const td_decoder_options *, td_scored *items, int64_t count, const bool *shared,
+                    int (*progress)(void *arg, int64_t done), void *arg, td_error *error);
+
+#endif

@@ -1,0 +1,394 @@
+/* data.c - gathers the data of a report. */
+#include "report/data.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "run/place.h"
+#include "run/results.h"
+#include "study/study.h"
+
+enum { FULL_MATRIX = 6 }; /* with more groups, each is tested against the first of its class only */
+
+static int out_of_memory(td_error *error)
+{
+    return td_fail(error, TD_ENOMEM, "out of memory while gathering a report");
+}
+
+static void say(const td_report_data *d, const char *what)
+{
+    if (d->options->progress)
+        d->options->progress(d->options->arg, what);
+}
+
+bool td_report_is_study(const char *name)
+{
+    char *path = td_path_join(name, "cells.json");
+    bool  is = path && td_file_exists(path);
+    free(path);
+    return is;
+}
+
+/* ---- a study's runs -------------------------------------------------------------------------- */
+
+/* The labels in which the cells to report differ: names need not mention the others. */
+typedef struct naming {
+    bool sizes, phases;
+} naming;
+
+static bool is_reported(const td_cell *c)
+{
+    return td_phase_trains(c->phase) && c->state == TD_CELL_DONE;
+}
+
+static naming compare_cells(const td_study *s)
+{
+    const td_cell *first = NULL;
+    naming         n = { 0 };
+    for (size_t k = 0; k < s->n_cells; k++) {
+        const td_cell *c = &s->cells[k];
+        if (!is_reported(c))
+            continue;
+        first = first ? first : c;
+        n.sizes = n.sizes || strcmp(c->size, first->size);
+        n.phases = n.phases || strcmp(c->phase, first->phase);
+    }
+    return n;
+}
+
+/* "decllm, decllm-biattn": a pretraining that two variants share belongs to both. */
+static const char *variants_of(td_report_data *d, const td_cell *c)
+{
+    td_text     t = { 0 };
+    const char *text;
+    for (size_t k = 0; k < c->n_variants; k++)
+        td_text_print(&t, "%s%s", k ? ", " : "", c->variants[k]);
+    text = td_arena_copy(d->arena, t.size ? td_text_get(&t) : c->variant);
+    td_text_free(&t);
+    return text;
+}
+
+static void take_cell(td_report_data *d, const td_cell *c, naming n)
+{
+    size_t      k = d->count++;
+    const char *size = n.sizes ? c->size : "", *phase = n.phases ? c->phase : "";
+    d->directories[k] = td_arena_copy(d->arena, c->run);
+    d->variants[k] = variants_of(d, c);
+    d->sizes[k] = td_arena_copy(d->arena, size);
+    d->phases[k] = td_arena_copy(d->arena, phase);
+    d->labels[k] = td_arena_print(d->arena, "%s%s%s%s%s", d->variants[k] ? d->variants[k] : "",
+                                  *size ? " " : "", size, *phase ? ", " : "", phase);
+    d->classes[k] = td_arena_print(d->arena, "%s%s%s", size, *size && *phase ? ", " : "", phase);
+}
+
+static void note_missing_cells(td_report_data *d, const td_study *s)
+{
+    size_t missing = 0;
+    for (size_t k = 0; k < s->n_cells; k++) {
+        const td_cell *c = &s->cells[k];
+        if (c->state == TD_CELL_DONE)
+            continue;
+        if (missing++ < 10)
+            td_text_print(&d->notes, "cell '%s' of the study is not in the report: it is %s\n",
+                          c->name, td_cell_state_name(c->state));
+    }
+    if (missing > 10)
+        td_text_print(&d->notes, "%zu more cells are not in it either: see `tandem study status`\n",
+                      missing - 10);
+}
+
+static int allocate_lists(td_report_data *d, size_t n, td_error *error)
+{
+    const char ***lists[] = { &d->directories, &d->labels, &d->classes,
+                              &d->variants,    &d->sizes,  &d->phases };
+    for (size_t k = 0; k < sizeof lists / sizeof *lists; k++)
+        if (!(*lists[k] = td_arena_alloc(d->arena, (n + 1) * sizeof **lists[k])))
+            return out_of_memory(error);
+    return 0;
+}
+
+static int take_study(td_report_data *d, td_error *error)
+{
+    td_study *s = td_study_open(d->options->study, error);
+    naming    n;
+    int       code = s ? allocate_lists(d, s->n_cells, error) : td_failed(error, TD_EIO);
+    if (!code) {
+        n = compare_cells(s);
+        d->study = td_arena_copy(d->arena, s->name);
+        for (size_t k = 0; k < s->n_cells; k++)
+            if (is_reported(&s->cells[k]))
+                take_cell(d, &s->cells[k], n);
+        note_missing_cells(d, s);
+        if (!d->count)
+            code =
+                td_fail(error, TD_ECONFIG,
+                        "no run of the study '%s' is finished yet: `tandem study status %s` shows "
+                        "how far it has got",
+                        d->options->study, d->options->study);
+    }
+    td_study_close(s);
+    return code;
+}
+
+static int take_runs(td_report_data *d, td_error *error)
+{
+    int code = allocate_lists(d, d->options->count, error);
+    for (size_t k = 0; k < d->options->count && !code; k++) {
+        d->directories[k] = d->options->runs[k];
+        d->variants[k] = d->sizes[k] = d->phases[k] = d->classes[k] = "";
+    }
+    d->labels = NULL; /* configs tell which runs are seeds of one */
+    d->count = d->options->count;
+    return code;
+}
+
+/* ---- the comparison -------------------------------------------------------------------------- */
+
+static const char *class_of(const td_report_data *d, const td_comparison *c, size_t group)
+{
+    return d->classes[c->groups[group].runs[0]];
+}
+
+static bool is_tested(void *arg, const td_comparison *c, size_t a, size_t b)
+{
+    const td_report_data *d = arg;
+    size_t                members = 0, first = a;
+    if (strcmp(class_of(d, c, a), class_of(d, c, b)))
+        return false;
+    for (size_t k = c->n_groups; k--;)
+        if (!strcmp(class_of(d, c, a), class_of(d, c, k))) {
+            members++;
+            first = k;
+        }
+    return members <= FULL_MATRIX || a == first;
+}
+
+static int compare(td_report_data *d, td_error *error)
+{
+    td_compare_options o = { .runs = d->directories,
+                             .count = d->count,
+                             .draws = d->options->draws,
+                             .seed = 1,
+                             .labels = d->labels,
+                             .unscored = true,
+                             .tested = is_tested,
+                             .arg = d };
+    say(d, "comparing the runs");
+    return td_compare(&o, &d->comparison, error);
+}
+
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+/* A file of RUN/eval; NULL if it cannot be read. */
+static json_t *load_result(const char *run, const char *name)
+{
+    char   *folder = td_path_join(run, "eval"), *path = folder ? td_path_join(folder, name) : NULL;
+    json_t *j = path ? json_load_file(path, 0, NULL) : NULL;
+    free(path);
+    free(folder);
+    return j;
+}
+
+static double number(const json_t *j, const char *key)
+{
+    const json_t *x = json_object_get(j, key);
+    return json_is_number(x) ? json_number_value(x) : (double)NAN;
+}
+
+static td_latency read_latency(const char *run)
+{
+    json_t    *j = load_result(run, "bench-generate.json");
+    td_latency l = { .prefill = number(json_object_get(j, "prefill"), "seconds_per_prompt"),
+                     .step = number(json_object_get(j, "decode"), "seconds_per_step"),
+                     .prompt = number(j, "prompt_tokens"),
+                     .memory = number(j, "peak_memory") };
+    json_decref(j);
+    return l;
+}
+
+static const char *read_tokenizer(td_report_data *d, const char *run)
+{
+    json_t     *j = load_result(run, "heldout.json");
+    const char *text = json_string_value(json_object_get(j, "tokenizer"));
+    text = td_arena_copy(d->arena, text ? text : "");
+    json_decref(j);
+    return text ? text : "";
+}
+
+static int read_run(td_report_data *d, size_t k, td_error *error)
+{
+    td_report_run *r = &d->runs[k];
+    td_run_place   place;
+    int            code;
+    if (!td_run_place_find(&place, d->directories[k]))
+        return td_fail(error, TD_ECONFIG, "'%s' was a run when the report began, and has been removed since: run the command again", d->directories[k]);
+    r->directory = td_arena_copy(d->arena, place.run);
+    td_run_place_free(&place);
+    if (!r->directory)
+        return out_of_memory(error);
+    r->tokenizer = read_tokenizer(d, r->directory);
+    r->latency = read_latency(r->directory);
+    code = td_history_read(r->directory, &r->history, error);
+    if (r->history.damaged)
+        td_text_print(&d->notes, "%" PRId64 " damaged lines of '%s/metrics.jsonl' are left out\n",
+                      r->history.damaged, r->directory);
+    if (!code && !r->history.n_training)
+        td_text_print(&d->notes,
+                      "'%s' has no metrics.jsonl with a loss: no training curve shows it\n",
+                      r->directory);
+    return code;
+}
+
+static int read_runs(td_report_data *d, td_error *error)
+{
+    int code = 0;
+    d->runs = td_arena_alloc(d->arena, (d->count + 1) * sizeof *d->runs);
+    if (!d->runs)
+        return out_of_memory(error);
+    say(d, "reading the metrics of the runs");
+    for (size_t k = 0; k < d->count && !code; k++)
+        code = read_run(d, k, error);
+    return code;
+}
+
+static void compare_tokenizers(td_report_data *d)
+{
+    const char *first = "";
+    for (size_t k = 0; k < d->count; k++) {
+        const char *own = d->runs[k].tokenizer;
+        first = *first ? first : own;
+        d->tokenizers_differ = d->tokenizers_differ || (*own && strcmp(own, first));
+    }
+    if (d->tokenizers_differ)
+        td_text_print(&d->notes, "the runs have different tokenizers: losses per token cannot be "
+                                 "compared between them, bits per byte can\n");
+}
+
+/* ---- groups ---------------------------------------------------------------------------------- */
+
+/* Opens the config that a run keeps, which does not choose code (td_session_options.kept). */
+static int describe(const td_report_data *d, const char *run, td_description *out, td_error *error)
+{
+    char                 *config = td_path_join(run, "config.cfg");
+    const char           *files[] = { config, NULL };
+    const char           *settings[] = { "backend.threads=1", NULL };
+    td_session_options    o = { .size = sizeof o,
+                                .purpose = TD_PURPOSE_MODEL,
+                                .files = files,
+                                .settings = settings,
+                                .kept = 1,
+                                .plugin_paths = d->options->plugin_paths };
+    td_session           *s = config ? td_session_open(&o, error) : NULL;
+    const td_description *found = s ? td_session_describe(s, error) : NULL;
+    if (found)
+        *out = *found;
+    td_session_close(s);
+    free(config);
+    return found ? 0 : td_failed(error, TD_ENOMEM);
+}
+
+/* Sizes and phases of one variant share it. */
+static size_t colour_of(const td_report_data *d, size_t group)
+{
+    size_t next = 0;
+    for (size_t k = 0; k < group; k++) {
+        if (*d->groups[group].variant && !strcmp(d->groups[k].variant, d->groups[group].variant))
+            return d->groups[k].colour;
+        next = d->groups[k].colour >= next ? d->groups[k].colour + 1 : next;
+    }
+    return next;
+}
+
+static void fill_group(td_report_data *d, size_t k)
+{
+    const td_compared_group *g = &d->comparison.groups[k];
+    td_report_group         *out = &d->groups[k];
+    td_error                 why = { 0 };
+    *out = (td_report_group){ .name = td_comparison_name(&d->comparison, k),
+                              .class = d->classes[g->runs[0]],
+                              .variant = d->variants[g->runs[0]],
+                              .size = d->sizes[g->runs[0]],
+                              .phase = d->phases[g->runs[0]] };
+    if (d->labels)
+        out->name = g->name;
+    out->colour = colour_of(d, k);
+    out->described = !describe(d, d->runs[g->runs[0]].directory, &out->model, &why);
+    if (!out->described)
+        td_text_print(&d->notes, "parameters and FLOPs of '%s' are unknown: %.*s\n", out->name,
+                      (int)strcspn(why.text, "\n"), why.text);
+}
+
+static int fill_groups(td_report_data *d, td_error *error)
+{
+    d->groups = td_arena_alloc(d->arena, (d->comparison.n_groups + 1) * sizeof *d->groups);
+    if (!d->groups)
+        return out_of_memory(error);
+    say(d, "counting parameters and FLOPs");
+    for (size_t k = 0; k < d->comparison.n_groups; k++)
+        fill_group(d, k);
+    return 0;
+}
+
+/* ---- all ------------------------------------------------------------------------------------- */
+
+int td_report_gather(const td_report_options *o, td_report_data *d, td_error *error)
+{
+    int code;
+    *d = (td_report_data){ .options = o, .arena = td_arena_new() };
+    if (!d->arena)
+        return out_of_memory(error);
+    code = o->study ? take_study(d, error) : take_runs(d, error);
+    if (!code)
+        code = compare(d, error);
+    if (!code)
+        code = read_runs(d, error);
+    if (!code) {
+        compare_tokenizers(d);
+        code = fill_groups(d, error);
+    }
+    return code;
+}
+
+void td_report_data_free(td_report_data *d)
+{
+    for (size_t k = 0; d->runs && k < d->count; k++)
+        td_history_free(&d->runs[k].history);
+    td_comparison_free(&d->comparison);
+    td_text_free(&d->notes);
+    td_arena_free(d->arena);
+    *d = (td_report_data){ 0 };
+}
+
+/* ---- questions ------------------------------------------------------------------------------- */
+
+const td_measure *td_report_measure(const td_report_data *d, const char *name)
+{
+    for (size_t k = 0; k < d->comparison.n_measures; k++)
+        if (!strcmp(d->comparison.measures[k].name, name))
+            return &d->comparison.measures[k];
+    return NULL;
+}
+
+const td_compared_pair *td_report_pair(const td_report_data *d, const td_measure *m, size_t a,
+                                       size_t b, bool *reversed)
+{
+    for (size_t k = 0; k < d->comparison.n_pairs; k++) {
+        const td_compared_pair *p = &d->comparison.pairs[k];
+        *reversed = p->a == b && p->b == a;
+        if (&d->comparison.measures[p->measure] == m && (*reversed || (p->a == a && p->b == b)))
+            return p;
+    }
+    return NULL;
+}
+
+double td_report_half(const td_measured *m)
+{
+    if (m->seeds > 1)
+        return td_student_quantile((double)(m->seeds - 1)) * m->error;
+    return 1.959963984540054 * m->error;
+}
+
+bool td_report_is_task(const td_measure *m) { return !m->detail && strncmp(m->name, "heldout", 7); }

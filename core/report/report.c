@@ -1,0 +1,238 @@
+/* report.c - gathers, lays out and writes a report. */
+#include "report/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "report/figure.h"
+#include "report/sections.h"
+#include "report/writers.h"
+
+/* ---- the document ---------------------------------------------------------------------------- */
+
+static const char *title_of(const td_report_data *d, td_arena *arena)
+{
+    const td_comparison *c = &d->comparison;
+    if (d->options->title)
+        return d->options->title;
+    if (d->study && *d->study)
+        return td_arena_print(arena, "Study %s", d->study);
+    if (c->n_groups == 2)
+        return td_arena_print(arena, "%s against %s", d->groups[0].name, d->groups[1].name);
+    if (c->n_groups == 1)
+        return d->groups[0].name;
+    return td_arena_print(arena, "%s and %zu others", d->groups[0].name, c->n_groups - 1);
+}
+
+static void lay_out(const td_report_data *d, td_document *doc)
+{
+    doc->subtitle = td_document_print(doc, "%zu run%s in %zu group%s", d->count,
+                                      d->count == 1 ? "" : "s", d->comparison.n_groups,
+                                      d->comparison.n_groups == 1 ? "" : "s");
+    doc->footer =
+        "Written by tandem report. The data and the script of each picture are in figures/, the "
+        "tables as CSV and LaTeX in tables/.";
+    td_report_answer(d, doc);
+    td_report_scores(d, doc);
+    td_report_scaling(d, doc);
+    td_report_extrapolation(d, doc);
+    td_report_attention(d, doc);
+    td_report_training(d, doc);
+    td_report_setup(d, doc);
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+static int write_text(td_text *t, const char *directory, const char *name, td_error *error)
+{
+    char *path = td_path_join(directory, name);
+    int   code = path && !t->failed
+                     ? td_file_write(path, td_text_get(t), t->size, error)
+                     : td_fail(error, TD_ENOMEM, "out of memory while writing a report");
+    free(path);
+    td_text_free(t);
+    return code;
+}
+
+static int write_table(const td_doc_table *t, const char *directory, td_error *error)
+{
+    td_text text = { 0 }, name = { 0 };
+    int     code;
+    td_csv_table(t, &text);
+    td_text_print(&name, "%s.csv", t->name);
+    code = write_text(&text, directory, td_text_get(&name), error);
+    td_text_free(&name);
+    td_latex_table(t, &text);
+    td_text_print(&name, "%s.tex", t->name);
+    if (!code)
+        code = write_text(&text, directory, td_text_get(&name), error);
+    td_text_free(&text);
+    td_text_free(&name);
+    return code;
+}
+
+static int write_tables(const td_document *doc, const char *directory, td_error *error)
+{
+    int code = 0;
+    for (size_t k = 0; k < doc->n_blocks && !code; k++)
+        if (doc->blocks[k].table)
+            code = write_table(doc->blocks[k].table, directory, error);
+    return code;
+}
+
+/* The page is written last: when it exists, so does everything it refers to. */
+static int write_pages(const td_document *doc, const char *directory, td_error *error)
+{
+    td_text text = { 0 };
+    int     code;
+    td_markdown_write(doc, &text);
+    code = write_text(&text, directory, "report.md", error);
+    td_html_write(doc, &text);
+    if (!code)
+        code = write_text(&text, directory, "index.html", error);
+    td_text_free(&text);
+    return code;
+}
+
+static bool has(const char *directory, const char *name)
+{
+    char *path = td_path_join(directory, name);
+    bool  there = path && td_file_exists(path);
+    free(path);
+    return there;
+}
+
+/* Whether the directory holds an earlier report: its page says what wrote it. */
+static bool is_report(const char *directory)
+{
+    char *path = td_path_join(directory, "index.html");
+    char *page = path && td_file_exists(path) ? td_file_read(path, NULL, &(td_error){ 0 }) : NULL;
+    bool  is = page && strstr(page, "<meta name=\"generator\" content=\"tandem report\">");
+    free(page);
+    free(path);
+    return is;
+}
+
+/* Files that somebody else keeps under these names are not ours to replace. */
+static int check_place(const char *directory, td_error *error)
+{
+    static const char *const parts[] = { "figures", "tables", "index.html", "report.md" };
+    if (is_report(directory))
+        return 0;
+    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
+        if (has(directory, parts[k]))
+            return td_fail(
+                error, TD_ECONFIG,
+                "'%s' has '%s', which was not written by a report: it is not replaced; choose "
+                "another directory with -o",
+                directory, parts[k]);
+    return 0;
+}
+
+/* A folder of the report, without what an earlier report left in it. */
+static char *new_part(const char *directory, const char *name, td_error *error)
+{
+    char *path = td_path_join(directory, name);
+    if (path && !td_remove_tree(path, error) && !td_make_directories(path, error))
+        return path;
+    if (!path)
+        td_fail(error, TD_ENOMEM, "out of memory while writing a report");
+    free(path);
+    return NULL;
+}
+
+static int write_all(td_report_data *d, td_document *doc, td_error *error)
+{
+    const char *directory = d->options->directory;
+    char       *figures = NULL, *tables = NULL;
+    td_text     missing = { 0 };
+    int         code = check_place(directory, error);
+    if (!code)
+        code = td_make_directories(directory, error);
+    if (!code) {
+        figures = new_part(directory, "figures", error);
+        tables = figures ? new_part(directory, "tables", error) : NULL;
+        code = tables ? 0 : td_failed(error, TD_EIO);
+    }
+    if (!code)
+        code = td_figures_draw(doc, figures, &missing, error);
+    if (missing.size) {
+        td_text_print(&d->notes, "the pictures are not drawn: %s\n", td_text_get(&missing));
+        td_document_say(doc, "The pictures are not drawn: %s", td_text_get(&missing));
+    }
+    if (!code)
+        code = write_tables(doc, tables, error);
+    if (!code)
+        code = write_pages(doc, directory, error);
+    td_text_free(&missing);
+    free(figures);
+    free(tables);
+    return code;
+}
+
+/* ---- the summary ----------------------------------------------------------------------------- */
+
+static void append_lines(json_t *all, const char *lines)
+{
+    while (*lines) {
+        size_t n = strcspn(lines, "\n");
+        json_array_append_new(all, json_stringn(lines, n));
+        lines += n + (lines[n] == '\n');
+    }
+}
+
+static json_t *summarize(const td_report_data *d, const td_document *doc)
+{
+    json_t *answer = json_array(), *figures = json_array(), *tables = json_array();
+    json_t *notes = json_array();
+    char   *page = td_path_join(d->options->directory, "index.html");
+    json_t *j;
+    for (int k = 0; k < 3; k++)
+        if (doc->answer[k])
+            json_array_append_new(answer, json_string(doc->answer[k]));
+    for (size_t k = 0; k < doc->n_blocks; k++) {
+        if (doc->blocks[k].figure)
+            json_array_append_new(figures, json_string(doc->blocks[k].figure->name));
+        if (doc->blocks[k].table)
+            json_array_append_new(tables, json_string(doc->blocks[k].table->name));
+    }
+    append_lines(notes, td_text_get(&d->notes));
+    j = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "report", page ? page : "", "title",
+                  doc->title, "answer", answer, "figures", figures, "tables", tables, "notes",
+                  notes, "comparison", td_comparison_json(&d->comparison));
+    free(page);
+    return j;
+}
+
+/* ---- all ------------------------------------------------------------------------------------- */
+
+static int write_report(td_report_data *d, json_t **summary, td_error *error)
+{
+    const char  *title = title_of(d, d->arena);
+    td_document *doc = title ? td_document_new(title) : NULL;
+    int          code = doc ? 0 : td_fail(error, TD_ENOMEM, "out of memory while writing a report");
+    if (!code) {
+        lay_out(d, doc);
+        if (d->options->progress)
+            d->options->progress(d->options->arg, "drawing the pictures");
+        code = write_all(d, doc, error);
+    }
+    if (!code && doc->failed)
+        code = td_fail(error, TD_ENOMEM, "out of memory while writing a report");
+    if (!code)
+        *summary = summarize(d, doc);
+    td_document_free(doc);
+    return code;
+}
+
+int td_report_write(const td_report_options *o, json_t **summary, td_error *error)
+{
+    td_report_data d;
+    int            code = td_report_gather(o, &d, error);
+    *summary = NULL;
+    if (!code)
+        code = write_report(&d, summary, error);
+    td_report_data_free(&d);
+    return code;
+}

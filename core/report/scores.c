@@ -1,0 +1,277 @@
+/* scores.c - held-out losses and scores of tasks: pictures with intervals, and tables. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/escape.h"
+#include "report/figure.h"
+#include "report/sections.h"
+#include "run/results.h"
+
+/* ---- the picture of several measures --------------------------------------------------------- */
+
+/* The measures that one picture shows, with a name for the axis. */
+typedef struct panel {
+    const td_measure *measures[40];
+    const char       *names[40];
+    size_t            n;
+} panel;
+
+enum { PANEL = 40 };
+
+static void add(panel *p, const td_measure *m, const char *name)
+{
+    if (p->n == PANEL)
+        return;
+    p->names[p->n] = name;
+    p->measures[p->n++] = m;
+}
+
+/* A row for each measure and group. The groups of a measure stand side by side. */
+static void print_data(const td_report_data *d, const panel *p, td_doc_figure *f)
+{
+    size_t n = d->comparison.n_groups;
+    td_text_print(&f->data,
+                  "measure_index,group_index,place,score,half,deviation,seeds,measure,group\n");
+    for (size_t k = 0; k < p->n; k++)
+        for (size_t g = 0; g < n; g++) {
+            const td_measured *m = &p->measures[k]->groups[g];
+            double             shift = n > 1 ? 0.5 * ((double)g / (double)(n - 1) - 0.5) : 0;
+            if (!isfinite(m->score))
+                continue;
+            td_text_print(&f->data, "%zu,%zu,%.4f,%.9g", k, g, (double)k + shift, m->score);
+            td_results_cell(&f->data, td_report_half(m));
+            td_results_cell(&f->data, m->deviation);
+            td_text_print(&f->data, ",%" PRId64 ",", m->seeds);
+            td_escape_csv(&f->data, p->names[k]);
+            td_text_print(&f->data, ",");
+            td_escape_csv(&f->data, d->groups[g].name);
+            td_text_print(&f->data, "\n");
+        }
+}
+
+static void plot_group(const td_report_data *d, td_doc_figure *f, size_t g, size_t *plots)
+{
+    td_figure_next(f, plots);
+    td_text_print(&f->script,
+                  "'%s.csv' using (column('group_index') == %zu ? column('place') : NaN)"
+                  ":'score':'half' with yerrorbars linewidth 1.5 pointtype %zu pointsize 0.7 ",
+                  f->name, g, 2 * (g % 4) + 5);
+    td_figure_style(f, d->groups[g].colour, false);
+    td_text_print(&f->script, " title ");
+    td_figure_quote(f, d->groups[g].name);
+}
+
+/* Describes in words what the picture shows. */
+static const char *alt_of(const td_report_data *d, td_document *doc, const panel *p)
+{
+    td_text t = { 0 };
+    for (size_t k = 0; k < p->n && t.size < 600; k++) {
+        td_text_print(&t, "%s%s:", k ? "; " : "", p->names[k]);
+        for (size_t g = 0; g < d->comparison.n_groups && g < 8; g++)
+            if (isfinite(p->measures[k]->groups[g].score))
+                td_text_print(&t, "%s %s %s", g ? "," : "", d->groups[g].name,
+                              td_report_number(doc, p->measures[k]->groups[g].score, false));
+    }
+    return td_document_take(doc, &t);
+}
+
+static td_doc_figure *draw_panel(const td_report_data *d, td_document *doc, const panel *p,
+                                 const char *name, const char *title, const char *y)
+{
+    td_doc_figure *f = td_document_figure(doc, name, title);
+    size_t         plots = 0;
+    f->wide = p->n * d->comparison.n_groups > 12;
+    td_figure_begin(f, "", y, d->comparison.n_groups);
+    td_figure_places(f, p->names, p->n);
+    td_text_print(&f->script, "unset xlabel\nset offsets 0, 0, graph 0.08, graph 0.08\n");
+    print_data(d, p, f);
+    for (size_t g = 0; g < d->comparison.n_groups; g++)
+        plot_group(d, f, g, &plots);
+    td_text_print(&f->script, "\n");
+    f->alt = alt_of(d, doc, p);
+    return f;
+}
+
+static const char *const interval_words =
+    "Points are means over seeds, bars their 95 % intervals (Student's t); of a single run, the "
+    "bar is "
+    "1.96 standard errors over the scored text and does not reflect other seeds.";
+
+static void draw_sources(const td_report_data *d, td_document *doc)
+{
+    panel p = { .n = 0 };
+    if (d->tokenizers_differ)
+        return;
+    for (size_t k = 0; k < d->comparison.n_measures; k++) {
+        const td_measure *m = &d->comparison.measures[k];
+        if (!strcmp(m->name, "heldout"))
+            add(&p, m, "mean");
+        else if (!strncmp(m->name, "heldout ", 8) && !m->detail && !strstr(m->name, "perplexity") &&
+                 !strstr(m->name, "bits/byte"))
+            add(&p, m, m->name + 8);
+    }
+    if (!p.n)
+        return;
+    td_doc_figure *f = draw_panel(d, doc, &p, "heldout", "Held-out loss by source",
+                                  "NLL (nats per target token)");
+    f->caption = td_document_print(doc,
+                                   "Negative log-likelihood per target token of each source of "
+                                   "held-out text, and the mean over sources; lower is better. %s",
+                                   interval_words);
+    f->command = td_report_command(d, doc, "evaluate", "");
+}
+
+static void draw_tasks(const td_report_data *d, td_document *doc)
+{
+    panel p = { .n = 0 };
+    for (size_t k = 0; k < d->comparison.n_measures; k++)
+        if (td_report_is_task(&d->comparison.measures[k]))
+            add(&p, &d->comparison.measures[k], d->comparison.measures[k].name);
+    if (!p.n)
+        return;
+    td_doc_figure *f = draw_panel(d, doc, &p, "tasks", "Scores of tasks", "score");
+    f->caption = td_document_print(doc, "Scores of downstream tasks. %s", interval_words);
+    f->command = td_report_command(d, doc, "evaluate", " --tasks ..");
+}
+
+/* ---- tables ---------------------------------------------------------------------------------- */
+
+/* The cells of the table rounded, the file beside it not. */
+static const char *scores_csv(const td_report_data *d, td_document *doc)
+{
+    td_text t = { 0 };
+    td_text_print(&t, "measure,group,mean,deviation,error,half,seeds,items\n");
+    for (size_t k = 0; k < d->comparison.n_measures; k++)
+        for (size_t g = 0; g < d->comparison.n_groups; g++) {
+            const td_measured *m = &d->comparison.measures[k].groups[g];
+            if (!isfinite(m->score))
+                continue;
+            td_escape_csv(&t, d->comparison.measures[k].name);
+            td_text_print(&t, ",");
+            td_escape_csv(&t, d->groups[g].name);
+            td_results_cell(&t, m->score);
+            td_results_cell(&t, m->deviation);
+            td_results_cell(&t, m->error);
+            td_results_cell(&t, td_report_half(m));
+            td_text_print(&t, ",%" PRId64 ",%" PRId64 "\n", m->seeds, m->items);
+        }
+    return td_document_take(doc, &t);
+}
+
+/* "1.234 ± 0.012 (3)". */
+static const char *score_cell(td_document *doc, const td_measured *m)
+{
+    if (!isfinite(m->score))
+        return "";
+    if (isfinite(m->deviation))
+        return td_document_print(doc, "%.4f \xc2\xb1 %.4f (%" PRId64 ")", m->score, m->deviation,
+                                 m->seeds);
+    return td_document_print(doc, "%.4f", m->score);
+}
+
+/* Groups are columns while they fit; then measures are. */
+enum { WIDEST = 5 };
+
+static size_t count_measures(const td_report_data *d)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < d->comparison.n_measures; k++)
+        n += !d->comparison.measures[k].detail;
+    return n;
+}
+
+static void fill_by_measure(const td_report_data *d, td_document *doc, td_doc_table *t)
+{
+    for (size_t k = 0; k < d->comparison.n_measures; k++) {
+        const td_measure *m = &d->comparison.measures[k];
+        if (m->detail)
+            continue;
+        td_table_text(doc, t, m->name);
+        for (size_t g = 0; g < d->comparison.n_groups; g++)
+            td_table_text(doc, t, score_cell(doc, &m->groups[g]));
+    }
+}
+
+static void fill_by_group(const td_report_data *d, td_document *doc, td_doc_table *t)
+{
+    for (size_t g = 0; g < d->comparison.n_groups; g++) {
+        td_table_text(doc, t, d->groups[g].name);
+        for (size_t k = 0; k < d->comparison.n_measures; k++)
+            if (!d->comparison.measures[k].detail)
+                td_table_text(doc, t, score_cell(doc, &d->comparison.measures[k].groups[g]));
+    }
+}
+
+static void tabulate_scores(const td_report_data *d, td_document *doc)
+{
+    bool by_measure = d->comparison.n_groups <= WIDEST ||
+                      count_measures(d) > d->comparison.n_groups;
+    td_doc_table *t = td_document_table(
+        doc, "scores",
+        "All scores: mean over seeds \xc2\xb1 standard deviation over seeds (number of seeds). "
+        "tables/scores.csv also has the standard errors.",
+        by_measure ? "measure" : "group", NULL);
+    for (size_t g = 0; g < d->comparison.n_groups && by_measure; g++)
+        td_table_column(doc, t, td_document_print(doc, "#%s", d->groups[g].name));
+    for (size_t k = 0; k < d->comparison.n_measures && !by_measure; k++)
+        if (!d->comparison.measures[k].detail)
+            td_table_column(doc, t, td_document_print(doc, "#%s", d->comparison.measures[k].name));
+    by_measure ? fill_by_measure(d, doc, t) : fill_by_group(d, doc, t);
+    t->csv = scores_csv(d, doc);
+}
+
+static const char *verdict(const td_compared_pair *p)
+{
+    return isnan(p->adjusted) ? "not tested" : p->adjusted < 0.05 ? "supported" : "not supported";
+}
+
+static void test_row(const td_report_data *d, td_document *doc, td_doc_table *t,
+                     const td_compared_pair *p)
+{
+    const td_difference *x = &p->difference;
+    td_table_text(doc, t, d->comparison.measures[p->measure].name);
+    td_table_text(doc, t,
+                  td_document_print(doc, "%s \xe2\x86\x92 %s", d->groups[p->a].name,
+                                    d->groups[p->b].name));
+    td_table_number(doc, t, "%+.4f", x->mean);
+    td_table_text(doc, t,
+                  isfinite(x->low) ? td_document_print(doc, "%+.4f to %+.4f", x->low, x->high)
+                                   : "");
+    td_table_text(doc, t, td_report_p_cell(doc, x->p));
+    td_table_text(doc, t, td_report_p_cell(doc, p->adjusted));
+    td_table_number(doc, t, "%.2f", x->effect);
+    td_table_text(doc, t, p->method);
+    td_table_text(doc, t, verdict(p));
+}
+
+static void tabulate_tests(const td_report_data *d, td_document *doc)
+{
+    td_doc_table *t;
+    td_text       csv = { 0 };
+    if (!d->comparison.n_pairs)
+        return;
+    t = td_document_table(doc, "tests",
+                          "Tests of the differences, second group minus first, on the text and "
+                          "items that both were given. Holm: p adjusted for all tests of this "
+                          "table; a difference is supported if that is below 0.05. Effect: the "
+                          "mean difference in standard deviations of the differences.",
+                          "measure", "groups", "#difference", "#95 % interval", "#p", "#Holm",
+                          "#effect", "test", "difference is", NULL);
+    for (size_t k = 0; k < d->comparison.n_pairs; k++)
+        test_row(d, doc, t, &d->comparison.pairs[k]);
+    td_comparison_csv(&d->comparison, &csv);
+    t->csv = td_document_take(doc, &csv);
+}
+
+void td_report_scores(const td_report_data *d, td_document *doc)
+{
+    if (!d->comparison.n_measures)
+        return;
+    td_document_heading(doc, 2, "Scores");
+    draw_sources(d, doc);
+    draw_tasks(d, doc);
+    tabulate_scores(d, doc);
+    tabulate_tests(d, doc);
+}

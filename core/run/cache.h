@@ -1,0 +1,12 @@
+/* cache.h - where prepared data is kept. */
+#ifndef TD_RUN_CACHE_H
+#define TD_RUN_CACHE_H
+
+#include "run/session.h"
+
+/* run.dir/cache, which exists then: the runs of run.dir share it, as models that are compared read
+ * the same text. Beside a run of another user, which cannot be written, it is the user's own
+ * (XDG_CACHE_HOME), with a note. free() it; NULL with `error`. */
+char *td_session_cache(td_session *, td_error *error);
+
+#endif

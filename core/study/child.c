@@ -1,0 +1,144 @@
+/* child.c - starts and watches the processes of a study. */
+#include "study/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+extern char **environ;
+
+/* The parent may already have ended: then this process has another parent by now. */
+void td_follow_parent(void)
+{
+    const char *parent = getenv(TD_PARENT_VARIABLE);
+    if (!parent)
+        return;
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (strtol(parent, NULL, 10) != (long)getppid())
+        raise(SIGTERM);
+    unsetenv(TD_PARENT_VARIABLE);
+}
+
+/* ---- starting -------------------------------------------------------------------------------- */
+
+static int note_command(const td_arguments *a, const char *log, td_error *error)
+{
+    FILE   *f = td_file_append(log, error);
+    td_text line = { 0 };
+    if (!f)
+        return td_failed(error, TD_EIO);
+    td_text_print(&line, "$ tandem ");
+    td_arguments_quote(a, &line);
+    fprintf(f, "%s\n", td_text_get(&line));
+    td_text_free(&line);
+    return fclose(f) ? td_io_error(error, "write", log) : 0;
+}
+
+/* The environment with the parent's number; free() the list and its first item. */
+static char **environment(void)
+{
+    size_t  n = 0, kept = 1;
+    char  **list;
+    td_text parent = { 0 };
+    while (environ[n])
+        n++;
+    list = calloc(n + 2, sizeof *list);
+    td_text_print(&parent, TD_PARENT_VARIABLE "=%ld", (long)getpid());
+    if (!list || parent.failed) {
+        free(list);
+        td_text_free(&parent);
+        return NULL;
+    }
+    list[0] = parent.data;
+    for (size_t k = 0; k < n; k++)
+        if (strncmp(environ[k], TD_PARENT_VARIABLE "=", sizeof TD_PARENT_VARIABLE))
+            list[kept++] = environ[k];
+    return list;
+}
+
+/* Standard input is empty; both outputs go to the log. */
+static int prepare_files(posix_spawn_file_actions_t *files, const char *log)
+{
+    int failed = posix_spawn_file_actions_init(files);
+    if (!failed)
+        failed = posix_spawn_file_actions_addopen(files, 0, "/dev/null", O_RDONLY, 0);
+    if (!failed)
+        failed = posix_spawn_file_actions_addopen(files, 1, log, O_WRONLY | O_CREAT | O_APPEND,
+                                                  0666);
+    return failed ? failed : posix_spawn_file_actions_adddup2(files, 1, 2);
+}
+
+/* No signal is blocked, and those that the parent handles or ignores get their default action,
+ * except SIGHUP: nohup is meant for all processes. */
+static int prepare_attributes(posix_spawnattr_t *a)
+{
+    static const int reset[] = { SIGTERM, SIGINT, SIGPIPE, SIGUSR1, SIGUSR2 };
+    sigset_t         none, defaults;
+    int              failed = posix_spawnattr_init(a);
+    sigemptyset(&none);
+    sigemptyset(&defaults);
+    for (size_t k = 0; k < sizeof reset / sizeof *reset; k++)
+        sigaddset(&defaults, reset[k]);
+    if (!failed)
+        failed = posix_spawnattr_setsigmask(a, &none);
+    if (!failed)
+        failed = posix_spawnattr_setsigdefault(a, &defaults);
+    if (!failed)
+        failed = posix_spawnattr_setpgroup(a, 0);
+    return failed ? failed
+                  : posix_spawnattr_setflags(a, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                    POSIX_SPAWN_SETPGROUP);
+}
+
+/* The running program, even if its file has been replaced meanwhile: one build runs all cells. */
+static int spawn(char **list, char **env, const char *log, pid_t *pid)
+{
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t          attributes;
+    int                        failed = prepare_files(&files, log);
+    if (failed)
+        return failed;
+    failed = prepare_attributes(&attributes);
+    if (!failed)
+        failed = posix_spawn(pid, "/proc/self/exe", &files, &attributes, list, env);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&files);
+    return failed;
+}
+
+int td_cell_process_start(const td_arguments *a, const char *log, pid_t *pid, td_error *error)
+{
+    char **list = td_arguments_list(a, "tandem"), **env = environment();
+    int    failed = list && env ? 0 : ENOMEM, code = 0;
+    if (!failed)
+        code = note_command(a, log, error);
+    if (!failed && !code)
+        failed = spawn(list, env, log, pid);
+    if (env)
+        free(env[0]);
+    free(env);
+    free(list);
+    return failed ? td_fail(error, TD_EIO, "cannot start a process for '%s': %s", log,
+                            strerror(failed))
+                  : code;
+}
+
+/* ---- watching -------------------------------------------------------------------------------- */
+
+bool td_cell_process_ended(pid_t pid, int *code)
+{
+    int   status;
+    pid_t got = waitpid(pid, &status, WNOHANG);
+    if (!got || (got < 0 && errno == EINTR))
+        return false;
+    *code = got < 0 ? 1 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return true;
+}

@@ -1,0 +1,23 @@
+/* child.h - the processes of a study: starts them with their output in a file, watches and ends
+ * them. */
+#ifndef TD_STUDY_CHILD_H
+#define TD_STUDY_CHILD_H
+
+#include <sys/types.h>
+
+#include "study/commands.h"
+
+/* Set for children: the number of the process that they must not outlive. The command calls
+ * td_follow_parent first of all: if that process ends, however it ends, the child gets SIGTERM. */
+#define TD_PARENT_VARIABLE "TANDEM_PARENT"
+void td_follow_parent(void);
+
+/* Start this program with the arguments. Its output is appended to the file `log`, after a line
+ * with the command. The process has its own process group: Ctrl-C reaches it only through the
+ * parent. 0, or an error. */
+int td_cell_process_start(const td_arguments *, const char *log, pid_t *pid, td_error *error);
+
+/* Whether it has ended, and how: an exit code, or 128 plus the signal. */
+bool td_cell_process_ended(pid_t, int *code);
+
+#endif

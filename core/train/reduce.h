@@ -1,0 +1,39 @@
+/* reduce.h - the gradient of a step as the sum over its micro-batches, on any number of ranks.
+ *
+ *     td_reduction_share(r, n_micro, &first, &end);         those of this rank
+ *     for (m = first; m < end; m++) {
+ *         compute the gradient of micro-batch m; `td_reduction_adds(r, m)`: on top of the last
+ *         td_reduction_put(r, m, &error);
+ *     }
+ *     td_reduction_finish(r, &error);                       now all ranks have the sum
+ *
+ * "fast" adds in the order of micro-batches on each rank, then across the ranks through the comm.
+ * "exact" adds along a tree over the indices of the micro-batches: [0, n) is split at the largest
+ * power of two below n, and so on. It is the same tree on any number of ranks, so the sum has the
+ * same bits; it needs copies of the gradients, at most 1 + log2(n_micro) of them. The two differ by
+ * rounding, with more than one micro-batch.
+ */
+#ifndef TD_TRAIN_REDUCE_H
+#define TD_TRAIN_REDUCE_H
+
+#include "train/team.h"
+
+typedef struct td_reduction td_reduction;
+
+/* The values of train.reduce, in the order of their names in run/experiment.c. */
+typedef enum td_reduce { TD_REDUCE_FAST, TD_REDUCE_EXACT } td_reduce;
+
+/* Allocates all the memory that steps of `n_micro` micro-batches need. NULL with `error`. */
+td_reduction *td_reduction_new(td_engine *, td_team *, td_reduce, int64_t n_micro, td_error *error);
+void          td_reduction_free(td_reduction *);
+/* Bytes of the copies of the gradients that it keeps, if one copy takes `gradients` bytes. */
+size_t        td_reduction_bytes(const td_team *, td_reduce, int64_t n_micro, size_t gradients);
+
+/* This rank computes micro-batches [*first, *end), at least one. */
+void td_reduction_share(const td_reduction *, int64_t *first, int64_t *end);
+/* Whether the gradient of micro-batch m is to be added to what the variables hold. */
+bool td_reduction_adds(const td_reduction *, int64_t m);
+int  td_reduction_put(td_reduction *, int64_t m, td_error *error);
+int  td_reduction_finish(td_reduction *, td_error *error);
+
+#endif

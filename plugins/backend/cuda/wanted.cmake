@@ -1,0 +1,15 @@
+# The module backend-cuda is built where nvcc is found, and TANDEM_CUDA is not off; its .cu files need it.
+set(MODULE_WANTED OFF)
+if(TANDEM_CUDA)
+    find_program(TANDEM_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin
+        DOC "NVIDIA's compiler, for the backend 'cuda'")
+    if(TANDEM_NVCC)
+        set(CMAKE_CUDA_COMPILER ${TANDEM_NVCC})
+        set(CMAKE_CUDA_ARCHITECTURES 80-virtual 90a-real CACHE STRING "GPUs to compile the backend 'cuda' for")
+        enable_language(CUDA)
+        find_package(CUDAToolkit REQUIRED)
+        file(GLOB device_files CONFIGURE_DEPENDS ${folder}/*.cu)
+        list(APPEND files ${device_files})
+        set(MODULE_WANTED ON)
+    endif()
+endif()

@@ -1,0 +1,15 @@
+/* rounded.h - calls in bf16: computed in double, rounded once.
+ *
+ * Kernels add up sums in their outputs, so these may not be bf16 meanwhile: a kernel gets outputs
+ * in double, in the workspace, which are rounded to where they belong when it is done. */
+#ifndef TD_REFERENCE_ROUNDED_H
+#define TD_REFERENCE_ROUNDED_H
+
+#include "tandem/kind/kernels.h"
+
+/* Run `kernel` so. */
+int    td_ref_rounded(const td_call *call, int (*kernel)(const td_call *));
+/* Bytes for the outputs in double. */
+size_t td_ref_rounded_workspace(const td_call *call);
+
+#endif

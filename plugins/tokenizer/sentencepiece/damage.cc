@@ -1,0 +1,168 @@
+// damage.cc - looks for damage in a model that the library would not see, and then follow.
+//
+// A model is a protocol buffer (https://protobuf.dev/programming-guides/encoding). It may have two
+// tables that replace characters, for normalizing a text and for the way back. The library takes each
+// as it is, and follows whatever offsets it has.
+//
+// A table is the size of a trie (4 bytes, little-endian), the trie, and texts that each end in 0. The
+// trie is a double array of Darts-clone (https://github.com/s-yata/darts-clone), one word a node:
+//
+//     bits 0-7  label; bit 8  a value follows; bits 9, 10-30  offset to the children; bit 31  a value
+//
+// The children of node `n` are at n ^ offset ^ label; its value, an offset into the texts, is at
+// n ^ offset.
+#include "damage.h"
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace
+{
+
+// ---- a trie --------------------------------------------------------------------------------------
+
+class trie
+{
+  public:
+    trie(std::string_view words, size_t texts)
+        : words_(words), count_(words.size() / 4), texts_(texts)
+    {
+    }
+
+    // Whether every search ends inside, with no more values than the library has room for.
+    bool whole()
+    {
+        if (!count_ || words_.size() % 4)
+            return false;
+        values_.assign(count_, unknown);
+        return visit(children(0), 0) >= 0;
+    }
+
+  private:
+    enum : int8_t { unknown = -1, open = -2 };
+    static constexpr int most_values = 31; // the library's array has 32
+    static constexpr int deepest = 1000;   // bytes of a text that is replaced
+
+    uint32_t word(size_t at) const
+    {
+        uint32_t w;
+        std::memcpy(&w, words_.data() + 4 * at, sizeof w);
+        return w;
+    }
+
+    size_t children(size_t at) const
+    {
+        uint32_t w = word(at);
+        return at ^ (w >> 10 << ((w & 1u << 9) >> 6));
+    }
+
+    // The most values on a way down from the children at `base`, -1 if one leads astray. Ways may meet,
+    // as equal ends are stored once, but must not go round.
+    int visit(size_t base, int depth)
+    {
+        // a search looks at a child before it knows whether there is one: all 256 places have to exist
+        if ((base | 255) >= count_ || depth > deepest || values_[base] == open)
+            return -1;
+        if (values_[base] != unknown)
+            return values_[base];
+        values_[base] = open;
+        int most = 0;
+        for (size_t label = 0; label < 256 && most >= 0; label++)
+            most = add(most, base ^ label, label, depth);
+        return most < 0 ? -1 : (values_[base] = static_cast<int8_t>(most));
+    }
+
+    // The larger of `most` and what the child at `at` has, if it is one.
+    int add(int most, size_t at, size_t label, int depth)
+    {
+        uint32_t w = word(at);
+        size_t   next = children(at);
+        if ((w & (1u << 31 | 255)) != label)
+            return most;
+        int below = visit(next, depth + 1), own = w >> 8 & 1;
+        if (below < 0 || below + own > most_values || (own && (word(next) & ~(1u << 31)) >= texts_))
+            return -1;
+        return below + own > most ? below + own : most;
+    }
+
+    std::string_view    words_;
+    size_t              count_, texts_;
+    std::vector<int8_t> values_; // for each base of children: what visit returned
+};
+
+bool table_is_whole(std::string_view table)
+{
+    uint32_t size;
+    if (table.empty())
+        return true;
+    if (table.size() <= sizeof size)
+        return false;
+    std::memcpy(&size, table.data(), sizeof size);
+    table.remove_prefix(sizeof size);
+    // the last text's 0 ends whatever begins before it
+    return size < table.size() && !table.back() &&
+           trie(table.substr(0, size), table.size() - size).whole();
+}
+
+// ---- protocol buffers ----------------------------------------------------------------------------
+
+// Take a number of 7 bits a byte off the front; false if it does not end.
+bool take_number(std::string_view *in, uint64_t *out)
+{
+    *out = 0;
+    for (int shift = 0; shift < 64 && !in->empty(); shift += 7) {
+        unsigned char c = static_cast<unsigned char>(in->front());
+        in->remove_prefix(1);
+        *out |= static_cast<uint64_t>(c & 127) << shift;
+        if (c < 128)
+            return true;
+    }
+    return false;
+}
+
+// Call `see` with the number and the bytes of each field that has bytes. False if it returned that, or
+// if a field goes past the end.
+template <class See> bool each_field(std::string_view message, See see)
+{
+    enum { varint = 0, eight = 1, bytes = 2, four = 5 };
+    while (!message.empty()) {
+        uint64_t tag, size = 0;
+        if (!take_number(&message, &tag))
+            return false;
+        uint64_t type = tag & 7;
+        if (type == varint ? !take_number(&message, &size)
+                           : type == bytes && !take_number(&message, &size))
+            return false;
+        size = type == bytes ? size : type == eight ? 8 : type == four ? 4 : 0;
+        if ((type != varint && type != eight && type != bytes && type != four) ||
+            size > message.size())
+            return false;
+        if (type == bytes && !see(tag >> 3, message.substr(0, size)))
+            return false;
+        message.remove_prefix(size);
+    }
+    return true;
+}
+
+} // namespace
+
+std::string find_damage(std::string_view model)
+{
+    enum { normalizer = 3, denormalizer = 5, table = 2 };
+    std::string damage;
+    auto        see = [&](uint64_t field, std::string_view data) {
+        if (field != normalizer && field != denormalizer)
+            return true;
+        return each_field(data, [&](uint64_t inner, std::string_view bytes) {
+            if (inner == table && !table_is_whole(bytes))
+                damage = field == normalizer
+                                    ? "its table of normalization leads outside of itself"
+                                    : "its table of denormalization leads outside of itself";
+            return damage.empty();
+        });
+    };
+    if (!each_field(model, see) && damage.empty())
+        damage = "its fields do not fit the file";
+    return damage;
+}

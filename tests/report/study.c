@@ -1,0 +1,99 @@
+/* study.c - the report of a study: groups by labels, tests within a size, curves through sizes, cells
+ * that are not done. */
+#include "report/made.h"
+
+TestSuite(study, .init = made_begin, .fini = made_end);
+
+enum { SIZES = 5, SEEDS = 2 };
+
+/* L = 40 / C^0.3 + 1.5 of the first variant; the second is better by 0.2 at every size. */
+static double loss_at(double flops) { return 40 * pow(flops, -0.3) + 1.5; }
+
+static void put_cell(const char *variant, int size, int seed, bool first)
+{
+    double   flops = 1e3 * pow(10, size);
+    char     name[60], run[80], done[80];
+    made_run r = { .name = run,
+                   .schedule = variant,
+                   .seed = seed,
+                   .flops = flops,
+                   .nll = loss_at(flops) - (*variant == 'b' ? 0.2 : 0),
+                   .shift = 0.001 * seed,
+                   .noise = *variant == 'b' ? 0.01 : 0 };
+    snprintf(name, sizeof name, "%s-s%d-%d", variant, size, seed);
+    snprintf(run, sizeof run, "study/cells/%s", name);
+    made(r);
+    snprintf(done, sizeof done, "done/%s", name);
+    made_put("study", done, "key-%s\n", name);
+    made_put("study", "cells.json",
+             "%s{\"name\": \"%s\", \"variant\": \"%s\", \"variants\": [\"%s\"], \"size\": \"s%d\", "
+             "\"seed\": %d, \"phase\": \"pretrain\", \"run\": \"cells/%s\", \"key\": \"key-%s\", "
+             "\"state\": \"done\"}",
+             first ? "" : ",\n", name, variant, variant, size, seed, name, name);
+}
+
+static void make_study(void)
+{
+    made_put("study", "cells.json", "{\"study\": \"tiny\", \"cells\": [\n");
+    for (int size = 1; size <= SIZES; size++)
+        for (int seed = 1; seed <= SEEDS; seed++) {
+            put_cell("a", size, seed, size + seed == 2);
+            put_cell("b", size, seed, false);
+        }
+    made_put(
+        "study", "cells.json",
+        ",\n{\"name\": \"late\", \"variant\": \"c\", \"size\": \"s1\", \"seed\": 1, \"phase\": "
+        "\"pretrain\", \"run\": \"cells/late\", \"key\": \"k\", \"state\": \"waiting\"}]}\n");
+}
+
+static made_report report_study(void)
+{
+    char       *study = made_path("study"), *out = made_path("out");
+    made_report r;
+    td_error    e = { 0 };
+    cr_assert(td_report_is_study(study));
+    cr_assert_eq(td_report_write(&(td_report_options){ .study = study,
+                                                       .directory = out,
+                                                       .draws = 1000 },
+                                 &r.summary, &e),
+                 0, "%s", e.text);
+    r.html = made_read("out/index.html");
+    r.markdown = made_read("out/report.md");
+    free(study);
+    free(out);
+    return r;
+}
+
+Test(study, groups_tests_and_curves)
+{
+    make_study();
+    made_report r = report_study();
+    cr_expect(strstr(r.html, "20 runs in 10 groups"));
+    /* one test of the mean and one of the source, at each size */
+    cr_expect_eq(json_array_size(
+                     json_object_get(json_object_get(r.summary, "comparison"), "pairs")),
+                 2 * SIZES);
+    cr_expect(strstr(made_answer(&r, 0), "is better than 'a s5' on held-out text (s5)"), "%s",
+              made_answer(&r, 0));
+    cr_expect(strstr(r.html, "a: L = 4") && strstr(r.html, "x^-0.3 + 1.5"), "the planted law");
+    cr_expect(
+        strstr(r.html, "cell &#39;late&#39; of the study is not in the report: it is waiting"));
+    made_free(&r);
+}
+
+Test(study, nothing_is_done)
+{
+    char    *study = made_path("study"), *out = made_path("out");
+    json_t  *summary;
+    td_error e = { 0 };
+    made_put(
+        "study", "cells.json",
+        "{\"study\": \"tiny\", \"cells\": [{\"name\": \"late\", \"variant\": \"c\", \"phase\": "
+        "\"pretrain\", \"run\": \"cells/late\", \"key\": \"k\"}]}\n");
+    cr_expect_eq(td_report_write(&(td_report_options){ .study = study, .directory = out }, &summary,
+                                 &e),
+                 TD_ECONFIG);
+    cr_expect(strstr(e.text, "no run of the study"), "%s", e.text);
+    free(study);
+    free(out);
+}

@@ -1,0 +1,180 @@
+/* processes.c - training by several processes, started by mpirun: the same bits on any number of
+ * them, one that prints, and an end in time when one dies. */
+#include "tools/small_run.h"
+
+/* Open MPI unloads its modules before leaks are looked for, so they cannot be told from ours. */
+static void ignore_leaks(void)
+{
+    const char *before = getenv("ASAN_OPTIONS");
+    char        after[1000];
+    snprintf(after, sizeof after, "%s:detect_leaks=0", before ? before : "");
+    setenv("ASAN_OPTIONS", after, 1);
+}
+
+static void setup(void)
+{
+    /* CI runs as root, on fewer processors than ranks */
+    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
+    ignore_leaks();
+    small_setup();
+}
+
+TestSuite(processes, .init = setup, .fini = small_teardown);
+
+static bool there_is_mpi(void)
+{
+    bool there = td_file_exists(TANDEM_PLUGINS "/comm-mpi.so") &&
+                 !system("command -v mpirun >/dev/null");
+    if (!there)
+        cr_log_warn("no comm 'mpi', or no mpirun: nothing is tested");
+    return there;
+}
+
+#define RANKS(n) "mpirun -np " #n " "
+/* 7 micro-batches, which neither 2 nor 3 nor 5 ranks can share evenly */
+#define SEVEN " train.batch=7 train.micro_batch=1 train.reduce=exact train.dropout=0.1 "
+#define SAME(step)                                                        \
+    "cmp %1$s/one/checkpoints/step-000000" step "/model.safetensors "     \
+    "%1$s/%3$s/checkpoints/step-000000" step "/model.safetensors && "     \
+    "cmp %1$s/one/checkpoints/step-000000" step "/optimizer.safetensors " \
+    "%1$s/%3$s/checkpoints/step-000000" step "/optimizer.safetensors"
+/* metrics but for times and the name of the run */
+#define METRICS(run) "sed 's/, \"time.*//' %1$s/" run "/metrics.jsonl"
+
+Test(processes, have_the_same_bits_on_any_number)
+{
+    static const char *const ranks[] = { RANKS(2), RANKS(3), RANKS(5) };
+    if (!there_is_mpi())
+        return;
+    small_expect("one", "%2$s" SEVEN, 0, "");
+    for (int k = 0; k < 3; k++) {
+        char run[16], command[1000];
+        snprintf(run, sizeof run, "ranks%d", k);
+        snprintf(command, sizeof command, "%s%s", ranks[k],
+                 "%2$s" SEVEN "&& " SAME("12") " && " METRICS("one") " >%1$s/a; " METRICS(
+                     "%3$s") " >%1$s/b; cmp %1$s/a %1$s/b");
+        small_expect(run, command, 0, "");
+    }
+}
+
+/* With a plan that adds to the last gradient even two are not the same. */
+Test(processes, have_the_same_bits_for_two_and_three_micro_batches)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("one", "%2$s train.batch=2 train.micro_batch=1 train.reduce=exact", 0, "");
+    small_expect("two",
+                 RANKS(2) "%2$s train.batch=2 train.micro_batch=1 train.reduce=exact && " SAME(
+                     "12"),
+                 0, "");
+    small_expect("three",
+                 "%2$s train.batch=3 train.micro_batch=1 train.reduce=exact && mv %1$s/one "
+                 "%1$s/before && mv %1$s/three %1$s/one",
+                 0, "");
+    small_expect("shared",
+                 RANKS(2) "%2$s train.batch=3 train.micro_batch=1 train.reduce=exact && " SAME(
+                     "12"),
+                 0, "");
+}
+
+Test(processes, fast_sums_differ_by_rounding_alone)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("one", "%2$s train.batch=6 train.micro_batch=1", 0, "");
+    small_expect("two",
+                 RANKS(2) "%2$s train.batch=6 train.micro_batch=1 && "
+                          "paste -d' ' %1$s/one/metrics.jsonl %1$s/two/metrics.jsonl | awk '"
+                          "match($0, /loss\": [0-9.]+/) { a = substr($0, RSTART + 7, 12);"
+                          "  b = substr($0, RSTART + 8); match(b, /train.loss\": [0-9.]+/);"
+                          "  b = substr(b, RSTART + 13, 12); n++; if ((a - b) ^ 2 > 1e-10) exit 1 }"
+                          "END { exit n < 12 }'",
+                 0, "");
+    small_expect("twice",
+                 RANKS(2) "%2$s train.batch=6 train.micro_batch=1 && "
+                          "cmp %1$s/two/checkpoints/step-00000012/model.safetensors "
+                          "%1$s/twice/checkpoints/step-00000012/model.safetensors",
+                 0, "");
+    /* without micro-batches each process gets its share of the batch */
+    small_expect("whole", RANKS(2) "%2$s train.batch=6", 0, "micro-batches of 3 sequences");
+}
+
+Test(processes, go_on_from_any_number)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("one", "%2$s" SEVEN, 0, "");
+    small_expect("parts",
+                 RANKS(3) "%2$s" SEVEN "train.steps=4 && %2$s" SEVEN "train.steps=8 "
+                          "&& " RANKS(2) "%2$s" SEVEN "&& " SAME("12"),
+                 0, "");
+    small_expect("fast",
+                 RANKS(2) "%2$s train.micro_batch=1 train.steps=4 && "
+                          "%2$s train.micro_batch=1",
+                 0, "different number of processes (1, before 2)");
+}
+
+/* The process of the last rank. */
+#define LAST_RANK "$(pgrep -a -x tandem | grep 'run.name=%3$s ' | tail -1 | cut -d' ' -f1)"
+#define ENDLESS \
+    "train.steps=1000000 train.checkpoint_every=5 train.keep_last=2 train.evaluate_every=-1"
+#define UNTIL_SAVED                                                                           \
+    "for k in $(seq 1200); do ls %1$s/%3$s/checkpoints 2>/dev/null | grep -q step && break; " \
+    "sleep 0.1; done; "
+
+Test(processes, stop_together_and_save)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("stopped",
+                 RANKS(2) "%2$s" SEVEN ENDLESS " & " UNTIL_SAVED "kill -USR1 " LAST_RANK
+                          "; wait $!; echo code $?",
+                 0, "code 75");
+    small_expect("stopped",
+                 "n=$(ls %1$s/%3$s/checkpoints | tail -1 | sed 's/step-0*//'); "
+                 "%2$s" SEVEN "train.steps=$((n + 1)) train.evaluate_every=-1 && "
+                 "mpirun -np 2 %2$s" SEVEN "train.steps=$((n + 1)) run.name=fresh "
+                 "train.evaluate_every=-1 && cd %1$s && "
+                 "cmp */checkpoints/step-*$((n + 1))/model.safetensors",
+                 0, "");
+}
+
+Test(processes, end_when_one_dies)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("killed",
+                 RANKS(3) "%2$s" SEVEN ENDLESS " & " UNTIL_SAVED "kill -KILL " LAST_RANK
+                          "; date +%%s >%1$s/then; wait $!; "
+                          "test $? != 0 && test $(($(date +%%s) - $(cat %1$s/then))) -lt 20 && "
+                          "mpirun -np 2 %2$s" SEVEN "train.evaluate_every=-1 train.steps=$(( "
+                          "$(ls %1$s/%3$s/checkpoints | tail -1 | sed 's/step-0*//') + 1 ))",
+                 0, "resuming from");
+}
+
+Test(processes, speak_with_one_voice)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("voice", RANKS(3) "%2$s" SEVEN " 2>&1 | grep -c 'resuming\\|^step 12, '", 0, "1");
+    small_expect("voices", RANKS(2) "%2$s" SEVEN "--every-rank", 0, "rank 1: ");
+}
+
+Test(processes, refuse_what_cannot_be_right)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("many", RANKS(3) "%2$s train.reduce=exact", 2,
+                 "3 processes share 1 micro-batches of train.micro_batch = 2 sequences");
+    small_expect("odd", RANKS(2) "%2$s train.batch=7", 2, "divisor of train.batch = 7");
+    small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "train.clip=0.5", 2,
+                 "rank 1 has another config than rank 0");
+    small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " evaluate %1$s/%3$s", 2,
+                 "only training uses more than one");
+    small_expect("single", RANKS(2) "%2$s" SEVEN "comm.plugin=single", 2,
+                 "mpirun started 2 processes, but comm 'single' connects 1");
+    /* a launcher that does not know of MPI */
+    small_expect("torch", "RANK=0 WORLD_SIZE=4 %2$s", 2, "torchrun started 4 processes");
+}

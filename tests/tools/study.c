@@ -1,0 +1,389 @@
+/* study.c - `tandem study` from end to end: shared cells, kills at any moment, failures, locks, errors, and the
+ * files for other machines. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "tools/child.h"
+
+static char directory[64];
+
+static void put(const char *name, const char *text)
+{
+    char     path[200];
+    td_error e = { 0 };
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    cr_assert(!td_file_write(path, text, strlen(text), &e), "%s", e.text);
+}
+
+/* Three variants; two of them share their pretraining. */
+static const char study_text[] =
+    "study = {\n"
+    "  name = \"tiny\";\n"
+    "  base = \"model.cfg\";\n"
+    "  variants = {\n"
+    "    plain = { };\n"
+    "    wide = { keys = { model = { ffn = { d_ff = 53; }; }; }; };\n"
+    "    tuned = { from = \"plain\"; finetune = { keys = { train = { dropout = 0.1; }; }; }; };\n"
+    "  };\n"
+    "  phases = {\n"
+    "    pretrain = \"train.steps=40\";\n"
+    "    finetune = [ \"train.steps=20\", \"schedule.peak=0.001\" ];\n"
+    "    evaluate = { };\n"
+    "    extrapolate = { lengths = [ 33, 66 ]; sequences = 2; };\n"
+    "  };\n"
+    "};\n";
+
+static void setup(void)
+{
+    strcpy(directory, "/tmp/tandem-study-XXXXXX");
+    cr_assert(mkdtemp(directory));
+    put("model.cfg",
+        "model = { plugin = \"decoder-only\"; vocab_size = 263; d_model = 24; layers = 1;\n"
+        "  attention = { plugin = \"softmax\"; heads = 3; head_dim = 8; };\n"
+        "  position = { plugin = \"rope\"; }; norm = { plugin = \"rms\"; };\n"
+        "  ffn = { plugin = \"swiglu\"; d_ff = 41; }; };\n"
+        "loss = { plugin = \"causal-lm\"; };\n"
+        "optimizer = { plugin = \"adamw\"; };\n"
+        "schedule = { plugin = \"constant\"; peak = 0.003; };\n"
+        "tokenizer = { plugin = \"bytes\"; };\n"
+        "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE
+        "/data/corpus/facts.valid.jsonl\" );\n"
+        "  held_out = ( \"" TANDEM_SOURCE "/data/corpus/lists.valid.jsonl\" ); } ); };\n"
+        "train = { steps = 40; length = 33; batch = 2; log_every = 1; checkpoint_every = 4;\n"
+        "  evaluate_every = 0; };\n"
+        "evaluate = { sequences = 2; };\n"
+        "run = { loggers = [ \"jsonl\" ]; };\n");
+    put("tiny.cfg", study_text);
+}
+
+static void teardown(void) { td_remove_tree(directory, NULL); }
+
+/* `tandem study WORDS` in DIRECTORY/PLACE, so that two studies have the same paths. */
+static child study(const char *place, const char *words)
+{
+    char command[2000];
+    snprintf(command, sizeof command, "mkdir -p '%s/%s' && cd '%s/%s' && exec %s study %s",
+             directory, place, directory, place, TANDEM_BINARY, words);
+    return child_run((const char *[]){ "sh", "-c", command, NULL });
+}
+
+static void expect(int code, const char *text, child c)
+{
+    cr_assert_eq(c.code, code, "exit code %d, not %d:\n%s%s", c.code, code, c.out, c.err);
+    cr_assert(strstr(c.out, text) || strstr(c.err, text), "'%s' is not in:\n%s%s", text, c.out,
+              c.err);
+    child_free(&c);
+}
+
+/* Should the test end early, the study must not go on without it. */
+static pid_t start(const char *place, const char *words)
+{
+    char        command[2000];
+    const char *argv[] = { "sh", "-c", command, NULL };
+    pid_t       pid;
+    snprintf(command, sizeof command,
+             "mkdir -p '%s/%s' && cd '%s/%s' && TANDEM_PARENT=%ld exec %s study %s >>out.txt 2>&1",
+             directory, place, directory, place, (long)getpid(), TANDEM_BINARY, words);
+    cr_assert(!posix_spawn(&pid, "/bin/sh", NULL, NULL, (char *const *)(uintptr_t)argv, environ));
+    return pid;
+}
+
+static int finish(pid_t pid)
+{
+    int status;
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static char *text_of(const char *place, const char *name)
+{
+    char     path[400];
+    td_error e = { 0 };
+    char    *text;
+    snprintf(path, sizeof path, "%s/%s/runs/tiny/%s", directory, place, name);
+    text = td_file_read(path, NULL, &e);
+    cr_assert(text, "%s", e.text);
+    return text;
+}
+
+static bool is_there(const char *place, const char *name)
+{
+    char path[400];
+    snprintf(path, sizeof path, "%s/%s/%s", directory, place, name);
+    return td_file_exists(path);
+}
+
+static void wait_for(const char *place, const char *name)
+{
+    for (int k = 0; k < 30000 && !is_there(place, name); k++)
+        usleep(1000);
+    cr_assert(is_there(place, name), "%s", name);
+}
+
+TestSuite(study, .init = setup, .fini = teardown);
+
+/* ---- the matrix ------------------------------------------------------------------------------- */
+
+Test(study, the_matrix_is_printed_and_nothing_is_written)
+{
+    child   c = study("a", "show ../tiny.cfg --no-measure --json");
+    json_t *j, *cells;
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    j = child_json(&c);
+    cells = json_object_get(j, "cells");
+    /* pretraining twice, with evaluation and extrapolation; finetuning three times, with evaluation */
+    cr_expect_eq(json_array_size(cells), 2 * 3 + 3 * 2);
+    cr_expect_eq(json_integer_value(json_object_get(json_object_get(j, "totals"), "trained")), 5);
+    cr_expect_str_eq(json_string_value(json_object_get(json_array_get(cells, 0), "name")),
+                     "plain-s1-pretrain");
+    cr_expect_eq(json_array_size(json_object_get(json_array_get(cells, 0), "variants")), 2);
+    json_decref(j);
+    child_free(&c);
+    cr_expect(!is_there("a", "runs"));
+    expect(0, "plain-s1-pretrain is shared by plain, tuned",
+           study("a", "run ../tiny.cfg --dry-run --no-measure"));
+    cr_expect(!is_there("a", "runs"));
+    expect(0, "model.ffn.d_ff: 41 -> 53", study("a", "diff ../tiny.cfg"));
+    expect(0, "train.dropout: 0.0 -> 0.1", study("a", "diff ../tiny.cfg"));
+}
+
+Test(study, errors_have_file_line_and_cell)
+{
+    put("bad.cfg", "study = {\n  base = \"model.cfg\";\n  variants = {\n    a = { };\n"
+                   "    b = { keys = { model = { d_modl = 3; }; }; };\n  };\n};\n");
+    expect(2,
+           "../bad.cfg:5: architecture 'decoder-only': option 'd_modl' is unknown; did you mean "
+           "'d_model'? (cell 'b-s1-pretrain' and 1 more)",
+           study("a", "run ../bad.cfg"));
+    cr_expect(!is_there("a", "runs/bad/cells"));
+    put("bad.cfg", "study = {\n  base = \"model.cfg\";\n  varants = { a = { }; };\n};\n");
+    expect(2, "../bad.cfg:3: study: 'varants' is unknown; did you mean 'variants'?",
+           study("a", "show ../bad.cfg"));
+    put("bad.cfg",
+        "study = {\n  base = \"model.cfg\";\n  variants = { a = { from = \"c\"; }; };\n};\n");
+    expect(2, "../bad.cfg:3: study.variants.a: there is no variant 'c'",
+           study("a", "show ../bad.cfg"));
+    /* what is not in the config, but would stop a cell after hours */
+    put("bad.cfg", "study = {\n  base = \"model.cfg\";\n  phases = { pretrain = { };\n"
+                   "    evaluate = { tasks = \"bolq\"; };\n  };\n};\n");
+    expect(2, "'bolq'", study("a", "run ../bad.cfg"));
+    expect(2, "(cell 'model-s1-pretrain-evaluate')", study("a", "run ../bad.cfg"));
+    expect(2, "the seeds of a study are study.seeds", study("a", "show ../tiny.cfg train.seed=4"));
+    expect(2, "has no group 'study'", study("a", "show ../model.cfg"));
+}
+
+/* ---- running ---------------------------------------------------------------------------------- */
+
+static void expect_same(const char *name)
+{
+    char *x = text_of("whole", name), *y = text_of("killed", name);
+    cr_assert_str_eq(x, y, "'%s' of the two studies differ:\n%s\n%s", name, x, y);
+    free(x);
+    free(y);
+}
+
+/* The signals come at moments that have nothing to do with what the study does. */
+Test(study, a_killed_study_gives_the_same, .timeout = 280)
+{
+    static const char *const files[] = {
+        "cells.json",
+        "cells/plain-s1-pretrain/eval/heldout.json",
+        "cells/plain-s1-pretrain/eval/extrapolate.json",
+        "cells/wide-s1-finetune/eval/heldout.json",
+        "cells/tuned-s1-finetune/eval/heldout.jsonl",
+    };
+    int code = 1, n = 0;
+    expect(0, "12 of them now", study("whole", "run ../tiny.cfg --no-measure"));
+    for (; n < 10 && code; n++) {
+        pid_t pid = start("killed", "run ../tiny.cfg --no-measure --jobs 3");
+        usleep((useconds_t)(300000 + 211000 * n));
+        kill(pid, n & 1 ? SIGTERM : SIGKILL);
+        code = finish(pid);
+        cr_assert(!code || code == 75 || code == -SIGKILL || code == -SIGTERM, "exit code %d",
+                  code);
+    }
+    expect(0, "done in", study("killed", "run ../tiny.cfg --no-measure"));
+    for (size_t k = 0; k < sizeof files / sizeof *files; k++)
+        expect_same(files[k]);
+}
+
+Test(study, a_second_call_does_nothing, .timeout = 200)
+{
+    char       *before, *after;
+    struct stat first, second;
+    char        path[200];
+    snprintf(path, sizeof path, "%s/a/runs/tiny/cells.json", directory);
+    expect(0, "plain-s1-pretrain: done in", study("a", "run ../tiny.cfg --no-measure"));
+    cr_assert(!stat(path, &first));
+    before = text_of("a", "log.txt");
+    expect(0, "all 12 cells are done in 'runs/tiny'", study("a", "run ../tiny.cfg"));
+    after = text_of("a", "log.txt");
+    cr_expect_str_eq(before, after);
+    cr_assert(!stat(path, &second));
+    cr_expect_eq(first.st_ino, second.st_ino);
+    free(before);
+    free(after);
+    expect(0, "12 cells in runs/tiny: 12 done", study("a", "status runs/tiny"));
+    expect(0, "\"state\": \"done\"", study("a", "status ../tiny.cfg --json"));
+
+    /* only what has changed is done again; a longer run continues */
+    expect(0, "2 of them now",
+           study("a", "run ../tiny.cfg --no-measure evaluate.sequences=2 "
+                      "'study.phases.extrapolate.sequences=3'"));
+    expect(
+        2,
+        "cell 'plain-s1-pretrain' cannot be continued in 'runs/tiny/cells/plain-s1-pretrain': its "
+        "config has changed: optimizer.beta1",
+        study("a", "run ../tiny.cfg --no-measure optimizer.beta1=0.5"));
+    cr_expect(is_there("a", "runs/tiny/cells/plain-s1-pretrain/metrics.jsonl"));
+    expect(0, "12 of them now",
+           study("a", "run ../tiny.cfg --no-measure optimizer.beta1=0.5 --restart"));
+}
+
+/* What the first call left for its results is none of the second one's. */
+Test(study, a_cell_that_runs_again_is_not_done_before_it_ends, .timeout = 200)
+{
+    char  run[200];
+    pid_t pid;
+    expect(0, "done in", study("again", "run ../tiny.cfg --no-measure"));
+    snprintf(run, sizeof run, "%s/again/runs/tiny/cells/wide-s1-pretrain", directory);
+    cr_assert(!td_remove_tree(run, NULL));
+    pid = start("again", "run ../tiny.cfg --no-measure");
+    wait_for("again", "runs/tiny/cells/wide-s1-pretrain/config.cfg");
+    kill(pid, SIGKILL);
+    finish(pid);
+    expect(0, "3 waiting", study("again", "status runs/tiny"));
+    expect(0, "3 of them now", study("again", "run ../tiny.cfg --no-measure"));
+}
+
+Test(study, a_failed_cell_is_named_and_the_others_run, .timeout = 200)
+{
+    child c;
+    put("torn.jsonl", "{\"text\": \"good\"}\n{\"text\": \n");
+    put("torn.cfg",
+        "study = {\n  name = \"tiny\";\n  base = \"model.cfg\";\n  variants = {\n    torn = { keys "
+        "= { "
+        "data = { sources = ( { name = \"torn\"; files = ( \"../torn.jsonl\" ); held_out = ( "
+        "\"../torn.jsonl\" ); } ); }; }; };\n"
+        "    plain = { };\n  };\n"
+        "  phases = { pretrain = \"train.steps=8\"; evaluate = { }; };\n};\n");
+    put("other.jsonl",
+        "{\"text\": \"a held-out text, which is long enough for two sequences or so of them\"}\n");
+    c = study("a", "run ../torn.cfg --no-measure "
+                   "'study.variants.torn.keys.data.sources=({name=\"torn\";files=(\"../"
+                   "torn.jsonl\");held_out=(\"../other.jsonl\");})'");
+    cr_expect_eq(c.code, 1, "%s", c.err);
+    cr_expect(strstr(c.err, "torn-s1-pretrain: failed: exit code 1"), "%s", c.err);
+    cr_expect(strstr(c.err, "torn.jsonl:2"), "the last lines are missing: %s", c.err);
+    cr_expect(
+        strstr(c.err, "torn-s1-pretrain-evaluate: skipped, because 'torn-s1-pretrain' has failed"));
+    cr_expect(strstr(c.err, "1 of 4 cells failed, 1 were skipped"), "%s", c.err);
+    child_free(&c);
+    expect(0, "2 done 1 failed 1 skipped", study("a", "status runs/tiny"));
+}
+
+/* Until the file has the words so many times. */
+static void wait_for_words(const char *place, const char *name, const char *words, int times)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s/%s/%s", directory, place, name);
+    for (int k = 0, n = 0; k < 3000 && n < times; k++) {
+        char *text = td_file_read(path, NULL, NULL);
+        n = 0;
+        for (const char *at = text; at && (at = strstr(at, words)); at++)
+            n++;
+        free(text);
+        usleep(10000);
+    }
+}
+
+Test(study, two_at_once_are_refused_and_a_stop_saves, .timeout = 200)
+{
+    static const char long_run[] = "run ../tiny.cfg --no-measure --jobs 2 train.steps=1000000";
+    pid_t             pid = start("a", long_run);
+    char             *log;
+    wait_for("a", "runs/tiny/cells/plain-s1-pretrain/metrics.jsonl");
+    wait_for("a", "runs/tiny/cells/wide-s1-pretrain/metrics.jsonl");
+    expect(2, "another process (", study("a", long_run));
+    expect(0, "2 running", study("a", "status runs/tiny"));
+    kill(pid, SIGTERM);
+    cr_expect_eq(finish(pid), 75);
+    expect(0, "12 waiting", study("a", "status runs/tiny"));
+    pid = start("a", long_run);
+    wait_for_words("a", "runs/tiny/logs/wide-s1-pretrain.log", "resuming from", 1);
+    kill(pid, SIGINT);
+    cr_expect_eq(finish(pid), 130);
+    /* the first stop saved, and the second call continued from there */
+    log = text_of("a", "logs/wide-s1-pretrain.log");
+    cr_expect(strstr(log, "stopped at step"), "%s", log);
+    cr_expect(strstr(log, "resuming from runs/tiny/cells/wide-s1-pretrain/checkpoints"), "%s", log);
+    free(log);
+}
+
+/* ---- other machines --------------------------------------------------------------------------- */
+
+static void shell(const char *format)
+{
+    char  command[2000];
+    child c;
+    snprintf(command, sizeof command, "cd '%s/a/out' && export TANDEM=%s && %s", directory,
+             TANDEM_BINARY, format);
+    c = child_run((const char *[]){ "sh", "-c", command, NULL });
+    cr_assert_eq(c.code, 0, "%s\n%s%s", command, c.out, c.err);
+    child_free(&c);
+}
+
+Test(study, a_makefile_runs_it, .timeout = 200)
+{
+    expect(0, "out", study("a", "emit make ../tiny.cfg -o out"));
+    shell("make -j 2");
+    expect(0, "12 cells in out: 12 done", study("a", "status out"));
+    shell("make -q");
+}
+
+Test(study, a_list_runs_it, .timeout = 200)
+{
+    expect(0, "out", study("a", "emit list ../tiny.cfg -o out"));
+    shell("sh -e commands.txt");
+    expect(0, "12 cells in out: 12 done", study("a", "status out"));
+    /* it does nothing a second time: then even a command that fails is not started */
+    shell("TANDEM=false sh -e commands.txt");
+}
+
+/* With an sbatch that runs the tasks of an array one after the other. */
+Test(study, slurm_runs_it, .timeout = 200)
+{
+    put("sbatch",
+        "#!/bin/sh\nfor a; do case \"$a\" in --array=0-*) last=${a#--array=0-};; esac; done\n"
+        "shift $(($# - 2))\n"
+        "for k in $(seq 0 $last); do SLURM_ARRAY_TASK_ID=$k sh ./$1 $2 >&2; done\necho 7\n");
+    expect(0, "out", study("a", "emit slurm ../tiny.cfg -o out"));
+    shell("chmod +x ../../sbatch && PATH=../..:$PATH ./submit.sh -t 10");
+    expect(0, "12 cells in out: 12 done", study("a", "status out"));
+}
+
+/* What Slurm does before the time limit: the shell gets a signal, and the cell must save. */
+Test(study, a_job_that_runs_out_of_time_saves, .timeout = 200)
+{
+    expect(0, "out", study("a", "emit slurm ../tiny.cfg -o out train.steps=1000000"));
+    shell("{ setsid sh ./cell.sh 0 & pid=$!; while ! grep -qs /1000000 logs/plain-s1-pretrain.log; "
+          "do sleep "
+          "0.1; done; kill -USR1 $pid; wait $pid; test $? = 75; } && grep -q 'stopped at step' "
+          "logs/plain-s1-pretrain.log");
+    expect(0, "12 waiting", study("a", "status out"));
+}
+
+/* ---- what ships ------------------------------------------------------------------------------- */
+
+Test(study, the_shipped_studies_can_run, .timeout = 280)
+{
+    static const char *const studies[] = { "quick", "laptop", "paper", "ablations", "which-part" };
+    for (size_t k = 0; k < sizeof studies / sizeof *studies; k++) {
+        char words[200];
+        snprintf(words, sizeof words, "run studies/%s.cfg --dry-run --no-measure", studies[k]);
+        expect(0, "training FLOPs", study("a", words));
+    }
+}

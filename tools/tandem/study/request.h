@@ -1,0 +1,38 @@
+/* request.h - shared by the commands of `tandem study`. Functions that return an exit code have
+ * printed why. */
+#ifndef TD_TOOLS_STUDY_REQUEST_H
+#define TD_TOOLS_STUDY_REQUEST_H
+
+#include "command.h"
+#include "study/matrix.h"
+
+typedef struct td_study_request {
+    td_matrix_request matrix;
+    const char       *study[TD_ARGUMENTS], *cells[TD_ARGUMENTS]; /* overrides of each */
+} td_study_request;
+
+/* From the arguments: the first file is the study's, the others lie over its base. `measures`: the word
+ * has --threads and --no-measure. False with `*code`. */
+bool td_study_take(td_tool *, td_study_request *, bool measures, int *code);
+
+/* NULL with `*code`. */
+td_matrix *td_study_matrix(td_tool *, const td_matrix_request *, int *code);
+/* Print the errors and release them: TD_EXIT_USAGE. */
+int        td_study_errors(td_errors *);
+
+/* What to do with runs that cannot be continued. */
+typedef enum td_refusal { TD_REFUSE, TD_TELL, TD_PASS } td_refusal;
+int td_study_look(td_tool *, td_matrix *, bool restart, td_refusal what);
+int td_study_plan(td_matrix *);
+/* Adds times: those of cells that are not done, and those that were measured before. */
+int td_study_measure(td_tool *, td_matrix *);
+
+/* As text, or with --json as JSON. */
+void td_study_print(const td_tool *, const td_matrix *, FILE *out);
+/* All of this, and nothing else: `study show`, and `study run --dry-run`. */
+int  td_study_show(td_tool *, const td_study_request *);
+
+extern const td_usage td_usage_study_run;
+int                   td_study_command_run(td_tool *, int argc, char **argv);
+
+#endif

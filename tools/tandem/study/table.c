@@ -1,0 +1,201 @@
+/* table.c - the matrix of a study, before it runs and while it does. */
+#include "study/table.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "study/tail.h"
+
+/* ---- what cells cost -------------------------------------------------------------------------- */
+
+static bool trains(const td_matrix_cell *c) { return c->point.reads == TD_STUDY_PHASES; }
+
+/* Seconds of training: measured here, or at the rate of the study's device; 0: unknown. */
+static double seconds_of(const td_matrix *m, const td_matrix_cell *c)
+{
+    if (c->figures.rate_seconds > 0)
+        return c->figures.rate_seconds * td_figures_steps(&c->figures);
+    return m->design->device.flops_per_second > 0
+               ? c->cell.flops / m->design->device.flops_per_second
+               : 0;
+}
+
+typedef struct totals {
+    size_t trained, read;
+    double flops, seconds, memory;
+    bool   timed; /* all training cells */
+} totals;
+
+static totals add_up(const td_matrix *m)
+{
+    totals t = { .timed = true };
+    for (size_t k = 0; k < m->n; k++) {
+        const td_matrix_cell *c = &m->cells[k];
+        if (!trains(c)) {
+            t.read++;
+            continue;
+        }
+        t.trained++;
+        t.flops += c->cell.flops;
+        t.seconds += seconds_of(m, c);
+        t.timed = t.timed && seconds_of(m, c) > 0;
+        t.memory = fmax(t.memory, c->cell.memory);
+    }
+    return t;
+}
+
+/* ---- the matrix ------------------------------------------------------------------------------- */
+
+static int width_of(const td_matrix *m)
+{
+    size_t width = 4;
+    for (size_t k = 0; k < m->n; k++)
+        if (trains(&m->cells[k]) && strlen(m->cells[k].cell.name) > width)
+            width = strlen(m->cells[k].cell.name);
+    return (int)width;
+}
+
+/* The phases that read the run of cell k, on its own row: a study has several of them for each run. */
+static void print_readers(const td_matrix *m, size_t k, FILE *out)
+{
+    const char *between = "  ";
+    for (size_t i = k + 1; i < m->n; i++)
+        if (!trains(&m->cells[i]) && m->cells[i].of == k) {
+            fprintf(out, "%s%s", between, m->cells[i].cell.phase);
+            between = ", ";
+        }
+}
+
+static void print_row(const td_matrix *m, size_t k, int width, FILE *out)
+{
+    const td_matrix_cell *c = &m->cells[k];
+    char                  parameters[32], memory[32], time[32] = "-", steps[32];
+    double                seconds = seconds_of(m, c);
+    if (seconds > 0)
+        td_human_time(time, seconds);
+    snprintf(steps, sizeof steps, "%s%.0f", c->figures.steps ? "" : "~",
+             ceil(td_figures_steps(&c->figures)));
+    fprintf(out, "%-*s %10s %9s %10.3g %10s %9s %8s", width, c->cell.name,
+            td_human_count(parameters, c->cell.parameters), steps, c->cell.flops,
+            td_human_bytes(memory, c->cell.memory), time, td_cell_state_name(c->cell.state));
+    print_readers(m, k, out);
+    fputc('\n', out);
+}
+
+static void print_notes(const td_matrix *m, FILE *out)
+{
+    for (size_t k = 0; k < m->n; k++) {
+        const td_cell *c = &m->cells[k].cell;
+        /* the other seeds have the same */
+        if (!trains(&m->cells[k]) || c->seed != m->design->seeds.at[0])
+            continue;
+        if (c->n_variants > 1) {
+            fprintf(out, "%s is shared by", c->name);
+            for (size_t i = 0; i < c->n_variants; i++)
+                fprintf(out, "%s %s", i ? "," : "", c->variants[i]);
+            fputc('\n', out);
+        }
+        if (*c->chosen)
+            fprintf(out, "%s: %s\n", c->name, c->chosen);
+    }
+}
+
+static void print_totals(const td_matrix *m, FILE *out)
+{
+    totals                  t = add_up(m);
+    const td_device_design *d = &m->design->device;
+    char                    memory[32], time[32];
+    fprintf(out,
+            "%zu cells: %zu train, %zu read their runs; %.4g training FLOPs; the largest needs %s",
+            m->n, t.trained, t.read, t.flops, td_human_bytes(memory, t.memory));
+    if (t.timed && m->times.seconds > 0)
+        fprintf(out, "; about %s of training on this machine", td_human_time(time, t.seconds));
+    fputc('\n', out);
+    if (d->flops_per_second > 0)
+        fprintf(out, "at %.4g FLOP/s (%s): %.4g hours\n", d->flops_per_second,
+                *d->name ? d->name : "study.device", t.flops / d->flops_per_second / 3600);
+}
+
+void td_matrix_print(const td_matrix *m, FILE *out)
+{
+    int width = width_of(m);
+    if (*m->design->brief)
+        fprintf(out, "%s: %s\n\n", m->design->name, m->design->brief);
+    fprintf(out, "%-*s %10s %9s %10s %10s %9s %8s  then\n", width, "cell", "parameters", "steps",
+            "FLOPs", "memory", "time", "state");
+    for (size_t k = 0; k < m->n; k++)
+        if (trains(&m->cells[k]))
+            print_row(m, k, width, out);
+    fputc('\n', out);
+    print_notes(m, out);
+    print_totals(m, out);
+    fprintf(out, "directory: %s\n", m->directory);
+}
+
+json_t *td_matrix_report(const td_matrix *m)
+{
+    json_t *j = td_matrix_json(m), *cells = json_object_get(j, "cells");
+    totals  t = add_up(m);
+    for (size_t k = 0; k < m->n; k++) {
+        const td_matrix_cell *c = &m->cells[k];
+        double                seconds = seconds_of(m, c);
+        json_t               *cell = json_array_get(cells, k);
+        if (!trains(c))
+            continue;
+        json_object_set_new(cell, "steps", td_tool_number(ceil(td_figures_steps(&c->figures))));
+        json_object_set_new(cell, "flops_per_step", td_tool_number(c->figures.flops));
+        json_object_set_new(cell, "seconds", seconds > 0 ? json_real(seconds) : json_null());
+    }
+    json_object_set_new(j, "directory", json_string(m->directory));
+    json_object_set_new(j, "totals",
+                        json_pack("{s:I, s:I, s:f, s:o}", "trained", (json_int_t)t.trained, "read",
+                                  (json_int_t)t.read, "flops", t.flops, "seconds",
+                                  t.timed ? json_real(t.seconds) : json_null()));
+    if (m->design->device.flops_per_second > 0)
+        json_object_set_new(json_object_get(j, "totals"), "device_hours",
+                            json_real(t.flops / m->design->device.flops_per_second / 3600));
+    return j;
+}
+
+/* ---- how they stand --------------------------------------------------------------------------- */
+
+void td_status_print(const td_study *s)
+{
+    size_t count[TD_CELL_SKIPPED + 1] = { 0 };
+    int    width = 4;
+    for (size_t k = 0; k < s->n_cells; k++)
+        width = (int)strlen(s->cells[k].name) > width ? (int)strlen(s->cells[k].name) : width;
+    printf("%-*s %-8s %9s %9s\n", width, "cell", "state", "step", "loss");
+    for (size_t k = 0; k < s->n_cells; k++) {
+        const td_cell *c = &s->cells[k];
+        td_last_step   last = td_last_step_of(c->run);
+        count[c->state]++;
+        printf("%-*s %-8s", width, c->name, td_cell_state_name(c->state));
+        if (last.step && td_phase_trains(c->phase))
+            printf(" %9" PRId64 " %9.4f", last.step, last.loss);
+        putchar('\n');
+    }
+    printf("\n%zu cells in %s:", s->n_cells, s->directory);
+    for (int k = 0; k <= TD_CELL_SKIPPED; k++)
+        if (count[k])
+            printf(" %zu %s", count[k], td_cell_state_name((td_cell_state)k));
+    putchar('\n');
+}
+
+json_t *td_status_json(const td_study *s)
+{
+    json_t *cells = json_array();
+    for (size_t k = 0; k < s->n_cells; k++) {
+        json_t      *j = td_matrix_cell_json(&s->cells[k]);
+        td_last_step last = td_last_step_of(s->cells[k].run);
+        if (last.step && td_phase_trains(s->cells[k].phase)) {
+            json_object_set_new(j, "step", json_integer(last.step));
+            json_object_set_new(j, "loss", td_tool_number(last.loss));
+        }
+        json_array_append_new(cells, j);
+    }
+    return json_pack("{s:s, s:s, s:o}", "study", s->name, "directory", s->directory, "cells",
+                     cells);
+}
