@@ -1,5 +1,6 @@
 /* plugins.c - all of our own modules pass the suite that third-party modules must pass. */
 #include "conformance/check.h"
+#include "open_mpi.h"
 #include "plugin/registry.h"
 
 /* Arguments for plugins that cannot be tested with their defaults. */
@@ -59,7 +60,6 @@ static void check_kind(const char *kind)
 KIND(architecture)
 KIND(attention)
 KIND(backend)
-KIND(comm)
 KIND(data)
 KIND(ffn)
 KIND(logger)
@@ -70,6 +70,8 @@ KIND(optimizer)
 KIND(position)
 KIND(schedule)
 KIND(tokenizer)
+
+Test(plugins, comm, .init = open_mpi_ignore_leaks) { check_kind("comm"); }
 
 /* A new kind must be added above. There are no modules for ops or kernels alone: ours are parts
  * of other modules. */

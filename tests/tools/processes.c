@@ -1,23 +1,11 @@
 /* processes.c - training by several processes, started by mpirun: the same bits on any number of
  * them, one that prints, and an end in time when one dies. */
+#include "open_mpi.h"
 #include "tools/small_run.h"
-
-/* Open MPI unloads its modules before leaks are looked for, so they cannot be told from ours. */
-static void ignore_leaks(void)
-{
-    const char *before = getenv("ASAN_OPTIONS");
-    char        after[1000];
-    snprintf(after, sizeof after, "%s:detect_leaks=0", before ? before : "");
-    setenv("ASAN_OPTIONS", after, 1);
-}
 
 static void setup(void)
 {
-    /* CI runs as root, on fewer processors than ranks */
-    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
-    ignore_leaks();
+    open_mpi_setup();
     small_setup();
 }
 
