@@ -191,8 +191,8 @@ FILE *td_file_append(const char *path, td_error *error)
         return file;
     if ((fd >= 0 && !regular) || errno == ELOOP || errno == ENXIO)
         td_fail(error, TD_EIO,
-                "cannot write to '%s': it is a link, a pipe or a device: remove it, and a file is "
-                "made in its place",
+                "cannot write to '%s': it is a link, a pipe or a device: remove it, and a regular "
+                "file will be created in its place",
                 path);
     td_io_error(error, "open for writing", path);
     if (fd >= 0)

@@ -27,8 +27,7 @@ static int grow(content *c, td_error *error)
         return 0;
     if (c->size > c->limit)
         return td_fail(error, TD_EFORMAT,
-                       "'%s' has more than %zu bytes when it is decompressed, which is the limit: "
-                       "split it",
+                       "'%s' decompresses to more than %zu bytes, which is the limit: split it",
                        c->path, c->limit);
     larger = realloc(c->data, room + 1);
     if (!larger)
@@ -66,7 +65,7 @@ static int inflate_all(content *c, z_stream *z, td_error *error)
             state = inflateReset(z);
         /* no progress without more input: the last member is incomplete */
         if (state == Z_BUF_ERROR)
-            return damaged(c, "gzip", "it ends within a member", error);
+            return damaged(c, "gzip", "it ends in the middle of a member", error);
         if (state != Z_OK && state != Z_STREAM_END)
             return damaged(c, "gzip", z->msg ? z->msg : zError(state), error);
     } while (state != Z_STREAM_END);
@@ -106,7 +105,7 @@ static int read_zstd(content *c, const char *packed, size_t size, td_error *erro
         if (ZSTD_isError(more))
             code = damaged(c, "zstd", ZSTD_getErrorName(more), error);
         else if (more && in.pos == before && out.pos == c->size)
-            code = damaged(c, "zstd", "it ends within a frame", error);
+            code = damaged(c, "zstd", "it ends in the middle of a frame", error);
         c->size = out.pos;
     }
     ZSTD_freeDStream(z);
@@ -133,9 +132,8 @@ char *td_file_read_packed(const char *path, size_t limit, size_t *size, td_error
     /* the last doubling may have gone beyond it */
     if (!code && c.size > limit)
         code = td_fail(error, TD_EFORMAT,
-                       "'%s' has %zu bytes when it is decompressed; the limit "
-                       "is %zu: split it",
-                       path, c.size, limit);
+                       "'%s' decompresses to %zu bytes; the limit is %zu: split it", path, c.size,
+                       limit);
     free(packed);
     if (code) {
         free(c.data);

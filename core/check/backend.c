@@ -35,7 +35,8 @@ static void check_memory(td_check *c, const td_backend *b, void *state)
     void *memory = b->allocate(state, BYTES);
     MUST(c, memory, "allocate returns NULL for %d bytes", BYTES);
     /* one alone would make half of the copies go through the wrong memory */
-    MUST(c, !b->upload == !b->download, "it has one of upload and download: give it both or none");
+    MUST(c, !b->upload == !b->download,
+         "it has only one of upload and download: provide both or neither");
     for (int k = 0; k < BYTES; k++)
         sent[k] = (char)(k * 7 + 1);
     /* device memory must not be touched from here */

@@ -48,8 +48,8 @@ static void check_node(td_subject *s, const td_node *n)
     static const char *const inputs[] = { "step", "example" };
     if (n->attrs.f[0] != rate)
         td_check_finding(s->check,
-                         "%s: '%s' drops a share of %g where the run's is %g: use td_drop, or "
-                         "in->dropout->rate",
+                         "%s: '%s' drops a fraction of %g, but the run's rate is %g: use td_drop, "
+                         "or in->dropout->rate",
                          s->label, n->path, n->attrs.f[0], rate);
     for (int k = 0; k < 2; k++)
         if (!comes_from(n->in[k + 1], k ? "dropout_example" : "dropout_step"))
@@ -68,11 +68,10 @@ static void check_training(td_subject *s)
         check_node(s, at[k]);
         for (size_t i = 0; i < k; i++)
             if (at[i]->attrs.i[0] == at[k]->attrs.i[0])
-                td_check_finding(
-                    s->check,
-                    "%s: two calls of dropout in '%s' have one place, and so one mask: "
-                    "name the place of each",
-                    s->label, at[k]->path);
+                td_check_finding(s->check,
+                                 "%s: two dropout calls in '%s' use the same place, and so the "
+                                 "same mask: give each its own",
+                                 s->label, at[k]->path);
     }
     td_graph_free(built.graph);
 }

@@ -253,8 +253,8 @@ static void permutation_of(td_subject *s)
                              s->label, i, swapped[i], a[i]);
         if (i < first && !td_check_near(a[i], own[i], 1e-12))
             td_check_finding(s->check,
-                             "%s: the loss of token %d is %.15g beside another row of the batch, "
-                             "but %.15g without it: rows must not mix",
+                             "%s: the loss of token %d is %.15g with another row in the batch, but "
+                             "%.15g without it: rows must not mix",
                              s->label, i, a[i], own[i]);
     }
 }

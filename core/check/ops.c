@@ -191,8 +191,8 @@ static void compare_threads(td_check *c, const attempt *a, devices *d)
         td_check_finding(c, "%s: the bits differ between two identical runs", td_op_label(c, a));
     else if (memcmp(one.at, three.at, one.count * sizeof *one.at))
         td_check_finding(c,
-                         "%s: the bits on 3 threads differ from those on 1: cut the work by size, "
-                         "not by the number of threads",
+                         "%s: the bits on 3 threads differ from those on 1: divide the work by "
+                         "size, not by the number of threads",
                          td_op_label(c, a));
 }
 

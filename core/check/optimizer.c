@@ -388,7 +388,7 @@ void td_check_still(td_check *c)
     values_of(&l, a);
     if (memcmp(a, b, sizeof a))
         td_check_finding(c, "at a rate of 0 and without decay (decay_scale 0) parameters move: "
-                            "multiply the move by in->rate");
+                            "multiply the change by in->rate");
     lab_close(&l);
 }
 

@@ -138,8 +138,9 @@ static void check_example(td_check *c, const td_loss *l, const td_example *e, co
     for (int64_t k = 0; k < e->n_given + e->n_predicted; k++) {
         int32_t id = k < e->n_given ? e->given[k] : e->predicted[k - e->n_given];
         if (id < 0 || id >= most) {
-            td_check_finding(c, "token %lld is %d: words are below %d, markers below %d",
-                             (long long)k, id, WORDS, most);
+            td_check_finding(
+                c, "token %lld is %d: ids of words are below %d, those of markers below %d",
+                (long long)k, id, WORDS, most);
             return; /* the rest is likely wrong in the same way */
         }
     }

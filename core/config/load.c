@@ -486,8 +486,7 @@ void td_config_lay(td_config *c, const td_setting *layer, td_errors *errors)
     td_setting *own = td_setting_copy(c->arena, layer);
     td_setting *base = td_setting_new(c->arena, TD_SETTING_GROUP, "", layer->file, layer->line);
     if (!own || !base) {
-        td_errors_add(errors, "%s: out of memory while laying configs over each other",
-                      layer->origin);
+        td_errors_add(errors, "%s: out of memory while merging configs", layer->origin);
         return;
     }
     if (layer->type == TD_SETTING_GROUP)

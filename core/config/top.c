@@ -64,8 +64,8 @@ int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
         c->ignores_path = true;
         td_text_print(
             &c->notes,
-            "%s: plugin_path is not followed, as a config may be a stranger's: --trust does, "
-            "and --plugin-path DIR names a directory of your own\n",
+            "%s: plugin_path is not followed, because a config may be a stranger's: use --trust to "
+            "follow it, or --plugin-path DIR to name a directory of your own\n",
             td_setting_origin(v));
     } else if (errors->count == before)
         add_paths(registry, &top.plugin_path, v, errors);

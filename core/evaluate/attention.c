@@ -35,7 +35,7 @@ static int64_t length_of(const job *j) { return j->spec->evaluate.feed.length; }
 
 static int out_of_memory(td_error *error)
 {
-    return td_fail(error, TD_ENOMEM, "out of memory while looking at sequences");
+    return td_fail(error, TD_ENOMEM, "out of memory while analyzing sequences");
 }
 
 /* ---- the plan -------------------------------------------------------------------------------- */

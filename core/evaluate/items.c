@@ -50,8 +50,8 @@ static int add_item(source *s, json_t *item, int64_t line)
         td_text names = { 0 };
         td_template_names(item, &names);
         td_fail(s->error, TD_EFORMAT,
-                "%s:%lld: the item has no field '%s', by which the task selects split '%s'; it "
-                "has: %.600s",
+                "%s:%lld: the item has no field '%s', which the task needs to select split '%s'; "
+                "it has: %.600s",
                 s->path, (long long)line, s->spec->split_field, s->spec->split,
                 td_text_get(&names));
         td_text_free(&names);
@@ -198,7 +198,7 @@ static json_t *read_record(source *s, field_reader *read, const char *text, size
         json_decref(fields);
         td_fail(s->error, TD_EFORMAT,
                 whole ? "%s:%lld: a field is not UTF-8: convert the file"
-                      : "%s:%lld: a quoted field does not end",
+                      : "%s:%lld: a quoted field is not closed",
                 s->path, (long long)first);
         return NULL;
     }
@@ -352,8 +352,8 @@ static int add_lines(json_t *into, const char *path, const char *field, char *te
         *end = 0;
         if (!item)
             return td_fail(error, TD_EFORMAT,
-                           "'%s' has more lines than the file before it, %zu: line k of each must "
-                           "belong to line k of the others",
+                           "'%s' has more lines than the %zu of the file before it: these files "
+                           "are read side by side, so they must match line by line",
                            path, json_array_size(into));
         if (!first)
             json_array_append_new(into, item);
@@ -365,8 +365,8 @@ static int add_lines(json_t *into, const char *path, const char *field, char *te
     return k == json_array_size(into)
                ? 0
                : td_fail(error, TD_EFORMAT,
-                         "'%s' has %zu lines, but the file before it %zu: line k of each must "
-                         "belong to line k of the others",
+                         "'%s' has %zu lines, but the file before it has %zu: these files are read "
+                         "side by side, so they must match line by line",
                          path, k, json_array_size(into));
 }
 

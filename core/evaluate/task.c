@@ -27,12 +27,12 @@ static const td_option filter_table[] = {
 const td_option td_task_table[] = {
     TD_OPTION_STRING(O, name, "", "the name in results; by default the name of the file"),
     TD_OPTION_STRING(O, brief, "", "one-line description"),
-    TD_OPTION_INT(O, version, 1, 0, 1000000, "to be raised when a change affects scores"),
+    TD_OPTION_INT(O, version, 1, 0, 1000000, "raise it when a change affects scores"),
     TD_OPTION_STRINGS(O, groups, "groups that the task belongs to"),
 
     TD_OPTION_STRINGS(O, files,
-                      "files of items, relative to the data's directory; patterns as a "
-                      "shell's; .gz and .zst are decompressed"),
+                      "files of items, relative to the data's directory; shell patterns are "
+                      "allowed; .gz and .zst are decompressed"),
     TD_OPTION_CHOICE(O, format, TD_ITEMS_BY_NAME, formats,
                      "by_name: from the file's suffix; lines: files side by side, one for each of "
                      "`columns`; whole: a file is one item, with the field text"),
@@ -109,7 +109,7 @@ const td_option td_task_table[] = {
     TD_OPTION_PARTS(O, metrics, metric_kind,
                     "metrics for choices score a multiple choice, the others a generated text"),
     TD_OPTION_FLOAT(O, chance, -1, -1, 100,
-                    "the score of guessing; -1: from the number of choices"),
+                    "the score of random guessing; -1: from the number of choices"),
     TD_OPTION_END
 };
 #undef O
@@ -329,7 +329,7 @@ static void bind(td_task *t, const td_task_spec *spec, const char *name, td_erro
     /* anybody's task can be scored, so it must not choose the code that is run */
     if (td_config_get(t->config, "plugin_path"))
         td_errors_add(errors,
-                      "%s: a task names no plugin_path: give the directory of its metrics with "
+                      "%s: a task may not set plugin_path: give the directory of its metrics with "
                       "--plugin-path DIR",
                       t->path);
     td_config_bind_table(t->config, spec->registry, "task", td_task_table, &t->options, errors);

@@ -14,12 +14,13 @@
 static int check_lengths(const td_generate_options *o, td_error *error)
 {
     if (o->max_tokens < 1)
-        return td_fail(error, TD_ECONFIG, "at most %lld new tokens: it must be 1 or more",
+        return td_fail(error, TD_ECONFIG, "the maximum of new tokens is %lld: it must be 1 or more",
                        (long long)o->max_tokens);
     if (o->min_tokens < 0 || o->min_tokens > o->max_tokens)
-        return td_fail(error, TD_ECONFIG,
-                       "at least %lld new tokens: it must lie between 0 and the %lld of the limit",
-                       (long long)o->min_tokens, (long long)o->max_tokens);
+        return td_fail(
+            error, TD_ECONFIG,
+            "the minimum of new tokens is %lld: it must lie between 0 and the maximum, %lld",
+            (long long)o->min_tokens, (long long)o->max_tokens);
     return 0;
 }
 
@@ -28,7 +29,8 @@ int td_generate_check(const td_generate_options *o, bool tokenizer, td_error *er
     if (check_lengths(o, error) || td_sampling_check(&o->sampling, error))
         return TD_ECONFIG;
     if (o->beams < 1)
-        return td_fail(error, TD_ECONFIG, "%lld beams: it must be 1 (no beam search) or more",
+        return td_fail(error, TD_ECONFIG,
+                       "the number of beams is %lld: it must be 1 (no beam search) or more",
                        (long long)o->beams);
     /* options that beam search would ignore are refused */
     if (o->beams > 1 && o->sampling.temperature > 0)
@@ -262,7 +264,8 @@ static int accept(td_generate_job *j, int64_t r, td_error *error)
     td_generate_slot *s = &j->slots[r];
     if (j->drawn[r] < 0)
         return td_fail(error, TD_EDIVERGED,
-                       "prompt %lld: the logits of new token %lld contain NaN: do the parameters?",
+                       "prompt %lld: the logits of new token %lld contain NaN: check whether the "
+                       "parameters do",
                        (long long)s->request + 1, (long long)(s->n - s->given) + 1);
     s->logprob += j->logprobs[r];
     j->out->generated++;

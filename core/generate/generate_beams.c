@@ -47,7 +47,7 @@ static int logprobs_of(td_generate_job *j, int64_t live, double *out, td_error *
         td_generate_ban_unknown(j, logits);
         if (!td_log_softmax(logits, j->vocab, out + r * j->vocab))
             return td_fail(error, TD_EDIVERGED,
-                           "the logits of a beam contain NaN: do the parameters?");
+                           "the logits of a beam contain NaN: check whether the parameters do");
     }
     return 0;
 }

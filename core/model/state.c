@@ -141,7 +141,8 @@ char *td_checkpoint_about(const char *path, td_error *error)
     json_t *j = read_state(path, error), *about = json_object_get(j, "about");
     char   *text = json_is_object(about) ? json_dumps(about, JSON_INDENT(2)) : NULL;
     if (j && !json_is_object(about))
-        td_fail(error, TD_EFORMAT, "'%s/state.json' is damaged: its \"about\" is no object", path);
+        td_fail(error, TD_EFORMAT, "'%s/state.json' is damaged: its \"about\" is not an object",
+                path);
     else if (j && !text)
         td_fail(error, TD_ENOMEM, "out of memory while reading '%s/state.json'", path);
     json_decref(j);

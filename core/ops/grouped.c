@@ -79,7 +79,7 @@ static void flops_matmul(td_tensor *const *in, int n, td_tensor *const *out, con
     f->matmul = f->visible = 2.0 * (double)td_count(out[0]) * (double)in[0]->dim[1];
 }
 
-TD_DEFINE_OP(td_op_grouped_matmul, "grouped_matmul", 3, 3, "rows by the matrices of their groups",
+TD_DEFINE_OP(td_op_grouped_matmul, "grouped_matmul", 3, 3, "each row times the matrix of its group",
              .infer = infer_matmul, .vjp = vjp_matmul, .lower = lower_matmul,
              .flops = flops_matmul);
 

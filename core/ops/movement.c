@@ -110,7 +110,7 @@ static void vjp_slice(TD_VJP_PARAMETERS)
                         in[0]->dim[a->i[0]] - a->i[1] - a->i[2]);
 }
 
-TD_DEFINE_OP(td_op_slice, "slice", 1, 1, "a range of one axis", .flags = TD_OP_VIEW,
+TD_DEFINE_OP(td_op_slice, "slice", 1, 1, "a range along one axis", .flags = TD_OP_VIEW,
              .infer = infer_slice, .vjp = vjp_slice, .flops = no_flops);
 
 int td_infer_same(td_tensor *const *in, int n, const td_attrs *a, td_shape *out, td_error *error)

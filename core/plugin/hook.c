@@ -189,8 +189,8 @@ static void complain(void *argument, const char *what, const char *detail)
     char            who[600], text[1200];
     td_hook_describe(&r, who, sizeof who);
     snprintf(text, sizeof text,
-             "%s changes %s%s, which belongs to the whole process; tandem has changed it back: a "
-             "plugin must leave it as it is",
+             "%s changes %s%s, which belongs to the whole process; tandem has restored it: a "
+             "plugin must not change it",
              who, what, detail);
     pthread_mutex_lock(&telling);
     if (listener && is_news(text))

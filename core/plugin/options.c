@@ -103,7 +103,7 @@ static void print_type(const td_option *o, td_text *out)
     else if (o->type == TD_TYPE_INT) {
         print_range(o, "int", out);
         if (o->flags & TD_OPTION_IN_STEPS)
-            td_text_print(out, ", or a share of train.steps such as 0.05");
+            td_text_print(out, ", or a fraction of train.steps such as 0.05");
     } else if (o->type == TD_TYPE_FLOAT)
         print_range(o, "float", out);
     else if (o->type == TD_TYPE_INTS)

@@ -101,7 +101,7 @@ static const char *wrong_name(const td_option *o)
         return "has a name that a config cannot contain: use letters, digits, _ and -, and begin "
                "with a letter or _";
     if (!strcmp(o->name, "plugin"))
-        return "has the name that chooses the plugin itself: rename it";
+        return "has the name of the key that chooses the plugin: rename it";
     return NULL;
 }
 
@@ -208,8 +208,9 @@ static int check_kernels(const char *path, const td_kernels *k, td_error *error)
                            "sizeof(td_kernel)",
                            path, k->plugin.name, i, k->rows[i].size, sizeof(td_kernel));
         if (!k->rows[i].op || !k->rows[i].run)
-            return td_fail(error, TD_EPLUGIN, "'%s': kernels '%s': row %zu has no op or no run",
-                           path, k->plugin.name, i);
+            return td_fail(error, TD_EPLUGIN,
+                           "'%s': kernels '%s': row %zu lacks an op or a function to run", path,
+                           k->plugin.name, i);
     }
     return 0;
 }

@@ -134,7 +134,7 @@ static const char *seeds_of(td_document *doc, const duel *u)
 {
     int64_t a = u->measure->groups[u->better].seeds, b = u->measure->groups[u->other].seeds;
     if (a == 1 && b == 1)
-        return "one seed each, so the test does not cover chance in training";
+        return "one seed each, so the test does not cover variation between seeds";
     return a == b ? td_document_print(doc, "%" PRId64 " seeds each", a)
                   : td_document_print(doc, "%s against %" PRId64, td_report_seeds(doc, a), b);
 }
@@ -179,9 +179,10 @@ static const char *at_other_sizes(const td_report_data *d, td_document *doc, con
     }
     if (!sizes)
         return "";
-    return td_document_print(doc,
-                             " At the other sizes it is ahead in %zu of %zu, supported in %zu.",
-                             same, sizes, supported);
+    return td_document_print(
+        doc,
+        " It is also ahead at %zu of %zu other sizes, at %zu of them with a supported difference.",
+        same, sizes, supported);
 }
 
 static const char *tested_sentence(const td_report_data *d, td_document *doc, const duel *u,
@@ -199,23 +200,22 @@ static const char *tested_sentence(const td_report_data *d, td_document *doc, co
             a, rank, b, in, gain, unit, range, p, seeds, sizes);
     return td_document_print(
         doc,
-        "The data do not support a difference between '%s'%s and '%s' on held-out "
-        "text%s: the loss of '%s' is lower by %s %s, which may be chance (%s%s; "
-        "%s).%s%s",
+        "The data do not support a difference between '%s'%s and '%s' on held-out text%s: the loss "
+        "of '%s' is lower by %s %s, which may be due to chance (%s%s; %s).%s%s",
         a, rank, b, in, a, gain, unit, range, p, seeds, seeds_needed(doc, u), sizes);
 }
 
 static const char *untested_sentence(const td_report_data *d, td_document *doc, const duel *u,
                                      const char *unit, const char *class)
 {
-    return td_document_print(doc,
-                             "On held-out text%s '%s'%s has %s %s and '%s' %s; the "
-                             "difference cannot be tested, because the runs were not scored on the same "
-                             "tokens.",
-                             in_class(doc, class), d->groups[u->better].name, standing(doc, u),
-                             td_report_number(doc, score_of(u->measure, u->better), false), unit,
-                             d->groups[u->other].name,
-                             td_report_number(doc, score_of(u->measure, u->other), false));
+    return td_document_print(
+        doc,
+        "On held-out text%s '%s'%s has %s %s and '%s' %s; the "
+        "difference cannot be tested, because the runs were not scored on the same "
+        "tokens.",
+        in_class(doc, class), d->groups[u->better].name, standing(doc, u),
+        td_report_number(doc, score_of(u->measure, u->better), false), unit,
+        d->groups[u->other].name, td_report_number(doc, score_of(u->measure, u->other), false));
 }
 
 static const char *lonely_sentence(const td_report_data *d, td_document *doc, const duel *u,
@@ -229,8 +229,7 @@ static const char *lonely_sentence(const td_report_data *d, td_document *doc, co
                                   td_report_number(doc, m->score - half, false),
                                   td_report_number(doc, m->score + half, false));
     return td_document_print(
-        doc,
-        "'%s' has %s %s on held-out text%s over %s; there is nothing else to compare it with.",
+        doc, "'%s' has %s %s on held-out text%s over %s; there is nothing else to compare it with.",
         d->groups[u->better].name, td_report_number(doc, m->score, false), unit, range,
         td_report_seeds(doc, m->seeds));
 }
@@ -248,7 +247,7 @@ static const char *answer_heldout(const td_report_data *d, td_document *doc)
                    ? "The runs have different tokenizers and no score in bits per byte, so that "
                      "their "
                      "held-out losses cannot be compared."
-                   : "No run was scored on held-out text: 'tandem evaluate RUN' does that.";
+                   : "No run was scored on held-out text: run 'tandem evaluate RUN'.";
     if (find_duel(d, m, class, &u))
         return u.pair ? tested_sentence(d, doc, &u, unit, class)
                       : untested_sentence(d, doc, &u, unit, class);
@@ -401,7 +400,7 @@ static const char *answer_cost(const td_report_data *d, td_document *doc)
     list = td_document_take(doc, &t);
     if (!*list)
         return NULL;
-    return td_document_print(doc, "The cost of '%s' against that of '%s': %s%s.",
+    return td_document_print(doc, "The cost of '%s' compared with '%s': %s%s.",
                              d->groups[u.better].name, d->groups[u.other].name, list,
                              isfinite(mine / its) ? "" : "; latency was not measured");
 }

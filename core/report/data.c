@@ -224,7 +224,10 @@ static int read_run(td_report_data *d, size_t k, td_error *error)
     td_run_place   place;
     int            code;
     if (!td_run_place_find(&place, d->directories[k]))
-        return td_fail(error, TD_ECONFIG, "'%s' was a run when the report began, and has been removed since: run the command again", d->directories[k]);
+        return td_fail(error, TD_ECONFIG,
+                       "'%s' was a run when the report began, and has been removed since: run the "
+                       "command again",
+                       d->directories[k]);
     r->directory = td_arena_copy(d->arena, place.run);
     td_run_place_free(&place);
     if (!r->directory)
@@ -236,9 +239,10 @@ static int read_run(td_report_data *d, size_t k, td_error *error)
         td_text_print(&d->notes, "%" PRId64 " damaged lines of '%s/metrics.jsonl' are left out\n",
                       r->history.damaged, r->directory);
     if (!code && !r->history.n_training)
-        td_text_print(&d->notes,
-                      "'%s' has no metrics.jsonl with a loss: no training curve shows it\n",
-                      r->directory);
+        td_text_print(
+            &d->notes,
+            "'%s' has no metrics.jsonl with a loss, so it is missing from the training curves\n",
+            r->directory);
     return code;
 }
 

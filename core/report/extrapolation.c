@@ -191,10 +191,9 @@ static void introduce(td_document *doc, bool joined)
     td_document_heading(doc, 2, "Beyond the training length");
     td_document_say(
         doc,
-        "The loss on text longer than that of training, whose length the dashed line "
-        "marks.%s",
-        joined ? " No held-out document was that long: the text is joined from shorter ones, "
-                 "in which distant tokens are of no use."
+        "The loss on text longer than in training; the dashed line marks the training length.%s",
+        joined ? " No held-out document was that long: the text is joined from shorter ones, so "
+                 "distant tokens do not help to predict it."
                : "");
 }
 

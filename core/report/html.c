@@ -128,7 +128,7 @@ static void write_answer(const td_document *d, td_text *out)
 
 const char *td_not_drawn(const td_doc_figure *f)
 {
-    return f->failure ? f->failure : "This picture was not drawn: gnuplot is not installed.";
+    return f->failure ? f->failure : "This plot was not drawn: gnuplot is not installed.";
 }
 
 static void write_figure(const td_doc_figure *f, td_text *out)

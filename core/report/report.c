@@ -30,9 +30,8 @@ static void lay_out(const td_report_data *d, td_document *doc)
     doc->subtitle = td_document_print(doc, "%zu run%s in %zu group%s", d->count,
                                       d->count == 1 ? "" : "s", d->comparison.n_groups,
                                       d->comparison.n_groups == 1 ? "" : "s");
-    doc->footer =
-        "Written by tandem report. The data and the script of each picture are in figures/, the "
-        "tables as CSV and LaTeX in tables/.";
+    doc->footer = "Written by tandem report. The data and the script of each plot are in figures/, "
+                  "the tables as CSV and LaTeX in tables/.";
     td_report_answer(d, doc);
     td_report_scores(d, doc);
     td_report_scaling(d, doc);
@@ -122,11 +121,10 @@ static int check_place(const char *directory, td_error *error)
         return 0;
     for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
         if (has(directory, parts[k]))
-            return td_fail(
-                error, TD_ECONFIG,
-                "'%s' has '%s', which was not written by a report: it is not replaced; choose "
-                "another directory with -o",
-                directory, parts[k]);
+            return td_fail(error, TD_ECONFIG,
+                           "'%s' contains '%s', which is not part of a report and is not replaced: "
+                           "choose another directory with -o",
+                           directory, parts[k]);
     return 0;
 }
 
@@ -158,8 +156,8 @@ static int write_all(td_report_data *d, td_document *doc, td_error *error)
     if (!code)
         code = td_figures_draw(doc, figures, &missing, error);
     if (missing.size) {
-        td_text_print(&d->notes, "the pictures are not drawn: %s\n", td_text_get(&missing));
-        td_document_say(doc, "The pictures are not drawn: %s", td_text_get(&missing));
+        td_text_print(&d->notes, "the plots were not drawn: %s\n", td_text_get(&missing));
+        td_document_say(doc, "The plots were not drawn: %s", td_text_get(&missing));
     }
     if (!code)
         code = write_tables(doc, tables, error);
@@ -215,7 +213,7 @@ static int write_report(td_report_data *d, json_t **summary, td_error *error)
     if (!code) {
         lay_out(d, doc);
         if (d->options->progress)
-            d->options->progress(d->options->arg, "drawing the pictures");
+            d->options->progress(d->options->arg, "drawing the plots");
         code = write_all(d, doc, error);
     }
     if (!code && doc->failed)

@@ -323,9 +323,9 @@ static void draw(const td_report_data *d, td_document *doc, const points *p, con
     f->alt = alt_of(d, doc, p);
     f->caption = td_document_print(
         doc, "%s%s Bars are 95 %% intervals.%s%s", c->caption,
-        c->frontier
-            ? " The dotted line is the Pareto frontier: no other has a lower loss at a lower cost."
-            : "",
+        c->frontier ? " The dotted line is the Pareto frontier: no other model has a lower loss at "
+                      "a lower cost."
+                    : "",
         *laws ? " Curves are power laws through the sizes of a variant, with bands of 95 %." : "",
         laws);
     f->command = td_report_command(d, doc, c->command, c->options);

@@ -45,13 +45,12 @@ static void tabulate_settings(const td_report_data *d, td_document *doc)
     td_doc_table *t;
     if (d->comparison.n_groups < 2)
         return;
-    t = td_document_table(
-        doc, "settings",
-        td_document_print(doc,
-                          "Settings in which each group differs from the first, '%s'; "
-                          "names, places and seeds left out.",
-                          d->groups[0].name),
-        "group", "key", "first group", "this group", NULL);
+    t = td_document_table(doc, "settings",
+                          td_document_print(doc,
+                                            "Settings in which each group differs from the first, "
+                                            "'%s'; names, paths and seeds are left out.",
+                                            d->groups[0].name),
+                          "group", "key", "first group", "this group", NULL);
     for (size_t g = 1; g < d->comparison.n_groups; g++) {
         const td_compared_run *r = &d->comparison.runs[d->comparison.groups[g].runs[0]];
         for (const char *line = td_text_get(&r->differences); *line;) {

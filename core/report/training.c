@@ -21,8 +21,8 @@ typedef struct view {
 
 static const view views[] = {
     { "training", "Training loss", "tokens read", "cross-entropy (nats per token)",
-      "Training loss by tokens read: seeds as thin lines, their mean thick. The first "
-      "tenth may lie above the picture. A curve has at most 300 points, each a mean over "
+      "Training loss by tokens read: seeds as thin lines, their mean thick. The first tenth of a "
+      "curve may be cut off at the top. A curve has at most 300 points, each a mean over "
       "neighbouring lines of metrics.",
       false, false },
     { "training-heldout", "Held-out loss during training", "tokens read",
@@ -31,9 +31,8 @@ static const view views[] = {
       false },
     { "training-flops", "Held-out loss by compute", "training FLOPs",
       "held-out NLL (nats per token)",
-      "The same by the FLOPs of training so far (matrix products, visible scores only): which "
-      "model "
-      "is better for a given budget of compute.",
+      "The same by training FLOPs so far (matrix products, visible scores only): which model is "
+      "better for a given compute budget.",
       true, true },
 };
 

@@ -51,8 +51,8 @@ char *td_session_cache(td_session *s, td_error *error)
         return cache;
     own = s->entered ? users_own() : NULL;
     if (own && !td_make_writable(own, &why)) {
-        td_log_line(s->log, TD_LOG_INFO, "cannot write to '%s': prepared text is kept in '%s'",
-                    cache, own);
+        td_log_line(s->log, TD_LOG_INFO,
+                    "cannot write to '%s': prepared text is kept in '%s' instead", cache, own);
         free(cache);
         return own;
     }

@@ -90,8 +90,8 @@ static int lock_again(td_run_directory *r, td_error *error)
                        r->path);
     }
     td_log_line(r->session->log, TD_LOG_WARN,
-                "'%s/.lock' was removed while the run was training, and is made again: it keeps "
-                "other processes out",
+                "'%s/.lock' was removed while the run was training, and has been created again, "
+                "since it keeps other processes out",
                 r->path);
     close(r->lock);
     r->lock = fd;

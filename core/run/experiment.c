@@ -61,15 +61,15 @@ static const td_option tasks_table[] = {
                       "tasks, groups and files (.cfg) that training scores every train.score_every "
                       "steps"),
     TD_OPTION_STRING(td_tasks_options, data, "",
-                     "directory of the data sets that task files name; --data sets another"),
+                     "directory of the data sets that task files name; --data overrides it"),
     TD_OPTION_INT(td_tasks_options, shots, -1, -1, 1000,
-                  "exemplars in a prompt; -1: as each task says; --shots sets another"),
+                  "exemplars in a prompt; -1: as each task says; --shots overrides it"),
     TD_OPTION_INT(td_tasks_options, limit, 0, 0, LARGE,
-                  "items of each task, at most; 0: all; --limit sets another"),
+                  "maximum number of items per task; 0: all; --limit overrides it"),
     TD_OPTION_INT(td_tasks_options, seed, 1234, 0, LARGE,
-                  "of exemplars that are drawn; --seed sets another"),
+                  "seed for drawing exemplars; --seed overrides it"),
     TD_OPTION_BOOL(td_tasks_options, generate, false,
-                   "generate the answers to multiple choices, too, as --generate does"),
+                   "also generate answers to multiple-choice questions, as --generate does"),
     TD_OPTION_BOOL(td_tasks_options, chat, false,
                    "write prompts as turns of a chat, by the template of the data, as --chat does"),
     TD_OPTION_INT(td_tasks_options, max_length, 0, 0, 1 << 24,
@@ -111,7 +111,7 @@ typedef struct backend_host {
 } backend_host;
 static const td_option backend_table[] = {
     TD_OPTION_INT(backend_host, threads, 0, 0, 1024,
-                  "threads of the host's pool; 0: all processors"),
+                  "threads in the host's pool; 0: all processors"),
     TD_OPTION_END
 };
 
@@ -387,12 +387,12 @@ static void check_judge(const td_experiment *x, td_errors *errors)
         td_errors_add(errors, "%s: train.best = \"%s\" has no effect with train.score_every = -1",
                       origin(x, "train.best"), t->best);
     if (t->early_stopping_patience && every <= 0)
-        td_errors_add(
-            errors,
-            "%s: train.early_stopping_patience = %lld has no effect with %s = %lld: set how "
-            "many steps lie between %s",
-            origin(x, "train.early_stopping_patience"), (long long)t->early_stopping_patience, key,
-            (long long)every, task ? "scorings" : "evaluations");
+        td_errors_add(errors,
+                      "%s: train.early_stopping_patience = %lld has no effect with %s = %lld: set "
+                      "the number of steps between %s",
+                      origin(x, "train.early_stopping_patience"),
+                      (long long)t->early_stopping_patience, key, (long long)every,
+                      task ? "scorings" : "evaluations");
 }
 
 /* One key sets the length of a run; the others would be ignored. */

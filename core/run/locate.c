@@ -52,7 +52,7 @@ static char *best_of(const char *checkpoints, const char *newest, td_error *erro
         return NULL;
     if (p.best_step < 0) {
         td_fail(error, TD_ECONFIG,
-                "no checkpoint in '%s' is the best one, as the run has not been evaluated "
+                "'%s' has no best checkpoint, because the run has not been evaluated "
                 "(train.evaluate_every, or train.score_every with train.best): choose a step",
                 checkpoints);
         return NULL;

@@ -125,8 +125,8 @@ char *td_results_directory(td_session *s)
     if (!path || !td_make_writable(path, &e))
         return path;
     /* known before anything is computed: a run of another user can still be scored */
-    td_log_line(s->log, TD_LOG_WARN, "results are not kept, --out DIR keeps them elsewhere: %s",
-                e.text);
+    td_log_line(s->log, TD_LOG_WARN,
+                "results are not saved (use --out DIR to save them elsewhere): %s", e.text);
     free(path);
     return NULL;
 }

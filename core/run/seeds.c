@@ -240,10 +240,10 @@ static void note_single_runs(td_comparison *c)
         several = several || c->groups[k].count > 1;
     for (size_t k = 0; k < c->n_groups && several; k++)
         if (c->groups[k].count == 1)
-            td_text_print(&c->notes,
-                          "%s: a single run: how much another seed of it would score is not in its "
-                          "error and tests\n",
-                          c->groups[k].name);
+            td_text_print(
+                &c->notes,
+                "%s: a single run: its error and tests do not cover variation between seeds\n",
+                c->groups[k].name);
 }
 
 int td_seeds_group(td_comparison *c, td_config *const *configs, const td_compare_options *o,

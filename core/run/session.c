@@ -358,8 +358,9 @@ int td_session_take(td_session *s, const char *path, td_error *error)
     code = td_weights_load(path, td_engine_variables(s->engine), td_engine_device(s->engine),
                            &notes, error);
     if (!code && notes.size)
-        td_log_line(s->log, TD_LOG_INFO, "'%s' has more than parameters, which is left out: %s",
-                    path, td_text_get(&notes));
+        td_log_line(s->log, TD_LOG_INFO,
+                    "'%s' also has tensors that the model does not need, which are ignored: %s", path,
+                    td_text_get(&notes));
     td_text_free(&notes);
     if (code) {
         td_session_drop(s);

@@ -31,14 +31,14 @@ static void warn_of_schedule(const td_session *s)
     if (schedule_steps(s, "schedule.warmup", &warmup) && warmup >= all && all)
         td_log_line(s->log, TD_LOG_WARN,
                     "schedule.warmup = %" PRId64 " is not less than train.steps = %" PRId64
-                    ": the learning rate never reaches its peak; a share such as 0.05 suits any "
-                    "length",
+                    ": the learning rate never reaches its peak; a fraction such as 0.05 works for "
+                    "any length",
                     warmup, all);
     if (!schedule_steps(s, "schedule.steps", &steps) || steps == all)
         return;
     td_log_line(s->log, TD_LOG_WARN,
                 steps < all ? "schedule.steps = %" PRId64 " is less than train.steps = %" PRId64
-                              ": from then on the learning rate stays at the end of the decay"
+                              ": after that the learning rate stays at its final value"
                             : "schedule.steps = %" PRId64 " is more than train.steps = %" PRId64
                               ": the decay will be cut short; without schedule.steps it follows "
                               "train.steps",

@@ -58,7 +58,7 @@ static int find_best(td_training_tasks *t, const char *best, td_error *error)
     }
     if (!code && !t->best)
         code = td_fail(error, TD_ECONFIG,
-                       "train.best = \"%s\" is no score of tasks.names; there are %.1500s", best,
+                       "train.best = \"%s\" is not a score of tasks.names; there are %.1500s", best,
                        td_text_get(&s.known));
     td_text_free(&s.known);
     return code;

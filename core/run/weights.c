@@ -230,7 +230,8 @@ static void warn_of_modules(const td_session *s, const json_t *about)
         if (*hash && *was && strcmp(hash, was))
             td_log_line(s->log, TD_LOG_WARN,
                         "the parameters were trained with another build of %s '%s' (%.12s, found "
-                        "%.12s): if it computes something else, they mean something else",
+                        "%.12s): if that build computes something different, the parameters mean "
+                        "something different",
                         word(p, "kind"), word(p, "name"), was, hash);
     }
 }

@@ -177,7 +177,7 @@ static bool link_chain(td_design_reader *r, const td_variant *v, const td_varian
             return true;
     if (c->depth > 16) {
         td_fields_error(&r->fields, start->at, td_design_path(r, "study.variants", start->name),
-                        "it is made from itself: follow its `from`");
+                        "it is derived from itself: follow its `from`");
         return false;
     }
     c->depth++;

@@ -106,12 +106,11 @@ static int emit_make(const emission *e, td_error *error)
                            "a Makefile cannot have the cell '%s', because of the =: give its "
                            "variant or size another name, or emit a list",
                            e->m->cells[k].cell.name);
-    td_text_print(
-        &out,
-        "# The study '%s': `make -j N` runs N cells at a time, and what is done is not done "
-        "again.\n# A stopped cell continues. With -k a failed cell does not stop the "
-        "others.\n# TANDEM=/path/to/tandem make  uses that command.\n\nall:",
-        e->m->design->name);
+    td_text_print(&out,
+                  "# The study '%s': `make -j N` runs N cells at a time, and finished cells are "
+                  "not run again.\n# A stopped cell continues. With -k a failed cell does not stop "
+                  "the others.\n# TANDEM=/path/to/tandem make  uses that command.\n\nall:",
+                  e->m->design->name);
     for (size_t k = 0; k < e->m->n; k++)
         td_text_print(&out, " \\\n  done/%s", e->m->cells[k].cell.name);
     td_text_print(&out, "\n.PHONY: all\n");

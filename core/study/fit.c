@@ -147,7 +147,7 @@ static void warn_of_sizes(const td_fit_data *d, const td_fit_options *o, td_text
     if (d->terms > 1 && fabs(correlation(d)) > 0.95)
         td_text_print(out,
                       "'%s' and '%s' change together (correlation of their logarithms %.2f): the "
-                      "data cannot tell which of them lowers the loss; vary them apart\n",
+                      "data cannot tell which of them lowers the loss; vary them independently\n",
                       name_of(o, 0), name_of(o, 1), correlation(d));
 }
 
@@ -156,7 +156,7 @@ static void warn_of_parts(const td_fit *f, const td_fit_options *o, td_text *out
     const td_fit_curve *c = &f->projection.curve;
     for (int64_t k = 0; k < c->terms; k++)
         if (isinf(c->a[k]))
-            td_text_print(out, "the loss does not fall with '%s': its term of the best fit is 0\n",
+            td_text_print(out, "the loss does not fall with '%s': its term in the best fit is 0\n",
                           name_of(o, k));
         else if (f->projection.student[2 * k + 1].low <= 0)
             td_text_print(out,
@@ -170,15 +170,15 @@ static void warn_of_parts(const td_fit *f, const td_fit_options *o, td_text *out
 static void warn_of_condition(const td_fit *f, td_text *out)
 {
     if (!(f->condition < 100))
-        td_text_print(out,
-                      "the data hardly tell the parameters apart (condition number %.3g, where 30 "
-                      "is a warning and 100 is too much): quote intervals, not values, and do not "
-                      "extrapolate\n",
-                      f->condition);
+        td_text_print(
+            out,
+            "the data barely distinguish the parameters (condition number %.3g, where 30 is a "
+            "warning and 100 is too much): quote intervals, not values, and do not extrapolate\n",
+            f->condition);
     if (f->freedom < 3)
         td_text_print(out,
                       "%lld points leave %lld %s of freedom: intervals are wide, and only "
-                      "Student's t is to be trusted\n",
+                      "Student's t can be trusted\n",
                       (long long)f->n, (long long)f->freedom,
                       f->freedom == 1 ? "degree" : "degrees");
 }
@@ -195,7 +195,7 @@ static void warn_of_disagreement(const td_fit *f, td_text *out)
             continue;
         td_text_print(out,
                       "the two methods disagree: exponent %.4g by least squares, %.4g by the Huber "
-                      "loss, which outliers hardly move; look at the points for outliers\n",
+                      "loss, which outliers hardly move; check the points for outliers\n",
                       a->alpha[k], b->alpha[k]);
     }
 }
@@ -221,8 +221,9 @@ static int fit(const td_fit_data *d, const td_fit_options *o, td_fit *out, td_er
     out->huber.curve = td_fit_uncentred(d, huber);
     td_fit_student(d, &projected, out);
     if (o->draws > 0 && d->n > MOST_DRAWN)
-        td_text_print(&out->warnings, "there is no bootstrap for more than %lld points: use "
-                                      "Student's t\n",
+        td_text_print(&out->warnings,
+                      "there is no bootstrap for more than %lld points: use "
+                      "Student's t\n",
                       (long long)MOST_DRAWN);
     else if (o->draws > 0)
         code = td_fit_bootstrap(d, &projected, &huber, o, out, error);

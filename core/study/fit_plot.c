@@ -197,7 +197,7 @@ int td_fit_results_write(const td_fit_results *r, const char *directory, const c
     draw[r->request.form](&d, r);
     print_script(r, &d, &script);
     if (!code && (d.plots.failed || script.failed))
-        code = td_fail(error, TD_ENOMEM, "out of memory for the picture '%s'", name);
+        code = td_fail(error, TD_ENOMEM, "out of memory for the plot '%s'", name);
     if (!code)
         code = td_results_text(&d.table, directory, name, ".csv", error);
     if (!code)

@@ -155,21 +155,19 @@ static void warn(td_isoflop *f)
             continue;
         td_text_print(&f->warnings, "budget %.3g: %s; this budget is left out of the power law\n",
                       p->budget,
-                      p->n < 3 ? "fewer than 3 models"
-                      : isnan(p->size)
-                          ? "the losses have no minimum in the size of the model"
-                          : "the parabola's minimum lies outside the trained sizes");
+                      p->n < 3         ? "fewer than 3 models"
+                      : isnan(p->size) ? "the losses have no minimum in the size of the model"
+                                       : "the parabola's minimum lies outside the trained sizes");
     }
     if (f->used < 3)
         td_text_print(&f->warnings,
                       "%lld of %lld budgets have a minimum: a power law needs at least 2, and an "
                       "interval at least 3\n",
                       (long long)f->used, (long long)f->count);
-    td_text_print(
-        &f->warnings,
-        "parabolas are biased even without noise, as the loss is not a parabola in log N: the best "
-        "size is off by about 4 %% if sizes span a factor of 16 to either side (arXiv 2404.10102); "
-        "prefer the joint form\n");
+    td_text_print(&f->warnings,
+                  "parabolas are biased even without noise, because the loss is not a parabola in "
+                  "log N: the best size is off by about 4 %% if sizes span a factor of 16 to "
+                  "either side (arXiv 2404.10102); prefer the joint form\n");
 }
 
 int td_isoflop_fit(const double *budget, const double *size, const double *loss, int64_t n,

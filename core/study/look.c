@@ -91,7 +91,7 @@ static void compare(const td_matrix *m, const td_matrix_cell *c, td_text *why)
 {
     begun b;
     if (!read_begun(m, c, &b))
-        td_text_print(why, "it was not begun by this study");
+        td_text_print(why, "it was not started by this study");
     else if (strcmp(b.key, c->cell.key) && strcmp(b.upstream, upstream(m, c)))
         td_text_print(why, "the run that it starts from has changed");
     else if (strcmp(b.key, c->cell.key)) {

@@ -79,11 +79,10 @@ static int start_of(const search *s, int64_t *out)
     td_config  *c = td_compose(s->composer, s->point, &none, NULL, s->errors);
     bool        found = c && td_config_get_int(c, key, out);
     if (c && !found)
-        td_errors_add(
-            s->errors,
-            "%s: by = \"%s\": variant '%s' states no whole number there for the search to start "
-            "from: name another option, or state one",
-            td_setting_origin(s->m->at), key, s->point->name);
+        td_errors_add(s->errors,
+                      "%s: by = \"%s\": variant '%s' sets no whole number there for the search to "
+                      "start from: name another option, or set one",
+                      td_setting_origin(s->m->at), key, s->point->name);
     td_config_free(c);
     return found ? 0 : TD_ECONFIG;
 }
@@ -291,7 +290,7 @@ static int amount_of(const spending *s, const td_point *first, double *out)
     if (figures(s->composer, first, &none, &f, s->errors))
         return TD_ECONFIG;
     *out = td_figures_steps(&f) * spent(s, &f);
-    return *out > 0 ? 0 : refuse_budget(s, "its config has no length: state amount", first);
+    return *out > 0 ? 0 : refuse_budget(s, "its config has no length: set amount", first);
 }
 
 static int spend(const spending *s, const td_point *p, double amount, td_settled *out)

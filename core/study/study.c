@@ -93,8 +93,8 @@ static int read_cell(td_arena *a, const char *directory, const json_t *j, td_cel
     if (!is_name(c->name) || strncmp(c->run, "cells/", 6) || !is_name(c->run + 6))
         return td_fail(
             error, TD_EIO,
-            "'%s/cells.json': a cell is named '%.100s' and has its run in '%.100s': it does not "
-            "belong to a study; `tandem study run` writes it again",
+            "'%s/cells.json': a cell is named '%.100s' and has its run in '%.100s', which no study "
+            "writes: the file is damaged; `tandem study run` writes it again",
             directory, c->name, c->run);
     c->run = run_of(a, directory, c->run);
     return 0;

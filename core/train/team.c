@@ -141,8 +141,8 @@ int td_team_same(td_team *t, const char *text, const char *what, td_error *error
     for (int r = 1; r < t->size && !code; r++)
         if (all[r] != all[0])
             code = td_fail(error, TD_ECONFIG,
-                           "rank %d has another %s than rank 0: start all processes with the same "
-                           "command, files and tandem",
+                           "rank %d has a different %s from rank 0: start all processes with the "
+                           "same command, files and tandem",
                            r, what);
     return code;
 }

@@ -204,7 +204,8 @@ static int save(trainer *t, td_error *error)
     if (td_checkpoint_prune(t->checkpoints, t->options->keep_last,
                             t->options->keep_best ? t->progress.best_step : -1, &why))
         td_log_line(s->log, TD_LOG_WARN,
-                    "an old checkpoint could not be removed and takes space: %s", why.text);
+                    "an old checkpoint could not be removed and still takes up space: %s",
+                    why.text);
     return 0;
 }
 

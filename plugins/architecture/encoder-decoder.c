@@ -18,7 +18,7 @@ static const td_option options[] = {
     TD_OPTION_BOOL(struct encoder_decoder, continuous_positions, true,
                    "the decoder's positions continue where the encoder's end"),
     TD_OPTION_BOOL(struct encoder_decoder, cross_positions, true,
-                   "rotate queries and keys of cross-attention too"),
+                   "also rotate queries and keys of cross-attention"),
     TD_OPTION_BOOL(struct encoder_decoder, bidirectional, true,
                    "encoder tokens see those after them; false: only themselves and those before"),
     TD_OPTION_END

@@ -312,7 +312,7 @@ static inline int complete_labels(td_batch *b, const char *segments, const td_ar
         if (w[k] != 0 && !segment[k])
             return td_fail(
                 error, TD_EFORMAT,
-                "array 'loss_weights': row %lld, token %lld weighs %g, but it is padding",
+                "array 'loss_weights': row %lld, token %lld has weight %g, but it is padding",
                 (long long)(k / like->dim[1]), (long long)(k % like->dim[1]), (double)w[k]);
         label[k] = w[k] != 0 ? label[k] : 0;
     }

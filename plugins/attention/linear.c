@@ -419,7 +419,7 @@ static td_tensor *build(const void *config, const td_attention_in *in)
 
 static const td_attention linear = {
     .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "linear", options, struct linear,
-                        .brief = "linear attention: sums of features in place of a softmax",
+                        .brief = "linear attention: sums of features instead of a softmax",
                         .paper = "Katharopoulos et al., Transformers are RNNs, 2020",
                         .check = heads_check),
     .roles = TD_ATTENTION_SELF | TD_ATTENTION_CROSS,

@@ -36,10 +36,10 @@ static td_tensor *build(const void *config, const td_attention_in *in)
 }
 
 static const td_attention softmax = {
-    .plugin = TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "softmax", options, struct softmax,
-                        .brief = "multi-head softmax attention, grouped heads and norms optional",
-                        .paper = "Vaswani et al., Attention Is All You Need, 2017",
-                        .check = heads_check),
+    .plugin =
+        TD_PLUGIN(td_attention, TD_ATTENTION_KIND, "softmax", options, struct softmax,
+                  .brief = "multi-head softmax attention, with optional grouped heads and norms",
+                  .paper = "Vaswani et al., Attention Is All You Need, 2017", .check = heads_check),
     .roles = TD_ATTENTION_SELF | TD_ATTENTION_CROSS,
     .build = build,
     .head_dim = heads_dim,

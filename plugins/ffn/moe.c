@@ -25,7 +25,7 @@ static const td_option options[] = {
     TD_OPTION_INT(struct moe, top_k, 2, 1, 4096, "experts that each token passes through"),
     TD_OPTION_INT(
         struct moe, shared, 0, 0, 64,
-        "further experts that every token passes through, as one layer of their joint width"),
+        "shared experts, which every token passes through, as one layer of their combined width"),
     TD_OPTION_CHOICE(struct moe, activation, 0, activations, "the experts' gated linear unit"),
     TD_OPTION_CHOICE(struct moe, weights, CHOSEN, weightings,
                      "weights of the chosen experts: chosen, softmax over their logits alone "

@@ -80,11 +80,10 @@ static void warn_of_missing(const lines *l, const td_logger_in *in)
     if (!in->resume || l->last >= in->written ||
         ((in->evaluate_again || in->score_again) && in->written == in->resume - 1))
         return;
-    in->services
-        ->log(in->services, TD_LOG_WARN,
-              "'%s' lacks the metrics of steps %lld to %lld, which were written: it goes on "
-              "without them; if there is a copy, put it back and resume again",
-              l->path, (long long)l->last + 1, (long long)in->written);
+    in->services->log(in->services, TD_LOG_WARN,
+                      "'%s' lacks the metrics of steps %lld to %lld, which were written: the run "
+                      "continues without them; if you have a copy, put it back and resume again",
+                      l->path, (long long)l->last + 1, (long long)in->written);
 }
 
 static int fail(const lines *l, int why, td_error *error)
@@ -173,8 +172,8 @@ static void warn_of_loss(lines *l, const char *what)
 {
     if (!l->warned)
         l->services->log(l->services, TD_LOG_WARN,
-                         "'%s' was %s while the run was writing to it: it goes on without the "
-                         "lines up to step %lld",
+                         "'%s' was %s while the run was writing to it: the run continues without "
+                         "the lines up to step %lld",
                          l->path, what, (long long)l->last);
     l->warned = true;
 }

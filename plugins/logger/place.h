@@ -25,9 +25,10 @@ static inline int check_place(const char *key, const char *name, td_error *error
                                          "model-info.txt" };
     for (size_t k = 0; k < sizeof taken / sizeof *taken; k++)
         if (!strcmp(name, taken[k]))
-            return td_fail(error, TD_ECONFIG,
-                           "%s = \"%s\": the run has something else of that name: choose another",
-                           key, name);
+            return td_fail(
+                error, TD_ECONFIG,
+                "%s = \"%s\": the run already has something else with that name: choose another",
+                key, name);
     for (const char *c = name; *c; c++)
         if (*c == '/' || (unsigned char)*c < 32 || *c == 127)
             return td_fail(error, TD_ECONFIG,
@@ -54,7 +55,8 @@ static inline int open_place(const char *path, int flags)
 static inline const char *place_reason(int why)
 {
     return why == ELOOP || why == ENXIO || why == ENOTSUP
-               ? "it is a link, a pipe or a device: remove it, and a file is made in its place"
+               ? "it is a link, a pipe or a device: remove it, and a regular file will be created "
+                 "in its place"
                : strerror(why);
 }
 

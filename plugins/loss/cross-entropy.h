@@ -9,7 +9,7 @@
 #define CROSS_ENTROPY_OPTIONS(S)                                   \
     TD_OPTION_FLOAT(S, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"), \
         TD_OPTION_FLOAT(S, label_smoothing, 0, 0, 0.999,           \
-                        "share of the target spread over the other tokens")
+                        "fraction of the target spread over the other tokens")
 
 /* sum_n w_n (log Z - z_y + z_loss (log Z)^2) / divisor over all positions [B * U], by one fused
  * op: the logits [B * U, V], which would be the largest tensor of the model, never exist. */

@@ -9,7 +9,7 @@ struct span_corruption {
 static const td_option options[] = { CROSS_ENTROPY_OPTIONS(struct span_corruption),
                                      TD_OPTION_FLOAT(struct span_corruption, noise_density, 0.15,
                                                      0.001, 0.999,
-                                                     "share of the tokens that is removed"),
+                                                     "fraction of the tokens that is removed"),
                                      TD_OPTION_FLOAT(struct span_corruption, mean_span, 3, 1, 1e6,
                                                      "mean length of a removed span, in tokens"),
                                      TD_OPTION_END };

@@ -24,7 +24,7 @@ static const td_option denoiser_options[] = {
     TD_OPTION_CHOICE(struct denoiser, mode, R, modes,
                      "its mode token; S predicts the end of a text, without sentinels"),
     TD_OPTION_FLOAT(struct denoiser, noise_density, 0.15, 0.001, 0.999,
-                    "share of the tokens that is removed; for S, on average"),
+                    "fraction of the tokens that is removed; for S, on average"),
     TD_OPTION_FLOAT(struct denoiser, mean_span, 3, 1, 1e6,
                     "mean length of a removed span, in tokens; not used by S"),
     TD_OPTION_FLOAT(struct denoiser, rate, 1, 1e-9, 1e9,

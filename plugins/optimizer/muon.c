@@ -20,7 +20,7 @@ static const char *const scales[] = { "rms", "shape", 0 };
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct muon, momentum, 0.95, 0, 0.999999,
-                    "share of the momentum kept from step to step"),
+                    "fraction of the momentum kept from step to step"),
     TD_OPTION_BOOL(struct muon, nesterov, true, "look ahead along the momentum"),
     TD_OPTION_INT(struct muon, iterations, 5, 1, 50,
                   "Newton-Schulz iterations; 5 bring singular values to about 0.7 .. 1.2"),
@@ -141,7 +141,7 @@ static const td_optimizer muon = {
     .plugin = TD_PLUGIN(td_optimizer, TD_OPTIMIZER_KIND, "muon", options, struct muon,
                         .brief = "orthogonalized momentum for matrices, AdamW for the rest",
                         .doc = "In a parameter of rank 3 or more, such as the weights of experts, "
-                               "each matrix along the last two axes is orthogonalized by itself. "
+                               "each matrix along the last two axes is orthogonalized separately. "
                                "AdamW updates vectors. An r x c matrix, r <= c, costs iterations * "
                                "(4 r^2 c + 2 r^3) FLOPs per update, whatever the batch.",
                         .paper = "Jordan et al., Muon: An optimizer for hidden layers in neural "

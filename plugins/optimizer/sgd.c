@@ -13,7 +13,7 @@ struct sgd {
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct sgd, momentum, 0.9, 0, 0.999999,
-                    "share of the last move kept in the next"),
+                    "fraction of the last update kept in the next"),
     TD_OPTION_BOOL(struct sgd, nesterov, false, "look ahead along the momentum"),
     TD_OPTION_FLOAT(struct sgd, weight_decay, 0, 0, 1,
                     "decoupled, on tensors of rank 2 and more, times the rate"),

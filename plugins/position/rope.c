@@ -101,7 +101,7 @@ static int check_head(const void *config, int64_t head_dim, td_error *error)
 {
     if (head_dim % 2 || head_dim > MAX_HEAD)
         return td_fail(error, TD_ECONFIG,
-                       "position 'rope' turns pairs: head_dim = %lld must be even and at most %d",
+                       "position 'rope' rotates pairs: head_dim = %lld must be even and at most %d",
                        (long long)head_dim, MAX_HEAD);
     return 0;
 }

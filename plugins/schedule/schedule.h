@@ -29,17 +29,16 @@ static inline double progress(int64_t step, int64_t first, int64_t last)
 #define SCHEDULE_STEPS(S) \
     TD_OPTION_LAST_STEP(S, steps, 400000, 1, 1LL << 40, "the step that reaches the floor")
 #define SCHEDULE_FLOOR(S, value) \
-    TD_OPTION_FLOAT(S, floor, value, 0, 1, "final learning rate, as a share of the peak")
+    TD_OPTION_FLOAT(S, floor, value, 0, 1, "final learning rate, as a fraction of the peak")
 
 /* The decay needs a step, and progress a divisor. */
 static inline int check_warmup(int64_t warmup, int64_t steps, td_error *error)
 {
-    return warmup < steps
-               ? 0
-               : td_fail(error, TD_ECONFIG,
-                         "warmup = %lld leaves no step before steps = %lld; a share of the run, "
-                         "such as 0.05, suits any length",
-                         (long long)warmup, (long long)steps);
+    return warmup < steps ? 0
+                          : td_fail(error, TD_ECONFIG,
+                                    "warmup = %lld leaves no step before steps = %lld; a fraction "
+                                    "of the run, such as 0.05, works for any length",
+                                    (long long)warmup, (long long)steps);
 }
 
 #endif

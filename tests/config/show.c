@@ -27,8 +27,8 @@ Test(show, explain_takes_groups)
                              "data = { plugin = \"text\"; sources = ( { name = \"a\"; files "
                              "= ( \"f\" ); } ); };\ntrain = { steps = 13; };\n");
     config_says(0,
-                "model.attention: attention 'softmax', multi-head softmax attention, grouped heads "
-                "and norms optional\n  set by:  default of attention 'softmax'\n\n"
+                "model.attention: attention 'softmax', multi-head softmax attention, with "
+                "optional grouped heads and norms\n  set by:  default of attention 'softmax'\n\n"
                 "  heads = 2                     query heads\n",
                 "explain", "model.attention", "-c", "a.cfg");
     config_says(0, "\n  ffn = { .. }                  ffn 'swiglu'\n", "explain", "model", "-c",

@@ -148,8 +148,8 @@ static const defect defects[] = {
     { "broken/training", "schedule/only_unread", "unread", "failed", "is it read?" },
     { "broken/training", "optimizer/only_unread", "unread", "failed", "is it read?" },
     /* dropout */
-    { "broken/dropout", "ffn/own_rate", "dropout", "failed", "a share of 0.225" },
-    { "broken/dropout", "ffn/one_place", "dropout", "failed", "have one place" },
+    { "broken/dropout", "ffn/own_rate", "dropout", "failed", "a fraction of 0.225" },
+    { "broken/dropout", "ffn/one_place", "dropout", "failed", "use the same place" },
     { "broken/dropout", "ffn/same_masks", "dropout", "failed", "in every step" },
     { "broken/dropout", "ffn/always", "dropout", "failed", "in evaluation, too" },
     { "broken/dropout", "ffn/unscaled", "dropout", "failed", "central differences" },

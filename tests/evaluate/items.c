@@ -110,12 +110,12 @@ Test(items, mistakes_are_named_with_file_and_line)
     refused(&s, "a.json", "[{}\n,]", "a.json:2: not JSON");
     refused(&s, "a.json", "3", "not JSON");
     refused(&s, "a.csv", "q,A\nx\n", "a.csv:2: a record has 1 fields, but there are 2 columns");
-    refused(&s, "a.csv", "q,A\n\"x\ny,z\n", "a.csv:2: a quoted field does not end");
+    refused(&s, "a.csv", "q,A\n\"x\ny,z\n", "a.csv:2: a quoted field is not closed");
     refused(&s, "a.csv", "q\n\xff\n", "a.csv:2: a field is not UTF-8");
     refused(&s, "a.txt", "x", "'a.txt' is not .jsonl, .json, .csv or .tsv");
     s.split = "dev";
     refused(&s, "a.jsonl", "{\"q\":1}",
-            "has no field 'split', by which the task selects split 'dev'; it has: q");
+            "has no field 'split', which the task needs to select split 'dev'; it has: q");
     s = spec(TD_ITEMS_BY_NAME);
     s.rows = "Data";
     refused(&s, "a.json", "{\"data\":[]}", "has no list of items at Data: set task.rows");
@@ -204,7 +204,7 @@ Test(items_files, side_by_side)
     td_items_free(&items);
     write_file("a.de", "eins\n");
     cr_expect_eq(read_all(&s, files, 2, &items, &e), TD_EFORMAT);
-    cr_expect(strstr(e.text, "a.de' has 1 lines, but the file before it 2"), "%s", e.text);
+    cr_expect(strstr(e.text, "a.de' has 1 lines, but the file before it has 2"), "%s", e.text);
     td_items_free(&items);
 }
 

@@ -68,7 +68,7 @@ Test(answer, one_seed_is_called_that)
     made((made_run){ .name = "b", .schedule = "wsd", .seed = 1, .nll = 2.7, .noise = 0.05 });
     made_report r = made_write((const char *const[]){ "a", "b" }, 2, NULL);
     expect(&r, 0, "'b' is better than 'a'");
-    expect(&r, 0, "one seed each, so the test does not cover chance in training");
+    expect(&r, 0, "one seed each, so the test does not cover variation between seeds");
     made_free(&r);
 }
 

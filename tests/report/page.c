@@ -237,7 +237,7 @@ Test(page, what_somebody_else_keeps_is_not_replaced)
     cr_expect_eq(td_report_write(&(td_report_options){ .runs = runs, .count = 1, .directory = out },
                                  &summary, &e),
                  TD_ECONFIG);
-    cr_expect(strstr(e.text, "which was not written by a report"), "%s", e.text);
+    cr_expect(strstr(e.text, "which is not part of a report"), "%s", e.text);
     cr_expect(td_file_exists(kept));
     free(kept);
     free(out);

@@ -108,11 +108,11 @@ static void goes_on(const char *fault, const char *says)
 
 Test(faults, that_cost_nothing)
 {
-    goes_on("rmdir 1+ ENOTEMPTY", "could not be removed and takes space");
-    goes_on("unlink 1+ EACCES", "could not be removed and takes space");
+    goes_on("rmdir 1+ ENOTEMPTY", "could not be removed and still takes up space");
+    goes_on("unlink 1+ EACCES", "could not be removed and still takes up space");
     goes_on("fsync 1+ EINVAL", "step 12");
     goes_on("flock 1+ ENOLCK", "make sure that no other process trains there");
-    goes_on("flock 1+ ENOSYS", "does the same work once more");
+    goes_on("flock 1+ ENOSYS", "will repeat the work");
 }
 
 #endif

@@ -203,7 +203,7 @@ Test(moved, a_strangers_files_run_no_code)
     expect(0, "loading module", "%1$s config check -c c.cfg -c x.cfg --trust");
     /* one that is trained says so */
     expect(0, "loading module", "%1$s train -c c.cfg -c x.cfg run.name=d");
-    expect(2, "a task names no plugin_path",
+    expect(2, "a task may not set plugin_path",
            "printf 'task = { }; plugin_path = \"x\";' >t.cfg; %1$s evaluate stranger --trust "
            "--tasks ./t.cfg "
            "--data .");

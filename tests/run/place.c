@@ -17,7 +17,7 @@ Test(place, a_lock_that_was_removed_is_made_again)
     small_expect("run", "%2$s -q", 2, "another process is training");
     cr_assert(!kill(pid, SIGTERM));
     cr_expect_eq(small_end(pid), 75);
-    small_said("run", ".lock' was removed while the run was training, and is made again");
+    small_said("run", ".lock' was removed while the run was training, and has been created again");
 }
 
 /* Somebody else has it now: nothing of theirs is touched. */

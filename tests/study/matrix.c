@@ -257,7 +257,7 @@ Test(matrix, what_cannot_be_matched_is_refused)
         "25.4k of 'a' within 0.1 %");
     expect_refused("base = \"plain.cfg\"; variants = { a = \"model.ffn.d_ff=100\"; b = { }; };\n"
                    "match = { what = \"parameters\"; to = \"a\"; by = \"model.ffn.width\"; };",
-                   "states no whole number there");
+                   "sets no whole number there");
 }
 
 /* ---- budgets ---------------------------------------------------------------------------------- */
@@ -335,7 +335,7 @@ Test(matrix, wrong_words_are_refused_with_their_line)
         { "variants = ( \"a\", \"a\" );", "study.variants: there is a 'a' already" },
         { "variants = ( \"a/b\" );", "'a/b' cannot be a part of a directory's name" },
         { "variants = { a = { from = \"b\"; }; b = { from = \"a\"; }; };",
-          "it is made from itself" },
+          "it is derived from itself" },
         { "sizes = { s = { variants = { x = \"y.cfg\"; }; }; };",
           "study.sizes.s.variants: there is no variant 'x'" },
         { "grid = { x = { key = \"a.b\"; }; };",

@@ -78,8 +78,8 @@ Test(fit_command, words)
 {
     child c = fit(TANDEM_SOURCE "/data/scaling/paper.csv --by model");
     cr_assert_eq(c.code, 0, "%s", c.err);
-    cr_expect(strstr(c.out, "RedLLM: a tenfold of parameters leaves 67.2 % (") &&
-                  strstr(c.out, "of nll above a floor of 0.8095 (") &&
+    cr_expect(strstr(c.out, "RedLLM: ten times the parameters leaves 67.2 % (") &&
+                  strstr(c.out, "of the nll above its floor; the floor of nll is 0.8095 (") &&
                   strstr(c.out, "warning: DecLLM: 5 points leave 2 degrees of freedom"),
               "%s", c.out);
     child_free(&c);

@@ -158,7 +158,7 @@ Test(processes, refuse_what_cannot_be_right)
                  "3 processes share 1 micro-batches of train.micro_batch = 2 sequences");
     small_expect("odd", RANKS(2) "%2$s train.batch=7", 2, "divisor of train.batch = 7");
     small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "train.clip=0.5", 2,
-                 "rank 1 has another config than rank 0");
+                 "rank 1 has a different config from rank 0");
     small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " evaluate %1$s/%3$s", 2,
                  "only training uses more than one");
     small_expect("single", RANKS(2) "%2$s" SEVEN "comm.plugin=single", 2,

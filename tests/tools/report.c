@@ -67,9 +67,9 @@ Test(report, without_gnuplot, .timeout = 120)
     char *html;
     make_runs();
     small_expect("", "PATH=/nowhere " TANDEM_BINARY " report %1$s/a-1 %1$s/b -o %1$s/page", 0,
-                 "note: the pictures are not drawn: gnuplot is not installed");
+                 "note: the plots were not drawn: gnuplot is not installed");
     html = read_file("page/index.html");
-    cr_expect(strstr(html, "This picture was not drawn: gnuplot is not installed."));
+    cr_expect(strstr(html, "This plot was not drawn: gnuplot is not installed."));
     cr_expect(!strstr(html, "<svg"));
     free(html);
 }

@@ -559,7 +559,7 @@ Test(train, the_best_by_a_task)
        "train.best=tasks.written >/dev/null && grep -q 'what is scored has changed' "
        "%2$s/early/log.txt");
     sh("! %1$s train -c %2$s/tasks.cfg -q run.name=no train.best=tasks.sums.f1 2>%2$s/err && "
-       "grep -q 'train.best = \"tasks.sums.f1\" is no score of tasks.names; there are "
+       "grep -q 'train.best = \"tasks.sums.f1\" is not a score of tasks.names; there are "
        "tasks.sums.acc, tasks.written.chrf' %2$s/err");
     sh("! %1$s train -c %2$s/tasks.cfg -q run.name=no 'tasks.names=(\"sum\")' 2>%2$s/err && grep "
        "-q "

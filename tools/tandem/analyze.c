@@ -125,7 +125,7 @@ static bool read_layers(td_tool *t, layers *l)
     for (char *word = l->text ? strtok_r(l->text, ",", &rest) : NULL; word;
          word = strtok_r(NULL, ",", &rest)) {
         if (l->n == MOST) {
-            td_tool_usage_error(t, "--layers: at most %d of them", (int)MOST);
+            td_tool_usage_error(t, "--layers takes at most %d layers", (int)MOST);
             return false;
         }
         l->at[l->n++] = word;

@@ -188,7 +188,7 @@ static const td_flag flags[] = {
     { "--seconds", "S", "how long to measure (5)" },
     { "--profile", 0, "time and rate per op" },
     { "--generate", 0, "time generation instead: reading prompts, then new tokens" },
-    { "--batch", "N", "with --generate: rows continued at the same time (1)" },
+    { "--batch", "N", "with --generate: rows generated at the same time (1)" },
     { "--prompt-tokens", "N", "with --generate: tokens per prompt (128)" },
     { "--max-new-tokens", "N", "with --generate: tokens per answer (1024)" },
     { 0, 0, 0 }

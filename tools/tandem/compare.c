@@ -202,10 +202,9 @@ static void print_verdicts(const td_comparison *c)
         real += !is_noise(&c->pairs[k]);
         print_verdict(c, &c->pairs[k]);
     }
-    printf(
-        "%zu of %zu differences are more than noise of the scored text (Holm below 0.05); another "
-        "seed of training may move a score further\n",
-        real, c->n_pairs);
+    printf("%zu of %zu differences are more than noise of the scored text (Holm below 0.05); "
+           "another training seed may change a score by more\n",
+           real, c->n_pairs);
 }
 
 static void print(const td_comparison *c)
@@ -223,7 +222,7 @@ static void print(const td_comparison *c)
 /* ---- the command ----------------------------------------------------------------------------- */
 
 static const td_flag flags[] = {
-    { "--by-run", NULL, "each run by itself, seeds too" },
+    { "--by-run", NULL, "show each run separately, even if only the seed differs" },
     { "--csv", NULL, "print the tests as CSV" },
     { "--draws", "N", "number of bootstrap samples (10000)" },
     { "--seed", "N", "seed for the bootstrap samples (1)" },
@@ -242,18 +241,13 @@ const td_usage td_usage_compare = {
     .notes =
         "A RUN is the directory of a run that `tandem evaluate` has scored, or of one of its "
         "checkpoints. Runs are tested on the same sequences and the same items: a paired "
-        "bootstrap, or "
-        "McNemar's test where answers are right or wrong; p is also adjusted by Holm's method for "
-        "all tests of the table.\n\n"
-        "Runs whose configs differ in nothing but train.seed (and names and places) are one group: "
+        "bootstrap, or McNemar's test where answers are right or wrong; p is also adjusted by "
+        "Holm's method for all tests of the table.\n\n"
+        "Runs whose configs differ in nothing but train.seed (and names and paths) are one group: "
         "its scores are means over seeds, with their standard error and standard deviation, and "
-        "its "
-        "tests count seeds as observations. The error of a single run knows nothing of other "
-        "seeds: "
-        "train several. Of a difference that is not "
-        "significant it says about how many seeds of each would show one of that size (80 % "
-        "power), if "
-        "there are several.",
+        "its tests count seeds as observations. The error of a single run does not cover variation "
+        "between seeds: train several. For a difference that is not significant, it estimates how "
+        "many seeds of each would show one of that size (80 % power), if there are several.",
 };
 
 static int report(const td_tool *t, const td_comparison *c)

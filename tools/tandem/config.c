@@ -155,8 +155,7 @@ static const td_word words[] = {
       0, 0 },
     { "diff", 0, "the differences of two configs: tandem config diff A.cfg B.cfg", 0, 0 },
     { "check", "[--quick]",
-      "report all that train would refuse, with exit code 2, or that there is nothing; writes "
-      "nothing",
+      "report everything that train would refuse; exit code 2 if there is anything; writes nothing",
       0, 0 },
     { 0, 0, 0, 0, 0 },
 };

@@ -104,12 +104,12 @@ static void print_range(td_interval i)
         printf(" (%.3g to %.3g)", i.low, i.high);
 }
 
-/* "a tenfold of tokens leaves 52 % (50 to 55)" of what lies above the floor. */
+/* "ten times the tokens leaves 52 % (50 to 55)" of what lies above the floor. */
 static void print_tenfold(const td_fit *f, int64_t k, const char *size)
 {
     double      alpha = f->projection.curve.alpha[k];
     td_interval own = f->projection.student[2 * k + 1];
-    printf("a tenfold of %s leaves %.3g %%", size, 100 * pow(10, -alpha));
+    printf("ten times the %s leaves %.3g %%", size, 100 * pow(10, -alpha));
     print_range((td_interval){ 100 * pow(10, -own.high), 100 * pow(10, -own.low) });
 }
 
@@ -130,9 +130,12 @@ static void print_curve_sentence(const td_fit_results *r, const td_fit_group *g)
         if (isinf(g->fit.projection.curve.a[k]))
             continue;
         print_tenfold(&g->fit, k, sizes[k]);
-        fputs(r->request.form == TD_FIT_JOINT ? " of its own term, " : " of ", stdout);
+        if (r->request.form == TD_FIT_JOINT)
+            printf(" of its own term; ");
+        else
+            printf(" of the %s above its floor; ", r->request.y);
     }
-    printf("%s above a floor of ", r->request.y);
+    printf("the floor of %s is ", r->request.y);
     print_floor(&g->fit);
     puts("");
     if (g->has_optimum) {
@@ -179,7 +182,7 @@ static void print_frontier_sentence(const td_fit_results *r)
             printf(", from %s %.4g to %.4g", r->request.x, low, high);
         puts("");
     }
-    printf("the least %s is that of '%s'\n", r->request.y, r->groups[end->group].name);
+    printf("the lowest %s is that of '%s'\n", r->request.y, r->groups[end->group].name);
 }
 
 static void print_warnings(const char *group, const td_text *warnings)
@@ -219,8 +222,9 @@ static void print(const td_fit_results *r)
 static const td_flag flags[] = {
     { "--x", "COLUMN", "the size: parameters, flops, tokens, or any column (parameters)" },
     { "--y", "COLUMN", "the loss: nll, or any column (nll)" },
-    { "--by", "COLUMN", "fit the rows of each of its values separately (runs: family; a file: all "
-                        "rows)" },
+    { "--by", "COLUMN",
+      "fit the rows of each of its values separately (runs: family; a file: all "
+      "rows)" },
     { "--form", "power|joint|isoflop|frontier", "what to fit (power)" },
     { "--tokens", "COLUMN", "second size of the joint form (tokens)" },
     { "--flops", "COLUMN", "for isoflop: the budget (flops); for joint: FLOPs of a row (6 N D)" },
@@ -233,24 +237,22 @@ static const td_flag flags[] = {
 const td_usage td_usage_fit = {
     .name = "fit",
     .arguments = "FILE.csv|RUN ..",
-    .brief =
-        "Fit scaling laws to the losses of models of several sizes, with intervals and warnings "
-        "where the data cannot tell.",
+    .brief = "Fit scaling laws to the losses of models of several sizes, with intervals, and "
+             "warnings where the data are inconclusive.",
     .example = "tandem fit points.csv --x flops --y nll --by model",
     .flags = flags,
     .json = true,
     .plain = TD_ARGUMENTS,
-    .notes =
-        "A FILE has a header and comma-separated columns; - is standard input. For a RUN, or a "
-        "checkpoint of one, the columns are run, family, parameters, tokens, flops, nll (held-out, "
-        "from `tandem evaluate`) and the scores of its tasks. Runs belong to one family if their "
-        "configs differ only in numbers, names and places.\n\n"
-        "power: y = exp(a) / x^alpha + exp(e), with 4 points or more. joint: exp(a) / x^alpha + "
-        "exp(b) / tokens^beta + exp(e), with 6 points or more, and how compute is best divided. "
-        "Both are fitted by variable projection (least squares of relative errors, Student's t "
-        "intervals) and, as papers do, by L-BFGS on the Huber loss of log y from a grid of starts "
-        "(bootstrap intervals). isoflop: for each budget a parabola in log x. frontier: the points "
-        "that no other point beats in both x and y.",
+    .notes = "A FILE has a header and comma-separated columns; - is standard input. For a RUN, or "
+             "a checkpoint of one, the columns are run, family, parameters, tokens, flops, nll "
+             "(held-out, from `tandem evaluate`) and the scores of its tasks. Runs belong to one "
+             "family if their configs differ only in numbers, names and paths.\n\n"
+             "power: y = exp(a) / x^alpha + exp(e), with 4 points or more. joint: exp(a) / x^alpha "
+             "+ exp(b) / tokens^beta + exp(e), with 6 points or more, and the best way to divide "
+             "compute. Both are fitted by variable projection (least squares of relative errors, "
+             "Student's t intervals) and, as papers do, by L-BFGS on the Huber loss of log y from "
+             "a grid of starts (bootstrap intervals). isoflop: for each budget a parabola in log "
+             "x. frontier: the points that no other point beats in both x and y.",
 };
 
 static bool is_directory(const char *path)
@@ -340,15 +342,16 @@ static int plot(td_tool *t, const td_fit_results *r, const char *path)
     if (n > 4 && !strcmp(base + n - 4, ".svg"))
         n -= 4;
     name = strndup(base, n);
-    code = !directory || !name ? td_fail(&e, TD_ENOMEM, "out of memory for the picture '%s'", path)
+    code = !directory || !name ? td_fail(&e, TD_ENOMEM, "out of memory for the plot '%s'", path)
            : strchr(name, '\'') || !*name
-               ? td_fail(&e, TD_ECONFIG, "--plot %s: a picture needs a name without quotes", path)
+               ? td_fail(&e, TD_ECONFIG, "--plot %s: the name of a plot must not contain quotes",
+                         path)
                : td_fit_results_write(r, directory, name, &e);
     if (!code)
         code = td_work_draw(t, directory, name, &drawn, &e);
     if (!code && drawn)
         td_log_line(t->log, TD_LOG_INFO,
-                    "picture in %s/%s.svg, its data in .csv, drawn by .gnuplot", directory, name);
+                    "plot in %s/%s.svg, its data in .csv, its script in .gnuplot", directory, name);
     free(directory);
     free(name);
     return code ? td_tool_fail(t, &e) : TD_EXIT_OK;

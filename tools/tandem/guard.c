@@ -167,7 +167,7 @@ static int judge_exit(const char *call, int code)
     add(&w, ") was called in ");
     if (!add_place(&w, NULL))
         add(&w, "a thread that is not tandem's");
-    add(&w, ": a plugin reports failure through its td_error, and never ends the process");
+    add(&w, ": a plugin must report failure through its td_error, and never end the process");
     add_saved(&w);
     say(&w);
     return TD_EXIT_FAILED;

@@ -32,8 +32,8 @@ static const td_flag common[] = {
     { "--threads", "N", "number of threads; 0 for one per processor (backend.threads)" },
     { "--plugin-path", "DIR", "search DIR for plugins first" },
     { "--trust", 0,
-      "load the modules that a run keeps, and those that plugin_path of a config names where only "
-      "the config is looked at" },
+      "load the modules stored in a run, and follow a config's plugin_path even in commands that "
+      "only inspect the config" },
     { "--json", 0, "print results as JSON" },
     { "--quiet", 0, "log warnings and errors only" },
     { "--verbose", 0, "log more detail" },

@@ -140,7 +140,7 @@ static int add_lines(td_prompts *p, FILE *f, const char *name, bool standard, bo
     if (size == -2)
         code = td_fail(error, TD_EFORMAT,
                        "%s:%" PRId64
-                       ": this prompt is longer than 256 MiB, or does not fit the memory",
+                       ": this prompt is longer than 256 MiB, or does not fit in memory",
                        name, number + 1);
     if (!code && ferror(f))
         code = td_fail(error, TD_EIO, "cannot read prompts from %s: %s", name, strerror(errno));

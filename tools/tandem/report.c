@@ -13,8 +13,7 @@ static const td_flag flags[] = {
     { "-o", "DIR", "where the report is written (report, or STUDY/report for a study)" },
     { "--title", "TEXT", "title of the page" },
     { "--diff", 0,
-      "for two runs: print settings that differ, and the first step and parameter at which they "
-      "part" },
+      "for two runs: print settings that differ, and the first step and parameter that differ" },
     { "--draws", "N", "number of bootstrap samples (10000)" },
     { 0, 0, 0 },
 };
@@ -23,17 +22,16 @@ const td_usage td_usage_report = {
     .name = "report",
     .arguments = "RUN ..|STUDY [-o DIR] [--title TEXT] | --diff RUN RUN",
     .brief = "Write a report of runs or of a study: one page with an answer in three sentences, "
-             "pictures "
-             "and tables.",
+             "plots and tables.",
     .example = "tandem report runs/red-1 runs/red-2 runs/dec-1 runs/dec-2 -o report",
     .flags = flags,
     .json = true,
     .plain = TD_ARGUMENTS,
     .notes =
         "DIR/index.html is one file that needs no network and no script; beside it are report.md, "
-        "the pictures with their scripts and data in figures, and the tables as CSV and LaTeX in "
-        "tables. gnuplot draws the pictures; without it the report has none, and says so.\n\n"
-        "Pictures and tables appear where runs have the data: `tandem evaluate` (with --tasks and "
+        "the plots with their scripts and data in figures, and the tables as CSV and LaTeX in "
+        "tables. gnuplot draws the plots; without it the report has none, and says so.\n\n"
+        "Plots and tables appear where runs have the data: `tandem evaluate` (with --tasks and "
         "--extrapolate), `tandem analyze`, and `tandem bench RUN --generate --json > "
         "RUN/eval/bench-generate.json` for latency. Runs that differ only in their seed form a "
         "group; the tests are those of `tandem compare`.\n\n"
@@ -63,7 +61,7 @@ static void print_metrics(const td_parting *p)
         printf("metrics: all %" PRId64 " lines in common are the same%s\n", p->lines,
                p->hashed ? ", with the hash of all parameters" : "");
     else {
-        printf("metrics: they part at step %" PRId64, p->first);
+        printf("metrics: they first differ at step %" PRId64, p->first);
         if (p->last_same >= 0)
             printf("; until step %" PRId64 " they are the same", p->last_same);
         printf("\n  %s: %.17g, %.17g\n", p->metric, p->a, p->b);

@@ -182,11 +182,10 @@ static int keep(td_tool *t, td_session *s, const td_run_place *place, const td_t
     int         code = 0;
     const char *shadowed = named ? NULL : td_tasks_shadowed(s, r);
     if (shadowed)
-        td_log_line(
-            t->log, TD_LOG_WARN,
-            "'%s' has the name of a shipped task, so its results are called %s; --name calls "
-            "them otherwise",
-            shadowed, name ? name : "");
+        td_log_line(t->log, TD_LOG_WARN,
+                    "'%s' has the name of a shipped task, so its results are called %s; --name "
+                    "sets another name",
+                    shadowed, name ? name : "");
     if (directory && name)
         code = td_tasks_write(tasks, directory, name, error);
     if (directory && name && !code)

@@ -316,7 +316,7 @@ static const td_flag flags[] = {
     { "--resume", 0, "continue from the newest checkpoint, if there is one" },
     { "--weights", "PATH",
       "start from these parameters (train.weights): a file, a checkpoint or a run's directory" },
-    { "--every-rank", 0, "of several processes all log, not only the first" },
+    { "--every-rank", 0, "let every process write its log, not only the first" },
     { "--allow", "KEY ..",
       "a key that may differ from the run's config, or from the model of the weights: "
       "model.position.*" },

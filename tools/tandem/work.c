@@ -188,7 +188,7 @@ int td_work_draw(td_tool *t, const char *directory, const char *name, bool *draw
     td_text_free(&script);
     *drawn = !code;
     if (code == TD_EUNSUPPORTED)
-        td_log_line(t->log, TD_LOG_WARN, "no picture: %s", why.text);
+        td_log_line(t->log, TD_LOG_WARN, "no plot was drawn: %s", why.text);
     else if (code)
         return td_fail(error, code, "%s", why.text);
     return 0;

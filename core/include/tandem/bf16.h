@@ -2,7 +2,7 @@
  * significant bits.
  *
  * A kernel of dtype TD_BF16 (kind/kernels.h) reads and writes such elements, and computes in float.
- * Rounding is to the nearest, ties to even; infinities and NaN stay what they are.
+ * Rounding is to the nearest, ties to even; infinities and NaN are preserved.
  *
  * Example:
  *
@@ -38,20 +38,21 @@ static inline uint16_t td_bf16_from_float(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    /* rounding could carry a NaN's payload into the exponent, and cutting it could leave infinity */
+    /* rounding could carry a NaN's payload into the exponent, and truncating it could leave
+     * infinity */
     if (x != x)
         return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
-/* Rounded once: by way of the nearest float, a double just above the middle between two bf16 would
- * become the middle, and then go to the even one. */
+/* Rounded only once: rounded to a float first, a double just above the midpoint of two bf16 numbers
+ * could become the midpoint, and then round down to the even one. */
 static inline uint16_t td_bf16_from_double(double x)
 {
     float    near = (float)x;
     uint32_t bits;
     memcpy(&bits, &near, sizeof bits);
-    /* of the two floats around x the one with an odd last bit, which is the middle of nothing */
+    /* of the two floats around x the one with an odd last bit, which is never a midpoint */
     if (x == x && (double)near != x) {
         if (fabs((double)near) > fabs(x))
             bits--;

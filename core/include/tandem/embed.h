@@ -3,7 +3,7 @@
  *
  * Everything the `tandem` command does with a config goes through a *session*: a config with its
  * plugins found and checked, and, from the first call that needs them, a thread pool, the data, and
- * a model in memory. The command itself is written on this header, so a program that embeds the
+ * a model in memory. The command itself is built on this header, so a program that embeds the
  * library produces the same run directories, the same checkpoints and the same bits.
  *
  * Example:
@@ -82,9 +82,9 @@ typedef struct td_session td_session;
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* The purpose of a session. It decides which groups the config must have, all reported together
- * when the session is opened, and how much is loaded: a session for evaluation keeps no
- * gradients and no optimizer state. */
+/* The purpose of a session. It decides which groups the config must have (those missing are
+ * reported together when the session is opened), and how much is loaded: a session for evaluation
+ * keeps no gradients and no optimizer state. */
 typedef enum td_purpose {
     TD_PURPOSE_TRAIN,    /* everything below, and training: a whole config */
     TD_PURPOSE_EVALUATE, /* model, loss, tokenizer and data */
@@ -100,8 +100,9 @@ typedef struct td_session_options {
     const char *const *files;
     const char *const *texts;    /* read after the files; messages call them "text 1", .. */
     const char *const *settings; /* "train.steps=20", applied after both */
-    /* The first so many of `files` are configs that runs kept (RUN/config.cfg). A run may be a
-     * stranger's: `plugin_path` and `extends` in them are ignored, so that they name no code. */
+    /* The number of `files`, from the first on, that are configs kept by runs (RUN/config.cfg).
+     * Since a run may be a stranger's, `plugin_path` and `extends` in them are ignored: they cannot
+     * name code. */
     size_t             kept;
     /* Follow no `plugin_path` at all: to look at a config of unknown origin. */
     bool               untrusted;
@@ -248,7 +249,7 @@ typedef struct td_extrapolation {
 /* Measure the loss beyond the training length, with the parameters that the session holds. Each
  * sequence is read once per prefix: no token sees later ones, so the scores of a shorter total
  * length are part of those of the longest. TD_EEND and TD_EDIVERGED as in td_session_evaluate.
- * `*out` is valid until the next call of this or until the session is closed. [main] */
+ * `*out` is valid until the next call of this function or until the session is closed. [main] */
 int td_session_extrapolate(td_session *, const td_extrapolating *, const td_extrapolation **out,
                            td_error *error);
 
@@ -328,8 +329,8 @@ typedef struct td_analysis {
 /* Measure attention weights by position, and the log-probability of the text, with the parameters
  * that the session holds. Weights are recomputed from queries and keys a few rows at a time, so
  * memory does not grow with the square of the length. TD_EEND and TD_EDIVERGED as in
- * td_session_evaluate. `*out` is valid until the next call of this or until the session is closed.
- * [main] */
+ * td_session_evaluate. `*out` is valid until the next call of this function or until the session is
+ * closed. [main] */
 int td_session_analyze(td_session *, const td_analyzing *, const td_analysis **out,
                        td_error *error);
 
@@ -358,11 +359,11 @@ int td_session_score(td_session *, td_scored *items, int64_t count,
 typedef struct td_task_score {
     const char *task; /* "boolq" */
     const char *key;  /* "acc"; of texts under a filter "exact_match,number"; of a group "mean" */
-    bool        own;  /* the first of the task, by which it is known */
+    bool        own;  /* the task's first score, which represents it */
     bool        percent; /* it lies in [0, 100]; otherwise in [0, 1], or it is a perplexity */
     bool        lower_is_better;
     double      score, error; /* error: standard error; NaN: unknown */
-    double      chance;       /* the score of guessing; NaN: unknown, as of all but the first */
+    double      chance;       /* the score of guessing; NaN: unknown, as for all but the first */
     int64_t     items, shots; /* of a group: its tasks, and 0 */
 } td_task_score;
 
@@ -371,12 +372,12 @@ typedef struct td_task_scores {
     size_t         count;
 } td_task_scores;
 
-/* How far all tasks are, in items. Return nonzero to end it. */
+/* Reports progress over all tasks, in items. Return nonzero to end the scoring. */
 typedef int td_task_progress(void *arg, const char *task, int64_t done, int64_t all);
 
 enum { TD_NO_SHOTS = -1 };
 
-/* What to ask a model. All zeros but `size`: what the group tasks of the config says. */
+/* What to ask a model. With zeros everywhere but in `size`: as the config's group `tasks` says. */
 typedef struct td_asking {
     size_t             size;  /* sizeof(td_asking) */
     const char *const *tasks; /* [n_tasks]: tasks, groups, and files (.cfg); 0: tasks.names */
@@ -384,12 +385,12 @@ typedef struct td_asking {
     const char        *data;  /* where the data sets are; NULL: tasks.data */
     int64_t            shots; /* exemplars in a prompt; 0: tasks.shots; TD_NO_SHOTS: none */
     int64_t            limit; /* items of each task, at most; 0: tasks.limit */
-    int64_t     batch;    /* answers at the same time, which changes no score; 0: as many as pay */
-    bool        generate; /* the answers of multiple choices, too */
-    bool        chat;     /* prompts are turns of the chat template */
+    int64_t           batch; /* answers computed together, without effect on scores; 0: automatic */
+    bool              generate; /* also generate answers to multiple-choice questions */
+    bool              chat;     /* prompts are turns of the chat template */
     /* Where NAME.json, with lm-evaluation-harness's keys, and NAME.samples_TASK.jsonl are written;
-     * NULL: nowhere, and for the name one made of tasks and settings. */
-    const char *directory, *name;
+     * NULL as the directory: nowhere; as the name: one made from tasks and settings. */
+    const char       *directory, *name;
     td_task_progress *progress; /* NULL: none */
     void             *arg;
 } td_asking;
@@ -401,19 +402,19 @@ int td_session_ask(td_session *, const td_asking *, const td_task_scores **out, 
 
 /* ---- comparing ------------------------------------------------------------------------------- */
 
-/* Which runs to compare, by what their evaluations left in RUN/eval. */
+/* Which runs to compare; their scores are read from RUN/eval. */
 typedef struct td_comparing {
     size_t             size; /* sizeof(td_comparing) */
     const char *const *runs; /* [n_runs], two or more: directories of runs or of checkpoints */
     size_t             n_runs;
-    bool               by_run; /* seeds of one config singly, not as a group */
+    bool               by_run; /* seeds of one config individually, not as a group */
     int64_t            draws;  /* samples of a bootstrap; 0: 10000 */
     uint64_t           seed;   /* of those samples; 0: 1 */
 } td_comparing;
 
 /* What `tandem compare --json` prints: scores, differences and tests as a JSON object. The session
- * lends its plugins, to read the configs of the runs; whatever it is for, nothing of it changes.
- * NULL with `error`; valid until the next call that returns text. [main] */
+ * only supplies the plugins that are needed to read the runs' configs: it may have any purpose, and
+ * is not changed. NULL with `error`; valid until the next call that returns text. [main] */
 const char *td_session_compare(td_session *, const td_comparing *, td_error *error);
 
 /* ---- training -------------------------------------------------------------------------------- */
@@ -442,8 +443,8 @@ typedef struct td_training {
     int (*evaluating)(void *arg, int64_t step, int64_t done, int64_t all); /* sequences */
     int (*scoring)(void *arg, int64_t step, const char *task, int64_t done,
                    int64_t all); /* items */
-    /* Between the micro-batches of a step, which may take long: `done` of `all` are computed. To
-     * stop here abandons the step, and a resumed run makes it anew. */
+    /* Between the micro-batches of a step, which may take long: `done` of `all` are computed.
+     * Stopping here abandons the step, which a resumed run repeats. */
     int (*accumulating)(void *arg, int64_t step, int64_t done, int64_t all);
     void *arg;
 } td_training;
@@ -466,8 +467,8 @@ typedef struct td_trained {
 /* Train as the config says, in the run's directory: metrics, checkpoints, evaluations, log.
  * Training starts from initial values, train.weights, or a checkpoint, and replaces the parameters
  * that the session held. TD_EDIVERGED: the guard stopped it, or the loss is not finite. `*out` is
- * NULL unless the run came to its end, diverged at its end, or was stopped; valid until the session
- * trains again or is closed. [main] */
+ * NULL unless the run finished, diverged at its end, or was stopped; valid until the session trains
+ * again or is closed. [main] */
 int td_session_train(td_session *, const td_training *, const td_trained **out, td_error *error);
 
 /* ---- generating ------------------------------------------------------------------------------ */
@@ -557,10 +558,10 @@ int td_session_read(td_session *, const char *name, float *values, int64_t count
 int td_session_write(td_session *, const char *name, const float *values, int64_t count,
                      td_error *error);
 
-/* Stand for a checkpoint of a run in place of its step number. */
+/* Can be given instead of a step number, to choose a checkpoint of a run. */
 enum {
     TD_STEP_NEWEST = -1,
-    TD_STEP_BEST = -2 /* of the best score, by train.best, which train.keep_best keeps */
+    TD_STEP_BEST = -2 /* the one with the best score (train.best), which train.keep_best keeps */
 };
 
 /* Load all parameters from `path`: a safetensors file, a checkpoint's directory, or a run's

@@ -2,11 +2,11 @@
  * (td_remember_axis, over the op `append`) and recurrent state of a fixed size (td_carry).
  *
  * In generation a row is one text, read in passes of T new tokens: a prompt in chunks, then token
- * after token. Everything that later passes need of a token is kept in buffers with a fixed number
- * of slots. A row fills the first of them; the others still hold what an earlier text left. So a
- * reader of a buffer must know how many tokens it holds: attention has td_mask.k_length for this.
- * In training these functions leave the graph as it is, so one `build` serves both. All of them are
- * [build].
+ * after token. Everything that later passes need to know about a token is kept in buffers with a
+ * fixed number of slots. A row fills the first of them; the others still hold what an earlier text
+ * left. So a reader of a buffer must know how many tokens it holds: attention has td_mask.k_length
+ * for this. In training these functions leave the graph as it is, so one `build` serves both. All
+ * of them are [build].
  *
  * kind/attention.h has shorter forms for attentions, which supply the axis, window and source.
  *

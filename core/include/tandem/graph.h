@@ -209,7 +209,7 @@ static inline void td_push(td_graph *g, const char *scope) { g->host->push(g, sc
 static inline void td_pop(td_graph *g) { g->host->pop(g); }
 
 /* Enter a scope whose weights are shared, such as a bias table that all layers of a stack use.
- * `path` is appended to the call path, by which caches, random streams and profiles tell layers
+ * `path` is appended to the call path, which caches, random streams and profiles use to tell layers
  * apart, while parameters belong to `scope`, a full name ("model.decoder"). td_pop leaves it. */
 static inline void td_push_shared(td_graph *g, const char *path, const char *scope)
 {
@@ -233,9 +233,10 @@ static inline void td_aux_loss(td_graph *g, const char *name, td_tensor *scalar,
     g->host->aux_loss(g, name, scalar, weight);
 }
 
-/* Log a scalar with the metrics of training as "train/NAME", without an effect on the loss: how many
- * experts are idle, how sharp an attention is. Like an auxiliary loss it is a mean over the tokens of
- * the batch; layers that log the same name are averaged. A step's line has the last step's value. */
+/* Log a scalar with the metrics of training as "train/NAME", without an effect on the loss: how
+ * many experts are idle, how sharp an attention is. Like an auxiliary loss it is a mean over the
+ * tokens of the batch; layers that log the same name are averaged. A line of metrics has the value
+ * of its last step. */
 static inline void td_log_scalar(td_graph *g, const char *name, td_tensor *scalar)
 {
     g->host->log_scalar(g, name, scalar);

@@ -58,8 +58,8 @@ struct td_services {
     /* Write one line to the run's log, at a td_log_level; the newline is added. [any] */
     void (*log)(const td_services *, int level, const char *format, ...);
     void       *host; /* private to the host */
-    /* The directory of the shipped configs/ and data/, where a relative path is tried second; NULL
-     * if there is none. */
+    /* The directory of the shipped configs/ and data/, where relative paths are looked up second;
+     * NULL if there is none. */
     const char *shipped;
 };
 

@@ -74,7 +74,7 @@ enum { TD_MOMENT_G, TD_MOMENT_V, TD_MOMENT_T, TD_MOMENT_CLIP, TD_MOMENT_GATE, TD
  *     b2 = 1 - t^-rate
  *     v  = b2 v + (1-b2) ((clip g)^2 + 1e-30)
  *
- * Outputs: 0 v, in place; 1 sum((clip g)^2 / v), a scalar, by which td_adafactor_step limits the
+ * Outputs: 0 v, in place; 1 sum((clip g)^2 / v), a scalar that td_adafactor_step uses to limit the
  * update. The two halves are separate because that sum spans the whole tensor.
  * "adafactor_moment": f[0] rate, 0.8 in the paper */
 static inline td_tensor *td_adafactor_moment(td_tensor *const in[TD_MOMENT_INPUTS], double rate)

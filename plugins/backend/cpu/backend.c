@@ -99,12 +99,11 @@ static int backend_open(const void *config, const td_services *services, void **
     if (!reserve_buffers(services->threads)) {
         backend_release(cpu, cpu->packing, packing_bytes(cpu));
         free(cpu);
-        return td_fail(
-            error, TD_ENOMEM,
-            "backend 'cpu': OpenBLAS takes %zu MiB of addresses per thread (backend.threads = "
-            "%d), and the limit (ulimit -v) does not leave as much: raise it, or use "
-            "fewer threads",
-            BUFFER >> 20, services->threads);
+        return td_fail(error, TD_ENOMEM,
+                       "backend 'cpu': OpenBLAS takes %zu MiB of address space per thread "
+                       "(backend.threads = %d), and the limit (ulimit -v) does not leave that "
+                       "much: raise it, or use fewer threads",
+                       BUFFER >> 20, services->threads);
     }
     openblas_set_num_threads(1); /* each of the pool's threads calls it for a separate tile */
     *state = cpu;

@@ -46,7 +46,7 @@ static int initialize(td_error *error)
     return level >= MPI_THREAD_FUNNELED
                ? 0
                : td_fail(error, TD_EUNSUPPORTED,
-                         "comm 'mpi': this MPI does not allow a program to have threads");
+                         "comm 'mpi': this MPI does not support programs with threads");
 }
 
 static int open_mpi(const void *config, const td_services *services, void **out, td_error *error)

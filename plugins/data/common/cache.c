@@ -39,8 +39,8 @@ static int take(const char *name, const char *what, const td_services *services,
     /* some network file systems have no locks */
     if (errno == ENOSYS || errno == ENOLCK || errno == EOPNOTSUPP || errno == EINVAL) {
         services->log(services, TD_LOG_WARN,
-                      "cannot lock '%s' (%s): another process that prepares '%s' now does the same "
-                      "work once more",
+                      "cannot lock '%s' (%s): another process that prepares '%s' at the same time "
+                      "will repeat the work",
                       name, strerror(errno), what);
         return fd;
     }

@@ -70,9 +70,9 @@ static void lift(mixture *m, td_list sources, size_t stride, const td_services *
         m->counts[i]++;
         m->counts[from]--;
         services->log(services, TD_LOG_WARN,
-                      "data source '%s' is so small beside the others that its share by size is "
-                      "less than 1 record in %d: it is read as 1 in %d, again and again; set rates "
-                      "to have it otherwise",
+                      "data source '%s' is so small compared with the others that its share by "
+                      "size is less than 1 record in %d: it is read as 1 in %d, with many "
+                      "repetitions; set rates to change that",
                       mixture_at(sources, stride, (size_t)i)->from.name, ORDER_BLOCK, ORDER_BLOCK);
     }
     for (int64_t i = 0; i < m->count; i++) {

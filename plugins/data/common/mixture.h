@@ -13,10 +13,9 @@ typedef struct mixed_source {
 
 /* Option rows of a struct whose first member is a mixed_source. */
 #define MIXED_SOURCE_OPTIONS(kinds)                                                            \
-    SOURCE_OPTIONS(kinds),                                                                     \
-        TD_OPTION_FLOAT(mixed_source, rate, 0, 0, 1e9,                                         \
-                        "share of the training records, relative to other sources; 0 in all: " \
-                        "by size")
+    SOURCE_OPTIONS(kinds), TD_OPTION_FLOAT(mixed_source, rate, 0, 0, 1e9,                      \
+                                           "share of the training records, relative to other " \
+                                           "sources; 0 for all sources: by size")
 
 typedef struct mixture {
     int64_t       count;

@@ -206,7 +206,7 @@ void object_skip_blank(bad_lines *b, const lines *l)
         return;
     /* the first look only starts the clock */
     if (b->reported > 0)
-        b->services->log(b->services, TD_LOG_INFO, "%s:%lld: %lld blank lines until here",
+        b->services->log(b->services, TD_LOG_INFO, "%s:%lld: %lld blank lines so far",
                          lines_path(l), (long long)lines_number(l), (long long)b->blank);
     b->reported = now;
 }
@@ -217,8 +217,8 @@ int object_skip(const bad_lines *b, const lines *l, int64_t number, const char *
     const char *unit = lines_whole(l) ? "file" : "line";
     if (*b->left <= 0)
         return td_fail(error, TD_EFORMAT,
-                       "%s:%lld: cannot read %s from this %s: %s; fix the %s%s, or let bad ones be "
-                       "skipped with data.max_bad_lines",
+                       "%s:%lld: cannot read %s from this %s: %s; fix the %s%s, or allow bad ones "
+                       "to be skipped with data.max_bad_lines",
                        lines_path(l), (long long)number, what, unit, why, unit, advice);
     --*b->left;
     b->services->log(b->services, TD_LOG_WARN, "%s:%lld: skipped: %s", lines_path(l),

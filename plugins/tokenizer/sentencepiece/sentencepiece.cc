@@ -45,7 +45,7 @@ const td_option options[] = {
     TD_OPTION_FILE(config, model, "", "path of the .model file"),
     TD_OPTION_CHOICE(config, type, 0, type_names, "kind of model to train"),
     TD_OPTION_FLOAT(config, character_coverage, 0.9995, 0.5, 1,
-                    "training: share of characters that get a piece of their own"),
+                    "training: fraction of characters that get a piece of their own"),
     TD_OPTION_INT(config, max_sentences, 1000000, 101, 1e9,
                   "training: most lines to use, drawn at random if there are more"),
     TD_OPTION_BOOL(config, split_digits, true, "training: each digit is a piece of its own"),

@@ -53,7 +53,7 @@ static void refuses(const char *line, const char *why)
     cr_assert(fprintf(f, "{\"text\": \"fine\"}\n%s\n{\"text\": \"fine\"}\n", line) && !fclose(f));
     cr_expect_eq(read_all(&error), 1);
     snprintf(message, sizeof message,
-             "%s:2: cannot read 'text' from this line: %s; fix the line%s, or let bad ones be "
+             "%s:2: cannot read 'text' from this line: %s; fix the line%s, or allow bad ones to be "
              "skipped with data.max_bad_lines",
              path, why, strncmp(why, "no key", 6) ? "" : " or set data.text");
     cr_expect_eq(error.code, TD_EFORMAT);

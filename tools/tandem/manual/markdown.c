@@ -91,7 +91,7 @@ static void put_type(td_text *out, const td_option *o)
         td_markdown_kind(out, o->choices[0]);
     } else
         td_text_print(out, "%s%s", type_name(o->type),
-                      o->flags & TD_OPTION_IN_STEPS ? ", or a share of train.steps" : "");
+                      o->flags & TD_OPTION_IN_STEPS ? ", or a fraction of train.steps" : "");
 }
 
 /* As a config would write it: a line end would end the table's row. */

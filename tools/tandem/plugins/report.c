@@ -73,8 +73,7 @@ static const char *outcome_of(const td_report *r, const td_check_job *j, json_t 
 {
     const td_child *c = &j->child;
     if (j->dropped) {
-        json_array_append_new(findings, json_string("two other tests of the plugin ran out of "
-                                                    "time"));
+        json_array_append_new(findings, json_string("two other tests of the plugin timed out"));
         return "not run";
     }
     if (c->end == TD_CHILD_LATE) {

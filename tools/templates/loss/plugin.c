@@ -12,7 +12,7 @@ struct @IDENT@_config {
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct @IDENT@_config, given, 0.25, 0.001, 0.999,
-                    "share of a text that is given: at least one token, at most all but one"),
+                    "fraction of a text that is given: at least one token, at most all but one"),
     TD_OPTION_FLOAT(struct @IDENT@_config, z_loss, 1e-4, 0, 1, "weight of (log Z)^2"), TD_OPTION_END
 };
 

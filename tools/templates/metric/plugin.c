@@ -1,4 +1,4 @@
-/* metric-@NAME@.c - how much of an answer is right: 1 minus the share of characters to be edited.
+/* metric-@NAME@.c - how much of an answer is right: 1 minus the fraction of characters to edit.
  * Paper: Levenshtein, Binary Codes Capable of Correcting Deletions, Insertions, and Reversals, 1966.
  *
  * The contract: tandem/kind/metric.h. */

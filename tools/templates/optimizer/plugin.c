@@ -11,7 +11,7 @@ struct @IDENT@_config {
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct @IDENT@_config, momentum, 0.9, 0, 0.999999,
-                    "share of the momentum kept at each step; 0 for none"),
+                    "fraction of the momentum kept at each step; 0 for none"),
     TD_OPTION_FLOAT(struct @IDENT@_config, weight_decay, 0, 0, 10,
                     "decoupled weight decay, times the rate; for tensors of rank 2 and more"),
     TD_OPTION_END

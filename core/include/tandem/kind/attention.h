@@ -194,7 +194,7 @@ static inline td_tensor *td_key_length(const td_attention_in *in)
 static inline td_mask td_remember_mask(const td_attention_in *in)
 {
     td_mask m = in->mask;
-    /* without an index from the architecture, positions count on from pass to pass */
+    /* without an index from the architecture, positions continue from pass to pass */
     if (td_keeps_keys(in) && in->role == TD_ROLE_DECODER && (!m.q_index || !m.k_index)) {
         int64_t    column[] = { td_dim(in->query, 0), 1 }, line[] = { 1, td_dim(in->query, 1) };
         td_tensor *place = td_reshape(td_iota(in->query->graph, TD_I32, line[1]), line, 2);

@@ -86,18 +86,18 @@ typedef struct td_backend {
     /* Write its problems on this machine (errors, slowness), one per line; "" if there are none.
      * May be NULL. [main] */
     void (*diagnose)(void *state, char *text, size_t size);
-    /* Measure and return this machine's rate of dense matrix products in f32, in FLOP/s, to
-     * which `tandem bench` compares. NULL: unknown. [main] */
+    /* Measure and return this machine's rate of dense matrix products in f32, in FLOP/s, which
+     * `tandem bench` compares runs with. NULL: unknown. [main] */
     double (*peak)(void *state);
     /* Measure and return the rate, in bytes/s, at which all of the machine's threads together read
-     * memory that no cache holds. NULL: unknown. [main] */
+     * uncached memory. NULL: unknown. [main] */
     double (*read_rate)(void *state);
     /* Write everything that determines the bits of its results besides the inputs: instruction
      * set, libraries (not threads). If this differs when a run is resumed, a warning says that
      * the result cannot be exact. NULL: nothing does. [main] */
     void (*arithmetic)(void *state, char *text, size_t size);
-    /* The bytes of device memory that can still be allocated, by which a run that cannot fit is
-     * refused before it starts. NULL: unknown, or the host's. [main] */
+    /* The bytes of device memory that can still be allocated, used to refuse a run that cannot fit
+     * before it starts. NULL: unknown, or the host's. [main] */
     size_t (*available)(void *state);
     /* Instead of running what is queued from now on, record it: the calls of a plan, which queue
      * the same with the same addresses each time. `recorded` ends that and sets *recording, or
@@ -108,10 +108,10 @@ typedef struct td_backend {
     int (*recorded)(void *state, void **recording);
     int (*replay)(void *state, void *recording);
     void (*forget)(void *state, void *recording);
-    /* How often something was queued on the device so far, for `tandem bench`; a replay counts
-     * once. NULL: it has no queue. [main] */
+    /* The number of times something has been queued on the device so far, for `tandem bench`; a
+     * replay counts once. NULL: it has no queue. [main] */
     int64_t (*launches)(void *state);
-    /* As `peak`, of products in bf16 that are added up in f32. NULL: as `peak`. [main] */
+    /* Like `peak`, for products of bf16 that are accumulated in f32. NULL: as `peak`. [main] */
     double (*peak_bf16)(void *state);
 } td_backend;
 

@@ -4,9 +4,9 @@
  * a comm moves gradients between them, and what rank 0 decides to all others. Every rank makes the
  * same calls in the same order, so calls need no tags. `single` is the comm of one process.
  *
- * All memory is the host's. Sums must be the same on all ranks, and in every run of as many ranks;
- * where a run must have the same bits on any number of ranks (train.reduce = "exact"), the host adds
- * by itself and only moves data.
+ * All memory belongs to the host. Sums must be the same on all ranks, and in every run of as many
+ * ranks; where a run must have the same bits on any number of ranks (train.reduce = "exact"), the
+ * host does the additions itself and uses the comm only to move data.
  *
  * Example:
  *

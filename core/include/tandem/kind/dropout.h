@@ -27,7 +27,7 @@ extern "C" {
 
 /* Settings of the run, and the tensors that its random numbers depend on. */
 typedef struct td_dropout {
-    double     rate;    /* the share of elements dropped; 0: none */
+    double     rate;    /* the fraction of elements dropped; 0: none */
     bool       shared;  /* one mask for all tokens of a sequence (Gal and Ghahramani 2016) */
     td_tensor *step;    /* scalar i32: the update that the batch belongs to */
     td_tensor *example; /* i32 [B]: the number of each row within that update */

@@ -1,10 +1,10 @@
 /* kind/ffn.h - the feed-forward sublayer: x [B, T, D] to [B, T, D]. Stateless.
  *
  * Architectures build one per layer, on the normalized input, and add the result to the residual
- * stream. Each token is computed by itself; `segment` tells which tokens are padding, for plugins
- * that count or route tokens (a mixture of experts must not spend capacity on padding). A loss that
- * balances experts is added with td_aux_loss. Weights are customarily named gate_proj, up_proj and
- * down_proj.
+ * stream. Each token is computed independently; `segment` tells which tokens are padding, for
+ * plugins that count or route tokens (a mixture of experts must not spend capacity on padding). A
+ * loss that balances experts is added with td_aux_loss. Weights are customarily named gate_proj,
+ * up_proj and down_proj.
  *
  * Example:
  *

@@ -7,8 +7,8 @@
  * alike.
  *
  * Per record: the feed calls `split` on its own threads, ahead of the training step, and packs the
- * examples into batches. Batches are sized before the first step from `bounds`, which states the
- * most that `split` produces. Per batch shape: `build`, once.
+ * examples into batches. Batches are sized before the first step from `bounds`, which states upper
+ * limits on what `split` produces. Per batch shape: `build`, once.
  *
  * Randomness comes from td_random_uniform(in->seed, record->id, n) (random.h): the same record is
  * split the same way on any thread and after a restart.
@@ -93,7 +93,7 @@ typedef struct td_loss_in {
     td_tensor *labels;    /* i32 [B, U] */
     td_tensor *weights;   /* real [B, U]; 0 for padding and for tokens that are not predicted */
     /* scalar: the sum of weights over all micro-batches and ranks of the update. Divide by it, not
-     * by this batch's own sum: then cutting a batch in pieces changes nothing. */
+     * by this batch's own sum: then splitting a batch into pieces changes nothing. */
     td_tensor *divisor;
     double     logit_scale; /* logits are logit_scale * hidden embedding^T */
 } td_loss_in;

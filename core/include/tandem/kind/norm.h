@@ -1,7 +1,7 @@
 /* kind/norm.h - a normalization layer: x [.., D] to the same dims. Stateless.
  *
  * Architectures build one before each sublayer and at the end of each stack; some attentions build
- * one on their heads. Each token is normalized by itself, over the last axis only: a norm that
+ * one on their heads. Each token is normalized independently, over the last axis only: a norm that
  * mixed tokens would let them see the future. Parameters are created in the current scope and named
  * "weight" and "bias", as optimizers and weight files expect of norms.
  *

@@ -113,7 +113,7 @@ typedef struct td_op {
      * have a reader. NULL hook: a primitive. [build] */
     void (*lower)(td_graph *, td_tensor *const *in, int n_in, const td_attrs *, const bool *used,
                   td_tensor **out);
-    /* Count the node's FLOPs; `pairs` is the share of an attention's scores that the mask lets
+    /* Count the node's FLOPs; `pairs` is the fraction of an attention's scores that the mask lets
      * through. NULL: one elementwise operation per element of output 0. [build] */
     void (*flops)(td_tensor *const *in, int n_in, td_tensor *const *out, const td_attrs *,
                   double pairs, td_flops *flops);

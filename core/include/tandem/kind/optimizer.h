@@ -6,7 +6,7 @@
  * the optimizer assigns its new content itself, through in->gate. Everything that changes from step
  * to step (learning rate, step number, clipping) is a scalar tensor in td_optimizer_in.
  *
- * Four rules keep optimizers comparable: multiply the gradient by `clip`; multiply the move by
+ * Four rules keep optimizers comparable: multiply the gradient by `clip`; multiply the change by
  * `rate`; multiply weight decay by `decay_scale`, so that 0 turns it off; change nothing when
  * `gate` is 0.
  *
