@@ -190,6 +190,8 @@ static td_batch *batch_of(const td_player *p, int64_t tokens, const int32_t *cou
         char           *to;
         memcpy(dims, a->dim, sizeof dims);
         dims[0] = out->rows;
+        /* arrays with a column per label grow with the text; others, such as an encoder's, do not
+         * */
         if (a->rank == 2 && a->dim[1] == length)
             dims[1] = tokens;
         to = out->add(out, a->name, a->dtype, a->rank, dims);

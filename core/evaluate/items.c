@@ -309,6 +309,7 @@ static int parse(source *s, const char *text, size_t size)
     case TD_ITEMS_TSV:
         return parse_table(s, tsv_field, text, size);
     case TD_ITEMS_WHOLE:
+        /* jansson refuses text that is not UTF-8 */
         item = json_pack("{s:s%}", "text", text, size);
         return item ? add_item(s, item, 1)
                     : td_fail(s->error, TD_EFORMAT, "'%s' is not UTF-8: convert it", s->path);

@@ -92,6 +92,7 @@ static int add_tag(parser *p, const char *tag, size_t size)
         tag++;
         size--;
     }
+    /* spaces inside the braces do not count, as in Mustache */
     while (size && *tag == ' ') {
         tag++;
         size--;

@@ -101,6 +101,7 @@ static bool finish(td_beam *b, const int32_t *tokens, int64_t n, double logprob,
     td_hypothesis h = { NULL, n, logprob, 0, stopped };
     int64_t       at = b->n_finished;
 
+    /* the end token counts towards the length, because its log-probability is in the sum */
     h.score = score_of(b, logprob, n + (stopped ? 1 : 0));
     while (at > 0 && b->finished[at - 1].score < h.score)
         at--;

@@ -415,6 +415,7 @@ static int gather_prompts(td_decoder *d, const int32_t *from, td_error *error)
     for (int64_t r = 0; !code && r < n; r++)
         if (from[r] >= 0 && from[r] != r) {
             moved[r] = d->rows[from[r]];
+            /* if the copy fails, closing this must not free the arrays of the original */
             moved[r].prompt.arrays = NULL;
             code = td_prompt_copy(&moved[r].prompt, &d->rows[from[r]].prompt, error);
         }

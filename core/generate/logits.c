@@ -30,6 +30,7 @@ TD_CLONES float td_logits_top(const float *logits, int64_t n)
         singles x;
         marks   larger;
         memcpy(&x, logits + i, sizeof x);
+        /* a comparison with NaN is false, so the maximum alone would hide it */
         nan |= x != x;
         larger = x > top;
         top = (singles)((larger & (marks)x) | (~larger & (marks)top));
@@ -84,6 +85,7 @@ TD_CLONES double td_logits_log_sum(const float *logits, int64_t n, float top)
         exponential(&e);
         sums += e;
     }
+    /* explicit lanes, added in order: the compiler has no freedom to reorder the sum */
     for (int k = 0; k < LANES; k++)
         sum += sums[k];
     for (; i < n; i++) {

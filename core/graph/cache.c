@@ -17,6 +17,7 @@ td_cache *td_cache_new(int64_t rows, int64_t capacity, int64_t chunk, int64_t so
                        td_error *error)
 {
     td_cache *c;
+    /* a source of 0 tokens is valid: there is no encoder */
     if (rows < 1 || capacity < 1 || capacity > MOST_TOKENS || chunk < 1 || chunk > capacity ||
         source < 0 || source > MOST_TOKENS) {
         td_fail(error, TD_ERANGE,

@@ -94,6 +94,7 @@ int td_model_tokens(const td_model *m, td_variables *variables, const td_batch *
         return td_fail(error, TD_ENOMEM, "out of memory while building the scores");
     TD_HOOK(architecture, build, m->architecture.config,
             &(td_architecture_in){ out->graph, batch, &none }, &a);
+    /* after an error the architecture may not have filled in `a` */
     if (!td_graph_error(out->graph, NULL))
         code = td_model_score(batch, &a, out->graph, td_model_tokens_piece(m), &out->nll,
                               &out->best, error);

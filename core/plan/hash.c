@@ -45,6 +45,7 @@ int td_variables_hash(const td_variables *v, const td_device *device, uint64_t *
                              : td_fail(error, TD_ENOMEM, "out of memory while hashing parameters");
     if (!code)
         XXH3_64bits_reset(state);
+    /* the same fraction of every parameter, so that a change in any of them shows */
     for (size_t k = 0; k < td_variables_count(v) && !code; k++) {
         const td_variable *x = td_variables_at(v, k);
         if (is_hashed(x))

@@ -124,6 +124,7 @@ void td_hook_describe(const td_hook_running *r, char *out, size_t size)
     size_t n = 0;
     if (!size)
         return;
+    /* put, not snprintf: a handler of SIGSEGV describes the hook that crashed */
     if (r->plugin) {
         n = put(out, size, n, r->what, SIZE_MAX);
         n = put(out, size, n, " '", 2);

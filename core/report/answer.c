@@ -167,6 +167,8 @@ static const char *at_other_sizes(const td_report_data *d, td_document *doc, con
     for (size_t k = 0; k < d->comparison.n_pairs; k++) {
         const td_compared_pair *p = &d->comparison.pairs[k];
         const td_report_group  *a = &d->groups[p->a], *b = &d->groups[p->b];
+        /* a pair has the order of its groups, so the better variant may be its first or its second
+         * */
         bool straight = !strcmp(a->variant, other->variant) && !strcmp(b->variant, better->variant);
         bool reversed = !strcmp(b->variant, other->variant) && !strcmp(a->variant, better->variant);
         if (&d->comparison.measures[p->measure] != u->measure || !*a->variant || p == u->pair ||
@@ -393,6 +395,7 @@ static const char *answer_cost(const td_report_data *d, td_document *doc)
     double mine = td_report_latency(d, u.better), its = td_report_latency(d, u.other);
     compare(&t, "training took", td_report_flops(doc, x->flops), td_report_flops(doc, y->flops),
             x->flops, y->flops);
+    /* per target token, because architectures predict different shares of one sequence */
     compare(&t, "a forward pass takes, for each target token,", td_report_flops(doc, inside),
             td_report_flops(doc, outside), inside, outside);
     compare(&t, "generating a token takes", milliseconds(doc, mine), milliseconds(doc, its), mine,

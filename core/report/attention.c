@@ -50,6 +50,7 @@ static void print_locality(const td_report_data *d, json_t *const *files, td_doc
 {
     const td_compared_group *group = &d->comparison.groups[g];
     const json_t            *first = NULL;
+    /* a seed that was not analyzed must not hide the others */
     for (size_t k = 0; k < group->count && !first; k++)
         first = json_object_get(predicting(files[group->runs[k]]), "parts");
     for (size_t k = 0; k < json_array_size(first); k++) {
@@ -101,6 +102,7 @@ static void draw_locality(const td_report_data *d, td_document *doc, json_t *con
     td_text        alt = { 0 };
     size_t         plots = 0;
     td_figure_begin(f, "position (tokens)", "weight on t-4 .. t", d->comparison.n_groups);
+    /* from 0: a cut axis would exaggerate differences */
     td_text_print(&f->script, "set yrange [0:*]\n");
     td_text_print(&f->data, "group_index,position,locality,seeds,group\n");
     for (size_t g = 0; g < d->comparison.n_groups; g++) {
@@ -192,6 +194,7 @@ static void draw_map(const td_report_data *d, td_document *doc, size_t g, const 
 {
     const td_report_run *r = &d->runs[d->comparison.groups[g].runs[0]];
     char                *path = path_of(r, k->file);
+    /* no error if there is none: maps are of runs that were analyzed */
     char *text = path && td_file_exists(path) ? td_file_read(path, NULL, &(td_error){ 0 }) : NULL;
     edge  keys, queries;
     if (text && read_edges(text, &keys, &queries)) {
@@ -223,6 +226,7 @@ void td_report_attention(const td_report_data *d, td_document *doc)
         doc->failed = true;
         return;
     }
+    /* each file is read once, and used by several plots */
     for (size_t k = 0; k < d->count; k++)
         files[k] = load(&d->runs[k]);
     for (size_t g = 0; g < d->comparison.n_groups; g++)

@@ -116,6 +116,7 @@ static int take_study(td_report_data *d, td_error *error)
     naming    n;
     int       code = s ? allocate_lists(d, s->n_cells, error) : td_failed(error, TD_EIO);
     if (!code) {
+        /* names of groups mention only the labels that differ between cells */
         n = compare_cells(s);
         d->study = td_arena_copy(d->arena, s->name);
         for (size_t k = 0; k < s->n_cells; k++)
@@ -232,6 +233,7 @@ static int read_run(td_report_data *d, size_t k, td_error *error)
     td_run_place_free(&place);
     if (!r->directory)
         return out_of_memory(error);
+    /* what a run lacks is left out of the report; only unreadable metrics are an error */
     r->tokenizer = read_tokenizer(d, r->directory);
     r->latency = read_latency(r->directory);
     code = td_history_read(r->directory, &r->history, error);

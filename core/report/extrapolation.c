@@ -166,6 +166,7 @@ static void draw_prefix(const td_report_data *d, td_document *doc, json_t *const
     td_text alt = { 0 };
     size_t  plots = 0;
     td_figure_begin(f, "total length (tokens)", "NLL (nats per token)", d->comparison.n_groups);
+    /* runs trained at different lengths have no common line to draw */
     if (isfinite(trained))
         td_text_print(
             &f->script,

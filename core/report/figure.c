@@ -37,6 +37,8 @@ void td_figure_begin(td_doc_figure *f, const char *x, const char *y, size_t seri
     td_palette_colour(TD_MUTED, muted);
     td_palette_colour(TD_GRID, grid);
     print_terminal(f, series);
+    /* literal colours of a light page: on a dark one, a style sheet replaces exactly these
+     * (palette.h) */
     td_text_print(&f->script,
                   "set border 3 linecolor rgb '%s'\n"
                   "set tics nomirror textcolor rgb '%s'\n"

@@ -197,6 +197,7 @@ static void write_block(const td_document *d, size_t k, size_t *parts, td_text *
     char            attributes[40];
     switch (b->kind) {
     case TD_BLOCK_HEADING:
+        /* the contents link to headings by these ids */
         snprintf(attributes, sizeof attributes, "id=\"part-%zu\"", ++*parts);
         element(out, "h2", attributes, b->text);
         break;

@@ -155,6 +155,7 @@ static int write_all(td_report_data *d, td_document *doc, td_error *error)
     }
     if (!code)
         code = td_figures_draw(doc, figures, &missing, error);
+    /* before the pages are written, because they list the notes */
     if (missing.size) {
         td_text_print(&d->notes, "the plots were not drawn: %s\n", td_text_get(&missing));
         td_document_say(doc, "The plots were not drawn: %s", td_text_get(&missing));
@@ -186,6 +187,7 @@ static json_t *summarize(const td_report_data *d, const td_document *doc)
     json_t *notes = json_array();
     char   *page = td_path_join(d->options->directory, "index.html");
     json_t *j;
+    /* a sentence is NULL if the runs have no data for it */
     for (int k = 0; k < 3; k++)
         if (doc->answer[k])
             json_array_append_new(answer, json_string(doc->answer[k]));

@@ -217,6 +217,7 @@ static bool fit_series(const points *p, size_t series, td_doc_figure *f, td_text
     int64_t  n = x && y ? take_series(p, series, x, y) : 0;
     td_fit   fit = { 0 };
     td_error why = { 0 };
+    /* three points determine the three parameters exactly, and leave no error to estimate */
     bool fits = n > 3 && !td_fit_curves(&(td_fit_points){ .n = n, .terms = 1, .x = { x }, .y = y },
                                         &(td_fit_options){ .seed = 1 }, &fit, &why);
     if (fits) {
@@ -313,6 +314,7 @@ static void draw(const td_report_data *d, td_document *doc, const points *p, con
                     d->tokenizers_differ ? "bits per byte" : "held-out NLL (nats per token)",
                     p->n_series + c->frontier);
     find_range(p, &low, &high);
+    /* over a shorter range a logarithmic axis has hardly any labels */
     if (high > 4 * low)
         td_text_print(&f->script, "set logscale x\nset format x '%%.0e'\n");
     else

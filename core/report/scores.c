@@ -102,6 +102,7 @@ static const char *const interval_words =
 static void draw_sources(const td_report_data *d, td_document *doc)
 {
     panel p = { .n = 0 };
+    /* NLL per token depends on what a token is */
     if (d->tokenizers_differ)
         return;
     for (size_t k = 0; k < d->comparison.n_measures; k++) {

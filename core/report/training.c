@@ -156,6 +156,7 @@ static size_t add_group(const td_report_data *d, td_doc_figure *f, size_t g, con
     }
     for (size_t k = 0; k < group->count; k++) {
         curve c = curve_of(&d->runs[group->runs[k]].history, v);
+        /* a single run is its own mean: drawn once, as the thick line */
         if (group->count > 1)
             print_curve(f, &c, g, k + 1, d->comparison.runs[group->runs[k]].name);
         if (c.n > 1)
@@ -316,6 +317,7 @@ static void draw_throughput(const td_report_data *d, td_document *doc)
     td_text_print(&f->data, "group_index,rate,low,high,group\n");
     for (size_t g = 0; g < d->comparison.n_groups; g++) {
         mean_rate(d, g, &mean, &low, &high);
+        /* a run too short for a line of metrics has no rate */
         if (!isfinite(mean))
             continue;
         td_text_print(&f->data, "%zu,%.6g,%.6g,%.6g,", g, mean, low, high);
@@ -357,6 +359,7 @@ static void draw_memory(const td_report_data *d, td_document *doc)
     for (size_t g = 0; g < d->comparison.n_groups; g++) {
         const td_footprint *m = &d->groups[g].model.memory;
         char                size[32];
+        /* a config whose plugins are not here cannot be described */
         if (!d->groups[g].described)
             continue;
         td_text_print(&f->data, "%zu,%.6g,%zu,%zu,%zu,%zu,%zu,", g, memory_of(m) / 1048576,

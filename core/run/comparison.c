@@ -269,6 +269,7 @@ static int test_common(job *j, const common *c, td_compared_pair *p, td_error *e
     p->method = seeds ? "t over seeds and items" : c->binary ? "McNemar" : "bootstrap";
     if (seeds)
         return td_seeded_difference(&pairs, &p->difference, error);
+    /* the exact test needs no sampling, and holds for a few disagreements too */
     if (c->binary) {
         p->difference = count_answers(c);
         return 0;

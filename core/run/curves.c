@@ -99,6 +99,7 @@ static void print_script(const td_extrapolation *e, const char *name, td_text *t
                   name, name, name, e->trained, e->trained);
     print_plot(e, td_text_get(&by_length), "column('length')", "column('nll')", t);
     td_text_print(t, "set xlabel 'position (tokens)'\n");
+    /* a part of the text is drawn at its middle */
     print_plot(e, td_text_get(&by_position), "(column('from') + column('to')) / 2", "column('nll')",
                t);
     td_text_print(t, "unset multiplot\n");

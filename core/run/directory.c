@@ -81,6 +81,7 @@ static int lock_again(td_run_directory *r, td_error *error)
     if (fd < 0 && errno != EEXIST)
         return td_fail(error, TD_EIO, "cannot create '%s/.lock' again: %s", r->path,
                        strerror(errno));
+    /* it exists, or is held: another process created it after it was removed */
     if (fd < 0 || (flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)) {
         if (fd >= 0)
             close(fd);
@@ -140,6 +141,7 @@ bool td_run_may_change(const char *key)
                                              "backend.threads",
                                              "comm.*",
                                              "plugin_path" };
+    /* patterns, so that new options of these kinds need no entry */
     for (size_t k = 0; k < sizeof free_keys / sizeof *free_keys; k++)
         if (td_match(free_keys[k], key))
             return true;

@@ -57,6 +57,7 @@ static char *best_of(const char *checkpoints, const char *newest, td_error *erro
                 checkpoints);
         return NULL;
     }
+    /* `why` is only used for its code: the message has to say why this checkpoint should exist */
     best = td_checkpoint_of_step(checkpoints, p.best_step, &why);
     if (!best)
         td_fail(error, why.code,

@@ -313,6 +313,7 @@ static void print_curves(const td_analysis *a, const char *name, td_text *t)
     bool   weights = a->all[TD_READS_SELF].heads || a->all[TD_READS_BOTH].heads;
     bool   coverage = a->all[TD_READS_CROSS].heads || a->all[TD_READS_BOTH].heads;
     size_t n = 1 + (size_t)weights + (size_t)coverage;
+    /* log-probabilities are always drawn, the other two only if attentions of their kind exist */
     td_text_print(t,
                   "set terminal svg size %zu,420 dynamic background rgb 'white'\n"
                   "set output '%s-curves.svg'\n"

@@ -258,6 +258,7 @@ int td_seeds_group(td_comparison *c, td_config *const *configs, const td_compare
         if (g)
             g->runs[g->count++] = r;
     }
+    /* a name states the number of seeds, so the groups must be complete */
     for (size_t k = 0; k < c->n_groups && !failed; k++) {
         c->groups[k].name = o->labels ? td_arena_copy(c->arena, o->labels[c->groups[k].runs[0]])
                                       : name_of(c, &c->groups[k]);

@@ -113,6 +113,7 @@ static int add_heldout(td_series_list *l, td_arena *arena, const json_t *scores,
     s->total = (td_measured){ .score = number(scores, "nll"),
                               .error = number(scores, "nll_error"),
                               .items = end - first };
+    /* a view: the sources share one list of items */
     s->items = items + first;
     s->n = end - first;
     return s->name ? 0 : out_of_memory(error);
@@ -245,6 +246,7 @@ static int add_items(td_series *s, const json_t *samples, const char *metric, td
             break;
         if (!isfinite(score))
             continue;
+        /* number and content, so that items of two runs match only if the question is the same */
         items[s->n] = (td_series_item){ td_arena_print(arena, "%" PRId64 "/%016" PRIx64,
                                                        integer(sample, "doc_id"),
                                                        hash_of_sample(sample)),

@@ -215,6 +215,7 @@ td_tasks *td_tasks_open(td_session *s, const td_tasks_request *request, td_error
         code = find_chat(t, error);
     for (size_t k = 0; k < request->count && !code; k++)
         code = add_name(t, request->names[k], errors, error);
+    /* only after all names, so that all errors in task files are reported together */
     if (!code && errors->count)
         code = TD_ECONFIG;
     if (!code)

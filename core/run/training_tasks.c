@@ -46,6 +46,7 @@ static int find_best(td_training_tasks *t, const char *best, td_error *error)
     int    code = 0;
     if (!*best)
         return 0;
+    /* the search does not end at a match: `known` collects all names for the message */
     for (size_t k = 0; k < td_tasks_opened(t->tasks) && !code; k++) {
         s.task = td_tasks_task(t->tasks, k)->options.name;
         s.first = true;

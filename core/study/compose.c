@@ -157,6 +157,7 @@ td_config *td_compose(const td_composer *composer, const td_point *point, const 
         return NULL;
     }
     lay_model(&c);
+    /* a cell that reads a run has the config of that run, and its own phase on top */
     lay_phase(&c, point->trains);
     if (point->reads != TD_STUDY_PHASES)
         lay_phase(&c, point->reads);

@@ -56,6 +56,7 @@ bool td_design_one_of(const char *text, const char *const *list)
 static const td_field *fields_of(td_study_phase p)
 {
 #define AT(field) offsetof(td_phase_design, field)
+    /* all phases share one struct; each accepts only the keys that its command uses */
     static const td_field training[] = { { "only", TD_FIELD_TEXTS, AT(only) },
                                          { "files", TD_FIELD_FILES, AT(own.files) },
                                          { "keys", TD_FIELD_GROUP, AT(own.keys) },
@@ -193,6 +194,7 @@ static void read_budget(td_design_reader *r, const td_setting *v)
         return;
     }
     sized = !strcmp(b->equal, "parameters");
+    /* only "parameters" varies an option of the model; the others set the length of training */
     if (sized != (b->by.count > 0))
         td_fields_error(&r->fields, v, "study.budget",
                         sized ? "by = \"KEY\" is missing: the option that sets the size, such as "
@@ -277,6 +279,7 @@ static void read_study(td_design_reader *r, const td_setting *study)
     td_design_read_match(r, g.match, "study.match", &r->d->match);
     read_budget(r, g.budget);
     read_device(r, g.device);
+    /* what refers to variants and phases is checked only if all of them were read */
     if (r->fields.errors->count)
         return;
     for (int p = 0; p < TD_STUDY_PHASES; p++)

@@ -63,6 +63,7 @@ static void read_values(td_design_reader *r, const td_setting *group, const char
     }
     out->levels = td_design_allocate(r, td_design_count(g.values), sizeof(td_level));
     for (const td_setting *v = g.values->first; v; v = v->next) {
+        /* td_fields_name: the label becomes a part of directory names */
         const char *label = label_of(r, out->name, v);
         if (!label)
             td_fields_error(&r->fields, v, what,

@@ -61,6 +61,7 @@ void td_design_read_match(td_design_reader *r, const td_setting *v, const char *
         td_fields_error(&r->fields, v, what,
                         "by = \"KEY\" is missing: the option that is chosen, such as "
                         "\"model.ffn.d_ff\"");
+    /* both or neither */
     if (!m->to == !(m->amount > 0))
         td_fields_error(
             &r->fields, v, what,
@@ -175,6 +176,7 @@ static bool link_chain(td_design_reader *r, const td_variant *v, const td_varian
     for (size_t k = 0; k < c->n; k++)
         if (c->at[k] == v)
             return true;
+    /* no sensible study is this deep, and a circle always gets there */
     if (c->depth > 16) {
         td_fields_error(&r->fields, start->at, td_design_path(r, "study.variants", start->name),
                         "it is derived from itself: follow its `from`");

@@ -178,6 +178,8 @@ static int emit_cell_script(const emission *e, td_error *error)
     for (size_t level = 0; count_level(e->m, level); level++) {
         size_t number = 0;
         for (size_t k = 0; k < e->m->n; k++) {
+            /* Slurm numbers the tasks of an array from 0, so cells are numbered within their level
+             * */
             if (level_of(e->m, &e->m->cells[k]) != level)
                 continue;
             td_text_print(&out, "  %zu-%zu) ", level, number++);

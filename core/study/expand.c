@@ -78,6 +78,7 @@ static size_t add(expansion *e, const td_point *p, const char *name, size_t of)
         e->failed = true;
         return 0;
     }
+    /* NaN: nothing has been composed or counted yet */
     *c = (td_matrix_cell){ .point = *p, .of = of };
     c->cell = (td_cell){ .name = name,
                          .variant = p->name,
@@ -204,6 +205,7 @@ static bool check_names(const expansion *e, td_errors *errors)
             good = false;
         } else
             td_map_set(names, name, (void *)(uintptr_t)name);
+        /* a name becomes a file's name with suffixes, and file systems allow 255 bytes */
         if (strlen(name) > 200) {
             td_errors_add(errors,
                           "%s: study: the name '%.60s..' has %zu characters; 200 are allowed: use "

@@ -85,60 +85,74 @@ void td_fields_overlay(td_fields_reader *r, const td_setting *v, const char *wha
                    "a file, \"key=value\", a list of these, or a group { files, keys }");
 }
 
+/* What messages say that a field takes. */
+static const char *const takes[] = {
+    [TD_FIELD_TEXT] = "a string",
+    [TD_FIELD_TEXTS] = "a string or a list of strings",
+    [TD_FIELD_REAL] = "a number from 0",
+    [TD_FIELD_INTEGER] = "an integer from 0",
+    [TD_FIELD_INTEGERS] = "integers from 0: [ 1, 2, 3 ]",
+    [TD_FIELD_BOOL] = "true or false",
+    [TD_FIELD_FILES] = "a file, \"key=value\", or a list of these",
+    [TD_FIELD_GROUP] = "a group { }",
+};
+
+static bool has_type(const td_setting *v, td_field_type type)
+{
+    bool number = v->type == TD_SETTING_INT || v->type == TD_SETTING_FLOAT;
+    switch (type) {
+    case TD_FIELD_TEXT:
+        return v->type == TD_SETTING_STRING;
+    case TD_FIELD_REAL:
+        return number && v->number >= 0;
+    case TD_FIELD_INTEGER:
+        return v->type == TD_SETTING_INT && v->integer >= 0;
+    case TD_FIELD_BOOL:
+        return v->type == TD_SETTING_BOOL;
+    case TD_FIELD_FILES:
+        return is_files(v);
+    case TD_FIELD_GROUP:
+        return v->type == TD_SETTING_GROUP;
+    default: /* lists and overlays are checked item by item, as they are read */
+        return true;
+    }
+}
+
+/* `out` is a member of the struct, whose C type is that of the field's type. */
+static bool store(td_fields_reader *r, const td_setting *v, const char *what, td_field_type type,
+                  char *out)
+{
+    switch (type) {
+    case TD_FIELD_TEXT:
+        *(const char **)out = v->text;
+        return true;
+    case TD_FIELD_TEXTS:
+        return texts(r, v, (td_strings *)out);
+    case TD_FIELD_REAL:
+        *(double *)out = v->number;
+        return true;
+    case TD_FIELD_INTEGER:
+        *(int64_t *)out = v->integer;
+        return true;
+    case TD_FIELD_INTEGERS:
+        return integers(r, v, (td_integers *)out);
+    case TD_FIELD_BOOL:
+        *(bool *)out = v->integer != 0;
+        return true;
+    case TD_FIELD_OVERLAY:
+        td_fields_overlay(r, v, what, (td_overlay *)out);
+        return true;
+    default: /* read later, by whoever knows what is in it */
+        *(const td_setting **)out = v;
+        return true;
+    }
+}
+
 static void take(td_fields_reader *r, const td_setting *v, const char *what, const td_field *f,
                  char *out)
 {
-    switch (f->type) {
-    case TD_FIELD_TEXT:
-        if (v->type != TD_SETTING_STRING)
-            wrong_type(r, v, what, "a string");
-        else
-            *(const char **)out = v->text;
-        break;
-    case TD_FIELD_TEXTS:
-        if (!texts(r, v, (td_strings *)out))
-            wrong_type(r, v, what, "a string or a list of strings");
-        break;
-    case TD_FIELD_REAL:
-        if ((v->type != TD_SETTING_INT && v->type != TD_SETTING_FLOAT) || !(v->number >= 0))
-            wrong_type(r, v, what, "a number from 0");
-        else
-            *(double *)out = v->number;
-        break;
-    case TD_FIELD_INTEGER:
-        if (v->type != TD_SETTING_INT || v->integer < 0)
-            wrong_type(r, v, what, "an integer from 0");
-        else
-            *(int64_t *)out = v->integer;
-        break;
-    case TD_FIELD_INTEGERS:
-        if (!integers(r, v, (td_integers *)out))
-            wrong_type(r, v, what, "integers from 0: [ 1, 2, 3 ]");
-        break;
-    case TD_FIELD_BOOL:
-        if (v->type != TD_SETTING_BOOL)
-            wrong_type(r, v, what, "true or false");
-        else
-            *(bool *)out = v->integer != 0;
-        break;
-    case TD_FIELD_OVERLAY:
-        td_fields_overlay(r, v, what, (td_overlay *)out);
-        break;
-    case TD_FIELD_FILES:
-        if (!is_files(v))
-            wrong_type(r, v, what, "a file, \"key=value\", or a list of these");
-        else
-            *(const td_setting **)out = v;
-        break;
-    case TD_FIELD_GROUP:
-        if (v->type != TD_SETTING_GROUP)
-            wrong_type(r, v, what, "a group { }");
-        else
-            *(const td_setting **)out = v;
-        break;
-    case TD_FIELD_ANY:
-        *(const td_setting **)out = v;
-    }
+    if (!has_type(v, f->type) || !store(r, v, what, f->type, out))
+        wrong_type(r, v, what, takes[f->type]);
 }
 
 /* ---- groups ---------------------------------------------------------------------------------- */

@@ -71,6 +71,7 @@ char *td_cell_text(const td_composer *c, const td_point *p, const td_choices *ch
             td_errors_add(errors, "out of memory while composing a cell");
     }
     td_experiment_close(x);
+    /* a config with a plugin_path of its own needs a registry of its own */
     if (r != c->registry)
         td_registry_free(r);
     if (errors->count == before)
@@ -173,6 +174,7 @@ int td_figures_of(const td_composer *c, const td_point *p, const char *text, boo
         td_errors_add(errors, "%s", e.text);
     if (d && review)
         td_session_review(s, errors, &notes);
+    /* the data of tasks must be here only if this cell scores them */
     if (d && review && p->reads == TD_STUDY_EVALUATE && c->design->phases[p->reads].tasks.count)
         review_tasks(s, &c->design->phases[p->reads], errors);
     td_text_free(&notes);

@@ -138,6 +138,7 @@ void td_fit_student(const td_fit_data *d, const td_fit_curve *centred, td_fit *o
 
     out->freedom = d->n - count;
     out->spread = spread_of(d, centred, out->freedom);
+    /* columns of length 1, so that the condition number does not depend on units */
     scale_columns(d->work, d->n, count, lengths);
     td_fit_singular(d->work, d->n, count, values, v);
     for (int64_t k = 0; k < count; k++) {
@@ -252,6 +253,7 @@ int td_fit_bootstrap(const td_fit_data *d, const td_fit_curve *projected, const 
     if (!values)
         return td_fail(error, TD_ENOMEM, "out of memory for %lld bootstrap samples",
                        (long long)o->draws);
+    /* one allocation: resampled y, fitted y, relative errors, then the draws of both methods */
     b.data.y = values;
     set_errors(d, projected, values + n, values + 2 * n);
     b.fitted = values + n;

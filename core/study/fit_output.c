@@ -65,6 +65,7 @@ static void add_curves(json_t *j, const td_fit_group *g)
     json_object_set_new(j, "spread", td_results_number(f->spread));
     json_object_set_new(j, "freedom", json_integer(f->freedom));
     json_object_set_new(j, "condition", td_results_number(f->condition));
+    /* the Huber loss has no Student's t interval, so its intervals are the bootstrap's */
     add_parameters(huber, &f->huber.curve);
     json_object_set_new(huber, "intervals", json_of_intervals(f->huber.bootstrap, terms));
     json_object_set_new(huber, "interval_method", json_string("bootstrap"));
@@ -132,6 +133,7 @@ json_t *td_fit_results_json(const td_fit_results *r)
     j = json_pack("{s:s, s:s, s:s, s:o}", "form", td_fit_form_name(r->request.form), "x",
                   r->request.x, "y", r->request.y, "fits", fits);
     if (r->request.form == TD_FIT_FRONTIER) {
+        /* the frontier runs through all groups and belongs to none */
         json_t *all = json_array();
         for (int64_t k = 0; k < r->n_frontier; k++)
             json_array_append_new(all, json_of_point(r, &r->frontier[k]));

@@ -187,6 +187,7 @@ static void print_script(const td_fit_results *r, const drawing *d, td_text *t)
 int td_fit_results_write(const td_fit_results *r, const char *directory, const char *name,
                          td_error *error)
 {
+    /* in the order of td_fit_form */
     static void (*const draw[])(drawing *, const td_fit_results *) = { draw_power, draw_joint,
                                                                        draw_isoflop,
                                                                        draw_frontier };

@@ -43,6 +43,7 @@ static bool fit_parabola(const double *u, const double *y, int64_t n, parabola *
         }
     }
     memset(out, 0, sizeof *out);
+    /* sizes that nearly coincide leave the curvature undetermined */
     if (!invert(m, out->inverse) || !isfinite(out->inverse[2][2]) || out->inverse[2][2] > 1e12)
         return false;
     for (int a = 0; a < 3; a++)
@@ -93,6 +94,7 @@ static td_isoflop_profile profile_of(const row *rows, int64_t n, double *u, doub
     td_isoflop_profile p = { .n = n, .size = NAN, .loss = NAN, .size_interval = { NAN, NAN } };
     double             centre = 0, scale = 0, low = INFINITY, high = 0;
     parabola           curve;
+    /* around the mean logarithm: powers of raw logarithms would be nearly parallel */
     for (int64_t i = 0; i < n; i++) {
         centre += log(rows[i].size) / (double)n;
         p.budget += log(rows[i].budget) / (double)n;
@@ -129,6 +131,7 @@ static void fit_power(td_isoflop *f)
         return;
     for (int64_t k = 0; k < f->count; k++)
         if (f->profiles[k].inside) {
+            /* centred, so that slope and intercept are independent */
             double u = log(f->profiles[k].budget) - x / n;
             xx += u * u;
             xy += u * log(f->profiles[k].size);
@@ -186,6 +189,7 @@ int td_isoflop_fit(const double *budget, const double *size, const double *loss,
         rows[i] = (row){ budget[i], size[i], loss[i], i };
     qsort(rows, (size_t)n, sizeof *rows, by_budget);
     for (int64_t first = 0, end; first < n; first = end) {
+        /* FLOPs of a budget are counted or measured, and so rarely exactly equal */
         for (end = first + 1; end < n && rows[end].budget < SAME_BUDGET * rows[first].budget;)
             end++;
         out->profiles[out->count++] = profile_of(rows + first, end - first, scratch, scratch + n);

@@ -59,6 +59,22 @@ static void set_columns(inner *in, const double *alpha)
         in->column[d->terms][i] = 1 / d->y[i];
 }
 
+/* The coefficients of the active columns, from R c = Q^T 1, last one first; the others are 0. False:
+ * one is negative. */
+static bool substitute(inner *in, double r[][TD_FIT_TERMS + 1], const double *q)
+{
+    memset(in->c, 0, sizeof in->c);
+    for (int64_t j = in->n_active - 1; j >= 0; j--) {
+        double x = q[j];
+        for (int64_t i = j + 1; i < in->n_active; i++)
+            x -= r[j][i] * in->c[in->active[i]];
+        in->c[in->active[j]] = x / r[j][j];
+        if (in->c[in->active[j]] < 0)
+            return false;
+    }
+    return true;
+}
+
 /* Least squares with only the columns of `mask`, by Gram-Schmidt with two passes, because
  * columns of similar exponents are nearly parallel. False: dependent, or a coefficient is
  * negative. */
@@ -78,6 +94,7 @@ static bool solve(inner *in, unsigned mask)
                 r[j][m] += along;
             }
         length = sqrt(dot(b, b, n));
+        /* what is left of a dependent column is rounding error */
         if (!(length > 64 * DBL_EPSILON * sqrt(dot(in->column[k], in->column[k], n))))
             return false;
         for (int64_t i = 0; i < n; i++)
@@ -92,15 +109,8 @@ static bool solve(inner *in, unsigned mask)
         q[j] = dot(in->basis[j], in->rest, n);
         subtract(in->rest, q[j], in->basis[j], n);
     }
-    memset(in->c, 0, sizeof in->c);
-    for (int64_t j = m - 1; j >= 0; j--) {
-        double x = q[j];
-        for (int64_t i = j + 1; i < m; i++)
-            x -= r[j][i] * in->c[in->active[i]];
-        in->c[in->active[j]] = x / r[j][j];
-        if (in->c[in->active[j]] < 0)
-            return false;
-    }
+    if (!substitute(in, r, q))
+        return false;
     in->squares = dot(in->rest, in->rest, n);
     return true;
 }
@@ -235,6 +245,7 @@ double td_fit_project(const td_fit_data *d, const td_fit_curve *start, td_fit_cu
             memcpy(best, s.alpha[k], sizeof best);
         }
     }
+    /* `in` holds the coefficients of the last start, not of the best */
     least = evaluate(&in, best);
     *out = (td_fit_curve){ .terms = d->terms, .e = log(in.c[d->terms]) };
     for (int64_t k = 0; k < d->terms; k++) {

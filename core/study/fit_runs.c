@@ -146,6 +146,7 @@ static int set_row(const run *runs, size_t count, size_t k, td_fit_table *t, td_
         const td_series *s = &r->series.at[i];
         int64_t          c = column_of(t, s->name);
         row[c] = text_of(t->arena, s->total.score);
+        /* also under the name that --y uses by default */
         if (!strcmp(s->name, "heldout"))
             row[NLL] = row[c];
     }

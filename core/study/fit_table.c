@@ -138,6 +138,7 @@ static int64_t take_row(reader *r, growing *g, td_error *error)
     after   next = AFTER_COMMA;
     while (next == AFTER_COMMA) {
         char *field;
+        /* how many cells a table has is known only at its end */
         int   code = grow((void **)&g->cells, g->n_cells, &g->room_cells, sizeof *g->cells, error);
         if (!code)
             code = take_field(r, &field, &next, error);

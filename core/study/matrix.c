@@ -256,6 +256,7 @@ static const char *find_directory(td_matrix *m, const td_matrix_request *q, td_e
         return td_arena_copy(m->arena, q->directory);
     if (!all || !n)
         return NULL;
+    /* the directory is needed before the cells exist, so one is composed for it alone */
     p = (td_point){ .variant = all[0].variant,
                     .levels = all[0].levels,
                     .name = all[0].name,
@@ -325,6 +326,7 @@ static int open_matrix(td_matrix *m, const td_matrix_request *q, td_errors *erro
     m->composer.registry = m->registry;
     m->design = td_design_read(q->file, q->overrides, q->n_overrides, m->composer.search, errors);
     m->composer.design = m->design;
+    /* a grid can multiply to any number of cells: refused before any is allocated */
     if (!m->design || !td_study_fits(m->design, errors))
         return TD_ECONFIG;
     m->directory = find_directory(m, q, errors);

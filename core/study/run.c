@@ -423,6 +423,7 @@ int td_study_run(td_matrix *m, const td_study_running *options, td_study_outcome
     code = prepare(&r, error);
     if (!code)
         code = run(&r, error);
+    /* once more at the end, or the last change would not be shown */
     if (!code && options->tick) {
         update_rows(&r);
         options->tick(options->arg, r.rows, m->n);

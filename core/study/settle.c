@@ -103,6 +103,7 @@ static int widen(const search *s, int64_t start, bracket *b)
     b->low = b->high = v;
     code = attempt(s, v * s->m->multiple, &b->at_low);
     b->at_high = b->at_low;
+    /* the figure grows with the value, so only one of the two loops runs */
     while (!code && b->at_high < s->target && b->high < most) {
         b->low = b->high;
         b->at_low = b->at_high;

@@ -90,6 +90,7 @@ static int read_cell(td_arena *a, const char *directory, const json_t *j, td_cel
                     .chosen = text_of(a, j, "chosen") };
     c->variants = list_of(a, j, "variants", &c->n_variants);
     c->after = list_of(a, j, "after", &c->n_after);
+    /* the file may come from elsewhere: no path in it may lead out of the study */
     if (!is_name(c->name) || strncmp(c->run, "cells/", 6) || !is_name(c->run + 6))
         return td_fail(
             error, TD_EIO,
@@ -131,6 +132,8 @@ static json_t *read_json(const char *directory, td_error *error)
     char        *text;
     json_t      *root = NULL;
 
+    /* the likely mistake is a wrong directory, which a message about a missing file would not say
+     * */
     if (path && !td_file_exists(path)) {
         td_fail(
             error, TD_EIO,

@@ -229,6 +229,7 @@ td_reduction *td_reduction_new(td_engine *engine, td_team *team, td_reduce how, 
     r->n_micro = n_micro;
     r->exact = needs_copies(how, n_micro);
     share_of(n_micro, td_team_rank(team), size, &r->first, &r->end);
+    /* a rank without a micro-batch would have nothing to add */
     if (n_micro < size)
         td_fail(error, TD_ECONFIG,
                 "%d processes share the %lld micro-batches of a step: make train.micro_batch "
@@ -391,6 +392,7 @@ static int sum_variable(const td_reduction *r, td_variable *x, td_error *error)
         int64_t n = x->count - at < room ? x->count - at : room;
         size_t  bytes = (size_t)n * r->width;
         char   *place = (char *)x->memory + (size_t)at * r->width;
+        /* a device's memory is not readable here, so it goes through a buffer of one chunk */
         char   *host = d->backend->upload ? r->whole : place;
         if (host != place && td_device_read(d, host, place, bytes))
             code = TD_EIO;

@@ -29,6 +29,7 @@ static inline int check_place(const char *key, const char *name, td_error *error
                 error, TD_ECONFIG,
                 "%s = \"%s\": the run already has something else with that name: choose another",
                 key, name);
+    /* no path at all: even one within the run could replace a checkpoint */
     for (const char *c = name; *c; c++)
         if (*c == '/' || (unsigned char)*c < 32 || *c == 127)
             return td_fail(error, TD_ECONFIG,

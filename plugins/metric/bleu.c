@@ -301,6 +301,7 @@ static int measure(const void *config, const td_answer *a, double *statistics, t
         statistics[LENGTH] = (double)answer.count;
         statistics[REFERENCE_LENGTH] = (double)nearest_length(answer.count, references, n);
         for (size_t k = 0; k < ORDERS; k++) {
+            /* counts, not ratios: corpus BLEU adds them up over items first */
             statistics[CORRECT + k] = correct(&answer, references, n, k + 1);
             statistics[TOTAL + k] = (double)grams_in(&answer, k + 1);
         }

@@ -103,6 +103,7 @@ static double f_score(const struct chrf *c, const double *counts)
     int64_t orders = 0;
     for (int64_t n = 0; n < c->order; n++) {
         const double *of = counts + n * COUNTS;
+        /* a text shorter than n characters has no n-grams: that order does not count */
         if (of[OF_ANSWER] > 0 && of[OF_REFERENCE] > 0) {
             precision += of[MATCHES] / of[OF_ANSWER];
             recall += of[MATCHES] / of[OF_REFERENCE];

@@ -54,6 +54,7 @@ enum {
 
 static inline size_t put_character(char *to, uint32_t c)
 {
+    /* UTF-8: the first byte tells the length, the others begin with 10 */
     if (c < 0x80) {
         to[0] = (char)c;
         return 1;

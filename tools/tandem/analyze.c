@@ -255,6 +255,7 @@ int td_command_analyze(td_tool *t, int argc, char **argv)
         !td_tool_integer(t, "--prefix", 0, 1, INT32_MAX, &x.prefix))
         return TD_EXIT_USAGE;
     code = TD_EXIT_USAGE;
+    /* `chosen` owns the text that its layers point into, so it outlives the run */
     if (read_layers(t, &chosen)) {
         x.layers = chosen.at;
         x.n_layers = chosen.n;

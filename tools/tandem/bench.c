@@ -138,6 +138,7 @@ static void print_generation(const td_session *s, const td_generation_benchmark 
            b->rows, b->given, s->services->threads);
     printf("prefill  %10.2f ms per prompt, %.0f tokens/s; %.1f GFLOP/s", b->prefill * 1e3,
            (double)b->given / b->prefill, prefill_rate(b) * 1e-9);
+    /* a backend may not know its rates */
     if (b->peak > 0)
         printf(": %.0f%% of the machine's %.1f", 100 * prefill_rate(b) / b->peak, b->peak * 1e-9);
     printf("\ndecode   %10.2f ms per step, %.1f tokens/s; %.1f GB/s", b->step * 1e3,

@@ -276,6 +276,7 @@ int td_command_compare(td_tool *t, int argc, char **argv)
         return code;
     if (t->n_plain < 2)
         return td_tool_usage_error(t, "name at least two runs");
+    /* both would go to standard output */
     if (t->json && td_tool_option(t, "--csv"))
         return td_tool_usage_error(t, "choose only one of --json and --csv");
     if (!td_tool_integer(t, "--draws", 10000, 100, 10000000, &o.draws) ||

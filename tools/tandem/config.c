@@ -113,6 +113,7 @@ static int check(td_tool *t)
         code = errors.count ? TD_EXIT_USAGE : TD_EXIT_OK;
     if (errors.count)
         fprintf(stderr, "%s\n", td_text_get(&errors.text));
+    /* notes are no errors: the exit code is that of the errors alone */
     fputs(td_text_get(&notes), stderr);
     td_session_close(s);
     td_errors_free(&errors);

@@ -43,6 +43,7 @@ static int describe(td_tool *t, td_session *s, const char *graph, const char *ma
     const td_description *d = NULL;
     const char           *text = NULL;
     td_error              e = { 0 };
+    /* checked before: at most one of these was asked for */
     if (t->json)
         d = td_session_describe(s, &e);
     else if (precision)

@@ -207,6 +207,8 @@ static int evaluate_one(td_tool *t)
     if (td_work_has_model(t, &place, &code))
         s = td_work_open_run(t, &place,
                              TD_NEED_MODEL | TD_NEED_TOKENIZER |
+                                 /* a task brings its own text, so the run's data need not be here
+                                  * */
                                  (tasks ? 0 : TD_NEED_LOSS | TD_NEED_DATA),
                              &code);
     if (s)

@@ -92,6 +92,7 @@ int td_work_extrapolate(td_tool *t, td_session *s, const char *directory, const 
     x.prefixes = prefixes.n ? prefixes.at : NULL;
     x.n_prefixes = prefixes.n;
     code = td_session_extrapolate(s, &x, &result, &e);
+    /* a result that is not finite is printed too, before the error */
     if (result)
         print(t, result, td_session_loaded(s));
     if (!code && directory)

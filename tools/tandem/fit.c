@@ -127,6 +127,7 @@ static void print_curve_sentence(const td_fit_results *r, const td_fit_group *g)
     const char *const sizes[] = { r->request.x, r->request.tokens };
     printf("%s: ", g->name);
     for (int64_t k = 0; k < g->fit.projection.curve.terms; k++) {
+        /* log of 0: the term is absent, and a warning says so */
         if (isinf(g->fit.projection.curve.a[k]))
             continue;
         print_tenfold(&g->fit, k, sizes[k]);
@@ -211,6 +212,7 @@ static void print(const td_fit_results *r)
             print_profile_sentence(r, &r->groups[k]);
         else
             print_curve_sentence(r, &r->groups[k]);
+    /* warnings come last, next to the prompt, where they are seen */
     for (int64_t k = 0; k < r->count; k++) {
         print_warnings(r->groups[k].name, &r->groups[k].fit.warnings);
         print_warnings(r->groups[k].name, &r->groups[k].isoflop.warnings);
@@ -376,6 +378,7 @@ static int fit(td_tool *t, const td_fit_table *table, const td_fit_request *requ
             td_work_print_json(td_fit_results_json(&r), JSON_INDENT(2));
         else
             print(&r);
+        /* after the results, which may be many lines */
         if (table->notes.size)
             td_log_line(t->log, TD_LOG_WARN, "%s", td_text_get(&table->notes));
         code = picture ? plot(t, &r, picture) : TD_EXIT_OK;
@@ -399,6 +402,7 @@ int td_command_fit(td_tool *t, int argc, char **argv)
     request.options.progress = show_progress;
     request.options.arg = &(progress){ t->log, td_now() };
     code = open_table(t, &table, &runs);
+    /* runs of different families follow different laws */
     if (runs && !request.by)
         request.by = "family";
     if (!code)

@@ -465,6 +465,7 @@ int td_command_generate(td_tool *t, int argc, char **argv)
     if (!td_tool_parse(t, &td_usage_generate, argc, argv, &code))
         return code;
     td_work_take_run(t, &place);
+    /* the first plain argument was not a run, so the user probably mistyped a path */
     if (!t->n_files && t->n_plain) {
         code = td_tool_usage_error(t,
                                    "no model: '%s' is not a run (it has no config.cfg); name the "

@@ -171,6 +171,7 @@ int td_command_report(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &td_usage_report, argc, argv, &code))
         return code;
+    /* --diff writes no page, so none of the options below apply */
     if (td_tool_option(t, "--diff"))
         return diff(t);
     if (!t->n_plain)

@@ -180,6 +180,7 @@ static int keep(td_tool *t, td_session *s, const td_run_place *place, const td_t
     char       *kind = named ? strdup(named) : td_tasks_name(s, r);
     char       *name = kind ? td_results_name(kind, place->checkpoint) : NULL;
     int         code = 0;
+    /* a file of one's own must not overwrite the results of a shipped task unnoticed */
     const char *shadowed = named ? NULL : td_tasks_shadowed(s, r);
     if (shadowed)
         td_log_line(t->log, TD_LOG_WARN,
@@ -262,6 +263,7 @@ int td_tool_run_tasks(td_tool *t, td_session *s, const td_run_place *place, int6
             code = run(t, s, place, tasks, &r, &e);
         exit_code = !code             ? TD_EXIT_OK
                     : code == TD_EEND ? TD_EXIT_INTERRUPTED
+                    /* errors in task files are all printed below */
                     : errors.count    ? TD_EXIT_USAGE
                                       : td_tool_fail(t, &e);
     }

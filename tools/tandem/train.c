@@ -263,6 +263,7 @@ static void print_summary(const td_tool *tool, const td_session *s, const td_tra
     printf("step %" PRId64, t->step);
     if (t->tokens_per_second > 0)
         printf(", %.0f tokens/s read, %.0f predicted", t->tokens_per_second, t->targets_per_second);
+    /* a resumed run that was complete makes no step */
     else if (!t->stopped)
         printf(", nothing was left to train");
     if (t->skipped)

@@ -258,6 +258,7 @@ static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, con
     a.i[1] = mask->window;
     a.i[2] = mask->self;
     a.f[0] = scale;
+    /* without a bias by distance its three inputs stay absent */
     if (bias && bias->table) {
         in[TD_ATTEND_TABLE] = bias->table;
         in[TD_ATTEND_Q_POSITION] = bias->q_position;

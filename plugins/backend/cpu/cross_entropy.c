@@ -234,6 +234,7 @@ static ce_job begin(const td_call *call, td_view *grad_hidden)
     j.scale = (float)call->attrs->f[0];
     j.z_loss = (float)call->attrs->f[1];
     j.smoothing = (float)s;
+    /* with one word there is nothing to smooth over */
     j.constant = s > 0 && j.v > 1 ? (float)-((1 - s) * log(1 - s) + s * log(s / (double)(j.v - 1)))
                                   : 0;
     j.nll = wanted(call, TD_CE_NLL);

@@ -296,6 +296,7 @@ __device__ inline void weighted_rows(float (&to)[TILE / ATTEND_SIDE][WIDTH / ATT
             y[c / 4] = *(const float4 *)(x + j * LD + output_column(c));
         for (int r = 0; r < N; r++)
             for (int c = 0; c < C; c += 4)
+                /* a weight of 0 may belong to a hidden key, whose NaN must not reach the sum */
                 if (p[r] != 0) {
                     to[r][c] += p[r] * y[c / 4].x;
                     to[r][c + 1] += p[r] * y[c / 4].y;

@@ -23,6 +23,7 @@ __global__ void find_ranges(attend_args a)
     if (n >= a.b * (of_q + of_k))
         return;
     for (int k = 0; k < RANGE / 32; k++) {
+        /* beyond the end the last token counts again, which widens no range */
         int64_t i = min(first + 32 * k + threadIdx.x % 32, count - 1);
         facts   f = facts_of(keys ? key_row(a, b, a.tk) : query_row(a, b), (int)i);
         range   one = { f.index, f.index, f.segment, f.segment, f.input != 0, f.input != 0 };
@@ -337,6 +338,7 @@ __device__ inline void work_on(const attend_args &a, const layout<WIDTH> &at, ga
     float   o[WIDTH / 2];
     rows    r;
 
+    /* an accumulator of wgmma gives each thread two rows, 8 apart */
     for (int i = 0; i < 2; i++) {
         r.q[i] = bounds_at(a, query_row(a, w.b), (int)row + 8 * i);
         r.top[i] = -CUDART_INF_F;
@@ -495,6 +497,7 @@ int td_cuda_attend_cores(const td_call *call)
     a.taken = counters_of(&a);
     if (!a.b || !a.h || !a.tq)
         return 0;
+    /* without keys there is no tile to map, and every result is 0 */
     if (!a.tk)
         return td_cuda_attend(call);
     if (td_cuda_map_tiles(&maps.q, &call->in[TD_ATTEND_Q], BLOCK_ROWS) ||

@@ -135,6 +135,7 @@ template <int WIDTH, int TILE> __global__ void query_gradients(attend_args a)
         load_tokens<TILE>(t.kt, a.k_index, a.k_segment, a.k_input, a.k_position, b, from, keys);
         __syncthreads();
         bits = visible_pairs<TILE>(a, t.qt, t.kt, a.tq - first, keys - from);
+        /* no thread of the block sees a visible pair: keys and values are not even loaded */
         if (!__syncthreads_or(bits != 0))
             continue;
         load_tile<WIDTH, TILE>(t.k, a.k, b, g, from, keys, a.e);
@@ -191,6 +192,7 @@ template <int WIDTH, int TILE> __global__ void key_gradients(attend_args a)
                               a.tq);
             __syncthreads();
             bits = visible_pairs<TILE>(a, t.qt, t.kt, a.tq - first, keys - from);
+            /* queries are loaded only for tiles with a visible pair */
             if (!__syncthreads_or(bits != 0))
                 continue;
             load_queries<WIDTH, TILE>(t, a, b, h, first);

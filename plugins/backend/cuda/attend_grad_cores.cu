@@ -160,6 +160,7 @@ __device__ inline void send_keys(const attend_args &a, const core_maps &maps,
     each_shown((keys + TILE - 1) / TILE,
                [&](int64_t n) {
                    int how = relation(a, q, key_ranges(a, w.b)[n]);
+                   /* a tile that reaches beyond the keys has pairs to hide whatever the mask is */
                    return how != HIDDEN && (n + 1) * TILE > keys ? (int)MIXED : how;
                },
                [&](int64_t n, bool mixed) {
@@ -253,6 +254,7 @@ __global__ void __launch_bounds__(CORE_THREADS, 1)
         make_gates(g);
     publish_barriers();
     if (threadIdx.x < 128) {
+        /* copying needs few registers; the workers take those that its warpgroup gives up */
         give_registers<FEEDER_REGISTERS>();
         if (threadIdx.x < 32)
             feed_keys<WIDTH>(a, maps, at, g, items);
@@ -280,6 +282,7 @@ __device__ inline void send_queries(const attend_args &a, const core_maps &maps,
         w.first < keys ? share * tiles : 0,
         [&](int64_t m) {
             int how = relation(a, query_ranges(a, w.b)[m % tiles], k);
+            /* some keys of this block are beyond the end: every pair must be checked */
             return how != HIDDEN && partial ? (int)MIXED : how;
         },
         [&](int64_t m, bool mixed) {
@@ -468,6 +471,7 @@ template <int WIDTH> static int launch(const td_call *call, attend_args a)
         if (td_cuda_launched(cuda))
             return TD_EIO;
     }
+    /* each kernel counts the items taken in a counter of its own */
     a.taken++;
     if (a.dk.at.data || a.dv.at.data)
         key_gradients_cores<WIDTH>
@@ -515,6 +519,7 @@ int td_cuda_attend_grad_cores(const td_call *call)
     a.ranges = (char *)call->workspace + statistics_bytes(&a);
     if (!a.b || !a.h)
         return 0;
+    /* no tile to map, but the other side's gradients must still become 0 */
     if (!a.tq || !a.tk)
         return td_cuda_attend_grad(call);
     if (td_cuda_find_ranges(cuda, a))

@@ -167,6 +167,7 @@ static int backend_upload(void *state, void *device, const void *host, size_t by
                        note(cuda, "uploading", cudaStreamSynchronize(cuda->stream))
                    ? TD_EIO
                    : 0;
+    /* full: before it is used again, all copies out of it must be done */
     if (cuda->staged + room > STAGING) {
         if (note(cuda, "uploading", cudaStreamSynchronize(cuda->stream)))
             return TD_EIO;

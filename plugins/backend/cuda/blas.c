@@ -204,6 +204,7 @@ static bool choose(const td_cuda_blas *b, product *p)
         return false;
     b->f.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
                         sizeof workspace);
+    /* schemes that add in a fixed order; others add in order of arrival */
     b->f.preference_set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &scheme,
                         sizeof scheme);
     b->f.preference_set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment,

@@ -243,6 +243,7 @@ static ce_args ce_args_of(const td_call *call)
     a.weights = (const float *)call->in[TD_CE_WEIGHTS].data;
     a.divisor = td_cuda_scalar(call, TD_CE_DIVISOR);
     a.logits = (float *)workspace;
+    /* in float32 the gradients of logits replace them; in bf16 they have memory of their own */
     a.gradient = a.copy = a.hidden;
     a.gradient.data = workspace + (a.hidden.narrow ? p.gradient : 0);
     a.copy.data = workspace + p.copy;
@@ -319,6 +320,7 @@ static int run_chunk(const td_call *call, const ce_args *a, int64_t n)
     row_losses<<<(unsigned)n, ROW_THREADS, 0, cuda->stream>>>(*a);
     if (td_cuda_launched(cuda))
         return TD_EIO;
+    /* an evaluation reads only the losses */
     if (!a->gradients)
         return 0;
     code = hidden_gradient(call, a, n);

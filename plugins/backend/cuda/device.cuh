@@ -84,6 +84,7 @@ template <int V> __device__ inline void td_get_some(const td_reals &x, int64_t n
         to[0] = td_get(x, n);
     else if (x.narrow) {
         uint32_t word[V / 2];
+        /* one load for all elements: separate ones of 2 bytes would not reach the memory's rate */
         if constexpr (V == 8)
             *(uint4 *)word = *(const uint4 *)((const uint16_t *)x.data + n);
         else
@@ -209,6 +210,7 @@ static inline td_walk td_walk_of(const td_view *dims, const td_view *const *oper
     for (int a = w.rank - 1; a >= 0; a--)
         if (w.dim[a] == 1)
             td_walk_drop(&w, a);
+    /* in the order of operand 0, so that neighbouring threads write neighbouring elements */
     for (int a = 1; a < w.rank; a++)
         for (int b = a; b > 0 && w.step[0][b - 1] < w.step[0][b]; b--)
             td_walk_swap(&w, b - 1, b);

@@ -105,6 +105,7 @@ template <class Y, class A, class X, int N, class F> static int run_map(const td
                   std::is_same_v<X, td_reals>) {
         const void *data[] = { y.data, x0.data, x1.data, x2.data };
         unsigned    repeated;
+        /* only if all operands are aligned, and contiguous or repeated along the last axis */
         if (td_walk_widen(&w, TD_VECTOR, data, &repeated)) {
             map_vectors<N>
                 <<<td_cuda_grid(w.count, TD_CUDA_THREADS), TD_CUDA_THREADS, 0, cuda->stream>>>(

@@ -105,6 +105,7 @@ __global__ void grouped_outer(outer_args a)
         bool mine = false;
         for (int r = ty; r < TILE; r += 8)
             mine = mine || (n + r < a.rows && a.group[n + r] == g);
+        /* rows of a group are usually adjacent, so most tiles have none of them */
         if (!__syncthreads_or(mine))
             continue;
         for (int r = ty; r < TILE; r += 8) {

@@ -110,6 +110,7 @@ __global__ void add_stretches(const uint32_t *keys, const uint32_t *values, cons
     int64_t  p = blockIdx.x, column = (int64_t)blockIdx.y * 128 + threadIdx.x;
     uint32_t id = keys[p];
     T        sum, next[AHEAD];
+    /* the thread at the first row of an id adds all its rows, in order: always the same bits */
     if (column >= width || id >= rows || (p > 0 && keys[p - 1] == id))
         return;
     sum = y[id * width + column];
@@ -162,6 +163,7 @@ int td_cuda_scatter_add(const td_call *call)
     s = sorting_of(call->workspace, n);
     number_rows<<<td_cuda_grid(n, TD_CUDA_THREADS), TD_CUDA_THREADS, 0, cuda->stream>>>(
         (const int *)ids->data, s.keys, s.values, n, rows, cuda->faults_seen + TD_CUDA_BAD_ID);
+    /* stable: rows of one id keep their order */
     if (cub::DeviceRadixSort::SortPairs(s.temporary, s.temporary_bytes, s.keys, s.sorted_keys,
                                         s.values, s.sorted_values, (int)n, 0, 32, cuda->stream))
         return TD_EIO;

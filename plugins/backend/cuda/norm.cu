@@ -169,6 +169,7 @@ static int run_norm(const td_call *call, bool centre)
 #define ROWS(lanes, rounds, vector)  \
     norm_rows<lanes, rounds, vector> \
         <<<td_cuda_grid(a.rows.count, TD_CUDA_THREADS / (lanes)), TD_CUDA_THREADS, 0, stream>>>(a)
+    /* rows up to this length stay in registers, and are read once */
     if (a.width <= LONG && td_has_vectors(x) && (!y || td_has_vectors(y)))
         BY_WIDTH(a.width, ROWS);
     else
@@ -277,6 +278,7 @@ __device__ inline void grad_row(const norm_grad_args &a, int64_t r, int lane,
     int64_t   width = there ? a.width : 0;
     float     dy[ROUNDS][V], n[ROUNDS][V], sum = 0, dot = 0;
 
+    /* lanes without a row still take part in the sums of their warp, with zeros */
     load_row<LANES, V>(dy, a.grad, f.at[GRAD_DY], lane, width);
     load_row<LANES, V>(n, a.in, f.at[GRAD_X], lane, width);
 #pragma unroll
@@ -435,6 +437,7 @@ static int run_norm_grad(const td_call *call, const td_view *mean, const td_view
         return TD_EIO;
     if (!a.sums)
         return 0;
+    /* sums over fixed pieces of the rows, added in order */
     norm_parts<<<td_cuda_grid(a.width, 32), dim3(32, SIDE), 0, cuda->stream>>>(a);
     return td_cuda_launched(cuda);
 }

@@ -83,6 +83,7 @@ __global__ void reduce_pieces(reduction r, const T *x, T *y, typename F::sum *pa
         sum = td_block_reduce(sum, f);
         if (threadIdx.x)
             continue;
+        /* a single piece is the result: no second kernel adds the parts */
         if (pieces == 1)
             y[at[0]] = (T)sum;
         else
@@ -180,6 +181,7 @@ template <class T, class F> static int reduce(const td_call *call, const td_view
         return TD_EIO;
     if (!columns && pieces == 1)
         return 0;
+    /* one thread for each output would add too many parts one after another */
     if (pieces > 32)
         reduce_many_parts<T, F>
             <<<(unsigned)r.out.count, TD_CUDA_THREADS, 0, cuda->stream>>>(r, (T *)y->data, parts,
@@ -215,6 +217,7 @@ __global__ void square_pieces(const float4 *x, float *y, double *parts, int64_t 
     float4  four[PIECE / 4 / TD_CUDA_THREADS];
     double  sum = 0;
 #pragma unroll
+    /* all loads are under way before the first is used */
     for (int k = 0; k < PIECE / 4 / TD_CUDA_THREADS; k++) {
         int64_t n = first + k * TD_CUDA_THREADS;
         four[k] = n < count / 4 ? x[n] : make_float4(0, 0, 0, 0);

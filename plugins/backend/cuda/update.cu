@@ -173,6 +173,7 @@ int td_cuda_adafactor_moment(const td_call *call)
         if (td_cuda_launched(cuda))
             return TD_EIO;
     }
+    /* the total of an empty tensor is 0, and must still be written */
     if (!a.total)
         return 0;
     moment_total<<<1, TD_CUDA_THREADS, 0, cuda->stream>>>(a);

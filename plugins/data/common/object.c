@@ -56,6 +56,7 @@ static const char *number_end(const char *p, const char *end)
     if (q || (q = word_at(p, end, "Infinity")))
         return q;
     d = digits(p, end);
+    /* JSON has no leading zeros */
     if (d == p || (*p == '0' && d > p + 1))
         return NULL;
     if (d < end && *d == '.') {

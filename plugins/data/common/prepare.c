@@ -302,6 +302,7 @@ static int make(const preparation *p, const char *path, td_error *error)
         return td_fail(error, TD_ENOMEM, "no memory to prepare '%s'", name);
     w->of = p;
     w->error = error;
+    /* short work is not reported at all */
     w->reported = now() + PATIENCE - REPEAT;
     services->log(services, TD_LOG_INFO, "preparing %s of '%s' in '%s'",
                   p->part == PART_TRAIN ? "the training text" : "the held-out text", name,

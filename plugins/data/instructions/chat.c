@@ -70,6 +70,7 @@ static bool read_turn(const instructions_config *c, const json_t *message, size_
     out->content = string_of(message, c->content, what, &out->size, why);
     if (!out->content)
         return false;
+    /* other roles may be empty: they only give context */
     if (out->role->answers && !out->size) {
         snprintf(why, OBJECT_WHY, "%sthe answer is empty: there is nothing to train on", what);
         return false;

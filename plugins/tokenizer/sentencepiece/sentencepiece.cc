@@ -298,6 +298,7 @@ int64_t decode(void *state, const int32_t *ids, int64_t count, char *text, int64
         if (!status.ok())
             return td_fail(error, TD_EFORMAT, "cannot decode %lld ids: %s",
                            static_cast<long long>(count), words(status).c_str());
+        // the caller may only ask for the size
         if (room > 0)
             std::memcpy(text, out.data(), std::min(out.size(), static_cast<size_t>(room)));
         return static_cast<int64_t>(out.size());

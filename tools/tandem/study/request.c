@@ -47,6 +47,7 @@ bool td_study_take(td_tool *t, td_study_request *q, bool measures, int *code)
     q->matrix.file = t->files[0];
     q->matrix.files = t->files + 1;
     q->matrix.plugin_paths = t->plugin_paths;
+    /* a command that only looks must not run a stranger's code */
     q->matrix.untrusted = t->looks && !t->trust;
     q->matrix.log = t->log;
     q->matrix.seconds = measures && !td_tool_option(t, "--no-measure") ? SECONDS : 0;

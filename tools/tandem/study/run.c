@@ -210,6 +210,7 @@ int td_study_command_run(td_tool *t, int argc, char **argv)
     asked.threads = q.matrix.threads;
     if (td_tool_option(t, "--dry-run"))
         return td_study_show(t, &q);
+    /* a dry run may lack measured times; a real one may need them */
     q.matrix.runs = true;
     m = td_study_matrix(t, &q.matrix, &code);
     if (!m)

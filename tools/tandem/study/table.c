@@ -143,6 +143,7 @@ json_t *td_matrix_report(const td_matrix *m)
         const td_matrix_cell *c = &m->cells[k];
         double                seconds = seconds_of(m, c);
         json_t               *cell = json_array_get(cells, k);
+        /* only training has a length and a cost that were planned */
         if (!trains(c))
             continue;
         json_object_set_new(cell, "steps", td_tool_number(ceil(td_figures_steps(&c->figures))));
@@ -174,6 +175,7 @@ void td_status_print(const td_study *s)
         td_last_step   last = td_last_step_of(c->run);
         count[c->state]++;
         printf("%-*s %-8s", width, c->name, td_cell_state_name(c->state));
+        /* an evaluation reads a run, whose last step would be misleading here */
         if (last.step && td_phase_trains(c->phase))
             printf(" %9" PRId64 " %9.4f", last.step, last.loss);
         putchar('\n');
