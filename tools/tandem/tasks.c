@@ -264,8 +264,8 @@ int td_tool_run_tasks(td_tool *t, td_session *s, const td_run_place *place, int6
         exit_code = !code             ? TD_EXIT_OK
                     : code == TD_EEND ? TD_EXIT_INTERRUPTED
                     /* errors in task files are all printed below */
-                    : errors.count    ? TD_EXIT_USAGE
-                                      : td_tool_fail(t, &e);
+                    : errors.count ? TD_EXIT_USAGE
+                                   : td_tool_fail(t, &e);
     }
     if (errors.count)
         fprintf(stderr, "%s\n", td_text_get(&errors.text));
