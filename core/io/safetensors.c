@@ -233,11 +233,10 @@ static const char *what_instead(const td_mapped_file *m, const char *path)
         const char *begins, *is;
     } known[] = {
         { "version https://git-lfs",
-          "it is a pointer of git-LFS, not the file itself: fetch it with "
-          "'git lfs pull'" },
-        { "PK\3\4", "it is a file of PyTorch (.bin, .pt): save it as safetensors" },
+          "it is a Git LFS pointer, not the file itself: fetch it with 'git lfs pull'" },
+        { "PK\3\4", "it is a PyTorch file (.bin, .pt): save it as safetensors" },
         { "\x80\x02", "it is a file of PyTorch (.bin, .pt): save it as safetensors" },
-        { "GGUF", "it is a file of llama.cpp (GGUF): get the safetensors it was made from" },
+        { "GGUF", "it is a llama.cpp file (GGUF): use the safetensors file that it was made from" },
     };
     static const char index[] = ".index.json";
     size_t            n = strlen(path);

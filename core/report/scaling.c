@@ -52,9 +52,8 @@ double td_report_latency(const td_report_data *d, size_t g)
 
 static const cost costs[] = {
     { "flops", "Held-out loss against training FLOPs", "training FLOPs", training_flops, 1,
-      "Held-out loss of the trained models by the FLOPs of their training (matrix products, "
-      "visible "
-      "scores only).",
+      "Held-out loss of the trained models by training FLOPs (matrix products, visible scores "
+      "only).",
       "evaluate", "", true, true },
     { "parameters", "Held-out loss against parameters", "parameters", parameters, 1,
       "Held-out loss of the trained models by their number of parameters.", "evaluate", "", false,
@@ -328,7 +327,7 @@ static void draw(const td_report_data *d, td_document *doc, const points *p, con
         c->frontier ? " The dotted line is the Pareto frontier: no other model has a lower loss at "
                       "a lower cost."
                     : "",
-        *laws ? " Curves are power laws through the sizes of a variant, with bands of 95 %." : "",
+        *laws ? " Curves are power laws fitted to the sizes of a variant, with 95 % bands." : "",
         laws);
     f->command = td_report_command(d, doc, c->command, c->options);
 }

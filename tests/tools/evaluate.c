@@ -88,7 +88,7 @@ Test(evaluate, leaves_its_scores_in_the_run)
 {
     json_t *all, *facts;
     int     lines;
-    expect(0, "of '", "eval/heldout.json", tandem("evaluate %s/red", directory));
+    expect(0, "parameters: '", "eval/heldout.json", tandem("evaluate %s/red", directory));
     all = read_json("red/eval/heldout.json");
     cr_expect_str_eq(json_string_value(json_object_get(all, "run")), "red");
     cr_expect_eq(number(all, "step"), 4);

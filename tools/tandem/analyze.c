@@ -102,7 +102,7 @@ static void print(const td_tool *t, const td_analysis *a, const char *weights)
     }
     print_table(a);
     printf("%" PRId64 " sequences %s, %" PRId64 " + %" PRId64 " tokens; trained at %" PRId64
-           "\nof '%s'\n",
+           "\nparameters: '%s'\n",
            a->sequences, a->documents ? "of long documents" : "of joined text", a->prefix,
            a->length - a->prefix, a->trained, weights);
 }

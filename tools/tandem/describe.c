@@ -85,7 +85,7 @@ const td_usage td_usage_describe = {
     .run = true,
     .json = true,
     .plain = 1,
-    .notes = "--graph dot of a whole model is more than `dot` lays out in reasonable time: use "
+    .notes = "--graph dot of a whole model is more than `dot` can lay out in reasonable time: use "
              "model.layers=1, or\n"
              "model.encoder_layers=1 model.decoder_layers=1.\n",
 };

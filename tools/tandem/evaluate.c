@@ -59,7 +59,7 @@ static void print(td_tool *t, const td_evaluation *e, const char *weights)
         return;
     }
     print_table(e);
-    printf("\nof '%s'\n", weights);
+    printf("\nparameters: '%s'\n", weights);
     /* 1.96 standard errors of the difference of two such means */
     if (isfinite(e->nll_error))
         printf("another model's mean within %.4f of this one may differ by noise alone; `tandem "

@@ -67,7 +67,7 @@ static void print(td_tool *t, const td_extrapolation *e, const char *weights)
     }
     print_table(e);
     printf("\nNLL and standard error over %" PRId64 " sequences %s; trained at %" PRId64
-           " tokens\nof '%s'\n",
+           " tokens\nparameters: '%s'\n",
            e->sequences, e->documents ? "of long documents" : "of joined text", e->trained,
            weights);
 }

@@ -206,7 +206,7 @@ static void print(td_tool *t, td_session *s, const td_tasks *tasks)
         return;
     }
     print_table(tasks);
-    printf("\nof '%s'\n", td_session_loaded(s));
+    printf("\nparameters: '%s'\n", td_session_loaded(s));
     print_notes(tasks, s);
 }
 

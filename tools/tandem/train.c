@@ -336,21 +336,18 @@ const td_usage td_usage_train = {
     .json = true,
     .plain = 1,
     .notes =
-        "RUN --resume continues a run wherever it lies, with its own config; -c and key=value "
-        "change it.\n\n"
+        "RUN --resume continues a run wherever it is, with its own config; -c and key=value change "
+        "that config.\n\n"
         "The progress line: nll is the cross-entropy per target token in nats, without z-loss, as "
-        "the "
-        "mean since the last line; tok/s counts tokens read, inputs and targets, and tgt/s the "
+        "the mean since the last line; tok/s counts tokens read, inputs and targets, and tgt/s the "
         "targets alone; peak is the share of the machine's own rate of matrix products.\n\n"
         "On several processors or hosts: `mpirun -np 4 tandem train ..`, or srun --mpi=pmix. The "
         "processes share the micro-batches of a step; train.reduce = \"exact\" gives the same bits "
-        "on "
-        "any number of them.\n\n"
+        "on any number of them.\n\n"
         "The run is written to run.dir/run.name: metrics.jsonl, TensorBoard events, checkpoints, "
         "config.cfg, log.txt.\n\n"
         "Exit codes: 0 done, 1 failed, 2 wrong config or usage, 3 diverged; saved, to be resumed "
-        "with "
-        "--resume: 75 after SIGTERM, SIGUSR1, SIGUSR2 or SIGXCPU, 129 after SIGHUP, 130 after "
+        "with --resume: 75 after SIGTERM, SIGUSR1, SIGUSR2 or SIGXCPU, 129 after SIGHUP, 130 after "
         "SIGINT, 141 when nothing reads the output any more (SIGPIPE).\n",
 };
 

@@ -47,11 +47,11 @@
  * and says in error.text what was tried, on what, what was found and what to do. Errors in a config
  * are collected: the text has one line per error, as many as fit, and the log has all of them.
  *
- * The library prints nothing, never exits, and leaves signals alone. If a plugin changes the locale,
- * signal handlers, umask, working directory or floating-point mode, it changes them back. Its
- * messages are passed to the log callback and, while a run trains, to log.txt in the run's
- * directory. To stop a run, return nonzero from a callback: a checkpoint is saved, and the run can be
- * resumed.
+ * The library prints nothing, never exits, and leaves signals alone. If a plugin changes the
+ * locale, signal handlers, umask, working directory or floating-point mode, the library restores
+ * them. Its messages are passed to the log callback and, while a run trains, to log.txt in the
+ * run's directory. To stop a run, return nonzero from a callback: a checkpoint is saved, and the
+ * run can be resumed.
  *
  * Ownership. Arguments are copied, or used only during the call. Returned pointers belong to the
  * session; the function's comment says how long they are valid.
@@ -523,7 +523,8 @@ typedef struct td_generation {
 typedef struct td_generated {
     int64_t given, generated;      /* tokens */
     double  prefill, decode;       /* seconds for each */
-    size_t  cache, layouts, plans; /* bytes, bytes, and how many */
+    size_t  cache, layouts, plans; /* bytes of the cache, bytes of packed parameters, number of
+                                    * plans */
 } td_generated;
 
 /* Check the options without generating: 0, or TD_ECONFIG. [main] */

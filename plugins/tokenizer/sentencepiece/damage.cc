@@ -157,12 +157,12 @@ std::string find_damage(std::string_view model)
         return each_field(data, [&](uint64_t inner, std::string_view bytes) {
             if (inner == table && !table_is_whole(bytes))
                 damage = field == normalizer
-                                    ? "its table of normalization leads outside of itself"
-                                    : "its table of denormalization leads outside of itself";
+                                    ? "its table of normalization has references outside the table"
+                                    : "its table of denormalization has references outside the table";
             return damage.empty();
         });
     };
     if (!each_field(model, see) && damage.empty())
-        damage = "its fields do not fit the file";
+        damage = "its fields do not match the size of the file";
     return damage;
 }

@@ -402,7 +402,7 @@ std::string advice(const config *c, const td_train_in *in, const std::string &te
                                   std::to_string(in->vocab_size) + " pieces?"
                             : text;
     size_t stop = text.rfind(". ", flag);
-    return stop == text.npos ? "it does not suit SentencePiece" : text.substr(0, stop);
+    return stop == text.npos ? "SentencePiece cannot use it" : text.substr(0, stop);
 }
 
 // One thread, and a fixed seed in train(): the same text always makes the same model. Byte pieces

@@ -156,7 +156,9 @@ Test(tokenizer, non_models_are_reported)
     write_scratch("a.model", "This is no model, whatever its name is.");
     write_scratch("empty.model", "");
     expect("mkfifo %1$s/pipe.model; mkdir %1$s/d.model", 0, "");
-    expect(LOAD("a.model"), 1, "/a.model' is not a SentencePiece model, or it is damaged: its fields do not fit the file");
+    expect(LOAD("a.model"), 1,
+           "/a.model' is not a SentencePiece model, or it is damaged: its fields do not match the "
+           "size of the file");
     expect(LOAD("empty.model"), 1, "is not a SentencePiece model, or it is damaged: unk is not");
     expect(LOAD("pipe.model"), 1, "/pipe.model': not a regular file; set tokenizer.model to ");
     expect(LOAD("d.model"), 1, "/d.model': not a regular file; ");

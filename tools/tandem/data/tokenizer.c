@@ -262,9 +262,8 @@ static const td_flag flags[] = {
       "number of pieces (default: model.vocab_size, or 8000 without a model)" },
     { "--out", "FILE", "write the model to FILE" },
     { "--files", "FILE,FILE",
-      "train on these instead of the data: plain text, or JSON Lines by their key data.text; .gz "
-      "and "
-      ".zst" },
+      "train on these files instead of the data: plain text, or JSON Lines with the key data.text; "
+      "also .gz and .zst" },
     { NULL, NULL, NULL },
 };
 

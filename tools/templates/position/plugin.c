@@ -17,7 +17,7 @@ static const td_option options[] = {
                     "the bias is -strength * log(1 + scale * distance); each head learns a factor "
                     "on top of it"),
     TD_OPTION_FLOAT(struct @IDENT@_config, scale, 0.5, 0.0001, 1000,
-                    "factor on distances, in 1/tokens"),
+                    "factor applied to distances, in 1/tokens"),
     TD_OPTION_END
 };
 

@@ -99,9 +99,9 @@ typedef struct td_backend {
     /* The bytes of device memory that can still be allocated, used to refuse a run that cannot fit
      * before it starts. NULL: unknown, or the host's. [main] */
     size_t (*available)(void *state);
-    /* Instead of running what is queued from now on, record it: the calls of a plan, which queue
-     * the same with the same addresses each time. `recorded` ends that and sets *recording, or
-     * fails; either way nothing was run. `replay` queues it all at once, `forget` frees it. What a
+    /* Instead of running what is queued from now on, record it: the calls of a plan, which are the
+     * same each time, with the same addresses. `recorded` ends that and sets *recording, or fails;
+     * either way nothing has been run. `replay` queues it all at once, `forget` frees it. What a
      * kernel's `run` does on the host is not repeated. NULL, all four: plans are always run call by
      * call. [main] */
     int (*record)(void *state);
