@@ -75,8 +75,8 @@ static int close_section(parser *p, const char *name, size_t size)
     /* names must match, or a section would end in an unexpected place */
     if (strlen(begin->text) != size || strncmp(begin->text, name, size))
         return td_fail(p->error, TD_ECONFIG,
-                       "the template '%.100s' ends section '%s' with '{{/%.*s}}': sections end in "
-                       "the reverse of the order in which they begin",
+                       "the template '%.100s' ends section '%s' with '{{/%.*s}}': sections must "
+                       "end in reverse order",
                        p->text, begin->text, (int)size, name);
     begin->end = p->t->count;
     p->depth--;

@@ -432,7 +432,7 @@ static void suggest(const td_registry *r, const char *kind, const char *name, td
     if (nearest)
         td_text_print(out, "; did you mean '%s'?", nearest);
     else
-        td_text_print(out, "; `tandem plugins list %.*s` lists those that there are",
+        td_text_print(out, "; `tandem plugins list %.*s` lists the available ones",
                       (int)strcspn(kind, "/"), kind);
     free(names);
 }

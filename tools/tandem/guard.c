@@ -258,9 +258,9 @@ static void complain(const td_hook_running *r, long seconds, bool end)
     add(&w, text);
     add(&w, " has not returned after ");
     add_number(&w, seconds);
-    add(&w,
-        end ? " s, which it should do at once: ended (TANDEM_PATIENCE=SECONDS changes the limit)"
-            : " s; waiting on");
+    add(&w, end ? " s, although it should be quick: the process was ended (TANDEM_PATIENCE=SECONDS "
+                  "changes the limit)"
+                : " s; waiting on");
     if (end)
         add_saved(&w);
     say(&w);

@@ -218,8 +218,8 @@ int td_session_evaluate(td_session *, td_evaluation_progress *progress, void *ar
 
 /* ---- beyond the training length -------------------------------------------------------------- */
 
-/* Total lengths and prefixes in tokens. NULL stands for lengths from train.length to 8 times that,
- * in steps of half of it, and for prefixes of 1, a quarter and half of train.length. */
+/* Total lengths and prefixes in tokens. NULL means lengths from train.length to 8 times that, in
+ * steps of half of it, and prefixes of 1, a quarter and half of train.length. */
 typedef struct td_extrapolating {
     size_t                  size; /* sizeof(td_extrapolating) */
     const int64_t          *lengths, *prefixes;

@@ -7,8 +7,9 @@
  * lengths, the step number) is therefore a tensor, never an `if` in a build hook.
  *
  * Tensors. A td_tensor has a dtype, a rank and static dims, row-major, dim 0 varying slowest. It
- * belongs to its graph and is valid as long as the graph; nobody frees it. Leaves are parameters
- * (td_param), constants (td_constant) and inputs (td_input); everything else comes from ops.h.
+ * belongs to its graph and is valid as long as the graph; plugins never free it. Leaves are
+ * parameters (td_param), constants (td_constant) and inputs (td_input); everything else comes from
+ * ops.h.
  *
  * Scopes. Parameters are named by the scope that requests them: td_linear("q_proj", ..) inside the
  * scope "model.layers.0.self_attn" owns "model.layers.0.self_attn.q_proj.weight". The host pushes
@@ -278,7 +279,7 @@ static inline td_tensor *td_hook_result(td_graph *g, const td_plugin *p, const c
 /* Whether dropout applies and gradients are computed. */
 static inline bool td_is_training(td_graph *g) { return g->host->phase(g) == TD_PHASE_TRAIN; }
 
-/* Whether a row is one text read in several passes, of which earlier ones read some tokens. */
+/* Whether a row is one text that is read in several passes. */
 static inline bool td_is_generating(td_graph *g)
 {
     return g->host->phase(g) == TD_PHASE_PREFILL || g->host->phase(g) == TD_PHASE_STEP;

@@ -229,7 +229,8 @@ extern "C" {
 typedef struct td_plugin {
     size_t           size;        /* size of the whole kind struct; set by TD_PLUGIN */
     const char      *kind;        /* the kind with its revision: "attention/1" */
-    const char      *name;        /* its name in configs; found fastest in the file KIND-NAME.so */
+    const char      *name;        /* its name in configs; it loads fastest from a file called
+                                   * KIND-NAME.so */
     const td_option *options;     /* NULL: none */
     size_t           option_size; /* sizeof(td_option) when the module was compiled */
     size_t           config_size; /* size of the config struct, in bytes */

@@ -13,8 +13,8 @@
  *
  * Shapes. Elementwise ops broadcast as NumPy does: dims are aligned at the right, and a dim of 1
  * stretches, without a copy. The gradient is summed over stretched axes. A negative axis counts
- * from the end: -1 is the last. Wrong dims are an error of the graph, reported with the scope in
- * which they occur; the function then returns the graph's error tensor, so callers need no checks.
+ * from the end: -1 is the last. Wrong dims are a graph error, reported with the scope in which they
+ * occur; the function then returns the graph's error tensor, so callers need no checks.
  *
  * Each comment gives the formula, then, after the op's name in quotes, the attribute slots of the
  * node (td_attrs), which is what a kernel reads.

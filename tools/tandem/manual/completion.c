@@ -84,7 +84,7 @@ static const td_word words[] = {
 
 const td_usage td_usage_completion = {
     .name = "completion",
-    .brief = "Print a script with which a shell completes commands, options, configs, config keys "
+    .brief = "Print a script that lets a shell complete commands, options, configs, config keys "
              "and plugin names.",
     .example = "source <(tandem completion bash)",
     .words = words,

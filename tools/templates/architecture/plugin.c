@@ -146,7 +146,8 @@ static int arrange(const void *config, const td_arrange_in *in, td_batch *out, t
         const td_example *e = &in->examples[k];
         int64_t           at = e->row * length + used[e->row];
         code = check_example(config, e, length - used[e->row], error);
-        /* segment numbers continue within a row: tokens of equal ones would see each other */
+        /* segment numbers continue within a row: tokens with the same number would see each other
+         * */
         if (!code)
             place(&a, e, at, first, used[e->row] ? a.segments[at - 1] : 0);
         used[e->row] += e->n_given + e->n_predicted;

@@ -17,7 +17,7 @@ static const td_option options[] = {
     TD_OPTION_INT(struct @IDENT@_config, heads, 4, 1, 4096, "attention heads"),
     TD_OPTION_INT(struct @IDENT@_config, head_dim, 32, 1, 4096, "width of one head"),
     TD_OPTION_FLOAT(struct @IDENT@_config, sharpness, 10, 0.01, 1000,
-                    "factor on the cosines; each head learns another on top of it"),
+                    "factor applied to the cosines; each head learns another one"),
     TD_OPTION_END
 };
 

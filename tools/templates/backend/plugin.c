@@ -330,7 +330,7 @@ static int run_matmul(const td_call *c)
     return 0;
 }
 
-/* [main]: measured FLOP/s of matrix products, with which `tandem bench` compares. */
+/* [main]: measured FLOP/s of matrix products, which `tandem bench` compares runs with. */
 static double peak(void *state_)
 {
     enum { N = 192 };

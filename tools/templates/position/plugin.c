@@ -14,8 +14,7 @@ struct @IDENT@_config {
 
 static const td_option options[] = {
     TD_OPTION_FLOAT(struct @IDENT@_config, strength, 1, 0, 1000,
-                    "the bias is -strength * log(1 + scale * distance); each head learns a factor "
-                    "on top of it"),
+                    "the bias is -strength * log(1 + scale * distance); each head also learns a factor"),
     TD_OPTION_FLOAT(struct @IDENT@_config, scale, 0.5, 0.0001, 1000,
                     "factor applied to distances, in 1/tokens"),
     TD_OPTION_END

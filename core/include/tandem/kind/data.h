@@ -170,8 +170,8 @@ typedef struct td_data {
     td_pair (*pair)(const void *config);
     /* Training records in one epoch of all sources. Negative, or NULL hook: unknown. [any] */
     int64_t (*records)(void *state);
-    /* The chat template: role `index` of those that a chat has; false beyond the last. Its texts
-     * live as long as the config. NULL: the data has no chats. [any] */
+    /* The chat template: role number `index`; false beyond the last. Its texts live as long as the
+     * config. NULL: the data has no chats. [any] */
     bool (*chat_role)(const void *config, int64_t index, td_chat_role *out);
     /* Check that the files that `open` would read exist and can be read, without reading or creating
      * any. NULL: there are none. [main] */

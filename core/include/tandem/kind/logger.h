@@ -66,7 +66,7 @@ extern "C" {
 typedef struct td_logger_in {
     const td_services *services;
     const char        *directory; /* of the run; it exists */
-    /* the first step that will be written: remove existing lines of it and of later steps; 0: a new
+    /* the first step that will be written: remove existing lines of this and later steps; 0: a new
      * run */
     int64_t            resume;
     /* the evaluation after step resume - 1 will be repeated: remove its metrics ("evaluate/..")

@@ -1,7 +1,7 @@
 /* kind/loss.h - a training objective: which tokens are given, which are predicted, and the scalar
  * to minimize. Stateless.
  *
- * A loss knows nothing of architectures. `split` cuts a record (kind/batch.h) into given and
+ * A loss knows nothing about architectures. `split` cuts a record (kind/batch.h) into given and
  * predicted tokens; the architecture decides how to read them; `build` turns its hidden states into
  * the scalar that is minimized. So one objective trains decoder-only and encoder-decoder models
  * alike.
