@@ -23,6 +23,7 @@ static size_t find_dropout(td_subject *s, int phase, td_built *built, const td_n
     batch = td_subject_batch(s, two, 1, 1);
     MUST(s->check, !td_model_forward(&s->model, s->variables, phase, batch, false, built, &e),
          "%s: %s", s->label, td_check_error(&e));
+    /* the graph took only its dims */
     td_batch_free(batch);
     g = td_full_of(built->graph);
     *out = td_arena_alloc(s->check->arena, ((size_t)g->n_nodes + 1) * sizeof **out);

@@ -147,6 +147,7 @@ static void compare_narrow(td_check *c, const attempt *a, devices *d)
     lab     l;
 
     narrow.narrow = true;
+    /* such an op is always computed in f32 */
     if (td_precision_of(a->op->plugin.name)->precision == TD_PRECISION_WIDE)
         return;
     want = td_op_result(c, &narrow, &d->lowered);

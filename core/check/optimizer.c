@@ -501,6 +501,7 @@ void td_check_moments(td_check *c)
     lab      l = { .check = c, .variables = td_variables_new() };
     td_error e = { 0 };
     MUST(c, l.variables, "out of memory");
+    /* a copy, whose `build` watches the moments that the real one asks for */
     s.plugin = *s.real;
     s.plugin.build = build_watched;
     l.model = (td_model){ .registry = c->registry,

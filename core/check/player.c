@@ -213,6 +213,7 @@ static td_pass_plan *find_plan(td_player *p, int phase, int64_t tokens, const td
     MUST(s->check, p->n_plans < TD_PLAYER_PLANS, "a plan for every pass");
     new = &p->plans[p->n_plans];
     *new = plan_of(s, batch, phase, tokens, p->cache);
+    /* only the first plan may declare states */
     more = p->n_plans++ ? td_variables_count(p->cache->variables) - before : 0;
     MUST(
         s->check, !more,
@@ -261,6 +262,7 @@ void td_player_move(td_player *p, td_player *from, const int32_t *rows)
 
     MUST(c, g && !td_row_gather_run(g, rows, &e), "%s: %s", p->subject->label, td_check_error(&e));
     td_row_gather_free(g);
+    /* `from` may be `p` itself, whose rows are about to change */
     memcpy(text, from->text, sizeof text);
     memcpy(at, from->at, sizeof at);
     for (int64_t r = 0; r < p->cache->rows; r++)

@@ -418,6 +418,7 @@ static void load_sources(loader *l, td_config *c, const td_config_sources *s)
         const char *kept = find_in_run(l, s->files[k]);
         const char *path = kept ? kept : find_given(l, s->files[k]);
         td_setting *v;
+        /* plugin_path and extends are ignored in a config that a run kept */
         l->keeps = kept || k < s->n_kept;
         v = path ? load_file(l, path) : NULL;
         if (v)

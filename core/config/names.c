@@ -41,6 +41,7 @@ static char *joined(const char *directory, const char *pattern)
     path = td_path_join(directory, pattern);
     if (!path || !strstr(pattern, ".."))
         return path;
+    /* realpath takes paths that exist, so it gets what precedes the first wildcard */
     for (fixed = strcspn(path, "*?["); fixed && path[fixed - 1] != '/';)
         fixed--;
     folder = strndup(path, fixed);

@@ -237,6 +237,7 @@ static int average_text(const job *j, td_analysis *out, td_error *error)
         p->from = prefix + td_weights_part(k, n, parts);
         p->to = prefix + td_weights_part(k + 1, n, parts);
         for (int64_t t = p->from; t < p->to; t++)
+            /* text[] has the NLL of each position, summed over sequences */
             p->logprob -= j->text[t];
         p->logprob /= (double)(j->all * (p->to - p->from));
     }

@@ -148,6 +148,7 @@ static int read_sequence(job *j, int64_t source, int64_t index, int64_t prefix, 
     td_arena_reset(j->arena);
     if (td_evaluate_fetch(&cut, j->arena, source, index, &x, error))
         return td_failed(error, TD_EFORMAT);
+    /* pairs come as they are, whatever length was asked for */
     if (x.n_given != prefix || x.n_given + x.n_predicted != longest(j->spec))
         return td_fail(error, TD_ECONFIG,
                        "held-out record %lld of source %lld is an (inputs, targets) pair: only "

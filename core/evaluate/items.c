@@ -191,6 +191,7 @@ static json_t *read_record(source *s, field_reader *read, const char *text, size
     while (!last) {
         char   *field = read(text, size, at, line, &last);
         json_t *value = field ? json_string(field) : NULL;
+        /* without a value although there was a field, its text is not UTF-8 */
         bool    whole = field != NULL;
         free(field);
         if (value && !json_array_append_new(fields, value))
@@ -246,6 +247,7 @@ static int parse_table(source *s, field_reader *read, const char *text, size_t s
         json_t *fields = read_record(s, read, text, size, &at, &line);
         if (!fields)
             code = td_failed(s->error, TD_EFORMAT);
+        /* the first line names the columns, unless the task does */
         else if (!names)
             names = json_incref(fields);
         else if (!is_blank(fields)) {

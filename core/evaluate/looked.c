@@ -97,6 +97,7 @@ int td_looked_choose(td_looked *l, const td_attentions *found, const td_analyze_
         td_looked_at *a = &l->at[l->n];
         if (!is_chosen(s, &found->at[k]))
             continue;
+        /* counted before it is complete, so that closing frees what it already has */
         l->n++;
         a->node = &found->at[k];
         code = choose_heads(s, a, error);
@@ -257,6 +258,7 @@ static int average_all(const td_looked *l, td_reads reads, td_analysis *out, td_
     *mean = (td_attention_mean){ .name = names[reads], .layer = -1, .reads = reads };
     for (size_t k = 0; k < l->n; k++) {
         td_looked_at *a = &l->at[k];
+        /* parts of attentions with other dims are of other sizes */
         if (reads_of(a->node) != reads || (first && !same_dims(&first->sums, &a->sums)))
             continue;
         if (first)

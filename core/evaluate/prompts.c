@@ -459,6 +459,7 @@ static int fit(const td_prompts *p, const question *q, const pool *from, const s
         if (!code)
             code = encode_all(p, q->answers, q->n_answers, out, &longest, error);
         all = out->n_given + (longest > q->room ? longest : q->room);
+        /* the question itself is never cut, even if it alone is too long */
         if (code || out->dropped == n || all <= p->spec.max_length)
             break;
     }

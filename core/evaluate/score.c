@@ -97,6 +97,7 @@ static int check_item(const job *j, int64_t item, const td_example *x, td_error 
     td_bounds              bounds = { n + m, n, m, n + m };
     td_error               why = { 0 };
 
+    /* bounds add these up, and positions are int32 */
     if (n < 0 || m < 0 || n > INT32_MAX / 4 || m > INT32_MAX / 4)
         return td_fail(error, TD_EFORMAT,
                        "item %lld has %lld given tokens and %lld to score: each takes 0 .. %d",
@@ -165,6 +166,7 @@ static int64_t fill_rows(job *j, int64_t first, int64_t *rows)
     int64_t   most = rows_of(j->spec, e), n = 0;
     *rows = 0;
     for (int64_t at = first; at < j->count; at++, n++) {
+        /* neighbours with equal given tokens share a row, and so a pass */
         bool shared = n && shares(j, at - 1, at);
         if (j->places[at].extent.first != e.first || j->places[at].extent.second != e.second ||
             (!shared && *rows == most) || n == MOST_ITEMS * most)

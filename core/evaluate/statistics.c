@@ -24,6 +24,7 @@ td_estimate td_ratio(const double *x, const double *w, int64_t n)
         double rest = x[i] - e.mean * weight_at(w, i);
         squares += rest * rest;
     }
+    /* the linearized variance of a ratio estimator */
     if (n > 1)
         e.error = sqrt((double)n / (double)(n - 1) * squares) / weight;
     return e;
@@ -74,6 +75,7 @@ static double difference(const td_pairs *p, uint64_t seed, int64_t draw)
         int64_t n = end_of(p, s) - first;
         double  x = 0, w = 0;
         for (int64_t i = 0; i < n; i++) {
+            /* a number of its own for each draw and pair, so that no draw depends on another */
             uint64_t at = (uint64_t)draw * (uint64_t)p->n + (uint64_t)(first + i);
             int64_t k = first + (draw < 0 ? i : (int64_t)td_random_below(seed, 0, at, (uint64_t)n));
             x += p->b[k] - p->a[k];

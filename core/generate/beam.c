@@ -186,6 +186,7 @@ static void move_on(td_beam *b)
     for (int64_t i = 0; i < b->n_best && n < b->options.beams; i++) {
         const candidate *c = &b->best[i];
         int32_t         *to = b->next_history + n * room;
+        /* it is among the finished ones */
         if (ends(b, c->token))
             continue;
         memcpy(to, old + c->parent * room, (size_t)b->length * sizeof *to);

@@ -184,6 +184,7 @@ void td_decoder_close(td_decoder *d)
     close_cache(d, d->intake);
     for (int64_t r = 0; d->rows && r < d->options.rows; r++)
         td_prompt_close(&d->rows[r].prompt);
+    /* layouts that were passed in outlive the decoder */
     if (!d->options.prepared)
         td_prepared_free(d->passes.device.prepared);
     free(d->rows);
@@ -261,6 +262,7 @@ static int run_whole(td_decoder *d, td_error *error)
     }
     if (!like)
         return 0;
+    /* few different lengths, so that few plans are made */
     tokens = up_to_bucket(tokens);
     shape.tokens = tokens < d->capacity ? tokens : d->capacity;
     shape.source = d->source;
@@ -392,6 +394,7 @@ int td_decoder_step(td_decoder *d, const int32_t *tokens, float *logits, td_erro
             continue;
         assert(x->active && x->answer < x->prompt.answer);
         td_prompt_put(&x->prompt, x->answer++, tokens[r]);
+        /* a whole pass includes the new token; a step reads it, and counts it afterwards */
         x->read += d->options.whole;
     }
     code = d->options.whole ? run_whole(d, error) : run_step(d, tokens, error);

@@ -29,6 +29,7 @@ static int build(const td_passes *d, td_pass *p, td_error *error)
     td_architecture_in     in = { p->graph, d->batch, &none };
     int                    code = 0;
     TD_HOOK(a, build, m->architecture.config, &in, &out);
+    /* after an error `out` is incomplete */
     if (td_graph_error(p->graph, error))
         return TD_EGRAPH;
     if (p->scored)

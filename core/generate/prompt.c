@@ -97,6 +97,7 @@ int td_prompt_open(td_prompt *p, const td_model *m, const td_special *special, c
 
     assert(answer > 0);
     *p = (td_prompt){ .arrays = td_batch_new(), .answer = answer };
+    /* the answer's tokens are zeros until they are known */
     code = unknown && p->arrays ? check_length(m, n, answer, error)
                                 : td_fail(error, TD_ENOMEM, "out of memory for a prompt");
     if (!code)

@@ -26,6 +26,7 @@ td_sampling td_sampling_greedy(void)
 
 int td_sampling_check(const td_sampling *s, td_error *error)
 {
+    /* negated comparisons, which refuse NaN */
     if (!(s->repetition_penalty > 0))
         return td_fail(error, TD_ECONFIG,
                        "repetition penalty %g: it must be above 0; 1 switches it off",

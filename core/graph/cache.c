@@ -142,6 +142,7 @@ static td_tensor *keep(td_tensor *x, const char *name, int axis)
     memcpy(dims, x->dim, sizeof dims);
     dims[axis] = c->source;
     buffer = state_of(g, name, x->dtype, dims, x->rank, is_narrow(g));
+    /* later passes read the buffer only, so what computes x is dead code in them */
     if (is_prefill(g))
         td_assign(td_slice(buffer, axis, 0, x->dim[axis]), x, NULL);
     return buffer;
@@ -201,6 +202,7 @@ td_tensor *td_graph_remember(td_tensor *x, const char *name, int axis, int64_t w
     if (!td_is_generating(g))
         return x;
     other = refuse_rows(g, name, x->dim, x->rank);
+    /* another layer may have remembered the tensor already: both use one buffer */
     if (!other)
         other = find_remembered(td_full_of(g), &it);
     if (other)
@@ -242,6 +244,7 @@ td_tensor *td_graph_carry(td_graph *graph, const char *name, const int64_t *dims
     if (!c)
         return td_graph_out_of_memory(g);
     c->state = state_of(graph, name, TD_REAL, dims, rank, false);
+    /* zeros for rows that begin a text */
     c->shown = of_old_rows(c->state);
     c->next = g->carried;
     g->carried = c;

@@ -122,6 +122,7 @@ static int load_one(td_variable *x, const td_stored *t, const char *path, const 
     int    code = check_tensor(x, t, path, error);
     if (code)
         return code;
+    /* doubles into doubles: by way of float they would lose digits */
     if (td_device_real(device) == TD_F64 && t->type == TD_STORED_F64)
         return load_doubles(x, t, path, device, error);
     values = malloc((size_t)x->count * sizeof *values + 1);
@@ -211,6 +212,7 @@ static int load_kind(const char *path, td_variables *v, const td_device *device,
             code = device ? load_one(x, t, path, device, error) : check_tensor(x, t, path, error);
     }
     if (!code)
+        /* a tensor that this model lacks means that the file is of another model */
         code = check_surplus(file, v, kind, path, notes, error);
     td_safetensors_close(file);
     return code;

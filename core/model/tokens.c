@@ -69,6 +69,7 @@ int td_model_score(const td_batch *batch, const td_architecture_out *a, td_graph
 
     assert(pieces > 0 && td_count(scored) % piece == 0);
     if (nll && best) {
+        /* in pieces, so that the logits of all tokens never exist at once */
         for (int64_t k = 0; k < pieces; k++)
             score_piece(a, td_slice(labels, 0, k * piece, piece),
                         td_slice(scored, 0, k * piece, piece), &nll[k], &best[k]);

@@ -117,6 +117,7 @@ static int write_copy(td_variable *x, const td_device *device, const void *from,
     rounding          r = { from, x->copy, dtype, x->count, 1 << 16 };
     int               code = 0;
 
+    /* otherwise r.to is the copy itself: its memory is the host's */
     if (b->upload)
         r.to = malloc(bytes_of_copy(x) + 1);
     if (!r.to)
@@ -318,6 +319,7 @@ int td_variable_write(td_variable *x, const td_device *device, int real, int64_t
         code = td_device_write(device, memory, to, bytes);
         free(to);
     }
+    /* products read the copy, so it changes with the parameter */
     if (!code && x->copy)
         return td_variable_write_copy(x, device, real, error);
     return code ? td_fail(error, TD_EIO, "backend '%s' failed to store '%s'",

@@ -205,6 +205,7 @@ static void schedule(td_plan *p, td_node *n)
         take_view(p, n);
         return;
     }
+    /* a kernel first: lowering brings back what fused ops avoid to store */
     if (call(p, n))
         return;
     if (n->op->lower)

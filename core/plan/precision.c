@@ -399,6 +399,7 @@ size_t td_plan_precision_rows(const td_plan *p, td_precision_row *rows, size_t r
         const td_kernel_call *c = p->calls[i];
         bool                  cast = !c->node && !strcmp(c->kernel->op, "cast");
         size_t                k = row_of(rows, n, c->kernel->op);
+        /* integers have no precision, and copies are not part of the graph */
         if (c->dropped || c->kernel->dtype == TD_I32 || (!c->node && !cast) || k == room)
             continue;
         if (k == n)

@@ -467,6 +467,7 @@ int td_plan_run(td_plan *p, td_error *error)
     if (take_inputs(p, error))
         return TD_EGRAPH;
     record(p);
+    /* a replay cannot be timed call by call */
     if (p->recording && !p->profile)
         code = TD_HOOK_QUICK(b, replay, p->device.state, p->recording)
                    ? td_fail(error, TD_EIO, "backend '%s' cannot replay a plan", b->plugin.name)

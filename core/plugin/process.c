@@ -176,6 +176,7 @@ static void restore_signals(const td_process *p, td_process_complain *complain, 
     pthread_sigmask(SIG_SETMASK, NULL, &blocked);
     for (int k = 0; k < TD_PROCESS_SIGNALS; k++)
         if (sigismember(&blocked, signals[k]) != sigismember(&p->blocked, signals[k])) {
+            /* the whole mask at once, so it is reported once */
             pthread_sigmask(SIG_SETMASK, &p->blocked, NULL);
             complain(argument, "which signals are blocked", "");
             return;

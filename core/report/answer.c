@@ -194,6 +194,7 @@ static const char *tested_sentence(const td_report_data *d, td_document *doc, co
     const char *gain = td_report_number(doc, u->gain, false), *in = in_class(doc, class);
     const char *range = interval(doc, u), *p = evidence(d, doc, u), *seeds = seeds_of(doc, u);
     const char *rank = standing(doc, u), *sizes = at_other_sizes(d, doc, u);
+    /* "better" only if p is below 0.05 after the correction for all tests */
     if (u->supported)
         return td_document_print(
             doc,
@@ -329,6 +330,7 @@ static const char *tell_tally(td_document *doc, const char *a, const char *b, ta
 {
     const char *named = td_document_take(doc, &t->named);
     const char *unsupported = td_document_take(doc, &t->unsupported), *rest = "";
+    /* these tasks have scores, but nothing that both groups answered */
     if (!(t->better + t->worse + t->open))
         return "The tasks were not tested, because no two groups were asked the same item.";
     if (!(t->better + t->worse))

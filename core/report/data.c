@@ -318,6 +318,7 @@ static void fill_group(td_report_data *d, size_t k)
                               .variant = d->variants[g->runs[0]],
                               .size = d->sizes[g->runs[0]],
                               .phase = d->phases[g->runs[0]] };
+    /* a study labels its groups itself */
     if (d->labels)
         out->name = g->name;
     out->colour = colour_of(d, k);

@@ -134,6 +134,7 @@ static bool differ(const json_t *x, const json_t *y, td_parting *out)
         const json_t *other = json_object_get(y, key);
         out->hashed = out->hashed || (other && !strcmp(key, hash));
         if (!other || !strncmp(key, "time/", 5) || is_same(value, other) ||
+            /* the first that differs is enough, unless the hash does too */
             (found && strcmp(key, hash)))
             continue;
         found = true;

@@ -142,6 +142,7 @@ td_doc_table *td_document_table(td_document *d, const char *name, const char *ca
     const char   *column;
     va_list       args;
     if (!t)
+        /* callers go on without a check; the document is marked as failed */
         return &d->no_table;
     *t = (td_doc_table){ .name = td_document_print(d, "%s", name),
                          .caption = td_document_print(d, "%s", caption),

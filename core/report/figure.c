@@ -171,6 +171,7 @@ static int draw(td_doc_figure *f, const char *directory, const char *style, td_e
     svg = code ? NULL : read_svg(directory, f->name, error);
     if (svg) {
         f->svg = td_svg_adapt(svg, f, NULL);
+        /* within a page the page's style applies; a file of its own carries it along */
         alone = td_svg_adapt(svg, f, style);
         code = f->svg && alone ? write_text(directory, f->name, ".svg", alone, error)
                                : out_of_memory(f, error);
@@ -217,6 +218,7 @@ int td_figures_draw(td_document *d, const char *directory, td_text *missing, td_
         if (!f)
             continue;
         code = write_figure(f, directory, error);
+        /* without gnuplot one attempt is enough, but all data and scripts are written */
         if (!code && !missing->size)
             code = draw_or_note(d, f, directory, td_text_get(&style), missing, error);
     }

@@ -218,6 +218,7 @@ static int write_report(td_report_data *d, json_t **summary, td_error *error)
             d->options->progress(d->options->arg, "drawing the plots");
         code = write_all(d, doc, error);
     }
+    /* whatever was too large for memory is missing from the pages just written */
     if (!code && doc->failed)
         code = td_fail(error, TD_ENOMEM, "out of memory while writing a report");
     if (!code)

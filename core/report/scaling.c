@@ -238,6 +238,7 @@ static bool fit_series(const points *p, size_t series, td_doc_figure *f, td_text
 
 static void plot_curve(td_doc_figure *f, size_t series, size_t *plots)
 {
+    /* the band first, so that the curve lies on top of it */
     td_figure_next(f, plots);
     td_text_print(
         &f->script,

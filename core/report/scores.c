@@ -38,6 +38,7 @@ static void print_data(const td_report_data *d, const panel *p, td_doc_figure *f
         for (size_t g = 0; g < n; g++) {
             const td_measured *m = &p->measures[k]->groups[g];
             double             shift = n > 1 ? 0.5 * ((double)g / (double)(n - 1) - 0.5) : 0;
+            /* a group may lack a measure, but keeps its place */
             if (!isfinite(m->score))
                 continue;
             td_text_print(&f->data, "%zu,%zu,%.4f,%.9g", k, g, (double)k + shift, m->score);

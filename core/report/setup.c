@@ -25,6 +25,7 @@ static void setting_row(const td_report_data *d, td_document *doc, td_doc_table 
     size_t      key = strcspn(line, ":");
     const char *values = key < size ? line + key + 1 : "", *arrow = strstr(values, " -> ");
     size_t      end = (size_t)(line + size - values);
+    /* names and seeds differ between any two groups */
     if (key >= size || is_incidental(line, key))
         return;
     td_table_text(doc, t, d->groups[g].name);
@@ -52,6 +53,7 @@ static void tabulate_settings(const td_report_data *d, td_document *doc)
                                             d->groups[0].name),
                           "group", "key", "first group", "this group", NULL);
     for (size_t g = 1; g < d->comparison.n_groups; g++) {
+        /* any run will do: those of a group differ only in their seed */
         const td_compared_run *r = &d->comparison.runs[d->comparison.groups[g].runs[0]];
         for (const char *line = td_text_get(&r->differences); *line;) {
             size_t n = strcspn(line, "\n");

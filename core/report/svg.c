@@ -76,6 +76,7 @@ static const char *copy(adapting *a, const char *at)
     const char *mark = name_mark(at), *end = empty_group(at);
     if (begins(at, "<svg"))
         return open_picture(a, at);
+    /* gnuplot's title and description are replaced by ours, which name what is shown */
     if (begins(at, "<title>"))
         return after(at, "</title>");
     if (begins(at, "<desc>"))

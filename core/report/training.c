@@ -239,6 +239,7 @@ static void draw_curves(const td_report_data *d, td_document *doc, const view *v
     f = td_document_figure(doc, v->name, v->title);
     td_figure_begin(f, v->x, v->y, d->comparison.n_groups);
     td_figure_amounts(f, 0, largest(d, v));
+    /* `highest` leaves out the start, whose losses would flatten everything after it */
     td_text_print(&f->script, "set xrange [0:*]\nset yrange [*:%.6g]\n", 1.02 * highest(d, v));
     td_text_print(&f->data, "group_index,run,x,loss,name\n");
     for (size_t g = 0; g < d->comparison.n_groups; g++)
@@ -261,6 +262,7 @@ static void mean_rate(const td_report_data *d, size_t g, double *mean, double *l
     *high = -(double)INFINITY;
     for (size_t k = 0; k < group->count; k++) {
         double rate = td_history_rate(&d->runs[group->runs[k]].history);
+        /* a run too short to log a rate */
         if (!isfinite(rate))
             continue;
         *mean += rate;
@@ -274,6 +276,7 @@ static void mean_rate(const td_report_data *d, size_t g, double *mean, double *l
 static void plot_bars(const td_report_data *d, td_doc_figure *f, const char *columns)
 {
     size_t plots = 0;
+    /* from 0, because the length of a bar is what is compared */
     td_text_print(&f->script, "unset xlabel\nset boxwidth 0.6\nset style fill solid 1.0 noborder\n"
                               "set bars 0.5 front linecolor rgb '#1b1f24' linewidth 1.5\n"
                               "set yrange [0:*]\nset offsets 0, 0, graph 0.08, 0\nunset key\n");

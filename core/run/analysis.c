@@ -79,6 +79,7 @@ int td_session_analyze(td_session *s, const td_analyzing *x, const td_analysis *
     if (code)
         return td_session_result(code, error);
     spec = spec_of(s, x);
+    /* the previous result was valid until this call */
     td_analysis_free(&s->analysis);
     code = analyze(s, &spec, x, error);
     if (code == TD_EEND && !error->code)

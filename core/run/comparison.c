@@ -74,6 +74,7 @@ static int add_measure(job *j, const td_series *s, td_error *error)
         return out_of_memory(error);
     for (size_t r = 0; r < c->n_runs; r++) {
         const td_series *own = find(&j->runs[r], s->key);
+        /* NaN: this run has no such score */
         m->runs[r] = own ? own->total : (td_measured){ .score = (double)NAN, .error = (double)NAN };
     }
     for (size_t g = 0; g < c->n_groups; g++)
@@ -107,6 +108,7 @@ static int collect_measures(job *j, td_error *error)
         for (size_t k = 0; k < j->runs[r].count && !code; k++)
             if (!is_measured(c, j->runs[r].at[k].key))
                 code = add_measure(j, &j->runs[r].at[k], error);
+    /* short names can be told apart only when all are known */
     name_apart(c);
     return code;
 }
@@ -210,6 +212,7 @@ static int match(common *c, td_error *error)
         return TD_ENOMEM;
     for (int64_t k = 0; k < first->n; k++) {
         const td_series_item *x = &first->items[k];
+        /* only items that both sides have are compared */
         if (!take_values(c, &c->a, x->id) || !take_values(c, &c->b, x->id))
             continue;
         if (!stratum || strcmp(stratum, x->stratum) != 0)

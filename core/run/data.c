@@ -223,6 +223,7 @@ int td_session_long_text(td_session *s, int64_t length, bool *documents, td_own_
     int      code = td_session_long_data(s, length, true, own, &why);
     *documents = true;
     if (!code && !has_held_out(s)) {
+        /* joined text is better than none, and reported as such */
         td_session_restore_data(s, own);
         *documents = false;
         td_log_line(s->log, TD_LOG_INFO,

@@ -30,6 +30,7 @@ static void fill_in(td_extrapolate_spec *spec, lists *own)
     const int64_t prefixes[] = { 1, T / 4, T / 2 };
     if (!spec->lengths) {
         spec->n_lengths = 0;
+        /* from T on, in steps of T / 2 */
         for (int64_t k = 2; k <= 2 * LONGEST; k++)
             spec->n_lengths = append(own->lengths, spec->n_lengths, k * T / 2);
         spec->lengths = own->lengths;

@@ -146,7 +146,7 @@ int td_session_check_generation(const td_session *s, const td_generation *g, td_
                        "in this library",
                        g->size, sizeof *g);
     if (g->batch < 0)
-        return td_fail(error, TD_ECONFIG, "%lld prompts at the same time: it must be 1 or more",
+        return td_fail(error, TD_ECONFIG, "the batch is %lld prompts: it must be 1 or more",
                        (long long)g->batch);
     o = options_of(g);
     for (size_t k = 0; k < g->n_stop_ids; k++)

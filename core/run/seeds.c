@@ -65,6 +65,7 @@ static bool is_start_of_seed(const char *a, const char *b, int depth)
     td_errors    errors = { 0 };
     td_config   *c = NULL, *d = NULL;
     bool         same = false;
+    /* configs may name each other in a circle */
     if (depth < DEEPEST && find_run(&x, a) && find_run(&y, b) &&
         !strcmp(step_of(&x), step_of(&y))) {
         c = td_run_place_config(&x, &errors);

@@ -359,9 +359,10 @@ int td_session_take(td_session *s, const char *path, td_error *error)
                            &notes, error);
     if (!code && notes.size)
         td_log_line(s->log, TD_LOG_INFO,
-                    "'%s' also has tensors that the model does not need, which are ignored: %s", path,
-                    td_text_get(&notes));
+                    "'%s' also has tensors that the model does not need, which are ignored: %s",
+                    path, td_text_get(&notes));
     td_text_free(&notes);
+    /* some parameters may be new and others old, so none can be used */
     if (code) {
         td_session_drop(s);
         return code;

@@ -113,6 +113,7 @@ static void add_tasks(td_arguments *a, const td_phase_design *d)
 
 static void add_asked(td_arguments *a, td_study_phase p, const td_phase_design *d, size_t k)
 {
+    /* an evaluation with tasks is two commands: held-out text, then these */
     if (p == TD_STUDY_EVALUATE && k == 1)
         add_tasks(a, d);
     if (p == TD_STUDY_EXTRAPOLATE) {
@@ -193,6 +194,7 @@ void td_cell_command(const td_matrix *m, const td_matrix_cell *c, size_t k, cons
         td_arguments_add(out, "backend.threads=%" PRId64, threads);
     if (trains)
         td_arguments_add(out, "--resume");
+    /* with --resume these are used only if the run has no checkpoint yet */
     if (trains && c->of != TD_NO_CELL) {
         td_arguments_add(out, "--weights");
         td_arguments_add(out, "%s/cells/%s", directory, run_name(&m->cells[c->of].cell));

@@ -265,6 +265,7 @@ void td_design_read_sizes(td_design_reader *r, const td_setting *group)
         read_size(r, v, td_design_path(r, "study.sizes", name), &r->d->sizes[r->d->n_sizes]);
         r->d->n_sizes++;
     }
+    /* without sizes there is one, which changes nothing and has no part in names */
     if (!group)
         r->d->sizes[r->d->n_sizes++] = (td_size){ .name = "" };
 }

@@ -30,6 +30,7 @@ static void print_cell(const emission *e, const td_matrix_cell *c, const char *p
     for (size_t k = 0; k < td_cell_commands(e->m, c); k++) {
         td_arguments a = { .n = 0 };
         td_cell_command(e->m, c, k, ".", 0, &a);
+        /* relative: the directory may lie elsewhere on the other machine */
         if (e->modules) {
             td_arguments_add(&a, "--plugin-path");
             td_arguments_add(&a, "modules");
@@ -228,6 +229,7 @@ static int list_modules(emission *e, const char *folder, td_error *error)
     int     code = n < 0 ? td_failed(error, TD_EIO) : 0;
     for (int64_t k = 0; k < n && !code; k++) {
         char *path = td_path_join(folder, names[k]), hash[33];
+        /* an earlier list is replaced */
         if (path && strcmp(names[k], "modules.txt") && !(code = td_file_hash(path, hash, error)))
             td_text_print(&list, "%s %s\n", hash, names[k]);
         free(path);

@@ -149,6 +149,7 @@ static void add_point(expansion *e, const td_combination *c, const td_size *size
                    .seed = seed,
                    .reads = TD_STUDY_PHASES };
     size_t   of = TD_NO_CELL;
+    /* finetuning starts from the pretrained cell of this point, if there is one */
     for (int t = TD_STUDY_PRETRAIN; t <= TD_STUDY_FINETUNE; t++) {
         if (!has_phase(&e->d->phases[t], &p))
             continue;

@@ -173,6 +173,7 @@ static void unknown(td_fields_reader *r, const td_setting *v, const char *what,
         td_fields_error(r, v, what, "'%s' is unknown; did you mean '%s'?", v->name, nearest);
     else
         td_fields_error(r, v, what, "'%s' is unknown; it takes %s%s", v->name, td_text_get(&all),
+                        /* the likely mistake: a model's option written beside `keys` */
                         n > 1 && !strcmp(names[n - 1], "keys")
                             ? ": the options of a config go into keys = { }"
                             : "");

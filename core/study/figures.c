@@ -144,6 +144,7 @@ static void review_tasks(td_session *s, const td_phase_design *d, td_errors *err
     td_error         e = { 0 };
     td_tasks        *tasks;
     size_t           before = errors->count;
+    /* as the command of the cell will set them */
     r.names = d->tasks.at;
     r.count = d->tasks.count;
     r.data = d->data ? d->data : r.data;

@@ -19,6 +19,7 @@ int td_fit_data_new(const td_fit_points *p, td_fit_data *out, td_error *error)
     for (int64_t k = 0; k < TD_FIT_TERMS; k++)
         out->u[k] = out->y + n * (size_t)(k + 1);
     out->work = out->y + n * (TD_FIT_TERMS + 1);
+    /* centred logarithms keep coefficients of similar size, and exponents apart from them */
     for (int64_t k = 0; k < p->terms; k++) {
         for (size_t i = 0; i < n; i++)
             out->centre[k] += log(p->x[k][i]) / (double)n;
@@ -220,6 +221,7 @@ static int fit(const td_fit_data *d, const td_fit_options *o, td_fit *out, td_er
     out->projection.curve = td_fit_uncentred(d, projected);
     out->huber.objective = td_fit_huber(d, NULL, &huber);
     out->huber.curve = td_fit_uncentred(d, huber);
+    /* also without enough points for a bootstrap */
     td_fit_student(d, &projected, out);
     if (o->draws > 0 && d->n > MOST_DRAWN)
         td_text_print(&out->warnings,
@@ -237,6 +239,7 @@ int td_fit_curves(const td_fit_points *p, const td_fit_options *o, td_fit *out, 
     int         code;
     memset(out, 0, sizeof *out);
     out->n = p->n;
+    /* NaN, so that what is not computed is not taken for 0 */
     forget(&out->projection);
     forget(&out->huber);
     code = check_points(p, o, error);
@@ -270,6 +273,7 @@ bool td_fit_optimal(const td_fit *f, double factor, td_fit_optimum *out)
                              .d_power = al / sum,
                              .n_scale = exp(log_scale),
                              .d_scale = exp(-log_scale) };
+    /* the delta method: derivatives of be / sum */
     da = -be / (sum * sum);
     db = al / (sum * sum);
     margin = td_student_quantile((double)f->freedom) *

@@ -117,6 +117,7 @@ static int64_t choose_starts(const td_fit_data *d, int64_t *best)
     for (int64_t s = 0; s < all; s++) {
         double  own = start_at(d, s, p);
         int64_t k = n < kept ? n++ : kept;
+        /* not better than the worst of those kept */
         if (k == kept && !(own < value[--k]))
             continue;
         for (; k > 0 && value[k - 1] > own; k--) {

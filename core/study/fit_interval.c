@@ -67,6 +67,7 @@ static int64_t jacobian(const td_fit_data *d, const td_fit_curve *c, double *x, 
     int64_t count = 0;
     for (int64_t k = 0; k <= d->terms; k++) {
         double *by_a = x + count * d->n, *by_alpha = by_a + d->n;
+        /* a part that is zero has no direction in which it could vary */
         if (!(td_fit_term(d, c, k, 0) > 0))
             continue;
         for (int64_t i = 0; i < d->n; i++) {

@@ -159,6 +159,7 @@ static void find_step(const inner *in, double damping, double *step)
     q = dot(in->slope[1], in->rest, n);
     det = a * c - b * b;
     step[1] = c > 0 ? q / c : 0;
+    /* else the slopes are parallel, and each exponent takes its own step */
     if (det > DBL_EPSILON * a * c) {
         step[0] = (p * c - q * b) / det;
         step[1] = (q * a - p * b) / det;

@@ -166,6 +166,7 @@ static int fill(run *runs, const char *const *names, size_t count, td_fit_table 
                                 &runs[k].config, &t->notes, false, error);
     if (code)
         return code;
+    /* families and columns depend on all runs */
     set_families(runs, count);
     code = set_columns(runs, count, t, error);
     t->cells = code ? NULL : calloc(count * (size_t)t->columns, sizeof *t->cells);

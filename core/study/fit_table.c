@@ -165,6 +165,7 @@ static int take_rows(reader *r, td_fit_table *t, growing *g, td_error *error)
                                     error);
         if (code)
             return code;
+        /* a shifted row would move numbers into other columns unnoticed */
         if (n != t->columns)
             return td_fail(error, TD_EFORMAT,
                            "%s:%lld: the line has %lld fields, but the header has %lld columns",
@@ -207,6 +208,7 @@ static int take_header(reader *r, td_fit_table *t, growing *g, td_error *error)
     if (!t->names)
         return td_fail(error, TD_ENOMEM, "out of memory for %lld columns", (long long)n);
     memcpy(t->names, g->cells, (size_t)n * sizeof *t->names);
+    /* the names are copied; rows start over */
     g->n_cells = 0;
     return check_header(t, line, error);
 }

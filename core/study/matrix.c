@@ -92,6 +92,7 @@ static const td_matching *matching_of(const making *k, const td_point *p, td_mat
         return &d->match;
     if (!b->at || strcmp(b->equal, "parameters"))
         return NULL;
+    /* a budget of parameters is a match with the first variant, or with an amount */
     *own = (td_matching){ .at = b->at,
                           .what = "parameters",
                           .amount = b->amount,
@@ -385,6 +386,7 @@ static void plan(making *k, td_matrix_cell *c)
                                       c->point.trains, c->point.reads);
     td_figures *f = name ? td_map_get(k->known, name) : NULL;
     td_errors   errors = { 0 };
+    /* kept even if it fails, so that its errors are reported once */
     if (!f && name && (f = td_arena_alloc(k->m->arena, sizeof *f))) {
         td_map_set(k->known, name, f);
         td_figures_of(&k->m->composer, &c->point, c->plain, true, f, &errors);

@@ -157,6 +157,7 @@ static int begin(running *r, size_t k, td_error *error)
     j->command = 0;
     j->started = td_now();
     j->first = -1;
+    /* the mark of an earlier success must not outlive this run */
     code = unmark(r, k, error);
     if (!code && c->point.reads == TD_STUDY_PHASES)
         code = td_matrix_begin_cell(r->m, r->m->directory, c, error);
@@ -165,8 +166,8 @@ static int begin(running *r, size_t k, td_error *error)
     if (code)
         return code;
     c->cell.state = TD_CELL_RUNNING;
-    td_log_line(r->options->log, TD_LOG_INFO, "%s: begun on %d thread%s", c->cell.name, j->threads,
-                j->threads == 1 ? "" : "s");
+    td_log_line(r->options->log, TD_LOG_INFO, "%s: started on %d thread%s", c->cell.name,
+                j->threads, j->threads == 1 ? "" : "s");
     return td_matrix_write_cells(r->m, r->m->directory, error);
 }
 
@@ -253,6 +254,7 @@ static int end(running *r, size_t k, int code, bool stopping, td_error *error)
     if (!code && !(stopping && j->command + 1 < td_cell_commands(r->m, &r->m->cells[k]))) {
         if (finish(r, k, error))
             return td_failed(error, TD_EIO);
+        /* interrupted, not failed: the next call continues it */
     } else if (stopping) {
         *state_of(r, k) = TD_CELL_WAITING;
     } else {
@@ -397,6 +399,7 @@ static int prepare(running *r, td_error *error)
             .cell = c, .state = c->cell.state, .loss = (double)NAN, .left = (double)NAN
         };
     }
+    /* before the first cell starts, not hours later */
     return check_memory(r, error);
 }
 

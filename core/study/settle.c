@@ -155,7 +155,7 @@ static int refuse(const search *s, const bracket *b)
     return TD_ECONFIG;
 }
 
-/* "model.ffn.d_ff = 1360 (stated: 1024), so that parameters agree with 'decllm': 3.26M, 0.1 % less" */
+/* "model.ffn.d_ff = 1360 (config: 1024), so that parameters agree with 'decllm': 3.26M, 0.1 % less" */
 static void say(const search *s, int64_t start, int64_t value, double reached, td_text *out)
 {
     char   count[32], target[32];
@@ -166,7 +166,7 @@ static void say(const search *s, int64_t start, int64_t value, double reached, t
         td_text_print(out, "%s%s", k ? " = " : "", s->m->by.at[k]);
     td_text_print(out, " = %" PRId64, value);
     if (start != value)
-        td_text_print(out, " (stated: %" PRId64 ")", start);
+        td_text_print(out, " (config: %" PRId64 ")", start);
     td_text_print(out, ", so that %s agree with %s%s%s: %s",
                   strcmp(s->m->what, "flops") ? "parameters" : "FLOPs of a step",
                   s->m->to ? "'" : "", s->m->to ? s->m->to : td_human_count(target, s->target),
@@ -189,6 +189,7 @@ static int solve(const search *s, td_settled *out)
         code = narrow(s, &b);
     if (code)
         return code;
+    /* the bracket is as narrow as `multiple` allows: the nearer end is the answer */
     high = fabs(off(s, b.at_high)) < fabs(off(s, b.at_low));
     if (fabs(off(s, high ? b.at_high : b.at_low)) > s->m->within)
         return refuse(s, &b);
@@ -302,6 +303,7 @@ static int spend(const spending *s, const td_point *p, double amount, td_settled
         return set(s, "train.target_tokens", amount, out);
     if (!strcmp(s->b->equal, "flops"))
         return set(s, "train.flops", amount, out);
+    /* targets and FLOPs are budgets of a run; tokens are counted here */
     if (figures(s->composer, p, &out->sizes, &f, s->errors))
         return TD_ECONFIG;
     if (f.pairs)

@@ -93,6 +93,7 @@ int td_trainer_evaluate(trainer *t, bool known, td_error *error)
     td_evaluation_free(&t->evaluation);
     code = td_evaluate(t->spec->engine, &t->spec->evaluate, evaluation_progress, t, &t->evaluation,
                        error);
+    /* evaluations do not count as training time */
     leave_out(t, start);
     t->dropped = code == TD_EEND && t->stopping;
     if (code)

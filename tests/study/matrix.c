@@ -228,7 +228,7 @@ Test(matrix, the_nearest_size_is_chosen)
     cr_expect_leq(fabs(parameters_with(chosen) - target),
                   fabs(parameters_with(chosen + 1) - target));
     cr_expect_leq(fabs(wide->cell.parameters / target - 1), 0.01);
-    cr_expect(strstr(wide->cell.chosen, "(stated: 41), so that parameters agree with 'deep'"), "%s",
+    cr_expect(strstr(wide->cell.chosen, "(config: 41), so that parameters agree with 'deep'"), "%s",
               wide->cell.chosen);
     expect_value(m, "deep-s1-pretrain", "d_ff = 41;");
     /* the model is the same in every phase */
