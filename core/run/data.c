@@ -55,8 +55,8 @@ static void look_for_loss(td_session *s)
     if (s->lossy)
         td_log_line(s->log, TD_LOG_WARN,
                     "tokenizer '%s' does not keep text as it is (it normalizes spaces or "
-                    "characters, or does not have some): bits per byte are left out, as they would "
-                    "count text that the model never sees",
+                    "characters, or lacks some): bits per byte are left out, as they would count "
+                    "text that the model never sees",
                     tokenizer_of(s)->plugin.name);
 }
 

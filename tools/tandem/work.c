@@ -165,7 +165,7 @@ bool td_work_numbers(td_tool *t, const char *option, int64_t lowest, td_numbers 
     for (const char *at = text; at; at = *end ? end + 1 : NULL) {
         errno = 0;
         if (l->n == sizeof l->at / sizeof *l->at) {
-            td_tool_usage_error(t, "%s: at most %zu numbers", option, l->n);
+            td_tool_usage_error(t, "%s takes at most %zu numbers", option, l->n);
             return false;
         }
         l->at[l->n++] = strtoll(at, &end, 10);

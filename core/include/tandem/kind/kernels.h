@@ -6,7 +6,7 @@
  * `tandem plugins matrix` prints the outcome.
  *
  * Rules. A kernel allocates nothing: workspace is requested when the plan is made. It must return
- * the same bits at any number of threads, so work is cut into pieces by size, and partial sums
+ * the same bits on any number of threads, so work is divided into pieces by size, and partial sums
  * belong to pieces and are added in their order. NaN must propagate: no -ffast-math. It may read
  * only its inputs and write only its outputs and workspace.
  *
