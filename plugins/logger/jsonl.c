@@ -120,6 +120,7 @@ static int open_jsonl(const void *config, const td_logger_in *in, void **state, 
     int    code;
     if (!l)
         return td_fail(error, TD_ENOMEM, "no memory to open the metrics");
+    /* before the file is opened, which may log what is missing */
     l->services = in->services;
     if ((size_t)snprintf(l->path, sizeof l->path, "%s/%s", in->directory,
                          ((const struct jsonl *)config)->file) >= sizeof l->path)

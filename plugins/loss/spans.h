@@ -162,6 +162,7 @@ static inline int spans_check(const struct spans_in *in, td_error *error)
             error, TD_EFORMAT,
             "loss '%s': record %llu has %lld tokens; it needs one to keep and one to remove",
             in->loss, (unsigned long long)r->id, (long long)r->n_targets);
+    /* the same count that the split will use */
     need = spans_of(r->n_targets, in->density, in->mean_span).count;
     return need <= have
                ? 0

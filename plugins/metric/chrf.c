@@ -41,6 +41,7 @@ static bool open_characters(struct characters *c, const char *text)
     if (!c->text || !c->at)
         return false;
     for (; *text; text += bytes) {
+        /* n-grams run across words, as in sacreBLEU's default */
         if (is_space(character_at(text, &bytes)))
             continue;
         memcpy(c->text + n, text, bytes);

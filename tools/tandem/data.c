@@ -186,6 +186,7 @@ static int show_one(td_session *w, uint64_t index, td_arena *arena, td_batch *b,
     td_arrange_spec f = td_session_feed(w);
     td_example      x;
     int             code = td_arrange_fetch(&f, index, arena, &x, error);
+    /* both steps of training, so that what is shown is what a model reads */
     if (!code)
         code = td_arrange_examples(&f, &x, 1, b, error);
     if (code)

@@ -111,6 +111,7 @@ static int evaluate(td_tool *t, td_session *s, td_run_place *run, int64_t step)
     free(weights);
     if (code)
         return td_tool_fail(t, &e);
+    /* none with --weights: these scores are not the run's */
     p.directory = out ? strdup(out) : td_results_directory(s);
     p.name = td_results_name(beyond ? "extrapolate" : "heldout", run->checkpoint);
     code = beyond ? td_work_extrapolate(t, s, p.directory, p.name) : score(t, s, &p);

@@ -61,6 +61,7 @@ static void print_curves(const td_fit_results *r)
         const td_fit *f = &r->groups[k].fit;
         print_curve_row(r->groups[k].name, width, "projection", f->n, &f->projection,
                         f->projection.student);
+        /* the method of the papers below ours, each with the interval that suits it */
         print_curve_row("", width, "Huber L-BFGS", f->n, &f->huber, f->huber.bootstrap);
     }
     printf("\n%s = exp(a) / %s^alpha + ", r->request.y, r->request.x);
@@ -179,6 +180,7 @@ static void print_frontier_sentence(const td_fit_results *r)
             }
         printf("%s: %" PRId64 " of %" PRId64 " points are on the frontier", r->groups[k].name, n,
                r->groups[k].n);
+        /* a group may have no point there */
         if (n)
             printf(", from %s %.4g to %.4g", r->request.x, low, high);
         puts("");
@@ -345,6 +347,7 @@ static int plot(td_tool *t, const td_fit_results *r, const char *path)
         n -= 4;
     name = strndup(base, n);
     code = !directory || !name ? td_fail(&e, TD_ENOMEM, "out of memory for the plot '%s'", path)
+           /* the name stands in single quotes in gnuplot's script */
            : strchr(name, '\'') || !*name
                ? td_fail(&e, TD_ECONFIG, "--plot %s: the name of a plot must not contain quotes",
                          path)

@@ -247,6 +247,7 @@ static int collect(job *j, size_t first, td_error *error)
         code = td_prompts_add_ids(&j->prompts, td_tool_option_at(t, "--ids", k), error);
     for (size_t k = 0; k < td_tool_count(t, "--file") && !code; k++)
         code = td_prompts_add_file(&j->prompts, td_tool_option_at(t, "--file", k), error);
+    /* a terminal would wait for input without saying so */
     if (!code && !j->prompts.count && !isatty(0))
         code = td_prompts_add_file(&j->prompts, "-", error);
     if (!code && !j->prompts.count)

@@ -253,6 +253,7 @@ static void complain(const td_hook_running *r, long seconds, bool end)
 {
     char  text[1200];
     words w = { .n = 0 };
+    /* without printf, whose locks the hook that hangs may hold */
     td_hook_describe(r, text, sizeof text);
     add(&w, "tandem: ");
     add(&w, text);

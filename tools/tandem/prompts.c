@@ -87,6 +87,7 @@ static int add_object(td_prompts *p, const char *file, int64_t line, const char 
     if (!object)
         return td_fail(error, TD_EFORMAT, "%s:%" PRId64 ": not JSON: %s", file, line, why.text);
     prompt = json_string_value(json_object_get(object, "prompt"));
+    /* a file of inputs and targets can be asked as it is */
     if (!prompt)
         prompt = json_string_value(json_object_get(object, "inputs"));
     code = prompt ? td_prompts_add_text(p, prompt, strlen(prompt), error)

@@ -66,6 +66,7 @@ static void print_metrics(const td_parting *p)
             printf("; until step %" PRId64 " they are the same", p->last_same);
         printf("\n  %s: %.17g, %.17g\n", p->metric, p->a, p->b);
     }
+    /* equal losses may hide a difference in the parameters */
     if (p->lines && !p->hashed)
         puts("  an older run has no hash of its parameters in metrics.jsonl: losses and norms are "
              "compared");

@@ -21,6 +21,7 @@ static int check_runs(td_tool *t)
                                        "%s is for one run: the results of %zu would replace each "
                                        "other",
                                        single[k], t->n_plain);
+    /* all of them, because the last one may be the misspelt one */
     for (size_t k = 0; k < t->n_plain; k++) {
         td_run_place place;
         bool         found = td_run_place_find(&place, t->plain[k]);

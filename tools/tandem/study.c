@@ -76,6 +76,7 @@ static int status(td_tool *t, int argc, char **argv)
     t->looks = true;
     if (!td_tool_parse(t, &status_usage, argc, argv, &code))
         return code;
+    /* the directory of a study says all; a config has to be composed to find it */
     if (t->n_plain)
         return print_status(t, t->plain[0]);
     if (!td_study_take(t, &q, false, &code))
@@ -144,6 +145,7 @@ static int diff(td_tool *t, int argc, char **argv)
     if (!m)
         return code;
     for (size_t k = 0; k < m->n; k++)
+        /* evaluations and further seeds change nothing that is of interest here */
         if (m->cells[k].point.reads == TD_STUDY_PHASES &&
             m->cells[k].cell.seed == m->design->seeds.at[0])
             print_diff(m, &m->cells[k]);
@@ -161,9 +163,8 @@ static const td_flag emit_flags[] = {
 static const td_usage emit_usage = {
     .name = "study emit",
     .arguments = "slurm|list|make FILE -o DIR",
-    .brief =
-        "Write a study's commands for another machine: jobs for Slurm, a list, or a Makefile, "
-        "together with the composed configs, and modules from elsewhere with their hashes.",
+    .brief = "Write a study's commands for another machine: jobs for Slurm, a list, or a Makefile, "
+             "together with the composed configs, and modules from elsewhere with their hashes.",
     .example = "tandem study emit slurm studies/paper.cfg -o paper",
     .flags = emit_flags,
     .config = true,

@@ -104,6 +104,7 @@ static void print_table(const td_tasks *t)
         const td_answers    *a = td_tasks_at(t, k);
         const td_score_line *own = a->lines;
         char                 key[64];
+        /* the first score stands for the task; all are in the file */
         name_score(own->key, key);
         print_line(a->task, key, own->score, own->error, a->chance, own->percent);
         printf("%7" PRId64 " %5" PRId64 "\n", a->items, a->shots);

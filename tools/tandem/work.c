@@ -80,6 +80,7 @@ bool td_work_take_run(td_tool *t, td_run_place *place)
 bool td_work_has_model(td_tool *t, const td_run_place *place, int *code)
 {
     if (t->n_plain && !place->run && t->n_files)
+        /* with a config the argument can only be a misspelt one */
         *code = td_tool_usage_error(t,
                                     "unexpected argument '%s': it is neither an option, nor "
                                     "FILE.cfg, nor key=value, nor the directory of a run",
@@ -112,6 +113,7 @@ td_session *td_work_open_run(td_tool *t, const td_run_place *place, unsigned nee
     if (modules && t->trust)
         trust_modules(t, modules);
     s = td_work_open(t, needs, code);
+    /* the likely reason, which the error itself cannot know */
     if (!s && modules && !t->trust)
         fprintf(stderr,
                 "'%s' has copies of the modules that the run was made with: --trust loads them, "
@@ -163,6 +165,7 @@ bool td_work_numbers(td_tool *t, const char *option, int64_t lowest, td_numbers 
     char       *end;
     l->n = 0;
     for (const char *at = text; at; at = *end ? end + 1 : NULL) {
+        /* strtoll reports numbers beyond int64 only through errno */
         errno = 0;
         if (l->n == sizeof l->at / sizeof *l->at) {
             td_tool_usage_error(t, "%s takes at most %zu numbers", option, l->n);

@@ -122,6 +122,8 @@ void td_attend_few_task(void *arg, int64_t head, int thread)
     for (int64_t first = 0; first < keys; first += TD_BLOCK) {
         int sees;
         td_attend_load(s, true, q.batch, q.head, first, &k);
+        /* for the whole block, so that hidden ones cost nothing and visible ones need no test per
+         * pair */
         sees = td_attend_sees(s, &q, &k);
         if (sees != TD_SEES_NONE)
             add_block(s, &q, &k, sees, &w);

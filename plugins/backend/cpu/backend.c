@@ -72,6 +72,7 @@ static bool reserve_buffers(int threads)
     room = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (room == MAP_FAILED)
         return false;
+    /* the room exists; OpenBLAS now takes it piece by piece */
     munmap(room, size);
     if (!blas_memory_alloc || !blas_memory_free)
         return true;

@@ -126,6 +126,7 @@ int td_cpu_dropout(const td_call *call)
     lay_out(&j, x, a->i[1]);
     if (!td_view_count(x))
         return 0;
+    /* items are cut by size alone, so that threads change nothing */
     j.rows_per_item = td_cpu_max(1, 4096 / j.last);
     j.items = td_cpu_ceil(j.rows, j.rows_per_item);
     td_parallel(call->services, x->dim[0] * j.items, dropout_item, &j);

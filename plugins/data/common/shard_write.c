@@ -103,6 +103,7 @@ void shard_remove_left(const char *path)
     while (d && (e = readdir(d)) != NULL) {
         size_t n = strlen(e->d_name);
         if (n < length + 5 || strncmp(e->d_name, name, length) || e->d_name[length] != '.' ||
+            /* NAME.RANDOM.tmp of this shard only: others may be in the making */
             strcmp(e->d_name + n - 4, ".tmp"))
             continue;
         snprintf(left, sizeof left, "%s/%s", directory, e->d_name);

@@ -251,6 +251,7 @@ static int read_line(walk *w, const lines *l, const char *line, size_t size)
     object = read_object(w->config, line, size, why);
     fine = object && examples_read(w->config, object, &w->examples, why);
     json_decref(object);
+    /* a lack of memory says nothing about the line, so it is not skipped as a bad one */
     if (w->examples.failed)
         return td_fail(w->error, TD_ENOMEM, "%s:%lld: no memory for a line of %zu bytes",
                        lines_path(l), (long long)lines_number(l), size);

@@ -254,6 +254,7 @@ static int read_run(const state *s, const shard *from, int64_t begin, int64_t le
     if (!ids || (s->config.mask_documents && !documents))
         return td_fail(error, TD_ENOMEM, "no memory for a record of %lld tokens",
                        (long long)length);
+    /* before the tokens are read: a file that was replaced has other ones */
     int code = shard_unchanged(from, error);
     if (!code)
         code = shard_tokens(from, begin, length, ids, error);

@@ -169,6 +169,7 @@ static int make_files(const values *v, td_error *error)
     };
     int code = 0;
     for (size_t k = 0; k < sizeof files / sizeof *files && !code; k++)
+        /* some kinds need more files, such as a metric a task to score */
         if (files[k].whose != OF_SOME || has_template(v, files[k].template))
             code = make_file(v, files[k].whose == OF_ALL ? "common" : v->project->kind->name,
                              files[k].template, files[k].file, error);

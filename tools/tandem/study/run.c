@@ -137,6 +137,7 @@ static int report(td_tool *t, td_matrix *m, bool changed, int code)
     json_t           *summary = NULL;
     td_error          e = { 0 };
     int               failed = TD_EXIT_OK;
+    /* nothing ran: a report that exists is still right */
     if (page && (changed || !td_file_exists(page)) && td_report_write(&o, &summary, &e))
         failed = td_tool_fail(t, &e);
     else if (page)
@@ -155,6 +156,7 @@ static int run_matrix(td_tool *t, td_matrix *m, const td_study_running *asked)
     if (td_make_writable(m->directory, &e) || (lock = td_study_lock(m->directory, &e)) < 0)
         return td_tool_fail(t, &e);
     code = prepare(t, m);
+    /* under the lock, or another process could finish cells in between */
     changed = !code && !all_done(m);
     if (!code && !changed)
         td_log_line(t->log, TD_LOG_INFO, "all %zu cells are done in '%s'", m->n, m->directory);
