@@ -264,27 +264,13 @@ typedef struct tally {
     td_text named, unsupported;
 } tally;
 
-/* Whether it is the first measure of a task, which is the one that the task is known for. */
-static bool is_first_of_task(const td_report_data *d, size_t m)
-{
-    const char *name = d->comparison.measures[m].name;
-    size_t      n = strcspn(name, " ");
-    for (size_t k = 0; k < m; k++) {
-        const char *before = d->comparison.measures[k].name;
-        if (td_report_is_task(&d->comparison.measures[k]) && strcspn(before, " ") == n &&
-            !strncmp(before, name, n))
-            return false;
-    }
-    return td_report_is_task(&d->comparison.measures[m]);
-}
-
 /* Tasks usually come with the last phase, whose groups differ from those of the first sentence. */
 static bool find_rivals(const td_report_data *d, duel *u)
 {
     const td_measure *heldout = td_report_measure(d, "heldout");
     for (size_t k = 0; k < d->comparison.n_measures; k++) {
         const td_measure *m = &d->comparison.measures[k];
-        if (!is_first_of_task(d, k))
+        if (!td_report_is_main(d, k))
             continue;
         const char *class = class_of_answer(d, m);
         if (heldout && find_duel(d, heldout, class, u) && is_in(d, m, u->better, class) &&
@@ -356,7 +342,7 @@ static const char *answer_tasks(const td_report_data *d, td_document *doc)
         return "No tasks were scored for two of the groups: 'tandem evaluate RUN --tasks ..' does "
                "that.";
     for (size_t k = 0; k < d->comparison.n_measures; k++)
-        if (is_first_of_task(d, k))
+        if (td_report_is_main(d, k))
             count_task(d, doc, &d->comparison.measures[k], u, &t);
     return tell_tally(doc, d->groups[u.better].name, d->groups[u.other].name, &t);
 }

@@ -399,3 +399,21 @@ double td_report_half(const td_measured *m)
 }
 
 bool td_report_is_task(const td_measure *m) { return !m->detail && strncmp(m->name, "heldout", 7); }
+
+/* "boolq acc (5-shot)" and "boolq acc_norm (5-shot)" measure the same answers. */
+static bool same_answers(const char *a, const char *b)
+{
+    size_t      task = strcspn(a, " ");
+    const char *setting_a = strchr(a, '('), *setting_b = strchr(b, '(');
+    return strcspn(b, " ") == task && !strncmp(a, b, task) &&
+           !strcmp(setting_a ? setting_a : "", setting_b ? setting_b : "");
+}
+
+bool td_report_is_main(const td_report_data *d, size_t k)
+{
+    const td_measure *m = d->comparison.measures;
+    for (size_t before = 0; before < k; before++)
+        if (td_report_is_task(&m[before]) && same_answers(m[before].name, m[k].name))
+            return false;
+    return td_report_is_task(&m[k]);
+}

@@ -61,5 +61,8 @@ const td_compared_pair *td_report_pair(const td_report_data *, const td_measure 
 double                  td_report_half(const td_measured *);
 /* Whether it is a measure of a task: not of held-out text, and not too detailed for a table. */
 bool                    td_report_is_task(const td_measure *);
+/* Whether measure k is the first of its task in its setting ("5-shot"): the one that the task is
+ * known for. */
+bool                    td_report_is_main(const td_report_data *, size_t k);
 
 #endif

@@ -14,10 +14,22 @@
 
 enum { BELOW = 8 }; /* with more series, their names stand beside the picture */
 
+static size_t at_least(size_t a, size_t b) { return a > b ? a : b; }
+
+/* Each series has a line of its own in the legend, above the picture or beside it, and in a row. */
+static size_t height_of(const td_doc_figure *f, size_t series)
+{
+    size_t legend = 20 * series, rows = f->rows * at_least(24, 12 * series);
+    size_t plot = f->rows ? 100 + rows : 340;
+    if (series > BELOW)
+        return at_least(plot, legend + 90);
+    return f->rows ? plot + legend : plot;
+}
+
 /* Small enough that a phone shows the text at about ten pixels. */
 static void print_terminal(td_doc_figure *f, size_t series)
 {
-    size_t height = series > BELOW && 20 * series + 90 > 340 ? 20 * series + 90 : 340;
+    size_t height = height_of(f, series);
     f->beside = series > BELOW;
     f->wide = f->wide || f->beside;
     td_text_print(&f->script,
@@ -42,10 +54,10 @@ void td_figure_begin(td_doc_figure *f, const char *x, const char *y, size_t seri
     td_text_print(&f->script,
                   "set border 3 linecolor rgb '%s'\n"
                   "set tics nomirror textcolor rgb '%s'\n"
-                  "set grid ytics linetype 1 linewidth 0.5 linecolor rgb '%s'\n"
+                  "set grid %stics linetype 1 linewidth 0.5 linecolor rgb '%s'\n"
                   "set key %s samplen 2 textcolor rgb '%s'\n"
                   "set bars 0.5\n",
-                  muted, ink, grid,
+                  muted, ink, f->rows ? "x" : "y", grid,
                   series > BELOW ? "outside right top maxcols 1 spacing 0.95"
                                  : "tmargin center horizontal",
                   ink);
@@ -105,24 +117,37 @@ static void quote_format(td_doc_figure *f, const char *name)
     td_text_free(&doubled);
 }
 
-/* Long names would run into each other. */
-void td_figure_places(td_doc_figure *f, const char *const *names, size_t n)
+/* "('arxiv' 0, 'book' 1)". */
+static void name_places(td_doc_figure *f, const char *const *names, size_t n)
 {
-    size_t letters = 0;
-    for (size_t k = 0; k < n; k++)
-        letters += strlen(names[k]) + 2;
-    td_text_print(&f->script, "set xrange [-0.5:%g]\nset xtics%s (", (double)n - 0.5,
-                  letters > (f->beside ? 60
-                             : f->wide ? 120
-                                       : 50)
-                      ? " rotate by -35"
-                      : "");
+    td_text_print(&f->script, "(");
     for (size_t k = 0; k < n; k++) {
         td_text_print(&f->script, k ? ", " : "");
         quote_format(f, names[k]);
         td_text_print(&f->script, " %zu", k);
     }
     td_text_print(&f->script, ")\n");
+}
+
+/* Long names would run into each other. */
+void td_figure_places(td_doc_figure *f, const char *const *names, size_t n)
+{
+    size_t letters = 0;
+    for (size_t k = 0; k < n; k++)
+        letters += strlen(names[k]) + 2;
+    td_text_print(&f->script, "set xrange [-0.5:%g]\nset xtics%s ", (double)n - 0.5,
+                  letters > (f->beside ? 60
+                             : f->wide ? 120
+                                       : 50)
+                      ? " rotate by -35"
+                      : "");
+    name_places(f, names, n);
+}
+
+void td_figure_rows(td_doc_figure *f, const char *const *names, size_t n)
+{
+    td_text_print(&f->script, "set yrange [%g:-0.5]\nset ytics ", (double)n - 0.5);
+    name_places(f, names, n);
 }
 
 /* ---- drawing --------------------------------------------------------------------------------- */

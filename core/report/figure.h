@@ -18,6 +18,8 @@ void td_figure_style(td_doc_figure *, size_t k, bool dashed);
 void td_figure_quote(td_doc_figure *, const char *text);
 /* Name places 0 .. n - 1 of the x axis. */
 void td_figure_places(td_doc_figure *, const char *const *names, size_t n);
+/* Name places 0 .. n - 1 of the y axis, from top to bottom. Before td_figure_begin, set `rows`. */
+void td_figure_rows(td_doc_figure *, const char *const *names, size_t n);
 
 /* Write NAME.csv, NAME.gp and NAME.svg of each figure of the document to DIRECTORY, which exists,
  * and keep the pictures in the document. Without gnuplot `missing` gets its message, and there are no

@@ -99,19 +99,57 @@ static void latex_row(const char *const *cells, size_t n, td_text *out)
     td_text_print(out, " \\\\\n");
 }
 
-void td_latex_table(const td_doc_table *t, td_text *out)
+enum { PAGE = 45 }; /* rows of a table that a page holds */
+
+static void latex_columns(const td_doc_table *t, td_text *out)
 {
-    td_text_print(out, "%% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n\\caption{");
-    td_escape_latex(out, t->caption);
-    td_text_print(out, "}\n\\label{tab:%s}\n\\begin{tabular}{", t->name);
     for (size_t c = 0; c < t->n_columns; c++)
         td_text_print(out, t->numeric[c] ? "r" : "l");
+}
+
+static void latex_caption(const td_doc_table *t, td_text *out)
+{
+    td_text_print(out, "\\caption{");
+    td_escape_latex(out, t->caption);
+    td_text_print(out, "}\\label{tab:%s}", t->name);
+}
+
+static void latex_rows(const td_doc_table *t, td_text *out)
+{
+    for (size_t r = 0; r < rows_of(t); r++)
+        latex_row(t->cells + r * t->n_columns, t->n_columns, out);
+    td_text_print(out, "\\bottomrule\n");
+}
+
+/* Goes on on the next page, with the header again. */
+static void long_latex_table(const td_doc_table *t, td_text *out)
+{
+    td_text_print(out, "%% needs \\usepackage{booktabs,longtable}\n\\begin{longtable}{");
+    latex_columns(t, out);
+    td_text_print(out, "}\n");
+    latex_caption(t, out);
+    td_text_print(out, "\\\\\n\\toprule\n");
+    latex_row(t->columns, t->n_columns, out);
+    td_text_print(out, "\\midrule\n\\endhead\n");
+    latex_rows(t, out);
+    td_text_print(out, "\\end{longtable}\n");
+}
+
+void td_latex_table(const td_doc_table *t, td_text *out)
+{
+    if (rows_of(t) > PAGE) {
+        long_latex_table(t, out);
+        return;
+    }
+    td_text_print(out, "%% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n");
+    latex_caption(t, out);
+    td_text_print(out, "\n\\begin{tabular}{");
+    latex_columns(t, out);
     td_text_print(out, "}\n\\toprule\n");
     latex_row(t->columns, t->n_columns, out);
     td_text_print(out, "\\midrule\n");
-    for (size_t r = 0; r < rows_of(t); r++)
-        latex_row(t->cells + r * t->n_columns, t->n_columns, out);
-    td_text_print(out, "\\bottomrule\n\\end{tabular}\n\\end{table}\n");
+    latex_rows(t, out);
+    td_text_print(out, "\\end{tabular}\n\\end{table}\n");
 }
 
 static void csv_row(const char *const *cells, size_t n, td_text *out)

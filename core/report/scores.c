@@ -11,44 +11,73 @@
 
 /* ---- the picture of several measures --------------------------------------------------------- */
 
-/* The measures that one picture shows, with a name for the axis. */
+/* The measures that one picture shows, a row each, with their names. */
 typedef struct panel {
-    const td_measure *measures[40];
-    const char       *names[40];
-    size_t            n;
+    const td_measure **measures;
+    const char       **names;
+    size_t             n;
 } panel;
 
-enum { PANEL = 40 };
+/* Room for all measures; false: out of memory, and the document fails. */
+static bool begin_panel(const td_report_data *d, td_document *doc, panel *p)
+{
+    size_t room = d->comparison.n_measures + 1;
+    p->measures = td_arena_alloc(doc->arena, room * sizeof *p->measures);
+    p->names = td_arena_alloc(doc->arena, room * sizeof *p->names);
+    p->n = 0;
+    doc->failed = doc->failed || !p->measures || !p->names;
+    return !doc->failed;
+}
 
 static void add(panel *p, const td_measure *m, const char *name)
 {
-    if (p->n == PANEL)
-        return;
     p->names[p->n] = name;
     p->measures[p->n++] = m;
 }
 
-/* A row for each measure and group. The groups of a measure stand side by side. */
+/* Whether the picture shows anything of the group: others need no place in its legend. */
+static bool is_shown(const panel *p, size_t g)
+{
+    for (size_t k = 0; k < p->n; k++)
+        if (isfinite(p->measures[k]->groups[g].score))
+            return true;
+    return false;
+}
+
+static size_t count_shown(const td_report_data *d, const panel *p)
+{
+    size_t n = 0;
+    for (size_t g = 0; g < d->comparison.n_groups; g++)
+        n += is_shown(p, g);
+    return n;
+}
+
+static void print_row(const td_report_data *d, const panel *p, size_t k, size_t g, double place,
+                      td_doc_figure *f)
+{
+    const td_measured *m = &p->measures[k]->groups[g];
+    td_text_print(&f->data, "%zu,%zu,%.4f,%.9g", k, g, place, m->score);
+    td_results_cell(&f->data, td_report_half(m));
+    td_results_cell(&f->data, m->deviation);
+    td_text_print(&f->data, ",%" PRId64 ",", m->seeds);
+    td_escape_csv(&f->data, p->names[k]);
+    td_text_print(&f->data, ",");
+    td_escape_csv(&f->data, d->groups[g].name);
+    td_text_print(&f->data, "\n");
+}
+
+/* The groups of a measure stand below each other, in the middle half of its row. */
 static void print_data(const td_report_data *d, const panel *p, td_doc_figure *f)
 {
-    size_t n = d->comparison.n_groups;
+    size_t shown = count_shown(d, p);
     td_text_print(&f->data,
                   "measure_index,group_index,place,score,half,deviation,seeds,measure,group\n");
     for (size_t k = 0; k < p->n; k++)
-        for (size_t g = 0; g < n; g++) {
-            const td_measured *m = &p->measures[k]->groups[g];
-            double             shift = n > 1 ? 0.5 * ((double)g / (double)(n - 1) - 0.5) : 0;
-            /* a group may lack a measure, but keeps its place */
-            if (!isfinite(m->score))
-                continue;
-            td_text_print(&f->data, "%zu,%zu,%.4f,%.9g", k, g, (double)k + shift, m->score);
-            td_results_cell(&f->data, td_report_half(m));
-            td_results_cell(&f->data, m->deviation);
-            td_text_print(&f->data, ",%" PRId64 ",", m->seeds);
-            td_escape_csv(&f->data, p->names[k]);
-            td_text_print(&f->data, ",");
-            td_escape_csv(&f->data, d->groups[g].name);
-            td_text_print(&f->data, "\n");
+        for (size_t g = 0, at = 0; g < d->comparison.n_groups; g++) {
+            double shift = shown > 1 ? 0.5 * ((double)at / (double)(shown - 1) - 0.5) : 0;
+            if (isfinite(p->measures[k]->groups[g].score))
+                print_row(d, p, k, g, (double)k + shift, f);
+            at += is_shown(p, g);
         }
 }
 
@@ -56,8 +85,8 @@ static void plot_group(const td_report_data *d, td_doc_figure *f, size_t g, size
 {
     td_figure_next(f, plots);
     td_text_print(&f->script,
-                  "'%s.csv' using (column('group_index') == %zu ? column('place') : NaN)"
-                  ":'score':'half' with yerrorbars linewidth 1.5 pointtype %zu pointsize 0.7 ",
+                  "'%s.csv' using (column('group_index') == %zu ? column('score') : NaN)"
+                  ":'place':'half' with xerrorbars linewidth 1.5 pointtype %zu pointsize 0.7 ",
                   f->name, g, 2 * (g % 4) + 5);
     td_figure_style(f, d->groups[g].colour, false);
     td_text_print(&f->script, " title ");
@@ -78,18 +107,31 @@ static const char *alt_of(const td_report_data *d, td_document *doc, const panel
     return td_document_take(doc, &t);
 }
 
+/* Names this long leave too little room for the scores in a narrow picture. */
+enum { LONG = 22 };
+
+static bool has_long_names(const panel *p)
+{
+    for (size_t k = 0; k < p->n; k++)
+        if (strlen(p->names[k]) > LONG)
+            return true;
+    return false;
+}
+
 static td_doc_figure *draw_panel(const td_report_data *d, td_document *doc, const panel *p,
-                                 const char *name, const char *title, const char *y)
+                                 const char *name, const char *title, const char *x)
 {
     td_doc_figure *f = td_document_figure(doc, name, title);
-    size_t         plots = 0;
-    f->wide = p->n * d->comparison.n_groups > 12;
-    td_figure_begin(f, "", y, d->comparison.n_groups);
-    td_figure_places(f, p->names, p->n);
-    td_text_print(&f->script, "unset xlabel\nset offsets 0, 0, graph 0.08, graph 0.08\n");
+    size_t         plots = 0, shown = count_shown(d, p);
+    f->wide = has_long_names(p);
+    f->rows = p->n;
+    td_figure_begin(f, x, "", shown);
+    td_figure_rows(f, p->names, p->n);
+    td_text_print(&f->script, "unset ylabel\nset offsets graph 0.04, graph 0.04, 0, 0\n");
     print_data(d, p, f);
     for (size_t g = 0; g < d->comparison.n_groups; g++)
-        plot_group(d, f, g, &plots);
+        if (is_shown(p, g))
+            plot_group(d, f, g, &plots);
     td_text_print(&f->script, "\n");
     f->alt = alt_of(d, doc, p);
     return f;
@@ -102,18 +144,21 @@ static const char *const interval_words =
 
 static void draw_sources(const td_report_data *d, td_document *doc)
 {
-    panel p = { .n = 0 };
+    panel             p;
+    const td_measure *mean = NULL;
     /* NLL per token depends on what a token is */
-    if (d->tokenizers_differ)
+    if (d->tokenizers_differ || !begin_panel(d, doc, &p))
         return;
     for (size_t k = 0; k < d->comparison.n_measures; k++) {
         const td_measure *m = &d->comparison.measures[k];
         if (!strcmp(m->name, "heldout"))
-            add(&p, m, "mean");
+            mean = m;
         else if (!strncmp(m->name, "heldout ", 8) && !m->detail && !strstr(m->name, "perplexity") &&
                  !strstr(m->name, "bits/byte"))
             add(&p, m, m->name + 8);
     }
+    if (mean && p.n != 1) /* the mean of one source is that source */
+        add(&p, mean, "mean");
     if (!p.n)
         return;
     td_doc_figure *f = draw_panel(d, doc, &p, "heldout", "Held-out loss by source",
@@ -125,16 +170,37 @@ static void draw_sources(const td_report_data *d, td_document *doc)
     f->command = td_report_command(d, doc, "evaluate", "");
 }
 
+/* The setting that all names end in, " (5-shot)"; "" if they differ. */
+static const char *common_setting(const panel *p)
+{
+    const char *setting = p->n ? strstr(p->names[0], " (") : NULL;
+    for (size_t k = 0; k < p->n && setting; k++) {
+        const char *other = strstr(p->names[k], " (");
+        if (!other || strcmp(other, setting))
+            setting = NULL;
+    }
+    return setting ? setting : "";
+}
+
+/* Of the metrics of a task only the first, and no parts: the table and the files have the rest. */
 static void draw_tasks(const td_report_data *d, td_document *doc)
 {
-    panel p = { .n = 0 };
+    panel p;
+    if (!begin_panel(d, doc, &p))
+        return;
     for (size_t k = 0; k < d->comparison.n_measures; k++)
-        if (td_report_is_task(&d->comparison.measures[k]))
+        if (td_report_is_main(d, k))
             add(&p, &d->comparison.measures[k], d->comparison.measures[k].name);
     if (!p.n)
         return;
-    td_doc_figure *f = draw_panel(d, doc, &p, "tasks", "Scores of tasks", "score");
-    f->caption = td_document_print(doc, "Scores of downstream tasks. %s", interval_words);
+    const char *setting = common_setting(&p);
+    for (size_t k = 0; k < p.n; k++)
+        p.names[k] = td_document_print(doc, "%.*s", (int)(strlen(p.names[k]) - strlen(setting)),
+                                       p.names[k]);
+    td_doc_figure *f = draw_panel(d, doc, &p, "tasks",
+                                  td_document_print(doc, "Scores of tasks%s", setting), "score");
+    f->caption = td_document_print(doc, "The first metric of each downstream task. %s",
+                                   interval_words);
     f->command = td_report_command(d, doc, "evaluate", " --tasks ..");
 }
 
@@ -184,6 +250,14 @@ static size_t count_measures(const td_report_data *d)
     return n;
 }
 
+static bool has_scores(const td_report_data *d, size_t g)
+{
+    for (size_t k = 0; k < d->comparison.n_measures; k++)
+        if (isfinite(d->comparison.measures[k].groups[g].score))
+            return true;
+    return false;
+}
+
 static void fill_by_measure(const td_report_data *d, td_document *doc, td_doc_table *t)
 {
     for (size_t k = 0; k < d->comparison.n_measures; k++) {
@@ -192,13 +266,16 @@ static void fill_by_measure(const td_report_data *d, td_document *doc, td_doc_ta
             continue;
         td_table_text(doc, t, m->name);
         for (size_t g = 0; g < d->comparison.n_groups; g++)
-            td_table_text(doc, t, score_cell(doc, &m->groups[g]));
+            if (has_scores(d, g))
+                td_table_text(doc, t, score_cell(doc, &m->groups[g]));
     }
 }
 
 static void fill_by_group(const td_report_data *d, td_document *doc, td_doc_table *t)
 {
     for (size_t g = 0; g < d->comparison.n_groups; g++) {
+        if (!has_scores(d, g))
+            continue;
         td_table_text(doc, t, d->groups[g].name);
         for (size_t k = 0; k < d->comparison.n_measures; k++)
             if (!d->comparison.measures[k].detail)
@@ -216,7 +293,8 @@ static void tabulate_scores(const td_report_data *d, td_document *doc)
         "tables/scores.csv also has the standard errors.",
         by_measure ? "measure" : "group", NULL);
     for (size_t g = 0; g < d->comparison.n_groups && by_measure; g++)
-        td_table_column(doc, t, td_document_print(doc, "#%s", d->groups[g].name));
+        if (has_scores(d, g))
+            td_table_column(doc, t, td_document_print(doc, "#%s", d->groups[g].name));
     for (size_t k = 0; k < d->comparison.n_measures && !by_measure; k++)
         if (!d->comparison.measures[k].detail)
             td_table_column(doc, t, td_document_print(doc, "#%s", d->comparison.measures[k].name));

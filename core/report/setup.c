@@ -9,36 +9,113 @@
 
 /* ---- the settings that differ ---------------------------------------------------------------- */
 
-/* Lines of td_config_diff are "key: first's -> this one's". Incidental keys tell seeds and places. */
-static bool is_incidental(const char *line, size_t key)
+typedef struct span {
+    const char *text;
+    size_t      n;
+} span;
+
+/* A line of td_config_diff, "key: first's -> this one's", or "key: only one's". */
+typedef struct setting {
+    span key, first, other;
+} setting;
+
+static bool split(const char *line, size_t size, setting *out)
+{
+    size_t      key = strcspn(line, ":");
+    const char *values = line + key + 2, *end = line + size, *arrow = strstr(line, " -> ");
+    if (key + 2 > size)
+        return false;
+    out->key = (span){ line, key };
+    out->first = out->other = (span){ values, 0 };
+    if (!arrow || arrow >= end) {
+        out->other.n = (size_t)(end - values);
+        return true;
+    }
+    out->first.n = (size_t)(arrow - values);
+    out->other = (span){ arrow + 4, (size_t)(end - arrow - 4) };
+    return true;
+}
+
+static bool begins(span s, const char *with)
+{
+    size_t n = strlen(with);
+    return s.n >= n && !strncmp(s.text, with, n);
+}
+
+static bool ends(span s, const char *with)
+{
+    size_t n = strlen(with);
+    return s.n >= n && !strncmp(s.text + s.n - n, with, n);
+}
+
+/* Seeds and places tell runs of one group apart, not groups. */
+static bool is_incidental(span key)
 {
     static const char *const keys[] = { "run.dir", "run.name", "train.seed", "train.weights" };
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
-        if (strlen(keys[k]) == key && !strncmp(line, keys[k], key))
+        if (strlen(keys[k]) == key.n && begins(key, keys[k]))
             return true;
     return false;
 }
 
-static void setting_row(const td_report_data *d, td_document *doc, td_doc_table *t, size_t g,
-                        const char *line, size_t size)
+#define SOURCES "data.sources["
+
+static bool is_source_name(span key) { return begins(key, SOURCES) && ends(key, "].name"); }
+
+static void add_name(td_text *names, span name)
 {
-    size_t      key = strcspn(line, ":");
-    const char *values = key < size ? line + key + 1 : "", *arrow = strstr(values, " -> ");
-    size_t      end = (size_t)(line + size - values);
-    /* names and seeds differ between any two groups */
-    if (key >= size || is_incidental(line, key))
-        return;
-    td_table_text(doc, t, d->groups[g].name);
-    td_table_text(doc, t, td_document_print(doc, "%.*s", (int)key, line));
-    if (arrow && (size_t)(arrow - values) < end) {
-        td_table_text(doc, t,
-                      td_document_print(doc, "%.*s", (int)(arrow - values - 1), values + 1));
-        td_table_text(doc, t,
-                      td_document_print(doc, "%.*s", (int)(values + end - arrow - 4), arrow + 4));
-        return;
+    if (name.n && name.text[0] == '"')
+        td_text_print(names, "%s%.*s", names->size ? ", " : "", (int)name.n, name.text);
+}
+
+static void add_setting(td_document *doc, td_doc_table *t, const char *group, const char *key,
+                        const char *first, const char *other)
+{
+    td_table_text(doc, t, group);
+    td_table_text(doc, t, key);
+    td_table_text(doc, t, first);
+    td_table_text(doc, t, other);
+}
+
+static const char *text_of(td_document *doc, span s)
+{
+    return td_document_print(doc, "%.*s", (int)s.n, s.text);
+}
+
+/* Groups that read other sources differ in a dozen of their files and rates; the names say it in one
+ * row. Returns whether there is such a row. */
+static bool add_sources(td_document *doc, td_doc_table *t, const char *group, const char *lines)
+{
+    td_text first = { 0 }, other = { 0 };
+    setting s;
+    for (const char *line = lines; *line;) {
+        size_t n = strcspn(line, "\n");
+        if (split(line, n, &s) && is_source_name(s.key)) {
+            add_name(&first, s.first);
+            add_name(&other, s.other);
+        }
+        line += n + (line[n] == '\n');
     }
-    td_table_text(doc, t, "");
-    td_table_text(doc, t, td_document_print(doc, "%.*s", (int)end, values));
+    bool        found = first.size || other.size;
+    const char *a = td_document_take(doc, &first), *b = td_document_take(doc, &other);
+    if (found)
+        add_setting(doc, t, group, "data.sources", a, b);
+    return found;
+}
+
+static void add_group(const td_report_data *d, td_document *doc, td_doc_table *t, size_t g)
+{
+    const td_compared_run *r = &d->comparison.runs[d->comparison.groups[g].runs[0]];
+    const char            *lines = td_text_get(&r->differences);
+    bool                   named = add_sources(doc, t, d->groups[g].name, lines);
+    setting                s;
+    for (const char *line = lines; *line;) {
+        size_t n = strcspn(line, "\n");
+        if (split(line, n, &s) && !is_incidental(s.key) && !(named && begins(s.key, SOURCES)))
+            add_setting(doc, t, d->groups[g].name, text_of(doc, s.key), text_of(doc, s.first),
+                        text_of(doc, s.other));
+        line += n + (line[n] == '\n');
+    }
 }
 
 static void tabulate_settings(const td_report_data *d, td_document *doc)
@@ -46,21 +123,15 @@ static void tabulate_settings(const td_report_data *d, td_document *doc)
     td_doc_table *t;
     if (d->comparison.n_groups < 2)
         return;
-    t = td_document_table(doc, "settings",
-                          td_document_print(doc,
-                                            "Settings in which each group differs from the first, "
-                                            "'%s'; names, paths and seeds are left out.",
-                                            d->groups[0].name),
-                          "group", "key", "first group", "this group", NULL);
-    for (size_t g = 1; g < d->comparison.n_groups; g++) {
-        /* any run will do: those of a group differ only in their seed */
-        const td_compared_run *r = &d->comparison.runs[d->comparison.groups[g].runs[0]];
-        for (const char *line = td_text_get(&r->differences); *line;) {
-            size_t n = strcspn(line, "\n");
-            setting_row(d, doc, t, g, line, n);
-            line += n + (line[n] == '\n');
-        }
-    }
+    t = td_document_table(
+        doc, "settings",
+        td_document_print(doc,
+                          "Settings in which each group differs from the first, '%s'; "
+                          "names, paths and seeds are left out.",
+                          d->groups[0].name),
+        "group", "key", "first group", "this group", NULL);
+    for (size_t g = 1; g < d->comparison.n_groups; g++)
+        add_group(d, doc, t, g);
 }
 
 /* ---- sizes and budgets ----------------------------------------------------------------------- */

@@ -375,15 +375,24 @@ static json_t *samples_of(const char *directory, const char *file, const char *t
     return samples;
 }
 
+/* "mmlu:law" is a part of the task "mmlu". */
+static bool is_part(const json_t *results, const char *task)
+{
+    char whole[160];
+    snprintf(whole, sizeof whole, "%.*s", (int)strcspn(task, ":"), task);
+    return strchr(task, ':') && json_object_get(results, whole);
+}
+
 static int read_tasks(const char *directory, const char *file, const json_t *summary,
                       td_arena *arena, td_series_list *out, td_error *error)
 {
     const char *task, *metric;
-    json_t     *results, *value;
+    json_t     *all = json_object_get(summary, "results"), *results, *value;
     int         code = 0;
-    json_object_foreach(json_object_get(summary, "results"), task, results)
+    json_object_foreach(all, task, results)
     {
         td_error why = { 0 };
+        size_t   before = out->count;
         json_t  *samples = code ? NULL : samples_of(directory, file, task, &why);
         if (!code && why.code)
             code = td_fail(error, why.code, "%s", why.text);
@@ -392,6 +401,8 @@ static int read_tasks(const char *directory, const char *file, const json_t *sum
             if (!code && is_metric(metric, value))
                 code = add_metric(out, arena, file, task, metric, results, samples, error);
         }
+        for (size_t k = before; k < out->count; k++)
+            out->at[k].detail = is_part(all, task);
         json_decref(samples);
     }
     return code;

@@ -163,6 +163,24 @@ Test(page, names_of_strangers_are_shown_not_obeyed)
     made_free(&r);
 }
 
+/* A task of many parts and metrics is one row of the picture; the file has its parts. */
+Test(page, parts_of_tasks_are_left_to_the_file)
+{
+    make_two();
+    made_put("a", "eval/mmlu-5-shot.json",
+             "{\"kind\":\"tasks\",\"step\":300,\"results\":{"
+             "\"mmlu\":{\"acc,none\":0.3,\"acc_stderr,none\":0.05,\"acc_norm,none\":0.4},"
+             "\"mmlu:law\":{\"acc,none\":0.2},\"mmlu:art\":{\"acc,none\":0.35}}}\n");
+    made_report r = made_write((const char *const[]){ "a", "b" }, 2, NULL);
+    expect_page(r.html);
+    expect_file("out/figures/tasks.gp", "set ytics ('mmlu acc' 0)");
+    cr_expect(strstr(r.html, "Scores of tasks (5-shot)"));
+    cr_expect(strstr(r.html, "mmlu acc_norm (5-shot)"));
+    cr_expect(!strstr(r.html, "mmlu:law"));
+    expect_file("out/tables/scores.csv", "mmlu:law acc (5-shot)");
+    made_free(&r);
+}
+
 Test(page, damaged_metrics_are_counted_and_left_out)
 {
     make_two();

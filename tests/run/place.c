@@ -68,12 +68,13 @@ static void takes_metrics(const char *how)
 {
     pid_t pid = small_start("run", SOON);
     meanwhile("run", how);
-    usleep(300000);
+    meanwhile("run",
+              "for k in $(seq 600); do test $(wc -l <%1$s/run/metrics.jsonl) -gt 3 && exit 0; "
+              "sleep 0.1; done; exit 1");
     cr_assert(!kill(pid, SIGTERM));
     cr_expect_eq(small_end(pid), 75);
     small_said("run", "metrics.jsonl' was ");
     meanwhile("run",
-              "test $(wc -l <%1$s/run/metrics.jsonl) -gt 3 && "
               "! grep -qv '^{\"step\": .*}$' %1$s/run/metrics.jsonl; code=$?; rm -r %1$s/run; "
               "exit $code");
 }

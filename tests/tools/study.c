@@ -186,7 +186,7 @@ static void expect_same(const char *name)
 }
 
 /* The signals come at moments that have nothing to do with what the study does. */
-Test(study, a_killed_study_gives_the_same, .timeout = 280)
+Test(study, a_killed_study_gives_the_same)
 {
     static const char *const files[] = {
         "cells.json",
@@ -210,7 +210,7 @@ Test(study, a_killed_study_gives_the_same, .timeout = 280)
         expect_same(files[k]);
 }
 
-Test(study, a_second_call_does_nothing, .timeout = 200)
+Test(study, a_second_call_does_nothing)
 {
     char       *before, *after;
     struct stat first, second;
@@ -244,7 +244,7 @@ Test(study, a_second_call_does_nothing, .timeout = 200)
 }
 
 /* What the first call left for its results is none of the second one's. */
-Test(study, a_cell_that_runs_again_is_not_done_before_it_ends, .timeout = 200)
+Test(study, a_cell_that_runs_again_is_not_done_before_it_ends)
 {
     char  run[200];
     pid_t pid;
@@ -259,7 +259,7 @@ Test(study, a_cell_that_runs_again_is_not_done_before_it_ends, .timeout = 200)
     expect(0, "3 of them now", study("again", "run ../tiny.cfg --no-measure"));
 }
 
-Test(study, a_failed_cell_is_named_and_the_others_run, .timeout = 200)
+Test(study, a_failed_cell_is_named_and_the_others_run)
 {
     child c;
     put("torn.jsonl", "{\"text\": \"good\"}\n{\"text\": \n");
@@ -300,7 +300,7 @@ static void wait_for_words(const char *place, const char *name, const char *word
     }
 }
 
-Test(study, two_at_once_are_refused_and_a_stop_saves, .timeout = 200)
+Test(study, two_at_once_are_refused_and_a_stop_saves)
 {
     static const char long_run[] = "run ../tiny.cfg --no-measure --jobs 2 train.steps=1000000";
     pid_t             pid = start("a", long_run);
@@ -336,7 +336,7 @@ static void shell(const char *format)
     child_free(&c);
 }
 
-Test(study, a_makefile_runs_it, .timeout = 200)
+Test(study, a_makefile_runs_it)
 {
     expect(0, "out", study("a", "emit make ../tiny.cfg -o out"));
     shell("make -j 2");
@@ -344,7 +344,7 @@ Test(study, a_makefile_runs_it, .timeout = 200)
     shell("make -q");
 }
 
-Test(study, a_list_runs_it, .timeout = 200)
+Test(study, a_list_runs_it)
 {
     expect(0, "out", study("a", "emit list ../tiny.cfg -o out"));
     shell("sh -e commands.txt");
@@ -354,7 +354,7 @@ Test(study, a_list_runs_it, .timeout = 200)
 }
 
 /* With an sbatch that runs the tasks of an array one after the other. */
-Test(study, slurm_runs_it, .timeout = 200)
+Test(study, slurm_runs_it)
 {
     put("sbatch",
         "#!/bin/sh\nfor a; do case \"$a\" in --array=0-*) last=${a#--array=0-};; esac; done\n"
@@ -366,7 +366,7 @@ Test(study, slurm_runs_it, .timeout = 200)
 }
 
 /* What Slurm does before the time limit: the shell gets a signal, and the cell must save. */
-Test(study, a_job_that_runs_out_of_time_saves, .timeout = 200)
+Test(study, a_job_that_runs_out_of_time_saves)
 {
     expect(0, "out", study("a", "emit slurm ../tiny.cfg -o out train.steps=1000000"));
     shell("{ setsid sh ./cell.sh 0 & pid=$!; while ! grep -qs /1000000 logs/plain-s1-pretrain.log; "
@@ -378,7 +378,7 @@ Test(study, a_job_that_runs_out_of_time_saves, .timeout = 200)
 
 /* ---- what ships ------------------------------------------------------------------------------- */
 
-Test(study, the_shipped_studies_can_run, .timeout = 280)
+Test(study, the_shipped_studies_can_run)
 {
     static const char *const studies[] = { "quick", "laptop", "paper", "ablations", "which-part" };
     for (size_t k = 0; k < sizeof studies / sizeof *studies; k++) {
