@@ -232,7 +232,8 @@ Test(items_files, compressed)
         cr_assert_eq(system(command), 0);
         e = (td_error){ 0 };
         cr_expect_eq(read_all(&s, &files[k], 1, &items, &e), TD_EFORMAT, "%s", files[k]);
-        cr_expect(strstr(e.text, files[k]) && strstr(e.text, "it ends within"), "%s", e.text);
+        cr_expect(strstr(e.text, files[k]) && strstr(e.text, "it ends in the middle of"), "%s",
+                  e.text);
         td_items_free(&items);
     }
 }

@@ -141,7 +141,7 @@ Test(moved, a_cache_that_cannot_be_written)
            "rm -r runs/cache && touch runs/cache && " ELSEWHERE "%1$s evaluate ../w/runs/a");
     expect(0, "", "ls ../xdg/tandem/*.idx");
     /* scores are printed, though they cannot be kept */
-    expect(0, "results are not kept",
+    expect(0, "results are not saved",
            "rm -r runs/a/eval && touch runs/a/eval && %1$s evaluate "
            "runs/a | grep nll");
     expect(0, "scores in", "%1$s evaluate runs/a --out scores");
