@@ -142,6 +142,6 @@ Test(study, files_of_strangers_are_refused)
     expect_refused("{\"cells\": [{\"name\": \"../a\", \"run\": \"cells/a\"}]}", "'../a'");
     expect_refused("{\"cells\": [{\"name\": \"a\", \"run\": \"/etc\"}]}", "'/etc'");
     expect_refused("{\"cells\": [{\"name\": \"a\", \"run\": \"cells/../..\"}]}",
-                   "it does not belong to a study");
-    expect_refused("{\"cells\": [7]}", "it does not belong to a study");
+                   "which no study writes");
+    expect_refused("{\"cells\": [7]}", "which no study writes");
 }
