@@ -107,10 +107,10 @@ static void print_totals(const td_matrix *m, FILE *out)
     totals                  t = add_up(m);
     const td_device_design *d = &m->design->device;
     char                    memory[32], time[32];
-    fprintf(
-        out,
-        "%zu cells: %zu train, %zu evaluate or analyze; %.4g training FLOPs; the largest needs %s",
-        m->n, t.trained, t.read, t.flops, td_human_bytes(memory, t.memory));
+    fprintf(out,
+            "%zu cells: %zu train, %zu use the trained models; %.4g training FLOPs; the largest "
+            "needs %s",
+            m->n, t.trained, t.read, t.flops, td_human_bytes(memory, t.memory));
     if (t.timed && m->times.seconds > 0)
         fprintf(out, "; about %s of training on this machine", td_human_time(time, t.seconds));
     fputc('\n', out);
