@@ -209,7 +209,7 @@ static inline void td_put_float(td_translation *t, const char *path, double x)
 
 static inline void td_put_bool(td_translation *t, const char *path, bool x)
 {
-    td_format_value v = { TD_VALUE_BOOL, x, x, "" };
+    td_format_value v = { TD_VALUE_BOOL, x, (double)x, "" };
     t->put(t, path, &v);
 }
 
