@@ -129,32 +129,30 @@ static void list_changes(td_check *c, const char *path, const td_part *part, cha
 
 /* ---- what is written ------------------------------------------------------------------------- */
 
-/* Call f with every model that the format accepts; returns their number. The first refusal is copied to
- * `refusal`. */
+/* A test of a model that the format accepts. */
 typedef void model_test(td_check *, const td_part *format, subject *, td_translated *written,
                         const char *label);
 
-static int try_model(td_check *c, const td_part *format, const char *const *overrides, size_t n,
-                     const char *label, model_test *f, td_error *refusal)
+/* Returns whether it is accepted; if not, `refusal` says why. */
+static bool try_model(td_check *c, const td_part *format, const char *const *overrides, size_t n,
+                      const char *label, model_test *f, td_error *refusal)
 {
     subject       s;
     td_translated to = { 0 };
-    td_error      e = { 0 };
     int           code;
     if (!open_subject(c, overrides, n, &s))
-        return 0;
-    code = td_translate_write(format, s.settings, "float32", &to, &e);
-    if (code)
-        td_fail(refusal, code, "%s", e.text);
-    else
+        return false;
+    code = td_translate_write(format, s.settings, "float32", &to, refusal);
+    if (!code)
         f(c, format, &s, &to, label);
     td_translated_free(&to);
     close_subject(&s);
     return !code;
 }
 
+/* Returns how many models of the architecture are accepted. */
 static int try_architecture(td_check *c, const td_part *format, const td_plugin *architecture,
-                            model_test *f, td_error *refusal)
+                            model_test *f, td_text *refusals)
 {
     const char *overrides[17];
     size_t      n = small_model(c, architecture, overrides);
@@ -166,28 +164,32 @@ static int try_architecture(td_check *c, const td_part *format, const td_plugin 
     list_changes(c, "model", &s.model, &l);
     close_subject(&s);
     for (size_t k = 0; k <= l.count; k++) {
+        td_error    refusal = { 0 };
+        const char *label = architecture->name;
         overrides[n] = k ? l.at[k - 1] : NULL;
-        accepted += try_model(c, format, overrides, n + (k > 0),
-                              td_arena_print(c->arena, "%s%s%s", architecture->name,
-                                             k ? " with " : "", k ? l.at[k - 1] : ""),
-                              f, refusal);
+        if (k)
+            label = td_arena_print(c->arena, "%s with %s", label, overrides[n]);
+        accepted += try_model(c, format, overrides, n + (k > 0), label, f, &refusal);
+        if (!k && refusal.code)
+            td_text_print(refusals, "%s%s: %s", refusals->size ? "; " : "", label, refusal.text);
     }
     return accepted;
 }
 
 static void each_model(td_check *c, model_test *f)
 {
-    td_part  format = td_check_part(c);
-    td_error refusal = { 0 };
-    int      accepted = 0;
+    td_part format = td_check_part(c);
+    td_text refusals = { 0 };
+    int     accepted = 0;
     td_check_need_options(c);
     td_registry_scan_kind(c->registry, TD_ARCHITECTURE_KIND);
     for (size_t i = 0; i < td_registry_count(c->registry); i++)
         if (td_check_is_kind(td_registry_plugin(c->registry, i), TD_ARCHITECTURE_KIND))
             accepted += try_architecture(c, &format, td_registry_plugin(c->registry, i), f,
-                                         &refusal);
+                                         &refusals);
     if (!accepted)
-        td_check_finding(c, "it accepts no model: %s", td_check_error(&refusal));
+        td_check_finding(c, "it accepts no model: %s", td_text_get(&refusals));
+    td_text_free(&refusals);
 }
 
 /* ---- tests ----------------------------------------------------------------------------------- */
