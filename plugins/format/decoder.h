@@ -9,7 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "tandem/kind/format.h"
+#include "transformers.h"
 
 /* What two formats do not have in common. */
 struct dialect {
@@ -115,7 +115,13 @@ static void read_rope(td_translation *t)
     const char *type = "default";
     td_put_text(t, "model.position.plugin", "rope");
     td_put_float(t, "model.position.base", base);
-    td_ask_float_or(t, "rope_theta", base); /* of two, the group's counts */
+    if (td_ask_float_or(t, "rope_theta", base) != base)
+        t->refuse(t, "rope_theta is %s, but rope_parameters.rope_theta is %s",
+                  td_ask_text(t, "rope_theta"), td_ask_text(t, "rope_parameters.rope_theta"));
+    /* the group may be null, or have what its scaling does not read */
+    t->ask(t, "rope_scaling");
+    t->ask(t, "rope_parameters");
+    t->ask(t, rope_path(t, path, "original_max_position_embeddings"));
     if (td_has(t, rope_path(t, path, "rope_type")) || td_has(t, rope_path(t, path, "type")))
         type = td_ask_text(t, td_has(t, rope_path(t, path, "rope_type"))
                                   ? rope_path(t, path, "rope_type")
@@ -266,20 +272,6 @@ static void write_biases(td_translation *t, const struct dialect *d, struct shap
         td_put_bool(t, "mlp_bias", s->mlp_bias);
 }
 
-/* Our decoder begins with the padding id where the tokenizer has none for beginnings. */
-static void write_ids(td_translation *t)
-{
-    int64_t bos = td_ask_int_or(t, "special.bos", -1), pad = td_ask_int_or(t, "special.pad", -1),
-            eos = td_ask_int_or(t, "special.eos", -1);
-    bos = bos >= 0 ? bos : pad;
-    if (bos >= 0)
-        td_put_int(t, "bos_token_id", bos);
-    if (eos >= 0)
-        td_put_int(t, "eos_token_id", eos);
-    if (pad >= 0)
-        td_put_int(t, "pad_token_id", pad);
-}
-
 static void write_decoder(const struct dialect *d, td_translation *t)
 {
     struct shape s = { .last = 1 };
@@ -291,14 +283,13 @@ static void write_decoder(const struct dialect *d, td_translation *t)
     write_rope(t);
     write_sizes(t, d, &s);
     write_biases(t, d, &s);
-    write_ids(t);
+    write_ids(t, false);
     s.qk_scale = td_ask_bool(t, "model.attention.qk_norm_scale");
     s.scale = td_ask_bool(t, "model.norm.scale");
     s.tied = td_ask_bool(t, "model.tie_embeddings");
     td_put_bool(t, "tie_word_embeddings", s.tied);
     td_put_float(t, "attention_dropout", 0);
-    td_put_text(t, "dtype", t->dtype);
-    td_put_text(t, "torch_dtype", t->dtype); /* the name before transformers 4.56 */
+    write_dtype(t);
     /* they have no scale of the logits, which the last norm can apply as well */
     if (!strcmp(td_ask_text(t, "model.logit_scale"), "rsqrt") && s.d_model > 0)
         s.last = 1 / sqrt((double)s.d_model);
@@ -306,57 +297,6 @@ static void write_decoder(const struct dialect *d, td_translation *t)
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
-
-/* What does not change what a model computes, in evaluation. */
-static void ignore_idle(td_translation *t)
-{
-    static const char *const idle[] = {
-        "architectures.0",
-        "model_type",
-        "transformers_version",
-        "torch_dtype",
-        "dtype",
-        "use_cache",
-        "bos_token_id",
-        "eos_token_id",
-        "pad_token_id",
-        "unk_token_id",
-        "initializer_range",
-        "attention_dropout",
-        "_name_or_path",
-        "pretraining_tp",
-        "max_window_layers",
-        "_attn_implementation",
-        "rope_scaling",
-        "rope_parameters",
-        "return_dict",
-        "output_hidden_states",
-        "output_attentions",
-        "is_encoder_decoder",
-        "problem_type",
-        "chunk_size_feed_forward",
-        "attn_implementation",
-        "is_decoder",
-        "rope_scaling.original_max_position_embeddings",
-        "rope_parameters.original_max_position_embeddings",
-    };
-    char path[60];
-    for (size_t k = 0; k < sizeof idle / sizeof *idle; k++)
-        t->ask(t, idle[k]);
-    for (int k = 0; k < 64; k++) { /* several ends of a text */
-        snprintf(path, sizeof path, "eos_token_id.%d", k);
-        t->ask(t, path);
-    }
-}
-
-/* Labels of classifiers, which every config of older versions has. */
-static void ignore_labels(td_translation *t)
-{
-    t->ask(t, "id2label.0");
-    t->ask(t, "id2label.1");
-    t->ask(t, "label2id.LABEL_0");
-    t->ask(t, "label2id.LABEL_1");
-}
 
 /* All layers attend to everything. */
 static void require_full_attention(td_translation *t, int64_t layers)
@@ -372,6 +312,7 @@ static void require_full_attention(td_translation *t, int64_t layers)
         t->ask(t, "sliding_window");
     else
         t->refuse(t, "use_sliding_window is true: it can only be false");
+    t->ask(t, "max_window_layers"); /* of windows that are off */
 }
 
 static void read_sizes(td_translation *t, const struct dialect *d, struct shape *s)

@@ -119,6 +119,26 @@ static void write_and_read(const char *name, const char *format)
 Test(cases, decllm_without_v_norm_as_qwen3) { write_and_read("decllm-qwen3", "qwen3"); }
 Test(cases, decllm_without_norms_as_llama) { write_and_read("decllm-llama", "llama"); }
 
+/* ---- models that only our own class has ------------------------------------------------------ */
+
+/* As above; and greedy generation gives the tokens that generate() did. */
+static void write_own_class(const char *name)
+{
+    char command[1500];
+    write_and_read(name, "huggingface");
+    snprintf(command, sizeof command,
+             "$T generate -c $C/%1$s/ours.cfg --weights $C/%1$s/ours.safetensors --ids \"$(cat "
+             "$C/%1$s/prompt)\" --max-new-tokens 20 >greedy && cmp greedy $C/%1$s/greedy && "
+             "cd there && sha256sum -c $C/modeling.sha256",
+             name);
+    MUST(command);
+}
+
+Test(cases, redllm) { write_own_class("redllm"); }
+Test(cases, redllm_with_other_parts_and_a_window) { write_own_class("redllm-odd"); }
+Test(cases, decllm) { write_own_class("decllm"); }
+Test(cases, biattn_with_a_prefix) { write_own_class("biattn"); }
+
 /* ---- runs ------------------------------------------------------------------------------------ */
 
 /* A run goes out with its tokenizer's ids, and comes back to be continued and finetuned. Read again it
@@ -132,7 +152,8 @@ Test(cases, a_run_goes_out_comes_back_and_is_finetuned)
     MUST("for run in a b; do $T generate $run --ids '70 71 72' --json "
          "| sed 's/.*\"ids\": *\\[\\([^]]*\\)\\].*/\\1/' >$run.ids; done && "
          "cmp a.ids b.ids && grep -q '[0-9]' a.ids && "
-         "grep -q '\"eos_token_id\": 1' there/config.json");
+         "grep -q '\"eos_token_id\": 1' there/config.json && "
+         "! grep -q pad_token_id there/config.json");
     MUST("$T train -c b/config.cfg -c base/finetune.cfg -c finetune/small.cfg -c "
          "data/instructions.cfg train.steps=1 train.batch=2 train.micro_batch=2 "
          "evaluate.sequences=1 run.dir=. run.name=c train.weights=b");

@@ -7,9 +7,14 @@ TANDEM is the command. It needs torch and transformers (these cases: 2.9.1 and 5
   NAME/ours.safetensors
   NAME/theirs/        and what `tandem convert` made of it
   NAME/batch.safetensors, NAME/expect.safetensors
-                      tokens, and the logits that the class of Hugging Face computes from theirs/
+                      tokens, and the logits that the class of Hugging Face, or ours in modeling_tandem.py, computes
+                      from theirs/
+  NAME/prompt, NAME/greedy
+                      ids, and those that its generate() continues them with
+  modeling.sha256     of the modeling_tandem.py that did
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -17,8 +22,8 @@ import sys
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from safetensors.numpy import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -114,7 +119,117 @@ train = {{ length = 40; }};
 """
 
 
+def any_weights(tandem, folder, seed):
+    """Random parameters of ours.cfg: their names and shapes are those of its gradients."""
+    out = os.path.join(folder, "gradients.safetensors")
+    subprocess.run(
+        [tandem, "probe", "-c", os.path.join(folder, "ours.cfg"), "--batch", os.path.join(folder, "batch.safetensors"),
+         "--out", out, "--quiet"],
+        check=True,
+    )
+    r, weights = np.random.default_rng(seed), {}
+    for name, x in sorted(load_file(out).items()):
+        if name.startswith("grad."):
+            scale = x.shape[1] ** -0.5 if x.ndim == 2 and "embed" not in name else 1
+            noise = r.random(x.shape) + 0.5 if "norm" in name and name.endswith("weight") else r.standard_normal(x.shape)
+            weights[name[5:]] = (noise * scale).astype(np.float32)
+    os.remove(out)
+    save_file(weights, os.path.join(folder, "ours.safetensors"))
+
+
+def generated(model, prompt, encoder):
+    """20 tokens, which no id ends."""
+    ids = torch.tensor([prompt if encoder else [0] + prompt])
+    how = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    if encoder:
+        model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = 0
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), **how)[0]
+    return out[1 if encoder else ids.shape[1] :].tolist()
+
+
+def own_class(tandem, name, model, loss, batch, seed):
+    """A model that only modeling_tandem.py has; all its tokens are real."""
+    folder = place(name)
+    encoder = "encoder_ids" in batch
+    with open(os.path.join(folder, "ours.cfg"), "w") as f:
+        f.write(f"# Made by make_cases.py.\nmodel = {{\n{model}}};\nloss = {{ plugin = \"{loss}\"; }};\n"
+                "train = { length = 40; };\n")
+    save_file(batch, os.path.join(folder, "batch.safetensors"))
+    any_weights(tandem, folder, seed)
+    to = os.path.join(folder, "theirs")
+    subprocess.run(
+        [tandem, "convert", "-c", os.path.join(folder, "ours.cfg"), to, "--to", "huggingface", "--weights",
+         os.path.join(folder, "ours.safetensors")],
+        check=True,
+    )
+    auto = AutoModelForSeq2SeqLM if encoder else AutoModelForCausalLM
+    model = auto.from_pretrained(to, trust_remote_code=True).eval()
+    inputs = {"input_ids": batch["encoder_ids" if encoder else "input_ids"]}
+    if encoder:
+        inputs["decoder_input_ids"] = batch["decoder_ids"]
+    if "prefix_mask" in batch:
+        inputs["prefix_mask"] = batch["prefix_mask"]
+    with torch.no_grad():
+        logits = model(**{k: torch.tensor(x).long() for k, x in inputs.items()}).logits
+    save_file({"logits": logits.numpy()}, os.path.join(folder, "expect.safetensors"))
+    prompt = [5, 3, 7, 4, 9, 3]
+    for file, ids in (("prompt", prompt), ("greedy", generated(model, prompt, encoder))):
+        with open(os.path.join(folder, file), "w") as f:
+            f.write(" ".join(map(str, ids)) + "\n")
+    with open(os.path.join(HERE, "modeling.sha256"), "w") as f:
+        digest = hashlib.sha256(open(os.path.join(to, "modeling_tandem.py"), "rb").read()).hexdigest()
+        f.write(f"{digest}  modeling_tandem.py\n")
+    os.remove(os.path.join(to, "modeling_tandem.py"))
+
+
+def labelled(seed, vocab, **shapes):
+    r = np.random.default_rng(seed)
+    batch = {name: r.integers(0, vocab, shape).astype(np.int32) for name, shape in shapes.items()}
+    shape = list(shapes.values())[-1]
+    batch["labels"] = r.integers(0, vocab, shape).astype(np.int32)
+    batch["loss_weights"] = np.ones(shape, np.float32)
+    return batch
+
+
+REDLLM = """  plugin = "encoder-decoder"; vocab_size = 13; d_model = 11; encoder_layers = 2; decoder_layers = 2;
+  attention = { plugin = "softmax"; heads = 3; head_dim = 4; output_norm = true; };
+  position = { plugin = "rope"; };
+  norm = { plugin = "rms"; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+"""
+ODD_REDLLM = """  plugin = "encoder-decoder"; vocab_size = 17; d_model = 10; encoder_layers = 1; decoder_layers = 3;
+  logit_scale = "none"; tie_embeddings = false; post_norm = true;
+  continuous_positions = false; cross_positions = false; bidirectional = false;
+  attention = { plugin = "softmax"; heads = 4; kv_heads = 2; head_dim = 6; window = 5; qk_norm_scale = true; bias = true; };
+  position = { plugin = "rope"; scaling = "yarn"; factor = 4.0; original_length = 16; beta_fast = 8.0; };
+  norm = { plugin = "layer"; };
+  ffn = { plugin = "relu2"; d_ff = 9; bias = true; };
+"""
+DECLLM = """  plugin = "decoder-only"; vocab_size = 13; d_model = 11; layers = 2;
+  attention = { plugin = "softmax"; heads = 3; head_dim = 4; };
+  position = { plugin = "rope"; scaling = "ntk"; factor = 3.0; };
+  norm = { plugin = "rms"; scale = false; };
+  ffn = { plugin = "geglu"; d_ff = 5; };
+"""
+BIATTN = """  plugin = "decoder-biattn"; vocab_size = 17; d_model = 7; layers = 3;
+  attention = { plugin = "softmax"; heads = 2; kv_heads = 1; head_dim = 5; qkv_norm = false; };
+  position = { plugin = "none"; };
+  norm = { plugin = "rms"; };
+  ffn = { plugin = "relu"; d_ff = 9; };
+"""
+
+
+def own_classes(tandem):
+    own_class(tandem, "redllm", REDLLM, "prefix-lm", labelled(5, 13, encoder_ids=(2, 9), decoder_ids=(2, 7)), 5)
+    own_class(tandem, "redllm-odd", ODD_REDLLM, "prefix-lm", labelled(6, 17, encoder_ids=(1, 13), decoder_ids=(1, 11)), 6)
+    own_class(tandem, "decllm", DECLLM, "causal-lm", labelled(7, 13, input_ids=(3, 17)), 7)
+    batch = labelled(8, 17, input_ids=(2, 19))
+    batch["prefix_mask"] = (np.arange(19)[None] < np.array([[5], [19]])).astype(np.int32)
+    own_class(tandem, "biattn", BIATTN, "prefix-lm", batch, 8)
+
+
 def main(tandem):
+    own_classes(tandem)
     llama = LlamaConfig(
         vocab_size=17, hidden_size=12, intermediate_size=7, num_hidden_layers=2, num_attention_heads=3,
         num_key_value_heads=1, head_dim=6, rms_norm_eps=1e-3, attention_bias=True, mlp_bias=True,

@@ -11,11 +11,16 @@ TestSuite(refusals, .init = scratch_open, .fini = scratch_close);
 
 Test(refusals, of_models_that_a_format_does_not_have)
 {
-    scratch_expect(
-        2, "model.attention.qkv_norm is false: it can only be true; formats that can: 'llama'",
-        DECLLM "--to qwen3");
-    scratch_expect(2, "model.attention.window is 3: it can only be 0; no other format can, either",
+    scratch_expect(2,
+                   "model.attention.qkv_norm is false: it can only be true; formats that can: "
+                   "'huggingface', 'llama'",
+                   DECLLM "--to qwen3");
+    scratch_expect(2,
+                   "model.attention.window is 3: it can only be 0; formats that can: 'huggingface'",
                    DECLLM "--to llama model.attention.window=3");
+    scratch_expect(
+        2, "model.position.plugin is alibi: it can only be rope; no other format can, either",
+        DECLLM "--to llama model.position.plugin=alibi --allow 'model.position*'");
     scratch_expect(2, "model.plugin is decoder-biattn: it can only be decoder-only",
                    DECLLM "--to llama model.plugin=decoder-biattn --allow model.plugin");
     scratch_expect(2, "model.position.scaling is ntk: it can only be none, linear or yarn",

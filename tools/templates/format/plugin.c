@@ -77,6 +77,7 @@ static void put_tensors(td_translation *t, int64_t layers)
 /* [main]: refusals stick, so nothing has to be checked on the way. */
 static void write_@IDENT@(const void *config, td_translation *t)
 {
+    (void)config; /* it has no options */
     td_put_text(t, "model_type", "@NAME@");
     for (int k = 0; k < FIXED; k++)
         td_require(t, fixed[k][0], fixed[k][1]);
@@ -91,6 +92,7 @@ static void write_@IDENT@(const void *config, td_translation *t)
 /* [main]: config.json may be anybody's; what is missing or of another type is refused by td_ask_.. */
 static void read_@IDENT@(const void *config, td_translation *t)
 {
+    (void)config;
     for (int k = 0; k < FIXED; k++)
         if (strcmp(fixed[k][1], "true") && strcmp(fixed[k][1], "false"))
             td_put_text(t, fixed[k][0], fixed[k][1]);
