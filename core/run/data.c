@@ -169,6 +169,15 @@ int td_session_open_data(td_session *s, td_error *error)
     return s->data_opened ? 0 : with_data(s, true, error);
 }
 
+int td_session_open_data_together(td_session *s, td_error *error)
+{
+    int code;
+    td_team_begin_solo(s->team);
+    code = td_team_leads(s->team) ? td_session_open_data(s, error) : 0;
+    code = td_team_end_solo(s->team, code, error);
+    return code ? code : td_team_agree(s->team, td_session_open_data(s, error), error);
+}
+
 int td_session_prepare_data(td_session *s, td_error *error) { return with_data(s, false, error); }
 
 static void close_data(td_session *s)

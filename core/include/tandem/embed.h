@@ -446,6 +446,11 @@ typedef struct td_training {
      * stop here abandons the step, and a resumed run makes it anew. */
     int (*accumulating)(void *arg, int64_t step, int64_t done, int64_t all);
     void *arg;
+    /* Of several processes: this one has waited comm.timeout seconds for the others, or cannot reach
+     * them; `why` has the reason. It may be called on another thread while td_session_train does not
+     * return; all that can be done is to end the process: the newest checkpoint is whole. NULL: it
+     * waits on. */
+    void (*lost)(void *arg, const char *why);
 } td_training;
 
 typedef struct td_trained {

@@ -1,0 +1,82 @@
+/* health.c - names a rank that is slower than the others, which all wait for it. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "train/internal.h"
+
+/* What a rank says of the steps since the last report. */
+typedef struct report {
+    double seconds; /* per micro-batch, without waiting for other ranks */
+    char   host[56];
+} report;
+
+static int by_seconds(const void *a, const void *b)
+{
+    double x = ((const report *)a)->seconds, y = ((const report *)b)->seconds;
+    return (x > y) - (x < y);
+}
+
+/* The lower one of an even number: of two ranks the faster. */
+static double median_of(const report *r, int n)
+{
+    report *sorted = malloc((size_t)n * sizeof *sorted);
+    double  median = 0;
+    if (sorted) {
+        memcpy(sorted, r, (size_t)n * sizeof *sorted);
+        qsort(sorted, (size_t)n, sizeof *sorted, by_seconds);
+        median = sorted[(n - 1) / 2].seconds;
+    }
+    free(sorted);
+    return median;
+}
+
+/* Once for as long as it is the same rank. */
+static void judge(trainer *t, const report *r, int n)
+{
+    double median = median_of(r, n);
+    int    slowest = 0;
+    for (int k = 1; k < n; k++)
+        if (r[k].seconds > r[slowest].seconds)
+            slowest = k;
+    if (!(median > 0) || r[slowest].seconds <= t->spec->straggler * median)
+        slowest = -1;
+    else if (slowest != t->straggler)
+        td_log_line(t->spec->log, TD_LOG_WARN,
+                    "step %lld: rank %d, on '%s', is slow: %.3g s per micro-batch, %.1f times the "
+                    "median rank's; all wait for it (comm.straggler = %g)",
+                    (long long)t->progress.step, slowest, r[slowest].host, r[slowest].seconds,
+                    r[slowest].seconds / median, t->spec->straggler);
+    t->straggler = slowest;
+}
+
+static void describe(trainer *t, report *own)
+{
+    int64_t first, end;
+    td_reduction_share(t->reduction, &first, &end);
+    *own = (report){ .seconds = t->busy / (double)(t->busy_steps * (end - first)) };
+    gethostname(own->host, sizeof own->host - 1);
+    t->busy = 0;
+    t->busy_steps = 0;
+}
+
+int td_trainer_check_health(trainer *t, td_error *error)
+{
+    int    n = td_team_size(t->spec->team), code;
+    report own, *all;
+    if (n == 1 || !(t->spec->straggler > 0) || !t->busy_steps ||
+        !td_trainer_every(t->progress.step, t->options->log_every))
+        return 0;
+    describe(t, &own);
+    all = calloc((size_t)n, sizeof *all);
+    code = td_team_agree(t->spec->team,
+                         all ? 0 : td_fail(error, TD_ENOMEM, "out of memory for %d ranks", n),
+                         error);
+    if (!code)
+        code = td_team_all_gather(t->spec->team, &own, all, sizeof own, error);
+    if (!code && td_team_leads(t->spec->team))
+        judge(t, all, n);
+    free(all);
+    return code;
+}
