@@ -207,8 +207,10 @@ static int score_round(job *j, place *p, td_evaluation_progress *progress, void 
             own = *p;
         *more = advance(j, p);
     }
-    if (own.count && score_batch(j, &own, error)) /* TD_EEND is how progress ends it */
-        code = td_failed(error, TD_EIO) == TD_EEND ? TD_EIO : td_failed(error, TD_EIO);
+    if (own.count)
+        code = score_batch(j, &own, error);
+    if (code == TD_EEND) /* a data source's: a failure, unlike that of `progress` */
+        code = TD_EIO;
     if (!code && progress && progress(arg, p->at, j->all))
         code = TD_EEND; /* no message: this is not a failure */
     return td_team_agree(team, code, error);
