@@ -119,7 +119,7 @@ static int evaluate(td_tool *t, td_session *s, td_run_place *run, int64_t step)
     const char *out = td_tool_option(t, "--out");
     bool        beyond = td_tool_option(t, "--extrapolate") != NULL;
     td_error    e = { 0 };
-    char       *weights = td_work_load(t, run, s, step, &e);
+    char       *weights = load(t, s, run, step, &e);
     int         code = weights ? 0 : e.code;
     place       p = { 0 };
     if (!code)
