@@ -29,10 +29,10 @@ typedef struct trainer {
     bool          applied;
     td_auxiliary  aux[TD_AUX]; /* of the last step */
     size_t        n_aux;
-    bool          torn;     /* an update failed half-way: parameters belong to no step */
-    bool          stopping; /* requested by a callback */
-    bool          dropped;  /* an evaluation, or tasks, were ended by it */
-    double        busy;     /* seconds of this rank's part of the steps since the last report .. */
+    bool          torn;       /* an update failed half-way: parameters belong to no step */
+    bool          stopping;   /* requested by a callback */
+    bool          dropped;    /* an evaluation, or tasks, were ended by it */
+    double        busy;       /* seconds of this rank's part of the steps since it was judged .. */
     int64_t       busy_steps; /* .. and their number (health.c) */
     int           straggler;  /* the rank that was reported as slow; -1: none */
 } trainer;

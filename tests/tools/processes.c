@@ -160,7 +160,7 @@ Test(processes, end_when_one_hangs)
 /* A data source that takes 30 ms for each record on the last rank, and no time on the others. */
 #define BAD                                                                                    \
     TANDEM_BINARY " train -c quickstart/decllm.cfg model.d_model=16 model.layers=1 "           \
-                  "tokenizer.plugin=bad data.plugin=bad train.steps=12 train.batch=6 "         \
+                  "tokenizer.plugin=bad data.plugin=bad train.steps=16 train.batch=6 "         \
                   "train.micro_batch=1 train.log_every=4 train.evaluate_every=-1 --threads 1 " \
                   "--plugin-path " TANDEM_FIXTURES "/bad run.dir=%1$s run.name=%3$s --resume "
 
