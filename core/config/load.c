@@ -275,6 +275,20 @@ static void drop(td_setting *root, const char *name)
     }
 }
 
+void td_config_forget_kept(td_config *c, const char *name)
+{
+    td_setting *group = td_setting_child(c->root, name), *v, *next;
+    if (!group || group->type != TD_SETTING_GROUP)
+        return;
+    v = group->first;
+    group->first = group->last = NULL;
+    for (; v; v = next) {
+        next = v->next;
+        if (!v->kept)
+            td_setting_append(group, v);
+    }
+}
+
 static void mark_kept(td_setting *v)
 {
     v->kept = true;

@@ -258,6 +258,18 @@ static void bind_loggers(td_experiment *x, unsigned needs, td_errors *errors)
     add_standard_logger(x, "tensorboard", errors);
 }
 
+/* Its default is that of the processes that there are now, and so is that of a run which had another
+ * number of them. */
+static void bind_comm(td_experiment *x, comm_host *host, td_errors *errors)
+{
+    bool              alone = td_ranks_of_environment().size == 1;
+    const td_setting *v = td_config_get(x->config, "comm.plugin");
+    if (v && v->kept && v->type == TD_SETTING_STRING && alone != !strcmp(v->text, "single"))
+        td_config_forget_kept(x->config, "comm");
+    td_config_bind_extra(x->config, x->registry, "comm", TD_COMM_KIND, alone ? "single" : "mpi",
+                         comm_table, host, &x->comm, errors);
+}
+
 static void bind_parts(td_experiment *x, unsigned needs, td_errors *errors)
 {
     optimizer_host o = { { NULL, 0 } };
@@ -275,9 +287,7 @@ static void bind_parts(td_experiment *x, unsigned needs, td_errors *errors)
     /* these two have a default, so a config without them is complete */
     td_config_bind_extra(x->config, x->registry, "backend", TD_BACKEND_KIND, "cpu", backend_table,
                          &b, &x->backend, errors);
-    td_config_bind_extra(x->config, x->registry, "comm", TD_COMM_KIND,
-                         td_ranks_of_environment().size > 1 ? "mpi" : "single", comm_table, &c,
-                         &x->comm, errors);
+    bind_comm(x, &c, errors);
     x->groups = o.groups;
     x->threads = b.threads;
     x->comm_timeout = c.timeout;

@@ -89,6 +89,12 @@ Test(processes, go_on_from_any_number)
                  RANKS(3) "%2$s" SEVEN "train.steps=4 && %2$s" SEVEN "train.steps=8 "
                           "&& " RANKS(2) "%2$s" SEVEN "&& " SAME("12"),
                  0, "");
+    /* with the config that the run kept, which names the comm that it had then */
+    small_expect("kept",
+                 "%2$s" SEVEN "train.steps=4 && " RANKS(2) TANDEM_BINARY
+                 " train %1$s/%3$s --resume train.steps=8 && " TANDEM_BINARY
+                 " train %1$s/%3$s --resume train.steps=12 && " SAME("12"),
+                 0, "2 processes; ");
     small_expect("fast",
                  RANKS(2) "%2$s train.micro_batch=1 train.steps=4 && "
                           "%2$s train.micro_batch=1",
