@@ -163,6 +163,45 @@ Test(processes, end_when_one_hangs)
     }
 }
 
+/* Two hosts, played by network namespaces; Open MPI starts what belongs to the second by `agent`, in
+ * place of ssh. Then the cable between them is cut. */
+#define HOSTS                                                                                     \
+    "a=tda$$; b=tdb$$; trap 'ip netns del $a; ip netns del $b' EXIT; "                            \
+    "ip netns add $a; ip netns add $b; ip link add va netns $a type veth peer name vb netns $b; " \
+    "ip -n $a addr add 10.9.0.1/24 dev va; ip -n $b addr add 10.9.0.2/24 dev vb; "                \
+    "ip -n $a link set va up; ip -n $b link set vb up; "                                          \
+    "ip -n $a link set lo up; ip -n $b link set lo up; "                                          \
+    "printf '#!/bin/sh\nshift\nexec ip netns exec '$b' sh -c \"$*\"\n' >%1$s/agent; "             \
+    "chmod +x %1$s/agent; "
+#define OVER_THEM                                                                \
+    "ip netns exec $a mpirun -np 2 --host 10.9.0.1:1,10.9.0.2:1 "                \
+    "--mca plm_rsh_agent %1$s/agent --mca btl tcp,self "                         \
+    "--mca btl_tcp_if_include 10.9.0.0/24 --mca oob_tcp_if_include 10.9.0.0/24 " \
+    "--mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 1 "            \
+    "--mca oob_tcp_keepalive_probes 3 "
+
+static bool there_are_namespaces(void)
+{
+    bool there = !system("ip netns add tandem-probe 2>/dev/null && ip netns del tandem-probe");
+    if (!there)
+        cr_log_warn("no network namespaces (root, and the command ip): nothing is tested");
+    return there;
+}
+
+Test(processes, end_when_the_network_is_lost)
+{
+    if (!there_is_mpi() || !there_are_namespaces())
+        return;
+    small_expect("cut",
+                 HOSTS OVER_THEM "%2$s" SEVEN ENDLESS " comm.timeout=4 & job=$!; " UNTIL_SAVED
+                                 "ip -n $a link set va down; wait $job",
+                 75, "has waited 4 s for the others");
+    small_expect("cut",
+                 "%2$s" SEVEN "train.evaluate_every=-1 train.steps=$(( "
+                 "$(ls %1$s/%3$s/checkpoints | tail -1 | sed 's/step-0*//') + 1 ))",
+                 0, "resuming from");
+}
+
 /* A data source that takes 30 ms for each record on the last rank, and no time on the others. */
 #define BAD                                                                                    \
     TANDEM_BINARY " train -c quickstart/decllm.cfg model.d_model=16 model.layers=1 "           \
