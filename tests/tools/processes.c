@@ -177,7 +177,7 @@ Test(processes, end_when_one_hangs)
     "ip netns exec $a mpirun -np 2 --host 10.9.0.1:1,10.9.0.2:1 "                \
     "--mca plm_rsh_agent %1$s/agent --mca btl tcp,self "                         \
     "--mca btl_tcp_if_include 10.9.0.0/24 --mca oob_tcp_if_include 10.9.0.0/24 " \
-    "--mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 1 "            \
+    "--mca oob_tcp_keepalive_time 20 --mca oob_tcp_keepalive_intvl 1 "            \
     "--mca oob_tcp_keepalive_probes 3 "
 
 static bool there_are_namespaces(void)

@@ -120,13 +120,13 @@ static int evaluate(td_tool *t, td_session *s, td_run_place *run, int64_t step)
     bool        beyond = td_tool_option(t, "--extrapolate") != NULL;
     td_error    e = { 0 };
     char       *weights = load(t, s, run, step, &e);
-    int         code = weights ? 0 : e.code;
+    int         code = td_team_agree(s->team, weights ? 0 : e.code, &e);
     place       p = { 0 };
     if (!code)
         name_checkpoint(run, step, weights);
     free(weights);
-    if (code)
-        return td_tool_fail(t, &e);
+    if (code) /* the first rank says why */
+        return td_team_leads(s->team) ? td_tool_fail(t, &e) : td_tool_exit_code(&e);
     if (td_team_leads(s->team))
         p.directory = out ? strdup(out) : td_results_directory(s);
     p.name = td_results_name(beyond ? "extrapolate" : "heldout", run->checkpoint);
