@@ -29,6 +29,7 @@ static const layer layers[] = {
     { "evaluate", "core/evaluate/", 8 },
     { "train", "core/train/", 9 },
     { "run", "core/run/", 10 },
+    { "convert", "core/convert/", 11 },
     { "study", "core/study/", 11 },
     { "report", "core/report/", 12 },
     { "check", "core/check/", 13 },

@@ -55,6 +55,23 @@ int64_t td_stored_count(const td_stored *t)
     return n;
 }
 
+bool td_stored_has_shape(const td_stored *t, int rank, const int64_t *dim)
+{
+    bool same = t->rank == rank;
+    for (int k = 0; same && k < rank; k++)
+        same = t->dim[k] == dim[k];
+    return same;
+}
+
+char *td_shape_text(char out[200], int rank, const int64_t *dim)
+{
+    size_t n = (size_t)snprintf(out, 200, "[");
+    for (int k = 0; k < rank && n < 170; k++)
+        n += (size_t)snprintf(out + n, 200 - n, "%s%lld", k ? ", " : "", (long long)dim[k]);
+    snprintf(out + n, 200 - n, "]");
+    return out;
+}
+
 /* ---- header ---------------------------------------------------------------------------------- */
 
 /* -1: unknown, or the entry has none. */
@@ -409,8 +426,18 @@ int td_stored_floats(const td_stored *t, float *out, int64_t count, td_error *er
 int td_stored_doubles(const td_stored *t, double *out, int64_t count, td_error *error)
 {
     int code = check_count(t, count, error);
+    return code ? code : td_stored_range(t, 0, count, out, error);
+}
+
+int td_stored_range(const td_stored *t, int64_t first, int64_t count, double *out, td_error *error)
+{
+    int64_t all = td_stored_count(t);
+    int     code = check_count(t, all, error); /* that it has numbers at all */
+    if (!code && (first < 0 || count < 0 || first > all || count > all - first))
+        code = td_fail(error, TD_EFORMAT, "tensor '%s' has %lld elements, not %lld from %lld on",
+                       t->name, (long long)all, (long long)count, (long long)first);
     for (int64_t i = 0; !code && i < count; i++)
-        out[i] = element(t, i);
+        out[i] = element(t, first + i);
     return code;
 }
 

@@ -77,6 +77,10 @@ size_t      td_stored_width(int type);
 const char *td_stored_type_name(int type);
 /* Elements: the product of the dimensions. */
 int64_t     td_stored_count(const td_stored *);
+/* Whether it has this shape; the count alone would let a transposed matrix through. */
+bool        td_stored_has_shape(const td_stored *, int rank, const int64_t *dim);
+/* Writes "[2, 3]" to `out`, and returns it. */
+char       *td_shape_text(char out[200], int rank, const int64_t *dim);
 /* Whether it is of a floating-point type, of any width. */
 bool        td_stored_is_real(const td_stored *);
 
@@ -85,6 +89,8 @@ bool        td_stored_is_real(const td_stored *);
 int td_stored_floats(const td_stored *, float *out, int64_t count, td_error *error);
 int td_stored_doubles(const td_stored *, double *out, int64_t count, td_error *error);
 int td_stored_ints(const td_stored *, int32_t *out, int64_t count, td_error *error);
+/* Copy elements [first, first + count) as doubles, which hold them exactly. */
+int td_stored_range(const td_stored *, int64_t first, int64_t count, double *out, td_error *error);
 
 /* ---- writing --------------------------------------------------------------------------------- */
 

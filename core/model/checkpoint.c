@@ -48,50 +48,52 @@ static void describe(td_stored *t, source *s, const td_variable *x, const td_dev
     memcpy(t->dim, x->dim, sizeof x->dim);
 }
 
-static int save_kind(const char *path, td_variables *v, const td_device *device, int kind,
+/* All variables of a kind, as tensors to write. */
+typedef struct listed {
+    td_stored *at; /* [count] */
+    source    *sources;
+    size_t     count;
+} listed;
+
+static void free_list(listed *l)
+{
+    free(l->at);
+    free(l->sources);
+}
+
+/* Free the list after a failure, too. */
+static int list_kind(td_variables *v, const td_device *device, int kind, listed *out,
                      td_error *error)
+{
+    size_t all = td_variables_count(v);
+    *out = (listed){ .at = calloc(all + 1, sizeof *out->at),
+                     .sources = calloc(all + 1, sizeof *out->sources) };
+    if (!out->at || !out->sources)
+        return td_fail(error, TD_ENOMEM, "out of memory while saving %zu variables", all);
+    for (size_t i = 0; i < all; i++)
+        if (td_variables_at(v, i)->kind == kind) {
+            describe(&out->at[out->count], &out->sources[out->count], td_variables_at(v, i),
+                     device);
+            out->count++;
+        }
+    return 0;
+}
+
+static int save_tensors(const char *path, const td_stored *list, size_t n, td_error *error)
 {
     /* transformers refuses files without this */
     static const char *const metadata[] = { "format", "pt", NULL };
-    size_t                   count = td_variables_count(v), n = 0;
-    td_stored               *list = calloc(count + 1, sizeof *list);
-    source                  *sources = calloc(count + 1, sizeof *sources);
-    int                      code;
-
-    for (size_t i = 0; list && sources && i < count; i++)
-        if (td_variables_at(v, i)->kind == kind) {
-            describe(&list[n], &sources[n], td_variables_at(v, i), device);
-            n++;
-        }
-    code = list && sources ? td_safetensors_write(path, list, n, metadata, error)
-                           : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", path);
-    free(list);
-    free(sources);
-    return code;
-}
-
-/* "[2, 3]" */
-static void print_dims(char out[200], int rank, const int64_t *dim)
-{
-    size_t n = (size_t)snprintf(out, 200, "[");
-    for (int k = 0; k < rank && n < 180; k++)
-        n += (size_t)snprintf(out + n, 200 - n, "%s%" PRId64, k ? ", " : "", dim[k]);
-    snprintf(out + n, 200 - n, "]");
+    return td_safetensors_write(path, list, n, metadata, error);
 }
 
 static int check_tensor(const td_variable *x, const td_stored *t, const char *path, td_error *error)
 {
     char found[200], expected[200];
-    bool same = t->rank == x->rank;
-    /* the count alone would let a transposed matrix through */
-    for (int k = 0; same && k < x->rank; k++)
-        same = t->dim[k] == x->dim[k];
-    print_dims(found, t->rank, t->dim);
-    print_dims(expected, x->rank, x->dim);
-    if (!same)
+    if (!td_stored_has_shape(t, x->rank, x->dim))
         return td_fail(error, TD_ECONFIG,
                        "'%s': tensor '%s' has shape %s; in this config's model it is %s", path,
-                       x->name, found, expected);
+                       x->name, td_shape_text(found, t->rank, t->dim),
+                       td_shape_text(expected, x->rank, x->dim));
     if (!td_stored_is_real(t))
         return td_fail(error, TD_EFORMAT,
                        "'%s': tensor '%s' is of type %s; parameters are F32, F64, F16 or BF16",
@@ -232,7 +234,12 @@ int td_weights_check(const char *path, td_variables *v, td_error *error)
 
 int td_weights_save(const char *path, td_variables *v, const td_device *device, td_error *error)
 {
-    return save_kind(path, v, device, TD_VARIABLE_PARAM, error);
+    listed parameters;
+    int    code = list_kind(v, device, TD_VARIABLE_PARAM, &parameters, error);
+    if (!code)
+        code = save_tensors(path, parameters.at, parameters.count, error);
+    free_list(&parameters);
+    return code;
 }
 
 /* ---- hashes ---------------------------------------------------------------------------------- */
@@ -348,44 +355,58 @@ int td_checkpoint_check_file(const char *file, td_error *error)
 /* ---- directories ----------------------------------------------------------------------------- */
 
 /* The hashes come last: a directory with hashes.txt has everything. */
-static int write_all(const char *path, td_variables *v, const td_device *device,
-                     const td_progress *p, const char *about, td_error *error)
+static int write_all(const char *path, const td_saved *x, td_error *error)
 {
     char file[4096];
     snprintf(file, sizeof file, "%s/model.safetensors", path);
-    if (save_kind(file, v, device, TD_VARIABLE_PARAM, error))
+    if (save_tensors(file, x->parameters, x->n_parameters, error))
         return TD_EIO;
     snprintf(file, sizeof file, "%s/optimizer.safetensors", path);
-    if (save_kind(file, v, device, TD_VARIABLE_STATE, error))
+    if (save_tensors(file, x->states, x->n_states, error))
         return TD_EIO;
     snprintf(file, sizeof file, "%s/state.json", path);
-    return td_state_save(file, p, about, error) ? TD_EIO : save_hashes(path, error);
+    return td_state_save(file, x->progress, x->about, error) ? TD_EIO : save_hashes(path, error);
 }
 
-int td_checkpoint_save(const char *directory, td_variables *v, const td_device *device,
-                       const td_progress *p, const char *about, td_error *error)
+int td_checkpoint_write(const char *directory, const td_saved *x, td_error *error)
 {
     char temporary[4000], path[4000]; /* names in them take 96 bytes more: see `file` above */
     int  length = snprintf(temporary, sizeof temporary, "%s/.step-%08" PRId64 ".tmp", directory,
-                           p->step);
+                           x->progress->step);
     if (length < 0 || (size_t)length >= sizeof temporary - 24) /* room for a process number */
         return td_fail(error, TD_ECONFIG,
                        "cannot save under '%.200s..': the path is longer than %zu bytes", directory,
                        sizeof path);
-    snprintf(path, sizeof path, "%s/step-%08" PRId64, directory, p->step);
+    snprintf(path, sizeof path, "%s/step-%08" PRId64, directory, x->progress->step);
     /* One may be left from a crash. If something still has a file of it open, NFS keeps the directory
      * until then: another name does as well. */
     if (td_remove_tree(temporary, NULL))
-        snprintf(temporary, sizeof temporary, "%s/.step-%08" PRId64 ".%ld.tmp", directory, p->step,
-                 (long)getpid());
+        snprintf(temporary, sizeof temporary, "%s/.step-%08" PRId64 ".%ld.tmp", directory,
+                 x->progress->step, (long)getpid());
     if (td_remove_tree(temporary, error) || td_make_directories(temporary, error))
         return TD_EIO;
-    if (write_all(temporary, v, device, p, about, error) || td_sync_directory(temporary, error)) {
+    if (write_all(temporary, x, error) || td_sync_directory(temporary, error)) {
         td_remove_tree(temporary, NULL);
         return td_failed(error, TD_EIO);
     }
     return td_replace_directory(temporary, path, error) ? TD_EIO
                                                         : td_sync_directory(directory, error);
+}
+
+int td_checkpoint_save(const char *directory, td_variables *v, const td_device *device,
+                       const td_progress *p, const char *about, td_error *error)
+{
+    listed parameters, states = { 0 };
+    int    code = list_kind(v, device, TD_VARIABLE_PARAM, &parameters, error);
+    if (!code)
+        code = list_kind(v, device, TD_VARIABLE_STATE, &states, error);
+    if (!code) {
+        td_saved x = { parameters.at, states.at, parameters.count, states.count, p, about };
+        code = td_checkpoint_write(directory, &x, error);
+    }
+    free_list(&parameters);
+    free_list(&states);
+    return code;
 }
 
 /* -1: not the name of a checkpoint, "step-00000200.old", say. */

@@ -14,6 +14,7 @@
 #define TD_MODEL_CHECKPOINT_H
 
 #include "base/text.h"
+#include "io/safetensors.h"
 #include "plan/plan.h"
 
 /* The state of a run: the part of a checkpoint that is not tensors. Sums are doubles, exact up to
@@ -40,6 +41,15 @@ typedef struct td_progress {
  * machine). */
 int td_checkpoint_save(const char *directory, td_variables *, const td_device *,
                        const td_progress *, const char *about, td_error *error);
+
+/* The same from tensors that are in no variables: those of another program's files. */
+typedef struct td_saved {
+    const td_stored   *parameters, *states;
+    size_t             n_parameters, n_states;
+    const td_progress *progress;
+    const char        *about;
+} td_saved;
+int td_checkpoint_write(const char *directory, const td_saved *, td_error *error);
 
 /* Load into allocated variables: every parameter and state must be in the files with its dims,
  * and nothing else; the hash of every file must match. */

@@ -7,6 +7,7 @@
 #include "tandem/kind/backend.h"
 #include "tandem/kind/comm.h"
 #include "tandem/kind/data.h"
+#include "tandem/kind/format.h"
 #include "tandem/kind/kernels.h"
 #include "tandem/kind/logger.h"
 #include "tandem/kind/loss.h"
@@ -29,6 +30,7 @@ const td_kind *td_kinds(void)
         { TD_COMM_KIND, "comm", "communication between the processes of a run", sizeof(td_comm) },
         { TD_DATA_KIND, "data", "a source of training and held-out records", sizeof(td_data) },
         { TD_FFN_KIND, "ffn", "the feed-forward sublayer", sizeof(td_ffn) },
+        { TD_FORMAT_KIND, "format", "models as other programs store them", sizeof(td_format) },
         { TD_KERNELS_KIND, "kernels", "how a backend computes ops", sizeof(td_kernels) },
         { TD_LOGGER_KIND, "logger", "receives metrics", sizeof(td_logger) },
         { TD_LOSS_KIND, "loss", "a training objective", sizeof(td_loss) },
@@ -92,6 +94,7 @@ static const hook needed[] = {
     HOOK(td_data, TD_DATA_KIND, held_out),
     HOOK(td_data, TD_DATA_KIND, fetch_held_out),
     HOOK(td_ffn, TD_FFN_KIND, build),
+    HOOK(td_format, TD_FORMAT_KIND, write),
     HOOK(td_kernels, TD_KERNELS_KIND, backend),
     HOOK(td_kernels, TD_KERNELS_KIND, rows),
     HOOK(td_logger, TD_LOGGER_KIND, open),

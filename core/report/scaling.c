@@ -66,7 +66,7 @@ static const cost costs[] = {
       "describe", "", true, false },
     { "latency", "Held-out loss against measured latency", "milliseconds per generated token",
       td_report_latency, 1e3, "Held-out loss by the time to generate one token.", "bench",
-      " --generate --json > RUN/eval/bench-generate.json", true, false },
+      " --generate --out RUN/eval", true, false },
 };
 
 /* ---- the points ------------------------------------------------------------------------------ */

@@ -339,9 +339,7 @@ int td_session_open_special(td_session *s, td_error *error)
     return 0;
 }
 
-/* Parameters are found by building a graph, and generation builds one for every shape, so they are
- * declared first, then allocated and loaded. */
-static int hold_generation(td_session *s, td_error *error)
+int td_session_declare(td_session *s, td_error *error)
 {
     int code = td_session_open_special(s, error);
     if (!code)
@@ -349,6 +347,14 @@ static int hold_generation(td_session *s, td_error *error)
     if (!code)
         code = td_decoder_declare(td_engine_model(s->engine), &s->special,
                                   td_engine_variables(s->engine), error);
+    return code;
+}
+
+/* Parameters are found by building a graph, and generation builds one for every shape, so they are
+ * declared first, then allocated and loaded. */
+static int hold_generation(td_session *s, td_error *error)
+{
+    int code = td_session_declare(s, error);
     if (!code)
         code = td_engine_allocate(s->engine, (uint64_t)s->x->train.seed_init, error);
     if (code)

@@ -103,6 +103,9 @@ td_engine *td_session_engine(const td_session *, bool updates, td_error *error);
 void       td_session_forget_layouts(td_session *);
 /* Replace the session's engine by one that is not planned yet. */
 int        td_session_replace(td_session *, bool updates, td_error *error);
+/* Replace the session's engine by one that has the model's parameters by name and shape, but no
+ * memory for them: for looking at files. */
+int        td_session_declare(td_session *, td_error *error);
 /* Make sure that the session holds parameters. Otherwise they get initial values, and evaluation
  * is planned. Opens the data if the session is for evaluation. */
 int        td_session_hold(td_session *, td_error *error);

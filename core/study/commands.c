@@ -127,6 +127,12 @@ static void add_asked(td_arguments *a, td_study_phase p, const td_phase_design *
         add_number(a, "--sequences", d->sequences);
         add_words(a, "--layers", &d->layers);
     }
+    if (p == TD_STUDY_BENCH) {
+        td_arguments_add(a, "--generate");
+        add_number(a, "--batch", d->batch);
+        add_number(a, "--prompt-tokens", d->prompt_tokens);
+        add_number(a, "--max-new-tokens", d->max_new_tokens);
+    }
     if (d->best)
         td_arguments_add(a, "--best");
 }
@@ -178,13 +184,25 @@ static void add_setting(td_arguments *a, const char *key, const char *directory,
         td_arguments_add(a, "%s=\"%s%s\"", key, directory, name);
 }
 
+static const char *command_of(const td_point *p)
+{
+    switch (p->reads) {
+    case TD_STUDY_PHASES:
+        return "train";
+    case TD_STUDY_ANALYZE:
+        return "analyze";
+    case TD_STUDY_BENCH:
+        return "bench";
+    default:
+        return "evaluate";
+    }
+}
+
 void td_cell_command(const td_matrix *m, const td_matrix_cell *c, size_t k, const char *directory,
                      int64_t threads, td_arguments *out)
 {
     bool trains = c->point.reads == TD_STUDY_PHASES;
-    td_arguments_add(out, trains                               ? "train"
-                          : c->point.reads == TD_STUDY_ANALYZE ? "analyze"
-                                                               : "evaluate");
+    td_arguments_add(out, "%s", command_of(&c->point));
     td_arguments_add(out, "-c");
     td_arguments_add(out, "%s/configs/%s.cfg", directory, c->cell.name);
     add_setting(out, "run.dir", directory, "/cells");
@@ -199,4 +217,8 @@ void td_cell_command(const td_matrix *m, const td_matrix_cell *c, size_t k, cons
     }
     if (!trains)
         add_asked(out, c->point.reads, &m->design->phases[c->point.reads], k);
+    if (c->point.reads == TD_STUDY_BENCH) {
+        td_arguments_add(out, "--out");
+        td_arguments_add(out, "%s/cells/%s/eval", directory, run_name(&c->cell));
+    }
 }

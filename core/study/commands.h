@@ -1,5 +1,5 @@
-/* commands.h - the commands that are run for a cell: the arguments of `tandem train`, `evaluate`
- * or `analyze`. */
+/* commands.h - the commands that are run for a cell: the arguments of `tandem train`, `evaluate`,
+ * `analyze` or `bench`. */
 #ifndef TD_STUDY_COMMANDS_H
 #define TD_STUDY_COMMANDS_H
 

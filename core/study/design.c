@@ -6,8 +6,8 @@
 
 #include "study/design_parts.h"
 
-static const char *const phase_names[] = { "pretrain", "finetune", "evaluate", "extrapolate",
-                                           "analyze" };
+static const char *const phase_names[] = { "pretrain",    "finetune", "evaluate",
+                                           "extrapolate", "analyze",  "bench" };
 
 const char *td_study_phase_name(td_study_phase p) { return phase_names[p]; }
 
@@ -86,10 +86,19 @@ static const td_field *fields_of(td_study_phase p)
                                         { "files", TD_FIELD_FILES, AT(own.files) },
                                         { "keys", TD_FIELD_GROUP, AT(own.keys) },
                                         { NULL, 0, 0 } };
+    static const td_field bench[] = { { "of", TD_FIELD_TEXTS, AT(of) },
+                                      { "batch", TD_FIELD_INTEGER, AT(batch) },
+                                      { "prompt_tokens", TD_FIELD_INTEGER, AT(prompt_tokens) },
+                                      { "max_new_tokens", TD_FIELD_INTEGER, AT(max_new_tokens) },
+                                      { "only", TD_FIELD_TEXTS, AT(only) },
+                                      { "files", TD_FIELD_FILES, AT(own.files) },
+                                      { "keys", TD_FIELD_GROUP, AT(own.keys) },
+                                      { NULL, 0, 0 } };
 #undef AT
     return p == TD_STUDY_EVALUATE      ? evaluate
            : p == TD_STUDY_EXTRAPOLATE ? extrapolate
            : p == TD_STUDY_ANALYZE     ? analyze
+           : p == TD_STUDY_BENCH       ? bench
                                        : training;
 }
 
@@ -112,7 +121,7 @@ static int phase_of(const char *name)
     return p;
 }
 
-/* The runs that a phase reads: those it names; by default, all for evaluation, and the
+/* The runs that a phase reads: those it names; by default, all for evaluation and latency, and the
  * pretrained ones for the other phases. */
 static void read_of(td_design_reader *r, td_study_phase p)
 {
@@ -129,7 +138,7 @@ static void read_of(td_design_reader *r, td_study_phase p)
     }
     if (d->of.count)
         return;
-    if (pretrains && (!finetunes || p != TD_STUDY_EVALUATE))
+    if (pretrains && (!finetunes || (p != TD_STUDY_EVALUATE && p != TD_STUDY_BENCH)))
         d->of = (td_strings){ pretrained, 1 };
     else
         d->of = pretrains ? (td_strings){ both, 2 } : (td_strings){ both + 1, 1 };
@@ -138,9 +147,14 @@ static void read_of(td_design_reader *r, td_study_phase p)
 static void read_phases(td_design_reader *r, const td_setting *group, const td_setting *study)
 {
     for (int p = 0; p < TD_STUDY_PHASES; p++)
-        r->d->phases[p] = (td_phase_design){
-            .shots = -1, .limit = -1, .sequences = -1, .length = -1, .prefix = -1
-        };
+        r->d->phases[p] = (td_phase_design){ .shots = -1,
+                                             .limit = -1,
+                                             .sequences = -1,
+                                             .length = -1,
+                                             .prefix = -1,
+                                             .batch = -1,
+                                             .prompt_tokens = -1,
+                                             .max_new_tokens = -1 };
     /* without phases a study pretrains and evaluates */
     if (!group)
         r->d->phases[TD_STUDY_PRETRAIN].at = r->d->phases[TD_STUDY_EVALUATE].at = study;
@@ -152,7 +166,7 @@ static void read_phases(td_design_reader *r, const td_setting *group, const td_s
         else
             td_fields_error(&r->fields, v, "study.phases",
                             "there is no phase '%s'%s%s%s; there are pretrain, finetune, evaluate, "
-                            "extrapolate and analyze",
+                            "extrapolate, analyze and bench",
                             v->name, nearest ? "; did you mean '" : "", nearest ? nearest : "",
                             nearest ? "'?" : "");
     }

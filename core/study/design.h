@@ -25,6 +25,7 @@ typedef enum td_study_phase {
     TD_STUDY_EVALUATE,
     TD_STUDY_EXTRAPOLATE,
     TD_STUDY_ANALYZE,
+    TD_STUDY_BENCH, /* latency of generation */
     TD_STUDY_PHASES
 } td_study_phase;
 
@@ -95,6 +96,7 @@ typedef struct td_phase_design {
     td_strings        tasks;
     const char       *data;
     int64_t           shots, limit, sequences, length, prefix;
+    int64_t           batch, prompt_tokens, max_new_tokens;
     td_integers       lengths, prefixes;
     td_strings        layers;
     bool              best; /* use a run's best checkpoint, not its newest */

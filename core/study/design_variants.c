@@ -95,6 +95,7 @@ static void read_variant(td_design_reader *r, const td_setting *v, const char *w
         { "evaluate", TD_FIELD_OVERLAY, PHASE(TD_STUDY_EVALUATE) },
         { "extrapolate", TD_FIELD_OVERLAY, PHASE(TD_STUDY_EXTRAPOLATE) },
         { "analyze", TD_FIELD_OVERLAY, PHASE(TD_STUDY_ANALYZE) },
+        { "bench", TD_FIELD_OVERLAY, PHASE(TD_STUDY_BENCH) },
         { "files", TD_FIELD_FILES, offsetof(variant_group, own.files) },
         { "keys", TD_FIELD_GROUP, offsetof(variant_group, own.keys) },
         { NULL, 0, 0 },

@@ -131,6 +131,8 @@ static void add_readers(expansion *e, td_point p, size_t of)
     for (int r = TD_STUDY_EVALUATE; r < TD_STUDY_PHASES; r++) {
         if (!has_phase(&e->d->phases[r], &p) || !reads(&e->d->phases[r], p.trains))
             continue;
+        if (r == TD_STUDY_BENCH && p.seed != e->d->seeds.at[0]) /* all seeds take the same time */
+            continue;
         p.reads = (td_study_phase)r;
         add(e, &p,
             td_arena_print(e->arena, "%s-%s", e->cells[of].cell.name,

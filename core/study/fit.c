@@ -221,8 +221,9 @@ static int fit(const td_fit_data *d, const td_fit_options *o, td_fit *out, td_er
     out->huber.curve = td_fit_uncentred(d, huber);
     td_fit_student(d, &projected, out);
     if (o->draws > 0 && d->n > MOST_DRAWN)
-        td_text_print(&out->warnings, "there is no bootstrap for more than %lld points: use "
-                                      "Student's t\n",
+        td_text_print(&out->warnings,
+                      "there is no bootstrap for more than %lld points: use "
+                      "Student's t\n",
                       (long long)MOST_DRAWN);
     else if (o->draws > 0)
         code = td_fit_bootstrap(d, &projected, &huber, o, out, error);

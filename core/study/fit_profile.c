@@ -155,10 +155,9 @@ static void warn(td_isoflop *f)
             continue;
         td_text_print(&f->warnings, "budget %.3g: %s; this budget is left out of the power law\n",
                       p->budget,
-                      p->n < 3 ? "fewer than 3 models"
-                      : isnan(p->size)
-                          ? "the losses have no minimum in the size of the model"
-                          : "the parabola's minimum lies outside the trained sizes");
+                      p->n < 3         ? "fewer than 3 models"
+                      : isnan(p->size) ? "the losses have no minimum in the size of the model"
+                                       : "the parabola's minimum lies outside the trained sizes");
     }
     if (f->used < 3)
         td_text_print(&f->warnings,

@@ -75,11 +75,26 @@ static bool is_ready(running *r, size_t k)
            (of == TD_NO_CELL || *state_of(r, of) == TD_CELL_DONE);
 }
 
+/* Whatever ran beside it would be measured too. */
+static bool runs_alone(const running *r, size_t k)
+{
+    return r->m->cells[k].point.reads == TD_STUDY_BENCH;
+}
+
+static bool one_runs_alone(const running *r)
+{
+    for (size_t k = 0; k < r->m->n; k++)
+        if (r->jobs[k].pid > 0 && runs_alone(r, k))
+            return true;
+    return false;
+}
+
+/* How many could run beside each other. */
 static size_t count_ready(running *r)
 {
     size_t n = 0;
     for (size_t k = 0; k < r->m->n; k++)
-        n += is_ready(r, k);
+        n += is_ready(r, k) && !runs_alone(r, k);
     return n;
 }
 
@@ -107,12 +122,14 @@ static int64_t most_jobs(const running *r)
 
 /* Small models gain little from a second thread, so each cell gets a processor first; the last
  * cells to start share those left over. Results do not depend on this. */
-static int64_t threads_for_next(running *r)
+static int64_t threads_for(running *r, size_t k)
 {
     int64_t slots = most_jobs(r) - (int64_t)count_running(r), ready = (int64_t)count_ready(r);
     int64_t free = r->processors - used_threads(r);
     if (r->options->threads > 0)
         return r->options->threads;
+    if (runs_alone(r, k))
+        return r->processors;
     slots = ready < slots ? ready : slots;
     return free / (slots > 0 ? slots : 1) > 1 ? free / slots : 1;
 }
@@ -153,7 +170,7 @@ static int begin(running *r, size_t k, td_error *error)
     td_matrix_cell *c = &r->m->cells[k];
     job            *j = &r->jobs[k];
     int             code;
-    j->threads = (int)threads_for_next(r);
+    j->threads = (int)threads_for(r, k);
     j->command = 0;
     j->started = td_now();
     j->first = -1;
@@ -174,7 +191,9 @@ static int begin_ready(running *r, td_error *error)
 {
     for (size_t k = 0; k < r->m->n && (int64_t)count_running(r) < most_jobs(r); k++) {
         size_t at_work = count_running(r);
-        if (!is_ready(r, k))
+        if (one_runs_alone(r))
+            break;
+        if (!is_ready(r, k) || (at_work && runs_alone(r, k)))
             continue;
         if (at_work && used_memory(r) + r->m->cells[k].cell.memory > r->memory)
             continue;

@@ -39,9 +39,9 @@ typedef struct td_cell {
     size_t             n_variants;
     const char        *size; /* "": the study has one size only */
     int64_t            seed;
-    const char        *phase; /* "pretrain", "finetune", "evaluate", "extrapolate", "analyze" */
-    const char        *of;    /* the cell whose run it reads: evaluation, finetuning; "": none */
-    const char        *run;   /* its run's directory, which begins with the study's */
+    const char *phase; /* "pretrain", "finetune", "evaluate", "extrapolate", "analyze", "bench" */
+    const char *of;    /* the cell whose run it reads: evaluation, finetuning; "": none */
+    const char *run;   /* its run's directory, which begins with the study's */
     const char *const *after; /* [n_after], the cells that must be done first */
     size_t             n_after;
     const char        *key; /* a hash of all that it computes */

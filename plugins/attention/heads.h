@@ -15,7 +15,7 @@
 /* A plugin without a row for one of these leaves it zero: off. */
 struct heads {
     int64_t heads, kv_heads, head_dim;
-    bool    qkv_norm, qk_norm_scale, output_norm, bias;
+    bool    qkv_norm, v_norm, qk_norm_scale, output_norm, bias;
     double  eps;
 };
 
@@ -30,10 +30,11 @@ struct heads {
         TD_OPTION_INT(struct heads, head_dim, 128, 1, 4096,              \
                       "width of one head; heads times head_dim need not be d_model")
 
-#define HEADS_QKV_NORM                                                 \
-    TD_OPTION_BOOL(struct heads, qkv_norm, true,                       \
-                   "RMS-normalize queries, keys and values per head"), \
-        TD_OPTION_BOOL(struct heads, qk_norm_scale, false,             \
+#define HEADS_QKV_NORM                                                                          \
+    TD_OPTION_BOOL(struct heads, qkv_norm, true,                                                \
+                   "RMS-normalize queries, keys and values per head"),                          \
+        TD_OPTION_BOOL(struct heads, v_norm, true, "under qkv_norm, normalize values as well"), \
+        TD_OPTION_BOOL(struct heads, qk_norm_scale, false,                                      \
                        "give the norms of queries and keys learnable scales")
 
 #define HEADS_OUTPUT_NORM                            \
@@ -81,7 +82,7 @@ static inline td_tensor *norm_keys(const struct heads *c, td_tensor *k)
 /* No learnable scale: o_proj could absorb it. */
 static inline td_tensor *norm_values(const struct heads *c, td_tensor *v)
 {
-    return c->qkv_norm ? td_rms_norm(v, NULL, c->eps) : v;
+    return c->qkv_norm && c->v_norm ? td_rms_norm(v, NULL, c->eps) : v;
 }
 
 /* Queries of `query`, keys and values of `key`: normalized, not yet rotated, since a rotation keeps
@@ -170,6 +171,9 @@ static inline int heads_check(const void *config, td_error *error)
     if (c->qk_norm_scale && !c->qkv_norm)
         return td_fail(error, TD_ECONFIG,
                        "qk_norm_scale = true needs qkv_norm = true: there is no norm to scale");
+    if (!c->v_norm && !c->qkv_norm)
+        return td_fail(error, TD_ECONFIG,
+                       "v_norm = false needs qkv_norm = true: without it no values are normalized");
     return 0;
 }
 

@@ -184,6 +184,15 @@ static const defect defects[] = {
     { "broken/op-tail", "kernels/op-tail", "values", "failed", "against double" },
     { "broken/op-stale", "kernels/op-stale", "values", "failed", "against double" },
     { "broken/op-fails", "kernels/op-fails", "values", "failed", "failed with code" },
+    /* formats */
+    { "broken/formats", "format/forgets", "complete", "failed",
+      "no tensor is made from the parameter 'model.norm.weight'" },
+    { "broken/formats", "format/twice", "complete", "failed", "two tensors are named" },
+    { "broken/formats", "format/invents", "complete", "failed", "is no parameter of the model" },
+    { "broken/formats", "format/overlooks", "complete", "failed", "it does not know model." },
+    { "broken/formats", "format/half", "read", "failed", "has another shape" },
+    { "broken/formats", "format/nothing", "read", "failed", "it does not read what it writes" },
+    { "broken/formats", "format/leaking", "leaks", "failed", "writing leaks" },
     /* metrics */
     { "broken/opened", "metric/nan", "statistics", "failed", "it must be finite" },
     { "broken/opened", "metric/much", "statistics", "failed", "it must be in [0, 1]" },

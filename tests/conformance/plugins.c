@@ -62,6 +62,7 @@ KIND(attention)
 KIND(backend)
 KIND(data)
 KIND(ffn)
+KIND(format)
 KIND(logger)
 KIND(loss)
 KIND(metric)
@@ -80,7 +81,8 @@ Test(plugins, every_kind_is_here)
     static const char *const here[] = { "architecture", "attention", "backend",  "comm",
                                         "data",         "ffn",       "logger",   "loss",
                                         "norm",         "optimizer", "position", "schedule",
-                                        "tokenizer",    "kernels",   "op",       "metric" };
+                                        "tokenizer",    "kernels",   "op",       "metric",
+                                        "format" };
     size_t                   n = 0;
     for (const td_kind *k = td_kinds(); k->id; k++, n++) {
         bool found = false;

@@ -46,3 +46,18 @@ Test(bench, tokens_without_padding)
     cr_expect_float_eq(tokens_of("decllm", "train.bucket=64"), 5 * 77, 1e-6);
     cr_expect_float_eq(tokens_of("redllm", "loss.plugin=span-corruption"), 5 * 77, 1e-6);
 }
+
+/* Options that would have no effect are refused. */
+Test(bench, options_of_generation_need_it)
+{
+    static const char *const options[] = { "--batch", "--prompt-tokens", "--max-new-tokens",
+                                           "--out" };
+    for (int k = 0; k < 4; k++) {
+        child c = child_run((const char *[]){ TANDEM_BINARY, "bench", "-c",
+                                              TANDEM_SOURCE "/configs/nano/redllm.cfg", options[k],
+                                              "1", NULL });
+        cr_expect_eq(c.code, 2);
+        cr_expect(strstr(c.err, "is an option of `tandem bench --generate`"), "%s", c.err);
+        child_free(&c);
+    }
+}

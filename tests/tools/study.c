@@ -244,6 +244,33 @@ Test(study, a_second_call_does_nothing)
 }
 
 /* What the first call left for its results is none of the second one's. */
+/* Latency is measured once, by a cell that has the machine to itself, and is in the report. */
+Test(study, latency_is_measured_alone)
+{
+    expect(0, "5 cells",
+           study("a", "show ../tiny.cfg --no-measure --json 'study.phases.bench.max_new_tokens=17' "
+                      "'study.phases.bench.prompt_tokens=5' 'study.seeds=[1,2]' | grep -c "
+                      "'pretrain-bench\\|finetune-bench' | sed 's/$/ cells/'"));
+    expect(0, "plain-s1-pretrain-bench: done in",
+           study("a",
+                 "run ../tiny.cfg --no-measure --jobs 3 'study.phases.bench.max_new_tokens=17' "
+                 "'study.phases.bench.prompt_tokens=5'"));
+    expect(0, "5 alone",
+           study("a", "status runs/tiny | awk '"
+                      "/: begun/ { bad += alone || (/-bench:/ && n); alone = /-bench:/; n++ }"
+                      "/: done/ { n--; benches += alone; alone = 0 }"
+                      "END { print bad ? bad \" beside others\" : benches \" alone\" }' "
+                      "runs/tiny/log.txt"));
+    expect(0, "\"new_tokens\": 17",
+           study("a", "status runs/tiny | cat "
+                      "runs/tiny/cells/wide-s1-finetune/eval/bench-generate.json"));
+    expect(0, "5 groups",
+           study("a", "status runs/tiny | awk -F, 'NR > 1 && $NF > 0 { n++ } END { print n "
+                      "\" groups\" }' runs/tiny/report/tables/sizes.csv"));
+    expect(2, "there are pretrain, finetune, evaluate, extrapolate, analyze and bench",
+           study("a", "show ../tiny.cfg 'study.phases.bensh.batch=2'"));
+}
+
 Test(study, a_cell_that_runs_again_is_not_done_before_it_ends)
 {
     char  run[200];

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "base/file.h"
 #include "run/benchmark.h"
+#include "run/results.h"
 #include "work.h"
 
 /* The largest resident size of this process. */
@@ -106,7 +108,7 @@ static double read_rate(const td_generation_benchmark *b)
     return (b->step_cost.parameters + b->step_cost.cache) / b->step;
 }
 
-static void print_generation_json(const td_session *s, const td_generation_benchmark *b)
+static json_t *json_of_generation(const td_session *s, const td_generation_benchmark *b)
 {
     json_t *prefill = json_pack("{s:f, s:f, s:f, s:f}", "seconds_per_prompt", b->prefill,
                                 "tokens_per_second", (double)b->given / b->prefill,
@@ -129,7 +131,19 @@ static void print_generation_json(const td_session *s, const td_generation_bench
                           (json_int_t)b->plans, "peak_memory", (json_int_t)peak_memory());
     if (b->n_profile)
         json_object_set_new(j, "profile", json_of_profile(b->profile, b->n_profile, b->profiled));
-    td_work_print_json(j, JSON_INDENT(2));
+    return j;
+}
+
+/* Where `tandem report` looks for latency. */
+static int keep(const td_session *s, const td_generation_benchmark *b, const char *directory,
+                td_error *error)
+{
+    json_t *j = json_of_generation(s, b);
+    int     code = td_make_writable(directory, error)
+                       ? td_failed(error, TD_EIO)
+                       : td_results_save(j, directory, "bench-generate", error);
+    json_decref(j);
+    return code;
 }
 
 static void print_generation(const td_session *s, const td_generation_benchmark *b)
@@ -160,6 +174,18 @@ static void print_generation(const td_session *s, const td_generation_benchmark 
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
+static const char *const of_generation[] = { "--batch", "--prompt-tokens", "--max-new-tokens",
+                                             "--out", NULL };
+
+/* The first option that only --generate takes; NULL: there is none. */
+static const char *only_of_generation(const td_tool *t)
+{
+    const char *const *o = of_generation;
+    while (*o && !td_tool_option(t, *o))
+        o++;
+    return *o;
+}
+
 static int bench(td_tool *t, td_session *s, double seconds)
 {
     td_benchmark b;
@@ -174,14 +200,18 @@ static int bench_generation(td_tool *t, td_session *s, double seconds)
 {
     td_generation_benchmark b = { 0 };
     td_error                e = { 0 };
+    const char             *out = td_tool_option(t, "--out");
     if (!td_tool_integer(t, "--batch", 1, 1, 4096, &b.rows) ||
         !td_tool_integer(t, "--prompt-tokens", 128, 1, 1 << 24, &b.given) ||
         !td_tool_integer(t, "--max-new-tokens", 1024, 16, 1 << 24, &b.answer))
         return TD_EXIT_USAGE;
     if (td_session_benchmark_generation(s, seconds, td_tool_option(t, "--profile"), &b, &e))
         return td_tool_fail(t, &e);
-    t->json ? print_generation_json(s, &b) : print_generation(s, &b);
-    return TD_EXIT_OK;
+    if (t->json)
+        td_work_print_json(json_of_generation(s, &b), JSON_INDENT(2));
+    else
+        print_generation(s, &b);
+    return out && keep(s, &b, out, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
 }
 
 static const td_flag flags[] = {
@@ -191,12 +221,13 @@ static const td_flag flags[] = {
     { "--batch", "N", "with --generate: rows continued at the same time (1)" },
     { "--prompt-tokens", "N", "with --generate: tokens per prompt (128)" },
     { "--max-new-tokens", "N", "with --generate: tokens per answer (1024)" },
+    { "--out", "DIR", "with --generate: also write the results to DIR/bench-generate.json" },
     { 0, 0, 0 }
 };
 
 const td_usage td_usage_bench = {
     .name = "bench",
-    .arguments = "[RUN] [--seconds S] [--profile | --generate ..]",
+    .arguments = "[RUN] [--seconds S] [--profile | --generate .. [--out DIR]]",
     .brief =
         "Time training steps of train.micro_batch random sequences, in tokens/s and as a share of "
         "the machine's matmul rate; or generation, also as a share of the memory's read rate.",
@@ -227,6 +258,9 @@ int td_command_bench(td_tool *t, int argc, char **argv)
     if (seconds && (end == seconds || *end || !(limit > 0 && limit < 1e6)))
         return td_tool_usage_error(t, "--seconds takes a number above 0, not '%s'", seconds);
     generates = td_tool_option(t, "--generate") != NULL;
+    if (!generates && only_of_generation(t))
+        return td_tool_usage_error(t, "%s is an option of `tandem bench --generate`",
+                                   only_of_generation(t));
     td_work_take_run(t, &place);
     if (td_work_has_model(t, &place, &code))
         s = td_work_open_run(t, &place,

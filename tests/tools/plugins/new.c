@@ -21,7 +21,7 @@ static const struct {
     { "kernels", "relu_2", 4.5 },    { "logger", "open", 4.5 },      { "loss", "loss", 4.5 },
     { "metric", "score", 4.5 },      { "norm", "Norm-3b", 4.5 },     { "op", "exp-2", 4.5 },
     { "optimizer", "sqrt", 5.0 },    { "position", "log", 4.5 },     { "schedule", "rate", 4.5 },
-    { "tokenizer", "encode", 4.5 },
+    { "tokenizer", "encode", 4.5 },  { "format", "printf", 4.5 },
 };
 enum { MADE = sizeof made / sizeof *made };
 
@@ -84,7 +84,8 @@ static void expect_used(int k)
 {
     char name[200], module[100], *text;
     bool kernels = !strcmp(made[k].kind, "kernels");
-    if (!strcmp(made[k].kind, "metric")) /* training does not use it */
+    /* training does not use them */
+    if (!strcmp(made[k].kind, "metric") || !strcmp(made[k].kind, "format"))
         return;
     snprintf(module, sizeof module, "made/%s/%s-%s.so", made[k].kind, made[k].kind, made[k].name);
     /* no config names kernels: the log reports them */
@@ -183,6 +184,15 @@ static void score_with_the_metric(void)
     free(json);
 }
 
+/* What the template's format writes, it reads as a model that computes the same. */
+static void convert_with_the_format(void)
+{
+    MUST("cd %1$s && T='prefix/bin/tandem' && P='--plugin-path made/format' && "
+         "$T convert runs/format-printf there --to printf $P && $T convert there back $P && "
+         "$T convert back again --to printf $P && cmp there/model.safetensors "
+         "again/model.safetensors && grep -q '\"wavelength\"' there/config.json");
+}
+
 Test(plugins_new, of_every_kind_is_built_checked_and_trained_with)
 {
     int kinds = 0;
@@ -211,6 +221,7 @@ Test(plugins_new, of_every_kind_is_built_checked_and_trained_with)
     expect_same_nll("op", "exp-2", "backend.plugin=reference", 1e-4);
     resume_the_logger();
     score_with_the_metric();
+    convert_with_the_format();
     prefix_close();
 }
 

@@ -1,0 +1,90 @@
+/* convert.c - what writing and reading share: finding formats, and folders that appear whole. */
+#include "convert/convert.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "plugin/defaults.h"
+
+int td_convert_format(td_registry *r, const char *name, td_arena *arena, td_part *out,
+                      td_error *error)
+{
+    return td_part_defaults(r, TD_FORMAT_KIND, name, arena, out, error);
+}
+
+/* ---- settings -------------------------------------------------------------------------------- */
+
+static int put_int(td_record *r, const char *path, int64_t x, td_error *error)
+{
+    td_format_value v = { TD_VALUE_INT, x, (double)x, "" };
+    return td_record_put(r, path, &v, error);
+}
+
+/* The ids by which the other program begins and ends texts. */
+static int put_special(td_record *r, const td_special *s, td_error *error)
+{
+    int code = put_int(r, "special.bos", s->bos, error);
+    if (!code)
+        code = put_int(r, "special.eos", s->eos, error);
+    return code ? code : put_int(r, "special.pad", s->pad, error);
+}
+
+static int put_all(td_session *s, td_record *r, td_error *error)
+{
+    int code = td_record_put_part(r, "model", &s->x->model, error);
+    if (!code)
+        code = put_int(r, "train.length", s->x->train.length, error);
+    if (code || !s->x->tokenizer.plugin)
+        return code;
+    code = td_record_put_part(r, "tokenizer", &s->x->tokenizer, error);
+    if (!code)
+        code = td_session_open_special(s, error);
+    return code ? code : put_special(r, &s->special, error);
+}
+
+td_record *td_convert_settings(td_session *s, td_error *error)
+{
+    td_record *r = td_record_new();
+    if (!r)
+        td_fail(error, TD_ENOMEM, "out of memory for the settings of a model");
+    else if (!put_all(s, r, error))
+        return r;
+    td_record_free(r);
+    return NULL;
+}
+
+/* ---- folders --------------------------------------------------------------------------------- */
+
+char *td_convert_begin(const char *path, td_error *error)
+{
+    size_t room = strlen(path) + 16;
+    char  *temporary = malloc(room);
+    size_t n = strlen(path);
+    if (!temporary) {
+        td_fail(error, TD_ENOMEM, "out of memory for the name of a folder");
+        return NULL;
+    }
+    while (n > 1 && path[n - 1] == '/') /* a name after the slash would be inside */
+        n--;
+    snprintf(temporary, room, "%.*s.part", (int)n, path);
+    if (td_file_exists(path) || errno != ENOENT)
+        td_fail(error, TD_EIO, "'%s' exists: choose another name, or remove it", path);
+    else if (!td_remove_tree(temporary, error) && !td_make_directories(temporary, error))
+        return temporary;
+    free(temporary);
+    return NULL;
+}
+
+int td_convert_end(char *temporary, const char *path, int code, td_error *error)
+{
+    if (!code)
+        code = td_sync_directory(temporary, error);
+    if (!code && rename(temporary, path))
+        code = td_io_error(error, "make", path);
+    if (code)
+        td_remove_tree(temporary, NULL);
+    free(temporary);
+    return code;
+}

@@ -1,0 +1,48 @@
+/* convert.h - models to and from the formats of other programs (kind/format.h): a run's parameters
+ * as a folder with config.json and model.safetensors, and such a folder as a run. [main] */
+#ifndef TD_CONVERT_CONVERT_H
+#define TD_CONVERT_CONVERT_H
+
+#include "convert/translation.h"
+#include "run/session.h"
+
+/* How to write a model. */
+typedef struct td_convert_out {
+    const char *format;  /* the name of its plugin */
+    const char *weights; /* the parameter file */
+    const char *folder;  /* to be made; it must not exist */
+    bool        bf16;    /* tensors are rounded to bf16; false: float32 */
+} td_convert_out;
+
+/* Write the session's model with the parameters of a file, which need not fit into memory. The
+ * session needs a model alone (TD_NEED_MODEL). TD_ECONFIG if the format cannot represent it; the
+ * message then says which formats can. */
+int td_convert_write(td_session *, const td_convert_out *, td_error *error);
+
+/* How to read one. */
+typedef struct td_convert_in {
+    td_registry       *registry; /* to find the format in */
+    td_journal        *log;
+    const char        *folder; /* with config.json, and safetensors in one file or several */
+    const char        *format; /* NULL: the one for the "model_type" in config.json */
+    const char        *run;    /* the run's directory, to be made; it must not exist */
+    const char *const *plugin_paths;
+} td_convert_in;
+
+/* Read a folder as a run with one checkpoint, of step 0. Errors in the config that the format made
+ * are in `errors`; any other error is in `error`. 0, or a negative code. */
+int td_convert_read(const td_convert_in *, td_errors *errors, td_error *error);
+
+/* The format named `name`, with its defaults, in the arena. 0, or a negative code with `error`. */
+int td_convert_format(td_registry *, const char *name, td_arena *, td_part *out, td_error *error);
+
+/* The settings of a session's model, as td_translate_write takes them. NULL with `error`. */
+td_record *td_convert_settings(td_session *, td_error *error);
+
+/* A folder that appears at `path` complete, or not at all: make things in the temporary directory
+ * that it returns, then end. free() it. NULL with `error`, also if the path exists. */
+char *td_convert_begin(const char *path, td_error *error);
+/* Rename it to `path`, or remove it if `code` is not 0; returns the code. */
+int   td_convert_end(char *temporary, const char *path, int code, td_error *error);
+
+#endif

@@ -1,0 +1,284 @@
+/* read.c - a folder of another program as a run: its config, and one checkpoint. */
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "convert/convert.h"
+#include "convert/move.h"
+#include "io/shards.h"
+#include "model/checkpoint.h"
+
+/* A model on its way in. */
+typedef struct job {
+    const td_convert_in *how;
+    td_record           *found; /* config.json */
+    td_arena            *arena;
+    td_part              format;
+    td_translated        to;
+    td_session          *s;
+    td_shards           *from;
+    td_move             *moves;      /* [variables] */
+    td_stored           *parameters; /* [n_parameters] */
+    size_t               n_parameters;
+} job;
+
+static int no_memory(const job *j, td_error *error)
+{
+    return td_fail(error, TD_ENOMEM, "out of memory while reading '%s'", j->how->folder);
+}
+
+/* ---- the format ------------------------------------------------------------------------------ */
+
+static int read_settings(job *j, td_error *error)
+{
+    char  *path = td_path_join(j->how->folder, "config.json");
+    size_t size = 0;
+    char  *text = path ? td_file_read(path, &size, error) : NULL;
+    if (text)
+        j->found = td_record_from_json(text, size, path, error);
+    free(text);
+    free(path);
+    return j->found ? 0 : td_failed(error, TD_ENOMEM);
+}
+
+static bool reads(const td_plugin *p, const char *type)
+{
+    const td_format   *f = (const void *)p;
+    const char *const *name = !strcmp(p->kind, TD_FORMAT_KIND) ? f->model_types : NULL;
+    while (name && *name && strcmp(*name, type))
+        name++;
+    return name && *name;
+}
+
+/* The name of the format for a "model_type"; NULL with an error that lists those there are. */
+static const char *format_for(td_registry *r, const char *type, td_error *error)
+{
+    td_text known = { 0 };
+    td_registry_scan_kind(r, TD_FORMAT_KIND);
+    for (size_t i = 0; i < td_registry_count(r); i++) {
+        const td_plugin *p = td_registry_plugin(r, i);
+        const td_format *f = (const void *)p;
+        if (reads(p, type))
+            return p->name;
+        for (size_t k = 0; !strcmp(p->kind, TD_FORMAT_KIND) && f->model_types && f->model_types[k];
+             k++)
+            td_text_print(&known, "%s %s", known.size ? "," : "", f->model_types[k]);
+    }
+    td_fail(error, TD_EUNSUPPORTED,
+            "no format reads models of type '%.100s'; there are formats for:%s", type,
+            td_text_get(&known));
+    td_text_free(&known);
+    return NULL;
+}
+
+static int find_format(job *j, td_error *error)
+{
+    const td_format_value *type = td_record_ask(j->found, "model_type");
+    const char            *name = j->how->format;
+    if (!type)
+        return td_fail(error, TD_EFORMAT,
+                       "'%s/config.json' has no \"model_type\": is it a folder of Hugging Face?",
+                       j->how->folder);
+    if (!name)
+        name = format_for(j->how->registry, type->text, error);
+    return name ? td_convert_format(j->how->registry, name, j->arena, &j->format, error)
+                : td_failed(error, TD_EUNSUPPORTED);
+}
+
+/* ---- the config ------------------------------------------------------------------------------ */
+
+/* "model.d_model=64", for each setting that the format has put. */
+static int list_settings(job *j, const char ***out, td_error *error)
+{
+    const char  *path;
+    size_t       n = 0;
+    const char **list;
+    while (td_record_path(j->to.settings, n))
+        n++;
+    list = calloc(n + 1, sizeof *list);
+    *out = list;
+    for (size_t i = 0; list && (path = td_record_path(j->to.settings, i)) != NULL; i++) {
+        list[i] = td_arena_print(j->arena, "%s=%s", path,
+                                 td_record_get(j->to.settings, path)->text);
+        if (!list[i])
+            return no_memory(j, error);
+    }
+    return list ? 0 : no_memory(j, error);
+}
+
+/* The format is a plugin, and its settings come from a stranger's file: they are bound and checked
+ * like any config. */
+static int open_session(job *j, td_errors *errors, td_error *error)
+{
+    const char       **settings = NULL;
+    int                code = list_settings(j, &settings, error);
+    td_session_options o = { .size = sizeof o,
+                             .settings = settings,
+                             .plugin_paths = j->how->plugin_paths,
+                             .untrusted = true };
+    if (!code && !(j->s = td_session_begin(&o, TD_NEED_MODEL, j->how->log, errors, error)))
+        code = TD_ECONFIG;
+    if (!code)
+        code = td_session_declare(j->s, error);
+    free(settings);
+    return code;
+}
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+static int check_tensor(const job *j, const td_variable *x, const td_stored *t, td_error *error)
+{
+    char found[200], expected[200];
+    if (!td_stored_has_shape(t, x->rank, x->dim))
+        return td_fail(error, TD_EFORMAT,
+                       "'%s': tensor '%s' has shape %s, but by config.json it is %s",
+                       j->how->folder, t->name, td_shape_text(found, t->rank, t->dim),
+                       td_shape_text(expected, x->rank, x->dim));
+    if (!td_stored_is_real(t))
+        return td_fail(error, TD_EFORMAT,
+                       "'%s': tensor '%s' is of type %s; F32, F64, F16 and BF16 can be read",
+                       j->how->folder, t->name, t->dtype);
+    return 0;
+}
+
+static int add_parameter(job *j, const td_variable *x, td_error *error)
+{
+    const td_format_tensor *t = td_translated_of(&j->to, x->name);
+    const td_stored        *from = t ? td_shards_find(j->from, t->name) : NULL;
+    td_move                *move = &j->moves[j->n_parameters];
+    int                     code;
+    if (!t)
+        return td_fail(error, TD_EPLUGIN, "format '%s' is wrong: no tensor is the parameter '%s'",
+                       j->format.plugin->name, x->name);
+    if (!from)
+        return td_fail(error, TD_EFORMAT, "'%s' has no tensor '%s', which config.json asks for",
+                       j->how->folder, t->name);
+    code = check_tensor(j, x, from, error);
+    if (code)
+        return code;
+    *move = (td_move){ .from = from, .scale = t->scale, .type = TD_STORED_F32 };
+    j->parameters[j->n_parameters++] = td_move_to(x->name, move, x->rank, x->dim);
+    return 0;
+}
+
+/* Tied parameters are often stored under both names. */
+static bool is_copy(const job *j, const td_stored *t)
+{
+    for (size_t i = 0; i < j->n_parameters; i++) {
+        const td_stored *x = j->moves[i].from;
+        if (x->type == t->type && x->size == t->size && !memcmp(x->data, t->data, t->size))
+            return true;
+    }
+    return false;
+}
+
+/* Whatever is not needed may matter all the same: the file of another model can have all the names
+ * of this one. */
+static int check_surplus(const job *j, td_error *error)
+{
+    for (size_t i = 0; i < td_shards_count(j->from); i++) {
+        const td_stored *t = td_shards_at(j->from, i);
+        if (!td_translated_named(&j->to, t->name) && !is_copy(j, t))
+            return td_fail(error, TD_EFORMAT,
+                           "'%s' has a tensor '%s', which a model with its config.json does not",
+                           j->how->folder, t->name);
+    }
+    return 0;
+}
+
+static int plan_tensors(job *j, td_error *error)
+{
+    td_variables *v = td_engine_variables(j->s->engine);
+    size_t        n = td_variables_count(v);
+    int           code;
+    j->moves = calloc(n + 1, sizeof *j->moves);
+    j->parameters = calloc(n + 1, sizeof *j->parameters);
+    if (!j->moves || !j->parameters)
+        return no_memory(j, error);
+    j->from = td_shards_open(j->how->folder, error);
+    code = j->from ? 0 : td_failed(error, TD_EIO);
+    for (size_t i = 0; !code && i < n; i++)
+        if (td_variables_at(v, i)->kind == TD_VARIABLE_PARAM)
+            code = add_parameter(j, td_variables_at(v, i), error);
+    return code ? code : check_surplus(j, error);
+}
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
+/* What loading compares later: the model that the parameters belong to. */
+static char *about_of(const char *config)
+{
+    json_t *j = json_pack("{s:s, s:s, s:b, s:[]}", "tandem", TANDEM_VERSION, "config", config,
+                          "inputs_end", 0, "plugins");
+    char   *text = j ? json_dumps(j, 0) : NULL;
+    json_decref(j);
+    return text;
+}
+
+static int write_checkpoint(const job *j, const char *run, const char *config, td_error *error)
+{
+    td_progress start = { .best_step = -1, .evaluated = -1, .scored = -1 };
+    char       *directory = td_path_join(run, "checkpoints"), *about = about_of(config);
+    td_saved    saved = { .parameters = j->parameters,
+                          .n_parameters = j->n_parameters,
+                          .progress = &start,
+                          .about = about };
+    int code = directory && about ? td_make_directories(directory, error) : no_memory(j, error);
+    if (!code)
+        code = td_checkpoint_write(directory, &saved, error);
+    free(directory);
+    free(about);
+    return code;
+}
+
+static int write_run(const job *j, const char *run, td_error *error)
+{
+    td_text config = { 0 };
+    char   *path = td_path_join(run, "config.cfg");
+    int     code;
+    td_config_print(j->s->x->config, false, &config);
+    code = path && !config.failed ? td_file_write(path, config.data, config.size, error)
+                                  : no_memory(j, error);
+    if (!code)
+        code = write_checkpoint(j, run, td_text_get(&config), error);
+    td_text_free(&config);
+    free(path);
+    return code;
+}
+
+static int write_folder(const job *j, td_error *error)
+{
+    char *temporary = td_convert_begin(j->how->run, error);
+    if (!temporary)
+        return td_failed(error, TD_EIO);
+    return td_convert_end(temporary, j->how->run, write_run(j, temporary, error), error);
+}
+
+static void close_job(job *j)
+{
+    td_session_close(j->s);
+    td_shards_close(j->from);
+    td_translated_free(&j->to);
+    td_record_free(j->found);
+    td_arena_free(j->arena);
+    free(j->moves);
+    free(j->parameters);
+}
+
+int td_convert_read(const td_convert_in *how, td_errors *errors, td_error *error)
+{
+    job j = { .how = how, .arena = td_arena_new() };
+    int code = j.arena ? read_settings(&j, error) : no_memory(&j, error);
+    if (!code)
+        code = find_format(&j, error);
+    if (!code)
+        code = td_translate_read(&j.format, j.found, &j.to, error);
+    if (!code)
+        code = open_session(&j, errors, error);
+    if (!code)
+        code = plan_tensors(&j, error);
+    if (!code)
+        code = write_folder(&j, error);
+    close_job(&j);
+    return code;
+}

@@ -1,0 +1,37 @@
+/* translation.h - runs the hooks of a format, and keeps what they put. [main] */
+#ifndef TD_CONVERT_TRANSLATION_H
+#define TD_CONVERT_TRANSLATION_H
+
+#include "base/arena.h"
+#include "convert/record.h"
+
+typedef struct td_translated_file {
+    const char *name, *text;
+    size_t      size;
+} td_translated_file;
+
+/* What a hook has put. */
+typedef struct td_translated {
+    td_record          *settings;
+    td_format_tensor   *tensors; /* [n_tensors], in order */
+    td_translated_file *files;   /* [n_files] */
+    size_t              n_tensors, n_files;
+    td_arena           *arena; /* owns the texts */
+} td_translated;
+
+/* From the settings of a config to those of the format. TD_ECONFIG if the format cannot represent
+ * the model, with the setting's name. Free the result in either case. */
+int  td_translate_write(const td_part *format, td_record *model, const char *dtype,
+                        td_translated *out, td_error *error);
+/* From the settings of config.json to those of a config. TD_EFORMAT if they are wrong, or not
+ * understood. */
+int  td_translate_read(const td_part *format, td_record *settings, td_translated *out,
+                       td_error *error);
+void td_translated_free(td_translated *);
+
+/* The tensor that is made from, or makes, a parameter; NULL: none does. */
+const td_format_tensor *td_translated_of(const td_translated *, const char *parameter);
+/* By its name in the file. */
+const td_format_tensor *td_translated_named(const td_translated *, const char *name);
+
+#endif

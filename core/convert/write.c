@@ -1,0 +1,191 @@
+/* write.c - the parameters of a run in another program's format. */
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "convert/convert.h"
+#include "convert/move.h"
+#include "model/checkpoint.h"
+#include "run/weights.h"
+
+/* A model on its way out. */
+typedef struct job {
+    const td_convert_out *how;
+    td_session           *s;
+    td_safetensors       *from;
+    td_translated         to;
+    td_move              *moves;   /* [to.n_tensors] */
+    td_stored            *tensors; /* the same */
+} job;
+
+/* ---- the format ------------------------------------------------------------------------------ */
+
+static const char *dtype_of(const td_convert_out *how)
+{
+    return how->bf16 ? "bfloat16" : "float32";
+}
+
+/* Whether another format can represent the model. */
+static bool can(td_session *s, const char *name, const char *dtype)
+{
+    td_arena     *arena = td_arena_new();
+    td_record    *model = td_convert_settings(s, NULL);
+    td_translated to = { 0 };
+    td_part       part;
+    bool yes = arena && model && !td_convert_format(s->registry, name, arena, &part, NULL) &&
+               !td_translate_write(&part, model, dtype, &to, NULL);
+    td_translated_free(&to);
+    td_record_free(model);
+    td_arena_free(arena);
+    return yes;
+}
+
+/* "; formats that can: a, b" */
+static void print_others(td_session *s, const char *dtype, td_text *out)
+{
+    const td_plugin *p;
+    td_registry_scan_kind(s->registry, TD_FORMAT_KIND);
+    for (size_t i = 0; i < td_registry_count(s->registry); i++) {
+        p = td_registry_plugin(s->registry, i);
+        if (!strcmp(p->kind, TD_FORMAT_KIND) && can(s, p->name, dtype))
+            td_text_print(out, "%s '%s'", out->size ? "," : "; formats that can:", p->name);
+    }
+    if (!out->size)
+        td_text_print(out, "; no other format can, either");
+}
+
+static int translate(job *j, td_error *error)
+{
+    td_arena  *arena = td_arena_new();
+    td_record *model = td_convert_settings(j->s, error);
+    td_text    others = { 0 };
+    td_error   why = { 0 };
+    td_part    part;
+    int        code = model && arena
+                          ? td_convert_format(j->s->registry, j->how->format, arena, &part, error)
+                          : td_failed(error, TD_ENOMEM);
+    if (!code && td_translate_write(&part, model, dtype_of(j->how), &j->to, &why)) {
+        if (why.code == TD_ECONFIG)
+            print_others(j->s, dtype_of(j->how), &others);
+        code = td_fail(error, why.code, "%s%s", why.text, td_text_get(&others));
+    }
+    td_text_free(&others);
+    td_record_free(model);
+    td_arena_free(arena);
+    return code;
+}
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+static int no_memory(td_error *error)
+{
+    return td_fail(error, TD_ENOMEM, "out of memory while converting a model");
+}
+
+static int add_tensor(job *j, size_t i, td_error *error)
+{
+    const td_format_tensor *t = &j->to.tensors[i];
+    const td_stored        *from = t->parameter ? td_safetensors_find(j->from, t->parameter) : NULL;
+    if (t->parameter && !from)
+        return td_fail(error, TD_EPLUGIN,
+                       "format '%s' is wrong: tensor '%s' is to be '%s', which the model lacks",
+                       j->how->format, t->name, t->parameter);
+    j->moves[i] = (td_move){ .from = from,
+                             .scale = t->scale,
+                             .fill = t->fill,
+                             .type = j->how->bf16 ? TD_STORED_BF16 : TD_STORED_F32 };
+    j->tensors[i] = from ? td_move_to(t->name, &j->moves[i], from->rank, from->dim)
+                         : td_move_to(t->name, &j->moves[i], t->rank, t->dim);
+    return 0;
+}
+
+/* The plugin may be a stranger's: a parameter that it forgets would be missing in the file. */
+static int check_complete(const job *j, td_error *error)
+{
+    td_variables *v = td_engine_variables(j->s->engine);
+    for (size_t i = 0; i < td_variables_count(v); i++) {
+        const td_variable *x = td_variables_at(v, i);
+        if (x->kind == TD_VARIABLE_PARAM && !td_translated_of(&j->to, x->name))
+            return td_fail(error, TD_EPLUGIN,
+                           "format '%s' is wrong: no tensor is made from the parameter '%s'",
+                           j->how->format, x->name);
+    }
+    return 0;
+}
+
+static int plan_tensors(job *j, td_error *error)
+{
+    size_t n = j->to.n_tensors;
+    int    code;
+    j->moves = calloc(n + 1, sizeof *j->moves);
+    j->tensors = calloc(n + 1, sizeof *j->tensors);
+    code = j->moves && j->tensors ? check_complete(j, error) : no_memory(error);
+    for (size_t i = 0; !code && i < n; i++)
+        code = add_tensor(j, i, error);
+    return code;
+}
+
+/* The parameters must be those of the config's model, which the format was told of. */
+static int open_weights(job *j, td_error *error)
+{
+    int code = td_session_check_weights(j->s, j->how->weights, error);
+    if (!code)
+        code = td_session_declare(j->s, error);
+    if (!code)
+        code = td_weights_check(j->how->weights, td_engine_variables(j->s->engine), error);
+    if (!code && !(j->from = td_safetensors_open(j->how->weights, error)))
+        code = td_failed(error, TD_EIO);
+    return code;
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+static int write_file(const char *folder, const char *name, const char *text, size_t size,
+                      td_error *error)
+{
+    char *path = td_path_join(folder, name);
+    int   code = path ? td_file_write(path, text, size, error) : no_memory(error);
+    free(path);
+    return code;
+}
+
+static int write_files(const job *j, const char *folder, td_error *error)
+{
+    static const char *const metadata[] = { "format", "pt", NULL };
+    char                    *json = td_record_to_json(j->to.settings, error);
+    char                    *path = td_path_join(folder, "model.safetensors");
+    int code = json && path ? write_file(folder, "config.json", json, strlen(json), error)
+                            : td_failed(error, TD_ENOMEM);
+    for (size_t k = 0; !code && k < j->to.n_files; k++)
+        code = write_file(folder, j->to.files[k].name, j->to.files[k].text, j->to.files[k].size,
+                          error);
+    if (!code)
+        code = td_safetensors_write(path, j->tensors, j->to.n_tensors, metadata, error);
+    free(json);
+    free(path);
+    return code;
+}
+
+static int write_folder(const job *j, td_error *error)
+{
+    char *temporary = td_convert_begin(j->how->folder, error);
+    if (!temporary)
+        return td_failed(error, TD_EIO);
+    return td_convert_end(temporary, j->how->folder, write_files(j, temporary, error), error);
+}
+
+int td_convert_write(td_session *s, const td_convert_out *how, td_error *error)
+{
+    job j = { .how = how, .s = s };
+    int code = translate(&j, error);
+    if (!code)
+        code = open_weights(&j, error);
+    if (!code)
+        code = plan_tensors(&j, error);
+    if (!code)
+        code = write_folder(&j, error);
+    td_safetensors_close(j.from);
+    td_translated_free(&j.to);
+    free(j.moves);
+    free(j.tensors);
+    return code;
+}

@@ -1,0 +1,256 @@
+/* kind/format.h - models as other programs store them: which models a format can represent, and
+ * what their settings and tensors are called there. Stateless.
+ *
+ * A format translates names and numbers; it opens no file. To write a model, the host gives it the
+ * model's config. The format puts the settings of the other program, which the host writes as
+ * config.json, and says of each tensor there which parameter it is. To read a model, the format
+ * gets the settings of config.json, and puts those of a config. The host then moves the numbers,
+ * whatever their dtype and number of files, and checks that each parameter occurs once, in its
+ * shape.
+ *
+ * Nothing is dropped: a model is refused if the format has not asked for one of its settings, so
+ * that an option which is added to a plugin later is not overlooked. The first refusal or error
+ * sticks, and later calls do nothing, so a hook needs no checks of its own.
+ *
+ * Settings are named by their path: "model.attention.heads" in a config, "rope_scaling.factor" in
+ * config.json; items of a list are numbered, "architectures.0". Besides those of the model, a format
+ * can ask for "train.length", for the tokenizer's options ("tokenizer.plugin"), and for its ids,
+ * -1 where it has none ("special.bos", "special.eos", "special.pad"; without a tokenizer there are
+ * no such settings).
+ *
+ * Example:
+ *
+ *     // Models of embeddings alone: without layers there is nothing else to name.
+ *     static void write_words(const void *config, td_translation *t)
+ *     {
+ *         (void)config;
+ *         td_require(t, "model.plugin", "words");
+ *         td_put_text(t, "model_type", "words");
+ *         td_put_int(t, "size", td_ask_int(t, "model.vocab_size"));
+ *         td_put_tensor(t, "words.table", "model.embed_tokens.weight", 1);
+ *     }
+ *
+ *     static void read_words(const void *config, td_translation *t)
+ *     {
+ *         (void)config;
+ *         td_put_text(t, "model.plugin", "words");
+ *         td_put_int(t, "model.vocab_size", td_ask_int(t, "size"));
+ *         td_put_tensor(t, "words.table", "model.embed_tokens.weight", 1);
+ *     }
+ *
+ *     static const char *const types[] = { "words", NULL };
+ *
+ *     static const td_format words = {
+ *         .plugin = TD_PLUGIN(td_format, TD_FORMAT_KIND, "words", NULL, char,
+ *                             .brief = "models of embeddings alone"),
+ *         .model_types = types,
+ *         .write = write_words,
+ *         .read = read_words,
+ *     };
+ */
+#ifndef TANDEM_KIND_FORMAT_H
+#define TANDEM_KIND_FORMAT_H
+
+#include <string.h>
+
+#include "../graph.h"
+#include "../plugin.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TD_FORMAT_KIND "format/1"
+
+/* A setting. */
+typedef enum td_format_value_type {
+    TD_VALUE_NULL, /* JSON's null; a part that the config leaves out */
+    TD_VALUE_BOOL,
+    TD_VALUE_INT,
+    TD_VALUE_FLOAT,
+    TD_VALUE_TEXT, /* also choices and the names of plugins */
+    TD_VALUE_OTHER /* what a format cannot interpret: a list of parts, say */
+} td_format_value_type;
+
+typedef struct td_format_value {
+    int         type;    /* td_format_value_type */
+    int64_t     integer; /* of BOOL (0 or 1) and INT */
+    double      number;  /* the same, and of FLOAT */
+    const char *text;    /* as it is written: "8", "true", "silu"; never NULL */
+} td_format_value;
+
+/* A tensor of the other program's. */
+typedef struct td_format_tensor {
+    const char *name;
+    /* The model's parameter that it is. NULL: the model has none. When writing, its elements are all
+     * `fill`; when reading, it is not needed. */
+    const char *parameter;
+    double      scale; /* of the elements of what is made, from those of what is there */
+    double      fill;
+    int64_t     dim[TD_MAX_RANK]; /* of a tensor without a parameter, when writing */
+    int32_t     rank;
+} td_format_tensor;
+
+/* One translation, which the host carries out after the hook. New members are added only at the end.
+ * Texts that are passed in are copied. */
+typedef struct td_translation td_translation;
+struct td_translation {
+    size_t      size;
+    const char *dtype; /* of the tensors when writing: "float32" or "bfloat16" */
+    /* The setting at a path, which counts as understood from now on. NULL: there is none. */
+    const td_format_value *(*ask)(td_translation *, const char *path);
+    void (*put)(td_translation *, const char *path, const td_format_value *);
+    void (*tensor)(td_translation *, const td_format_tensor *);
+    /* Another file of the folder: `size` bytes of text. */
+    void (*file)(td_translation *, const char *name, const char *text, size_t size);
+    /* The model is refused, or its settings are wrong; the message names the setting. The first
+     * counts. */
+    void (*refuse)(td_translation *, const char *format, ...) TD_PRINTF(2, 3);
+    void *host; /* private to the host */
+};
+
+typedef struct td_format {
+    td_plugin          plugin;
+    /* The values of "model_type" in config.json that `read` takes, then NULL. */
+    const char *const *model_types;
+    /* From a config to the other program's settings and tensors. [main] */
+    void (*write)(const void *config, td_translation *);
+    /* From the other program's settings to a config. Its tensors are named as `write` does. NULL:
+     * the format can only be written. [main] */
+    void (*read)(const void *config, td_translation *);
+} td_format;
+
+/* ---- asking ---------------------------------------------------------------------------------- */
+
+/* The setting; one that is not there is refused. NULL then. */
+static inline const td_format_value *td_ask(td_translation *t, const char *path)
+{
+    const td_format_value *v = t->ask(t, path);
+    if (!v)
+        t->refuse(t, "%s is missing", path);
+    return v;
+}
+
+/* The setting as a number or a text; one of another type is refused. 0 or "" then. */
+static inline int64_t td_ask_int(td_translation *t, const char *path)
+{
+    const td_format_value *v = td_ask(t, path);
+    if (v && v->type != TD_VALUE_INT)
+        t->refuse(t, "%s is %s: it must be an integer", path, v->text);
+    return v ? v->integer : 0;
+}
+
+static inline double td_ask_float(td_translation *t, const char *path)
+{
+    const td_format_value *v = td_ask(t, path);
+    if (v && v->type != TD_VALUE_INT && v->type != TD_VALUE_FLOAT)
+        t->refuse(t, "%s is %s: it must be a number", path, v->text);
+    return v ? v->number : 0;
+}
+
+static inline bool td_ask_bool(td_translation *t, const char *path)
+{
+    const td_format_value *v = td_ask(t, path);
+    if (v && v->type != TD_VALUE_BOOL)
+        t->refuse(t, "%s is %s: it must be true or false", path, v->text);
+    return v && v->integer;
+}
+
+static inline const char *td_ask_text(td_translation *t, const char *path)
+{
+    const td_format_value *v = td_ask(t, path);
+    return v ? v->text : "";
+}
+
+/* Whether there is a setting that is not null. */
+static inline bool td_has(td_translation *t, const char *path)
+{
+    const td_format_value *v = t->ask(t, path);
+    return v && v->type != TD_VALUE_NULL;
+}
+
+/* The same for a setting that may be missing, or null. */
+static inline int64_t td_ask_int_or(td_translation *t, const char *path, int64_t otherwise)
+{
+    return td_has(t, path) ? td_ask_int(t, path) : otherwise;
+}
+
+static inline double td_ask_float_or(td_translation *t, const char *path, double otherwise)
+{
+    return td_has(t, path) ? td_ask_float(t, path) : otherwise;
+}
+
+static inline bool td_ask_bool_or(td_translation *t, const char *path, bool otherwise)
+{
+    return td_has(t, path) ? td_ask_bool(t, path) : otherwise;
+}
+
+/* Refuse the model unless the setting has this value, as text. */
+static inline void td_require(td_translation *t, const char *path, const char *value)
+{
+    const td_format_value *v = td_ask(t, path);
+    if (v && strcmp(v->text, value))
+        t->refuse(t, "%s is %s: it can only be %s", path, v->text, value);
+}
+
+/* ---- putting --------------------------------------------------------------------------------- */
+
+static inline void td_put_int(td_translation *t, const char *path, int64_t x)
+{
+    td_format_value v = { TD_VALUE_INT, x, (double)x, "" };
+    t->put(t, path, &v);
+}
+
+static inline void td_put_float(td_translation *t, const char *path, double x)
+{
+    td_format_value v = { TD_VALUE_FLOAT, 0, x, "" };
+    t->put(t, path, &v);
+}
+
+static inline void td_put_bool(td_translation *t, const char *path, bool x)
+{
+    td_format_value v = { TD_VALUE_BOOL, x, (double)x, "" };
+    t->put(t, path, &v);
+}
+
+static inline void td_put_text(td_translation *t, const char *path, const char *x)
+{
+    td_format_value v = { TD_VALUE_TEXT, 0, 0, x };
+    t->put(t, path, &v);
+}
+
+static inline void td_put_null(td_translation *t, const char *path)
+{
+    td_format_value v = { TD_VALUE_NULL, 0, 0, "" };
+    t->put(t, path, &v);
+}
+
+/* The tensor `name` is the parameter times `scale` when writing, and the parameter the tensor times
+ * `scale` when reading. */
+static inline void td_put_tensor(td_translation *t, const char *name, const char *parameter,
+                                 double scale)
+{
+    td_format_tensor x;
+    memset(&x, 0, sizeof x);
+    x.name = name;
+    x.parameter = parameter;
+    x.scale = scale;
+    t->tensor(t, &x);
+}
+
+/* A vector of `length` numbers `fill`, for a norm without a scale. */
+static inline void td_put_filled(td_translation *t, const char *name, int64_t length, double fill)
+{
+    td_format_tensor x;
+    memset(&x, 0, sizeof x);
+    x.name = name;
+    x.fill = fill;
+    x.rank = 1;
+    x.dim[0] = length;
+    t->tensor(t, &x);
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif

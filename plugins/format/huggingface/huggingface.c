@@ -1,0 +1,288 @@
+/* huggingface.c - models for Hugging Face's transformers that its own classes do not have: with our own
+ * class, modeling_tandem.py, written beside the parameters. */
+#include "../transformers.h"
+
+#include "modeling.h"
+
+/* ---- settings -------------------------------------------------------------------------------- */
+
+/* They keep their names, in the object "model" of config.json. */
+static void keep(td_translation *t, const char *const *paths)
+{
+    for (; *paths; paths++) {
+        const td_format_value *v = td_ask(t, *paths);
+        if (v)
+            t->put(t, *paths, v);
+    }
+}
+
+static const char *const of_all[] = { "model.plugin",
+                                      "model.vocab_size",
+                                      "model.d_model",
+                                      "model.logit_scale",
+                                      "model.tie_embeddings",
+                                      "model.post_norm",
+                                      "model.attention.plugin",
+                                      "model.attention.heads",
+                                      "model.attention.kv_heads",
+                                      "model.attention.head_dim",
+                                      "model.attention.window",
+                                      "model.attention.qkv_norm",
+                                      "model.attention.v_norm",
+                                      "model.attention.qk_norm_scale",
+                                      "model.attention.output_norm",
+                                      "model.attention.bias",
+                                      "model.attention.eps",
+                                      "model.position.plugin",
+                                      "model.norm.plugin",
+                                      "model.norm.eps",
+                                      "model.ffn.plugin",
+                                      "model.ffn.d_ff",
+                                      "model.ffn.bias",
+                                      NULL };
+static const char *const of_decoder[] = { "model.layers", NULL };
+static const char *const of_both[] = { "model.encoder_layers",       "model.decoder_layers",
+                                       "model.continuous_positions", "model.cross_positions",
+                                       "model.bidirectional",        NULL };
+static const char *const of_rope[] = { "model.position.base",
+                                       "model.position.scaling",
+                                       "model.position.factor",
+                                       "model.position.original_length",
+                                       "model.position.beta_fast",
+                                       "model.position.beta_slow",
+                                       NULL };
+static const char *const of_rms[] = { "model.norm.scale", NULL };
+static const char *const of_layer[] = { "model.norm.bias", NULL };
+
+static bool is(td_translation *t, const char *path, const char *value)
+{
+    return !strcmp(td_ask_text(t, path), value);
+}
+
+/* Refuse a plugin that modeling_tandem.py does not have. */
+static void require_one(td_translation *t, const char *path, const char *const *names)
+{
+    const char *value = td_ask_text(t, path);
+    char        list[200] = "";
+    size_t      used = 0;
+    for (size_t k = 0; names[k]; k++) {
+        if (!strcmp(names[k], value))
+            return;
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s",
+                                 !k             ? ""
+                                 : names[k + 1] ? ", "
+                                                : " or ",
+                                 names[k]);
+    }
+    t->refuse(t, "%s is %s: it can only be %s", path, value, list);
+}
+
+static void require_parts(td_translation *t)
+{
+    static const char *const models[] = { "decoder-only", "decoder-biattn", "encoder-decoder",
+                                          NULL };
+    static const char *const attentions[] = { "softmax", NULL };
+    static const char *const positions[] = { "rope", "none", NULL };
+    static const char *const norms[] = { "rms", "layer", NULL };
+    static const char *const ffns[] = { "swiglu", "geglu", "relu", "relu2", NULL };
+    require_one(t, "model.plugin", models);
+    require_one(t, "model.attention.plugin", attentions);
+    require_one(t, "model.position.plugin", positions);
+    require_one(t, "model.norm.plugin", norms);
+    require_one(t, "model.ffn.plugin", ffns);
+}
+
+/* From the config to config.json, and back: the paths are the same. */
+static void keep_settings(td_translation *t)
+{
+    require_parts(t);
+    keep(t, of_all);
+    keep(t, is(t, "model.plugin", "encoder-decoder") ? of_both : of_decoder);
+    if (is(t, "model.position.plugin", "rope"))
+        keep(t, of_rope);
+    keep(t, is(t, "model.norm.plugin", "rms") ? of_rms : of_layer);
+}
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+/* One stack: where its tensors are, and what its layers are made of. */
+struct stack {
+    const char *scope, *self_norm, *ffn_norm;
+    int64_t     layers;
+    bool        cross, scale, norm_bias, post_norm;
+    bool        qk_scale, attention_bias, gate, ffn_bias;
+};
+
+static void put_tensor(td_translation *t, const char *scope, const char *module, const char *what)
+{
+    char name[200];
+    snprintf(name, sizeof name, "%s%s.%s", scope, module, what);
+    td_put_tensor(t, name, name, 1);
+}
+
+static void put_norm(td_translation *t, const struct stack *s, const char *scope, const char *name)
+{
+    if (s->scale)
+        put_tensor(t, scope, name, "weight");
+    if (s->norm_bias)
+        put_tensor(t, scope, name, "bias");
+}
+
+static void put_linear(td_translation *t, const char *scope, const char *name, bool bias)
+{
+    put_tensor(t, scope, name, "weight");
+    if (bias)
+        put_tensor(t, scope, name, "bias");
+}
+
+static void put_attention(td_translation *t, const struct stack *s, const char *layer,
+                          const char *name)
+{
+    char scope[160];
+    snprintf(scope, sizeof scope, "%s%s.", layer, name);
+    put_linear(t, scope, "q_proj", s->attention_bias);
+    put_linear(t, scope, "k_proj", s->attention_bias);
+    put_linear(t, scope, "v_proj", s->attention_bias);
+    put_linear(t, scope, "o_proj", s->attention_bias);
+    if (s->qk_scale) {
+        put_tensor(t, scope, "q_norm", "weight");
+        put_tensor(t, scope, "k_norm", "weight");
+    }
+}
+
+static void put_layer(td_translation *t, const struct stack *s, int64_t k)
+{
+    char scope[120];
+    snprintf(scope, sizeof scope, "%slayers.%lld.", s->scope, (long long)k);
+    put_norm(t, s, scope, s->self_norm);
+    put_attention(t, s, scope, "self_attn");
+    if (s->post_norm)
+        put_norm(t, s, scope, "post_self_attn_layernorm");
+    if (s->cross) {
+        put_norm(t, s, scope, "pre_cross_attn_layernorm");
+        put_attention(t, s, scope, "cross_attn");
+    }
+    if (s->cross && s->post_norm)
+        put_norm(t, s, scope, "post_cross_attn_layernorm");
+    put_norm(t, s, scope, s->ffn_norm);
+    if (s->gate)
+        put_linear(t, scope, "mlp.gate_proj", s->ffn_bias);
+    put_linear(t, scope, "mlp.up_proj", s->ffn_bias);
+    put_linear(t, scope, "mlp.down_proj", s->ffn_bias);
+}
+
+static void put_stack(td_translation *t, const struct stack *s)
+{
+    for (int64_t k = 0; k < s->layers; k++)
+        put_layer(t, s, k);
+    put_norm(t, s, s->scope, "norm");
+}
+
+/* What all stacks of a model share. */
+static struct stack stack_of(td_translation *t)
+{
+    bool rms = is(t, "model.norm.plugin", "rms");
+    return (struct stack){
+        .scope = "model.",
+        .self_norm = "input_layernorm",
+        .ffn_norm = "post_attention_layernorm",
+        .scale = !rms || td_ask_bool(t, "model.norm.scale"),
+        .norm_bias = !rms && td_ask_bool(t, "model.norm.bias"),
+        .post_norm = td_ask_bool(t, "model.post_norm"),
+        .qk_scale = td_ask_bool(t, "model.attention.qk_norm_scale"),
+        .attention_bias = td_ask_bool(t, "model.attention.bias"),
+        .gate = is(t, "model.ffn.plugin", "swiglu") || is(t, "model.ffn.plugin", "geglu"),
+        .ffn_bias = td_ask_bool(t, "model.ffn.bias"),
+    };
+}
+
+static void put_both_stacks(td_translation *t, struct stack s)
+{
+    s.self_norm = "pre_self_attn_layernorm";
+    s.ffn_norm = "pre_feedforward_layernorm";
+    s.scope = "model.encoder.";
+    s.layers = td_ask_int(t, "model.encoder_layers");
+    put_stack(t, &s);
+    s.scope = "model.decoder.";
+    s.layers = td_ask_int(t, "model.decoder_layers");
+    s.cross = true;
+    put_stack(t, &s);
+}
+
+static void put_tensors(td_translation *t)
+{
+    struct stack s = stack_of(t);
+    if (is(t, "model.plugin", "encoder-decoder")) {
+        put_tensor(t, "model.decoder.", "embed_tokens", "weight");
+        put_both_stacks(t, s);
+    } else {
+        put_tensor(t, "model.", "embed_tokens", "weight");
+        s.layers = td_ask_int(t, "model.layers");
+        put_stack(t, &s);
+    }
+    if (!td_ask_bool(t, "model.tie_embeddings"))
+        put_tensor(t, "", "lm_head", "weight");
+}
+
+/* ---- the format ------------------------------------------------------------------------------ */
+
+static void write_classes(td_translation *t, bool encoder)
+{
+    td_put_text(t, "model_type", "tandem");
+    td_put_text(t, "architectures.0", encoder ? "TandemForSeq2SeqLM" : "TandemForCausalLM");
+    td_put_text(t, "auto_map.AutoConfig", "modeling_tandem.TandemConfig");
+    if (encoder)
+        td_put_text(t, "auto_map.AutoModelForSeq2SeqLM", "modeling_tandem.TandemForSeq2SeqLM");
+    else
+        td_put_text(t, "auto_map.AutoModelForCausalLM", "modeling_tandem.TandemForCausalLM");
+}
+
+static void write_model(const void *config, td_translation *t)
+{
+    bool encoder = is(t, "model.plugin", "encoder-decoder");
+    write_classes(t, encoder);
+    write_dtype(t);
+    td_put_bool(t, "is_encoder_decoder", encoder);
+    td_put_int(t, "max_position_embeddings", td_ask_int(t, "train.length"));
+    write_ids(t, encoder);
+    if (encoder && begin_id(t) >= 0)
+        td_put_int(t, "decoder_start_token_id", begin_id(t));
+    keep_settings(t);
+    put_tensors(t);
+    t->file(t, "modeling_tandem.py", modeling_begin, (size_t)(modeling_end - modeling_begin));
+}
+
+static void read_model(const void *config, td_translation *t)
+{
+    /* of these, the sizes repeat what "model" says */
+    static const char *const idle[] = { "auto_map.AutoConfig",
+                                        "auto_map.AutoModelForCausalLM",
+                                        "auto_map.AutoModelForSeq2SeqLM",
+                                        "decoder_start_token_id",
+                                        "vocab_size",
+                                        "hidden_size",
+                                        "num_hidden_layers",
+                                        "num_attention_heads",
+                                        "tie_word_embeddings" };
+    for (size_t k = 0; k < sizeof idle / sizeof *idle; k++)
+        t->ask(t, idle[k]);
+    keep_settings(t);
+    td_put_int(t, "train.length", td_ask_int_or(t, "max_position_embeddings", 2048));
+    td_put_text(t, "loss.plugin",
+                is(t, "model.plugin", "decoder-only") ? "causal-lm" : "prefix-lm");
+    ignore_idle(t);
+    ignore_labels(t);
+    put_tensors(t);
+}
+
+static const char *const types[] = { "tandem", NULL };
+
+static const td_format format = {
+    .plugin = TD_PLUGIN(td_format, TD_FORMAT_KIND, "huggingface", NULL, char,
+                        .brief = "Hugging Face with our own class: RedLLM, DecLLM and BiAttn"),
+    .model_types = types,
+    .write = write_model,
+    .read = read_model,
+};
+
+TD_MODULE("huggingface", "1.0", "tandem", "MIT", &format.plugin)

@@ -1,0 +1,84 @@
+/* transformers.h - what all config.json of Hugging Face's transformers have in common. */
+#ifndef TANDEM_PLUGINS_FORMAT_TRANSFORMERS_H
+#define TANDEM_PLUGINS_FORMAT_TRANSFORMERS_H
+
+#include <stdio.h>
+
+#include "tandem/kind/format.h"
+
+/* The id before the first token of a text; -1: there is none. Our decoder begins with the padding id
+ * where the tokenizer has none for beginnings. */
+static inline int64_t begin_id(td_translation *t)
+{
+    int64_t bos = td_ask_int_or(t, "special.bos", -1);
+    return bos >= 0 ? bos : td_ask_int_or(t, "special.pad", -1);
+}
+
+/* generate() takes all padding ids of a prompt for padding, which the first one would be in a decoder
+ * that begins with it: no id is said to be padding then. */
+static inline void write_ids(td_translation *t, bool encoder)
+{
+    int64_t begin = begin_id(t), eos = td_ask_int_or(t, "special.eos", -1),
+            pad = td_ask_int_or(t, "special.pad", -1);
+    if (begin >= 0)
+        td_put_int(t, "bos_token_id", begin);
+    if (eos >= 0)
+        td_put_int(t, "eos_token_id", eos);
+    if (pad >= 0 && (encoder || pad != begin))
+        td_put_int(t, "pad_token_id", pad);
+}
+
+/* The name of the type has changed with transformers 4.56; each version takes the one it knows. */
+static inline void write_dtype(td_translation *t)
+{
+    td_put_text(t, "dtype", t->dtype);
+    td_put_text(t, "torch_dtype", t->dtype);
+}
+
+/* What does not change what a model computes, in evaluation. */
+static inline void ignore_idle(td_translation *t)
+{
+    static const char *const idle[] = {
+        "architectures.0",
+        "model_type",
+        "transformers_version",
+        "torch_dtype",
+        "dtype",
+        "use_cache",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "unk_token_id",
+        "initializer_range",
+        "attention_dropout",
+        "_name_or_path",
+        "pretraining_tp",
+        "_attn_implementation",
+        "return_dict",
+        "output_hidden_states",
+        "output_attentions",
+        "is_encoder_decoder",
+        "problem_type",
+        "chunk_size_feed_forward",
+        "attn_implementation",
+        "is_decoder",
+    };
+    char path[60];
+    for (size_t k = 0; k < sizeof idle / sizeof *idle; k++)
+        t->ask(t, idle[k]);
+    for (int k = 0; k < 64; k++) { /* several ends of a text */
+        snprintf(path, sizeof path, "eos_token_id.%d", k);
+        t->ask(t, path);
+    }
+}
+
+/* Labels of classifiers, which every config of older versions has. */
+static inline void ignore_labels(td_translation *t)
+{
+    t->ask(t, "id2label.0");
+    t->ask(t, "id2label.1");
+    t->ask(t, "label2id.LABEL_0");
+    t->ask(t, "label2id.LABEL_1");
+}
+
+#endif

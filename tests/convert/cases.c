@@ -1,0 +1,160 @@
+/* cases.c - models whose logits Hugging Face's own classes have computed (make_cases.py), read from
+ * their folders and written again. */
+#include <math.h>
+
+#include "convert/scratch.h"
+#include "golden/safetensors.h"
+
+TestSuite(cases, .init = scratch_open, .fini = scratch_close);
+
+static struct values tensor_of(const char *path, const char *name)
+{
+    struct tensors t;
+    struct values  v;
+    cr_assert(tensors_open(&t, path), "%s", path);
+    v = tensors_get(&t, name);
+    cr_assert(v.at, "%s: no tensor '%s'", path, name);
+    tensors_close(&t);
+    return v;
+}
+
+/* The logits in the scratch directory's o.safetensors are those of the case, to rounding in float32. */
+static void expect_logits(const char *name)
+{
+    char          have[200], want[500];
+    struct values a, b;
+    double        largest = 0, worst = 0;
+    snprintf(have, sizeof have, "%s/o.safetensors", scratch);
+    snprintf(want, sizeof want, "%s/%s/expect.safetensors", CASES, name);
+    a = tensor_of(have, "logits");
+    b = tensor_of(want, "logits");
+    cr_assert_eq(a.count, b.count, "%s: %zu logits, not %zu", name, a.count, b.count);
+    for (size_t k = 0; k < a.count; k++) {
+        largest = fmax(largest, fabs(b.at[k]));
+        worst = fmax(worst, fabs(a.at[k] - b.at[k]));
+    }
+    cr_expect(largest > 1, "%s: logits of zeros would prove nothing", name);
+    cr_expect(worst <= 1e-5 * largest, "%s: logits differ by %g, of %g", name, worst, largest);
+    free(a.at);
+    free(b.at);
+}
+
+/* ---- models of Hugging Face ------------------------------------------------------------------ */
+
+/* Read, and written in the same format, which another reading gives the same model. */
+static void read_and_write(const char *name)
+{
+    char command[1000];
+    snprintf(command, sizeof command,
+             "$T convert $C/%1$s/theirs run && $T probe run --batch $C/%1$s/batch.safetensors "
+             "--out o.safetensors && $T convert run there --to %1$s && $T convert there again && "
+             "cmp run/checkpoints/step-00000000/model.safetensors "
+             "again/checkpoints/step-00000000/model.safetensors && cmp run/config.cfg "
+             "again/config.cfg",
+             name);
+    MUST(command);
+    expect_logits(name);
+}
+
+Test(cases, llama_in_four_files_with_yarn_and_biases) { read_and_write("llama"); }
+Test(cases, qwen3_in_bf16_with_tied_embeddings) { read_and_write("qwen3"); }
+
+/* In bf16 the same bytes come out that went in. */
+Test(cases, bf16_comes_out_as_it_went_in)
+{
+    char           path[200];
+    struct tensors before, after;
+    const char    *name;
+    json_t        *entry;
+    MUST("$T convert $C/qwen3/theirs run && $T convert run there --to qwen3 --dtype bf16");
+    cr_assert(tensors_open(&before, CASES "/qwen3/theirs/model.safetensors"));
+    snprintf(path, sizeof path, "%s/there/model.safetensors", scratch);
+    cr_assert(tensors_open(&after, path));
+    cr_expect_eq(json_object_size(before.header), json_object_size(after.header));
+    json_object_foreach(before.header, name, entry)
+    {
+        json_t *other = json_object_get(after.header, name);
+        json_t *at = json_object_get(entry, "data_offsets");
+        json_t *to = json_object_get(other, "data_offsets");
+        size_t  from = (size_t)json_integer_value(json_array_get(at, 0));
+        size_t  size = (size_t)json_integer_value(json_array_get(at, 1)) - from;
+        if (!strcmp(name, "__metadata__"))
+            continue;
+        cr_assert(json_equal(json_object_get(entry, "shape"), json_object_get(other, "shape")) &&
+                      json_equal(json_object_get(entry, "dtype"), json_object_get(other, "dtype")),
+                  "%s", name);
+        cr_expect(!memcmp(before.data + before.first + from,
+                          after.data + after.first +
+                              (size_t)json_integer_value(json_array_get(to, 0)),
+                          size),
+                  "%s", name);
+    }
+    tensors_close(&before);
+    tensors_close(&after);
+}
+
+/* ---- models of ours -------------------------------------------------------------------------- */
+
+/* What Hugging Face computed these logits from is still what is written; and read again, it computes
+ * the same. */
+static void write_and_read(const char *name, const char *format)
+{
+    char command[1000];
+    snprintf(command, sizeof command,
+             "$T convert -c $C/%1$s/ours.cfg there --to %2$s --weights $C/%1$s/ours.safetensors && "
+             "cmp there/config.json $C/%1$s/theirs/config.json && cmp there/model.safetensors "
+             "$C/%1$s/theirs/model.safetensors && $T probe -c $C/%1$s/ours.cfg --weights "
+             "$C/%1$s/ours.safetensors --batch $C/%1$s/batch.safetensors --out o.safetensors",
+             name, format);
+    MUST(command);
+    expect_logits(name);
+    snprintf(command, sizeof command,
+             "$T convert there run && $T probe run --batch $C/%1$s/batch.safetensors --out "
+             "o.safetensors",
+             name);
+    MUST(command);
+    expect_logits(name);
+}
+
+Test(cases, decllm_without_v_norm_as_qwen3) { write_and_read("decllm-qwen3", "qwen3"); }
+Test(cases, decllm_without_norms_as_llama) { write_and_read("decllm-llama", "llama"); }
+
+/* ---- models that only our own class has ------------------------------------------------------ */
+
+/* As above; and greedy generation gives the tokens that generate() did. */
+static void write_own_class(const char *name)
+{
+    char command[1500];
+    write_and_read(name, "huggingface");
+    snprintf(command, sizeof command,
+             "$T generate -c $C/%1$s/ours.cfg --weights $C/%1$s/ours.safetensors --ids \"$(cat "
+             "$C/%1$s/prompt)\" --max-new-tokens 20 >greedy && cmp greedy $C/%1$s/greedy && "
+             "cd there && sha256sum -c $C/modeling.sha256",
+             name);
+    MUST(command);
+}
+
+Test(cases, redllm) { write_own_class("redllm"); }
+Test(cases, redllm_with_other_parts_and_a_window) { write_own_class("redllm-odd"); }
+Test(cases, decllm) { write_own_class("decllm"); }
+Test(cases, biattn_with_a_prefix) { write_own_class("biattn"); }
+
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+/* A run goes out with its tokenizer's ids, and comes back to be continued and finetuned. Read again it
+ * has no tokenizer, so ids are compared, not texts. */
+Test(cases, a_run_goes_out_comes_back_and_is_finetuned)
+{
+    MUST("$T train -c quickstart/decllm.cfg -c ablations/no-qkv-norm.cfg run.dir=. run.name=a "
+         "model.d_model=24 model.layers=1 model.attention.heads=2 model.attention.head_dim=8 "
+         "model.ffn.d_ff=32 train.steps=2 train.length=32 train.batch=2 train.micro_batch=2 "
+         "evaluate.sequences=1 && $T convert a there --to llama && $T convert there b");
+    MUST("for run in a b; do $T generate $run --ids '70 71 72' --json "
+         "| sed 's/.*\"ids\": *\\[\\([^]]*\\)\\].*/\\1/' >$run.ids; done && "
+         "cmp a.ids b.ids && grep -q '[0-9]' a.ids && "
+         "grep -q '\"eos_token_id\": 1' there/config.json && "
+         "! grep -q pad_token_id there/config.json");
+    MUST("$T train -c b/config.cfg -c base/finetune.cfg -c finetune/small.cfg -c "
+         "data/instructions.cfg train.steps=1 train.batch=2 train.micro_batch=2 "
+         "evaluate.sequences=1 run.dir=. run.name=c train.weights=b");
+}

@@ -1,0 +1,259 @@
+"""Makes the cases beside this file, with Hugging Face's own classes: python make_cases.py TANDEM
+
+TANDEM is the command. It needs torch and transformers (these cases: 2.9.1 and 5.24.0), which the tests do not.
+
+  NAME/theirs/        a random model as save_pretrained stores it
+  NAME/ours.cfg       or a model of ours, with
+  NAME/ours.safetensors
+  NAME/theirs/        and what `tandem convert` made of it
+  NAME/batch.safetensors, NAME/expect.safetensors
+                      tokens, and the logits that the class of Hugging Face, or ours in modeling_tandem.py, computes
+                      from theirs/
+  NAME/prompt, NAME/greedy
+                      ids, and those that its generate() continues them with
+  modeling.sha256     of the modeling_tandem.py that did
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def place(name):
+    folder = os.path.join(HERE, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    return folder
+
+
+def keep(folder, model, vocab, shape, seed):
+    """The batch, and the logits of it."""
+    ids = np.random.default_rng(seed).integers(0, vocab, shape).astype(np.int32)
+    save_file(
+        {"input_ids": ids, "labels": ids.copy(), "loss_weights": np.ones(shape, np.float32)},
+        os.path.join(folder, "batch.safetensors"),
+    )
+    with torch.no_grad():
+        logits = model.double()(torch.tensor(ids).long()).logits
+    save_file({"logits": logits.numpy().astype(np.float32)}, os.path.join(folder, "expect.safetensors"))
+
+
+def scramble(model, seed):
+    """Unit activations throughout, so that every part shows in the logits."""
+    g = torch.Generator().manual_seed(seed)
+    for name, p in model.named_parameters():
+        noise = torch.randn(p.shape, generator=g)
+        with torch.no_grad():
+            if "norm" in name:
+                p.copy_(torch.rand(p.shape, generator=g) + 0.5)
+            elif p.dim() == 1 or "embed" in name or "lm_head" in name:
+                p.copy_(noise)
+            else:
+                p.copy_(noise / p.shape[1] ** 0.5)
+
+
+def theirs(name, model, shape, seed, dtype=torch.float32, **how):
+    folder = place(name)
+    scramble(model, seed)
+    model.to(dtype).save_pretrained(os.path.join(folder, "theirs"), **how)
+    for extra in ("generation_config.json",):
+        if os.path.exists(os.path.join(folder, "theirs", extra)):
+            os.remove(os.path.join(folder, "theirs", extra))
+    # read again: casting the model has rounded more than its parameters
+    again = AutoModelForCausalLM.from_pretrained(os.path.join(folder, "theirs"), dtype=torch.float32)
+    keep(folder, again.eval(), model.config.vocab_size, shape, seed)
+
+
+def ours(tandem, name, config, weights, to, shape, seed):
+    folder = place(name)
+    with open(os.path.join(folder, "ours.cfg"), "w") as f:
+        f.write(config)
+    save_file(weights, os.path.join(folder, "ours.safetensors"))
+    subprocess.run(
+        [tandem, "convert", "-c", os.path.join(folder, "ours.cfg"), os.path.join(folder, "theirs"), "--to", to,
+         "--weights", os.path.join(folder, "ours.safetensors")],
+        check=True,
+    )
+    model = AutoModelForCausalLM.from_pretrained(os.path.join(folder, "theirs"), dtype=torch.float32)
+    keep(folder, model.eval(), weights["model.embed_tokens.weight"].shape[0], shape, seed)
+
+
+def random_weights(seed, vocab, d, layers, q, kv, ff, scale):
+    r = np.random.default_rng(seed)
+    w = {"model.embed_tokens.weight": r.standard_normal((vocab, d))}
+    for k in range(layers):
+        at = f"model.layers.{k}."
+        for name, out, inner in (
+            ("self_attn.q_proj", q, d), ("self_attn.k_proj", kv, d), ("self_attn.v_proj", kv, d),
+            ("self_attn.o_proj", d, q), ("mlp.gate_proj", ff, d), ("mlp.up_proj", ff, d), ("mlp.down_proj", d, ff),
+        ):
+            w[at + name + ".weight"] = r.standard_normal((out, inner)) / inner**0.5
+        if scale:
+            w[at + "input_layernorm.weight"] = r.random(d) + 0.5
+            w[at + "post_attention_layernorm.weight"] = r.random(d) + 0.5
+    if scale:
+        w["model.norm.weight"] = r.random(d) + 0.5
+    return {name: x.astype(np.float32) for name, x in w.items()}
+
+
+def config(vocab, d, layers, attention, norm, ff, position):
+    return f"""# Made by make_cases.py.
+model = {{
+  plugin = "decoder-only"; vocab_size = {vocab}; d_model = {d}; layers = {layers};
+  attention = {{ {attention} }};
+  position = {{ plugin = "rope"; {position} }};
+  norm = {{ plugin = "rms"; {norm} }};
+  ffn = {{ plugin = "swiglu"; d_ff = {ff}; }};
+}};
+loss = {{ plugin = "causal-lm"; }};
+train = {{ length = 40; }};
+"""
+
+
+def any_weights(tandem, folder, seed):
+    """Random parameters of ours.cfg: their names and shapes are those of its gradients."""
+    out = os.path.join(folder, "gradients.safetensors")
+    subprocess.run(
+        [tandem, "probe", "-c", os.path.join(folder, "ours.cfg"), "--batch", os.path.join(folder, "batch.safetensors"),
+         "--out", out, "--quiet"],
+        check=True,
+    )
+    r, weights = np.random.default_rng(seed), {}
+    for name, x in sorted(load_file(out).items()):
+        if name.startswith("grad."):
+            scale = x.shape[1] ** -0.5 if x.ndim == 2 and "embed" not in name else 1
+            noise = r.random(x.shape) + 0.5 if "norm" in name and name.endswith("weight") else r.standard_normal(x.shape)
+            weights[name[5:]] = (noise * scale).astype(np.float32)
+    os.remove(out)
+    save_file(weights, os.path.join(folder, "ours.safetensors"))
+
+
+def generated(model, prompt, encoder):
+    """20 tokens, which no id ends."""
+    ids = torch.tensor([prompt if encoder else [0] + prompt])
+    how = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    if encoder:
+        model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = 0
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), **how)[0]
+    return out[1 if encoder else ids.shape[1] :].tolist()
+
+
+def own_class(tandem, name, model, loss, batch, seed):
+    """A model that only modeling_tandem.py has; all its tokens are real."""
+    folder = place(name)
+    encoder = "encoder_ids" in batch
+    with open(os.path.join(folder, "ours.cfg"), "w") as f:
+        f.write(f"# Made by make_cases.py.\nmodel = {{\n{model}}};\nloss = {{ plugin = \"{loss}\"; }};\n"
+                "train = { length = 40; };\n")
+    save_file(batch, os.path.join(folder, "batch.safetensors"))
+    any_weights(tandem, folder, seed)
+    to = os.path.join(folder, "theirs")
+    subprocess.run(
+        [tandem, "convert", "-c", os.path.join(folder, "ours.cfg"), to, "--to", "huggingface", "--weights",
+         os.path.join(folder, "ours.safetensors")],
+        check=True,
+    )
+    auto = AutoModelForSeq2SeqLM if encoder else AutoModelForCausalLM
+    model = auto.from_pretrained(to, trust_remote_code=True).eval()
+    inputs = {"input_ids": batch["encoder_ids" if encoder else "input_ids"]}
+    if encoder:
+        inputs["decoder_input_ids"] = batch["decoder_ids"]
+    if "prefix_mask" in batch:
+        inputs["prefix_mask"] = batch["prefix_mask"]
+    with torch.no_grad():
+        logits = model(**{k: torch.tensor(x).long() for k, x in inputs.items()}).logits
+    save_file({"logits": logits.numpy()}, os.path.join(folder, "expect.safetensors"))
+    prompt = [5, 3, 7, 4, 9, 3]
+    for file, ids in (("prompt", prompt), ("greedy", generated(model, prompt, encoder))):
+        with open(os.path.join(folder, file), "w") as f:
+            f.write(" ".join(map(str, ids)) + "\n")
+    with open(os.path.join(HERE, "modeling.sha256"), "w") as f:
+        digest = hashlib.sha256(open(os.path.join(to, "modeling_tandem.py"), "rb").read()).hexdigest()
+        f.write(f"{digest}  modeling_tandem.py\n")
+    os.remove(os.path.join(to, "modeling_tandem.py"))
+
+
+def labelled(seed, vocab, **shapes):
+    r = np.random.default_rng(seed)
+    batch = {name: r.integers(0, vocab, shape).astype(np.int32) for name, shape in shapes.items()}
+    shape = list(shapes.values())[-1]
+    batch["labels"] = r.integers(0, vocab, shape).astype(np.int32)
+    batch["loss_weights"] = np.ones(shape, np.float32)
+    return batch
+
+
+REDLLM = """  plugin = "encoder-decoder"; vocab_size = 13; d_model = 11; encoder_layers = 2; decoder_layers = 2;
+  attention = { plugin = "softmax"; heads = 3; head_dim = 4; output_norm = true; };
+  position = { plugin = "rope"; };
+  norm = { plugin = "rms"; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+"""
+ODD_REDLLM = """  plugin = "encoder-decoder"; vocab_size = 17; d_model = 10; encoder_layers = 1; decoder_layers = 3;
+  logit_scale = "none"; tie_embeddings = false; post_norm = true;
+  continuous_positions = false; cross_positions = false; bidirectional = false;
+  attention = { plugin = "softmax"; heads = 4; kv_heads = 2; head_dim = 6; window = 5; qk_norm_scale = true; bias = true; };
+  position = { plugin = "rope"; scaling = "yarn"; factor = 4.0; original_length = 16; beta_fast = 8.0; };
+  norm = { plugin = "layer"; };
+  ffn = { plugin = "relu2"; d_ff = 9; bias = true; };
+"""
+DECLLM = """  plugin = "decoder-only"; vocab_size = 13; d_model = 11; layers = 2;
+  attention = { plugin = "softmax"; heads = 3; head_dim = 4; };
+  position = { plugin = "rope"; scaling = "ntk"; factor = 3.0; };
+  norm = { plugin = "rms"; scale = false; };
+  ffn = { plugin = "geglu"; d_ff = 5; };
+"""
+BIATTN = """  plugin = "decoder-biattn"; vocab_size = 17; d_model = 7; layers = 3;
+  attention = { plugin = "softmax"; heads = 2; kv_heads = 1; head_dim = 5; qkv_norm = false; };
+  position = { plugin = "none"; };
+  norm = { plugin = "rms"; };
+  ffn = { plugin = "relu"; d_ff = 9; };
+"""
+
+
+def own_classes(tandem):
+    own_class(tandem, "redllm", REDLLM, "prefix-lm", labelled(5, 13, encoder_ids=(2, 9), decoder_ids=(2, 7)), 5)
+    own_class(tandem, "redllm-odd", ODD_REDLLM, "prefix-lm", labelled(6, 17, encoder_ids=(1, 13), decoder_ids=(1, 11)), 6)
+    own_class(tandem, "decllm", DECLLM, "causal-lm", labelled(7, 13, input_ids=(3, 17)), 7)
+    batch = labelled(8, 17, input_ids=(2, 19))
+    batch["prefix_mask"] = (np.arange(19)[None] < np.array([[5], [19]])).astype(np.int32)
+    own_class(tandem, "biattn", BIATTN, "prefix-lm", batch, 8)
+
+
+def main(tandem):
+    own_classes(tandem)
+    llama = LlamaConfig(
+        vocab_size=17, hidden_size=12, intermediate_size=7, num_hidden_layers=2, num_attention_heads=3,
+        num_key_value_heads=1, head_dim=6, rms_norm_eps=1e-3, attention_bias=True, mlp_bias=True,
+        max_position_embeddings=64, tie_word_embeddings=False,
+        rope_parameters={"rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0, "beta_fast": 8.0, "beta_slow": 1.0,
+                         "original_max_position_embeddings": 16},
+    )
+    theirs("llama", LlamaForCausalLM(llama), (2, 23), 1, max_shard_size="3KB")
+    qwen3 = Qwen3Config(
+        vocab_size=13, hidden_size=11, intermediate_size=5, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=6, hidden_act="gelu_pytorch_tanh", max_position_embeddings=64,
+        tie_word_embeddings=True, rope_parameters={"rope_type": "linear", "rope_theta": 1e6, "factor": 2.5},
+    )
+    theirs("qwen3", Qwen3ForCausalLM(qwen3), (3, 17), 2, dtype=torch.bfloat16)
+    ours(
+        tandem, "decllm-qwen3",
+        config(13, 11, 2, "heads = 3; kv_heads = 1; head_dim = 4; v_norm = false;", "scale = false;", 7, ""),
+        random_weights(3, 13, 11, 2, 12, 4, 7, False), "qwen3", (2, 19), 3,
+    )
+    ours(
+        tandem, "decllm-llama",
+        config(17, 10, 2, "heads = 5; head_dim = 2; qkv_norm = false;", "eps = 1e-4;", 3, "base = 200.0;"),
+        random_weights(4, 17, 10, 2, 10, 10, 3, True), "llama", (1, 40), 4,
+    )
+
+
+main(sys.argv[1])

@@ -1,0 +1,111 @@
+/* refusals.c - what `tandem convert` refuses: models that a format does not have, and folders that
+ * are damaged, or say one thing and hold another. */
+#include "convert/scratch.h"
+
+TestSuite(refusals, .init = scratch_open, .fini = scratch_close);
+
+#define DECLLM \
+    "$T convert -c $C/decllm-llama/ours.cfg out --weights $C/decllm-llama/ours.safetensors "
+
+/* ---- models ---------------------------------------------------------------------------------- */
+
+Test(refusals, of_models_that_a_format_does_not_have)
+{
+    scratch_expect(2,
+                   "model.attention.qkv_norm is false: it can only be true; formats that can: "
+                   "'huggingface', 'llama'",
+                   DECLLM "--to qwen3");
+    scratch_expect(2,
+                   "model.attention.window is 3: it can only be 0; formats that can: 'huggingface'",
+                   DECLLM "--to llama model.attention.window=3");
+    scratch_expect(
+        2, "model.position.plugin is alibi: it can only be rope; no other format can, either",
+        DECLLM "--to llama model.position.plugin=alibi --allow 'model.position*'");
+    scratch_expect(2, "model.plugin is decoder-biattn: it can only be decoder-only",
+                   DECLLM "--to llama model.plugin=decoder-biattn --allow model.plugin");
+    scratch_expect(2, "model.position.scaling is ntk: it can only be none, linear or yarn",
+                   DECLLM "--to llama model.position.scaling=ntk model.position.factor=2.0");
+    scratch_expect(2, "model.attention.heads is 5: it can only be a divisor of model.d_model, 11",
+                   DECLLM "--to llama model.d_model=11");
+    scratch_expect(2, "there is no format 'lama'; did you mean 'llama'?", DECLLM "--to lama");
+    MUST("! test -e out");
+}
+
+Test(refusals, of_parameters_of_another_model)
+{
+    scratch_expect(2, "has shape [17, 10]; in this config's model it is [17, 15]",
+                   DECLLM "--to llama model.d_model=15");
+    MUST("! test -e out && ! test -e out.part");
+}
+
+Test(refusals, of_arguments_that_do_not_fit_together)
+{
+    scratch_expect(2, "--dtype takes f32 or bf16, not 'f16'", DECLLM "--to llama --dtype f16");
+    scratch_expect(2, "--dtype has no effect when a folder is read",
+                   "$T convert $C/llama/theirs out --dtype bf16");
+    scratch_expect(2, "--to writes a run, --from reads a folder", DECLLM "--to llama --from llama");
+    scratch_expect(2, "name a run and a folder to make", "$T convert $C/llama/theirs");
+    scratch_expect(2, "neither a run nor a checkpoint",
+                   "$T convert $C/llama/theirs out --to llama");
+    scratch_expect(2, "is a run: --to says in which format to write it",
+                   "$T convert $C/llama/theirs run && $T convert run out");
+    scratch_expect(1, "'run' exists: choose another name", "$T convert $C/llama/theirs run");
+}
+
+/* ---- folders --------------------------------------------------------------------------------- */
+
+/* The folder of a case, changed by sed in its config.json. */
+static void expect_changed(int code, const char *text, const char *change)
+{
+    char command[600];
+    snprintf(
+        command, sizeof command,
+        "rm -rf f && cp -r $C/qwen3/theirs f && chmod -R u+w f && sed -i '%s' f/config.json && "
+        "$T convert f out",
+        change);
+    scratch_expect(code, text, command);
+}
+
+Test(refusals, of_configs_that_would_change_the_model)
+{
+    expect_changed(1, "does not know rotary_pct, which is 0.5",
+                   "s/\"vocab_size\"/\"rotary_pct\": 0.5, \"vocab_size\"/");
+    expect_changed(1, "rope_parameters.rope_type is llama3: default, linear and yarn can be read",
+                   "s/\"linear\"/\"llama3\"/");
+    expect_changed(1, "hidden_act is relu", "s/gelu_pytorch_tanh/relu/");
+    expect_changed(1, "use_sliding_window is true",
+                   "s/\"use_sliding_window\": false/\"use_sliding_window\": true/");
+    expect_changed(1, "layer_types.1 is sliding_attention",
+                   "0,/full_attention/! {0,/full_attention/ s/full_attention/sliding_attention/}");
+    expect_changed(1, "no format reads models of type 'gpt_neox'; there are formats for:",
+                   "s/\"model_type\": \"qwen3\"/\"model_type\": \"gpt_neox\"/");
+}
+
+Test(refusals, of_configs_that_are_wrong)
+{
+    expect_changed(1, "hidden_size is missing", "/\"hidden_size\"/d");
+    expect_changed(1, "hidden_size is eleven: it must be an integer",
+                   "s/\"hidden_size\": 11/\"hidden_size\": \"eleven\"/");
+    expect_changed(2, "option 'heads' is -4, which is out of range",
+                   "s/\"num_attention_heads\": 4/\"num_attention_heads\": -4/");
+    expect_changed(1, "by config.json it is", "s/\"hidden_size\": 11/\"hidden_size\": 10/");
+    expect_changed(1, "has no tensor 'model.layers.3.input_layernorm.weight'",
+                   "s/\"num_hidden_layers\": 3/\"num_hidden_layers\": 4/");
+    expect_changed(1, "does not know layer_types.2",
+                   "s/\"num_hidden_layers\": 3/\"num_hidden_layers\": 2/");
+    expect_changed(1, "has no tensor 'lm_head.weight'",
+                   "s/\"tie_word_embeddings\": true/\"tie_word_embeddings\": false/");
+    expect_changed(1, "is not valid JSON", "1d");
+    MUST("! test -e out && ! test -e out.part");
+}
+
+Test(refusals, of_folders_without_safetensors)
+{
+    scratch_expect(1, "a pickle can run any code",
+                   "cp -r $C/qwen3/theirs f && mv f/model.safetensors f/pytorch_model.bin && $T "
+                   "convert f out");
+    scratch_expect(1, "has neither model.safetensors nor",
+                   "rm f/pytorch_model.bin && $T convert f out");
+    scratch_expect(1, "config.json", "rm f/config.json && $T convert f out");
+    scratch_expect(1, "nowhere", "$T convert nowhere out");
+}

@@ -1,0 +1,162 @@
+/* convert.c - `tandem convert`: a run in the format of another program, and a folder of another
+ * program as a run. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "convert/convert.h"
+#include "work.h"
+
+static const td_flag flags[] = {
+    { "--to", "FORMAT", "write the run in this format: `tandem plugins list format` lists them" },
+    { "--from", "FORMAT", "read FOLDER as this format (default: by its \"model_type\")" },
+    { "--dtype", "f32|bf16", "with --to: the type of the tensors (f32)" },
+    { "--weights", "PATH",
+      "with --to: parameters: a safetensors file, a checkpoint or a run's directory" },
+    { "--best", 0, "with --to: the run's best checkpoint (train.best), not the newest" },
+    { "--step", "N", "with --to: the run's checkpoint of this step" },
+    { "--allow", "KEY ..", "a key in which the parameters' model may differ: model.position.*" },
+    { 0, 0, 0 },
+};
+
+const td_usage td_usage_convert = {
+    .name = "convert",
+    .arguments = "RUN OUT --to FORMAT [--dtype f32|bf16] [--best | --step N] | FOLDER OUT [--from "
+                 "FORMAT]",
+    .brief = "Write a run's model as a folder that other programs read, or read such a folder as a "
+             "run.",
+    .example = "tandem convert runs/first exported --to qwen3",
+    .flags = flags,
+    .config = true,
+    .optional = true,
+    .run = true,
+    .plain = 2,
+    .notes =
+        "RUN is the directory of a run, or one of its checkpoints. OUT must not exist. A model "
+        "that "
+        "a format cannot represent exactly is refused, with the option that stands in the way and "
+        "the formats that can.\n\n"
+        "FOLDER has config.json and model.safetensors, or several files with an index. OUT becomes "
+        "a run: `tandem generate OUT`, train.weights=OUT.",
+};
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static bool take_dtype(td_tool *t, bool *bf16)
+{
+    const char *dtype = td_tool_option(t, "--dtype");
+    *bf16 = dtype && !strcmp(dtype, "bf16");
+    if (!dtype || *bf16 || !strcmp(dtype, "f32"))
+        return true;
+    td_tool_usage_error(t, "--dtype takes f32 or bf16, not '%s'", dtype);
+    return false;
+}
+
+static int write_run(td_tool *t, const td_run_place *place, td_session *s, const char *out,
+                     int64_t step, bool bf16)
+{
+    td_error       e = { 0 };
+    char          *weights = td_work_weights(t, place, s, step, &e);
+    td_convert_out how = {
+        .format = td_tool_option(t, "--to"), .weights = weights, .folder = out, .bf16 = bf16
+    };
+    int code = weights ? td_convert_write(s, &how, &e) : td_failed(&e, TD_EIO);
+    if (!code)
+        td_log_line(t->log, TD_LOG_INFO, "'%s' is in '%s', in the format '%s'", weights, out,
+                    how.format);
+    free(weights);
+    return code ? td_tool_fail(t, &e) : TD_EXIT_OK;
+}
+
+/* OUT follows RUN; with -c there is no RUN. */
+static int write_out(td_tool *t)
+{
+    td_run_place place;
+    td_session  *s = NULL;
+    int64_t      step;
+    bool         bf16;
+    int          code = TD_EXIT_USAGE;
+    size_t       words;
+
+    td_work_take_run(t, &place);
+    words = place.run ? 2 : 1;
+    if (td_tool_option(t, "--from"))
+        td_tool_usage_error(t, "--to writes a run, --from reads a folder: use one");
+    else if (!t->n_files && t->n_plain)
+        td_tool_usage_error(t, "'%s' is neither a run nor a checkpoint: it has no config.cfg",
+                            t->plain[0]);
+    else if (t->n_plain != words || !t->n_files)
+        td_tool_usage_error(t, "--to takes the directory of a run, and a folder to make");
+    else if (take_dtype(t, &bf16) && td_work_step(t, &step))
+        s = td_work_open_run(t, &place, TD_NEED_MODEL, &code);
+    if (s)
+        code = write_run(t, &place, s, t->plain[words - 1], step, bf16);
+    td_session_close(s);
+    td_run_place_free(&place);
+    return code;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+/* What would be ignored. */
+static const char *idle_option(const td_tool *t)
+{
+    static const char *const writing[] = { "--dtype", "--weights", "--best", "--step", "--allow" };
+    for (size_t k = 0; k < sizeof writing / sizeof *writing; k++)
+        if (td_tool_option(t, writing[k]))
+            return writing[k];
+    return t->n_files ? "-c" : t->n_overrides ? t->overrides[0] : NULL;
+}
+
+static bool is_run(const char *name)
+{
+    td_run_place place;
+    bool         yes = td_run_place_find(&place, name);
+    td_run_place_free(&place);
+    return yes;
+}
+
+static int read_folder(td_tool *t)
+{
+    td_convert_in how = { .registry = td_tool_registry(t),
+                          .log = t->log,
+                          .folder = t->plain[0],
+                          .format = td_tool_option(t, "--from"),
+                          .run = t->plain[1],
+                          .plugin_paths = t->plugin_paths };
+    td_errors     errors = { 0 };
+    td_error      e = { 0 };
+    int           code = how.registry ? td_convert_read(&how, &errors, &e) : TD_EPLUGIN;
+    if (errors.count) {
+        fprintf(stderr, "the config that '%s' comes to has errors:\n%s\n", how.folder,
+                td_text_get(&errors.text));
+        code = TD_EXIT_USAGE;
+    } else if (code)
+        code = how.registry ? td_tool_fail(t, &e) : TD_EXIT_FAILED;
+    else
+        td_log_line(t->log, TD_LOG_INFO, "'%s' is the run '%s', at step 0", how.folder, how.run);
+    td_errors_free(&errors);
+    return code;
+}
+
+static int read_in(td_tool *t)
+{
+    const char *idle = idle_option(t);
+    if (t->n_plain && is_run(t->plain[0]))
+        return td_tool_usage_error(t, "'%s' is a run: --to says in which format to write it",
+                                   t->plain[0]);
+    if (t->n_plain != 2)
+        return td_tool_usage_error(t, "name a run and a folder to make, with --to FORMAT; or a "
+                                      "folder to read and a run to make");
+    if (idle)
+        return td_tool_usage_error(t, "%s has no effect when a folder is read", idle);
+    return read_folder(t);
+}
+
+int td_command_convert(td_tool *t, int argc, char **argv)
+{
+    int code;
+    if (!td_tool_parse(t, &td_usage_convert, argc, argv, &code))
+        return code;
+    return td_tool_option(t, "--to") ? write_out(t) : read_in(t);
+}
