@@ -209,7 +209,8 @@ Test(processes, end_when_the_network_is_lost)
     TANDEM_BINARY " train -c quickstart/decllm.cfg model.d_model=16 model.layers=1 "           \
                   "tokenizer.plugin=bad data.plugin=bad train.steps=16 train.batch=6 "         \
                   "train.micro_batch=1 train.log_every=4 train.evaluate_every=-1 --threads 1 " \
-                  "--plugin-path " TANDEM_FIXTURES "/bad run.dir=%1$s run.name=%3$s --resume "
+                  "--plugin-path " TANDEM_FIXTURES                                             \
+                  "/bad run.dir=%1$s run.name=%3$s --resume comm.straggler=5 "
 
 Test(processes, name_one_that_is_slow)
 {
