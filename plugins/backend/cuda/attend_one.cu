@@ -6,7 +6,7 @@
  * running maximum and sum, as in attend.cu; these are put together first in a block, and then in
  * the cluster, in a fixed order.
  */
-#include "attend.cuh"
+#include "attend_cores.cuh"
 #include "kernels.h"
 
 #ifdef TD_CUDA_CORES
@@ -15,12 +15,17 @@
 
 enum {
     MOST_BLOCKS = 8,     /* of a cluster */
+    MOST_KEYS = 1 << 30, /* their numbers have 32 bits */
     KEYS_OF_BLOCK = 128, /* worth a block of their own */
     ENOUGH = 256, /* blocks that keep a GPU busy; a constant, so that bits do not depend on it */
     AHEAD = 4     /* keys of a group that are read together */
 };
 
-/* Sums of some keys: of e^(s - top), and of values with these weights. */
+/* The logarithm of e to the base 2, and its inverse. */
+#define LOG2_E 1.4426950408889634f
+#define LN_2 0.6931471805599453f
+
+/* Sums of some keys: of 2^(s - top), and of values with these weights. */
 template <int LANES> struct partial {
     static constexpr int GROUPS = TD_CUDA_THREADS / LANES, WIDTH = LANES * TD_VECTOR;
     float                top[GROUPS], sum[GROUPS], values[GROUPS][WIDTH]; /* of groups */
@@ -38,11 +43,13 @@ typedef struct stage {
     bool  seen[AHEAD];
 } stage;
 
-/* The query, and where the thread is. */
+/* The query, what it sees, and where the thread's part of keys and values is. */
 typedef struct reader {
-    int64_t b, h, g, e, end;
-    bounds  visible;
-    float   query[TD_VECTOR];
+    int64_t         b, h;
+    bounds          visible;
+    token_row       tokens;
+    const uint16_t *keys, *values; /* NULL: the thread has no part of them */
+    float           query[TD_VECTOR];
 } reader;
 
 template <int LANES> __device__ inline float group_sum(float x)
@@ -62,39 +69,48 @@ __device__ inline void widen(float (&to)[TD_VECTOR], const uint4 &from)
     }
 }
 
-/* The thread's elements of a row of `width`; zeros beyond it, or if there is no such row. */
-__device__ inline uint4 load_part(const axes4 &x, const reader &r, int64_t h, int64_t i,
-                                  int64_t width, bool there)
+/* The thread's 8 elements of the first row of a head of `width`. */
+template <int LANES>
+__device__ inline const uint16_t *part_of(const axes4 &x, int64_t b, int64_t h, int64_t width)
 {
-    return there && r.e < width
-               ? *(const uint4 *)((const uint16_t *)x.at.data + place(x, r.b, h, i, r.e))
-               : uint4();
+    int e = threadIdx.x % LANES * TD_VECTOR;
+    return e < width ? (const uint16_t *)x.at.data + place(x, b, h, 0, e) : NULL;
 }
 
-__device__ inline facts facts_at(const tokens &index, const tokens &segment, const tokens &input,
-                                 int64_t b, int64_t i)
+/* The keys before `end`. */
+template <int LANES>
+__device__ inline reader reader_of(const attend_args &a, int64_t b, int64_t h, int64_t end)
 {
-    facts f = { token(index, b, i, (int)i), token(segment, b, i, 1), token(input, b, i, 0) };
-    return f;
+    int64_t         g = a.g == a.h ? h : h / (a.h / a.g);
+    const uint16_t *query = part_of<LANES>(a.q, b, h, a.e);
+    reader          r = { b,
+                          h,
+                          bounds_at(a, query_row(a, b), 0),
+                          key_row(a, b, end),
+                          part_of<LANES>(a.k, b, g, a.e),
+                          part_of<LANES>(a.v, b, g, a.f) };
+    widen(r.query, query ? *(const uint4 *)query : uint4());
+    return r;
 }
 
 /* The group's keys from `from` on, every GROUPS-th. Nothing is waited for before all that is to be
- * read is on its way, so hidden keys are read, too; beyond the end, the last one's facts. */
+ * read is on its way, so hidden keys are read, too. */
 template <int LANES>
-__device__ inline void load_stage(stage &to, const attend_args &a, const reader &r, int64_t from)
+__device__ inline void load_stage(stage &to, const attend_args &a, const reader &r, int from)
 {
-    int64_t j = from + threadIdx.x / LANES;
-    facts   f[AHEAD];
+    int   j = from + threadIdx.x / LANES;
+    facts f[AHEAD];
 #pragma unroll
     for (int u = 0; u < AHEAD; u++) {
-        int64_t i = j + u * partial<LANES>::GROUPS;
-        to.keys[u] = load_part(a.k, r, r.g, i, a.e, i < r.end);
-        to.values[u] = load_part(a.v, r, r.g, i, a.f, i < r.end);
-        f[u] = facts_at(a.k_index, a.k_segment, a.k_input, r.b, min(i, r.end - 1));
+        int  i = j + u * partial<LANES>::GROUPS;
+        bool there = i < r.tokens.count;
+        to.keys[u] = there && r.keys ? *(const uint4 *)(r.keys + i * a.k.step[2]) : uint4();
+        to.values[u] = there && r.values ? *(const uint4 *)(r.values + i * a.v.step[2]) : uint4();
+        f[u] = facts_of(r.tokens, i);
     }
 #pragma unroll
     for (int u = 0; u < AHEAD; u++)
-        to.seen[u] = (j + u * partial<LANES>::GROUPS < r.end) & within(r.visible, f[u]);
+        to.seen[u] = (j + u * partial<LANES>::GROUPS < r.tokens.count) & within(r.visible, f[u]);
 }
 
 /* What the query's score of a key has besides the product. */
@@ -112,6 +128,12 @@ __device__ inline float bias_of(const attend_args &a, const reader &r, int64_t k
     return bias;
 }
 
+/* By how much sums relative to `top` count among those relative to `best`. */
+__device__ inline float share(float top, float best)
+{
+    return top == -CUDART_INF_F ? 0 : exp2_fast(top - best);
+}
+
 /* Add keys with their scores. */
 __device__ inline void add_keys(running &sums, const float (&score)[AHEAD], const stage &from)
 {
@@ -119,7 +141,7 @@ __device__ inline void add_keys(running &sums, const float (&score)[AHEAD], cons
 #pragma unroll
     for (int u = 0; u < AHEAD; u++)
         best = from.seen[u] ? fmaxf(best, score[u]) : best;
-    shrink = sums.top == -CUDART_INF_F ? 0 : expf(sums.top - best);
+    shrink = share(sums.top, best);
     sums.sum *= shrink;
 #pragma unroll
     for (int k = 0; k < TD_VECTOR; k++)
@@ -127,7 +149,7 @@ __device__ inline void add_keys(running &sums, const float (&score)[AHEAD], cons
 #pragma unroll
     for (int u = 0; u < AHEAD; u++) {
         bool  counts = from.seen[u] && score[u] != -CUDART_INF_F;
-        float p = counts ? expf(score[u] - best) : 0, value[TD_VECTOR];
+        float p = counts ? exp2_fast(score[u] - best) : 0, value[TD_VECTOR];
         widen(value, counts ? from.values[u] : uint4()); /* hidden values may be NaN */
         sums.sum += p;
 #pragma unroll
@@ -137,9 +159,10 @@ __device__ inline void add_keys(running &sums, const float (&score)[AHEAD], cons
     sums.top = best;
 }
 
+/* Scores are in units of log 2. */
 template <int LANES>
 __device__ inline void add_stage(running &sums, const attend_args &a, const reader &r,
-                                 const stage &from, int64_t first)
+                                 const stage &from, int first)
 {
     float score[AHEAD], key[TD_VECTOR];
 #pragma unroll
@@ -149,41 +172,34 @@ __device__ inline void add_stage(running &sums, const attend_args &a, const read
 #pragma unroll
         for (int k = 0; k < TD_VECTOR; k++)
             product += r.query[k] * key[k];
-        score[u] = group_sum<LANES>(product) * a.scale;
+        score[u] = group_sum<LANES>(product) * (a.scale * LOG2_E);
         if (from.seen[u] && (a.table.at.data || a.dense.at.data))
-            score[u] += bias_of(a, r, first + u * partial<LANES>::GROUPS + threadIdx.x / LANES);
+            score[u] += LOG2_E *
+                        bias_of(a, r, first + u * partial<LANES>::GROUPS + threadIdx.x / LANES);
     }
     add_keys(sums, score, from);
 }
 
 /* The keys from `first` to `end`, by all groups of the block. */
 template <int LANES>
-__device__ inline running read_keys(const attend_args &a, int64_t b, int64_t h, int64_t first,
-                                    int64_t end)
+__device__ inline running read_keys(const attend_args &a, int64_t b, int64_t h, int first, int end)
 {
-    constexpr int64_t STAGE = AHEAD * partial<LANES>::GROUPS;
-    reader            r = { b, h, h / (a.h / a.g), (int64_t)threadIdx.x % LANES * TD_VECTOR, end };
-    running           sums = { -CUDART_INF_F, 0, {} };
-    stage             now, next;
+    constexpr int STAGE = AHEAD * partial<LANES>::GROUPS;
+    running       sums = { -CUDART_INF_F, 0, {} };
+    reader        r = reader_of<LANES>(a, b, h, end);
+    stage         now, next;
 
-    if (first >= end)
-        return sums;
-    r.visible = bounds_of(a, facts_at(a.q_index, a.q_segment, a.q_input, b, 0));
-    widen(r.query, load_part(a.q, r, h, 0, a.e, true));
     load_stage<LANES>(now, a, r, first);
     for (; first < end; first += 2 * STAGE) {
-        load_stage<LANES>(next, a, r, first + STAGE);
+        if (first + STAGE < end)
+            load_stage<LANES>(next, a, r, first + STAGE);
         add_stage<LANES>(sums, a, r, now, first);
+        if (first + STAGE >= end)
+            break;
         load_stage<LANES>(now, a, r, first + 2 * STAGE);
         add_stage<LANES>(sums, a, r, next, first + STAGE);
     }
     return sums;
-}
-
-/* By how much sums relative to `top` count among those relative to `best`. */
-__device__ inline float share(float top, float best)
-{
-    return top == -CUDART_INF_F ? 0 : expf(top - best);
 }
 
 /* Put the groups of a block together. */
@@ -245,7 +261,8 @@ __device__ inline void store_joined(const attend_args &a, partial<LANES> &p, int
     if (a.o.at.data && threadIdx.x < a.f)
         td_set(a.o.at, place(a.o, b, h, 0, f), sum == 0 ? 0 : value / sum);
     if (a.lse.at.data && threadIdx.x == 0)
-        td_set(a.lse.at, place(a.lse, b, h, 0, 0), sum == 0 ? -CUDART_INF_F : best + logf(sum));
+        td_set(a.lse.at, place(a.lse, b, h, 0, 0),
+               sum == 0 ? -CUDART_INF_F : best * LN_2 + logf(sum));
 }
 
 /* Cluster (head, example). */
@@ -254,12 +271,13 @@ template <int LANES> __global__ void __launch_bounds__(TD_CUDA_THREADS, 2) atten
 #if __CUDA_ARCH__ >= 900
     __shared__ partial<LANES>         p;
     cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
-    int64_t                           h = blockIdx.y, b = blockIdx.z, keys, each, first;
+    int64_t                           h = blockIdx.y, b = blockIdx.z;
+    int                               keys, each, first;
 
     td_begin();
-    keys = keys_of(a, b);
-    each = (keys + gridDim.x - 1) / gridDim.x;
-    first = blockIdx.x * each;
+    keys = (int)keys_of(a, b);
+    each = (keys + (int)gridDim.x - 1) / (int)gridDim.x;
+    first = (int)blockIdx.x * each;
     join_groups(p, read_keys<LANES>(a, b, h, first, min(first + each, keys)));
     cluster.sync();
     if (cluster.block_rank() == 0)
@@ -286,7 +304,8 @@ bool td_cuda_accepts_attend_one(const td_call *call)
         if (v->dtype != TD_BF16 || v->dim[3] > ATTEND_WIDEST || !td_has_vector_steps(v))
             return false;
     }
-    return gpu->major == 9 && gpu->minor == 0 && call->in[TD_ATTEND_Q].dim[2] == 1;
+    return gpu->major == 9 && gpu->minor == 0 && call->in[TD_ATTEND_Q].dim[2] == 1 &&
+           call->in[TD_ATTEND_K].dim[2] < MOST_KEYS;
 }
 
 int td_cuda_attend_one(const td_call *call)

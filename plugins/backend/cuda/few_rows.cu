@@ -12,8 +12,10 @@
 
 enum {
     MOST_ROWS = 16,
-    TERMS = 32, /* of the inner dimension, at a time */
-    PIECE = 8,  /* elements in 16 bytes */
+    MOST_TERMS = 1 << 30, /* their numbers have 32 bits */
+    TERMS = 32,           /* of the inner dimension, at a time */
+    SPAN = 8,             /* times as many of a warp lie together */
+    PIECE = 8,            /* elements in 16 bytes */
     WARPS = TD_CUDA_THREADS / 32,
     LOADS = 8,  /* pieces of the matrix that a thread loads together, half as many of 16 rows */
     MANY = 4096 /* columns of which a block has 32, and not 16 */
@@ -63,26 +65,41 @@ template <int ROWS, int COLUMNS> struct stage {
     uint4                w[STEPS][TILES], x[STEPS][ROWS / 8];
 };
 
-/* Of each WARPS times 32 terms, a warp has 32; zeros beyond the end. */
-template <int ROWS, int COLUMNS>
-__device__ inline void load_stage(stage<ROWS, COLUMNS> &to, const few_args &a, int64_t first,
-                                  int64_t term)
+/* The thread's columns and rows. In place of those that do not exist it has the last, and its sums are
+ * not stored. */
+template <int ROWS, int COLUMNS> struct sources {
+    const uint16_t *w[COLUMNS / 8], *x[ROWS / 8];
+    __device__      sources(const few_args &a, int64_t first)
+    {
+        int g = threadIdx.x % 32 / 4, piece = threadIdx.x % 4 * PIECE;
+        for (int i = 0; i < COLUMNS / 8; i++)
+            w[i] = a.w + min(first + 8 * i + g, a.n - 1) * a.column + piece;
+        for (int i = 0; i < ROWS / 8; i++)
+            x[i] = a.x + min((int64_t)8 * i + g, a.m - 1) * a.x_row + piece;
+    }
+};
+
+/* Where a warp's n-th 32 terms begin. It has SPAN times 32 that lie together, 512 bytes of a column,
+ * then those that are SPAN * WARPS times 32 further on. */
+__device__ inline int term_of(int n)
 {
-    int g = threadIdx.x % 32 / 4;
-    term += threadIdx.x % 4 * PIECE;
+    return ((n / SPAN * WARPS + (int)threadIdx.x / 32) * SPAN + n % SPAN) * TERMS;
+}
+
+/* From the warp's n-th 32 terms on; zeros beyond the end. */
+template <int ROWS, int COLUMNS>
+__device__ inline void load_stage(stage<ROWS, COLUMNS> &to, const sources<ROWS, COLUMNS> &from,
+                                  int terms, int n)
+{
 #pragma unroll
-    for (int s = 0; s < to.STEPS; s++, term += WARPS * TERMS) {
+    for (int s = 0; s < to.STEPS; s++) {
+        int term = term_of(n) + s * TERMS;
 #pragma unroll
-        for (int i = 0; i < to.TILES; i++) {
-            int64_t n = first + PIECE * i + g;
-            to.w[s][i] = term < a.k && n < a.n ? __ldcs((const uint4 *)(a.w + n * a.column + term))
-                                               : uint4();
-        }
+        for (int i = 0; i < COLUMNS / 8; i++)
+            to.w[s][i] = term < terms ? __ldcs((const uint4 *)(from.w[i] + term)) : uint4();
 #pragma unroll
         for (int i = 0; i < ROWS / 8; i++)
-            to.x[s][i] = term < a.k && 8 * i + g < a.m
-                             ? *(const uint4 *)(a.x + (8 * i + g) * a.x_row + term)
-                             : uint4();
+            to.x[s][i] = term < terms ? *(const uint4 *)(from.x[i] + term) : uint4();
     }
 }
 
@@ -109,19 +126,6 @@ __device__ inline void add_stage(float (&d)[COLUMNS / 8][4], const stage<ROWS, C
             multiply(d[i], x.x, z.x, x.y, z.y, w.x, w.y);
             multiply(d[i], x.z, z.z, x.w, z.w, w.z, w.w);
         }
-}
-
-/* The matrix is fetched before the rows are there: only into the cache, which sees later writes. */
-template <int COLUMNS> __device__ inline void fetch_ahead(const few_args &a, int64_t first)
-{
-    constexpr int PARTS = TD_CUDA_THREADS / COLUMNS;
-    int64_t       n = first + threadIdx.x % COLUMNS;
-    int64_t       each = (a.k / PIECE + PARTS - 1) / PARTS * PIECE;
-    int64_t       from = threadIdx.x / COLUMNS * each, end = min(from + each, a.k);
-    if (n < a.n && from < end)
-        asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(a.w + n * a.column + from),
-                     "r"((uint32_t)(2 * (end - from)))
-                     : "memory");
 }
 
 /* Add up the warps' sums. */
@@ -153,20 +157,20 @@ template <int ROWS, int COLUMNS>
 __global__ void __launch_bounds__(TD_CUDA_THREADS, 2) few_rows(few_args a)
 {
 #if __CUDA_ARCH__ >= 900
-    constexpr int64_t    STAGE = stage<ROWS, COLUMNS>::STEPS * WARPS * TERMS;
-    int64_t              first = (int64_t)blockIdx.x * COLUMNS, term = threadIdx.x / 32 * TERMS;
+    constexpr int        STEPS = stage<ROWS, COLUMNS>::STEPS;
+    int64_t              first = (int64_t)blockIdx.x * COLUMNS;
     float                d[COLUMNS / 8][4] = {};
     stage<ROWS, COLUMNS> now, next;
 
-    td_lead();
-    fetch_ahead<COLUMNS>(a, first);
-    td_follow();
-    load_stage(now, a, first, term);
-    /* all warps go on until none has terms left */
-    for (; term < a.k; term += 2 * STAGE) {
-        load_stage(next, a, first, term + STAGE);
+    sources<ROWS, COLUMNS> from(a, first);
+    int                    terms = (int)a.k;
+
+    td_begin();
+    load_stage(now, from, terms, 0);
+    for (int n = 0; term_of(n) < terms; n += 2 * STEPS) {
+        load_stage(next, from, terms, n + STEPS);
         add_stage(d, now);
-        load_stage(now, a, first, term + 2 * STAGE);
+        load_stage(now, from, terms, n + 2 * STEPS);
         add_stage(d, next);
     }
     store_sums<ROWS, COLUMNS>(a, d, first);
@@ -186,7 +190,8 @@ bool td_cuda_accepts_few_rows(const td_call *call)
     int64_t                      rows = td_cuda_rows(y);
     return gpu->major == 9 && gpu->minor == 0 && x->dtype == TD_BF16 && b->dtype == TD_BF16 &&
            has_columns(b) && rows > 0 && rows <= MOST_ROWS && has_rows(x, rows) &&
-           row_distance(x) % PIECE == 0 && has_rows(y, rows) && (!acc || has_rows(acc, rows));
+           row_distance(x) % PIECE == 0 && b->dim[b->rank - 2] < MOST_TERMS && has_rows(y, rows) &&
+           (!acc || has_rows(acc, rows));
 }
 
 int td_cuda_few_rows(const td_call *call)
@@ -210,8 +215,8 @@ int td_cuda_few_rows(const td_call *call)
     a.y_row = row_distance(y);
     a.acc_row = acc ? row_distance(acc) : 0;
     if (a.m <= 8)
-        return a.n < MANY ? launch<8, 16>(cuda, a) : launch<8, 32>(cuda, a);
-    return a.n < MANY ? launch<MOST_ROWS, 16>(cuda, a) : launch<MOST_ROWS, 32>(cuda, a);
+        return a.n < MANY ? launch<8, 8>(cuda, a) : launch<8, 32>(cuda, a);
+    return a.n < MANY ? launch<MOST_ROWS, 8>(cuda, a) : launch<MOST_ROWS, 32>(cuda, a);
 }
 
 #else
