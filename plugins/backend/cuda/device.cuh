@@ -31,30 +31,17 @@ static inline unsigned td_cuda_grid(int64_t n, int64_t per_block)
 /* ---- kernels that begin early ---------------------------------------------------------------
  *
  * The steps of generation are short, and starting a kernel takes as long as running it. A kernel
- * launched by td_cuda_launch starts while the one in front of it ends. It calls td_lead, which lets
- * the next do the same, and td_follow before it touches memory that any kernel writes: all in
- * front of it have then ended.
+ * launched by td_cuda_launch starts while the one in front of it ends.
  */
 
-__device__ inline void td_lead()
+/* Such a kernel calls this before it reads or writes memory. The next kernel may start, too; all in
+ * front have ended when this returns. */
+__device__ inline void td_begin()
 {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
-__device__ inline void td_follow()
-{
-#if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
-}
-
-/* A kernel that has nothing to do ahead. */
-__device__ inline void td_begin()
-{
-    td_lead();
-    td_follow();
 }
 
 /* Code for other GPUs lacks the instructions above: there kernels start one after another. */

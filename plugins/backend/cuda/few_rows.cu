@@ -17,8 +17,8 @@ enum {
     SPAN = 8,             /* times as many of a warp lie together */
     PIECE = 8,            /* elements in 16 bytes */
     WARPS = TD_CUDA_THREADS / 32,
-    LOADS = 8,  /* pieces of the matrix that a thread loads together, half as many of 16 rows */
-    MANY = 4096 /* columns of which a block has 32, and not 16 */
+    LOADS = 8,  /* pieces of the matrix that a thread loads together, half as many for 16 rows */
+    MANY = 4096 /* columns, of which a block then has 32 and not 8 */
 };
 
 /* The distance of rows if each lies behind the one before; -1: they do not. */
