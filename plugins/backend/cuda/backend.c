@@ -9,7 +9,6 @@
 
 enum {
     STAGING = 16 << 20, /* bytes of pinned memory through which uploads go */
-    LANDING = 8 << 20,  /* and downloads */
     LEAST_CAPABILITY = 8,
     PEAK = 4096, /* size of the product that `peak` measures */
     PEAK_RUNS = 8
@@ -81,8 +80,6 @@ static int start(td_cuda *cuda, td_error *error)
         code = cudaHostGetDevicePointer((void **)&cuda->faults_seen, cuda->faults, 0);
     if (code == cudaSuccess)
         code = cudaHostAlloc((void **)&cuda->staging, STAGING, cudaHostAllocDefault);
-    if (code == cudaSuccess)
-        code = cudaHostAlloc((void **)&cuda->landing, LANDING, cudaHostAllocDefault);
     if (code != cudaSuccess)
         return td_fail(error, TD_EIO, "backend 'cuda': '%s' cannot be started: %s",
                        cuda->properties.name, cudaGetErrorString(code));
@@ -95,7 +92,6 @@ static void backend_close(void *state)
 {
     td_cuda *cuda = state;
     td_cuda_blas_close(cuda->blas);
-    cudaFreeHost(cuda->landing);
     cudaFreeHost(cuda->staging);
     cudaFreeHost(cuda->faults);
     if (cuda->stream)
@@ -183,19 +179,13 @@ static int backend_upload(void *state, void *device, const void *host, size_t by
                 cudaMemcpyAsync(device, from, bytes, cudaMemcpyHostToDevice, cuda->stream));
 }
 
-/* Through pinned memory, which halves the time of a step's logits; the driver does as well with
- * larger downloads. */
 static int backend_download(void *state, void *host, const void *device, size_t bytes)
 {
     td_cuda *cuda = state;
-    void    *to = bytes <= LANDING ? cuda->landing : host;
     if (note(cuda, "downloading",
-             cudaMemcpyAsync(to, device, bytes, cudaMemcpyDeviceToHost, cuda->stream)) ||
-        note(cuda, "downloading", cudaStreamSynchronize(cuda->stream)))
+             cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, cuda->stream)))
         return TD_EIO;
-    if (to != host)
-        memcpy(host, to, bytes);
-    return 0;
+    return note(cuda, "downloading", cudaStreamSynchronize(cuda->stream));
 }
 
 /* The fault that a kernel found in the data, reported once; otherwise 0. */

@@ -37,8 +37,7 @@ typedef struct td_cuda {
     char                 *staging;     /* pinned: uploads are copied here and need not wait */
     size_t                staged;      /* bytes of it in use */
     int64_t               launches;
-    cudaError_t           failed;  /* the first failure of a launch, reported by sync */
-    char                 *landing; /* pinned: downloads arrive here */
+    cudaError_t           failed; /* the first failure of a launch, reported by sync */
 } td_cuda;
 
 /* ---- products (blas.c) ----------------------------------------------------------------------- */
