@@ -126,6 +126,7 @@ static int open_session(job *j, td_errors *errors, td_error *error)
     td_session_options o = { .size = sizeof o,
                              .settings = settings,
                              .plugin_paths = j->how->plugin_paths,
+                             .origin = td_arena_print(j->arena, "%s/config.json", j->how->folder),
                              .untrusted = true };
     if (!code && !(j->s = td_session_begin(&o, TD_NEED_MODEL, j->how->log, errors, error)))
         code = TD_ECONFIG;
