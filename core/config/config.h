@@ -52,6 +52,9 @@ typedef struct td_config_sources {
     size_t      n_files, n_texts, n_overrides, n_kept;
     const char *search;
     bool        untrusted; /* bind no plugin_path, and note that there is one */
+    /* where messages say that the overrides are from, for as long as the config; NULL: the command
+     * line */
+    const char *origin;
 } td_config_sources;
 td_config *td_config_read(const td_config_sources *, td_errors *errors);
 

@@ -476,7 +476,7 @@ td_config *td_config_read(const td_config_sources *s, td_errors *errors)
     /* it has been followed, and nothing binds it: left in, it would be an unknown key */
     drop(c->root, "extends");
     for (size_t k = 0; k < s->n_overrides; k++)
-        apply_override(c, s->overrides[k], NULL, errors);
+        apply_override(c, s->overrides[k], s->origin, errors);
     return c;
 }
 

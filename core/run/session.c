@@ -79,6 +79,7 @@ static int open_config(td_session *s, const td_session_options *o, td_errors *er
                                   .n_overrides = count(o->settings),
                                   .n_kept = o->kept,
                                   .untrusted = o->untrusted,
+                                  .origin = o->origin,
                                   .search = s->configs };
     if (!sources.n_files && !sources.n_texts && !sources.n_overrides)
         return td_fail(error, TD_ECONFIG, "there is no config: name a file");

@@ -31,6 +31,7 @@ static const defect defects[] = {
     /* in its computation */
     { "broken/attention-sees-future", NULL, "causality", "failed", "predicted after it" },
     { "broken/attention-peeks-if", NULL, "causality", "failed", "peeks = true" },
+    { "broken/attention-ignores-window", NULL, "windows", "failed", "td_mask.window" },
     { "broken/attention-no-bias", NULL, "positions", "failed", "biases the scores" },
     { "broken/attention-no-rotate", NULL, "positions", "failed", "td_rotate" },
     { "broken/attention-mixes-rows", NULL, "permutation", "failed", "rows must not mix" },
