@@ -25,6 +25,7 @@ static const layer layers[] = {
     { "io", "core/io/", 5 },
     { "model", "core/model/", 6 },
     { "generate", "core/generate/", 7 },
+    { "team", "core/team/", 7 },
     { "evaluate", "core/evaluate/", 8 },
     { "train", "core/train/", 9 },
     { "run", "core/run/", 10 },

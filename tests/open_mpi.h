@@ -2,8 +2,12 @@
 #ifndef TESTS_OPEN_MPI_H
 #define TESTS_OPEN_MPI_H
 
+#include <criterion/criterion.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "base/file.h"
 
 /* Open MPI unloads its components before leaks are looked for, so what they leak can neither be
  * told from our leaks nor be named in leaks.supp. */
@@ -22,6 +26,16 @@ static inline void open_mpi_setup(void)
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
     setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
     open_mpi_ignore_leaks();
+}
+
+/* Otherwise a test of several processes does nothing. */
+static inline bool there_is_mpi(void)
+{
+    bool there = td_file_exists(TANDEM_PLUGINS "/comm-mpi.so") &&
+                 !system("command -v mpirun >/dev/null");
+    if (!there)
+        cr_log_warn("no comm 'mpi', or no mpirun: nothing is tested");
+    return there;
 }
 
 #endif

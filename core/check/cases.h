@@ -5,7 +5,9 @@
 #include "check/check.h"
 
 #define CASE(kind, name, function, brief) void function(td_check *);
+#define CASE_OF_RANKS CASE
 #include "check/cases.def"
+#undef CASE_OF_RANKS
 #undef CASE
 
 #endif

@@ -14,11 +14,13 @@
 /* ---- cases ----------------------------------------------------------------------------------- */
 
 /* clang-format off */
-#define CASE(kind, name, function, brief) { kind, name, brief, function },
+#define CASE(kind, name, function, brief) { kind, name, brief, function, 1 },
+#define CASE_OF_RANKS(kind, name, function, brief) { kind, name, brief, function, TD_CHECK_RANKS },
 static const td_check_case cases[] = {
 #include "check/cases.def"
-    { NULL, NULL, NULL, NULL },
+    { NULL, NULL, NULL, NULL, 0 },
 };
+#undef CASE_OF_RANKS
 #undef CASE
 /* clang-format on */
 

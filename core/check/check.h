@@ -21,7 +21,8 @@
 enum {
     TD_CHECK_FINDINGS = 3, /* reported per test; further ones are only counted */
     TD_CHECK_CHANGES = 4,  /* ways to change an option: a little up or down, to an end */
-    TD_CHECK_DEVICES = 64  /* most backends that a test may open */
+    TD_CHECK_DEVICES = 64, /* most backends that a test may open */
+    TD_CHECK_RANKS = 3 /* processes that test a communicator: two would hide how sums are ordered */
 };
 
 typedef struct td_check {
@@ -59,6 +60,7 @@ typedef struct td_check_case {
     const char *name;  /* "gradients" */
     const char *brief; /* the requirement, in one line */
     void (*run)(td_check *);
+    int ranks; /* the processes that run it at the same time, connected by the plugin; mostly 1 */
 } td_check_case;
 
 /* All tests, in the order in which they are run; the last has no name. */

@@ -314,6 +314,72 @@ void td_check_positions(td_check *c)
     td_each_subject(c, &td_usual_sizes, &d, positions_of);
 }
 
+/* ---- windows --------------------------------------------------------------------------------- */
+
+/* No shipped architecture has a window, but another may: the attention under test is wrapped in one
+ * that narrows the mask of a decoder. Tests build one graph at a time. */
+enum { WINDOW = 2 };
+static const td_attention *wrapped;
+
+static td_tensor *build_narrow(const void *config, const td_attention_in *in)
+{
+    td_attention_in narrow = *in;
+    if (in->role == TD_ROLE_DECODER)
+        narrow.mask.window = WINDOW;
+    return wrapped->build(config, &narrow);
+}
+
+/* How many tokens back a token of the decoder sees through all layers. */
+static int64_t reach_of(const td_subject *s)
+{
+    static const char *const names[] = { "layers", "decoder_layers" };
+    int64_t                  layers = 0;
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        const int64_t *at = td_check_field(&s->model.architecture, names[k], TD_TYPE_INT);
+        layers = at && *at > layers ? *at : layers;
+    }
+    return layers * (WINDOW - 1);
+}
+
+/* Change the first predicted token. Token j is predicted from token j - 1 and those that it sees. */
+static void losses_beyond_window(td_subject *s)
+{
+    int64_t     reach = reach_of(s), beyond = reach + 2;
+    td_sentence text = td_sentence_of(s->gives ? 3 : 0, beyond + 4, 5);
+    double      before[TD_TOKENS], after[TD_TOKENS];
+    int         n = td_losses_of(s, &text, 1, 0, before), first = n - 4;
+    text.predicted[0] = text.predicted[0] == 2 ? 3 : 2;
+    td_losses_of(s, &text, 1, 0, after);
+    for (int i = first; i < n; i++)
+        if (before[i] != after[i])
+            td_check_finding(s->check,
+                             "%s: in a mask with window = %d, token %d sees a token beyond it: "
+                             "leave td_mask.window as it is or narrow it, or refuse it with "
+                             "td_graph_fail",
+                             s->label, WINDOW, i);
+}
+
+static void windows_of(td_subject *s)
+{
+    td_part     *slot = td_check_slot(&s->model.architecture, TD_ATTENTION_KIND);
+    td_attention narrow;
+    if (!slot || !slot->plugin || !reach_of(s))
+        return;
+    wrapped = (const void *)slot->plugin;
+    narrow = *wrapped;
+    narrow.build = build_narrow;
+    slot->plugin = &narrow.plugin;
+    if (can_be_built(s))
+        losses_beyond_window(s);
+    slot->plugin = &wrapped->plugin;
+}
+
+void td_check_windows(td_check *c)
+{
+    td_device d = td_check_device(c, TD_F64, 1);
+    td_each_subject(c, &td_usual_sizes, &d, windows_of);
+}
+
 /* ---- the outputs of a loss ------------------------------------------------------------------- */
 
 /* Run the plan with a divisor of 4 and of 8: the loss times the divisor must not change. */

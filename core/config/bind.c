@@ -266,7 +266,8 @@ static void bind_rows(td_binder *b, td_setting *group, const td_option *table, s
     td_option row;
     size_t    before = b->row_size;
     for (size_t i = 0; td_option_row(table, size, i, &row); i++) {
-        b->row_size = size; /* a part in between has set its own size */
+        b->row_size = size; /* a part in between has set its own size and length */
+        td_bind_length(b, group, table, size);
         bind_row(b, group, td_setting_child(group, row.name), &row, out + row.offset, at);
     }
     b->row_size = before;
@@ -286,10 +287,10 @@ static const char *plugin_name(td_binder *b, const td_setting *group, const td_s
     }
     if (!v && !s->fallback)
         td_errors_add(b->errors,
-                      "%s%sgroup '%s' must name a plugin of kind %s: write %s = { plugin = "
+                      "%s%sgroup '%s' must name a plugin of kind %.*s: write %s = { plugin = "
                       "\"...\"; }; or put a config that has it in front (-c FILE)",
-                      group ? td_setting_origin(group) : "", group ? ": " : "", s->path, s->kind,
-                      s->path);
+                      group ? td_setting_origin(group) : "", group ? ": " : "", s->path,
+                      (int)strcspn(s->kind, "/"), s->kind, s->path);
     return v ? v->text : s->fallback;
 }
 

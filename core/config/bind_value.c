@@ -218,8 +218,27 @@ static const char *whole(td_binder *b, const td_option *o, const char *field)
 
 /* ---- steps of the run ------------------------------------------------------------------------ */
 
+/* A schedule that sets its own length keeps its warm-up when the run is cut short or extended: shares
+ * in it are then of that length. */
+void td_bind_length(td_binder *b, const td_setting *group, const td_option *table, size_t size)
+{
+    td_option o;
+    b->steps = b->config->steps > 0 ? b->config->steps : TD_STEPS_OUTSIDE_RUN;
+    b->own_steps = false;
+    for (size_t i = 0; td_option_row(table, size, i, &o); i++) {
+        const td_setting *v = o.flags & TD_OPTION_WHOLE_RUN ? td_setting_child(group, o.name)
+                                                            : NULL;
+        bool share = v && v->type == TD_SETTING_FLOAT && td_option_is_share(&o, v->number);
+        b->own_steps = v && (share || (v->type == TD_SETTING_INT && v->integer >= 1));
+        if (b->own_steps) {
+            b->steps = share ? td_option_share(v->number, b->steps) : v->integer;
+            return;
+        }
+    }
+}
+
 /* Where a value came from, with the share that it is. */
-static const char *share_origin(td_binder *b, const td_setting *v, double share)
+static const char *share_origin(td_binder *b, const td_setting *v, const td_option *o, double share)
 {
     td_text     t = { 0 };
     const char *copy;
@@ -229,7 +248,11 @@ static const char *share_origin(td_binder *b, const td_setting *v, double share)
         td_text_print(&t, "default of %s", b->owner);
     td_text_print(&t, ": ");
     td_print_number(&t, share);
-    td_text_print(&t, " of train.steps");
+    /* the length itself is a share of the run */
+    if (b->own_steps && !(o->flags & TD_OPTION_WHOLE_RUN))
+        td_text_print(&t, " of steps = %lld", (long long)b->steps);
+    else
+        td_text_print(&t, " of train.steps");
     copy = td_arena_copy(b->config->arena, td_text_get(&t));
     td_text_free(&t);
     return copy ? copy : "";
@@ -256,7 +279,7 @@ static void record_steps(td_binder *b, const td_setting *v, const td_option *o, 
     r = td_resolved_add(b->config, at, o->name, text ? text : "", b->owner, v, o);
     if (r == at) /* out of memory */
         return;
-    r->origin = whole ? "train.steps" : share_origin(b, v, share);
+    r->origin = whole ? "train.steps" : share_origin(b, v, o, share);
     r->note = whole && (open || c->derived);
 }
 
@@ -264,13 +287,13 @@ static void record_steps(td_binder *b, const td_setting *v, const td_option *o, 
 static bool bind_share(td_binder *b, const td_setting *v, const td_option *o, char *field,
                        td_resolved *at)
 {
-    const td_config *c = b->config;
-    int64_t          all = c->steps > 0 ? c->steps : TD_STEPS_OUTSIDE_RUN, steps;
-    double           number = v ? v->number : o->number, share;
-    bool             whole = !v && o->flags & TD_OPTION_WHOLE_RUN && c->steps;
+    int64_t run = b->config->steps > 0 ? b->config->steps : TD_STEPS_OUTSIDE_RUN, all, steps;
+    double  number = v ? v->number : o->number, share;
+    bool    whole = !v && o->flags & TD_OPTION_WHOLE_RUN && b->config->steps;
     if (!whole && !(td_option_is_share(o, number) && (!v || v->type == TD_SETTING_FLOAT)))
         return false;
     share = whole ? 1 : number;
+    all = o->flags & TD_OPTION_WHOLE_RUN ? run : b->steps;
     steps = whole ? all : td_option_share(share, all);
     steps = (double)steps < o->min ? (int64_t)o->min : steps;
     *(int64_t *)(void *)field = steps;

@@ -52,6 +52,9 @@ typedef struct td_config_sources {
     size_t      n_files, n_texts, n_overrides, n_kept;
     const char *search;
     bool        untrusted; /* bind no plugin_path, and note that there is one */
+    /* where messages say that the overrides are from, for as long as the config; NULL: the command
+     * line */
+    const char *origin;
 } td_config_sources;
 td_config *td_config_read(const td_config_sources *, td_errors *errors);
 
@@ -92,6 +95,9 @@ int td_config_bind_extra(td_config *, td_registry *, const char *path, const cha
 /* Bind a group that names no plugin (train, evaluate, run) to a struct, by its table. */
 int td_config_bind_table(td_config *, td_registry *, const char *path, const td_option *table,
                          void *out, td_errors *errors);
+
+/* Before it is bound: forget what a run kept of a group at the top. What is given beside it stays. */
+void td_config_forget_kept(td_config *, const char *group);
 
 /* The number of steps that TD_OPTION_IN_STEPS options refer to: the steps of the run, set before
  * such a group is bound. -1: a budget sets them, and they are not known before the data is open;

@@ -275,6 +275,20 @@ static void drop(td_setting *root, const char *name)
     }
 }
 
+void td_config_forget_kept(td_config *c, const char *name)
+{
+    td_setting *group = td_setting_child(c->root, name), *v, *next;
+    if (!group || group->type != TD_SETTING_GROUP)
+        return;
+    v = group->first;
+    group->first = group->last = NULL;
+    for (; v; v = next) {
+        next = v->next;
+        if (!v->kept)
+            td_setting_append(group, v);
+    }
+}
+
 static void mark_kept(td_setting *v)
 {
     v->kept = true;
@@ -463,7 +477,7 @@ td_config *td_config_read(const td_config_sources *s, td_errors *errors)
     /* it has been followed, and nothing binds it: left in, it would be an unknown key */
     drop(c->root, "extends");
     for (size_t k = 0; k < s->n_overrides; k++)
-        apply_override(c, s->overrides[k], NULL, errors);
+        apply_override(c, s->overrides[k], s->origin, errors);
     return c;
 }
 

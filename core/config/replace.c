@@ -61,6 +61,16 @@ static bool declared_alike(const change *x, const char *before, const char *name
     return p && find_row(p, name, &a) && find_row(x->now, name, &b) && same_declaration(&a, &b);
 }
 
+/* With the number that takes the place of one that is dropped: other heads make another model. */
+static void list_option(const change *x, const char *name, bool stays, td_text *list)
+{
+    td_option o;
+    td_text_print(list, "%s%s", list->size ? ", " : "", name);
+    if (!stays && find_row(x->now, name, &o) && !(o.flags & TD_OPTION_REQUIRED) &&
+        (o.type == TD_TYPE_INT || o.type == TD_TYPE_FLOAT))
+        td_text_print(list, " (now %.15g)", o.number);
+}
+
 /* A td_stays. */
 static bool fits(void *arg, const td_setting *v)
 {
@@ -76,7 +86,7 @@ static bool fits(void *arg, const td_setting *v)
     list = stays ? &x->kept : &x->dropped;
     /* stated again since, or done by a file that is extended: there is nothing to report */
     if (v->stale_marks && v->told)
-        td_text_print(list, "%s%s", list->size ? ", " : "", v->name);
+        list_option(x, v->name, stays, list);
     return stays;
 }
 

@@ -48,6 +48,8 @@ static const struct {
     { "model.position.plugin", "position_embedding pos_emb position_embedding_type" },
     { "backend.threads", "threads num_threads n_threads" },
     { "backend.plugin", "device" },
+    { "comm.timeout", "timeout ddp_timeout dist_timeout distributed_timeout "
+                      "distributed_timeout_minutes nccl_timeout" },
     { "run.name", "name run_name exp_name experiment" },
     { "run.dir", "output_dir out_dir save_dir log_dir" },
 };

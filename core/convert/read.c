@@ -50,16 +50,23 @@ static bool reads(const td_plugin *p, const char *type)
     return name && *name;
 }
 
-/* The name of the format for a "model_type"; NULL with an error that lists those there are. */
-static const char *format_for(td_registry *r, const char *type, td_error *error)
+/* The format for a "model_type"; NULL: there is none. */
+static const td_plugin *format_for(td_registry *r, const char *type)
+{
+    td_registry_scan_kind(r, TD_FORMAT_KIND);
+    for (size_t i = 0; i < td_registry_count(r); i++)
+        if (reads(td_registry_plugin(r, i), type))
+            return td_registry_plugin(r, i);
+    return NULL;
+}
+
+/* The types that there are formats for, as the message about another one. */
+static int refuse_type(td_registry *r, const char *type, td_error *error)
 {
     td_text known = { 0 };
-    td_registry_scan_kind(r, TD_FORMAT_KIND);
     for (size_t i = 0; i < td_registry_count(r); i++) {
         const td_plugin *p = td_registry_plugin(r, i);
         const td_format *f = (const void *)p;
-        if (reads(p, type))
-            return p->name;
         for (size_t k = 0; !strcmp(p->kind, TD_FORMAT_KIND) && f->model_types && f->model_types[k];
              k++)
             td_text_print(&known, "%s %s", known.size ? "," : "", f->model_types[k]);
@@ -68,21 +75,25 @@ static const char *format_for(td_registry *r, const char *type, td_error *error)
             "no format reads models of type '%.100s'; there are formats for:%s", type,
             td_text_get(&known));
     td_text_free(&known);
-    return NULL;
+    return TD_EUNSUPPORTED;
 }
 
 static int find_format(job *j, td_error *error)
 {
     const td_format_value *type = td_record_ask(j->found, "model_type");
     const char            *name = j->how->format;
+    const td_plugin       *p;
     if (!type)
         return td_fail(error, TD_EFORMAT,
                        "'%s/config.json' has no \"model_type\": is it a folder of Hugging Face?",
                        j->how->folder);
-    if (!name)
-        name = format_for(j->how->registry, type->text, error);
-    return name ? td_convert_format(j->how->registry, name, j->arena, &j->format, error)
-                : td_failed(error, TD_EUNSUPPORTED);
+    if (!name) {
+        p = format_for(j->how->registry, type->text);
+        if (!p)
+            return refuse_type(j->how->registry, type->text, error);
+        name = p->name;
+    }
+    return td_convert_format(j->how->registry, name, j->arena, &j->format, error);
 }
 
 /* ---- the config ------------------------------------------------------------------------------ */
@@ -115,6 +126,7 @@ static int open_session(job *j, td_errors *errors, td_error *error)
     td_session_options o = { .size = sizeof o,
                              .settings = settings,
                              .plugin_paths = j->how->plugin_paths,
+                             .origin = td_arena_print(j->arena, "%s/config.json", j->how->folder),
                              .untrusted = true };
     if (!code && !(j->s = td_session_begin(&o, TD_NEED_MODEL, j->how->log, errors, error)))
         code = TD_ECONFIG;

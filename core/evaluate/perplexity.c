@@ -23,8 +23,14 @@ typedef struct job {
     double                 *nll;       /* one batch: a value per label position */
     int64_t                 room;      /* allocated elements of nll */
     td_sequence_score      *sequences; /* [all] */
-    int64_t                 done, all; /* sequences */
+    int64_t                 all;
 } job;
+
+/* A batch: `count` sequences of a source from the one with index `first`; `at` sequences come before
+ * it. */
+typedef struct place {
+    int64_t source, first, count, at;
+} place;
 
 /* The number of sequences of a source to score. */
 static int64_t wanted(const td_evaluate_spec *s, int64_t source)
@@ -104,19 +110,17 @@ static uint64_t hash_of(const td_example *x)
     return td_hash(h, x->predicted, (size_t)x->n_predicted * sizeof *x->predicted);
 }
 
-static int fetch_batch(job *j, int64_t source, int64_t first, int64_t count, td_error *error)
+static int fetch_batch(job *j, const place *p, td_error *error)
 {
-    td_sequence_score *out = j->sequences + j->done;
+    td_sequence_score *out = j->sequences + p->at;
     td_arena_reset(j->arena);
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < p->count; i++) {
         td_example *x = &j->examples[i];
-        if (fetch(j, source, first + i, x, error))
+        if (fetch(j, p->source, p->first + i, x, error))
             return td_failed(error, TD_EFORMAT);
         x->row = i;
-        out[i] = (td_sequence_score){ .source = source,
-                                      .index = first + i,
-                                      .bytes = scored_bytes(j, source, first + i, x),
-                                      .hash = hash_of(x) };
+        out[i].bytes = scored_bytes(j, p->source, p->first + i, x);
+        out[i].hash = hash_of(x);
     }
     return 0;
 }
@@ -139,13 +143,13 @@ static int reserve(job *j, td_error *error)
 }
 
 /* Sums each sequence separately, in double, so that its score does not depend on its batch. */
-static void add_up(const job *j, int64_t count)
+static void add_up(const job *j, const place *p)
 {
     const td_array *weights = td_batch_find(j->batch, "loss_weights");
     const float    *w = weights->data;
     int64_t         columns = weights->dim[1];
-    for (int64_t r = 0; r < count; r++) {
-        td_sequence_score *s = &j->sequences[j->done + r];
+    for (int64_t r = 0; r < p->count; r++) {
+        td_sequence_score *s = &j->sequences[p->at + r];
         for (int64_t k = r * columns; k < (r + 1) * columns; k++) {
             if (w[k] == 0)
                 continue;
@@ -156,16 +160,117 @@ static void add_up(const job *j, int64_t count)
     }
 }
 
-static int score_batch(job *j, int64_t source, int64_t first, int64_t count, td_error *error)
+static int score_batch(job *j, const place *p, td_error *error)
 {
     double sum;
-    if (fetch_batch(j, source, first, count, error) ||
-        td_arrange_examples(&j->spec->feed, j->examples, count, j->batch, error) ||
+    if (fetch_batch(j, p, error) ||
+        td_arrange_examples(&j->spec->feed, j->examples, p->count, j->batch, error) ||
         reserve(j, error) || td_engine_evaluate(j->engine, j->batch, &sum, j->nll, error))
         return td_failed(error, TD_EFORMAT);
-    add_up(j, count);
-    j->done += count;
+    add_up(j, p);
     return 0;
+}
+
+/* ---- over batches and ranks ------------------------------------------------------------------ */
+
+/* The next batch, of one source; false after the last. */
+static bool advance(const job *j, place *p)
+{
+    const td_evaluate_spec *s = j->spec;
+    int64_t                 sources = TD_HOOK(s->feed.data, sources, s->feed.data_state), left;
+    p->at += p->count;
+    p->first += p->count;
+    p->count = 0;
+    while (p->source < sources && p->first >= wanted(s, p->source)) {
+        p->source++;
+        p->first = 0;
+    }
+    if (p->source == sources)
+        return false;
+    left = wanted(s, p->source) - p->first;
+    p->count = left < s->batch ? left : s->batch;
+    for (int64_t i = 0; i < p->count; i++)
+        j->sequences[p->at + i] = (td_sequence_score){ .source = p->source, .index = p->first + i };
+    return true;
+}
+
+/* One batch for each rank, so that none gets far ahead of the others. The batches are those of a
+ * single process, because rounding depends on them. */
+static int score_round(job *j, place *p, td_evaluation_progress *progress, void *arg, bool *more,
+                       td_error *error)
+{
+    td_team *team = j->spec->team;
+    place    own = { 0 };
+    int      code = 0;
+    for (int r = 0; r < td_team_size(team) && *more; r++) {
+        if (r == td_team_rank(team))
+            own = *p;
+        *more = advance(j, p);
+    }
+    if (own.count)
+        code = score_batch(j, &own, error);
+    if (code == TD_EEND) /* a data source's: a failure, unlike that of `progress` */
+        code = TD_EIO;
+    if (!code && progress && progress(arg, p->at, j->all))
+        code = TD_EEND; /* no message: this is not a failure */
+    return td_team_agree(team, code, error);
+}
+
+/* What a sequence's score is made of. A rank has zeros for the sequences of others, so that sums over
+ * the ranks collect them; the halves of the hash are integers that a double holds. */
+enum { TARGETS, WEIGHT, NLL, BYTES, HIGH, LOW, PARTS };
+
+static void put_parts(const td_sequence_score *s, double *out)
+{
+    out[TARGETS] = (double)s->targets;
+    out[WEIGHT] = s->weight;
+    out[NLL] = s->nll;
+    out[BYTES] = s->bytes;
+    out[HIGH] = (double)(s->hash >> 32);
+    out[LOW] = (double)(s->hash & UINT32_MAX);
+}
+
+static void take_parts(td_sequence_score *s, const double *in)
+{
+    s->targets = (int64_t)in[TARGETS];
+    s->weight = in[WEIGHT];
+    s->nll = in[NLL];
+    s->bytes = in[BYTES];
+    s->hash = (uint64_t)in[HIGH] << 32 | (uint64_t)in[LOW];
+}
+
+static int collect(job *j, td_error *error)
+{
+    td_team *team = j->spec->team;
+    double  *parts;
+    int      code;
+    if (td_team_size(team) == 1)
+        return 0;
+    parts = calloc((size_t)j->all * PARTS, sizeof *parts);
+    code = td_team_agree(team,
+                         parts ? 0
+                               : td_fail(error, TD_ENOMEM,
+                                         "out of memory for the scores of %lld sequences",
+                                         (long long)j->all),
+                         error);
+    for (int64_t i = 0; !code && i < j->all; i++)
+        put_parts(&j->sequences[i], parts + i * PARTS);
+    if (!code)
+        code = td_team_sum(team, parts, j->all * PARTS, error);
+    for (int64_t i = 0; !code && i < j->all; i++)
+        take_parts(&j->sequences[i], parts + i * PARTS);
+    free(parts);
+    return code;
+}
+
+static int score_all(job *j, td_evaluation_progress *progress, void *arg, td_error *error)
+{
+    place p = { 0 };
+    bool  more = advance(j, &p);
+    int   code = 0;
+    while (more && !code)
+        code = score_round(j, &p, progress, arg, &more, error);
+    return code ? code : collect(j, error);
 }
 
 /* ---- over sequences -------------------------------------------------------------------------- */
@@ -196,20 +301,20 @@ static int sum_up(const td_sequence_score *s, int64_t n, td_score *out, td_error
     return 0;
 }
 
-static int score_source(job *j, int64_t source, td_score *out, td_evaluation_progress *progress,
-                        void *arg, td_error *error)
+/* The scores of sources from those of their sequences, which are in the same order. */
+static int sum_up_sources(const job *j, td_evaluation *out, td_error *error)
 {
-    int64_t n = wanted(j->spec, source), before = j->done;
-    out->source = TD_HOOK(j->spec->feed.data, source_name, j->spec->feed.data_state, source);
-    out->sequences = n;
-    for (int64_t first = 0; first < n; first += j->spec->batch) {
-        int64_t count = n - first < j->spec->batch ? n - first : j->spec->batch;
-        if (score_batch(j, source, first, count, error))
-            return td_failed(error, TD_EFORMAT);
-        if (progress && progress(arg, j->done, j->all))
-            return TD_EEND; /* no message: this is not a failure */
+    const td_arrange_spec *f = &j->spec->feed;
+    int64_t                at = 0;
+    for (int64_t s = 0; s < out->count; s++) {
+        int64_t n = wanted(j->spec, s);
+        out->at[s].source = TD_HOOK(f->data, source_name, f->data_state, s);
+        out->at[s].sequences = n;
+        if (sum_up(j->sequences + at, n, &out->at[s], error))
+            return td_failed(error, TD_ENOMEM);
+        at += n;
     }
-    return sum_up(j->sequences + before, n, out, error);
+    return 0;
 }
 
 /* The unweighted mean over sources: each stands for one kind of text, whatever its length. */
@@ -302,10 +407,11 @@ int td_evaluate(td_engine *engine, const td_evaluate_spec *spec, td_evaluation_p
     int code;
 
     memset(out, 0, sizeof *out);
-    code = open_job(&j, out, error);
-    /* in a fixed order, so that sums do not depend on timing */
-    for (int64_t s = 0; !code && s < out->count; s++)
-        code = score_source(&j, s, &out->at[s], progress, arg, error);
+    code = td_team_agree(spec->team, open_job(&j, out, error), error);
+    if (!code)
+        code = score_all(&j, progress, arg, error);
+    if (!code)
+        code = sum_up_sources(&j, out, error);
     if (!code)
         average(out);
     else

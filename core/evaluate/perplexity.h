@@ -11,6 +11,7 @@
 
 #include "model/arrange.h"
 #include "model/engine.h"
+#include "team/team.h"
 
 typedef struct td_evaluate_spec {
     td_arrange_spec feed;      /* its length is the length of held-out sequences */
@@ -19,6 +20,9 @@ typedef struct td_evaluate_spec {
     int64_t         batch;     /* sequences in one batch */
     bool            no_bytes; /* tokens do not stand for all bytes of their text: leave out bits per
                                 * byte */
+    /* The processes that share the batches; NULL: this one alone. All of them call td_evaluate with
+     * the same parameters, and all get the same scores, bit for bit those of a single process. */
+    td_team        *team;
 } td_evaluate_spec;
 
 /* A held-out record, split for scoring. Its arrays live in `arena`. */
@@ -30,8 +34,8 @@ int td_evaluate_fetch(const td_evaluate_spec *, td_arena *arena, int64_t source,
  * full batch. */
 int  td_evaluate_plan(td_engine *, const td_evaluate_spec *, td_footprint *footprint,
                       td_error *error);
-/* `progress`, or NULL, is called after each batch; if it returns nonzero, the evaluation ends with
- * TD_EEND and no message. Free `out` with td_evaluation_free; after a failure it is empty. */
+/* `progress`, or NULL, is called after each batch; if it returns nonzero, on any rank, the evaluation
+ * ends with TD_EEND and no message. Free `out` with td_evaluation_free; after a failure it is empty. */
 int  td_evaluate(td_engine *, const td_evaluate_spec *, td_evaluation_progress *, void *arg,
                  td_evaluation *out, td_error *error);
 void td_evaluation_free(td_evaluation *);

@@ -223,10 +223,10 @@ int td_decoder_declare(const td_model *m, const td_special *special, td_variable
 
 /* ---- passes ---------------------------------------------------------------------------------- */
 
-/* Run d->slices in a pass of the given shape; the logits go to d->values. `ran`, or NULL, is set to
- * the pass. */
-static int run(td_decoder *d, td_pass shape, const td_prompt *like, const td_pass **ran,
-               td_error *error)
+/* Run d->slices in a pass of the given shape; the logits [shape.rows][vocab] go to `logits`. `ran`,
+ * or NULL, is set to the pass. */
+static int run(td_decoder *d, td_pass shape, const td_prompt *like, float *logits,
+               const td_pass **ran, td_error *error)
 {
     td_pass_input in = {
         .slices = d->slices, .like = like, .lengths = d->lengths, .counts = d->counts
@@ -236,7 +236,7 @@ static int run(td_decoder *d, td_pass shape, const td_prompt *like, const td_pas
         return td_failed(error, TD_EGRAPH);
     if (ran)
         *ran = p;
-    return td_plan_get_floats(p->plan, p->outputs[0], d->values, p->rows * d->vocab, error);
+    return td_plan_get_floats(p->plan, p->outputs[0], logits, p->rows * d->vocab, error);
 }
 
 static void give(const td_decoder *d, int64_t from, float *logits)
@@ -266,7 +266,7 @@ static int run_whole(td_decoder *d, td_error *error)
     tokens = up_to_bucket(tokens);
     shape.tokens = tokens < d->capacity ? tokens : d->capacity;
     shape.source = d->source;
-    return run(d, shape, like, NULL, error);
+    return run(d, shape, like, d->values, NULL, error);
 }
 
 /* ---- prompts --------------------------------------------------------------------------------- */
@@ -296,7 +296,7 @@ static int read_prompt(td_decoder *d, row *x, td_error *error)
         d->lengths[0] = (int32_t)at;
         d->counts[0] = (int32_t)count;
         shape.tokens = td_pass_length(count, d->chunk);
-        if (run(d, shape, &x->prompt, &ran, error))
+        if (run(d, shape, &x->prompt, d->values, &ran, error))
             return td_failed(error, TD_EGRAPH);
         add_cost(d, ran, count + source);
         at += count;
@@ -364,7 +364,7 @@ int td_decoder_begin(td_decoder *d, int64_t r, const int32_t *given, int64_t n, 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
 /* Idle rows take part as padding: one plan then serves every number of active rows. */
-static int run_step(td_decoder *d, const int32_t *tokens, td_error *error)
+static int run_step(td_decoder *d, const int32_t *tokens, float *logits, td_error *error)
 {
     td_pass          shape = { .cache = d->cache,
                                .phase = TD_PHASE_STEP,
@@ -382,26 +382,29 @@ static int run_step(td_decoder *d, const int32_t *tokens, td_error *error)
     }
     if (!like)
         return 0;
-    return run(d, shape, like, NULL, error);
+    return run(d, shape, like, logits, NULL, error);
 }
 
 int td_decoder_step(td_decoder *d, const int32_t *tokens, float *logits, td_error *error)
 {
-    int code;
+    bool whole = d->options.whole, all = !whole; /* whether all rows move, in a pass of steps */
+    int  code;
     for (int64_t r = 0; r < d->options.rows; r++) {
         row *x = &d->rows[r];
+        all = all && tokens[r] >= 0;
         if (tokens[r] < 0)
             continue;
         assert(x->active && x->answer < x->prompt.answer);
         td_prompt_put(&x->prompt, x->answer++, tokens[r]);
-        /* a whole pass includes the new token; a step reads it, and counts it afterwards */
-        x->read += d->options.whole;
+        x->read += whole;
     }
-    code = d->options.whole ? run_whole(d, error) : run_step(d, tokens, error);
+    /* logits of idle rows must not reach the caller */
+    code = whole ? run_whole(d, error) : run_step(d, tokens, all ? logits : d->values, error);
     for (int64_t r = 0; !code && r < d->options.rows; r++)
         if (tokens[r] >= 0) {
-            give(d, r, logits + r * d->vocab);
-            d->rows[r].read += !d->options.whole;
+            if (!all)
+                give(d, r, logits + r * d->vocab);
+            d->rows[r].read += !whole;
         }
     return code;
 }

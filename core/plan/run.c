@@ -126,8 +126,8 @@ static int64_t find_root(const td_plan *p, const td_tensor *root)
     return -1;
 }
 
-/* The root's elements in host memory; NULL with an error. */
-static const void *fetch(td_plan *p, int64_t root, td_error *error)
+/* The root's elements in host memory: at `to`, if they had to be downloaded. NULL with an error. */
+static const void *fetch(td_plan *p, int64_t root, void *to, td_error *error)
 {
     const td_backend *b = p->device.backend;
     const td_place   *place = &p->roots[root];
@@ -143,15 +143,16 @@ static const void *fetch(td_plan *p, int64_t root, td_error *error)
     }
     if (!b->download)
         return from;
-    if (TD_HOOK_QUICK(b, download, p->device.state, p->scratch, from, bytes)) {
+    if (TD_HOOK_QUICK(b, download, p->device.state, to, from, bytes)) {
         td_fail(error, TD_EIO, "backend '%s' failed to download a result", b->plugin.name);
         return NULL;
     }
-    return p->scratch;
+    return to;
 }
 
-/* The root's elements in host memory, if it has `count` of them. */
-static const void *find_elements(td_plan *p, const td_tensor *root, int64_t count, td_error *error)
+/* The root's elements in host memory, as `fetch` has it, if there are `count` of them. */
+static const void *find_elements(td_plan *p, const td_tensor *root, int64_t count, void *to,
+                                 td_error *error)
 {
     int64_t k = find_root(p, root);
 
@@ -165,13 +166,13 @@ static const void *find_elements(td_plan *p, const td_tensor *root, int64_t coun
         td_fail(error, TD_EGRAPH, "cannot read %lld values from a root of %lld", (long long)count,
                 (long long)td_count(root));
     else
-        return fetch(p, k, error);
+        return fetch(p, k, to, error);
     return NULL;
 }
 
 int td_plan_get(td_plan *p, const td_tensor *root, double *values, int64_t count, td_error *error)
 {
-    const void *from = find_elements(p, root, count, error);
+    const void *from = find_elements(p, root, count, p->scratch, error);
     if (!from)
         return td_failed(error, TD_EGRAPH);
     for (int64_t i = 0; i < count; i++)
@@ -182,12 +183,13 @@ int td_plan_get(td_plan *p, const td_tensor *root, double *values, int64_t count
 int td_plan_get_floats(td_plan *p, const td_tensor *root, float *values, int64_t count,
                        td_error *error)
 {
-    const void *from = find_elements(p, root, count, error);
+    bool        as_it_is = root->dtype == TD_F32; /* it need not go through the scratch buffer */
+    const void *from = find_elements(p, root, count, as_it_is ? values : p->scratch, error);
     if (!from)
         return td_failed(error, TD_EGRAPH);
-    if (root->dtype == TD_F32)
+    if (as_it_is && from != values)
         memcpy(values, from, (size_t)count * sizeof *values);
-    else
+    else if (!as_it_is)
         for (int64_t i = 0; i < count; i++)
             values[i] = (float)td_element_load(from, root->dtype, i);
     return 0;

@@ -43,6 +43,10 @@ static void lay_out(const td_report_data *d, td_document *doc)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
+/* What a report consists of. The page comes first: it tells a later report that the rest is one's, too,
+ * if this one is interrupted here. */
+static const char *const parts[] = { "index.html", "report.md", "figures", "tables" };
+
 static int write_text(td_text *t, const char *directory, const char *name, td_error *error)
 {
     char *path = td_path_join(directory, name);
@@ -80,7 +84,6 @@ static int write_tables(const td_document *doc, const char *directory, td_error 
     return code;
 }
 
-/* The page is written last: when it exists, so does everything it refers to. */
 static int write_pages(const td_document *doc, const char *directory, td_error *error)
 {
     td_text text = { 0 };
@@ -116,7 +119,6 @@ static bool is_report(const char *directory)
 /* Files that somebody else keeps under these names are not ours to replace. */
 static int check_place(const char *directory, td_error *error)
 {
-    static const char *const parts[] = { "figures", "tables", "index.html", "report.md" };
     if (is_report(directory))
         return 0;
     for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
@@ -128,31 +130,18 @@ static int check_place(const char *directory, td_error *error)
     return 0;
 }
 
-/* A folder of the report, without what an earlier report left in it. */
-static char *new_part(const char *directory, const char *name, td_error *error)
+/* Everything is written into the new directory `to` first. */
+static int write_parts(td_report_data *d, td_document *doc, const char *to, td_error *error)
 {
-    char *path = td_path_join(directory, name);
-    if (path && !td_remove_tree(path, error) && !td_make_directories(path, error))
-        return path;
-    if (!path)
-        td_fail(error, TD_ENOMEM, "out of memory while writing a report");
-    free(path);
-    return NULL;
-}
-
-static int write_all(td_report_data *d, td_document *doc, td_error *error)
-{
-    const char *directory = d->options->directory;
-    char       *figures = NULL, *tables = NULL;
-    td_text     missing = { 0 };
-    int         code = check_place(directory, error);
+    char   *figures = td_path_join(to, "figures"), *tables = td_path_join(to, "tables");
+    td_text missing = { 0 };
+    int     code = figures && tables
+                       ? 0
+                       : td_fail(error, TD_ENOMEM, "out of memory while writing a report");
     if (!code)
-        code = td_make_directories(directory, error);
-    if (!code) {
-        figures = new_part(directory, "figures", error);
-        tables = figures ? new_part(directory, "tables", error) : NULL;
-        code = tables ? 0 : td_failed(error, TD_EIO);
-    }
+        code = td_make_directories(figures, error);
+    if (!code)
+        code = td_make_directories(tables, error);
     if (!code)
         code = td_figures_draw(doc, figures, &missing, error);
     /* before the pages are written, because they list the notes */
@@ -163,10 +152,49 @@ static int write_all(td_report_data *d, td_document *doc, td_error *error)
     if (!code)
         code = write_tables(doc, tables, error);
     if (!code)
-        code = write_pages(doc, directory, error);
+        code = write_pages(doc, to, error);
     td_text_free(&missing);
     free(figures);
     free(tables);
+    return code;
+}
+
+/* Pages are files, which a rename replaces; the others are directories. */
+static int put_in_place(const char *from, const char *to, td_error *error)
+{
+    int code = 0;
+    for (size_t k = 0; k < sizeof parts / sizeof *parts && !code; k++) {
+        char *new = td_path_join(from, parts[k]), *old = td_path_join(to, parts[k]);
+        if (!new || !old)
+            code = td_fail(error, TD_ENOMEM, "out of memory while writing a report");
+        else
+            code = td_replace_directory(new, old, error);
+        free(new);
+        free(old);
+    }
+    return code;
+}
+
+/* An earlier report stays whole while the new one is drawn, which may take long or fail: only then
+ * do its parts replace the earlier ones. */
+static int write_all(td_report_data *d, td_document *doc, td_error *error)
+{
+    const char *directory = d->options->directory;
+    char       *aside = td_path_join(directory, ".new-report");
+    int         code = aside ? td_make_directories(directory, error)
+                             : td_fail(error, TD_ENOMEM, "out of memory while writing a report");
+    /* a report that was interrupted may have left one */
+    if (!code)
+        code = td_remove_tree(aside, error);
+    if (!code)
+        code = write_parts(d, doc, aside, error);
+    if (!code && doc->failed)
+        code = td_fail(error, TD_ENOMEM, "out of memory while writing a report");
+    if (!code)
+        code = put_in_place(aside, directory, error);
+    if (aside)
+        td_remove_tree(aside, NULL);
+    free(aside);
     return code;
 }
 
@@ -211,16 +239,14 @@ static int write_report(td_report_data *d, json_t **summary, td_error *error)
 {
     const char  *title = title_of(d, d->arena);
     td_document *doc = title ? td_document_new(title) : NULL;
-    int          code = doc ? 0 : td_fail(error, TD_ENOMEM, "out of memory while writing a report");
+    int          code = doc ? check_place(d->options->directory, error)
+                            : td_fail(error, TD_ENOMEM, "out of memory while writing a report");
     if (!code) {
         lay_out(d, doc);
         if (d->options->progress)
             d->options->progress(d->options->arg, "drawing the plots");
         code = write_all(d, doc, error);
     }
-    /* whatever was too large for memory is missing from the pages just written */
-    if (!code && doc->failed)
-        code = td_fail(error, TD_ENOMEM, "out of memory while writing a report");
     if (!code)
         *summary = summarize(d, doc);
     td_document_free(doc);

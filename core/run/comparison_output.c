@@ -116,7 +116,7 @@ static void print_numbers(const double *x, size_t n, td_text *out)
 void td_comparison_csv(const td_comparison *c, td_text *out)
 {
     td_text_print(out, "measure,a,b,score_a,score_b,difference,low,high,p,p_adjusted,effect,"
-                       "effect_low,effect_high,pairs,method\n");
+                       "effect_low,effect_high,pairs,method,seeds_needed\n");
     for (size_t k = 0; k < c->n_pairs; k++) {
         const td_compared_pair *p = &c->pairs[k];
         const td_measure       *m = &c->measures[p->measure];
@@ -132,6 +132,9 @@ void td_comparison_csv(const td_comparison *c, td_text *out)
         print_numbers(scores, sizeof scores / sizeof *scores, out);
         print_numbers(tests, sizeof tests / sizeof *tests, out);
         print_numbers(effects, sizeof effects / sizeof *effects, out);
-        td_text_print(out, ",%" PRId64 ",%s\n", d->n, p->method);
+        td_text_print(out, ",%" PRId64 ",%s,", d->n, p->method);
+        if (p->seeds > 0)
+            td_text_print(out, "%" PRId64, p->seeds);
+        td_text_print(out, "\n");
     }
 }

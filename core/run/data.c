@@ -62,6 +62,16 @@ static void look_for_loss(td_session *s)
 
 /* ---- opening it ------------------------------------------------------------------------------ */
 
+/* A config of the text's new place may name a tokenizer as well, which only the run has. */
+static int add_hint(const td_session *s, td_error *error)
+{
+    size_t n = strlen(error->text);
+    if (s->entered)
+        snprintf(error->text + n, sizeof error->text - n,
+                 "; a run keeps its own: leave the group 'tokenizer' out of configs laid over it");
+    return td_failed(error, TD_EIO);
+}
+
 /* If it fails after opening, td_session_close_data closes it. */
 static int open_tokenizer(td_session *s, td_error *error)
 {
@@ -69,7 +79,7 @@ static int open_tokenizer(td_session *s, td_error *error)
     if (s->tokenizer_opened)
         return 0;
     if (TD_HOOK(t, open, s->x->tokenizer.config, s->services, &s->tokenizer, error))
-        return td_failed(error, TD_EIO);
+        return add_hint(s, error);
     s->tokenizer_opened = true;
     s->special = (td_special){ .pad = -1, .bos = -1, .eos = -1, .unk = -1, .mode = { -1, -1, -1 } };
     TD_HOOK(t, special, s->tokenizer, &s->special);
@@ -77,8 +87,10 @@ static int open_tokenizer(td_session *s, td_error *error)
     /* more rows than ids are fine: they pad the table */
     if (s->x->model.plugin && s->special.vocab_size > td_session_vocabulary(s))
         return td_fail(error, TD_ECONFIG,
-                       "tokenizer '%s' has %d ids, more than model.vocab_size = %lld: raise it",
-                       t->plugin.name, s->special.vocab_size, (long long)td_session_vocabulary(s));
+                       "tokenizer '%s' has %d ids, more than model.vocab_size = %lld: set "
+                       "model.vocab_size = %d, or train a smaller tokenizer",
+                       t->plugin.name, s->special.vocab_size, (long long)td_session_vocabulary(s),
+                       s->special.vocab_size);
     return 0;
 }
 
@@ -167,6 +179,15 @@ static int with_data(td_session *s, bool open, td_error *error)
 int td_session_open_data(td_session *s, td_error *error)
 {
     return s->data_opened ? 0 : with_data(s, true, error);
+}
+
+int td_session_open_data_together(td_session *s, td_error *error)
+{
+    int code;
+    td_team_begin_solo(s->team);
+    code = td_team_leads(s->team) ? td_session_open_data(s, error) : 0;
+    code = td_team_end_solo(s->team, code, error);
+    return code ? code : td_team_agree(s->team, td_session_open_data(s, error), error);
 }
 
 int td_session_prepare_data(td_session *s, td_error *error) { return with_data(s, false, error); }

@@ -115,6 +115,19 @@ static const td_option backend_table[] = {
     TD_OPTION_END
 };
 
+typedef struct comm_host {
+    double timeout, straggler;
+} comm_host;
+static const td_option comm_table[] = {
+    TD_OPTION_FLOAT(comm_host, timeout, 600, 0, 1e9,
+                    "seconds that a process waits for the others before the run ends: more than a "
+                    "step takes; 0: forever"),
+    TD_OPTION_FLOAT(comm_host, straggler, 1.5, 0, 1e9,
+                    "warn of a process that computes this many times as long as the median one; 0: "
+                    "never"),
+    TD_OPTION_END
+};
+
 const td_group *td_experiment_groups(void)
 {
     /* completion, man pages and docs/reference are made from this list */
@@ -137,7 +150,7 @@ const td_group *td_experiment_groups(void)
           tasks_table },
         { "run", NULL, NULL, "the run's name, directory and loggers", run_table },
         { "backend", TD_BACKEND_KIND, "cpu", "what computes the model", backend_table },
-        { "comm", TD_COMM_KIND, "single", "how the processes of a run communicate", NULL },
+        { "comm", TD_COMM_KIND, "single", "how the processes of a run communicate", comm_table },
         { NULL, NULL, NULL, NULL, NULL },
     };
     return groups;
@@ -245,10 +258,23 @@ static void bind_loggers(td_experiment *x, unsigned needs, td_errors *errors)
     add_standard_logger(x, "tensorboard", errors);
 }
 
+/* Its default is that of the processes that there are now, and so is that of a run which had another
+ * number of them. */
+static void bind_comm(td_experiment *x, comm_host *host, td_errors *errors)
+{
+    bool              alone = td_ranks_of_environment().size == 1;
+    const td_setting *v = td_config_get(x->config, "comm.plugin");
+    if (v && v->kept && v->type == TD_SETTING_STRING && alone != !strcmp(v->text, "single"))
+        td_config_forget_kept(x->config, "comm");
+    td_config_bind_extra(x->config, x->registry, "comm", TD_COMM_KIND, alone ? "single" : "mpi",
+                         comm_table, host, &x->comm, errors);
+}
+
 static void bind_parts(td_experiment *x, unsigned needs, td_errors *errors)
 {
     optimizer_host o = { { NULL, 0 } };
     backend_host   b = { 0 };
+    comm_host      c = { 0 };
     bind(x, "model", TD_ARCHITECTURE_KIND, TD_NEED_MODEL, needs, NULL, NULL, &x->model, errors);
     bind(x, "loss", TD_LOSS_KIND, TD_NEED_LOSS, needs, NULL, NULL, &x->loss, errors);
     bind(x, "optimizer", TD_OPTIMIZER_KIND, TD_NEED_OPTIMIZER, needs, optimizer_table, &o,
@@ -261,10 +287,11 @@ static void bind_parts(td_experiment *x, unsigned needs, td_errors *errors)
     /* these two have a default, so a config without them is complete */
     td_config_bind_extra(x->config, x->registry, "backend", TD_BACKEND_KIND, "cpu", backend_table,
                          &b, &x->backend, errors);
-    td_config_bind(x->config, x->registry, "comm", TD_COMM_KIND,
-                   td_ranks_of_environment().size > 1 ? "mpi" : "single", &x->comm, errors);
+    bind_comm(x, &c, errors);
     x->groups = o.groups;
     x->threads = b.threads;
+    x->comm_timeout = c.timeout;
+    x->comm_straggler = c.straggler;
 }
 
 /* Returns whether train and evaluate could be bound; if not, their sizes are meaningless. */

@@ -41,8 +41,9 @@ typedef struct td_experiment {
     td_registry        *registry;
     /* plugin is NULL if the config has no such group; backend and comm have defaults */
     td_part             model, loss, optimizer, schedule, tokenizer, data, backend, comm;
-    td_list             groups;  /* items are td_group_rule */
-    int64_t             threads; /* backend.threads; 0: all processors */
+    td_list             groups;                       /* items are td_group_rule */
+    int64_t             threads;                      /* backend.threads; 0: all processors */
+    double              comm_timeout, comm_straggler; /* comm.timeout, comm.straggler */
     td_train_options    train;
     td_evaluate_options evaluate;
     td_tasks_options    tasks;

@@ -79,6 +79,7 @@ static int open_config(td_session *s, const td_session_options *o, td_errors *er
                                   .n_overrides = count(o->settings),
                                   .n_kept = o->kept,
                                   .untrusted = o->untrusted,
+                                  .origin = o->origin,
                                   .search = s->configs };
     if (!sources.n_files && !sources.n_texts && !sources.n_overrides)
         return td_fail(error, TD_ECONFIG, "there is no config: name a file");
@@ -206,6 +207,7 @@ void td_session_close(td_session *s)
     /* in reverse order of opening: engines and data use the pool, and plugins belong to the
      * registry */
     td_session_forget_layouts(s);
+    td_session_leave(s);
     td_engine_close(s->engine);
     td_engine_close(s->sketch);
     td_session_close_data(s);
@@ -247,17 +249,46 @@ const char *td_session_directory(td_session *s)
     return s->directory ? s->directory : "";
 }
 
+/* ---- several processes ----------------------------------------------------------------------- */
+
+int td_session_join(td_session *s, void (*lost)(void *arg, const char *why), void *arg,
+                    td_error *error)
+{
+    td_team_spec spec = { .comm = &s->x->comm,
+                          .services = s->services,
+                          .timeout = s->x->comm_timeout,
+                          .lost = lost,
+                          .arg = arg };
+    int          size;
+    s->team = td_team_join(&spec, error);
+    size = td_team_size(s->team);
+    if (size > 1 && spec.timeout > 0)
+        td_log_line(s->log, TD_LOG_INFO,
+                    "%d processes; one that waits %g s for the others ends the run (comm.timeout)",
+                    size, spec.timeout);
+    else if (size > 1)
+        td_log_line(s->log, TD_LOG_INFO,
+                    "%d processes, which wait for each other forever (comm.timeout = 0)", size);
+    return s->team ? 0 : td_failed(error, TD_EIO);
+}
+
+void td_session_leave(td_session *s)
+{
+    td_team_leave(s->team);
+    s->team = NULL;
+}
+
 /* ---- the engine ------------------------------------------------------------------------------ */
 
-/* Only training spreads over processes: others would all do, and write, the same. */
+/* Not everything spreads over processes: they would all do, and write, the same. */
 static int check_alone(const td_session *s, td_error *error)
 {
     td_ranks r = td_ranks_of_environment();
     if (s->team || r.size == 1)
         return 0;
     return td_fail(error, TD_ECONFIG,
-                   "%s started %d processes, but only training uses more than one: start this "
-                   "command without %s",
+                   "%s started %d processes, but only training and held-out evaluation use more "
+                   "than one: start this command without %s",
                    r.launcher, r.size, r.launcher);
 }
 

@@ -27,7 +27,7 @@
 #include "generate/decode.h"
 #include "run/experiment.h"
 #include "tandem/embed.h"
-#include "train/team.h"
+#include "team/team.h"
 
 struct td_session {
     td_experiment     *x;
@@ -89,6 +89,13 @@ char *td_shipped_directory(void);
 
 /* ---- the engine ------------------------------------------------------------------------------ */
 
+/* Join the other processes that a launcher started, if any: what follows is computed by all of them,
+ * which make the same calls. `lost` as in td_team_spec. Closing the session, or td_session_leave,
+ * leaves them. */
+int  td_session_join(td_session *, void (*lost)(void *arg, const char *why), void *arg,
+                     td_error *error);
+void td_session_leave(td_session *);
+
 /* Open an engine for the session's model, which the caller plans and closes; with an optimizer if
  * `updates`. */
 td_engine *td_session_engine(const td_session *, bool updates, td_error *error);
@@ -117,6 +124,8 @@ int td_session_result(int code, td_error *error);
 int  td_session_open_tokenizer(td_session *, td_error *error);
 /* Open tokenizer and data source, unless they are open; prepares missing token shards. */
 int  td_session_open_data(td_session *, td_error *error);
+/* The same on all ranks. The leader prepares what is missing; the others read it afterwards. */
+int  td_session_open_data_together(td_session *, td_error *error);
 /* Prepare the same shards as opening the data, but do not open it. */
 int  td_session_prepare_data(td_session *, td_error *error);
 void td_session_close_data(td_session *);

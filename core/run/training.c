@@ -143,25 +143,19 @@ static int find_weights(const td_session *s, const td_run_directory *r, char **w
     return *weights ? 0 : td_failed(error, TD_EIO);
 }
 
-/* Everything that can fail does so here, before the first step: what is wrong with the config, the
- * data or the memory is not found out after hours. */
-/* The leader alone makes token shards that are missing; the others read them afterwards. */
 static int open_data(td_session *s, const td_run_directory *r, char **weights,
                      td_training_tasks *tasks, td_error *error)
 {
     int code = 0;
+    td_team_begin_solo(s->team);
     if (td_team_leads(s->team)) {
         code = find_weights(s, r, weights, error);
         /* before the data: a misspelt task should not wait for it to be tokenized */
         if (!code)
             code = td_training_tasks_open(tasks, s, error);
-        if (!code)
-            code = td_session_open_data(s, error);
     }
-    code = td_team_agree(s->team, code, error);
-    if (code)
-        return code;
-    return td_team_agree(s->team, td_session_open_data(s, error), error);
+    code = td_team_end_solo(s->team, code, error);
+    return code ? code : td_session_open_data_together(s, error);
 }
 
 /* More processes than micro-batches: they are made smaller, which changes sums only by rounding. */
@@ -282,6 +276,7 @@ static int run(td_session *s, td_run_directory *r, td_training_tasks *tasks, con
                               .guess = guess(s),
                               .watch = watch,
                               .team = s->team,
+                              .straggler = s->x->comm_straggler,
                               .check_place = td_run_check,
                               .place = r };
     return td_trainer_run(&spec, out, error);
@@ -317,9 +312,11 @@ static int train(td_session *s, const td_training *watch, const td_trained **out
     char             *about = NULL;
     td_trainer_out    result = { 0 };
     bool              leads = td_team_leads(s->team);
-    int               code = leads ? td_run_open(&r, s, watch->resume, error) : 0;
+    int               code;
 
-    code = td_team_agree(s->team, code, error);
+    td_team_begin_solo(s->team);
+    code = leads ? td_run_open(&r, s, watch->resume, error) : 0;
+    code = td_team_end_solo(s->team, code, error);
     if (!code)
         code = prepare(s, &r, &tasks, &about, error);
     if (code && leads)
@@ -371,10 +368,11 @@ int td_session_train(td_session *s, const td_training *t, const td_trained **out
     s->best_name = NULL;
     if (check_training(s, t, error))
         return TD_ECONFIG;
-    s->team = td_team_join(&s->x->comm, s->services, &why);
-    code = td_session_result(s->team ? train(s, t, out, &why) : why.code, &why);
-    td_team_leave(s->team);
-    s->team = NULL;
+    code = td_session_join(s, t->lost, t->arg, &why);
+    code = td_session_result(code ? code : train(s, t, out, &why), &why);
+    if (td_team_is_lost(s->team) && t->lost)
+        t->lost(t->arg, why.text);
+    td_session_leave(s);
     if (!code)
         return 0;
     /* log.txt should say how the run ended; the caller writes its own log */

@@ -51,7 +51,7 @@ static td_registry *registry_for(const td_composer *c, const td_config *config, 
 }
 
 char *td_cell_text(const td_composer *c, const td_point *p, const td_choices *choices,
-                   td_text *annotated, td_errors *errors)
+                   td_text *annotated, td_text *notes, td_errors *errors)
 {
     td_error       e = { 0 };
     size_t         before = errors->count;
@@ -67,6 +67,8 @@ char *td_cell_text(const td_composer *c, const td_point *p, const td_choices *ch
     if (x) {
         check_seed(x, p, errors);
         print(x, &text, annotated);
+        if (notes)
+            td_text_print(notes, "%s", td_config_notes(x->config));
         if (text.failed)
             td_errors_add(errors, "out of memory while composing a cell");
     }

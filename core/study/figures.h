@@ -23,10 +23,10 @@ double td_figures_steps(const td_figures *);
 double td_figures_flops(const td_figures *);
 
 /* A composed config as text, every option with its value: equal for cells that compute the same.
- * `annotated`, unless NULL, gets the same with the origin of each value. NULL after adding errors; free
- * both. */
+ * `annotated`, unless NULL, gets the same with the origin of each value; `notes`, unless NULL, what a
+ * change of plugin has dropped, a line each. NULL after adding errors; free all three. */
 char *td_cell_text(const td_composer *, const td_point *, const td_choices *, td_text *annotated,
-                   td_errors *errors);
+                   td_text *notes, td_errors *errors);
 
 /* Bind, build and plan the cell with this text; with `review`, also look for anything that would
  * stop it (run/review.h), and check its tasks. 0, or TD_ECONFIG after adding errors. */

@@ -16,6 +16,7 @@ typedef struct making {
     td_map    *known;    /* by "variant size ..": figures that do not depend on seeds */
     td_map    *keys;     /* key: its cell, plus 1 */
     td_map    *messages; /* each error once: complaint */
+    td_map    *notes;    /* each note that was logged */
     td_errors *errors;
 } making;
 
@@ -170,13 +171,25 @@ static const char *words_of(making *k, const td_settled *s, const td_point *p)
     return words ? words : "";
 }
 
+/* Seeds and phases of a variant have the same notes. */
+static void log_notes(making *k, td_text *notes)
+{
+    char *rest = notes->data;
+    for (char *line; rest && (line = strsep(&rest, "\n")) != NULL;)
+        if (*line && !td_map_get(k->notes, line)) {
+            td_log_line(k->m->composer.log, TD_LOG_INFO, "%s", line);
+            td_map_set(k->notes, line, k);
+        }
+}
+
 static void make_cell(making *k, td_matrix_cell *c)
 {
     const td_settled *s = settle(k, c);
     td_errors         errors = { 0 };
-    td_text           annotated = { 0 };
+    td_text           annotated = { 0 }, notes = { 0 };
     td_choices        choices = choices_of(s, &c->point);
-    char *text = td_cell_text(&k->m->composer, &c->point, &choices, &annotated, &errors);
+    char *text = td_cell_text(&k->m->composer, &c->point, &choices, &annotated, &notes, &errors);
+    log_notes(k, &notes);
     if (text) {
         c->cell.chosen = words_of(k, s, &c->point);
         c->plain = td_arena_copy(k->m->arena, text);
@@ -185,6 +198,7 @@ static void make_cell(making *k, td_matrix_cell *c)
     }
     take_errors(k, c->cell.name, &errors);
     td_text_free(&annotated);
+    td_text_free(&notes);
     free(text);
 }
 
@@ -277,8 +291,8 @@ static const char *find_directory(td_matrix *m, const td_matrix_request *q, td_e
 static int with_making(td_matrix *m, void (*work)(making *), td_errors *errors)
 {
     size_t before = errors->count;
-    making k = { m, td_map_new(), td_map_new(), td_map_new(), errors };
-    if (k.known && k.keys && k.messages) {
+    making k = { m, td_map_new(), td_map_new(), td_map_new(), td_map_new(), errors };
+    if (k.known && k.keys && k.messages && k.notes) {
         work(&k);
         report(&k);
     } else
@@ -286,6 +300,7 @@ static int with_making(td_matrix *m, void (*work)(making *), td_errors *errors)
     td_map_free(k.known);
     td_map_free(k.keys);
     td_map_free(k.messages);
+    td_map_free(k.notes);
     return errors->count == before ? 0 : TD_ECONFIG;
 }
 

@@ -52,7 +52,7 @@ static double what_of(const td_matching *m, const td_figures *f)
 static int figures(const td_composer *c, const td_point *p, const td_choices *choices,
                    td_figures *out, td_errors *errors)
 {
-    char *text = td_cell_text(c, p, choices, NULL, errors);
+    char *text = td_cell_text(c, p, choices, NULL, NULL, errors);
     int   code = text ? td_figures_of(c, p, text, false, out, errors) : TD_ECONFIG;
     free(text);
     return code;
@@ -260,7 +260,8 @@ static int spend_time(const spending *s, const td_point *p, td_settled *out)
 {
     td_error e = { 0 };
     double   step = 0;
-    char    *text = td_cell_text(s->composer, p, &out->sizes, NULL, s->errors), time[32], each[32];
+    char    *text = td_cell_text(s->composer, p, &out->sizes, NULL, NULL, s->errors);
+    char     time[32], each[32];
     int code = text ? td_times_step(s->times, s->composer, text, p->name, &step, &e) : TD_ECONFIG;
     free(text);
     if (e.code)

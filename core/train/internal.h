@@ -1,5 +1,5 @@
 /* internal.h - what the files of the trainer share: trainer.c has the loop and the checkpoints,
- * step.c a step, scores.c the evaluations and the tasks between steps.
+ * step.c a step, scores.c the evaluations and the tasks between steps, health.c slow ranks.
  */
 #ifndef TD_TRAIN_INTERNAL_H
 #define TD_TRAIN_INTERNAL_H
@@ -29,9 +29,12 @@ typedef struct trainer {
     bool          applied;
     td_auxiliary  aux[TD_AUX]; /* of the last step */
     size_t        n_aux;
-    bool          torn;     /* an update failed half-way: parameters belong to no step */
-    bool          stopping; /* requested by a callback */
-    bool          dropped;  /* an evaluation, or tasks, were ended by it */
+    bool          torn;       /* an update failed half-way: parameters belong to no step */
+    bool          stopping;   /* requested by a callback */
+    bool          dropped;    /* an evaluation, or tasks, were ended by it */
+    double        busy;       /* seconds of this rank's part of the steps since it was judged .. */
+    int64_t       busy_steps; /* .. and their number (health.c) */
+    int           straggler;  /* the rank that was reported as slow; -1: none */
 } trainer;
 
 /* Whether `step` is a multiple of the interval; 0: never. */
@@ -49,6 +52,10 @@ void td_trainer_close_steps(trainer *);
  * leaves everything as it was, or, after their next td_team_agree, an error. */
 int  td_trainer_step(trainer *, td_error *error);
 
+/* Every rank, after each step: at the interval of the metrics, warn of a rank that is much slower than
+ * the others. */
+int td_trainer_check_health(trainer *, td_error *error);
+
 /* What comes after the current step; `missed`: it was due there, but the run was stopped, or
  * failed, before it. */
 bool td_trainer_evaluation_due(const trainer *);
@@ -56,8 +63,9 @@ bool td_trainer_scoring_due(const trainer *);
 bool td_trainer_evaluation_missed(const trainer *);
 bool td_trainer_scoring_missed(const trainer *);
 
-/* Evaluate, or score the tasks, and report it. `known`: the metrics have it already. When a
- * callback asks to stop, it is dropped, and the trainer's `dropped` set. */
+/* Evaluate, which all ranks do together, or score the tasks, which the leader does, and report it.
+ * `known`: the metrics have it already. When a callback asks to stop, it is dropped, and the trainer's
+ * `dropped` set. */
 int td_trainer_evaluate(trainer *, bool known, td_error *error);
 int td_trainer_score(trainer *, bool known, td_error *error);
 

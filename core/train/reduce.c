@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "plugin/hook.h"
-
 enum {
     LEVELS = 64,     /* depth of the tree, for any number of micro-batches */
     CHUNK = 1 << 22, /* bytes that a rank sends to each other rank, or sums, at a time */
@@ -362,16 +360,13 @@ static char *sum_of(const td_reduction *r, node n)
 
 static int finish_exact(td_reduction *r, td_error *error)
 {
-    void          *state;
-    const td_comm *c = td_team_comm(r->team, &state);
-    int            size = td_team_size(r->team);
-    size_t         bytes = (size_t)r->slice * r->width;
+    int    size = td_team_size(r->team);
+    size_t bytes = (size_t)r->slice * r->width;
     for (int64_t at = 0; at < r->count; at += size * r->slice) {
         int64_t n = r->count - at < size * r->slice ? r->count - at : size * r->slice;
         pack(r, at);
-        if (TD_HOOK(c, all_to_all, state, r->send, r->receive, (size_t)r->most * bytes, error) ||
-            TD_HOOK(c, all_gather, state, sum_of(r, (node){ 0, r->n_micro }), r->whole, bytes,
-                    error))
+        if (td_team_all_to_all(r->team, r->send, r->receive, (size_t)r->most * bytes, error) ||
+            td_team_all_gather(r->team, sum_of(r, (node){ 0, r->n_micro }), r->whole, bytes, error))
             return td_failed(error, TD_EIO);
         /* the previous contents have been sent */
         memcpy(r->sums[0] + (size_t)at * r->width, r->whole, (size_t)n * r->width);
@@ -384,8 +379,6 @@ static int finish_exact(td_reduction *r, td_error *error)
 static int sum_variable(const td_reduction *r, td_variable *x, td_error *error)
 {
     const td_device *d = td_engine_device(r->engine);
-    void            *state;
-    const td_comm   *c = td_team_comm(r->team, &state);
     int64_t          room = CHUNK / (int64_t)r->width;
     int              code = 0;
     for (int64_t at = 0; at < x->count; at += room) {
@@ -396,7 +389,7 @@ static int sum_variable(const td_reduction *r, td_variable *x, td_error *error)
         char   *host = d->backend->upload ? r->whole : place;
         if (host != place && td_device_read(d, host, place, bytes))
             code = TD_EIO;
-        if (TD_HOOK(c, all_reduce, state, host, n, r->dtype, error))
+        if (td_team_all_reduce(r->team, host, n, r->dtype, error))
             return td_failed(error, TD_EIO);
         if (host != place && td_device_write(d, place, host, bytes))
             code = TD_EIO;

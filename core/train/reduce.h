@@ -16,7 +16,7 @@
 #ifndef TD_TRAIN_REDUCE_H
 #define TD_TRAIN_REDUCE_H
 
-#include "train/team.h"
+#include "team/team.h"
 
 typedef struct td_reduction td_reduction;
 

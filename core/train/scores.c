@@ -85,19 +85,22 @@ static int report_evaluation(trainer *t, const td_progress *before, td_error *er
 
 int td_trainer_evaluate(trainer *t, bool known, td_error *error)
 {
-    td_progress *p = &t->progress, before = *p;
-    double       start = td_now();
-    bool         decides = !t->spec->scorer.best;
-    int          code;
+    td_progress     *p = &t->progress, before = *p;
+    double           start = td_now();
+    bool             decides = !t->spec->scorer.best;
+    td_evaluate_spec spec = t->spec->evaluate;
+    int              code;
 
+    spec.team = t->spec->team;
     td_evaluation_free(&t->evaluation);
-    code = td_evaluate(t->spec->engine, &t->spec->evaluate, evaluation_progress, t, &t->evaluation,
-                       error);
-    /* evaluations do not count as training time */
+    code = td_evaluate(t->spec->engine, &spec, evaluation_progress, t, &t->evaluation, error);
     leave_out(t, start);
-    t->dropped = code == TD_EEND && t->stopping;
+    t->dropped = code == TD_EEND;
+    t->stopping |= t->dropped; /* another rank may have been asked */
     if (code)
         return t->dropped ? 0 : td_failed(error, TD_EIO);
+    if (!td_team_leads(spec.team)) /* it gets the leader's progress */
+        return 0;
     if (decides)
         judge(t, t->evaluation.nll, known);
     td_log_line(t->spec->log, TD_LOG_INFO, "step %lld: held-out NLL %.4f, perplexity %.3f%s",

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "plugin/hook.h"
 #include "train/internal.h"
 
@@ -101,7 +102,11 @@ static int compute_share(trainer *t, const td_feed_batch **out, td_error *error)
 static int gradients(trainer *t, const td_feed_batch **batch, td_error *error)
 {
     td_team *team = t->spec->team;
-    int      code = td_team_agree(team, compute_share(t, batch, error), error);
+    double   begun = td_now();
+    int      code = compute_share(t, batch, error);
+    t->busy += td_now() - begun;
+    t->busy_steps++;
+    code = td_team_agree(team, code, error);
     if (code) {
         t->stopping |= code == TD_EEND;
         return code;

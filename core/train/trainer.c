@@ -240,9 +240,11 @@ static bool is_done(const trainer *t)
     return t->progress.step >= t->options->steps || ends_early(t);
 }
 
-/* Does everything that is due after step n. Metrics that cannot be written end the run without a
- * checkpoint, because a run resumed from one would lack their lines. */
-static int after_step(trainer *t, td_error *error)
+/* ---- after a step ---------------------------------------------------------------------------- */
+
+/* The leader's part of what is due after step n, before the evaluation. Metrics that cannot be
+ * written end the run without a checkpoint, because a run resumed from one would lack their lines. */
+static int report_step(trainer *t, td_error *error)
 {
     const td_train_options *o = t->options;
     int64_t                 n = t->progress.step;
@@ -253,11 +255,17 @@ static int after_step(trainer *t, td_error *error)
         td_metrics_norms(&t->metrics, n, t->spec->engine, error))
         return td_failed(error, TD_EIO);
     /* before the last evaluation, which may take long; afterwards again, with its result */
-    if (n == o->steps && (td_trainer_evaluation_due(t) || td_trainer_scoring_due(t)) &&
-        save(t, error))
-        return td_failed(error, TD_EIO);
-    if ((td_trainer_evaluation_due(t) && td_trainer_evaluate(t, false, error)) ||
-        (td_trainer_scoring_due(t) && td_trainer_score(t, false, error)))
+    if (n == o->steps && (td_trainer_evaluation_due(t) || td_trainer_scoring_due(t)))
+        return save(t, error);
+    return 0;
+}
+
+/* .. and after it. */
+static int conclude_step(trainer *t, td_error *error)
+{
+    const td_train_options *o = t->options;
+    int64_t                 n = t->progress.step;
+    if (td_trainer_scoring_due(t) && td_trainer_score(t, false, error))
         return give_up(t, error);
     if (t->saved != n && (n == o->steps || td_trainer_every(n, o->checkpoint_every) ||
                           (o->keep_best && t->progress.best_step == n)))
@@ -265,16 +273,37 @@ static int after_step(trainer *t, td_error *error)
     return 0;
 }
 
-/* Ends what the leader did while the others waited: all fail, or stop, or go on, with the leader's
- * progress, which has the scores. */
+/* Ends a solo of the leader: all fail, or stop, or go on, with the leader's progress, which has the
+ * scores. */
 static int meet(trainer *t, int code, td_error *error)
 {
     td_team *team = t->spec->team;
-    code = td_team_agree(team, code ? code : t->stopping ? TD_EEND : 0, error);
+    code = td_team_end_solo(team, code ? code : t->stopping ? TD_EEND : 0, error);
     t->stopping |= code == TD_EEND;
     if (code && code != TD_EEND)
         return code;
     return td_team_share(team, &t->progress, sizeof t->progress, error);
+}
+
+/* All ranks evaluate; the leader does the rest, in one solo if there is nothing to evaluate. */
+static int after_step(trainer *t, td_error *error)
+{
+    td_team *team = t->spec->team;
+    bool     leads = td_team_leads(team);
+    int      code;
+    td_team_begin_solo(team);
+    code = leads ? report_step(t, error) : 0;
+    if (td_trainer_evaluation_due(t)) {
+        if ((code = meet(t, code, error)))
+            return code;
+        code = td_trainer_evaluate(t, false, error);
+        td_team_begin_solo(team);
+        if (code && leads)
+            give_up(t, error);
+    }
+    if (!code && leads)
+        code = conclude_step(t, error);
+    return meet(t, code, error);
 }
 
 static int loop(trainer *t, td_error *error)
@@ -288,7 +317,9 @@ static int loop(trainer *t, td_error *error)
         if (made)
             return give_up(t, error);
         show_step(t);
-        code = meet(t, leads ? after_step(t, error) : 0, error);
+        if ((code = td_trainer_check_health(t, error)))
+            return give_up(t, error);
+        code = after_step(t, error);
     }
     if (code || !leads)
         return code;
@@ -359,7 +390,7 @@ static int open_metrics(trainer *t, td_error *error)
 static int show_again(trainer *t, td_error *error)
 {
     int code = t->options->evaluate_every >= 0 ? td_trainer_evaluate(t, true, error) : 0;
-    if (!code && t->spec->scorer.score && t->options->score_every >= 0)
+    if (!code && t->spec->scorer.score && t->options->score_every >= 0) /* the leader has it */
         code = td_trainer_score(t, true, error);
     return code;
 }
@@ -367,30 +398,37 @@ static int show_again(trainer *t, td_error *error)
 /* What an earlier part of the run was stopped before. */
 static int make_up(trainer *t, bool evaluates, bool scores, td_error *error)
 {
-    if ((evaluates && td_trainer_evaluate(t, false, error)) ||
-        (scores && td_trainer_score(t, false, error)))
-        return give_up(t, error);
-    return 0;
+    bool leads = td_team_leads(t->spec->team);
+    int  code = evaluates ? td_trainer_evaluate(t, false, error) : 0;
+    td_team_begin_solo(t->spec->team);
+    if (!code && scores)
+        code = td_trainer_score(t, false, error);
+    if (code && leads)
+        give_up(t, error);
+    return meet(t, code, error);
 }
 
 /* What was missed, then steps. */
 static int go_on(trainer *t, td_error *error)
 {
     const td_training *w = t->spec->watch;
-    bool               leads = td_team_leads(t->spec->team);
+    td_team           *team = t->spec->team;
     /* known before the loop: making them changes it */
-    bool               finished = is_done(t), evaluates = leads && td_trainer_evaluation_missed(t),
-         scores = leads && td_trainer_scoring_missed(t);
+    bool               finished = is_done(t), evaluates = td_trainer_evaluation_missed(t),
+         scores = td_team_leads(team) && td_trainer_scoring_missed(t),
+         again = finished && !evaluates && !scores;
     int code;
     if (w->begin && w->begin(w->arg, t->progress.step, t->options->steps))
         t->stopping = true;
-    code = meet(t, make_up(t, evaluates, scores, error), error);
+    code = make_up(t, evaluates, scores, error);
+    if (!code)
+        code = td_team_share(team, &again, sizeof again, error);
     /* a better score may have brought a run back that had ended early */
     if (!code && !is_done(t) && !t->feed)
-        code = td_team_agree(t->spec->team, td_trainer_open_steps(t, error), error);
+        code = td_team_agree(team, td_trainer_open_steps(t, error), error);
     if (code)
         return code;
-    return finished && leads && !evaluates && !scores ? show_again(t, error) : loop(t, error);
+    return again ? show_again(t, error) : loop(t, error);
 }
 
 /* The leader's part: its files, and the state to begin with. */
@@ -409,7 +447,9 @@ static int open_files(trainer *t, td_error *error)
 static int open_run(trainer *t, td_error *error)
 {
     td_team *team = t->spec->team;
-    int      code = td_team_agree(team, td_team_leads(team) ? open_files(t, error) : 0, error);
+    int      code;
+    td_team_begin_solo(team);
+    code = td_team_end_solo(team, td_team_leads(team) ? open_files(t, error) : 0, error);
     if (!code)
         code = td_team_share(team, &t->progress, sizeof t->progress, error);
     if (!code)
@@ -434,7 +474,11 @@ static void report(const trainer *t, td_trainer_out *out)
 int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *error)
 {
     trainer t = {
-        .spec = spec, .options = spec->options, .peak = spec->peak, .logged = (double)NAN
+        .spec = spec,
+        .options = spec->options,
+        .peak = spec->peak,
+        .logged = (double)NAN,
+        .straggler = -1,
     };
     int code;
 

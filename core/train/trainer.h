@@ -55,6 +55,8 @@ typedef struct td_trainer_spec {
     /* NULL: this process alone. Of several, only the leader uses the directory, `resume`, the loggers
      * and what evaluates; the others get the state from it. */
     td_team                *team;
+    /* warn of a rank that computes this many times as long as the median one; 0: never */
+    double                  straggler;
     /* Whether `directory` is still this run's, asked before each checkpoint; NULL: always. */
     int (*check_place)(void *arg, td_error *error);
     void *place;

@@ -153,6 +153,9 @@ static inline td_tensor *drop_values(const td_attention_in *in, td_tensor *v, co
     return td_transpose(v, 1, 2);
 }
 
+/* An architecture may have a window, and an attention another: the narrower of both; 0: none. */
+static inline int64_t narrower(int64_t a, int64_t b) { return a > 0 && (b <= 0 || a < b) ? a : b; }
+
 static inline int64_t heads_dim(const void *config)
 {
     return ((const struct heads *)config)->head_dim;

@@ -169,6 +169,10 @@ static td_tensor *attend(const struct merged *c, const td_attention_in *in, stru
 {
     const struct heads *h = &c->heads;
 
+    /* a window would count from an encoder's token as from one of the decoder's own */
+    if (in->memory && in->mask.window > 0)
+        return td_graph_fail(x.q->graph, "attention 'merged' does not support windows over an "
+                                         "encoder's output");
     /* only a decoder that reads an encoder has a memory */
     if (in->memory)
         return td_keeps_keys(in) ? attend_each(c, in, x) : attend_both(c, in, x);

@@ -37,7 +37,7 @@ static void see_both_sides(const struct sliding_window *c, const td_attention_in
                             : count_from(in->key, keys, -(double)ahead);
     m->causal = true;
     m->self = false;
-    m->window = 2 * ahead + 1;
+    m->window = narrower(2 * ahead + 1, m->window > 0 ? m->window + ahead : 0);
 }
 
 static td_tensor *along(td_tensor *x, bool keys) /* [B, T] -> [B, 1, T, 1] or [B, 1, 1, T] */
@@ -88,7 +88,7 @@ static td_tensor *build(const void *config, const td_attention_in *in)
 
     /* the window is set before remember_heads, which sizes the cache by it */
     if (causal)
-        seen.mask.window = c->window;
+        seen.mask.window = narrower(in->mask.window, c->window);
     if (causal && has_inputs(in) && !reaches_all(c, in)) {
         td_tensor *far = hide_far_inputs(c, &seen);
         seen.mask.dense = in->mask.dense ? td_add(in->mask.dense, far) : far;

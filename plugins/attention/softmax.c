@@ -29,7 +29,7 @@ static td_tensor *build(const void *config, const td_attention_in *in)
     /* a window counts tokens back from the query; a decoder's query has no place in the
      * encoder's sequence to count from */
     if (in->role != TD_ROLE_CROSS)
-        seen.mask.window = c->window;
+        seen.mask.window = narrower(in->mask.window, c->window);
     rotate_heads(in, &x);
     remember_heads(&seen, &x);
     return heads_out(h, in, td_attend_with(&seen, x.q, x.k, x.v, h->heads, heads_scale(h)));

@@ -176,7 +176,7 @@ Test(bind, wrong_lists_of_plugins)
                 "command line: run: option 'loggers' contains an integer; each item must be the "
                 "name of a plugin, or a group",
                 "check", "-c", "a.cfg", "run.loggers=(3)");
-    config_says(2, "group 'loggers' must name a plugin of kind logger/1", "check", "-c", "a.cfg",
+    config_says(2, "group 'loggers' must name a plugin of kind logger:", "check", "-c", "a.cfg",
                 "run.loggers=({file=\"m\";})");
     config_says(2, "command line: run.loggers names 'jsonl' twice", "check", "-c", "a.cfg",
                 "run.loggers=(\"jsonl\",{plugin=\"jsonl\";file=\"m\";})");
@@ -246,6 +246,24 @@ Test(bind, a_schedule_follows_the_steps_of_the_run)
                 "schedule.warmup=100");
     config_says(2, "option 'warmup' is a float", "check", "-c", "a.cfg", "schedule.warmup=1.5");
     config_says(0, "decay_steps = 10;", "show", "-c", "a.cfg", "schedule.plugin=wsd");
+}
+
+/* A run that is cut short or extended keeps the warm-up of a schedule with its own length. */
+Test(bind, shares_of_a_schedule_with_its_own_length_are_of_that)
+{
+    config_file("a.cfg", COSINE);
+    config_says(0, "warmup = 203;", "show", "-c", "a.cfg", "schedule.steps=700");
+    config_says(0, "warmup = 203;", "show", "-c", "a.cfg", "schedule.steps=700", "train.steps=37");
+    config_says(0, "0.29 of steps = 700", "explain", "schedule.warmup", "-c", "a.cfg",
+                "schedule.steps=700");
+    config_says(0, "steps = 50;", "show", "-c", "a.cfg", "schedule.steps=0.5");
+    config_says(0, "warmup = 14;", "show", "-c", "a.cfg", "schedule.steps=0.5");
+    config_says(0, "decay_steps = 70;", "show", "-c", "a.cfg", "schedule.plugin=wsd",
+                "schedule.steps=700");
+    /* also where a budget decides how long the run is */
+    config_says(0, "0.29 of steps = 700", "show", "--origins", "-c", "a.cfg", "schedule.steps=700",
+                "train.target_tokens=1e6");
+    config_says(2, "option 'steps' is 0", "check", "-c", "a.cfg", "schedule.steps=0");
 }
 
 Test(bind, one_key_sets_the_length)

@@ -114,6 +114,11 @@ Test(check, finds_what_train_would_refuse)
                (const char *[]){
                    "-c", "a.cfg",
                    "data.sources=({name=\"a\";files=\"a.jsonl\";held_out=\"a.jsonl\";})", NULL });
+    config_file("empty.jsonl", "");
+    expect_all((const char *[]){ "data source 'a' has no text: there is none in 'empty.jsonl'",
+                                 NULL },
+               (const char *[]){ "-c", "a.cfg",
+                                 "data.sources=({name=\"a\";files=\"empty.jsonl\";})", NULL });
     /* every source, not only the first */
     expect_all((const char *[]){ "data source 'a': no file matches 'no.jsonl' (searched from",
                                  "\ndata source 'a': no file matches 'nor*'\n",

@@ -1,6 +1,7 @@
 /* broken.c - modules with one defect each: the suite must report each of them, in the test and with
  * the words below, and report nothing else. */
 #include "conformance/check.h"
+#include "open_mpi.h"
 
 #ifdef __SANITIZE_ADDRESS__ /* the sanitizer ends the process before the read */
 #define NULL_READ "member access within null pointer"
@@ -30,6 +31,7 @@ static const defect defects[] = {
     /* in its computation */
     { "broken/attention-sees-future", NULL, "causality", "failed", "predicted after it" },
     { "broken/attention-peeks-if", NULL, "causality", "failed", "peeks = true" },
+    { "broken/attention-ignores-window", NULL, "windows", "failed", "td_mask.window" },
     { "broken/attention-no-bias", NULL, "positions", "failed", "biases the scores" },
     { "broken/attention-no-rotate", NULL, "positions", "failed", "td_rotate" },
     { "broken/attention-mixes-rows", NULL, "permutation", "failed", "rows must not mix" },
@@ -163,6 +165,13 @@ static const defect defects[] = {
     { "broken/machine", "comm/gathers_nothing", "contract", "failed", "all_gather: part 0" },
     { "broken/machine", "comm/silent", "contract", "failed", "no message" },
     { "broken/machine", "comm/leaks", "leaks", "failed", "leaks" },
+    { "broken/ranks", "comm/wrong_at_one", "ranks", "failed", "rank 1: all_reduce: the sum of" },
+    { "broken/ranks", "comm/own_order", "ranks", "failed", "must add in the same order" },
+    { "broken/ranks", "comm/from_zero", "ranks", "failed", "not those of the root, rank 1" },
+    { "broken/ranks", "comm/shifted", "ranks", "failed", "all_to_all: part 0" },
+    { "broken/ranks", "comm/short_at_two", "ranks", "failed", "rank 2: all_gather: part 0" },
+    { "broken/ranks", "comm/waits_at_two", "ranks", "timed out", "--time-limit" },
+    { "broken/ranks", "comm/backwards", "ranks", "failed", "it claims rank 2 of 3, but mpirun" },
     { "broken/machine", "backend/dirty", "memory", "failed", "is not zeroed" },
     { "broken/machine", "backend/crooked", "memory", "failed", "not aligned" },
     { "broken/machine", "backend/hoards", "leaks", "failed", "leaks" },
@@ -193,9 +202,11 @@ static const defect defects[] = {
 };
 
 /* With sanitizers the sanitizer reports leaks, and its shadow memory hides how much is
- * allocated. */
+ * allocated. Without Open MPI several processes are neither built nor started. */
 static bool is_measured(const defect *m)
 {
+    if (!strcmp(m->file, "broken/ranks") && !there_is_mpi())
+        return false;
     return CHILD_MEASURES_MEMORY || (strcmp(m->test, "leaks") && strcmp(m->outcome, "memory"));
 }
 
@@ -266,6 +277,29 @@ TestSuite(broken, .init = no_reports);
 EVERY(1, 3)
 EVERY(2, 3)
 EVERY(3, 3)
+
+/* The test itself finds nothing where there is nothing, and says why it did not run. */
+Test(broken, ranks_without_a_mistake)
+{
+    const defect      none = { .file = "broken/ranks", .test = "ranks" };
+    const char *const right[] = { "--plugin", "comm/none", "--only", "ranks", NULL };
+    const char *const lonely[] = { "--plugin", "comm/lonely", "--only", "ranks", NULL };
+    child             run;
+    json_t           *all;
+    if (!is_measured(&none))
+        return;
+    all = check_module(TANDEM_FIXTURES "/broken/ranks.so", right, &run);
+    cr_expect_eq(run.code, 0, "%s%s", run.out, run.err);
+    cr_expect(strstr(run.out, "\"outcome\": \"ok\""), "%s", run.out);
+    json_decref(all);
+    child_free(&run);
+    all = check_module(TANDEM_FIXTURES "/broken/ranks.so", lonely, &run);
+    cr_expect_eq(run.code, 0, "%s%s", run.out, run.err);
+    cr_expect(strstr(run.out, "it connects a single process, not the 3 that mpirun started"), "%s",
+              run.out);
+    json_decref(all);
+    child_free(&run);
+}
 
 Test(broken, nothing_is_reported_where_nothing_is_wrong)
 {

@@ -86,8 +86,9 @@ Test(refusals, of_configs_that_are_wrong)
     expect_changed(1, "hidden_size is missing", "/\"hidden_size\"/d");
     expect_changed(1, "hidden_size is eleven: it must be an integer",
                    "s/\"hidden_size\": 11/\"hidden_size\": \"eleven\"/");
-    expect_changed(2, "option 'heads' is -4, which is out of range",
-                   "s/\"num_attention_heads\": 4/\"num_attention_heads\": -4/");
+    expect_changed(
+        2, "f/config.json: attention 'softmax': option 'heads' is -4, which is out of range",
+        "s/\"num_attention_heads\": 4/\"num_attention_heads\": -4/");
     expect_changed(1, "by config.json it is", "s/\"hidden_size\": 11/\"hidden_size\": 10/");
     expect_changed(1, "has no tensor 'model.layers.3.input_layernorm.weight'",
                    "s/\"num_hidden_layers\": 3/\"num_hidden_layers\": 4/");

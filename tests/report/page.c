@@ -1,6 +1,8 @@
 /* page.c - the files of a report: a page that is whole and accessible, names of strangers, damaged
  * metrics, many runs. */
 #include <ctype.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include "report/made.h"
 
@@ -242,6 +244,34 @@ Test(page, is_replaced)
     cr_expect(!td_file_exists(stale));
     free(stale);
     made_free(&r);
+}
+
+/* A disk that fills while the new report is written: the page is longer than anything before it. */
+Test(page, stays_whole_while_the_next_one_fails)
+{
+    char *a = made_path("a"), *out = made_path("out"), *old = made_path("out/figures/old.svg");
+    char *aside = made_path("out/.new-report");
+    const char   *runs[] = { a };
+    struct rlimit few = { 4096, RLIM_INFINITY }, all = { RLIM_INFINITY, RLIM_INFINITY };
+    json_t       *summary;
+    td_error      e = { 0 };
+    make_two();
+    made_report r = made_write((const char *const[]){ "a", "b" }, 2, NULL);
+    made_put("out", "figures/old.svg", "x");
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &few);
+    cr_expect_eq(td_report_write(&(td_report_options){ .runs = runs, .count = 1, .directory = out },
+                                 &summary, &e),
+                 TD_EIO, "%s", e.text);
+    setrlimit(RLIMIT_FSIZE, &all);
+    cr_expect(td_file_exists(old), "the figures are those of the report that failed");
+    cr_expect(!td_file_exists(aside));
+    expect_file("out/index.html", r.html);
+    made_free(&r);
+    free(aside);
+    free(old);
+    free(out);
+    free(a);
 }
 
 Test(page, what_somebody_else_keeps_is_not_replaced)

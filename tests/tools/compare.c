@@ -322,6 +322,38 @@ Test(compare, seeds_in_the_table)
     child_free(&c);
 }
 
+Test(compare, seeds_as_csv)
+{
+    child c = compare_seeds("--csv");
+    cr_expect(strstr(c.out, ",method,seeds_needed\n"), "%s", c.out);
+    cr_expect(strstr(c.out, ",t over seeds and items,3\n"), "%s", c.out);
+    cr_expect(strstr(c.out, ",t over seeds and items,\n"), "%s", c.out);
+    child_free(&c);
+}
+
+/* A score in the thousands, as the perplexity of a model that has hardly learnt, takes more space. */
+Test(compare, columns_are_as_wide_as_their_scores)
+{
+    char        path[3][100];
+    const char *argv[] = { TANDEM_BINARY, "compare", path[0], path[1], path[2], NULL }, *line, *end;
+    child       c;
+    size_t      width;
+    put_seed("a", "constant", 1, 7000, 0xff);
+    put_seed("a", "constant", 2, 7500, 0x3ff);
+    put_seed("b", "wsd", 1, 0.5, 0xf);
+    for (int k = 0; k < 3; k++)
+        snprintf(path[k], sizeof path[k], "%s/%s", directory,
+                 (const char *const[]){ "a-1", "a-2", "b-1" }[k]);
+    c = child_run(argv);
+    line = strstr(c.out, "\nstep ");
+    end = strstr(c.out, "\nof several seeds");
+    cr_assert(line && end && strstr(line, " (353.5534)"), "%s%s", c.out, c.err);
+    width = strcspn(line + 1, "\n");
+    for (; line < end; line += 1 + width)
+        cr_expect_eq(strcspn(line + 1, "\n"), width, "%s", c.out);
+    child_free(&c);
+}
+
 Test(compare, seeds_one_by_one)
 {
     child c = compare_seeds("--by-run");

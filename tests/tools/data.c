@@ -300,11 +300,14 @@ Test(data, empty_text_is_reported)
 {
     write_scratch("a.txt", "");
     use_text("a.txt", 0);
-    expect(PREPARE("a"), 2, "prepared 'own': 0 tokens: its files contain no text");
-    expect(PREPARE("a"), 2, "'own' has 0 tokens: its files contain no text");
+    expect(PREPARE("a"), 2, "data source 'own' has no text: there is none in '");
     expect(PREPARE("a"), 2, "/a.txt'; leave the source out, or correct its 'files'");
-    write_scratch("a.jsonl", "");
+    expect("test ! -e %1$s/a/cache/own.train.bin", 0, "");
+    /* lines without text are only found by reading */
+    write_scratch("a.jsonl", "\n \n");
     use_text("a.jsonl", 0);
+    expect(PREPARE("b"), 2, "prepared 'own': 0 tokens: its files contain no text");
+    expect(PREPARE("b"), 2, "'own' has 0 tokens: its files contain no text");
     expect(PREPARE("b"), 2, "data source 'own' has no text: there is none in '");
     /* the text comes later: nothing of the failure stays */
     write_scratch("a.jsonl", "{\"text\": \"now\"}\n");

@@ -44,6 +44,8 @@ Test(hostile, prompts)
     refused("%1$s generate %2$s/r a --max-new-tokens 4 >/dev/full", 1, "No space left on device");
     refused("echo '{\"x\": 1}' >%2$s/p.jsonl; %1$s generate %2$s/r --file %2$s/p.jsonl", 1,
             "p.jsonl:1: the object has no text");
+    refused(": >%2$s/p.jsonl; %1$s generate %2$s/r --file %2$s/p.jsonl", 2,
+            "p.jsonl' has no prompts");
     refused("%1$s generate %2$s/r --file %2$s", 1, "Is a directory");
 #if !defined __SANITIZE_ADDRESS__
     refused("%1$s generate %2$s/r --file /dev/zero", 1, "/dev/zero:1: this prompt is longer than");

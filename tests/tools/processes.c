@@ -11,15 +11,6 @@ static void setup(void)
 
 TestSuite(processes, .init = setup, .fini = small_teardown);
 
-static bool there_is_mpi(void)
-{
-    bool there = td_file_exists(TANDEM_PLUGINS "/comm-mpi.so") &&
-                 !system("command -v mpirun >/dev/null");
-    if (!there)
-        cr_log_warn("no comm 'mpi', or no mpirun: nothing is tested");
-    return there;
-}
-
 #define RANKS(n) "mpirun -np " #n " "
 /* 7 micro-batches, which neither 2 nor 3 nor 5 ranks can share evenly */
 #define SEVEN " train.batch=7 train.micro_batch=1 train.reduce=exact train.dropout=0.1 "
@@ -98,6 +89,12 @@ Test(processes, go_on_from_any_number)
                  RANKS(3) "%2$s" SEVEN "train.steps=4 && %2$s" SEVEN "train.steps=8 "
                           "&& " RANKS(2) "%2$s" SEVEN "&& " SAME("12"),
                  0, "");
+    /* with the config that the run kept, which names the comm that it had then */
+    small_expect("kept",
+                 "%2$s" SEVEN "train.steps=4 && " RANKS(2) TANDEM_BINARY
+                 " train %1$s/%3$s --resume train.steps=8 && " TANDEM_BINARY
+                 " train %1$s/%3$s --resume train.steps=12 && " SAME("12"),
+                 0, "2 processes; ");
     small_expect("fast",
                  RANKS(2) "%2$s train.micro_batch=1 train.steps=4 && "
                           "%2$s train.micro_batch=1",
@@ -142,12 +139,130 @@ Test(processes, end_when_one_dies)
                  0, "resuming from");
 }
 
+/* Stopped, its network connections stay open: only that nothing comes shows that it is lost. */
+#define WHEN_STOPPED(which)                                                                     \
+    RANKS(3)                                                                                    \
+    "%2$s" SEVEN ENDLESS " comm.timeout=3 & " UNTIL_SAVED                                       \
+    "kill -STOP $(pgrep -a -x tandem | grep 'run.name=%3$s ' | " which " -1 | cut -d' ' -f1); " \
+    "date +%%s >%1$s/then; wait $!; code=$?; "                                                  \
+    "echo code $code after $(($(date +%%s) - $(cat %1$s/then))) s; "                            \
+    "test $(($(date +%%s) - $(cat %1$s/then))) -lt 30; exit $code"
+
+Test(processes, end_when_one_hangs)
+{
+    static const char *const which[] = { WHEN_STOPPED("tail"), WHEN_STOPPED("head") };
+    if (!there_is_mpi())
+        return;
+    for (int k = 0; k < 2; k++) {
+        const char *run = k ? "leader" : "follower";
+        small_expect(run, which[k], 75, "has waited 3 s for the others");
+        small_expect(run,
+                     "%2$s" SEVEN "train.evaluate_every=-1 train.steps=$(( "
+                     "$(ls %1$s/%3$s/checkpoints | tail -1 | sed 's/step-0*//') + 1 ))",
+                     0, "resuming from");
+    }
+}
+
+/* Two hosts, played by network namespaces; Open MPI starts what belongs to the second by `agent`, in
+ * place of ssh. Then the cable between them is cut. */
+#define HOSTS                                                                                     \
+    "a=tda$$; b=tdb$$; trap 'ip netns del $a; ip netns del $b' EXIT; "                            \
+    "ip netns add $a; ip netns add $b; ip link add va netns $a type veth peer name vb netns $b; " \
+    "ip -n $a addr add 10.9.0.1/24 dev va; ip -n $b addr add 10.9.0.2/24 dev vb; "                \
+    "ip -n $a link set va up; ip -n $b link set vb up; "                                          \
+    "ip -n $a link set lo up; ip -n $b link set lo up; "                                          \
+    "printf '#!/bin/sh\nshift\nexec ip netns exec '$b' sh -c \"$*\"\n' >%1$s/agent; "             \
+    "chmod +x %1$s/agent; "
+#define OVER_THEM                                                 \
+    "ip netns exec $a mpirun -np 2 --host 10.9.0.1:1,10.9.0.2:1 " \
+    "--mca plm_rsh_agent %1$s/agent --mca btl tcp,self "          \
+    "--mca btl_tcp_if_include 10.9.0.0/24 --mca oob_tcp_if_include 10.9.0.0/24 "
+
+static bool there_are_namespaces(void)
+{
+    bool there = !system("ip netns add tandem-probe 2>/dev/null && ip netns del tandem-probe");
+    if (!there)
+        cr_log_warn("no network namespaces (root, and the command ip): nothing is tested");
+    return there;
+}
+
+Test(processes, end_when_the_network_is_lost)
+{
+    if (!there_is_mpi() || !there_are_namespaces())
+        return;
+    /* mpirun itself may wait for the lost host for as long as TCP does, a quarter of an hour */
+    small_expect("cut",
+                 HOSTS OVER_THEM "%2$s" SEVEN ENDLESS " comm.timeout=4 & job=$!; " UNTIL_SAVED
+                                 "ip -n $a link set va down; for k in $(seq 300); do "
+                                 "pgrep -a -x tandem | grep -q 'run.name=%3$s ' || break; "
+                                 "sleep 0.1; done; kill -KILL $job; "
+                                 "! pgrep -a -x tandem | grep 'run.name=%3$s '",
+                 0, "has waited 4 s for the others");
+    small_expect("cut",
+                 "%2$s" SEVEN "train.evaluate_every=-1 train.steps=$(( "
+                 "$(ls %1$s/%3$s/checkpoints | tail -1 | sed 's/step-0*//') + 1 ))",
+                 0, "resuming from");
+}
+
+/* A data source that takes 30 ms for each record on the last rank, and no time on the others. */
+#define BAD                                                                                    \
+    TANDEM_BINARY " train -c quickstart/decllm.cfg model.d_model=16 model.layers=1 "           \
+                  "tokenizer.plugin=bad data.plugin=bad train.steps=16 train.batch=6 "         \
+                  "train.micro_batch=1 train.log_every=4 train.evaluate_every=-1 --threads 1 " \
+                  "--plugin-path " TANDEM_FIXTURES                                             \
+                  "/bad run.dir=%1$s run.name=%3$s --resume comm.straggler=5 "
+
+Test(processes, name_one_that_is_slow)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("slow",
+                 "mpirun -np 2 " BAD ": -np 1 env TANDEM_BAD_AT=data.fetch TANDEM_BAD_DO=slow " BAD,
+                 0, "rank 2, on '");
+    small_expect("even",
+                 "mpirun -np 1 env TANDEM_BAD_AT=data.fetch TANDEM_BAD_DO=slow " BAD
+                 ": -np 2 env TANDEM_BAD_AT=data.fetch TANDEM_BAD_DO=slow " BAD
+                 " 2>&1 | grep -c ' is slow: ' || true",
+                 0, "0");
+}
+
+Test(processes, say_how_long_they_wait)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("limit", RANKS(2) "%2$s" SEVEN "comm.timeout=90", 0,
+                 "2 processes; one that waits 90 s for the others ends the run (comm.timeout)");
+    small_expect("none", RANKS(2) "%2$s" SEVEN "comm.timeout=0", 0, "forever (comm.timeout = 0)");
+}
+
 Test(processes, speak_with_one_voice)
 {
     if (!there_is_mpi())
         return;
     small_expect("voice", RANKS(3) "%2$s" SEVEN " 2>&1 | grep -c 'resuming\\|^step 12, '", 0, "1");
     small_expect("voices", RANKS(2) "%2$s" SEVEN "--every-rank", 0, "rank 1: ");
+}
+
+/* Batches of 2 of 7 sequences: the last is smaller, and 3 and 5 ranks cannot share them evenly. */
+#define EVALUATE TANDEM_BINARY " evaluate %1$s/%3$s evaluate.sequences=7 evaluate.batch=2 "
+
+Test(processes, evaluate_with_the_same_bits)
+{
+    static const char *const ranks[] = { RANKS(2), RANKS(3), RANKS(5) };
+    if (!there_is_mpi())
+        return;
+    small_expect("scored", "%2$s >&2 && " EVALUATE ">%1$s/one && cp -r %1$s/%3$s/eval %1$s/eval", 0,
+                 "");
+    for (int k = 0; k < 3; k++) {
+        char command[2000];
+        snprintf(command, sizeof command, "%s%s", ranks[k],
+                 EVALUATE ">%1$s/many && cmp %1$s/one %1$s/many && cmp %1$s/eval/heldout.json "
+                          "%1$s/%3$s/eval/heldout.json && cmp %1$s/eval/heldout.jsonl "
+                          "%1$s/%3$s/eval/heldout.jsonl");
+        small_expect("scored", command, 0, "processes; one that waits");
+    }
+    small_expect("scored", "mpirun -np 1 " EVALUATE ": -np 1 " EVALUATE "--weights %1$s/one", 1,
+                 "rank 1: ");
 }
 
 Test(processes, refuse_what_cannot_be_right)
@@ -158,9 +273,9 @@ Test(processes, refuse_what_cannot_be_right)
                  "3 processes share 1 micro-batches of train.micro_batch = 2 sequences");
     small_expect("odd", RANKS(2) "%2$s train.batch=7", 2, "divisor of train.batch = 7");
     small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "train.clip=0.5", 2,
-                 "rank 1 has a different config from rank 0");
-    small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " evaluate %1$s/%3$s", 2,
-                 "only training uses more than one");
+                 "rank 1 has another config than rank 0");
+    small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " evaluate %1$s/%3$s --extrapolate",
+                 2, "only training and held-out evaluation use more than one");
     small_expect("single", RANKS(2) "%2$s" SEVEN "comm.plugin=single", 2,
                  "mpirun started 2 processes, but comm 'single' connects 1");
     /* a launcher that does not know of MPI */

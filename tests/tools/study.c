@@ -150,6 +150,23 @@ Test(study, the_matrix_is_printed_and_nothing_is_written)
     expect(0, "train.dropout: 0.0 -> 0.1", study("a", "diff ../tiny.cfg"));
 }
 
+/* Once, not for every seed and phase. */
+Test(study, what_a_change_of_plugin_drops_is_reported)
+{
+    child       c;
+    const char *at;
+    put("other.cfg",
+        "study = {\n  name = \"other\";\n  base = \"model.cfg\";\n  seeds = [ 1, 2 ];\n"
+        "  variants = {\n    plain = { };\n    linear = { keys = { model = {\n"
+        "      attention = { plugin = \"linear\"; }; }; }; };\n  };\n};\n");
+    c = study("a", "show ../other.cfg --no-measure");
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    at = strstr(c.err, "../other.cfg:8: model.attention: 'linear' in place of 'softmax' ");
+    cr_assert(at, "%s", c.err);
+    cr_expect(!strstr(strchr(at, '\n'), "in place of"), "%s", c.err);
+    child_free(&c);
+}
+
 Test(study, errors_have_file_line_and_cell)
 {
     put("bad.cfg", "study = {\n  base = \"model.cfg\";\n  variants = {\n    a = { };\n"
@@ -216,7 +233,8 @@ Test(study, a_second_call_does_nothing)
     struct stat first, second;
     char        path[200];
     snprintf(path, sizeof path, "%s/a/runs/tiny/cells.json", directory);
-    expect(0, "plain-s1-pretrain: done in", study("a", "run ../tiny.cfg --no-measure"));
+    /* the answer ends what is printed, before the page that says more */
+    expect(0, "\nThe cost of ", study("a", "run ../tiny.cfg --no-measure"));
     cr_assert(!stat(path, &first));
     before = text_of("a", "log.txt");
     expect(0, "all 12 cells are done in 'runs/tiny'", study("a", "run ../tiny.cfg"));

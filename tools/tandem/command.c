@@ -103,8 +103,8 @@ const td_kind *td_tool_kind(const char *name, td_error *error)
     }
     /* NULL if no name is close enough */
     nearest = td_nearest(name, names, n);
-    td_fail(error, TD_ECONFIG, "unknown kind '%s'%s%s%s; `tandem plugins new` lists the kinds",
-            name, nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    td_fail(error, TD_ECONFIG, "unknown kind '%s'; %s%s%s`tandem plugins new` lists the kinds",
+            name, nearest ? "did you mean '" : "", nearest ? nearest : "", nearest ? "'? " : "");
     return NULL;
 }
 

@@ -32,11 +32,29 @@ static int name_width(const td_comparison *c)
     return (int)most;
 }
 
-/* Of several seeds, the deviation stands behind the error. */
+/* "0.4031", "0.4031 +- 0.0120", of several seeds "0.4031 +- 0.0120 (0.0208)", or "-" if unknown. */
+static const char *score_text(const td_measured *m, char out[100])
+{
+    size_t n = 1;
+    snprintf(out, 100, "-");
+    if (isfinite(m->score))
+        n = (size_t)snprintf(out, 100, isfinite(m->error) ? "%.4f +- %.4f" : "%.4f", m->score,
+                             m->error);
+    if (isfinite(m->deviation) && n < 100)
+        snprintf(out + n, 100 - n, " (%.4f)", m->deviation);
+    return out;
+}
+
+/* The width of a group's column: of its head or of its longest score, a perplexity in the thousands
+ * for example. */
 static int group_width(const td_comparison *c, size_t g)
 {
-    char head[400];
-    return wide(c->groups[g].count > 1 ? 26 : 16, strlen(head_of(c, g, head)));
+    char text[400];
+    int  width = wide(c->groups[g].count > 1 ? 26 : 16, strlen(head_of(c, g, text)));
+    for (size_t k = 0; k < c->n_measures; k++)
+        if (!c->measures[k].detail)
+            width = wide((size_t)width, strlen(score_text(&c->measures[k].groups[g], text)));
+    return width;
 }
 
 static void print_differences(const td_comparison *c)
@@ -84,29 +102,17 @@ static void print_head(const td_comparison *c, int width)
     putchar('\n');
 }
 
-/* "0.4031", "0.4031 +- 0.0120", of several seeds "0.4031 +- 0.0120 (0.0208)". */
-static void print_score(const td_measured *m, int width)
-{
-    char   text[100] = "-";
-    size_t n = 1;
-    if (isfinite(m->score))
-        n = (size_t)snprintf(text, sizeof text, isfinite(m->error) ? "%.4f +- %.4f" : "%.4f",
-                             m->score, m->error);
-    if (isfinite(m->deviation))
-        snprintf(text + n, sizeof text - n, " (%.4f)", m->deviation);
-    printf("  %*s", width, text);
-}
-
 static void print_scores(const td_comparison *c)
 {
-    int width = name_width(c);
+    int  width = name_width(c);
+    char text[100];
     print_head(c, width);
     for (size_t k = 0; k < c->n_measures; k++) {
         if (c->measures[k].detail)
             continue;
         printf("%-*s", width, c->measures[k].name);
         for (size_t g = 0; g < c->n_groups; g++)
-            print_score(&c->measures[k].groups[g], group_width(c, g));
+            printf("  %*s", group_width(c, g), score_text(&c->measures[k].groups[g], text));
         putchar('\n');
     }
 }

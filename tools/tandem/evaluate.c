@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/ranks.h"
 #include "run/results.h"
 #include "several.h"
 #include "tasks.h"
@@ -82,11 +83,16 @@ static void name_checkpoint(td_run_place *run, int64_t step, const char *weights
         run->checkpoint = td_path_directory(weights);
 }
 
+/* All ranks compute, and fail together; the first one prints and writes. */
 static int score(td_tool *t, td_session *s, const place *p)
 {
     const td_evaluation *result = NULL;
     td_error             e = { 0 };
     int                  code = td_session_evaluate(s, show_progress, t, &result, &e);
+    if (td_team_is_lost(s->team))
+        td_work_lost(t, e.text);
+    if (!td_team_leads(s->team))
+        return code ? td_tool_exit_code(&e) : TD_EXIT_OK;
     /* results with NaN are printed too */
     if (result)
         print(t, result, td_session_loaded(s));
@@ -98,21 +104,31 @@ static int score(td_tool *t, td_session *s, const place *p)
     return code ? td_tool_fail(t, &e) : TD_EXIT_OK;
 }
 
+/* With the other processes, if there are any. The data comes first, since the leader prepares what is
+ * missing. */
+static char *load(td_tool *t, td_session *s, const td_run_place *run, int64_t step, td_error *error)
+{
+    if (td_ranks_of_environment().size > 1 && !td_tool_option(t, "--extrapolate") &&
+        (td_session_join(s, td_work_lost, t, error) || td_session_open_data_together(s, error)))
+        return NULL;
+    return td_work_load(t, run, s, step, error);
+}
+
 static int evaluate(td_tool *t, td_session *s, td_run_place *run, int64_t step)
 {
     const char *out = td_tool_option(t, "--out");
     bool        beyond = td_tool_option(t, "--extrapolate") != NULL;
     td_error    e = { 0 };
-    char       *weights = td_work_load(t, run, s, step, &e);
-    int         code = weights ? 0 : e.code;
+    char       *weights = load(t, s, run, step, &e);
+    int         code = td_team_agree(s->team, weights ? 0 : e.code, &e);
     place       p = { 0 };
     if (!code)
         name_checkpoint(run, step, weights);
     free(weights);
-    if (code)
-        return td_tool_fail(t, &e);
-    /* none with --weights: these scores are not the run's */
-    p.directory = out ? strdup(out) : td_results_directory(s);
+    if (code) /* the first rank says why */
+        return td_team_leads(s->team) ? td_tool_fail(t, &e) : td_tool_exit_code(&e);
+    if (td_team_leads(s->team))
+        p.directory = out ? strdup(out) : td_results_directory(s);
     p.name = td_results_name(beyond ? "extrapolate" : "heldout", run->checkpoint);
     code = beyond ? td_work_extrapolate(t, s, p.directory, p.name) : score(t, s, &p);
     free(p.directory);
@@ -150,6 +166,7 @@ static const td_flag flags[] = {
     { "--batch", "N", "with --tasks: answers computed together; does not change scores" },
     { "--seed", "N", "with --tasks: seed for drawn exemplars (1234)" },
     { "--name", "NAME", "with --tasks: name of the results (default: from tasks and shots)" },
+    { "--every-rank", NULL, "of several processes all log, not only the first" },
     { 0, 0, 0 },
 };
 
@@ -224,6 +241,8 @@ int td_command_evaluate(td_tool *t, int argc, char **argv)
     int code;
     if (!td_tool_parse(t, &td_usage_evaluate, argc, argv, &code) || !options_fit(t, &code))
         return code;
+    if (td_work_follows(t) && !freopen("/dev/null", "w", stdout)) /* tables are for the first */
+        return TD_EXIT_FAILED;
     if (td_tool_option(t, "--list"))
         return td_tool_list_tasks(t);
     return t->n_plain > 1 ? td_tool_evaluate_runs(t, evaluate_one) : evaluate_one(t);

@@ -234,6 +234,13 @@ static bool may_take_long(const td_hook_running *r)
     return strcmp(r->what, "hook") != 0; /* kernels, tests */
 }
 
+/* `tandem data train-tokenizer` itself prints how long this takes; a warning would look like a
+ * fault. */
+static bool is_watched_already(const td_hook_running *r)
+{
+    return r->plugin && !strcmp(r->hook, "train");
+}
+
 /* The process is being debugged: do not interfere. The hanging code may hold the heap's lock. */
 static bool is_traced(void)
 {
@@ -284,7 +291,7 @@ static void *watch(void *argument)
                 number[k] = td_hook_of_thread(k, &r) ? r.number : 0;
                 seconds[k] = 0;
                 next[k] = patience;
-            } else if (++seconds[k] >= next[k] && !is_traced()) {
+            } else if (++seconds[k] >= next[k] && !is_watched_already(&r) && !is_traced()) {
                 complain(&r, seconds[k], !may_take_long(&r));
                 next[k] *= 2; /* a long wait must not fill the screen */
             }

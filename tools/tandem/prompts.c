@@ -150,15 +150,18 @@ static int add_lines(td_prompts *p, FILE *f, const char *name, bool standard, bo
 
 int td_prompts_add_file(td_prompts *p, const char *path, td_error *error)
 {
-    bool   standard = !strcmp(path, "-");
-    size_t n = strlen(path);
-    FILE  *f = standard ? stdin : fopen(path, "re");
-    int    code;
+    bool    standard = !strcmp(path, "-");
+    size_t  n = strlen(path);
+    int64_t before = p->count;
+    FILE   *f = standard ? stdin : fopen(path, "re");
+    int     code;
     if (!f)
         return td_fail(error, TD_EIO, "cannot open prompts '%s': %s", path, strerror(errno));
     code = add_lines(p, f, standard ? "standard input" : path, standard,
                      n > 6 && !strcmp(path + n - 6, ".jsonl"), error);
     if (!standard)
         fclose(f);
+    if (!code && !standard && p->count == before)
+        code = td_fail(error, TD_ECONFIG, "'%s' has no prompts: it takes one per line", path);
     return code;
 }

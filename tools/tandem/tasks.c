@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "run/results.h"
 #include "run/tasks.h"
+#include "run/tasks_name.h"
 
 /* ---- the list -------------------------------------------------------------------------------- */
 
@@ -183,6 +184,7 @@ static int keep(td_tool *t, td_session *s, const td_run_place *place, const td_t
     int         code = 0;
     /* a file of one's own must not overwrite the results of a shipped task unnoticed */
     const char *shadowed = named ? NULL : td_tasks_shadowed(s, r);
+    td_text     task = { 0 };
     if (shadowed)
         td_log_line(t->log, TD_LOG_WARN,
                     "'%s' has the name of a shipped task, so its results are called %s; --name "
@@ -190,10 +192,13 @@ static int keep(td_tool *t, td_session *s, const td_run_place *place, const td_t
                     shadowed, name ? name : "");
     if (directory && name)
         code = td_tasks_write(tasks, directory, name, error);
+    td_tasks_append(&task,
+                    td_tasks_opened(tasks) == 1 ? td_tasks_task(tasks, 0)->options.name : "TASK");
     if (directory && name && !code)
         td_log_line(t->log, TD_LOG_INFO,
-                    "scores in %s/%s.json, prompts and answers in %s.samples_TASK.jsonl", directory,
-                    name, name);
+                    "scores in %s/%s.json, prompts and answers in %s.samples_%s.jsonl", directory,
+                    name, name, td_text_get(&task));
+    td_text_free(&task);
     free(directory);
     free(kind);
     free(name);

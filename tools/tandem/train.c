@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/ranks.h"
 #include "guard.h"
 #include "run/results.h"
 #include "work.h"
@@ -75,25 +74,6 @@ static void catch_signals(void)
         if (endings[k].signal == SIGTERM ||
             (!sigaction(endings[k].signal, NULL, &before) && before.sa_handler != SIG_IGN))
             sigaction(endings[k].signal, &action, NULL);
-}
-
-/* ---- several processes ----------------------------------------------------------------------- */
-
-/* Of several processes the first prints. The others report errors alone, unless they are asked. */
-static bool follows(td_tool *t)
-{
-    td_ranks r = td_ranks_of_environment();
-    char     name[32];
-    if (!r.rank)
-        return false;
-    if (!td_tool_option(t, "--every-rank")) {
-        td_log_free(t->log);
-        t->log = td_log_new(TD_LOG_ERROR);
-    }
-    snprintf(name, sizeof name, "rank %d: ", r.rank);
-    if (t->log)
-        td_log_name(t->log, name);
-    return true;
 }
 
 /* ---- progress -------------------------------------------------------------------------------- */
@@ -178,6 +158,8 @@ static int show_accumulation(void *arg, int64_t step, int64_t done, int64_t all)
                         step, done, all);
     return caught;
 }
+
+static void leave(void *arg, const char *why) { td_work_lost(((view *)arg)->tool, why); }
 
 /* ---- the summary ----------------------------------------------------------------------------- */
 
@@ -297,7 +279,8 @@ static int train(td_tool *t, td_session *s, bool follows)
                                     .evaluating = show_evaluation,
                                     .scoring = show_scoring,
                                     .accumulating = show_accumulation,
-                                    .arg = &v };
+                                    .arg = &v,
+                                    .lost = leave };
     const td_trained *trained;
     td_error          e = { 0 };
     int               code = td_session_train(s, &training_, &trained, &e);
@@ -362,7 +345,7 @@ int td_command_train(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &td_usage_train, argc, argv, &code))
         return code;
-    follower = follows(t);
+    follower = td_work_follows(t);
     catch_signals(); /* preparing data may take long, and may be interrupted */
     weights = td_tool_option(t, "--weights");
     if (weights)

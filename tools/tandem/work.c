@@ -4,8 +4,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
+#include "base/ranks.h"
+#include "guard.h"
+#include "plugin/hook.h"
 #include "run/keep.h"
 #include "run/locate.h"
 #include "run/picture.h"
@@ -44,6 +48,37 @@ td_session *td_work_open(td_tool *t, unsigned needs, int *code)
     td_errors_free(&errors);
     return s;
 }
+
+/* ---- several processes ----------------------------------------------------------------------- */
+
+bool td_work_follows(td_tool *t)
+{
+    td_ranks r = td_ranks_of_environment();
+    char     name[32];
+    if (!r.rank)
+        return false;
+    if (!td_tool_option(t, "--every-rank")) {
+        td_log_free(t->log);
+        t->log = td_log_new(TD_LOG_ERROR);
+    }
+    snprintf(name, sizeof name, "rank %d: ", r.rank);
+    if (t->log)
+        td_log_name(t->log, name);
+    return true;
+}
+
+/* The thread that computes waits for the others, and cannot be woken. mpirun and srun end the others
+ * when one has left like this. */
+_Noreturn void td_work_lost(void *tool, const char *why)
+{
+    const td_tool *t = tool;
+    const char    *saved = td_hook_what_is_saved();
+    td_log_line(t->log, TD_LOG_ERROR, "tandem %s: %s%s%s", t->command, why,
+                *saved ? "; saved: " : "", saved);
+    _exit(td_guard_end(TD_EXIT_REQUEUE));
+}
+
+/* ---- which parameters ------------------------------------------------------------------------ */
 
 bool td_work_step(td_tool *t, int64_t *step)
 {

@@ -10,6 +10,13 @@
  * after a message, with the exit code in `*code`. */
 td_session *td_work_open(td_tool *, unsigned needs, int *code);
 
+/* Of several processes the first prints. Whether this is another one: from now on it logs errors
+ * alone, unless --every-rank is given. */
+bool           td_work_follows(td_tool *);
+/* The other processes cannot be reached, for the reason `why`: end this one, with TD_EXIT_REQUEUE. `tool`
+ * is the td_tool. [any] */
+_Noreturn void td_work_lost(void *tool, const char *why);
+
 /* The checkpoint chosen by --best or --step N, a TD_STEP_ or a number. False after a message. */
 bool        td_work_step(td_tool *, int64_t *step);
 /* The place that the first plain argument names, if it is a run or a checkpoint, whose config is

@@ -117,6 +117,9 @@ typedef struct td_session_options {
      * thread, one at a time, until the session is closed, and must not call the session. */
     void (*log)(void *arg, int level /* td_log_level */, const char *line);
     void *log_arg;
+    /* Where messages say that `settings` are from, for as long as the session; NULL: the command
+     * line. */
+    const char *origin;
 } td_session_options;
 
 /* Read and check the config, and start the thread pool. No data is read and no model is built yet.
@@ -447,6 +450,11 @@ typedef struct td_training {
      * Stopping here abandons the step, which a resumed run repeats. */
     int (*accumulating)(void *arg, int64_t step, int64_t done, int64_t all);
     void *arg;
+    /* Of several processes: this one has waited comm.timeout seconds for the others, or cannot reach
+     * them; `why` has the reason. It may be called on another thread while td_session_train does not
+     * return; all that can be done is to end the process: the newest checkpoint is whole. NULL: it
+     * waits on. */
+    void (*lost)(void *arg, const char *why);
 } td_training;
 
 typedef struct td_trained {

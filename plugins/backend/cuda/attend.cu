@@ -25,15 +25,16 @@ template <int WIDTH, int TILE> constexpr size_t attend_shared()
            2 * sizeof(tile_tokens<TILE>);
 }
 
-/* Block (tile of queries, head, example). Shared memory: queries, keys and then values, weights. */
-template <int WIDTH, int TILE> __global__ void attend(attend_args a)
+/* A tile of queries of head h, from `first` on. Shared memory: queries, keys and then values,
+ * weights. */
+template <int WIDTH, int TILE>
+__device__ inline void attend_tile(const attend_args &a, int64_t first, int64_t h, int64_t b)
 {
     constexpr int N = TILE / ATTEND_SIDE, C = WIDTH / ATTEND_SIDE, LD = WIDTH + 4, LS = TILE + 4;
     extern __shared__ __align__(16) float memory[];
     float                                *qs = memory, *ks = qs + TILE * LD, *ws = ks + TILE * LD;
     tile_tokens<TILE>                    *qt = (tile_tokens<TILE> *)(ws + TILE * LS), *kt = qt + 1;
     int     tx = threadIdx.x % ATTEND_SIDE, ty = threadIdx.x / ATTEND_SIDE;
-    int64_t first = (int64_t)blockIdx.x * TILE, h = blockIdx.y, b = blockIdx.z;
     int64_t g = h / (a.h / a.g), keys = keys_of(a, b);
     float   top[N], sum[N], o[N][C] = {};
 
@@ -91,7 +92,7 @@ template <int WIDTH, int TILE> __global__ void attend(attend_args a)
         for (int c = 0; a.o.at.data && c < C; c++) {
             int64_t f = output_column(c);
             if (f < a.f)
-                td_set(a.o.at, place(a.o, b, h, i, f), sum[r] == 0 ? 0 : o[r][c] / sum[r]);
+                store(a, a.o, place(a.o, b, h, i, f), sum[r] == 0 ? 0 : o[r][c] / sum[r]);
         }
         if (a.lse.at.data && tx == 0)
             td_set(a.lse.at, place(a.lse, b, h, i, 0),
@@ -99,10 +100,17 @@ template <int WIDTH, int TILE> __global__ void attend(attend_args a)
     }
 }
 
+template <int WIDTH, int TILE> __global__ void attend(attend_args a)
+{
+    each_tile(a, (a.tq + TILE - 1) / TILE, a.h, [&](int64_t tile, int64_t h, int64_t b) {
+        attend_tile<WIDTH, TILE>(a, tile * TILE, h, b);
+    });
+}
+
 template <int WIDTH, int TILE> static int launch(td_cuda *cuda, const attend_args &a)
 {
     constexpr size_t shared = attend_shared<WIDTH, TILE>();
-    dim3             grid(td_cuda_grid(a.tq, TILE), (unsigned)a.h, (unsigned)a.b);
+    unsigned         grid = item_grid(&a, td_cuda_pieces(a.tq, TILE), a.h);
     if (cudaFuncSetAttribute(attend<WIDTH, TILE>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              (int)shared))
         return TD_EUNSUPPORTED;
@@ -117,17 +125,26 @@ bool td_cuda_accepts_attend(const td_call *call)
            call->in[TD_ATTEND_V].dim[3] <= ATTEND_WIDEST;
 }
 
-int td_cuda_attend(const td_call *call)
+static int run(td_cuda *cuda, const attend_args &a)
 {
-    td_cuda    *cuda = td_cuda_of(call);
-    attend_args a = attend_args_of(call);
-    int64_t     width = a.e > a.f ? a.e : a.f;
-
-    a.o = axes_of(td_cuda_out(call, 0));
-    a.lse = axes_of(td_cuda_out(call, 1));
+    int64_t width = a.e > a.f ? a.e : a.f;
     if (!a.b || !a.h || !a.tq)
         return 0;
     if (width <= 64)
         return launch<64, 64>(cuda, a);
     return width <= 128 ? launch<128, 64>(cuda, a) : launch<ATTEND_WIDEST, 32>(cuda, a);
+}
+
+int td_cuda_attend(const td_call *call)
+{
+    attend_args a = attend_args_of(call);
+    a.o = axes_of(td_cuda_out(call, 0));
+    a.lse = axes_of(td_cuda_out(call, 1));
+    return run(td_cuda_of(call), a);
+}
+
+int td_cuda_repair_attend(td_cuda *cuda, attend_args a)
+{
+    a.lse.at.data = NULL; /* no value enters it */
+    return a.o.at.data ? run(cuda, a) : 0;
 }

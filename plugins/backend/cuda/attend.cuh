@@ -41,10 +41,12 @@ typedef struct attend_args {
     axes4   dq, dk, dv, ddense;
     tokens  q_segment, k_segment, q_input, k_input, q_index, k_index, q_position, k_position,
         k_length;
-    float  *means, *parts;       /* workspace of the gradient */
-    int64_t tiles;               /* of queries */
-    void   *ranges, *statistics; /* workspace of the kernels for tensor cores */
-    int    *taken;               /* items of work that blocks have taken */
+    float  *means, *parts;         /* workspace of the gradient */
+    int64_t means_row, means_step; /* distances of heads, of queries */
+    int64_t tiles;                 /* of queries */
+    void   *ranges, *statistics;   /* workspace of the kernels for tensor cores */
+    int    *taken;                 /* items of work that blocks have taken */
+    int    *suspect;               /* whether there are results to repair; NULL: compute all */
     int     causal, self;
     int64_t window, offset;
     float   scale;
@@ -103,6 +105,40 @@ static inline attend_args attend_args_of(const td_call *call)
     a.offset = call->attrs->i[3];
     a.scale = (float)call->attrs->f[0];
     return a;
+}
+
+/* ---- items of work ----------------------------------------------------------------------------
+ *
+ * An item is a tile of a head. A block has one; but if the kernel only repairs what tensor cores made
+ * of NaN in hidden places (attend_cores.cuh), which is rare, few blocks look whether they have to.
+ */
+
+enum { REPAIRERS = 264 };
+
+static inline unsigned item_grid(const attend_args *a, int64_t tiles, int64_t heads)
+{
+    unsigned items = td_cuda_grid(tiles * heads * a->b, 1);
+    return a->suspect && items > REPAIRERS ? REPAIRERS : items;
+}
+
+/* work(tile, head, example) for the block's items. */
+template <class F>
+__device__ inline void each_tile(const attend_args &a, int64_t tiles, int64_t heads, F work)
+{
+    if (a.suspect && !*a.suspect)
+        return;
+    for (int64_t n = blockIdx.x; n < tiles * heads * a.b; n += gridDim.x) {
+        work(n % tiles, n / tiles % heads, n / tiles / heads);
+        __syncthreads(); /* shared memory is free again */
+    }
+}
+
+/* Store a result; when repairing, only where it is not a number. */
+__device__ inline void store(const attend_args &a, const axes4 &y, int64_t at, float value)
+{
+    float old = a.suspect ? td_get(y.at, at) : CUDART_NAN_F;
+    if (old != old)
+        td_set(y.at, at, value);
 }
 
 /* ---- the mask -------------------------------------------------------------------------------- */
@@ -320,5 +356,9 @@ __device__ inline float score(const attend_args &a, float product, const tile_to
         s += td_get(a.dense.at, place(a.dense, b, h, query, key));
     return s;
 }
+
+/* Compute results that are not numbers again, if there are any; a.suspect says so. */
+int td_cuda_repair_attend(td_cuda *cuda, attend_args a);
+int td_cuda_repair_attend_grad(td_cuda *cuda, const attend_args &a);
 
 #endif

@@ -245,6 +245,7 @@ __device__ inline void store_results(const attend_args &a, const block &w, rows 
             td_set(a.lse.at, place(a.lse, w.b, w.h, row + 8 * i, 0),
                    r.sum[i] == 0 ? -CUDART_INF_F : r.top[i] * a.scale + logf(r.sum[i]));
     }
+    suspect_nan(a, o);
     if (a.o.at.data)
         store_rows(a.o, w.b, w.h, first, a.tq, a.f, o, by);
 }
@@ -488,6 +489,7 @@ int td_cuda_attend_cores(const td_call *call)
     td_cuda    *cuda = td_cuda_of(call);
     attend_args a = attend_args_of(call);
     core_maps   maps;
+    int         code;
 
     if (!td_cuda_cores_reach(call, operands, 3))
         return td_cuda_attend(call);
@@ -495,6 +497,7 @@ int td_cuda_attend_cores(const td_call *call)
     a.lse = axes_of(td_cuda_out(call, 1));
     a.ranges = call->workspace;
     a.taken = counters_of(&a);
+    a.suspect = a.taken + SUSPECT;
     if (!a.b || !a.h || !a.tq)
         return 0;
     /* without keys there is no tile to map, and every result is 0 */
@@ -506,7 +509,8 @@ int td_cuda_attend_cores(const td_call *call)
         return TD_EUNSUPPORTED;
     if (td_cuda_find_ranges(cuda, a))
         return TD_EIO;
-    return a.e <= 64 && a.f <= 64 ? launch<64>(cuda, a, maps) : launch<WIDEST>(cuda, a, maps);
+    code = a.e <= 64 && a.f <= 64 ? launch<64>(cuda, a, maps) : launch<WIDEST>(cuda, a, maps);
+    return code ? code : td_cuda_repair_attend(cuda, a);
 }
 
 #else

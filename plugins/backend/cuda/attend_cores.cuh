@@ -9,6 +9,10 @@
  * There are as many blocks as multiprocessors. An item of work is 128 rows of a head; a block takes
  * one after another, and begins to fetch the next while the last results are stored. The bits of an
  * item do not depend on which block computes it.
+ *
+ * A hidden pair has a weight of 0, with which tensor cores multiply what is hidden: NaN remains NaN.
+ * Results that are not numbers are therefore noted as suspect, and computed again by the kernels for
+ * float32, which leave hidden pairs out.
  */
 #ifndef TD_CUDA_ATTEND_CORES_CUH
 #define TD_CUDA_ATTEND_CORES_CUH
@@ -367,8 +371,9 @@ __device__ inline void hide_columns(float (&s)[N], const bounds (&q)[2], const t
         }
 }
 
-/* Bytes of the ranges, and of the counters of taken items behind them. */
-enum { COUNTERS = 2 };
+/* Bytes of the ranges, and of the counters of taken items behind them; the last says whether there
+ * are suspect results. */
+enum { COUNTERS = 3, SUSPECT = 2 };
 static inline size_t ranges_bytes(const attend_args *a)
 {
     return (size_t)range_count(a) * sizeof(range) + COUNTERS * sizeof(int);
@@ -391,7 +396,18 @@ static inline unsigned block_count(const td_cuda *cuda, int64_t items)
     return (unsigned)(items < processors ? items : processors);
 }
 
-/* Fill a.ranges, and mark all items as not taken. */
+/* Whether some of a thread's results are not numbers. */
+template <int N> __device__ inline void suspect_nan(const attend_args &a, const float (&d)[N])
+{
+    bool nan = false;
+#pragma unroll
+    for (int k = 0; k < N; k++)
+        nan |= d[k] != d[k];
+    if (nan)
+        *a.suspect = 1;
+}
+
+/* Fill a.ranges, mark all items as not taken, and no result as suspect. */
 int td_cuda_find_ranges(td_cuda *cuda, const attend_args &a);
 
 /* Whether the tensor cores can compute a call with these numbers of operands

@@ -47,7 +47,7 @@ __device__ inline void load_queries(grad_tile<WIDTH, TILE> &t, const attend_args
     load_tile<WIDTH, TILE>(t.go, a.grad, b, h, first, a.tq, a.f);
     if (threadIdx.x < TILE && i < a.tq) {
         t.lse[threadIdx.x] = td_get(a.lse.at, place(a.lse, b, h, i, 0));
-        t.mean[threadIdx.x] = a.means[(b * a.h + h) * a.tq + i];
+        t.mean[threadIdx.x] = a.means[(b * a.h + h) * a.means_row + i * a.means_step];
     }
 }
 
@@ -97,7 +97,7 @@ __device__ inline void bias_gradients(grad_tile<WIDTH, TILE> &t, const attend_ar
         lowest = t.kt.position[j] < t.kt.position[lowest] ? j : lowest;
         highest = t.kt.position[j] > t.kt.position[highest] ? j : highest;
     }
-    float  *own = a.parts + ((b * a.h + h) * a.tiles + blockIdx.x) * a.r;
+    float  *own = a.parts + ((b * a.h + h) * a.tiles + first / TILE) * a.r;
     int64_t low = a.r - 1, high = 0;
     /* a distance grows with the key's position and falls with the query's: the extremes of a tile
      * are among the pairs of its extremes, in whatever order the positions come */
@@ -115,19 +115,19 @@ __device__ inline void bias_gradients(grad_tile<WIDTH, TILE> &t, const attend_ar
     }
 }
 
-/* Block (tile of queries, head, example). */
-template <int WIDTH, int TILE> __global__ void query_gradients(attend_args a)
+/* A tile of queries, from `first` on. */
+template <int WIDTH, int TILE>
+__device__ inline void query_tile(const attend_args &a, int64_t first, int64_t h, int64_t b)
 {
     constexpr int     N = TILE / ATTEND_SIDE, C = WIDTH / ATTEND_SIDE;
     extern __shared__ __align__(16) float memory[];
     grad_tile<WIDTH, TILE>               &t = *(grad_tile<WIDTH, TILE> *)memory;
     int                                   ty = threadIdx.x / ATTEND_SIDE;
-    int64_t first = (int64_t)blockIdx.x * TILE, h = blockIdx.y, b = blockIdx.z;
-    int64_t g = h / (a.h / a.g), keys = keys_of(a, b);
-    float   dq[N][C] = {};
+    int64_t                               g = h / (a.h / a.g), keys = keys_of(a, b);
+    float                                 dq[N][C] = {};
 
     for (int64_t r = threadIdx.x; a.parts && r < a.r; r += TD_CUDA_THREADS)
-        a.parts[((b * a.h + h) * a.tiles + blockIdx.x) * a.r + r] = 0;
+        a.parts[((b * a.h + h) * a.tiles + first / TILE) * a.r + r] = 0;
     load_queries<WIDTH, TILE>(t, a, b, h, first);
     load_tokens<TILE>(t.qt, a.q_index, a.q_segment, a.q_input, a.q_position, b, first, a.tq);
     for (int64_t from = 0; from < keys; from += TILE) {
@@ -152,8 +152,15 @@ template <int WIDTH, int TILE> __global__ void query_gradients(attend_args a)
         for (int c = 0; c < C; c++) {
             int64_t i = first + ty + ATTEND_SIDE * r, e = output_column(c);
             if (i < a.tq && e < a.e)
-                td_set(a.dq.at, place(a.dq, b, h, i, e), a.scale * dq[r][c]);
+                store(a, a.dq, place(a.dq, b, h, i, e), a.scale * dq[r][c]);
         }
+}
+
+template <int WIDTH, int TILE> __global__ void query_gradients(attend_args a)
+{
+    each_tile(a, (a.tq + TILE - 1) / TILE, a.h, [&](int64_t tile, int64_t h, int64_t b) {
+        query_tile<WIDTH, TILE>(a, tile * TILE, h, b);
+    });
 }
 
 /* The table's gradient: the blocks' own sums, in order. */
@@ -171,16 +178,16 @@ __global__ void table_gradient(attend_args a, axes4 to)
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
-/* Block (tile of keys, key head, example): all query heads of the group, one after another. */
-template <int WIDTH, int TILE> __global__ void key_gradients(attend_args a)
+/* A tile of keys of key head g, from `from` on: all query heads of the group, one after another. */
+template <int WIDTH, int TILE>
+__device__ inline void key_tile(const attend_args &a, int64_t from, int64_t g, int64_t b)
 {
     constexpr int     N = TILE / ATTEND_SIDE, C = WIDTH / ATTEND_SIDE;
     extern __shared__ __align__(16) float memory[];
     grad_tile<WIDTH, TILE>               &t = *(grad_tile<WIDTH, TILE> *)memory;
     int                                   ty = threadIdx.x / ATTEND_SIDE;
-    int64_t from = (int64_t)blockIdx.x * TILE, g = blockIdx.y, b = blockIdx.z;
-    int64_t share = a.h / a.g, keys = keys_of(a, b);
-    float   dk[N][C] = {}, dv[N][C] = {};
+    int64_t                               share = a.h / a.g, keys = keys_of(a, b);
+    float                                 dk[N][C] = {}, dv[N][C] = {};
 
     load_tile<WIDTH, TILE>(t.k, a.k, b, g, from, keys, a.e);
     load_tile<WIDTH, TILE>(t.v, a.v, b, g, from, keys, a.f);
@@ -209,10 +216,17 @@ template <int WIDTH, int TILE> __global__ void key_gradients(attend_args a)
             if (j >= a.tk)
                 continue;
             if (a.dk.at.data && e < a.e)
-                td_set(a.dk.at, place(a.dk, b, g, j, e), a.scale * dk[r][c]);
+                store(a, a.dk, place(a.dk, b, g, j, e), a.scale * dk[r][c]);
             if (a.dv.at.data && e < a.f)
-                td_set(a.dv.at, place(a.dv, b, g, j, e), dv[r][c]);
+                store(a, a.dv, place(a.dv, b, g, j, e), dv[r][c]);
         }
+}
+
+template <int WIDTH, int TILE> __global__ void key_gradients(attend_args a)
+{
+    each_tile(a, (a.tk + TILE - 1) / TILE, a.g, [&](int64_t tile, int64_t g, int64_t b) {
+        key_tile<WIDTH, TILE>(a, tile * TILE, g, b);
+    });
 }
 
 /* ---- calls ----------------------------------------------------------------------------------- */
@@ -253,8 +267,8 @@ template <int WIDTH, int TILE> static int launch(td_cuda *cuda, const attend_arg
 {
     constexpr size_t  shared = sizeof(grad_tile<WIDTH, TILE>);
     cudaFuncAttribute most = cudaFuncAttributeMaxDynamicSharedMemorySize;
-    dim3              queries(td_cuda_grid(a.tq, TILE), (unsigned)a.h, (unsigned)a.b);
-    dim3              keys(td_cuda_grid(a.tk, TILE), (unsigned)a.g, (unsigned)a.b);
+    unsigned          queries = item_grid(&a, td_cuda_pieces(a.tq, TILE), a.h);
+    unsigned          keys = item_grid(&a, td_cuda_pieces(a.tk, TILE), a.g);
 
     if (cudaFuncSetAttribute(query_gradients<WIDTH, TILE>, most, (int)shared) ||
         cudaFuncSetAttribute(key_gradients<WIDTH, TILE>, most, (int)shared))
@@ -265,6 +279,18 @@ template <int WIDTH, int TILE> static int launch(td_cuda *cuda, const attend_arg
         key_gradients<WIDTH, TILE><<<keys, TD_CUDA_THREADS, shared, cuda->stream>>>(a);
     return td_cuda_launched(cuda);
 }
+
+static int run(td_cuda *cuda, const attend_args &a)
+{
+    int64_t width = width_of(&a);
+    if (width <= 64)
+        return launch<64, 64>(cuda, a);
+    if (width <= 128)
+        return tile_of(cuda, width) == 64 ? launch<128, 64>(cuda, a) : launch<128, 32>(cuda, a);
+    return launch<ATTEND_WIDEST, 32>(cuda, a);
+}
+
+int td_cuda_repair_attend_grad(td_cuda *cuda, const attend_args &a) { return run(cuda, a); }
 
 int td_cuda_attend_grad(const td_call *call)
 {
@@ -284,6 +310,8 @@ int td_cuda_attend_grad(const td_call *call)
     a.ddense = axes_of(ddense);
     a.tiles = td_cuda_pieces(a.tq, tile_of(cuda, width));
     a.means = (float *)call->workspace;
+    a.means_row = a.tq;
+    a.means_step = 1;
     if (dtable && a.table.at.data)
         a.parts = (float *)((char *)call->workspace + means_bytes(&a));
     /* skipped tiles write nothing */
@@ -299,12 +327,7 @@ int td_cuda_attend_grad(const td_call *call)
         if (td_cuda_launched(cuda))
             return TD_EIO;
     }
-    if (width <= 64)
-        code = launch<64, 64>(cuda, a);
-    else if (width <= 128)
-        code = tile_of(cuda, width) == 64 ? launch<128, 64>(cuda, a) : launch<128, 32>(cuda, a);
-    else
-        code = launch<ATTEND_WIDEST, 32>(cuda, a);
+    code = run(cuda, a);
     if (code || !a.parts || !a.r)
         return code;
     table_gradient<<<td_cuda_grid(a.h * a.r, TD_CUDA_THREADS), TD_CUDA_THREADS, 0, cuda->stream>>>(

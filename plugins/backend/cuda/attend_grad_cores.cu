@@ -237,6 +237,7 @@ __device__ inline void work_on_queries(const attend_args &a, const layout<WIDTH>
         settle(dq);
         release(shared_address(&g.free[r.stage]));
     }
+    suspect_nan(a, dq);
     store_rows(a.dq, w.b, w.head, w.first + group, a.tq, a.e, dq, by);
 }
 
@@ -408,6 +409,8 @@ __device__ inline void work_on_keys(const attend_args &a, const layout<WIDTH> &a
         settle(dv);
         release(shared_address(&g.free[r.stage]));
     }
+    suspect_nan(a, dk);
+    suspect_nan(a, dv);
     if (a.dk.at.data)
         store_rows(a.dk, w.b, w.head, w.first + group, a.tk, a.e, dk, by);
     if (a.dv.at.data)
@@ -464,6 +467,10 @@ template <int WIDTH> static int launch(const td_call *call, attend_args a)
         map_all(&by_query, call, BLOCK_ROWS, TILE) || map_all(&by_key, call, TILE, BLOCK_ROWS))
         return TD_EUNSUPPORTED;
     a.taken = counters_of(&a);
+    a.suspect = a.taken + SUSPECT;
+    a.means = (float *)a.statistics + 1;
+    a.means_step = sizeof(statistics) / sizeof(float);
+    a.means_row = padded(a.tq) * a.means_step;
     if (a.dq.at.data) {
         query_gradients_cores<WIDTH>
             <<<block_count(cuda, queries), CORE_THREADS, shared, cuda->stream>>>(a, by_query,
@@ -476,7 +483,9 @@ template <int WIDTH> static int launch(const td_call *call, attend_args a)
     if (a.dk.at.data || a.dv.at.data)
         key_gradients_cores<WIDTH>
             <<<block_count(cuda, keys), CORE_THREADS, shared, cuda->stream>>>(a, by_key, (int)keys);
-    return td_cuda_launched(cuda);
+    if (td_cuda_launched(cuda))
+        return TD_EIO;
+    return td_cuda_repair_attend_grad(cuda, a);
 }
 
 static const int operands[] = { TD_ATTEND_Q, TD_ATTEND_K, TD_ATTEND_V, TD_ATTEND_GRAD,

@@ -28,6 +28,59 @@ static inline unsigned td_cuda_grid(int64_t n, int64_t per_block)
     return (unsigned)(blocks < 1 ? 1 : blocks > 0x7fffffff ? 0x7fffffff : blocks);
 }
 
+/* ---- kernels that begin early ---------------------------------------------------------------
+ *
+ * The steps of generation are short, and starting a kernel takes as long as running it. A kernel
+ * launched by td_cuda_launch starts while the one in front of it ends.
+ */
+
+/* Such a kernel calls this before it reads or writes memory. The next kernel may start, too; all in
+ * front have ended when this returns. */
+__device__ inline void td_begin()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* Code for other GPUs lacks the instructions above: there kernels start one after another. */
+static inline bool td_cuda_overlaps(const td_cuda *cuda)
+{
+#ifdef TD_CUDA_CORES
+    return cuda->properties.major == 9 && cuda->properties.minor == 0;
+#else
+    return false;
+#endif
+}
+
+/* Launch blocks of TD_CUDA_THREADS threads, `cluster` of which can read each other's shared
+ * memory. */
+template <class K, class... A>
+static inline int td_cuda_launch(td_cuda *cuda, dim3 grid, size_t shared, unsigned cluster,
+                                 K kernel, const A &...arguments)
+{
+    cudaLaunchAttribute attributes[2] = {};
+    cudaLaunchConfig_t  how = {};
+    how.gridDim = grid;
+    how.blockDim = dim3(TD_CUDA_THREADS);
+    how.dynamicSmemBytes = shared;
+    how.stream = cuda->stream;
+    how.attrs = attributes;
+    if (td_cuda_overlaps(cuda)) {
+        attributes[how.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[how.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster > 1) {
+        attributes[how.numAttrs].id = cudaLaunchAttributeClusterDimension;
+        attributes[how.numAttrs].val.clusterDim.x = cluster;
+        attributes[how.numAttrs].val.clusterDim.y = 1;
+        attributes[how.numAttrs++].val.clusterDim.z = 1;
+    }
+    cudaLaunchKernelEx(&how, kernel, arguments...);
+    return td_cuda_launched(cuda);
+}
+
 /* ---- reals -----------------------------------------------------------------------------------
  *
  * Elements of f32 or bf16. The choice is the same for all threads of a launch, so the branch costs

@@ -41,6 +41,7 @@ __global__ void map(td_walk w, Y y, A x0, X x1, X x2, F f)
 {
     int64_t n = (int64_t)blockIdx.x * TD_CUDA_THREADS + threadIdx.x;
     int64_t at[N + 1];
+    td_begin();
     if (n >= w.count)
         return;
     td_walk_at<N + 1>(w, n, at);
@@ -74,6 +75,7 @@ __global__ void map_vectors(td_walk w, td_reals y, td_reals x0, td_reals x1, td_
     int64_t n = (int64_t)blockIdx.x * TD_CUDA_THREADS + threadIdx.x;
     int64_t at[N + 1];
     float   u[TD_VECTOR], v[TD_VECTOR], z[TD_VECTOR];
+    td_begin();
     if (n >= w.count)
         return;
     td_walk_at<N + 1>(w, n, at);
@@ -105,18 +107,12 @@ template <class Y, class A, class X, int N, class F> static int run_map(const td
                   std::is_same_v<X, td_reals>) {
         const void *data[] = { y.data, x0.data, x1.data, x2.data };
         unsigned    repeated;
-        /* only if all operands are aligned, and contiguous or repeated along the last axis */
-        if (td_walk_widen(&w, TD_VECTOR, data, &repeated)) {
-            map_vectors<N>
-                <<<td_cuda_grid(w.count, TD_CUDA_THREADS), TD_CUDA_THREADS, 0, cuda->stream>>>(
-                    w, y, x0, x1, x2, repeated, f);
-            return td_cuda_launched(cuda);
-        }
+        if (td_walk_widen(&w, TD_VECTOR, data, &repeated))
+            return td_cuda_launch(cuda, td_cuda_grid(w.count, TD_CUDA_THREADS), 0, 1,
+                                  map_vectors<N, F>, w, y, x0, x1, x2, repeated, f);
     }
-    map<Y, A, X, N>
-        <<<td_cuda_grid(w.count, TD_CUDA_THREADS), TD_CUDA_THREADS, 0, cuda->stream>>>(w, y, x0, x1,
-                                                                                       x2, f);
-    return td_cuda_launched(cuda);
+    return td_cuda_launch(cuda, td_cuda_grid(w.count, TD_CUDA_THREADS), 0, 1, map<Y, A, X, N, F>, w,
+                          y, x0, x1, x2, f);
 }
 
 /* All operands are reals. */

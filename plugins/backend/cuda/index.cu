@@ -201,19 +201,22 @@ __device__ inline bool has_room(const append_args &a, int64_t row)
            (a.ring || length + count <= a.slots);
 }
 
-/* Nothing is written unless all rows have room, so every thread looks at all of them. Elements are
+/* Nothing is written unless all rows have room, so every block looks at all of them. Elements are
  * words. */
 template <class W> __global__ void append(append_args a)
 {
     int64_t n = (int64_t)blockIdx.x * TD_CUDA_THREADS + threadIdx.x;
     int64_t rest = n, from = 0, to = 0, row = 0, token = 0;
+    bool    full = false;
+    td_begin();
+    for (int64_t r = threadIdx.x; r < a.rows; r += TD_CUDA_THREADS)
+        full |= !has_room(a, r);
+    if (__syncthreads_or(full)) {
+        *a.fault = 1;
+        return;
+    }
     if (n >= a.count)
         return;
-    for (int64_t r = 0; r < a.rows; r++)
-        if (!has_room(a, r)) {
-            *a.fault = 1;
-            return;
-        }
     for (int k = a.x.rank - 1; k >= 0; k--) {
         int64_t i = rest % a.x.dim[k];
         rest /= a.x.dim[k];
@@ -254,11 +257,6 @@ int td_cuda_append(const td_call *call)
     a.fault = cuda->faults_seen + TD_CUDA_NO_ROOM;
     if (!a.count)
         return 0;
-    if (td_cuda_size(x) == 2)
-        append<uint16_t>
-            <<<td_cuda_grid(a.count, TD_CUDA_THREADS), TD_CUDA_THREADS, 0, cuda->stream>>>(a);
-    else
-        append<uint32_t>
-            <<<td_cuda_grid(a.count, TD_CUDA_THREADS), TD_CUDA_THREADS, 0, cuda->stream>>>(a);
-    return td_cuda_launched(cuda);
+    return td_cuda_launch(cuda, td_cuda_grid(a.count, TD_CUDA_THREADS), 0, 1,
+                          td_cuda_size(x) == 2 ? append<uint16_t> : append<uint32_t>, a);
 }

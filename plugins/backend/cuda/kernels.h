@@ -67,6 +67,9 @@ size_t td_cuda_scatter_add_workspace(const td_call *);
 int    td_cuda_matmul(const td_call *);
 size_t td_cuda_matmul_workspace(const td_call *);
 bool   td_cuda_accepts_matmul(const td_call *);
+/* Of few rows in bf16 (few_rows.cu); the workspace is td_cuda_matmul's. */
+int    td_cuda_few_rows(const td_call *);
+bool   td_cuda_accepts_few_rows(const td_call *);
 int    td_cuda_rms_norm_grad(const td_call *);
 int    td_cuda_layer_norm_grad(const td_call *);
 size_t td_cuda_norm_grad_workspace(const td_call *);
@@ -74,6 +77,9 @@ int    td_cuda_rope(const td_call *);
 bool   td_cuda_accepts_rope(const td_call *);
 int    td_cuda_attend(const td_call *);
 bool   td_cuda_accepts_attend(const td_call *);
+/* Of one query (attend_one.cu). */
+int    td_cuda_attend_one(const td_call *);
+bool   td_cuda_accepts_attend_one(const td_call *);
 int    td_cuda_attend_grad(const td_call *);
 bool   td_cuda_accepts_attend_grad(const td_call *);
 size_t td_cuda_attend_grad_workspace(const td_call *);

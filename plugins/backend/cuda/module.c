@@ -30,13 +30,16 @@ static const td_kernel rows[] = {
         .workspace = td_cuda_scatter_add_workspace),
     ROW("scatter_add", TD_I32, DENSE, td_cuda_scatter_add,
         .workspace = td_cuda_scatter_add_workspace),
+    /* the first that accepts a call computes it */
+    ROW("matmul", TD_BF16, INPUTS, td_cuda_few_rows, .accepts = td_cuda_accepts_few_rows,
+        .workspace = td_cuda_matmul_workspace),
     REALS("matmul", INPUTS, td_cuda_matmul, .accepts = td_cuda_accepts_matmul,
           .workspace = td_cuda_matmul_workspace),
     REALS("rms_norm_grad", VIEWS, td_cuda_rms_norm_grad, .workspace = td_cuda_norm_grad_workspace),
     REALS("layer_norm_grad", VIEWS, td_cuda_layer_norm_grad,
           .workspace = td_cuda_norm_grad_workspace),
     REALS("rope", VIEWS, td_cuda_rope, .accepts = td_cuda_accepts_rope),
-    /* the first that accepts a call computes it */
+    ROW("attend", TD_BF16, VIEWS, td_cuda_attend_one, .accepts = td_cuda_accepts_attend_one),
     ROW("attend", TD_BF16, VIEWS, td_cuda_attend_cores, .accepts = td_cuda_accepts_attend_cores,
         .workspace = td_cuda_attend_cores_workspace),
     ROW("attend_grad", TD_BF16, VIEWS, td_cuda_attend_grad_cores,

@@ -46,6 +46,7 @@ __global__ void norm_any(norm_args a)
 {
     int64_t at[ROW_OPERANDS], from, to;
     float   mean = 0, square = 0, root;
+    td_begin();
     td_walk_at<ROW_OPERANDS>(a.rows, blockIdx.x, at);
     from = at[ROW_IN];
     to = at[ROW_OUT];
@@ -92,6 +93,7 @@ template <int LANES, int ROUNDS, int V> __global__ void norm_rows(norm_args a)
     int64_t at[ROW_OPERANDS];
     float   x[ROUNDS][V], mean = 0, square = 0, root;
 
+    td_begin();
     td_walk_at<ROW_OPERANDS>(a.rows, there ? r : 0, at);
     load_row<LANES, V>(x, a.in, at[ROW_IN], lane, there ? a.width : 0);
     if (a.centre) {
@@ -149,7 +151,8 @@ static int run_norm(const td_call *call, bool centre)
     const td_view *x = &call->in[0], *y = td_cuda_out(call, 0);
     const td_view *mean = centre ? td_cuda_out(call, 1) : NULL;
     const td_view *root = td_cuda_out(call, centre ? 2 : 1), *row[] = { x, y, mean, root };
-    cudaStream_t   stream = td_cuda_of(call)->stream;
+    td_cuda       *cuda = td_cuda_of(call);
+    int            code = 0;
     norm_args      a = {};
 
     a.rows = td_walk_rows(row, ROW_OPERANDS);
@@ -166,16 +169,15 @@ static int run_norm(const td_call *call, bool centre)
     a.centre = centre;
     if (!td_cuda_count(x))
         return 0;
-#define ROWS(lanes, rounds, vector)  \
-    norm_rows<lanes, rounds, vector> \
-        <<<td_cuda_grid(a.rows.count, TD_CUDA_THREADS / (lanes)), TD_CUDA_THREADS, 0, stream>>>(a)
-    /* rows up to this length stay in registers, and are read once */
+#define ROWS(lanes, rounds, vector)                                                          \
+    code = td_cuda_launch(cuda, td_cuda_grid(a.rows.count, TD_CUDA_THREADS / (lanes)), 0, 1, \
+                          norm_rows<lanes, rounds, vector>, a)
     if (a.width <= LONG && td_has_vectors(x) && (!y || td_has_vectors(y)))
         BY_WIDTH(a.width, ROWS);
     else
-        norm_any<<<td_cuda_grid(a.rows.count, 1), TD_CUDA_THREADS, 0, stream>>>(a);
+        code = td_cuda_launch(cuda, td_cuda_grid(a.rows.count, 1), 0, 1, norm_any, a);
 #undef ROWS
-    return td_cuda_launched(td_cuda_of(call));
+    return code;
 }
 
 int td_cuda_rms_norm(const td_call *call) { return run_norm(call, false); }

@@ -37,6 +37,7 @@ template <int V> __global__ void rope(rope_args a)
     int64_t from = b * a.x.stride[0] + h * a.x.stride[1] + t * a.x.stride[2] + e * a.x.stride[3];
     int64_t to = b * a.y.stride[0] + h * a.y.stride[1] + t * a.y.stride[2] + e * a.y.stride[3];
     float   u[V], v[V], cos[V], sin[V];
+    td_begin();
     if (n >= a.count)
         return;
     td_get_some<V>(a.in, from, u);
@@ -80,10 +81,6 @@ int td_cuda_rope(const td_call *call)
     a.count = (unsigned)(vectors ? count / TD_VECTOR : count);
     if (!count)
         return 0;
-    if (vectors)
-        rope<TD_VECTOR>
-            <<<td_cuda_grid(a.count, TD_CUDA_THREADS), TD_CUDA_THREADS, 0, cuda->stream>>>(a);
-    else
-        rope<1><<<td_cuda_grid(a.count, TD_CUDA_THREADS), TD_CUDA_THREADS, 0, cuda->stream>>>(a);
-    return td_cuda_launched(cuda);
+    return td_cuda_launch(cuda, td_cuda_grid(a.count, TD_CUDA_THREADS), 0, 1,
+                          vectors ? rope<TD_VECTOR> : rope<1>, a);
 }

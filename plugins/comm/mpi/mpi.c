@@ -1,8 +1,7 @@
 /* mpi.c - the processes that mpirun, or srun with PMIx, has started, connected by MPI.
  *
  * MPI can be initialized and finalized only once in a process, so it stays initialized from the first
- * `open` until the process exits. Its default error handler ends all processes of the job, which is
- * right: a run whose processes have lost each other cannot go on.
+ * `open` until the process exits.
  */
 #include <mpi.h>
 #include <stdbool.h>
@@ -18,7 +17,8 @@ typedef struct state {
     int rank, size;
 } state;
 
-static int opened; /* states that are not closed yet */
+static int  opened; /* states that are not closed yet */
+static bool lost;   /* a call failed: the other processes cannot be reached, or not all of them */
 
 /* A process that exits in the middle of a run, because of a plugin, say, takes the others with it:
  * they wait for it, and MPI_Finalize would wait for them. */
@@ -26,7 +26,7 @@ static void finalize(void)
 {
     int over = 0;
     MPI_Finalized(&over);
-    if (!over && opened)
+    if (!over && (opened || lost))
         MPI_Abort(MPI_COMM_WORLD, 1);
     if (!over)
         MPI_Finalize();
@@ -40,13 +40,16 @@ static int initialize(td_error *error)
     if (begun)
         return 0;
     setenv("OMPI_MCA_opal_signal", "", 0);
-    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS)
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level) != MPI_SUCCESS)
         return td_fail(error, TD_EIO, "comm 'mpi': MPI_Init_thread failed");
     atexit(finalize);
-    return level >= MPI_THREAD_FUNNELED
+    /* a failure is reported like any other, and the host decides what is saved */
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    return level >= MPI_THREAD_SERIALIZED
                ? 0
                : td_fail(error, TD_EUNSUPPORTED,
-                         "comm 'mpi': this MPI does not support programs with threads");
+                         "comm 'mpi': this MPI does not allow a program to have threads that take "
+                         "turns in calling it");
 }
 
 static int open_mpi(const void *config, const td_services *services, void **out, td_error *error)
@@ -80,7 +83,13 @@ enum { MOST = 1 << 30 };
 
 static int result(int code, const char *what, td_error *error)
 {
-    return code == MPI_SUCCESS ? 0 : td_fail(error, TD_EIO, "comm 'mpi': %s failed", what);
+    char why[MPI_MAX_ERROR_STRING] = "";
+    int  n;
+    if (code == MPI_SUCCESS)
+        return 0;
+    lost = true;
+    MPI_Error_string(code, why, &n);
+    return td_fail(error, TD_EIO, "comm 'mpi': %s failed: %s", what, why);
 }
 
 /* Open MPI chooses the order of addition by size and number of ranks, and all ranks get the same

@@ -102,7 +102,7 @@ static int no_match(const data_source *s, const char *pattern, td_error *error)
     char here[4096];
     return td_fail(error, TD_ECONFIG,
                    "data source '%s': no file matches '%s' (searched from '%s'): set data.sources "
-                   "to where the text is, as in a config of its own (-c FILE)",
+                   "to where the text is, as in a config with the group 'data' alone (-c FILE)",
                    s->name, pattern, getcwd(here, sizeof here) ? here : "the working directory");
 }
 
@@ -202,21 +202,40 @@ static int add_path(list *l, const data_source *s, int part, const char *pattern
                : td_fail(error, TD_ENOMEM, "no memory for the name of '%s'", path);
 }
 
+/* What compressed files hold is known only when they are read. */
+static bool may_have_text(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) || st.st_size || !S_ISREG(st.st_mode);
+}
+
 /* One pattern at a time, so that a message can name the pattern that a file came from. */
 static void add_part(list *l, const data_source *s, int part, td_strings patterns,
                      const td_services *services, problems *p)
 {
+    bool     text = !patterns.count;
+    td_error e = { 0 };
     for (size_t i = 0; i < patterns.count; i++) {
         glob_t found = { 0 };
         if (!match(patterns.at[i], services, 0, &found))
             complain_of_missing(p, s, patterns.at[i]);
+        text |= !found.gl_pathc;
         for (size_t k = 0; k < found.gl_pathc; k++) {
-            td_error e = { 0 };
-            if (add_path(l, s, part, patterns.at[i], found.gl_pathv[k], &e))
-                complain(p, &e);
+            td_error unreadable = { 0 };
+            text |= may_have_text(found.gl_pathv[k]);
+            if (add_path(l, s, part, patterns.at[i], found.gl_pathv[k], &unreadable))
+                complain(p, &unreadable);
         }
         globfree(&found);
     }
+    /* preparing it would come to the same, perhaps after hours with other sources */
+    if (text)
+        return;
+    td_fail(&e, TD_ECONFIG,
+            "data source '%s' has no text: there is none in '%s'; leave the source out, or correct "
+            "its '%s'",
+            s->name, patterns.at[0], part == PART_TRAIN ? "files" : "held_out");
+    complain(p, &e);
 }
 
 /* By file, then in the order of the config, so that messages do not depend on inode numbers. */

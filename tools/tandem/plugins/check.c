@@ -6,6 +6,7 @@
  *     check.c    the command and its limits
  *     suite.c    choosing the tests, and running several at a time
  *     child.c    .. each in a separate process
+ *     ranks.c    .. or in several, which a communicator connects
  *     here.c     what such a process does: run one test, print the result as JSON
  *     report.c   all results as a table or as JSON */
 #include "plugins/check.h"

@@ -55,7 +55,7 @@ _Noreturn static void become(char *const argv[], const td_child *c, const td_chi
     if (!c->reserves)
         limit(RLIMIT_AS, l->bytes);
 #endif
-    execv("/proc/self/exe", argv);
+    execv(*argv[0] == '/' ? argv[0] : "/proc/self/exe", argv);
     _exit(127);
 }
 

@@ -3,10 +3,13 @@
 #include "plugins/here.h"
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
+#include "base/ranks.h"
 #include "base/text.h"
 #include "check/check.h"
 #include "guard.h"
@@ -136,6 +139,9 @@ int td_plugins_check_here(td_tool *t, const char *path, const char *plugin, cons
     json_t *result;
     FILE   *f;
     bool    found;
+    /* mpirun, killed at a time limit, cannot end its processes */
+    if (td_ranks_of_environment().size > 1)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(2, 1);
     td_guard_output();
     result = run_here(t, path, plugin, test);
@@ -147,6 +153,10 @@ int td_plugins_check_here(td_tool *t, const char *path, const char *plugin, cons
     fputc('\n', f);
     found = json_array_size(json_object_get(result, "findings")) > 0;
     json_decref(result);
+    /* of several processes each leaves in order, or mpirun would end those that have not written
+     * their results yet */
+    if (td_ranks_of_environment().size > 1)
+        return fclose(f) ? TD_EXIT_FAILED : TD_EXIT_OK;
     /* A test that stopped half-way has not freed what it allocated; leaving without the exit
      * handlers keeps a leak checker from reporting that as well. */
     if (fclose(f) || found)

@@ -14,6 +14,8 @@ typedef struct td_check_job {
     const char *path;        /* the module; the arguments' */
     char        plugin[300]; /* "attention/mine" */
     const char *test;
+    int         ranks; /* processes that run it together */
+    char       *out;   /* of several: where their results are (ranks.h) */
     bool        started, done;
     bool        dropped; /* not run: other tests of the plugin ran out of time */
     json_t     *result;  /* the child's output; NULL if it did not get that far */

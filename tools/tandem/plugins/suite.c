@@ -14,10 +14,11 @@
 #include "base/file.h"
 #include "check/check.h"
 #include "plugins/here.h"
+#include "plugins/ranks.h"
 
 /* ---- the queue ------------------------------------------------------------------------------- */
 
-static int add_job(td_suite *s, const char *path, const char *plugin, const char *test,
+static int add_job(td_suite *s, const char *path, const char *plugin, const char *test, int ranks,
                    td_error *error)
 {
     if (s->count == s->room) {
@@ -28,7 +29,7 @@ static int add_job(td_suite *s, const char *path, const char *plugin, const char
         s->jobs = larger;
         s->room = room;
     }
-    s->jobs[s->count] = (td_check_job){ .path = path, .test = test };
+    s->jobs[s->count] = (td_check_job){ .path = path, .test = test, .ranks = ranks };
     snprintf(s->jobs[s->count++].plugin, sizeof s->jobs->plugin, "%s", plugin);
     return 0;
 }
@@ -49,7 +50,7 @@ static int add_tests(td_suite *s, size_t load, td_error *error)
         /* add_job may move the jobs; `plugins` and `path` stay where they are. */
         for (const td_check_case *t = td_check_cases(); t->name; t++)
             if (td_check_applies(t, kind) && (!s->only || !strcmp(s->only, t->name)) &&
-                add_job(s, path, plugin, t->name, error))
+                add_job(s, path, plugin, t->name, t->ranks, error))
                 return error->code;
     }
     return 0;
@@ -72,6 +73,31 @@ static bool opens_device(const char *plugin)
 {
     return !strncmp(plugin, "backend/", strlen("backend/")) ||
            !strncmp(plugin, "kernels/", strlen("kernels/"));
+}
+
+/* Starts the processes of a test that several run together; `words` end with NULL. */
+static int start_ranks(td_suite *s, size_t number, const char *const *words,
+                       const td_child_limits *limits, td_error *error)
+{
+    td_check_job  *j = &s->jobs[number];
+    const char    *argv[TD_RANKS_WORDS + 5 * TD_ARGUMENTS];
+    td_ranks_start r;
+    int            code = td_ranks_prepare(&r, j->ranks, s->directory, number, error);
+    if (!code && r.mpirun) {
+        td_ranks_words(&r, argv);
+        for (size_t k = TD_RANKS_WORDS; (argv[k] = *words++) != NULL;)
+            k++;
+        code = td_child_start(&j->child, (char *const *)(uintptr_t)argv, s->directory, number,
+                              limits, error);
+    } else if (!code) {
+        j->done = true;
+        j->result = json_pack("{s:[], s:s}", "findings", "skipped",
+                              "it takes several processes, and mpirun is not installed");
+    }
+    j->out = r.out;
+    r.out = NULL;
+    td_ranks_free(&r);
+    return code;
 }
 
 /* Starts the child of a job: `tandem plugins check FILE --here --only TEST ..`, with the config and
@@ -101,7 +127,10 @@ static int start(td_suite *s, size_t number, td_error *error)
         j->done = j->dropped = true;
         return 0;
     }
-    limits.reserves = opens_device(j->plugin);
+    /* so does the shared memory of an MPI */
+    limits.reserves = opens_device(j->plugin) || j->ranks > 1;
+    if (j->ranks > 1)
+        return start_ranks(s, number, argv + 1, &limits, error);
     return td_child_start(&j->child, (char *const *)(uintptr_t)argv, s->directory, number, &limits,
                           error);
 }
@@ -123,7 +152,8 @@ static void collect(td_suite *s)
             continue;
         j->done = true;
         if (j->child.end == TD_CHILD_EXITED)
-            j->result = json_load_file(j->child.out, 0, NULL);
+            j->result = j->ranks > 1 ? td_ranks_result(j->out, j->ranks)
+                                     : json_load_file(j->child.out, 0, NULL);
     }
 }
 
@@ -169,7 +199,7 @@ static int check_loaded(td_suite *s, size_t load, td_error *error)
 static int run_module(td_suite *s, const char *path, td_error *error)
 {
     size_t load = s->count;
-    if (add_job(s, path, "", TD_CHECK_LOAD, error) || run_jobs(s, error) ||
+    if (add_job(s, path, "", TD_CHECK_LOAD, 1, error) || run_jobs(s, error) ||
         check_loaded(s, load, error))
         return error->code;
     if (s->plugin && s->count == load + 1 &&
@@ -206,6 +236,7 @@ void td_suite_free(td_suite *s)
     for (size_t k = 0; k < s->count; k++) {
         td_child_free(&s->jobs[k].child);
         json_decref(s->jobs[k].result);
+        free(s->jobs[k].out);
     }
     free(s->jobs);
     if (s->directory)

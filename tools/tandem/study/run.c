@@ -126,6 +126,15 @@ static int prepare(td_tool *t, td_matrix *m)
     return code || all_done(m) ? code : write_matrix(t, m);
 }
 
+/* Its three sentences; an existing report is not read. */
+static void print_answer(const td_tool *t, const json_t *summary)
+{
+    size_t  k;
+    json_t *sentence;
+    json_array_foreach(json_object_get(summary, "answer"), k, sentence)
+        fprintf(t->json ? stderr : stdout, "%s%s\n", k ? "" : "\n", json_string_value(sentence));
+}
+
 /* An existing report is named; if the study has changed, the report is written again. */
 static int report(td_tool *t, td_matrix *m, bool changed, int code)
 {
@@ -140,8 +149,10 @@ static int report(td_tool *t, td_matrix *m, bool changed, int code)
     /* nothing ran: a report that exists is still right */
     if (page && (changed || !td_file_exists(page)) && td_report_write(&o, &summary, &e))
         failed = td_tool_fail(t, &e);
-    else if (page)
-        fprintf(t->json ? stderr : stdout, "report: %s\n", page);
+    else if (page) {
+        print_answer(t, summary);
+        fprintf(t->json ? stderr : stdout, "%sreport: %s\n", summary ? "\n" : "", page);
+    }
     json_decref(summary);
     free(page);
     free(directory);

@@ -4,9 +4,13 @@
  * a comm moves gradients between them, and what rank 0 decides to all others. Every rank makes the
  * same calls in the same order, so calls need no tags. `single` is the comm of one process.
  *
- * All memory belongs to the host. Sums must be the same on all ranks, and in every run of as many
- * ranks; where a run must have the same bits on any number of ranks (train.reduce = "exact"), the
- * host does the additions itself and uses the comm only to move data.
+ * Calls come from several threads, but only from one at a time [turns]. A call waits for the other
+ * ranks as long as it takes: the host limits the wait (comm.timeout). A call that fails because
+ * another rank cannot be reached returns TD_EIO.
+ *
+ * All memory is the host's. Sums must be the same on all ranks, and in every run of as many ranks;
+ * where a run must have the same bits on any number of ranks (train.reduce = "exact"), the host adds
+ * by itself and only moves data.
  *
  * Example:
  *
@@ -96,14 +100,14 @@ typedef struct td_comm {
     void (*close)(void *state); /* [main] */
     int (*rank)(void *state);   /* of this process, from 0. [any] */
     int (*size)(void *state);   /* the number of processes. [any] */
-    /* Replace `count` numbers of `dtype` (TD_F32 or TD_F64) by their sums over all ranks. [main] */
+    /* Replace `count` numbers of `dtype` (TD_F32 or TD_F64) by their sums over all ranks. [turns] */
     int (*all_reduce)(void *state, void *data, int64_t count, int dtype, td_error *error);
     /* `send` and `receive` [size][bytes]: part r of `send` goes to rank r, and part r of `receive`
-     * comes from rank r. [main] */
+     * comes from rank r. [turns] */
     int (*all_to_all)(void *state, const void *send, void *receive, size_t bytes, td_error *error);
-    /* `send` [bytes] of rank r becomes part r of every rank's `receive` [size][bytes]. [main] */
+    /* `send` [bytes] of rank r becomes part r of every rank's `receive` [size][bytes]. [turns] */
     int (*all_gather)(void *state, const void *send, void *receive, size_t bytes, td_error *error);
-    /* Replace `data` by that of rank `root`. [main] */
+    /* Replace `data` by that of rank `root`. [turns] */
     int (*broadcast)(void *state, void *data, size_t bytes, int root, td_error *error);
 } td_comm;
 

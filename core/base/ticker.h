@@ -1,0 +1,13 @@
+/* ticker.h - a thread that calls a function every so many seconds. */
+#ifndef TD_BASE_TICKER_H
+#define TD_BASE_TICKER_H
+
+typedef struct td_ticker td_ticker;
+
+/* The first call of `tick` comes after `seconds`; calls do not overlap. NULL: no memory, or no
+ * thread. */
+td_ticker *td_ticker_new(double seconds, void (*tick)(void *arg), void *arg);
+/* Waits for the call in progress; afterwards there is none. NULL is allowed. */
+void       td_ticker_free(td_ticker *);
+
+#endif

@@ -1,0 +1,334 @@
+/* team.c - the processes of a run, connected by a comm. */
+#include "team/team.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/ranks.h"
+#include "base/ticker.h"
+#include "plugin/hook.h"
+#include "tandem/random.h"
+#include "team/alarm.h"
+
+enum { TEXT = sizeof((td_error *)0)->text };
+
+struct td_team {
+    td_team_spec   spec;
+    const td_comm *comm;
+    void          *state;
+    bool           opened, lost;
+    int            rank, size;
+    char (*words)[TEXT]; /* [size]: the message of each rank */
+    int32_t  *codes;     /* [size] */
+    td_alarm *alarm;     /* NULL: calls may wait forever */
+
+    td_ticker      *pulse; /* of the leader: tells the others in a solo that it is alive */
+    pthread_mutex_t lock;  /* guards the rest, and the comm in a solo */
+    bool            solo;
+    int             solo_code; /* of the last pulse */
+};
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+/* Called by the alarm. Every rank but the one that hangs says the same: none knows which that is. */
+static void ring(void *arg, const char *call)
+{
+    const td_team *t = arg;
+    char           text[600];
+    snprintf(text, sizeof text,
+             "rank %d of %d has waited %g s for the others, in %s of comm '%s': a process hangs or "
+             "was stopped, or a host cannot be reached (comm.timeout is this limit)",
+             td_ranks_of_environment().rank, td_ranks_of_environment().size, t->spec.timeout, call,
+             t->comm->plugin.name);
+    t->spec.lost(t->spec.arg, text);
+}
+
+/* The end of a call that began with td_alarm_begin. */
+static int end_call(td_team *t, int code, td_error *error)
+{
+    td_alarm_end(t->alarm);
+    t->lost |= code == TD_EIO && t->size > 1;
+    return !code ? 0
+                 : td_fail(error, td_failed(error, TD_EIO), "comm '%s' failed without a message",
+                           t->comm->plugin.name);
+}
+
+int td_team_all_reduce(td_team *t, void *data, int64_t count, int dtype, td_error *error)
+{
+    td_alarm_begin(t->alarm, "all_reduce");
+    return end_call(t, TD_HOOK(t->comm, all_reduce, t->state, data, count, dtype, error), error);
+}
+
+int td_team_all_to_all(td_team *t, const void *send, void *receive, size_t bytes, td_error *error)
+{
+    td_alarm_begin(t->alarm, "all_to_all");
+    return end_call(t, TD_HOOK(t->comm, all_to_all, t->state, send, receive, bytes, error), error);
+}
+
+int td_team_all_gather(td_team *t, const void *send, void *receive, size_t bytes, td_error *error)
+{
+    td_alarm_begin(t->alarm, "all_gather");
+    return end_call(t, TD_HOOK(t->comm, all_gather, t->state, send, receive, bytes, error), error);
+}
+
+int td_team_share(td_team *t, void *data, size_t bytes, td_error *error)
+{
+    if (td_team_size(t) == 1)
+        return 0;
+    td_alarm_begin(t->alarm, "broadcast");
+    return end_call(t, TD_HOOK(t->comm, broadcast, t->state, data, bytes, 0, error), error);
+}
+
+/* ---- solos ----------------------------------------------------------------------------------- */
+
+/* Whether the leader goes on with its solo. */
+static int tell(td_team *t, bool *goes_on, td_error *error)
+{
+    td_alarm_begin(t->alarm, "broadcast");
+    /* quick: the process belongs to the leader's own work, on another thread */
+    return end_call(t,
+                    TD_HOOK_QUICK(t->comm, broadcast, t->state, goes_on, sizeof *goes_on, 0, error),
+                    error);
+}
+
+/* In a thread of its own: the leader's main thread is busy with the solo. */
+static void pulse(void *arg)
+{
+    td_team *t = arg;
+    bool     goes_on = true;
+    pthread_mutex_lock(&t->lock);
+    if (t->solo && !t->solo_code)
+        t->solo_code = tell(t, &goes_on, NULL);
+    pthread_mutex_unlock(&t->lock);
+}
+
+static void set_solo(td_team *t, bool solo)
+{
+    pthread_mutex_lock(&t->lock);
+    t->solo = solo;
+    pthread_mutex_unlock(&t->lock);
+}
+
+void td_team_begin_solo(td_team *t)
+{
+    if (td_team_size(t) > 1 && td_team_leads(t))
+        set_solo(t, true);
+}
+
+/* Tells the others that it is over, or waits for that. */
+static int end_solo(td_team *t, td_error *error)
+{
+    bool goes_on = false;
+    int  code = 0;
+    if (td_team_leads(t)) {
+        set_solo(t, false); /* from now on the comm is this thread's */
+        code = t->solo_code ? td_fail(error, TD_EIO, "the other processes cannot be reached")
+                            : tell(t, &goes_on, error);
+        t->solo_code = 0;
+        return code;
+    }
+    do
+        code = tell(t, &goes_on, error);
+    while (!code && goes_on);
+    return code;
+}
+
+int td_team_end_solo(td_team *t, int code, td_error *error)
+{
+    td_error lost = { 0 };
+    if (td_team_size(t) == 1)
+        return code;
+    if (end_solo(t, &lost))
+        return td_fail(error, lost.code, "%s", lost.text);
+    return td_team_agree(t, code, error);
+}
+
+/* A few times within the others' patience, and not too often. */
+static int start_pulse(td_team *t, td_error *error)
+{
+    double seconds = t->spec.timeout < 8 ? t->spec.timeout / 8 : 1;
+    if (!t->alarm || !td_team_leads(t))
+        return 0; /* the others may wait forever, or this rank is one of them */
+    t->pulse = td_ticker_new(seconds, pulse, t);
+    return t->pulse ? 0
+                    : td_fail(error, TD_ENOMEM,
+                              "cannot start a thread that tells other processes that this one is "
+                              "alive");
+}
+
+/* ---- joining --------------------------------------------------------------------------------- */
+
+/* Processes that do not know about each other would all write to the same directory. */
+static int check_size(const td_team *t, td_error *error)
+{
+    td_ranks r = td_ranks_of_environment();
+    if (t->size == r.size)
+        return 0;
+    return td_fail(error, TD_ECONFIG,
+                   "%s started %d processes, but comm '%s' connects %d: start it with mpirun, or "
+                   "with srun --mpi=pmix, of the MPI that tandem was built with",
+                   r.launcher ? r.launcher : "nothing", r.size, t->comm->plugin.name, t->size);
+}
+
+/* Also opening waits for the other processes. */
+static int open_comm(td_team *t, td_error *error)
+{
+    int code;
+    if (t->spec.lost && t->spec.timeout > 0 && td_ranks_of_environment().size > 1 &&
+        !(t->alarm = td_alarm_new(t->spec.timeout, ring, t, error)))
+        return td_failed(error, TD_ENOMEM);
+    td_alarm_begin(t->alarm, "open");
+    code = TD_HOOK(t->comm, open, t->spec.comm->config, t->spec.services, &t->state, error);
+    td_alarm_end(t->alarm);
+    if (code)
+        return td_fail(error, TD_EIO, "comm '%s' cannot be opened", t->comm->plugin.name);
+    t->opened = true;
+    t->rank = t->comm->rank(t->state);
+    t->size = t->comm->size(t->state);
+    t->words = calloc((size_t)t->size, sizeof *t->words);
+    t->codes = calloc((size_t)t->size, sizeof *t->codes);
+    return t->words && t->codes
+               ? 0
+               : td_fail(error, TD_ENOMEM, "out of memory for the messages of %d processes",
+                         t->size);
+}
+
+td_team *td_team_join(const td_team_spec *spec, td_error *error)
+{
+    td_team *t = calloc(1, sizeof *t);
+    if (!t) {
+        td_fail(error, TD_ENOMEM, "out of memory while joining the other processes");
+        return NULL;
+    }
+    pthread_mutex_init(&t->lock, NULL);
+    t->spec = *spec;
+    t->comm = (const void *)spec->comm->plugin;
+    if (!open_comm(t, error) && !check_size(t, error) && !start_pulse(t, error))
+        return t;
+    td_team_leave(t);
+    return NULL;
+}
+
+void td_team_leave(td_team *t)
+{
+    if (!t)
+        return;
+    td_ticker_free(t->pulse);
+    if (t->opened)
+        TD_HOOK(t->comm, close, t->state);
+    td_alarm_free(t->alarm);
+    pthread_mutex_destroy(&t->lock);
+    free(t->words);
+    free(t->codes);
+    free(t);
+}
+
+int  td_team_rank(const td_team *t) { return t ? t->rank : 0; }
+int  td_team_size(const td_team *t) { return t ? t->size : 1; }
+bool td_team_leads(const td_team *t) { return !td_team_rank(t); }
+bool td_team_is_lost(const td_team *t) { return t && t->lost; }
+
+/* ---- agreeing -------------------------------------------------------------------------------- */
+
+/* The lowest rank with an error; if there is none, the lowest that wants to end; otherwise -1. */
+static int speaker(const td_team *t)
+{
+    int ends = -1;
+    for (int r = t->size - 1; r >= 0; r--)
+        if (t->codes[r] == TD_EEND)
+            ends = r;
+    for (int r = 0; r < t->size; r++)
+        if (t->codes[r] && t->codes[r] != TD_EEND)
+            return r;
+    return ends;
+}
+
+int td_team_agree(td_team *t, int code, td_error *error)
+{
+    int32_t own = code;
+    int     r;
+    if (td_team_size(t) == 1)
+        return code;
+    if (td_team_all_gather(t, &own, t->codes, sizeof own, error))
+        return td_failed(error, TD_EIO);
+    r = speaker(t);
+    if (r < 0)
+        return 0;
+    /* messages are long, so they move only when there is one */
+    if (td_team_all_gather(t, error->text, t->words, sizeof *t->words, error))
+        return td_failed(error, TD_EIO);
+    if (t->codes[r] == TD_EEND || r == t->rank)
+        return t->codes[r];
+    *error = (td_error){ 0 };
+    return td_fail(error, t->codes[r], "rank %d: %.*s", r, TEXT - 20, t->words[r]);
+}
+
+int td_team_sum(td_team *t, double *data, int64_t count, td_error *error)
+{
+    if (td_team_size(t) == 1)
+        return 0;
+    return td_team_all_reduce(t, data, count, TD_F64, error);
+}
+
+int td_team_same(td_team *t, const char *text, const char *what, td_error *error)
+{
+    uint64_t own = td_hash(td_random_stream(""), text, strlen(text)), *all;
+    int      code = 0;
+    if (td_team_size(t) == 1)
+        return 0;
+    all = (uint64_t *)(void *)t->words; /* large enough, and unused between calls */
+    if (td_team_all_gather(t, &own, all, sizeof own, error))
+        return td_failed(error, TD_EIO);
+    for (int r = 1; r < t->size && !code; r++)
+        if (all[r] != all[0])
+            code = td_fail(error, TD_ECONFIG,
+                           "rank %d has another %s than rank 0: start all processes with the same "
+                           "command, files and tandem",
+                           r, what);
+    return code;
+}
+
+/* ---- variables ------------------------------------------------------------------------------- */
+
+enum { PIECE = 1 << 24 }; /* bytes sent at a time */
+
+/* A rank whose device fails still takes part in all broadcasts, because the others do. */
+static int share_variable(td_team *t, const td_device *d, td_variable *x, char *piece,
+                          td_error *error)
+{
+    bool leads = td_team_leads(t), well = true;
+    for (size_t at = 0; at < x->bytes; at += PIECE) {
+        size_t n = x->bytes - at < PIECE ? x->bytes - at : PIECE;
+        char  *place = (char *)x->memory + at;
+        if (leads)
+            well &= !td_device_read(d, piece, place, n);
+        if (td_team_share(t, piece, n, error))
+            return td_failed(error, TD_EIO);
+        if (!leads)
+            well &= !td_device_write(d, place, piece, n);
+    }
+    if (!well)
+        return td_fail(error, TD_EIO, "'%s' cannot be copied to or from the device", x->name);
+    return x->copied && !leads ? td_variable_write_copy(x, d, td_device_real(d), error) : 0;
+}
+
+int td_team_share_variables(td_team *t, td_engine *e, td_error *error)
+{
+    td_variables *v = td_engine_variables(e);
+    char         *piece;
+    int           code;
+    if (td_team_size(t) == 1)
+        return 0;
+    piece = malloc(PIECE);
+    code = td_team_agree(t, piece ? 0 : td_fail(error, TD_ENOMEM, "out of memory for messages"),
+                         error);
+    if (!code) {
+        for (size_t i = 0; i < td_variables_count(v); i++)
+            if (td_variables_at(v, i)->kind != TD_VARIABLE_GRAD)
+                code |= share_variable(t, td_engine_device(e), td_variables_at(v, i), piece, error);
+        code = td_team_agree(t, code ? td_failed(error, TD_EIO) : 0, error);
+    }
+    free(piece);
+    return code;
+}

@@ -1,0 +1,67 @@
+/* team.h - the processes of a run, as training sees them. Rank 0 is the leader: only it writes
+ * files, evaluates and prints. The others compute their share of every step, and wait.
+ *
+ *     td_team *t = td_team_join(&spec, &error);
+ *     code = td_team_agree(t, do_my_part(.., &error), &error);    all succeed, or all fail
+ *
+ *     td_team_begin_solo(t);                                      the leader works, which may take
+ *     code = td_team_leads(t) ? evaluate(.., &error) : 0;         long; the others wait for it
+ *     code = td_team_end_solo(t, code, &error);
+ *
+ * Every function except those that return the rank or the size is a collective call: all ranks must
+ * make it, in the same order. A team of one does nothing.
+ *
+ * A rank that waits longer than `timeout` in one call has lost the others, or one that hangs. In a
+ * solo the leader tells the others now and then that it is alive, so their waiting has no limit.
+ */
+#ifndef TD_TEAM_TEAM_H
+#define TD_TEAM_TEAM_H
+
+#include "model/engine.h"
+#include "tandem/kind/comm.h"
+
+typedef struct td_team td_team;
+
+typedef struct td_team_spec {
+    const td_part     *comm;
+    const td_services *services;
+    double             timeout; /* seconds that a call may wait for other ranks; 0: forever */
+    /* The other ranks are lost. Called on another thread, while the call that waits for them does not
+     * return: to end the process is all that can be done. NULL: it waits on. */
+    void (*lost)(void *arg, const char *why);
+    void *arg;
+} td_team_spec;
+
+/* NULL with `error`, also if a launcher started several processes and the comm connects only one. */
+td_team *td_team_join(const td_team_spec *, td_error *error);
+void     td_team_leave(td_team *);
+
+int  td_team_rank(const td_team *); /* of a NULL team 0, .. */
+int  td_team_size(const td_team *); /* .. of 1 */
+bool td_team_leads(const td_team *);
+/* A call has failed (TD_EIO): the other ranks cannot be reached any more. */
+bool td_team_is_lost(const td_team *);
+
+/* The code that all ranks continue with: 0 if every rank's code is 0; otherwise that of the
+ * lowest rank with an error, whose message is put into `error`. An error takes precedence over
+ * TD_EEND. */
+int  td_team_agree(td_team *, int code, td_error *error);
+/* Between the two the leader calls no other function of the team, and the others do nothing. The
+ * end includes td_team_agree. */
+void td_team_begin_solo(td_team *);
+int  td_team_end_solo(td_team *, int code, td_error *error);
+/* Everyone gets the leader's `data`. */
+int  td_team_share(td_team *, void *data, size_t bytes, td_error *error);
+/* Everyone gets the leader's parameters and optimizer states. */
+int  td_team_share_variables(td_team *, td_engine *, td_error *error);
+/* Sums over all ranks, in double. */
+int  td_team_sum(td_team *, double *data, int64_t count, td_error *error);
+/* An error unless all ranks have the same `text`: "the config", "the plugins". */
+int  td_team_same(td_team *, const char *text, const char *what, td_error *error);
+
+/* The comm's own (tandem/kind/comm.h), for gradients. */
+int td_team_all_reduce(td_team *, void *data, int64_t count, int dtype, td_error *error);
+int td_team_all_to_all(td_team *, const void *send, void *receive, size_t bytes, td_error *error);
+int td_team_all_gather(td_team *, const void *send, void *receive, size_t bytes, td_error *error);
+
+#endif
