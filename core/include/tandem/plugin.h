@@ -119,8 +119,8 @@ typedef struct td_parts {
 /* Flags of an option.
  *
  * REQUIRED: the config must set it; there is no default.
- * IN_STEPS, of an INT that counts steps: a number between 0 and 1, in a config or as the default, is
- * a share of the table's WHOLE_RUN option, or of train.steps if that is not set. The field gets steps.
+ * IN_STEPS, of an INT that counts steps: a number between 0 and 1, in a config or as the default, is a
+ * fraction of the table's WHOLE_RUN option, or of train.steps if that is not set. The field gets steps.
  * WHOLE_RUN: the default is train.steps; the row's own default is for parts outside of a run.
  * NAMES_FILE, of a STRING or STRINGS: paths or patterns of files, relative to the working directory or
  * else to the shipped files. The config that a run keeps has them absolute. */

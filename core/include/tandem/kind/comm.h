@@ -8,9 +8,9 @@
  * ranks as long as it takes: the host limits the wait (comm.timeout). A call that fails because
  * another rank cannot be reached returns TD_EIO.
  *
- * All memory is the host's. Sums must be the same on all ranks, and in every run of as many ranks;
- * where a run must have the same bits on any number of ranks (train.reduce = "exact"), the host adds
- * by itself and only moves data.
+ * All memory belongs to the host. Sums must be the same on all ranks, and in every run of as many
+ * ranks; where a run must have the same bits on any number of ranks (train.reduce = "exact"), the
+ * host does the additions itself and uses the comm only to move data.
  *
  * Example:
  *
