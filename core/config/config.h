@@ -96,8 +96,9 @@ int td_config_bind_extra(td_config *, td_registry *, const char *path, const cha
 int td_config_bind_table(td_config *, td_registry *, const char *path, const td_option *table,
                          void *out, td_errors *errors);
 
-/* Before it is bound: forget what a run kept of a group at the top. What is given beside it stays. */
-void td_config_forget_kept(td_config *, const char *group);
+/* Before it is bound: forget what a run kept of a group at the top, except for the keys `but`, a list
+ * that ends in NULL. What is given beside it stays. */
+void td_config_forget_kept(td_config *, const char *group, const char *const *but);
 
 /* The number of steps that TD_OPTION_IN_STEPS options refer to: the steps of the run, set before
  * such a group is bound. -1: a budget sets them, and they are not known before the data is open;

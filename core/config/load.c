@@ -275,7 +275,14 @@ static void drop(td_setting *root, const char *name)
     }
 }
 
-void td_config_forget_kept(td_config *c, const char *name)
+static bool is_one_of(const char *name, const char *const *names)
+{
+    while (*names && strcmp(*names, name))
+        names++;
+    return *names != NULL;
+}
+
+void td_config_forget_kept(td_config *c, const char *name, const char *const *but)
 {
     td_setting *group = td_setting_child(c->root, name), *v, *next;
     if (!group || group->type != TD_SETTING_GROUP)
@@ -284,7 +291,7 @@ void td_config_forget_kept(td_config *c, const char *name)
     group->first = group->last = NULL;
     for (; v; v = next) {
         next = v->next;
-        if (!v->kept)
+        if (!v->kept || is_one_of(v->name, but))
             td_setting_append(group, v);
     }
 }

@@ -36,6 +36,8 @@ typedef struct place {
 static int64_t wanted(const td_evaluate_spec *s, int64_t source)
 {
     int64_t n = TD_HOOK(s->feed.data, held_out, s->feed.data_state, source);
+    if (n < 0) /* a source that does not know has none */
+        n = 0;
     return s->sequences > 0 && s->sequences < n ? s->sequences : n;
 }
 
@@ -210,7 +212,7 @@ static int score_round(job *j, place *p, td_evaluation_progress *progress, void 
     if (own.count)
         code = score_batch(j, &own, error);
     if (code == TD_EEND) /* a data source's: a failure, unlike that of `progress` */
-        code = TD_EIO;
+        code = td_team_failure(error, TD_EIO);
     if (!code && progress && progress(arg, p->at, j->all))
         code = TD_EEND; /* no message: this is not a failure */
     return td_team_agree(team, code, error);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "report/figure.h"
@@ -159,6 +160,15 @@ static int write_parts(td_report_data *d, td_document *doc, const char *to, td_e
     return code;
 }
 
+/* A link or a file where a directory must go, or the reverse, cannot be replaced by a rename. */
+static int make_way(const char *new, const char *old, td_error *error)
+{
+    struct stat a, b;
+    if (lstat(old, &b) || lstat(new, &a) || (a.st_mode & S_IFMT) == (b.st_mode & S_IFMT))
+        return 0;
+    return td_remove_tree(old, error);
+}
+
 /* Pages are files, which a rename replaces; the others are directories. */
 static int put_in_place(const char *from, const char *to, td_error *error)
 {
@@ -168,7 +178,8 @@ static int put_in_place(const char *from, const char *to, td_error *error)
         if (!new || !old)
             code = td_fail(error, TD_ENOMEM, "out of memory while writing a report");
         else
-            code = td_replace_directory(new, old, error);
+            code = make_way(new, old, error) ? td_failed(error, TD_EIO)
+                                             : td_replace_directory(new, old, error);
         free(new);
         free(old);
     }

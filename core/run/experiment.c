@@ -262,10 +262,12 @@ static void bind_loggers(td_experiment *x, unsigned needs, td_errors *errors)
  * number of them. */
 static void bind_comm(td_experiment *x, comm_host *host, td_errors *errors)
 {
+    static const char *const of_any[] = { "timeout", "straggler", NULL };
+
     bool              alone = td_ranks_of_environment().size == 1;
     const td_setting *v = td_config_get(x->config, "comm.plugin");
     if (v && v->kept && v->type == TD_SETTING_STRING && alone != !strcmp(v->text, "single"))
-        td_config_forget_kept(x->config, "comm");
+        td_config_forget_kept(x->config, "comm", of_any);
     td_config_bind_extra(x->config, x->registry, "comm", TD_COMM_KIND, alone ? "single" : "mpi",
                          comm_table, host, &x->comm, errors);
 }

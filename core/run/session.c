@@ -262,13 +262,13 @@ int td_session_join(td_session *s, void (*lost)(void *arg, const char *why), voi
     int          size;
     s->team = td_team_join(&spec, error);
     size = td_team_size(s->team);
-    if (size > 1 && spec.timeout > 0)
+    if (size > 1 && spec.timeout > 0 && lost)
         td_log_line(s->log, TD_LOG_INFO,
                     "%d processes; one that waits %g s for the others ends the run (comm.timeout)",
                     size, spec.timeout);
     else if (size > 1)
-        td_log_line(s->log, TD_LOG_INFO,
-                    "%d processes, which wait for each other forever (comm.timeout = 0)", size);
+        td_log_line(s->log, TD_LOG_INFO, "%d processes, which wait for each other forever (%s)",
+                    size, lost ? "comm.timeout = 0" : "the program does not handle lost ones");
     return s->team ? 0 : td_failed(error, TD_EIO);
 }
 

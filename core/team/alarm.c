@@ -39,7 +39,7 @@ td_alarm *td_alarm_new(double seconds, void (*ring)(void *arg, const char *call)
 {
     td_alarm *a = calloc(1, sizeof *a);
     /* at most a second, so that a process that was stopped has lost at most that much */
-    double    tick = fmin(1, seconds / 20);
+    double    tick = fmax(1e-3, fmin(1, seconds / 20));
     if (a) {
         a->limit = (int64_t)ceil(seconds / tick);
         a->ring = ring;

@@ -194,6 +194,15 @@ static int open_comm(td_team *t, td_error *error)
                          t->size);
 }
 
+/* The others wait as long as their own timeout says, and the leader tells them that it is alive as
+ * often as its own does. */
+static int check_timeout(td_team *t, td_error *error)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%.17g", t->spec.timeout);
+    return td_team_same(t, text, "comm.timeout", error);
+}
+
 td_team *td_team_join(const td_team_spec *spec, td_error *error)
 {
     td_team *t = calloc(1, sizeof *t);
@@ -204,7 +213,8 @@ td_team *td_team_join(const td_team_spec *spec, td_error *error)
     pthread_mutex_init(&t->lock, NULL);
     t->spec = *spec;
     t->comm = (const void *)spec->comm->plugin;
-    if (!open_comm(t, error) && !check_size(t, error) && !start_pulse(t, error))
+    if (!open_comm(t, error) && !check_size(t, error) && !check_timeout(t, error) &&
+        !start_pulse(t, error))
         return t;
     td_team_leave(t);
     return NULL;
@@ -242,6 +252,14 @@ static int speaker(const td_team *t)
         if (t->codes[r] && t->codes[r] != TD_EEND)
             return r;
     return ends;
+}
+
+int td_team_failure(td_error *error, int otherwise)
+{
+    int code = td_failed(error, otherwise);
+    if (code == TD_EEND)
+        code = error->code = otherwise;
+    return code;
 }
 
 int td_team_agree(td_team *t, int code, td_error *error)

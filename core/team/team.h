@@ -54,6 +54,9 @@ int  td_team_end_solo(td_team *, int code, td_error *error);
 int  td_team_share(td_team *, void *data, size_t bytes, td_error *error);
 /* Everyone gets the leader's parameters and optimizer states. */
 int  td_team_share_variables(td_team *, td_engine *, td_error *error);
+/* The code of the recorded failure, or `otherwise`, but never TD_EEND, which would be taken for a
+ * request to stop: a plugin that returns it by mistake fails. */
+int  td_team_failure(td_error *error, int otherwise);
 /* Sums over all ranks, in double. */
 int  td_team_sum(td_team *, double *data, int64_t count, td_error *error);
 /* An error unless all ranks have the same `text`: "the config", "the plugins". */

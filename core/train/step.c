@@ -88,14 +88,14 @@ static int compute_share(trainer *t, const td_feed_batch **out, td_error *error)
     const td_feed_batch *batch = *out = td_feed_next(t->feed, error);
     int                  code;
     if (!batch)
-        return td_failed(error, TD_EIO);
+        return td_team_failure(error, TD_EIO);
     assert(batch->n_micro == t->n_micro);
     /* the divisor of the loss */
     if (!(batch->weight > 0))
         return td_fail(error, TD_EFORMAT, "step %lld: the batch has no tokens to predict",
                        (long long)t->progress.step);
     code = compute(t, batch, error);
-    return !code || (code == TD_EEND && t->stopping) ? code : td_failed(error, TD_EGRAPH);
+    return !code || (code == TD_EEND && t->stopping) ? code : td_team_failure(error, TD_EGRAPH);
 }
 
 /* Returns TD_EEND on all ranks if one of them was asked to stop. */

@@ -45,8 +45,9 @@ Test(show, explain_takes_groups)
                 "data.sources[0]", "-c", "a.cfg");
     config_says(2, "there is no key 'model.atention'; did you mean 'model.attention'?", "explain",
                 "model.atention", "-c", "a.cfg");
-    child c = config_run("explain", (const char *[]){ "comm", "-c", "a.cfg", NULL });
-    cr_expect(strstr(c.out, "comm: comm 'single', ") && strstr(c.out, "  set by:  ") &&
+    child c = config_run("explain", (const char *[]){ "model.position", "-c", "a.cfg",
+                                                      "model.position.plugin=none", NULL });
+    cr_expect(strstr(c.out, "model.position: position 'none', ") && strstr(c.out, "  set by:  ") &&
                   !strstr(c.out, "\n\n"),
               "%s", c.out);
     child_free(&c);

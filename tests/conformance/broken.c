@@ -176,7 +176,7 @@ static const defect defects[] = {
     { "broken/machine", "backend/crooked", "memory", "failed", "not aligned" },
     { "broken/machine", "backend/hoards", "leaks", "failed", "leaks" },
     { "broken/machine", "backend/poor", "memory", "failed", "returns NULL" },
-    { "broken/machine", "backend/one_way", "memory", "failed", "both or none" },
+    { "broken/machine", "backend/one_way", "memory", "failed", "both or neither" },
     { "broken/machine", "backend/forgets", "memory", "failed", "differ from those stored" },
     { "broken/machine", "backend/fails", "memory", "failed", "sync fails" },
     { "broken/machine", "backend/stands", "memory", "failed", "0 FLOP/s" },

@@ -3,6 +3,8 @@
 #include <ctype.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "report/made.h"
 
@@ -244,6 +246,23 @@ Test(page, is_replaced)
     cr_expect(!td_file_exists(stale));
     free(stale);
     made_free(&r);
+}
+
+/* Figures that were moved to a larger disk: the link gives way to a directory. */
+Test(page, replaces_links)
+{
+    char       *figures = made_path("out/figures"), *moved = made_path("moved");
+    struct stat st;
+    make_two();
+    made_report r = made_write((const char *const[]){ "a", "b" }, 2, NULL);
+    made_free(&r);
+    cr_assert(!rename(figures, moved) && !symlink(moved, figures));
+    r = made_write((const char *const[]){ "a", "b" }, 2, NULL);
+    cr_expect(!lstat(figures, &st) && S_ISDIR(st.st_mode));
+    cr_expect(td_file_exists(moved), "what the link named is not the report's");
+    made_free(&r);
+    free(moved);
+    free(figures);
 }
 
 /* A disk that fills while the new report is written: the page is longer than anything before it. */

@@ -216,3 +216,14 @@ Test(team, a_rank_that_cannot_be_reached_is_an_error)
     run_both(die, false, codes);
     cr_expect_eq(codes[0], LOST);
 }
+
+/* A plugin's own TD_EEND, of a data source that ends too early, say. */
+Test(team, a_failure_is_not_a_request_to_stop)
+{
+    td_error e = { .code = TD_EEND };
+    cr_expect_eq(td_team_failure(&e, TD_EIO), TD_EIO);
+    cr_expect_eq(e.code, TD_EIO);
+    e.code = TD_EFORMAT;
+    cr_expect_eq(td_team_failure(&e, TD_EIO), TD_EFORMAT);
+    cr_expect_eq(td_team_failure(NULL, TD_EGRAPH), TD_EGRAPH);
+}

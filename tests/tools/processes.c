@@ -246,6 +246,37 @@ Test(processes, speak_with_one_voice)
 /* Batches of 2 of 7 sequences: the last is smaller, and 3 and 5 ranks cannot share them evenly. */
 #define EVALUATE TANDEM_BINARY " evaluate %1$s/%3$s evaluate.sequences=7 evaluate.batch=2 "
 
+/* No rank runs ahead of the results that the first one writes. */
+Test(processes, evaluate_several_runs)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("first", "%2$s", 0, "");
+    small_expect("second", "%2$s train.seed=2", 0, "");
+    small_expect("second",
+                 RANKS(3) TANDEM_BINARY " evaluate %1$s/first %1$s/second evaluate.sequences=7 "
+                                        "evaluate.batch=2",
+                 0, "2 seeds");
+    /* a file where the directory of the results should be: all end */
+    small_expect("second",
+                 "rm -r %1$s/first/eval && touch %1$s/first/eval && timeout 60 " RANKS(2)
+                     TANDEM_BINARY " evaluate %1$s/first %1$s/second --out %1$s/first/eval",
+                 1, "eval");
+}
+
+/* The limits are those of the run, whichever comm connects its processes. */
+Test(processes, keep_the_limits_of_the_run)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("kept", "%2$s" SEVEN "train.steps=4 comm.timeout=77", 0, "");
+    small_expect("kept",
+                 RANKS(2) TANDEM_BINARY " train %1$s/kept --resume train.steps=8 --threads 1", 0,
+                 "waits 77 s");
+    small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "comm.timeout=5", 2,
+                 "rank 1 has another comm.timeout than rank 0");
+}
+
 Test(processes, evaluate_with_the_same_bits)
 {
     static const char *const ranks[] = { RANKS(2), RANKS(3), RANKS(5) };

@@ -83,25 +83,47 @@ static void name_checkpoint(td_run_place *run, int64_t step, const char *weights
         run->checkpoint = td_path_directory(weights);
 }
 
-/* All ranks compute, and fail together; the first one prints and writes. */
+static void end_if_lost(td_tool *t, const td_session *s, const td_error *e)
+{
+    if (td_team_is_lost(s->team))
+        td_work_lost(t, e->text);
+}
+
+/* Of all ranks, the first one prints what went wrong. */
+static int end(td_tool *t, const td_session *s, int code, const td_error *e)
+{
+    end_if_lost(t, s, e);
+    if (!code)
+        return TD_EXIT_OK;
+    return td_team_leads(s->team) ? td_tool_fail(t, e) : td_tool_exit_code(e);
+}
+
+static int show(td_tool *t, td_session *s, const td_evaluation *result, int code, const place *p,
+                td_error *error)
+{
+    /* results with NaN are printed too */
+    if (result)
+        print(t, result, td_session_loaded(s));
+    if (!code && p->directory)
+        code = td_results_write(s, result, p->directory, p->name, error);
+    if (!code && p->directory)
+        td_log_line(t->log, TD_LOG_INFO, "scores in %s/%s.json, of each sequence in %s.jsonl",
+                    p->directory, p->name, p->name);
+    return code;
+}
+
+/* All ranks compute, and fail together; the first one prints and writes. The others wait for that,
+ * or they would go on to the next run although it failed. */
 static int score(td_tool *t, td_session *s, const place *p)
 {
     const td_evaluation *result = NULL;
     td_error             e = { 0 };
     int                  code = td_session_evaluate(s, show_progress, t, &result, &e);
-    if (td_team_is_lost(s->team))
-        td_work_lost(t, e.text);
-    if (!td_team_leads(s->team))
-        return code ? td_tool_exit_code(&e) : TD_EXIT_OK;
-    /* results with NaN are printed too */
-    if (result)
-        print(t, result, td_session_loaded(s));
-    if (!code && p->directory)
-        code = td_results_write(s, result, p->directory, p->name, &e);
-    if (!code && p->directory)
-        td_log_line(t->log, TD_LOG_INFO, "scores in %s/%s.json, of each sequence in %s.jsonl",
-                    p->directory, p->name, p->name);
-    return code ? td_tool_fail(t, &e) : TD_EXIT_OK;
+    end_if_lost(t, s, &e);
+    td_team_begin_solo(s->team);
+    if (td_team_leads(s->team))
+        code = show(t, s, result, code, p, &e);
+    return end(t, s, td_team_end_solo(s->team, code, &e), &e);
 }
 
 /* With the other processes, if there are any. The data comes first, since the leader prepares what is
@@ -120,13 +142,15 @@ static int evaluate(td_tool *t, td_session *s, td_run_place *run, int64_t step)
     bool        beyond = td_tool_option(t, "--extrapolate") != NULL;
     td_error    e = { 0 };
     char       *weights = load(t, s, run, step, &e);
-    int         code = td_team_agree(s->team, weights ? 0 : e.code, &e);
+    int         code = weights ? 0 : td_failed(&e, TD_EIO);
     place       p = { 0 };
+    end_if_lost(t, s, &e);
+    code = td_team_agree(s->team, code, &e);
     if (!code)
         name_checkpoint(run, step, weights);
     free(weights);
-    if (code) /* the first rank says why */
-        return td_team_leads(s->team) ? td_tool_fail(t, &e) : td_tool_exit_code(&e);
+    if (code)
+        return end(t, s, code, &e);
     if (td_team_leads(s->team))
         p.directory = out ? strdup(out) : td_results_directory(s);
     p.name = td_results_name(beyond ? "extrapolate" : "heldout", run->checkpoint);

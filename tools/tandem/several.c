@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/ranks.h"
 #include "run/comparison.h"
 #include "run/place.h"
 #include "work.h"
@@ -119,7 +120,7 @@ int td_tool_evaluate_runs(td_tool *t, int (*one)(td_tool *))
     for (size_t k = 0; k < t->n_plain && !code; k++)
         code = evaluate_run(t, k, one);
     /* curves beyond the training length are not a score to be averaged */
-    if (!code && !td_tool_option(t, "--extrapolate"))
+    if (!code && !td_tool_option(t, "--extrapolate") && !td_ranks_of_environment().rank)
         code = find_means(t, means);
     if (!code && t->json)
         td_work_print_json(json_pack("{s:O, s:O}", "runs", t->results, "seeds", means),

@@ -254,7 +254,7 @@ Test(refusals, positions_and_weights_from_elsewhere)
 
     expect_incomplete(&p, FOUR(1, 1, 2, 2), NULL, weights, "must also have array 'positions'");
     expect_incomplete(&p, FOUR(1, 1, 1, 0), NULL, on_padding,
-                      "token 3 weighs 1, but it is padding");
+                      "token 3 has weight 1, but it is padding");
     expect_incomplete(&p, FOUR(1, 1, 1, 1), FOUR(0, 1, -1, 2), weights,
                       "token 2 is at position -1");
     /* a place without weight may have any label */

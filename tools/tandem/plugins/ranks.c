@@ -81,7 +81,8 @@ static void add(json_t *findings, int rank, const json_t *more)
 {
     for (size_t k = 0; k < json_array_size(more); k++) {
         const char *text = json_string_value(json_array_get(more, k));
-        if (!has(findings, text))
+        /* the process that wrote it ran a stranger's code */
+        if (text && !has(findings, text))
             json_array_append_new(findings, json_sprintf("rank %d: %s", rank, text));
     }
 }
