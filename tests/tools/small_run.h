@@ -10,7 +10,7 @@
 
 static char small_directory[64];
 
-static void small_setup(void)
+static inline void small_setup(void)
 {
     char  path[128];
     FILE *f;
@@ -39,7 +39,7 @@ static void small_setup(void)
     cr_assert(!fclose(f));
 }
 
-static void small_teardown(void) { td_remove_tree(small_directory, NULL); }
+static inline void small_teardown(void) { td_remove_tree(small_directory, NULL); }
 
 /* A shell command; %1$s is the scratch directory, %2$s the command line that trains, or resumes,
  * the run %3$s. */

@@ -275,7 +275,7 @@ Test(study, latency_is_measured_alone)
                  "'study.phases.bench.prompt_tokens=5'"));
     expect(0, "5 alone",
            study("a", "status runs/tiny | awk '"
-                      "/: begun/ { bad += alone || (/-bench:/ && n); alone = /-bench:/; n++ }"
+                      "/: started on/ { bad += alone || (/-bench:/ && n); alone = /-bench:/; n++ }"
                       "/: done/ { n--; benches += alone; alone = 0 }"
                       "END { print bad ? bad \" beside others\" : benches \" alone\" }' "
                       "runs/tiny/log.txt"));
@@ -289,6 +289,20 @@ Test(study, latency_is_measured_alone)
            study("a", "show ../tiny.cfg 'study.phases.bensh.batch=2'"));
 }
 
+/* A cell ends soon after its study was killed. */
+static void wait_for_status(const char *place, const char *text)
+{
+    bool found = false;
+    for (int k = 0; k < 600 && !found; k++) {
+        child c = study(place, "status runs/tiny");
+        found = strstr(c.out, text) != NULL;
+        child_free(&c);
+        if (!found)
+            usleep(100000);
+    }
+    cr_assert(found, "no status with '%s'", text);
+}
+
 Test(study, a_cell_that_runs_again_is_not_done_before_it_ends)
 {
     char  run[200];
@@ -300,7 +314,7 @@ Test(study, a_cell_that_runs_again_is_not_done_before_it_ends)
     wait_for("again", "runs/tiny/cells/wide-s1-pretrain/config.cfg");
     kill(pid, SIGKILL);
     finish(pid);
-    expect(0, "3 waiting", study("again", "status runs/tiny"));
+    wait_for_status("again", "3 waiting");
     expect(0, "3 of them now", study("again", "run ../tiny.cfg --no-measure"));
 }
 
