@@ -35,7 +35,7 @@ Test(refusals, of_parameters_of_another_model)
 {
     scratch_expect(2, "has shape [17, 10]; in this config's model it is [17, 15]",
                    DECLLM "--to llama model.d_model=15");
-    MUST("! test -e out && ! test -e out.part");
+    MUST("! ls -d out*");
 }
 
 Test(refusals, of_arguments_that_do_not_fit_together)
@@ -50,6 +50,16 @@ Test(refusals, of_arguments_that_do_not_fit_together)
     scratch_expect(2, "is a run: --to says in which format to write it",
                    "$T convert $C/llama/theirs run && $T convert run out");
     scratch_expect(1, "'run' exists: choose another name", "$T convert $C/llama/theirs run");
+}
+
+/* What is built up beside a folder has a name that nothing had before. */
+Test(refusals, of_nothing_that_has_a_similar_name)
+{
+    MUST("$T convert $C/llama/theirs run.part && $T convert run.part run --to llama && "
+         "test -f run.part/config.cfg && test -f run/config.json && ! ls -d run.[!p]*");
+    MUST("mkdir plain && test $(stat -c %a plain) = $(stat -c %a run)");
+    MUST("$T convert $C/llama/theirs new/er/run/ && test -f new/er/run/config.cfg && "
+         "test \"$(ls new/er)\" = run");
 }
 
 /* ---- folders --------------------------------------------------------------------------------- */
