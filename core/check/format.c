@@ -102,7 +102,8 @@ static void add_change(td_check *c, changes *l, const char *path, const char *na
         size_t       room = l->room ? 2 * l->room : 64;
         const char **larger = td_arena_alloc(c->arena, room * sizeof *larger);
         MUST(c, larger, "out of memory");
-        memcpy(larger, l->at, l->count * sizeof *larger);
+        if (l->count) /* memcpy takes no NULL */
+            memcpy(larger, l->at, l->count * sizeof *larger);
         l->at = larger;
         l->room = room;
     }

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "plugin/defaults.h"
@@ -57,21 +59,44 @@ td_record *td_convert_settings(td_session *s, td_error *error)
 
 /* ---- folders --------------------------------------------------------------------------------- */
 
+/* Make it of a name that ends in XXXXXX, with the permissions that mkdir would have given it. */
+static int make_new(char *name, td_error *error)
+{
+    mode_t mask = umask(077);
+    umask(mask);
+    if (!mkdtemp(name))
+        return td_io_error(error, "create the directory", name);
+    if (!chmod(name, 0777 & ~mask))
+        return 0;
+    td_io_error(error, "set the permissions of", name);
+    rmdir(name);
+    return TD_EIO;
+}
+
+/* A new directory beside `path`; whatever else has a similar name is not ours to remove. */
+static int make_beside(const char *path, char *name, td_error *error)
+{
+    char *parent = td_path_directory(name);
+    int   code = parent ? td_make_directories(parent, error)
+                        : td_fail(error, TD_ENOMEM, "out of memory while making '%s'", path);
+    free(parent);
+    return code ? code : make_new(name, error);
+}
+
 char *td_convert_begin(const char *path, td_error *error)
 {
-    size_t room = strlen(path) + 16;
+    size_t n = strlen(path), room = n + sizeof ".XXXXXX";
     char  *temporary = malloc(room);
-    size_t n = strlen(path);
     if (!temporary) {
         td_fail(error, TD_ENOMEM, "out of memory for the name of a folder");
         return NULL;
     }
     while (n > 1 && path[n - 1] == '/') /* a name after the slash would be inside */
         n--;
-    snprintf(temporary, room, "%.*s.part", (int)n, path);
+    snprintf(temporary, room, "%.*s.XXXXXX", (int)n, path);
     if (td_file_exists(path) || errno != ENOENT)
         td_fail(error, TD_EIO, "'%s' exists: choose another name, or remove it", path);
-    else if (!td_remove_tree(temporary, error) && !td_make_directories(temporary, error))
+    else if (!make_beside(path, temporary, error))
         return temporary;
     free(temporary);
     return NULL;

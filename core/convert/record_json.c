@@ -6,7 +6,13 @@
 #include "base/text.h"
 #include "convert/record.h"
 
-enum { DEEPEST = 16 }; /* objects within objects: more than any config has */
+/* More than any config has. Each path is stored as a whole, so without bounds a small file could take
+ * a lot of memory. */
+enum {
+    DEEPEST = 16,  /* objects within objects */
+    LONGEST = 200, /* bytes of a path */
+    MOST = 65536   /* settings */
+};
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
@@ -36,8 +42,13 @@ static int take_item(td_record *r, const char *path, const char *name, const jso
     td_text key = { 0 };
     int     code;
     td_text_print(&key, "%s%s%s", path, *path ? "." : "", name);
-    code = key.failed ? td_fail(error, TD_ENOMEM, "out of memory for '%s'", name)
-                      : take(r, td_text_get(&key), j, depth + 1, error);
+    if (key.failed)
+        code = td_fail(error, TD_ENOMEM, "out of memory for a name in '%s'", path);
+    else if (key.size > LONGEST)
+        code = td_fail(error, TD_EFORMAT, "'%.60s..' is longer than %d bytes", td_text_get(&key),
+                       LONGEST);
+    else
+        code = take(r, td_text_get(&key), j, depth + 1, error);
     td_text_free(&key);
     return code;
 }
@@ -63,6 +74,8 @@ static int take(td_record *r, const char *path, const json_t *j, int depth, td_e
     }
     if (!json_is_array(j)) {
         td_format_value v = value_of(j);
+        if (td_record_path(r, MOST - 1))
+            return td_fail(error, TD_EFORMAT, "there are more than %d settings", MOST);
         return td_record_put(r, path, &v, error);
     }
     json_array_foreach(j, i, item)

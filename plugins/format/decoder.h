@@ -245,7 +245,7 @@ static void write_sizes(td_translation *t, const struct dialect *d, struct shape
     int64_t kv = td_ask_int(t, "model.attention.kv_heads");
     s->d_model = td_ask_int(t, "model.d_model");
     s->head_dim = td_ask_int(t, "model.attention.head_dim");
-    s->layers = td_ask_int(t, "model.layers");
+    s->layers = ask_layers(t, "model.layers");
     td_put_int(t, "vocab_size", td_ask_int(t, "model.vocab_size"));
     td_put_int(t, "hidden_size", s->d_model);
     td_put_int(t, "intermediate_size", td_ask_int(t, "model.ffn.d_ff"));
@@ -319,7 +319,7 @@ static void read_sizes(td_translation *t, const struct dialect *d, struct shape 
 {
     int64_t heads = td_ask_int(t, "num_attention_heads");
     s->d_model = td_ask_int(t, "hidden_size");
-    s->layers = td_ask_int(t, "num_hidden_layers");
+    s->layers = ask_layers(t, "num_hidden_layers");
     s->head_dim = td_ask_int_or(t, "head_dim",
                                 d->head_dim ? d->head_dim
                                 : heads > 0 ? s->d_model / heads

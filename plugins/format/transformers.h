@@ -28,6 +28,17 @@ static inline void write_ids(td_translation *t, bool encoder)
         td_put_int(t, "pad_token_id", pad);
 }
 
+/* A number of layers. It is how often something is done for each, so it is bounded here, by what our
+ * architectures take. */
+static inline int64_t ask_layers(td_translation *t, const char *path)
+{
+    int64_t n = td_ask_int(t, path);
+    if (n >= 1 && n <= 4096)
+        return n;
+    t->refuse(t, "%s is %lld: it must be from 1 to 4096", path, (long long)n);
+    return 0;
+}
+
 /* The name of the type has changed with transformers 4.56; each version takes the one it knows. */
 static inline void write_dtype(td_translation *t)
 {

@@ -35,7 +35,7 @@ Test(refusals, of_parameters_of_another_model)
 {
     scratch_expect(2, "has shape [17, 10]; in this config's model it is [17, 15]",
                    DECLLM "--to llama model.d_model=15");
-    MUST("! test -e out && ! test -e out.part");
+    MUST("! ls -d out*");
 }
 
 Test(refusals, of_arguments_that_do_not_fit_together)
@@ -50,6 +50,16 @@ Test(refusals, of_arguments_that_do_not_fit_together)
     scratch_expect(2, "is a run: --to says in which format to write it",
                    "$T convert $C/llama/theirs run && $T convert run out");
     scratch_expect(1, "'run' exists: choose another name", "$T convert $C/llama/theirs run");
+}
+
+/* What is built up beside a folder has a name that nothing had before. */
+Test(refusals, of_nothing_that_has_a_similar_name)
+{
+    MUST("$T convert $C/llama/theirs run.part && $T convert run.part run --to llama && "
+         "test -f run.part/config.cfg && test -f run/config.json && ! ls -d run.[!p]*");
+    MUST("mkdir plain && test $(stat -c %a plain) = $(stat -c %a run)");
+    MUST("$T convert $C/llama/theirs new/er/run/ && test -f new/er/run/config.cfg && "
+         "test \"$(ls new/er)\" = run");
 }
 
 /* ---- folders --------------------------------------------------------------------------------- */
@@ -97,7 +107,25 @@ Test(refusals, of_configs_that_are_wrong)
     expect_changed(1, "has no tensor 'lm_head.weight'",
                    "s/\"tie_word_embeddings\": true/\"tie_word_embeddings\": false/");
     expect_changed(1, "is not valid JSON", "1d");
-    MUST("! test -e out && ! test -e out.part");
+    MUST("! ls -d out*");
+}
+
+/* What is done for each layer, or kept of each setting, ends soon whatever a file claims. */
+Test(refusals, of_configs_that_are_too_large)
+{
+    expect_changed(1, "num_hidden_layers is 2000000000000: it must be from 1 to 4096",
+                   "s/\"num_hidden_layers\": 3/\"num_hidden_layers\": 2000000000000/");
+    expect_changed(1, "num_hidden_layers is 0: it must be from 1 to 4096",
+                   "s/\"num_hidden_layers\": 3/\"num_hidden_layers\": 0/");
+    scratch_expect(1, "model.decoder_layers is 4097: it must be from 1 to 4096",
+                   "rm -rf f && cp -r $C/redllm/theirs f && sed -i 's/\"decoder_layers\": "
+                   "2/\"decoder_layers\": 4097/' f/config.json && $T convert f out");
+    scratch_expect(1, "f/config.json': there are more than 65536 settings",
+                   "{ echo '{\"model_type\": \"llama\", \"a\": [0'; yes ,0 | head -n 65536; "
+                   "echo ']}'; } >f/config.json && $T convert f out");
+    scratch_expect(1, "xxx..' is longer than 200 bytes",
+                   "printf '{\"model_type\": {\"%0200d\": null}}' 0 | tr 0 x >f/config.json && "
+                   "$T convert f out");
 }
 
 Test(refusals, of_folders_without_safetensors)

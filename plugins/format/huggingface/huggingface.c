@@ -201,10 +201,10 @@ static void put_both_stacks(td_translation *t, struct stack s)
     s.self_norm = "pre_self_attn_layernorm";
     s.ffn_norm = "pre_feedforward_layernorm";
     s.scope = "model.encoder.";
-    s.layers = td_ask_int(t, "model.encoder_layers");
+    s.layers = ask_layers(t, "model.encoder_layers");
     put_stack(t, &s);
     s.scope = "model.decoder.";
-    s.layers = td_ask_int(t, "model.decoder_layers");
+    s.layers = ask_layers(t, "model.decoder_layers");
     s.cross = true;
     put_stack(t, &s);
 }
@@ -217,7 +217,7 @@ static void put_tensors(td_translation *t)
         put_both_stacks(t, s);
     } else {
         put_tensor(t, "model.", "embed_tokens", "weight");
-        s.layers = td_ask_int(t, "model.layers");
+        s.layers = ask_layers(t, "model.layers");
         put_stack(t, &s);
     }
     if (!td_ask_bool(t, "model.tie_embeddings"))
