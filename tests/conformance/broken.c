@@ -281,7 +281,7 @@ EVERY(3, 3)
 /* The test itself finds nothing where there is nothing, and says why it did not run. */
 Test(broken, ranks_without_a_mistake)
 {
-    const defect      none = { .file = "broken/ranks", .test = "ranks" };
+    const defect      none = { .file = "broken/ranks", .test = "ranks", .outcome = "ok" };
     const char *const right[] = { "--plugin", "comm/none", "--only", "ranks", NULL };
     const char *const lonely[] = { "--plugin", "comm/lonely", "--only", "ranks", NULL };
     child             run;

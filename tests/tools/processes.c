@@ -256,7 +256,7 @@ Test(processes, evaluate_several_runs)
     small_expect("second",
                  RANKS(3) TANDEM_BINARY " evaluate %1$s/first %1$s/second evaluate.sequences=7 "
                                         "evaluate.batch=2",
-                 0, "2 seeds");
+                 0, "mean over seeds");
     /* a file where the directory of the results should be: all end */
     small_expect("second",
                  "rm -r %1$s/first/eval && touch %1$s/first/eval && timeout 60 " RANKS(2)
