@@ -128,6 +128,14 @@ Test(refusals, of_configs_that_are_too_large)
                    "$T convert f out");
 }
 
+/* As resize_token_embeddings() leaves it: "model" has the old size. */
+Test(refusals, of_parameters_without_the_vocabulary_that_counts)
+{
+    scratch_expect(1, "has shape [13, 11], but by config.json it is [14, 11]",
+                   "cp -r $C/redllm/theirs f && sed -i '1a \"vocab_size\": 14,' f/config.json && "
+                   "$T convert f out");
+}
+
 Test(refusals, of_folders_without_safetensors)
 {
     scratch_expect(1, "a pickle can run any code",
