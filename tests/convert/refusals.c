@@ -1,6 +1,7 @@
 /* refusals.c - what `tandem convert` refuses: models that a format does not have, and folders that
  * are damaged, or say one thing and hold another. */
 #include "convert/scratch.h"
+#include "io/safetensors.h"
 
 TestSuite(refusals, .init = scratch_open, .fini = scratch_close);
 
@@ -175,4 +176,34 @@ Test(refusals, of_folders_without_safetensors)
                    "rm f/pytorch_model.bin && $T convert f out");
     scratch_expect(1, "config.json", "rm f/config.json && $T convert f out");
     scratch_expect(1, "nowhere", "$T convert nowhere out");
+}
+
+/* Write the parameters of f again, with the tensor `from` also as `to`. */
+static void copy_tensor(const char *from, const char *to)
+{
+    char            path[200];
+    td_error        e = { 0 };
+    td_safetensors *in = td_safetensors_open(CASES "/decllm-qwen3/theirs/model.safetensors", &e);
+    td_stored       all[100];
+    size_t          n;
+    cr_assert(in, "%s", e.text);
+    n = td_safetensors_count(in);
+    cr_assert(n < 100 && td_safetensors_find(in, from));
+    for (size_t i = 0; i < n; i++)
+        all[i] = *td_safetensors_at(in, i);
+    all[n] = *td_safetensors_find(in, from);
+    all[n].name = to;
+    snprintf(path, sizeof path, "%s/f/model.safetensors", scratch);
+    cr_assert(!td_safetensors_write(path, all, n + 1, NULL, &e), "%s", e.text);
+    td_safetensors_close(in);
+}
+
+/* A matrix that repeats another is a tied one; the bias that the model lacks only looks like a norm. */
+Test(refusals, of_vectors_that_are_equal_by_chance)
+{
+    MUST("cp -r $C/decllm-qwen3/theirs f && chmod -R u+w f");
+    copy_tensor("model.embed_tokens.weight", "lm_head.weight");
+    MUST("$T convert f out && rm -r out");
+    copy_tensor("model.layers.0.input_layernorm.weight", "model.layers.0.mlp.down_proj.bias");
+    scratch_expect(1, "has a tensor 'model.layers.0.mlp.down_proj.bias'", "$T convert f out");
 }
