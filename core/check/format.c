@@ -146,6 +146,8 @@ static bool try_model(td_check *c, const td_part *format, const char *const *ove
     code = td_translate_write(format, s.settings, "float32", &to, refusal);
     if (!code)
         f(c, format, &s, &to, label);
+    else if (code == TD_EPLUGIN) /* no refusal of the model */
+        td_check_finding(c, "%s: %s", label, td_check_error(refusal));
     td_translated_free(&to);
     close_subject(&s);
     return !code;

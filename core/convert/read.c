@@ -173,10 +173,11 @@ static int add_parameter(job *j, const td_variable *x, td_error *error)
     return 0;
 }
 
-/* Tied parameters are often stored under both names. */
+/* Tied parameters are often stored under both names. They are matrices: vectors are equal by chance,
+ * as norms of ones and biases of zeros are. */
 static bool is_copy(const job *j, const td_stored *t)
 {
-    for (size_t i = 0; i < j->n_parameters; i++) {
+    for (size_t i = 0; t->rank >= 2 && i < j->n_parameters; i++) {
         const td_stored *x = j->moves[i].from;
         if (x->type == t->type && x->size == t->size && !memcmp(x->data, t->data, t->size))
             return true;

@@ -60,6 +60,15 @@ static bool grow(work *w, void **list, size_t n, size_t *room, size_t size)
     return true;
 }
 
+/* The plugin may be a stranger's. What has a parameter takes its shape from it. */
+static bool is_tensor(const td_format_tensor *x)
+{
+    bool sound = x->name && (x->parameter || (x->rank >= 0 && x->rank <= TD_MAX_RANK));
+    for (int k = 0; sound && !x->parameter && k < x->rank; k++)
+        sound = x->dim[k] >= 0;
+    return sound;
+}
+
 static void tensor(td_translation *t, const td_format_tensor *x)
 {
     work          *w = t->host;
@@ -67,6 +76,12 @@ static void tensor(td_translation *t, const td_format_tensor *x)
     void          *list = o->tensors;
     char          *name, *parameter;
     bool           room;
+    if (!w->failed.code && !is_tensor(x))
+        td_fail(
+            &w->failed, TD_EPLUGIN,
+            "the format is wrong: its tensor %zu, '%s', must have a name, and up to %d sizes of "
+            "at least 0",
+            o->n_tensors, x->name ? x->name : "", TD_MAX_RANK);
     if (w->failed.code)
         return;
     name = keep(w, x->name);

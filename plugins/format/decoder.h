@@ -17,6 +17,7 @@ struct dialect {
     bool        qk_norm;             /* queries and keys are normalized, with a learnable scale */
     bool        mlp_bias;            /* the feed-forward layer can have biases */
     bool        heads_divide;        /* the width is a multiple of the heads */
+    bool        windows;             /* it has use_sliding_window, which is off unless set */
     int64_t     head_dim; /* where config.json does not say it; 0: the width by the heads */
 };
 
@@ -59,7 +60,7 @@ static void read_activation(td_translation *t)
 
 /* ---- positions ------------------------------------------------------------------------------- */
 
-/* rope_theta and rope_scaling, as transformers 4 has them; 5 reads both. */
+/* rope_theta and rope_scaling, as transformers 4 has them; 5 also reads these. */
 static void write_rope(td_translation *t)
 {
     const char *scaling;
@@ -87,6 +88,26 @@ static void write_rope(td_translation *t)
     td_ask(t, "model.position.beta_slow");
 }
 
+/* With yarn, some versions of transformers 4 divide the two lengths instead of reading `factor`, so
+ * the three must agree. */
+static void write_length(td_translation *t)
+{
+    int64_t length = td_ask_int(t, "train.length");
+    if (!strcmp(td_ask_text(t, "model.position.scaling"), "yarn")) {
+        double original = td_ask_float(t, "model.position.original_length");
+        double factor = td_ask_float(t, "model.position.factor");
+        length = llround(original * factor);
+        if ((double)length / original != factor)
+            t->refuse(
+                t,
+                "model.position.factor is %s: times model.position.original_length, %s, it can "
+                "only be an integer",
+                td_ask_text(t, "model.position.factor"),
+                td_ask_text(t, "model.position.original_length"));
+    }
+    td_put_int(t, "max_position_embeddings", length);
+}
+
 /* A setting of the scaling, under the name that this version of transformers gives the group. */
 static const char *rope_path(td_translation *t, char out[100], const char *name)
 {
@@ -107,12 +128,24 @@ static void read_yarn(td_translation *t)
                  td_ask_float_or(t, rope_path(t, path, "beta_slow"), 1));
 }
 
+/* "type" is the older name; many files have both, so that all versions read them. */
+static const char *rope_type(td_translation *t)
+{
+    char path[100], older[100];
+    bool has = td_has(t, rope_path(t, path, "rope_type"));
+    if (!td_has(t, rope_path(t, older, "type")))
+        return has ? td_ask_text(t, path) : "default";
+    if (has)
+        td_require(t, older, td_ask_text(t, path));
+    return td_ask_text(t, older);
+}
+
 static void read_rope(td_translation *t)
 {
     char        path[100];
     double      base = td_ask_float_or(t, "rope_parameters.rope_theta",
                                        td_ask_float_or(t, "rope_theta", 10000));
-    const char *type = "default";
+    const char *type;
     td_put_text(t, "model.position.plugin", "rope");
     td_put_float(t, "model.position.base", base);
     if (td_ask_float_or(t, "rope_theta", base) != base)
@@ -122,10 +155,7 @@ static void read_rope(td_translation *t)
     t->ask(t, "rope_scaling");
     t->ask(t, "rope_parameters");
     t->ask(t, rope_path(t, path, "original_max_position_embeddings"));
-    if (td_has(t, rope_path(t, path, "rope_type")) || td_has(t, rope_path(t, path, "type")))
-        type = td_ask_text(t, td_has(t, rope_path(t, path, "rope_type"))
-                                  ? rope_path(t, path, "rope_type")
-                                  : rope_path(t, path, "type"));
+    type = rope_type(t);
     if (!strcmp(type, "default"))
         return;
     if (strcmp(type, "linear") && strcmp(type, "yarn")) {
@@ -258,7 +288,7 @@ static void write_sizes(td_translation *t, const struct dialect *d, struct shape
                   "model.attention.heads is %lld: it can only be a divisor of model.d_model, %lld",
                   (long long)heads, (long long)s->d_model);
     td_put_int(t, "head_dim", s->head_dim);
-    td_put_int(t, "max_position_embeddings", td_ask_int(t, "train.length"));
+    write_length(t);
 }
 
 static void write_biases(td_translation *t, const struct dialect *d, struct shape *s)
@@ -298,8 +328,20 @@ static void write_decoder(const struct dialect *d, td_translation *t)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
+/* No window: Qwen3 has a switch, which other classes' configs can have, too. Without one a width may
+ * be meant for all layers, although Llama's class ignores it; it is not for us to guess. */
+static void require_no_window(td_translation *t, const struct dialect *d)
+{
+    bool off = td_has(t, "use_sliding_window") || d->windows;
+    if (td_ask_bool_or(t, "use_sliding_window", false))
+        t->refuse(t, "use_sliding_window is true: it can only be false");
+    if (td_has(t, "sliding_window") && !off)
+        t->refuse(t, "sliding_window is %s: it can only be null", td_ask_text(t, "sliding_window"));
+    t->ask(t, "max_window_layers"); /* of windows that are off */
+}
+
 /* All layers attend to everything. */
-static void require_full_attention(td_translation *t, int64_t layers)
+static void require_full_attention(td_translation *t, const struct dialect *d, int64_t layers)
 {
     char path[60];
     for (int64_t k = 0; k < layers; k++) {
@@ -307,12 +349,7 @@ static void require_full_attention(td_translation *t, int64_t layers)
         if (td_has(t, path))
             td_require(t, path, "full_attention");
     }
-    /* only one of its formats has the switch, and without it a width is that of all layers */
-    if (!td_ask_bool_or(t, "use_sliding_window", false))
-        t->ask(t, "sliding_window");
-    else
-        t->refuse(t, "use_sliding_window is true: it can only be false");
-    t->ask(t, "max_window_layers"); /* of windows that are off */
+    require_no_window(t, d);
 }
 
 static void read_sizes(td_translation *t, const struct dialect *d, struct shape *s)
@@ -366,7 +403,7 @@ static void read_decoder(const struct dialect *d, td_translation *t)
     read_norms(t, d);
     read_rope(t);
     read_biases(t, d, &s);
-    require_full_attention(t, s.layers);
+    require_full_attention(t, d, s.layers);
     s.tied = td_ask_bool_or(t, "tie_word_embeddings", false);
     td_put_bool(t, "model.tie_embeddings", s.tied);
     td_put_text(t, "loss.plugin", "causal-lm");

@@ -2,9 +2,11 @@
  * al. 2025. */
 #include "decoder.h"
 
-static const struct dialect qwen3 = {
-    .type = "qwen3", .architecture = "Qwen3ForCausalLM", .qk_norm = true, .head_dim = 128
-};
+static const struct dialect qwen3 = { .type = "qwen3",
+                                      .architecture = "Qwen3ForCausalLM",
+                                      .qk_norm = true,
+                                      .head_dim = 128,
+                                      .windows = true };
 
 static void write_qwen3(const void *config, td_translation *t) { write_decoder(&qwen3, t); }
 

@@ -194,6 +194,9 @@ static const defect defects[] = {
     { "broken/formats", "format/half", "read", "failed", "has another shape" },
     { "broken/formats", "format/nothing", "read", "failed", "it does not read what it writes" },
     { "broken/formats", "format/leaking", "leaks", "failed", "writing leaks" },
+    { "broken/formats", "format/unnamed", "complete", "failed", "must have a name" },
+    { "broken/formats", "format/deep", "complete", "failed", "'more', must have a name" },
+    { "broken/formats", "format/negative", "complete", "failed", "'more', must have a name" },
     /* metrics */
     { "broken/opened", "metric/nan", "statistics", "failed", "it must be finite" },
     { "broken/opened", "metric/much", "statistics", "failed", "it must be in [0, 1]" },

@@ -19,6 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import torch
@@ -147,6 +148,34 @@ def generated(model, prompt, encoder):
     return out[1 if encoder else ids.shape[1] :].tolist()
 
 
+def check_class(model, auto, inputs, logits):
+    """What the cases do not show: it can be finetuned, and given a larger vocabulary."""
+    assert not model.accepts_loss_kwargs
+    vocab = logits.shape[-1]
+    model.resize_token_embeddings(vocab + 2)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        again = auto.from_pretrained(folder, trust_remote_code=True).eval()
+    assert again.config.model["vocab_size"] == again.config.vocab_size == vocab + 2
+    with torch.no_grad():
+        assert torch.equal(again(**inputs).logits[..., :vocab], logits)
+    if again.config.is_encoder_decoder:
+        check_labels(again)
+
+
+def check_labels(model):
+    """An id that is needed and missing is named."""
+    labels = torch.tensor([[5, 3, -100, 4]])
+    for name in ("decoder_start_token_id", "pad_token_id"):
+        try:
+            model.prepare_decoder_input_ids_from_labels(labels)
+            raise AssertionError(f"no {name} is needed")
+        except ValueError as e:
+            assert name in str(e)
+        setattr(model.config, name, 2)
+    assert model.prepare_decoder_input_ids_from_labels(labels).tolist() == [[2, 5, 3, 2]]
+
+
 def own_class(tandem, name, model, loss, batch, seed):
     """A model that only modeling_tandem.py has; all its tokens are real."""
     folder = place(name)
@@ -169,13 +198,15 @@ def own_class(tandem, name, model, loss, batch, seed):
         inputs["decoder_input_ids"] = batch["decoder_ids"]
     if "prefix_mask" in batch:
         inputs["prefix_mask"] = batch["prefix_mask"]
+    inputs = {k: torch.tensor(x).long() for k, x in inputs.items()}
     with torch.no_grad():
-        logits = model(**{k: torch.tensor(x).long() for k, x in inputs.items()}).logits
+        logits = model(**inputs).logits
     save_file({"logits": logits.numpy()}, os.path.join(folder, "expect.safetensors"))
     prompt = [5, 3, 7, 4, 9, 3]
     for file, ids in (("prompt", prompt), ("greedy", generated(model, prompt, encoder))):
         with open(os.path.join(folder, file), "w") as f:
             f.write(" ".join(map(str, ids)) + "\n")
+    check_class(auto.from_pretrained(to, trust_remote_code=True).eval(), auto, inputs, logits)
     with open(os.path.join(HERE, "modeling.sha256"), "w") as f:
         digest = hashlib.sha256(open(os.path.join(to, "modeling_tandem.py"), "rb").read()).hexdigest()
         f.write(f"{digest}  modeling_tandem.py\n")

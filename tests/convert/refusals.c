@@ -1,6 +1,7 @@
 /* refusals.c - what `tandem convert` refuses: models that a format does not have, and folders that
  * are damaged, or say one thing and hold another. */
 #include "convert/scratch.h"
+#include "io/safetensors.h"
 
 TestSuite(refusals, .init = scratch_open, .fini = scratch_close);
 
@@ -25,10 +26,23 @@ Test(refusals, of_models_that_a_format_does_not_have)
                    DECLLM "--to llama model.plugin=decoder-biattn --allow model.plugin");
     scratch_expect(2, "model.position.scaling is ntk: it can only be none, linear or yarn",
                    DECLLM "--to llama model.position.scaling=ntk model.position.factor=2.0");
+    scratch_expect(2,
+                   "model.position.factor is 1.03: times model.position.original_length, 16, it "
+                   "can only be an integer",
+                   DECLLM "--to llama model.position.scaling=yarn model.position.factor=1.03 "
+                          "model.position.original_length=16");
     scratch_expect(2, "model.attention.heads is 5: it can only be a divisor of model.d_model, 11",
                    DECLLM "--to llama model.d_model=11");
     scratch_expect(2, "there is no format 'lama'; did you mean 'llama'?", DECLLM "--to lama");
     MUST("! test -e out");
+}
+
+/* Versions of transformers that divide the lengths then have the same factor. */
+Test(refusals, not_of_yarn_with_a_whole_length)
+{
+    MUST(DECLLM "--to llama model.position.scaling=yarn model.position.factor=4.0 "
+                "model.position.original_length=16 && grep -q '\"max_position_embeddings\": 64,' "
+                "out/config.json");
 }
 
 Test(refusals, of_parameters_of_another_model)
@@ -82,6 +96,10 @@ Test(refusals, of_configs_that_would_change_the_model)
                    "s/\"vocab_size\"/\"rotary_pct\": 0.5, \"vocab_size\"/");
     expect_changed(1, "rope_parameters.rope_type is llama3: default, linear and yarn can be read",
                    "s/\"linear\"/\"llama3\"/");
+    expect_changed(1, "rope_parameters.type is yarn: it can only be linear",
+                   "s/\"linear\"/\"linear\", \"type\": \"yarn\"/");
+    expect_changed(0, "", "s/\"linear\"/\"linear\", \"type\": \"linear\"/");
+    MUST("grep -q 'scaling = \"linear\"' out/config.cfg && rm -r out");
     expect_changed(1, "hidden_act is relu", "s/gelu_pytorch_tanh/relu/");
     expect_changed(1, "use_sliding_window is true",
                    "s/\"use_sliding_window\": false/\"use_sliding_window\": true/");
@@ -89,6 +107,19 @@ Test(refusals, of_configs_that_would_change_the_model)
                    "0,/full_attention/! {0,/full_attention/ s/full_attention/sliding_attention/}");
     expect_changed(1, "no format reads models of type 'gpt_neox'; there are formats for:",
                    "s/\"model_type\": \"qwen3\"/\"model_type\": \"gpt_neox\"/");
+}
+
+/* Llama's config has no switch for windows, and its class ignores them; Mistral's would not. */
+Test(refusals, of_windows_that_may_be_meant)
+{
+    static const char *const change = "rm -rf f && cp -r $C/llama/theirs f && sed -i '1a %s' "
+                                      "f/config.json && $T convert f out";
+    char                     command[300];
+    snprintf(command, sizeof command, change, "\"sliding_window\": 8,");
+    scratch_expect(1, "sliding_window is 8: it can only be null", command);
+    snprintf(command, sizeof command, change,
+             "\"sliding_window\": 8, \"use_sliding_window\": false,");
+    MUST(command);
 }
 
 Test(refusals, of_configs_that_are_wrong)
@@ -128,6 +159,14 @@ Test(refusals, of_configs_that_are_too_large)
                    "$T convert f out");
 }
 
+/* As resize_token_embeddings() leaves it: "model" has the old size. */
+Test(refusals, of_parameters_without_the_vocabulary_that_counts)
+{
+    scratch_expect(1, "has shape [13, 11], but by config.json it is [14, 11]",
+                   "cp -r $C/redllm/theirs f && sed -i '1a \"vocab_size\": 14,' f/config.json && "
+                   "$T convert f out");
+}
+
 Test(refusals, of_folders_without_safetensors)
 {
     scratch_expect(1, "a pickle can run any code",
@@ -137,4 +176,34 @@ Test(refusals, of_folders_without_safetensors)
                    "rm f/pytorch_model.bin && $T convert f out");
     scratch_expect(1, "config.json", "rm f/config.json && $T convert f out");
     scratch_expect(1, "nowhere", "$T convert nowhere out");
+}
+
+/* Write the parameters of f again, with the tensor `from` also as `to`. */
+static void copy_tensor(const char *from, const char *to)
+{
+    char            path[200];
+    td_error        e = { 0 };
+    td_safetensors *in = td_safetensors_open(CASES "/decllm-qwen3/theirs/model.safetensors", &e);
+    td_stored       all[100];
+    size_t          n;
+    cr_assert(in, "%s", e.text);
+    n = td_safetensors_count(in);
+    cr_assert(n < 100 && td_safetensors_find(in, from));
+    for (size_t i = 0; i < n; i++)
+        all[i] = *td_safetensors_at(in, i);
+    all[n] = *td_safetensors_find(in, from);
+    all[n].name = to;
+    snprintf(path, sizeof path, "%s/f/model.safetensors", scratch);
+    cr_assert(!td_safetensors_write(path, all, n + 1, NULL, &e), "%s", e.text);
+    td_safetensors_close(in);
+}
+
+/* A matrix that repeats another is a tied one; the bias that the model lacks only looks like a norm. */
+Test(refusals, of_vectors_that_are_equal_by_chance)
+{
+    MUST("cp -r $C/decllm-qwen3/theirs f && chmod -R u+w f");
+    copy_tensor("model.embed_tokens.weight", "lm_head.weight");
+    MUST("$T convert f out && rm -r out");
+    copy_tensor("model.layers.0.input_layernorm.weight", "model.layers.0.mlp.down_proj.bias");
+    scratch_expect(1, "has a tensor 'model.layers.0.mlp.down_proj.bias'", "$T convert f out");
 }

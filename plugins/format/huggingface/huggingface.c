@@ -16,9 +16,7 @@ static void keep(td_translation *t, const char *const *paths)
     }
 }
 
-static const char *const of_all[] = { "model.plugin",
-                                      "model.vocab_size",
-                                      "model.d_model",
+static const char *const of_all[] = { "model.d_model",
                                       "model.logit_scale",
                                       "model.tie_embeddings",
                                       "model.post_norm",
@@ -96,6 +94,10 @@ static void require_parts(td_translation *t)
 static void keep_settings(td_translation *t)
 {
     require_parts(t);
+    td_put_text(t, "model.plugin", td_ask_text(t, "model.plugin"));
+    /* resize_token_embeddings() changes "vocab_size", which counts where it is there */
+    td_put_int(t, "model.vocab_size",
+               td_ask_int_or(t, "vocab_size", td_ask_int(t, "model.vocab_size")));
     keep(t, of_all);
     keep(t, is(t, "model.plugin", "encoder-decoder") ? of_both : of_decoder);
     if (is(t, "model.position.plugin", "rope"))
@@ -259,7 +261,6 @@ static void read_model(const void *config, td_translation *t)
                                         "auto_map.AutoModelForCausalLM",
                                         "auto_map.AutoModelForSeq2SeqLM",
                                         "decoder_start_token_id",
-                                        "vocab_size",
                                         "hidden_size",
                                         "num_hidden_layers",
                                         "num_attention_heads",

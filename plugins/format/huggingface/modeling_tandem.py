@@ -35,11 +35,12 @@ class TandemConfig(PretrainedConfig):
     keys_to_ignore_at_inference = ["past_key_values", "cache"]
 
     def __init__(self, model=None, **kwargs):
-        self.model = model or {}
+        self.model = dict(model or {})
         if self.model:
             encoder_decoder = self.model["plugin"] == "encoder-decoder"
-            # the names that transformers and its users look for
-            self.vocab_size = self.model["vocab_size"]
+            # the names that transformers and its users look for; resize_token_embeddings() changes only the first
+            self.vocab_size = kwargs.pop("vocab_size", self.model["vocab_size"])
+            self.model["vocab_size"] = self.vocab_size
             self.hidden_size = self.model["d_model"]
             self.num_hidden_layers = self.model["decoder_layers" if encoder_decoder else "layers"]
             self.num_attention_heads = self.model["attention"]["heads"]
@@ -297,6 +298,8 @@ class TandemPreTrainedModel(PreTrainedModel):
     config_class = TandemConfig
     base_model_prefix = "model"
     _no_split_modules = ["Layer"]
+    # forward() takes the mean itself: without this, Trainer would not divide it by the steps it accumulates
+    accepts_loss_kwargs = False
 
     def _init_weights(self, module):
         """As tandem initializes: unit embeddings, linear layers by their inputs."""
@@ -458,11 +461,20 @@ class TandemForSeq2SeqLM(TandemPreTrainedModel, GenerationMixin):
     def get_decoder(self, *args, **kwargs):
         return self.model.decoder
 
+    def required_id(self, name):
+        """An id of the config, which some versions of transformers do not have as None."""
+        value = getattr(self.config, name, None)
+        if value is None:
+            raise ValueError(f"decoder_input_ids are made from labels with config.{name}, which is missing: set it")
+        return value
+
     def prepare_decoder_input_ids_from_labels(self, labels):
-        """<s> and all labels but the last."""
-        start = labels.new_full((labels.shape[0], 1), self.config.decoder_start_token_id)
-        pad = self.config.pad_token_id if self.config.pad_token_id is not None else 0
-        return torch.cat((start, labels[:, :-1].masked_fill(labels[:, :-1] == -100, pad)), -1)
+        """<s> and all labels but the last; those of -100 are padding."""
+        start = labels.new_full((labels.shape[0], 1), self.required_id("decoder_start_token_id"))
+        given, ignored = labels[:, :-1], labels[:, :-1] == -100
+        if ignored.any():
+            given = given.masked_fill(ignored, self.required_id("pad_token_id"))
+        return torch.cat((start, given), -1)
 
     def prepare_inputs_for_generation(
         self, input_ids, past_key_values=None, attention_mask=None, encoder_outputs=None, cache=None, **kwargs
