@@ -166,6 +166,7 @@ static int try_architecture(td_check *c, const td_part *format, const td_plugin 
         return 0;
     list_changes(c, "model", &s.model, &l);
     close_subject(&s);
+    /* the model as it is, then with one option changed at a time */
     for (size_t k = 0; k <= l.count; k++) {
         td_error    refusal = { 0 };
         const char *label = architecture->name;
@@ -204,7 +205,7 @@ static void complete(td_check *c, const td_part *format, subject *s, td_translat
     for (size_t i = 0; i < to->n_tensors; i++) {
         const td_format_tensor *t = &to->tensors[i];
         if (t->parameter && !td_variables_find(s->parameters, t->parameter))
-            td_check_finding(c, "%s: tensor '%s' is '%s', which is no parameter of the model",
+            td_check_finding(c, "%s: tensor '%s' is '%s', which is not a parameter of the model",
                              label, t->name, t->parameter);
         if (td_translated_named(to, t->name) != t)
             td_check_finding(c, "%s: two tensors are named '%s'", label, t->name);
@@ -292,12 +293,12 @@ static void read_again(td_check *c, const td_part *format, subject *s, td_transl
     char         *json = td_record_to_json(to->settings, &e);
     td_record    *found = json ? td_record_from_json(json, strlen(json), "config.json", &e) : NULL;
     MUST(c, found, "%s: %s", label, td_check_error(&e));
-    td_record_ask(found, "model_type");
+    td_record_ask(found, "model_type"); /* as `tandem convert` does, to find the format */
     MUST(c, !td_translate_read(format, found, &from, &e), "%s: it does not read what it writes: %s",
          label, td_check_error(&e));
     n = overrides_of(c, from.settings, &overrides);
-    MUST(c, open_subject(c, overrides, n, &after), "%s: what it reads is not the config of a model",
-         label);
+    MUST(c, open_subject(c, overrides, n, &after),
+         "%s: the settings it reads back do not describe a model", label);
     compare_tensors(c, s, &after, to, &from, label);
     compare_again(c, format, &after, json, label);
     close_subject(&after);

@@ -53,38 +53,41 @@ static int take_item(td_record *r, const char *path, const char *name, const jso
     return code;
 }
 
+static int take_object(td_record *r, const char *path, const json_t *j, int depth, td_error *error)
+{
+    json_t *object = (json_t *)(uintptr_t)j; /* iterators of jansson are not const */
+    int     code = 0;
+    for (void *at = json_object_iter(object); !code && at; at = json_object_iter_next(object, at))
+        code = take_item(r, path, json_object_iter_key(at), json_object_iter_value(at), depth,
+                         error);
+    return code;
+}
+
+static int take_list(td_record *r, const char *path, const json_t *j, int depth, td_error *error)
+{
+    int code = 0;
+    for (size_t i = 0; i < json_array_size(j) && !code; i++) {
+        char number[24];
+        snprintf(number, sizeof number, "%zu", i);
+        code = take_item(r, path, number, json_array_get(j, i), depth, error);
+    }
+    return code;
+}
+
 static int take(td_record *r, const char *path, const json_t *j, int depth, td_error *error)
 {
-    const char *name;
-    json_t     *item;
-    size_t      i;
-    char        number[24];
-    int         code = 0;
-
+    td_format_value v;
     if (depth > DEEPEST)
         return td_fail(error, TD_EFORMAT, "'%.200s' has objects in more than %d others", path,
                        DEEPEST);
-    if (json_is_object(j)) {
-        void *at = json_object_iter((json_t *)(uintptr_t)j);
-        for (; !code && at; at = json_object_iter_next((json_t *)(uintptr_t)j, at)) {
-            name = json_object_iter_key(at);
-            code = take_item(r, path, name, json_object_iter_value(at), depth, error);
-        }
-        return code;
-    }
-    if (!json_is_array(j)) {
-        td_format_value v = value_of(j);
-        if (td_record_path(r, MOST - 1))
-            return td_fail(error, TD_EFORMAT, "there are more than %d settings", MOST);
-        return td_record_put(r, path, &v, error);
-    }
-    json_array_foreach(j, i, item)
-    {
-        snprintf(number, sizeof number, "%zu", i);
-        if (!code)
-            code = take_item(r, path, number, item, depth, error);
-    }
-    return code;
+    if (json_is_object(j))
+        return take_object(r, path, j, depth, error);
+    if (json_is_array(j))
+        return take_list(r, path, j, depth, error);
+    if (td_record_path(r, MOST - 1))
+        return td_fail(error, TD_EFORMAT, "there are more than %d settings", MOST);
+    v = value_of(j);
+    return td_record_put(r, path, &v, error);
 }
 
 td_record *td_record_from_json(const char *text, size_t size, const char *name, td_error *error)

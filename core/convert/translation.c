@@ -84,6 +84,7 @@ static void tensor(td_translation *t, const td_format_tensor *x)
             o->n_tensors, x->name ? x->name : "", TD_MAX_RANK);
     if (w->failed.code)
         return;
+    /* copies: the format may have built the names on its stack */
     name = keep(w, x->name);
     parameter = x->parameter ? keep(w, x->parameter) : NULL;
     room = grow(w, &list, o->n_tensors, &w->room_tensors, sizeof *o->tensors);

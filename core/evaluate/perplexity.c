@@ -249,6 +249,7 @@ static int collect(job *j, td_error *error)
     if (td_team_size(team) == 1)
         return 0;
     parts = calloc((size_t)j->all * PARTS, sizeof *parts);
+    /* a rank without memory must not leave the others waiting in the sum */
     code = td_team_agree(team,
                          parts ? 0
                                : td_fail(error, TD_ENOMEM,

@@ -113,28 +113,31 @@ static void print_numbers(const double *x, size_t n, td_text *out)
             td_text_print(out, ",");
 }
 
+static void print_pair(const td_comparison *c, const td_compared_pair *p, td_text *out)
+{
+    const td_measure    *m = &c->measures[p->measure];
+    const td_difference *d = &p->difference;
+    const double         scores[] = { m->groups[p->a].score, m->groups[p->b].score };
+    const double         tests[] = { d->mean, d->low, d->high, d->p, p->adjusted };
+    const double         effects[] = { d->effect, d->effect_low, d->effect_high };
+    td_escape_csv(out, m->name);
+    td_text_print(out, ",");
+    td_escape_csv(out, c->groups[p->a].name);
+    td_text_print(out, ",");
+    td_escape_csv(out, c->groups[p->b].name);
+    print_numbers(scores, sizeof scores / sizeof *scores, out);
+    print_numbers(tests, sizeof tests / sizeof *tests, out);
+    print_numbers(effects, sizeof effects / sizeof *effects, out);
+    td_text_print(out, ",%" PRId64 ",%s,", d->n, p->method);
+    if (p->seeds > 0) /* otherwise no number of seeds is known to be enough */
+        td_text_print(out, "%" PRId64, p->seeds);
+    td_text_print(out, "\n");
+}
+
 void td_comparison_csv(const td_comparison *c, td_text *out)
 {
     td_text_print(out, "measure,a,b,score_a,score_b,difference,low,high,p,p_adjusted,effect,"
                        "effect_low,effect_high,pairs,method,seeds_needed\n");
-    for (size_t k = 0; k < c->n_pairs; k++) {
-        const td_compared_pair *p = &c->pairs[k];
-        const td_measure       *m = &c->measures[p->measure];
-        const td_difference    *d = &p->difference;
-        const double            scores[] = { m->groups[p->a].score, m->groups[p->b].score };
-        const double            tests[] = { d->mean, d->low, d->high, d->p, p->adjusted };
-        const double            effects[] = { d->effect, d->effect_low, d->effect_high };
-        td_escape_csv(out, m->name);
-        td_text_print(out, ",");
-        td_escape_csv(out, c->groups[p->a].name);
-        td_text_print(out, ",");
-        td_escape_csv(out, c->groups[p->b].name);
-        print_numbers(scores, sizeof scores / sizeof *scores, out);
-        print_numbers(tests, sizeof tests / sizeof *tests, out);
-        print_numbers(effects, sizeof effects / sizeof *effects, out);
-        td_text_print(out, ",%" PRId64 ",%s,", d->n, p->method);
-        if (p->seeds > 0)
-            td_text_print(out, "%" PRId64, p->seeds);
-        td_text_print(out, "\n");
-    }
+    for (size_t k = 0; k < c->n_pairs; k++)
+        print_pair(c, &c->pairs[k], out);
 }

@@ -334,7 +334,7 @@ static int before_settings(const char *name, int n)
 static int name_series(td_series *s, const char *file, const char *task, const char *metric,
                        td_arena *arena)
 {
-    /* that of a named checkpoint ends in its step, which is no part of what was measured */
+    /* that of a named checkpoint ends in its step, which does not say what was measured */
     int    length = (int)before_step(file), settings = before_settings(file, length);
     size_t n = strcspn(metric, ",");
     char   shown[160];
@@ -401,6 +401,7 @@ static int read_tasks(const char *directory, const char *file, const json_t *sum
             if (!code && is_metric(metric, value))
                 code = add_metric(out, arena, file, task, metric, results, samples, error);
         }
+        /* a benchmark of 57 parts would bury everything else in a table */
         for (size_t k = before; k < out->count; k++)
             out->at[k].detail = is_part(all, task);
         json_decref(samples);

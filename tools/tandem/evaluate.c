@@ -151,7 +151,7 @@ static int evaluate(td_tool *t, td_session *s, td_run_place *run, int64_t step)
     free(weights);
     if (code)
         return end(t, s, code, &e);
-    if (td_team_leads(s->team))
+    if (td_team_leads(s->team)) /* only it writes */
         p.directory = out ? strdup(out) : td_results_directory(s);
     p.name = td_results_name(beyond ? "extrapolate" : "heldout", run->checkpoint);
     code = beyond ? td_work_extrapolate(t, s, p.directory, p.name) : score(t, s, &p);
