@@ -189,7 +189,7 @@ static const defect defects[] = {
     { "broken/formats", "format/forgets", "complete", "failed",
       "no tensor is made from the parameter 'model.norm.weight'" },
     { "broken/formats", "format/twice", "complete", "failed", "two tensors are named" },
-    { "broken/formats", "format/invents", "complete", "failed", "is no parameter of the model" },
+    { "broken/formats", "format/invents", "complete", "failed", "is not a parameter of the model" },
     { "broken/formats", "format/overlooks", "complete", "failed", "it does not know model." },
     { "broken/formats", "format/half", "read", "failed", "has another shape" },
     { "broken/formats", "format/nothing", "read", "failed", "it does not read what it writes" },
