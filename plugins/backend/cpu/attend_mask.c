@@ -171,7 +171,8 @@ TD_CPU_INLINE void hide_rule(const td_attend_shape *s, const td_attend_side *q,
             td_vi  qi = load_int(q->index + v), qs, qn, see;
             float *at = scores + j * TD_BLOCK + v;
             if (plain) {
-                td_vf x = td_vpick(td_vabove_i(set_int(from), qi), td_vset(-INFINITY), td_vload(at));
+                td_vf x = td_vpick(td_vabove_i(set_int(from), qi), td_vset(-INFINITY),
+                                   td_vload(at));
                 td_vi gone = td_vabove_i(qi, set_int(r.last));
                 td_vstore(at, s->window > 0 ? td_vpick(gone, td_vset(-INFINITY), x) : x);
                 continue;

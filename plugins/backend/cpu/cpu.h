@@ -42,7 +42,7 @@ typedef float    td_vf __attribute__((vector_size(64)));
 typedef int32_t  td_vi __attribute__((vector_size(64)));
 typedef uint32_t td_vu __attribute__((vector_size(64))); /* for arithmetic that may wrap */
 /* Sixteen floats anywhere in memory. memcpy would be compiled to copies of 16 bytes for AVX2. */
-typedef float td_vf_at __attribute__((vector_size(64), aligned(4), may_alias));
+typedef float    td_vf_at __attribute__((vector_size(64), aligned(4), may_alias));
 
 TD_CPU_INLINE int64_t td_cpu_min(int64_t a, int64_t b) { return a < b ? a : b; }
 TD_CPU_INLINE int64_t td_cpu_max(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -97,20 +97,20 @@ TD_CPU_INLINE td_vf td_vpick(td_vi mask, td_vf a, td_vf b)
 
 /* -1 in lanes where a > b, 0 elsewhere. In halves: for AVX2, gcc turns a comparison of 64 bytes into
  * one of each lane. */
-#define TD_VABOVE(name_, vector_, element_)                                                        \
-    TD_CPU_INLINE td_vi name_(vector_ a, vector_ b)                                                \
-    {                                                                                              \
-        typedef element_ half __attribute__((vector_size(32)));                                    \
-        typedef int32_t  half_mask __attribute__((vector_size(32)));                               \
-        half             x[2], y[2];                                                               \
-        half_mask        m[2];                                                                     \
-        td_vi            mask;                                                                     \
-        memcpy(x, &a, sizeof a);                                                                   \
-        memcpy(y, &b, sizeof b);                                                                   \
-        m[0] = x[0] > y[0];                                                                        \
-        m[1] = x[1] > y[1];                                                                        \
-        memcpy(&mask, m, sizeof mask);                                                             \
-        return mask;                                                                               \
+#define TD_VABOVE(name_, vector_, element_)                          \
+    TD_CPU_INLINE td_vi name_(vector_ a, vector_ b)                  \
+    {                                                                \
+        typedef element_ half __attribute__((vector_size(32)));      \
+        typedef int32_t  half_mask __attribute__((vector_size(32))); \
+        half             x[2], y[2];                                 \
+        half_mask        m[2];                                       \
+        td_vi            mask;                                       \
+        memcpy(x, &a, sizeof a);                                     \
+        memcpy(y, &b, sizeof b);                                     \
+        m[0] = x[0] > y[0];                                          \
+        m[1] = x[1] > y[1];                                          \
+        memcpy(&mask, m, sizeof mask);                               \
+        return mask;                                                 \
     }
 TD_VABOVE(td_vabove, td_vf, float)
 TD_VABOVE(td_vabove_i, td_vi, int32_t)
