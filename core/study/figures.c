@@ -164,7 +164,7 @@ static void review_tasks(td_session *s, const td_phase_design *d, td_errors *err
 static void check_backend(const td_composer *c, const td_description *d, td_text *notes,
                           td_errors *errors)
 {
-    if (d->unavailable && c->runs)
+    if (d->unavailable && c->here)
         td_errors_add(errors, "%s", d->unavailable);
     else if (d->unavailable)
         td_text_print(notes,

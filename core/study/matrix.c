@@ -331,7 +331,7 @@ static int open_matrix(td_matrix *m, const td_matrix_request *q, td_errors *erro
                                  .settings = q->settings,
                                  .plugin_paths = q->plugin_paths,
                                  .untrusted = q->untrusted,
-                                 .runs = q->runs,
+                                 .here = q->here,
                                  .log = q->log };
     free(shipped);
     free(search);
