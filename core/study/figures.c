@@ -132,6 +132,7 @@ static void count(td_session *s, const td_description *d, td_figures *out)
         .tokens = batch * (double)td_arrange_bounds(&x->loss, pair, x->train.length).raw,
         .targets = batch * (double)d->predicted,
         .device = !is_default_backend(x),
+        .unavailable = d->unavailable != NULL,
         .pairs = pair.inputs > 0,
         .steps = budget == TD_BUDGET_STEPS ? x->train.steps : 0,
         .budget_targets = budget == TD_BUDGET_TARGETS ? x->train.target_tokens : 0,

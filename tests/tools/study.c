@@ -429,7 +429,7 @@ Test(study, is_emitted_where_it_cannot_run)
 {
     static const char where[] = "--plugin-path " TANDEM_FIXTURES "/parts backend.plugin=absent";
     char              words[400];
-    snprintf(words, sizeof words, "show ../tiny.cfg --no-measure %s", where);
+    snprintf(words, sizeof words, "show ../tiny.cfg %s", where);
     expect(0, "12 cells", study("a", words));
     snprintf(words, sizeof words, "emit slurm ../tiny.cfg -o out %s", where);
     expect(0, "out", study("a", words));
