@@ -138,6 +138,8 @@ static int score_all(td_answers_job *j, td_error *error)
         return code;
     code = td_score_items(j->spec->engine, &j->spec->score, j->scored, j->n_scored, on_scored, j,
                           error);
+    /* a comparison with NaN is false, so choices would still be made, and an accuracy come out
+     * of them */
     for (int64_t k = 0; k < j->n_scored && !code; k++)
         if (!isfinite(j->scored[k].logprob))
             code = td_fail(error, TD_EDIVERGED,
@@ -381,6 +383,7 @@ int td_answers_keys(const td_task *task, const td_answers_spec *spec, td_answers
             visit(arg, likelihoods[k]);
         return 0;
     }
+    /* no items: the keys follow from the task's metrics and filters alone */
     s = td_scores_open(task, !is_generated(task, spec), 0, error);
     if (!s)
         return td_failed(error, TD_ENOMEM);

@@ -68,6 +68,8 @@ static int take_memory(job *j, td_error *error)
     const td_device *d = td_engine_device(j->engine);
     td_footprint     needed = { .activations = td_plan_arena(j->plan),
                                 .inputs = td_plan_inputs(j->plan) };
+    /* checked first: where memory is overcommitted, the allocation succeeds and the process is
+     * killed later */
     if (td_footprint_check(&needed, d, error))
         return td_failed(error, TD_ECONFIG);
     j->memory_size = needed.activations;
@@ -198,6 +200,7 @@ static int look_at_all(job *j, td_evaluation_progress *progress, void *arg, td_e
     int                    code = 0;
     if (!counts)
         return out_of_memory(error);
+    /* all sources before the first sequence: progress is told how many there will be */
     share_out(j, counts, sources);
     if (!j->all)
         code = td_fail(error, TD_ECONFIG, "no data source has held-out text of %" PRId64 " tokens",

@@ -173,6 +173,7 @@ static int open_job(job *j, const td_decoder_options *o, td_error *error)
     j->rows = o->rows;
     j->longest = o->answer;
     j->vocab = td_decoder_vocab(j->decoder);
+    /* two numbers per token: its NLL, and the best token in its place */
     j->scores = calloc(2 * (size_t)(j->rows * j->longest), sizeof *j->scores);
     j->logprob = calloc((size_t)j->vocab, sizeof *j->logprob);
     j->logits = calloc((size_t)j->vocab, sizeof *j->logits);
@@ -198,6 +199,7 @@ int td_score_shared(const td_decoder_options *o, td_scored *items, int64_t count
     int                code = sizes.answer ? open_job(&j, &sizes, error) : 0;
     for (int64_t first = 0, end; first < count && !code; first = end) {
         end = end_of(items, first, count);
+        /* left to the caller, who scores these in batches */
         if (!shared[first])
             continue;
         code = score_question(&j, first, end, error);

@@ -418,6 +418,7 @@ static int add_name(list *l, const char *folder, const char *file, td_error *err
         l->at = larger;
         l->room = room;
     }
+    /* 4: ".cfg", which is_path has seen */
     td_text_print(&name, "%s%s%.*s", folder, *folder ? "/" : "", (int)strlen(file) - 4, file);
     if (name.failed)
         return td_fail(error, TD_ENOMEM, "out of memory for the names of tasks");

@@ -64,6 +64,7 @@ static bool take_line(td_history *h, const json_t *j)
     }
     m.loss = number(j, "evaluate/nll");
     complete(h, &m);
+    /* norms and scores of tasks have lines of their own, without a loss */
     return !isfinite(m.loss) || add(h, false, &m);
 }
 

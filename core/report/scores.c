@@ -285,6 +285,7 @@ static void fill_by_group(const td_report_data *d, td_document *doc, td_doc_tabl
 
 static void tabulate_scores(const td_report_data *d, td_document *doc)
 {
+    /* groups are the columns, unless they are too many for a page and measures are fewer */
     bool by_measure = d->comparison.n_groups <= WIDEST ||
                       count_measures(d) > d->comparison.n_groups;
     td_doc_table *t = td_document_table(

@@ -290,6 +290,7 @@ static int test(job *j, size_t measure, size_t a, size_t b, td_error *error)
 
     if (!code)
         code = open_side(j, b, key, &c.b, error);
+    /* a measure that one of them lacks has no test, and that is no error */
     if (!code && c.a.n && c.b.n) {
         code = match(&c, error);
         if (!code && c.n)

@@ -111,6 +111,8 @@ static int keep_module(const char *folder, const char *path, td_text *list, td_e
     if (!code)
         code = td_file_hash(path, hash, error);
     if (!code)
+        /* for a reader: where it came from, and a hash that tells whether that file has
+         * changed since */
         td_text_print(list, "%s %s %s\n", hash, last_name(path), real ? real : path);
     free(to);
     free(real);

@@ -23,6 +23,7 @@ static void add_task(const td_answers *a, td_task_scores *out)
 {
     for (size_t k = 0; k < a->n_lines; k++) {
         const td_score_line *l = &a->lines[k];
+        /* the first line is the task's own score, and chance is that of its metric */
         add(out, a->task, short_key(l->key),
             (td_task_score){ .own = !k,
                              .percent = l->percent,

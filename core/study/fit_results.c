@@ -89,6 +89,7 @@ static int make_room(td_fit_results *out, td_error *error)
         g->y = td_arena_alloc(out->arena, bytes);
         if (!g->rows || !g->x || !g->second || !g->y)
             return out_of_memory(error);
+        /* take_rows counts again, as it fills them */
         g->n = 0;
     }
     return 0;
@@ -215,6 +216,7 @@ int td_fit_table_fit(const td_fit_table *t, const td_fit_request *r, td_fit_resu
     if (!code)
         code = split(t, &c, r, out, error);
     if (!code && r->form == TD_FIT_FRONTIER)
+        /* one for all groups: which of them is on it is what a frontier shows */
         return find_frontier(out, error);
     for (int64_t k = 0; k < out->count && !code; k++)
         code = fit_group(t, &c, r, &out->groups[k], error);

@@ -129,6 +129,7 @@ static const td_settled *settle(making *k, const td_matrix_cell *c)
     td_point    p = c->point, first;
     if (s || !name || !(s = td_arena_alloc(k->m->arena, sizeof *s)))
         return s;
+    /* before the search: after an error the other cells of the variant do not repeat it */
     td_map_set(k->known, name, s);
     p.reads = TD_STUDY_PHASES;
     settle_size(k, &p, s, &errors);
