@@ -268,6 +268,7 @@ static int put_scores(td_answers_job *j, td_error *error)
     td_scores_put(j->scores, NULL, j->out->results);
     for (size_t k = 0; k < n; k++)
         add_line(j->out, td_scores_line(j->scores, k, NULL));
+    /* without task.by all items are one group, and its scores those above */
     for (size_t k = 0; *j->task->options.by && k < td_scores_groups(j->scores); k++) {
         const char *by = td_scores_group(j->scores, k);
         json_t     *results = json_pack("{s:s}", "alias", by);

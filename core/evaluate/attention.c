@@ -303,6 +303,7 @@ int td_analyze(td_engine *engine, const td_analyze_spec *spec, td_evaluation_pro
     job j = { .engine = engine, .spec = spec };
     int code;
 
+    /* cleared first: the caller frees it even if nothing was done */
     memset(out, 0, sizeof *out);
     code = check(spec, error);
     if (code)

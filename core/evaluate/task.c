@@ -260,6 +260,7 @@ static void make_filters(td_task *t, td_errors *errors)
 static void prepare(td_task *t, td_errors *errors)
 {
     const td_task_options *o = &t->options;
+    /* parsed when the task is opened: a wrong template must be found before the model answers */
     parse(t, "description", o->description, &t->description, errors);
     parse(t, "doc_to_text", o->doc_to_text, &t->text, errors);
     parse(t, "doc_to_target", o->doc_to_target, &t->target, errors);

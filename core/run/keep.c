@@ -64,6 +64,7 @@ static int keep_file(td_session *s, const char *directory, size_t i, const char 
         to = td_path_join(directory, td_text_get(&name));
         code = to ? copy(path, to, error) : no_memory(error);
     }
+    /* the run's config names the copy, so that the run can be moved */
     if (!code)
         td_config_move_file(s->x->config, "tokenizer", i, td_text_get(&name));
     td_text_free(&name);

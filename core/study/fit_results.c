@@ -64,6 +64,7 @@ enum { MOST_GROUPS = 200 };
 static int count_rows(const td_fit_table *t, const columns *c, const td_fit_request *r,
                       td_fit_results *out, td_error *error)
 {
+    /* one more than is allowed, as the excess is noticed once it is in the list */
     out->groups = td_arena_alloc(out->arena, (MOST_GROUPS + 1) * sizeof *out->groups);
     if (!out->groups)
         return out_of_memory(error);
@@ -156,6 +157,7 @@ static int fit_curves(const td_fit_table *t, const columns *c, const td_fit_requ
     o.names[0] = r->x;
     o.names[1] = r->tokens;
     code = td_fit_curves(&p, &o, &g->fit, error);
+    /* with one term there is nothing to divide a budget between */
     if (!code && r->form == TD_FIT_JOINT)
         code = find_factor(t, c, g, &factor, error);
     if (!code && r->form == TD_FIT_JOINT)

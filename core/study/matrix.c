@@ -195,6 +195,7 @@ static void make_cell(making *k, td_matrix_cell *c)
         c->cell.chosen = words_of(k, s, &c->point);
         c->plain = td_arena_copy(k->m->arena, text);
         c->text = td_arena_copy(k->m->arena, td_text_get(&annotated));
+        /* of the plain text: origins name files, which may be moved without changing the cell */
         c->cell.key = key_of(k, c, text);
     }
     take_errors(k, c->cell.name, &errors);

@@ -224,6 +224,7 @@ static void skip_dependents(running *r)
 
 static void fail(running *r, size_t k, const char *how)
 {
+    /* enough to see why without opening the log */
     enum { LINES = 5 };
     const char *name = r->m->cells[k].cell.name;
     char       *tail = td_file_tail(r->jobs[k].log, LINES), *rest = tail, *line;
