@@ -68,8 +68,6 @@ static int take_memory(job *j, td_error *error)
     const td_device *d = td_engine_device(j->engine);
     td_footprint     needed = { .activations = td_plan_arena(j->plan),
                                 .inputs = td_plan_inputs(j->plan) };
-    /* checked first: where memory is overcommitted, the allocation succeeds and the process is
-     * killed later */
     if (td_footprint_check(&needed, d, error))
         return td_failed(error, TD_ECONFIG);
     j->memory_size = needed.activations;

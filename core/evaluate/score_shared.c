@@ -197,9 +197,9 @@ int td_score_shared(const td_decoder_options *o, td_scored *items, int64_t count
     td_decoder_options sizes = sizes_of(o, items, count, shared);
     job                j = { .items = items };
     int                code = sizes.answer ? open_job(&j, &sizes, error) : 0;
+    /* the others are left to the caller, who scores them in batches */
     for (int64_t first = 0, end; first < count && !code; first = end) {
         end = end_of(items, first, count);
-        /* left to the caller, who scores these in batches */
         if (!shared[first])
             continue;
         code = score_question(&j, first, end, error);

@@ -206,8 +206,8 @@ int td_trainer_step(trainer *t, td_error *error)
         return code;
     if (update(t, error))
         return td_failed(error, TD_EGRAPH);
-    /* before refuse(), which may end the run: the step's records have been read */
     count(t, batch);
+    /* counted by now: the records of a refused step have been read, too */
     if (!t->applied)
         return refuse(t, t->norm, error);
     accept(t, t->norm);
