@@ -368,6 +368,7 @@ static int compare(job *j, td_error *error)
     c->n_runs = j->options->count;
     c->runs = c->arena ? td_arena_alloc(c->arena, c->n_runs * sizeof *c->runs) : NULL;
     if (!c->runs || !j->runs || !j->configs) {
+        /* td_comparison_free must not look for runs that are not there */
         c->n_runs = 0;
         return out_of_memory(error);
     }
