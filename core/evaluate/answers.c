@@ -138,6 +138,8 @@ static int score_all(td_answers_job *j, td_error *error)
         return code;
     code = td_score_items(j->spec->engine, &j->spec->score, j->scored, j->n_scored, on_scored, j,
                           error);
+    /* a comparison with NaN is false, so choices would still be made, and an accuracy come out
+     * of them */
     for (int64_t k = 0; k < j->n_scored && !code; k++)
         if (!isfinite(j->scored[k].logprob))
             code = td_fail(error, TD_EDIVERGED,
@@ -266,6 +268,7 @@ static int put_scores(td_answers_job *j, td_error *error)
     td_scores_put(j->scores, NULL, j->out->results);
     for (size_t k = 0; k < n; k++)
         add_line(j->out, td_scores_line(j->scores, k, NULL));
+    /* without task.by all items are one group, and its scores those above */
     for (size_t k = 0; *j->task->options.by && k < td_scores_groups(j->scores); k++) {
         const char *by = td_scores_group(j->scores, k);
         json_t     *results = json_pack("{s:s}", "alias", by);
@@ -381,6 +384,7 @@ int td_answers_keys(const td_task *task, const td_answers_spec *spec, td_answers
             visit(arg, likelihoods[k]);
         return 0;
     }
+    /* no items: the keys follow from the task's metrics and filters alone */
     s = td_scores_open(task, !is_generated(task, spec), 0, error);
     if (!s)
         return td_failed(error, TD_ENOMEM);

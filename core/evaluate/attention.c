@@ -198,6 +198,7 @@ static int look_at_all(job *j, td_evaluation_progress *progress, void *arg, td_e
     int                    code = 0;
     if (!counts)
         return out_of_memory(error);
+    /* all sources before the first sequence: progress is told how many there will be */
     share_out(j, counts, sources);
     if (!j->all)
         code = td_fail(error, TD_ECONFIG, "no data source has held-out text of %" PRId64 " tokens",
@@ -300,6 +301,7 @@ int td_analyze(td_engine *engine, const td_analyze_spec *spec, td_evaluation_pro
     job j = { .engine = engine, .spec = spec };
     int code;
 
+    /* cleared first: the caller frees it even if nothing was done */
     memset(out, 0, sizeof *out);
     code = check(spec, error);
     if (code)

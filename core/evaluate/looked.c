@@ -130,6 +130,8 @@ static int copy_input(td_plan *plan, td_tensor *t, double **real, int32_t **whol
     return code;
 }
 
+/* Inputs that the attention does not have are NULL, and hide nothing. There is one row, because
+ * sequences are analyzed one at a time. */
 static td_mask_rule rule_of(const td_attention_node *n, const copied *c)
 {
     return (td_mask_rule){ .q_segment = c->whole[TD_ATTEND_Q_SEGMENT],
@@ -199,6 +201,7 @@ static int add_attention(const td_looked *l, td_looked_at *a, td_plan *plan,
         if (!td_weights_add(&a->sums, &in, services))
             code = out_of_memory(error);
     }
+    /* also what copy_input left when it failed */
     for (int i = 0; i < TD_ATTEND_INPUTS; i++) {
         free(c.real[i]);
         free(c.whole[i]);
@@ -236,6 +239,7 @@ static int average_each(const td_looked *l, td_analysis *out, td_error *error)
                                                   .map = n->map,
                                                   .reads = reads_of(n),
                                                   .heads = (int64_t)l->at[k].n_heads };
+        /* counted before it is complete, so that td_analysis_free takes what it already has */
         out->n_attentions++;
         if (!out->attentions[k].name ||
             !td_attention_average(&out->attentions[k], &l->at[k].sums, before_of(l, n)))

@@ -117,6 +117,7 @@ static int add_item(td_prompts *p, const json_t *doc, td_error *error)
     if (!code)
         code = render_exemplar(p, doc, &item, &text, error);
     if (!code)
+        /* its own from here on, even if it fails */
         code = add_exemplar(to, text.failed ? NULL : text.data, error);
     else
         td_text_free(&text);
@@ -172,6 +173,7 @@ static int add_context(td_prompts *p, const json_t *doc, td_error *error)
     td_text text = { 0 };
     char   *by = NULL, *context = NULL;
     int     code = td_task_by(p->task, doc, &by, error);
+    /* one text of exemplars serves all items with this value of task.by */
     pool   *to = code ? NULL : make_pool(p, by);
     if (!code && !to)
         code = out_of_memory(error);

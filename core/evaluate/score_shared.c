@@ -173,6 +173,7 @@ static int open_job(job *j, const td_decoder_options *o, td_error *error)
     j->rows = o->rows;
     j->longest = o->answer;
     j->vocab = td_decoder_vocab(j->decoder);
+    /* two numbers per token: its NLL, and the best token in its place */
     j->scores = calloc(2 * (size_t)(j->rows * j->longest), sizeof *j->scores);
     j->logprob = calloc((size_t)j->vocab, sizeof *j->logprob);
     j->logits = calloc((size_t)j->vocab, sizeof *j->logits);
@@ -196,6 +197,7 @@ int td_score_shared(const td_decoder_options *o, td_scored *items, int64_t count
     td_decoder_options sizes = sizes_of(o, items, count, shared);
     job                j = { .items = items };
     int                code = sizes.answer ? open_job(&j, &sizes, error) : 0;
+    /* the others are left to the caller, who scores them in batches */
     for (int64_t first = 0, end; first < count && !code; first = end) {
         end = end_of(items, first, count);
         if (!shared[first])

@@ -250,6 +250,7 @@ static bool open_job(job *j)
     size_t               room = (size_t)(BLOCK * j->stride);
     bool                 ok;
     j->q = malloc((size_t)(in->heads * in->queries * in->width) * sizeof *j->q + 1);
+    /* zeroed: the last tile reaches past the keys, and what is there is multiplied as well */
     j->k = calloc((size_t)(in->groups * in->width * j->stride) + 1, sizeof *j->k);
     j->scratch = calloc((size_t)j->threads, sizeof *j->scratch);
     ok = j->q && j->k && j->scratch;
@@ -282,6 +283,7 @@ bool td_weights_add(td_weights *sums, const td_weights_in *in, const td_services
     if (ok) {
         copy_queries(&j);
         copy_keys(&j);
+        /* an item owns its part's sums, so their order does not depend on the number of threads */
         td_parallel(services, sums->query_parts, add_part, &j);
     }
     close_job(&j);
@@ -298,6 +300,8 @@ bool td_weights_open(td_weights *s, int64_t queries, int64_t own, int64_t memory
                        .query_parts = least(queries, TD_WEIGHTS_PARTS),
                        .own_parts = least(own, TD_WEIGHTS_PARTS),
                        .memory_parts = least(memory, TD_WEIGHTS_PARTS) };
+    /* Maps have a fixed number of parts, so they stay small for long texts. Only `received` has
+     * every token of the memory: coverage is a curve over its tokens. */
     s->count = calloc((size_t)s->query_parts + 1, sizeof(double));
     s->locality = calloc((size_t)s->query_parts + 1, sizeof(double));
     s->entropy = calloc((size_t)s->query_parts + 1, sizeof(double));

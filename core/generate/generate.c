@@ -112,6 +112,7 @@ static int open_decoder(td_generate_job *j, td_error *error)
 
 static int open_slots(td_generate_job *j, td_error *error)
 {
+    /* the longest prompt with the longest answer: no step allocates */
     size_t room = (size_t)(longest_prompt(j->in) + j->options->max_tokens);
     j->slots = calloc((size_t)j->rows, sizeof *j->slots);
     if (!j->slots)
@@ -336,6 +337,8 @@ static int step(td_generate_job *j, td_error *error)
         if (j->slots[r].request < 0)
             j->tokens[r] = -1;
     code = td_decoder_step(j->decoder, j->tokens, j->logits, error);
+    /* Draws are independent; accept calls the program back, so it is left to this thread, in the
+     * order of rows. */
     if (!code)
         td_parallel(services_of(j), j->rows, draw, j);
     for (int64_t r = 0; !code && r < j->rows; r++)

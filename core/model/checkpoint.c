@@ -480,6 +480,7 @@ char *td_checkpoint_of_step(const char *directory, int64_t step, td_error *error
     int64_t count = td_list_directory(directory, &names, error), i = 0;
     if (count < 0)
         return NULL;
+    /* by number, not by name: names may have any number of leading zeros */
     while (i < count && step_of(names[i]) != step)
         i++;
     if (i == count)

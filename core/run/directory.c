@@ -106,6 +106,7 @@ int td_run_check(void *directory, td_error *error)
     int               code = 0;
     if (!name)
         code = td_fail(error, TD_ENOMEM, "out of memory");
+    /* a save would fail, or go into whatever has that name now */
     else if (!is_directory(r))
         code = td_fail(error, TD_EIO,
                        "the directory of the run, '%s', was removed, renamed or replaced while it "

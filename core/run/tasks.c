@@ -510,6 +510,7 @@ int td_tasks_list(const td_task_spec *spec, td_tasks_visit *visit, void *arg, td
     char  **names = NULL;
     int64_t n = td_task_names(spec, &names, error);
     for (int64_t k = 0; k < n; k++) {
+        /* one with errors is reported, and the others are listed */
         td_task *t = td_task_open(spec, names[k], errors);
         if (t)
             visit(arg, t);

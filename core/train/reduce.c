@@ -177,6 +177,7 @@ static int take_copies(td_reduction *r, td_error *error)
     play(r);
     for (int k = 0; k < r->deepest; k++)
         well &= take(&r->sums[k], (double)r->count * (double)r->width);
+    /* what goes to one rank, a slice of each of its parts, fills one CHUNK */
     r->slice = CHUNK / (int64_t)r->width / r->most;
     parts = (double)size * r->most * (double)r->slice * (double)r->width;
     if (size > 1)

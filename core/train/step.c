@@ -207,6 +207,7 @@ int td_trainer_step(trainer *t, td_error *error)
     if (update(t, error))
         return td_failed(error, TD_EGRAPH);
     count(t, batch);
+    /* counted by now: the records of a refused step have been read, too */
     if (!t->applied)
         return refuse(t, t->norm, error);
     accept(t, t->norm);

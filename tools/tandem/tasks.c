@@ -37,6 +37,7 @@ int td_tool_list_tasks(td_tool *t)
         if (td_tasks_list(&spec, print_task, NULL, &errors, &e))
             code = td_tool_fail(t, &e);
     }
+    /* those of some tasks, after the list of the others */
     if (errors.count) {
         fprintf(stderr, "%s\n", td_text_get(&errors.text));
         code = TD_EXIT_USAGE;

@@ -57,6 +57,7 @@ bool td_work_follows(td_tool *t)
     char     name[32];
     if (!r.rank)
         return false;
+    /* rank 0 says the same, except for errors */
     if (!td_tool_option(t, "--every-rank")) {
         td_log_free(t->log);
         t->log = td_log_new(TD_LOG_ERROR);
@@ -225,6 +226,7 @@ int td_work_draw(td_tool *t, const char *directory, const char *name, bool *draw
     code = td_picture_draw(directory, td_text_get(&script), &why);
     td_text_free(&script);
     *drawn = !code;
+    /* there is no gnuplot here: data and script are written, and can be drawn elsewhere */
     if (code == TD_EUNSUPPORTED)
         td_log_line(t->log, TD_LOG_WARN, "no plot was drawn: %s", why.text);
     else if (code)
