@@ -102,7 +102,7 @@ static int accumulating(void *arg, int64_t at, int64_t done, int64_t all)
     return at == ((watcher *)arg)->drop_at;
 }
 
-static const td_trained *train(td_session *s, watcher *w, bool resume)
+static inline const td_trained *train(td_session *s, watcher *w, bool resume)
 {
     td_training       t = { .size = sizeof t,
                             .resume = resume,
