@@ -14,7 +14,7 @@ extern const td_module tandem_module; /* of plugins/logger/wandb/wandb.c */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static char directory[64], folders[3][200], path[300];
+static char directory[64], folders[2][128], path[200];
 
 static void no_log(const td_services *s, int level, const char *format, ...) {}
 
@@ -22,7 +22,8 @@ static void make_folders(void)
 {
     snprintf(directory, sizeof directory, "/tmp/fuzz-wandb-%d", (int)getpid());
     snprintf(folders[0], sizeof folders[0], "%s/wandb", directory);
-    snprintf(folders[1], sizeof folders[1], "%s/offline-run-20260101_000000-aaaaaaaa", folders[0]);
+    snprintf(folders[1], sizeof folders[1], "%s/wandb/offline-run-20260101_000000-aaaaaaaa",
+             directory);
     snprintf(path, sizeof path, "%s/run-aaaaaaaa.wandb", folders[1]);
     mkdir(directory, 0700);
     mkdir(folders[0], 0700);

@@ -58,6 +58,7 @@ typedef struct run {
     const td_services *services;
     double             start;
     uint64_t           records; /* so far */
+    long               sealed;  /* where the exit record is that ends the file; -1: there is none */
     message            row;     /* the items of `step` that are not written yet */
     int64_t            step;
 } run;
@@ -107,6 +108,33 @@ static void put_item(message *to, const char *name, double value)
     message_message(to, ITEM, &item);
 }
 
+/* ---- the end --------------------------------------------------------------------------------- */
+
+/* RunExitRecord { exit_code = 1 }. A flush ends the file with a failure, so that a run that is killed
+ * counts as failed; only an orderly end makes it 0. Both have the same size. */
+static int seal(run *r, uint64_t exit_code, td_error *error)
+{
+    message m = { 0 };
+    r->sealed = ftell(r->file);
+    message_number(&m, 1, exit_code);
+    return write_record(r, EXIT, &m, error);
+}
+
+/* Take the end away: more follows. */
+static int unseal(run *r, td_error *error)
+{
+    if (r->sealed < 0)
+        return 0;
+    if (fflush(r->file) || ftruncate(fileno(r->file), r->sealed) ||
+        fseek(r->file, r->sealed, SEEK_SET))
+        return fail(r, error);
+    r->sealed = -1;
+    r->records--;
+    return 0;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
 /* The row that was collected: the summary is the latest value of everything. */
 static int write_row(run *r, td_error *error)
 {
@@ -115,6 +143,8 @@ static int write_row(run *r, td_error *error)
     int     code;
     if (!r->row.size && !r->row.failed)
         return 0;
+    if (unseal(r, error))
+        return TD_EIO;
     put_item(&r->row, "_step", (double)r->step);
     put_item(&r->row, "_timestamp", now);
     put_item(&r->row, "_runtime", now - r->start);
@@ -395,6 +425,7 @@ static int open_wandb(const void *config, const td_logger_in *in, void **state, 
         return td_fail(error, TD_ENOMEM, "no memory to open the run for wandb");
     r->services = in->services;
     r->start = seconds();
+    r->sealed = -1;
     code = open_run(r, config, in, &settings, error);
     free(settings.data); /* unless it became part of a record */
     if (code)
@@ -404,13 +435,11 @@ static int open_wandb(const void *config, const td_logger_in *in, void **state, 
     return code;
 }
 
-/* RunExitRecord: the process ended in order, whether the run is done or can be resumed. */
+/* The process ended in order, whether the run is done or can be resumed. */
 static void close_wandb(void *state)
 {
-    run    *r = state;
-    message m = { 0 };
-    message_number(&m, 2, (uint64_t)(seconds() - r->start));
-    if (write_row(r, NULL) || write_record(r, EXIT, &m, NULL))
+    run *r = state;
+    if (write_row(r, NULL) || unseal(r, NULL) || seal(r, 0, NULL))
         r->services->log(r->services, TD_LOG_WARN, "'%s' could not be completed", r->path);
     free_run(r);
 }
@@ -430,6 +459,8 @@ static int flush(void *state, td_error *error)
 {
     run *r = state;
     int  code = write_row(r, error);
+    if (!code && r->sealed < 0)
+        code = seal(r, 1, error);
     if (code)
         return code;
     if (fflush(r->file))

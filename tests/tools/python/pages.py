@@ -1,5 +1,7 @@
 """The code that the documentation shows runs as it stands, with fewer steps."""
 
+import contextlib
+import io
 import re
 
 import small
@@ -25,8 +27,10 @@ class Pages(Case):
             def __getattr__(self, name):
                 return compose if name == "compose" else getattr(tandem, name)
 
-        block = block.replace("import tandem\n", "")
-        exec(compile(block, "the page", "exec"), {"tandem": Package()})
+        block, said = block.replace("import tandem\n", ""), io.StringIO()
+        with contextlib.redirect_stdout(said):
+            exec(compile(block, "the page", "exec"), {"tandem": Package()})
+        self.assertTrue(said.getvalue())
 
     def test_python(self):
         (block,) = [b for b in self.blocks("docs/python.md") if "tandem.compose" in b]

@@ -6,7 +6,7 @@
     print(session.describe())
     session.train(callback=lambda step: print(step.step, step.loss))
     print(session.generate("The ferry from", max_tokens=20)[0])
-    session.parameters["model.embed_tokens.weight"].shape
+    session.parameters["model.decoder.embed_tokens.weight"].shape
 
 Everything is computed by the library libtandem, through the functions of its header tandem/embed.h:
 runs, checkpoints and bits are those of the command `tandem`.
