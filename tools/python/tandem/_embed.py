@@ -90,6 +90,7 @@ class td_description(Structure):
         ("backward", td_flop_counts),
         ("paper_flops", c_double),
         ("memory", td_footprint),
+        ("unavailable", c_char_p),
     ]
 
 

@@ -53,6 +53,7 @@ class Description:
     backward: dict
     paper_flops: float  #: dense forward pass, with embedding lookups counted as products
     memory: dict  #: bytes: parameters, gradients, states, activations, inputs
+    unavailable: Optional[str]  #: why the backend cannot be used here; None: it can
     text: str = dataclasses.field(repr=False)  #: the same in a few lines
 
     def __str__(self) -> str:
@@ -60,7 +61,8 @@ class Description:
 
     @classmethod
     def of(cls, struct: _embed.td_description, text: bytes) -> "Description":
-        return cls(**_plain(struct), text=_text(text))
+        why = None if struct.unavailable is None else _text(struct.unavailable)
+        return cls(**{**_plain(struct), "unavailable": why}, text=_text(text))
 
 
 @dataclasses.dataclass(frozen=True)
