@@ -176,14 +176,23 @@ static double distance(const td_weights_in *in, const float *w, span seen, int64
     return sum;
 }
 
-static void add_query(const job *j, int64_t part, int64_t query, const uint8_t *visible, float *w,
-                      span seen)
+/* Part of the job's rows; items write to different ones. */
+static void keep_row(const td_weights_in *in, size_t head, int64_t query, const float *w, span seen)
+{
+    float *row = in->rows + ((int64_t)head * in->queries + query) * in->keys;
+    memcpy(row + seen.from, w + seen.from, (size_t)(seen.to - seen.from) * sizeof *row);
+}
+
+static void add_query(const job *j, int64_t part, size_t head, int64_t query,
+                      const uint8_t *visible, float *w, span seen)
 {
     const td_weights_in *in = j->in;
     td_weights          *s = j->sums;
     double               entropy = normalize(w, visible, seen), *received;
     if (entropy < 0 && !isnan(entropy)) /* NaN is a valid result: it shows broken parameters */
         return;
+    if (in->rows)
+        keep_row(in, head, query, w, seen);
     s->count[part]++;
     s->entropy[part] += entropy;
     s->locality[part] += locality(in, w, seen, query);
@@ -213,7 +222,7 @@ static void add_block(const job *j, scratch *s, int64_t part, int64_t first, int
                 add_table(in, in->chosen[h], first + i, s->seen[i], scores);
             if (in->dense)
                 add_dense(in, in->chosen[h], first + i, s->seen[i], scores);
-            add_query(j, part, first + i, s->visible + i * j->stride, scores, s->seen[i]);
+            add_query(j, part, h, first + i, s->visible + i * j->stride, scores, s->seen[i]);
         }
     }
 }

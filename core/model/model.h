@@ -54,6 +54,11 @@ int td_model_forward(const td_model *, td_variables *, int phase, const td_batch
  * its variable "NAME.grad". */
 int td_model_backward(const td_model *, td_variables *, td_built *, bool add, td_error *error);
 
+/* The forward pass alone, without the loss: hidden states. Free the graph; after a failure there is
+ * none. */
+int td_model_read(const td_model *, td_variables *, const td_batch *batch, td_graph **graph,
+                  td_architecture_out *out, td_error *error);
+
 /* Single tokens: forward only, without the loss. Besides those of the architecture the batch has
  * the arrays "scored" and "scored_labels" (i32 [n], n a multiple of td_model_tokens_piece):
  * positions in the flat labels, and the tokens to score there, which may differ from the batch's

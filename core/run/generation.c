@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "generate/encode.h"
 #include "generate/generate.h"
 #include "plan/prepared.h"
 #include "plugin/hook.h"
@@ -34,30 +35,15 @@ typedef struct job {
     int64_t              count;
 } job;
 
+/* A prompt ends like the inputs in training. Unlike a task's, it may be empty. */
 static int tokenize(const td_session *s, const char *text, int32_t **out, int64_t *n,
                     td_error *error)
 {
-    const td_tokenizer *t = (const void *)s->x->tokenizer.plugin;
-    size_t              size = strlen(text);
-    int64_t             room = (int64_t)size + 8;
-    for (;;) {
-        /* + 1 for the eos after inputs */
-        int32_t *ids = realloc(*out, (size_t)(room + 1) * sizeof *ids);
-        if (!ids)
-            return td_fail(error, TD_ENOMEM, "out of memory for the tokens of a prompt");
-        *out = ids;
-        *n = TD_HOOK(t, encode, s->tokenizer, text, size, ids, room, error);
-        if (*n < 0)
-            return (int)*n;
-        if (*n <= room) {
-            /* a prompt ends like the inputs in training */
-            if (s->inputs_end && s->special.eos >= 0)
-                ids[(*n)++] = s->special.eos;
-            return 0;
-        }
-        /* the tokenizer returns the count; now the buffer is large enough */
-        room = *n;
-    }
+    td_encoder e = td_session_encoder(s);
+    int        code = td_encode(&e, text, strlen(text), out, n, error);
+    if (!code && s->inputs_end && s->special.eos >= 0)
+        td_encode_end(&s->special, true, *out, n);
+    return code;
 }
 
 /* Ids come from the caller, perhaps from a file, so they are checked. */

@@ -6,6 +6,7 @@
  *     data.c         tokenizer and data source
  *     batches.c      arrangement of batches; planning a run; random batches
  *     generation.c   continuing texts
+ *     tokens.c       texts as tokens
  *     place.c        a run or checkpoint by its directory
  *     review.c       what would stop a run before it begins
  *     keep.c         the files that a run keeps copies of
@@ -17,6 +18,7 @@
  *     asking.c       tasks and comparisons for embed.h
  *     extrapolation.c, curves.c    the loss beyond the training length, and as files
  *     analysis.c, maps.c           attention by position, and as files
+ *     attending.c    attention weights of one text
  *     budget.c       the steps that a budget comes to
  *     training.c, evaluation.c, description.c, parameters.c    the functions of embed.h
  */
@@ -25,6 +27,7 @@
 
 #include "base/threads.h"
 #include "generate/decode.h"
+#include "generate/encode.h"
 #include "run/experiment.h"
 #include "tandem/embed.h"
 #include "team/team.h"
@@ -75,6 +78,9 @@ struct td_session {
     td_trained       trained;
     td_extrapolation extrapolation;
     td_analysis      analysis;
+    td_attended      attended;
+    int32_t         *ids;            /* of td_session_encode */
+    int32_t         *given, *target; /* of td_session_encode_pair */
     char            *directory;
     bool             entered; /* .. is a run that was found there, wherever run.dir leads now */
     td_text          config, text;
@@ -155,6 +161,8 @@ void td_session_restore_data(td_session *, const td_own_data *own);
 
 /* The tokenizer and its special ids, or placeholders without a tokenizer. */
 int                td_session_open_special(td_session *, td_error *error);
+/* The tokenizer, which is open. */
+td_encoder         td_session_encoder(const td_session *);
 /* The options of a decoder for this session, except rows and lengths. */
 td_decoder_options td_session_decoder(const td_session *);
 
