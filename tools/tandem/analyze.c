@@ -210,6 +210,7 @@ const td_usage td_usage_analyze = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 1,
     .json = true,
     .plain = 1,
     .notes =

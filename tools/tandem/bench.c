@@ -240,6 +240,7 @@ const td_usage td_usage_bench = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 1,
     .json = true,
     .plain = 1
 };

@@ -83,6 +83,7 @@ const td_usage td_usage_describe = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 1,
     .json = true,
     .plain = 1,
     .notes = "--graph dot of a whole model is more than `dot` can lay out in reasonable time: use "

@@ -205,11 +205,13 @@ const td_usage td_usage_evaluate = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 64,
     .json = true,
     .plain = 64,
     .notes =
         "RUN is the directory of a run, whose config and newest checkpoint are used, or one of its "
-        "checkpoints. Scores are written to RUN/eval/heldout.json, those of each sequence to "
+        "checkpoints, or a folder of Hugging Face (`tandem convert`). Scores are written to "
+        "RUN/eval/heldout.json, those of each sequence to "
         "heldout.jsonl; with --weights only if --out is given. Several runs are scored one after "
         "the "
         "other; of those that differ only in their seed, means and deviations over seeds "

@@ -162,11 +162,13 @@ const td_usage td_usage_generate = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 1,
     .json = true,
     .plain = TD_ARGUMENTS,
     .notes =
         "RUN is the directory of a run, whose config and newest checkpoint are used, or one of "
-        "its checkpoints. Answers are printed in the order of their prompts. In --interactive, "
+        "its checkpoints, or a folder of Hugging Face (`tandem convert`). Answers are printed in "
+        "the order of their prompts. In --interactive, "
         "/reset forgets the conversation, /quit or the end of input ends it, and Ctrl-C stops "
         "an answer.",
 };

@@ -139,6 +139,7 @@ const td_usage td_usage_probe = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 1,
     .json = true,
     .plain = 1,
 };
