@@ -331,6 +331,7 @@ static int open_matrix(td_matrix *m, const td_matrix_request *q, td_errors *erro
                                  .settings = q->settings,
                                  .plugin_paths = q->plugin_paths,
                                  .untrusted = q->untrusted,
+                                 .here = q->here,
                                  .log = q->log };
     free(shipped);
     free(search);
@@ -401,11 +402,14 @@ static void plan(making *k, td_matrix_cell *c)
                                       c->point.trains, c->point.reads);
     td_figures *f = name ? td_map_get(k->known, name) : NULL;
     td_errors   errors = { 0 };
+    td_text     notes = { 0 };
     /* kept even if it fails, so that its errors are reported once */
     if (!f && name && (f = td_arena_alloc(k->m->arena, sizeof *f))) {
         td_map_set(k->known, name, f);
-        td_figures_of(&k->m->composer, &c->point, c->plain, true, f, &errors);
+        td_figures_of(&k->m->composer, &c->point, c->plain, &notes, f, &errors);
     }
+    log_notes(k, &notes);
+    td_text_free(&notes);
     take_errors(k, c->cell.name, &errors);
     if (!f)
         return;
@@ -441,7 +445,7 @@ int td_matrix_measure(td_matrix *m, bool (*wants)(const td_matrix *, const td_ma
 {
     for (size_t k = 0; k < m->n; k++) {
         td_matrix_cell *c = &m->cells[k];
-        if (c->point.reads != TD_STUDY_PHASES || (wants && !wants(m, c)))
+        if (c->point.reads != TD_STUDY_PHASES || c->figures.unavailable || (wants && !wants(m, c)))
             continue;
         if (td_times_step(&m->times, &m->composer, first_like(m, c)->plain, c->cell.name,
                           &c->figures.rate_seconds, error))

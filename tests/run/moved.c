@@ -73,7 +73,8 @@ TestSuite(moved, .init = setup, .fini = teardown);
 Test(moved, every_command_reads_a_run_from_anywhere)
 {
     expect(0, "step 4", "%1$s train -c a.cfg");
-    expect(0, "parameters: '../w/runs/a/checkpoints/step-00000004", ELSEWHERE "%1$s evaluate ../w/runs/a");
+    expect(0, "parameters: '../w/runs/a/checkpoints/step-00000004",
+           ELSEWHERE "%1$s evaluate ../w/runs/a");
     expect(0, "parameters: '../w/runs/a/checkpoints/step-00000002",
            ELSEWHERE "%1$s evaluate ../w/runs/a/checkpoints/step-00000002");
     expect(0, "parameters", ELSEWHERE "%1$s describe ../w/runs/a");
