@@ -280,7 +280,8 @@ static int begin(td_generate_job *j, int64_t r, td_error *error)
     double            start = td_now();
     int               code;
 
-    s->request = j->next++;
+    s->request = j->next;
+    j->next += j->stride;
     s->given = q->n;
     s->n = q->n;
     s->logprob = 0;
@@ -363,7 +364,11 @@ static int answer_all(td_generate_job *j, td_error *error)
 
 int td_generate(const td_generate_in *in, td_generate_out *out, td_error *error)
 {
-    td_generate_job j = { .in = in, .options = in->options, .out = out };
+    td_generate_job j = { .in = in,
+                          .options = in->options,
+                          .out = out,
+                          .next = in->rank,
+                          .stride = in->ranks > 1 ? in->ranks : 1 };
     int             code = td_generate_check(in->options, in->tokenizer != NULL, error);
 
     *out = (td_generate_out){ 0 };

@@ -20,6 +20,12 @@ typedef struct td_group_rule {
     bool        freeze;
 } td_group_rule;
 
+/* One of several processes that share out the update: each updates some parameters, and has the
+ * states of these alone (model/shard.h). */
+typedef struct td_shard {
+    int rank, size; /* size 0 or 1: nothing is shared out */
+} td_shard;
+
 typedef struct td_model {
     td_registry         *registry;
     td_part              architecture, loss, optimizer; /* optimizer.plugin NULL: none */
@@ -30,6 +36,7 @@ typedef struct td_model {
     uint64_t             dropout_seed;
     int                  real;   /* TD_F32 or TD_F64 */
     int                  narrow; /* TD_BF16: forward and backward passes compute in bf16; 0 */
+    td_shard             shard;
 } td_model;
 
 /* The graph of one batch, and its results. */
@@ -85,6 +92,10 @@ typedef struct td_update {
     td_tensor *gate; /* 0: the update changes nothing */
 } td_update;
 int td_model_update(const td_model *, td_variables *, td_update *out, td_error *error);
+
+/* Emit the update of one parameter; `shared` is what all updates have in common. */
+void td_model_update_one(const td_model *, td_variable *parameter, td_variable *gradient,
+                         const td_optimizer_in *shared);
 
 /* Norms: at[2k] of the k-th trained parameter, at[2k + 1] of its gradient. Free them after a
  * failure as well. */

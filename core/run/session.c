@@ -339,7 +339,7 @@ static int check_alone(const td_session *s, td_error *error)
     if (s->team || r.size == 1)
         return 0;
     return td_fail(error, TD_ECONFIG,
-                   "%s started %d processes, but only training and held-out evaluation use more "
+                   "%s started %d processes, but only training, evaluation and generation use more "
                    "than one: start this command without %s",
                    r.launcher, r.size, r.launcher);
 }
@@ -355,6 +355,8 @@ static td_engine *open_engine(const td_session *s, td_part backend, bool updates
         return NULL;
     if (!updates) /* no optimizer states, and no gradients if none are computed */
         o.model.optimizer.plugin = NULL;
+    else if (s->x->train.shard)
+        o.model.shard = (td_shard){ td_team_rank(s->team), td_session_processes(s) };
     e = td_engine_open(&o, error);
     if (!e)
         td_fail(error, TD_EIO, "backend '%s' cannot be opened", backend.plugin->name);

@@ -54,9 +54,10 @@ struct td_session {
     bool       lossy;      /* the tokenizer changes text: bits per byte would mean nothing */
     bool       inputs_end; /* the loaded parameters were trained on inputs that end in eos */
 
-    td_team     *team;   /* the processes of a training; NULL: this one alone */
-    td_engine   *engine; /* allocated; NULL if the session holds no parameters yet */
-    td_engine   *sketch; /* planned but never allocated, for descriptions */
+    td_team     *team;     /* the processes of a training; NULL: this one alone */
+    int64_t      imagined; /* processes that descriptions are for; 0: those of the team */
+    td_engine   *engine;   /* allocated; NULL if the session holds no parameters yet */
+    td_engine   *sketch;   /* planned but never allocated, for descriptions */
     /* Why the config's backend cannot be used on this machine: the sketch is then planned for the
      * default one, `stand_in`. NULL: it can. */
     char        *unavailable;
@@ -106,6 +107,10 @@ char *td_shipped_directory(void);
 int  td_session_join(td_session *, void (*lost)(void *arg, const char *why), void *arg,
                      td_error *error);
 void td_session_leave(td_session *);
+
+/* On all ranks, once they hold parameters: an error unless all have the same config and parameters.
+ * Scores of different models must not be mixed. */
+int td_session_compare_ranks(td_session *, td_error *error);
 
 /* Open an engine for the session's model, which the caller plans and closes; with an optimizer if
  * `updates`. */
@@ -171,6 +176,12 @@ td_decoder_options td_session_decoder(const td_session *);
 /* How training or evaluation arranges its batches; before td_session_open_data it has no data. */
 td_arrange_spec  td_session_feed(const td_session *);
 td_evaluate_spec td_session_evaluation_spec(const td_session *);
+/* The processes of a run: those of the team, or those that a description imagines. */
+int              td_session_processes(const td_session *);
+/* Make micro-batches smaller if there are fewer than processes. Refused where that changes results. */
+int              td_session_share_out(td_session *, td_error *error);
+/* Descriptions are from now on of one of `processes` processes, that which takes the most memory. */
+int              td_session_imagine(td_session *, int64_t processes, td_error *error);
 /* Plan everything that a run of the config computes: steps with the largest possible micro-batches,
  * norms, evaluation. The footprint covers all of it, including batches read ahead. */
 int              td_session_plan(const td_session *, td_engine *, td_footprint *, td_error *error);

@@ -159,12 +159,12 @@ static bool needs_copies(td_reduce how, int64_t n_micro)
     return how == TD_REDUCE_EXACT && n_micro > 1;
 }
 
-size_t td_reduction_bytes(const td_team *team, td_reduce how, int64_t n_micro, size_t gradients)
+size_t td_reduction_bytes(int rank, int size, td_reduce how, int64_t n_micro, size_t gradients)
 {
     td_reduction r = { .n_micro = n_micro };
     if (!needs_copies(how, n_micro))
         return 0;
-    share_of(n_micro, td_team_rank(team), td_team_size(team), &r.first, &r.end);
+    share_of(n_micro, rank, size, &r.first, &r.end);
     play(&r);
     return (size_t)r.deepest * gradients;
 }

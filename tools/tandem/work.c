@@ -79,6 +79,25 @@ _Noreturn void td_work_lost(void *tool, const char *why)
     _exit(td_guard_end(TD_EXIT_REQUEUE));
 }
 
+int td_work_join(td_tool *t, td_session *s, td_error *error)
+{
+    return td_ranks_of_environment().size > 1 ? td_session_join(s, td_work_lost, t, error) : 0;
+}
+
+void td_work_end_if_lost(td_tool *t, const td_session *s, const td_error *e)
+{
+    if (td_team_is_lost(s->team))
+        td_work_lost(t, e->text);
+}
+
+int td_work_end(td_tool *t, const td_session *s, int code, const td_error *e)
+{
+    td_work_end_if_lost(t, s, e);
+    if (!code)
+        return TD_EXIT_OK;
+    return td_team_leads(s->team) ? td_tool_fail(t, e) : td_tool_exit_code(e);
+}
+
 /* ---- which parameters ------------------------------------------------------------------------ */
 
 bool td_work_step(td_tool *t, int64_t *step)
