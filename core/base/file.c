@@ -90,8 +90,8 @@ static char *read_all(FILE *file, const char *path, size_t *size, td_error *erro
             td_io_error(error, "read", path);
         else
             td_fail(error, TD_EIO,
-                    "cannot read '%s': it is a pipe or a device that gives more than %zu MiB: name "
-                    "a file",
+                    "cannot read '%s': it is a pipe or a device with more than %zu MiB of data: "
+                    "name a regular file",
                     path, limit >> 20);
         free(data);
         return NULL;

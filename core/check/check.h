@@ -21,7 +21,7 @@
 enum {
     TD_CHECK_FINDINGS = 3, /* reported per test; further ones are only counted */
     TD_CHECK_CHANGES = 4,  /* ways to change an option: a little up or down, to an end */
-    TD_CHECK_DEVICES = 64, /* most backends that a test may open */
+    TD_CHECK_DEVICES = 64, /* the most backends that a test may open */
     TD_CHECK_RANKS = 3 /* processes that test a communicator: two would hide how sums are ordered */
 };
 

@@ -178,9 +178,9 @@ static void check_bits(const group *g, int64_t count, int dtype)
     fill_uneven(g, again, count, dtype);
     add(g, again, count, dtype);
     if (memcmp(first, again, bytes) != 0)
-        td_check_finding(g->check,
-                         "all_reduce: the same %lld numbers in %s have other sums the second time",
-                         (long long)count, name_of(dtype));
+        td_check_finding(
+            g->check, "all_reduce: the same %lld numbers in %s have different sums the second time",
+            (long long)count, name_of(dtype));
     MUST(g->check, !g->comm->all_gather(g->state, first, all, bytes, &e), "all_gather fails: %s",
          td_check_error(&e));
     if (!g->rank)

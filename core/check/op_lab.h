@@ -13,9 +13,9 @@ typedef struct attempt {
     const td_op      *op;
     const td_op_case *ours;
     int               example; /* number of the op's example */
-    int               inputs;  /* > 0: so many inputs [3, 5], a guess */
+    int               inputs;  /* > 0: this many inputs [3, 5], as a guess */
     bool              nan;     /* make the first entry of the first input NaN */
-    bool              narrow;  /* in bf16: inputs are stored so, and outputs as the rules have it */
+    bool              narrow;  /* in bf16: inputs are stored in it, outputs as the rules say */
 } attempt;
 
 enum { MOST_ROOTS = TD_MAX_INPUTS + TD_MAX_OUTPUTS + 2 };

@@ -353,8 +353,8 @@ void td_check_clip(td_check *c)
     for (int n = 0; n < SHAPES * LARGEST; n++)
         if (!td_check_near((double)a[n], (double)b[n], 1e-4)) {
             td_check_finding(c,
-                             "with clipped gradients a parameter becomes %.7g, with gradients of "
-                             "that norm %.7g: "
+                             "with clipped gradients a parameter becomes %.7g, but with gradients "
+                             "of that norm %.7g: "
                              "multiply the gradient by in->clip",
                              (double)a[n], (double)b[n]);
             break;

@@ -74,7 +74,7 @@ static const char *lower_all(td_check *c, const td_part *part)
          i++)
         if (o.type == TD_TYPE_INT && !is_size(o.name))
             *(int64_t *)td_check_field(part, o.name, o.type) = (int64_t)fmax(o.min, -1e15);
-    return "all whole numbers at their minimum";
+    return "all integers at their minimum";
 }
 
 const char *td_check_vary(td_check *c, const td_part *part)

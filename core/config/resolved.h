@@ -37,7 +37,7 @@ struct td_config {
     bool        ignores_path; /* .. and it has one */
     bool        as_text;      /* taken as written, not bound */
     td_text     notes;        /* for td_config_notes */
-    int64_t     steps;        /* of the run; 0: not told, -1: not known yet */
+    int64_t     steps;        /* of the run; 0: not set, -1: not known yet */
     bool        derived; /* .. from a budget, so that no value made from it is an option's own */
 };
 

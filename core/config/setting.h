@@ -39,7 +39,7 @@ struct td_setting {
     bool        kept;              /* read from a config that a run kept: see config.h */
     uint64_t    mark, stale_marks; /* of merging: see merge.h */
     bool        told;              /* .. and whether that is to be reported */
-    const char *written_for; /* .. as is this: the plugin; "": the default; NULL: still that */
+    const char *written_for;       /* .. the plugin; "": the default; NULL: the present one */
 };
 
 /* NULL when out of memory. `file` is not copied: it must live as long as the arena. */

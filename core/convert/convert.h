@@ -15,7 +15,7 @@ typedef struct td_convert_out {
 } td_convert_out;
 
 /* Write the session's model with the parameters of a file, which need not fit into memory. The
- * session needs a model alone (TD_NEED_MODEL). TD_ECONFIG if the format cannot represent it; the
+ * session needs only a model (TD_NEED_MODEL). TD_ECONFIG if the format cannot represent it; the
  * message then says which formats can. */
 int td_convert_write(td_session *, const td_convert_out *, td_error *error);
 
@@ -29,7 +29,7 @@ typedef struct td_convert_in {
     const char *const *plugin_paths;
 } td_convert_in;
 
-/* Read a folder as a run with one checkpoint, of step 0. Errors in the config that the format made
+/* Read a folder as a run with one checkpoint, at step 0. Errors in the config that the format made
  * are in `errors`; any other error is in `error`. 0, or a negative code. */
 int td_convert_read(const td_convert_in *, td_errors *errors, td_error *error);
 
@@ -39,8 +39,9 @@ int td_convert_format(td_registry *, const char *name, td_arena *, td_part *out,
 /* The settings of a session's model, as td_translate_write takes them. NULL with `error`. */
 td_record *td_convert_settings(td_session *, td_error *error);
 
-/* A folder that appears at `path` complete, or not at all: make things in the temporary directory
- * that it returns, then end. free() it. NULL with `error`, also if the path exists. */
+/* Begin a folder that will appear at `path` complete, or not at all: returns a temporary directory
+ * to write the files to, until td_convert_end. free() it. NULL with `error`, also if the path
+ * exists. */
 char *td_convert_begin(const char *path, td_error *error);
 /* Rename it to `path`, or remove it if `code` is not 0; returns the code. */
 int   td_convert_end(char *temporary, const char *path, int code, td_error *error);

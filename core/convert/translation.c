@@ -77,11 +77,10 @@ static void tensor(td_translation *t, const td_format_tensor *x)
     char          *name, *parameter;
     bool           room;
     if (!w->failed.code && !is_tensor(x))
-        td_fail(
-            &w->failed, TD_EPLUGIN,
-            "the format is wrong: its tensor %zu, '%s', must have a name, and up to %d sizes of "
-            "at least 0",
-            o->n_tensors, x->name ? x->name : "", TD_MAX_RANK);
+        td_fail(&w->failed, TD_EPLUGIN,
+                "the format is faulty: its tensor %zu, '%s', must have a name and at most %d dims, "
+                "each 0 or more",
+                o->n_tensors, x->name ? x->name : "", TD_MAX_RANK);
     if (w->failed.code)
         return;
     /* copies: the format may have built the names on its stack */

@@ -1,4 +1,4 @@
-/* translation.h - runs the hooks of a format, and keeps what they put. [main] */
+/* translation.h - runs the hooks of a format, and collects their settings and tensors. [main] */
 #ifndef TD_CONVERT_TRANSLATION_H
 #define TD_CONVERT_TRANSLATION_H
 
@@ -10,7 +10,7 @@ typedef struct td_translated_file {
     size_t      size;
 } td_translated_file;
 
-/* What a hook has put. */
+/* The settings, tensors and files that a hook has made. */
 typedef struct td_translated {
     td_record          *settings;
     td_format_tensor   *tensors; /* [n_tensors], in order */

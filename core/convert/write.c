@@ -86,9 +86,10 @@ static int add_tensor(job *j, size_t i, td_error *error)
     const td_format_tensor *t = &j->to.tensors[i];
     const td_stored        *from = t->parameter ? td_safetensors_find(j->from, t->parameter) : NULL;
     if (t->parameter && !from)
-        return td_fail(error, TD_EPLUGIN,
-                       "format '%s' is wrong: tensor '%s' is to be '%s', which the model lacks",
-                       j->how->format, t->name, t->parameter);
+        return td_fail(
+            error, TD_EPLUGIN,
+            "format '%s' is faulty: tensor '%s' is the parameter '%s', which the model lacks",
+            j->how->format, t->name, t->parameter);
     j->moves[i] = (td_move){ .from = from,
                              .scale = t->scale,
                              .fill = t->fill,
@@ -106,7 +107,7 @@ static int check_complete(const job *j, td_error *error)
         const td_variable *x = td_variables_at(v, i);
         if (x->kind == TD_VARIABLE_PARAM && !td_translated_of(&j->to, x->name))
             return td_fail(error, TD_EPLUGIN,
-                           "format '%s' is wrong: no tensor is made from the parameter '%s'",
+                           "format '%s' is faulty: no tensor is made from the parameter '%s'",
                            j->how->format, x->name);
     }
     return 0;

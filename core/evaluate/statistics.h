@@ -52,14 +52,14 @@ typedef struct td_pairs {
 /* The mean over strata of sum (b - a) / sum w. Its interval lies between the 2.5 and 97.5
  * percentiles of `draws` samples, each with as many pairs of every stratum, drawn with replacement;
  * p counts the samples that lie at least as far from the difference as it lies from 0, and is never
- * 0 (Efron and Tibshirani 1993). The same seed gives the same numbers. For one seed of each. */
+ * 0 (Efron and Tibshirani 1993). The same seed gives the same numbers. Each model has one seed. */
 int td_paired_bootstrap(const td_pairs *, int64_t draws, uint64_t seed, td_difference *out,
                         td_error *error);
 
 /* The same mean, of models of several seeds: on each pair a model's value is the mean over its seeds.
  * Its variance is the sum of that over the pairs and, of each model with n > 1 seeds, that of the
  * mean over them, s^2 / n. Interval and p are Student's t, of Welch and Satterthwaite's degrees of
- * freedom: few seeds are few observations, which a bootstrap of them would forget. */
+ * freedom: few seeds are few observations, which a bootstrap would not take into account. */
 int td_seeded_difference(const td_pairs *, td_difference *out, td_error *error);
 
 /* Questions that both models answer right, only one of them, or neither: the difference of the two
@@ -74,9 +74,9 @@ typedef struct td_interval {
 
 /* The probability that Student's t of `freedom` degrees is at least as far from 0 as `t`. */
 double      td_student_beyond(double t, double freedom);
-/* The t that is exceeded, on either side, with probability 0.05; NaN without freedom. */
+/* The t that is exceeded, on either side, with probability 0.05; NaN if `freedom` is 0. */
 double      td_student_quantile(double freedom);
-/* The 95 % interval of the mean of n independent numbers; NaN of fewer than two. */
+/* The 95 % interval of the mean of n independent numbers; NaN for fewer than two. */
 td_interval td_mean_interval(const double *x, int64_t n);
 
 enum { TD_SEEDS_MOST = 100000 };

@@ -41,10 +41,10 @@ struct td_cache {
     td_variables *variables;      /* its states, made by the first graph that asks for each */
 };
 
-/* No memory is taken for states yet. NULL with `error`. */
+/* No memory is allocated for states yet. NULL with `error`. */
 td_cache *td_cache_new(int64_t rows, int64_t capacity, int64_t chunk, int64_t source,
                        td_error *error);
-/* Device memory is td_cache_release's. Graphs built with the cache must be gone. */
+/* Device memory is freed by td_cache_release. Graphs built with the cache must be gone. */
 void      td_cache_free(td_cache *);
 
 #endif

@@ -42,7 +42,7 @@ typedef struct td_progress {
 int td_checkpoint_save(const char *directory, td_variables *, const td_device *,
                        const td_progress *, const char *about, td_error *error);
 
-/* The same from tensors that are in no variables: those of another program's files. */
+/* The same for tensors that are not in variables, but in another program's files. */
 typedef struct td_saved {
     const td_stored   *parameters, *states;
     size_t             n_parameters, n_states;
@@ -74,8 +74,7 @@ int td_checkpoint_latest(const char *directory, char **latest, td_error *error);
 char *td_checkpoint_of_step(const char *directory, int64_t step, td_error *error);
 
 /* Remove all but the last `keep` (0: keep all) and that of step `best`, and whatever a crash left
- * half written. One that cannot be removed does not keep the others; the error is that of the
- * first. */
+ * half written. If one cannot be removed, the others still are; the first error is returned. */
 int td_checkpoint_prune(const char *directory, int64_t keep, int64_t best, td_error *error);
 
 /* If `file` is in a checkpoint (a link is followed), check that it has not changed since it was

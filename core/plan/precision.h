@@ -1,7 +1,7 @@
 /* precision.h - mixed precision: which reals of a graph are computed and stored in bf16.
  *
- * A graph of td_graph_options.narrow computes in bf16 what its rules say, op by op. Nothing else
- * knows: tensors keep the dtype of the graph's reals, so plugins, gradients and lowerings are
+ * A graph of td_graph_options.narrow computes in bf16 what its rules say, op by op. Nothing else is
+ * aware of it: tensors keep the dtype of the graph's reals, so plugins, gradients and lowerings are
  * written once. The planner decides for each value where it is stored, takes the kernel of that
  * dtype, and inserts casts; what has no kernel in bf16 runs in the wide dtype, by way of casts.
  *

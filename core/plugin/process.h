@@ -35,7 +35,7 @@ typedef struct td_process {
     } output[2]; /* the files of descriptors 1 and 2 */
 } td_process;
 
-/* Every thing that has changed: "the locale", and the change, or "". */
+/* One thing that has changed: "the locale", and the change, or "". */
 typedef void td_process_complain(void *argument, const char *what, const char *detail);
 
 /* Record the state. Takes microseconds. [any] */

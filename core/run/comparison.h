@@ -20,7 +20,7 @@ typedef struct td_comparison td_comparison;
 typedef struct td_compare_options {
     const char *const *runs; /* [count]: directories of runs, or of their checkpoints */
     size_t             count;
-    bool               by_run;   /* each run is a group of its own, whatever it differs in */
+    bool               by_run;   /* each run is a group of its own, however little it differs */
     bool               untested; /* scores and groups only, no pairs */
     int64_t            draws;    /* of a bootstrap; 0: 10000 */
     uint64_t           seed;
@@ -28,7 +28,7 @@ typedef struct td_compare_options {
     const char *const *labels;
     bool               unscored; /* accept runs without results */
     /* Whether groups a and b are to be tested; NULL: all pairs. With many groups most tests would
-     * answer no question, but count for the adjusted p of the others. */
+     * answer no question, but would count in the adjusted p of the others. */
     bool (*tested)(void *arg, const td_comparison *, size_t a, size_t b);
     void *arg;
 } td_compare_options;
@@ -43,7 +43,7 @@ typedef struct td_compared_run {
 
 /* A single run, or those of several seeds. */
 typedef struct td_compared_group {
-    const char *name; /* of a single run its own, of several what theirs begin with */
+    const char *name; /* a single run's own; of several, what their names begin with */
     size_t     *runs; /* [count] their numbers */
     size_t      count;
     int64_t     step;          /* -1: unknown, or not the same for all */

@@ -1,5 +1,5 @@
-/* keep.h - what a run keeps of the files that it is made with, so that its directory can be read from
- * anywhere, and after these have changed.
+/* keep.h - copies of the files that a run is made with, so that its directory can be read from
+ * anywhere, and after those files have changed.
  *
  *     tokenizer/HASH-NAME    the files that the tokenizer's options name
  *     modules/NAME.so        modules from outside the installation

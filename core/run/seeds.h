@@ -15,12 +15,12 @@ int td_seeds_group(td_comparison *, td_config *const *configs, const td_compare_
 
 /* Whether a config's key is the seed, a name or a place, or changes no number but its last bits. */
 bool  td_seeds_incidental(const char *key);
-/* What names of runs begin with: "runs/red" of "runs/red-1" and "runs/red-12", without a number that is
- * cut in two, and what joins it to the name; the first name if nothing is left of the last part of the
- * path. NULL when out of memory. */
+/* The common beginning of the names of runs: "runs/red" of "runs/red-1" and "runs/red-12", without
+ * a number that is cut in two and the character in front of it; the first name if nothing is left
+ * of the last part of the path. NULL when out of memory. */
 char *td_seeds_name(td_arena *, const char *const *names, size_t count);
 
-/* The mean of scores over the runs of a group, and how far they are apart. */
+/* The mean of a score over the runs of a group, and its spread. */
 td_measured td_seeds_mean(const td_compared_group *, const td_measured *runs);
 
 #endif

@@ -17,7 +17,7 @@
  *     asking.c       tasks and comparisons for embed.h
  *     extrapolation.c, curves.c    the loss beyond the training length, and as files
  *     analysis.c, maps.c           attention by position, and as files
- *     budget.c       the steps that a budget comes to
+ *     budget.c       the steps that a budget amounts to
  *     training.c, evaluation.c, description.c, parameters.c    the functions of embed.h
  */
 #ifndef TD_RUN_SESSION_H
@@ -89,8 +89,8 @@ char *td_shipped_directory(void);
 
 /* ---- the engine ------------------------------------------------------------------------------ */
 
-/* Join the other processes that a launcher started, if any: what follows is computed by all of them,
- * which make the same calls. `lost` as in td_team_spec. Closing the session, or td_session_leave,
+/* Join the other processes that a launcher started, if any: from then on all of them make the same
+ * calls and compute together. `lost` as in td_team_spec. Closing the session, or td_session_leave,
  * leaves them. */
 int  td_session_join(td_session *, void (*lost)(void *arg, const char *why), void *arg,
                      td_error *error);
@@ -99,7 +99,7 @@ void td_session_leave(td_session *);
 /* Open an engine for the session's model, which the caller plans and closes; with an optimizer if
  * `updates`. */
 td_engine *td_session_engine(const td_session *, bool updates, td_error *error);
-/* Parameters change: what was made from them is out of date. */
+/* The parameters are about to change: discard what was made from them. */
 void       td_session_forget_layouts(td_session *);
 /* Replace the session's engine by one that is not planned yet. */
 int        td_session_replace(td_session *, bool updates, td_error *error);

@@ -22,8 +22,8 @@ td_alarm *td_alarm_new(double seconds, void (*ring)(void *arg, const char *call)
 /* No call may be in progress. */
 void      td_alarm_free(td_alarm *);
 
-/* One call at a time, from any thread; `call` must live as long as the alarm. Of a NULL alarm they do
- * nothing. */
+/* One call at a time, from any thread; `call` must live as long as the alarm. For a NULL alarm they
+ * do nothing. */
 void td_alarm_begin(td_alarm *, const char *call);
 void td_alarm_end(td_alarm *);
 

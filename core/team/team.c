@@ -166,8 +166,8 @@ static int check_size(const td_team *t, td_error *error)
     if (t->size == r.size)
         return 0;
     return td_fail(error, TD_ECONFIG,
-                   "%s started %d processes, but comm '%s' connects %d: start it with mpirun, or "
-                   "with srun --mpi=pmix, of the MPI that tandem was built with",
+                   "%s started %d processes, but comm '%s' connects %d: use the mpirun of the MPI "
+                   "that tandem was built with, or srun --mpi=pmix",
                    r.launcher ? r.launcher : "nothing", r.size, t->comm->plugin.name, t->size);
 }
 
@@ -300,10 +300,11 @@ int td_team_same(td_team *t, const char *text, const char *what, td_error *error
         return td_failed(error, TD_EIO);
     for (int r = 1; r < t->size && !code; r++)
         if (all[r] != all[0])
-            code = td_fail(error, TD_ECONFIG,
-                           "rank %d has another %s than rank 0: start all processes with the same "
-                           "command, files and tandem",
-                           r, what);
+            code =
+                td_fail(error, TD_ECONFIG,
+                        "rank %d has a different %s than rank 0: start all processes with the same "
+                        "command, files and tandem",
+                        r, what);
     return code;
 }
 

@@ -170,7 +170,7 @@ static inline const int32_t *row_lengths(const td_batch *b, const char *name, co
 {
     const td_array *a = td_batch_find(b, name);
     const int32_t  *n = a ? a->data : NULL;
-    /* no array, or only its shape: either way nothing to check */
+    /* no array, or only its shape: there is nothing to check */
     if (!n)
         return NULL;
     if (a->dtype != TD_I32 || a->rank != 1 || a->dim[0] != like->dim[0]) {

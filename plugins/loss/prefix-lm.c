@@ -95,7 +95,7 @@ static int check(const void *config, td_error *error)
 
 static const td_loss prefix_lm = {
     .plugin = TD_PLUGIN(td_loss, TD_LOSS_KIND, "prefix-lm", options, struct prefix_lm,
-                        .brief = "the first part is given, the rest is predicted",
+                        .brief = "the first part is given, and the rest is predicted",
                         .paper = "Raffel et al., Exploring the Limits of Transfer Learning, 2020",
                         .check = check),
     .flags = TD_LOSS_NEEDS_GIVEN,

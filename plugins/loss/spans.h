@@ -75,7 +75,7 @@ static inline void spans_cut(uint64_t seed, uint64_t stream, uint64_t first, int
         ends[p] = (int64_t)td_random_below(seed, stream, first + 2 * (uint64_t)p, places) < cuts;
         cuts -= ends[p];
     }
-    ends[items - 1] = 1; /* spans_fill stops there */
+    ends[items - 1] = 1; /* where spans_fill stops */
 }
 
 /* One side of the example, given or predicted, as it grows. Its memory belongs to the split's

@@ -22,7 +22,7 @@ static const char *const modes[] = { "R", "S", "X", 0 };
 
 static const td_option denoiser_options[] = {
     TD_OPTION_CHOICE(struct denoiser, mode, R, modes,
-                     "its mode token; S predicts the end of a text, without sentinels"),
+                     "the denoiser's mode token; S predicts the end of a text, without sentinels"),
     TD_OPTION_FLOAT(struct denoiser, noise_density, 0.15, 0.001, 0.999,
                     "fraction of the tokens that is removed; for S, on average"),
     TD_OPTION_FLOAT(struct denoiser, mean_span, 3, 1, 1e6,

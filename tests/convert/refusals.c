@@ -58,7 +58,7 @@ Test(refusals, of_arguments_that_do_not_fit_together)
     scratch_expect(2, "--dtype has no effect when a folder is read",
                    "$T convert $C/llama/theirs out --dtype bf16");
     scratch_expect(2, "--to writes a run, --from reads a folder", DECLLM "--to llama --from llama");
-    scratch_expect(2, "name a run and a folder to make", "$T convert $C/llama/theirs");
+    scratch_expect(2, "name a run and a folder to create", "$T convert $C/llama/theirs");
     scratch_expect(2, "neither a run nor a checkpoint",
                    "$T convert $C/llama/theirs out --to llama");
     scratch_expect(2, "is a run: --to says in which format to write it",
@@ -162,14 +162,14 @@ Test(refusals, of_configs_that_are_too_large)
 /* As resize_token_embeddings() leaves it: "model" has the old size. */
 Test(refusals, of_parameters_without_the_vocabulary_that_counts)
 {
-    scratch_expect(1, "has shape [13, 11], but by config.json it is [14, 11]",
+    scratch_expect(1, "has shape [13, 11], but according to config.json it should be [14, 11]",
                    "cp -r $C/redllm/theirs f && sed -i '1a \"vocab_size\": 14,' f/config.json && "
                    "$T convert f out");
 }
 
 Test(refusals, of_folders_without_safetensors)
 {
-    scratch_expect(1, "a pickle can run any code",
+    scratch_expect(1, "because reading one can run arbitrary code",
                    "cp -r $C/qwen3/theirs f && mv f/model.safetensors f/pytorch_model.bin && $T "
                    "convert f out");
     scratch_expect(1, "has neither model.safetensors nor",

@@ -161,7 +161,7 @@ Test(compare, items_in_common)
     cr_expect(strstr(c.out, " differences are more than noise of the scored text (Holm"), "%s",
               c.out);
     cr_expect(strstr(c.out, "boolq acc: '") && strstr(c.out, "has 30 items") &&
-                  strstr(c.out, "the test is on the 26 that are the same"),
+                  strstr(c.out, "the test is on the 26 that they have in common"),
               "%s", c.out);
     child_free(&c);
 }

@@ -190,7 +190,7 @@ static const td_flag flags[] = {
     { "--batch", "N", "with --tasks: answers computed together; does not change scores" },
     { "--seed", "N", "with --tasks: seed for drawn exemplars (1234)" },
     { "--name", "NAME", "with --tasks: name of the results (default: from tasks and shots)" },
-    { "--every-rank", NULL, "of several processes all log, not only the first" },
+    { "--every-rank", NULL, "let every process write its log, not only the first" },
     { 0, 0, 0 },
 };
 

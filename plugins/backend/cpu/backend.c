@@ -95,7 +95,7 @@ static int backend_open(const void *config, const td_services *services, void **
     }
     if (!cpu || !cpu->packing) {
         free(cpu);
-        return td_fail(error, TD_ENOMEM, "backend 'cpu': no memory to start");
+        return td_fail(error, TD_ENOMEM, "backend 'cpu': out of memory while starting");
     }
     if (!reserve_buffers(services->threads)) {
         backend_release(cpu, cpu->packing, packing_bytes(cpu));

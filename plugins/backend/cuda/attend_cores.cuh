@@ -10,8 +10,8 @@
  * one after another, and begins to fetch the next while the last results are stored. The bits of an
  * item do not depend on which block computes it.
  *
- * A hidden pair has a weight of 0, with which tensor cores multiply what is hidden: NaN remains NaN.
- * Results that are not numbers are therefore noted as suspect, and computed again by the kernels for
+ * A hidden pair has a weight of 0, by which tensor cores multiply what is hidden: NaN remains NaN.
+ * Results that are NaN are therefore noted as suspect, and computed again by the kernels for
  * float32, which leave hidden pairs out.
  */
 #ifndef TD_CUDA_ATTEND_CORES_CUH
@@ -396,7 +396,7 @@ static inline unsigned block_count(const td_cuda *cuda, int64_t items)
     return (unsigned)(items < processors ? items : processors);
 }
 
-/* Whether some of a thread's results are not numbers. */
+/* Whether some of a thread's results are NaN. */
 template <int N> __device__ inline void suspect_nan(const attend_args &a, const float (&d)[N])
 {
     bool nan = false;

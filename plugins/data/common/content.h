@@ -3,8 +3,8 @@
  *
  * Size and time cannot: a file can be replaced by another of the same size, and its time be set. So
  * the content is hashed, and the hash is kept beside the prepared data with everything that `stat`
- * knows of the file. If all of that is unchanged, including the change time, which no program can
- * set, the file is not read again.
+ * reports about the file. If all of that is unchanged, including the change time, which no program
+ * can set, the file is not read again.
  */
 #ifndef TD_DATA_COMMON_CONTENT_H
 #define TD_DATA_COMMON_CONTENT_H

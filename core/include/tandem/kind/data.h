@@ -112,7 +112,7 @@ typedef struct td_data_in {
     int64_t             held_out_length; /* the same for a held-out record */
     uint64_t            seed;            /* for the order of training records */
     const char         *cache;           /* a directory for prepared data, such as token shards */
-    /* Held-out records of running text lie each within one document: for long sequences, whose
+    /* Each held-out record of running text lies within one document: for long sequences, whose
      * later tokens should depend on early ones. A source without a document of held_out_length
      * tokens then has no held-out record. A source that has no documents may ignore it. */
     bool                whole_documents;
