@@ -137,7 +137,7 @@ static void check_sums(const group *g, int64_t count, int dtype)
                          name_of(dtype), weight * (double)(wrong % 11 - 5));
 }
 
-/* Numbers of many sizes: each order of addition rounds otherwise. */
+/* Numbers of many sizes: each order of addition rounds differently. */
 static void fill_uneven(const group *g, void *data, int64_t count, int dtype)
 {
     for (int64_t k = 0; k < count; k++) {

@@ -1,9 +1,8 @@
 /* op_lab.c - building, running and reading a graph of one op, and the inputs for each op.
  *
- * Tandem's ops have test cases (op_cases.h). Other people's ops bring examples
- * (td_op.example), or is tried on inputs of equal dims, which suits elementwise ops. A graph has
- * these roots: a random weighted sum of all outputs, to differentiate; the outputs; the gradients
- * of that sum.
+ * Tandem's ops have test cases (op_cases.h). Other people's ops bring examples (td_op.example), or
+ * are tried on inputs of equal dims, which suits elementwise ops. A graph has these roots: a random
+ * weighted sum of all outputs, to differentiate; the outputs; the gradients of that sum.
  */
 #include "check/op_lab.h"
 

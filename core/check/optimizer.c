@@ -154,7 +154,8 @@ static void lab_close(lab *l)
     td_check_close_device(l->check, &l->device);
 }
 
-/* One update; the gradients have been set. A gradient whose norm exceeds `limit` shuts the gate. */
+/* One update; the gradients have been set. A gradient whose norm exceeds `limit` closes the gate.
+ */
 static void update(lab *l, double rate, int64_t step, double limit)
 {
     td_error e = { 0 };
@@ -287,7 +288,7 @@ void td_check_print_updates(td_check *c, td_text *out)
     lab_close(&l);
 }
 
-/* A NaN in a gradient makes the guard shut the gate: nothing may change then. */
+/* A NaN in a gradient makes the guard close the gate: nothing may change then. */
 void td_check_gate(td_check *c)
 {
     lab      l;

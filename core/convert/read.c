@@ -8,7 +8,7 @@
 #include "io/shards.h"
 #include "model/checkpoint.h"
 
-/* A model on its way in. */
+/* A model that is being read. */
 typedef struct job {
     const td_convert_in *how;
     td_record           *found; /* config.json */

@@ -159,7 +159,7 @@ int td_translate_write(const td_part *format, td_record *model, const char *dtyp
     if (run(format, true, dtype, &w))
         return td_fail(error, w.failed.code, "format '%s' cannot represent this model: %s", name,
                        w.failed.text);
-    /* an option that the format has never heard of may change what the model computes */
+    /* an option that the format does not know may change what the model computes */
     rest = td_record_unasked(model, "model.");
     if (rest)
         return td_fail(error, TD_ECONFIG,

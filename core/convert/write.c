@@ -7,7 +7,7 @@
 #include "model/checkpoint.h"
 #include "run/weights.h"
 
-/* A model on its way out. */
+/* A model that is being written. */
 typedef struct job {
     const td_convert_out *how;
     td_session           *s;
@@ -125,7 +125,7 @@ static int plan_tensors(job *j, td_error *error)
     return code;
 }
 
-/* The parameters must be those of the config's model, which the format was told of. */
+/* The parameters must be those of the config's model, which is what the format has translated. */
 static int open_weights(job *j, td_error *error)
 {
     int code = td_session_check_weights(j->s, j->how->weights, error);

@@ -1,4 +1,4 @@
-/* diff.h - where two runs part: `tandem report --diff A B`. */
+/* diff.h - where two runs first differ: `tandem report --diff A B`. */
 #ifndef TD_REPORT_DIFF_H
 #define TD_REPORT_DIFF_H
 
@@ -12,7 +12,7 @@ typedef struct td_parting {
     /* The lines of metrics of the same step, compared number by number, except for clock
      * readings. */
     int64_t lines;     /* that both have */
-    int64_t last_same; /* the last step before they part at which all are the same; -1: none */
+    int64_t last_same; /* the last step before they differ at which all are the same; -1: none */
     int64_t first;     /* the first step at which they differ; -1: they never do */
     char metric[200];  /* the metric that differs there; that of the parameters' hash, if it does */
     double  a, b;      /* its values; NaN: not a number in one of them */

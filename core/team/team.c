@@ -23,7 +23,7 @@ struct td_team {
     int32_t  *codes;     /* [size] */
     td_alarm *alarm;     /* NULL: calls may wait forever */
 
-    td_ticker      *pulse; /* of the leader: tells the others in a solo that it is alive */
+    td_ticker      *pulse; /* of the leader: reports to the others during a solo that it is alive */
     pthread_mutex_t lock;  /* guards the rest, and the comm in a solo */
     bool            solo;
     int             solo_code; /* of the last pulse */
@@ -116,7 +116,7 @@ void td_team_begin_solo(td_team *t)
         set_solo(t, true);
 }
 
-/* Tells the others that it is over, or waits for that. */
+/* Reports to the others that it is over, or waits for that report. */
 static int end_solo(td_team *t, td_error *error)
 {
     bool goes_on = false;
@@ -144,7 +144,7 @@ int td_team_end_solo(td_team *t, int code, td_error *error)
     return td_team_agree(t, code, error);
 }
 
-/* A few times within the others' patience, and not too often. */
+/* A few times within the others' timeout, but not too often. */
 static int start_pulse(td_team *t, td_error *error)
 {
     double seconds = t->spec.timeout < 8 ? t->spec.timeout / 8 : 1;
@@ -194,8 +194,8 @@ static int open_comm(td_team *t, td_error *error)
                          t->size);
 }
 
-/* The others wait as long as their own timeout says, and the leader tells them that it is alive as
- * often as its own does. */
+/* The others wait as long as their own timeout says, and the leader reports that it is alive as
+ * often as its own timeout requires. */
 static int check_timeout(td_team *t, td_error *error)
 {
     char text[40];

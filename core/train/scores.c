@@ -69,8 +69,8 @@ static void leave_out(trainer *t, double start)
     t->started += td_now() - start;
 }
 
-/* The evaluation as metrics. It counts as made only when they are written: or else a checkpoint
- * would say so, and a resumed run not write them either. */
+/* The evaluation as metrics. It counts as made only when they are written: otherwise a checkpoint
+ * would record it, and a resumed run would not write them either. */
 static int report_evaluation(trainer *t, const td_progress *before, td_error *error)
 {
     td_progress *p = &t->progress;

@@ -1,5 +1,5 @@
-/* prefix-lm.c - the first part of a sequence is given, the rest is predicted. Papers: Liu et al.
- * 2018, Raffel et al. 2020. */
+/* prefix-lm.c - the first part of a sequence is given, and the rest is predicted. Papers: Liu et
+ * al. 2018, Raffel et al. 2020. */
 #include "pairs.h"
 
 struct prefix_lm {

@@ -54,8 +54,8 @@ static void backend_close(void *state)
     free(cpu);
 }
 
-/* OpenBLAS maps a buffer for each thread that is in it at the same time. Where it gets none, it tries
- * for ever. */
+/* OpenBLAS maps a buffer for each thread that is in it at the same time. Where it gets none, it
+ * tries forever. */
 #define BUFFER ((size_t)128 << 20)
 extern void *blas_memory_alloc(int) __attribute__((weak)); /* exported by OpenBLAS, not declared */
 extern void  blas_memory_free(void *) __attribute__((weak));
