@@ -63,7 +63,7 @@ bool        td_check_can_change(const td_option *);
 void        td_check_print_rates(const td_part *, td_text *out);
 void        td_check_print_splits(td_check *, const td_part *, td_text *out);
 void        td_check_print_updates(td_check *, td_text *out);
-/* Any plugin with defaults; the one under test as td_check_part has it. */
+/* Any plugin with defaults; the one under test with the options of td_check_part. */
 td_part     td_check_default(td_check *, const char *kind, const char *name);
 /* The field of the option with this name and td_option_type; NULL if there is none. */
 void       *td_check_field(const td_part *, const char *name, int64_t type);

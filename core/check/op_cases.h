@@ -293,7 +293,7 @@ BUILD(build_append)
     return td_append(x[0], x[1], lengths, counts, (int)o, false);
 }
 
-/* A ring: tokens wrap around its end, or begin behind it. */
+/* A ring: tokens wrap around its end, or begin after it. */
 BUILD(build_append_ring)
 {
     td_tensor *lengths = numbers(g, (const double[]){ 4, 3, 15 }, 3),

@@ -33,7 +33,7 @@ typedef struct lab {
     bool          flat; /* no gradients */
 } lab;
 
-/* The roots of a lab after a run, one after the other; the arena's. */
+/* The roots of a lab after a run, one after the other, in the arena. */
 typedef struct result {
     double *at;
     size_t  count, first[MOST_ROOTS + 1], n_roots;

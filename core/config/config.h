@@ -147,8 +147,8 @@ void        td_config_move_file(td_config *, const char *group, size_t i, const 
 /* Whether the option at a path, as td_config_diff prints it, names files. */
 bool        td_config_names_file(const td_config *, const char *path);
 
-/* Append a line per option that differs: "model.attention.heads: 8 -> 16". Returns how many do. Where
- * one of them was taken as text, an option that it lacks does not differ from its default. */
+/* Append a line per option that differs: "model.attention.heads: 8 -> 16". Returns how many do. If
+ * one of the configs was taken as text, an option that it lacks counts as equal to its default. */
 size_t td_config_diff(const td_config *a, const td_config *b, td_text *out);
 
 /* Append a description of an option (value, origin, type, default, range, owner, doc) or of a

@@ -38,7 +38,7 @@ struct td_config {
     bool        as_text;      /* taken as written, not bound */
     td_text     notes;        /* for td_config_notes */
     int64_t     steps;        /* of the run; 0: not set, -1: not known yet */
-    bool        derived; /* .. from a budget, so that no value made from it is an option's own */
+    bool        derived; /* .. from a budget: values that follow from it are shown as derived */
 };
 
 /* Add a node to `parent`. It came from `from`, or is a default (NULL); `option` describes it, or

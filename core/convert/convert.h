@@ -10,7 +10,7 @@
 typedef struct td_convert_out {
     const char *format;  /* the name of its plugin */
     const char *weights; /* the parameter file */
-    const char *folder;  /* to be made; it must not exist */
+    const char *folder;  /* to be created; it must not exist */
     bool        bf16;    /* tensors are rounded to bf16; false: float32 */
 } td_convert_out;
 
@@ -25,7 +25,7 @@ typedef struct td_convert_in {
     td_journal        *log;
     const char        *folder; /* with config.json, and safetensors in one file or several */
     const char        *format; /* NULL: the one for the "model_type" in config.json */
-    const char        *run;    /* the run's directory, to be made; it must not exist */
+    const char        *run;    /* the run's directory, to be created; it must not exist */
     const char *const *plugin_paths;
 } td_convert_in;
 

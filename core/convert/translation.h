@@ -29,7 +29,7 @@ int  td_translate_read(const td_part *format, td_record *settings, td_translated
                        td_error *error);
 void td_translated_free(td_translated *);
 
-/* The tensor that is made from, or makes, a parameter; NULL: none does. */
+/* The tensor that a parameter is written to, or read from; NULL: none does. */
 const td_format_tensor *td_translated_of(const td_translated *, const char *parameter);
 /* By its name in the file. */
 const td_format_tensor *td_translated_named(const td_translated *, const char *name);

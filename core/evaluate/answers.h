@@ -54,7 +54,7 @@ void td_answers_free(td_answers *);
 int td_answers_plan(const td_task *, const td_answers_spec *, td_footprint *footprint,
                     td_error *error);
 
-/* How many items of the task will be asked. */
+/* The number of items of the task that will be scored. */
 int64_t td_answers_items(const td_task *, const td_answers_spec *);
 
 /* Visit the keys of the scores that it will have ("acc,none"), the task's own first. */

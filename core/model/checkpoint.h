@@ -87,7 +87,8 @@ int td_checkpoint_check_file(const char *file, td_error *error);
  * tables of rotary frequencies. Any other tensor that the model does not have is refused. */
 int td_weights_load(const char *path, td_variables *, const td_device *, td_text *notes,
                     td_error *error);
-/* Whether td_weights_load would take the file, by its names and shapes; the variables need no memory. */
+/* Whether td_weights_load would accept the file, by its names and shapes; the variables need no
+ * memory. */
 int td_weights_check(const char *path, td_variables *, td_error *error);
 int td_weights_save(const char *path, td_variables *, const td_device *, td_error *error);
 

@@ -133,8 +133,8 @@ int  td_variable_set(td_variable *, const td_device *, int real, const float *va
                      td_error *error);
 int  td_variable_get(const td_variable *, const td_device *, int real, float *values,
                      td_error *error);
-/* The same without rounding, elements [first, first + count): for those who need what a backend
- * computes in. */
+/* The same without rounding, elements [first, first + count): for callers that need the backend's
+ * own precision. */
 int  td_variable_write(td_variable *, const td_device *, int real, int64_t first, int64_t count,
                        const double *values, td_error *error);
 int td_variable_read(const td_variable *, const td_device *, int real, int64_t first, int64_t count,

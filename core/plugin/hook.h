@@ -78,8 +78,8 @@ bool td_hook_of_thread(int k, td_hook_running *);
  * too] */
 void td_hook_describe(const td_hook_running *, char *out, size_t size);
 
-/* Call `stray` when a hook returns in a process that it has forked: there are then two that go on
- * with the same work, and one has to end. [main] */
+/* Call `stray` when a hook returns in a process that it has forked: two processes would then
+ * continue the same work, so one has to end. [main] */
 void td_hook_watch_forks(void (*stray)(const td_hook_running *));
 
 /* ---- what they changed ----------------------------------------------------------------------- */

@@ -3,8 +3,8 @@
  *
  * It reads what evaluations left in RUN/eval: heldout.json with heldout.jsonl, and for tasks
  * NAME.json with NAME.samples_TASK.jsonl. Runs that differ in nothing but their seed are a group,
- * whose scores are means over seeds. Two groups are tested on what all of their runs were asked: the
- * same tokens, the same items. Nothing is computed with a model.
+ * whose scores are means over seeds. Two groups are tested on what all of their runs were scored
+ * on: the same tokens, the same items. Nothing is computed with a model.
  */
 #ifndef TD_RUN_COMPARISON_H
 #define TD_RUN_COMPARISON_H
@@ -61,7 +61,7 @@ typedef struct td_measured {
 
 typedef struct td_measure {
     const char  *name; /* "heldout", "heldout facts", "boolq acc" */
-    const char  *key;  /* tells it from others of this name */
+    const char  *key;  /* distinguishes it from others of this name */
     bool         lower_is_better;
     bool         detail; /* too much for a table */
     td_measured *runs;   /* [n_runs] */
@@ -77,7 +77,7 @@ typedef struct td_compared_pair {
     double        spread;   /* standard deviation over seeds, pooled over both; NaN: unknown */
     /* If p is not below 0.05: how many seeds of each would show a difference of this size with a
      * power of 80 % (td_seeds_needed). 0: no number of seeds, because of the items; -1: it is below,
-     * or nothing is known of seeds. */
+     * or nothing is known about seeds. */
     int64_t       seeds;
 } td_compared_pair;
 

@@ -54,8 +54,8 @@ struct td_session {
     td_team     *team;   /* the processes of a training; NULL: this one alone */
     td_engine   *engine; /* allocated; NULL if the session holds no parameters yet */
     td_engine   *sketch; /* planned but never allocated, for descriptions */
-    /* The engine's parameters as kernels read them fastest, for generating again and again; NULL:
-     * none were made, or parameters may have changed since. */
+    /* The engine's parameters in the layouts that kernels read fastest, kept for repeated
+     * generation; NULL: none were made, or parameters may have changed since. */
     td_prepared *layouts;
     char        *loaded; /* the file that the parameters were loaded from, or NULL */
 
@@ -71,7 +71,7 @@ struct td_session {
     td_extrapolation extrapolation;
     td_analysis      analysis;
     char            *directory;
-    bool             entered; /* .. is a run that was found there, wherever run.dir leads now */
+    bool             entered; /* .. is a run that was found there, wherever run.dir points now */
     td_text          config, text;
 };
 

@@ -86,8 +86,8 @@ double      td_fit_at(const td_fit_curve *, const double *x);
 /* The 95 % interval of the projection's curve at x: Student's t, to first order. */
 td_interval td_fit_band(const td_fit *, const double *x);
 
-/* How compute is best divided by a joint fit: L is least for a given C = factor N D at
- * N = n_scale (C / factor)^n_power and D = d_scale (C / factor)^d_power. */
+/* How compute is best divided according to a joint fit: L is least for a given C = factor N D at N
+ * = n_scale (C / factor)^n_power and D = d_scale (C / factor)^d_power. */
 typedef struct td_fit_optimum {
     double      factor;           /* FLOPs per parameter and token */
     double      n_power, d_power; /* beta / (alpha + beta) and alpha / (alpha + beta) */

@@ -1,4 +1,5 @@
-/* alarm.h - rings when a call to other processes does not return: they hang, or cannot be reached.
+/* alarm.h - reports a call to other processes that does not return: they hang, or cannot be
+ * reached.
  *
  *     td_alarm *a = td_alarm_new(600, ring, arg, &error);
  *     td_alarm_begin(a, "all_reduce");

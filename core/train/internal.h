@@ -16,7 +16,7 @@ typedef struct trainer {
     int64_t                 n_micro;
     td_metrics              metrics;
     char                    checkpoints[4000];
-    double                  started, window_start; /* clocks; evaluations are taken out of them */
+    double                  started, window_start;         /* clocks, which leave out evaluations */
     int64_t                 window_tokens, window_targets; /* since the last line of metrics */
     double                  step_flops, window_flops;
     double                  peak;   /* spec->peak, or the highest rate that was measured */
@@ -52,8 +52,8 @@ void td_trainer_close_steps(trainer *);
  * leaves everything as it was, or, after their next td_team_agree, an error. */
 int  td_trainer_step(trainer *, td_error *error);
 
-/* Every rank, after each step: at the interval of the metrics, warn of a rank that is much slower than
- * the others. */
+/* Every rank, after each step: at the interval of the metrics, warn about a rank that is much
+ * slower than the others. */
 int td_trainer_check_health(trainer *, td_error *error);
 
 /* What comes after the current step; `missed`: it was due, but the run was stopped, or failed,

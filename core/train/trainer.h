@@ -15,7 +15,7 @@
 #include "train/options.h"
 #include "train/reduce.h"
 
-/* Scores of the parameters as they are, besides the held-out loss: of tasks. They read parameters
+/* Scores of the current parameters besides the held-out loss: those of tasks. They read parameters
  * and change nothing that a step depends on. */
 typedef struct td_scoring {
     const td_metric *metrics; /* [n] */
@@ -52,10 +52,10 @@ typedef struct td_trainer_spec {
     double                  peak;  /* the machine's rate of matrix products, FLOP/s; 0: unknown */
     double                  guess; /* a cross-entropy well above that of guessing; 0: unknown */
     const td_training      *watch; /* callbacks */
-    /* NULL: this process alone. Of several, only the leader uses the directory, `resume`, the loggers
-     * and what evaluates; the others get the state from it. */
+    /* NULL: this process alone. Of several processes, only the leader uses the directory, `resume`,
+     * the loggers and what evaluates; the others get the state from it. */
     td_team                *team;
-    /* warn of a rank that computes this many times as long as the median one; 0: never */
+    /* warn about a rank that takes this many times as long as the median rank; 0: never */
     double                  straggler;
     /* Whether `directory` is still this run's, asked before each checkpoint; NULL: always. */
     int (*check_place)(void *arg, td_error *error);

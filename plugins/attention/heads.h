@@ -148,7 +148,7 @@ static inline td_tensor *drop_values(const td_attention_in *in, td_tensor *v, co
     if (!d || d->rate <= 0)
         return v;
     /* numbered as [B, S, G, F], an element's draw does not depend on S, nor on padding; axis 3 is
-     * shared, so that a row goes as a whole */
+     * shared, so that a row is dropped as a whole */
     v = td_dropout_at(td_transpose(v, 1, 2), d->step, d->example, d->rate, (int64_t)1 << 3, place);
     return td_transpose(v, 1, 2);
 }

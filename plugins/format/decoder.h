@@ -60,7 +60,7 @@ static void read_activation(td_translation *t)
 
 /* ---- positions ------------------------------------------------------------------------------- */
 
-/* rope_theta and rope_scaling, as transformers 4 has them; 5 also reads these. */
+/* rope_theta and rope_scaling, as transformers 4 has them; version 5 also reads these. */
 static void write_rope(td_translation *t)
 {
     const char *scaling;

@@ -1,6 +1,6 @@
-/* guard.h - the command's message when a plugin's code ends it, or does not return.
+/* guard.h - the command's message when a plugin's code ends the process, or does not return.
  *
- * A plugin runs in this process, and may crash it, leave it by exit, or run forever. From
+ * A plugin runs in this process, and may crash it, end it with exit, or run forever. From
  * td_guard_start on, a message names the file, the plugin, the hook, and the last saved step of a
  * run. Only a command that ran to its end exits with 0.
  */

@@ -399,7 +399,7 @@ typedef struct td_asking {
 } td_asking;
 
 /* Score tasks with the parameters that the session holds, as `tandem evaluate --tasks` does. All
- * items are read before the first is asked. TD_EEND: `progress` ended it. TD_EDIVERGED: a score is
+ * items are read before the first is scored. TD_EEND: `progress` ended it. TD_EDIVERGED: a score is
  * not finite. `*out` is valid until the next call of this function or until the session is closed.
  * [main] */
 int td_session_ask(td_session *, const td_asking *, const td_task_scores **out, td_error *error);
@@ -512,7 +512,7 @@ typedef struct td_generation {
     double             repetition_penalty; /* 0 or 1: off */
     uint64_t           seed;
     int64_t            beams;          /* width of the beam search; 0 or 1: none */
-    double             length_penalty; /* beams end with sum / length^penalty */
+    double             length_penalty; /* beams are ranked by sum / length^penalty */
     const char *const *stops;          /* texts that end an answer, then NULL; may be NULL */
     const int32_t     *stop_ids;       /* [n_stop_ids] end tokens besides the tokenizer's */
     size_t             n_stop_ids;

@@ -29,7 +29,8 @@
 #define TD_CPU_AVX 0
 #endif
 
-/* The loader picks a clone before a sanitizer's runtime is ready, so those builds have one each. */
+/* The loader picks a clone before a sanitizer's runtime is ready, so sanitized builds have one
+ * version of each function. */
 #if TD_CPU_AVX && !defined(TANDEM_SANITIZED)
 #define TD_CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
@@ -134,7 +135,7 @@ TD_CPU_INLINE float td_vlargest(td_vf v)
     return a[0];
 }
 
-/* exp to about 1 ulp: 2^n exp(r) with |r| <= ln 2 / 2, the polynomial is Cephes's. Below -87 it is
+/* exp to about 1 ulp: 2^n exp(r) with |r| <= ln 2 / 2; the polynomial is Cephes's. Below -87 it is
  * 0, above 88.72 infinite; NaN propagates. */
 TD_CPU_INLINE td_vf td_vexp(td_vf x)
 {

@@ -1,10 +1,10 @@
 /* attend_cores.cuh - shared by attention on tensor cores and its gradient: how a block works, and
  * which tiles the mask hides.
  *
- * A block has three warpgroups. One warp of the first feeds: it finds the tiles that are not
- * hidden, and begins to copy them as soon as there is room. The other two compute; each owns 64 of
- * the block's 128 rows. A stage of tiles has a number, which says where it begins and whether its
- * mask matters; a negative number means that there are no more.
+ * A block has three warpgroups. One warp of the first warpgroup feeds the others: it finds the
+ * tiles that are not hidden, and begins to copy them as soon as there is room. The other two
+ * compute; each owns 64 of the block's 128 rows. A stage of tiles has a number, which says where it
+ * begins and whether its mask matters; a negative number means that there are no more.
  *
  * There are as many blocks as multiprocessors. An item of work is 128 rows of a head; a block takes
  * one after another, and begins to fetch the next while the last results are stored. The bits of an

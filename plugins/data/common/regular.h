@@ -1,4 +1,4 @@
-/* regular.h - opening a file that must be a regular one; putting one on the disk. */
+/* regular.h - opening a file that must be a regular one, and syncing one to the disk. */
 #ifndef TD_DATA_COMMON_REGULAR_H
 #define TD_DATA_COMMON_REGULAR_H
 

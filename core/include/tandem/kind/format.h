@@ -5,7 +5,8 @@
  * model's config. The format sets the other program's settings, which the host writes as
  * config.json, and says which parameter each tensor there is. To read a model, the format reads the
  * settings in config.json, and sets those of a config. The host then moves the numbers, whatever
- * their dtype and number of files, and checks that each parameter occurs once, in its shape.
+ * their dtype and number of files, and checks that each parameter occurs once, with the right
+ * shape.
  *
  * Nothing is dropped: a model is refused if the format has not asked for one of its settings, so
  * that an option that a plugin gains later is not overlooked. The first refusal or error sticks,
