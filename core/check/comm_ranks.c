@@ -211,7 +211,7 @@ void td_check_comm_ranks(td_check *c)
     group          g = { .check = c, .comm = m };
     td_error       e = { 0 };
     if (started.size == 1)
-        td_check_skip(c, "it takes several processes: mpirun -np %d tandem plugins check .. --here",
+        td_check_skip(c, "it needs several processes: mpirun -np %d tandem plugins check .. --here",
                       TD_CHECK_RANKS);
     MUST(c, !m->open(part.config, td_check_services(c, 1), &g.state, &e), "it cannot be opened: %s",
          td_check_error(&e));

@@ -247,8 +247,7 @@ static const char *answer_heldout(const td_report_data *d, td_document *doc)
     duel u;
     if (!m)
         return d->tokenizers_differ
-                   ? "The runs have different tokenizers and no score in bits per byte, so that "
-                     "their "
+                   ? "The runs have different tokenizers and no score in bits per byte, so their "
                      "held-out losses cannot be compared."
                    : "No run was scored on held-out text: run 'tandem evaluate RUN'.";
     if (find_duel(d, m, class, &u))

@@ -324,7 +324,7 @@ int td_fit_table_number(const td_fit_table *t, int64_t row, int64_t column, doub
         return bad_cell(t, row, column, *cell ? "it is not a number" : "there must be a number",
                         error);
     if (!isfinite(*out))
-        return bad_cell(t, row, column, "a fit takes finite numbers; take the row out", error);
+        return bad_cell(t, row, column, "a fit takes finite numbers; remove the row", error);
     if (!(*out > 0))
         return bad_cell(t, row, column,
                         "a fit takes the logarithm of it, so it must be more than 0", error);

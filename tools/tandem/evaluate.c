@@ -212,7 +212,7 @@ const td_usage td_usage_evaluate = {
         "checkpoints. Scores are written to RUN/eval/heldout.json, those of each sequence to "
         "heldout.jsonl; with --weights only if --out is given. Several runs are scored one after "
         "the "
-        "other; of those that differ only in their seed, means and deviations over seeds "
+        "other; for runs that differ only in their seed, means and deviations over seeds "
         "follow.\n\n"
         "Task scores are written to RUN/eval/NAME.json, with the keys of "
         "lm-evaluation-harness, and each prompt with its answer to "

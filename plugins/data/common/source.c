@@ -39,7 +39,7 @@ static int check_name(const char *name, size_t i, td_error *error)
         if (!n)
             return td_fail(error, TD_ECONFIG,
                            "source %zu: its name has byte 0x%02X after '%.*s'; it is part of file "
-                           "names: it must be UTF-8 without '/' and control characters",
+                           "names: it must be UTF-8 without '/' or control characters",
                            i + 1, *p, (int)at, name);
     }
     return 0;
