@@ -5,7 +5,7 @@
  * explains a change of plugin). Binding then checks every key against the option tables of
  * the plugins that the groups name, and fills their config structs.
  *
- * Errors are collected, not returned one at a time: a config is loaded and bound to its end, and
+ * Errors are collected, not returned one at a time: a config is loaded and bound completely, and
  * reported on once.
  *
  *     td_errors  errors = { 0 };

@@ -16,7 +16,7 @@ typedef struct td_resolved {
     const char *doc;
     const char *takes; /* "int 1 .. 4096, default 8"; "": not an option */
     bool        list;
-    bool        note; /* printed as a comment: a reader of the config finds the value again */
+    bool        note; /* printed as a comment: whoever reads the config derives it again */
     struct td_resolved *first, *last, *next;
 } td_resolved;
 

@@ -1,8 +1,8 @@
 /* setting.h - the tree of a config as it is written: groups, lists and scalars, each with the place
  * that it comes from.
  *
- * Nodes live in the config's arena, and their children are linked lists: groups are small, and
- * keeping the order of the file keeps messages and listings in it.
+ * Nodes live in the config's arena, and their children are linked lists: groups are small, and kept
+ * in the order of the file, which messages and listings follow.
  */
 #ifndef TD_CONFIG_SETTING_H
 #define TD_CONFIG_SETTING_H

@@ -15,7 +15,7 @@ typedef struct td_pass {
     const td_cache *cache; /* NULL: reads whole texts */
     int             phase;
     int64_t         rows, tokens, source;
-    /* 0: it gives logits; otherwise the NLL of so many tokens, a multiple of TD_PASS_PIECE */
+    /* 0: it gives logits; otherwise the NLL of this many tokens, a multiple of TD_PASS_PIECE */
     int64_t         scored;
     td_graph       *graph;
     td_plan        *plan;

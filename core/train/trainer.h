@@ -53,7 +53,7 @@ typedef struct td_trainer_spec {
     double                  guess; /* a cross-entropy well above that of guessing; 0: unknown */
     const td_training      *watch; /* callbacks */
     /* NULL: this process alone. Of several processes, only the leader uses the directory, `resume`,
-     * the loggers and what evaluates; the others get the state from it. */
+     * the loggers and the scores; the others get the state from it. */
     td_team                *team;
     /* warn about a rank that takes this many times as long as the median rank; 0: never */
     double                  straggler;

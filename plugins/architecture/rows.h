@@ -255,8 +255,9 @@ static inline int64_t far_from(const int32_t *at, const int32_t *segment, int64_
     return j;
 }
 
-/* Positions must be 0 or more and within the scheme. For a scheme that biases scores, two tokens of
- * one example must be less than the row's length apart, since its table of distances ends there. */
+/* Positions must be 0 or more and within the scheme's range. For a scheme that biases scores, two
+ * tokens of one example must be less than the row's length apart, since its table of distances ends
+ * there. */
 static inline int check_positions(const td_batch *b, const char *name, const char *segments,
                                   const td_part *scheme, td_error *error)
 {

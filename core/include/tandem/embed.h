@@ -500,7 +500,7 @@ typedef struct td_answered {
     bool           stopped; /* at an end token or a stop text; false: at max_tokens */
 } td_answered;
 
-/* How to continue. If every field but `size` is 0: with the most likely tokens, up to 128. */
+/* How to continue. If every field but `size` is 0: greedy generation of up to 128 tokens. */
 typedef struct td_generation {
     size_t             size;        /* sizeof(td_generation) */
     int64_t            max_tokens;  /* most new tokens, an end token included; 0: 128 */
