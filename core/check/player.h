@@ -7,7 +7,7 @@
 
 enum { TD_PLAYER_ROWS = 3, TD_PLAYER_PLANS = 4 };
 
-/* A sentence alone in a row, with padding behind it. */
+/* A sentence alone in a row, followed by padding. */
 typedef struct td_text_read {
     td_batch *batch;
     int64_t   tokens, prompt; /* of the predicting stream: in all, and up to the first weight */

@@ -31,7 +31,7 @@ int td_search_path_init(td_search_path *, const char *const *given, td_journal *
 /* Whether a directory is the library's own, whose modules need not be announced. */
 bool td_search_path_is_own(const td_search_path *, const char *directory);
 
-/* Insert a directory behind the caller's. Returns its index, or -1 if it was there already (or
+/* Insert a directory after the caller's. Returns its index, or -1 if it was there already (or
  * memory ran out): nothing has changed then. */
 int td_search_path_insert(td_search_path *, const char *directory);
 

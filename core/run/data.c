@@ -106,8 +106,8 @@ static int hash_id(const td_session *s, int32_t id, uint64_t *h, td_error *error
     char               *text = !piece && n > 0 ? malloc((size_t)n) : NULL;
     uint64_t            own;
     if (!piece && n > 0 && !text)
-        return td_fail(error, TD_ENOMEM, "no memory for the %lld bytes of token %d", (long long)n,
-                       (int)id);
+        return td_fail(error, TD_ENOMEM, "out of memory for the %lld bytes of token %d",
+                       (long long)n, (int)id);
     if (text)
         n = TD_HOOK(t, decode, s->tokenizer, &id, 1, text, n, NULL);
     /* includes the id: the same pieces in a different order make a different tokenizer */

@@ -27,7 +27,7 @@ static int fail_at(const reader *r, int64_t line, td_error *error, const char *w
 /* After a field: its text is terminated once the next character has been examined. */
 typedef enum after { AFTER_COMMA, AFTER_LINE, AFTER_ALL } after;
 
-/* Takes the separator behind a field. */
+/* Takes the separator after a field. */
 static after take_separator(reader *r)
 {
     if (r->at == r->end)

@@ -23,7 +23,7 @@ struct stream {
 
 static inline int out_of_memory(td_error *error)
 {
-    return td_fail(error, TD_ENOMEM, "no memory for the arrays of a batch");
+    return td_fail(error, TD_ENOMEM, "out of memory for the arrays of a batch");
 }
 
 /* Add the arrays named `ids`, `segments` and `positions` to `out`, all padding. The caller frees

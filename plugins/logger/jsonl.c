@@ -119,7 +119,7 @@ static int open_jsonl(const void *config, const td_logger_in *in, void **state, 
     lines *l = calloc(1, sizeof *l);
     int    code;
     if (!l)
-        return td_fail(error, TD_ENOMEM, "no memory to open the metrics");
+        return td_fail(error, TD_ENOMEM, "out of memory while opening the metrics");
     /* before the file is opened, which may log what is missing */
     l->services = in->services;
     if ((size_t)snprintf(l->path, sizeof l->path, "%s/%s", in->directory,

@@ -113,7 +113,7 @@ static int give(const td_record *r, int64_t count, int32_t mode, const td_split_
     if (mode < 0)
         return 0;
     if (!side_open(&given, in, count + 1, r->documents, false))
-        return td_fail(error, TD_ENOMEM, "loss 'ul2': no memory for an example of %lld tokens",
+        return td_fail(error, TD_ENOMEM, "loss 'ul2': out of memory for an example of %lld tokens",
                        (long long)r->n_targets);
     side_add(&given, r, mode, 0);
     for (int64_t k = 0; k < count; k++)

@@ -371,7 +371,7 @@ __device__ inline void hide_columns(float (&s)[N], const bounds (&q)[2], const t
         }
 }
 
-/* Bytes of the ranges, and of the counters of taken items behind them; the last says whether there
+/* Bytes of the ranges, and of the counters of taken items after them; the last says whether there
  * are suspect results. */
 enum { COUNTERS = 3, SUSPECT = 2 };
 static inline size_t ranges_bytes(const attend_args *a)

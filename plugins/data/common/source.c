@@ -191,7 +191,7 @@ static int add_path(list *l, const data_source *s, int part, const char *pattern
         size_t room = l->room * 2 + 64;
         named *grown = realloc(l->at, room * sizeof *grown);
         if (!grown)
-            return td_fail(error, TD_ENOMEM, "no memory for the names of %zu files", room);
+            return td_fail(error, TD_ENOMEM, "out of memory for the names of %zu files", room);
         l->at = grown;
         l->room = room;
     }
@@ -199,7 +199,7 @@ static int add_path(list *l, const data_source *s, int part, const char *pattern
     l->at[l->count] = (named){ s, pattern, strdup(path), part, st.st_dev, st.st_ino, l->count };
     return l->at[l->count++].path
                ? 0
-               : td_fail(error, TD_ENOMEM, "no memory for the name of '%s'", path);
+               : td_fail(error, TD_ENOMEM, "out of memory for the name of '%s'", path);
 }
 
 /* What compressed files hold is known only when they are read. */

@@ -259,7 +259,8 @@ static int mix(state *s, const td_services *services, td_error *error)
     int64_t limit = s->config.rate_limit;
     double *sizes = calloc((size_t)s->count, sizeof *sizes);
     if (!sizes)
-        return td_fail(error, TD_ENOMEM, "no memory for %lld data sources", (long long)s->count);
+        return td_fail(error, TD_ENOMEM, "out of memory for %lld data sources",
+                       (long long)s->count);
     for (int64_t i = 0; i < s->count; i++) {
         int64_t n = s->sources[i].examples;
         sizes[i] = (double)(limit && limit < n ? limit : n);
@@ -300,7 +301,7 @@ static int open_instructions(const void *config, const td_data_in *in, void **ou
     /* checked before any shard is made, which may take hours */
     code = s && s->sources
                ? check_files(c, in->services, error)
-               : td_fail(error, TD_ENOMEM, "no memory for %zu data sources", c->sources.count);
+               : td_fail(error, TD_ENOMEM, "out of memory for %zu data sources", c->sources.count);
     for (size_t i = 0; !code && i < c->sources.count; i++)
         code = open_source(s, i, in, error);
     if (!code)
