@@ -1,7 +1,7 @@
 /* comm_ranks.c - requirements on a communicator that several processes test together: each runs this
  * test at the same time, and reports what it finds.
  *
- * A rank that finds a mistake goes on, because the others wait for its calls.
+ * A rank that finds a mistake continues, because the others wait for its calls.
  */
 #include "base/ranks.h"
 #include "tandem/kind/comm.h"

@@ -251,7 +251,7 @@ result td_op_result(td_check *c, const attempt *a, const td_device *device)
     r.first[l.n_roots] = r.count;
     r.n_roots = l.n_roots;
     r.uses = uses_plugin(&l);
-    /* the arena's: results are compared after their labs are closed */
+    /* in the arena: results are compared after their labs are closed */
     r.at = td_arena_alloc(c->arena, (r.count + 1) * sizeof *r.at);
     MUST(c, r.at, "out of memory");
     for (size_t k = 0; k < l.n_roots; k++)

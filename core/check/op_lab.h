@@ -49,7 +49,7 @@ typedef struct devices {
 
 typedef void visit(td_check *, const attempt *, devices *);
 
-/* "matmul [3x5,5x7, 0]": for findings; the arena's. */
+/* "matmul [3x5,5x7, 0]": for findings; in the arena. */
 const char *td_op_label(td_check *, const attempt *);
 
 void td_lab_open(lab *, td_check *, const attempt *, const td_device *);

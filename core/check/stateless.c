@@ -95,7 +95,7 @@ static uint64_t hash_example(const td_example *e)
     return e->weights ? td_hash(h, e->weights, (size_t)e->n_predicted * sizeof *e->weights) : h;
 }
 
-/* "a run of 64 tokens", "a pair of 17 tokens"; the arena's. */
+/* "a run of 64 tokens", "a pair of 17 tokens"; in the arena. */
 static const char *name_record(td_check *c, bool pair, int64_t length)
 {
     return td_arena_print(c->arena, "a %s of %lld tokens", pair ? "pair" : "run",

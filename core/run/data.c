@@ -42,8 +42,8 @@ static bool keeps(const td_session *s, const char *text)
            !memcmp(back, text, (size_t)size);
 }
 
-/* Bits per byte divide by the bytes of the text. A model of a tokenizer that normalizes is asked for
- * less than that: spaces that are always single, say, cost nothing. */
+/* Bits per byte divide by the bytes of the text. A model whose tokenizer normalizes predicts less
+ * than that: spaces that are always single, say, cost nothing. */
 static void look_for_loss(td_session *s)
 {
     static const char

@@ -260,8 +260,8 @@ static void bind_loggers(td_experiment *x, unsigned needs, td_errors *errors)
     add_standard_logger(x, "tensorboard", errors);
 }
 
-/* Its default is that of the processes that there are now, and so is that of a run which had another
- * number of them. */
+/* The default depends on the number of processes now, even for a run that had another number of
+ * them. */
 static void bind_comm(td_experiment *x, comm_host *host, td_errors *errors)
 {
     static const char *const of_any[] = { "timeout", "straggler", NULL };

@@ -179,7 +179,7 @@ static int share_out(td_session *s, td_error *error)
     return 0;
 }
 
-/* The engine and, on the leader, the comparison with what the run goes on from. */
+/* The engine and, on the leader, the comparison with what the run continues from. */
 static int open_engine(td_session *s, const td_run_directory *r, const char *weights,
                        const td_training_tasks *tasks, char **about, td_error *error)
 {

@@ -171,7 +171,7 @@ static int check_size(const td_team *t, td_error *error)
                    r.launcher ? r.launcher : "nothing", r.size, t->comm->plugin.name, t->size);
 }
 
-/* Also opening waits for the other processes. */
+/* Opening, too, waits for the other processes. */
 static int open_comm(td_team *t, td_error *error)
 {
     int code;

@@ -62,7 +62,7 @@ static int evaluation_progress(void *arg, int64_t done, int64_t all)
     return t->stopping;
 }
 
-/* What an evaluation took is no time of training. */
+/* The time of an evaluation does not count as training. */
 static void leave_out(trainer *t, double start)
 {
     t->window_start += td_now() - start;

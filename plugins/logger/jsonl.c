@@ -34,7 +34,7 @@ static int check(const void *config, td_error *error)
     return check_place("file", ((const struct jsonl *)config)->file, error);
 }
 
-/* The rest of a line, behind its step, begins with a metric of this group. */
+/* The rest of a line, after its step, begins with a metric of this group. */
 static bool begins_with(const char *rest, const char *group)
 {
     return !strncmp(rest, ", \"", 3) && !strncmp(rest + 3, group, strlen(group));
@@ -179,7 +179,7 @@ static void warn_of_loss(lines *l, const char *what)
     l->warned = true;
 }
 
-/* Written behind the end of a file that was cut short, a line would follow a hole. */
+/* Written past the end of a file that was cut short, a line would follow a hole. */
 static int find_end(lines *l, td_error *error)
 {
     struct stat st;

@@ -235,8 +235,8 @@ static void rows_by_openblas(void *arg, int64_t i, int thread)
                 j->b, PEAK, 0, j->c + at, PEAK);
 }
 
-/* On the pool's threads. Its own it would have to start, and where it cannot (a limit on processes)
- * it sends the process an interrupt. */
+/* On the pool's threads: OpenBLAS would have to start its own, and where it cannot (a limit on
+ * processes) it sends the process an interrupt. */
 static void by_openblas(const td_cpu *cpu, const peak_job *j)
 {
     _Static_assert(PEAK % ROWS == 0, "a block of rows for each item");

@@ -81,7 +81,7 @@ static int open_small(shard *s, const char *path, td_error *error)
     return code ? code : map(s, SHARD_LEN, path, &s->len, &s->len_size, error);
 }
 
-/* Where the arrays behind the header lie. */
+/* Where the arrays after the header lie. */
 static int32_t size_at(const shard *s, int64_t piece)
 {
     return load32(s->idx + HEADER + 4 * piece);

@@ -242,7 +242,7 @@ size_t find_reserved(const std::vector<std::string> &reserved, const std::string
 }
 
 // Text that looks like a sentinel is text: a model in which sentinels are pieces of the text would
-// read "<extra_id_0>" as one. It is cut behind its first character, so that no part of it is one.
+// read "<extra_id_0>" as one. It is cut after its first character, so that no part of it is one.
 sentencepiece::util::Status encode_text(const opened *o, absl::string_view text,
                                         std::vector<int> *out)
 {
