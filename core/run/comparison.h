@@ -53,7 +53,7 @@ typedef struct td_compared_group {
 /* The score of a run, or the mean over the seeds of a group; NaN: it has none. */
 typedef struct td_measured {
     double  score;
-    double  error; /* standard error: over items; of a mean over several seeds, over those */
+    double  error; /* standard error: over items or, of a mean over several seeds, over the seeds */
     int64_t items;
     int64_t seeds;     /* of a group: how many have the score */
     double  deviation; /* standard deviation over seeds; NaN: of fewer than two */
