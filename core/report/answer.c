@@ -237,6 +237,40 @@ static const char *lonely_sentence(const td_report_data *d, td_document *doc, co
         td_report_seeds(doc, m->seeds));
 }
 
+/* The class of the last size that was finetuned and scored; NULL: there is none. */
+static const char *finetuned_class(const td_report_data *d, const td_measure *m)
+{
+    const char *class = NULL;
+    for (size_t k = 0; k < d->comparison.n_groups; k++)
+        if (isfinite(score_of(m, k)) && !strcmp(d->groups[k].phase, "finetune"))
+            class = d->groups[k].class;
+    return class;
+}
+
+/* Finetuning can close a gap of pretraining, or open one, so both belong to the answer. */
+static const char *after_finetuning(const td_report_data *d, td_document *doc, const td_measure *m,
+                                    const char *unit, const char *answered)
+{
+    const char *class = finetuned_class(d, m), *range, *gain;
+    duel u;
+    if (!class || !strcmp(class, answered) || !find_duel(d, m, class, &u) || !u.pair)
+        return "";
+    gain = td_report_number(doc, u.gain, false);
+    range = interval(doc, &u);
+    if (!u.supported)
+        return td_document_print(
+            doc,
+            " After finetuning, the data do not support a difference: '%s' is ahead of '%s' by %s "
+            "(%s%s).",
+            d->groups[u.better].name, d->groups[u.other].name, gain, range,
+            td_report_p(doc, u.pair->adjusted));
+    return td_document_print(doc,
+                             " After finetuning, '%s'%s is ahead of '%s' by %s %s on the held-out "
+                             "text of finetuning (%s%s).",
+                             d->groups[u.better].name, standing(doc, &u), d->groups[u.other].name,
+                             gain, unit, range, td_report_p(doc, u.pair->adjusted));
+}
+
 static const char *answer_heldout(const td_report_data *d, td_document *doc)
 {
     /* losses per token of different tokenizers do not measure the same thing */
@@ -250,10 +284,12 @@ static const char *answer_heldout(const td_report_data *d, td_document *doc)
                    ? "The runs have different tokenizers and no score in bits per byte, so their "
                      "held-out losses cannot be compared."
                    : "No run was scored on held-out text: run 'tandem evaluate RUN'.";
-    if (find_duel(d, m, class, &u))
-        return u.pair ? tested_sentence(d, doc, &u, unit, class)
-                      : untested_sentence(d, doc, &u, unit, class);
-    return lonely_sentence(d, doc, &u, unit);
+    if (!find_duel(d, m, class, &u))
+        return lonely_sentence(d, doc, &u, unit);
+    return td_document_print(doc, "%s%s",
+                             u.pair ? tested_sentence(d, doc, &u, unit, class)
+                                    : untested_sentence(d, doc, &u, unit, class),
+                             after_finetuning(d, doc, m, unit, class));
 }
 
 /* ---- the second sentence --------------------------------------------------------------------- */

@@ -291,6 +291,8 @@ static int describe(const td_report_data *d, const char *run, td_description *ou
     const td_description *found = s ? td_session_describe(s, error) : NULL;
     if (found)
         *out = *found;
+    if (found && found->unavailable)
+        out->unavailable = td_arena_copy(d->arena, found->unavailable);
     td_session_close(s);
     free(config);
     return found ? 0 : td_failed(error, TD_ENOMEM);
@@ -308,6 +310,17 @@ static size_t colour_of(const td_report_data *d, size_t group)
     return next;
 }
 
+/* Once, however many runs need the backend. */
+static void note_backend(td_report_data *d, const char *unavailable)
+{
+    if (!unavailable || strstr(td_text_get(&d->notes), unavailable))
+        return;
+    td_text_print(&d->notes,
+                  "the memory of training is planned for the default backend, as this machine "
+                  "lacks the one that was used: %s\n",
+                  unavailable);
+}
+
 static void fill_group(td_report_data *d, size_t k)
 {
     const td_compared_group *g = &d->comparison.groups[k];
@@ -323,6 +336,7 @@ static void fill_group(td_report_data *d, size_t k)
         out->name = g->name;
     out->colour = colour_of(d, k);
     out->described = !describe(d, d->runs[g->runs[0]].directory, &out->model, &why);
+    note_backend(d, out->model.unavailable);
     if (!out->described)
         td_text_print(&d->notes, "parameters and FLOPs of '%s' are unknown: %.*s\n", out->name,
                       (int)strcspn(why.text, "\n"), why.text);

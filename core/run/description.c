@@ -22,7 +22,7 @@ static int open_sketch(td_session *s, const td_batch *one, td_error *error)
         return 0;
     /* separate from the engine that holds parameters: it is planned for other shapes, and stays
      * small */
-    s->sketch = td_session_engine(s, true, error);
+    s->sketch = td_session_sketch(s, error);
     code = s->sketch ? td_engine_plan(s->sketch, one, NULL, error) : td_failed(error, TD_EIO);
     if (code) {
         td_engine_close(s->sketch);
@@ -103,6 +103,7 @@ static int describe(td_session *s, td_description *d, td_error *error)
     if (!code) {
         count_flops(s, one, d);
         count_parameters(td_engine_variables(s->sketch), d);
+        d->unavailable = s->unavailable;
         code = td_session_plan(s, s->sketch, &d->memory, error);
     }
     td_batch_free(one);
@@ -149,6 +150,10 @@ static void print(const td_description *d, td_text *out)
     td_text_print(out, "memory       ");
     td_footprint_print(&d->memory, out);
     td_text_print(out, "\n");
+    if (d->unavailable)
+        td_text_print(
+            out, "  planned for the default backend, because this machine lacks the config's: %s\n",
+            d->unavailable);
 }
 
 const char *td_session_describe_text(td_session *s, td_error *error)

@@ -33,11 +33,13 @@ static void review_data(const review *r)
         add(r, &e);
 }
 
-/* The memory of this machine says nothing about the one that the run is meant for. */
-static void note_memory(const review *r, const td_footprint *f)
+/* This machine says nothing about the one that the run is meant for. */
+static void note_machine(const review *r, const td_description *d)
 {
     td_error e = { 0 };
-    if (td_footprint_check(f, td_engine_device(r->session->sketch), &e))
+    if (d->unavailable)
+        td_text_print(r->notes, "on this machine it would not start: %s\n", d->unavailable);
+    else if (td_footprint_check(&d->memory, td_engine_device(r->session->sketch), &e))
         td_text_print(r->notes, "on this machine it would not start: %s\n", e.text);
 }
 
@@ -51,7 +53,7 @@ static bool review_model(const review *r)
         return false;
     d = td_session_describe(r->session, &e);
     if (d)
-        note_memory(r, &d->memory);
+        note_machine(r, d);
     else
         add(r, &e);
     return d != NULL;

@@ -16,8 +16,9 @@
 #include "evaluate/extrapolate.h"
 #include "model/checkpoint.h"
 #include "plan/prepared.h"
-#include "run/tasks.h"
+#include "plugin/defaults.h"
 #include "plugin/hook.h"
+#include "run/tasks.h"
 
 /* ---- where things are ------------------------------------------------------------------------ */
 
@@ -230,6 +231,8 @@ void td_session_close(td_session *s)
     free(s->allow);
     free(s->loaded);
     free(s->directory);
+    free(s->unavailable);
+    td_arena_free(s->stand_in_options);
     free(s->shipped);
     free(s->configs);
     free(s);
@@ -292,10 +295,10 @@ static int check_alone(const td_session *s, td_error *error)
                    r.launcher, r.size, r.launcher);
 }
 
-td_engine *td_session_engine(const td_session *s, bool updates, td_error *error)
+static td_engine *open_engine(const td_session *s, td_part backend, bool updates, td_error *error)
 {
     td_engine_options o = { .model = td_experiment_model(s->x),
-                            .backend = s->x->backend,
+                            .backend = backend,
                             .services = s->services,
                             .log = s->log };
     td_engine        *e;
@@ -305,8 +308,40 @@ td_engine *td_session_engine(const td_session *s, bool updates, td_error *error)
         o.model.optimizer.plugin = NULL;
     e = td_engine_open(&o, error);
     if (!e)
-        td_fail(error, TD_EIO, "backend '%s' cannot be opened", s->x->backend.plugin->name);
+        td_fail(error, TD_EIO, "backend '%s' cannot be opened", backend.plugin->name);
     return e;
+}
+
+td_engine *td_session_engine(const td_session *s, bool updates, td_error *error)
+{
+    return open_engine(s, s->x->backend, updates, error);
+}
+
+static int take_stand_in(td_session *s, const char *why, td_error *error)
+{
+    const td_group *g = td_experiment_groups();
+    while (strcmp(g->name, "backend"))
+        g++;
+    s->unavailable = strdup(why);
+    s->stand_in_options = td_arena_new();
+    if (!s->unavailable || !s->stand_in_options)
+        return td_fail(error, TD_ENOMEM, "out of memory while opening a backend");
+    return td_part_defaults(s->registry, g->kind, g->plugin, s->stand_in_options, &s->stand_in,
+                            error);
+}
+
+td_engine *td_session_sketch(td_session *s, td_error *error)
+{
+    td_error   why = { 0 };
+    td_engine *e = td_session_engine(s, true, &why);
+    if (e)
+        return e;
+    /* counting needs no GPU: a cluster's login node, or a laptop, can describe its runs */
+    if (why.code != TD_EUNSUPPORTED) {
+        td_fail(error, why.code, "%s", why.text);
+        return NULL;
+    }
+    return take_stand_in(s, why.text, error) ? NULL : open_engine(s, s->stand_in, true, error);
 }
 
 void td_session_forget_layouts(td_session *s)

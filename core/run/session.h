@@ -54,6 +54,11 @@ struct td_session {
     td_team     *team;   /* the processes of a training; NULL: this one alone */
     td_engine   *engine; /* allocated; NULL if the session holds no parameters yet */
     td_engine   *sketch; /* planned but never allocated, for descriptions */
+    /* Why the config's backend cannot be used on this machine: the sketch is then planned for the
+     * default one, `stand_in`. NULL: it can. */
+    char        *unavailable;
+    td_part      stand_in;
+    td_arena    *stand_in_options;
     /* The engine's parameters in the layouts that kernels read fastest, kept for repeated
      * generation; NULL: none were made, or parameters may have changed since. */
     td_prepared *layouts;
@@ -99,6 +104,9 @@ void td_session_leave(td_session *);
 /* Open an engine for the session's model, which the caller plans and closes; with an optimizer if
  * `updates`. */
 td_engine *td_session_engine(const td_session *, bool updates, td_error *error);
+/* The same, to plan but never to allocate. If this machine lacks what the backend needs, such as a
+ * GPU, the default backend stands in, and `unavailable` says why. */
+td_engine *td_session_sketch(td_session *, td_error *error);
 /* The parameters are about to change: discard what was made from them. */
 void       td_session_forget_layouts(td_session *);
 /* Replace the session's engine by one that is not planned yet. */

@@ -160,14 +160,37 @@ static void review_tasks(td_session *s, const td_phase_design *d, td_errors *err
     td_tasks_close(tasks);
 }
 
-int td_figures_of(const td_composer *c, const td_point *p, const char *text, bool review,
+/* A cluster's login node has no GPU, and still shows and emits studies for nodes that have. */
+static void check_backend(const td_composer *c, const td_description *d, td_text *notes,
+                          td_errors *errors)
+{
+    if (d->unavailable && c->runs)
+        td_errors_add(errors, "%s", d->unavailable);
+    else if (d->unavailable)
+        td_text_print(notes,
+                      "planned for the default backend, as this machine lacks the study's: "
+                      "%s\n",
+                      d->unavailable);
+}
+
+static void review(td_session *s, const td_composer *c, const td_point *p, td_errors *errors)
+{
+    const td_phase_design *phase = &c->design->phases[p->reads];
+    td_text                notes = { 0 };
+    td_session_review(s, errors, &notes);
+    td_text_free(&notes);
+    /* the data of tasks must be here only if this cell scores them */
+    if (p->reads == TD_STUDY_EVALUATE && phase->tasks.count)
+        review_tasks(s, phase, errors);
+}
+
+int td_figures_of(const td_composer *c, const td_point *p, const char *text, td_text *notes,
                   td_figures *out, td_errors *errors)
 {
     size_t                before = errors->count;
     td_session           *s = open_text(c, text, 1, errors);
     const td_description *d;
     td_error              e = { 0 };
-    td_text               notes = { 0 };
     if (!s)
         return TD_ECONFIG;
     d = td_session_describe(s, &e);
@@ -175,12 +198,10 @@ int td_figures_of(const td_composer *c, const td_point *p, const char *text, boo
         count(s, d, out);
     else
         td_errors_add(errors, "%s", e.text);
-    if (d && review)
-        td_session_review(s, errors, &notes);
-    /* the data of tasks must be here only if this cell scores them */
-    if (d && review && p->reads == TD_STUDY_EVALUATE && c->design->phases[p->reads].tasks.count)
-        review_tasks(s, &c->design->phases[p->reads], errors);
-    td_text_free(&notes);
+    if (d && notes) {
+        check_backend(c, d, notes, errors);
+        review(s, c, p, errors);
+    }
     td_session_close(s);
     return errors->count == before ? 0 : TD_ECONFIG;
 }

@@ -28,9 +28,10 @@ double td_figures_flops(const td_figures *);
 char *td_cell_text(const td_composer *, const td_point *, const td_choices *, td_text *annotated,
                    td_text *notes, td_errors *errors);
 
-/* Bind, build and plan the cell with this text; with `review`, also look for anything that would
- * stop it (run/review.h), and check its tasks. 0, or TD_ECONFIG after adding errors. */
-int td_figures_of(const td_composer *, const td_point *, const char *text, bool review,
+/* Bind, build and plan the cell with this text. Unless `notes` is NULL, also look for anything that
+ * would stop it (run/review.h), and check its tasks; `notes` gets a line if this machine lacks what
+ * its backend needs, which is an error if it is to run here. 0, or TD_ECONFIG after adding errors. */
+int td_figures_of(const td_composer *, const td_point *, const char *text, td_text *notes,
                   td_figures *out, td_errors *errors);
 
 /* Copy to DIRECTORY/modules the modules from elsewhere that the cell needs. */

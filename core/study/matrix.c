@@ -331,6 +331,7 @@ static int open_matrix(td_matrix *m, const td_matrix_request *q, td_errors *erro
                                  .settings = q->settings,
                                  .plugin_paths = q->plugin_paths,
                                  .untrusted = q->untrusted,
+                                 .runs = q->runs,
                                  .log = q->log };
     free(shipped);
     free(search);
@@ -401,11 +402,14 @@ static void plan(making *k, td_matrix_cell *c)
                                       c->point.trains, c->point.reads);
     td_figures *f = name ? td_map_get(k->known, name) : NULL;
     td_errors   errors = { 0 };
+    td_text     notes = { 0 };
     /* kept even if it fails, so that its errors are reported once */
     if (!f && name && (f = td_arena_alloc(k->m->arena, sizeof *f))) {
         td_map_set(k->known, name, f);
-        td_figures_of(&k->m->composer, &c->point, c->plain, true, f, &errors);
+        td_figures_of(&k->m->composer, &c->point, c->plain, &notes, f, &errors);
     }
+    log_notes(k, &notes);
+    td_text_free(&notes);
     take_errors(k, c->cell.name, &errors);
     if (!f)
         return;

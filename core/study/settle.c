@@ -53,7 +53,7 @@ static int figures(const td_composer *c, const td_point *p, const td_choices *ch
                    td_figures *out, td_errors *errors)
 {
     char *text = td_cell_text(c, p, choices, NULL, NULL, errors);
-    int   code = text ? td_figures_of(c, p, text, false, out, errors) : TD_ECONFIG;
+    int   code = text ? td_figures_of(c, p, text, NULL, out, errors) : TD_ECONFIG;
     free(text);
     return code;
 }

@@ -160,6 +160,9 @@ typedef struct td_description {
     /* The dense forward pass, with embedding lookups counted as products, as in papers. */
     double         paper_flops;
     td_footprint   memory; /* for a whole training run: steps, accumulation, evaluation */
+    /* NULL, or why the config's backend cannot be used on this machine (it has no GPU): `memory` is
+     * then that of the default backend. */
+    const char    *unavailable;
 } td_description;
 
 /* Count parameters, FLOPs and memory without allocating the model. NULL with `error`; valid

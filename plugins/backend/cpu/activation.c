@@ -8,12 +8,15 @@
 #define GELU_ROOT 0.7978845608f /* sqrt(2 / pi) */
 #define GELU_CUBIC 0.044715f
 
-/* The kind is the same for a whole tensor, so the compiler moves the switch out of the loops. x <=
- * 0 keeps NaN, where max(x, 0) would drop it. */
+/* Keeps NaN, where max(x, 0) would drop it. */
+TD_CPU_INLINE td_vf positive(td_vf x)
+{
+    return td_vpick(td_vabove(x, td_vset(0)) | td_vnan(x), x, td_vset(0));
+}
+
+/* The kind is the same for a whole tensor, so the compiler moves the switch out of the loops. */
 TD_CPU_INLINE td_vf activate(int64_t kind, td_vf x)
 {
-    td_vf positive = td_vpick(x <= 0, td_vset(0), x);
-
     /* in the order of td_activation; the sigmoid is last */
     switch (kind) {
     case TD_SILU:
@@ -21,9 +24,9 @@ TD_CPU_INLINE td_vf activate(int64_t kind, td_vf x)
     case TD_GELU:
         return 0.5f * x * (1.0f + td_vtanh(GELU_ROOT * (x + GELU_CUBIC * x * x * x)));
     case TD_RELU:
-        return positive;
+        return positive(x);
     case TD_RELU2:
-        return positive * positive;
+        return positive(x) * positive(x);
     default:
         return td_vsigmoid(x);
     }
@@ -32,7 +35,7 @@ TD_CPU_INLINE td_vf activate(int64_t kind, td_vf x)
 /* Returns the derivative, and the value in *value: they share the expensive part. */
 TD_CPU_INLINE td_vf slope(int64_t kind, td_vf x, td_vf *value)
 {
-    td_vf s, positive = td_vpick(x <= 0, td_vset(0), x);
+    td_vf s;
 
     /* at 0, relu has slope 0 */
     switch (kind) {
@@ -46,11 +49,11 @@ TD_CPU_INLINE td_vf slope(int64_t kind, td_vf x, td_vf *value)
         return 0.5f * (1.0f + s) +
                0.5f * x * (1.0f - s * s) * GELU_ROOT * (1.0f + 3 * GELU_CUBIC * x * x);
     case TD_RELU:
-        *value = positive;
-        return td_vpick(x > 0, td_vset(1), td_vset(0));
+        *value = positive(x);
+        return td_vpick(td_vabove(x, td_vset(0)), td_vset(1), td_vset(0));
     case TD_RELU2:
-        *value = positive * positive;
-        return 2.0f * positive;
+        *value = positive(x) * positive(x);
+        return 2.0f * positive(x);
     default:
         s = td_vsigmoid(x);
         *value = s;

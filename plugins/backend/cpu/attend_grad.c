@@ -194,7 +194,7 @@ TD_CPU_CLONES static void score_grad(const float *p, float *ds, int64_t keys, in
         for (int64_t i = 0; i < lanes; i += TD_LANES) {
             td_vf w = td_vload(p + j * TD_BLOCK + i),
                   d = td_vload(ds + j * TD_BLOCK + i) - td_vload(delta + i);
-            td_vstore(ds + j * TD_BLOCK + i, td_vpick(w > 0, w * d, td_vset(0)));
+            td_vstore(ds + j * TD_BLOCK + i, td_vpick(td_vabove(w, td_vset(0)), w * d, td_vset(0)));
         }
 }
 

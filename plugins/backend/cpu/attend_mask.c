@@ -140,6 +140,8 @@ TD_CPU_INLINE td_vi load_int(const int32_t *p)
     return v;
 }
 
+TD_CPU_INLINE td_vi set_int(int32_t x) { return (td_vi){ 0 } + x; }
+
 /* The rule for one key, as integers to compare 16 queries with; true is -1, all bits. `last`: the
  * last index within the window. */
 typedef struct key_rule {
@@ -169,15 +171,19 @@ TD_CPU_INLINE void hide_rule(const td_attend_shape *s, const td_attend_side *q,
             td_vi  qi = load_int(q->index + v), qs, qn, see;
             float *at = scores + j * TD_BLOCK + v;
             if (plain) {
-                td_vf x = td_vpick(qi >= from, td_vload(at), td_vset(-INFINITY));
-                td_vstore(at, s->window > 0 ? td_vpick(qi <= r.last, x, td_vset(-INFINITY)) : x);
+                td_vf x = td_vpick(td_vabove_i(set_int(from), qi), td_vset(-INFINITY),
+                                   td_vload(at));
+                td_vi gone = td_vabove_i(qi, set_int(r.last));
+                td_vstore(at, s->window > 0 ? td_vpick(gone, td_vset(-INFINITY), x) : x);
                 continue;
             }
             qs = load_int(q->segment + v);
             qn = load_int(q->input + v);
-            see = (qs == r.segment) & r.real & ((qi >= r.index) | late | ((qn != 0) & r.input)) &
-                  (qi <= r.last);
-            see |= (qs == 0) & (qi == r.index) & self;
+            see = td_vsame_i(qs, set_int(r.segment)) & r.real &
+                  (~td_vabove_i(set_int(r.index), qi) | late |
+                   (~td_vsame_i(qn, set_int(0)) & r.input)) &
+                  ~td_vabove_i(qi, set_int(r.last));
+            see |= td_vsame_i(qs, set_int(0)) & td_vsame_i(qi, set_int(r.index)) & self;
             td_vstore(at, td_vpick(see, td_vload(at), td_vset(-INFINITY)));
         }
     }

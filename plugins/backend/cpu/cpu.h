@@ -42,6 +42,8 @@ enum { TD_LANES = 16 };
 typedef float    td_vf __attribute__((vector_size(64)));
 typedef int32_t  td_vi __attribute__((vector_size(64)));
 typedef uint32_t td_vu __attribute__((vector_size(64))); /* for arithmetic that may wrap */
+/* Sixteen floats anywhere in memory. memcpy would be compiled to copies of 16 bytes for AVX2. */
+typedef float    td_vf_at __attribute__((vector_size(64), aligned(4), may_alias));
 
 TD_CPU_INLINE int64_t td_cpu_min(int64_t a, int64_t b) { return a < b ? a : b; }
 TD_CPU_INLINE int64_t td_cpu_max(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -54,12 +56,7 @@ TD_CPU_INLINE td_vf td_vset(float x)
     return (td_vf){ x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x };
 }
 
-TD_CPU_INLINE td_vf td_vload(const float *p)
-{
-    td_vf v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
+TD_CPU_INLINE td_vf td_vload(const float *p) { return *(const td_vf_at *)p; }
 
 /* Sixteen elements of bf16, or the first n and zeros. */
 TD_CPU_INLINE td_vf td_vwiden_n(const uint16_t *p, int64_t n)
@@ -70,16 +67,19 @@ TD_CPU_INLINE td_vf td_vwiden_n(const uint16_t *p, int64_t n)
     return (td_vf)(__builtin_convertvector(h, td_vu) << 16);
 }
 
-TD_CPU_INLINE void td_vstore(float *p, td_vf v) { memcpy(p, &v, sizeof v); }
+TD_CPU_INLINE void td_vstore(float *p, td_vf v) { *(td_vf_at *)p = v; }
 
 /* The first n <= 16 elements, the other lanes 0. */
 TD_CPU_INLINE td_vf td_vload_n(const float *p, int64_t n)
 {
-    td_vf v = { 0 };
-    if (n >= TD_LANES)
-        return td_vload(p);
-    memcpy(&v, p, (size_t)n * sizeof(float));
-    return v;
+    /* chooses where to load from: two loads that meet in one vector would meet on the stack */
+    float lanes[TD_LANES];
+    if (n < TD_LANES) {
+        memset(lanes, 0, sizeof lanes);
+        memcpy(lanes, p, (size_t)n * sizeof *p);
+        p = lanes;
+    }
+    return td_vload(p);
 }
 
 TD_CPU_INLINE void td_vstore_n(float *p, td_vf v, int64_t n)
@@ -96,8 +96,43 @@ TD_CPU_INLINE td_vf td_vpick(td_vi mask, td_vf a, td_vf b)
     return (td_vf)((mask & (td_vi)a) | (~mask & (td_vi)b));
 }
 
+/* -1 in lanes where a > b, 0 elsewhere. In halves, because for AVX2 gcc turns a comparison of 64
+ * bytes into one per lane. */
+#define TD_VABOVE(name_, vector_, element_)                          \
+    TD_CPU_INLINE td_vi name_(vector_ a, vector_ b)                  \
+    {                                                                \
+        typedef element_ half __attribute__((vector_size(32)));      \
+        typedef int32_t  half_mask __attribute__((vector_size(32))); \
+        half             x[2], y[2];                                 \
+        half_mask        m[2];                                       \
+        td_vi            mask;                                       \
+        memcpy(x, &a, sizeof a);                                     \
+        memcpy(y, &b, sizeof b);                                     \
+        m[0] = x[0] > y[0];                                          \
+        m[1] = x[1] > y[1];                                          \
+        memcpy(&mask, m, sizeof mask);                               \
+        return mask;                                                 \
+    }
+TD_VABOVE(td_vabove, td_vf, float)
+TD_VABOVE(td_vabove_i, td_vi, int32_t)
+
+/* -1 in lanes where a = b: a ^ b = 0 is the only value of which neither it nor its negative has the
+ * sign bit set. */
+TD_CPU_INLINE td_vi td_vsame_i(td_vi a, td_vi b)
+{
+    td_vu differ = (td_vu)(a ^ b);
+    return ~((td_vi)(differ | (0u - differ)) >> 31);
+}
+
+/* -1 in lanes whose sign bit is set, even of -0 and NaN. Instead of a comparison with a number c,
+ * the sign of x - c, which is exact near c. */
+TD_CPU_INLINE td_vi td_vsign(td_vf x) { return (td_vi)x >> 31; }
+
+/* -1 in lanes that are NaN: their bits, without the sign, are above those of infinity. */
+TD_CPU_INLINE td_vi td_vnan(td_vf x) { return (0x7F800000 - ((td_vi)x & 0x7FFFFFFF)) >> 31; }
+
 /* Lane by lane; b where either is NaN. */
-TD_CPU_INLINE td_vf td_vmax(td_vf a, td_vf b) { return td_vpick(a > b, a, b); }
+TD_CPU_INLINE td_vf td_vmax(td_vf a, td_vf b) { return td_vpick(td_vabove(a, b), a, b); }
 
 /* The compiler turns the loop into one instruction: the module is built without math errno. */
 TD_CPU_INLINE td_vf td_vsqrt(td_vf x)
@@ -156,9 +191,9 @@ TD_CPU_INLINE td_vf td_vexp(td_vf x)
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
     p = p * (td_vf)half * 2.0f;
-    p = td_vpick(x < -87.0f, td_vset(0), p);
-    p = td_vpick(x > 88.72283f, td_vset(INFINITY), p);
-    return td_vpick(x == x, p, x);
+    p = td_vpick(td_vsign(x + 87.0f), td_vset(0), p);
+    p = td_vpick(td_vsign(88.72283f - x), td_vset(INFINITY), p);
+    return td_vpick(td_vnan(x), x, p);
 }
 
 TD_CPU_INLINE td_vf td_vsigmoid(td_vf x) { return 1.0f / (1.0f + td_vexp(-x)); }
@@ -176,7 +211,7 @@ TD_CPU_INLINE td_vf td_vtanh(td_vf x)
     p = p * z * x + x;
     /* computed for |x|, so put the sign of x back */
     big = (td_vf)((td_vi)big | ((td_vi)x & (int32_t)0x80000000));
-    return td_vpick(a < 0.625f, p, big);
+    return td_vpick(td_vsign(a - 0.625f), p, big);
 }
 
 /* sum x[i] y[i], always in the same order. Four sums at a time hide the latency of FMA. */
