@@ -26,11 +26,12 @@ Test(refusals, of_models_that_a_format_does_not_have)
                    DECLLM "--to llama model.plugin=decoder-biattn --allow model.plugin");
     scratch_expect(2, "model.position.scaling is ntk: it can only be none, linear or yarn",
                    DECLLM "--to llama model.position.scaling=ntk model.position.factor=2.0");
-    scratch_expect(2,
-                   "model.position.factor is 1.03: times model.position.original_length, 16, it "
-                   "can only be an integer",
-                   DECLLM "--to llama model.position.scaling=yarn model.position.factor=1.03 "
-                          "model.position.original_length=16");
+    scratch_expect(
+        2,
+        "model.position.factor is 1.03: its product with model.position.original_length, "
+        "16, must be an integer",
+        DECLLM "--to llama model.position.scaling=yarn model.position.factor=1.03 "
+               "model.position.original_length=16");
     scratch_expect(2, "model.attention.heads is 5: it can only be a divisor of model.d_model, 11",
                    DECLLM "--to llama model.d_model=11");
     scratch_expect(2, "there is no format 'lama'; did you mean 'llama'?", DECLLM "--to lama");
@@ -130,7 +131,8 @@ Test(refusals, of_configs_that_are_wrong)
     expect_changed(
         2, "f/config.json: attention 'softmax': option 'heads' is -4, which is out of range",
         "s/\"num_attention_heads\": 4/\"num_attention_heads\": -4/");
-    expect_changed(1, "by config.json it is", "s/\"hidden_size\": 11/\"hidden_size\": 10/");
+    expect_changed(1, "according to config.json it should be",
+                   "s/\"hidden_size\": 11/\"hidden_size\": 10/");
     expect_changed(1, "has no tensor 'model.layers.3.input_layernorm.weight'",
                    "s/\"num_hidden_layers\": 3/\"num_hidden_layers\": 4/");
     expect_changed(1, "does not know layer_types.2",

@@ -462,7 +462,7 @@ class TandemForSeq2SeqLM(TandemPreTrainedModel, GenerationMixin):
         return self.model.decoder
 
     def required_id(self, name):
-        """An id of the config; some versions of transformers leave the attribute out instead of setting it to None."""
+        """An id of the config. Some versions of transformers leave out those that are None."""
         value = getattr(self.config, name, None)
         if value is None:
             raise ValueError(f"decoder_input_ids are made from labels with config.{name}, which is missing: set it")
