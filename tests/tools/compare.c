@@ -346,7 +346,7 @@ Test(compare, columns_are_as_wide_as_their_scores)
                  (const char *const[]){ "a-1", "a-2", "b-1" }[k]);
     c = child_run(argv);
     line = strstr(c.out, "\nstep ");
-    end = strstr(c.out, "\nof several seeds");
+    end = strstr(c.out, "\nfor several seeds");
     cr_assert(line && end && strstr(line, " (353.5534)"), "%s%s", c.out, c.err);
     width = strcspn(line + 1, "\n");
     for (; line < end; line += 1 + width)
