@@ -49,7 +49,7 @@ static td_check_tokenizer any_tokenizer(td_check *c)
 static void *allocate(void *check, size_t bytes) { return td_check_guarded(check, bytes); }
 
 /* Open the source under test for records of LENGTH tokens. */
-static source source_opened_with(td_check *c, const char *cache, uint64_t seed)
+static source source_opened_with(td_check *c, const char *cache, uint64_t seed, bool held_out_only)
 {
     td_part    part = td_check_part(c);
     source     s = { .plugin = (const void *)part.plugin, .tokenizer = any_tokenizer(c) };
@@ -61,7 +61,8 @@ static source source_opened_with(td_check *c, const char *cache, uint64_t seed)
                       .length = LENGTH,
                       .held_out_length = LENGTH,
                       .seed = seed,
-                      .cache = cache };
+                      .cache = cache,
+                      .held_out_only = held_out_only };
     td_error   e = { 0 };
     int        code;
     /* sources nearly always need a path, which no test can make up */
@@ -79,7 +80,7 @@ static source source_opened_with(td_check *c, const char *cache, uint64_t seed)
 
 static source source_opened(td_check *c, const char *cache)
 {
-    return source_opened_with(c, cache, 5);
+    return source_opened_with(c, cache, 5, false);
 }
 
 static void source_close(source *s)
@@ -263,7 +264,7 @@ void td_check_data_seed(td_check *c)
     for (uint64_t k = 0; k < RECORDS; k++)
         first[k] = fetched(c, &s, k);
     source_close(&s);
-    s = source_opened_with(c, cache, 77);
+    s = source_opened_with(c, cache, 77, false);
     for (uint64_t k = 0; k < RECORDS; k++)
         differs = differs || fetched(c, &s, k) != first[k];
     if (!differs)
@@ -297,6 +298,44 @@ void td_check_data_resumed(td_check *c)
             break;
         }
     source_close(&s);
+}
+
+/* ---- held-out records alone ------------------------------------------------------------------ */
+
+/* One hash for the first held-out records of all sources, and their numbers. */
+static uint64_t hash_held_out(td_check *c, const source *s)
+{
+    uint64_t h = td_random_stream("");
+    for (int64_t k = 0; k < s->plugin->sources(s->state); k++) {
+        int64_t n = s->plugin->held_out(s->state, k);
+        h = td_hash(h, &n, sizeof n);
+        for (int64_t i = 0; i < n && i < 20; i++) {
+            td_record r = { 0 };
+            td_error  e = { 0 };
+            uint64_t  own;
+            MUST(c, !s->plugin->fetch_held_out(s->state, k, i, &s->in, &r, &e),
+                 "held-out record %lld of source %lld cannot be fetched: %s", (long long)i,
+                 (long long)k, td_check_error(&e));
+            own = hash_record(&r);
+            h = td_hash(h, &own, sizeof own);
+        }
+    }
+    return h;
+}
+
+/* An evaluation must score the same text as the training did. */
+void td_check_data_held_out(td_check *c)
+{
+    const char *cache = td_check_directory(c);
+    source      s = source_opened_with(c, cache, 5, true);
+    uint64_t    alone = hash_held_out(c, &s), together;
+    source_close(&s);
+    s = source_opened_with(c, cache, 5, false);
+    together = hash_held_out(c, &s);
+    source_close(&s);
+    if (alone != together)
+        td_check_finding(c, "its held-out records differ when it is opened for them alone "
+                            "(in->held_out_only)");
 }
 
 /* ---- leaks ----------------------------------------------------------------------------------- */

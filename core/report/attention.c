@@ -113,8 +113,8 @@ static void draw_locality(const td_report_data *d, td_document *doc, json_t *con
         td_figure_next(f, &plots);
         td_text_print(&f->script,
                       "'%s.csv' using (column('group_index') == %zu ? column('position') : "
-                      "NaN):'locality' with lines linewidth 1.8 ",
-                      f->name, g);
+                      "NaN):'locality' with lines linewidth %.2g ",
+                      f->name, g, 1.8 * d->groups[g].width);
         td_figure_style(f, d->groups[g].colour, true);
         td_text_print(&f->script, " title ");
         td_figure_quote(f, d->groups[g].name);
@@ -122,9 +122,10 @@ static void draw_locality(const td_report_data *d, td_document *doc, json_t *con
     td_text_print(&f->script, "\n");
     f->alt = td_document_take(doc, &alt);
     f->command = td_report_command(d, doc, "analyze", "");
-    f->caption =
+    f->caption = td_report_with_sizes(
+        d, doc,
         "Weight that a query puts on its own token and the four before it, by the query's "
-        "position: mean over layers, heads, sequences and seeds, of the stack that predicts.";
+        "position: mean over layers, heads, sequences and seeds, of the stack that predicts.");
 }
 
 /* ---- maps ------------------------------------------------------------------------------------ */

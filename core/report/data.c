@@ -310,6 +310,33 @@ static size_t colour_of(const td_report_data *d, size_t group)
     return next;
 }
 
+/* The number of different sizes among the first `count` groups. */
+static size_t count_sizes(const td_report_data *d, size_t count)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < count; k++) {
+        size_t same = 0;
+        while (strcmp(d->groups[same].size, d->groups[k].size))
+            same++;
+        n += same == k;
+    }
+    return n;
+}
+
+/* 1 on average. Studies list their sizes from the smallest on. */
+static void set_widths(td_report_data *d)
+{
+    size_t sizes = count_sizes(d, d->comparison.n_groups);
+    for (size_t k = 0; k < d->comparison.n_groups; k++) {
+        size_t first = 0;
+        while (strcmp(d->groups[first].size, d->groups[k].size))
+            first++;
+        d->groups[k].width = sizes < 2
+                                 ? 1
+                                 : 0.4 + 1.2 * (double)count_sizes(d, first) / (double)(sizes - 1);
+    }
+}
+
 /* Once, however many runs need the backend. */
 static void note_backend(td_report_data *d, const char *unavailable)
 {
@@ -350,6 +377,7 @@ static int fill_groups(td_report_data *d, td_error *error)
     say(d, "counting parameters and FLOPs");
     for (size_t k = 0; k < d->comparison.n_groups; k++)
         fill_group(d, k);
+    set_widths(d);
     return 0;
 }
 

@@ -28,6 +28,7 @@ typedef struct td_report_group {
     const char *class; /* "": all; groups are compared within one, such as a size of a study */
     const char    *variant, *size, *phase; /* of a study; "": no study */
     size_t         colour;                 /* in pictures: that of its variant */
+    double         width;                  /* .. of its lines: larger sizes have thicker ones */
     bool           described;
     td_description model; /* if described */
 } td_report_group;

@@ -127,8 +127,8 @@ static void plot_group(const td_report_data *d, td_doc_figure *f, size_t g, size
     td_figure_next(f, plots);
     td_text_print(&f->script,
                   "'%s.csv' using (column('group_index') == %zu ? column('length') : NaN)"
-                  ":'nll':'half' with yerrorlines linewidth 1.5 pointtype %zu pointsize 0.5 ",
-                  f->name, g, 2 * (g % 4) + 5);
+                  ":'nll':'half' with yerrorlines linewidth %.2g pointtype %zu pointsize 0.5 ",
+                  f->name, g, 1.5 * d->groups[g].width, 2 * (g % 4) + 5);
     td_figure_style(f, d->groups[g].colour, false);
     td_text_print(&f->script, " title ");
     td_figure_quote(f, d->groups[g].name);
@@ -180,11 +180,12 @@ static void draw_prefix(const td_report_data *d, td_document *doc, json_t *const
     td_text_print(&f->script, "\n");
     f->alt = td_document_take(doc, &alt);
     f->command = td_report_command(d, doc, "evaluate", " --extrapolate");
-    f->caption =
+    f->caption = td_report_with_sizes(
+        d, doc,
         td_document_print(doc,
                           "Mean NLL of all tokens after the first %.0f, by total length. Means "
                           "over seeds, with 95 %% intervals where there are several.",
-                          prefix);
+                          prefix));
 }
 
 static void introduce(td_document *doc, bool joined)

@@ -32,6 +32,9 @@ const char *td_report_p(td_document *, double p);
 const char *td_report_p_cell(td_document *, double p);
 /* "3 seeds", "one seed". */
 const char *td_report_seeds(td_document *, int64_t n);
+/* The caption of a picture with lines, which says what their widths mean if there are several
+ * sizes. */
+const char *td_report_with_sizes(const td_report_data *, td_document *, const char *caption);
 /* "2.3 PFLOP"; "" if unknown. */
 const char *td_report_flops(td_document *, double flops);
 /* Seconds per generated token, the mean over the runs that were measured; NaN: none was. */

@@ -133,9 +133,9 @@ static void plot_curves(const td_report_data *d, td_doc_figure *f, size_t g, boo
         td_figure_next(f, plots);
         td_text_print(&f->script,
                       "'%s.csv' using (column('group_index') == %zu && column('run') == %zu ? "
-                      "column('x') : NaN):'loss' with %s linewidth %s ",
+                      "column('x') : NaN):'loss' with %s linewidth %.2g ",
                       f->name, g, number, marks ? "linespoints pointtype 7 pointsize 0.4" : "lines",
-                      number ? "0.6" : "2.2");
+                      number ? 0.5 : 2.2 * d->groups[g].width);
         td_figure_style(f, d->groups[g].colour, true);
         if (number)
             td_text_print(&f->script, " notitle");
@@ -249,7 +249,7 @@ static void draw_curves(const td_report_data *d, td_document *doc, const view *v
     td_text_print(&f->script, "\n");
     f->alt = ends_of(d, doc, v);
     f->command = "tandem train .. (metrics.jsonl of each run)";
-    f->caption = v->caption;
+    f->caption = td_report_with_sizes(d, doc, v->caption);
 }
 
 /* ---- throughput and memory ------------------------------------------------------------------- */

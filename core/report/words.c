@@ -34,6 +34,15 @@ const char *td_report_seeds(td_document *doc, int64_t n)
     return n == 1 ? "one seed" : td_document_print(doc, "%" PRId64 " seeds", n);
 }
 
+const char *td_report_with_sizes(const td_report_data *d, td_document *doc, const char *caption)
+{
+    const td_report_group *g = d->groups;
+    for (size_t k = 1; k < d->comparison.n_groups; k++)
+        if (g[k].width != g[0].width)
+            return td_document_print(doc, "%s Thicker lines are larger sizes.", caption);
+    return caption;
+}
+
 const char *td_report_flops(td_document *doc, double flops)
 {
     static const char *const units[] = { "", "k", "M", "G", "T", "P", "E", "Z" };

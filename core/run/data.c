@@ -155,7 +155,8 @@ static td_data_in data_in(const td_session *s, const char *cache)
                                      : s->x->train.length,
                          .held_out_length = s->held_out_length ? s->held_out_length
                                                                : s->x->evaluate.length,
-                         .whole_documents = s->whole_documents };
+                         .whole_documents = s->whole_documents,
+                         .held_out_only = (s->needs & TD_NEED_HELD_OUT) == TD_NEED_HELD_OUT };
 }
 
 static int with_data(td_session *s, bool open, td_error *error)

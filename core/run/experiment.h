@@ -15,7 +15,9 @@ enum {
     TD_NEED_SCHEDULE = 8,
     TD_NEED_TOKENIZER = 16,
     TD_NEED_DATA = 32,
-    TD_NEED_TRAINING = 63
+    TD_NEED_TRAINING = 63,
+    /* the data, but only its held-out records */
+    TD_NEED_HELD_OUT = 64 | TD_NEED_DATA
 };
 
 /* The group `evaluate`. */

@@ -153,7 +153,7 @@ static unsigned needs_of(td_purpose purpose)
     case TD_PURPOSE_GENERATE:
         return TD_NEED_MODEL;
     case TD_PURPOSE_EVALUATE:
-        return TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA;
+        return TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_HELD_OUT;
     default:
         return TD_NEED_TRAINING;
     }

@@ -2,10 +2,14 @@
 #include "run/tasks_name.h"
 
 #include <ctype.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/file.h"
+
+enum { LONGEST = 100 }; /* of the names of tasks: the length of file names is limited */
 
 bool td_tasks_is_file(const char *name)
 {
@@ -64,6 +68,17 @@ static void append_name(const td_session *s, const char *name, td_text *out)
         out->data[out->size -= 4] = 0;
 }
 
+/* Ends after a whole name, and tells lists that begin alike apart. */
+static void shorten(td_text *name)
+{
+    uint64_t hash = XXH3_64bits(name->data, name->size);
+    size_t   end = LONGEST;
+    while (end && name->data[end] != '+')
+        end--;
+    name->data[name->size = end ? end : LONGEST] = 0;
+    td_text_print(name, "+more-%08" PRIx32, (uint32_t)hash);
+}
+
 char *td_tasks_name(const td_session *s, const td_tasks_request *r)
 {
     td_text name = { 0 };
@@ -73,8 +88,8 @@ char *td_tasks_name(const td_session *s, const td_tasks_request *r)
             td_text_append(&name, "+", 1);
         append_name(s, r->names[k], &name);
     }
-    if (name.size > 100) /* file names have a maximum length */
-        name.data[name.size = 100] = 0;
+    if (name.size > LONGEST)
+        shorten(&name);
     if (r->shots >= 0)
         td_text_print(&name, "-%lld-shot", (long long)r->shots);
     /* scores of another kind, or of only some items, must not replace the others */

@@ -47,7 +47,7 @@ typedef struct td_composer {
     const char *const *settings;     /* .. and key=value, over all else; ends with NULL */
     const char *const *plugin_paths; /* ends with NULL */
     bool               untrusted;    /* follow no plugin_path */
-    bool               runs;         /* here: the backends must be available on this machine */
+    bool               here;         /* cells run on this machine, which must have their backends */
     td_registry       *registry;     /* for cells that have no plugin_path of their own */
     td_journal        *log;
 } td_composer;

@@ -132,6 +132,7 @@ static void count(td_session *s, const td_description *d, td_figures *out)
         .tokens = batch * (double)td_arrange_bounds(&x->loss, pair, x->train.length).raw,
         .targets = batch * (double)d->predicted,
         .device = !is_default_backend(x),
+        .unavailable = d->unavailable != NULL,
         .pairs = pair.inputs > 0,
         .steps = budget == TD_BUDGET_STEPS ? x->train.steps : 0,
         .budget_targets = budget == TD_BUDGET_TARGETS ? x->train.target_tokens : 0,
@@ -164,7 +165,7 @@ static void review_tasks(td_session *s, const td_phase_design *d, td_errors *err
 static void check_backend(const td_composer *c, const td_description *d, td_text *notes,
                           td_errors *errors)
 {
-    if (d->unavailable && c->runs)
+    if (d->unavailable && c->here)
         td_errors_add(errors, "%s", d->unavailable);
     else if (d->unavailable)
         td_text_print(notes,

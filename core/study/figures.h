@@ -11,6 +11,7 @@ typedef struct td_figures {
     double  flops;  /* of one step, forward and backward, visible scores only, full sequences */
     double  tokens, targets; /* of one step, read and predicted; for pairs, the maximum */
     bool    device;          /* its backend is not the default one, and has its own memory */
+    bool    unavailable;     /* .. and cannot be used on this machine */
     bool    pairs;           /* the data consists of pairs, of varying lengths */
     int64_t steps;           /* of the run; 0: a budget sets them once the data is open */
     double  budget_targets, budget_flops; /* that budget; 0: not by this */

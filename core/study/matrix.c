@@ -331,7 +331,7 @@ static int open_matrix(td_matrix *m, const td_matrix_request *q, td_errors *erro
                                  .settings = q->settings,
                                  .plugin_paths = q->plugin_paths,
                                  .untrusted = q->untrusted,
-                                 .runs = q->runs,
+                                 .here = q->here,
                                  .log = q->log };
     free(shipped);
     free(search);
@@ -445,7 +445,7 @@ int td_matrix_measure(td_matrix *m, bool (*wants)(const td_matrix *, const td_ma
 {
     for (size_t k = 0; k < m->n; k++) {
         td_matrix_cell *c = &m->cells[k];
-        if (c->point.reads != TD_STUDY_PHASES || (wants && !wants(m, c)))
+        if (c->point.reads != TD_STUDY_PHASES || c->figures.unavailable || (wants && !wants(m, c)))
             continue;
         if (td_times_step(&m->times, &m->composer, first_like(m, c)->plain, c->cell.name,
                           &c->figures.rate_seconds, error))

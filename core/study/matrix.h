@@ -36,6 +36,7 @@ typedef struct td_matrix_request {
     double             seconds; /* to spend on measuring a step of each distinct cell; 0: none */
     int64_t            threads; /* number of threads to measure on; 0: all */
     bool               runs;    /* it will be run, so all times it depends on must be measured */
+    bool               here;    /* .. on this machine, which must have what backends need */
     void (*measuring)(void *arg, const char *cell); /* before each; may be NULL */
     void *arg;
 } td_matrix_request;

@@ -73,7 +73,8 @@ TestSuite(moved, .init = setup, .fini = teardown);
 Test(moved, every_command_reads_a_run_from_anywhere)
 {
     expect(0, "step 4", "%1$s train -c a.cfg");
-    expect(0, "parameters: '../w/runs/a/checkpoints/step-00000004", ELSEWHERE "%1$s evaluate ../w/runs/a");
+    expect(0, "parameters: '../w/runs/a/checkpoints/step-00000004",
+           ELSEWHERE "%1$s evaluate ../w/runs/a");
     expect(0, "parameters: '../w/runs/a/checkpoints/step-00000002",
            ELSEWHERE "%1$s evaluate ../w/runs/a/checkpoints/step-00000002");
     expect(0, "parameters", ELSEWHERE "%1$s describe ../w/runs/a");
@@ -92,6 +93,19 @@ Test(moved, every_command_reads_a_run_from_anywhere)
     expect(0, "nll",
            ELSEWHERE "%1$s evaluate b/a 'data.sources=({name=\"a\"; "
                      "files=\"../w/away/a.jsonl\"; held_out_every=3;})'");
+}
+
+/* On another machine, which has the held-out text and not the training text. */
+Test(moved, an_evaluation_needs_only_held_out_text)
+{
+    expect(
+        0, "step 4",
+        "cp text/a.jsonl held.jsonl && head -n 10 text/a.jsonl >text/b.jsonl && rm text/a.jsonl && "
+        "sed -i 's/held_out_every = 3/held_out = ( \"held.jsonl\" )/' a.cfg && "
+        "sed 1,10d held.jsonl >h && mv h held.jsonl && %1$s train -c a.cfg");
+    expect(0, "nll", "rm -r text runs/cache && %1$s evaluate runs/a");
+    expect(0, "", "%1$s evaluate runs/a --extrapolate --lengths 17,34 --sequences 1");
+    expect(2, "text/*.jsonl", "%1$s train runs/a --resume train.steps=5");
 }
 
 Test(moved, the_tokenizer_is_kept)

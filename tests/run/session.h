@@ -59,7 +59,7 @@ static td_session *open_session(td_purpose purpose, const char *name, const char
     return td_session_open(&o, error);
 }
 
-static td_session *must_open(td_purpose purpose, const char *name)
+__attribute__((unused)) static td_session *must_open(td_purpose purpose, const char *name)
 {
     td_error    e = { 0 };
     td_session *s = open_session(purpose, name, NULL, &e);
@@ -102,7 +102,7 @@ static int accumulating(void *arg, int64_t at, int64_t done, int64_t all)
     return at == ((watcher *)arg)->drop_at;
 }
 
-static const td_trained *train(td_session *s, watcher *w, bool resume)
+__attribute__((unused)) static const td_trained *train(td_session *s, watcher *w, bool resume)
 {
     td_training       t = { .size = sizeof t,
                             .resume = resume,

@@ -424,6 +424,19 @@ Test(study, slurm_runs_it)
     expect(0, "12 cells in out: 12 done", study("a", "status out"));
 }
 
+/* As on a login node, which lacks the GPUs of the nodes that will run the jobs. */
+Test(study, is_emitted_where_it_cannot_run)
+{
+    static const char where[] = "--plugin-path " TANDEM_FIXTURES "/parts backend.plugin=absent";
+    char              words[400];
+    snprintf(words, sizeof words, "show ../tiny.cfg %s", where);
+    expect(0, "12 cells", study("a", words));
+    snprintf(words, sizeof words, "emit slurm ../tiny.cfg -o out %s", where);
+    expect(0, "out", study("a", words));
+    snprintf(words, sizeof words, "run ../tiny.cfg %s", where);
+    expect(2, "backend 'absent': this machine has no abacus", study("a", words));
+}
+
 /* What Slurm does before the time limit: the shell gets a signal, and the cell must save. */
 Test(study, a_job_that_runs_out_of_time_saves)
 {

@@ -230,7 +230,7 @@ static int open_and_run(td_tool *t, td_analyzing *x, int64_t step)
     td_work_take_run(t, &place);
     if (td_work_has_model(t, &place, &code))
         s = td_work_open_run(t, &place,
-                             TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA,
+                             TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_HELD_OUT,
                              &code);
     if (s)
         code = load(t, s, &place, step, x);

@@ -251,7 +251,7 @@ static int evaluate_one(td_tool *t)
                              TD_NEED_MODEL | TD_NEED_TOKENIZER |
                                  /* a task brings its own text, so the run's data need not be here
                                   * */
-                                 (tasks ? 0 : TD_NEED_LOSS | TD_NEED_DATA),
+                                 (tasks ? 0 : TD_NEED_LOSS | TD_NEED_HELD_OUT),
                              &code);
     if (s)
         code = tasks ? td_tool_run_tasks(t, s, &place, step) : evaluate(t, s, &place, step);

@@ -286,14 +286,15 @@ static void check_list(const list *l, problems *p)
         }
 }
 
-int source_check_files(const void *sources, size_t count, size_t stride,
+int source_check_files(const void *sources, size_t count, size_t stride, bool held_out_only,
                        const td_services *services, td_error *error)
 {
     list     l = { 0 };
     problems p = { 0 };
     for (size_t i = 0; i < count; i++) {
         const data_source *s = (const void *)((const char *)sources + i * stride);
-        add_part(&l, s, PART_TRAIN, s->files, services, &p);
+        if (!held_out_only || s->held_out_every)
+            add_part(&l, s, PART_TRAIN, s->files, services, &p);
         add_part(&l, s, PART_HELD_OUT, s->held_out, services, &p);
     }
     /* qsort must not get NULL, even for zero elements */

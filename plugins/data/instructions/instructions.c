@@ -85,6 +85,7 @@ typedef struct state {
     int32_t             eos;
     uint64_t            seed;
     int64_t             count;
+    bool                held_out_only; /* no training text is open */
     opened             *sources;
     mixture             mixture;
 } state;
@@ -156,7 +157,7 @@ static td_pair pair(const void *config)
 static int check_files(const void *config, const td_services *services, td_error *error)
 {
     const instructions_config *c = config;
-    return source_check_files(c->sources.at, c->sources.count, sizeof(instructions_source),
+    return source_check_files(c->sources.at, c->sources.count, sizeof(instructions_source), false,
                               services, error);
 }
 
@@ -236,7 +237,7 @@ static int open_source(state *s, size_t i, const td_data_in *in, td_error *error
     opened                    *to = &s->sources[i];
     to->name = from->name;
     to->stream = td_random_stream(from->name);
-    int code = open_part(s, from, PART_TRAIN, in, &to->train, error);
+    int code = in->held_out_only ? 0 : open_part(s, from, PART_TRAIN, in, &to->train, error);
     if (!code && source_holds_out(from))
         code = open_part(s, from, PART_HELD_OUT, in, &to->held_out, error);
     if (code)
@@ -246,7 +247,8 @@ static int open_source(state *s, size_t i, const td_data_in *in, td_error *error
     to->examples = to->train.documents;
     if (source->max_examples && source->max_examples < to->examples)
         to->examples = source->max_examples;
-    report(s, to->name, "training", &to->train, to->examples, in->services);
+    if (to->examples)
+        report(s, to->name, "training", &to->train, to->examples, in->services);
     if (to->held_out.documents)
         report(s, to->name, "held-out", &to->held_out, to->held_out.documents, in->services);
     return 0;
@@ -297,14 +299,16 @@ static int open_instructions(const void *config, const td_data_in *in, void **ou
                       .eos = in->special.eos,
                       .seed = in->seed,
                       .count = (int64_t)c->sources.count,
+                      .held_out_only = in->held_out_only,
                       .sources = calloc(c->sources.count, sizeof *s->sources) };
     /* checked before any shard is made, which may take hours */
     code = s && s->sources
-               ? check_files(c, in->services, error)
+               ? source_check_files(c->sources.at, c->sources.count, sizeof(instructions_source),
+                                    in->held_out_only, in->services, error)
                : td_fail(error, TD_ENOMEM, "out of memory for %zu data sources", c->sources.count);
     for (size_t i = 0; !code && i < c->sources.count; i++)
         code = open_source(s, i, in, error);
-    if (!code)
+    if (!code && !in->held_out_only)
         code = mix(s, in->services, error);
     if (!code)
         *out = s;
@@ -322,9 +326,12 @@ static int fetch(void *state_, uint64_t index, const td_split_in *in, td_record 
 {
     const state *s = state_;
     uint64_t     ordinal;
-    int64_t      source = mixture_source(&s->mixture, index, &ordinal);
-    opened      *from = &s->sources[source];
-    uint64_t     n = (uint64_t)from->examples, epoch = ordinal / n, example = ordinal % n;
+    int64_t      source;
+    if (s->held_out_only)
+        return td_fail(error, TD_ECONFIG, "the data was opened for its held-out records only");
+    source = mixture_source(&s->mixture, index, &ordinal);
+    opened  *from = &s->sources[source];
+    uint64_t n = (uint64_t)from->examples, epoch = ordinal / n, example = ordinal % n;
 
     if (s->config.shuffle)
         example = order_permute(s->seed, from->stream + epoch, example, n);
@@ -401,7 +408,8 @@ static uint64_t fingerprint(void *state_)
     uint64_t h = td_hash(td_random_stream("instructions"), limits, sizeof limits);
     for (int64_t i = 0; i < s->count; i++) {
         const opened *o = &s->sources[i];
-        uint64_t      hashes[] = { o->stream, (uint64_t)o->examples, shard_hash(&o->train),
+        uint64_t      hashes[] = { o->stream, (uint64_t)o->examples,
+                              o->examples ? shard_hash(&o->train) : 0,
                               o->held_out.documents ? shard_hash(&o->held_out) : 0 };
         h = td_hash(h, hashes, sizeof hashes);
     }

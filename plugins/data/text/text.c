@@ -38,6 +38,7 @@ typedef struct state {
     text_config config;
     int64_t     length, held_length, count;
     uint64_t    seed;
+    bool        held_out_only; /* no training text is open */
     opened     *sources;
     mixture     mixture;
 } state;
@@ -56,7 +57,7 @@ static int check(const void *config, td_error *error)
 static int check_files(const void *config, const td_services *services, td_error *error)
 {
     const text_config *c = config;
-    return source_check_files(c->sources.at, c->sources.count, sizeof(text_source), services,
+    return source_check_files(c->sources.at, c->sources.count, sizeof(text_source), false, services,
                               error);
 }
 
@@ -137,7 +138,9 @@ static int open_source(state *s, size_t i, const td_data_in *in, td_error *error
     opened            *to = &s->sources[i];
     to->name = from->name;
     to->stream = td_random_stream(from->name);
-    int code = open_part(&s->config, from, PART_TRAIN, in, &to->train, &to->runs, error);
+    int code = in->held_out_only
+                   ? 0
+                   : open_part(&s->config, from, PART_TRAIN, in, &to->train, &to->runs, error);
     if (code || !source_holds_out(from))
         return code;
     return in->whole_documents ? open_documents(&s->config, from, in, to, error)
@@ -187,7 +190,8 @@ static state *new_state(const text_config *c, const td_data_in *in)
                   .length = in->length,
                   .held_length = in->held_out_length,
                   .count = (int64_t)count,
-                  .seed = in->seed };
+                  .seed = in->seed,
+                  .held_out_only = in->held_out_only };
     s->sources = calloc(count, sizeof *s->sources);
     if (s->sources)
         return s;
@@ -210,10 +214,11 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
                     (long long)in->length, (long long)in->held_out_length);
     /* checked before any shard is made, which may take hours */
     if (!code)
-        code = check_files(c, in->services, error);
+        code = source_check_files(c->sources.at, c->sources.count, sizeof(text_source),
+                                  in->held_out_only, in->services, error);
     for (size_t i = 0; !code && i < c->sources.count; i++)
         code = open_source(s, i, in, error);
-    if (!code)
+    if (!code && !in->held_out_only)
         code = mix(s, in->services, error);
     if (!code)
         *out = s;
@@ -276,9 +281,12 @@ static int fetch(void *state_, uint64_t index, const td_split_in *in, td_record 
 {
     const state *s = state_;
     uint64_t     ordinal;
-    int64_t      source = mixture_source(&s->mixture, index, &ordinal);
-    opened      *from = &s->sources[source];
-    uint64_t     runs = (uint64_t)from->runs, epoch = ordinal / runs, run = ordinal % runs;
+    int64_t      source;
+    if (s->held_out_only)
+        return td_fail(error, TD_ECONFIG, "the data was opened for its held-out records only");
+    source = mixture_source(&s->mixture, index, &ordinal);
+    opened  *from = &s->sources[source];
+    uint64_t runs = (uint64_t)from->runs, epoch = ordinal / runs, run = ordinal % runs;
 
     if (s->config.shuffle)
         run = order_permute(s->seed, from->stream + epoch, run, runs);
@@ -352,7 +360,7 @@ static uint64_t fingerprint(void *state_)
     uint64_t     h = td_random_stream("text");
     for (int64_t i = 0; i < s->count; i++) {
         const opened *o = &s->sources[i];
-        uint64_t      hashes[] = { o->stream, shard_hash(&o->train),
+        uint64_t      hashes[] = { o->stream, o->runs ? shard_hash(&o->train) : 0,
                               o->held_runs ? shard_hash(&o->held_out) : 0 };
         h = td_hash(h, hashes, sizeof hashes);
     }

@@ -111,16 +111,14 @@ static bench open_bench(const char *architecture, const char *loss, bool mask)
     cr_assert(b.pool, "%s", e.text);
     const td_data *d = (const void *)b.x->data.plugin;
     td_special     special = { .eos = 1, .unk = 2, .vocab_size = 259 };
-    td_data_in     in = { td_pool_services(b.pool),
-                          (const void *)b.x->tokenizer.plugin,
-                          NULL,
-                          special,
-                          "bytes",
-                          LENGTH,
-                          LENGTH,
-                          7,
-                          cache,
-                          false };
+    td_data_in     in = { .services = td_pool_services(b.pool),
+                          .tokenizer = (const void *)b.x->tokenizer.plugin,
+                          .special = special,
+                          .tokenizer_id = "bytes",
+                          .length = LENGTH,
+                          .held_out_length = LENGTH,
+                          .seed = 7,
+                          .cache = cache };
     cr_assert_eq(d->open(b.x->data.config, &in, &b.data, &e), 0, "%s", e.text);
     b.feed = (td_arrange_spec){ b.x->model, b.x->loss, d, b.data, special, LENGTH,
                                 BATCH,      1,         1, false,  7,       { 0 } };

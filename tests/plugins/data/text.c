@@ -171,6 +171,40 @@ Test(text, held_out_records_within_documents)
     d->close(state);
 }
 
+/* As an evaluation opens it: the training text may be on another machine. */
+Test(text, held_out_text_alone)
+{
+    char           cache[128];
+    const char    *file = put("a.txt", "0123456789");
+    const char    *held = put("h.jsonl", "{\"text\": \"abcdefg\"}\n");
+    text_source    source = { { "a", { &file, 1 }, { &held, 1 }, 0 }, 0 };
+    text_config    config = { { &source, 1 }, "text", 0, false, true };
+    td_data_in     in = input(4, cache);
+    td_split_in    split = { .allocate = take };
+    const td_data *d = module_plugin("data-text.so");
+    td_error       error = { 0 }, refused = { 0 };
+    void          *state;
+    td_record      r;
+    uint64_t       print;
+
+    cr_assert_eq(unlink(file), 0);
+    cr_assert_eq(d->open(&config, &in, &state, &refused), TD_ECONFIG, "without the text");
+    in.held_out_only = true;
+    cr_assert_eq(d->open(&config, &in, &state, &error), 0, "%s", error.text);
+    cr_assert_eq(d->held_out(state, 0), 2);
+    cr_assert_eq(d->fetch_held_out(state, 0, 1, &split, &r, &error), 0);
+    cr_expect_eq(r.targets[0], 'e' + 3);
+    cr_expect_eq(d->fetch(state, 0, &split, &r, &error), TD_ECONFIG);
+    print = d->fingerprint(state);
+    d->close(state);
+    /* other held-out text is noticed */
+    put("h.jsonl", "{\"text\": \"abcdefh\"}\n");
+    error = (td_error){ 0 };
+    cr_assert_eq(d->open(&config, &in, &state, &error), 0, "%s", error.text);
+    cr_expect_neq(d->fingerprint(state), print);
+    d->close(state);
+}
+
 Test(text, a_bad_line_is_named)
 {
     char           cache[128];

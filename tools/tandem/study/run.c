@@ -225,6 +225,7 @@ int td_study_command_run(td_tool *t, int argc, char **argv)
         return td_study_show(t, &q);
     /* a dry run may lack measured times; a real one may need them */
     q.matrix.runs = true;
+    q.matrix.here = true;
     m = td_study_matrix(t, &q.matrix, &code);
     if (!m)
         return code;

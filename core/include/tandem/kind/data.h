@@ -116,6 +116,10 @@ typedef struct td_data_in {
      * later tokens should depend on early ones. A source without a document of held_out_length
      * tokens then has no held-out record. A source that has no documents may ignore it. */
     bool                whole_documents;
+    /* Only held-out records will be fetched, as `tandem evaluate` does: training text need be
+     * neither prepared nor present, the fingerprint is that of the held-out text, and `fetch` may
+     * fail. A source may ignore it. */
+    bool                held_out_only;
 } td_data_in;
 
 /* Guarantees of a source of (inputs, targets) pairs about each pair. */
