@@ -10,7 +10,7 @@
 
 enum { BLOCK = 1 << 16, ALIGNMENT = 16 };
 
-/* One piece of memory from calloc. Its type makes `data` begin at an aligned address behind the
+/* One piece of memory from calloc. Its type makes `data` begin at an aligned address after the
  * header; `used` stays a multiple of the alignment, so every allocation does. */
 typedef struct block {
     struct block *next;
@@ -65,7 +65,7 @@ static block *add_block(td_arena *a, size_t bytes)
         return NULL;
     b->room = room;
 
-    /* A large block is full from the start: put it second, and go on filling the front one. */
+    /* A large block is full from the start: put it second, and keep filling the front one. */
     if (a->blocks && is_large) {
         b->next = a->blocks->next;
         a->blocks->next = b;

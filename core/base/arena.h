@@ -1,7 +1,7 @@
 /* arena.h - memory that is freed all at once.
  *
- * Graphs, plans, registries and configs are built once, never shrink and die as a whole. An arena
- * fits them: one owner, no free per object, no leak on an error path half-way through.
+ * Graphs, plans, registries and configs are built once, never shrink, and are freed as a whole. An
+ * arena fits them: one owner, no free per object, no leak on an error path half-way through.
  *
  *     td_arena *a = td_arena_new();
  *     char     *key = td_arena_print(a, "%s.%s", group, name);

@@ -11,7 +11,8 @@ enum { LONGEST = 4096 };
 /* The limit of one group, whose directory is `path`; 0: it has none. */
 typedef double group_limit(const char *path);
 
-/* The numbers at the beginning of a file, at most two; "max" is none. How many there are. */
+/* The numbers at the beginning of a file, at most two; "max" is none. Returns how many there are.
+ */
 static int numbers_in(const char *path, const char *name, double out[2])
 {
     char  file[LONGEST + 64];

@@ -1,4 +1,4 @@
-/* cgroup.h - what the control groups of this process grant it, in version 1 and version 2. */
+/* cgroup.h - the limits that control groups set for this process, in version 1 and version 2. */
 #ifndef TD_BASE_CGROUP_H
 #define TD_BASE_CGROUP_H
 
@@ -8,7 +8,7 @@
 #define TD_CGROUP_ROOT "/sys/fs/cgroup"
 #define TD_CGROUP_MEMBERSHIP "/proc/self/cgroup"
 
-/* Processors' worth of time. */
+/* The processor time that may be used, in processors. */
 double td_cgroup_processors(const char *root, const char *membership);
 /* Bytes of memory. */
 double td_cgroup_memory(const char *root, const char *membership);

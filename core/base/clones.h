@@ -4,7 +4,8 @@
 #ifndef TD_BASE_CLONES_H
 #define TD_BASE_CLONES_H
 
-/* The loader picks a clone before a sanitizer's runtime is ready, so those builds have one each. */
+/* The loader picks a clone before a sanitizer's runtime is ready, so sanitized builds have one
+ * version of each function. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(TANDEM_SANITIZED)
 #define TD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else

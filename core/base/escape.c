@@ -1,4 +1,4 @@
-/* escape.c - texts of strangers in HTML, Markdown, LaTeX, CSV and gnuplot. */
+/* escape.c - embeds texts from strangers in HTML, Markdown, LaTeX, CSV and gnuplot. */
 #include "base/escape.h"
 
 #include <stdlib.h>

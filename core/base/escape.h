@@ -1,14 +1,14 @@
-/* escape.h - names and texts of strangers as parts of other formats.
+/* escape.h - embeds names and texts from strangers in other formats.
  *
- * Each function appends `text` so that the format shows it and obeys none of it. Invalid UTF-8 and
- * control characters become '?', ends of lines become spaces.
+ * Each function appends `text` so that the format displays it and interprets none of it. Invalid
+ * UTF-8 and control characters become '?', ends of lines become spaces.
  */
 #ifndef TD_BASE_ESCAPE_H
 #define TD_BASE_ESCAPE_H
 
 #include "base/text.h"
 
-/* As it is, apart from what no format may contain. */
+/* Unchanged, apart from what no format may contain. */
 void td_escape_plain(td_text *, const char *text);
 /* For the text of an element, and for the value of an attribute in double quotes. */
 void td_escape_html(td_text *, const char *text);

@@ -90,8 +90,8 @@ static char *read_all(FILE *file, const char *path, size_t *size, td_error *erro
             td_io_error(error, "read", path);
         else
             td_fail(error, TD_EIO,
-                    "cannot read '%s': it is a pipe or a device that gives more than %zu MiB: name "
-                    "a file",
+                    "cannot read '%s': it is a pipe or a device with more than %zu MiB of data: "
+                    "name a regular file",
                     path, limit >> 20);
         free(data);
         return NULL;
@@ -183,7 +183,7 @@ int td_file_hash(const char *path, char hex[33], td_error *error)
 FILE *td_file_append(const char *path, td_error *error)
 {
     struct stat info;
-    /* a pipe that nobody reads would block for ever, and a link lead anywhere */
+    /* a pipe that nobody reads would block forever, and a link may lead anywhere */
     int  fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
     bool regular = fd >= 0 && !fstat(fd, &info) && S_ISREG(info.st_mode);
     FILE *file = regular ? fdopen(fd, "a") : NULL;

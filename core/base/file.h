@@ -58,7 +58,7 @@ int  td_atomic_open(td_atomic_file *, const char *path, td_error *error);
 int  td_atomic_commit(td_atomic_file *, td_error *error);
 void td_atomic_abandon(td_atomic_file *);
 
-/* Open a file to append to; it is made if it is not there. A link is not followed, and a file
+/* Open a file for appending; it is created if it does not exist. A link is not followed, and a file
  * that is not regular is refused. NULL with `error`. */
 FILE *td_file_append(const char *path, td_error *error);
 
@@ -88,10 +88,9 @@ int td_sync_directory(const char *path, td_error *error);
  * does not exist is not an error. */
 int td_remove_tree(const char *path, td_error *error);
 
-/* Rename directory `from` to `to` and remove the one that was there; where that fails it is left
- * under the name `from`. At every moment there is a
- * whole directory `to`, old or new, where the file system can exchange two names (see directory.c
- * for those that cannot). */
+/* Rename directory `from` to `to` and remove the one that was there; where removing it fails, it is
+ * left under the name `from`. At every moment there is a whole directory `to`, old or new, where
+ * the file system can exchange two names (see directory.c for those that cannot). */
 int td_replace_directory(const char *from, const char *to, td_error *error);
 
 /* ---- paths: free() the results; NULL when out of memory -------------------------------------- */

@@ -15,7 +15,7 @@ typedef struct td_journal td_journal;
 
 /* Lines at `level` and above go to stderr. NULL when out of memory. [main] */
 td_journal  *td_log_new(int level);
-/* Begin every line on stderr with this: one of several processes whose lines mix. [main] */
+/* Begin every line on stderr with this prefix, to tell several processes' lines apart. [main] */
 void         td_log_name(td_journal *, const char *name);
 /* Nothing goes to stderr; every line goes to `sink`, unless that is NULL. It is called from the
  * thread that logs, one line at a time, and must not log. [main] */
@@ -32,7 +32,7 @@ void td_log_lines(td_journal *, int level, const char *format, va_list);
 
 /* A progress line: on a terminal it is redrawn in place, cut to the width, and erased by the next
  * log line; elsewhere it is a plain line every few seconds. `last` writes it regardless of when the
- * previous one was. Whether it was written. [main] */
+ * previous one was. Returns whether it was written. [main] */
 bool td_log_progress(td_journal *, bool last, const char *format, ...) TD_PRINTF(3, 4);
 
 #endif

@@ -1,4 +1,4 @@
-/* packed.h - whole files that may be compressed: .gz and .zst are decompressed by their names. */
+/* packed.h - whole files that may be compressed: those named .gz and .zst are decompressed. */
 #ifndef TD_BASE_PACKED_H
 #define TD_BASE_PACKED_H
 

@@ -14,7 +14,7 @@ static const struct {
     { "srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE" },
 };
 
-/* A count of the environment; -1: not set, or no number. */
+/* A count from the environment; -1: not set, or not a number. */
 static int number(const char *name)
 {
     const char *text = getenv(name);

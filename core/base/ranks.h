@@ -1,5 +1,6 @@
-/* ranks.h - the processes that a launcher started this one with, from its environment: mpirun, srun
- * (with PMI or PMIx) and torchrun. Nothing is connected here; that is a comm's work. */
+/* ranks.h - the processes that a launcher started together with this one, according to the
+ * environment: mpirun, srun (with PMI or PMIx) and torchrun. Nothing is connected here; that is a
+ * comm's work. */
 #ifndef TD_BASE_RANKS_H
 #define TD_BASE_RANKS_H
 

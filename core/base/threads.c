@@ -92,7 +92,7 @@ int td_thread_start(pthread_t *thread, void *(*run)(void *), void *argument)
 
 /* ---- the pool -------------------------------------------------------------------------------- */
 
-/* How many processors' worth of time the control groups grant, rounded up; 0: no limit. */
+/* The processor time that control groups allow, in processors, rounded up; 0: no limit. */
 static int quota(void)
 {
     return (int)fmin(ceil(td_cgroup_processors(TD_CGROUP_ROOT, TD_CGROUP_MEMBERSHIP)), MAX_THREADS);
@@ -159,7 +159,7 @@ static void *work(void *argument)
         if (atomic_load_explicit(&p->stop, memory_order_relaxed))
             return NULL;
         claim(p, w->index);
-        /* code of a plugin's must not change how the next one's is computed */
+        /* a plugin's code must not change how the next plugin's code computes */
         if (td_float_mode() != mode)
             td_float_mode_set(mode);
         /* release: whoever sees 0 here also sees what the items wrote */

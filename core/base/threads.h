@@ -24,9 +24,9 @@ const td_services *td_pool_services(td_pool *);
 /* Set td_services.shipped. Not copied: the text must outlive the pool. */
 void               td_pool_set_shipped(td_pool *, const char *directory);
 
-/* Start a thread with signals blocked: they are the program's, and its handlers run on its own
- * threads. Only those that report a mistake of the thread's own code are not, and find a stack to
- * run on even after an overflow. An error number, or 0. [any] */
+/* Start a thread with signals blocked: they belong to the program, whose handlers run on its own
+ * threads. Signals that report a fault in the thread's own code are not blocked, and have a stack
+ * to run on even after an overflow. An error number, or 0. [any] */
 int td_thread_start(pthread_t *, void *(*run)(void *), void *argument);
 
 /* Processors that this process may use, by affinity and by the control group's quota. */

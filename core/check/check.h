@@ -20,8 +20,8 @@
 
 enum {
     TD_CHECK_FINDINGS = 3, /* reported per test; further ones are only counted */
-    TD_CHECK_CHANGES = 4,  /* ways to change an option: a little up or down, to an end */
-    TD_CHECK_DEVICES = 64, /* most backends that a test may open */
+    TD_CHECK_CHANGES = 4,  /* ways to change an option: up, down, to an end of its range */
+    TD_CHECK_DEVICES = 64, /* the most backends that a test may open */
     TD_CHECK_RANKS = 3 /* processes that test a communicator: two would hide how sums are ordered */
 };
 
@@ -52,7 +52,7 @@ typedef struct td_check {
     const char    *varied;    /* the option that c->variant changed: "output_norm = true" */
     td_device      opened[TD_CHECK_DEVICES];
     size_t         n_opened;
-    jmp_buf        stop; /* where a test that cannot go on returns to */
+    jmp_buf        stop; /* where a test that cannot continue jumps to */
 } td_check;
 
 typedef struct td_check_case {

@@ -1,7 +1,7 @@
 /* comm_ranks.c - requirements on a communicator that several processes test together: each runs this
  * test at the same time, and reports what it finds.
  *
- * A rank that finds a mistake goes on, because the others wait for its calls.
+ * A rank that finds a mistake continues, because the others wait for its calls.
  */
 #include "base/ranks.h"
 #include "tandem/kind/comm.h"
@@ -137,7 +137,7 @@ static void check_sums(const group *g, int64_t count, int dtype)
                          name_of(dtype), weight * (double)(wrong % 11 - 5));
 }
 
-/* Numbers of many sizes: each order of addition rounds otherwise. */
+/* Numbers of many sizes: each order of addition rounds differently. */
 static void fill_uneven(const group *g, void *data, int64_t count, int dtype)
 {
     for (int64_t k = 0; k < count; k++) {
@@ -178,9 +178,9 @@ static void check_bits(const group *g, int64_t count, int dtype)
     fill_uneven(g, again, count, dtype);
     add(g, again, count, dtype);
     if (memcmp(first, again, bytes) != 0)
-        td_check_finding(g->check,
-                         "all_reduce: the same %lld numbers in %s have other sums the second time",
-                         (long long)count, name_of(dtype));
+        td_check_finding(
+            g->check, "all_reduce: the same %lld numbers in %s have different sums the second time",
+            (long long)count, name_of(dtype));
     MUST(g->check, !g->comm->all_gather(g->state, first, all, bytes, &e), "all_gather fails: %s",
          td_check_error(&e));
     if (!g->rank)
@@ -211,7 +211,7 @@ void td_check_comm_ranks(td_check *c)
     group          g = { .check = c, .comm = m };
     td_error       e = { 0 };
     if (started.size == 1)
-        td_check_skip(c, "it takes several processes: mpirun -np %d tandem plugins check .. --here",
+        td_check_skip(c, "it needs several processes: mpirun -np %d tandem plugins check .. --here",
                       TD_CHECK_RANKS);
     MUST(c, !m->open(part.config, td_check_services(c, 1), &g.state, &e), "it cannot be opened: %s",
          td_check_error(&e));

@@ -142,7 +142,7 @@ static uint64_t check_record(td_check *c, const source *s, const td_record *r, c
                  "%s: token %lld is %d, outside the vocabulary of %d", what, (long long)i, of[k][i],
                  s->tokenizer.special.vocab_size);
     MUST(c, r->source >= 0 && r->source < s->plugin->sources(s->state),
-         "%s has source %d; there are %lld", what, r->source,
+         "%s has source %d, but there are %lld sources", what, r->source,
          (long long)s->plugin->sources(s->state));
     return hash_record(r);
 }
@@ -293,7 +293,7 @@ void td_check_data_resumed(td_check *c)
         if (fetched(c, &s, k) != want[k]) {
             td_check_finding(c,
                              "record %llu differs when it is fetched after others: derive it from "
-                             "(seed, index), keep no cursor",
+                             "(seed, index), and keep no cursor",
                              (unsigned long long)k);
             break;
         }

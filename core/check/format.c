@@ -67,11 +67,9 @@ static bool open_subject(td_check *c, const char *const *overrides, size_t n, su
     return bound;
 }
 
-enum { MOST = 32 }; /* overrides of a model */
-
-/* Required sizes, and widths that are small; a value that an architecture does not have is no
- * override of it. Then those of the command line, for a format that takes no model as it is. */
-static size_t small_model(td_check *c, const td_plugin *architecture, const char *out[MOST])
+/* Required sizes, and widths that are small; an option that an architecture does not have cannot be
+ * overridden. */
+static size_t small_model(td_check *c, const td_plugin *architecture, const char *out[16])
 {
     td_option o;
     size_t    n = 0;
@@ -262,12 +260,12 @@ static void compare_tensors(td_check *c, const subject *before, const subject *a
         if (w && w->parameter)
             was = td_variables_find(before->parameters, w->parameter);
         if (!w)
-            td_check_finding(c,
-                             "%s: read again, the parameter '%s' is in no tensor that was written",
-                             label, x->name);
+            td_check_finding(
+                c, "%s: when it is read again, the parameter '%s' is in no tensor that was written",
+                label, x->name);
         else if (was ? !same_dims(was, x) : w->rank != x->rank || w->dim[0] != x->dim[0])
-            td_check_finding(c, "%s: read again, the parameter '%s' has another shape", label,
-                             x->name);
+            td_check_finding(c, "%s: when it is read again, the parameter '%s' has another shape",
+                             label, x->name);
     }
 }
 
@@ -279,10 +277,12 @@ static void compare_again(td_check *c, const td_part *format, subject *after, co
     td_error      e = { 0 };
     char         *text = NULL;
     if (td_translate_write(format, after->settings, "float32", &again, &e))
-        td_check_finding(c, "%s: read again, it is refused: %s", label, td_check_error(&e));
+        td_check_finding(c, "%s: when it is read again, it is refused: %s", label,
+                         td_check_error(&e));
     else if ((text = td_record_to_json(again.settings, &e)) && strcmp(text, json))
-        td_check_finding(c, "%s: read and written again, its settings differ:\n%.300s\n%.300s",
-                         label, json, text);
+        td_check_finding(
+            c, "%s: when it is read and written again, its settings differ:\n%.300s\n%.300s", label,
+            json, text);
     free(text);
     td_translated_free(&again);
 }

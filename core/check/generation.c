@@ -218,7 +218,7 @@ static bool has_whole(const td_subject *s)
     return a && a->plugin && ((const td_attention *)(const void *)a->plugin)->whole;
 }
 
-/* Windows shorter than the texts, so that rings go round. */
+/* Windows shorter than the texts, so that rings wrap around. */
 static void try_windows(td_subject *s)
 {
     static const int64_t windows[] = { 1, 3 };

@@ -24,8 +24,7 @@ void td_check_close(td_check *);
 /* From now on, any change that a plugin's code makes to the process is a finding. */
 void td_check_listen(td_check *);
 
-/* A condition that must hold for the test to continue; the rest is the format and arguments of the
- * finding otherwise. */
+/* Unless the condition holds, end the test with a finding; the rest is its format and arguments. */
 #define MUST(c, condition, ...)               \
     do {                                      \
         if (!(condition)) {                   \
@@ -51,11 +50,11 @@ void    td_check_need_options(td_check *);
 char   *td_check_guarded(td_check *, size_t bytes);
 /* The number of other settings of the plugin's options to try, one option at a time. */
 int     td_check_variants(td_check *);
-/* Not one of these: every option that is a whole number has its least value. */
+/* Not one of these: every integer option has its least value. */
 enum { TD_CHECK_LEAST = -1 };
 /* Apply variant c->variant to the part; returns the change ("output_norm = true"), or "". */
 const char *td_check_vary(td_check *, const td_part *);
-/* Set the option that c->change says to another value of its range. */
+/* Set the option that c->change names to another value of its range. */
 void        td_check_change(td_check *, const td_part *);
 /* Whether td_check_change can change the option. */
 bool        td_check_can_change(const td_option *);
@@ -64,7 +63,7 @@ bool        td_check_can_change(const td_option *);
 void        td_check_print_rates(const td_part *, td_text *out);
 void        td_check_print_splits(td_check *, const td_part *, td_text *out);
 void        td_check_print_updates(td_check *, td_text *out);
-/* Any plugin with defaults; the one under test as td_check_part has it. */
+/* Any plugin with defaults; the one under test with the options of td_check_part. */
 td_part     td_check_default(td_check *, const char *kind, const char *name);
 /* The field of the option with this name and td_option_type; NULL if there is none. */
 void       *td_check_field(const td_part *, const char *name, int64_t type);
@@ -78,7 +77,7 @@ const td_services *td_check_services(td_check *, int threads);
 /* The first backend found that computes in `real` and can be opened, one in host memory before one
  * with memory of its own; it is closed when the test ends. */
 td_device          td_check_device(td_check *, int real, int threads);
-/* Devices are closed at the end of a test; tests that open many close them before. */
+/* Devices are closed at the end of a test; tests that open many close them earlier. */
 void               td_check_close_device(td_check *, const td_device *);
 /* Open this backend, to be closed when the test ends: 0, or a code with `error`. */
 int                td_check_open_backend(td_check *, const td_part *, int threads, td_device *out,

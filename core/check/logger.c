@@ -187,9 +187,8 @@ void td_check_logger_nowhere(td_check *c)
     /* one that writes elsewhere, or nowhere at all, has nothing to report; `file` is one entry */
     writes = entries_of(directory) > 1;
     if (!write_nowhere(c, &part, file) && writes)
-        td_check_finding(c,
-                         "it writes to the directory of the run, but where that is a file, open, "
-                         "write and flush all return 0: metrics would be lost silently");
+        td_check_finding(c, "it writes to the directory of the run, but if that is a file, open, "
+                            "write and flush all return 0: metrics would be lost silently");
 }
 
 /* A short run: opened, written, closed. */

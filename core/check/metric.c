@@ -134,7 +134,7 @@ static double score_of(td_check *c, const td_part *part, int sort)
     const td_task_metric *m = (const void *)part->plugin;
     double                sums[TD_MOST_STATISTICS] = { 0 }, one[TD_MOST_STATISTICS];
     for (size_t k = 0; k < 4; k++) {
-        /* the first text has more than four words: some metrics look at runs of so many */
+        /* the first text has more than four words: some metrics look at runs of four */
         td_answer a = { .text = sort == 2 ? NULL : texts[sort ? 4 : 0],
                         .references = texts,
                         .n_references = 1 };

@@ -1,9 +1,9 @@
 /* op_cases.h - test cases for the kernels of every built-in op.
  *
- * Dims are primes, 1 and odd lengths, with broadcasting, as tiles and vectors stumble over those.
- * Ops on ids and masks get constant ones. A case may put its op between others: td_exp after a view
- * makes sure that the view is read with its strides. Included by op_lab.c and by the tests of
- * backends. */
+ * Dims are primes, 1 and odd lengths, with broadcasting, because code with tiles and vectors goes
+ * wrong there first. Ops on ids and masks get constant ones. A case may put its op between others:
+ * td_exp after a view makes sure that the view is read with its strides. Included by op_lab.c and
+ * by the tests of backends. */
 #ifndef TD_CHECK_OP_CASES_H
 #define TD_CHECK_OP_CASES_H
 
@@ -57,7 +57,7 @@ BINARY_BUILD(less) BINARY_BUILD(equal) BINARY_BUILD(matmul)
 }
 /* The condition is detached: gradients go to the chosen values alone. */
 BUILD(build_where) { return td_where(td_less(td_detach(x[0]), td_scalar(g, 0)), x[0], x[1]); }
-/* The input is transposed, as nobody copies a dense tensor. */
+/* The input is transposed, because a copy of a dense tensor would be left out. */
 BUILD(build_copy) { return emit("copy", td_transpose(x[0], 0, 1), 0, 0, 0); }
 /* The gradient is 1, not 1 + e^x. Differences would see the latter, so the case has no gradient. */
 BUILD(build_detach) { return td_add(x[0], td_detach(td_exp(x[0]))); }
@@ -237,7 +237,7 @@ BUILD(build_cross)
 
 /* ---- updates in place, and integers ---------------------------------------------------------- */
 
-/* p, m and v after the update; option 0 shuts the gate. */
+/* p, m and v after the update; option 0 closes the gate. */
 BUILD(build_adamw)
 {
     td_tensor *in[TD_STEP_INPUTS] = { x[0],
@@ -254,7 +254,7 @@ BUILD(build_adamw)
     return td_concat(parts, 3, 0);
 }
 
-/* With the gate shut nobody reads the sum, and kernels need not compute it. */
+/* With the gate closed the sum has no reader, and kernels need not compute it. */
 BUILD(build_moment)
 {
     td_tensor *in[] = { x[0], x[1], td_scalar(g, 3), td_scalar(g, 0.5), td_scalar(g, (double)o) };
@@ -293,7 +293,7 @@ BUILD(build_append)
     return td_append(x[0], x[1], lengths, counts, (int)o, false);
 }
 
-/* A ring: tokens wrap around its end, or begin behind it. */
+/* A ring: tokens wrap around its end, or begin after it. */
 BUILD(build_append_ring)
 {
     td_tensor *lengths = numbers(g, (const double[]){ 4, 3, 15 }, 3),
@@ -313,7 +313,7 @@ BUILD(build_append_integers)
 /* Every op that takes integers, side by side. */
 BUILD(build_integers)
 {
-    /* rows of 3 all through, so that the results can be joined; some of them wrap around */
+    /* rows of 3 throughout, so that the results can be joined; some of them wrap around */
     td_tensor *a = ints(g, (const double[]){ 3, -7, 0, 11, 2147483647, -5 }, 2, 3),
               *b = ints(g, (const double[]){ 5, -2, 0 }, 1, 3);
     td_tensor *parts[] = { td_add(a, b),

@@ -1,9 +1,8 @@
 /* op_lab.c - building, running and reading a graph of one op, and the inputs for each op.
  *
- * Tandem's ops have test cases (op_cases.h). Other people's ops bring examples
- * (td_op.example), or is tried on inputs of equal dims, which suits elementwise ops. A graph has
- * these roots: a random weighted sum of all outputs, to differentiate; the outputs; the gradients
- * of that sum.
+ * Tandem's ops have test cases (op_cases.h). Other people's ops bring examples (td_op.example), or
+ * are tried on inputs of equal dims, which suits elementwise ops. A graph has these roots: a random
+ * weighted sum of all outputs, to differentiate; the outputs; the gradients of that sum.
  */
 #include "check/op_lab.h"
 
@@ -252,7 +251,7 @@ result td_op_result(td_check *c, const attempt *a, const td_device *device)
     r.first[l.n_roots] = r.count;
     r.n_roots = l.n_roots;
     r.uses = uses_plugin(&l);
-    /* the arena's: results are compared after their labs are closed */
+    /* in the arena: results are compared after their labs are closed */
     r.at = td_arena_alloc(c->arena, (r.count + 1) * sizeof *r.at);
     MUST(c, r.at, "out of memory");
     for (size_t k = 0; k < l.n_roots; k++)

@@ -13,9 +13,9 @@ typedef struct attempt {
     const td_op      *op;
     const td_op_case *ours;
     int               example; /* number of the op's example */
-    int               inputs;  /* > 0: so many inputs [3, 5], a guess */
+    int               inputs;  /* > 0: this many inputs [3, 5], as a guess */
     bool              nan;     /* make the first entry of the first input NaN */
-    bool              narrow;  /* in bf16: inputs are stored so, and outputs as the rules have it */
+    bool              narrow;  /* in bf16: inputs are stored in it, outputs as the rules say */
 } attempt;
 
 enum { MOST_ROOTS = TD_MAX_INPUTS + TD_MAX_OUTPUTS + 2 };
@@ -33,7 +33,7 @@ typedef struct lab {
     bool          flat; /* no gradients */
 } lab;
 
-/* The roots of a lab after a run, one after the other; the arena's. */
+/* The roots of a lab after a run, one after the other, in the arena. */
 typedef struct result {
     double *at;
     size_t  count, first[MOST_ROOTS + 1], n_roots;
@@ -49,7 +49,7 @@ typedef struct devices {
 
 typedef void visit(td_check *, const attempt *, devices *);
 
-/* "matmul [3x5,5x7, 0]": for findings; the arena's. */
+/* "matmul [3x5,5x7, 0]": for findings; in the arena. */
 const char *td_op_label(td_check *, const attempt *);
 
 void td_lab_open(lab *, td_check *, const attempt *, const td_device *);

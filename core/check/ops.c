@@ -39,7 +39,7 @@ static double largest(const double *x, size_t n)
     return top;
 }
 
-/* Root k in words; the arena's. */
+/* Root k in words, in the arena. */
 static const char *name_of_root(td_check *c, size_t k, size_t outputs)
 {
     return !k ? "the sum of all outputs"

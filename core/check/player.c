@@ -201,7 +201,7 @@ static td_batch *batch_of(const td_player *p, int64_t tokens, const int32_t *cou
     return out;
 }
 
-/* The plan for passes of so many places. All of them keep the same tensors. */
+/* The plan for passes of this many places. All of them keep the same tensors. */
 static td_pass_plan *find_plan(td_player *p, int phase, int64_t tokens, const td_batch *batch)
 {
     td_subject *s = p->subject;

@@ -7,10 +7,10 @@
 
 enum { TD_PLAYER_ROWS = 3, TD_PLAYER_PLANS = 4 };
 
-/* A sentence alone in a row, with padding behind it. */
+/* A sentence alone in a row, followed by padding. */
 typedef struct td_text_read {
     td_batch *batch;
-    int64_t   tokens, prompt; /* of the predicting stream: all, and up to the first weight */
+    int64_t   tokens, prompt; /* of the predicting stream: in all, and up to the first weight */
     int64_t   source;         /* length of the other stream, 0: none */
     double   *whole;          /* hidden states of one whole pass, [tokens, width] */
     int64_t   width;
@@ -46,7 +46,8 @@ typedef struct td_player {
     td_mismatch         mismatch; /* the first */
 } td_player;
 
-/* All texts in rows of the same lengths; `spare` places of padding. Their whole passes are run. */
+/* Lay all texts out in rows of the same lengths, with `spare` places of padding, and run their
+ * whole passes. */
 void td_texts_read(td_subject *, const td_sentence *, int count, int64_t spare, td_text_read *out);
 void td_texts_free(td_text_read *, int count);
 

@@ -140,10 +140,11 @@ void td_check_determinism(td_check *c)
     /* two findings, since they have different causes: state that is kept, and threads */
     for (int k = 0; k < one.count; k++) {
         if (one.hash[k] != again.hash[k])
-            td_check_finding(c,
-                             "graph, losses or gradients differ between two identical runs (model "
-                             "%d): keep nothing in static variables, draw from random.h",
-                             k + 1);
+            td_check_finding(
+                c,
+                "graph, losses or gradients differ between two identical runs (model "
+                "%d): keep nothing in static variables, and draw random numbers from random.h",
+                k + 1);
         else if (one.hash[k] != two.hash[k] || one.hash[k] != three.hash[k])
             td_check_finding(c, "model %d: the bits on 2 or 3 threads differ from those on 1",
                              k + 1);

@@ -95,7 +95,7 @@ static uint64_t hash_example(const td_example *e)
     return e->weights ? td_hash(h, e->weights, (size_t)e->n_predicted * sizeof *e->weights) : h;
 }
 
-/* "a run of 64 tokens", "a pair of 17 tokens"; the arena's. */
+/* "a run of 64 tokens", "a pair of 17 tokens"; in the arena. */
 static const char *name_record(td_check *c, bool pair, int64_t length)
 {
     return td_arena_print(c->arena, "a %s of %lld tokens", pair ? "pair" : "run",
@@ -226,14 +226,13 @@ void td_check_split(td_check *c)
     int32_t             *tokens = td_arena_alloc(c->arena, (1 << 16) * sizeof *tokens);
     for (size_t k = 0; tokens && k < sizeof lengths / sizeof *lengths; k++) {
         td_bounds b = l->bounds(part.config, lengths[k]);
-        MUST(
-            c,
-            b.raw >= 0 && b.raw < 1 << 15 && b.given >= 0 && b.predicted >= 0 && b.total >= 0 &&
-                b.total <= b.given + b.predicted,
-            "bounds for %lld tokens: raw %lld, given %lld, predicted %lld, total %lld; none may be "
-            "negative, raw is below 32768, total at most given + predicted",
-            (long long)lengths[k], (long long)b.raw, (long long)b.given, (long long)b.predicted,
-            (long long)b.total);
+        MUST(c,
+             b.raw >= 0 && b.raw < 1 << 15 && b.given >= 0 && b.predicted >= 0 && b.total >= 0 &&
+                 b.total <= b.given + b.predicted,
+             "bounds for %lld tokens: raw %lld, given %lld, predicted %lld, total %lld; none may "
+             "be negative, raw must be below 32768, and total at most given + predicted",
+             (long long)lengths[k], (long long)b.raw, (long long)b.given, (long long)b.predicted,
+             (long long)b.total);
         for (uint64_t id = 0; id < 20; id++) {
             td_record run = record_of(tokens, b.raw, id, false);
             if (b.predicted > 0) /* otherwise the text is too short to predict anything */

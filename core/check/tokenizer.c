@@ -127,7 +127,7 @@ static int64_t encode(td_check *c, const td_check_tokenizer *t, const char *text
     return n;
 }
 
-/* Decode in the same way; the text is the arena's. */
+/* Decode in the same way; the text is in the arena. */
 static char *decode(td_check *c, const td_check_tokenizer *t, const int32_t *ids, int64_t n,
                     int64_t *size)
 {

@@ -16,7 +16,7 @@ static bool is_size(const char *name)
     return false;
 }
 
-/* The number of other values of the option to try: a switch turned, the other choices, and one
+/* The number of other values of the option to try: a switch flipped, the other choices, and one
  * number where 0, which usually means "off", is the default. */
 static int others(const td_option *o)
 {
@@ -65,7 +65,7 @@ int td_check_variants(td_check *c)
     return n;
 }
 
-/* Every whole number at its least: those that say from which size on something is done. */
+/* Every integer at its least, such as those that say from which size on something is done. */
 static const char *lower_all(td_check *c, const td_part *part)
 {
     td_option o;
@@ -74,7 +74,7 @@ static const char *lower_all(td_check *c, const td_part *part)
          i++)
         if (o.type == TD_TYPE_INT && !is_size(o.name))
             *(int64_t *)td_check_field(part, o.name, o.type) = (int64_t)fmax(o.min, -1e15);
-    return "all whole numbers at their minimum";
+    return "all integers at their minimum";
 }
 
 const char *td_check_vary(td_check *c, const td_part *part)

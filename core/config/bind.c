@@ -310,7 +310,7 @@ static const td_plugin *find_plugin(td_binder *b, const td_setting *group, const
     return p;
 }
 
-/* A part whose default is itself would never end. */
+/* A part whose default is itself would recurse forever. */
 static bool check_depth(td_binder *b, const td_slot *s)
 {
     if (b->depth < TD_DEEPEST_PART)

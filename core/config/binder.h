@@ -9,19 +9,19 @@ typedef struct td_binder {
     td_config   *config;
     td_registry *registry;
     td_errors   *errors;
-    const char  *owner; /* whose options are being bound: "attention 'softmax'", or "train" */
-    size_t  row_size;   /* bytes of a row of the table being bound: that of its module's headers */
-    int64_t steps; /* that shares in this table are of: train.steps, or the group's own length */
-    bool    own_steps; /* the group sets its own length */
-    int     depth;     /* of parts in parts */
-    bool    too_deep;  /* reported already */
-    size_t  rules;     /* errors that came from a plugin's `check`, not from an option */
+    const char  *owner;     /* whose options are being bound: "attention 'softmax'", or "train" */
+    size_t       row_size;  /* bytes of a row of the table being bound, in its module's headers */
+    int64_t      steps;     /* of which shares are taken: train.steps, or the group's own length */
+    bool         own_steps; /* the group sets its own length */
+    int          depth;     /* of parts in parts */
+    bool         too_deep;  /* reported already */
+    size_t       rules;     /* errors that came from a plugin's `check`, not from an option */
 } td_binder;
 
 /* The targets that a group is bound to. */
 typedef struct td_slot {
     const char      *path, *kind;
-    const char      *fallback; /* the plugin if the group names none; NULL: it must */
+    const char      *fallback; /* the plugin if the group names none; NULL: it must name one */
     const td_option *extra;    /* the host's options in the group, besides the plugin's; or NULL */
     void            *extra_out;
 } td_slot;
@@ -41,7 +41,7 @@ void td_bind_wrong_type(td_binder *, const td_setting *v, const td_option *o);
 void td_bind_value(td_binder *, const td_setting *v, const td_option *o, char *field,
                    td_resolved *at);
 
-/* The steps that shares in the group are of, into b->steps and b->own_steps. */
+/* Set b->steps and b->own_steps: the steps of which the group's options take shares. */
 void td_bind_length(td_binder *, const td_setting *group, const td_option *table, size_t size);
 
 /* An option that names files: the value that the plugin gets, and the same from any directory. */

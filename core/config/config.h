@@ -5,7 +5,7 @@
  * explains a change of plugin). Binding then checks every key against the option tables of
  * the plugins that the groups name, and fills their config structs.
  *
- * Errors are collected, not returned one at a time: a config is loaded and bound to its end, and
+ * Errors are collected, not returned one at a time: a config is loaded and bound completely, and
  * reported on once.
  *
  *     td_errors  errors = { 0 };
@@ -44,16 +44,16 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
  * 2". Files that a text extends are looked up in the working directory, then in `search`.
  *
  * The first `n_kept` of the files and texts were kept by a run, perhaps a stranger's: they name no
- * code and no other file, so `plugin_path` and `extends` in them are ignored; and what they name
- * may lie beside them. A file of `files` that lies in the directory of a run is taken so in any
- * case, and a directory among them stands for the config.cfg in it. */
+ * code and no other file, so `plugin_path` and `extends` in them are ignored; and what they name may
+ * lie beside them. A file of `files` that lies in the directory of a run is always treated in this
+ * way, and a directory among them stands for the config.cfg in it. */
 typedef struct td_config_sources {
     const char *const *files, *const *texts, *const *overrides;
     size_t      n_files, n_texts, n_overrides, n_kept;
     const char *search;
     bool        untrusted; /* bind no plugin_path, and note that there is one */
-    /* where messages say that the overrides are from, for as long as the config; NULL: the command
-     * line */
+    /* the origin of the overrides that messages name, which must live as long as the config; NULL:
+     * the command line */
     const char *origin;
 } td_config_sources;
 td_config *td_config_read(const td_config_sources *, td_errors *errors);
@@ -63,8 +63,8 @@ td_config *td_config_read(const td_config_sources *, td_errors *errors);
  * does, or a list of strings. It is copied; the names of its files must outlive the config. */
 td_config *td_config_new(const char *search, bool untrusted); /* NULL when out of memory */
 void       td_config_lay(td_config *, const td_setting *layer, td_errors *errors);
-/* Lay "path.to.key=value" over it. `origin` is where messages say that the value is from; NULL: the
- * command line. */
+/* Lay "path.to.key=value" over it. `origin` is the value's origin in messages; NULL: the command
+ * line. */
 void td_config_lay_key(td_config *, const char *override, const char *origin, td_errors *errors);
 void td_config_free(td_config *);
 td_arena *td_config_arena(td_config *);
@@ -96,8 +96,8 @@ int td_config_bind_extra(td_config *, td_registry *, const char *path, const cha
 int td_config_bind_table(td_config *, td_registry *, const char *path, const td_option *table,
                          void *out, td_errors *errors);
 
-/* Before it is bound: forget what a run kept of a group at the top, except for the keys `but`, a
- * list that ends in NULL. What is given beside it stays. */
+/* Before binding: drop a group's settings that come from a kept config, except for the keys `but`,
+ * a list that ends with NULL. Settings from other files stay. */
 void td_config_forget_kept(td_config *, const char *group, const char *const *but);
 
 /* The number of steps that TD_OPTION_IN_STEPS options refer to: the steps of the run, set before
@@ -123,7 +123,7 @@ void td_config_take_text(td_config *);
 
 /* ---- after binding --------------------------------------------------------------------------- */
 
-/* What the user should know of how it was bound, one line each: plugins that replace others, and
+/* What the user should know about how it was bound, one line each: plugins that replace others, and
  * which of their options stay. "" if there is nothing. */
 const char *td_config_notes(const td_config *);
 
@@ -145,13 +145,13 @@ void td_config_print_kept(const td_config *, td_text *out);
 /* The i-th file that an option of the group names, as an absolute path: of options that take one;
  * NULL past the last. */
 const char *td_config_file(const td_config *, const char *group, size_t i);
-/* It was copied: the two functions above call it `name`. */
+/* The file was copied: td_config_print_kept writes `name` in its place. */
 void        td_config_move_file(td_config *, const char *group, size_t i, const char *name);
 /* Whether the option at a path, as td_config_diff prints it, names files. */
 bool        td_config_names_file(const td_config *, const char *path);
 
-/* Append a line per option that differs: "model.attention.heads: 8 -> 16". Returns how many do.
- * Where one of them was taken as text, an option that it lacks does not differ from its default. */
+/* Append a line per option that differs: "model.attention.heads: 8 -> 16". Returns how many do. If
+ * one of the configs was taken as text, an option that it lacks counts as equal to its default. */
 size_t td_config_diff(const td_config *a, const td_config *b, td_text *out);
 
 /* Append a description of an option (value, origin, type, default, range, owner, doc) or of a

@@ -2,7 +2,7 @@
  *
  * Groups are merged key by key and the later value wins; lists and scalars are replaced whole. The
  * difficulty is a group that changes its plugin: an option of the old plugin stays only if the new
- * one declares it just so, which is known when the group is bound.
+ * one declares it in the same way, which is known when the group is bound.
  *
  *     base.cfg    position = { base = 50.0; };         # of rope, the default plugin
  *     late.cfg    position = { plugin = "alibi"; };    # base must go: alibi has none
@@ -23,13 +23,13 @@
 bool        td_setting_is_item(const td_setting *);
 td_setting *td_setting_item(const td_setting *list, const char *index);
 
-/* Lay group `from` over group `into`. Uses up `from`: its nodes move. `told`: a change of plugin is the
- * user's doing, not that of a file that is extended, and is reported when it is bound. */
+/* Lay group `from` over group `into`. Uses up `from`: its nodes move. `told`: a change of plugin
+ * was made by the user, not by a file that is extended, and is reported when it is bound. */
 void td_setting_merge(td_setting *into, td_setting *from, bool told);
 
-/* Of a marked group, whose plugin is known by now: ask `stays` about each option that was written for
- * an earlier plugin, and drop those that it turns down. In one that was stated again since, only
- * what had been stated before is dropped. */
+/* For a marked group whose plugin is now known: ask `stays` about each option that was written for
+ * an earlier plugin, and drop those that it rejects. Of an option that has been set again since,
+ * only the earlier setting is dropped. */
 typedef bool td_stays(void *arg, const td_setting *option);
 void         td_setting_settle(td_setting *group, td_stays *stays, void *arg);
 

@@ -31,7 +31,7 @@ static bool matches(const char *pattern)
     return any;
 }
 
-/* DIRECTORY/PATTERN without "." and ".." where these can be resolved: not behind a wildcard. */
+/* DIRECTORY/PATTERN without "." and ".." where these can be resolved: not after a wildcard. */
 static char *joined(const char *directory, const char *pattern)
 {
     char  *path, *folder, *real, *out = NULL;

@@ -5,8 +5,8 @@
 #include "config/errors.h"
 #include "config/setting.h"
 
-/* One file, its `extends` not followed. NULL after adding errors. `file` is where values will say
- * they are from; it is not copied. */
+/* One file, its `extends` not followed. NULL after adding errors. `file` is the name that messages
+ * give; it is not copied. */
 td_setting *td_setting_parse(td_arena *, const char *text, const char *file, td_errors *errors);
 
 /* "path.to.key=value" as nested groups around one value; NULL after adding an error. A value that

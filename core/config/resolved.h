@@ -16,7 +16,7 @@ typedef struct td_resolved {
     const char *doc;
     const char *takes; /* "int 1 .. 4096, default 8"; "": not an option */
     bool        list;
-    bool        note; /* printed as a comment: a reader of the config finds the value again */
+    bool        note; /* printed as a comment: whoever reads the config derives it again */
     struct td_resolved *first, *last, *next;
 } td_resolved;
 
@@ -37,8 +37,8 @@ struct td_config {
     bool        ignores_path; /* .. and it has one */
     bool        as_text;      /* taken as written, not bound */
     td_text     notes;        /* for td_config_notes */
-    int64_t     steps;        /* of the run; 0: not told, -1: not known yet */
-    bool        derived; /* .. from a budget, so that no value made from it is an option's own */
+    int64_t     steps;        /* of the run; 0: not set, -1: not known yet */
+    bool        derived; /* .. from a budget: values that follow from it are shown as derived */
 };
 
 /* Add a node to `parent`. It came from `from`, or is a default (NULL); `option` describes it, or

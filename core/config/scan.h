@@ -1,9 +1,9 @@
 /* scan.h - a look at the text of a config before libconfig parses it.
  *
  * libconfig 1.5 turns 3000000000 into a negative number, overflows its stack on deep nesting, takes
- * time that grows with the square of a group's keys, and reports an unclosed string where the file
- * ends. The scan refuses the first three, and remembers open brackets for a better message about
- * the last.
+ * time that grows with the square of the number of a group's keys, and reports an unclosed string
+ * at the end of the file. The scan refuses the first three, and remembers open brackets for a
+ * better message about the last.
  */
 #ifndef TD_CONFIG_SCAN_H
 #define TD_CONFIG_SCAN_H
@@ -21,7 +21,7 @@ typedef struct td_scan {
     int         line, depth, keys;
     char        bracket[TD_DEEPEST_GROUP]; /* those that are open, */
     int         opened[TD_DEEPEST_GROUP];  /* each with its line */
-    /* Lines of suspected errors; 0 if nothing does. */
+    /* Lines of suspected errors; 0: none. */
     int         mismatched;       /* the first closing bracket without its opening one */
     int         unclosed_comment; /* where it begins */
     int         long_string;      /* where the first string begins that does not end on its line */

@@ -1,8 +1,8 @@
 /* setting.h - the tree of a config as it is written: groups, lists and scalars, each with the place
  * that it comes from.
  *
- * Nodes live in the config's arena, and their children are linked lists: groups are small, and
- * keeping the order of the file keeps messages and listings in it.
+ * Nodes live in the config's arena, and their children are linked lists: groups are small, and kept
+ * in the order of the file, which messages and listings follow.
  */
 #ifndef TD_CONFIG_SETTING_H
 #define TD_CONFIG_SETTING_H
@@ -39,7 +39,7 @@ struct td_setting {
     bool        kept;              /* read from a config that a run kept: see config.h */
     uint64_t    mark, stale_marks; /* of merging: see merge.h */
     bool        told;              /* .. and whether that is to be reported */
-    const char *written_for; /* .. as is this: the plugin; "": the default; NULL: still that */
+    const char *written_for;       /* .. the plugin; "": the default; NULL: the present one */
 };
 
 /* NULL when out of memory. `file` is not copied: it must live as long as the arena. */

@@ -62,11 +62,11 @@ int td_config_bind_top(td_config *c, td_registry *registry, td_errors *errors)
     /* one of the command line is the user's own */
     if (c->untrusted && v->file) {
         c->ignores_path = true;
-        td_text_print(
-            &c->notes,
-            "%s: plugin_path is not followed, because a config may be a stranger's: use --trust to "
-            "follow it, or --plugin-path DIR to name a directory of your own\n",
-            td_setting_origin(v));
+        td_text_print(&c->notes,
+                      "%s: plugin_path is not followed, because a config may come from a stranger: "
+                      "use --trust to "
+                      "follow it, or --plugin-path DIR to name a directory of your own\n",
+                      td_setting_origin(v));
     } else if (errors->count == before)
         add_paths(registry, &top.plugin_path, v, errors);
     return errors->count == before ? 0 : TD_ECONFIG;

@@ -59,7 +59,8 @@ td_record *td_convert_settings(td_session *s, td_error *error)
 
 /* ---- folders --------------------------------------------------------------------------------- */
 
-/* Make it of a name that ends in XXXXXX, with the permissions that mkdir would have given it. */
+/* Create it from a name that ends in XXXXXX, with the permissions that mkdir would have given it.
+ */
 static int make_new(char *name, td_error *error)
 {
     mode_t mask = umask(077);

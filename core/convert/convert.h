@@ -10,12 +10,12 @@
 typedef struct td_convert_out {
     const char *format;  /* the name of its plugin */
     const char *weights; /* the parameter file */
-    const char *folder;  /* to be made; it must not exist */
+    const char *folder;  /* to be created; it must not exist */
     bool        bf16;    /* tensors are rounded to bf16; false: float32 */
 } td_convert_out;
 
 /* Write the session's model with the parameters of a file, which need not fit into memory. The
- * session needs a model alone (TD_NEED_MODEL). TD_ECONFIG if the format cannot represent it; the
+ * session needs only a model (TD_NEED_MODEL). TD_ECONFIG if the format cannot represent it; the
  * message then says which formats can. */
 int td_convert_write(td_session *, const td_convert_out *, td_error *error);
 
@@ -25,11 +25,11 @@ typedef struct td_convert_in {
     td_journal        *log;
     const char        *folder; /* with config.json, and safetensors in one file or several */
     const char        *format; /* NULL: the one for the "model_type" in config.json */
-    const char        *run;    /* the run's directory, to be made; it must not exist */
+    const char        *run;    /* the run's directory, to be created; it must not exist */
     const char *const *plugin_paths;
 } td_convert_in;
 
-/* Read a folder as a run with one checkpoint, of step 0. Errors in the config that the format made
+/* Read a folder as a run with one checkpoint, at step 0. Errors in the config that the format made
  * are in `errors`; any other error is in `error`. 0, or a negative code. */
 int td_convert_read(const td_convert_in *, td_errors *errors, td_error *error);
 
@@ -45,17 +45,9 @@ int td_convert_format(td_registry *, const char *name, td_arena *, td_part *out,
 /* The settings of a session's model, as td_translate_write takes them. NULL with `error`. */
 td_record *td_convert_settings(td_session *, td_error *error);
 
-/* The session's tokenizer in the files of other programs, in a folder with a model whose
- * config.json has these settings. One that cannot be written, or no tokenizer at all, is no error;
- * the log says why. */
-int td_convert_write_tokenizer(td_session *, const td_record *settings, const char *folder,
-                               td_error *error);
-
-/* The tokenizer of a folder, as the text of a config; empty: it has none that is known. */
-int td_convert_find_tokenizer(td_registry *, const char *folder, td_text *out, td_error *error);
-
-/* A folder that appears at `path` complete, or not at all: make things in the temporary directory
- * that it returns, then end. free() it. NULL with `error`, also if the path exists. */
+/* Begin a folder that will appear at `path` complete, or not at all: returns a temporary directory
+ * to write the files to, until td_convert_end. free() it. NULL with `error`, also if the path
+ * exists. */
 char *td_convert_begin(const char *path, td_error *error);
 /* Rename it to `path`, or remove it if `code` is not 0; returns the code. */
 int   td_convert_end(char *temporary, const char *path, int code, td_error *error);

@@ -1,12 +1,13 @@
-/* move.h - numbers on their way from one file to another: converted piece by piece, so that a model
- * is never in memory as a whole. */
+/* move.h - copies tensors from one file to another, converted piece by piece, so that a model is
+ * never in memory as a whole. */
 #ifndef TD_CONVERT_MOVE_H
 #define TD_CONVERT_MOVE_H
 
 #include "io/safetensors.h"
 #include "tandem/kind/format.h"
 
-/* The elements of one tensor to write: those of `from` times `scale`, or without it all `fill`. */
+/* The elements of one tensor to write: those of `from` times `scale` or, without `from`, all
+ * `fill`. */
 typedef struct td_move {
     const td_stored *from; /* of an open file */
     double           scale, fill;

@@ -9,7 +9,7 @@
 #include "model/checkpoint.h"
 #include "run/keep.h"
 
-/* A model on its way in. */
+/* A model that is being read. */
 typedef struct job {
     const td_convert_in *how;
     td_record           *found; /* config.json */
@@ -86,7 +86,7 @@ static int find_format(job *j, td_error *error)
     const td_plugin       *p;
     if (!type)
         return td_fail(error, TD_EFORMAT,
-                       "'%s/config.json' has no \"model_type\": is it a folder of Hugging Face?",
+                       "'%s/config.json' has no \"model_type\": is this a Hugging Face folder?",
                        j->how->folder);
     if (!name) {
         p = format_for(j->how->registry, type->text);
@@ -175,10 +175,11 @@ static int check_tensor(const job *j, const td_variable *x, const td_stored *t, 
 {
     char found[200], expected[200];
     if (!td_stored_has_shape(t, x->rank, x->dim))
-        return td_fail(error, TD_EFORMAT,
-                       "'%s': tensor '%s' has shape %s, but by config.json it is %s",
-                       j->how->folder, t->name, td_shape_text(found, t->rank, t->dim),
-                       td_shape_text(expected, x->rank, x->dim));
+        return td_fail(
+            error, TD_EFORMAT,
+            "'%s': tensor '%s' has shape %s, but according to config.json it should be %s",
+            j->how->folder, t->name, td_shape_text(found, t->rank, t->dim),
+            td_shape_text(expected, x->rank, x->dim));
     if (!td_stored_is_real(t))
         return td_fail(error, TD_EFORMAT,
                        "'%s': tensor '%s' is of type %s; F32, F64, F16 and BF16 can be read",
@@ -193,10 +194,10 @@ static int add_parameter(job *j, const td_variable *x, td_error *error)
     td_move                *move = &j->moves[j->n_parameters];
     int                     code;
     if (!t)
-        return td_fail(error, TD_EPLUGIN, "format '%s' is wrong: no tensor is the parameter '%s'",
+        return td_fail(error, TD_EPLUGIN, "format '%s' is faulty: no tensor is the parameter '%s'",
                        j->format.plugin->name, x->name);
     if (!from)
-        return td_fail(error, TD_EFORMAT, "'%s' has no tensor '%s', which config.json asks for",
+        return td_fail(error, TD_EFORMAT, "'%s' has no tensor '%s', which config.json requires",
                        j->how->folder, t->name);
     code = check_tensor(j, x, from, error);
     if (code)
@@ -225,9 +226,10 @@ static int check_surplus(const job *j, td_error *error)
     for (size_t i = 0; i < td_shards_count(j->from); i++) {
         const td_stored *t = td_shards_at(j->from, i);
         if (!td_translated_named(&j->to, t->name) && !is_copy(j, t))
-            return td_fail(error, TD_EFORMAT,
-                           "'%s' has a tensor '%s', which a model with its config.json does not",
-                           j->how->folder, t->name);
+            return td_fail(
+                error, TD_EFORMAT,
+                "'%s' has a tensor '%s', which a model with this config.json does not have",
+                j->how->folder, t->name);
     }
     return 0;
 }

@@ -10,14 +10,14 @@ typedef struct td_record td_record;
 td_record *td_record_new(void); /* NULL: out of memory */
 void       td_record_free(td_record *);
 
-/* Set a value, which is copied; its `text` is made here, but for TEXT and OTHER. TD_EFORMAT if the
- * path has one already. */
+/* Set a value, which is copied; its `text` is made here, except for TEXT and OTHER. TD_EFORMAT if
+ * the path has one already. */
 int td_record_put(td_record *, const char *path, const td_format_value *, td_error *error);
 /* NULL: there is none. */
 const td_format_value *td_record_get(const td_record *, const char *path);
-/* The same, and it has been asked for. */
+/* The same, and mark it as asked for. */
 const td_format_value *td_record_ask(td_record *, const char *path);
-/* In order; NULL past the last. */
+/* Setting i, in order; NULL past the last. */
 const char            *td_record_path(const td_record *, size_t i);
 /* The first that begins with `prefix` and was not asked for; NULL: all were. */
 const char            *td_record_unasked(const td_record *, const char *prefix);

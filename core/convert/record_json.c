@@ -132,7 +132,7 @@ static json_t *json_of(const td_format_value *v)
     }
 }
 
-/* The object or list below `j` that the next name of the path is in, made where there is none: a
+/* The object or list below `j` that the next name of the path is in, created if there is none: a
  * list if that name is a number. */
 static json_t *below(json_t *j, const char *name, bool numbered)
 {

@@ -77,11 +77,10 @@ static void tensor(td_translation *t, const td_format_tensor *x)
     char          *name, *parameter;
     bool           room;
     if (!w->failed.code && !is_tensor(x))
-        td_fail(
-            &w->failed, TD_EPLUGIN,
-            "the format is wrong: its tensor %zu, '%s', must have a name, and up to %d sizes of "
-            "at least 0",
-            o->n_tensors, x->name ? x->name : "", TD_MAX_RANK);
+        td_fail(&w->failed, TD_EPLUGIN,
+                "the format is faulty: its tensor %zu, '%s', must have a name and at most %d dims, "
+                "each 0 or more",
+                o->n_tensors, x->name ? x->name : "", TD_MAX_RANK);
     if (w->failed.code)
         return;
     /* copies: the format may have built the names on its stack */
@@ -160,7 +159,7 @@ int td_translate_write(const td_part *format, td_record *model, const char *dtyp
     if (run(format, true, dtype, &w))
         return td_fail(error, w.failed.code, "format '%s' cannot represent this model: %s", name,
                        w.failed.text);
-    /* an option that the format has never heard of may change what the model computes */
+    /* an option that the format does not know may change what the model computes */
     rest = td_record_unasked(model, "model.");
     if (rest)
         return td_fail(error, TD_ECONFIG,

@@ -1,4 +1,4 @@
-/* translation.h - runs the hooks of a format, and keeps what they put. [main] */
+/* translation.h - runs the hooks of a format, and collects their settings and tensors. [main] */
 #ifndef TD_CONVERT_TRANSLATION_H
 #define TD_CONVERT_TRANSLATION_H
 
@@ -10,7 +10,7 @@ typedef struct td_translated_file {
     size_t      size;
 } td_translated_file;
 
-/* What a hook has put. */
+/* The settings, tensors and files that a hook has made. */
 typedef struct td_translated {
     td_record          *settings;
     td_format_tensor   *tensors; /* [n_tensors], in order */
@@ -29,7 +29,7 @@ int  td_translate_read(const td_part *format, td_record *settings, td_translated
                        td_error *error);
 void td_translated_free(td_translated *);
 
-/* The tensor that is made from, or makes, a parameter; NULL: none does. */
+/* The tensor that a parameter is written to, or read from; NULL: none does. */
 const td_format_tensor *td_translated_of(const td_translated *, const char *parameter);
 /* By its name in the file. */
 const td_format_tensor *td_translated_named(const td_translated *, const char *name);

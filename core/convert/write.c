@@ -7,7 +7,7 @@
 #include "model/checkpoint.h"
 #include "run/weights.h"
 
-/* A model on its way out. */
+/* A model that is being written. */
 typedef struct job {
     const td_convert_out *how;
     td_session           *s;
@@ -86,9 +86,10 @@ static int add_tensor(job *j, size_t i, td_error *error)
     const td_format_tensor *t = &j->to.tensors[i];
     const td_stored        *from = t->parameter ? td_safetensors_find(j->from, t->parameter) : NULL;
     if (t->parameter && !from)
-        return td_fail(error, TD_EPLUGIN,
-                       "format '%s' is wrong: tensor '%s' is to be '%s', which the model lacks",
-                       j->how->format, t->name, t->parameter);
+        return td_fail(
+            error, TD_EPLUGIN,
+            "format '%s' is faulty: tensor '%s' is the parameter '%s', which the model lacks",
+            j->how->format, t->name, t->parameter);
     j->moves[i] = (td_move){ .from = from,
                              .scale = t->scale,
                              .fill = t->fill,
@@ -106,7 +107,7 @@ static int check_complete(const job *j, td_error *error)
         const td_variable *x = td_variables_at(v, i);
         if (x->kind == TD_VARIABLE_PARAM && !td_translated_of(&j->to, x->name))
             return td_fail(error, TD_EPLUGIN,
-                           "format '%s' is wrong: no tensor is made from the parameter '%s'",
+                           "format '%s' is faulty: no tensor is made from the parameter '%s'",
                            j->how->format, x->name);
     }
     return 0;
@@ -124,7 +125,7 @@ static int plan_tensors(job *j, td_error *error)
     return code;
 }
 
-/* The parameters must be those of the config's model, which the format was told of. */
+/* The parameters must be those of the config's model, which is what the format has translated. */
 static int open_weights(job *j, td_error *error)
 {
     int code = td_session_check_weights(j->s, j->how->weights, error);

@@ -34,7 +34,7 @@ typedef struct td_answers {
     json_t        *samples; /* a list, as lm-evaluation-harness logs them */
     td_score_line *lines;   /* [n_lines]: every score, the task's own first; keys as in `results` */
     size_t         n_lines;
-    double         chance;             /* the own score of guessing */
+    double         chance;             /* the score of guessing, as the first score */
     int64_t        items, all;         /* asked, and in the data */
     int64_t        shots;              /* the most exemplars of a prompt */
     int64_t        unanswered;         /* texts in which the first filter found no answer */
@@ -49,19 +49,19 @@ int  td_answers_get(const td_task *, const td_answers_spec *, td_answers_progres
                     td_answers *out, td_error *error);
 void td_answers_free(td_answers *);
 
-/* Lay out every prompt, and plan what their scores take (td_score_plan), without asking the model:
- * what is wrong with an item, or does not fit into memory, is found before hours of other work. */
+/* Lay out every prompt, and plan its scoring (td_score_plan), without running the model: an error
+ * in an item, or a lack of memory, is found before hours of other work. */
 int td_answers_plan(const td_task *, const td_answers_spec *, td_footprint *footprint,
                     td_error *error);
 
-/* How many items of the task will be asked. */
+/* The number of items of the task that will be scored. */
 int64_t td_answers_items(const td_task *, const td_answers_spec *);
 
 /* Visit the keys of the scores that it will have ("acc,none"), the task's own first. */
 typedef void td_answers_visit(void *arg, const char *key);
 int  td_answers_keys(const td_task *, const td_answers_spec *, td_answers_visit *, void *arg,
                      td_error *error);
-/* By the key of a score: true for perplexity and bits per byte; of all others more is better. */
+/* By the key of a score: true for perplexity and bits per byte. */
 bool td_answers_lower_is_better(const char *key);
 
 #endif

@@ -95,7 +95,7 @@ static int check(const td_extrapolate_spec *s, td_error *error)
         for (size_t k = 0; k < s->n_lengths; k++)
             if (s->lengths[k] <= given)
                 return td_fail(error, TD_ECONFIG,
-                               "a total length of %lld leaves nothing to score behind a prefix of "
+                               "a total length of %lld leaves nothing to score after a prefix of "
                                "%lld",
                                (long long)s->lengths[k], (long long)given);
         /* a position table may be too short */

@@ -39,8 +39,8 @@ static int no_such_layer(const td_attentions *found, const char *layer, td_error
         if (!found->at[k].map)
             td_text_print(&names, "%s%s", names.size ? ", " : "", found->at[k].path);
     code = td_fail(error, TD_ECONFIG,
-                   "no attention is in layer '%s': give the number of a layer or a pattern of "
-                   "paths; the model has %s",
+                   "there is no attention in layer '%s': give the number of a layer or a "
+                   "pattern of paths; the model has %s",
                    layer, td_text_get(&names));
     td_text_free(&names);
     return code;

@@ -16,7 +16,7 @@
 typedef struct td_evaluate_spec {
     td_arrange_spec feed;      /* its length is the length of held-out sequences */
     int64_t         prefix;    /* given tokens; 0: half of the length */
-    int64_t         sequences; /* most sequences per source; 0: all */
+    int64_t         sequences; /* maximum number of sequences per source; 0: all */
     int64_t         batch;     /* sequences in one batch */
     bool            no_bytes; /* tokens do not stand for all bytes of their text: leave out bits per
                                 * byte */

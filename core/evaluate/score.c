@@ -103,9 +103,10 @@ static int check_item(const job *j, int64_t item, const td_example *x, td_error 
 
     /* bounds add these up, and positions are int32 */
     if (n < 0 || m < 0 || n > INT32_MAX / 4 || m > INT32_MAX / 4)
-        return td_fail(error, TD_EFORMAT,
-                       "item %lld has %lld given tokens and %lld to score: each takes 0 .. %d",
-                       (long long)item, (long long)n, (long long)m, INT32_MAX / 4);
+        return td_fail(
+            error, TD_EFORMAT,
+            "item %lld has %lld given tokens and %lld to score: each number must be in 0 .. %d",
+            (long long)item, (long long)n, (long long)m, INT32_MAX / 4);
     if (!a->check_bounds || !a->check_bounds(part->config, &bounds, &why))
         return 0;
     return td_fail(
@@ -252,7 +253,7 @@ static int name_targets(job *j, int64_t first, int64_t count, td_error *error)
         /* a plugin's mistake, which would shift the tokens of all later items */
         if (named != targets)
             return td_fail(error, TD_EPLUGIN,
-                           "the architecture predicts %lld tokens of an item with %lld",
+                           "the architecture predicts %lld tokens of an item that has %lld",
                            (long long)named, (long long)targets);
         n += targets;
     }

@@ -39,7 +39,7 @@ typedef struct td_difference {
                     * would not make smaller */
 } td_difference;
 
-/* The same sequences, or items, under two models, or under models of several seeds each. */
+/* The same sequences, or items, under two models, or under models with several seeds each. */
 typedef struct td_pairs {
     const double  *a, *b; /* [n][seeds]: sums, such as NLL over the tokens of a sequence */
     const double  *w;     /* [n]: what they are sums over, the same for both; NULL: all 1 */
@@ -52,14 +52,15 @@ typedef struct td_pairs {
 /* The mean over strata of sum (b - a) / sum w. Its interval lies between the 2.5 and 97.5
  * percentiles of `draws` samples, each with as many pairs of every stratum, drawn with replacement;
  * p counts the samples that lie at least as far from the difference as it lies from 0, and is never
- * 0 (Efron and Tibshirani 1993). The same seed gives the same numbers. For one seed of each. */
+ * 0 (Efron and Tibshirani 1993). The same seed gives the same numbers. Each model has one seed. */
 int td_paired_bootstrap(const td_pairs *, int64_t draws, uint64_t seed, td_difference *out,
                         td_error *error);
 
-/* The same mean, of models of several seeds: on each pair a model's value is the mean over its seeds.
- * Its variance is the sum of that over the pairs and, of each model with n > 1 seeds, that of the
- * mean over them, s^2 / n. Interval and p are Student's t, of Welch and Satterthwaite's degrees of
- * freedom: few seeds are few observations, which a bootstrap of them would forget. */
+/* The same mean for models with several seeds each: on each pair a model's value is the mean over
+ * its seeds. Its variance is the sum of that over the pairs and, for each model with n > 1 seeds,
+ * that of the mean over them, s^2 / n. Interval and p are Student's t, with Welch and
+ * Satterthwaite's degrees of freedom: few seeds are few observations, which a bootstrap would not
+ * take into account. */
 int td_seeded_difference(const td_pairs *, td_difference *out, td_error *error);
 
 /* Questions that both models answer right, only one of them, or neither: the difference of the two
@@ -72,19 +73,20 @@ typedef struct td_interval {
     double low, high;
 } td_interval;
 
-/* The probability that Student's t of `freedom` degrees is at least as far from 0 as `t`. */
+/* The probability that Student's t with `freedom` degrees of freedom is at least as far from 0 as
+ * `t`. */
 double      td_student_beyond(double t, double freedom);
-/* The t that is exceeded, on either side, with probability 0.05; NaN without freedom. */
+/* The t that is exceeded, on either side, with probability 0.05; NaN if `freedom` is 0. */
 double      td_student_quantile(double freedom);
-/* The 95 % interval of the mean of n independent numbers; NaN of fewer than two. */
+/* The 95 % interval of the mean of n independent numbers; NaN for fewer than two. */
 td_interval td_mean_interval(const double *x, int64_t n);
 
 enum { TD_SEEDS_MOST = 100000 };
 
 /* The probability that a two-sided t test at 0.05 of two configs, `seeds` runs each, shows a
- * difference: the scores of either scatter by the standard deviation `spread` over seeds, and
- * `fixed` is a standard error of the difference that more seeds do not make smaller, such as that of
- * the scored items (0: none). By the noncentral t distribution of 2 (seeds - 1) degrees of freedom,
+ * difference: the scores of each vary over seeds with the standard deviation `spread`, and `fixed`
+ * is a standard error of the difference that more seeds do not make smaller, such as that of the
+ * scored items (0: none). By the noncentral t distribution with 2 (seeds - 1) degrees of freedom,
  * exact for normal scores without `fixed`. NaN for fewer than two seeds. */
 double  td_seeds_power(double difference, double spread, double fixed, int64_t seeds);
 /* The fewest seeds of each config with that power, at least 2; 0: not even TD_SEEDS_MOST. */

@@ -175,7 +175,7 @@ static void check_exemplars(const td_task *t, td_errors *errors)
               "is missing: fewshot_context needs it to count exemplars");
     if (*o->fewshot_context && !o->fewshot_files.count)
         wrong(t, errors, "fewshot_files",
-              "is missing: fewshot_context is a template of their items");
+              "is missing: fewshot_context is a template for their items");
 }
 
 static void check_rules(const td_task *t, td_errors *errors)

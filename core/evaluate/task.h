@@ -6,7 +6,7 @@
  *     ..
  *     td_task_close(t);
  *
- * Options have lm-evaluation-harness's names where it has one.
+ * Options are named as in lm-evaluation-harness where it has them.
  */
 #ifndef TD_EVALUATE_TASK_H
 #define TD_EVALUATE_TASK_H

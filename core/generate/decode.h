@@ -87,8 +87,8 @@ typedef struct td_continuation {
     double        *best;   /* [n - 1]: the token with the largest logit in its place */
 } td_continuation;
 
-/* Read all but the last token of each row's continuation [rows] in one pass. The rows cannot go on
- * afterwards: begin them again, or move others to them. */
+/* Read all but the last token of each row's continuation [rows] in one pass. The rows cannot
+ * continue afterwards: begin them again, or move others to them. */
 int td_decoder_score(td_decoder *, const td_continuation *, td_error *error);
 
 /* Row i continues from the text that row from[i] has read so far; -1: it is unchanged. */

@@ -101,7 +101,8 @@ int td_decoder_score(td_decoder *d, const td_continuation *rows, td_error *error
         p = td_passes_run(&d->passes, shape, &in, error);
         code = p ? read_scores(d, p, rows, values, error) : td_failed(error, TD_EGRAPH);
     } else
-        code = td_fail(error, TD_ENOMEM, "out of memory to score %lld tokens", (long long)count);
+        code = td_fail(error, TD_ENOMEM, "out of memory while scoring %lld tokens",
+                       (long long)count);
     free(scored);
     free(values);
     return code;

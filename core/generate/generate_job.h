@@ -34,7 +34,7 @@ typedef struct td_generate_job {
 
 /* A model may have more rows in its table than the tokenizer has ids; they are never chosen. */
 void td_generate_ban_unknown(const td_generate_job *, float *logits);
-/* The code with which the caller ends the generation; 0: it goes on. */
+/* The code with which the caller ends the generation; 0: it continues. */
 int  td_generate_stopped(const td_generate_job *);
 /* Answer all prompts, one after the other: the beams of one take all rows. */
 int  td_generate_beams(td_generate_job *, td_error *error);

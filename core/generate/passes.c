@@ -151,7 +151,7 @@ static int add_scored(td_batch *b, const td_pass *shape, const td_pass_input *in
     scored = b->add(b, "scored", TD_I32, 1, &shape->scored);
     labels = b->add(b, "scored_labels", TD_I32, 1, &shape->scored);
     if (!scored || !labels)
-        return td_fail(error, TD_ENOMEM, "out of memory to score %lld tokens",
+        return td_fail(error, TD_ENOMEM, "out of memory while scoring %lld tokens",
                        (long long)shape->scored);
     memcpy(scored, in->scored, bytes);
     memcpy(labels, in->labels, bytes);

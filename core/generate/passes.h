@@ -15,7 +15,7 @@ typedef struct td_pass {
     const td_cache *cache; /* NULL: reads whole texts */
     int             phase;
     int64_t         rows, tokens, source;
-    /* 0: it gives logits; otherwise the NLL of so many tokens, a multiple of TD_PASS_PIECE */
+    /* 0: it gives logits; otherwise the NLL of this many tokens, a multiple of TD_PASS_PIECE */
     int64_t         scored;
     td_graph       *graph;
     td_plan        *plan;
@@ -43,7 +43,7 @@ typedef struct td_pass_input {
 
 /* The columns that a pass over `count` of them has: padded, and at most `most`. */
 int64_t  td_pass_length(int64_t count, int64_t most);
-/* The pass of that shape, planned when it is needed first, has run; NULL with `error`. */
+/* Run the pass of that shape, which is planned when it is first needed. NULL with `error`. */
 td_pass *td_passes_run(td_passes *, td_pass shape, const td_pass_input *, td_error *error);
 void     td_passes_close(td_passes *);
 

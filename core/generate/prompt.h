@@ -25,7 +25,7 @@ int  td_prompt_open(td_prompt *, const td_model *, const td_special *, const int
                     int64_t n, int64_t answer, td_error *error);
 void td_prompt_close(td_prompt *);
 
-/* Make `to` a copy of `from`: a beam that another one continues. */
+/* Make `to` a copy of `from`, for a beam that another one continues. */
 int td_prompt_copy(td_prompt *to, const td_prompt *from, td_error *error);
 
 /* Set token k of the answer, 0 <= k < answer, which is read at column first + 1 + k, if there is

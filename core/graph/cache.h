@@ -17,14 +17,14 @@
  * Two inputs say, per row, how many tokens the row held before ("cache_lengths") and how many of
  * the T new ones are real ("cache_counts"). The others are padding: they are not written, and the
  * batch gives them segment 0, as `arrange` does, so that nothing else takes them for tokens. The
- * caller keeps the lengths. A smaller one takes tokens back, except from rings and carried state,
- * which have forgotten earlier tokens; a row of length 0 starts over, and reads nothing that an
- * earlier text left in it.
+ * caller keeps the lengths. A smaller length takes tokens back, except from rings and carried
+ * state, which have forgotten earlier tokens; a row of length 0 starts over, and reads nothing that
+ * an earlier text left in it.
  *
  * The first pass of a text is one of TD_PHASE_PREFILL, which also computes and keeps the encoder's
  * part, for all rows of the batch; passes after it are of TD_PHASE_STEP, where the encoder is dead
- * code. Both append any number of tokens up to `chunk`. So a text that begins while others go on is
- * read in a small cache first and moved (td_row_gather), or, without an encoder, in place.
+ * code. Both append any number of tokens up to `chunk`. So a text that begins while others continue
+ * is read in a small cache first and moved (td_row_gather), or, without an encoder, in place.
  */
 #ifndef TD_GRAPH_CACHE_H
 #define TD_GRAPH_CACHE_H
@@ -41,10 +41,10 @@ struct td_cache {
     td_variables *variables;      /* its states, made by the first graph that asks for each */
 };
 
-/* No memory is taken for states yet. NULL with `error`. */
+/* No memory is allocated for states yet. NULL with `error`. */
 td_cache *td_cache_new(int64_t rows, int64_t capacity, int64_t chunk, int64_t source,
                        td_error *error);
-/* Device memory is td_cache_release's. Graphs built with the cache must be gone. */
+/* Device memory is freed by td_cache_release. Graphs built with the cache must have been freed. */
 void      td_cache_free(td_cache *);
 
 #endif

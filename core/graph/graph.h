@@ -74,7 +74,7 @@ struct td_variable {
 };
 
 td_variables *td_variables_new(void);            /* NULL: out of memory */
-void          td_variables_free(td_variables *); /* device memory is td_variables_release's */
+void          td_variables_free(td_variables *); /* td_variables_release frees device memory */
 size_t        td_variables_count(const td_variables *);
 td_variable  *td_variables_at(const td_variables *, size_t i);           /* in order of creation */
 td_variable  *td_variables_find(const td_variables *, const char *name); /* NULL: none */
@@ -126,8 +126,8 @@ td_variable *td_graph_next_variable(const td_graph *, int32_t *at);
 /* The graph's input of this name; NULL: it has none. */
 td_tensor   *td_graph_find_input(const td_graph *, const char *name);
 
-/* Emit d loss / d wrt[i] for a scalar loss; grads[i] is NULL where nothing flows. States that the
- * forward pass reads must not be written to before this: emit such writes afterwards. */
+/* Emit d loss / d wrt[i] for a scalar loss; grads[i] is NULL where no gradient flows. States that
+ * the forward pass reads must not be written to before this: emit such writes afterwards. */
 int td_gradients(td_graph *, td_tensor *loss, td_tensor *const *wrt, size_t n, td_tensor **grads,
                  td_error *error);
 

@@ -252,7 +252,7 @@ static const char *what_instead(const td_mapped_file *m, const char *path)
         { "version https://git-lfs",
           "it is a Git LFS pointer, not the file itself: fetch it with 'git lfs pull'" },
         { "PK\3\4", "it is a PyTorch file (.bin, .pt): save it as safetensors" },
-        { "\x80\x02", "it is a file of PyTorch (.bin, .pt): save it as safetensors" },
+        { "\x80\x02", "it is a PyTorch file (.bin, .pt): save it as safetensors" },
         { "GGUF", "it is a llama.cpp file (GGUF): use the safetensors file that it was made from" },
     };
     static const char index[] = ".index.json";

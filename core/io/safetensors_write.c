@@ -53,7 +53,7 @@ static int check_tensor(const td_stored *t, const json_t *header, td_error *erro
     return 0;
 }
 
-/* The header as a JSON object, each tensor's data right behind those of the one before it. NULL
+/* The header as a JSON object, each tensor's data directly after those of the one before it. NULL
  * with `error`. */
 static json_t *make_header(const td_stored *tensors, size_t count, const char *const *metadata,
                            td_error *error)

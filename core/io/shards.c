@@ -87,7 +87,7 @@ static int add_all(td_shards *s, const char *folder, const json_t *map, td_error
     for (; !code && at; at = json_object_iter_next((json_t *)(uintptr_t)map, at)) {
         const char *name = json_string_value(json_object_iter_value(at));
         code = name ? add_indexed(s, folder, name, error)
-                    : td_fail(error, TD_EFORMAT, "the index of '%s': '%.200s' is in no file",
+                    : td_fail(error, TD_EFORMAT, "the index of '%s' names no file for '%.200s'",
                               folder, json_object_iter_key(at));
         if (!code)
             code = check_place(s, folder, json_object_iter_key(at), name, error);
@@ -133,9 +133,9 @@ static int refuse(const char *folder, bool pickle, td_error *error)
 {
     if (pickle)
         return td_fail(error, TD_EFORMAT,
-                       "'%s' has pytorch_model.bin, but no model.safetensors: a pickle can run any "
-                       "code when it is read, so it is not; save the model as safetensors "
-                       "(save_pretrained does)",
+                       "'%s' has pytorch_model.bin, but no model.safetensors: pickles are not "
+                       "read, because reading one can run arbitrary code; save the model as "
+                       "safetensors (save_pretrained does)",
                        folder);
     return td_fail(error, TD_EFORMAT,
                    "'%s' has neither model.safetensors nor model.safetensors.index.json", folder);

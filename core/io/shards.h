@@ -1,5 +1,5 @@
 /* shards.h - the tensors of a folder: those of model.safetensors, or of the files that
- * model.safetensors.index.json lists, as large models of Hugging Face come. [main] */
+ * model.safetensors.index.json lists, as for large models from Hugging Face. [main] */
 #ifndef TD_IO_SHARDS_H
 #define TD_IO_SHARDS_H
 

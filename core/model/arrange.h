@@ -46,7 +46,7 @@ int td_arrange_shape_of(const td_arrange_spec *, int64_t rows, int64_t given, in
  * examples live until it is reset. */
 td_split_in td_arrange_split_in(const td_arrange_spec *, td_arena *arena);
 
-/* Split a record by the loss. */
+/* Split a record with the loss. */
 int td_arrange_split(const td_arrange_spec *, const td_record *, td_arena *arena, td_example *out,
                      td_error *error);
 

@@ -12,7 +12,7 @@ void      td_batch_free(td_batch *);
 void      td_batch_clear(td_batch *);
 
 /* Check a batch that does not come from our own plugins: ids lie in [0, vocab), and labels where
- * their weight is not 0; weights are finite; the arrays that the loss reads exist and have one
+ * their weight is not 0; weights are finite; the arrays that the loss reads exist and have the same
  * shape. */
 int td_batch_check(const td_batch *, int64_t vocab, td_error *error);
 

@@ -162,7 +162,7 @@ static bool is_idle(const td_stored *t, const td_safetensors *file, td_variables
     if (!t->size)
         snprintf(why, 200, "it is empty");
     else if (t->type != TD_STORED_OTHER && !td_stored_is_real(t))
-        snprintf(why, 200, "its type, %s, is not one of parameters", t->dtype);
+        snprintf(why, 200, "its type, %s, is not one that parameters have", t->dtype);
     else if (ends_with(t->name, ".inv_freq"))
         snprintf(why, 200, "rotary frequencies follow from the config");
     else if ((copy = copy_of(t, file, v)) != NULL)

@@ -42,7 +42,7 @@ typedef struct td_progress {
 int td_checkpoint_save(const char *directory, td_variables *, const td_device *,
                        const td_progress *, const char *about, td_error *error);
 
-/* The same from tensors that are in no variables: those of another program's files. */
+/* The same for tensors that are not in variables, but in another program's files. */
 typedef struct td_saved {
     const td_stored   *parameters, *states;
     size_t             n_parameters, n_states;
@@ -74,8 +74,7 @@ int td_checkpoint_latest(const char *directory, char **latest, td_error *error);
 char *td_checkpoint_of_step(const char *directory, int64_t step, td_error *error);
 
 /* Remove all but the last `keep` (0: keep all) and that of step `best`, and whatever a crash left
- * half written. One that cannot be removed does not keep the others; the error is that of the
- * first. */
+ * half written. If one cannot be removed, the others still are; the first error is returned. */
 int td_checkpoint_prune(const char *directory, int64_t keep, int64_t best, td_error *error);
 
 /* If `file` is in a checkpoint (a link is followed), check that it has not changed since it was
@@ -88,7 +87,8 @@ int td_checkpoint_check_file(const char *file, td_error *error);
  * tables of rotary frequencies. Any other tensor that the model does not have is refused. */
 int td_weights_load(const char *path, td_variables *, const td_device *, td_text *notes,
                     td_error *error);
-/* Whether td_weights_load would take the file, by its names and shapes; the variables need no memory. */
+/* Whether td_weights_load would accept the file, by its names and shapes; the variables need no
+ * memory. */
 int td_weights_check(const char *path, td_variables *, td_error *error);
 int td_weights_save(const char *path, td_variables *, const td_device *, td_error *error);
 

@@ -48,13 +48,13 @@ int td_engine_plan_adding(td_engine *, const td_batch *shape, td_footprint *foot
 /* Plan for td_engine_evaluate; td_engine_plan is not needed before. */
 int td_engine_plan_evaluation(td_engine *, const td_batch *shape, td_footprint *footprint,
                               td_error *error);
-/* What td_engine_tokens runs. */
+/* Plan for td_engine_tokens. */
 int td_engine_plan_tokens(td_engine *, const td_batch *shape, td_footprint *footprint,
                           td_error *error);
 /* Plan for td_engine_norms. */
 int td_engine_plan_norms(td_engine *, td_footprint *footprint, td_error *error);
 
-/* Take the memory for all that was planned, and give every parameter its initial value, which
+/* Allocate memory for all that was planned, and give every parameter its initial value, which
  * depends on `seed` and its name alone. */
 int td_engine_allocate(td_engine *, uint64_t seed, td_error *error);
 
@@ -98,8 +98,8 @@ typedef struct td_micro_out {
 int td_engine_flops(td_engine *, const td_batch *, double *flops, td_error *error);
 int td_engine_gradient(td_engine *, const td_micro *, td_micro_out *out, td_error *error);
 
-/* Update the parameters from the gradients. A model that guards leaves everything as it is unless
- * the gradient norm is below `limit`; NaN never is. `step` counts from 1. */
+/* Update the parameters from the gradients. With a guard, nothing changes unless the gradient norm
+ * is below `limit`, which NaN never is. `step` counts from 1. */
 typedef struct td_update_out {
     double norm;
     bool   applied;

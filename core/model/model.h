@@ -73,7 +73,7 @@ int td_model_read(const td_model *, td_variables *, const td_batch *batch, td_gr
 typedef struct td_tokens {
     td_graph  *graph;
     td_tensor *nll;  /* [n, 1]: of each label, in nats */
-    td_tensor *best; /* i32 [n, 1]: the token with the largest logit, of equal ones the first */
+    td_tensor *best; /* i32 [n, 1]: the token with the largest logit, or the first of several */
 } td_tokens;
 int64_t td_model_tokens_piece(const td_model *);
 int     td_model_tokens(const td_model *, td_variables *, const td_batch *batch, td_tokens *out,

@@ -106,5 +106,5 @@ static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_a
 }
 
 TD_DEFINE_OP(td_op_append, "append", TD_APPEND_INPUTS, TD_APPEND_INPUTS,
-             "write new tokens behind those in a buffer", .flags = TD_OP_EFFECT,
+             "write new tokens after those in a buffer", .flags = TD_OP_EFFECT,
              .inplace = { 1 + TD_APPEND_BUFFER }, .infer = infer, .lower = lower, .flops = flops);

@@ -30,6 +30,6 @@ static void no_flops(td_tensor *const *in, int n, td_tensor *const *out, const t
     memset(f, 0, sizeof *f);
 }
 
-TD_DEFINE_OP(td_op_full, "full", 0, 0, "all elements one value", .infer = infer_full,
+TD_DEFINE_OP(td_op_full, "full", 0, 0, "a tensor filled with one value", .infer = infer_full,
              .flops = no_flops);
 TD_DEFINE_OP(td_op_iota, "iota", 0, 0, "0, 1, .. n-1", .infer = infer_iota, .flops = no_flops);

@@ -84,7 +84,7 @@ static int infer_expand(td_tensor *const *in, int n, const td_attrs *a, td_shape
 /* One entry was read many times: their gradients add up. */
 static void vjp_expand(TD_VJP_PARAMETERS) { grad_in[0] = td_unbroadcast(grad_out[0], in[0]); }
 
-TD_DEFINE_OP(td_op_expand, "expand", 1, 1, "dims of 1 stretch", .flags = TD_OP_VIEW,
+TD_DEFINE_OP(td_op_expand, "expand", 1, 1, "stretch dims of 1", .flags = TD_OP_VIEW,
              .infer = infer_expand, .vjp = vjp_expand, .flops = no_flops);
 
 /* i[0] axis, i[1] start, i[2] length. */

@@ -29,8 +29,8 @@ static void flops_input(td_tensor *const *in, int n, td_tensor *const *out, cons
 
 static void vjp_sum(TD_VJP_PARAMETERS) { grad_in[0] = td_expand(grad_out[0], in[0]->dim); }
 
-TD_DEFINE_OP(td_op_sum, "sum", 1, 1, "sum over axes, kept as 1", .infer = infer_reduce,
-             .vjp = vjp_sum, .flops = flops_input);
+TD_DEFINE_OP(td_op_sum, "sum", 1, 1, "sum over axes, which remain as dims of 1",
+             .infer = infer_reduce, .vjp = vjp_sum, .flops = flops_input);
 
 /* To the first of the largest: where x equals the maximum and no earlier element does. */
 static void vjp_max(TD_VJP_PARAMETERS)
@@ -49,8 +49,8 @@ static void vjp_max(TD_VJP_PARAMETERS)
     grad_in[0] = td_mul(grad_out[0], first);
 }
 
-TD_DEFINE_OP(td_op_max, "max", 1, 1, "largest over an axis, kept as 1", .infer = infer_reduce,
-             .vjp = vjp_max, .flops = flops_input);
+TD_DEFINE_OP(td_op_max, "max", 1, 1, "largest along an axis, which remains as a dim of 1",
+             .infer = infer_reduce, .vjp = vjp_max, .flops = flops_input);
 
 static int infer_cumsum(td_tensor *const *in, int n, const td_attrs *a, td_shape *out,
                         td_error *error)
@@ -99,5 +99,5 @@ static void vjp_topk(TD_VJP_PARAMETERS)
                             in[0]->dim, in[0]->rank);
 }
 
-TD_DEFINE_OP(td_op_topk, "topk", 1, 1, "the k largest of the last axis, and where",
+TD_DEFINE_OP(td_op_topk, "topk", 1, 1, "the k largest along the last axis, and their indices",
              .infer = infer_topk, .vjp = vjp_topk, .flops = flops_input);

@@ -1,4 +1,4 @@
-/* hash.c - a hash of the parameters, which shows at which step two runs part. */
+/* hash.c - a hash of the parameters, which shows at which step two runs first differ. */
 #include <stdlib.h>
 #include <xxhash.h>
 

@@ -76,7 +76,7 @@ typedef struct td_node_plan {
     int32_t   changed;    /* a variable: calls planned when it was last written to */
     int32_t   copied;     /* a view: calls planned when it was taken */
     int32_t   wide[TD_MAX_OUTPUTS]; /* how many of `uses` want the wide dtype, */
-    int32_t   bf16[TD_MAX_OUTPUTS]; /* and how many bf16; the others take what there is */
+    int32_t   bf16[TD_MAX_OUTPUTS]; /* and how many bf16; the others accept either */
     bool      inside;               /* part of an op that computes in the wide dtype */
     bool      narrow;               /* its call is in bf16 */
     int32_t   copy; /* a parameter: 1 + the storage of its copy in bf16; 0: none yet */

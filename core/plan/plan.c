@@ -205,7 +205,7 @@ static void schedule(td_plan *p, td_node *n)
         take_view(p, n);
         return;
     }
-    /* a kernel first: lowering brings back what fused ops avoid to store */
+    /* a kernel first: lowering brings back what fused ops avoid storing */
     if (call(p, n))
         return;
     if (n->op->lower)

@@ -1,9 +1,9 @@
 /* plan.h - a graph as kernel calls over memory: which kernel computes each node, where each tensor
  * lies, and running it all.
  *
- * Planning needs dims only, so the memory of a run is known, and can be refused, before any is
- * taken. A plan is made once for a graph, that is for a phase and a shape of batch, and run many
- * times; plans of one engine take turns in one arena.
+ * Planning needs dims only, so the memory of a run is known, and the run can be refused, before any
+ * is allocated. A plan is made once for a graph, that is, for a phase and a batch shape, and run
+ * many times; plans of one engine take turns in one arena.
  *
  *     td_plan *plan = td_plan_new(g, roots, n_roots, &device, &error);     nothing is allocated yet
  *     void *arena = backend->allocate(device.state, td_plan_arena(plan));
@@ -61,7 +61,7 @@ size_t td_plan_arena(const td_plan *);
 /* Bytes of the plan's own memory: inputs and constants. */
 size_t td_plan_inputs(const td_plan *);
 
-/* Take memory. `arena` is device memory of at least td_plan_arena bytes, and may be shared: a run
+/* Bind memory. `arena` is device memory of at least td_plan_arena bytes, and may be shared: a run
  * leaves nothing in it but roots, which the next run of any plan overwrites. Variables must be
  * allocated. May be called again, with another arena. */
 int td_plan_bind(td_plan *, void *arena, td_error *error);
@@ -138,8 +138,8 @@ int  td_variable_set(td_variable *, const td_device *, int real, const float *va
                      td_error *error);
 int  td_variable_get(const td_variable *, const td_device *, int real, float *values,
                      td_error *error);
-/* The same without rounding, elements [first, first + count): for those who need what a backend
- * computes in. */
+/* The same without rounding, elements [first, first + count): for callers that need the backend's
+ * own precision. */
 int  td_variable_write(td_variable *, const td_device *, int real, int64_t first, int64_t count,
                        const double *values, td_error *error);
 int td_variable_read(const td_variable *, const td_device *, int real, int64_t first, int64_t count,

@@ -103,8 +103,8 @@ static int stored(td_plan *p, td_value *v)
     return r->node->kind == TD_NODE_VARIABLE && r->node->variable->narrow ? TD_BF16 : r->t.dtype;
 }
 
-/* The parameter whose copy holds what lies at `place`; NULL: none does. A copy is behind from when
- * the plan writes its parameter to the end of the plan. */
+/* The parameter whose copy holds what lies at `place`; NULL: none does. A copy is out of date from
+ * when the plan writes its parameter until the end of the plan. */
 static td_node *copied_at(td_plan *p, const td_place *place)
 {
     const td_storage *s = &p->storages[place->storage];
@@ -172,7 +172,8 @@ int td_plan_wanted(td_plan *p, const td_node *n, int k)
     if (state >= 0 && n->in[state] && td_state_of(n->in[state]))
         return td_state_of(n->in[state])->variable->narrow ? TD_BF16 : real;
     wanted = wanted_by_all(p, n, np, rule->wide_out);
-    /* an elementwise op reads either; but where its results are wide, so had its operands better be */
+    /* an elementwise op reads either; but where its results are wide, its operands had better be,
+     * too */
     return rule->precision == TD_PRECISION_MOVE || wanted == real ? wanted : 0;
 }
 

@@ -1,7 +1,7 @@
 /* precision.h - mixed precision: which reals of a graph are computed and stored in bf16.
  *
- * A graph of td_graph_options.narrow computes in bf16 what its rules say, op by op. Nothing else
- * knows: tensors keep the dtype of the graph's reals, so plugins, gradients and lowerings are
+ * A graph of td_graph_options.narrow computes in bf16 what its rules say, op by op. Nothing else is
+ * aware of it: tensors keep the dtype of the graph's reals, so plugins, gradients and lowerings are
  * written once. The planner decides for each value where it is stored, takes the kernel of that
  * dtype, and inserts casts; what has no kernel in bf16 runs in the wide dtype, by way of casts.
  *
@@ -16,7 +16,7 @@
 typedef enum td_precision {
     /* operands and results are wide: sums, exponentials, everything that is not listed */
     TD_PRECISION_WIDE,
-    /* operands are bf16, sums are wide, results are bf16 if anything reads them so: products */
+    /* operands are bf16, sums are wide, results are bf16 if a reader wants them so: products */
     TD_PRECISION_PRODUCT,
     /* in bf16 if an operand is stored so; each operand is read as it is stored: elementwise ops and
      * norms, computed wide inside */
@@ -36,7 +36,7 @@ typedef struct td_precision_rule {
 const td_precision_rule *td_precision_of(const char *op);
 
 /* How a plan computes one op: its calls in bf16 and in the wide dtype. Casts that the planner
- * inserted are a row "cast"; `bytes` is what they write. */
+ * inserted have a row of their own, "cast"; `bytes` is what they write. */
 typedef struct td_precision_row {
     const char *op;
     int64_t     narrow, wide;

@@ -122,8 +122,8 @@ static void move_state(td_graph *g, td_cache *to, td_cache *from, size_t i, td_t
     td_assign(old, td_where(stays, old, moved), NULL);
 }
 
-/* Treats a buffer as a text whose tokens are its rows: the row is appended behind `row` [1]
- * others. */
+/* Treats a buffer as a text whose tokens are its rows: the row is appended after `row` [1] others.
+ */
 static void insert_state(td_graph *g, td_cache *to, td_cache *from, size_t i, td_tensor *row)
 {
     td_variable *v = td_variables_at(from->variables, i);

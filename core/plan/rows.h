@@ -21,15 +21,16 @@ int td_cache_place(const td_cache *, td_plan *, int64_t tokens, const int32_t *l
                    const int32_t *counts, td_error *error);
 
 /* Moving rows: several beams continue from one of them; a new prompt that was read in a small
- * cache is admitted to a large one. Made once for a pair of caches, it runs as often as wanted. */
+ * cache is admitted to a large one. The plan is made once for a pair of caches, and can be run any
+ * number of times. */
 typedef struct td_row_gather td_row_gather;
 
-/* From the rows of `from` to those of `to`, which may be one cache. Both keep the same tensors, in
- * buffers of the same capacity; a cache that keeps nothing yet gets them. The states of both are
- * allocated, and outlive it. NULL with `error`. */
+/* From the rows of `from` to those of `to`, which may be the same cache. Both keep the same
+ * tensors, in buffers of the same capacity; a cache that keeps nothing yet is given the same ones.
+ * The states of both are allocated, and outlive it. NULL with `error`. */
 td_row_gather *td_row_gather_new(td_cache *to, td_cache *from, const td_device *, td_error *error);
-/* Row r of `to` becomes row rows[r] of `from`, with all that is kept of it; -1: it stays as it is.
- * All rows are read before any is written. The caller moves their lengths. */
+/* Row r of `to` becomes row rows[r] of `from`, with everything that is kept of it; -1: it stays as
+ * it is. All rows are read before any is written. The caller moves their lengths. */
 int            td_row_gather_run(td_row_gather *, const int32_t *rows, td_error *error);
 void           td_row_gather_free(td_row_gather *);
 

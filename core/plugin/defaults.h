@@ -6,8 +6,8 @@
 #include "base/arena.h"
 #include "plugin/registry.h"
 
-/* Parts in parts: more than any real plugin needs. A part whose default is itself would never
- * end. */
+/* Parts in parts: more than any real plugin needs. A part whose default is itself would recurse
+ * forever. */
 enum { TD_DEEPEST_PART = 32 };
 
 /* A config struct of the plugin, in the arena, with every option at its default. PART options

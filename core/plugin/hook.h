@@ -4,7 +4,7 @@
  *     code = TD_HOOK(backend, open, config, services, &state, error);
  *
  * calls backend->open(config, ..). While it runs, the thread's innermost hook is known, so that a
- * crash, an exit or a hang can be put down to a plugin; when it returns, the process is as before
+ * crash, an exit or a hang can be attributed to a plugin; when it returns, the process is as before
  * (see process.h), and the plugin's changes are reported. Hooks may call hooks.
  */
 #ifndef TD_PLUGIN_HOOK_H
@@ -78,17 +78,17 @@ bool td_hook_of_thread(int k, td_hook_running *);
  * too] */
 void td_hook_describe(const td_hook_running *, char *out, size_t size);
 
-/* Call `stray` when a hook returns in a process that it has forked: there are then two that go on
- * with the same work, and one has to end. [main] */
+/* Call `stray` when a hook returns in a process that it has forked: two processes would then
+ * continue the same work, so one has to end. [main] */
 void td_hook_watch_forks(void (*stray)(const td_hook_running *));
 
 /* ---- what they changed ----------------------------------------------------------------------- */
 
-/* The receiver of reports, one sentence for each change of each hook. There is one for the
- * process: the last call counts. NULL: nobody. */
+/* The receiver of reports, one sentence for each change of each hook. There is one for the process:
+ * the last call counts. NULL: none. */
 typedef void td_hook_listener(void *argument, const char *text);
 void         td_hook_listen(td_hook_listener *, void *argument);
-/* Stop telling this one. */
+/* Stop reporting to this receiver. */
 void         td_hook_listen_no_more(const void *argument);
 
 /* ---- what is safe ---------------------------------------------------------------------------- */
@@ -96,7 +96,7 @@ void         td_hook_listen_no_more(const void *argument);
 /* Work that a crash from now on does not destroy, for the message about it: "checkpoint 'DIR'".
  * Copied, and cut to fit; NULL: nothing. [main] */
 void        td_hook_saved(const char *what);
-/* "": nothing was said. [any, signal handlers too] */
+/* "": no such work was named. [any, signal handlers too] */
 const char *td_hook_what_is_saved(void);
 
 #endif

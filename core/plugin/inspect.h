@@ -1,7 +1,7 @@
 /* inspect.h - a look at a module's file from outside, before any of its code runs.
  *
- * dlopen runs constructors before it returns, so a module for another tandem, another machine or a
- * file cut off by a full disk has to be refused earlier. These functions read the ELF file as data:
+ * dlopen runs constructors before it returns, so a module for another tandem or another machine, or
+ * one cut off by a full disk, has to be refused earlier. These functions read the ELF file as data:
  * they never crash on damaged ones, and never wait for a pipe.
  */
 #ifndef TD_PLUGIN_INSPECT_H

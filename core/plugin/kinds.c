@@ -118,7 +118,7 @@ static const hook needed[] = {
 const char *td_kind_missing_hook(const td_plugin *p)
 {
     for (size_t k = 0; k < sizeof needed / sizeof *needed; k++) {
-        void *value = NULL; /* stays so for a hook behind the end */
+        void *value = NULL; /* stays so for a hook beyond the end */
         if (strcmp(needed[k].kind, p->kind))
             continue;
         /* an older module's struct may end before the hook; function pointers have their own

@@ -18,8 +18,8 @@ const td_module *td_module_load(const char *path, td_arena *, td_error *error);
  * signal handlers too] */
 const char *td_module_at(const void *address);
 
-/* A plugin as a zeroed struct of `size` bytes, the host's idea of its kind: hooks that an older
- * module does not know are NULL. NULL when out of memory. */
+/* A plugin as a zeroed struct of `size` bytes, in the host's layout of its kind: hooks that an
+ * older module does not know are NULL. NULL when out of memory. */
 const td_plugin *td_plugin_copy(const td_plugin *, size_t size, td_arena *);
 
 #endif

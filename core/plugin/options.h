@@ -1,8 +1,8 @@
 /* options.h - option tables: their rows, the default of one option, a description of one.
  *
  * A plugin's options are a constant table (see tandem/plugin.h). This reads tables; it stores
- * nothing but single defaults. A whole config struct at its defaults is plugin/defaults.h, and one
- * filled from a config is config/bind.c.
+ * nothing but single defaults. plugin/defaults.h makes a whole config struct with defaults, and
+ * config/bind.c fills one from a config.
  */
 #ifndef TD_PLUGIN_OPTIONS_H
 #define TD_PLUGIN_OPTIONS_H

@@ -103,7 +103,7 @@ static void restore_output(const td_process *p, td_process_complain *complain, v
 {
     static const char *const names[] = { "standard output", "standard error" };
     bool                     changed[2];
-    /* both before either is complained of: that is written to one of them */
+    /* both before either is reported, as the report is written to one of them */
     for (int k = 0; k < 2; k++)
         changed[k] = is_replaced(p, k) && dup2(atomic_load(&kept_output[k]), k + 1) >= 0;
     for (int k = 0; k < 2; k++)

@@ -35,7 +35,7 @@ typedef struct td_process {
     } output[2]; /* the files of descriptors 1 and 2 */
 } td_process;
 
-/* Every thing that has changed: "the locale", and the change, or "". */
+/* One thing that has changed: "the locale", and the change, or "". */
 typedef void td_process_complain(void *argument, const char *what, const char *detail);
 
 /* Record the state. Takes microseconds. [any] */
@@ -43,8 +43,8 @@ void td_process_record(td_process *);
 /* Undo the changes since then, and name them. [any] */
 void td_process_restore(const td_process *, td_process_complain *, void *argument);
 
-/* Descriptors 1 and 2 are restored, too, from these copies of them, which live from now on. -1:
- * none. A program that wants others to see the end of its output must not call it. [main] */
+/* Descriptors 1 and 2 are restored, too, from these copies of them, which stay open from now on.
+ * -1: none. A program that wants others to see the end of its output must not call it. [main] */
 void td_process_keep_output(int out, int error);
 
 /* "SIGSEGV"; "signal" for one without a name. [any, signal handlers too] */

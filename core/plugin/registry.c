@@ -243,7 +243,7 @@ void td_registry_add_path(td_registry *r, const char *directory)
     int at = td_search_path_insert(&r->search, directory);
     if (at < 0)
         return;
-    /* the directories behind it have moved by one */
+    /* the directories after it have moved by one */
     for (size_t k = 0; k < r->count; k++) {
         found *f = &r->plugins[k];
         if (f->from && f->directory != BY_FILE && f->directory >= (size_t)at)

@@ -3,8 +3,8 @@
  * Nothing is loaded before it is requested. To find the plugin of kind K and name N, the registry
  * goes through the search path (see search_path.h). In each directory it tries the file `K-N.so`,
  * then every other `*.so` whose bytes mention both K and N. The first directory that has the plugin
- * wins. Two files of one directory that have it are an error, and so is a file `K-N.so` that is
- * refused: in both cases a silent choice could run a plugin that was not meant.
+ * wins. Two files in one directory that have it are an error, and so is a file `K-N.so` that is
+ * refused: in both cases a silent choice could run a plugin that was not intended.
  *
  *     td_registry     *r = td_registry_new(NULL, log, &error);
  *     const td_plugin *p = r ? td_registry_find(r, TD_NORM_KIND, "rms", &error) : NULL;

@@ -28,10 +28,10 @@ int td_search_path_check(const char *directory, td_error *error);
 int td_search_path_init(td_search_path *, const char *const *given, td_journal *log,
                         td_error *error);
 
-/* Whether a directory is the library's own, whose modules nobody needs to be told of. */
+/* Whether a directory is the library's own, whose modules need not be announced. */
 bool td_search_path_is_own(const td_search_path *, const char *directory);
 
-/* Insert a directory behind the caller's. Returns its index, or -1 if it was there already (or
+/* Insert a directory after the caller's. Returns its index, or -1 if it was there already (or
  * memory ran out): nothing has changed then. */
 int td_search_path_insert(td_search_path *, const char *directory);
 

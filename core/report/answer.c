@@ -282,8 +282,7 @@ static const char *answer_heldout(const td_report_data *d, td_document *doc)
     duel u;
     if (!m)
         return d->tokenizers_differ
-                   ? "The runs have different tokenizers and no score in bits per byte, so that "
-                     "their "
+                   ? "The runs have different tokenizers and no score in bits per byte, so their "
                      "held-out losses cannot be compared."
                    : "No run was scored on held-out text: run 'tandem evaluate RUN'.";
     if (!find_duel(d, m, class, &u))
@@ -355,7 +354,7 @@ static const char *tell_tally(td_document *doc, const char *a, const char *b, ta
     const char *unsupported = td_document_take(doc, &t->unsupported), *rest = "";
     /* these tasks have scores, but nothing that both groups answered */
     if (!(t->better + t->worse + t->open))
-        return "The tasks were not tested, because no two groups were asked the same item.";
+        return "The tasks were not tested, because no two groups were scored on the same item.";
     if (!(t->better + t->worse))
         return td_document_print(
             doc, "On %s the data do not support a difference between '%s' and '%s': %s%s.",
@@ -376,8 +375,8 @@ static const char *answer_tasks(const td_report_data *d, td_document *doc)
     if (d->comparison.n_groups < 2)
         return NULL;
     if (!find_rivals(d, &u))
-        return "No tasks were scored for two of the groups: 'tandem evaluate RUN --tasks ..' does "
-               "that.";
+        return "Tasks are not compared, because fewer than two groups have scores: run 'tandem "
+               "evaluate RUN --tasks ..'.";
     for (size_t k = 0; k < d->comparison.n_measures; k++)
         if (td_report_is_main(d, k))
             count_task(d, doc, &d->comparison.measures[k], u, &t);

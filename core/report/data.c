@@ -271,7 +271,7 @@ static void compare_tokenizers(td_report_data *d)
     }
     if (d->tokenizers_differ)
         td_text_print(&d->notes, "the runs have different tokenizers: losses per token cannot be "
-                                 "compared between them, bits per byte can\n");
+                                 "compared between them, but bits per byte can\n");
 }
 
 /* ---- groups ---------------------------------------------------------------------------------- */

@@ -1,4 +1,5 @@
-/* diff.c - where two runs part: in their configs, by their metrics, by their checkpoints. */
+/* diff.c - where two runs first differ: in their configs, by their metrics, by their checkpoints.
+ */
 #include "report/diff.h"
 
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-/* diff.h - where two runs part: `tandem report --diff A B`. */
+/* diff.h - where two runs first differ: `tandem report --diff A B`. */
 #ifndef TD_REPORT_DIFF_H
 #define TD_REPORT_DIFF_H
 
@@ -11,12 +11,12 @@ typedef struct td_parting {
     td_text differences; /* of their configs: "key: a's -> b's", one per line */
     /* The lines of metrics of the same step, compared number by number, except for clock
      * readings. */
-    int64_t lines;     /* that both have */
-    int64_t last_same; /* the last step before they part at which all are the same; -1: none */
-    int64_t first;     /* the first step at which they differ; -1: they never do */
-    char metric[200];  /* the metric that differs there; that of the parameters' hash, if it does */
-    double  a, b;      /* its values; NaN: not a number in one of them */
-    bool    hashed;    /* lines of both have hashes of the parameters */
+    int64_t lines;       /* that both have */
+    int64_t last_same;   /* the last step before they differ at which all are the same; -1: none */
+    int64_t first;       /* the first step at which they differ; -1: they never do */
+    char    metric[200]; /* the metric that differs there; the parameters' hash, if that differs */
+    double  a, b;        /* its values; NaN: not a number in one of them */
+    bool    hashed;      /* lines of both have hashes of the parameters */
     /* The checkpoints of the same step. */
     int64_t checkpoints;     /* that both have */
     int64_t checkpoint;      /* the step of the first that differs; -1: none does */

@@ -42,8 +42,8 @@ typedef struct td_doc_figure {
     char       *svg;          /* set by td_figures_draw; NULL: not drawn */
     const char *failure;      /* why it was not drawn; NULL: it was, or gnuplot is missing */
     bool        wide;         /* as wide as two others */
-    size_t      rows;   /* it has so many rows, and grows with them; 0: it is not made of rows */
-    bool        beside; /* the names of its series stand beside it */
+    size_t      rows;         /* the number of its rows, with which it grows; 0: it has none */
+    bool        beside;       /* the names of its series stand beside it */
 } td_doc_figure;
 
 typedef enum td_block_kind {

@@ -1,5 +1,5 @@
-/* figure.h - pictures of a report: scripts for gnuplot beside their data, drawn and made part of a
- * page. */
+/* figure.h - pictures of a report: gnuplot scripts beside their data, which are run and whose
+ * pictures become part of a page. */
 #ifndef TD_REPORT_FIGURE_H
 #define TD_REPORT_FIGURE_H
 

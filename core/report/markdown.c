@@ -121,7 +121,7 @@ static void latex_rows(const td_doc_table *t, td_text *out)
     td_text_print(out, "\\bottomrule\n");
 }
 
-/* Goes on on the next page, with the header again. */
+/* Continues on the next page, with the header again. */
 static void long_latex_table(const td_doc_table *t, td_text *out)
 {
     td_text_print(out, "%% needs \\usepackage{booktabs,longtable}\n\\begin{longtable}{");

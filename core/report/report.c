@@ -45,8 +45,8 @@ static void lay_out(const td_report_data *d, td_document *doc)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* What a report consists of. The page comes first: it tells a later report that the rest is one's, too,
- * if this one is interrupted here. */
+/* What a report consists of. The page comes first: if this report is interrupted here, the page
+ * shows a later one that the rest is part of a report, too. */
 static const char *const parts[] = { "index.html", "report.md", "figures", "tables" };
 
 static int write_text(td_text *t, const char *directory, const char *name, td_error *error)

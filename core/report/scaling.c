@@ -286,7 +286,7 @@ static const char *plot(const points *p, const cost *c, td_document *doc, td_doc
 {
     size_t  plots = 0;
     td_text words = { 0 };
-    if (c->frontier) /* its line goes on past points that are not on it, which are NaN */
+    if (c->frontier) /* its line continues past points that are not on it, which are NaN */
         td_text_print(&f->script, "set datafile missing NaN\n");
     for (size_t s = 0; s < p->n_series && c->fitted; s++)
         if (fit_series(p, s, f, &words))

@@ -139,7 +139,7 @@ static td_doc_figure *draw_panel(const td_report_data *d, td_document *doc, cons
 }
 
 static const char *const interval_words =
-    "Points are means over seeds, bars their 95 % intervals (Student's t); of a single run, the "
+    "Points are means over seeds, bars their 95 % intervals (Student's t); for a single run, the "
     "bar is "
     "1.96 standard errors over the scored text and does not reflect other seeds.";
 
@@ -336,7 +336,7 @@ static void tabulate_tests(const td_report_data *d, td_document *doc)
         return;
     t = td_document_table(doc, "tests",
                           "Tests of the differences, second group minus first, on the text and "
-                          "items that both were given. Holm: p adjusted for all tests of this "
+                          "items that both were scored on. Holm: p adjusted for all tests of this "
                           "table; a difference is supported if that is below 0.05. Effect: the "
                           "mean difference in standard deviations of the differences.",
                           "measure", "groups", "#difference", "#95 % interval", "#p", "#Holm",

@@ -24,7 +24,7 @@ void td_report_setup(const td_report_data *, td_document *);
 
 /* ---- shared by them -------------------------------------------------------------------------- */
 
-/* "0.034", with a sign if `sign`: with enough digits to tell scores of models apart. */
+/* "0.034", with a sign if `sign`: with enough digits to distinguish the models' scores. */
 const char *td_report_number(td_document *, double x, bool sign);
 /* "p = 0.012", "p < 0.0001". */
 const char *td_report_p(td_document *, double p);

@@ -173,14 +173,14 @@ static const char *sizes_csv(const td_report_data *d, td_document *doc)
 
 static void tabulate_sizes(const td_report_data *d, td_document *doc)
 {
-    td_doc_table *t = td_document_table(doc, "sizes",
-                                        "Sizes and budgets. Tokens are those read in training; "
-                                        "FLOPs are of matrix products, visible scores only; those "
-                                        "of inference are those of a forward pass, per target "
-                                        "token; latency is the time of a generated token, where it "
-                                        "was measured.",
-                                        "group", "#seeds", "#parameters", "#steps", "#tokens",
-                                        "#training", "#inference", "#latency (ms)", NULL);
+    td_doc_table *t = td_document_table(
+        doc, "sizes",
+        "Sizes and budgets. Tokens are those read in training; "
+        "FLOPs are of matrix products, visible scores only; those of inference are for a forward "
+        "pass, per target token; latency is the time of a generated token, where it "
+        "was measured.",
+        "group", "#seeds", "#parameters", "#steps", "#tokens", "#training", "#inference",
+        "#latency (ms)", NULL);
     for (size_t g = 0; g < d->comparison.n_groups; g++)
         size_row(d, doc, t, g);
     t->csv = sizes_csv(d, doc);

@@ -31,7 +31,8 @@ static const view views[] = {
       false },
     { "training-flops", "Held-out loss by compute", "training FLOPs",
       "held-out NLL (nats per token)",
-      "The same by training FLOPs so far (matrix products, visible scores only): which model is "
+      "Held-out loss by the training FLOPs so far (matrix products, visible scores only): which "
+      "model is "
       "better for a given compute budget.",
       true, true },
 };

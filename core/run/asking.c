@@ -39,10 +39,11 @@ static int check(const td_asking *a, const td_tasks_request *r, td_error *error)
             "td_asking: shots %lld, limit %lld, batch %lld: none of them can be negative "
             "(shots: TD_NO_SHOTS for none)",
             (long long)a->shots, (long long)a->limit, (long long)a->batch);
-    return r->count ? 0
-                    : td_fail(error, TD_ECONFIG,
-                              "there is no task to score: name some in td_asking.tasks or in "
-                              "tasks.names of the config");
+    return r->count
+               ? 0
+               : td_fail(error, TD_ECONFIG,
+                         "there is no task to score: name one or more in td_asking.tasks or in "
+                         "tasks.names of the config");
 }
 
 static int keep(td_session *s, const td_asking *a, const td_tasks *t, const td_tasks_request *r,

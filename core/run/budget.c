@@ -64,8 +64,8 @@ static int steps_of(const char *key, double budget, double each, int64_t *steps,
     double n = each > 0 ? ceil(budget / each) : 0;
     if (n < 1 || n > 99999999)
         return td_fail(error, TD_ECONFIG,
-                       "%s = %g at %g a step comes to %g steps; a run can have 1 to 99999999", key,
-                       budget, each, n);
+                       "%s = %g at %g a step amounts to %g steps; a run can have 1 to 99999999",
+                       key, budget, each, n);
     *steps = (int64_t)n;
     return 0;
 }

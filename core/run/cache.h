@@ -4,9 +4,9 @@
 
 #include "run/session.h"
 
-/* run.dir/cache, which exists then: the runs of run.dir share it, as models that are compared read
- * the same text. Beside a run of another user, which cannot be written, it is the user's own
- * (XDG_CACHE_HOME), with a note. free() it; NULL with `error`. */
+/* run.dir/cache, created if necessary: the runs of run.dir share it, as models that are compared
+ * read the same text. If it cannot be written, as beside another user's run, the user's own cache
+ * directory (XDG_CACHE_HOME), with a note. free() it; NULL with `error`. */
 char *td_session_cache(td_session *, td_error *error);
 
 /* The user's own, which need not exist yet; NULL: neither XDG_CACHE_HOME nor HOME is set. free()

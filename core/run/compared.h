@@ -1,5 +1,5 @@
-/* compared.h - what is known of a run without running it: how far it was trained, its scores, its
- * config. For comparing runs, and for curves through them. */
+/* compared.h - what is known about a run without running it: how far it was trained, its scores,
+ * its config. For comparing runs, and for curves through them. */
 #ifndef TD_RUN_COMPARED_H
 #define TD_RUN_COMPARED_H
 

@@ -251,9 +251,10 @@ static void note_missing(job *j, const td_compared_pair *p, const common *c)
     td_text_print(&j->out->notes, "%s: '%s' has %" PRId64 " items and '%s' has %" PRId64 "; %s",
                   out->measures[p->measure].name, out->groups[p->a].name, most[0],
                   out->groups[p->b].name, most[1],
-                  c->n ? "" : "none is the same, so there is no test\n");
+                  c->n ? "" : "they have none in common, so there is no test\n");
     if (c->n)
-        td_text_print(&j->out->notes, "the test is on the %" PRId64 " that are the same\n", c->n);
+        td_text_print(&j->out->notes, "the test is on the %" PRId64 " that they have in common\n",
+                      c->n);
 }
 
 /* Seeds are observations, too; right or wrong answers of single runs are counted, others drawn. */

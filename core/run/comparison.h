@@ -3,8 +3,8 @@
  *
  * It reads what evaluations left in RUN/eval: heldout.json with heldout.jsonl, and for tasks
  * NAME.json with NAME.samples_TASK.jsonl. Runs that differ in nothing but their seed are a group,
- * whose scores are means over seeds. Two groups are tested on what all of their runs were asked: the
- * same tokens, the same items. Nothing is computed with a model.
+ * whose scores are means over seeds. Two groups are tested on what all of their runs were scored
+ * on: the same tokens, the same items. Nothing is computed with a model.
  */
 #ifndef TD_RUN_COMPARISON_H
 #define TD_RUN_COMPARISON_H
@@ -20,7 +20,7 @@ typedef struct td_comparison td_comparison;
 typedef struct td_compare_options {
     const char *const *runs; /* [count]: directories of runs, or of their checkpoints */
     size_t             count;
-    bool               by_run;   /* each run is a group of its own, whatever it differs in */
+    bool               by_run;   /* each run is a group of its own, however little it differs */
     bool               untested; /* scores and groups only, no pairs */
     int64_t            draws;    /* of a bootstrap; 0: 10000 */
     uint64_t           seed;
@@ -28,7 +28,7 @@ typedef struct td_compare_options {
     const char *const *labels;
     bool               unscored; /* accept runs without results */
     /* Whether groups a and b are to be tested; NULL: all pairs. With many groups most tests would
-     * answer no question, but count for the adjusted p of the others. */
+     * answer no question, but would count in the adjusted p of the others. */
     bool (*tested)(void *arg, const td_comparison *, size_t a, size_t b);
     void *arg;
 } td_compare_options;
@@ -43,7 +43,7 @@ typedef struct td_compared_run {
 
 /* A single run, or those of several seeds. */
 typedef struct td_compared_group {
-    const char *name; /* of a single run its own, of several what theirs begin with */
+    const char *name; /* a single run's own; of several, what their names begin with */
     size_t     *runs; /* [count] their numbers */
     size_t      count;
     int64_t     step;          /* -1: unknown, or not the same for all */
@@ -53,7 +53,7 @@ typedef struct td_compared_group {
 /* The score of a run, or the mean over the seeds of a group; NaN: it has none. */
 typedef struct td_measured {
     double  score;
-    double  error; /* standard error: over items; of a mean over several seeds, over those */
+    double  error; /* standard error: over items or, of a mean over several seeds, over the seeds */
     int64_t items;
     int64_t seeds;     /* of a group: how many have the score */
     double  deviation; /* standard deviation over seeds; NaN: of fewer than two */
@@ -61,7 +61,7 @@ typedef struct td_measured {
 
 typedef struct td_measure {
     const char  *name; /* "heldout", "heldout facts", "boolq acc" */
-    const char  *key;  /* tells it from others of this name */
+    const char  *key;  /* distinguishes it from others of this name */
     bool         lower_is_better;
     bool         detail; /* too much for a table */
     td_measured *runs;   /* [n_runs] */
@@ -77,7 +77,7 @@ typedef struct td_compared_pair {
     double        spread;   /* standard deviation over seeds, pooled over both; NaN: unknown */
     /* If p is not below 0.05: how many seeds of each would show a difference of this size with a
      * power of 80 % (td_seeds_needed). 0: no number of seeds, because of the items; -1: it is below,
-     * or nothing is known of seeds. */
+     * or nothing is known about seeds. */
     int64_t       seeds;
 } td_compared_pair;
 

@@ -42,8 +42,8 @@ static bool keeps(const td_session *s, const char *text)
            !memcmp(back, text, (size_t)size);
 }
 
-/* Bits per byte divide by the bytes of the text. A model of a tokenizer that normalizes is asked for
- * less than that: spaces that are always single, say, cost nothing. */
+/* Bits per byte divide by the bytes of the text. A model whose tokenizer normalizes predicts less
+ * than that: spaces that are always single, say, cost nothing. */
 static void look_for_loss(td_session *s)
 {
     static const char
@@ -106,8 +106,8 @@ static int hash_id(const td_session *s, int32_t id, uint64_t *h, td_error *error
     char               *text = !piece && n > 0 ? malloc((size_t)n) : NULL;
     uint64_t            own;
     if (!piece && n > 0 && !text)
-        return td_fail(error, TD_ENOMEM, "no memory for the %lld bytes of token %d", (long long)n,
-                       (int)id);
+        return td_fail(error, TD_ENOMEM, "out of memory for the %lld bytes of token %d",
+                       (long long)n, (int)id);
     if (text)
         n = TD_HOOK(t, decode, s->tokenizer, &id, 1, text, n, NULL);
     /* includes the id: the same pieces in a different order make a different tokenizer */

@@ -86,8 +86,8 @@ static int lock_again(td_run_directory *r, td_error *error)
         if (fd >= 0)
             close(fd);
         return td_fail(error, TD_EIO,
-                       "'%s/.lock' was removed and another process has entered the directory: "
-                       "this run cannot save there any more",
+                       "'%s/.lock' was removed and another process uses the directory now: this "
+                       "run can no longer save there",
                        r->path);
     }
     td_log_line(r->session->log, TD_LOG_WARN,

@@ -26,11 +26,11 @@ typedef struct td_run_directory {
  * session's. Close it even after a failure. */
 int  td_run_open(td_run_directory *, td_session *, bool resume, td_error *error);
 void td_run_close(td_run_directory *);
-/* The run cannot begin: remove what td_run_open made, unless it was there before. */
+/* The run cannot begin: remove what td_run_open created. */
 void td_run_abandon(td_run_directory *);
 
-/* Whether a resumed run may have another value of the key, without leave: it does not change the result
- * of a step. */
+/* Whether a resumed run may have another value of the key without --allow: it does not change the
+ * result of a step. */
 bool td_run_may_change(const char *key);
 
 /* Whether the directory is still the one that was entered, and locked by this process. A lock that

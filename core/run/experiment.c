@@ -51,7 +51,8 @@ static const td_option evaluate_table[] = {
                   "tokens per sequence; 0: train.length"),
     TD_OPTION_INT(td_evaluate_options, prefix, 0, 0, 1 << 24,
                   "given tokens; the rest is scored; 0: half"),
-    TD_OPTION_INT(td_evaluate_options, sequences, 0, 0, LARGE, "most sequences per source; 0: all"),
+    TD_OPTION_INT(td_evaluate_options, sequences, 0, 0, LARGE,
+                  "maximum number of sequences per source; 0: all"),
     TD_OPTION_INT(td_evaluate_options, batch, 0, 0, LARGE,
                   "sequences computed together; 0: train.micro_batch"),
     TD_OPTION_END
@@ -73,9 +74,10 @@ static const td_option tasks_table[] = {
                    "also generate answers to multiple-choice questions, as --generate does"),
     TD_OPTION_BOOL(td_tasks_options, chat, false,
                    "write prompts as turns of a chat, by the template of the data, as --chat does"),
-    TD_OPTION_INT(td_tasks_options, max_length, 0, 0, 1 << 24,
-                  "most tokens of a prompt and its answer together, for every architecture; 0: "
-                  "train.length"),
+    TD_OPTION_INT(
+        td_tasks_options, max_length, 0, 0, 1 << 24,
+        "maximum number of tokens of a prompt and its answer together, for every architecture; 0: "
+        "train.length"),
     TD_OPTION_END
 };
 
@@ -121,11 +123,11 @@ typedef struct comm_host {
 } comm_host;
 static const td_option comm_table[] = {
     TD_OPTION_FLOAT(comm_host, timeout, 600, 0, 1e9,
-                    "seconds that a process waits for the others before the run ends: more than a "
-                    "step takes; 0: forever"),
-    TD_OPTION_FLOAT(comm_host, straggler, 1.5, 0, 1e9,
-                    "warn of a process that computes this many times as long as the median one; 0: "
-                    "never"),
+                    "seconds that a process waits for the others before it ends the run; must be "
+                    "longer than a step; 0: forever"),
+    TD_OPTION_FLOAT(
+        comm_host, straggler, 1.5, 0, 1e9,
+        "warn about a process that takes this many times as long as the median process; 0: never"),
     TD_OPTION_END
 };
 
@@ -259,8 +261,8 @@ static void bind_loggers(td_experiment *x, unsigned needs, td_errors *errors)
     add_standard_logger(x, "tensorboard", errors);
 }
 
-/* Its default is that of the processes that there are now, and so is that of a run which had another
- * number of them. */
+/* The default depends on the number of processes now, even for a run that had another number of
+ * them. */
 static void bind_comm(td_experiment *x, comm_host *host, td_errors *errors)
 {
     static const char *const of_any[] = { "timeout", "straggler", NULL };

@@ -12,7 +12,7 @@
 
 #include "run/session.h"
 
-/* A number as JSON, which has neither NaN nor infinity: these become null. */
+/* A number as JSON. NaN and infinity, which JSON does not have, become null. */
 json_t *td_results_number(double);
 /* The lines of a text as a list. */
 json_t *td_results_lines(const td_text *);

@@ -79,7 +79,8 @@ static void note_directory(const review *r)
     if (checkpoints && td_file_exists(checkpoints) &&
         !td_checkpoint_latest(checkpoints, &latest, NULL) && latest)
         td_text_print(r->notes,
-                      "'%s' has a run already: train needs --resume, or another run.name\n", run);
+                      "'%s' already contains a run: train needs --resume, or another run.name\n",
+                      run);
     free(checkpoints);
     free(latest);
 }

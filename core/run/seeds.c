@@ -214,7 +214,7 @@ static void describe(td_comparison *c, td_compared_group *g)
     td_text_print(&c->notes, "%s: %zu runs that differ only in their seed:", g->name, g->count);
     for (size_t k = 0; k < g->count; k++)
         td_text_print(&c->notes, " %s", c->runs[g->runs[k]].name);
-    td_text_print(&c->notes, g->step < 0 ? "; they are not of the same step\n" : "\n");
+    td_text_print(&c->notes, g->step < 0 ? "; they are not at the same step\n" : "\n");
 }
 
 static bool is_same_group(const td_compared_group *g, td_config *const *configs,

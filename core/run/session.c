@@ -320,7 +320,7 @@ int td_session_join(td_session *s, void (*lost)(void *arg, const char *why), voi
                     size, spec.timeout);
     else if (size > 1)
         td_log_line(s->log, TD_LOG_INFO, "%d processes, which wait for each other forever (%s)",
-                    size, lost ? "comm.timeout = 0" : "the program does not handle lost ones");
+                    size, lost ? "comm.timeout = 0" : "the program does not handle lost processes");
     return s->team ? 0 : td_failed(error, TD_EIO);
 }
 

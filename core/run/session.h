@@ -18,8 +18,7 @@
  *     asking.c       tasks and comparisons for embed.h
  *     extrapolation.c, curves.c    the loss beyond the training length, and as files
  *     analysis.c, maps.c           attention by position, and as files
- *     attending.c    attention weights of one text
- *     budget.c       the steps that a budget comes to
+ *     budget.c       the steps that a budget amounts to
  *     training.c, evaluation.c, description.c, parameters.c    the functions of embed.h
  */
 #ifndef TD_RUN_SESSION_H
@@ -63,8 +62,8 @@ struct td_session {
     char        *unavailable;
     td_part      stand_in;
     td_arena    *stand_in_options;
-    /* The engine's parameters as kernels read them fastest, for generating again and again; NULL:
-     * none were made, or parameters may have changed since. */
+    /* The engine's parameters in the layouts that kernels read fastest, kept for repeated
+     * generation; NULL: none were made, or parameters may have changed since. */
     td_prepared *layouts;
     char        *loaded; /* the file that the parameters were loaded from, or NULL */
 
@@ -83,7 +82,7 @@ struct td_session {
     int32_t         *ids;            /* of td_session_encode */
     int32_t         *given, *target; /* of td_session_encode_pair */
     char            *directory;
-    bool             entered; /* .. is a run that was found there, wherever run.dir leads now */
+    bool             entered; /* .. is a run that was found there, wherever run.dir points now */
     td_text          config, text;
 };
 
@@ -101,8 +100,8 @@ char *td_shipped_directory(void);
 
 /* ---- the engine ------------------------------------------------------------------------------ */
 
-/* Join the other processes that a launcher started, if any: what follows is computed by all of them,
- * which make the same calls. `lost` as in td_team_spec. Closing the session, or td_session_leave,
+/* Join the other processes that a launcher started, if any: from then on all of them make the same
+ * calls and compute together. `lost` as in td_team_spec. Closing the session, or td_session_leave,
  * leaves them. */
 int  td_session_join(td_session *, void (*lost)(void *arg, const char *why), void *arg,
                      td_error *error);
@@ -118,7 +117,7 @@ td_engine *td_session_engine(const td_session *, bool updates, td_error *error);
 /* The same, to plan but never to allocate. If this machine lacks what the backend needs, such as a
  * GPU, the default backend stands in, and `unavailable` says why. */
 td_engine *td_session_sketch(td_session *, td_error *error);
-/* Parameters change: what was made from them is out of date. */
+/* The parameters are about to change: discard what was made from them. */
 void       td_session_forget_layouts(td_session *);
 /* Replace the session's engine by one that is not planned yet. */
 int        td_session_replace(td_session *, bool updates, td_error *error);

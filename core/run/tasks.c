@@ -206,7 +206,7 @@ td_tasks *td_tasks_open(td_session *s, const td_tasks_request *request, td_error
     td_tasks *t = calloc(1, sizeof *t);
     int       code = t ? 0 : out_of_memory(error);
     if (!code && !s->x->tokenizer.plugin)
-        code = td_fail(error, TD_ECONFIG, "tasks are texts, and the config has no tokenizer");
+        code = td_fail(error, TD_ECONFIG, "tasks consist of text, and the config has no tokenizer");
     if (t) {
         t->session = s;
         t->request = *request;

@@ -33,7 +33,7 @@ typedef struct td_tasks_request {
 
 typedef struct td_tasks td_tasks;
 
-/* What the group tasks of the session's config asks for. */
+/* The options that the group `tasks` of the session's config sets. */
 td_tasks_request td_tasks_configured(const td_session *);
 
 /* The tasks, with their items read, for a session that was opened for generation. NULL after

@@ -10,7 +10,7 @@ typedef struct td_training_tasks {
     td_task_scores scores;  /* the last ones */
     td_metric     *metrics; /* [n_metrics] of `scores`; their names are owned */
     size_t         n_metrics;
-    td_text        text; /* of the own scores, for the log */
+    td_text        text; /* of the tasks' own scores, for the log */
     char          *best; /* the metric of train.best; NULL: the held-out NLL */
     bool           lower_is_better;
 } td_training_tasks;

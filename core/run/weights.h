@@ -22,7 +22,7 @@ void td_session_warn_of_idle_allows(const td_session *);
 char *td_session_start(const td_session *, td_error *error);
 
 /* Check that the session's model and tokenizer are those that the parameters in a file were trained
- * with, as their checkpoint records them. Other differences than the allowed ones are refused. A
+ * with, as their checkpoint records them. Differences other than the allowed ones are refused. A
  * file of another framework has no record; its names and shapes are checked when it is loaded. */
 int td_session_check_weights(td_session *, const char *weights, td_error *error);
 

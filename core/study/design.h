@@ -47,7 +47,7 @@ typedef struct td_integers {
 /* Choose one value for all the keys `by`, so that `what` agrees with another variant, or with
  * the budget. */
 typedef struct td_matching {
-    const td_setting *at;   /* where it stands; NULL: there is none */
+    const td_setting *at;   /* its file and line; NULL: there is none */
     const char       *what; /* "flops" (of a training step) or "parameters" */
     const char       *to;   /* a variant; NULL: `amount` */
     double            amount;

@@ -105,8 +105,8 @@ static int emit_make(const emission *e, td_error *error)
         /* make would take it for an assignment, and has no way to quote it */
         if (strchr(e->m->cells[k].cell.name, '='))
             return td_fail(error, TD_ECONFIG,
-                           "a Makefile cannot have the cell '%s', because of the =: give its "
-                           "variant or size another name, or emit a list",
+                           "a Makefile cannot have a target for the cell '%s', because of the '=' "
+                           "in its name: rename its variant or size, or emit a list",
                            e->m->cells[k].cell.name);
     td_text_print(&out,
                   "# The study '%s': `make -j N` runs N cells at a time, and finished cells are "

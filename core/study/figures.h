@@ -9,7 +9,7 @@ typedef struct td_figures {
     double  parameters;
     double  memory; /* bytes of a training run */
     double  flops;  /* of one step, forward and backward, visible scores only, full sequences */
-    double  tokens, targets; /* of one step, read and predicted; of pairs the most */
+    double  tokens, targets; /* of one step, read and predicted; for pairs, the maximum */
     bool    device;          /* its backend is not the default one, and has its own memory */
     bool    unavailable;     /* .. and cannot be used on this machine */
     bool    pairs;           /* the data consists of pairs, of varying lengths */

@@ -100,7 +100,7 @@ static int check_points(const td_fit_points *p, const td_fit_options *o, td_erro
                        "with fewer it passes through all of them and its error is unknown",
                        (long long)p->n, (long long)parameters, (long long)parameters + 1);
     for (int64_t k = 0; k < p->terms; k++) {
-        /* through two sizes passes a power law for every floor */
+        /* for every floor, a power law passes through two sizes */
         if (distinct(p->x[k], p->n) < 3)
             return td_fail(error, TD_ECONFIG,
                            "there are only %lld different values of '%s': a power law with a floor "

@@ -1,4 +1,5 @@
-/* fit.h - scaling laws: curves through (size, loss) points, with intervals and honest limits.
+/* fit.h - scaling laws: curves through (size, loss) points, with intervals, and warnings where the
+ * points do not determine them.
  *
  *     power   L(x) = exp(a) / x^alpha + exp(e)                       one size, 3 parameters
  *     joint   L(N, D) = exp(a) / N^alpha + exp(b) / D^beta + exp(e)  parameters and tokens, 5
@@ -36,7 +37,7 @@ typedef struct td_fit_points {
     const double *y;               /* [n]: losses, positive */
 } td_fit_points;
 
-/* L = the sum over terms of exp(a) / x^alpha, plus exp(e). A part that the data do not need is
+/* L = the sum over terms of exp(a) / x^alpha, plus exp(e). A term that the data do not need is
  * zero: its logarithm is -INFINITY. */
 typedef struct td_fit_curve {
     int64_t terms;
@@ -56,11 +57,11 @@ typedef struct td_fit {
     td_fit_estimate projection, huber;
     int64_t         n, freedom; /* points, and points less the parameters that were estimated */
     double          spread;     /* standard deviation of the relative errors */
-    /* Of the projection, in the order above; rows and columns of a part that is zero are 0. */
+    /* Of the projection, in the order above; rows and columns of a term that is zero are 0. */
     double          covariance[TD_FIT_PARAMETERS][TD_FIT_PARAMETERS];
     /* The largest over the smallest singular value of the Jacobian, whose columns are scaled to
-     * length 1 (Belsley, Kuh and Welsch 1980): above 100, the data can hardly tell the
-     * parameters apart. */
+     * length 1 (Belsley, Kuh and Welsch 1980): above 100, the data hardly distinguish the
+     * parameters. */
     double          condition;
     td_text         warnings; /* one per line, in words */
 } td_fit;
@@ -69,7 +70,7 @@ typedef struct td_fit_options {
     int64_t     draws; /* of the bootstrap; 0: none */
     uint64_t    seed;
     const char *names[TD_FIT_TERMS]; /* of the sizes, for messages; NULL: "x" */
-    /* Called now and then; a non-zero result stops the fit with that code. May be NULL. */
+    /* Called from time to time; a non-zero result stops the fit with that code. May be NULL. */
     int (*progress)(void *arg, int64_t done, int64_t all);
     void *arg;
 } td_fit_options;
@@ -85,8 +86,8 @@ double      td_fit_at(const td_fit_curve *, const double *x);
 /* The 95 % interval of the projection's curve at x: Student's t, to first order. */
 td_interval td_fit_band(const td_fit *, const double *x);
 
-/* How compute is best divided by a joint fit: L is least for a given C = factor N D at
- * N = n_scale (C / factor)^n_power and D = d_scale (C / factor)^d_power. */
+/* How compute is best divided according to a joint fit: L is least for a given C = factor N D at N
+ * = n_scale (C / factor)^n_power and D = d_scale (C / factor)^d_power. */
 typedef struct td_fit_optimum {
     double      factor;           /* FLOPs per parameter and token */
     double      n_power, d_power; /* beta / (alpha + beta) and alpha / (alpha + beta) */

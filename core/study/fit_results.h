@@ -25,7 +25,7 @@ typedef struct td_fit_request {
     td_fit_form    form;
     const char    *x, *y;
     const char    *tokens; /* the second size of the joint form */
-    const char    *flops;  /* the budget of isoFLOP profiles; of the joint form NULL: 6 N D */
+    const char    *flops;  /* the budget of isoFLOP profiles; for the joint form, NULL: 6 N D */
     const char    *by;     /* a column whose values are the groups; NULL: all rows are one group */
     td_fit_options options;
 } td_fit_request;

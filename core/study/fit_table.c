@@ -27,7 +27,7 @@ static int fail_at(const reader *r, int64_t line, td_error *error, const char *w
 /* After a field: its text is terminated once the next character has been examined. */
 typedef enum after { AFTER_COMMA, AFTER_LINE, AFTER_ALL } after;
 
-/* Takes the separator behind a field. */
+/* Takes the separator after a field. */
 static after take_separator(reader *r)
 {
     if (r->at == r->end)
@@ -325,7 +325,7 @@ int td_fit_table_number(const td_fit_table *t, int64_t row, int64_t column, doub
                         error);
     /* strtod accepts "nan" and "inf" */
     if (!isfinite(*out))
-        return bad_cell(t, row, column, "a fit takes finite numbers; take the row out", error);
+        return bad_cell(t, row, column, "a fit takes finite numbers; remove the row", error);
     if (!(*out > 0))
         return bad_cell(t, row, column,
                         "a fit takes the logarithm of it, so it must be more than 0", error);

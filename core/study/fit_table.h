@@ -25,8 +25,7 @@ typedef struct td_fit_table {
 
 /* Free `out` even after a failure. TD_EFORMAT with "FILE:LINE: ..". */
 int  td_fit_table_read(const char *path, td_fit_table *out, td_error *error);
-/* The same for text of `size` bytes followed by a 0. The table takes the text, and frees it with
- * itself. */
+/* The same for text of `size` bytes followed by a 0. The table takes ownership of the text. */
 int  td_fit_table_parse(const char *source, char *text, size_t size, td_fit_table *out,
                         td_error *error);
 /* The same for runs, or their checkpoints: columns "run", "family", "parameters", "tokens",

@@ -23,8 +23,8 @@ int td_mark_unset(const char *directory, const char *name, td_error *error);
 int td_mark_clear(const char *directory, const char *name, td_error *error);
 
 /* One process at a time works on a study. Its children also hold the lock, because they may
- * still be saving after it was killed. Returns the descriptor, to be closed, or TD_ECONFIG with
- * the process in the message. */
+ * still be saving after it was killed. Returns the descriptor, to be closed, or TD_ECONFIG with a
+ * message that names the process. */
 int  td_study_lock(const char *directory, td_error *error);
 bool td_study_is_running(const char *directory);
 

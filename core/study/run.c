@@ -155,7 +155,7 @@ static int start_command(running *r, size_t k, td_error *error)
 }
 
 /* Until they are done again, neither the cell nor those that read its run are: a study that is
- * stopped now must not take what an earlier run left for results. */
+ * stopped now must not mistake what an earlier run left for results. */
 static int unmark(running *r, size_t k, td_error *error)
 {
     int code = td_mark_unset(r->m->directory, r->m->cells[k].cell.name, error);

@@ -22,7 +22,7 @@ typedef enum td_stop { TD_GO_ON, TD_STOP, TD_STOP_AT_ONCE } td_stop;
 
 typedef struct td_study_running {
     int64_t     jobs;    /* cells at a time; 0: as many as there are processors */
-    int64_t     threads; /* of each; 0: processors are shared out */
+    int64_t     threads; /* of each; 0: processors are divided among the cells */
     td_journal *log;     /* a line for each cell that begins or ends */
     /* Called a few times a second with all cells. TD_STOP: the cells save and end, and then the
      * study ends; TD_STOP_AT_ONCE: the cells are killed. */

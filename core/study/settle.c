@@ -252,7 +252,7 @@ static int set(const spending *s, const char *key, double value, td_settled *out
 static int set_steps(const spending *s, const td_point *p, double steps, td_settled *out)
 {
     if (steps < 1 || steps > 99999999)
-        return refuse_budget(s, "it comes to less than one step, or to more than 99999999", p);
+        return refuse_budget(s, "it amounts to less than one step, or to more than 99999999", p);
     return add(&out->budget, td_arena_print(s->arena, "train.steps=%.0f", steps),
                td_setting_origin(s->b->at), s->errors);
 }
@@ -311,7 +311,7 @@ static int spend(const spending *s, const td_point *p, double amount, td_settled
     if (f.pairs)
         return refuse_budget(
             s,
-            "its data consists of pairs of many lengths, so a step has no fixed number "
+            "its data consists of pairs of different lengths, so a step has no fixed number "
             "of tokens: use \"target_tokens\"",
             p);
     td_text_print(&out->length, "train.steps = %.0f, for %s tokens at %.0f a step",

@@ -1,4 +1,4 @@
-/* study.h - a study on disk: its cells with their labels, and how far each has come.
+/* study.h - a study on disk: its cells with their labels, and how far each has got.
  *
  *     study.cfg        the study's config, as it was given
  *     cells.json       {"study", "cells": [{"name", "variant", "variants", "size", "seed", "phase",

@@ -19,7 +19,7 @@ typedef struct td_times {
     void *arg;
 } td_times;
 
-/* A damaged file counts as none: the times are measured again. */
+/* A damaged file is ignored: the times are measured again. */
 int  td_times_open(td_times *, const char *directory, double seconds, int64_t threads,
                    td_error *error);
 /* Write the times to the file, if there are new ones. */

@@ -1,4 +1,5 @@
-/* alarm.h - rings when a call to other processes does not return: they hang, or cannot be reached.
+/* alarm.h - reports a call to other processes that does not return: they hang, or cannot be
+ * reached.
  *
  *     td_alarm *a = td_alarm_new(600, ring, arg, &error);
  *     td_alarm_begin(a, "all_reduce");
@@ -22,8 +23,8 @@ td_alarm *td_alarm_new(double seconds, void (*ring)(void *arg, const char *call)
 /* No call may be in progress. */
 void      td_alarm_free(td_alarm *);
 
-/* One call at a time, from any thread; `call` must live as long as the alarm. Of a NULL alarm they do
- * nothing. */
+/* One call at a time, from any thread; `call` must live as long as the alarm. For a NULL alarm they
+ * do nothing. */
 void td_alarm_begin(td_alarm *, const char *call);
 void td_alarm_end(td_alarm *);
 

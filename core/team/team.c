@@ -27,10 +27,7 @@ struct td_team {
     char     *piece;     /* [PIECE]: of a variable, on its way; NULL in a team of one */
     td_alarm *alarm;     /* NULL: calls may wait forever */
 
-    td_engine *lent;   /* whose variables the leader may ask for in a solo */
-    td_remote  remote; /* .. by this */
-
-    td_ticker      *pulse; /* of the leader: tells the others in a solo that it is alive */
+    td_ticker      *pulse; /* of the leader: reports to the others during a solo that it is alive */
     pthread_mutex_t lock;  /* guards the rest, and the comm in a solo */
     bool            solo;
     int             solo_code; /* of the last pulse */
@@ -218,7 +215,7 @@ void td_team_begin_solo(td_team *t)
         set_solo(t, true);
 }
 
-/* Tells the others that it is over, or waits for that. */
+/* Reports to the others that it is over, or waits for that report. */
 static int end_solo(td_team *t, td_error *error)
 {
     order   o = { .what = END };
@@ -249,11 +246,7 @@ int td_team_end_solo(td_team *t, int code, td_error *error)
     return td_team_agree(t, code, error);
 }
 
-double td_team_interval(const td_team *t)
-{
-    return t && t->spec.timeout > 0 && t->spec.timeout < 8 ? t->spec.timeout / 8 : 1;
-}
-
+/* A few times within the others' timeout, but not too often. */
 static int start_pulse(td_team *t, td_error *error)
 {
     if (!t->alarm || !td_team_leads(t))
@@ -274,12 +267,12 @@ static int check_size(const td_team *t, td_error *error)
     if (t->size == r.size)
         return 0;
     return td_fail(error, TD_ECONFIG,
-                   "%s started %d processes, but comm '%s' connects %d: start it with mpirun, or "
-                   "with srun --mpi=pmix, of the MPI that tandem was built with",
+                   "%s started %d processes, but comm '%s' connects %d: use the mpirun of the MPI "
+                   "that tandem was built with, or srun --mpi=pmix",
                    r.launcher ? r.launcher : "nothing", r.size, t->comm->plugin.name, t->size);
 }
 
-/* Also opening waits for the other processes. */
+/* Opening, too, waits for the other processes. */
 static int open_comm(td_team *t, td_error *error)
 {
     int code;
@@ -303,8 +296,8 @@ static int open_comm(td_team *t, td_error *error)
                          t->size);
 }
 
-/* The others wait as long as their own timeout says, and the leader tells them that it is alive as
- * often as its own does. */
+/* The others wait as long as their own timeout says, and the leader reports that it is alive as
+ * often as its own timeout requires. */
 static int check_timeout(td_team *t, td_error *error)
 {
     char text[40];
@@ -449,10 +442,11 @@ int td_team_same(td_team *t, const char *text, const char *what, td_error *error
         return td_failed(error, TD_EIO);
     for (int r = 1; r < t->size && !code; r++)
         if (all[r] != all[0])
-            code = td_fail(error, TD_ECONFIG,
-                           "rank %d has another %s than rank 0: start all processes with the same "
-                           "command, files and tandem",
-                           r, what);
+            code =
+                td_fail(error, TD_ECONFIG,
+                        "rank %d has a different %s than rank 0: start all processes with the same "
+                        "command, files and tandem",
+                        r, what);
     return code;
 }
 

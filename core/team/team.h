@@ -11,8 +11,9 @@
  * Every function except those that return the rank or the size is a collective call: all ranks must
  * make it, in the same order. A team of one does nothing.
  *
- * A rank that waits longer than `timeout` in one call has lost the others, or one that hangs. In a
- * solo the leader tells the others now and then that it is alive, so their waiting has no limit.
+ * A rank that waits longer than `timeout` in one call has lost the others, or waits for one that
+ * hangs. During a solo the leader reports to the others from time to time that it is alive, so
+ * their waiting has no limit.
  */
 #ifndef TD_TEAM_TEAM_H
 #define TD_TEAM_TEAM_H
@@ -27,8 +28,8 @@ typedef struct td_team_spec {
     const td_part     *comm;
     const td_services *services;
     double             timeout; /* seconds that a call may wait for other ranks; 0: forever */
-    /* The other ranks are lost. Called on another thread, while the call that waits for them does not
-     * return: to end the process is all that can be done. NULL: it waits on. */
+    /* The other ranks are lost. Called on another thread, while the call that waits for them has
+     * not returned: ending the process is all that can be done. NULL: the wait continues. */
     void (*lost)(void *arg, const char *why);
     void *arg;
 } td_team_spec;
@@ -49,8 +50,8 @@ bool   td_team_is_lost(const td_team *);
  * lowest rank with an error, whose message is put into `error`. An error takes precedence over
  * TD_EEND. */
 int  td_team_agree(td_team *, int code, td_error *error);
-/* Between the two the leader calls no other function of the team, and the others do nothing. The
- * end includes td_team_agree. */
+/* Between these two calls the leader calls no other function of the team, and the others do
+ * nothing. td_team_end_solo includes td_team_agree. */
 void td_team_begin_solo(td_team *);
 int  td_team_end_solo(td_team *, int code, td_error *error);
 /* From now on the leader can read and write, in a solo, the variables of this engine that only another

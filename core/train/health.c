@@ -9,7 +9,7 @@
 /* Less time than this says nothing: any rank may have waited for the processor once. */
 enum { LEAST = 1 }; /* seconds */
 
-/* What a rank says of the steps since the last judgement. */
+/* A rank's report on the steps since the last comparison. */
 typedef struct report {
     double seconds; /* without waiting for other ranks */
     double each;    /* per micro-batch */

@@ -16,12 +16,12 @@ typedef struct trainer {
     int64_t                 n_micro;
     td_metrics              metrics;
     char                    checkpoints[4000];
-    double                  started, window_start; /* clocks; evaluations are taken out of them */
+    double                  started, window_start;         /* clocks, which leave out evaluations */
     int64_t                 window_tokens, window_targets; /* since the last line of metrics */
     double                  step_flops, window_flops;
-    double                  peak;   /* spec->peak, or the highest rate that was reached */
+    double                  peak;   /* spec->peak, or the highest rate that was measured */
     double                  logged; /* cross-entropy in the last line of metrics */
-    bool                    warned; /* that it is worse than guessing */
+    bool                    warned; /* a warning that it is worse than guessing */
     td_progress             first;  /* where this part of the run began */
     int64_t       saved; /* step of the newest checkpoint; -1: none, or it lacks something */
     td_evaluation evaluation;
@@ -29,10 +29,10 @@ typedef struct trainer {
     bool          applied;
     td_auxiliary  aux[TD_AUX]; /* of the last step */
     size_t        n_aux;
-    bool          torn;       /* an update failed half-way: parameters belong to no step */
-    bool          stopping;   /* requested by a callback */
-    bool          dropped;    /* an evaluation, or tasks, were ended by it */
-    double        busy;       /* seconds of this rank's part of the steps since it was judged .. */
+    bool          torn;     /* an update failed half-way: parameters belong to no step */
+    bool          stopping; /* requested by a callback */
+    bool          dropped;  /* it ended an evaluation, or the scoring of tasks */
+    double        busy; /* seconds of this rank's part of the steps since the last comparison .. */
     int64_t       busy_steps; /* .. and their number (health.c) */
     int           straggler;  /* the rank that was reported as slow; -1: none */
 } trainer;
@@ -52,20 +52,20 @@ void td_trainer_close_steps(trainer *);
  * leaves everything as it was, or, after their next td_team_agree, an error. */
 int  td_trainer_step(trainer *, td_error *error);
 
-/* Every rank, after each step: at the interval of the metrics, warn of a rank that is much slower than
- * the others. */
+/* Every rank, after each step: at the interval of the metrics, warn about a rank that is much
+ * slower than the others. */
 int td_trainer_check_health(trainer *, td_error *error);
 
-/* What comes after the current step; `missed`: it was due there, but the run was stopped, or
- * failed, before it. */
+/* What comes after the current step; `missed`: it was due, but the run was stopped, or failed,
+ * before it. */
 bool td_trainer_evaluation_due(const trainer *);
 bool td_trainer_scoring_due(const trainer *);
 bool td_trainer_evaluation_missed(const trainer *);
 bool td_trainer_scoring_missed(const trainer *);
 
-/* Evaluate, which all ranks do together, or score the tasks, which the leader does, and report it.
- * `known`: the metrics have it already. When a callback asks to stop, it is dropped, and the trainer's
- * `dropped` set. */
+/* Evaluate, which all ranks do together, or score the tasks, which the leader does, and report the
+ * result. `known`: the metrics have it already. When a callback asks to stop, the result is
+ * dropped, and the trainer's `dropped` is set. */
 int td_trainer_evaluate(trainer *, bool known, td_error *error);
 int td_trainer_score(trainer *, bool known, td_error *error);
 

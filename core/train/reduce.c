@@ -153,7 +153,7 @@ static void play(td_reduction *r)
 }
 
 /* Also for two: a plan that adds to the last gradient may begin a product with it, which rounds
- * otherwise than adding the product to it. */
+ * differently from adding the product to it. */
 static bool needs_copies(td_reduce how, int64_t n_micro)
 {
     return how == TD_REDUCE_EXACT && n_micro > 1;

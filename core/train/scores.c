@@ -62,15 +62,15 @@ static int evaluation_progress(void *arg, int64_t done, int64_t all)
     return t->stopping;
 }
 
-/* What an evaluation took is no time of training. */
+/* The time of an evaluation does not count as training. */
 static void leave_out(trainer *t, double start)
 {
     t->window_start += td_now() - start;
     t->started += td_now() - start;
 }
 
-/* The evaluation as metrics. It counts as made only when they are written: or else a checkpoint
- * would say so, and a resumed run not write them either. */
+/* The evaluation as metrics. It counts as made only when they are written: otherwise a checkpoint
+ * would record it, and a resumed run would not write them either. */
 static int report_evaluation(trainer *t, const td_progress *before, td_error *error)
 {
     td_progress *p = &t->progress;

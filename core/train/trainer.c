@@ -69,8 +69,8 @@ static void start_window(trainer *t, double now)
     t->progress.window_loss = t->progress.window_cross_entropy = 0;
 }
 
-/* The first line in which two runs differ says when they parted (tandem report --diff). 53 bits, which
- * a double keeps exactly. */
+/* The first line that differs shows when two runs began to differ (tandem report --diff). 53 bits,
+ * which a double keeps exactly. */
 static int hash_parameters(const trainer *t, double *out, td_error *error)
 {
     uint64_t hash;

@@ -15,7 +15,7 @@
 #include "train/options.h"
 #include "train/reduce.h"
 
-/* Scores of the parameters as they are, besides the held-out loss: of tasks. They read parameters
+/* Scores of the current parameters besides the held-out loss: those of tasks. They read parameters
  * and change nothing that a step depends on. */
 typedef struct td_scoring {
     const td_metric *metrics; /* [n] */
@@ -23,8 +23,8 @@ typedef struct td_scoring {
     const char      *text; /* for the log: "boolq acc 0.512 +- 0.020" */
 } td_scoring;
 typedef struct td_scorer {
-    /* `*out` is valid until the next call. `progress`, called with `progress_arg`, must be asked now
-     * and then: TD_EEND if it ended the scoring. NULL: there is nothing to score. */
+    /* `*out` is valid until the next call. `progress`, called with `progress_arg`, must be called
+     * from time to time: TD_EEND if it ended the scoring. NULL: there is nothing to score. */
     int (*score)(void *arg, td_task_progress *progress, void *progress_arg, td_scoring *out,
                  td_error *error);
     void       *arg;
@@ -45,17 +45,17 @@ typedef struct td_trainer_spec {
     const td_services      *services;
     const char             *directory; /* the run's directory, which must exist */
     const char             *about;     /* text of a JSON object that goes into each checkpoint */
-    const char             *resume;    /* checkpoint to go on from; NULL: from the start */
-    /* the config scores differently than when `resume` was saved: the best score until then means
-     * nothing now */
+    const char             *resume;    /* checkpoint to continue from; NULL: from the start */
+    /* the config scores differently than when `resume` was saved, so the best score until then is
+     * void */
     bool                    other_evaluation;
     double                  peak;  /* the machine's rate of matrix products, FLOP/s; 0: unknown */
     double                  guess; /* a cross-entropy well above that of guessing; 0: unknown */
     const td_training      *watch; /* callbacks */
-    /* NULL: this process alone. Of several, only the leader uses the directory, `resume`, the loggers
-     * and what evaluates; the others get the state from it. */
+    /* NULL: this process alone. Of several processes, only the leader uses the directory, `resume`,
+     * the loggers and the scores; the others get the state from it. */
     td_team                *team;
-    /* warn of a rank that computes this many times as long as the median one; 0: never */
+    /* warn about a rank that takes this many times as long as the median rank; 0: never */
     double                  straggler;
     /* Whether `directory` is still this run's, asked before each checkpoint; NULL: always. */
     int (*check_place)(void *arg, td_error *error);
@@ -71,8 +71,8 @@ typedef struct td_trainer_out {
 } td_trainer_out;
 
 /* Train from the start or a checkpoint to options->steps. When a callback asks to stop, a
- * checkpoint is saved of the last whole step; a step or an evaluation in progress is dropped,
- * and made when the run is resumed. TD_EDIVERGED when the guard ends the run. `out` is always
+ * checkpoint of the last complete step is saved; a step or an evaluation in progress is dropped,
+ * and repeated when the run is resumed. TD_EDIVERGED when the guard ends the run. `out` is always
  * set. */
 int td_trainer_run(const td_trainer_spec *, td_trainer_out *out, td_error *error);
 

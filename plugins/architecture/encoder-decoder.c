@@ -1,5 +1,5 @@
-/* encoder-decoder.c - an encoder reads the given tokens, a decoder predicts. Paper: Zhang et al.
- * 2025 (arXiv 2510.26622). */
+/* encoder-decoder.c - an encoder reads the given tokens, and a decoder predicts. Paper: Zhang et
+ * al. 2025 (arXiv 2510.26622). */
 #include "rows.h"
 #include "stack.h"
 
@@ -19,8 +19,9 @@ static const td_option options[] = {
                    "the decoder's positions continue where the encoder's end"),
     TD_OPTION_BOOL(struct encoder_decoder, cross_positions, true,
                    "also rotate queries and keys of cross-attention"),
-    TD_OPTION_BOOL(struct encoder_decoder, bidirectional, true,
-                   "encoder tokens see those after them; false: only themselves and those before"),
+    TD_OPTION_BOOL(
+        struct encoder_decoder, bidirectional, true,
+        "encoder tokens see those after them; false: only themselves and those before them"),
     TD_OPTION_END
 };
 
@@ -278,7 +279,7 @@ static int check(const void *config, td_error *error)
 static const td_architecture encoder_decoder = {
     .plugin = TD_PLUGIN(td_architecture, TD_ARCHITECTURE_KIND, "encoder-decoder", options,
                         struct encoder_decoder,
-                        .brief = "an encoder reads the given tokens, a decoder predicts",
+                        .brief = "an encoder reads the given tokens, and a decoder predicts",
                         .check = check,
                         .paper = "Zhang et al., Encoder-Decoder or Decoder-Only?, 2025"),
     .flags = TD_ARCHITECTURE_HAS_ENCODER,

@@ -23,7 +23,7 @@ struct stream {
 
 static inline int out_of_memory(td_error *error)
 {
-    return td_fail(error, TD_ENOMEM, "no memory for the arrays of a batch");
+    return td_fail(error, TD_ENOMEM, "out of memory for the arrays of a batch");
 }
 
 /* Add the arrays named `ids`, `segments` and `positions` to `out`, all padding. The caller frees
@@ -170,7 +170,7 @@ static inline const int32_t *row_lengths(const td_batch *b, const char *name, co
 {
     const td_array *a = td_batch_find(b, name);
     const int32_t  *n = a ? a->data : NULL;
-    /* no array, or only its shape: either way nothing to check */
+    /* no array, or only its shape: there is nothing to check */
     if (!n)
         return NULL;
     if (a->dtype != TD_I32 || a->rank != 1 || a->dim[0] != like->dim[0]) {
@@ -255,8 +255,9 @@ static inline int64_t far_from(const int32_t *at, const int32_t *segment, int64_
     return j;
 }
 
-/* Positions must be 0 or more and within the scheme. For a scheme that biases scores, two tokens of
- * one example must be less than the row's length apart, since its table of distances ends there. */
+/* Positions must be 0 or more and within the scheme's range. For a scheme that biases scores, two
+ * tokens of one example must be less than the row's length apart, since its table of distances ends
+ * there. */
 static inline int check_positions(const td_batch *b, const char *name, const char *segments,
                                   const td_part *scheme, td_error *error)
 {

@@ -173,7 +173,7 @@ static void lower_chunks(td_graph *g, td_tensor *const *in, int n, const td_attr
     td_tensor *scores = td_matmul(in[CHUNK_Q], td_transpose(in[CHUNK_K], 3, 4));
     out[0] = td_matmul(td_mul(scores, see), in[CHUNK_V]);
     for (int at = CHUNK_LINK; at < CHUNK_INPUTS; at += 3) {
-        /* transposing which_NM give_M take_N swaps the roles of keys and queries */
+        /* transposed, which_NM swaps queries and keys, and so give_M and take_N */
         struct link l = { in[at], in[at + 1], in[at + 2] };
         if (l.which && turned)
             l = (struct link){ td_transpose(l.which, 2, 3), l.take, l.give };

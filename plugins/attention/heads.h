@@ -148,12 +148,12 @@ static inline td_tensor *drop_values(const td_attention_in *in, td_tensor *v, co
     if (!d || d->rate <= 0)
         return v;
     /* numbered as [B, S, G, F], an element's draw does not depend on S, nor on padding; axis 3 is
-     * shared, so that a row goes as a whole */
+     * shared, so that a row is dropped as a whole */
     v = td_dropout_at(td_transpose(v, 1, 2), d->step, d->example, d->rate, (int64_t)1 << 3, place);
     return td_transpose(v, 1, 2);
 }
 
-/* An architecture may have a window, and an attention another: the narrower of both; 0: none. */
+/* An architecture may have a window, and an attention another: the narrower of the two; 0: none. */
 static inline int64_t narrower(int64_t a, int64_t b) { return a > 0 && (b <= 0 || a < b) ? a : b; }
 
 static inline int64_t heads_dim(const void *config)
@@ -166,11 +166,10 @@ static inline int heads_check(const void *config, td_error *error)
 {
     const struct heads *c = (const struct heads *)config;
     if (c->kv_heads && c->heads % c->kv_heads)
-        return td_fail(
-            error, TD_ECONFIG,
-            "kv_heads = %lld does not divide heads = %lld: each key head serves an equal "
-            "group of query heads",
-            (long long)c->kv_heads, (long long)c->heads);
+        return td_fail(error, TD_ECONFIG,
+                       "kv_heads = %lld does not divide heads = %lld: each key head serves the "
+                       "same number of query heads",
+                       (long long)c->kv_heads, (long long)c->heads);
     if (c->qk_norm_scale && !c->qkv_norm)
         return td_fail(error, TD_ECONFIG,
                        "qk_norm_scale = true needs qkv_norm = true: there is no norm to scale");

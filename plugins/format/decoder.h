@@ -1,8 +1,8 @@
-/* decoder.h - shared by the formats for decoder-only models of Hugging Face: one config, with small
- * differences, and names of tensors that are ours as well.
+/* decoder.h - shared by the formats for Hugging Face's decoder-only models: one config, with small
+ * differences, and tensors whose names are also ours.
  *
- * The settings are those of transformers; what they compute was read in its modeling_llama.py and
- * modeling_qwen3.py. */
+ * The settings are those of transformers; its modeling_llama.py and modeling_qwen3.py define what
+ * they compute. */
 #ifndef TANDEM_PLUGINS_FORMAT_DECODER_H
 #define TANDEM_PLUGINS_FORMAT_DECODER_H
 
@@ -11,14 +11,14 @@
 
 #include "transformers.h"
 
-/* What two formats do not have in common. */
+/* How the two formats differ. */
 struct dialect {
     const char *type, *architecture; /* "llama", "LlamaForCausalLM" */
     bool        qk_norm;             /* queries and keys are normalized, with a learnable scale */
     bool        mlp_bias;            /* the feed-forward layer can have biases */
     bool        heads_divide;        /* the width is a multiple of the heads */
     bool        windows;             /* it has use_sliding_window, which is off unless set */
-    int64_t     head_dim; /* where config.json does not say it; 0: the width by the heads */
+    int64_t     head_dim; /* if config.json lacks it; 0: the width divided by the heads */
 };
 
 /* ---- activations ----------------------------------------------------------------------------- */
@@ -28,7 +28,7 @@ static const struct {
 } activations[] = {
     { "swiglu", "silu" },
     { "geglu", "gelu_pytorch_tanh" },
-    { "swiglu", "swish" }, /* other names of the same; the first of each is written */
+    { "swiglu", "swish" }, /* other names for the same; the first of each is written */
     { "geglu", "gelu_new" },
 };
 enum { ACTIVATIONS = sizeof activations / sizeof *activations };
@@ -60,7 +60,7 @@ static void read_activation(td_translation *t)
 
 /* ---- positions ------------------------------------------------------------------------------- */
 
-/* rope_theta and rope_scaling, as transformers 4 has them; 5 also reads these. */
+/* rope_theta and rope_scaling, as transformers 4 has them; version 5 also reads these. */
 static void write_rope(td_translation *t)
 {
     const char *scaling;
@@ -82,7 +82,7 @@ static void write_rope(td_translation *t)
         td_put_float(t, "rope_scaling.beta_fast", td_ask_float(t, "model.position.beta_fast"));
         td_put_float(t, "rope_scaling.beta_slow", td_ask_float(t, "model.position.beta_slow"));
     }
-    /* of scalings that are off */
+    /* these belong to scalings that are off */
     td_ask(t, "model.position.factor");
     td_ask(t, "model.position.beta_fast");
     td_ask(t, "model.position.beta_slow");
@@ -98,12 +98,11 @@ static void write_length(td_translation *t)
         double factor = td_ask_float(t, "model.position.factor");
         length = llround(original * factor);
         if ((double)length / original != factor)
-            t->refuse(
-                t,
-                "model.position.factor is %s: times model.position.original_length, %s, it can "
-                "only be an integer",
-                td_ask_text(t, "model.position.factor"),
-                td_ask_text(t, "model.position.original_length"));
+            t->refuse(t,
+                      "model.position.factor is %s: its product with "
+                      "model.position.original_length, %s, must be an integer",
+                      td_ask_text(t, "model.position.factor"),
+                      td_ask_text(t, "model.position.original_length"));
     }
     td_put_int(t, "max_position_embeddings", length);
 }
@@ -151,7 +150,7 @@ static void read_rope(td_translation *t)
     if (td_ask_float_or(t, "rope_theta", base) != base)
         t->refuse(t, "rope_theta is %s, but rope_parameters.rope_theta is %s",
                   td_ask_text(t, "rope_theta"), td_ask_text(t, "rope_parameters.rope_theta"));
-    /* the group may be null, or have what its scaling does not read */
+    /* the group may be null, or have settings that its scaling does not read */
     t->ask(t, "rope_scaling");
     t->ask(t, "rope_parameters");
     t->ask(t, rope_path(t, path, "original_max_position_embeddings"));
@@ -254,7 +253,8 @@ static void require_decoder(td_translation *t)
     td_require(t, "model.norm.plugin", "rms");
 }
 
-/* They have one eps for all norms; without norms in the attention, its own does not matter. */
+/* These formats have one eps for all norms; without norms in the attention, the attention's eps
+ * does not matter. */
 static void write_norms(td_translation *t, const struct dialect *d)
 {
     const td_format_value *eps = td_ask(t, "model.norm.eps"),
@@ -282,7 +282,7 @@ static void write_sizes(td_translation *t, const struct dialect *d, struct shape
     td_put_int(t, "num_hidden_layers", s->layers);
     td_put_int(t, "num_attention_heads", heads);
     td_put_int(t, "num_key_value_heads", kv ? kv : heads);
-    /* its config class demands it, although nothing depends on it */
+    /* the config class requires it, although nothing depends on it */
     if (d->heads_divide && heads > 0 && s->d_model % heads)
         t->refuse(t,
                   "model.attention.heads is %lld: it can only be a divisor of model.d_model, %lld",
@@ -320,7 +320,7 @@ static void write_decoder(const struct dialect *d, td_translation *t)
     td_put_bool(t, "tie_word_embeddings", s.tied);
     td_put_float(t, "attention_dropout", 0);
     write_dtype(t);
-    /* they have no scale of the logits, which the last norm can apply as well */
+    /* these formats have no scale of the logits, but the last norm can apply it */
     if (!strcmp(td_ask_text(t, "model.logit_scale"), "rsqrt") && s.d_model > 0)
         s.last = 1 / sqrt((double)s.d_model);
     put_tensors(t, d, &s);
@@ -328,8 +328,9 @@ static void write_decoder(const struct dialect *d, td_translation *t)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* No window: Qwen3 has a switch, which other classes' configs can have, too. Without one a width may
- * be meant for all layers, although Llama's class ignores it; it is not for us to guess. */
+/* No window: Qwen3 has a switch, which configs of other classes can have, too. Without the switch,
+ * a width may be meant for all layers, although Llama's class ignores it, so such a config is
+ * refused. */
 static void require_no_window(td_translation *t, const struct dialect *d)
 {
     bool off = td_has(t, "use_sliding_window") || d->windows;
@@ -337,7 +338,7 @@ static void require_no_window(td_translation *t, const struct dialect *d)
         t->refuse(t, "use_sliding_window is true: it can only be false");
     if (td_has(t, "sliding_window") && !off)
         t->refuse(t, "sliding_window is %s: it can only be null", td_ask_text(t, "sliding_window"));
-    t->ask(t, "max_window_layers"); /* of windows that are off */
+    t->ask(t, "max_window_layers"); /* these belong to windows that are off */
 }
 
 /* All layers attend to everything. */

@@ -1,4 +1,4 @@
-/* transformers.h - what all config.json of Hugging Face's transformers have in common. */
+/* transformers.h - what every config.json of Hugging Face's transformers has in common. */
 #ifndef TANDEM_PLUGINS_FORMAT_TRANSFORMERS_H
 #define TANDEM_PLUGINS_FORMAT_TRANSFORMERS_H
 
@@ -6,16 +6,16 @@
 
 #include "tandem/kind/format.h"
 
-/* The id before the first token of a text; -1: there is none. Our decoder begins with the padding id
- * where the tokenizer has none for beginnings. */
+/* The id before the first token of a text; -1: there is none. Our decoder begins with the padding
+ * id if the tokenizer has no beginning-of-text id. */
 static inline int64_t begin_id(td_translation *t)
 {
     int64_t bos = td_ask_int_or(t, "special.bos", -1);
     return bos >= 0 ? bos : td_ask_int_or(t, "special.pad", -1);
 }
 
-/* generate() takes all padding ids of a prompt for padding, which the first one would be in a decoder
- * that begins with it: no id is said to be padding then. */
+/* generate() treats every padding id in a prompt as padding, and so would mask the first token of a
+ * decoder that begins with that id: no padding id is set then. */
 static inline void write_ids(td_translation *t, bool encoder)
 {
     int64_t begin = begin_id(t), eos = td_ask_int_or(t, "special.eos", -1),
@@ -28,8 +28,7 @@ static inline void write_ids(td_translation *t, bool encoder)
         td_put_int(t, "pad_token_id", pad);
 }
 
-/* A number of layers. It is how often something is done for each, so it is bounded here, by what our
- * architectures take. */
+/* A number of layers. Loops run over it, so it is limited here to what our architectures take. */
 static inline int64_t ask_layers(td_translation *t, const char *path)
 {
     int64_t n = td_ask_int(t, path);
@@ -39,14 +38,14 @@ static inline int64_t ask_layers(td_translation *t, const char *path)
     return 0;
 }
 
-/* The name of the type has changed with transformers 4.56; each version takes the one it knows. */
+/* The name of this setting changed in transformers 4.56; each version reads the one it knows. */
 static inline void write_dtype(td_translation *t)
 {
     td_put_text(t, "dtype", t->dtype);
     td_put_text(t, "torch_dtype", t->dtype);
 }
 
-/* What does not change what a model computes, in evaluation. */
+/* Settings that do not change what a model computes in evaluation. */
 static inline void ignore_idle(td_translation *t)
 {
     static const char *const idle[] = {
@@ -83,7 +82,7 @@ static inline void ignore_idle(td_translation *t)
     }
 }
 
-/* Labels of classifiers, which every config of older versions has. */
+/* Labels of classifiers, which every config written by older versions has. */
 static inline void ignore_labels(td_translation *t)
 {
     t->ask(t, "id2label.0");

@@ -1,4 +1,4 @@
-/* place.h - where a logger writes: names within the run's directory, and files that are files. */
+/* place.h - where a logger writes: regular files, at names within the run's directory. */
 #ifndef TD_LOGGER_PLACE_H
 #define TD_LOGGER_PLACE_H
 
@@ -29,7 +29,7 @@ static inline int check_place(const char *key, const char *name, td_error *error
                 error, TD_ECONFIG,
                 "%s = \"%s\": the run already has something else with that name: choose another",
                 key, name);
-    /* no path at all: even one within the run could replace a checkpoint */
+    /* paths are refused: even one within the run could replace a checkpoint */
     for (const char *c = name; *c; c++)
         if (*c == '/' || (unsigned char)*c < 32 || *c == 127)
             return td_fail(error, TD_ECONFIG,
@@ -39,8 +39,8 @@ static inline int check_place(const char *key, const char *name, td_error *error
     return 0;
 }
 
-/* Open a regular file, made if it is not there: no link is followed, and a pipe without a reader
- * does not block. -1 with errno. */
+/* Open a regular file, created if it does not exist: no link is followed, and a pipe without a
+ * reader does not block. -1 with errno. */
 static inline int open_place(const char *path, int flags)
 {
     struct stat st;

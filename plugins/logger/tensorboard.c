@@ -179,7 +179,7 @@ static int open_tensorboard(const void *config, const td_logger_in *in, void **s
 {
     events *e = calloc(1, sizeof *e);
     if (!e)
-        return td_fail(error, TD_ENOMEM, "no memory to open the TensorBoard events");
+        return td_fail(error, TD_ENOMEM, "out of memory while opening the TensorBoard events");
     /* both have set `error` */
     if (name_file(e, in, ((const struct tensorboard *)config)->folder, error) ||
         open_file(e, in->resume, error)) {

@@ -17,8 +17,8 @@ static int join(const td_record *r, const td_split_in *in, td_example *out, td_e
     float   *weights = r->weights ? in->allocate(in->arena, n * sizeof *weights) : NULL;
 
     if (!tokens || (r->weights && !weights))
-        return td_fail(error, TD_ENOMEM, "loss 'causal-lm': no memory for an example of %zu tokens",
-                       n);
+        return td_fail(error, TD_ENOMEM,
+                       "loss 'causal-lm': out of memory for an example of %zu tokens", n);
     memcpy(tokens, r->inputs, n_inputs * sizeof *tokens);
     if (n_targets)
         memcpy(tokens + n_inputs, r->targets, n_targets * sizeof *tokens);

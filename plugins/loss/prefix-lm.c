@@ -1,5 +1,5 @@
-/* prefix-lm.c - the first part of a sequence is given, the rest is predicted. Papers: Liu et al.
- * 2018, Raffel et al. 2020. */
+/* prefix-lm.c - the first part of a sequence is given, and the rest is predicted. Papers: Liu et
+ * al. 2018, Raffel et al. 2020. */
 #include "pairs.h"
 
 struct prefix_lm {
@@ -95,7 +95,7 @@ static int check(const void *config, td_error *error)
 
 static const td_loss prefix_lm = {
     .plugin = TD_PLUGIN(td_loss, TD_LOSS_KIND, "prefix-lm", options, struct prefix_lm,
-                        .brief = "the first part is given, the rest is predicted",
+                        .brief = "the first part is given, and the rest is predicted",
                         .paper = "Raffel et al., Exploring the Limits of Transfer Learning, 2020",
                         .check = check),
     .flags = TD_LOSS_NEEDS_GIVEN,

@@ -75,7 +75,7 @@ static inline void spans_cut(uint64_t seed, uint64_t stream, uint64_t first, int
         ends[p] = (int64_t)td_random_below(seed, stream, first + 2 * (uint64_t)p, places) < cuts;
         cuts -= ends[p];
     }
-    ends[items - 1] = 1; /* spans_fill stops there */
+    ends[items - 1] = 1; /* where spans_fill stops */
 }
 
 /* One side of the example, given or predicted, as it grows. Its memory belongs to the split's
@@ -203,7 +203,7 @@ static inline int spans_split(const struct spans_in *in, td_example *out, td_err
     ends = in->split->allocate(in->split->arena, (size_t)r->n_targets);
     if (!ends || !side_open(&given, in->split, size.given + 1, r->documents, false) ||
         !side_open(&predicted, in->split, size.predicted, r->documents, r->weights))
-        return td_fail(error, TD_ENOMEM, "loss '%s': no memory for an example of %lld tokens",
+        return td_fail(error, TD_ENOMEM, "loss '%s': out of memory for an example of %lld tokens",
                        in->loss, (long long)size.total);
     spans_draw(in, ends, &given, &predicted);
     out->given = given.tokens;

@@ -22,7 +22,7 @@ static const char *const modes[] = { "R", "S", "X", 0 };
 
 static const td_option denoiser_options[] = {
     TD_OPTION_CHOICE(struct denoiser, mode, R, modes,
-                     "its mode token; S predicts the end of a text, without sentinels"),
+                     "the denoiser's mode token; S predicts the end of a text, without sentinels"),
     TD_OPTION_FLOAT(struct denoiser, noise_density, 0.15, 0.001, 0.999,
                     "fraction of the tokens that is removed; for S, on average"),
     TD_OPTION_FLOAT(struct denoiser, mean_span, 3, 1, 1e6,
@@ -113,7 +113,7 @@ static int give(const td_record *r, int64_t count, int32_t mode, const td_split_
     if (mode < 0)
         return 0;
     if (!side_open(&given, in, count + 1, r->documents, false))
-        return td_fail(error, TD_ENOMEM, "loss 'ul2': no memory for an example of %lld tokens",
+        return td_fail(error, TD_ENOMEM, "loss 'ul2': out of memory for an example of %lld tokens",
                        (long long)r->n_targets);
     side_add(&given, r, mode, 0);
     for (int64_t k = 0; k < count; k++)

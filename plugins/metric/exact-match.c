@@ -12,7 +12,7 @@ static const td_option options[] = {
     TD_OPTION_BOOL(struct exact_match, ignore_numbers, false, "compare without digits"),
     TD_OPTION_BOOL(struct exact_match, ignore_articles, false, "compare without a, an and the"),
     TD_OPTION_BOOL(struct exact_match, ignore_spaces, false,
-                   "ignore white space around the answer, and how much there is between words"),
+                   "ignore white space around the answer, and its amount between words"),
     TD_OPTION_END
 };
 

@@ -49,7 +49,7 @@ enum {
     FORM_PUNCTUATION = 2, /* without ASCII punctuation */
     FORM_ARTICLES = 4,    /* without the words a, an, the */
     FORM_DIGITS = 8,      /* without 0 .. 9 */
-    FORM_SPACES = 16      /* words joined by one space */
+    FORM_SPACES = 16      /* words joined with one space */
 };
 
 static inline size_t put_character(char *to, uint32_t c)
@@ -117,7 +117,7 @@ static inline bool is_article(const char *word, size_t n)
            (n == 3 && !memcmp(word, "the", 3));
 }
 
-/* In place: joins words by one space, and leaves out articles if the form says so. */
+/* In place: joins words with one space, and leaves out articles if the form says so. */
 static inline void join_words(char *text, unsigned form)
 {
     char *to = text;

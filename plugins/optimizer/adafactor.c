@@ -24,14 +24,15 @@ static const td_option options[] = {
                     "the decay of second moments at step t is 1 - t^-decay_rate"),
     TD_OPTION_FLOAT(struct adafactor, beta1, 0, 0, 0.999999,
                     "momentum of the update; 0: none, which saves its memory"),
-    TD_OPTION_FLOAT(struct adafactor, weight_decay, 0, 0, 1, "decoupled, not times the rate"),
+    TD_OPTION_FLOAT(struct adafactor, weight_decay, 0, 0, 1,
+                    "decoupled weight decay, not multiplied by the rate"),
     TD_OPTION_BOOL(struct adafactor, decay_by_rate, false,
                    "the weight decay is the square of the rate (PaLM)"),
     TD_OPTION_FLOAT(struct adafactor, clip_threshold, 1, 1e-6, 1e6,
                     "largest root mean square of an update"),
     TD_OPTION_FLOAT(
         struct adafactor, min_scale, 1e-3, 0, 1,
-        "the rate is multiplied by a parameter's root mean square, but no less than this"),
+        "the rate is multiplied by a parameter's root mean square, or by this if that is larger"),
     TD_OPTION_END
 };
 

@@ -10,7 +10,7 @@ static const td_option options[] = {
     TD_OPTION_FLOAT(struct adamw, beta2, 0.95, 0, 0.999999, "decay of the second moment"),
     TD_OPTION_FLOAT(struct adamw, eps, 1e-8, 1e-30, 1, "added to the root of the second moment"),
     TD_OPTION_FLOAT(struct adamw, weight_decay, 0.1, 0, 1,
-                    "on tensors of rank 2 and more, times the rate"),
+                    "multiplied by the rate; for tensors of rank 2 or more"),
     TD_OPTION_END
 };
 

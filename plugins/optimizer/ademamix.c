@@ -24,7 +24,7 @@ static const td_option options[] = {
         "paper uses the whole run. 0: none"),
     TD_OPTION_FLOAT(struct ademamix, eps, 1e-8, 1e-30, 1, "added to the root of the second moment"),
     TD_OPTION_FLOAT(struct ademamix, weight_decay, 0.1, 0, 1,
-                    "on tensors of rank 2 and more, times the rate"),
+                    "multiplied by the rate; for tensors of rank 2 or more"),
     TD_OPTION_END
 };
 

@@ -13,8 +13,9 @@ static const td_option options[] = {
     TD_OPTION_FLOAT(struct lion, beta1, 0.9, 0, 0.999999,
                     "weight of the momentum in the update; the gradient has the rest"),
     TD_OPTION_FLOAT(struct lion, beta2, 0.99, 0, 0.999999, "decay of the momentum"),
-    TD_OPTION_FLOAT(struct lion, weight_decay, 0, 0, 10,
-                    "decoupled, on tensors of rank 2 and more, times the rate"),
+    TD_OPTION_FLOAT(
+        struct lion, weight_decay, 0, 0, 10,
+        "decoupled weight decay, multiplied by the rate; for tensors of rank 2 or more"),
     TD_OPTION_END
 };
 

@@ -28,8 +28,9 @@ static const td_option options[] = {
                      "factor of a matrix's update: rms, 0.2 sqrt(max(rows, columns)), gives it the "
                      "size of AdamW's (Liu et al.); shape, sqrt(max(1, rows / columns)) (Jordan et "
                      "al.)"),
-    TD_OPTION_FLOAT(struct muon, weight_decay, 0.1, 0, 1,
-                    "decoupled, on tensors of rank 2 and more, times the rate"),
+    TD_OPTION_FLOAT(
+        struct muon, weight_decay, 0.1, 0, 1,
+        "decoupled weight decay, multiplied by the rate; for tensors of rank 2 or more"),
     TD_OPTION_FLOAT(struct muon, eps, 1e-7, 1e-30, 1, "added to the norm of the momentum"),
     TD_OPTION_STRINGS(
         struct muon, adamw,

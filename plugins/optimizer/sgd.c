@@ -15,8 +15,9 @@ static const td_option options[] = {
     TD_OPTION_FLOAT(struct sgd, momentum, 0.9, 0, 0.999999,
                     "fraction of the last update kept in the next"),
     TD_OPTION_BOOL(struct sgd, nesterov, false, "look ahead along the momentum"),
-    TD_OPTION_FLOAT(struct sgd, weight_decay, 0, 0, 1,
-                    "decoupled, on tensors of rank 2 and more, times the rate"),
+    TD_OPTION_FLOAT(
+        struct sgd, weight_decay, 0, 0, 1,
+        "decoupled weight decay, multiplied by the rate; for tensors of rank 2 or more"),
     TD_OPTION_END
 };
 

@@ -32,7 +32,7 @@ static void bias(const void *config, const td_bias_in *in, td_bias_out *out)
         return;
     table = malloc((size_t)(dims[0] * dims[1]) * sizeof *table);
     if (!table) {
-        td_graph_fail(in->graph, "position 'alibi': no memory for a table of %lld distances",
+        td_graph_fail(in->graph, "position 'alibi': out of memory for a table of %lld distances",
                       (long long)dims[1]);
         return;
     }

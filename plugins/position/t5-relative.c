@@ -43,7 +43,8 @@ static td_tensor *bucket_ids(const struct t5 *c, td_graph *g, int64_t reach, boo
     double    *ids = malloc((size_t)count * sizeof *ids);
     td_tensor *t;
     if (!ids)
-        return td_graph_fail(g, "position 't5-relative': no memory for a table of %lld distances",
+        return td_graph_fail(g,
+                             "position 't5-relative': out of memory for a table of %lld distances",
                              (long long)count);
     for (int64_t r = -reach; r <= reach; r++)
         ids[r + reach] = (double)relative_bucket(c, r, encoder);

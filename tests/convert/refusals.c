@@ -31,11 +31,12 @@ Test(refusals, of_models_that_a_format_does_not_have)
                    DECLLM "--to llama model.plugin=decoder-biattn --allow model.plugin");
     scratch_expect(2, "model.position.scaling is ntk: it can only be none, linear or yarn",
                    DECLLM "--to llama model.position.scaling=ntk model.position.factor=2.0");
-    scratch_expect(2,
-                   "model.position.factor is 1.03: times model.position.original_length, 16, it "
-                   "can only be an integer",
-                   DECLLM "--to llama model.position.scaling=yarn model.position.factor=1.03 "
-                          "model.position.original_length=16");
+    scratch_expect(
+        2,
+        "model.position.factor is 1.03: its product with model.position.original_length, "
+        "16, must be an integer",
+        DECLLM "--to llama model.position.scaling=yarn model.position.factor=1.03 "
+               "model.position.original_length=16");
     scratch_expect(2, "model.attention.heads is 5: it can only be a divisor of model.d_model, 11",
                    DECLLM "--to llama model.d_model=11");
     scratch_expect(2, "there is no format 'lama'; did you mean 'llama'?", DECLLM "--to lama");
@@ -63,7 +64,7 @@ Test(refusals, of_arguments_that_do_not_fit_together)
     scratch_expect(2, "--dtype has no effect when a folder is read",
                    "$T convert $C/llama/theirs out --dtype bf16");
     scratch_expect(2, "--to writes a run, --from reads a folder", DECLLM "--to llama --from llama");
-    scratch_expect(2, "name a run and a folder to make", "$T convert $C/llama/theirs");
+    scratch_expect(2, "name a run and a folder to create", "$T convert $C/llama/theirs");
     scratch_expect(2, "neither a run nor a checkpoint",
                    "$T convert $C/llama/theirs out --to llama");
     scratch_expect(2, "is a run: --to says in which format to write it",
@@ -135,7 +136,8 @@ Test(refusals, of_configs_that_are_wrong)
     expect_changed(
         2, "f/config.json: attention 'softmax': option 'heads' is -4, which is out of range",
         "s/\"num_attention_heads\": 4/\"num_attention_heads\": -4/");
-    expect_changed(1, "by config.json it is", "s/\"hidden_size\": 11/\"hidden_size\": 10/");
+    expect_changed(1, "according to config.json it should be",
+                   "s/\"hidden_size\": 11/\"hidden_size\": 10/");
     expect_changed(1, "has no tensor 'model.layers.3.input_layernorm.weight'",
                    "s/\"num_hidden_layers\": 3/\"num_hidden_layers\": 4/");
     expect_changed(1, "does not know layer_types.2",
@@ -167,14 +169,14 @@ Test(refusals, of_configs_that_are_too_large)
 /* As resize_token_embeddings() leaves it: "model" has the old size. */
 Test(refusals, of_parameters_without_the_vocabulary_that_counts)
 {
-    scratch_expect(1, "has shape [13, 11], but by config.json it is [14, 11]",
+    scratch_expect(1, "has shape [13, 11], but according to config.json it should be [14, 11]",
                    "cp -r $C/redllm/theirs f && sed -i '1a \"vocab_size\": 14,' f/config.json && "
                    "$T convert f out");
 }
 
 Test(refusals, of_folders_without_safetensors)
 {
-    scratch_expect(1, "a pickle can run any code",
+    scratch_expect(1, "because reading one can run arbitrary code",
                    "cp -r $C/qwen3/theirs f && mv f/model.safetensors f/pytorch_model.bin && $T "
                    "convert f out");
     scratch_expect(1, "has neither model.safetensors nor",

@@ -474,7 +474,7 @@ Test(attention, lists_layers_and_heads)
     td_analyze_spec          s = spec_of(&l, 37, 11, 1);
     s.layers = layers;
     s.n_layers = 2;
-    expect_refused(l.engine, &s, "no attention is in layer '17'", "model.layers.0.self_attn");
+    expect_refused(l.engine, &s, "there is no attention in layer '17'", "model.layers.0.self_attn");
     s.n_layers = 0;
     s.heads = heads;
     s.n_heads = 1;

@@ -103,7 +103,7 @@ Test(shards, indexes_that_do_not_fit_the_files_are_refused)
     expect_refused("{\"x\": \"a.safetensors\", \"y\": \"b.safetensors\", \"z\": \"c.safetensors\"}",
                    "tensor 'x' is in another file, too");
     expect_refused("{\"x\": \"d.safetensors\"}", "d.safetensors");
-    expect_refused("{\"x\": 5}", "'x' is in no file");
+    expect_refused("{\"x\": 5}", "names no file for 'x'");
     expect_refused("[]", "has no object \"weight_map\"");
     expect_refused("{", "is not valid JSON");
     expect_refused("{\"x\": \"a.safetensors\", \"x\": \"a.safetensors\"}", "is not valid JSON");

@@ -28,7 +28,7 @@ Test(place, a_second_process_is_not_written_over)
               "cd %1$s/run && flock .lock2 sh -c 'mv .lock2 .lock; rm -r checkpoints; sleep 4; "
               "test ! -e checkpoints'");
     cr_expect_eq(small_end(pid), 1);
-    small_said("run", "another process has entered the directory");
+    small_said("run", "another process uses the directory now");
     meanwhile("run", "ls %1$s/run.rescued-*/checkpoints | grep step-");
 }
 

@@ -99,10 +99,10 @@ Test(fit_table, cells_that_are_no_numbers)
     static const char *const messages[] = {
         "p.csv:2: column 'nll' is 'x': it is not a number",
         "p.csv:4: column 'nll' is '': there must be a number",
-        "p.csv:5: column 'nll' is 'nan': a fit takes finite numbers; take the row out",
+        "p.csv:5: column 'nll' is 'nan': a fit takes finite numbers; remove the row",
         "p.csv:6: column 'nll' is '-1': a fit takes the logarithm of it, so it must be more than 0",
         "p.csv:7: column 'nll' is '0': a fit takes the logarithm of it, so it must be more than 0",
-        "p.csv:8: column 'nll' is '1e999': a fit takes finite numbers; take the row out",
+        "p.csv:8: column 'nll' is '1e999': a fit takes finite numbers; remove the row",
         "p.csv:9: column 'nll' is '1 2': it is not a number",
     };
     td_fit_table t;

@@ -170,7 +170,7 @@ Test(analyze, draws_if_there_is_gnuplot)
 
 Test(analyze, reports_missing_names)
 {
-    expect(2, "", "no attention is in layer '2'",
+    expect(2, "", "there is no attention in layer '2'",
            tandem("analyze %s/red --length 50 --layers 0,2", directory));
     expect(2, "", "model.encoder.layers.0.self_attn, model.decoder.layers.0.self_attn",
            tandem("analyze %s/red --length 50 --layers encoder", directory));

@@ -161,7 +161,7 @@ Test(compare, items_in_common)
     cr_expect(strstr(c.out, " differences are more than noise of the scored text (Holm"), "%s",
               c.out);
     cr_expect(strstr(c.out, "boolq acc: '") && strstr(c.out, "has 30 items") &&
-                  strstr(c.out, "the test is on the 26 that are the same"),
+                  strstr(c.out, "the test is on the 26 that they have in common"),
               "%s", c.out);
     child_free(&c);
 }
@@ -346,7 +346,7 @@ Test(compare, columns_are_as_wide_as_their_scores)
                  (const char *const[]){ "a-1", "a-2", "b-1" }[k]);
     c = child_run(argv);
     line = strstr(c.out, "\nstep ");
-    end = strstr(c.out, "\nof several seeds");
+    end = strstr(c.out, "\nfor several seeds");
     cr_assert(line && end && strstr(line, " (353.5534)"), "%s%s", c.out, c.err);
     width = strcspn(line + 1, "\n");
     for (; line < end; line += 1 + width)

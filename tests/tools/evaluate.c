@@ -316,7 +316,7 @@ Test(evaluate, refuses_impossible_lengths)
            tandem("evaluate %s/red --extrapolate --lengths 50,-3", directory));
     expect(2, "", "whole numbers above 0",
            tandem("evaluate %s/red --extrapolate --lengths 5x", directory));
-    expect(2, "", "leaves nothing to score behind a prefix of 24",
+    expect(2, "", "leaves nothing to score after a prefix of 24",
            tandem("evaluate %s/red --extrapolate --lengths 24", directory));
     expect(2, "", "--lengths is for --extrapolate",
            tandem("evaluate %s/red --lengths 50", directory));

@@ -412,7 +412,7 @@ Test(train, json_of_non_numbers)
     sh("%1$s evaluate -c %2$s/model.cfg run.name=nan -q > %2$s/out; test $? = 3");
 }
 
-/* A lack of memory is reported before any is taken, and before anything is trained. */
+/* A lack of memory is reported before any is allocated, and before anything is trained. */
 Test(train, more_memory_than_there_is)
 {
     sh("! %1$s train -c %2$s/model.cfg run.name=a model.d_model=65536 model.ffn.d_ff=262144 "

@@ -105,7 +105,7 @@ struct td_tool {
     size_t       n_plain;
     const char  *plugin_paths[TD_ARGUMENTS]; /* ends with NULL */
     size_t       n_plugin_paths;
-    size_t       n_kept;      /* the first so many of `files` were kept by runs */
+    size_t       n_kept;      /* the number of `files`, from the first on, that were kept by runs */
     bool         trust;       /* --trust */
     bool         looks;       /* nothing is to be run: plugin_path is followed only with --trust */
     char         threads[64]; /* "backend.threads=4", one of `overrides` */
@@ -150,7 +150,7 @@ int td_tool_exit_code(const td_error *);
  * NULL after a message. */
 td_registry *td_tool_registry(td_tool *);
 
-/* A number as JSON, which has neither NaN nor infinity: these become null. */
+/* A number as JSON. NaN and infinity, which JSON does not have, become null. */
 json_t *td_tool_number(double);
 
 /* The shipped configs/. free() it. */

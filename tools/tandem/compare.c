@@ -219,7 +219,7 @@ static void print(const td_comparison *c)
     print_differences(c);
     print_scores(c);
     if (has_seeds(c))
-        puts("of several seeds: mean +- its standard error over seeds (standard deviation)");
+        puts("for several seeds: mean +- its standard error over seeds (standard deviation)");
     print_pairs(c);
     print_verdicts(c);
     if (c->notes.size)
@@ -253,8 +253,9 @@ const td_usage td_usage_compare = {
         "Runs whose configs differ in nothing but train.seed (and names and paths) are one group: "
         "its scores are means over seeds, with their standard error and standard deviation, and "
         "its tests count seeds as observations. The error of a single run does not cover variation "
-        "between seeds: train several. For a difference that is not significant, it estimates how "
-        "many seeds of each would show one of that size (80 % power), if there are several.",
+        "between seeds: train several. For a difference that is not significant, the last lines "
+        "estimate how many seeds per group would show one of that size (80 % power), if the groups "
+        "have several seeds.",
 };
 
 static int report(const td_tool *t, const td_comparison *c)

@@ -142,10 +142,11 @@ static int run(td_tool *t, const char *what, bool origins)
     return code;
 }
 
-static const td_flag flags[] = { { "--origins", 0, "with show: also where each value comes from" },
-                                 { "--quick", 0,
-                                   "with check: only the config's text, not what it names" },
-                                 { 0, 0, 0 } };
+static const td_flag flags[] = {
+    { "--origins", 0, "with show: also where each value comes from" },
+    { "--quick", 0, "with check: check only the text of the config, not the files that it names" },
+    { 0, 0, 0 }
+};
 
 static const td_word words[] = {
     { "show", "[--origins]", "every key with its value (the default)", 0, 0 },

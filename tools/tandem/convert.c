@@ -65,7 +65,7 @@ static int write_run(td_tool *t, const td_run_place *place, td_session *s, const
     };
     int code = weights ? td_convert_write(s, &how, &e) : td_failed(&e, TD_EIO);
     if (!code)
-        td_log_line(t->log, TD_LOG_INFO, "'%s' is in '%s', in the format '%s'", weights, out,
+        td_log_line(t->log, TD_LOG_INFO, "wrote '%s' to '%s' in the format '%s'", weights, out,
                     how.format);
     free(weights);
     return code ? td_tool_fail(t, &e) : TD_EXIT_OK;
@@ -89,7 +89,7 @@ static int write_out(td_tool *t)
         td_tool_usage_error(t, "'%s' is neither a run nor a checkpoint: it has no config.cfg",
                             t->plain[0]);
     else if (t->n_plain != words || !t->n_files)
-        td_tool_usage_error(t, "--to takes the directory of a run, and a folder to make");
+        td_tool_usage_error(t, "--to takes the directory of a run, and a folder to create");
     else if (take_dtype(t, &bf16) && td_work_step(t, &step))
         s = td_work_open_run(t, &place, TD_NEED_MODEL, &code);
     if (s)
@@ -131,13 +131,14 @@ static int read_folder(td_tool *t)
     td_error      e = { 0 };
     int           code = how.registry ? td_convert_read(&how, &errors, &e) : TD_EPLUGIN;
     if (errors.count) {
-        fprintf(stderr, "the config that '%s' comes to has errors:\n%s\n", how.folder,
+        fprintf(stderr, "the config made from '%s' has errors:\n%s\n", how.folder,
                 td_text_get(&errors.text));
         code = TD_EXIT_USAGE;
     } else if (code)
         code = how.registry ? td_tool_fail(t, &e) : TD_EXIT_FAILED;
     else
-        td_log_line(t->log, TD_LOG_INFO, "'%s' is the run '%s', at step 0", how.folder, how.run);
+        td_log_line(t->log, TD_LOG_INFO, "read '%s' as the run '%s', at step 0", how.folder,
+                    how.run);
     td_errors_free(&errors);
     return code;
 }
@@ -149,8 +150,8 @@ static int read_in(td_tool *t)
         return td_tool_usage_error(t, "'%s' is a run: --to says in which format to write it",
                                    t->plain[0]);
     if (t->n_plain != 2)
-        return td_tool_usage_error(t, "name a run and a folder to make, with --to FORMAT; or a "
-                                      "folder to read and a run to make");
+        return td_tool_usage_error(t, "name a run and a folder to create, with --to FORMAT; or a "
+                                      "folder to read and a run to create");
     if (idle)
         return td_tool_usage_error(t, "%s has no effect when a folder is read", idle);
     return read_folder(t);

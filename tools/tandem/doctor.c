@@ -117,11 +117,10 @@ static size_t look_at_all(td_registry *r, td_pool *pool, json_t *root)
 
 const td_usage td_usage_doctor = {
     .name = "doctor",
-    .brief = "Report BLAS, threads, instruction set and plugins of this machine, and what is "
-             "wrong.",
+    .brief = "Report this machine's BLAS, threads, instruction set and plugins, and any problems.",
     .example = "tandem doctor",
     .json = true,
-    .notes = "Exit code 1 if something is wrong.\n",
+    .notes = "The exit code is 1 if something is wrong.\n",
 };
 
 int td_command_doctor(td_tool *t, int argc, char **argv)

@@ -174,7 +174,7 @@ static const td_flag flags[] = {
     { "--batch", "N", "with --tasks: answers computed together; does not change scores" },
     { "--seed", "N", "with --tasks: seed for drawn exemplars (1234)" },
     { "--name", "NAME", "with --tasks: name of the results (default: from tasks and shots)" },
-    { "--every-rank", NULL, "of several processes all log, not only the first" },
+    { "--every-rank", NULL, "let every process write its log, not only the first" },
     { 0, 0, 0 },
 };
 
@@ -198,7 +198,7 @@ const td_usage td_usage_evaluate = {
         "RUN/eval/heldout.json, those of each sequence to "
         "heldout.jsonl; with --weights only if --out is given. Several runs are scored one after "
         "the "
-        "other; of those that differ only in their seed, means and deviations over seeds "
+        "other; for runs that differ only in their seed, means and deviations over seeds "
         "follow.\n\n"
         "Task scores are written to RUN/eval/NAME.json, with the keys of "
         "lm-evaluation-harness, and each prompt with its answer to "

@@ -227,8 +227,7 @@ static const td_flag flags[] = {
     { "--x", "COLUMN", "the size: parameters, flops, tokens, or any column (parameters)" },
     { "--y", "COLUMN", "the loss: nll, or any column (nll)" },
     { "--by", "COLUMN",
-      "fit the rows of each of its values separately (runs: family; a file: all "
-      "rows)" },
+      "fit the rows of each value of this column separately (runs: family; a file: all rows)" },
     { "--form", "power|joint|isoflop|frontier", "what to fit (power)" },
     { "--tokens", "COLUMN", "second size of the joint form (tokens)" },
     { "--flops", "COLUMN", "for isoflop: the budget (flops); for joint: FLOPs of a row (6 N D)" },

@@ -127,8 +127,8 @@ static const td_flag flags[] = {
       "prompts, one per line; .jsonl: objects with 'prompt' or 'inputs'; -: standard input" },
     { "--interactive", NULL, "answer line after line in a terminal" },
     { "--template", "TEXT",
-      "with --interactive: the form of a turn, {} being what you type; earlier turns are read "
-      "too" },
+      "with --interactive: the form of a turn, in which {} stands for what you type; earlier turns "
+      "are read too" },
     { "--max-new-tokens", "N", "generate at most N new tokens (128)" },
     { "--min-new-tokens", "N", "generate at least N before an answer may end (0)" },
     { "--temperature", "X", "0: the most likely token (0)" },
@@ -268,8 +268,8 @@ static void report_speed(const job *j)
     if (o->decode <= 0 || !o->generated)
         return;
     td_log_line(j->tool->log, TD_LOG_INFO,
-                "%" PRId64 " prompt tokens in %.2f s, %" PRId64 " new tokens in %.2f s: %.1f a "
-                "second; cache %s, %zu plans",
+                "%" PRId64 " prompt tokens in %.2f s, %" PRId64
+                " new tokens in %.2f s: %.1f per second; cache %s, %zu plans",
                 o->given, o->prefill, o->generated, o->decode, (double)o->generated / o->decode,
                 td_human_bytes(memory, (double)o->cache), o->plans);
 }
@@ -342,11 +342,10 @@ static void prompt_user(void)
 static void greet(const char *template)
 {
     if (isatty(0))
-        printf(
-            "Type a prompt%s. /reset forgets the conversation, /quit or Ctrl-D ends, Ctrl-C stops "
-            "an answer.\n",
-            template ? "; the conversation so far is read with it"
-                     : "; each is answered separately (--template makes it a conversation)");
+        printf("Type a prompt%s. /reset forgets the conversation, /quit or Ctrl-D ends the "
+               "program, and Ctrl-C stops an answer.\n",
+               template ? "; the conversation so far is read with it"
+                        : "; each is answered separately (--template makes it a conversation)");
 }
 
 /* Handles a line that is not meant for the model. */

@@ -1,16 +1,16 @@
-/* guard.h - the command's message when a plugin's code ends it, or does not return.
+/* guard.h - the command's message when a plugin's code ends the process, or does not return.
  *
- * A plugin runs in this process, and may crash it, leave it by exit, or run forever. From
+ * A plugin runs in this process, and may crash it, end it with exit, or run forever. From
  * td_guard_start on, a message names the file, the plugin, the hook, and the last saved step of a
- * run. Only a command that came to its end has an exit code of 0.
+ * run. Only a command that ran to its end exits with 0.
  */
 #ifndef TD_TOOLS_GUARD_H
 #define TD_TOOLS_GUARD_H
 
 /* Called once, before anything is loaded. */
 void td_guard_start(void);
-/* The command has come to its end, and leaves with this code, whatever a plugin's exit handlers do.
- * Returns it. */
+/* The command has finished, and exits with this code, whatever a plugin's exit handlers do. Returns
+ * it. */
 int  td_guard_end(int code);
 /* From now on every hook must return within the limit, also those that may take long in a run. */
 void td_guard_hurry(void);

@@ -68,8 +68,8 @@ static void print_metrics(const td_parting *p)
     }
     /* equal losses may hide a difference in the parameters */
     if (p->lines && !p->hashed)
-        puts("  an older run has no hash of its parameters in metrics.jsonl: losses and norms are "
-             "compared");
+        puts("  an older run has no hash of its parameters in metrics.jsonl: only losses and norms "
+             "are compared");
     if (p->damaged)
         printf("  %" PRId64 " damaged lines are left out\n", p->damaged);
 }
@@ -77,7 +77,7 @@ static void print_metrics(const td_parting *p)
 static void print_checkpoints(const td_parting *p)
 {
     if (!p->checkpoints)
-        puts("checkpoints: the runs have none of the same step");
+        puts("checkpoints: the runs have none at the same step");
     else if (p->checkpoint < 0)
         printf("checkpoints: all %" PRId64 " in common have the same parameters\n", p->checkpoints);
     else {

@@ -18,10 +18,9 @@ static int check_runs(td_tool *t)
     static const char *const single[] = { "--weights", "--out" };
     for (size_t k = 0; k < sizeof single / sizeof *single; k++)
         if (td_tool_option(t, single[k]))
-            return td_tool_usage_error(t,
-                                       "%s is for one run: the results of %zu would replace each "
-                                       "other",
-                                       single[k], t->n_plain);
+            return td_tool_usage_error(
+                t, "%s is for one run: the results of %zu would overwrite each other", single[k],
+                t->n_plain);
     /* all of them, because the last one may be the misspelt one */
     for (size_t k = 0; k < t->n_plain; k++) {
         td_run_place place;

@@ -9,7 +9,7 @@
 
 #include <stddef.h>
 
-/* The first argument by which this program is such a child; the others are files. */
+/* The first argument that makes this program such a child; the others are files. */
 #define TD_STRANGERS "--load-modules"
 
 /* The child: load the files in order, and report each. Returns the exit code. */

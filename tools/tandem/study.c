@@ -218,8 +218,8 @@ static const td_word words[] = {
     { "run", "FILE", "run the cells that are not done", &td_usage_study_run, td_study_command_run },
     { "status", "DIR", "print how far each cell has got", &status_usage, status },
     { "diff", "FILE", "print what each variant changes", &diff_usage, diff },
-    { "emit", "FILE", "write it for Slurm, as a list of commands, or as a Makefile", &emit_usage,
-      emit },
+    { "emit", "FILE", "write the study for Slurm, as a list of commands, or as a Makefile",
+      &emit_usage, emit },
     { 0, 0, 0, 0, 0 },
 };
 

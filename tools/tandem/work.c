@@ -172,7 +172,7 @@ td_session *td_work_open_run(td_tool *t, const td_run_place *place, unsigned nee
     if (!s && modules && !t->trust)
         fprintf(stderr,
                 "'%s' has copies of the modules that the run was made with: --trust loads them, "
-                "--plugin-path DIR your own\n",
+                "--plugin-path DIR loads your own\n",
                 modules);
     free(modules);
     if (!s || !place->run || !td_run_place_enter(place, s, &e))

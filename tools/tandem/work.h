@@ -10,8 +10,8 @@
  * after a message, with the exit code in `*code`. */
 td_session *td_work_open(td_tool *, unsigned needs, int *code);
 
-/* Of several processes the first prints. Whether this is another one: from now on it logs errors
- * alone, unless --every-rank is given. */
+/* Whether this is not the first of several processes, which alone prints: from now on it logs only
+ * errors, unless --every-rank is given. */
 bool           td_work_follows(td_tool *);
 /* The other processes cannot be reached, for the reason `why`: end this one, with TD_EXIT_REQUEUE. `tool`
  * is the td_tool. [any] */

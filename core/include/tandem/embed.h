@@ -123,9 +123,9 @@ typedef struct td_session_options {
     /* Receives each message as one line without a newline; may be NULL. It is called from any
      * thread, one at a time, until the session is closed, and must not call the session. */
     void (*log)(void *arg, int level /* td_log_level */, const char *line);
-    void       *log_arg;
-    /* Where messages say that `settings` are from, for as long as the session; NULL: the command
-     * line. */
+    void *log_arg;
+    /* The origin of `settings` that messages name, which must live as long as the session; NULL:
+     * the command line. */
     const char *origin;
 } td_session_options;
 
@@ -291,7 +291,7 @@ typedef int td_task_progress(void *arg, const char *task, int64_t done, int64_t 
 
 enum { TD_NO_SHOTS = -1 };
 
-/* What to ask a model. With zeros everywhere but in `size`: as the config's group `tasks` says. */
+/* What to ask a model. Where a field is 0, the config's group `tasks` decides. */
 typedef struct td_asking {
     size_t             size;  /* sizeof(td_asking) */
     const char *const *tasks; /* [n_tasks]: tasks, groups, and files (.cfg); 0: tasks.names */
@@ -302,16 +302,17 @@ typedef struct td_asking {
     int64_t           batch; /* answers computed together, without effect on scores; 0: automatic */
     bool              generate; /* also generate answers to multiple-choice questions */
     bool              chat;     /* prompts are turns of the chat template */
-    /* Where NAME.json, with lm-evaluation-harness's keys, and NAME.samples_TASK.jsonl are written;
-     * NULL as the directory: nowhere; as the name: one made from tasks and settings. */
+    /* Where NAME.json, with lm-evaluation-harness's keys, and NAME.samples_TASK.jsonl are written.
+     * NULL for the directory: nowhere; for the name: one made from tasks and settings. */
     const char       *directory, *name;
     td_task_progress *progress; /* NULL: none */
     void             *arg;
 } td_asking;
 
 /* Score tasks with the parameters that the session holds, as `tandem evaluate --tasks` does. All
- * items are read before the first is asked. TD_EEND: `progress` ended it. TD_EDIVERGED: a score is
- * not finite. `*out` is valid until the next call of this or until the session is closed. [main] */
+ * items are read before the first is scored. TD_EEND: `progress` ended it. TD_EDIVERGED: a score is
+ * not finite. `*out` is valid until the next call of this function or until the session is closed.
+ * [main] */
 int td_session_ask(td_session *, const td_asking *, const td_task_scores **out, td_error *error);
 
 /* ---- comparing ------------------------------------------------------------------------------- */
@@ -361,10 +362,10 @@ typedef struct td_training {
      * Stopping here abandons the step, which a resumed run repeats. */
     int (*accumulating)(void *arg, int64_t step, int64_t done, int64_t all);
     void *arg;
-    /* Of several processes: this one has waited comm.timeout seconds for the others, or cannot reach
-     * them; `why` has the reason. It may be called on another thread while td_session_train does not
-     * return; all that can be done is to end the process: the newest checkpoint is whole. NULL: it
-     * waits on. */
+    /* In a run of several processes: this one has waited comm.timeout seconds for the others, or
+     * cannot reach them; `why` has the reason. It may be called on another thread while
+     * td_session_train is still waiting; all that it can do is end the process: the newest
+     * checkpoint is intact. NULL: the wait continues. */
     void (*lost)(void *arg, const char *why);
 } td_training;
 
@@ -410,7 +411,7 @@ typedef struct td_answered {
     bool           stopped; /* at an end token or a stop text; false: at max_tokens */
 } td_answered;
 
-/* How to continue. With zeros everywhere but in `size`: the most likely tokens, up to 128. */
+/* How to continue. If every field but `size` is 0: greedy generation of up to 128 tokens. */
 typedef struct td_generation {
     size_t             size;        /* sizeof(td_generation) */
     int64_t            max_tokens;  /* most new tokens, an end token included; 0: 128 */
@@ -422,7 +423,7 @@ typedef struct td_generation {
     double             repetition_penalty; /* 0 or 1: off */
     uint64_t           seed;
     int64_t            beams;          /* width of the beam search; 0 or 1: none */
-    double             length_penalty; /* beams end with sum / length^penalty */
+    double             length_penalty; /* beams are ranked by sum / length^penalty */
     const char *const *stops;          /* texts that end an answer, then NULL; may be NULL */
     const int32_t     *stop_ids;       /* [n_stop_ids] end tokens besides the tokenizer's */
     size_t             n_stop_ids;

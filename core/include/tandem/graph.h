@@ -16,9 +16,9 @@
  * the scope before it calls a hook; a plugin pushes further ones for its own parts.
  *
  * Errors. There is nothing to check. The graph keeps the first error with its scope
- * ("model.layers.0.self_attn: matmul: inner dims 32 and 48 differ") and carries on with an error
- * tensor, on which every op is a no-op; whoever runs the graph reports it. td_graph_fail adds a
- * plugin's own.
+ * ("model.layers.0.self_attn: matmul: inner dims 32 and 48 differ") and continues with an error
+ * tensor, on which every op is a no-op; whoever runs the graph reports it. A plugin reports its own
+ * errors with td_graph_fail.
  *
  * The host's services are a table behind the graph pointer (td_host), so a module needs no tandem
  * symbol at link time. Everything here is [build]: one thread at a time per graph.

@@ -52,7 +52,7 @@ struct td_services {
     int    threads; /* threads of the pool, the calling one included */
     /* Call fn(arg, i, thread) once for every i in [0, n) on the pool, and wait for all of them; 0
      * <= thread < threads. Which thread takes which i changes from run to run, so results must not
-     * depend on `thread`. fn may not call it again. [main] [worker] */
+     * depend on `thread`. fn must not call it. [main] [worker] */
     void (*parallel)(const td_services *, int64_t n, void (*fn)(void *arg, int64_t i, int thread),
                      void *arg);
     /* Write one line to the run's log, at a td_log_level; the newline is added. [any] */

@@ -123,7 +123,7 @@ typedef struct td_parts {
  * fraction of the table's WHOLE_RUN option, or of train.steps if that is not set. The field gets steps.
  * WHOLE_RUN: the default is train.steps; the row's own default is for parts outside of a run.
  * NAMES_FILE, of a STRING or STRINGS: paths or patterns of files, relative to the working directory or
- * else to the shipped files. The config that a run keeps has them absolute. */
+ * else to the shipped files. In the config that a run keeps, they are absolute. */
 enum {
     TD_OPTION_REQUIRED = 1,
     TD_OPTION_IN_STEPS = 2,

@@ -331,7 +331,7 @@ static inline td_tensor *td_matmul(td_tensor *a, td_tensor *b)
  *
  * Nodes run in the order in which they are emitted: a reader emitted before sees the old content,
  * one emitted after the new. The state, its views (td_reshape, td_permute, ..) and the result share
- * one memory, which is read when its reader runs. "assign" */
+ * the same memory, which is read when the reader runs. "assign" */
 static inline td_tensor *td_assign(td_tensor *state, td_tensor *value, td_tensor *gate)
 {
     td_tensor *in[] = { state, value, gate };

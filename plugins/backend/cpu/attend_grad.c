@@ -108,7 +108,7 @@ static void take_slice(const td_attend_shape *s, int thread, int64_t sum, scratc
 
 /* ---- a block of queries ---------------------------------------------------------------------- */
 
-/* The rows of a block of queries, zeros behind the last, and their transpose. Products need both: a
+/* The rows of a block of queries, zeros after the last, and their transpose. Products need both: a
  * row of either by vectors. */
 static void load_rows(const td_view *v, const td_attend_side *q, int64_t width, int64_t wide,
                       float scale, float *rows, float *across)

@@ -54,8 +54,8 @@ static void backend_close(void *state)
     free(cpu);
 }
 
-/* OpenBLAS maps a buffer for each thread that is in it at the same time. Where it gets none, it tries
- * for ever. */
+/* OpenBLAS maps a buffer for each thread that is in it at the same time. Where it gets none, it
+ * tries forever. */
 #define BUFFER ((size_t)128 << 20)
 extern void *blas_memory_alloc(int) __attribute__((weak)); /* exported by OpenBLAS, not declared */
 extern void  blas_memory_free(void *) __attribute__((weak));
@@ -95,7 +95,7 @@ static int backend_open(const void *config, const td_services *services, void **
     }
     if (!cpu || !cpu->packing) {
         free(cpu);
-        return td_fail(error, TD_ENOMEM, "backend 'cpu': no memory to start");
+        return td_fail(error, TD_ENOMEM, "backend 'cpu': out of memory while starting");
     }
     if (!reserve_buffers(services->threads)) {
         backend_release(cpu, cpu->packing, packing_bytes(cpu));
@@ -235,8 +235,8 @@ static void rows_by_openblas(void *arg, int64_t i, int thread)
                 j->b, PEAK, 0, j->c + at, PEAK);
 }
 
-/* On the pool's threads. Its own it would have to start, and where it cannot (a limit on processes)
- * it sends the process an interrupt. */
+/* On the pool's threads: OpenBLAS would have to start its own, and where it cannot (a limit on
+ * processes) it sends the process an interrupt. */
 static void by_openblas(const td_cpu *cpu, const peak_job *j)
 {
     _Static_assert(PEAK % ROWS == 0, "a block of rows for each item");

@@ -29,7 +29,8 @@
 #define TD_CPU_AVX 0
 #endif
 
-/* The loader picks a clone before a sanitizer's runtime is ready, so those builds have one each. */
+/* The loader picks a clone before a sanitizer's runtime is ready, so sanitized builds have one
+ * version of each function. */
 #if TD_CPU_AVX && !defined(TANDEM_SANITIZED)
 #define TD_CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
@@ -95,8 +96,8 @@ TD_CPU_INLINE td_vf td_vpick(td_vi mask, td_vf a, td_vf b)
     return (td_vf)((mask & (td_vi)a) | (~mask & (td_vi)b));
 }
 
-/* -1 in lanes where a > b, 0 elsewhere. In halves: for AVX2, gcc turns a comparison of 64 bytes into
- * one of each lane. */
+/* -1 in lanes where a > b, 0 elsewhere. In halves, because for AVX2 gcc turns a comparison of 64
+ * bytes into one per lane. */
 #define TD_VABOVE(name_, vector_, element_)                          \
     TD_CPU_INLINE td_vi name_(vector_ a, vector_ b)                  \
     {                                                                \
@@ -115,15 +116,16 @@ TD_CPU_INLINE td_vf td_vpick(td_vi mask, td_vf a, td_vf b)
 TD_VABOVE(td_vabove, td_vf, float)
 TD_VABOVE(td_vabove_i, td_vi, int32_t)
 
-/* -1 in lanes where a = b: only of a ^ b = 0 do neither it nor its negative have the sign bit set. */
+/* -1 in lanes where a = b: a ^ b = 0 is the only value of which neither it nor its negative has the
+ * sign bit set. */
 TD_CPU_INLINE td_vi td_vsame_i(td_vi a, td_vi b)
 {
     td_vu differ = (td_vu)(a ^ b);
     return ~((td_vi)(differ | (0u - differ)) >> 31);
 }
 
-/* -1 in lanes whose sign bit is set, also that of -0 and NaN. Instead of a comparison with a number
- * c, the sign of x - c, which is exact near c. */
+/* -1 in lanes whose sign bit is set, even of -0 and NaN. Instead of a comparison with a number c,
+ * the sign of x - c, which is exact near c. */
 TD_CPU_INLINE td_vi td_vsign(td_vf x) { return (td_vi)x >> 31; }
 
 /* -1 in lanes that are NaN: their bits, without the sign, are above those of infinity. */
@@ -168,7 +170,7 @@ TD_CPU_INLINE float td_vlargest(td_vf v)
     return a[0];
 }
 
-/* exp to about 1 ulp: 2^n exp(r) with |r| <= ln 2 / 2, the polynomial is Cephes's. Below -87 it is
+/* exp to about 1 ulp: 2^n exp(r) with |r| <= ln 2 / 2; the polynomial is Cephes's. Below -87 it is
  * 0, above 88.72 infinite; NaN propagates. */
 TD_CPU_INLINE td_vf td_vexp(td_vf x)
 {

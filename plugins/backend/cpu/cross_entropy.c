@@ -87,8 +87,8 @@ size_t td_cpu_cross_entropy_workspace(const td_call *call)
 TD_CPU_CLONES static float  row_max(const float *z, int64_t n) { return td_vtop(z, n); }
 TD_CPU_CLONES static double row_sum(const float *z, int64_t n) { return td_vtotal(z, n); }
 
-/* z becomes exp(z - top); returns the sum. Lanes behind the end hold exp(-top) and are not
- * summed. */
+/* z becomes exp(z - top); returns the sum. Lanes beyond the end hold exp(-top) and are not summed.
+ */
 TD_CPU_CLONES static double row_exp(float *z, int64_t n, float top)
 {
     double total = 0;

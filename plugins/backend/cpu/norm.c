@@ -6,7 +6,7 @@
  *
  * Rows may be anywhere as long as each is contiguous, which accepts_rows (module.c) checks.
  * Gradients of weight and bias are sums over all rows: fixed chunks of rows are summed by one task
- * each, and the chunks are added in order. Elements behind the end of a row are loaded as 0, which
+ * each, and the chunks are added in order. Elements beyond the end of a row are loaded as 0, which
  * adds nothing.
  */
 #include "cpu.h"

@@ -112,7 +112,8 @@ static inline attend_args attend_args_of(const td_call *call)
 /* ---- items of work ----------------------------------------------------------------------------
  *
  * An item is a tile of a head. A block has one; but if the kernel only repairs what tensor cores made
- * of NaN in hidden places (attend_cores.cuh), which is rare, few blocks look whether they have to.
+ * of NaN in hidden places (attend_cores.cuh), which is rare, a few blocks check whether they have
+ * to.
  */
 
 enum { REPAIRERS = 264 };
@@ -135,7 +136,7 @@ __device__ inline void each_tile(const attend_args &a, int64_t tiles, int64_t he
     }
 }
 
-/* Store a result; when repairing, only where it is not a number. */
+/* Store a result; when repairing, only where the old one is NaN. */
 __device__ inline void store(const attend_args &a, const axes4 &y, int64_t at, float value)
 {
     float old = a.suspect ? td_get(y.at, at) : CUDART_NAN_F;
@@ -359,7 +360,7 @@ __device__ inline float score(const attend_args &a, float product, const tile_to
     return s;
 }
 
-/* Compute results that are not numbers again, if there are any; a.suspect says so. */
+/* Compute results that are NaN again, if a.suspect says that there are any. */
 int td_cuda_repair_attend(td_cuda *cuda, attend_args a);
 int td_cuda_repair_attend_grad(td_cuda *cuda, const attend_args &a);
 

@@ -1,17 +1,17 @@
 /* attend_cores.cuh - shared by attention on tensor cores and its gradient: how a block works, and
  * which tiles the mask hides.
  *
- * A block has three warpgroups. One warp of the first feeds: it finds the tiles that are not
- * hidden, and begins to copy them as soon as there is room. The other two compute; each owns 64 of
- * the block's 128 rows. A stage of tiles has a number, which says where it begins and whether its
- * mask matters; a negative number means that there are no more.
+ * A block has three warpgroups. One warp of the first warpgroup feeds the others: it finds the
+ * tiles that are not hidden, and begins to copy them as soon as there is room. The other two
+ * compute; each owns 64 of the block's 128 rows. A stage of tiles has a number, which says where it
+ * begins and whether its mask matters; a negative number means that there are no more.
  *
  * There are as many blocks as multiprocessors. An item of work is 128 rows of a head; a block takes
  * one after another, and begins to fetch the next while the last results are stored. The bits of an
  * item do not depend on which block computes it.
  *
- * A hidden pair has a weight of 0, with which tensor cores multiply what is hidden: NaN remains NaN.
- * Results that are not numbers are therefore noted as suspect, and computed again by the kernels for
+ * A hidden pair has a weight of 0, by which tensor cores multiply what is hidden: NaN remains NaN.
+ * Results that are NaN are therefore noted as suspect, and computed again by the kernels for
  * float32, which leave hidden pairs out.
  */
 #ifndef TD_CUDA_ATTEND_CORES_CUH
@@ -372,7 +372,7 @@ __device__ inline void hide_columns(float (&s)[N], const bounds (&q)[2], const t
         }
 }
 
-/* Bytes of the ranges, and of the counters of taken items behind them; the last says whether there
+/* Bytes of the ranges, and of the counters of taken items after them; the last says whether there
  * are suspect results. */
 enum { COUNTERS = 3, SUSPECT = 2 };
 static inline size_t ranges_bytes(const attend_args *a)
@@ -397,7 +397,7 @@ static inline unsigned block_count(const td_cuda *cuda, int64_t items)
     return (unsigned)(items < processors ? items : processors);
 }
 
-/* Whether some of a thread's results are not numbers. */
+/* Whether some of a thread's results are NaN. */
 template <int N> __device__ inline void suspect_nan(const attend_args &a, const float (&d)[N])
 {
     bool nan = false;

@@ -106,7 +106,7 @@ static int backend_open(const void *config_, const td_services *services, void *
     td_cuda      *cuda = calloc(1, sizeof *cuda);
     int           code;
     if (!cuda)
-        return td_fail(error, TD_ENOMEM, "backend 'cuda': no memory to start");
+        return td_fail(error, TD_ENOMEM, "backend 'cuda': out of memory while starting");
     cuda->services = services;
     cuda->device = (int)c->device;
     code = find_device(cuda, error);

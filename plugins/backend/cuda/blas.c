@@ -119,7 +119,7 @@ td_cuda_blas *td_cuda_blas_open(td_error *error)
 {
     td_cuda_blas *b = calloc(1, sizeof *b);
     if (!b) {
-        td_fail(error, TD_ENOMEM, "backend 'cuda': no memory to start");
+        td_fail(error, TD_ENOMEM, "backend 'cuda': out of memory while starting");
         return NULL;
     }
     b->module = load();

@@ -21,7 +21,7 @@ enum {
     MANY = 4096 /* columns, of which a block then has 32 and not 8 */
 };
 
-/* The distance of rows if each lies behind the one before; -1: they do not. */
+/* The distance between rows if it is the same throughout; -1: it is not. */
 static int64_t row_distance(const td_view *v)
 {
     int64_t distance = 0, next = 0;

@@ -86,7 +86,7 @@ static sorting sorting_of(void *workspace, int64_t n)
     return s;
 }
 
-/* Bad ids are sorted behind all others, as row `rows`. */
+/* Bad ids are sorted after all others, as row `rows`. */
 __global__ void number_rows(const int *ids, uint32_t *keys, uint32_t *values, int64_t n,
                             int64_t rows, int *fault)
 {

@@ -1,7 +1,7 @@
 /* kernels.h - the kernels of the backend 'cuda': one list for the declarations here and the rows in
- * module.c. A name is that of the op. One function serves f32 and bf16; where the same serves
- * integers, the op is in MOVES or BOTH, and I32 have a function of their own for integers. WIDE are
- * never asked for in bf16. */
+ * module.c. A kernel has the name of its op. One function serves f32 and bf16; where the same
+ * serves integers, the op is in MOVES or BOTH, and ops in I32 have a separate function for
+ * integers. Ops in WIDE are never called in bf16. */
 #ifndef TD_CUDA_KERNELS_H
 #define TD_CUDA_KERNELS_H
 

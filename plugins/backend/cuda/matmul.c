@@ -80,16 +80,15 @@ static void *moved(const td_view *v, const td_view *y, int64_t n)
     return (char *)v->data + batch_offset(v, y, n) * (v->dtype == TD_BF16 ? 2 : 4);
 }
 
-/* The distance of rows, if those of one matrix lie behind those of the one before; else 0. */
+/* The distance between rows, if those of one matrix follow those of the one before; else 0. */
 static int64_t row_of_all(const td_cuda_matrix *x, int64_t m)
 {
     int64_t row = m == 1 ? x->batch : x->row;
     return x->column == 1 && x->batch == m * row ? row : 0;
 }
 
-/* One right operand for matrices whose rows lie behind each other: they can be treated as one
- * matrix with more rows, for which the library has faster algorithms. Returns how many there
- * are. */
+/* One right operand for matrices whose rows follow each other: they can be treated as one matrix
+ * with more rows, for which the library has faster algorithms. Returns how many there are. */
 static int64_t fold(td_cuda_matrix *const *matrix, int operands, int64_t m, int64_t count)
 {
     if (count == 1 || matrix[1]->batch)

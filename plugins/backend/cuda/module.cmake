@@ -1,4 +1,4 @@
-# The module backend-cuda: the CUDA runtime is linked statically and finds the driver when it runs, cuBLASLt is loaded
+# The module backend-cuda: the CUDA runtime is linked statically and finds the driver when it runs; cuBLASLt is loaded
 # when the backend is opened. So the module loads on any machine, and can say what is missing.
 target_link_libraries(${MODULE} PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
 target_include_directories(${MODULE} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})

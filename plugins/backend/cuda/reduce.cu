@@ -345,7 +345,7 @@ __device__ inline bool ranks_before(entry p, entry q)
     return p.at >= 0 && (q.at < 0 || p.x > q.x || (p.x == q.x && p.at < q.at));
 }
 
-/* The best of a block; NaN ranks behind everything. */
+/* The best of a block; NaN ranks after everything. */
 __device__ entry best_of(entry mine)
 {
     __shared__ entry all[TD_CUDA_THREADS];
@@ -360,7 +360,7 @@ __device__ entry best_of(entry mine)
     return all[0];
 }
 
-/* A block for each row: k times the best of those that rank behind the last one. */
+/* A block for each row: k times the best of those that rank after the last one. */
 __global__ void largest(const float *x, float *values, int *places, int64_t width, int k)
 {
     int64_t r = blockIdx.x;

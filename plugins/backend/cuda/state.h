@@ -52,8 +52,9 @@ typedef struct td_cuda_matrix {
 } td_cuda_matrix;
 
 /* c = alpha a b + beta d for each of `count` matrices, [m, k] x [k, n] -> [m, n], added up in float.
- * c and d are row-major and may be the same; d is not read if beta is 0. a and b have one dtype,
- * and so have c and d; operands in float have a result in float. 0 or a negative td_status. */
+ * c and d are row-major and may be the same; d is not read if beta is 0. a and b have the same
+ * dtype, and so do c and d; if the operands are floats, so is the result. 0 or a negative
+ * td_status. */
 int           td_cuda_gemm(td_cuda *, int64_t m, int64_t n, int64_t k, int64_t count, float alpha,
                            td_cuda_matrix a, td_cuda_matrix b, float beta, td_cuda_matrix d,
                            td_cuda_matrix c);

@@ -95,10 +95,10 @@ __device__ inline void multiply(float (&d)[64], const uint32_t (&a)[4], uint64_t
 
 #undef TD_EIGHT
 
-/* Before products: registers that they read or add to are written. */
+/* Before products: the registers that they read or add to have been written. */
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
-/* Products so far are one group. */
+/* The products so far form one group. */
 __device__ inline void end_group()
 {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");

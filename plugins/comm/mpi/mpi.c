@@ -48,8 +48,8 @@ static int initialize(td_error *error)
     return level >= MPI_THREAD_SERIALIZED
                ? 0
                : td_fail(error, TD_EUNSUPPORTED,
-                         "comm 'mpi': this MPI does not allow a program to have threads that take "
-                         "turns in calling it");
+                         "comm 'mpi': this MPI does not support calls from several threads, one at "
+                         "a time (MPI_THREAD_SERIALIZED)");
 }
 
 static int open_mpi(const void *config, const td_services *services, void **out, td_error *error)
@@ -114,7 +114,7 @@ static int check_bytes(size_t bytes, td_error *error)
     return bytes <= MOST
                ? 0
                : td_fail(error, TD_EUNSUPPORTED,
-                         "comm 'mpi' cannot send %zu bytes at once; the most is %d", bytes, MOST);
+                         "comm 'mpi' cannot send %zu bytes at once; the limit is %d", bytes, MOST);
 }
 
 static int all_to_all(void *s, const void *send, void *receive, size_t bytes, td_error *error)

@@ -139,8 +139,8 @@ static int hash_files(const glob_t *files, const known *before, known *now, uint
 {
     XXH3_state_t *state = XXH3_createState();
     void         *block = malloc(BLOCK);
-    int           code = state && block ? 0 : td_fail(error, TD_ENOMEM, "no memory to hash files");
-    uint64_t      h = td_random_stream("content");
+    int code = state && block ? 0 : td_fail(error, TD_ENOMEM, "out of memory while hashing files");
+    uint64_t h = td_random_stream("content");
     for (size_t i = 0; i < files->gl_pathc && !code; i++) {
         const char *path = files->gl_pathv[i], *slash = strrchr(path, '/');
         const char *name = slash ? slash + 1 : path; /* its end says how it is read */
@@ -158,7 +158,7 @@ int content_hash(const glob_t *files, const char *memory, const char *what,
 {
     size_t count = files->gl_pathc;
     known *before = calloc(count + 1, sizeof *before), *now = calloc(count + 1, sizeof *now);
-    int    code = before && now ? 0 : td_fail(error, TD_ENOMEM, "no memory for %zu files", count);
+    int code = before && now ? 0 : td_fail(error, TD_ENOMEM, "out of memory for %zu files", count);
     if (!code) {
         for (size_t i = 0; i < count; i++)
             before[i].size = -1; /* no file's */

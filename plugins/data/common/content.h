@@ -1,10 +1,10 @@
 /* content.h - the contents of files as one number: to tell whether data prepared from them is still
  * valid.
  *
- * Size and time cannot: a file can be replaced by another of the same size, and its time be set. So
- * the content is hashed, and the hash is kept beside the prepared data with everything that `stat`
- * knows of the file. If all of that is unchanged, including the change time, which no program can
- * set, the file is not read again.
+ * Size and time are not enough: a file can be replaced by another of the same size, and its time
+ * can be set. So the content is hashed, and the hash is kept beside the prepared data with
+ * everything that `stat` reports about the file. If all of that is unchanged, including the change
+ * time, which no program can set, the file is not read again.
  */
 #ifndef TD_DATA_COMMON_CONTENT_H
 #define TD_DATA_COMMON_CONTENT_H

@@ -87,14 +87,16 @@ static int open_streams(lines *l, td_error *error)
     l->packed = malloc(CHUNK);
     /* 15 + 16: the largest window, and gzip only, not zlib's own format */
     bool ready = l->packing == GZIP ? inflateInit2(&l->gzip, 15 + 16) == Z_OK : open_zstd(l);
-    return l->packed && ready ? 0 : td_fail(error, TD_ENOMEM, "no memory to read '%s'", l->path);
+    return l->packed && ready
+               ? 0
+               : td_fail(error, TD_ENOMEM, "out of memory while reading '%s'", l->path);
 }
 
 lines *lines_open(const char *path, td_error *error)
 {
     lines *l = calloc(1, sizeof *l);
     if (!l) {
-        td_fail(error, TD_ENOMEM, "no memory to read '%s'", path);
+        td_fail(error, TD_ENOMEM, "out of memory while reading '%s'", path);
         return NULL;
     }
     l->path = path;
@@ -214,7 +216,7 @@ static int grow(lines *l, td_error *error)
         return 0;
     grown = realloc(l->buffer, room);
     if (!grown)
-        return td_fail(error, TD_ENOMEM, "%s:%lld: no memory for a line", l->path,
+        return td_fail(error, TD_ENOMEM, "%s:%lld: out of memory for a line", l->path,
                        (long long)l->number + 1);
     l->buffer = grown;
     l->room = room;

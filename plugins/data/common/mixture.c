@@ -113,7 +113,7 @@ int mixture_open(mixture *m, td_list sources, size_t stride, const double *sizes
     m->ends = calloc(sources.count, sizeof *m->ends);
     m->counts = calloc(sources.count, sizeof *m->counts);
     if (!m->ends || !m->counts)
-        return td_fail(error, TD_ENOMEM, "no memory for the shares of %zu data sources",
+        return td_fail(error, TD_ENOMEM, "out of memory for the shares of %zu data sources",
                        sources.count);
     int code = set_shares(m, sources, stride, sizes, services, error);
     if (!code)

@@ -34,7 +34,7 @@ typedef struct bad_lines {
     double             reported;
 } bad_lines;
 
-/* A blank line was skipped. A file of nothing else takes long, too: then that is logged. */
+/* A blank line was skipped. A file of only blank lines takes long, too, and that is logged. */
 void object_skip_blank(bad_lines *, const lines *);
 
 /* Skip line `number` of a file: log it, or fail if no more may be skipped. `what` could not be

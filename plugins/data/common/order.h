@@ -17,7 +17,7 @@ static inline uint64_t order_permute(uint64_t seed, uint64_t stream, uint64_t x,
     uint64_t mask = ((uint64_t)1 << half) - 1;
     do {
         uint64_t left = x >> half, right = x & mask;
-        /* four rounds look random even to one who chooses x (Luby and Rackoff 1988) */
+        /* four rounds look random even to an adversary who chooses x (Luby and Rackoff 1988) */
         for (uint64_t round = 0; round < 4; round++) {
             uint64_t next = left ^ (td_random_bits(seed, stream, round << 60 ^ right) & mask);
             left = right;

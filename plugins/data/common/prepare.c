@@ -168,7 +168,7 @@ static int reserve(job *j, int64_t more, size_t text)
         return 0;
     int32_t *ids = realloc(j->ids, (size_t)room * sizeof *ids);
     if (!ids)
-        return td_fail(&j->error, TD_ENOMEM, "no memory to tokenize %zu bytes", text);
+        return td_fail(&j->error, TD_ENOMEM, "out of memory while tokenizing %zu bytes", text);
     j->ids = ids;
     j->room = room;
     return 0;
@@ -296,7 +296,7 @@ static int add_document(void *arg, const piece *pieces, size_t count)
     j->parts = calloc(count + 1, sizeof *j->parts);
     w->count++; /* counted now, so that flush frees it even after a failure */
     if (!j->text || !j->parts)
-        return td_fail(w->error, TD_ENOMEM, "no memory for a document of %zu bytes", size);
+        return td_fail(w->error, TD_ENOMEM, "out of memory for a document of %zu bytes", size);
     for (size_t k = 0; k < count; at += pieces[k++].size) {
         if (pieces[k].size)
             memcpy(j->text + at, pieces[k].text, pieces[k].size);
@@ -362,7 +362,7 @@ static int make(const preparation *p, const char *path, td_error *error)
     const char        *name = p->source->name;
     work              *w = calloc(1, sizeof *w);
     if (!w)
-        return td_fail(error, TD_ENOMEM, "no memory to prepare '%s'", name);
+        return td_fail(error, TD_ENOMEM, "out of memory while preparing '%s'", name);
     w->of = p;
     w->error = error;
     /* short work is not reported at all */

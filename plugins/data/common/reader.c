@@ -20,7 +20,7 @@ reader *reader_open(const char *path, const char *key, int64_t *bad, const td_se
 {
     reader *r = calloc(1, sizeof *r);
     if (!r) {
-        td_fail(error, TD_ENOMEM, "no memory to read '%s'", path);
+        td_fail(error, TD_ENOMEM, "out of memory while reading '%s'", path);
         return NULL;
     }
     *r = (reader){ .from = lines_open(path, error), .key = key, .bad = { bad, services } };

@@ -1,4 +1,4 @@
-/* regular.h - opening a file that must be a regular one; putting one on the disk. */
+/* regular.h - opening a file that must be a regular one, and syncing one to the disk. */
 #ifndef TD_DATA_COMMON_REGULAR_H
 #define TD_DATA_COMMON_REGULAR_H
 
@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 /* A descriptor and its `st`, or -1 with a reason in `why`. O_NONBLOCK: opening a pipe that nobody
- * writes to would wait for ever. */
+ * writes to would wait forever. */
 static inline int open_regular(const char *path, struct stat *st, const char **why)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);

@@ -71,7 +71,7 @@ static int map(const shard *s, int which, const char *path, const unsigned char 
 static int open_small(shard *s, const char *path, td_error *error)
 {
     *s = (shard){ .file = { { .fd = -1 }, { .fd = -1 }, { .fd = -1 } }, .path = strdup(path) };
-    int code = s->path ? 0 : td_fail(error, TD_ENOMEM, "no memory to open '%s'", path);
+    int code = s->path ? 0 : td_fail(error, TD_ENOMEM, "out of memory while opening '%s'", path);
     if (!code)
         code = open_file(s, SHARD_IDX, path, error);
     if (!code)
@@ -81,7 +81,7 @@ static int open_small(shard *s, const char *path, td_error *error)
     return code ? code : map(s, SHARD_LEN, path, &s->len, &s->len_size, error);
 }
 
-/* Where the arrays behind the header lie. */
+/* Where the arrays after the header lie. */
 static int32_t size_at(const shard *s, int64_t piece)
 {
     return load32(s->idx + HEADER + 4 * piece);
@@ -239,8 +239,9 @@ static int check_ids(const shard *s, int64_t vocab_size, td_error *error)
     XXH3_state_t *state = XXH3_createState();
     void         *block = malloc(BLOCK);
     uint32_t      most = 0;
-    int           code = state && block ? scan(s, state, block, &most, error)
-                                        : td_fail(error, TD_ENOMEM, "no memory to check '%s.bin'", s->path);
+    int           code = state && block
+                             ? scan(s, state, block, &most, error)
+                             : td_fail(error, TD_ENOMEM, "out of memory while checking '%s.bin'", s->path);
     if (!code)
         code = judge_ids(s, most, XXH3_64bits_digest(state), vocab_size, error);
     XXH3_freeState(state);

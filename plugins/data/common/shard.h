@@ -94,8 +94,8 @@ int  shard_end_document(shard_writer *, td_error *error);
 int  shard_finish(shard_writer *, td_error *error);
 /* Free the writer and remove its temporary files. Safe after shard_finish, and twice. */
 void shard_abandon(shard_writer *);
-/* Remove the temporary files that a process left which was killed. Only for who holds the shard's
- * lock: they may be another's. */
+/* Remove the temporary files left by a process that was killed. Only for the holder of the shard's
+ * lock: they may belong to another process. */
 void shard_remove_left(const char *path);
 
 #endif

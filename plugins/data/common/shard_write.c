@@ -121,14 +121,14 @@ int shard_create(shard_writer *w, const char *path, bool narrow, td_error *error
     strcpy(w->path, path);
     w->state = XXH3_createState();
     if (!w->state)
-        return td_fail(error, TD_ENOMEM, "no memory to write token shard '%s'", path);
+        return td_fail(error, TD_ENOMEM, "out of memory while writing token shard '%s'", path);
     w->bin = create(w, SHARD_BIN, error);
     return w->bin ? 0 : TD_EIO;
 }
 
 static int no_index(const shard_writer *w, td_error *error)
 {
-    return td_fail(error, TD_ENOMEM, "no memory for the index of %lld documents",
+    return td_fail(error, TD_ENOMEM, "out of memory for the index of %lld documents",
                    (long long)w->documents);
 }
 

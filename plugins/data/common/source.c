@@ -39,7 +39,7 @@ static int check_name(const char *name, size_t i, td_error *error)
         if (!n)
             return td_fail(error, TD_ECONFIG,
                            "source %zu: its name has byte 0x%02X after '%.*s'; it is part of file "
-                           "names: it must be UTF-8 without '/' and control characters",
+                           "names: it must be UTF-8 without '/' or control characters",
                            i + 1, *p, (int)at, name);
     }
     return 0;
@@ -191,7 +191,7 @@ static int add_path(list *l, const data_source *s, int part, const char *pattern
         size_t room = l->room * 2 + 64;
         named *grown = realloc(l->at, room * sizeof *grown);
         if (!grown)
-            return td_fail(error, TD_ENOMEM, "no memory for the names of %zu files", room);
+            return td_fail(error, TD_ENOMEM, "out of memory for the names of %zu files", room);
         l->at = grown;
         l->room = room;
     }
@@ -199,7 +199,7 @@ static int add_path(list *l, const data_source *s, int part, const char *pattern
     l->at[l->count] = (named){ s, pattern, strdup(path), part, st.st_dev, st.st_ino, l->count };
     return l->at[l->count++].path
                ? 0
-               : td_fail(error, TD_ENOMEM, "no memory for the name of '%s'", path);
+               : td_fail(error, TD_ENOMEM, "out of memory for the name of '%s'", path);
 }
 
 /* What compressed files hold is known only when they are read. */

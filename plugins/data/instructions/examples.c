@@ -202,7 +202,7 @@ static int visit(walk *w, const span *spans, size_t count)
     piece few[8], *pieces = count <= 8 ? few : calloc(count, sizeof *pieces);
     int   code;
     if (!pieces)
-        return td_fail(w->error, TD_ENOMEM, "no memory for an example of %zu turns", count);
+        return td_fail(w->error, TD_ENOMEM, "out of memory for an example of %zu turns", count);
     for (size_t k = 0; k < count; k++)
         pieces[k] = (piece){ .text = w->examples.text + spans[k].begin,
                              .size = spans[k].size,
@@ -253,7 +253,7 @@ static int read_line(walk *w, const lines *l, const char *line, size_t size)
     json_decref(object);
     /* a lack of memory says nothing about the line, so it is not skipped as a bad one */
     if (w->examples.failed)
-        return td_fail(w->error, TD_ENOMEM, "%s:%lld: no memory for a line of %zu bytes",
+        return td_fail(w->error, TD_ENOMEM, "%s:%lld: out of memory for a line of %zu bytes",
                        lines_path(l), (long long)lines_number(l), size);
     return fine ? visit_line(w)
                 : object_skip(&w->bad, l, lines_number(l), "an example", why, "", w->error);

@@ -55,15 +55,17 @@ static const td_option options[] = {
     TD_OPTION_CHOICE(
         instructions_config, eos, EOS_BOTH, ends,
         "where the end-of-text token is appended: both (inputs and targets), targets, or none"),
-    TD_OPTION_INT(instructions_config, max_inputs, 2048, 2, 1 << 24, "most tokens of inputs"),
+    TD_OPTION_INT(instructions_config, max_inputs, 2048, 2, 1 << 24,
+                  "maximum number of tokens of inputs"),
     TD_OPTION_INT(instructions_config, max_targets, 512, 1, 1 << 24,
-                  "most tokens of targets; longer ones are cut at the end"),
+                  "maximum number of tokens of targets; longer ones are cut at the end"),
     TD_OPTION_CHOICE(
         instructions_config, truncation_side, CUT_RIGHT, sides,
         "the side on which inputs that are too long are cut; a final end-of-text token "
         "stays"),
-    TD_OPTION_INT(instructions_config, rate_limit, 0, 0, 1e12,
-                  "without rates, the most examples that a source counts as; 0: no limit"),
+    TD_OPTION_INT(
+        instructions_config, rate_limit, 0, 0, 1e12,
+        "without rates, the maximum number of examples that a source counts for; 0: no limit"),
     TD_OPTION_INT(instructions_config, max_bad_lines, 0, 0, 1e12,
                   "number of bad lines that may be skipped in each source"),
     TD_OPTION_BOOL(instructions_config, shuffle, true,
@@ -259,7 +261,8 @@ static int mix(state *s, const td_services *services, td_error *error)
     int64_t limit = s->config.rate_limit;
     double *sizes = calloc((size_t)s->count, sizeof *sizes);
     if (!sizes)
-        return td_fail(error, TD_ENOMEM, "no memory for %lld data sources", (long long)s->count);
+        return td_fail(error, TD_ENOMEM, "out of memory for %lld data sources",
+                       (long long)s->count);
     for (int64_t i = 0; i < s->count; i++) {
         int64_t n = s->sources[i].examples;
         sizes[i] = (double)(limit && limit < n ? limit : n);
@@ -302,7 +305,7 @@ static int open_instructions(const void *config, const td_data_in *in, void **ou
     code = s && s->sources
                ? source_check_files(c->sources.at, c->sources.count, sizeof(instructions_source),
                                     in->held_out_only, in->services, error)
-               : td_fail(error, TD_ENOMEM, "no memory for %zu data sources", c->sources.count);
+               : td_fail(error, TD_ENOMEM, "out of memory for %zu data sources", c->sources.count);
     for (size_t i = 0; !code && i < c->sources.count; i++)
         code = open_source(s, i, in, error);
     if (!code && !in->held_out_only)

@@ -100,7 +100,7 @@ int example_read(const instructions_config *c, int32_t eos, const shard *from, i
     float   *weights = chat ? in->allocate(in->arena, (size_t)e.kept_targets * sizeof *weights)
                             : NULL;
     if (!ids || (chat && !weights))
-        return td_fail(error, TD_ENOMEM, "no memory for an example of %zu tokens", n);
+        return td_fail(error, TD_ENOMEM, "out of memory for an example of %zu tokens", n);
     int code = read_inputs(c, eos, from, &e, ids, error);
     /* one copy suffices, because the turns of a chat are adjacent in the shard */
     if (!code)

@@ -127,7 +127,7 @@ static int open_documents(const text_config *c, const data_source *from, const t
     to->held_runs = within_documents(&to->held_out, in->held_out_length, NULL);
     to->held_begins = calloc((size_t)to->held_runs + 1, sizeof *to->held_begins);
     if (!to->held_begins)
-        return td_fail(error, TD_ENOMEM, "no memory for %lld held-out records",
+        return td_fail(error, TD_ENOMEM, "out of memory for %lld held-out records",
                        (long long)to->held_runs);
     within_documents(&to->held_out, in->held_out_length, to->held_begins);
     return 0;
@@ -154,7 +154,8 @@ static int mix(state *s, const td_services *services, td_error *error)
 {
     double *sizes = calloc((size_t)s->count, sizeof *sizes);
     if (!sizes)
-        return td_fail(error, TD_ENOMEM, "no memory for %lld data sources", (long long)s->count);
+        return td_fail(error, TD_ENOMEM, "out of memory for %lld data sources",
+                       (long long)s->count);
     for (int64_t i = 0; i < s->count; i++)
         sizes[i] = (double)s->sources[i].runs;
     int code = mixture_open(&s->mixture, s->config.sources, sizeof(text_source), sizes, s->seed,
@@ -206,7 +207,7 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
     int                code = 0;
 
     if (!s)
-        return td_fail(error, TD_ENOMEM, "no memory for %zu data sources", c->sources.count);
+        return td_fail(error, TD_ENOMEM, "out of memory for %zu data sources", c->sources.count);
     if (in->length < 1 || in->held_out_length < 1)
         code =
             td_fail(error, TD_ECONFIG,
@@ -258,7 +259,7 @@ static int read_run(const state *s, const shard *from, int64_t begin, int64_t le
     int32_t *documents = s->config.mask_documents ? in->allocate(in->arena, bytes) : NULL;
 
     if (!ids || (s->config.mask_documents && !documents))
-        return td_fail(error, TD_ENOMEM, "no memory for a record of %lld tokens",
+        return td_fail(error, TD_ENOMEM, "out of memory for a record of %lld tokens",
                        (long long)length);
     /* before the tokens are read: a file that was replaced has other ones */
     int code = shard_unchanged(from, error);

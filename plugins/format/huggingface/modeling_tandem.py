@@ -269,9 +269,7 @@ def self_mask(keys, queries, causal, attention, prefix=None):
         seen = seen | (prefix[:, total - queries :, None] & prefix[:, None, :])
     if window:
         seen = seen & (q - k < window)
-    if attention["plugin"] == "sliding-window":  # it looks as far ahead, where it may look ahead at all
-        seen = seen & (k - q < window)
-    # padding sees itself, so that its softmax is a number
+    # padding sees itself, so that its softmax is not NaN
     return ((seen & keys[:, None, :]) | (k == q))[:, None]
 
 
@@ -430,7 +428,7 @@ def given_to_self(stack, model, mask, positions, all_positions, dtype, encoder=F
 
 
 def positions_of(mask, queries):
-    """Of the last tokens, counted over the real ones: [B, Q]."""
+    """Positions of the last tokens, counting only real ones: [B, Q]."""
     return (mask.long().cumsum(-1) - 1).clamp(min=0)[:, mask.shape[1] - queries :]
 
 
@@ -624,7 +622,7 @@ class TandemForSeq2SeqLM(TandemPreTrainedModel, GenerationMixin):
         return self.model.decoder
 
     def required_id(self, name):
-        """An id of the config, which some versions of transformers do not have as None."""
+        """An id of the config. Some versions of transformers leave out those that are None."""
         value = getattr(self.config, name, None)
         if value is None:
             raise ValueError(f"decoder_input_ids are made from labels with config.{name}, which is missing: set it")

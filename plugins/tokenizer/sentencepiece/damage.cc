@@ -1,4 +1,5 @@
-// damage.cc - looks for damage in a model that the library would not see, and then follow.
+// damage.cc - looks for damage in a model that the library does not detect, and that would make it
+// read outside the model.
 //
 // A model is a protocol buffer. It may have two tables that replace characters, for normalizing a text
 // and for the way back. The library takes each as it is, and follows whatever offsets it has.
@@ -115,11 +116,11 @@ std::string find_damage(std::string_view model)
     auto        see = [&](const protobuf::field &part) {
         if (part.name != normalizer && part.name != denormalizer)
             return true;
-        return protobuf::each_field(part.bytes, [&](const protobuf::field &inner) {
-            if (inner.name == table && !table_is_whole(inner.bytes))
-                damage = part.name == normalizer
-                             ? "its table of normalization has references outside the table"
-                             : "its table of denormalization has references outside the table";
+        return each_field(data, [&](uint64_t inner, std::string_view bytes) {
+            if (inner == table && !table_is_whole(bytes))
+                damage = field == normalizer
+                                    ? "its normalization table has references outside the table"
+                                    : "its denormalization table has references outside the table";
             return damage.empty();
         });
     };

@@ -48,16 +48,15 @@ const td_option options[] = {
     TD_OPTION_FLOAT(config, character_coverage, 0.9995, 0.5, 1,
                     "training: fraction of characters that get a piece of their own"),
     TD_OPTION_INT(config, max_sentences, 1000000, 101, 1e9,
-                  "training: most lines to use, drawn at random if there are more"),
+                  "training: maximum number of lines to use, drawn at random if there are more"),
     TD_OPTION_BOOL(config, split_digits, true, "training: each digit is a piece of its own"),
     TD_OPTION_BOOL(config, byte_fallback, true,
                    "training: 256 pieces for bytes, so that rare characters are not lost"),
     TD_OPTION_BOOL(config, whitespace_pieces, false,
                    "training: also pieces of several spaces, for code"),
-    TD_OPTION_STRINGS(config, symbols, "training: texts that are always one piece, \"<tool>\""),
+    TD_OPTION_STRINGS(config, symbols, "training: texts that are always one piece, such as \"<tool>\""),
     TD_OPTION_INT(config, sentinels, 0, 0, 1 << 20,
-                  "sentinels that mark removed spans, after the model's pieces, the first one last "
-                  "as in T5; 0: the model's own <extra_id_0>, <extra_id_1>, .. if it has them"),
+                  "sentinels that mark removed spans, after the model's pieces, in reverse order as in T5; 0: the model's own <extra_id_0>, <extra_id_1>, .. if it has them"),
     TD_OPTION_BOOL(
         config, modes, false,
         "three more ids, at the end, for the modes R, S and X of UL2; false: the model's own "
@@ -244,7 +243,7 @@ size_t find_reserved(const std::vector<std::string> &reserved, const std::string
 }
 
 // Text that looks like a sentinel is text: a model in which sentinels are pieces of the text would
-// read "<extra_id_0>" as one. It is cut behind its first character, so that no part of it is one.
+// read "<extra_id_0>" as one. It is cut after its first character, so that no part of it is one.
 sentencepiece::util::Status encode_text(const opened *o, absl::string_view text,
                                         std::vector<int> *out)
 {
@@ -357,8 +356,7 @@ int report_pieces(const td_train_in *in, const std::string &model, const td_serv
     // a model with more would not fit the table of embeddings that it was made for
     if (p.GetPieceSize() > in->vocab_size)
         return td_fail(error, TD_ECONFIG,
-                       "cannot train '%s' with %lld pieces: it has to have %d, for its special "
-                       "pieces, bytes, symbols and characters; raise --vocab-size",
+                       "cannot train '%s' with %lld pieces: it needs %d, for its special pieces, bytes, symbols and characters; raise --vocab-size",
                        in->output, static_cast<long long>(in->vocab_size), p.GetPieceSize());
     bool fewer = p.GetPieceSize() < in->vocab_size;
     services->log(services, fewer ? TD_LOG_WARN : TD_LOG_INFO, "'%s' has %d pieces%s", in->output,

@@ -1,4 +1,4 @@
-/* ablations.h - the shipped configs/ablations: finds those that show a plugin. */
+/* ablations.h - the shipped configs/ablations: finds those that use a plugin. */
 #ifndef TD_TOOLS_MANUAL_ABLATIONS_H
 #define TD_TOOLS_MANUAL_ABLATIONS_H
 

@@ -288,8 +288,9 @@ static const char composition[] =
     "A config is a file of groups in libconfig syntax. A group for a plugin names it with the key "
     "plugin and sets its options. extends = \"a.cfg\" (or a list of files) merges other files "
     "first, "
-    "group by group; later values override earlier ones. A group that changes its plugin drops the "
-    "options of the old one. key=value arguments override all files. plugin_path lists directories "
+    "group by group; later values override earlier ones. A group whose plugin changes keeps only "
+    "the options that both plugins declare in the same way. key=value arguments override all "
+    "files. plugin_path lists directories "
     "with plugins, relative to the file that names them.";
 
 static void config_page(const manual *m, td_text *out)

@@ -43,8 +43,9 @@ typedef struct td_child {
     int          code; /* exit code, or the signal if it crashed */
 } td_child;
 
-/* Start this program with other arguments (argv ends with NULL), or the one whose path argv[0] is. stdout and stderr go to files
- * in `directory` whose names begin with `number`; they are removed with the directory. */
+/* Start this program with other arguments (argv ends with NULL), or the program at the path
+ * argv[0]. stdout and stderr go to files in `directory` whose names begin with `number`; they are
+ * removed with the directory. */
 int  td_child_start(td_child *, char *const argv[], const char *directory, size_t number,
                     const td_child_limits *, td_error *error);
 /* Whether it has ended; ends it and its descendants if it exceeds a limit. */

@@ -1,6 +1,7 @@
 /* ranks.h - a test that several processes run together: how they are started, and what they found.
  *
- * mpirun starts them. Each writes its result to a file of its own, since their output would mix.
+ * mpirun starts them. Each writes its result to a file of its own, because their output on a shared
+ * stream would be interleaved.
  */
 #ifndef TD_TOOLS_PLUGINS_RANKS_H
 #define TD_TOOLS_PLUGINS_RANKS_H

@@ -93,7 +93,7 @@ static int start_ranks(td_suite *s, size_t number, const char *const *words,
     } else if (!code) {
         j->done = true;
         j->result = json_pack("{s:[], s:s}", "findings", "skipped",
-                              "it takes several processes, and mpirun is not installed");
+                              "it needs several processes, and mpirun is not installed");
     }
     j->out = r.out;
     r.out = NULL;

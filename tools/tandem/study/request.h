@@ -1,5 +1,5 @@
 /* request.h - shared by the commands of `tandem study`. Functions that return an exit code have
- * printed why. */
+ * printed the reason. */
 #ifndef TD_TOOLS_STUDY_REQUEST_H
 #define TD_TOOLS_STUDY_REQUEST_H
 

@@ -37,7 +37,7 @@ static int open_@IDENT@(const void *config, const td_data_in *in, void **out, td
     state *s;
     if (in->length < 1 || in->held_out_length < 1)
         return td_fail(error, TD_ECONFIG,
-                       "data '@NAME@' cannot make records of %lld tokens, held-out ones of %lld",
+                       "data '@NAME@' cannot make records of %lld tokens and held-out records of %lld",
                        (long long)in->length, (long long)in->held_out_length);
     s = calloc(1, sizeof *s);
     if (!s)

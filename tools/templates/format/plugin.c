@@ -1,4 +1,4 @@
-/* format-@NAME@.c - decoder-only models with the names of an imagined program.
+/* format-@NAME@.c - decoder-only models with the names of an imaginary program.
  *
  * The contract: tandem/kind/format.h. */
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* loss-@NAME@.c - the first part of each text is given, the rest is predicted.
- * Paper: Raffel et al., Exploring the Limits of Transfer Learning, 2020 (there: prefix LM).
+/* loss-@NAME@.c - the first part of each text is given, and the rest is predicted. Paper: Raffel et
+ * al., Exploring the Limits of Transfer Learning, 2020 (there: prefix LM).
  *
  * The contract: tandem/kind/loss.h; records, examples and bounds: tandem/kind/batch.h. */
 #include <string.h>
@@ -99,7 +99,7 @@ static void build(const void *config, const td_loss_in *in, td_loss_out *out)
 
 static const td_loss @IDENT@_plugin = {
     .plugin = TD_PLUGIN(td_loss, TD_LOSS_KIND, "@NAME@", options, struct @IDENT@_config,
-                        .brief = "the first part of each text is given, the rest is predicted",
+                        .brief = "the first part of each text is given, and the rest is predicted",
                         .paper = "Raffel et al., Exploring the Limits of Transfer Learning, 2020"),
     .flags = TD_LOSS_NEEDS_GIVEN, /* a promise: every example has a given token */
     .split = split,

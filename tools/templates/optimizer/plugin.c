@@ -13,7 +13,7 @@ static const td_option options[] = {
     TD_OPTION_FLOAT(struct @IDENT@_config, momentum, 0.9, 0, 0.999999,
                     "fraction of the momentum kept at each step; 0 for none"),
     TD_OPTION_FLOAT(struct @IDENT@_config, weight_decay, 0, 0, 10,
-                    "decoupled weight decay, times the rate; for tensors of rank 2 and more"),
+                    "decoupled weight decay, multiplied by the rate; for tensors of rank 2 or more"),
     TD_OPTION_END
 };
 

@@ -5,14 +5,14 @@
  * at once, and the decoder then has no separate cross sublayer (T5Gemma 2). Output: [B, T, D],
  * without the residual connection.
  *
- * A query may depend only on keys that in->mask shows, or a token reads the future, padding, or
- * another example of its row. td_attend_with handles this, as well as positional bias, dropout and
- * the mask's indices: call it unless your weights are not a softmax, and then take the mask as a
- * tensor (td_mask_visible of td_remember_mask). td_rotate applies a rotating
- * scheme. td_remember makes generation work: pass whatever later tokens read through it, usually
- * keys and values, right before using it. In training it returns its argument. A recurrence keeps
- * its state with td_carry (generation.h) instead, and an attention that can do neither sets .whole
- * = true, which is slow but correct.
+ * A query may depend only on keys that in->mask shows; otherwise a token would read the future,
+ * padding, or another example of its row. td_attend_with handles this, as well as positional bias,
+ * dropout and the mask's indices: call it unless your weights are not a softmax, and then take the
+ * mask as a tensor (td_mask_visible of td_remember_mask). td_rotate applies a rotating scheme.
+ * td_remember makes generation work: pass whatever later tokens read through it, usually keys and
+ * values, right before using it. In training it returns its argument. A recurrence keeps its state
+ * with td_carry (generation.h) instead, and an attention that can do neither sets .whole = true,
+ * which is slow but correct.
  *
  * Example:
  *
@@ -211,8 +211,8 @@ static inline td_mask td_remember_mask(const td_attention_in *in)
 /* ---- attending ------------------------------------------------------------------------------- */
 
 /* The fused attention of q with all keys that are remembered, under in's mask and positional bias.
- * Attention dropout included: rows of v are dropped for all queries at once, and
- * with grouped heads for a whole group, regardless of train.dropout_shared. */
+ * It includes attention dropout: rows of v are dropped for all queries at once, and with grouped
+ * heads for a whole group, regardless of train.dropout_shared. */
 static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q, td_tensor *k,
                                         td_tensor *v, int64_t heads, double scale)
 {

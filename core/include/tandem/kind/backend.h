@@ -102,7 +102,7 @@ typedef struct td_backend {
     /* Instead of running what is queued from now on, record it: the calls of a plan, which are the
      * same each time, with the same addresses. `recorded` ends that and sets *recording, or fails;
      * either way nothing has been run. `replay` queues it all at once, `forget` frees it. What a
-     * kernel's `run` does on the host is not repeated. NULL, all four: plans are always run call by
+     * kernel's `run` does on the host is not repeated. All four NULL: plans are always run call by
      * call. [main] */
     int (*record)(void *state);
     int (*recorded)(void *state, void **recording);

@@ -1,16 +1,17 @@
 /* kind/comm.h - communication between the processes of one run.
  *
  * The processes of a run are ranks 0 .. size - 1. Each computes some of the micro-batches of a step;
- * a comm moves gradients between them, and what rank 0 decides to all others. Every rank makes the
- * same calls in the same order, so calls need no tags. `single` is the comm of one process.
+ * a comm moves gradients between them, and sends what rank 0 decides to all others. Every rank
+ * makes the same calls in the same order, so calls need no tags. `single` is the comm of one
+ * process.
  *
  * Calls come from several threads, but only from one at a time [turns]. A call waits for the other
  * ranks as long as it takes: the host limits the wait (comm.timeout). A call that fails because
  * another rank cannot be reached returns TD_EIO.
  *
- * All memory belongs to the host. Sums must be the same on all ranks, and in every run of as many
- * ranks; where a run must have the same bits on any number of ranks (train.reduce = "exact"), the
- * host does the additions itself and uses the comm only to move data.
+ * All memory belongs to the host. Sums must be the same on all ranks, and in every run on the same
+ * number of ranks; where a run must have the same bits on any number of ranks (train.reduce =
+ * "exact"), the host does the additions itself and uses the comm only to move data.
  *
  * Example:
  *
@@ -48,7 +49,7 @@
  *         return 0;
  *     }
  *
- *     // The only part of what all ranks send to this one.
+ *     // This rank receives only what it sends to itself.
  *     static int copy(void *state, const void *send, void *receive, size_t bytes,
  *                     td_error *error)
  *     {

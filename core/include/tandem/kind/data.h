@@ -112,13 +112,13 @@ typedef struct td_data_in {
     int64_t             held_out_length; /* the same for a held-out record */
     uint64_t            seed;            /* for the order of training records */
     const char         *cache;           /* a directory for prepared data, such as token shards */
-    /* Held-out records of running text lie each within one document: for long sequences, whose
+    /* Each held-out record of running text lies within one document: for long sequences, whose
      * later tokens should depend on early ones. A source without a document of held_out_length
      * tokens then has no held-out record. A source that has no documents may ignore it. */
     bool                whole_documents;
-    /* Only held-out records will be fetched, as `tandem evaluate` does: training text need be neither
-     * prepared nor there, the fingerprint is that of the held-out text, and `fetch` may fail. A
-     * source may ignore it. */
+    /* Only held-out records will be fetched, as `tandem evaluate` does: training text need be
+     * neither prepared nor present, the fingerprint is that of the held-out text, and `fetch` may
+     * fail. A source may ignore it. */
     bool                held_out_only;
 } td_data_in;
 

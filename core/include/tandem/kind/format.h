@@ -2,15 +2,15 @@
  * what their settings and tensors are called there. Stateless.
  *
  * A format translates names and numbers; it opens no file. To write a model, the host gives it the
- * model's config. The format puts the settings of the other program, which the host writes as
- * config.json, and says of each tensor there which parameter it is. To read a model, the format
- * gets the settings of config.json, and puts those of a config. The host then moves the numbers,
- * whatever their dtype and number of files, and checks that each parameter occurs once, in its
+ * model's config. The format sets the other program's settings, which the host writes as
+ * config.json, and says which parameter each tensor there is. To read a model, the format reads the
+ * settings in config.json, and sets those of a config. The host then moves the numbers, whatever
+ * their dtype and number of files, and checks that each parameter occurs once, with the right
  * shape.
  *
  * Nothing is dropped: a model is refused if the format has not asked for one of its settings, so
- * that an option which is added to a plugin later is not overlooked. The first refusal or error
- * sticks, and later calls do nothing, so a hook needs no checks of its own.
+ * that an option that a plugin gains later is not overlooked. The first refusal or error sticks,
+ * and later calls do nothing, so a hook needs no checks of its own.
  *
  * Settings are named by their path: "model.attention.heads" in a config, "rope_scaling.factor" in
  * config.json; items of a list are numbered, "architectures.0". Besides those of the model, a format
@@ -79,13 +79,13 @@ typedef struct td_format_value {
     const char *text;    /* as it is written: "8", "true", "silu"; never NULL */
 } td_format_value;
 
-/* A tensor of the other program's. */
+/* A tensor of the other program. */
 typedef struct td_format_tensor {
     const char *name;
-    /* The model's parameter that it is. NULL: the model has none. When writing, its elements are all
-     * `fill`; when reading, it is not needed. */
+    /* The model's parameter that it holds. NULL: none; its elements are then all `fill` when
+     * writing, and it may be missing when reading. */
     const char *parameter;
-    double      scale; /* of the elements of what is made, from those of what is there */
+    double      scale; /* elements are multiplied by it, in either direction */
     double      fill;
     int64_t     dim[TD_MAX_RANK]; /* of a tensor without a parameter, when writing */
     int32_t     rank;
@@ -103,8 +103,8 @@ struct td_translation {
     void (*tensor)(td_translation *, const td_format_tensor *);
     /* Another file of the folder: `size` bytes of text. */
     void (*file)(td_translation *, const char *name, const char *text, size_t size);
-    /* The model is refused, or its settings are wrong; the message names the setting. The first
-     * counts. */
+    /* Refuse the model, or report wrong settings; the message names the setting. Only the first
+     * call counts. */
     void (*refuse)(td_translation *, const char *format, ...) TD_PRINTF(2, 3);
     void *host; /* private to the host */
 };
@@ -122,7 +122,7 @@ typedef struct td_format {
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-/* The setting; one that is not there is refused. NULL then. */
+/* The setting. If it is missing, the model is refused and NULL returned. */
 static inline const td_format_value *td_ask(td_translation *t, const char *path)
 {
     const td_format_value *v = t->ask(t, path);
@@ -131,7 +131,8 @@ static inline const td_format_value *td_ask(td_translation *t, const char *path)
     return v;
 }
 
-/* The setting as a number or a text; one of another type is refused. 0 or "" then. */
+/* The setting as a number or a text. If it is missing or of another type, the model is refused and
+ * 0 or "" returned. */
 static inline int64_t td_ask_int(td_translation *t, const char *path)
 {
     const td_format_value *v = td_ask(t, path);
@@ -169,7 +170,7 @@ static inline bool td_has(td_translation *t, const char *path)
     return v && v->type != TD_VALUE_NULL;
 }
 
-/* The same for a setting that may be missing, or null. */
+/* The same for a setting that may be missing or null: `otherwise` then. */
 static inline int64_t td_ask_int_or(td_translation *t, const char *path, int64_t otherwise)
 {
     return td_has(t, path) ? td_ask_int(t, path) : otherwise;
@@ -225,8 +226,8 @@ static inline void td_put_null(td_translation *t, const char *path)
     t->put(t, path, &v);
 }
 
-/* The tensor `name` is the parameter times `scale` when writing, and the parameter the tensor times
- * `scale` when reading. */
+/* When writing, the tensor `name` is the parameter times `scale`; when reading, the parameter is
+ * the tensor times `scale`. */
 static inline void td_put_tensor(td_translation *t, const char *name, const char *parameter,
                                  double scale)
 {
@@ -238,7 +239,7 @@ static inline void td_put_tensor(td_translation *t, const char *name, const char
     t->tensor(t, &x);
 }
 
-/* A vector of `length` numbers `fill`, for a norm without a scale. */
+/* A vector of `length` elements, all `fill`, for a norm without a scale. */
 static inline void td_put_filled(td_translation *t, const char *name, int64_t length, double fill)
 {
     td_format_tensor x;

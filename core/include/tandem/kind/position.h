@@ -1,7 +1,7 @@
 /* kind/position.h - a positional scheme: up to three hooks, each optional. Stateless.
  *
  * A scheme tells a model where tokens are, in one of three places: `embed` adds to the input
- * embeddings (learned, sinusoidal), `rotate` turns queries and keys (RoPE, xPos), `bias` adds to
+ * embeddings (learned, sinusoidal), `rotate` rotates queries and keys (RoPE, xPos), `bias` adds to
  * attention scores (ALiBi, T5, FIRE). The architecture calls `embed` once; attentions call the
  * other two through td_rotate and td_attend_with (kind/attention.h), once per layer. A hook left
  * NULL does nothing, and a plugin without hooks is NoPE.
@@ -45,7 +45,7 @@ extern "C" {
 
 #define TD_POSITION_KIND "position/1"
 
-/* The attention that calls: schemes may treat them differently (T5: both directions in an
+/* The attention that calls. Schemes may treat attentions differently (T5: both directions in an
  * encoder). */
 typedef enum td_role { TD_ROLE_ENCODER, TD_ROLE_DECODER, TD_ROLE_CROSS } td_role;
 
