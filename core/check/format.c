@@ -67,9 +67,11 @@ static bool open_subject(td_check *c, const char *const *overrides, size_t n, su
     return bound;
 }
 
-/* Required sizes, and widths that are small; an option that an architecture does not have cannot be
- * overridden. */
-static size_t small_model(td_check *c, const td_plugin *architecture, const char *out[16])
+enum { MOST = 32 }; /* overrides of a model */
+
+/* Required sizes, and widths that are small; a value that an architecture does not have is no
+ * override of it. Then those of the command line, for a format that takes no model as it is. */
+static size_t small_model(td_check *c, const td_plugin *architecture, const char *out[MOST])
 {
     td_option o;
     size_t    n = 0;

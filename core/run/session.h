@@ -18,7 +18,8 @@
  *     asking.c       tasks and comparisons for embed.h
  *     extrapolation.c, curves.c    the loss beyond the training length, and as files
  *     analysis.c, maps.c           attention by position, and as files
- *     budget.c       the steps that a budget amounts to
+ *     attending.c    attention weights of one text
+ *     budget.c       the steps that a budget comes to
  *     training.c, evaluation.c, description.c, parameters.c    the functions of embed.h
  */
 #ifndef TD_RUN_SESSION_H

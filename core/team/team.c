@@ -27,7 +27,10 @@ struct td_team {
     char     *piece;     /* [PIECE]: of a variable, on its way; NULL in a team of one */
     td_alarm *alarm;     /* NULL: calls may wait forever */
 
-    td_ticker      *pulse; /* of the leader: reports to the others during a solo that it is alive */
+    td_engine *lent;   /* whose variables the leader may ask for in a solo */
+    td_remote  remote; /* .. by this */
+
+    td_ticker      *pulse; /* of the leader: tells the others in a solo that it is alive */
     pthread_mutex_t lock;  /* guards the rest, and the comm in a solo */
     bool            solo;
     int             solo_code; /* of the last pulse */
@@ -246,7 +249,11 @@ int td_team_end_solo(td_team *t, int code, td_error *error)
     return td_team_agree(t, code, error);
 }
 
-/* A few times within the others' timeout, but not too often. */
+double td_team_interval(const td_team *t)
+{
+    return t && t->spec.timeout > 0 && t->spec.timeout < 8 ? t->spec.timeout / 8 : 1;
+}
+
 static int start_pulse(td_team *t, td_error *error)
 {
     if (!t->alarm || !td_team_leads(t))

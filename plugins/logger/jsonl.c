@@ -22,8 +22,7 @@ static int check(const void *config, td_error *error)
     return check_place("file", ((const struct jsonl *)config)->file, error);
 }
 
-/* The rest of a line, after its step, begins with a metric of this group. */
-static bool begins_with(const char *rest, const char *group)
+static bool parse(const char *line, long long *step, const char **name)
 {
     int end = 0;
     if (sscanf(line, "{\"step\": %lld%n", step, &end) != 1)
@@ -38,29 +37,7 @@ static const line_form form = { .head = "", .parse = parse };
 
 static int open_jsonl(const void *config, const td_logger_in *in, void **state, td_error *error)
 {
-    lines *l = calloc(1, sizeof *l);
-    int    code;
-    if (!l)
-        return td_fail(error, TD_ENOMEM, "out of memory while opening the metrics");
-    /* before the file is opened, which may log what is missing */
-    l->services = in->services;
-    if ((size_t)snprintf(l->path, sizeof l->path, "%s/%s", in->directory,
-                         ((const struct jsonl *)config)->file) >= sizeof l->path)
-        code = td_fail(error, TD_EIO, "the path of the metrics file in '%.200s..' is too long",
-                       in->directory);
-    else
-        code = open_file(l, in, error);
-    if (code)
-        free(l);
-    else
-        *state = l;
-    return code;
-}
-
-static void close_jsonl(void *state)
-{
-    fclose(((lines *)state)->file);
-    free(state);
+    return lines_open(&form, ((const struct jsonl *)config)->file, in, state, error);
 }
 
 /* A JSON string. Bytes from 128 on are UTF-8 and need no escape. */
@@ -90,53 +67,6 @@ static void put_metric(FILE *f, const td_metric *m)
         fputs(": null", f);
 }
 
-/* Lost lines cannot be written again; later lines are written in the right place. */
-static void warn_of_loss(lines *l, const char *what)
-{
-    if (!l->warned)
-        l->services->log(l->services, TD_LOG_WARN,
-                         "'%s' was %s while the run was writing to it: the run continues without "
-                         "the lines up to step %lld",
-                         l->path, what, (long long)l->last);
-    l->warned = true;
-}
-
-/* Written past the end of a file that was cut short, a line would follow a hole. */
-static int find_end(lines *l, td_error *error)
-{
-    struct stat st;
-    if (fstat(fileno(l->file), &st))
-        return fail(l, errno, error);
-    if (st.st_size >= ftello(l->file))
-        return 0;
-    warn_of_loss(l, "cut short");
-    return fseek(l->file, 0, SEEK_END) ? fail(l, errno, error) : 0;
-}
-
-/* Does the path still lead to the file that is open? If not, begin another. If that is impossible,
- * the directory is gone, too, which is not for a logger to say. */
-static int find_file(lines *l, td_error *error)
-{
-    struct stat mine, named;
-    FILE       *f;
-    int         fd;
-    if (!lstat(l->path, &named) && !fstat(fileno(l->file), &mine) && named.st_ino == mine.st_ino &&
-        named.st_dev == mine.st_dev)
-        return 0;
-    warn_of_loss(l, "removed or replaced");
-    fd = open_place(l->path, O_RDWR);
-    f = fd < 0 ? NULL : fdopen(fd, "r+");
-    if (f) {
-        fclose(l->file);
-        l->file = f;
-        return fseek(f, 0, SEEK_END) ? fail(l, errno, error) : 0;
-    }
-    if (fd >= 0)
-        close(fd);
-    return 0;
-}
-
-/* Flushed line by line, so that `tail -f` shows a run in progress. */
 static int write_jsonl(void *state, int64_t step, const td_metric *metrics, size_t count,
                        td_error *error)
 {

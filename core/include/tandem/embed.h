@@ -123,9 +123,9 @@ typedef struct td_session_options {
     /* Receives each message as one line without a newline; may be NULL. It is called from any
      * thread, one at a time, until the session is closed, and must not call the session. */
     void (*log)(void *arg, int level /* td_log_level */, const char *line);
-    void *log_arg;
-    /* The origin of `settings` that messages name, which must live as long as the session; NULL:
-     * the command line. */
+    void       *log_arg;
+    /* Where messages say that `settings` are from, for as long as the session; NULL: the command
+     * line. */
     const char *origin;
 } td_session_options;
 

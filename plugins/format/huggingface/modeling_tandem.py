@@ -269,7 +269,9 @@ def self_mask(keys, queries, causal, attention, prefix=None):
         seen = seen | (prefix[:, total - queries :, None] & prefix[:, None, :])
     if window:
         seen = seen & (q - k < window)
-    # padding sees itself, so that its softmax is not NaN
+    if attention["plugin"] == "sliding-window":  # it looks as far ahead, where it may look ahead at all
+        seen = seen & (k - q < window)
+    # padding sees itself, so that its softmax is a number
     return ((seen & keys[:, None, :]) | (k == q))[:, None]
 
 
