@@ -184,7 +184,8 @@ static int die(td_team *t, td_error *e)
 static int keep_pace(td_team *t, td_error *e)
 {
     td_pace p = { .team = t };
-    int64_t all = 0, pieces = td_team_rank(t) ? 30 : 2;
+    bool    leads = td_team_leads(t);
+    int64_t all = 0, pieces = leads ? 2 : 30;
     int     code = 0;
     for (int64_t done = 1; done <= pieces && !code; done++) {
         usleep(TIMEOUT_MS * 1000 / 8);
@@ -192,7 +193,7 @@ static int keep_pace(td_team *t, td_error *e)
     }
     code = td_pace_end(&p, pieces, code, e);
     td_team_leave(t);
-    return code ? 1 : all >= pieces && (td_team_rank(t) || all <= 32) ? 0 : 2;
+    return code ? 1 : all >= pieces && (!leads || all <= 32) ? 0 : 2;
 }
 
 /* Rank 0 has finished, and rank 1 fails: both fail, with its message. */
