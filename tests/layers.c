@@ -163,6 +163,7 @@ static const exception exceptions[] = {
     { "core/evaluate/scores.c", "none", "no filter, as lm-evaluation-harness calls it" },
     { "core/evaluate/task.c", "none", "the same" },
     { "core/evaluate/task.c", "jsonl", "a format of files" },
+    { "core/evaluate/task.c", "csv", "the same" },
     { "core/graph/dump.c", "constant", "a kind of node" },
     { "core/graph/leaves.c", "constant", "a kind of node" },
     { "tools/tandem/generate.c", "text", "a key of the answers" },

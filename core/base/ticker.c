@@ -40,6 +40,7 @@ static void *run(void *arg)
         wait_for_tick(t);
         if (t->over)
             break;
+        /* no lock around the caller's code, which may take its time, or other locks */
         pthread_mutex_unlock(&t->lock);
         t->tick(t->arg);
         pthread_mutex_lock(&t->lock);
@@ -76,6 +77,7 @@ td_ticker *td_ticker_new(double seconds, void (*tick)(void *arg), void *arg)
     t->seconds = seconds;
     t->tick = tick;
     t->arg = arg;
+    /* the wall clock may be set, which would delay ticks or bring them all at once */
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&t->change, &monotonic);

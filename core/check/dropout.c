@@ -52,6 +52,7 @@ static void check_node(td_subject *s, const td_node *n)
                          "%s: '%s' drops a fraction of %g, but the run's rate is %g: use td_drop, "
                          "or in->dropout->rate",
                          s->label, n->path, n->attrs.f[0], rate);
+    /* in[1] and in[2] need not be the run's inputs themselves, but must be computed from them */
     for (int k = 0; k < 2; k++)
         if (!comes_from(n->in[k + 1], k ? "dropout_example" : "dropout_step"))
             td_check_finding(s->check,
@@ -68,6 +69,7 @@ static void check_training(td_subject *s)
     for (size_t k = 0; k < n; k++) {
         check_node(s, at[k]);
         for (size_t i = 0; i < k; i++)
+            /* i[0] is the place, the only thing in which the masks of one model differ */
             if (at[i]->attrs.i[0] == at[k]->attrs.i[0])
                 td_check_finding(s->check,
                                  "%s: two dropout calls in '%s' use the same place, and so the "

@@ -67,9 +67,11 @@ static bool open_subject(td_check *c, const char *const *overrides, size_t n, su
     return bound;
 }
 
-/* Required sizes, and widths that are small; an option that an architecture does not have cannot be
- * overridden. */
-static size_t small_model(td_check *c, const td_plugin *architecture, const char *out[16])
+enum { MOST = 32 }; /* overrides of a model */
+
+/* Required sizes, and widths that are small; a value that an architecture does not have is no
+ * override of it. Then those of the command line, for a format that takes no model as it is. */
+static size_t small_model(td_check *c, const td_plugin *architecture, const char *out[MOST])
 {
     td_option o;
     size_t    n = 0;
@@ -85,6 +87,9 @@ static size_t small_model(td_check *c, const td_plugin *architecture, const char
     out[n++] = "model.attention.heads=2";
     out[n++] = "model.attention.head_dim=6";
     out[n++] = "model.ffn.d_ff=11";
+    for (size_t k = 0; k < c->n_overrides && n < MOST; k++)
+        if (!strncmp(c->overrides[k], "model.", 6))
+            out[n++] = c->overrides[k];
     return n;
 }
 
@@ -157,7 +162,7 @@ static bool try_model(td_check *c, const td_part *format, const char *const *ove
 static int try_architecture(td_check *c, const td_part *format, const td_plugin *architecture,
                             model_test *f, td_text *refusals)
 {
-    const char *overrides[17];
+    const char *overrides[MOST + 1];
     size_t      n = small_model(c, architecture, overrides);
     changes     l = { 0 };
     subject     s;

@@ -148,6 +148,7 @@ static td_mismatch play(stage *s, double garbage)
                    garbage);
     for (int64_t r = 0; r < s->scenario->rows; r++)
         p.text[r] = &s->text[r];
+    /* the other texts begin when a row is free */
     s->begun = (int)s->scenario->rows;
     prefill(s, &p);
     for (int pass = 1; !is_done(&p) && !p.mismatch.found; pass++) {
@@ -180,6 +181,7 @@ static void try_scenario(stage *s, const scenario *x, const char *setting)
     td_mismatch m;
     s->scenario = x;
     s->capacity = longest(s, false) + x->spare;
+    /* some architectures read a prompt only as a whole, so a pass must hold the longest */
     s->chunk = whole && longest(s, true) > x->chunk ? longest(s, true) : x->chunk;
     m = play(s, 50);
     if (m.found)

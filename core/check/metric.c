@@ -156,6 +156,7 @@ void td_check_right(td_check *c)
            wrong = score_of(c, &part, 1);
     if (!td_check_near(right, most, 1e-9))
         td_check_finding(c, "correct answers have a score of %g: it must be %g", right, most);
+    /* not >=: NaN must be found, too */
     if (!(wrong < right))
         td_check_finding(c,
                          "wrong answers have a score of %g, correct ones of %g: a higher score "

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "check/internal.h"
+#include "tandem/kind/format.h"
 #include "tandem/kind/tokenizer.h"
 #include "plugin/defaults.h"
 
@@ -156,7 +157,8 @@ static bool configured(td_check *c, td_part *out)
         bind_own(c, out);
         return true;
     }
-    if (!c->n_files && !c->n_overrides)
+    /* no config names a format: what is set is the model that it writes */
+    if ((!c->n_files && !c->n_overrides) || td_check_is_kind(c->plugin, TD_FORMAT_KIND))
         return false;
     if (!c->experiment)
         open_experiment(c);

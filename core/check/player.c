@@ -245,6 +245,8 @@ void td_player_pass(td_player *p, int phase, int64_t tokens, const int32_t *coun
          td_check_error(&e));
     hidden = run_plan(p->subject, plan, batch);
     for (int64_t r = 0; r < p->cache->rows; r++) {
+        /* `at` still counts the tokens before this pass, which is where its states begin in
+         * the text */
         compare_row(p, r, counts[r], hidden + r * tokens * p->text[r]->width);
         p->at[r] += counts[r];
     }

@@ -277,6 +277,8 @@ void td_check_print_splits(td_check *c, const td_part *part, td_text *out)
     const td_loss       *l = (const void *)part->plugin;
     td_split_in          in = split_in(c);
     int32_t              tokens[512];
+    /* several lengths and both kinds of record, so that whatever an option changes shows
+     * somewhere */
     for (uint64_t id = 0; id < 24; id++) {
         td_record  r = record_of(tokens, lengths[id % 3], id, id % 2);
         td_bounds  b = l->bounds(part->config, r.n_targets);

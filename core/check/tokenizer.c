@@ -284,6 +284,51 @@ static void check_names(td_check *c, const td_check_tokenizer *t)
              "fingerprint fails, or returns a different number the second time: %s", e.text);
 }
 
+/* ---- files of other programs ----------------------------------------------------------------- */
+
+static int take_file(const td_tokenizer_out *out, const char *name, const void *data, size_t size,
+                     td_error *error)
+{
+    td_check *c = out->host;
+    if (!*name || *name == '.' || strchr(name, '/'))
+        td_check_finding(c, "write_files puts '%s', which is not the name of a file in a folder",
+                         name);
+    if (!data && size)
+        td_check_finding(c, "write_files puts '%s' without its %zu bytes", name, size);
+    return 0;
+}
+
+/* Options of files, of which the host makes a config. */
+static void check_folder_files(td_check *c, const td_tokenizer *t)
+{
+    td_part part = td_check_part(c);
+    for (size_t k = 0; t->folder_files && t->folder_files[k]; k++) {
+        const char *equals = strchr(t->folder_files[k], '=');
+        char       *name = td_arena_print(c->arena, "%.*s", (int)strcspn(t->folder_files[k], "="),
+                                          t->folder_files[k]);
+        if (!equals || !equals[1] || !name || !td_check_field(&part, name, TD_TYPE_STRING))
+            td_check_finding(
+                c, "folder_files has '%s', which is not OPTION=NAME with an option of a file",
+                t->folder_files[k]);
+    }
+}
+
+static void check_files(td_check *c, const td_check_tokenizer *t)
+{
+    td_error         e = { 0 };
+    td_tokenizer_out out = {
+        .size = sizeof out, .begin = t->special.bos, .put = take_file, .host = c
+    };
+    int code = t->plugin->write_files ? t->plugin->write_files(t->state, &out, &e) : 0;
+    if (code)
+        td_check_failure(c, "write_files", code, &e);
+    if (code && code != TD_EUNSUPPORTED)
+        td_check_finding(c, "write_files fails: %s", td_check_error(&e));
+    check_folder_files(c, t->plugin);
+}
+
+/* ---- special ids ------------------------------------------------------------------------------ */
+
 /* Ids that losses and architectures put into batches. */
 static void check_special(td_check *c, const td_special *s)
 {
@@ -321,6 +366,7 @@ void td_check_ids(td_check *c)
             td_check_failure(c, "decode", (int)n, &e);
     }
     check_names(c, &t);
+    check_files(c, &t);
     t.plugin->close(t.state);
 }
 

@@ -44,9 +44,9 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
  * 2". Files that a text extends are looked up in the working directory, then in `search`.
  *
  * The first `n_kept` of the files and texts were kept by a run, perhaps a stranger's: they name no
- * code and no other file, so `plugin_path` and `extends` in them are ignored; and what they name may
- * lie beside them. A file of `files` that lies in the directory of a run is always treated in this
- * way, and a directory among them stands for the config.cfg in it. */
+ * code and no other file, so `plugin_path` and `extends` in them are ignored; and what they name
+ * may lie beside them. A file of `files` that lies in the directory of a run is taken so in any
+ * case, and a directory among them stands for the config.cfg in it. */
 typedef struct td_config_sources {
     const char *const *files, *const *texts, *const *overrides;
     size_t      n_files, n_texts, n_overrides, n_kept;
@@ -96,8 +96,8 @@ int td_config_bind_extra(td_config *, td_registry *, const char *path, const cha
 int td_config_bind_table(td_config *, td_registry *, const char *path, const td_option *table,
                          void *out, td_errors *errors);
 
-/* Before binding: drop a group's settings that come from a kept config, except for the keys `but`,
- * a list that ends with NULL. Settings from other files stay. */
+/* Before it is bound: forget what a run kept of a group at the top, except for the keys `but`, a
+ * list that ends in NULL. What is given beside it stays. */
 void td_config_forget_kept(td_config *, const char *group, const char *const *but);
 
 /* The number of steps that TD_OPTION_IN_STEPS options refer to: the steps of the run, set before
@@ -117,8 +117,8 @@ void td_config_note(td_config *, const char *path, const char *text, const char 
 int td_config_check_unused(td_config *, td_errors *errors);
 
 /* In place of binding, for a config that a run kept, which states every option: take the values as
- * they are written. No plugin is looked for, so it can be compared with td_config_diff, and printed,
- * whoever wrote it. */
+ * they are written. No plugin is looked for, so it can be compared with td_config_diff, and
+ * printed, whoever wrote it. */
 void td_config_take_text(td_config *);
 
 /* ---- after binding --------------------------------------------------------------------------- */
@@ -130,25 +130,28 @@ const char *td_config_notes(const td_config *);
 /* Plugin i of those that groups were bound to, nested ones too, in order; NULL past the last. */
 const td_plugin *td_config_plugin(const td_config *, size_t i);
 
-/* The value of the option at `path` as text, also if it is the default. Returns NULL for an unknown option. */
+/* The value of the option at `path` as text, also if it is the default. Returns NULL for an unknown
+ * option. */
 const char *td_config_value(const td_config *, const char *path);
 
 /* Append every option with its value, as a config file that resolves to itself. With `origins`,
  * each line ends in a comment that says where its value came from. */
 void td_config_print(const td_config *, bool origins, td_text *out);
-/* The same, with origins, for a run to keep: it means the same from any directory. */
+/* Without origins, and files that were copied under their names there (td_config_move_file). */
+void td_config_print_moved(const td_config *, td_text *out);
+/* With origins too, for a run to keep: it means the same from any directory. */
 void td_config_print_kept(const td_config *, td_text *out);
 
 /* The i-th file that an option of the group names, as an absolute path: of options that take one;
  * NULL past the last. */
 const char *td_config_file(const td_config *, const char *group, size_t i);
-/* The file was copied: td_config_print_kept writes `name` in its place. */
+/* It was copied: the two functions above call it `name`. */
 void        td_config_move_file(td_config *, const char *group, size_t i, const char *name);
 /* Whether the option at a path, as td_config_diff prints it, names files. */
 bool        td_config_names_file(const td_config *, const char *path);
 
-/* Append a line per option that differs: "model.attention.heads: 8 -> 16". Returns how many do. If
- * one of the configs was taken as text, an option that it lacks counts as equal to its default. */
+/* Append a line per option that differs: "model.attention.heads: 8 -> 16". Returns how many do.
+ * Where one of them was taken as text, an option that it lacks does not differ from its default. */
 size_t td_config_diff(const td_config *a, const td_config *b, td_text *out);
 
 /* Append a description of an option (value, origin, type, default, range, owner, doc) or of a

@@ -3,6 +3,7 @@
 
 #include "config/resolved.h"
 
+/* As binding prints it: kept configs are compared as text, and 1e-3 is the same as 0.001 */
 static void print_item(const td_setting *v, td_text *out)
 {
     switch (v->type) {

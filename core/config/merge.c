@@ -181,6 +181,7 @@ void td_setting_settle(td_setting *group, td_stays *stays, void *arg)
         next = v->next;
         if (!fits && v->stale_marks & bit)
             continue;
+        /* the group was stated again since: of what is in it, only the older part goes */
         if (!fits && v->type == TD_SETTING_GROUP)
             forget(v, bit);
         td_setting_append(group, v);

@@ -35,6 +35,7 @@ td_setting *td_setting_copy(td_arena *arena, const td_setting *of)
     if (!v)
         return NULL;
     *v = *of;
+    /* these still link into the tree that it was copied from */
     v->first = v->last = v->next = NULL;
     for (const td_setting *child = of->first; child; child = child->next) {
         td_setting *copy = td_setting_copy(arena, child);

@@ -59,6 +59,11 @@ void td_config_print(const td_config *c, bool origins, td_text *out)
     print_children(&c->resolved, 0, origins ? ORIGINS : 0, out);
 }
 
+void td_config_print_moved(const td_config *c, td_text *out)
+{
+    print_children(&c->resolved, 0, WHOLE, out);
+}
+
 void td_config_print_kept(const td_config *c, td_text *out)
 {
     print_children(&c->resolved, 0, ORIGINS | WHOLE, out);

@@ -33,15 +33,29 @@ typedef struct td_convert_in {
  * are in `errors`; any other error is in `error`. 0, or a negative code. */
 int td_convert_read(const td_convert_in *, td_errors *errors, td_error *error);
 
+/* Whether a path is a folder of another program, not a run or a checkpoint. */
+bool  td_convert_is_folder(const char *path);
+/* The directory of the run that a folder comes to (`run` is not read): in the user's cache, where
+ * it is made unless it is there. free() it; NULL as td_convert_read. */
+char *td_convert_folder(const td_convert_in *, td_errors *errors, td_error *error);
+
 /* The format named `name`, with its defaults, in the arena. 0, or a negative code with `error`. */
 int td_convert_format(td_registry *, const char *name, td_arena *, td_part *out, td_error *error);
 
 /* The settings of a session's model, as td_translate_write takes them. NULL with `error`. */
 td_record *td_convert_settings(td_session *, td_error *error);
 
-/* Begin a folder that will appear at `path` complete, or not at all: returns a temporary directory
- * to write the files to, until td_convert_end. free() it. NULL with `error`, also if the path
- * exists. */
+/* The session's tokenizer in the files of other programs, in a folder with a model whose
+ * config.json has these settings. One that cannot be written, or no tokenizer at all, is no error;
+ * the log says why. */
+int td_convert_write_tokenizer(td_session *, const td_record *settings, const char *folder,
+                               td_error *error);
+
+/* The tokenizer of a folder, as the text of a config; empty: it has none that is known. */
+int td_convert_find_tokenizer(td_registry *, const char *folder, td_text *out, td_error *error);
+
+/* A folder that appears at `path` complete, or not at all: make things in the temporary directory
+ * that it returns, then end. free() it. NULL with `error`, also if the path exists. */
 char *td_convert_begin(const char *path, td_error *error);
 /* Rename it to `path`, or remove it if `code` is not 0; returns the code. */
 int   td_convert_end(char *temporary, const char *path, int code, td_error *error);

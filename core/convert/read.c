@@ -7,6 +7,7 @@
 #include "convert/move.h"
 #include "io/shards.h"
 #include "model/checkpoint.h"
+#include "run/keep.h"
 
 /* A model that is being read. */
 typedef struct job {
@@ -118,20 +119,52 @@ static int list_settings(job *j, const char ***out, td_error *error)
 }
 
 /* The format is a plugin, and its settings come from a stranger's file: they are bound and checked
- * like any config. */
-static int open_session(job *j, td_errors *errors, td_error *error)
+ * like any config. `tokenizer`: the text of its group, "" if there is none. */
+static int begin_session(job *j, const char *const *settings, const char *tokenizer,
+                         td_errors *errors, td_error *error)
 {
-    const char       **settings = NULL;
-    int                code = list_settings(j, &settings, error);
+    const char *const  texts[] = { tokenizer, NULL };
     td_session_options o = { .size = sizeof o,
+                             .texts = *tokenizer ? texts : NULL,
                              .settings = settings,
                              .plugin_paths = j->how->plugin_paths,
                              .origin = td_arena_print(j->arena, "%s/config.json", j->how->folder),
                              .untrusted = true };
-    if (!code && !(j->s = td_session_begin(&o, TD_NEED_MODEL, j->how->log, errors, error)))
-        code = TD_ECONFIG;
+    j->s = td_session_begin(&o, TD_NEED_MODEL, j->how->log, errors, error);
+    return j->s ? 0 : td_failed(error, TD_ECONFIG);
+}
+
+/* A model without its tokenizer can still be used by its ids. True: the session has one. */
+static bool begin_with_tokenizer(job *j, const char *const *settings, const char *tokenizer)
+{
+    td_errors errors = { 0 };
+    td_error  why = { 0 };
+    bool      opened = !begin_session(j, settings, tokenizer, &errors, &why) &&
+                  !td_session_open_tokenizer(j->s, &why);
+    /* what is wrong with the model is said when it is opened without a tokenizer */
+    if (j->s && !opened)
+        td_log_line(j->how->log, TD_LOG_WARN, "the tokenizer of '%s' cannot be used: %s",
+                    j->how->folder, why.text);
+    if (!opened) {
+        td_session_close(j->s);
+        j->s = NULL;
+    }
+    td_errors_free(&errors);
+    return opened;
+}
+
+static int open_session(job *j, td_errors *errors, td_error *error)
+{
+    const char **settings = NULL;
+    td_text      tokenizer = { 0 };
+    int          code = list_settings(j, &settings, error);
+    if (!code)
+        code = td_convert_find_tokenizer(j->how->registry, j->how->folder, &tokenizer, error);
+    if (!code && !(tokenizer.size && begin_with_tokenizer(j, settings, td_text_get(&tokenizer))))
+        code = begin_session(j, settings, "", errors, error);
     if (!code)
         code = td_session_declare(j->s, error);
+    td_text_free(&tokenizer);
     free(settings);
     return code;
 }
@@ -174,8 +207,8 @@ static int add_parameter(job *j, const td_variable *x, td_error *error)
     return 0;
 }
 
-/* Tied parameters are often stored under both names. They are matrices: vectors are equal by chance,
- * as norms of ones and biases of zeros are. */
+/* Tied parameters are often stored under both names. They are matrices: vectors are equal by
+ * chance, as norms of ones and biases of zeros are. */
 static bool is_copy(const job *j, const td_stored *t)
 {
     for (size_t i = 0; t->rank >= 2 && i < j->n_parameters; i++) {
@@ -220,11 +253,11 @@ static int plan_tensors(job *j, td_error *error)
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-/* What loading compares later: the model that the parameters belong to. */
-static char *about_of(const char *config)
+/* What loading compares later: the model that the parameters belong to, and its tokenizer. */
+static char *about_of(const td_session *s, const char *config)
 {
-    json_t *j = json_pack("{s:s, s:s, s:b, s:[]}", "tandem", TANDEM_VERSION, "config", config,
-                          "inputs_end", 0, "plugins");
+    json_t *j = json_pack("{s:s, s:s, s:b, s:[], s:s}", "tandem", TANDEM_VERSION, "config", config,
+                          "inputs_end", 0, "plugins", "tokenizer", s->tokenizer_id);
     char   *text = j ? json_dumps(j, 0) : NULL;
     json_decref(j);
     return text;
@@ -233,7 +266,7 @@ static char *about_of(const char *config)
 static int write_checkpoint(const job *j, const char *run, const char *config, td_error *error)
 {
     td_progress start = { .best_step = -1, .evaluated = -1, .scored = -1 };
-    char       *directory = td_path_join(run, "checkpoints"), *about = about_of(config);
+    char       *directory = td_path_join(run, "checkpoints"), *about = about_of(j->s, config);
     td_saved    saved = { .parameters = j->parameters,
                           .n_parameters = j->n_parameters,
                           .progress = &start,
@@ -250,10 +283,11 @@ static int write_run(const job *j, const char *run, td_error *error)
 {
     td_text config = { 0 };
     char   *path = td_path_join(run, "config.cfg");
-    int     code;
-    td_config_print(j->s->x->config, false, &config);
-    code = path && !config.failed ? td_file_write(path, config.data, config.size, error)
-                                  : no_memory(j, error);
+    int     code = td_run_keep(j->s, run, error);
+    td_config_print_moved(j->s->x->config, &config);
+    if (!code)
+        code = path && !config.failed ? td_file_write(path, config.data, config.size, error)
+                                      : no_memory(j, error);
     if (!code)
         code = write_checkpoint(j, run, td_text_get(&config), error);
     td_text_free(&config);

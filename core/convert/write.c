@@ -160,6 +160,8 @@ static int write_files(const job *j, const char *folder, td_error *error)
         code = write_file(folder, j->to.files[k].name, j->to.files[k].text, j->to.files[k].size,
                           error);
     if (!code)
+        code = td_convert_write_tokenizer(j->s, j->to.settings, folder, error);
+    if (!code)
         code = td_safetensors_write(path, j->tensors, j->to.n_tensors, metadata, error);
     free(json);
     free(path);

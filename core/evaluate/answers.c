@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "generate/generate.h"
+#include "tandem/random.h"
 
 static int out_of_memory(td_error *error)
 {
@@ -19,6 +20,8 @@ int64_t td_answers_items(const td_task *t, const td_answers_spec *s)
     int64_t n = (int64_t)json_array_size(t->items.all);
     return s->limit > 0 && s->limit < n ? s->limit : n;
 }
+
+static td_team *team_of(const td_answers_job *j) { return j->spec->score.team; }
 
 static int report(td_answers_job *j, int64_t done)
 {
@@ -100,6 +103,24 @@ static int ask_all(td_answers_job *j, td_error *error)
     return code;
 }
 
+/* Different prompts on different ranks would be mixed into one score. */
+static int compare_prompts(const td_answers_job *j, td_error *error)
+{
+    uint64_t hash = td_random_stream(j->task->options.name);
+    char     text[32];
+    if (td_team_size(team_of(j)) == 1)
+        return 0;
+    for (int64_t k = 0; k < j->count; k++)
+        for (size_t i = 0; i < j->items[k].n_asked; i++) {
+            const td_asked *a = &j->items[k].asked[i];
+            hash = td_hash(hash, a->given, (size_t)a->n_given * sizeof *a->given);
+            for (int64_t c = 0; c < a->answers; c++)
+                hash = td_hash(hash, a->target[c], (size_t)a->n_target[c] * sizeof **a->target);
+        }
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
+    return td_team_same(team_of(j), text, "set of prompts", error);
+}
+
 /* ---- log-likelihoods ------------------------------------------------------------------------- */
 
 /* All answers of the task in one list, so that batches can mix answers of different items. */
@@ -138,6 +159,8 @@ static int score_all(td_answers_job *j, td_error *error)
         return code;
     code = td_score_items(j->spec->engine, &j->spec->score, j->scored, j->n_scored, on_scored, j,
                           error);
+    /* a comparison with NaN is false, so choices would still be made, and an accuracy come out
+     * of them */
     for (int64_t k = 0; k < j->n_scored && !code; k++)
         if (!isfinite(j->scored[k].logprob))
             code = td_fail(error, TD_EDIVERGED,
@@ -161,7 +184,59 @@ static void on_done(void *arg, const td_reply *r)
 static int on_token(void *arg)
 {
     td_answers_job *j = arg;
-    return j->failed ? TD_ENOMEM : report(j, j->answered);
+    int64_t         done;
+    int             code = j->failed ? TD_ENOMEM : td_pace_tick(&j->pace, j->answered, &done);
+    return code ? code : report(j, done);
+}
+
+/* The texts of this rank's items, each behind its length. */
+static void put_texts(const td_answers_job *j, td_text *out)
+{
+    for (int64_t k = td_team_rank(team_of(j)); k < j->count; k += td_team_size(team_of(j))) {
+        uint64_t size = strlen(j->items[k].text);
+        td_text_append(out, (const char *)&size, sizeof size);
+        td_text_append(out, j->items[k].text, (size_t)size);
+    }
+}
+
+/* Those of all ranks, in the order of ranks. */
+static int take_texts(td_answers_job *j, const td_text *all, td_error *error)
+{
+    int    ranks = td_team_size(team_of(j));
+    size_t at = 0;
+    for (int r = 0; r < ranks; r++)
+        for (int64_t k = r; k < j->count; k += ranks) {
+            uint64_t size = 0;
+            if (all->size - at >= sizeof size)
+                memcpy(&size, all->data + at, sizeof size);
+            at += sizeof size;
+            if (at > all->size || size > all->size - at)
+                return td_fail(error, TD_EFORMAT, "the answers of rank %d are incomplete", r);
+            free(j->items[k].text);
+            j->items[k].text = strndup(all->data + at, (size_t)size);
+            at += (size_t)size;
+            if (!j->items[k].text)
+                return out_of_memory(error);
+        }
+    return 0;
+}
+
+/* Every rank gets the answers of all. */
+static int exchange_texts(td_answers_job *j, td_error *error)
+{
+    td_text own = { 0 }, all = { 0 };
+    int     code;
+    if (td_team_size(team_of(j)) == 1)
+        return 0;
+    put_texts(j, &own);
+    code = td_team_agree(team_of(j), own.failed ? out_of_memory(error) : 0, error);
+    if (!code)
+        code = td_team_collect(team_of(j), td_text_get(&own), own.size, &all, error);
+    if (!code)
+        code = td_team_agree(team_of(j), take_texts(j, &all, error), error);
+    td_text_free(&own);
+    td_text_free(&all);
+    return code;
 }
 
 /* Fewer than 8 rows are multiplied by a different kernel, so the last bits would depend on the
@@ -185,13 +260,16 @@ static int generate_all(td_answers_job *j, td_error *error)
                                   .tokenizer_state = j->spec->prompts.state,
                                   .requests = requests,
                                   .count = j->count,
+                                  .rank = td_team_rank(team_of(j)),
+                                  .ranks = td_team_size(team_of(j)),
                                   .done = on_done,
                                   .stop = on_token,
                                   .arg = j };
     int                    code;
 
+    j->pace.team = team_of(j);
     if (!requests)
-        return out_of_memory(error);
+        return td_pace_end(&j->pace, 0, out_of_memory(error), error);
     for (int64_t k = 0; k < j->count; k++) {
         const td_asked *a = &j->items[k].asked[0];
         /* numbered by item to tell equal prompts apart; no random numbers are drawn */
@@ -202,7 +280,8 @@ static int generate_all(td_answers_job *j, td_error *error)
         d.rows = LEAST_ROWS;
     code = td_generate(&in, &speed, error);
     free(requests);
-    return j->failed ? out_of_memory(error) : code;
+    code = td_pace_end(&j->pace, j->answered, j->failed ? out_of_memory(error) : code, error);
+    return code ? code : exchange_texts(j, error);
 }
 
 /* ---- results --------------------------------------------------------------------------------- */
@@ -266,6 +345,7 @@ static int put_scores(td_answers_job *j, td_error *error)
     td_scores_put(j->scores, NULL, j->out->results);
     for (size_t k = 0; k < n; k++)
         add_line(j->out, td_scores_line(j->scores, k, NULL));
+    /* without task.by all items are one group, and its scores those above */
     for (size_t k = 0; *j->task->options.by && k < td_scores_groups(j->scores); k++) {
         const char *by = td_scores_group(j->scores, k);
         json_t     *results = json_pack("{s:s}", "alias", by);
@@ -340,6 +420,9 @@ int td_answers_get(const td_task *task, const td_answers_spec *spec, td_answers_
     /* every prompt is laid out before the model runs: a bad item must not end hours of work */
     if (!code)
         code = ask_all(&j, error);
+    code = td_team_agree(team_of(&j), code, error);
+    if (!code)
+        code = compare_prompts(&j, error);
     if (!code)
         code = j.generates ? generate_all(&j, error) : score_all(&j, error);
     if (!code)
@@ -381,6 +464,7 @@ int td_answers_keys(const td_task *task, const td_answers_spec *spec, td_answers
             visit(arg, likelihoods[k]);
         return 0;
     }
+    /* no items: the keys follow from the task's metrics and filters alone */
     s = td_scores_open(task, !is_generated(task, spec), 0, error);
     if (!s)
         return td_failed(error, TD_ENOMEM);

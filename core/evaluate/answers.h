@@ -14,8 +14,8 @@
 #include "generate/decode.h"
 
 typedef struct td_answers_spec {
-    td_engine         *engine; /* has parameters */
-    td_score_spec      score;
+    td_engine         *engine;  /* has parameters */
+    td_score_spec      score;   /* its team shares out generated texts, too */
     td_decoder_options decoder; /* rows and lengths are overwritten */
     td_prompts_spec    prompts;
     int64_t            limit; /* most items per task; 0: all */

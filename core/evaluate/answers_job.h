@@ -3,6 +3,7 @@
 #define TD_EVALUATE_ANSWERS_JOB_H
 
 #include "evaluate/answers.h"
+#include "team/pace.h"
 
 /* An item, from its prompt to its score. */
 typedef struct td_asked_item {
@@ -25,6 +26,7 @@ typedef struct td_answers_job {
     bool                   generates;
     td_scored             *scored; /* every answer of every item, one after the other */
     int64_t                n_scored;
+    td_pace                pace; /* of generating */
     int                    stopped;
     bool                   failed; /* a callback ran out of memory */
     /* for TD_LOGLIKELIHOOD */

@@ -119,6 +119,7 @@ static void score_target(td_answers_job *j, int64_t index, int64_t *next, json_t
 
 int td_answers_score(td_answers_job *j, td_error *error)
 {
+    /* collect() listed the answers item by item, and `next` walks through that list */
     int64_t next = 0;
     int     code = 0;
     for (int64_t k = 0; k < j->count && !code; k++) {

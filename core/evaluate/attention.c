@@ -1,8 +1,7 @@
 /* attention.c - measures a model's attentions while it reads long sequences.
  *
- * The graph is the one that scores a batch. Its plan keeps the inputs of the chosen attentions as
- * additional roots, and the weights are computed from these on the host (weights.c): fused kernels
- * never store weights, and this works with any backend.
+ * The graph is the one that scores a batch. Its plan keeps the inputs of the chosen attentions
+ * (looked_plan.c), and the weights are computed from these on the host (weights.c).
  */
 #include "evaluate/attention.h"
 
@@ -10,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "evaluate/looked.h"
+#include "evaluate/looked_plan.h"
 #include "plugin/hook.h"
 
 typedef struct job {
@@ -19,13 +18,7 @@ typedef struct job {
     td_arena              *arena;
     td_batch              *batch;
     td_built               built;
-    td_attentions          found;
-    td_looked              looked;
-    td_tensor            **roots; /* [n_roots] */
-    size_t                 n_roots;
-    td_plan               *plan;
-    void                  *memory; /* the plan's arena, [memory_size] */
-    size_t                 memory_size;
+    td_looked_plan         at;   /* once the first sequence has been read */
     double                *nll;  /* one per label position */
     double                *text; /* [length]: sums of NLL by position */
     int64_t                done, all;
@@ -40,64 +33,14 @@ static int out_of_memory(td_error *error)
 
 /* ---- the plan -------------------------------------------------------------------------------- */
 
-/* Layers share the inputs of their masks. */
-static void add_root(job *j, td_tensor *t)
-{
-    for (size_t k = 0; k < j->n_roots; k++)
-        if (j->roots[k] == t)
-            return;
-    j->roots[j->n_roots++] = t;
-}
-
-static int list_roots(job *j, td_error *error)
-{
-    const td_looked *l = &j->looked;
-    j->roots = calloc(l->n * TD_ATTEND_INPUTS + 1, sizeof *j->roots);
-    if (!j->roots)
-        return out_of_memory(error);
-    add_root(j, j->built.nll);
-    for (size_t k = 0; k < l->n; k++)
-        for (int i = 0; i < TD_ATTEND_INPUTS; i++)
-            if (td_looked_reads(&l->at[k], i))
-                add_root(j, l->at[k].node->in[i]);
-    return 0;
-}
-
-static int take_memory(job *j, td_error *error)
-{
-    const td_device *d = td_engine_device(j->engine);
-    td_footprint     needed = { .activations = td_plan_arena(j->plan),
-                                .inputs = td_plan_inputs(j->plan) };
-    if (td_footprint_check(&needed, d, error))
-        return td_failed(error, TD_ECONFIG);
-    j->memory_size = needed.activations;
-    j->memory = TD_HOOK_QUICK(d->backend, allocate, d->state, j->memory_size);
-    if (!j->memory)
-        return td_fail(error, TD_ENOMEM,
-                       "cannot allocate %zu bytes for sequences of %" PRId64
-                       " tokens: choose fewer "
-                       "layers, or a smaller length",
-                       j->memory_size, length_of(j));
-    return td_plan_bind(j->plan, j->memory, error);
-}
-
 /* Plans for the shapes of the batch, which are the same for all sequences. */
 static int open_plan(job *j, td_error *error)
 {
-    const td_model        *m = td_engine_model(j->engine);
-    const td_architecture *a = (const void *)m->architecture.plugin;
-    int code = td_model_forward(m, td_engine_variables(j->engine), TD_PHASE_EVALUATE, j->batch,
-                                false, &j->built, error);
-    if (!code)
-        code = td_graph_attentions(j->built.graph, a->generated, &j->found, error);
-    if (!code)
-        code = td_looked_choose(&j->looked, &j->found, j->spec, error);
-    if (!code)
-        code = list_roots(j, error);
-    if (code)
-        return code;
-    j->plan = td_plan_new(j->built.graph, j->roots, j->n_roots, td_engine_device(j->engine), error);
-    return j->plan ? take_memory(j, error) : td_failed(error, TD_EGRAPH);
+    int code = td_model_forward(td_engine_model(j->engine), td_engine_variables(j->engine),
+                                TD_PHASE_EVALUATE, j->batch, false, &j->built, error);
+    return code ? code
+                : td_looked_plan_open(&j->at, j->engine, j->built.graph, j->built.nll, j->spec,
+                                      error);
 }
 
 /* ---- sequences ------------------------------------------------------------------------------- */
@@ -122,7 +65,7 @@ static int add_nll(job *j, td_error *error)
     const td_array *weights = td_batch_find(j->batch, "loss_weights");
     const float    *w = weights->data;
     int64_t         n = td_count(j->built.nll), t = j->spec->evaluate.prefix;
-    int             code = td_plan_get(j->plan, j->built.nll, j->nll, n, error);
+    int             code = td_plan_get(j->at.plan, j->built.nll, j->nll, n, error);
     for (int64_t k = 0; k < n && k < weights->dim[1] && t < length_of(j) && !code; k++)
         if (w[k] != 0)
             j->text[t++] += j->nll[k];
@@ -141,18 +84,19 @@ static int open_rest(job *j, td_error *error)
 static int look_at(job *j, int64_t source, int64_t index, td_error *error)
 {
     int code = read_sequence(j, source, index, error);
-    if (!code && !j->plan) /* all have the shapes of the first */
+    if (!code && !j->at.plan) /* all have the shapes of the first */
         code = open_rest(j, error);
     if (!code)
-        code = td_plan_set_batch(j->plan, j->batch, error);
+        code = td_plan_set_batch(j->at.plan, j->batch, error);
     if (!code)
-        code = td_plan_set_scalar(j->plan, "loss_divisor", 1, error);
+        code = td_plan_set_scalar(j->at.plan, "loss_divisor", 1, error);
     if (!code)
-        code = td_plan_run(j->plan, error);
+        code = td_plan_run(j->at.plan, error);
     if (!code)
         code = add_nll(j, error);
     if (!code)
-        code = td_looked_add(&j->looked, j->plan, td_engine_device(j->engine)->services, error);
+        code = td_looked_add(&j->at.looked, j->at.plan, td_engine_device(j->engine)->services,
+                             error);
     return code;
 }
 
@@ -198,6 +142,7 @@ static int look_at_all(job *j, td_evaluation_progress *progress, void *arg, td_e
     int                    code = 0;
     if (!counts)
         return out_of_memory(error);
+    /* all sources before the first sequence: progress is told how many there will be */
     share_out(j, counts, sources);
     if (!j->all)
         code = td_fail(error, TD_ECONFIG, "no data source has held-out text of %" PRId64 " tokens",
@@ -212,11 +157,11 @@ static int look_at_all(job *j, td_evaluation_progress *progress, void *arg, td_e
 
 static int copy_without(const job *j, td_analysis *out, td_error *error)
 {
-    out->without = calloc(j->found.n_without + 1, sizeof *out->without);
+    out->without = calloc(j->at.found.n_without + 1, sizeof *out->without);
     if (!out->without)
         return out_of_memory(error);
-    for (size_t k = 0; k < j->found.n_without; k++) {
-        out->without[k] = strdup(j->found.without[k]);
+    for (size_t k = 0; k < j->at.found.n_without; k++) {
+        out->without[k] = strdup(j->at.found.without[k]);
         if (!out->without[k])
             return out_of_memory(error);
         out->n_without++;
@@ -246,7 +191,7 @@ static int average_text(const job *j, td_analysis *out, td_error *error)
 
 static int average(job *j, td_analysis *out, td_error *error)
 {
-    int code = td_looked_average(&j->looked, out, error);
+    int code = td_looked_average(&j->at.looked, out, error);
     if (!code)
         code = copy_without(j, out, error);
     if (!code)
@@ -279,17 +224,9 @@ static int check(const td_analyze_spec *s, td_error *error)
 
 static void close_job(job *j)
 {
-    const td_device *d = td_engine_device(j->engine);
-    td_plan_free(j->plan);
-    if (j->memory)
-        TD_HOOK_QUICK(d->backend, release, d->state, j->memory, j->memory_size);
-    td_looked_free(&j->looked);
-    td_attentions_free(&j->found);
-    if (j->built.graph)
-        td_graph_free(j->built.graph);
+    td_looked_plan_close(&j->at);
     td_arena_free(j->arena);
     td_batch_free(j->batch);
-    free(j->roots);
     free(j->nll);
     free(j->text);
 }
@@ -300,6 +237,7 @@ int td_analyze(td_engine *engine, const td_analyze_spec *spec, td_evaluation_pro
     job j = { .engine = engine, .spec = spec };
     int code;
 
+    /* cleared first: the caller frees it even if nothing was done */
     memset(out, 0, sizeof *out);
     code = check(spec, error);
     if (code)

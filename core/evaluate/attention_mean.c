@@ -54,6 +54,7 @@ bool td_attention_average(td_attention_mean *out, const td_weights *w, int64_t b
     out->own_parts = w->own_parts;
     out->memory_tokens = w->memory;
     out->memory_parts = w->memory_parts;
+    /* queries without keys of their own (cross-attention) have no neighbours */
     out->locality = w->own ? sum_of(w->locality, w->query_parts) / count : (double)NAN;
     out->entropy = sum_of(w->entropy, w->query_parts) / count;
     out->distance = sum_of(w->distance, w->query_parts) / count;
@@ -81,6 +82,7 @@ void td_analysis_free(td_analysis *a)
         free((char *)(uintptr_t)a->attentions[k].name);
         free_mean(&a->attentions[k]);
     }
+    /* the names of these are constants */
     for (size_t k = 0; k < TD_READS; k++)
         free_mean(&a->all[k]);
     for (size_t k = 0; k < a->n_without; k++)

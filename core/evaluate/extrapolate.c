@@ -125,6 +125,7 @@ static void add_up(job *j, int64_t prefix)
 static int reserve(job *j, td_error *error)
 {
     const td_array *labels = td_batch_find(j->batch, "labels");
+    /* padding has scores as well, so the batch's shape decides, not the number of tokens */
     int64_t         n = labels->dim[0] * labels->dim[1];
     double         *larger;
     if (n <= j->room)

@@ -76,6 +76,23 @@ static int choose_heads(const td_analyze_spec *s, td_looked_at *a, td_error *err
     return 0;
 }
 
+/* Weights of every pair grow with the square of the length. */
+static int open_rows(td_looked_at *a, td_error *error)
+{
+    const td_attention_node *n = a->node;
+    int64_t queries = n->in[TD_ATTEND_Q]->dim[2], keys = n->in[TD_ATTEND_K]->dim[2];
+    size_t  all;
+    if (!__builtin_mul_overflow(a->n_heads, (size_t)queries, &all) &&
+        !__builtin_mul_overflow(all, (size_t)keys, &all))
+        a->rows = calloc(all + 1, sizeof *a->rows);
+    return a->rows ? 0
+                   : td_fail(error, TD_ENOMEM,
+                             "out of memory for the weights of '%s': %zu heads of %" PRId64
+                             " queries and %" PRId64
+                             " keys; choose fewer heads or layers, or a shorter text",
+                             n->path, a->n_heads, queries, keys);
+}
+
 static int open_sums(td_looked_at *a, td_error *error)
 {
     const td_attention_node *n = a->node;
@@ -103,6 +120,8 @@ int td_looked_choose(td_looked *l, const td_attentions *found, const td_analyze_
         code = choose_heads(s, a, error);
         if (!code)
             code = open_sums(a, error);
+        if (!code && l->keeps)
+            code = open_rows(a, error);
     }
     return code;
 }
@@ -130,6 +149,8 @@ static int copy_input(td_plan *plan, td_tensor *t, double **real, int32_t **whol
     return code;
 }
 
+/* Inputs that the attention does not have are NULL, and hide nothing. There is one row, because
+ * sequences are analyzed one at a time. */
 static td_mask_rule rule_of(const td_attention_node *n, const copied *c)
 {
     return (td_mask_rule){ .q_segment = c->whole[TD_ATTEND_Q_SEGMENT],
@@ -178,7 +199,8 @@ static td_weights_in weights_of(const td_looked *l, const td_looked_at *a, const
                             .own = n->own,
                             .before = before_of(l, n),
                             .chosen = a->heads,
-                            .n_chosen = a->n_heads };
+                            .n_chosen = a->n_heads,
+                            .rows = a->rows };
 }
 
 bool td_looked_reads(const td_looked_at *a, int input)
@@ -199,6 +221,7 @@ static int add_attention(const td_looked *l, td_looked_at *a, td_plan *plan,
         if (!td_weights_add(&a->sums, &in, services))
             code = out_of_memory(error);
     }
+    /* also what copy_input left when it failed */
     for (int i = 0; i < TD_ATTEND_INPUTS; i++) {
         free(c.real[i]);
         free(c.whole[i]);
@@ -217,7 +240,7 @@ int td_looked_add(td_looked *l, td_plan *plan, const td_services *services, td_e
 
 /* ---- means ----------------------------------------------------------------------------------- */
 
-static td_reads reads_of(const td_attention_node *n)
+td_reads td_looked_reads_of(const td_attention_node *n)
 {
     if (!n->predicts)
         return TD_READS_ENCODER;
@@ -234,8 +257,9 @@ static int average_each(const td_looked *l, td_analysis *out, td_error *error)
         out->attentions[k] = (td_attention_mean){ .name = strdup(n->path),
                                                   .layer = n->layer,
                                                   .map = n->map,
-                                                  .reads = reads_of(n),
+                                                  .reads = td_looked_reads_of(n),
                                                   .heads = (int64_t)l->at[k].n_heads };
+        /* counted before it is complete, so that td_analysis_free takes what it already has */
         out->n_attentions++;
         if (!out->attentions[k].name ||
             !td_attention_average(&out->attentions[k], &l->at[k].sums, before_of(l, n)))
@@ -259,7 +283,7 @@ static int average_all(const td_looked *l, td_reads reads, td_analysis *out, td_
     for (size_t k = 0; k < l->n; k++) {
         td_looked_at *a = &l->at[k];
         /* parts of attentions with other dims are of other sizes */
-        if (reads_of(a->node) != reads || (first && !same_dims(&first->sums, &a->sums)))
+        if (td_looked_reads_of(a->node) != reads || (first && !same_dims(&first->sums, &a->sums)))
             continue;
         if (first)
             td_weights_join(&first->sums, &a->sums);
@@ -284,6 +308,7 @@ void td_looked_free(td_looked *l)
     for (size_t k = 0; k < l->n; k++) {
         td_weights_free(&l->at[k].sums);
         free(l->at[k].heads);
+        free(l->at[k].rows);
     }
     free(l->at);
     *l = (td_looked){ 0 };

@@ -410,6 +410,7 @@ int td_evaluate(td_engine *engine, const td_evaluate_spec *spec, td_evaluation_p
     int code;
 
     memset(out, 0, sizeof *out);
+    /* a process that fails alone would leave the others waiting for its sums */
     code = td_team_agree(spec->team, open_job(&j, out, error), error);
     if (!code)
         code = score_all(&j, progress, arg, error);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "plugin/hook.h"
+#include "generate/encode.h"
 #include "tandem/random.h"
 
 /* Ready-made exemplars, cut into pieces, or all exemplars rendered for one value of `by`. */
@@ -117,6 +117,7 @@ static int add_item(td_prompts *p, const json_t *doc, td_error *error)
     if (!code)
         code = render_exemplar(p, doc, &item, &text, error);
     if (!code)
+        /* its own from here on, even if it fails */
         code = add_exemplar(to, text.failed ? NULL : text.data, error);
     else
         td_text_free(&text);
@@ -172,6 +173,7 @@ static int add_context(td_prompts *p, const json_t *doc, td_error *error)
     td_text text = { 0 };
     char   *by = NULL, *context = NULL;
     int     code = td_task_by(p->task, doc, &by, error);
+    /* one text of exemplars serves all items with this value of task.by */
     pool   *to = code ? NULL : make_pool(p, by);
     if (!code && !to)
         code = out_of_memory(error);
@@ -320,75 +322,38 @@ static int write_prompt(const td_prompts *p, const td_task_item *item, const poo
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
-/* The tokens of a text, in a buffer with space for one more; free() it. */
-static int encode(const td_prompts *p, const char *text, size_t size, int32_t **ids, int64_t *n,
-                  td_error *error)
+static td_encoder encoder_of(const td_prompts *p)
 {
-    /* a token covers at least one byte, except for a few that tokenizers add */
-    int64_t room = (int64_t)size + 8;
-    *ids = NULL;
-    for (;;) {
-        int32_t *larger = realloc(*ids, (size_t)(room + 1) * sizeof *larger);
-        if (!larger)
-            return out_of_memory(error);
-        *ids = larger;
-        *n = TD_HOOK(p->spec.tokenizer, encode, p->spec.state, text, size, *ids, room, error);
-        if (*n < 0)
-            return (int)*n;
-        if (*n <= room)
-            return 0;
-        room = *n;
-    }
+    return (td_encoder){ p->spec.tokenizer, p->spec.state };
 }
 
-/* The tokens that an answer adds to those of the prompt. If the tokenizer merges across their
- * border, the answer is encoded alone: the prompt must be the same for all answers. */
+/* In a chat the answer's tokens are encoded separately, as in training. */
 static int encode_answer(const td_prompts *p, const td_asked *a, size_t keep, const char *answer,
                          int32_t **out, int64_t *n, td_error *error)
 {
-    td_text  both = { 0 };
-    int32_t *ids = NULL;
-    int      code;
+    td_encoder e = encoder_of(p);
+    td_text    both = { 0 };
+    int        code;
     if (p->spec.chat.on)
-        return encode(p, answer, strlen(answer), out, n, error);
+        return td_encode(&e, answer, strlen(answer), out, n, error);
     td_text_append(&both, a->text, keep);
     td_text_print(&both, "%s%s%s", a->text + keep, p->task->options.target_delimiter, answer);
-    if (both.failed) {
-        td_text_free(&both);
-        return out_of_memory(error);
-    }
-    code = encode(p, both.data, both.size, &ids, n, error);
-    /* usually the tokens of both begin with the prompt's, and the rest is the answer */
-    if (!code && *n > a->n_given && !memcmp(ids, a->given, (size_t)a->n_given * sizeof *ids)) {
-        *n -= a->n_given;
-        memmove(ids, ids + a->n_given, (size_t)*n * sizeof *ids);
-    } else if (!code) {
-        free(ids);
-        code = encode(p, both.data + keep, both.size - keep, &ids, n, error);
-    }
+    code = both.failed ? out_of_memory(error)
+                       : td_encode_answer(&e, both.data, both.size, keep, a->given, a->n_given, out,
+                                          n, error);
     td_text_free(&both);
-    *out = ids;
     return code;
-}
-
-/* The length of the prompt to encode: trailing white space is moved to the answer, because
- * tokenizers join it to the next word. */
-static size_t kept(const char *text, size_t n_answers)
-{
-    size_t n = strlen(text);
-    while (n_answers && n && strchr(" \n\t\r", text[n - 1]))
-        n--;
-    return n;
 }
 
 static int encode_all(const td_prompts *p, const char *const *answers, size_t n_answers,
                       td_asked *out, int64_t *longest, td_error *error)
 {
-    size_t keep = p->spec.chat.on ? strlen(out->text) : kept(out->text, n_answers);
-    int    code;
+    td_encoder e = encoder_of(p);
+    size_t     keep = p->spec.chat.on || !n_answers ? strlen(out->text) : td_encode_kept(out->text);
+    int        code;
     free(out->given);
     out->given = NULL;
-    code = encode(p, out->text, keep, &out->given, &out->n_given, error);
+    code = td_encode(&e, out->text, keep, &out->given, &out->n_given, error);
     *longest = 0;
     for (size_t k = 0; k < n_answers && !code; k++) {
         free(out->target[k]);
@@ -401,17 +366,6 @@ static int encode_all(const td_prompts *p, const char *const *answers, size_t n_
             *longest = out->n_target[k];
     }
     return code;
-}
-
-/* Appends the eos that training put after inputs, and makes sure that the prompt is not empty. */
-static void end_given(const td_prompts *p, td_asked *a)
-{
-    const td_special *s = &p->spec.special;
-    int32_t           begin = s->bos >= 0 ? s->bos : s->eos >= 0 ? s->eos : s->pad;
-    if (p->spec.append_eos && s->eos >= 0)
-        a->given[a->n_given++] = s->eos;
-    else if (!a->n_given)
-        a->given[a->n_given++] = begin >= 0 ? begin : 0;
 }
 
 /* ---- asking ---------------------------------------------------------------------------------- */
@@ -495,7 +449,7 @@ int td_prompts_ask(const td_prompts *p, int64_t index, const td_task_item *item,
     if (!code)
         code = fit(p, &q, from, chosen, n, out, error);
     if (!code)
-        end_given(p, out);
+        td_encode_end(&p->spec.special, p->spec.append_eos, out->given, &out->n_given);
     free(chosen);
     return code;
 }

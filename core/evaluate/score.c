@@ -7,6 +7,7 @@
 #include "evaluate/score_shared.h"
 #include "model/model.h"
 #include "plugin/hook.h"
+#include "team/pace.h"
 
 /* Fewer positions would mean matrix products of fewer than 8 rows, which round differently. */
 enum { SHORTEST = 8, MOST_ITEMS = 64, MOST_TOKENS = 8192 };
@@ -32,7 +33,10 @@ typedef struct job {
     int64_t                 room; /* allocated elements of nll and best */
     td_evaluation_progress *progress;
     void                   *arg;
-    int64_t                 done, all; /* items */
+    int64_t                 done, all; /* items; done: by this rank */
+    int64_t                 batches;   /* so far, of all ranks */
+    bool                   *own;       /* [all]: items that this rank has scored */
+    td_pace                 pace;
 } job;
 
 /* Rounds up to one of four steps between two powers of two: few distinct lengths, little
@@ -142,7 +146,7 @@ static int take_items(job *j, td_error *error)
         if (x.n_predicted && !j->shared[i])
             j->places[j->count++] = (place){ i, extent_of(j, &x), 0 };
     }
-    for (int64_t i = 0; i < j->all; i++)
+    for (int64_t i = 0; i < j->all && td_team_leads(j->spec->team); i++)
         j->done += !j->items[i].n_target;
     qsort(j->places, (size_t)j->count, sizeof *j->places, by_length);
     return 0;
@@ -283,25 +287,45 @@ static int make_batch(job *j, int64_t first, int64_t *count, td_error *error)
                : 0;
 }
 
+/* After items were scored: TD_EEND if they are to be the last. */
+static int report(job *j, int64_t count)
+{
+    int64_t done;
+    int     code;
+    j->done += count;
+    code = td_pace_tick(&j->pace, j->done, &done);
+    return code || (j->progress && j->progress(j->arg, done, j->all)) ? TD_EEND : 0;
+}
+
+/* All ranks make up the same batches, as if each were alone, and compute every size-th. */
 static int score_batch(job *j, int64_t first, int64_t *count, td_error *error)
 {
+    const td_team *team = j->spec->team;
+    int64_t        rows;
+    if (j->batches++ % td_team_size(team) != td_team_rank(team)) {
+        *count = fill_rows(j, first, &rows);
+        return 0;
+    }
     if (make_batch(j, first, count, error) ||
         td_engine_tokens(j->engine, j->batch, j->nll, j->best, error))
         return td_failed(error, TD_EFORMAT);
     read_scores(j, first, *count);
-    j->done += *count;
-    return j->progress && j->progress(j->arg, j->done, j->all) ? TD_EEND : 0;
+    for (int64_t k = first; k < first + *count; k++)
+        j->own[j->places[k].item] = true;
+    return report(j, *count);
 }
 
 static int open_job(job *j, td_error *error)
 {
     j->shared = calloc((size_t)j->all + 1, sizeof *j->shared);
+    j->own = calloc((size_t)j->all + 1, sizeof *j->own);
+    j->pace.team = j->spec->team;
     j->places = calloc((size_t)j->all + 1, sizeof *j->places);
     j->batch = td_batch_new();
     j->examples = calloc((size_t)most_rows(j->spec), sizeof *j->examples);
     if (j->shared && j->spec->decoder)
         td_score_find_shared(j->spec->decoder, j->items, j->all, j->shared);
-    return j->shared && j->places && j->batch && j->examples
+    return j->shared && j->own && j->places && j->batch && j->examples
                ? take_items(j, error)
                : td_fail(error, TD_ENOMEM, "out of memory while scoring %lld items",
                          (long long)j->all);
@@ -310,6 +334,7 @@ static int open_job(job *j, td_error *error)
 static void close_job(job *j)
 {
     free(j->shared);
+    free(j->own);
     free(j->places);
     td_batch_free(j->batch);
     free(j->examples);
@@ -317,11 +342,71 @@ static void close_job(job *j)
     free(j->best);
 }
 
-static int on_shared(void *arg, int64_t done)
+static int on_shared(void *arg, int64_t first, int64_t end)
 {
     job *j = arg;
-    j->done += done;
-    return j->progress && j->progress(j->arg, j->done, j->all) ? TD_EEND : 0;
+    for (int64_t i = first; i < end; i++)
+        j->own[i] = true;
+    return report(j, end - first);
+}
+
+static int score_own(job *j, td_error *error)
+{
+    const td_team *team = j->spec->team;
+    int            code = 0;
+    if (j->spec->decoder)
+        code = td_score_shared(j->spec->decoder, j->items, j->all, j->shared, td_team_rank(team),
+                               td_team_size(team), on_shared, j, error);
+    /* how many items fit into a batch depends on their lengths, so each batch says where the next
+     * begins */
+    for (int64_t first = 0, n; !code && first < j->count; first += n)
+        code = score_batch(j, first, &n, error);
+    return code;
+}
+
+/* The bits of a score as two integers that doubles hold, which sums over the ranks leave as they are. */
+enum { HIGH, LOW, GREEDY, PARTS };
+
+static void put_parts(const td_scored *s, double *out)
+{
+    uint64_t bits;
+    memcpy(&bits, &s->logprob, sizeof bits);
+    out[HIGH] = (double)(bits >> 32);
+    out[LOW] = (double)(bits & UINT32_MAX);
+    out[GREEDY] = s->greedy;
+}
+
+static void take_parts(td_scored *s, const double *in)
+{
+    uint64_t bits = (uint64_t)in[HIGH] << 32 | (uint64_t)in[LOW];
+    memcpy(&s->logprob, &bits, sizeof bits);
+    s->greedy = in[GREEDY] != 0;
+}
+
+/* All ranks get all scores: every item has been scored by one, or has no target. */
+static int collect(job *j, td_error *error)
+{
+    td_team *team = j->spec->team;
+    double  *parts;
+    int      code;
+    if (td_team_size(team) == 1)
+        return 0;
+    parts = calloc((size_t)j->all * PARTS + 1, sizeof *parts);
+    code = td_team_agree(team,
+                         parts ? 0
+                               : td_fail(error, TD_ENOMEM, "out of memory for %lld scores",
+                                         (long long)j->all),
+                         error);
+    for (int64_t i = 0; !code && i < j->all; i++)
+        if (j->own[i])
+            put_parts(&j->items[i], parts + i * PARTS);
+    if (!code)
+        code = td_team_sum(team, parts, j->all * PARTS, error);
+    for (int64_t i = 0; !code && i < j->all; i++)
+        if (j->items[i].n_target)
+            take_parts(&j->items[i], parts + i * PARTS);
+    free(parts);
+    return code;
 }
 
 int td_score_items(td_engine *engine, const td_score_spec *spec, td_scored *items, int64_t count,
@@ -334,12 +419,11 @@ int td_score_items(td_engine *engine, const td_score_spec *spec, td_scored *item
               .arg = arg,
               .all = count };
     int code = open_job(&j, error);
-    if (!code && spec->decoder)
-        code = td_score_shared(spec->decoder, items, count, j.shared, on_shared, &j, error);
-    /* how many items fit into a batch depends on their lengths, so each batch says where the next
-     * begins */
-    for (int64_t first = 0, n; !code && first < j.count; first += n)
-        code = score_batch(&j, first, &n, error);
+    if (!code)
+        code = score_own(&j, error);
+    code = td_pace_end(&j.pace, j.done, code, error);
+    if (!code)
+        code = collect(&j, error);
     close_job(&j);
     return code;
 }

@@ -23,6 +23,7 @@
 #include "generate/decode.h"
 #include "model/arrange.h"
 #include "model/engine.h"
+#include "team/team.h"
 
 typedef struct td_score_spec {
     td_arrange_spec feed;   /* only the architecture and special ids are read */
@@ -31,6 +32,9 @@ typedef struct td_score_spec {
     /* Read the given tokens that consecutive items have in common once, and then their targets
      * (score_shared.h), where that pays; rows and lengths are overwritten. NULL: never. */
     const td_decoder_options *decoder;
+    /* These processes, which make the same calls, share out batches and questions; all get all scores.
+     * NULL: this one alone. */
+    td_team                  *team;
 } td_score_spec;
 
 /* Plan what td_score_items will run for these items, before the engine is allocated; `footprint`, or

@@ -173,6 +173,7 @@ static int open_job(job *j, const td_decoder_options *o, td_error *error)
     j->rows = o->rows;
     j->longest = o->answer;
     j->vocab = td_decoder_vocab(j->decoder);
+    /* two numbers per token: its NLL, and the best token in its place */
     j->scores = calloc(2 * (size_t)(j->rows * j->longest), sizeof *j->scores);
     j->logprob = calloc((size_t)j->vocab, sizeof *j->logprob);
     j->logits = calloc((size_t)j->vocab, sizeof *j->logits);
@@ -190,19 +191,22 @@ static void close_job(job *j)
 }
 
 int td_score_shared(const td_decoder_options *o, td_scored *items, int64_t count,
-                    const bool *shared, int (*progress)(void *arg, int64_t done), void *arg,
+                    const bool *shared, int rank, int ranks,
+                    int (*progress)(void *arg, int64_t first, int64_t end), void *arg,
                     td_error *error)
 {
     td_decoder_options sizes = sizes_of(o, items, count, shared);
     job                j = { .items = items };
+    int64_t            number = 0;
     int                code = sizes.answer ? open_job(&j, &sizes, error) : 0;
+    /* the others are left to the caller, who scores them in batches */
     for (int64_t first = 0, end; first < count && !code; first = end) {
         end = end_of(items, first, count);
-        if (!shared[first])
+        if (!shared[first] || number++ % ranks != rank)
             continue;
         code = score_question(&j, first, end, error);
         if (!code)
-            code = progress(arg, end - first);
+            code = progress(arg, first, end);
     }
     close_job(&j);
     return code;

@@ -13,9 +13,10 @@
 void td_score_find_shared(const td_decoder_options *, const td_scored *items, int64_t count,
                           bool *shared);
 
-/* Score them; `progress` counts those done since it was called last, and ends the scoring if it
- * returns nonzero, with that code. */
+/* Score those of every `ranks`-th question, from that of `rank` on; `progress` is told which items [first, end)
+ * a question had, and ends the scoring if it returns nonzero, with that code. */
 int td_score_shared(const td_decoder_options *, td_scored *items, int64_t count, const bool *shared,
-                    int (*progress)(void *arg, int64_t done), void *arg, td_error *error);
+                    int rank, int ranks, int (*progress)(void *arg, int64_t first, int64_t end),
+                    void *arg, td_error *error);
 
 #endif

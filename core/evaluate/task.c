@@ -260,6 +260,7 @@ static void make_filters(td_task *t, td_errors *errors)
 static void prepare(td_task *t, td_errors *errors)
 {
     const td_task_options *o = &t->options;
+    /* parsed when the task is opened: a wrong template must be found before the model answers */
     parse(t, "description", o->description, &t->description, errors);
     parse(t, "doc_to_text", o->doc_to_text, &t->text, errors);
     parse(t, "doc_to_target", o->doc_to_target, &t->target, errors);
@@ -418,6 +419,7 @@ static int add_name(list *l, const char *folder, const char *file, td_error *err
         l->at = larger;
         l->room = room;
     }
+    /* 4: ".cfg", which is_path has seen */
     td_text_print(&name, "%s%s%.*s", folder, *folder ? "/" : "", (int)strlen(file) - 4, file);
     if (name.failed)
         return td_fail(error, TD_ENOMEM, "out of memory for the names of tasks");

@@ -81,6 +81,7 @@ static int make_choices(const td_task *t, const json_t *item, td_task_item *out,
     out->choices = calloc(n, sizeof *out->choices);
     if (!out->choices)
         return out_of_memory(error);
+    /* a list has one template for all its elements; without a list each choice has its own */
     for (; out->n_choices < n && !code; out->n_choices++)
         code = list ? render_element(t->choice[0], item, list, out->n_choices,
                                      &out->choices[out->n_choices], error)

@@ -176,14 +176,23 @@ static double distance(const td_weights_in *in, const float *w, span seen, int64
     return sum;
 }
 
-static void add_query(const job *j, int64_t part, int64_t query, const uint8_t *visible, float *w,
-                      span seen)
+/* Part of the job's rows; items write to different ones. */
+static void keep_row(const td_weights_in *in, size_t head, int64_t query, const float *w, span seen)
+{
+    float *row = in->rows + ((int64_t)head * in->queries + query) * in->keys;
+    memcpy(row + seen.from, w + seen.from, (size_t)(seen.to - seen.from) * sizeof *row);
+}
+
+static void add_query(const job *j, int64_t part, size_t head, int64_t query,
+                      const uint8_t *visible, float *w, span seen)
 {
     const td_weights_in *in = j->in;
     td_weights          *s = j->sums;
     double               entropy = normalize(w, visible, seen), *received;
     if (entropy < 0 && !isnan(entropy)) /* NaN is a valid result: it shows broken parameters */
         return;
+    if (in->rows)
+        keep_row(in, head, query, w, seen);
     s->count[part]++;
     s->entropy[part] += entropy;
     s->locality[part] += locality(in, w, seen, query);
@@ -213,7 +222,7 @@ static void add_block(const job *j, scratch *s, int64_t part, int64_t first, int
                 add_table(in, in->chosen[h], first + i, s->seen[i], scores);
             if (in->dense)
                 add_dense(in, in->chosen[h], first + i, s->seen[i], scores);
-            add_query(j, part, first + i, s->visible + i * j->stride, scores, s->seen[i]);
+            add_query(j, part, h, first + i, s->visible + i * j->stride, scores, s->seen[i]);
         }
     }
 }
@@ -250,6 +259,7 @@ static bool open_job(job *j)
     size_t               room = (size_t)(BLOCK * j->stride);
     bool                 ok;
     j->q = malloc((size_t)(in->heads * in->queries * in->width) * sizeof *j->q + 1);
+    /* zeroed: the last tile reaches past the keys, and what is there is multiplied as well */
     j->k = calloc((size_t)(in->groups * in->width * j->stride) + 1, sizeof *j->k);
     j->scratch = calloc((size_t)j->threads, sizeof *j->scratch);
     ok = j->q && j->k && j->scratch;
@@ -282,6 +292,7 @@ bool td_weights_add(td_weights *sums, const td_weights_in *in, const td_services
     if (ok) {
         copy_queries(&j);
         copy_keys(&j);
+        /* an item owns its part's sums, so their order does not depend on the number of threads */
         td_parallel(services, sums->query_parts, add_part, &j);
     }
     close_job(&j);
@@ -298,6 +309,8 @@ bool td_weights_open(td_weights *s, int64_t queries, int64_t own, int64_t memory
                        .query_parts = least(queries, TD_WEIGHTS_PARTS),
                        .own_parts = least(own, TD_WEIGHTS_PARTS),
                        .memory_parts = least(memory, TD_WEIGHTS_PARTS) };
+    /* Maps have a fixed number of parts, so they stay small for long texts. Only `received` has
+     * every token of the memory: coverage is a curve over its tokens. */
     s->count = calloc((size_t)s->query_parts + 1, sizeof(double));
     s->locality = calloc((size_t)s->query_parts + 1, sizeof(double));
     s->entropy = calloc((size_t)s->query_parts + 1, sizeof(double));

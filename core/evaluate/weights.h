@@ -33,6 +33,7 @@ typedef struct td_weights_in {
     int64_t        before; /* tokens of the text that come before query 0 */
     const int64_t *chosen; /* [n_chosen] heads */
     size_t         n_chosen;
+    float         *rows; /* out, zeroed: [n_chosen][queries][keys], the weights; NULL: not kept */
 } td_weights_in;
 
 /* Sums over queries and heads, by parts of the queries. */

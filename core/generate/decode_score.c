@@ -59,6 +59,7 @@ static int read_scores(const td_decoder *d, const td_pass *p, const td_continuat
     if (td_plan_get(p->plan, p->outputs[0], values, p->scored, error) ||
         td_plan_get(p->plan, p->outputs[1], best, p->scored, error))
         return td_failed(error, TD_EGRAPH);
+    /* in the order of name_tokens; the repetitions at the end are not read */
     for (int64_t r = 0; r < d->options.rows; r++)
         for (int64_t k = 0; rows[r].tokens && k + 1 < rows[r].n; k++, n++) {
             rows[r].nll[k] = values[n];

@@ -112,6 +112,7 @@ static int open_decoder(td_generate_job *j, td_error *error)
 
 static int open_slots(td_generate_job *j, td_error *error)
 {
+    /* the longest prompt with the longest answer: no step allocates */
     size_t room = (size_t)(longest_prompt(j->in) + j->options->max_tokens);
     j->slots = calloc((size_t)j->rows, sizeof *j->slots);
     if (!j->slots)
@@ -279,7 +280,8 @@ static int begin(td_generate_job *j, int64_t r, td_error *error)
     double            start = td_now();
     int               code;
 
-    s->request = j->next++;
+    s->request = j->next;
+    j->next += j->stride;
     s->given = q->n;
     s->n = q->n;
     s->logprob = 0;
@@ -336,6 +338,8 @@ static int step(td_generate_job *j, td_error *error)
         if (j->slots[r].request < 0)
             j->tokens[r] = -1;
     code = td_decoder_step(j->decoder, j->tokens, j->logits, error);
+    /* Draws are independent; accept calls the program back, so it is left to this thread, in the
+     * order of rows. */
     if (!code)
         td_parallel(services_of(j), j->rows, draw, j);
     for (int64_t r = 0; !code && r < j->rows; r++)
@@ -360,7 +364,11 @@ static int answer_all(td_generate_job *j, td_error *error)
 
 int td_generate(const td_generate_in *in, td_generate_out *out, td_error *error)
 {
-    td_generate_job j = { .in = in, .options = in->options, .out = out };
+    td_generate_job j = { .in = in,
+                          .options = in->options,
+                          .out = out,
+                          .next = in->rank,
+                          .stride = in->ranks > 1 ? in->ranks : 1 };
     int             code = td_generate_check(in->options, in->tokenizer != NULL, error);
 
     *out = (td_generate_out){ 0 };

@@ -54,6 +54,9 @@ typedef struct td_generate_in {
     void                      *tokenizer_state;
     const td_request          *requests;
     int64_t                    count;
+    /* Answer only requests rank, rank + ranks, .., of all: the others are other processes'. Decoder and
+     * answers are the same as for all requests. 0 ranks: 1. */
+    int                        rank, ranks;
     /* Receives new text that no later token changes; beam search does not call it. May be NULL. */
     void (*text)(void *arg, int64_t request, const char *text, size_t size);
     /* Receives answers in the order in which they are finished, those of one request in a row. */

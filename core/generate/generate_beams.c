@@ -105,7 +105,7 @@ int td_generate_beams(td_generate_job *j, td_error *error)
     int             code = logprobs && from ? 0 : out_of_memory(error);
 
     /* one prompt at a time: its beams take all rows */
-    for (int64_t k = 0; k < j->in->count && !code; k++) {
+    for (int64_t k = j->next; k < j->in->count && !code; k += j->stride) {
         td_beam *b = td_beam_new(&o);
         code = b ? search(j, b, &j->in->requests[k], logprobs, from, error) : out_of_memory(error);
         if (!code)

@@ -22,13 +22,14 @@ typedef struct td_generate_job {
     td_decoder                *decoder;
     td_sampler               **samplers; /* one per thread */
     td_generate_slot          *slots;
-    int64_t                    rows, vocab, next; /* next: the request to begin next */
-    float                     *logits;            /* [rows][vocab] */
-    int32_t                   *tokens; /* [rows] tokens to read next, -1: the row is idle */
-    int32_t                   *drawn;  /* [rows] chosen by the sampler */
-    double                    *logprobs;
-    int32_t                   *ends; /* ids that end an answer */
-    int64_t                    n_ends;
+    int64_t                    rows, vocab;
+    int64_t  next, stride; /* the request to begin next, and how far the one after */
+    float   *logits;       /* [rows][vocab] */
+    int32_t *tokens;       /* [rows] tokens to read next, -1: the row is idle */
+    int32_t *drawn;        /* [rows] chosen by the sampler */
+    double  *logprobs;
+    int32_t *ends; /* ids that end an answer */
+    int64_t  n_ends;
 } td_generate_job;
 
 /* A model may have more rows in its table than the tokenizer has ids; they are never chosen. */

@@ -165,6 +165,7 @@ td_pass *td_passes_run(td_passes *d, td_pass shape, const td_pass_input *in, td_
                        error) ||
         add_scored(d->batch, &shape, in, error))
         return NULL;
+    /* after the batch is laid out: a new plan takes its dims from there */
     p = find_pass(d, shape, error);
     if (!p || td_plan_set_batch(p->plan, d->batch, error) || place(p, in, error) ||
         td_plan_run(p->plan, error)) {

@@ -53,6 +53,7 @@ td_sampler *td_sampler_new(int64_t vocab_size)
     if (!s)
         return NULL;
     s->vocab_size = vocab_size;
+    /* every list has room for the whole vocabulary: drawing allocates nothing */
     s->logit = calloc(n, sizeof *s->logit);
     s->weight = calloc(n, sizeof *s->weight);
     s->candidate = calloc(n, sizeof *s->candidate);

@@ -123,6 +123,7 @@ static td_tensor *append(td_tensor *x, const char *name, int axis, int64_t windo
     memcpy(dims, x->dim, sizeof dims);
     dims[axis] = slots;
     buffer = state_of(g, name, x->dtype, dims, x->rank, is_narrow(g));
+    /* with fewer slots than the cache has tokens, the buffer is a ring */
     return td_append(buffer, x, td_cache_lengths(g, c->rows), td_cache_counts(g, c->rows), axis,
                      slots < c->capacity);
 }

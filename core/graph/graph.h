@@ -41,7 +41,18 @@ typedef enum td_variable_kind {
     TD_VARIABLE_STATE  /* everything else that a run keeps: an optimizer's moments, a cache */
 } td_variable_kind;
 
-typedef struct td_variable {
+typedef struct td_variable td_variable;
+
+/* Reads and writes bytes of a variable that only another process has. */
+typedef struct td_remote {
+    int (*read)(void *arg, const td_variable *, size_t offset, size_t bytes, void *out,
+                td_error *error);
+    int (*write)(void *arg, const td_variable *, size_t offset, size_t bytes, const void *data,
+                 td_error *error);
+    void *arg;
+} td_remote;
+
+struct td_variable {
     const char *name; /* "model.layers.0.self_attn.q_proj.weight", "<param>.m" for a state */
     int32_t     kind, rank;
     int32_t     dtype; /* TD_I32, or TD_REAL: the real type of the device that it is allocated on */
@@ -55,7 +66,12 @@ typedef struct td_variable {
     bool        narrow;  /* its reals are stored in bf16 */
     bool        copied;  /* a parameter: graphs in bf16 read a copy, which updates write too */
     void       *copy;    /* device memory of that copy, in bf16 */
-} td_variable;
+    /* of a model whose update is shared out among processes (model/shard.h) */
+    int32_t     owner;         /* the rank that alone updates it; -1: every rank does */
+    bool        absent;        /* a state of another rank's: it has no memory here */
+    const td_variable *of;     /* of a state: the parameter that it belongs to */
+    const td_remote   *remote; /* of an absent one; NULL: it cannot be reached */
+};
 
 td_variables *td_variables_new(void);            /* NULL: out of memory */
 void          td_variables_free(td_variables *); /* td_variables_release frees device memory */
@@ -104,9 +120,11 @@ typedef struct td_aux {
 const td_aux *td_graph_aux(const td_graph *, size_t *count);
 
 /* The leaf for a variable: a parameter, or (kind GRAD, STATE) storage to assign to. */
-td_tensor *td_graph_variable(td_graph *, td_variable *);
+td_tensor   *td_graph_variable(td_graph *, td_variable *);
+/* The variables that have a leaf in the graph, each once, from *at = 0 on; NULL: there are no more. */
+td_variable *td_graph_next_variable(const td_graph *, int32_t *at);
 /* The graph's input of this name; NULL: it has none. */
-td_tensor *td_graph_find_input(const td_graph *, const char *name);
+td_tensor   *td_graph_find_input(const td_graph *, const char *name);
 
 /* Emit d loss / d wrt[i] for a scalar loss; grads[i] is NULL where no gradient flows. States that
  * the forward pass reads must not be written to before this: emit such writes afterwards. */

@@ -78,6 +78,17 @@ td_tensor *td_graph_leaf(td_graph *graph, const char *key, td_variable *v)
     return &n->out[0].t;
 }
 
+td_variable *td_graph_next_variable(const td_graph *graph, int32_t *at)
+{
+    const td_graph_full *g = td_full_of(graph);
+    while (*at < g->n_nodes) {
+        const td_node *n = g->nodes[(*at)++];
+        if (n->kind == TD_NODE_VARIABLE)
+            return n->variable;
+    }
+    return NULL;
+}
+
 /* A variable without elements would have no gradient to check and no bytes to save. */
 static bool check_variable(td_graph *graph, const char *what, const char *name, const td_shape *s)
 {

@@ -87,6 +87,7 @@ static td_variable *declare(td_variables *v, const char *name, int kind, const i
     x->name = td_arena_copy(v->arena, name);
     x->kind = kind;
     x->rank = rank;
+    x->owner = -1;
     x->count = 1;
     for (int k = 0; k < rank; k++) {
         x->dim[k] = dims[k];

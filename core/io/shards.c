@@ -52,6 +52,7 @@ static int add_indexed(td_shards *s, const char *folder, const char *name, td_er
 {
     char *path;
     int   code;
+    /* the first of its tensors opened it */
     if (td_map_get(s->files, name))
         return 0;
     if (!is_plain_name(name) || td_map_count(s->files) == MOST_FILES)
@@ -91,6 +92,7 @@ static int add_all(td_shards *s, const char *folder, const json_t *map, td_error
         if (!code)
             code = check_place(s, folder, json_object_iter_key(at), name, error);
     }
+    /* every tensor of the index was found; files may still have some that it does not list */
     if (!code && json_object_size(map) != td_map_count(s->tensors))
         code = td_fail(error, TD_EFORMAT,
                        "the files of '%s' have %zu tensors, but their index lists %zu", folder,
@@ -103,6 +105,7 @@ static int add_index(td_shards *s, const char *folder, const char *path, td_erro
     json_error_t problem;
     size_t       size;
     char        *text = td_file_read(path, &size, error);
+    /* of two entries for one tensor, readers disagree on which counts */
     json_t      *j = text ? json_loadb(text, size, JSON_REJECT_DUPLICATES, &problem) : NULL;
     int          code;
     if (!text)

@@ -29,11 +29,7 @@ typedef struct source {
 static int stream(void *arg, size_t offset, size_t size, void *out, td_error *error)
 {
     const source *s = arg;
-    const char   *from = (const char *)s->variable->memory + offset;
-    if (td_device_read(s->device, out, from, size))
-        return td_fail(error, TD_EIO, "backend '%s' cannot read '%s' from its memory",
-                       s->device->backend->plugin.name, s->variable->name);
-    return 0;
+    return td_variable_read_bytes(s->variable, s->device, offset, size, out, error);
 }
 
 static void describe(td_stored *t, source *s, const td_variable *x, const td_device *device)
@@ -480,6 +476,7 @@ char *td_checkpoint_of_step(const char *directory, int64_t step, td_error *error
     int64_t count = td_list_directory(directory, &names, error), i = 0;
     if (count < 0)
         return NULL;
+    /* by number, not by name: names may have any number of leading zeros */
     while (i < count && step_of(names[i]) != step)
         i++;
     if (i == count)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/shard.h"
 #include "plugin/hook.h"
 
 /* The index of the first rule that matches a parameter, or n_groups. */
@@ -241,8 +242,8 @@ static td_tensor *clip_scale(td_graph *g, td_tensor *norm, double clip)
 }
 
 /* A frozen parameter never comes here; a rate of 0 also freezes, but keeps states. */
-static void update_one(const td_model *m, td_variable *p, td_variable *grad,
-                       const td_optimizer_in *shared)
+void td_model_update_one(const td_model *m, td_variable *p, td_variable *grad,
+                         const td_optimizer_in *shared)
 {
     const td_optimizer *optimizer = (const void *)m->optimizer.plugin;
     td_group_rule       rule = td_model_group(m, p->name);
@@ -320,8 +321,8 @@ static void build_update(const td_model *m, td_graph *g, td_variables *v, td_ten
     for (size_t i = 0; i < count; i++) {
         td_variable *p = td_variables_at(v, i);
         td_variable *grad = p->kind == TD_VARIABLE_PARAM ? td_model_gradient(v, p->name) : NULL;
-        if (grad) /* a frozen parameter has none */
-            update_one(m, p, grad, &in);
+        if (grad && td_shard_has(m, p)) /* a frozen parameter has none */
+            td_model_update_one(m, p, grad, &in);
     }
 }
 
@@ -338,15 +339,16 @@ int td_model_update(const td_model *m, td_variables *v, td_update *out, td_error
     if (!g)
         return TD_ENOMEM;
     squares = sum_of_squares(g, v);
-    if (squares)
-        build_update(m, g, v, squares, out);
-    else
+    if (!squares)
         td_fail(error, TD_ECONFIG, "there is nothing to train: every parameter is frozen");
-    if (squares && !td_graph_error(g, error)) {
+    else if (!td_shard_assign(m, v, error)) {
+        build_update(m, g, v, squares, out);
         out->graph = g;
-        return 0;
     }
+    if (out->graph && !td_graph_error(g, error))
+        return 0;
     td_graph_free(g);
+    out->graph = NULL;
     return td_failed(error, TD_EGRAPH);
 }
 

@@ -20,6 +20,12 @@ typedef struct td_group_rule {
     bool        freeze;
 } td_group_rule;
 
+/* One of several processes that share out the update: each updates some parameters, and has the
+ * states of these alone (model/shard.h). */
+typedef struct td_shard {
+    int rank, size; /* size 0 or 1: nothing is shared out */
+} td_shard;
+
 typedef struct td_model {
     td_registry         *registry;
     td_part              architecture, loss, optimizer; /* optimizer.plugin NULL: none */
@@ -30,6 +36,7 @@ typedef struct td_model {
     uint64_t             dropout_seed;
     int                  real;   /* TD_F32 or TD_F64 */
     int                  narrow; /* TD_BF16: forward and backward passes compute in bf16; 0 */
+    td_shard             shard;
 } td_model;
 
 /* The graph of one batch, and its results. */
@@ -53,6 +60,11 @@ int td_model_forward(const td_model *, td_variables *, int phase, const td_batch
 /* Append the backward pass: every trained parameter's gradient is assigned to (or, `add`, added to)
  * its variable "NAME.grad". */
 int td_model_backward(const td_model *, td_variables *, td_built *, bool add, td_error *error);
+
+/* The forward pass alone, without the loss: hidden states. Free the graph; after a failure there is
+ * none. */
+int td_model_read(const td_model *, td_variables *, const td_batch *batch, td_graph **graph,
+                  td_architecture_out *out, td_error *error);
 
 /* Single tokens: forward only, without the loss. Besides those of the architecture the batch has
  * the arrays "scored" and "scored_labels" (i32 [n], n a multiple of td_model_tokens_piece):
@@ -80,6 +92,10 @@ typedef struct td_update {
     td_tensor *gate; /* 0: the update changes nothing */
 } td_update;
 int td_model_update(const td_model *, td_variables *, td_update *out, td_error *error);
+
+/* Emit the update of one parameter; `shared` is what all updates have in common. */
+void td_model_update_one(const td_model *, td_variable *parameter, td_variable *gradient,
+                         const td_optimizer_in *shared);
 
 /* Norms: at[2k] of the k-th trained parameter, at[2k + 1] of its gradient. Free them after a
  * failure as well. */

@@ -201,7 +201,7 @@ static size_t bytes_of_kind(const td_engine *e, int kind)
     size_t n = 0;
     for (size_t i = 0; i < td_variables_count(e->variables); i++) {
         const td_variable *v = td_variables_at(e->variables, i);
-        if (v->kind != kind)
+        if (v->kind != kind || v->absent)
             continue;
         n += (size_t)v->count * td_dtype_size(e->model.real);
         if (v->copied)

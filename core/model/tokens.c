@@ -81,24 +81,37 @@ int td_model_score(const td_batch *batch, const td_architecture_out *a, td_graph
     return nll && best ? 0 : td_fail(error, TD_ENOMEM, "out of memory while building the scores");
 }
 
-int td_model_tokens(const td_model *m, td_variables *variables, const td_batch *batch,
-                    td_tokens *out, td_error *error)
+int td_model_read(const td_model *m, td_variables *variables, const td_batch *batch,
+                  td_graph **graph, td_architecture_out *out, td_error *error)
 {
     const td_architecture *architecture = (const void *)m->architecture.plugin;
     td_graph_options options = { .phase = TD_PHASE_EVALUATE, .real = m->real, .narrow = m->narrow };
-    td_architecture_out a = { 0 };
-    td_dropout          none = { 0 };
-    int                 code = 0;
+    td_dropout       none = { 0 };
 
-    *out = (td_tokens){ .graph = td_graph_new(m->registry, variables, &options) };
-    if (!out->graph)
-        return td_fail(error, TD_ENOMEM, "out of memory while building the scores");
+    *out = (td_architecture_out){ 0 };
+    *graph = td_graph_new(m->registry, variables, &options);
+    if (!*graph)
+        return td_fail(error, TD_ENOMEM, "out of memory while building the model");
     TD_HOOK(architecture, build, m->architecture.config,
-            &(td_architecture_in){ out->graph, batch, &none }, &a);
-    /* after an error the architecture may not have filled in `a` */
-    if (!td_graph_error(out->graph, NULL))
-        code = td_model_score(batch, &a, out->graph, td_model_tokens_piece(m), &out->nll,
-                              &out->best, error);
+            &(td_architecture_in){ *graph, batch, &none }, out);
+    if (!td_graph_error(*graph, error))
+        return 0;
+    td_graph_free(*graph);
+    *graph = NULL;
+    return TD_EGRAPH;
+}
+
+int td_model_tokens(const td_model *m, td_variables *variables, const td_batch *batch,
+                    td_tokens *out, td_error *error)
+{
+    td_architecture_out a;
+    int                 code;
+    *out = (td_tokens){ 0 };
+    code = td_model_read(m, variables, batch, &out->graph, &a, error);
+    if (code)
+        return code;
+    code = td_model_score(batch, &a, out->graph, td_model_tokens_piece(m), &out->nll, &out->best,
+                          error);
     if (!code && !td_graph_error(out->graph, error))
         return 0;
     td_graph_free(out->graph);

@@ -3,6 +3,7 @@
 
 static int check_dims(const td_tensor *buffer, const td_tensor *x, int64_t axis, td_error *error)
 {
+    /* axis 0 counts rows */
     if (axis < 1 || axis >= buffer->rank)
         return td_fail(error, TD_EGRAPH, "axis %lld cannot count the tokens of a buffer of rank %d",
                        (long long)axis, buffer->rank);

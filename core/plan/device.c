@@ -67,6 +67,8 @@ int td_variables_allocate(td_variables *v, const td_device *device, int real, td
     for (size_t i = 0; i < td_variables_count(v); i++) {
         td_variable *x = td_variables_at(v, i);
         bool         had_memory = x->memory != NULL, had_copy = x->copy != NULL;
+        if (x->absent)
+            continue;
         if (!x->memory)
             x->bytes = bytes_of(x, real);
         if (allocate(&x->memory, x, bytes_of(x, real), device, error) ||
@@ -90,6 +92,44 @@ void td_variables_release(td_variables *v, const td_device *device)
                           bytes_of_copy(td_variables_at(v, i)));
         td_variables_at(v, i)->memory = td_variables_at(v, i)->copy = NULL;
     }
+}
+
+/* ---- variables of other processes ------------------------------------------------------------ */
+
+void td_variables_reach(td_variables *v, const td_remote *remote)
+{
+    for (size_t i = 0; i < td_variables_count(v); i++)
+        if (td_variables_at(v, i)->absent)
+            td_variables_at(v, i)->remote = remote;
+}
+
+static int refuse_absent(const td_variable *x, td_error *error)
+{
+    return td_fail(error, TD_EIO, "'%s' is on rank %d, which cannot be reached", x->name, x->owner);
+}
+
+int td_variable_read_bytes(const td_variable *x, const td_device *device, size_t offset,
+                           size_t bytes, void *out, td_error *error)
+{
+    if (x->absent)
+        return x->remote ? x->remote->read(x->remote->arg, x, offset, bytes, out, error)
+                         : refuse_absent(x, error);
+    return td_device_read(device, out, (const char *)x->memory + offset, bytes)
+               ? td_fail(error, TD_EIO, "backend '%s' cannot read '%s' from its memory",
+                         device->backend->plugin.name, x->name)
+               : 0;
+}
+
+static int write_bytes(const td_variable *x, const td_device *device, size_t offset, size_t bytes,
+                       const void *from, td_error *error)
+{
+    if (x->absent)
+        return x->remote ? x->remote->write(x->remote->arg, x, offset, bytes, from, error)
+                         : refuse_absent(x, error);
+    return td_device_write(device, (char *)x->memory + offset, from, bytes)
+               ? td_fail(error, TD_EIO, "backend '%s' failed to store '%s'",
+                         device->backend->plugin.name, x->name)
+               : 0;
 }
 
 /* ---- copies in bf16 -------------------------------------------------------------------------- */
@@ -255,7 +295,7 @@ int td_variables_initialize(td_variables *v, const td_device *device, int real, 
                             td_error *error)
 {
     for (size_t i = 0; i < td_variables_count(v); i++)
-        if (td_variables_at(v, i)->count &&
+        if (td_variables_at(v, i)->count && !td_variables_at(v, i)->absent &&
             initialize(td_variables_at(v, i), device, real, seed, error))
             return error ? error->code : TD_EIO;
     return 0;
@@ -266,11 +306,10 @@ int td_variables_initialize(td_variables *v, const td_device *device, int real, 
 int td_variable_set(td_variable *x, const td_device *device, int real, const float *values,
                     td_error *error)
 {
-    const td_backend *b = device->backend;
-    size_t            bytes = bytes_of(x, real);
-    int               dtype = dtype_of(x, real), code = 0;
-    void             *converted = NULL;
-    const void       *from = values;
+    size_t      bytes = bytes_of(x, real);
+    int         dtype = dtype_of(x, real), code = 0;
+    void       *converted = NULL;
+    const void *from = values;
 
     /* floats can be handed over as they are, without a second copy of the variable */
     if (dtype != TD_F32) {
@@ -281,15 +320,17 @@ int td_variable_set(td_variable *x, const td_device *device, int real, const flo
         for (int64_t k = 0; k < x->count; k++)
             td_element_store(converted, dtype, k, (double)values[k]);
     }
-    code = td_device_write(device, x->memory, from, bytes);
-    if (!code && x->copy && write_copy(x, device, from, dtype, error)) {
-        free(converted);
-        return td_failed(error, TD_EIO);
-    }
+    code = write_bytes(x, device, 0, bytes, from, error);
+    if (!code && x->copy)
+        code = write_copy(x, device, from, dtype, error);
     free(converted);
-    return code ? td_fail(error, TD_EIO, "backend '%s' failed to store '%s'", b->plugin.name,
-                          x->name)
-                : 0;
+    return code;
+}
+
+/* Whether its memory can be read and written as it is. */
+static bool is_here(const td_variable *x, const td_device *device)
+{
+    return !device->backend->upload && !device->backend->download && !x->absent;
 }
 
 /* Elements [first, ..) of the variable's memory, where they may be read or written as they are, or a
@@ -297,7 +338,7 @@ int td_variable_set(td_variable *x, const td_device *device, int real, const flo
 static void *window(const td_variable *x, const td_device *device, size_t first, size_t bytes,
                     td_error *error)
 {
-    void *buffer = device->backend->upload ? malloc(bytes ? bytes : 1) : (char *)x->memory + first;
+    void *buffer = is_here(x, device) ? (char *)x->memory + first : malloc(bytes ? bytes : 1);
     if (!buffer)
         td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to reach '%s'", bytes, x->name);
     return buffer;
@@ -308,68 +349,67 @@ int td_variable_write(td_variable *x, const td_device *device, int real, int64_t
 {
     int    dtype = dtype_of(x, real), code = 0;
     size_t width = td_dtype_size(dtype), bytes = (size_t)count * width;
-    char  *memory = (char *)x->memory + (size_t)first * width;
-    void  *to = window(x, device, (size_t)first * width, bytes, error);
+    size_t offset = (size_t)first * width;
+    void  *to = window(x, device, offset, bytes, error);
 
     if (!to)
         return TD_ENOMEM;
     for (int64_t k = 0; k < count; k++)
         td_element_store(to, dtype, k, values[k]);
-    if (to != memory) {
-        code = td_device_write(device, memory, to, bytes);
+    if (!is_here(x, device)) {
+        code = write_bytes(x, device, offset, bytes, to, error);
         free(to);
     }
     /* products read the copy, so it changes with the parameter */
-    if (!code && x->copy)
-        return td_variable_write_copy(x, device, real, error);
-    return code ? td_fail(error, TD_EIO, "backend '%s' failed to store '%s'",
-                          device->backend->plugin.name, x->name)
-                : 0;
+    return code || !x->copy ? code : td_variable_write_copy(x, device, real, error);
+}
+
+/* The bytes as in `window`, read; NULL with an error. The caller frees what is not the memory itself. */
+static void *fetch(const td_variable *x, const td_device *device, size_t offset, size_t bytes,
+                   td_error *error)
+{
+    void *from = window(x, device, offset, bytes, error);
+    if (from && !is_here(x, device) &&
+        td_variable_read_bytes(x, device, offset, bytes, from, error)) {
+        free(from);
+        return NULL;
+    }
+    return from;
+}
+
+static void release(const td_variable *x, const td_device *device, void *from)
+{
+    if (!is_here(x, device))
+        free(from);
 }
 
 int td_variable_read(const td_variable *x, const td_device *device, int real, int64_t first,
                      int64_t count, double *values, td_error *error)
 {
-    int         dtype = dtype_of(x, real), code = 0;
-    size_t      width = td_dtype_size(dtype), bytes = (size_t)count * width;
-    const char *memory = (const char *)x->memory + (size_t)first * width;
-    void       *from = window(x, device, (size_t)first * width, bytes, error);
-
+    int    dtype = dtype_of(x, real);
+    size_t width = td_dtype_size(dtype);
+    void  *from = fetch(x, device, (size_t)first * width, (size_t)count * width, error);
     if (!from)
-        return TD_ENOMEM;
-    if (from != memory)
-        code = td_device_read(device, from, memory, bytes);
-    for (int64_t k = 0; !code && k < count; k++)
+        return td_failed(error, TD_EIO);
+    for (int64_t k = 0; k < count; k++)
         values[k] = td_element_load(from, dtype, k);
-    if (from != memory)
-        free(from);
-    return code ? td_fail(error, TD_EIO, "backend '%s' failed to read '%s'",
-                          device->backend->plugin.name, x->name)
-                : 0;
+    release(x, device, from);
+    return 0;
 }
 
+/* Only the requested elements are transferred: callers read large variables slice by slice. */
 int td_variable_slice(const td_variable *x, const td_device *device, int real, int64_t first,
                       int64_t count, float *values, td_error *error)
 {
-    const td_backend *b = device->backend;
-    int               dtype = dtype_of(x, real);
-    size_t            width = td_dtype_size(dtype), bytes = (size_t)count * width;
-    const char       *memory = (const char *)x->memory + (size_t)first * width;
-    void             *copy = b->download ? malloc(bytes ? bytes : 1) : NULL;
-    const void       *raw = b->download ? copy : memory;
-    int               code = 0;
-
-    /* only the requested elements are transferred: callers read large variables slice by slice */
-    if (b->download && !copy)
-        return td_fail(error, TD_ENOMEM, "cannot allocate %zu bytes to read '%s'", bytes, x->name);
-    if (b->download)
-        code = TD_HOOK_QUICK(b, download, device->state, copy, memory, bytes);
-    for (int64_t k = 0; !code && k < count; k++)
-        values[k] = (float)td_element_load(raw, dtype, k);
-    free(copy);
-    return code
-               ? td_fail(error, TD_EIO, "backend '%s' failed to read '%s'", b->plugin.name, x->name)
-               : 0;
+    int    dtype = dtype_of(x, real);
+    size_t width = td_dtype_size(dtype);
+    void  *from = fetch(x, device, (size_t)first * width, (size_t)count * width, error);
+    if (!from)
+        return td_failed(error, TD_EIO);
+    for (int64_t k = 0; k < count; k++)
+        values[k] = (float)td_element_load(from, dtype, k);
+    release(x, device, from);
+    return 0;
 }
 
 int td_variable_get(const td_variable *x, const td_device *device, int real, float *values,

@@ -128,7 +128,12 @@ int  td_variables_initialize(td_variables *, const td_device *, int real, uint64
 /* After a parameter was written to by other means than these functions and plans: write its copy in
  * bf16, if it has one, too. */
 int  td_variable_write_copy(td_variable *, const td_device *, int real, td_error *error);
-/* Write or read all elements, as floats. */
+/* How the owners of absent variables are reached from now on; NULL: they are not. */
+void td_variables_reach(td_variables *, const td_remote *);
+/* Bytes as they are in memory, also of an absent variable. */
+int  td_variable_read_bytes(const td_variable *, const td_device *, size_t offset, size_t bytes,
+                            void *out, td_error *error);
+/* Write or read all elements, as floats; also write those of an absent one. */
 int  td_variable_set(td_variable *, const td_device *, int real, const float *values,
                      td_error *error);
 int  td_variable_get(const td_variable *, const td_device *, int real, float *values,

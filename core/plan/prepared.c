@@ -94,6 +94,7 @@ int td_prepare(td_prepared *p, const td_kernel *kernel, const td_variable *param
     layout *l;
 
     call->prepared[in] = NULL;
+    /* the kernel reads this operand as it lies */
     if (!bytes)
         return 0;
     l = find(p, kernel, parameter, &call->in[in]);

@@ -38,6 +38,7 @@ size_t td_cache_bytes(const td_cache *c, const td_device *device)
 int td_cache_place(const td_cache *c, td_plan *plan, int64_t tokens, const int32_t *lengths,
                    const int32_t *counts, td_error *error)
 {
+    /* kernels write where these numbers say, and trust them */
     for (int64_t r = 0; r < c->rows; r++) {
         if (lengths[r] < 0 || counts[r] < 0 || counts[r] > tokens)
             return td_fail(error, TD_ERANGE,
@@ -175,6 +176,7 @@ td_row_gather *td_row_gather_new(td_cache *to, td_cache *from, const td_device *
     *m = (td_row_gather){
         .to = to, .from = from, .device = *device, .inserts = to != from && from->rows == 1
     };
+    /* in this order: pairing may declare states, these need memory, and the plan is bound to it */
     if (!pair_states(to, from, error) && !td_cache_allocate(to, device, error) &&
         !make_plan(m, error))
         return m;

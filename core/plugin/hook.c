@@ -193,6 +193,7 @@ static void complain(void *argument, const char *what, const char *detail)
              "%s changes %s%s, which belongs to the whole process; tandem has restored it: a "
              "plugin must not change it",
              who, what, detail);
+    /* hooks run on several threads, and may all find the same change */
     pthread_mutex_lock(&telling);
     if (listener && is_news(text))
         listener(listener_argument, text);

@@ -116,6 +116,7 @@ static void restore_output(const td_process *p, td_process_complain *complain, v
 void td_process_record(td_process *p)
 {
     struct stat here = { 0 };
+    /* a copy: the next setlocale may overwrite the string */
     snprintf(p->locale, sizeof p->locale, "%s", setlocale(LC_ALL, NULL));
     p->float_mode = td_float_mode();
     p->thread_locale = uselocale((locale_t)0);
@@ -185,6 +186,7 @@ static void restore_signals(const td_process *p, td_process_complain *complain, 
 
 static void restore_files(const td_process *p, td_process_complain *complain, void *argument)
 {
+    /* a umask can only be read by setting it */
     mode_t      mask = umask(p->umask);
     struct stat here;
     char        detail[64];
@@ -192,6 +194,7 @@ static void restore_files(const td_process *p, td_process_complain *complain, vo
         snprintf(detail, sizeof detail, " from %03o to %03o", (unsigned)p->umask, (unsigned)mask);
         complain(argument, "the umask", detail);
     }
+    /* compared by inode, since a directory may be renamed without anybody's leaving it */
     if (p->directory < 0 ||
         (!stat(".", &here) && here.st_dev == p->device && here.st_ino == p->inode))
         return;

@@ -227,6 +227,7 @@ static const char *lonely_sentence(const td_report_data *d, td_document *doc, co
     const td_measured *m = &u->measure->groups[u->better];
     double             half = td_report_half(m);
     const char        *range = "";
+    /* a measure may have no error, and then no interval is claimed */
     if (isfinite(half))
         range = td_document_print(doc, " (95 %% interval %s to %s)",
                                   td_report_number(doc, m->score - half, false),

@@ -91,6 +91,7 @@ static void note_missing_cells(td_report_data *d, const td_study *s)
         const td_cell *c = &s->cells[k];
         if (c->state == TD_CELL_DONE)
             continue;
+        /* an unfinished study may lack hundreds, which would bury the other notes */
         if (missing++ < 10)
             td_text_print(&d->notes, "cell '%s' of the study is not in the report: it is %s\n",
                           c->name, td_cell_state_name(c->state));

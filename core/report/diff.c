@@ -95,6 +95,7 @@ static int read_lines(lines *l, const char *run, int64_t *damaged, td_error *err
     *l = (lines){ json_array(), td_map_new() };
     if (!path || !l->all || !l->by_key)
         code = out_of_memory(error);
+    /* a run without metrics has checkpoints that can be compared */
     else if (td_file_exists(path)) {
         text = td_file_read(path, NULL, error);
         code = text ? parse(l, text, damaged) : td_failed(error, TD_EIO);

@@ -90,6 +90,7 @@ static void add(td_document *d, td_block block)
         td_block *larger = realloc(d->blocks, room * sizeof *larger);
         if (!larger) {
             d->failed = true;
+            /* the block owned it */
             free_figure(block.figure);
             return;
         }

@@ -211,6 +211,7 @@ void td_report_extrapolation(const td_report_data *d, td_document *doc)
     for (size_t k = 0; k < d->count; k++)
         files[k] = load(&d->runs[k]);
     n = find_prefixes(files, d->count, prefixes);
+    /* nats per token do not compare between tokenizers */
     if (n && !d->tokenizers_differ)
         introduce(doc, is_joined(files, d->count));
     for (size_t k = 0; k < n && !d->tokenizers_differ; k++)

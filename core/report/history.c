@@ -64,6 +64,7 @@ static bool take_line(td_history *h, const json_t *j)
     }
     m.loss = number(j, "evaluate/nll");
     complete(h, &m);
+    /* norms and scores of tasks have lines of their own, without a loss */
     return !isfinite(m.loss) || add(h, false, &m);
 }
 
@@ -102,6 +103,7 @@ int td_history_read(const char *run, td_history *h, td_error *error)
     size_t size = 0;
     int    code = path ? 0 : td_fail(error, TD_ENOMEM, "out of memory while reading metrics");
     *h = (td_history){ 0 };
+    /* a run that has not logged yet has an empty history */
     if (!code && td_file_exists(path)) {
         text = td_file_read(path, &size, error);
         code = text ? 0 : td_failed(error, TD_EIO);

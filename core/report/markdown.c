@@ -137,6 +137,7 @@ static void long_latex_table(const td_doc_table *t, td_text *out)
 
 void td_latex_table(const td_doc_table *t, td_text *out)
 {
+    /* a tabular does not break across pages */
     if (rows_of(t) > PAGE) {
         long_latex_table(t, out);
         return;

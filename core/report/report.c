@@ -33,6 +33,7 @@ static void lay_out(const td_report_data *d, td_document *doc)
                                       d->comparison.n_groups == 1 ? "" : "s");
     doc->footer = "Written by tandem report. The data and the script of each plot are in figures/, "
                   "the tables as CSV and LaTeX in tables/.";
+    /* the answer first, then what it rests on, from results to settings */
     td_report_answer(d, doc);
     td_report_scores(d, doc);
     td_report_scaling(d, doc);
@@ -250,6 +251,7 @@ static int write_report(td_report_data *d, json_t **summary, td_error *error)
 {
     const char  *title = title_of(d, d->arena);
     td_document *doc = title ? td_document_new(title) : NULL;
+    /* the place is checked before anything is drawn, which takes a while */
     int          code = doc ? check_place(d->options->directory, error)
                             : td_fail(error, TD_ENOMEM, "out of memory while writing a report");
     if (!code) {

@@ -140,6 +140,7 @@ static bool find_points(const td_report_data *d, const td_measure *m, const cost
         return false;
     for (size_t g = 0; g < d->comparison.n_groups; g++) {
         double half = td_report_half(&m->groups[g]), x = c->scale * c->of(d, g);
+        /* the axis is logarithmic */
         if (!is_shown(d, m, g) || !isfinite(x) || x <= 0)
             continue;
         p->groups[p->n] = g;
@@ -351,6 +352,7 @@ void td_report_scaling(const td_report_data *d, td_document *doc)
     for (size_t k = 0; m && k < sizeof costs / sizeof *costs; k++) {
         points p;
         doc->failed = !find_points(d, m, &costs[k], &p) || doc->failed;
+        /* with all points above each other there is nothing to see */
         if (!doc->failed && has_two_places(&p)) {
             if (!headed)
                 td_document_heading(doc, 2, "Quality and cost");

@@ -127,6 +127,7 @@ static td_doc_figure *draw_panel(const td_report_data *d, td_document *doc, cons
     f->rows = p->n;
     td_figure_begin(f, x, "", shown);
     td_figure_rows(f, p->names, p->n);
+    /* measures are named at their rows; the offsets keep bars of errors off the frame */
     td_text_print(&f->script, "unset ylabel\nset offsets graph 0.04, graph 0.04, 0, 0\n");
     print_data(d, p, f);
     for (size_t g = 0; g < d->comparison.n_groups; g++)
@@ -285,6 +286,7 @@ static void fill_by_group(const td_report_data *d, td_document *doc, td_doc_tabl
 
 static void tabulate_scores(const td_report_data *d, td_document *doc)
 {
+    /* groups are the columns, unless they are too many for a page and measures are fewer */
     bool by_measure = d->comparison.n_groups <= WIDEST ||
                       count_measures(d) > d->comparison.n_groups;
     td_doc_table *t = td_document_table(

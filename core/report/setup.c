@@ -27,6 +27,7 @@ static bool split(const char *line, size_t size, setting *out)
         return false;
     out->key = (span){ line, key };
     out->first = out->other = (span){ values, 0 };
+    /* the key is missing in the first; an arrow past the end belongs to a later line */
     if (!arrow || arrow >= end) {
         out->other.n = (size_t)(end - values);
         return true;

@@ -1,5 +1,6 @@
 /* batches.c - how a session arranges its batches, the plans of a run, and batches of random
  * tokens. */
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "run/session.h"
@@ -37,6 +38,45 @@ td_evaluate_spec td_session_evaluation_spec(const td_session *s)
     return e;
 }
 
+/* ---- processes ------------------------------------------------------------------------------- */
+
+int td_session_processes(const td_session *s)
+{
+    return s->imagined ? (int)s->imagined : td_team_size(s->team);
+}
+
+int td_session_share_out(td_session *s, td_error *error)
+{
+    td_train_options *t = &s->x->train;
+    int               size = td_session_processes(s);
+    if (t->batch / t->micro_batch >= size)
+        return 0;
+    /* sums of smaller micro-batches differ by rounding, which "exact" excludes */
+    if (t->reduce == TD_REDUCE_EXACT || t->batch % size)
+        return td_fail(error, TD_ECONFIG,
+                       "%d processes share %" PRId64
+                       " micro-batches of train.micro_batch = %" PRId64
+                       " sequences: set it to a divisor of train.batch = %" PRId64
+                       " that is at most %" PRId64 "; the same value gives the same bits on any "
+                       "number of processes under train.reduce = \"exact\"",
+                       size, t->batch / t->micro_batch, t->micro_batch, t->batch, t->batch / size);
+    t->micro_batch = t->batch / size;
+    td_log_line(s->log, TD_LOG_INFO, "micro-batches of %" PRId64 " sequences, one for each process",
+                t->micro_batch);
+    return 0;
+}
+
+int td_session_imagine(td_session *s, int64_t processes, td_error *error)
+{
+    if (processes < 1 || processes > s->x->train.batch)
+        return td_fail(error, TD_ECONFIG,
+                       "%lld processes cannot share a batch of train.batch = %lld sequences: each "
+                       "needs at least one",
+                       (long long)processes, (long long)s->x->train.batch);
+    s->imagined = processes;
+    return td_session_share_out(s, error);
+}
+
 /* ---- planning -------------------------------------------------------------------------------- */
 
 /* The plans of a step: gradients and update; accumulation, if it has several micro-batches; norms,
@@ -52,7 +92,8 @@ static int plan_steps(const td_session *s, td_engine *engine, const td_arrange_s
     if (code)
         return code;
     footprint->inputs += td_feed_bytes(f, shape);
-    footprint->gradients += td_reduction_bytes(s->team, (td_reduce)s->x->train.reduce,
+    footprint->gradients += td_reduction_bytes(td_team_rank(s->team), td_session_processes(s),
+                                               (td_reduce)s->x->train.reduce,
                                                f->batch / f->micro_batch, footprint->gradients);
     return 0;
 }

@@ -88,6 +88,7 @@ static int decode(work *w, double limit, td_generation_benchmark *out, td_error 
             return td_failed(error, TD_EGRAPH);
         w->times[n++] = td_now() - start;
     }
+    /* the first steps make plans and touch new memory */
     out->steps = n > WARM_STEPS ? n - WARM_STEPS : n;
     out->step = td_benchmark_median(w->times + (n - out->steps), out->steps);
     return 0;

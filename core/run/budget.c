@@ -93,6 +93,7 @@ int td_session_set_length(td_session *s, td_error *error)
     char        origin[160];
     if (by == TD_BUDGET_STEPS)
         return 0;
+    /* what a step costs depends on the text: lengths, padding, where the loss splits */
     if (take_sample(s, flops, &out, error))
         return td_failed(error, TD_EIO);
     each = (flops ? out.flops : out.targets) / (double)out.steps;

@@ -22,8 +22,7 @@ static char *runs_of(const char *run, const char *name)
     return directory;
 }
 
-/* NULL: there is no such directory. */
-static char *users_own(void)
+char *td_user_cache(void)
 {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char       *under = NULL, *path;
@@ -49,7 +48,7 @@ char *td_session_cache(td_session *s, td_error *error)
     /* text that was prepared before may lie in one that cannot be written */
     if (!(s->entered ? td_make_writable(cache, &why) : td_make_directories(cache, &why)))
         return cache;
-    own = s->entered ? users_own() : NULL;
+    own = s->entered ? td_user_cache() : NULL;
     if (own && !td_make_writable(own, &why)) {
         td_log_line(s->log, TD_LOG_INFO,
                     "cannot write to '%s': prepared text is kept in '%s' instead", cache, own);

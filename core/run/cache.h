@@ -9,4 +9,8 @@
  * directory (XDG_CACHE_HOME), with a note. free() it; NULL with `error`. */
 char *td_session_cache(td_session *, td_error *error);
 
+/* The user's own, which need not exist yet; NULL: neither XDG_CACHE_HOME nor HOME is set. free()
+ * it. */
+char *td_user_cache(void);
+
 #endif

@@ -291,6 +291,7 @@ static int test(job *j, size_t measure, size_t a, size_t b, td_error *error)
 
     if (!code)
         code = open_side(j, b, key, &c.b, error);
+    /* a measure that one of them lacks has no test, and that is no error */
     if (!code && c.a.n && c.b.n) {
         code = match(&c, error);
         if (!code && c.n)
@@ -368,6 +369,7 @@ static int compare(job *j, td_error *error)
     c->n_runs = j->options->count;
     c->runs = c->arena ? td_arena_alloc(c->arena, c->n_runs * sizeof *c->runs) : NULL;
     if (!c->runs || !j->runs || !j->configs) {
+        /* td_comparison_free must not look for runs that are not there */
         c->n_runs = 0;
         return out_of_memory(error);
     }

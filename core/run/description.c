@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "graph/describe.h"
+#include "model/shard.h"
 #include "run/session.h"
 
 /* ---- the sketch ------------------------------------------------------------------------------ */
@@ -106,6 +107,10 @@ static int describe(td_session *s, td_description *d, td_error *error)
         d->unavailable = s->unavailable;
         code = td_session_plan(s, s->sketch, &d->memory, error);
     }
+    /* this process stands for that with the most */
+    if (!code && td_engine_model(s->sketch)->shard.size > 1)
+        d->memory.states = td_shard_most(td_engine_model(s->sketch),
+                                         td_engine_variables(s->sketch));
     td_batch_free(one);
     return code;
 }
@@ -133,7 +138,7 @@ static void print_flops(td_text *out, const char *what, const td_flop_counts *f)
                   f->visible, f->elementwise);
 }
 
-static void print(const td_description *d, td_text *out)
+static void print(const td_description *d, int64_t processes, td_text *out)
 {
     td_text_print(out, "parameters   %lld: embedding %lld, attention %lld, ffn %lld, norm %lld",
                   (long long)d->parameters, (long long)d->embedding, (long long)d->attention,
@@ -149,6 +154,8 @@ static void print(const td_description *d, td_text *out)
                   d->paper_flops);
     td_text_print(out, "memory       ");
     td_footprint_print(&d->memory, out);
+    if (processes)
+        td_text_print(out, ", in each of %lld processes", (long long)processes);
     td_text_print(out, "\n");
     if (d->unavailable)
         td_text_print(
@@ -162,7 +169,7 @@ const char *td_session_describe_text(td_session *s, td_error *error)
     if (!d)
         return NULL;
     clear(&s->text);
-    print(d, &s->text);
+    print(d, s->imagined, &s->text);
     return td_text_get(&s->text);
 }
 

@@ -106,6 +106,7 @@ int td_run_check(void *directory, td_error *error)
     int               code = 0;
     if (!name)
         code = td_fail(error, TD_ENOMEM, "out of memory");
+    /* a save would fail, or go into whatever has that name now */
     else if (!is_directory(r))
         code = td_fail(error, TD_EIO,
                        "the directory of the run, '%s', was removed, renamed or replaced while it "
@@ -123,24 +124,15 @@ int td_run_check(void *directory, td_error *error)
  * its reports and its checkpoints. None of them changes the result of a step. */
 bool td_run_may_change(const char *key)
 {
-    static const char *const free_keys[] = { "train.steps",
-                                             "train.target_tokens",
-                                             "train.flops",
-                                             "train.*_every",
-                                             "train.keep_*",
-                                             "train.guard",
-                                             "train.spike",
-                                             "train.patience",
-                                             "train.early_stopping_patience",
-                                             "train.allow",
-                                             "train.best",
-                                             "schedule.*",
-                                             "evaluate.*",
-                                             "tasks.*",
-                                             "run.*",
-                                             "backend.threads",
-                                             "comm.*",
-                                             "plugin_path" };
+    static const char *const free_keys[] = {
+        "train.steps",   "train.target_tokens", "train.flops",
+        "train.*_every", "train.keep_*",        "train.guard",
+        "train.spike",   "train.patience",      "train.early_stopping_patience",
+        "train.allow",   "train.best",          "train.shard",
+        "schedule.*",    "evaluate.*",          "tasks.*",
+        "run.*",         "backend.threads",     "comm.*",
+        "plugin_path"
+    };
     /* patterns, so that new options of these kinds need no entry */
     for (size_t k = 0; k < sizeof free_keys / sizeof *free_keys; k++)
         if (td_match(free_keys[k], key))

@@ -19,8 +19,7 @@ static int check_numbers(const td_session *s, td_error *error)
                    s->evaluation.nll);
 }
 
-/* Scores of different models must not be mixed. */
-static int compare_ranks(td_session *s, td_error *error)
+int td_session_compare_ranks(td_session *s, td_error *error)
 {
     uint64_t hash = 0;
     char     text[32];
@@ -53,7 +52,7 @@ int td_session_evaluate(td_session *s, td_evaluation_progress *progress, void *a
     if (!code)
         code = td_team_agree(s->team, td_session_hold(s, error), error);
     if (!code)
-        code = compare_ranks(s, error);
+        code = td_session_compare_ranks(s, error);
     if (code)
         return td_session_result(code, error);
     td_evaluation_free(&s->evaluation);

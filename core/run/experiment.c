@@ -22,6 +22,7 @@
 
 static const char *const precisions[] = { "f32", "bf16", NULL };
 static const char *const reduces[] = { "fast", "exact", NULL };
+static const char *const shards[] = { "none", "optimizer", NULL };
 static const char *const recomputes[] = { "none", "layer", NULL };
 static const char *const guards[] = { "none", "skip", "stop", NULL };
 enum { LARGE = 1 << 30 };

@@ -2,11 +2,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "generate/encode.h"
 #include "generate/generate.h"
 #include "plan/prepared.h"
 #include "plugin/hook.h"
+#include "run/replies.h"
 #include "run/session.h"
 #include "run/weights.h"
+#include "tandem/random.h"
+#include "team/pace.h"
 
 enum { MAX_TOKENS = 128, BATCH = 8 }; /* the defaults */
 
@@ -32,32 +36,21 @@ typedef struct job {
     td_request          *requests; /* [count] */
     int32_t            **ids;      /* [count] ids of encoded texts, to be freed */
     int64_t              count;
+    /* of several processes, which share out the prompts: */
+    td_pace              pace;
+    int64_t              answered; /* prompts, by this one */
+    td_text              own;      /* its answers, as bytes */
 } job;
 
+/* A prompt ends like the inputs in training. Unlike a task's, it may be empty. */
 static int tokenize(const td_session *s, const char *text, int32_t **out, int64_t *n,
                     td_error *error)
 {
-    const td_tokenizer *t = (const void *)s->x->tokenizer.plugin;
-    size_t              size = strlen(text);
-    int64_t             room = (int64_t)size + 8;
-    for (;;) {
-        /* + 1 for the eos after inputs */
-        int32_t *ids = realloc(*out, (size_t)(room + 1) * sizeof *ids);
-        if (!ids)
-            return td_fail(error, TD_ENOMEM, "out of memory for the tokens of a prompt");
-        *out = ids;
-        *n = TD_HOOK(t, encode, s->tokenizer, text, size, ids, room, error);
-        if (*n < 0)
-            return (int)*n;
-        if (*n <= room) {
-            /* a prompt ends like the inputs in training */
-            if (s->inputs_end && s->special.eos >= 0)
-                ids[(*n)++] = s->special.eos;
-            return 0;
-        }
-        /* the tokenizer returns the count; now the buffer is large enough */
-        room = *n;
-    }
+    td_encoder e = td_session_encoder(s);
+    int        code = td_encode(&e, text, strlen(text), out, n, error);
+    if (!code && s->inputs_end && s->special.eos >= 0)
+        td_encode_end(&s->special, true, *out, n);
+    return code;
 }
 
 /* Ids come from the caller, perhaps from a file, so they are checked. */
@@ -110,6 +103,7 @@ static void close_job(job *j)
         free(j->ids[k]);
     free(j->ids);
     free(j->requests);
+    td_text_free(&j->own);
 }
 
 /* ---- generating ------------------------------------------------------------------------------ */
@@ -140,6 +134,7 @@ static td_generate_options options_of(const td_generation *g)
 int td_session_check_generation(const td_session *s, const td_generation *g, td_error *error)
 {
     td_generate_options o;
+    /* a program may have been compiled for another version, whose struct is another */
     if (g->size != sizeof *g)
         return td_fail(error, TD_ECONFIG,
                        "td_generation.size is %zu: set it to sizeof(td_generation), which is %zu "
@@ -179,8 +174,18 @@ static void forward_answer(void *arg, const td_reply *r)
 
 static int forward_stop(void *arg)
 {
-    const job *j = arg;
-    return j->how->stop && j->how->stop(j->how->arg) ? TD_EEND : 0;
+    job    *j = arg;
+    int64_t done;
+    int     code = td_pace_tick(&j->pace, j->answered, &done);
+    return code || (j->how->stop && j->how->stop(j->how->arg)) ? TD_EEND : 0;
+}
+
+/* Of several processes: every answer goes to all of them, once all are there. */
+static void keep_answer(void *arg, const td_reply *r)
+{
+    job *j = arg;
+    td_replies_put(r, &j->own);
+    j->answered += r->rank + 1 == r->ranks;
 }
 
 /* A conversation generates once for each line, and laying out the parameters takes longer than reading
@@ -194,6 +199,67 @@ static td_prepared *layouts_of(td_session *s)
     return s->layouts;
 }
 
+/* ---- several processes ----------------------------------------------------------------------- */
+
+/* Other prompts, or other options, on another rank would give answers to something else. */
+static int compare_requests(const job *j, td_error *error)
+{
+    const td_generation *g = j->how;
+    td_text              text = { 0 };
+    int                  code;
+    td_text_print(&text,
+                  "%lld %lld %lld %lld %lld %d %d %llu %.17g %.17g %.17g %.17g %.17g %lld prompts:",
+                  (long long)g->max_tokens, (long long)g->min_tokens, (long long)g->beams,
+                  (long long)g->batch, (long long)g->top_k, g->ignore_eos, g->no_cache,
+                  (unsigned long long)g->seed, g->temperature, g->top_p, g->min_p,
+                  g->repetition_penalty, g->length_penalty, (long long)j->count);
+    for (size_t k = 0; k < g->n_stop_ids; k++)
+        td_text_print(&text, " %d", g->stop_ids[k]);
+    for (size_t k = 0; g->stops && g->stops[k]; k++)
+        td_text_print(&text, " '%s'", g->stops[k]);
+    for (int64_t k = 0; k < j->count; k++)
+        td_text_print(&text, " %llx",
+                      (unsigned long long)td_hash(0, j->requests[k].ids,
+                                                  (size_t)j->requests[k].n * sizeof(int32_t)));
+    code = td_team_agree(j->s->team,
+                         text.failed ? td_fail(error, TD_ENOMEM, "out of memory for prompts") : 0,
+                         error);
+    if (!code)
+        code = td_team_same(j->s->team, td_text_get(&text), "set of prompts or options", error);
+    td_text_free(&text);
+    return code;
+}
+
+/* The tokens of all ranks; the times and sizes are this rank's. */
+static int add_counts(const job *j, td_generate_out *o, td_error *error)
+{
+    double tokens[] = { (double)o->given, (double)o->generated };
+    int    code = td_team_sum(j->s->team, tokens, 2, error);
+    o->given = (int64_t)tokens[0];
+    o->generated = (int64_t)tokens[1];
+    return code;
+}
+
+/* After generating, with this code: all ranks pass on the answers of all. */
+static int exchange(job *j, int code, td_generate_out *o, td_error *error)
+{
+    td_text all = { 0 };
+    if (j->own.failed)
+        code = td_fail(error, TD_ENOMEM, "out of memory for answers");
+    code = td_pace_end(&j->pace, j->answered, code, error);
+    if (code || td_team_size(j->s->team) == 1)
+        return code;
+    code = add_counts(j, o, error);
+    if (!code)
+        code = td_team_collect(j->s->team, td_text_get(&j->own), j->own.size, &all, error);
+    if (!code)
+        code = td_team_agree(j->s->team, td_replies_visit(&all, forward_answer, j, error), error);
+    td_text_free(&all);
+    return code;
+}
+
+/* ---- one call -------------------------------------------------------------------------------- */
+
 static int run(job *j, td_generated *out, td_error *error)
 {
     td_session         *s = j->s;
@@ -205,8 +271,10 @@ static int run(job *j, td_generated *out, td_error *error)
                                .tokenizer_state = s->tokenizer,
                                .requests = j->requests,
                                .count = j->count,
+                               .rank = td_team_rank(s->team),
+                               .ranks = td_team_size(s->team),
                                .text = j->how->text ? forward_text : NULL,
-                               .done = forward_answer,
+                               .done = td_team_size(s->team) > 1 ? keep_answer : forward_answer,
                                .stop = forward_stop,
                                .arg = j };
     td_generate_out     o;
@@ -214,7 +282,8 @@ static int run(job *j, td_generated *out, td_error *error)
     decoder.rows = j->how->batch ? j->how->batch : BATCH;
     decoder.whole = j->how->no_cache;
     decoder.prepared = layouts_of(s);
-    code = td_generate(&in, &o, error);
+    j->pace.team = s->team;
+    code = exchange(j, td_generate(&in, &o, error), &o, error);
     /* a caller who stopped also learns what was done until then */
     if (out)
         *out = (td_generated){ o.given, o.generated, o.prefill, o.decode,
@@ -233,6 +302,11 @@ int td_session_generate(td_session *s, const td_generation *how, const td_given 
         code = td_session_open_special(s, error);
     if (!code)
         code = make_requests(&j, prompts, error);
+    code = td_team_agree(s->team, code, error);
+    if (!code && td_team_size(s->team) > 1)
+        code = td_session_compare_ranks(s, error);
+    if (!code && td_team_size(s->team) > 1)
+        code = compare_requests(&j, error);
     if (!code)
         code = run(&j, out, error);
     close_job(&j);

@@ -64,6 +64,7 @@ static int keep_file(td_session *s, const char *directory, size_t i, const char 
         to = td_path_join(directory, td_text_get(&name));
         code = to ? copy(path, to, error) : no_memory(error);
     }
+    /* the run's config names the copy, so that the run can be moved */
     if (!code)
         td_config_move_file(s->x->config, "tokenizer", i, td_text_get(&name));
     td_text_free(&name);
@@ -111,6 +112,8 @@ static int keep_module(const char *folder, const char *path, td_text *list, td_e
     if (!code)
         code = td_file_hash(path, hash, error);
     if (!code)
+        /* for a reader: where it came from, and a hash that tells whether that file has
+         * changed since */
         td_text_print(list, "%s %s %s\n", hash, last_name(path), real ? real : path);
     free(to);
     free(real);

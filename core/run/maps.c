@@ -295,6 +295,7 @@ static void print_coverage_plot(const td_analysis *a, const char *name, td_text 
 {
     const td_attention_mean *both = &a->all[TD_READS_BOTH];
     const td_attention_mean *mean = both->heads ? both : &a->all[TD_READS_CROSS];
+    /* without an encoder nothing is covered */
     if (!mean->heads)
         return;
     td_text_print(t,

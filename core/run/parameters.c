@@ -88,6 +88,29 @@ int td_session_write(td_session *s, const char *name, const float *values, int64
              : td_failed(error, TD_ECONFIG);
 }
 
+int td_session_view(td_session *s, const char *name, const float **values, int64_t *count,
+                    td_error *error)
+{
+    td_variables      *v;
+    const td_variable *x;
+    const td_device   *d;
+    *values = NULL;
+    *count = 0;
+    if (td_session_hold(s, error))
+        return td_failed(error, TD_ENOMEM);
+    v = td_engine_variables(s->engine);
+    x = td_variables_find(v, name);
+    x = find(s, name, x ? x->count : 0, error);
+    if (!x)
+        return td_failed(error, TD_ECONFIG);
+    d = td_engine_device(s->engine);
+    *count = x->count;
+    /* a device's memory cannot be followed; `reference` computes in double */
+    if (!d->backend->upload && td_device_real(d) == TD_F32 && !x->narrow)
+        *values = x->memory;
+    return 0;
+}
+
 /* ---- files ----------------------------------------------------------------------------------- */
 
 /* Parameters trained with another tokenizer must be refused, so the tokenizer is opened first if

@@ -58,6 +58,7 @@ int td_picture_draw(const char *directory, const char *script, td_error *error)
     pid_t pid;
     int   status = 0, code = said ? start(directory, script, said, &pid) : errno;
 
+    /* a code of its own: the data are written, and a caller may do without the picture */
     if (code == ENOENT)
         code = td_fail(error, TD_EUNSUPPORTED,
                        "gnuplot is not installed: install it (on Debian and Ubuntu, apt install "

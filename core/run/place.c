@@ -41,6 +41,7 @@ bool td_run_place_find(td_run_place *p, const char *name)
 {
     char *path = trimmed(name);
     *p = (td_run_place){ 0 };
+    /* a run has its config, a checkpoint its state */
     if (path && contains(path, "config.cfg")) {
         p->run = path;
     } else if (path && contains(path, "state.json")) {

@@ -116,6 +116,7 @@ int td_probe_open(td_probe *p, td_session *s, const char *batch, const char *wei
     *p = (td_probe){ .session = s, .batch = td_batch_new() };
     code = p->batch ? read_batch(s, p->batch, batch, &why)
                     : td_fail(&why, TD_ENOMEM, "out of memory for the batch");
+    /* messages of read_batch do not name the file */
     if (code)
         return td_fail(error, code, "batch file '%s': %.1900s", batch, why.text);
     file = weights ? td_weights_locate(weights, TD_STEP_NEWEST, error) : NULL;

@@ -80,6 +80,7 @@ json_t *td_results_about(const td_session *s, const char *kind)
     char           records[32] = "";
     json_t        *j;
 
+    /* tells whether two results are of the same text */
     if (s->data_opened && data->fingerprint)
         snprintf(records, sizeof records, "%016" PRIx64, TD_HOOK(data, fingerprint, s->data));
     j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o}", "kind", kind, "tandem", TANDEM_VERSION, "run",

@@ -176,6 +176,7 @@ char *td_seeds_name(td_arena *arena, const char *const *names, size_t count)
     bool        number = false;
     for (size_t k = 1; k < count; k++)
         n = common(first, names[k], n);
+    /* x-10 and x-12 share "x-1": a number that continues is dropped as a whole */
     for (size_t k = 0; k < count; k++)
         number = number || isdigit((unsigned char)names[k][n]);
     while (number && n && isdigit((unsigned char)first[n - 1]))
@@ -205,6 +206,7 @@ static void describe(td_comparison *c, td_compared_group *g)
         const td_compared_run *r = &c->runs[g->runs[k]];
         g->tokens += r->tokens / (double)g->count;
         g->flops += r->flops / (double)g->count;
+        /* -1: seeds were stopped at different steps */
         g->step = g->step == r->step ? g->step : -1;
     }
     if (g->count < 2)

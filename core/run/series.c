@@ -454,6 +454,7 @@ int td_series_read(const char *run, const char *checkpoint, td_arena *arena, td_
 {
     char   *directory = td_path_join(run, "eval");
     char  **names = NULL;
+    /* a run that was never evaluated has no eval */
     int64_t n = directory && td_file_exists(directory) ? td_list_directory(directory, &names, error)
                                                        : 0;
     int     code = n < 0 ? (int)n : 0;

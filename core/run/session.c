@@ -12,12 +12,14 @@
 
 #include "base/file.h"
 #include "base/ranks.h"
+#include "evaluate/attend.h"
 #include "evaluate/attention.h"
 #include "evaluate/extrapolate.h"
 #include "model/checkpoint.h"
 #include "plan/prepared.h"
 #include "plugin/defaults.h"
 #include "plugin/hook.h"
+#include "run/place.h"
 #include "run/tasks.h"
 
 /* ---- where things are ------------------------------------------------------------------------ */
@@ -174,14 +176,12 @@ static int check_options(const td_session_options *o, td_error *error)
                          (int)o->purpose);
 }
 
-td_session *td_session_open(const td_session_options *o, td_error *error)
+static td_session *open_session(const td_session_options *o, td_error *error)
 {
     td_errors   errors = { 0 };
     td_journal *log;
     td_session *s;
 
-    if (check_options(o, error))
-        return NULL;
     log = td_log_to(o->log, o->log_arg);
     if (!log) {
         td_fail(error, TD_ENOMEM, "out of memory while opening a session");
@@ -200,6 +200,51 @@ td_session *td_session_open(const td_session_options *o, td_error *error)
         td_log_free(log);
     return s;
 }
+
+/* The config that the run keeps comes before the caller's files; it may not name code. */
+static td_session *open_run(const td_session_options *o, const td_run_place *place, td_error *error)
+{
+    td_session_options own = *o;
+    size_t             n = count(o->files);
+    const char       **files = calloc(n + 2, sizeof *files);
+    td_session        *s = NULL;
+    if (!files) {
+        td_fail(error, TD_ENOMEM, "out of memory while opening a run");
+        return NULL;
+    }
+    files[0] = place->config;
+    if (n)
+        memcpy(files + 1, o->files, n * sizeof *files);
+    own.files = files;
+    own.kept++;
+    s = open_session(&own, error);
+    free(files);
+    if (!s || !td_run_place_enter(place, s, error))
+        return s;
+    td_session_close(s);
+    return NULL;
+}
+
+td_session *td_session_open(const td_session_options *o, td_error *error)
+{
+    td_run_place place;
+    td_session  *s = NULL;
+    if (check_options(o, error))
+        return NULL;
+    if (!o->run)
+        return open_session(o, error);
+    if (td_run_place_find(&place, o->run))
+        s = open_run(o, &place, error);
+    else
+        td_fail(error, TD_EIO,
+                "'%s' is neither a run nor a checkpoint: it has no config.cfg; name the directory "
+                "that training wrote",
+                o->run);
+    td_run_place_free(&place);
+    return s;
+}
+
+const char *td_library_version(void) { return TANDEM_VERSION; }
 
 void td_session_close(td_session *s)
 {
@@ -224,6 +269,10 @@ void td_session_close(td_session *s)
     free(s->best_name);
     td_extrapolation_free(&s->extrapolation);
     td_analysis_free(&s->analysis);
+    td_attended_free(&s->attended);
+    free(s->ids);
+    free(s->given);
+    free(s->target);
     td_text_free(&s->config);
     td_text_free(&s->text);
     for (size_t k = 0; s->allow && s->allow[k]; k++)
@@ -290,7 +339,7 @@ static int check_alone(const td_session *s, td_error *error)
     if (s->team || r.size == 1)
         return 0;
     return td_fail(error, TD_ECONFIG,
-                   "%s started %d processes, but only training and held-out evaluation use more "
+                   "%s started %d processes, but only training, evaluation and generation use more "
                    "than one: start this command without %s",
                    r.launcher, r.size, r.launcher);
 }
@@ -306,6 +355,8 @@ static td_engine *open_engine(const td_session *s, td_part backend, bool updates
         return NULL;
     if (!updates) /* no optimizer states, and no gradients if none are computed */
         o.model.optimizer.plugin = NULL;
+    else if (s->x->train.shard)
+        o.model.shard = (td_shard){ td_team_rank(s->team), td_session_processes(s) };
     e = td_engine_open(&o, error);
     if (!e)
         td_fail(error, TD_EIO, "backend '%s' cannot be opened", backend.plugin->name);

@@ -6,6 +6,7 @@
  *     data.c         tokenizer and data source
  *     batches.c      arrangement of batches; planning a run; random batches
  *     generation.c   continuing texts
+ *     tokens.c       texts as tokens
  *     place.c        a run or checkpoint by its directory
  *     review.c       what would stop a run before it begins
  *     keep.c         the files that a run keeps copies of
@@ -17,7 +18,8 @@
  *     asking.c       tasks and comparisons for embed.h
  *     extrapolation.c, curves.c    the loss beyond the training length, and as files
  *     analysis.c, maps.c           attention by position, and as files
- *     budget.c       the steps that a budget amounts to
+ *     attending.c    attention weights of one text
+ *     budget.c       the steps that a budget comes to
  *     training.c, evaluation.c, description.c, parameters.c    the functions of embed.h
  */
 #ifndef TD_RUN_SESSION_H
@@ -25,6 +27,7 @@
 
 #include "base/threads.h"
 #include "generate/decode.h"
+#include "generate/encode.h"
 #include "run/experiment.h"
 #include "tandem/embed.h"
 #include "team/team.h"
@@ -51,9 +54,10 @@ struct td_session {
     bool       lossy;      /* the tokenizer changes text: bits per byte would mean nothing */
     bool       inputs_end; /* the loaded parameters were trained on inputs that end in eos */
 
-    td_team     *team;   /* the processes of a training; NULL: this one alone */
-    td_engine   *engine; /* allocated; NULL if the session holds no parameters yet */
-    td_engine   *sketch; /* planned but never allocated, for descriptions */
+    td_team     *team;     /* the processes of a training; NULL: this one alone */
+    int64_t      imagined; /* processes that descriptions are for; 0: those of the team */
+    td_engine   *engine;   /* allocated; NULL if the session holds no parameters yet */
+    td_engine   *sketch;   /* planned but never allocated, for descriptions */
     /* Why the config's backend cannot be used on this machine: the sketch is then planned for the
      * default one, `stand_in`. NULL: it can. */
     char        *unavailable;
@@ -75,6 +79,9 @@ struct td_session {
     td_trained       trained;
     td_extrapolation extrapolation;
     td_analysis      analysis;
+    td_attended      attended;
+    int32_t         *ids;            /* of td_session_encode */
+    int32_t         *given, *target; /* of td_session_encode_pair */
     char            *directory;
     bool             entered; /* .. is a run that was found there, wherever run.dir points now */
     td_text          config, text;
@@ -100,6 +107,10 @@ char *td_shipped_directory(void);
 int  td_session_join(td_session *, void (*lost)(void *arg, const char *why), void *arg,
                      td_error *error);
 void td_session_leave(td_session *);
+
+/* On all ranks, once they hold parameters: an error unless all have the same config and parameters.
+ * Scores of different models must not be mixed. */
+int td_session_compare_ranks(td_session *, td_error *error);
 
 /* Open an engine for the session's model, which the caller plans and closes; with an optimizer if
  * `updates`. */
@@ -155,6 +166,8 @@ void td_session_restore_data(td_session *, const td_own_data *own);
 
 /* The tokenizer and its special ids, or placeholders without a tokenizer. */
 int                td_session_open_special(td_session *, td_error *error);
+/* The tokenizer, which is open. */
+td_encoder         td_session_encoder(const td_session *);
 /* The options of a decoder for this session, except rows and lengths. */
 td_decoder_options td_session_decoder(const td_session *);
 
@@ -163,6 +176,12 @@ td_decoder_options td_session_decoder(const td_session *);
 /* How training or evaluation arranges its batches; before td_session_open_data it has no data. */
 td_arrange_spec  td_session_feed(const td_session *);
 td_evaluate_spec td_session_evaluation_spec(const td_session *);
+/* The processes of a run: those of the team, or those that a description imagines. */
+int              td_session_processes(const td_session *);
+/* Make micro-batches smaller if there are fewer than processes. Refused where that changes results. */
+int              td_session_share_out(td_session *, td_error *error);
+/* Descriptions are from now on of one of `processes` processes, that which takes the most memory. */
+int              td_session_imagine(td_session *, int64_t processes, td_error *error);
 /* Plan everything that a run of the config computes: steps with the largest possible micro-batches,
  * norms, evaluation. The footprint covers all of it, including batches read ahead. */
 int              td_session_plan(const td_session *, td_engine *, td_footprint *, td_error *error);

@@ -23,6 +23,7 @@ static void add_task(const td_answers *a, td_task_scores *out)
 {
     for (size_t k = 0; k < a->n_lines; k++) {
         const td_score_line *l = &a->lines[k];
+        /* the first line is the task's own score, and chance is that of its metric */
         add(out, a->task, short_key(l->key),
             (td_task_score){ .own = !k,
                              .percent = l->percent,
@@ -57,6 +58,7 @@ int td_task_scores_get(const td_tasks *t, td_task_scores *out, td_error *error)
         add_task(td_tasks_at(t, k), out);
     for (size_t k = 0; !failed && k < td_tasks_groups(t); k++)
         add_group(td_tasks_group(t, k), out);
+    /* add() leaves NULL where memory was short */
     for (size_t k = 0; k < out->count; k++)
         failed = failed || !out->at[k].task || !out->at[k].key;
     return failed ? td_fail(error, TD_ENOMEM, "out of memory for the scores of tasks") : 0;

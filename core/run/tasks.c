@@ -300,9 +300,12 @@ int td_tasks_run(td_tasks *t, td_task_progress *progress, void *arg, td_error *e
 {
     td_answers_spec spec = answers_spec(t);
     int             code = 0;
-    /* while a model is trained, memory was planned for scores in batches */
-    if (!(t->session->needs & TD_NEED_OPTIMIZER))
+    /* While a model is trained, memory was planned for scores in batches, and the other processes
+     * wait. */
+    if (!(t->session->needs & TD_NEED_OPTIMIZER)) {
         spec.score.decoder = &spec.decoder;
+        spec.score.team = t->session->team;
+    }
     t->progress = progress;
     t->arg = arg;
     t->all = t->done = 0;
@@ -510,6 +513,7 @@ int td_tasks_list(const td_task_spec *spec, td_tasks_visit *visit, void *arg, td
     char  **names = NULL;
     int64_t n = td_task_names(spec, &names, error);
     for (int64_t k = 0; k < n; k++) {
+        /* one with errors is reported, and the others are listed */
         td_task *t = td_task_open(spec, names[k], errors);
         if (t)
             visit(arg, t);

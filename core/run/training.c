@@ -158,34 +158,13 @@ static int open_data(td_session *s, const td_run_directory *r, char **weights,
     return code ? code : td_session_open_data_together(s, error);
 }
 
-/* More processes than micro-batches: they are made smaller, which changes sums only by rounding. */
-static int share_out(td_session *s, td_error *error)
-{
-    td_train_options *t = &s->x->train;
-    int               size = td_team_size(s->team);
-    if (t->batch / t->micro_batch >= size)
-        return 0;
-    if (t->reduce == TD_REDUCE_EXACT || t->batch % size)
-        return td_fail(error, TD_ECONFIG,
-                       "%d processes share %" PRId64
-                       " micro-batches of train.micro_batch = %" PRId64
-                       " sequences: set it to a divisor of train.batch = %" PRId64
-                       " that is at most %" PRId64 "; the same value gives the same bits on any "
-                       "number of processes under train.reduce = \"exact\"",
-                       size, t->batch / t->micro_batch, t->micro_batch, t->batch, t->batch / size);
-    t->micro_batch = t->batch / size;
-    td_log_line(s->log, TD_LOG_INFO, "micro-batches of %" PRId64 " sequences, one for each process",
-                t->micro_batch);
-    return 0;
-}
-
-/* The engine and, on the leader, the comparison with what the run continues from. */
+/* The engine and, on the leader, the comparison with what the run goes on from. */
 static int open_engine(td_session *s, const td_run_directory *r, const char *weights,
                        const td_training_tasks *tasks, char **about, td_error *error)
 {
     int code = td_session_set_length(s, error);
     if (!code)
-        code = share_out(s, error);
+        code = td_session_share_out(s, error);
     if (!code)
         code = td_session_replace(s, true, error);
     /* made before the checks, which compare it with the checkpoint's record */

@@ -26,6 +26,7 @@ static void find_key(void *arg, const char *key)
 {
     search *s = arg;
     size_t  n = strlen(s->task), m = strlen(key);
+    /* ",none" means no filter, which goes without saying */
     int     length = (int)(m > 5 && !strcmp(key + m - 5, ",none") ? m - 5 : m);
     char    dotted[400];
     bool    own = s->first && !strcmp(s->wanted, s->task);

@@ -122,6 +122,7 @@ int td_cell_process_start(const td_arguments *a, const char *log, pid_t *pid, td
         code = note_command(a, log, error);
     if (!failed && !code)
         failed = spawn(list, env, log, pid);
+    /* the only one that environment() made; the others are this process's own */
     if (env)
         free(env[0]);
     free(env);

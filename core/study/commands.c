@@ -21,6 +21,7 @@ void td_arguments_add(td_arguments *a, const char *format, ...)
         a->text.failed = true;
         return;
     }
+    /* with its 0, which ends the argument */
     td_text_append(&a->text, text, (size_t)n + 1);
     a->n++;
 }

@@ -35,6 +35,7 @@ static const char *label_of(td_design_reader *r, const char *axis, const td_sett
         return td_arena_print(a, "%s-%s", axis, v->integer ? "true" : "false");
     case TD_SETTING_STRING:
         return td_arena_print(a, "%s-%s", axis, v->text);
+    /* lists and groups have no short name */
     default:
         return NULL;
     }
@@ -100,6 +101,7 @@ void td_design_read_grid(td_design_reader *r, const td_setting *group)
             td_fields_error(
                 &r->fields, v, what,
                 "it takes { key = \"KEY\"; values = [ .. ]; }, or a group of named overlays");
+        /* either key is enough to tell the form that was meant, and that the other is missing */
         else if (td_setting_child(v, "key") || td_setting_child(v, "values"))
             read_values(r, v, what, out);
         else

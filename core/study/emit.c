@@ -102,6 +102,7 @@ static int emit_make(const emission *e, td_error *error)
 {
     td_text out = { 0 };
     for (size_t k = 0; k < e->m->n; k++)
+        /* make would take it for an assignment, and has no way to quote it */
         if (strchr(e->m->cells[k].cell.name, '='))
             return td_fail(error, TD_ECONFIG,
                            "a Makefile cannot have a target for the cell '%s', because of the '=' "
@@ -313,6 +314,7 @@ int td_study_emit(const td_matrix *m, const char *kind, const char *directory, t
         code = make_done(&e, error);
     if (!code)
         code = begin_cells(&e, error);
+    /* before any command is written: each names the folder of modules if there is one */
     if (!code)
         code = copy_modules(&e, error);
     for (size_t k = 0; k < m->n && !code; k++)

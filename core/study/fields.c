@@ -44,6 +44,7 @@ static bool texts(td_fields_reader *r, const td_setting *v, td_strings *out)
 
 static bool integers(td_fields_reader *r, const td_setting *v, td_integers *out)
 {
+    /* a single value stands for a list of one */
     const td_setting *first = v->type == TD_SETTING_LIST ? v->first : v;
     size_t            n = 0;
     int64_t          *at;

@@ -199,6 +199,7 @@ int td_figures_of(const td_composer *c, const td_point *p, const char *text, td_
         count(s, d, out);
     else
         td_errors_add(errors, "%s", e.text);
+    /* without notes it is a candidate in a search for sizes, and may never run */
     if (d && notes) {
         check_backend(c, d, notes, errors);
         review(s, c, p, errors);

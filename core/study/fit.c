@@ -156,6 +156,7 @@ static void warn_of_sizes(const td_fit_data *d, const td_fit_options *o, td_text
 static void warn_of_parts(const td_fit *f, const td_fit_options *o, td_text *out)
 {
     const td_fit_curve *c = &f->projection.curve;
+    /* a and e are logarithms: infinity stands for a part of 0 */
     for (int64_t k = 0; k < c->terms; k++)
         if (isinf(c->a[k]))
             td_text_print(out, "the loss does not fall with '%s': its term in the best fit is 0\n",
@@ -171,6 +172,7 @@ static void warn_of_parts(const td_fit *f, const td_fit_options *o, td_text *out
 
 static void warn_of_condition(const td_fit *f, td_text *out)
 {
+    /* not >=: NaN is a reason to warn, too */
     if (!(f->condition < 100))
         td_text_print(
             out,

@@ -48,6 +48,10 @@ static double log_value(const td_fit_data *d, const double *p, int64_t i, double
     return most + log(sum);
 }
 
+/* With share_k of part k in the sum, and the floor as the last part:
+ *
+ *     d log L / d a_k = share_k;  d log L / d alpha_k = -u_k share_k;  d log L / d e = share_e
+ */
 static double loss(void *arg, const double *p, double *gradient, int n, double step)
 {
     const td_fit_data *d = arg;

@@ -42,6 +42,8 @@ static bool turn(double *x, int64_t n, int64_t a, int64_t b, int64_t count, doub
     return true;
 }
 
+/* One-sided Jacobi (Hestenes 1958): rotate pairs of columns until all are orthogonal; their lengths
+ * are the singular values then. It needs no more than a few sweeps for so few columns. */
 void td_fit_singular(double *x, int64_t n, int64_t count, double *values, double v[P][P])
 {
     bool moved = true;
@@ -158,6 +160,7 @@ void td_fit_student(const td_fit_data *d, const td_fit_curve *centred, td_fit *o
     }
 }
 
+/* The delta method: the variance of L(x) is g' C g, with g the gradient of L by the parameters. */
 td_interval td_fit_band(const td_fit *f, const double *x)
 {
     const td_fit_curve *c = &f->projection.curve;
@@ -233,6 +236,7 @@ static int draw_all(bootstrap *b, const td_fit_curve *projected, const td_fit_cu
     for (int64_t k = 0; k < b->draws; k++) {
         td_fit_curve c;
         draw(b, o->seed, k);
+        /* both estimators see the same sample, so their intervals can be compared */
         td_fit_project(&b->data, projected, &c);
         keep(b, 0, k, c);
         td_fit_huber(&b->data, huber, &c);

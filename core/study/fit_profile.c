@@ -235,6 +235,7 @@ int64_t td_frontier(const double *x, const double *y, int64_t n, int64_t *out)
     if (sorted)
         qsort(sorted, (size_t)n, sizeof *sorted, by_x);
     for (int64_t i = 0; sorted && i < n; i++)
+        /* none of those that cost as much or less is as good */
         if (sorted[i].y < least) {
             least = sorted[i].y;
             out[count++] = sorted[i].number;

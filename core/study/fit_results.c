@@ -64,6 +64,7 @@ enum { MOST_GROUPS = 200 };
 static int count_rows(const td_fit_table *t, const columns *c, const td_fit_request *r,
                       td_fit_results *out, td_error *error)
 {
+    /* one more than is allowed, as the excess is noticed once it is in the list */
     out->groups = td_arena_alloc(out->arena, (MOST_GROUPS + 1) * sizeof *out->groups);
     if (!out->groups)
         return out_of_memory(error);
@@ -89,6 +90,7 @@ static int make_room(td_fit_results *out, td_error *error)
         g->y = td_arena_alloc(out->arena, bytes);
         if (!g->rows || !g->x || !g->second || !g->y)
             return out_of_memory(error);
+        /* take_rows counts again, as it fills them */
         g->n = 0;
     }
     return 0;
@@ -155,6 +157,7 @@ static int fit_curves(const td_fit_table *t, const columns *c, const td_fit_requ
     o.names[0] = r->x;
     o.names[1] = r->tokens;
     code = td_fit_curves(&p, &o, &g->fit, error);
+    /* with one term there is nothing to divide a budget between */
     if (!code && r->form == TD_FIT_JOINT)
         code = find_factor(t, c, g, &factor, error);
     if (!code && r->form == TD_FIT_JOINT)
@@ -215,6 +218,7 @@ int td_fit_table_fit(const td_fit_table *t, const td_fit_request *r, td_fit_resu
     if (!code)
         code = split(t, &c, r, out, error);
     if (!code && r->form == TD_FIT_FRONTIER)
+        /* one for all groups: which of them is on it is what a frontier shows */
         return find_frontier(out, error);
     for (int64_t k = 0; k < out->count && !code; k++)
         code = fit_group(t, &c, r, &out->groups[k], error);

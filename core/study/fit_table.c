@@ -323,6 +323,7 @@ int td_fit_table_number(const td_fit_table *t, int64_t row, int64_t column, doub
     if (end == cell || *end)
         return bad_cell(t, row, column, *cell ? "it is not a number" : "there must be a number",
                         error);
+    /* strtod accepts "nan" and "inf" */
     if (!isfinite(*out))
         return bad_cell(t, row, column, "a fit takes finite numbers; remove the row", error);
     if (!(*out > 0))

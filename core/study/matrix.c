@@ -129,6 +129,7 @@ static const td_settled *settle(making *k, const td_matrix_cell *c)
     td_point    p = c->point, first;
     if (s || !name || !(s = td_arena_alloc(k->m->arena, sizeof *s)))
         return s;
+    /* before the search: after an error the other cells of the variant do not repeat it */
     td_map_set(k->known, name, s);
     p.reads = TD_STUDY_PHASES;
     settle_size(k, &p, s, &errors);
@@ -194,6 +195,7 @@ static void make_cell(making *k, td_matrix_cell *c)
         c->cell.chosen = words_of(k, s, &c->point);
         c->plain = td_arena_copy(k->m->arena, text);
         c->text = td_arena_copy(k->m->arena, td_text_get(&annotated));
+        /* of the plain text: origins name files, which may be moved without changing the cell */
         c->cell.key = key_of(k, c, text);
     }
     take_errors(k, c->cell.name, &errors);

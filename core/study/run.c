@@ -191,6 +191,7 @@ static int begin(running *r, size_t k, td_error *error)
 static int begin_ready(running *r, td_error *error)
 {
     for (size_t k = 0; k < r->m->n && (int64_t)count_running(r) < most_jobs(r); k++) {
+        /* whatever its demands, a cell may have an idle machine: otherwise it would never run */
         size_t at_work = count_running(r);
         if (one_runs_alone(r))
             break;
@@ -223,6 +224,7 @@ static void skip_dependents(running *r)
 
 static void fail(running *r, size_t k, const char *how)
 {
+    /* enough to see why without opening the log */
     enum { LINES = 5 };
     const char *name = r->m->cells[k].cell.name;
     char       *tail = td_file_tail(r->jobs[k].log, LINES), *rest = tail, *line;

@@ -122,6 +122,7 @@ static int widen(const search *s, int64_t start, bracket *b)
 static int narrow(const search *s, bracket *b)
 {
     int code = 0;
+    /* the figure grows with the value: low stays at or below the target, high above it */
     while (!code && b->high - b->low > 1) {
         int64_t middle = b->low + (b->high - b->low) / 2;
         double  at;

@@ -25,6 +25,7 @@ int td_times_open(td_times *t, const char *directory, double seconds, int64_t th
         return td_fail(error, TD_ENOMEM, "out of memory for the times of a study");
     text = td_file_exists(t->path) ? td_file_read(t->path, NULL, &(td_error){ 0 }) : NULL;
     t->all = text ? json_loads(text, 0, NULL) : NULL;
+    /* a damaged file costs no more than measuring again */
     if (!json_is_object(t->all)) {
         json_decref(t->all);
         t->all = json_object();
@@ -55,6 +56,7 @@ int td_times_step(td_times *t, const td_composer *c, const char *text, const cha
     char hash[17], key[64];
     int  code;
     td_text_key(text, hash);
+    /* by the config's text: with any option changed a step is measured anew */
     snprintf(key, sizeof key, "%s on %" PRId64 " threads", hash, t->threads);
     *out = json_number_value(json_object_get(t->all, key));
     if (*out > 0 || !(t->seconds > 0))

@@ -11,7 +11,10 @@
 #include "tandem/random.h"
 #include "team/alarm.h"
 
-enum { TEXT = sizeof((td_error *)0)->text };
+enum {
+    TEXT = sizeof((td_error *)0)->text,
+    PIECE = 1 << 24 /* bytes of a variable that are sent at a time */
+};
 
 struct td_team {
     td_team_spec   spec;
@@ -21,9 +24,13 @@ struct td_team {
     int            rank, size;
     char (*words)[TEXT]; /* [size]: the message of each rank */
     int32_t  *codes;     /* [size] */
+    char     *piece;     /* [PIECE]: of a variable, on its way; NULL in a team of one */
     td_alarm *alarm;     /* NULL: calls may wait forever */
 
-    td_ticker      *pulse; /* of the leader: reports to the others during a solo that it is alive */
+    td_engine *lent;   /* whose variables the leader may ask for in a solo */
+    td_remote  remote; /* .. by this */
+
+    td_ticker      *pulse; /* of the leader: tells the others in a solo that it is alive */
     pthread_mutex_t lock;  /* guards the rest, and the comm in a solo */
     bool            solo;
     int             solo_code; /* of the last pulse */
@@ -72,36 +79,131 @@ int td_team_all_gather(td_team *t, const void *send, void *receive, size_t bytes
     return end_call(t, TD_HOOK(t->comm, all_gather, t->state, send, receive, bytes, error), error);
 }
 
+static int share_from(td_team *t, void *data, size_t bytes, int root, td_error *error)
+{
+    td_alarm_begin(t->alarm, "broadcast");
+    return end_call(t, TD_HOOK(t->comm, broadcast, t->state, data, bytes, root, error), error);
+}
+
 int td_team_share(td_team *t, void *data, size_t bytes, td_error *error)
 {
-    if (td_team_size(t) == 1)
-        return 0;
-    td_alarm_begin(t->alarm, "broadcast");
-    return end_call(t, TD_HOOK(t->comm, broadcast, t->state, data, bytes, 0, error), error);
+    return td_team_size(t) == 1 ? 0 : share_from(t, data, bytes, 0, error);
 }
 
 /* ---- solos ----------------------------------------------------------------------------------- */
 
-/* Whether the leader goes on with its solo. */
-static int tell(td_team *t, bool *goes_on, td_error *error)
+/* What the leader tells the others in a solo. */
+typedef struct order {
+    enum { GO_ON, END, READ, WRITE } what;
+    int32_t  owner;         /* whom it concerns: the rank that has .. */
+    int64_t  variable;      /* .. these bytes of the variable of this index */
+    uint64_t offset, bytes; /* at most PIECE */
+} order;
+
+static int tell(td_team *t, order *o, td_error *error)
 {
     td_alarm_begin(t->alarm, "broadcast");
     /* quick: the process belongs to the leader's own work, on another thread */
-    return end_call(t,
-                    TD_HOOK_QUICK(t->comm, broadcast, t->state, goes_on, sizeof *goes_on, 0, error),
-                    error);
+    return end_call(t, TD_HOOK_QUICK(t->comm, broadcast, t->state, o, sizeof *o, 0, error), error);
 }
 
 /* In a thread of its own: the leader's main thread is busy with the solo. */
 static void pulse(void *arg)
 {
     td_team *t = arg;
-    bool     goes_on = true;
+    order    o = { .what = GO_ON };
     pthread_mutex_lock(&t->lock);
     if (t->solo && !t->solo_code)
-        t->solo_code = tell(t, &goes_on, NULL);
+        t->solo_code = tell(t, &o, NULL);
     pthread_mutex_unlock(&t->lock);
 }
+
+/* ---- the leader asks the others for bytes ----------------------------------------------------- */
+
+/* Every rank's part in a READ or WRITE. The owner's code follows the bytes: a device that fails on one
+ * rank is a failure there, and no silence. */
+static int move(td_team *t, const order *o, int32_t *code, td_error *error)
+{
+    bool             own = o->owner == t->rank;
+    const td_device *d = own ? td_engine_device(t->lent) : NULL;
+    td_variables    *v = own ? td_engine_variables(t->lent) : NULL;
+    char            *at = own ? td_variables_at(v, (size_t)o->variable)->memory : NULL;
+    *code = own && o->what == READ ? td_device_read(d, t->piece, at + o->offset, (size_t)o->bytes)
+                                   : 0;
+    if (share_from(t, t->piece, (size_t)o->bytes, o->what == READ ? o->owner : 0, error))
+        return TD_EIO;
+    if (own && o->what == WRITE)
+        *code = td_device_write(d, at + o->offset, t->piece, (size_t)o->bytes);
+    return share_from(t, code, sizeof *code, o->owner, error);
+}
+
+/* The leader asks for one piece. */
+static int ask(td_team *t, order *o, const td_variable *x, td_error *error)
+{
+    int32_t code;
+    if (t->lost || t->solo_code || !t->solo)
+        return td_fail(error, TD_EIO, "'%s' is on rank %d, which cannot be reached", x->name,
+                       x->owner);
+    if (tell(t, o, error) || move(t, o, &code, error))
+        return td_failed(error, TD_EIO);
+    return code ? td_fail(error, TD_EIO, "rank %d cannot copy '%s' to or from its device", x->owner,
+                          x->name)
+                : 0;
+}
+
+static order order_of(const td_variable *x, int what, size_t offset, size_t left)
+{
+    return (order){ .what = what,
+                    .owner = x->owner,
+                    .variable = x->index,
+                    .offset = offset,
+                    .bytes = left < PIECE ? left : PIECE };
+}
+
+static int read_remote(void *arg, const td_variable *x, size_t offset, size_t bytes, void *out,
+                       td_error *error)
+{
+    td_team *t = arg;
+    int      code = 0;
+    for (size_t at = 0; at < bytes && !code; at += PIECE) {
+        order o = order_of(x, READ, offset + at, bytes - at);
+        /* between two pulses, not within one */
+        pthread_mutex_lock(&t->lock);
+        code = ask(t, &o, x, error);
+        if (!code)
+            memcpy((char *)out + at, t->piece, (size_t)o.bytes);
+        pthread_mutex_unlock(&t->lock);
+    }
+    return code;
+}
+
+static int write_remote(void *arg, const td_variable *x, size_t offset, size_t bytes,
+                        const void *data, td_error *error)
+{
+    td_team *t = arg;
+    int      code = 0;
+    for (size_t at = 0; at < bytes && !code; at += PIECE) {
+        order o = order_of(x, WRITE, offset + at, bytes - at);
+        pthread_mutex_lock(&t->lock);
+        memcpy(t->piece, (const char *)data + at, (size_t)o.bytes);
+        code = ask(t, &o, x, error);
+        pthread_mutex_unlock(&t->lock);
+    }
+    return code;
+}
+
+void td_team_lend(td_team *t, td_engine *engine)
+{
+    if (td_team_size(t) == 1)
+        return;
+    if (t->lent)
+        td_variables_reach(td_engine_variables(t->lent), NULL);
+    t->lent = engine;
+    if (engine)
+        td_variables_reach(td_engine_variables(engine), &t->remote);
+}
+
+/* ---- beginning and ending a solo -------------------------------------------------------------- */
 
 static void set_solo(td_team *t, bool solo)
 {
@@ -119,18 +221,21 @@ void td_team_begin_solo(td_team *t)
 /* Reports to the others that it is over, or waits for that report. */
 static int end_solo(td_team *t, td_error *error)
 {
-    bool goes_on = false;
-    int  code = 0;
+    order   o = { .what = END };
+    int32_t moved;
+    int     code = 0;
     if (td_team_leads(t)) {
         set_solo(t, false); /* from now on the comm is this thread's */
         code = t->solo_code ? td_fail(error, TD_EIO, "the other processes cannot be reached")
-                            : tell(t, &goes_on, error);
+                            : tell(t, &o, error);
         t->solo_code = 0;
         return code;
     }
-    do
-        code = tell(t, &goes_on, error);
-    while (!code && goes_on);
+    do {
+        code = tell(t, &o, error);
+        if (!code && (o.what == READ || o.what == WRITE))
+            code = move(t, &o, &moved, error);
+    } while (!code && o.what != END);
     return code;
 }
 
@@ -144,13 +249,16 @@ int td_team_end_solo(td_team *t, int code, td_error *error)
     return td_team_agree(t, code, error);
 }
 
-/* A few times within the others' timeout, but not too often. */
+double td_team_interval(const td_team *t)
+{
+    return t && t->spec.timeout > 0 && t->spec.timeout < 8 ? t->spec.timeout / 8 : 1;
+}
+
 static int start_pulse(td_team *t, td_error *error)
 {
-    double seconds = t->spec.timeout < 8 ? t->spec.timeout / 8 : 1;
     if (!t->alarm || !td_team_leads(t))
         return 0; /* the others may wait forever, or this rank is one of them */
-    t->pulse = td_ticker_new(seconds, pulse, t);
+    t->pulse = td_ticker_new(td_team_interval(t), pulse, t);
     return t->pulse ? 0
                     : td_fail(error, TD_ENOMEM,
                               "cannot start a thread that tells other processes that this one is "
@@ -188,7 +296,8 @@ static int open_comm(td_team *t, td_error *error)
     t->size = t->comm->size(t->state);
     t->words = calloc((size_t)t->size, sizeof *t->words);
     t->codes = calloc((size_t)t->size, sizeof *t->codes);
-    return t->words && t->codes
+    t->piece = t->size > 1 ? malloc(PIECE) : NULL;
+    return t->words && t->codes && (t->piece || t->size == 1)
                ? 0
                : td_fail(error, TD_ENOMEM, "out of memory for the messages of %d processes",
                          t->size);
@@ -212,6 +321,7 @@ td_team *td_team_join(const td_team_spec *spec, td_error *error)
     }
     pthread_mutex_init(&t->lock, NULL);
     t->spec = *spec;
+    t->remote = (td_remote){ read_remote, write_remote, t };
     t->comm = (const void *)spec->comm->plugin;
     if (!open_comm(t, error) && !check_size(t, error) && !check_timeout(t, error) &&
         !start_pulse(t, error))
@@ -231,6 +341,7 @@ void td_team_leave(td_team *t)
     pthread_mutex_destroy(&t->lock);
     free(t->words);
     free(t->codes);
+    free(t->piece);
     free(t);
 }
 
@@ -289,6 +400,44 @@ int td_team_sum(td_team *t, double *data, int64_t count, td_error *error)
     return td_team_all_reduce(t, data, count, TD_F64, error);
 }
 
+/* A rank's bytes go out in pieces, and the others take them piece by piece. */
+static int collect_from(td_team *t, int rank, const char *own, uint64_t bytes, td_text *out,
+                        td_error *error)
+{
+    int code = 0;
+    for (uint64_t at = 0; at < bytes && !code; at += PIECE) {
+        size_t n = (size_t)(bytes - at < PIECE ? bytes - at : PIECE);
+        if (rank == t->rank)
+            memcpy(t->piece, own + at, n);
+        code = share_from(t, t->piece, n, rank, error);
+        if (!code)
+            td_text_append(out, t->piece, n);
+    }
+    return code;
+}
+
+int td_team_collect(td_team *t, const void *own, size_t bytes, td_text *out, td_error *error)
+{
+    uint64_t length = bytes, *all;
+    int      code = 0;
+    if (td_team_size(t) == 1)
+        td_text_append(out, own, bytes);
+    else {
+        all = (uint64_t *)(void *)t->words; /* large enough, and unused between calls */
+        code = td_team_all_gather(t, &length, all, sizeof length, error);
+        for (int r = 0; r < t->size && !code; r++)
+            code = collect_from(t, r, own, all[r], out, error);
+    }
+    if (code)
+        return td_failed(error, TD_EIO);
+    /* a rank without memory must not go on alone */
+    return td_team_agree(t,
+                         out->failed ? td_fail(error, TD_ENOMEM,
+                                               "out of memory for the results of other processes")
+                                     : 0,
+                         error);
+}
+
 int td_team_same(td_team *t, const char *text, const char *what, td_error *error)
 {
     uint64_t own = td_hash(td_random_stream(""), text, strlen(text)), *all;
@@ -310,44 +459,49 @@ int td_team_same(td_team *t, const char *text, const char *what, td_error *error
 
 /* ---- variables ------------------------------------------------------------------------------- */
 
-enum { PIECE = 1 << 24 }; /* bytes sent at a time */
-
-/* A rank whose device fails still takes part in all broadcasts, because the others do. */
-static int share_variable(td_team *t, const td_device *d, td_variable *x, char *piece,
-                          td_error *error)
+/* From the memory of rank `root` to that of all others. A rank whose device fails still takes part in
+ * all broadcasts, because the others do. */
+static int share_variable(td_team *t, const td_device *d, td_variable *x, int root, td_error *error)
 {
-    bool leads = td_team_leads(t), well = true;
+    bool gives = t->rank == root, here = !d->backend->upload, well = true;
     for (size_t at = 0; at < x->bytes; at += PIECE) {
         size_t n = x->bytes - at < PIECE ? x->bytes - at : PIECE;
-        char  *place = (char *)x->memory + at;
-        if (leads)
+        char  *place = (char *)x->memory + at, *piece = here ? place : t->piece;
+        if (gives && !here)
             well &= !td_device_read(d, piece, place, n);
-        if (td_team_share(t, piece, n, error))
+        if (share_from(t, piece, n, root, error))
             return td_failed(error, TD_EIO);
-        if (!leads)
+        if (!gives && !here)
             well &= !td_device_write(d, place, piece, n);
     }
     if (!well)
         return td_fail(error, TD_EIO, "'%s' cannot be copied to or from the device", x->name);
-    return x->copied && !leads ? td_variable_write_copy(x, d, td_device_real(d), error) : 0;
+    return x->copied && !gives ? td_variable_write_copy(x, d, td_device_real(d), error) : 0;
 }
 
 int td_team_share_variables(td_team *t, td_engine *e, td_error *error)
 {
     td_variables *v = td_engine_variables(e);
-    char         *piece;
-    int           code;
+    int           code = 0;
     if (td_team_size(t) == 1)
         return 0;
-    piece = malloc(PIECE);
-    code = td_team_agree(t, piece ? 0 : td_fail(error, TD_ENOMEM, "out of memory for messages"),
-                         error);
-    if (!code) {
-        for (size_t i = 0; i < td_variables_count(v); i++)
-            if (td_variables_at(v, i)->kind != TD_VARIABLE_GRAD)
-                code |= share_variable(t, td_engine_device(e), td_variables_at(v, i), piece, error);
-        code = td_team_agree(t, code ? td_failed(error, TD_EIO) : 0, error);
+    for (size_t i = 0; i < td_variables_count(v); i++) {
+        td_variable *x = td_variables_at(v, i);
+        bool         owned = x->kind == TD_VARIABLE_STATE && x->owner >= 0;
+        if (x->kind != TD_VARIABLE_GRAD && !owned)
+            code |= share_variable(t, td_engine_device(e), x, 0, error);
     }
-    free(piece);
-    return code;
+    return td_team_agree(t, code ? td_failed(error, TD_EIO) : 0, error);
+}
+
+int td_team_share_owned(td_team *t, td_engine *e, td_error *error)
+{
+    td_variables *v = td_engine_variables(e);
+    int           code = 0;
+    for (size_t i = 0; i < td_variables_count(v); i++) {
+        td_variable *x = td_variables_at(v, i);
+        if (x->kind == TD_VARIABLE_PARAM && x->owner >= 0)
+            code |= share_variable(t, td_engine_device(e), x, x->owner, error);
+    }
+    return code ? td_failed(error, TD_EIO) : 0;
 }

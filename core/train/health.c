@@ -89,6 +89,7 @@ int td_trainer_check_health(trainer *t, td_error *error)
 {
     int    n = td_team_size(t->spec->team), code;
     report own, *all;
+    /* all ranks must gather, or none: each of these is equal on all of them */
     if (n == 1 || !(t->spec->straggler > 0) || !t->busy_steps ||
         !td_trainer_every(t->progress.step, t->options->log_every))
         return 0;

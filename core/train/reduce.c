@@ -159,12 +159,12 @@ static bool needs_copies(td_reduce how, int64_t n_micro)
     return how == TD_REDUCE_EXACT && n_micro > 1;
 }
 
-size_t td_reduction_bytes(const td_team *team, td_reduce how, int64_t n_micro, size_t gradients)
+size_t td_reduction_bytes(int rank, int size, td_reduce how, int64_t n_micro, size_t gradients)
 {
     td_reduction r = { .n_micro = n_micro };
     if (!needs_copies(how, n_micro))
         return 0;
-    share_of(n_micro, td_team_rank(team), td_team_size(team), &r.first, &r.end);
+    share_of(n_micro, rank, size, &r.first, &r.end);
     play(&r);
     return (size_t)r.deepest * gradients;
 }
@@ -177,6 +177,7 @@ static int take_copies(td_reduction *r, td_error *error)
     play(r);
     for (int k = 0; k < r->deepest; k++)
         well &= take(&r->sums[k], (double)r->count * (double)r->width);
+    /* what goes to one rank, a slice of each of its parts, fills one CHUNK */
     r->slice = CHUNK / (int64_t)r->width / r->most;
     parts = (double)size * r->most * (double)r->slice * (double)r->width;
     if (size > 1)

@@ -26,8 +26,9 @@ typedef enum td_reduce { TD_REDUCE_FAST, TD_REDUCE_EXACT } td_reduce;
 /* Allocates all the memory that steps of `n_micro` micro-batches need. NULL with `error`. */
 td_reduction *td_reduction_new(td_engine *, td_team *, td_reduce, int64_t n_micro, td_error *error);
 void          td_reduction_free(td_reduction *);
-/* Bytes of the copies of the gradients that it keeps, if one copy takes `gradients` bytes. */
-size_t        td_reduction_bytes(const td_team *, td_reduce, int64_t n_micro, size_t gradients);
+/* Bytes of the copies of the gradients that it keeps on rank `rank` of `size`, if one copy takes
+ * `gradients` bytes. */
+size_t        td_reduction_bytes(int rank, int size, td_reduce, int64_t n_micro, size_t gradients);
 
 /* This rank computes micro-batches [*first, *end), at least one. */
 void td_reduction_share(const td_reduction *, int64_t *first, int64_t *end);

@@ -1,6 +1,7 @@
 /* step.c - one training step: the gradients of its micro-batches, and the update.
  *
- * Every rank computes some of the micro-batches, and applies the same update from the same sums.
+ * Every rank computes some of the micro-batches, and applies the same update from the same sums, or,
+ * if the update is shared out (train.shard), its part of it.
  */
 #include <assert.h>
 #include <math.h>
@@ -160,7 +161,7 @@ static int refuse(trainer *t, double norm, td_error *error)
 
 /* The guard is part of the graph: the host hands in a limit, and learns afterwards whether the
  * update was applied. */
-static int update(trainer *t, td_error *error)
+static int update_own(trainer *t, td_error *error)
 {
     const td_trainer_spec *s = t->spec;
     const td_schedule     *schedule = (const void *)s->schedule.plugin;
@@ -170,13 +171,25 @@ static int update(trainer *t, td_error *error)
     if (t->options->spike > 0 && t->progress.norm_average > 0 && t->progress.step > TD_SPIKES_FROM)
         limit = t->options->spike * t->progress.norm_average;
     t->rate = TD_HOOK(schedule, rate, s->schedule.config, t->progress.step);
-    if (td_engine_update(s->engine, t->rate, t->progress.step + 1, limit, &u, error)) {
-        t->torn = true; /* some parameters may be updated, others not */
-        return td_failed(error, TD_EGRAPH);
-    }
+    if (td_engine_update(s->engine, t->rate, t->progress.step + 1, limit, &u, error))
+        return td_team_failure(error, TD_EGRAPH);
     t->norm = u.norm;
     t->applied = u.applied;
     return 0;
+}
+
+/* Shared out, the ranks update different parameters. */
+static int update(trainer *t, td_error *error)
+{
+    td_team *team = t->spec->team;
+    int      code = update_own(t, error);
+    if (td_engine_model(t->spec->engine)->shard.size > 1) {
+        code = td_team_agree(team, code, error);
+        if (!code)
+            code = td_team_share_owned(team, t->spec->engine, error);
+    }
+    t->torn = code != 0; /* some parameters may be updated, others not */
+    return code;
 }
 
 /* A refused step counts, too: its records have been read, and the next step must not read them
@@ -204,9 +217,11 @@ int td_trainer_step(trainer *t, td_error *error)
 
     if (code)
         return code;
-    if (update(t, error))
-        return td_failed(error, TD_EGRAPH);
+    code = update(t, error);
+    if (code)
+        return code;
     count(t, batch);
+    /* counted by now: the records of a refused step have been read, too */
     if (!t->applied)
         return refuse(t, t->norm, error);
     accept(t, t->norm);

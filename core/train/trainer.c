@@ -226,6 +226,22 @@ static int give_up(trainer *t, const td_error *why)
     return code;
 }
 
+/* The same for all ranks: the others hand their states to the leader. If they are lost, it saves only
+ * what it has itself. */
+static int give_up_together(trainer *t, const td_error *why)
+{
+    td_team *team = t->spec->team;
+    bool     leads = td_team_leads(team), lost = td_team_is_lost(team);
+    td_error e = { 0 }; /* `why` is what matters */
+    if (!lost)
+        td_team_begin_solo(team);
+    if (leads)
+        give_up(t, why);
+    if (!lost)
+        td_team_end_solo(team, 0, &e);
+    return td_failed(why, TD_EGRAPH);
+}
+
 /* Depends only on state that checkpoints keep: a resumed run ends where the uninterrupted one
  * does, and one that has ended stays ended until the option is raised. */
 static bool ends_early(const trainer *t)
@@ -306,23 +322,9 @@ static int after_step(trainer *t, td_error *error)
     return meet(t, code, error);
 }
 
-static int loop(trainer *t, td_error *error)
+/* The leader's part. */
+static int end_run(trainer *t, td_error *error)
 {
-    bool leads = td_team_leads(t->spec->team);
-    int  code = 0;
-    while (!code && !is_done(t) && !t->stopping) {
-        int made = td_team_agree(t->spec->team, td_trainer_step(t, error), error);
-        if (made == TD_EEND) /* dropped: the caller asked to stop */
-            break;
-        if (made)
-            return give_up(t, error);
-        show_step(t);
-        if ((code = td_trainer_check_health(t, error)))
-            return give_up(t, error);
-        code = after_step(t, error);
-    }
-    if (code || !leads)
-        return code;
     if (ends_early(t))
         td_log_line(
             t->spec->log, TD_LOG_INFO,
@@ -331,6 +333,29 @@ static int loop(trainer *t, td_error *error)
             (long long)t->progress.step, (long long)t->progress.since_best, td_trainer_best_name(t),
             t->progress.best, (long long)t->progress.best_step);
     return t->saved == t->progress.step ? 0 : save(t, error);
+}
+
+static int loop(trainer *t, td_error *error)
+{
+    td_team *team = t->spec->team;
+    int      code = 0;
+    while (!code && !is_done(t) && !t->stopping) {
+        int made = td_team_agree(team, td_trainer_step(t, error), error);
+        if (made == TD_EEND) /* dropped: the caller asked to stop */
+            break;
+        if (made)
+            return give_up_together(t, error);
+        show_step(t);
+        if ((code = td_trainer_check_health(t, error)))
+            return give_up_together(t, error);
+        code = after_step(t, error);
+    }
+    if (code)
+        return code;
+    td_team_begin_solo(team);
+    if (td_team_leads(team))
+        code = end_run(t, error);
+    return td_team_end_solo(team, code, error);
 }
 
 /* ---- beginning and end ----------------------------------------------------------------------- */
@@ -483,6 +508,8 @@ int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *e
     int code;
 
     assert(spec->watch && spec->options && spec->engine);
+    /* the leader's checkpoints have the states of all ranks */
+    td_team_lend(spec->team, spec->engine);
     code = open_run(&t, error);
     t.first = t.progress;
     /* clocks begin here: loading is not training */
@@ -494,5 +521,6 @@ int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *e
         code = td_metrics_flush(&t.metrics, error);
     td_trainer_close_steps(&t);
     td_metrics_close(&t.metrics);
+    td_team_lend(spec->team, NULL);
     return code;
 }

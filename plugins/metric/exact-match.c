@@ -30,6 +30,7 @@ static int measure(const void *config, const td_answer *a, double *statistics, t
     int      code;
 
     statistics[0] = 0;
+    /* no answer is a wrong one */
     if (!a->text)
         return 0;
     if (!have)

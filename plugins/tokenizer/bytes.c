@@ -2,7 +2,7 @@
  * text, so it is the default.
  *
  *     0 pad and bos, 1 eos, 2 unk; byte b is b + 3; from 259 on the sentinels, then R, S and X */
-#include "tandem/kind/tokenizer.h"
+#include "tokenizer_json.h"
 
 enum { FIRST = 3, VOCAB = 256 + FIRST };
 
@@ -81,6 +81,67 @@ static int64_t decode(void *state, const int32_t *ids, int64_t count, char *text
     return n;
 }
 
+/* ---- for other programs ---------------------------------------------------------------------- */
+
+/* The name of an id that stands for no byte, in `out`. */
+static const char *name_of(const struct bytes *c, int32_t id, char out[32])
+{
+    static const char *const names[] = { "<pad>", "</s>", "<unk>" }, *const modes[] = { "[R]",
+                                                                                        "[S]",
+                                                                                        "[X]" };
+    int32_t mark = id - VOCAB;
+    if (id < FIRST)
+        return names[id];
+    if (mark >= c->sentinels)
+        return modes[mark - (int32_t)c->sentinels];
+    snprintf(out, 32, "<extra_id_%d>", (int)mark);
+    return out;
+}
+
+static void write_added(const struct bytes *c, struct growing *j)
+{
+    char name[32];
+    for (int32_t id = 0; id < ids_of(c); id++)
+        if (id < FIRST || id >= VOCAB)
+            emit_added(j, id, name_of(c, id, name), true, !id);
+}
+
+/* A model that merges nothing: each byte is the character that stands for it, which is a token. */
+static void write_model(const struct bytes *c, struct growing *j)
+{
+    char name[32], text[3];
+    emit_raw(j, "{\"type\": \"BPE\", \"dropout\": null, \"unk_token\": null,\n"
+                "    \"continuing_subword_prefix\": null, \"end_of_word_suffix\": null,\n"
+                "    \"fuse_unk\": false, \"byte_fallback\": false, \"ignore_merges\": false,\n"
+                "    \"merges\": [], \"vocab\": {");
+    for (int32_t id = 0; id < VOCAB; id++) {
+        const char *token = id < FIRST ? name_of(c, id, name) : text;
+        if (id >= FIRST)
+            byte_text(id - FIRST, text);
+        emit_raw(j, id ? ",\n      " : "\n      ");
+        emit_string(j, token, strlen(token));
+        emit_print(j, ": %d", (int)id);
+    }
+    emit_raw(j, "}}\n}\n");
+}
+
+static int write_files(void *state, const td_tokenizer_out *out, td_error *error)
+{
+    static const char   level[] = "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+                                  "\"trim_offsets\": false, \"use_regex\": false}";
+    const struct bytes *c = state;
+    struct growing      j = { 0 };
+    char                own[32];
+    const char         *begin = out->begin >= 0 ? name_of(c, out->begin, own) : NULL;
+    int                 code;
+    emit_begin(&j);
+    write_added(c, &j);
+    emit_steps(&j, "null", level, level, out->begin, begin);
+    write_model(c, &j);
+    code = put_json(out, "tokenizer.json", &j, error);
+    return code ? code : put_token_config(out, true, begin, "</s>", "<pad>", "<unk>", error);
+}
+
 static const td_tokenizer bytes = {
     .plugin = TD_PLUGIN(td_tokenizer, TD_TOKENIZER_KIND, "bytes", options, struct bytes,
                         .brief = "one token per byte: 259 ids, no model, lossless"),
@@ -90,6 +151,7 @@ static const td_tokenizer bytes = {
     .special = special,
     .encode = encode,
     .decode = decode,
+    .write_files = write_files,
 };
 
 TD_MODULE("bytes", "1.0", "tandem", "MIT", &bytes.plugin)

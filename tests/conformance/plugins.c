@@ -9,6 +9,10 @@ static const struct {
 } needs[] = {
     { "data-text.so", { "-c", "quickstart/decllm.cfg", NULL } },
     { "data-instructions.so", { "-c", "data/instructions.cfg", NULL } },
+    { "format-t5.so",
+      { "model.position.plugin=t5-relative", "model.attention.qkv_norm=false", NULL } },
+    { "tokenizer-huggingface.so",
+      { "file=" TANDEM_SOURCE "/tests/plugins/tokenizer/cases/gpt.json", NULL } },
 };
 
 static const char *const *arguments_for(const char *file)

@@ -24,7 +24,16 @@ import tempfile
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -56,7 +65,7 @@ def scramble(model, seed):
         with torch.no_grad():
             if "norm" in name:
                 p.copy_(torch.rand(p.shape, generator=g) + 0.5)
-            elif p.dim() == 1 or "embed" in name or "lm_head" in name:
+            elif p.dim() == 1 or "embed" in name or "shared" in name or "lm_head" in name:
                 p.copy_(noise)
             else:
                 p.copy_(noise / p.shape[1] ** 0.5)
@@ -250,7 +259,54 @@ BIATTN = """  plugin = "decoder-biattn"; vocab_size = 17; d_model = 7; layers = 
 """
 
 
+# Positions and attentions, each once, in any architecture.
+OTHER_PARTS = {
+    "redllm-fire": """  plugin = "encoder-decoder"; vocab_size = 13; d_model = 9; encoder_layers = 2; decoder_layers = 2;
+  attention = { plugin = "differential"; heads = 4; kv_heads = 2; head_dim = 3; qk_norm_scale = true; bias = true; };
+  position = { plugin = "fire"; hidden = 5; c = 0.3; threshold = 6.0; };
+  ffn = { plugin = "geglu"; d_ff = 7; };
+""",
+    "redllm-alibi": """  plugin = "encoder-decoder"; vocab_size = 13; d_model = 9; encoder_layers = 2; decoder_layers = 2;
+  attention = { plugin = "sliding-window"; heads = 5; head_dim = 3; window = 4; };
+  position = { plugin = "alibi"; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+""",
+    "redllm-learned": """  plugin = "encoder-decoder"; vocab_size = 13; d_model = 9; encoder_layers = 1; decoder_layers = 2;
+  attention = { plugin = "softmax"; heads = 3; head_dim = 3; };
+  position = { plugin = "learned"; max_positions = 48; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+""",
+    "redllm-xpos": """  plugin = "encoder-decoder"; vocab_size = 13; d_model = 9; encoder_layers = 2; decoder_layers = 1;
+  attention = { plugin = "softmax"; heads = 3; head_dim = 6; };
+  position = { plugin = "xpos"; base = 300.0; scale_base = 20.0; gamma = 0.3; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+""",
+    "decllm-sinusoidal": """  plugin = "decoder-only"; vocab_size = 13; d_model = 9; layers = 2;
+  attention = { plugin = "differential"; heads = 2; head_dim = 4; lambda_init = 0.3; };
+  position = { plugin = "sinusoidal"; base = 50.0; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+""",
+    "biattn-t5": """  plugin = "decoder-biattn"; vocab_size = 13; d_model = 9; layers = 2;
+  attention = { plugin = "sliding-window"; heads = 2; head_dim = 4; window = 4; };
+  position = { plugin = "t5-relative"; buckets = 6; max_distance = 9; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+""",
+}
+
+
+def other_parts(tandem):
+    for seed, (name, model) in enumerate(OTHER_PARTS.items(), 12):
+        if name.startswith("redllm"):
+            batch = labelled(seed, 13, encoder_ids=(2, 17), decoder_ids=(2, 11))
+        else:
+            batch = labelled(seed, 13, input_ids=(2, 19))
+        if name.startswith("biattn"):
+            batch["prefix_mask"] = (np.arange(19)[None] < np.array([[5], [19]])).astype(np.int32)
+        own_class(tandem, name, model, "causal-lm" if name.startswith("decllm") else "prefix-lm", batch, seed)
+
+
 def own_classes(tandem):
+    other_parts(tandem)
     own_class(tandem, "redllm", REDLLM, "prefix-lm", labelled(5, 13, encoder_ids=(2, 9), decoder_ids=(2, 7)), 5)
     own_class(tandem, "redllm-odd", ODD_REDLLM, "prefix-lm", labelled(6, 17, encoder_ids=(1, 13), decoder_ids=(1, 11)), 6)
     own_class(tandem, "decllm", DECLLM, "causal-lm", labelled(7, 13, input_ids=(3, 17)), 7)
@@ -259,7 +315,67 @@ def own_classes(tandem):
     own_class(tandem, "biattn", BIATTN, "prefix-lm", batch, 8)
 
 
+T5 = """  plugin = "encoder-decoder"; vocab_size = 17; d_model = 10; encoder_layers = 2; decoder_layers = 3;
+  logit_scale = "none";
+  attention = { plugin = "softmax"; heads = 3; head_dim = 6; qkv_norm = false; };
+  position = { plugin = "t5-relative"; buckets = 8; max_distance = 11; };
+  norm = { plugin = "rms"; eps = 1e-4; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+"""
+
+
+def keep_t5(folder, batch):
+    model = AutoModelForSeq2SeqLM.from_pretrained(os.path.join(folder, "theirs"), dtype=torch.float32).eval().double()
+    with torch.no_grad():
+        logits = model(
+            input_ids=torch.tensor(batch["encoder_ids"]).long(), decoder_input_ids=torch.tensor(batch["decoder_ids"]).long()
+        ).logits
+    save_file({"logits": logits.numpy().astype(np.float32)}, os.path.join(folder, "expect.safetensors"))
+
+
+def theirs_t5(name, seed, v1_1):
+    """v1.1 has a matrix of its own for the logits; transformers 5 ties those of new models, so it is added here."""
+    folder = place(name)
+    config = T5Config(
+        vocab_size=13, d_model=11, d_kv=4, d_ff=7, num_layers=3, num_decoder_layers=2, num_heads=2, decoder_start_token_id=0,
+        relative_attention_num_buckets=6, relative_attention_max_distance=9, tie_word_embeddings=not v1_1,
+        feed_forward_proj="gated-gelu" if v1_1 else "relu",
+    )
+    model = T5ForConditionalGeneration(config)
+    scramble(model, seed)
+    model.save_pretrained(os.path.join(folder, "theirs"))
+    os.remove(os.path.join(folder, "theirs", "generation_config.json"))
+    if v1_1:
+        path = os.path.join(folder, "theirs", "model.safetensors")
+        tensors = load_file(path)
+        r = np.random.default_rng(seed)
+        tensors["lm_head.weight"] = r.standard_normal((13, 11)).astype(np.float32)
+        save_file(tensors, path, metadata={"format": "pt"})
+    batch = labelled(seed, 13, encoder_ids=(2, 23), decoder_ids=(2, 19))
+    save_file(batch, os.path.join(folder, "batch.safetensors"))
+    keep_t5(folder, batch)
+
+
+def ours_t5(tandem, name, seed):
+    folder = place(name)
+    with open(os.path.join(folder, "ours.cfg"), "w") as f:
+        f.write(f"# Made by make_cases.py.\nmodel = {{\n{T5}}};\nloss = {{ plugin = \"prefix-lm\"; }};\n"
+                "train = { length = 40; };\n")
+    batch = labelled(seed, 17, encoder_ids=(2, 23), decoder_ids=(2, 19))
+    save_file(batch, os.path.join(folder, "batch.safetensors"))
+    any_weights(tandem, folder, seed)
+    subprocess.run(
+        [tandem, "convert", "-c", os.path.join(folder, "ours.cfg"), os.path.join(folder, "theirs"), "--to", "t5", "--weights",
+         os.path.join(folder, "ours.safetensors")],
+        check=True,
+    )
+    keep_t5(folder, batch)
+
+
 def main(tandem):
+    theirs_t5("t5", 9, False)
+    theirs_t5("t5-v1.1", 10, True)
+    ours_t5(tandem, "redllm-t5", 11)
     own_classes(tandem)
     llama = LlamaConfig(
         vocab_size=17, hidden_size=12, intermediate_size=7, num_hidden_layers=2, num_attention_heads=3,

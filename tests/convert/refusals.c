@@ -20,8 +20,13 @@ Test(refusals, of_models_that_a_format_does_not_have)
                    "model.attention.window is 3: it can only be 0; formats that can: 'huggingface'",
                    DECLLM "--to llama model.attention.window=3");
     scratch_expect(
-        2, "model.position.plugin is alibi: it can only be rope; no other format can, either",
+        2, "model.position.plugin is alibi: it can only be rope; formats that can: 'huggingface'",
         DECLLM "--to llama model.position.plugin=alibi --allow 'model.position*'");
+    scratch_expect(
+        2, "model.ffn.plugin is moe: it can only be swiglu or geglu; no other format can, either",
+        DECLLM "--to llama model.ffn.plugin=moe --allow 'model.ffn*'");
+    scratch_expect(2, "model.plugin is decoder-only: it can only be encoder-decoder",
+                   DECLLM "--to t5");
     scratch_expect(2, "model.plugin is decoder-biattn: it can only be decoder-only",
                    DECLLM "--to llama model.plugin=decoder-biattn --allow model.plugin");
     scratch_expect(2, "model.position.scaling is ntk: it can only be none, linear or yarn",

@@ -25,6 +25,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void no_log(const td_services *s, int level, const char *format, ...) {}
 
+static int drop(const td_tokenizer_out *out, const char *name, const void *data, size_t size,
+                td_error *error)
+{
+    return 0;
+}
+
 /* Ids are those of the model, and the text that they stand for fits what was said. */
 static void read_text(const td_tokenizer *t, void *state, const char *text, size_t size)
 {
@@ -55,11 +61,15 @@ static void use(const td_tokenizer *t, void *state)
         "\xff\xfe\x80",
         "<extra_id_0> [R] </s> <0x41>"
     };
-    uint64_t hash;
-    td_error error = { 0 };
+    td_tokenizer_out out = { .size = sizeof out, .begin = 0, .put = drop };
+    uint64_t         hash;
+    td_error         error = { 0 };
     for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
         read_text(t, state, texts[k], strlen(texts[k]));
     if (t->fingerprint(state, &hash, &error) && !*error.text)
+        abort();
+    error = (td_error){ 0 };
+    if (t->write_files(state, &out, &error) && !*error.text)
         abort();
 }
 

@@ -1,6 +1,6 @@
 /* team.c - two processes of a run: long work of one does not count as silence, a rank that hangs is
  * noticed, and one that cannot be reached is an error. The comm is a pair of sockets. */
-#include "team/team.h"
+#include "team/pace.h"
 
 #include <criterion/criterion.h>
 #include <signal.h>
@@ -179,6 +179,64 @@ static int die(td_team *t, td_error *e)
                ? LOST
                : 1;
 }
+
+/* Rank 1 works much longer than a rank waits; both know of all that is done. */
+static int keep_pace(td_team *t, td_error *e)
+{
+    td_pace p = { .team = t };
+    int64_t all = 0, pieces = td_team_rank(t) ? 30 : 2;
+    int     code = 0;
+    for (int64_t done = 1; done <= pieces && !code; done++) {
+        usleep(TIMEOUT_MS * 1000 / 8);
+        code = td_pace_tick(&p, done, &all);
+    }
+    code = td_pace_end(&p, pieces, code, e);
+    td_team_leave(t);
+    return code ? 1 : all >= pieces && (td_team_rank(t) || all <= 32) ? 0 : 2;
+}
+
+/* Rank 0 has finished, and rank 1 fails: both fail, with its message. */
+static int fail_at_own_pace(td_team *t, td_error *e)
+{
+    td_pace p = { .team = t };
+    int64_t all;
+    int     code = td_pace_tick(&p, 1, &all);
+    if (td_team_rank(t))
+        code = td_fail(e, TD_EFORMAT, "piece 2 is damaged");
+    code = td_pace_end(&p, 1, code, e);
+    return code == TD_EFORMAT && strstr(e->text, "piece 2 is damaged") ? 7 : 1;
+}
+
+/* Of different lengths, one of them more than is sent at a time, and one empty. */
+static int collect(td_team *t, td_error *e)
+{
+    size_t  size = td_team_rank(t) ? 3 : (1 << 24) + 5;
+    char   *own = malloc(size);
+    td_text all = { 0 };
+    int     code;
+    memset(own, 'a' + td_team_rank(t), size);
+    code = td_team_collect(t, own, size, &all, e);
+    if (!code)
+        code = td_team_collect(t, "z", td_team_rank(t) ? 0 : 1, &all, e);
+    code |= all.size != (1 << 24) + 9 || all.data[(1 << 24) + 4] != 'a' ||
+            strcmp(all.data + (1 << 24) + 5, "bbbz") != 0;
+    free(own);
+    td_text_free(&all);
+    return code;
+}
+
+static void expect_both(int (*work)(td_team *, td_error *), int expected)
+{
+    int codes[2];
+    run_both(work, false, codes);
+    cr_expect(codes[0] == expected && codes[1] == expected, "%d and %d", codes[0], codes[1]);
+}
+
+Test(team, ranks_keep_pace) { expect_both(keep_pace, 0); }
+
+Test(team, a_failure_ends_the_pace_of_all) { expect_both(fail_at_own_pace, 7); }
+
+Test(team, what_all_have_is_collected) { expect_both(collect, 0); }
 
 Test(team, long_work_of_the_leader_is_not_silence)
 {

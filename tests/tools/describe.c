@@ -229,3 +229,40 @@ Test(describe, usage)
     cr_expect(strstr(c.err, "--graph takes text or dot, not 'png'"), "%s", c.err);
     child_free(&c);
 }
+
+/* Of 8 processes that share out the update, the fullest has at least an eighth of the states, and more
+ * only as far as a parameter cannot be divided; there are as many parameters as before. */
+Test(describe, memory_of_each_of_several_processes)
+{
+    const char *const shared[] = { TANDEM_BINARY,
+                                   "describe",
+                                   "-c",
+                                   TANDEM_SOURCE "/configs/nano/decllm.cfg",
+                                   "--json",
+                                   "train.batch=8",
+                                   "train.micro_batch=1",
+                                   "train.length=77",
+                                   "train.shard=optimizer",
+                                   "optimizer.plugin=adamw",
+                                   "--processes",
+                                   "8",
+                                   NULL };
+    json_t           *one = memory_of("train.batch=8", "optimizer.plugin=adamw"), *eight;
+    child             c = child_run(shared);
+    int64_t           states = integer(one, "memory", "optimizer"), share;
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    eight = child_json(&c);
+    share = integer(eight, "memory", "optimizer");
+    cr_expect(8 * share >= states && 2 * share < states, "%lld of %lld", (long long)share,
+              (long long)states);
+    cr_expect_eq(integer(eight, "memory", "parameters"), integer(one, "memory", "parameters"));
+    json_decref(one);
+    json_decref(eight);
+    child_free(&c);
+    c = child_run((const char *[]){ TANDEM_BINARY, "describe", "-c",
+                                    TANDEM_SOURCE "/configs/nano/redllm.cfg", "train.batch=8",
+                                    "--processes", "9", NULL });
+    cr_expect_eq(c.code, 2);
+    cr_expect(strstr(c.err, "9 processes cannot share a batch of train.batch = 8"), "%s", c.err);
+    child_free(&c);
+}

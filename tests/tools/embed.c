@@ -113,6 +113,38 @@ Test(embed, a_program_of_cpp_by_the_cmake_package)
     expect_the_commands_bits();
 }
 
+/* ---- docs/examples --------------------------------------------------------------------------- */
+
+#define EXAMPLES TANDEM_SOURCE "/docs/examples/"
+
+static void build_examples(void)
+{
+    MUST("cc -std=c11 " STRICT " " EXAMPLES "train.c -o %1$s/train " FLAGS);
+    MUST("cc -std=c11 " STRICT " " EXAMPLES "ask.c -o %1$s/ask " FLAGS);
+    MUST("c++ -std=c++20 " STRICT " " EXAMPLES "attention.cc -o %1$s/attention " FLAGS);
+}
+
+Test(embed, the_examples_of_the_documentation)
+{
+    build_examples();
+    MUST("cd %1$s && ./train model.cfg run.dir=%1$s/runs run.name=e >out && "
+         "grep -q '^step 9/9: loss' out && grep -q 'held-out NLL' out");
+    MUST("cd %1$s && printf 'The ferry\ntwo plus two is\tfour\n' | ./ask runs/e >out && "
+         "grep -q '^-.* nats for 4 tokens' out && test $(wc -l <out) -ge 2");
+    MUST("cd %1$s && ./attention runs/e 'The ferry' ' from' >out && "
+         "grep -q 'cross_attn$' out && grep -q \"'f' reads\" out && "
+         "! ./attention nowhere a b 2>err && grep -q 'neither a run' err");
+}
+
+/* It is stopped between two steps, saved, and goes on. */
+Test(embed, an_example_that_is_interrupted)
+{
+    build_examples();
+    MUST("cd %1$s && { ./train model.cfg run.dir=%1$s/runs run.name=e train.steps=100000 >out & } "
+         "&& child=$! && until grep -q loss runs/e/metrics.jsonl; do sleep 0.1; done 2>err && "
+         "kill -INT $child && wait $child && grep -q 'stopped and saved at step' out");
+}
+
 /* An error appears only in the td_error: nothing is printed, and no run is created. */
 Test(embed, a_wrong_config_is_reported_to_the_program)
 {

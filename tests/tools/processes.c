@@ -101,6 +101,44 @@ Test(processes, go_on_from_any_number)
                  0, "different number of processes (1, before 2)");
 }
 
+/* ---- train.shard ------------------------------------------------------------------------------ */
+
+#define SHARED SEVEN "train.shard=optimizer "
+
+/* One process shares out nothing; checkpoints are the same to the last byte. */
+Test(processes, share_out_the_optimizer)
+{
+    static const char *const ranks[] = { RANKS(2), RANKS(3) };
+    static const char *const kinds[] = { "optimizer.plugin=adamw", "optimizer.plugin=adafactor",
+                                         "optimizer.plugin=muon", "train.precision=bf16" };
+    if (!there_is_mpi())
+        return;
+    for (int k = 0; k < 4; k++) {
+        char one[400], run[16], command[1000];
+        snprintf(one, sizeof one, "rm -rf %%1$s/one && %%2$s" SEVEN "%s", kinds[k]);
+        small_expect("one", one, 0, "");
+        for (int i = 0; i < (k ? 1 : 2); i++) {
+            snprintf(run, sizeof run, "shared%d-%d", k, i);
+            snprintf(command, sizeof command, "%s%s%s%s", k ? ranks[1] : ranks[i], "%2$s" SHARED,
+                     kinds[k], " && " SAME("04") " && " SAME("12"));
+            small_expect(run, command, 0, "");
+        }
+    }
+}
+
+Test(processes, go_on_sharing_with_any_number)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("one", "%2$s" SEVEN, 0, "");
+    small_expect("parts",
+                 RANKS(3) "%2$s" SHARED "train.steps=3 && %2$s" SHARED
+                          "train.steps=5 && " RANKS(2) "%2$s" SHARED "train.steps=8 && " RANKS(
+                              2) "%2$s" SEVEN "train.steps=10 && " RANKS(5) "%2$s" SHARED
+                                                                            "&& " SAME("12"),
+                 0, "");
+}
+
 /* The process of the last rank. */
 #define LAST_RANK "$(pgrep -a -x tandem | grep 'run.name=%3$s ' | tail -1 | cut -d' ' -f1)"
 #define ENDLESS \
@@ -133,9 +171,36 @@ Test(processes, end_when_one_dies)
     small_expect("killed",
                  RANKS(3) "%2$s" SEVEN ENDLESS " & " UNTIL_SAVED "kill -KILL " LAST_RANK
                           "; date +%%s >%1$s/then; wait $!; "
-                          "test $? != 0 && test $(($(date +%%s) - $(cat %1$s/then))) -lt 20 && "
+                          "test $? = 137 && test $(($(date +%%s) - $(cat %1$s/then))) -lt 20 && "
                           "mpirun -np 2 %2$s" SEVEN "train.evaluate_every=-1 train.steps=$(( "
                           "$(ls %1$s/%3$s/checkpoints | tail -1 | sed 's/step-0*//') + 1 ))",
+                 0, "resuming from");
+}
+
+/* The last checkpoint has the states of all ranks, also of the one that died. */
+Test(processes, go_on_sharing_after_one_died)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("killed",
+                 RANKS(3) "%2$s" SHARED ENDLESS " & " UNTIL_SAVED "kill -KILL " LAST_RANK
+                          "; wait $!; n=$(ls %1$s/%3$s/checkpoints | tail -1 | "
+                          "sed 's/step-0*//'); last=$((n + 2)); " RANKS(
+                              2) "%2$s" SHARED "train.evaluate_every=-1 train.steps=$last && "
+                                 "%2$s" SEVEN "train.evaluate_every=-1 train.steps=$last "
+                                 "train.checkpoint_every=0 run.name=whole && cd %1$s && "
+                                 "cmp */checkpoints/step-*$last/model.safetensors && "
+                                 "cmp */checkpoints/step-*$last/optimizer.safetensors",
+                 0, "resuming from");
+    /* .. and SIGUSR1 saves the states of all */
+    small_expect("stopped",
+                 RANKS(3) "%2$s" SHARED ENDLESS " & " UNTIL_SAVED "kill -USR1 " LAST_RANK
+                          "; wait $!; test $? = 75 && n=$(ls %1$s/%3$s/checkpoints | tail -1 | "
+                          "sed 's/step-0*//'); last=$((n + 1)); %2$s" SEVEN
+                          "train.evaluate_every=-1 train.steps=$last && %2$s" SEVEN
+                          "train.evaluate_every=-1 train.steps=$last train.checkpoint_every=0 "
+                          "run.name=whole2 && cd %1$s && cmp %3$s/checkpoints/step-*$last/"
+                          "model.safetensors whole2/checkpoints/step-*$last/model.safetensors",
                  0, "resuming from");
 }
 
@@ -299,6 +364,42 @@ Test(processes, evaluate_with_the_same_bits)
                  "rank 1: ");
 }
 
+/* ---- generation (tasks: tests/tools/tasks.c) --------------------------------------------------- */
+
+Test(processes, generate_the_same_answers)
+{
+    static const char *const ranks[] = { RANKS(2), RANKS(3), RANKS(5) };
+    static const char *const how[] = { "", "--temperature 0.9 --seed 3 --json",
+                                       "--beams 3 --json" };
+    if (!there_is_mpi())
+        return;
+    small_expect("said",
+                 "%2$s >&2 && for k in 1 2 3 4 5 6 7; do echo \"$k and $k is\"; done >%1$s/prompts",
+                 0, "");
+    for (int k = 0; k < 3; k++) {
+        char command[2000];
+        snprintf(command, sizeof command,
+                 "generate='" TANDEM_BINARY " generate %%1$s/%%3$s --file %%1$s/prompts "
+                 "--max-new-tokens 9 %s' && $generate >%%1$s/one && %s $generate >%%1$s/many && "
+                 "cmp %%1$s/one %%1$s/many && wc -l <%%1$s/many",
+                 how[k], ranks[k]);
+        small_expect("said", command, 0, "7");
+    }
+    /* more ranks than prompts */
+    small_expect("said",
+                 RANKS(3) TANDEM_BINARY
+                 " generate %1$s/%3$s \"Once\" --max-new-tokens 9 >%1$s/many "
+                 "&& " TANDEM_BINARY " generate %1$s/%3$s \"Once\" --max-new-tokens 9 >%1$s/one "
+                 "&& cmp %1$s/one %1$s/many",
+                 0, "processes; one that waits");
+    small_expect("said", RANKS(2) TANDEM_BINARY " generate %1$s/%3$s --interactive", 2,
+                 "only the first of several processes");
+    small_expect("said",
+                 "mpirun -np 1 " TANDEM_BINARY " generate %1$s/%3$s one two : -np 1 " TANDEM_BINARY
+                 " generate %1$s/%3$s one too",
+                 2, "rank 1 has another set of prompts or options than rank 0");
+}
+
 Test(processes, refuse_what_cannot_be_right)
 {
     if (!there_is_mpi())
@@ -309,7 +410,7 @@ Test(processes, refuse_what_cannot_be_right)
     small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "train.clip=0.5", 2,
                  "rank 1 has another config than rank 0");
     small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " evaluate %1$s/%3$s --extrapolate",
-                 2, "only training and held-out evaluation use more than one");
+                 2, "only training, evaluation and generation use more than one");
     small_expect("single", RANKS(2) "%2$s" SEVEN "comm.plugin=single", 2,
                  "mpirun started 2 processes, but comm 'single' connects 1");
     /* a launcher that does not know of MPI */

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 
 #include "evaluate/published.h"
+#include "open_mpi.h"
 #include "tools/command.h"
 
 static char directory[64];
@@ -440,3 +441,47 @@ Test(tasks, as_a_chat)
 }
 
 Test(tasks, the_list) { expect(0, "small/gsm8k", "", tandem("evaluate --list")); }
+
+/* ---- several processes ------------------------------------------------------------------------- */
+
+/* A shell command; %1$s is the scratch directory, %2$s a run there, %3$d the number of processes. */
+static void expect_shell(const char *format, const char *run, int ranks, int code, const char *said)
+{
+    char  command[2000];
+    child c;
+    snprintf(command, sizeof command, format, directory, run, ranks);
+    c = child_run((const char *[]){ "sh", "-c", command, NULL });
+    cr_assert_eq(c.code, code, "exit code %d of %s: %s%s", c.code, command, c.out, c.err);
+    cr_assert(strstr(c.err, said) || strstr(c.out, said), "'%s' is not in: %s%s", said, c.out,
+              c.err);
+    child_free(&c);
+}
+
+#define SCORE(out)                                                                            \
+    TANDEM_BINARY " evaluate %1$s/%2$s --tasks %1$s/choices.cfg,%1$s/generate.cfg,"           \
+                  "%1$s/likelihood.cfg --data %1$s --name all --out %1$s/" out " --generate " \
+                  ">%1$s/" out ".table"
+
+/* All that they write is the same, but for the seconds that it took. */
+Test(tasks, have_the_same_scores_on_any_number_of_processes)
+{
+    open_mpi_setup();
+    if (!there_is_mpi())
+        return;
+    for (int k = 0; k < 2; k++) {
+        const char *run = k ? "red" : "dec";
+        expect_shell("rm -rf %1$s/one && " SCORE("one"), run, 1, 0, "");
+        for (int ranks = 2; ranks <= 3; ranks++)
+            expect_shell("rm -rf %1$s/many && mpirun -np %3$d " SCORE(
+                             "many") " && cmp %1$s/one.table %1$s/many.table && "
+                                     "for d in one many; do sed -i 's/\"seconds\": [0-9.e-]*//' "
+                                     "%1$s/$d/all.json; done && diff -r %1$s/one %1$s/many",
+                         run, ranks, 0, "processes; one that waits");
+    }
+    /* another prompt on the second rank */
+    expect_shell("mpirun -np 1 " SCORE("one") " : -np 1 " SCORE("two") " --shots 1", "dec", 2, 2,
+                 "rank 1 has another set of prompts than rank 0");
+    expect_shell("mpirun -np %3$d " TANDEM_BINARY
+                 " evaluate %1$s/%2$s --tasks %1$s/none.cfg --data %1$s 2>&1 | grep -c none.cfg",
+                 "dec", 2, 0, "1");
+}

@@ -29,6 +29,7 @@ static void print_number(double x, int width, int digits)
 
 static void print_mean(const td_attention_mean *m)
 {
+    /* -1: the mean of several attentions */
     if (m->layer < 0) {
         char name[64];
         snprintf(name, sizeof name, "mean, %s", m->name);
@@ -122,6 +123,7 @@ static bool read_layers(td_tool *t, layers *l)
     const char *given = td_tool_option(t, "--layers");
     char       *rest;
     *l = (layers){ .text = strdup(given ? given : "") };
+    /* strtok_r cuts the copy up, and the words stay in it */
     for (char *word = l->text ? strtok_r(l->text, ",", &rest) : NULL; word;
          word = strtok_r(NULL, ",", &rest)) {
         if (l->n == MOST) {
@@ -208,6 +210,7 @@ const td_usage td_usage_analyze = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 1,
     .json = true,
     .plain = 1,
     .notes =

@@ -10,6 +10,7 @@
 
 #include "command.h"
 #include "config/words.h"
+#include "folder.h"
 #include "run/experiment.h"
 
 /* Usable entries of each array: --threads adds an override, and plugin_paths needs a NULL at the
@@ -244,7 +245,7 @@ bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *co
         *code = td_tool_usage_error(t, "no config given: add -c FILE.cfg");
         return false;
     }
-    return true;
+    return td_folder_resolve(t, code);
 }
 
 /* ---- what was given -------------------------------------------------------------------------- */

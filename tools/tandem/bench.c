@@ -45,6 +45,7 @@ static void print_json(const td_session *s, const td_benchmark *b)
                           "share_of_peak", b->peak > 0 ? rate / b->peak : 0.0, "steps",
                           (json_int_t)b->steps, "threads", s->services->threads, "peak_memory",
                           (json_int_t)peak_memory(), "planning_seconds", b->planning);
+    /* only a device has a queue to launch into */
     if (b->launches > 0)
         json_object_set_new(j, "launches_per_step", json_real(b->launches));
     if (b->n_profile)
@@ -77,6 +78,7 @@ static void print(const td_session *s, const td_benchmark *b)
            s->x->run.name, b->seconds * 1e3, b->steps, (double)b->tokens / b->seconds,
            (double)b->examples / b->seconds, s->services->threads);
     printf("%.1f GFLOP/s of matrix products, masked scores not counted", rate * 1e-9);
+    /* 0: the backend does not know it */
     if (b->peak > 0)
         printf(": %.0f%% of the machine's %.1f", 100 * rate / b->peak, b->peak * 1e-9);
     printf("\npeak memory %.0f MiB, planning %.1f ms for %zu plans\n",
@@ -202,6 +204,7 @@ static int bench_generation(td_tool *t, td_session *s, double seconds)
     td_generation_benchmark b = { 0 };
     td_error                e = { 0 };
     const char             *out = td_tool_option(t, "--out");
+    /* 16 new tokens are the fewest that leave steps to warm up, to time and to profile */
     if (!td_tool_integer(t, "--batch", 1, 1, 4096, &b.rows) ||
         !td_tool_integer(t, "--prompt-tokens", 128, 1, 1 << 24, &b.given) ||
         !td_tool_integer(t, "--max-new-tokens", 1024, 16, 1 << 24, &b.answer))
@@ -237,6 +240,7 @@ const td_usage td_usage_bench = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 1,
     .json = true,
     .plain = 1
 };

@@ -36,8 +36,11 @@ const td_usage td_usage_convert = {
         "that "
         "a format cannot represent exactly is refused, with the option that stands in the way and "
         "the formats that can.\n\n"
-        "FOLDER has config.json and model.safetensors, or several files with an index. OUT becomes "
-        "a run: `tandem generate OUT`, train.weights=OUT.",
+        "FOLDER has config.json and model.safetensors, or several files with an index, and perhaps "
+        "a "
+        "tokenizer. OUT becomes a run: `tandem generate OUT`, train.weights=OUT. Other commands "
+        "take "
+        "FOLDER itself where they take a run.",
 };
 
 /* ---- writing --------------------------------------------------------------------------------- */

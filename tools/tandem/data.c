@@ -243,6 +243,7 @@ static int show(td_tool *tool, int argc, char **argv)
     if (!td_tool_integer(tool, "--index", 0, 0, LARGEST, &index) ||
         !td_tool_integer(tool, "--count", 1, 1, LARGEST, &count))
         return TD_EXIT_USAGE;
+    /* a record is split by the loss, and its text printed by the tokenizer */
     w = td_work_open(tool, TD_NEED_MODEL | TD_NEED_LOSS | TD_NEED_TOKENIZER | TD_NEED_DATA, &code);
     if (!w)
         return code;

@@ -69,13 +69,14 @@ static const td_flag flags[] = {
     { "--graph", "text|dot", "print the graph of a training step on one sequence" },
     { "--mask", "PATH",
       "print the mask of the attention at a path of the graph, with a # for each visible pair" },
+    { "--processes", "N", "memory of each of N processes that train together (mpirun)" },
     { "--precision", NULL, "print which ops compute in bf16 and which in f32, and the casts" },
     { 0, 0, 0 },
 };
 
 const td_usage td_usage_describe = {
     .name = "describe",
-    .arguments = "[RUN] [--json] [--graph text|dot] [--mask PATH] [--precision]",
+    .arguments = "[RUN] [--json] [--processes N] [--graph text|dot] [--mask PATH] [--precision]",
     .brief = "Print parameters, FLOPs per sequence of train.length, and memory, without "
              "allocating the model.",
     .example = "tandem describe -c paper/redllm-8b.cfg --json",
@@ -83,6 +84,7 @@ const td_usage td_usage_describe = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 1,
     .json = true,
     .plain = 1,
     .notes = "--graph dot of a whole model is more than `dot` can lay out in reasonable time: use "
@@ -95,6 +97,8 @@ int td_command_describe(td_tool *t, int argc, char **argv)
     const char  *graph, *mask;
     td_run_place place;
     td_session  *s = NULL;
+    td_error     e = { 0 };
+    int64_t      processes;
     int          code;
 
     if (!td_tool_parse(t, &td_usage_describe, argc, argv, &code))
@@ -108,10 +112,17 @@ int td_command_describe(td_tool *t, int argc, char **argv)
         return td_tool_usage_error(t, "use only one of --graph, --mask, --precision and --json");
     if (mask && !*mask)
         return td_tool_usage_error(t, "--mask is empty: it takes the path of an attention");
+    if (!td_tool_integer(t, "--processes", 0, 1, 1 << 20, &processes))
+        return TD_EXIT_USAGE;
+    if (processes && (graph || mask || td_tool_option(t, "--precision")))
+        return td_tool_usage_error(t, "--processes is for the memory, which --graph, --mask and "
+                                      "--precision do not show");
     td_work_take_run(t, &place);
     if (td_work_has_model(t, &place, &code))
         s = td_work_open_run(t, &place, TD_NEED_MODEL | TD_NEED_LOSS, &code);
-    if (s)
+    if (s && processes && td_session_imagine(s, processes, &e))
+        code = td_tool_fail(t, &e);
+    else if (s)
         code = describe(t, s, graph, mask);
     td_session_close(s);
     td_run_place_free(&place);

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "base/ranks.h"
 #include "run/results.h"
 #include "several.h"
 #include "tasks.h"
@@ -83,21 +82,6 @@ static void name_checkpoint(td_run_place *run, int64_t step, const char *weights
         run->checkpoint = td_path_directory(weights);
 }
 
-static void end_if_lost(td_tool *t, const td_session *s, const td_error *e)
-{
-    if (td_team_is_lost(s->team))
-        td_work_lost(t, e->text);
-}
-
-/* Of all ranks, the first one prints what went wrong. */
-static int end(td_tool *t, const td_session *s, int code, const td_error *e)
-{
-    end_if_lost(t, s, e);
-    if (!code)
-        return TD_EXIT_OK;
-    return td_team_leads(s->team) ? td_tool_fail(t, e) : td_tool_exit_code(e);
-}
-
 static int show(td_tool *t, td_session *s, const td_evaluation *result, int code, const place *p,
                 td_error *error)
 {
@@ -119,19 +103,19 @@ static int score(td_tool *t, td_session *s, const place *p)
     const td_evaluation *result = NULL;
     td_error             e = { 0 };
     int                  code = td_session_evaluate(s, show_progress, t, &result, &e);
-    end_if_lost(t, s, &e);
+    td_work_end_if_lost(t, s, &e);
     td_team_begin_solo(s->team);
     if (td_team_leads(s->team))
         code = show(t, s, result, code, p, &e);
-    return end(t, s, td_team_end_solo(s->team, code, &e), &e);
+    return td_work_end(t, s, td_team_end_solo(s->team, code, &e), &e);
 }
 
 /* With the other processes, if there are any. The data comes first, since the leader prepares what is
  * missing. */
 static char *load(td_tool *t, td_session *s, const td_run_place *run, int64_t step, td_error *error)
 {
-    if (td_ranks_of_environment().size > 1 && !td_tool_option(t, "--extrapolate") &&
-        (td_session_join(s, td_work_lost, t, error) || td_session_open_data_together(s, error)))
+    if (!td_tool_option(t, "--extrapolate") &&
+        (td_work_join(t, s, error) || (s->team && td_session_open_data_together(s, error))))
         return NULL;
     return td_work_load(t, run, s, step, error);
 }
@@ -144,13 +128,13 @@ static int evaluate(td_tool *t, td_session *s, td_run_place *run, int64_t step)
     char       *weights = load(t, s, run, step, &e);
     int         code = weights ? 0 : td_failed(&e, TD_EIO);
     place       p = { 0 };
-    end_if_lost(t, s, &e);
+    td_work_end_if_lost(t, s, &e);
     code = td_team_agree(s->team, code, &e);
     if (!code)
         name_checkpoint(run, step, weights);
     free(weights);
     if (code)
-        return end(t, s, code, &e);
+        return td_work_end(t, s, code, &e);
     if (td_team_leads(s->team)) /* only it writes */
         p.directory = out ? strdup(out) : td_results_directory(s);
     p.name = td_results_name(beyond ? "extrapolate" : "heldout", run->checkpoint);
@@ -205,11 +189,13 @@ const td_usage td_usage_evaluate = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 64,
     .json = true,
     .plain = 64,
     .notes =
         "RUN is the directory of a run, whose config and newest checkpoint are used, or one of its "
-        "checkpoints. Scores are written to RUN/eval/heldout.json, those of each sequence to "
+        "checkpoints, or a folder of Hugging Face (`tandem convert`). Scores are written to "
+        "RUN/eval/heldout.json, those of each sequence to "
         "heldout.jsonl; with --weights only if --out is given. Several runs are scored one after "
         "the "
         "other; for runs that differ only in their seed, means and deviations over seeds "

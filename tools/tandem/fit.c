@@ -328,6 +328,7 @@ static bool take_request(td_tool *t, td_fit_request *r)
     r->y = option(t, "--y", "nll");
     r->by = td_tool_option(t, "--by");
     r->tokens = option(t, "--tokens", "tokens");
+    /* isoflop needs the budgets; joint uses FLOPs only if a column of them is named */
     r->flops = option(t, "--flops", r->form == TD_FIT_ISOFLOP ? "flops" : NULL);
     return true;
 }

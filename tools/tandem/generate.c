@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/ranks.h"
 #include "prompts.h"
 #include "work.h"
 
@@ -66,11 +67,11 @@ static void print_ids(const json_t *ids)
 }
 
 /* On a terminal several answers would run together, so they are separated; a pipe gets them
- * bare. */
+ * bare, also that of a launcher, which may look like a terminal. */
 static void print_heading(const job *j, const json_t *answer)
 {
     const char *prompt = json_string_value(json_object_get(answer, "prompt"));
-    if (j->tool->json || j->streams || !isatty(1))
+    if (j->tool->json || j->streams || j->s->team || !isatty(1))
         return;
     if (prompt)
         printf("--- %" PRId64 ": %.60s%s\n", j->printed + 1, prompt,
@@ -150,6 +151,7 @@ static const td_flag flags[] = {
     { "--best", NULL, "use the run's best checkpoint (train.best), not the newest" },
     { "--step", "N", "use the run's checkpoint of this step" },
     { "--allow", "KEY ..", "a key in which the parameters' model may differ: model.position.*" },
+    { "--every-rank", NULL, "of several processes all log, not only the first" },
     { 0, 0, 0 },
 };
 
@@ -162,11 +164,13 @@ const td_usage td_usage_generate = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 1,
     .json = true,
     .plain = TD_ARGUMENTS,
     .notes =
         "RUN is the directory of a run, whose config and newest checkpoint are used, or one of "
-        "its checkpoints. Answers are printed in the order of their prompts. In --interactive, "
+        "its checkpoints, or a folder of Hugging Face (`tandem convert`). Answers are printed in "
+        "the order of their prompts. In --interactive, "
         "/reset forgets the conversation, /quit or the end of input ends it, and Ctrl-C stops "
         "an answer.",
 };
@@ -248,7 +252,7 @@ static int collect(job *j, size_t first, td_error *error)
     for (size_t k = 0; k < td_tool_count(t, "--file") && !code; k++)
         code = td_prompts_add_file(&j->prompts, td_tool_option_at(t, "--file", k), error);
     /* a terminal would wait for input without saying so */
-    if (!code && !j->prompts.count && !isatty(0))
+    if (!code && !j->prompts.count && !isatty(0) && !j->s->team)
         code = td_prompts_add_file(&j->prompts, "-", error);
     if (!code && !j->prompts.count)
         code = td_fail(error, TD_ECONFIG,
@@ -416,7 +420,7 @@ static int run(job *j, const td_run_place *place, td_error *error)
 {
     bool talks = td_tool_option(j->tool, "--interactive") != NULL;
     const char *template = td_tool_option(j->tool, "--template");
-    char *weights;
+    char *weights = NULL;
     int   code = 0;
 
     if (template && !talks)
@@ -436,11 +440,31 @@ static int run(job *j, const td_run_place *place, td_error *error)
     /* checked before reading the parameters, which takes long */
     if (!code)
         code = td_session_check_generation(j->s, &j->how, error);
-    weights = code ? NULL : td_work_load(j->tool, place, j->s, j->step, error);
-    if (!weights)
-        return td_failed(error, TD_EIO);
+    if (!code && !(weights = td_work_load(j->tool, place, j->s, j->step, error)))
+        code = td_failed(error, TD_EIO);
     free(weights);
+    code = td_team_agree(j->s->team, code, error);
+    if (code)
+        return code;
     return talks ? converse(j, error) : answer_all(j, error);
+}
+
+/* Launchers give their own input to the first of several processes alone. */
+static int join(job *j, td_error *error)
+{
+    td_tool *t = j->tool;
+    bool     talks = td_tool_option(t, "--interactive") != NULL;
+    bool     file = false;
+    if (td_ranks_of_environment().size == 1)
+        return 0;
+    for (size_t k = 0; k < td_tool_count(t, "--file"); k++)
+        file = file || !strcmp(td_tool_option_at(t, "--file", k), "-");
+    if (talks || file)
+        return td_fail(error, TD_ECONFIG,
+                       "%s reads standard input, which only the first of several processes has: "
+                       "put the prompts in a file",
+                       talks ? "--interactive" : "--file -");
+    return td_work_join(t, j->s, error);
 }
 
 static void close_job(job *j)
@@ -464,6 +488,8 @@ int td_command_generate(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &td_usage_generate, argc, argv, &code))
         return code;
+    if (td_work_follows(t) && !freopen("/dev/null", "w", stdout)) /* answers are for the first */
+        return TD_EXIT_FAILED;
     td_work_take_run(t, &place);
     /* the first plain argument was not a run, so the user probably mistyped a path */
     if (!t->n_files && t->n_plain) {
@@ -479,8 +505,9 @@ int td_command_generate(td_tool *t, int argc, char **argv)
     } else {
         j.s = td_work_open_run(t, &place, TD_NEED_MODEL, &code);
         if (j.s)
-            code = run(&j, &place, &e) ? interrupted ? TD_EXIT_INTERRUPTED : td_tool_fail(t, &e)
-                                       : TD_EXIT_OK;
+            code = join(&j, &e) || run(&j, &place, &e)
+                       ? interrupted ? TD_EXIT_INTERRUPTED : td_work_end(t, j.s, e.code, &e)
+                       : TD_EXIT_OK;
     }
     close_job(&j);
     td_run_place_free(&place);

@@ -60,6 +60,8 @@ static int run(const td_command *c, int argc, char **argv)
     code = c->run(&tool, argc, argv);
     td_registry_free(tool.registry);
     td_log_free(tool.log);
+    for (size_t k = 0; k < tool.n_owned; k++)
+        free(tool.owned[k]);
     return code;
 }
 

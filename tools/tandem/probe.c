@@ -106,6 +106,7 @@ static bool parse_steps(td_tool *t, int64_t *out)
             t, "--out writes the results of one batch: it cannot be used with --optimizer-steps");
         return false;
     }
+    /* strtol returns its largest number for what does not fit */
     if (steps && (*end || *out < 1 || *out > 1000000)) {
         td_tool_usage_error(t, "--optimizer-steps takes a number in 1 .. 1000000, not '%s'", steps);
         return false;
@@ -138,6 +139,7 @@ const td_usage td_usage_probe = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 1,
     .json = true,
     .plain = 1,
 };

@@ -51,6 +51,7 @@ static int read_ids(const char *list, int32_t *ids, int64_t *n, td_error *error)
     for (const char *at = list + strspn(list, " ,\t\n"); *at; at += strspn(at, " ,\t\n")) {
         char *end;
         long  id;
+        /* strtol reports overflow only there */
         errno = 0;
         id = strtol(at, &end, 10);
         if (end == at || errno || id < 0 || id > INT32_MAX)
@@ -161,6 +162,7 @@ int td_prompts_add_file(td_prompts *p, const char *path, td_error *error)
                      n > 6 && !strcmp(path + n - 6, ".jsonl"), error);
     if (!standard)
         fclose(f);
+    /* an empty file is a mistake; a command before a pipe may have nothing to ask */
     if (!code && !standard && p->count == before)
         code = td_fail(error, TD_ECONFIG, "'%s' has no prompts: it takes one per line", path);
     return code;

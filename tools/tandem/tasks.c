@@ -37,6 +37,7 @@ int td_tool_list_tasks(td_tool *t)
         if (td_tasks_list(&spec, print_task, NULL, &errors, &e))
             code = td_tool_fail(t, &e);
     }
+    /* those of some tasks, after the list of the others */
     if (errors.count) {
         fprintf(stderr, "%s\n", td_text_get(&errors.text));
         code = TD_EXIT_USAGE;
@@ -216,7 +217,8 @@ static void print(td_tool *t, td_session *s, const td_tasks *tasks)
     print_notes(tasks, s);
 }
 
-/* An interruption ends the current task; earlier ones are printed and kept. */
+/* An interruption ends the current task; earlier ones are printed and kept. Several processes share
+ * out the items, and the first one prints and writes. */
 static int run(td_tool *t, td_session *s, const td_run_place *place, td_tasks *tasks,
                const td_tasks_request *r, td_error *error)
 {
@@ -224,29 +226,33 @@ static int run(td_tool *t, td_session *s, const td_run_place *place, td_tasks *t
     int   code;
     /* from here on an interruption keeps the finished tasks */
     signal(SIGINT, on_interrupt);
-    code = td_tasks_run(tasks, show_progress, &m, error);
+    code = s->team ? td_session_compare_ranks(s, error) : 0;
+    if (!code)
+        code = td_tasks_run(tasks, show_progress, &m, error);
     if (code && code != TD_EEND)
         return code;
-    if (td_tasks_count(tasks)) {
+    td_team_begin_solo(s->team);
+    if (td_tasks_count(tasks) && td_team_leads(s->team)) {
         print(t, s, tasks);
         code = keep(t, s, place, tasks, r, error) ? error->code : code;
     }
-    return code;
+    return td_team_end_solo(s->team, code, error);
 }
 
 /* Resolves the names before loading the parameters, so that a wrong name is reported at once. */
 static int open_all(td_tool *t, td_session *s, const td_run_place *place, int64_t step,
                     const td_tasks_request *r, td_tasks **out, td_errors *errors, td_error *error)
 {
-    char *weights;
-    int   code;
+    char *weights = NULL;
+    int   code = td_work_join(t, s, error);
+    if (code)
+        return code;
     *out = td_tasks_open(s, r, errors, error);
-    if (!*out)
-        return td_failed(error, TD_ECONFIG);
-    weights = td_work_load(t, place, s, step, error);
-    code = weights ? 0 : td_failed(error, TD_EIO);
+    code = *out ? 0 : td_failed(error, TD_ECONFIG);
+    if (!code && !(weights = td_work_load(t, place, s, step, error)))
+        code = td_failed(error, TD_EIO);
     free(weights);
-    return code;
+    return td_team_agree(s->team, code, error);
 }
 
 int td_tool_run_tasks(td_tool *t, td_session *s, const td_run_place *place, int64_t step)
@@ -271,9 +277,9 @@ int td_tool_run_tasks(td_tool *t, td_session *s, const td_run_place *place, int6
                     : code == TD_EEND ? TD_EXIT_INTERRUPTED
                     /* errors in task files are all printed below */
                     : errors.count ? TD_EXIT_USAGE
-                                   : td_tool_fail(t, &e);
+                                   : td_work_end(t, s, code, &e);
     }
-    if (errors.count)
+    if (errors.count && td_team_leads(s->team))
         fprintf(stderr, "%s\n", td_text_get(&errors.text));
     td_tasks_close(tasks);
     td_errors_free(&errors);

@@ -316,6 +316,7 @@ const td_usage td_usage_train = {
     .config = true,
     .optional = true,
     .run = true,
+    .folders = 1,
     .json = true,
     .plain = 1,
     .notes =

@@ -57,6 +57,7 @@ bool td_work_follows(td_tool *t)
     char     name[32];
     if (!r.rank)
         return false;
+    /* rank 0 says the same, except for errors */
     if (!td_tool_option(t, "--every-rank")) {
         td_log_free(t->log);
         t->log = td_log_new(TD_LOG_ERROR);
@@ -76,6 +77,25 @@ _Noreturn void td_work_lost(void *tool, const char *why)
     td_log_line(t->log, TD_LOG_ERROR, "tandem %s: %s%s%s", t->command, why,
                 *saved ? "; saved: " : "", saved);
     _exit(td_guard_end(TD_EXIT_REQUEUE));
+}
+
+int td_work_join(td_tool *t, td_session *s, td_error *error)
+{
+    return td_ranks_of_environment().size > 1 ? td_session_join(s, td_work_lost, t, error) : 0;
+}
+
+void td_work_end_if_lost(td_tool *t, const td_session *s, const td_error *e)
+{
+    if (td_team_is_lost(s->team))
+        td_work_lost(t, e->text);
+}
+
+int td_work_end(td_tool *t, const td_session *s, int code, const td_error *e)
+{
+    td_work_end_if_lost(t, s, e);
+    if (!code)
+        return TD_EXIT_OK;
+    return td_team_leads(s->team) ? td_tool_fail(t, e) : td_tool_exit_code(e);
 }
 
 /* ---- which parameters ------------------------------------------------------------------------ */
@@ -225,6 +245,7 @@ int td_work_draw(td_tool *t, const char *directory, const char *name, bool *draw
     code = td_picture_draw(directory, td_text_get(&script), &why);
     td_text_free(&script);
     *drawn = !code;
+    /* there is no gnuplot here: data and script are written, and can be drawn elsewhere */
     if (code == TD_EUNSUPPORTED)
         td_log_line(t->log, TD_LOG_WARN, "no plot was drawn: %s", why.text);
     else if (code)

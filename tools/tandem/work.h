@@ -16,6 +16,12 @@ bool           td_work_follows(td_tool *);
 /* The other processes cannot be reached, for the reason `why`: end this one, with TD_EXIT_REQUEUE. `tool`
  * is the td_tool. [any] */
 _Noreturn void td_work_lost(void *tool, const char *why);
+/* Join them, if a launcher started several: 0, or a code with `error`. */
+int            td_work_join(td_tool *, td_session *, td_error *error);
+/* End this process, too, if a call has found the others lost. */
+void           td_work_end_if_lost(td_tool *, const td_session *, const td_error *);
+/* The exit code of a call that ended with `code` on all ranks; the first one prints the error. */
+int            td_work_end(td_tool *, const td_session *, int code, const td_error *);
 
 /* The checkpoint chosen by --best or --step N, a TD_STEP_ or a number. False after a message. */
 bool        td_work_step(td_tool *, int64_t *step);

@@ -80,6 +80,9 @@ extern "C" {
 
 typedef struct td_session td_session;
 
+/* The library's version: "0.1.0". [any] */
+const char *td_library_version(void);
+
 /* ---- opening --------------------------------------------------------------------------------- */
 
 /* The purpose of a session. It decides which groups the config must have (those missing are
@@ -100,6 +103,10 @@ typedef struct td_session_options {
     const char *const *files;
     const char *const *texts;    /* read after the files; messages call them "text 1", .. */
     const char *const *settings; /* "train.steps=20", applied after both */
+    /* The directory of a run or of one of its checkpoints, or NULL. Its config is read first, like one
+     * of `kept`, and td_session_directory is this run, wherever it was made. Parameters are loaded
+     * by td_session_load. */
+    const char        *run;
     /* The number of `files`, from the first on, that are configs kept by runs (RUN/config.cfg).
      * Since a run may be a stranger's, `plugin_path` and `extends` in them are ignored: they cannot
      * name code. */
@@ -116,9 +123,9 @@ typedef struct td_session_options {
     /* Receives each message as one line without a newline; may be NULL. It is called from any
      * thread, one at a time, until the session is closed, and must not call the session. */
     void (*log)(void *arg, int level /* td_log_level */, const char *line);
-    void *log_arg;
-    /* The origin of `settings` that messages name, which must live as long as the session; NULL:
-     * the command line. */
+    void       *log_arg;
+    /* Where messages say that `settings` are from, for as long as the session; NULL: the command
+     * line. */
     const char *origin;
 } td_session_options;
 
@@ -222,123 +229,18 @@ typedef int td_evaluation_progress(void *arg, int64_t done, int64_t all);
 int td_session_evaluate(td_session *, td_evaluation_progress *progress, void *arg,
                         const td_evaluation **out, td_error *error);
 
-/* ---- beyond the training length -------------------------------------------------------------- */
+/* ---- texts and tokens ------------------------------------------------------------------------ */
 
-/* Total lengths and prefixes in tokens. NULL means lengths from train.length to 8 times that, in
- * steps of half of it, and prefixes of 1, a quarter and half of train.length. */
-typedef struct td_extrapolating {
-    size_t                  size; /* sizeof(td_extrapolating) */
-    const int64_t          *lengths, *prefixes;
-    size_t                  n_lengths, n_prefixes;
-    int64_t                 sequences; /* per source, at most; 0: 16 */
-    td_evaluation_progress *progress;  /* counts each sequence once per prefix; may be NULL */
-    void                   *arg;
-} td_extrapolating;
+/* The session's tokenizer is opened by the first call. Without one in the config: TD_ECONFIG. */
 
-/* The mean NLL of the tokens [from, to) of sequences whose first `prefix` tokens were given,
- * averaged over sequences, then over sources with equal weight. */
-typedef struct td_curve_point {
-    int64_t prefix, from, to;
-    double  nll, error; /* nats per token; error: the standard error, NaN if unknown */
-} td_curve_point;
-
-typedef struct td_extrapolation {
-    int64_t         trained;   /* train.length */
-    bool            documents; /* each within one document; false: none was that long */
-    int64_t         sequences; /* of all sources */
-    /* [n_lengths]: the tokens between the prefix and each total length */
-    td_curve_point *lengths;
-    td_curve_point *positions; /* [n_positions]: the tokens of each part of the sequence */
-    size_t          n_lengths, n_positions;
-} td_extrapolation;
-
-/* Measure the loss beyond the training length, with the parameters that the session holds. Each
- * sequence is read once per prefix: no token sees later ones, so the scores of a shorter total
- * length are part of those of the longest. TD_EEND and TD_EDIVERGED as in td_session_evaluate.
- * `*out` is valid until the next call of this function or until the session is closed. [main] */
-int td_session_extrapolate(td_session *, const td_extrapolating *, const td_extrapolation **out,
-                           td_error *error);
-
-/* ---- attention ------------------------------------------------------------------------------- */
-
-/* Which attentions to analyze, and on what text. NULL or 0 means all of them, or the default. */
-typedef struct td_analyzing {
-    size_t                  size; /* sizeof(td_analyzing) */
-    /* Layer numbers ("0") or path patterns ("model.decoder.*.cross_attn"). */
-    const char *const      *layers;
-    size_t                  n_layers;
-    const int64_t          *heads; /* from 0 */
-    size_t                  n_heads;
-    int64_t                 length;    /* tokens per sequence; 0: 4 times train.length */
-    int64_t                 prefix;    /* given tokens; 0: half of train.length */
-    int64_t                 sequences; /* at most, over all sources; 0: 8 */
-    td_evaluation_progress *progress;  /* in sequences; may be NULL */
-    void                   *arg;
-} td_analyzing;
-
-/* Which tokens an attention reads. */
-typedef enum td_reads {
-    TD_READS_ENCODER, /* an encoder's self-attention */
-    TD_READS_SELF,    /* self-attention of the stack that predicts */
-    TD_READS_CROSS,   /* that stack's cross-attention to an encoder */
-    TD_READS_BOTH,    /* its own tokens and an encoder's in one softmax */
-    TD_READS          /* the number of these values */
-} td_reads;
-
-/* Means over the queries at positions [from, to) of the text, heads and sequences. */
-typedef struct td_attention_part {
-    int64_t from, to;
-    double  locality; /* weight on the stack's tokens t-4 .. t; NaN: it reads none of them */
-    double  entropy;  /* entropy of the weights, in nats */
-    double  distance; /* mean distance between a query and its keys, in tokens */
-} td_attention_part;
-
-/* Statistics of one attention's weights, or of all attentions that read the same tokens. */
-typedef struct td_attention_mean {
-    const char        *name;  /* "model.decoder.layers.0.self_attn", or "self" for several */
-    int64_t            layer; /* -1 for several */
-    int64_t            map;   /* 0 or 1 in an attention with two softmax maps */
-    td_reads           reads;
-    int64_t            heads;                       /* 0: nothing to average */
-    double             locality, entropy, distance; /* mean over all queries */
-    double             memory; /* share of the weight on an encoder's tokens, 0 .. 1 */
-    td_attention_part *parts;  /* [n_parts], at most 128 */
-    int64_t            n_parts;
-    /* Maps: the weight that a query in part r puts on part c of the keys. A row adds up to 1, over
-     * both maps if there are two. The sizes of the parts differ by one token at most. */
-    int64_t            own, own_parts;              /* tokens divided into parts */
-    int64_t            memory_tokens, memory_parts; /* the same for an encoder */
-    double            *own_map;                     /* [n_parts][own_parts] */
-    double            *memory_map;                  /* [n_parts][memory_parts] */
-    double            *coverage; /* [memory_tokens]: the weight that each token receives */
-} td_attention_mean;
-
-/* The mean log-probability of the true tokens at positions [from, to). */
-typedef struct td_logprob_part {
-    int64_t from, to;
-    double  logprob; /* nats */
-} td_logprob_part;
-
-typedef struct td_analysis {
-    int64_t            trained, length, prefix; /* tokens */
-    int64_t            sequences;
-    bool               documents;  /* each within one document; false: none was that long */
-    td_attention_mean *attentions; /* [n_attentions], in the order of the model */
-    size_t             n_attentions;
-    td_attention_mean  all[TD_READS]; /* over all analyzed attentions */
-    const char       **without; /* [n_without]: attentions without weights, such as linear ones */
-    size_t             n_without;
-    td_logprob_part   *logprobs; /* [n_logprobs], at most 128 */
-    size_t             n_logprobs;
-} td_analysis;
-
-/* Measure attention weights by position, and the log-probability of the text, with the parameters
- * that the session holds. Weights are recomputed from queries and keys a few rows at a time, so
- * memory does not grow with the square of the length. TD_EEND and TD_EDIVERGED as in
- * td_session_evaluate. `*out` is valid until the next call of this function or until the session is
- * closed. [main] */
-int td_session_analyze(td_session *, const td_analyzing *, const td_analysis **out,
-                       td_error *error);
+/* The ids [*n] of `size` bytes of text, with nothing added. Valid until the next call of this, or
+ * until the session is closed. [main] */
+int td_session_encode(td_session *, const char *text, size_t size, const int32_t **ids, int64_t *n,
+                      td_error *error);
+/* The text of ids, [*size] bytes and a 0, not necessarily UTF-8 if ids are cut off within a
+ * character. NULL with `error`; valid until the next call that returns text. [main] */
+const char *td_session_decode(td_session *, const int32_t *ids, int64_t n, size_t *size,
+                              td_error *error);
 
 /* ---- scoring tokens -------------------------------------------------------------------------- */
 
@@ -358,6 +260,12 @@ typedef struct td_scored {
  * may be NULL. TD_EEND: `progress` ended it. TD_EDIVERGED: a score is not finite. [main] */
 int td_session_score(td_session *, td_scored *items, int64_t count,
                      td_evaluation_progress *progress, void *arg, td_error *error);
+
+/* The tokens of a prompt and of an answer to it, as tasks encode them: the answer's tokens are those
+ * that it adds to the prompt, and the prompt is ended like the inputs in training. The pointers in
+ * `out` are valid until the next call of this, or until the session is closed. [main] */
+int td_session_encode_pair(td_session *, const char *given, const char *target, td_scored *out,
+                           td_error *error);
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
 
@@ -566,6 +474,13 @@ int64_t td_session_parameters(td_session *, td_error *error);
  * trains or is closed. [main] */
 int     td_session_parameter(td_session *, int64_t index, td_parameter *out, td_error *error);
 
+/* A parameter's own memory, [*count] floats, which the next update changes; NULL, without an error,
+ * where it is a device's memory or does not hold floats. It must not be written to, as other forms of
+ * the parameter are kept besides: use td_session_write. Valid until the session trains, loads or is
+ * closed. [main] */
+int td_session_view(td_session *, const char *name, const float **values, int64_t *count,
+                    td_error *error);
+
 /* Copy a parameter out, or in, as floats; `count` must be all of its elements. [main] */
 int td_session_read(td_session *, const char *name, float *values, int64_t count, td_error *error);
 int td_session_write(td_session *, const char *name, const float *values, int64_t count,
@@ -594,4 +509,7 @@ const char *td_session_loaded(const td_session *);
 #ifdef __cplusplus
 }
 #endif
+
+#include "embed_analysis.h"
+
 #endif

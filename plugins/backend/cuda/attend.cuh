@@ -72,6 +72,8 @@ static inline tokens tokens_of(const td_view *v)
     return t;
 }
 
+/* The inputs and attributes, for all kernels; outputs are added by each. What is absent has
+ * no data. */
 static inline attend_args attend_args_of(const td_call *call)
 {
     const td_view *q = &call->in[TD_ATTEND_Q], *k = &call->in[TD_ATTEND_K],

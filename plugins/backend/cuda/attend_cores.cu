@@ -239,6 +239,7 @@ __device__ inline void store_results(const attend_args &a, const block &w, rows 
 {
     float by[2];
     for (int i = 0; i < 2; i++) {
+        /* the keys of a row are shared out among four threads; a row that saw none becomes 0 */
         r.sum[i] = quad_sum(r.sum[i]);
         by[i] = r.sum[i] == 0 ? 0 : 1 / r.sum[i];
         if (a.lse.at.data && threadIdx.x % 4 == 0 && row + 8 * i < a.tq)
@@ -378,6 +379,8 @@ __global__ void __launch_bounds__(CORE_THREADS, 1)
     if (threadIdx.x == 0)
         make_gates(g);
     publish_barriers();
+    /* Registers are given up and taken by whole warpgroups, so one of them is there to copy, although
+     * a single warp does it. */
     if (threadIdx.x < 128) {
         give_registers<FEEDER_REGISTERS>();
         if (threadIdx.x < 32)

@@ -187,6 +187,7 @@ __device__ inline void store_rows(const axes4 &y, int64_t b, int64_t h, int64_t 
                                   int64_t count, int64_t width, const float (&d)[N],
                                   const float (&by)[2])
 {
+    /* of a wgmma accumulator a thread has pairs of columns, in two rows that are 8 apart */
     int t = threadIdx.x % 128, row = t / 32 * 16 + t % 32 / 4, column = t % 4 * 2;
     if (has_wide_rows(y, width)) {
         store_wide_rows(y, b, h, first, count, width, d, by);

@@ -270,6 +270,7 @@ template <int WIDTH, int TILE> static int launch(td_cuda *cuda, const attend_arg
     unsigned          queries = item_grid(&a, td_cuda_pieces(a.tq, TILE), a.h);
     unsigned          keys = item_grid(&a, td_cuda_pieces(a.tk, TILE), a.g);
 
+    /* more than 48 KiB of shared memory must be asked for */
     if (cudaFuncSetAttribute(query_gradients<WIDTH, TILE>, most, (int)shared) ||
         cudaFuncSetAttribute(key_gradients<WIDTH, TILE>, most, (int)shared))
         return TD_EUNSUPPORTED;

@@ -436,6 +436,7 @@ __global__ void __launch_bounds__(CORE_THREADS, 1)
             feed_queries<WIDTH>(a, maps, at, g, items);
     } else {
         take_registers<WORKER_REGISTERS>();
+        /* a barrier's phase flips with every item */
         for (int phase = 0; (item = await_item(g.own, phase)) != LAST; phase ^= 1)
             work_on_keys<WIDTH>(a, at, g, block_of(a.tk, a.g, item, false), r);
     }

@@ -315,6 +315,7 @@ int td_cuda_attend_one(const td_call *call)
     unsigned    size = cluster_size(&a);
     dim3        grid(size, (unsigned)a.h, (unsigned)a.b);
 
+    /* addresses are known only now; strides were checked when the plan was made */
     for (int k = 0; k < 3; k++)
         if (!td_is_aligned(&call->in[operands[k]]))
             return td_cuda_attend(call);

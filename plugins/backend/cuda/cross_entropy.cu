@@ -99,6 +99,7 @@ __device__ inline share share_of(const float *z, int64_t vocab)
     if (threadIdx.x < vocab % 4) {
         float  x = z[vocab - 1 - threadIdx.x];
         float  four[4] = { x, -CUDART_INF_F, -CUDART_INF_F, -CUDART_INF_F };
+        /* -infinity adds nothing to the sum of exponentials, but would to that of logits */
         double z_sum = s.z_sum;
         take_four(s, four);
         s.z_sum = z_sum + x;
@@ -349,6 +350,7 @@ int td_cuda_cross_entropy(const td_call *call)
     int64_t  chunk = chunk_rows(a.rows, a.vocab);
     int      code = a.rows ? 0 : without_rows(call);
 
+    /* in chunks: the logits of all rows would be the largest tensor of a step */
     for (a.first = 0; a.first < a.rows && !code; a.first += chunk)
         code = run_chunk(call, &a, a.rows - a.first < chunk ? a.rows - a.first : chunk);
     if (code)

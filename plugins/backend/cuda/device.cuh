@@ -167,6 +167,7 @@ __device__ inline void td_set_some(const td_reals &y, int64_t n, const float (&f
         td_set(y, n, from[0]);
     else if (y.narrow) {
         uint2 *to = (uint2 *)((uint16_t *)y.data + n);
+        /* one store for all elements, as in td_get_some */
         if constexpr (V == 8)
             *(uint4 *)to = make_uint4(td_narrow2(from[0], from[1]), td_narrow2(from[2], from[3]),
                                       td_narrow2(from[4], from[5]), td_narrow2(from[6], from[7]));

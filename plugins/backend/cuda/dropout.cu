@@ -64,6 +64,7 @@ int td_cuda_dropout(const td_call *call)
     a.place = (uint64_t)t->i[0];
     a.seed = (uint64_t)t->i[2];
     a.keep = (float)(1 - t->f[0]);
+    /* an element is dropped if its 32 random bits are below rate 2^32 */
     a.least = (uint32_t)(t->f[0] * 4294967296.0);
     a.in = td_reals_of(&call->in[0]);
     a.out = td_reals_of(&call->out[0]);

@@ -167,6 +167,7 @@ __global__ void __launch_bounds__(TD_CUDA_THREADS, 2) few_rows(few_args a)
 
     td_begin();
     load_stage(now, from, terms, 0);
+    /* A stage is loaded while the other is multiplied. What is loaded past the end is zeros. */
     for (int n = 0; term_of(n) < terms; n += 2 * STEPS) {
         load_stage(next, from, terms, n + STEPS);
         add_stage(d, now);
@@ -201,6 +202,7 @@ int td_cuda_few_rows(const td_call *call)
     td_cuda *cuda = td_cuda_of(call);
     few_args a = {};
 
+    /* addresses are known only now; strides were checked when the plan was made */
     if (!td_is_aligned(x) || !td_is_aligned(b))
         return td_cuda_matmul(call);
     a.x = (const uint16_t *)x->data;

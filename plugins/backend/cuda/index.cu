@@ -250,6 +250,7 @@ int td_cuda_append(const td_call *call)
     a.rows = buffer->dim[0];
     a.lengths = (const int32_t *)lengths->data;
     a.counts = (const int32_t *)counts->data;
+    /* one number may serve all rows */
     a.length_step = lengths->dim[0] == 1 ? 0 : lengths->stride[0];
     a.count_step = counts->dim[0] == 1 ? 0 : counts->stride[0];
     a.from = x->data;
@@ -257,6 +258,7 @@ int td_cuda_append(const td_call *call)
     a.fault = cuda->faults_seen + TD_CUDA_NO_ROOM;
     if (!a.count)
         return 0;
+    /* words are moved as they are, so their size is all that matters */
     return td_cuda_launch(cuda, td_cuda_grid(a.count, TD_CUDA_THREADS), 0, 1,
                           td_cuda_size(x) == 2 ? append<uint16_t> : append<uint32_t>, a);
 }

@@ -152,6 +152,7 @@ int td_cuda_matmul(const td_call *call)
         return 0;
     if (!call->in[0].dim[call->in[0].rank - 1])
         return without_terms(call);
+    /* the product is not rounded before the summand is added */
     if (rounds_later(call)) {
         sum.data = call->workspace;
         sum.dtype = TD_F32;

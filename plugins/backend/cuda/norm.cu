@@ -54,6 +54,7 @@ __global__ void norm_any(norm_args a)
         mean += td_get(a.in, from + k * a.step_in);
     if (a.centre)
         mean = td_block_sum(mean) / (float)a.width;
+    /* of differences, in a pass of its own: mean(x^2) - mean^2 would cancel */
     for (int64_t k = threadIdx.x; k < a.width; k += TD_CUDA_THREADS) {
         float x = td_get(a.in, from + k * a.step_in) - mean;
         square += x * x;
@@ -95,6 +96,7 @@ template <int LANES, int ROUNDS, int V> __global__ void norm_rows(norm_args a)
 
     td_begin();
     td_walk_at<ROW_OPERANDS>(a.rows, there ? r : 0, at);
+    /* threads beyond the last row take part as well, since sums need whole warps */
     load_row<LANES, V>(x, a.in, at[ROW_IN], lane, there ? a.width : 0);
     if (a.centre) {
         for (int i = 0; i < ROUNDS; i++)
@@ -228,6 +230,7 @@ __global__ void norm_grad_any(norm_grad_args a)
         sum += dn;
         dot += dn * (td_get(a.in, x + k * a.step_x) - f.mean) * f.root;
     }
+    /* RMSNorm has no means, and no such term */
     sum = a.means.data ? td_block_sum(sum) / (float)a.width : 0;
     dot = td_block_sum(dot) / (float)a.width;
     for (int64_t k = threadIdx.x; k < a.width; k += TD_CUDA_THREADS) {

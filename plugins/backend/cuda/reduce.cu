@@ -267,6 +267,7 @@ int td_cuda_sum_squares(const td_call *call)
                                                                           count);
     if (td_cuda_launched(cuda))
         return TD_EIO;
+    /* a single block has stored the result itself */
     if (pieces == 1)
         return 0;
     r = reduction_of(x, &y);
@@ -316,6 +317,7 @@ int td_cuda_cumsum(const td_call *call)
     if (!td_cuda_count(x))
         return 0;
     grid = td_cuda_grid(outer * inner, TD_CUDA_THREADS);
+    /* unsigned: sums of integers wrap around */
     if (x->dtype == TD_I32)
         running_sum<unsigned>
             <<<grid, TD_CUDA_THREADS, 0, cuda->stream>>>((const unsigned *)x->data,

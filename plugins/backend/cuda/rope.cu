@@ -65,6 +65,7 @@ int td_cuda_rope(const td_call *call)
     const td_view *x = &call->in[0], *y = &call->out[0];
     td_cuda       *cuda = td_cuda_of(call);
     int64_t        count = td_cuda_count(x) / 2;
+    /* a vector must not reach from one half of a head into the other */
     bool      vectors = td_has_vectors(x) && td_has_vectors(y) && x->dim[3] % (2 * TD_VECTOR) == 0;
     rope_args a = {};
 

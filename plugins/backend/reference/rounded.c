@@ -39,6 +39,7 @@ int td_ref_rounded(const td_call *call, int (*kernel)(const td_call *))
             exact.out[k] = in_double(&call->out[k], at);
             at += td_ref_count(&call->out[k]);
         }
+    /* the kernel computes in double as ever, and each result is rounded once */
     code = kernel(&exact);
     for (int k = 0; k < call->n_out && !code; k++)
         for (int64_t n = 0; is_rounded(&call->out[k]) && n < td_ref_count(&call->out[k]); n++)

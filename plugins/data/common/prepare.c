@@ -11,6 +11,7 @@
 
 #include "cache.h"
 #include "content.h"
+#include "megatron.h"
 #include "shard.h"
 #include "tandem/random.h"
 
@@ -35,6 +36,33 @@ static int memory_name(const preparation *p, const glob_t *files, char *path, si
                : -1;
 }
 
+/* The index of a file of tokens says where its documents are: a content as well. */
+static int add_index(glob_t *files, const char *path, td_error *error)
+{
+    char *index = megatron_index(path);
+    int   code = 0;
+    if (!index)
+        return td_fail(error, TD_ENOMEM, "no memory for the index of '%s'", path);
+    if (access(index, R_OK))
+        code = td_fail(error, TD_ECONFIG,
+                       "cannot read '%s', which says where the documents of '%s' begin: %s", index,
+                       path, strerror(errno));
+    else if (glob(index, GLOB_APPEND | GLOB_NOESCAPE | GLOB_NOCHECK, NULL, files))
+        code = td_fail(error, TD_ENOMEM, "no memory for the name '%s'", index);
+    free(index);
+    return code;
+}
+
+static int add_indices(glob_t *files, td_error *error)
+{
+    size_t n = files->gl_pathc;
+    int    code = 0;
+    for (size_t i = 0; i < n && !code; i++)
+        if (megatron_is(files->gl_pathv[i]))
+            code = add_index(files, files->gl_pathv[i], error);
+    return code;
+}
+
 /* The name of a shard contains a hash of everything that its content depends on: the tokenizer, the
  * options, the split, and the content of each file. A shard that exists is therefore valid,
  * and one that no longer fits is never found. */
@@ -51,6 +79,8 @@ static int shard_name(const preparation *p, char *path, td_error *error)
                                   numbers, sizeof numbers);
     int      code = source_files(s, p->part, in->services, &files, error);
 
+    if (!code)
+        code = add_indices(&files, error);
     if (!code && memory_name(p, &files, memory, sizeof memory))
         code = td_fail(error, TD_ECONFIG, "the cache path '%.200s..' is too long", in->cache);
     if (!code)
@@ -84,8 +114,9 @@ static int check_files(const preparation *p, const char *path, td_error *error)
 /* A piece being encoded. */
 typedef struct part {
     size_t  size; /* position and size of its text, in bytes */
-    bool    end;
+    bool    end, encoded;
     int64_t count; /* of ids */
+    int64_t bytes; /* of the text that they stand for */
 } part;
 
 /* A document being encoded; the texts and ids of its pieces are adjacent. Errors are kept per
@@ -160,7 +191,36 @@ static int encode_part(const td_data_in *in, job *j, part *p, const char *text)
         return (int)p->count;
     if (p->end && in->special.eos >= 0)
         j->ids[j->count + p->count++] = in->special.eos;
+    p->bytes = (int64_t)p->size;
     j->count += p->count;
+    return 0;
+}
+
+/* Ids as they are, with the end of text if they lack it. How much text they stand for is known from
+ * decoding them: bits per byte would otherwise be unknown. */
+static int copy_part(const preparation *of, job *j, part *p, const char *ids)
+{
+    const td_data_in *in = of->in;
+    int64_t           n = (int64_t)(p->size / sizeof(int32_t));
+    int32_t          *to;
+    if (reserve(j, n + 1, p->size))
+        return TD_ENOMEM;
+    to = j->ids + j->count;
+    memcpy(to, ids, p->size);
+    for (int64_t k = 0; k < n; k++)
+        if (to[k] < 0 || to[k] >= in->special.vocab_size)
+            return td_fail(
+                &j->error, TD_EFORMAT,
+                "data source '%s': a document has token %d, and the ids of the tokenizer "
+                "are 0 to %lld: use the tokenizer that its files were made with",
+                of->source->name, to[k], (long long)in->special.vocab_size - 1);
+    p->bytes = in->tokenizer->decode(in->tokenizer_state, to, n, NULL, 0, &j->error);
+    if (p->bytes < 0)
+        return (int)p->bytes;
+    if (p->end && in->special.eos >= 0 && to[n - 1] != in->special.eos)
+        to[n++] = in->special.eos;
+    p->count = n;
+    j->count += n;
     return 0;
 }
 
@@ -171,7 +231,8 @@ static void encode_job(void *arg, int64_t i, int thread)
     job        *j = &w->jobs[i];
     const char *text = j->text;
     for (size_t k = 0; k < j->n_parts && !j->code; text += j->parts[k++].size)
-        j->code = encode_part(w->of->in, j, &j->parts[k], text);
+        j->code = j->parts[k].encoded ? copy_part(w->of, j, &j->parts[k], text)
+                                      : encode_part(w->of->in, j, &j->parts[k], text);
 }
 
 /* A piece without tokens, such as a space with some tokenizers, cannot be stored in a shard. A
@@ -184,7 +245,7 @@ static int write_job(work *w, const job *j)
     for (size_t k = 0; k < j->n_parts && !code; ids += j->parts[k++].count) {
         const part *p = &j->parts[k];
         if (p->count > 0)
-            code = shard_add_piece(&w->writer, ids, p->count, (int64_t)p->size, w->error);
+            code = shard_add_piece(&w->writer, ids, p->count, p->bytes, w->error);
         else if (j->n_parts > 1)
             code = td_fail(w->error, TD_EFORMAT,
                            "data source '%s': piece %zu of document %lld, of %zu bytes, has no "
@@ -239,7 +300,9 @@ static int add_document(void *arg, const piece *pieces, size_t count)
     for (size_t k = 0; k < count; at += pieces[k++].size) {
         if (pieces[k].size)
             memcpy(j->text + at, pieces[k].text, pieces[k].size);
-        j->parts[k] = (part){ .size = pieces[k].size, .end = pieces[k].end };
+        j->parts[k] = (part){ .size = pieces[k].size,
+                              .end = pieces[k].end,
+                              .encoded = pieces[k].encoded };
     }
     j->n_parts = count;
     w->bytes += size;

@@ -9,7 +9,8 @@
 typedef struct piece {
     const char *text;
     size_t      size;
-    bool        end; /* the end-of-text token follows, if the tokenizer has one */
+    bool        end;     /* the end-of-text token follows, if the tokenizer has one */
+    bool        encoded; /* `text` holds ids, int32_t, which another program made */
 } piece;
 
 /* Receives a document of one or more pieces, each with at least one token. The caller owns the

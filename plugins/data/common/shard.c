@@ -225,6 +225,7 @@ static int judge_ids(const shard *s, uint32_t most, uint64_t sum, int64_t vocab_
                        "token shard '%s.bin' is damaged: it has id %lld, but the tokenizer's ids "
                        "are below %lld; remove it with its .idx and .len and prepare again",
                        s->path, (long long)(int32_t)most, (long long)vocab_size);
+    /* damage may leave ids that are valid */
     if (sum != sum_of(s, SHARD_BIN))
         return td_fail(error, TD_EFORMAT,
                        "token shard '%s.bin' is damaged: its tokens are not those that were "
@@ -283,6 +284,7 @@ int shard_unchanged(const shard *s, td_error *error)
     for (int k = 0; k < SHARD_FILES; k++) {
         const shard_file *f = &s->file[k];
         struct stat       st;
+        /* the checks of shard_open hold only for what was there then */
         if (!fstat(f->fd, &st) && (size_t)st.st_size == f->size &&
             st.st_mtim.tv_sec == f->modified.tv_sec && st.st_mtim.tv_nsec == f->modified.tv_nsec)
             continue;

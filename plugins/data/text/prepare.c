@@ -1,51 +1,63 @@
 /* prepare.c - reads the documents of a source, and prepares token shards of them. */
 #include <string.h>
 
-#include "common/prepare.h"
+#include "common/megatron.h"
 #include "common/reader.h"
 #include "text.h"
 
-int text_each(const text_config *c, const data_source *s, int part, const td_services *services,
-              int64_t *bad, int (*document)(void *arg, const char *text, size_t size), void *arg,
-              td_error *error)
-{
-    glob_t  files;
-    int64_t number = 0;
-    int     code = source_files(s, part, services, &files, error);
-
-    /* documents are numbered across all files, for held_out_every */
-    for (size_t i = 0; i < files.gl_pathc && !code; i++) {
-        const char *text;
-        size_t      size;
-        reader     *r = reader_open(files.gl_pathv[i], c->text, bad, services, error);
-        code = r ? 0 : TD_EIO;
-        while (!code && (code = reader_next(r, &text, &size, error)) == 0)
-            if (source_has(s, part, number++))
-                code = document(arg, text, size);
-        code = code == TD_EEND ? 0 : code;
-        reader_close(r);
-    }
-    globfree(&files);
-    return code;
-}
+/* One walk through the documents of a part. They are numbered across all files, for held_out_every. */
+typedef struct walk {
+    const text_config *config;
+    const data_source *source;
+    int                part;
+    const td_services *services;
+    int64_t           *bad, number;
+    document_visitor  *visitor;
+    void              *arg;
+} walk;
 
 /* A document is one piece. */
-typedef struct visit {
-    document_visitor *visitor;
-    void             *arg;
-} visit;
-
-static int visit_document(void *arg, const char *text, size_t size)
+static int visit(walk *w, const void *data, size_t size, bool encoded)
 {
-    const visit *v = arg;
-    return v->visitor(v->arg, &(piece){ text, size, true }, 1);
+    piece p = { .text = data, .size = size, .end = true, .encoded = encoded };
+    return source_has(w->source, w->part, w->number++) ? w->visitor(w->arg, &p, 1) : 0;
 }
 
-static int each(const void *config, const data_source *s, int part, const td_services *services,
-                int64_t *bad, document_visitor *visitor, void *arg, td_error *error)
+static int visit_text(walk *w, const char *path, td_error *error)
 {
-    visit v = { visitor, arg };
-    return text_each(config, s, part, services, bad, visit_document, &v, error);
+    const char *text;
+    size_t      size;
+    reader     *r = reader_open(path, w->config->text, w->bad, w->services, error);
+    int         code = r ? 0 : TD_EIO;
+    while (!code && (code = reader_next(r, &text, &size, error)) == 0)
+        code = visit(w, text, size, false);
+    reader_close(r);
+    return code == TD_EEND ? 0 : code;
+}
+
+static int visit_tokens(walk *w, const char *path, td_error *error)
+{
+    const int32_t *ids;
+    int64_t        n;
+    megatron      *m = megatron_open(path, error);
+    int            code = m ? 0 : td_failed(error, TD_EIO);
+    while (!code && (code = megatron_next(m, &ids, &n, error)) == 0)
+        code = visit(w, ids, (size_t)n * sizeof *ids, true);
+    megatron_close(m);
+    return code == TD_EEND ? 0 : code;
+}
+
+int text_each(const void *config, const data_source *s, int part, const td_services *services,
+              int64_t *bad, document_visitor *visitor, void *arg, td_error *error)
+{
+    walk   w = { config, s, part, services, bad, 0, visitor, arg };
+    glob_t files;
+    int    code = source_files(s, part, services, &files, error);
+    for (size_t i = 0; i < files.gl_pathc && !code; i++)
+        code = megatron_is(files.gl_pathv[i]) ? visit_tokens(&w, files.gl_pathv[i], error)
+                                              : visit_text(&w, files.gl_pathv[i], error);
+    globfree(&files);
+    return code;
 }
 
 int text_prepare(const text_config *c, const data_source *s, int part, const td_data_in *in,
@@ -58,7 +70,7 @@ int text_prepare(const text_config *c, const data_source *s, int part, const td_
                       .content = c->text,
                       .content_size = strlen(c->text) + 1,
                       .max_bad_lines = c->max_bad_lines,
-                      .each = each,
+                      .each = text_each,
                       .config = c };
     return prepare_shard(&p, path, error);
 }

@@ -11,7 +11,8 @@
 
 #include "common/shard.h"
 
-static const td_option source_options[] = { MIXED_SOURCE_OPTIONS(".jsonl or .txt"), TD_OPTION_END };
+static const td_option source_options[] = { MIXED_SOURCE_OPTIONS("Megatron's .bin; .jsonl or .txt"),
+                                            TD_OPTION_END };
 
 static const td_option options[] = {
     TD_OPTION_LIST(text_config, sources, text_source, source_options, "sources to read"),
@@ -367,24 +368,41 @@ static uint64_t fingerprint(void *state_)
     return h;
 }
 
+typedef struct texts {
+    int (*document)(void *arg, const char *text, size_t size);
+    void     *arg;
+    td_error *error;
+} texts;
+
+static int pass_text(void *arg, const piece *pieces, size_t count)
+{
+    const texts *t = arg;
+    if (pieces->encoded)
+        return td_fail(t->error, TD_ECONFIG,
+                       "files of tokens (.bin) have no text: name the text that they were made of");
+    return t->document(t->arg, pieces->text, pieces->size);
+}
+
 /* Only training text: a tokenizer must not be trained on held-out text. */
 static int each_document(const void *config, const td_services                           *services,
                          int (*document)(void *arg, const char *text, size_t size), void *arg,
                          td_error *error)
 {
     const text_config *c = config;
+    texts              t = { document, arg, error };
     int                code = check_files(c, services, error);
     for (size_t i = 0; i < c->sources.count && !code; i++) {
         int64_t bad = c->max_bad_lines;
-        code = text_each(c, &source_at(c, i)->from, PART_TRAIN, services, &bad, document, arg,
+        code = text_each(c, &source_at(c, i)->from, PART_TRAIN, services, &bad, pass_text, &t,
                          error);
     }
     return code;
 }
 
 static const td_data text = {
-    .plugin = TD_PLUGIN(td_data, TD_DATA_KIND, "text", options, text_config, .check = check,
-                        .brief = "running text from .jsonl and .txt files, tokenized once"),
+    .plugin = TD_PLUGIN(
+        td_data, TD_DATA_KIND, "text", options, text_config, .check = check,
+        .brief = "running text from .jsonl, .txt and Megatron's .bin files, tokenized once"),
     .open = open_text,
     .close = close_text,
     .sources = sources,

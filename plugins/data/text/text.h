@@ -4,6 +4,7 @@
 #define TD_DATA_TEXT_TEXT_H
 
 #include "../common/mixture.h"
+#include "../common/prepare.h"
 
 typedef mixed_source text_source;
 
@@ -19,10 +20,8 @@ typedef struct text_config {
 int text_prepare(const text_config *, const data_source *, int part, const td_data_in *, char *path,
                  td_error *error);
 
-/* Call `document` for every document of a part, in order, until it returns a nonzero code. `bad`:
- * how many bad lines may still be skipped; reduced by those that are. */
-int text_each(const text_config *, const data_source *, int part, const td_services *, int64_t *bad,
-              int (*document)(void *arg, const char *text, size_t size), void *arg,
-              td_error *error);
+/* Visit the documents of a part in order (preparation.each); `config` is a text_config. */
+int text_each(const void *config, const data_source *, int part, const td_services *, int64_t *bad,
+              document_visitor *, void *arg, td_error *error);
 
 #endif

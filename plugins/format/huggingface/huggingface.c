@@ -1,5 +1,5 @@
-/* huggingface.c - models for Hugging Face's transformers that its own classes do not have: with our own
- * class, modeling_tandem.py, written beside the parameters. */
+/* huggingface.c - models for Hugging Face's transformers that its own classes do not have: with our
+ * own class, modeling_tandem.py, written beside the parameters. */
 #include "../transformers.h"
 
 #include "modeling.h"
@@ -24,11 +24,9 @@ static const char *const of_all[] = { "model.d_model",
                                       "model.attention.heads",
                                       "model.attention.kv_heads",
                                       "model.attention.head_dim",
-                                      "model.attention.window",
                                       "model.attention.qkv_norm",
                                       "model.attention.v_norm",
                                       "model.attention.qk_norm_scale",
-                                      "model.attention.output_norm",
                                       "model.attention.bias",
                                       "model.attention.eps",
                                       "model.position.plugin",
@@ -42,6 +40,9 @@ static const char *const of_decoder[] = { "model.layers", NULL };
 static const char *const of_both[] = { "model.encoder_layers",       "model.decoder_layers",
                                        "model.continuous_positions", "model.cross_positions",
                                        "model.bidirectional",        NULL };
+static const char *const of_heads[] = { "model.attention.window", "model.attention.output_norm",
+                                        NULL };
+static const char *const of_differential[] = { "model.attention.lambda_init", NULL };
 static const char *const of_rope[] = { "model.position.base",
                                        "model.position.scaling",
                                        "model.position.factor",
@@ -49,6 +50,31 @@ static const char *const of_rope[] = { "model.position.base",
                                        "model.position.beta_fast",
                                        "model.position.beta_slow",
                                        NULL };
+static const char *const of_xpos[] = { "model.position.base", "model.position.scale_base",
+                                       "model.position.gamma", NULL };
+static const char *const of_t5[] = { "model.position.buckets", "model.position.max_distance",
+                                     NULL };
+static const char *const of_fire[] = { "model.position.hidden", "model.position.c",
+                                       "model.position.threshold", NULL };
+static const char *const of_learned[] = { "model.position.max_positions", NULL };
+static const char *const of_sinusoidal[] = { "model.position.base", NULL };
+static const char *const of_nothing[] = { NULL };
+
+static const struct {
+    const char        *name;
+    const char *const *options;
+} positions[] = {
+    { "rope", of_rope },
+    { "xpos", of_xpos },
+    { "alibi", of_nothing },
+    { "t5-relative", of_t5 },
+    { "fire", of_fire },
+    { "learned", of_learned },
+    { "sinusoidal", of_sinusoidal },
+    { "none", of_nothing },
+};
+enum { POSITIONS = sizeof positions / sizeof *positions };
+
 static const char *const of_rms[] = { "model.norm.scale", NULL };
 static const char *const of_layer[] = { "model.norm.bias", NULL };
 
@@ -79,13 +105,15 @@ static void require_parts(td_translation *t)
 {
     static const char *const models[] = { "decoder-only", "decoder-biattn", "encoder-decoder",
                                           NULL };
-    static const char *const attentions[] = { "softmax", NULL };
-    static const char *const positions[] = { "rope", "none", NULL };
+    static const char *const attentions[] = { "softmax", "sliding-window", "differential", NULL };
+    const char              *schemes[POSITIONS + 1] = { NULL };
     static const char *const norms[] = { "rms", "layer", NULL };
     static const char *const ffns[] = { "swiglu", "geglu", "relu", "relu2", NULL };
     require_one(t, "model.plugin", models);
     require_one(t, "model.attention.plugin", attentions);
-    require_one(t, "model.position.plugin", positions);
+    for (int k = 0; k < POSITIONS; k++)
+        schemes[k] = positions[k].name;
+    require_one(t, "model.position.plugin", schemes);
     require_one(t, "model.norm.plugin", norms);
     require_one(t, "model.ffn.plugin", ffns);
 }
@@ -100,8 +128,10 @@ static void keep_settings(td_translation *t)
                td_ask_int_or(t, "vocab_size", td_ask_int(t, "model.vocab_size")));
     keep(t, of_all);
     keep(t, is(t, "model.plugin", "encoder-decoder") ? of_both : of_decoder);
-    if (is(t, "model.position.plugin", "rope"))
-        keep(t, of_rope);
+    keep(t, is(t, "model.attention.plugin", "differential") ? of_differential : of_heads);
+    for (int k = 0; k < POSITIONS; k++)
+        if (is(t, "model.position.plugin", positions[k].name))
+            keep(t, positions[k].options);
     keep(t, is(t, "model.norm.plugin", "rms") ? of_rms : of_layer);
 }
 
@@ -113,6 +143,7 @@ struct stack {
     int64_t     layers;
     bool        cross, scale, norm_bias, post_norm;
     bool        qk_scale, attention_bias, gate, ffn_bias;
+    bool        differential; /* the attention */
 };
 
 static void put_tensor(td_translation *t, const char *scope, const char *module, const char *what)
@@ -137,6 +168,16 @@ static void put_linear(td_translation *t, const char *scope, const char *name, b
         put_tensor(t, scope, name, "bias");
 }
 
+static void put_differential(td_translation *t, const char *layer, const char *name)
+{
+    static const char *const lambdas[] = { "lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2" };
+    char                     scope[160];
+    for (int k = 0; k < 4; k++)
+        put_tensor(t, layer, name, lambdas[k]);
+    snprintf(scope, sizeof scope, "%s%s.", layer, name);
+    put_tensor(t, scope, "sub_norm", "weight");
+}
+
 static void put_attention(td_translation *t, const struct stack *s, const char *layer,
                           const char *name)
 {
@@ -150,6 +191,8 @@ static void put_attention(td_translation *t, const struct stack *s, const char *
         put_tensor(t, scope, "q_norm", "weight");
         put_tensor(t, scope, "k_norm", "weight");
     }
+    if (s->differential)
+        put_differential(t, layer, name);
 }
 
 static void put_layer(td_translation *t, const struct stack *s, int64_t k)
@@ -173,8 +216,22 @@ static void put_layer(td_translation *t, const struct stack *s, int64_t k)
     put_linear(t, scope, "mlp.down_proj", s->ffn_bias);
 }
 
+/* What the layers of a stack share. */
+static void put_biases(td_translation *t, const char *scope)
+{
+    if (is(t, "model.position.plugin", "t5-relative"))
+        put_tensor(t, scope, "relative_attention_bias", "weight");
+    if (!is(t, "model.position.plugin", "fire"))
+        return;
+    put_tensor(t, scope, "fire", "c");
+    put_tensor(t, scope, "fire", "threshold");
+    put_linear(t, scope, "fire.inner", true);
+    put_linear(t, scope, "fire.outer", true);
+}
+
 static void put_stack(td_translation *t, const struct stack *s)
 {
+    put_biases(t, s->scope);
     for (int64_t k = 0; k < s->layers; k++)
         put_layer(t, s, k);
     put_norm(t, s, s->scope, "norm");
@@ -195,6 +252,7 @@ static struct stack stack_of(td_translation *t)
         .attention_bias = td_ask_bool(t, "model.attention.bias"),
         .gate = is(t, "model.ffn.plugin", "swiglu") || is(t, "model.ffn.plugin", "geglu"),
         .ffn_bias = td_ask_bool(t, "model.ffn.bias"),
+        .differential = is(t, "model.attention.plugin", "differential"),
     };
 }
 
@@ -222,6 +280,8 @@ static void put_tensors(td_translation *t)
         s.layers = ask_layers(t, "model.layers");
         put_stack(t, &s);
     }
+    if (is(t, "model.position.plugin", "learned"))
+        put_tensor(t, "model.", "position_embeddings", "weight");
     if (!td_ask_bool(t, "model.tie_embeddings"))
         put_tensor(t, "", "lm_head", "weight");
 }

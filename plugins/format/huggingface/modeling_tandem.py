@@ -14,6 +14,7 @@ here was refused when the file was written.
 """
 
 import dataclasses
+import functools
 import math
 
 import torch
@@ -101,12 +102,38 @@ class FeedForward(nn.Module):
         return self.down_proj(self.activation(self.gate_proj(x)) * up if self.gated else self.activation(up))
 
 
-# ---- positions -------------------------------------------------------------------------------------------------------
+# ---- positions: added to the embeddings ------------------------------------------------------------------------------
+
+
+def add_embeddings(module, model):
+    """The table of `learned`, which both stacks share."""
+    if model["position"]["plugin"] == "learned":
+        module.position_embeddings = nn.Embedding(model["position"]["max_positions"], model["d_model"])
+
+
+def sinusoids(base, positions, width):
+    """sin and cos of p base^(-2i/d), interleaved: [B, T, D]."""
+    theta = torch.tensor([base ** (-2 * j / width) for j in range((width + 1) // 2)], device=positions.device)
+    a = positions[..., None].float() * theta
+    return torch.stack((a.sin(), a.cos()), -1).flatten(-2)[..., :width]
+
+
+def embed_positions(model, x, positions, table):
+    """x [B, T, D] with positions [B, T]. table: position_embeddings, if there are any."""
+    position = model["position"]
+    if position["plugin"] == "learned":
+        return x + table(positions)
+    if position["plugin"] == "sinusoidal":
+        return x + sinusoids(position["base"], positions, x.shape[-1]).to(x.dtype)
+    return x
+
+
+# ---- positions: rotations --------------------------------------------------------------------------------------------
 
 
 def frequencies(rope, width):
-    """theta_j of plugins/position/rope.c, computed in double."""
-    base, factor, scaling = rope["base"], rope["factor"], rope["scaling"]
+    """theta_j of plugins/position/rope.c and xpos.c, computed in double."""
+    base, factor, scaling = rope["base"], rope.get("factor", 1), rope.get("scaling", "none")
     if scaling == "ntk":
         base *= factor ** (width / max(width - 2, 1))
     theta = [base ** (-2 * j / width) for j in range(width // 2)]
@@ -125,14 +152,27 @@ def frequencies(rope, width):
     return theta
 
 
-def angles(model, positions, dtype):
-    """cos and sin [B, 1, T, E/2] for positions [B, T]; None without rotation."""
-    rope = model["position"]
-    if rope["plugin"] != "rope":
+def growth(xpos, positions, width, side):
+    """zeta_j^(n/s) of xpos for queries (side -1), its reciprocal for keys (1): [B, 1, T, E/2]."""
+    gamma = xpos["gamma"]
+    rate = [-math.log((2 * j / width + gamma) / (1 + gamma)) / xpos["scale_base"] for j in range(width // 2)]
+    x = positions[:, None, :, None].float() * torch.tensor(rate, device=positions.device)
+    return torch.exp(side * x.clamp(max=75))
+
+
+def angles(model, positions, dtype, side=0):
+    """cos and sin [B, 1, T, E/2] for positions [B, T]; None without rotation. side: -1 and 1 for queries and keys of a
+    decoder, whose waves fade in xpos."""
+    scheme, width = model["position"], model["attention"]["head_dim"]
+    if scheme["plugin"] not in ("rope", "xpos"):
         return None
-    theta = torch.tensor(frequencies(rope, model["attention"]["head_dim"]), dtype=torch.float32)
+    theta = torch.tensor(frequencies(scheme, width), dtype=torch.float32)
     a = positions[:, None, :, None].float() * theta.to(positions.device)
-    grow = 0.1 * math.log(rope["factor"]) + 1 if rope["scaling"] == "yarn" else 1
+    grow = 1
+    if scheme["plugin"] == "xpos" and side:
+        grow = growth(scheme, positions, width, side)
+    elif scheme.get("scaling") == "yarn":
+        grow = 0.1 * math.log(scheme["factor"]) + 1
     return (a.cos() * grow).to(dtype), (a.sin() * grow).to(dtype)
 
 
@@ -145,11 +185,80 @@ def rotate(x, turn):
     return torch.cat((u * cos - v * sin, v * cos + u * sin), -1)
 
 
+# ---- positions: biases of self-attention -----------------------------------------------------------------------------
+
+
+class Fire(nn.Module):
+    """A learned function of distance over position."""
+
+    def __init__(self, fire, heads):
+        super().__init__()
+        self.first = (fire["c"], fire["threshold"])
+        self.c, self.threshold = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+        self.inner, self.outer = nn.Linear(1, fire["hidden"]), nn.Linear(fire["hidden"], heads)
+
+    def forward(self, q, k):
+        """Positions [B, Q, 1] and [B, 1, K] to biases [B, H, Q, K]."""
+        c, threshold = self.c.abs() * self.first[0], self.threshold.abs() * self.first[1]
+        distance, reach = (q - k).to(c.dtype), torch.maximum(torch.maximum(q, k).to(c.dtype), threshold)
+        share = distance.sign() * torch.log1p(distance.abs() * c) / torch.log1p(reach * c)
+        return self.outer(F.relu(self.inner(share[..., None]))).permute(0, 3, 1, 2)
+
+
+def add_biases(stack, model):
+    """What the layers of a stack share."""
+    position, heads = model["position"], model["attention"]["heads"]
+    if position["plugin"] == "t5-relative":
+        stack.relative_attention_bias = nn.Embedding(position["buckets"], heads)
+    if position["plugin"] == "fire":
+        stack.fire = Fire(position, heads)
+
+
+def bucket_of(n, buckets, max_distance):
+    exact = buckets // 2
+    if n < exact:
+        return n
+    far = exact + math.floor(math.log(n / exact) / math.log(max_distance / exact) * (buckets - exact))
+    return min(far, buckets - 1)
+
+
+@functools.lru_cache(maxsize=64)
+def buckets_of(reach, buckets, max_distance, encoder):
+    """The bucket of every distance from -reach to reach; an encoder has half of them for keys ahead."""
+    if encoder:
+        half = buckets // 2
+        return [(half if r > 0 else 0) + bucket_of(abs(r), half, max_distance) for r in range(-reach, reach + 1)]
+    return [bucket_of(max(-r, 0), buckets, max_distance) for r in range(-reach, reach + 1)]
+
+
+def slopes(heads):
+    """Those of alibi: a geometric series for the largest power of two, then every second one of the next."""
+    k = 2 ** int(math.log2(heads))
+    return [2 ** (-8 * (h + 1) / k) if h < k else 2 ** (-8 * (2 * (h - k) + 1) / (2 * k)) for h in range(heads)]
+
+
+def bias_of(stack, model, q, k, encoder):
+    """What is added to scores: [B, H, Q, K] for positions [B, Q] and [B, K], or None."""
+    position, distance = model["position"], k[:, None, :] - q[:, :, None]
+    if position["plugin"] == "alibi":
+        slope = torch.tensor(slopes(model["attention"]["heads"]), device=q.device)
+        return -slope[:, None, None] * distance[:, None].abs()
+    if position["plugin"] == "t5-relative":
+        reach = int(distance.abs().max())
+        table = buckets_of(reach, position["buckets"], position["max_distance"], encoder)
+        bucket = torch.tensor(table, device=q.device)[distance + reach]
+        return stack.relative_attention_bias(bucket).permute(0, 3, 1, 2)
+    if position["plugin"] == "fire":
+        return stack.fire(q[:, :, None], k[:, None, :])
+    return None
+
+
 # ---- attention -------------------------------------------------------------------------------------------------------
 
 
-def self_mask(keys, queries, causal, window, prefix=None):
+def self_mask(keys, queries, causal, attention, prefix=None):
     """Which keys [B, K] the last `queries` tokens see: bool [B, 1, Q, K]. keys: True where a token is real."""
+    window = attention.get("window", 0)
     total = keys.shape[1]
     k = torch.arange(total, device=keys.device)
     q = k[total - queries :, None]
@@ -160,7 +269,9 @@ def self_mask(keys, queries, causal, window, prefix=None):
         seen = seen | (prefix[:, total - queries :, None] & prefix[:, None, :])
     if window:
         seen = seen & (q - k < window)
-    # padding sees itself, so that its softmax is not NaN
+    if attention["plugin"] == "sliding-window":  # it looks as far ahead, where it may look ahead at all
+        seen = seen & (k - q < window)
+    # padding sees itself, so that its softmax is a number
     return ((seen & keys[:, None, :]) | (k == q))[:, None]
 
 
@@ -179,17 +290,18 @@ class Attention(nn.Module):
             self.q_norm, self.k_norm = Scale(self.width), Scale(self.width)
 
     def split(self, x, heads):
-        return x.view(x.shape[0], x.shape[1], heads, self.width).transpose(1, 2)
+        return x.view(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
 
     def normalized(self, x, scale):
         return rms_norm(x, None if scale is None else scale.weight, self.options["eps"])
 
     def queries(self, x, turn):
-        q = self.split(self.q_proj(x), self.heads)
+        q = self.split(self.q_proj(x), self.q_proj.out_features // self.width)
         return rotate(self.normalized(q, self.q_norm) if self.options["qkv_norm"] else q, turn)
 
     def keys_and_values(self, x, turn):
-        k, v = self.split(self.k_proj(x), self.kv_heads), self.split(self.v_proj(x), self.kv_heads)
+        k = self.split(self.k_proj(x), self.k_proj.out_features // self.width)
+        v = self.split(self.v_proj(x), self.kv_heads)
         if self.options["qkv_norm"]:
             k = self.normalized(k, self.k_norm)
         if self.options["qkv_norm"] and self.options["v_norm"]:
@@ -208,20 +320,54 @@ class Attention(nn.Module):
         kept = cache.cross_attention_cache.layers[self.layer]
         return kept.keys, kept.values
 
-    def forward(self, x, source, mask, q_turn, k_turn, cache=None):
-        q = self.queries(x, q_turn)
-        k, v = self.cached(source, k_turn, cache)
-        group = self.heads // self.kv_heads
-        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    def weights(self, q, k, mask, bias):
+        """What each query takes of each value; a query without any key takes nothing."""
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
         scores = (q @ k.transpose(-1, -2)) * self.width**-0.5
         scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+        scores = scores if bias is None else scores + bias
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        # a query without any key reads nothing
-        weights = scores.softmax(-1).to(v.dtype) * mask.any(-1, keepdim=True)
-        out = weights @ v
-        if self.options["output_norm"]:
-            out = self.normalized(out, None)
+        return scores.softmax(-1) * mask.any(-1, keepdim=True)
+
+    def read(self, q, k, v, mask, bias):
+        """[B, H, Q, E] of queries, keys and values."""
+        out = self.weights(q, k, mask, bias).to(v.dtype) @ v.repeat_interleave(self.heads // self.kv_heads, 1)
+        return self.normalized(out, None) if self.options.get("output_norm") else out
+
+    def forward(self, x, source, given, cache=None):
+        """given: mask, bias, and the rotations of queries and keys."""
+        q = self.queries(x, given["q_turn"])
+        k, v = self.cached(source, given["k_turn"], cache)
+        out = self.read(q, k, v, given["mask"], given["bias"])
         return self.o_proj(out.transpose(1, 2).flatten(2))
+
+
+class DifferentialAttention(Attention):
+    """The difference of two maps. A head has two queries and two keys, which are adjacent, and a value of twice the
+    width."""
+
+    def __init__(self, model, layer, cross):
+        super().__init__(model, layer, cross)
+        a, width = model["attention"], model["d_model"]
+        self.q_proj = nn.Linear(width, 2 * self.heads * self.width, bias=a["bias"])
+        self.k_proj = nn.Linear(width, 2 * self.kv_heads * self.width, bias=a["bias"])
+        self.v_proj = nn.Linear(width, 2 * self.kv_heads * self.width, bias=a["bias"])
+        self.o_proj = nn.Linear(2 * self.heads * self.width, width, bias=a["bias"])
+        for name in ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"):
+            setattr(self, name, nn.Parameter(torch.randn(self.width) * 0.1))
+        self.sub_norm = Scale(2 * self.width)
+        self.first = a["lambda_init"] or 0.8 - 0.6 * math.exp(-0.3 * layer)
+
+    def read(self, q, k, v, mask, bias):
+        v = v.repeat_interleave(self.heads // self.kv_heads, 1)
+        one, two = (self.weights(q[:, n::2], k[:, n::2], mask, bias).to(v.dtype) @ v for n in range(2))
+        share = torch.exp(self.lambda_q1 @ self.lambda_k1) - torch.exp(self.lambda_q2 @ self.lambda_k2) + self.first
+        return self.normalized(one - share * two, self.sub_norm) * (1 - self.first)
+
+
+def attention_of(model, layer, cross):
+    different = model["attention"]["plugin"] == "differential"
+    return (DifferentialAttention if different else Attention)(model, layer, cross)
 
 
 class Scale(nn.Module):
@@ -242,10 +388,10 @@ class Layer(nn.Module):
         super().__init__()
         self.names, self.cross = names, cross
         self.add_module(names[0], Norm(model))
-        self.self_attn = Attention(model, layer, False)
+        self.self_attn = attention_of(model, layer, False)
         if cross:
             self.pre_cross_attn_layernorm = Norm(model)
-            self.cross_attn = Attention(model, layer, True)
+            self.cross_attn = attention_of(model, layer, True)
         self.add_module(names[1], Norm(model))
         self.mlp = FeedForward(model)
         self.post_norm = model["post_norm"]
@@ -255,14 +401,14 @@ class Layer(nn.Module):
                 self.post_cross_attn_layernorm = Norm(model)
 
     def forward(self, x, own, memory, cache):
-        """own: mask and rotation of self-attention; memory: what cross-attention reads, or None."""
+        """own: what self-attention is given; memory: the same of cross-attention, and its states, or None."""
         y = getattr(self, self.names[0])(x)
         kept = cache.self_attention_cache if self.cross and cache is not None else cache
-        y = self.self_attn(y, y, own["mask"], own["turn"], own["turn"], kept)
+        y = self.self_attn(y, y, own, kept)
         x = x + (self.post_self_attn_layernorm(y) if self.post_norm else y)
         if self.cross:
             y = self.pre_cross_attn_layernorm(x)
-            y = self.cross_attn(y, memory["states"], memory["mask"], memory["q_turn"], memory["k_turn"], cache)
+            y = self.cross_attn(y, memory["states"], memory, cache)
             x = x + (self.post_cross_attn_layernorm(y) if self.post_norm else y)
         return x + self.mlp(getattr(self, self.names[1])(x))
 
@@ -271,6 +417,16 @@ def run_layers(stack, x, own, memory=None, cache=None):
     for layer in stack.layers:
         x = layer(x, own, memory, cache)
     return stack.norm(x)
+
+
+def given_to_self(stack, model, mask, positions, all_positions, dtype, encoder=False):
+    """What self-attention is given besides its tokens: those at `positions` are the last of all."""
+    return {
+        "mask": mask,
+        "q_turn": angles(model, positions, dtype, 0 if encoder else -1),
+        "k_turn": angles(model, positions, dtype, 0 if encoder else 1),
+        "bias": bias_of(stack, model, positions, all_positions, encoder),
+    }
 
 
 def positions_of(mask, queries):
@@ -332,6 +488,8 @@ class Decoder(nn.Module):
         super().__init__()
         names = ("input_layernorm", "post_attention_layernorm")
         self.embed_tokens = nn.Embedding(model["vocab_size"], model["d_model"])
+        add_embeddings(self, model)
+        add_biases(self, model)
         self.layers = nn.ModuleList(Layer(model, k, names, False) for k in range(model["layers"]))
         self.norm = Norm(model)
 
@@ -388,11 +546,11 @@ class TandemForCausalLM(TandemPreTrainedModel, GenerationMixin):
         done = length_of(cache)
         keys = whole_mask(attention_mask, x.shape[0], done + x.shape[1], x.device)
         positions = positions_of(keys, x.shape[1]) if position_ids is None else position_ids
+        everything = positions if not done else positions_of(keys, keys.shape[1])
         prefix = None if prefix_mask is None else prefix_mask.bool() & keys
-        own = {
-            "mask": self_mask(keys, x.shape[1], True, model["attention"]["window"], prefix),
-            "turn": angles(model, positions, x.dtype),
-        }
+        mask = self_mask(keys, x.shape[1], True, model["attention"], prefix)
+        own = given_to_self(self.model, model, mask, positions, everything, x.dtype)
+        x = embed_positions(model, x, positions, getattr(self.model, "position_embeddings", None))
         logits = self.logits_of(run_layers(self.model, x, own, cache=cache))
         # as everywhere in transformers, labels are the inputs, and are shifted here
         loss = None if labels is None else token_losses(logits[:, :-1], labels[:, 1:])
@@ -405,10 +563,12 @@ STACK_NAMES = ("pre_self_attn_layernorm", "pre_feedforward_layernorm")
 
 
 class Encoder(nn.Module):
-    def __init__(self, model, embed_tokens):
+    def __init__(self, model, embed_tokens, position_embeddings):
         super().__init__()
         self.options = model
-        self.shared = (embed_tokens,)  # the decoder's module; in a tuple, so that it is registered once
+        # of others; in tuples, so that they are registered once
+        self.shared, self.positions = (embed_tokens,), (position_embeddings,)
+        add_biases(self, model)
         self.layers = nn.ModuleList(Layer(model, k, STACK_NAMES, False) for k in range(model["encoder_layers"]))
         self.norm = Norm(model)
 
@@ -416,10 +576,10 @@ class Encoder(nn.Module):
         model = self.options
         x = self.shared[0](input_ids) if inputs_embeds is None else inputs_embeds
         keys = whole_mask(attention_mask, x.shape[0], x.shape[1], x.device)
-        own = {
-            "mask": self_mask(keys, x.shape[1], not model["bidirectional"], model["attention"]["window"]),
-            "turn": angles(model, positions_of(keys, x.shape[1]), x.dtype),
-        }
+        positions = positions_of(keys, x.shape[1])
+        mask = self_mask(keys, x.shape[1], not model["bidirectional"], model["attention"])
+        own = given_to_self(self, model, mask, positions, positions, x.dtype, encoder=True)
+        x = embed_positions(model, x, positions, self.positions[0])
         return BaseModelOutput(last_hidden_state=run_layers(self, x, own))
 
 
@@ -427,6 +587,7 @@ class CrossDecoder(nn.Module):
     def __init__(self, model):
         super().__init__()
         self.embed_tokens = nn.Embedding(model["vocab_size"], model["d_model"])
+        add_biases(self, model)
         self.layers = nn.ModuleList(Layer(model, k, STACK_NAMES, True) for k in range(model["decoder_layers"]))
         self.norm = Norm(model)
 
@@ -434,8 +595,9 @@ class CrossDecoder(nn.Module):
 class EncoderDecoder(nn.Module):
     def __init__(self, model):
         super().__init__()
+        add_embeddings(self, model)
         self.decoder = CrossDecoder(model)
-        self.encoder = Encoder(model, self.decoder.embed_tokens)
+        self.encoder = Encoder(model, self.decoder.embed_tokens, getattr(self, "position_embeddings", None))
 
 
 class TandemForSeq2SeqLM(TandemPreTrainedModel, GenerationMixin):
@@ -498,6 +660,7 @@ class TandemForSeq2SeqLM(TandemPreTrainedModel, GenerationMixin):
             "mask": mask[:, None, None, :],
             "q_turn": angles(model, positions, dtype) if turned else None,
             "k_turn": angles(model, positions_of(mask, mask.shape[1]), dtype) if turned else None,
+            "bias": None,  # a distance from the decoder's text into the encoder's means nothing
         }
 
     def forward(
@@ -518,13 +681,13 @@ class TandemForSeq2SeqLM(TandemPreTrainedModel, GenerationMixin):
         done = length_of(cache)
         x = self.model.decoder.embed_tokens(decoder_input_ids)
         keys = whole_mask(decoder_attention_mask, x.shape[0], done + x.shape[1], x.device)
-        positions = positions_of(keys, x.shape[1])
+        everything = positions_of(keys, keys.shape[1])
         if model["continuous_positions"]:
-            positions = positions + given.sum(-1, keepdim=True)
-        own = {
-            "mask": self_mask(keys, x.shape[1], True, model["attention"]["window"]),
-            "turn": angles(model, positions, x.dtype),
-        }
+            everything = everything + given.sum(-1, keepdim=True)
+        positions = everything[:, done:]
+        mask = self_mask(keys, x.shape[1], True, model["attention"])
+        own = given_to_self(self.model.decoder, model, mask, positions, everything, x.dtype)
+        x = embed_positions(model, x, positions, getattr(self.model, "position_embeddings", None))
         memory = self.memory_of(states, given, positions, x.dtype)
         logits = self.logits_of(run_layers(self.model.decoder, x, own, memory, cache))
         loss = None if labels is None else token_losses(logits, labels)

@@ -1,9 +1,8 @@
 // damage.cc - looks for damage in a model that the library does not detect, and that would make it
 // read outside the model.
 //
-// A model is a protocol buffer (https://protobuf.dev/programming-guides/encoding). It may have two
-// tables that replace characters, for normalizing a text and for the way back. The library takes each
-// as it is, and follows whatever offsets it has.
+// A model is a protocol buffer. It may have two tables that replace characters, for normalizing a text
+// and for the way back. The library takes each as it is, and follows whatever offsets it has.
 //
 // A table is the size of a trie (4 bytes, little-endian), the trie, and texts that each end in 0. The
 // trie is a double array of Darts-clone (https://github.com/s-yata/darts-clone), one word a node:
@@ -17,6 +16,8 @@
 #include <cstdint>
 #include <cstring>
 #include <vector>
+
+#include "protobuf.h"
 
 namespace
 {
@@ -106,64 +107,24 @@ bool table_is_whole(std::string_view table)
            trie(table.substr(0, size), table.size() - size).whole();
 }
 
-// ---- protocol buffers ----------------------------------------------------------------------------
-
-// Take a number of 7 bits a byte off the front; false if it does not end.
-bool take_number(std::string_view *in, uint64_t *out)
-{
-    *out = 0;
-    for (int shift = 0; shift < 64 && !in->empty(); shift += 7) {
-        unsigned char c = static_cast<unsigned char>(in->front());
-        in->remove_prefix(1);
-        *out |= static_cast<uint64_t>(c & 127) << shift;
-        if (c < 128)
-            return true;
-    }
-    return false;
-}
-
-// Call `see` with the number and the bytes of each field that has bytes. False if it returned that, or
-// if a field goes past the end.
-template <class See> bool each_field(std::string_view message, See see)
-{
-    enum { varint = 0, eight = 1, bytes = 2, four = 5 };
-    while (!message.empty()) {
-        uint64_t tag, size = 0;
-        if (!take_number(&message, &tag))
-            return false;
-        uint64_t type = tag & 7;
-        if (type == varint ? !take_number(&message, &size)
-                           : type == bytes && !take_number(&message, &size))
-            return false;
-        size = type == bytes ? size : type == eight ? 8 : type == four ? 4 : 0;
-        if ((type != varint && type != eight && type != bytes && type != four) ||
-            size > message.size())
-            return false;
-        if (type == bytes && !see(tag >> 3, message.substr(0, size)))
-            return false;
-        message.remove_prefix(size);
-    }
-    return true;
-}
-
 } // namespace
 
 std::string find_damage(std::string_view model)
 {
     enum { normalizer = 3, denormalizer = 5, table = 2 };
     std::string damage;
-    auto        see = [&](uint64_t field, std::string_view data) {
-        if (field != normalizer && field != denormalizer)
+    auto        see = [&](const protobuf::field &part) {
+        if (part.name != normalizer && part.name != denormalizer)
             return true;
-        return each_field(data, [&](uint64_t inner, std::string_view bytes) {
-            if (inner == table && !table_is_whole(bytes))
-                damage = field == normalizer
-                                    ? "its normalization table has references outside the table"
-                                    : "its denormalization table has references outside the table";
+        return protobuf::each_field(part.bytes, [&](const protobuf::field &inner) {
+            if (inner.name == table && !table_is_whole(inner.bytes))
+                damage = part.name == normalizer
+                             ? "its table of normalization has references outside the table"
+                             : "its table of denormalization has references outside the table";
             return damage.empty();
         });
     };
-    if (!each_field(model, see) && damage.empty())
+    if (!protobuf::each_field(model, see) && damage.empty())
         damage = "its fields do not match the size of the file";
     return damage;
 }

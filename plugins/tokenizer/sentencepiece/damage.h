@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
-// A message about the first damage found in the bytes of a model file; "" if none is found.
-// The library checks the rest of a model when it loads it.
+// What is damaged in the bytes of a model file, "its table of normalization"; "" if nothing is
+// found. The library checks the rest of a model when it loads it.
 std::string find_damage(std::string_view model);
 
 #endif

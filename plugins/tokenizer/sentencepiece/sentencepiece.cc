@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "damage.h"
+#include "files.h"
 #include "sentences.h"
 #include "tandem/kind/tokenizer.h"
 #include "tandem/random.h"
@@ -229,8 +230,8 @@ void close(void *state) { delete whole(state); }
 
 void special(void *state, td_special *out) { *out = whole(state)->special; }
 
-// Where the next piece of `reserved` begins in the text, from `at` on; npos: nowhere. One pass, as a
-// text may consist of nothing else.
+// Where the next piece of `reserved` begins in the text, from `at` on; npos: nowhere. One pass, as
+// a text may consist of nothing else.
 size_t find_reserved(const std::vector<std::string> &reserved, const std::string &first,
                      absl::string_view text, size_t at)
 {
@@ -488,6 +489,31 @@ int train(const void *options, const td_train_in *in, const td_services *service
     });
 }
 
+// The ids that options have added, in order: the last sentinel comes first.
+std::vector<added_id> find_added(const opened *o)
+{
+    std::vector<added_id> out;
+    const td_special     &s = o->special;
+    int32_t               pieces = o->model.GetPieceSize();
+    for (int32_t id = pieces; id <= s.sentinel; id++)
+        out.push_back({ id, "<extra_id_" + std::to_string(s.sentinel - id) + ">" });
+    for (int k = 0; k < 3; k++)
+        if (s.mode[k] >= pieces)
+            out.push_back({ s.mode[k], mode_names[k] });
+    return out;
+}
+
+int write_files(void *state, const td_tokenizer_out *out, td_error *error)
+{
+    return guarded(error, "write", "the model", [&] {
+        const opened *o = whole(state);
+        return put_files(o->model.serialized_model_proto(), o->special, o->reserved, find_added(o),
+                         out, error);
+    });
+}
+
+const char *const folder_files[] = { "model=tokenizer.model", "model=spiece.model", nullptr };
+
 // constexpr: the host reads a module's data before any of its code, constructors included, may run.
 constexpr td_tokenizer make()
 {
@@ -509,6 +535,8 @@ constexpr td_tokenizer make()
     t.piece = piece;
     t.train = train;
     t.fingerprint = fingerprint;
+    t.write_files = write_files;
+    t.folder_files = folder_files;
     return t;
 }
 

@@ -104,6 +104,8 @@ json_t *td_ranks_result(const char *out, int n)
         }
         json_decref(one);
     }
+    /* A rank that died wrote no file. If the others found something, that may be why; otherwise
+     * there is no result. */
     if (results == n || json_array_size(findings))
         return json_pack("{s:o, s:o}", "findings", findings, "skipped", skipped);
     json_decref(findings);

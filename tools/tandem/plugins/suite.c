@@ -30,6 +30,7 @@ static int add_job(td_suite *s, const char *path, const char *plugin, const char
         s->room = room;
     }
     s->jobs[s->count] = (td_check_job){ .path = path, .test = test, .ranks = ranks };
+    /* a copy: the caller's is gone when the test starts */
     snprintf(s->jobs[s->count++].plugin, sizeof s->jobs->plugin, "%s", plugin);
     return 0;
 }

@@ -40,6 +40,7 @@ static totals add_up(const td_matrix *m)
         t.trained++;
         t.flops += c->cell.flops;
         t.seconds += seconds_of(m, c);
+        /* a total that lacks some cells would look like that of all */
         t.timed = t.timed && seconds_of(m, c) > 0;
         t.memory = fmax(t.memory, c->cell.memory);
     }
@@ -75,6 +76,7 @@ static void print_row(const td_matrix *m, size_t k, int width, FILE *out)
     double                seconds = seconds_of(m, c);
     if (seconds > 0)
         td_human_time(time, seconds);
+    /* how many steps a budget comes to is known when the cell begins */
     snprintf(steps, sizeof steps, "%s%.0f", c->figures.steps ? "" : "~",
              ceil(td_figures_steps(&c->figures)));
     fprintf(out, "%-*s %10s %9s %10.3g %10s %9s %8s", width, c->cell.name,
@@ -127,6 +129,7 @@ void td_matrix_print(const td_matrix *m, FILE *out)
     fprintf(out, "%-*s %10s %9s %10s %10s %9s %8s  then\n", width, "cell", "parameters", "steps",
             "FLOPs", "memory", "time", "state");
     for (size_t k = 0; k < m->n; k++)
+        /* the others are named in the rows of the cells that they read */
         if (trains(&m->cells[k]))
             print_row(m, k, width, out);
     fputc('\n', out);
@@ -193,6 +196,7 @@ json_t *td_status_json(const td_study *s)
     for (size_t k = 0; k < s->n_cells; k++) {
         json_t      *j = td_matrix_cell_json(&s->cells[k]);
         td_last_step last = td_last_step_of(s->cells[k].run);
+        /* a cell that only reads a run would show that run's last step */
         if (last.step && td_phase_trains(s->cells[k].phase)) {
             json_object_set_new(j, "step", json_integer(last.step));
             json_object_set_new(j, "loss", td_tool_number(last.loss));

@@ -129,6 +129,7 @@ static void draw_row(td_view *v, const td_cell_progress *p, int width, int names
         td_text_print(&line, "  eta %s", td_human_time(time, p->left));
     else if ((p->state == TD_CELL_RUNNING && !p->steps) || p->state == TD_CELL_FAILED)
         td_text_print(&line, "  %.200s", p->note ? p->note : "");
+    /* a note is what a process wrote, and a row must stay one line */
     line.data[strcspn(line.data, "\n")] = 0;
     draw(v, td_text_get(&line), width);
     td_text_free(&line);
@@ -181,6 +182,7 @@ static void log_progress(td_view *v, const td_cell_progress *rows, size_t n, con
     print_head(v, s, n, &line);
     for (size_t k = 0; k < n; k++) {
         const td_cell_progress *p = &rows[k];
+        /* a log keeps every line, so only what changes is in it */
         if (p->state != TD_CELL_RUNNING)
             continue;
         td_text_print(&line, "; %s", p->cell->cell.name);

@@ -91,6 +91,17 @@ typedef struct td_train_in {
     const char        *output; /* the path of the model file to write */
 } td_train_in;
 
+/* Where `write_files` puts its files. The host makes it. */
+typedef struct td_tokenizer_out td_tokenizer_out;
+struct td_tokenizer_out {
+    size_t  size;
+    int32_t begin; /* an id that the readers of the files put before every text; -1: none */
+    /* A file of `size` bytes. 0, or a negative td_status to return. */
+    int (*put)(const td_tokenizer_out *, const char *name, const void *data, size_t size,
+               td_error *error);
+    void *host; /* private to the host */
+};
+
 typedef struct td_tokenizer {
     td_plugin plugin;
     uint64_t  flags; /* TD_TOKENIZER_.. */
@@ -117,6 +128,16 @@ typedef struct td_tokenizer {
     /* A hash of everything that ids depend on: data prepared with a different fingerprint is not
      * used. NULL: the hash of all pieces. [main] */
     int (*fingerprint)(void *state, uint64_t *out, td_error *error);
+    /* Put the files from which Hugging Face's programs make the same ids: tokenizer.json and
+     * tokenizer_config.json, perhaps others. TD_EUNSUPPORTED with the reason if those programs
+     * would make other ids; files that were put before stay. NULL: the tokenizer cannot be written.
+     * [main] */
+    int (*write_files)(void *state, const td_tokenizer_out *, td_error *error);
+    /* How a folder of another program is known to have such a tokenizer: "option=name", the option
+     * of a file and that file's name in the folder, then NULL. An option that comes several times
+     * takes the first file that is there; for the first option there must be one. NULL: by nothing.
+     */
+    const char *const *folder_files;
 } td_tokenizer;
 
 #ifdef __cplusplus

@@ -1,0 +1,108 @@
+/* folder.c - a folder of another program as a run, wherever a run is named: converted once, into
+ * the user's cache. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "convert/convert.h"
+#include "run/cache.h"
+#include "tandem/random.h"
+
+static bool has(const char *folder, const char *name)
+{
+    char *path = td_path_join(folder, name);
+    bool  there = path && td_file_exists(path);
+    free(path);
+    return there;
+}
+
+bool td_convert_is_folder(const char *path)
+{
+    return *path && has(path, "config.json") && !has(path, "config.cfg") &&
+           !has(path, "state.json");
+}
+
+/* ---- which run it is ------------------------------------------------------------------------- */
+
+/* A file that was replaced has another time or size: reading models of many gigabytes each time, to
+ * compare them, would take longer than what is done with them. */
+static void describe_file(const char *folder, const char *name, td_text *out)
+{
+    char       *path = td_path_join(folder, name);
+    struct stat st;
+    if (!path)
+        out->failed = true;
+    else if (!stat(path, &st))
+        td_text_print(out, "%s %lld %lld.%09ld\n", name, (long long)st.st_size,
+                      (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+    free(path);
+}
+
+static int describe_folder(const char *folder, td_text *out, td_error *error)
+{
+    char  **names;
+    char   *full = realpath(folder, NULL);
+    int64_t n = full ? td_list_directory(full, &names, error)
+                     : td_io_error(error, "open the folder", folder);
+    if (n >= 0) {
+        td_text_print(out, "tandem %s\n%s\n", TANDEM_VERSION, full);
+        for (int64_t k = 0; k < n; k++)
+            describe_file(full, names[k], out);
+        td_free_names(names, n);
+    }
+    free(full);
+    if (n < 0)
+        return (int)n;
+    return out->failed ? td_fail(error, TD_ENOMEM, "out of memory for the files of '%s'", folder)
+                       : 0;
+}
+
+/* CACHE/folders/HASH; free() it. NULL with `error`. */
+static char *run_of(const char *folder, td_error *error)
+{
+    td_text files = { 0 }, path = { 0 };
+    char   *cache = td_user_cache(), *run = NULL;
+    int     code = cache
+                       ? describe_folder(folder, &files, error)
+                       : td_fail(error, TD_EIO,
+                                 "there is nowhere to convert '%s' to: set XDG_CACHE_HOME or HOME to a "
+                                     "directory, or convert it yourself (tandem convert FOLDER RUN)",
+                                 folder);
+    /* a changed file gives another name, so what was converted before stays what it was */
+    if (!code) {
+        td_text_print(&path, "%s/folders/%016" PRIx64, cache,
+                      td_hash(td_random_stream(""), files.data, files.size));
+        run = path.failed ? NULL : strdup(td_text_get(&path));
+        if (!run)
+            td_fail(error, TD_ENOMEM, "out of memory for the name of a run");
+    }
+    td_text_free(&files);
+    td_text_free(&path);
+    free(cache);
+    return run;
+}
+
+/* ---- conversion ------------------------------------------------------------------------------ */
+
+char *td_convert_folder(const td_convert_in *how, td_errors *errors, td_error *error)
+{
+    td_convert_in own = *how;
+    td_error      why = { 0 };
+    char         *run = run_of(how->folder, error);
+    int           code = 0;
+    if (!run || has(run, "config.cfg"))
+        return run;
+    own.run = run;
+    code = td_convert_read(&own, errors, &why);
+    /* another process may have converted it in the meantime */
+    if (!code || has(run, "config.cfg")) {
+        td_log_line(how->log, TD_LOG_INFO, "'%s' is a model of another program: converted to '%s'",
+                    how->folder, run);
+        return run;
+    }
+    if (*why.text)
+        td_fail(error, why.code, "%s", why.text);
+    free(run);
+    return NULL;
+}

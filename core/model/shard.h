@@ -1,0 +1,23 @@
+/* shard.h - which process updates which parameter, and so has its optimizer state. Paper: Rajbhandari
+ * et al. 2020 (ZeRO, stage 1).
+ *
+ * Parameters are owned whole, so that any optimizer computes what it computes in one process: the
+ * owner updates the parameter and sends it to the others (td_team_share_owned). The states of other
+ * ranks are declared, so that names and dims in checkpoints do not depend on ranks, but absent: they
+ * never have memory here.
+ */
+#ifndef TD_MODEL_SHARD_H
+#define TD_MODEL_SHARD_H
+
+#include "model/model.h"
+
+/* Decide the owner of every trained parameter, balanced by the bytes of their states, and declare all
+ * states. Every rank decides alike. Refuses an optimizer whose update of one parameter reads what
+ * belongs to another. Without several processes it does nothing. */
+int    td_shard_assign(const td_model *, td_variables *, td_error *error);
+/* Whether this process updates the parameter. */
+bool   td_shard_has(const td_model *, const td_variable *parameter);
+/* Bytes of states of the rank with the most. */
+size_t td_shard_most(const td_model *, const td_variables *);
+
+#endif

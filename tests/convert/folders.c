@@ -1,0 +1,89 @@
+/* folders.c - tokenizers travel with models, and folders of other programs are used as they are. */
+#include "convert/scratch.h"
+
+TestSuite(folders, .init = scratch_open, .fini = scratch_close);
+
+/* A small model without norms of queries, keys and values, as Llama is: the scratch directory's `a`. */
+#define TRAIN                                                                              \
+    "$T train -c quickstart/decllm.cfg -c ablations/no-qkv-norm.cfg run.dir=. run.name=a " \
+    "model.d_model=24 model.layers=1 model.attention.heads=2 model.attention.head_dim=8 "  \
+    "model.ffn.d_ff=32 train.steps=2 train.length=32 train.batch=2 train.micro_batch=2 "   \
+    "evaluate.sequences=1 "
+
+/* With the SentencePiece model of a case of the tests of tokenizers. */
+#define PIECES                                             \
+    "tokenizer.plugin=sentencepiece model.vocab_size=500 " \
+    "tokenizer.model=$C/../plugins/tokenizer/cases/pieces-bpe.model "
+
+/* Folders are converted into a cache of the test's own. */
+#define OWN_CACHE "export XDG_CACHE_HOME=$PWD/cache && "
+
+/* The ids that follow a text are the same for a run and for what it comes back as. The scale of the
+ * logits, which is part of the last norm then, rounds differently. */
+#define GO_AND_RETURN                                                   \
+    "&& $T convert a there --to llama && $T convert there b && "        \
+    "for run in a b; do $T generate $run 'The ferry </s> from' --json " \
+    "| sed 's/,\"logprob\".*//' >$run.said; done && grep -q ids a.said && cmp a.said b.said"
+
+Test(folders, bytes_come_back)
+{
+    MUST(TRAIN GO_AND_RETURN);
+    /* it has a tokenizer of its own */
+    MUST("rm -r there && mv b moved && $T generate moved 'The' >/dev/null");
+}
+
+Test(folders, sentencepiece_comes_back)
+{
+    MUST(TRAIN PIECES GO_AND_RETURN);
+    MUST("cmp there/tokenizer.model $C/../plugins/tokenizer/cases/pieces-bpe.model && "
+         "grep -q TemplateProcessing there/tokenizer.json && "
+         "grep -q '\"bos_token\": \"<s>\"' there/tokenizer_config.json && "
+         "grep -q 'tokenizer/.*-tokenizer.json' b/config.cfg");
+}
+
+/* An encoder reads its input without an id for beginnings. */
+Test(folders, an_encoder_gets_no_template)
+{
+    MUST("$T train -c quickstart/redllm.cfg run.dir=. run.name=a train.steps=1 train.length=32 "
+         "train.batch=2 train.micro_batch=2 evaluate.sequences=1 && "
+         "$T convert a there --to huggingface && "
+         "grep -q '\"post_processor\": null' there/tokenizer.json && "
+         "! grep -q bos_token there/tokenizer_config.json");
+}
+
+/* A tokenizer that cannot be read is no reason to refuse the model, which has ids. */
+Test(folders, a_tokenizer_that_is_not_known_is_left_out)
+{
+    MUST(TRAIN
+         "&& $T convert a there --to llama && "
+         "sed -i 's/\"decoder\": .*/\"decoder\": {\"type\": \"Odd\"},/' there/tokenizer.json");
+    scratch_expect(0, "the decoder 'Odd' cannot be read", "$T convert there b");
+    MUST("! grep -q '^tokenizer' b/config.cfg && $T generate b --ids '70 71' >/dev/null");
+}
+
+Test(folders, a_folder_is_used_as_it_is)
+{
+    MUST(TRAIN "&& $T convert a there --to llama && $T generate a 'The ferry' >a.said");
+    scratch_expect(0, "is a model of another program: converted to",
+                   OWN_CACHE "$T generate there 'The ferry' >there.said");
+    MUST("cmp a.said there.said");
+    MUST(OWN_CACHE "$T generate there 'The ferry' 2>said && ! grep converted said");
+    MUST(OWN_CACHE "$T describe there && test $(ls cache/tandem/folders | wc -l) = 1");
+    /* changed files are another model */
+    MUST("touch -d '2001-01-01' there/config.json");
+    scratch_expect(0, "converted to", OWN_CACHE "$T generate there --ids '70 71'");
+    MUST(OWN_CACHE "for how in 'train.weights=there run.name=c' '--weights there run.name=d'; do "
+                   "$T train -c a/config.cfg $how run.dir=. train.steps=1 --allow tokenizer "
+                   "model.logit_scale model.attention.* || exit 1; done");
+}
+
+Test(folders, without_a_cache_a_folder_is_refused)
+{
+    MUST(TRAIN "&& $T convert a there --to llama");
+    scratch_expect(1, "set XDG_CACHE_HOME or HOME to a directory",
+                   "env -u HOME -u XDG_CACHE_HOME $T generate there 'The'");
+    scratch_expect(1, "no format reads models of type 'odd'",
+                   "sed -i 's/\"llama\"/\"odd\"/' there/config.json && " OWN_CACHE
+                   "$T describe there");
+    MUST("! ls cache/tandem/folders/*");
+}
