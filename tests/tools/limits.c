@@ -46,7 +46,7 @@ Test(limits, what_has_no_end_is_no_config)
     small_expect("run",
                  "printf 'extends = \"/dev/zero\";' >%1$s/a.cfg; timeout 20 %2$s -c %1$s/a.cfg -q",
                  2, "'/dev/zero' is not a regular file");
-    small_expect("run", "timeout 20 %2$s -c /dev/zero -q", 2, "name a file");
+    small_expect("run", "timeout 20 %2$s -c /dev/zero -q", 2, "name a regular file");
 }
 
 /* A name is printed, saved in files, and part of their names. */
