@@ -202,8 +202,8 @@ int td_cpu_matmul_prepare(const td_call *call, int in, void *memory)
     return 0;
 }
 
-/* Without AVX-512 bf16 would have to be cast for OpenBLAS, which the planner does as well. */
-bool td_cpu_accepts_bf16_product(const td_call *call) { return td_cpu_has_avx512(); }
+/* Without AVX2 bf16 would have to be cast for OpenBLAS, which the planner does as well. */
+bool td_cpu_accepts_bf16_product(const td_call *call) { return td_cpu_has_avx2(); }
 
 int td_cpu_matmul(const td_call *call)
 {

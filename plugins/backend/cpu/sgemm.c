@@ -35,9 +35,9 @@ TD_CPU_CLONES static void thin_narrow(td_cpu_matrix a, td_cpu_matrix b, int64_t 
         }
 }
 
-/* With AVX-512 our own kernel, which is faster there and does not depend on OPENBLAS_CORETYPE;
- * OpenBLAS on other machines, and for products too narrow to fill the kernel's 8 x 32. OpenBLAS
- * does not read bf16: kernels must not pass it on other machines. */
+/* With AVX2 our own kernels, whose sums do not depend on the number of rows, nor on
+ * OPENBLAS_CORETYPE; OpenBLAS on other machines, and for products too narrow to fill the kernel's
+ * 8 x 32. OpenBLAS does not read bf16: kernels must not pass it on other machines. */
 td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k)
 {
     if (b.packed)
@@ -46,18 +46,18 @@ td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t
         return TD_CPU_DOTS;
     if ((a.narrow || b.narrow) && k > 0)
         return TD_CPU_PACKED;
-    return td_cpu_has_avx512() && m >= 8 && n >= 16 && k > 0 ? TD_CPU_PACKED : TD_CPU_OPENBLAS;
+    return td_cpu_has_avx2() && m >= 8 && n >= 16 && k > 0 ? TD_CPU_PACKED : TD_CPU_OPENBLAS;
 }
 
 size_t td_cpu_packing_floats(void)
 {
-    return td_cpu_has_avx512() ? TD_CPU_PACKED_A + TD_CPU_PACKED_B : 0;
+    return td_cpu_has_avx2() ? TD_CPU_PACKED_A + TD_CPU_PACKED_B : 0;
 }
 
 size_t td_cpu_packed_count(int64_t k, int64_t n)
 {
     int64_t slices = td_cpu_ceil(k, TD_CPU_SLICE), panels = td_cpu_ceil(n, TD_CPU_PANEL);
-    return td_cpu_has_avx512() ? (size_t)(slices * panels) * TD_CPU_PACKED_B : 0;
+    return td_cpu_has_avx2() ? (size_t)(slices * panels) * TD_CPU_PACKED_B : 0;
 }
 
 /* On this thread alone, as the pool already has the threads. In OpenBLAS's OpenMP build, a limit
@@ -85,7 +85,7 @@ void td_cpu_sgemm(const td_cpu *cpu, int thread, td_cpu_way way, td_cpu_matrix a
         thin(a, b, m, n, k, alpha, beta, c, ldc);
 #if TD_CPU_AVX
     else if (way == TD_CPU_PACKED)
-        td_cpu_sgemm_avx512(a, b, m, n, k, alpha, beta, c, ldc,
+        td_cpu_sgemm_packed(a, b, m, n, k, alpha, beta, c, ldc,
                             cpu->packing + (size_t)thread * td_cpu_packing_floats());
 #endif
     else
@@ -94,7 +94,9 @@ void td_cpu_sgemm(const td_cpu *cpu, int thread, td_cpu_way way, td_cpu_matrix a
 
 const char *td_cpu_sgemm_name(void)
 {
-    return td_cpu_has_avx512() ? "own AVX-512 kernel" : "OpenBLAS";
+    if (td_cpu_has_avx512())
+        return "own AVX-512 kernel";
+    return td_cpu_has_avx2() ? "own AVX2 kernel" : "OpenBLAS";
 }
 
 /* ---- packing ahead of time ------------------------------------------------------------------- */
@@ -109,7 +111,7 @@ typedef struct pack_job {
 static void pack_slice(void *arg, int64_t slice, int thread)
 {
     const pack_job *j = arg;
-    td_cpu_pack_slice_avx512(j->b, j->k, j->n, slice * TD_CPU_SLICE, j->to);
+    td_cpu_pack_slice(j->b, j->k, j->n, slice * TD_CPU_SLICE, j->to);
 }
 #endif
 

@@ -1,5 +1,5 @@
-/* sgemm.h - the AVX-512 form of td_cpu_sgemm, called by sgemm.c and implemented in
- * sgemm_avx512.c. */
+/* sgemm.h - the packed form of td_cpu_sgemm, for AVX-512 and AVX2, called by sgemm.c and implemented
+ * in sgemm_packed.c. */
 #ifndef TD_CPU_SGEMM_H
 #define TD_CPU_SGEMM_H
 
@@ -9,11 +9,11 @@
 enum { TD_CPU_PACKED_A = 512 * TD_CPU_SLICE, TD_CPU_PACKED_B = TD_CPU_SLICE * TD_CPU_PANEL };
 
 /* Pack b's rows [first, first + TD_CPU_SLICE), cut off at k, with all n columns. */
-void td_cpu_pack_slice_avx512(td_cpu_matrix b, int64_t k, int64_t n, int64_t first, void *to);
+void td_cpu_pack_slice(td_cpu_matrix b, int64_t k, int64_t n, int64_t first, void *to);
 
-/* Like td_cpu_sgemm, for k >= 1 on a processor with AVX-512. `packing` is large enough for both of
+/* Like td_cpu_sgemm, for k >= 1 on a processor with AVX2. `packing` is large enough for both of
  * the above and aligned to 64 bytes. */
-void td_cpu_sgemm_avx512(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
+void td_cpu_sgemm_packed(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
                          float alpha, float beta, float *c, int64_t ldc, float *packing);
 
 #endif
