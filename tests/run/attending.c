@@ -158,7 +158,7 @@ Test(attending, what_cannot_be_read)
                                    .n_target = 1 },
                    "263");
     expect_refused(s, (td_attending){ .size = SIZE, TEXT, .layers = layers, .n_layers = 1 },
-                   "no attention is in layer '7'");
+                   "there is no attention in layer '7'");
     expect_refused(s, (td_attending){ .size = SIZE, TEXT, .heads = heads, .n_heads = 1 },
                    "no head 3");
     td_session_close(s);

@@ -342,7 +342,7 @@ Test(processes, keep_the_limits_of_the_run)
                  RANKS(2) TANDEM_BINARY " train %1$s/kept --resume train.steps=8 --threads 1", 0,
                  "waits 77 s");
     small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "comm.timeout=5", 2,
-                 "rank 1 has another comm.timeout than rank 0");
+                 "rank 1 has a different comm.timeout than rank 0");
 }
 
 Test(processes, evaluate_with_the_same_bits)
@@ -397,7 +397,7 @@ Test(processes, generate_the_same_answers)
     small_expect("said",
                  "mpirun -np 1 " TANDEM_BINARY " generate %1$s/%3$s one two : -np 1 " TANDEM_BINARY
                  " generate %1$s/%3$s one too",
-                 2, "rank 1 has another set of prompts or options than rank 0");
+                 2, "rank 1 has a different set of prompts or options than rank 0");
 }
 
 Test(processes, refuse_what_cannot_be_right)
@@ -408,7 +408,7 @@ Test(processes, refuse_what_cannot_be_right)
                  "3 processes share 1 micro-batches of train.micro_batch = 2 sequences");
     small_expect("odd", RANKS(2) "%2$s train.batch=7", 2, "divisor of train.batch = 7");
     small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "train.clip=0.5", 2,
-                 "rank 1 has another config than rank 0");
+                 "rank 1 has a different config than rank 0");
     small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " evaluate %1$s/%3$s --extrapolate",
                  2, "only training, evaluation and generation use more than one");
     small_expect("single", RANKS(2) "%2$s" SEVEN "comm.plugin=single", 2,
