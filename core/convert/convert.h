@@ -52,7 +52,8 @@ int td_convert_write_tokenizer(td_session *, const td_record *settings, const ch
                                td_error *error);
 
 /* The tokenizer of a folder, as the text of a config; empty: it has none that is known. */
-int td_convert_find_tokenizer(td_registry *, const char *folder, td_text *out, td_error *error);
+int td_convert_find_tokenizer(td_registry *, const char *folder, size_t *from, td_text *out,
+                              td_error *error);
 
 /* A folder that appears at `path` complete, or not at all: make things in the temporary directory
  * that it returns, then end. free() it. NULL with `error`, also if the path exists. */

@@ -73,15 +73,16 @@ static bool print_settings(const td_tokenizer *t, const char *folder, td_text *o
     return out->size;
 }
 
-int td_convert_find_tokenizer(td_registry *r, const char *folder, td_text *out, td_error *error)
+int td_convert_find_tokenizer(td_registry *r, const char *folder, size_t *from, td_text *out,
+                              td_error *error)
 {
     char *full = realpath(folder, NULL); /* configs may have another directory */
     bool  found = false;
     if (!full)
         return td_io_error(error, "open the folder", folder);
     td_registry_scan_kind(r, TD_TOKENIZER_KIND);
-    for (size_t i = 0; i < td_registry_count(r) && !found; i++) {
-        const td_plugin *p = td_registry_plugin(r, i);
+    while (*from < td_registry_count(r) && !found) {
+        const td_plugin *p = td_registry_plugin(r, (*from)++);
         found = !strcmp(p->kind, TD_TOKENIZER_KIND) && print_settings((const void *)p, full, out);
     }
     free(full);

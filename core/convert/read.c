@@ -134,37 +134,51 @@ static int begin_session(job *j, const char *const *settings, const char *tokeni
     return j->s ? 0 : td_failed(error, TD_ECONFIG);
 }
 
-/* A model without its tokenizer can still be used by its ids. True: the session has one. */
-static bool begin_with_tokenizer(job *j, const char *const *settings, const char *tokenizer)
+/* A model without its tokenizer can still be used by its ids: j->s is then NULL. */
+static void begin_with_tokenizer(job *j, const char *const *settings, const char *tokenizer)
 {
     td_errors errors = { 0 };
     td_error  why = { 0 };
     bool      opened = !begin_session(j, settings, tokenizer, &errors, &why) &&
                   !td_session_open_tokenizer(j->s, &why);
-    /* what is wrong with the model is said when it is opened without a tokenizer */
-    if (j->s && !opened)
+    if (!opened)
         td_log_line(j->how->log, TD_LOG_WARN, "the tokenizer of '%s' cannot be used: %s",
-                    j->how->folder, why.text);
+                    j->how->folder, errors.count ? td_text_get(&errors.text) : why.text);
     if (!opened) {
         td_session_close(j->s);
         j->s = NULL;
     }
     td_errors_free(&errors);
-    return opened;
+}
+
+/* Folders often have their tokenizer in two forms, of which one may have what we do not: the first
+ * that can be opened is taken. j->s is NULL if none can. */
+static int open_with_tokenizer(job *j, const char *const *settings, td_error *error)
+{
+    size_t from = 0;
+    int    code;
+    do {
+        td_text tokenizer = { 0 };
+        code = td_convert_find_tokenizer(j->how->registry, j->how->folder, &from, &tokenizer,
+                                         error);
+        if (code || !tokenizer.size)
+            return code;
+        begin_with_tokenizer(j, settings, td_text_get(&tokenizer));
+        td_text_free(&tokenizer);
+    } while (!j->s);
+    return 0;
 }
 
 static int open_session(job *j, td_errors *errors, td_error *error)
 {
     const char **settings = NULL;
-    td_text      tokenizer = { 0 };
     int          code = list_settings(j, &settings, error);
     if (!code)
-        code = td_convert_find_tokenizer(j->how->registry, j->how->folder, &tokenizer, error);
-    if (!code && !(tokenizer.size && begin_with_tokenizer(j, settings, td_text_get(&tokenizer))))
+        code = open_with_tokenizer(j, settings, error);
+    if (!code && !j->s)
         code = begin_session(j, settings, "", errors, error);
     if (!code)
         code = td_session_declare(j->s, error);
-    td_text_free(&tokenizer);
     free(settings);
     return code;
 }

@@ -12,7 +12,7 @@
  * Items of similar length share a batch, whatever their order. Consecutive items with the same
  * given tokens and single-token targets share a row: answers A, B, C and D cost one pass. A score
  * does not depend on the other items: lengths are rounded up by the item alone, so that an item is
- * computed by products of the same lengths in every batch. On a processor with AVX-512 its bits are
+ * computed by products of the same lengths in every batch. On a processor with AVX2 its bits are
  * the same for every batch size and number of threads; elsewhere the last few may differ. With a
  * `decoder`, the last few may also differ between an item that is scored alone and one that is
  * scored beside others of its question.

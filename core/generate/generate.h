@@ -1,7 +1,7 @@
 /* generate.h - continues prompts: rows that finish are reused for waiting prompts.
  *
  * Random numbers are functions of the seed, the prompt's number and the token's, so an answer does
- * not depend on the other prompts. Nor do logits: with AVX-512 the cpu backend adds up a row's
+ * not depend on the other prompts. Nor do logits: with AVX2 the cpu backend adds up a row's
  * products in one order, however many rows there are. Without it, OpenBLAS may choose another order
  * for another number of rows, and logits of small and large batches agree only up to rounding.
  */

@@ -187,6 +187,8 @@ static int update(trainer *t, td_error *error)
         code = td_team_agree(team, code, error);
         if (!code)
             code = td_team_share_owned(team, t->spec->engine, error);
+        /* what one rank could not share, the others have not got: the step is torn for all */
+        code = td_team_agree(team, code, error);
     }
     t->torn = code != 0; /* some parameters may be updated, others not */
     return code;

@@ -226,8 +226,8 @@ static int give_up(trainer *t, const td_error *why)
     return code;
 }
 
-/* The same for all ranks: the others hand their states to the leader. If they are lost, it saves only
- * what it has itself. */
+/* The same for all ranks: the others hand their states to the leader. If they are lost, it saves
+ * what it has itself, which is not enough if states are shared out (train.shard). */
 static int give_up_together(trainer *t, const td_error *why)
 {
     td_team *team = t->spec->team;

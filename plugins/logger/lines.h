@@ -126,7 +126,7 @@ static inline int lines_open(const line_form *form, const char *file, const td_l
     lines *l = calloc(1, sizeof *l);
     int    code;
     if (!l)
-        return td_fail(error, TD_ENOMEM, "no memory to open the metrics");
+        return td_fail(error, TD_ENOMEM, "out of memory while opening the metrics");
     /* before the file is opened, which may log what is missing */
     l->services = in->services;
     l->form = form;

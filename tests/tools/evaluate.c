@@ -116,7 +116,7 @@ Test(evaluate, sequences_do_not_depend_on_their_batch)
     snprintf(one, sizeof one, "%s/one/heldout.jsonl", directory);
     snprintf(four, sizeof four, "%s/four/heldout.jsonl", directory);
     snprintf(command, sizeof command, "cmp %s %s", one, four);
-    if (__builtin_cpu_supports("avx512dq"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         cr_expect_eq(system(command), 0);
     else /* matrix products come from a library, which promises less */
         cr_expect(td_file_exists(one) && td_file_exists(four));

@@ -294,7 +294,8 @@ Test(tasks, do_not_depend_on_batch_and_threads)
                 snprintf(command, sizeof command,
                          "cmp %s/out0/x.samples_%s.jsonl %s/out%d/x.samples_%s.jsonl", directory,
                          i ? "generate" : "choices", directory, k, i ? "generate" : "choices");
-                if (__builtin_cpu_supports("avx512dq"))
+                /* without AVX2 matrix products come from a library, which promises less */
+                if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
                     cr_expect_eq(system(command), 0, "%s", command);
             }
     }

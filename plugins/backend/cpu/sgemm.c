@@ -35,9 +35,9 @@ TD_CPU_CLONES static void thin_narrow(td_cpu_matrix a, td_cpu_matrix b, int64_t 
         }
 }
 
-/* With AVX2 our own kernels, whose sums do not depend on the number of rows, nor on
- * OPENBLAS_CORETYPE; OpenBLAS on other machines, and for products too narrow to fill the kernel's
- * 8 x 32. OpenBLAS does not read bf16: kernels must not pass it on other machines. */
+/* With AVX2 our own kernels, whose sums depend neither on OPENBLAS_CORETYPE nor, for a b that was
+ * packed ahead of time, on the number of rows; OpenBLAS on other machines, and for products too narrow
+ * to fill the kernel's 8 x 32. OpenBLAS does not read bf16: kernels must not pass it on other machines. */
 td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k)
 {
     if (b.packed)

@@ -21,7 +21,7 @@
 #if TD_CPU_AVX
 
 /* Goto's names: MC x KC is the block of a, KC x PANEL the panel of b, MR x PANEL the kernel. */
-enum { MC = 512, MC_AVX2 = 512, KC = TD_CPU_SLICE, STRIP = 16, PANEL = TD_CPU_PANEL, MR = 8 };
+enum { MC = 512, KC = TD_CPU_SLICE, STRIP = 16, PANEL = TD_CPU_PANEL, MR = 8 };
 
 /* Prefetch distance in floats, for b in memory: 4 KiB, found by experiment. */
 enum { AHEAD = 1024 };
@@ -137,7 +137,10 @@ typedef struct kernel_form {
 /* Sums times alpha, plus beta c. */
 TD_CPU_INLINE void put(float *c, td_vf sum, float alpha, float beta)
 {
-    td_vstore(c, beta == 0 ? sum * alpha : sum * alpha + td_vload(c) * beta);
+    sum *= alpha;
+    if (beta != 0)
+        sum += td_vload(c) * beta;
+    td_vstore(c, sum);
 }
 
 /* c is needed only at the end: it can come from memory meanwhile. */
@@ -302,12 +305,13 @@ static void at_edge(kernel *run, int64_t depth, const float *a, const void *b, f
         memcpy(c + i * ldc + first, block + i * PANEL + first, bytes);
 }
 
-/* Prefetch a part of the next panel's source, so that it arrives while this one is multiplied.
- * In parts, as the processor can only wait for a few lines at a time. */
-static void prefetch(td_cpu_matrix next, int64_t width, int64_t depth, int64_t part, int64_t parts)
+/* Prefetch a part of the next panel's source, so that it arrives while this one is multiplied: with
+ * rows first .. end of `rows`, as the processor can only wait for a few lines at a time. */
+static void prefetch(td_cpu_matrix next, int64_t width, int64_t depth, int64_t first, int64_t end,
+                     int64_t rows)
 {
     int64_t lines = next.trans ? width : depth, length = next.trans ? depth : width;
-    for (int64_t i = lines * part / parts; i < lines * (part + 1) / parts; i++)
+    for (int64_t i = lines * first / rows; i < lines * end / rows; i++)
         for (int64_t k = 0; k < length; k += TD_LANES)
             __builtin_prefetch(td_cpu_from(next, i * next.ld + k).data);
 }
@@ -347,7 +351,7 @@ static void panel_part(const panel_job *j, part part)
         kernel *run = part == WHOLE ? whole_kernel(j->narrow, in_cache, rows)
                                     : half_kernel(j->narrow, in_cache, rows > FOUR, part);
         if (part != RIGHT)
-            prefetch(j->next, j->next_columns, j->depth, i / FOUR, td_cpu_ceil(j->rows, FOUR));
+            prefetch(j->next, j->next_columns, j->depth, i, i + rows, j->rows);
         if (rows == whole && j->columns == PANEL)
             run(j->depth, strip, j->b, c, j->ldc, j->alpha, j->beta);
         else
@@ -434,12 +438,10 @@ void td_cpu_pack_slice(td_cpu_matrix b, int64_t k, int64_t n, int64_t first, voi
 void td_cpu_sgemm_packed(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
                          float alpha, float beta, float *c, int64_t ldc, float *packing)
 {
-    /* processors without AVX-512 have smaller second-level caches */
-    const int64_t mc = td_cpu_has_avx512() ? MC : MC_AVX2;
     /* the first slice of k scales c by beta, the others add to it */
     for (int64_t p = 0; p < k; p += KC)
-        for (int64_t i = 0; i < m; i += mc)
-            block(td_cpu_part(a, i, p), td_cpu_part(b, p, 0), td_cpu_min(mc, m - i), n,
+        for (int64_t i = 0; i < m; i += MC)
+            block(td_cpu_part(a, i, p), td_cpu_part(b, p, 0), td_cpu_min(MC, m - i), n,
                   td_cpu_min(KC, k - p), alpha, p ? 1.0f : beta, c + i * ldc, ldc, packing);
 }
 

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "regular.h"
 #include "shard_format.h"
@@ -20,7 +19,7 @@ struct megatron {
     const char    *path;
     int            bin, type, width;
     int64_t        bin_size;
-    unsigned char *idx; /* mapped, [idx_size] */
+    unsigned char *idx; /* [idx_size] */
     size_t         idx_size;
     uint64_t       pieces, documents, next; /* next: document */
     unsigned char *raw;                     /* the piece that is read */
@@ -76,17 +75,29 @@ static int damaged(const megatron *m, const char *what, td_error *error)
                    m->path, what);
 }
 
-/* Map the index. An empty file leaves it NULL. */
+/* All of the file; NULL with `why` if it cannot be read. */
+static unsigned char *read_all(int fd, size_t size, const char **why)
+{
+    unsigned char *p = malloc(size);
+    size_t         at = 0;
+    ssize_t        n = 1;
+    while (p && at < size && (n = pread(fd, p + at, size - at, (off_t)at)) > 0)
+        at += (size_t)n;
+    if (p && at == size)
+        return p;
+    *why = !p ? "out of memory" : n < 0 ? strerror(errno) : "it became shorter";
+    free(p);
+    return NULL;
+}
+
+/* Read the index, rather than map it: a file that became shorter meanwhile would end the process. An
+ * empty one leaves it NULL. */
 static int open_index(megatron *m, const char *name, td_error *error)
 {
-    struct stat st;
-    const char *why = NULL;
-    int         fd = open_regular(name, &st, &why);
-    void       *p = fd >= 0 && st.st_size > 0
-                        ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0)
-                        : NULL;
-    if (p == MAP_FAILED)
-        why = strerror(errno);
+    struct stat    st;
+    const char    *why = NULL;
+    int            fd = open_regular(name, &st, &why);
+    unsigned char *p = fd >= 0 && st.st_size > 0 ? read_all(fd, (size_t)st.st_size, &why) : NULL;
     if (fd >= 0)
         close(fd);
     if (why)
@@ -103,7 +114,7 @@ static int open_files(megatron *m, td_error *error)
     const char *why;
     char       *name = megatron_index(m->path);
     int         code = name ? open_index(m, name, error)
-                            : td_fail(error, TD_ENOMEM, "no memory to open '%s'", m->path);
+                            : td_fail(error, TD_ENOMEM, "out of memory while opening '%s'", m->path);
     free(name);
     if (code)
         return code;
@@ -161,7 +172,7 @@ megatron *megatron_open(const char *path, td_error *error)
 {
     megatron *m = calloc(1, sizeof *m);
     if (!m) {
-        td_fail(error, TD_ENOMEM, "no memory to read '%s'", path);
+        td_fail(error, TD_ENOMEM, "out of memory while reading '%s'", path);
         return NULL;
     }
     *m = (megatron){ .path = path, .bin = -1 };
@@ -175,8 +186,7 @@ void megatron_close(megatron *m)
 {
     if (!m)
         return;
-    if (m->idx)
-        munmap(m->idx, m->idx_size);
+    free(m->idx);
     if (m->bin >= 0)
         close(m->bin);
     free(m->raw);
@@ -214,7 +224,7 @@ static int read_raw(megatron *m, int64_t offset, size_t size, td_error *error)
 {
     unsigned char *raw = realloc(m->raw, size + 1);
     if (!raw)
-        return td_fail(error, TD_ENOMEM, "no memory for %zu bytes of '%s'", size, m->path);
+        return td_fail(error, TD_ENOMEM, "out of memory for %zu bytes of '%s'", size, m->path);
     m->raw = raw;
     for (size_t done = 0; done < size;) {
         ssize_t n = pread(m->bin, raw + done, size - done, offset + (int64_t)done);
@@ -240,7 +250,7 @@ static int add_piece(megatron *m, uint64_t piece, td_error *error)
     if (all > m->room) {
         int32_t *ids = realloc(m->ids, (size_t)(2 * all) * sizeof *ids);
         if (!ids)
-            return td_fail(error, TD_ENOMEM, "no memory for a document of '%s'", m->path);
+            return td_fail(error, TD_ENOMEM, "out of memory for a document of '%s'", m->path);
         m->ids = ids;
         m->room = 2 * all;
     }

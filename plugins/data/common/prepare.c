@@ -42,13 +42,13 @@ static int add_index(glob_t *files, const char *path, td_error *error)
     char *index = megatron_index(path);
     int   code = 0;
     if (!index)
-        return td_fail(error, TD_ENOMEM, "no memory for the index of '%s'", path);
+        return td_fail(error, TD_ENOMEM, "out of memory for the index of '%s'", path);
     if (access(index, R_OK))
         code = td_fail(error, TD_ECONFIG,
                        "cannot read '%s', which says where the documents of '%s' begin: %s", index,
                        path, strerror(errno));
     else if (glob(index, GLOB_APPEND | GLOB_NOESCAPE | GLOB_NOCHECK, NULL, files))
-        code = td_fail(error, TD_ENOMEM, "no memory for the name '%s'", index);
+        code = td_fail(error, TD_ENOMEM, "out of memory for the name '%s'", index);
     free(index);
     return code;
 }

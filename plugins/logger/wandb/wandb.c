@@ -422,7 +422,7 @@ static int open_wandb(const void *config, const td_logger_in *in, void **state, 
     message settings = { 0 };
     int     code;
     if (!r)
-        return td_fail(error, TD_ENOMEM, "no memory to open the run for wandb");
+        return td_fail(error, TD_ENOMEM, "out of memory while opening the run for wandb");
     r->services = in->services;
     r->start = seconds();
     r->sealed = -1;
@@ -439,7 +439,8 @@ static int open_wandb(const void *config, const td_logger_in *in, void **state, 
 static void close_wandb(void *state)
 {
     run *r = state;
-    if (write_row(r, NULL) || unseal(r, NULL) || seal(r, 0, NULL))
+    /* flushed here, because closing the file would fail without a word */
+    if (write_row(r, NULL) || unseal(r, NULL) || seal(r, 0, NULL) || fflush(r->file))
         r->services->log(r->services, TD_LOG_WARN, "'%s' could not be completed", r->path);
     free_run(r);
 }

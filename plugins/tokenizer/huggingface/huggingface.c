@@ -255,11 +255,13 @@ static const char *piece(void *state, int32_t id)
     return id >= 0 && id < (int64_t)v->count && v->at[id].text ? v->at[id].text : "";
 }
 
-/* What is found in a text depends on the option, too. */
+/* What is found in a text depends on the option, too; what a text begins and ends with, on the special
+ * ids, which may be from another file. */
 static int fingerprint(void *state, uint64_t *out, td_error *error)
 {
     const struct opened *o = state;
-    *out = td_random_bits(o->hash, o->config->parse_special, 0);
+    const int32_t        ids[] = { o->special.pad, o->special.bos, o->special.eos, o->special.unk };
+    *out = td_hash(td_random_bits(o->hash, o->config->parse_special, 0), ids, sizeof ids);
     return 0;
 }
 

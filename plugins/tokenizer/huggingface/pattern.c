@@ -48,16 +48,17 @@ static size_t put_code(const char *at, size_t left, struct growing *out)
     return 2 + digits;
 }
 
-/* Escapes that mean the same in both: of punctuation, and of these letters. */
+/* Escapes that mean the same in both: of punctuation, and of these letters. Not \w and \b, whose
+ * letters differ (marks, connecting punctuation), nor \v, which is several characters in PCRE2. */
 static bool is_plain_escape(char c)
 {
-    return ispunct((unsigned char)c) || (c && strchr("nrtfvdDwWbBA", c));
+    return ispunct((unsigned char)c) || (c && strchr("nrtfdDA", c));
 }
 
 /* One escape; returns the bytes taken, 0 if it means something else in PCRE2. */
 static size_t put_escape(const char *at, size_t left, struct growing *out)
 {
-    char        c = left > 1 ? at[1] : 0;
+    char c = left > 1 ? at[1] : 0;
     const char *class = class_of(c);
     if (class)
         grow_append(out, class, strlen(class));
@@ -84,12 +85,13 @@ static bool is_odd_group(const char *at, size_t left)
     return memchr(at + 2, 'm', k - 2) || memchr(at + 2, 's', k - 2);
 }
 
-/* Also refused: sets within sets, "&&" in a set, and repetitions such as "{1,3}+" and "{,3}". */
+/* Also refused: sets within sets, classes such as "[:alpha:]", whose characters differ, "&&" in a set,
+ * and repetitions such as "{1,3}+" and "{,3}". */
 static bool is_odd(const char *at, size_t left, bool in_set)
 {
     char next = left > 1 ? at[1] : 0;
     if (in_set)
-        return (*at == '[' && next != ':') || (*at == '&' && next == '&');
+        return *at == '[' || (*at == '&' && next == '&');
     return (*at == '}' && (next == '+' || next == '?')) || (*at == '{' && next == ',') ||
            is_odd_group(at, left);
 }
