@@ -1,4 +1,4 @@
-/* shard.h - which process updates which parameter, and so has its optimizer state. Paper: Rajbhandari
+/* shard.h - which process updates a parameter, and so has its optimizer states. Paper: Rajbhandari
  * et al. 2020 (ZeRO, stage 1).
  *
  * Parameters are owned whole, so that any optimizer computes what it computes in one process: the

@@ -58,7 +58,7 @@ typedef struct run {
     const td_services *services;
     double             start;
     uint64_t           records; /* so far */
-    long               sealed;  /* where the exit record is that ends the file; -1: there is none */
+    long               sealed;  /* where the exit record at the file's end begins; -1: none */
     message            row;     /* the items of `step` that are not written yet */
     int64_t            step;
 } run;
@@ -120,7 +120,7 @@ static int seal(run *r, uint64_t exit_code, td_error *error)
     return write_record(r, EXIT, &m, error);
 }
 
-/* Take the end away: more follows. */
+/* Remove the exit record: more follows. */
 static int unseal(run *r, td_error *error)
 {
     if (r->sealed < 0)
