@@ -4,8 +4,8 @@
  *     12,train/loss,3.25
  *
  * Which metrics a run has becomes known only as they come, so a column for each would mean
- * rewriting the file. A table with columns is one step away: pandas' pivot("step", "name", "value"),
- * R's pivot_wider, a spreadsheet's pivot table. Clock readings come last within a step.
+ * rewriting the file. A table with columns is one step away: pandas' pivot("step", "name",
+ * "value"), R's pivot_wider, a spreadsheet's pivot table. Clock readings come last within a step.
  */
 #include <math.h>
 

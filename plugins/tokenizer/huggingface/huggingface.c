@@ -101,10 +101,10 @@ static int find_named(const struct opened *o, const json_t *config, const char *
     if (!*name)
         return 0;
     *out = id_of(&o->tokenizer, name);
-    return *out >= 0 ? 0
-                     : td_fail(error, TD_ECONFIG, "the %s '%.60s' of %s is not a token of '%s'",
-                               key, name, *option ? "the config" : o->config->config,
-                               o->config->file);
+    return *out >= 0
+               ? 0
+               : td_fail(error, TD_ECONFIG, "the %s '%.60s' of %s is not a token of '%s'", key,
+                         name, *option ? "the config" : o->config->config, o->config->file);
 }
 
 static int32_t own_sentinel(const struct tokenizer *x, int32_t k)
