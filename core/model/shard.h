@@ -17,7 +17,7 @@
 int    td_shard_assign(const td_model *, td_variables *, td_error *error);
 /* Whether this process updates the parameter. */
 bool   td_shard_has(const td_model *, const td_variable *parameter);
-/* Bytes of states of the rank with the most. */
+/* Bytes of the states on the rank that has most. */
 size_t td_shard_most(const td_model *, const td_variables *);
 
 #endif

@@ -31,7 +31,8 @@ typedef struct field {
     size_t               size;
 } field;
 
-/* The field at *at, which moves behind it. False at `end`, and where the bytes are not a message. */
+/* Read the field at *at, and move *at behind it. False at `end`, and where the bytes are not a
+ * message. */
 bool message_next(const unsigned char **at, const unsigned char *end, field *out);
 
 #endif

@@ -17,8 +17,8 @@ bool records_append(FILE *, const unsigned char *data, size_t size);
 
 /* Whether the file begins with the head; its first record is next. */
 bool records_open(FILE *);
-/* The next record, in `out`, which is emptied first. False at the end of the file, and where a crash cut
- * it short or it is damaged. */
+/* The next record, in `out`, which is emptied first. False at the end of the file, and where a
+ * crash cut the file short or it is damaged. */
 bool records_next(FILE *, message *out);
 
 #endif
