@@ -19,7 +19,7 @@ typedef struct td_convert_out {
  * message then says which formats can. */
 int td_convert_write(td_session *, const td_convert_out *, td_error *error);
 
-/* How to read one. */
+/* How to read a model. */
 typedef struct td_convert_in {
     td_registry       *registry; /* to find the format in */
     td_journal        *log;
@@ -35,8 +35,8 @@ int td_convert_read(const td_convert_in *, td_errors *errors, td_error *error);
 
 /* Whether a path is a folder of another program, not a run or a checkpoint. */
 bool  td_convert_is_folder(const char *path);
-/* The directory of the run that a folder comes to (`run` is not read): in the user's cache, where
- * it is made unless it is there. free() it; NULL as td_convert_read. */
+/* The directory of the run that a folder is converted to (`run` is not read): in the user's cache,
+ * where it is created unless it exists. free() it. NULL with an error, as td_convert_read. */
 char *td_convert_folder(const td_convert_in *, td_errors *errors, td_error *error);
 
 /* The format named `name`, with its defaults, in the arena. 0, or a negative code with `error`. */
@@ -45,9 +45,9 @@ int td_convert_format(td_registry *, const char *name, td_arena *, td_part *out,
 /* The settings of a session's model, as td_translate_write takes them. NULL with `error`. */
 td_record *td_convert_settings(td_session *, td_error *error);
 
-/* The session's tokenizer in the files of other programs, in a folder with a model whose
- * config.json has these settings. One that cannot be written, or no tokenizer at all, is no error;
- * the log says why. */
+/* Write the session's tokenizer as files of other programs, into a folder with a model whose
+ * config.json has these settings. If it cannot be written, or there is none, that is no error; the
+ * log says why. */
 int td_convert_write_tokenizer(td_session *, const td_record *settings, const char *folder,
                                td_error *error);
 

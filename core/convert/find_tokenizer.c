@@ -12,7 +12,7 @@ typedef struct row {
     const char *file;
 } row;
 
-/* False: it is the last, or the plugin, which may be a stranger's, is wrong. */
+/* False: there is no such row, or the plugin, which may be a stranger's, has a malformed one. */
 static bool row_of(const td_tokenizer *t, size_t i, row *out)
 {
     const char *text = t->folder_files ? t->folder_files[i] : NULL;

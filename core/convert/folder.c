@@ -25,8 +25,8 @@ bool td_convert_is_folder(const char *path)
 
 /* ---- which run it is ------------------------------------------------------------------------- */
 
-/* A file that was replaced has another time or size: reading models of many gigabytes each time, to
- * compare them, would take longer than what is done with them. */
+/* A file that was replaced is known by its time and size: comparing contents would mean reading
+ * many gigabytes each time, which can take longer than what is done with the model. */
 static void describe_file(const char *folder, const char *name, td_text *out)
 {
     char       *path = td_path_join(folder, name);

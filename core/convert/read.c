@@ -208,7 +208,7 @@ static int add_parameter(job *j, const td_variable *x, td_error *error)
     td_move                *move = &j->moves[j->n_parameters];
     int                     code;
     if (!t)
-        return td_fail(error, TD_EPLUGIN, "format '%s' is faulty: no tensor is the parameter '%s'",
+        return td_fail(error, TD_EPLUGIN, "format '%s' is faulty: no tensor is for parameter '%s'",
                        j->format.plugin->name, x->name);
     if (!from)
         return td_fail(error, TD_EFORMAT, "'%s' has no tensor '%s', which config.json requires",
@@ -233,8 +233,8 @@ static bool is_copy(const job *j, const td_stored *t)
     return false;
 }
 
-/* Whatever is not needed may matter all the same: the file of another model can have all the names
- * of this one. */
+/* A tensor that is not needed may matter all the same: the file of another model can have all the
+ * names of this one, and more. */
 static int check_surplus(const job *j, td_error *error)
 {
     for (size_t i = 0; i < td_shards_count(j->from); i++) {

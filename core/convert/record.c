@@ -118,7 +118,7 @@ const char *td_record_unasked(const td_record *r, const char *prefix)
 
 /* ---- parts ----------------------------------------------------------------------------------- */
 
-/* The value of a scalar option; a list is text that no format takes for a value. */
+/* The value of a scalar option; a list becomes a value of its own type, which no format takes. */
 static td_format_value value_of(const td_option *o, const char *field)
 {
     bool    truth;

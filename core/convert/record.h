@@ -1,5 +1,5 @@
 /* record.h - settings by path, for translations between configs and the config.json of other
- * programs. Each remembers whether it was asked for. [main] */
+ * programs. Each setting remembers whether it was asked for. [main] */
 #ifndef TD_CONVERT_RECORD_H
 #define TD_CONVERT_RECORD_H
 

@@ -31,7 +31,7 @@ void td_translated_free(td_translated *);
 
 /* The tensor that a parameter is written to, or read from; NULL: none does. */
 const td_format_tensor *td_translated_of(const td_translated *, const char *parameter);
-/* By its name in the file. */
+/* A tensor by its name in the file; NULL: there is none. */
 const td_format_tensor *td_translated_named(const td_translated *, const char *name);
 
 #endif

@@ -88,7 +88,7 @@ static int add_tensor(job *j, size_t i, td_error *error)
     if (t->parameter && !from)
         return td_fail(
             error, TD_EPLUGIN,
-            "format '%s' is faulty: tensor '%s' is the parameter '%s', which the model lacks",
+            "format '%s' is faulty: tensor '%s' is for parameter '%s', which the model lacks",
             j->how->format, t->name, t->parameter);
     j->moves[i] = (td_move){ .from = from,
                              .scale = t->scale,

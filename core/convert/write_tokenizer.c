@@ -49,7 +49,7 @@ int td_convert_write_tokenizer(td_session *s, const td_record *settings, const c
         code = td_fail(&why, TD_EUNSUPPORTED, "it is a plugin that writes no files");
     else
         code = TD_HOOK(t, write_files, s->tokenizer, &out, &why);
-    /* ids go a long way without their text, so this is worth a line and not an end */
+    /* a model is useful with ids alone, so this is worth a warning, not a failure */
     if (code == TD_EUNSUPPORTED) {
         td_log_line(s->log, TD_LOG_WARN, "the tokenizer '%s' is not written for other programs: %s",
                     t->plugin.name, why.text);

@@ -17,9 +17,9 @@ int td_encode(const td_encoder *, const char *text, size_t size, int32_t **ids, 
 /* The length of the part of a prompt that is encoded as `given` if an answer follows it: trailing
  * white space is left to the answer, because tokenizers join it to the next word. */
 size_t td_encode_kept(const char *prompt);
-/* The tokens that the answer adds to `given`, those of the first `keep` bytes of `both`, which is the
- * prompt and the answer. If the tokenizer merges across their border, the answer is encoded alone:
- * the prompt must be the same for all answers. free() *ids in any case. */
+/* The tokens that the answer adds to `given`. `both` is the prompt and the answer; `given` has the
+ * tokens of its first `keep` bytes. If the tokenizer merges across the border, the answer is
+ * encoded alone, because the prompt must be the same for all answers. free() *ids in any case. */
 int    td_encode_answer(const td_encoder *, const char *both, size_t size, size_t keep,
                         const int32_t *given, int64_t n_given, int32_t **ids, int64_t *n,
                         td_error *error);

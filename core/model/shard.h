@@ -1,4 +1,4 @@
-/* shard.h - which process updates which parameter, and so has its optimizer state. Paper: Rajbhandari
+/* shard.h - which process updates a parameter, and so has its optimizer states. Paper: Rajbhandari
  * et al. 2020 (ZeRO, stage 1).
  *
  * Parameters are owned whole, so that any optimizer computes what it computes in one process: the
@@ -17,7 +17,7 @@
 int    td_shard_assign(const td_model *, td_variables *, td_error *error);
 /* Whether this process updates the parameter. */
 bool   td_shard_has(const td_model *, const td_variable *parameter);
-/* Bytes of states of the rank with the most. */
+/* Bytes of the states on the rank that has most. */
 size_t td_shard_most(const td_model *, const td_variables *);
 
 #endif

@@ -1,4 +1,4 @@
-/* alarm.h - reports a call to other processes that does not return: they hang, or cannot be
+/* alarm.h - reports a call that does not return, because the other processes hang or cannot be
  * reached.
  *
  *     td_alarm *a = td_alarm_new(600, ring, arg, &error);
@@ -6,8 +6,8 @@
  *     .. the call ..
  *     td_alarm_end(a);
  *
- * A thread counts the seconds of the call in progress, rather than reading the clock, so the time
- * in which this process itself is stopped does not count.
+ * A thread counts the seconds of the call in progress, rather than reading the clock, so time
+ * during which this process itself is stopped does not count.
  */
 #ifndef TD_TEAM_ALARM_H
 #define TD_TEAM_ALARM_H

@@ -1,6 +1,6 @@
-/* pace.h - ranks that work at their own pace on shares of one work, such as the items of a task. They
- * meet about once a second, so that none waits longer for another than a piece of the work takes, all
- * know how much is done, and all stop when one has to.
+/* pace.h - ranks that work at their own pace on shares of the same work, such as a task's items.
+ * They meet about once a second, so that none waits longer for another than a piece of the work
+ * takes, all know how much is done, and all stop when one has to.
  *
  *     td_pace p = { .team = team };
  *     while (there are pieces left && !code)

@@ -121,7 +121,7 @@ static void pulse(void *arg)
 /* ---- the leader asks the others for bytes ----------------------------------------------------- */
 
 /* Every rank's part in a READ or WRITE. The owner's code follows the bytes: a device that fails on one
- * rank is a failure there, and no silence. */
+ * rank is reported as a failure there, and the others do not wait for it. */
 static int move(td_team *t, const order *o, int32_t *code, td_error *error)
 {
     bool             own = o->owner == t->rank;

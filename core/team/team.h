@@ -1,11 +1,12 @@
 /* team.h - the processes of a run, as training sees them. Rank 0 is the leader: only it writes
- * files, evaluates and prints. The others compute their share of every step, and wait.
+ * files, scores tasks and prints. The others compute their share of every step and evaluation, and
+ * wait.
  *
  *     td_team *t = td_team_join(&spec, &error);
  *     code = td_team_agree(t, do_my_part(.., &error), &error);    all succeed, or all fail
  *
  *     td_team_begin_solo(t);                                      the leader works, which may take
- *     code = td_team_leads(t) ? evaluate(.., &error) : 0;         long; the others wait for it
+ *     code = td_team_leads(t) ? save(.., &error) : 0;             long; the others wait for it
  *     code = td_team_end_solo(t, code, &error);
  *
  * Every function except those that return the rank or the size is a collective call: all ranks must
@@ -41,7 +42,7 @@ void     td_team_leave(td_team *);
 int    td_team_rank(const td_team *); /* of a NULL team 0, .. */
 int    td_team_size(const td_team *); /* .. of 1 */
 bool   td_team_leads(const td_team *);
-/* Seconds between signs of life: a few within the others' patience, and not too many. */
+/* Seconds between signs of life: a few fit into the others' timeout, but not too many. */
 double td_team_interval(const td_team *);
 /* A call has failed (TD_EIO): the other ranks cannot be reached any more. */
 bool   td_team_is_lost(const td_team *);

@@ -1,14 +1,14 @@
 /* t5.c - Hugging Face's T5ForConditionalGeneration: an encoder-decoder with learned biases by
  * distance and without norms in the attention. Papers: Raffel et al. 2020; Shazeer 2020 (v1.1).
  *
- * What it computes was read in transformers' modeling_t5.py. It does not divide scores by the root
- * of the width of a head, so its queries' matrices are ours divided by that; and it divides the
- * logits by sqrt(d_model) where the embeddings are tied, which the decoder's last norm can undo. */
+ * This follows transformers' modeling_t5.py. T5 does not divide scores by the root of the width of
+ * a head, so its query matrices are ours divided by that root; and it divides the logits by
+ * sqrt(d_model) where the embeddings are tied, which the decoder's last norm can undo. */
 #include <math.h>
 
 #include "transformers.h"
 
-/* Our feed-forward layers under its names: with a gate, and the activation. */
+/* Our feed-forward layers under T5's names, their activations, and whether they have a gate. */
 static const struct {
     const char *ffn, *theirs, *activation;
     bool        gate;
@@ -20,8 +20,8 @@ static const struct {
 };
 enum { LAYERS = sizeof layers / sizeof *layers };
 
-/* As far as the tensors depend on it. `query`, `last`: what those of ours are multiplied by; the
- * other way round when reading. */
+/* What the tensors depend on. `query`, `last`: the factors by which query matrices and the
+ * decoder's last norm are multiplied on the way. */
 struct shape {
     int64_t d_model, encoder, decoder;
     bool    gate, scale, tied;
@@ -106,7 +106,7 @@ static void put_stack(td_translation *t, const struct shape *s, bool decoder)
     }
 }
 
-/* The first layer has the biases of all. */
+/* The first layer's biases serve all layers. */
 static void put_tensors(td_translation *t, const struct shape *s)
 {
     td_put_tensor(t, "shared.weight", "model.decoder.embed_tokens.weight", 1);
@@ -137,7 +137,7 @@ static void require_parts(td_translation *t)
     td_require(t, "model.position.plugin", "t5-relative");
     td_require(t, "model.norm.plugin", "rms");
     td_require(t, "model.ffn.bias", "false");
-    /* without norms in the attention, and with positions that only distances depend on */
+    /* no effect without norms in the attention, and with biases that depend on distances alone */
     td_ask(t, "model.attention.v_norm");
     td_ask(t, "model.attention.qk_norm_scale");
     td_ask(t, "model.attention.eps");
@@ -167,7 +167,7 @@ static void write_sizes(td_translation *t, struct shape *s)
     if (kv && kv != heads)
         t->refuse(t, "model.attention.kv_heads is %lld: it can only be model.attention.heads, %lld",
                   (long long)kv, (long long)heads);
-    /* scores that T5 does not divide have smaller queries */
+    /* T5 does not divide scores, so its queries are smaller */
     s->d_model = td_ask_int(t, "model.d_model");
     s->encoder = ask_layers(t, "model.encoder_layers");
     s->decoder = ask_layers(t, "model.decoder_layers");
@@ -203,7 +203,7 @@ static void write_model(const void *config, td_translation *t)
     s.tied = td_ask_bool(t, "model.tie_embeddings");
     td_put_bool(t, "tie_word_embeddings", s.tied);
     write_dtype(t);
-    /* it divides the logits if, and only if, the embeddings are tied */
+    /* T5 divides the logits if, and only if, the embeddings are tied */
     divided = !strcmp(td_ask_text(t, "model.logit_scale"), "rsqrt");
     if (divided != s.tied && s.d_model > 0)
         s.last = divided ? 1 / sqrt((double)s.d_model) : sqrt((double)s.d_model);
@@ -261,7 +261,7 @@ static void read_logits(td_translation *t, struct shape *s)
     td_put_text(t, "model.logit_scale", s->tied ? "rsqrt" : "none");
 }
 
-/* Lengths and beams for the tasks of the paper, in the configs of the first models. */
+/* Settings of generation for the paper's tasks, which the configs of the first models have. */
 static void ignore_tasks(td_translation *t)
 {
     static const char *const tasks[] = { "summarization", "translation_en_to_de",

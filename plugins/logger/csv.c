@@ -3,9 +3,9 @@
  *     step,name,value
  *     12,train/loss,3.25
  *
- * Which metrics a run has is known only as they come, so a column for each would mean writing the
- * file again. A table of columns is one step away: pandas' pivot("step", "name", "value"), R's
- * pivot_wider, a spreadsheet's pivot table. Clock readings come last within a step.
+ * Which metrics a run has becomes known only as they come, so a column for each would mean
+ * rewriting the file. A table with columns is one step away: pandas' pivot("step", "name",
+ * "value"), R's pivot_wider, a spreadsheet's pivot table. Clock readings come last within a step.
  */
 #include <math.h>
 
@@ -42,8 +42,8 @@ static int open_csv(const void *config, const td_logger_in *in, void **state, td
     return lines_open(&form, ((const struct csv *)config)->file, in, state, error);
 }
 
-/* Quoted where it has to be; a quote is doubled. A line ends a record even within quotes for the
- * reader of this file that resumes a run, so line ends become blanks. */
+/* Quoted where it has to be; a quote is doubled. When a run is resumed, this file is read
+ * line by line, even within quotes, so line ends in names become blanks. */
 static void put_name(FILE *f, const char *name)
 {
     bool quoted = name[strcspn(name, ",\"\r\n")] != 0;
@@ -58,7 +58,7 @@ static void put_name(FILE *f, const char *name)
         putc('"', f);
 }
 
-/* 17 digits restore a double exactly; what is not finite is written as readers of numbers know it. */
+/* 17 digits restore a double exactly; nan and inf are spelled as most readers expect. */
 static void put_metric(FILE *f, int64_t step, const td_metric *m)
 {
     fprintf(f, "%lld,", (long long)step);

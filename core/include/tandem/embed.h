@@ -475,9 +475,9 @@ int64_t td_session_parameters(td_session *, td_error *error);
 int     td_session_parameter(td_session *, int64_t index, td_parameter *out, td_error *error);
 
 /* A parameter's own memory, [*count] floats, which the next update changes; NULL, without an error,
- * where it is a device's memory or does not hold floats. It must not be written to, as other forms of
- * the parameter are kept besides: use td_session_write. Valid until the session trains, loads or is
- * closed. [main] */
+ * where it is a device's memory or does not hold floats. It must not be written to, because other
+ * forms of the parameter are kept as well: use td_session_write. Valid until the session
+ * trains, loads or is closed. [main] */
 int td_session_view(td_session *, const char *name, const float **values, int64_t *count,
                     td_error *error);
 

@@ -21,7 +21,7 @@ void message_append(message *, const void *data, size_t size);
 void message_number(message *, unsigned tag, uint64_t value);
 void message_bytes(message *, unsigned tag, const void *data, size_t size);
 void message_text(message *, unsigned tag, const char *text);
-/* A message inside, which is freed. */
+/* A message as a field of another; `inner` is freed. */
 void message_message(message *, unsigned tag, message *inner);
 
 typedef struct field {
@@ -31,7 +31,8 @@ typedef struct field {
     size_t               size;
 } field;
 
-/* The field at *at, which moves behind it. False at `end`, and where the bytes are not a message. */
+/* Read the field at *at, and move *at behind it. False at `end`, and where the bytes are not a
+ * message. */
 bool message_next(const unsigned char **at, const unsigned char *end, field *out);
 
 #endif

@@ -42,7 +42,7 @@ static json_t *value_of(const config_setting_t *s)
         return json_real(config_setting_get_float(s));
     case CONFIG_TYPE_BOOL:
         return json_boolean(config_setting_get_bool(s));
-    default: /* a path need not be UTF-8, which JSON is */
+    default: /* a path need not be UTF-8, but JSON must be */
         text = json_string(config_setting_get_string(s));
         return text ? text : json_null();
     }

@@ -58,7 +58,7 @@ typedef struct run {
     const td_services *services;
     double             start;
     uint64_t           records; /* so far */
-    long               sealed;  /* where the exit record is that ends the file; -1: there is none */
+    long               sealed;  /* where the exit record at the file's end begins; -1: none */
     message            row;     /* the items of `step` that are not written yet */
     int64_t            step;
 } run;
@@ -120,7 +120,7 @@ static int seal(run *r, uint64_t exit_code, td_error *error)
     return write_record(r, EXIT, &m, error);
 }
 
-/* Take the end away: more follows. */
+/* Remove the exit record: more follows. */
 static int unseal(run *r, td_error *error)
 {
     if (r->sealed < 0)
@@ -135,7 +135,7 @@ static int unseal(run *r, td_error *error)
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-/* The row that was collected: the summary is the latest value of everything. */
+/* Write the row that was collected; its summary has the latest value of every metric. */
 static int write_row(run *r, td_error *error)
 {
     message summary = { 0 }, history, step = { 0 };
@@ -206,7 +206,7 @@ static int write_header(run *r, td_error *error)
     return records_begin(r->file) ? write_record(r, HEADER, &m, error) : fail(r, error);
 }
 
-/* Letters and digits that no other run has: from the time, the process and the directory (FNV-1a). */
+/* An id of letters and digits that no other run has: from time, process and directory (FNV-1a). */
 static void make_id(run *r, const char *directory)
 {
     static const char letters[] = "0123456789abcdefghijklmnopqrstuvwxyz";
@@ -307,7 +307,7 @@ static bool begins_with(field name, const char *group)
     return name.size >= n && !memcmp(name.data, group, n);
 }
 
-/* Collect the items of a row again, but not those that the resumed run computes again, or measures. */
+/* Collect the items of a row again, except those that the resumed run will compute or measure. */
 static void take_row(run *r, field history, const td_logger_in *in)
 {
     const unsigned char *at = history.data;
@@ -351,7 +351,7 @@ static void take_start(run *r, field run_record)
         r->start = (double)whole + 1e-9 * (double)nano;
 }
 
-/* Where to go on: behind the last record to keep. A row's summary is in front of it. */
+/* Where to continue: behind the last record to keep. A row's summary stands before the row. */
 static long find_end(run *r, const td_logger_in *in, int64_t *last)
 {
     message record = { 0 };
@@ -375,8 +375,8 @@ static int go_on(run *r, const td_logger_in *in, message *settings, td_error *er
     long    end;
     if (!records_open(r->file))
         return td_fail(error, TD_EFORMAT,
-                       "'%s' is not a file of wandb's: remove its folder, and the run goes on with "
-                       "a new one",
+                       "'%s' is not a file of wandb's: remove its folder, and the run continues "
+                       "with a new one",
                        r->path);
     end = find_end(r, in, &last);
     if (ftruncate(fileno(r->file), end) || fseek(r->file, end, SEEK_SET))
@@ -400,7 +400,7 @@ static int open_run(run *r, const struct wandb *c, const td_logger_in *in, messa
         return td_fail(error, TD_EIO, "the path of wandb's folder in '%.200s..' is too long",
                        in->directory);
     snprintf(config, sizeof config, "%s/config.cfg", in->directory);
-    /* a program of its own may log without a config */
+    /* a program other than tandem may log without a config */
     code = access(config, F_OK) ? 0 : settings_read(config, settings, error);
     if (code || in->resume <= 0 || !find_file(r, top))
         return code ? code : begin(r, c, in, top, settings, error);
@@ -435,7 +435,7 @@ static int open_wandb(const void *config, const td_logger_in *in, void **state, 
     return code;
 }
 
-/* The process ended in order, whether the run is done or can be resumed. */
+/* The process ended in an orderly way, whether the run is done or can be resumed. */
 static void close_wandb(void *state)
 {
     run *r = state;

@@ -1,5 +1,5 @@
 /* bpe.c - byte-pair encoding: a word's characters are merged in pairs, the pair of the lowest rank
- * first, of equal ones the leftmost. Paper: Sennrich et al., ACL 2016.
+ * first and, among equals, the leftmost. Paper: Sennrich et al., ACL 2016.
  *
  * Possible merges are in a heap, and symbols in a linked list: a text without spaces is one word,
  * of any length. */

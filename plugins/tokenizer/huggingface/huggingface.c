@@ -1,9 +1,9 @@
 /* huggingface.c - tokenizer 'huggingface': a tokenizer.json, the file of Hugging Face's library
  * 'tokenizers'.
  *
- * Exact or refused: what a file asks for and this does not have is an error when it is opened. Text
- * that looks like a special token is text, as the library has it with split_special_tokens, unless
- * the option parse_special is set. */
+ * Exact or refused: a file that asks for something that this tokenizer lacks cannot be opened. Text
+ * that looks like a special token is ordinary text, as in the library with split_special_tokens,
+ * unless the option parse_special is set. */
 #include <errno.h>
 #include <sys/stat.h>
 
@@ -11,7 +11,7 @@
 #include "tandem/random.h"
 #include "tokenizer.h"
 
-enum { LARGEST_FILE = 1 << 28 }; /* bytes: those of the largest vocabularies have 40 million */
+enum { LARGEST_FILE = 1 << 28 }; /* bytes; files of the largest vocabularies have 40 million */
 
 struct config {
     const char *file, *config;
@@ -25,7 +25,7 @@ static const td_option options[] = {
         struct config, config, "",
         "path of the tokenizer_config.json, which names the special tokens; empty: none"),
     TD_OPTION_BOOL(struct config, parse_special, false,
-                   "special tokens are found in texts, too: whoever writes a text can end it"),
+                   "special tokens are found in texts, too, so whoever writes a text can end it"),
     TD_OPTION_STRING(struct config, pad, "", "the token for padding; empty: that of 'config'"),
     TD_OPTION_STRING(struct config, bos, "", "the token before texts; empty: that of 'config'"),
     TD_OPTION_STRING(struct config, eos, "", "the token after texts; empty: that of 'config'"),
@@ -101,9 +101,10 @@ static int find_named(const struct opened *o, const json_t *config, const char *
     if (!*name)
         return 0;
     *out = id_of(&o->tokenizer, name);
-    return *out >= 0 ? 0
-                     : td_fail(error, TD_ECONFIG, "the %s '%.60s' of %s is no token of '%s'", key,
-                               name, *option ? "the config" : o->config->config, o->config->file);
+    return *out >= 0
+               ? 0
+               : td_fail(error, TD_ECONFIG, "the %s '%.60s' of %s is not a token of '%s'", key,
+                         name, *option ? "the config" : o->config->config, o->config->file);
 }
 
 static int32_t own_sentinel(const struct tokenizer *x, int32_t k)

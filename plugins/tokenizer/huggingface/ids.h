@@ -14,7 +14,7 @@ static inline void add_id(struct growing *ids, int32_t id)
     grow_append(ids, (const char *)&id, sizeof id);
 }
 
-/* Bytes of the character at `text`, which is whole: texts are checked before anything else. */
+/* Bytes of the character at `text`, which is never cut off: texts are checked first of all. */
 static inline size_t character_size(const char *text)
 {
     unsigned char c = (unsigned char)*text;

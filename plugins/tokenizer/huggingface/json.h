@@ -11,8 +11,8 @@
 /* "type" of an object, "" if it has none. */
 const char *type_of(const json_t *);
 
-/* Refuse an object with other keys than these, which are separated by spaces: what is not known may
- * change what it does. */
+/* Refuse an object that has a key other than `keys`, which are separated by spaces: an unknown key
+ * may change what the object does. */
 int check_keys(const json_t *, const char *what, const char *keys, td_error *error);
 
 /* A value of an object, `otherwise` where it is missing or null. One of another type is refused. */

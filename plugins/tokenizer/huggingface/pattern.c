@@ -3,7 +3,7 @@
 
 #include <ctype.h>
 
-/* In Oniguruma white space is what Unicode says; in PCRE2 \s has one character more. */
+/* In Oniguruma, \s is white space as Unicode has it; in PCRE2 it has one character more. */
 static const char *class_of(char letter)
 {
     return letter == 's' ? "\\p{White_Space}" : letter == 'S' ? "\\P{White_Space}" : NULL;
@@ -106,7 +106,7 @@ static int translate(const char *text, size_t size, struct growing *out, td_erro
         else
             grow_append(out, text + k, 1);
         if (!n || (n == 1 && is_odd(text + k, size - k, first)))
-            return refuse(text, size, "has what means something else in PCRE2", error);
+            return refuse(text, size, "has a part that means something else in PCRE2", error);
         if (n == 1 && text[k] == '[' && !first)
             first = k + 1 + (k + 1 < size && text[k + 1] == '^');
         else if (n == 1 && text[k] == ']' && k != first)
@@ -146,7 +146,7 @@ pcre2_code *pattern_new(const char *text, size_t size, bool literal, td_error *e
         pcre2_pattern_info(code, PCRE2_INFO_MATCHEMPTY, &matches_empty);
     /* what an empty match splits depends on the program */
     if (matches_empty || (code && !size)) {
-        refuse(text, size, "can match nothing at all, which cannot be read", error);
+        refuse(text, size, "can match nothing at all, which is not supported", error);
         pcre2_code_free(code);
         code = NULL;
     }

@@ -31,7 +31,7 @@ static int add_from(struct tokenizer *x, struct decoding d, const json_t *from, 
                     td_error *error)
 {
     if (!from || !json_string_length(from))
-        return td_fail(error, TD_EFORMAT, "a decoder looks for a text that is missing, or empty");
+        return td_fail(error, TD_EFORMAT, "a decoder's text to look for is missing, or empty");
     d.from = copy_text(from);
     d.to = to ? copy_text(to) : calloc(1, 1);
     d.from_size = json_string_length(from);
@@ -77,7 +77,7 @@ static json_t *replacement_of(const json_t *j)
     return json_is_string(own) ? json_incref(own) : json_string("\xE2\x96\x81");
 }
 
-/* Without the space that may have been put before the text: of the first token all spaces go. */
+/* Remove the space that may have been put before the text: the first token loses all its spaces. */
 static int read_metaspace(struct tokenizer *x, const json_t *j, td_error *error)
 {
     const char *scheme = json_string_value(json_object_get(j, "prepend_scheme"));
@@ -109,7 +109,7 @@ static int read_sequence(struct tokenizer *x, const json_t *list, int depth, td_
     int code = 0;
     if (!json_is_array(list) || depth > DEEPEST)
         return td_fail(error, TD_EFORMAT,
-                       "a sequence of decoders is no list, or is within %d others", DEEPEST);
+                       "a sequence of decoders is not a list, or is within %d others", DEEPEST);
     for (size_t k = 0; k < json_array_size(list) && !code; k++)
         code = read_one(x, json_array_get(list, k), depth + 1, error);
     return code;

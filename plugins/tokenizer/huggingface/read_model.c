@@ -29,7 +29,7 @@ static int put_token(struct vocabulary *v, int64_t id, const char *text, size_t 
 {
     if (id < 0 || id >= (int64_t)v->count)
         return td_fail(error, TD_EFORMAT,
-                       "token '%.60s' has the id %lld: with as many tokens it must be in 0 .. %zu",
+                       "token '%.60s' has the id %lld: with so many tokens it must be in 0 .. %zu",
                        text, (long long)id, v->count - 1);
     if (v->at[id].text)
         return td_fail(error, TD_EFORMAT, "tokens '%.60s' and '%.60s' have the same id, %lld",
@@ -126,7 +126,7 @@ static int read_merge(struct vocabulary *v, const json_t *j, size_t rank, struct
         return no_memory(error);
     if (left < 0 || right < 0 || id < 0)
         return td_fail(error, TD_EFORMAT,
-                       "merge %zu, '%.*s' and '%.*s', is of texts that are no tokens", rank,
+                       "merge %zu, '%.*s' and '%.*s', involves texts that are not tokens", rank,
                        (int)(size[0] < 60 ? size[0] : 60), part[0],
                        (int)(size[1] < 60 ? size[1] : 60), part[1]);
     v->merges[rank] = (struct merge){ (uint64_t)(uint32_t)left << 32 | (uint32_t)right,
@@ -193,7 +193,7 @@ static int read_unknown(struct vocabulary *v, const json_t *model, td_error *err
         return code;
     v->unknown = trie_get(&v->by_text, json_string_value(text), json_string_length(text));
     return v->unknown >= 0 ? 0
-                           : td_fail(error, TD_EFORMAT, "unk_token, '%.60s', is no token",
+                           : td_fail(error, TD_EFORMAT, "unk_token, '%.60s', is not a token",
                                      json_string_value(text));
 }
 

@@ -29,7 +29,7 @@ static int read_parts(struct tokenizer *x, td_error *error)
         code = read_steps(x, json_object_get(j, "normalizer"), json_object_get(j, "pre_tokenizer"),
                           error);
     if (!code && (!decoder || json_is_null(decoder)))
-        code = td_fail(error, TD_EUNSUPPORTED, "there is no decoder: tokens do not come to a text");
+        code = td_fail(error, TD_EUNSUPPORTED, "there is no decoder to make texts of tokens");
     if (!code)
         code = read_decoder(x, decoder, error);
     return code ? code
@@ -98,7 +98,7 @@ int tokenizer_normalize(const struct tokenizer *x, struct pieces *p, td_error *e
 }
 
 /* Cut the added tokens out of a piece of text; `out` has the same text. A special one that is not
- * asked for stays text, as a whole. */
+ * asked for stays text as a whole: no shorter token is looked for within it. */
 static void extract_from(const struct tokenizer *x, const struct trie *added, const struct piece *p,
                          struct pieces *out)
 {

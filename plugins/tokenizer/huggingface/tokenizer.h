@@ -15,7 +15,7 @@ struct tokenizer {
     struct growing    decodings;              /* of struct decoding */
     /* added tokens that are looked for before the normalizers, and after them */
     struct trie       before, after;
-    bool              parses_special; /* those that are special, too */
+    bool              parses_special; /* special tokens are found in texts, too */
 };
 
 /* Fill in a zeroed tokenizer from the text of a file; `path` names it in messages. After a failure
@@ -24,7 +24,7 @@ int  tokenizer_read(struct tokenizer *, const char *path, const char *text, size
                     td_error *error);
 void tokenizer_free(struct tokenizer *);
 
-/* The parts of the file that are read in files of their own. */
+/* The parts of tokenizer.json that have source files of their own. */
 int read_steps(struct tokenizer *, const json_t *normalizer, const json_t *splitter,
                td_error *error);
 int read_decoder(struct tokenizer *, const json_t *, td_error *error);

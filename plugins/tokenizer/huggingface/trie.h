@@ -21,7 +21,7 @@ struct trie {
     bool              failed; /* out of memory */
 };
 
-/* A string that is there already gets the new value. An empty one is never found. */
+/* A string that is in the trie already gets the new value. An empty one is never found. */
 void trie_put(struct trie *, const char *text, size_t size, int32_t value);
 void trie_free(struct trie *);
 

@@ -14,7 +14,7 @@ struct token {
     bool   special; /* has no text, and is found in none unless asked for */
 };
 
-/* Two tokens that are merged; of all pairs of a word, the one with the lowest rank is. */
+/* Two tokens that can be merged; of all pairs in a word, the one of lowest rank goes first. */
 struct merge {
     uint64_t pair; /* left << 32 | right */
     int32_t  rank, id;

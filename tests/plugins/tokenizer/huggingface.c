@@ -339,5 +339,5 @@ Test(huggingface_files, special_ids)
     plugin()->close(state);
     o.eos = "nothing";
     cr_expect_eq(plugin()->open(&o, &module_services, &state, &error), TD_ECONFIG);
-    cr_expect(strstr(error.text, "'nothing' of the config is no token"), "%s", error.text);
+    cr_expect(strstr(error.text, "'nothing' of the config is not a token"), "%s", error.text);
 }

@@ -47,8 +47,8 @@ def compose(*sources, overrides: _config.Settings = None, purpose: str = "train"
             untrusted: bool = False) -> Session:
     """Open a config, composed of `sources` in order, later ones over earlier ones: first files (which
     may be shipped ones, "nano/redllm.cfg"), then dicts. A dict may extend files as a config does,
-    with the key "extends". `overrides`, over all: a dict of dotted keys ({"train.steps": 20}), or
-    strings as the command takes them ("train.steps=20").
+    with the key "extends". `overrides` take precedence over all of them: a dict of dotted keys
+    ({"train.steps": 20}), or strings as the command takes them ("train.steps=20").
 
     `purpose` decides which groups there must be, and how much is loaded: "train" (a whole config),
     "evaluate" (model, loss, tokenizer, data), "model" (model and loss) or "generate" (model, and the

@@ -1,9 +1,9 @@
 """Exceptions: each has the library's message, which says what was tried, on what, what was found and
 what to do.
 
-What the library reports is an `Error` with a number, `code`; its subclasses are also the built-in
-exception that comes nearest (a wrong config is a ValueError, a missing file an OSError). What the
-package itself refuses is a `SessionError`.
+What the library reports is an `Error` with a number, `code`; most of its subclasses are also the
+built-in exception that comes nearest (a wrong config is a ValueError, a missing file an OSError).
+What the package itself refuses is a `SessionError`.
 """
 
 from __future__ import annotations

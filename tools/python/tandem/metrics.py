@@ -12,7 +12,7 @@ from . import errors
 
 
 def _rows(path: pathlib.Path) -> list[dict]:
-    """The file's lines. One that has no end yet is being written, and left out."""
+    """The file's lines. A line without an end is still being written, and is left out."""
     rows = []
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):

@@ -38,7 +38,7 @@ def _plain(struct) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """A model and its training run by numbers, without having been allocated."""
+    """The numbers of a model and its training run, found without allocating the model."""
 
     parameters: int
     embedding: int

@@ -79,8 +79,8 @@ class Run:
 
 
 def _follow(process, show: bool) -> list[str]:
-    """The lines of the command's standard error. Ctrl-C is passed on, and then waited for, as cells
-    save first. With sys.stderr a notebook shows them, too."""
+    """The lines of the command's standard error. Ctrl-C is passed on to the command, whose end is
+    awaited, because cells save first. A notebook shows what is written to sys.stderr, too."""
     lines, interrupted = [], False
     while True:
         try:

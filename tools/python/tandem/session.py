@@ -187,7 +187,7 @@ class Session:
         """Train as the config says, in the run's directory.
 
         `callback` gets each step; a true result stops the run, and so does an exception in it, which
-        is raised again afterwards. A run that was stopped has saved a checkpoint, from which `resume`
+        is raised again afterwards. A stopped run has saved a checkpoint, from which `resume`
         continues. Ctrl-C stops it as well and raises `Interrupted`, whose `trained` is the result.
         In a callback, parameters can be read.
 

@@ -10,7 +10,7 @@ from typing import Iterator, Optional
 
 from . import errors
 
-# What of the main thread's Ctrl-C is ours to change: a program's own handler stays.
+# The only handler of Ctrl-C that is replaced during a call: a program's own handler stays.
 _DEFAULT = signal.default_int_handler
 
 
