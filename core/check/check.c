@@ -255,8 +255,8 @@ void td_check_leak(td_check *c, const char *what, void (*f)(td_check *, void *),
 {
     /* many repetitions, so that a few bytes each stand out */
     enum { ROUNDS = 5, TIMES = 20 };
-    /* malloc's smallest piece has 32 bytes. Less than half of that for each repetition is no leak, but
-     * free lists that fill up where sizes vary, as of a time written as text. */
+    /* malloc's smallest chunk has 32 bytes. Growth of less than half of that per repetition is not a
+     * leak: free lists fill up where sizes vary, for example with a time written as text. */
     const size_t noise = TIMES * 16;
     size_t       least = SIZE_MAX;
     for (int round = 0; round < ROUNDS; round++) {

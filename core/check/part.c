@@ -157,7 +157,7 @@ static bool configured(td_check *c, td_part *out)
         bind_own(c, out);
         return true;
     }
-    /* no config names a format: what is set is the model that it writes */
+    /* a config does not name a format: its settings are those of the model to write */
     if ((!c->n_files && !c->n_overrides) || td_check_is_kind(c->plugin, TD_FORMAT_KIND))
         return false;
     if (!c->experiment)

@@ -46,8 +46,8 @@ int td_convert_format(td_registry *, const char *name, td_arena *, td_part *out,
 td_record *td_convert_settings(td_session *, td_error *error);
 
 /* Write the session's tokenizer as files of other programs, into a folder with a model whose
- * config.json has these settings. If it cannot be written, or there is none, that is no error; the
- * log says why. */
+ * config.json has these settings. A tokenizer that is missing or cannot be written is not an
+ * error; the log says why. */
 int td_convert_write_tokenizer(td_session *, const td_record *settings, const char *folder,
                                td_error *error);
 

@@ -12,7 +12,7 @@ typedef struct row {
     const char *file;
 } row;
 
-/* False: there is no such row, or the plugin, which may be a stranger's, has a malformed one. */
+/* False if there is no such row, or if it is malformed: the plugin may be a stranger's. */
 static bool row_of(const td_tokenizer *t, size_t i, row *out)
 {
     const char *text = t->folder_files ? t->folder_files[i] : NULL;

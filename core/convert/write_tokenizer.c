@@ -32,7 +32,7 @@ static int32_t begin_of(const td_record *settings)
     return begin && !(encoder && encoder->integer) ? (int32_t)begin->integer : -1;
 }
 
-/* A tokenizer that has no counterpart is no reason to refuse the model: its ids can be used. */
+/* A tokenizer that cannot be converted is no reason to refuse the model, which works with ids. */
 int td_convert_write_tokenizer(td_session *s, const td_record *settings, const char *folder,
                                td_error *error)
 {

@@ -142,7 +142,7 @@ static int look_at_all(job *j, td_evaluation_progress *progress, void *arg, td_e
     int                    code = 0;
     if (!counts)
         return out_of_memory(error);
-    /* all sources before the first sequence: progress is told how many there will be */
+    /* all sources come before the first sequence, because progress reports the total */
     share_out(j, counts, sources);
     if (!j->all)
         code = td_fail(error, TD_ECONFIG, "no data source has held-out text of %" PRId64 " tokens",

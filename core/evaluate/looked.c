@@ -259,7 +259,7 @@ static int average_each(const td_looked *l, td_analysis *out, td_error *error)
                                                   .map = n->map,
                                                   .reads = td_looked_reads_of(n),
                                                   .heads = (int64_t)l->at[k].n_heads };
-        /* counted before it is complete, so that td_analysis_free takes what it already has */
+        /* counted before it is complete, so that td_analysis_free frees what it already has */
         out->n_attentions++;
         if (!out->attentions[k].name ||
             !td_attention_average(&out->attentions[k], &l->at[k].sums, before_of(l, n)))

@@ -248,14 +248,8 @@ static int collect(job *j, td_error *error)
     int      code;
     if (td_team_size(team) == 1)
         return 0;
-    parts = calloc((size_t)j->all * PARTS, sizeof *parts);
-    /* a rank without memory must not leave the others waiting in the sum */
-    code = td_team_agree(team,
-                         parts ? 0
-                               : td_fail(error, TD_ENOMEM,
-                                         "out of memory for the scores of %lld sequences",
-                                         (long long)j->all),
-                         error);
+    parts = td_team_zeros(team, j->all * PARTS, error);
+    code = parts ? 0 : td_failed(error, TD_ENOMEM);
     for (int64_t i = 0; !code && i < j->all; i++)
         put_parts(&j->sequences[i], parts + i * PARTS);
     if (!code)

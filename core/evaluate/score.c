@@ -391,12 +391,9 @@ static int collect(job *j, td_error *error)
     int      code;
     if (td_team_size(team) == 1)
         return 0;
-    parts = calloc((size_t)j->all * PARTS + 1, sizeof *parts);
-    code = td_team_agree(team,
-                         parts ? 0
-                               : td_fail(error, TD_ENOMEM, "out of memory for %lld scores",
-                                         (long long)j->all),
-                         error);
+    parts = td_team_zeros(team, j->all * PARTS, error);
+    code = parts ? 0 : td_failed(error, TD_ENOMEM);
+    /* what another rank scored stays 0 here, so that the sum is that rank's score */
     for (int64_t i = 0; !code && i < j->all; i++)
         if (j->own[i])
             put_parts(&j->items[i], parts + i * PARTS);

@@ -13,8 +13,8 @@
 void td_score_find_shared(const td_decoder_options *, const td_scored *items, int64_t count,
                           bool *shared);
 
-/* Score those of every `ranks`-th question, from that of `rank` on; `progress` is told which items [first, end)
- * a question had, and ends the scoring if it returns nonzero, with that code. */
+/* Score the items of every `ranks`-th question, beginning with question `rank`. `progress` is called
+ * with the items [first, end) of each question; if it returns nonzero, scoring ends with that code. */
 int td_score_shared(const td_decoder_options *, td_scored *items, int64_t count, const bool *shared,
                     int rank, int ranks, int (*progress)(void *arg, int64_t first, int64_t end),
                     void *arg, td_error *error);

@@ -65,8 +65,8 @@ double td_student_quantile(double freedom)
     double low = 0, high = 1;
     if (!(freedom > 0))
         return NAN;
-    /* There is no closed form, so bisect. With few degrees of freedom the quantile is far out (12.7
-     * for 1), and two-sided: 5 % lie beyond it on both sides together. */
+    /* There is no closed form, so bisect. With few degrees of freedom the quantile is large (12.7
+     * for 1). It is two-sided: 5 % lie beyond it on both sides together. */
     while (td_student_beyond(high, freedom) > 0.05)
         high *= 2;
     for (int k = 0; k < 200 && low < high; k++) {

@@ -259,7 +259,7 @@ static bool open_job(job *j)
     size_t               room = (size_t)(BLOCK * j->stride);
     bool                 ok;
     j->q = malloc((size_t)(in->heads * in->queries * in->width) * sizeof *j->q + 1);
-    /* zeroed: the last tile reaches past the keys, and what is there is multiplied as well */
+    /* zeroed, because the last tile extends past the keys and is multiplied whole */
     j->k = calloc((size_t)(in->groups * in->width * j->stride) + 1, sizeof *j->k);
     j->scratch = calloc((size_t)j->threads, sizeof *j->scratch);
     ok = j->q && j->k && j->scratch;

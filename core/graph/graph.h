@@ -121,7 +121,7 @@ const td_aux *td_graph_aux(const td_graph *, size_t *count);
 
 /* The leaf for a variable: a parameter, or (kind GRAD, STATE) storage to assign to. */
 td_tensor   *td_graph_variable(td_graph *, td_variable *);
-/* The variables that have a leaf in the graph, each once, from *at = 0 on; NULL: there are no more. */
+/* The variables that have a leaf in the graph, each once, from *at = 0 on; NULL at the end. */
 td_variable *td_graph_next_variable(const td_graph *, int32_t *at);
 /* The graph's input of this name; NULL: it has none. */
 td_tensor   *td_graph_find_input(const td_graph *, const char *name);

@@ -207,6 +207,7 @@ static int compare_requests(const job *j, td_error *error)
     const td_generation *g = j->how;
     td_text              text = { 0 };
     int                  code;
+    /* all that decides an answer; 17 digits tell any two doubles apart */
     td_text_print(&text,
                   "%lld %lld %lld %lld %lld %d %d %llu %.17g %.17g %.17g %.17g %.17g %lld prompts:",
                   (long long)g->max_tokens, (long long)g->min_tokens, (long long)g->beams,

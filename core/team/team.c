@@ -393,6 +393,18 @@ int td_team_agree(td_team *t, int code, td_error *error)
     return td_fail(error, t->codes[r], "rank %d: %.*s", r, TEXT - 20, t->words[r]);
 }
 
+double *td_team_zeros(td_team *t, int64_t count, td_error *error)
+{
+    double *data = calloc((size_t)count + 1, sizeof *data);
+    int     code = data ? 0
+                        : td_fail(error, TD_ENOMEM, "out of memory for %lld numbers of all processes",
+                                  (long long)count);
+    if (!td_team_agree(t, code, error))
+        return data;
+    free(data);
+    return NULL;
+}
+
 int td_team_sum(td_team *t, double *data, int64_t count, td_error *error)
 {
     if (td_team_size(t) == 1)

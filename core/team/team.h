@@ -50,29 +50,32 @@ bool   td_team_is_lost(const td_team *);
 /* The code that all ranks continue with: 0 if every rank's code is 0; otherwise that of the
  * lowest rank with an error, whose message is put into `error`. An error takes precedence over
  * TD_EEND. */
-int  td_team_agree(td_team *, int code, td_error *error);
+int     td_team_agree(td_team *, int code, td_error *error);
 /* Between these two calls the leader calls no other function of the team, and the others do
  * nothing. td_team_end_solo includes td_team_agree. */
-void td_team_begin_solo(td_team *);
-int  td_team_end_solo(td_team *, int code, td_error *error);
+void    td_team_begin_solo(td_team *);
+int     td_team_end_solo(td_team *, int code, td_error *error);
 /* From now on the leader can read and write, in a solo, the variables of this engine that only another
  * rank has (td_remote): the others, which wait for the end of the solo, answer. NULL: no more. */
-void td_team_lend(td_team *, td_engine *);
+void    td_team_lend(td_team *, td_engine *);
 /* Everyone gets the leader's `data`. */
-int  td_team_share(td_team *, void *data, size_t bytes, td_error *error);
+int     td_team_share(td_team *, void *data, size_t bytes, td_error *error);
 /* Everyone gets the leader's parameters, and the optimizer states that all ranks have. */
-int  td_team_share_variables(td_team *, td_engine *, td_error *error);
+int     td_team_share_variables(td_team *, td_engine *, td_error *error);
 /* Everyone gets each parameter from the rank that updates it (model/shard.h). */
-int  td_team_share_owned(td_team *, td_engine *, td_error *error);
+int     td_team_share_owned(td_team *, td_engine *, td_error *error);
 /* The code of the recorded failure, or `otherwise`, but never TD_EEND, which would be taken for a
  * request to stop: a plugin that returns it by mistake fails. */
-int  td_team_failure(td_error *error, int otherwise);
+int     td_team_failure(td_error *error, int otherwise);
+/* [count] zeros, on all ranks or on none: a rank without memory must not leave the others waiting in
+ * a sum. NULL with `error`; free() them. */
+double *td_team_zeros(td_team *, int64_t count, td_error *error);
 /* Sums over all ranks, in double. */
-int  td_team_sum(td_team *, double *data, int64_t count, td_error *error);
+int     td_team_sum(td_team *, double *data, int64_t count, td_error *error);
 /* Append what all ranks have, in the order of ranks, to every rank's `out`. */
-int  td_team_collect(td_team *, const void *own, size_t bytes, td_text *out, td_error *error);
+int     td_team_collect(td_team *, const void *own, size_t bytes, td_text *out, td_error *error);
 /* An error unless all ranks have the same `text`: "the config", "the plugins". */
-int  td_team_same(td_team *, const char *text, const char *what, td_error *error);
+int     td_team_same(td_team *, const char *text, const char *what, td_error *error);
 
 /* The comm's own (tandem/kind/comm.h), for gradients. */
 int td_team_all_reduce(td_team *, void *data, int64_t count, int dtype, td_error *error);

@@ -1,16 +1,7 @@
-/* sentencepiece.c - fuzz target: any bytes as a SentencePiece model, and what an accepted one does with
- * text. */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+/* sentencepiece.c - fuzz target: any bytes as a SentencePiece model. */
+#include "tokenizers.h"
 
-#include "put.h"
-
-#include "tandem/kind/tokenizer.h"
-
-typedef struct options { /* those of the plugin */
+typedef struct options { /* those of plugins/tokenizer/sentencepiece */
     const char *model;
     int64_t     type;
     double      character_coverage;
@@ -19,76 +10,14 @@ typedef struct options { /* those of the plugin */
     td_strings  symbols;
 } options;
 
-extern const td_module tandem_module; /* of plugins/tokenizer/sentencepiece */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void no_log(const td_services *s, int level, const char *format, ...) {}
-
-static int drop(const td_tokenizer_out *out, const char *name, const void *data, size_t size,
-                td_error *error)
-{
-    return 0;
-}
-
-/* Ids are those of the model, and the text that they stand for fits what was said. */
-static void read_text(const td_tokenizer *t, void *state, const char *text, size_t size)
-{
-    enum { MOST = 4096 };
-    static int32_t ids[MOST];
-    static char    back[MOST];
-    td_special     special;
-    td_error       error = { 0 };
-    int64_t        n = t->encode(state, text, size, ids, MOST, &error);
-    t->special(state, &special);
-    for (int64_t k = 0; k < n && k < MOST; k++)
-        if (ids[k] < 0 || ids[k] >= special.vocab_size || !t->piece(state, ids[k]))
-            abort();
-    if (n > 0 && n <= MOST && t->decode(state, ids, n, back, MOST, &error) < 0 && !*error.text)
-        abort();
-    if (n < 0 && !*error.text)
-        abort();
-}
-
-static void use(const td_tokenizer *t, void *state)
-{
-    static const char *const texts[] = {
-        "",
-        " ",
-        "a b  c",
-        "The quick brown fox, 1234.",
-        "\xe2\x96\x81\xe2\x96\x85 \xef\xbd\xb6\xef\xbe\x9e e\xcc\x81",
-        "\xff\xfe\x80",
-        "<extra_id_0> [R] </s> <0x41>"
-    };
-    td_tokenizer_out out = { .size = sizeof out, .begin = 0, .put = drop };
-    uint64_t         hash;
-    td_error         error = { 0 };
-    for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
-        read_text(t, state, texts[k], strlen(texts[k]));
-    if (t->fingerprint(state, &hash, &error) && !*error.text)
-        abort();
-    error = (td_error){ 0 };
-    if (t->write_files(state, &out, &error) && !*error.text)
-        abort();
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const td_services   services = { .size = sizeof services, .threads = 1, .log = no_log };
-    const td_tokenizer *t = (const void *)tandem_module.plugins[0];
-    options             o = { .sentinels = (int64_t)size % 5 };
-    char                path[64];
-    td_error            error = { 0 };
-    void               *state = NULL;
+    options o = { .sentinels = (int64_t)size % 5 };
+    char    path[64];
     snprintf(path, sizeof path, "/tmp/fuzz-sentencepiece-%d.model", (int)getpid());
     put(path, data, size);
     o.model = path;
-    if (!t->open(&o, &services, &state, &error)) {
-        use(t, state);
-        t->close(state);
-    } else if (!*error.text)
-        abort();
+    open_and_use(&o);
     unlink(path);
     return 0;
 }

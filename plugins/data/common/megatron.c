@@ -145,6 +145,7 @@ static int check_header(megatron *m, td_error *error)
                        error);
     m->pieces = (uint64_t)load64(m->idx + 18);
     m->documents = (uint64_t)load64(m->idx + 26) - 1;
+    /* each product stays below the file's size, so none can overflow */
     room = m->idx_size - HEADER;
     if (m->pieces > room / 12 || m->documents >= (room - 12 * m->pieces) / 8 ||
         (room - 12 * m->pieces - 8 * (m->documents + 1) &&
@@ -241,12 +242,14 @@ static int read_raw(megatron *m, int64_t offset, size_t size, td_error *error)
 static int add_piece(megatron *m, uint64_t piece, td_error *error)
 {
     int64_t n = size_at(m, piece), all = m->count + n;
-    int     code = read_raw(m, offset_at(m, piece), (size_t)(n * m->width), error);
-    if (code)
-        return code;
+    int     code;
+    /* before memory is taken for them */
     if (all > MOST_TOKENS)
         return td_fail(error, TD_EFORMAT, "document %llu of '%s' has more than %d tokens: split it",
                        (unsigned long long)m->next, m->path, MOST_TOKENS);
+    code = read_raw(m, offset_at(m, piece), (size_t)(n * m->width), error);
+    if (code)
+        return code;
     if (all > m->room) {
         int32_t *ids = realloc(m->ids, (size_t)(2 * all) * sizeof *ids);
         if (!ids)

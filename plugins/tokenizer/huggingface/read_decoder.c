@@ -89,6 +89,7 @@ static int read_metaspace(struct tokenizer *x, const json_t *j, td_error *error)
         code = get_bool(j, "add_prefix_space", true, &prefix, error);
     if (code)
         return code;
+    /* dropped before the others become spaces again: later it could be a space of the text */
     from = replacement_of(j);
     one = json_string(" ");
     if (!from || !one)

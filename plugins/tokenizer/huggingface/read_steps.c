@@ -106,6 +106,15 @@ static int refuse(const struct target *t, const json_t *j, const char *known, td
 
 /* ---- normalizers ----------------------------------------------------------------------------- */
 
+/* Adds the step, unless reading it failed: then it is freed. */
+static int add_if(const struct target *t, struct step *s, int code, td_error *error)
+{
+    if (!code)
+        return add(t, s, error);
+    step_free(s);
+    return code;
+}
+
 static int read_replace(const struct target *t, const json_t *j, td_error *error)
 {
     struct step   s = { .type = STEP_REPLACE };
@@ -117,10 +126,7 @@ static int read_replace(const struct target *t, const json_t *j, td_error *error
         code = set_text(&s, content, error);
     if (!code)
         code = set_pattern(&s, j, error);
-    if (!code)
-        return add(t, &s, error);
-    step_free(&s);
-    return code;
+    return add_if(t, &s, code, error);
 }
 
 static int read_prepend(const struct target *t, const json_t *j, td_error *error)
@@ -273,10 +279,7 @@ static int read_split(const struct target *t, const json_t *j, td_error *error)
         code = get_bool(j, "invert", false, &s.inverted, error);
     if (!code)
         code = set_pattern(&s, j, error);
-    if (!code)
-        return add(t, &s, error);
-    step_free(&s);
-    return code;
+    return add_if(t, &s, code, error);
 }
 
 static int read_digits(const struct target *t, const json_t *j, td_error *error)
