@@ -69,7 +69,8 @@ static bool print_settings(const td_tokenizer *t, const char *folder, td_text *o
         }
         free(path);
     }
-    td_text_print(out, "%s", out->size ? "; };\n" : "");
+    if (out->size)
+        td_text_print(out, "; };\n");
     return out->size;
 }
 

@@ -156,17 +156,18 @@ static void begin_with_tokenizer(job *j, const char *const *settings, const char
 static int open_with_tokenizer(job *j, const char *const *settings, td_error *error)
 {
     size_t from = 0;
+    bool   found;
     int    code;
     do {
         td_text tokenizer = { 0 };
         code = td_convert_find_tokenizer(j->how->registry, j->how->folder, &from, &tokenizer,
                                          error);
-        if (code || !tokenizer.size)
-            return code;
-        begin_with_tokenizer(j, settings, td_text_get(&tokenizer));
+        found = !code && tokenizer.size;
+        if (found)
+            begin_with_tokenizer(j, settings, td_text_get(&tokenizer));
         td_text_free(&tokenizer);
-    } while (!j->s);
-    return 0;
+    } while (found && !j->s);
+    return code;
 }
 
 static int open_session(job *j, td_errors *errors, td_error *error)
