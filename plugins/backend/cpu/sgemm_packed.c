@@ -176,9 +176,10 @@ TD_CPU_INLINE void multiply_whole(kernel_form f, int64_t depth, const float *a, 
             __builtin_prefetch(b + f.ahead + TD_LANES, 0, 2);
 #pragma GCC unroll 8
         for (int i = 0; i < f.rows; i++) {
-            td_vf x = td_vset(a[i]);
-            s[i][0] += x * b0;
-            s[i][1] += x * b1;
+            /* a factor, not td_vset(): of that gcc makes shuffles, for which Intel's processors
+             * have no port but one of those of FMA */
+            s[i][0] += a[i] * b0;
+            s[i][1] += a[i] * b1;
         }
     }
 #pragma GCC unroll 8
