@@ -150,8 +150,10 @@ static int keep(const td_session *s, const td_generation_benchmark *b, const cha
 
 static void print_generation(const td_session *s, const td_generation_benchmark *b)
 {
-    printf("%s: %" PRId64 " rows, prompts of %" PRId64 " tokens, %d threads\n", s->x->run.name,
-           b->rows, b->given, s->services->threads);
+    int threads = s->services->threads;
+    printf("%s: %" PRId64 " row%s, prompts of %" PRId64 " token%s, %d thread%s\n", s->x->run.name,
+           b->rows, b->rows == 1 ? "" : "s", b->given, b->given == 1 ? "" : "s", threads,
+           threads == 1 ? "" : "s");
     printf("prefill  %10.2f ms per prompt, %.0f tokens/s; %.1f GFLOP/s", b->prefill * 1e3,
            (double)b->given / b->prefill, prefill_rate(b) * 1e-9);
     /* a backend may not know its rates */

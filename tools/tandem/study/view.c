@@ -127,10 +127,9 @@ static void draw_row(td_view *v, const td_cell_progress *p, int width, int names
         td_text_print(&line, " %8.4f", p->loss);
     if (p->state == TD_CELL_RUNNING && isfinite(p->left))
         td_text_print(&line, "  eta %s", td_human_time(time, p->left));
-    else if ((p->state == TD_CELL_RUNNING && !p->steps) || p->state == TD_CELL_FAILED)
-        td_text_print(&line, "  %.200s", p->note ? p->note : "");
-    /* a note is what a process wrote, and a row must stay one line */
-    line.data[strcspn(line.data, "\n")] = 0;
+    else if (p->note && (p->state == TD_CELL_RUNNING ? !p->steps : p->state == TD_CELL_FAILED))
+        /* a note is what a process wrote, and a row must stay one line */
+        td_text_print(&line, "  %.*s", (int)strcspn(p->note, "\n"), p->note);
     draw(v, td_text_get(&line), width);
     td_text_free(&line);
 }
