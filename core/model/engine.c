@@ -76,6 +76,7 @@ void td_engine_close(td_engine *e)
     td_variables_release(e->variables, &e->device);
     td_variables_free(e->variables);
     TD_HOOK(e->device.backend, close, e->device.state);
+    free(e->squares);
     free(e->examples);
     free(e);
 }
@@ -192,6 +193,27 @@ int td_engine_tokens(td_engine *e, const td_batch *batch, double *nll, double *b
     return td_plan_get(x->plan, x->tokens.best, best, td_count(x->tokens.best), error);
 }
 
+int td_engine_square(td_engine *e, double **squares, int64_t *count, td_error *error)
+{
+    const planned    *x = td_engine_known(e, SQUARES, "");
+    const td_squares *s = &x->squares;
+    *squares = e->squares;
+    *count = s->all;
+    memset(e->squares, 0, (size_t)s->all * sizeof *e->squares);
+    if (td_plan_run(x->plan, error))
+        return td_failed(error, TD_EGRAPH);
+    for (size_t k = 0; k < s->count; k++)
+        e->squares[s->index[k]] = td_plan_get_scalar(x->plan, s->at[k]);
+    return 0;
+}
+
+/* A plan that does not need them does not have this input. */
+static int set_squares(const td_engine *e, const planned *x, td_error *error)
+{
+    const planned *s = td_engine_known(e, SQUARES, "");
+    return s ? td_plan_set_doubles(x->plan, "squares", e->squares, s->squares.all, error) : 0;
+}
+
 int td_engine_update(td_engine *e, double rate, int64_t step, double limit, td_update_out *out,
                      td_error *error)
 {
@@ -202,7 +224,8 @@ int td_engine_update(td_engine *e, double rate, int64_t step, double limit, td_u
                        "the config has no optimizer to update the parameters with");
     if (td_plan_set_scalar(x->plan, "rate", rate, error) ||
         td_plan_set_scalar(x->plan, "step", (double)step, error) ||
-        td_plan_set_scalar(x->plan, "norm_limit", limit, error) || td_plan_run(x->plan, error))
+        td_plan_set_scalar(x->plan, "norm_limit", limit, error) || set_squares(e, x, error) ||
+        td_plan_run(x->plan, error))
         return td_failed(error, TD_EGRAPH);
     out->norm = td_plan_get_scalar(x->plan, x->update.norm);
     out->applied = td_plan_get_scalar(x->plan, x->update.gate) != 0;
@@ -213,7 +236,7 @@ int td_engine_norms(td_engine *e, td_parameter_norms **out, size_t *count, td_er
 {
     planned        *x = td_engine_find(e, NORMS, NULL, error);
     const td_norms *n;
-    if (!x || td_plan_run(x->plan, error))
+    if (!x || set_squares(e, x, error) || td_plan_run(x->plan, error))
         return td_failed(error, TD_EGRAPH);
     n = &x->norms;
     *out = calloc(n->count + 1, sizeof **out); /* + 1, so that even an empty list is not NULL */

@@ -98,6 +98,11 @@ typedef struct td_micro_out {
 int td_engine_flops(td_engine *, const td_batch *, double *flops, td_error *error);
 int td_engine_gradient(td_engine *, const td_micro *, td_micro_out *out, td_error *error);
 
+/* Of an update that is shared out: *squares are the squared norms of all *count gradients, those that
+ * this rank has the sums of, and 0 for the others. The caller adds them up over the ranks, in place,
+ * before td_engine_update and td_engine_norms read them. Both are set after a failure as well. */
+int td_engine_square(td_engine *, double **squares, int64_t *count, td_error *error);
+
 /* Update the parameters from the gradients. With a guard, nothing changes unless the gradient norm
  * is below `limit`, which NaN never is. `step` counts from 1. */
 typedef struct td_update_out {

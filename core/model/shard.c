@@ -5,9 +5,9 @@
 
 static bool is_shared_out(const td_model *m) { return m->shard.size > 1; }
 
-bool td_shard_has(const td_model *m, const td_variable *p)
+bool td_shard_has(const td_model *m, const td_variable *x)
 {
-    return !is_shared_out(m) || p->owner == m->shard.rank;
+    return !is_shared_out(m) || x->owner == m->shard.rank;
 }
 
 /* ---- states ---------------------------------------------------------------------------------- */
@@ -67,7 +67,7 @@ static size_t bytes_of(const td_model *m, const td_variable *x)
 /* ---- owners ---------------------------------------------------------------------------------- */
 
 typedef struct load {
-    td_variable *parameter;
+    td_variable *parameter, *gradient;
     size_t       bytes; /* of its states */
 } load;
 
@@ -90,7 +90,7 @@ static void assign_owners(load *loads, size_t n, size_t *total, int size)
         for (int r = 1; r < size; r++)
             if (total[r] < total[least])
                 least = r;
-        loads[k].parameter->owner = least;
+        loads[k].parameter->owner = loads[k].gradient->owner = least;
         total[least] += loads[k].bytes + (size_t)loads[k].parameter->count;
     }
 }
@@ -129,7 +129,7 @@ static int64_t list_loads(const td_model *m, td_variables *v, load *loads, td_er
         if (code)
             return code;
         if (grad)
-            loads[n++] = (load){ p, bytes_of_states(m, v, p) };
+            loads[n++] = (load){ p, grad, bytes_of_states(m, v, p) };
     }
     return n;
 }

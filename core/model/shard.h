@@ -11,12 +11,12 @@
 
 #include "model/model.h"
 
-/* Decide the owner of every trained parameter, balanced by the bytes of their states, and declare all
- * states. Every rank decides alike. Refuses an optimizer whose update of one parameter reads what
+/* Decide the owner of every trained parameter and its gradient, balanced by the bytes of their states,
+ * and declare all states. Every rank decides alike. Refuses an optimizer whose update of one parameter reads what
  * belongs to another. Without several processes it does nothing. */
 int    td_shard_assign(const td_model *, td_variables *, td_error *error);
-/* Whether this process updates the parameter. */
-bool   td_shard_has(const td_model *, const td_variable *parameter);
+/* Whether this process updates the parameter, or has the sum of the gradient. */
+bool   td_shard_has(const td_model *, const td_variable *);
 /* Bytes of the states on the rank that has most. */
 size_t td_shard_most(const td_model *, const td_variables *);
 

@@ -75,6 +75,8 @@ int td_plan_set_ints(td_plan *, const char *name, const int32_t *values, int64_t
                      td_error *error);
 int td_plan_set_floats(td_plan *, const char *name, const float *values, int64_t count,
                        td_error *error);
+int td_plan_set_doubles(td_plan *, const char *name, const double *values, int64_t count,
+                        td_error *error);
 int td_plan_set_scalar(td_plan *, const char *name, double value, td_error *error);
 /* All arrays of a batch that have data. */
 int td_plan_set_batch(td_plan *, const td_batch *, td_error *error);

@@ -93,6 +93,12 @@ int td_plan_set_floats(td_plan *p, const char *name, const float *values, int64_
     return set(p, name, values, TD_F32, count, error);
 }
 
+int td_plan_set_doubles(td_plan *p, const char *name, const double *values, int64_t count,
+                        td_error *error)
+{
+    return set(p, name, values, TD_F64, count, error);
+}
+
 /* The caller of a scalar (a step number, a rate) need not know which dtype the graph gave it. */
 int td_plan_set_scalar(td_plan *p, const char *name, double value, td_error *error)
 {

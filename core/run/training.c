@@ -146,15 +146,18 @@ static int find_weights(const td_session *s, const td_run_directory *r, char **w
 static int open_data(td_session *s, const td_run_directory *r, char **weights,
                      td_training_tasks *tasks, td_error *error)
 {
-    int code = 0;
+    bool leads = td_team_leads(s->team);
+    int  code = 0;
     td_team_begin_solo(s->team);
-    if (td_team_leads(s->team)) {
+    if (leads)
         code = find_weights(s, r, weights, error);
-        /* before the data: a misspelt task should not wait for it to be tokenized */
-        if (!code)
-            code = td_training_tasks_open(tasks, s, error);
-    }
+    /* before the data: a misspelt task should not wait for it to be tokenized */
+    if (leads && !code)
+        code = td_training_tasks_open(tasks, s, error);
     code = td_team_end_solo(s->team, code, error);
+    /* whatever is wrong with the tasks, the leader has reported it */
+    if (!code)
+        code = td_team_agree(s->team, leads ? 0 : td_training_tasks_open(tasks, s, error), error);
     return code ? code : td_session_open_data_together(s, error);
 }
 

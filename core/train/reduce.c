@@ -2,9 +2,12 @@
  *
  * A node [lo, hi) of the tree is the sum over these micro-batches. A rank's micro-batches are the
  * union of a few nodes, its *parts*: it adds up each of them by itself, on a stack that works like
- * a binary counter. Then, for one chunk of the gradient after another, rank r receives slice r of
- * every rank's parts, adds them along the rest of the tree, and sends the sum to all ranks. So each
- * rank sends its parts once, and adds 1 / size of the numbers.
+ * a binary counter. The newest gradient stays where the plan has put it, unless it has to wait there
+ * for its sibling.
+ *
+ * Then the ranks exchange. Of all numbers, each rank has a *share*: the gradients of the parameters
+ * that it updates (train.shard), or 1 / size of them. Slice by slice it receives its share of every
+ * rank's parts, adds them along the rest of the tree, and keeps the sum or sends it to all ranks.
  */
 #include "train/reduce.h"
 
@@ -28,22 +31,33 @@ typedef struct part {
     int  rank, index; /* the index-th node of its rank */
 } part;
 
+/* Elements [first, first + count) of all gradients, one gradient after another. */
+typedef struct range {
+    int64_t first, count;
+} range;
+
 struct td_reduction {
-    td_engine *engine;
-    td_team   *team;
-    bool       exact; /* .. in a way that differs from fast */
-    int64_t    n_micro, first, end;
-    int        dtype;
-    size_t     width; /* bytes of an element */
-    int64_t    count; /* elements of all gradients */
-    node       stack[LEVELS];
-    char      *sums[LEVELS]; /* [count] of each node on the stack */
-    int        depth, deepest;
-    part      *parts;          /* of all ranks, in the order of micro-batches */
-    int        n_parts, most;  /* `most`: largest number of parts of one rank */
-    int64_t    slice;          /* elements of a chunk that a rank adds */
-    char      *send, *receive; /* [size][most][slice] */
-    char      *whole;          /* [size][slice] */
+    td_engine    *engine;
+    td_team      *team;
+    bool          exact;  /* .. in a way that differs from fast */
+    bool          shared; /* a sum goes only to the rank that updates the parameter */
+    int64_t       n_micro, first, end;
+    int           dtype;
+    size_t        width;     /* bytes of an element */
+    td_variable **gradients; /* [n_gradients], by owner if they have any */
+    size_t        n_gradients;
+    int64_t       count;  /* elements of all gradients */
+    range        *shares; /* [size]: what each rank adds up */
+    node          stack[LEVELS];
+    char         *sums[LEVELS]; /* [count] of each node on the stack; .. */
+    bool          in_place;     /* .. but the last is in the gradients themselves */
+    int           depth, copies;
+    part         *parts;          /* of all ranks, in the order of micro-batches */
+    int           n_parts, most;  /* `most`: largest number of parts of one rank */
+    int64_t       slice;          /* elements of a share that are exchanged at a time */
+    char         *send, *receive; /* [size][most][slice] */
+    char         *whole;          /* [size][slice], unless shared */
+    char         *piece; /* [CHUNK]: from a device, on its way; NULL: memory is the host's */
 };
 
 /* ---- the tree -------------------------------------------------------------------------------- */
@@ -116,7 +130,6 @@ static int push(td_reduction *r, node n)
 {
     int merges = 0;
     r->stack[r->depth++] = n;
-    r->deepest = r->depth > r->deepest ? r->depth : r->deepest;
     while (r->depth > 1 &&
            are_siblings((node){ 0, r->n_micro }, r->stack[r->depth - 2], r->stack[r->depth - 1])) {
         r->stack[r->depth - 2].hi = r->stack[r->depth - 1].hi;
@@ -126,17 +139,73 @@ static int push(td_reduction *r, node n)
     return merges;
 }
 
-/* ---- memory ---------------------------------------------------------------------------------- */
+/* ---- shares ---------------------------------------------------------------------------------- */
 
-static td_variable *next_gradient(td_variables *v, size_t *i)
+/* By owner; in order of declaration where that is the same, or there is none. */
+static int by_owner(const void *a, const void *b)
 {
-    while (*i < td_variables_count(v)) {
-        td_variable *x = td_variables_at(v, (*i)++);
-        if (x->kind == TD_VARIABLE_GRAD)
-            return x;
-    }
-    return NULL;
+    const td_variable *x = *(td_variable *const *)a, *y = *(td_variable *const *)b;
+    if (x->owner != y->owner)
+        return x->owner < y->owner ? -1 : 1;
+    return x->index < y->index ? -1 : 1;
 }
+
+static int list_gradients(td_reduction *r, td_error *error)
+{
+    td_variables *v = td_engine_variables(r->engine);
+    r->gradients = calloc(td_variables_count(v) + 1, sizeof *r->gradients);
+    if (!r->gradients)
+        return td_fail(error, TD_ENOMEM, "out of memory for the sums of gradients");
+    for (size_t i = 0; i < td_variables_count(v); i++) {
+        td_variable *x = td_variables_at(v, i);
+        if (x->kind != TD_VARIABLE_GRAD)
+            continue;
+        if (x->bytes != (size_t)x->count * r->width)
+            return td_fail(error, TD_EUNSUPPORTED, "the gradient '%s' has a different precision",
+                           x->name);
+        r->gradients[r->n_gradients++] = x;
+        r->count += x->count;
+    }
+    qsort(r->gradients, r->n_gradients, sizeof *r->gradients, by_owner);
+    return 0;
+}
+
+static int set_shares(td_reduction *r, td_error *error)
+{
+    int     size = td_team_size(r->team);
+    int64_t at = 0;
+    r->shares = calloc((size_t)size, sizeof *r->shares);
+    if (!r->shares)
+        return td_fail(error, TD_ENOMEM, "out of memory for the gradients of %d processes", size);
+    for (size_t k = 0; k < r->n_gradients && r->shared; k++)
+        r->shares[r->gradients[k]->owner].count += r->gradients[k]->count;
+    for (int d = 0; d < size; d++) {
+        r->shares[d].first = at;
+        if (!r->shared)
+            r->shares[d].count = r->count * (d + 1) / size - r->count * d / size;
+        at += r->shares[d].count;
+    }
+    return 0;
+}
+
+static int64_t longest_share(const td_reduction *r)
+{
+    int64_t longest = 0;
+    for (int d = 0; d < td_team_size(r->team); d++)
+        longest = r->shares[d].count > longest ? r->shares[d].count : longest;
+    return longest;
+}
+
+/* What goes to one rank at a time, a slice of each part, fills about one CHUNK. Slices of equal
+ * lengths leave the last one no shorter, which would be filled up with zeros. */
+static int64_t slice_of(const td_reduction *r)
+{
+    int64_t longest = longest_share(r), room = CHUNK / (int64_t)r->width / r->most;
+    int64_t slices = (longest + room - 1) / room;
+    return slices ? (longest + slices - 1) / slices : 0;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static bool take(char **out, double bytes)
 {
@@ -144,11 +213,19 @@ static bool take(char **out, double bytes)
     return *out != NULL;
 }
 
-/* Goes through the sums of a step without adding anything, to find the depth of the stack. */
+/* Whether the gradient of micro-batch m, which `merges` times completed a sum, has to make room for
+ * the next one. */
+static bool must_wait(const td_reduction *r, int64_t m, int merges)
+{
+    return !merges && m + 1 < r->end;
+}
+
+/* Goes through the sums of a step without adding anything, to find how many it keeps. */
 static void play(td_reduction *r)
 {
     for (int64_t m = r->first; m < r->end; m++)
-        push(r, (node){ m, m + 1 });
+        if (must_wait(r, m, push(r, (node){ m, m + 1 })) && r->depth > r->copies)
+            r->copies = r->depth;
     r->depth = 0;
 }
 
@@ -166,52 +243,47 @@ size_t td_reduction_bytes(int rank, int size, td_reduce how, int64_t n_micro, si
         return 0;
     share_of(n_micro, rank, size, &r.first, &r.end);
     play(&r);
-    return (size_t)r.deepest * gradients;
+    return (size_t)r.copies * gradients;
 }
 
 static int take_copies(td_reduction *r, td_error *error)
 {
-    int    size = td_team_size(r->team);
-    double parts;
-    bool   well = true;
-    play(r);
-    for (int k = 0; k < r->deepest; k++)
+    bool well = true;
+    for (int k = 0; k < r->copies; k++)
         well &= take(&r->sums[k], (double)r->count * (double)r->width);
-    /* what goes to one rank, a slice of each of its parts, fills one CHUNK */
-    r->slice = CHUNK / (int64_t)r->width / r->most;
-    parts = (double)size * r->most * (double)r->slice * (double)r->width;
-    if (size > 1)
-        well &= take(&r->send, parts) && take(&r->receive, parts) &&
-                take(&r->whole, parts / r->most);
     return well ? 0
                 : td_fail(error, TD_ENOMEM,
                           "cannot allocate %d copies of the gradients for train.reduce = "
                           "\"exact\": use \"fast\", or fewer micro-batches per step",
-                          r->deepest);
+                          r->copies);
 }
 
-static int take_memory(td_reduction *r, td_error *error)
+/* For what is on its way. */
+static int take_buffers(td_reduction *r, td_error *error)
 {
-    if (r->exact)
-        return take_copies(r, error);
-    return td_team_size(r->team) == 1 || take(&r->whole, CHUNK)
-               ? 0
-               : td_fail(error, TD_ENOMEM, "out of memory for the sums of gradients");
+    const td_backend *b = td_engine_device(r->engine)->backend;
+    int               size = td_team_size(r->team);
+    bool              well = !(b->upload || b->download) || take(&r->piece, CHUNK);
+    double            slices;
+    r->slice = slice_of(r);
+    slices = (double)size * (double)r->slice * (double)r->width;
+    if (size > 1 && (r->exact || r->shared))
+        well &= take(&r->send, slices * r->most) && take(&r->receive, slices * r->most) &&
+                (r->shared || take(&r->whole, slices));
+    return well ? 0 : td_fail(error, TD_ENOMEM, "out of memory for the sums of gradients");
 }
 
-static int measure(td_reduction *r, td_error *error)
+/* Finds out what there is to add, and takes the memory for it. */
+static int prepare(td_reduction *r, td_error *error)
 {
-    td_variables *v = td_engine_variables(r->engine);
-    size_t        i = 0;
     r->dtype = td_device_real(td_engine_device(r->engine));
     r->width = td_dtype_size(r->dtype);
-    for (td_variable *x; (x = next_gradient(v, &i));) {
-        if (x->bytes != (size_t)x->count * r->width)
-            return td_fail(error, TD_EUNSUPPORTED, "the gradient '%s' has a different precision",
-                           x->name);
-        r->count += x->count;
-    }
-    return 0;
+    r->most = 1;
+    if (list_gradients(r, error) || set_shares(r, error) || (r->exact && find_parts(r, error)))
+        return td_failed(error, TD_ENOMEM);
+    if (r->exact)
+        play(r);
+    return take_copies(r, error) || take_buffers(r, error) ? td_failed(error, TD_ENOMEM) : 0;
 }
 
 td_reduction *td_reduction_new(td_engine *engine, td_team *team, td_reduce how, int64_t n_micro,
@@ -227,6 +299,7 @@ td_reduction *td_reduction_new(td_engine *engine, td_team *team, td_reduce how, 
     r->team = team;
     r->n_micro = n_micro;
     r->exact = needs_copies(how, n_micro);
+    r->shared = td_engine_model(engine)->shard.size > 1;
     share_of(n_micro, td_team_rank(team), size, &r->first, &r->end);
     /* a rank without a micro-batch would have nothing to add */
     if (n_micro < size)
@@ -234,7 +307,7 @@ td_reduction *td_reduction_new(td_engine *engine, td_team *team, td_reduce how, 
                 "%d processes share the %lld micro-batches of a step: make train.micro_batch "
                 "smaller, or start fewer processes",
                 size, (long long)n_micro);
-    else if (!measure(r, error) && !find_parts(r, error) && !take_memory(r, error))
+    else if (!prepare(r, error))
         return r;
     td_reduction_free(r);
     return NULL;
@@ -246,10 +319,13 @@ void td_reduction_free(td_reduction *r)
         return;
     for (int k = 0; k < LEVELS; k++)
         free(r->sums[k]);
+    free(r->gradients);
+    free(r->shares);
     free(r->parts);
     free(r->send);
     free(r->receive);
     free(r->whole);
+    free(r->piece);
     free(r);
 }
 
@@ -286,22 +362,41 @@ static void add(const td_reduction *r, char *to, const char *more, int64_t count
     td_parallel(td_engine_device(r->engine)->services, (count + GRAIN - 1) / GRAIN, add_grain, &a);
 }
 
-/* The gradients of all variables, one after another. */
-static int read_gradients(const td_reduction *r, char *out, td_error *error)
+/* Elements [from, from + n) of the gradients, out of the variables or into them. */
+static int move(const td_reduction *r, bool out, int64_t from, int64_t n, char *host,
+                td_error *error)
 {
-    size_t i = 0;
-    for (td_variable *x; (x = next_gradient(td_engine_variables(r->engine), &i)); out += x->bytes)
-        if (td_device_read(td_engine_device(r->engine), out, x->memory, x->bytes))
-            return td_fail(error, TD_EIO, "the gradient '%s' cannot be read", x->name);
+    const td_device *d = td_engine_device(r->engine);
+    int64_t          at = 0;
+    for (size_t k = 0; k < r->n_gradients; at += r->gradients[k++]->count) {
+        const td_variable *x = r->gradients[k];
+        int64_t            first = from > at ? from : at,
+                end = from + n < at + x->count ? from + n : at + x->count;
+        size_t bytes = first < end ? (size_t)(end - first) * r->width : 0;
+        char  *place = (char *)x->memory + (size_t)(first - at) * r->width;
+        char  *here = host + (size_t)(first - from) * r->width;
+        if (bytes &&
+            (out ? td_device_read(d, here, place, bytes) : td_device_write(d, place, here, bytes)))
+            return td_fail(error, TD_EIO, "the gradient '%s' cannot be %s", x->name,
+                           out ? "read" : "written");
+    }
     return 0;
 }
 
-static int write_gradients(const td_reduction *r, const char *in, td_error *error)
+/* sum += the gradients, in place if their memory is the host's. */
+static int add_gradients(const td_reduction *r, char *sum, td_error *error)
 {
-    size_t i = 0;
-    for (td_variable *x; (x = next_gradient(td_engine_variables(r->engine), &i)); in += x->bytes)
-        if (td_device_write(td_engine_device(r->engine), x->memory, in, x->bytes))
-            return td_fail(error, TD_EIO, "the gradient '%s' cannot be written", x->name);
+    int64_t room = CHUNK / (int64_t)r->width;
+    for (size_t k = 0; k < r->n_gradients && !r->piece; k++) {
+        add(r, sum, r->gradients[k]->memory, r->gradients[k]->count);
+        sum += r->gradients[k]->bytes;
+    }
+    for (int64_t at = 0; at < r->count && r->piece; at += room) {
+        int64_t n = r->count - at < room ? r->count - at : room;
+        if (move(r, true, at, n, r->piece, error))
+            return td_failed(error, TD_EIO);
+        add(r, sum + (size_t)at * r->width, r->piece, n);
+    }
     return 0;
 }
 
@@ -309,33 +404,49 @@ bool td_reduction_adds(const td_reduction *r, int64_t m) { return !r->exact && m
 
 int td_reduction_put(td_reduction *r, int64_t m, td_error *error)
 {
+    int merges, top, code = 0;
     if (!r->exact)
         return 0;
     if (m == r->first)
         r->depth = 0; /* even after a step that was dropped half-way */
-    if (read_gradients(r, r->sums[r->depth], error))
-        return td_failed(error, TD_EIO);
-    for (int merges = push(r, (node){ m, m + 1 }); merges > 0; merges--)
-        add(r, r->sums[r->depth - 1 + merges - 1], r->sums[r->depth - 1 + merges], r->count);
-    return 0;
+    merges = push(r, (node){ m, m + 1 });
+    top = r->depth - 1;
+    r->in_place = !merges && !must_wait(r, m, merges);
+    if (merges)
+        code = add_gradients(r, r->sums[top + merges - 1], error);
+    else if (!r->in_place)
+        code = move(r, true, 0, r->count, r->sums[top], error);
+    while (--merges > 0)
+        add(r, r->sums[top + merges - 1], r->sums[top + merges], r->count);
+    return code;
 }
 
 /* ---- over the ranks -------------------------------------------------------------------------- */
 
-/* Slice d of each part goes to rank d; past the end of the gradient, zeros are sent. */
-static void pack(const td_reduction *r, int64_t at)
+/* How many elements of rank d's slice at `at` there are: shares differ in length. */
+static int64_t left_of(const td_reduction *r, int d, int64_t at)
 {
-    int    size = td_team_size(r->team);
+    int64_t left = r->shares[d].count - at;
+    return left < 0 ? 0 : left < r->slice ? left : r->slice;
+}
+
+/* Slice d of each part goes to rank d; past the end of its share, zeros are sent. */
+static int pack(const td_reduction *r, int64_t at, td_error *error)
+{
     size_t bytes = (size_t)r->slice * r->width;
-    for (int d = 0; d < size; d++)
+    int    code = 0;
+    for (int d = 0; d < td_team_size(r->team); d++)
         for (int k = 0; k < r->depth; k++) {
-            int64_t from = at + d * r->slice, left = r->count - from;
-            int64_t n = left < 0 ? 0 : left < r->slice ? left : r->slice;
+            int64_t from = r->shares[d].first + at, n = left_of(r, d, at);
+            size_t  used = (size_t)n * r->width;
             char   *out = r->send + (size_t)(d * r->most + k) * bytes;
-            if (n)
-                memcpy(out, r->sums[k] + (size_t)from * r->width, (size_t)n * r->width);
-            memset(out + (size_t)n * r->width, 0, bytes - (size_t)n * r->width);
+            if (r->in_place && k == r->depth - 1)
+                code |= move(r, true, from, n, out, error);
+            else if (n)
+                memcpy(out, r->sums[k] + (size_t)from * r->width, used);
+            memset(out + used, 0, bytes - used);
         }
+    return code;
 }
 
 static char *find_part(const td_reduction *r, node n)
@@ -359,20 +470,48 @@ static char *sum_of(const td_reduction *r, node n)
     return own;
 }
 
-static int finish_exact(td_reduction *r, td_error *error)
+/* The same without a tree: each rank has sent one sum, and the first takes those of the others. */
+static char *sum_in_order(const td_reduction *r)
 {
-    int    size = td_team_size(r->team);
     size_t bytes = (size_t)r->slice * r->width;
-    for (int64_t at = 0; at < r->count; at += size * r->slice) {
-        int64_t n = r->count - at < size * r->slice ? r->count - at : size * r->slice;
-        pack(r, at);
-        if (td_team_all_to_all(r->team, r->send, r->receive, (size_t)r->most * bytes, error) ||
-            td_team_all_gather(r->team, sum_of(r, (node){ 0, r->n_micro }), r->whole, bytes, error))
+    for (int d = 1; d < td_team_size(r->team); d++)
+        add(r, r->receive, r->receive + (size_t)d * bytes, r->slice);
+    return r->receive;
+}
+
+/* The sums of all ranks' slices to every rank. */
+static int spread(td_reduction *r, int64_t at, const char *sum, td_error *error)
+{
+    size_t bytes = (size_t)r->slice * r->width;
+    int    code = 0;
+    if (td_team_all_gather(r->team, sum, r->whole, bytes, error))
+        return TD_EIO;
+    for (int d = 0; d < td_team_size(r->team); d++)
+        code |= move(r, false, r->shares[d].first + at, left_of(r, d, at),
+                     r->whole + (size_t)d * bytes, error);
+    return code;
+}
+
+/* A rank whose device fails still takes part, because the others do. Sums replace the gradients,
+ * which have been packed. */
+static int exchange(td_reduction *r, td_error *error)
+{
+    int     own = td_team_rank(r->team), code = 0;
+    size_t  bytes = (size_t)r->slice * r->width;
+    int64_t end = longest_share(r);
+    for (int64_t at = 0; at < end; at += r->slice) {
+        char *sum;
+        code |= pack(r, at, error);
+        if (td_team_all_to_all(r->team, r->send, r->receive, (size_t)r->most * bytes, error))
             return td_failed(error, TD_EIO);
-        /* the previous contents have been sent */
-        memcpy(r->sums[0] + (size_t)at * r->width, r->whole, (size_t)n * r->width);
+        sum = r->exact ? sum_of(r, (node){ 0, r->n_micro }) : sum_in_order(r);
+        code |= r->shared
+                    ? move(r, false, r->shares[own].first + at, left_of(r, own, at), sum, error)
+                    : spread(r, at, sum, error);
+        if (td_team_is_lost(r->team))
+            break; /* nobody would answer */
     }
-    return 0;
+    return code ? td_failed(error, TD_EIO) : 0;
 }
 
 /* In place if the device's memory is the host's. A rank whose device fails still takes part in all
@@ -387,7 +526,7 @@ static int sum_variable(const td_reduction *r, td_variable *x, td_error *error)
         size_t  bytes = (size_t)n * r->width;
         char   *place = (char *)x->memory + (size_t)at * r->width;
         /* a device's memory is not readable here, so it goes through a buffer of one chunk */
-        char   *host = d->backend->upload ? r->whole : place;
+        char   *host = r->piece ? r->piece : place;
         if (host != place && td_device_read(d, host, place, bytes))
             code = TD_EIO;
         if (td_team_all_reduce(r->team, host, n, r->dtype, error))
@@ -400,21 +539,24 @@ static int sum_variable(const td_reduction *r, td_variable *x, td_error *error)
                            "the gradient '%s' cannot be copied to or from the device", x->name);
 }
 
-static int finish_fast(const td_reduction *r, td_error *error)
+static int sum_variables(const td_reduction *r, td_error *error)
 {
-    size_t i = 0;
-    int    code = 0;
-    for (td_variable *x; (x = next_gradient(td_engine_variables(r->engine), &i));)
-        code |= sum_variable(r, x, error);
+    int code = 0;
+    for (size_t k = 0; k < r->n_gradients; k++)
+        code |= sum_variable(r, r->gradients[k], error);
     return code ? td_failed(error, TD_EIO) : 0;
 }
 
 int td_reduction_finish(td_reduction *r, td_error *error)
 {
     bool alone = td_team_size(r->team) == 1;
-    if (!r->exact)
-        return alone ? 0 : finish_fast(r, error);
-    if (!alone && finish_exact(r, error))
-        return td_failed(error, TD_EIO);
-    return write_gradients(r, r->sums[0], error);
+    if (alone)
+        return r->exact ? move(r, false, 0, r->count, r->sums[0], error) : 0;
+    if (!r->exact && !r->shared)
+        return sum_variables(r, error);
+    if (!r->exact) {
+        r->depth = 1;
+        r->in_place = true;
+    }
+    return exchange(r, error);
 }

@@ -178,12 +178,27 @@ static int update_own(trainer *t, td_error *error)
     return 0;
 }
 
+/* The norm is that of all gradients, which no rank has. One that fails still takes part in the sum,
+ * because the others do. */
+static int share_squares(trainer *t, td_error *error)
+{
+    double *squares;
+    int64_t count;
+    int     code = td_engine_square(t->spec->engine, &squares, &count, error);
+    if (td_team_sum(t->spec->team, squares, count, error))
+        return td_failed(error, TD_EIO);
+    return code;
+}
+
 /* Shared out, the ranks update different parameters. */
 static int update(trainer *t, td_error *error)
 {
     td_team *team = t->spec->team;
-    int      code = update_own(t, error);
-    if (td_engine_model(t->spec->engine)->shard.size > 1) {
+    bool     shared = td_engine_model(t->spec->engine)->shard.size > 1;
+    int      code = shared ? share_squares(t, error) : 0;
+    if (!code)
+        code = update_own(t, error);
+    if (shared) {
         code = td_team_agree(team, code, error);
         if (!code)
             code = td_team_share_owned(team, t->spec->engine, error);

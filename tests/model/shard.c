@@ -71,16 +71,58 @@ Test(shard, every_state_has_memory_on_one_rank)
         lab_close(&l[r]);
 }
 
+/* One update of `size` ranks on the same gradients, whose squared norms each takes of its own. */
+static void step_together(lab *l, int size)
+{
+    double  *squares[RANKS], all[1000] = { 0 };
+    int64_t  count;
+    td_error e = { 0 };
+    for (int r = 0; r < size; r++) {
+        td_batch    *b = lab_batch(&l[r], 0, 0, LAB_BATCH);
+        td_micro     m = { .batch = b, .divisor = td_batch_weight(b) };
+        td_micro_out micro;
+        cr_assert_eq(td_engine_gradient(l[r].engine, &m, &micro, &e), 0, "%s", e.text);
+        cr_assert_eq(td_engine_square(l[r].engine, &squares[r], &count, &e), 0, "%s", e.text);
+        td_batch_free(b);
+        for (int64_t k = 0; k < count; k++) {
+            cr_expect(all[k] == 0 || squares[r][k] == 0, "gradient %d has two owners", (int)k);
+            all[k] += squares[r][k];
+        }
+    }
+    for (int r = 0; r < size; r++) {
+        td_update_out out;
+        memcpy(squares[r], all, (size_t)count * sizeof *all);
+        cr_assert_eq(td_engine_update(l[r].engine, 0.05, 1, 1e30, &out, &e), 0, "%s", e.text);
+        cr_assert(out.applied);
+    }
+}
+
+static void expect_same_norms(lab *one, lab *l)
+{
+    td_parameter_norms *a, *b;
+    size_t              n, m;
+    td_error            e = { 0 };
+    cr_assert_eq(td_engine_norms(one->engine, &a, &n, &e), 0, "%s", e.text);
+    cr_assert_eq(td_engine_norms(l->engine, &b, &m, &e), 0, "%s", e.text);
+    cr_assert_eq(n, m);
+    for (size_t k = 0; k < n; k++)
+        cr_expect_eq(a[k].gradient, b[k].gradient, "%s", a[k].name);
+    free(a);
+    free(b);
+}
+
 /* A step moves those parameters to where one process does, and no others. */
 Test(shard, a_rank_updates_what_it_owns)
 {
-    lab one = allocated(0, 1, NULL), l = allocated(1, RANKS, NULL), still = allocated(0, 1, NULL);
+    lab one = allocated(0, 1, NULL), still = allocated(0, 1, NULL), l[RANKS];
     int moved = 0, kept = 0;
-    double loss = lab_step(&one, 0, LAB_BATCH, 0.05);
-    cr_expect_eq(lab_step(&l, 0, LAB_BATCH, 0.05), loss);
+    for (int r = 0; r < RANKS; r++)
+        l[r] = allocated(r, RANKS, NULL);
+    lab_step(&one, 0, LAB_BATCH, 0.05);
+    step_together(l, RANKS);
     for (size_t i = 0; i < td_variables_count(td_engine_variables(one.engine)); i++) {
         const td_variable *x = td_variables_at(td_engine_variables(one.engine), i);
-        const td_variable *y = td_variables_at(td_engine_variables(l.engine), i);
+        const td_variable *y = td_variables_at(td_engine_variables(l[1].engine), i);
         const td_variable *z = td_variables_at(td_engine_variables(still.engine), i);
         if (x->kind == TD_VARIABLE_GRAD || y->absent)
             continue;
@@ -90,9 +132,11 @@ Test(shard, a_rank_updates_what_it_owns)
         kept += y->owner != 1;
     }
     cr_expect(moved > 5 && kept > 5, "%d, %d", moved, kept);
+    expect_same_norms(&one, &l[2]);
     lab_close(&one);
-    lab_close(&l);
     lab_close(&still);
+    for (int r = 0; r < RANKS; r++)
+        lab_close(&l[r]);
 }
 
 /* There are fewer parameters than ranks, so the last one owns none. */
@@ -101,7 +145,7 @@ Test(shard, a_rank_may_own_nothing)
     td_footprint memory;
     lab          l = allocated(999, 1000, &memory);
     cr_expect_eq(memory.states, 0);
-    lab_step(&l, 0, LAB_BATCH, 0.05);
+    step_together(&l, 1);
     lab_close(&l);
 }
 

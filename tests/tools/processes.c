@@ -101,9 +101,67 @@ Test(processes, go_on_from_any_number)
                  0, "different number of processes (1, before 2)");
 }
 
+/* ---- tasks between steps ----------------------------------------------------------------------- */
+
+/* 7 items: neither 2 nor 3 ranks share them evenly. A task that generates, and decides which
+ * checkpoint is the best, and one that compares choices. */
+#define TASKS                                                                                 \
+    "'tasks.names=(\"sums\", \"%1$s/written.cfg\")' tasks.data=" TANDEM_SOURCE "/data/tasks " \
+    "tasks.limit=7 train.score_every=5 train.best=tasks.written "
+#define WRITTEN                                                                               \
+    "echo 'task = { files = [ \"sums.jsonl\" ]; split = \"test\"; output_type = "             \
+    "\"generate_until\"; doc_to_text = \"{{question}}\"; doc_to_target = \"{{choices.0}}\"; " \
+    "metrics = ( \"chrf\" ); until = [ \" \" ]; max_gen_toks = 4; };' >%1$s/written.cfg; "
+
+Test(processes, score_tasks_with_the_same_bits)
+{
+    static const char *const ranks[] = { RANKS(2), RANKS(3) };
+    if (!there_is_mpi())
+        return;
+    small_expect("one", WRITTEN "%2$s" SEVEN TASKS, 0, "tasks/written/chrf");
+    for (int k = 0; k < 2; k++) {
+        char run[16], command[2000];
+        snprintf(run, sizeof run, "ranks%d", k);
+        snprintf(command, sizeof command, "%s%s", ranks[k],
+                 "%2$s" SEVEN TASKS "&& " SAME("12") " && " METRICS("one") " >%1$s/a; " METRICS(
+                     "%3$s") " >%1$s/b; cmp %1$s/a %1$s/b && grep -c tasks/sums/acc_ %1$s/b");
+        small_expect(run, command, 0, "3");
+    }
+    small_expect("late",
+                 RANKS(3) "%2$s" SEVEN TASKS "train.steps=7 && " RANKS(2) "%2$s" SEVEN TASKS
+                                                                          "&& " SAME("12"),
+                 0, "");
+    /* reported once */
+    small_expect("none", RANKS(2) "%2$s 'tasks.names=(\"none\")' 2>&1 | grep -c \"task 'none'\"", 0,
+                 "1");
+}
+
 /* ---- train.shard ------------------------------------------------------------------------------ */
 
 #define SHARED SEVEN "train.shard=optimizer "
+
+/* Each rank has the sums of its own gradients alone, and the norm of all. */
+Test(processes, share_out_fast_sums)
+{
+    if (!there_is_mpi())
+        return;
+    /* of two numbers there is only one sum */
+    small_expect("one", RANKS(2) "%2$s train.batch=6 train.micro_batch=1 train.norms_every=3", 0,
+                 "");
+    small_expect("shared",
+                 RANKS(2) "%2$s train.batch=6 train.micro_batch=1 train.norms_every=3 "
+                          "train.shard=optimizer && " SAME("12") " && " METRICS(
+                              "one") " >%1$s/a; " METRICS("%3$s") " >%1$s/b; cmp %1$s/a %1$s/b && "
+                                                                  "grep -c grad_norm/ %1$s/a",
+                 0, "4");
+    small_expect("three",
+                 RANKS(3) "%2$s train.batch=6 train.micro_batch=1 train.shard=optimizer && "
+                          "cp -r %1$s/three %1$s/first && rm -r %1$s/three && " RANKS(
+                              3) "%2$s train.batch=6 train.micro_batch=1 train.shard=optimizer && "
+                                 "cmp %1$s/first/checkpoints/step-00000012/model.safetensors "
+                                 "%1$s/three/checkpoints/step-00000012/model.safetensors",
+                 0, "");
+}
 
 /* One process shares out nothing; checkpoints are the same to the last byte. */
 Test(processes, share_out_the_optimizer)
@@ -364,6 +422,31 @@ Test(processes, evaluate_with_the_same_bits)
                  "rank 1: ");
 }
 
+#define EXTRAPOLATE                                                    \
+    TANDEM_BINARY " evaluate %1$s/%3$s --extrapolate --lengths 64,81 " \
+                  "--prefixes 1,13 --sequences 3 "
+
+/* 3 sequences of each source, which 2, 3 and 5 ranks share out in different ways. */
+Test(processes, extrapolate_with_the_same_bits)
+{
+    static const char *const ranks[] = { RANKS(2), RANKS(3), RANKS(5) };
+    if (!there_is_mpi())
+        return;
+    small_expect("far", "%2$s >&2 && " EXTRAPOLATE ">%1$s/one && mv %1$s/%3$s/eval %1$s/eval", 0,
+                 "");
+    for (int k = 0; k < 3; k++) {
+        char command[2000];
+        snprintf(command, sizeof command, "%s%s", ranks[k],
+                 EXTRAPOLATE ">%1$s/many && cmp %1$s/one %1$s/many && for f in json csv; do cmp "
+                             "%1$s/eval/extrapolate.$f %1$s/%3$s/eval/extrapolate.$f; done");
+        small_expect("far", command, 0, "processes; one that waits");
+    }
+    small_expect("far",
+                 "mpirun -np 1 " EXTRAPOLATE ": -np 1 " TANDEM_BINARY
+                 " evaluate %1$s/%3$s --extrapolate --lengths 64,97 --prefixes 1,13 --sequences 3",
+                 2, "rank 1 has a different set of lengths, prefixes or sequences than rank 0");
+}
+
 /* ---- generation (tasks: tests/tools/tasks.c) --------------------------------------------------- */
 
 Test(processes, generate_the_same_answers)
@@ -409,8 +492,8 @@ Test(processes, refuse_what_cannot_be_right)
     small_expect("odd", RANKS(2) "%2$s train.batch=7", 2, "divisor of train.batch = 7");
     small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "train.clip=0.5", 2,
                  "rank 1 has a different config than rank 0");
-    small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " evaluate %1$s/%3$s --extrapolate",
-                 2, "only training, evaluation and generation use more than one");
+    small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " analyze %1$s/%3$s", 2,
+                 "only training, evaluation and generation use more than one");
     small_expect("single", RANKS(2) "%2$s" SEVEN "comm.plugin=single", 2,
                  "mpirun started 2 processes, but comm 'single' connects 1");
     /* a launcher that does not know of MPI */
