@@ -262,6 +262,43 @@ Test(processes, go_on_sharing_after_one_died)
                  0, "resuming from");
 }
 
+/* A run with everything that ranks do together, begun again and again by 2 or 3 of them, with and
+ * without sharing. Each time one is killed, anywhere between its start and 2 s of work, which must end
+ * the others soon. What was saved in between adds up to the run of one process. */
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#define KILLS "8"
+#else
+#define KILLS "50"
+#endif
+#define MORE SEVEN "train.checkpoint_every=2 train.evaluate_every=5 train.keep_last=1 "
+#define SAVED "$(ls %1$s/%3$s/checkpoints 2>/dev/null | tail -1 | sed 's/step-0*//')"
+
+Test(processes, killed_at_any_moment_they_go_on, .timeout = 900)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect(
+        "killed",
+        "mkdir -p %1$s/%3$s; late=0; for k in $(seq " KILLS "); do "
+        "share=none; test $((k %% 4)) -lt 2 || share=optimizer; "
+        "mpirun -np $((2 + k %% 2)) %2$s" MORE "train.steps=1000000 train.shard=$share "
+        "2>%1$s/err & job=$!; "
+        "for i in $(seq 600); do victim=$(pgrep -a -x tandem | grep \"%1$s/.* run.name=%3$s \" | "
+        "shuf -n 1 | cut -d' ' -f1); test \"$victim\" && break; sleep 0.02; done; "
+        "sleep $(shuf -i 0-1999 -n 1 | sed 's/^/000/; s/.*\\(.\\)\\(...\\)$/\\1.\\2/'); "
+        "kill -KILL $victim || exit 1; then=$(date +%%s); wait $job; code=$?; "
+        "test $code = 137 || { echo kill $k: code $code; cat %1$s/err; exit 1; }; "
+        "test $(($(date +%%s) - then)) -lt 20 || { echo kill $k: too late; exit 1; }; done; "
+        "n=" SAVED "; test \"$n\" || exit 1; echo $n steps were saved; "
+        "mpirun -np 3 %2$s" MORE "train.steps=$((n + 3)) && "
+        "%2$s" MORE "train.steps=$((n + 3)) run.name=whole && cd %1$s && "
+        "cmp %3$s/checkpoints/*/model.safetensors whole/checkpoints/*/model.safetensors && "
+        "cmp %3$s/checkpoints/*/optimizer.safetensors whole/checkpoints/*/optimizer.safetensors && "
+        "sed 's/, \"time.*//' %3$s/metrics.jsonl >a && sed 's/, \"time.*//' whole/metrics.jsonl >b "
+        "&& cmp a b",
+        0, "steps were saved");
+}
+
 /* Stopped, its network connections stay open: only that nothing comes shows that it is lost. */
 #define WHEN_STOPPED(which)                                                                     \
     RANKS(3)                                                                                    \
@@ -309,6 +346,16 @@ static bool there_are_namespaces(void)
     if (!there)
         cr_log_warn("no network namespaces (root, and the command ip): nothing is tested");
     return there;
+}
+
+/* Over TCP, with nothing in common but the files. */
+Test(processes, have_the_same_bits_on_two_hosts)
+{
+    if (!there_is_mpi() || !there_are_namespaces())
+        return;
+    small_expect("one", "%2$s" SEVEN, 0, "");
+    small_expect("hosts", HOSTS OVER_THEM "%2$s" SEVEN "&& " SAME("12"), 0, "");
+    small_expect("shared", HOSTS OVER_THEM "%2$s" SHARED "&& " SAME("12"), 0, "");
 }
 
 Test(processes, end_when_the_network_is_lost)
