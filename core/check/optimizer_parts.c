@@ -15,7 +15,7 @@ static bool is_coupled(td_check *c)
     td_error  e = { 0 };
     bool      coupled;
     lab_begin(&l, c, TD_F32, 1, 1);
-    l.model.shard = (td_shard){ 0, SHARDS };
+    l.model.shard = (td_shard){ .size = SHARDS };
     coupled = td_model_update(&l.model, l.variables, &u, &e) == TD_ECONFIG;
     td_graph_free(u.graph);
     td_variables_free(l.variables);
@@ -103,7 +103,7 @@ void td_check_shared_update(td_check *c)
     steps(&whole, 0, 4);
     for (int r = 0; r < SHARDS; r++) {
         lab_begin(&parts[r], c, TD_F32, 1, 0.5);
-        parts[r].model.shard = (td_shard){ r, SHARDS };
+        parts[r].model.shard = (td_shard){ .rank = r, .size = SHARDS };
         lab_finish(&parts[r]);
     }
     /* as in training: every step reads parameters that other ranks updated in the last */

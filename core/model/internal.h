@@ -41,6 +41,7 @@ typedef struct planned {
 struct td_engine {
     td_model      model;
     td_device     device;
+    td_exchange   exchange; /* of the device */
     td_journal   *log;
     td_variables *variables;
     planned     **plans; /* in order of planning */

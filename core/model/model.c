@@ -44,7 +44,8 @@ static td_graph *new_graph(const td_model *m, td_variables *v, int phase, bool p
                                  .real = m->real,
                                  .narrow = pass ? m->narrow : 0,
                                  .dropout_seed = m->dropout_seed,
-                                 .recompute = pass && m->recompute };
+                                 .recompute = pass && m->recompute,
+                                 .shared = pass && td_shard_parameters(m) };
     td_graph        *g = td_graph_new(m->registry, v, &options);
     if (!g)
         td_fail(error, TD_ENOMEM, "out of memory while building %s", what);

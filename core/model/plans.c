@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "model/internal.h"
+#include "model/shard.h"
 #include "plugin/hook.h"
 
 /* ---- building -------------------------------------------------------------------------------- */
@@ -76,6 +77,9 @@ static int build_batch(td_engine *e, planned *x, const td_batch *batch, td_error
     if (!code && x->purpose != SCORE)
         code = td_model_backward(&e->model, e->variables, &x->built, x->purpose == GRADIENT_ADD,
                                  error);
+    /* the plan has to know who owns what */
+    if (!code && x->purpose == GRADIENT && td_shard_parameters(&e->model))
+        code = td_shard_assign(&e->model, e->variables, error);
     if (code)
         return code;
     add_batch_roots(x);

@@ -229,7 +229,8 @@ static int find_memory(td_plan *p, char *arena, td_error *error)
             s->memory = arena ? arena + s->offset : NULL; /* NULL: it holds only empty tensors */
         else
             s->memory = (char *)p->own_memory + s->offset;
-        if (s->kind == TD_STORAGE_VARIABLE && !s->memory)
+        /* one that is shared out is read in its windows, and has no readers itself */
+        if (s->kind == TD_STORAGE_VARIABLE && !s->memory && !s->leaf->variable->absent)
             return td_fail(error, TD_EGRAPH,
                            "variable '%s' has no memory: td_variables_allocate comes before "
                            "td_plan_bind",
@@ -421,14 +422,14 @@ static int profile_call(td_plan *p, td_kernel_call *c, td_error *error)
     return code;
 }
 
-/* Kernels are too short to restore all of the process's state after each of them: it is restored
- * after the last. */
-static int run_calls(td_plan *p, td_error *error)
+/* Calls [from, to). Kernels are too short to restore all of the process's state after each of them: it
+ * is restored after the last. */
+static int run_calls(td_plan *p, int32_t from, int32_t to, td_error *error)
 {
     td_hook all = { .plugin = &p->device.backend->plugin, .name = "any", .what = "kernel" };
     int     code = 0;
     td_hook_enter(&all);
-    for (int32_t i = 0; i < p->n_calls && !code; i++) {
+    for (int32_t i = from; i < to && !code; i++) {
         td_kernel_call *c = p->calls[i];
         if (!c->dropped)
             code = p->profile ? profile_call(p, c, error) : run_call(p, c, error);
@@ -437,18 +438,35 @@ static int run_calls(td_plan *p, td_error *error)
     return code;
 }
 
+/* All calls, with the transfers between them. After a failure, or for a process that only serves, the
+ * transfers go on: the others wait for them. */
+static int run_all(td_plan *p, bool serves, td_error *error)
+{
+    int     code = 0;
+    int32_t from = 0;
+    for (int32_t k = 0; k < p->n_transfers; k++) {
+        const td_transfer *t = &p->transfers[k];
+        if (!serves && !code && t->at > from)
+            code = run_calls(p, from, t->at, error);
+        from = t->at;
+        if (td_plan_transfer(p, t, error)) /* nobody answers any more */
+            return td_failed(error, TD_EIO);
+    }
+    return serves || code ? code : run_calls(p, from, p->n_calls, error);
+}
+
 /* All calls as one recording, which is made at the second run: by then the kernels have chosen their
  * algorithms and loaded their code. A plan that cannot be recorded runs call by call. */
 static void record(td_plan *p)
 {
     const td_backend *b = p->device.backend;
     int               code;
-    if (!b->record || !p->warm || p->profile || p->recording || p->single)
+    if (!b->record || !p->warm || p->profile || p->recording || p->single || p->n_transfers)
         return;
     p->single = TD_HOOK_QUICK(b, record, p->device.state) != 0;
     if (p->single)
         return;
-    code = run_calls(p, NULL);
+    code = run_calls(p, 0, p->n_calls, NULL);
     if (TD_HOOK_QUICK(b, recorded, p->device.state, &p->recording) || code)
         p->single = true;
     if (p->single && p->recording)
@@ -472,8 +490,10 @@ int td_plan_run(td_plan *p, td_error *error)
 
     if (!p->bound)
         return td_fail(error, TD_EGRAPH, "cannot run the plan: it has no memory yet");
-    if (take_inputs(p, error))
+    if (take_inputs(p, error)) {
+        run_all(p, true, error);
         return TD_EGRAPH;
+    }
     record(p);
     /* a replay cannot be timed call by call */
     if (p->recording && !p->profile)
@@ -481,11 +501,17 @@ int td_plan_run(td_plan *p, td_error *error)
                    ? td_fail(error, TD_EIO, "backend '%s' cannot replay a plan", b->plugin.name)
                    : 0;
     else
-        code = run_calls(p, error);
+        code = run_all(p, false, error);
     if (!code)
         code = wait_for_queue(p, error);
     p->warm = !code;
     return code;
+}
+
+int td_plan_serve(td_plan *p, td_error *error)
+{
+    return p->bound ? run_all(p, true, error)
+                    : td_fail(error, TD_EGRAPH, "cannot run the plan: it has no memory yet");
 }
 
 /* ---- profile --------------------------------------------------------------------------------- */

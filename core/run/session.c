@@ -356,7 +356,8 @@ static td_engine *open_engine(const td_session *s, td_part backend, bool updates
     if (!updates) /* no optimizer states, and no gradients if none are computed */
         o.model.optimizer.plugin = NULL;
     else if (s->x->train.shard)
-        o.model.shard = (td_shard){ td_team_rank(s->team), td_session_processes(s) };
+        o.model.shard = (td_shard){ td_team_rank(s->team), td_session_processes(s),
+                                    s->x->train.shard == TD_SHARD_PARAMETERS };
     e = td_engine_open(&o, error);
     if (!e)
         td_fail(error, TD_EIO, "backend '%s' cannot be opened", backend.plugin->name);

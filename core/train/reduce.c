@@ -1,6 +1,6 @@
 /* reduce.c - gradients summed over micro-batches and ranks.
  *
- * A node [lo, hi) of the tree is the sum over these micro-batches. A rank's micro-batches are the
+ * A node of the tree (tree.h) is the sum over some micro-batches. A rank's micro-batches are the
  * union of a few nodes, its *parts*: it adds up each of them by itself, on a stack that works like
  * a binary counter. The newest gradient stays where the plan has put it, unless it has to wait there
  * for its sibling.
@@ -15,20 +15,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    LEVELS = 64,     /* depth of the tree, for any number of micro-batches */
-    CHUNK = 1 << 22, /* bytes that a rank sends to each other rank, or sums, at a time */
-    GRAIN = 1 << 16  /* elements that a thread adds at a time */
-};
+#include "train/tree.h"
 
-typedef struct node {
-    int64_t lo, hi;
-} node;
+enum {
+    LEVELS = TD_TREE_LEVELS,
+    CHUNK = 1 << 22 /* bytes that a rank sends to each other rank, or sums, at a time */
+};
 
 /* A node that a single rank computes. */
 typedef struct part {
-    node at;
-    int  rank, index; /* the index-th node of its rank */
+    td_partial at;
+    int        rank, index; /* the index-th node of its rank */
 } part;
 
 /* Elements [first, first + count) of all gradients, one gradient after another. */
@@ -48,10 +45,10 @@ struct td_reduction {
     size_t        n_gradients;
     int64_t       count;  /* elements of all gradients */
     range        *shares; /* [size]: what each rank adds up */
-    node          stack[LEVELS];
+    td_partials   stack;
     char         *sums[LEVELS]; /* [count] of each node on the stack; .. */
     bool          in_place;     /* .. but the last is in the gradients themselves */
-    int           depth, copies;
+    int           copies;
     part         *parts;          /* of all ranks, in the order of micro-batches */
     int           n_parts, most;  /* `most`: largest number of parts of one rank */
     int64_t       slice;          /* elements of a share that are exchanged at a time */
@@ -62,31 +59,6 @@ struct td_reduction {
 
 /* ---- the tree -------------------------------------------------------------------------------- */
 
-static int64_t split(node n)
-{
-    int64_t half = 1;
-    while (2 * half < n.hi - n.lo)
-        half *= 2;
-    return n.lo + half;
-}
-
-/* Whether [a.lo, b.hi) is a node below `top` with the children a and b. */
-static bool are_siblings(node top, node a, node b)
-{
-    while (top.hi - top.lo > 1) {
-        int64_t middle = split(top);
-        if (top.lo == a.lo && top.hi == b.hi)
-            return middle == a.hi;
-        if (b.hi <= middle)
-            top.hi = middle;
-        else if (a.lo >= middle)
-            top.lo = middle;
-        else
-            return false;
-    }
-    return false;
-}
-
 static void share_of(int64_t n, int rank, int size, int64_t *first, int64_t *end)
 {
     *first = n * rank / size;
@@ -94,7 +66,7 @@ static void share_of(int64_t n, int rank, int size, int64_t *first, int64_t *end
 }
 
 /* The largest nodes below `n` that lie in [first, end). */
-static void list_parts(td_reduction *r, node n, int rank, node own)
+static void list_parts(td_reduction *r, td_partial n, int rank, td_partial own)
 {
     if (n.hi <= own.lo || n.lo >= own.hi)
         return;
@@ -106,8 +78,8 @@ static void list_parts(td_reduction *r, node n, int rank, node own)
         r->most = k + 1 > r->most ? k + 1 : r->most;
         return;
     }
-    list_parts(r, (node){ n.lo, split(n) }, rank, own);
-    list_parts(r, (node){ split(n), n.hi }, rank, own);
+    list_parts(r, (td_partial){ n.lo, td_partial_split(n) }, rank, own);
+    list_parts(r, (td_partial){ td_partial_split(n), n.hi }, rank, own);
 }
 
 /* A rank has at most two parts at each level. */
@@ -118,25 +90,11 @@ static int find_parts(td_reduction *r, td_error *error)
     if (!r->parts)
         return td_fail(error, TD_ENOMEM, "out of memory for the gradients of %d processes", size);
     for (int k = 0; k < size; k++) {
-        node own;
+        td_partial own;
         share_of(r->n_micro, k, size, &own.lo, &own.hi);
-        list_parts(r, (node){ 0, r->n_micro }, k, own);
+        list_parts(r, (td_partial){ 0, r->n_micro }, k, own);
     }
     return 0;
-}
-
-/* Adds a node to the stack, and merges siblings; returns the number of merges. */
-static int push(td_reduction *r, node n)
-{
-    int merges = 0;
-    r->stack[r->depth++] = n;
-    while (r->depth > 1 &&
-           are_siblings((node){ 0, r->n_micro }, r->stack[r->depth - 2], r->stack[r->depth - 1])) {
-        r->stack[r->depth - 2].hi = r->stack[r->depth - 1].hi;
-        r->depth--;
-        merges++;
-    }
-    return merges;
 }
 
 /* ---- shares ---------------------------------------------------------------------------------- */
@@ -150,23 +108,33 @@ static int by_owner(const void *a, const void *b)
     return x->index < y->index ? -1 : 1;
 }
 
+td_variable **td_gradients_by_owner(td_engine *engine, size_t *count, td_error *error)
+{
+    td_variables *v = td_engine_variables(engine);
+    td_variable **list = calloc(td_variables_count(v) + 1, sizeof *list);
+    *count = 0;
+    if (!list)
+        td_fail(error, TD_ENOMEM, "out of memory for the sums of gradients");
+    for (size_t i = 0; list && i < td_variables_count(v); i++)
+        if (td_variables_at(v, i)->kind == TD_VARIABLE_GRAD)
+            list[(*count)++] = td_variables_at(v, i);
+    if (list)
+        qsort(list, *count, sizeof *list, by_owner);
+    return list;
+}
+
 static int list_gradients(td_reduction *r, td_error *error)
 {
-    td_variables *v = td_engine_variables(r->engine);
-    r->gradients = calloc(td_variables_count(v) + 1, sizeof *r->gradients);
+    r->gradients = td_gradients_by_owner(r->engine, &r->n_gradients, error);
     if (!r->gradients)
-        return td_fail(error, TD_ENOMEM, "out of memory for the sums of gradients");
-    for (size_t i = 0; i < td_variables_count(v); i++) {
-        td_variable *x = td_variables_at(v, i);
-        if (x->kind != TD_VARIABLE_GRAD)
-            continue;
+        return TD_ENOMEM;
+    for (size_t k = 0; k < r->n_gradients; k++) {
+        const td_variable *x = r->gradients[k];
         if (x->bytes != (size_t)x->count * r->width)
             return td_fail(error, TD_EUNSUPPORTED, "the gradient '%s' has a different precision",
                            x->name);
-        r->gradients[r->n_gradients++] = x;
         r->count += x->count;
     }
-    qsort(r->gradients, r->n_gradients, sizeof *r->gradients, by_owner);
     return 0;
 }
 
@@ -224,9 +192,10 @@ static bool must_wait(const td_reduction *r, int64_t m, int merges)
 static void play(td_reduction *r)
 {
     for (int64_t m = r->first; m < r->end; m++)
-        if (must_wait(r, m, push(r, (node){ m, m + 1 })) && r->depth > r->copies)
-            r->copies = r->depth;
-    r->depth = 0;
+        if (must_wait(r, m, td_partials_push(&r->stack, (td_partial){ m, m + 1 })) &&
+            r->stack.depth > r->copies)
+            r->copies = r->stack.depth;
+    r->stack.depth = 0;
 }
 
 /* Also for two: a plan that adds to the last gradient may begin a product with it, which rounds
@@ -238,7 +207,7 @@ static bool needs_copies(td_reduce how, int64_t n_micro)
 
 size_t td_reduction_bytes(int rank, int size, td_reduce how, int64_t n_micro, size_t gradients)
 {
-    td_reduction r = { .n_micro = n_micro };
+    td_reduction r = { .n_micro = n_micro, .stack.n = n_micro };
     if (!needs_copies(how, n_micro))
         return 0;
     share_of(n_micro, rank, size, &r.first, &r.end);
@@ -297,7 +266,7 @@ td_reduction *td_reduction_new(td_engine *engine, td_team *team, td_reduce how, 
     }
     r->engine = engine;
     r->team = team;
-    r->n_micro = n_micro;
+    r->n_micro = r->stack.n = n_micro;
     r->exact = needs_copies(how, n_micro);
     r->shared = td_engine_model(engine)->shard.size > 1;
     share_of(n_micro, td_team_rank(team), size, &r->first, &r->end);
@@ -337,29 +306,9 @@ void td_reduction_share(const td_reduction *r, int64_t *first, int64_t *end)
 
 /* ---- sums ------------------------------------------------------------------------------------ */
 
-typedef struct addition {
-    char       *to;
-    const char *more;
-    int64_t     count;
-    int         dtype;
-} addition;
-
-static void add_grain(void *arg, int64_t k, int thread)
-{
-    const addition *a = arg;
-    int64_t         end = (k + 1) * GRAIN < a->count ? (k + 1) * GRAIN : a->count;
-    if (a->dtype == TD_F64)
-        for (int64_t i = k * GRAIN; i < end; i++)
-            ((double *)(void *)a->to)[i] += ((const double *)(const void *)a->more)[i];
-    else
-        for (int64_t i = k * GRAIN; i < end; i++)
-            ((float *)(void *)a->to)[i] += ((const float *)(const void *)a->more)[i];
-}
-
 static void add(const td_reduction *r, char *to, const char *more, int64_t count)
 {
-    addition a = { to, more, count, r->dtype };
-    td_parallel(td_engine_device(r->engine)->services, (count + GRAIN - 1) / GRAIN, add_grain, &a);
+    td_add_numbers(td_engine_device(r->engine)->services, to, more, count, r->dtype);
 }
 
 /* Elements [from, from + n) of the gradients, out of the variables or into them. */
@@ -408,9 +357,9 @@ int td_reduction_put(td_reduction *r, int64_t m, td_error *error)
     if (!r->exact)
         return 0;
     if (m == r->first)
-        r->depth = 0; /* even after a step that was dropped half-way */
-    merges = push(r, (node){ m, m + 1 });
-    top = r->depth - 1;
+        r->stack.depth = 0; /* even after a step that was dropped half-way */
+    merges = td_partials_push(&r->stack, (td_partial){ m, m + 1 });
+    top = r->stack.depth - 1;
     r->in_place = !merges && !must_wait(r, m, merges);
     if (merges)
         code = add_gradients(r, r->sums[top + merges - 1], error);
@@ -436,11 +385,11 @@ static int pack(const td_reduction *r, int64_t at, td_error *error)
     size_t bytes = (size_t)r->slice * r->width;
     int    code = 0;
     for (int d = 0; d < td_team_size(r->team); d++)
-        for (int k = 0; k < r->depth; k++) {
+        for (int k = 0; k < r->stack.depth; k++) {
             int64_t from = r->shares[d].first + at, n = left_of(r, d, at);
             size_t  used = (size_t)n * r->width;
             char   *out = r->send + (size_t)(d * r->most + k) * bytes;
-            if (r->in_place && k == r->depth - 1)
+            if (r->in_place && k == r->stack.depth - 1)
                 code |= move(r, true, from, n, out, error);
             else if (n)
                 memcpy(out, r->sums[k] + (size_t)from * r->width, used);
@@ -449,7 +398,7 @@ static int pack(const td_reduction *r, int64_t at, td_error *error)
     return code;
 }
 
-static char *find_part(const td_reduction *r, node n)
+static char *find_part(const td_reduction *r, td_partial n)
 {
     for (int k = 0; k < r->n_parts; k++)
         if (r->parts[k].at.lo == n.lo && r->parts[k].at.hi == n.hi)
@@ -459,13 +408,13 @@ static char *find_part(const td_reduction *r, node n)
 }
 
 /* The sum of a node for this rank's slice, in the memory of its leftmost part. */
-static char *sum_of(const td_reduction *r, node n)
+static char *sum_of(const td_reduction *r, td_partial n)
 {
     char *own = find_part(r, n), *right;
     if (own)
         return own;
-    own = sum_of(r, (node){ n.lo, split(n) });
-    right = sum_of(r, (node){ split(n), n.hi });
+    own = sum_of(r, (td_partial){ n.lo, td_partial_split(n) });
+    right = sum_of(r, (td_partial){ td_partial_split(n), n.hi });
     add(r, own, right, r->slice);
     return own;
 }
@@ -504,7 +453,7 @@ static int exchange(td_reduction *r, td_error *error)
         code |= pack(r, at, error);
         if (td_team_all_to_all(r->team, r->send, r->receive, (size_t)r->most * bytes, error))
             return td_failed(error, TD_EIO);
-        sum = r->exact ? sum_of(r, (node){ 0, r->n_micro }) : sum_in_order(r);
+        sum = r->exact ? sum_of(r, (td_partial){ 0, r->n_micro }) : sum_in_order(r);
         code |= r->shared
                     ? move(r, false, r->shares[own].first + at, left_of(r, own, at), sum, error)
                     : spread(r, at, sum, error);
@@ -555,7 +504,7 @@ int td_reduction_finish(td_reduction *r, td_error *error)
     if (!r->exact && !r->shared)
         return sum_variables(r, error);
     if (!r->exact) {
-        r->depth = 1;
+        r->stack.depth = 1;
         r->in_place = true;
     }
     return exchange(r, error);

@@ -27,6 +27,10 @@ typedef struct td_reduction td_reduction;
 /* The values of train.reduce, in the order of their names in run/experiment.c. */
 typedef enum td_reduce { TD_REDUCE_FAST, TD_REDUCE_EXACT } td_reduce;
 
+/* The gradients of each owner one after another, in the order of declaration; free() it. NULL with
+ * `error`. */
+td_variable **td_gradients_by_owner(td_engine *, size_t *count, td_error *error);
+
 /* Allocates all the memory that steps of `n_micro` micro-batches need. NULL with `error`. */
 td_reduction *td_reduction_new(td_engine *, td_team *, td_reduce, int64_t n_micro, td_error *error);
 void          td_reduction_free(td_reduction *);

@@ -504,6 +504,25 @@ static void report(const trainer *t, td_trainer_out *out)
     out->stopped = t->stopping && (!is_done(t) || t->dropped);
 }
 
+/* ---- parameters that are shared out ---------------------------------------------------------- */
+
+/* The owner's elements are copied: whoever reads them may overwrite what it reads. */
+static int collect(void *arg, const td_variable *x, void *to, size_t bytes, td_error *error)
+{
+    const trainer *t = arg;
+    if (x->owner == td_team_rank(t->spec->team))
+        memcpy(to, x->memory, bytes);
+    return td_team_share_from(t->spec->team, to, bytes, x->owner, error);
+}
+
+static int deliver(void *arg, td_variable *gradient, const void *from, td_error *error)
+{
+    const trainer *t = arg;
+    return td_dealing_deliver(t->dealing, gradient, from, error);
+}
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
 int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *error)
 {
     trainer t = {
@@ -518,6 +537,8 @@ int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *e
     assert(spec->watch && spec->options && spec->engine);
     /* the leader's checkpoints have the states of all ranks */
     td_team_lend(spec->team, spec->engine);
+    t.exchange = (td_exchange){ collect, deliver, &t };
+    td_engine_connect(spec->engine, &t.exchange);
     code = open_run(&t, error);
     t.first = t.progress;
     /* clocks begin here: loading is not training */
@@ -529,6 +550,7 @@ int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *e
         code = td_metrics_flush(&t.metrics, error);
     td_trainer_close_steps(&t);
     td_metrics_close(&t.metrics);
+    td_engine_connect(spec->engine, NULL);
     td_team_lend(spec->team, NULL);
     return code;
 }

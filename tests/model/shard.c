@@ -14,7 +14,7 @@ static lab open_rank(const char *const *more, int rank, int size, const td_plugi
                             .backend = l.x->backend,
                             .services = td_pool_services(l.pool) };
     td_engine_close(l.engine);
-    o.model.shard = (td_shard){ rank, size };
+    o.model.shard = (td_shard){ .rank = rank, .size = size };
     if (optimizer)
         o.model.optimizer = (td_part){ .plugin = optimizer };
     l.engine = td_engine_open(&o, &l.error);
@@ -47,7 +47,8 @@ Test(shard, every_state_has_memory_on_one_rank)
         cr_expect_eq(part[r].gradients, whole.gradients);
     }
     cr_expect_eq(states, whole.states);
-    cr_expect_eq(td_shard_most(td_engine_model(l[0].engine), td_engine_variables(l[0].engine)),
+    cr_expect_eq(td_shard_most(td_engine_model(l[0].engine), td_engine_variables(l[0].engine),
+                              TD_VARIABLE_STATE),
                  most);
     /* no rank has more than its share and the largest parameter's */
     cr_expect(most < whole.states / RANKS + whole.states / 8, "%zu of %zu", most, whole.states);
