@@ -206,10 +206,8 @@ static int load_kind(const char *path, td_variables *v, const td_device *device,
         if (x->kind == kind && !t)
             code = td_fail(error, TD_ECONFIG,
                            "'%s' has no tensor '%s', which this config's model has", path, x->name);
-        /* what another rank has is loaded there, unless this one writes for all */
         else if (t)
-            code = device && (!x->absent || x->remote) ? load_one(x, t, path, device, error)
-                                                       : check_tensor(x, t, path, error);
+            code = device ? load_one(x, t, path, device, error) : check_tensor(x, t, path, error);
     }
     if (!code)
         /* a tensor that this model lacks means that the file is of another model */

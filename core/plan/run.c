@@ -230,7 +230,8 @@ static int find_memory(td_plan *p, char *arena, td_error *error)
         else
             s->memory = (char *)p->own_memory + s->offset;
         /* one that is shared out is read in its windows, and has no readers itself */
-        if (s->kind == TD_STORAGE_VARIABLE && !s->memory && !s->leaf->variable->absent)
+        if (s->kind == TD_STORAGE_VARIABLE && !s->memory &&
+            !(p->g->options.shared && s->leaf->variable->absent))
             return td_fail(error, TD_EGRAPH,
                            "variable '%s' has no memory: td_variables_allocate comes before "
                            "td_plan_bind",

@@ -1,26 +1,8 @@
 /* processes.c - training by several processes, started by mpirun: the same bits on any number of
  * them, one that prints, and an end in time when one dies. */
-#include "open_mpi.h"
-#include "tools/small_run.h"
+#include "tools/processes.h"
 
-static void setup(void)
-{
-    open_mpi_setup();
-    small_setup();
-}
-
-TestSuite(processes, .init = setup, .fini = small_teardown);
-
-#define RANKS(n) "mpirun -np " #n " "
-/* 7 micro-batches, which neither 2 nor 3 nor 5 ranks can share evenly */
-#define SEVEN " train.batch=7 train.micro_batch=1 train.reduce=exact train.dropout=0.1 "
-#define SAME(step)                                                        \
-    "cmp %1$s/one/checkpoints/step-000000" step "/model.safetensors "     \
-    "%1$s/%3$s/checkpoints/step-000000" step "/model.safetensors && "     \
-    "cmp %1$s/one/checkpoints/step-000000" step "/optimizer.safetensors " \
-    "%1$s/%3$s/checkpoints/step-000000" step "/optimizer.safetensors"
-/* metrics but for times and the name of the run */
-#define METRICS(run) "sed 's/, \"time.*//' %1$s/" run "/metrics.jsonl"
+TestSuite(processes, .init = processes_setup, .fini = small_teardown);
 
 Test(processes, have_the_same_bits_on_any_number)
 {
@@ -136,75 +118,6 @@ Test(processes, score_tasks_with_the_same_bits)
                  "1");
 }
 
-/* ---- train.shard ------------------------------------------------------------------------------ */
-
-#define SHARED SEVEN "train.shard=optimizer "
-
-/* Each rank has the sums of its own gradients alone, and the norm of all. */
-Test(processes, share_out_fast_sums)
-{
-    if (!there_is_mpi())
-        return;
-    /* of two numbers there is only one sum */
-    small_expect("one", RANKS(2) "%2$s train.batch=6 train.micro_batch=1 train.norms_every=3", 0,
-                 "");
-    small_expect("shared",
-                 RANKS(2) "%2$s train.batch=6 train.micro_batch=1 train.norms_every=3 "
-                          "train.shard=optimizer && " SAME("12") " && " METRICS(
-                              "one") " >%1$s/a; " METRICS("%3$s") " >%1$s/b; cmp %1$s/a %1$s/b && "
-                                                                  "grep -c grad_norm/ %1$s/a",
-                 0, "4");
-    small_expect("three",
-                 RANKS(3) "%2$s train.batch=6 train.micro_batch=1 train.shard=optimizer && "
-                          "cp -r %1$s/three %1$s/first && rm -r %1$s/three && " RANKS(
-                              3) "%2$s train.batch=6 train.micro_batch=1 train.shard=optimizer && "
-                                 "cmp %1$s/first/checkpoints/step-00000012/model.safetensors "
-                                 "%1$s/three/checkpoints/step-00000012/model.safetensors",
-                 0, "");
-}
-
-/* One process shares out nothing; checkpoints are the same to the last byte. */
-Test(processes, share_out_the_optimizer)
-{
-    static const char *const ranks[] = { RANKS(2), RANKS(3) };
-    static const char *const kinds[] = { "optimizer.plugin=adamw", "optimizer.plugin=adafactor",
-                                         "optimizer.plugin=muon", "train.precision=bf16" };
-    if (!there_is_mpi())
-        return;
-    for (int k = 0; k < 4; k++) {
-        char one[400], run[16], command[1000];
-        snprintf(one, sizeof one, "rm -rf %%1$s/one && %%2$s" SEVEN "%s", kinds[k]);
-        small_expect("one", one, 0, "");
-        for (int i = 0; i < (k ? 1 : 2); i++) {
-            snprintf(run, sizeof run, "shared%d-%d", k, i);
-            snprintf(command, sizeof command, "%s%s%s%s", k ? ranks[1] : ranks[i], "%2$s" SHARED,
-                     kinds[k], " && " SAME("04") " && " SAME("12"));
-            small_expect(run, command, 0, "");
-        }
-    }
-}
-
-Test(processes, go_on_sharing_with_any_number)
-{
-    if (!there_is_mpi())
-        return;
-    small_expect("one", "%2$s" SEVEN, 0, "");
-    small_expect("parts",
-                 RANKS(3) "%2$s" SHARED "train.steps=3 && %2$s" SHARED
-                          "train.steps=5 && " RANKS(2) "%2$s" SHARED "train.steps=8 && " RANKS(
-                              2) "%2$s" SEVEN "train.steps=10 && " RANKS(5) "%2$s" SHARED
-                                                                            "&& " SAME("12"),
-                 0, "");
-}
-
-/* The process of the last rank. */
-#define LAST_RANK "$(pgrep -a -x tandem | grep 'run.name=%3$s ' | tail -1 | cut -d' ' -f1)"
-#define ENDLESS \
-    "train.steps=1000000 train.checkpoint_every=5 train.keep_last=2 train.evaluate_every=-1"
-#define UNTIL_SAVED                                                                           \
-    "for k in $(seq 1200); do ls %1$s/%3$s/checkpoints 2>/dev/null | grep -q step && break; " \
-    "sleep 0.1; done; "
-
 Test(processes, stop_together_and_save)
 {
     if (!there_is_mpi())
@@ -233,70 +146,6 @@ Test(processes, end_when_one_dies)
                           "mpirun -np 2 %2$s" SEVEN "train.evaluate_every=-1 train.steps=$(( "
                           "$(ls %1$s/%3$s/checkpoints | tail -1 | sed 's/step-0*//') + 1 ))",
                  0, "resuming from");
-}
-
-/* The last checkpoint has the states of all ranks, also of the one that died. */
-Test(processes, go_on_sharing_after_one_died)
-{
-    if (!there_is_mpi())
-        return;
-    small_expect("killed",
-                 RANKS(3) "%2$s" SHARED ENDLESS " & " UNTIL_SAVED "kill -KILL " LAST_RANK
-                          "; wait $!; n=$(ls %1$s/%3$s/checkpoints | tail -1 | "
-                          "sed 's/step-0*//'); last=$((n + 2)); " RANKS(
-                              2) "%2$s" SHARED "train.evaluate_every=-1 train.steps=$last && "
-                                 "%2$s" SEVEN "train.evaluate_every=-1 train.steps=$last "
-                                 "train.checkpoint_every=0 run.name=whole && cd %1$s && "
-                                 "cmp */checkpoints/step-*$last/model.safetensors && "
-                                 "cmp */checkpoints/step-*$last/optimizer.safetensors",
-                 0, "resuming from");
-    /* .. and SIGUSR1 saves the states of all */
-    small_expect("stopped",
-                 RANKS(3) "%2$s" SHARED ENDLESS " & " UNTIL_SAVED "kill -USR1 " LAST_RANK
-                          "; wait $!; test $? = 75 && n=$(ls %1$s/%3$s/checkpoints | tail -1 | "
-                          "sed 's/step-0*//'); last=$((n + 1)); %2$s" SEVEN
-                          "train.evaluate_every=-1 train.steps=$last && %2$s" SEVEN
-                          "train.evaluate_every=-1 train.steps=$last train.checkpoint_every=0 "
-                          "run.name=whole2 && cd %1$s && cmp %3$s/checkpoints/step-*$last/"
-                          "model.safetensors whole2/checkpoints/step-*$last/model.safetensors",
-                 0, "resuming from");
-}
-
-/* A run with everything that ranks do together, begun again and again by 2 or 3 of them, with and
- * without sharing. Each time one is killed, anywhere between its start and 2 s of work, which must end
- * the others soon. What was saved in between adds up to the run of one process. */
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-#define KILLS "8"
-#else
-#define KILLS "50"
-#endif
-#define MORE SEVEN "train.checkpoint_every=2 train.evaluate_every=5 train.keep_last=1 "
-#define SAVED "$(ls %1$s/%3$s/checkpoints 2>/dev/null | tail -1 | sed 's/step-0*//')"
-
-Test(processes, killed_at_any_moment_they_go_on, .timeout = 900)
-{
-    if (!there_is_mpi())
-        return;
-    small_expect(
-        "killed",
-        "mkdir -p %1$s/%3$s; late=0; for k in $(seq " KILLS "); do "
-        "share=none; test $((k %% 4)) -lt 2 || share=optimizer; "
-        "mpirun -np $((2 + k %% 2)) %2$s" MORE "train.steps=1000000 train.shard=$share "
-        "2>%1$s/err & job=$!; "
-        "for i in $(seq 600); do victim=$(pgrep -a -x tandem | grep \"%1$s/.* run.name=%3$s \" | "
-        "shuf -n 1 | cut -d' ' -f1); test \"$victim\" && break; sleep 0.02; done; "
-        "sleep $(shuf -i 0-1999 -n 1 | sed 's/^/000/; s/.*\\(.\\)\\(...\\)$/\\1.\\2/'); "
-        "kill -KILL $victim || exit 1; then=$(date +%%s); wait $job; code=$?; "
-        "test $code = 137 || { echo kill $k: code $code; cat %1$s/err; exit 1; }; "
-        "test $(($(date +%%s) - then)) -lt 20 || { echo kill $k: too late; exit 1; }; done; "
-        "n=" SAVED "; test \"$n\" || exit 1; echo $n steps were saved; "
-        "mpirun -np 3 %2$s" MORE "train.steps=$((n + 3)) && "
-        "%2$s" MORE "train.steps=$((n + 3)) run.name=whole && cd %1$s && "
-        "cmp %3$s/checkpoints/*/model.safetensors whole/checkpoints/*/model.safetensors && "
-        "cmp %3$s/checkpoints/*/optimizer.safetensors whole/checkpoints/*/optimizer.safetensors && "
-        "sed 's/, \"time.*//' %3$s/metrics.jsonl >a && sed 's/, \"time.*//' whole/metrics.jsonl >b "
-        "&& cmp a b",
-        0, "steps were saved");
 }
 
 /* Stopped, its network connections stay open: only that nothing comes shows that it is lost. */
