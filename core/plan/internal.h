@@ -10,7 +10,8 @@
  *     windows.c  parameters and gradients of other processes, which are here for a part of the calls
  *     place.c    after that: storages share memory where they may, and get offsets in the arena
  *     precision.c  what is called and stored in bf16
- *     run.c      binding memory, inputs, running, results, profile
+ *     run.c      binding memory, inputs, running, results
+ *     profile.c  what the calls cost
  *     records.c  the lists that all of the above write to; it calls none of them
  *
  * Four words have one meaning each. A *value* is one output of a node. A *storage* is a piece of
