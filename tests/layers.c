@@ -165,6 +165,7 @@ static const exception exceptions[] = {
     { "core/evaluate/task.c", "jsonl", "a format of files" },
     { "core/evaluate/task.c", "csv", "the same" },
     { "core/graph/dump.c", "constant", "a kind of node" },
+    { "core/study/child.c", "none", "how mpirun binds processes" },
     { "core/graph/leaves.c", "constant", "a kind of node" },
     { "tools/tandem/generate.c", "text", "a key of the answers" },
     { "tools/tandem/data/corpus.c", "rope", "a word of the corpus" },

@@ -25,6 +25,8 @@ static inline void open_mpi_setup(void)
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
     setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
+    /* tests that run at the same time would bind their ranks to the same processors */
+    setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 1);
     /* a rank that waits gives its processor to those that work */
     setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
     open_mpi_ignore_leaks();

@@ -15,12 +15,49 @@ static bool is_coupled(td_check *c)
     td_error  e = { 0 };
     bool      coupled;
     lab_begin(&l, c, TD_F32, 1, 1);
-    l.model.shard = (td_shard){ 0, SHARDS };
+    l.model.shard = (td_shard){ .size = SHARDS };
     coupled = td_model_update(&l.model, l.variables, &u, &e) == TD_ECONFIG;
     td_graph_free(u.graph);
     td_variables_free(l.variables);
     td_check_close_device(c, &l.device);
     return coupled;
+}
+
+/* Sets those of `all` that belong to the gradients of this part. */
+static void square(lab *l, double *all)
+{
+    td_squares s;
+    td_error   e = { 0 };
+    td_plan   *plan = NULL;
+    void      *memory;
+    if (!td_model_squares(&l->model, l->variables, &s, &e))
+        plan = td_plan_new(s.graph, s.at, s.count, &l->device, &e);
+    MUST(l->check, plan, "%s", td_check_error(&e));
+    memory = l->device.backend->allocate(l->device.state, td_plan_arena(plan) + 64);
+    MUST(l->check, memory && !td_plan_bind(plan, memory, &e) && !td_plan_run(plan, &e), "%s",
+         td_check_error(&e));
+    for (size_t k = 0; k < s.count; k++)
+        all[s.index[k]] = td_plan_get_scalar(plan, s.at[k]);
+    l->device.backend->release(l->device.state, memory, td_plan_arena(plan) + 64);
+    td_plan_free(plan);
+    td_squares_free(&s);
+}
+
+/* The k-th update of all parts, each of which has all gradients, and squares those that it would have
+ * the sum of. */
+static void step_together(lab *parts, int64_t k)
+{
+    double   squares[SHAPES];
+    td_error e = { 0 };
+    for (int r = 0; r < SHARDS; r++) {
+        bowl(&parts[r], 1);
+        square(&parts[r], squares);
+    }
+    for (int r = 0; r < SHARDS; r++) {
+        MUST(parts[r].check, !td_plan_set_doubles(parts[r].plan, "squares", squares, SHAPES, &e),
+             "%s", td_check_error(&e));
+        update(&parts[r], 0.02, k + 1, INFINITY);
+    }
 }
 
 /* Every lab gets each parameter from the one that updates it. */
@@ -66,13 +103,12 @@ void td_check_shared_update(td_check *c)
     steps(&whole, 0, 4);
     for (int r = 0; r < SHARDS; r++) {
         lab_begin(&parts[r], c, TD_F32, 1, 0.5);
-        parts[r].model.shard = (td_shard){ r, SHARDS };
+        parts[r].model.shard = (td_shard){ .rank = r, .size = SHARDS };
         lab_finish(&parts[r]);
     }
     /* as in training: every step reads parameters that other ranks updated in the last */
     for (int64_t k = 0; k < 4; k++) {
-        for (int r = 0; r < SHARDS; r++)
-            steps(&parts[r], k, k + 1);
+        step_together(parts, k);
         exchange(parts);
     }
     compare_parts(c, &whole, parts);

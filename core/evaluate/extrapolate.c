@@ -12,6 +12,7 @@
 
 #include "evaluate/statistics.h"
 #include "plugin/hook.h"
+#include "team/pace.h"
 
 typedef struct job {
     td_engine                 *engine;
@@ -21,12 +22,13 @@ typedef struct job {
     double                    *nll;    /* one per label position */
     int64_t                    room;   /* allocated elements of nll */
     double                    *tokens; /* [longest + 1]: running sums of one sequence by position */
-    double                    *values; /* [points][sequences of one source] */
-    double                    *counts; /* the same shape: number of tokens that each value covers */
-    int64_t                    most;   /* sequences per source */
-    int64_t                    done, all;
-    td_evaluation_progress    *progress;
-    void                      *arg;
+    double                 *values; /* [points][all]; 0 until they are collected from other ranks */
+    double                 *counts; /* [most]: number of tokens that each value covers */
+    int64_t                 most;   /* sequences per source */
+    int64_t                 done, all; /* sequences: of this rank, of all sources */
+    td_pace                 pace;
+    td_evaluation_progress *progress;
+    void                   *arg;
 } job;
 
 static int64_t longest(const td_extrapolate_spec *s) { return s->evaluate.feed.length; }
@@ -36,6 +38,11 @@ static int64_t sequences_of(const td_extrapolate_spec *s, int64_t source)
     const td_evaluate_spec *e = &s->evaluate;
     int64_t                 n = TD_HOOK(e->feed.data, held_out, e->feed.data_state, source);
     return e->sequences > 0 && e->sequences < n ? e->sequences : n;
+}
+
+static int64_t count_sources(const td_extrapolate_spec *s)
+{
+    return TD_HOOK(s->evaluate.feed.data, sources, s->evaluate.feed.data_state);
 }
 
 /* ---- points ---------------------------------------------------------------------------------- */
@@ -162,59 +169,101 @@ static int read_sequence(job *j, int64_t source, int64_t index, int64_t prefix, 
     return 0;
 }
 
+/* ---- all sequences --------------------------------------------------------------------------- */
+
+/* Stores the points of a prefix for a sequence. */
+static void note_all(job *j, int64_t prefix, int64_t sequence, const td_extrapolation *out)
+{
+    size_t points = out->n_lengths + out->n_positions;
+    for (size_t i = 0; i < points; i++) {
+        const td_curve_point *c = i < out->n_lengths ? &out->lengths[i]
+                                                     : &out->positions[i - out->n_lengths];
+        if (c->prefix == prefix)
+            j->values[i * (size_t)j->all + (size_t)sequence] = j->tokens[c->to] -
+                                                               j->tokens[c->from];
+    }
+}
+
+/* Tells the others how far this rank is, and learns whether one of them was asked to stop. */
+static int tick(job *j)
+{
+    int64_t done;
+    int     code = td_pace_tick(&j->pace, ++j->done, &done);
+    if (!code && j->progress && j->progress(j->arg, done, j->all))
+        code = TD_EEND;
+    return code;
+}
+
+/* This rank's sequences of a source, whose first one is number `first` of all. */
+static int score_source(job *j, int64_t source, int64_t first, const td_extrapolation *out,
+                        td_error *error)
+{
+    const td_evaluate_spec *e = &j->spec->evaluate;
+    int64_t                 n = sequences_of(j->spec, source);
+    int64_t                 records = TD_HOOK(e->feed.data, held_out, e->feed.data_state, source);
+    int                     code = 0;
+    for (int64_t k = 0; k < n && !code; k++) {
+        /* spread over the records: the first ones may all be of one document */
+        int64_t index = k * records / n;
+        if ((first + k) % td_team_size(e->team) != td_team_rank(e->team))
+            continue;
+        for (size_t p = 0; p < j->spec->n_prefixes && !code; p++) {
+            code = read_sequence(j, source, index, j->spec->prefixes[p], error);
+            if (!code)
+                note_all(j, j->spec->prefixes[p], first + k, out);
+        }
+        if (!code)
+            code = tick(j);
+    }
+    return code;
+}
+
+/* At its own pace; then every rank gets the values of all. */
+static int score_all(job *j, const td_extrapolation *out, td_error *error)
+{
+    td_team *team = j->spec->evaluate.team;
+    int64_t  first = 0;
+    int      code = 0;
+    for (int64_t s = 0; s < count_sources(j->spec) && !code; s++) {
+        code = score_source(j, s, first, out, error);
+        first += sequences_of(j->spec, s);
+    }
+    code = td_pace_end(&j->pace, j->done, code, error);
+    if (code)
+        return code;
+    return td_team_sum(team, j->values, (int64_t)(out->n_lengths + out->n_positions) * j->all,
+                       error);
+}
+
 /* ---- sources --------------------------------------------------------------------------------- */
 
-static void note(job *j, size_t point, int64_t k, const td_curve_point *c)
-{
-    j->values[point * (size_t)j->most + (size_t)k] = j->tokens[c->to] - j->tokens[c->from];
-    j->counts[point * (size_t)j->most + (size_t)k] = (double)(c->to - c->from);
-}
-
-/* Stores the points of a prefix for sequence k of its source. */
-static void note_all(job *j, int64_t prefix, int64_t k, const td_extrapolation *out)
-{
-    for (size_t i = 0; i < out->n_lengths; i++)
-        if (out->lengths[i].prefix == prefix)
-            note(j, i, k, &out->lengths[i]);
-    for (size_t i = 0; i < out->n_positions; i++)
-        if (out->positions[i].prefix == prefix)
-            note(j, out->n_lengths + i, k, &out->positions[i]);
-}
-
-/* Sums over sources, divided at the end; until then errors are kept as variances. */
-static void add_source(const job *j, int64_t n, td_curve_point *points, size_t count, size_t first)
+/* Sums over sources, divided at the end; until then errors are kept as variances. `values`: those of
+ * the first point and the source's first sequence. */
+static void add_source(job *j, int64_t n, const double *values, td_curve_point *points,
+                       size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        size_t      at = (first + i) * (size_t)j->most;
-        td_estimate e = td_ratio(j->values + at, j->counts + at, n);
+        td_estimate e;
+        for (int64_t k = 0; k < n; k++)
+            j->counts[k] = (double)(points[i].to - points[i].from);
+        e = td_ratio(values + i * (size_t)j->all, j->counts, n);
         points[i].nll += e.mean;
         points[i].error += e.error * e.error;
     }
 }
 
-static int score_source(job *j, int64_t source, td_extrapolation *out, td_error *error)
+static void add_sources(job *j, td_extrapolation *out)
 {
-    const td_evaluate_spec *e = &j->spec->evaluate;
-    int64_t                 n = sequences_of(j->spec, source);
-    int64_t                 records = TD_HOOK(e->feed.data, held_out, e->feed.data_state, source);
-    for (int64_t k = 0; k < n; k++) {
-        /* spread over the records: the first ones may all be of one document */
-        int64_t index = k * records / n;
-        for (size_t p = 0; p < j->spec->n_prefixes; p++) {
-            int code = read_sequence(j, source, index, j->spec->prefixes[p], error);
-            if (code)
-                return code;
-            note_all(j, j->spec->prefixes[p], k, out);
+    const double *values = j->values;
+    for (int64_t s = 0; s < count_sources(j->spec); s++) {
+        int64_t n = sequences_of(j->spec, s);
+        if (n) {
+            add_source(j, n, values, out->lengths, out->n_lengths);
+            add_source(j, n, values + out->n_lengths * (size_t)j->all, out->positions,
+                       out->n_positions);
         }
-        j->done++;
-        if (j->progress && j->progress(j->arg, j->done, j->all))
-            return TD_EEND;
+        values += n;
     }
-    if (n) {
-        add_source(j, n, out->lengths, out->n_lengths, 0);
-        add_source(j, n, out->positions, out->n_positions, out->n_lengths);
-    }
-    return 0;
 }
 
 /* The plain mean over sources, as in every evaluation. */
@@ -228,10 +277,9 @@ static void average(td_curve_point *points, size_t n, double sources)
 
 static int open_job(job *j, td_extrapolation *out, int64_t *sources, td_error *error)
 {
-    const td_evaluate_spec *e = &j->spec->evaluate;
-    size_t                  points;
+    size_t points;
     *sources = 0;
-    for (int64_t s = 0; s < TD_HOOK(e->feed.data, sources, e->feed.data_state); s++) {
+    for (int64_t s = 0; s < count_sources(j->spec); s++) {
         int64_t n = sequences_of(j->spec, s);
         j->all += n;
         j->most = n > j->most ? n : j->most;
@@ -241,14 +289,13 @@ static int open_job(job *j, td_extrapolation *out, int64_t *sources, td_error *e
         return td_fail(error, TD_ECONFIG, "no data source has held-out text of %lld tokens",
                        (long long)longest(j->spec));
     out->sequences = j->all;
-    /* the values of single sequences are kept for one source at a time, to compute its standard
-     * errors */
+    /* those of single sequences, to compute standard errors */
     points = out->n_lengths + out->n_positions;
     j->arena = td_arena_new();
     j->batch = td_batch_new();
     j->tokens = calloc((size_t)longest(j->spec) + 1, sizeof *j->tokens);
-    j->values = calloc(points * (size_t)j->most, sizeof *j->values);
-    j->counts = calloc(points * (size_t)j->most, sizeof *j->counts);
+    j->values = calloc(points * (size_t)j->all, sizeof *j->values);
+    j->counts = calloc((size_t)j->most, sizeof *j->counts);
     return j->arena && j->batch && j->tokens && j->values && j->counts
                ? 0
                : td_fail(error, TD_ENOMEM, "out of memory for sequences of %lld tokens",
@@ -259,7 +306,11 @@ int td_extrapolate(td_engine *engine, const td_extrapolate_spec *spec,
                    td_evaluation_progress *progress, void *arg, td_extrapolation *out,
                    td_error *error)
 {
-    job     j = { .engine = engine, .spec = spec, .progress = progress, .arg = arg };
+    job     j = { .engine = engine,
+                  .spec = spec,
+                  .pace = { .team = spec->evaluate.team },
+                  .progress = progress,
+                  .arg = arg };
     int64_t sources = 0;
     int     code;
 
@@ -269,12 +320,13 @@ int td_extrapolate(td_engine *engine, const td_extrapolate_spec *spec,
         code = lay_out(spec, out, error);
     if (!code)
         code = open_job(&j, out, &sources, error);
-    for (int64_t s = 0;
-         !code && s < TD_HOOK(spec->evaluate.feed.data, sources, spec->evaluate.feed.data_state);
-         s++)
-        code = score_source(&j, s, out, error);
+    /* a process that fails alone would leave the others waiting */
+    code = td_team_agree(spec->evaluate.team, code, error);
+    if (!code)
+        code = score_all(&j, out, error);
     /* every source counts equally, however many sequences it has */
     if (!code) {
+        add_sources(&j, out);
         average(out->lengths, out->n_lengths, (double)sources);
         average(out->positions, out->n_positions, (double)sources);
     }

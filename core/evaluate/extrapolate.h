@@ -6,8 +6,9 @@
 #include "evaluate/perplexity.h"
 
 typedef struct td_extrapolate_spec {
-    td_evaluate_spec evaluate; /* its length: the longest total; its prefix is ignored */
-    int64_t          trained;  /* the training length */
+    /* its length: the longest total; its prefix is ignored; its team shares out the sequences */
+    td_evaluate_spec evaluate;
+    int64_t          trained; /* the training length */
     const int64_t   *lengths, *prefixes;
     size_t           n_lengths, n_prefixes;
     int64_t          bin; /* width of a bin of the curve by position, in tokens */

@@ -162,15 +162,39 @@ static void add_up(const job *j, const place *p)
     }
 }
 
-static int score_batch(job *j, const place *p, td_error *error)
+static int make_batch(job *j, const place *p, td_error *error)
+{
+    if (fetch_batch(j, p, error) ||
+        td_arrange_examples(&j->spec->feed, j->examples, p->count, j->batch, error))
+        return td_failed(error, TD_EFORMAT);
+    return reserve(j, error);
+}
+
+static int score_made(job *j, const place *p, td_error *error)
 {
     double sum;
-    if (fetch_batch(j, p, error) ||
-        td_arrange_examples(&j->spec->feed, j->examples, p->count, j->batch, error) ||
-        reserve(j, error) || td_engine_evaluate(j->engine, j->batch, &sum, j->nll, error))
+    if (td_engine_evaluate(j->engine, j->batch, &sum, j->nll, error))
         return td_failed(error, TD_EFORMAT);
     add_up(j, p);
     return 0;
+}
+
+static int score_batch(job *j, const place *p, td_error *error)
+{
+    int code = make_batch(j, p, error);
+    return code ? code : score_made(j, p, error);
+}
+
+/* Parameters are shared out: all ranks compute at the same time, also those without a batch. */
+static int score_together(job *j, const place *p, td_error *error)
+{
+    td_team *team = j->spec->team;
+    int      code = td_team_agree(team, p->count ? make_batch(j, p, error) : 0, error);
+    if (!code)
+        code = td_team_meet(team, j->engine, p->count ? j->batch : NULL, true, error);
+    if (code)
+        return code;
+    return p->count ? score_made(j, p, error) : td_engine_serve(j->engine, true, error);
 }
 
 /* ---- over batches and ranks ------------------------------------------------------------------ */
@@ -209,8 +233,9 @@ static int score_round(job *j, place *p, td_evaluation_progress *progress, void 
             own = *p;
         *more = advance(j, p);
     }
-    if (own.count)
-        code = score_batch(j, &own, error);
+    code = td_engine_exchanges(j->engine) ? score_together(j, &own, error)
+           : own.count                    ? score_batch(j, &own, error)
+                                          : 0;
     if (code == TD_EEND) /* a data source's: a failure, unlike that of `progress` */
         code = td_team_failure(error, TD_EIO);
     if (!code && progress && progress(arg, p->at, j->all))

@@ -67,8 +67,8 @@ struct td_variable {
     bool        copied;  /* a parameter: graphs in bf16 read a copy, which updates write too */
     void       *copy;    /* device memory of that copy, in bf16 */
     /* of a model whose update is shared out among processes (model/shard.h) */
-    int32_t     owner;         /* the rank that alone updates it; -1: every rank does */
-    bool        absent;        /* a state of another rank's: it has no memory here */
+    int32_t     owner;         /* the rank that alone updates it, or has the sum; -1: every rank */
+    bool        absent;        /* another rank's: it has no memory here */
     const td_variable *of;     /* of a state: the parameter that it belongs to */
     const td_remote   *remote; /* of an absent one; NULL: it cannot be reached */
 };
@@ -99,6 +99,8 @@ typedef struct td_graph_options {
     uint64_t  dropout_seed;
     /* layers marked by td_layer_begin are computed again in the backward pass */
     bool      recompute;
+    /* parameters and gradients that have an owner are here only while they are used (model/shard.h) */
+    bool      shared;
     /* required for TD_PHASE_PREFILL and TD_PHASE_STEP; must outlive the graph */
     td_cache *cache;
 } td_graph_options;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "model/internal.h"
+#include "model/shard.h"
 #include "plugin/hook.h"
 #include "tandem/kind/kernels.h"
 
@@ -49,7 +50,10 @@ td_engine *td_engine_open(const td_engine_options *o, td_error *error)
     }
     e->model = o->model;
     e->log = o->log;
-    e->device = (td_device){ .backend = b, .services = o->services, .registry = o->model.registry };
+    e->device = (td_device){ .backend = b,
+                             .services = o->services,
+                             .registry = o->model.registry,
+                             .exchange = &e->exchange };
     find_kernels(e);
     /* the model has the precision that the backend has kernels for, so these are found first */
     e->model.real = td_device_real(&e->device);
@@ -58,6 +62,12 @@ td_engine *td_engine_open(const td_engine_options *o, td_error *error)
                 "train.precision = \"bf16\": backend '%s' has no kernels 'cast' and 'copy' for "
                 "bf16; use \"f32\", or another backend",
                 b->plugin.name);
+    else if (td_shard_parameters(&e->model) && b->upload)
+        td_fail(
+            error, TD_ECONFIG,
+            "train.shard = \"parameters\": backend '%s' has memory of its own, which parameters "
+            "cannot be moved through yet; use \"optimizer\"",
+            b->plugin.name);
     else if (!TD_HOOK(b, open, o->backend.config, o->services, &e->device.state, error))
         return e;
     td_variables_free(e->variables);
@@ -76,6 +86,7 @@ void td_engine_close(td_engine *e)
     td_variables_release(e->variables, &e->device);
     td_variables_free(e->variables);
     TD_HOOK(e->device.backend, close, e->device.state);
+    free(e->squares);
     free(e->examples);
     free(e);
 }
@@ -136,7 +147,13 @@ static int run(td_engine *e, purpose purpose, const td_micro *m, td_micro_out *o
     if (!td_batch_find(m->batch, "labels"))
         return td_fail(error, TD_EFORMAT, "the batch has no array 'labels'");
     *used = x = td_engine_find(e, purpose, m->batch, error);
-    if (!x || set_inputs(e, x, m, error) || td_plan_run(x->plan, error))
+    if (!x)
+        return td_failed(error, TD_EGRAPH);
+    if (set_inputs(e, x, m, error)) {
+        td_plan_serve(x->plan, error); /* the others do not know */
+        return td_failed(error, TD_EGRAPH);
+    }
+    if (td_plan_run(x->plan, error))
         return td_failed(error, TD_EGRAPH);
     get_losses(x, out);
     return 0;
@@ -192,6 +209,27 @@ int td_engine_tokens(td_engine *e, const td_batch *batch, double *nll, double *b
     return td_plan_get(x->plan, x->tokens.best, best, td_count(x->tokens.best), error);
 }
 
+int td_engine_square(td_engine *e, double **squares, int64_t *count, td_error *error)
+{
+    const planned    *x = td_engine_known(e, SQUARES, "");
+    const td_squares *s = &x->squares;
+    *squares = e->squares;
+    *count = s->all;
+    memset(e->squares, 0, (size_t)s->all * sizeof *e->squares);
+    if (td_plan_run(x->plan, error))
+        return td_failed(error, TD_EGRAPH);
+    for (size_t k = 0; k < s->count; k++)
+        e->squares[s->index[k]] = td_plan_get_scalar(x->plan, s->at[k]);
+    return 0;
+}
+
+/* A plan that does not need them does not have this input. */
+static int set_squares(const td_engine *e, const planned *x, td_error *error)
+{
+    const planned *s = td_engine_known(e, SQUARES, "");
+    return s ? td_plan_set_doubles(x->plan, "squares", e->squares, s->squares.all, error) : 0;
+}
+
 int td_engine_update(td_engine *e, double rate, int64_t step, double limit, td_update_out *out,
                      td_error *error)
 {
@@ -202,7 +240,8 @@ int td_engine_update(td_engine *e, double rate, int64_t step, double limit, td_u
                        "the config has no optimizer to update the parameters with");
     if (td_plan_set_scalar(x->plan, "rate", rate, error) ||
         td_plan_set_scalar(x->plan, "step", (double)step, error) ||
-        td_plan_set_scalar(x->plan, "norm_limit", limit, error) || td_plan_run(x->plan, error))
+        td_plan_set_scalar(x->plan, "norm_limit", limit, error) || set_squares(e, x, error) ||
+        td_plan_run(x->plan, error))
         return td_failed(error, TD_EGRAPH);
     out->norm = td_plan_get_scalar(x->plan, x->update.norm);
     out->applied = td_plan_get_scalar(x->plan, x->update.gate) != 0;
@@ -213,7 +252,7 @@ int td_engine_norms(td_engine *e, td_parameter_norms **out, size_t *count, td_er
 {
     planned        *x = td_engine_find(e, NORMS, NULL, error);
     const td_norms *n;
-    if (!x || td_plan_run(x->plan, error))
+    if (!x || set_squares(e, x, error) || td_plan_run(x->plan, error))
         return td_failed(error, TD_EGRAPH);
     n = &x->norms;
     *out = calloc(n->count + 1, sizeof **out); /* + 1, so that even an empty list is not NULL */
@@ -225,6 +264,42 @@ int td_engine_norms(td_engine *e, td_parameter_norms **out, size_t *count, td_er
                                           td_plan_get_scalar(x->plan, n->at[2 * k]),
                                           td_plan_get_scalar(x->plan, n->at[2 * k + 1]) };
     return 0;
+}
+
+/* ---- parameters that are shared out ---------------------------------------------------------- */
+
+bool td_engine_exchanges(const td_engine *e) { return td_shard_parameters(&e->model); }
+
+void td_engine_connect(td_engine *e, const td_exchange *exchange)
+{
+    e->exchange = exchange ? *exchange : (td_exchange){ 0 };
+}
+
+/* The first plan made for a purpose stands for all: they have the same transfers. */
+static planned *any_plan(const td_engine *e, purpose purpose)
+{
+    for (size_t k = 0; k < e->n_plans; k++)
+        if (e->plans[k]->purpose == purpose)
+            return e->plans[k];
+    return NULL;
+}
+
+int td_engine_order(td_engine *e, const td_batch *batch, bool scores, uint64_t *order,
+                    td_error *error)
+{
+    purpose        purpose = scores ? SCORE : GRADIENT;
+    const planned *x = batch ? td_engine_find(e, purpose, batch, error) : any_plan(e, purpose);
+    if (!x)
+        return td_fail(error, td_failed(error, TD_EGRAPH), "nothing was planned to be served");
+    *order = td_plan_order(x->plan);
+    return 0;
+}
+
+int td_engine_serve(td_engine *e, bool scores, td_error *error)
+{
+    planned *x = any_plan(e, scores ? SCORE : GRADIENT);
+    return x ? td_plan_serve(x->plan, error)
+             : td_fail(error, TD_EGRAPH, "nothing was planned to be served");
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@ typedef enum purpose {
     PROBE,        /* GRADIENT, with the logits */
     TOKENS,       /* forward only: single tokens, without the loss */
     UPDATE,       /* gradients to parameters; reads no batch */
+    SQUARES,      /* the squared norms of own gradients, if the update is shared out */
     NORMS         /* of parameters and gradients; reads no batch */
 } purpose;
 
@@ -23,13 +24,14 @@ typedef struct planned {
     purpose purpose;
     char    key[KEY]; /* the shapes of its batch; "" if it reads none */
     union {           /* by purpose: what was built, which owns the graph */
-        td_built  built;
-        td_tokens tokens;
-        td_update update;
-        td_norms  norms;
+        td_built   built;
+        td_tokens  tokens;
+        td_update  update;
+        td_squares squares;
+        td_norms   norms;
     };
     td_graph   *graph;
-    td_tensor **roots; /* [n_roots]; in `own_roots`, except for NORMS */
+    td_tensor **roots; /* [n_roots]; in `own_roots`, except for SQUARES and NORMS */
     size_t      n_roots;
     td_tensor  *own_roots[3 + TD_AUX];
     td_cost     cost; /* of gradients */
@@ -39,6 +41,7 @@ typedef struct planned {
 struct td_engine {
     td_model      model;
     td_device     device;
+    td_exchange   exchange; /* of the device */
     td_journal   *log;
     td_variables *variables;
     planned     **plans; /* in order of planning */
@@ -48,6 +51,7 @@ struct td_engine {
     double        planning;  /* seconds */
     bool          allocated; /* from then on a new plan gets its memory when it is made */
     bool          profile;
+    double       *squares;  /* of all gradients, if the update is shared out; NULL: not planned */
     int32_t      *examples; /* 0, 1, 2 .. */
     int64_t       n_examples;
 };

@@ -44,7 +44,8 @@ static td_graph *new_graph(const td_model *m, td_variables *v, int phase, bool p
                                  .real = m->real,
                                  .narrow = pass ? m->narrow : 0,
                                  .dropout_seed = m->dropout_seed,
-                                 .recompute = pass && m->recompute };
+                                 .recompute = pass && m->recompute,
+                                 .shared = pass && td_shard_parameters(m) };
     td_graph        *g = td_graph_new(m->registry, v, &options);
     if (!g)
         td_fail(error, TD_ENOMEM, "out of memory while building %s", what);
@@ -288,8 +289,28 @@ static int check_rules(const td_model *m, td_variables *v, td_error *error)
     return 0;
 }
 
+/* How many gradients there are before `end`, or, for NULL, in all. */
+static int64_t count_gradients(td_variables *v, const td_variable *end)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < td_variables_count(v) && td_variables_at(v, i) != end; i++)
+        n += td_variables_at(v, i)->kind == TD_VARIABLE_GRAD;
+    return n;
+}
+
+/* Of one gradient. Shared out, most are on other processes, and all are computed before. */
+static td_tensor *squares_of(const td_model *m, td_graph *g, td_variables *v, td_variable *grad)
+{
+    int64_t all = count_gradients(v, NULL);
+    if (m->shard.size < 2)
+        return td_sum_squares(td_graph_variable(g, grad));
+    return td_reshape(td_slice(td_input(g, "squares", TD_REAL, &all, 1), 0,
+                               count_gradients(v, grad), 1),
+                      NULL, 0);
+}
+
 /* The global norm, squared; NULL: there is no gradient. */
-static td_tensor *sum_of_squares(td_graph *g, td_variables *v)
+static td_tensor *sum_of_squares(const td_model *m, td_graph *g, td_variables *v)
 {
     td_tensor *sum = NULL;
     for (size_t i = 0; i < td_variables_count(v); i++) {
@@ -297,7 +318,7 @@ static td_tensor *sum_of_squares(td_graph *g, td_variables *v)
         td_tensor   *s;
         if (x->kind != TD_VARIABLE_GRAD)
             continue;
-        s = td_sum_squares(td_graph_variable(g, x));
+        s = squares_of(m, g, v, x);
         sum = sum ? td_add(sum, s) : s;
     }
     return sum;
@@ -338,7 +359,7 @@ int td_model_update(const td_model *m, td_variables *v, td_update *out, td_error
     g = new_graph(m, v, TD_PHASE_TRAIN, false, "the update", error);
     if (!g)
         return TD_ENOMEM;
-    squares = sum_of_squares(g, v);
+    squares = sum_of_squares(m, g, v);
     if (!squares)
         td_fail(error, TD_ECONFIG, "there is nothing to train: every parameter is frozen");
     else if (!td_shard_assign(m, v, error)) {
@@ -354,9 +375,32 @@ int td_model_update(const td_model *m, td_variables *v, td_update *out, td_error
 
 /* ---- norms ----------------------------------------------------------------------------------- */
 
-static td_tensor *norm_of(td_graph *g, td_variable *v)
+int td_model_squares(const td_model *m, td_variables *v, td_squares *out, td_error *error)
 {
-    return td_sqrt(td_sum_squares(td_graph_variable(g, v)));
+    size_t count = td_variables_count(v);
+
+    *out = (td_squares){ .graph = new_graph(m, v, TD_PHASE_TRAIN, false, "the norm", error),
+                         .at = calloc(count + 1, sizeof *out->at),
+                         .index = calloc(count + 1, sizeof *out->index),
+                         .all = count_gradients(v, NULL) };
+    if (!out->graph || !out->at || !out->index)
+        return td_fail(error, TD_ENOMEM, "out of memory while building the norm of gradients");
+    for (size_t i = 0; i < count; i++) {
+        td_variable *x = td_variables_at(v, i);
+        if (x->kind != TD_VARIABLE_GRAD || !td_shard_has(m, x))
+            continue;
+        out->index[out->count] = count_gradients(v, x);
+        out->at[out->count++] = td_sum_squares(td_graph_variable(out->graph, x));
+    }
+    return td_graph_error(out->graph, error);
+}
+
+void td_squares_free(td_squares *s)
+{
+    td_graph_free(s->graph);
+    free(s->at);
+    free(s->index);
+    *s = (td_squares){ 0 };
 }
 
 int td_model_norms(const td_model *m, td_variables *v, td_norms *out, td_error *error)
@@ -374,8 +418,8 @@ int td_model_norms(const td_model *m, td_variables *v, td_norms *out, td_error *
         if (!grad) /* frozen: its norm never changes */
             continue;
         out->parameters[out->count] = p;
-        out->at[2 * out->count] = norm_of(out->graph, p);
-        out->at[2 * out->count++ + 1] = norm_of(out->graph, grad);
+        out->at[2 * out->count] = td_sqrt(td_sum_squares(td_graph_variable(out->graph, p)));
+        out->at[2 * out->count++ + 1] = td_sqrt(squares_of(m, out->graph, v, grad));
     }
     return td_graph_error(out->graph, error);
 }

@@ -21,9 +21,10 @@ typedef struct td_group_rule {
 } td_group_rule;
 
 /* One of several processes that share out the update: each updates some parameters, and has the
- * states of these alone (model/shard.h). */
+ * states of these, and the sums of their gradients, alone (model/shard.h). */
 typedef struct td_shard {
-    int rank, size; /* size 0 or 1: nothing is shared out */
+    int  rank, size; /* size 0 or 1: nothing is shared out */
+    bool parameters; /* they and their gradients as well: here only while they are used */
 } td_shard;
 
 typedef struct td_model {
@@ -84,8 +85,9 @@ int     td_model_tokens(const td_model *, td_variables *, const td_batch *batch,
 int td_model_score(const td_batch *batch, const td_architecture_out *, td_graph *, int64_t piece,
                    td_tensor **nll, td_tensor **best, td_error *error);
 
-/* The update: gradients to parameters and optimizer states. Inputs "rate", "step" (from 1) and
- * "norm_limit". Build it after a backward pass, which declares the gradients. */
+/* The update: gradients to parameters and optimizer states. Inputs "rate", "step" (from 1),
+ * "norm_limit" and, if it is shared out, "squares" (td_model_squares). Build it after a backward pass,
+ * which declares the gradients. */
 typedef struct td_update {
     td_graph  *graph;
     td_tensor *norm; /* norm of all gradients together */
@@ -93,12 +95,26 @@ typedef struct td_update {
 } td_update;
 int td_model_update(const td_model *, td_variables *, td_update *out, td_error *error);
 
+/* Squared norms of the gradients that this process has, for an update that is shared out: build it
+ * after the update, which decides who has them. at[i] is that of gradient number index[i] of `all`.
+ * The input "squares" [all] of updates and norms has those of all processes. Free them after a
+ * failure as well. */
+typedef struct td_squares {
+    td_graph   *graph;
+    td_tensor **at;    /* [count] */
+    int64_t    *index; /* [count] */
+    size_t      count;
+    int64_t     all;
+} td_squares;
+int  td_model_squares(const td_model *, td_variables *, td_squares *out, td_error *error);
+void td_squares_free(td_squares *);
+
 /* Emit the update of one parameter; `shared` is what all updates have in common. */
 void td_model_update_one(const td_model *, td_variable *parameter, td_variable *gradient,
                          const td_optimizer_in *shared);
 
-/* Norms: at[2k] of the k-th trained parameter, at[2k + 1] of its gradient. Free them after a
- * failure as well. */
+/* Norms: at[2k] of the k-th trained parameter, at[2k + 1] of its gradient. If the update is shared
+ * out, it has the input "squares". Free them after a failure as well. */
 typedef struct td_norms {
     td_graph           *graph;
     const td_variable **parameters; /* [count] */

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "model/internal.h"
+#include "model/shard.h"
 #include "plugin/hook.h"
 
 /* ---- building -------------------------------------------------------------------------------- */
@@ -32,6 +33,18 @@ static int build_update(td_engine *e, planned *x, td_error *error)
         add_root(x, x->update.gate);
     }
     return code;
+}
+
+/* Also the memory for those of all ranks, so that a step allocates nothing. */
+static int build_squares(td_engine *e, planned *x, td_error *error)
+{
+    int code = td_model_squares(&e->model, e->variables, &x->squares, error);
+    x->graph = x->squares.graph;
+    x->roots = x->squares.at;
+    x->n_roots = x->squares.count;
+    if (!code && !e->squares)
+        e->squares = calloc((size_t)x->squares.all + 1, sizeof *e->squares);
+    return code || e->squares ? code : td_fail(error, TD_ENOMEM, "out of memory for the norm");
 }
 
 /* Too many roots for `own_roots`: they stay where td_model_norms put them. */
@@ -64,6 +77,9 @@ static int build_batch(td_engine *e, planned *x, const td_batch *batch, td_error
     if (!code && x->purpose != SCORE)
         code = td_model_backward(&e->model, e->variables, &x->built, x->purpose == GRADIENT_ADD,
                                  error);
+    /* the plan has to know who owns what */
+    if (!code && x->purpose == GRADIENT && td_shard_parameters(&e->model))
+        code = td_shard_assign(&e->model, e->variables, error);
     if (code)
         return code;
     add_batch_roots(x);
@@ -90,6 +106,8 @@ static int build(td_engine *e, planned *x, const td_batch *batch, td_error *erro
     switch (x->purpose) {
     case UPDATE:
         return build_update(e, x, error);
+    case SQUARES:
+        return build_squares(e, x, error);
     case NORMS:
         return build_norms(e, x, error);
     case TOKENS:
@@ -106,6 +124,8 @@ static void free_planned(planned *x)
     td_cost_free(&x->cost);
     if (x->purpose == NORMS)
         td_norms_free(&x->norms);
+    else if (x->purpose == SQUARES)
+        td_squares_free(&x->squares);
     else
         td_graph_free(x->graph);
     free(x);
@@ -321,16 +341,20 @@ static int count(td_footprint *f, const planned *x, const td_error *error)
 
 int td_engine_plan(td_engine *e, const td_batch *shape, td_footprint *footprint, td_error *error)
 {
-    planned *x = td_engine_find(e, GRADIENT, shape, error), *update = NULL;
+    planned *x = td_engine_find(e, GRADIENT, shape, error), *update = NULL, *squares = NULL;
     /* The update comes second: the backward pass declares the gradients that it reads. */
     if (x && e->model.optimizer.plugin && !(update = td_engine_find(e, UPDATE, NULL, error)))
+        return td_failed(error, TD_EGRAPH);
+    if (update && e->model.shard.size > 1 && !(squares = td_engine_find(e, SQUARES, NULL, error)))
         return td_failed(error, TD_EGRAPH);
     /* set, not added to: variables are shared by all plans, and counted only here */
     if (footprint)
         *footprint = variables_of(e);
     if (count(footprint, x, error))
         return td_failed(error, TD_EGRAPH);
-    return update ? count(footprint, update, error) : 0;
+    if (update && count(footprint, update, error))
+        return td_failed(error, TD_EGRAPH);
+    return squares ? count(footprint, squares, error) : 0;
 }
 
 int td_engine_plan_adding(td_engine *e, const td_batch *shape, td_footprint *footprint,

@@ -5,9 +5,11 @@
 
 static bool is_shared_out(const td_model *m) { return m->shard.size > 1; }
 
-bool td_shard_has(const td_model *m, const td_variable *p)
+bool td_shard_parameters(const td_model *m) { return is_shared_out(m) && m->shard.parameters; }
+
+bool td_shard_has(const td_model *m, const td_variable *x)
 {
-    return !is_shared_out(m) || p->owner == m->shard.rank;
+    return !is_shared_out(m) || x->owner == m->shard.rank;
 }
 
 /* ---- states ---------------------------------------------------------------------------------- */
@@ -17,10 +19,11 @@ static int refuse_coupled(const td_model *m, const td_variable *p, const td_vari
                           td_error *error)
 {
     return td_fail(error, TD_ECONFIG,
-                   "train.shard = \"optimizer\": optimizer '%s' cannot be shared out among "
-                   "processes, because its update of '%s' also depends on '%s': set train.shard = "
+                   "train.shard = \"%s\": optimizer '%s' cannot be shared out among processes, "
+                   "because its update of '%s' also depends on '%s': set train.shard = "
                    "\"none\"",
-                   m->optimizer.plugin->name, p->name, x->name);
+                   m->shard.parameters ? "parameters" : "optimizer", m->optimizer.plugin->name,
+                   p->name, x->name);
 }
 
 /* Claims the states of an update for its parameter. */
@@ -67,7 +70,7 @@ static size_t bytes_of(const td_model *m, const td_variable *x)
 /* ---- owners ---------------------------------------------------------------------------------- */
 
 typedef struct load {
-    td_variable *parameter;
+    td_variable *parameter, *gradient;
     size_t       bytes; /* of its states */
 } load;
 
@@ -90,7 +93,7 @@ static void assign_owners(load *loads, size_t n, size_t *total, int size)
         for (int r = 1; r < size; r++)
             if (total[r] < total[least])
                 least = r;
-        loads[k].parameter->owner = least;
+        loads[k].parameter->owner = loads[k].gradient->owner = least;
         total[least] += loads[k].bytes + (size_t)loads[k].parameter->count;
     }
 }
@@ -99,10 +102,10 @@ static void assign_states(const td_model *m, td_variables *v)
 {
     for (size_t i = 0; i < td_variables_count(v); i++) {
         td_variable *x = td_variables_at(v, i);
-        if (x->kind != TD_VARIABLE_STATE || !x->of)
-            continue;
-        x->owner = x->of->owner;
-        x->absent = x->owner != m->shard.rank;
+        bool         state = x->kind == TD_VARIABLE_STATE;
+        if (state && x->of)
+            x->owner = x->of->owner;
+        x->absent = x->owner >= 0 && x->owner != m->shard.rank && (state || m->shard.parameters);
     }
 }
 
@@ -129,7 +132,7 @@ static int64_t list_loads(const td_model *m, td_variables *v, load *loads, td_er
         if (code)
             return code;
         if (grad)
-            loads[n++] = (load){ p, bytes_of_states(m, v, p) };
+            loads[n++] = (load){ p, grad, bytes_of_states(m, v, p) };
     }
     return n;
 }
@@ -154,14 +157,16 @@ int td_shard_assign(const td_model *m, td_variables *v, td_error *error)
     return n < 0 ? (int)n : 0;
 }
 
-size_t td_shard_most(const td_model *m, const td_variables *v)
+size_t td_shard_most(const td_model *m, const td_variables *v, int kind)
 {
     size_t most = 0;
     for (int r = 0; r < m->shard.size; r++) {
         size_t bytes = 0;
-        for (size_t i = 0; i < td_variables_count(v); i++)
-            if (td_variables_at(v, i)->of && td_variables_at(v, i)->owner == r)
-                bytes += bytes_of(m, td_variables_at(v, i));
+        for (size_t i = 0; i < td_variables_count(v); i++) {
+            const td_variable *x = td_variables_at(v, i);
+            if (x->kind == kind && (x->owner < 0 || x->owner == r))
+                bytes += bytes_of(m, x);
+        }
         most = bytes > most ? bytes : most;
     }
     return most;

@@ -67,10 +67,10 @@ int td_variables_allocate(td_variables *v, const td_device *device, int real, td
     for (size_t i = 0; i < td_variables_count(v); i++) {
         td_variable *x = td_variables_at(v, i);
         bool         had_memory = x->memory != NULL, had_copy = x->copy != NULL;
-        if (x->absent)
-            continue;
         if (!x->memory)
             x->bytes = bytes_of(x, real);
+        if (x->absent)
+            continue;
         if (allocate(&x->memory, x, bytes_of(x, real), device, error) ||
             (x->copied && allocate(&x->copy, x, bytes_of_copy(x), device, error)))
             return td_failed(error, TD_ENOMEM);

@@ -9,7 +9,10 @@
  * memory is read at 5 to 20 GB/s, a device's in many small copies. */
 enum { MOST = 64 << 20, MOST_OF_DEVICE = 8 << 20 };
 
-static bool is_hashed(const td_variable *x) { return x->kind == TD_VARIABLE_PARAM && x->memory; }
+static bool is_hashed(const td_variable *x)
+{
+    return x->kind == TD_VARIABLE_PARAM && (x->memory || x->absent);
+}
 
 static size_t total_bytes(const td_variables *v)
 {
@@ -23,13 +26,16 @@ static size_t total_bytes(const td_variables *v)
 static int hash_part(const td_variable *x, size_t bytes, const td_device *device,
                      XXH3_state_t *state, void *buffer, td_error *error)
 {
-    if (!device->backend->download)
+    if (!device->backend->download && !x->absent)
         XXH3_64bits_update(state, x->memory, bytes);
-    else if (td_device_read(device, buffer, x->memory, bytes))
-        return td_fail(error, TD_EIO, "backend '%s' failed to read '%s'",
-                       device->backend->plugin.name, x->name);
-    else
-        XXH3_64bits_update(state, buffer, bytes);
+    /* from a device, or from the rank that has it */
+    for (size_t at = 0; at < bytes && (device->backend->download || x->absent);
+         at += MOST_OF_DEVICE) {
+        size_t n = bytes - at < MOST_OF_DEVICE ? bytes - at : MOST_OF_DEVICE;
+        if (td_variable_read_bytes(x, device, at, n, buffer, error))
+            return td_failed(error, TD_EIO);
+        XXH3_64bits_update(state, buffer, n);
+    }
     return 0;
 }
 

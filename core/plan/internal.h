@@ -7,9 +7,11 @@
  *     kernels.c  which kernels could compute a node
  *     calls.c    one node as one kernel call, with the copies that the kernel needs
  *     layout.c   strides: movements as views, the layout of an output
+ *     windows.c  parameters and gradients of other processes, which are here for a part of the calls
  *     place.c    after that: storages share memory where they may, and get offsets in the arena
  *     precision.c  what is called and stored in bf16
- *     run.c      binding memory, inputs, running, results, profile
+ *     run.c      binding memory, inputs, running, results
+ *     profile.c  what the calls cost
  *     records.c  the lists that all of the above write to; it calls none of them
  *
  * Four words have one meaning each. A *value* is one output of a node. A *storage* is a piece of
@@ -87,6 +89,14 @@ typedef struct td_recent_cast {
     td_place from, to;
 } td_recent_cast;
 
+/* A parameter that is collected, or a gradient that is delivered, between call at - 1 and call at. */
+typedef struct td_transfer {
+    int32_t      at;
+    bool         delivers;
+    td_variable *variable;
+    int32_t      storage;
+} td_transfer;
+
 typedef struct td_kernel_choice {
     const td_op     *op;
     int32_t          dtype;
@@ -117,9 +127,11 @@ struct td_plan {
     void              *scratch;          /* on the host: where transfers are converted */
     void              *recording;        /* of all calls, by the backend; NULL: none yet */
     bool               profile, bound;
-    bool               warm;   /* it has run since memory was bound */
-    bool               single; /* its calls cannot be recorded */
-    bool               asking; /* copies are only described, not planned: see calls.c */
+    bool               warm;      /* it has run since memory was bound */
+    bool               single;    /* its calls cannot be recorded */
+    bool               asking;    /* copies are only described, not planned: see calls.c */
+    td_transfer       *transfers; /* in order */
+    int32_t            n_transfers, transfers_room;
     td_recent_cast     casts[TD_RECENT_CASTS]; /* a ring: precision.c */
     int32_t            n_casts;
     td_error           error; /* the first; every later step of planning checks it */
@@ -139,6 +151,14 @@ td_node_plan *td_plan_node(td_plan *, const td_node *);
 int32_t       td_plan_storage(td_plan *, int kind, int dtype, int64_t count);
 /* The storage that `storage` was merged into, or itself. */
 int32_t       td_storage_root(const td_plan *, int32_t storage);
+
+/* ---- windows.c ------------------------------------------------------------------------------- */
+
+/* Of a graph whose variables are shared out: parameters before storages are merged, since what reads
+ * a window may overwrite it; gradients after that, when values are computed where they are assigned. */
+void td_plan_cut_windows(td_plan *);
+void td_plan_cut_gradients(td_plan *);
+int  td_plan_transfer(td_plan *, const td_transfer *, td_error *error);
 
 /* ---- kernels.c ------------------------------------------------------------------------------- */
 

@@ -290,10 +290,14 @@ td_plan *td_plan_new(td_graph *graph, td_tensor *const *roots, size_t n, const t
     /* a graph with an error contains error tensors, which cannot be planned */
     if (!td_graph_error(graph, &p->error) && !td_plan_find_kernels(p, &p->error))
         plan_nodes(p);
+    if (!p->error.code)
+        td_plan_cut_windows(p);
     if (!p->error.code) {
         td_plan_merge_storages(p);
-        td_plan_set_offsets(p, &p->error);
+        td_plan_cut_gradients(p);
     }
+    if (!p->error.code)
+        td_plan_set_offsets(p, &p->error);
     if (!p->error.code)
         return p;
     td_fail(error, p->error.code, "%s", p->error.text);

@@ -24,6 +24,17 @@
 
 typedef struct td_prepared td_prepared; /* plan/prepared.h */
 
+/* How processes that share out a model hand each other what a plan needs. All of them call the same
+ * hooks for the same variables, in the same order. Memory is the host's. */
+typedef struct td_exchange {
+    /* `to` gets the parameter's elements from its owner. */
+    int (*collect)(void *arg, const td_variable *parameter, void *to, size_t bytes,
+                   td_error *error);
+    /* This process's part of the gradient of the running micro-batch is complete. */
+    int (*deliver)(void *arg, td_variable *gradient, const void *from, td_error *error);
+    void *arg;
+} td_exchange;
+
 /* An open backend and the other things that plans need. Copied into each plan; the objects it
  * points to must outlive them. */
 typedef struct td_device {
@@ -33,6 +44,7 @@ typedef struct td_device {
     td_registry       *registry;  /* where kernels are found */
     bool               lower_all; /* lower every op that has a lowering, kernel or not: for tests */
     td_prepared       *prepared;  /* NULL: parameters may change between runs */
+    const td_exchange *exchange;  /* for graphs with td_graph_options.shared; may be set later */
 } td_device;
 
 /* The wide dtype of reals on a backend or device, TD_F32 or TD_F64: that of its own kernels, f32 if
@@ -75,12 +87,19 @@ int td_plan_set_ints(td_plan *, const char *name, const int32_t *values, int64_t
                      td_error *error);
 int td_plan_set_floats(td_plan *, const char *name, const float *values, int64_t count,
                        td_error *error);
+int td_plan_set_doubles(td_plan *, const char *name, const double *values, int64_t count,
+                        td_error *error);
 int td_plan_set_scalar(td_plan *, const char *name, double value, td_error *error);
 /* All arrays of a batch that have data. */
 int td_plan_set_batch(td_plan *, const td_batch *, td_error *error);
 
-/* Run all calls and wait for them. On failure variables may be partly updated. */
-int td_plan_run(td_plan *, td_error *error);
+/* Run all calls and wait for them. On failure variables may be partly updated. If variables are shared
+ * out, a failed run still takes part in all transfers. */
+int      td_plan_run(td_plan *, td_error *error);
+/* Take part in the transfers of a run without computing: another process has work, this one has not. */
+int      td_plan_serve(td_plan *, td_error *error);
+/* Equal for plans with the same transfers. */
+uint64_t td_plan_order(const td_plan *);
 
 /* Copy a root's elements out, as doubles, row-major. `count`: of the root. */
 int td_plan_get(td_plan *, const td_tensor *root, double *values, int64_t count, td_error *error);

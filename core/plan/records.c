@@ -97,6 +97,7 @@ void td_plan_free(td_plan *p)
         TD_HOOK_QUICK(p->device.backend, release, p->device.state, p->own_memory, p->own_bytes);
     td_arena_free(p->records);
     free(p->scratch);
+    free(p->transfers);
     free(p->nodes);
     free(p->calls);
     free(p->storages);

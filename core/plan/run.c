@@ -1,4 +1,4 @@
-/* run.c - running a plan: memory, inputs, calls, results, profile.
+/* run.c - running a plan: memory, inputs, calls, results.
  *
  * Once memory is bound, nothing here allocates (except for an error message): a training step is a
  * loop over calls whose addresses are filled in. Host and device memory are kept apart: whatever
@@ -91,6 +91,12 @@ int td_plan_set_floats(td_plan *p, const char *name, const float *values, int64_
                        td_error *error)
 {
     return set(p, name, values, TD_F32, count, error);
+}
+
+int td_plan_set_doubles(td_plan *p, const char *name, const double *values, int64_t count,
+                        td_error *error)
+{
+    return set(p, name, values, TD_F64, count, error);
 }
 
 /* The caller of a scalar (a step number, a rate) need not know which dtype the graph gave it. */
@@ -223,7 +229,9 @@ static int find_memory(td_plan *p, char *arena, td_error *error)
             s->memory = arena ? arena + s->offset : NULL; /* NULL: it holds only empty tensors */
         else
             s->memory = (char *)p->own_memory + s->offset;
-        if (s->kind == TD_STORAGE_VARIABLE && !s->memory)
+        /* one that is shared out is read in its windows, and has no readers itself */
+        if (s->kind == TD_STORAGE_VARIABLE && !s->memory &&
+            !(p->g->options.shared && s->leaf->variable->absent))
             return td_fail(error, TD_EGRAPH,
                            "variable '%s' has no memory: td_variables_allocate comes before "
                            "td_plan_bind",
@@ -415,14 +423,14 @@ static int profile_call(td_plan *p, td_kernel_call *c, td_error *error)
     return code;
 }
 
-/* Kernels are too short to restore all of the process's state after each of them: it is restored
- * after the last. */
-static int run_calls(td_plan *p, td_error *error)
+/* Calls [from, to). Kernels are too short to restore all of the process's state after each of them: it
+ * is restored after the last. */
+static int run_calls(td_plan *p, int32_t from, int32_t to, td_error *error)
 {
     td_hook all = { .plugin = &p->device.backend->plugin, .name = "any", .what = "kernel" };
     int     code = 0;
     td_hook_enter(&all);
-    for (int32_t i = 0; i < p->n_calls && !code; i++) {
+    for (int32_t i = from; i < to && !code; i++) {
         td_kernel_call *c = p->calls[i];
         if (!c->dropped)
             code = p->profile ? profile_call(p, c, error) : run_call(p, c, error);
@@ -431,18 +439,35 @@ static int run_calls(td_plan *p, td_error *error)
     return code;
 }
 
+/* All calls, with the transfers between them. After a failure, or for a process that only serves, the
+ * transfers go on: the others wait for them. */
+static int run_all(td_plan *p, bool serves, td_error *error)
+{
+    int     code = 0;
+    int32_t from = 0;
+    for (int32_t k = 0; k < p->n_transfers; k++) {
+        const td_transfer *t = &p->transfers[k];
+        if (!serves && !code && t->at > from)
+            code = run_calls(p, from, t->at, error);
+        from = t->at;
+        if (td_plan_transfer(p, t, error)) /* nobody answers any more */
+            return td_failed(error, TD_EIO);
+    }
+    return serves || code ? code : run_calls(p, from, p->n_calls, error);
+}
+
 /* All calls as one recording, which is made at the second run: by then the kernels have chosen their
  * algorithms and loaded their code. A plan that cannot be recorded runs call by call. */
 static void record(td_plan *p)
 {
     const td_backend *b = p->device.backend;
     int               code;
-    if (!b->record || !p->warm || p->profile || p->recording || p->single)
+    if (!b->record || !p->warm || p->profile || p->recording || p->single || p->n_transfers)
         return;
     p->single = TD_HOOK_QUICK(b, record, p->device.state) != 0;
     if (p->single)
         return;
-    code = run_calls(p, NULL);
+    code = run_calls(p, 0, p->n_calls, NULL);
     if (TD_HOOK_QUICK(b, recorded, p->device.state, &p->recording) || code)
         p->single = true;
     if (p->single && p->recording)
@@ -466,8 +491,10 @@ int td_plan_run(td_plan *p, td_error *error)
 
     if (!p->bound)
         return td_fail(error, TD_EGRAPH, "cannot run the plan: it has no memory yet");
-    if (take_inputs(p, error))
+    if (take_inputs(p, error)) {
+        run_all(p, true, error);
         return TD_EGRAPH;
+    }
     record(p);
     /* a replay cannot be timed call by call */
     if (p->recording && !p->profile)
@@ -475,101 +502,15 @@ int td_plan_run(td_plan *p, td_error *error)
                    ? td_fail(error, TD_EIO, "backend '%s' cannot replay a plan", b->plugin.name)
                    : 0;
     else
-        code = run_calls(p, error);
+        code = run_all(p, false, error);
     if (!code)
         code = wait_for_queue(p, error);
     p->warm = !code;
     return code;
 }
 
-/* ---- profile --------------------------------------------------------------------------------- */
-
-/* Times are kept by call and summed by op on demand, so that profiling adds no lookup to a run. */
-void td_plan_profile(td_plan *p, bool on)
+int td_plan_serve(td_plan *p, td_error *error)
 {
-    p->profile = on;
-    for (int32_t i = 0; i < p->n_calls; i++) {
-        p->calls[i]->seconds = 0;
-        p->calls[i]->runs = 0;
-    }
-}
-
-/* The FLOPs of one run. Attention counts all pairs, since a plan does not know the batch's mask. */
-static td_flops call_flops(const td_kernel_call *c)
-{
-    const td_node *n = c->node;
-    td_tensor     *in[TD_MAX_INPUTS] = { NULL }, *out[TD_MAX_OUTPUTS] = { NULL };
-    td_flops       f = { 0, 0, 0 };
-    if (!n)
-        return f;
-    for (int k = 0; k < n->n_in; k++)
-        in[k] = n->in[k] ? &n->in[k]->t : NULL;
-    for (int k = 0; k < n->n_out; k++)
-        out[k] = c->out[k] >= 0 ? &n->out[k].t : NULL;
-    if (n->op->flops)
-        TD_HOOK_QUICK(n->op, flops, in, n->n_in, out, &n->attrs, 1, &f);
-    else
-        f.elementwise = (double)td_count(&n->out[0].t);
-    return f;
-}
-
-static double view_bytes(const td_view *v, int32_t storage)
-{
-    double bytes;
-    if (storage < 0)
-        return 0;
-    bytes = (double)td_dtype_size(v->dtype);
-    for (int k = 0; k < v->rank; k++)
-        bytes *= (double)v->dim[k];
-    return bytes;
-}
-
-/* Bytes that one run reads and writes, each operand once: a lower bound of the traffic. */
-static double call_bytes(const td_kernel_call *c)
-{
-    double bytes = 0;
-    for (int k = 0; k < c->call.n_in; k++)
-        bytes += view_bytes(&c->call.in[k], c->in[k]);
-    for (int k = 0; k < c->call.n_out; k++)
-        bytes += view_bytes(&c->call.out[k], c->out[k]);
-    return bytes;
-}
-
-size_t td_plan_profile_rows(const td_plan *p, td_profile_row *rows, size_t room)
-{
-    size_t n = 0;
-    for (int32_t i = 0; i < p->n_calls; i++) {
-        const td_kernel_call *c = p->calls[i];
-        td_flops              f = call_flops(c);
-        size_t                k = 0; /* the op's row: few enough ops for a linear search */
-        if (c->dropped)
-            continue;
-        while (k < n && strcmp(rows[k].op, c->kernel->op))
-            k++;
-        if (k == room)
-            continue;
-        if (k == n)
-            rows[n++] = (td_profile_row){ .op = c->kernel->op };
-        rows[k].seconds += c->seconds;
-        rows[k].calls += c->runs;
-        rows[k].flops += (double)c->runs * (f.matmul + f.elementwise);
-        rows[k].bytes += (double)c->runs * call_bytes(c);
-    }
-    return n;
-}
-
-/* The right operand of a product is read whole; a table of which rows are gathered is not. */
-void td_plan_products(const td_plan *p, double *flops, double *bytes)
-{
-    *flops = *bytes = 0;
-    for (int32_t i = 0; i < p->n_calls; i++) {
-        const td_kernel_call *c = p->calls[i];
-        const td_storage     *s = c->in[1] < 0 ? NULL : &p->storages[td_storage_root(p, c->in[1])];
-        double                products = call_flops(c).matmul;
-        if (products <= 0 || !s || s->kind != TD_STORAGE_VARIABLE ||
-            s->leaf->variable->kind != TD_VARIABLE_PARAM)
-            continue;
-        *flops += products;
-        *bytes += view_bytes(&c->call.in[1], c->in[1]);
-    }
+    return p->bound ? run_all(p, true, error)
+                    : td_fail(error, TD_EGRAPH, "cannot run the plan: it has no memory yet");
 }

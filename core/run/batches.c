@@ -5,8 +5,8 @@
 
 #include "run/session.h"
 #include "tandem/random.h"
+#include "train/deal.h"
 #include "train/feed.h"
-#include "train/reduce.h"
 
 td_arrange_spec td_session_feed(const td_session *s)
 {
@@ -79,22 +79,33 @@ int td_session_imagine(td_session *s, int64_t processes, td_error *error)
 
 /* ---- planning -------------------------------------------------------------------------------- */
 
+/* What is kept of gradients while a step's are summed, beyond `gradients`. */
+static size_t bytes_of_sums(const td_session *s, const td_engine *engine, int64_t n_micro,
+                            size_t gradients)
+{
+    td_reduce how = (td_reduce)s->x->train.reduce;
+    if (td_engine_exchanges(engine))
+        return td_dealing_bytes(how, n_micro, gradients);
+    return td_reduction_bytes(td_team_rank(s->team), td_session_processes(s), how, n_micro,
+                              gradients);
+}
+
 /* The plans of a step: gradients and update; accumulation, if it has several micro-batches; norms,
  * if they are logged. */
 static int plan_steps(const td_session *s, td_engine *engine, const td_arrange_spec *f,
                       const td_batch *shape, td_footprint *footprint, td_error *error)
 {
     int code = td_engine_plan(engine, shape, footprint, error);
-    if (!code && f->micro_batch < f->batch)
+    /* those of shared parameters are sent, not added to */
+    if (!code && f->micro_batch < f->batch && !td_engine_exchanges(engine))
         code = td_engine_plan_adding(engine, shape, footprint, error);
     if (!code && s->x->train.norms_every > 0)
         code = td_engine_plan_norms(engine, footprint, error);
     if (code)
         return code;
     footprint->inputs += td_feed_bytes(f, shape);
-    footprint->gradients += td_reduction_bytes(td_team_rank(s->team), td_session_processes(s),
-                                               (td_reduce)s->x->train.reduce,
-                                               f->batch / f->micro_batch, footprint->gradients);
+    footprint->gradients += bytes_of_sums(s, engine, f->batch / f->micro_batch,
+                                          footprint->gradients);
     return 0;
 }
 

@@ -90,6 +90,26 @@ static void count_flops(const td_session *s, const td_batch *one, td_description
     d->predicted = td_batch_targets(one);
 }
 
+/* Shared out, this process stands for that with the most of each. The sums of gradients grow with a
+ * rank's own. */
+static void take_most(const td_session *s, td_footprint *f)
+{
+    const td_model     *m = td_engine_model(s->sketch);
+    const td_variables *v = td_engine_variables(s->sketch);
+    double              own = 0;
+    if (m->shard.size < 2)
+        return;
+    f->states = td_shard_most(m, v, TD_VARIABLE_STATE);
+    for (size_t i = 0; i < td_variables_count(v); i++)
+        if (td_variables_at(v, i)->kind == TD_VARIABLE_GRAD && !td_variables_at(v, i)->absent)
+            own += (double)td_variables_at(v, i)->count * (double)td_dtype_size(m->real);
+    if (!td_shard_parameters(m) || !(own > 0))
+        return;
+    f->parameters = td_shard_most(m, v, TD_VARIABLE_PARAM);
+    f->gradients = (size_t)((double)f->gradients / own *
+                            (double)td_shard_most(m, v, TD_VARIABLE_GRAD));
+}
+
 /* Counts the FLOPs of one sequence and the memory of a whole run. */
 static int describe(td_session *s, td_description *d, td_error *error)
 {
@@ -107,10 +127,8 @@ static int describe(td_session *s, td_description *d, td_error *error)
         d->unavailable = s->unavailable;
         code = td_session_plan(s, s->sketch, &d->memory, error);
     }
-    /* this process stands for that with the most */
-    if (!code && td_engine_model(s->sketch)->shard.size > 1)
-        d->memory.states = td_shard_most(td_engine_model(s->sketch),
-                                         td_engine_variables(s->sketch));
+    if (!code)
+        take_most(s, &d->memory);
     td_batch_free(one);
     return code;
 }

@@ -22,7 +22,7 @@
 
 static const char *const precisions[] = { "f32", "bf16", NULL };
 static const char *const reduces[] = { "fast", "exact", NULL };
-static const char *const shards[] = { "none", "optimizer", NULL };
+static const char *const shards[] = { "none", "optimizer", "parameters", NULL };
 static const char *const recomputes[] = { "none", "layer", NULL };
 static const char *const guards[] = { "none", "skip", "stop", NULL };
 enum { LARGE = 1 << 30 };
@@ -441,6 +441,24 @@ static void check_length(const td_experiment *x, td_errors *errors)
                       origin(x, set[1]), set[0], set[1]);
 }
 
+/* Whatever needs all parameters on one rank, or ranks that do not work at the same time. */
+static void check_shard(const td_experiment *x, td_errors *errors)
+{
+    static const char text[] =
+        "%s: %s cannot be combined with train.shard = \"parameters\" yet: use "
+        "train.shard = \"optimizer\"";
+    const td_train_options *t = &x->train;
+    if (t->shard != TD_SHARD_PARAMETERS)
+        return;
+    if (t->norms_every > 0)
+        td_errors_add(errors, text, origin(x, "train.norms_every"), "train.norms_every");
+    if (x->tasks.names.count && t->score_every >= 0)
+        td_errors_add(errors, text, origin(x, "tasks.names"),
+                      "scoring tasks between steps (tasks.names without train.score_every = -1)");
+    if (t->precision)
+        td_errors_add(errors, text, origin(x, "train.precision"), "train.precision = \"bf16\"");
+}
+
 /* Options of `train` that cannot be combined. */
 static void check_training(const td_experiment *x, td_errors *errors)
 {
@@ -455,6 +473,7 @@ static void check_training(const td_experiment *x, td_errors *errors)
                       "set train.guard",
                       origin(x, "train.spike"));
     check_judge(x, errors);
+    check_shard(x, errors);
     /* dropout is keyed by the example's number, which a packed row has several of */
     if (t->pack && t->dropout > 0)
         td_errors_add(errors,

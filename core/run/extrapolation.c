@@ -46,6 +46,41 @@ static void fill_in(td_extrapolate_spec *spec, lists *own)
             spec->evaluate.feed.length = spec->lengths[k];
 }
 
+/* The texts of all ranks, which the leader prepares before the others look for them. */
+static int open_text(td_session *s, int64_t length, bool *documents, td_own_data *own,
+                     td_error *error)
+{
+    bool leads = td_team_leads(s->team);
+    int  mine, code;
+    td_team_begin_solo(s->team);
+    mine = leads ? td_session_long_text(s, length, documents, own, error) : 0;
+    code = td_team_end_solo(s->team, mine, error);
+    if (code)
+        return code;
+    mine = leads ? 0 : td_session_long_text(s, length, documents, own, error);
+    code = td_team_agree(s->team, mine, error);
+    if (code && !mine)
+        td_session_restore_data(s, own);
+    return code;
+}
+
+/* The ranks add up curves, so these must have the same points. */
+static int compare_requests(td_session *s, const td_extrapolate_spec *spec, td_error *error)
+{
+    td_text text = { 0 };
+    int     code;
+    td_text_print(&text, "%" PRId64, spec->evaluate.sequences);
+    for (size_t k = 0; k < spec->n_lengths; k++)
+        td_text_print(&text, " %" PRId64, spec->lengths[k]);
+    td_text_print(&text, ";");
+    for (size_t k = 0; k < spec->n_prefixes; k++)
+        td_text_print(&text, " %" PRId64, spec->prefixes[k]);
+    code = td_team_same(s->team, td_text_get(&text), "set of lengths, prefixes or sequences",
+                        error);
+    td_text_free(&text);
+    return code;
+}
+
 /* ---- the function of embed.h ----------------------------------------------------------------- */
 
 static int check(const td_session *s, const td_extrapolating *x, td_error *error)
@@ -79,7 +114,7 @@ static int extrapolate(td_session *s, td_extrapolate_spec *spec, const td_extrap
     td_extrapolation *out = &s->extrapolation;
     td_own_data       own;
     bool              documents;
-    int code = td_session_long_text(s, spec->evaluate.feed.length, &documents, &own, error);
+    int               code = open_text(s, spec->evaluate.feed.length, &documents, &own, error);
     if (code)
         return code;
     /* the feed uses the data that is open now */
@@ -104,16 +139,21 @@ int td_session_extrapolate(td_session *s, const td_extrapolating *x, const td_ex
 
     *out = NULL;
     if (!code)
-        code = td_session_hold(s, error);
+        code = td_team_agree(s->team, td_session_hold(s, error), error);
+    if (!code)
+        code = td_session_compare_ranks(s, error);
     if (code)
         return td_session_result(code, error);
     spec.evaluate = td_session_evaluation_spec(s);
+    spec.evaluate.team = s->team;
     spec.evaluate.sequences = x->sequences ? x->sequences : SEQUENCES;
     spec.evaluate.feed.length = 0; /* not the config's: fill_in takes the longest of the lengths */
     spec.bin = spec.trained < BINS ? 1 : spec.trained / BINS;
     fill_in(&spec, &own);
     td_extrapolation_free(&s->extrapolation);
-    code = extrapolate(s, &spec, x, error);
+    code = compare_requests(s, &spec, error);
+    if (!code)
+        code = extrapolate(s, &spec, x, error);
     if (code == TD_EEND && !error->code)
         return td_fail(error, TD_EEND, "the evaluation was stopped");
     if (code)

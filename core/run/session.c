@@ -356,7 +356,8 @@ static td_engine *open_engine(const td_session *s, td_part backend, bool updates
     if (!updates) /* no optimizer states, and no gradients if none are computed */
         o.model.optimizer.plugin = NULL;
     else if (s->x->train.shard)
-        o.model.shard = (td_shard){ td_team_rank(s->team), td_session_processes(s) };
+        o.model.shard = (td_shard){ td_team_rank(s->team), td_session_processes(s),
+                                    s->x->train.shard == TD_SHARD_PARAMETERS };
     e = td_engine_open(&o, error);
     if (!e)
         td_fail(error, TD_EIO, "backend '%s' cannot be opened", backend.plugin->name);
@@ -485,11 +486,12 @@ int td_session_take(td_session *s, const char *path, td_error *error)
                     "'%s' also has tensors that the model does not need, which are ignored: %s",
                     path, td_text_get(&notes));
     td_text_free(&notes);
-    /* some parameters may be new and others old, so none can be used */
-    if (code) {
+    /* some parameters may be new and others old, so none can be used; of several processes, the others
+     * may be about to reach this one's */
+    if (code && td_team_size(s->team) == 1)
         td_session_drop(s);
+    if (code)
         return code;
-    }
     free(s->loaded);
     s->loaded = strdup(path);
     return s->loaded ? 0 : td_fail(error, TD_ENOMEM, "out of memory while loading parameters");

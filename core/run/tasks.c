@@ -300,12 +300,10 @@ int td_tasks_run(td_tasks *t, td_task_progress *progress, void *arg, td_error *e
 {
     td_answers_spec spec = answers_spec(t);
     int             code = 0;
-    /* While a model is trained, memory was planned for scores in batches, and the other processes
-     * wait. */
-    if (!(t->session->needs & TD_NEED_OPTIMIZER)) {
+    spec.score.team = t->session->team;
+    /* while a model is trained, memory was planned for scores in batches */
+    if (!(t->session->needs & TD_NEED_OPTIMIZER))
         spec.score.decoder = &spec.decoder;
-        spec.score.team = t->session->team;
-    }
     t->progress = progress;
     t->arg = arg;
     t->all = t->done = 0;

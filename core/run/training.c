@@ -121,14 +121,27 @@ static int plan(td_session *s, const td_run_directory *r, const td_training_task
     return code || !td_team_leads(s->team) ? code : td_run_describe(r, s, &footprint, error);
 }
 
-static int allocate(td_session *s, const char *weights, td_error *error)
+/* The leader reads the parameters to start from (NULL: none), and hands the others what only they have,
+ * or, later, all (td_trainer_run). */
+static int take_weights(td_session *s, const char *weights, td_error *error)
 {
-    int code = td_engine_allocate(s->engine, (uint64_t)s->x->train.seed_init, error);
-    if (!code && weights)
+    int code = 0;
+    td_team_lend(s->team, s->engine);
+    td_team_begin_solo(s->team);
+    if (td_team_leads(s->team) && weights)
         code = td_session_take(s, weights, error);
+    code = td_team_end_solo(s->team, code, error);
+    td_team_lend(s->team, NULL);
     if (!code && weights)
         td_log_line(s->log, TD_LOG_INFO, "starting from the parameters of '%s'", weights);
     return code;
+}
+
+static int allocate(td_session *s, const char *weights, td_error *error)
+{
+    int code = td_engine_allocate(s->engine, (uint64_t)s->x->train.seed_init, error);
+    code = td_team_agree(s->team, code, error);
+    return code ? code : take_weights(s, weights, error);
 }
 
 /* The file of train.weights; *weights is NULL for initial values. A resumed run does not need the
@@ -146,15 +159,18 @@ static int find_weights(const td_session *s, const td_run_directory *r, char **w
 static int open_data(td_session *s, const td_run_directory *r, char **weights,
                      td_training_tasks *tasks, td_error *error)
 {
-    int code = 0;
+    bool leads = td_team_leads(s->team);
+    int  code = 0;
     td_team_begin_solo(s->team);
-    if (td_team_leads(s->team)) {
+    if (leads)
         code = find_weights(s, r, weights, error);
-        /* before the data: a misspelt task should not wait for it to be tokenized */
-        if (!code)
-            code = td_training_tasks_open(tasks, s, error);
-    }
+    /* before the data: a misspelt task should not wait for it to be tokenized */
+    if (leads && !code)
+        code = td_training_tasks_open(tasks, s, error);
     code = td_team_end_solo(s->team, code, error);
+    /* whatever is wrong with the tasks, the leader has reported it */
+    if (!code)
+        code = td_team_agree(s->team, leads ? 0 : td_training_tasks_open(tasks, s, error), error);
     return code ? code : td_session_open_data_together(s, error);
 }
 
@@ -195,7 +211,7 @@ static int prepare(td_session *s, const td_run_directory *r, td_training_tasks *
         warn_of_schedule(s);
         log_epochs(s);
         warn_of_unscored(s);
-        code = td_team_agree(s->team, allocate(s, weights, error), error);
+        code = allocate(s, weights, error);
     }
     free(weights);
     return code;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -15,51 +16,106 @@
 
 extern char **environ;
 
-/* The parent may already have ended: then this process has another parent by now. */
-void td_follow_parent(void)
+/* Unbound: the cells of a study would share the first processors, and leave the others idle. */
+static int launch(const char *processes, char **argv, td_error *error)
 {
-    const char *parent = getenv(TD_PARENT_VARIABLE);
+    char  self[4096];
+    char *first[] = { "mpirun", "-np", (char *)(uintptr_t)processes, "--oversubscribe", "--bind-to",
+                      "none",   self };
+    size_t n = 0, fixed = sizeof first / sizeof *first;
+    char **list;
+    if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
+        return td_io_error(error, "read", "/proc/self/exe");
+    while (argv[n])
+        n++;
+    list = calloc(fixed + n + 1, sizeof *list);
+    if (!list)
+        return td_fail(error, TD_ENOMEM, "out of memory while starting %s processes", processes);
+    memcpy(list, first, sizeof first);
+    memcpy(list + fixed, argv + 1, (n - 1) * sizeof *list);
+    execvp(*list, list);
+    free(list);
+    return td_fail(error, TD_EIO,
+                   "cannot start mpirun, for the %s processes of this cell (study.processes): %s; "
+                   "install Open MPI, or set study.processes = 1",
+                   processes, strerror(errno));
+}
+
+/* The parent may already have ended: then this process has another parent by now. */
+int td_follow_parent(char **argv, td_error *error)
+{
+    const char *parent = getenv(TD_PARENT_VARIABLE), *wanted = getenv(TD_PROCESSES_VARIABLE);
+    char        processes[32];
+    int         number = wanted ? TD_LAUNCHER_STOP : SIGTERM;
     if (!parent)
-        return;
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
+        return 0;
+    prctl(PR_SET_PDEATHSIG, number);
     if (strtol(parent, NULL, 10) != (long)getppid())
-        raise(SIGTERM);
+        raise(number);
+    snprintf(processes, sizeof processes, "%s", wanted ? wanted : "");
+    /* they concern this process, not those that it starts */
     unsetenv(TD_PARENT_VARIABLE);
+    unsetenv(TD_PROCESSES_VARIABLE);
+    return wanted ? launch(processes, argv, error) : 0;
 }
 
 /* ---- starting -------------------------------------------------------------------------------- */
 
-static int note_command(const td_arguments *a, const char *log, td_error *error)
+static int note_command(const td_arguments *a, int64_t processes, const char *log, td_error *error)
 {
     FILE   *f = td_file_append(log, error);
     td_text line = { 0 };
     if (!f)
         return td_failed(error, TD_EIO);
-    td_text_print(&line, "$ tandem ");
+    td_text_print(&line, "$ ");
+    if (processes > 1)
+        td_text_print(&line, "mpirun -np %" PRId64 " ", processes);
+    td_text_print(&line, "tandem ");
     td_arguments_quote(a, &line);
     fprintf(f, "%s\n", td_text_get(&line));
     td_text_free(&line);
     return fclose(f) ? td_io_error(error, "write", log) : 0;
 }
 
-/* The environment with the parent's number; free() the list and its first item. */
-static char **environment(void)
+enum { OWN = 2 }; /* variables that are set for children */
+
+/* Frees the list, whose first items are its own; the others are this process's. */
+static void free_environment(char **list)
 {
-    size_t  n = 0, kept = 1;
+    for (size_t k = 0; list && k < OWN; k++)
+        free(list[k]);
+    free(list);
+}
+
+static bool is_own(const char *setting)
+{
+    return !strncmp(setting, TD_PARENT_VARIABLE "=", sizeof TD_PARENT_VARIABLE) ||
+           !strncmp(setting, TD_PROCESSES_VARIABLE "=", sizeof TD_PROCESSES_VARIABLE);
+}
+
+/* The environment with the parent's number and, of several, how many processes. */
+static char **environment(int64_t processes)
+{
+    size_t  n = 0, kept = OWN;
     char  **list;
-    td_text parent = { 0 };
+    td_text parent = { 0 }, number = { 0 };
     while (environ[n])
         n++;
-    list = calloc(n + 2, sizeof *list);
+    list = calloc(n + OWN + 1, sizeof *list);
     td_text_print(&parent, TD_PARENT_VARIABLE "=%ld", (long)getpid());
-    if (!list || parent.failed) {
+    /* for one, a variable that nobody reads */
+    td_text_print(&number, "%s=%" PRId64,
+                  processes > 1 ? TD_PROCESSES_VARIABLE : TD_PROCESSES_VARIABLE "_", processes);
+    if (!list || parent.failed || number.failed) {
         free(list);
         td_text_free(&parent);
+        td_text_free(&number);
         return NULL;
     }
     list[0] = parent.data;
+    list[1] = number.data;
     for (size_t k = 0; k < n; k++)
-        if (strncmp(environ[k], TD_PARENT_VARIABLE "=", sizeof TD_PARENT_VARIABLE))
+        if (!is_own(environ[k]))
             list[kept++] = environ[k];
     return list;
 }
@@ -114,18 +170,16 @@ static int spawn(char **list, char **env, const char *log, pid_t *pid)
     return failed;
 }
 
-int td_cell_process_start(const td_arguments *a, const char *log, pid_t *pid, td_error *error)
+int td_cell_process_start(const td_arguments *a, int64_t processes, const char *log, pid_t *pid,
+                          td_error *error)
 {
-    char **list = td_arguments_list(a, "tandem"), **env = environment();
+    char **list = td_arguments_list(a, "tandem"), **env = environment(processes);
     int    failed = list && env ? 0 : ENOMEM, code = 0;
     if (!failed)
-        code = note_command(a, log, error);
+        code = note_command(a, processes, log, error);
     if (!failed && !code)
         failed = spawn(list, env, log, pid);
-    /* the only one that environment() made; the others are this process's own */
-    if (env)
-        free(env[0]);
-    free(env);
+    free_environment(env);
     free(list);
     return failed ? td_fail(error, TD_EIO, "cannot start a process for '%s': %s", log,
                             strerror(failed))

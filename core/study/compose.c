@@ -130,12 +130,24 @@ static void lay_choices(const composition *c, const td_choices *choices)
         td_config_lay_key(c->config, *s, NULL, c->errors);
 }
 
+/* The commands that only one process can run are those of two phases. */
+int64_t td_point_processes(const td_design *d, const td_point *p)
+{
+    int64_t n = p->size->processes ? p->size->processes : d->processes;
+    bool    alone = p->reads == TD_STUDY_ANALYZE || p->reads == TD_STUDY_BENCH;
+    return n > 1 && !alone ? n : 1;
+}
+
 /* The command that runs the cell sets these, so they are the same for all cells here. */
 static void lay_place(const composition *c)
 {
     static const char *const keys[] = { "run.name=cell", "run.dir=cells", "backend.threads=0" };
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
         td_config_lay_key(c->config, keys[k], "the study", c->errors);
+    /* here there is one process, for which it would be another */
+    if (td_point_processes(c->composer->design, c->point) > 1 &&
+        !td_config_get(c->config, "comm.plugin"))
+        td_config_lay_key(c->config, "comm.plugin=mpi", "study.processes", c->errors);
     if (c->point->starts)
         td_config_lay_key(c->config, "train.weights=\"\"", "the study", c->errors);
 }

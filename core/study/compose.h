@@ -9,7 +9,8 @@
  *  7. key=value of the command line
  *
  * run.name, run.dir and backend.threads are the same for every cell: the command that runs a cell
- * sets them, so cells that compute the same thing have the same text.
+ * sets them, so cells that compute the same thing have the same text. A cell of several processes has
+ * a comm that connects them; how many there are is not part of the text.
  */
 #ifndef TD_STUDY_COMPOSE_H
 #define TD_STUDY_COMPOSE_H
@@ -28,6 +29,9 @@ typedef struct td_point {
     bool                   starts; /* .. from the run of an earlier phase */
     td_study_phase reads; /* evaluate, .. what the other phase trained; TD_STUDY_PHASES: none */
 } td_point;
+
+/* How many processes compute the cell, 1 if no launcher is needed. */
+int64_t td_point_processes(const td_design *, const td_point *);
 
 /* A value that was chosen, "model.layers=5", and the origin that messages name for it. */
 typedef struct td_choice {

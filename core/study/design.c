@@ -17,6 +17,7 @@ bool td_study_phase_trains(td_study_phase p) { return p <= TD_STUDY_FINETUNE; }
 typedef struct group {
     const char       *name, *brief;
     td_integers       seeds;
+    int64_t           processes;
     td_overlay        base;
     const td_setting *variants, *sizes, *grid, *phases, *budget, *match, *device;
 } group;
@@ -268,6 +269,7 @@ static void read_study(td_design_reader *r, const td_setting *study)
         { "name", TD_FIELD_TEXT, offsetof(group, name) },
         { "brief", TD_FIELD_TEXT, offsetof(group, brief) },
         { "seeds", TD_FIELD_INTEGERS, offsetof(group, seeds) },
+        { "processes", TD_FIELD_INTEGER, offsetof(group, processes) },
         { "base", TD_FIELD_OVERLAY, offsetof(group, base) },
         { "variants", TD_FIELD_ANY, offsetof(group, variants) },
         { "sizes", TD_FIELD_ANY, offsetof(group, sizes) },
@@ -286,6 +288,7 @@ static void read_study(td_design_reader *r, const td_setting *study)
     r->d->brief = g.brief;
     r->d->base = g.base;
     r->d->seeds = g.seeds;
+    r->d->processes = g.processes;
     td_design_read_variants(r, g.variants);
     td_design_read_sizes(r, g.sizes);
     td_design_read_grid(r, g.grid);

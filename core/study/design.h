@@ -1,7 +1,7 @@
 /* design.h - a study as it is written: the group `study` of a config file.
  *
  *     study = {
- *       name = "quick";  seeds = [ 1, 2 ];
+ *       name = "quick";  seeds = [ 1, 2 ];  processes = 2;
  *       base = "base/small.cfg";
  *       variants = { decllm = { base = "base/decllm.cfg"; }; wide = { from = "decllm"; keys = { .. }; }; };
  *       sizes = { nano = "size/nano.cfg"; };
@@ -73,7 +73,8 @@ typedef struct td_size {
     const char       *name; /* "": the study states no sizes */
     const td_setting *at;
     td_overlay        own;
-    const td_setting *variants; /* a group of further overlays by variant; NULL: none */
+    const td_setting *variants;  /* a group of further overlays by variant; NULL: none */
+    int64_t           processes; /* as in td_design; 0: the study's */
 } td_size;
 
 typedef struct td_level {
@@ -123,6 +124,7 @@ typedef struct td_design {
     const char      *name;
     const char      *brief;
     td_integers      seeds;
+    int64_t          processes; /* of a cell (mpirun); 0: it needs no launcher */
     td_overlay       base;
     td_variant      *variants; /* at least one */
     size_t           n_variants;

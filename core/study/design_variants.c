@@ -217,6 +217,7 @@ typedef struct size_group {
     const char       *name;
     td_overlay        own;
     const td_setting *variants;
+    int64_t           processes;
 } size_group;
 
 static void check_size_variants(td_design_reader *r, const td_setting *group, const char *what)
@@ -234,6 +235,7 @@ static void read_size(td_design_reader *r, const td_setting *v, const char *what
     static const td_field fields[] = {
         { "name", TD_FIELD_TEXT, offsetof(size_group, name) },
         { "variants", TD_FIELD_GROUP, offsetof(size_group, variants) },
+        { "processes", TD_FIELD_INTEGER, offsetof(size_group, processes) },
         { "files", TD_FIELD_FILES, offsetof(size_group, own.files) },
         { "keys", TD_FIELD_GROUP, offsetof(size_group, own.keys) },
         { NULL, 0, 0 },
@@ -247,6 +249,7 @@ static void read_size(td_design_reader *r, const td_setting *v, const char *what
     out->at = v;
     out->own = g.own;
     out->variants = g.variants;
+    out->processes = g.processes;
 }
 
 void td_design_read_sizes(td_design_reader *r, const td_setting *group)

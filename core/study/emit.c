@@ -1,6 +1,7 @@
 /* emit.c - writes a study's commands for make, for a shell, and for Slurm. */
 #include "study/emit.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,14 +19,23 @@ typedef struct emission {
     const td_matrix *m;
     const char      *directory;
     bool             modules; /* there are some */
+    bool             slurm;
 } emission;
 
 /* ---- a cell as a line of shell ---------------------------------------------------------------- */
 
-/* "$${TANDEM:-tandem} train .. && mkdir -p done && echo KEY > done/NAME". A study run on another
+/* What starts the program: nothing, or a launcher of several processes. */
+static void print_program(const emission *e, const td_matrix_cell *c, td_text *out)
+{
+    if (c->cell.processes > 1)
+        td_text_print(out, "%s -n %" PRId64 " ", e->slurm ? "srun --mpi=pmix" : "mpirun",
+                      c->cell.processes);
+    td_text_print(out, "\"${TANDEM:-tandem}\" ");
+}
+
+/* "${TANDEM:-tandem} train .. && mkdir -p done && echo KEY > done/NAME". A study run on another
  * machine leaves the same marks, so `tandem study status` and the report can read it. */
-static void print_cell(const emission *e, const td_matrix_cell *c, const char *program,
-                       td_text *out)
+static void print_cell(const emission *e, const td_matrix_cell *c, td_text *out)
 {
     for (size_t k = 0; k < td_cell_commands(e->m, c); k++) {
         td_arguments a = { .n = 0 };
@@ -35,7 +45,8 @@ static void print_cell(const emission *e, const td_matrix_cell *c, const char *p
             td_arguments_add(&a, "--plugin-path");
             td_arguments_add(&a, "modules");
         }
-        td_text_print(out, "%s%s ", k ? " && " : "", program);
+        td_text_print(out, "%s", k ? " && " : "");
+        print_program(e, c, out);
         td_arguments_quote(&a, out);
         td_text_print(out, " >>");
         td_text_print(out, "logs/");
@@ -59,7 +70,7 @@ static void print_guarded(const emission *e, const td_matrix_cell *c, td_text *o
         td_quote(of->name, out);
         td_text_print(out, " && ");
     }
-    print_cell(e, c, "\"${TANDEM:-tandem}\"", out);
+    print_cell(e, c, out);
     td_text_print(out, "; }");
 }
 
@@ -88,7 +99,7 @@ static void print_for_make(const char *text, td_text *out)
 static void print_rule(const emission *e, const td_matrix_cell *c, td_text *out)
 {
     td_text line = { 0 };
-    print_cell(e, c, "\"${TANDEM:-tandem}\"", &line);
+    print_cell(e, c, &line);
     td_text_print(out, "\ndone/%s: configs/%s.cfg", c->cell.name, c->cell.name);
     if (c->of != TD_NO_CELL)
         td_text_print(out, " done/%s", e->m->cells[c->of].cell.name);
@@ -152,6 +163,16 @@ static size_t count_level(const td_matrix *m, size_t level)
     return n;
 }
 
+/* The most that a cell of the level needs. */
+static int64_t processes_of(const td_matrix *m, size_t level)
+{
+    int64_t most = 1;
+    for (size_t k = 0; k < m->n; k++)
+        if (level_of(m, &m->cells[k]) == level && m->cells[k].cell.processes > most)
+            most = m->cells[k].cell.processes;
+    return most;
+}
+
 /* The rest of cell.sh. Slurm signals only the batch shell, which passes the signal on to its
  * process group, so that the cell saves. The shell must not be waiting for a foreground command
  * at that time, because traps would wait, too; and the shell around the cell must survive, to
@@ -211,9 +232,10 @@ static int emit_slurm(const emission *e, td_error *error)
             &out,
             "job=$(sbatch --parsable --requeue --open-mode=append --signal=B:USR1@120 "
             "--job-name=%s-%zu \\\n  --output=logs/slurm-%%A_%%a.log --array=0-%zu "
-            "${job:+--dependency=afterany:$job} \"$@\" cell.sh %zu)\necho \"level %zu: %zu "
+            "--ntasks=%" PRId64
+            " ${job:+--dependency=afterany:$job} \"$@\" cell.sh %zu)\necho \"level %zu: %zu "
             "cells, job $job\"\n",
-            e->m->design->name, level, n - 1, level, level, n);
+            e->m->design->name, level, n - 1, processes_of(e->m, level), level, level, n);
     if (save(e, "submit.sh", &out, true, error))
         return td_failed(error, TD_EIO);
     return emit_cell_script(e, error);
@@ -308,7 +330,7 @@ static int make_done(const emission *e, td_error *error)
 
 int td_study_emit(const td_matrix *m, const char *kind, const char *directory, td_error *error)
 {
-    emission e = { m, directory, false };
+    emission e = { m, directory, false, !strcmp(kind, "slurm") };
     int      code = td_matrix_write(m, directory, error);
     if (!code)
         code = make_done(&e, error);

@@ -96,6 +96,7 @@ static size_t add(expansion *e, const td_point *p, const char *name, size_t of)
                          .parameters = (double)NAN,
                          .flops = (double)NAN,
                          .memory = (double)NAN,
+                         .processes = td_point_processes(e->d, p),
                          .chosen = "" };
     e->failed |= !c->cell.run || !c->cell.variants;
     return e->n++;

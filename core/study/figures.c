@@ -190,14 +190,17 @@ int td_figures_of(const td_composer *c, const td_point *p, const char *text, td_
 {
     size_t                before = errors->count;
     td_session           *s = open_text(c, text, 1, errors);
-    const td_description *d;
+    const td_description *d = NULL;
     td_error              e = { 0 };
+    int64_t               processes = td_point_processes(c->design, p);
     if (!s)
         return TD_ECONFIG;
-    d = td_session_describe(s, &e);
-    if (d)
+    if (processes == 1 || !td_session_imagine(s, processes, &e))
+        d = td_session_describe(s, &e);
+    if (d) {
         count(s, d, out);
-    else
+        out->memory *= (double)processes;
+    } else
         td_errors_add(errors, "%s", e.text);
     /* without notes it is a candidate in a search for sizes, and may never run */
     if (d && notes) {

@@ -7,7 +7,7 @@
 
 typedef struct td_figures {
     double  parameters;
-    double  memory; /* bytes of a training run */
+    double  memory; /* bytes of a training run, of all its processes */
     double  flops;  /* of one step, forward and backward, visible scores only, full sequences */
     double  tokens, targets; /* of one step, read and predicted; for pairs, the maximum */
     bool    device;          /* its backend is not the default one, and has its own memory */

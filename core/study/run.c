@@ -125,13 +125,15 @@ static int64_t most_jobs(const running *r)
 static int64_t threads_for(running *r, size_t k)
 {
     int64_t slots = most_jobs(r) - (int64_t)count_running(r), ready = (int64_t)count_ready(r);
-    int64_t free = r->processors - used_threads(r);
+    int64_t free = r->processors - used_threads(r), own;
+    int64_t processes = r->m->cells[k].cell.processes;
     if (r->options->threads > 0)
-        return r->options->threads;
+        return r->options->threads * processes;
     if (runs_alone(r, k))
         return r->processors;
     slots = ready < slots ? ready : slots;
-    return free / (slots > 0 ? slots : 1) > 1 ? free / slots : 1;
+    own = free / (slots > 0 ? slots : 1);
+    return own > processes ? own : processes;
 }
 
 /* ---- beginning and ending -------------------------------------------------------------------- */
@@ -146,10 +148,11 @@ static int start_command(running *r, size_t k, td_error *error)
 {
     job         *j = &r->jobs[k];
     td_arguments a = { .n = 0 };
+    int64_t      processes = r->m->cells[k].cell.processes;
     int          code;
-    td_cell_command(r->m, &r->m->cells[k], j->command, r->m->directory, j->threads, &a);
+    td_cell_command(r->m, &r->m->cells[k], j->command, r->m->directory, j->threads / processes, &a);
     td_arguments_add_paths(&a, r->m);
-    code = td_cell_process_start(&a, j->log, &j->pid, error);
+    code = td_cell_process_start(&a, processes, j->log, &j->pid, error);
     td_arguments_free(&a);
     return code;
 }
@@ -295,11 +298,19 @@ static int reap(running *r, bool stopping, td_error *error)
     return failed;
 }
 
-static void signal_all(running *r, int number)
+/* A launcher that is killed leaves its processes behind; at SIGTERM it kills them. */
+static int signal_for(const td_matrix_cell *c, td_stop stop)
+{
+    if (c->cell.processes > 1)
+        return stop == TD_STOP ? TD_LAUNCHER_STOP : SIGTERM;
+    return stop == TD_STOP ? SIGTERM : SIGKILL;
+}
+
+static void stop_all(running *r, td_stop stop)
 {
     for (size_t k = 0; k < r->m->n; k++)
         if (r->jobs[k].pid > 0)
-            kill(r->jobs[k].pid, number);
+            kill(r->jobs[k].pid, signal_for(&r->m->cells[k], stop));
 }
 
 /* ---- how far they are ------------------------------------------------------------------------ */
@@ -364,7 +375,7 @@ static int run(running *r, td_error *error)
             /* an error of our own ends the study like a stop: cells save */
             asked = code && asked < TD_STOP ? TD_STOP : asked;
             if (asked > stop)
-                signal_all(r, asked == TD_STOP ? SIGTERM : SIGKILL);
+                stop_all(r, asked);
             stop = asked > stop ? asked : stop;
         }
         rest();

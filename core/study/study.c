@@ -87,6 +87,7 @@ static int read_cell(td_arena *a, const char *directory, const json_t *j, td_cel
                     .parameters = number_of(j, "parameters"),
                     .flops = number_of(j, "flops"),
                     .memory = number_of(j, "memory"),
+                    .processes = json_integer_value(json_object_get(j, "processes")),
                     .chosen = text_of(a, j, "chosen") };
     c->variants = list_of(a, j, "variants", &c->n_variants);
     c->after = list_of(a, j, "after", &c->n_after);

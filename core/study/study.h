@@ -3,7 +3,7 @@
  *     study.cfg        the study's config, as it was given
  *     cells.json       {"study", "cells": [{"name", "variant", "variants", "size", "seed", "phase",
  *                      "of", "run", "after", "key", "state", "parameters", "flops", "memory",
- *                      "chosen"}]}
+ *                      "processes", "chosen"}]}
  *     configs/NAME.cfg the composed config of each cell
  *     cells/NAME/      the runs: directories as `train` and `evaluate` leave them
  *     done/NAME        the key of a cell that ended well
@@ -47,9 +47,10 @@ typedef struct td_cell {
     const char        *key; /* a hash of all that it computes */
     td_cell_state      state;
     double             parameters; /* of its model */
-    double      flops;  /* of its training, visible scores only; NaN: unknown, or no training */
-    double      memory; /* bytes */
-    const char *chosen; /* what was chosen to match it with others, in words; "": nothing */
+    double      flops;     /* of its training, visible scores only; NaN: unknown, or no training */
+    double      memory;    /* bytes, of all its processes */
+    int64_t     processes; /* that compute it together */
+    const char *chosen;    /* what was chosen to match it with others, in words; "": nothing */
 } td_cell;
 
 typedef struct td_study {

@@ -1,6 +1,7 @@
 /* team.c - the processes of a run, connected by a comm. */
 #include "team/team.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,7 +80,7 @@ int td_team_all_gather(td_team *t, const void *send, void *receive, size_t bytes
     return end_call(t, TD_HOOK(t->comm, all_gather, t->state, send, receive, bytes, error), error);
 }
 
-static int share_from(td_team *t, void *data, size_t bytes, int root, td_error *error)
+int td_team_share_from(td_team *t, void *data, size_t bytes, int root, td_error *error)
 {
     td_alarm_begin(t->alarm, "broadcast");
     return end_call(t, TD_HOOK(t->comm, broadcast, t->state, data, bytes, root, error), error);
@@ -87,7 +88,7 @@ static int share_from(td_team *t, void *data, size_t bytes, int root, td_error *
 
 int td_team_share(td_team *t, void *data, size_t bytes, td_error *error)
 {
-    return td_team_size(t) == 1 ? 0 : share_from(t, data, bytes, 0, error);
+    return td_team_size(t) == 1 ? 0 : td_team_share_from(t, data, bytes, 0, error);
 }
 
 /* ---- solos ----------------------------------------------------------------------------------- */
@@ -130,11 +131,11 @@ static int move(td_team *t, const order *o, int32_t *code, td_error *error)
     char            *at = own ? td_variables_at(v, (size_t)o->variable)->memory : NULL;
     *code = own && o->what == READ ? td_device_read(d, t->piece, at + o->offset, (size_t)o->bytes)
                                    : 0;
-    if (share_from(t, t->piece, (size_t)o->bytes, o->what == READ ? o->owner : 0, error))
+    if (td_team_share_from(t, t->piece, (size_t)o->bytes, o->what == READ ? o->owner : 0, error))
         return TD_EIO;
     if (own && o->what == WRITE)
         *code = td_device_write(d, at + o->offset, t->piece, (size_t)o->bytes);
-    return share_from(t, code, sizeof *code, o->owner, error);
+    return td_team_share_from(t, code, sizeof *code, o->owner, error);
 }
 
 /* The leader asks for one piece. */
@@ -421,7 +422,7 @@ static int collect_from(td_team *t, int rank, const char *own, uint64_t bytes, t
         size_t n = (size_t)(bytes - at < PIECE ? bytes - at : PIECE);
         if (rank == t->rank)
             memcpy(t->piece, own + at, n);
-        code = share_from(t, t->piece, n, rank, error);
+        code = td_team_share_from(t, t->piece, n, rank, error);
         if (!code)
             td_text_append(out, t->piece, n);
     }
@@ -469,6 +470,17 @@ int td_team_same(td_team *t, const char *text, const char *what, td_error *error
     return code;
 }
 
+int td_team_meet(td_team *t, td_engine *e, const td_batch *batch, bool scores, td_error *error)
+{
+    uint64_t order = 0;
+    char     text[20];
+    int      code = td_engine_order(e, batch, scores, &order, error);
+    /* a rank without a plan must not leave the others waiting for its transfers */
+    code = td_team_agree(t, code, error);
+    snprintf(text, sizeof text, "%016" PRIx64, order);
+    return code ? code : td_team_same(t, text, "order of parameters in its batch's plan", error);
+}
+
 /* ---- variables ------------------------------------------------------------------------------- */
 
 /* From the memory of rank `root` to that of all others. A rank whose device fails still takes part in
@@ -481,7 +493,7 @@ static int share_variable(td_team *t, const td_device *d, td_variable *x, int ro
         char  *place = (char *)x->memory + at, *piece = here ? place : t->piece;
         if (gives && !here)
             well &= !td_device_read(d, piece, place, n);
-        if (share_from(t, piece, n, root, error))
+        if (td_team_share_from(t, piece, n, root, error))
             return td_failed(error, TD_EIO);
         if (!gives && !here)
             well &= !td_device_write(d, place, piece, n);
@@ -499,7 +511,7 @@ int td_team_share_variables(td_team *t, td_engine *e, td_error *error)
         return 0;
     for (size_t i = 0; i < td_variables_count(v); i++) {
         td_variable *x = td_variables_at(v, i);
-        bool         owned = x->kind == TD_VARIABLE_STATE && x->owner >= 0;
+        bool owned = x->owner >= 0 && (x->kind == TD_VARIABLE_STATE || td_engine_exchanges(e));
         if (x->kind != TD_VARIABLE_GRAD && !owned)
             code |= share_variable(t, td_engine_device(e), x, 0, error);
     }

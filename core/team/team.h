@@ -58,12 +58,16 @@ int     td_team_end_solo(td_team *, int code, td_error *error);
 /* From now on the leader can read and write, in a solo, the variables of this engine that only another
  * rank has (td_remote): the others, which wait for the end of the solo, answer. NULL: no more. */
 void    td_team_lend(td_team *, td_engine *);
-/* Everyone gets the leader's `data`. */
+/* Everyone gets the leader's `data`, .. */
 int     td_team_share(td_team *, void *data, size_t bytes, td_error *error);
-/* Everyone gets the leader's parameters, and the optimizer states that all ranks have. */
+/* .. or that of rank `root`. */
+int     td_team_share_from(td_team *, void *data, size_t bytes, int root, td_error *error);
+/* Everyone gets the leader's parameters, and the optimizer states, that all ranks have. */
 int     td_team_share_variables(td_team *, td_engine *, td_error *error);
 /* Everyone gets each parameter from the rank that updates it (model/shard.h). */
 int     td_team_share_owned(td_team *, td_engine *, td_error *error);
+/* Before ranks compute together (td_engine_order): checks that their plans have the same transfers. */
+int     td_team_meet(td_team *, td_engine *, const td_batch *, bool scores, td_error *error);
 /* The code of the recorded failure, or `otherwise`, but never TD_EEND, which would be taken for a
  * request to stop: a plugin that returns it by mistake fails. */
 int     td_team_failure(td_error *error, int otherwise);

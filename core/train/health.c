@@ -63,10 +63,8 @@ static void judge(trainer *t, const report *r, int n)
 
 static report describe(const trainer *t)
 {
-    int64_t first, end;
-    report  own = { .seconds = t->busy };
-    td_reduction_share(t->reduction, &first, &end);
-    own.each = t->busy / (double)(t->busy_steps * (end - first));
+    report own = { .seconds = t->busy };
+    own.each = t->busy / (double)(t->busy_steps * td_trainer_own_micro(t));
     gethostname(own.host, sizeof own.host - 1);
     return own;
 }

@@ -4,6 +4,7 @@
 #ifndef TD_TRAIN_INTERNAL_H
 #define TD_TRAIN_INTERNAL_H
 
+#include "train/deal.h"
 #include "train/trainer.h"
 
 typedef struct trainer {
@@ -11,19 +12,21 @@ typedef struct trainer {
     const td_train_options *options; /* spec->options */
     td_progress             progress;
     td_feed                *feed;
-    td_reduction           *reduction;
-    double                 *outs; /* what the micro-batches of a step report (step.c) */
-    int64_t                 n_micro;
-    td_metrics              metrics;
-    char                    checkpoints[4000];
-    double                  started, window_start;         /* clocks, which leave out evaluations */
-    int64_t                 window_tokens, window_targets; /* since the last line of metrics */
-    double                  step_flops, window_flops;
-    double                  peak;   /* spec->peak, or the highest rate that was measured */
-    double                  logged; /* cross-entropy in the last line of metrics */
-    bool                    warned; /* a warning that it is worse than guessing */
-    td_progress             first;  /* where this part of the run began */
-    int64_t       saved; /* step of the newest checkpoint; -1: none, or it lacks something */
+    td_reduction *reduction; /* how gradients are summed; or, if parameters are shared out, */
+    td_dealing   *dealing;
+    td_exchange   exchange; /* the engine's, in that case */
+    double       *outs;     /* what the micro-batches of a step report (step.c) */
+    int64_t       n_micro;
+    td_metrics    metrics;
+    char          checkpoints[4000];
+    double        started, window_start;         /* clocks, which leave out evaluations */
+    int64_t       window_tokens, window_targets; /* since the last line of metrics */
+    double        step_flops, window_flops;
+    double        peak;   /* spec->peak, or the highest rate that was measured */
+    double        logged; /* cross-entropy in the last line of metrics */
+    bool          warned; /* a warning that it is worse than guessing */
+    td_progress   first;  /* where this part of the run began */
+    int64_t       saved;  /* step of the newest checkpoint; -1: none, or it lacks something */
     td_evaluation evaluation;
     double        loss, norm, rate;
     bool          applied;
@@ -46,11 +49,13 @@ static inline bool td_trainer_every(int64_t step, int64_t interval)
 enum { TD_SPIKES_FROM = 20 }; /* steps until the average of the norm is worth comparing with */
 
 /* Open what every rank computes steps with, from t->progress on. Close it even after a failure. */
-int  td_trainer_open_steps(trainer *, td_error *error);
-void td_trainer_close_steps(trainer *);
+int     td_trainer_open_steps(trainer *, td_error *error);
+void    td_trainer_close_steps(trainer *);
+/* How many micro-batches of a step this rank computes. */
+int64_t td_trainer_own_micro(const trainer *);
 /* All ranks return the same: 0, TD_EEND if one of them was asked to stop before the update, which
  * leaves everything as it was, or, after their next td_team_agree, an error. */
-int  td_trainer_step(trainer *, td_error *error);
+int     td_trainer_step(trainer *, td_error *error);
 
 /* Every rank, after each step: at the interval of the metrics, warn about a rank that is much
  * slower than the others. */
@@ -63,9 +68,9 @@ bool td_trainer_scoring_due(const trainer *);
 bool td_trainer_evaluation_missed(const trainer *);
 bool td_trainer_scoring_missed(const trainer *);
 
-/* Evaluate, which all ranks do together, or score the tasks, which the leader does, and report the
- * result. `known`: the metrics have it already. When a callback asks to stop, the result is
- * dropped, and the trainer's `dropped` is set. */
+/* Evaluate, or score the tasks, which all ranks do together, and report the result, which the leader
+ * does. `known`: the metrics have it already. When a callback asks to stop, the result is dropped,
+ * and the trainer's `dropped` is set. */
 int td_trainer_evaluate(trainer *, bool known, td_error *error);
 int td_trainer_score(trainer *, bool known, td_error *error);
 

@@ -7,6 +7,9 @@
 /* The values of train.guard, in the order of their names in run/experiment.c. */
 typedef enum td_guard { TD_GUARD_NONE, TD_GUARD_SKIP, TD_GUARD_STOP } td_guard;
 
+/* .. and of train.shard. */
+typedef enum td_sharing { TD_SHARD_NONE, TD_SHARD_OPTIMIZER, TD_SHARD_PARAMETERS } td_sharing;
+
 typedef struct td_train_options {
 #define INT(name, value, least, most, doc) int64_t name;
 #define FLOAT(name, value, least, most, doc) double name;

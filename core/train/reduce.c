@@ -1,10 +1,13 @@
 /* reduce.c - gradients summed over micro-batches and ranks.
  *
- * A node [lo, hi) of the tree is the sum over these micro-batches. A rank's micro-batches are the
+ * A node of the tree (tree.h) is the sum over some micro-batches. A rank's micro-batches are the
  * union of a few nodes, its *parts*: it adds up each of them by itself, on a stack that works like
- * a binary counter. Then, for one chunk of the gradient after another, rank r receives slice r of
- * every rank's parts, adds them along the rest of the tree, and sends the sum to all ranks. So each
- * rank sends its parts once, and adds 1 / size of the numbers.
+ * a binary counter. The newest gradient stays where the plan has put it, unless it has to wait there
+ * for its sibling.
+ *
+ * Then the ranks exchange. Of all numbers, each rank has a *share*: the gradients of the parameters
+ * that it updates (train.shard), or 1 / size of them. Slice by slice it receives its share of every
+ * rank's parts, adds them along the rest of the tree, and keeps the sum or sends it to all ranks.
  */
 #include "train/reduce.h"
 
@@ -12,66 +15,49 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    LEVELS = 64,     /* depth of the tree, for any number of micro-batches */
-    CHUNK = 1 << 22, /* bytes that a rank sends to each other rank, or sums, at a time */
-    GRAIN = 1 << 16  /* elements that a thread adds at a time */
-};
+#include "train/tree.h"
 
-typedef struct node {
-    int64_t lo, hi;
-} node;
+enum {
+    LEVELS = TD_TREE_LEVELS,
+    CHUNK = 1 << 22 /* bytes that a rank sends to each other rank, or sums, at a time */
+};
 
 /* A node that a single rank computes. */
 typedef struct part {
-    node at;
-    int  rank, index; /* the index-th node of its rank */
+    td_partial at;
+    int        rank, index; /* the index-th node of its rank */
 } part;
 
+/* Elements [first, first + count) of all gradients, one gradient after another. */
+typedef struct range {
+    int64_t first, count;
+} range;
+
 struct td_reduction {
-    td_engine *engine;
-    td_team   *team;
-    bool       exact; /* .. in a way that differs from fast */
-    int64_t    n_micro, first, end;
-    int        dtype;
-    size_t     width; /* bytes of an element */
-    int64_t    count; /* elements of all gradients */
-    node       stack[LEVELS];
-    char      *sums[LEVELS]; /* [count] of each node on the stack */
-    int        depth, deepest;
-    part      *parts;          /* of all ranks, in the order of micro-batches */
-    int        n_parts, most;  /* `most`: largest number of parts of one rank */
-    int64_t    slice;          /* elements of a chunk that a rank adds */
-    char      *send, *receive; /* [size][most][slice] */
-    char      *whole;          /* [size][slice] */
+    td_engine    *engine;
+    td_team      *team;
+    bool          exact;  /* .. in a way that differs from fast */
+    bool          shared; /* a sum goes only to the rank that updates the parameter */
+    int64_t       n_micro, first, end;
+    int           dtype;
+    size_t        width;     /* bytes of an element */
+    td_variable **gradients; /* [n_gradients], by owner if they have any */
+    size_t        n_gradients;
+    int64_t       count;  /* elements of all gradients */
+    range        *shares; /* [size]: what each rank adds up */
+    td_partials   stack;
+    char         *sums[LEVELS]; /* [count] of each node on the stack; .. */
+    bool          in_place;     /* .. but the last is in the gradients themselves */
+    int           copies;
+    part         *parts;          /* of all ranks, in the order of micro-batches */
+    int           n_parts, most;  /* `most`: largest number of parts of one rank */
+    int64_t       slice;          /* elements of a share that are exchanged at a time */
+    char         *send, *receive; /* [size][most][slice] */
+    char         *whole;          /* [size][slice], unless shared */
+    char         *piece; /* [CHUNK]: from a device, on its way; NULL: memory is the host's */
 };
 
 /* ---- the tree -------------------------------------------------------------------------------- */
-
-static int64_t split(node n)
-{
-    int64_t half = 1;
-    while (2 * half < n.hi - n.lo)
-        half *= 2;
-    return n.lo + half;
-}
-
-/* Whether [a.lo, b.hi) is a node below `top` with the children a and b. */
-static bool are_siblings(node top, node a, node b)
-{
-    while (top.hi - top.lo > 1) {
-        int64_t middle = split(top);
-        if (top.lo == a.lo && top.hi == b.hi)
-            return middle == a.hi;
-        if (b.hi <= middle)
-            top.hi = middle;
-        else if (a.lo >= middle)
-            top.lo = middle;
-        else
-            return false;
-    }
-    return false;
-}
 
 static void share_of(int64_t n, int rank, int size, int64_t *first, int64_t *end)
 {
@@ -80,7 +66,7 @@ static void share_of(int64_t n, int rank, int size, int64_t *first, int64_t *end
 }
 
 /* The largest nodes below `n` that lie in [first, end). */
-static void list_parts(td_reduction *r, node n, int rank, node own)
+static void list_parts(td_reduction *r, td_partial n, int rank, td_partial own)
 {
     if (n.hi <= own.lo || n.lo >= own.hi)
         return;
@@ -92,8 +78,8 @@ static void list_parts(td_reduction *r, node n, int rank, node own)
         r->most = k + 1 > r->most ? k + 1 : r->most;
         return;
     }
-    list_parts(r, (node){ n.lo, split(n) }, rank, own);
-    list_parts(r, (node){ split(n), n.hi }, rank, own);
+    list_parts(r, (td_partial){ n.lo, td_partial_split(n) }, rank, own);
+    list_parts(r, (td_partial){ td_partial_split(n), n.hi }, rank, own);
 }
 
 /* A rank has at most two parts at each level. */
@@ -104,39 +90,90 @@ static int find_parts(td_reduction *r, td_error *error)
     if (!r->parts)
         return td_fail(error, TD_ENOMEM, "out of memory for the gradients of %d processes", size);
     for (int k = 0; k < size; k++) {
-        node own;
+        td_partial own;
         share_of(r->n_micro, k, size, &own.lo, &own.hi);
-        list_parts(r, (node){ 0, r->n_micro }, k, own);
+        list_parts(r, (td_partial){ 0, r->n_micro }, k, own);
     }
     return 0;
 }
 
-/* Adds a node to the stack, and merges siblings; returns the number of merges. */
-static int push(td_reduction *r, node n)
+/* ---- shares ---------------------------------------------------------------------------------- */
+
+/* By owner; in order of declaration where that is the same, or there is none. */
+static int by_owner(const void *a, const void *b)
 {
-    int merges = 0;
-    r->stack[r->depth++] = n;
-    r->deepest = r->depth > r->deepest ? r->depth : r->deepest;
-    while (r->depth > 1 &&
-           are_siblings((node){ 0, r->n_micro }, r->stack[r->depth - 2], r->stack[r->depth - 1])) {
-        r->stack[r->depth - 2].hi = r->stack[r->depth - 1].hi;
-        r->depth--;
-        merges++;
+    const td_variable *x = *(td_variable *const *)a, *y = *(td_variable *const *)b;
+    if (x->owner != y->owner)
+        return x->owner < y->owner ? -1 : 1;
+    return x->index < y->index ? -1 : 1;
+}
+
+td_variable **td_gradients_by_owner(td_engine *engine, size_t *count, td_error *error)
+{
+    td_variables *v = td_engine_variables(engine);
+    td_variable **list = calloc(td_variables_count(v) + 1, sizeof *list);
+    *count = 0;
+    if (!list)
+        td_fail(error, TD_ENOMEM, "out of memory for the sums of gradients");
+    for (size_t i = 0; list && i < td_variables_count(v); i++)
+        if (td_variables_at(v, i)->kind == TD_VARIABLE_GRAD)
+            list[(*count)++] = td_variables_at(v, i);
+    if (list)
+        qsort(list, *count, sizeof *list, by_owner);
+    return list;
+}
+
+static int list_gradients(td_reduction *r, td_error *error)
+{
+    r->gradients = td_gradients_by_owner(r->engine, &r->n_gradients, error);
+    if (!r->gradients)
+        return TD_ENOMEM;
+    for (size_t k = 0; k < r->n_gradients; k++) {
+        const td_variable *x = r->gradients[k];
+        if (x->bytes != (size_t)x->count * r->width)
+            return td_fail(error, TD_EUNSUPPORTED, "the gradient '%s' has a different precision",
+                           x->name);
+        r->count += x->count;
     }
-    return merges;
+    return 0;
+}
+
+static int set_shares(td_reduction *r, td_error *error)
+{
+    int     size = td_team_size(r->team);
+    int64_t at = 0;
+    r->shares = calloc((size_t)size, sizeof *r->shares);
+    if (!r->shares)
+        return td_fail(error, TD_ENOMEM, "out of memory for the gradients of %d processes", size);
+    for (size_t k = 0; k < r->n_gradients && r->shared; k++)
+        r->shares[r->gradients[k]->owner].count += r->gradients[k]->count;
+    for (int d = 0; d < size; d++) {
+        r->shares[d].first = at;
+        if (!r->shared)
+            r->shares[d].count = r->count * (d + 1) / size - r->count * d / size;
+        at += r->shares[d].count;
+    }
+    return 0;
+}
+
+static int64_t longest_share(const td_reduction *r)
+{
+    int64_t longest = 0;
+    for (int d = 0; d < td_team_size(r->team); d++)
+        longest = r->shares[d].count > longest ? r->shares[d].count : longest;
+    return longest;
+}
+
+/* What goes to one rank at a time, a slice of each part, fills about one CHUNK. Slices of equal
+ * lengths leave the last one no shorter, which would be filled up with zeros. */
+static int64_t slice_of(const td_reduction *r)
+{
+    int64_t longest = longest_share(r), room = CHUNK / (int64_t)r->width / r->most;
+    int64_t slices = (longest + room - 1) / room;
+    return slices ? (longest + slices - 1) / slices : 0;
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
-
-static td_variable *next_gradient(td_variables *v, size_t *i)
-{
-    while (*i < td_variables_count(v)) {
-        td_variable *x = td_variables_at(v, (*i)++);
-        if (x->kind == TD_VARIABLE_GRAD)
-            return x;
-    }
-    return NULL;
-}
 
 static bool take(char **out, double bytes)
 {
@@ -144,12 +181,21 @@ static bool take(char **out, double bytes)
     return *out != NULL;
 }
 
-/* Goes through the sums of a step without adding anything, to find the depth of the stack. */
+/* Whether the gradient of micro-batch m, which `merges` times completed a sum, has to make room for
+ * the next one. */
+static bool must_wait(const td_reduction *r, int64_t m, int merges)
+{
+    return !merges && m + 1 < r->end;
+}
+
+/* Goes through the sums of a step without adding anything, to find how many it keeps. */
 static void play(td_reduction *r)
 {
     for (int64_t m = r->first; m < r->end; m++)
-        push(r, (node){ m, m + 1 });
-    r->depth = 0;
+        if (must_wait(r, m, td_partials_push(&r->stack, (td_partial){ m, m + 1 })) &&
+            r->stack.depth > r->copies)
+            r->copies = r->stack.depth;
+    r->stack.depth = 0;
 }
 
 /* Also for two: a plan that adds to the last gradient may begin a product with it, which rounds
@@ -161,57 +207,52 @@ static bool needs_copies(td_reduce how, int64_t n_micro)
 
 size_t td_reduction_bytes(int rank, int size, td_reduce how, int64_t n_micro, size_t gradients)
 {
-    td_reduction r = { .n_micro = n_micro };
+    td_reduction r = { .n_micro = n_micro, .stack.n = n_micro };
     if (!needs_copies(how, n_micro))
         return 0;
     share_of(n_micro, rank, size, &r.first, &r.end);
     play(&r);
-    return (size_t)r.deepest * gradients;
+    return (size_t)r.copies * gradients;
 }
 
 static int take_copies(td_reduction *r, td_error *error)
 {
-    int    size = td_team_size(r->team);
-    double parts;
-    bool   well = true;
-    play(r);
-    for (int k = 0; k < r->deepest; k++)
+    bool well = true;
+    for (int k = 0; k < r->copies; k++)
         well &= take(&r->sums[k], (double)r->count * (double)r->width);
-    /* what goes to one rank, a slice of each of its parts, fills one CHUNK */
-    r->slice = CHUNK / (int64_t)r->width / r->most;
-    parts = (double)size * r->most * (double)r->slice * (double)r->width;
-    if (size > 1)
-        well &= take(&r->send, parts) && take(&r->receive, parts) &&
-                take(&r->whole, parts / r->most);
     return well ? 0
                 : td_fail(error, TD_ENOMEM,
                           "cannot allocate %d copies of the gradients for train.reduce = "
                           "\"exact\": use \"fast\", or fewer micro-batches per step",
-                          r->deepest);
+                          r->copies);
 }
 
-static int take_memory(td_reduction *r, td_error *error)
+/* For what is on its way. */
+static int take_buffers(td_reduction *r, td_error *error)
 {
-    if (r->exact)
-        return take_copies(r, error);
-    return td_team_size(r->team) == 1 || take(&r->whole, CHUNK)
-               ? 0
-               : td_fail(error, TD_ENOMEM, "out of memory for the sums of gradients");
+    const td_backend *b = td_engine_device(r->engine)->backend;
+    int               size = td_team_size(r->team);
+    bool              well = !(b->upload || b->download) || take(&r->piece, CHUNK);
+    double            slices;
+    r->slice = slice_of(r);
+    slices = (double)size * (double)r->slice * (double)r->width;
+    if (size > 1 && (r->exact || r->shared))
+        well &= take(&r->send, slices * r->most) && take(&r->receive, slices * r->most) &&
+                (r->shared || take(&r->whole, slices));
+    return well ? 0 : td_fail(error, TD_ENOMEM, "out of memory for the sums of gradients");
 }
 
-static int measure(td_reduction *r, td_error *error)
+/* Finds out what there is to add, and takes the memory for it. */
+static int prepare(td_reduction *r, td_error *error)
 {
-    td_variables *v = td_engine_variables(r->engine);
-    size_t        i = 0;
     r->dtype = td_device_real(td_engine_device(r->engine));
     r->width = td_dtype_size(r->dtype);
-    for (td_variable *x; (x = next_gradient(v, &i));) {
-        if (x->bytes != (size_t)x->count * r->width)
-            return td_fail(error, TD_EUNSUPPORTED, "the gradient '%s' has a different precision",
-                           x->name);
-        r->count += x->count;
-    }
-    return 0;
+    r->most = 1;
+    if (list_gradients(r, error) || set_shares(r, error) || (r->exact && find_parts(r, error)))
+        return td_failed(error, TD_ENOMEM);
+    if (r->exact)
+        play(r);
+    return take_copies(r, error) || take_buffers(r, error) ? td_failed(error, TD_ENOMEM) : 0;
 }
 
 td_reduction *td_reduction_new(td_engine *engine, td_team *team, td_reduce how, int64_t n_micro,
@@ -225,8 +266,9 @@ td_reduction *td_reduction_new(td_engine *engine, td_team *team, td_reduce how, 
     }
     r->engine = engine;
     r->team = team;
-    r->n_micro = n_micro;
+    r->n_micro = r->stack.n = n_micro;
     r->exact = needs_copies(how, n_micro);
+    r->shared = td_engine_model(engine)->shard.size > 1;
     share_of(n_micro, td_team_rank(team), size, &r->first, &r->end);
     /* a rank without a micro-batch would have nothing to add */
     if (n_micro < size)
@@ -234,7 +276,7 @@ td_reduction *td_reduction_new(td_engine *engine, td_team *team, td_reduce how, 
                 "%d processes share the %lld micro-batches of a step: make train.micro_batch "
                 "smaller, or start fewer processes",
                 size, (long long)n_micro);
-    else if (!measure(r, error) && !find_parts(r, error) && !take_memory(r, error))
+    else if (!prepare(r, error))
         return r;
     td_reduction_free(r);
     return NULL;
@@ -246,10 +288,13 @@ void td_reduction_free(td_reduction *r)
         return;
     for (int k = 0; k < LEVELS; k++)
         free(r->sums[k]);
+    free(r->gradients);
+    free(r->shares);
     free(r->parts);
     free(r->send);
     free(r->receive);
     free(r->whole);
+    free(r->piece);
     free(r);
 }
 
@@ -261,47 +306,46 @@ void td_reduction_share(const td_reduction *r, int64_t *first, int64_t *end)
 
 /* ---- sums ------------------------------------------------------------------------------------ */
 
-typedef struct addition {
-    char       *to;
-    const char *more;
-    int64_t     count;
-    int         dtype;
-} addition;
-
-static void add_grain(void *arg, int64_t k, int thread)
-{
-    const addition *a = arg;
-    int64_t         end = (k + 1) * GRAIN < a->count ? (k + 1) * GRAIN : a->count;
-    if (a->dtype == TD_F64)
-        for (int64_t i = k * GRAIN; i < end; i++)
-            ((double *)(void *)a->to)[i] += ((const double *)(const void *)a->more)[i];
-    else
-        for (int64_t i = k * GRAIN; i < end; i++)
-            ((float *)(void *)a->to)[i] += ((const float *)(const void *)a->more)[i];
-}
-
 static void add(const td_reduction *r, char *to, const char *more, int64_t count)
 {
-    addition a = { to, more, count, r->dtype };
-    td_parallel(td_engine_device(r->engine)->services, (count + GRAIN - 1) / GRAIN, add_grain, &a);
+    td_add_numbers(td_engine_device(r->engine)->services, to, more, count, r->dtype);
 }
 
-/* The gradients of all variables, one after another. */
-static int read_gradients(const td_reduction *r, char *out, td_error *error)
+/* Elements [from, from + n) of the gradients, out of the variables or into them. */
+static int move(const td_reduction *r, bool out, int64_t from, int64_t n, char *host,
+                td_error *error)
 {
-    size_t i = 0;
-    for (td_variable *x; (x = next_gradient(td_engine_variables(r->engine), &i)); out += x->bytes)
-        if (td_device_read(td_engine_device(r->engine), out, x->memory, x->bytes))
-            return td_fail(error, TD_EIO, "the gradient '%s' cannot be read", x->name);
+    const td_device *d = td_engine_device(r->engine);
+    int64_t          at = 0;
+    for (size_t k = 0; k < r->n_gradients; at += r->gradients[k++]->count) {
+        const td_variable *x = r->gradients[k];
+        int64_t            first = from > at ? from : at,
+                end = from + n < at + x->count ? from + n : at + x->count;
+        size_t bytes = first < end ? (size_t)(end - first) * r->width : 0;
+        char  *place = (char *)x->memory + (size_t)(first - at) * r->width;
+        char  *here = host + (size_t)(first - from) * r->width;
+        if (bytes &&
+            (out ? td_device_read(d, here, place, bytes) : td_device_write(d, place, here, bytes)))
+            return td_fail(error, TD_EIO, "the gradient '%s' cannot be %s", x->name,
+                           out ? "read" : "written");
+    }
     return 0;
 }
 
-static int write_gradients(const td_reduction *r, const char *in, td_error *error)
+/* sum += the gradients, in place if their memory is the host's. */
+static int add_gradients(const td_reduction *r, char *sum, td_error *error)
 {
-    size_t i = 0;
-    for (td_variable *x; (x = next_gradient(td_engine_variables(r->engine), &i)); in += x->bytes)
-        if (td_device_write(td_engine_device(r->engine), x->memory, in, x->bytes))
-            return td_fail(error, TD_EIO, "the gradient '%s' cannot be written", x->name);
+    int64_t room = CHUNK / (int64_t)r->width;
+    for (size_t k = 0; k < r->n_gradients && !r->piece; k++) {
+        add(r, sum, r->gradients[k]->memory, r->gradients[k]->count);
+        sum += r->gradients[k]->bytes;
+    }
+    for (int64_t at = 0; at < r->count && r->piece; at += room) {
+        int64_t n = r->count - at < room ? r->count - at : room;
+        if (move(r, true, at, n, r->piece, error))
+            return td_failed(error, TD_EIO);
+        add(r, sum + (size_t)at * r->width, r->piece, n);
+    }
     return 0;
 }
 
@@ -309,36 +353,52 @@ bool td_reduction_adds(const td_reduction *r, int64_t m) { return !r->exact && m
 
 int td_reduction_put(td_reduction *r, int64_t m, td_error *error)
 {
+    int merges, top, code = 0;
     if (!r->exact)
         return 0;
     if (m == r->first)
-        r->depth = 0; /* even after a step that was dropped half-way */
-    if (read_gradients(r, r->sums[r->depth], error))
-        return td_failed(error, TD_EIO);
-    for (int merges = push(r, (node){ m, m + 1 }); merges > 0; merges--)
-        add(r, r->sums[r->depth - 1 + merges - 1], r->sums[r->depth - 1 + merges], r->count);
-    return 0;
+        r->stack.depth = 0; /* even after a step that was dropped half-way */
+    merges = td_partials_push(&r->stack, (td_partial){ m, m + 1 });
+    top = r->stack.depth - 1;
+    r->in_place = !merges && !must_wait(r, m, merges);
+    if (merges)
+        code = add_gradients(r, r->sums[top + merges - 1], error);
+    else if (!r->in_place)
+        code = move(r, true, 0, r->count, r->sums[top], error);
+    while (--merges > 0)
+        add(r, r->sums[top + merges - 1], r->sums[top + merges], r->count);
+    return code;
 }
 
 /* ---- over the ranks -------------------------------------------------------------------------- */
 
-/* Slice d of each part goes to rank d; past the end of the gradient, zeros are sent. */
-static void pack(const td_reduction *r, int64_t at)
+/* How many elements of rank d's slice at `at` there are: shares differ in length. */
+static int64_t left_of(const td_reduction *r, int d, int64_t at)
 {
-    int    size = td_team_size(r->team);
-    size_t bytes = (size_t)r->slice * r->width;
-    for (int d = 0; d < size; d++)
-        for (int k = 0; k < r->depth; k++) {
-            int64_t from = at + d * r->slice, left = r->count - from;
-            int64_t n = left < 0 ? 0 : left < r->slice ? left : r->slice;
-            char   *out = r->send + (size_t)(d * r->most + k) * bytes;
-            if (n)
-                memcpy(out, r->sums[k] + (size_t)from * r->width, (size_t)n * r->width);
-            memset(out + (size_t)n * r->width, 0, bytes - (size_t)n * r->width);
-        }
+    int64_t left = r->shares[d].count - at;
+    return left < 0 ? 0 : left < r->slice ? left : r->slice;
 }
 
-static char *find_part(const td_reduction *r, node n)
+/* Slice d of each part goes to rank d; past the end of its share, zeros are sent. */
+static int pack(const td_reduction *r, int64_t at, td_error *error)
+{
+    size_t bytes = (size_t)r->slice * r->width;
+    int    code = 0;
+    for (int d = 0; d < td_team_size(r->team); d++)
+        for (int k = 0; k < r->stack.depth; k++) {
+            int64_t from = r->shares[d].first + at, n = left_of(r, d, at);
+            size_t  used = (size_t)n * r->width;
+            char   *out = r->send + (size_t)(d * r->most + k) * bytes;
+            if (r->in_place && k == r->stack.depth - 1)
+                code |= move(r, true, from, n, out, error);
+            else if (n)
+                memcpy(out, r->sums[k] + (size_t)from * r->width, used);
+            memset(out + used, 0, bytes - used);
+        }
+    return code;
+}
+
+static char *find_part(const td_reduction *r, td_partial n)
 {
     for (int k = 0; k < r->n_parts; k++)
         if (r->parts[k].at.lo == n.lo && r->parts[k].at.hi == n.hi)
@@ -348,31 +408,59 @@ static char *find_part(const td_reduction *r, node n)
 }
 
 /* The sum of a node for this rank's slice, in the memory of its leftmost part. */
-static char *sum_of(const td_reduction *r, node n)
+static char *sum_of(const td_reduction *r, td_partial n)
 {
     char *own = find_part(r, n), *right;
     if (own)
         return own;
-    own = sum_of(r, (node){ n.lo, split(n) });
-    right = sum_of(r, (node){ split(n), n.hi });
+    own = sum_of(r, (td_partial){ n.lo, td_partial_split(n) });
+    right = sum_of(r, (td_partial){ td_partial_split(n), n.hi });
     add(r, own, right, r->slice);
     return own;
 }
 
-static int finish_exact(td_reduction *r, td_error *error)
+/* The same without a tree: each rank has sent one sum, and the first takes those of the others. */
+static char *sum_in_order(const td_reduction *r)
 {
-    int    size = td_team_size(r->team);
     size_t bytes = (size_t)r->slice * r->width;
-    for (int64_t at = 0; at < r->count; at += size * r->slice) {
-        int64_t n = r->count - at < size * r->slice ? r->count - at : size * r->slice;
-        pack(r, at);
-        if (td_team_all_to_all(r->team, r->send, r->receive, (size_t)r->most * bytes, error) ||
-            td_team_all_gather(r->team, sum_of(r, (node){ 0, r->n_micro }), r->whole, bytes, error))
+    for (int d = 1; d < td_team_size(r->team); d++)
+        add(r, r->receive, r->receive + (size_t)d * bytes, r->slice);
+    return r->receive;
+}
+
+/* The sums of all ranks' slices to every rank. */
+static int spread(td_reduction *r, int64_t at, const char *sum, td_error *error)
+{
+    size_t bytes = (size_t)r->slice * r->width;
+    int    code = 0;
+    if (td_team_all_gather(r->team, sum, r->whole, bytes, error))
+        return TD_EIO;
+    for (int d = 0; d < td_team_size(r->team); d++)
+        code |= move(r, false, r->shares[d].first + at, left_of(r, d, at),
+                     r->whole + (size_t)d * bytes, error);
+    return code;
+}
+
+/* A rank whose device fails still takes part, because the others do. Sums replace the gradients,
+ * which have been packed. */
+static int exchange(td_reduction *r, td_error *error)
+{
+    int     own = td_team_rank(r->team), code = 0;
+    size_t  bytes = (size_t)r->slice * r->width;
+    int64_t end = longest_share(r);
+    for (int64_t at = 0; at < end; at += r->slice) {
+        char *sum;
+        code |= pack(r, at, error);
+        if (td_team_all_to_all(r->team, r->send, r->receive, (size_t)r->most * bytes, error))
             return td_failed(error, TD_EIO);
-        /* the previous contents have been sent */
-        memcpy(r->sums[0] + (size_t)at * r->width, r->whole, (size_t)n * r->width);
+        sum = r->exact ? sum_of(r, (td_partial){ 0, r->n_micro }) : sum_in_order(r);
+        code |= r->shared
+                    ? move(r, false, r->shares[own].first + at, left_of(r, own, at), sum, error)
+                    : spread(r, at, sum, error);
+        if (td_team_is_lost(r->team))
+            break; /* nobody would answer */
     }
-    return 0;
+    return code ? td_failed(error, TD_EIO) : 0;
 }
 
 /* In place if the device's memory is the host's. A rank whose device fails still takes part in all
@@ -387,7 +475,7 @@ static int sum_variable(const td_reduction *r, td_variable *x, td_error *error)
         size_t  bytes = (size_t)n * r->width;
         char   *place = (char *)x->memory + (size_t)at * r->width;
         /* a device's memory is not readable here, so it goes through a buffer of one chunk */
-        char   *host = d->backend->upload ? r->whole : place;
+        char   *host = r->piece ? r->piece : place;
         if (host != place && td_device_read(d, host, place, bytes))
             code = TD_EIO;
         if (td_team_all_reduce(r->team, host, n, r->dtype, error))
@@ -400,21 +488,24 @@ static int sum_variable(const td_reduction *r, td_variable *x, td_error *error)
                            "the gradient '%s' cannot be copied to or from the device", x->name);
 }
 
-static int finish_fast(const td_reduction *r, td_error *error)
+static int sum_variables(const td_reduction *r, td_error *error)
 {
-    size_t i = 0;
-    int    code = 0;
-    for (td_variable *x; (x = next_gradient(td_engine_variables(r->engine), &i));)
-        code |= sum_variable(r, x, error);
+    int code = 0;
+    for (size_t k = 0; k < r->n_gradients; k++)
+        code |= sum_variable(r, r->gradients[k], error);
     return code ? td_failed(error, TD_EIO) : 0;
 }
 
 int td_reduction_finish(td_reduction *r, td_error *error)
 {
     bool alone = td_team_size(r->team) == 1;
-    if (!r->exact)
-        return alone ? 0 : finish_fast(r, error);
-    if (!alone && finish_exact(r, error))
-        return td_failed(error, TD_EIO);
-    return write_gradients(r, r->sums[0], error);
+    if (alone)
+        return r->exact ? move(r, false, 0, r->count, r->sums[0], error) : 0;
+    if (!r->exact && !r->shared)
+        return sum_variables(r, error);
+    if (!r->exact) {
+        r->stack.depth = 1;
+        r->in_place = true;
+    }
+    return exchange(r, error);
 }

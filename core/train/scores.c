@@ -150,15 +150,18 @@ int td_trainer_score(trainer *t, bool known, td_error *error)
     td_progress      before = t->progress;
     double           start = td_now();
     td_scoring       scores = { 0 };
-    int              code = TD_EEND;
+    int              code = td_team_agree(t->spec->team, t->stopping ? TD_EEND : 0, error);
 
     /* a run that was asked to stop makes them when it is resumed */
-    if (!t->stopping)
+    if (!code)
         code = s->score(s->arg, task_progress, t, &scores, error);
     leave_out(t, start);
-    t->dropped = code == TD_EEND && t->stopping;
+    t->dropped = code == TD_EEND;
+    t->stopping |= t->dropped; /* another rank may have been asked */
     if (code)
         return t->dropped ? 0 : td_failed(error, TD_EIO);
+    if (!td_team_leads(t->spec->team)) /* it gets the leader's progress */
+        return 0;
     judge_tasks(t, &scores, known);
     return known ? 0 : report_scores(t, &scores, &before, error);
 }

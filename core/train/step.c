@@ -49,7 +49,7 @@ static void add_outs(trainer *t, double weight)
     t->progress.cross_entropy = sum / weight;
 }
 
-/* ---- gradients ------------------------------------------------------------------------------- */
+/* ---- gradients of micro-batches ---------------------------------------------------------------- */
 
 /* Nothing but gradients has changed until a step's update, so it can be dropped on the way. */
 static bool asks_to_stop(trainer *t, int64_t done, int64_t all)
@@ -60,34 +60,83 @@ static bool asks_to_stop(trainer *t, int64_t done, int64_t all)
     return t->stopping;
 }
 
-/* This rank's micro-batches. Each is divided by the weight of the whole batch, so losses and
- * gradients add up to those of the batch. */
+/* One micro-batch. It is divided by the weight of the whole batch, so losses and gradients add up to
+ * those of the batch. `add`: to the gradients of the last. */
+static int compute_micro(trainer *t, const td_feed_batch *batch, int64_t m, bool add,
+                         td_error *error)
+{
+    td_micro     micro = { batch->micro[m], batch->weight, add, (int32_t)t->progress.step,
+                           batch->examples[m] };
+    td_micro_out out;
+    if (td_engine_gradient(t->spec->engine, &micro, &out, error))
+        return td_failed(error, TD_EGRAPH);
+    write_out(t, m, &out);
+    return 0;
+}
+
+/* This rank's micro-batches. */
 static int compute(trainer *t, const td_feed_batch *batch, td_error *error)
 {
     int64_t first, end;
     td_reduction_share(t->reduction, &first, &end);
-    memset(t->outs, 0, (size_t)t->n_micro * OUTS * sizeof *t->outs);
     for (int64_t m = first; m < end; m++) {
-        td_micro     micro = { batch->micro[m], batch->weight, td_reduction_adds(t->reduction, m),
-                               (int32_t)t->progress.step, batch->examples[m] };
-        td_micro_out out;
         /* the first assigns the gradients, the others add: nothing needs to be cleared between
          * steps */
-        if (td_engine_gradient(t->spec->engine, &micro, &out, error) ||
+        if (compute_micro(t, batch, m, td_reduction_adds(t->reduction, m), error) ||
             td_reduction_put(t->reduction, m, error))
             return td_failed(error, TD_EGRAPH);
-        write_out(t, m, &out);
         if (m + 1 < end && asks_to_stop(t, m + 1, t->n_micro))
             return TD_EEND;
     }
     return 0;
 }
 
-/* The part of a step in which other ranks are not involved. `*out`: the batch. */
-static int compute_share(trainer *t, const td_feed_batch **out, td_error *error)
+/* ---- gradients of parameters that are shared out ---------------------------------------------- */
+
+/* All ranks compute their micro-batch of a round at the same time. */
+static int compute_round(trainer *t, const td_feed_batch *batch, td_error *error)
+{
+    int64_t m = td_dealing_micro(t->dealing);
+    int     code;
+    code = td_team_meet(t->spec->team, t->spec->engine, m < 0 ? NULL : batch->micro[m], false,
+                        error);
+    if (code)
+        return code;
+    return m < 0 ? td_engine_serve(t->spec->engine, false, error)
+                 : compute_micro(t, batch, m, false, error);
+}
+
+/* `code`: that of the batch, which other ranks may have. All ranks return the same. */
+static int compute_dealt(trainer *t, const td_feed_batch *batch, int code, td_error *error)
+{
+    int64_t rounds = td_dealing_rounds(t->dealing);
+    code = td_team_agree(t->spec->team, code, error);
+    for (int64_t k = 0; k < rounds && !code; k++) {
+        td_dealing_begin(t->dealing, k);
+        code = compute_round(t, batch, error);
+        td_dealing_end(t->dealing);
+        if (!code && k + 1 < rounds && asks_to_stop(t, k + 1, rounds))
+            code = TD_EEND;
+        code = td_team_agree(t->spec->team, code, error);
+    }
+    return code;
+}
+
+int64_t td_trainer_own_micro(const trainer *t)
+{
+    int64_t first, end;
+    if (t->dealing)
+        return td_dealing_own(t->dealing);
+    td_reduction_share(t->reduction, &first, &end);
+    return end - first;
+}
+
+/* ---- gradients of a step ----------------------------------------------------------------------- */
+
+/* `*out`: the batch. */
+static int next_batch(trainer *t, const td_feed_batch **out, td_error *error)
 {
     const td_feed_batch *batch = *out = td_feed_next(t->feed, error);
-    int                  code;
     if (!batch)
         return td_team_failure(error, TD_EIO);
     assert(batch->n_micro == t->n_micro);
@@ -95,7 +144,18 @@ static int compute_share(trainer *t, const td_feed_batch **out, td_error *error)
     if (!(batch->weight > 0))
         return td_fail(error, TD_EFORMAT, "step %lld: the batch has no tokens to predict",
                        (long long)t->progress.step);
-    code = compute(t, batch, error);
+    return 0;
+}
+
+/* The part of a step in which other ranks are not involved, unless parameters are shared out. */
+static int compute_share(trainer *t, const td_feed_batch **out, td_error *error)
+{
+    int code = next_batch(t, out, error);
+    memset(t->outs, 0, (size_t)t->n_micro * OUTS * sizeof *t->outs);
+    if (t->dealing)
+        return compute_dealt(t, *out, code, error);
+    if (!code)
+        code = compute(t, *out, error);
     return !code || (code == TD_EEND && t->stopping) ? code : td_team_failure(error, TD_EGRAPH);
 }
 
@@ -113,7 +173,8 @@ static int gradients(trainer *t, const td_feed_batch **batch, td_error *error)
         return code;
     }
     if (td_team_sum(team, t->outs, t->n_micro * OUTS, error) ||
-        td_reduction_finish(t->reduction, error))
+        (t->dealing ? td_dealing_finish(t->dealing, error)
+                    : td_reduction_finish(t->reduction, error)))
         return td_failed(error, TD_EGRAPH);
     add_outs(t, (*batch)->weight);
     return 0;
@@ -178,14 +239,29 @@ static int update_own(trainer *t, td_error *error)
     return 0;
 }
 
+/* The norm is that of all gradients, which no rank has. One that fails still takes part in the sum,
+ * because the others do. */
+static int share_squares(trainer *t, td_error *error)
+{
+    double *squares;
+    int64_t count;
+    int     code = td_engine_square(t->spec->engine, &squares, &count, error);
+    if (td_team_sum(t->spec->team, squares, count, error))
+        return td_failed(error, TD_EIO);
+    return code;
+}
+
 /* Shared out, the ranks update different parameters. */
 static int update(trainer *t, td_error *error)
 {
     td_team *team = t->spec->team;
-    int      code = update_own(t, error);
-    if (td_engine_model(t->spec->engine)->shard.size > 1) {
+    bool     shared = td_engine_model(t->spec->engine)->shard.size > 1;
+    int      code = shared ? share_squares(t, error) : 0;
+    if (!code)
+        code = update_own(t, error);
+    if (shared) {
         code = td_team_agree(team, code, error);
-        if (!code)
+        if (!code && !t->dealing)
             code = td_team_share_owned(team, t->spec->engine, error);
         /* what one rank could not share, the others have not got: the step is torn for all */
         code = td_team_agree(team, code, error);
@@ -240,9 +316,13 @@ int td_trainer_open_steps(trainer *t, td_error *error)
     if (!t->outs)
         return td_fail(error, TD_ENOMEM, "out of memory for %lld micro-batches",
                        (long long)t->n_micro);
-    t->reduction = td_reduction_new(s->engine, s->team, (td_reduce)t->options->reduce, t->n_micro,
+    if (td_engine_exchanges(s->engine))
+        t->dealing = td_dealing_new(s->engine, s->team, (td_reduce)t->options->reduce, t->n_micro,
                                     error);
-    if (t->reduction)
+    else
+        t->reduction = td_reduction_new(s->engine, s->team, (td_reduce)t->options->reduce,
+                                        t->n_micro, error);
+    if (t->reduction || t->dealing)
         t->feed = td_feed_open(&s->feed, t->progress.record, error);
     return t->feed ? 0 : td_failed(error, TD_ENOMEM);
 }
@@ -251,5 +331,6 @@ void td_trainer_close_steps(trainer *t)
 {
     td_feed_close(t->feed);
     td_reduction_free(t->reduction);
+    td_dealing_free(t->dealing);
     free(t->outs);
 }

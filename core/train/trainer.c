@@ -276,13 +276,11 @@ static int report_step(trainer *t, td_error *error)
     return 0;
 }
 
-/* .. and after it. */
+/* .. and after it and the tasks. */
 static int conclude_step(trainer *t, td_error *error)
 {
     const td_train_options *o = t->options;
     int64_t                 n = t->progress.step;
-    if (td_trainer_scoring_due(t) && td_trainer_score(t, false, error))
-        return give_up(t, error);
     if (t->saved != n && (n == o->steps || td_trainer_every(n, o->checkpoint_every) ||
                           (o->keep_best && t->progress.best_step == n)))
         return save(t, error);
@@ -301,22 +299,33 @@ static int meet(trainer *t, int code, td_error *error)
     return td_team_share(team, &t->progress, sizeof t->progress, error);
 }
 
-/* All ranks evaluate; the leader does the rest, in one solo if there is nothing to evaluate. */
+/* In a solo of the leader, where its part so far ended with `code`: interrupts it for `work`, which all
+ * ranks do. After a failure of that the leader saves, so no code is returned yet. */
+static int together(trainer *t, int code, int (*work)(trainer *, bool known, td_error *),
+                    int *failed, td_error *error)
+{
+    if ((code = meet(t, code, error)))
+        return code;
+    *failed = work(t, false, error);
+    td_team_begin_solo(t->spec->team);
+    if (*failed && td_team_leads(t->spec->team))
+        give_up(t, error);
+    return 0;
+}
+
+/* All ranks evaluate and score; the leader does the rest, in one solo if neither is due. */
 static int after_step(trainer *t, td_error *error)
 {
-    td_team *team = t->spec->team;
-    bool     leads = td_team_leads(team);
-    int      code;
-    td_team_begin_solo(team);
+    bool leads = td_team_leads(t->spec->team);
+    int  code, lost = 0;
+    td_team_begin_solo(t->spec->team);
     code = leads ? report_step(t, error) : 0;
-    if (td_trainer_evaluation_due(t)) {
-        if ((code = meet(t, code, error)))
-            return code;
-        code = td_trainer_evaluate(t, false, error);
-        td_team_begin_solo(team);
-        if (code && leads)
-            give_up(t, error);
-    }
+    if (td_trainer_evaluation_due(t))
+        lost = together(t, code, td_trainer_evaluate, &code, error);
+    if (!lost && td_trainer_scoring_due(t))
+        lost = together(t, code, td_trainer_score, &code, error);
+    if (lost)
+        return lost;
     if (!code && leads)
         code = conclude_step(t, error);
     return meet(t, code, error);
@@ -415,7 +424,7 @@ static int open_metrics(trainer *t, td_error *error)
 static int show_again(trainer *t, td_error *error)
 {
     int code = t->options->evaluate_every >= 0 ? td_trainer_evaluate(t, true, error) : 0;
-    if (!code && t->spec->scorer.score && t->options->score_every >= 0) /* the leader has it */
+    if (!code && t->spec->scorer.score && t->options->score_every >= 0)
         code = td_trainer_score(t, true, error);
     return code;
 }
@@ -425,9 +434,9 @@ static int make_up(trainer *t, bool evaluates, bool scores, td_error *error)
 {
     bool leads = td_team_leads(t->spec->team);
     int  code = evaluates ? td_trainer_evaluate(t, false, error) : 0;
-    td_team_begin_solo(t->spec->team);
     if (!code && scores)
         code = td_trainer_score(t, false, error);
+    td_team_begin_solo(t->spec->team);
     if (code && leads)
         give_up(t, error);
     return meet(t, code, error);
@@ -440,8 +449,7 @@ static int go_on(trainer *t, td_error *error)
     td_team           *team = t->spec->team;
     /* known before the loop: making them changes it */
     bool               finished = is_done(t), evaluates = td_trainer_evaluation_missed(t),
-         scores = td_team_leads(team) && td_trainer_scoring_missed(t),
-         again = finished && !evaluates && !scores;
+         scores = td_trainer_scoring_missed(t), again = finished && !evaluates && !scores;
     int code;
     if (w->begin && w->begin(w->arg, t->progress.step, t->options->steps))
         t->stopping = true;
@@ -496,6 +504,25 @@ static void report(const trainer *t, td_trainer_out *out)
     out->stopped = t->stopping && (!is_done(t) || t->dropped);
 }
 
+/* ---- parameters that are shared out ---------------------------------------------------------- */
+
+/* The owner's elements are copied: whoever reads them may overwrite what it reads. */
+static int collect(void *arg, const td_variable *x, void *to, size_t bytes, td_error *error)
+{
+    const trainer *t = arg;
+    if (x->owner == td_team_rank(t->spec->team))
+        memcpy(to, x->memory, bytes);
+    return td_team_share_from(t->spec->team, to, bytes, x->owner, error);
+}
+
+static int deliver(void *arg, td_variable *gradient, const void *from, td_error *error)
+{
+    const trainer *t = arg;
+    return td_dealing_deliver(t->dealing, gradient, from, error);
+}
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
 int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *error)
 {
     trainer t = {
@@ -510,6 +537,8 @@ int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *e
     assert(spec->watch && spec->options && spec->engine);
     /* the leader's checkpoints have the states of all ranks */
     td_team_lend(spec->team, spec->engine);
+    t.exchange = (td_exchange){ collect, deliver, &t };
+    td_engine_connect(spec->engine, &t.exchange);
     code = open_run(&t, error);
     t.first = t.progress;
     /* clocks begin here: loading is not training */
@@ -521,6 +550,7 @@ int td_trainer_run(const td_trainer_spec *spec, td_trainer_out *out, td_error *e
         code = td_metrics_flush(&t.metrics, error);
     td_trainer_close_steps(&t);
     td_metrics_close(&t.metrics);
+    td_engine_connect(spec->engine, NULL);
     td_team_lend(spec->team, NULL);
     return code;
 }

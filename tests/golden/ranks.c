@@ -68,9 +68,11 @@ static void each_optimizer(const struct golden *c, const struct run *r, const ch
 static void check_bits(const struct golden *c, const struct run *r)
 {
     each_optimizer(c, r,
-                   "more='train.steps=10'; rm -rf one two three; "
+                   "more='train.steps=10'; rm -rf one two three parts; "
                    "train one; train two mpirun -np 2; train three mpirun -np 3; "
-                   "same one two 00000010; same one three 00000010");
+                   "same one two 00000010; same one three 00000010; "
+                   "more='train.steps=10 train.shard=parameters'; train parts mpirun -np 3; "
+                   "same one parts 00000010");
 }
 
 /* At a random moment: the processes take turns at being killed. What was not saved is made again. */

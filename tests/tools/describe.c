@@ -234,28 +234,42 @@ Test(describe, usage)
  * only as far as a parameter cannot be divided; there are as many parameters as before. */
 Test(describe, memory_of_each_of_several_processes)
 {
-    const char *const shared[] = { TANDEM_BINARY,
-                                   "describe",
-                                   "-c",
-                                   TANDEM_SOURCE "/configs/nano/decllm.cfg",
-                                   "--json",
-                                   "train.batch=8",
-                                   "train.micro_batch=1",
-                                   "train.length=77",
-                                   "train.shard=optimizer",
-                                   "optimizer.plugin=adamw",
-                                   "--processes",
-                                   "8",
-                                   NULL };
-    json_t           *one = memory_of("train.batch=8", "optimizer.plugin=adamw"), *eight;
-    child             c = child_run(shared);
-    int64_t           states = integer(one, "memory", "optimizer"), share;
+    const char *shared[] = { TANDEM_BINARY,
+                             "describe",
+                             "-c",
+                             TANDEM_SOURCE "/configs/nano/decllm.cfg",
+                             "--json",
+                             "train.batch=8",
+                             "train.micro_batch=1",
+                             "train.length=77",
+                             "train.shard=optimizer",
+                             "optimizer.plugin=adamw",
+                             "--processes",
+                             "8",
+                             NULL };
+    json_t     *one = memory_of("train.batch=8", "optimizer.plugin=adamw"), *eight;
+    child       c = child_run(shared);
+    int64_t     states = integer(one, "memory", "optimizer"), share;
     cr_assert_eq(c.code, 0, "%s", c.err);
     eight = child_json(&c);
     share = integer(eight, "memory", "optimizer");
     cr_expect(8 * share >= states && 2 * share < states, "%lld of %lld", (long long)share,
               (long long)states);
     cr_expect_eq(integer(eight, "memory", "parameters"), integer(one, "memory", "parameters"));
+    json_decref(eight);
+    child_free(&c);
+    shared[8] = "train.shard=parameters";
+    c = child_run(shared);
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    eight = child_json(&c);
+    for (int k = 0; k < 2; k++) {
+        const char *what = k ? "parameters" : "gradients";
+        share = integer(eight, "memory", what);
+        cr_expect(8 * share >= integer(one, "memory", what) &&
+                      share < integer(one, "memory", what) / (k ? 4 : 2),
+                  "%s: %lld of %lld", what, (long long)share,
+                  (long long)integer(one, "memory", what));
+    }
     json_decref(one);
     json_decref(eight);
     child_free(&c);

@@ -1,26 +1,8 @@
 /* processes.c - training by several processes, started by mpirun: the same bits on any number of
  * them, one that prints, and an end in time when one dies. */
-#include "open_mpi.h"
-#include "tools/small_run.h"
+#include "tools/processes.h"
 
-static void setup(void)
-{
-    open_mpi_setup();
-    small_setup();
-}
-
-TestSuite(processes, .init = setup, .fini = small_teardown);
-
-#define RANKS(n) "mpirun -np " #n " "
-/* 7 micro-batches, which neither 2 nor 3 nor 5 ranks can share evenly */
-#define SEVEN " train.batch=7 train.micro_batch=1 train.reduce=exact train.dropout=0.1 "
-#define SAME(step)                                                        \
-    "cmp %1$s/one/checkpoints/step-000000" step "/model.safetensors "     \
-    "%1$s/%3$s/checkpoints/step-000000" step "/model.safetensors && "     \
-    "cmp %1$s/one/checkpoints/step-000000" step "/optimizer.safetensors " \
-    "%1$s/%3$s/checkpoints/step-000000" step "/optimizer.safetensors"
-/* metrics but for times and the name of the run */
-#define METRICS(run) "sed 's/, \"time.*//' %1$s/" run "/metrics.jsonl"
+TestSuite(processes, .init = processes_setup, .fini = small_teardown);
 
 Test(processes, have_the_same_bits_on_any_number)
 {
@@ -101,51 +83,40 @@ Test(processes, go_on_from_any_number)
                  0, "different number of processes (1, before 2)");
 }
 
-/* ---- train.shard ------------------------------------------------------------------------------ */
+/* ---- tasks between steps ----------------------------------------------------------------------- */
 
-#define SHARED SEVEN "train.shard=optimizer "
+/* 7 items: neither 2 nor 3 ranks share them evenly. A task that generates, and decides which
+ * checkpoint is the best, and one that compares choices. */
+#define TASKS                                                                                 \
+    "'tasks.names=(\"sums\", \"%1$s/written.cfg\")' tasks.data=" TANDEM_SOURCE "/data/tasks " \
+    "tasks.limit=7 train.score_every=5 train.best=tasks.written "
+#define WRITTEN                                                                               \
+    "echo 'task = { files = [ \"sums.jsonl\" ]; split = \"test\"; output_type = "             \
+    "\"generate_until\"; doc_to_text = \"{{question}}\"; doc_to_target = \"{{choices.0}}\"; " \
+    "metrics = ( \"chrf\" ); until = [ \" \" ]; max_gen_toks = 4; };' >%1$s/written.cfg; "
 
-/* One process shares out nothing; checkpoints are the same to the last byte. */
-Test(processes, share_out_the_optimizer)
+Test(processes, score_tasks_with_the_same_bits)
 {
     static const char *const ranks[] = { RANKS(2), RANKS(3) };
-    static const char *const kinds[] = { "optimizer.plugin=adamw", "optimizer.plugin=adafactor",
-                                         "optimizer.plugin=muon", "train.precision=bf16" };
     if (!there_is_mpi())
         return;
-    for (int k = 0; k < 4; k++) {
-        char one[400], run[16], command[1000];
-        snprintf(one, sizeof one, "rm -rf %%1$s/one && %%2$s" SEVEN "%s", kinds[k]);
-        small_expect("one", one, 0, "");
-        for (int i = 0; i < (k ? 1 : 2); i++) {
-            snprintf(run, sizeof run, "shared%d-%d", k, i);
-            snprintf(command, sizeof command, "%s%s%s%s", k ? ranks[1] : ranks[i], "%2$s" SHARED,
-                     kinds[k], " && " SAME("04") " && " SAME("12"));
-            small_expect(run, command, 0, "");
-        }
+    small_expect("one", WRITTEN "%2$s" SEVEN TASKS, 0, "tasks/written/chrf");
+    for (int k = 0; k < 2; k++) {
+        char run[16], command[2000];
+        snprintf(run, sizeof run, "ranks%d", k);
+        snprintf(command, sizeof command, "%s%s", ranks[k],
+                 "%2$s" SEVEN TASKS "&& " SAME("12") " && " METRICS("one") " >%1$s/a; " METRICS(
+                     "%3$s") " >%1$s/b; cmp %1$s/a %1$s/b && grep -c tasks/sums/acc_ %1$s/b");
+        small_expect(run, command, 0, "3");
     }
-}
-
-Test(processes, go_on_sharing_with_any_number)
-{
-    if (!there_is_mpi())
-        return;
-    small_expect("one", "%2$s" SEVEN, 0, "");
-    small_expect("parts",
-                 RANKS(3) "%2$s" SHARED "train.steps=3 && %2$s" SHARED
-                          "train.steps=5 && " RANKS(2) "%2$s" SHARED "train.steps=8 && " RANKS(
-                              2) "%2$s" SEVEN "train.steps=10 && " RANKS(5) "%2$s" SHARED
-                                                                            "&& " SAME("12"),
+    small_expect("late",
+                 RANKS(3) "%2$s" SEVEN TASKS "train.steps=7 && " RANKS(2) "%2$s" SEVEN TASKS
+                                                                          "&& " SAME("12"),
                  0, "");
+    /* reported once */
+    small_expect("none", RANKS(2) "%2$s 'tasks.names=(\"none\")' 2>&1 | grep -c \"task 'none'\"", 0,
+                 "1");
 }
-
-/* The process of the last rank. */
-#define LAST_RANK "$(pgrep -a -x tandem | grep 'run.name=%3$s ' | tail -1 | cut -d' ' -f1)"
-#define ENDLESS \
-    "train.steps=1000000 train.checkpoint_every=5 train.keep_last=2 train.evaluate_every=-1"
-#define UNTIL_SAVED                                                                           \
-    "for k in $(seq 1200); do ls %1$s/%3$s/checkpoints 2>/dev/null | grep -q step && break; " \
-    "sleep 0.1; done; "
 
 Test(processes, stop_together_and_save)
 {
@@ -174,33 +145,6 @@ Test(processes, end_when_one_dies)
                           "test $? = 137 && test $(($(date +%%s) - $(cat %1$s/then))) -lt 20 && "
                           "mpirun -np 2 %2$s" SEVEN "train.evaluate_every=-1 train.steps=$(( "
                           "$(ls %1$s/%3$s/checkpoints | tail -1 | sed 's/step-0*//') + 1 ))",
-                 0, "resuming from");
-}
-
-/* The last checkpoint has the states of all ranks, also of the one that died. */
-Test(processes, go_on_sharing_after_one_died)
-{
-    if (!there_is_mpi())
-        return;
-    small_expect("killed",
-                 RANKS(3) "%2$s" SHARED ENDLESS " & " UNTIL_SAVED "kill -KILL " LAST_RANK
-                          "; wait $!; n=$(ls %1$s/%3$s/checkpoints | tail -1 | "
-                          "sed 's/step-0*//'); last=$((n + 2)); " RANKS(
-                              2) "%2$s" SHARED "train.evaluate_every=-1 train.steps=$last && "
-                                 "%2$s" SEVEN "train.evaluate_every=-1 train.steps=$last "
-                                 "train.checkpoint_every=0 run.name=whole && cd %1$s && "
-                                 "cmp */checkpoints/step-*$last/model.safetensors && "
-                                 "cmp */checkpoints/step-*$last/optimizer.safetensors",
-                 0, "resuming from");
-    /* .. and SIGUSR1 saves the states of all */
-    small_expect("stopped",
-                 RANKS(3) "%2$s" SHARED ENDLESS " & " UNTIL_SAVED "kill -USR1 " LAST_RANK
-                          "; wait $!; test $? = 75 && n=$(ls %1$s/%3$s/checkpoints | tail -1 | "
-                          "sed 's/step-0*//'); last=$((n + 1)); %2$s" SEVEN
-                          "train.evaluate_every=-1 train.steps=$last && %2$s" SEVEN
-                          "train.evaluate_every=-1 train.steps=$last train.checkpoint_every=0 "
-                          "run.name=whole2 && cd %1$s && cmp %3$s/checkpoints/step-*$last/"
-                          "model.safetensors whole2/checkpoints/step-*$last/model.safetensors",
                  0, "resuming from");
 }
 
@@ -251,6 +195,16 @@ static bool there_are_namespaces(void)
     if (!there)
         cr_log_warn("no network namespaces (root, and the command ip): nothing is tested");
     return there;
+}
+
+/* Over TCP, with nothing in common but the files. */
+Test(processes, have_the_same_bits_on_two_hosts)
+{
+    if (!there_is_mpi() || !there_are_namespaces())
+        return;
+    small_expect("one", "%2$s" SEVEN, 0, "");
+    small_expect("hosts", HOSTS OVER_THEM "%2$s" SEVEN "&& " SAME("12"), 0, "");
+    small_expect("shared", HOSTS OVER_THEM "%2$s" SHARED "&& " SAME("12"), 0, "");
 }
 
 Test(processes, end_when_the_network_is_lost)
@@ -364,6 +318,31 @@ Test(processes, evaluate_with_the_same_bits)
                  "rank 1: ");
 }
 
+#define EXTRAPOLATE                                                    \
+    TANDEM_BINARY " evaluate %1$s/%3$s --extrapolate --lengths 64,81 " \
+                  "--prefixes 1,13 --sequences 3 "
+
+/* 3 sequences of each source, which 2, 3 and 5 ranks share out in different ways. */
+Test(processes, extrapolate_with_the_same_bits)
+{
+    static const char *const ranks[] = { RANKS(2), RANKS(3), RANKS(5) };
+    if (!there_is_mpi())
+        return;
+    small_expect("far", "%2$s >&2 && " EXTRAPOLATE ">%1$s/one && mv %1$s/%3$s/eval %1$s/eval", 0,
+                 "");
+    for (int k = 0; k < 3; k++) {
+        char command[2000];
+        snprintf(command, sizeof command, "%s%s", ranks[k],
+                 EXTRAPOLATE ">%1$s/many && cmp %1$s/one %1$s/many && for f in json csv; do cmp "
+                             "%1$s/eval/extrapolate.$f %1$s/%3$s/eval/extrapolate.$f; done");
+        small_expect("far", command, 0, "processes; one that waits");
+    }
+    small_expect("far",
+                 "mpirun -np 1 " EXTRAPOLATE ": -np 1 " TANDEM_BINARY
+                 " evaluate %1$s/%3$s --extrapolate --lengths 64,97 --prefixes 1,13 --sequences 3",
+                 2, "rank 1 has a different set of lengths, prefixes or sequences than rank 0");
+}
+
 /* ---- generation (tasks: tests/tools/tasks.c) --------------------------------------------------- */
 
 Test(processes, generate_the_same_answers)
@@ -409,8 +388,8 @@ Test(processes, refuse_what_cannot_be_right)
     small_expect("odd", RANKS(2) "%2$s train.batch=7", 2, "divisor of train.batch = 7");
     small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "train.clip=0.5", 2,
                  "rank 1 has a different config than rank 0");
-    small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " evaluate %1$s/%3$s --extrapolate",
-                 2, "only training, evaluation and generation use more than one");
+    small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " analyze %1$s/%3$s", 2,
+                 "only training, evaluation and generation use more than one");
     small_expect("single", RANKS(2) "%2$s" SEVEN "comm.plugin=single", 2,
                  "mpirun started 2 processes, but comm 'single' connects 1");
     /* a launcher that does not know of MPI */

@@ -114,8 +114,9 @@ static int score(td_tool *t, td_session *s, const place *p)
  * missing. */
 static char *load(td_tool *t, td_session *s, const td_run_place *run, int64_t step, td_error *error)
 {
-    if (!td_tool_option(t, "--extrapolate") &&
-        (td_work_join(t, s, error) || (s->team && td_session_open_data_together(s, error))))
+    bool beyond = td_tool_option(t, "--extrapolate") != NULL; /* it opens data of its own */
+    if (td_work_join(t, s, error) ||
+        (s->team && !beyond && td_session_open_data_together(s, error)))
         return NULL;
     return td_work_load(t, run, s, step, error);
 }

@@ -74,13 +74,29 @@ static void print(td_tool *t, const td_extrapolation *e, const char *weights)
 
 /* ---- the command ------------------------------------------------------------------------------ */
 
+/* Prints a result, also one that is not finite, before the error, and writes it. */
+static int show(td_tool *t, td_session *s, const td_extrapolation *result, int code,
+                const char *directory, const char *name, td_error *error)
+{
+    bool drawn = false;
+    if (result)
+        print(t, result, td_session_loaded(s));
+    if (!code && directory)
+        code = td_curves_write(s, result, directory, name, error);
+    if (!code && directory)
+        code = td_work_draw(t, directory, name, &drawn, error);
+    if (!code && directory)
+        td_log_line(t->log, TD_LOG_INFO, "curves in %s/%s.json, .csv and -position.csv%s",
+                    directory, name, drawn ? ", drawn in .svg" : "");
+    return code;
+}
+
 int td_work_extrapolate(td_tool *t, td_session *s, const char *directory, const char *name)
 {
     const td_extrapolation *result = NULL;
     td_numbers              lengths, prefixes;
     td_extrapolating        x = { .size = sizeof x, .progress = show_progress, .arg = t };
     td_error                e = { 0 };
-    bool                    drawn = false;
     int                     code;
 
     if (!td_work_numbers(t, "--lengths", 1, &lengths) ||
@@ -92,15 +108,10 @@ int td_work_extrapolate(td_tool *t, td_session *s, const char *directory, const 
     x.prefixes = prefixes.n ? prefixes.at : NULL;
     x.n_prefixes = prefixes.n;
     code = td_session_extrapolate(s, &x, &result, &e);
-    /* a result that is not finite is printed too, before the error */
-    if (result)
-        print(t, result, td_session_loaded(s));
-    if (!code && directory)
-        code = td_curves_write(s, result, directory, name, &e);
-    if (!code && directory)
-        code = td_work_draw(t, directory, name, &drawn, &e);
-    if (!code && directory)
-        td_log_line(t->log, TD_LOG_INFO, "curves in %s/%s.json, .csv and -position.csv%s",
-                    directory, name, drawn ? ", drawn in .svg" : "");
-    return code ? td_tool_fail(t, &e) : TD_EXIT_OK;
+    td_work_end_if_lost(t, s, &e);
+    /* all ranks have computed; the first one shows, and the others wait for it */
+    td_team_begin_solo(s->team);
+    if (td_team_leads(s->team))
+        code = show(t, s, result, code, directory, name, &e);
+    return td_work_end(t, s, td_team_end_solo(s->team, code, &e), &e);
 }

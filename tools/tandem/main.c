@@ -119,7 +119,8 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    int code;
+    td_error e = { 0 };
+    int      code;
     /* A file that reaches the limit on sizes (ulimit -f) causes a failed write with a message
      * instead of ending the program. */
     signal(SIGXFSZ, SIG_IGN);
@@ -127,7 +128,11 @@ int main(int argc, char **argv)
      * processes or on memory). It is called by threads of our own, so it needs no others. */
     setenv("OPENBLAS_NUM_THREADS", "1", 1);
     open_standard_files();
-    td_follow_parent(); /* a cell of a study ends with it */
+    /* a cell of a study ends with it, and may be one of several processes */
+    if (td_follow_parent(argv, &e)) {
+        fprintf(stderr, "error: tandem: %s\n", e.text);
+        return TD_EXIT_FAILED;
+    }
     td_guard_start();
     code = dispatch(argc, argv);
     /* stdout is buffered, so only now is it known whether the results were written. */

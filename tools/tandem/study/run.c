@@ -183,7 +183,7 @@ static const td_flag run_flags[] = {
     { "--dry-run", NULL, "print the matrix and stop, as `study show` does" },
     { "--jobs", "N",
       "cells at a time (as many as there are processors; 1 on a backend other than cpu)" },
-    { "--threads", "N", "threads of each cell (processors are divided among them)" },
+    { "--threads", "N", "threads of each process (processors are divided among them)" },
     { "--no-measure", NULL, "do not time steps beforehand" },
     { "--restart", NULL, "remove runs whose config has changed, and start them again" },
     { 0, 0, 0 },

@@ -69,19 +69,43 @@ static void print_readers(const td_matrix *m, size_t k, FILE *out)
         }
 }
 
+/* Of several processes, the number and what each of them needs: "4 x 1.2 GiB". */
+static const char *memory_of(const td_cell *c, char out[64])
+{
+    char each[32];
+    td_human_bytes(each, c->memory / (double)c->processes);
+    if (c->processes > 1)
+        snprintf(out, 64, "%" PRId64 " x %s", c->processes, each);
+    else
+        snprintf(out, 64, "%s", each);
+    return out;
+}
+
+/* Of the column of memory. */
+static int room_of(const td_matrix *m)
+{
+    size_t room = 10;
+    for (size_t k = 0; k < m->n; k++) {
+        char memory[64];
+        if (strlen(memory_of(&m->cells[k].cell, memory)) > room)
+            room = strlen(memory);
+    }
+    return (int)room;
+}
+
 static void print_row(const td_matrix *m, size_t k, int width, FILE *out)
 {
     const td_matrix_cell *c = &m->cells[k];
-    char                  parameters[32], memory[32], time[32] = "-", steps[32];
+    char                  parameters[32], memory[64], time[32] = "-", steps[32];
     double                seconds = seconds_of(m, c);
     if (seconds > 0)
         td_human_time(time, seconds);
     /* how many steps a budget comes to is known when the cell begins */
     snprintf(steps, sizeof steps, "%s%.0f", c->figures.steps ? "" : "~",
              ceil(td_figures_steps(&c->figures)));
-    fprintf(out, "%-*s %10s %9s %10.3g %10s %9s %8s", width, c->cell.name,
-            td_human_count(parameters, c->cell.parameters), steps, c->cell.flops,
-            td_human_bytes(memory, c->cell.memory), time, td_cell_state_name(c->cell.state));
+    fprintf(out, "%-*s %10s %9s %10.3g %*s %9s %8s", width, c->cell.name,
+            td_human_count(parameters, c->cell.parameters), steps, c->cell.flops, room_of(m),
+            memory_of(&c->cell, memory), time, td_cell_state_name(c->cell.state));
     print_readers(m, k, out);
     fputc('\n', out);
 }
@@ -126,8 +150,8 @@ void td_matrix_print(const td_matrix *m, FILE *out)
     int width = width_of(m);
     if (*m->design->brief)
         fprintf(out, "%s: %s\n\n", m->design->name, m->design->brief);
-    fprintf(out, "%-*s %10s %9s %10s %10s %9s %8s  then\n", width, "cell", "parameters", "steps",
-            "FLOPs", "memory", "time", "state");
+    fprintf(out, "%-*s %10s %9s %10s %*s %9s %8s  then\n", width, "cell", "parameters", "steps",
+            "FLOPs", room_of(m), "memory", "time", "state");
     for (size_t k = 0; k < m->n; k++)
         /* the others are named in the rows of the cells that they read */
         if (trains(&m->cells[k]))
