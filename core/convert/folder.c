@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "convert/convert.h"
+#include "io/gguf.h"
 #include "run/cache.h"
 #include "tandem/random.h"
 
@@ -17,10 +18,10 @@ static bool has(const char *folder, const char *name)
     return there;
 }
 
-bool td_convert_is_folder(const char *path)
+bool td_convert_is_foreign(const char *path)
 {
-    return *path && has(path, "config.json") && !has(path, "config.cfg") &&
-           !has(path, "state.json");
+    return *path && (td_gguf_is(path) || (has(path, "config.json") && !has(path, "config.cfg") &&
+                                          !has(path, "state.json")));
 }
 
 /* ---- which run it is ------------------------------------------------------------------------- */

@@ -5,12 +5,14 @@
 
 #include "base/file.h"
 #include "convert/convert.h"
+#include "io/safetensors.h"
 #include "work.h"
 
 static const td_flag flags[] = {
     { "--to", "FORMAT", "write the run in this format: `tandem plugins list format` lists them" },
     { "--from", "FORMAT", "read FOLDER as this format (default: by its \"model_type\")" },
-    { "--dtype", "f32|bf16", "with --to: the type of the tensors (f32)" },
+    { "--dtype", "f32|bf16|q8_0",
+      "with --to: the type of the tensors (f32); q8_0 is for formats whose file is GGUF" },
     { "--weights", "PATH",
       "with --to: parameters: a safetensors file, a checkpoint or a run's directory" },
     { "--best", 0, "with --to: the run's best checkpoint (train.best), not the newest" },
@@ -21,10 +23,10 @@ static const td_flag flags[] = {
 
 const td_usage td_usage_convert = {
     .name = "convert",
-    .arguments = "RUN OUT --to FORMAT [--dtype f32|bf16] [--best | --step N] | FOLDER OUT [--from "
-                 "FORMAT]",
-    .brief = "Write a run's model as a folder that other programs read, or read such a folder as a "
-             "run.",
+    .arguments = "RUN OUT --to FORMAT [--dtype f32|bf16|q8_0] [--best | --step N] | FOLDER OUT "
+                 "[--from FORMAT]",
+    .brief = "Write a run's model as a folder or file that other programs read, or read such a "
+             "folder or file as a run.",
     .example = "tandem convert runs/first exported --to qwen3",
     .flags = flags,
     .config = true,
@@ -37,31 +39,38 @@ const td_usage td_usage_convert = {
         "a format cannot represent exactly is refused, with the option that stands in the way and "
         "the formats that can.\n\n"
         "FOLDER has config.json and model.safetensors, or several files with an index, and perhaps "
-        "a "
-        "tokenizer. OUT becomes a run: `tandem generate OUT`, train.weights=OUT. Other commands "
+        "a tokenizer; or it is a GGUF file. OUT becomes a run: `tandem generate OUT`, train.weights=OUT. Other commands "
         "take "
         "FOLDER itself where they take a run.",
 };
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static bool take_dtype(td_tool *t, bool *bf16)
+static bool take_dtype(td_tool *t, int *type)
 {
+    static const struct {
+        const char *name;
+        int         type;
+    } dtypes[] = { { "f32", TD_STORED_F32 },
+                   { "bf16", TD_STORED_BF16 },
+                   { "q8_0", TD_STORED_Q8_0 } };
     const char *dtype = td_tool_option(t, "--dtype");
-    *bf16 = dtype && !strcmp(dtype, "bf16");
-    if (!dtype || *bf16 || !strcmp(dtype, "f32"))
-        return true;
-    td_tool_usage_error(t, "--dtype takes f32 or bf16, not '%s'", dtype);
+    for (size_t k = 0; k < sizeof dtypes / sizeof *dtypes; k++)
+        if (!strcmp(dtype ? dtype : "f32", dtypes[k].name)) {
+            *type = dtypes[k].type;
+            return true;
+        }
+    td_tool_usage_error(t, "--dtype takes f32, bf16 or q8_0, not '%s'", dtype);
     return false;
 }
 
 static int write_run(td_tool *t, const td_run_place *place, td_session *s, const char *out,
-                     int64_t step, bool bf16)
+                     int64_t step, int type)
 {
     td_error       e = { 0 };
     char          *weights = td_work_weights(t, place, s, step, &e);
     td_convert_out how = {
-        .format = td_tool_option(t, "--to"), .weights = weights, .folder = out, .bf16 = bf16
+        .format = td_tool_option(t, "--to"), .weights = weights, .folder = out, .type = type
     };
     int code = weights ? td_convert_write(s, &how, &e) : td_failed(&e, TD_EIO);
     if (!code)
@@ -77,8 +86,7 @@ static int write_out(td_tool *t)
     td_run_place place;
     td_session  *s = NULL;
     int64_t      step;
-    bool         bf16;
-    int          code = TD_EXIT_USAGE;
+    int          type, code = TD_EXIT_USAGE;
     size_t       words;
 
     td_work_take_run(t, &place);
@@ -90,10 +98,10 @@ static int write_out(td_tool *t)
                             t->plain[0]);
     else if (t->n_plain != words || !t->n_files)
         td_tool_usage_error(t, "--to takes the directory of a run, and a folder to create");
-    else if (take_dtype(t, &bf16) && td_work_step(t, &step))
+    else if (take_dtype(t, &type) && td_work_step(t, &step))
         s = td_work_open_run(t, &place, TD_NEED_MODEL, &code);
     if (s)
-        code = write_run(t, &place, s, t->plain[words - 1], step, bf16);
+        code = write_run(t, &place, s, t->plain[words - 1], step, type);
     td_session_close(s);
     td_run_place_free(&place);
     return code;
