@@ -254,7 +254,7 @@ static void compare_tensors(td_check *c, const subject *before, const subject *a
                             const char *label)
 {
     for (size_t i = 0; i < td_variables_count(after->parameters); i++) {
-        const td_variable      *x = td_variables_at(after->parameters, i), *was = NULL;
+        const td_variable          *x = td_variables_at(after->parameters, i), *was = NULL;
         const td_translated_tensor *t = td_translated_of(read, x->name);
         const td_translated_tensor *w = t ? td_translated_named(written, t->name) : NULL;
         if (x->kind != TD_VARIABLE_PARAM)
@@ -297,14 +297,14 @@ static bool has_tensor(const void *of, const char *name)
 static void read_again(td_check *c, const td_part *format, subject *s, td_translated *to,
                        const char *label)
 {
-    td_error      e = { 0 };
-    td_translated from = { 0 };
+    td_error        e = { 0 };
+    td_translated   from = { 0 };
     td_tensor_names names = { has_tensor, to };
-    const char  **overrides;
-    subject       after;
-    size_t        n;
-    char         *json = td_record_to_json(to->settings, &e);
-    td_record    *found = json ? td_record_from_json(json, strlen(json), "config.json", &e) : NULL;
+    const char    **overrides;
+    subject         after;
+    size_t          n;
+    char           *json = td_record_to_json(to->settings, &e);
+    td_record *found = json ? td_record_from_json(json, strlen(json), "config.json", &e) : NULL;
     MUST(c, found, "%s: %s", label, td_check_error(&e));
     td_record_ask(found, "model_type"); /* as `tandem convert` does, to find the format */
     MUST(c, !td_translate_read(format, found, &names, &from, &e),

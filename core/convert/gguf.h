@@ -19,14 +19,16 @@ int td_gguf_put_tokenizer(td_gguf_out *, td_session *, const td_record *settings
  * key. */
 int td_gguf_put_vocabulary(td_gguf_out *, const char *json, size_t size, int64_t ids,
                            td_error *error);
-/* The file's tokenizer as tokenizer.json and tokenizer_config.json in a folder. TD_EUNSUPPORTED or
- * TD_EFORMAT with the reason, and no file. */
+/* The file's tokenizer as the texts of a tokenizer.json and a tokenizer_config.json; free() them.
+ * TD_EUNSUPPORTED or TD_EFORMAT with the reason, and no text. */
+int td_gguf_read_tokenizer(const td_gguf *, char **json, char **config, td_error *error);
+/* The same as files in a folder. */
 int td_gguf_write_tokenizer(const td_gguf *, const char *folder, td_error *error);
 
 /* How llama.cpp cuts a text before its bytes are merged. */
 typedef struct td_gguf_splitter {
-    const char *name;   /* "gpt-2" */
-    const char *regex;  /* as tokenizer.json has it */
+    const char *name;    /* "gpt-2" */
+    const char *regex;   /* as tokenizer.json has it */
     bool        at_once; /* a word that is a token is not merged from its parts */
 } td_gguf_splitter;
 

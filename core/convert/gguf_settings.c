@@ -45,8 +45,8 @@ static td_format_value number_of(const td_gguf_value *v)
         return (td_format_value){ TD_VALUE_INT, (int64_t)x, x, "" };
     if (!isfinite(x))
         return (td_format_value){ TD_VALUE_OTHER, 0, 0, "not a finite number" };
-    return (td_format_value){ TD_VALUE_FLOAT, 0,
-                              v->type == TD_GGUF_F32 ? shortest((float)x) : x, "" };
+    return (td_format_value){ TD_VALUE_FLOAT, 0, v->type == TD_GGUF_F32 ? shortest((float)x) : x,
+                              "" };
 }
 
 static int add_text(td_record *r, const char *key, const td_gguf_value *v, td_error *error)

@@ -83,10 +83,10 @@ int td_gguf_put_tokenizer(td_gguf_out *out, td_session *s, const td_record *sett
 
 /* A tokenizer that is being read. */
 typedef struct work {
-    const td_gguf *file;
-    td_vocabulary  vocabulary;
-    json_t        *merges;
-    bool           prefix; /* a space is put before texts */
+    const td_gguf          *file;
+    td_vocabulary           vocabulary;
+    json_t                 *merges;
+    bool                    prefix;   /* a space is put before texts */
     const td_gguf_splitter *splitter; /* NULL: it is SentencePiece's kind */
 } work;
 
@@ -105,8 +105,7 @@ static bool text_is(const td_gguf *g, const char *key, const char *text)
     const td_gguf_value *v = td_gguf_get(g, key);
     const unsigned char *at = v ? v->data : NULL;
     size_t               size = 0;
-    const char          *found = v && !v->list && v->type == TD_GGUF_TEXT ? td_gguf_text(&at, &size)
-                                                                          : NULL;
+    const char *found = v && !v->list && v->type == TD_GGUF_TEXT ? td_gguf_text(&at, &size) : NULL;
     return found && size == strlen(text) && !memcmp(found, text, size);
 }
 
@@ -199,8 +198,7 @@ static int by_score(const void *a, const void *b)
 static int add_merges(work *w, const td_token *t, td_error *error)
 {
     size_t size = strlen(t->text);
-    for (size_t at = td_character_size(t->text); at < size;
-         at += td_character_size(t->text + at)) {
+    for (size_t at = td_character_size(t->text); at < size; at += td_character_size(t->text + at)) {
         const td_token *l = td_vocabulary_find(&w->vocabulary, t->text, at);
         const td_token *r = td_vocabulary_find(&w->vocabulary, t->text + at, size - at);
         bool            both = l && r && l->type == TD_TOKEN_NORMAL && r->type == TD_TOKEN_NORMAL;
@@ -233,9 +231,28 @@ static int make_merges(work *w, td_error *error)
     return code;
 }
 
+/* An id that only the model has. */
+static bool is_padding(const td_vocabulary *v, int64_t id)
+{
+    char name[TD_PADDING_NAME];
+    return v->at[id].type == TD_TOKEN_UNUSED && !strcmp(v->at[id].text, td_padding_name(id, name));
+}
+
+/* llama.cpp finds unused tokens in texts, tokenizer.json has none. */
+static int check_unused(const td_vocabulary *v, td_error *error)
+{
+    for (int64_t id = 0; id < v->count; id++)
+        if (v->at[id].type == TD_TOKEN_UNUSED && !is_padding(v, id))
+            return td_fail(error, TD_EUNSUPPORTED, "its token '%.60s' is marked as unused",
+                           v->at[id].text);
+    return 0;
+}
+
 static int read_pieces(work *w, td_error *error)
 {
     int code = read_scores(w, error);
+    if (!code)
+        code = check_unused(&w->vocabulary, error);
     w->prefix = truth_of(w->file, "tokenizer.ggml.add_space_prefix", true);
     if (!code && truth_of(w->file, "tokenizer.ggml.remove_extra_whitespaces", false))
         code = td_fail(error, TD_EUNSUPPORTED, "it removes spaces");
@@ -265,7 +282,8 @@ static json_t *vocab_of(const work *w)
 {
     json_t *out = json_object();
     for (int64_t id = 0; id < w->vocabulary.count; id++)
-        json_object_set_new(out, w->vocabulary.at[id].text, json_integer(id));
+        if (!is_padding(&w->vocabulary, id))
+            json_object_set_new(out, w->vocabulary.at[id].text, json_integer(id));
     return out;
 }
 
@@ -316,11 +334,11 @@ static json_t *json_of(const work *w)
     int64_t     unknown = id_of(w, "tokenizer.ggml.unknown_token_id");
     const char *name = unknown >= 0 ? w->vocabulary.at[unknown].text : NULL;
     bool        pieces = !w->splitter;
-    json_t     *model = json_pack("{s:s, s:n, s:s?, s:n, s:n, s:b, s:b, s:b, s:o, s:O}", "type",
-                                  "BPE", "dropout", "unk_token", name, "continuing_subword_prefix",
-                                  "end_of_word_suffix", "fuse_unk", pieces, "byte_fallback", pieces,
-                                  "ignore_merges", w->splitter && w->splitter->at_once, "vocab",
-                                  vocab_of(w), "merges", w->merges);
+    json_t *model = json_pack("{s:s, s:n, s:s?, s:n, s:n, s:b, s:b, s:b, s:o, s:O}", "type", "BPE",
+                              "dropout", "unk_token", name, "continuing_subword_prefix",
+                              "end_of_word_suffix", "fuse_unk", pieces, "byte_fallback", pieces,
+                              "ignore_merges", w->splitter && w->splitter->at_once, "vocab",
+                              vocab_of(w), "merges", w->merges);
     return json_pack("{s:s, s:o, s:o, s:o, s:n, s:o, s:o}", "version", "1.0", "added_tokens",
                      added_of(w), "normalizer", normalizer_of(w), "pre_tokenizer", splitter_of(w),
                      "post_processor", "decoder", decoder_of(w), "model", model);
@@ -341,14 +359,11 @@ static json_t *config_of(const work *w)
     return out;
 }
 
-static int write_json(const char *folder, const char *name, json_t *j, td_error *error)
+static char *text_of(json_t *j)
 {
-    char *path = td_path_join(folder, name), *text = j ? json_dumps(j, JSON_INDENT(1)) : NULL;
-    int   code = path && text ? td_file_write(path, text, strlen(text), error) : no_memory(error);
+    char *text = j ? json_dumps(j, JSON_INDENT(1)) : NULL;
     json_decref(j);
-    free(text);
-    free(path);
-    return code;
+    return text;
 }
 
 static int read_kind(work *w, td_error *error)
@@ -366,15 +381,50 @@ static int read_kind(work *w, td_error *error)
     return code;
 }
 
-int td_gguf_write_tokenizer(const td_gguf *g, const char *folder, td_error *error)
+/* Whether llama.cpp makes the ids of this tokenizer.json is known where one is written. */
+static int check_json(const work *w, const char *json, td_error *error)
+{
+    td_gguf_out out = { 0 };
+    int         code = td_gguf_put_vocabulary(&out, json, strlen(json), w->vocabulary.count, error);
+    td_gguf_out_free(&out);
+    return code;
+}
+
+int td_gguf_read_tokenizer(const td_gguf *g, char **json, char **config, td_error *error)
 {
     work w = { .file = g, .merges = json_array() };
     int  code = w.merges ? read_kind(&w, error) : no_memory(error);
+    *json = code ? NULL : text_of(json_of(&w));
+    *config = *json ? text_of(config_of(&w)) : NULL;
     if (!code)
-        code = write_json(folder, "tokenizer.json", json_of(&w), error);
-    if (!code)
-        code = write_json(folder, "tokenizer_config.json", config_of(&w), error);
+        code = *config ? check_json(&w, *json, error) : no_memory(error);
+    if (code) {
+        free(*json);
+        free(*config);
+        *json = *config = NULL;
+    }
     json_decref(w.merges);
     td_vocabulary_free(&w.vocabulary);
+    return code;
+}
+
+static int write_text(const char *folder, const char *name, const char *text, td_error *error)
+{
+    char *path = td_path_join(folder, name);
+    int   code = path ? td_file_write(path, text, strlen(text), error) : no_memory(error);
+    free(path);
+    return code;
+}
+
+int td_gguf_write_tokenizer(const td_gguf *g, const char *folder, td_error *error)
+{
+    char *json, *config;
+    int   code = td_gguf_read_tokenizer(g, &json, &config, error);
+    if (!code)
+        code = write_text(folder, "tokenizer.json", json, error);
+    if (!code)
+        code = write_text(folder, "tokenizer_config.json", config, error);
+    free(json);
+    free(config);
     return code;
 }

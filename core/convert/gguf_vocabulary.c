@@ -15,11 +15,11 @@
 
 /* A tokenizer that is being written. */
 typedef struct work {
-    const json_t *json, *model, *merges;
-    td_vocabulary vocabulary;
-    td_map       *merged; /* "a b", of all merges */
-    int64_t       unknown; /* -1: no token */
-    bool          prefix;  /* a space is put before texts */
+    const json_t           *json, *model, *merges;
+    td_vocabulary           vocabulary;
+    td_map                 *merged;   /* "a b", of all merges */
+    int64_t                 unknown;  /* -1: no token */
+    bool                    prefix;   /* a space is put before texts */
     const td_gguf_splitter *splitter; /* NULL: it is SentencePiece's kind */
 } work;
 
@@ -46,13 +46,13 @@ static bool true_in(const json_t *j, const char *key)
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
-/* Ids that a model has beyond its tokenizer get names, as llama.cpp's own conversion gives them. */
+/* llama.cpp takes a token for each id that the model has. */
 static int name_rest(td_vocabulary *v, td_error *error)
 {
     int code = 0;
     for (int64_t id = 0; !code && id < v->count; id++) {
-        char name[40];
-        snprintf(name, sizeof name, "[PAD%lld]", (long long)id);
+        char name[TD_PADDING_NAME];
+        td_padding_name(id, name);
         if (!v->at[id].type)
             code = td_vocabulary_put(v, id, name, strlen(name), TD_TOKEN_UNUSED, error);
     }
@@ -115,7 +115,8 @@ static int put_tokens(work *w, int64_t ids, td_error *error)
         const char *text = json_object_iter_key(at);
         size_t      size = json_object_iter_key_len(at);
         code = put_token(&w->vocabulary, json_object_iter_value(at), text, size,
-                         bytes && is_byte_name(text, size) ? TD_TOKEN_BYTE : TD_TOKEN_NORMAL, error);
+                         bytes && is_byte_name(text, size) ? TD_TOKEN_BYTE : TD_TOKEN_NORMAL,
+                         error);
     }
     json_array_foreach(added, k, one)
     {
@@ -147,8 +148,7 @@ static int check_symbols(const work *w, td_error *error)
                            "its token '%.60s' is a symbol, and a space is put before texts",
                            v->at[i].text);
         for (int64_t k = 0; k < v->count; k++)
-            if (k != i && v->at[k].type == TD_TOKEN_SYMBOL &&
-                overlap(v->at[i].text, v->at[k].text))
+            if (k != i && v->at[k].type == TD_TOKEN_SYMBOL && overlap(v->at[i].text, v->at[k].text))
                 return td_fail(error, TD_EUNSUPPORTED,
                                "its symbols '%.60s' and '%.60s' can overlap in a text",
                                v->at[i].text, v->at[k].text);
@@ -175,7 +175,7 @@ static const char *merge_text(const work *w, size_t k)
 {
     const json_t *j = json_array_get(w->merges, k);
     const char   *left = json_string_value(json_array_get(j, 0)),
-                 *right = json_string_value(json_array_get(j, 1));
+               *right = json_string_value(json_array_get(j, 1));
     if (json_is_string(j))
         return json_string_value(j);
     return left && right ? td_arena_print(w->vocabulary.arena, "%s %s", left, right) : NULL;
@@ -233,7 +233,8 @@ static int check_token(const work *w, const td_token *t, td_error *error)
 {
     size_t size = strlen(t->text), n = td_character_size(t->text);
     if (t->type != TD_TOKEN_NORMAL && n == size)
-        return td_fail(error, TD_EUNSUPPORTED, "its token '%.60s' would be found in texts", t->text);
+        return td_fail(error, TD_EUNSUPPORTED, "its token '%.60s' would be found in texts",
+                       t->text);
     for (size_t at = n; at < size; at += td_character_size(t->text + at)) {
         char *pair;
         if (!is_part(&w->vocabulary, t->text, at) ||
@@ -266,8 +267,8 @@ static int check_pieces(work *w, td_error *error)
 
 /* The two that have a name in tokenizer.json are cut as models cut that were published with it. */
 static const td_gguf_splitter splitters[] = {
-    { "gpt-2",
-      "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", false },
+    { "gpt-2", "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+      false },
     { "llama-bpe",
       "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
       "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
@@ -315,11 +316,12 @@ static int find_splitter(work *w, td_error *error)
 }
 
 /* Where a word that is a token becomes it at once, a control token must not be one word: none is that
- * has a letter followed by a sign. */
+ * has a letter followed by a sign or a digit. */
 static bool is_cut(const char *text)
 {
     for (; *text; text++)
-        if (isalpha((unsigned char)*text) && ispunct((unsigned char)text[1]))
+        if (isalpha((unsigned char)*text) &&
+            (ispunct((unsigned char)text[1]) || isdigit((unsigned char)text[1])))
             return true;
     return false;
 }

@@ -52,7 +52,7 @@ static int read_settings(job *j, td_error *error)
         j->place = "config.json";
         return read_json(j, error);
     }
-    j->place = "its keys";
+    j->place = "its metadata";
     j->from = td_shards_open(j->how->folder, error);
     if (!j->from)
         return td_failed(error, TD_EIO);
@@ -255,16 +255,16 @@ static int check_tensor(const job *j, const td_variable *x, const td_stored *t, 
 {
     char found[200], expected[200];
     if (!td_stored_has_shape(t, x->rank, x->dim))
+        return td_fail(error, TD_EFORMAT,
+                       "'%s': tensor '%s' has shape %s, but according to %s it should be %s",
+                       j->how->folder, t->name, td_shape_text(found, t->rank, t->dim), j->place,
+                       td_shape_text(expected, x->rank, x->dim));
+    if (!td_stored_is_real(t))
         return td_fail(
             error, TD_EFORMAT,
-            "'%s': tensor '%s' has shape %s, but according to %s it should be %s", j->how->folder,
-            t->name, td_shape_text(found, t->rank, t->dim), j->place,
-            td_shape_text(expected, x->rank, x->dim));
-    if (!td_stored_is_real(t))
-        return td_fail(error, TD_EFORMAT,
-                       "'%s': tensor '%s' is of type %s; F32, F64, F16, BF16 and, in GGUF, Q8_0 can be "
-                       "read",
-                       j->how->folder, t->name, t->dtype);
+            "'%s': tensor '%s' is of type %s; F32, F64, F16, BF16 and, in GGUF, Q8_0 can be "
+            "read",
+            j->how->folder, t->name, t->dtype);
     return 0;
 }
 
@@ -290,8 +290,8 @@ static int add_parameter(job *j, const td_variable *x, td_error *error)
         return td_fail(error, TD_EPLUGIN, "format '%s' is faulty: no tensor is for parameter '%s'",
                        j->format.plugin->name, x->name);
     if (!from)
-        return td_fail(error, TD_EFORMAT, "'%s' has no tensor '%s', which %s requires", j->how->folder,
-                       t->name, j->place);
+        return td_fail(error, TD_EFORMAT, "'%s' has no tensor '%s', which %s requires",
+                       j->how->folder, t->name, j->place);
     code = check_tensor(j, x, from, error);
     if (!code)
         code = check_rows(j, x, t, error);
@@ -325,10 +325,9 @@ static int check_surplus(const job *j, td_error *error)
     for (size_t i = 0; i < td_shards_count(j->from); i++) {
         const td_stored *t = td_shards_at(j->from, i);
         if (!td_translated_named(&j->to, t->name) && !is_copy(j, t))
-            return td_fail(
-                error, TD_EFORMAT,
-                "'%s' has a tensor '%s', which a model as in %s does not have", j->how->folder,
-                t->name, j->place);
+            return td_fail(error, TD_EFORMAT,
+                           "'%s' has a tensor '%s', which a model as in %s does not have",
+                           j->how->folder, t->name, j->place);
     }
     return 0;
 }

@@ -11,9 +11,9 @@
 typedef struct work {
     td_record             *in;
     const td_tensor_names *names; /* NULL when writing */
-    td_translated *out;
-    td_error       failed;
-    size_t         room_tensors, room_files;
+    td_translated         *out;
+    td_error               failed;
+    size_t                 room_tensors, room_files;
 } work;
 
 static void no_memory(work *w)
@@ -64,7 +64,8 @@ static bool grow(work *w, void **list, size_t n, size_t *room, size_t size)
 /* The plugin may be a stranger's. What has a parameter takes its shape from it. */
 static bool is_tensor(const td_format_tensor *x, int64_t rows)
 {
-    bool sound = rows >= 0 && rows % 2 == 0 && x->name && (x->parameter || (x->rank >= 0 && x->rank <= TD_MAX_RANK));
+    bool sound = rows >= 0 && rows % 2 == 0 && x->name &&
+                 (x->parameter || (x->rank >= 0 && x->rank <= TD_MAX_RANK));
     for (int k = 0; sound && !x->parameter && k < x->rank; k++)
         sound = x->dim[k] >= 0;
     return sound;

@@ -21,17 +21,17 @@ typedef struct td_translated_tensor {
 
 /* The settings, tensors and files that a hook has made. */
 typedef struct td_translated {
-    td_record          *settings;
+    td_record            *settings;
     td_translated_tensor *tensors; /* [n_tensors], in order */
-    td_translated_file *files;   /* [n_files] */
-    size_t              n_tensors, n_files;
-    td_arena           *arena; /* owns the texts */
+    td_translated_file   *files;   /* [n_files] */
+    size_t                n_tensors, n_files;
+    td_arena             *arena; /* owns the texts */
 } td_translated;
 
 /* From the settings of a config to those of the format. TD_ECONFIG if the format cannot represent
  * the model, with the setting's name. Free the result in either case. */
-int  td_translate_write(const td_part *format, td_record *model, const char *dtype,
-                        td_translated *out, td_error *error);
+int td_translate_write(const td_part *format, td_record *model, const char *dtype,
+                       td_translated *out, td_error *error);
 /* The names of the tensors that a model has. */
 typedef struct td_tensor_names {
     bool (*has)(const void *of, const char *name);

@@ -92,6 +92,12 @@ bool td_vocabulary_has_bytes(const td_vocabulary *v, bool as_characters)
     return true;
 }
 
+char *td_padding_name(int64_t id, char out[TD_PADDING_NAME])
+{
+    snprintf(out, TD_PADDING_NAME, "[PAD%lld]", (long long)id);
+    return out;
+}
+
 size_t td_character_size(const char *text)
 {
     size_t n = 1;

@@ -36,12 +36,16 @@ int  td_vocabulary_new(td_vocabulary *, int64_t count, td_error *error);
 void td_vocabulary_free(td_vocabulary *);
 
 /* Set a token, unless its text is not UTF-8, or is that of another: TD_EUNSUPPORTED. */
-int             td_vocabulary_put(td_vocabulary *, int64_t id, const char *text, size_t size, int type,
-                                  td_error *error);
+int       td_vocabulary_put(td_vocabulary *, int64_t id, const char *text, size_t size, int type,
+                            td_error *error);
 /* NULL: there is none. */
-td_token       *td_vocabulary_find(const td_vocabulary *, const char *text, size_t size);
+td_token *td_vocabulary_find(const td_vocabulary *, const char *text, size_t size);
 /* Whether all 256 bytes are tokens: as GPT-2's characters, or as "<0x41>". */
-bool            td_vocabulary_has_bytes(const td_vocabulary *, bool as_characters);
+bool      td_vocabulary_has_bytes(const td_vocabulary *, bool as_characters);
+
+/* The name of an id that only the model has, as llama.cpp's own conversion names it. Returns `out`. */
+enum { TD_PADDING_NAME = 40 /* bytes */ };
+char *td_padding_name(int64_t id, char out[TD_PADDING_NAME]);
 
 /* Bytes of the character that a text begins with. */
 size_t td_character_size(const char *text);

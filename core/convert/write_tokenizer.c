@@ -49,7 +49,7 @@ int td_convert_write_tokenizer(td_session *s, const td_record *settings, const c
                              .put = put,
                              .host = (void *)(uintptr_t)folder };
     td_error         why = { 0 };
-    int code = s->x->tokenizer.plugin ? td_convert_put_tokenizer(s, &out, &why) : 0;
+    int              code = s->x->tokenizer.plugin ? td_convert_put_tokenizer(s, &out, &why) : 0;
     /* a model is useful with ids alone, so this is worth a warning, not a failure */
     if (code == TD_EUNSUPPORTED) {
         td_log_line(s->log, TD_LOG_WARN, "the tokenizer '%s' is not written for other programs: %s",

@@ -129,8 +129,7 @@ static int take_value(td_gguf *g, const char *key, td_gguf_value *v, td_error *e
     return code ? code : skip_items(g, key, v, error);
 }
 
-static int add(td_map *map, const char *what, const char *name, void *value,
-               td_error *error)
+static int add(td_map *map, const char *what, const char *name, void *value, td_error *error)
 {
     if (td_map_get(map, name))
         return td_fail(error, TD_EFORMAT, "the %s '%.200s' occurs twice", what, name);
@@ -157,20 +156,13 @@ static const struct {
     int         type;
     const char *name;
 } types[] = {
-    [0] = { TD_STORED_F32, "F32" },
-    [1] = { TD_STORED_F16, "F16" },
-    [2] = { TD_STORED_OTHER, "Q4_0" },
-    [3] = { TD_STORED_OTHER, "Q4_1" },
-    [6] = { TD_STORED_OTHER, "Q5_0" },
-    [7] = { TD_STORED_OTHER, "Q5_1" },
-    [8] = { TD_STORED_Q8_0, "Q8_0" },
-    [10] = { TD_STORED_OTHER, "Q2_K" },
-    [11] = { TD_STORED_OTHER, "Q3_K" },
-    [12] = { TD_STORED_OTHER, "Q4_K" },
-    [13] = { TD_STORED_OTHER, "Q5_K" },
-    [14] = { TD_STORED_OTHER, "Q6_K" },
-    [28] = { TD_STORED_F64, "F64" },
-    [30] = { TD_STORED_BF16, "BF16" },
+    [0] = { TD_STORED_F32, "F32" },     [1] = { TD_STORED_F16, "F16" },
+    [2] = { TD_STORED_OTHER, "Q4_0" },  [3] = { TD_STORED_OTHER, "Q4_1" },
+    [6] = { TD_STORED_OTHER, "Q5_0" },  [7] = { TD_STORED_OTHER, "Q5_1" },
+    [8] = { TD_STORED_Q8_0, "Q8_0" },   [10] = { TD_STORED_OTHER, "Q2_K" },
+    [11] = { TD_STORED_OTHER, "Q3_K" }, [12] = { TD_STORED_OTHER, "Q4_K" },
+    [13] = { TD_STORED_OTHER, "Q5_K" }, [14] = { TD_STORED_OTHER, "Q6_K" },
+    [28] = { TD_STORED_F64, "F64" },    [30] = { TD_STORED_BF16, "BF16" },
 };
 
 /* The dims, the innermost first; sets the count of elements. */
@@ -234,7 +226,8 @@ static int take_tensor(td_gguf *g, td_error *error)
         return code;
     bool known = type < sizeof types / sizeof *types && types[type].name;
     t->type = known ? types[type].type : TD_STORED_OTHER;
-    t->dtype = known ? types[type].name : td_arena_print(g->arena, "%llu", (unsigned long long)type);
+    t->dtype = known ? types[type].name
+                     : td_arena_print(g->arena, "%llu", (unsigned long long)type);
     t->data = (const void *)(uintptr_t)offset;
     if (!t->dtype)
         return td_fail(error, TD_ENOMEM, "out of memory for the tensors");
@@ -266,7 +259,7 @@ static int check_overlap(const td_gguf *g, td_error *error)
 {
     size_t            n = td_map_count(g->tensors);
     const td_stored **sorted = malloc((n + 1) * sizeof *sorted);
-    int               code = sorted ? 0 : td_fail(error, TD_ENOMEM, "out of memory for %zu tensors", n);
+    int code = sorted ? 0 : td_fail(error, TD_ENOMEM, "out of memory for %zu tensors", n);
     for (size_t i = 0; !code && i < n; i++)
         sorted[i] = td_map_value(g->tensors, i);
     if (!code && n)

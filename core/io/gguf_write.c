@@ -89,7 +89,10 @@ int td_gguf_type_for(int type, int rank, const int64_t *dim)
 /* The format's number; -1: it is not written. */
 static int number_of(int type)
 {
-    return type == TD_STORED_F32 ? 0 : type == TD_STORED_BF16 ? 30 : type == TD_STORED_Q8_0 ? 8 : -1;
+    return type == TD_STORED_F32    ? 0
+           : type == TD_STORED_BF16 ? 30
+           : type == TD_STORED_Q8_0 ? 8
+                                    : -1;
 }
 
 static size_t aligned(size_t n) { return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }

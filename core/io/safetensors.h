@@ -36,12 +36,12 @@ typedef enum td_stored_type {
     TD_STORED_U64,
     TD_STORED_TYPES,
     TD_STORED_OTHER = TD_STORED_TYPES, /* when reading: its numbers cannot be converted */
-    TD_STORED_Q8_0 /* of GGUF alone: blocks of 32 bytes with a common factor */
+    TD_STORED_Q8_0                     /* of GGUF alone: blocks of 32 bytes with a common factor */
 } td_stored_type;
 
 enum {
     TD_STORED_MAX_RANK = 8,
-    TD_STORED_BLOCK = 32, /* elements of a block of Q8_0, all in one row .. */
+    TD_STORED_BLOCK = 32,      /* elements of a block of Q8_0, all in one row .. */
     TD_STORED_BLOCK_BYTES = 34 /* .. and its bytes: the factor in F16, then the elements */
 };
 

@@ -52,8 +52,8 @@ static const struct {
 
 /* Settings that always have one value there, or show in the tensors. */
 static const char *const unnamed[] = {
-    "architectures.0", "dtype",     "torch_dtype",         "attention_dropout", "hidden_act",
-    "attention_bias",  "mlp_bias",  "tie_word_embeddings", "rope_scaling",
+    "architectures.0", "dtype",    "torch_dtype",         "attention_dropout", "hidden_act",
+    "attention_bias",  "mlp_bias", "tie_word_embeddings", "rope_scaling",
 };
 
 static const char *key_of(struct renaming *r, const char *key)
@@ -172,15 +172,22 @@ static void write_rest(struct renaming *r)
 
 static void refuse_inner(td_translation *, const char *format, ...) TD_PRINTF(2, 3);
 
+/* Messages begin with the name of a setting: that of the file. */
 static void refuse_inner(td_translation *t, const char *format, ...)
 {
     struct renaming *r = t->host;
-    char             text[600];
+    char             text[600], name[100];
+    int              n;
     va_list          args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    r->outer->refuse(r->outer, "%s", text);
+    n = (int)strcspn(text, " ");
+    snprintf(name, sizeof name, "%.*s", n, text);
+    if (renamed(r, name))
+        r->outer->refuse(r->outer, "%s%s", renamed(r, name), text + n);
+    else
+        r->outer->refuse(r->outer, "%s", text);
 }
 
 /* `ask` and `put` are those of a direction. */
@@ -291,8 +298,7 @@ static void ignore_described(struct renaming *r)
 {
     static const char *const keys[] = { "general.file_type", "general.quantization_version",
                                         "tokenizer.ggml.add_bos_token",
-                                        "tokenizer.ggml.add_eos_token",
-                                        ".rope.scaling.finetuned" };
+                                        "tokenizer.ggml.add_eos_token", ".rope.scaling.finetuned" };
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
         r->outer->ask(r->outer, key_of(r, keys[k]));
 }

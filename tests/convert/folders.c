@@ -77,6 +77,18 @@ Test(folders, a_folder_is_used_as_it_is)
                    "model.logit_scale model.attention.* || exit 1; done");
 }
 
+/* With another module a tokenizer may be read that could not be read before. */
+Test(folders, other_modules_convert_again)
+{
+    MUST(TRAIN "&& $T convert a there --to llama && mkdir p && "
+               "cp '" TANDEM_PLUGINS "/tokenizer-huggingface.so' p/");
+    MUST(OWN_CACHE "for k in 1 2; do $T describe there || exit 1; "
+                   "$T describe there --plugin-path p || exit 1; done && "
+                   "test $(ls cache/tandem/folders | wc -l) = 2");
+    MUST(OWN_CACHE "touch -d 2001-01-01 p/*.so && $T describe there --plugin-path p && "
+                   "$T describe there && test $(ls cache/tandem/folders | wc -l) = 3");
+}
+
 Test(folders, without_a_cache_a_folder_is_refused)
 {
     MUST(TRAIN "&& $T convert a there --to llama");

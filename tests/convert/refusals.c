@@ -14,7 +14,7 @@ Test(refusals, of_models_that_a_format_does_not_have)
 {
     scratch_expect(2,
                    "model.attention.qkv_norm is false: it can only be true; formats that can: "
-                   "'huggingface', 'llama'",
+                   "'gguf', 'huggingface', 'llama'",
                    DECLLM "--to qwen3");
     scratch_expect(2,
                    "model.attention.window is 3: it can only be 0; formats that can: 'huggingface'",

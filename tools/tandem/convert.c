@@ -39,7 +39,8 @@ const td_usage td_usage_convert = {
         "a format cannot represent exactly is refused, with the option that stands in the way and "
         "the formats that can.\n\n"
         "FOLDER has config.json and model.safetensors, or several files with an index, and perhaps "
-        "a tokenizer; or it is a GGUF file. OUT becomes a run: `tandem generate OUT`, train.weights=OUT. Other commands "
+        "a tokenizer; or it is a GGUF file. OUT becomes a run: `tandem generate OUT`, "
+        "train.weights=OUT. Other commands "
         "take "
         "FOLDER itself where they take a run.",
 };
