@@ -5,6 +5,7 @@
 #define TD_CONVERT_CONVERT_H
 
 #include "convert/translation.h"
+#include "io/safetensors.h"
 #include "run/session.h"
 
 /* How to write a model. */
@@ -33,6 +34,25 @@ typedef struct td_convert_in {
 /* Read a folder or file as a run with one checkpoint, at step 0. Errors in the config that the format made
  * are in `errors`; any other error is in `error`. 0, or a negative code. */
 int td_convert_read(const td_convert_in *, td_errors *errors, td_error *error);
+
+/* A run of the session's model with one checkpoint, at step 0, which has these parameters. The
+ * directory must not exist. */
+int td_convert_write_run(td_session *, const td_stored *parameters, size_t n, const char *run,
+                         td_error *error);
+
+/* A run that a model is made from. */
+typedef struct td_adapt_from {
+    const char      *run;     /* its name, for messages */
+    const td_config *config;  /* with which it was trained */
+    const char      *weights; /* its parameter file */
+} td_adapt_from;
+
+/* Make a run of the session's model from parameters of runs of other architectures, as the model's
+ * architecture says (td_architecture.origin): those of its encoder from `encoder`, which may be NULL,
+ * all others from `decoder`. The session needs only a model (TD_NEED_MODEL). TD_ECONFIG if they do not
+ * fit together. */
+int td_convert_adapt(td_session *, const td_adapt_from *decoder, const td_adapt_from *encoder,
+                     const char *run, td_error *error);
 
 /* Whether a path is a folder or a file of another program, not a run or a checkpoint. */
 bool  td_convert_is_foreign(const char *path);

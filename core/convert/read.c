@@ -1,5 +1,4 @@
 /* read.c - a folder of another program as a run: its config, and one checkpoint. */
-#include <jansson.h>
 #include <stdlib.h>
 
 #include "base/file.h"
@@ -7,8 +6,6 @@
 #include "convert/gguf.h"
 #include "convert/move.h"
 #include "io/shards.h"
-#include "model/checkpoint.h"
-#include "run/keep.h"
 
 /* A model that is being read. */
 typedef struct job {
@@ -348,58 +345,6 @@ static int plan_tensors(job *j, td_error *error)
     return code ? code : check_surplus(j, error);
 }
 
-/* ---- the run --------------------------------------------------------------------------------- */
-
-/* What loading compares later: the model that the parameters belong to, and its tokenizer. */
-static char *about_of(const td_session *s, const char *config)
-{
-    json_t *j = json_pack("{s:s, s:s, s:b, s:[], s:s}", "tandem", TANDEM_VERSION, "config", config,
-                          "inputs_end", 0, "plugins", "tokenizer", s->tokenizer_id);
-    char   *text = j ? json_dumps(j, 0) : NULL;
-    json_decref(j);
-    return text;
-}
-
-static int write_checkpoint(const job *j, const char *run, const char *config, td_error *error)
-{
-    td_progress start = { .best_step = -1, .evaluated = -1, .scored = -1 };
-    char       *directory = td_path_join(run, "checkpoints"), *about = about_of(j->s, config);
-    td_saved    saved = { .parameters = j->parameters,
-                          .n_parameters = j->n_parameters,
-                          .progress = &start,
-                          .about = about };
-    int code = directory && about ? td_make_directories(directory, error) : no_memory(j, error);
-    if (!code)
-        code = td_checkpoint_write(directory, &saved, error);
-    free(directory);
-    free(about);
-    return code;
-}
-
-static int write_run(const job *j, const char *run, td_error *error)
-{
-    td_text config = { 0 };
-    char   *path = td_path_join(run, "config.cfg");
-    int     code = td_run_keep(j->s, run, error);
-    td_config_print_moved(j->s->x->config, &config);
-    if (!code)
-        code = path && !config.failed ? td_file_write(path, config.data, config.size, error)
-                                      : no_memory(j, error);
-    if (!code)
-        code = write_checkpoint(j, run, td_text_get(&config), error);
-    td_text_free(&config);
-    free(path);
-    return code;
-}
-
-static int write_folder(const job *j, td_error *error)
-{
-    char *temporary = td_convert_begin(j->how->run, error);
-    if (!temporary)
-        return td_failed(error, TD_EIO);
-    return td_convert_end(temporary, j->how->run, write_run(j, temporary, error), error);
-}
-
 static void close_job(job *j)
 {
     td_session_close(j->s);
@@ -427,7 +372,7 @@ int td_convert_read(const td_convert_in *how, td_errors *errors, td_error *error
     if (!code)
         code = plan_tensors(&j, error);
     if (!code)
-        code = write_folder(&j, error);
+        code = td_convert_write_run(j.s, j.parameters, j.n_parameters, how->run, error);
     close_job(&j);
     return code;
 }
