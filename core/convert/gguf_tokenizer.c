@@ -7,8 +7,6 @@
 #include "convert/convert.h"
 #include "convert/vocabulary.h"
 
-#define SPACE "\xE2\x96\x81" /* stands for a space in pieces */
-
 static int no_memory(td_error *error)
 {
     return td_fail(error, TD_ENOMEM, "out of memory for a tokenizer");
@@ -295,9 +293,9 @@ static json_t *replace(const char *text, const char *by)
 
 static json_t *normalizer_of(const work *w)
 {
-    json_t *spaces = w->splitter ? json_null() : replace(" ", SPACE);
+    json_t *spaces = w->splitter ? json_null() : replace(" ", TD_PIECE_SPACE);
     return w->prefix ? json_pack("{s:s, s:[{s:s, s:s}, o]}", "type", "Sequence", "normalizers",
-                                 "type", "Prepend", "prepend", SPACE, spaces)
+                                 "type", "Prepend", "prepend", TD_PIECE_SPACE, spaces)
                      : spaces;
 }
 
@@ -321,8 +319,8 @@ static json_t *decoder_of(const work *w)
     json_t *steps;
     if (w->splitter)
         return level();
-    steps = json_pack("[o, {s:s}, {s:s}]", replace(SPACE, " "), "type", "ByteFallback", "type",
-                      "Fuse");
+    steps = json_pack("[o, {s:s}, {s:s}]", replace(TD_PIECE_SPACE, " "), "type", "ByteFallback",
+                      "type", "Fuse");
     if (w->prefix)
         json_array_append_new(steps, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content",
                                                " ", "start", 1, "stop", 0));

@@ -11,8 +11,6 @@
 
 #include "convert/vocabulary.h"
 
-#define SPACE "\xE2\x96\x81" /* stands for a space in pieces */
-
 /* A tokenizer that is being written. */
 typedef struct work {
     const json_t           *json, *model, *merges;
@@ -347,7 +345,8 @@ static int check_bytes(const work *w, td_error *error)
 static bool is_space_step(const json_t *j)
 {
     const json_t *pattern = json_object_get(j, "pattern");
-    return !strcmp(text_in(j, "type"), "Replace") && !strcmp(text_in(j, "content"), SPACE) &&
+    return !strcmp(text_in(j, "type"), "Replace") &&
+           !strcmp(text_in(j, "content"), TD_PIECE_SPACE) &&
            !strcmp(text_in(pattern, "String"), " ");
 }
 
@@ -360,7 +359,7 @@ static bool read_normalizer(work *w)
     if (cut && !json_is_null(cut))
         return false;
     w->prefix = json_array_size(list) == 2 && !strcmp(text_in(first, "type"), "Prepend") &&
-                !strcmp(text_in(first, "prepend"), SPACE);
+                !strcmp(text_in(first, "prepend"), TD_PIECE_SPACE);
     return is_space_step(w->prefix ? json_array_get(list, 1) : j);
 }
 

@@ -6,6 +6,9 @@
 #include "base/map.h"
 #include "convert/gguf.h"
 
+/* Stands for a space in the pieces of a SentencePiece model. */
+#define TD_PIECE_SPACE "\xE2\x96\x81"
+
 /* The numbers are the format's. */
 typedef enum td_token_type {
     TD_TOKEN_NONE, /* not set yet */

@@ -6,7 +6,7 @@
 TestSuite(adapt, .init = scratch_open, .fini = scratch_close);
 
 /* A decoder-only model of `layers` layers, with every parameter that one can have. */
-#define TRAIN(name, layers, more)                                                            \
+#define TRAIN_DEEP(name, layers, more)                                                       \
     "$T train -c quickstart/decllm.cfg run.dir=. run.name=" name " model.layers=" layers     \
     " model.d_model=12 model.attention.heads=3 model.attention.head_dim=4 model.ffn.d_ff=7 " \
     "model.attention.kv_heads=1 model.attention.bias=true model.ffn.bias=true "              \
@@ -80,7 +80,7 @@ static void expect_stack(const struct tensors *out, const char *stack, const str
 Test(adapt, both_stacks_are_those_of_one_run)
 {
     struct tensors a, out;
-    MUST(TRAIN("a", "3", "") "&& " ADAPT("3"));
+    MUST(TRAIN_DEEP("a", "3", "") "&& " ADAPT("3"));
     open_run(&a, "a", "00000002");
     open_run(&out, "out", "00000000");
     expect_stack(&out, "encoder", &a, 3);
@@ -95,7 +95,7 @@ Test(adapt, both_stacks_are_those_of_one_run)
 Test(adapt, the_encoder_can_be_that_of_another_run)
 {
     struct tensors a, b, out;
-    MUST(TRAIN("a", "3", "") "&& " TRAIN("b", "2", "train.seed=5"));
+    MUST(TRAIN_DEEP("a", "3", "") "&& " TRAIN_DEEP("b", "2", "train.seed=5"));
     scratch_expect(0, "read 'model.embed_tokens.weight' of 'a', which differs",
                    ADAPT("2") "--encoder b");
     open_run(&a, "a", "00000002");
@@ -113,7 +113,7 @@ Test(adapt, the_encoder_can_be_that_of_another_run)
 
 Test(adapt, what_does_not_fit_together_is_refused)
 {
-    MUST(TRAIN("a", "3", "") "&& " TRAIN("b", "2", "model.ffn.d_ff=5"));
+    MUST(TRAIN_DEEP("a", "3", "") "&& " TRAIN_DEEP("b", "2", "model.ffn.d_ff=5"));
     scratch_expect(2, "model.plugin is decoder-only, which is not made from other models",
                    "$T convert a out --adapt");
     scratch_expect(2, "no parameter is made from 'model.layers.2.input_layernorm.weight' of 'a'",
@@ -132,7 +132,7 @@ Test(adapt, what_does_not_fit_together_is_refused)
 
 Test(adapt, arguments_that_do_not_fit_together_are_refused)
 {
-    MUST(TRAIN("a", "1", ""));
+    MUST(TRAIN_DEEP("a", "1", ""));
     scratch_expect(2, "--to has no effect with --adapt", "$T convert a out --adapt --to llama");
     scratch_expect(2, "--adapt takes the directory of a run, and a run to create",
                    "$T convert a --adapt");
@@ -155,7 +155,7 @@ Test(adapt, arguments_that_do_not_fit_together_are_refused)
 Test(adapt, training_and_a_study_start_there)
 {
     char command[3000];
-    MUST(TRAIN("a", "3", "") "&& " ADAPT("3"));
+    MUST(TRAIN_DEEP("a", "3", "") "&& " ADAPT("3"));
     MUST("$T generate out 'The ferry' >/dev/null && "
          "$T train -c out/config.cfg train.weights=out run.name=c run.dir=. train.steps=1");
     snprintf(command, sizeof command,

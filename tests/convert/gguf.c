@@ -90,14 +90,6 @@ Test(gguf, that_is_truncated_is_refused)
 
 /* ---- tokenizers ------------------------------------------------------------------------------ */
 
-#define TRAIN                                                                              \
-    "$T train -c quickstart/decllm.cfg -c ablations/no-qkv-norm.cfg run.dir=. run.name=a " \
-    "model.d_model=24 model.layers=1 model.attention.heads=2 model.attention.head_dim=8 "  \
-    "model.ffn.d_ff=32 train.steps=2 train.length=32 train.batch=2 train.micro_batch=2 "   \
-    "evaluate.sequences=1 "
-#define PIECES                                             \
-    "tokenizer.plugin=sentencepiece model.vocab_size=500 " \
-    "tokenizer.model=$C/../plugins/tokenizer/cases/"
 #define WORDS                                                                 \
     "tokenizer.plugin=huggingface model.vocab_size=500 'tokenizer.eos=</s>' " \
     "tokenizer.file=$C/../plugins/tokenizer/cases/"

@@ -60,7 +60,8 @@ Test(refusals, of_parameters_of_another_model)
 
 Test(refusals, of_arguments_that_do_not_fit_together)
 {
-    scratch_expect(2, "--dtype takes f32, bf16 or q8_0, not 'f16'", DECLLM "--to llama --dtype f16");
+    scratch_expect(2, "--dtype takes f32, bf16 or q8_0, not 'f16'",
+                   DECLLM "--to llama --dtype f16");
     scratch_expect(2, "--dtype has no effect when a folder is read",
                    "$T convert $C/llama/theirs out --dtype bf16");
     scratch_expect(2, "--to writes a run, --from reads a folder", DECLLM "--to llama --from llama");

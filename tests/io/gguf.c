@@ -119,8 +119,8 @@ static void expect_refused(const char *text)
     td_gguf_close(g);
 }
 
-/* The small file, with `size` bytes replaced at `after` bytes behind the first `text`. */
-static void damage(const char *text, size_t after, const void *bytes, size_t size)
+/* The small file, with `size` bytes replaced at `after` bytes behind the first `text`, of `n` bytes. */
+static void damage_behind(const char *text, size_t n, size_t after, const void *bytes, size_t size)
 {
     size_t   all;
     char    *data, *at;
@@ -128,11 +128,23 @@ static void damage(const char *text, size_t after, const void *bytes, size_t siz
     write_file();
     data = td_file_read(path, &all, &e);
     cr_assert(data, "%s", e.text);
-    at = memmem(data, all, text, strlen(text));
-    cr_assert(at && at + strlen(text) + after + size <= data + all, "%s", text);
-    memcpy(at + strlen(text) + after, bytes, size);
+    at = memmem(data, all, text, n);
+    cr_assert(at && at + n + after + size <= data + all, "%s", text);
+    memcpy(at + n + after, bytes, size);
     cr_assert(!td_file_write(path, data, all, &e), "%s", e.text);
     free(data);
+}
+
+static void damage(const char *text, size_t after, const void *bytes, size_t size)
+{
+    damage_behind(text, strlen(text), after, bytes, size);
+}
+
+/* In the description of y: its name is followed by the rank, dims 2 and 3, the type, and offset 32. */
+static void damage_y(size_t after, const void *bytes, size_t size)
+{
+    static const char name[] = "\1\0\0\0\0\0\0\0y";
+    damage_behind(name, sizeof name - 1, after, bytes, size);
 }
 
 Test(gguf, every_beginning_of_a_file_is_refused)
@@ -200,23 +212,6 @@ Test(gguf, names_that_occur_twice_are_refused)
     cr_assert(!td_gguf_write(path, &out, t, 1, &e), "%s", e.text);
     expect_refused("the key 'a' occurs twice");
     td_gguf_out_free(&out);
-}
-
-/* The description of y: name, rank, dims 2 and 3, type, offset 32. */
-#define Y "\1\0\0\0\0\0\0\0y"
-
-static void damage_y(size_t after, const void *bytes, size_t size)
-{
-    size_t   all;
-    char    *data, *at;
-    td_error e = { 0 };
-    write_file();
-    data = td_file_read(path, &all, &e);
-    at = memmem(data, all, Y, sizeof Y - 1);
-    cr_assert(at);
-    memcpy(at + sizeof Y - 1 + after, bytes, size);
-    cr_assert(!td_file_write(path, data, all, &e));
-    free(data);
 }
 
 Test(gguf, tensors_that_lie_are_refused)
