@@ -332,7 +332,7 @@ static const char *const types[] = { "llama", "qwen3", NULL };
 
 static const td_format format = {
     .plugin = TD_PLUGIN(td_format, TD_FORMAT_KIND, "gguf", NULL, char,
-                        .brief = "llama.cpp's files: decoder-only as its llama or qwen3, with "
+                        .brief = "files of llama.cpp: decoder-only as its llama or qwen3, with "
                                  "qkv_norm = false or v_norm = false"),
     .model_types = types,
     .write = write_gguf,
