@@ -183,6 +183,13 @@ Test(cases, redllm_with_xpos) { write_own_class("redllm-xpos"); }
 Test(cases, decllm_with_sines_and_differential_attention) { write_own_class("decllm-sinusoidal"); }
 Test(cases, biattn_with_biases_by_distance_and_windows) { write_own_class("biattn-t5"); }
 
+Test(cases, decllm_with_latents_and_shared_experts) { write_own_class("decllm-mla"); }
+Test(cases, redllm_with_latents_and_one_expert) { write_own_class("redllm-mla"); }
+Test(cases, redllm_with_linear_attention) { write_own_class("redllm-linear"); }
+Test(cases, biattn_with_linear_attention_and_xpos) { write_own_class("biattn-linear"); }
+Test(cases, redllm_with_merged_attention_and_xpos) { write_own_class("redllm-merged"); }
+Test(cases, redllm_with_merged_attention_and_biases) { write_own_class("redllm-merged-t5"); }
+
 /* ---- runs ------------------------------------------------------------------------------------ */
 
 /* A run goes out, and comes back to be continued and finetuned. The ids of its tokenizer mean the same,

@@ -23,7 +23,8 @@ Test(refusals, of_models_that_a_format_does_not_have)
         2, "model.position.plugin is alibi: it can only be rope; formats that can: 'huggingface'",
         DECLLM "--to llama model.position.plugin=alibi --allow 'model.position*'");
     scratch_expect(
-        2, "model.ffn.plugin is moe: it can only be swiglu or geglu; no other format can, either",
+        2,
+        "model.ffn.plugin is moe: it can only be swiglu or geglu; formats that can: 'huggingface'",
         DECLLM "--to llama model.ffn.plugin=moe --allow 'model.ffn*'");
     scratch_expect(2, "model.plugin is decoder-only: it can only be encoder-decoder",
                    DECLLM "--to t5");
