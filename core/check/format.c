@@ -208,7 +208,7 @@ static void complete(td_check *c, const td_part *format, subject *s, td_translat
                      const char *label)
 {
     for (size_t i = 0; i < to->n_tensors; i++) {
-        const td_format_tensor *t = &to->tensors[i];
+        const td_translated_tensor *t = &to->tensors[i];
         if (t->parameter && !td_variables_find(s->parameters, t->parameter))
             td_check_finding(c, "%s: tensor '%s' is '%s', which is not a parameter of the model",
                              label, t->name, t->parameter);
@@ -254,9 +254,9 @@ static void compare_tensors(td_check *c, const subject *before, const subject *a
                             const char *label)
 {
     for (size_t i = 0; i < td_variables_count(after->parameters); i++) {
-        const td_variable      *x = td_variables_at(after->parameters, i), *was = NULL;
-        const td_format_tensor *t = td_translated_of(read, x->name);
-        const td_format_tensor *w = t ? td_translated_named(written, t->name) : NULL;
+        const td_variable          *x = td_variables_at(after->parameters, i), *was = NULL;
+        const td_translated_tensor *t = td_translated_of(read, x->name);
+        const td_translated_tensor *w = t ? td_translated_named(written, t->name) : NULL;
         if (x->kind != TD_VARIABLE_PARAM)
             continue;
         if (w && w->parameter)
@@ -289,20 +289,26 @@ static void compare_again(td_check *c, const td_part *format, subject *after, co
     td_translated_free(&again);
 }
 
+static bool has_tensor(const void *of, const char *name)
+{
+    return td_translated_named(of, name) != NULL;
+}
+
 static void read_again(td_check *c, const td_part *format, subject *s, td_translated *to,
                        const char *label)
 {
-    td_error      e = { 0 };
-    td_translated from = { 0 };
-    const char  **overrides;
-    subject       after;
-    size_t        n;
-    char         *json = td_record_to_json(to->settings, &e);
-    td_record    *found = json ? td_record_from_json(json, strlen(json), "config.json", &e) : NULL;
+    td_error        e = { 0 };
+    td_translated   from = { 0 };
+    td_tensor_names names = { has_tensor, to };
+    const char    **overrides;
+    subject         after;
+    size_t          n;
+    char           *json = td_record_to_json(to->settings, &e);
+    td_record *found = json ? td_record_from_json(json, strlen(json), "config.json", &e) : NULL;
     MUST(c, found, "%s: %s", label, td_check_error(&e));
     td_record_ask(found, "model_type"); /* as `tandem convert` does, to find the format */
-    MUST(c, !td_translate_read(format, found, &from, &e), "%s: it does not read what it writes: %s",
-         label, td_check_error(&e));
+    MUST(c, !td_translate_read(format, found, &names, &from, &e),
+         "%s: it does not read what it writes: %s", label, td_check_error(&e));
     n = overrides_of(c, from.settings, &overrides);
     MUST(c, open_subject(c, overrides, n, &after),
          "%s: the settings it reads back do not describe a model", label);

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "convert/convert.h"
+#include "io/gguf.h"
 #include "run/cache.h"
 #include "tandem/random.h"
 
@@ -17,10 +18,10 @@ static bool has(const char *folder, const char *name)
     return there;
 }
 
-bool td_convert_is_folder(const char *path)
+bool td_convert_is_foreign(const char *path)
 {
-    return *path && has(path, "config.json") && !has(path, "config.cfg") &&
-           !has(path, "state.json");
+    return *path && (td_gguf_is(path) || (has(path, "config.json") && !has(path, "config.cfg") &&
+                                          !has(path, "state.json")));
 }
 
 /* ---- which run it is ------------------------------------------------------------------------- */
@@ -39,36 +40,66 @@ static void describe_file(const char *folder, const char *name, td_text *out)
     free(path);
 }
 
-static int describe_folder(const char *folder, td_text *out, td_error *error)
+/* The files of a folder, or the file itself. */
+static int describe_files(const char *full, td_text *out, td_error *error)
 {
-    char  **names;
-    char   *full = realpath(folder, NULL);
-    int64_t n = full ? td_list_directory(full, &names, error)
-                     : td_io_error(error, "open the folder", folder);
-    if (n >= 0) {
-        td_text_print(out, "tandem %s\n%s\n", TANDEM_VERSION, full);
-        for (int64_t k = 0; k < n; k++)
-            describe_file(full, names[k], out);
-        td_free_names(names, n);
+    struct stat st;
+    char      **names;
+    int64_t     n;
+    if (!stat(full, &st) && !S_ISDIR(st.st_mode)) {
+        describe_file("", full, out);
+        return 0;
     }
+    n = td_list_directory(full, &names, error);
+    for (int64_t k = 0; k < n; k++)
+        describe_file(full, names[k], out);
+    if (n >= 0)
+        td_free_names(names, n);
+    return n < 0 ? (int)n : 0;
+}
+
+/* The modules that a conversion can use: with others it may come to another run, with a tokenizer that
+ * could not be read before. */
+static void describe_modules(td_registry *r, td_text *out)
+{
+    static const char *const kinds[] = { TD_FORMAT_KIND, TD_TOKENIZER_KIND };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        td_registry_scan_kind(r, kinds[k]);
+        for (size_t i = 0; i < td_registry_count(r); i++) {
+            const td_plugin *p = td_registry_plugin(r, i);
+            const td_loaded *m = strcmp(p->kind, kinds[k]) ? NULL : td_registry_module(r, p);
+            if (m)
+                describe_file("", m->path, out);
+        }
+    }
+}
+
+static int describe(const td_convert_in *how, td_text *out, td_error *error)
+{
+    char *full = realpath(how->folder, NULL);
+    int   code;
+    if (!full)
+        return td_io_error(error, "open", how->folder);
+    td_text_print(out, "tandem %s\n%s\n", TANDEM_VERSION, full);
+    describe_modules(how->registry, out);
+    code = describe_files(full, out, error);
     free(full);
-    if (n < 0)
-        return (int)n;
-    return out->failed ? td_fail(error, TD_ENOMEM, "out of memory for the files of '%s'", folder)
-                       : 0;
+    if (!code && out->failed)
+        code = td_fail(error, TD_ENOMEM, "out of memory for the files of '%s'", how->folder);
+    return code;
 }
 
 /* CACHE/folders/HASH; free() it. NULL with `error`. */
-static char *run_of(const char *folder, td_error *error)
+static char *run_of(const td_convert_in *how, td_error *error)
 {
     td_text files = { 0 }, path = { 0 };
     char   *cache = td_user_cache(), *run = NULL;
     int     code = cache
-                       ? describe_folder(folder, &files, error)
+                       ? describe(how, &files, error)
                        : td_fail(error, TD_EIO,
                                  "there is nowhere to convert '%s' to: set XDG_CACHE_HOME or HOME to a "
                                      "directory, or convert it yourself (tandem convert FOLDER RUN)",
-                                 folder);
+                                 how->folder);
     /* a changed file gives another name, so what was converted before stays what it was */
     if (!code) {
         td_text_print(&path, "%s/folders/%016" PRIx64, cache,
@@ -89,7 +120,7 @@ char *td_convert_folder(const td_convert_in *how, td_errors *errors, td_error *e
 {
     td_convert_in own = *how;
     td_error      why = { 0 };
-    char         *run = run_of(how->folder, error);
+    char         *run = run_of(how, error);
     int           code = 0;
     if (!run || has(run, "config.cfg"))
         return run;

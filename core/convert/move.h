@@ -11,7 +11,9 @@
 typedef struct td_move {
     const td_stored *from; /* of an open file */
     double           scale, fill;
-    int              type; /* TD_STORED_F32 or TD_STORED_BF16 */
+    int              type; /* TD_STORED_F32, TD_STORED_BF16 or TD_STORED_Q8_0 */
+    int64_t interleaved;   /* rows that change places together, as in kind/format.h; 0: none */
+    bool    back;          /* from the other program's order to ours */
 } td_move;
 
 /* The tensor to write; `name` and `move` must outlive it. */

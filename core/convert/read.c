@@ -1,23 +1,24 @@
 /* read.c - a folder of another program as a run: its config, and one checkpoint. */
-#include <jansson.h>
 #include <stdlib.h>
 
 #include "base/file.h"
 #include "convert/convert.h"
+#include "convert/gguf.h"
 #include "convert/move.h"
 #include "io/shards.h"
-#include "model/checkpoint.h"
-#include "run/keep.h"
 
 /* A model that is being read. */
 typedef struct job {
     const td_convert_in *how;
-    td_record           *found; /* config.json */
+    td_shards           *from;
+    const td_gguf       *gguf;       /* the file, if that is what it is */
+    const char          *place;      /* of the settings, for messages */
+    char                *tokenizers; /* a temporary folder with the file's tokenizer; or NULL */
+    td_record           *found;      /* the settings */
     td_arena            *arena;
     td_part              format;
     td_translated        to;
     td_session          *s;
-    td_shards           *from;
     td_move             *moves;      /* [variables] */
     td_stored           *parameters; /* [n_parameters] */
     size_t               n_parameters;
@@ -30,7 +31,7 @@ static int no_memory(const job *j, td_error *error)
 
 /* ---- the format ------------------------------------------------------------------------------ */
 
-static int read_settings(job *j, td_error *error)
+static int read_json(job *j, td_error *error)
 {
     char  *path = td_path_join(j->how->folder, "config.json");
     size_t size = 0;
@@ -42,36 +43,59 @@ static int read_settings(job *j, td_error *error)
     return j->found ? 0 : td_failed(error, TD_ENOMEM);
 }
 
-static bool reads(const td_plugin *p, const char *type)
+static int read_settings(job *j, td_error *error)
 {
-    const td_format   *f = (const void *)p;
-    const char *const *name = !strcmp(p->kind, TD_FORMAT_KIND) ? f->model_types : NULL;
-    while (name && *name && strcmp(*name, type))
+    if (!td_gguf_is(j->how->folder)) {
+        j->place = "config.json";
+        return read_json(j, error);
+    }
+    j->place = "its metadata";
+    j->from = td_shards_open(j->how->folder, error);
+    if (!j->from)
+        return td_failed(error, TD_EIO);
+    j->gguf = td_shards_gguf(j->from);
+    j->found = td_gguf_settings(j->gguf, j->how->folder, error);
+    return j->found ? 0 : td_failed(error, TD_ENOMEM);
+}
+
+/* The types that a plugin reads from this container. */
+static const char *const *types_of(const job *j, const td_plugin *p)
+{
+    static const char *const none[] = { NULL };
+    const td_format         *f = (const void *)p;
+    bool                     gguf = j->gguf != NULL;
+    if (strcmp(p->kind, TD_FORMAT_KIND) || (f->container == TD_CONTAINER_GGUF) != gguf)
+        return none;
+    return f->model_types ? f->model_types : none;
+}
+
+static bool reads(const job *j, const td_plugin *p, const char *type)
+{
+    const char *const *name = types_of(j, p);
+    while (*name && strcmp(*name, type))
         name++;
-    return name && *name;
+    return *name;
 }
 
 /* The format for a "model_type"; NULL: there is none. */
-static const td_plugin *format_for(td_registry *r, const char *type)
+static const td_plugin *format_for(const job *j, const char *type)
 {
+    td_registry *r = j->how->registry;
     td_registry_scan_kind(r, TD_FORMAT_KIND);
     for (size_t i = 0; i < td_registry_count(r); i++)
-        if (reads(td_registry_plugin(r, i), type))
+        if (reads(j, td_registry_plugin(r, i), type))
             return td_registry_plugin(r, i);
     return NULL;
 }
 
 /* The types that there are formats for, as the message about another one. */
-static int refuse_type(td_registry *r, const char *type, td_error *error)
+static int refuse_type(const job *j, const char *type, td_error *error)
 {
-    td_text known = { 0 };
-    for (size_t i = 0; i < td_registry_count(r); i++) {
-        const td_plugin *p = td_registry_plugin(r, i);
-        const td_format *f = (const void *)p;
-        for (size_t k = 0; !strcmp(p->kind, TD_FORMAT_KIND) && f->model_types && f->model_types[k];
-             k++)
-            td_text_print(&known, "%s %s", known.size ? "," : "", f->model_types[k]);
-    }
+    td_registry *r = j->how->registry;
+    td_text      known = { 0 };
+    for (size_t i = 0; i < td_registry_count(r); i++)
+        for (const char *const *name = types_of(j, td_registry_plugin(r, i)); *name; name++)
+            td_text_print(&known, "%s %s", known.size ? "," : "", *name);
     td_fail(error, TD_EUNSUPPORTED,
             "no format reads models of type '%.100s'; there are formats for:%s", type,
             td_text_get(&known));
@@ -81,20 +105,37 @@ static int refuse_type(td_registry *r, const char *type, td_error *error)
 
 static int find_format(job *j, td_error *error)
 {
-    const td_format_value *type = td_record_ask(j->found, "model_type");
+    const char            *key = j->gguf ? "general.architecture" : "model_type";
+    const td_format_value *type = td_record_ask(j->found, key);
     const char            *name = j->how->format;
     const td_plugin       *p;
+    int                    code;
     if (!type)
-        return td_fail(error, TD_EFORMAT,
-                       "'%s/config.json' has no \"model_type\": is this a Hugging Face folder?",
-                       j->how->folder);
+        return td_fail(error, TD_EFORMAT, "'%s' has no \"%s\" in %s: is this a model?",
+                       j->how->folder, key, j->place);
     if (!name) {
-        p = format_for(j->how->registry, type->text);
+        p = format_for(j, type->text);
         if (!p)
-            return refuse_type(j->how->registry, type->text, error);
+            return refuse_type(j, type->text, error);
         name = p->name;
     }
-    return td_convert_format(j->how->registry, name, j->arena, &j->format, error);
+    code = td_convert_format(j->how->registry, name, j->arena, &j->format, error);
+    if (!code && !types_of(j, j->format.plugin)[0])
+        code = td_fail(error, TD_EUNSUPPORTED, "format '%s' does not read %s like '%s'", name,
+                       j->gguf ? "files" : "folders", j->how->folder);
+    return code;
+}
+
+static bool has_tensor(const void *of, const char *name) { return td_shards_find(of, name); }
+
+static int translate(job *j, td_error *error)
+{
+    td_tensor_names names = { has_tensor, NULL };
+    if (!j->from)
+        j->from = td_shards_open(j->how->folder, error);
+    names.of = j->from;
+    return j->from ? td_translate_read(&j->format, j->found, &names, &j->to, error)
+                   : td_failed(error, TD_EIO);
 }
 
 /* ---- the config ------------------------------------------------------------------------------ */
@@ -128,7 +169,8 @@ static int begin_session(job *j, const char *const *settings, const char *tokeni
                              .texts = *tokenizer ? texts : NULL,
                              .settings = settings,
                              .plugin_paths = j->how->plugin_paths,
-                             .origin = td_arena_print(j->arena, "%s/config.json", j->how->folder),
+                             .origin = td_arena_print(j->arena, "%s%s", j->how->folder,
+                                                      j->gguf ? "" : "/config.json"),
                              .untrusted = true };
     j->s = td_session_begin(&o, TD_NEED_MODEL, j->how->log, errors, error);
     return j->s ? 0 : td_failed(error, TD_ECONFIG);
@@ -160,8 +202,9 @@ static int open_with_tokenizer(job *j, const char *const *settings, td_error *er
     int    code;
     do {
         td_text tokenizer = { 0 };
-        code = td_convert_find_tokenizer(j->how->registry, j->how->folder, &from, &tokenizer,
-                                         error);
+        code = td_convert_find_tokenizer(j->how->registry,
+                                         j->tokenizers ? j->tokenizers : j->how->folder, &from,
+                                         &tokenizer, error);
         found = !code && tokenizer.size;
         if (found)
             begin_with_tokenizer(j, settings, td_text_get(&tokenizer));
@@ -170,10 +213,29 @@ static int open_with_tokenizer(job *j, const char *const *settings, td_error *er
     return code;
 }
 
+/* The tokenizer of a file becomes files of a folder, to be found like others. */
+static int make_tokenizer(job *j, td_error *error)
+{
+    td_error why = { 0 };
+    int      code;
+    j->tokenizers = td_temporary_directory("tandem-tokenizer", error);
+    if (!j->tokenizers)
+        return td_failed(error, TD_EIO);
+    code = td_gguf_write_tokenizer(j->gguf, j->tokenizers, &why);
+    if (code == TD_EUNSUPPORTED || code == TD_EFORMAT) {
+        td_log_line(j->how->log, TD_LOG_WARN, "the tokenizer of '%s' cannot be used: %s",
+                    j->how->folder, why.text);
+        return 0;
+    }
+    return code ? td_fail(error, code, "%s", why.text) : 0;
+}
+
 static int open_session(job *j, td_errors *errors, td_error *error)
 {
     const char **settings = NULL;
     int          code = list_settings(j, &settings, error);
+    if (!code && j->gguf)
+        code = make_tokenizer(j, error);
     if (!code)
         code = open_with_tokenizer(j, settings, error);
     if (!code && !j->s)
@@ -190,34 +252,53 @@ static int check_tensor(const job *j, const td_variable *x, const td_stored *t, 
 {
     char found[200], expected[200];
     if (!td_stored_has_shape(t, x->rank, x->dim))
+        return td_fail(error, TD_EFORMAT,
+                       "'%s': tensor '%s' has shape %s, but according to %s it should be %s",
+                       j->how->folder, t->name, td_shape_text(found, t->rank, t->dim), j->place,
+                       td_shape_text(expected, x->rank, x->dim));
+    if (!td_stored_is_real(t))
         return td_fail(
             error, TD_EFORMAT,
-            "'%s': tensor '%s' has shape %s, but according to config.json it should be %s",
-            j->how->folder, t->name, td_shape_text(found, t->rank, t->dim),
-            td_shape_text(expected, x->rank, x->dim));
-    if (!td_stored_is_real(t))
-        return td_fail(error, TD_EFORMAT,
-                       "'%s': tensor '%s' is of type %s; F32, F64, F16 and BF16 can be read",
-                       j->how->folder, t->name, t->dtype);
+            "'%s': tensor '%s' is of type %s; F32, F64, F16, BF16 and, in GGUF, Q8_0 can be "
+            "read",
+            j->how->folder, t->name, t->dtype);
     return 0;
+}
+
+/* The plugin may be a stranger's, and the number of rows a stranger's file's. */
+static int check_rows(const job *j, const td_variable *x, const td_translated_tensor *t,
+                      td_error *error)
+{
+    if (!t->interleaved || (x->rank && x->dim[0] % t->interleaved == 0))
+        return 0;
+    return td_fail(error, TD_EFORMAT,
+                   "'%s': tensor '%s' has %lld rows, which do not divide into groups of %lld",
+                   j->how->folder, t->name, (long long)(x->rank ? x->dim[0] : 0),
+                   (long long)t->interleaved);
 }
 
 static int add_parameter(job *j, const td_variable *x, td_error *error)
 {
-    const td_format_tensor *t = td_translated_of(&j->to, x->name);
-    const td_stored        *from = t ? td_shards_find(j->from, t->name) : NULL;
-    td_move                *move = &j->moves[j->n_parameters];
-    int                     code;
+    const td_translated_tensor *t = td_translated_of(&j->to, x->name);
+    const td_stored            *from = t ? td_shards_find(j->from, t->name) : NULL;
+    td_move                    *move = &j->moves[j->n_parameters];
+    int                         code;
     if (!t)
         return td_fail(error, TD_EPLUGIN, "format '%s' is faulty: no tensor is for parameter '%s'",
                        j->format.plugin->name, x->name);
     if (!from)
-        return td_fail(error, TD_EFORMAT, "'%s' has no tensor '%s', which config.json requires",
-                       j->how->folder, t->name);
+        return td_fail(error, TD_EFORMAT, "'%s' has no tensor '%s', which %s requires",
+                       j->how->folder, t->name, j->place);
     code = check_tensor(j, x, from, error);
+    if (!code)
+        code = check_rows(j, x, t, error);
     if (code)
         return code;
-    *move = (td_move){ .from = from, .scale = t->scale, .type = TD_STORED_F32 };
+    *move = (td_move){ .from = from,
+                       .scale = t->scale,
+                       .type = TD_STORED_F32,
+                       .interleaved = t->interleaved,
+                       .back = true };
     j->parameters[j->n_parameters++] = td_move_to(x->name, move, x->rank, x->dim);
     return 0;
 }
@@ -241,10 +322,9 @@ static int check_surplus(const job *j, td_error *error)
     for (size_t i = 0; i < td_shards_count(j->from); i++) {
         const td_stored *t = td_shards_at(j->from, i);
         if (!td_translated_named(&j->to, t->name) && !is_copy(j, t))
-            return td_fail(
-                error, TD_EFORMAT,
-                "'%s' has a tensor '%s', which a model with this config.json does not have",
-                j->how->folder, t->name);
+            return td_fail(error, TD_EFORMAT,
+                           "'%s' has a tensor '%s', which a model as in %s does not have",
+                           j->how->folder, t->name, j->place);
     }
     return 0;
 }
@@ -258,69 +338,19 @@ static int plan_tensors(job *j, td_error *error)
     j->parameters = calloc(n + 1, sizeof *j->parameters);
     if (!j->moves || !j->parameters)
         return no_memory(j, error);
-    j->from = td_shards_open(j->how->folder, error);
-    code = j->from ? 0 : td_failed(error, TD_EIO);
+    code = 0;
     for (size_t i = 0; !code && i < n; i++)
         if (td_variables_at(v, i)->kind == TD_VARIABLE_PARAM)
             code = add_parameter(j, td_variables_at(v, i), error);
     return code ? code : check_surplus(j, error);
 }
 
-/* ---- the run --------------------------------------------------------------------------------- */
-
-/* What loading compares later: the model that the parameters belong to, and its tokenizer. */
-static char *about_of(const td_session *s, const char *config)
-{
-    json_t *j = json_pack("{s:s, s:s, s:b, s:[], s:s}", "tandem", TANDEM_VERSION, "config", config,
-                          "inputs_end", 0, "plugins", "tokenizer", s->tokenizer_id);
-    char   *text = j ? json_dumps(j, 0) : NULL;
-    json_decref(j);
-    return text;
-}
-
-static int write_checkpoint(const job *j, const char *run, const char *config, td_error *error)
-{
-    td_progress start = { .best_step = -1, .evaluated = -1, .scored = -1 };
-    char       *directory = td_path_join(run, "checkpoints"), *about = about_of(j->s, config);
-    td_saved    saved = { .parameters = j->parameters,
-                          .n_parameters = j->n_parameters,
-                          .progress = &start,
-                          .about = about };
-    int code = directory && about ? td_make_directories(directory, error) : no_memory(j, error);
-    if (!code)
-        code = td_checkpoint_write(directory, &saved, error);
-    free(directory);
-    free(about);
-    return code;
-}
-
-static int write_run(const job *j, const char *run, td_error *error)
-{
-    td_text config = { 0 };
-    char   *path = td_path_join(run, "config.cfg");
-    int     code = td_run_keep(j->s, run, error);
-    td_config_print_moved(j->s->x->config, &config);
-    if (!code)
-        code = path && !config.failed ? td_file_write(path, config.data, config.size, error)
-                                      : no_memory(j, error);
-    if (!code)
-        code = write_checkpoint(j, run, td_text_get(&config), error);
-    td_text_free(&config);
-    free(path);
-    return code;
-}
-
-static int write_folder(const job *j, td_error *error)
-{
-    char *temporary = td_convert_begin(j->how->run, error);
-    if (!temporary)
-        return td_failed(error, TD_EIO);
-    return td_convert_end(temporary, j->how->run, write_run(j, temporary, error), error);
-}
-
 static void close_job(job *j)
 {
     td_session_close(j->s);
+    if (j->tokenizers)
+        td_remove_tree(j->tokenizers, NULL);
+    free(j->tokenizers);
     td_shards_close(j->from);
     td_translated_free(&j->to);
     td_record_free(j->found);
@@ -336,13 +366,13 @@ int td_convert_read(const td_convert_in *how, td_errors *errors, td_error *error
     if (!code)
         code = find_format(&j, error);
     if (!code)
-        code = td_translate_read(&j.format, j.found, &j.to, error);
+        code = translate(&j, error);
     if (!code)
         code = open_session(&j, errors, error);
     if (!code)
         code = plan_tensors(&j, error);
     if (!code)
-        code = write_folder(&j, error);
+        code = td_convert_write_run(j.s, j.parameters, j.n_parameters, how->run, error);
     close_job(&j);
     return code;
 }

@@ -9,10 +9,11 @@
 
 /* A translation under way; `failed` is the first refusal or error. */
 typedef struct work {
-    td_record     *in;
-    td_translated *out;
-    td_error       failed;
-    size_t         room_tensors, room_files;
+    td_record             *in;
+    const td_tensor_names *names; /* NULL when writing */
+    td_translated         *out;
+    td_error               failed;
+    size_t                 room_tensors, room_files;
 } work;
 
 static void no_memory(work *w)
@@ -61,25 +62,26 @@ static bool grow(work *w, void **list, size_t n, size_t *room, size_t size)
 }
 
 /* The plugin may be a stranger's. What has a parameter takes its shape from it. */
-static bool is_tensor(const td_format_tensor *x)
+static bool is_tensor(const td_format_tensor *x, int64_t rows)
 {
-    bool sound = x->name && (x->parameter || (x->rank >= 0 && x->rank <= TD_MAX_RANK));
+    bool sound = rows >= 0 && rows % 2 == 0 && x->name &&
+                 (x->parameter || (x->rank >= 0 && x->rank <= TD_MAX_RANK));
     for (int k = 0; sound && !x->parameter && k < x->rank; k++)
         sound = x->dim[k] >= 0;
     return sound;
 }
 
-static void tensor(td_translation *t, const td_format_tensor *x)
+static void interleaved(td_translation *t, const td_format_tensor *x, int64_t rows)
 {
     work          *w = t->host;
     td_translated *o = w->out;
     void          *list = o->tensors;
     char          *name, *parameter;
     bool           room;
-    if (!w->failed.code && !is_tensor(x))
+    if (!w->failed.code && !is_tensor(x, rows))
         td_fail(&w->failed, TD_EPLUGIN,
                 "the format is faulty: its tensor %zu, '%s', must have a name and at most %d dims, "
-                "each 0 or more",
+                "each 0 or more, and an even number of rows that change places",
                 o->n_tensors, x->name ? x->name : "", TD_MAX_RANK);
     if (w->failed.code)
         return;
@@ -90,9 +92,21 @@ static void tensor(td_translation *t, const td_format_tensor *x)
     o->tensors = list;
     if (!room || w->failed.code)
         return;
-    o->tensors[o->n_tensors] = *x;
-    o->tensors[o->n_tensors].name = name;
-    o->tensors[o->n_tensors++].parameter = parameter;
+    o->tensors[o->n_tensors] = (td_translated_tensor){ .name = name,
+                                                       .parameter = parameter,
+                                                       .scale = x->scale,
+                                                       .fill = x->fill,
+                                                       .rank = x->rank,
+                                                       .interleaved = rows };
+    memcpy(o->tensors[o->n_tensors++].dim, x->dim, sizeof x->dim);
+}
+
+static void tensor(td_translation *t, const td_format_tensor *x) { interleaved(t, x, 0); }
+
+static bool has(td_translation *t, const char *name)
+{
+    work *w = t->host;
+    return w->names && w->names->has(w->names->of, name);
 }
 
 static void file(td_translation *t, const char *name, const char *text, size_t size)
@@ -140,7 +154,9 @@ static int run(const td_part *part, bool writes, const char *dtype, work *w)
                            .tensor = tensor,
                            .file = file,
                            .refuse = refuse,
-                           .host = w };
+                           .host = w,
+                           .interleaved = interleaved,
+                           .has = has };
     *w->out = (td_translated){ .settings = td_record_new(), .arena = td_arena_new() };
     if (!w->out->settings || !w->out->arena)
         no_memory(w);
@@ -168,11 +184,11 @@ int td_translate_write(const td_part *format, td_record *model, const char *dtyp
     return 0;
 }
 
-int td_translate_read(const td_part *format, td_record *settings, td_translated *out,
-                      td_error *error)
+int td_translate_read(const td_part *format, td_record *settings, const td_tensor_names *names,
+                      td_translated *out, td_error *error)
 {
     const td_format *f = (const void *)format->plugin;
-    work             w = { .in = settings, .out = out };
+    work             w = { .in = settings, .names = names, .out = out };
     const char      *rest;
     if (!f->read)
         return td_fail(error, TD_EUNSUPPORTED, "format '%s' can only be written", f->plugin.name);
@@ -183,8 +199,9 @@ int td_translate_read(const td_part *format, td_record *settings, td_translated 
     if (rest)
         return td_fail(error, TD_EFORMAT,
                        "format '%s' does not know %s, which is %s: if it does not change what the "
-                       "model computes, remove it from config.json",
-                       f->plugin.name, rest, td_record_get(settings, rest)->text);
+                       "model computes, remove it from %s",
+                       f->plugin.name, rest, td_record_get(settings, rest)->text,
+                       f->container == TD_CONTAINER_GGUF ? "the file" : "config.json");
     return 0;
 }
 
@@ -197,7 +214,7 @@ void td_translated_free(td_translated *x)
     *x = (td_translated){ 0 };
 }
 
-const td_format_tensor *td_translated_of(const td_translated *x, const char *parameter)
+const td_translated_tensor *td_translated_of(const td_translated *x, const char *parameter)
 {
     for (size_t i = 0; i < x->n_tensors; i++)
         if (x->tensors[i].parameter && !strcmp(x->tensors[i].parameter, parameter))
@@ -205,7 +222,7 @@ const td_format_tensor *td_translated_of(const td_translated *x, const char *par
     return NULL;
 }
 
-const td_format_tensor *td_translated_named(const td_translated *x, const char *name)
+const td_translated_tensor *td_translated_named(const td_translated *x, const char *name)
 {
     for (size_t i = 0; i < x->n_tensors; i++)
         if (!strcmp(x->tensors[i].name, name))

@@ -1,8 +1,10 @@
 /* write.c - the parameters of a run in another program's format. */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "base/file.h"
 #include "convert/convert.h"
+#include "convert/gguf.h"
 #include "convert/move.h"
 #include "model/checkpoint.h"
 #include "run/weights.h"
@@ -12,6 +14,7 @@ typedef struct job {
     const td_convert_out *how;
     td_session           *s;
     td_safetensors       *from;
+    bool                  gguf; /* the format's container */
     td_translated         to;
     td_move              *moves;   /* [to.n_tensors] */
     td_stored            *tensors; /* the same */
@@ -21,7 +24,9 @@ typedef struct job {
 
 static const char *dtype_of(const td_convert_out *how)
 {
-    return how->bf16 ? "bfloat16" : "float32";
+    return how->type == TD_STORED_BF16   ? "bfloat16"
+           : how->type == TD_STORED_Q8_0 ? "q8_0"
+                                         : "float32";
 }
 
 /* Whether another format can represent the model. */
@@ -53,6 +58,18 @@ static void print_others(td_session *s, const char *dtype, td_text *out)
         td_text_print(out, "; no other format can, either");
 }
 
+/* Blocks are GGUF's alone. */
+static int check_container(job *j, const td_part *format, td_error *error)
+{
+    j->gguf = ((const td_format *)(const void *)format->plugin)->container == TD_CONTAINER_GGUF;
+    if (j->how->type != TD_STORED_Q8_0 || j->gguf)
+        return 0;
+    return td_fail(error, TD_EUNSUPPORTED,
+                   "format '%s' has no tensors of type q8_0: use --dtype f32 or bf16, or a format "
+                   "whose file is GGUF",
+                   j->how->format);
+}
+
 static int translate(job *j, td_error *error)
 {
     td_arena  *arena = td_arena_new();
@@ -63,6 +80,8 @@ static int translate(job *j, td_error *error)
     int        code = model && arena
                           ? td_convert_format(j->s->registry, j->how->format, arena, &part, error)
                           : td_failed(error, TD_ENOMEM);
+    if (!code)
+        code = check_container(j, &part, error);
     if (!code && td_translate_write(&part, model, dtype_of(j->how), &j->to, &why)) {
         if (why.code == TD_ECONFIG)
             print_others(j->s, dtype_of(j->how), &others);
@@ -83,19 +102,27 @@ static int no_memory(td_error *error)
 
 static int add_tensor(job *j, size_t i, td_error *error)
 {
-    const td_format_tensor *t = &j->to.tensors[i];
-    const td_stored        *from = t->parameter ? td_safetensors_find(j->from, t->parameter) : NULL;
+    const td_translated_tensor *t = &j->to.tensors[i];
+    const td_stored *from = t->parameter ? td_safetensors_find(j->from, t->parameter) : NULL;
+    int              rank = from ? from->rank : t->rank;
+    const int64_t   *dim = from ? from->dim : t->dim;
     if (t->parameter && !from)
         return td_fail(
             error, TD_EPLUGIN,
             "format '%s' is faulty: tensor '%s' is for parameter '%s', which the model lacks",
             j->how->format, t->name, t->parameter);
+    if (t->interleaved && (!rank || dim[0] % t->interleaved))
+        return td_fail(error, TD_EPLUGIN,
+                       "format '%s' is faulty: tensor '%s' has groups of %lld rows, of %lld",
+                       j->how->format, t->name, (long long)t->interleaved,
+                       (long long)(rank ? dim[0] : 0));
     j->moves[i] = (td_move){ .from = from,
                              .scale = t->scale,
                              .fill = t->fill,
-                             .type = j->how->bf16 ? TD_STORED_BF16 : TD_STORED_F32 };
-    j->tensors[i] = from ? td_move_to(t->name, &j->moves[i], from->rank, from->dim)
-                         : td_move_to(t->name, &j->moves[i], t->rank, t->dim);
+                             .type = j->gguf ? td_gguf_type_for(j->how->type, rank, dim)
+                                             : j->how->type,
+                             .interleaved = t->interleaved };
+    j->tensors[i] = td_move_to(t->name, &j->moves[i], rank, dim);
     return 0;
 }
 
@@ -176,6 +203,25 @@ static int write_folder(const job *j, td_error *error)
     return td_convert_end(temporary, j->how->folder, write_files(j, temporary, error), error);
 }
 
+static int write_gguf(const job *j, td_error *error)
+{
+    td_gguf_out keys = { 0 };
+    char       *parent = td_path_directory(j->how->folder);
+    int         code = parent ? td_make_directories(parent, error) : no_memory(error);
+    if (!code && (td_file_exists(j->how->folder) || errno != ENOENT))
+        code = td_fail(error, TD_EIO, "'%s' exists: choose another name, or remove it",
+                       j->how->folder);
+    if (!code)
+        code = td_gguf_put_settings(&keys, j->to.settings, error);
+    if (!code)
+        code = td_gguf_put_tokenizer(&keys, j->s, j->to.settings, error);
+    if (!code)
+        code = td_gguf_write(j->how->folder, &keys, j->tensors, j->to.n_tensors, error);
+    td_gguf_out_free(&keys);
+    free(parent);
+    return code;
+}
+
 int td_convert_write(td_session *s, const td_convert_out *how, td_error *error)
 {
     job j = { .how = how, .s = s };
@@ -185,7 +231,7 @@ int td_convert_write(td_session *s, const td_convert_out *how, td_error *error)
     if (!code)
         code = plan_tensors(&j, error);
     if (!code)
-        code = write_folder(&j, error);
+        code = j.gguf ? write_gguf(&j, error) : write_folder(&j, error);
     td_safetensors_close(j.from);
     td_translated_free(&j.to);
     free(j.moves);

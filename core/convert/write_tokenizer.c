@@ -32,27 +32,28 @@ static int32_t begin_of(const td_record *settings)
     return begin && !(encoder && encoder->integer) ? (int32_t)begin->integer : -1;
 }
 
+int td_convert_put_tokenizer(td_session *s, const td_tokenizer_out *out, td_error *error)
+{
+    const td_tokenizer *t = (const void *)s->x->tokenizer.plugin;
+    if (!t->write_files)
+        return td_fail(error, TD_EUNSUPPORTED, "it is a plugin that writes no files");
+    return TD_HOOK(t, write_files, s->tokenizer, out, error);
+}
+
 /* A tokenizer that cannot be converted is no reason to refuse the model, which works with ids. */
 int td_convert_write_tokenizer(td_session *s, const td_record *settings, const char *folder,
                                td_error *error)
 {
-    const td_tokenizer *t = (const void *)s->x->tokenizer.plugin;
-    td_tokenizer_out    out = { .size = sizeof out,
-                                .begin = begin_of(settings),
-                                .put = put,
-                                .host = (void *)(uintptr_t)folder };
-    td_error            why = { 0 };
-    int                 code;
-    if (!t)
-        return 0;
-    if (!t->write_files)
-        code = td_fail(&why, TD_EUNSUPPORTED, "it is a plugin that writes no files");
-    else
-        code = TD_HOOK(t, write_files, s->tokenizer, &out, &why);
+    td_tokenizer_out out = { .size = sizeof out,
+                             .begin = begin_of(settings),
+                             .put = put,
+                             .host = (void *)(uintptr_t)folder };
+    td_error         why = { 0 };
+    int              code = s->x->tokenizer.plugin ? td_convert_put_tokenizer(s, &out, &why) : 0;
     /* a model is useful with ids alone, so this is worth a warning, not a failure */
     if (code == TD_EUNSUPPORTED) {
         td_log_line(s->log, TD_LOG_WARN, "the tokenizer '%s' is not written for other programs: %s",
-                    t->plugin.name, why.text);
+                    s->x->tokenizer.plugin->name, why.text);
         return 0;
     }
     return code ? td_fail(error, code, "%s", why.text) : 0;

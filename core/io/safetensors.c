@@ -55,6 +55,13 @@ int64_t td_stored_count(const td_stored *t)
     return n;
 }
 
+size_t td_stored_bytes(const td_stored *t)
+{
+    size_t n = (size_t)td_stored_count(t);
+    return t->type == TD_STORED_Q8_0 ? n / TD_STORED_BLOCK * TD_STORED_BLOCK_BYTES
+                                     : n * td_stored_width(t->type);
+}
+
 bool td_stored_has_shape(const td_stored *t, int rank, const int64_t *dim)
 {
     bool same = t->rank == rank;
@@ -253,7 +260,7 @@ static const char *what_instead(const td_mapped_file *m, const char *path)
           "it is a Git LFS pointer, not the file itself: fetch it with 'git lfs pull'" },
         { "PK\3\4", "it is a PyTorch file (.bin, .pt): save it as safetensors" },
         { "\x80\x02", "it is a PyTorch file (.bin, .pt): save it as safetensors" },
-        { "GGUF", "it is a llama.cpp file (GGUF): use the safetensors file that it was made from" },
+        { "GGUF", "it is a llama.cpp file (GGUF): 'tandem convert FILE RUN' reads it as a run" },
     };
     static const char index[] = ".index.json";
     size_t            n = strlen(path);
@@ -352,9 +359,18 @@ static double from_f16(uint16_t bits)
         v_;                          \
     }))
 
+/* An element of Q8_0: its byte times the factor of its block. */
+static double from_block(const unsigned char *data, int64_t i)
+{
+    const unsigned char *block = data + i / TD_STORED_BLOCK * TD_STORED_BLOCK_BYTES;
+    return from_f16(LOAD(uint16_t, block)) * (signed char)block[2 + i % TD_STORED_BLOCK];
+}
+
 /* Element i as a double: exact for all types, except I64 and U64 beyond 2^53. */
 static double element(const td_stored *t, int64_t i)
 {
+    if (t->type == TD_STORED_Q8_0)
+        return from_block(t->data, i);
     assert(t->type >= 0 && t->type < TD_STORED_TYPES);
     const unsigned char *p = (const unsigned char *)t->data + (size_t)i * types[t->type].width;
     switch (t->type) {
@@ -404,7 +420,7 @@ static int check_count(const td_stored *t, int64_t count, td_error *error)
 bool td_stored_is_real(const td_stored *t)
 {
     return t->type == TD_STORED_F32 || t->type == TD_STORED_F64 || t->type == TD_STORED_F16 ||
-           t->type == TD_STORED_BF16;
+           t->type == TD_STORED_BF16 || t->type == TD_STORED_Q8_0;
 }
 
 int td_stored_floats(const td_stored *t, float *out, int64_t count, td_error *error)

@@ -35,10 +35,15 @@ typedef enum td_stored_type {
     TD_STORED_U32,
     TD_STORED_U64,
     TD_STORED_TYPES,
-    TD_STORED_OTHER = TD_STORED_TYPES /* when reading: its numbers cannot be converted */
+    TD_STORED_OTHER = TD_STORED_TYPES, /* when reading: its numbers cannot be converted */
+    TD_STORED_Q8_0                     /* of GGUF alone: blocks of 32 bytes with a common factor */
 } td_stored_type;
 
-enum { TD_STORED_MAX_RANK = 8 };
+enum {
+    TD_STORED_MAX_RANK = 8,
+    TD_STORED_BLOCK = 32,      /* elements of a block of Q8_0, all in one row .. */
+    TD_STORED_BLOCK_BYTES = 34 /* .. and its bytes: the factor in F16, then the elements */
+};
 
 /* One tensor. When reading, `name` and `data` belong to the open file, and `data` may have any
  * alignment: use td_stored_floats and its variants, or memcpy. */
@@ -72,11 +77,14 @@ const char      *td_safetensors_metadata(const td_safetensors *, const char *key
 
 /* ---- one tensor ------------------------------------------------------------------------------ */
 
-/* Bytes of one element, and the type's name in files ("F32"); 0 and "?" for an unknown type. */
+/* Bytes of one element, and the type's name in files ("F32"); 0 and "?" for an unknown type, and for
+ * Q8_0, whose elements have no bytes of their own. */
 size_t      td_stored_width(int type);
 const char *td_stored_type_name(int type);
 /* Elements: the product of the dimensions. */
 int64_t     td_stored_count(const td_stored *);
+/* Bytes that the elements take, which follow from type and shape. */
+size_t      td_stored_bytes(const td_stored *);
 /* Whether it has this shape; the count alone would let a transposed matrix through. */
 bool        td_stored_has_shape(const td_stored *, int rank, const int64_t *dim);
 /* Writes "[2, 3]" to `out`, and returns it. */

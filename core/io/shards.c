@@ -12,8 +12,9 @@
 enum { MOST_FILES = 4096 };
 
 struct td_shards {
-    td_map *files;   /* by name: td_safetensors */
-    td_map *tensors; /* by name: td_stored of an open file */
+    td_map  *files;   /* by name: td_safetensors */
+    td_gguf *gguf;    /* instead of files */
+    td_map  *tensors; /* by name: td_stored of an open file */
 };
 
 static int no_memory(const char *path, td_error *error)
@@ -37,6 +38,19 @@ static int add_file(td_shards *s, const char *name, const char *path, td_error *
         if (td_map_get(s->tensors, t->name))
             return td_fail(error, TD_EFORMAT, "'%s': tensor '%s' is in another file, too", path,
                            t->name);
+        if (td_map_set(s->tensors, t->name, t))
+            return no_memory(path, error);
+    }
+    return 0;
+}
+
+static int add_gguf(td_shards *s, const char *path, td_error *error)
+{
+    s->gguf = td_gguf_open(path, error);
+    if (!s->gguf)
+        return td_failed(error, TD_EIO);
+    for (size_t i = 0; i < td_gguf_count(s->gguf); i++) {
+        td_stored *t = (td_stored *)(uintptr_t)td_gguf_tensor(s->gguf, i);
         if (td_map_set(s->tensors, t->name, t))
             return no_memory(path, error);
     }
@@ -171,8 +185,10 @@ td_shards *td_shards_open(const char *path, td_error *error)
     }
     if (!s || !s->files || !s->tensors)
         code = no_memory(path, error);
+    else if (is_directory(path))
+        code = add_folder(s, path, error);
     else
-        code = is_directory(path) ? add_folder(s, path, error) : add_file(s, path, path, error);
+        code = td_gguf_is(path) ? add_gguf(s, path, error) : add_file(s, path, path, error);
     if (!code)
         return s;
     td_shards_close(s);
@@ -185,10 +201,13 @@ void td_shards_close(td_shards *s)
         return;
     for (size_t i = 0; s->files && i < td_map_count(s->files); i++)
         td_safetensors_close(td_map_value(s->files, i));
+    td_gguf_close(s->gguf);
     td_map_free(s->files);
     td_map_free(s->tensors);
     free(s);
 }
+
+const td_gguf *td_shards_gguf(const td_shards *s) { return s->gguf; }
 
 size_t td_shards_count(const td_shards *s) { return td_map_count(s->tensors); }
 

@@ -1,16 +1,20 @@
 /* shards.h - the tensors of a folder: those of model.safetensors, or of the files that
- * model.safetensors.index.json lists, as for large models from Hugging Face. [main] */
+ * model.safetensors.index.json lists, as for large models from Hugging Face; or those of a file of
+ * either format. [main] */
 #ifndef TD_IO_SHARDS_H
 #define TD_IO_SHARDS_H
 
-#include "io/safetensors.h"
+#include "io/gguf.h"
 
 typedef struct td_shards td_shards;
 
-/* A folder, or a single safetensors file. Each tensor is in the file that the index names, and no
+/* A folder, or a single safetensors or GGUF file. Each tensor is in the file that the index names, and no
  * other has it. NULL with `error`: TD_EFORMAT if the content is wrong. */
 td_shards *td_shards_open(const char *path, td_error *error);
 void       td_shards_close(td_shards *); /* NULL is fine */
+
+/* The GGUF file; NULL: it is none. */
+const td_gguf *td_shards_gguf(const td_shards *);
 
 /* Tensor i < count, file by file. */
 size_t           td_shards_count(const td_shards *);

@@ -276,6 +276,40 @@ static int check(const void *config, td_error *error)
     return code ? code : check_merged(config, error);
 }
 
+/* ---- made from a decoder-only model ---------------------------------------------------------- */
+
+static const char *const adapts[] = { "decoder-only", "decoder-biattn", NULL };
+
+/* What a sublayer of ours is called there, where one stack has but one attention. */
+static const char *const sublayers[][2] = {
+    { "pre_self_attn_layernorm.", "input_layernorm." },
+    { "pre_cross_attn_layernorm.", "input_layernorm." },
+    { "post_cross_attn_layernorm.", "post_self_attn_layernorm." },
+    { "pre_feedforward_layernorm.", "post_attention_layernorm." },
+    { "cross_attn.", "self_attn." },
+};
+
+/* Both stacks are that model's, and cross-attention begins as the decoder's self-attention, whose keys
+ * and values are then those of another text. Zhang et al. 2025 (arXiv 2504.06225), section 3. */
+static void origin(const char *parameter, td_origin *out)
+{
+    static const char encoder[] = "model.encoder.", decoder[] = "model.decoder.";
+    const char       *rest = parameter, *inside;
+    out->encoder = !strncmp(parameter, encoder, strlen(encoder));
+    /* one table for both stacks; and the matrix for the logits, which an encoder has no use for */
+    out->shared = !strcmp(parameter, "model.decoder.embed_tokens.weight") ||
+                  !strcmp(parameter, "lm_head.weight");
+    if (out->encoder || !strncmp(parameter, decoder, strlen(decoder)))
+        rest += strlen(encoder); /* both have the same length */
+    for (size_t k = 0; k < sizeof sublayers / sizeof *sublayers; k++)
+        if ((inside = strstr(rest, sublayers[k][0])) != NULL) {
+            snprintf(out->name, sizeof out->name, "model.%.*s%s%s", (int)(inside - rest), rest,
+                     sublayers[k][1], inside + strlen(sublayers[k][0]));
+            return;
+        }
+    snprintf(out->name, sizeof out->name, "%s%s", rest == parameter ? "" : "model.", rest);
+}
+
 static const td_architecture encoder_decoder = {
     .plugin = TD_PLUGIN(td_architecture, TD_ARCHITECTURE_KIND, "encoder-decoder", options,
                         struct encoder_decoder,
@@ -291,6 +325,8 @@ static const td_architecture encoder_decoder = {
     .complete = complete,
     .build = build,
     .vocab_size = vocab_size,
+    .adapts = adapts,
+    .origin = origin,
 };
 
 TD_MODULE("encoder-decoder", "1.0", "tandem", "MIT", &encoder_decoder.plugin)

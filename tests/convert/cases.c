@@ -123,6 +123,40 @@ Test(cases, decllm_without_v_norm_as_qwen3) { write_and_read("decllm-qwen3", "qw
 Test(cases, decllm_without_norms_as_llama) { write_and_read("decllm-llama", "llama"); }
 Test(cases, redllm_without_norms_as_t5) { write_and_read("redllm-t5", "t5"); }
 
+/* ---- llama.cpp's files ----------------------------------------------------------------------- */
+
+/* What is written are the bytes of llama.cpp's own package (make_gguf.py); read, they compute the logits
+ * that llama.cpp did; and written again, they are the same bytes. */
+static void write_and_read_gguf(const char *name, const char *dtype)
+{
+    char command[1500];
+    snprintf(command, sizeof command,
+             "$T convert -c $C/%1$s/ours.cfg out/a.gguf --to gguf --dtype %2$s --weights "
+             "$C/%1$s/ours.safetensors && cmp out/a.gguf $C/%1$s/theirs.gguf && "
+             "$T convert out/a.gguf run && $T probe run --batch $C/%1$s/batch.safetensors --out "
+             "o.safetensors && $T convert run b.gguf --to gguf --dtype %2$s && "
+             "$T convert b.gguf again && cmp run/checkpoints/step-00000000/model.safetensors "
+             "again/checkpoints/step-00000000/model.safetensors && cmp run/config.cfg "
+             "again/config.cfg",
+             name, dtype);
+    MUST(command);
+    expect_logits(name);
+}
+
+Test(cases, decllm_as_llama_cpps_llama_with_yarn_and_biases)
+{
+    write_and_read_gguf("gguf-llama", "f32");
+    /* a scale of the logits is in the last norm since the first writing */
+    MUST("cmp out/a.gguf b.gguf");
+}
+
+/* Rows of 29 do not divide into blocks, so these matrices stay in float32, as vectors do. */
+Test(cases, decllm_as_llama_cpps_qwen3_in_bytes)
+{
+    write_and_read_gguf("gguf-qwen3", "q8_0");
+    MUST("cmp out/a.gguf b.gguf");
+}
+
 /* ---- models that only our own class has ------------------------------------------------------ */
 
 /* As above; and greedy generation gives the tokens that generate() did. */
@@ -148,6 +182,13 @@ Test(cases, redllm_with_learned_positions) { write_own_class("redllm-learned"); 
 Test(cases, redllm_with_xpos) { write_own_class("redllm-xpos"); }
 Test(cases, decllm_with_sines_and_differential_attention) { write_own_class("decllm-sinusoidal"); }
 Test(cases, biattn_with_biases_by_distance_and_windows) { write_own_class("biattn-t5"); }
+
+Test(cases, decllm_with_latents_and_shared_experts) { write_own_class("decllm-mla"); }
+Test(cases, redllm_with_latents_and_one_expert) { write_own_class("redllm-mla"); }
+Test(cases, redllm_with_linear_attention) { write_own_class("redllm-linear"); }
+Test(cases, biattn_with_linear_attention_and_xpos) { write_own_class("biattn-linear"); }
+Test(cases, redllm_with_merged_attention_and_xpos) { write_own_class("redllm-merged"); }
+Test(cases, redllm_with_merged_attention_and_biases) { write_own_class("redllm-merged-t5"); }
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 

@@ -3,18 +3,6 @@
 
 TestSuite(folders, .init = scratch_open, .fini = scratch_close);
 
-/* A small model without norms of queries, keys and values, as Llama is: the scratch directory's `a`. */
-#define TRAIN                                                                              \
-    "$T train -c quickstart/decllm.cfg -c ablations/no-qkv-norm.cfg run.dir=. run.name=a " \
-    "model.d_model=24 model.layers=1 model.attention.heads=2 model.attention.head_dim=8 "  \
-    "model.ffn.d_ff=32 train.steps=2 train.length=32 train.batch=2 train.micro_batch=2 "   \
-    "evaluate.sequences=1 "
-
-/* With the SentencePiece model of a case of the tests of tokenizers. */
-#define PIECES                                             \
-    "tokenizer.plugin=sentencepiece model.vocab_size=500 " \
-    "tokenizer.model=$C/../plugins/tokenizer/cases/pieces-bpe.model "
-
 /* Folders are converted into a cache of the test's own. */
 #define OWN_CACHE "export XDG_CACHE_HOME=$PWD/cache && "
 
@@ -34,7 +22,7 @@ Test(folders, bytes_come_back)
 
 Test(folders, sentencepiece_comes_back)
 {
-    MUST(TRAIN PIECES GO_AND_RETURN);
+    MUST(TRAIN PIECES "pieces-bpe.model " GO_AND_RETURN);
     MUST("cmp there/tokenizer.model $C/../plugins/tokenizer/cases/pieces-bpe.model && "
          "grep -q TemplateProcessing there/tokenizer.json && "
          "grep -q '\"bos_token\": \"<s>\"' there/tokenizer_config.json && "
@@ -75,6 +63,18 @@ Test(folders, a_folder_is_used_as_it_is)
     MUST(OWN_CACHE "for how in 'train.weights=there run.name=c' '--weights there run.name=d'; do "
                    "$T train -c a/config.cfg $how run.dir=. train.steps=1 --allow tokenizer "
                    "model.logit_scale model.attention.* || exit 1; done");
+}
+
+/* With another module a tokenizer may be read that could not be read before. */
+Test(folders, other_modules_convert_again)
+{
+    MUST(TRAIN "&& $T convert a there --to llama && mkdir p && "
+               "cp '" TANDEM_PLUGINS "/tokenizer-huggingface.so' p/");
+    MUST(OWN_CACHE "for k in 1 2; do $T describe there || exit 1; "
+                   "$T describe there --plugin-path p || exit 1; done && "
+                   "test $(ls cache/tandem/folders | wc -l) = 2");
+    MUST(OWN_CACHE "touch -d 2001-01-01 p/*.so && $T describe there --plugin-path p && "
+                   "$T describe there && test $(ls cache/tandem/folders | wc -l) = 3");
 }
 
 Test(folders, without_a_cache_a_folder_is_refused)

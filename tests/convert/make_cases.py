@@ -291,6 +291,36 @@ OTHER_PARTS = {
   position = { plugin = "t5-relative"; buckets = 6; max_distance = 9; };
   ffn = { plugin = "swiglu"; d_ff = 7; };
 """,
+    "decllm-mla": """  plugin = "decoder-only"; vocab_size = 13; d_model = 9; layers = 2;
+  attention = { plugin = "mla"; heads = 3; head_dim = 5; rope_dim = 4; v_dim = 7; kv_rank = 6; q_rank = 8; bias = true; };
+  position = { plugin = "rope"; base = 300.0; };
+  ffn = { plugin = "moe"; d_ff = 5; experts = 5; top_k = 2; shared = 2; balance = 0.0; };
+""",
+    "redllm-mla": """  plugin = "encoder-decoder"; vocab_size = 13; d_model = 9; encoder_layers = 1; decoder_layers = 2;
+  attention = { plugin = "mla"; heads = 2; head_dim = 3; output_norm = true; };
+  position = { plugin = "rope"; };
+  ffn = { plugin = "moe"; d_ff = 7; experts = 3; top_k = 1; weights = "all"; activation = "geglu"; balance = 0.0; };
+""",
+    "redllm-linear": """  plugin = "encoder-decoder"; vocab_size = 13; d_model = 9; encoder_layers = 2; decoder_layers = 2;
+  attention = { plugin = "linear"; heads = 4; kv_heads = 2; head_dim = 6; chunk = 5; output_norm = true; };
+  position = { plugin = "rope"; base = 300.0; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+""",
+    "biattn-linear": """  plugin = "decoder-biattn"; vocab_size = 13; d_model = 9; layers = 2;
+  attention = { plugin = "linear"; heads = 2; head_dim = 4; chunk = 3; qk_norm_scale = true; };
+  position = { plugin = "xpos"; base = 300.0; scale_base = 20.0; gamma = 0.3; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+""",
+    "redllm-merged": """  plugin = "encoder-decoder"; vocab_size = 13; d_model = 9; encoder_layers = 2; decoder_layers = 2; post_norm = true;
+  attention = { plugin = "merged"; heads = 4; kv_heads = 2; head_dim = 6; bias = true; };
+  position = { plugin = "xpos"; base = 300.0; scale_base = 20.0; gamma = 0.3; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+""",
+    "redllm-merged-t5": """  plugin = "encoder-decoder"; vocab_size = 13; d_model = 9; encoder_layers = 1; decoder_layers = 2;
+  attention = { plugin = "merged"; heads = 3; head_dim = 4; memory_positions = false; output_norm = true; };
+  position = { plugin = "t5-relative"; buckets = 6; max_distance = 9; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+""",
 }
 
 

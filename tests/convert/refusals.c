@@ -14,7 +14,7 @@ Test(refusals, of_models_that_a_format_does_not_have)
 {
     scratch_expect(2,
                    "model.attention.qkv_norm is false: it can only be true; formats that can: "
-                   "'huggingface', 'llama'",
+                   "'gguf', 'huggingface', 'llama'",
                    DECLLM "--to qwen3");
     scratch_expect(2,
                    "model.attention.window is 3: it can only be 0; formats that can: 'huggingface'",
@@ -23,7 +23,8 @@ Test(refusals, of_models_that_a_format_does_not_have)
         2, "model.position.plugin is alibi: it can only be rope; formats that can: 'huggingface'",
         DECLLM "--to llama model.position.plugin=alibi --allow 'model.position*'");
     scratch_expect(
-        2, "model.ffn.plugin is moe: it can only be swiglu or geglu; no other format can, either",
+        2,
+        "model.ffn.plugin is moe: it can only be swiglu or geglu; formats that can: 'huggingface'",
         DECLLM "--to llama model.ffn.plugin=moe --allow 'model.ffn*'");
     scratch_expect(2, "model.plugin is decoder-only: it can only be encoder-decoder",
                    DECLLM "--to t5");
@@ -60,7 +61,8 @@ Test(refusals, of_parameters_of_another_model)
 
 Test(refusals, of_arguments_that_do_not_fit_together)
 {
-    scratch_expect(2, "--dtype takes f32 or bf16, not 'f16'", DECLLM "--to llama --dtype f16");
+    scratch_expect(2, "--dtype takes f32, bf16 or q8_0, not 'f16'",
+                   DECLLM "--to llama --dtype f16");
     scratch_expect(2, "--dtype has no effect when a folder is read",
                    "$T convert $C/llama/theirs out --dtype bf16");
     scratch_expect(2, "--to writes a run, --from reads a folder", DECLLM "--to llama --from llama");

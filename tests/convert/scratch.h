@@ -8,6 +8,18 @@
 
 #define CASES TANDEM_SOURCE "/tests/convert"
 
+/* A small model without norms of queries, keys and values, as Llama is: the scratch directory's `a`. */
+#define TRAIN                                                                              \
+    "$T train -c quickstart/decllm.cfg -c ablations/no-qkv-norm.cfg run.dir=. run.name=a " \
+    "model.d_model=24 model.layers=1 model.attention.heads=2 model.attention.head_dim=8 "  \
+    "model.ffn.d_ff=32 train.steps=2 train.length=32 train.batch=2 train.micro_batch=2 "   \
+    "evaluate.sequences=1 "
+
+/* With the SentencePiece model of a case of the tests of tokenizers: its name follows. */
+#define PIECES                                             \
+    "tokenizer.plugin=sentencepiece model.vocab_size=500 " \
+    "tokenizer.model=$C/../plugins/tokenizer/cases/"
+
 static char scratch[64];
 
 static void scratch_open(void)

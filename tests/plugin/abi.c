@@ -21,9 +21,10 @@ static const char policy[] =
 /* Besides the kinds' structs: tables that state their size, and structs that only the host
  * creates. */
 static const char *const growing[] = {
-    "td_host",     "td_services",        "td_option",           "td_module",     "td_call",
-    "td_split_in", "td_architecture_in", "td_architecture_out", "td_arrange_in", "td_loss_in",
-    "td_loss_out", "td_optimizer_in",    "td_data_in",          "td_logger_in",  "td_train_in",
+    "td_host",       "td_services",  "td_option",          "td_module",
+    "td_call",       "td_split_in",  "td_architecture_in", "td_architecture_out",
+    "td_arrange_in", "td_loss_in",   "td_loss_out",        "td_optimizer_in",
+    "td_data_in",    "td_logger_in", "td_train_in",        "td_translation",
 };
 
 static bool may_grow(const layout *l, const char *name, size_t n)

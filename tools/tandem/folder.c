@@ -52,7 +52,7 @@ static bool resolve(td_tool *t, const char **argument, size_t at, int *code)
 
 static bool resolve_if_folder(td_tool *t, const char **argument, size_t at, int *code)
 {
-    return !td_convert_is_folder(*argument + at) || resolve(t, argument, at, code);
+    return !td_convert_is_foreign(*argument + at) || resolve(t, argument, at, code);
 }
 
 bool td_folder_resolve(td_tool *t, int *code)

@@ -22,11 +22,7 @@ static const char *const of_all[] = { "model.d_model",
                                       "model.post_norm",
                                       "model.attention.plugin",
                                       "model.attention.heads",
-                                      "model.attention.kv_heads",
                                       "model.attention.head_dim",
-                                      "model.attention.qkv_norm",
-                                      "model.attention.v_norm",
-                                      "model.attention.qk_norm_scale",
                                       "model.attention.bias",
                                       "model.attention.eps",
                                       "model.position.plugin",
@@ -34,15 +30,29 @@ static const char *const of_all[] = { "model.d_model",
                                       "model.norm.eps",
                                       "model.ffn.plugin",
                                       "model.ffn.d_ff",
-                                      "model.ffn.bias",
                                       NULL };
 static const char *const of_decoder[] = { "model.layers", NULL };
 static const char *const of_both[] = { "model.encoder_layers",       "model.decoder_layers",
                                        "model.continuous_positions", "model.cross_positions",
                                        "model.bidirectional",        NULL };
-static const char *const of_heads[] = { "model.attention.window", "model.attention.output_norm",
+static const char *const of_heads[] = { "model.attention.kv_heads", "model.attention.qkv_norm",
+                                        "model.attention.v_norm", "model.attention.qk_norm_scale",
                                         NULL };
+static const char *const of_softmax[] = { "model.attention.window", "model.attention.output_norm",
+                                          NULL };
 static const char *const of_differential[] = { "model.attention.lambda_init", NULL };
+static const char *const of_linear[] = { "model.attention.chunk", "model.attention.output_norm",
+                                         NULL };
+static const char *const of_merged[] = { "model.attention.memory_positions",
+                                         "model.attention.output_norm", NULL };
+static const char *const of_mla[] = { "model.attention.rope_dim",    "model.attention.v_dim",
+                                      "model.attention.kv_rank",     "model.attention.q_rank",
+                                      "model.attention.output_norm", NULL };
+static const char *const of_ffn[] = { "model.ffn.bias", NULL };
+static const char *const of_moe[] = { "model.ffn.experts",  "model.ffn.top_k",
+                                      "model.ffn.shared",   "model.ffn.activation",
+                                      "model.ffn.weights",  "model.ffn.balance",
+                                      "model.ffn.router_z", NULL };
 static const char *const of_rope[] = { "model.position.base",
                                        "model.position.scaling",
                                        "model.position.factor",
@@ -60,10 +70,13 @@ static const char *const of_learned[] = { "model.position.max_positions", NULL }
 static const char *const of_sinusoidal[] = { "model.position.base", NULL };
 static const char *const of_nothing[] = { NULL };
 
-static const struct {
+/* A plugin that modeling_tandem.py has, and the options that only it has. */
+struct part {
     const char        *name;
     const char *const *options;
-} positions[] = {
+};
+
+static const struct part positions[] = {
     { "rope", of_rope },
     { "xpos", of_xpos },
     { "alibi", of_nothing },
@@ -72,67 +85,70 @@ static const struct {
     { "learned", of_learned },
     { "sinusoidal", of_sinusoidal },
     { "none", of_nothing },
+    { NULL, NULL },
 };
-enum { POSITIONS = sizeof positions / sizeof *positions };
+static const struct part attentions[] = {
+    { "softmax", of_softmax },
+    { "sliding-window", of_softmax },
+    { "differential", of_differential },
+    { "linear", of_linear },
+    { "merged", of_merged },
+    { "mla", of_mla },
+    { NULL, NULL },
+};
+static const struct part ffns[] = {
+    { "swiglu", of_ffn }, { "geglu", of_ffn }, { "relu", of_ffn },
+    { "relu2", of_ffn },  { "moe", of_moe },   { NULL, NULL },
+};
 
 static const char *const of_rms[] = { "model.norm.scale", NULL };
 static const char *const of_layer[] = { "model.norm.bias", NULL };
+static const struct part norms[] = { { "rms", of_rms }, { "layer", of_layer }, { NULL, NULL } };
+static const struct part models[] = { { "decoder-only", of_decoder },
+                                      { "decoder-biattn", of_decoder },
+                                      { "encoder-decoder", of_both },
+                                      { NULL, NULL } };
 
 static bool is(td_translation *t, const char *path, const char *value)
 {
     return !strcmp(td_ask_text(t, path), value);
 }
 
-/* Refuse a plugin that modeling_tandem.py does not have. */
-static void require_one(td_translation *t, const char *path, const char *const *names)
+/* Keep the options of one of these plugins, or refuse another. */
+static void keep_part(td_translation *t, const char *path, const struct part *parts)
 {
     const char *value = td_ask_text(t, path);
     char        list[200] = "";
     size_t      used = 0;
-    for (size_t k = 0; names[k]; k++) {
-        if (!strcmp(names[k], value))
+    for (size_t k = 0; parts[k].name; k++) {
+        if (!strcmp(parts[k].name, value)) {
+            keep(t, parts[k].options);
             return;
+        }
         used += (size_t)snprintf(list + used, sizeof list - used, "%s%s",
-                                 !k             ? ""
-                                 : names[k + 1] ? ", "
-                                                : " or ",
-                                 names[k]);
+                                 !k                  ? ""
+                                 : parts[k + 1].name ? ", "
+                                                     : " or ",
+                                 parts[k].name);
     }
     t->refuse(t, "%s is %s: it can only be %s", path, value, list);
-}
-
-static void require_parts(td_translation *t)
-{
-    static const char *const models[] = { "decoder-only", "decoder-biattn", "encoder-decoder",
-                                          NULL };
-    static const char *const attentions[] = { "softmax", "sliding-window", "differential", NULL };
-    const char              *schemes[POSITIONS + 1] = { NULL };
-    static const char *const norms[] = { "rms", "layer", NULL };
-    static const char *const ffns[] = { "swiglu", "geglu", "relu", "relu2", NULL };
-    require_one(t, "model.plugin", models);
-    require_one(t, "model.attention.plugin", attentions);
-    for (int k = 0; k < POSITIONS; k++)
-        schemes[k] = positions[k].name;
-    require_one(t, "model.position.plugin", schemes);
-    require_one(t, "model.norm.plugin", norms);
-    require_one(t, "model.ffn.plugin", ffns);
 }
 
 /* From the config to config.json, and back: the paths are the same. */
 static void keep_settings(td_translation *t)
 {
-    require_parts(t);
     td_put_text(t, "model.plugin", td_ask_text(t, "model.plugin"));
     /* resize_token_embeddings() changes "vocab_size", which counts where it is there */
     td_put_int(t, "model.vocab_size",
                td_ask_int_or(t, "vocab_size", td_ask_int(t, "model.vocab_size")));
     keep(t, of_all);
-    keep(t, is(t, "model.plugin", "encoder-decoder") ? of_both : of_decoder);
-    keep(t, is(t, "model.attention.plugin", "differential") ? of_differential : of_heads);
-    for (int k = 0; k < POSITIONS; k++)
-        if (is(t, "model.position.plugin", positions[k].name))
-            keep(t, positions[k].options);
-    keep(t, is(t, "model.norm.plugin", "rms") ? of_rms : of_layer);
+    keep_part(t, "model.plugin", models);
+    keep_part(t, "model.attention.plugin", attentions);
+    if (!is(t, "model.attention.plugin", "mla"))
+        keep(t, of_heads);
+    keep_part(t, "model.position.plugin", positions);
+    keep_part(t, "model.norm.plugin", norms);
+    keep_part(t, "model.ffn.plugin", ffns);
 }
 
 /* ---- tensors --------------------------------------------------------------------------------- */
@@ -143,7 +159,9 @@ struct stack {
     int64_t     layers;
     bool        cross, scale, norm_bias, post_norm;
     bool        qk_scale, attention_bias, gate, ffn_bias;
-    bool        differential; /* the attention */
+    bool        differential, merged, mla; /* the attention */
+    bool        latent_queries;            /* of mla */
+    bool        moe, shared;               /* the feed-forward layer; it has shared experts */
 };
 
 static void put_tensor(td_translation *t, const char *scope, const char *module, const char *what)
@@ -178,11 +196,28 @@ static void put_differential(td_translation *t, const char *layer, const char *n
     put_tensor(t, scope, "sub_norm", "weight");
 }
 
+static void put_latents(td_translation *t, const struct stack *s, const char *scope)
+{
+    if (s->latent_queries) {
+        put_linear(t, scope, "q_a_proj", s->attention_bias);
+        put_tensor(t, scope, "q_a_layernorm", "weight");
+    }
+    put_tensor(t, scope, s->latent_queries ? "q_b_proj" : "q_proj", "weight");
+    put_linear(t, scope, "kv_a_proj_with_mqa", s->attention_bias);
+    put_tensor(t, scope, "kv_a_layernorm", "weight");
+    put_tensor(t, scope, "kv_b_proj", "weight");
+    put_linear(t, scope, "o_proj", s->attention_bias);
+}
+
 static void put_attention(td_translation *t, const struct stack *s, const char *layer,
                           const char *name)
 {
     char scope[160];
     snprintf(scope, sizeof scope, "%s%s.", layer, name);
+    if (s->mla) {
+        put_latents(t, s, scope);
+        return;
+    }
     put_linear(t, scope, "q_proj", s->attention_bias);
     put_linear(t, scope, "k_proj", s->attention_bias);
     put_linear(t, scope, "v_proj", s->attention_bias);
@@ -195,6 +230,21 @@ static void put_attention(td_translation *t, const struct stack *s, const char *
         put_differential(t, layer, name);
 }
 
+static void put_ffn(td_translation *t, const struct stack *s, const char *layer)
+{
+    static const char *const parts[] = { "gate_proj", "up_proj", "down_proj" };
+    char                     name[80];
+    for (int k = s->moe || s->gate ? 0 : 1; k < 3; k++) {
+        snprintf(name, sizeof name, "mlp.%s%s", s->moe ? "experts." : "", parts[k]);
+        put_linear(t, layer, name, s->ffn_bias);
+        snprintf(name, sizeof name, "mlp.shared_expert.%s", parts[k]);
+        if (s->shared)
+            put_tensor(t, layer, name, "weight");
+    }
+    if (s->moe)
+        put_tensor(t, layer, "mlp.gate", "weight");
+}
+
 static void put_layer(td_translation *t, const struct stack *s, int64_t k)
 {
     char scope[120];
@@ -203,17 +253,14 @@ static void put_layer(td_translation *t, const struct stack *s, int64_t k)
     put_attention(t, s, scope, "self_attn");
     if (s->post_norm)
         put_norm(t, s, scope, "post_self_attn_layernorm");
-    if (s->cross) {
+    if (s->cross && !s->merged) {
         put_norm(t, s, scope, "pre_cross_attn_layernorm");
         put_attention(t, s, scope, "cross_attn");
     }
-    if (s->cross && s->post_norm)
+    if (s->cross && !s->merged && s->post_norm)
         put_norm(t, s, scope, "post_cross_attn_layernorm");
     put_norm(t, s, scope, s->ffn_norm);
-    if (s->gate)
-        put_linear(t, scope, "mlp.gate_proj", s->ffn_bias);
-    put_linear(t, scope, "mlp.up_proj", s->ffn_bias);
-    put_linear(t, scope, "mlp.down_proj", s->ffn_bias);
+    put_ffn(t, s, scope);
 }
 
 /* What the layers of a stack share. */
@@ -240,7 +287,8 @@ static void put_stack(td_translation *t, const struct stack *s)
 /* What all stacks of a model share. */
 static struct stack stack_of(td_translation *t)
 {
-    bool rms = is(t, "model.norm.plugin", "rms");
+    bool rms = is(t, "model.norm.plugin", "rms"), moe = is(t, "model.ffn.plugin", "moe");
+    bool mla = is(t, "model.attention.plugin", "mla");
     return (struct stack){
         .scope = "model.",
         .self_norm = "input_layernorm",
@@ -248,11 +296,16 @@ static struct stack stack_of(td_translation *t)
         .scale = !rms || td_ask_bool(t, "model.norm.scale"),
         .norm_bias = !rms && td_ask_bool(t, "model.norm.bias"),
         .post_norm = td_ask_bool(t, "model.post_norm"),
-        .qk_scale = td_ask_bool(t, "model.attention.qk_norm_scale"),
+        .qk_scale = !mla && td_ask_bool(t, "model.attention.qk_norm_scale"),
         .attention_bias = td_ask_bool(t, "model.attention.bias"),
         .gate = is(t, "model.ffn.plugin", "swiglu") || is(t, "model.ffn.plugin", "geglu"),
-        .ffn_bias = td_ask_bool(t, "model.ffn.bias"),
+        .ffn_bias = !moe && td_ask_bool(t, "model.ffn.bias"),
         .differential = is(t, "model.attention.plugin", "differential"),
+        .merged = is(t, "model.attention.plugin", "merged"),
+        .mla = mla,
+        .latent_queries = mla && td_ask_int(t, "model.attention.q_rank") > 0,
+        .moe = moe,
+        .shared = moe && td_ask_int(t, "model.ffn.shared") > 0,
     };
 }
 

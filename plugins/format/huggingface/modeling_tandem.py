@@ -102,6 +102,61 @@ class FeedForward(nn.Module):
         return self.down_proj(self.activation(self.gate_proj(x)) * up if self.gated else self.activation(up))
 
 
+class Experts(nn.Module):
+    """The gated layers of all experts, side by side: [experts, out, in]."""
+
+    def __init__(self, experts, width, inner):
+        super().__init__()
+        for name, out, size in (("gate_proj", inner, width), ("up_proj", inner, width), ("down_proj", width, inner)):
+            module = nn.Module()
+            module.weight = nn.Parameter(torch.randn(experts, out, size) * size**-0.5)
+            self.add_module(name, module)
+
+    def forward(self, expert, x, activation):
+        gate, up, down = (m.weight[expert] for m in (self.gate_proj, self.up_proj, self.down_proj))
+        return F.linear(activation(F.linear(x, gate)) * F.linear(x, up), down)
+
+
+class MixtureOfExperts(nn.Module):
+    """A router sends each token through top_k experts. The losses that spread tokens over them in tandem's training
+    are not part of this class."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.options, width = model["ffn"], model["d_model"]
+        ffn = self.options
+        self.activation = ACTIVATIONS[ffn["activation"]]
+        self.gate = nn.Linear(width, ffn["experts"], bias=False)
+        self.experts = Experts(ffn["experts"], width, ffn["d_ff"])
+        self.shared_expert = None
+        if ffn["shared"]:
+            shared = {"plugin": ffn["activation"], "d_ff": ffn["shared"] * ffn["d_ff"], "bias": False}
+            self.shared_expert = FeedForward({"ffn": shared, "d_model": width})
+
+    def route(self, x):
+        """The experts of each token and their weights: [N, top_k]."""
+        logits = self.gate(x)
+        if self.options["weights"] == "all":
+            return logits.softmax(-1).topk(self.options["top_k"])
+        chosen, expert = logits.topk(self.options["top_k"])
+        return chosen.softmax(-1), expert
+
+    def forward(self, x):
+        tokens = x.flatten(0, -2)
+        weights, expert = self.route(tokens)
+        out = torch.zeros_like(tokens)
+        for e in range(self.options["experts"]):
+            token, place = torch.where(expert == e)
+            y = self.experts(e, tokens[token], self.activation) * weights[token, place, None]
+            out = out.index_add(0, token, y.to(out.dtype))
+        out = out.view_as(x)
+        return out if self.shared_expert is None else out + self.shared_expert(x)
+
+
+def feed_forward_of(model):
+    return (MixtureOfExperts if model["ffn"]["plugin"] == "moe" else FeedForward)(model)
+
+
 # ---- positions: added to the embeddings ------------------------------------------------------------------------------
 
 
@@ -160,10 +215,17 @@ def growth(xpos, positions, width, side):
     return torch.exp(side * x.clamp(max=75))
 
 
+def rotated_width(attention):
+    """That of a head, or of the part of it that mla rotates."""
+    if attention["plugin"] == "mla":
+        return attention["rope_dim"] or (attention["head_dim"] + 3) // 4 * 2
+    return attention["head_dim"]
+
+
 def angles(model, positions, dtype, side=0):
     """cos and sin [B, 1, T, E/2] for positions [B, T]; None without rotation. side: -1 and 1 for queries and keys of a
     decoder, whose waves fade in xpos."""
-    scheme, width = model["position"], model["attention"]["head_dim"]
+    scheme, width = model["position"], rotated_width(model["attention"])
     if scheme["plugin"] not in ("rope", "xpos"):
         return None
     theta = torch.tensor(frequencies(scheme, width), dtype=torch.float32)
@@ -365,9 +427,107 @@ class DifferentialAttention(Attention):
         return self.normalized(one - share * two, self.sub_norm) * (1 - self.first)
 
 
+class LinearAttention(Attention):
+    """Sums of features, elu(x) + 1, in place of a softmax; here with the matrix of all pairs. Only the numerator is
+    rotated, so queries and keys are kept in both ways, side by side."""
+
+    def both(self, x, turn):
+        x = F.elu(x) + 1
+        return torch.cat((x, rotate(x, turn)), -1)
+
+    def queries(self, x, turn):
+        return self.both(super().queries(x, None), turn)
+
+    def keys_and_values(self, x, turn):
+        k, v = super().keys_and_values(x, None)
+        return self.both(k, turn), v
+
+    def read(self, q, k, v, mask, bias):
+        k, v = (x.repeat_interleave(self.heads // x.shape[1], 1) for x in (k, v))
+        (q, turned_q), (k, turned_k) = q.chunk(2, -1), k.chunk(2, -1)
+        total = ((q @ k.transpose(-1, -2)) * mask).sum(-1, keepdim=True)
+        out = ((turned_q @ turned_k.transpose(-1, -2)) * mask) @ v / (total + (total == 0))
+        return self.normalized(out, None) if self.options["output_norm"] else out
+
+
+class MergedAttention(Attention):
+    """One softmax over a decoder's own tokens and the encoder's, by one set of projections."""
+
+    def of_memory(self, memory, cache):
+        """Keys and values of the encoder's tokens, which are computed once."""
+        turn = memory["merged_turn"] if self.options["memory_positions"] else None
+        if cache is None:
+            return self.keys_and_values(memory["states"], turn)
+        if not cache.is_updated.get(self.layer):
+            cache.is_updated[self.layer] = True
+            return cache.cross_attention_cache.update(*self.keys_and_values(memory["states"], turn), self.layer)
+        kept = cache.cross_attention_cache.layers[self.layer]
+        return kept.keys, kept.values
+
+    def forward(self, x, source, given, cache=None, memory=None, memory_cache=None):
+        if memory is None:
+            return super().forward(x, source, given, cache)
+        q = self.queries(x, given["q_turn"])
+        k, v = self.cached(source, given["k_turn"], cache)
+        their_k, their_v = self.of_memory(memory, memory_cache)
+        mask, bias = given["mask"], given["bias"]
+        mask = torch.cat((mask, memory["mask"].expand(-1, -1, mask.shape[2], -1)), -1)
+        if bias is not None:  # only of the decoder's own tokens
+            bias = F.pad(bias, (0, their_k.shape[2]))
+        out = self.read(q, torch.cat((k, their_k), 2), torch.cat((v, their_v), 2), mask, bias)
+        return self.o_proj(out.transpose(1, 2).flatten(2))
+
+
+class LatentAttention(Attention):
+    """mla: keys and values of all heads are expanded from one latent per token; a further part of each key, which is
+    rotated, is common to all heads. The latent and that part are what is cached."""
+
+    def __init__(self, model, layer, cross):
+        nn.Module.__init__(self)
+        a, width = model["attention"], model["d_model"]
+        self.options, self.layer, self.cross = a, layer, cross
+        self.heads = self.kv_heads = a["heads"]
+        self.plain, self.turned, self.value = a["head_dim"], rotated_width(a), a["v_dim"] or a["head_dim"]
+        self.width, self.rank = self.plain + self.turned, a["kv_rank"] or 4 * a["head_dim"]
+        if a["q_rank"]:
+            self.q_a_proj = nn.Linear(width, a["q_rank"], bias=a["bias"])
+            self.q_a_layernorm = Scale(a["q_rank"])
+            self.q_b_proj = nn.Linear(a["q_rank"], self.heads * self.width, bias=False)
+        else:
+            self.q_proj = nn.Linear(width, self.heads * self.width, bias=False)
+        self.kv_a_proj_with_mqa = nn.Linear(width, self.rank + self.turned, bias=a["bias"])
+        self.kv_a_layernorm = Scale(self.rank)
+        self.kv_b_proj = nn.Linear(self.rank, self.heads * (self.plain + self.value), bias=False)
+        self.o_proj = nn.Linear(self.heads * self.value, width, bias=a["bias"])
+
+    def queries(self, x, turn):
+        if self.options["q_rank"]:
+            q = self.q_b_proj(self.normalized(self.q_a_proj(x), self.q_a_layernorm))
+        else:
+            q = self.q_proj(x)
+        plain, turned = self.split(q, self.heads).split((self.plain, self.turned), -1)
+        return torch.cat((plain, rotate(turned, turn)), -1)
+
+    def keys_and_values(self, x, turn):
+        latent, key = self.kv_a_proj_with_mqa(x).split((self.rank, self.turned), -1)
+        return self.normalized(latent, self.kv_a_layernorm)[:, None], rotate(key[:, None], turn)
+
+    def read(self, q, latent, key, mask, bias):
+        both = self.split(self.kv_b_proj(latent[:, 0]), self.heads)
+        k, v = both.split((self.plain, self.value), -1)
+        return super().read(q, torch.cat((k, key.expand(-1, self.heads, -1, -1)), -1), v, mask, bias)
+
+
+ATTENTIONS = {
+    "differential": DifferentialAttention,
+    "linear": LinearAttention,
+    "merged": MergedAttention,
+    "mla": LatentAttention,
+}
+
+
 def attention_of(model, layer, cross):
-    different = model["attention"]["plugin"] == "differential"
-    return (DifferentialAttention if different else Attention)(model, layer, cross)
+    return ATTENTIONS.get(model["attention"]["plugin"], Attention)(model, layer, cross)
 
 
 class Scale(nn.Module):
@@ -386,14 +546,17 @@ class Layer(nn.Module):
 
     def __init__(self, model, layer, names, cross):
         super().__init__()
-        self.names, self.cross = names, cross
+        # a merged attention reads the encoder, too, so there is no sublayer for it
+        self.merged = cross and model["attention"]["plugin"] == "merged"
+        self.names, self.cached, cross = names, cross, cross and not self.merged
+        self.cross = cross
         self.add_module(names[0], Norm(model))
         self.self_attn = attention_of(model, layer, False)
         if cross:
             self.pre_cross_attn_layernorm = Norm(model)
             self.cross_attn = attention_of(model, layer, True)
         self.add_module(names[1], Norm(model))
-        self.mlp = FeedForward(model)
+        self.mlp = feed_forward_of(model)
         self.post_norm = model["post_norm"]
         if self.post_norm:
             self.post_self_attn_layernorm = Norm(model)
@@ -403,8 +566,8 @@ class Layer(nn.Module):
     def forward(self, x, own, memory, cache):
         """own: what self-attention is given; memory: the same of cross-attention, and its states, or None."""
         y = getattr(self, self.names[0])(x)
-        kept = cache.self_attention_cache if self.cross and cache is not None else cache
-        y = self.self_attn(y, y, own, kept)
+        kept = cache.self_attention_cache if self.cached and cache is not None else cache
+        y = self.self_attn(y, y, own, kept, memory, cache) if self.merged else self.self_attn(y, y, own, kept)
         x = x + (self.post_self_attn_layernorm(y) if self.post_norm else y)
         if self.cross:
             y = self.pre_cross_attn_layernorm(x)
@@ -654,12 +817,13 @@ class TandemForSeq2SeqLM(TandemPreTrainedModel, GenerationMixin):
     def memory_of(self, states, mask, positions, dtype):
         """What cross-attention reads."""
         model = self.config.model
-        turned = model["cross_positions"]
+        turned, there = model["cross_positions"], positions_of(mask, mask.shape[1])
         return {
             "states": states,
             "mask": mask[:, None, None, :],
             "q_turn": angles(model, positions, dtype) if turned else None,
-            "k_turn": angles(model, positions_of(mask, mask.shape[1]), dtype) if turned else None,
+            "k_turn": angles(model, there, dtype) if turned else None,
+            "merged_turn": angles(model, there, dtype, 1),  # as keys of the decoder's own
             "bias": None,  # a distance from the decoder's text into the encoder's means nothing
         }
 

@@ -141,6 +141,15 @@ enum {
     TD_ARCHITECTURE_WHOLE_PROMPT = 2
 };
 
+/* The parameter that one begins as, in a model that is made from a model of another architecture. */
+typedef struct td_origin {
+    /* It is in the model that the encoder is made from, which may be another than the rest's. */
+    bool encoder;
+    /* The encoder uses it, too, so that a model which gives the encoder alone need not give its own. */
+    bool shared;
+    char name[256]; /* in that model */
+} td_origin;
+
 typedef struct td_architecture {
     td_plugin plugin;
     uint64_t  flags;
@@ -170,6 +179,11 @@ typedef struct td_architecture {
     /* The name of the array of ids that predicted tokens are read from: an answer's tokens are
      * written there as they are generated. NULL: cannot generate. */
     const char        *generated;
+    /* The names of other architectures that a model of this one can be made from, then NULL (`tandem
+     * convert --adapt`). NULL: it is trained from the start. */
+    const char *const *adapts;
+    /* Where a parameter of this architecture begins in such a model. Needed with `adapts`. [main] */
+    void (*origin)(const char *parameter, td_origin *out);
 } td_architecture;
 
 #ifdef __cplusplus

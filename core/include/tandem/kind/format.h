@@ -8,6 +8,11 @@
  * their dtype and number of files, and checks that each parameter occurs once, with the right
  * shape.
  *
+ * Where the container is TD_CONTAINER_GGUF, all of that is in one file, and the settings are its keys:
+ * "llama.attention.head_count". Integers become U32, other numbers F32. When reading there are no
+ * keys of the tokenizer, which the host moves, and of those in "general." only the architecture; a
+ * list has the type OTHER, and its length as `integer`.
+ *
  * Nothing is dropped: a model is refused if the format has not asked for one of its settings, so
  * that an option that a plugin gains later is not overlooked. The first refusal or error sticks,
  * and later calls do nothing, so a hook needs no checks of its own.
@@ -74,7 +79,7 @@ typedef enum td_format_value_type {
 
 typedef struct td_format_value {
     int         type;    /* td_format_value_type */
-    int64_t     integer; /* of BOOL (0 or 1) and INT */
+    int64_t     integer; /* of BOOL (0 or 1) and INT; of a list in GGUF, its length */
     double      number;  /* the same, and of FLOAT */
     const char *text;    /* as it is written: "8", "true", "silu"; never NULL */
 } td_format_value;
@@ -96,7 +101,7 @@ typedef struct td_format_tensor {
 typedef struct td_translation td_translation;
 struct td_translation {
     size_t      size;
-    const char *dtype; /* of the tensors when writing: "float32" or "bfloat16" */
+    const char *dtype; /* of the tensors when writing: "float32", "bfloat16" or, in GGUF, "q8_0" */
     /* The setting at a path, which counts as understood from now on. NULL: there is none. */
     const td_format_value *(*ask)(td_translation *, const char *path);
     void (*put)(td_translation *, const char *path, const td_format_value *);
@@ -107,17 +112,30 @@ struct td_translation {
      * call counts. */
     void (*refuse)(td_translation *, const char *format, ...) TD_PRINTF(2, 3);
     void *host; /* private to the host */
+    /* As `tensor`, with rows in another order: of each `rows` rows of the parameter, those of the
+     * first half are the tensor's even ones, and those of the second half its odd ones. */
+    void (*interleaved)(td_translation *, const td_format_tensor *, int64_t rows);
+    /* When reading, whether the model has a tensor of this name. */
+    bool (*has)(td_translation *, const char *tensor);
 };
+
+/* Where a model's settings and tensors are. */
+typedef enum td_format_container {
+    TD_CONTAINER_FOLDER, /* config.json and safetensors */
+    TD_CONTAINER_GGUF    /* one file */
+} td_format_container;
 
 typedef struct td_format {
     td_plugin          plugin;
-    /* The values of "model_type" in config.json that `read` takes, then NULL. */
+    /* The values of "model_type" in config.json, or of "general.architecture" in GGUF, that `read`
+     * takes, then NULL. */
     const char *const *model_types;
     /* From a config to the other program's settings and tensors. [main] */
     void (*write)(const void *config, td_translation *);
     /* From the other program's settings to a config. Its tensors are named as `write` does. NULL:
      * the format can only be written. [main] */
     void (*read)(const void *config, td_translation *);
+    int32_t container; /* td_format_container */
 } td_format;
 
 /* ---- asking ---------------------------------------------------------------------------------- */
