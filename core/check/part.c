@@ -129,19 +129,26 @@ static size_t own_options(const td_check *c)
     return n;
 }
 
-/* Bind the plugin to a config that holds these overrides and nothing else, as a group "it". */
-static void bind_own(td_check *c, td_part *out)
+/* A config that holds these overrides and nothing else, as a group "it". */
+static void load_own(td_check *c, td_errors *errors)
 {
     size_t       n = 0, room = own_options(c) + 1;
     const char **list = td_arena_alloc(c->arena, room * sizeof *list);
-    td_errors    errors = { 0 };
     MUST(c, list, "out of memory");
     /* the same path as a real config, so types, ranges and spelling are checked as there */
     list[n++] = td_arena_print(c->arena, "it.plugin=\"%s\"", c->plugin->name);
     for (size_t k = 0; k < c->n_overrides; k++)
         if (!memchr(c->overrides[k], '.', strcspn(c->overrides[k], "=")))
             list[n++] = td_arena_print(c->arena, "it.%s", c->overrides[k]);
-    c->own = td_config_load(NULL, 0, list, n, c->search, &errors);
+    c->own = td_config_load(NULL, 0, list, n, c->search, errors);
+}
+
+/* Loaded once: a test may ask again while it uses the first part, which points into the config. */
+static void bind_own(td_check *c, td_part *out)
+{
+    td_errors errors = { 0 };
+    if (!c->own)
+        load_own(c, &errors);
     if (!c->own || errors.count ||
         td_config_bind(c->own, c->registry, "it", c->plugin->kind, NULL, out, &errors))
         refuse_config(c, &errors);

@@ -253,8 +253,10 @@ void td_check_round_trip(td_check *c)
     td_check_tokenizer       t = tokenizer_under_test(c);
     char                     text[1300];
     /* a tokenizer may lose things (case, say), as long as it does not claim otherwise */
-    if (!(t.plugin->flags & (TD_TOKENIZER_LOSSLESS_BYTES | TD_TOKENIZER_LOSSLESS_UTF8)))
+    if (!(t.plugin->flags & (TD_TOKENIZER_LOSSLESS_BYTES | TD_TOKENIZER_LOSSLESS_UTF8))) {
+        t.plugin->close(t.state);
         td_check_skip(c, "it does not declare itself lossless");
+    }
     for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
         round_trip(c, &t, texts[k], (int64_t)strlen(texts[k]), "a text");
     /* strlen would stop at the zero: only the size counts */
