@@ -266,21 +266,24 @@ static void record_steps(td_binder *b, const td_setting *v, const td_option *o, 
     const td_config *c = b->config;
     bool             whole = share == 1, open = c->steps < 0;
     td_text          t = { 0 };
-    const char      *text;
+    const char      *text, *kept;
     td_resolved     *r;
-    if (!whole && (open || c->derived))
+    if (!whole)
         td_print_number(&t, share);
-    else if (open)
+    kept = td_arena_copy(c->arena, td_text_get(&t));
+    td_text_free(&t);
+    if (whole && open)
         td_text_print(&t, "?");
-    else
+    else if (whole || !(open || c->derived))
         td_print_integer(&t, steps);
-    text = td_arena_copy(c->arena, td_text_get(&t));
+    text = t.size ? td_arena_copy(c->arena, td_text_get(&t)) : kept;
     td_text_free(&t);
     r = td_resolved_add(b->config, at, o->name, text ? text : "", b->owner, v, o);
     if (r == at) /* out of memory */
         return;
     r->origin = whole ? "train.steps" : share_origin(b, v, o, share);
     r->note = whole && (open || c->derived);
+    r->share = kept;
 }
 
 /* A share of the run, or all of it. False: the value is none of these. */

@@ -139,8 +139,11 @@ const char *td_config_value(const td_config *, const char *path);
 void td_config_print(const td_config *, bool origins, td_text *out);
 /* Without origins, and files that were copied under their names there (td_config_move_file). */
 void td_config_print_moved(const td_config *, td_text *out);
-/* With origins too, for a run to keep: it means the same from any directory. */
+/* With origins too, for a run to keep: it means the same from any directory, and what follows
+ * train.steps still does. */
 void td_config_print_kept(const td_config *, td_text *out);
+/* The same for a cell of a study, whose paths stay as they are. */
+void td_config_print_cell(const td_config *, td_text *out);
 
 /* The i-th file that an option of the group names, as an absolute path: of options that take one;
  * NULL past the last. */

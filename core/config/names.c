@@ -126,3 +126,37 @@ void td_config_move_file(td_config *c, const char *group, size_t i, const char *
         r->whole = copy;
     td_text_free(&t);
 }
+
+/* Each string of a value, alone or in a list. */
+static void each_string(const char *text, td_arena                      *arena,
+                        void (*file)(void *arg, const char *path), void *arg)
+{
+    const char *one, *path;
+    for (const char *at = strchr(text, '"'); at; at = strchr(at, '"')) {
+        size_t n = 1;
+        while (at[n] && at[n] != '"')
+            n += at[n] == '\\' && at[n + 1] ? 2 : 1;
+        one = td_arena_print(arena, "%.*s\"", (int)n, at);
+        path = one ? unquoted(arena, one) : NULL;
+        if (path && *path)
+            file(arg, path);
+        at += at[n] ? n + 1 : n;
+    }
+}
+
+static void each_below(const td_resolved *r, td_arena                  *arena,
+                       void (*file)(void *arg, const char *path), void *arg)
+{
+    if (r->whole)
+        each_string(r->whole, arena, file, arg);
+    for (const td_resolved *c = r->first; c; c = c->next)
+        each_below(c, arena, file, arg);
+}
+
+void td_config_each_file(const td_config *c, const char                  *group,
+                         void (*file)(void *arg, const char *path), void *arg)
+{
+    const td_resolved *g = child(&c->resolved, group);
+    if (g)
+        each_below(g, c->arena, file, arg);
+}

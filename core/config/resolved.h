@@ -8,9 +8,12 @@
 /* An option and its value, or a group or list of them. Values are kept as text: the output must
  * be readable as a config again, to the last bit of a float. */
 typedef struct td_resolved {
-    const char *name;   /* "" for an item of a list */
-    const char *text;   /* as in a config; NULL: a group, or a list of groups */
-    const char *whole;  /* of an option that names files: the same from any directory; else NULL */
+    const char *name;  /* "" for an item of a list */
+    const char *text;  /* as in a config; NULL: a group, or a list of groups */
+    const char *whole; /* of an option that names files: the same from any directory; else NULL */
+    /* of an option in steps: what a run keeps in its place, since the run may be made longer: a share
+     * of the steps, or "" for all of them; else NULL */
+    const char *share;
     const char *origin; /* "file.cfg:12", "command line", "default of attention 'softmax'" */
     const char *owner;  /* "attention 'softmax'" */
     const char *doc;
@@ -46,6 +49,10 @@ struct td_config {
  * binding continues, and only the output lacks a node. */
 td_resolved *td_resolved_add(td_config *, td_resolved *parent, const char *name, const char *text,
                              const char *owner, const td_setting *from, const td_option *option);
+
+/* Call `file` for each file or pattern that the options of a group name, as an absolute path. */
+void td_config_each_file(const td_config *, const char                   *group,
+                         void (*file)(void *arg, const char *path), void *arg);
 
 /* Values as config text: read back, they are the same. */
 void td_print_integer(td_text *, int64_t x);

@@ -6,7 +6,7 @@
 #include "config/words.h"
 
 /* How values are shown. */
-enum { ORIGINS = 1, WHOLE = 2 };
+enum { ORIGINS = 1, WHOLE = 2, SHARES = 4 };
 
 static void print_node(const td_resolved *r, int indent, int style, td_text *out);
 
@@ -16,13 +16,23 @@ static void print_children(const td_resolved *r, int indent, int style, td_text 
         print_node(c, indent, style, out);
 }
 
+/* It is all of the steps of the run: whoever reads the config derives it again. */
+static bool is_all_steps(const td_resolved *r) { return r->share && !*r->share; }
+
+static const char *shown(const td_resolved *r, int style)
+{
+    if (style & SHARES && r->share && *r->share)
+        return r->share;
+    return style & WHOLE && r->whole ? r->whole : r->text;
+}
+
 /* "name = value;", with the origin as a comment in its own column. */
 static void print_value(const td_resolved *r, int indent, int style, td_text *out)
 {
     enum { COLUMN = 48 };
     size_t start = out->size, width;
-    td_text_print(out, "%*s%s%s = %s;", indent, "", r->note ? "# " : "", r->name,
-                  style & WHOLE && r->whole ? r->whole : r->text);
+    bool   note = r->note || (style & SHARES && is_all_steps(r));
+    td_text_print(out, "%*s%s%s = %s;", indent, "", note ? "# " : "", r->name, shown(r, style));
     width = out->size - start;
     if (style & ORIGINS)
         td_text_print(out, "%*s# %s", width < COLUMN ? (int)(COLUMN - width) : 1, "", r->origin);
@@ -61,12 +71,17 @@ void td_config_print(const td_config *c, bool origins, td_text *out)
 
 void td_config_print_moved(const td_config *c, td_text *out)
 {
-    print_children(&c->resolved, 0, WHOLE, out);
+    print_children(&c->resolved, 0, WHOLE | SHARES, out);
 }
 
 void td_config_print_kept(const td_config *c, td_text *out)
 {
-    print_children(&c->resolved, 0, ORIGINS | WHOLE, out);
+    print_children(&c->resolved, 0, ORIGINS | WHOLE | SHARES, out);
+}
+
+void td_config_print_cell(const td_config *c, td_text *out)
+{
+    print_children(&c->resolved, 0, ORIGINS | SHARES, out);
 }
 
 /* ---- by path --------------------------------------------------------------------------------- */
@@ -98,19 +113,20 @@ static td_map *flat(const td_config *c, bool groups)
     return m;
 }
 
-/* Compared as text, which is equal only for equal numbers. Of files, also by where they are: a run
- * keeps that. */
-static bool same_value(const td_resolved *p, const td_resolved *q)
+/* Compared as text, which is equal only for equal numbers. A run keeps where files are, and shares of
+ * its steps: if one of the two was kept, equal ones are the same. */
+static bool same_value(const td_resolved *p, const td_resolved *q, bool kept)
 {
-    const char *x = p->whole ? p->whole : p->text, *y = q->whole ? q->whole : q->text;
-    return !strcmp(p->text, q->text) || !strcmp(x, y);
+    int style = kept ? WHOLE | SHARES : WHOLE;
+    return !strcmp(p->text, q->text) || !strcmp(shown(p, style), shown(q, style));
 }
 
 /* A config that was kept lacks the options that came later, and has those that follow from others as
  * comments. At its default, as an empty list always is, one of these makes no difference. */
 static bool is_idle(const td_resolved *r)
 {
-    return r->note || !strncmp(r->origin, "default of ", 11) || !strcmp(r->text, "()");
+    return r->note || is_all_steps(r) || !strncmp(r->origin, "default of ", 11) ||
+           !strcmp(r->text, "()");
 }
 
 bool td_config_names_file(const td_config *c, const char *path)
@@ -161,7 +177,7 @@ size_t td_config_diff(const td_config *a, const td_config *b, td_text *out)
     /* first in the order of `a`, then what only `b` has */
     for (size_t i = 0; x && y && i < td_map_count(x); i++) {
         const td_resolved *p = td_map_value(x, i), *q = td_map_get(y, td_map_key(x, i));
-        if (q ? same_value(p, q) : kept && is_idle(p))
+        if (q ? same_value(p, q, kept) : kept && is_idle(p))
             continue;
         td_text_print(out, "%s: %s -> %s\n", td_map_key(x, i), p->text, q ? q->text : "(absent)");
         n++;

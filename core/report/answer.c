@@ -114,12 +114,23 @@ static const char *in_class(td_document *doc, const char *class)
     return *class ? td_document_print(doc, " (%s)", class) : "";
 }
 
-static const char *interval(td_document *doc, const duel *u)
+/* With the sign of the table of tests, which has the second group minus the first. */
+static const char *interval(const td_report_data *d, td_document *doc, const duel *u)
 {
-    return isfinite(u->low) ? td_document_print(doc, "95 %% interval %s to %s, ",
-                                                td_report_number(doc, u->low, true),
-                                                td_report_number(doc, u->high, true))
-                            : "";
+    const td_difference *x = &u->pair->difference;
+    if (!isfinite(u->low))
+        return "";
+    return td_document_print(doc, "'%s' minus '%s': 95 %% interval %s to %s, ",
+                             d->groups[u->pair->b].name, d->groups[u->pair->a].name,
+                             td_report_number(doc, x->low, true),
+                             td_report_number(doc, x->high, true));
+}
+
+/* An interval is that of one test, so it may say more than p does after the correction. */
+static const char *uncorrected(const duel *u)
+{
+    return u->low > 0 ? "; the interval excludes 0 because it is not corrected for the other tests"
+                      : "";
 }
 
 /* "p = 0.012 after Holm's correction for 21 tests". */
@@ -192,7 +203,7 @@ static const char *tested_sentence(const td_report_data *d, td_document *doc, co
 {
     const char *a = d->groups[u->better].name, *b = d->groups[u->other].name;
     const char *gain = td_report_number(doc, u->gain, false), *in = in_class(doc, class);
-    const char *range = interval(doc, u), *p = evidence(d, doc, u), *seeds = seeds_of(doc, u);
+    const char *range = interval(d, doc, u), *p = evidence(d, doc, u), *seeds = seeds_of(doc, u);
     const char *rank = standing(doc, u), *sizes = at_other_sizes(d, doc, u);
     /* "better" only if p is below 0.05 after the correction for all tests */
     if (u->supported)
@@ -204,8 +215,9 @@ static const char *tested_sentence(const td_report_data *d, td_document *doc, co
     return td_document_print(
         doc,
         "The data do not support a difference between '%s'%s and '%s' on held-out text%s: the loss "
-        "of '%s' is lower by %s %s, which may be due to chance (%s%s; %s).%s%s",
-        a, rank, b, in, a, gain, unit, range, p, seeds, seeds_needed(doc, u), sizes);
+        "of '%s' is lower by %s %s, which may be due to chance (%s%s%s; %s).%s%s",
+        a, rank, b, in, a, gain, unit, range, p, uncorrected(u), seeds, seeds_needed(doc, u),
+        sizes);
 }
 
 static const char *untested_sentence(const td_report_data *d, td_document *doc, const duel *u,
@@ -257,14 +269,14 @@ static const char *after_finetuning(const td_report_data *d, td_document *doc, c
     if (!class || !strcmp(class, answered) || !find_duel(d, m, class, &u) || !u.pair)
         return "";
     gain = td_report_number(doc, u.gain, false);
-    range = interval(doc, &u);
+    range = interval(d, doc, &u);
     if (!u.supported)
         return td_document_print(
             doc,
             " After finetuning, the data do not support a difference: '%s' is ahead of '%s' by %s "
-            "(%s%s).",
+            "(%s%s%s).",
             d->groups[u.better].name, d->groups[u.other].name, gain, range,
-            td_report_p(doc, u.pair->adjusted));
+            td_report_p(doc, u.pair->adjusted), uncorrected(&u));
     return td_document_print(doc,
                              " After finetuning, '%s'%s is ahead of '%s' by %s %s on the held-out "
                              "text of finetuning (%s%s).",
@@ -318,10 +330,10 @@ static bool find_rivals(const td_report_data *d, duel *u)
     return false;
 }
 
-static void name_task(td_document *doc, const duel *u, td_text *named)
+static void name_task(const td_report_data *d, td_document *doc, const duel *u, td_text *named)
 {
     td_text_print(named, "%s%s by %s (%s%s)", named->size ? ", " : "", u->measure->name,
-                  td_report_number(doc, u->gain, true), interval(doc, u),
+                  td_report_number(doc, u->gain, true), interval(d, doc, u),
                   td_report_p(doc, u->pair->adjusted));
 }
 
@@ -334,11 +346,11 @@ static void count_task(const td_report_data *d, td_document *doc, const td_measu
     if (!u.pair)
         return;
     if (!u.supported && t->open++ < MOST_NAMED)
-        name_task(doc, &u, &t->unsupported);
+        name_task(d, doc, &u, &t->unsupported);
     if (!u.supported)
         return;
     if (t->better + t->worse < MOST_NAMED)
-        name_task(doc, &u, &t->named);
+        name_task(d, doc, &u, &t->named);
     *(u.gain > 0 ? &t->better : &t->worse) += 1;
 }
 

@@ -120,6 +120,7 @@ static int take_study(td_report_data *d, td_error *error)
         /* names of groups mention only the labels that differ between cells */
         n = compare_cells(s);
         d->study = td_arena_copy(d->arena, s->name);
+        d->brief = td_arena_copy(d->arena, s->brief);
         for (size_t k = 0; k < s->n_cells; k++)
             if (is_reported(&s->cells[k]))
                 take_cell(d, &s->cells[k], n);

@@ -36,6 +36,7 @@ typedef struct td_report_group {
 typedef struct td_report_data {
     const td_report_options *options;
     const char              *study; /* its name; NULL: none */
+    const char              *brief; /* its question; NULL or "": none */
     td_comparison            comparison;
     td_report_run           *runs;   /* [comparison.n_runs] */
     td_report_group         *groups; /* [comparison.n_groups] */

@@ -65,6 +65,7 @@ typedef struct td_block {
 typedef struct td_document {
     td_arena     *arena;
     const char   *title, *subtitle;
+    const char   *question;  /* NULL: none was asked */
     const char   *answer[3]; /* the first page; NULL: fewer sentences */
     const char   *footer;
     td_block     *blocks;

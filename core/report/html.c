@@ -228,6 +228,8 @@ void td_html_write(const td_document *d, td_text *out)
     element(out, "h1", "", d->title);
     if (d->subtitle)
         element(out, "p", "class=\"subtitle\"", d->subtitle);
+    if (d->question)
+        element(out, "p", "class=\"question\"", d->question);
     put(out, "</header>\n<main>\n");
     write_answer(d, out);
     write_contents(d, out);

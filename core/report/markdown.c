@@ -79,6 +79,8 @@ void td_markdown_write(const td_document *d, td_text *out)
     paragraph(out, "# ", d->title);
     if (d->subtitle)
         paragraph(out, "", d->subtitle);
+    if (d->question)
+        paragraph(out, "", d->question);
     for (int k = 0; k < 3; k++)
         if (d->answer[k])
             paragraph(out, "> ", d->answer[k]);

@@ -31,6 +31,8 @@ static void lay_out(const td_report_data *d, td_document *doc)
     doc->subtitle = td_document_print(doc, "%zu run%s in %zu group%s", d->count,
                                       d->count == 1 ? "" : "s", d->comparison.n_groups,
                                       d->comparison.n_groups == 1 ? "" : "s");
+    if (d->brief && *d->brief)
+        doc->question = td_document_print(doc, "%s", d->brief);
     doc->footer = "Written by tandem report. The data and the script of each plot are in figures/, "
                   "the tables as CSV and LaTeX in tables/.";
     /* the answer first, then what it rests on, from results to settings */

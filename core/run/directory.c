@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -226,6 +227,36 @@ static int compare_configs(td_run_directory *r, td_session *s, td_error *error)
     return code;
 }
 
+/* ---- a run that does not start --------------------------------------------------------------- */
+
+/* The directory that this process has made for a run that has not started: a handler of signals can
+ * only reach what is static. */
+static struct {
+    volatile sig_atomic_t is;
+    int                   directory;
+    char                  path[4096];
+} unstarted;
+
+static void note_unstarted(const td_run_directory *r)
+{
+    unstarted.is = false;
+    if (!r->made || strlen(r->path) >= sizeof unstarted.path)
+        return;
+    strcpy(unstarted.path, r->path);
+    unstarted.directory = r->directory;
+    unstarted.is = true;
+}
+
+/* Only calls that a handler may make. */
+void td_run_withdraw(void)
+{
+    if (!unstarted.is || !faccessat(unstarted.directory, "config.cfg", F_OK, 0))
+        return;
+    unlinkat(unstarted.directory, "log.txt", 0);
+    unlinkat(unstarted.directory, ".lock", 0);
+    rmdir(unstarted.path); /* fails if it has anything else */
+}
+
 /* ---- opening --------------------------------------------------------------------------------- */
 
 static int latest_in(const char *run, char **latest, td_error *error)
@@ -258,6 +289,8 @@ int td_run_open(td_run_directory *r, td_session *s, bool resume, td_error *error
                    : td_fail(error, TD_ENOMEM, "out of memory");
     if (!code && (r->directory = open(r->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         code = td_io_error(error, "open the directory", r->path);
+    if (!code)
+        note_unstarted(r);
     /* locked before anything is read: another process may be writing it */
     if (!code)
         code = lock(r, s, error);
@@ -289,6 +322,7 @@ void td_run_abandon(td_run_directory *r)
 
 void td_run_close(td_run_directory *r)
 {
+    unstarted.is = false;
     if (r->lock >= 0)
         close(r->lock);
     if (r->directory >= 0)

@@ -28,6 +28,9 @@ int  td_run_open(td_run_directory *, td_session *, bool resume, td_error *error)
 void td_run_close(td_run_directory *);
 /* The run cannot begin: remove what td_run_open created. */
 void td_run_abandon(td_run_directory *);
+/* The same for a handler of signals, before the first step: removes a directory that was made for a run
+ * and has no config yet. */
+void td_run_withdraw(void);
 
 /* Whether a resumed run may have another value of the key without --allow: it does not change the
  * result of a step. */

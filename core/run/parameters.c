@@ -8,6 +8,7 @@
 
 #include "model/checkpoint.h"
 #include "run/locate.h"
+#include "run/provenance.h"
 #include "run/weights.h"
 
 /* The k-th variable that is a parameter; NULL if there are fewer. */
@@ -126,6 +127,8 @@ static int load(td_session *s, const char *path, td_error *error)
      * missing tensor */
     if (!code)
         code = td_session_check_weights(s, path, error);
+    if (!code && (s->needs & TD_NEED_HELD_OUT) == TD_NEED_HELD_OUT)
+        code = td_run_check_held_out(s, path, error);
     td_session_warn_of_idle_allows(s);
     if (!code)
         code = td_session_hold(s, error);

@@ -6,18 +6,24 @@
  */
 #include "run/provenance.h"
 
+#include <glob.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/file.h"
 #include "base/machine.h"
+#include "config/resolved.h"
 #include "model/arrange.h"
 #include "model/checkpoint.h"
 #include "plugin/hook.h"
 #include "run/keep.h"
+#include "run/results.h"
+#include "run/weights.h"
+#include "tandem/random.h"
 #include "train/reduce.h"
 
 /* ---- what a checkpoint keeps ----------------------------------------------------------------- */
@@ -56,12 +62,33 @@ static void print_processes(const td_session *s, char out[32])
         snprintf(out, 32, "%d", td_team_size(s->team));
 }
 
-char *td_run_about(const td_session *s, td_error *error)
+/* What names the held-out text alone, in `out`; "": the data has no fingerprint. It is opened a second
+ * time, since that of training has another fingerprint. */
+static int print_held_out(td_session *s, char out[32], td_error *error)
+{
+    const td_data *d = (const void *)s->x->data.plugin;
+    td_own_data    own = { s->data, s->data_opened };
+    unsigned       needs = s->needs;
+    int            code;
+    *out = 0;
+    if (!d->fingerprint)
+        return 0;
+    s->data_opened = false;
+    s->needs |= TD_NEED_HELD_OUT;
+    code = td_session_open_data(s, error);
+    s->needs = needs;
+    if (!code)
+        snprintf(out, 32, "%016" PRIx64, TD_HOOK(d, fingerprint, s->data));
+    td_session_restore_data(s, &own);
+    return code;
+}
+
+char *td_run_about(td_session *s, td_error *error)
 {
     const td_device *d = td_engine_device(s->engine);
     const td_data   *data = (const void *)s->x->data.plugin;
     td_text          config = { 0 };
-    char             arithmetic[1024] = "", records[32] = "", processes[32], *out;
+    char             arithmetic[1024] = "", records[32] = "", held_out[32], processes[32], *out;
     json_t          *about;
 
     /* recorded besides the plugins: the same build computes different bits with another
@@ -70,11 +97,13 @@ char *td_run_about(const td_session *s, td_error *error)
         d->backend->arithmetic(d->state, arithmetic, sizeof arithmetic);
     if (data->fingerprint)
         snprintf(records, sizeof records, "%016" PRIx64, TD_HOOK(data, fingerprint, s->data));
+    if (print_held_out(s, held_out, error))
+        return NULL;
     print_processes(s, processes);
     td_config_print_kept(s->x->config, &config);
-    about = json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:o}", "tandem", TANDEM_VERSION,
+    about = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:o}", "tandem", TANDEM_VERSION,
                       "arithmetic", arithmetic, "processes", processes, "tokenizer",
-                      s->tokenizer_id, "records", records, "inputs_end",
+                      s->tokenizer_id, "records", records, "held_out", held_out, "inputs_end",
                       td_arrange_pair(&s->x->data).inputs_end, "config", td_text_get(&config),
                       "plugins", json_of_plugins(s));
     out = about ? json_dumps(about, 0) : NULL;
@@ -177,6 +206,110 @@ int td_run_compare(const td_run_directory *r, const td_session *s, const char *a
     json_decref(before);
     json_decref(now);
     free(saved);
+    return code;
+}
+
+/* ---- the held-out text ----------------------------------------------------------------------- */
+
+static int judge_held_out(td_session *s, const char *was, const char *is, td_error *error)
+{
+    if (!strcmp(was, is))
+        return 0;
+    if (!td_session_allows(s, "data"))
+        return td_fail(
+            error, TD_ECONFIG,
+            "the held-out text is not the one that the run in '%.900s' was trained beside "
+            "(saved: %s, found: %s), so the run may have been trained on it: restore the "
+            "files that data names, or score this text all the same (--allow data)",
+            td_session_directory(s), was, is);
+    td_log_line(
+        s->log, TD_LOG_WARN,
+        "the held-out text is not the one that the run was trained beside: allowed; the run "
+        "may have been trained on it");
+    return 0;
+}
+
+int td_run_check_held_out(td_session *s, const char *weights, td_error *error)
+{
+    bool        own = td_results_lie_in(weights, td_session_directory(s));
+    char       *checkpoint = own ? td_path_directory(weights) : NULL, is[32];
+    /* one that cannot be read was reported when its model was compared */
+    char       *about = checkpoint ? td_checkpoint_about(checkpoint, &(td_error){ 0 }) : NULL;
+    json_t     *j = about ? json_loads(about, 0, NULL) : NULL;
+    const char *was = word(j, "held_out");
+    int         code = 0;
+    if (*was)
+        code = print_held_out(s, is, error);
+    if (*was && *is && !code)
+        code = judge_held_out(s, was, is, error);
+    else if (!*was && *word(j, "records"))
+        td_log_line(s->log, TD_LOG_INFO,
+                    "the checkpoint '%s', of an older version, does not say which held-out text it "
+                    "was trained beside: unchecked",
+                    checkpoint);
+    json_decref(j);
+    free(about);
+    free(checkpoint);
+    return code;
+}
+
+/* ---- the text later -------------------------------------------------------------------------- */
+
+typedef struct stamping {
+    uint64_t hash;
+    time_t   newest;
+} stamping;
+
+static void stamp_file(stamping *s, const char *path)
+{
+    struct stat st = { 0 };
+    int64_t     about[3];
+    if (stat(path, &st))
+        st = (struct stat){ 0 };
+    about[0] = st.st_size;
+    about[1] = st.st_mtim.tv_sec;
+    about[2] = st.st_mtim.tv_nsec;
+    s->hash = td_hash(td_hash(s->hash, path, strlen(path) + 1), about, sizeof about);
+    s->newest = st.st_mtim.tv_sec > s->newest ? st.st_mtim.tv_sec : s->newest;
+}
+
+/* A name that exists is taken as it is, whatever it would mean as a pattern. */
+static void stamp_pattern(void *arg, const char *pattern)
+{
+    glob_t found = { 0 };
+    if (td_file_exists(pattern) || glob(pattern, 0, NULL, &found))
+        stamp_file(arg, pattern);
+    for (size_t k = 0; k < found.gl_pathc; k++)
+        stamp_file(arg, found.gl_pathv[k]);
+    globfree(&found);
+}
+
+td_text_stamp td_run_stamp_text(const td_session *s)
+{
+    stamping      all = { .hash = td_random_stream("stamp") };
+    td_text_stamp out;
+    td_config_each_file(s->x->config, "data", stamp_pattern, &all);
+    snprintf(out.of, sizeof out.of, "%016" PRIx64, all.hash);
+    out.newest = all.newest;
+    return out;
+}
+
+int td_run_is_other_text(td_session *s, const char *checkpoint, bool *other, td_error *error)
+{
+    const td_data *d = (const void *)s->x->data.plugin;
+    char          *about = td_checkpoint_about(checkpoint, error), found[32];
+    json_t        *j = about ? json_loads(about, 0, NULL) : NULL;
+    const char    *was = word(j, "records");
+    int            code = about ? 0 : td_failed(error, TD_EFORMAT);
+    *other = false;
+    if (!code && *was && d->fingerprint)
+        code = td_session_open_data(s, error);
+    if (s->data_opened) {
+        snprintf(found, sizeof found, "%016" PRIx64, TD_HOOK(d, fingerprint, s->data));
+        *other = strcmp(was, found) != 0;
+    }
+    json_decref(j);
+    free(about);
     return code;
 }
 

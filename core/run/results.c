@@ -108,7 +108,7 @@ static json_t *json_of_sequence(const td_evaluation *e, const td_sequence_score 
 /* ---- as files -------------------------------------------------------------------------------- */
 
 /* Both paths are resolved first, as the parameters may have been given by another path. */
-static bool lies_in(const char *file, const char *directory)
+bool td_results_lie_in(const char *file, const char *directory)
 {
     char  *f = realpath(file, NULL), *d = realpath(directory, NULL);
     size_t n = d ? strlen(d) : 0;
@@ -121,8 +121,8 @@ static bool lies_in(const char *file, const char *directory)
 char *td_results_directory(td_session *s)
 {
     const char *run = td_session_directory(s);
-    char       *path = s->loaded && lies_in(s->loaded, run) ? td_path_join(run, "eval") : NULL;
-    td_error    e = { 0 };
+    char *path = s->loaded && td_results_lie_in(s->loaded, run) ? td_path_join(run, "eval") : NULL;
+    td_error e = { 0 };
     if (!path || !td_make_writable(path, &e))
         return path;
     /* known before anything is computed: a run of another user can still be scored */

@@ -23,6 +23,8 @@ json_t *td_results_scores(const td_evaluation *);
  * of scores. */
 json_t *td_results_about(const td_session *, const char *kind);
 
+/* Whether a file is in a directory, by whatever path. */
+bool  td_results_lie_in(const char *file, const char *directory);
 /* RUN/eval if the parameters are the run's own, else NULL: results of other parameters would be
  * taken for the run's. free() it. */
 char *td_results_directory(td_session *);

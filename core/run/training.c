@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "model/checkpoint.h"
 #include "plugin/hook.h"
 #include "run/provenance.h"
 #include "run/training_tasks.h"
@@ -93,6 +94,25 @@ static void warn_of_unscored(const td_session *s)
 
 /* ---- preparing ------------------------------------------------------------------------------- */
 
+/* A run that is past its new end would keep what it has trained under a config that says less. */
+static int check_length(const td_session *s, const td_run_directory *r, td_error *error)
+{
+    td_progress p;
+    td_error    why = { 0 };
+    int64_t     steps = s->x->train.steps;
+    if (td_checkpoint_progress(r->latest, &p, &why))
+        return td_fail(error, why.code, "cannot resume: %.1900s", why.text);
+    if (p.step <= steps)
+        return 0;
+    return td_fail(error, TD_ECONFIG,
+                   "cannot resume: the run in '%.900s' is at step %" PRId64
+                   ", and this config ends at step %" PRId64
+                   ": a run can be made longer, not shorter; set train.steps to at least %" PRId64
+                   ", read an earlier checkpoint (--step N of `tandem evaluate`), or start another "
+                   "run.name",
+                   r->path, p.step, steps, p.step);
+}
+
 /* The checkpoint to resume, or the parameters to start from, must match the config. */
 static int check_origin(td_session *s, const td_run_directory *r, const char *about,
                         const char *weights, td_error *error)
@@ -100,7 +120,9 @@ static int check_origin(td_session *s, const td_run_directory *r, const char *ab
     int code = 0;
     if (r->latest)
         code = td_run_compare(r, s, about, error);
-    else if (weights)
+    if (r->latest && !code)
+        code = check_length(s, r, error);
+    if (!r->latest && weights)
         code = td_session_check_weights(s, weights, error);
     if (weights || r->latest)
         td_session_warn_of_idle_allows(s);
@@ -325,8 +347,10 @@ static int train(td_session *s, const td_training *watch, const td_trained **out
     if (!code) {
         *out = &s->trained;
         if (result.stopped)
-            td_log_line(s->log, TD_LOG_INFO, "stopped at step %" PRId64 "; the run can be resumed",
-                        result.progress.step);
+            td_log_line(s->log, TD_LOG_INFO,
+                        "stopped at step %" PRId64
+                        "; the run can be resumed: tandem train %s --resume",
+                        result.progress.step, td_session_directory(s));
         else
             code = check_numbers(s, &result, error);
     }

@@ -39,7 +39,7 @@ static void print(const td_experiment *x, td_text *plain, td_text *annotated)
 {
     td_config_print(x->config, false, plain);
     if (annotated)
-        td_config_print(x->config, true, annotated);
+        td_config_print_cell(x->config, annotated);
 }
 
 /* One cell must not find the modules of another cell's plugin_path, so such a cell gets its own

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "model/checkpoint.h"
 #include "run/directory.h"
+#include "run/provenance.h"
 #include "run/weights.h"
 #include "study/mark.h"
 #include "study/matrix.h"
@@ -86,6 +88,60 @@ int td_matrix_begin_cell(const td_matrix *m, const char *directory, const td_mat
     return code;
 }
 
+/* What a config says of the length of its run; 0: nothing. */
+static double length_of(const td_config *c, const char *key)
+{
+    const char *text = c ? td_config_value(c, key) : NULL;
+    return text ? strtod(text, NULL) : 0;
+}
+
+/* Appends the length that the run has passed already, if the config has made it shorter. A run ends with
+ * the step that reaches its budget, so one that ended as it should is less than a step past it. */
+static void find_shorter(const td_config *before, const td_config *now, const td_progress *p,
+                         td_text *why)
+{
+    const struct {
+        const char *key;
+        double      spent;
+    } lengths[] = { { "train.steps", (double)p->step },
+                    { "train.target_tokens", p->targets },
+                    { "train.flops", p->flops } };
+    for (size_t k = 0; k < 3; k++) {
+        double was = length_of(before, lengths[k].key), is = length_of(now, lengths[k].key);
+        double last = lengths[k].spent / (double)p->step; /* of its last step */
+        bool   shorter = is > 0 && (was <= 0 || is < was);
+        if (shorter && lengths[k].spent - last >= is)
+            td_text_print(why,
+                          "its run is at step %lld, past the end that %s = %.17g sets now: a run "
+                          "can be made longer, not shorter",
+                          (long long)p->step, lengths[k].key, is);
+    }
+}
+
+/* Its newest checkpoint; NULL: none. One that cannot be read is reported by the cell. */
+static char *latest_of(const char *run)
+{
+    char    *checkpoints = td_path_join(run, "checkpoints"), *latest = NULL;
+    td_error e = { 0 };
+    if (checkpoints)
+        td_checkpoint_latest(checkpoints, &latest, &e);
+    free(checkpoints);
+    return latest;
+}
+
+static void compare_lengths(const char *before, const char *now, const char *run, td_text *why)
+{
+    td_config  *a = take(before), *b = take(now);
+    char       *latest = latest_of(run);
+    td_progress p;
+    td_error    e = { 0 };
+    if (latest && !td_checkpoint_progress(latest, &p, &e) && p.step > 0)
+        find_shorter(a, b, &p, why);
+    free(latest);
+    td_config_free(a);
+    td_config_free(b);
+}
+
 /* Appends why the cell's run cannot be continued; nothing if it can. */
 static void compare(const td_matrix *m, const td_matrix_cell *c, td_text *why)
 {
@@ -101,8 +157,69 @@ static void compare(const td_matrix *m, const td_matrix_cell *c, td_text *why)
                 td_text_print(why, "%s%s", why->size ? ", " : "its config has changed: ",
                               line + strspn(line, " "));
         td_text_free(&keys);
+        if (!why->size)
+            compare_lengths(b.config, c->plain, c->cell.run, why);
     }
     free(b.text);
+}
+
+/* ---- what text it was trained on ------------------------------------------------------------- */
+
+/* The run as it is, with its own config; NULL: it cannot be opened, which its cell will report. */
+static td_session *open_run(const td_matrix *m, const td_matrix_cell *c)
+{
+    static const char *const settings[] = { "backend.threads=1", NULL };
+    td_session_options       o = { .size = sizeof o,
+                                   .run = c->cell.run,
+                                   .purpose = TD_PURPOSE_TRAIN,
+                                   .settings = settings,
+                                   .plugin_paths = m->composer.plugin_paths,
+                                   .untrusted = m->composer.untrusted };
+    return td_session_open(&o, &(td_error){ 0 });
+}
+
+/* Text that was changed after the cell was begun may not be what it was trained on. */
+void td_matrix_note_text(const td_matrix *m, const td_matrix_cell *c)
+{
+    td_session   *s = open_run(m, c);
+    td_text_stamp stamp;
+    if (!s)
+        return;
+    stamp = td_run_stamp_text(s);
+    if (stamp.newest < td_begun_time(m->directory, c->cell.name))
+        td_text_mark_set(m->directory, c->cell.name, stamp.of, &(td_error){ 0 });
+    td_session_close(s);
+}
+
+/* Reads the text, so only if its files are not as they were. */
+static void read_text(const td_matrix *m, td_matrix_cell *c, td_session *s, const char *stamp)
+{
+    char    *latest = latest_of(c->cell.run);
+    td_error e = { 0 };
+    if (latest && td_run_is_other_text(s, latest, &c->other_text, &e))
+        td_log_line(m->composer.log, TD_LOG_WARN,
+                    "cell '%s': whether its text is still what it was trained on is unknown: %s",
+                    c->cell.name, e.text);
+    else if (latest && !c->other_text)
+        td_text_mark_set(m->directory, c->cell.name, stamp, &e);
+    free(latest);
+}
+
+static void compare_text(const td_matrix *m, td_matrix_cell *c, td_text *why)
+{
+    bool        above = c->of != TD_NO_CELL && m->cells[c->of].other_text;
+    td_session *s = above ? NULL : open_run(m, c);
+    if (s) {
+        td_text_stamp stamp = td_run_stamp_text(s);
+        if (!td_text_mark_is(m->directory, c->cell.name, stamp.of))
+            read_text(m, c, s, stamp.of);
+        td_session_close(s);
+    }
+    if (c->other_text)
+        td_text_print(why, "it was trained on other text than the files have now that data names");
+    else if (above)
+        td_text_print(why, "the run that it starts from was trained on other text");
+    c->other_text |= above;
 }
 
 /* ---- states ---------------------------------------------------------------------------------- */
@@ -125,10 +242,15 @@ static int look_at(const td_matrix *m, td_matrix_cell *c, bool restart, td_error
     td_text why = { 0 };
     int     code = 0;
     c->cell.state = is_done(m, c) ? TD_CELL_DONE : TD_CELL_WAITING;
-    if (c->cell.state == TD_CELL_DONE || c->point.reads != TD_STUDY_PHASES ||
-        !td_file_exists(c->cell.run))
+    if (c->point.reads != TD_STUDY_PHASES || !td_file_exists(c->cell.run))
         return 0;
-    compare(m, c, &why);
+    if (c->cell.state != TD_CELL_DONE)
+        compare(m, c, &why);
+    /* where it will run: a look elsewhere writes nothing, not even a cache */
+    if (!why.size && m->composer.here)
+        compare_text(m, c, &why);
+    if (why.size)
+        c->cell.state = TD_CELL_WAITING;
     if (why.size && restart)
         code = clear(m, c, error);
     else if (why.size)

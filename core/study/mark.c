@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -44,20 +45,50 @@ static int write_mark(const char *directory, const char *folder, const char *nam
     return code;
 }
 
-bool td_mark_is(const char *directory, const char *name, const char *key)
+static bool is_marked(const char *directory, const char *folder, const char *name, const char *key)
 {
-    char *text = read_mark(directory, "done", name);
+    char *text = read_mark(directory, folder, name);
     /* a shell may have written it, and its echo ends the line */
     bool  is = text && *key && !strncmp(text, key, strlen(key)) && strchr("\n", text[strlen(key)]);
     free(text);
     return is;
 }
 
-int td_mark_set(const char *directory, const char *name, const char *key, td_error *error)
+static int mark(const char *directory, const char *folder, const char *name, const char *key,
+                td_error *error)
 {
     char line[200];
     snprintf(line, sizeof line, "%s\n", key);
-    return write_mark(directory, "done", name, line, error);
+    return write_mark(directory, folder, name, line, error);
+}
+
+bool td_mark_is(const char *directory, const char *name, const char *key)
+{
+    return is_marked(directory, "done", name, key);
+}
+
+int td_mark_set(const char *directory, const char *name, const char *key, td_error *error)
+{
+    return mark(directory, "done", name, key, error);
+}
+
+bool td_text_mark_is(const char *directory, const char *name, const char *stamp)
+{
+    return is_marked(directory, "text", name, stamp);
+}
+
+int td_text_mark_set(const char *directory, const char *name, const char *stamp, td_error *error)
+{
+    return mark(directory, "text", name, stamp, error);
+}
+
+time_t td_begun_time(const char *directory, const char *name)
+{
+    char       *path = path_of(directory, "begun", name);
+    struct stat st;
+    time_t      when = path && !stat(path, &st) ? st.st_mtim.tv_sec : 0;
+    free(path);
+    return when;
 }
 
 char *td_begun_read(const char *directory, const char *name)
@@ -81,9 +112,9 @@ int td_mark_unset(const char *directory, const char *name, td_error *error)
 
 int td_mark_clear(const char *directory, const char *name, td_error *error)
 {
-    static const char *const folders[] = { "done", "begun" };
+    static const char *const folders[] = { "done", "begun", "text" };
     int                      code = 0;
-    for (size_t k = 0; k < 2 && !code; k++) {
+    for (size_t k = 0; k < 3 && !code; k++) {
         char *path = path_of(directory, folders[k], name);
         code = path ? td_remove_tree(path, error)
                     : td_fail(error, TD_ENOMEM, "out of memory while marking '%s'", name);

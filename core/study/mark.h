@@ -4,6 +4,7 @@
 #define TD_STUDY_MARK_H
 
 #include <stdbool.h>
+#include <time.h>
 
 #include "tandem/error.h"
 
@@ -17,9 +18,17 @@ int  td_mark_set(const char *directory, const char *name, const char *key, td_er
 char *td_begun_read(const char *directory, const char *name);
 int   td_begun_write(const char *directory, const char *name, const char *text, td_error *error);
 
+/* When it was begun; 0: it was not. */
+time_t td_begun_time(const char *directory, const char *name);
+
+/* DIRECTORY/text/NAME holds the stamp (run/provenance.h) that the files of a cell's text had when they
+ * were known to be what it was trained on. */
+bool td_text_mark_is(const char *directory, const char *name, const char *stamp);
+int  td_text_mark_set(const char *directory, const char *name, const char *stamp, td_error *error);
+
 /* Remove done/NAME alone, because the cell runs again. */
 int td_mark_unset(const char *directory, const char *name, td_error *error);
-/* Remove both files. */
+/* Remove all three files. */
 int td_mark_clear(const char *directory, const char *name, td_error *error);
 
 /* One process at a time works on a study. Its children also hold the lock, because they may

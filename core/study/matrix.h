@@ -18,7 +18,8 @@ typedef struct td_matrix_cell {
     const char *plain; /* its config */
     const char *text;  /* the same with the origin of each value */
     td_figures  figures;
-    size_t      of; /* the cell whose run it reads or starts from; TD_NO_CELL: none */
+    bool        other_text; /* its run was trained on other text than there is now */
+    size_t      of;         /* the cell whose run it reads or starts from; TD_NO_CELL: none */
 } td_matrix_cell;
 
 #define TD_NO_CELL SIZE_MAX
@@ -82,6 +83,9 @@ int td_matrix_write_cells(const td_matrix *, const char *directory, td_error *er
 /* Record what the cell is begun with, for td_matrix_look in later calls. */
 int td_matrix_begin_cell(const td_matrix *, const char *directory, const td_matrix_cell *,
                          td_error *error);
+
+/* Record the files of its text, when it has ended well. */
+void td_matrix_note_text(const td_matrix *, const td_matrix_cell *);
 
 /* As cells.json has them. */
 json_t *td_matrix_json(const td_matrix *);

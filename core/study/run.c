@@ -247,6 +247,8 @@ static int finish(running *r, size_t k, td_error *error)
     td_matrix_cell *c = &r->m->cells[k];
     char            time[32];
     int             code = td_mark_set(r->m->directory, c->cell.name, c->cell.key, error);
+    if (!code && c->point.reads == TD_STUDY_PHASES)
+        td_matrix_note_text(r->m, c);
     c->cell.state = TD_CELL_DONE;
     r->outcome->made++;
     td_log_line(r->options->log, TD_LOG_INFO, "%s: done in %s", c->cell.name,

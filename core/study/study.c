@@ -160,6 +160,7 @@ static int read_cells(opened *o, const json_t *root, td_error *error)
     if (!cells)
         return td_fail(error, TD_ENOMEM, "out of memory while reading a study");
     o->study.name = text_of(o->arena, root, "study");
+    o->study.brief = text_of(o->arena, root, "brief");
     o->study.cells = cells;
     for (size_t k = 0; k < n; k++)
         if (read_cell(o->arena, o->study.directory, json_array_get(list, k), &cells[k], error))

@@ -1,7 +1,7 @@
 /* study.h - a study on disk: its cells with their labels, and how far each has got.
  *
  *     study.cfg        the study's config, as it was given
- *     cells.json       {"study", "cells": [{"name", "variant", "variants", "size", "seed", "phase",
+ *     cells.json       {"study", "brief", "cells": [{"name", "variant", "variants", "size", "seed", "phase",
  *                      "of", "run", "after", "key", "state", "parameters", "flops", "memory",
  *                      "processes", "chosen"}]}
  *     configs/NAME.cfg the composed config of each cell
@@ -55,6 +55,7 @@ typedef struct td_cell {
 
 typedef struct td_study {
     const char    *name, *directory;
+    const char    *brief; /* the question; "": none */
     const td_cell *cells;
     size_t         n_cells;
 } td_study;

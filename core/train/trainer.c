@@ -400,10 +400,6 @@ static int load(trainer *t, td_error *error)
     td_log_line(s->log, TD_LOG_INFO, "resuming from %s", s->resume);
     if (s->other_evaluation && t->progress.best_step >= 0)
         td_trainer_forget_best(t);
-    /* no error: train.steps may have been lowered to look at a run that went further */
-    if (t->progress.step > t->options->steps)
-        td_log_line(s->log, TD_LOG_WARN, "the run is at step %lld, past train.steps = %lld",
-                    (long long)t->progress.step, (long long)t->options->steps);
     return 0;
 }
 

@@ -37,7 +37,7 @@ Test(answer, a_known_effect_is_found)
              0.3 - noise);
     expect(&r, 0, words);
     expect(&r, 0, "3 seeds each");
-    expect(&r, 0, "95 % interval +0.2");
+    expect(&r, 0, "'b' minus 'a': 95 % interval -0.3");
     expect(&r, 0, "after Holm's correction for");
     expect(&r, 2, "training took 6 GFLOP against 3 GFLOP (2.00 times)");
     made_free(&r);
@@ -58,6 +58,18 @@ Test(answer, the_seeds_that_it_would_take)
     made_report r = made_write(six, 6, NULL);
     expect(&r, 0, "The data do not support a difference between 'b' and 'a'");
     expect(&r, 0, "Showing a difference of this size would take about");
+    made_free(&r);
+}
+
+/* Of two tests, p is corrected and the interval is not. */
+Test(answer, an_interval_that_says_more_than_p)
+{
+    made((made_run){ .name = "a", .schedule = "cosine", .seed = 1, .nll = 3 });
+    made((made_run){ .name = "b", .schedule = "wsd", .seed = 1, .nll = 2.744, .noise = 1 });
+    made_report r = made_write((const char *const[]){ "a", "b" }, 2, NULL);
+    expect(&r, 0, "The data do not support a difference between 'b' and 'a'");
+    expect(&r, 0, "; the interval excludes 0 because it is not corrected for the other tests;");
+    expect(&r, 0, "'b' minus 'a': 95 % interval -0.");
     made_free(&r);
 }
 

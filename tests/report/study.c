@@ -34,7 +34,8 @@ static void put_cell(const char *variant, int size, int seed, bool first)
 
 static void make_study(void)
 {
-    made_put("study", "cells.json", "{\"study\": \"tiny\", \"cells\": [\n");
+    made_put("study", "cells.json",
+             "{\"study\": \"tiny\", \"brief\": \"Is b <better>?\", \"cells\": [\n");
     for (int size = 1; size <= SIZES; size++)
         for (int seed = 1; seed <= SEEDS; seed++) {
             put_cell("a", size, seed, size + seed == 2);
@@ -69,6 +70,8 @@ Test(study, groups_tests_and_curves)
     make_study();
     made_report r = report_study();
     cr_expect(strstr(r.html, "20 runs in 10 groups"));
+    cr_expect(strstr(r.html, "<p class=\"question\">Is b &lt;better&gt;?</p>"));
+    cr_expect(strstr(r.markdown, "Is b"));
     /* one test of the mean and one of the source, at each size */
     cr_expect_eq(json_array_size(
                      json_object_get(json_object_get(r.summary, "comparison"), "pairs")),

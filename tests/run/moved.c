@@ -139,6 +139,23 @@ Test(moved, a_run_goes_on_anywhere_bit_for_bit)
            "'data.sources=({name=\"a\"; files=\"text2/b.jsonl\"; held_out_every=3;})'");
 }
 
+/* Without one line, other documents are held out: ones that the run was trained on. */
+Test(moved, other_held_out_text_is_refused)
+{
+    expect(0, "step 4", "%1$s train -c a.cfg && cp text/a.jsonl whole");
+    expect(0, "nll", "%1$s evaluate runs/a && cp runs/a/eval/heldout.json before");
+    expect(2, "the held-out text is not the one that the run in ",
+           "sed -i 1d text/a.jsonl && %1$s evaluate runs/a");
+    expect(2, "score this text all the same (--allow data)",
+           "%1$s evaluate runs/a --extrapolate --lengths 17 --sequences 1");
+    expect(0, "", "cmp runs/a/eval/heldout.json before");
+    expect(0, "may have been trained on it", "%1$s evaluate runs/a --allow data");
+    expect(0, "", "! cmp -s runs/a/eval/heldout.json before");
+    expect(0, "",
+           "cp whole text/a.jsonl && %1$s evaluate runs/a && cmp runs/a/eval/heldout.json "
+           "before");
+}
+
 /* What earlier versions left: paths as they were written, no copies. */
 Test(moved, an_old_run_opens)
 {

@@ -24,7 +24,7 @@ static void ends(int number, int code)
     cr_assert(!kill(pid, number));
     cr_expect_eq(small_end(pid), code, "signal %d", number);
     small_expect(run, "ls %1$s/%3$s/checkpoints", 0, "step-");
-    small_said(run, "can be resumed");
+    small_said(run, "the run can be resumed: tandem train /tmp/tandem-small-");
 }
 
 Test(signals, each_saves_and_has_its_code)
@@ -35,6 +35,17 @@ Test(signals, each_saves_and_has_its_code)
     ends(SIGUSR2, 75);
     ends(SIGXCPU, 75);
     ends(SIGHUP, 129);
+}
+
+/* So many layers take a while to plan. */
+Test(signals, a_run_without_a_step_leaves_nothing)
+{
+    small_expect("none",
+                 "%2$s model.layers=1000 2>%1$s/said & "
+                 "until test -e %1$s/%3$s/log.txt; do sleep 0.02; done; "
+                 "kill -TERM $!; wait $!; echo code $? >>%1$s/said; cat %1$s/said; "
+                 "test ! -e %1$s/%3$s",
+                 0, "tandem train: stopped before its first step: nothing to save\ncode 75");
 }
 
 /* Batch systems repeat some of them, and closing a terminal may send several. */

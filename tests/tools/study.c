@@ -261,6 +261,98 @@ Test(study, a_second_call_does_nothing)
            study("a", "run ../tiny.cfg --no-measure optimizer.beta1=0.5 --restart"));
 }
 
+Test(study, stopped_while_it_measures_it_leaves_nothing)
+{
+    char  path[200];
+    char *said;
+    pid_t pid = start("m", "run ../tiny.cfg");
+    wait_for("m", "runs/tiny/.lock");
+    usleep(200000);
+    kill(pid, SIGINT);
+    cr_assert_eq(finish(pid), 130);
+    snprintf(path, sizeof path, "%s/m/out.txt", directory);
+    said = td_file_read(path, NULL, &(td_error){ 0 });
+    cr_expect(said && strstr(said, "stopped before a cell was started"), "%s", said);
+    cr_expect(!is_there("m", "runs/tiny"));
+    free(said);
+}
+
+Test(study, stopped_cells_are_called_that)
+{
+    pid_t pid = start("s", "run ../tiny.cfg --no-measure --jobs 1 "
+                           "'study.phases.pretrain=\"train.steps=1000000\"'");
+    wait_for("s", "runs/tiny/cells/plain-s1-pretrain/checkpoints/step-00000004");
+    kill(pid, SIGTERM);
+    cr_assert_eq(finish(pid), 75);
+    expect(0, "plain-s1-pretrain             stopped ", study("s", "status runs/tiny"));
+    expect(0, "12 cells in runs/tiny: 12 waiting (1 of them stopped)",
+           study("s", "status runs/tiny"));
+    expect(0, "0 end in a blank",
+           study("s", "status runs/tiny | grep -c ' $' | sed 's/$/ end in a blank/'"));
+}
+
+Test(study, variants_with_other_text_are_named)
+{
+    put("texts.cfg", "study = {\n  name = \"texts\";\n  base = \"model.cfg\";\n"
+                     "  variants = {\n    plain = { };\n    deep = \"model.layers=2\";\n"
+                     "    other = \"data.sources.0.name=\\\"others\\\"\";\n  };\n};\n");
+    expect(
+        0,
+        "other-s1-pretrain reads other text, or by another tokenizer, than plain-s1-pretrain, so "
+        "their losses are not of the same tokens: data.sources[0].name: \"facts\" -> \"others\"\n",
+        study("a", "show ../texts.cfg --no-measure"));
+    expect(0, "1 lines",
+           study("a", "show ../texts.cfg --no-measure | grep -c 'reads other' | "
+                      "sed 's/$/ lines/'"));
+}
+
+/* A file that was only touched is the same text. */
+Test(study, cells_that_were_trained_on_other_text_are_named)
+{
+    char text[400], touched[200];
+    snprintf(text, sizeof text,
+             "study = {\n  name = \"tiny\";\n  base = [ \"model.cfg\", "
+             "\"data.sources.0.files=[\\\"%s/own.jsonl\\\"]\" ];\n"
+             "  phases = { pretrain = \"train.steps=4\"; evaluate = { }; };\n};\n",
+             directory);
+    put("own.cfg", text);
+    put("own.jsonl", "{\"text\": \"one text of several that are long enough for a record\"}\n"
+                     "{\"text\": \"another text of several that are long enough for one\"}\n");
+    snprintf(touched, sizeof touched, "touch -d '2001-01-01' %s/own.jsonl", directory);
+    cr_assert(!system(touched));
+    expect(0, "2 of them now", study("a", "run ../own.cfg --no-measure"));
+    cr_expect(is_there("a", "runs/tiny/text/model-s1-pretrain"));
+    snprintf(touched, sizeof touched, "touch %s/own.jsonl", directory);
+    cr_assert(!system(touched));
+    expect(0, "all 2 cells are done", study("a", "run ../own.cfg --no-measure"));
+    put("own.jsonl", "{\"text\": \"one text of several that are long enough for a record\"}\n"
+                     "{\"text\": \"a third text of several that are long enough for one\"}\n");
+    expect(2,
+           "cell 'model-s1-pretrain' cannot be continued in 'runs/tiny/cells/model-s1-pretrain': "
+           "it was "
+           "trained on other text than the files have now that data names; --restart",
+           study("a", "run ../own.cfg --no-measure"));
+    expect(0, "2 of them now", study("a", "run ../own.cfg --no-measure --restart"));
+    expect(0, "all 2 cells are done", study("a", "run ../own.cfg --no-measure"));
+}
+
+/* Its models would have been trained longer than the study says. */
+Test(study, a_run_is_made_longer_and_not_shorter)
+{
+    put("two.cfg", "study = {\n  name = \"tiny\";\n  base = \"model.cfg\";\n};\n");
+    expect(0, "2 of them now", study("a", "run ../two.cfg --no-measure train.steps=13"));
+    expect(
+        2,
+        "cell 'model-s1-pretrain' cannot be continued in 'runs/tiny/cells/model-s1-pretrain': its "
+        "run is at step 13, past the end that train.steps = 12 sets now",
+        study("a", "run ../two.cfg --no-measure train.steps=12"));
+    expect(2, "past the end that train.target_tokens = 700 sets now",
+           study("a", "run ../two.cfg --no-measure train.target_tokens=700"));
+    expect(0, "all 2 cells are done", study("a", "run ../two.cfg train.steps=13"));
+    expect(0, "2 of them now", study("a", "run ../two.cfg --no-measure train.steps=17"));
+    expect(0, "2 of them now", study("a", "run ../two.cfg --no-measure train.steps=11 --restart"));
+}
+
 /* What the first call left for its results is none of the second one's. */
 /* Latency is measured once, by a cell that has the machine to itself, and is in the report. */
 Test(study, latency_is_measured_alone)

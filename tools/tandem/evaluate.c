@@ -151,7 +151,10 @@ static const td_flag flags[] = {
       "run" },
     { "--best", 0, "use the run's best checkpoint (train.best), not the newest" },
     { "--step", "N", "use the run's checkpoint of this step" },
-    { "--allow", "KEY ..", "a key in which the parameters' model may differ: model.position.*" },
+    { "--allow", "KEY ..",
+      "a key in which the parameters' model may differ: model.position.*; data: other held-out "
+      "text "
+      "than the run's" },
     { "--out", "DIR", "directory for the results (default: eval in the run)" },
     { "--extrapolate", NULL,
       "measure the loss beyond the training length, by total length and by "

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "guard.h"
+#include "run/directory.h"
 #include "run/results.h"
 #include "work.h"
 
@@ -15,6 +16,7 @@
 
 static volatile sig_atomic_t caught;   /* the signal; 0: none */
 static volatile sig_atomic_t training; /* there are steps to save */
+static volatile sig_atomic_t follows;  /* another process prints */
 
 /* The signals that end a run in order. */
 static const struct ending {
@@ -44,13 +46,22 @@ static const struct ending *ending_of(int number)
 
 static int exit_code(int number) { return ending_of(number)->code; }
 
+static void end_before_training(int number)
+{
+    static const char text[] = "tandem train: stopped before its first step: nothing to save\n";
+    td_run_withdraw();
+    if (!follows && write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        number = SIGPIPE; /* nobody reads it */
+    _exit(td_guard_end(exit_code(number)));
+}
+
 /* Before the first step there is nothing to save, and loading may take long, so a signal ends
  * the program at once. Later, the first signal stops the run after the current micro-batch, and
  * a second one ends the program if it is one that a waiting person sends. */
 static void on_signal(int number)
 {
     if (!training)
-        _exit(td_guard_end(exit_code(number)));
+        end_before_training(number);
     if (!caught) {
         caught = number;
         return;
@@ -347,7 +358,7 @@ int td_command_train(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &td_usage_train, argc, argv, &code))
         return code;
-    follower = td_work_follows(t);
+    follows = follower = td_work_follows(t);
     catch_signals(); /* preparing data may take long, and may be interrupted */
     weights = td_tool_option(t, "--weights");
     if (weights)

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "guard.h"
 #include "report/report.h"
 #include "study/mark.h"
 #include "study/request.h"
@@ -16,8 +17,49 @@
 
 static volatile sig_atomic_t caught, times;
 
+/* What to say when a signal ends the program at once, as while no cell runs: measuring and plots may
+ * take long. NULL: cells must save first. */
+static const char *volatile at_once;
+static char made[4096], lock_made[4200]; /* for this study, which has no cells yet; "": it had */
+
+static const char before_cells[] = "tandem study run: stopped before a cell was started: the same "
+                                   "command begins again\n";
+static const char before_report[] = "tandem study run: stopped before the report was written: "
+                                    "`tandem report` with the study's directory writes it\n";
+
+/* A directory that has been a study's stays one. */
+static void note_made(const td_matrix *m)
+{
+    char *cells = td_path_join(m->directory, "cells.json");
+    *made = 0;
+    if (cells && !td_file_exists(cells) && strlen(m->directory) < sizeof made) {
+        strcpy(made, m->directory);
+        snprintf(lock_made, sizeof lock_made, "%s/.lock", made);
+    }
+    free(cells);
+}
+
+static int exit_code(int number)
+{
+    return number == SIGINT   ? TD_EXIT_INTERRUPTED
+           : number == SIGHUP ? 128 + SIGHUP
+                              : TD_EXIT_REQUEUE;
+}
+
+/* Only calls that a handler may make. */
+static void end_at_once(int number)
+{
+    if (*made && !unlink(lock_made))
+        rmdir(made); /* fails if it has anything else */
+    if (write(STDERR_FILENO, at_once, strlen(at_once)) < 0)
+        number = SIGHUP; /* nobody reads it */
+    _exit(td_guard_end(exit_code(number)));
+}
+
 static void on_signal(int number)
 {
+    if (at_once)
+        end_at_once(number);
     caught = number;
     times++;
 }
@@ -32,13 +74,6 @@ static void catch_signals(void)
     for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++)
         if (!sigaction(numbers[k], NULL, &before) && before.sa_handler != SIG_IGN)
             sigaction(numbers[k], &action, NULL);
-}
-
-static int exit_code(int number)
-{
-    return number == SIGINT   ? TD_EXIT_INTERRUPTED
-           : number == SIGHUP ? 128 + SIGHUP
-                              : TD_EXIT_REQUEUE;
 }
 
 static td_stop tick(void *arg, const td_cell_progress *rows, size_t n)
@@ -108,7 +143,8 @@ static int view_and_run(td_tool *t, td_matrix *m, const td_study_running *asked)
     free(log);
     if (code)
         return code;
-    catch_signals();
+    *made = 0;
+    at_once = NULL;
     code = run_cells(t, m, asked, &v);
     td_view_close(&v);
     return code;
@@ -146,6 +182,7 @@ static int report(td_tool *t, td_matrix *m, bool changed, int code)
     json_t           *summary = NULL;
     td_error          e = { 0 };
     int               failed = TD_EXIT_OK;
+    at_once = before_report;
     /* nothing ran: a report that exists is still right */
     if (page && (changed || !td_file_exists(page)) && td_report_write(&o, &summary, &e))
         failed = td_tool_fail(t, &e);
@@ -166,6 +203,7 @@ static int run_matrix(td_tool *t, td_matrix *m, const td_study_running *asked)
     int      lock, code;
     if (td_make_writable(m->directory, &e) || (lock = td_study_lock(m->directory, &e)) < 0)
         return td_tool_fail(t, &e);
+    note_made(m);
     code = prepare(t, m);
     /* under the lock, or another process could finish cells in between */
     changed = !code && !all_done(m);
@@ -226,6 +264,8 @@ int td_study_command_run(td_tool *t, int argc, char **argv)
     /* a dry run may lack measured times; a real one may need them */
     q.matrix.runs = true;
     q.matrix.here = true;
+    at_once = before_cells;
+    catch_signals();
     m = td_study_matrix(t, &q.matrix, &code);
     if (!m)
         return code;

@@ -110,6 +110,45 @@ static void print_row(const td_matrix *m, size_t k, int width, FILE *out)
     fputc('\n', out);
 }
 
+/* The first variant's cell of the same size, seed and phase. */
+static const td_matrix_cell *first_of(const td_matrix *m, const td_matrix_cell *c)
+{
+    const td_matrix_cell *x = m->cells;
+    while (x != c && (!trains(x) || strcmp(x->cell.size, c->cell.size) ||
+                      x->cell.seed != c->cell.seed || strcmp(x->cell.phase, c->cell.phase)))
+        x++;
+    return x;
+}
+
+/* What losses depend on whatever the model is. */
+static bool is_of_text(const char *line)
+{
+    return !strncmp(line, "data.plugin:", 12) || !strncmp(line, "data.sources", 12) ||
+           !strncmp(line, "tokenizer.", 10);
+}
+
+/* Known before hours are spent, rather than from the last sentence of the report. */
+static void print_other_text(const td_matrix *m, const td_matrix_cell *c, FILE *out)
+{
+    const td_matrix_cell *first = first_of(m, c);
+    td_text               lines = { 0 };
+    const char           *between = "";
+    if (first != c)
+        td_matrix_diff(first, c, &lines);
+    for (char *at = lines.data, *line; at && (line = strsep(&at, "\n")) != NULL;)
+        if (is_of_text(line)) {
+            if (!*between)
+                fprintf(out,
+                        "%s reads other text, or by another tokenizer, than %s, so their "
+                        "losses are not of the same tokens: ",
+                        c->cell.name, first->cell.name);
+            fprintf(out, "%s%s", between, line);
+            between = ", ";
+        }
+    fputs(*between ? "\n" : "", out);
+    td_text_free(&lines);
+}
+
 static void print_notes(const td_matrix *m, FILE *out)
 {
     for (size_t k = 0; k < m->n; k++) {
@@ -125,6 +164,7 @@ static void print_notes(const td_matrix *m, FILE *out)
         }
         if (*c->chosen)
             fprintf(out, "%s: %s\n", c->name, c->chosen);
+        print_other_text(m, &m->cells[k], out);
     }
 }
 
@@ -190,27 +230,39 @@ json_t *td_matrix_report(const td_matrix *m)
 
 /* ---- how they stand --------------------------------------------------------------------------- */
 
+/* An evaluation reads a run, whose last step would be misleading in its row. */
+static bool print_standing(const td_cell *c, int width)
+{
+    td_last_step last = td_last_step_of(c->run);
+    bool         begun = last.step && td_phase_trains(c->phase);
+    bool         stopped = begun && c->state == TD_CELL_WAITING;
+    const char  *state = stopped ? "stopped" : td_cell_state_name(c->state);
+    if (begun)
+        printf("%-*s %-8s %9" PRId64 " %9.4f\n", width, c->name, state, last.step, last.loss);
+    else
+        printf("%-*s %s\n", width, c->name, state);
+    return stopped;
+}
+
 void td_status_print(const td_study *s)
 {
-    size_t count[TD_CELL_SKIPPED + 1] = { 0 };
+    size_t count[TD_CELL_SKIPPED + 1] = { 0 }, stopped = 0;
+    char   part[40] = "";
     int    width = 4;
     for (size_t k = 0; k < s->n_cells; k++)
         width = (int)strlen(s->cells[k].name) > width ? (int)strlen(s->cells[k].name) : width;
     printf("%-*s %-8s %9s %9s\n", width, "cell", "state", "step", "loss");
     for (size_t k = 0; k < s->n_cells; k++) {
-        const td_cell *c = &s->cells[k];
-        td_last_step   last = td_last_step_of(c->run);
-        count[c->state]++;
-        printf("%-*s %-8s", width, c->name, td_cell_state_name(c->state));
-        /* an evaluation reads a run, whose last step would be misleading here */
-        if (last.step && td_phase_trains(c->phase))
-            printf(" %9" PRId64 " %9.4f", last.step, last.loss);
-        putchar('\n');
+        count[s->cells[k].state]++;
+        stopped += print_standing(&s->cells[k], width);
     }
+    if (stopped)
+        snprintf(part, sizeof part, " (%zu of them stopped)", stopped);
     printf("\n%zu cells in %s:", s->n_cells, s->directory);
     for (int k = 0; k <= TD_CELL_SKIPPED; k++)
         if (count[k])
-            printf(" %zu %s", count[k], td_cell_state_name((td_cell_state)k));
+            printf(" %zu %s%s", count[k], td_cell_state_name((td_cell_state)k),
+                   k == TD_CELL_WAITING ? part : "");
     putchar('\n');
 }
 
