@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -363,12 +364,14 @@ void td_gguf_close(td_gguf *g)
     free(g);
 }
 
-/* A pipe would block. */
+/* A pipe would block, and lose what is read here. */
 bool td_gguf_is(const char *path)
 {
-    char    begin[4];
-    int     fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, begin, sizeof begin) : -1;
+    char        begin[4];
+    struct stat st;
+    int         fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    bool        regular = fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode);
+    ssize_t     n = regular ? read(fd, begin, sizeof begin) : -1;
     if (fd >= 0)
         close(fd);
     return n == sizeof begin && !memcmp(begin, "GGUF", sizeof begin);
