@@ -84,11 +84,10 @@ static int put_added(td_vocabulary *v, const json_t *added, td_error *error)
     const json_t *content = json_object_get(added, "content");
     int           type = true_in(added, "special") ? TD_TOKEN_CONTROL : TD_TOKEN_SYMBOL;
     int           code = type == TD_TOKEN_SYMBOL ? check_symbol(added, error) : 0;
-    td_token     *there = content ? td_vocabulary_find(v, json_string_value(content),
-                                                       json_string_length(content))
-                                  : NULL;
+    td_token     *there;
     if (code || !json_is_string(content))
         return code ? code : refuse(error, "it has an added token without a text");
+    there = td_vocabulary_find(v, json_string_value(content), json_string_length(content));
     if (!there)
         return put_token(v, json_object_get(added, "id"), json_string_value(content),
                          json_string_length(content), type, error);
