@@ -309,3 +309,13 @@ int td_file_write(const char *path, const void *data, size_t size, td_error *err
     fwrite(data, 1, size, a.file); /* a failure stays in the stream: commit reports it */
     return td_atomic_commit(&a, error);
 }
+
+int td_file_write_in(const char *folder, const char *name, const void *data, size_t size,
+                     td_error *error)
+{
+    char *path = td_path_join(folder, name);
+    int   code = path ? td_file_write(path, data, size, error)
+                      : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", name);
+    free(path);
+    return code;
+}

@@ -47,6 +47,9 @@ int64_t td_file_size(const char *path);   /* -1: cannot be read */
 /* Replace the file with these bytes: write a temporary file next to it, fsync, rename over it,
  * fsync the directory. */
 int td_file_write(const char *path, const void *data, size_t size, td_error *error);
+/* The file of this name in a folder. */
+int td_file_write_in(const char *folder, const char *name, const void *data, size_t size,
+                     td_error *error);
 
 /* The same in pieces: write to `file`, then commit or abandon. Commit also reports errors of
  * earlier writes. Neither leaves the temporary file behind. */

@@ -6,6 +6,7 @@
 #include "convert/move.h"
 #include "plugin/hook.h"
 #include "run/weights.h"
+#include "tandem/kind/position.h"
 
 /* One of the models that parameters come from. */
 typedef struct source {
@@ -55,36 +56,48 @@ static int check_architecture(const job *j, const td_adapt_from *from, td_error 
                    from->run, was, a->plugin.name);
 }
 
-/* Parts of the model whose options change what its parameters compute; those that only one of the two
- * architectures has are about the whole. */
-static bool is_of_layers(const char *key)
+typedef struct comparison {
+    td_session *s;
+    bool        encoder; /* only the encoder is made from the model */
+} comparison;
+
+/* What an encoder has no use for. */
+static bool is_of_logits(const char *key)
 {
-    static const char *const parts[] = { "model.attention.", "model.position.", "model.norm.",
-                                         "model.ffn.",       "model.d_model",   "model.post_norm" };
-    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
-        if (!strncmp(key, parts[k], strlen(parts[k])))
-            return true;
-    return false;
+    return !strcmp(key, "model.logit_scale") || !strcmp(key, "model.tie_embeddings");
+}
+
+/* Whether an option changes what parameters compute. Options of the architecture that only one of the
+ * two has, such as numbers of layers, show in the parameters. */
+static bool matters(const comparison *c, const char *key, const char *line)
+{
+    static const char model[] = "model.";
+    if (strncmp(key, model, strlen(model)) || !strcmp(key, "model.plugin"))
+        return false;
+    if (c->encoder && is_of_logits(key))
+        return false;
+    return strchr(key + strlen(model), '.') || !strstr(line, "(absent)");
 }
 
 static bool accept(void *arg, const char *key, const char *line)
 {
-    td_session *s = arg;
-    if (!is_of_layers(key))
+    const comparison *c = arg;
+    if (!matters(c, key, line))
         return true;
-    if (!td_session_allows(s, key))
+    if (!td_session_allows(c->s, key))
         return false;
-    td_log_line(s->log, TD_LOG_WARN, "the layers are from a model with another %s: allowed", line);
+    td_log_line(c->s->log, TD_LOG_WARN, "the layers are from a model with another %s: allowed",
+                line);
     return true;
 }
 
 /* An option that differs may be the point of it, but must be said to be. */
-static int check_options(const job *j, const td_adapt_from *from, td_error *error)
+static int check_options(const job *j, const td_adapt_from *from, bool encoder, td_error *error)
 {
     td_text differences = { 0 }, refused;
     int     code = 0;
     td_config_diff(from->config, j->s->x->config, &differences);
-    refused = td_refused_differences(&differences, accept, j->s);
+    refused = td_refused_differences(&differences, accept, &(comparison){ j->s, encoder });
     if (refused.size)
         code =
             td_fail(error, TD_ECONFIG,
@@ -96,13 +109,52 @@ static int check_options(const job *j, const td_adapt_from *from, td_error *erro
     return code;
 }
 
-static int open_source(job *j, source *x, const td_adapt_from *from, td_error *error)
+static int check_position(const job *j, td_error *error)
+{
+    const td_plugin *p;
+    for (size_t i = 0; (p = td_config_plugin(j->s->x->config, i)) != NULL; i++) {
+        if (strcmp(p->kind, TD_POSITION_KIND) || !((const td_position *)(const void *)p)->by_role)
+            continue;
+        if (!td_session_allows(j->s, "model.position.plugin"))
+            return td_fail(
+                error, TD_ECONFIG,
+                "the parameters of position '%s' mean something else in an encoder than "
+                "in the decoder that they are from: make the model from one with another "
+                "position, or allow it, so that training has to change them (--allow "
+                "model.position.plugin)",
+                p->name);
+        td_log_line(j->s->log, TD_LOG_WARN,
+                    "the parameters of position '%s' mean something else in an encoder: allowed",
+                    p->name);
+    }
+    return 0;
+}
+
+static int check_source(const job *j, const td_adapt_from *from, bool encoder, td_error *error)
 {
     int code = check_architecture(j, from, error);
     if (!code)
-        code = check_options(j, from, error);
-    if (code)
-        return code;
+        code = check_options(j, from, encoder, error);
+    if (!code)
+        code = td_session_open_special(j->s, error); /* the tokenizer */
+    if (!code)
+        code = td_session_check_tokenizer(j->s, from->weights, error);
+    return code;
+}
+
+static int check_sources(const job *j, const td_adapt_from *decoder, const td_adapt_from *encoder,
+                         td_error *error)
+{
+    int code = check_source(j, decoder, false, error);
+    if (!code && encoder)
+        code = check_source(j, encoder, true, error);
+    if (!code)
+        code = check_position(j, error);
+    return code;
+}
+
+static int open_source(source *x, const td_adapt_from *from, td_error *error)
+{
     x->from = from;
     x->file = td_safetensors_open(from->weights, error);
     if (!x->file)
@@ -185,16 +237,26 @@ static int plan_parameters(job *j, td_error *error)
 
 /* ---- what is left ---------------------------------------------------------------------------- */
 
-/* A layer that no parameter comes from would be lost. */
-static int check_rest(const source *x, td_error *error)
+/* An encoder's run may have what only the whole model needs, such as a matrix for the logits. */
+static bool is_needless(const job *j, const source *x, const char *name)
 {
-    for (size_t i = 0; i < td_safetensors_count(x->file); i++)
-        if (!x->taken[i])
+    td_origin o = { 0 };
+    TD_HOOK(j->architecture, origin, name, &o);
+    return x == &j->encoder && x->from != j->decoder.from && o.shared && !strcmp(o.name, name);
+}
+
+/* A layer that no parameter comes from would be lost. */
+static int check_rest(const job *j, const source *x, td_error *error)
+{
+    for (size_t i = 0; i < td_safetensors_count(x->file); i++) {
+        const char *name = td_safetensors_at(x->file, i)->name;
+        if (!x->taken[i] && !is_needless(j, x, name))
             return td_fail(
                 error, TD_ECONFIG,
                 "no parameter is made from '%s' of '%s': give the model as many layers as "
                 "it has, and the same options",
-                td_safetensors_at(x->file, i)->name, x->from->run);
+                name, x->from->run);
+    }
     return 0;
 }
 
@@ -216,17 +278,19 @@ int td_convert_adapt(td_session *s, const td_adapt_from *decoder, const td_adapt
                      const char *run, td_error *error)
 {
     job j = { .s = s, .architecture = (const void *)s->x->model.plugin };
-    int code = open_source(&j, &j.decoder, decoder, error);
+    int code = check_sources(&j, decoder, encoder, error);
     if (!code)
-        code = open_source(&j, &j.encoder, encoder ? encoder : decoder, error);
+        code = open_source(&j.decoder, decoder, error);
+    if (!code)
+        code = open_source(&j.encoder, encoder ? encoder : decoder, error);
     if (!code)
         code = td_session_declare(s, error);
     if (!code)
         code = plan_parameters(&j, error);
     if (!code)
-        code = check_rest(&j.decoder, error);
+        code = check_rest(&j, &j.decoder, error);
     if (!code)
-        code = check_rest(&j.encoder, error);
+        code = check_rest(&j, &j.encoder, error);
     if (!code)
         code = td_convert_write_run(s, j.parameters, j.count, run, error);
     close_job(&j);

@@ -58,8 +58,8 @@ static int describe_files(const char *full, td_text *out, td_error *error)
     return n < 0 ? (int)n : 0;
 }
 
-/* The modules that a conversion can use: with others it may come to another run, with a tokenizer that
- * could not be read before. */
+/* The modules from elsewhere that a conversion can use: with them it may make another run, with a
+ * tokenizer that could not be read before. For our own, our version stands. */
 static void describe_modules(td_registry *r, td_text *out)
 {
     static const char *const kinds[] = { TD_FORMAT_KIND, TD_TOKENIZER_KIND };
@@ -68,7 +68,7 @@ static void describe_modules(td_registry *r, td_text *out)
         for (size_t i = 0; i < td_registry_count(r); i++) {
             const td_plugin *p = td_registry_plugin(r, i);
             const td_loaded *m = strcmp(p->kind, kinds[k]) ? NULL : td_registry_module(r, p);
-            if (m)
+            if (m && m->path && !td_registry_is_own(r, m->path))
                 describe_file("", m->path, out);
         }
     }

@@ -14,16 +14,18 @@ int        td_gguf_put_settings(td_gguf_out *, const td_record *, td_error *erro
 
 /* The session's tokenizer as keys, beside a model with these settings. Where llama.cpp would make other
  * ids, the log says why, and the keys say that there is none. */
-int td_gguf_put_tokenizer(td_gguf_out *, td_session *, const td_record *settings, td_error *error);
+int  td_gguf_put_tokenizer(td_gguf_out *, td_session *, const td_record *settings, td_error *error);
 /* The same for a tokenizer.json, and a model of `ids` ids. TD_EUNSUPPORTED with the reason, and no
  * key. */
-int td_gguf_put_vocabulary(td_gguf_out *, const char *json, size_t size, int64_t ids,
-                           td_error *error);
+int  td_gguf_put_vocabulary(td_gguf_out *, const char *json, size_t size, int64_t ids,
+                            td_error *error);
 /* The file's tokenizer as the texts of a tokenizer.json and a tokenizer_config.json; free() them.
  * TD_EUNSUPPORTED or TD_EFORMAT with the reason, and no text. */
-int td_gguf_read_tokenizer(const td_gguf *, char **json, char **config, td_error *error);
+int  td_gguf_read_tokenizer(const td_gguf *, char **json, char **config, td_error *error);
 /* The same as files in a folder. */
-int td_gguf_write_tokenizer(const td_gguf *, const char *folder, td_error *error);
+int  td_gguf_write_tokenizer(const td_gguf *, const char *folder, td_error *error);
+/* Warn if llama.cpp would put other ids at the ends of a text than our models have there. */
+void td_gguf_warn_of_ends(const td_gguf *, const char *name, td_journal *log);
 
 /* How llama.cpp cuts a text before its bytes are merged. */
 typedef struct td_gguf_splitter {

@@ -97,14 +97,15 @@ td_record *td_gguf_settings(const td_gguf *g, const char *name, td_error *error)
 
 static int put_number(td_gguf_out *out, const char *path, const td_format_value *v, td_error *error)
 {
-    bool fits = v->type == TD_VALUE_INT ? v->integer >= 0 && v->integer <= UINT32_MAX
-                                        : shortest((float)v->number) == v->number;
+    bool integer = v->type == TD_VALUE_INT;
+    bool fits = integer ? v->integer >= 0 && v->integer <= UINT32_MAX
+                        : shortest((float)v->number) == v->number;
     if (!fits)
         return td_fail(error, TD_ECONFIG,
-                       "GGUF cannot represent this model: %s would be %s, which is not a number of "
-                       "32 bits",
-                       path, v->text);
-    if (v->type == TD_VALUE_INT)
+                       "GGUF cannot represent this model: %s would be %s, which %s", path, v->text,
+                       integer ? "is not a number from 0 to 4294967295"
+                               : "single precision cannot hold exactly");
+    if (integer)
         td_gguf_put_u32(out, path, (uint32_t)v->integer);
     else
         td_gguf_put_f32(out, path, (float)v->number);

@@ -1,5 +1,6 @@
 /* gguf_tokenizer.c - a run's tokenizer into a GGUF file, and a file's as a tokenizer.json. */
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,8 +180,13 @@ static int read_scores(work *w, td_error *error)
     const td_gguf_value *v = list_of(w->file, "tokenizer.ggml.scores", TD_GGUF_F32, error);
     if (!v || v->count != (uint64_t)w->vocabulary.count)
         return td_fail(error, TD_EFORMAT, "its tokens and their scores are not of one number");
-    for (int64_t id = 0; id < w->vocabulary.count; id++)
-        w->vocabulary.at[id].score = (float)td_gguf_number(v, (uint64_t)id);
+    for (int64_t id = 0; id < w->vocabulary.count; id++) {
+        float score = (float)td_gguf_number(v, (uint64_t)id);
+        if (!isfinite(score)) /* they could not be sorted */
+            return td_fail(error, TD_EFORMAT, "its token %lld has the score %g: it must be finite",
+                           (long long)id, (double)score);
+        w->vocabulary.at[id].score = score;
+    }
     return 0;
 }
 
@@ -406,23 +412,38 @@ int td_gguf_read_tokenizer(const td_gguf *g, char **json, char **config, td_erro
     return code;
 }
 
-static int write_text(const char *folder, const char *name, const char *text, td_error *error)
-{
-    char *path = td_path_join(folder, name);
-    int   code = path ? td_file_write(path, text, strlen(text), error) : no_memory(error);
-    free(path);
-    return code;
-}
-
 int td_gguf_write_tokenizer(const td_gguf *g, const char *folder, td_error *error)
 {
     char *json, *config;
     int   code = td_gguf_read_tokenizer(g, &json, &config, error);
     if (!code)
-        code = write_text(folder, "tokenizer.json", json, error);
+        code = td_file_write_in(folder, "tokenizer.json", json, strlen(json), error);
     if (!code)
-        code = write_text(folder, "tokenizer_config.json", config, error);
+        code = td_file_write_in(folder, "tokenizer_config.json", config, strlen(config), error);
     free(json);
     free(config);
     return code;
+}
+
+/* Where a file does not say it, llama.cpp goes by the kind. */
+static bool adds_begin(const td_gguf *g)
+{
+    bool otherwise = text_is(g, "tokenizer.ggml.model", "llama") ||
+                     text_is(g, "tokenizer.ggml.pre", "llama-bpe");
+    return truth_of(g, "tokenizer.ggml.add_bos_token", otherwise);
+}
+
+void td_gguf_warn_of_ends(const td_gguf *g, const char *name, td_journal *log)
+{
+    if (!adds_begin(g))
+        td_log_line(log, TD_LOG_WARN,
+                    "'%s' is a model of texts that begin without a special id "
+                    "(tokenizer.ggml.add_bos_token); here, and in what is written from it, every "
+                    "text begins with one, so first tokens will have other probabilities",
+                    name);
+    if (truth_of(g, "tokenizer.ggml.add_eos_token", false))
+        td_log_line(log, TD_LOG_WARN,
+                    "'%s' is a model that reads an end after each text "
+                    "(tokenizer.ggml.add_eos_token), which is not added here: add it to prompts",
+                    name);
 }

@@ -84,11 +84,10 @@ static int put_added(td_vocabulary *v, const json_t *added, td_error *error)
     const json_t *content = json_object_get(added, "content");
     int           type = true_in(added, "special") ? TD_TOKEN_CONTROL : TD_TOKEN_SYMBOL;
     int           code = type == TD_TOKEN_SYMBOL ? check_symbol(added, error) : 0;
-    td_token     *there = content ? td_vocabulary_find(v, json_string_value(content),
-                                                       json_string_length(content))
-                                  : NULL;
+    td_token     *there;
     if (code || !json_is_string(content))
         return code ? code : refuse(error, "it has an added token without a text");
+    there = td_vocabulary_find(v, json_string_value(content), json_string_length(content));
     if (!there)
         return put_token(v, json_object_get(added, "id"), json_string_value(content),
                          json_string_length(content), type, error);
@@ -135,23 +134,42 @@ static bool overlap(const char *a, const char *b)
     return false;
 }
 
+/* More than any tokenizer has; each is compared with each. */
+enum { MOST_SYMBOLS = 4096 };
+
+static int check_pairs(const td_token *const *symbols, size_t n, td_error *error)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < n; k++)
+            if (k != i && overlap(symbols[i]->text, symbols[k]->text))
+                return td_fail(error, TD_EUNSUPPORTED,
+                               "its symbols '%.60s' and '%.60s' can overlap in a text",
+                               symbols[i]->text, symbols[k]->text);
+    return 0;
+}
+
 static int check_symbols(const work *w, td_error *error)
 {
     const td_vocabulary *v = &w->vocabulary;
-    for (int64_t i = 0; i < v->count; i++) {
+    const td_token     **symbols = calloc(MOST_SYMBOLS, sizeof *symbols);
+    size_t               n = 0;
+    int                  code = symbols ? 0 : no_memory(error);
+    for (int64_t i = 0; !code && i < v->count; i++) {
         if (v->at[i].type != TD_TOKEN_SYMBOL)
             continue;
         if (w->prefix)
-            return td_fail(error, TD_EUNSUPPORTED,
+            code = td_fail(error, TD_EUNSUPPORTED,
                            "its token '%.60s' is a symbol, and a space is put before texts",
                            v->at[i].text);
-        for (int64_t k = 0; k < v->count; k++)
-            if (k != i && v->at[k].type == TD_TOKEN_SYMBOL && overlap(v->at[i].text, v->at[k].text))
-                return td_fail(error, TD_EUNSUPPORTED,
-                               "its symbols '%.60s' and '%.60s' can overlap in a text",
-                               v->at[i].text, v->at[k].text);
+        else if (n == MOST_SYMBOLS)
+            code = td_fail(error, TD_EUNSUPPORTED, "it has more than %d symbols", MOST_SYMBOLS);
+        else
+            symbols[n++] = &v->at[i];
     }
-    return 0;
+    if (!code)
+        code = check_pairs(symbols, n, error);
+    free(symbols);
+    return code;
 }
 
 static int find_unknown(work *w, td_error *error)

@@ -76,7 +76,8 @@ static int store_block(const double *x, unsigned char *out, td_error *error)
     }
     factor = largest / 127;
     half = to_f16((double)factor);
-    inverse = factor > 0 ? 1 / factor : 0;
+    /* where that is infinite, the factor is 0 in half precision, too */
+    inverse = factor > 0 && isfinite(1 / factor) ? 1 / factor : 0;
     memcpy(out, &half, sizeof half);
     for (int k = 0; k < TD_STORED_BLOCK; k++)
         out[2 + k] = (unsigned char)(signed char)roundf((float)x[k] * inverse);

@@ -1,4 +1,4 @@
-/* read.c - a folder of another program as a run: its config, and one checkpoint. */
+/* read.c - a folder or file of another program as a run: its config, and one checkpoint. */
 #include <stdlib.h>
 
 #include "base/file.h"
@@ -58,13 +58,19 @@ static int read_settings(job *j, td_error *error)
     return j->found ? 0 : td_failed(error, TD_ENOMEM);
 }
 
+/* Whether what is there is of the format's container. */
+static bool fits(const job *j, const td_plugin *p)
+{
+    const td_format *f = (const void *)p;
+    return (f->container == TD_CONTAINER_GGUF) == (j->gguf != NULL);
+}
+
 /* The types that a plugin reads from this container. */
 static const char *const *types_of(const job *j, const td_plugin *p)
 {
     static const char *const none[] = { NULL };
     const td_format         *f = (const void *)p;
-    bool                     gguf = j->gguf != NULL;
-    if (strcmp(p->kind, TD_FORMAT_KIND) || (f->container == TD_CONTAINER_GGUF) != gguf)
+    if (strcmp(p->kind, TD_FORMAT_KIND) || !fits(j, p))
         return none;
     return f->model_types ? f->model_types : none;
 }
@@ -120,7 +126,7 @@ static int find_format(job *j, td_error *error)
         name = p->name;
     }
     code = td_convert_format(j->how->registry, name, j->arena, &j->format, error);
-    if (!code && !types_of(j, j->format.plugin)[0])
+    if (!code && !fits(j, j->format.plugin))
         code = td_fail(error, TD_EUNSUPPORTED, "format '%s' does not read %s like '%s'", name,
                        j->gguf ? "files" : "folders", j->how->folder);
     return code;
@@ -222,6 +228,8 @@ static int make_tokenizer(job *j, td_error *error)
     if (!j->tokenizers)
         return td_failed(error, TD_EIO);
     code = td_gguf_write_tokenizer(j->gguf, j->tokenizers, &why);
+    if (!code)
+        td_gguf_warn_of_ends(j->gguf, j->how->folder, j->how->log);
     if (code == TD_EUNSUPPORTED || code == TD_EFORMAT) {
         td_log_line(j->how->log, TD_LOG_WARN, "the tokenizer of '%s' cannot be used: %s",
                     j->how->folder, why.text);

@@ -26,11 +26,18 @@ void td_vocabulary_free(td_vocabulary *v)
     *v = (td_vocabulary){ 0 };
 }
 
+/* What is done with a token takes time by the square of its length. */
+enum { LONGEST = 1024 };
+
 /* llama.cpp ends itself on two tokens with one text. */
 int td_vocabulary_put(td_vocabulary *v, int64_t id, const char *text, size_t size, int type,
                       td_error *error)
 {
-    char *copy = td_arena_alloc(v->arena, size + 1);
+    char *copy = size <= LONGEST ? td_arena_alloc(v->arena, size + 1) : NULL;
+    if (size > LONGEST)
+        return td_fail(error, TD_EUNSUPPORTED,
+                       "its token %lld has %zu bytes: at most %d can be moved", (long long)id, size,
+                       LONGEST);
     if (!copy)
         return no_memory(error);
     memcpy(copy, text, size);

@@ -29,15 +29,27 @@ static const char *dtype_of(const td_convert_out *how)
                                          : "float32";
 }
 
+static bool is_gguf(const td_part *format)
+{
+    return ((const td_format *)(const void *)format->plugin)->container == TD_CONTAINER_GGUF;
+}
+
+/* Blocks are GGUF's alone. */
+static bool takes_type(const td_part *format, int type)
+{
+    return type != TD_STORED_Q8_0 || is_gguf(format);
+}
+
 /* Whether another format can represent the model. */
-static bool can(td_session *s, const char *name, const char *dtype)
+static bool can(td_session *s, const char *name, const td_convert_out *how)
 {
     td_arena     *arena = td_arena_new();
     td_record    *model = td_convert_settings(s, NULL);
     td_translated to = { 0 };
     td_part       part;
     bool yes = arena && model && !td_convert_format(s->registry, name, arena, &part, NULL) &&
-               !td_translate_write(&part, model, dtype, &to, NULL);
+               takes_type(&part, how->type) &&
+               !td_translate_write(&part, model, dtype_of(how), &to, NULL);
     td_translated_free(&to);
     td_record_free(model);
     td_arena_free(arena);
@@ -45,24 +57,23 @@ static bool can(td_session *s, const char *name, const char *dtype)
 }
 
 /* "; formats that can: a, b" */
-static void print_others(td_session *s, const char *dtype, td_text *out)
+static void print_others(td_session *s, const td_convert_out *how, td_text *out)
 {
     const td_plugin *p;
     td_registry_scan_kind(s->registry, TD_FORMAT_KIND);
     for (size_t i = 0; i < td_registry_count(s->registry); i++) {
         p = td_registry_plugin(s->registry, i);
-        if (!strcmp(p->kind, TD_FORMAT_KIND) && can(s, p->name, dtype))
+        if (!strcmp(p->kind, TD_FORMAT_KIND) && can(s, p->name, how))
             td_text_print(out, "%s '%s'", out->size ? "," : "; formats that can:", p->name);
     }
     if (!out->size)
         td_text_print(out, "; no other format can, either");
 }
 
-/* Blocks are GGUF's alone. */
 static int check_container(job *j, const td_part *format, td_error *error)
 {
-    j->gguf = ((const td_format *)(const void *)format->plugin)->container == TD_CONTAINER_GGUF;
-    if (j->how->type != TD_STORED_Q8_0 || j->gguf)
+    j->gguf = is_gguf(format);
+    if (takes_type(format, j->how->type))
         return 0;
     return td_fail(error, TD_EUNSUPPORTED,
                    "format '%s' has no tensors of type q8_0: use --dtype f32 or bf16, or a format "
@@ -84,7 +95,7 @@ static int translate(job *j, td_error *error)
         code = check_container(j, &part, error);
     if (!code && td_translate_write(&part, model, dtype_of(j->how), &j->to, &why)) {
         if (why.code == TD_ECONFIG)
-            print_others(j->s, dtype_of(j->how), &others);
+            print_others(j->s, j->how, &others);
         code = td_fail(error, why.code, "%s%s", why.text, td_text_get(&others));
     }
     td_text_free(&others);
@@ -167,25 +178,16 @@ static int open_weights(job *j, td_error *error)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-static int write_file(const char *folder, const char *name, const char *text, size_t size,
-                      td_error *error)
-{
-    char *path = td_path_join(folder, name);
-    int   code = path ? td_file_write(path, text, size, error) : no_memory(error);
-    free(path);
-    return code;
-}
-
 static int write_files(const job *j, const char *folder, td_error *error)
 {
     static const char *const metadata[] = { "format", "pt", NULL };
     char                    *json = td_record_to_json(j->to.settings, error);
     char                    *path = td_path_join(folder, "model.safetensors");
-    int code = json && path ? write_file(folder, "config.json", json, strlen(json), error)
+    int code = json && path ? td_file_write_in(folder, "config.json", json, strlen(json), error)
                             : td_failed(error, TD_ENOMEM);
     for (size_t k = 0; !code && k < j->to.n_files; k++)
-        code = write_file(folder, j->to.files[k].name, j->to.files[k].text, j->to.files[k].size,
-                          error);
+        code = td_file_write_in(folder, j->to.files[k].name, j->to.files[k].text,
+                                j->to.files[k].size, error);
     if (!code)
         code = td_convert_write_tokenizer(j->s, j->to.settings, folder, error);
     if (!code)

@@ -8,19 +8,12 @@
 static int put(const td_tokenizer_out *out, const char *name, const void *data, size_t size,
                td_error *error)
 {
-    const char *folder = out->host;
-    char       *path;
-    int         code;
     /* the plugin may be a stranger's */
     if (strchr(name, '/') || !*name || *name == '.')
         return td_fail(error, TD_EPLUGIN,
                        "the tokenizer is wrong: '%.100s' is not the name of a file in a folder",
                        name);
-    path = td_path_join(folder, name);
-    code = path ? td_file_write(path, data, size, error)
-                : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", name);
-    free(path);
-    return code;
+    return td_file_write_in(out->host, name, data, size, error);
 }
 
 /* The id that the other program has to put before a text. An encoder reads its input without one,

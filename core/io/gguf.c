@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -156,13 +157,22 @@ static const struct {
     int         type;
     const char *name;
 } types[] = {
-    [0] = { TD_STORED_F32, "F32" },     [1] = { TD_STORED_F16, "F16" },
-    [2] = { TD_STORED_OTHER, "Q4_0" },  [3] = { TD_STORED_OTHER, "Q4_1" },
-    [6] = { TD_STORED_OTHER, "Q5_0" },  [7] = { TD_STORED_OTHER, "Q5_1" },
-    [8] = { TD_STORED_Q8_0, "Q8_0" },   [10] = { TD_STORED_OTHER, "Q2_K" },
-    [11] = { TD_STORED_OTHER, "Q3_K" }, [12] = { TD_STORED_OTHER, "Q4_K" },
-    [13] = { TD_STORED_OTHER, "Q5_K" }, [14] = { TD_STORED_OTHER, "Q6_K" },
-    [28] = { TD_STORED_F64, "F64" },    [30] = { TD_STORED_BF16, "BF16" },
+    [0] = { TD_STORED_F32, "F32" },        [1] = { TD_STORED_F16, "F16" },
+    [2] = { TD_STORED_OTHER, "Q4_0" },     [3] = { TD_STORED_OTHER, "Q4_1" },
+    [6] = { TD_STORED_OTHER, "Q5_0" },     [7] = { TD_STORED_OTHER, "Q5_1" },
+    [8] = { TD_STORED_Q8_0, "Q8_0" },      [9] = { TD_STORED_OTHER, "Q8_1" },
+    [10] = { TD_STORED_OTHER, "Q2_K" },    [11] = { TD_STORED_OTHER, "Q3_K" },
+    [12] = { TD_STORED_OTHER, "Q4_K" },    [13] = { TD_STORED_OTHER, "Q5_K" },
+    [14] = { TD_STORED_OTHER, "Q6_K" },    [15] = { TD_STORED_OTHER, "Q8_K" },
+    [16] = { TD_STORED_OTHER, "IQ2_XXS" }, [17] = { TD_STORED_OTHER, "IQ2_XS" },
+    [18] = { TD_STORED_OTHER, "IQ3_XXS" }, [19] = { TD_STORED_OTHER, "IQ1_S" },
+    [20] = { TD_STORED_OTHER, "IQ4_NL" },  [21] = { TD_STORED_OTHER, "IQ3_S" },
+    [22] = { TD_STORED_OTHER, "IQ2_S" },   [23] = { TD_STORED_OTHER, "IQ4_XS" },
+    [24] = { TD_STORED_OTHER, "I8" },      [25] = { TD_STORED_OTHER, "I16" },
+    [26] = { TD_STORED_OTHER, "I32" },     [27] = { TD_STORED_OTHER, "I64" },
+    [28] = { TD_STORED_F64, "F64" },       [29] = { TD_STORED_OTHER, "IQ1_M" },
+    [30] = { TD_STORED_BF16, "BF16" },     [34] = { TD_STORED_OTHER, "TQ1_0" },
+    [35] = { TD_STORED_OTHER, "TQ2_0" },   [39] = { TD_STORED_OTHER, "MXFP4" },
 };
 
 /* The dims, the innermost first; sets the count of elements. */
@@ -174,14 +184,16 @@ static int take_dims(td_gguf *g, td_stored *t, int64_t *count, td_error *error)
         code = td_fail(error, TD_EFORMAT, "tensor '%.200s' has %llu dims: it must have 1 to %d",
                        t->name, (unsigned long long)rank, MOST_DIMS);
     t->rank = code ? 0 : (int)rank;
-    *count = 1;
     for (int k = t->rank - 1; !code && k >= 0; k--) {
         code = take(g, 8, t->name, &dim, error);
         t->dim[k] = (int64_t)dim;
-        if (!code && (dim > INT64_MAX || __builtin_mul_overflow(*count, t->dim[k], count)))
+    }
+    *count = 1;
+    /* in the order of td_stored_count: with a dim of 0, another order may not overflow where it does */
+    for (int k = 0; !code && k < t->rank; k++)
+        if (t->dim[k] < 0 || __builtin_mul_overflow(*count, t->dim[k], count))
             code = td_fail(error, TD_EFORMAT,
                            "tensor '%.200s': the size of its shape overflows 64 bits", t->name);
-    }
     return code;
 }
 
@@ -240,8 +252,9 @@ static int take_tensor(td_gguf *g, td_error *error)
 static int find_alignment(const td_gguf *g, size_t *out, td_error *error)
 {
     const td_gguf_value *v = td_gguf_get(g, "general.alignment");
-    uint64_t             x = v && v->type == TD_GGUF_U32 ? number_at(v->data, 4) : ALIGNMENT;
-    if ((v && (v->list || v->type != TD_GGUF_U32)) || !x || x % 8)
+    bool                 wrong = v && (v->list || v->type != TD_GGUF_U32);
+    uint64_t             x = v && !wrong ? number_at(v->data, 4) : ALIGNMENT;
+    if (wrong || !x || x % 8)
         return td_fail(error, TD_EFORMAT, "general.alignment must be a multiple of 8, of 32 bits");
     *out = (size_t)x;
     return 0;
@@ -363,12 +376,14 @@ void td_gguf_close(td_gguf *g)
     free(g);
 }
 
-/* A pipe would block. */
+/* A pipe would block, and lose what is read here. */
 bool td_gguf_is(const char *path)
 {
-    char    begin[4];
-    int     fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, begin, sizeof begin) : -1;
+    char        begin[4];
+    struct stat st;
+    int         fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    bool        regular = fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode);
+    ssize_t     n = regular ? read(fd, begin, sizeof begin) : -1;
     if (fd >= 0)
         close(fd);
     return n == sizeof begin && !memcmp(begin, "GGUF", sizeof begin);

@@ -84,8 +84,7 @@ void td_gguf_out_free(td_gguf_out *);
  * instead of Q8_0, what does not divide into blocks. */
 int td_gguf_type_for(int type, int rank, const int64_t *dim);
 
-/* Write the keys and the tensors, in this order, which may be streamed in whole blocks.
- */
+/* Write a file: first the keys, then the tensors. A streamed tensor is asked for whole blocks. */
 int td_gguf_write(const char *path, const td_gguf_out *, const td_stored *tensors, size_t count,
                   td_error *error);
 

@@ -268,6 +268,17 @@ char *td_session_start(const td_session *s, td_error *error)
     return found;
 }
 
+int td_session_check_tokenizer(td_session *s, const char *weights, td_error *error)
+{
+    td_error why = { 0 };
+    json_t  *j = about_of(weights, &why);
+    int      code = why.code ? td_fail(error, why.code, "%s", why.text) : 0;
+    if (j)
+        code = check_tokenizer(s, j, weights, error);
+    json_decref(j);
+    return code;
+}
+
 int td_session_check_weights(td_session *s, const char *weights, td_error *error)
 {
     /* a separate error: both "no record" and "cannot be read" return NULL, but only the second

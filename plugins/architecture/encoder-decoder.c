@@ -296,8 +296,10 @@ static void origin(const char *parameter, td_origin *out)
     static const char encoder[] = "model.encoder.", decoder[] = "model.decoder.";
     const char       *rest = parameter, *inside;
     out->encoder = !strncmp(parameter, encoder, strlen(encoder));
-    /* one table for both stacks; and the matrix for the logits, which an encoder has no use for */
+    /* one table for both stacks, of tokens and of positions; and the matrix for the logits, which an
+     * encoder has no use for */
     out->shared = !strcmp(parameter, "model.decoder.embed_tokens.weight") ||
+                  !strcmp(parameter, "model.position_embeddings.weight") ||
                   !strcmp(parameter, "lm_head.weight");
     if (out->encoder || !strncmp(parameter, decoder, strlen(decoder)))
         rest += strlen(encoder); /* both have the same length */

@@ -303,23 +303,36 @@ static void ignore_described(struct renaming *r)
         r->outer->ask(r->outer, key_of(r, keys[k]));
 }
 
-/* Rows are moved in pairs, so a wrong width is refused before it reaches the host. */
+/* As read_sizes finds it. Rows are moved in pairs, so a wrong width is refused before it reaches the
+ * host. */
+static bool width_is_even(struct renaming *r)
+{
+    td_translation *t = r->outer;
+    int64_t         heads = td_ask_int_or(t, key_of(r, ".attention.head_count"), 0);
+    int64_t         whole = td_ask_int_or(t, key_of(r, ".embedding_length"), 0);
+    int64_t         width = td_ask_int_or(t, key_of(r, ".attention.key_length"),
+                                  heads > 0 ? whole / heads : 2);
+    if (width >= 2 && width % 2 == 0)
+        return true;
+    t->refuse(t,
+              "the width of a head is %lld: it must be even (%s, or else %s.embedding_length "
+              "divided by the number of heads)",
+              (long long)width, key_of(r, ".attention.key_length"), r->dialect->type);
+    return false;
+}
+
 static void read_gguf(const void *config, td_translation *t)
 {
     struct renaming r;
     const char     *type = td_ask_text(t, "general.architecture");
-    int64_t         width;
     (void)config;
     begin(&r, t, !strcmp(type, "qwen3"));
     if (strcmp(type, r.dialect->type)) {
         t->refuse(t, "general.architecture is %s: llama and qwen3 can be read", type);
         return;
     }
-    width = td_ask_int_or(t, key_of(&r, ".attention.key_length"), 2);
-    if (width < 2 || width % 2) {
-        t->refuse(t, "%s.attention.key_length is %lld: it must be even", type, (long long)width);
+    if (!width_is_even(&r))
         return;
-    }
     r.inner.ask = ask_renamed;
     r.inner.put = put_ours;
     read_decoder(r.dialect, &r.inner);

@@ -96,6 +96,7 @@ static const td_position t5_relative = {
                         .paper = "Raffel et al., Exploring the Limits of Transfer Learning, 2020",
                         .check = check),
     .bias = bias,
+    .by_role = true,
 };
 
 TD_MODULE("t5-relative", "1.0", "tandem", "MIT", &t5_relative.plugin)

@@ -109,6 +109,48 @@ Test(adapt, the_encoder_can_be_that_of_another_run)
     tensors_close(&out);
 }
 
+/* Tables outside of the layers are one run's, of tokens and of positions; what an encoder's run has for
+ * its logits is not used. */
+static void expect_tables(const char *decoder_tied, const char *encoder_tied)
+{
+    char           command[2500];
+    struct tensors a, b, out;
+    snprintf(
+        command, sizeof command,
+        TRAIN_DEEP(
+            "a", "3",
+            "model.position.plugin=learned model.tie_embeddings=%s") "&& " TRAIN_DEEP("b", "2",
+                                                                                      "train.seed="
+                                                                                      "5 "
+                                                                                      "model."
+                                                                                      "position."
+                                                                                      "plugin="
+                                                                                      "learned "
+                                                                                      "model.tie_"
+                                                                                      "embeddings=%"
+                                                                                      "s") "&&"
+                                                                                           " " ADAPT(
+                                                                                               "2") "--encoder b",
+        decoder_tied, encoder_tied);
+    scratch_expect(0, "read 'model.position_embeddings.weight' of 'a', which differs", command);
+    open_run(&a, "a", "00000002");
+    open_run(&b, "b", "00000002");
+    open_run(&out, "out", "00000000");
+    expect_stack(&out, "encoder", &b, 2);
+    expect_stack(&out, "decoder", &a, 3);
+    expect_same(&out, "model.position_embeddings.weight", &a, "model.position_embeddings.weight");
+    tensors_close(&a);
+    tensors_close(&b);
+    tensors_close(&out);
+}
+
+Test(adapt, an_encoder_does_not_bring_tables_or_logits)
+{
+    expect_tables("true", "false");
+    MUST("rm -r a b out");
+    expect_tables("false", "true");
+}
+
 /* ---- refusals -------------------------------------------------------------------------------- */
 
 Test(adapt, what_does_not_fit_together_is_refused)
@@ -128,6 +170,40 @@ Test(adapt, what_does_not_fit_together_is_refused)
     MUST(ADAPT("3") "model.attention.output_norm=true --allow model.attention.output_norm");
     scratch_expect(2, "'out' has the architecture 'encoder-decoder', from which",
                    "$T convert out again --adapt");
+}
+
+/* Options outside of the layers count as well, if both architectures have them; of the encoder's run,
+ * those of its logits do not. */
+Test(adapt, options_of_the_whole_model_are_compared)
+{
+    MUST(TRAIN_DEEP("a", "3", "") "&& " TRAIN_DEEP("b", "2", "model.logit_scale=none"));
+    scratch_expect(2, "model.logit_scale: \"rsqrt\" -> \"none\"",
+                   ADAPT("3") "model.logit_scale=none");
+    MUST("! ls -d out*");
+    MUST(ADAPT("2") "--encoder b");
+}
+
+/* An id of another tokenizer would stand for another text. */
+Test(adapt, tokenizers_are_compared)
+{
+#define OTHER PIECES "pieces-bpe.model "
+    MUST(TRAIN_DEEP("a", "3", "model.vocab_size=500") "&& " TRAIN_DEEP("b", "2", OTHER));
+    scratch_expect(2, "was trained with another tokenizer", ADAPT("3") OTHER);
+    scratch_expect(2, "'b/checkpoints/step-00000002/model.safetensors' was trained with another",
+                   ADAPT("2") "--encoder b");
+    MUST("! ls -d out*");
+    MUST(ADAPT("2") "--encoder b --allow tokenizer");
+}
+
+/* Half of an encoder's buckets are for what follows, all of a decoder's for what comes before. */
+Test(adapt, biases_of_a_decoder_are_refused_for_an_encoder)
+{
+    MUST(TRAIN_DEEP("a", "3", "model.position.plugin=t5-relative"));
+    scratch_expect(2, "the parameters of position 't5-relative' mean something else in an encoder",
+                   ADAPT("3"));
+    MUST("! ls -d out*");
+    scratch_expect(0, "mean something else in an encoder: allowed",
+                   ADAPT("3") "--allow model.position.plugin");
 }
 
 Test(adapt, arguments_that_do_not_fit_together_are_refused)

@@ -150,6 +150,16 @@ Test(cases, decllm_as_llama_cpps_llama_with_yarn_and_biases)
     MUST("cmp out/a.gguf b.gguf");
 }
 
+/* Whole rows of blocks change places. */
+Test(cases, decllm_as_llama_cpps_llama_in_bytes)
+{
+    MUST("$T convert -c $C/gguf-llama/ours.cfg a.gguf --to gguf --dtype q8_0 --weights "
+         "$C/gguf-llama/ours.safetensors && cmp a.gguf $C/gguf-llama/bytes.gguf && "
+         "$T convert a.gguf run && $T convert run b.gguf --to gguf --dtype q8_0 && "
+         "$T convert b.gguf again && cmp run/checkpoints/step-00000000/model.safetensors "
+         "again/checkpoints/step-00000000/model.safetensors");
+}
+
 /* Rows of 29 do not divide into blocks, so these matrices stay in float32, as vectors do. */
 Test(cases, decllm_as_llama_cpps_qwen3_in_bytes)
 {

@@ -20,9 +20,11 @@ Test(gguf, has_fewer_models_than_transformers)
                    "$T convert -c $C/gguf-qwen3/ours.cfg out.gguf --to gguf --allow 'model*' "
                    "model.attention.bias=true --weights $C/gguf-qwen3/ours.safetensors");
     scratch_expect(2,
-                   "llama.attention.layer_norm_rms_epsilon would be 1.2345678912e-06, which is not "
-                   "a number of 32 bits",
+                   "llama.attention.layer_norm_rms_epsilon would be 1.2345678912e-06, which single "
+                   "precision cannot hold exactly",
                    LLAMA "model.norm.eps=1.2345678912e-6");
+    scratch_expect(2, "it can only be swiglu; no other format can, either",
+                   LLAMA "--dtype q8_0 model.ffn.plugin=geglu --allow 'model.ffn*'");
     scratch_expect(1, "format 'llama' has no tensors of type q8_0",
                    "$T convert -c $C/gguf-llama/ours.cfg out --weights "
                    "$C/gguf-llama/ours.safetensors --to llama --dtype q8_0 || exit 1");
@@ -83,9 +85,22 @@ Test(gguf, from_another_container_is_refused)
 
 Test(gguf, that_is_truncated_is_refused)
 {
-    MUST(
-        "for n in 3 20 2000 13000 83359; do head -c $n $C/gguf-llama/theirs.gguf >f.gguf; "
-        "$T convert f.gguf out 2>said && exit 1; grep -q f.gguf said || exit 1; done; ! ls -d out");
+    MUST("for n in 4 20 2000 13000 83359; do head -c $n $C/gguf-llama/theirs.gguf >f.gguf; "
+         "$T convert f.gguf out 2>said && exit 1; "
+         "grep -q \"cannot read 'f.gguf' as GGUF\" said || exit 1; done; ! ls -d out");
+    scratch_expect(1, "f.gguf/config.json",
+                   "head -c 3 $C/gguf-llama/theirs.gguf >f.gguf && $T convert f.gguf out");
+}
+
+/* The width of a head follows from two sizes where the file does not say it. */
+Test(gguf, with_heads_that_cannot_be_rotated_is_refused)
+{
+    expect_changed(1, "the width of a head is 7: it must be even",
+                   "s/key_length\\x04\\x00\\x00\\x00\\x06/key_length\\x04\\x00\\x00\\x00\\x07/");
+    expect_changed(1, "the width of a head is 5: it must be even",
+                   "s/key_length/key_longth/; "
+                   "s/head_count\\x04\\x00\\x00\\x00\\x03/head_count\\x04\\x00\\x00\\x00\\x06/");
+    MUST("! ls -d out");
 }
 
 /* ---- tokenizers ------------------------------------------------------------------------------ */
@@ -143,6 +158,29 @@ Test(gguf, with_a_tokenizer_that_is_wrong_is_read_without)
                    "s/ggml.merges/ggml.morges/");
     expect_changed(0, "cannot be used: two of its tokens are '<pad>'", "s/<unk>/<pad>/");
     MUST("! grep -q '^tokenizer' out/config.cfg && $T generate out --ids '70 71' >/dev/null");
+}
+
+Test(gguf, with_scores_that_are_no_numbers_is_read_without_a_tokenizer)
+{
+    MUST(TRAIN PIECES "pieces-bpe.model && $T convert a a.gguf --to gguf && $T convert a.gguf b && "
+                      "grep -q '^tokenizer' b/config.cfg");
+    scratch_expect(0, "its token 0 has the score nan: it must be finite",
+                   "at=$(grep -abo tokenizer.ggml.scores a.gguf | cut -d: -f1) && printf "
+                   "'\\0\\0\\300\\177' | dd of=a.gguf bs=1 seek=$((at + 37)) conv=notrunc && "
+                   "$T convert a.gguf c");
+    MUST("! grep -q '^tokenizer' c/config.cfg");
+}
+
+/* llama.cpp adds ids as the file says, tandem as its models are trained. */
+Test(gguf, with_other_ends_of_texts_is_read_with_a_warning)
+{
+    MUST("$T convert $C/gguf-llama/theirs.gguf out 2>said && ! grep -q add_ said");
+    expect_changed(0, "begin without a special id (tokenizer.ggml.add_bos_token)",
+                   "s/bos_token\\x07\\x00\\x00\\x00\\x01/bos_token\\x07\\x00\\x00\\x00\\x00/");
+    expect_changed(0, "begin without a special id (tokenizer.ggml.add_bos_token)",
+                   "s/add_bos_token/add_bos_tokem/");
+    expect_changed(0, "reads an end after each text (tokenizer.ggml.add_eos_token)",
+                   "s/eos_token\\x07\\x00\\x00\\x00\\x00/eos_token\\x07\\x00\\x00\\x00\\x01/");
 }
 
 /* ---- use ------------------------------------------------------------------------------------- */

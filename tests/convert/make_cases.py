@@ -1,6 +1,7 @@
 """Makes the cases beside this file, with Hugging Face's own classes: python make_cases.py TANDEM
 
-TANDEM is the command. It needs torch and transformers (these cases: 2.9.1 and 5.24.0), which the tests do not.
+TANDEM is the command. It needs torch and transformers (these cases: 2.9.1 and 5.24.0; those with mla, linear and
+merged: torch 2.15.0), which the tests do not.
 
   NAME/theirs/        a random model as save_pretrained stores it
   NAME/ours.cfg       or a model of ours, with

@@ -6,6 +6,8 @@ It needs gguf and llama-cpp-python (these cases: 0.19.0 and 0.3.36), which the t
                       a random model of ours
   NAME/theirs.gguf    the same, as the package gguf writes it: the order of its keys and tensors is ours, so that what
                       `tandem convert --to gguf` writes must be the same bytes
+  gguf-llama/bytes.gguf
+                      the same in Q8_0
   NAME/batch.safetensors, NAME/expect.safetensors
                       tokens, and the logits that llama.cpp computes in float32 from theirs.gguf (or from its numbers,
                       where it multiplies bytes otherwise)
@@ -215,10 +217,13 @@ def main():
     rng = np.random.default_rng(5)
     yarn = {"type": "yarn", "factor": 4.0, "original_context_length": 16, "yarn_beta_fast": 32.0,
             "yarn_beta_slow": 1.0}  # fmt: skip
-    make("gguf-llama", LLAMA, "llama",
-         keys_of("llama", 263, 32, 3, 1, 6, 37, 2, 1e-5, 700.0, 64, yarn,
-                 {"tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 1}, 0, bytes_tokenizer(263)),
-         parameters(rng, 263, 32, 3, 1, 6, 37, 2, True, False, True), 6, 1 / np.sqrt(32), False, 11)  # fmt: skip
+    keys = keys_of("llama", 263, 32, 3, 1, 6, 37, 2, 1e-5, 700.0, 64, yarn,
+                   {"tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 1}, 0,
+                   bytes_tokenizer(263))  # fmt: skip
+    weights = parameters(rng, 263, 32, 3, 1, 6, 37, 2, True, False, True)
+    make("gguf-llama", LLAMA, "llama", keys, weights, 6, 1 / np.sqrt(32), False, 11)
+    write(os.path.join(HERE, "gguf-llama", "bytes.gguf"), "llama", {**keys, "general.file_type": 7},
+          their_tensors(weights, 6, True, 1 / np.sqrt(32)), True)  # fmt: skip
     make("gguf-qwen3", QWEN3, "qwen3",
          keys_of("qwen3", 17, 64, 2, 2, 16, 29, 2, 1e-6, 200.0, 40, {}, {}, 7, {"tokenizer.ggml.model": "none"}),
          parameters(rng, 17, 64, 2, 2, 16, 29, 2, False, True, False), 16, 1, True, 12)  # fmt: skip

@@ -66,6 +66,7 @@ Test(refusals, of_arguments_that_do_not_fit_together)
     scratch_expect(2, "--dtype has no effect when a folder is read",
                    "$T convert $C/llama/theirs out --dtype bf16");
     scratch_expect(2, "--to writes a run, --from reads a folder", DECLLM "--to llama --from llama");
+    scratch_expect(2, "--encoder has no effect with --to", DECLLM "--to llama --encoder b");
     scratch_expect(2, "name a run and a folder to create", "$T convert $C/llama/theirs");
     scratch_expect(2, "neither a run nor a checkpoint",
                    "$T convert $C/llama/theirs out --to llama");

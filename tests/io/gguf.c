@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -238,16 +239,24 @@ Test(gguf, tensors_that_lie_are_refused)
 
 Test(gguf, types_that_cannot_be_read_are_named)
 {
-    td_error e = { 0 };
-    td_gguf *g;
-    double   x[6];
-    damage_y(20, "\14", 1);
-    g = td_gguf_open(path, &e);
-    cr_assert(g, "%s", e.text);
-    cr_expect_str_eq(td_gguf_tensor(g, 1)->dtype, "Q4_K");
-    cr_expect(!td_stored_is_real(td_gguf_tensor(g, 1)));
-    cr_expect_eq(td_stored_doubles(td_gguf_tensor(g, 1), x, 6, &e), TD_EFORMAT);
-    td_gguf_close(g);
+    static const struct {
+        char        type;
+        const char *name;
+    } others[] = { { 9, "Q8_1" },    { 12, "Q4_K" },  { 15, "Q8_K" },  { 16, "IQ2_XXS" },
+                   { 20, "IQ4_NL" }, { 29, "IQ1_M" }, { 34, "TQ1_0" }, { 39, "MXFP4" },
+                   { 4, "4" } /* it was removed from the format */ };
+    for (size_t k = 0; k < sizeof others / sizeof *others; k++) {
+        td_error e = { 0 };
+        td_gguf *g;
+        double   x[6];
+        damage_y(20, &others[k].type, 1);
+        g = td_gguf_open(path, &e);
+        cr_assert(g, "%s", e.text);
+        cr_expect_str_eq(td_gguf_tensor(g, 1)->dtype, others[k].name);
+        cr_expect(!td_stored_is_real(td_gguf_tensor(g, 1)));
+        cr_expect_eq(td_stored_doubles(td_gguf_tensor(g, 1), x, 6, &e), TD_EFORMAT);
+        td_gguf_close(g);
+    }
 }
 
 Test(gguf, alignments_are_checked)
@@ -260,6 +269,62 @@ Test(gguf, alignments_are_checked)
         td_gguf_out_free(&out);
         expect_refused("general.alignment must be a multiple of 8");
     }
+}
+
+/* The count of tensors, and all that follows the count of keys; without padding. */
+static void write_raw(uint64_t tensors, const td_gguf_out *rest)
+{
+    uint64_t counts[] = { tensors, rest->count };
+    td_text  all = { 0 };
+    td_error e = { 0 };
+    td_text_append(&all, "GGUF\3\0\0", 8);
+    td_text_append(&all, (const char *)counts, sizeof counts);
+    td_text_append(&all, rest->data.data, rest->data.size);
+    cr_assert(!td_file_write(path, all.data, all.size, &e), "%s", e.text);
+    td_text_free(&all);
+}
+
+/* Leave a place for one page, where the system puts the next one, before one that cannot be read. */
+static void make_guard(size_t page)
+{
+    char *at = mmap(NULL, 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert(at != MAP_FAILED && !munmap(at, page));
+}
+
+/* It ends where a page does, so that reading on ends the process. */
+Test(gguf, an_empty_list_is_no_alignment)
+{
+    size_t            page = (size_t)sysconf(_SC_PAGESIZE);
+    static const char key[] = "general.alignment";
+    size_t            around = 24 + 8 + 1 + 4 + 8 + 8 + strlen(key) + 4 + 4 + 8;
+    size_t            size = page - around;
+    char             *filler = calloc(size + 1, 1);
+    td_gguf_out       out = { 0 };
+    memset(filler, 'x', size);
+    td_gguf_put_text(&out, "a", filler);
+    td_gguf_put_list(&out, key, TD_GGUF_U32, 0);
+    write_raw(0, &out);
+    make_guard(page);
+    expect_refused("general.alignment must be a multiple of 8");
+    td_gguf_out_free(&out);
+    free(filler);
+}
+
+/* 2^40 times 2^40 rows without elements: whoever counts from the first dim on must not overflow. */
+Test(gguf, shapes_overflow_in_any_order)
+{
+    uint64_t    dims[] = { 0, 1ull << 40, 1ull << 40 }, length = 1, offset = 0;
+    uint32_t    rank = 3, type = 0;
+    td_gguf_out out = { 0 };
+    td_gguf_item(&out, &length, sizeof length);
+    td_gguf_item(&out, "z", 1);
+    td_gguf_item(&out, &rank, sizeof rank);
+    td_gguf_item(&out, dims, sizeof dims);
+    td_gguf_item(&out, &type, sizeof type);
+    td_gguf_item(&out, &offset, sizeof offset);
+    write_raw(1, &out);
+    expect_refused("tensor 'z': the size of its shape overflows 64 bits");
+    td_gguf_out_free(&out);
 }
 
 Test(gguf, tensors_that_could_not_be_read_are_not_written)

@@ -101,6 +101,8 @@ static int write_out(td_tool *t)
     words = place.run ? 2 : 1;
     if (td_tool_option(t, "--from"))
         td_tool_usage_error(t, "--to writes a run, --from reads a folder: use one");
+    else if (td_tool_option(t, "--encoder"))
+        td_tool_usage_error(t, "--encoder has no effect with --to: it belongs to --adapt");
     else if (!t->n_files && t->n_plain)
         td_tool_usage_error(t, "'%s' is neither a run nor a checkpoint: it has no config.cfg",
                             t->plain[0]);

@@ -145,7 +145,8 @@ enum {
 typedef struct td_origin {
     /* It is in the model that the encoder is made from, which may be another than the rest's. */
     bool encoder;
-    /* The encoder uses it, too, so that a model which gives the encoder alone need not give its own. */
+    /* It is not the encoder's alone, so that a model which gives only the encoder need not give its
+     * own. Asked of that model's parameter, too, which then has the same name in this architecture. */
     bool shared;
     char name[256]; /* in that model */
 } td_origin;
