@@ -13,9 +13,26 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+/* Files are written beside their place and renamed, so nothing complete is lost. */
+static const char *advice_on(int why)
+{
+    switch (why) {
+    case ENOSPC:
+    case EDQUOT:
+        return "; free some space there, then run the command again: what was complete is "
+               "untouched";
+    case EFBIG:
+        return "; raise the limit on the size of files (ulimit -f), then run the command again";
+    default:
+        return "";
+    }
+}
+
 int td_io_error(td_error *error, const char *what, const char *path)
 {
-    return td_fail(error, TD_EIO, "cannot %s '%s': %s", what, path, strerror(errno));
+    int why = errno;
+    return td_fail(error, TD_EIO, "cannot %s '%s': %s%s", what, path, strerror(why),
+                   advice_on(why));
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

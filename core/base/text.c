@@ -156,11 +156,23 @@ static int distance(const char *a, const char *b)
     return rows[n % 3][m];
 }
 
-const char *td_nearest(const char *name, const char *const *candidates, size_t count)
+/* The shortest candidate that begins with the name, as "evaluate" does with "eval". */
+static const char *nearest_longer(const char *name, const char *const *candidates, size_t count)
 {
     const char *best = NULL;
-    /* Allows one edit, and one more for every three bytes: more distant suggestions are noise. */
-    int         best_distance = (int)strnlen(name, LONGEST) / 3 + 2;
+    size_t      n = strlen(name);
+    for (size_t i = 0; i < count && n > 2; i++) /* shorter ones begin too many names */
+        if (!strncmp(candidates[i], name, n) && (!best || strlen(candidates[i]) < strlen(best)))
+            best = candidates[i];
+    return best;
+}
+
+const char *td_nearest(const char *name, const char *const *candidates, size_t count)
+{
+    const char *best = NULL, *longer = nearest_longer(name, candidates, count);
+    /* One edit, and another for every four bytes after the first: more distant suggestions are
+     * noise. Half of "run" makes it "man". */
+    int         best_distance = longer ? 2 : ((int)strnlen(name, LONGEST) + 3) / 4 + 1;
     for (size_t i = 0; i < count; i++) {
         int d = distance(name, candidates[i]);
         if (d < best_distance) { /* ties go to the first: tables are in the order of their docs */
@@ -168,7 +180,7 @@ const char *td_nearest(const char *name, const char *const *candidates, size_t c
             best_distance = d;
         }
     }
-    return best;
+    return best ? best : longer;
 }
 
 /* ---- numbers for people ---------------------------------------------------------------------- */

@@ -85,12 +85,16 @@ static bool is_text(const td_setting *v)
            (!v->file && v->text && v->type != TD_SETTING_LIST && v->type != TD_SETTING_GROUP);
 }
 
-/* An integer is accepted as a float, but not the reverse: 16.0 steps are an error. */
+/* An integer is accepted as a float, and 1e3 as an integer, but 1.5 is not rounded; and where 0.5 is
+ * a share of the run, 1.0 may be meant as all of it. */
 static bool has_type(const td_setting *v, const td_option *o)
 {
+    bool    share = v->type == TD_SETTING_FLOAT && v->number == 1 && td_option_is_share(o, 0.5);
+    int64_t whole;
     if (takes_strings(o))
         return is_text(v);
-    return v->type == TD_SETTING_INT || (v->type == TD_SETTING_FLOAT && !takes_integers(o));
+    return takes_integers(o) ? td_setting_is_whole(v, &whole) && !share
+                             : v->type == TD_SETTING_INT || v->type == TD_SETTING_FLOAT;
 }
 
 /* One value of an INT, FLOAT or STRING, or of a list of them, to out[index]. Its text is appended
@@ -108,8 +112,8 @@ static void bind_item(td_binder *b, const td_setting *v, const td_option *o, voi
     } else if (!in_range(b, v, o)) {
         return;
     } else if (takes_integers(o)) {
-        ((int64_t *)out)[index] = v->integer;
-        td_print_integer(text, v->integer);
+        td_setting_is_whole(v, (int64_t *)out + index);
+        td_print_integer(text, ((int64_t *)out)[index]);
     } else {
         ((double *)out)[index] = v->number;
         td_print_number(text, v->number);

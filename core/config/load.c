@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "config/find.h"
 #include "config/merge.h"
 #include "config/parse.h"
 #include "config/resolved.h"
@@ -88,50 +89,12 @@ static const char *find_with_ending(loader *l, const char *path)
     return found;
 }
 
-enum { MOST_NAMES = 400 };
-
-/* Configs that could have been meant, as they would be named. */
-typedef struct candidates {
-    const char *at[MOST_NAMES];
-    size_t      n;
-} candidates;
-
-/* Those of DIRECTORY/FOLDER, as FOLDER/NAME; `folder` "": of the directory itself. */
-static void add_configs(loader *l, const char *directory, const char *folder, candidates *c)
-{
-    char   *path = td_path_join(directory, folder), **names = NULL;
-    int64_t count = path ? td_list_directory(path, &names, NULL) : -1;
-    for (int64_t k = 0; k < count && c->n < MOST_NAMES; k++) {
-        size_t      n = strlen(names[k]);
-        const char *name = n > 4 && !strcmp(names[k] + n - 4, ".cfg")
-                               ? td_arena_print(l->arena, "%s%s%s", folder, *folder ? "/" : "",
-                                                names[k])
-                               : NULL;
-        if (name)
-            c->at[c->n++] = name;
-    }
-    if (count >= 0)
-        td_free_names(names, count);
-    free(path);
-}
-
-/* The shipped ones are in folders; of the user's, those beside what was named. */
 static void report_missing(loader *l, const char *path)
 {
-    candidates c = { { NULL }, 0 };
-    char  **folders = NULL, *directory = strchr(path, '/') ? td_path_directory(path) : strdup("");
-    int64_t count = td_list_directory(l->search, &folders, NULL);
-    const char *nearest;
-    if (directory)
-        add_configs(l, *directory ? "" : ".", directory, &c);
-    for (int64_t k = 0; k < count; k++)
-        add_configs(l, l->search, folders[k], &c);
-    if (count >= 0)
-        td_free_names(folders, count);
-    free(directory);
-    nearest = td_nearest(path, c.at, c.n);
+    char *near = td_config_near(path, l->search);
     td_errors_add(l->errors, "config '%s' was not found here or in '%s'%s%s%s", path, l->search,
-                  nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+                  near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    free(near);
 }
 
 /* RUN/config.cfg, if the path is the directory of a run. */
@@ -568,8 +531,5 @@ const td_setting *td_config_get(const td_config *c, const char *path)
 bool td_config_get_int(const td_config *c, const char *path, int64_t *out)
 {
     const td_setting *v = td_config_get(c, path);
-    if (!v || v->type != TD_SETTING_INT)
-        return false;
-    *out = v->integer;
-    return true;
+    return v && td_setting_is_whole(v, out);
 }

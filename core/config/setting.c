@@ -71,6 +71,20 @@ const char *td_setting_path(td_arena *arena, const td_setting *root, const td_se
 
 const char *td_setting_origin(const td_setting *v) { return v->origin; }
 
+bool td_setting_is_whole(const td_setting *v, int64_t *out)
+{
+    static const double exact =
+        9007199254740992; /* 2^53: beyond it a float names several integers */
+    if (v->type == TD_SETTING_INT)
+        *out = v->integer;
+    else if (v->type == TD_SETTING_FLOAT && v->number >= -exact && v->number <= exact &&
+             v->number == (double)(int64_t)v->number)
+        *out = (int64_t)v->number;
+    else
+        return false;
+    return true;
+}
+
 /* As libconfig's manual calls them. */
 const char *td_setting_type_name(const td_setting *v)
 {

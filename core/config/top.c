@@ -1,5 +1,6 @@
 /* top.c - the keys outside of groups: plugin_path, and names that nothing has used. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "config/binder.h"
@@ -85,7 +86,12 @@ int td_config_check_unused(td_config *c, td_errors *errors)
         if (v->used || ++reported > TD_MOST_UNKNOWN)
             continue;
         nearest = td_nearest(v->name, names, n);
-        if (td_config_word(v->name))
+        if (!strcmp(v->name, "study"))
+            td_errors_add(errors,
+                          "%s: 'study' is for `tandem study run %s`, which trains many runs; a "
+                          "config of one run has no such group",
+                          td_setting_origin(v), v->file ? v->file : "FILE");
+        else if (td_config_word(v->name))
             td_errors_add(errors, "%s: '%s' is unknown; %s %s", td_setting_origin(v), v->name,
                           td_config_word_verb(td_config_word(v->name)), td_config_word(v->name));
         else if (nearest)

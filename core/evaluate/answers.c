@@ -86,8 +86,8 @@ static int ask_item(td_answers_job *j, int64_t index, td_error *error)
     if (!code)
         code = j->generates ? ask_to_generate(j, index, a, &e) : ask_to_score(j, index, a, &e);
     if (code)
-        return td_fail(error, code, "task '%s', item %lld: %s", j->task->options.name,
-                       (long long)index + 1, e.text);
+        return td_fail(error, code, "task '%s', item %lld: %s (%s)", j->task->options.name,
+                       (long long)index + 1, e.text, td_items_place(doc));
     count_dropped(j, a);
     return 0;
 }
@@ -425,6 +425,8 @@ int td_answers_get(const td_task *task, const td_answers_spec *spec, td_answers_
         code = compare_prompts(&j, error);
     if (!code)
         code = j.generates ? generate_all(&j, error) : score_all(&j, error);
+    if (!code && j.generates) /* progress came with tokens, and none follows the last answer */
+        report(&j, j.count);
     if (!code)
         code = td_answers_score(&j, error);
     if (!code) {

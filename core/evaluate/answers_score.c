@@ -37,6 +37,7 @@ static json_t *sample_of(const td_answers_job *j, int64_t index)
         }
     json_object_del(doc, "@file"); /* keep the data set's own fields */
     json_object_del(doc, "@folder");
+    json_object_del(doc, "@place");
     return json_pack("{s:I, s:o, s:s?, s:o, s:I}", "doc_id", (json_int_t)index, "doc", doc,
                      "target", a->item.target, "arguments", arguments, "shots",
                      (json_int_t)(a->n_asked ? a->asked[0].shots : 0));

@@ -64,9 +64,16 @@ static int add_item(source *s, json_t *item, int64_t line)
     }
     if (json_object_set_new(item, "@file", json_string(s->name)) ||
         json_object_set_new(item, "@folder", json_string(s->folder)) ||
+        json_object_set_new(item, "@place", json_sprintf("%s:%lld", s->path, (long long)line)) ||
         json_array_append_new(s->into, item))
         return out_of_memory(s->error);
     return 0;
+}
+
+const char *td_items_place(const json_t *item)
+{
+    const char *place = json_string_value(json_object_get(item, "@place"));
+    return place ? place : "?";
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------ */

@@ -45,6 +45,9 @@ typedef struct td_items {
 int  td_items_read(const td_items_spec *, td_items *, td_error *error);
 void td_items_free(td_items *);
 
+/* "items.jsonl:7", where an item was read, for messages. */
+const char *td_items_place(const json_t *item);
+
 /* Parses a text as if it were a file named `name`; td_items_read does this for each file. */
 int td_items_parse(const td_items_spec *, const char *name, const char *text, size_t size,
                    json_t *into, td_error *error);

@@ -212,8 +212,8 @@ static int add_all(td_prompts *p, td_error *error)
         code = p->task->fewshot_context ? add_context(p, json_array_get(all, k), &e)
                                         : add_item(p, json_array_get(all, k), &e);
         if (code)
-            td_fail(error, code, "task '%s', exemplar %zu: %s", p->task->options.name, k + 1,
-                    e.text);
+            return td_fail(error, code, "task '%s', exemplar %zu: %s (%s)", p->task->options.name,
+                           k + 1, e.text, td_items_place(json_array_get(all, k)));
     }
     return code ? td_fail(error, code, "task '%s': %s", p->task->options.name, e.text) : 0;
 }

@@ -101,6 +101,18 @@ static void *load(const char *path)
     return handle;
 }
 
+/* What to do about the loader's error. The functions of tandem's headers are all inline. */
+static const char *advice_on(const char *why)
+{
+    const char *name = strstr(why, "undefined symbol: ");
+    if (!name)
+        return "";
+    return strncmp(name + strlen("undefined symbol: "), "td_", 3)
+               ? " (link the library that defines it into the module)"
+               : " (tandem's headers declare no such function: compare its spelling with them; "
+                 "-Werror=implicit-function-declaration finds such names when compiling)";
+}
+
 /* dlopen, with advice where there is some. */
 static void *open_module(const char *path, td_error *error)
 {
@@ -108,9 +120,7 @@ static void *open_module(const char *path, td_error *error)
     const char *why = handle ? NULL : dlerror();
     if (!handle)
         td_fail(error, TD_EPLUGIN, "cannot load '%s': %s%s", path, why ? why : "unknown reason",
-                why && strstr(why, "undefined symbol")
-                    ? " (link the library that defines it into the module)"
-                    : "");
+                why ? advice_on(why) : "");
     return handle;
 }
 

@@ -256,6 +256,8 @@ static int write_report(td_report_data *d, json_t **summary, td_error *error)
     /* the place is checked before anything is drawn, which takes a while */
     int          code = doc ? check_place(d->options->directory, error)
                             : td_fail(error, TD_ENOMEM, "out of memory while writing a report");
+    if (!code)
+        code = td_make_writable(d->options->directory, error);
     if (!code) {
         lay_out(d, doc);
         if (d->options->progress)

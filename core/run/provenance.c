@@ -163,8 +163,9 @@ static void warn_of_builds(const td_session *s, const json_t *before, const json
     }
     if (list.size)
         td_log_line(s->log, TD_LOG_WARN,
-                    "resuming with different builds of %s: the result may differ in its last bits "
-                    "from that of an uninterrupted run",
+                    "resuming with different builds of %s: the files were compiled again since the "
+                    "run began, so if their code or compiler changed, the result differs from "
+                    "that of an uninterrupted run, if only in its last bits",
                     td_text_get(&list));
     td_text_free(&list);
 }

@@ -200,6 +200,34 @@ td_tasks_request td_tasks_configured(const td_session *s)
                                .chat = o->chat };
 }
 
+/* Whether an answer is scored behind the space that a task has by default. */
+static bool adds_space(const td_task *t)
+{
+    return t->options.output_type != TD_GENERATE_UNTIL &&
+           !td_config_get(t->config, "task.target_delimiter") &&
+           !strcmp(t->options.target_delimiter, " ");
+}
+
+/* Pairs of inputs and targets are learnt as they are, so " blue" is not the answer that a run on
+ * targets like "blue" has learnt. Whether they begin with a space only their author knows: the text
+ * need not be here. */
+static void warn_of_space(const td_tasks *t)
+{
+    const td_data *d = (const void *)t->session->x->data.plugin;
+    const char    *first = NULL;
+    size_t         n = 0;
+    for (size_t k = 0; k < t->count; k++)
+        if (adds_space(t->tasks[k]) && !n++)
+            first = t->tasks[k]->options.name;
+    if (!d || !d->pair || t->chat.on || !n)
+        return;
+    td_log_line(t->session->log, TD_LOG_WARN,
+                "task '%s'%s scored with a space before each answer (\" answer\"), but this run "
+                "learnt targets without one unless its data has it: set task.target_delimiter = "
+                "\"\" if its targets begin without a space, or \" \" to keep it",
+                first, n > 1 ? " and others are" : " is");
+}
+
 td_tasks *td_tasks_open(td_session *s, const td_tasks_request *request, td_errors *errors,
                         td_error *error)
 {
@@ -223,6 +251,7 @@ td_tasks *td_tasks_open(td_session *s, const td_tasks_request *request, td_error
     if (!code)
         code = read_all(t, error);
     if (!code) {
+        warn_of_space(t);
         t->answers = calloc(t->count + 1, sizeof *t->answers);
         code = t->answers ? 0 : out_of_memory(error);
     }

@@ -317,7 +317,8 @@ static const td_setting *find_study(td_config *c, const char *file, td_errors *e
                       "%s: it has no group 'study', so it is not a study's config: docs/studies.md "
                       "shows one",
                       file);
-    td_config_check_unused(c, errors);
+    else /* a run's config has other groups, which are not what is wrong with it */
+        td_config_check_unused(c, errors);
     return study;
 }
 

@@ -96,16 +96,19 @@ static int check_points(const td_fit_points *p, const td_fit_options *o, td_erro
             (long long)p->n, (int)TD_FIT_MOST);
     if (p->n <= parameters)
         return td_fail(error, TD_ECONFIG,
-                       "there are %lld points, but a curve of %lld parameters takes at least %lld: "
+                       "there %s %lld point%s, but a curve of %lld parameters takes at least %lld: "
                        "with fewer it passes through all of them and its error is unknown",
-                       (long long)p->n, (long long)parameters, (long long)parameters + 1);
+                       p->n == 1 ? "is" : "are", (long long)p->n, p->n == 1 ? "" : "s",
+                       (long long)parameters, (long long)parameters + 1);
     for (int64_t k = 0; k < p->terms; k++) {
         /* for every floor, a power law passes through two sizes */
         if (distinct(p->x[k], p->n) < 3)
             return td_fail(error, TD_ECONFIG,
-                           "there are only %lld different values of '%s': a power law with a floor "
+                           "there %s only %lld different value%s of '%s': a power law with a floor "
                            "takes at least 3",
-                           (long long)distinct(p->x[k], p->n), name_of(o, k));
+                           distinct(p->x[k], p->n) == 1 ? "is" : "are",
+                           (long long)distinct(p->x[k], p->n),
+                           distinct(p->x[k], p->n) == 1 ? "" : "s", name_of(o, k));
         for (int64_t i = 0; i < p->n; i++)
             if (!(p->x[k][i] > 0) || !isfinite(p->x[k][i]) || !(p->y[i] > 0) || !isfinite(p->y[i]))
                 return td_fail(error, TD_ECONFIG,

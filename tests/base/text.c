@@ -46,6 +46,22 @@ Test(text, nearest_names)
     cr_expect_null(td_nearest("a", NULL, 0));
 }
 
+Test(text, nearest_names_are_near)
+{
+    static const char *const commands[] = {
+        "man", "fit", "data", "evaluate", "own.cfg", "plugins"
+    };
+    static const char *const far[] = { "run", "foo", "atn", "nope.cfg", "ev" };
+    const size_t             n = sizeof commands / sizeof *commands;
+    for (size_t k = 0; k < sizeof far / sizeof *far; k++)
+        cr_expect_null(td_nearest(far[k], commands, n), "%s", far[k]);
+    cr_expect_str_eq(td_nearest("eval", commands, n), "evaluate", "it begins so");
+    cr_expect_str_eq(td_nearest("ft", commands, n), "fit");
+    cr_expect_str_eq(nearest("head"), "heads", "one edit is nearer than a longer name");
+    cr_expect_str_eq(nearest("out"), "output_norm");
+    cr_expect_str_eq(nearest("qkv"), "qkv_norm");
+}
+
 Test(text, patterns)
 {
     cr_expect(td_match("*.weight", "layers.0.q_proj.weight"));

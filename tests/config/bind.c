@@ -204,11 +204,17 @@ Test(bind, errors_are_reported_together)
     child_free(&c);
 }
 
-Test(bind, integers_for_floats_but_not_the_reverse)
+Test(bind, whole_numbers_in_either_form)
 {
     config_file("base.cfg", CONFIG_SMALL);
+    config_file("float.cfg", "extends = \"base.cfg\";\ntrain = { batch = 6.0; };\n");
     config_says(0, "clip = 3.0;", "show", "-c", "base.cfg", "train.clip=3");
-    config_says(2, "option 'steps' is a float", "check", "-c", "base.cfg", "train.steps=3.0");
+    config_says(0, "steps = 3000;", "show", "-c", "base.cfg", "train.steps=3e3");
+    config_says(0, "batch = 6;", "show", "-c", "float.cfg");
+    config_says(2, "option 'steps' is a float", "check", "-c", "base.cfg", "train.steps=3.5");
+    config_says(2, "option 'steps' is a float", "check", "-c", "base.cfg", "train.steps=1e17");
+    config_says(2, "option 'batch' is 0, which is out of range", "check", "-c", "base.cfg",
+                "train.batch=0.0");
     config_says(2, "option 'pack' is an integer", "check", "-c", "base.cfg", "train.pack=1");
     config_says(2, "'train' is an integer; it must be a group", "check", "-c", "base.cfg",
                 "train=1");
@@ -245,6 +251,9 @@ Test(bind, a_schedule_follows_the_steps_of_the_run)
     config_says(2, "warmup = 100 leaves no step before steps = 100", "check", "-c", "a.cfg",
                 "schedule.warmup=100");
     config_says(2, "option 'warmup' is a float", "check", "-c", "a.cfg", "schedule.warmup=1.5");
+    config_says(2, "option 'warmup' is a float", "check", "-c", "a.cfg", "schedule.warmup=1.0");
+    config_says(0, "warmup = 7;", "show", "-c", "a.cfg", "schedule.warmup=7.0");
+    config_says(0, "warmup = 290;", "show", "-c", "a.cfg", "train.steps=1e3");
     config_says(0, "decay_steps = 10;", "show", "-c", "a.cfg", "schedule.plugin=wsd");
 }
 

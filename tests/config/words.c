@@ -38,7 +38,7 @@ Test(words, of_other_tools)
         { "epochs=1", "'epochs' is unknown; the keys for that are train.steps, train.target_to" },
         { "d_model=1", "the key for that is model.d_model" },
         { "model.n_layers=1", "the keys for that are model.layers, model.encoder_layers" },
-        { "model.vocab=1", "option 'vocab' is unknown; the key for that is model.vocab_size" },
+        { "model.vocab=1", "option 'vocab' is unknown; did you mean 'vocab_size'?" },
         { "train.warmup=1", "the key for that is schedule.warmup" },
         /* a near name in the same group is the better hint */
         { "train.batc=1", "did you mean 'batch'?" },
@@ -65,12 +65,12 @@ Test(words, a_name_where_a_group_belongs)
 
 /* ---- lists ----------------------------------------------------------------------------------- */
 
-#define SOURCES                                                                            \
-    CONFIG_SMALL                                                                           \
-        "tokenizer = { plugin = \"bytes\"; };\n"                                           \
-        "data = { plugin = \"text\"; sources = (\n"                                        \
-        "  { name = \"a\"; files = ( \"x\", \"y\" ); held_out_every = 5; rate = 1.0; },\n" \
-        "  { name = \"b\"; files = ( \"z\" ); held_out_every = 5; rate = 2.0; } ); };\n"
+#define SOURCES                                                                        \
+    CONFIG_SMALL                                                                       \
+    "tokenizer = { plugin = \"bytes\"; };\n"                                           \
+    "data = { plugin = \"text\"; sources = (\n"                                        \
+    "  { name = \"a\"; files = ( \"x\", \"y\" ); held_out_every = 5; rate = 1.0; },\n" \
+    "  { name = \"b\"; files = ( \"z\" ); held_out_every = 5; rate = 2.0; } ); };\n"
 
 Test(words, an_item_of_a_list)
 {
@@ -96,4 +96,16 @@ Test(words, explain_without_a_config)
     config_says(0, "train.batch = 9", "explain", "train.batch", "train.batch=9");
     config_says(2, "with -c FILE.cfg the keys of its plugins exist as well", "explain", "model.x");
     config_says(2, "no config given", "check", "train.batch=9");
+}
+
+Test(words, configs_that_were_meant)
+{
+    config_file("mine.cfg", CONFIG_SMALL "study = { };\n");
+    config_says(2, "mine.cfg:", "check", "mine.cfg");
+    config_says(2, "'study' is for `tandem study run mine.cfg`", "check", "mine.cfg");
+    config_says(2, "did you mean 'mine.cfg'?", "check", "-c", "mien.cfg");
+    config_says(2, "/redllm-150m.cfg'?", "check", "-c", "redllm-150m");
+    config_says(2, "did you mean 'ablations/nope.cfg'?", "check", "-c", "nope.cfg");
+    config_says(2, "/redllm.cfg'?", "check", "-c", "redllm");
+    config_says(2, "did you mean 'base/finetune.cfg'?", "check", "-c", "finetune.cfg");
 }

@@ -12,7 +12,7 @@ static td_items_spec spec(int64_t format)
     return (td_items_spec){ .format = format, .rows = "", .split_field = "split", .split = "" };
 }
 
-/* The items as JSON, without @file and @folder; free() it. */
+/* The items as JSON, without @file, @folder and @place; free() it. */
 static char *items_of(const td_items_spec *s, const char *name, const char *text)
 {
     td_error e = { 0 };
@@ -26,6 +26,11 @@ static char *items_of(const td_items_spec *s, const char *name, const char *text
         cr_expect(json_object_get(item, "@file") && json_object_get(item, "@folder"));
         json_object_del(item, "@file");
         json_object_del(item, "@folder");
+        /* "a.jsonl:7" */
+        cr_expect(!strncmp(td_items_place(item), name, strlen(name)) &&
+                      atoi(td_items_place(item) + strlen(name) + 1) > 0,
+                  "%s", td_items_place(item));
+        json_object_del(item, "@place");
     }
     out = json_dumps(all, JSON_COMPACT);
     json_decref(all);

@@ -31,6 +31,8 @@ static const refusal refusals[] = {
     { "no-module-name.so", "its 'tandem_module' has no name: use TD_MODULE" },
     { "undefined-symbol.so",
       "undefined symbol: defined_nowhere (link the library that defines it into the module)" },
+    { "undefined-tandem.so",
+      "undefined symbol: td_scale_ (tandem's headers declare no such function" },
     { "unknown-kind.so",
       "plugin 'fixture' has the unknown kind 'weather/1' (kinds: architecture, attention, " },
     { "other-revision.so", "plugin 'fixture' has kind 'schedule/7'; this tandem has "

@@ -344,6 +344,7 @@ Test(fit, too_few_points_are_refused)
 {
     static const double x[] = { 1, 2, 3, 4, 5, 6 }, y[] = { 6, 5, 4, 3, 2, 1 };
     static const double two[] = { 1, 1, 2, 2, 2, 2 }, zero[] = { 6, 5, 0, 3, 2, 1 };
+    expect_refused(1, 1, x, y, "there is 1 point, but a curve of 3 parameters takes at least 4");
     expect_refused(3, 1, x, y, "there are 3 points, but a curve of 3 parameters takes at least 4");
     expect_refused(5, 2, x, y, "there are 5 points, but a curve of 5 parameters takes at least 6");
     expect_refused(6, 1, two, y, "only 2 different values of 'size'");

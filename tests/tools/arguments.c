@@ -50,11 +50,15 @@ Test(arguments, of_config)
 Test(arguments, help_of_a_command)
 {
     child a = run("help train"), b = run("train --help"), c = run("help plugins new"),
-          d = run("plugins new --help");
+          d = run("plugins new --help"), e;
     cr_expect(a.code == 0 && !strcmp(a.out, b.out) && strstr(a.out, "usage: tandem train"), "%s",
               a.out);
     cr_expect(c.code == 0 && !strcmp(c.out, d.out) && strstr(c.out, "usage: tandem plugins new"),
               "%s", c.out);
+    /* brackets within brackets are printed whole */
+    e = run("evaluate --help");
+    cr_expect(strstr(e.out, "[--extrapolate | --tasks NAMES [--shots N]]"), "%s", e.out);
+    child_free(&e);
     expect(2, "help trian", "unknown command 'trian'; did you mean 'train'?");
     child_free(&a);
     child_free(&b);
@@ -65,11 +69,46 @@ Test(arguments, help_of_a_command)
 /* Options of other tools are answered with keys, and --allow takes several values. */
 Test(arguments, of_train)
 {
+    expect(2, "train quickstart/redllm", "did you mean the config 'quickstart/redllm.cfg'?");
+    expect(2, "study run quick", "did you mean the config 'studies/quick.cfg'?");
+    expect(2, "study run", "no config given: name one, as in `tandem study run");
     expect(2, "train " NANO "--lr 0.1", "unknown option '--lr'; the key for that is schedule.peak");
     expect(2, "train " NANO "--batch-size=3", "the key for that is train.batch: write key=VALUE");
     expect(2, "train " NANO "--allow model.position.* train.seed model run/x",
            "unexpected argument 'run/x'");
     expect(2, "train " NANO "--allow model word", "unexpected argument 'word'");
+}
+
+Test(arguments, of_evaluate)
+{
+    expect(2, "evaluate x --data y", "--data is for --tasks only");
+    expect(2, "evaluate x --shots 2", "--shots is for --tasks only");
+    expect(2, "evaluate x --chat", "--chat is for --tasks only");
+    expect(2, "evaluate x --limit 3", "--limit is for --tasks only; otherwise set evaluate.sequ");
+    expect(2, "evaluate x --lengths 64", "--lengths is for --extrapolate only");
+    expect(2, "evaluate x --tasks sums --extrapolate", "--tasks and --extrapolate are two ways");
+    expect(2, "evaluate tandem-no-such-run", "it does not exist");
+}
+
+Test(arguments, of_generate)
+{
+    expect(2, "generate " NANO "--n-best 3 a",
+           "--n-best 3 needs as many hypotheses: add --beams 3");
+    expect(2, "generate " NANO "--top-k 5 a", "--top-k has no effect at temperature 0");
+}
+
+Test(arguments, of_report)
+{
+    expect(2, "report --diff a b --title x", "--diff writes no page, so --title is not for it");
+    expect(2, "report --diff a b -o y", "--diff writes no page, so -o is not for it");
+}
+
+Test(arguments, names_of_commands)
+{
+    expect(2, "eval", "unknown command 'eval'; did you mean 'evaluate'?");
+    expect(2, "finetune", "did you mean 'train'?");
+    expect(2, "version", "did you mean '--version'?");
+    expect(2, "help foo", "unknown command 'foo'\n");
 }
 
 Test(arguments, of_describe)

@@ -236,6 +236,9 @@ Test(compare, reports_mistakes)
     cr_expect(c.code == 2 && strstr(c.err, "nowhere' is neither a run nor a checkpoint"), "%s",
               c.err);
     child_free(&c);
+    c = compare_with("cells/cache", NULL);
+    cr_expect(c.code == 2 && strstr(c.err, "name at least two runs"), "it is no run: %s", c.err);
+    child_free(&c);
 }
 
 /* ---- seeds ------------------------------------------------------------------------------------- */

@@ -246,6 +246,9 @@ Test(data, bad_lines_are_named_and_counted)
     expect("test -z \"$(ls -A -I '*.files' %1$s/a/cache)\"", 0, "");
     use_text("a.jsonl", 4);
     expect(PREPARE("a"), 0, "a.jsonl:5: skipped: ");
+    write_scratch("b.txt", "one \xFF two\n");
+    use_text("?.*", 5);
+    expect(PREPARE("b"), 0, "b.txt:1: skipped the whole file: ");
     /* "one", "six" and their ends, two bytes per token */
     expect("test $(cat %1$s/a/cache/own.train.*.bin | wc -c) = 16", 0, "");
 }

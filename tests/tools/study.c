@@ -246,6 +246,8 @@ Test(study, a_second_call_does_nothing)
     free(after);
     expect(0, "12 cells in runs/tiny: 12 done", study("a", "status runs/tiny"));
     expect(0, "\"state\": \"done\"", study("a", "status ../tiny.cfg --json"));
+    snprintf(path, sizeof path, "cd '%s/a' && exec %s compare runs/tiny", directory, TANDEM_BINARY);
+    expect(0, "heldout", child_run((const char *[]){ "sh", "-c", path, NULL }));
 
     /* only what has changed is done again; a longer run continues */
     expect(0, "2 of them now",

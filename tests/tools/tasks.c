@@ -230,7 +230,7 @@ Test(tasks, generated_answers)
     json_t *all, *samples;
     double  line[19];
     int     unanswered = 0;
-    expect(0, "exact_match,number", "",
+    expect(0, "exact_match,number", "generate, 19/19 items",
            tandem("evaluate %s/red --tasks %s/generate.cfg --data %s "
                   "--name mine",
                   directory, directory, directory));
@@ -379,11 +379,22 @@ Test(tasks, mistakes_are_named)
     write_file("broken.cfg", "task = { files = [ \"items.jsonl\" ]; docs = 1; };\n");
     expect(2, "", "broken.cfg:1: task: option 'docs' is unknown",
            tandem("evaluate %s/dec --tasks %s/broken.cfg", directory, directory));
+    expect(0, "choices: 9 exemplars per prompt were asked for, and it has only 2", "",
+           tandem("evaluate %s/dec --tasks %s/choices.cfg --data %s --shots 9 --limit 1", directory,
+                  directory, directory));
     write_file("items.jsonl", "{\"q\": \"?\", \"options\": [\"a\"], \"gold\": 1, \"kind\": \"\", "
                               "\"split\": \"test\"}\n");
+    expect(1, "", "items.jsonl:1)",
+           tandem("evaluate %s/dec --tasks %s/choices.cfg --data %s --shots 0", directory,
+                  directory, directory));
     expect(1, "", "task 'choices', item 1: task.gold is '1'",
            tandem("evaluate %s/dec --tasks %s/choices.cfg --data %s --shots 0", directory,
                   directory, directory));
+    write_file("items.jsonl", "{\"q\": \"?\", \"options\": [\"a\"], \"gold\": 0, \"kind\": \"\", "
+                              "\"split\": \"test\"}\n{\"split\": \"dev\"}\n");
+    expect(1, "", "items.jsonl:2)",
+           tandem("evaluate %s/dec --tasks %s/choices.cfg --data %s", directory, directory,
+                  directory));
     expect(2, "", "--tasks is empty", tandem("evaluate %s/dec --tasks ,", directory));
     expect(2, "", "--shots", tandem("evaluate %s/dec --tasks x --shots many", directory));
 }
@@ -423,6 +434,15 @@ Test(tasks, as_a_chat)
         "8 =\nAssistant: ");
     cr_expect_str_eq(text(json_array_get(samples, 0), "arguments/gen_args_0/arg_1"), "4");
     json_decref(samples);
+    /* a space that nobody set is not what pairs teach */
+    expect(0, "choices", "task 'choices' is scored with a space before each answer",
+           tandem("evaluate %s/chat --tasks %s/choices.cfg --data %s --limit 3", directory,
+                  directory, directory));
+    write_file("close.cfg", "extends = \"choices.cfg\"; task = { target_delimiter = \"\"; };\n");
+    c = tandem("evaluate %s/chat --tasks %s/close.cfg --data %s --limit 3", directory, directory,
+               directory);
+    cr_expect(!c.code && !strstr(c.err, "with a space"), "%s", c.err);
+    child_free(&c);
     /* ready-made texts are no turns */
     write_file("told.cfg", "extends = \"polite.cfg\"; task = { fewshot_text = [ \"1 + 1 = 2\" ]; "
                            "fewshot_split = \"\"; "

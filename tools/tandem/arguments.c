@@ -224,6 +224,21 @@ static bool works_bare(const td_tool *t, const td_usage *u)
     return u->bare && t->n_plain && !strcmp(t->plain[0], u->bare);
 }
 
+/* The name of a config without its ending is the likeliest. */
+static int unexpected(td_tool *t, const td_usage *u, const char *what)
+{
+    char *near = u->config ? td_tool_config_near(what) : NULL;
+    int   code = near
+                     ? td_tool_usage_error(t,
+                                           "unexpected argument '%s'; did you mean the config '%s'?",
+                                           what, near)
+                     : td_tool_usage_error(
+                           t, "unexpected argument '%s'%s", what,
+                         u->config ? ": it is neither an option, nor FILE.cfg, nor key=value" : "");
+    free(near);
+    return code;
+}
+
 bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
 {
     t->usage = u;
@@ -235,14 +250,11 @@ bool td_tool_parse(td_tool *t, const td_usage *u, int argc, char **argv, int *co
     }
     /* Checked at the end, so that --help anywhere on the line wins. */
     if (t->n_plain > u->plain) {
-        *code = td_tool_usage_error(t, "unexpected argument '%s'%s", t->plain[u->plain],
-                                    u->config ? ": it is neither an option, nor FILE.cfg, nor "
-                                                "key=value"
-                                              : "");
+        *code = unexpected(t, u, t->plain[u->plain]);
         return false;
     }
     if (u->config && !u->optional && !t->n_files && !works_bare(t, u)) {
-        *code = td_tool_usage_error(t, "no config given: add -c FILE.cfg");
+        *code = td_tool_usage_error(t, "no config given: name one, as in `%s`", u->example);
         return false;
     }
     return td_folder_resolve(t, code);

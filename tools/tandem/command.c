@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "config/find.h"
 #include "run/session.h"
 #include "strangers.h"
 
@@ -116,4 +117,11 @@ char *td_tool_configs(void)
          *path = shipped ? td_path_join(shipped, "configs") : NULL;
     free(shipped);
     return path;
+}
+
+char *td_tool_config_near(const char *name)
+{
+    char *configs = td_tool_configs(), *near = td_config_near(name, configs);
+    free(configs);
+    return near;
 }

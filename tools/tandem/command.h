@@ -156,6 +156,10 @@ json_t *td_tool_number(double);
 /* The shipped configs/. free() it. */
 char *td_tool_configs(void);
 
+/* The config that a name without its ending, or its folder, was meant for, "nano/redllm.cfg" for
+ * redllm; free() it. NULL: none. */
+char *td_tool_config_near(const char *name);
+
 /* The kind of that name, "attention" or "attention/1"; NULL with an error that suggests the
  * nearest. */
 const td_kind *td_tool_kind(const char *name, td_error *error);

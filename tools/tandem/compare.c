@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "report/report.h"
 #include "run/comparison.h"
+#include "study/study.h"
 #include "work.h"
 
 /* ---- tables ---------------------------------------------------------------------------------- */
@@ -238,7 +240,7 @@ static const td_flag flags[] = {
 
 const td_usage td_usage_compare = {
     .name = "compare",
-    .arguments = "RUN RUN ..",
+    .arguments = "RUN RUN ..|STUDY",
     .brief = "Compare runs: how their configs differ, their scores, and which differences are "
              "statistically significant.",
     .example = "tandem compare runs/red runs/dec",
@@ -257,6 +259,36 @@ const td_usage td_usage_compare = {
         "estimate how many seeds per group would show one of that size (80 % power), if the groups "
         "have several seeds.",
 };
+
+/* The finished runs of a study in place of its directory. */
+static int take_study(td_tool *t, td_error *error)
+{
+    td_study *s = td_study_open(t->plain[0], error);
+    if (!s)
+        return td_failed(error, TD_EIO);
+    t->n_plain = 0;
+    for (size_t k = 0; k < s->n_cells && t->n_owned < TD_ARGUMENTS; k++) {
+        char *run = td_phase_trains(s->cells[k].phase) && s->cells[k].state == TD_CELL_DONE
+                        ? strdup(s->cells[k].run)
+                        : NULL;
+        if (run)
+            t->plain[t->n_plain++] = t->owned[t->n_owned++] = run;
+    }
+    td_study_close(s);
+    return 0;
+}
+
+/* STUDY/cells/ * also names the study's prepared data, which is not a run. */
+static void leave_out_cache(td_tool *t)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < t->n_plain; k++) {
+        const char *cells = strstr(t->plain[k], "cells/cache");
+        if (!cells || strspn(cells + strlen("cells/cache"), "/") != strlen(cells) - 11)
+            t->plain[n++] = t->plain[k];
+    }
+    t->n_plain = n;
+}
 
 static int report(const td_tool *t, const td_comparison *c)
 {
@@ -282,6 +314,9 @@ int td_command_compare(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &td_usage_compare, argc, argv, &code))
         return code;
+    leave_out_cache(t);
+    if (t->n_plain == 1 && td_report_is_study(t->plain[0]) && take_study(t, &e))
+        return td_tool_fail(t, &e);
     if (t->n_plain < 2)
         return td_tool_usage_error(t, "name at least two runs");
     /* both would go to standard output */

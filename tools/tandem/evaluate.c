@@ -211,14 +211,33 @@ const td_usage td_usage_evaluate = {
         "-position.csv and, if gnuplot is installed, .svg.",
 };
 
-/* Options of extrapolation must not be silently ignored. */
+/* An option of a way to evaluate that was not asked for must not be silently ignored. */
 static bool options_fit(td_tool *t, int *code)
 {
-    static const char *const own[] = { "--lengths", "--prefixes", "--sequences" };
-    for (size_t k = 0; k < 3; k++)
-        if (td_tool_option(t, own[k]) && !td_tool_option(t, "--extrapolate")) {
-            *code = td_tool_usage_error(t, "%s is for --extrapolate only%s", own[k],
-                                        k == 2 ? "; otherwise set evaluate.sequences=N" : "");
+    static const struct {
+        const char *name, *of, *advice;
+    } own[] = {
+        { "--lengths", "--extrapolate", "" },
+        { "--prefixes", "--extrapolate", "" },
+        { "--sequences", "--extrapolate", "; otherwise set evaluate.sequences=N" },
+        { "--data", "--tasks", "" },
+        { "--shots", "--tasks", "" },
+        { "--limit", "--tasks", "; otherwise set evaluate.sequences=N" },
+        { "--generate", "--tasks", "" },
+        { "--chat", "--tasks", "" },
+        { "--batch", "--tasks", "; otherwise set evaluate.batch=N" },
+        { "--seed", "--tasks", "" },
+        { "--name", "--tasks", "; --out DIR says where the scores are written" },
+    };
+    if (td_tool_option(t, "--tasks") && td_tool_option(t, "--extrapolate")) {
+        *code = td_tool_usage_error(
+            t, "--tasks and --extrapolate are two ways to evaluate: use one at a time");
+        return false;
+    }
+    for (size_t k = 0; k < sizeof own / sizeof *own; k++)
+        if (td_tool_option(t, own[k].name) && !td_tool_option(t, own[k].of)) {
+            *code = td_tool_usage_error(t, "%s is for %s only%s", own[k].name, own[k].of,
+                                        own[k].advice);
             return false;
         }
     return true;

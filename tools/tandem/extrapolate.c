@@ -66,6 +66,11 @@ static void print(td_tool *t, const td_extrapolation *e, const char *weights)
         return;
     }
     print_table(e);
+    for (size_t k = 0; k < e->n_lengths; k++)
+        if (!isfinite(e->lengths[k].error)) {
+            puts("-: unknown, because it takes two sequences to estimate an error");
+            break;
+        }
     printf("\nNLL and standard error over %" PRId64 " sequences %s; trained at %" PRId64
            " tokens\nparameters: '%s'\n",
            e->sequences, e->documents ? "of long documents" : "of joined text", e->trained,

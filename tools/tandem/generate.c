@@ -206,6 +206,28 @@ static bool find_stops(job *j)
     return true;
 }
 
+/* Options without an effect on what the others choose. */
+static bool options_fit(const job *j)
+{
+    static const char *const drawing[] = { "--top-k", "--top-p", "--min-p" };
+    td_tool                 *t = j->tool;
+    if (j->best > j->how.beams) {
+        td_tool_usage_error(t,
+                            "--n-best %" PRId64 " needs as many hypotheses: add --beams %" PRId64,
+                            j->best, j->best);
+        return false;
+    }
+    for (size_t k = 0; k < sizeof drawing / sizeof *drawing; k++)
+        if (j->how.temperature == 0 && td_tool_option(t, drawing[k])) {
+            td_tool_usage_error(t,
+                                "%s has no effect at temperature 0, which always takes the most "
+                                "likely token: add --temperature 1",
+                                drawing[k]);
+            return false;
+        }
+    return true;
+}
+
 static bool read_options(job *j)
 {
     td_tool       *t = j->tool;
@@ -224,12 +246,12 @@ static bool read_options(job *j)
         !td_tool_positive(t, "--repetition-penalty", 1, &g->repetition_penalty) ||
         !td_tool_integer(t, "--beams", 1, 1, 4096, &g->beams) ||
         !td_tool_real(t, "--length-penalty", 1, &g->length_penalty) ||
-        !td_tool_integer(t, "--n-best", 1, 1, g->beams, &j->best) ||
+        !td_tool_integer(t, "--n-best", 1, 1, 4096, &j->best) ||
         !td_tool_integer(t, "--seed", 1, 0, INT64_MAX, &seed) ||
         !td_tool_integer(t, "--batch", 8, 1, 1 << 20, &g->batch))
         return false;
     g->seed = (uint64_t)seed;
-    return find_stops(j);
+    return options_fit(j) && find_stops(j);
 }
 
 /* ---- prompts that are there ------------------------------------------------------------------ */
@@ -493,10 +515,7 @@ int td_command_generate(td_tool *t, int argc, char **argv)
     td_work_take_run(t, &place);
     /* the first plain argument was not a run, so the user probably mistyped a path */
     if (!t->n_files && t->n_plain) {
-        code = td_tool_usage_error(t,
-                                   "no model: '%s' is not a run (it has no config.cfg); name the "
-                                   "directory of one, or a config with -c FILE.cfg",
-                                   t->plain[0]);
+        code = td_work_no_run(t, t->plain[0]);
     } else if (!t->n_files) {
         code = td_tool_usage_error(
             t, "no model: name the directory of a run, or a config with -c FILE.cfg");

@@ -65,11 +65,14 @@ void td_tool_arguments(const td_usage *u, td_text *out)
 
 /* ---- --help ---------------------------------------------------------------------------------- */
 
-/* "[--out FILE]" is not broken. */
+/* "[--out FILE]" is not broken, nor is "[--tasks NAMES [--shots N]]". */
 static size_t word_length(const char *text)
 {
-    const char *end = *text == '[' ? strchr(text, ']') : NULL;
-    return end ? (size_t)(end - text) + 1 : strcspn(text, " \n");
+    size_t n = 0;
+    int    open = 0;
+    for (; text[n] && (open > 0 || !strchr(" \n", text[n])); n++)
+        open += (text[n] == '[') - (text[n] == ']');
+    return open ? strcspn(text, " \n") : n; /* one that is never closed holds nothing together */
 }
 
 /* Words up to the end or an empty line, wrapped, continuing at `column`; later lines are

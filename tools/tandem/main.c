@@ -35,12 +35,28 @@ static void print_help(FILE *out)
         "\nSee `tandem COMMAND --help` or `tandem help COMMAND` for the options of a command.\n");
 }
 
+/* What others call a command of ours; NULL: nothing. */
+static const char *also_called(const char *name)
+{
+    static const char *const words[][2] = { { "finetune", "train" },   { "fine-tune", "train" },
+                                            { "pretrain", "train" },   { "resume", "train" },
+                                            { "test", "evaluate" },    { "score", "evaluate" },
+                                            { "run", "train" },        { "sample", "generate" },
+                                            { "chat", "generate" },    { "export", "convert" },
+                                            { "version", "--version" } };
+    for (size_t k = 0; k < sizeof words / sizeof *words; k++)
+        if (!strcmp(name, words[k][0]))
+            return words[k][1];
+    return NULL;
+}
+
 static int unknown(const char *name)
 {
-    const char *names[COMMANDS], *nearest;
+    const char *names[COMMANDS], *nearest = also_called(name);
     for (int k = 0; k < COMMANDS; k++)
         names[k] = commands[k].name;
-    nearest = td_nearest(name, names, COMMANDS);
+    if (!nearest)
+        nearest = td_nearest(name, names, COMMANDS);
     fprintf(stderr, "tandem: unknown command '%s'", name);
     if (nearest)
         fprintf(stderr, "; did you mean '%s'?", nearest);

@@ -114,6 +114,9 @@ static int diff(td_tool *t)
     td_parting p;
     td_error   e = { 0 };
     int        code;
+    for (const td_flag *f = flags; f->name; f++)
+        if (strcmp(f->name, "--diff") && td_tool_option(t, f->name))
+            return td_tool_usage_error(t, "--diff writes no page, so %s is not for it", f->name);
     if (t->n_plain != 2)
         return td_tool_usage_error(t, "--diff takes two runs");
     code = td_parting_find(t->plain[0], t->plain[1], &p, &e);
@@ -172,7 +175,6 @@ int td_command_report(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &td_usage_report, argc, argv, &code))
         return code;
-    /* --diff writes no page, so none of the options below apply */
     if (td_tool_option(t, "--diff"))
         return diff(t);
     if (!t->n_plain)

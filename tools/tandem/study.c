@@ -225,9 +225,7 @@ static const td_word words[] = {
 
 const td_usage td_usage_study = {
     .name = "study",
-    .brief = "Variants, sizes, seeds and phases from one config: every cell checked first, then "
-             "run, several "
-             "at a time, and resumable.",
+    .brief = "Many runs from one config: all are checked first, then run, and can be resumed.",
     .example = "tandem study run studies/quick.cfg",
     .words = words,
 };

@@ -121,10 +121,14 @@ static void print_table(const td_tasks *t)
 }
 
 /* Notes for the reader of the table: shortened prompts, answers that were not found. */
-static void print_notes(const td_tasks *t, const td_session *s)
+static void print_notes(const td_tasks *t, const td_session *s, int64_t shots)
 {
     for (size_t k = 0; k < td_tasks_count(t); k++) {
         const td_answers *a = td_tasks_at(t, k);
+        if (a->shots < shots) /* the name of the results has the number that was asked for */
+            printf("%s: %" PRId64 " exemplars per prompt were asked for, and it has only %" PRId64
+                   "\n",
+                   a->task, shots, a->shots);
         if (a->unanswered)
             printf("%s: in %" PRId64 " of %" PRId64 " texts no answer was found; they count as "
                    "wrong\n",
@@ -206,7 +210,7 @@ static int keep(td_tool *t, td_session *s, const td_run_place *place, const td_t
     return code;
 }
 
-static void print(td_tool *t, td_session *s, const td_tasks *tasks)
+static void print(td_tool *t, td_session *s, const td_tasks *tasks, const td_tasks_request *r)
 {
     if (t->json) {
         td_work_result(t, td_tasks_results(tasks));
@@ -214,7 +218,7 @@ static void print(td_tool *t, td_session *s, const td_tasks *tasks)
     }
     print_table(tasks);
     printf("\nparameters: '%s'\n", td_session_loaded(s));
-    print_notes(tasks, s);
+    print_notes(tasks, s, r->shots);
 }
 
 /* An interruption ends the current task; earlier ones are printed and kept. Several processes share
@@ -233,7 +237,7 @@ static int run(td_tool *t, td_session *s, const td_run_place *place, td_tasks *t
         return code;
     td_team_begin_solo(s->team);
     if (td_tasks_count(tasks) && td_team_leads(s->team)) {
-        print(t, s, tasks);
+        print(t, s, tasks, r);
         code = keep(t, s, place, tasks, r, error) ? error->code : code;
     }
     return td_team_end_solo(s->team, code, error);

@@ -132,6 +132,45 @@ bool td_work_take_run(td_tool *t, td_run_place *place)
     return true;
 }
 
+/* The name beside it that is nearest to a path that does not exist; free() it. NULL: none. */
+static char *near_path(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *nearest;
+    char       *directory = slash ? td_path_directory(path) : strdup("."), **names = NULL;
+    char       *found = NULL;
+    int64_t     n = directory ? td_list_directory(directory, &names, NULL) : -1;
+    nearest = n > 0 ? td_nearest(name, (const char *const *)names, (size_t)n) : NULL;
+    if (nearest)
+        found = slash ? td_path_join(directory, nearest) : strdup(nearest);
+    if (n >= 0)
+        td_free_names(names, n);
+    free(directory);
+    return found;
+}
+
+int td_work_no_run(td_tool *t, const char *name)
+{
+    char *config = td_tool_config_near(name);
+    bool  there = td_file_exists(name);
+    char *near = there || config ? NULL : near_path(name);
+    int   code;
+    if (config && !there)
+        code = td_tool_usage_error(
+            t, "'%s' is neither a run nor a checkpoint; did you mean the config '%s'?", name,
+            config);
+    else if (there)
+        code = td_tool_usage_error(t,
+                                   "'%s' is neither a run nor a checkpoint: it has no config.cfg",
+                                   name);
+    else
+        code = td_tool_usage_error(
+            t, "'%s' is neither a run nor a checkpoint: it does not exist%s%s%s", name,
+            near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    free(config);
+    free(near);
+    return code;
+}
+
 bool td_work_has_model(td_tool *t, const td_run_place *place, int *code)
 {
     if (t->n_plain && !place->run && t->n_files)
@@ -141,9 +180,7 @@ bool td_work_has_model(td_tool *t, const td_run_place *place, int *code)
                                     "FILE.cfg, nor key=value, nor the directory of a run",
                                     t->plain[0]);
     else if (t->n_plain && !place->run)
-        *code = td_tool_usage_error(t,
-                                    "'%s' is neither a run nor a checkpoint: it has no config.cfg",
-                                    t->plain[0]);
+        *code = td_work_no_run(t, t->plain[0]);
     else if (!t->n_files)
         *code = td_tool_usage_error(
             t, "no model: name the directory of a run, or a config with -c FILE.cfg");

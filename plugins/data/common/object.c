@@ -222,7 +222,7 @@ int object_skip(const bad_lines *b, const lines *l, int64_t number, const char *
                        "to be skipped with data.max_bad_lines",
                        lines_path(l), (long long)number, what, unit, why, unit, advice);
     --*b->left;
-    b->services->log(b->services, TD_LOG_WARN, "%s:%lld: skipped: %s", lines_path(l),
-                     (long long)number, why);
+    b->services->log(b->services, TD_LOG_WARN, "%s:%lld: skipped%s: %s", lines_path(l),
+                     (long long)number, lines_whole(l) ? " the whole file" : "", why);
     return 0;
 }
