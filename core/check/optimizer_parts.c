@@ -23,7 +23,7 @@ static bool is_coupled(td_check *c)
     return coupled;
 }
 
-/* Sets those of `all` that belong to the gradients of this part. */
+/* Sets the elements of `all` for the gradients of this part. */
 static void square(lab *l, double *all)
 {
     td_squares s;
@@ -43,8 +43,8 @@ static void square(lab *l, double *all)
     td_squares_free(&s);
 }
 
-/* The k-th update of all parts, each of which has all gradients, and squares those that it would have
- * the sum of. */
+/* The k-th update of all parts, each of which has all gradients, but squares only those whose sum
+ * it would have. */
 static void step_together(lab *parts, int64_t k)
 {
     double   squares[SHAPES];

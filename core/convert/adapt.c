@@ -47,8 +47,8 @@ static int check_architecture(const job *j, const td_adapt_from *from, td_error 
     if (!a->adapts || !a->origin)
         return td_fail(
             error, TD_ECONFIG,
-            "model.plugin is %s, which is not made from other models: set it to one that "
-            "is (model.plugin=encoder-decoder, say)",
+            "model.plugin is %s, which cannot be made from other models: choose one that "
+            "can (model.plugin=encoder-decoder, say)",
             a->plugin.name);
     if (listed(a->adapts, was))
         return 0;
@@ -86,12 +86,12 @@ static bool accept(void *arg, const char *key, const char *line)
         return true;
     if (!td_session_allows(c->s, key))
         return false;
-    td_log_line(c->s->log, TD_LOG_WARN, "the layers are from a model with another %s: allowed",
+    td_log_line(c->s->log, TD_LOG_WARN, "the layers are from a model with another %s (allowed)",
                 line);
     return true;
 }
 
-/* An option that differs may be the point of it, but must be said to be. */
+/* A difference may be intended, but must then be allowed explicitly. */
 static int check_options(const job *j, const td_adapt_from *from, bool encoder, td_error *error)
 {
     td_text differences = { 0 }, refused;
@@ -165,7 +165,7 @@ static int open_source(source *x, const td_adapt_from *from, td_error *error)
 
 /* ---- parameters ------------------------------------------------------------------------------ */
 
-/* The tensor, which is not left over then; NULL: there is none. */
+/* The tensor, which now counts as used; NULL: there is none. */
 static const td_stored *take(source *x, const char *name)
 {
     const td_stored *t = td_safetensors_find(x->file, name);
@@ -182,17 +182,17 @@ static int refuse(const td_variable *v, const td_origin *o, const source *x, con
     if (!t)
         return td_fail(
             error, TD_ECONFIG,
-            "'%s' has no parameter '%s', from which '%s' would be made: give the model the "
-            "layers and options that it has",
+            "'%s' has no parameter '%s', from which '%s' would be made: give both models "
+            "the same layers and options",
             x->from->run, o->name, v->name);
     return td_fail(error, TD_ECONFIG,
-                   "'%s' has '%s' with shape %s; as '%s' of this model it would have %s: give the "
+                   "'%s' has '%s' with shape %s, but '%s' of the new model has %s: give the "
                    "model the same sizes",
                    x->from->run, o->name, td_shape_text(found, t->rank, t->dim), v->name,
                    td_shape_text(expected, v->rank, v->dim));
 }
 
-/* A second model's own is not needed, but its layers were trained with it. */
+/* The second model's copy is not used, but its layers were trained with it. */
 static void share(job *j, const td_origin *o, const td_stored *t)
 {
     const td_stored *own = take(&j->encoder, o->name);
@@ -245,17 +245,16 @@ static bool is_needless(const job *j, const source *x, const char *name)
     return x == &j->encoder && x->from != j->decoder.from && o.shared && !strcmp(o.name, name);
 }
 
-/* A layer that no parameter comes from would be lost. */
+/* A layer from which no parameter is made would be lost. */
 static int check_rest(const job *j, const source *x, td_error *error)
 {
     for (size_t i = 0; i < td_safetensors_count(x->file); i++) {
         const char *name = td_safetensors_at(x->file, i)->name;
         if (!x->taken[i] && !is_needless(j, x, name))
-            return td_fail(
-                error, TD_ECONFIG,
-                "no parameter is made from '%s' of '%s': give the model as many layers as "
-                "it has, and the same options",
-                name, x->from->run);
+            return td_fail(error, TD_ECONFIG,
+                           "no parameter is made from '%s' of '%s': give both models as many "
+                           "layers, and the same options",
+                           name, x->from->run);
     }
     return 0;
 }

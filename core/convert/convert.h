@@ -1,5 +1,5 @@
 /* convert.h - models to and from the formats of other programs (kind/format.h): a run's parameters
- * as a folder with config.json and model.safetensors, or as one file (GGUF), and either as a run.
+ * as a folder with config.json and model.safetensors, or as one file (GGUF), and back.
  * [main] */
 #ifndef TD_CONVERT_CONVERT_H
 #define TD_CONVERT_CONVERT_H
@@ -35,7 +35,7 @@ typedef struct td_convert_in {
  * are in `errors`; any other error is in `error`. 0, or a negative code. */
 int td_convert_read(const td_convert_in *, td_errors *errors, td_error *error);
 
-/* A run of the session's model with one checkpoint, at step 0, which has these parameters. The
+/* Write a run of the session's model with one checkpoint, at step 0, with these parameters. The
  * directory must not exist. */
 int td_convert_write_run(td_session *, const td_stored *parameters, size_t n, const char *run,
                          td_error *error);
@@ -48,7 +48,7 @@ typedef struct td_adapt_from {
 } td_adapt_from;
 
 /* Make a run of the session's model from parameters of runs of other architectures, as the model's
- * architecture says (td_architecture.origin): those of its encoder from `encoder`, which may be NULL,
+ * architecture says (td_architecture.origin): its encoder's from `encoder` (NULL: from `decoder`),
  * all others from `decoder`. The session needs only a model (TD_NEED_MODEL). TD_ECONFIG if they do not
  * fit together. */
 int td_convert_adapt(td_session *, const td_adapt_from *decoder, const td_adapt_from *encoder,
@@ -66,7 +66,7 @@ int td_convert_format(td_registry *, const char *name, td_arena *, td_part *out,
 /* The settings of a session's model, as td_translate_write takes them. NULL with `error`. */
 td_record *td_convert_settings(td_session *, td_error *error);
 
-/* The session's tokenizer as files of other programs, put by out->put. TD_EUNSUPPORTED with the
+/* Pass the session's tokenizer to out->put as files of other programs. TD_EUNSUPPORTED with the
  * reason if it cannot be written. */
 int td_convert_put_tokenizer(td_session *, const td_tokenizer_out *out, td_error *error);
 

@@ -8,7 +8,7 @@ enum { LONGEST = 1000 /* bytes of a text */ };
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* Keys that only describe the file begin with these; what a tokenizer needs is moved on its own. */
+/* Keys that only describe the file begin with these; the tokenizer's are converted separately. */
 static bool is_setting(const char *key)
 {
     static const char *const others[] = { "general.", "tokenizer.", "quantize." };
@@ -18,7 +18,7 @@ static bool is_setting(const char *key)
     return true;
 }
 
-/* The shortest decimal that single precision cannot tell from the number: what was written. */
+/* The shortest decimal that rounds to this float: what the author probably wrote. */
 static double shortest(float x)
 {
     char text[40];
@@ -40,7 +40,7 @@ static td_format_value number_of(const td_gguf_value *v)
     double x = td_gguf_number(v, 0);
     if (v->type == TD_GGUF_BOOL)
         return (td_format_value){ TD_VALUE_BOOL, x != 0, x != 0, "" };
-    /* beyond 2^53, where a double skips integers, no setting has a meaning */
+    /* beyond 2^53, where a double skips integers, no setting is meaningful */
     if (is_integer(v) && fabs(x) <= 0x1p53)
         return (td_format_value){ TD_VALUE_INT, (int64_t)x, x, "" };
     if (!isfinite(x))
@@ -57,7 +57,7 @@ static int add_text(td_record *r, const char *key, const td_gguf_value *v, td_er
     char                 copy[LONGEST + 1];
     td_format_value      value = { TD_VALUE_TEXT, 0, 0, copy };
     if (size > LONGEST || memchr(text, 0, size))
-        return td_fail(error, TD_EFORMAT, "'%.200s' has a text of %zu bytes, or one with a 0", key,
+        return td_fail(error, TD_EFORMAT, "'%.200s' has %zu bytes, too many, or one is 0", key,
                        size);
     memcpy(copy, text, size);
     copy[size] = 0;
@@ -83,7 +83,7 @@ td_record *td_gguf_settings(const td_gguf *g, const char *name, td_error *error)
     const char *key;
     int         code = r ? 0 : TD_ENOMEM;
     for (size_t i = 0; !code && (key = td_gguf_key(g, i)) != NULL; i++)
-        /* older files say how many tokens there are only by listing them */
+        /* older files give the number of tokens only by listing them */
         if (is_setting(key) || !strcmp(key, "tokenizer.ggml.tokens"))
             code = add_setting(r, key, td_gguf_at(g, i), &why);
     if (!code)
@@ -125,7 +125,7 @@ int td_gguf_put_settings(td_gguf_out *out, const td_record *r, td_error *error)
         else if (v->type == TD_VALUE_TEXT)
             td_gguf_put_text(out, path, v->text);
         else
-            code = td_fail(error, TD_EPLUGIN, "the format is faulty: '%s' has no value of GGUF",
+            code = td_fail(error, TD_EPLUGIN, "the format is faulty: GGUF has no type for '%s'",
                            path);
     }
     return code;

@@ -1,4 +1,4 @@
-/* gguf_tokenizer.c - a run's tokenizer into a GGUF file, and a file's as a tokenizer.json. */
+/* gguf_tokenizer.c - writes a run's tokenizer to GGUF, and GGUF's to a tokenizer.json. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@ static int no_memory(td_error *error)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* Of the files that a tokenizer puts, the one that says it all. */
+/* Of the files that a tokenizer writes, this one has everything. */
 static int keep_json(const td_tokenizer_out *out, const char *name, const void *data, size_t size,
                      td_error *error)
 {
@@ -39,13 +39,13 @@ static int64_t ids_of(const td_record *settings)
     return 0;
 }
 
-/* Without these llama.cpp would take ids of its own for them. */
+/* Without an eos key, llama.cpp would use an id of its own choice. */
 static int check_ends(const td_session *s, td_error *error)
 {
     if (s->special.eos >= 0)
         return 0;
     return td_fail(error, TD_EUNSUPPORTED,
-                   "it has no token for the end of a text, which GGUF cannot say");
+                   "it has no end-of-text token, which GGUF cannot express");
 }
 
 static int put_json(td_gguf_out *out, td_session *s, const td_record *settings, td_error *error)
@@ -71,7 +71,7 @@ int td_gguf_put_tokenizer(td_gguf_out *out, td_session *s, const td_record *sett
         td_gguf_put_text(out, "tokenizer.ggml.model", "none");
         if (p)
             td_log_line(s->log, TD_LOG_WARN,
-                        "the tokenizer '%s' is not written, so llama.cpp will take ids alone: %s",
+                        "the tokenizer '%s' is not written, so llama.cpp will take only ids: %s",
                         p->name, why.text);
         return 0;
     }
@@ -129,7 +129,7 @@ static int read_tokens(work *w, td_error *error)
     const unsigned char *at;
     int                  code;
     if (!texts || !types || types->count != texts->count || texts->count > INT32_MAX / 4)
-        return td_fail(error, TD_EFORMAT, "its tokens and their types are not of one number");
+        return td_fail(error, TD_EFORMAT, "it has different numbers of tokens and types");
     code = td_vocabulary_new(&w->vocabulary, (int64_t)texts->count, error);
     at = texts->data;
     for (int64_t id = 0; !code && id < w->vocabulary.count; id++) {
@@ -137,7 +137,7 @@ static int read_tokens(work *w, td_error *error)
         const char *text = td_gguf_text(&at, &size);
         double      type = td_gguf_number(types, (uint64_t)id);
         if (type < TD_TOKEN_NORMAL || type >= TD_TOKEN_TYPES)
-            return td_fail(error, TD_EFORMAT, "its token %lld is of type %g", (long long)id, type);
+            return td_fail(error, TD_EFORMAT, "token %lld: unknown type %g", (long long)id, type);
         code = td_vocabulary_put(&w->vocabulary, id, text, size, (int)type, error);
     }
     return code;
@@ -154,7 +154,7 @@ static int find_splitter(work *w, td_error *error)
             return 0;
         }
     return td_fail(error, TD_EUNSUPPORTED,
-                   "words are not cut by gpt-2, llama-bpe or qwen2 (tokenizer.ggml.pre)");
+                   "words are not split as in gpt-2, llama-bpe or qwen2 (tokenizer.ggml.pre)");
 }
 
 static int read_merges(work *w, td_error *error)
@@ -167,7 +167,7 @@ static int read_merges(work *w, td_error *error)
         size_t      size;
         const char *text = td_gguf_text(&at, &size);
         if (json_array_append_new(w->merges, json_stringn(text, size)))
-            return td_fail(error, TD_EFORMAT, "its merge %llu is not UTF-8, or memory is full",
+            return td_fail(error, TD_EFORMAT, "its merge %llu is not UTF-8, or memory ran out",
                            (unsigned long long)k);
     }
     return 0;
@@ -179,7 +179,7 @@ static int read_scores(work *w, td_error *error)
 {
     const td_gguf_value *v = list_of(w->file, "tokenizer.ggml.scores", TD_GGUF_F32, error);
     if (!v || v->count != (uint64_t)w->vocabulary.count)
-        return td_fail(error, TD_EFORMAT, "its tokens and their scores are not of one number");
+        return td_fail(error, TD_EFORMAT, "it has different numbers of tokens and scores");
     for (int64_t id = 0; id < w->vocabulary.count; id++) {
         float score = (float)td_gguf_number(v, (uint64_t)id);
         if (!isfinite(score)) /* they could not be sorted */
@@ -198,7 +198,7 @@ static int by_score(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* All pairs of tokens that make this one. */
+/* All pairs of tokens that join to this one. */
 static int add_merges(work *w, const td_token *t, td_error *error)
 {
     size_t size = strlen(t->text);
@@ -212,7 +212,7 @@ static int add_merges(work *w, const td_token *t, td_error *error)
     return 0;
 }
 
-/* The best tokens first; of two with one score, tokenizer.json cannot say that the leftmost counts. */
+/* The best first; at equal scores the leftmost merge wins, which tokenizer.json cannot express. */
 static int make_merges(work *w, td_error *error)
 {
     td_vocabulary   *v = &w->vocabulary;
@@ -227,7 +227,7 @@ static int make_merges(work *w, td_error *error)
         qsort(sorted, n, sizeof *sorted, by_score);
     for (size_t k = 0; !code && k < n; k++)
         if (k && sorted[k]->score == sorted[k - 1]->score)
-            code = td_fail(error, TD_EUNSUPPORTED, "its tokens '%.60s' and '%.60s' have one score",
+            code = td_fail(error, TD_EUNSUPPORTED, "its tokens '%.60s' and '%.60s' tie in score",
                            sorted[k - 1]->text, sorted[k]->text);
         else
             code = add_merges(w, sorted[k], error);
@@ -235,14 +235,14 @@ static int make_merges(work *w, td_error *error)
     return code;
 }
 
-/* An id that only the model has. */
+/* An id that the model has, but the tokenizer has not. */
 static bool is_padding(const td_vocabulary *v, int64_t id)
 {
     char name[TD_PADDING_NAME];
     return v->at[id].type == TD_TOKEN_UNUSED && !strcmp(v->at[id].text, td_padding_name(id, name));
 }
 
-/* llama.cpp finds unused tokens in texts, tokenizer.json has none. */
+/* llama.cpp matches unused tokens in texts; tokenizer.json has no such type. */
 static int check_unused(const td_vocabulary *v, td_error *error)
 {
     for (int64_t id = 0; id < v->count; id++)
@@ -376,7 +376,7 @@ static int read_kind(work *w, td_error *error)
     int  code;
     if (!bytes && !text_is(w->file, "tokenizer.ggml.model", "llama"))
         return td_fail(error, TD_EUNSUPPORTED,
-                       "it is none, or of a kind other than gpt2 and llama (tokenizer.ggml.model)");
+                       "there is none, or its kind is not gpt2 or llama (tokenizer.ggml.model)");
     code = read_tokens(w, error);
     if (!code && bytes)
         code = find_splitter(w, error);
@@ -385,7 +385,7 @@ static int read_kind(work *w, td_error *error)
     return code;
 }
 
-/* Whether llama.cpp makes the ids of this tokenizer.json is known where one is written. */
+/* The code that writes GGUF knows whether llama.cpp computes the ids of this tokenizer.json. */
 static int check_json(const work *w, const char *json, td_error *error)
 {
     td_gguf_out out = { 0 };

@@ -1,9 +1,9 @@
-/* gguf_vocabulary.c - a tokenizer.json as the keys of a GGUF file, or why llama.cpp would make other
+/* gguf_vocabulary.c - a tokenizer.json as the keys of a GGUF file, or why llama.cpp would get other
  * ids.
  *
  * llama.cpp knows two kinds of BPE. Its "gpt2" merges bytes by a list of merges, within words that are
- * cut by a pattern with a name. Its "llama" is SentencePiece's: characters, of which any two neighbours
- * are merged whose text is a token, the token with the highest score first. */
+ * split by a named pattern. Its "llama" is SentencePiece's: two neighbours whose text is a token
+ * are merged, the token with the highest score first. */
 #include <ctype.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -44,7 +44,7 @@ static bool true_in(const json_t *j, const char *key)
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
-/* llama.cpp takes a token for each id that the model has. */
+/* llama.cpp needs a token for each id that the model has. */
 static int name_rest(td_vocabulary *v, td_error *error)
 {
     int code = 0;
@@ -73,7 +73,7 @@ static int check_symbol(const json_t *added, td_error *error)
 {
     if (true_in(added, "single_word") || true_in(added, "lstrip") || true_in(added, "rstrip"))
         return td_fail(error, TD_EUNSUPPORTED,
-                       "its token '%.60s' is found only in some places, or takes spaces with it",
+                       "its added token '%.60s' has single_word, lstrip or rstrip",
                        text_in(added, "content"));
     return 0;
 }
@@ -86,7 +86,7 @@ static int put_added(td_vocabulary *v, const json_t *added, td_error *error)
     int           code = type == TD_TOKEN_SYMBOL ? check_symbol(added, error) : 0;
     td_token     *there;
     if (code || !json_is_string(content))
-        return code ? code : refuse(error, "it has an added token without a text");
+        return code ? code : refuse(error, "it has an added token without content");
     there = td_vocabulary_find(v, json_string_value(content), json_string_length(content));
     if (!there)
         return put_token(v, json_object_get(added, "id"), json_string_value(content),
@@ -143,8 +143,8 @@ static int check_pairs(const td_token *const *symbols, size_t n, td_error *error
         for (size_t k = 0; k < n; k++)
             if (k != i && overlap(symbols[i]->text, symbols[k]->text))
                 return td_fail(error, TD_EUNSUPPORTED,
-                               "its symbols '%.60s' and '%.60s' can overlap in a text",
-                               symbols[i]->text, symbols[k]->text);
+                               "its added tokens '%.60s' and '%.60s' can overlap", symbols[i]->text,
+                               symbols[k]->text);
     return 0;
 }
 
@@ -159,7 +159,7 @@ static int check_symbols(const work *w, td_error *error)
             continue;
         if (w->prefix)
             code = td_fail(error, TD_EUNSUPPORTED,
-                           "its token '%.60s' is a symbol, and a space is put before texts",
+                           "it puts a space before texts, and has the added token '%.60s'",
                            v->at[i].text);
         else if (n == MOST_SYMBOLS)
             code = td_fail(error, TD_EUNSUPPORTED, "it has more than %d symbols", MOST_SYMBOLS);
@@ -178,7 +178,7 @@ static int find_unknown(work *w, td_error *error)
     td_token   *t = *name ? td_vocabulary_find(&w->vocabulary, name, strlen(name)) : NULL;
     w->unknown = t ? t - w->vocabulary.at : -1;
     if (*name && !t)
-        return td_fail(error, TD_EUNSUPPORTED, "its unk_token '%.60s' is no token", name);
+        return td_fail(error, TD_EUNSUPPORTED, "its unk_token '%.60s' is not a token", name);
     if (t)
         t->type = TD_TOKEN_UNKNOWN;
     return 0;
@@ -186,7 +186,7 @@ static int find_unknown(work *w, td_error *error)
 
 /* ---- merges ---------------------------------------------------------------------------------- */
 
-/* "a b" of merge k, in the arena; older files have it as it is, newer ones as a pair. */
+/* "a b" of merge k, in the arena; older files store that text, newer ones a pair. */
 static const char *merge_text(const work *w, size_t k)
 {
     const json_t *j = json_array_get(w->merges, k);
@@ -226,10 +226,10 @@ static int score_merges(work *w, td_error *error)
         if (!joined)
             return no_memory(error);
         if (!t || t->type != TD_TOKEN_NORMAL)
-            return td_fail(error, TD_EUNSUPPORTED, "its merge '%.60s' makes no token", text);
+            return td_fail(error, TD_EUNSUPPORTED, "its merge '%.60s' does not make a token", text);
         if (t != last && t->score < 0)
             return td_fail(error, TD_EUNSUPPORTED,
-                           "its merges that make '%.60s' do not follow each other", t->text);
+                           "its merges that make '%.60s' are not consecutive", t->text);
         if (t != last)
             t->score = -(float)(k + 1);
         last = t;
@@ -243,13 +243,13 @@ static bool is_part(const td_vocabulary *v, const char *text, size_t size)
     return size == td_character_size(text) || td_vocabulary_find(v, text, size);
 }
 
-/* Two parts that llama.cpp would merge to the token, because their text is its text, without a merge
- * that says so. */
+/* Two parts that llama.cpp would merge to the token, because they spell it, though no merge
+ * of the tokenizer does. */
 static int check_token(const work *w, const td_token *t, td_error *error)
 {
     size_t size = strlen(t->text), n = td_character_size(t->text);
     if (t->type != TD_TOKEN_NORMAL && n == size)
-        return td_fail(error, TD_EUNSUPPORTED, "its token '%.60s' would be found in texts",
+        return td_fail(error, TD_EUNSUPPORTED, "ordinary text can contain its token '%.60s'",
                        t->text);
     for (size_t at = n; at < size; at += td_character_size(t->text + at)) {
         char *pair;
@@ -261,7 +261,7 @@ static int check_token(const work *w, const td_token *t, td_error *error)
             return no_memory(error);
         if (t->type != TD_TOKEN_NORMAL || !td_map_get(w->merged, pair))
             return td_fail(error, TD_EUNSUPPORTED,
-                           "llama.cpp would merge '%.60s' to a token, which no merge of it does",
+                           "llama.cpp would merge '%.60s' to a token, which no merge here does",
                            pair);
     }
     return 0;
@@ -281,7 +281,7 @@ static int check_pieces(work *w, td_error *error)
 
 /* ---- byte-level ------------------------------------------------------------------------------ */
 
-/* The two that have a name in tokenizer.json are cut as models cut that were published with it. */
+/* GPT-2's pattern, and those in the tokenizer.json of Llama 3 and Qwen 2. */
 static const td_gguf_splitter splitters[] = {
     { "gpt-2", "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
       false },
@@ -300,7 +300,7 @@ const td_gguf_splitter *td_gguf_splitter_at(size_t k)
     return k < sizeof splitters / sizeof *splitters ? &splitters[k] : NULL;
 }
 
-/* The pattern that words are cut by; "": they are not cut; NULL: in another way. */
+/* The pattern that splits texts into words; "": they are not split; NULL: in another way. */
 static const char *pattern_of(const json_t *j)
 {
     const json_t *list = json_object_get(j, "pretokenizers"), *cut = json_array_get(list, 0);
@@ -328,11 +328,11 @@ static int find_splitter(work *w, td_error *error)
             w->splitter = &splitters[k];
             return 0;
         }
-    return refuse(error, "its words are not cut in a way that has a name in GGUF");
+    return refuse(error, "it splits words in a way that has no name in GGUF");
 }
 
-/* Where a word that is a token becomes it at once, a control token must not be one word: none is that
- * has a letter followed by a sign or a digit. */
+/* With `at_once` a word that is a token is taken whole, so no control token may be a word. None is
+ * that has a letter followed by punctuation or a digit. */
 static bool is_cut(const char *text)
 {
     for (; *text; text++)
@@ -353,7 +353,7 @@ static int check_bytes(const work *w, td_error *error)
     for (int64_t id = 0; w->splitter->at_once && id < v->count; id++)
         if (v->at[id].type != TD_TOKEN_NORMAL && v->at[id].type != TD_TOKEN_SYMBOL &&
             !is_cut(v->at[id].text))
-            return td_fail(error, TD_EUNSUPPORTED, "its token '%.60s' would be found in texts",
+            return td_fail(error, TD_EUNSUPPORTED, "ordinary text can contain its token '%.60s'",
                            v->at[id].text);
     return 0;
 }
@@ -390,11 +390,11 @@ static int choose(work *w, td_error *error)
     if (*text_in(w->model, "continuing_subword_prefix") ||
         *text_in(w->model, "end_of_word_suffix") ||
         json_number_value(json_object_get(w->model, "dropout")) > 0)
-        return refuse(error, "its model marks the parts of words, or drops merges");
+        return refuse(error, "its model has dropout, or marks parts of words");
     if (!true_in(w->model, "byte_fallback"))
         return find_splitter(w, error);
     if (true_in(w->model, "ignore_merges") || !read_normalizer(w))
-        return refuse(error, "its steps before merging are not SentencePiece's");
+        return refuse(error, "its normalizer or pre-tokenizer is not SentencePiece's");
     return 0;
 }
 

@@ -11,7 +11,7 @@
 typedef struct job {
     const td_convert_in *how;
     td_shards           *from;
-    const td_gguf       *gguf;       /* the file, if that is what it is */
+    const td_gguf       *gguf;       /* the file; NULL: a folder */
     const char          *place;      /* of the settings, for messages */
     char                *tokenizers; /* a temporary folder with the file's tokenizer; or NULL */
     td_record           *found;      /* the settings */
@@ -219,7 +219,7 @@ static int open_with_tokenizer(job *j, const char *const *settings, td_error *er
     return code;
 }
 
-/* The tokenizer of a file becomes files of a folder, to be found like others. */
+/* Writes the tokenizer of a file to a folder, where it is found like any other. */
 static int make_tokenizer(job *j, td_error *error)
 {
     td_error why = { 0 };
@@ -273,7 +273,7 @@ static int check_tensor(const job *j, const td_variable *x, const td_stored *t, 
     return 0;
 }
 
-/* The plugin may be a stranger's, and the number of rows a stranger's file's. */
+/* Neither the plugin nor the file's number of rows can be trusted. */
 static int check_rows(const job *j, const td_variable *x, const td_translated_tensor *t,
                       td_error *error)
 {
@@ -331,7 +331,7 @@ static int check_surplus(const job *j, td_error *error)
         const td_stored *t = td_shards_at(j->from, i);
         if (!td_translated_named(&j->to, t->name) && !is_copy(j, t))
             return td_fail(error, TD_EFORMAT,
-                           "'%s' has a tensor '%s', which a model as in %s does not have",
+                           "'%s' has a tensor '%s', which according to %s it should not",
                            j->how->folder, t->name, j->place);
     }
     return 0;

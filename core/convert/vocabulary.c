@@ -29,7 +29,7 @@ void td_vocabulary_free(td_vocabulary *v)
 /* What is done with a token takes time by the square of its length. */
 enum { LONGEST = 1024 };
 
-/* llama.cpp ends itself on two tokens with one text. */
+/* llama.cpp aborts if two tokens have the same text. */
 int td_vocabulary_put(td_vocabulary *v, int64_t id, const char *text, size_t size, int type,
                       td_error *error)
 {
@@ -64,8 +64,8 @@ td_token *td_vocabulary_find(const td_vocabulary *v, const char *text, size_t si
     return found;
 }
 
-/* The character that stands for a byte in GPT-2's vocabularies: that of Latin-1 where it can be seen,
- * or else, in order, those from 256 on. */
+/* The character that stands for a byte in GPT-2's vocabularies: that of Latin-1 if it is visible,
+ * otherwise the next one from 256 on. */
 static int character_of(int byte)
 {
     bool seen = (byte > 32 && byte < 127) || (byte > 160 && byte != 173);

@@ -13,9 +13,9 @@
 typedef enum td_token_type {
     TD_TOKEN_NONE, /* not set yet */
     TD_TOKEN_NORMAL,
-    TD_TOKEN_UNKNOWN, /* stands for what is in no token */
-    TD_TOKEN_CONTROL, /* not looked for in texts */
-    TD_TOKEN_SYMBOL,  /* found in texts before all others */
+    TD_TOKEN_UNKNOWN, /* for text that no token covers */
+    TD_TOKEN_CONTROL, /* never matched in texts */
+    TD_TOKEN_SYMBOL,  /* matched in texts before all others */
     TD_TOKEN_UNUSED,
     TD_TOKEN_BYTE, /* "<0x41>" */
     TD_TOKEN_TYPES
@@ -38,7 +38,7 @@ typedef struct td_vocabulary {
 int  td_vocabulary_new(td_vocabulary *, int64_t count, td_error *error);
 void td_vocabulary_free(td_vocabulary *);
 
-/* Set a token, unless its text is not UTF-8, or is that of another: TD_EUNSUPPORTED. */
+/* Set a token. TD_EUNSUPPORTED if its text is not UTF-8, or another token has it. */
 int       td_vocabulary_put(td_vocabulary *, int64_t id, const char *text, size_t size, int type,
                             td_error *error);
 /* NULL: there is none. */
@@ -46,7 +46,7 @@ td_token *td_vocabulary_find(const td_vocabulary *, const char *text, size_t siz
 /* Whether all 256 bytes are tokens: as GPT-2's characters, or as "<0x41>". */
 bool      td_vocabulary_has_bytes(const td_vocabulary *, bool as_characters);
 
-/* The name of an id that only the model has, as llama.cpp's own conversion names it. Returns `out`. */
+/* The name of an id that has no token, as llama.cpp's own converter forms it. Returns `out`. */
 enum { TD_PADDING_NAME = 40 /* bytes */ };
 char *td_padding_name(int64_t id, char out[TD_PADDING_NAME]);
 

@@ -34,7 +34,7 @@ static bool is_gguf(const td_part *format)
     return ((const td_format *)(const void *)format->plugin)->container == TD_CONTAINER_GGUF;
 }
 
-/* Blocks are GGUF's alone. */
+/* Only GGUF has blocks. */
 static bool takes_type(const td_part *format, int type)
 {
     return type != TD_STORED_Q8_0 || is_gguf(format);
@@ -124,7 +124,7 @@ static int add_tensor(job *j, size_t i, td_error *error)
             j->how->format, t->name, t->parameter);
     if (t->interleaved && (!rank || dim[0] % t->interleaved))
         return td_fail(error, TD_EPLUGIN,
-                       "format '%s' is faulty: tensor '%s' has groups of %lld rows, of %lld",
+                       "format '%s' is faulty: tensor '%s' has groups of %lld in %lld rows",
                        j->how->format, t->name, (long long)t->interleaved,
                        (long long)(rank ? dim[0] : 0));
     j->moves[i] = (td_move){ .from = from,

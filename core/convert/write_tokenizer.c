@@ -29,7 +29,7 @@ int td_convert_put_tokenizer(td_session *s, const td_tokenizer_out *out, td_erro
 {
     const td_tokenizer *t = (const void *)s->x->tokenizer.plugin;
     if (!t->write_files)
-        return td_fail(error, TD_EUNSUPPORTED, "it is a plugin that writes no files");
+        return td_fail(error, TD_EUNSUPPORTED, "its plugin cannot write files");
     return TD_HOOK(t, write_files, s->tokenizer, out, error);
 }
 

@@ -218,7 +218,7 @@ static int score_source(job *j, int64_t source, int64_t first, const td_extrapol
     return code;
 }
 
-/* At its own pace; then every rank gets the values of all. */
+/* Each rank works at its own pace; then all get all values. */
 static int score_all(job *j, const td_extrapolation *out, td_error *error)
 {
     td_team *team = j->spec->evaluate.team;

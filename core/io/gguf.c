@@ -22,7 +22,7 @@ struct td_gguf {
     td_arena      *arena;
     td_map        *keys;    /* td_gguf_value */
     td_map        *tensors; /* td_stored */
-    size_t         at;      /* while it is opened: where reading has come to */
+    size_t         at;      /* while opening: how far it has been read */
 };
 
 /* ---- pieces ---------------------------------------------------------------------------------- */
@@ -91,7 +91,7 @@ static int take_name(td_gguf *g, const char *what, char **out, td_error *error)
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
-/* The items behind the type and, of a list, the count, which may be a lie. */
+/* The items after the type and, for a list, the count, which cannot be trusted. */
 static int skip_items(td_gguf *g, const char *key, td_gguf_value *v, td_error *error)
 {
     int code = 0;
@@ -197,7 +197,7 @@ static int take_dims(td_gguf *g, td_stored *t, int64_t *count, td_error *error)
     return code;
 }
 
-/* Its bytes; of a type that cannot be read they are not known, and 0. */
+/* Sets its bytes; 0 if its type cannot be read, since they are unknown. */
 static int measure(td_stored *t, int64_t count, td_error *error)
 {
     int64_t row = t->dim[t->rank - 1], bytes = 0;
@@ -255,7 +255,7 @@ static int find_alignment(const td_gguf *g, size_t *out, td_error *error)
     bool                 wrong = v && (v->list || v->type != TD_GGUF_U32);
     uint64_t             x = v && !wrong ? number_at(v->data, 4) : ALIGNMENT;
     if (wrong || !x || x % 8)
-        return td_fail(error, TD_EFORMAT, "general.alignment must be a multiple of 8, of 32 bits");
+        return td_fail(error, TD_EFORMAT, "general.alignment must be a multiple of 8 in 32 bits");
     *out = (size_t)x;
     return 0;
 }
@@ -328,7 +328,7 @@ static int take_version(td_gguf *g, td_error *error)
     return 0;
 }
 
-/* The counts may be lies: each item takes some bytes, and reading ends where the file does. */
+/* The counts cannot be trusted, but each item takes some bytes, so reading ends with the file. */
 static int read_file(td_gguf *g, td_error *error)
 {
     uint64_t tensors = 0, keys = 0;

@@ -40,7 +40,7 @@ typedef struct td_gguf_value {
 
 typedef struct td_gguf td_gguf;
 
-/* Whether the file begins as one. */
+/* Whether the file begins like one. */
 bool     td_gguf_is(const char *path);
 /* NULL with `error`: TD_EIO, TD_ENOMEM, or TD_EFORMAT if the content is wrong. */
 td_gguf *td_gguf_open(const char *path, td_error *error);
@@ -52,7 +52,7 @@ const td_gguf_value *td_gguf_at(const td_gguf *, size_t i);
 /* By name; NULL: there is no such key. */
 const td_gguf_value *td_gguf_get(const td_gguf *, const char *key);
 
-/* Item i of numbers or truth values; of a text it is 0. Integers are exact up to 2^53. */
+/* Item i of numbers or booleans; 0 for a text. Integers are exact up to 2^53. */
 double      td_gguf_number(const td_gguf_value *, uint64_t i);
 /* The text at `*at`, which begins at `data` and moves on to the next text. It is not terminated. */
 const char *td_gguf_text(const unsigned char **at, size_t *size);

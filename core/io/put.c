@@ -1,4 +1,4 @@
-/* put.c - writes a header and tensors, in one pass from begin to end. */
+/* put.c - writes a header and tensors, in one pass from beginning to end. */
 #include "io/put.h"
 
 #include <assert.h>

@@ -13,7 +13,7 @@ typedef struct td_shards td_shards;
 td_shards *td_shards_open(const char *path, td_error *error);
 void       td_shards_close(td_shards *); /* NULL is fine */
 
-/* The GGUF file; NULL: it is none. */
+/* The GGUF file; NULL: it is not one. */
 const td_gguf *td_shards_gguf(const td_shards *);
 
 /* Tensor i < count, file by file. */

@@ -65,8 +65,8 @@ td_engine *td_engine_open(const td_engine_options *o, td_error *error)
     else if (td_shard_parameters(&e->model) && b->upload)
         td_fail(
             error, TD_ECONFIG,
-            "train.shard = \"parameters\": backend '%s' has memory of its own, which parameters "
-            "cannot be moved through yet; use \"optimizer\"",
+            "train.shard = \"parameters\": backend '%s' has memory of its own, where parameters "
+            "cannot be gathered yet; use \"optimizer\"",
             b->plugin.name);
     else if (!TD_HOOK(b, open, o->backend.config, o->services, &e->device.state, error))
         return e;
@@ -150,7 +150,7 @@ static int run(td_engine *e, purpose purpose, const td_micro *m, td_micro_out *o
     if (!x)
         return td_failed(error, TD_EGRAPH);
     if (set_inputs(e, x, m, error)) {
-        td_plan_serve(x->plan, error); /* the others do not know */
+        td_plan_serve(x->plan, error); /* the others wait for this one's transfers */
         return td_failed(error, TD_EGRAPH);
     }
     if (td_plan_run(x->plan, error))
@@ -290,7 +290,7 @@ int td_engine_order(td_engine *e, const td_batch *batch, bool scores, uint64_t *
     purpose        purpose = scores ? SCORE : GRADIENT;
     const planned *x = batch ? td_engine_find(e, purpose, batch, error) : any_plan(e, purpose);
     if (!x)
-        return td_fail(error, td_failed(error, TD_EGRAPH), "nothing was planned to be served");
+        return td_fail(error, td_failed(error, TD_EGRAPH), "there is no plan to serve");
     *order = td_plan_order(x->plan);
     return 0;
 }
@@ -299,7 +299,7 @@ int td_engine_serve(td_engine *e, bool scores, td_error *error)
 {
     planned *x = any_plan(e, scores ? SCORE : GRADIENT);
     return x ? td_plan_serve(x->plan, error)
-             : td_fail(error, TD_EGRAPH, "nothing was planned to be served");
+             : td_fail(error, TD_EGRAPH, "there is no plan to serve");
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */

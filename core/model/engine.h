@@ -98,8 +98,8 @@ typedef struct td_micro_out {
 int td_engine_flops(td_engine *, const td_batch *, double *flops, td_error *error);
 int td_engine_gradient(td_engine *, const td_micro *, td_micro_out *out, td_error *error);
 
-/* Of an update that is shared out: *squares are the squared norms of all *count gradients, those that
- * this rank has the sums of, and 0 for the others. The caller adds them up over the ranks, in place,
+/* If the update is shared out: *squares are the squared norms of all *count gradients, 0 for those
+ * whose sums other ranks have. The caller adds them up over the ranks, in place,
  * before td_engine_update and td_engine_norms read them. Both are set after a failure as well. */
 int td_engine_square(td_engine *, double **squares, int64_t *count, td_error *error);
 
@@ -114,14 +114,14 @@ int td_engine_update(td_engine *, double rate, int64_t step, double limit, td_up
 
 /* ---- parameters that are shared out ---------------------------------------------------------- */
 
-/* Whether they are, so that gradients and scores are computed by all processes together, each at the
+/* Whether they are. Then all processes must compute gradients and scores together, each at the
  * same time as the others:
  *
  *     td_engine_order(e, batch, false, &order, &error);      all ranks have the same order
  *     td_engine_gradient(e, &micro, &out, &error);           ranks without a batch: td_engine_serve
  */
 bool td_engine_exchanges(const td_engine *);
-/* How from now on, until NULL. */
+/* Use these hooks from now on; NULL: none. */
 void td_engine_connect(td_engine *, const td_exchange *);
 /* The order of the transfers for a batch, or, without one, of a rank that only serves: a hash.
  * `scores`: of td_engine_evaluate, not td_engine_gradient. */

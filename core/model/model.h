@@ -21,10 +21,10 @@ typedef struct td_group_rule {
 } td_group_rule;
 
 /* One of several processes that share out the update: each updates some parameters, and has the
- * states of these, and the sums of their gradients, alone (model/shard.h). */
+ * only copy of their states and sums of gradients (model/shard.h). */
 typedef struct td_shard {
     int  rank, size; /* size 0 or 1: nothing is shared out */
-    bool parameters; /* they and their gradients as well: here only while they are used */
+    bool parameters; /* they and their gradients, too: here only while used */
 } td_shard;
 
 typedef struct td_model {

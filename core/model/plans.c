@@ -35,7 +35,7 @@ static int build_update(td_engine *e, planned *x, td_error *error)
     return code;
 }
 
-/* Also the memory for those of all ranks, so that a step allocates nothing. */
+/* Also allocates those of all ranks, so that a step allocates nothing. */
 static int build_squares(td_engine *e, planned *x, td_error *error)
 {
     int code = td_model_squares(&e->model, e->variables, &x->squares, error);

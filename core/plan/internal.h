@@ -7,7 +7,7 @@
  *     kernels.c  which kernels could compute a node
  *     calls.c    one node as one kernel call, with the copies that the kernel needs
  *     layout.c   strides: movements as views, the layout of an output
- *     windows.c  parameters and gradients of other processes, which are here for a part of the calls
+ *     windows.c  other processes' parameters and gradients, which are here for some of the calls
  *     place.c    after that: storages share memory where they may, and get offsets in the arena
  *     precision.c  what is called and stored in bf16
  *     run.c      binding memory, inputs, running, results

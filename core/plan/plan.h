@@ -96,7 +96,7 @@ int td_plan_set_batch(td_plan *, const td_batch *, td_error *error);
 /* Run all calls and wait for them. On failure variables may be partly updated. If variables are shared
  * out, a failed run still takes part in all transfers. */
 int      td_plan_run(td_plan *, td_error *error);
-/* Take part in the transfers of a run without computing: another process has work, this one has not. */
+/* Take part in the transfers of a run without computing: this process has no work, another has. */
 int      td_plan_serve(td_plan *, td_error *error);
 /* Equal for plans with the same transfers. */
 uint64_t td_plan_order(const td_plan *);

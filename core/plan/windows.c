@@ -96,7 +96,7 @@ static bool lifetime(const td_plan *p, int32_t s, int32_t *first, int32_t *last)
     return written;
 }
 
-/* Those after a call come before those before the next: they free memory that it may take. */
+/* Deliveries come before what the next call needs: they free memory that it may take. */
 static int in_order(const void *a, const void *b)
 {
     const td_transfer *x = a, *y = b;

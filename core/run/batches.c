@@ -79,7 +79,7 @@ int td_session_imagine(td_session *s, int64_t processes, td_error *error)
 
 /* ---- planning -------------------------------------------------------------------------------- */
 
-/* What is kept of gradients while a step's are summed, beyond `gradients`. */
+/* Memory for the sums of a step's gradients, beyond `gradients`. */
 static size_t bytes_of_sums(const td_session *s, const td_engine *engine, int64_t n_micro,
                             size_t gradients)
 {
@@ -96,7 +96,7 @@ static int plan_steps(const td_session *s, td_engine *engine, const td_arrange_s
                       const td_batch *shape, td_footprint *footprint, td_error *error)
 {
     int code = td_engine_plan(engine, shape, footprint, error);
-    /* those of shared parameters are sent, not added to */
+    /* gradients of shared-out parameters are sent, not accumulated */
     if (!code && f->micro_batch < f->batch && !td_engine_exchanges(engine))
         code = td_engine_plan_adding(engine, shape, footprint, error);
     if (!code && s->x->train.norms_every > 0)

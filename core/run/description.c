@@ -90,7 +90,7 @@ static void count_flops(const td_session *s, const td_batch *one, td_description
     d->predicted = td_batch_targets(one);
 }
 
-/* Shared out, this process stands for that with the most of each. The sums of gradients grow with a
+/* If shared out, shows the process that has the most of each. The sums of gradients grow with a
  * rank's own. */
 static void take_most(const td_session *s, td_footprint *f)
 {

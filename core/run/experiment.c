@@ -441,7 +441,7 @@ static void check_length(const td_experiment *x, td_errors *errors)
                       origin(x, set[1]), set[0], set[1]);
 }
 
-/* Whatever needs all parameters on one rank, or ranks that do not work at the same time. */
+/* Refuses what needs all parameters on one rank, or ranks that work at different times. */
 static void check_shard(const td_experiment *x, td_errors *errors)
 {
     static const char text[] =

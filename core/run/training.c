@@ -143,8 +143,8 @@ static int plan(td_session *s, const td_run_directory *r, const td_training_task
     return code || !td_team_leads(s->team) ? code : td_run_describe(r, s, &footprint, error);
 }
 
-/* The leader reads the parameters to start from (NULL: none), and hands the others what only they have,
- * or, later, all (td_trainer_run). */
+/* The leader reads the parameters to start from (NULL: none), and hands each rank those only it
+ * has, or, later, all (td_trainer_run). */
 static int take_weights(td_session *s, const char *weights, td_error *error)
 {
     int code = 0;

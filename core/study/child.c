@@ -16,7 +16,7 @@
 
 extern char **environ;
 
-/* Unbound: the cells of a study would share the first processors, and leave the others idle. */
+/* Unbound: otherwise every cell of a study would be bound to the same first processors. */
 static int launch(const char *processes, char **argv, td_error *error)
 {
     char  self[4096];
@@ -93,7 +93,7 @@ static bool is_own(const char *setting)
            !strncmp(setting, TD_PROCESSES_VARIABLE "=", sizeof TD_PROCESSES_VARIABLE);
 }
 
-/* The environment with the parent's number and, of several, how many processes. */
+/* The environment with the parent's process id and, if several, the number of processes. */
 static char **environment(int64_t processes)
 {
     size_t  n = 0, kept = OWN;

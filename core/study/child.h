@@ -11,14 +11,14 @@
  * td_follow_parent first of all: if that process ends, however it ends, the child gets SIGTERM. */
 #define TD_PARENT_VARIABLE "TANDEM_PARENT"
 /* Set for a child that stands for several: td_follow_parent replaces it by mpirun, which starts that
- * many. What it gets when its parent ends, and to be stopped, is then TD_LAUNCHER_STOP: at SIGTERM
- * mpirun would kill the others before they have saved. Returns only without that variable, or with
+ * many. When its parent ends, or to stop it, it then gets TD_LAUNCHER_STOP: at SIGTERM
+ * mpirun would kill its processes before they save. Returns only without that variable, or with
  * `error`. */
 #define TD_PROCESSES_VARIABLE "TANDEM_PROCESSES"
 #define TD_LAUNCHER_STOP SIGUSR1
 int td_follow_parent(char **argv, td_error *error);
 
-/* Start this program with the arguments, or `processes` of it. Its output is appended to the file
+/* Start this program with the arguments, `processes` times. Its output is appended to the file
  * `log`, after a line with the command. The process has its own process group: Ctrl-C reaches it only
  * through the parent. 0, or an error. */
 int td_cell_process_start(const td_arguments *, int64_t processes, const char *log, pid_t *pid,

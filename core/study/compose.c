@@ -130,7 +130,7 @@ static void lay_choices(const composition *c, const td_choices *choices)
         td_config_lay_key(c->config, *s, NULL, c->errors);
 }
 
-/* The commands that only one process can run are those of two phases. */
+/* Two phases have commands that only one process can run. */
 int64_t td_point_processes(const td_design *d, const td_point *p)
 {
     int64_t n = p->size->processes ? p->size->processes : d->processes;
@@ -144,7 +144,7 @@ static void lay_place(const composition *c)
     static const char *const keys[] = { "run.name=cell", "run.dir=cells", "backend.threads=0" };
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
         td_config_lay_key(c->config, keys[k], "the study", c->errors);
-    /* here there is one process, for which it would be another */
+    /* this process is alone, so its default would be another comm */
     if (td_point_processes(c->composer->design, c->point) > 1 &&
         !td_config_get(c->config, "comm.plugin"))
         td_config_lay_key(c->config, "comm.plugin=mpi", "study.processes", c->errors);

@@ -220,7 +220,7 @@ int td_dealing_deliver(td_dealing *d, const td_variable *x, const void *from, td
         pack(d, x, from, at, count);
         if (td_team_all_to_all(d->team, d->send, d->receive, bytes, error))
             return td_failed(error, TD_EIO);
-        /* what ranks that only serve have sent means nothing */
+        /* ranks that only serve have sent nothing of use */
         for (int64_t m = first; m < end; m++)
             put(d, &stack, m, d->receive + (size_t)(m - first) * bytes, d->offset[x->index] + at,
                 count);

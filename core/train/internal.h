@@ -68,8 +68,8 @@ bool td_trainer_scoring_due(const trainer *);
 bool td_trainer_evaluation_missed(const trainer *);
 bool td_trainer_scoring_missed(const trainer *);
 
-/* Evaluate, or score the tasks, which all ranks do together, and report the result, which the leader
- * does. `known`: the metrics have it already. When a callback asks to stop, the result is dropped,
+/* Evaluate, or score the tasks, on all ranks together; the leader reports the result.
+ * `known`: the metrics have it already. When a callback asks to stop, the result is dropped,
  * and the trainer's `dropped` is set. */
 int td_trainer_evaluate(trainer *, bool known, td_error *error);
 int td_trainer_score(trainer *, bool known, td_error *error);

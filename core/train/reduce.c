@@ -181,7 +181,7 @@ static bool take(char **out, double bytes)
     return *out != NULL;
 }
 
-/* Whether the gradient of micro-batch m, which `merges` times completed a sum, has to make room for
+/* Whether the gradient of micro-batch m, which completed `merges` sums, has to make room for
  * the next one. */
 static bool must_wait(const td_reduction *r, int64_t m, int merges)
 {

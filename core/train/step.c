@@ -106,7 +106,7 @@ static int compute_round(trainer *t, const td_feed_batch *batch, td_error *error
                  : compute_micro(t, batch, m, false, error);
 }
 
-/* `code`: that of the batch, which other ranks may have. All ranks return the same. */
+/* `code`: of reading the batch, which can fail on one rank. All ranks return the same. */
 static int compute_dealt(trainer *t, const td_feed_batch *batch, int code, td_error *error)
 {
     int64_t rounds = td_dealing_rounds(t->dealing);

@@ -299,8 +299,8 @@ static int meet(trainer *t, int code, td_error *error)
     return td_team_share(team, &t->progress, sizeof t->progress, error);
 }
 
-/* In a solo of the leader, where its part so far ended with `code`: interrupts it for `work`, which all
- * ranks do. After a failure of that the leader saves, so no code is returned yet. */
+/* Interrupts a solo of the leader, whose part so far ended with `code`, for `work`, which all
+ * ranks do. If `work` fails, the leader saves first, so 0 is returned and `failed` is set. */
 static int together(trainer *t, int code, int (*work)(trainer *, bool known, td_error *),
                     int *failed, td_error *error)
 {

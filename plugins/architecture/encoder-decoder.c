@@ -280,7 +280,7 @@ static int check(const void *config, td_error *error)
 
 static const char *const adapts[] = { "decoder-only", "decoder-biattn", NULL };
 
-/* What a sublayer of ours is called there, where one stack has but one attention. */
+/* The names of our sublayers there, where a layer has only one attention. */
 static const char *const sublayers[][2] = {
     { "pre_self_attn_layernorm.", "input_layernorm." },
     { "pre_cross_attn_layernorm.", "input_layernorm." },

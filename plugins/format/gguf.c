@@ -1,8 +1,8 @@
 /* gguf.c - llama.cpp's files, for the two of its architectures that a DecLLM can be: llama, without
  * norms of queries and keys, and qwen3, with them.
  *
- * Both are Hugging Face's models of the same name (decoder.h) under other names, so this format puts
- * itself between those and the host, and renames. What llama.cpp has in another way: its llama rotates
+ * Both are Hugging Face's models (decoder.h) with other keys and tensor names, so this format sits
+ * between those and the host, and renames. Other differences of llama.cpp: its llama rotates
  * neighbouring elements of a head instead of its halves, so the rows of queries and keys are in another
  * order; its activation is always silu; and whether there are biases or a matrix for the logits shows in
  * the tensors alone. llama.cpp's sources define the names: llama-arch.cpp, models/llama.cpp and
@@ -246,7 +246,7 @@ static const td_format_value *rope_type_of(struct renaming *r)
     return made_text(r, "default");
 }
 
-/* Older files have the number of tokens only as their list. */
+/* Older files give the number of tokens only as the length of their list. */
 static const td_format_value *vocab_size_of(struct renaming *r)
 {
     const td_format_value *list = r->outer->ask(r->outer, "tokenizer.ggml.tokens");
@@ -345,8 +345,8 @@ static const char *const types[] = { "llama", "qwen3", NULL };
 
 static const td_format format = {
     .plugin = TD_PLUGIN(td_format, TD_FORMAT_KIND, "gguf", NULL, char,
-                        .brief = "files of llama.cpp: decoder-only as its llama or qwen3, with "
-                                 "qkv_norm = false or v_norm = false"),
+                        .brief = "files of llama.cpp: decoder-only as llama (qkv_norm = false) or "
+                                 "qwen3 (v_norm = false)"),
     .model_types = types,
     .write = write_gguf,
     .read = read_gguf,

@@ -19,8 +19,8 @@ TestSuite(adapt, .init = scratch_open, .fini = scratch_close);
 
 /* ---- parameters ------------------------------------------------------------------------------ */
 
-/* The name of a parameter there, without "model." and the stack: what a layer has of ours, and what it
- * had. */
+/* A parameter's name, without "model." and the stack: in our layer, and in the layer that it was
+ * made from. */
 static const struct {
     const char *ours, *theirs;
 } names[] = {
@@ -91,7 +91,7 @@ Test(adapt, both_stacks_are_those_of_one_run)
     tensors_close(&out);
 }
 
-/* Of another depth; its embeddings are not used, which is said. */
+/* Of another depth; its embeddings are not used, and a warning says so. */
 Test(adapt, the_encoder_can_be_that_of_another_run)
 {
     struct tensors a, b, out;
@@ -156,7 +156,7 @@ Test(adapt, an_encoder_does_not_bring_tables_or_logits)
 Test(adapt, what_does_not_fit_together_is_refused)
 {
     MUST(TRAIN_DEEP("a", "3", "") "&& " TRAIN_DEEP("b", "2", "model.ffn.d_ff=5"));
-    scratch_expect(2, "model.plugin is decoder-only, which is not made from other models",
+    scratch_expect(2, "model.plugin is decoder-only, which cannot be made from other models",
                    "$T convert a out --adapt");
     scratch_expect(2, "no parameter is made from 'model.layers.2.input_layernorm.weight' of 'a'",
                    ADAPT("2"));

@@ -146,7 +146,7 @@ static void write_and_read_gguf(const char *name, const char *dtype)
 Test(cases, decllm_as_llama_cpps_llama_with_yarn_and_biases)
 {
     write_and_read_gguf("gguf-llama", "f32");
-    /* a scale of the logits is in the last norm since the first writing */
+    /* the first conversion has put the scale of the logits into the last norm */
     MUST("cmp out/a.gguf b.gguf");
 }
 

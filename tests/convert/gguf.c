@@ -32,7 +32,7 @@ Test(gguf, has_fewer_models_than_transformers)
     scratch_expect(1, "'out.gguf' exists: choose another name", LLAMA "&& " LLAMA);
 }
 
-/* A number that bytes and their factor cannot hold. */
+/* A number that Q8_0 cannot represent. */
 Test(gguf, has_no_bytes_for_what_is_infinite)
 {
     MUST("$T convert $C/gguf-qwen3/theirs.gguf run && cp run/checkpoints/*/model.safetensors w && "
@@ -68,7 +68,7 @@ Test(gguf, with_settings_that_would_change_the_model_is_refused)
                    "s/yarn/yern/");
     expect_changed(1, "has no tensor 'blk.1.ffn_down.weight', which its metadata requires",
                    "s/blk.1.ffn_down.weight/blk.7.ffn_down.weight/");
-    expect_changed(1, "has a tensor 'blk.0.attn_q.bios', which a model as in its metadata",
+    expect_changed(1, "has a tensor 'blk.0.attn_q.bios', which according to its metadata",
                    "s/blk.0.attn_q.bias/blk.0.attn_q.bios/");
     expect_changed(1, "cannot read 'f.gguf' as GGUF: the key 'tokenizer.ggml.eos_token_id'",
                    "s/ggml.bos_token/ggml.eos_token/");
@@ -109,7 +109,7 @@ Test(gguf, with_heads_that_cannot_be_rotated_is_refused)
     "tokenizer.plugin=huggingface model.vocab_size=500 'tokenizer.eos=</s>' " \
     "tokenizer.file=$C/../plugins/tokenizer/cases/"
 
-/* The ids that follow a text are the same for a run and for what it comes back as. */
+/* A run, and the same run written and read back, generate the same ids. */
 #define GO_AND_RETURN                                                                              \
     "&& $T convert a a.gguf --to gguf && $T convert a.gguf b && "                                  \
     "for run in a b; do $T generate $run 'The ferry </s> from 12 \342\206\222\342\206\222 <tool> " \
@@ -148,12 +148,12 @@ Test(gguf, leaves_tokenizers_out_that_llama_cpp_does_not_have)
     expect_none(PIECES "pieces-unigram.model", "it is not BPE");
     expect_none(WORDS "gpt.json", "it normalizes texts");
     expect_none(WORDS "llama.json", "would merge '\342\226\201th e' to a token, which no merge");
-    expect_none(WORDS "odd.json", "its words are not cut in a way that has a name in GGUF");
+    expect_none(WORDS "odd.json", "it splits words in a way that has no name in GGUF");
 }
 
 Test(gguf, with_a_tokenizer_that_is_wrong_is_read_without)
 {
-    expect_changed(0, "cannot be used: words are not cut by gpt-2", "s/gpt-2/gpt-X/");
+    expect_changed(0, "cannot be used: words are not split as in gpt-2", "s/gpt-2/gpt-X/");
     expect_changed(0, "cannot be used: 'tokenizer.ggml.merges' is missing",
                    "s/ggml.merges/ggml.morges/");
     expect_changed(0, "cannot be used: two of its tokens are '<pad>'", "s/<unk>/<pad>/");

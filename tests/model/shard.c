@@ -77,7 +77,7 @@ Test(shard, every_state_has_memory_on_one_rank)
         lab_close(&l[r]);
 }
 
-/* One update of `size` ranks on the same gradients, whose squared norms each takes of its own. */
+/* One update of `size` ranks on the same gradients; each squares the norms of its own only. */
 static void step_together(lab *l, int size)
 {
     double  *squares[RANKS], all[1000] = { 0 };

@@ -9,7 +9,7 @@ Test(processes_sharing, share_out_fast_sums)
 {
     if (!there_is_mpi())
         return;
-    /* of two numbers there is only one sum */
+    /* two numbers have the same sum in any order */
     small_expect("one", RANKS(2) "%2$s train.batch=6 train.micro_batch=1 train.norms_every=3", 0,
                  "");
     small_expect("shared",
@@ -116,7 +116,7 @@ Test(processes_sharing, go_on_sharing_with_any_number)
                  0, "");
 }
 
-/* The last checkpoint has the states of all ranks, also of the one that died. */
+/* The last checkpoint has the states of all ranks, even of the one that died. */
 Test(processes_sharing, go_on_sharing_after_one_died)
 {
     if (!there_is_mpi())

@@ -11,8 +11,8 @@
 
 static const td_flag flags[] = {
     { "--to", "FORMAT", "write the run in this format: `tandem plugins list format` lists them" },
-    { "--adapt", 0, "make a run of the model that key=value describes from RUN's parameters" },
-    { "--encoder", "RUN", "with --adapt: the run that the encoder's layers are from (RUN)" },
+    { "--adapt", 0, "make the model that key=value describes from RUN's parameters, as a run" },
+    { "--encoder", "RUN", "with --adapt: the run that supplies the encoder's layers (RUN)" },
     { "--from", "FORMAT", "read FOLDER as this format (default: by its \"model_type\")" },
     { "--dtype", "f32|bf16|q8_0",
       "with --to: the type of the tensors (f32); q8_0 is for formats whose file is GGUF" },
@@ -46,10 +46,10 @@ const td_usage td_usage_convert = {
         "train.weights=OUT. Other commands "
         "take "
         "FOLDER itself where they take a run.\n\n"
-        "--adapt makes an encoder-decoder from a decoder-only model: key=value says what is "
-        "different "
+        "--adapt makes an encoder-decoder from a decoder-only model: key=value states what "
+        "differs "
         "from RUN's config, such as model.plugin=encoder-decoder model.encoder_layers=4 "
-        "model.decoder_layers=4. Training it is up to `tandem train` (train.weights=OUT).",
+        "model.decoder_layers=4. Train it with `tandem train` (train.weights=OUT).",
 };
 
 /* ---- writing --------------------------------------------------------------------------------- */

@@ -79,7 +79,7 @@ static void print(td_tool *t, const td_extrapolation *e, const char *weights)
 
 /* ---- the command ------------------------------------------------------------------------------ */
 
-/* Prints a result, also one that is not finite, before the error, and writes it. */
+/* Prints a result, even one that is not finite, before the error, and writes it. */
 static int show(td_tool *t, td_session *s, const td_extrapolation *result, int code,
                 const char *directory, const char *name, td_error *error)
 {

@@ -141,14 +141,14 @@ enum {
     TD_ARCHITECTURE_WHOLE_PROMPT = 2
 };
 
-/* The parameter that one begins as, in a model that is made from a model of another architecture. */
+/* What a parameter is copied from, in a model made from one of another architecture. */
 typedef struct td_origin {
-    /* It is in the model that the encoder is made from, which may be another than the rest's. */
+    /* It is in the encoder's source model, which may differ from that of the rest. */
     bool encoder;
     /* It is not the encoder's alone, so that a model which gives only the encoder need not give its
      * own. Asked of that model's parameter, too, which then has the same name in this architecture. */
     bool shared;
-    char name[256]; /* in that model */
+    char name[256]; /* in the source model */
 } td_origin;
 
 typedef struct td_architecture {
@@ -181,9 +181,9 @@ typedef struct td_architecture {
      * written there as they are generated. NULL: cannot generate. */
     const char        *generated;
     /* The names of other architectures that a model of this one can be made from, then NULL (`tandem
-     * convert --adapt`). NULL: it is trained from the start. */
+     * convert --adapt`). NULL: none. */
     const char *const *adapts;
-    /* Where a parameter of this architecture begins in such a model. Needed with `adapts`. [main] */
+    /* What a parameter of this architecture is copied from then. Required with `adapts`. [main] */
     void (*origin)(const char *parameter, td_origin *out);
 } td_architecture;
 

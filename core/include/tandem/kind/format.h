@@ -9,8 +9,8 @@
  * shape.
  *
  * Where the container is TD_CONTAINER_GGUF, all of that is in one file, and the settings are its keys:
- * "llama.attention.head_count". Integers become U32, other numbers F32. When reading there are no
- * keys of the tokenizer, which the host moves, and of those in "general." only the architecture; a
+ * "llama.attention.head_count". Integers become U32, other numbers F32. When reading, the host
+ * leaves out the tokenizer's keys, which it converts, and all of "general." but the architecture; a
  * list has the type OTHER, and its length as `integer`.
  *
  * Nothing is dropped: a model is refused if the format has not asked for one of its settings, so
