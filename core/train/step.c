@@ -318,7 +318,7 @@ int td_trainer_open_steps(trainer *t, td_error *error)
                        (long long)t->n_micro);
     if (td_engine_exchanges(s->engine))
         t->dealing = td_dealing_new(s->engine, s->team, (td_reduce)t->options->reduce, t->n_micro,
-                                    error);
+                                    TD_DEALING_CHUNK, error);
     else
         t->reduction = td_reduction_new(s->engine, s->team, (td_reduce)t->options->reduce,
                                         t->n_micro, error);
