@@ -114,6 +114,8 @@ static int compute_dealt(trainer *t, const td_feed_batch *batch, int code, td_er
     for (int64_t k = 0; k < rounds && !code; k++) {
         td_dealing_begin(t->dealing, k);
         code = compute_round(t, batch, error);
+        if (code == TD_EEND) /* a plugin's: a failure, unlike a request to stop */
+            code = td_team_failure(error, TD_EGRAPH);
         td_dealing_end(t->dealing);
         if (!code && k + 1 < rounds && asks_to_stop(t, k + 1, rounds))
             code = TD_EEND;
@@ -240,15 +242,15 @@ static int update_own(trainer *t, td_error *error)
 }
 
 /* The norm is that of all gradients, which no rank has. One that fails still takes part in the sum,
- * because the others do. */
+ * because the others do; without its part the sum means nothing, so then all fail. */
 static int share_squares(trainer *t, td_error *error)
 {
     double *squares;
     int64_t count;
     int     code = td_engine_square(t->spec->engine, &squares, &count, error);
     if (td_team_sum(t->spec->team, squares, count, error))
-        return td_failed(error, TD_EIO);
-    return code;
+        code = td_failed(error, TD_EIO);
+    return td_team_agree(t->spec->team, code ? td_team_failure(error, TD_EGRAPH) : 0, error);
 }
 
 /* Shared out, the ranks update different parameters. */
@@ -257,8 +259,9 @@ static int update(trainer *t, td_error *error)
     td_team *team = t->spec->team;
     bool     shared = td_engine_model(t->spec->engine)->shard.size > 1;
     int      code = shared ? share_squares(t, error) : 0;
-    if (!code)
-        code = update_own(t, error);
+    if (code)
+        return code; /* no parameter has changed */
+    code = update_own(t, error);
     if (shared) {
         code = td_team_agree(team, code, error);
         if (!code && !t->dealing)
