@@ -1,5 +1,5 @@
-/* shard.h - which process updates a parameter, and so has its optimizer states, or alone has it at
- * all. Paper: Rajbhandari et al. 2020 (ZeRO, stages 1 and 3).
+/* shard.h - which process updates a parameter, and so has its optimizer states, or is the only one that
+ * has the parameter itself. Paper: Rajbhandari et al. 2020 (ZeRO, stages 1 and 3).
  *
  * Parameters are owned whole, so that any optimizer computes what it computes in one process: the
  * owner updates the parameter and sends it to the others (td_team_share_owned). The states of other
@@ -12,9 +12,9 @@
 
 #include "model/model.h"
 
-/* Decide the owner of every trained parameter and its gradient, balanced by the bytes of their states,
- * and declare all states. Every rank decides alike. Refuses an optimizer whose update of one parameter reads what
- * belongs to another. Without several processes it does nothing. */
+/* Decide the owner of every trained parameter and its gradient, balanced by the bytes of their
+ * states, and declare all states. Every rank decides alike. Refuses an optimizer whose update of one
+ * parameter reads what belongs to another. Without several processes it does nothing. */
 int    td_shard_assign(const td_model *, td_variables *, td_error *error);
 /* Whether parameters and gradients are shared out, too. */
 bool   td_shard_parameters(const td_model *);
