@@ -20,8 +20,8 @@ typedef struct td_group_rule {
     bool        freeze;
 } td_group_rule;
 
-/* One of several processes that share out the update: each updates some parameters, and has the
- * states of these, and the sums of their gradients, alone (model/shard.h). */
+/* One of several processes that share out the update: each updates some parameters, and is the only one
+ * that has their states and the sums of their gradients (model/shard.h). */
 typedef struct td_shard {
     int  rank, size; /* size 0 or 1: nothing is shared out */
     bool parameters; /* they and their gradients as well: here only while they are used */
