@@ -1,13 +1,13 @@
 /* optimizer_parts.c - requirements on optimizers that concern several parameters, or several moments:
- * updates can be shared out among processes, and moments do not share a name. */
+ * updates can be sharded across processes, and moments do not share a name. */
 #include "check/cases.h"
 #include "check/optimizer_lab.h"
 
-/* ---- shared out among processes --------------------------------------------------------------- */
+/* ---- sharded across processes ---------------------------------------------------------------- */
 
 enum { SHARDS = 3 };
 
-/* Whether the host refuses to share out the updates, because they depend on each other. */
+/* Whether the host refuses to shard the updates, because they depend on each other. */
 static bool is_coupled(td_check *c)
 {
     lab       l;
@@ -87,7 +87,7 @@ static void compare_parts(td_check *c, lab *whole, lab *parts)
         if (td_check_hash(c, &whole->device, v, 0) == td_check_hash(c, &parts[owner].device, x, 0))
             continue;
         td_check_finding(c,
-                         "shared out among %d processes, '%s' has other bits than in one: is the "
+                         "sharded across %d processes, '%s' has other bits than in one: is the "
                          "update of a parameter independent of what was built before it?",
                          SHARDS, v->name);
         return;

@@ -185,7 +185,7 @@ static int score_batch(job *j, const place *p, td_error *error)
     return code ? code : score_made(j, p, error);
 }
 
-/* Parameters are shared out: all ranks compute at the same time, even those without a batch. */
+/* Parameters are sharded: all ranks compute at the same time, even those without a batch. */
 static int score_together(job *j, const place *p, td_error *error)
 {
     td_team *team = j->spec->team;

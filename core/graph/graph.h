@@ -66,7 +66,7 @@ struct td_variable {
     bool        narrow;  /* its reals are stored in bf16 */
     bool        copied;  /* a parameter: graphs in bf16 read a copy, which updates write too */
     void       *copy;    /* device memory of that copy, in bf16 */
-    /* of a model whose update is shared out among processes (model/shard.h) */
+    /* of a model whose update is sharded across processes (model/shard.h) */
     int32_t     owner;         /* the rank that alone updates it, or has the sum; -1: every rank */
     bool        absent;        /* another rank's: it has no memory here */
     const td_variable *of;     /* of a state: the parameter that it belongs to */

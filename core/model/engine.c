@@ -112,8 +112,11 @@ static const int32_t *counting(td_engine *e, int64_t rows)
 
 static int set_inputs(td_engine *e, planned *x, const td_micro *m, td_error *error)
 {
-    int64_t        rows = td_batch_find(m->batch, "labels")->dim[0];
-    const int32_t *examples = m->examples ? m->examples : counting(e, rows);
+    const td_array *labels = td_batch_find(m->batch, "labels");
+    int64_t         rows = labels ? labels->dim[0] : 0;
+    const int32_t  *examples = m->examples ? m->examples : counting(e, rows);
+    if (!labels)
+        return td_fail(error, TD_EFORMAT, "the batch has no array 'labels'");
     if (!examples)
         return td_fail(error, TD_ENOMEM, "out of memory for %lld examples", (long long)rows);
     /* a graph without dropout lacks the dropout inputs; the plan ignores unknown names */
@@ -143,9 +146,6 @@ static int run(td_engine *e, purpose purpose, const td_micro *m, td_micro_out *o
                td_error *error)
 {
     planned *x;
-    *used = NULL;
-    if (!td_batch_find(m->batch, "labels"))
-        return td_fail(error, TD_EFORMAT, "the batch has no array 'labels'");
     *used = x = td_engine_find(e, purpose, m->batch, error);
     if (!x)
         return td_failed(error, TD_EGRAPH);
@@ -266,7 +266,7 @@ int td_engine_norms(td_engine *e, td_parameter_norms **out, size_t *count, td_er
     return 0;
 }
 
-/* ---- parameters that are shared out ---------------------------------------------------------- */
+/* ---- sharded parameters ---------------------------------------------------------------------- */
 
 bool td_engine_exchanges(const td_engine *e) { return td_shard_parameters(&e->model); }
 

@@ -98,7 +98,7 @@ typedef struct td_micro_out {
 int td_engine_flops(td_engine *, const td_batch *, double *flops, td_error *error);
 int td_engine_gradient(td_engine *, const td_micro *, td_micro_out *out, td_error *error);
 
-/* If the update is shared out: *squares are the squared norms of all *count gradients, 0 for those
+/* If the update is sharded: *squares are the squared norms of all *count gradients, 0 for those
  * whose sums other ranks have. The caller adds them up over the ranks, in place,
  * before td_engine_update and td_engine_norms read them. Both are set after a failure as well. */
 int td_engine_square(td_engine *, double **squares, int64_t *count, td_error *error);
@@ -112,7 +112,7 @@ typedef struct td_update_out {
 int td_engine_update(td_engine *, double rate, int64_t step, double limit, td_update_out *out,
                      td_error *error);
 
-/* ---- parameters that are shared out ---------------------------------------------------------- */
+/* ---- sharded parameters ---------------------------------------------------------------------- */
 
 /* Whether they are. Then all processes must compute gradients and scores together, each at the
  * same time as the others:

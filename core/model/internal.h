@@ -14,7 +14,7 @@ typedef enum purpose {
     PROBE,        /* GRADIENT, with the logits */
     TOKENS,       /* forward only: single tokens, without the loss */
     UPDATE,       /* gradients to parameters; reads no batch */
-    SQUARES,      /* the squared norms of own gradients, if the update is shared out */
+    SQUARES,      /* the squared norms of own gradients, if the update is sharded */
     NORMS         /* of parameters and gradients; reads no batch */
 } purpose;
 
@@ -51,7 +51,7 @@ struct td_engine {
     double        planning;  /* seconds */
     bool          allocated; /* from then on a new plan gets its memory when it is made */
     bool          profile;
-    double       *squares;  /* of all gradients, if the update is shared out; NULL: not planned */
+    double       *squares;  /* of all gradients, if the update is sharded; NULL: not planned */
     int32_t      *examples; /* 0, 1, 2 .. */
     int64_t       n_examples;
 };

@@ -298,7 +298,7 @@ static int64_t count_gradients(td_variables *v, const td_variable *end)
     return n;
 }
 
-/* Of one gradient. If shared out, most are on other ranks, so all come as an input. */
+/* Of one gradient. If sharded, most are on other ranks, so all come as an input. */
 static td_tensor *squares_of(const td_model *m, td_graph *g, td_variables *v, td_variable *grad)
 {
     int64_t all = count_gradients(v, NULL);

@@ -20,10 +20,10 @@ typedef struct td_group_rule {
     bool        freeze;
 } td_group_rule;
 
-/* One of several processes that share out the update: each updates some parameters, and has the
+/* One of several processes that shard the update: each updates some parameters, and has the
  * only copy of their states and sums of gradients (model/shard.h). */
 typedef struct td_shard {
-    int  rank, size; /* size 0 or 1: nothing is shared out */
+    int  rank, size; /* size 0 or 1: nothing is sharded */
     bool parameters; /* they and their gradients, too: here only while used */
 } td_shard;
 
@@ -86,7 +86,7 @@ int td_model_score(const td_batch *batch, const td_architecture_out *, td_graph 
                    td_tensor **nll, td_tensor **best, td_error *error);
 
 /* The update: gradients to parameters and optimizer states. Inputs "rate", "step" (from 1),
- * "norm_limit" and, if it is shared out, "squares" (td_model_squares). Build it after a backward pass,
+ * "norm_limit" and, if it is sharded, "squares" (td_model_squares). Build it after a backward pass,
  * which declares the gradients. */
 typedef struct td_update {
     td_graph  *graph;
@@ -95,7 +95,7 @@ typedef struct td_update {
 } td_update;
 int td_model_update(const td_model *, td_variables *, td_update *out, td_error *error);
 
-/* Squared norms of the gradients that this process has, for an update that is shared out: build it
+/* Squared norms of the gradients that this process has, for an update that is sharded: build it
  * after the update, which decides who has them. at[i] is that of gradient number index[i] of `all`.
  * The input "squares" [all] of updates and norms has those of all processes. Free them after a
  * failure as well. */

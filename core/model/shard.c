@@ -1,4 +1,4 @@
-/* shard.c - shares out parameters and optimizer states among processes. */
+/* shard.c - shards parameters and optimizer states across processes. */
 #include "model/shard.h"
 
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static int refuse_coupled(const td_model *m, const td_variable *p, const td_vari
                           td_error *error)
 {
     return td_fail(error, TD_ECONFIG,
-                   "train.shard = \"%s\": optimizer '%s' cannot be shared out among processes, "
+                   "train.shard = \"%s\": optimizer '%s' cannot be sharded across processes, "
                    "because its update of '%s' also depends on '%s': set train.shard = "
                    "\"none\"",
                    m->shard.parameters ? "parameters" : "optimizer", m->optimizer.plugin->name,

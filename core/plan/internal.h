@@ -154,7 +154,7 @@ int32_t       td_storage_root(const td_plan *, int32_t storage);
 
 /* ---- windows.c ------------------------------------------------------------------------------- */
 
-/* Of a graph whose variables are shared out: parameters before storages are merged, since what reads
+/* Of a graph whose variables are sharded: parameters before storages are merged, since what reads
  * a window may overwrite it; gradients after that, when values are computed where they are assigned. */
 void td_plan_cut_windows(td_plan *);
 void td_plan_cut_gradients(td_plan *);

@@ -229,7 +229,7 @@ static int find_memory(td_plan *p, char *arena, td_error *error)
             s->memory = arena ? arena + s->offset : NULL; /* NULL: it holds only empty tensors */
         else
             s->memory = (char *)p->own_memory + s->offset;
-        /* one that is shared out is read in its windows, and has no readers itself */
+        /* one that is sharded is read in its windows, and has no readers itself */
         if (s->kind == TD_STORAGE_VARIABLE && !s->memory &&
             !(p->g->options.shared && s->leaf->variable->absent))
             return td_fail(error, TD_EGRAPH,

@@ -139,14 +139,15 @@ uint64_t td_plan_order(const td_plan *p)
 int td_plan_transfer(td_plan *p, const td_transfer *t, td_error *error)
 {
     const td_exchange *e = p->device.exchange;
+    /* merging it with another has left its memory there */
+    const td_storage  *root = &p->storages[td_storage_root(p, t->storage)];
     const td_storage  *s = &p->storages[t->storage];
     size_t             bytes = (size_t)s->count * td_dtype_size(s->dtype);
     if (!e || !e->collect)
-        return td_fail(
-            error, TD_EIO,
-            "'%s' is shared out among processes that are not connected any more: load the "
-            "parameters from a checkpoint",
-            t->variable->name);
-    return t->delivers ? e->deliver(e->arg, t->variable, s->memory, error)
-                       : e->collect(e->arg, t->variable, s->memory, bytes, error);
+        return td_fail(error, TD_EIO,
+                       "'%s' is sharded across processes that are not connected any more: load the "
+                       "parameters from a checkpoint",
+                       t->variable->name);
+    return t->delivers ? e->deliver(e->arg, t->variable, root->memory, error)
+                       : e->collect(e->arg, t->variable, root->memory, bytes, error);
 }

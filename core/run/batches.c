@@ -80,12 +80,13 @@ int td_session_imagine(td_session *s, int64_t processes, td_error *error)
 /* ---- planning -------------------------------------------------------------------------------- */
 
 /* Memory for the sums of a step's gradients, beyond `gradients`. */
-static size_t bytes_of_sums(const td_session *s, const td_engine *engine, int64_t n_micro,
+static size_t bytes_of_sums(const td_session *s, td_engine *engine, int64_t n_micro,
                             size_t gradients)
 {
     td_reduce how = (td_reduce)s->x->train.reduce;
     if (td_engine_exchanges(engine))
-        return td_dealing_bytes(how, n_micro, gradients);
+        return (size_t)td_dealing_bytes(engine, td_session_processes(s), how, n_micro,
+                                        TD_DEALING_CHUNK);
     return td_reduction_bytes(td_team_rank(s->team), td_session_processes(s), how, n_micro,
                               gradients);
 }

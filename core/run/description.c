@@ -90,24 +90,23 @@ static void count_flops(const td_session *s, const td_batch *one, td_description
     d->predicted = td_batch_targets(one);
 }
 
-/* If shared out, shows the process that has the most of each. The sums of gradients grow with a
- * rank's own. */
+/* If sharded, shows the process that has the most of each. Slices of sums are equal on all
+ * ranks. */
 static void take_most(const td_session *s, td_footprint *f)
 {
     const td_model     *m = td_engine_model(s->sketch);
     const td_variables *v = td_engine_variables(s->sketch);
-    double              own = 0;
+    size_t              own = 0;
     if (m->shard.size < 2)
         return;
     f->states = td_shard_most(m, v, TD_VARIABLE_STATE);
     for (size_t i = 0; i < td_variables_count(v); i++)
         if (td_variables_at(v, i)->kind == TD_VARIABLE_GRAD && !td_variables_at(v, i)->absent)
-            own += (double)td_variables_at(v, i)->count * (double)td_dtype_size(m->real);
-    if (!td_shard_parameters(m) || !(own > 0))
+            own += (size_t)td_variables_at(v, i)->count * td_dtype_size(m->real);
+    if (!td_shard_parameters(m))
         return;
     f->parameters = td_shard_most(m, v, TD_VARIABLE_PARAM);
-    f->gradients = (size_t)((double)f->gradients / own *
-                            (double)td_shard_most(m, v, TD_VARIABLE_GRAD));
+    f->gradients += td_shard_most(m, v, TD_VARIABLE_GRAD) - own;
 }
 
 /* Counts the FLOPs of one sequence and the memory of a whole run. */

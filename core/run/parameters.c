@@ -132,7 +132,12 @@ static int load(td_session *s, const char *path, td_error *error)
     td_session_warn_of_idle_allows(s);
     if (!code)
         code = td_session_hold(s, error);
-    return code ? code : td_session_take(s, path, error);
+    if (code)
+        return code;
+    code = td_session_take(s, path, error);
+    if (code)
+        td_session_drop(s);
+    return code;
 }
 
 int td_session_load_step(td_session *s, const char *path, int64_t step, td_error *error)

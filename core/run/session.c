@@ -486,10 +486,6 @@ int td_session_take(td_session *s, const char *path, td_error *error)
                     "'%s' also has tensors that the model does not need, which are ignored: %s",
                     path, td_text_get(&notes));
     td_text_free(&notes);
-    /* some parameters may be new and others old, so none can be used; but others may be about
-     * to read this process's */
-    if (code && td_team_size(s->team) == 1)
-        td_session_drop(s);
     if (code)
         return code;
     free(s->loaded);

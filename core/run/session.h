@@ -128,8 +128,8 @@ int        td_session_declare(td_session *, td_error *error);
 /* Make sure that the session holds parameters. Otherwise they get initial values, and evaluation
  * is planned. Opens the data if the session is for evaluation. */
 int        td_session_hold(td_session *, td_error *error);
-/* Load parameters from a file into the engine. A failure may leave some of them replaced, so the
- * session then holds none. */
+/* Load parameters from a file into the engine. A failure may leave some of them replaced, so none can be
+ * used: drop them, once no other process can reach them (td_team_lend). */
 int        td_session_take(td_session *, const char *path, td_error *error);
 void       td_session_drop(td_session *);
 

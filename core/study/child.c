@@ -16,6 +16,21 @@
 
 extern char **environ;
 
+/* The path of the running program. readlink() writes no 0, and cuts what does not fit. */
+static int find_self(char *out, size_t room, td_error *error)
+{
+    ssize_t n = readlink("/proc/self/exe", out, room);
+    if (n < 0)
+        return td_io_error(error, "read", "/proc/self/exe");
+    if ((size_t)n == room)
+        return td_fail(error, TD_EIO,
+                       "the path of this program is longer than %zu bytes, so it cannot be started "
+                       "again under mpirun: install it in another directory",
+                       room - 1);
+    out[n] = 0;
+    return 0;
+}
+
 /* Unbound: otherwise every cell of a study would be bound to the same first processors. */
 static int launch(const char *processes, char **argv, td_error *error)
 {
@@ -24,15 +39,17 @@ static int launch(const char *processes, char **argv, td_error *error)
                       "none",   self };
     size_t n = 0, fixed = sizeof first / sizeof *first;
     char **list;
-    if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
-        return td_io_error(error, "read", "/proc/self/exe");
-    while (argv[n])
+    if (find_self(self, sizeof self, error))
+        return td_failed(error, TD_EIO);
+    /* the arguments alone, without the program's name, which may be missing */
+    while (argv[0] && argv[n + 1])
         n++;
     list = calloc(fixed + n + 1, sizeof *list);
     if (!list)
         return td_fail(error, TD_ENOMEM, "out of memory while starting %s processes", processes);
     memcpy(list, first, sizeof first);
-    memcpy(list + fixed, argv + 1, (n - 1) * sizeof *list);
+    for (size_t k = 0; k < n; k++)
+        list[fixed + k] = argv[k + 1];
     execvp(*list, list);
     free(list);
     return td_fail(error, TD_EIO,
@@ -77,13 +94,15 @@ static int note_command(const td_arguments *a, int64_t processes, const char *lo
     return fclose(f) ? td_io_error(error, "write", log) : 0;
 }
 
-enum { OWN = 2 }; /* variables that are set for children */
+enum { OWN = 2 }; /* most variables that are set for children, which come first */
 
-/* Frees the list, whose first items are its own; the others are this process's. */
-static void free_environment(char **list)
+/* Frees the list and its own items; the others are this process's. */
+static void free_environment(char **list, int64_t processes)
 {
-    for (size_t k = 0; list && k < OWN; k++)
-        free(list[k]);
+    if (list)
+        free(list[0]);
+    if (list && processes > 1)
+        free(list[1]);
     free(list);
 }
 
@@ -96,24 +115,24 @@ static bool is_own(const char *setting)
 /* The environment with the parent's process id and, if several, the number of processes. */
 static char **environment(int64_t processes)
 {
-    size_t  n = 0, kept = OWN;
+    size_t  n = 0, kept = 0;
     char  **list;
     td_text parent = { 0 }, number = { 0 };
     while (environ[n])
         n++;
     list = calloc(n + OWN + 1, sizeof *list);
     td_text_print(&parent, TD_PARENT_VARIABLE "=%ld", (long)getpid());
-    /* for one, a variable that nobody reads */
-    td_text_print(&number, "%s=%" PRId64,
-                  processes > 1 ? TD_PROCESSES_VARIABLE : TD_PROCESSES_VARIABLE "_", processes);
+    if (processes > 1)
+        td_text_print(&number, TD_PROCESSES_VARIABLE "=%" PRId64, processes);
     if (!list || parent.failed || number.failed) {
         free(list);
         td_text_free(&parent);
         td_text_free(&number);
         return NULL;
     }
-    list[0] = parent.data;
-    list[1] = number.data;
+    list[kept++] = parent.data;
+    if (processes > 1)
+        list[kept++] = number.data;
     for (size_t k = 0; k < n; k++)
         if (!is_own(environ[k]))
             list[kept++] = environ[k];
@@ -179,7 +198,7 @@ int td_cell_process_start(const td_arguments *a, int64_t processes, const char *
         code = note_command(a, processes, log, error);
     if (!failed && !code)
         failed = spawn(list, env, log, pid);
-    free_environment(env);
+    free_environment(env, processes);
     free(list);
     return failed ? td_fail(error, TD_EIO, "cannot start a process for '%s': %s", log,
                             strerror(failed))

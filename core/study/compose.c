@@ -134,8 +134,22 @@ static void lay_choices(const composition *c, const td_choices *choices)
 int64_t td_point_processes(const td_design *d, const td_point *p)
 {
     int64_t n = p->size->processes ? p->size->processes : d->processes;
-    bool    alone = p->reads == TD_STUDY_ANALYZE || p->reads == TD_STUDY_BENCH;
+    bool    alone = p->alone || p->reads == TD_STUDY_ANALYZE || p->reads == TD_STUDY_BENCH;
     return n > 1 && !alone ? n : 1;
+}
+
+/* Here there is one process, for which the default is a comm that connects no others. */
+static void lay_comm(const composition *c)
+{
+    const td_setting *v = td_config_get(c->config, "comm.plugin");
+    if (!v)
+        td_config_lay_key(c->config, "comm.plugin=mpi", "study.processes", c->errors);
+    else if (v->type == TD_SETTING_STRING && !strcmp(v->text, "single"))
+        td_errors_add(c->errors,
+                      "%s: comm.plugin = \"single\" does not connect the %lld processes that "
+                      "compute the cell: leave it out, or set study.processes = 1",
+                      td_setting_origin(v),
+                      (long long)td_point_processes(c->composer->design, c->point));
 }
 
 /* The command that runs the cell sets these, so they are the same for all cells here. */
@@ -144,10 +158,8 @@ static void lay_place(const composition *c)
     static const char *const keys[] = { "run.name=cell", "run.dir=cells", "backend.threads=0" };
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
         td_config_lay_key(c->config, keys[k], "the study", c->errors);
-    /* this process is alone, so its default would be another comm */
-    if (td_point_processes(c->composer->design, c->point) > 1 &&
-        !td_config_get(c->config, "comm.plugin"))
-        td_config_lay_key(c->config, "comm.plugin=mpi", "study.processes", c->errors);
+    if (td_point_processes(c->composer->design, c->point) > 1)
+        lay_comm(c);
     if (c->point->starts)
         td_config_lay_key(c->config, "train.weights=\"\"", "the study", c->errors);
 }

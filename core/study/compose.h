@@ -28,6 +28,7 @@ typedef struct td_point {
     td_study_phase         trains; /* pretrain or finetune */
     bool                   starts; /* .. from the run of an earlier phase */
     td_study_phase reads; /* evaluate, .. what the other phase trained; TD_STUDY_PHASES: none */
+    bool           alone; /* as one process would compute it, whatever the study asks for */
 } td_point;
 
 /* How many processes compute the cell, 1 if no launcher is needed. */

@@ -1,6 +1,7 @@
 /* figures.c - binds, plans and times the config of a cell. */
 #include "study/figures.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -225,19 +226,26 @@ int td_figures_modules(const td_composer *c, const char *text, const char *direc
 
 /* ---- measuring ------------------------------------------------------------------------------- */
 
-/* One measured step is a micro-batch and an update: for the small models that are measured the update
+/* Processes compute their micro-batches at the same time; what they send is not measured. One measured
+ * step is a micro-batch and an update: for the small models that are measured the update
  * is quick, so the whole step is a little overestimated. */
-int td_figures_measure(const td_composer *c, const char *text, double seconds, int64_t threads,
-                       double *out, td_error *error)
+int td_figures_measure(const td_composer *c, const char *text, int64_t processes, double seconds,
+                       int64_t threads, double *out, td_error *error)
 {
     td_errors    errors = { 0 };
     td_session  *s = open_text(c, text, threads, &errors);
     td_benchmark b;
-    int          code = s ? td_session_benchmark(s, seconds, false, &b, error) : TD_ECONFIG;
+    int          code = s ? td_session_imagine(s, processes, error) : TD_ECONFIG;
     if (!s)
         td_fail(error, TD_ECONFIG, "%s", td_text_get(&errors.text));
+    /* the micro-batches of several processes, but the work of one: that is what is here */
     if (!code)
-        *out = b.seconds * (double)(s->x->train.batch / s->x->train.micro_batch);
+        code = td_session_imagine(s, 1, error);
+    if (!code)
+        code = td_session_benchmark(s, seconds, false, &b, error);
+    if (!code)
+        *out = b.seconds *
+               ceil((double)(s->x->train.batch / s->x->train.micro_batch) / (double)processes);
     td_session_close(s);
     td_errors_free(&errors);
     return code;

@@ -39,9 +39,9 @@ int td_figures_of(const td_composer *, const td_point *, const char *text, td_te
 int td_figures_modules(const td_composer *, const char *text, const char *directory,
                        td_error *error);
 
-/* Time steps of the cell for about `seconds`, on `threads` threads (0: all). Returns the seconds
- * per step. */
-int td_figures_measure(const td_composer *, const char *text, double seconds, int64_t threads,
-                       double *out, td_error *error);
+/* Time steps of the cell for about `seconds`, on `threads` threads (0: all) for each of its `processes`.
+ * Returns the seconds per step. */
+int td_figures_measure(const td_composer *, const char *text, int64_t processes, double seconds,
+                       int64_t threads, double *out, td_error *error);
 
 #endif

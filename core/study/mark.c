@@ -74,12 +74,12 @@ int td_mark_set(const char *directory, const char *name, const char *key, td_err
 
 bool td_text_mark_is(const char *directory, const char *name, const char *stamp)
 {
-    return is_marked(directory, "text", name, stamp);
+    return is_marked(directory, "texts", name, stamp);
 }
 
 int td_text_mark_set(const char *directory, const char *name, const char *stamp, td_error *error)
 {
-    return mark(directory, "text", name, stamp, error);
+    return mark(directory, "texts", name, stamp, error);
 }
 
 time_t td_begun_time(const char *directory, const char *name)
@@ -112,7 +112,7 @@ int td_mark_unset(const char *directory, const char *name, td_error *error)
 
 int td_mark_clear(const char *directory, const char *name, td_error *error)
 {
-    static const char *const folders[] = { "done", "begun", "text" };
+    static const char *const folders[] = { "done", "begun", "texts" };
     int                      code = 0;
     for (size_t k = 0; k < 3 && !code; k++) {
         char *path = path_of(directory, folders[k], name);

@@ -21,7 +21,7 @@ int   td_begun_write(const char *directory, const char *name, const char *text, 
 /* When it was begun; 0: it was not. */
 time_t td_begun_time(const char *directory, const char *name);
 
-/* DIRECTORY/text/NAME holds the stamp (run/provenance.h) that the files of a cell's text had when they
+/* DIRECTORY/texts/NAME holds the stamp (run/provenance.h) that the files of a cell's text had when they
  * were known to be what it was trained on. */
 bool td_text_mark_is(const char *directory, const char *name, const char *stamp);
 int  td_text_mark_set(const char *directory, const char *name, const char *stamp, td_error *error);

@@ -183,6 +183,16 @@ static void log_notes(making *k, td_text *notes)
         }
 }
 
+/* What the key is made of: a cell that is done stays done when only the number of its processes
+ * changes. */
+static char *text_alone(making *k, const td_matrix_cell *c, const td_choices *choices,
+                        td_errors *errors)
+{
+    td_point p = c->point;
+    p.alone = true;
+    return td_cell_text(&k->m->composer, &p, choices, NULL, NULL, errors);
+}
+
 static void make_cell(making *k, td_matrix_cell *c)
 {
     const td_settled *s = settle(k, c);
@@ -190,17 +200,19 @@ static void make_cell(making *k, td_matrix_cell *c)
     td_text           annotated = { 0 }, notes = { 0 };
     td_choices        choices = choices_of(s, &c->point);
     char *text = td_cell_text(&k->m->composer, &c->point, &choices, &annotated, &notes, &errors);
+    char *alone = text ? text_alone(k, c, &choices, &errors) : NULL;
     log_notes(k, &notes);
-    if (text) {
+    if (alone) {
         c->cell.chosen = words_of(k, s, &c->point);
         c->plain = td_arena_copy(k->m->arena, text);
         c->text = td_arena_copy(k->m->arena, td_text_get(&annotated));
         /* of the plain text: origins name files, which may be moved without changing the cell */
-        c->cell.key = key_of(k, c, text);
+        c->cell.key = key_of(k, c, alone);
     }
     take_errors(k, c->cell.name, &errors);
     td_text_free(&annotated);
     td_text_free(&notes);
+    free(alone);
     free(text);
 }
 
@@ -449,7 +461,7 @@ int td_matrix_measure(td_matrix *m, bool (*wants)(const td_matrix *, const td_ma
         td_matrix_cell *c = &m->cells[k];
         if (c->point.reads != TD_STUDY_PHASES || c->figures.unavailable || (wants && !wants(m, c)))
             continue;
-        if (td_times_step(&m->times, &m->composer, first_like(m, c)->plain, c->cell.name,
+        if (td_times_step(&m->times, &m->composer, &c->point, first_like(m, c)->plain, c->cell.name,
                           &c->figures.rate_seconds, error))
             return td_failed(error, TD_EIO);
     }

@@ -120,20 +120,26 @@ static int64_t most_jobs(const running *r)
                                      : r->processors;
 }
 
+/* Those that it has even beside other cells. */
+static int64_t least_threads(const running *r, size_t k)
+{
+    int64_t each = r->options->threads > 0 ? r->options->threads : 1;
+    return each * r->m->cells[k].cell.processes;
+}
+
 /* Small models gain little from a second thread, so each cell gets a processor first; the last
  * cells to start share those left over. Results do not depend on this. */
 static int64_t threads_for(running *r, size_t k)
 {
     int64_t slots = most_jobs(r) - (int64_t)count_running(r), ready = (int64_t)count_ready(r);
-    int64_t free = r->processors - used_threads(r), own;
-    int64_t processes = r->m->cells[k].cell.processes;
+    int64_t free = r->processors - used_threads(r), own, least = least_threads(r, k);
     if (r->options->threads > 0)
-        return r->options->threads * processes;
+        return least;
     if (runs_alone(r, k))
         return r->processors;
     slots = ready < slots ? ready : slots;
     own = free / (slots > 0 ? slots : 1);
-    return own > processes ? own : processes;
+    return own > least ? own : least;
 }
 
 /* ---- beginning and ending -------------------------------------------------------------------- */
@@ -202,8 +208,9 @@ static int begin_ready(running *r, td_error *error)
             continue;
         if (at_work && used_memory(r) + r->m->cells[k].cell.memory > r->memory)
             continue;
-        if (at_work && used_threads(r) >= r->processors && r->options->jobs <= 0)
-            break;
+        if (at_work && used_threads(r) + least_threads(r, k) > r->processors &&
+            r->options->jobs <= 0)
+            continue;
         if (begin(r, k, error))
             return td_failed(error, TD_EIO);
     }

@@ -263,7 +263,8 @@ static int spend_time(const spending *s, const td_point *p, td_settled *out)
     double   step = 0;
     char    *text = td_cell_text(s->composer, p, &out->sizes, NULL, NULL, s->errors);
     char     time[32], each[32];
-    int code = text ? td_times_step(s->times, s->composer, text, p->name, &step, &e) : TD_ECONFIG;
+    int      code = text ? td_times_step(s->times, s->composer, p, text, p->name, &step, &e)
+                         : TD_ECONFIG;
     free(text);
     if (e.code)
         return refuse_budget(s, e.text, p);

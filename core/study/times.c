@@ -20,6 +20,7 @@ int td_times_open(td_times *t, const char *directory, double seconds, int64_t th
 {
     char *text;
     *t = (td_times){ .path = td_path_join(directory, "times.json"), .seconds = seconds };
+    t->each = threads > 0;
     t->threads = threads > 0 ? threads : td_processors();
     if (!t->path)
         return td_fail(error, TD_ENOMEM, "out of memory for the times of a study");
@@ -50,20 +51,26 @@ void td_times_close(td_times *t)
     *t = (td_times){ 0 };
 }
 
-int td_times_step(td_times *t, const td_composer *c, const char *text, const char *name,
-                  double *out, td_error *error)
+int td_times_step(td_times *t, const td_composer *c, const td_point *p, const char *text,
+                  const char *name, double *out, td_error *error)
 {
-    char hash[17], key[64];
-    int  code;
+    int64_t processes = td_point_processes(c->design, p), threads = t->threads;
+    char    hash[17], key[100];
+    int     code;
+    if (!t->each)
+        threads = threads > processes ? threads / processes : 1;
     td_text_key(text, hash);
     /* by the config's text: with any option changed a step is measured anew */
-    snprintf(key, sizeof key, "%s on %" PRId64 " threads", hash, t->threads);
+    snprintf(key, sizeof key, "%s on %" PRId64 " threads", hash, threads);
+    if (processes > 1)
+        snprintf(key + strlen(key), sizeof key - strlen(key), " of %" PRId64 " processes",
+                 processes);
     *out = json_number_value(json_object_get(t->all, key));
     if (*out > 0 || !(t->seconds > 0))
         return 0;
     if (t->begin)
         t->begin(t->arg, name);
-    code = td_figures_measure(c, text, t->seconds, t->threads, out, error);
+    code = td_figures_measure(c, text, processes, t->seconds, threads, out, error);
     if (!code)
         t->changed = !json_object_set_new(t->all, key, json_real(*out));
     return code;

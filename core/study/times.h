@@ -11,7 +11,8 @@ typedef struct td_times {
     char   *path;     /* DIRECTORY/times.json */
     json_t *all;      /* {KEY: seconds} */
     double  seconds;  /* how long to measure; 0: nothing is measured */
-    int64_t threads;  /* on how many */
+    int64_t threads;  /* on how many .. */
+    bool    each;     /* .. for each process; otherwise its processes share them */
     bool    required; /* a length that depends on a time must be known */
     bool    changed;
     /* Called before each measurement, which takes a few seconds; may be NULL. */
@@ -26,10 +27,10 @@ int  td_times_open(td_times *, const char *directory, double seconds, int64_t th
 int  td_times_save(td_times *, td_error *error);
 void td_times_close(td_times *);
 
-/* Seconds per step of the cell with this text, known already or measured now; 0: unknown, and
- * not to be measured. `name` is for messages. */
-int td_times_step(td_times *, const td_composer *, const char *text, const char *name, double *out,
-                  td_error *error);
+/* Seconds per step of the cell with this text at this point, known already or measured now; 0:
+ * unknown, and not to be measured. `name` is for messages. */
+int td_times_step(td_times *, const td_composer *, const td_point *, const char *text,
+                  const char *name, double *out, td_error *error);
 
 /* XXH3-64 as 16 hex digits. */
 void td_text_key(const char *text, char key[17]);

@@ -46,6 +46,9 @@ int td_pace_tick(td_pace *p, int64_t done, int64_t *sum)
 
 int td_pace_end(td_pace *p, int64_t done, int code, td_error *error)
 {
+    /* a plugin's: with a message, it is no request to stop */
+    if (code == TD_EEND && error->code)
+        code = td_team_failure(error, TD_EIO);
     if (td_team_size(p->team) == 1)
         return code;
     while (!p->over)

@@ -475,6 +475,8 @@ int td_team_meet(td_team *t, td_engine *e, const td_batch *batch, bool scores, t
     uint64_t order = 0;
     char     text[20];
     int      code = td_engine_order(e, batch, scores, &order, error);
+    if (code)
+        code = td_team_failure(error, TD_EGRAPH);
     /* a rank without a plan must not leave the others waiting for its transfers */
     code = td_team_agree(t, code, error);
     snprintf(text, sizeof text, "%016" PRIx64, order);

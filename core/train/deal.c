@@ -11,7 +11,7 @@
 
 #include "train/tree.h"
 
-enum { CHUNK = 1 << 22 }; /* bytes that a rank sends to each other rank at a time */
+enum { MOST = 1 << 26 }; /* bytes that a rank sends to all others at a time */
 
 struct td_dealing {
     td_engine    *engine;
@@ -20,21 +20,23 @@ struct td_dealing {
     int64_t       n_micro, round;
     int           dtype;
     size_t        width;     /* bytes of an element */
+    int64_t       room;      /* elements that go to each rank at a time */
     td_variable **gradients; /* [n], by owner */
     size_t        n;
     int64_t      *offset; /* by index of the variable: where its slice begins in a sum */
     int64_t      *bound;  /* [size + 1]: where the slices of an owner's gradients begin */
     td_partials   stack;  /* before the current round */
     char         *sums[TD_TREE_LEVELS]; /* [bound[size]] of each that may wait */
-    char         *send, *receive;       /* [size][CHUNK] */
+    char         *send, *receive;       /* [size][room] */
 };
 
 /* ---- slices ---------------------------------------------------------------------------------- */
 
+static int64_t slice_among(const td_variable *x, int size) { return (x->count + size - 1) / size; }
+
 static int64_t slice_of(const td_dealing *d, const td_variable *x)
 {
-    int size = td_team_size(d->team);
-    return (x->count + size - 1) / size;
+    return slice_among(x, td_team_size(d->team));
 }
 
 static void lay_out(td_dealing *d)
@@ -65,22 +67,44 @@ static int count_sums(td_reduce how, int64_t n_micro)
     return most;
 }
 
-size_t td_dealing_bytes(td_reduce how, int64_t n_micro, size_t gradients)
+/* Elements of a rank's slices of all gradients. */
+static int64_t count_slices(td_engine *engine, int size)
 {
-    return (size_t)count_sums(how, n_micro) * gradients;
+    const td_variables *v = td_engine_variables(engine);
+    int64_t             all = 0;
+    for (size_t i = 0; i < td_variables_count(v); i++)
+        if (td_variables_at(v, i)->kind == TD_VARIABLE_GRAD)
+            all += slice_among(td_variables_at(v, i), size);
+    return all;
 }
 
-static bool take(char **out, double bytes)
+/* What is on its way, to and from all ranks, takes no more than the slices: a small model on many ranks
+ * would otherwise need more for it than for its gradients. */
+static int64_t room_for(size_t chunk, int size, size_t width, int64_t all)
 {
-    *out = bytes < 9e18 ? malloc((size_t)bytes + 1) : NULL;
-    return *out != NULL;
+    size_t  each = chunk < MOST / (size_t)size ? chunk : MOST / (size_t)size;
+    int64_t room = (int64_t)(each / width), most = all / (2 * size);
+    room = room < most ? room : most;
+    return room > 1 ? room : 1;
 }
 
-static int take_memory(td_dealing *d, td_reduce how, td_error *error)
+double td_dealing_bytes(td_engine *engine, int size, td_reduce how, int64_t n_micro, size_t chunk)
+{
+    size_t  width = td_dtype_size(td_device_real(td_engine_device(engine)));
+    int64_t all = count_slices(engine, size);
+    return (double)width * ((double)count_sums(how, n_micro) * (double)all +
+                            2.0 * size * (double)room_for(chunk, size, width, all));
+}
+
+static int take_memory(td_dealing *d, td_reduce how, size_t chunk, td_error *error)
 {
     td_variables *v = td_engine_variables(d->engine);
     int           size = td_team_size(d->team);
+    int64_t       all = count_slices(d->engine, size);
+    double        buffer;
     bool          well;
+    d->room = room_for(chunk, size, d->width, all);
+    buffer = (double)size * (double)d->room * (double)d->width;
     d->gradients = td_gradients_by_owner(d->engine, &d->n, error);
     d->offset = calloc(td_variables_count(v) + 1, sizeof *d->offset);
     d->bound = calloc((size_t)size + 1, sizeof *d->bound);
@@ -88,13 +112,13 @@ static int take_memory(td_dealing *d, td_reduce how, td_error *error)
     if (well)
         lay_out(d);
     for (int k = 0; well && k < count_sums(how, d->n_micro); k++)
-        well = take(&d->sums[k], (double)d->bound[size] * (double)d->width);
-    well = well && take(&d->send, (double)size * CHUNK) && take(&d->receive, (double)size * CHUNK);
+        well = td_take_bytes(&d->sums[k], (double)all * (double)d->width);
+    well = well && td_take_bytes(&d->send, buffer) && td_take_bytes(&d->receive, buffer);
     return well ? 0 : td_fail(error, TD_ENOMEM, "out of memory for the sums of gradients");
 }
 
 td_dealing *td_dealing_new(td_engine *engine, td_team *team, td_reduce how, int64_t n_micro,
-                           td_error *error)
+                           size_t chunk, td_error *error)
 {
     td_dealing *d = calloc(1, sizeof *d);
     if (!d) {
@@ -107,7 +131,7 @@ td_dealing *td_dealing_new(td_engine *engine, td_team *team, td_reduce how, int6
     d->n_micro = d->stack.n = n_micro;
     d->dtype = td_device_real(td_engine_device(engine));
     d->width = td_dtype_size(d->dtype);
-    if (!take_memory(d, how, error))
+    if (!take_memory(d, how, chunk, error))
         return d;
     td_dealing_free(d);
     return NULL;
@@ -211,7 +235,7 @@ static void pack(const td_dealing *d, const td_variable *x, const char *from, in
 
 int td_dealing_deliver(td_dealing *d, const td_variable *x, const void *from, td_error *error)
 {
-    int64_t slice = slice_of(d, x), room = CHUNK / (int64_t)d->width, first, end;
+    int64_t slice = slice_of(d, x), room = d->room, first, end;
     round_of(d, &first, &end);
     for (int64_t at = 0; at < slice; at += room) {
         int64_t     count = slice - at < room ? slice - at : room;
@@ -255,7 +279,7 @@ static void place(const td_dealing *d, int r, int64_t at, int64_t count, const c
 int td_dealing_finish(td_dealing *d, td_error *error)
 {
     int     size = td_team_size(d->team), own = td_team_rank(d->team);
-    int64_t longest = 0, room = CHUNK / (int64_t)d->width;
+    int64_t longest = 0, room = d->room;
     for (int r = 0; r < size; r++)
         if (d->bound[r + 1] - d->bound[r] > longest)
             longest = d->bound[r + 1] - d->bound[r];

@@ -1,4 +1,4 @@
-/* deal.h - the gradients of a step whose parameters are shared out among processes (model/shard.h): they
+/* deal.h - the gradients of a step whose parameters are sharded across processes (model/shard.h): they
  * are sent while they are computed, so no rank has more than a slice of their sums.
  *
  * Micro-batches are dealt out in rounds: in round k, rank r of n computes number k n + r.
@@ -13,7 +13,7 @@
  *
  * The gradients of a round belong to neighbouring micro-batches. Of each gradient, every rank adds up one
  * slice: along the tree for "exact", and for "fast" in the order of micro-batches, which is the same on
- * any number of ranks, too.
+ * any number of ranks from 2. (One shards nothing: its plan adds within the backward pass.)
  */
 #ifndef TD_TRAIN_DEAL_H
 #define TD_TRAIN_DEAL_H
@@ -22,11 +22,14 @@
 
 typedef struct td_dealing td_dealing;
 
-/* NULL with `error`. */
-td_dealing *td_dealing_new(td_engine *, td_team *, td_reduce, int64_t n_micro, td_error *error);
+enum { TD_DEALING_CHUNK = 1 << 22 }; /* for `chunk` */
+
+/* `chunk`: most bytes that go to each rank at a time; the same on all. NULL with `error`. */
+td_dealing *td_dealing_new(td_engine *, td_team *, td_reduce, int64_t n_micro, size_t chunk,
+                           td_error *error);
 void        td_dealing_free(td_dealing *);
-/* Bytes of the slices that it keeps, if the gradients of one rank take `gradients` bytes. */
-size_t      td_dealing_bytes(td_reduce, int64_t n_micro, size_t gradients);
+/* Bytes of the slices that it keeps on each of `size` ranks, and of what is on its way. */
+double      td_dealing_bytes(td_engine *, int size, td_reduce, int64_t n_micro, size_t chunk);
 
 int64_t td_dealing_rounds(const td_dealing *);
 /* How many micro-batches of a step this rank computes. */

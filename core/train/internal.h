@@ -12,7 +12,7 @@ typedef struct trainer {
     const td_train_options *options; /* spec->options */
     td_progress             progress;
     td_feed                *feed;
-    td_reduction *reduction; /* how gradients are summed; or, if parameters are shared out, */
+    td_reduction *reduction; /* how gradients are summed; or, if parameters are sharded, */
     td_dealing   *dealing;
     td_exchange   exchange; /* the engine's, in that case */
     double       *outs;     /* what the micro-batches of a step report (step.c) */

@@ -175,7 +175,7 @@ static int64_t slice_of(const td_reduction *r)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-static bool take(char **out, double bytes)
+bool td_take_bytes(char **out, double bytes)
 {
     *out = bytes < 9e18 ? malloc((size_t)bytes + 1) : NULL;
     return *out != NULL;
@@ -219,7 +219,7 @@ static int take_copies(td_reduction *r, td_error *error)
 {
     bool well = true;
     for (int k = 0; k < r->copies; k++)
-        well &= take(&r->sums[k], (double)r->count * (double)r->width);
+        well &= td_take_bytes(&r->sums[k], (double)r->count * (double)r->width);
     return well ? 0
                 : td_fail(error, TD_ENOMEM,
                           "cannot allocate %d copies of the gradients for train.reduce = "
@@ -232,13 +232,14 @@ static int take_buffers(td_reduction *r, td_error *error)
 {
     const td_backend *b = td_engine_device(r->engine)->backend;
     int               size = td_team_size(r->team);
-    bool              well = !(b->upload || b->download) || take(&r->piece, CHUNK);
+    bool              well = !(b->upload || b->download) || td_take_bytes(&r->piece, CHUNK);
     double            slices;
     r->slice = slice_of(r);
     slices = (double)size * (double)r->slice * (double)r->width;
     if (size > 1 && (r->exact || r->shared))
-        well &= take(&r->send, slices * r->most) && take(&r->receive, slices * r->most) &&
-                (r->shared || take(&r->whole, slices));
+        well &= td_take_bytes(&r->send, slices * r->most) &&
+                td_take_bytes(&r->receive, slices * r->most) &&
+                (r->shared || td_take_bytes(&r->whole, slices));
     return well ? 0 : td_fail(error, TD_ENOMEM, "out of memory for the sums of gradients");
 }
 

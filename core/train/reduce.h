@@ -6,7 +6,7 @@
  *         td_reduction_put(r, m, &error);
  *     }
  *     td_reduction_finish(r, &error);                       now all ranks have the sum, or,
- *                                                           shared out, each that of its own
+ *                                                           sharded, each that of its own
  *
  * "fast" adds in the order of micro-batches on each rank, then across the ranks through the comm.
  * "exact" adds along a tree over the indices of the micro-batches: [0, n) is split at the largest
@@ -14,7 +14,7 @@
  * same bits; it needs copies of the gradients, at most 1 + log2 of a rank's micro-batches, and none
  * for one. The two differ by rounding, with more than one micro-batch.
  *
- * If the update is shared out (model/shard.h), a rank gets the sums of the gradients that it owns; the
+ * If the update is sharded (model/shard.h), a rank gets the sums of the gradients that it owns; the
  * others are left as they are.
  */
 #ifndef TD_TRAIN_REDUCE_H
@@ -30,6 +30,9 @@ typedef enum td_reduce { TD_REDUCE_FAST, TD_REDUCE_EXACT } td_reduce;
 /* The gradients of each owner one after another, in the order of declaration; free() it. NULL with
  * `error`. */
 td_variable **td_gradients_by_owner(td_engine *, size_t *count, td_error *error);
+
+/* malloc() of a product of sizes, which may be more than there can be. */
+bool td_take_bytes(char **out, double bytes);
 
 /* Allocates all the memory that steps of `n_micro` micro-batches need. NULL with `error`. */
 td_reduction *td_reduction_new(td_engine *, td_team *, td_reduce, int64_t n_micro, td_error *error);

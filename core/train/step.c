@@ -1,7 +1,7 @@
 /* step.c - one training step: the gradients of its micro-batches, and the update.
  *
  * Every rank computes some of the micro-batches, and applies the same update from the same sums, or,
- * if the update is shared out (train.shard), its part of it.
+ * if the update is sharded (train.shard), its part of it.
  */
 #include <assert.h>
 #include <math.h>
@@ -91,7 +91,7 @@ static int compute(trainer *t, const td_feed_batch *batch, td_error *error)
     return 0;
 }
 
-/* ---- gradients of parameters that are shared out ---------------------------------------------- */
+/* ---- gradients of sharded parameters --------------------------------------------------------- */
 
 /* All ranks compute their micro-batch of a round at the same time. */
 static int compute_round(trainer *t, const td_feed_batch *batch, td_error *error)
@@ -114,6 +114,8 @@ static int compute_dealt(trainer *t, const td_feed_batch *batch, int code, td_er
     for (int64_t k = 0; k < rounds && !code; k++) {
         td_dealing_begin(t->dealing, k);
         code = compute_round(t, batch, error);
+        if (code == TD_EEND) /* a plugin's: a failure, unlike a request to stop */
+            code = td_team_failure(error, TD_EGRAPH);
         td_dealing_end(t->dealing);
         if (!code && k + 1 < rounds && asks_to_stop(t, k + 1, rounds))
             code = TD_EEND;
@@ -147,7 +149,7 @@ static int next_batch(trainer *t, const td_feed_batch **out, td_error *error)
     return 0;
 }
 
-/* The part of a step in which other ranks are not involved, unless parameters are shared out. */
+/* The part of a step in which other ranks are not involved, unless parameters are sharded. */
 static int compute_share(trainer *t, const td_feed_batch **out, td_error *error)
 {
     int code = next_batch(t, out, error);
@@ -240,15 +242,15 @@ static int update_own(trainer *t, td_error *error)
 }
 
 /* The norm is that of all gradients, which no rank has. One that fails still takes part in the sum,
- * because the others do. */
+ * because the others do; without its part the sum means nothing, so then all fail. */
 static int share_squares(trainer *t, td_error *error)
 {
     double *squares;
     int64_t count;
     int     code = td_engine_square(t->spec->engine, &squares, &count, error);
     if (td_team_sum(t->spec->team, squares, count, error))
-        return td_failed(error, TD_EIO);
-    return code;
+        code = td_failed(error, TD_EIO);
+    return td_team_agree(t->spec->team, code ? td_team_failure(error, TD_EGRAPH) : 0, error);
 }
 
 /* Shared out, the ranks update different parameters. */
@@ -257,8 +259,9 @@ static int update(trainer *t, td_error *error)
     td_team *team = t->spec->team;
     bool     shared = td_engine_model(t->spec->engine)->shard.size > 1;
     int      code = shared ? share_squares(t, error) : 0;
-    if (!code)
-        code = update_own(t, error);
+    if (code)
+        return code; /* no parameter has changed */
+    code = update_own(t, error);
     if (shared) {
         code = td_team_agree(team, code, error);
         if (!code && !t->dealing)
@@ -318,7 +321,7 @@ int td_trainer_open_steps(trainer *t, td_error *error)
                        (long long)t->n_micro);
     if (td_engine_exchanges(s->engine))
         t->dealing = td_dealing_new(s->engine, s->team, (td_reduce)t->options->reduce, t->n_micro,
-                                    error);
+                                    TD_DEALING_CHUNK, error);
     else
         t->reduction = td_reduction_new(s->engine, s->team, (td_reduce)t->options->reduce,
                                         t->n_micro, error);

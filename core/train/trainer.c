@@ -227,7 +227,7 @@ static int give_up(trainer *t, const td_error *why)
 }
 
 /* The same for all ranks: the others hand their states to the leader. If they are lost, it saves
- * what it has itself, which is not enough if states are shared out (train.shard). */
+ * what it has itself, which is not enough if states are sharded (train.shard). */
 static int give_up_together(trainer *t, const td_error *why)
 {
     td_team *team = t->spec->team;
@@ -416,22 +416,27 @@ static int open_metrics(trainer *t, td_error *error)
     return td_metrics_open(&t->metrics, s->loggers, s->n_loggers, &in, error);
 }
 
+/* Outside a step. The leader alone may fail to report an evaluation, and the tasks are for all or for
+ * none. */
+static int evaluate_and_score(trainer *t, bool evaluates, bool scores, bool known, td_error *error)
+{
+    int code = evaluates ? td_trainer_evaluate(t, known, error) : 0;
+    code = td_team_agree(t->spec->team, code, error);
+    return !code && scores ? td_trainer_score(t, known, error) : code;
+}
+
 /* A finished run repeats its last evaluation and tasks, to show them. */
 static int show_again(trainer *t, td_error *error)
 {
-    int code = t->options->evaluate_every >= 0 ? td_trainer_evaluate(t, true, error) : 0;
-    if (!code && t->spec->scorer.score && t->options->score_every >= 0)
-        code = td_trainer_score(t, true, error);
-    return code;
+    return evaluate_and_score(t, t->options->evaluate_every >= 0,
+                              t->spec->scorer.score && t->options->score_every >= 0, true, error);
 }
 
 /* What an earlier part of the run was stopped before. */
 static int make_up(trainer *t, bool evaluates, bool scores, td_error *error)
 {
     bool leads = td_team_leads(t->spec->team);
-    int  code = evaluates ? td_trainer_evaluate(t, false, error) : 0;
-    if (!code && scores)
-        code = td_trainer_score(t, false, error);
+    int  code = evaluate_and_score(t, evaluates, scores, false, error);
     td_team_begin_solo(t->spec->team);
     if (code && leads)
         give_up(t, error);
@@ -500,7 +505,7 @@ static void report(const trainer *t, td_trainer_out *out)
     out->stopped = t->stopping && (!is_done(t) || t->dropped);
 }
 
-/* ---- parameters that are shared out ---------------------------------------------------------- */
+/* ---- sharded parameters ---------------------------------------------------------------------- */
 
 /* The owner's elements are copied: whoever reads them may overwrite what it reads. */
 static int collect(void *arg, const td_variable *x, void *to, size_t bytes, td_error *error)

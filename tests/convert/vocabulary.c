@@ -23,9 +23,9 @@ static void expect_refused(const char *added, const char *why)
 Test(vocabulary, added_tokens_have_texts_and_ids)
 {
     expect_refused("{\"id\": 1, \"content\": 5, \"special\": true}",
-                   "an added token without a text");
-    expect_refused("{\"id\": 1, \"special\": false}", "an added token without a text");
-    expect_refused("5", "an added token without a text");
+                   "an added token without content");
+    expect_refused("{\"id\": 1, \"special\": false}", "an added token without content");
+    expect_refused("5", "an added token without content");
     expect_refused("{\"id\": 7, \"content\": \"<a>\"}", "has the id 7, but the model has 7 ids");
     expect_refused("{\"content\": \"<a>\"}", "has the id -1");
     expect_refused("{\"id\": 6, \"content\": \"<a>\"}", "it has no tokens for all bytes");

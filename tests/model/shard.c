@@ -1,4 +1,4 @@
-/* shard.c - updates shared out among processes, played by engines of one process: every parameter has
+/* shard.c - updates sharded across processes, played by engines of one process: every parameter has
  * one owner, the states of others take no memory, and coupled updates are refused. */
 #include "model/shard.h"
 
@@ -300,7 +300,7 @@ Test(shard, without_the_others_nothing_is_computed)
     td_micro     m = { .batch = b, .divisor = td_batch_weight(b) };
     td_micro_out out;
     cr_expect_eq(td_engine_gradient(l.engine, &m, &out, &l.error), TD_EIO);
-    cr_expect(strstr(l.error.text, "is shared out among processes that are not connected"), "%s",
+    cr_expect(strstr(l.error.text, "is sharded across processes that are not connected"), "%s",
               l.error.text);
     td_batch_free(b);
     lab_close(&l);
@@ -344,7 +344,7 @@ Test(shard, coupled_updates_are_refused)
     td_error e = { 0 };
     cr_expect_eq(plan(1, &e), 0, "%s", e.text);
     cr_expect_eq(plan(2, &e), TD_ECONFIG);
-    cr_expect(strstr(e.text, "optimizer 'counting' cannot be shared out") &&
+    cr_expect(strstr(e.text, "optimizer 'counting' cannot be sharded") &&
                   strstr(e.text, "'all.count'") && strstr(e.text, "train.shard = \"none\""),
               "%s", e.text);
 }

@@ -182,6 +182,34 @@ Test(matrix, a_cell_that_two_variants_share_is_one)
     td_matrix_free(m);
 }
 
+/* The number of processes is not part of what a cell computes, so it keeps its key. */
+Test(matrix, a_cell_is_the_same_on_any_number_of_processes)
+{
+    static const char words[] = "base = \"plain.cfg\"; variants = { a = { }; }; %s\n"
+                                "sizes = { small = { }; };\n"
+                                "phases = { pretrain = { }; evaluate = { }; bench = { }; };";
+    char              text[400];
+    td_matrix        *one, *two;
+    snprintf(text, sizeof text, words, "");
+    one = matrix(text);
+    snprintf(text, sizeof text, words, "processes = 2;");
+    two = matrix(text);
+    cr_assert_eq(one->n, 3);
+    cr_assert_eq(two->n, 3);
+    for (size_t k = 0; k < 3; k++)
+        cr_expect_str_eq(one->cells[k].cell.key, two->cells[k].cell.key, "%s",
+                         one->cells[k].cell.name);
+    expect_value(one, "a-small-s1-pretrain", "\"single\"");
+    expect_value(two, "a-small-s1-pretrain", "\"mpi\"");
+    cr_expect_eq(two->cells[0].cell.processes, 2);
+    td_matrix_free(one);
+    td_matrix_free(two);
+    expect_refused("base = [ \"plain.cfg\", \"comm.plugin=single\" ]; processes = 2;\n"
+                   "variants = { a = { }; }; sizes = { small = { }; };\n"
+                   "phases = { pretrain = { }; };",
+                   "comm.plugin = \"single\" does not connect the 2 processes");
+}
+
 Test(matrix, a_phase_may_be_for_some_variants)
 {
     td_matrix *m = matrix("base = \"plain.cfg\"; variants = { a = { }; b = \"model.layers=3\"; };\n"

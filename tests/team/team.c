@@ -208,6 +208,18 @@ static int fail_at_own_pace(td_team *t, td_error *e)
     return code == TD_EFORMAT && strstr(e->text, "piece 2 is damaged") ? 7 : 1;
 }
 
+/* Rank 1's plugin fails with the code of a request to stop: both fail, with its message. */
+static int end_by_mistake(td_team *t, td_error *e)
+{
+    td_pace p = { .team = t };
+    int64_t all;
+    int     code = td_pace_tick(&p, 1, &all);
+    if (td_team_rank(t))
+        code = td_fail(e, TD_EEND, "the records end too early");
+    code = td_pace_end(&p, 1, code, e);
+    return code == TD_EIO && strstr(e->text, "the records end too early") ? 7 : 1;
+}
+
 /* Of different lengths, one of them more than is sent at a time, and one empty. */
 static int collect(td_team *t, td_error *e)
 {
@@ -236,6 +248,8 @@ static void expect_both(int (*work)(td_team *, td_error *), int expected)
 Test(team, ranks_keep_pace) { expect_both(keep_pace, 0); }
 
 Test(team, a_failure_ends_the_pace_of_all) { expect_both(fail_at_own_pace, 7); }
+
+Test(team, a_failure_at_its_own_pace_is_not_a_request_to_stop) { expect_both(end_by_mistake, 7); }
 
 Test(team, what_all_have_is_collected) { expect_both(collect, 0); }
 

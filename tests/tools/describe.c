@@ -230,7 +230,7 @@ Test(describe, usage)
     child_free(&c);
 }
 
-/* Of 8 processes that share out the update, the fullest has at least an eighth of the states, and more
+/* Of 8 processes that shard the update, the fullest has at least an eighth of the states, and more
  * only as far as a parameter cannot be divided; there are as many parameters as before. */
 Test(describe, memory_of_each_of_several_processes)
 {

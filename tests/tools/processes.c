@@ -118,6 +118,23 @@ Test(processes, score_tasks_with_the_same_bits)
                  "1");
 }
 
+/* The leader alone knows that what was missed cannot be written; the tasks, which are for all, come
+ * next. */
+Test(processes, end_together_when_what_was_missed_cannot_be_written)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("unwritten",
+                 WRITTEN RANKS(2) "%2$s" SEVEN TASKS
+                                  "train.steps=5 train.evaluate_every=-1 train.score_every=-1 "
+                                  "train.best= && export TANDEM_BAD_AT=logger.write "
+                                  "TANDEM_BAD_DO=fail; timeout 120 " RANKS(
+                                      2) "%2$s" SEVEN TASKS "train.steps=5 train.evaluate_every=5 "
+                                         "'run.loggers=[\"jsonl\",\"bad\"]' "
+                                         "--plugin-path " TANDEM_FIXTURES "/bad; test $? = 1",
+                 0, "no room is left for metrics");
+}
+
 Test(processes, stop_together_and_save)
 {
     if (!there_is_mpi())

@@ -45,7 +45,7 @@ static inline void small_teardown(void) { td_remove_tree(small_directory, NULL);
  * the run %3$s. */
 static inline child small_shell(const char *run, const char *format)
 {
-    char train[600], command[4000];
+    char train[600], command[8000];
     snprintf(train, sizeof train, "%s train -c %s/model.cfg run.name=%s --resume backend.threads=1",
              TANDEM_BINARY, small_directory, run);
     snprintf(command, sizeof command, format, small_directory, train, run);

@@ -323,7 +323,7 @@ Test(study, cells_that_were_trained_on_other_text_are_named)
     snprintf(touched, sizeof touched, "touch -d '2001-01-01' %s/own.jsonl", directory);
     cr_assert(!system(touched));
     expect(0, "2 of them now", study("a", "run ../own.cfg --no-measure"));
-    cr_expect(is_there("a", "runs/tiny/text/model-s1-pretrain"));
+    cr_expect(is_there("a", "runs/tiny/texts/model-s1-pretrain"));
     snprintf(touched, sizeof touched, "touch %s/own.jsonl", directory);
     cr_assert(!system(touched));
     expect(0, "all 2 cells are done", study("a", "run ../own.cfg --no-measure"));

@@ -62,25 +62,26 @@ Test(study_processes, compute_what_one_computes)
 {
     if (!there_is_mpi())
         return;
+    small_expect("one",
+                 STUDY "run tiny.cfg --no-measure study.sizes.large.processes=1 run.dir=%1$s && "
+                       "mv tiny one",
+                 0, "");
+    small_expect("two",
+                 STUDY "run tiny.cfg --no-measure" ALL "run.dir=%1$s --jobs 2 && mv tiny two", 0,
+                 "");
+    small_expect("small", "cd %1$s && " SAME_CELL("plain-small-s1-pretrain"), 0, "");
+    small_expect("large", "cd %1$s && " SAME_CELL("plain-large-s1-pretrain"), 0, "");
     small_expect(
-        "one",
-        STUDY
-        "run tiny.cfg --no-measure 'study.sizes.large.processes=1' run.dir=%1$s && "
-        "mv tiny one && " TANDEM_BINARY " study run tiny.cfg --no-measure" ALL
-        "run.dir=%1$s --jobs 2 && mv tiny two && " SAME_CELL(
-            "plain-small-s1-pretrain") " && " SAME_CELL("plain-large-s1-pretrain") " && grep '^[$] "
-                                                                                   "mpirun -np 2 "
-                                                                                   "tandem "
-                                                                                   "evaluate' "
-                                                                                   "two/logs/"
-                                                                                   "*-extrapolate."
-                                                                                   "log && "
-                                                                                   "grep -h '2 "
-                                                                                   "processes; one "
-                                                                                   "that waits' "
-                                                                                   "two/logs/"
-                                                                                   "*-pretrain.log",
+        "logs",
+        "cd %1$s/two/logs && grep '^[$] mpirun -np 2 tandem evaluate' *-extrapolate.log && "
+        "grep -h '2 processes; one that waits' *-pretrain.log",
         0, "2 processes");
+    /* what is done stays done on another number */
+    small_expect("again",
+                 "cd %1$s && mv one tiny && " TANDEM_BINARY " study run tiny.cfg --no-measure" ALL
+                 "run.dir=%1$s 2>&1 | "
+                 "grep -c ': started' || true",
+                 0, "0");
 }
 
 /* Stopped, they save; killed, they end as well, and what they saved is continued. */
