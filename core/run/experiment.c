@@ -261,17 +261,21 @@ static void bind_loggers(td_experiment *x, unsigned needs, td_errors *errors)
     add_standard_logger(x, "tensorboard", errors);
 }
 
+const char *td_experiment_comm(int64_t processes) { return processes > 1 ? "mpi" : "single"; }
+
 /* The default depends on the number of processes now, even for a run that had another number of
  * them. */
 static void bind_comm(td_experiment *x, comm_host *host, td_errors *errors)
 {
     static const char *const of_any[] = { "timeout", "straggler", NULL };
 
-    bool              alone = td_ranks_of_environment().size == 1;
+    int64_t           size = td_ranks_of_environment().size;
+    bool              alone = size == 1;
     const td_setting *v = td_config_get(x->config, "comm.plugin");
-    if (v && v->kept && v->type == TD_SETTING_STRING && alone != !strcmp(v->text, "single"))
+    if (v && v->kept && v->type == TD_SETTING_STRING &&
+        alone != !strcmp(v->text, td_experiment_comm(1)))
         td_config_forget_kept(x->config, "comm", of_any);
-    td_config_bind_extra(x->config, x->registry, "comm", TD_COMM_KIND, alone ? "single" : "mpi",
+    td_config_bind_extra(x->config, x->registry, "comm", TD_COMM_KIND, td_experiment_comm(size),
                          comm_table, host, &x->comm, errors);
 }
 

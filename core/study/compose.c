@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run/experiment.h"
+
 typedef struct composition {
     const td_composer *composer;
     const td_point    *point;
@@ -139,27 +141,29 @@ int64_t td_point_processes(const td_design *d, const td_point *p)
 }
 
 /* Here there is one process, for which the default is a comm that connects no others. */
-static void lay_comm(const composition *c)
+static void lay_comm(const composition *c, int64_t processes)
 {
     const td_setting *v = td_config_get(c->config, "comm.plugin");
+    char              key[64];
+    snprintf(key, sizeof key, "comm.plugin=%s", td_experiment_comm(processes));
     if (!v)
-        td_config_lay_key(c->config, "comm.plugin=mpi", "study.processes", c->errors);
-    else if (v->type == TD_SETTING_STRING && !strcmp(v->text, "single"))
+        td_config_lay_key(c->config, key, "study.processes", c->errors);
+    else if (v->type == TD_SETTING_STRING && !strcmp(v->text, td_experiment_comm(1)))
         td_errors_add(c->errors,
-                      "%s: comm.plugin = \"single\" does not connect the %lld processes that "
-                      "compute the cell: leave it out, or set study.processes = 1",
-                      td_setting_origin(v),
-                      (long long)td_point_processes(c->composer->design, c->point));
+                      "%s: comm.plugin = \"%s\" does not connect the %lld processes that compute "
+                      "the cell: leave it out, or set study.processes = 1",
+                      td_setting_origin(v), v->text, (long long)processes);
 }
 
 /* The command that runs the cell sets these, so they are the same for all cells here. */
 static void lay_place(const composition *c)
 {
     static const char *const keys[] = { "run.name=cell", "run.dir=cells", "backend.threads=0" };
+    int64_t                  processes = td_point_processes(c->composer->design, c->point);
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
         td_config_lay_key(c->config, keys[k], "the study", c->errors);
-    if (td_point_processes(c->composer->design, c->point) > 1)
-        lay_comm(c);
+    if (processes > 1)
+        lay_comm(c, processes);
     if (c->point->starts)
         td_config_lay_key(c->config, "train.weights=\"\"", "the study", c->errors);
 }
