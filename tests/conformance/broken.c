@@ -86,7 +86,7 @@ static const defect defects[] = {
     { "broken/optimizer-two-moments", NULL, "moments", "failed", "two moments 'm'" },
     { "broken/optimizer-counts", NULL, "restored", "failed", "is all state a td_moment?" },
     { "broken/optimizer-counts", NULL, "determinism", "failed", "two identical runs" },
-    { "broken/optimizer-first", NULL, "shared", "failed", "among 3 processes" },
+    { "broken/optimizer-first", NULL, "shared", "failed", "across 3 processes" },
     { "broken/optimizer-rank-two", NULL, "shapes", "crashed", NULL_READ },
     /* norms and feed-forward layers */
     { "broken/parts", "norm/peeks", "causality", "failed", "predicted after it" },
