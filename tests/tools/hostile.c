@@ -34,7 +34,7 @@ Test(hostile, prompts)
 {
     small_expect("r", "%2$s -q", 0, "");
     refused("%1$s generate %2$s/r a --max-new-tokens 4 --top-p 0", 2, "--top-p must be");
-    refused("%1$s generate %2$s/r a --max-new-tokens 4 --top-p 2", 2, "top-p 2");
+    refused("%1$s generate %2$s/r a --max-new-tokens 4 --temperature 1 --top-p 2", 2, "top-p 2");
     refused("%1$s generate %2$s/r a --max-new-tokens 4 --repetition-penalty 0", 2,
             "--repetition-penalty must be");
     refused("%1$s generate %2$s/r a --max-tokens 4", 2, "did you mean '--max-new-tokens'?");
