@@ -6,7 +6,7 @@
  *                      "processes", "chosen"}]}
  *     configs/NAME.cfg the composed config of each cell
  *     cells/NAME/      the runs: directories as `train` and `evaluate` leave them
- *     done/NAME        the key of a cell that ended well
+ *     done/NAME        the key of a cell that ended well; begun/, texts/: see study/mark.h
  *     logs/NAME.log    what its commands printed
  *     log.txt          the log of the whole study
  *
