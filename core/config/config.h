@@ -71,6 +71,8 @@ td_arena *td_config_arena(td_config *);
 
 /* The value at "model.attention.heads", marked as used; NULL: no such key. */
 const td_setting *td_config_get(const td_config *, const char *path);
+/* "file.cfg:12", for the beginning of a message; for a default, the key itself. */
+const char       *td_config_origin(const td_config *, const char *path);
 /* The same for an integer; false if there is no integer at the path. */
 bool              td_config_get_int(const td_config *, const char *path, int64_t *out);
 

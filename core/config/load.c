@@ -528,6 +528,12 @@ const td_setting *td_config_get(const td_config *c, const char *path)
     return v;
 }
 
+const char *td_config_origin(const td_config *c, const char *path)
+{
+    const td_setting *v = td_config_get(c, path);
+    return v ? td_setting_origin(v) : path;
+}
+
 bool td_config_get_int(const td_config *c, const char *path, int64_t *out)
 {
     const td_setting *v = td_config_get(c, path);

@@ -148,6 +148,8 @@ static int check_pairs(const td_token *const *symbols, size_t n, td_error *error
     return 0;
 }
 
+/* Added tokens are taken out of a text first. Where llama.cpp does that differently, and a tokenizer's
+ * ids would depend on it, the tokenizer is refused. */
 static int check_symbols(const work *w, td_error *error)
 {
     const td_vocabulary *v = &w->vocabulary;

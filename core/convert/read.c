@@ -58,7 +58,7 @@ static int read_settings(job *j, td_error *error)
     return j->found ? 0 : td_failed(error, TD_ENOMEM);
 }
 
-/* Whether what is there is of the format's container. */
+/* Whether the format is stored as the model is: in a GGUF file, or in a folder. */
 static bool fits(const job *j, const td_plugin *p)
 {
     const td_format *f = (const void *)p;
@@ -291,6 +291,7 @@ static int add_parameter(job *j, const td_variable *x, td_error *error)
     const td_stored            *from = t ? td_shards_find(j->from, t->name) : NULL;
     td_move                    *move = &j->moves[j->n_parameters];
     int                         code;
+    /* the translation may be a stranger's, and the folder incomplete */
     if (!t)
         return td_fail(error, TD_EPLUGIN, "format '%s' is faulty: no tensor is for parameter '%s'",
                        j->format.plugin->name, x->name);

@@ -117,6 +117,7 @@ static int add_tensor(job *j, size_t i, td_error *error)
     const td_stored *from = t->parameter ? td_safetensors_find(j->from, t->parameter) : NULL;
     int              rank = from ? from->rank : t->rank;
     const int64_t   *dim = from ? from->dim : t->dim;
+    /* the format may be a stranger's */
     if (t->parameter && !from)
         return td_fail(
             error, TD_EPLUGIN,

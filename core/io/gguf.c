@@ -236,6 +236,7 @@ static int take_tensor(td_gguf *g, td_error *error)
         code = take(g, 8, name, &offset, error);
     if (code)
         return code;
+    /* a type that cannot be read is reported only if the tensor is needed */
     bool known = type < sizeof types / sizeof *types && types[type].name;
     t->type = known ? types[type].type : TD_STORED_OTHER;
     t->dtype = known ? types[type].name

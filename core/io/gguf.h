@@ -49,7 +49,7 @@ void     td_gguf_close(td_gguf *); /* NULL is fine */
 /* Key i, in the file's order, and its value; NULL past the last. */
 const char          *td_gguf_key(const td_gguf *, size_t i);
 const td_gguf_value *td_gguf_at(const td_gguf *, size_t i);
-/* By name; NULL: there is no such key. */
+/* The value of a key; NULL if the file lacks it. */
 const td_gguf_value *td_gguf_get(const td_gguf *, const char *key);
 
 /* Item i of numbers or booleans; 0 for a text. Integers are exact up to 2^53. */

@@ -276,11 +276,12 @@ void td_engine_connect(td_engine *e, const td_exchange *exchange)
 }
 
 /* The first plan made for a purpose stands for all: they have the same transfers. */
-static planned *any_plan(const td_engine *e, purpose purpose)
+static planned *any_plan(const td_engine *e, purpose purpose, td_error *error)
 {
     for (size_t k = 0; k < e->n_plans; k++)
         if (e->plans[k]->purpose == purpose)
             return e->plans[k];
+    td_fail(error, TD_EGRAPH, "no step was planned in which other processes could be served");
     return NULL;
 }
 
@@ -288,18 +289,18 @@ int td_engine_order(td_engine *e, const td_batch *batch, bool scores, uint64_t *
                     td_error *error)
 {
     purpose        purpose = scores ? SCORE : GRADIENT;
-    const planned *x = batch ? td_engine_find(e, purpose, batch, error) : any_plan(e, purpose);
+    const planned *x = batch ? td_engine_find(e, purpose, batch, error)
+                             : any_plan(e, purpose, error);
     if (!x)
-        return td_fail(error, td_failed(error, TD_EGRAPH), "there is no plan to serve");
+        return td_failed(error, TD_EGRAPH);
     *order = td_plan_order(x->plan);
     return 0;
 }
 
 int td_engine_serve(td_engine *e, bool scores, td_error *error)
 {
-    planned *x = any_plan(e, scores ? SCORE : GRADIENT);
-    return x ? td_plan_serve(x->plan, error)
-             : td_fail(error, TD_EGRAPH, "there is no plan to serve");
+    planned *x = any_plan(e, scores ? SCORE : GRADIENT, error);
+    return x ? td_plan_serve(x->plan, error) : td_failed(error, TD_EGRAPH);
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */

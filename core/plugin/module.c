@@ -109,7 +109,7 @@ static const char *advice_on(const char *why)
         return "";
     return strncmp(name + strlen("undefined symbol: "), "td_", 3)
                ? " (link the library that defines it into the module)"
-               : " (tandem's headers declare no such function: compare its spelling with them; "
+               : " (tandem's headers do not declare this function: check its spelling; "
                  "-Werror=implicit-function-declaration finds such names when compiling)";
 }
 

@@ -220,6 +220,7 @@ static void write_block(const td_document *d, size_t k, size_t *parts, td_text *
     }
 }
 
+/* The answer comes before the contents: most readers go no further. */
 void td_html_write(const td_document *d, td_text *out)
 {
     size_t parts = 0;

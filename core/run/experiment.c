@@ -1,8 +1,4 @@
-/* experiment.c - the groups of a config, their tables, and the rules across them.
- *
- * A plugin checks its own options. Rules that involve two groups are checked here, so that
- * violations are reported with file and line, together with all other errors, before anything runs.
- */
+/* experiment.c - the groups of a config, their tables, and the experiment that is bound from them. */
 #include "run/experiment.h"
 
 #include <inttypes.h>
@@ -14,6 +10,7 @@
 #include "model/arrange.h"
 #include "plugin/defaults.h"
 #include "plugin/hook.h"
+#include "run/rules.h"
 #include "tandem/kind/comm.h"
 #include "tandem/kind/schedule.h"
 #include "tandem/kind/tokenizer.h"
@@ -168,10 +165,29 @@ td_budget td_experiment_budget(const td_experiment *x)
     return x->train.flops > 0 ? TD_BUDGET_FLOPS : TD_BUDGET_STEPS;
 }
 
+static bool has(const td_experiment *x, const char *path)
+{
+    return td_config_get(x->config, path) != NULL;
+}
+
 static bool is_positive(const td_config *c, const char *path)
 {
     const td_setting *v = td_config_get(c, path);
     return v && (v->type == TD_SETTING_INT || v->type == TD_SETTING_FLOAT) && v->number > 0;
+}
+
+/* One key sets the length of a run; the others would be ignored. */
+static void check_budget(const td_experiment *x, td_errors *errors)
+{
+    static const char *const keys[] = { "train.steps", "train.target_tokens", "train.flops" };
+    const char              *set[3];
+    size_t                   n = 0;
+    for (size_t k = 0; k < 3; k++)
+        if (k ? is_positive(x->config, keys[k]) : has(x, keys[k]))
+            set[n++] = keys[k];
+    if (n > 1 && td_experiment_budget(x))
+        td_errors_add(errors, "%s: %s and %s both set the length of the run: remove one",
+                      td_config_origin(x->config, set[1]), set[0], set[1]);
 }
 
 /* Before groups are bound, since options may be shares of it; errors in it are reported when
@@ -199,11 +215,6 @@ int td_experiment_set_steps(td_experiment *x, int64_t steps, const char *origin,
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
-static bool has(const td_experiment *x, const char *path)
-{
-    return td_config_get(x->config, path) != NULL;
-}
-
 /* A group that is not needed may be missing; one that exists must be valid. */
 static void bind(td_experiment *x, const char *path, const char *kind, unsigned need,
                  unsigned needs, const td_option *extra, void *extra_out, td_part *out,
@@ -214,19 +225,12 @@ static void bind(td_experiment *x, const char *path, const char *kind, unsigned 
                              errors);
 }
 
-/* "file.cfg:12", for the beginning of a message; for a default, the key itself. */
-static const char *origin(const td_experiment *x, const char *path)
-{
-    const td_setting *v = td_config_get(x->config, path);
-    return v ? td_setting_origin(v) : path;
-}
-
 static void add_logger(td_experiment *x, const td_part *logger, td_errors *errors)
 {
     for (size_t k = 0; k < x->n_loggers; k++)
         if (x->loggers[k].plugin == logger->plugin) {
-            td_errors_add(errors, "%s: run.loggers names '%s' twice", origin(x, "run.loggers"),
-                          logger->plugin->name);
+            td_errors_add(errors, "%s: run.loggers names '%s' twice",
+                          td_config_origin(x->config, "run.loggers"), logger->plugin->name);
             return;
         }
     /* two equal loggers would write the same file */
@@ -234,7 +238,7 @@ static void add_logger(td_experiment *x, const td_part *logger, td_errors *error
         x->loggers[x->n_loggers++] = *logger;
     else
         td_errors_add(errors, "%s: run.loggers names more than %d loggers",
-                      origin(x, "run.loggers"), TD_LOGGERS);
+                      td_config_origin(x->config, "run.loggers"), TD_LOGGERS);
 }
 
 static void add_standard_logger(td_experiment *x, const char *name, td_errors *errors)
@@ -326,217 +330,6 @@ static bool bind_all(td_experiment *x, unsigned needs, td_errors *errors)
     return sized;
 }
 
-/* ---- rules across groups --------------------------------------------------------------------- */
-
-/* A path that is absolute or contains "..". */
-static bool leaves(const char *path)
-{
-    for (const char *at = path; *at; at += strcspn(at, "/"), at += *at == '/')
-        if (*at == '/' || (!strncmp(at, "..", 2) && (!at[2] || at[2] == '/')))
-            return strcmp(path, "..") != 0; /* which is refused by name */
-    return false;
-}
-
-static void check_name(const td_experiment *x, td_errors *errors)
-{
-    /* run.dir/cache holds prepared data */
-    static const char *const taken[] = { "", ".", "..", "cache" };
-    for (size_t k = 0; x->run.name && k < sizeof taken / sizeof *taken; k++)
-        if (!strcmp(x->run.name, taken[k]))
-            td_errors_add(
-                errors, "%s: run.name = \"%s\" cannot name a directory in run.dir: choose another",
-                origin(x, "run.name"), x->run.name);
-    for (const char *c = x->run.name; c && *c; c++)
-        if ((unsigned char)*c < 32 || *c == 127) {
-            td_errors_add(errors, "%s: run.name has a control character: choose a printable name",
-                          origin(x, "run.name"));
-            break;
-        }
-    if (x->run.name && leaves(x->run.name))
-        td_errors_add(errors,
-                      "%s: run.name = \"%s\" leads out of run.dir: it must be a relative path "
-                      "without '..'",
-                      origin(x, "run.name"), x->run.name);
-}
-
-static void check_parts(const td_experiment *x, td_errors *errors)
-{
-    const td_architecture *a = (const void *)x->model.plugin;
-    const td_loss         *l = (const void *)x->loss.plugin;
-    check_name(x, errors);
-    if (a && l && a->flags & TD_ARCHITECTURE_HAS_ENCODER && l->flags & TD_LOSS_NOTHING_GIVEN)
-        td_errors_add(
-            errors,
-            "%s: loss '%s' with architecture '%s': the encoder would have nothing to read; use a "
-            "loss that splits a text in two",
-            origin(x, "loss"), l->plugin.name, a->plugin.name);
-}
-
-/* The largest sequence of an evaluation: a pair, or running text cut in two. */
-static td_bounds evaluation_bounds(const td_experiment *x)
-{
-    td_pair pair = td_arrange_pair(&x->data);
-    int64_t length = x->evaluate.length, k = x->evaluate.prefix ? x->evaluate.prefix : length / 2;
-    int64_t total = pair.inputs + pair.targets;
-    return total ? (td_bounds){ total, pair.inputs, pair.targets, total }
-                 : (td_bounds){ length, k, length - k, length };
-}
-
-/* Checks the lengths of training, then of evaluation. */
-static void check_bounds(const td_experiment *x, td_errors *errors)
-{
-    const td_architecture *a = (const void *)x->model.plugin;
-    const td_loss         *l = (const void *)x->loss.plugin;
-    td_bounds              evaluation = evaluation_bounds(x);
-    /* one error is enough: both lengths usually fail for the same reason */
-    for (int i = 0; a && l && a->check_bounds && i < 2; i++) {
-        td_bounds b = i ? evaluation
-                        : td_arrange_bounds(&x->loss, td_arrange_pair(&x->data), x->train.length);
-        td_error  e = { 0 };
-        if (!a->check_bounds(x->model.config, &b, &e))
-            continue;
-        td_errors_add(errors, "%s: %s.length = %lld: %s",
-                      origin(x, i ? "evaluate.length" : "train.length"), i ? "evaluate" : "train",
-                      (long long)(i ? x->evaluate.length : x->train.length), e.text);
-        return;
-    }
-}
-
-/* What decides the best checkpoint must be scored, and between steps if it may end the run. */
-static void check_judge(const td_experiment *x, td_errors *errors)
-{
-    const td_train_options *t = &x->train;
-    bool                    task = *t->best != 0;
-    int64_t                 every = task ? t->score_every : t->evaluate_every;
-    const char             *key = task ? "train.score_every" : "train.evaluate_every";
-    if (task && strncmp(t->best, "tasks.", strlen("tasks.")) != 0)
-        td_errors_add(errors,
-                      "%s: train.best = \"%s\" names no score: it takes that of a task, such as "
-                      "tasks.boolq or tasks.boolq.acc; leave it out for the held-out NLL",
-                      origin(x, "train.best"), t->best);
-    if ((task || t->score_every > 0) && !x->tasks.names.count)
-        td_errors_add(errors, "%s: no task is scored: tasks.names has none, so %s has no effect",
-                      origin(x, task ? "train.best" : "train.score_every"),
-                      task ? "train.best" : "train.score_every");
-    /* 0 scores at the end only, which can still decide the best checkpoint; -1 never scores */
-    else if (task && t->score_every < 0)
-        td_errors_add(errors, "%s: train.best = \"%s\" has no effect with train.score_every = -1",
-                      origin(x, "train.best"), t->best);
-    if (t->early_stopping_patience && every <= 0)
-        td_errors_add(errors,
-                      "%s: train.early_stopping_patience = %lld has no effect with %s = %lld: set "
-                      "the number of steps between %s",
-                      origin(x, "train.early_stopping_patience"),
-                      (long long)t->early_stopping_patience, key, (long long)every,
-                      task ? "scorings" : "evaluations");
-}
-
-/* One key sets the length of a run; the others would be ignored. */
-static void check_length(const td_experiment *x, td_errors *errors)
-{
-    static const char *const keys[] = { "train.steps", "train.target_tokens", "train.flops" };
-    const char              *set[3];
-    size_t                   n = 0;
-    for (size_t k = 0; k < 3; k++)
-        if (k ? is_positive(x->config, keys[k]) : has(x, keys[k]))
-            set[n++] = keys[k];
-    if (n > 1 && td_experiment_budget(x))
-        td_errors_add(errors, "%s: %s and %s both set the length of the run: remove one",
-                      origin(x, set[1]), set[0], set[1]);
-}
-
-/* Refuses what needs all parameters on one rank, or ranks that work at different times. */
-static void check_shard(const td_experiment *x, td_errors *errors)
-{
-    static const char text[] =
-        "%s: %s cannot be combined with train.shard = \"parameters\" yet: use "
-        "train.shard = \"optimizer\"";
-    const td_train_options *t = &x->train;
-    if (t->shard != TD_SHARD_PARAMETERS)
-        return;
-    if (t->norms_every > 0)
-        td_errors_add(errors, text, origin(x, "train.norms_every"), "train.norms_every");
-    if (x->tasks.names.count && t->score_every >= 0)
-        td_errors_add(errors, text, origin(x, "tasks.names"),
-                      "scoring tasks between steps (tasks.names without train.score_every = -1)");
-    if (t->precision)
-        td_errors_add(errors, text, origin(x, "train.precision"), "train.precision = \"bf16\"");
-}
-
-/* Options of `train` that cannot be combined. */
-static void check_training(const td_experiment *x, td_errors *errors)
-{
-    const td_train_options *t = &x->train;
-    if (t->batch % t->micro_batch)
-        td_errors_add(errors, "%s: train.micro_batch = %lld does not divide train.batch = %lld",
-                      origin(x, "train.micro_batch"), (long long)t->micro_batch,
-                      (long long)t->batch);
-    if (t->spike > 0 && t->guard == TD_GUARD_NONE)
-        td_errors_add(errors,
-                      "%s: train.spike has no effect with train.guard = \"none\": remove it, or "
-                      "set train.guard",
-                      origin(x, "train.spike"));
-    check_judge(x, errors);
-    check_shard(x, errors);
-    /* dropout is keyed by the example's number, which a packed row has several of */
-    if (t->pack && t->dropout > 0)
-        td_errors_add(errors,
-                      "%s: train.pack with train.dropout = %g: a dropout mask belongs to one "
-                      "example, and a packed row has several; use only one of the two",
-                      origin(x, "train.pack"), t->dropout);
-}
-
-/* Pairs determine the given and the scored tokens. */
-static void check_idle(const td_experiment *x, const char *key, td_errors *errors)
-{
-    int64_t value;
-    if (td_config_get_int(x->config, key, &value) && value)
-        td_errors_add(errors,
-                      "%s: %s = %lld has no effect: the data consists of pairs, whose inputs are "
-                      "given and whose targets are scored; set it to 0",
-                      origin(x, key), key, (long long)value);
-}
-
-/* train.length is the length of a row, into which the largest pair must fit. */
-static void check_pairs(const td_experiment *x, td_errors *errors)
-{
-    td_pair pair = td_arrange_pair(&x->data);
-    if (!pair.inputs)
-        return;
-    check_idle(x, "evaluate.length", errors);
-    check_idle(x, "evaluate.prefix", errors);
-    if (pair.inputs + pair.targets > x->train.length)
-        td_errors_add(errors,
-                      "%s: train.length = %lld is less than the %lld tokens of the largest pair, "
-                      "data.max_inputs = %lld and data.max_targets = %lld together: raise it, or "
-                      "lower one of these",
-                      origin(x, "train.length"), (long long)x->train.length,
-                      (long long)(pair.inputs + pair.targets), (long long)pair.inputs,
-                      (long long)pair.targets);
-}
-
-/* Only after train and evaluate were bound without an error. `lengths`: train.length was set on
- * purpose. */
-static void check_sizes(const td_experiment *x, bool lengths, td_errors *errors)
-{
-    const td_loss *l = (const void *)x->loss.plugin;
-    check_length(x, errors);
-    check_training(x, errors);
-    if (l && TD_HOOK(l, bounds, x->loss.config, x->train.length).predicted < 1)
-        td_errors_add(errors,
-                      "%s: loss '%s' leaves nothing to predict in train.length = %lld tokens",
-                      origin(x, "loss"), l->plugin.name, (long long)x->train.length);
-    if (lengths) {
-        check_pairs(x, errors);
-        check_bounds(x, errors);
-    }
-    /* evaluate.length may come from train.length, so no option's range can say this */
-    if (x->evaluate.prefix >= x->evaluate.length)
-        td_errors_add(errors, "%s: evaluate.prefix = %lld leaves nothing to score in %lld tokens",
-                      origin(x, "evaluate.prefix"), (long long)x->evaluate.prefix,
-                      (long long)x->evaluate.length);
-}
-
 /* ---- life ------------------------------------------------------------------------------------ */
 
 td_experiment *td_experiment_bind(td_registry *registry, td_config *config, unsigned needs,
@@ -557,9 +350,11 @@ td_experiment *td_experiment_bind(td_registry *registry, td_config *config, unsi
     lengths = needs & TD_NEED_DATA || has(x, "train.length");
     sized = bind_all(x, needs, errors);
     td_config_check_unused(x->config, errors);
-    check_parts(x, errors);
-    if (sized)
-        check_sizes(x, lengths, errors);
+    td_rules_check_parts(x, errors);
+    if (sized) {
+        check_budget(x, errors);
+        td_rules_check_sizes(x, lengths, errors);
+    }
     if (!errors->count)
         return x;
     td_experiment_close(x);

@@ -46,7 +46,7 @@ int td_pace_tick(td_pace *p, int64_t done, int64_t *sum)
 
 int td_pace_end(td_pace *p, int64_t done, int code, td_error *error)
 {
-    /* a plugin's: with a message, it is no request to stop */
+    /* a request to stop has no message: this is a plugin that failed with TD_EEND */
     if (code == TD_EEND && error->code)
         code = td_team_failure(error, TD_EIO);
     if (td_team_size(p->team) == 1)

@@ -217,19 +217,25 @@ static void put(const td_dealing *d, td_partials *stack, int64_t m, const char *
         add(d, d->sums[top + merges - 1] + offset, d->sums[top + merges] + offset, count);
 }
 
-/* Elements [at, at + count) of slice r of the gradient to rank r; past its end, zeros. */
-static void pack(const td_dealing *d, const td_variable *x, const char *from, int64_t at,
+/* Elements first, first + 1 .. for rank r: `count`, of which `left` exist; the rest is zeros. */
+static void pack(const td_dealing *d, int r, const char *from, int64_t first, int64_t left,
                  int64_t count)
 {
-    int64_t slice = slice_of(d, x);
-    size_t  bytes = (size_t)count * d->width;
+    size_t bytes = (size_t)count * d->width;
+    size_t used = (size_t)(left < 0 ? 0 : left < count ? left : count) * d->width;
+    char  *to = d->send + (size_t)r * bytes;
+    if (used)
+        memcpy(to, from + (size_t)first * d->width, used);
+    memset(to + used, 0, bytes - used);
+}
+
+/* Elements [at, at + count) of slice r of the gradient to rank r. */
+static void pack_slices(const td_dealing *d, const td_variable *x, const char *from, int64_t at,
+                        int64_t count)
+{
     for (int r = 0; r < td_team_size(d->team); r++) {
-        int64_t first = r * slice + at, left = x->count - first;
-        size_t  used = (size_t)(left < 0 ? 0 : left < count ? left : count) * d->width;
-        char   *to = d->send + (size_t)r * bytes;
-        if (used)
-            memcpy(to, from + (size_t)first * d->width, used);
-        memset(to + used, 0, bytes - used);
+        int64_t first = r * slice_of(d, x) + at;
+        pack(d, r, from, first, x->count - first, count);
     }
 }
 
@@ -241,7 +247,7 @@ int td_dealing_deliver(td_dealing *d, const td_variable *x, const void *from, td
         int64_t     count = slice - at < room ? slice - at : room;
         size_t      bytes = (size_t)count * d->width;
         td_partials stack = d->stack; /* as it was before the round, for every piece */
-        pack(d, x, from, at, count);
+        pack_slices(d, x, from, at, count);
         if (td_team_all_to_all(d->team, d->send, d->receive, bytes, error))
             return td_failed(error, TD_EIO);
         /* ranks that only serve have sent nothing of use */
@@ -276,30 +282,25 @@ static void place(const td_dealing *d, int r, int64_t at, int64_t count, const c
     }
 }
 
+static int64_t slices_of_owner(const td_dealing *d, int r) { return d->bound[r + 1] - d->bound[r]; }
+
+/* Ranks exchange equally much, so all take part until the longest is through. */
 int td_dealing_finish(td_dealing *d, td_error *error)
 {
     int     size = td_team_size(d->team), own = td_team_rank(d->team);
-    int64_t longest = 0, room = d->room;
+    int64_t longest = 0;
     for (int r = 0; r < size; r++)
-        if (d->bound[r + 1] - d->bound[r] > longest)
-            longest = d->bound[r + 1] - d->bound[r];
-    for (int64_t at = 0; at < longest; at += room) {
-        int64_t count = longest - at < room ? longest - at : room;
+        longest = slices_of_owner(d, r) > longest ? slices_of_owner(d, r) : longest;
+    for (int64_t at = 0; at < longest; at += d->room) {
+        int64_t count = longest - at < d->room ? longest - at : d->room;
+        int64_t left = slices_of_owner(d, own) - at;
         size_t  bytes = (size_t)count * d->width;
-        for (int r = 0; r < size; r++) {
-            int64_t left = d->bound[r + 1] - d->bound[r] - at;
-            size_t  used = (size_t)(left < 0 ? 0 : left < count ? left : count) * d->width;
-            if (used)
-                memcpy(d->send + (size_t)r * bytes,
-                       d->sums[0] + (size_t)(d->bound[r] + at) * d->width, used);
-            memset(d->send + (size_t)r * bytes + used, 0, bytes - used);
-        }
+        for (int r = 0; r < size; r++)
+            pack(d, r, d->sums[0], d->bound[r] + at, slices_of_owner(d, r) - at, count);
         if (td_team_all_to_all(d->team, d->send, d->receive, bytes, error))
             return td_failed(error, TD_EIO);
-        for (int r = 0; r < size; r++) {
-            int64_t left = d->bound[own + 1] - d->bound[own] - at;
+        for (int r = 0; r < size; r++)
             place(d, r, at, left < count ? left : count, d->receive + (size_t)r * bytes);
-        }
     }
     return 0;
 }

@@ -1,4 +1,5 @@
-/* gguf.c - GGUF files: what is written is read again, and what is damaged or a lie is refused. */
+/* gguf.c - GGUF files: values and tensors survive writing and reading; damaged and inconsistent files
+ * are refused. */
 #include "io/gguf.h"
 
 #include <criterion/criterion.h>

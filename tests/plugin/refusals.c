@@ -32,7 +32,7 @@ static const refusal refusals[] = {
     { "undefined-symbol.so",
       "undefined symbol: defined_nowhere (link the library that defines it into the module)" },
     { "undefined-tandem.so",
-      "undefined symbol: td_scale_ (tandem's headers declare no such function" },
+      "undefined symbol: td_scale_ (tandem's headers do not declare this function" },
     { "unknown-kind.so",
       "plugin 'fixture' has the unknown kind 'weather/1' (kinds: architecture, attention, " },
     { "other-revision.so", "plugin 'fixture' has kind 'schedule/7'; this tandem has "

@@ -237,7 +237,8 @@ Test(compare, reports_mistakes)
               c.err);
     child_free(&c);
     c = compare_with("cells/cache", NULL);
-    cr_expect(c.code == 2 && strstr(c.err, "name at least two runs"), "it is no run: %s", c.err);
+    cr_expect(c.code == 2 && strstr(c.err, "name at least two runs"),
+              "cells/cache was counted as a run: %s", c.err);
     child_free(&c);
 }
 

@@ -110,6 +110,7 @@ static double read_rate(const td_generation_benchmark *b)
     return (b->step_cost.parameters + b->step_cost.cache) / b->step;
 }
 
+/* Units are those of one second and one byte, so that no reader has to parse a unit. */
 static json_t *json_of_generation(const td_session *s, const td_generation_benchmark *b)
 {
     json_t *prefill = json_pack("{s:f, s:f, s:f, s:f}", "seconds_per_prompt", b->prefill,

@@ -88,7 +88,7 @@ static int write_run(td_tool *t, const td_run_place *place, td_session *s, const
     return code ? td_tool_fail(t, &e) : TD_EXIT_OK;
 }
 
-/* OUT follows RUN; with -c there is no RUN. */
+/* OUT follows RUN; with -c there is no RUN. Options of the other directions would be ignored. */
 static int write_out(td_tool *t)
 {
     td_run_place place;
@@ -176,6 +176,7 @@ static int adapt_from(td_tool *t, const origin *decoder, const origin *encoder)
     return code;
 }
 
+/* --step is that of the first run: the encoder's may have other steps. */
 static int adapt(td_tool *t)
 {
     static const char *const others[] = { "--to", "--from", "--dtype", "--weights" };
@@ -221,6 +222,7 @@ static bool is_run(const char *name)
     return yes;
 }
 
+/* Errors of the config made from the folder are the file's, not the user's, but have the same form. */
 static int read_folder(td_tool *t)
 {
     td_convert_in how = { .registry = td_tool_registry(t),

@@ -109,6 +109,7 @@ static json_t *json_of_parting(const td_parting *p)
         (json_int_t)p->differ, "tensors", (json_int_t)p->tensors);
 }
 
+/* It prints, and writes nothing, so every option of pages would be ignored. */
 static int diff(td_tool *t)
 {
     td_parting p;
@@ -188,6 +189,7 @@ int td_command_report(td_tool *t, int argc, char **argv)
     o.plugin_paths = t->plugin_paths;
     o.progress = show;
     o.arg = t;
+    /* the report of a study lies in it, that of runs here: they may be anywhere */
     directory = directory_of(t, o.study);
     o.directory = directory ? directory : "report";
     code = td_report_write(&o, &summary, &e);

@@ -28,7 +28,8 @@ bool        td_work_step(td_tool *, int64_t *step);
 /* The place that the first plain argument names, if it is a run or a checkpoint, whose config is
  * read before those of -c. Always free the place, after the session. */
 bool        td_work_take_run(td_tool *, td_run_place *);
-/* Report that `name` is no run, with the config or the path that it was meant for: TD_EXIT_USAGE. */
+/* Report that `name` is not a run, and suggest the config or the run that may be meant.
+ * TD_EXIT_USAGE. */
 int         td_work_no_run(td_tool *, const char *name);
 /* Whether there is a model: a run, or a config. False after a usage error. */
 bool        td_work_has_model(td_tool *, const td_run_place *, int *code);

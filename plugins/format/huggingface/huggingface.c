@@ -284,7 +284,7 @@ static void put_stack(td_translation *t, const struct stack *s)
     put_norm(t, s, s->scope, "norm");
 }
 
-/* What all stacks of a model share. */
+/* What all stacks of a model share. Options that a plugin does not have must not be asked for. */
 static struct stack stack_of(td_translation *t)
 {
     bool rms = is(t, "model.norm.plugin", "rms"), moe = is(t, "model.ffn.plugin", "moe");
