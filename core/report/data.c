@@ -11,7 +11,9 @@
 #include "run/results.h"
 #include "study/study.h"
 
-enum { FULL_MATRIX = 6 }; /* with more groups, each is tested against the first of its class only */
+/* With more groups, each is tested against the first of its class and against the one that it is made
+ * from, only. */
+enum { FULL_MATRIX = 6 };
 
 static int out_of_memory(td_error *error)
 {
@@ -77,6 +79,7 @@ static void take_cell(td_report_data *d, const td_cell *c, naming n)
     const char *size = n.sizes ? c->size : "", *phase = n.phases ? c->phase : "";
     d->directories[k] = td_arena_copy(d->arena, c->run);
     d->variants[k] = variants_of(d, c);
+    d->from[k] = td_arena_copy(d->arena, c->from);
     d->sizes[k] = td_arena_copy(d->arena, size);
     d->phases[k] = td_arena_copy(d->arena, phase);
     d->labels[k] = td_arena_print(d->arena, "%s%s%s%s%s", d->variants[k] ? d->variants[k] : "",
@@ -103,8 +106,8 @@ static void note_missing_cells(td_report_data *d, const td_study *s)
 
 static int allocate_lists(td_report_data *d, size_t n, td_error *error)
 {
-    const char ***lists[] = { &d->directories, &d->labels, &d->classes,
-                              &d->variants,    &d->sizes,  &d->phases };
+    const char ***lists[] = { &d->directories, &d->labels, &d->classes, &d->variants,
+                              &d->from,        &d->sizes,  &d->phases };
     for (size_t k = 0; k < sizeof lists / sizeof *lists; k++)
         if (!(*lists[k] = td_arena_alloc(d->arena, (n + 1) * sizeof **lists[k])))
             return out_of_memory(error);
@@ -141,7 +144,7 @@ static int take_runs(td_report_data *d, td_error *error)
     int code = allocate_lists(d, d->options->count, error);
     for (size_t k = 0; k < d->options->count && !code; k++) {
         d->directories[k] = d->options->runs[k];
-        d->variants[k] = d->sizes[k] = d->phases[k] = d->classes[k] = "";
+        d->variants[k] = d->from[k] = d->sizes[k] = d->phases[k] = d->classes[k] = "";
     }
     d->labels = NULL; /* configs tell which runs are seeds of one */
     d->count = d->options->count;
@@ -155,6 +158,13 @@ static const char *class_of(const td_report_data *d, const td_comparison *c, siz
     return d->classes[c->groups[group].runs[0]];
 }
 
+/* Whether group b's variant is made from group a's. */
+static bool is_made_from(const td_report_data *d, const td_comparison *c, size_t b, size_t a)
+{
+    const char *from = d->from[c->groups[b].runs[0]];
+    return *from && !strcmp(from, d->variants[c->groups[a].runs[0]]);
+}
+
 static bool is_tested(void *arg, const td_comparison *c, size_t a, size_t b)
 {
     const td_report_data *d = arg;
@@ -166,7 +176,8 @@ static bool is_tested(void *arg, const td_comparison *c, size_t a, size_t b)
             members++;
             first = k;
         }
-    return members <= FULL_MATRIX || a == first;
+    return members <= FULL_MATRIX || a == first || is_made_from(d, c, b, a) ||
+           is_made_from(d, c, a, b);
 }
 
 static int compare(td_report_data *d, td_error *error)

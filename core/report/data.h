@@ -41,11 +41,11 @@ typedef struct td_report_data {
     td_report_run           *runs;   /* [comparison.n_runs] */
     td_report_group         *groups; /* [comparison.n_groups] */
     /* of a study; by run */
-    const char             **directories, **labels, **classes, **variants, **sizes, **phases;
-    size_t                   count;
-    bool                     tokenizers_differ; /* losses per token are not comparable */
-    td_text                  notes;             /* what is missing, a line each */
-    td_arena                *arena;
+    const char **directories, **labels, **classes, **variants, **from, **sizes, **phases;
+    size_t       count;
+    bool         tokenizers_differ; /* losses per token are not comparable */
+    td_text      notes;             /* what is missing, a line each */
+    td_arena    *arena;
 } td_report_data;
 
 /* Read everything. Free the result even after a failure. */

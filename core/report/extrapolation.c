@@ -128,7 +128,7 @@ static void plot_group(const td_report_data *d, td_doc_figure *f, size_t g, size
     td_text_print(&f->script,
                   "'%s.csv' using (column('group_index') == %zu ? column('length') : NaN)"
                   ":'nll':'half' with yerrorlines linewidth %.2g pointtype %zu pointsize 0.5 ",
-                  f->name, g, 1.5 * d->groups[g].width, 2 * (g % 4) + 5);
+                  f->name, g, 1.5 * d->groups[g].width, td_figure_point(g));
     td_figure_style(f, d->groups[g].colour, false);
     td_text_print(&f->script, " title ");
     td_figure_quote(f, d->groups[g].name);

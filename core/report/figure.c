@@ -104,6 +104,8 @@ void td_figure_style(td_doc_figure *f, size_t k, bool dashed)
                   dashed ? k % 5 + 1 : 1);
 }
 
+size_t td_figure_point(size_t k) { return 2 * (k % 4) + (k / TD_SERIES_COUNT % 2 ? 4 : 5); }
+
 void td_figure_quote(td_doc_figure *f, const char *text) { td_escape_gnuplot(&f->script, text); }
 
 /* gnuplot treats the names of places as formats. */

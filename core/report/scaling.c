@@ -265,7 +265,7 @@ static void plot_points(const points *p, td_doc_figure *f, size_t series, size_t
         &f->script,
         "'%s.csv' using (column('series') == %zu && column('curve') == 0 ? column('cost') : NaN)"
         ":'loss':'low':'high' with yerrorbars linewidth 1.5 pointtype %zu pointsize 0.9 ",
-        f->name, series, 2 * (series % 4) + 5);
+        f->name, series, td_figure_point(series));
     td_figure_style(f, series, false);
     td_text_print(&f->script, " title ");
     td_figure_quote(f, p->names[series]);

@@ -68,6 +68,14 @@ static const char **one(expansion *e, const char *text)
     return at;
 }
 
+/* The variant that this one is made from, at the same levels of the grid. */
+static const char *name_parent(expansion *e, const td_point *p)
+{
+    const td_strings *from = &p->variant->from;
+    const td_variant *parent = from->count == 1 ? td_design_variant(e->d, from->at[0]) : NULL;
+    return parent ? name_combination(e->arena, e->d, parent, p->levels) : "";
+}
+
 /* The index of the new cell. */
 static size_t add(expansion *e, const td_point *p, const char *name, size_t of)
 {
@@ -84,6 +92,7 @@ static size_t add(expansion *e, const td_point *p, const char *name, size_t of)
                          .variant = p->name,
                          .variants = one(e, p->name),
                          .n_variants = 1,
+                         .from = name_parent(e, p),
                          .size = p->size->name,
                          .seed = p->seed,
                          .phase = td_study_phase_name(reads ? p->reads : p->trains),
@@ -98,7 +107,7 @@ static size_t add(expansion *e, const td_point *p, const char *name, size_t of)
                          .memory = (double)NAN,
                          .processes = td_point_processes(e->d, p),
                          .chosen = "" };
-    e->failed |= !c->cell.run || !c->cell.variants;
+    e->failed |= !c->cell.run || !c->cell.variants || !c->cell.from;
     return e->n++;
 }
 

@@ -288,11 +288,11 @@ json_t *td_matrix_cell_json(const td_cell *c)
 {
     const char *run = strrchr(c->run, '/') + 1;
     return json_pack(
-        "{s:s, s:s, s:o, s:s, s:I, s:s, s:s, s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:I, s:s}", "name",
-        c->name, "variant", c->variant, "variants", names_of(c->variants, c->n_variants), "size",
-        c->size, "seed", (json_int_t)c->seed, "phase", c->phase, "of", c->of, "run",
-        json_sprintf("cells/%s", run), "after", names_of(c->after, c->n_after), "key", c->key,
-        "state", td_cell_state_name(c->state), "parameters", number(c->parameters), "flops",
+        "{s:s, s:s, s:o, s:s, s:s, s:I, s:s, s:s, s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:I, s:s}",
+        "name", c->name, "variant", c->variant, "variants", names_of(c->variants, c->n_variants),
+        "from", c->from, "size", c->size, "seed", (json_int_t)c->seed, "phase", c->phase, "of",
+        c->of, "run", json_sprintf("cells/%s", run), "after", names_of(c->after, c->n_after), "key",
+        c->key, "state", td_cell_state_name(c->state), "parameters", number(c->parameters), "flops",
         number(c->flops), "memory", number(c->memory), "processes", (json_int_t)c->processes,
         "chosen", c->chosen);
 }

@@ -77,6 +77,7 @@ static int read_cell(td_arena *a, const char *directory, const json_t *j, td_cel
 {
     *c = (td_cell){ .name = text_of(a, j, "name"),
                     .variant = text_of(a, j, "variant"),
+                    .from = text_of(a, j, "from"),
                     .size = text_of(a, j, "size"),
                     .seed = json_integer_value(json_object_get(j, "seed")),
                     .phase = text_of(a, j, "phase"),

@@ -1,8 +1,8 @@
 /* study.h - a study on disk: its cells with their labels, and how far each has got.
  *
  *     study.cfg        the study's config, as it was given
- *     cells.json       {"study", "brief", "cells": [{"name", "variant", "variants", "size", "seed", "phase",
- *                      "of", "run", "after", "key", "state", "parameters", "flops", "memory",
+ *     cells.json       {"study", "brief", "cells": [{"name", "variant", "variants", "from", "size", "seed",
+ *                      "phase", "of", "run", "after", "key", "state", "parameters", "flops", "memory",
  *                      "processes", "chosen"}]}
  *     configs/NAME.cfg the composed config of each cell
  *     cells/NAME/      the runs: directories as `train` and `evaluate` leave them
@@ -37,8 +37,9 @@ typedef struct td_cell {
     const char        *variant;  /* the first variant that has it */
     const char *const *variants; /* [n_variants], all that share it, `variant` first */
     size_t             n_variants;
-    const char        *size; /* "": the study has one size only */
-    int64_t            seed;
+    const char *from; /* the only variant that `variant` is made from; "": none, or several */
+    const char *size; /* "": the study has one size only */
+    int64_t     seed;
     const char *phase; /* "pretrain", "finetune", "evaluate", "extrapolate", "analyze", "bench" */
     const char *of;    /* the cell whose run it reads: evaluation, finetuning; "": none */
     const char *run;   /* its run's directory, which begins with the study's */

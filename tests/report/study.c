@@ -9,7 +9,7 @@ enum { SIZES = 5, SEEDS = 2 };
 /* L = 40 / C^0.3 + 1.5 of the first variant; the second is better by 0.2 at every size. */
 static double loss_at(double flops) { return 40 * pow(flops, -0.3) + 1.5; }
 
-static void put_cell(const char *variant, int size, int seed, bool first)
+static void put_cell(const char *variant, const char *from, int size, int seed, bool first)
 {
     double   flops = 1e3 * pow(10, size);
     char     name[60], run[80], done[80];
@@ -26,10 +26,11 @@ static void put_cell(const char *variant, int size, int seed, bool first)
     snprintf(done, sizeof done, "done/%s", name);
     made_put("study", done, "key-%s\n", name);
     made_put("study", "cells.json",
-             "%s{\"name\": \"%s\", \"variant\": \"%s\", \"variants\": [\"%s\"], \"size\": \"s%d\", "
-             "\"seed\": %d, \"phase\": \"pretrain\", \"run\": \"cells/%s\", \"key\": \"key-%s\", "
+             "%s{\"name\": \"%s\", \"variant\": \"%s\", \"variants\": [\"%s\"], \"from\": \"%s\", "
+             "\"size\": \"s%d\", \"seed\": %d, \"phase\": \"pretrain\", \"run\": \"cells/%s\", "
+             "\"key\": \"key-%s\", "
              "\"state\": \"done\"}",
-             first ? "" : ",\n", name, variant, variant, size, seed, name, name);
+             first ? "" : ",\n", name, variant, variant, from, size, seed, name, name);
 }
 
 static void make_study(void)
@@ -38,8 +39,8 @@ static void make_study(void)
              "{\"study\": \"tiny\", \"brief\": \"Is b <better>?\", \"cells\": [\n");
     for (int size = 1; size <= SIZES; size++)
         for (int seed = 1; seed <= SEEDS; seed++) {
-            put_cell("a", size, seed, size + seed == 2);
-            put_cell("b", size, seed, false);
+            put_cell("a", "", size, seed, size + seed == 2);
+            put_cell("b", "", size, seed, false);
         }
     made_put(
         "study", "cells.json",
@@ -81,6 +82,35 @@ Test(study, groups_tests_and_curves)
     cr_expect(strstr(r.html, "a: L = 4") && strstr(r.html, "x^-0.3 + 1.5"), "the planted law");
     cr_expect(
         strstr(r.html, "cell &#39;late&#39; of the study is not in the report: it is waiting"));
+    made_free(&r);
+}
+
+/* Of eight variants each is tested against the first, and one against the second, from which it is
+ * made. */
+Test(study, tests_against_what_a_variant_is_made_from)
+{
+    made_report r;
+    json_t     *pairs, *pair;
+    size_t      k, found = 0;
+    made_put("study", "cells.json", "{\"study\": \"tiny\", \"cells\": [\n");
+    for (int v = 0; v < 8; v++)
+        for (int seed = 1; seed <= SEEDS; seed++) {
+            char name[2] = { (char)('a' + v), 0 };
+            put_cell(name, v == 5 ? "b" : v == 6 ? "a" : "", 1, seed, v + seed == 1);
+        }
+    made_put("study", "cells.json", "]}\n");
+    r = report_study();
+    pairs = json_object_get(json_object_get(r.summary, "comparison"), "pairs");
+    cr_expect_eq(json_array_size(pairs), 2 * (7 + 1));
+    json_array_foreach(pairs, k, pair)
+    {
+        const char *a = json_string_value(json_object_get(pair, "a"));
+        const char *b = json_string_value(json_object_get(pair, "b"));
+        cr_assert(a && b);
+        found += !strcmp(a, "b") && !strcmp(b, "f");
+        cr_expect(!strcmp(a, "a") || (!strcmp(a, "b") && !strcmp(b, "f")), "%s, %s", a, b);
+    }
+    cr_expect_eq(found, 2, "the mean and the source");
     made_free(&r);
 }
 

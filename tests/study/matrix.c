@@ -125,6 +125,23 @@ Test(matrix, every_combination_is_a_variant)
     td_matrix_free(m);
 }
 
+/* A report tests a variant against the one that it is made from, at the same level of the grid. */
+Test(matrix, what_a_variant_is_made_from)
+{
+    td_matrix *m = matrix("base = \"plain.cfg\";\n"
+                          "variants = { root = { }; deep = { from = \"root\"; keys = { model = { "
+                          "layers = 5; }; }; };\n"
+                          "  wide = { from = \"root\"; keys = { model = { d_model = 48; }; }; };\n"
+                          "  both = { from = [ \"deep\", \"wide\" ]; }; };\n"
+                          "grid = { ff = { key = \"model.ffn.d_ff\"; values = [ 41, 43 ]; }; };\n"
+                          "phases = { pretrain = { }; };");
+    cr_expect_str_eq(cell(m, "root+ff-41-s1-pretrain")->cell.from, "");
+    cr_expect_str_eq(cell(m, "deep+ff-41-s1-pretrain")->cell.from, "root+ff-41");
+    cr_expect_str_eq(cell(m, "wide+ff-43-s1-pretrain")->cell.from, "root+ff-43");
+    cr_expect_str_eq(cell(m, "both+ff-43-s1-pretrain")->cell.from, "");
+    td_matrix_free(m);
+}
+
 /* What two variants are made from is laid once, before both. */
 Test(matrix, layers_are_laid_in_order)
 {

@@ -211,9 +211,10 @@ static void print_verdicts(const td_comparison *c)
         real += !is_noise(&c->pairs[k]);
         print_verdict(c, &c->pairs[k]);
     }
-    printf("%zu of %zu differences are more than noise of the scored text (Holm below 0.05); "
-           "another training seed may change a score by more\n",
-           real, c->n_pairs);
+    printf("%zu of %zu differences are more than noise%s\n", real, c->n_pairs,
+           has_seeds(c) ? " (Holm below 0.05)"
+                        : " of the scored text (Holm below 0.05); another training seed may change "
+                          "a score by more");
 }
 
 static void print(const td_comparison *c)
