@@ -258,7 +258,8 @@ WHOLE_KERNEL(whole_from_cache, MR, false, 0)
 WHOLE_KERNEL(whole_from_memory, MR, false, AHEAD)
 WHOLE_KERNEL(whole_narrow_from_cache, MR, true, 0)
 WHOLE_KERNEL(whole_narrow_from_memory, MR, true, AHEAD)
-/* one row: eight would take longer to multiply than b, in bf16, takes to arrive */
+/* one row: eight would take longer to multiply than b takes to arrive */
+WHOLE_KERNEL(whole_row, 1, false, AHEAD)
 WHOLE_KERNEL(whole_narrow_row, 1, true, AHEAD)
 HALF_KERNELS(six_from_cache, SIX, false, 0)
 HALF_KERNELS(six_from_memory, SIX, false, AHEAD)
@@ -274,8 +275,8 @@ typedef enum part { LEFT, RIGHT, WHOLE } part;
 
 static kernel *whole_kernel(bool narrow, bool in_cache, int64_t rows)
 {
-    if (narrow && rows == 1)
-        return whole_narrow_row;
+    if (rows == 1 && !in_cache)
+        return narrow ? whole_narrow_row : whole_row;
     if (narrow)
         return in_cache ? whole_narrow_from_cache : whole_narrow_from_memory;
     return in_cache ? whole_from_cache : whole_from_memory;
