@@ -1,9 +1,9 @@
 /* sgemm_packed.c - matrix products with AVX-512 or AVX2, packed as in Goto and van de Geijn, "Anatomy
  * of high-performance matrix multiplication", ACM TOMS 2008.
  *
- * A block of a, up to 512 x 256 (512 KiB), is packed into strips of 16 rows and stays in the
- * second-level cache. Of b, one panel of 32 columns at a time is packed (32 KiB), which stays in
- * the first. The kernel keeps 8 x 32 of c in registers of AVX-512: 16 sums of the 32, enough to hide
+ * A block of a, up to 512 x 256 (512 KiB), is packed into strips of as many rows as a kernel reads, 8
+ * or, for AVX2, 16, and stays in the second-level cache. Of b, one panel of 32 columns at a time is
+ * packed (32 KiB), which stays in the first. The kernel keeps 8 x 32 of c in registers of AVX-512: 16 sums of the 32, enough to hide
  * the latency of FMA, with registers left for a row of b. AVX2 has half as many, half as long: there
  * the same block is computed in quarters of 4 x 16, 8 sums of the 16. The order of additions depends
  * on the place in k alone, so both give the same bits. On Zen 5 the first is about 1.6 times as fast
@@ -31,6 +31,12 @@ _Static_assert((KC) * (PANEL) == TD_CPU_PACKED_B, "size of a packed panel of b i
 
 /* ---- packing --------------------------------------------------------------------------------- */
 
+/* In AVX2's own width: gcc keeps longer vectors in memory there. */
+enum { EIGHT = 8 };
+typedef float    eight __attribute__((vector_size(32)));
+typedef uint32_t eight_words __attribute__((vector_size(32)));
+typedef float    eight_at __attribute__((vector_size(32), aligned(4), may_alias));
+
 /* Elements at, at + 1 .. of a row, n of them. */
 TD_CPU_INLINE td_vf load(const void *row, bool narrow, int64_t at, int64_t n)
 {
@@ -38,9 +44,28 @@ TD_CPU_INLINE td_vf load(const void *row, bool narrow, int64_t at, int64_t n)
                   : td_vload_n((const float *)row + at, n);
 }
 
-/* to[p * step + i] = from[i * ld + p] for i < 16, p < depth, with zeros for i >= width: 16 x 16 at
- * a time in registers, so that both sides are read and written by whole cache lines. */
-TD_CPU_INLINE void pack_turned(float *to, int64_t step, const void *from, bool narrow, int64_t ld,
+/* Where 16 packed elements of each p are written: at to + p step, or, `halved`, the first 8 at
+ * to + 8 p and the others as far behind as a strip of 8 is long. */
+typedef struct destination {
+    float  *to;
+    int64_t step;
+    bool    halved;
+} destination;
+
+TD_CPU_INLINE void put_packed(destination d, int64_t p, td_vf x)
+{
+    if (!d.halved) {
+        td_vstore(d.to + p * d.step, x);
+        return;
+    }
+    *(eight_at *)(d.to + p * EIGHT) = __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7);
+    *(eight_at *)(d.to + p * EIGHT + EIGHT * KC) = __builtin_shufflevector(x, x, 8, 9, 10, 11, 12,
+                                                                           13, 14, 15);
+}
+
+/* to[p][i] = from[i * ld + p] for i < 16, p < depth, with zeros for i >= width: 16 x 16 at a time in
+ * registers, so that both sides are read and written by whole cache lines. */
+TD_CPU_INLINE void pack_turned(destination to, const void *from, bool narrow, int64_t ld,
                                int64_t width, int64_t depth)
 {
     for (int64_t p = 0; p < depth; p += STRIP) {
@@ -50,23 +75,17 @@ TD_CPU_INLINE void pack_turned(float *to, int64_t step, const void *from, bool n
             x[i] = i < width ? load(from, narrow, i * ld + p, left) : td_vset(0);
         td_vturn(x);
         for (int i = 0; i < left; i++)
-            td_vstore(to + (p + i) * step, x[i]);
+            put_packed(to, p + i, x[i]);
     }
 }
 
-/* to[p * step + i] = from[p * ld + i] for i < 16, with zeros for i >= width. */
-TD_CPU_INLINE void pack_straight(float *to, int64_t step, const void *from, bool narrow, int64_t ld,
+/* to[p][i] = from[p * ld + i] for i < 16, with zeros for i >= width. */
+TD_CPU_INLINE void pack_straight(destination to, const void *from, bool narrow, int64_t ld,
                                  int64_t width, int64_t depth)
 {
     for (int64_t p = 0; p < depth; p++)
-        td_vstore(to + p * step, load(from, narrow, p * ld, width));
+        put_packed(to, p, load(from, narrow, p * ld, width));
 }
-
-/* In AVX2's own width: gcc keeps longer vectors in memory there. */
-enum { EIGHT = 8 };
-typedef float    eight __attribute__((vector_size(32)));
-typedef uint32_t eight_words __attribute__((vector_size(32)));
-typedef float    eight_at __attribute__((vector_size(32), aligned(4), may_alias));
 
 /* One of three rounds of a transposition, like td_vdeal. */
 TD_CPU_INLINE void deal_eight(eight *to, const eight *from)
@@ -95,34 +114,40 @@ TD_CPU_AVX2 static void turn_eights(float *to, int64_t step, const float *from, 
 }
 
 /* `narrow` is a constant in each call: it decides nothing in the loops. */
-TD_CPU_CLONES static void pack_any(float *to, int64_t step, const td_cpu_matrix *x, bool turned,
+TD_CPU_CLONES static void pack_any(const destination *to, const td_cpu_matrix *x, bool turned,
                                    int64_t width, int64_t depth)
 {
     if (turned && x->narrow)
-        pack_turned(to, step, x->data, true, x->ld, width, depth);
+        pack_turned(*to, x->data, true, x->ld, width, depth);
     else if (turned)
-        pack_turned(to, step, x->data, false, x->ld, width, depth);
+        pack_turned(*to, x->data, false, x->ld, width, depth);
     else if (x->narrow)
-        pack_straight(to, step, x->data, true, x->ld, width, depth);
+        pack_straight(*to, x->data, true, x->ld, width, depth);
     else
-        pack_straight(to, step, x->data, false, x->ld, width, depth);
+        pack_straight(*to, x->data, false, x->ld, width, depth);
+}
+
+/* 16 columns of b that are not there. */
+static void pack_zeros(destination to, int64_t depth)
+{
+    for (int64_t p = 0; p < depth; p++)
+        memset(to.to + p * to.step, 0, STRIP * sizeof(float));
 }
 
 /* 16 rows of a, or columns of b. Padded with zeros, because the kernel always computes a whole
  * block. */
-static void pack(float *to, int64_t step, td_cpu_matrix x, bool turned, int64_t width,
-                 int64_t depth)
+static void pack(destination to, td_cpu_matrix x, bool turned, int64_t width, int64_t depth)
 {
     if (width <= 0)
-        for (int64_t p = 0; p < depth; p++)
-            memset(to + p * step, 0, STRIP * sizeof(float));
+        pack_zeros(to, depth);
     else if (turned && width == STRIP && !x.narrow && !td_cpu_has_avx512()) {
         int64_t whole = depth / EIGHT * EIGHT;
-        turn_eights(to, step, x.data, x.ld, whole);
+        turn_eights(to.to, to.step, x.data, x.ld, whole);
         x = td_cpu_from(x, whole);
-        pack_any(to + whole * step, step, &x, true, width, depth - whole);
+        to.to += whole * to.step;
+        pack_any(&to, &x, true, width, depth - whole);
     } else
-        pack_any(to, step, &x, turned, width, depth);
+        pack_any(&to, &x, turned, width, depth);
 }
 
 /* ---- the kernels ------------------------------------------------------------------------------ */
@@ -163,7 +188,7 @@ TD_CPU_INLINE void multiply_whole(kernel_form f, int64_t depth, const float *a, 
 {
     td_vf s[MR][2] = { 0 };
     expect_rows(c, ldc, f.rows, PANEL);
-    for (int64_t p = 0; p < depth; p++, a += STRIP, b += f.narrow ? TD_LANES : PANEL) {
+    for (int64_t p = 0; p < depth; p++, a += MR, b += f.narrow ? TD_LANES : PANEL) {
         td_vf b0 = td_vload(b), b1;
         if (f.narrow) {
             b1 = half_of(b0, 1);
@@ -343,7 +368,8 @@ static void panel_part(const panel_job *j, part part)
     int64_t first = part == RIGHT ? TD_LANES : 0, end = part == LEFT ? TD_LANES : PANEL, whole;
     end = td_cpu_min(end, j->columns);
     for (int64_t i = 0; i < j->rows && first < end; i += whole) {
-        const float *strip = j->a + i / STRIP * STRIP * KC + i % STRIP;
+        const float *strip = part == WHOLE ? j->a + i * KC
+                                           : j->a + i / STRIP * STRIP * KC + i % STRIP;
         float       *c = j->c + i * j->ldc;
         whole = rows_from(i, part);
         /* the last rows may be few */
@@ -375,8 +401,9 @@ static void panel(const panel_job *j)
 /* Two strips of 16 columns side by side. */
 static void pack_panel(float *to, td_cpu_matrix b, int64_t columns, int64_t depth)
 {
-    pack(to, PANEL, b, b.trans, td_cpu_min(STRIP, columns), depth);
-    pack(to + STRIP, PANEL, td_cpu_part(b, 0, STRIP), b.trans, columns - STRIP, depth);
+    pack((destination){ to, PANEL, false }, b, b.trans, td_cpu_min(STRIP, columns), depth);
+    pack((destination){ to + STRIP, PANEL, false }, td_cpu_part(b, 0, STRIP), b.trans,
+         columns - STRIP, depth);
 }
 
 /* A block of a with all columns of b. Unless b is packed, it is packed again for each block, a cost
@@ -387,8 +414,8 @@ static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int
     float *pb = pa + TD_CPU_PACKED_A;
 
     for (int64_t i = 0; i < rows; i += STRIP)
-        pack(pa + i * KC, STRIP, td_cpu_part(a, i, 0), !a.trans, td_cpu_min(STRIP, rows - i),
-             depth);
+        pack((destination){ pa + i * KC, STRIP, td_cpu_has_avx512() }, td_cpu_part(a, i, 0),
+             !a.trans, td_cpu_min(STRIP, rows - i), depth);
     for (int64_t j = 0; j < n; j += PANEL) {
         int64_t       columns = td_cpu_min(PANEL, n - j);
         td_cpu_matrix here = td_cpu_part(b, 0, j), next = td_cpu_part(b, 0, j + PANEL);
