@@ -53,4 +53,8 @@ void td_benchmark_sort(td_profile_row *profile, size_t *n);
 /* The median of n times, so that disturbed measurements do not matter. Sorts the times. */
 double td_benchmark_median(double *times, int64_t n);
 
+/* The device's rate of matrix products (td_device_peak), the best of several measurements. To be
+ * measured after the steps, on an equally warm machine. */
+double td_benchmark_peak(const td_device *, bool narrow);
+
 #endif

@@ -162,8 +162,7 @@ static int measure(work *w, double seconds, bool profiled, td_generation_benchma
         code = profile(w, out, error);
     if (code)
         return code;
-    /* measured after the steps, on an equally warm machine */
-    out->peak = td_device_peak(d, w->s->x->train.precision ? TD_BF16 : 0);
+    out->peak = td_benchmark_peak(d, w->s->x->train.precision);
     out->read_rate = d->backend->read_rate ? TD_HOOK(d->backend, read_rate, d->state) : 0;
     return 0;
 }

@@ -288,8 +288,10 @@ static int run(td_session *s, td_run_directory *r, td_training_tasks *tasks, con
                               .about = about,
                               .resume = r->latest,
                               .other_evaluation = r->other_evaluation,
-                              /* measured now, before steps compete for the processor */
-                              .peak = td_device_peak(d, s->x->train.precision ? TD_BF16 : 0),
+                              /* measured now, before steps compete for the processor, by all
+                               * ranks at the same time */
+                              .peak = td_team_size(s->team) *
+                                      td_device_peak(d, s->x->train.precision ? TD_BF16 : 0),
                               .guess = guess(s),
                               .watch = watch,
                               .team = s->team,

@@ -10,8 +10,12 @@
 
 enum {
     HUGE_BYTES = 1 << 22, /* blocks of 4 MiB and more get separate pages */
-    PEAK = 1024           /* size of the product that `peak` measures */
+    PEAK = 1024,          /* size of the product that `peak` measures */
+    LEAST_RUNS = 3,       /* of it */
+    MOST_RUNS = 12
 };
+
+#define ENOUGH 0.03 /* seconds */
 
 /* Large blocks get huge pages, where the kernel has them: a training step walks through all its
  * memory, and each small page would cost a miss in the TLB. Either way, memory is zeroed. */
@@ -243,13 +247,15 @@ static void by_openblas(const td_cpu *cpu, const peak_job *j)
     td_parallel(cpu->services, PEAK / ROWS, rows_by_openblas, (void *)(uintptr_t)j);
 }
 
-/* The best of 12 runs, after one to warm up: other work on the machine can only slow a run down. */
+/* The best of several runs, after one to warm up: other work on the machine can only slow a run down.
+ * Every training begins with this, so it ends after 3 runs if they are slow. */
 static double rate(const td_cpu *cpu, const peak_job *j,
                    void (*run)(const td_cpu *, const peak_job *))
 {
-    double best = 0;
+    double best = 0, begun;
     run(cpu, j);
-    for (int i = 0; i < 12; i++) {
+    begun = now();
+    for (int i = 0; i < LEAST_RUNS || (i < MOST_RUNS && now() - begun < ENOUGH); i++) {
         double start = now();
         run(cpu, j);
         best = fmax(best, 2.0 * PEAK * PEAK * PEAK / (now() - start));
