@@ -96,12 +96,13 @@ void td_figure_next(td_doc_figure *f, size_t *n)
     (*n)++;
 }
 
-/* Dashes also distinguish lines on paper; points differ in shape. */
+/* Dashes also distinguish lines on paper; points differ in shape. Once the colours repeat, all have
+ * dashes. */
 void td_figure_style(td_doc_figure *f, size_t k, bool dashed)
 {
     char colour[8];
     td_text_print(&f->script, "linecolor rgb '%s' dashtype %zu", td_palette_series(k, colour),
-                  dashed ? k % 5 + 1 : 1);
+                  dashed ? k % 5 + 1 : k / TD_SERIES_COUNT % 5 + 1);
 }
 
 size_t td_figure_point(size_t k) { return 2 * (k % 4) + (k / TD_SERIES_COUNT % 2 ? 4 : 5); }

@@ -147,9 +147,9 @@ Test(processes_sharing, go_on_sharing_after_one_died)
 
 /* A run with everything that ranks do together, begun again and again by 2 or 3 of them, with and
  * without sharding. Each time one is killed, anywhere within twice the time that a run of 4 steps takes,
- * but at most 5 s; that must end the others soon. Continuous integration (CI is set) kills more of them; a
- * slow machine has time for fewer. TANDEM_SEED
- * repeats the choices. What was saved in between adds up to the run of one process.
+ * but at most 5 s; that must end the others soon. Continuous integration, which sets CI, kills more of
+ * them; a slow machine has time for fewer. TANDEM_SEED repeats the choices. What was saved in between
+ * adds up to the run of one process.
  *
  * mpirun itself hangs now and then at its end, in PMIx_server_finalize (Open MPI 4.1.4), when all ranks
  * are gone; then it is killed, too. */
