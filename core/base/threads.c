@@ -19,6 +19,7 @@
 
 #include "base/cgroup.h"
 #include "base/float_mode.h"
+#include "base/ranks.h"
 
 enum { SPINS = 4000 /* tens of microseconds */, MAX_THREADS = 1024 };
 
@@ -247,6 +248,7 @@ static int start(td_pool *p)
 static td_pool *make(int threads, td_journal *log)
 {
     td_pool *p = calloc(1, sizeof *p);
+    td_ranks started = td_ranks_of_environment();
     /* the caller needs no entry, but calloc may return NULL for a count of 0 */
     worker  *workers = calloc((size_t)threads, sizeof *workers);
     if (!p || !workers) {
@@ -255,7 +257,8 @@ static td_pool *make(int threads, td_journal *log)
         return NULL;
     }
     p->services = (td_services){
-        .size = sizeof p->services, .threads = threads, .parallel = parallel, .log = say, .host = p
+        .size = sizeof p->services, .threads = threads, .parallel = parallel, .log = say, .host = p,
+        .processes = started.local, .process = started.place
     };
     p->workers = workers;
     p->log = log;

@@ -405,6 +405,7 @@ void td_session_forget_layouts(td_session *s)
 void td_session_drop(td_session *s)
 {
     td_session_forget_layouts(s);
+    td_team_detach(s->team);
     td_engine_close(s->engine);
     free(s->loaded);
     s->engine = NULL;
