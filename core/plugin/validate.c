@@ -236,6 +236,15 @@ static const char *wrong_op(const td_op *o)
     return NULL;
 }
 
+/* What connects devices is called if `backend` is set; the struct is complete, or ends before it. */
+static const char *wrong_comm(const td_comm *c)
+{
+    bool whole = c->attach && c->detach && c->device_begin && c->device_end &&
+                 c->device_all_reduce && c->device_all_to_all && c->device_all_gather &&
+                 c->device_broadcast && c->device_wait;
+    return c->backend && !whole ? "names a backend without all hooks for its memory" : NULL;
+}
+
 /* Checks the hooks that the host calls without testing, and the fields that it uses as indices. */
 static int check_hooks(const char *path, const td_plugin *p, td_error *error)
 {

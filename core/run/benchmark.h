@@ -6,8 +6,9 @@
 
 enum { TD_BENCHMARK_OPS = 128 };
 
-/* Steps of train.micro_batch random sequences. */
+/* Steps of train.micro_batch random sequences on each process. */
 typedef struct td_benchmark {
+    int            processes; /* tokens, FLOPs and rates below are those of all of them together */
     double         seconds;  /* seconds per step, the median */
     int64_t        steps;    /* measured */
     int64_t        examples; /* of a step */
@@ -23,7 +24,7 @@ typedef struct td_benchmark {
 } td_benchmark;
 
 /* Measure for about `seconds`; `profile`: then also time each op. Replaces the parameters that the
- * session holds. */
+ * session holds. All processes of the session's team take part. */
 int td_session_benchmark(td_session *, double seconds, bool profile, td_benchmark *out,
                          td_error *error);
 
