@@ -256,10 +256,13 @@ static td_pool *make(int threads, td_journal *log)
         free(workers);
         return NULL;
     }
-    p->services = (td_services){
-        .size = sizeof p->services, .threads = threads, .parallel = parallel, .log = say, .host = p,
-        .processes = started.local, .process = started.place
-    };
+    p->services = (td_services){ .size = sizeof p->services,
+                                 .threads = threads,
+                                 .parallel = parallel,
+                                 .log = say,
+                                 .host = p,
+                                 .processes = started.local,
+                                 .process = started.place };
     p->workers = workers;
     p->log = log;
     pthread_mutex_init(&p->lock, NULL);

@@ -154,8 +154,7 @@ static bool open_devices(group *g, td_error *e)
         return false;
     g->dtype = td_device_real(&g->device);
     g->width = td_dtype_size(g->dtype);
-    MUST(g->check,
-         g->device.backend->queue && g->device.backend->copy && g->device.backend->add,
+    MUST(g->check, g->device.backend->queue && g->device.backend->copy && g->device.backend->add,
          "backend '%s' lacks queue, copy or add, without which its memory is not connected",
          g->comm->backend);
     return true;

@@ -189,8 +189,8 @@ static int run(work *w, double seconds, bool profiled, td_benchmark *out, td_err
         return code;
     out->planning = td_engine_planning(s->engine, &out->plans);
     /* measured after the steps, on an equally warm machine */
-    out->peak = processes * td_device_peak(td_engine_device(s->engine),
-                                           s->x->train.precision ? TD_BF16 : 0);
+    out->peak = processes *
+                td_device_peak(td_engine_device(s->engine), s->x->train.precision ? TD_BF16 : 0);
     out->flops *= processes;
     return profiled ? profile(w, out, error) : 0;
 }

@@ -321,8 +321,7 @@ static void bind_parts(td_experiment *x, unsigned needs, td_errors *errors)
     bind(x, "data", TD_DATA_KIND, TD_NEED_DATA, needs, NULL, NULL, &x->data, errors);
     /* these two have a default, so a config without them is complete */
     td_config_bind_extra(x->config, x->registry, "backend", TD_BACKEND_KIND, default_backend,
-                         backend_table,
-                         &b, &x->backend, errors);
+                         backend_table, &b, &x->backend, errors);
     bind_comm(x, &c, errors);
     x->groups = o.groups;
     x->threads = b.threads;

@@ -146,8 +146,7 @@ static void lay_comm(const composition *c, int64_t processes)
     const td_setting *v = td_config_get(c->config, "comm.plugin");
     td_registry      *registry = c->composer->registry;
     char              key[64];
-    snprintf(key, sizeof key, "comm.plugin=%s",
-             td_experiment_comm(registry, c->config, processes));
+    snprintf(key, sizeof key, "comm.plugin=%s", td_experiment_comm(registry, c->config, processes));
     if (!v)
         td_config_lay_key(c->config, key, "study.processes", c->errors);
     else if (v->type == TD_SETTING_STRING &&

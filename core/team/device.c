@@ -47,8 +47,8 @@ bool td_team_is_attached(const td_team *t) { return t && t->attached; }
 /* ---- calls ----------------------------------------------------------------------------------- */
 
 /* Quick: there may be hundreds in a step. */
-#define CALL(t, hook, ...)                                                                \
-    (td_alarm_begin((t)->alarm, #hook),                                                   \
+#define CALL(t, hook, ...)              \
+    (td_alarm_begin((t)->alarm, #hook), \
      td_team_end_call(t, TD_HOOK_QUICK((t)->comm, hook, (t)->state, __VA_ARGS__), error))
 
 int td_team_device_begin(td_team *t, td_error *error) { return CALL(t, device_begin, error); }

@@ -22,9 +22,9 @@ struct td_team {
     bool           opened, lost, attached;
     int            rank, size;
     char (*words)[TD_TEAM_TEXT]; /* [size]: the message of each rank */
-    int32_t  *codes;     /* [size] */
-    char     *piece;     /* [TD_TEAM_PIECE]: of a variable, on its way; NULL in a team of one */
-    td_alarm *alarm;     /* NULL: calls may wait forever */
+    int32_t  *codes;             /* [size] */
+    char     *piece; /* [TD_TEAM_PIECE]: of a variable, on its way; NULL in a team of one */
+    td_alarm *alarm; /* NULL: calls may wait forever */
 
     td_engine *lent;   /* whose variables the leader may ask for in a solo */
     td_remote  remote; /* .. by this */

@@ -37,25 +37,29 @@ int td_team_end_call(td_team *t, int code, td_error *error)
 int td_team_all_reduce(td_team *t, void *data, int64_t count, int dtype, td_error *error)
 {
     td_alarm_begin(t->alarm, "all_reduce");
-    return td_team_end_call(t, TD_HOOK(t->comm, all_reduce, t->state, data, count, dtype, error), error);
+    return td_team_end_call(t, TD_HOOK(t->comm, all_reduce, t->state, data, count, dtype, error),
+                            error);
 }
 
 int td_team_all_to_all(td_team *t, const void *send, void *receive, size_t bytes, td_error *error)
 {
     td_alarm_begin(t->alarm, "all_to_all");
-    return td_team_end_call(t, TD_HOOK(t->comm, all_to_all, t->state, send, receive, bytes, error), error);
+    return td_team_end_call(t, TD_HOOK(t->comm, all_to_all, t->state, send, receive, bytes, error),
+                            error);
 }
 
 int td_team_all_gather(td_team *t, const void *send, void *receive, size_t bytes, td_error *error)
 {
     td_alarm_begin(t->alarm, "all_gather");
-    return td_team_end_call(t, TD_HOOK(t->comm, all_gather, t->state, send, receive, bytes, error), error);
+    return td_team_end_call(t, TD_HOOK(t->comm, all_gather, t->state, send, receive, bytes, error),
+                            error);
 }
 
 int td_team_share_from(td_team *t, void *data, size_t bytes, int root, td_error *error)
 {
     td_alarm_begin(t->alarm, "broadcast");
-    return td_team_end_call(t, TD_HOOK(t->comm, broadcast, t->state, data, bytes, root, error), error);
+    return td_team_end_call(t, TD_HOOK(t->comm, broadcast, t->state, data, bytes, root, error),
+                            error);
 }
 
 int td_team_share(td_team *t, void *data, size_t bytes, td_error *error)
@@ -77,7 +81,8 @@ static int tell(td_team *t, order *o, td_error *error)
 {
     td_alarm_begin(t->alarm, "broadcast");
     /* quick: the process belongs to the leader's own work, on another thread */
-    return td_team_end_call(t, TD_HOOK_QUICK(t->comm, broadcast, t->state, o, sizeof *o, 0, error), error);
+    return td_team_end_call(t, TD_HOOK_QUICK(t->comm, broadcast, t->state, o, sizeof *o, 0, error),
+                            error);
 }
 
 /* In a thread of its own: the leader's main thread is busy with the solo. */

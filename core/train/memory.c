@@ -16,8 +16,8 @@ bool td_memory_sees(const td_memory *m) { return m->on_device || !m->device->bac
 void *td_memory_take(td_memory *m, double bytes)
 {
     const td_device *d = m->device;
-    size_t           n = bytes < 9e18 ? (size_t)bytes + 1 : 0; /* the caller's sizes may be absurd */
-    void            *at = NULL;
+    size_t n = bytes < 9e18 ? (size_t)bytes + 1 : 0; /* the caller's sizes may be absurd */
+    void  *at = NULL;
     if (n && m->count < TD_MEMORY_BLOCKS)
         at = m->on_device ? TD_HOOK_QUICK(d->backend, allocate, d->state, n) : calloc(n, 1);
     if (at)

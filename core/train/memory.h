@@ -29,17 +29,17 @@ typedef struct td_memory {
 } td_memory;
 
 /* Whether a backend can add in its own memory. */
-bool td_memory_can(const td_device *);
+bool  td_memory_can(const td_device *);
 /* Zeroed, as all memory here is, and released by td_memory_free. NULL: there is not enough. */
 void *td_memory_take(td_memory *, double bytes);
 void  td_memory_free(td_memory *);
 
 /* Copies from the memory of the device to this, back, and within this; to += more. On a device they
  * are queued. 0 or a negative td_status. */
-int td_memory_get(const td_memory *, void *to, const void *device, size_t bytes);
-int td_memory_put(const td_memory *, void *device, const void *from, size_t bytes);
-int td_memory_copy(const td_memory *, void *to, const void *from, size_t bytes);
-int td_memory_add(const td_memory *, void *to, const void *more, int64_t count, int dtype);
+int  td_memory_get(const td_memory *, void *to, const void *device, size_t bytes);
+int  td_memory_put(const td_memory *, void *device, const void *from, size_t bytes);
+int  td_memory_copy(const td_memory *, void *to, const void *from, size_t bytes);
+int  td_memory_add(const td_memory *, void *to, const void *more, int64_t count, int dtype);
 /* Whether the memory of the device can be added to this as it is. */
 bool td_memory_sees(const td_memory *);
 

@@ -463,9 +463,8 @@ static int all_to_all(td_reduction *r, size_t bytes, td_error *error)
 static int spread(td_reduction *r, int64_t at, const char *sum, td_error *error)
 {
     size_t bytes = (size_t)r->slice * r->width;
-    int    code = r->memory.on_device
-                      ? td_team_device_all_gather(r->team, sum, r->whole, bytes, error)
-                      : td_team_all_gather(r->team, sum, r->whole, bytes, error);
+    int code = r->memory.on_device ? td_team_device_all_gather(r->team, sum, r->whole, bytes, error)
+                                   : td_team_all_gather(r->team, sum, r->whole, bytes, error);
     if (code)
         return TD_EIO;
     for (int d = 0; d < td_team_size(r->team); d++)

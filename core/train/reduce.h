@@ -47,7 +47,7 @@ typedef struct td_reduction_spec {
 
 /* Bytes that it takes on rank `rank` of `size` beside the gradients, which take `gradients` bytes: of
  * their copies, and of what is on its way between devices. */
-size_t        td_reduction_bytes(int rank, int size, const td_reduction_spec *, size_t gradients);
+size_t td_reduction_bytes(int rank, int size, const td_reduction_spec *, size_t gradients);
 
 /* This rank computes micro-batches [*first, *end), at least one. */
 void td_reduction_share(const td_reduction *, int64_t *first, int64_t *end);

@@ -227,9 +227,12 @@ static int backend_add(void *state, void *to, const void *more, int64_t count, i
     td_cuda *cuda = state;
     td_view  sum = { .data = to, .dtype = TD_F32, .rank = 1, .dim = { count }, .stride = { 1 } };
     td_view  term = sum;
-    td_call  call = {
-        .services = cuda->services, .n_in = 2, .n_out = 1, .in = { sum }, .out = { sum }, .backend = cuda
-    };
+    td_call  call = { .services = cuda->services,
+                      .n_in = 2,
+                      .n_out = 1,
+                      .in = { sum },
+                      .out = { sum },
+                      .backend = cuda };
     if (dtype != TD_F32)
         return TD_EUNSUPPORTED;
     term.data = (void *)more;

@@ -41,7 +41,8 @@ static int initialize(td_error *error)
     return level >= MPI_THREAD_SERIALIZED
                ? 0
                : td_fail(error, TD_EUNSUPPORTED,
-                         "comm '" COMM "': this MPI does not support calls from several threads, one at "
+                         "comm '" COMM
+                         "': this MPI does not support calls from several threads, one at "
                          "a time (MPI_THREAD_SERIALIZED)");
 }
 
@@ -94,7 +95,8 @@ int td_world_all_reduce(void *s, void *data, int64_t count, int dtype, td_error 
     size_t       width = dtype == TD_F64 ? sizeof(double) : sizeof(float);
     int          code = MPI_SUCCESS;
     if (dtype != TD_F32 && dtype != TD_F64)
-        return td_fail(error, TD_EUNSUPPORTED, "comm '" COMM "' cannot add numbers of dtype %d", dtype);
+        return td_fail(error, TD_EUNSUPPORTED, "comm '" COMM "' cannot add numbers of dtype %d",
+                       dtype);
     for (int64_t at = 0; at < count && code == MPI_SUCCESS; at += MOST) {
         int n = (int)(count - at < MOST ? count - at : MOST);
         code = MPI_Allreduce(MPI_IN_PLACE, (char *)data + (size_t)at * width, n, type, MPI_SUM,
@@ -105,10 +107,10 @@ int td_world_all_reduce(void *s, void *data, int64_t count, int dtype, td_error 
 
 static int check_bytes(size_t bytes, td_error *error)
 {
-    return bytes <= MOST
-               ? 0
-               : td_fail(error, TD_EUNSUPPORTED,
-                         "comm '" COMM "' cannot send %zu bytes at once; the limit is %d", bytes, MOST);
+    return bytes <= MOST ? 0
+                         : td_fail(error, TD_EUNSUPPORTED,
+                                   "comm '" COMM "' cannot send %zu bytes at once; the limit is %d",
+                                   bytes, MOST);
 }
 
 int td_world_all_to_all(void *s, const void *send, void *receive, size_t bytes, td_error *error)

@@ -24,9 +24,9 @@ int  td_world_all_gather(void *state, const void *send, void *receive, size_t by
 int  td_world_broadcast(void *state, void *data, size_t bytes, int root, td_error *error);
 
 /* These hooks, in a td_comm. */
-#define TD_WORLD_HOOKS                                                                \
+#define TD_WORLD_HOOKS                                                               \
     .rank = td_world_rank, .size = td_world_size, .all_reduce = td_world_all_reduce, \
-    .all_to_all = td_world_all_to_all, .all_gather = td_world_all_gather,             \
+    .all_to_all = td_world_all_to_all, .all_gather = td_world_all_gather,            \
     .broadcast = td_world_broadcast
 
 #endif

@@ -28,8 +28,8 @@ typedef struct library {
     const char *(*last_error)(ncclComm_t);
     ncclResult_t (*group_start)(void);
     ncclResult_t (*group_end)(void);
-    ncclResult_t (*all_reduce)(const void *, void *, size_t, ncclDataType_t, ncclRedOp_t, ncclComm_t,
-                               cudaStream_t);
+    ncclResult_t (*all_reduce)(const void *, void *, size_t, ncclDataType_t, ncclRedOp_t,
+                               ncclComm_t, cudaStream_t);
     ncclResult_t (*all_gather)(const void *, void *, size_t, ncclDataType_t, ncclComm_t,
                                cudaStream_t);
     ncclResult_t (*broadcast)(const void *, void *, size_t, ncclDataType_t, int, ncclComm_t,
@@ -75,17 +75,19 @@ static int load(gpus *g, td_error *error)
 {
     void *module = open_library(), **to = (void **)(void *)&g->f;
     if (!module)
-        return td_fail(error, TD_EUNSUPPORTED,
-                       "comm 'nccl': NCCL cannot be loaded (%s): install libnccl2 2.18 or newer for "
-                       "the driver's CUDA, put its directory into LD_LIBRARY_PATH, or use "
-                       "comm.plugin = \"mpi\"",
-                       dlerror());
+        return td_fail(
+            error, TD_EUNSUPPORTED,
+            "comm 'nccl': NCCL cannot be loaded (%s): install libnccl2 2.18 or newer for "
+            "the driver's CUDA, put its directory into LD_LIBRARY_PATH, or use "
+            "comm.plugin = \"mpi\"",
+            dlerror());
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
         to[k] = dlsym(module, names[k]);
         if (!to[k])
-            return td_fail(error, TD_EUNSUPPORTED,
-                           "comm 'nccl': libnccl.so.2 has no function %s: install NCCL 2.18 or newer",
-                           names[k]);
+            return td_fail(
+                error, TD_EUNSUPPORTED,
+                "comm 'nccl': libnccl.so.2 has no function %s: install NCCL 2.18 or newer",
+                names[k]);
     }
     return 0;
 }
@@ -96,8 +98,9 @@ static int result(const gpus *g, ncclResult_t code, const char *what, td_error *
 {
     return code == ncclSuccess
                ? 0
-               : td_fail(error, TD_EIO, "comm 'nccl': %s failed: %s: %s (NCCL_DEBUG=INFO says more)",
-                         what, g->f.error_string(code), g->f.last_error(NULL));
+               : td_fail(error, TD_EIO,
+                         "comm 'nccl': %s failed: %s: %s (NCCL_DEBUG=INFO says more)", what,
+                         g->f.error_string(code), g->f.last_error(NULL));
 }
 
 /* A rank that cannot go on must not leave the others waiting for it. */
@@ -108,8 +111,9 @@ static int together(td_world *w, int code, td_error *error)
         return TD_EIO;
     if (code)
         return code;
-    return failures > 0 ? td_fail(error, TD_EIO, "comm 'nccl': %g of %d processes cannot connect "
-                                                 "their GPUs",
+    return failures > 0 ? td_fail(error, TD_EIO,
+                                  "comm 'nccl': %g of %d processes cannot connect "
+                                  "their GPUs",
                                   failures, w->size)
                         : 0;
 }
@@ -182,8 +186,9 @@ static int give_up(gpus *g, ncclResult_t code, const char *what, td_error *error
 static int check(const gpus *g, td_error *error)
 {
     return g && g->comm ? 0
-                        : td_fail(error, TD_EIO, "comm 'nccl': the GPUs are not connected, or not "
-                                                 "any more after a failure");
+                        : td_fail(error, TD_EIO,
+                                  "comm 'nccl': the GPUs are not connected, or not "
+                                  "any more after a failure");
 }
 
 static int device_begin(void *state, td_error *error)
@@ -204,8 +209,7 @@ static int device_all_reduce(void *state, void *data, int64_t count, int dtype, 
     ncclDataType_t type = dtype == TD_F64 ? ncclDouble : ncclFloat;
     if (check(g, error))
         return TD_EIO;
-    return result(g,
-                  g->f.all_reduce(data, data, (size_t)count, type, ncclSum, g->comm, g->stream),
+    return result(g, g->f.all_reduce(data, data, (size_t)count, type, ncclSum, g->comm, g->stream),
                   "ncclAllReduce", error);
 }
 
@@ -263,7 +267,8 @@ static int device_wait(void *state, td_error *error)
         return TD_EIO;
     return code == cudaSuccess
                ? 0
-               : td_fail(error, TD_EIO, "comm 'nccl': the GPU failed while it waited for others: %s",
+               : td_fail(error, TD_EIO,
+                         "comm 'nccl': the GPU failed while it waited for others: %s",
                          cudaGetErrorString(code));
 }
 
@@ -272,8 +277,9 @@ struct nccl {
 };
 
 static const td_comm nccl = {
-    .plugin = TD_PLUGIN(td_comm, TD_COMM_KIND, "nccl", NULL, struct nccl,
-                        .brief = "the processes of mpirun or srun, over MPI, and their GPUs over NCCL"),
+    .plugin =
+        TD_PLUGIN(td_comm, TD_COMM_KIND, "nccl", NULL, struct nccl,
+                  .brief = "the processes of mpirun or srun, over MPI, and their GPUs over NCCL"),
     .open = td_world_open,
     .close = close_nccl,
     TD_WORLD_HOOKS,
